@@ -1,0 +1,1 @@
+//! What a decoder asks of a device, and the devices that answer.

@@ -1,0 +1,1 @@
+//! How models differ, and the one decoder that runs them all.

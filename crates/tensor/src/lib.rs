@@ -1,0 +1,1 @@
+//! Tensors at rest: names, shapes, what each format's bytes mean, and the files they live in.
