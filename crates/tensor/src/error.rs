@@ -1,0 +1,345 @@
+//! What can be wrong with a model file.
+
+use std::path::PathBuf;
+
+/// A result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What is wrong with a file, a tensor or a key. Messages say what was expected and what was found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The error `source` is about the file `path`.
+    #[error("{}: {source}", path.display())]
+    In {
+        /// The file at fault.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
+    /// The operating system refused.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+
+    /// Neither a file nor a folder.
+    #[error("expected a file or a folder, found something else (a device, a pipe or a socket)")]
+    NotAFile,
+    /// The file is neither GGUF nor safetensors.
+    #[error("expected a GGUF or safetensors file, found one that begins with {found}")]
+    NotAModel {
+        /// The first bytes, for a human.
+        found: String,
+    },
+    /// A folder without a model that could be meant.
+    #[error(
+        "expected model.safetensors, model.safetensors.index.json or a single .safetensors or .gguf file in this \
+         folder, found {found}"
+    )]
+    Folder {
+        /// The candidates that are there.
+        found: String,
+    },
+    /// A GGUF version we do not read.
+    #[error("GGUF version {found} is not supported, expected 2 or 3")]
+    Version {
+        /// The version in the file.
+        found: u32,
+    },
+    /// A GGUF file of a big-endian machine.
+    #[error("this is a big-endian GGUF file, expected little-endian")]
+    BigEndian,
+
+    /// The file ends in the middle of `what`.
+    #[error("the file ends inside {what}: expected {expected} more bytes, found {found}")]
+    Truncated {
+        /// The field that is cut.
+        what: String,
+        /// Bytes the field needs.
+        expected: u64,
+        /// Bytes there are.
+        found: u64,
+    },
+    /// More keys or tensors announced than the file has room for.
+    #[error("the header announces {found} {what}, but the file has room for at most {room}")]
+    Count {
+        /// "keys" or "tensors".
+        what: &'static str,
+        /// The announced count.
+        found: u64,
+        /// The most that could follow.
+        room: u64,
+    },
+    /// An array longer than the rest of the file.
+    #[error("key {key:?}: an array of {found} elements, but the file has room for at most {room}")]
+    ArrayLength {
+        /// The key of the array.
+        key: String,
+        /// The announced count.
+        found: u64,
+        /// The most that could follow.
+        room: u64,
+    },
+    /// A string longer than the rest of the file.
+    #[error("{what}: a string of {found} bytes, but {left} are left in the file")]
+    StringLength {
+        /// Where the string is.
+        what: String,
+        /// The announced length.
+        found: u64,
+        /// Bytes left in the file.
+        left: u64,
+    },
+    /// A key or tensor name longer than the 65535 bytes that GGUF allows.
+    #[error("{what}: a name of {found} bytes, expected at most 65535")]
+    LongName {
+        /// Where the name is.
+        what: String,
+        /// Its length in bytes.
+        found: u64,
+    },
+    /// A string is not UTF-8.
+    #[error("{what}: expected UTF-8, found an invalid byte at position {at}")]
+    Utf8 {
+        /// Where the string is.
+        what: String,
+        /// First invalid byte, counted from the start of the string.
+        at: usize,
+    },
+    /// A metadata type number that GGUF does not define.
+    #[error("key {key:?}: value type {found} is unknown, expected 0 to 12")]
+    ValueType {
+        /// The key.
+        key: String,
+        /// The type number.
+        found: u32,
+    },
+    /// An array of arrays.
+    #[error("key {key:?}: arrays of arrays are not supported")]
+    NestedArray {
+        /// The key.
+        key: String,
+    },
+    /// A boolean that is neither 0 nor 1.
+    #[error("key {key:?}: expected a boolean (0 or 1), found {found}")]
+    Bool {
+        /// The key.
+        key: String,
+        /// The byte.
+        found: u8,
+    },
+    /// A key occurs twice.
+    #[error("key {key:?} occurs twice")]
+    DuplicateKey {
+        /// The key.
+        key: String,
+    },
+    /// A key is there with another type, or its value does not fit.
+    #[error("key {key:?}: expected {expected}, found {found}")]
+    Type {
+        /// The key.
+        key: String,
+        /// The type asked for.
+        expected: &'static str,
+        /// Type (and for numbers value) in the file.
+        found: String,
+    },
+    /// `general.alignment` is not a usable alignment.
+    #[error("general.alignment: expected a power of two up to 16777216, found {found}")]
+    Alignment {
+        /// The value in the file.
+        found: u32,
+    },
+
+    /// A tensor name occurs twice.
+    #[error("tensor {tensor:?} occurs twice")]
+    DuplicateTensor {
+        /// The tensor.
+        tensor: String,
+    },
+    /// Too many dimensions.
+    #[error("tensor {tensor:?}: {found} dimensions, expected at most {limit}")]
+    Dimensions {
+        /// The tensor.
+        tensor: String,
+        /// Number of dimensions.
+        found: u64,
+        /// The most there may be.
+        limit: u64,
+    },
+    /// A dimension of zero.
+    #[error("tensor {tensor:?}: a dimension of {shape:?} is zero")]
+    ZeroDimension {
+        /// The tensor.
+        tensor: String,
+        /// Its shape, rows before columns.
+        shape: Vec<u64>,
+    },
+    /// The shape has more bytes than can be counted.
+    #[error("tensor {tensor:?}: the size of {shape:?} in {format} overflows")]
+    TooLarge {
+        /// The tensor.
+        tensor: String,
+        /// Its shape, rows before columns.
+        shape: Vec<u64>,
+        /// The name of its format.
+        format: &'static str,
+    },
+    /// Rows that are not whole blocks.
+    #[error("tensor {tensor:?}: rows of {cols} weights, expected a multiple of {block} for {format}")]
+    Block {
+        /// The tensor.
+        tensor: String,
+        /// Weights per row.
+        cols: u64,
+        /// Weights per block.
+        block: usize,
+        /// The name of its format.
+        format: &'static str,
+    },
+    /// A tensor type we cannot read.
+    #[error("tensor {tensor:?}: type {found} is not supported, expected one of {}", crate::format::names())]
+    UnknownFormat {
+        /// The tensor.
+        tensor: String,
+        /// The type number or name in the file.
+        found: String,
+    },
+    /// A tensor does not begin on a multiple of the alignment.
+    #[error("tensor {tensor:?}: offset {offset} is not a multiple of the alignment {alignment}")]
+    Misaligned {
+        /// The tensor.
+        tensor: String,
+        /// Its offset in the data section.
+        offset: u64,
+        /// The alignment of the file.
+        alignment: u64,
+    },
+    /// A tensor ends after the file does.
+    #[error("tensor {tensor:?}: {expected} bytes at {offset} of the data section, which has {found} bytes")]
+    PastEnd {
+        /// The tensor.
+        tensor: String,
+        /// Its offset in the data section.
+        offset: u64,
+        /// Its size in bytes.
+        expected: u64,
+        /// Size of the data section in bytes.
+        found: u64,
+    },
+    /// Two tensors share bytes.
+    #[error("tensors {first:?} and {second:?} overlap")]
+    Overlap {
+        /// The one that begins first.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// Bytes of a safetensors file that belong to no tensor.
+    #[error("bytes {from} to {to} of the data section belong to no tensor")]
+    Gap {
+        /// First byte of the gap.
+        from: u64,
+        /// One past its last byte.
+        to: u64,
+    },
+    /// The bytes of a tensor are too many or too few for its shape.
+    #[error("tensor {tensor:?}: expected {expected} bytes for {shape:?} in {format}, found {found}")]
+    Length {
+        /// The tensor.
+        tensor: String,
+        /// Its shape, rows before columns.
+        shape: Vec<usize>,
+        /// The name of its format.
+        format: &'static str,
+        /// Bytes its shape needs.
+        expected: u64,
+        /// Bytes there are.
+        found: u64,
+    },
+
+    /// A safetensors header that does not fit in the file.
+    #[error("a header of {found} bytes, but {left} are left in the file")]
+    HeaderLength {
+        /// The announced length.
+        found: u64,
+        /// Bytes left in the file.
+        left: u64,
+    },
+    /// JSON that is malformed, or not what was expected.
+    #[error("{what}: {source}")]
+    Json {
+        /// What was being read.
+        what: &'static str,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A JSON file larger than anything it could hold.
+    #[error("{what}: {found} bytes, expected at most {limit}")]
+    JsonSize {
+        /// What was being read.
+        what: &'static str,
+        /// Size in bytes.
+        found: u64,
+        /// The most we read.
+        limit: u64,
+    },
+    /// A shard that is not a plain file name.
+    #[error("shard {name:?}: expected the name of a file in the same folder")]
+    ShardName {
+        /// The name in the index.
+        name: String,
+    },
+    /// The index promises a tensor that its shard does not hold.
+    #[error("the index says that tensor {tensor:?} is in {shard:?}, but it is not")]
+    ShardTensor {
+        /// The tensor.
+        tensor: String,
+        /// The shard it should be in.
+        shard: String,
+    },
+
+    /// There is no tensor of this name.
+    #[error("there is no tensor {tensor:?}; the nearest names are {near:?}")]
+    NoTensor {
+        /// The name asked for.
+        tensor: String,
+        /// Names that resemble it.
+        near: Vec<String>,
+    },
+    /// The file format has no type for this tensor.
+    #[error("tensor {tensor:?}: {format} cannot be stored in a {kind} file")]
+    NotStorable {
+        /// The tensor.
+        tensor: String,
+        /// The name of its format.
+        format: &'static str,
+        /// "GGUF" or "safetensors".
+        kind: &'static str,
+    },
+    /// A writer got too many or too few tensors.
+    #[error("the header announces {expected} tensors, but {found} were written")]
+    Unfinished {
+        /// Tensors in the header.
+        expected: usize,
+        /// Tensors written.
+        found: usize,
+    },
+}
+
+impl Error {
+    /// Says which file this error is about.
+    pub(crate) fn at(self, path: &std::path::Path) -> Error {
+        match self {
+            located @ Error::In { .. } => located,
+            source => Error::In { path: path.to_path_buf(), source: Box::new(source) },
+        }
+    }
+
+    /// The error itself, without the file it is about.
+    pub fn cause(&self) -> &Error {
+        match self {
+            Error::In { source, .. } => source.cause(),
+            cause => cause,
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! A model file, or a folder with one: opened, mapped, checked once, and found by tensor name.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+
+use crate::safetensors::Unique;
+use crate::{Bytes, Error, Metadata, Result, View, gguf, safetensors};
+
+/// How to open a file.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// Map the file instead of reading it into memory of our own.
+    pub mmap: bool,
+    /// Bring a mapped file into memory at once instead of page by page when touched.
+    pub prefault: bool,
+}
+
+impl Default for OpenOptions {
+    fn default() -> OpenOptions {
+        OpenOptions { mmap: true, prefault: false }
+    }
+}
+
+/// What sort of file a model is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// GGUF.
+    Gguf {
+        /// 2 or 3.
+        version: u32,
+    },
+    /// Safetensors, one file or several.
+    Safetensors,
+}
+
+/// A model at rest: tensors by name, and what is known about them.
+#[derive(Debug)]
+pub struct File {
+    path: PathBuf,
+    kind: Kind,
+    size: u64,
+    metadata: Metadata,
+    config: Option<serde_json::Value>,
+    tensors: IndexMap<String, View>,
+}
+
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Larger than any config.json and any index of shards.
+const MAX_JSON: u64 = 32 << 20;
+
+impl File {
+    /// Maps and checks a file: GGUF or safetensors, whatever its name. In a folder, that is `model.safetensors`, the
+    /// shards of `model.safetensors.index.json`, or the only `.safetensors` or `.gguf` file. The `config.json` beside
+    /// safetensors is read, too.
+    ///
+    /// The file must not change or be cut short while it is open: the system ends a program that touches what is gone.
+    /// A file that another takes the place of, as [`crate::Writer`] does it, stays as it was for who has it open.
+    pub fn open(path: impl AsRef<Path>) -> Result<File> {
+        File::open_with(path, &OpenOptions::default())
+    }
+
+    /// As [`File::open`], with options.
+    pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<File> {
+        let path = path.as_ref();
+        let is_dir = fs::metadata(path).map_err(|e| Error::Io(e).at(path))?.is_dir();
+        let chosen = if is_dir { find(path).map_err(|e| e.at(path))? } else { path.to_path_buf() };
+        if chosen.file_name().is_some_and(|name| name == INDEX) {
+            return File::open_shards(path, &chosen, options);
+        }
+        let bytes = load(&chosen, options)?;
+        let size = bytes.len() as u64;
+        let open = || match sniff(&bytes)? {
+            Magic::Gguf => {
+                let gguf::Contents { version, metadata, tensors } = gguf::read(&bytes)?;
+                Ok((Kind::Gguf { version }, metadata, None, tensors))
+            }
+            Magic::Safetensors => {
+                let tensors = safetensors::read(&bytes)?;
+                Ok((Kind::Safetensors, Metadata::new(), config(&chosen)?, tensors))
+            }
+        };
+        let (kind, metadata, config, tensors) = open().map_err(|e: Error| e.at(&chosen))?;
+        Ok(File { path: path.to_path_buf(), kind, size, metadata, config, tensors })
+    }
+
+    /// Opens every file that the index names.
+    fn open_shards(path: &Path, index: &Path, options: &OpenOptions) -> Result<File> {
+        #[derive(serde::Deserialize)]
+        struct Index {
+            weight_map: Unique<String>,
+        }
+        let json = |source| Error::Json { what: "the index of shards", source }.at(index);
+        let Index { weight_map } = serde_json::from_slice(&read_json(index)?).map_err(json)?;
+        let mut shards = IndexMap::new();
+        let mut size = 0;
+        for name in weight_map.0.values() {
+            if shards.contains_key(name) {
+                continue;
+            }
+            // A name with a folder in it could reach files that are no part of the model.
+            if name.contains(['/', '\\', ':']) || name.contains("..") || name.is_empty() {
+                return Err(Error::ShardName { name: name.clone() }.at(index));
+            }
+            let shard = index.with_file_name(name);
+            let bytes = load(&shard, options)?;
+            size += bytes.len() as u64;
+            shards.insert(name.clone(), safetensors::read(&bytes).map_err(|e| e.at(&shard))?);
+        }
+        for (tensor, shard) in weight_map.0 {
+            if !shards[&shard].contains_key(&tensor) {
+                return Err(Error::ShardTensor { tensor, shard }.at(index));
+            }
+        }
+        let mut tensors = IndexMap::new();
+        for (name, view) in shards.into_values().flatten() {
+            if tensors.insert(name.clone(), view).is_some() {
+                return Err(Error::DuplicateTensor { tensor: name }.at(path));
+            }
+        }
+        let (kind, metadata, config) = (Kind::Safetensors, Metadata::new(), config(index)?);
+        Ok(File { path: path.to_path_buf(), kind, size, metadata, config, tensors })
+    }
+
+    /// The path as it was given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What sort of file it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Bytes of the file, or of all shards.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Names of the tensors in the order of the file.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// The tensors in the order of the file.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = &View> {
+        self.tensors.values()
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// A tensor by its name; the error for an unknown one tells the nearest names.
+    pub fn view(&self, name: &str) -> Result<View> {
+        self.tensors.get(name).cloned().ok_or_else(|| {
+            let mut near: Vec<&str> = self.names().collect();
+            near.sort_by_key(|other| std::cmp::Reverse(resemblance(name, other)));
+            let near = near.into_iter().take(3).map(str::to_string).collect();
+            Error::NoTensor { tensor: name.to_string(), near }.at(&self.path)
+        })
+    }
+
+    /// The keys of a GGUF file; none for safetensors.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The `config.json` beside safetensors, when there is one.
+    pub fn config(&self) -> Option<&serde_json::Value> {
+        self.config.as_ref()
+    }
+}
+
+/// Bytes that two names share at their beginning and end.
+fn resemblance(a: &str, b: &str) -> usize {
+    let same = |(x, y): &(u8, u8)| x == y;
+    let start = a.bytes().zip(b.bytes()).take_while(same).count();
+    let end = a.bytes().rev().zip(b.bytes().rev()).take_while(same).count();
+    start + end
+}
+
+/// The file that a folder stands for.
+fn find(folder: &Path) -> Result<PathBuf> {
+    let named = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
+    if let Some(path) = named("model.safetensors").or_else(|| named(INDEX)) {
+        return Ok(path);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_file() && path.extension().is_some_and(|e| e == "safetensors" || e == "gguf") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    for extension in ["safetensors", "gguf"] {
+        let mut these = files.iter().filter(|path| path.extension().is_some_and(|e| e == extension));
+        match (these.next(), these.next()) {
+            (Some(only), None) => return Ok(only.clone()),
+            (Some(_), Some(_)) => break,
+            (None, _) => {}
+        }
+    }
+    let names: Vec<_> = files.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy()).collect();
+    Err(Error::Folder { found: if names.is_empty() { "none".to_string() } else { names.join(", ") } })
+}
+
+/// A file's bytes, mapped or read.
+fn load(path: &Path, options: &OpenOptions) -> Result<Bytes> {
+    let load = || {
+        // Opening a pipe would wait for somebody to write.
+        if !fs::metadata(path)?.is_file() {
+            return Err(Error::NotAFile);
+        }
+        if !options.mmap {
+            return Ok(Bytes::from(fs::read(path)?));
+        }
+        let file = fs::File::open(path)?;
+        let mut mapping = memmap2::MmapOptions::new();
+        if options.prefault {
+            mapping.populate();
+        }
+        // SAFETY: the mapping is read-only and read as plain bytes, of which every value is valid. That nobody changes
+        // or cuts the file meanwhile is asked of the caller of `File::open`.
+        Ok(Bytes::from_owner(unsafe { mapping.map(&file) }?))
+    };
+    load().map_err(|e| e.at(path))
+}
+
+enum Magic {
+    Gguf,
+    Safetensors,
+}
+
+/// Tells the two kinds of files apart. Safetensors have no magic number, but always `{` after the length.
+fn sniff(bytes: &[u8]) -> Result<Magic> {
+    if bytes.starts_with(gguf::MAGIC) {
+        Ok(Magic::Gguf)
+    } else if bytes.get(8) == Some(&b'{') {
+        Ok(Magic::Safetensors)
+    } else if bytes.is_empty() {
+        Err(Error::NotAModel { found: "nothing: it is empty".to_string() })
+    } else {
+        Err(Error::NotAModel { found: format!("\"{}\"", bytes[..bytes.len().min(12)].escape_ascii()) })
+    }
+}
+
+/// The `config.json` in the folder of `model`.
+fn config(model: &Path) -> Result<Option<serde_json::Value>> {
+    let path = model.with_file_name("config.json");
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let json = |source| Error::Json { what: "the configuration", source }.at(&path);
+    serde_json::from_slice(&read_json(&path)?).map(Some).map_err(json)
+}
+
+/// A JSON file, unless it is too large to be one.
+fn read_json(path: &Path) -> Result<Vec<u8>> {
+    let read = || {
+        let found = fs::metadata(path)?.len();
+        if found > MAX_JSON {
+            return Err(Error::JsonSize { what: "a JSON file", found, limit: MAX_JSON });
+        }
+        Ok(fs::read(path)?)
+    };
+    read().map_err(|e| e.at(path))
+}

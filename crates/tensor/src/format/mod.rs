@@ -1,0 +1,149 @@
+//! What the bytes of a weight format mean, in plain scalar code.
+//!
+//! This is the definition that fast code elsewhere is tested against. `decode` agrees bit for bit with ggml's own
+//! definition of each type. `encode` never panics: a NaN counts as 0, an infinity as the largest finite `f32`, and a
+//! block scale beyond what `f16` holds saturates there, so what is decoded again is finite. (F32, F64, F16 and BF16
+//! keep NaN and infinities.)
+
+mod i2_s;
+mod number;
+mod q4_0;
+mod q4_k;
+mod q6_k;
+mod q8_0;
+mod search;
+mod tq1_0;
+mod tq2_0;
+
+use half::f16;
+
+pub use i2_s::I2_S;
+pub use number::{BF16, F16, F32, F64, I8, I16, I32, I64, U8};
+pub use q4_0::Q4_0;
+pub use q4_k::Q4_K;
+pub use q6_k::Q6_K;
+pub use q8_0::Q8_0;
+pub use tq1_0::TQ1_0;
+pub use tq2_0::TQ2_0;
+
+/// Every weight format we know. A new one is a file beside these and a row here.
+pub static FORMATS: &[&Format] =
+    &[&F32, &F16, &BF16, &Q8_0, &Q4_0, &Q4_K, &Q6_K, &TQ1_0, &TQ2_0, &I2_S, &F64, &I8, &I16, &I32, &I64, &U8];
+
+/// A weight format: a tensor is rows of whole blocks without gaps, then a tail.
+pub struct Format {
+    /// The name GGUF tools give it, such as `Q4_K`.
+    pub name: &'static str,
+    /// GGUF type number; `None` when GGUF cannot store it.
+    pub id: Option<u32>,
+    /// Weights per block.
+    pub block: usize,
+    /// Bytes per block.
+    pub bytes: usize,
+    /// Bytes after the last row of a tensor.
+    pub tail: usize,
+    /// Whether every weight is one of -s, 0, s with a scale s.
+    pub ternary: bool,
+    /// Weights of whole blocks: `row` has `n * bytes` bytes, `out` room for `n * block` weights, and `tail` is the
+    /// tensor's tail (empty unless the format has one). What has no counterpart on the other side is left alone.
+    pub decode: fn(row: &[u8], tail: &[u8], out: &mut [f32]),
+    /// Bytes of a whole tensor: `weights` are all its rows, `cols` a multiple of `block`; `out` has room for
+    /// [`Format::size`] bytes, tail included.
+    pub encode: fn(weights: &[f32], out: &mut [u8]),
+}
+
+impl Format {
+    /// Bytes of a row; `None` when it is not whole blocks or cannot be counted.
+    pub fn row_bytes(&self, cols: usize) -> Option<usize> {
+        if cols.is_multiple_of(self.block) { (cols / self.block).checked_mul(self.bytes) } else { None }
+    }
+
+    /// Bytes of a tensor, tail included; `None` when a row is not whole blocks or the bytes cannot be counted.
+    pub fn size(&self, rows: u64, cols: u64) -> Option<u64> {
+        if !cols.is_multiple_of(self.block as u64) {
+            return None;
+        }
+        let row = (cols / self.block as u64).checked_mul(self.bytes as u64)?;
+        rows.checked_mul(row)?.checked_add(self.tail as u64)
+    }
+
+    /// Bits per weight of a large tensor, without its tail.
+    pub fn bits_per_weight(&self) -> f64 {
+        (self.bytes * 8) as f64 / self.block as f64
+    }
+
+    /// A tensor's worth of bytes. Panics when `weights` are not whole blocks.
+    pub fn encode(&self, weights: &[f32]) -> Vec<u8> {
+        assert!(weights.len().is_multiple_of(self.block), "{} encodes blocks of {} weights", self.name, self.block);
+        let mut out = vec![0; weights.len() / self.block * self.bytes + self.tail];
+        (self.encode)(weights, &mut out);
+        out
+    }
+}
+
+/// Formats are equal when they are the same row of [`FORMATS`].
+impl PartialEq for Format {
+    fn eq(&self, other: &Format) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Format {}
+
+impl std::fmt::Debug for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name)
+    }
+}
+
+/// The format with this GGUF type number.
+pub fn by_id(id: u32) -> Option<&'static Format> {
+    FORMATS.iter().copied().find(|f| f.id == Some(id))
+}
+
+/// The format of this name, in upper or lower case.
+pub fn by_name(name: &str) -> Option<&'static Format> {
+    FORMATS.iter().copied().find(|f| f.name.eq_ignore_ascii_case(name))
+}
+
+/// All formats with their GGUF numbers, for messages.
+pub(crate) fn names() -> String {
+    let name = |f: &&Format| f.id.map_or(f.name.to_string(), |id| format!("{} ({id})", f.name));
+    FORMATS.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+/// The `f16` at the start of `bytes`.
+fn f16_at(bytes: &[u8]) -> f32 {
+    f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
+}
+
+/// A block scale, rounded to `f16` and saturated at its largest value.
+fn to_f16(scale: f32) -> f16 {
+    f16::from_f32(scale.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()))
+}
+
+/// `w`, where NaN counts as 0 and an infinity as the largest finite value.
+fn finite(w: f32) -> f32 {
+    if w.is_nan() { 0.0 } else { w.clamp(f32::MIN, f32::MAX) }
+}
+
+/// Largest absolute value.
+fn abs_max(weights: &[f32]) -> f32 {
+    weights.iter().fold(0.0, |max, w| max.max(w.abs()))
+}
+
+/// `1 / x`, or 0 when `x` is 0: the factor that turns weights into codes.
+fn inverse(x: f32) -> f32 {
+    if x == 0.0 { 0.0 } else { 1.0 / x }
+}
+
+/// The ternary code 0, 1 or 2 of a weight, for the scale `1 / inverse`.
+fn trit(w: f32, inverse: f32) -> u8 {
+    ((w * inverse).round().clamp(-1.0, 1.0) as i8 + 1) as u8
+}

@@ -1,0 +1,148 @@
+//! What every format promises, over all of them.
+
+use trine_tensor::format::{self, FORMATS, Format};
+use trine_tensor::{File, View};
+
+/// Independent uniform numbers in 0..1 (splitmix64).
+fn uniform(seed: u64) -> impl FnMut() -> f32 {
+    let mut state = seed;
+    move || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 24) as f32
+    }
+}
+
+fn gaussian(n: usize, seed: u64) -> Vec<f32> {
+    let mut uniform = uniform(seed);
+    (0..n).map(|_| (0..12).map(|_| uniform()).sum::<f32>() - 6.0).collect()
+}
+
+fn decode(format: &Format, bytes: &[u8], n: usize) -> Vec<f32> {
+    let (rows, tail) = bytes.split_at(bytes.len() - format.tail);
+    let mut out = vec![f32::NAN; n];
+    (format.decode)(rows, tail, &mut out);
+    out
+}
+
+fn rmse(a: &[f32], b: &[f32]) -> f64 {
+    let sum: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+    (sum / a.len() as f64).sqrt()
+}
+
+#[test]
+fn formats_agree_with_the_reference_bit_for_bit() {
+    let golden = File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/formats.safetensors")).unwrap();
+    let mut decoded = Vec::new();
+    let mut encoded = Vec::new();
+    for name in golden.names() {
+        let (name, field) = name.split_once('.').unwrap();
+        let format = format::by_name(name).unwrap();
+        match field {
+            "bytes" => {
+                let bytes = golden.view(&format!("{name}.bytes")).unwrap().bytes;
+                let expected = golden.view(&format!("{name}.weights")).unwrap().decode();
+                let found = decode(format, &bytes, expected.len());
+                for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                    assert_eq!(found.to_bits(), expected.to_bits(), "{name} weight {i}: {found} is not {expected}");
+                }
+                decoded.push(name);
+            }
+            "input" => {
+                let input = golden.view(&format!("{name}.input")).unwrap().decode();
+                let expected = golden.view(&format!("{name}.encoded")).unwrap().bytes;
+                assert!(format.encode(&input) == *expected, "{name} encodes otherwise");
+                encoded.push(name);
+            }
+            _ => {}
+        }
+    }
+    decoded.sort();
+    encoded.sort();
+    assert_eq!(decoded, ["BF16", "F16", "I2_S", "Q4_0", "Q4_K", "Q6_K", "Q8_0", "TQ1_0", "TQ2_0"]);
+    assert_eq!(encoded, ["BF16", "F16", "I2_S", "Q4_0", "Q8_0", "TQ1_0", "TQ2_0"]);
+}
+
+#[test]
+fn ternary_weights_survive_a_round_trip() {
+    let mut uniform = uniform(1);
+    let ternary: Vec<f32> = (0..1024).map(|_| 0.5 * ((uniform() * 3.0) as i32 - 1) as f32).collect();
+    let integers: Vec<f32> = (0..1024).map(|_| (uniform() * 128.0).floor()).collect();
+    for format in FORMATS {
+        // Every format holds -s, 0, s but the integers.
+        let weights = if ["U8", "I8", "I16", "I32", "I64"].contains(&format.name) { &integers } else { &ternary };
+        let once = format.encode(weights);
+        let found = decode(format, &once, weights.len());
+        // One step of the codes.
+        let step = 0.5 / 2f32.powf(format.bits_per_weight().floor() as f32 - 1.0);
+        if format.ternary || format.block == 1 {
+            assert_eq!(&found, weights, "{format}");
+        } else {
+            let worst = found.iter().zip(weights).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst <= step, "{format}: {worst} is more than {step}");
+        }
+        assert_eq!(once.len() as u64, format.size(4, 256).unwrap(), "{format}");
+    }
+}
+
+#[test]
+fn encoding_never_panics_and_decodes_to_finite_weights() {
+    let ends = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 1e-45, -1e-45, 0.0, -0.0, 1e-30, 7e4];
+    for format in FORMATS.iter().filter(|f| !["F32", "F16", "BF16", "F64"].contains(&f.name)) {
+        for (i, &a) in ends.iter().enumerate() {
+            let mut weights = gaussian(512, 3);
+            weights[..256].fill(a);
+            weights[256..].chunks_mut(5).enumerate().for_each(|(j, chunk)| chunk[0] = ends[(i + j) % ends.len()]);
+            let found = decode(format, &format.encode(&weights), weights.len());
+            assert!(found.iter().all(|w| w.is_finite()), "{format} of {a}");
+        }
+    }
+}
+
+#[test]
+fn searched_scales_beat_plain_rounding() {
+    let weights = gaussian(256 * 64, 2);
+    // Plain rounding with unrounded scales from the extremes of each sub-block: already better than a file could hold.
+    let plain = |n: usize, levels: f32, symmetric: bool| -> Vec<f32> {
+        let round = |part: &[f32]| {
+            let max = part.iter().fold(0f32, |m, &w| if symmetric { m.max(w.abs()) } else { m.max(w) });
+            let min = part.iter().fold(0f32, |m, &w| m.min(w));
+            let (low, d) = if symmetric { (0.0, max / levels) } else { (min, (max - min) / levels) };
+            part.iter().map(|w| ((w - low) / d).round() * d + low).collect::<Vec<_>>()
+        };
+        weights.chunks(n).flat_map(round).collect()
+    };
+    for (format, plain) in [(&format::Q4_K, plain(32, 15.0, false)), (&format::Q6_K, plain(16, 31.0, true))] {
+        let searched = rmse(&weights, &decode(format, &format.encode(&weights), weights.len()));
+        let plain = rmse(&weights, &plain);
+        println!("{format}: rmse {searched:.5}, plain rounding {plain:.5}, {:.3} of it", searched / plain);
+        assert!(searched < 0.97 * plain, "{format}: rmse {searched}, plain rounding {plain}");
+    }
+}
+
+#[test]
+fn rows_of_a_view_are_those_of_the_whole() {
+    for format in FORMATS {
+        let weights = gaussian(3 * 512, 4);
+        let view = View::new("w", format, vec![3, 512], format.encode(&weights)).unwrap();
+        let mut row = vec![0.0; 512];
+        for (i, expected) in view.decode().chunks(512).enumerate() {
+            view.decode_row(i, &mut row);
+            assert_eq!(row, expected, "{format}");
+        }
+        assert!(View::new("w", format, vec![3, 512], view.bytes.slice(1..)).is_err(), "{format}");
+        assert_eq!(view.tail().len(), format.tail, "{format}");
+    }
+}
+
+#[test]
+fn names_and_numbers_lead_to_formats() {
+    for format in FORMATS {
+        assert_eq!(format::by_name(&format.name.to_lowercase()), Some(*format));
+        assert_eq!(format.id.and_then(format::by_id), format.id.map(|_| *format));
+    }
+    assert_eq!(format::I2_S.size(2, 256), Some(2 * 256 / 4 + 32));
+    assert_eq!(format::Q4_K.size(u64::MAX, 256), None);
+    assert_eq!(format::Q4_K.row_bytes(255), None);
+}
