@@ -1,0 +1,117 @@
+//! What happens to activations between matrix products, row by row.
+
+use crate::dot::float::{dot, padded};
+use crate::simd::{LANES, Simd};
+
+/// Activation functions of gated feed-forward layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// `x * sigmoid(x)`.
+    Silu,
+    /// `max(x, 0)^2`, of BitNet b1.58 2B-4T.
+    Relu2,
+}
+
+/// A function of two numbers, 16 lanes at a time. A trait and not a closure, so that it is inlined where the CPU's features are known.
+trait Map: Copy {
+    fn map<S: Simd>(self, simd: S, a: S::F, b: S::F) -> S::F;
+}
+
+#[inline(always)]
+fn zip<S: Simd>(simd: S, f: impl Map, a: &[f32], b: &[f32], out: &mut [f32]) {
+    assert!(a.len() == b.len() && a.len() == out.len());
+    let whole = a.len() - a.len() % LANES;
+    for i in (0..whole).step_by(LANES) {
+        simd.store(f.map(simd, simd.load(&a[i..]), simd.load(&b[i..])), &mut out[i..]);
+    }
+    if whole < a.len() {
+        let mut rest = [0.0; LANES];
+        simd.store(f.map(simd, padded(simd, &a[whole..]), padded(simd, &b[whole..])), &mut rest);
+        out[whole..].copy_from_slice(&rest[..a.len() - whole]);
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Add;
+impl Map for Add {
+    #[inline(always)]
+    fn map<S: Simd>(self, simd: S, a: S::F, b: S::F) -> S::F {
+        simd.add(a, b)
+    }
+}
+
+/// `out = a + b`.
+#[inline(always)]
+pub(crate) fn add<S: Simd>(simd: S, a: &[f32], b: &[f32], out: &mut [f32]) {
+    zip(simd, Add, a, b, out);
+}
+
+#[derive(Clone, Copy)]
+struct Scaled(f32);
+impl Map for Scaled {
+    #[inline(always)]
+    fn map<S: Simd>(self, simd: S, x: S::F, gain: S::F) -> S::F {
+        simd.mul(simd.mul(x, simd.splat(self.0)), gain)
+    }
+}
+
+/// `out = x / sqrt(mean(x²) + eps) * gain` (arXiv:1910.07467).
+#[inline(always)]
+pub(crate) fn rms_norm<S: Simd>(simd: S, x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) {
+    let mean = dot(simd, x, x) / x.len() as f32;
+    zip(simd, Scaled(1.0 / (mean + eps).sqrt()), x, gain, out);
+}
+
+impl Map for Gate {
+    #[inline(always)]
+    fn map<S: Simd>(self, simd: S, x: S::F, up: S::F) -> S::F {
+        match self {
+            Gate::Silu => {
+                let power = exp16(simd, simd.sub(simd.splat(0.0), x));
+                simd.mul(simd.div(x, simd.add(simd.splat(1.0), power)), up)
+            }
+            Gate::Relu2 => {
+                let x = simd.max(simd.splat(0.0), x);
+                simd.mul(simd.mul(x, x), up)
+            }
+        }
+    }
+}
+
+/// `out = kind(gate) * up`.
+#[inline(always)]
+pub(crate) fn gate<S: Simd>(simd: S, kind: Gate, gate: &[f32], up: &[f32], out: &mut [f32]) {
+    zip(simd, kind, gate, up, out);
+}
+
+/// `x = e^x`, each.
+#[inline(always)]
+pub(crate) fn exp<S: Simd>(simd: S, x: &mut [f32]) {
+    let mut chunks = x.chunks_exact_mut(LANES);
+    for x in &mut chunks {
+        simd.store(exp16(simd, simd.load(x)), x);
+    }
+    let rest = chunks.into_remainder();
+    let mut all = [0.0; LANES];
+    simd.store(exp16(simd, padded(simd, rest)), &mut all);
+    let n = rest.len();
+    rest.copy_from_slice(&all[..n]);
+}
+
+/// `e^x` within 2 units of the last place; `e^-87` and `e^88` beyond them; NaN stays NaN.
+///
+/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`, and Cody and Waite's split of `ln 2`, so that `r` is exact; `e^r` by its Taylor series to the
+/// seventh power, whose remainder is below half a unit of the last place.
+#[inline(always)]
+pub(crate) fn exp16<S: Simd>(simd: S, x: S::F) -> S::F {
+    // In this order of operands the comparisons let NaN through.
+    let x = simd.max(simd.splat(-87.0), simd.min(simd.splat(88.0), x));
+    let n = simd.round(simd.mul(x, simd.splat(std::f32::consts::LOG2_E)));
+    let r = simd.fma(n, simd.splat(-0.693_359_4), x);
+    let r = simd.fma(n, simd.splat(2.121_944_4e-4), r);
+    let mut y = simd.splat(1.0 / 5040.0);
+    for c in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+        y = simd.fma(y, r, simd.splat(c));
+    }
+    simd.mul(y, simd.exp2(n))
+}

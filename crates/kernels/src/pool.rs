@@ -1,0 +1,217 @@
+//! The threads: a decoded token is some two hundred short parallel loops, so a loop must start and end in under a microsecond.
+//!
+//! Workers spin for a moment after each loop, then park. Tasks are handed out by a counter, so that a thread that is held up takes
+//! fewer; a worker that comes late finds the loop closed and takes none. Which thread runs a task never changes a result.
+
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::{Arc, Mutex};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+/// How long a worker spins before it parks.
+const SPIN: Duration = Duration::from_micros(20);
+
+/// A parallel loop: called with the task and the thread, both from 0.
+type Body<'a> = dyn Fn(usize, usize) + Sync + 'a;
+
+/// Threads that run loops together with the caller.
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<(Thread, JoinHandle<()>)>,
+}
+
+struct Shared {
+    /// Number of the loop (high half), [`OPEN`], and how many workers are inside (low bits).
+    state: AtomicU64,
+    body: UnsafeCell<Option<*const Body<'static>>>,
+    tasks: AtomicUsize,
+    next: AtomicUsize,
+    parked: Vec<AtomicBool>,
+    stop: AtomicBool,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+// SAFETY: `body` is written only while no loop is open and no worker inside, and read only by workers inside.
+unsafe impl Sync for Shared {}
+// SAFETY: the pointer is used only while `Pool::run` keeps what it points to alive.
+unsafe impl Send for Shared {}
+
+const OPEN: u64 = 1 << 31;
+const INSIDE: u64 = OPEN - 1;
+const LOOP: u64 = 1 << 32;
+
+/// Whether a loop other than number `last` takes workers.
+fn is_open(state: u64, last: u64) -> bool {
+    state & OPEN != 0 && state / LOOP != last
+}
+
+impl Pool {
+    /// `threads` in all, the caller's included; at least one.
+    pub fn new(threads: usize) -> std::io::Result<Pool> {
+        let extra = threads.max(1) - 1;
+        let shared = Arc::new(Shared {
+            state: AtomicU64::new(0),
+            body: UnsafeCell::new(None),
+            tasks: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            parked: (0..extra).map(|_| AtomicBool::new(false)).collect(),
+            stop: AtomicBool::new(false),
+            panic: Mutex::new(None),
+        });
+        let mut pool = Pool { shared, workers: Vec::with_capacity(extra) };
+        for i in 0..extra {
+            let shared = pool.shared.clone();
+            let spawned = std::thread::Builder::new().name(format!("trine-{}", i + 1)).spawn(move || shared.work(i))?;
+            pool.workers.push((spawned.thread().clone(), spawned));
+        }
+        Ok(pool)
+    }
+
+    /// Threads, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `body(task, thread)` once for each task below `tasks`, on all threads, and returns when all are done.
+    pub fn run(&mut self, tasks: usize, body: &Body) {
+        if tasks <= 1 || self.workers.is_empty() {
+            (0..tasks).for_each(|task| body(task, 0));
+            return;
+        }
+        let shared = &*self.shared;
+        // SAFETY: only the lifetime changes; no worker holds the pointer after this function returns.
+        let body: *const Body<'static> = unsafe { std::mem::transmute(body as *const Body) };
+        // SAFETY: no loop is open and nobody is inside, and `&mut self` keeps it so.
+        unsafe { *shared.body.get() = Some(body) };
+        shared.tasks.store(tasks, Relaxed);
+        shared.next.store(0, Relaxed);
+        shared.state.fetch_add(LOOP | OPEN, SeqCst);
+        for (parked, (thread, _)) in shared.parked.iter().zip(&self.workers) {
+            if parked.load(SeqCst) {
+                thread.unpark();
+            }
+        }
+        shared.take_tasks(0);
+        shared.state.fetch_and(!OPEN, AcqRel);
+        let mut spins = 0u32;
+        while shared.state.load(Acquire) & INSIDE != 0 {
+            spins += 1;
+            if spins.is_multiple_of(1024) { std::thread::yield_now() } else { std::hint::spin_loop() }
+        }
+        let panic = shared.panic.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl Shared {
+    /// Runs tasks until none is left. A panic ends the loop and is kept for the caller.
+    fn take_tasks(&self, thread: usize) {
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY: the caller of `run` is inside it, or this worker is inside an open loop: the body is alive.
+            let body = unsafe { &*(*self.body.get()).expect("a loop has a body") };
+            let tasks = self.tasks.load(Relaxed);
+            loop {
+                let task = self.next.fetch_add(1, Relaxed);
+                if task >= tasks {
+                    return;
+                }
+                body(task, thread);
+            }
+        }));
+        if let Err(panic) = done {
+            self.next.store(usize::MAX / 2, Relaxed);
+            *self.panic.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(panic);
+        }
+    }
+
+    fn work(&self, worker: usize) {
+        let mut last = 0;
+        while self.enter(worker, &mut last) {
+            self.take_tasks(worker + 1);
+            self.state.fetch_sub(1, Release);
+        }
+    }
+
+    /// Waits for an open loop that is not number `last` and enters it; false when the pool ends.
+    fn enter(&self, worker: usize, last: &mut u64) -> bool {
+        let mut since = Instant::now();
+        loop {
+            for _ in 0..64 {
+                let state = self.state.load(Acquire);
+                if is_open(state, *last) {
+                    if self.state.compare_exchange(state, state + 1, AcqRel, Relaxed).is_ok() {
+                        *last = state / LOOP;
+                        return true;
+                    }
+                    continue;
+                }
+                if self.stop.load(Relaxed) {
+                    return false;
+                }
+                std::hint::spin_loop();
+            }
+            if since.elapsed() > SPIN {
+                self.parked[worker].store(true, SeqCst);
+                // A loop that opened before the flag was up sent no wake-up: look once more.
+                let state = self.state.load(SeqCst);
+                if !is_open(state, *last) && !self.stop.load(SeqCst) {
+                    std::thread::park();
+                }
+                self.parked[worker].store(false, SeqCst);
+                since = Instant::now();
+            }
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, SeqCst);
+        for (thread, handle) in self.workers.drain(..) {
+            thread.unpark();
+            // A worker never panics: tasks are caught.
+            let _ = handle.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_runs_once_on_any_number_of_threads() {
+        for threads in [1, 2, 3, 8] {
+            let mut pool = Pool::new(threads).unwrap();
+            for round in 0..2000 {
+                let tasks = round % 37;
+                let hits: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+                pool.run(tasks, &|task, thread| {
+                    assert!(thread < threads);
+                    hits[task].fetch_add(1, Relaxed);
+                });
+                assert!(hits.iter().all(|hit| hit.load(Relaxed) == 1));
+                if round % 500 == 0 {
+                    std::thread::sleep(2 * SPIN); // let them park
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+        let mut pool = Pool::new(2).unwrap();
+        let run = catch_unwind(AssertUnwindSafe(|| pool.run(100, &|task, _| assert!(task != 50))));
+        assert!(run.is_err());
+        let count = AtomicUsize::new(0);
+        pool.run(100, &|_, _| {
+            count.fetch_add(1, Relaxed);
+        });
+        assert_eq!(count.into_inner(), 100);
+    }
+}

@@ -1,0 +1,128 @@
+//! One row per instruction set: how to know that the CPU has it, and its kernels.
+
+use crate::attention::Attend;
+use crate::dot::{Ints, Out, Rows};
+use crate::elementwise::Gate;
+use crate::simd;
+use trine_tensor::Format;
+
+/// The kernels of one instruction set.
+pub struct Table {
+    /// What `--isa` calls it.
+    pub name: &'static str,
+    pub(crate) supported: fn() -> bool,
+    pub(crate) f32: fn(&Rows, &[f32], &mut Out),
+    pub(crate) f16: fn(&Rows, &[f32], &mut Out),
+    pub(crate) bf16: fn(&Rows, &[f32], &mut Out),
+    pub(crate) q8_0: fn(&Rows, &Ints, &mut Out),
+    pub(crate) q4_0: fn(&Rows, &Ints, &mut Out),
+    pub(crate) q4_k: fn(&Rows, &Ints, &mut Out),
+    pub(crate) q6_k: fn(&Rows, &Ints, &mut Out),
+    pub(crate) i2_s: fn(&Rows, &Ints, &mut Out),
+    pub(crate) tq1_0: fn(&Rows, &Ints, &mut Out),
+    pub(crate) tq2_0: fn(&Rows, &Ints, &mut Out),
+    pub(crate) quantize: fn(&[f32], f32, &mut [i8]) -> f32,
+    pub(crate) block_sum: fn(&[i8]) -> i32,
+    pub(crate) rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
+    pub(crate) add: fn(&[f32], &[f32], &mut [f32]),
+    pub(crate) gate: fn(Gate, &[f32], &[f32], &mut [f32]),
+    pub(crate) attend: fn(&Attend, &mut [f32], &mut [f32]),
+}
+
+/// Best first; scalar is last and always supported.
+static TABLES: &[&Table] = &[
+    #[cfg(target_arch = "x86_64")]
+    &simd::avx512::TABLE,
+    #[cfg(target_arch = "x86_64")]
+    &simd::avx2::TABLE,
+    &simd::scalar::TABLE,
+];
+
+/// Every table that this CPU can run, best first.
+pub fn tables() -> impl Iterator<Item = &'static Table> {
+    TABLES.iter().copied().filter(|table| (table.supported)())
+}
+
+/// The table called `name`, or an error that says what there is.
+pub fn table(name: &str) -> Result<&'static Table, crate::Error> {
+    let known = || TABLES.iter().map(|table| table.name).collect::<Vec<_>>().join(", ");
+    let found = TABLES.iter().find(|table| table.name.eq_ignore_ascii_case(name));
+    let table = found.ok_or_else(|| crate::Error::UnknownIsa { name: name.into(), known: known() })?;
+    let present = || tables().map(|table| table.name).collect::<Vec<_>>().join(", ");
+    if (table.supported)() {
+        Ok(table)
+    } else {
+        Err(crate::Error::MissingIsa { name: name.into(), present: present() })
+    }
+}
+
+/// How this table multiplies by a matrix of some format.
+pub(crate) enum Kernel {
+    /// Weights widened to float, activations as they are.
+    Float(fn(&Rows, &[f32], &mut Out)),
+    /// Weights as integers, activations as bytes with a scale for each 32.
+    Block(fn(&Rows, &Ints, &mut Out)),
+    /// Weights as trits, activations as bytes with a scale for each token.
+    Ternary(fn(&Rows, &Ints, &mut Out)),
+    /// Rows are decoded to float first: every format without a kernel of its own.
+    Decode,
+}
+
+impl Table {
+    pub(crate) fn kernel(&self, format: &Format) -> Kernel {
+        match format.name {
+            "F32" => Kernel::Float(self.f32),
+            "F16" => Kernel::Float(self.f16),
+            "BF16" => Kernel::Float(self.bf16),
+            "Q8_0" => Kernel::Block(self.q8_0),
+            "Q4_0" => Kernel::Block(self.q4_0),
+            "Q4_K" => Kernel::Block(self.q4_k),
+            "Q6_K" => Kernel::Block(self.q6_k),
+            "I2_S" => Kernel::Ternary(self.i2_s),
+            "TQ1_0" => Kernel::Ternary(self.tq1_0),
+            "TQ2_0" => Kernel::Ternary(self.tq2_0),
+            _ => Kernel::Decode,
+        }
+    }
+}
+
+/// Builds `TABLE` of one instruction set: each kernel, written once over `Simd`, compiled with that set's features.
+macro_rules! table {
+    ($isa:ident, $name:literal, $(features: $features:literal,)? supported: $supported:expr) => {
+        #[allow(unused_unsafe, reason = "plain Rust needs no features")]
+        pub(crate) static TABLE: $crate::table::Table = {
+            use $crate::{activation, attention, dot::{block, float, ternary, Ints, Out, Rows}, elementwise};
+            table!(@table [$(#[target_feature(enable = $features)])?] $isa, $name, $supported,
+                f32(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F32>;
+                f16(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F16>;
+                bf16(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::Bf16>;
+                q8_0(w: &Rows, x: &Ints, out: &mut Out) -> () = block::product::<_, block::Q8_0>;
+                q4_0(w: &Rows, x: &Ints, out: &mut Out) -> () = block::product::<_, block::Q4_0>;
+                q4_k(w: &Rows, x: &Ints, out: &mut Out) -> () = block::product::<_, block::Q4_K>;
+                q6_k(w: &Rows, x: &Ints, out: &mut Out) -> () = block::product::<_, block::Q6_K>;
+                i2_s(w: &Rows, x: &Ints, out: &mut Out) -> () = ternary::product::<_, ternary::I2_S>;
+                tq1_0(w: &Rows, x: &Ints, out: &mut Out) -> () = ternary::product::<_, ternary::TQ1_0>;
+                tq2_0(w: &Rows, x: &Ints, out: &mut Out) -> () = ternary::product::<_, ternary::TQ2_0>;
+                quantize(x: &[f32], least: f32, q: &mut [i8]) -> f32 = activation::quantize;
+                block_sum(q: &[i8]) -> i32 = activation::block_sum;
+                rms_norm(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) -> () = elementwise::rms_norm;
+                add(a: &[f32], b: &[f32], out: &mut [f32]) -> () = elementwise::add;
+                gate(kind: elementwise::Gate, x: &[f32], up: &[f32], out: &mut [f32]) -> () = elementwise::gate;
+                attend(job: &attention::Attend, scores: &mut [f32], out: &mut [f32]) -> () = attention::attend;
+            )
+        };
+    };
+    (@table $attrs:tt $isa:ident, $name:literal, $supported:expr,
+        $($kernel:ident $args:tt -> $ret:ty = $body:expr;)*) => {{
+        $(table!(@kernel $attrs $isa $kernel $args -> $ret = $body);)*
+        $crate::table::Table { name: $name, supported: || $supported, $($kernel: table!(@call $kernel $args)),* }
+    }};
+    (@kernel [$($attr:tt)*] $isa:ident $kernel:ident ($($arg:ident: $type:ty),*) -> $ret:ty = $body:expr) => {
+        $($attr)*
+        fn $kernel($($arg: $type),*) -> $ret { ($body)($isa(()), $($arg),*) }
+    };
+    (@call $kernel:ident ($($arg:ident: $type:ty),*)) => {
+        // SAFETY: a table is reached only through `tables` and `table`, which asked `supported`.
+        |$($arg),*| unsafe { $kernel($($arg),*) }
+    };
+}
