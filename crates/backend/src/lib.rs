@@ -1,1 +1,151 @@
 //! What a decoder asks of a device, and the devices that answer.
+//!
+//! A [`Backend`] knows no architecture; the model above it knows no device. The signatures are functional, so that a forward pass reads
+//! like the paper; a device recycles the memory of activations that are dropped.
+
+mod batch;
+mod cpu;
+mod rope;
+
+pub use batch::{Batch, Span};
+pub use cpu::{Cpu, CpuOptions};
+pub use rope::Rope;
+pub use trine_kernels::{Gate, Pairs};
+
+use trine_tensor::View;
+
+/// What a weight is for. A device may treat it accordingly; training decides by it what to quantise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Rows that tokens pick, and the output head where the two are one.
+    Embedding,
+    /// Gains of a norm, or any other factor for each column.
+    Norm,
+    /// Added to the output of a linear layer.
+    Bias,
+    /// A linear layer.
+    Linear,
+    /// A linear layer whose input is rounded to 8 bits with one absmax scale per token, as BitNet b1.58 defines it (arXiv:2402.17764).
+    BitLinear,
+    /// The output head.
+    Head,
+}
+
+/// The shape of a KV cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvShape {
+    /// Layers with a cache.
+    pub layers: usize,
+    /// Heads of keys and values.
+    pub heads: usize,
+    /// Numbers of a head.
+    pub head_dim: usize,
+    /// Blocks, for all sequences together.
+    pub blocks: usize,
+    /// Tokens of a block.
+    pub block_len: usize,
+}
+
+impl KvShape {
+    /// Bytes of keys and values together; `None` when they cannot be counted.
+    pub fn bytes(&self) -> Option<usize> {
+        let factors = [self.heads, self.head_dim, self.blocks, self.block_len, 2 * size_of::<f32>()];
+        factors.into_iter().try_fold(self.layers, usize::checked_mul)
+    }
+}
+
+/// What can go wrong on a device.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No threads.
+    #[error("the system gives no more threads: {0}")]
+    Threads(#[source] std::io::Error),
+    /// A matrix so wide that integer sums could overflow.
+    #[error("tensor `{tensor}`: rows of {found} numbers, more than the {most} that this device multiplies exactly")]
+    TooWide {
+        /// Its name.
+        tensor: String,
+        /// Its columns.
+        found: usize,
+        /// What works.
+        most: usize,
+    },
+    /// A weight whose format or shape cannot play its role.
+    #[error("tensor `{tensor}` of format {format}: cannot serve as {role:?}: {reason}")]
+    Unfit {
+        /// Its name.
+        tensor: String,
+        /// Its format.
+        format: &'static str,
+        /// What it was to be.
+        role: Role,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// Not enough memory for the KV cache.
+    #[error("a KV cache of {bytes} bytes does not fit into memory: ask for a shorter context or fewer sequences")]
+    NoRoom {
+        /// What was asked for.
+        bytes: u128,
+    },
+}
+
+/// A device that runs a decoder. `[tokens, width]` is the shape of all activations.
+pub trait Backend {
+    /// A weight on this device.
+    type Weight;
+    /// Activations on this device.
+    type Act;
+
+    /// The one place where a weight enters a device.
+    ///
+    /// # Errors
+    /// When the device cannot hold it or cannot use it in this role.
+    fn upload(&mut self, view: View, role: Role) -> Result<Self::Weight, Error>;
+
+    /// Makes a KV cache of this shape, empty, in place of the one before.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    fn reserve_kv(&mut self, shape: KvShape) -> Result<(), Error>;
+
+    /// Copies activations to the host, row by row.
+    fn read(&mut self, x: &Self::Act, out: &mut Vec<f32>);
+
+    /// Rows of `table`, one for each token.
+    fn embed(&mut self, table: &Self::Weight, tokens: &[u32]) -> Self::Act;
+    /// `x · wᵀ`, `[tokens, rows of w]`.
+    fn linear(&mut self, w: &Self::Weight, x: &Self::Act) -> Self::Act;
+    /// `x` plus the same row for every token.
+    fn bias(&mut self, b: &Self::Weight, x: &Self::Act) -> Self::Act;
+    /// Root-mean-square norm over each run of as many numbers as `gain` has: the whole row, or each head.
+    fn rms_norm(&mut self, gain: &Self::Weight, x: &Self::Act, eps: f32) -> Self::Act;
+    /// `a + b`.
+    fn add(&mut self, a: &Self::Act, b: &Self::Act) -> Self::Act;
+    /// `kind(gate) * up`.
+    fn gate(&mut self, kind: Gate, gate: &Self::Act, up: &Self::Act) -> Self::Act;
+    /// Cosines and sines for the positions of a batch, for [`Backend::rope`] in every layer.
+    fn angles(&mut self, rope: &Rope, batch: &Batch) -> Self::Act;
+    /// Turns every head of `x` by its token's angles.
+    fn rope(&mut self, rope: &Rope, angles: &Self::Act, x: Self::Act) -> Self::Act;
+    /// Stores `k` and `v` in the cache of `layer` at the batch's positions, then attends: `softmax(q kᵀ scale) v`, causal, each query
+    /// head with the KV head of its group.
+    fn attention(
+        &mut self,
+        layer: usize,
+        q: &Self::Act,
+        k: &Self::Act,
+        v: &Self::Act,
+        scale: f32,
+        batch: &Batch,
+    ) -> Self::Act;
+    /// Only these rows.
+    fn select(&mut self, x: &Self::Act, rows: &[u32]) -> Self::Act;
+
+    /// Residual, then the next norm. A fusion is a default method: a device overrides it where that measures faster, and gives the same.
+    fn add_norm(&mut self, gain: &Self::Weight, a: &Self::Act, b: &Self::Act, eps: f32) -> (Self::Act, Self::Act) {
+        let sum = self.add(a, b);
+        let normed = self.rms_norm(gain, &sum, eps);
+        (sum, normed)
+    }
+}

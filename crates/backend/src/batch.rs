@@ -1,0 +1,79 @@
+//! Which tokens to run: for each sequence a run of new tokens after those that its cache holds.
+
+use std::ops::Range;
+
+/// Tokens of several sequences for one forward pass. Clearing and filling it again allocates nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    tokens: Vec<u32>,
+    spans: Vec<Span>,
+    blocks: Vec<u32>,
+    /// The span of each token.
+    owners: Vec<u32>,
+    outputs: Vec<u32>,
+}
+
+/// One sequence's part of a batch.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// Tokens of the sequence already in the cache; the position of the first new one.
+    pub cached: usize,
+    /// Rows of the batch that are its new tokens.
+    pub rows: Range<usize>,
+    blocks: Range<usize>,
+}
+
+impl Batch {
+    /// No tokens.
+    pub fn new() -> Batch {
+        Batch::default()
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.tokens.clear();
+        self.spans.clear();
+        self.blocks.clear();
+        self.owners.clear();
+        self.outputs.clear();
+    }
+
+    /// Adds new `tokens` of a sequence that has `cached` before them, in the cache blocks `blocks`, which hold both. Logits are
+    /// computed for the last `outputs` tokens.
+    pub fn push(&mut self, tokens: &[u32], cached: usize, blocks: &[u32], outputs: usize) {
+        let start = self.tokens.len();
+        let rows = start..start + tokens.len();
+        self.outputs.extend((rows.end - outputs.min(tokens.len())..rows.end).map(|row| row as u32));
+        self.owners.extend(std::iter::repeat_n(self.spans.len() as u32, tokens.len()));
+        self.tokens.extend_from_slice(tokens);
+        let first = self.blocks.len();
+        self.blocks.extend_from_slice(blocks);
+        self.spans.push(Span { cached, rows, blocks: first..self.blocks.len() });
+    }
+
+    /// All tokens, one per row.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// The sequences.
+    pub fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
+    /// Rows whose logits are wanted, in order.
+    pub fn outputs(&self) -> &[u32] {
+        &self.outputs
+    }
+
+    /// Position in its sequence of the token in `row`.
+    pub fn position(&self, row: usize) -> usize {
+        let span = &self.spans[self.owners[row] as usize];
+        span.cached + row - span.rows.start
+    }
+
+    /// Cache blocks of the sequence of the token in `row`.
+    pub fn blocks(&self, row: usize) -> &[u32] {
+        &self.blocks[self.spans[self.owners[row] as usize].blocks.clone()]
+    }
+}
