@@ -12,6 +12,7 @@ fn same(file: &File, tensors: &[View]) {
     for (found, expected) in file.tensors().zip(tensors) {
         assert_eq!((&found.name, found.format, &found.shape), (&expected.name, expected.format, &expected.shape));
         assert_eq!(found.bytes, expected.bytes, "{}", found.name);
+        assert_eq!(found.decode(), expected.decode(), "{}", found.name);
     }
 }
 
@@ -32,12 +33,6 @@ fn a_gguf_file_holds_what_was_written() {
             assert_eq!(file.metadata(), &metadata);
             assert_eq!(file.size(), fs::metadata(&path).unwrap().len());
             same(&file, &tensors);
-            for view in file.tensors() {
-                assert_eq!(
-                    view.bytes.as_ptr() as usize % alignment.unwrap_or(if mmap { 32 } else { 1 }).min(4) as usize,
-                    0
-                );
-            }
         }
     }
     // Version 2 has the same layout.
@@ -265,7 +260,7 @@ fn every_lie_of_a_safetensors_file_has_its_own_error() {
         u64::MAX.to_le_bytes().to_vec() => Error::HeaderLength { .. },
         file("{]", 0) => Error::Json { .. },
         file(&format!(r#"{{"a":{entry},"a":{entry}}}"#), 8) => Error::Json { .. },
-        file(&format!(r#"{{"a":{entry},"__metadata__":{{"k":1}}}}"#), 8) => Error::Json { .. },
+        file(&format!(r#"{{"a":{entry},"__metadata__":{{}},"__metadata__":{{}}}}"#), 8) => Error::Json { .. },
         one("F32", "[1,1,1,1,1,1,1,1,2]", 0, 8) => Error::Json { .. },
         one("F32", "[-2]", 0, 8) => Error::Json { .. },
         one("F4", "[2]", 0, 8) => Error::UnknownFormat { .. },
