@@ -1,4 +1,5 @@
-"""The plain Llama forward pass in torch over the tensors of a GGUF file, in whatever precision they have."""
+"""The plain Llama forward pass in torch over the tensors of a GGUF file, in whatever precision they have; and copying
+the metadata of such a file."""
 
 import gguf
 import numpy as np
@@ -13,6 +14,14 @@ def read(path, dtype=torch.float64):
     spec = {name.removeprefix("llama."): f.contents() for name, f in reader.fields.items() if name.startswith("llama.")}
     weights = {t.name: torch.from_numpy(np.array(gguf.dequantize(t.data, t.tensor_type))).to(dtype) for t in reader.tensors}
     return spec, weights
+
+
+def copy_metadata(writer, path, prefixes):
+    """Adds to the writer the metadata of the GGUF `path` whose keys begin with one of `prefixes`."""
+    for name, field in gguf.GGUFReader(path).fields.items():
+        if name.startswith(prefixes):
+            sub_type = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(name, field.contents(), field.types[0], sub_type)
 
 
 def rope(x, base):

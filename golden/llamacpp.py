@@ -6,7 +6,7 @@ The context computes attention in float32 with a float32 key/value cache and wit
 """
 
 import ctypes
-from ctypes import POINTER, c_bool, c_char_p, c_float, c_int8, c_int32, c_uint32, c_void_p
+from ctypes import POINTER, c_bool, c_char_p, c_float, c_int, c_int8, c_int32, c_int64, c_size_t, c_uint32, c_void_p
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ class Batch(ctypes.Structure):
     ]
 
 
-LogCallback = ctypes.CFUNCTYPE(None, ctypes.c_int, c_char_p, c_void_p)
+LogCallback = ctypes.CFUNCTYPE(None, c_int, c_char_p, c_void_p)
 
 
 @LogCallback
@@ -64,6 +64,8 @@ def bind():
         "llama_get_logits_ith": (POINTER(c_float), [c_void_p, c_int32]),
         "llama_get_memory": (c_void_p, [c_void_p]),
         "llama_memory_clear": (None, [c_void_p, c_bool]),
+        "ggml_row_size": (c_size_t, [c_int, c_int64]),
+        "ggml_quantize_chunk": (c_size_t, [c_int, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p]),
         "llama_log_set": (None, [LogCallback, c_void_p]),
         "llama_free": (None, [c_void_p]),
         "llama_model_free": (None, [c_void_p]),
@@ -80,6 +82,16 @@ def bind():
 
 
 LIB = bind()
+
+
+def quantize(matrix, kind):
+    """Bytes [rows, row size] of a float32 matrix in the ggml type numbered `kind`, by llama.cpp's quantiser without weighting."""
+    matrix = np.ascontiguousarray(matrix, dtype=np.float32)
+    rows, width = matrix.shape
+    out = np.zeros((rows, LIB.ggml_row_size(kind, width)), dtype=np.uint8)
+    written = LIB.ggml_quantize_chunk(kind, matrix.ctypes.data, out.ctypes.data, 0, rows, width, None)
+    assert written == out.nbytes
+    return out
 
 
 class Model:

@@ -61,14 +61,11 @@ SENTENCES = [
     "\u201cIs the ferry late?\u201d she asked. \u2014 \u201cNo, it is early; we are late.\u201d",
     "    def weigh(stone):\n        return stone.mass * 9.81\n",
 ]
-PROMPTS = [
-    "The miller counted 17 pear trees near the river, then he wrote the number",
-    "When the ferry is late, nobody asked the herons; \u201cNo,\u201d she\n  rang the bells.",
-]
-LONG_PROMPTS = [text + " " + SENTENCES[1][:40] for text in PROMPTS]
+PROMPTS = ["The miller counted 17 pear trees near the river, then wrote it", "\u201cNo,\u201d she said;\n  the ferry rang."]
+LONG_PROMPTS = ["The miller counted 17 pear trees near the frozen river, then he wrote the number in his small red book; she turned.", PROMPTS[1]]
 GREEDY = 16
 
-ROUNDING_MARGIN, GREEDY_MARGIN = 2e-5, 2e-2
+ROUNDING_MARGIN, GREEDY_MARGIN = 3e-5, 2e-2
 
 SMALL = dict(vocab_size=VOCAB, bos_token_id=BOS, eos_token_id=EOS, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
 DENSE = dict(SMALL, hidden_size=64, intermediate_size=96, max_position_embeddings=128, rms_norm_eps=1e-5)
@@ -101,7 +98,7 @@ MODELS = {
         cls=transformers.LlamaForCausalLM,
         config=dict(ROPE, rope_parameters=rope("linear", factor=4.0), tie_word_embeddings=True),
         dtype=torch.bfloat16,
-        gguf=("llama", "F16"),
+        gguf=("llama", "F32"),
         prompts=LONG_PROMPTS,
         rewrite=dict(rope_parameters=None, rope_theta=10000.0, rope_scaling=dict(type="linear", factor=4.0)),
     ),
@@ -130,14 +127,14 @@ MODELS = {
         config=dict(
             ROPE, rope_parameters=rope("yarn", factor=4.0, original_max_position_embeddings=32), tie_word_embeddings=True
         ),
-        dtype=torch.bfloat16,
+        dtype=torch.float32,
         gguf=("llama", "F16"),
         prompts=LONG_PROMPTS,
     ),
     "qwen2": dict(
         cls=transformers.Qwen2ForCausalLM,
         config=dict(DENSE, rms_norm_eps=1e-6, rope_parameters=dict(rope("default"), rope_theta=1e6), tie_word_embeddings=True),
-        dtype=torch.float32,
+        dtype=torch.bfloat16,
         gguf=("qwen2", "BF16"),
     ),
     "qwen3": dict(
@@ -146,11 +143,18 @@ MODELS = {
             DENSE, rms_norm_eps=1e-6, head_dim=32, rope_parameters=dict(rope("default"), rope_theta=1e6), tie_word_embeddings=False
         ),
         dtype=torch.float16,
-        gguf=("qwen3", "F32"),
+        gguf=("qwen3", "F16"),
     ),
     "bitnet-online": dict(
         cls=transformers.BitNetForCausalLM,
-        config=dict(TERNARY, num_hidden_layers=1, hidden_act="relu2", rope_parameters=rope("default"), tie_word_embeddings=True),
+        config=dict(
+            TERNARY,
+            intermediate_size=128,
+            num_hidden_layers=1,
+            hidden_act="relu2",
+            rope_parameters=rope("default"),
+            tie_word_embeddings=True,
+        ),
         dtype=torch.bfloat16,
         quantization=dict(BITNET, linear_class="autobitlinear", quantization_mode="online"),
         weights="W' = clamp(round(W / a), -1, 1) * a with a = max(mean|W|, 1e-5) per tensor, computed in float32 at load",
@@ -166,7 +170,7 @@ MODELS = {
     ),
     "llama-bitlinear": dict(
         cls=transformers.LlamaForCausalLM,
-        config=dict(TERNARY, rope_parameters=rope("default"), tie_word_embeddings=False),
+        config=dict(TERNARY, rope_parameters=rope("default"), tie_word_embeddings=True),
         dtype=torch.bfloat16,
         quantization=dict(BITNET, linear_class="bitlinear", modules_to_not_convert=["lm_head"]),
         gguf=("llama", "I2_S"),

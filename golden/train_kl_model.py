@@ -57,19 +57,15 @@ def parameters(n_vocab):
 
 
 def write(path, vocab, weights):
-    """The weights under the metadata above and the tokenizer of the GGUF `vocab`."""
+    """Writes the weights with the metadata above and the tokenizer of the GGUF `vocab`."""
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("trine-kl")
     for key, value in SPEC.items():
         add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
         add(f"llama.{key}", value)
-    fields = gguf.GGUFReader(vocab).fields
-    writer.add_vocab_size(len(fields["tokenizer.ggml.tokens"].data))
+    writer.add_vocab_size(len(weights["token_embd.weight"]))
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    for name, field in fields.items():
-        if name.startswith("tokenizer."):
-            sub_type = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
-            writer.add_key_value(name, field.contents(), field.types[0], sub_type)
+    llama.copy_metadata(writer, vocab, ("tokenizer.",))
     for name, weight in weights.items():
         writer.add_tensor(name, weight.detach().numpy())
     writer.write_header_to_file()
