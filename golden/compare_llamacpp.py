@@ -1,26 +1,26 @@
 """Compares with llama.cpp (and, for KL, with exact arithmetic). Results are JSON on standard output.
 
-    pip install xllamacpp==2026.10.11549 gguf==0.19.0 numpy==2.4.6 torch==2.15.0
+pip install xllamacpp==2026.10.11549 gguf==0.19.0 numpy==2.4.6 torch==2.15.0
 
-    python golden/compare_llamacpp.py golden
-        For every golden/models/NAME/model.gguf that llama.cpp opens: whether its tokenizer gives the golden ids, the
-        largest difference of its logits from the golden ones, and how many greedy ids agree. llama.cpp rounds activations
-        to F16 or BF16 before it multiplies them with F16 or BF16 weights, and to int8 per 256 before ternary ones.
+python golden/compare_llamacpp.py golden
+    For every golden/models/NAME/model.gguf that llama.cpp opens: whether its tokenizer gives the golden ids, the
+    largest difference of its logits from the golden ones, and how many greedy ids agree. llama.cpp rounds activations
+    to F16 or BF16 before it multiplies them with F16 or BF16 weights, and to int8 per 256 before ternary ones.
 
-    python golden/compare_llamacpp.py greedy --gguf FILE --prompts PROMPTS.json [--n 64]
-        PROMPTS.json: a list of texts. Prints for each the prompt's ids and the n greedy ids, float32 key/value cache.
+python golden/compare_llamacpp.py greedy --gguf FILE --prompts PROMPTS.json [--n 64]
+    PROMPTS.json: a list of texts. Prints for each the prompt's ids and the n greedy ids, float32 key/value cache.
 
-    python golden/compare_llamacpp.py tokens --gguf FILE --text TEXT [--windows 16] [--tokens 256] > IDS.json
-        A list of windows of token ids of a text (each begins with the beginning of sequence), the input of `kl`.
+python golden/compare_llamacpp.py tokens --gguf FILE --text TEXT [--windows 16] [--tokens 256] > IDS.json
+    A list of windows of token ids of a text (each begins with the beginning of sequence), the input of `kl`.
 
-    python golden/compare_llamacpp.py quantize --gguf F32.gguf --kind Q4_K --out FILE
-        Every matrix of an F32 file in one type, by llama.cpp's quantiser.
+python golden/compare_llamacpp.py quantize --gguf F32.gguf --kind Q4_K --out FILE
+    Every matrix of an F32 file in one type, by llama.cpp's quantiser.
 
-    python golden/compare_llamacpp.py kl --gguf FILE --tokens IDS.json [--trine LOGITS.f32]
-        FILE: architecture `llama`, any type that PyPI gguf can dequantise. The exact logits are a float64 forward pass over
-        the dequantised weights. LOGITS.f32: raw float32 little-endian [positions, vocab], the windows one after another,
-        a row for every id. Prints over all positions the mean of KL(exact || other) in nats per token with its standard
-        error over windows, the largest KL, and the share of positions whose best token is the same, for llama.cpp and Trine.
+python golden/compare_llamacpp.py kl --gguf FILE --tokens IDS.json [--trine LOGITS.f32]
+    FILE: architecture `llama`, any type that PyPI gguf can dequantise. The exact logits are a float64 forward pass over
+    the dequantised weights. LOGITS.f32: raw float32 little-endian [positions, vocab], the windows one after another,
+    a row for every id. Prints over all positions the mean of KL(exact || other) in nats per token with its standard
+    error over windows, the largest KL, and the share of positions whose best token is the same, for llama.cpp and Trine.
 """
 
 import argparse
@@ -60,7 +60,10 @@ def golden(_args):
             agreeing += next((i for i, (a, b) in enumerate(zip(greedy, prompt["greedy"])) if a != b), len(greedy))
         difference = np.abs(np.concatenate(rows) - expected).max()
         report[folder.name] = dict(
-            same_ids=tokenizer, largest_difference=float(difference), logits_std=float(expected.std()), greedy_agreeing=agreeing
+            same_ids=tokenizer,
+            largest_difference=float(difference),
+            logits_std=float(expected.std()),
+            greedy_agreeing=agreeing,
         )
         model.close()
     return report
@@ -146,7 +149,12 @@ def main():
     for command, options in {
         golden: {},
         greedy: {"--gguf": {}, "--prompts": {}, "--n": dict(type=int, default=64)},
-        tokens: {"--gguf": {}, "--text": {}, "--windows": dict(type=int, default=16), "--tokens": dict(type=int, default=256)},
+        tokens: {
+            "--gguf": {},
+            "--text": {},
+            "--windows": dict(type=int, default=16),
+            "--tokens": dict(type=int, default=256),
+        },
         quantize: {"--gguf": {}, "--kind": {}, "--out": {}},
         kl: {"--gguf": {}, "--tokens": {}, "--trine": dict(default=None)},
     }.items():

@@ -1,7 +1,11 @@
 """A Hugging Face folder to GGUF, as llama.cpp's convert_hf_to_gguf.py and bitnet.cpp's converters write it.
 
 Tensor names are those of PyPI gguf's own map. Matrices keep the type asked for, norms and biases are F32, and a ternary
-model keeps its embedding and head in F16.
+model keeps its embedding and head in F16. Only `llama` rotates adjacent pairs and so has its q and k rows permuted; `qwen2`,
+`qwen3`, `bitnet` and `bitnet-b1.58` rotate halves, as Hugging Face does.
+
+YaRN: llama.cpp multiplies cos and sin by rope.scaling.attn_factor (1 where absent) * (1 + 0.1 ln factor), Hugging Face by
+attention_factor where given and by 1 + 0.1 ln factor otherwise. Without attention_factor, as here, the two agree.
 """
 
 import json
@@ -160,7 +164,9 @@ def write(folder, arch, kind, out=None):
         outside = "embed_tokens" in name or "lm_head" in name
         tensor_kind = "F32" if tensor.dim() == 1 else "F16" if outside and kind in ("TQ2_0", "I2_S") else kind
         # gguf's map knows the sub-norms by the names that an older release of the models gave them.
-        name = name.replace("self_attn.attn_sub_norm", "self_attn.inner_attn_ln").replace("mlp.ffn_sub_norm", "mlp.ffn_layernorm")
+        name = name.replace("self_attn.attn_sub_norm", "self_attn.inner_attn_ln").replace(
+            "mlp.ffn_sub_norm", "mlp.ffn_layernorm"
+        )
         add_tensor(writer, names.get_name(name, try_suffixes=(".weight", ".bias")), tensor, tensor_kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -47,7 +47,9 @@ def forward(spec, w, ids):
         blk = f"blk.{layer}."
         linear = lambda name, x: F.linear(x, w[blk + name + ".weight"])
         h = norm(blk + "attn_norm", x)
-        q, k, v = (linear(name, h).unflatten(-1, (n, -1)) for name, n in (("attn_q", n_heads), ("attn_k", n_kv), ("attn_v", n_kv)))
+        q, k, v = (
+            linear(name, h).unflatten(-1, (n, -1)) for name, n in (("attn_q", n_heads), ("attn_k", n_kv), ("attn_v", n_kv))
+        )
         q, k = rope(q, base), rope(k, base)
         q, k, v = (t.transpose(-3, -2) for t in (q, k, v))
         h = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)

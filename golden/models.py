@@ -1,6 +1,7 @@
 """Makes the golden models: tiny random ones of every architecture, with the logits that transformers computes for them.
 
-    pip install torch==2.15.0 transformers==5.23.0 accelerate==1.15.0 tokenizers==0.23.3 safetensors==0.8.0 gguf==0.19.0 numpy==2.4.6
+    pip install torch==2.15.0 transformers==5.23.0 accelerate==1.15.0 tokenizers==0.23.3 safetensors==0.8.0 \\
+        gguf==0.19.0 numpy==2.4.6
     python golden/models.py [NAME ...]
 
 For each name (all of them by default) it writes golden/models/NAME/ with
@@ -25,8 +26,13 @@ What transformers 5.23.0 computes in a ternary layer (`transformers.integrations
     The bias, where there is one, is added inside the matrix product online and offline (offline scales it too), and after
     the division in bitlinear. Embedding, norms and head stay in float.
 
+bitnet.cpp computes I2_S layers the same way: s = 127 / max(max|x|, 1e-5) per token, q rounded half to even and clamped to
+[-128, 127], y = (T q) / s * scale, its scale multiplying. (Known from descriptions of its source, which differ between
+releases in the floor and in the rounding of exact halves; no golden depends on either.)
+
 A rounding near one half may fall either way in another order of summation. For ternary models the seed is therefore the
-first for which no activation lies within `rounding_margin` (golden.json, in units of one int8 step) of a half; and for all
+first for which every activation keeps `rounding_margin` (golden.json, in int8 steps) away from a half. Float32 arithmetic in
+another order then agrees to about 1e-5; a single activation rounded the other way moves logits by 0.05 to 0.5. For all
 models the best greedy logit leads the second by at least `greedy_margin`.
 """
 
@@ -62,12 +68,17 @@ SENTENCES = [
     "    def weigh(stone):\n        return stone.mass * 9.81\n",
 ]
 PROMPTS = ["The miller counted 17 pear trees near the river, then wrote it", "\u201cNo,\u201d she said;\n  the ferry rang."]
-LONG_PROMPTS = ["The miller counted 17 pear trees near the frozen river, then he wrote the number in his small red book; she turned.", PROMPTS[1]]
+LONG_PROMPTS = [
+    "The miller counted 17 pear trees near the frozen river, then he wrote the number in his small red book; she turned.",
+    PROMPTS[1],
+]
 GREEDY = 16
 
 ROUNDING_MARGIN, GREEDY_MARGIN = 3e-5, 2e-2
 
-SMALL = dict(vocab_size=VOCAB, bos_token_id=BOS, eos_token_id=EOS, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
+SMALL = dict(
+    vocab_size=VOCAB, bos_token_id=BOS, eos_token_id=EOS, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
+)
 DENSE = dict(SMALL, hidden_size=64, intermediate_size=96, max_position_embeddings=128, rms_norm_eps=1e-5)
 ROPE = dict(DENSE, hidden_size=32, intermediate_size=64, num_attention_heads=2, num_key_value_heads=1, head_dim=32)
 TERNARY = dict(SMALL, hidden_size=128, intermediate_size=256, max_position_embeddings=128, rms_norm_eps=1e-5)
@@ -118,7 +129,11 @@ MODELS = {
             rope_parameters=None,
             rope_theta=10000.0,
             rope_scaling=dict(
-                factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32, rope_type="llama3"
+                factor=8.0,
+                low_freq_factor=1.0,
+                high_freq_factor=4.0,
+                original_max_position_embeddings=32,
+                rope_type="llama3",
             ),
         ),
     ),
@@ -133,14 +148,20 @@ MODELS = {
     ),
     "qwen2": dict(
         cls=transformers.Qwen2ForCausalLM,
-        config=dict(DENSE, rms_norm_eps=1e-6, rope_parameters=dict(rope("default"), rope_theta=1e6), tie_word_embeddings=True),
+        config=dict(
+            DENSE, rms_norm_eps=1e-6, rope_parameters=dict(rope("default"), rope_theta=1e6), tie_word_embeddings=True
+        ),
         dtype=torch.bfloat16,
         gguf=("qwen2", "BF16"),
     ),
     "qwen3": dict(
         cls=transformers.Qwen3ForCausalLM,
         config=dict(
-            DENSE, rms_norm_eps=1e-6, head_dim=32, rope_parameters=dict(rope("default"), rope_theta=1e6), tie_word_embeddings=False
+            DENSE,
+            rms_norm_eps=1e-6,
+            head_dim=32,
+            rope_parameters=dict(rope("default"), rope_theta=1e6),
+            tie_word_embeddings=False,
         ),
         dtype=torch.float16,
         gguf=("qwen3", "F16"),
@@ -294,7 +315,9 @@ def continue_greedily(model, ids):
 def golden(folder, texts):
     """The contents of golden.json and logits.f32, or None where a rounding or a choice is too close."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
     # Beside packed weights transformers leaves the rest in the file's type; the model's own float() refuses.
     torch.nn.Module.float(model)
     prompts = [tokenizer(text)["input_ids"] for text in texts]

@@ -92,7 +92,9 @@ def main():
     weights = parameters(tokenizer.n_vocab)
     matrices = [w for w in weights.values() if w.dim() == 2]
     norms = [w for w in weights.values() if w.dim() == 1]
-    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": norms, "weight_decay": 0.0}], betas=(0.9, 0.95))
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.1}, {"params": norms, "weight_decay": 0.0}], betas=(0.9, 0.95)
+    )
 
     def loss(rows):
         logits = llama.forward(SPEC, weights, rows[:, :-1])
