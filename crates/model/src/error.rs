@@ -91,7 +91,9 @@ pub enum Error {
         expected: &'static str,
     },
     /// The model computes NaN or infinity.
-    #[error("the model's logits are not finite ({found} at token {token}): its weights are damaged, or of another architecture than `{arch}`")]
+    #[error(
+        "the model's logits are not finite ({found} at token {token}): its weights are damaged, or of another architecture than `{arch}`"
+    )]
     NotFinite {
         /// The number.
         found: f32,

@@ -71,7 +71,9 @@ impl Keys {
         let section = |name: &str| config.get(name).filter(|section| section.is_object());
         let scaling = section("rope_parameters").or_else(|| section("rope_scaling")).unwrap_or(&empty);
         let mut set = |key: &str, value: f64| self.metadata.insert(format!("{}.rope.{key}", self.prefix), value as f32);
-        if let Some(base) = number(scaling, "rope_theta")?.map_or_else(|| number(config, "rope_theta"), |base| Ok(Some(base)))? {
+        if let Some(base) =
+            number(scaling, "rope_theta")?.map_or_else(|| number(config, "rope_theta"), |base| Ok(Some(base)))?
+        {
             set("freq_base", base);
         }
         for (hub, gguf) in [
@@ -93,7 +95,8 @@ impl Keys {
         if let Some(original) = original.and_then(|n| u32::try_from(n).ok()) {
             self.metadata.insert(format!("{}.rope.scaling.original_context_length", self.prefix), original);
         }
-        let kind = scaling.get("rope_type").or_else(|| scaling.get("type")).and_then(Value::as_str).unwrap_or("default");
+        let kind =
+            scaling.get("rope_type").or_else(|| scaling.get("type")).and_then(Value::as_str).unwrap_or("default");
         let kind = if kind == "default" { "none" } else { kind };
         self.metadata.insert(format!("{}.rope.scaling.type", self.prefix), kind);
         Ok(())

@@ -59,13 +59,23 @@ impl Spec {
         let heads = keys.needed("attention.head_count", 1..=1 << 16)?;
         let kv_heads = keys.count("attention.head_count_kv", 1..=1 << 16)?.unwrap_or(heads);
         if heads % kv_heads != 0 {
-            return Err(Error::bad(keys.name("attention.head_count_kv"), format!("a divisor of {heads} heads"), kv_heads));
+            return Err(Error::bad(
+                keys.name("attention.head_count_kv"),
+                format!("a divisor of {heads} heads"),
+                kv_heads,
+            ));
         }
         let width = keys.needed("embedding_length", many.clone())?;
         let head_dim = match keys.count("attention.key_length", 1..=1 << 16)? {
             Some(head_dim) => head_dim,
             None if width % heads == 0 => width / heads,
-            None => return Err(Error::bad(keys.name("attention.head_count"), format!("a divisor of width {width}"), heads)),
+            None => {
+                return Err(Error::bad(
+                    keys.name("attention.head_count"),
+                    format!("a divisor of width {width}"),
+                    heads,
+                ));
+            }
         };
         if let Some(value) = keys.count("attention.value_length", 1..=1 << 16)?.filter(|&value| value != head_dim) {
             return Err(Error::bad(keys.name("attention.value_length"), head_dim.to_string(), value));
@@ -100,7 +110,8 @@ impl Spec {
 fn packing(file: &File) -> Result<(bool, Packing)> {
     let config = file.config().and_then(|config| config.get("quantization_config")).filter(|config| !config.is_null());
     let Some(config) = config.filter(|_| file.kind() == Kind::Safetensors) else { return Ok((false, Packing::Plain)) };
-    let text = |key: &str, default: &str| config.get(key).and_then(|value| value.as_str()).unwrap_or(default).to_owned();
+    let text =
+        |key: &str, default: &str| config.get(key).and_then(|value| value.as_str()).unwrap_or(default).to_owned();
     match (&*text("quant_method", ""), &*text("linear_class", "bitlinear"), &*text("quantization_mode", "offline")) {
         ("bitnet", "autobitlinear", "online") => Ok((true, Packing::Online)),
         ("bitnet", "autobitlinear", "offline") => Ok((true, Packing::Times)),
@@ -131,7 +142,8 @@ fn rope(keys: &Keys, file: &File, head_dim: usize) -> Result<Rope> {
         "linear" => frequencies.iter_mut().for_each(|frequency| *frequency /= factor),
         // Llama 3.1: slow pairs stretch, fast ones stay, those between blend.
         "llama3" => {
-            let (low, high) = (number("rope.scaling.low_freq_factor", 1.0)?, number("rope.scaling.high_freq_factor", 4.0)?);
+            let (low, high) =
+                (number("rope.scaling.low_freq_factor", 1.0)?, number("rope.scaling.high_freq_factor", 4.0)?);
             let original = original()?;
             for frequency in &mut frequencies {
                 let turns = original * *frequency / (2.0 * PI);

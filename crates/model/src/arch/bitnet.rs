@@ -14,9 +14,5 @@ pub static BITNET: Arch = Arch {
 };
 
 /// BitNet b1.58 2B-4T (arXiv:2504.12285): squared ReLU and a tied embedding.
-pub static BITNET_B158: Arch = Arch {
-    gguf: &["bitnet-b1.58", "bitnet-25"],
-    hub: &[("bitnet", Some("relu2"))],
-    gate: Gate::Relu2,
-    ..BITNET
-};
+pub static BITNET_B158: Arch =
+    Arch { gguf: &["bitnet-b1.58", "bitnet-25"], hub: &[("bitnet", Some("relu2"))], gate: Gate::Relu2, ..BITNET };
