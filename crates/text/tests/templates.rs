@@ -24,16 +24,8 @@ const KNOWN_TO_DIFFER: &[(&str, &[&str])] = &[
     ("meetkai-functionary-medium-v3.1.jinja", TOOLS),
 ];
 const TOOLS: &[&str] = &["tools", "called", "called without system"];
-const NO_TOOLS: &[&str] = &[
-    "user",
-    "user, no prompt",
-    "system",
-    "turns",
-    "turns without system",
-    "functions",
-    "answered",
-    "thinking off",
-];
+const NO_TOOLS: &[&str] =
+    &["user", "user, no prompt", "system", "turns", "turns without system", "functions", "answered", "thinking off"];
 
 /// Written by `golden/templates.py`.
 const GOLDEN: &str = include_str!("../../../golden/templates.json");
@@ -110,7 +102,8 @@ fn hostile_templates_end_in_an_error() {
     let long = long.map(|part| format!("{{{{ {}1 }}}}", fill(part)));
     let chained = ["|upper", ".a", "[0]", "()", " + 1", " ** 1", " is defined"];
     let chained = chained.map(|part| format!("{{{{ messages{} }}}}", fill(part)));
-    let blocks = ["{% if 1 %}", "{% for x in messages %}", "{% set x %}", "{% macro f() %}", "{% elif 1 %}", "{{", "{#"];
+    let blocks =
+        ["{% if 1 %}", "{% for x in messages %}", "{% set x %}", "{% macro f() %}", "{% elif 1 %}", "{{", "{#"];
     let blocks = blocks.map(fill);
     let elif = format!("{{% if 0 %}}{}{{% endif %}}", fill("{% elif 0 %}"));
     for source in long.iter().chain(&chained).chain(&blocks).chain([&elif]) {
