@@ -26,9 +26,9 @@ fn check(name: &str, tokenizer: &Tokenizer, text: &str) {
 proptest! {
     #[test]
     fn decoding_gives_any_text_back(text in any::<String>(), words in "[ a-zA-Z0-9'.,\n\t▁é你🦙<|>_]{0,60}") {
-        for (name, tokenizer) in TOKENIZERS.iter().filter(|(name, _)| round_trips(name)) {
+        for (name, tokenizer) in TOKENIZERS.iter() {
             // SentencePiece has no other spelling for U+2581 than the one for a space.
-            let plain = |text: &str| if name.contains("spm") { text.replace('\u{2581}', " ") } else { text.to_owned() };
+            let plain = |text: &str| if ["llama-spm", "phi-3"].contains(name) { text.replace('\u{2581}', " ") } else { text.to_owned() };
             check(name, tokenizer, &plain(&text));
             check(name, tokenizer, &plain(&words));
         }
@@ -115,16 +115,11 @@ fn a_tokenizer_json_like_sentencepiece_is_read() {
 #[test]
 fn long_texts_take_no_longer_than_they_are() {
     let long = [" ", "a", "\n", "ab1-", "é", "a b ", "'", "A", "<s>"].map(|part| part.repeat(1_000_000 / part.len()));
-    for (name, tokenizer) in TOKENIZERS.iter().filter(|(name, _)| round_trips(name)) {
+    for (name, tokenizer) in TOKENIZERS.iter() {
         for text in &long {
             check(name, tokenizer, text);
         }
     }
-}
-
-/// Phi 3 and deepseek-coder have tokens of the user's own, around which spaces come and go, or lack the bytes of some.
-fn round_trips(name: &str) -> bool {
-    ["llama-spm", "gpt-2", "llama-bpe", "starcoder"].contains(&name)
 }
 
 #[test]
@@ -137,7 +132,8 @@ fn errors_name_what_is_wrong() {
         ..Vocab::default()
     };
     assert_eq!(Tokenizer::new(good()).unwrap().encode("abb", PLAIN), [2, 1]);
-    let cases: [(&str, fn(&mut Vocab)); 10] = [
+    type Spoil = fn(&mut Vocab);
+    let cases: [(&str, Spoil); 10] = [
         ("expected one of llama, gpt2, found `bert`", |v| v.model = "bert".into()),
         ("llama-bpe, llama3, ", |v| v.pre = Some("x".into())),
         ("tokenizer.ggml.token_type: expected 3 entries, one for each token, found 1", |v| v.types = vec![1]),

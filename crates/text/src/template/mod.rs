@@ -53,8 +53,9 @@ impl Message {
 
 /// A compiled chat template (Jinja, set up as Hugging Face transformers sets it up).
 ///
-/// Templates come with model files and may be hostile: steps, depth and output of a rendering are bounded, and a
-/// template reaches nothing but its arguments.
+/// Templates come with model files and may be hostile: a template reaches nothing but its arguments, and its length and
+/// the steps, depth and output of a rendering are bounded. The memory of strings that it builds and does not print is
+/// not: the engine has no bound for it.
 #[derive(Debug)]
 pub struct Template {
     environment: Environment<'static>,
