@@ -1,1 +1,18 @@
 //! How models differ, and the one decoder that runs them all.
+//!
+//! An architecture is data ([`Arch`]), a model is numbers ([`Spec`]); [`Model::forward`] is the only forward pass in the project and
+//! names no device, number format or architecture.
+
+pub mod arch;
+mod decoder;
+mod error;
+mod keys;
+mod spec;
+mod vocab;
+mod weights;
+
+pub use arch::{ARCHS, Arch};
+pub use decoder::Model;
+pub use error::{Error, Result};
+pub use spec::{Packing, Spec};
+pub use vocab::Language;

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use indexmap::IndexMap;
 use indexmap::map::Entry as Slot;
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use crate::format::{self, Format};
 use crate::view::size;
@@ -97,7 +97,7 @@ struct Tensor {
 impl Tensor {
     fn view(self, name: String, data: &Bytes) -> Result<View> {
         let Some(&(_, format)) = DTYPES.iter().find(|(dtype, _)| *dtype == self.dtype) else {
-            return Err(Error::UnknownFormat { tensor: name, found: self.dtype });
+            return Err(Error::UnknownFormat { tensor: name, found: self.dtype.chars().take(40).collect() });
         };
         let size = size(&name, format, &self.shape.0)?;
         let shape = self.shape.0.iter().map(|&n| n as usize).collect();
@@ -150,7 +150,7 @@ pub(crate) trait Member: Sized {
 impl Member for Field {
     fn next<'de, A: MapAccess<'de>>(key: &str, map: &mut A) -> std::result::Result<Field, A::Error> {
         match key {
-            METADATA => map.next_value::<Unique<String>>().map(|_| Field::Metadata),
+            METADATA => map.next_value::<IgnoredAny>().map(|_| Field::Metadata),
             _ => map.next_value().map(Field::Tensor),
         }
     }

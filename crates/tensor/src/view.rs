@@ -20,6 +20,16 @@ impl Entry {
         let shape: Vec<u64> = self.shape.iter().map(|&n| n as u64).collect();
         size(&self.name, self.format, &shape)
     }
+
+    pub(crate) fn wrong_length(&self, found: usize) -> Error {
+        Error::Length {
+            tensor: self.name.clone(),
+            shape: self.shape.clone(),
+            format: self.format.name,
+            expected: self.size().unwrap_or(u64::MAX),
+            found: found as u64,
+        }
+    }
 }
 
 /// A tensor in memory: a range of a file's mapping, or bytes of its own. Cloning copies no weights.
@@ -89,18 +99,6 @@ impl View {
 
     fn row_bytes(&self) -> usize {
         self.cols() / self.format.block * self.format.bytes
-    }
-}
-
-impl Entry {
-    pub(crate) fn wrong_length(&self, found: usize) -> Error {
-        Error::Length {
-            tensor: self.name.clone(),
-            shape: self.shape.clone(),
-            format: self.format.name,
-            expected: self.size().unwrap_or(u64::MAX),
-            found: found as u64,
-        }
     }
 }
 

@@ -74,7 +74,7 @@ impl Writer {
     }
 }
 
-/// The entries of views, and the bytes of each through `writer`.
+/// Writes the tensors that the header announced, and finishes the file.
 pub(crate) fn write_all(mut writer: Writer, tensors: &[crate::View]) -> Result<()> {
     for view in tensors {
         writer.tensor(&view.bytes)?;

@@ -1,1 +1,24 @@
 //! Strings to tokens and back: tokenizers, chat templates, the streaming decoder.
+//!
+//! A [`Tokenizer`] is made of a [`Vocab`] (what a GGUF file says) or of a `tokenizer.json`; a [`Stream`] turns
+//! tokens into text as they are generated; a [`Template`] turns the messages of a chat into one prompt.
+
+mod bpe;
+mod bytes;
+mod error;
+mod hub;
+mod merge;
+mod pre;
+mod special;
+mod spm;
+mod stream;
+mod template;
+mod tokenizer;
+mod vocab;
+
+pub use error::{Error, Result};
+pub use pre::PRE_TOKENIZERS;
+pub use stream::Stream;
+pub use template::{Message, Template};
+pub use tokenizer::{Encode, Tokenizer};
+pub use vocab::{Kind, Vocab};

@@ -1,44 +1,11 @@
-//! GGUF, versions 2 and 3, little-endian.
-//!
-//! A header of counts, the metadata, a table of tensors, padding to the alignment, and the tensors' bytes, each at a
-//! multiple of the alignment. Specification: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
-
-use std::path::Path;
+//! Reading and checking the header.
 
 use indexmap::IndexMap;
 use indexmap::map::Entry as Slot;
 
-use crate::format::{self, Format};
+use super::{MAGIC, MAX_DIMENSIONS, MAX_NAME, alignment, id};
 use crate::view::size;
-use crate::writer::write_all;
-use crate::{Array, Bytes, Entry, Error, Metadata, Result, Value, View};
-
-pub use crate::writer::Writer;
-
-/// The first four bytes of every GGUF file.
-pub const MAGIC: &[u8; 4] = b"GGUF";
-
-const DEFAULT_ALIGNMENT: u32 = 32;
-const MAX_ALIGNMENT: u32 = 1 << 24;
-const MAX_DIMENSIONS: usize = 4;
-const MAX_NAME: usize = 65535;
-
-/// The type numbers of values, in the order of [`Value`]'s names in the specification.
-mod id {
-    pub const U8: u32 = 0;
-    pub const I8: u32 = 1;
-    pub const U16: u32 = 2;
-    pub const I16: u32 = 3;
-    pub const U32: u32 = 4;
-    pub const I32: u32 = 5;
-    pub const F32: u32 = 6;
-    pub const BOOL: u32 = 7;
-    pub const STRING: u32 = 8;
-    pub const ARRAY: u32 = 9;
-    pub const U64: u32 = 10;
-    pub const I64: u32 = 11;
-    pub const F64: u32 = 12;
-}
+use crate::{Array, Bytes, Entry, Error, Metadata, Result, Value, View, format};
 
 /// What a GGUF file holds.
 #[derive(Debug)]
@@ -117,12 +84,6 @@ fn place(table: Vec<Stored>, data: &Bytes) -> Result<IndexMap<String, View>> {
         };
     }
     Ok(tensors)
-}
-
-/// The alignment the metadata asks for.
-fn alignment(metadata: &Metadata) -> Result<u32> {
-    let found = metadata.u32("general.alignment")?.unwrap_or(DEFAULT_ALIGNMENT);
-    if found.is_power_of_two() && found <= MAX_ALIGNMENT { Ok(found) } else { Err(Error::Alignment { found }) }
 }
 
 /// What is left of the header. Names of fields are made only when there is an error to tell.
@@ -273,135 +234,4 @@ impl<'a> Reader<'a> {
 
 fn value_of(key: &str) -> String {
     format!("the value of key {key:?}")
-}
-
-/// Writes a file of version 3. It takes the place of an old one only when it is whole and on disk.
-pub fn write(path: impl AsRef<Path>, metadata: &Metadata, tensors: &[View]) -> Result<()> {
-    write_all(create(path, metadata, tensors.iter().map(View::entry).collect())?, tensors)
-}
-
-/// Begins a file of version 3 with these keys and tensors, whose bytes then go through the [`Writer`] in this order.
-/// `general.alignment` among the keys sets the alignment, otherwise it is 32.
-pub fn create(path: impl AsRef<Path>, metadata: &Metadata, tensors: Vec<Entry>) -> Result<Writer> {
-    let path = path.as_ref();
-    let (header, alignment) = header(metadata, &tensors).map_err(|e| e.at(path))?;
-    Writer::create(path, &header, tensors, alignment)
-}
-
-/// Everything before the data section, padded, and the alignment.
-fn header(metadata: &Metadata, tensors: &[Entry]) -> Result<(Vec<u8>, usize)> {
-    let alignment = alignment(metadata)? as u64;
-    let mut out = Vec::new();
-    out.extend(MAGIC);
-    out.extend(3u32.to_le_bytes());
-    out.extend((tensors.len() as u64).to_le_bytes());
-    out.extend((metadata.len() as u64).to_le_bytes());
-    for (key, value) in metadata.iter() {
-        put_name(&mut out, key)?;
-        put_value(&mut out, value);
-    }
-    let mut names = std::collections::HashSet::new();
-    let mut offset = 0u64;
-    for entry in tensors {
-        let tensor = || entry.name.clone();
-        if !names.insert(&entry.name) {
-            return Err(Error::DuplicateTensor { tensor: tensor() });
-        }
-        if entry.shape.len() > MAX_DIMENSIONS {
-            let found = entry.shape.len() as u64;
-            return Err(Error::Dimensions { tensor: tensor(), found, limit: MAX_DIMENSIONS as u64 });
-        }
-        let id = storable(&entry.name, entry.format)?;
-        put_name(&mut out, &entry.name)?;
-        out.extend((entry.shape.len() as u32).to_le_bytes());
-        for &n in entry.shape.iter().rev() {
-            out.extend((n as u64).to_le_bytes());
-        }
-        out.extend(id.to_le_bytes());
-        out.extend(offset.to_le_bytes());
-        offset = entry
-            .size()?
-            .checked_next_multiple_of(alignment)
-            .and_then(|size| offset.checked_add(size))
-            .ok_or_else(|| too_large(entry))?;
-    }
-    out.resize(out.len().next_multiple_of(alignment as usize), 0);
-    Ok((out, alignment as usize))
-}
-
-fn storable(name: &str, format: &Format) -> Result<u32> {
-    format.id.ok_or_else(|| Error::NotStorable { tensor: name.to_string(), format: format.name, kind: "GGUF" })
-}
-
-fn too_large(entry: &Entry) -> Error {
-    let shape = entry.shape.iter().map(|&n| n as u64).collect();
-    Error::TooLarge { tensor: entry.name.clone(), shape, format: entry.format.name }
-}
-
-fn put_name(out: &mut Vec<u8>, name: &str) -> Result<()> {
-    if name.len() > MAX_NAME {
-        let what = format!("{:?}...", name.chars().take(40).collect::<String>());
-        return Err(Error::LongName { what, found: name.len() as u64 });
-    }
-    put_string(out, name);
-    Ok(())
-}
-
-fn put_string(out: &mut Vec<u8>, string: &str) {
-    out.extend((string.len() as u64).to_le_bytes());
-    out.extend(string.as_bytes());
-}
-
-fn put_value(out: &mut Vec<u8>, value: &Value) {
-    fn number<const N: usize>(out: &mut Vec<u8>, id: u32, bytes: [u8; N]) {
-        out.extend(id.to_le_bytes());
-        out.extend(bytes);
-    }
-    match value {
-        Value::U8(x) => number(out, id::U8, x.to_le_bytes()),
-        Value::I8(x) => number(out, id::I8, x.to_le_bytes()),
-        Value::U16(x) => number(out, id::U16, x.to_le_bytes()),
-        Value::I16(x) => number(out, id::I16, x.to_le_bytes()),
-        Value::U32(x) => number(out, id::U32, x.to_le_bytes()),
-        Value::I32(x) => number(out, id::I32, x.to_le_bytes()),
-        Value::U64(x) => number(out, id::U64, x.to_le_bytes()),
-        Value::I64(x) => number(out, id::I64, x.to_le_bytes()),
-        Value::F32(x) => number(out, id::F32, x.to_le_bytes()),
-        Value::F64(x) => number(out, id::F64, x.to_le_bytes()),
-        Value::Bool(x) => number(out, id::BOOL, [u8::from(*x)]),
-        Value::String(x) => {
-            out.extend(id::STRING.to_le_bytes());
-            put_string(out, x);
-        }
-        Value::Array(x) => {
-            out.extend(id::ARRAY.to_le_bytes());
-            put_array(out, x);
-        }
-    }
-}
-
-fn put_array(out: &mut Vec<u8>, array: &Array) {
-    fn numbers<T: Copy, const N: usize>(out: &mut Vec<u8>, id: u32, v: &[T], to: fn(T) -> [u8; N]) {
-        out.extend(id.to_le_bytes());
-        out.extend((v.len() as u64).to_le_bytes());
-        v.iter().for_each(|&x| out.extend(to(x)));
-    }
-    match array {
-        Array::U8(v) => numbers(out, id::U8, v, u8::to_le_bytes),
-        Array::I8(v) => numbers(out, id::I8, v, i8::to_le_bytes),
-        Array::U16(v) => numbers(out, id::U16, v, u16::to_le_bytes),
-        Array::I16(v) => numbers(out, id::I16, v, i16::to_le_bytes),
-        Array::U32(v) => numbers(out, id::U32, v, u32::to_le_bytes),
-        Array::I32(v) => numbers(out, id::I32, v, i32::to_le_bytes),
-        Array::U64(v) => numbers(out, id::U64, v, u64::to_le_bytes),
-        Array::I64(v) => numbers(out, id::I64, v, i64::to_le_bytes),
-        Array::F32(v) => numbers(out, id::F32, v, f32::to_le_bytes),
-        Array::F64(v) => numbers(out, id::F64, v, f64::to_le_bytes),
-        Array::Bool(v) => numbers(out, id::BOOL, v, |x| [u8::from(x)]),
-        Array::String(v) => {
-            out.extend(id::STRING.to_le_bytes());
-            out.extend((v.len() as u64).to_le_bytes());
-            v.iter().for_each(|x| put_string(out, x));
-        }
-    }
 }

@@ -1,0 +1,111 @@
+//! Why a model cannot be run.
+
+use std::path::PathBuf;
+
+/// A result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What is wrong with a model. Messages name the key or tensor, what was expected and what was found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The error `source` is about the model at `path`.
+    #[error("{}: {source}", path.display())]
+    In {
+        /// File or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
+    /// The file itself.
+    #[error(transparent)]
+    File(#[from] trine_tensor::Error),
+    /// The tokenizer.
+    #[error(transparent)]
+    Text(#[from] trine_text::Error),
+    /// The device.
+    #[error(transparent)]
+    Device(#[from] trine_backend::Error),
+    /// The system refused to read a file beside the model.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// That file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An architecture that nobody has written down for us.
+    #[error("architecture `{found}` is not known: expected one of {known}")]
+    UnknownArch {
+        /// What the model says it is.
+        found: String,
+        /// What we run.
+        known: String,
+    },
+    /// A key that must be there.
+    #[error("key `{key}` is missing: {expected} was expected")]
+    MissingKey {
+        /// Its name.
+        key: String,
+        /// What it should hold.
+        expected: &'static str,
+    },
+    /// A key with a value that cannot be.
+    #[error("key `{key}`: expected {expected}, found {found}")]
+    BadKey {
+        /// Its name.
+        key: String,
+        /// What would do.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// A tensor of another shape than the keys imply.
+    #[error("tensor `{tensor}`: expected shape {expected:?}, found {found:?}")]
+    Shape {
+        /// Its name.
+        tensor: String,
+        /// Row-major.
+        expected: Vec<usize>,
+        /// Row-major.
+        found: Vec<usize>,
+    },
+    /// A ternary tensor with something else than -1, 0 and 1 in it.
+    #[error("tensor `{tensor}`: expected codes 0, 1 and 2 of ternary weights, found 3")]
+    NotTernary {
+        /// Its name.
+        tensor: String,
+    },
+    /// The tokenizer has tokens that the model has no embedding for.
+    #[error("the tokenizer has {tokens} tokens, but the embedding only {rows} rows: they are not of the same model")]
+    Vocabulary {
+        /// Tokens.
+        tokens: usize,
+        /// Rows.
+        rows: usize,
+    },
+    /// There is no tokenizer.
+    #[error("no tokenizer: expected {expected}")]
+    NoTokenizer {
+        /// Where it should be.
+        expected: &'static str,
+    },
+    /// The model computes NaN or infinity.
+    #[error(
+        "the model's logits are not finite ({found} at token {token}): its weights are damaged, or of another architecture than `{arch}`"
+    )]
+    NotFinite {
+        /// The number.
+        found: f32,
+        /// Where.
+        token: usize,
+        /// What it was run as.
+        arch: &'static str,
+    },
+}
+
+impl Error {
+    pub(crate) fn bad(key: impl Into<String>, expected: impl Into<String>, found: impl std::fmt::Display) -> Error {
+        Error::BadKey { key: key.into(), expected: expected.into(), found: found.to_string() }
+    }
+}

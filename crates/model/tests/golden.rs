@@ -1,0 +1,177 @@
+//! Every golden model gives the logits that transformers gave (golden/models.py), and the same bits however it is run.
+
+use std::path::{Path, PathBuf};
+use trine_backend::{Backend, Batch, Cpu, CpuOptions};
+use trine_kernels::tables;
+use trine_model::{Language, Model};
+use trine_tensor::File;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models")
+}
+
+/// A golden model, as every kind of file that it is written as.
+struct Golden {
+    name: String,
+    files: Vec<PathBuf>,
+    prompts: Vec<(String, Vec<u32>, Vec<u32>)>,
+    logits: Vec<f32>,
+    vocab: usize,
+}
+
+fn goldens() -> Vec<Golden> {
+    let mut names: Vec<PathBuf> = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    let golden = |path: PathBuf| {
+        let json: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(path.join("golden.json")).unwrap()).unwrap();
+        let ids = |value: &serde_json::Value| {
+            value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+        };
+        let prompts = json["prompts"].as_array().unwrap().iter();
+        let prompts =
+            prompts.map(|p| (p["text"].as_str().unwrap().to_owned(), ids(&p["ids"]), ids(&p["greedy"]))).collect();
+        let bytes = std::fs::read(path.join("logits.f32")).unwrap();
+        let logits = bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+        let gguf = path.join("model.gguf");
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let files = if gguf.exists() { vec![path, gguf] } else { vec![path] };
+        Golden { name, files, prompts, logits, vocab: json["vocab"].as_u64().unwrap() as usize }
+    };
+    let goldens: Vec<Golden> = names.into_iter().map(golden).collect();
+    assert!(goldens.len() >= 11, "golden models are missing");
+    goldens
+}
+
+fn cpu(table: usize, threads: usize) -> Cpu {
+    Cpu::new(CpuOptions { threads, table: tables().nth(table).unwrap() }).unwrap()
+}
+
+const BLOCK: usize = 16;
+
+/// Opens a folder's safetensors, or a GGUF file.
+fn open(path: &Path) -> File {
+    File::open(path).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Logits of all tokens of several sequences, run in pieces of `chunk` tokens of each in turn.
+fn run(be: &mut Cpu, model: &Model<Cpu>, sequences: &[&[u32]], chunk: usize) -> Vec<Vec<f32>> {
+    let longest = sequences.iter().map(|ids| ids.len()).max().unwrap();
+    let each = longest.div_ceil(BLOCK) as u32;
+    be.reserve_kv(model.kv_shape(each as usize * sequences.len(), BLOCK)).unwrap();
+    let mut logits = vec![Vec::new(); sequences.len()];
+    let mut batch = Batch::new();
+    for start in (0..longest).step_by(chunk) {
+        batch.clear();
+        let mut took = Vec::new();
+        for (i, ids) in sequences.iter().enumerate() {
+            let end = ids.len().min(start + chunk);
+            if start < end {
+                // Blocks are dealt out in turn, so that those of a sequence are not neighbours.
+                let blocks: Vec<u32> = (0..each).map(|block| block * sequences.len() as u32 + i as u32).collect();
+                batch.push(&ids[start..end], start, &blocks, end - start);
+                took.push((i, end - start));
+            }
+        }
+        let out = model.forward(be, &batch);
+        let mut values = Vec::new();
+        be.read(&out, &mut values);
+        let mut rest = &values[..];
+        for (i, tokens) in took {
+            let (mine, others) = rest.split_at(tokens * model.spec().vocab);
+            logits[i].extend_from_slice(mine);
+            rest = others;
+        }
+    }
+    logits
+}
+
+fn hash(logits: &[Vec<f32>]) -> u64 {
+    logits
+        .iter()
+        .flatten()
+        .flat_map(|x| x.to_bits().to_le_bytes())
+        .fold(0xcbf29ce484222325, |hash, byte| (hash ^ byte as u64).wrapping_mul(0x100000001b3))
+}
+
+#[test]
+fn every_model_gives_the_logits_of_transformers() {
+    for golden in goldens() {
+        for path in &golden.files {
+            let mut be = cpu(0, 2);
+            let model = Model::load(&mut be, &open(path), &mut |_| ()).unwrap_or_else(|error| panic!("{error}"));
+            let prompts: Vec<&[u32]> = golden.prompts.iter().map(|(_, ids, _)| &ids[..]).collect();
+            let logits = run(&mut be, &model, &prompts, usize::MAX >> 1).concat();
+            assert_eq!(logits.len(), golden.logits.len());
+            let worst = logits.iter().zip(&golden.logits).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            println!("{:16} {:14} largest difference {worst:.1e}", golden.name, path.file_name().unwrap().display());
+            // Float32 rounding of logits near 10, summed in another order; activations of ternary models are 8-bit integers, and the
+            // goldens are made so that none is near a half.
+            assert!(worst < 1e-4, "{}: {worst}", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_model_continues_as_transformers_does() {
+    for golden in goldens() {
+        for path in &golden.files {
+            let mut be = cpu(0, 1);
+            let model = Model::load(&mut be, &open(path), &mut |_| ()).unwrap();
+            for (_, ids, greedy) in &golden.prompts {
+                let mut ids = ids.clone();
+                for &expected in greedy {
+                    let logits = run(&mut be, &model, &[&ids], 7).concat();
+                    let last = &logits[logits.len() - golden.vocab..];
+                    let best = (0..golden.vocab).max_by(|&a, &b| last[a].total_cmp(&last[b])).unwrap() as u32;
+                    assert_eq!(best, expected, "{}", path.display());
+                    ids.push(best);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_tokenizers_of_both_kinds_of_file_give_the_golden_ids() {
+    for golden in goldens() {
+        for path in &golden.files {
+            let language = Language::of(&open(path)).unwrap_or_else(|error| panic!("{error}"));
+            for (text, ids, _) in &golden.prompts {
+                let options = trine_text::Encode { special: true, bos_eos: true };
+                assert_eq!(&language.tokenizer.encode(text, options), ids, "{}", path.display());
+            }
+        }
+    }
+}
+
+/// The promise of the project: instruction set, threads, batch, chunks and cache state change no bit.
+#[test]
+fn logits_have_the_same_bits_however_they_are_computed() {
+    for golden in goldens() {
+        for path in &golden.files {
+            let file = open(path);
+            let prompts: Vec<&[u32]> = golden.prompts.iter().map(|(_, ids, _)| &ids[..]).collect();
+            let mut first = None;
+            for table in 0..tables().count() {
+                for threads in [1, 2] {
+                    let mut be = cpu(table, threads);
+                    let model = Model::load(&mut be, &file, &mut |_| ()).unwrap();
+                    let how = |what: &str| format!("{}, {}, {threads} threads, {what}", path.display(), be.isa());
+                    let names = ["together", "one by one", "in fives", "in sixteens", "alone"].map(how);
+                    let mut ways: Vec<u64> = [usize::MAX >> 1, 1, 5, 16]
+                        .iter()
+                        .map(|&chunk| hash(&run(&mut be, &model, &prompts, chunk)))
+                        .collect();
+                    ways.push(hash(
+                        &prompts.iter().map(|ids| run(&mut be, &model, &[ids], 1000).concat()).collect::<Vec<_>>(),
+                    ));
+                    for (name, way) in names.iter().zip(ways) {
+                        assert_eq!(*first.get_or_insert(way), way, "{name}");
+                    }
+                }
+            }
+            println!("{:16} {:14} {:016x}", golden.name, path.file_name().unwrap().display(), first.unwrap());
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! GGUF, versions 2 and 3, little-endian.
+//!
+//! A header of counts, the metadata, a table of tensors, padding to the alignment, and the tensors' bytes, each at a
+//! multiple of the alignment. Specification: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
+
+mod read;
+mod write;
+
+use crate::{Error, Metadata, Result};
+
+pub use crate::writer::Writer;
+pub use read::{Contents, read};
+pub use write::{create, write};
+
+/// The first four bytes of every GGUF file.
+pub const MAGIC: &[u8; 4] = b"GGUF";
+
+const DEFAULT_ALIGNMENT: u32 = 32;
+const MAX_ALIGNMENT: u32 = 1 << 24;
+const MAX_DIMENSIONS: usize = 4;
+const MAX_NAME: usize = 65535;
+
+/// The type numbers of values.
+mod id {
+    pub const U8: u32 = 0;
+    pub const I8: u32 = 1;
+    pub const U16: u32 = 2;
+    pub const I16: u32 = 3;
+    pub const U32: u32 = 4;
+    pub const I32: u32 = 5;
+    pub const F32: u32 = 6;
+    pub const BOOL: u32 = 7;
+    pub const STRING: u32 = 8;
+    pub const ARRAY: u32 = 9;
+    pub const U64: u32 = 10;
+    pub const I64: u32 = 11;
+    pub const F64: u32 = 12;
+}
+
+/// The alignment the metadata asks for.
+fn alignment(metadata: &Metadata) -> Result<u32> {
+    let found = metadata.u32("general.alignment")?.unwrap_or(DEFAULT_ALIGNMENT);
+    if found.is_power_of_two() && found <= MAX_ALIGNMENT { Ok(found) } else { Err(Error::Alignment { found }) }
+}

@@ -1,0 +1,186 @@
+//! Hugging Face's `tokenizer.json` and `tokenizer_config.json`.
+
+use crate::bpe::Bpe;
+use crate::spm::Spm;
+use crate::tokenizer::{Model, Tokens, ends};
+use crate::vocab::byte;
+use crate::{Error, Kind, Result, Tokenizer};
+use serde_json::Value;
+use tokenizers::decoders::DecoderWrapper;
+use tokenizers::pre_tokenizers::metaspace::PrependScheme;
+use tokenizers::{AddedVocabulary, Encoding, OffsetType, PreTokenizer, Token};
+
+const TOKENIZER: &str = "tokenizer.json";
+const CONFIG: &str = "tokenizer_config.json";
+
+impl Tokenizer {
+    /// Reads a `tokenizer.json`, and what its `tokenizer_config.json` adds: BOS, EOS, whether they are added, and the
+    /// chat template. A template in a file of its own (`chat_template.jinja`) is the caller's to read.
+    ///
+    /// What the model of a `tokenizer.json` cannot spell is left out of the tokens.
+    pub fn from_json(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokenizer> {
+        let inner = tokenizers::Tokenizer::from_bytes(tokenizer_json)
+            .map_err(|error| Error::Json { file: TOKENIZER, problem: error.to_string() })?;
+        let config = tokenizer_config.map_or(Ok(Value::Null), serde_json::from_slice);
+        let config = config.map_err(|error| Error::Json { file: CONFIG, problem: error.to_string() })?;
+
+        let decoding = Decoding::of(inner.get_decoder())?;
+        let (names, mut kinds) = tokens(&inner, &decoding, tokenizer_json.len())?;
+        let special = |key| special_token(&config, key, &inner);
+        let (bos, eos) = (special("bos_token")?, special("eos_token")?);
+        let mut warnings = Vec::new();
+        let ends = ends(&names, &mut kinds, [eos, None], &mut warnings);
+        let (mut prefix, mut suffix) = around(&inner)?;
+        match (config["add_bos_token"].as_bool(), bos) {
+            (Some(true), Some(bos)) if !prefix.contains(&bos) => prefix.insert(0, bos),
+            (Some(false), Some(bos)) => prefix.retain(|&id| id != bos),
+            _ => {}
+        }
+        match (config["add_eos_token"].as_bool(), eos) {
+            (Some(true), Some(eos)) if !suffix.contains(&eos) => suffix.push(eos),
+            (Some(false), Some(eos)) => suffix.retain(|&id| id != eos),
+            _ => {}
+        }
+        let mut without_special = inner.get_added_vocabulary().clone();
+        without_special.set_encode_special_tokens(true);
+        Ok(Tokenizer {
+            tokens: Tokens::new(names, kinds, decoding.piece),
+            model: Box::new(Hub { inner, without_special, space_prefix: decoding.space_prefix }),
+            bos,
+            eos,
+            ends,
+            prefix,
+            suffix,
+            chat_template: chat_template(&config)?,
+            warnings,
+        })
+    }
+}
+
+/// A `tokenizer.json`, run by the library that defines it.
+#[derive(Debug)]
+struct Hub {
+    inner: tokenizers::Tokenizer,
+    /// The added tokens, but for the special ones, which are text to it.
+    without_special: AddedVocabulary,
+    space_prefix: bool,
+}
+
+impl Model for Hub {
+    fn encode(&self, text: &str, special: bool, ids: &mut Vec<u32>) {
+        let added = if special { self.inner.get_added_vocabulary() } else { &self.without_special };
+        let mut pieces = added.extract_and_normalize(self.inner.get_normalizer(), text);
+        if let Some(splitter) = self.inner.get_pre_tokenizer() {
+            // A splitter that fails leaves the text in the pieces that it has made so far.
+            let _ = splitter.pre_tokenize(&mut pieces);
+        }
+        let model = self.inner.get_model();
+        let spelled = pieces.tokenize(|piece| Ok(tokenizers::Model::tokenize(model, piece.get()).unwrap_or_default()));
+        let encoding = spelled.and_then(|()| pieces.into_encoding(None, 0, OffsetType::None));
+        ids.extend(encoding.iter().flat_map(Encoding::get_ids));
+    }
+
+    fn space_prefix(&self) -> bool {
+        self.space_prefix
+    }
+}
+
+/// What the decoder of a `tokenizer.json` does to each token, so that tokens have bytes of their own.
+struct Decoding {
+    piece: fn(&str, Kind) -> Vec<u8>,
+    byte_fallback: bool,
+    space_prefix: bool,
+}
+
+impl Decoding {
+    fn of(decoder: Option<&DecoderWrapper>) -> Result<Decoding> {
+        let unknown = |found: &str| Error::Json {
+            file: TOKENIZER,
+            problem: format!(
+                "decoder: expected ByteLevel, Metaspace, or a Sequence as SentencePiece has, found {found}"
+            ),
+        };
+        let decoders = match decoder {
+            None => return Err(unknown("none")),
+            Some(DecoderWrapper::Sequence(sequence)) => sequence.get_decoders(),
+            Some(decoder) => std::slice::from_ref(decoder),
+        };
+        let mut decoding = Decoding { piece: Spm::piece, byte_fallback: false, space_prefix: false };
+        for decoder in decoders {
+            match decoder {
+                DecoderWrapper::ByteLevel(_) => decoding.piece = Bpe::piece,
+                DecoderWrapper::ByteFallback(_) => decoding.byte_fallback = true,
+                DecoderWrapper::Metaspace(space) => {
+                    decoding.space_prefix = space.get_prepend_scheme() != PrependScheme::Never;
+                }
+                DecoderWrapper::Strip(strip) => decoding.space_prefix = strip.content == ' ' && strip.start > 0,
+                DecoderWrapper::Replace(_) | DecoderWrapper::Fuse(_) => {}
+                DecoderWrapper::Sequence(_) => return Err(unknown("a Sequence in a Sequence")),
+                DecoderWrapper::BPE(_) => return Err(unknown("BPEDecoder")),
+                DecoderWrapper::WordPiece(_) => return Err(unknown("WordPiece")),
+                DecoderWrapper::CTC(_) => return Err(unknown("CTC")),
+            }
+        }
+        Ok(decoding)
+    }
+}
+
+/// The names and kinds of all tokens; ids that are not used have an empty name. `bytes` is the size of the file.
+fn tokens(inner: &tokenizers::Tokenizer, decoding: &Decoding, bytes: usize) -> Result<(Vec<String>, Vec<Kind>)> {
+    let wrong = |problem| Error::Json { file: TOKENIZER, problem };
+    let vocab = inner.get_vocab(true);
+    let last = vocab.values().max().copied().ok_or_else(|| wrong("the vocabulary is empty".to_owned()))?;
+    if last as usize >= bytes {
+        return Err(wrong(format!("expected ids below {bytes}, the bytes of the file, found {last}")));
+    }
+    let len = last as usize + 1;
+    let (mut names, mut kinds) = (vec![String::new(); len], vec![Kind::Unused; len]);
+    let added = inner.get_added_vocabulary().get_added_tokens_decoder();
+    for (name, id) in vocab {
+        kinds[id as usize] = match added.get(&id) {
+            Some(token) if token.special => Kind::Control,
+            Some(_) => Kind::UserDefined,
+            None if decoding.byte_fallback && byte(&name).is_some() => Kind::Byte,
+            None => Kind::Normal,
+        };
+        names[id as usize] = name;
+    }
+    Ok((names, kinds))
+}
+
+/// A token of the config, which is written as a string or as an object with `content`.
+fn special_token(config: &Value, key: &str, inner: &tokenizers::Tokenizer) -> Result<Option<u32>> {
+    let value = &config[key];
+    let Some(name) = value.as_str().or_else(|| value["content"].as_str()) else { return Ok(None) };
+    let problem = || format!("{key}: expected a token of {TOKENIZER}, found `{name}`");
+    inner.token_to_id(name).map(Some).ok_or_else(|| Error::Json { file: CONFIG, problem: problem() })
+}
+
+/// What the post-processor puts before and behind a text.
+fn around(inner: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u32>)> {
+    let text = Encoding::from_tokens(vec![Token::new(0, String::new(), (0, 0))], 0);
+    let Some(processor) = inner.get_post_processor() else { return Ok((Vec::new(), Vec::new())) };
+    let whole = tokenizers::PostProcessor::process(processor, text, None, true)
+        .map_err(|error| Error::Json { file: TOKENIZER, problem: format!("post_processor: {error}") })?;
+    let at = whole.get_special_tokens_mask().iter().position(|&mask| mask == 0).unwrap_or(0);
+    let ids = whole.get_ids();
+    Ok((ids[..at].to_vec(), ids.get(at + 1..).unwrap_or_default().to_vec()))
+}
+
+/// `chat_template` is a string, or a list of named ones, of which `default` is meant.
+fn chat_template(config: &Value) -> Result<Option<String>> {
+    let problem = |found: &str| Error::Json {
+        file: CONFIG,
+        problem: format!("chat_template: expected a string or a list with one named `default`, found {found}"),
+    };
+    match &config["chat_template"] {
+        Value::Null => Ok(None),
+        Value::String(source) => Ok(Some(source.clone())),
+        Value::Array(list) => {
+            let named = |template: &&Value| template["name"] == "default" || list.len() == 1;
+            let source = list.iter().find(named).and_then(|template| template["template"].as_str());
+            source.map(|source| Some(source.to_owned())).ok_or_else(|| problem("a list without it"))
+        }
+        _ => Err(problem("another type")),
+    }
+}

@@ -1,0 +1,164 @@
+//! The `tojson` filter: Python's `json.dumps(value, ensure_ascii=False, ...)`.
+
+use minijinja::value::{Kwargs, ValueKind};
+use minijinja::{Error, ErrorKind, Value};
+use std::fmt::Write;
+
+/// Lists and dictionaries inside each other.
+const DEPTH: usize = 128;
+
+/// How `json.dumps` was asked to write.
+struct Style {
+    /// What one level is indented by; on one line when absent.
+    indent: Option<String>,
+    /// Between the entries of a list or dictionary.
+    item: String,
+    /// Between a key and its value.
+    key: String,
+    sort_keys: bool,
+    ensure_ascii: bool,
+}
+
+pub(super) fn tojson(value: &Value, indent: Option<Value>, options: Kwargs) -> Result<Value, Error> {
+    let indent = indent.or(options.get("indent")?).filter(|indent| !indent.is_none());
+    let indent = match indent {
+        None => None,
+        Some(indent) => Some(match indent.as_str() {
+            Some(indent) => indent.to_owned(),
+            None => " ".repeat(usize::try_from(indent)?.min(64)),
+        }),
+    };
+    let separators: Option<Value> = options.get("separators")?;
+    let separators = separators.filter(|separators| !separators.is_none());
+    let (item, key) = match separators {
+        None if indent.is_some() => (",".to_owned(), ": ".to_owned()),
+        None => (", ".to_owned(), ": ".to_owned()),
+        Some(pair) => (pair.get_item_by_index(0)?.to_string(), pair.get_item_by_index(1)?.to_string()),
+    };
+    let sort_keys = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
+    let ensure_ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
+    options.assert_all_used()?;
+    let style = Style { indent, item, key, sort_keys, ensure_ascii };
+    let mut json = String::new();
+    style.write(value, 0, &mut json)?;
+    Ok(json.into())
+}
+
+fn wrong(found: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::InvalidOperation, format!("tojson: {found} cannot be written as JSON"))
+}
+
+impl Style {
+    fn write(&self, value: &Value, depth: usize, json: &mut String) -> Result<(), Error> {
+        if depth > DEPTH {
+            return Err(wrong(format!("a value of more than {DEPTH} levels")));
+        }
+        match value.kind() {
+            ValueKind::None => json.push_str("null"),
+            ValueKind::Bool => json.push_str(if value.is_true() { "true" } else { "false" }),
+            ValueKind::Number if value.is_integer() => json.push_str(&value.to_string()),
+            ValueKind::Number => json.push_str(&float(f64::try_from(value.clone())?)),
+            ValueKind::String => self.string(value.as_str().unwrap_or_default(), json),
+            ValueKind::Seq | ValueKind::Iterable => {
+                let items: Vec<Value> = value.try_iter()?.collect();
+                self.list(['[', ']'], items.len(), depth, json, |i, json| self.write(&items[i], depth + 1, json))?;
+            }
+            ValueKind::Map => {
+                let mut keys: Vec<Value> = value.try_iter()?.collect();
+                if self.sort_keys {
+                    keys.sort();
+                }
+                self.list(['{', '}'], keys.len(), depth, json, |i, json| {
+                    self.name(&keys[i], json)?;
+                    json.push_str(&self.key);
+                    self.write(&value.get_item(&keys[i])?, depth + 1, json)
+                })?;
+            }
+            kind => return Err(wrong(kind)),
+        }
+        Ok(())
+    }
+
+    fn list(
+        &self,
+        [open, close]: [char; 2],
+        len: usize,
+        depth: usize,
+        json: &mut String,
+        mut write: impl FnMut(usize, &mut String) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let line = |depth, json: &mut String| {
+            if let Some(indent) = &self.indent {
+                json.push('\n');
+                (0..depth).for_each(|_| json.push_str(indent));
+            }
+        };
+        json.push(open);
+        for i in 0..len {
+            if i > 0 {
+                json.push_str(&self.item);
+            }
+            line(depth + 1, json);
+            write(i, json)?;
+        }
+        if len > 0 {
+            line(depth, json);
+        }
+        json.push(close);
+        Ok(())
+    }
+
+    /// The key of a dictionary, which JSON has only as strings.
+    fn name(&self, key: &Value, json: &mut String) -> Result<(), Error> {
+        match key.kind() {
+            ValueKind::String => self.string(key.as_str().unwrap_or_default(), json),
+            ValueKind::None | ValueKind::Bool | ValueKind::Number => {
+                json.push('"');
+                self.write(key, 0, json)?;
+                json.push('"');
+            }
+            kind => return Err(wrong(format!("{kind} as a key"))),
+        }
+        Ok(())
+    }
+
+    fn string(&self, text: &str, json: &mut String) {
+        json.push('"');
+        for c in text.chars() {
+            match c {
+                '"' => json.push_str("\\\""),
+                '\\' => json.push_str("\\\\"),
+                '\n' => json.push_str("\\n"),
+                '\r' => json.push_str("\\r"),
+                '\t' => json.push_str("\\t"),
+                '\u{8}' => json.push_str("\\b"),
+                '\u{c}' => json.push_str("\\f"),
+                c if c < ' ' || (self.ensure_ascii && c > '~') => {
+                    for unit in c.encode_utf16(&mut [0; 2]) {
+                        let _ = write!(json, "\\u{unit:04x}");
+                    }
+                }
+                c => json.push(c),
+            }
+        }
+        json.push('"');
+    }
+}
+
+/// A float as Python writes it: the shortest digits that give it back, with an exponent of two digits or more.
+fn float(value: f64) -> String {
+    if value.is_nan() {
+        return "NaN".to_owned();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "Infinity" } else { "-Infinity" }.to_owned();
+    }
+    let digits = format!("{value:?}");
+    match digits.split_once('e') {
+        None => digits,
+        Some((digits, exponent)) => {
+            let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
+            format!("{digits}e{sign}{exponent:0>2}")
+        }
+    }
+}

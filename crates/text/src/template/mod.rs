@@ -1,0 +1,146 @@
+//! Chat templates: the messages of a chat become one prompt, as Hugging Face's `apply_chat_template` makes it.
+
+mod json;
+mod python;
+
+use crate::{Error, Result};
+use chrono::NaiveDateTime;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{Environment, ErrorKind, Value};
+use serde::{Deserialize, Serialize};
+use serde_json::Map;
+use std::io;
+
+/// Instructions that one rendering may take; a real template takes some thousands.
+const STEPS: u64 = 2_000_000;
+
+/// Bytes that one rendering may give.
+const OUTPUT: usize = 64 << 20;
+
+/// Frames of macros and loops inside each other.
+const DEPTH: usize = 200;
+
+/// One message of a chat. Messages of any other shape can be rendered as general JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    /// `system`, `user`, `assistant`, `tool`, or what else the template knows.
+    pub role: String,
+    /// Usually a string; for some models a list of parts; null where a message has only tool calls.
+    #[serde(default)]
+    pub content: serde_json::Value,
+    /// Everything else a template may look at: `name`, `tool_calls`, `tool_call_id`, `reasoning_content`.
+    #[serde(flatten)]
+    pub rest: Map<String, serde_json::Value>,
+}
+
+impl Message {
+    /// A message that is text.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Message {
+        Message { role: role.into(), content: content.into().into(), rest: Map::new() }
+    }
+}
+
+/// A compiled chat template (Jinja, set up as Hugging Face transformers sets it up).
+///
+/// Templates come with model files and may be hostile: steps, depth and output of a rendering are bounded, and a
+/// template reaches nothing but its arguments.
+#[derive(Debug)]
+pub struct Template {
+    environment: Environment<'static>,
+    source: String,
+    bos: String,
+    eos: String,
+}
+
+impl Template {
+    /// Compiles a template; `bos` and `eos` are the spellings it gets as `bos_token` and `eos_token`.
+    pub fn new(source: &str, bos: &str, eos: &str) -> Result<Template> {
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(explain)?);
+        environment.set_fuel(Some(STEPS));
+        environment.set_recursion_limit(DEPTH);
+        python::install(&mut environment);
+        environment.add_filter("tojson", json::tojson);
+        environment.add_function("raise_exception", |message: String| -> std::result::Result<Value, _> {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+        });
+        let mut template = Template { environment, source: source.to_owned(), bos: bos.into(), eos: eos.into() };
+        template.set_clock(|| chrono::Local::now().naive_local());
+        let source = python::without_generation_tags(source);
+        template.environment.add_template_owned("chat template", source).map_err(explain)?;
+        Ok(template)
+    }
+
+    /// Renders as if it was always `time`, which some templates write into the prompt.
+    pub fn at(mut self, time: NaiveDateTime) -> Template {
+        self.set_clock(move || time);
+        self
+    }
+
+    fn set_clock(&mut self, now: impl Fn() -> NaiveDateTime + Send + Sync + 'static) {
+        self.environment.add_function("strftime_now", move |format: &str| python::strftime(now(), format));
+    }
+
+    /// The prompt for `messages`, which are a slice of [`Message`] or general JSON. `tools` are function definitions
+    /// as in OpenAI's API; with `add_generation_prompt` the prompt ends where the assistant's turn begins; `extra`
+    /// are further variables (`enable_thinking`), and win over the others.
+    ///
+    /// Fails where the template does: it may refuse a chat by `raise_exception`.
+    pub fn render<M: Serialize + ?Sized>(
+        &self,
+        messages: &M,
+        tools: Option<&serde_json::Value>,
+        add_generation_prompt: bool,
+        extra: &Map<String, serde_json::Value>,
+    ) -> Result<String> {
+        let standard = [
+            ("messages", Value::from(Serde(messages))),
+            ("tools", tools.map_or(Value::from(()), |tools| Value::from(Serde(tools)))),
+            ("documents", Value::from(())),
+            ("add_generation_prompt", add_generation_prompt.into()),
+            ("bos_token", self.bos.as_str().into()),
+            ("eos_token", self.eos.as_str().into()),
+        ];
+        let extra = extra.iter().map(|(key, value)| (key.as_str(), Value::from(Serde(value))));
+        let context: Value = standard.into_iter().chain(extra).collect();
+        let mut output = Output(Vec::new());
+        let template = self.environment.get_template("chat template").map_err(explain)?;
+        template.render_captured_to(context, &mut output).map_err(explain)?;
+        String::from_utf8(output.0).map_err(|error| Error::Template(error.to_string()))
+    }
+
+    /// The template as it was given.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+}
+
+/// Takes what a rendering gives, up to [`OUTPUT`] bytes.
+struct Output(Vec<u8>);
+
+impl io::Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > OUTPUT - self.0.len() {
+            return Err(io::Error::other(format!("the prompt is longer than {OUTPUT} bytes")));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The error with everything it was caused by, on one line.
+fn explain(error: minijinja::Error) -> Error {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    Error::Template(text)
+}

@@ -1,0 +1,47 @@
+//! What templates expect of Jinja in Python beyond the language itself.
+
+use chrono::NaiveDateTime;
+use minijinja::{Environment, Error, ErrorKind};
+use minijinja_contrib::pycompat;
+use std::fmt::Write;
+
+/// Adds the methods of Python's strings, lists and dictionaries.
+pub(super) fn install(environment: &mut Environment) {
+    environment.set_unknown_method_callback(pycompat::unknown_method_callback);
+}
+
+/// A time by a format of Python's `strftime`.
+pub(super) fn strftime(time: NaiveDateTime, format: &str) -> Result<String, Error> {
+    let mut text = String::new();
+    write!(text, "{}", time.format(format)).map_err(|_| {
+        let message = format!("strftime_now: `{format}` has a directive that is not known");
+        Error::new(ErrorKind::InvalidOperation, message)
+    })?;
+    Ok(text)
+}
+
+/// Makes blocks of `{% generation %}` tags, by which transformers marks what an assistant said, plain blocks.
+pub(super) fn without_generation_tags(source: &str) -> String {
+    let mut plain = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find("{%") {
+        let (before, tag) = rest.split_at(at + 2);
+        plain.push_str(before);
+        let name = tag.trim_start_matches(['-', '+']).trim_start();
+        let len = name.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(name.len());
+        let (name, behind) = name.split_at(len);
+        let block = match name {
+            "generation" => "if true",
+            "endgeneration" => "endif",
+            _ => {
+                rest = tag;
+                continue;
+            }
+        };
+        plain.push_str(&tag[..tag.len() - behind.len() - name.len()]);
+        plain.push_str(block);
+        rest = behind;
+    }
+    plain.push_str(rest);
+    plain
+}

@@ -1,0 +1,268 @@
+use crate::bpe::Bpe;
+use crate::pre::{PRE_TOKENIZERS, Pre};
+use crate::special::{ENDS, NOT_ENDS};
+use crate::spm::Spm;
+use crate::{Error, Kind, Result, Stream, Vocab};
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Debug;
+
+/// How a text becomes tokens: what the kinds of tokenizers differ in.
+pub(crate) trait Model: Debug + Send + Sync {
+    /// Appends the tokens of `text`; with `special`, the names of control tokens in it become these tokens.
+    fn encode(&self, text: &str, special: bool, ids: &mut Vec<u32>);
+
+    /// Whether encoding puts a space before a text, which decoding then takes away.
+    fn space_prefix(&self) -> bool;
+}
+
+/// What [`Tokenizer::encode`] does beyond splitting plain text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Encode {
+    /// Whether control tokens written in the text (`<|im_end|>`) become these tokens. Never so for a user's words.
+    pub special: bool,
+    /// Whether BOS goes in front and EOS behind, by the model's rule.
+    pub bos_eos: bool,
+}
+
+/// Strings to tokens and back.
+#[derive(Debug)]
+pub struct Tokenizer {
+    pub(crate) model: Box<dyn Model>,
+    pub(crate) tokens: Tokens,
+    pub(crate) bos: Option<u32>,
+    pub(crate) eos: Option<u32>,
+    pub(crate) ends: BTreeSet<u32>,
+    /// What `Encode::bos_eos` puts in front of a text.
+    pub(crate) prefix: Vec<u32>,
+    /// What `Encode::bos_eos` puts behind a text.
+    pub(crate) suffix: Vec<u32>,
+    pub(crate) chat_template: Option<String>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// The tokens themselves: name, kind and bytes of each.
+#[derive(Debug, Default)]
+pub(crate) struct Tokens {
+    names: Vec<String>,
+    kinds: Vec<Kind>,
+    ids: HashMap<String, u32>,
+    /// The bytes of all the tokens, one behind the other.
+    bytes: Vec<u8>,
+    /// Where each token's bytes end.
+    ends: Vec<usize>,
+}
+
+impl Tokens {
+    pub fn new(names: Vec<String>, kinds: Vec<Kind>, piece: impl Fn(&str, Kind) -> Vec<u8>) -> Tokens {
+        let mut tokens = Tokens { ids: HashMap::with_capacity(names.len()), ..Tokens::default() };
+        for ((id, name), &kind) in (0u32..).zip(&names).zip(&kinds) {
+            tokens.bytes.extend(piece(name, kind));
+            tokens.ends.push(tokens.bytes.len());
+            tokens.ids.entry(name.clone()).or_insert(id);
+        }
+        Tokens { names, kinds, ..tokens }
+    }
+
+    fn piece(&self, id: u32) -> Option<&[u8]> {
+        let id = id as usize;
+        let start = if id == 0 { 0 } else { *self.ends.get(id - 1)? };
+        Some(&self.bytes[start..*self.ends.get(id)?])
+    }
+}
+
+impl Tokenizer {
+    /// Checks a vocabulary and makes it ready. Errors name the metadata key and what is wrong there; what can be
+    /// lived with is in [`Tokenizer::warnings`].
+    pub fn new(vocab: Vocab) -> Result<Tokenizer> {
+        let mut kinds = vocab.check()?;
+        let mut warnings = Vec::new();
+        let ends = ends(&vocab.tokens, &mut kinds, [vocab.eos, vocab.eot], &mut warnings);
+        let duplicates = vocab.tokens.len() - vocab.tokens.iter().collect::<BTreeSet<_>>().len();
+        if duplicates > 0 {
+            warnings.push(format!("{duplicates} tokens are spelled like another; the first of each is used"));
+        }
+        let row = TOKENIZERS.iter().find(|row| row.model == vocab.model).ok_or_else(|| Error::UnknownModel {
+            found: vocab.model.clone(),
+            known: TOKENIZERS.iter().map(|row| row.model).collect::<Vec<_>>().join(", "),
+        })?;
+        let Loaded { model, add_bos, piece } = (row.load)(&vocab, &kinds, &mut warnings)?;
+        let mut around = |add: bool, id: Option<u32>, name: &str| {
+            if add && id.is_none() {
+                warnings.push(format!("a text should get {name}, but the file does not say which token that is"));
+            }
+            id.filter(|_| add).into_iter().collect()
+        };
+        Ok(Tokenizer {
+            prefix: around(vocab.add_bos.unwrap_or(add_bos), vocab.bos, "BOS"),
+            suffix: around(vocab.add_eos.unwrap_or(false), vocab.eos, "EOS"),
+            model,
+            tokens: Tokens::new(vocab.tokens, kinds, piece),
+            bos: vocab.bos,
+            eos: vocab.eos,
+            ends,
+            chat_template: None,
+            warnings,
+        })
+    }
+
+    /// The tokens of a text.
+    pub fn encode(&self, text: &str, options: Encode) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(text.len() / 3 + 2);
+        if options.bos_eos {
+            ids.extend(&self.prefix);
+        }
+        self.model.encode(text, options.special, &mut ids);
+        if options.bos_eos {
+            ids.extend(&self.suffix);
+        }
+        ids
+    }
+
+    /// The text of tokens. Control and unknown tokens are no text; bytes that are no UTF-8 become U+FFFD, ids beyond
+    /// the vocabulary nothing, and the space that encoding puts in front is taken away.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        self.decode_by(Stream::new(self), ids)
+    }
+
+    /// As [`Tokenizer::decode`], with the names of control tokens.
+    pub fn decode_with_special(&self, ids: &[u32]) -> String {
+        self.decode_by(Stream::with_special(self), ids)
+    }
+
+    fn decode_by(&self, mut stream: Stream, ids: &[u32]) -> String {
+        let mut text = String::with_capacity(ids.len() * 4);
+        for &id in ids {
+            text.push_str(stream.push(self, id));
+        }
+        text.push_str(stream.finish());
+        text
+    }
+
+    /// The bytes of a token, which need not be whole UTF-8; of a control token, its name.
+    pub fn piece(&self, id: u32) -> Option<&[u8]> {
+        self.tokens.piece(id)
+    }
+
+    /// The vocabulary's own spelling of a token.
+    pub fn name(&self, id: u32) -> Option<&str> {
+        self.tokens.names.get(id as usize).map(String::as_str)
+    }
+
+    /// The token that the vocabulary spells like this.
+    pub fn id(&self, name: &str) -> Option<u32> {
+        self.tokens.ids.get(name).copied()
+    }
+
+    /// What a token is for.
+    pub fn kind(&self, id: u32) -> Option<Kind> {
+        self.tokens.kinds.get(id as usize).copied()
+    }
+
+    /// The number of tokens. A model's embedding may have more rows.
+    #[expect(clippy::len_without_is_empty, reason = "a vocabulary has tokens")]
+    pub fn len(&self) -> usize {
+        self.tokens.names.len()
+    }
+
+    /// The token that begins a text.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The token that ends a text.
+    pub fn eos(&self) -> Option<u32> {
+        self.eos
+    }
+
+    /// Whether generation ends at this token: EOS, the end of a turn, and the tokens well known to be one of them.
+    pub fn is_end(&self, id: u32) -> bool {
+        self.ends.contains(&id)
+    }
+
+    /// Every token at which generation ends.
+    pub fn ends(&self) -> impl Iterator<Item = u32> {
+        self.ends.iter().copied()
+    }
+
+    /// Whether a token steers the model and is no text.
+    pub fn is_control(&self, id: u32) -> bool {
+        self.kind(id) == Some(Kind::Control)
+    }
+
+    /// Whether [`Encode::bos_eos`] puts BOS in front. A chat template may write it too: then do not ask for both.
+    pub fn adds_bos(&self) -> bool {
+        self.bos.is_some_and(|bos| self.prefix.contains(&bos))
+    }
+
+    /// The chat template that came with the tokenizer (`tokenizer_config.json`); a GGUF file keeps it elsewhere.
+    pub fn chat_template(&self) -> Option<&str> {
+        self.chat_template.as_deref()
+    }
+
+    /// What was assumed or overridden because the file does not say or cannot be right.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    pub(crate) fn space_prefix(&self) -> bool {
+        self.model.space_prefix()
+    }
+}
+
+/// A kind of tokenizer that a GGUF file may name.
+struct Row {
+    model: &'static str,
+    load: fn(&Vocab, &[Kind], &mut Vec<String>) -> Result<Loaded>,
+}
+
+/// What a kind of tokenizer makes of a vocabulary.
+struct Loaded {
+    model: Box<dyn Model>,
+    /// Whether BOS goes in front when the file does not say.
+    add_bos: bool,
+    /// The bytes that a spelling stands for.
+    piece: fn(&str, Kind) -> Vec<u8>,
+}
+
+/// Every kind of tokenizer that a GGUF file may name.
+static TOKENIZERS: &[Row] = &[Row { model: "llama", load: load_spm }, Row { model: "gpt2", load: load_bpe }];
+
+fn load_spm(vocab: &Vocab, kinds: &[Kind], warnings: &mut Vec<String>) -> Result<Loaded> {
+    Ok(Loaded { model: Spm::load(vocab, kinds, warnings)?, add_bos: true, piece: Spm::piece })
+}
+
+fn load_bpe(vocab: &Vocab, kinds: &[Kind], warnings: &mut Vec<String>) -> Result<Loaded> {
+    let name = vocab.pre.as_deref().filter(|pre| !pre.is_empty()).unwrap_or_else(|| {
+        let (name, evidence) = Pre::guess(&vocab.tokens);
+        warnings.push(format!("tokenizer.ggml.pre is missing: `{name}` is assumed, because {evidence}"));
+        name
+    });
+    let pre = Pre::find(name).ok_or_else(|| Error::UnknownPre {
+        found: name.to_owned(),
+        known: PRE_TOKENIZERS.iter().flat_map(|pre| pre.names).copied().collect::<Vec<_>>().join(", "),
+    })?;
+    Ok(Loaded { model: Bpe::load(vocab, kinds, pre, warnings)?, add_bos: pre.add_bos, piece: Bpe::piece })
+}
+
+/// The tokens at which generation ends: those that the file names, and the well known. They are made control tokens.
+pub(crate) fn ends(
+    names: &[String],
+    kinds: &mut [Kind],
+    named: [Option<u32>; 2],
+    warnings: &mut Vec<String>,
+) -> BTreeSet<u32> {
+    let has = |name: &str| names.iter().any(|other| other == name);
+    let is_end = |name: &str| {
+        ENDS.contains(&name) && !NOT_ENDS.iter().any(|(end, with)| *end == name && with.iter().all(|name| has(name)))
+    };
+    let mut ends = BTreeSet::from_iter(named.into_iter().flatten());
+    for (id, name) in (0u32..).zip(names).filter(|(_, name)| is_end(name)) {
+        ends.insert(id);
+        let kind = &mut kinds[id as usize];
+        if *kind != Kind::Control {
+            warnings.push(format!("token {id} (`{name}`) should be a control token and is made one"));
+            *kind = Kind::Control;
+        }
+    }
+    ends
+}

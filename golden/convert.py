@@ -1,0 +1,174 @@
+"""A Hugging Face folder to GGUF, as llama.cpp's convert_hf_to_gguf.py and bitnet.cpp's converters write it.
+
+Tensor names are those of PyPI gguf's own map. Matrices keep the type asked for, norms and biases are F32, and a ternary
+model keeps its embedding and head in F16. Only `llama` rotates adjacent pairs and so has its q and k rows permuted; `qwen2`,
+`qwen3`, `bitnet` and `bitnet-b1.58` rotate halves, as Hugging Face does.
+
+YaRN: llama.cpp multiplies cos and sin by rope.scaling.attn_factor (1 where absent) * (1 + 0.1 ln factor), Hugging Face by
+attention_factor where given and by 1 + 0.1 ln factor otherwise. Without attention_factor, as here, the two agree.
+"""
+
+import json
+import math
+from pathlib import Path
+
+import gguf
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from transformers import AutoConfig
+
+I2_S, FILE_I2_S = 36, 40  # bitnet.cpp's own numbers for the tensor type and for general.file_type
+
+FILE_TYPES = {
+    "F32": gguf.LlamaFileType.ALL_F32,
+    "F16": gguf.LlamaFileType.MOSTLY_F16,
+    "BF16": gguf.LlamaFileType.MOSTLY_BF16,
+    "TQ2_0": gguf.LlamaFileType.MOSTLY_TQ2_0,
+    "I2_S": FILE_I2_S,
+}
+
+
+def unpack(packed):
+    """Ternary [rows, K] of the uint8 [rows / 4, K] in which row block j of four sits in bits 2j, stored plus one."""
+    return torch.cat([(packed >> shift & 3).float() - 1 for shift in (0, 2, 4, 6)])
+
+
+def read_tensors(folder, config):
+    """Every tensor of the folder in float32, packed ternary weights dequantised."""
+    stored = {}
+    for file in sorted(Path(folder).glob("*.safetensors")):
+        stored.update(load_file(file))
+    tensors = {}
+    for name, tensor in stored.items():
+        if name.endswith(".weight_scale"):
+            continue
+        scale = stored.get(name + "_scale")
+        if scale is None:
+            tensors[name] = tensor.float()
+        elif config.quantization_config["linear_class"] == "autobitlinear":
+            tensors[name] = unpack(tensor) * scale.float()
+        else:
+            tensors[name] = unpack(tensor) / scale.float()
+    return tensors
+
+
+def permute(weight, n_heads):
+    """Rows reordered so that the two halves which Hugging Face rotates together lie side by side, as GGUF's `llama` wants."""
+    return weight.unflatten(0, (n_heads, 2, -1)).swapaxes(1, 2).reshape(weight.shape)
+
+
+def rope_freqs(rope, head_dim):
+    """Divisors [head_dim / 2] of the rotary frequencies under Llama 3's scaling."""
+    freqs = rope["rope_theta"] ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+    context, factor = rope["original_max_position_embeddings"], rope["factor"]
+    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+    divisors = []
+    for freq in freqs:
+        wavelength = 2 * math.pi / freq
+        if wavelength < context / high:
+            divisors.append(1)
+        elif wavelength > context / low:
+            divisors.append(factor)
+        else:
+            smooth = (context / wavelength - low) / (high - low)
+            divisors.append(1 / ((1 - smooth) / factor + smooth))
+    return torch.tensor(divisors, dtype=torch.float32)
+
+
+def encode_i2_s(weight):
+    """Bytes of a ternary matrix: blocks of 128 weights in 32 bytes, first 32 in the top bits, and the scale after them all."""
+    scale = weight.abs().max()
+    codes = ((weight / scale).round() + 1).to(torch.uint8).numpy().reshape(-1, 4, 32)
+    packed = codes[:, 0] << 6 | codes[:, 1] << 4 | codes[:, 2] << 2 | codes[:, 3]
+    tail = np.zeros(8, dtype="<f4")
+    tail[0] = scale
+    return np.concatenate([packed.reshape(-1), tail.view(np.uint8)])
+
+
+def add_tensor(writer, name, tensor, kind):
+    array = tensor.contiguous().numpy()
+    if kind == "I2_S":
+        data = encode_i2_s(tensor)
+        writer.add_tensor_info(name, array.shape, array.dtype, data.nbytes, raw_dtype=I2_S)
+        writer.tensors[-1][name].tensor = data
+        return
+    kind = gguf.GGMLQuantizationType[kind]
+    data = gguf.quantize(array, kind)
+    assert np.array_equal(gguf.dequantize(data, kind), array), f"{name} is not exact in {kind.name}"
+    writer.add_tensor(name, data, raw_dtype=kind)
+
+
+def add_metadata(writer, arch, config, head_dim):
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    rope = config.rope_parameters
+    writer.add_rope_freq_base(rope["rope_theta"])
+    if getattr(config, "head_dim", None) is not None:
+        writer.add_key_length(head_dim)
+        writer.add_value_length(head_dim)
+    if arch in ("llama", "bitnet-b1.58"):
+        writer.add_vocab_size(config.vocab_size)
+        writer.add_rope_dimension_count(head_dim)
+    if rope["rope_type"] == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope["factor"])
+    elif rope["rope_type"] == "yarn":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(rope["factor"])
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+    elif arch == "bitnet":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(1.0)
+
+
+def add_tokenizer(writer, folder, config):
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    special = {token["content"] for token in tokenizer["added_tokens"]}
+    tokens = sorted(tokenizer["model"]["vocab"], key=tokenizer["model"]["vocab"].get)
+    assert len(tokens) == config.vocab_size
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([gguf.TokenType.CONTROL if token in special else gguf.TokenType.NORMAL for token in tokens])
+    writer.add_token_merges([" ".join(pair) for pair in tokenizer["model"]["merges"]])
+    writer.add_bos_token_id(config.bos_token_id)
+    writer.add_eos_token_id(config.eos_token_id)
+    writer.add_add_bos_token(True)
+
+
+def write(folder, arch, kind, out=None):
+    """Writes `model.gguf` in the folder (or `out`), architecture `arch`, matrices of the layers of type `kind`."""
+    folder = Path(folder)
+    config = AutoConfig.from_pretrained(folder)
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[arch.split("-")[0].upper()], config.num_hidden_layers)
+    writer = gguf.GGUFWriter(out or folder / "model.gguf", arch)
+    writer.add_name(folder.name)
+    writer.add_file_type(FILE_TYPES[kind])
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    add_metadata(writer, arch, config, head_dim)
+    add_tokenizer(writer, folder, config)
+    if config.rope_parameters["rope_type"] == "llama3":
+        add_tensor(writer, "rope_freqs.weight", rope_freqs(config.rope_parameters, head_dim), "F32")
+    for name, tensor in read_tensors(folder, config).items():
+        if arch == "llama" and "q_proj" in name:
+            tensor = permute(tensor, config.num_attention_heads)
+        if arch == "llama" and "k_proj" in name:
+            tensor = permute(tensor, config.num_key_value_heads)
+        outside = "embed_tokens" in name or "lm_head" in name
+        tensor_kind = "F32" if tensor.dim() == 1 else "F16" if outside and kind in ("TQ2_0", "I2_S") else kind
+        # gguf's map knows the sub-norms by the names that an older release of the models gave them.
+        name = name.replace("self_attn.attn_sub_norm", "self_attn.inner_attn_ln").replace(
+            "mlp.ffn_sub_norm", "mlp.ffn_layernorm"
+        )
+        add_tensor(writer, names.get_name(name, try_suffixes=(".weight", ".bias")), tensor, tensor_kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()

@@ -1,0 +1,376 @@
+"""Makes the golden models: tiny random ones of every architecture, with the logits that transformers computes for them.
+
+    pip install torch==2.15.0 transformers==5.23.0 accelerate==1.15.0 tokenizers==0.23.3 safetensors==0.8.0 \\
+        gguf==0.19.0 numpy==2.4.6
+    python golden/models.py [NAME ...]
+
+For each name (all of them by default) it writes golden/models/NAME/ with
+
+    config.json, model*.safetensors, tokenizer.json, tokenizer_config.json    as published models have them
+    model.gguf       the same weights, exactly, as llama.cpp's or bitnet.cpp's converter writes them (see convert.py)
+    golden.json      versions, how weights are dequantised, the prompts and 16 greedy ids after each
+    logits.f32       float32 little-endian [tokens, vocab] of the prompts one after the other, without the greedy ids
+
+Matrices are multiples of 1/256 below 1, so F32, F16 and BF16 hold them exactly. The logits are those of the folder loaded
+by transformers in float32 on the CPU with eager attention, torch.compile off.
+
+What transformers 5.23.0 computes in a ternary layer (`transformers.integrations.bitnet`; rounding is half to even):
+
+    activations  s = 127 / max(max|x|, 1e-5) per token over the features;  q = clamp(round(x s), -128, 127)
+    autobitlinear, online:   float weights W;  S = 1 / max(mean|W|, 1e-5) per tensor;  W' = clamp(round(W S), -1, 1) / S;
+                             y = W' (q / s)
+    autobitlinear, offline:  ternary T packed in uint8 and weight_scale;  y = weight_scale * (T (q / s)),
+                             so a weight is T * weight_scale: microsoft/bitnet-b1.58-2B-4T
+    bitlinear:               T and weight_scale as above, but  y = (T q) / (s * weight_scale),
+                             so a weight is T / weight_scale: Falcon3-1.58bit, Llama3-8B-1.58
+    The bias, where there is one, is added inside the matrix product online and offline (offline scales it too), and after
+    the division in bitlinear. Embedding, norms and head stay in float.
+
+bitnet.cpp computes I2_S layers the same way: s = 127 / max(max|x|, 1e-5) per token, q rounded half to even and clamped to
+[-128, 127], y = (T q) / s * scale, its scale multiplying. (Known from descriptions of its source, which differ between
+releases in the floor and in the rounding of exact halves; no golden depends on either.)
+
+A rounding near one half may fall either way in another order of summation. For ternary models the seed is therefore the
+first for which every activation keeps `rounding_margin` (golden.json, in int8 steps) away from a half. Float32 arithmetic in
+another order then agrees to about 1e-5; a single activation rounded the other way moves logits by 0.05 to 0.5. For all
+models the best greedy logit leads the second by at least `greedy_margin`.
+"""
+
+import os
+
+os.environ["TORCHDYNAMO_DISABLE"] = "1"
+
+import itertools
+import json
+import shutil
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+import torch
+import transformers
+from safetensors.torch import save_file
+from transformers.integrations.bitnet import AutoBitLinear, BitLinear, pack_weights
+
+import convert
+
+OUT = Path(__file__).parent / "models"
+VOCAB, BOS, EOS = 288, 0, 1
+SENTENCES = [
+    "The miller's daughter carried two baskets of barley across the frozen river.",
+    "When the bells rang at noon, the herons rose from the reeds and turned toward the sea.",
+    "He counted 17 lanterns, then 23 more, and wrote the number in a small red book.",
+    "Nobody remembered who had planted the pear trees; they had always been there.",
+    "\u201cIs the ferry late?\u201d she asked. \u2014 \u201cNo, it is early; we are late.\u201d",
+    "    def weigh(stone):\n        return stone.mass * 9.81\n",
+]
+PROMPTS = ["The miller counted 17 pear trees near the river, then wrote it", "\u201cNo,\u201d she said;\n  the ferry rang."]
+LONG_PROMPTS = [
+    "The miller counted 17 pear trees near the frozen river, then he wrote the number in his small red book; she turned.",
+    PROMPTS[1],
+]
+GREEDY = 16
+
+ROUNDING_MARGIN, GREEDY_MARGIN = 3e-5, 2e-2
+
+SMALL = dict(
+    vocab_size=VOCAB, bos_token_id=BOS, eos_token_id=EOS, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
+)
+DENSE = dict(SMALL, hidden_size=64, intermediate_size=96, max_position_embeddings=128, rms_norm_eps=1e-5)
+ROPE = dict(DENSE, hidden_size=32, intermediate_size=64, num_attention_heads=2, num_key_value_heads=1, head_dim=32)
+TERNARY = dict(SMALL, hidden_size=128, intermediate_size=256, max_position_embeddings=128, rms_norm_eps=1e-5)
+
+
+def rope(kind, **more):
+    return dict(rope_theta=10000.0, rope_type=kind, **more)
+
+
+BITNET = dict(quant_method="bitnet")
+
+# Each row: the model class, its configuration, the type of the safetensors, the GGUF's architecture and type (if it has
+# one), the prompts, and what replaces or joins the keys of config.json, in the forms in which published models have them.
+MODELS = {
+    "llama": dict(
+        cls=transformers.LlamaForCausalLM,
+        config=dict(DENSE, rope_parameters=rope("default"), tie_word_embeddings=False),
+        dtype=torch.bfloat16,
+        gguf=("llama", "F16"),
+    ),
+    "llama-sharded": dict(
+        cls=transformers.LlamaForCausalLM,
+        config=dict(ROPE, rope_parameters=rope("default"), tie_word_embeddings=True),
+        dtype=torch.float16,
+        shards="50KB",
+    ),
+    "llama-linear": dict(
+        cls=transformers.LlamaForCausalLM,
+        config=dict(ROPE, rope_parameters=rope("linear", factor=4.0), tie_word_embeddings=True),
+        dtype=torch.bfloat16,
+        gguf=("llama", "F32"),
+        prompts=LONG_PROMPTS,
+        rewrite=dict(rope_parameters=None, rope_theta=10000.0, rope_scaling=dict(type="linear", factor=4.0)),
+    ),
+    "llama3-rope": dict(
+        cls=transformers.LlamaForCausalLM,
+        config=dict(
+            ROPE,
+            rope_parameters=rope(
+                "llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32
+            ),
+            tie_word_embeddings=True,
+        ),
+        dtype=torch.bfloat16,
+        gguf=("llama", "F16"),
+        prompts=LONG_PROMPTS,
+        rewrite=dict(
+            rope_parameters=None,
+            rope_theta=10000.0,
+            rope_scaling=dict(
+                factor=8.0,
+                low_freq_factor=1.0,
+                high_freq_factor=4.0,
+                original_max_position_embeddings=32,
+                rope_type="llama3",
+            ),
+        ),
+    ),
+    "llama-yarn": dict(
+        cls=transformers.LlamaForCausalLM,
+        config=dict(
+            ROPE, rope_parameters=rope("yarn", factor=4.0, original_max_position_embeddings=32), tie_word_embeddings=True
+        ),
+        dtype=torch.float32,
+        gguf=("llama", "F16"),
+        prompts=LONG_PROMPTS,
+    ),
+    "qwen2": dict(
+        cls=transformers.Qwen2ForCausalLM,
+        config=dict(
+            DENSE, rms_norm_eps=1e-6, rope_parameters=dict(rope("default"), rope_theta=1e6), tie_word_embeddings=True
+        ),
+        dtype=torch.bfloat16,
+        gguf=("qwen2", "BF16"),
+    ),
+    "qwen3": dict(
+        cls=transformers.Qwen3ForCausalLM,
+        config=dict(
+            DENSE,
+            rms_norm_eps=1e-6,
+            head_dim=32,
+            rope_parameters=dict(rope("default"), rope_theta=1e6),
+            tie_word_embeddings=False,
+        ),
+        dtype=torch.float16,
+        gguf=("qwen3", "F16"),
+    ),
+    "bitnet-online": dict(
+        cls=transformers.BitNetForCausalLM,
+        config=dict(
+            TERNARY,
+            intermediate_size=128,
+            num_hidden_layers=1,
+            hidden_act="relu2",
+            rope_parameters=rope("default"),
+            tie_word_embeddings=True,
+        ),
+        dtype=torch.bfloat16,
+        quantization=dict(BITNET, linear_class="autobitlinear", quantization_mode="online"),
+        weights="W' = clamp(round(W / a), -1, 1) * a with a = max(mean|W|, 1e-5) per tensor, computed in float32 at load",
+    ),
+    "bitnet-b1.58": dict(
+        cls=transformers.BitNetForCausalLM,
+        config=dict(TERNARY, hidden_act="relu2", rope_parameters=rope("default"), tie_word_embeddings=True),
+        dtype=torch.bfloat16,
+        quantization=dict(BITNET, linear_class="autobitlinear", quantization_mode="offline"),
+        gguf=("bitnet-b1.58", "I2_S"),
+        rewrite=dict(rope_parameters=None, rope_theta=10000.0),
+        weights="ternary * weight_scale in the safetensors; ternary * the float32 in the tail of each I2_S tensor in the GGUF",
+    ),
+    "llama-bitlinear": dict(
+        cls=transformers.LlamaForCausalLM,
+        config=dict(TERNARY, rope_parameters=rope("default"), tie_word_embeddings=True),
+        dtype=torch.bfloat16,
+        quantization=dict(BITNET, linear_class="bitlinear", modules_to_not_convert=["lm_head"]),
+        gguf=("llama", "I2_S"),
+        weights="ternary / weight_scale in the safetensors; ternary * the float32 in the tail of each I2_S tensor in the GGUF",
+    ),
+    "bitnet": dict(
+        cls=transformers.BitNetForCausalLM,
+        config=dict(
+            TERNARY,
+            hidden_size=256,
+            num_hidden_layers=1,
+            hidden_act="silu",
+            rope_parameters=rope("default"),
+            tie_word_embeddings=True,
+        ),
+        dtype=torch.bfloat16,
+        quantization=dict(BITNET, linear_class="autobitlinear", quantization_mode="offline"),
+        gguf=("bitnet", "TQ2_0"),
+        weights="ternary * weight_scale in the safetensors; ternary * the block's d, equal to it, in the GGUF",
+    ),
+}
+
+
+def train_tokenizer():
+    """A byte-level BPE with every byte, two control tokens and a few merges; puts the beginning of sequence before a text."""
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=VOCAB,
+        special_tokens=["<|bos|>", "<|eos|>"],
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<|bos|> $A", special_tokens=[("<|bos|>", BOS), ("<|eos|>", EOS)]
+    )
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|bos|>", eos_token="<|eos|>")
+
+
+def grid(tensor, step):
+    return (tensor / step).round() * step
+
+
+def randomize(model, generator):
+    """Weights large enough for the logits to spread: norms around 1, everything else centred on 0."""
+    for name, parameter in model.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if "norm" in name:
+            parameter.data = grid((1 + 0.25 * noise).clamp(0.25, 2), 1 / 64)
+        else:
+            std = 0.4 if name.endswith("bias") else 0.2
+            parameter.data = grid((std * noise).clamp(-0.99, 0.99), 1 / 256)
+
+
+def packed_state(model, quantization, dtype, generator):
+    """The state with every layer's matrices replaced by random ternary ones, packed, and a scale that bfloat16 holds."""
+    state = {}
+    for name, parameter in model.named_parameters():
+        if not name.endswith("_proj.weight"):
+            state[name] = parameter.data.to(dtype)
+            continue
+        ternary = torch.randint(-1, 2, parameter.shape, generator=generator).float()
+        scale = (0.08 + 0.12 * torch.rand(1, generator=generator)).to(torch.bfloat16)
+        if quantization["linear_class"] == "bitlinear":
+            scale = (1 / scale.float()).to(torch.bfloat16)
+        state[name] = pack_weights(ternary)
+        state[name + "_scale"] = scale
+    return state
+
+
+def write_folder(folder, row, seed):
+    """The Hugging Face folder of one model."""
+    generator = torch.Generator().manual_seed(seed)
+    model = row["cls"](row["cls"].config_class(**row["config"]))
+    randomize(model, generator)
+    quantization = row.get("quantization")
+    packed = quantization and quantization.get("quantization_mode") != "online"
+    state = packed_state(model, quantization, row["dtype"], generator) if packed else None
+    model.to(row["dtype"]).save_pretrained(folder, max_shard_size=row.get("shards", "1GB"))
+    if packed:
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "generation_config.json").unlink()
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    if quantization:
+        config["quantization_config"] = quantization
+    config.update(row.get("rewrite", {}))
+    config = {key: value for key, value in config.items() if value is not None}
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def rounding_margin(model, sequences):
+    """The least distance of any scaled activation from a half, in int8 steps; infinite without ternary layers."""
+    least = [float("inf")]
+
+    def look(_layer, inputs):
+        x = inputs[0].double()
+        x = x * (127 / x.abs().amax(-1, keepdim=True).clamp(min=1e-5))
+        least.append(((x - x.floor()) - 0.5).abs().min().item())
+
+    hooks = [m.register_forward_pre_hook(look) for m in model.modules() if isinstance(m, (AutoBitLinear, BitLinear))]
+    for ids in sequences:
+        model(torch.tensor([ids]))
+    for hook in hooks:
+        hook.remove()
+    return min(least)
+
+
+def continue_greedily(model, ids):
+    """The greedy ids, and the least lead of the best logit over the second."""
+    ids, lead = list(ids), float("inf")
+    for _ in range(GREEDY):
+        top = model(torch.tensor([ids])).logits[0, -1].topk(2)
+        lead = min(lead, (top.values[0] - top.values[1]).item())
+        ids.append(top.indices[0].item())
+    return ids[-GREEDY:], lead
+
+
+def golden(folder, texts):
+    """The contents of golden.json and logits.f32, or None where a rounding or a choice is too close."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+    # Beside packed weights transformers leaves the rest in the file's type; the model's own float() refuses.
+    torch.nn.Module.float(model)
+    prompts = [tokenizer(text)["input_ids"] for text in texts]
+    margin = rounding_margin(model, prompts)
+    if margin < ROUNDING_MARGIN:
+        return None
+    rows = [model(torch.tensor([ids])).logits[0] for ids in prompts]
+    greedy, leads = zip(*(continue_greedily(model, ids) for ids in prompts))
+    if min(leads) < GREEDY_MARGIN:
+        return None
+    logits = torch.cat(rows)
+    assert logits.std() >= 1, f"{folder.name}: the logits hardly spread"
+    facts = dict(logits_std=round(logits.std().item(), 3), greedy_margin=round(min(leads), 4))
+    if margin < float("inf"):
+        facts["rounding_margin"] = float(f"{margin:.2g}")
+    prompts = [dict(text=text, ids=ids, greedy=ids16) for text, ids, ids16 in zip(texts, prompts, greedy)]
+    return dict(facts, prompts=prompts), logits.numpy().astype("<f4")
+
+
+def make(name, row, tokenizer):
+    with tempfile.TemporaryDirectory() as scratch:
+        for seed in itertools.count():
+            folder = Path(scratch) / str(seed) / name
+            folder.mkdir(parents=True)
+            tokenizer.save_pretrained(folder)
+            write_folder(folder, row, seed)
+            if found := golden(folder, row.get("prompts", PROMPTS)):
+                break
+            shutil.rmtree(folder)
+        facts, logits = found
+        if "gguf" in row:
+            convert.write(folder, *row["gguf"])
+        versions = {package: version(package) for package in ("torch", "transformers", "tokenizers", "gguf")}
+        facts = dict(versions=versions, seed=seed, weights=row.get("weights", "as stored"), vocab=VOCAB, **facts)
+        lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in facts.items())
+        (folder / "golden.json").write_text("{\n" + lines + "\n}\n")
+        (folder / "logits.f32").write_bytes(logits.tobytes())
+        shutil.rmtree(OUT / name, ignore_errors=True)
+        shutil.copytree(folder, OUT / name)
+    size = sum(file.stat().st_size for file in (OUT / name).iterdir())
+    measured = {key: facts[key] for key in ("seed", "logits_std", "greedy_margin", "rounding_margin") if key in facts}
+    print(f"{name}: {len(logits)} tokens, {size} bytes, {measured}", flush=True)
+
+
+def main():
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    tokenizer = train_tokenizer()
+    with torch.no_grad():
+        for name in sys.argv[1:] or MODELS:
+            make(name, MODELS[name], tokenizer)
+
+
+if __name__ == "__main__":
+    main()
