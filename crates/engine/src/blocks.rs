@@ -1,0 +1,244 @@
+//! The KV cache as blocks: who uses which, and which hold what, so that a known beginning is not computed again.
+
+use std::collections::HashMap;
+
+/// Tokens of a block.
+pub const BLOCK_LEN: usize = 16;
+
+/// What stands before the first block of a sequence.
+const ROOT: u64 = 0;
+
+/// A full block's content: all tokens up to its end. Blocks are found by comparing tokens, so a wrong one cannot be found.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Content {
+    /// The name of the block before. A name is given once and never again.
+    before: u64,
+    tokens: [u32; BLOCK_LEN],
+}
+
+/// All blocks of the cache. Those that nobody uses keep their content until they are needed, the longest unused first.
+pub(crate) struct Blocks {
+    blocks: Vec<Block>,
+    /// Block and name of each known content.
+    known: HashMap<Content, (u32, u64)>,
+    /// The last name that was given.
+    named: u64,
+    unused: usize,
+}
+
+struct Block {
+    users: u32,
+    /// Under which this block is in `known`.
+    content: Option<Content>,
+    /// Neighbours in the ring of unused blocks, whose head is a block beyond the last.
+    next: u32,
+    previous: u32,
+}
+
+/// The blocks of one sequence.
+#[derive(Default)]
+pub(crate) struct Table {
+    /// In order of position.
+    pub blocks: Vec<u32>,
+    /// How many at the front are full and known.
+    full: usize,
+    /// The name of the last of these.
+    name: u64,
+}
+
+impl Table {
+    /// No blocks yet, but room for so many.
+    pub fn with_capacity(blocks: usize) -> Table {
+        Table { blocks: Vec::with_capacity(blocks), ..Table::default() }
+    }
+}
+
+impl Blocks {
+    /// This many blocks, all empty.
+    pub fn new(blocks: usize) -> Blocks {
+        let ring = |i: usize| (i % (blocks + 1)) as u32;
+        let block = |i| Block { users: 0, content: None, next: ring(i + 1), previous: ring(i + blocks) };
+        Blocks {
+            blocks: (0..=blocks).map(block).collect(),
+            // Twice the room, so that the map never grows when entries come and go.
+            known: HashMap::with_capacity(2 * blocks),
+            named: ROOT,
+            unused: blocks,
+        }
+    }
+
+    /// Blocks in all.
+    pub fn len(&self) -> usize {
+        self.blocks.len() - 1
+    }
+
+    /// Blocks that no sequence uses.
+    pub fn unused(&self) -> usize {
+        self.unused
+    }
+
+    /// Fills an empty table with known blocks that hold the beginning of `tokens`, and gives the number of tokens they hold.
+    pub fn find(&mut self, table: &mut Table, tokens: &[u32]) -> usize {
+        debug_assert!(table.blocks.is_empty());
+        for chunk in tokens.as_chunks().0 {
+            let Some(&(block, name)) = self.known.get(&Content { before: table.name, tokens: *chunk }) else { break };
+            self.enter(block);
+            table.blocks.push(block);
+            table.full += 1;
+            table.name = name;
+        }
+        table.full * BLOCK_LEN
+    }
+
+    /// Gives a table blocks for `tokens` tokens; false, and nothing is changed, when too few are unused.
+    pub fn grow(&mut self, table: &mut Table, tokens: usize) -> bool {
+        let more = tokens.div_ceil(BLOCK_LEN).saturating_sub(table.blocks.len());
+        if more > self.unused {
+            return false;
+        }
+        for _ in 0..more {
+            let oldest = self.blocks[self.len()].next;
+            if let Some(content) = self.blocks[oldest as usize].content.take() {
+                self.known.remove(&content);
+            }
+            self.enter(oldest);
+            table.blocks.push(oldest);
+        }
+        true
+    }
+
+    /// Makes the blocks that the computed `tokens` of a sequence fill known to others.
+    pub fn publish(&mut self, table: &mut Table, tokens: &[u32]) {
+        for chunk in &tokens.as_chunks().0[table.full..] {
+            let content = Content { before: table.name, tokens: *chunk };
+            let block = table.blocks[table.full];
+            // Another sequence may have computed the same meanwhile: its block stays the known one.
+            let (_, name) = *self.known.entry(content).or_insert_with(|| {
+                self.blocks[block as usize].content = Some(content);
+                self.named += 1;
+                (block, self.named)
+            });
+            table.full += 1;
+            table.name = name;
+        }
+    }
+
+    /// Takes all blocks from a table. The last goes first, so that it is the first to be reused: a beginning serves more requests.
+    pub fn release(&mut self, table: &mut Table) {
+        for block in table.blocks.drain(..).rev() {
+            self.leave(block);
+        }
+        (table.full, table.name) = (0, ROOT);
+    }
+
+    /// A sequence begins to use a block.
+    fn enter(&mut self, block: u32) {
+        let Block { users, next, previous, .. } = &mut self.blocks[block as usize];
+        *users += 1;
+        if *users == 1 {
+            let (next, previous) = (*next, *previous);
+            self.blocks[next as usize].previous = previous;
+            self.blocks[previous as usize].next = next;
+            self.unused -= 1;
+        }
+    }
+
+    /// A sequence ends to use a block. One without content is reused before those that may be found.
+    fn leave(&mut self, block: u32) {
+        let head = self.len() as u32;
+        let it = &mut self.blocks[block as usize];
+        it.users -= 1;
+        if it.users == 0 {
+            let known = it.content.is_some();
+            let (previous, next) = match known {
+                true => (self.blocks[head as usize].previous, head),
+                false => (head, self.blocks[head as usize].next),
+            };
+            (self.blocks[block as usize].previous, self.blocks[block as usize].next) = (previous, next);
+            self.blocks[previous as usize].next = block;
+            self.blocks[next as usize].previous = block;
+            self.unused += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What each block would hold in memory: its tokens and all before them, written when they are computed.
+    struct Memory(Vec<Vec<u32>>);
+
+    impl Memory {
+        fn compute(&mut self, table: &Table, tokens: &[u32], from: usize) {
+            for position in from..tokens.len() {
+                let block = &mut self.0[table.blocks[position / BLOCK_LEN] as usize];
+                block.truncate(position % BLOCK_LEN);
+                block.push(tokens[position]);
+            }
+        }
+
+        fn read(&self, table: &Table, tokens: usize) -> Vec<u32> {
+            (0..tokens).map(|i| self.0[table.blocks[i / BLOCK_LEN] as usize][i % BLOCK_LEN]).collect()
+        }
+    }
+
+    proptest! {
+        /// Sequences over a tiny alphabet come and go in a cache that is too small: what each finds and computes is its own tokens, and no
+        /// block is lost or given twice.
+        #[test]
+        fn every_sequence_reads_its_own_tokens(
+            requests in prop::collection::vec((prop::collection::vec(0u32..2, 1..8), 0usize..16, any::<bool>()), 1..60)
+        ) {
+            let mut blocks = Blocks::new(12);
+            let mut memory = Memory(vec![Vec::new(); 12]);
+            let mut live: Vec<(Table, Vec<u32>)> = Vec::new();
+            for (kinds, extra, keep) in requests {
+                let mut tokens: Vec<u32> = kinds.iter().flat_map(|kind| [*kind; BLOCK_LEN]).collect();
+                tokens.truncate(tokens.len() - extra);
+                let mut table = Table::default();
+                let cached = blocks.find(&mut table, &tokens);
+                prop_assert_eq!(&memory.read(&table, cached), &tokens[..cached]);
+                while !blocks.grow(&mut table, tokens.len()) {
+                    let (mut oldest, _) = live.remove(0);
+                    blocks.release(&mut oldest);
+                }
+                memory.compute(&table, &tokens, cached);
+                blocks.publish(&mut table, &tokens);
+                live.push((table, tokens));
+                for (table, tokens) in &live {
+                    prop_assert_eq!(&memory.read(table, tokens.len()), tokens);
+                }
+                if !keep {
+                    blocks.release(&mut live.pop().unwrap().0);
+                }
+                let used: std::collections::HashSet<_> = live.iter().flat_map(|(table, _)| &table.blocks).collect();
+                prop_assert_eq!(used.len() + blocks.unused(), blocks.len());
+            }
+            live.iter_mut().for_each(|(table, _)| blocks.release(table));
+            prop_assert_eq!(blocks.unused(), blocks.len());
+        }
+    }
+
+    #[test]
+    fn released_blocks_are_found_until_they_are_reused_the_oldest_first() {
+        let mut blocks = Blocks::new(4);
+        let texts: Vec<Vec<u32>> = (0..3).map(|id| vec![id; BLOCK_LEN]).collect();
+        let find = |blocks: &mut Blocks, tokens: &[u32]| {
+            let mut table = Table::default();
+            let cached = blocks.find(&mut table, tokens);
+            assert!(blocks.grow(&mut table, tokens.len()));
+            blocks.publish(&mut table, tokens);
+            blocks.release(&mut table);
+            cached
+        };
+        for text in &texts {
+            assert_eq!(find(&mut blocks, text), 0);
+        }
+        assert_eq!(find(&mut blocks, &texts[0]), BLOCK_LEN, "used again, so now the youngest");
+        assert_eq!(find(&mut blocks, &[9; 2 * BLOCK_LEN]), 0, "takes the empty block and that of text 1");
+        let found: Vec<_> = [0, 2, 1].map(|text| find(&mut blocks, &texts[text])).into();
+        assert_eq!(found, [BLOCK_LEN, BLOCK_LEN, 0]);
+    }
+}

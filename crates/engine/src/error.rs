@@ -1,0 +1,88 @@
+/// What can go wrong with a request or with making an engine.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A sampling option out of its range, or not of its type.
+    #[error("{field} = {value}: expected {expected}")]
+    Option {
+        /// Its name.
+        field: &'static str,
+        /// What was given.
+        value: String,
+        /// What is allowed.
+        expected: String,
+    },
+    /// No preset of this name.
+    #[error("no preset is called `{found}`; there are {known}")]
+    UnknownPreset {
+        /// What was asked for.
+        found: String,
+        /// All there are.
+        known: String,
+    },
+    /// A prompt without tokens.
+    #[error("the prompt is empty: expected at least one token")]
+    EmptyPrompt,
+    /// A prompt that leaves no room for an answer. It is never cut.
+    #[error("the prompt of {prompt} tokens and at least one more do not fit into the context of {context} tokens")]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens of the context.
+        context: usize,
+    },
+    /// A token that the model does not have.
+    #[error("{place}: token {id} is not one of the model's {vocab}")]
+    BeyondVocabulary {
+        /// Where it stands.
+        place: String,
+        /// The token.
+        id: u32,
+        /// Tokens of the model.
+        vocab: usize,
+    },
+    /// A context of zero tokens, or longer than the model's.
+    #[error("a context of {asked} tokens: expected 1 to {most}, the model's")]
+    Context {
+        /// What was asked for.
+        asked: usize,
+        /// The model's.
+        most: usize,
+    },
+    /// An engine option that must be positive is zero.
+    #[error("{field} = 0: expected at least 1")]
+    Zero {
+        /// Its name.
+        field: &'static str,
+    },
+    /// A KV cache that cannot hold one sequence of full length.
+    #[error(
+        "a KV cache of {bytes} bytes cannot hold one context: {needed} bytes are needed; give more or shorten the context"
+    )]
+    CacheTooSmall {
+        /// What was given.
+        bytes: usize,
+        /// What one context needs.
+        needed: usize,
+    },
+    /// A KV cache of more blocks than can be numbered.
+    #[error("a KV cache of {blocks} blocks of {} tokens: expected at most {}", crate::BLOCK_LEN, u32::MAX)]
+    CacheTooLarge {
+        /// What was asked for.
+        blocks: usize,
+    },
+    /// The model computed something that is no number: nothing can be picked.
+    #[error(
+        "the logit of token {id} at position {position} is {value}: the weights are broken or their scale overflows"
+    )]
+    NotFinite {
+        /// The first such token.
+        id: u32,
+        /// Tokens before the one that was to be picked.
+        position: usize,
+        /// NaN or an infinity.
+        value: f32,
+    },
+    /// The device refused.
+    #[error(transparent)]
+    Backend(#[from] trine_backend::Error),
+}

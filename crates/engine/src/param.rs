@@ -1,0 +1,115 @@
+//! What a program or server needs to know of a sampling option to offer it: a new one appears there by itself.
+
+use crate::sample::FILTERS;
+use crate::{Error, Sampling, sampling};
+use std::collections::BTreeMap;
+
+/// A sampling option: a flag of the program, a field of a request and a key of the configuration, of the same name.
+#[derive(Debug)]
+pub struct Param {
+    /// The field of [`Sampling`].
+    pub name: &'static str,
+    /// One line for people.
+    pub help: &'static str,
+    /// Least and greatest allowed number; of [`Field::Texts`], how many, and of [`Field::Biases`], each bias.
+    pub range: (f64, f64),
+    /// The field itself.
+    pub field: fn(&mut Sampling) -> Field<'_>,
+}
+
+/// A field of [`Sampling`], by type.
+#[derive(Debug)]
+pub enum Field<'a> {
+    /// A number.
+    Float(&'a mut f64),
+    /// A whole number.
+    Count(&'a mut usize),
+    /// A whole number, or no limit.
+    Limit(&'a mut Option<usize>),
+    /// A seed, or any.
+    Seed(&'a mut Option<u64>),
+    /// Yes or no.
+    Switch(&'a mut bool),
+    /// Any number of texts.
+    Texts(&'a mut Vec<String>),
+    /// Numbers by token id, written `id=number`.
+    Biases(&'a mut BTreeMap<u32, f64>),
+}
+
+/// All sampling options: those of the filters in their order, then the others.
+pub fn params() -> impl Iterator<Item = &'static Param> {
+    FILTERS.iter().flat_map(|row| row.params).chain(sampling::PARAMS)
+}
+
+impl Param {
+    /// Sets the field from what a flag says. Of texts and biases, it adds one.
+    ///
+    /// # Errors
+    /// [`Error::Option`] when the text is not of the field's type or not in its range.
+    pub fn set(&self, sampling: &mut Sampling, text: &str) -> Result<(), Error> {
+        let parsed = match (self.field)(sampling) {
+            Field::Float(field) => text.parse().map(|value| *field = value).is_ok(),
+            Field::Count(field) => text.parse().map(|value| *field = value).is_ok(),
+            Field::Limit(field) => text.parse().map(|value| *field = Some(value)).is_ok(),
+            Field::Seed(field) => text.parse().map(|value| *field = Some(value)).is_ok(),
+            Field::Switch(field) => text.parse().map(|value| *field = value).is_ok(),
+            Field::Texts(field) => {
+                field.push(text.to_owned());
+                true
+            }
+            Field::Biases(field) => text
+                .split_once('=')
+                .and_then(|(id, bias)| Some((id.parse().ok()?, bias.parse().ok()?)))
+                .map(|(id, bias)| field.insert(id, bias))
+                .is_some(),
+        };
+        if parsed { self.check(sampling) } else { Err(self.wrong(sampling, text.to_owned())) }
+    }
+
+    /// The field as a flag would say it; `None` when it has no value.
+    pub fn show(&self, sampling: &Sampling) -> Option<String> {
+        match (self.field)(&mut sampling.clone()) {
+            Field::Float(field) => Some(field.to_string()),
+            Field::Count(field) => Some(field.to_string()),
+            Field::Limit(field) => field.map(|n| n.to_string()),
+            Field::Seed(field) => field.map(|n| n.to_string()),
+            Field::Switch(field) => Some(field.to_string()),
+            Field::Texts(field) => (!field.is_empty()).then(|| field.join(",")),
+            Field::Biases(field) => (!field.is_empty())
+                .then(|| field.iter().map(|(id, bias)| format!("{id}={bias}")).collect::<Vec<_>>().join(",")),
+        }
+    }
+
+    /// Whether the field is in its range.
+    pub(crate) fn check(&self, sampling: &Sampling) -> Result<(), Error> {
+        let within = |value: f64| value.is_finite() && (self.range.0..=self.range.1).contains(&value);
+        let wrong = |value: String| Err(self.wrong(sampling, value));
+        match (self.field)(&mut sampling.clone()) {
+            Field::Float(&mut value) if !within(value) => wrong(value.to_string()),
+            Field::Count(&mut value) | Field::Limit(&mut Some(value)) if !within(value as f64) => {
+                wrong(value.to_string())
+            }
+            Field::Texts(texts) if !within(texts.len() as f64) || texts.iter().any(String::is_empty) => {
+                wrong(format!("{} texts, {} of them empty", texts.len(), texts.iter().filter(|t| t.is_empty()).count()))
+            }
+            Field::Biases(biases) => match biases.iter().find(|(_, bias)| !within(**bias)) {
+                Some((id, bias)) => wrong(format!("{id}={bias}")),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    fn wrong(&self, sampling: &Sampling, value: String) -> Error {
+        let (least, most) = self.range;
+        let range = if most.is_finite() { format!("from {least} to {most}") } else { format!("of at least {least}") };
+        let expected = match (self.field)(&mut sampling.clone()) {
+            Field::Float(_) => format!("a number {range}"),
+            Field::Count(_) | Field::Limit(_) | Field::Seed(_) => format!("a whole number {range}"),
+            Field::Switch(_) => "true or false".to_owned(),
+            Field::Texts(_) => format!("at most {most} texts, none of them empty"),
+            Field::Biases(_) => format!("a token id and a number {range}, as in 42=-1.5"),
+        };
+        Error::Option { field: self.name, value, expected }
+    }
+}

@@ -1,0 +1,108 @@
+use super::random::uniform;
+use super::{Candidates, FILTERS, Filter, History};
+use crate::{Error, Sampling};
+
+/// Picks the tokens of one request.
+///
+/// The order is llama.cpp's default: bias and penalties, top-k, typical, top-p, min-p, temperature, then a draw. Equals go by id, sums
+/// run in a fixed order, and exponentials are computed in plain Rust: the same logits give the same token on every machine.
+pub struct Chain {
+    filters: Vec<Box<dyn Filter>>,
+    greedy: bool,
+    seed: u64,
+    logprobs: Option<usize>,
+    candidates: Candidates,
+    top: Vec<Logprob>,
+}
+
+/// A token and the logarithm of the probability that the model gave it, before any filter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Logprob {
+    /// The token.
+    pub id: u32,
+    /// At most 0.
+    pub logprob: f64,
+}
+
+/// A picked token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pick<'a> {
+    /// The token.
+    pub id: u32,
+    /// Its log probability, if wanted.
+    pub logprob: Option<f64>,
+    /// The most likely tokens, as many as wanted.
+    pub top: &'a [Logprob],
+}
+
+impl Chain {
+    /// The filters that these options ask for. `seed` is used when they name none.
+    ///
+    /// # Errors
+    /// [`Error::Option`].
+    pub fn new(sampling: &Sampling, seed: u64) -> Result<Chain, Error> {
+        sampling.check()?;
+        let greedy = sampling.temperature == 0.0;
+        let rows = FILTERS.iter().filter(|row| row.reorders || !greedy);
+        Ok(Chain {
+            filters: rows.filter_map(|row| (row.build)(sampling)).collect(),
+            greedy,
+            seed: sampling.seed.unwrap_or(seed),
+            logprobs: sampling.logprobs,
+            candidates: Candidates::default(),
+            top: Vec::with_capacity(sampling.logprobs.unwrap_or(0)),
+        })
+    }
+
+    /// Picks the token that follows `history`. Allocates nothing once its buffers have grown to the vocabulary.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`].
+    ///
+    /// # Panics
+    /// When there are no logits.
+    pub fn pick(&mut self, logits: &[f32], history: History) -> Result<Pick<'_>, Error> {
+        let position = history.tokens.len();
+        if let Some(id) = logits.iter().position(|logit| !logit.is_finite()) {
+            return Err(Error::NotFinite { id: id as u32, position, value: logits[id] });
+        }
+        let id = if self.greedy && self.filters.is_empty() {
+            argmax(logits)
+        } else {
+            self.candidates.fill(logits);
+            self.filters.iter().for_each(|filter| filter.apply(&mut self.candidates, history));
+            if self.greedy { self.candidates.best().id } else { self.candidates.draw(uniform(self.seed, position)) }
+        };
+        let logprob = self.logprobs.map(|n| self.logprobs(logits, id, n));
+        Ok(Pick { id, logprob, top: &self.top })
+    }
+
+    /// Log-softmax of the raw logits, of one token; its `n` highest go to `top`.
+    fn logprobs(&mut self, logits: &[f32], id: u32, n: usize) -> f64 {
+        self.top.clear();
+        for (id, &logit) in (0..).zip(logits) {
+            let logprob = f64::from(logit);
+            if self.top.len() < n || self.top.last().is_some_and(|last| last.logprob < logprob) {
+                self.top.truncate(n.saturating_sub(1));
+                let at = self.top.partition_point(|other| other.logprob >= logprob);
+                self.top.insert(at, Logprob { id, logprob });
+            }
+        }
+        let most = f64::from(logits[argmax(logits) as usize]);
+        let total: f64 = logits.iter().map(|&logit| libm::exp(f64::from(logit) - most)).sum();
+        let total = libm::log(total);
+        self.top.iter_mut().for_each(|top| top.logprob = top.logprob - most - total);
+        f64::from(logits[id as usize]) - most - total
+    }
+}
+
+/// The highest logit's token; of equals, the lowest id.
+fn argmax(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (id, logit) in logits.iter().enumerate() {
+        if *logit > logits[best] {
+            best = id;
+        }
+    }
+    best as u32
+}

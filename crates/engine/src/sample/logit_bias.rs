@@ -1,0 +1,27 @@
+use super::{Candidates, Filter, History, Row};
+use crate::param::{Field, Param};
+use std::collections::BTreeMap;
+
+/// Adds to the logits of some tokens, as OpenAI's `logit_bias`.
+struct LogitBias(BTreeMap<u32, f64>);
+
+impl Filter for LogitBias {
+    fn apply(&self, candidates: &mut Candidates, _: History) {
+        self.0.iter().for_each(|(&id, &bias)| candidates.add(id, bias));
+    }
+}
+
+pub(super) const ROW: Row = Row {
+    name: "logit_bias",
+    params: &[Param {
+        name: "logit_bias",
+        help: "Add to the logit of a token, as in 42=-1.5 (may be given several times)",
+        range: (-100.0, 100.0),
+        field: |sampling| Field::Biases(&mut sampling.logit_bias),
+    }],
+    reorders: true,
+    build: |sampling| match &sampling.logit_bias {
+        biases if biases.is_empty() => None,
+        biases => Some(Box::new(LogitBias(biases.clone()))),
+    },
+};

@@ -1,0 +1,26 @@
+use super::{Candidates, Filter, History, Row};
+use crate::param::{Field, Param};
+
+/// Keeps tokens with at least this share of the most likely token's probability (arXiv:2407.01082).
+struct MinP(f64);
+
+impl Filter for MinP {
+    fn apply(&self, candidates: &mut Candidates, _: History) {
+        candidates.keep_from(candidates.best().logit + libm::log(self.0));
+    }
+}
+
+pub(super) const ROW: Row = Row {
+    name: "min_p",
+    params: &[Param {
+        name: "min_p",
+        help: "Keep tokens with this share of the most likely token's probability (0 = all)",
+        range: (0.0, 1.0),
+        field: |sampling| Field::Float(&mut sampling.min_p),
+    }],
+    reorders: false,
+    build: |sampling| match sampling.min_p {
+        0.0 => None,
+        p => Some(Box::new(MinP(p))),
+    },
+};

@@ -1,0 +1,38 @@
+use super::{Candidates, Filter, History, Row};
+use crate::param::{Field, Param};
+
+/// Takes `count * frequency + presence` from the logits of tokens that the answer has `count` times: OpenAI's formula.
+struct Occurrence {
+    frequency: f64,
+    presence: f64,
+}
+
+impl Filter for Occurrence {
+    fn apply(&self, candidates: &mut Candidates, history: History) {
+        let answer = &history.tokens[history.prompt..];
+        candidates.adjust(answer, |logit, count| logit - (f64::from(count) * self.frequency + self.presence));
+    }
+}
+
+pub(super) const ROW: Row = Row {
+    name: "occurrence",
+    params: &[
+        Param {
+            name: "frequency_penalty",
+            help: "Make tokens less likely each time the answer has them (0 = off)",
+            range: (-2.0, 2.0),
+            field: |sampling| Field::Float(&mut sampling.frequency_penalty),
+        },
+        Param {
+            name: "presence_penalty",
+            help: "Make tokens less likely once the answer has them (0 = off)",
+            range: (-2.0, 2.0),
+            field: |sampling| Field::Float(&mut sampling.presence_penalty),
+        },
+    ],
+    reorders: true,
+    build: |sampling| match (sampling.frequency_penalty, sampling.presence_penalty) {
+        (0.0, 0.0) => None,
+        (frequency, presence) => Some(Box::new(Occurrence { frequency, presence })),
+    },
+};

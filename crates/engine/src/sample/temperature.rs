@@ -1,0 +1,26 @@
+use super::{Candidates, Filter, History, Row};
+use crate::param::{Field, Param};
+
+/// Divides all logits by a positive number.
+struct Temperature(f64);
+
+impl Filter for Temperature {
+    fn apply(&self, candidates: &mut Candidates, _: History) {
+        candidates.divide(self.0);
+    }
+}
+
+pub(super) const ROW: Row = Row {
+    name: "temperature",
+    params: &[Param {
+        name: "temperature",
+        help: "Divide the logits by this (0 = always the most likely token)",
+        range: (0.0, f64::INFINITY),
+        field: |sampling| Field::Float(&mut sampling.temperature),
+    }],
+    reorders: false,
+    build: |sampling| match sampling.temperature {
+        0.0 | 1.0 => None,
+        temperature => Some(Box::new(Temperature(temperature))),
+    },
+};

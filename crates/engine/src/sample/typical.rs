@@ -1,0 +1,40 @@
+use super::{Candidate, Candidates, Filter, History, Row};
+use crate::param::{Field, Param};
+
+/// Keeps the tokens whose surprise is nearest to the expected one, the entropy, and that together have probability `p`: locally typical
+/// sampling (arXiv:2202.00666).
+struct Typical(f64);
+
+impl Filter for Typical {
+    fn apply(&self, candidates: &mut Candidates, _: History) {
+        let most = candidates.best().logit;
+        let weight = |item: &Candidate| libm::exp(item.logit - most);
+        let total: f64 = candidates.items().iter().map(weight).sum();
+        let log_total = libm::log(total);
+        let surprise = |item: &Candidate| log_total - (item.logit - most);
+        let entropy: f64 = candidates.items().iter().map(|item| weight(item) / total * surprise(item)).sum();
+        candidates.sort_by_key(|item| (surprise(item) - entropy).abs());
+        let mut sum = 0.0;
+        let reaches = |item: &Candidate| {
+            sum += weight(item);
+            sum >= self.0 * total
+        };
+        let last = candidates.items().iter().position(reaches);
+        candidates.truncate(last.map_or(usize::MAX, |last| last + 1));
+    }
+}
+
+pub(super) const ROW: Row = Row {
+    name: "typical",
+    params: &[Param {
+        name: "typical_p",
+        help: "Keep the tokens of most typical surprise that together have this probability (1 = all)",
+        range: (0.0, 1.0),
+        field: |sampling| Field::Float(&mut sampling.typical_p),
+    }],
+    reorders: false,
+    build: |sampling| match sampling.typical_p {
+        1.0 => None,
+        p => Some(Box::new(Typical(p))),
+    },
+};

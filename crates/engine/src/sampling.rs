@@ -1,0 +1,164 @@
+//! How tokens are picked and when generation ends: one struct for flags, requests and configuration files.
+
+use crate::Error;
+use crate::param::{Field, Param, params};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeMap;
+
+/// Options of one request. Every field is described by a [`Param`], which is also its flag.
+///
+/// The defaults are OpenAI's: the model's own distribution, no filter on; `repeat_last_n` is llama.cpp's 64, without effect as
+/// long as `repetition_penalty` is 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sampling {
+    /// Logits are divided by this; 0 takes the most likely token.
+    pub temperature: f64,
+    /// Keeps this many of the most likely tokens; 0 keeps all.
+    pub top_k: usize,
+    /// Keeps the most likely tokens that together have this probability; 1 keeps all.
+    pub top_p: f64,
+    /// Keeps tokens with at least this share of the most likely token's probability; 0 keeps all.
+    pub min_p: f64,
+    /// Keeps the tokens of most typical surprise that together have this probability; 1 keeps all.
+    pub typical_p: f64,
+    /// Makes tokens that were there less likely; 1 changes nothing.
+    pub repetition_penalty: f64,
+    /// Tokens, of prompt and answer, that `repetition_penalty` looks back on; 0 none, more than there are: all.
+    pub repeat_last_n: usize,
+    /// Taken from a token's logit once for each time the answer has it.
+    pub frequency_penalty: f64,
+    /// Taken from a token's logit if the answer has it.
+    pub presence_penalty: f64,
+    /// Added to the logits of tokens, by id.
+    #[serde(deserialize_with = "biases")]
+    pub logit_bias: BTreeMap<u32, f64>,
+    /// The same seed gives the same answer; without one the engine chooses.
+    pub seed: Option<u64>,
+    /// Reports the log probability of each token and of this many most likely ones.
+    pub logprobs: Option<usize>,
+    /// Tokens to generate; without a number, to the end of the context.
+    pub max_tokens: Option<usize>,
+    /// Texts that end the answer and are no part of it.
+    #[serde(deserialize_with = "one_or_many")]
+    pub stop: Vec<String>,
+    /// Goes on behind the model's own end.
+    pub ignore_eos: bool,
+}
+
+impl Default for Sampling {
+    fn default() -> Sampling {
+        Sampling {
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            typical_p: 1.0,
+            repetition_penalty: 1.0,
+            repeat_last_n: 64,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            logit_bias: BTreeMap::new(),
+            seed: None,
+            logprobs: None,
+            max_tokens: None,
+            stop: Vec::new(),
+            ignore_eos: false,
+        }
+    }
+}
+
+/// Well-tried combinations: name, temperature, top-k, top-p, repetition penalty.
+const PRESETS: &[(&str, f64, usize, f64, f64)] =
+    &[("fast", 0.0, 1, 1.0, 1.0), ("balanced", 0.7, 50, 0.9, 1.0), ("quality", 0.8, 100, 0.95, 1.1)];
+
+impl Sampling {
+    /// The most likely token, always.
+    pub fn greedy() -> Sampling {
+        Sampling { temperature: 0.0, ..Sampling::default() }
+    }
+
+    /// The names that [`Sampling::preset`] knows.
+    pub fn presets() -> impl Iterator<Item = &'static str> {
+        PRESETS.iter().map(|row| row.0)
+    }
+
+    /// A combination by name: `fast` is greedy, `balanced` cautious, `quality` wider and without repetition.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPreset`].
+    pub fn preset(name: &str) -> Result<Sampling, Error> {
+        let row = PRESETS.iter().find(|row| row.0 == name);
+        let &(_, temperature, top_k, top_p, repetition_penalty) = row.ok_or_else(|| Error::UnknownPreset {
+            found: name.to_owned(),
+            known: Sampling::presets().collect::<Vec<_>>().join(", "),
+        })?;
+        Ok(Sampling { temperature, top_k, top_p, repetition_penalty, ..Sampling::default() })
+    }
+
+    /// Whether every field is in its range.
+    ///
+    /// # Errors
+    /// [`Error::Option`] with the first that is not.
+    pub fn check(&self) -> Result<(), Error> {
+        params().try_for_each(|param| param.check(self))
+    }
+}
+
+/// Keys of JSON objects are strings, which a deserializer that buffers does not turn into numbers.
+fn biases<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<u32, f64>, D::Error> {
+    let number = |(id, bias): (String, f64)| match id.parse() {
+        Ok(id) => Ok((id, bias)),
+        Err(_) => Err(serde::de::Error::custom(format_args!("logit_bias: `{id}` is no token id"))),
+    };
+    Option::<BTreeMap<String, f64>>::deserialize(deserializer)?.unwrap_or_default().into_iter().map(number).collect()
+}
+
+/// One string, a list of them, or nothing.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a string or a list of strings")]
+    enum Texts {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match Option::deserialize(deserializer)? {
+        None => Vec::new(),
+        Some(Texts::One(text)) => vec![text],
+        Some(Texts::Many(texts)) => texts,
+    })
+}
+
+/// Options that no filter has: they decide when to end and what to report.
+pub(crate) static PARAMS: &[Param] = &[
+    Param {
+        name: "seed",
+        help: "Make the answer repeatable",
+        range: (0.0, f64::INFINITY),
+        field: |sampling| Field::Seed(&mut sampling.seed),
+    },
+    Param {
+        name: "logprobs",
+        help: "Report log probabilities, and those of this many most likely tokens",
+        range: (0.0, 20.0),
+        field: |sampling| Field::Limit(&mut sampling.logprobs),
+    },
+    Param {
+        name: "max_tokens",
+        help: "Most tokens to generate",
+        range: (1.0, f64::INFINITY),
+        field: |sampling| Field::Limit(&mut sampling.max_tokens),
+    },
+    Param {
+        name: "stop",
+        help: "End before this text (may be given several times)",
+        range: (0.0, 64.0),
+        field: |sampling| Field::Texts(&mut sampling.stop),
+    },
+    Param {
+        name: "ignore_eos",
+        help: "Go on behind the model's own end",
+        range: (0.0, 1.0),
+        field: |sampling| Field::Switch(&mut sampling.ignore_eos),
+    },
+];

@@ -1,0 +1,307 @@
+//! What is answered does not depend on what else the engine does, and every answer ends as it should.
+
+mod golden;
+
+use golden::{engine, folder, open, prompts};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use trine_backend::Cpu;
+use trine_engine::{
+    Answer, BLOCK_LEN, Engine, EngineOptions, Error, EventKind, Finish, Request, Sampling, SeqId, Usage,
+};
+
+/// What a sequence said: tokens, the bits of their log probabilities and of the best five's, text, usage.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Said {
+    tokens: Vec<u32>,
+    logprobs: Vec<u64>,
+    text: String,
+    end: Option<(String, Usage)>,
+}
+
+/// Runs all requests together, and counts how often a sequence was sent back to wait.
+fn run(engine: &mut Engine<Cpu>, requests: &[Request]) -> (Vec<Said>, usize) {
+    let ids: Vec<SeqId> = requests.iter().map(|request| engine.submit(request).unwrap()).collect();
+    let mut said: BTreeMap<SeqId, Said> = BTreeMap::new();
+    let mut preempted = 0;
+    while !engine.is_idle() {
+        let waiting = engine.load().waiting;
+        engine.step(&mut |event| {
+            let said = said.entry(event.sequence).or_default();
+            assert!(said.end.is_none(), "nothing follows the end");
+            match event.kind {
+                EventKind::Token { id, text, logprob, top } => {
+                    said.tokens.push(id);
+                    said.text.push_str(text);
+                    said.logprobs.extend(logprob.iter().chain(top.iter().map(|t| &t.logprob)).map(|l| l.to_bits()));
+                }
+                EventKind::Finished { reason, usage } => said.end = Some((format!("{reason:?}"), usage)),
+            }
+            ControlFlow::Continue(())
+        });
+        preempted += usize::from(engine.load().waiting > waiting);
+    }
+    assert_eq!(engine.load().used_blocks, 0);
+    (ids.iter().map(|id| said.remove(id).unwrap()).collect(), preempted)
+}
+
+/// An engine may move to a thread of its own.
+const _: fn() = || {
+    fn is_send<T: Send>() {}
+    is_send::<Engine<Cpu>>();
+};
+
+fn generate(engine: &mut Engine<Cpu>, prompt: &[u32], sampling: Sampling) -> Answer {
+    engine.generate(&Request { prompt: prompt.to_vec(), sampling }, &mut |_| ControlFlow::Continue(())).unwrap()
+}
+
+fn greedy(change: impl Fn(&mut Sampling)) -> Sampling {
+    let mut sampling = Sampling { ignore_eos: true, ..Sampling::greedy() };
+    change(&mut sampling);
+    sampling
+}
+
+#[test]
+fn greedy_answers_are_those_of_transformers() {
+    for name in ["llama", "llama3-rope", "qwen2", "qwen3", "bitnet", "bitnet-b1.58"] {
+        let mut engine = engine(name, &EngineOptions::default());
+        for (prompt, expected) in prompts(name) {
+            let answer = generate(&mut engine, &prompt, greedy(|s| s.max_tokens = Some(expected.len())));
+            assert_eq!(answer.tokens, expected, "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_does_not_depend_on_neighbours_chunks_cache_or_preemption() {
+    for name in ["llama", "bitnet-b1.58"] {
+        let prompts = prompts(name);
+        let requests: Vec<Request> = [(0, 41), (0, 33), (1, 27), (0, 32), (1, 1), (0, 16), (0, 41), (1, 17)]
+            .into_iter()
+            .enumerate()
+            .map(|(i, (which, len))| {
+                let preset = ["fast", "balanced", "quality"][i % 3];
+                let sampling = Sampling {
+                    seed: Some(i as u64),
+                    logprobs: Some(5),
+                    max_tokens: Some(40 + i),
+                    ..Sampling::preset(preset).unwrap()
+                };
+                Request { prompt: prompts[which].0[..len].to_vec(), sampling }
+            })
+            .collect();
+        let context = Some(96);
+        let alone: Vec<Said> = (requests.iter())
+            .map(|request| {
+                let options = EngineOptions { context, ..EngineOptions::default() };
+                run(&mut engine(name, &options), std::slice::from_ref(request)).0.remove(0)
+            })
+            .collect();
+        let block = engine(name, &EngineOptions::default());
+        let spec = block.spec();
+        let block = spec.layers * spec.kv_heads * spec.head_dim * BLOCK_LEN * 8;
+        let mut preempted = 0;
+        for prefill_chunk in [1, 7, 16, 512] {
+            for max_sequences in [1, 3, 8] {
+                for blocks in [6, 11, 48] {
+                    let cache_bytes = Some(blocks * block);
+                    let options = EngineOptions { context, max_sequences, prefill_chunk, cache_bytes, seed: 9 };
+                    let mut engine = engine(name, &options);
+                    for round in 0..2 {
+                        let (said, times) = run(&mut engine, &requests);
+                        preempted += times;
+                        for (said, alone) in said.iter().zip(&alone) {
+                            let (reason, usage) = said.end.as_ref().unwrap();
+                            let (alone_reason, alone_usage) = alone.end.as_ref().unwrap();
+                            let usage = Usage { cached_tokens: 0, ..*usage };
+                            assert_eq!((reason, usage), (alone_reason, *alone_usage));
+                            let differs = || format!("{name} round {round} {options:?}");
+                            assert_eq!((&said.tokens, &said.text), (&alone.tokens, &alone.text), "{}", differs());
+                            assert!(said.logprobs == alone.logprobs, "{}", differs());
+                        }
+                    }
+                }
+            }
+        }
+        assert!(preempted > 20, "small caches should make sequences wait, found {preempted} times");
+    }
+}
+
+#[test]
+fn full_blocks_of_earlier_prompts_and_answers_are_found_again() {
+    let (prompt, _) = prompts("llama").remove(0);
+    let mut engine = engine("llama", &EngineOptions::default());
+    let first = generate(&mut engine, &prompt, greedy(|s| s.max_tokens = Some(20)));
+    assert_eq!(first.usage, Usage { prompt_tokens: 41, cached_tokens: 0, completion_tokens: 20 });
+    let again = generate(&mut engine, &prompt, greedy(|s| s.max_tokens = Some(20)));
+    assert_eq!(again.usage, Usage { prompt_tokens: 41, cached_tokens: 32, completion_tokens: 20 });
+    assert_eq!(again.tokens, first.tokens);
+    // The next turn of a chat; the last token of the answer was never run.
+    let turn = [&prompt[..], &first.tokens, &[7, 8, 9]].concat();
+    let cached = |prompt: &[u32], engine: &mut Engine<Cpu>| {
+        generate(engine, prompt, greedy(|s| s.max_tokens = Some(1))).usage.cached_tokens
+    };
+    assert_eq!(cached(&turn, &mut engine), 48);
+    // The last token always runs, also where all blocks are known.
+    assert_eq!(cached(&prompt[..32], &mut engine), 16);
+    assert_eq!(cached(&prompt[..33], &mut engine), 32);
+    let mut other = prompt.clone();
+    other[20] += 1;
+    assert_eq!(cached(&other, &mut engine), 16);
+}
+
+#[test]
+fn what_cannot_be_answered_is_refused_with_the_numbers() {
+    let mut engine = engine("llama", &EngineOptions { context: Some(50), ..EngineOptions::default() });
+    let mut refuse = |prompt: Vec<u32>, sampling: Sampling| {
+        let error = engine.submit(&Request { prompt, sampling }).unwrap_err().to_string();
+        assert!(engine.is_idle());
+        error
+    };
+    assert_eq!(refuse(vec![], greedy(|_| ())), "the prompt is empty: expected at least one token");
+    assert_eq!(
+        refuse(vec![3; 50], greedy(|_| ())),
+        "the prompt of 50 tokens and at least one more do not fit into the context of 50 tokens"
+    );
+    assert_eq!(refuse(vec![3, 288], greedy(|_| ())), "prompt[1]: token 288 is not one of the model's 288");
+    let biased = greedy(|s| s.logit_bias = [(300, 1.0)].into());
+    assert_eq!(refuse(vec![3], biased), "logit_bias: token 300 is not one of the model's 288");
+    assert_eq!(refuse(vec![3], greedy(|s| s.top_p = 7.0)), "top_p = 7: expected a number from 0 to 1");
+
+    let refused = |options: EngineOptions| open(&folder("llama"), &options).err().unwrap();
+    let base = EngineOptions::default;
+    assert!(matches!(
+        refused(EngineOptions { context: Some(129), ..base() }),
+        Error::Context { asked: 129, most: 128 }
+    ));
+    assert!(matches!(refused(EngineOptions { context: Some(0), ..base() }), Error::Context { asked: 0, .. }));
+    assert!(matches!(refused(EngineOptions { max_sequences: 0, ..base() }), Error::Zero { field: "max_sequences" }));
+    assert!(matches!(refused(EngineOptions { prefill_chunk: 0, ..base() }), Error::Zero { .. }));
+    assert!(matches!(refused(EngineOptions { max_sequences: usize::MAX, ..base() }), Error::CacheTooLarge { .. }));
+    let small = EngineOptions { cache_bytes: Some(65535), ..base() };
+    assert!(matches!(refused(small), Error::CacheTooSmall { bytes: 65535, needed: 65536 }));
+    open(&folder("llama"), &EngineOptions { cache_bytes: Some(65536), ..base() }).unwrap();
+}
+
+#[test]
+fn an_answer_ends_at_its_length_the_context_or_the_models_end() {
+    let (prompt, _) = prompts("llama").remove(0);
+    let mut engine = engine("llama", &EngineOptions { context: Some(50), ..EngineOptions::default() });
+    for (max_tokens, expected) in [(Some(1), 1), (Some(8), 8), (Some(9), 9), (Some(usize::MAX), 9), (None, 9)] {
+        let answer = generate(&mut engine, &prompt, greedy(|s| s.max_tokens = max_tokens));
+        assert!(matches!(answer.finish, Finish::Length));
+        assert_eq!((answer.tokens.len(), answer.usage.completion_tokens), (expected, expected));
+    }
+    // EOS is made certain.
+    let eos = |s: &mut Sampling| s.logit_bias = [(1, 100.0)].into();
+    let answer = generate(&mut engine, &prompt, Sampling { ignore_eos: false, ..greedy(eos) });
+    assert!(matches!(answer.finish, Finish::Stop));
+    assert_eq!((&answer.tokens[..], &*answer.text), (&[1][..], ""));
+    let answer = generate(&mut engine, &prompt, greedy(eos));
+    assert!(matches!(answer.finish, Finish::Length));
+    assert_eq!((&answer.tokens[..], &*answer.text), (&[1; 9][..], ""));
+}
+
+#[test]
+fn text_before_a_stop_string_is_given_and_what_is_held_back_comes_with_the_end() {
+    // Of these answers, the first two end by length and the third by EOS.
+    for (name, which) in [("llama", 0), ("qwen3", 0), ("llama3-rope", END.1)] {
+        let (prompt, _) = prompts(name).remove(which);
+        let mut engine = engine(name, &EngineOptions::default());
+        let mut with = |stop: &[String]| {
+            let sampling = Sampling { ignore_eos: false, ..greedy(|s| s.max_tokens = Some(40)) };
+            generate(&mut engine, &prompt, Sampling { stop: stop.to_vec(), ..sampling })
+        };
+        let whole = with(&[]);
+        assert_eq!(matches!(whole.finish, Finish::Stop), name == END.0);
+        let text = &whole.text;
+        assert_eq!(*text, decode(&whole.tokens, name));
+        let places: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
+        for window in places.windows(4) {
+            let stop = text[window[0]..window[3]].to_owned();
+            let answer = with(std::slice::from_ref(&stop));
+            assert_eq!(answer.text, text[..text.find(&stop).unwrap()], "stop {stop:?}");
+            assert!(matches!(answer.finish, Finish::Stop));
+            assert!(whole.tokens.starts_with(&answer.tokens));
+        }
+        // The answer ends while a stop string has only begun.
+        let tail = &text[places[places.len().saturating_sub(3)]..];
+        let answer = with(&[format!("{tail}never")]);
+        assert_eq!((&answer.text, &answer.tokens), (text, &whole.tokens));
+    }
+}
+
+/// A golden model with a prompt that it ends by itself.
+const END: (&str, usize) = ("llama3-rope", 1);
+
+/// The text of tokens behind a prompt.
+fn decode(tokens: &[u32], name: &str) -> String {
+    let engine = engine(name, &EngineOptions::default());
+    let mut stream = trine_text::Stream::behind_prompt(engine.tokenizer());
+    let mut text: String = tokens.iter().map(|&id| stream.push(engine.tokenizer(), id).to_owned()).collect();
+    text.push_str(stream.finish());
+    text
+}
+
+#[test]
+fn cancelled_sequences_leave_at_once_and_the_others_do_not_notice() {
+    let prompts = prompts("llama");
+    let request =
+        |which: usize| Request { prompt: prompts[which].0.clone(), sampling: greedy(|s| s.max_tokens = Some(30)) };
+    let options = EngineOptions { max_sequences: 3, ..EngineOptions::default() };
+    let mut engine = engine("llama", &options);
+    let expected = run(&mut engine, &[request(1)]).0.remove(0);
+    let [broken, kept, dropped, waiting] = [0, 1, 0, 0].map(|which| engine.submit(&request(which)).unwrap());
+    let mut tokens: BTreeMap<SeqId, Vec<u32>> = BTreeMap::new();
+    let mut ended = BTreeMap::new();
+    for step in 0.. {
+        if engine.is_idle() {
+            break;
+        }
+        engine.step(&mut |event| match event.kind {
+            EventKind::Token { id, .. } => {
+                let tokens = tokens.entry(event.sequence).or_default();
+                tokens.push(id);
+                if event.sequence == broken && tokens.len() == 5 {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            }
+            EventKind::Finished { reason, usage } => {
+                ended.insert(event.sequence, (format!("{reason:?}"), usage.completion_tokens));
+                ControlFlow::Continue(())
+            }
+        });
+        if step == 2 {
+            assert_eq!(engine.cancel(waiting), Some(Usage { prompt_tokens: 41, ..Usage::default() }));
+            assert_eq!(engine.cancel(dropped).unwrap().completion_tokens, tokens[&dropped].len());
+            assert_eq!((engine.cancel(dropped), engine.load().waiting, engine.load().running), (None, 0, 2));
+        }
+    }
+    assert_eq!(tokens[&kept], expected.tokens);
+    assert_eq!(ended, [(broken, ("Cancelled".to_owned(), 5)), (kept, ("Length".to_owned(), 30))].into());
+    assert_eq!(engine.load().used_blocks, 0);
+}
+
+#[test]
+fn a_model_that_computes_no_numbers_fails_and_says_so() {
+    let from = folder("llama");
+    let to = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(&from).unwrap().map(Result::unwrap) {
+        std::fs::copy(entry.path(), to.path().join(entry.file_name())).unwrap();
+    }
+    let path = to.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..start]).unwrap();
+    let [from, to_byte] = [0, 1].map(|i| header["model.norm.weight"]["data_offsets"][i].as_u64().unwrap() as usize);
+    bytes[start + from..start + to_byte].fill(0xFF);
+    std::fs::write(&path, bytes).unwrap();
+
+    let mut engine = open(to.path(), &EngineOptions::default()).unwrap();
+    let request = Request { prompt: vec![0, 5, 6], sampling: Sampling::default() };
+    let error = engine.generate(&request, &mut |_| panic!("nothing is picked")).unwrap_err();
+    assert!(matches!(error, Error::NotFinite { id: 0, position: 3, .. }), "{error}");
+    assert!(engine.is_idle() && engine.load().used_blocks == 0);
+}
