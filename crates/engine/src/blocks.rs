@@ -248,4 +248,25 @@ mod tests {
         let found: Vec<_> = [0, 2, 1].map(|text| find(&mut blocks, &texts[text])).into();
         assert_eq!(found, [BLOCK_LEN, BLOCK_LEN, 0]);
     }
+
+    #[test]
+    fn what_follows_a_reused_block_is_not_found_behind_its_new_content() {
+        let mut blocks = Blocks::new(3);
+        let [a, b, c] = [1, 2, 3].map(|token| [token; BLOCK_LEN]);
+        let mut tables = [Table::default(), Table::default()];
+        let texts = [a.to_vec(), [a, b].concat()];
+        for (table, text) in tables.iter_mut().zip(&texts) {
+            assert!(blocks.grow(table, text.len()));
+        }
+        // Both computed `a`: the block of the first is known, and what follows it is a block of the second.
+        for (table, text) in tables.iter_mut().zip(&texts) {
+            blocks.publish(table, text);
+        }
+        blocks.release(&mut tables[0]);
+        let mut table = Table::default();
+        assert!(blocks.grow(&mut table, BLOCK_LEN));
+        blocks.publish(&mut table, &c);
+        blocks.release(&mut table);
+        assert_eq!(blocks.find(&mut table, &[c, b].concat()), BLOCK_LEN);
+    }
 }
