@@ -17,7 +17,7 @@ struct Content {
 }
 
 /// All blocks of the cache. Those that nobody uses keep their content until they are needed, the longest unused first.
-pub struct Blocks {
+pub(crate) struct Blocks {
     blocks: Vec<Block>,
     /// Block and name of each known content.
     known: HashMap<Content, (u32, u64)>,
@@ -37,13 +37,20 @@ struct Block {
 
 /// The blocks of one sequence.
 #[derive(Default)]
-pub struct Table {
+pub(crate) struct Table {
     /// In order of position.
     pub blocks: Vec<u32>,
     /// How many at the front are full and known.
     full: usize,
     /// The name of the last of these.
     name: u64,
+}
+
+impl Table {
+    /// No blocks yet, but room for so many.
+    pub fn with_capacity(blocks: usize) -> Table {
+        Table { blocks: Vec::with_capacity(blocks), ..Table::default() }
+    }
 }
 
 impl Blocks {
@@ -218,7 +225,7 @@ mod tests {
     fn released_blocks_are_found_until_they_are_reused_the_oldest_first() {
         let mut blocks = Blocks::new(4);
         let texts: Vec<Vec<u32>> = (0..3).map(|id| vec![id; BLOCK_LEN]).collect();
-        let mut find = |blocks: &mut Blocks, tokens: &[u32]| {
+        let find = |blocks: &mut Blocks, tokens: &[u32]| {
             let mut table = Table::default();
             let cached = blocks.find(&mut table, tokens);
             assert!(blocks.grow(&mut table, tokens.len()));

@@ -55,7 +55,9 @@ pub enum Error {
         field: &'static str,
     },
     /// A KV cache that cannot hold one sequence of full length.
-    #[error("a KV cache of {bytes} bytes cannot hold one context: {needed} bytes are needed; give more or shorten the context")]
+    #[error(
+        "a KV cache of {bytes} bytes cannot hold one context: {needed} bytes are needed; give more or shorten the context"
+    )]
     CacheTooSmall {
         /// What was given.
         bytes: usize,
@@ -63,7 +65,9 @@ pub enum Error {
         needed: usize,
     },
     /// The model computed something that is no number: nothing can be picked.
-    #[error("the logit of token {id} at position {position} is {value}: the weights are broken or their scale overflows")]
+    #[error(
+        "the logit of token {id} at position {position} is {value}: the weights are broken or their scale overflows"
+    )]
     NotFinite {
         /// The first such token.
         id: u32,

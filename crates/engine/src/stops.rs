@@ -1,5 +1,8 @@
 //! Stop strings in a stream of text.
 
+/// Bytes of an ordinary long token: room to begin with.
+const TOKEN: usize = 64;
+
 /// Holds text back as long as it may become a stop string.
 ///
 /// The stop string that is complete first counts, the longest of several that end at once: so the answer does not depend on where tokens
@@ -12,9 +15,6 @@ pub(crate) struct Stops {
     /// Where the latter begins.
     ready_len: usize,
 }
-
-/// Bytes of an ordinary long token: room to begin with.
-const TOKEN: usize = 64;
 
 #[derive(Debug)]
 struct Stop {

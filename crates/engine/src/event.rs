@@ -1,0 +1,67 @@
+use crate::Error;
+use crate::sample::Logprob;
+use std::ops::ControlFlow;
+
+/// A sequence in the engine. Later requests have higher ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SeqId(pub u64);
+
+/// What happened to a sequence.
+#[derive(Debug)]
+pub struct Event<'a> {
+    /// Which.
+    pub sequence: SeqId,
+    /// What.
+    pub kind: EventKind<'a>,
+}
+
+/// Tokens, then the end.
+#[derive(Debug)]
+pub enum EventKind<'a> {
+    /// A token was picked; that which ends the answer, too.
+    Token {
+        /// The token.
+        id: u32,
+        /// Text that became certain with it. It may lag behind the tokens: characters may need several, and what may become a stop string
+        /// is held back.
+        text: &'a str,
+        /// The token's log probability, when asked for.
+        logprob: Option<f64>,
+        /// The most likely tokens, as many as asked for.
+        top: &'a [Logprob],
+    },
+    /// Nothing follows.
+    Finished {
+        /// Why.
+        reason: Finish,
+        /// What it took.
+        usage: Usage,
+    },
+}
+
+/// Where events go. [`ControlFlow::Break`] cancels the sequence.
+pub type Emit<'a> = dyn FnMut(Event) -> ControlFlow<()> + 'a;
+
+/// Why an answer ends.
+#[derive(Debug)]
+pub enum Finish {
+    /// The model's own end, or a stop string.
+    Stop,
+    /// `max_tokens` were generated, or the context is full.
+    Length,
+    /// Nobody wants it any more.
+    Cancelled,
+    /// It cannot go on.
+    Failed(Error),
+}
+
+/// What an answer took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// How many of these were in the cache already.
+    pub cached_tokens: usize,
+    /// Tokens picked, the end token included.
+    pub completion_tokens: usize,
+}
