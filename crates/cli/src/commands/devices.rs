@@ -70,14 +70,15 @@ impl Devices {
 }
 
 fn report() -> Report {
-    let wanted = RefreshKind::nothing()
-        .with_cpu(CpuRefreshKind::nothing())
-        .with_memory(MemoryRefreshKind::nothing().with_ram());
-    let system = System::new_with_specifics(wanted);
+    let wanted =
+        RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()).with_memory(MemoryRefreshKind::nothing().with_ram());
+    // Not every system can be asked.
+    let system = System::new_with_specifics(wanted).ok();
     let known = |n: u64| Some(n).filter(|&n| n > 0);
-    let model = system.cpus().first().map(|cpu| cpu.brand().trim().to_owned()).filter(|model| !model.is_empty());
+    let brand = |system: &System| Some(system.cpus().first()?.brand().trim().to_owned());
+    let model = system.as_ref().and_then(brand).filter(|model| !model.is_empty());
     let isas: Vec<&str> = trine::kernels::tables().map(|table| table.name).collect();
-    let total = known(system.total_memory());
+    let total = system.as_ref().and_then(|system| known(system.total_memory()));
     let cpu = Device {
         name: "cpu",
         model,
@@ -89,8 +90,11 @@ fn report() -> Report {
     };
     let memory = Memory {
         total_bytes: total,
-        available_bytes: known(system.available_memory()),
-        limit_bytes: system.cgroup_limits().map(|limits| limits.total_memory).filter(|&limit| Some(limit) < total),
+        available_bytes: system.as_ref().and_then(|system| known(system.available_memory())),
+        limit_bytes: system
+            .and_then(|system| system.cgroup_limits())
+            .map(|limits| limits.total_memory)
+            .filter(|&limit| Some(limit) < total),
     };
     Report { devices: vec![cpu], memory }
 }

@@ -40,6 +40,8 @@ pub struct Info {
 
 /// Elements of a list in the metadata that are shown.
 const SHOWN: usize = 4;
+/// Characters of a value that are shown on its line.
+const LINE: usize = 80;
 
 #[derive(Serialize)]
 struct Report {
@@ -261,7 +263,8 @@ fn shorten(value: &Value) -> Json {
         Value::I32(n) => json!(n),
         Value::U64(n) => json!(n),
         Value::I64(n) => json!(n),
-        Value::F32(n) => json!(n),
+        // By its own digits, not those of the nearest f64.
+        Value::F32(n) => json!(n.to_string().parse::<f64>().ok()),
         Value::F64(n) => json!(n),
         Value::Bool(n) => json!(n),
         Value::String(text) => json!(text),
@@ -344,7 +347,7 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
                 let first = first.iter().map(Json::to_string).collect::<Vec<_>>().join(", ");
                 format!("[{first}, ...] ({} in all)", units::count(length))
             }
-            _ => value.to_string(),
+            _ => cut(value.to_string()),
         };
         Facts::from_iter(metadata.iter().map(|(key, value)| (key.clone(), show(value)))).print(out)?;
     }
@@ -352,4 +355,12 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
         writeln!(out, "\n{template}")?;
     }
     Ok(())
+}
+
+/// A value on one line.
+fn cut(text: String) -> String {
+    match text.char_indices().nth(LINE) {
+        Some((at, _)) => format!("{}... ({} bytes)", &text[..at], units::count(text.len() as u64)),
+        None => text,
+    }
 }

@@ -94,8 +94,10 @@ fn parse_ids(text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
 fn visible(bytes: &[u8]) -> String {
     let mut text = String::new();
     for chunk in bytes.utf8_chunks() {
-        text.extend(chunk.valid().chars().flat_map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }.chars().collect::<Vec<_>>()));
-        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+        for c in chunk.valid().chars() {
+            if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
+        }
+        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
     }
     text
 }
