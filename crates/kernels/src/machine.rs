@@ -1,5 +1,6 @@
 //! A CPU as the backend sees it: one table of kernels, the threads, and the loops over rows that bring them together.
 
+use crate::activation::Scale;
 use crate::attention::{Attend, Cache};
 use crate::dot::{GROUP, Ints, Out, Rows};
 use crate::elementwise::Gate;
@@ -150,10 +151,9 @@ impl Machine {
         for (x, q) in x.chunks_exact(cols).zip(out.q.chunks_exact_mut(cols)) {
             if form == Form::Blocks {
                 let blocks = x.chunks_exact(GROUP).zip(q.chunks_exact_mut(GROUP));
-                out.scales.extend(blocks.map(|(x, q)| (self.table.quantize)(x, 0.0, q)));
+                out.scales.extend(blocks.map(|(x, q)| (self.table.quantize)(x, Scale::Block, q)));
             } else {
-                // The least absmax is BitNet's, of its reference code.
-                let scale = (self.table.quantize)(x, 1e-5, q);
+                let scale = (self.table.quantize)(x, Scale::Token, q);
                 out.scales.extend(std::iter::repeat_n(scale, if form == Form::Spread { groups } else { 1 }));
             }
             out.sums.extend(q[..groups * GROUP].chunks_exact(GROUP).map(self.table.block_sum));

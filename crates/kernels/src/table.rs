@@ -1,5 +1,6 @@
 //! One row per instruction set: how to know that the CPU has it, and its kernels.
 
+use crate::activation::Scale;
 use crate::attention::Attend;
 use crate::dot::{Ints, Out, Rows};
 use crate::elementwise::Gate;
@@ -21,7 +22,7 @@ pub struct Table {
     pub(crate) i2_s: fn(&Rows, &Ints, &mut Out),
     pub(crate) tq1_0: fn(&Rows, &Ints, &mut Out),
     pub(crate) tq2_0: fn(&Rows, &Ints, &mut Out),
-    pub(crate) quantize: fn(&[f32], f32, &mut [i8]) -> f32,
+    pub(crate) quantize: fn(&[f32], Scale, &mut [i8]) -> f32,
     pub(crate) block_sum: fn(&[i8]) -> i32,
     pub(crate) rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
     pub(crate) add: fn(&[f32], &[f32], &mut [f32]),
@@ -103,7 +104,7 @@ macro_rules! table {
                 i2_s(w: &Rows, x: &Ints, out: &mut Out) -> () = ternary::product::<_, ternary::I2_S>;
                 tq1_0(w: &Rows, x: &Ints, out: &mut Out) -> () = ternary::product::<_, ternary::TQ1_0>;
                 tq2_0(w: &Rows, x: &Ints, out: &mut Out) -> () = ternary::product::<_, ternary::TQ2_0>;
-                quantize(x: &[f32], least: f32, q: &mut [i8]) -> f32 = activation::quantize;
+                quantize(x: &[f32], kind: activation::Scale, q: &mut [i8]) -> f32 = activation::quantize;
                 block_sum(q: &[i8]) -> i32 = activation::block_sum;
                 rms_norm(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) -> () = elementwise::rms_norm;
                 add(a: &[f32], b: &[f32], out: &mut [f32]) -> () = elementwise::add;

@@ -1,1 +1,50 @@
 //! Rewriting model files.
+
+mod quantize;
+
+pub use quantize::{Report, quantize};
+
+/// Why a model file cannot be rewritten.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file.
+    #[error(transparent)]
+    File(#[from] trine_tensor::Error),
+    /// Only GGUF files are rewritten.
+    #[error("{path}: expected a GGUF file, found safetensors")]
+    NotGguf {
+        /// The file.
+        path: String,
+    },
+    /// A format that no file can hold.
+    #[error("format {format} cannot be written to a GGUF file")]
+    NotStorable {
+        /// Its name.
+        format: &'static str,
+    },
+    /// Weights that a ternary format would destroy.
+    #[error(
+        "tensor `{tensor}`: {format} holds ternary weights, found others: {worst} where {nearest} is the nearest it can hold"
+    )]
+    NotTernary {
+        /// Its name.
+        tensor: String,
+        /// The format asked for.
+        format: &'static str,
+        /// The weight furthest from what the format can hold.
+        worst: f32,
+        /// What would stand in its place.
+        nearest: f32,
+    },
+    /// No tensor can be held in this format.
+    #[error("no tensor of {path} can be held in {format}: its rows must be multiples of {block} weights")]
+    Nothing {
+        /// The file.
+        path: String,
+        /// The format asked for.
+        format: &'static str,
+        /// Weights of a block.
+        block: usize,
+    },
+}

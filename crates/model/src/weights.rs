@@ -2,7 +2,7 @@
 
 use crate::{Error, Packing, Result, Spec};
 use trine_tensor::format::{F32, I2_S, U8};
-use trine_tensor::{Bytes, File, Format, Kind, View};
+use trine_tensor::{File, Format, Kind, View};
 
 /// The tensors of a model under GGUF names. Nothing is copied, except for ternary weights that Hugging Face packs.
 pub struct Weights<'a> {
@@ -100,5 +100,5 @@ fn round_by_mean(mut weights: Vec<f32>) -> Vec<f32> {
 /// Ternary weights as I2_S, or as floats where their rows are not whole blocks of it.
 fn ternary(name: &str, rows: usize, cols: usize, weights: Vec<f32>) -> Result<View> {
     let format: &'static Format = if cols.is_multiple_of(I2_S.block) { &I2_S } else { &F32 };
-    Ok(View::new(name, format, vec![rows, cols], Bytes::from(format.encode(&weights)))?)
+    Ok(View::new(name, format, vec![rows, cols], format.encode(&weights))?)
 }

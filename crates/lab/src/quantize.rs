@@ -1,0 +1,106 @@
+//! The same model in another format.
+
+use crate::Error;
+use std::path::Path;
+use trine_tensor::{Entry, File, Format, Kind, View, gguf};
+
+/// What became of the tensors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// In the new format now.
+    pub rewritten: usize,
+    /// As they were: vectors, for a ternary format the embedding and head, and matrices that already had the format.
+    pub kept: usize,
+    /// As they were, because their rows are not whole blocks of the format.
+    pub unfit: Vec<String>,
+    /// Bytes of all tensors before.
+    pub bytes_before: u64,
+    /// And after.
+    pub bytes_after: u64,
+}
+
+/// `general.file_type` of a file whose matrices are mostly in a format, by llama.cpp's numbers, and bitnet.cpp's for I2_S.
+static FILE_TYPES: &[(&str, u32)] = &[
+    ("F32", 0),
+    ("F16", 1),
+    ("Q4_0", 2),
+    ("Q8_0", 7),
+    ("Q4_K", 15),
+    ("Q6_K", 18),
+    ("BF16", 32),
+    ("TQ1_0", 36),
+    ("TQ2_0", 37),
+    ("I2_S", 40),
+];
+
+/// Writes the GGUF file `input` to `output` with its matrices in `format`; vectors stay as they are, and so do the embedding and the head
+/// when the format is ternary. `progress` is told how many bytes of `input` are done.
+///
+/// # Errors
+/// When a file cannot be read or written, or a ternary format is asked to hold weights that are not ternary; then `output` stays as it was.
+pub fn quantize(
+    input: &File,
+    output: &Path,
+    format: &'static Format,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Report, Error> {
+    let path = input.path().display().to_string();
+    let Kind::Gguf { .. } = input.kind() else { return Err(Error::NotGguf { path }) };
+    if format.id.is_none() {
+        return Err(Error::NotStorable { format: format.name });
+    }
+    let mut report = Report::default();
+    let mut entries = Vec::new();
+    for view in input.tensors() {
+        let mut entry = view.entry();
+        let layer = view.name.starts_with("blk.");
+        if view.rows() == 1 || view.format == format || (format.ternary && !layer) {
+            report.kept += 1;
+        } else if view.cols() % format.block != 0 {
+            report.unfit.push(view.name.clone());
+        } else {
+            entry.format = format;
+            report.rewritten += 1;
+        }
+        report.bytes_before += view.bytes.len() as u64;
+        report.bytes_after += entry.size()?;
+        entries.push(entry);
+    }
+    if report.rewritten == 0 && report.kept < entries.len() && !report.unfit.is_empty() {
+        return Err(Error::Nothing { path, format: format.name, block: format.block });
+    }
+    let mut metadata = input.metadata().clone();
+    if let Some((_, number)) = FILE_TYPES.iter().find(|(name, _)| *name == format.name) {
+        metadata.insert("general.file_type", *number);
+    }
+    let mut writer = gguf::create(output, &metadata, entries.clone())?;
+    let mut done = 0;
+    for (view, entry) in input.tensors().zip(&entries) {
+        if view.format == entry.format {
+            writer.tensor(&view.bytes)?
+        } else {
+            writer.tensor(&rewrite(view, entry)?)?
+        }
+        done += view.bytes.len() as u64;
+        progress(done);
+    }
+    writer.finish()?;
+    Ok(report)
+}
+
+fn rewrite(view: &View, entry: &Entry) -> Result<Vec<u8>, Error> {
+    let weights = view.decode();
+    let bytes = entry.format.encode(&weights);
+    if entry.format.ternary {
+        let written = View::new(&*view.name, entry.format, view.shape.clone(), bytes.clone())?.decode();
+        let pairs = || weights.iter().zip(&written);
+        let (&worst, &nearest) =
+            pairs().max_by(|a, b| (a.0 - a.1).abs().total_cmp(&(b.0 - b.1).abs())).expect("tensors are not empty");
+        let largest = weights.iter().fold(0f32, |most, w| most.max(w.abs()));
+        // Half precision rounds a scale by at most 2^-11 of it.
+        if (worst - nearest).abs() > largest / 2048.0 {
+            return Err(Error::NotTernary { tensor: view.name.clone(), format: entry.format.name, worst, nearest });
+        }
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,94 @@
+//! A rewritten model is the same model.
+
+use std::path::{Path, PathBuf};
+use trine_backend::{Backend, Batch, Cpu, CpuOptions};
+use trine_kernels::tables;
+use trine_lab::{Error, quantize};
+use trine_model::Model;
+use trine_tensor::{FORMATS, File, format::by_name};
+
+fn golden(name: &str) -> File {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(name).join("model.gguf");
+    File::open(path).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Logits of a few tokens, in pieces of `chunk`.
+fn logits(file: &File, options: CpuOptions, chunk: usize) -> Vec<u32> {
+    let mut be = Cpu::new(options).unwrap();
+    let model = Model::load(&mut be, file, &mut |_| ()).unwrap_or_else(|error| panic!("{error}"));
+    be.reserve_kv(model.kv_shape(4, 8)).unwrap();
+    let tokens: Vec<u32> = (0..29).map(|i| i * 7 % 256).collect();
+    let (mut bits, mut batch, mut values) = (Vec::new(), Batch::new(), Vec::new());
+    for (i, tokens) in tokens.chunks(chunk).enumerate() {
+        batch.clear();
+        batch.push(tokens, i * chunk, &[2, 0, 3, 1], tokens.len());
+        let out = model.forward(&mut be, &batch);
+        be.read(&out, &mut values);
+        bits.extend(values.iter().map(|x| x.to_bits()));
+    }
+    bits
+}
+
+fn rewritten(file: &File, format: &str, folder: &Path) -> File {
+    let path: PathBuf = folder.join(format!("{format}.gguf"));
+    let report = quantize(file, &path, by_name(format).unwrap(), &mut |_| ())
+        .unwrap_or_else(|error| panic!("{format}: {error}"));
+    assert!(report.unfit.is_empty());
+    File::open(path).unwrap()
+}
+
+#[test]
+fn all_ternary_layouts_of_a_model_give_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let tq2_0 = golden("bitnet");
+    let expected = logits(&tq2_0, CpuOptions::default(), 29);
+    let tq1_0 = rewritten(&tq2_0, "TQ1_0", folder.path());
+    let i2_s = rewritten(&tq1_0, "I2_S", folder.path());
+    let back = rewritten(&i2_s, "TQ2_0", folder.path());
+    for file in [&tq1_0, &i2_s, &back] {
+        assert_eq!(logits(file, CpuOptions::default(), 29), expected, "{}", file.path().display());
+    }
+    for view in tq2_0.tensors() {
+        assert_eq!(back.view(&view.name).unwrap().bytes, view.bytes, "{}", view.name);
+    }
+}
+
+/// With `logits_have_the_same_bits_however_they_are_computed` of the model crate: the same for every format.
+#[test]
+fn every_format_has_the_same_bits_however_it_is_computed() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = golden("bitnet");
+    for format in
+        FORMATS.iter().filter(|format| format.id.is_some() && !format.name.starts_with('I') || format.name == "I2_S")
+    {
+        let file = rewritten(&source, format.name, folder.path());
+        let mut first = None;
+        for table in tables() {
+            for threads in [1, 2] {
+                for chunk in [1, 6, 29] {
+                    let bits = logits(&file, CpuOptions { threads, table }, chunk);
+                    let how = format!("{format}, {}, {threads} threads, {chunk} tokens at a time", table.name);
+                    assert!(*first.get_or_insert_with(|| bits.clone()) == bits, "{how}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_ternary_format_refuses_other_weights_and_leaves_the_old_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.gguf");
+    std::fs::write(&path, "old").unwrap();
+    let weights = trine_tensor::format::F32.encode(&(0..256 * 4).map(|i| (i as f32).sin()).collect::<Vec<_>>());
+    let shape = vec![4, 256];
+    let view = trine_tensor::View::new("blk.0.attn_q.weight", by_name("F32").unwrap(), shape, weights).unwrap();
+    let source = folder.path().join("in.gguf");
+    trine_tensor::gguf::write(&source, &Default::default(), &[view]).unwrap();
+    for format in ["I2_S", "TQ1_0", "TQ2_0"] {
+        let error = quantize(&File::open(&source).unwrap(), &path, by_name(format).unwrap(), &mut |_| ()).unwrap_err();
+        assert!(matches!(error, Error::NotTernary { .. }), "{error}");
+        assert!(error.to_string().contains("blk.0.attn_q.weight"), "{error}");
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), b"old");
+}

@@ -1,0 +1,47 @@
+//! The house stands as ARCHITECTURE.md draws it.
+
+use std::path::{Path, PathBuf};
+
+/// Crates by floor: a crate may use those of lower floors, and its own floor only where written.
+const FLOORS: &[(&str, u32)] = &[
+    ("tensor", 0),
+    ("text", 0),
+    ("kernels", 1),
+    ("backend", 1),
+    ("model", 2),
+    ("engine", 3),
+    ("lab", 4),
+    ("trine", 5),
+    ("cli", 5),
+];
+const NEIGHBOURS: &[(&str, &str)] = &[("backend", "kernels"), ("cli", "trine")];
+
+fn crates() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// What a crate's `[dependencies]` name of ours.
+fn uses(name: &str) -> Vec<String> {
+    let manifest = std::fs::read_to_string(crates().join(name).join("Cargo.toml")).unwrap();
+    let section = manifest.split("\n[").find(|section| section.starts_with("dependencies]")).unwrap_or_default();
+    let ours = |line: &str| {
+        let package = line.split(['.', ' ', '=']).next()?;
+        if package == "trine" { Some(package.to_owned()) } else { package.strip_prefix("trine-").map(str::to_owned) }
+    };
+    section.lines().filter_map(ours).collect()
+}
+
+#[test]
+fn dependencies_point_down() {
+    let floor = |name: &str| FLOORS.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("{name} has no floor")).1;
+    let mut edges = 0;
+    for entry in std::fs::read_dir(crates()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        for used in uses(&name) {
+            let beside = NEIGHBOURS.contains(&(&name, &used));
+            assert!(beside || floor(&used) < floor(&name), "{name} must not use {used}");
+            edges += 1;
+        }
+    }
+    assert!(edges > FLOORS.len(), "the manifests were not understood");
+}
