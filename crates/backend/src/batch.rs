@@ -29,6 +29,11 @@ impl Batch {
         Batch::default()
     }
 
+    /// No tokens, but room for those of sequences with so many blocks together.
+    pub fn with_capacity(blocks: usize) -> Batch {
+        Batch { blocks: Vec::with_capacity(blocks), ..Batch::default() }
+    }
+
     /// Forgets all.
     pub fn clear(&mut self) {
         self.tokens.clear();

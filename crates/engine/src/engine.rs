@@ -112,9 +112,9 @@ impl<B: Backend> Engine<B> {
             return Err(Error::CacheTooSmall { bytes, needed: each.saturating_mul(block) });
         }
         backend.reserve_kv(model.kv_shape(blocks, BLOCK_LEN))?;
+        let (batch, logits) = (Batch::with_capacity(blocks), Vec::new());
         let (running, waiting, blocks) = (Vec::new(), VecDeque::new(), Blocks::new(blocks));
         let scheduler = Scheduler { running, waiting, blocks, max_sequences, prefill_chunk };
-        let (batch, logits) = (Batch::new(), Vec::new());
         Ok(Engine { model, backend, tokenizer, scheduler, context, seed: options.seed, count: 0, batch, logits })
     }
 

@@ -118,4 +118,21 @@ impl Candidates {
             self.sorted = 0;
         }
     }
+
+    /// The candidate at the point `u` in `[0, 1)` of the cumulative distribution. The logits become weights: the end of the chain.
+    pub(super) fn draw(&mut self, u: f64) -> u32 {
+        let most = self.best().logit;
+        let mut total = 0.0;
+        for item in &mut self.items {
+            item.logit = libm::exp(item.logit - most);
+            total += item.logit;
+        }
+        let mut sum = 0.0;
+        let reached = self.items.iter().find(|item| {
+            sum += item.logit;
+            sum > u * total
+        });
+        // The last sum is the total.
+        reached.or(self.items.last()).expect("there is always a candidate").id
+    }
 }

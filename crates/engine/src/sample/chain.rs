@@ -12,7 +12,6 @@ pub struct Chain {
     seed: u64,
     logprobs: Option<usize>,
     candidates: Candidates,
-    weights: Vec<f64>,
     top: Vec<Logprob>,
 }
 
@@ -51,7 +50,6 @@ impl Chain {
             seed: sampling.seed.unwrap_or(seed),
             logprobs: sampling.logprobs,
             candidates: Candidates::default(),
-            weights: Vec::new(),
             top: Vec::with_capacity(sampling.logprobs.unwrap_or(0)),
         })
     }
@@ -73,25 +71,10 @@ impl Chain {
         } else {
             self.candidates.fill(logits);
             self.filters.iter().for_each(|filter| filter.apply(&mut self.candidates, history));
-            if self.greedy { self.candidates.best().id } else { self.draw(uniform(self.seed, position)) }
+            if self.greedy { self.candidates.best().id } else { self.candidates.draw(uniform(self.seed, position)) }
         };
         let logprob = self.logprobs.map(|n| self.logprobs(logits, id, n));
         Ok(Pick { id, logprob, top: &self.top })
-    }
-
-    /// The candidate at the point `u` in `[0, 1)` of the cumulative distribution.
-    fn draw(&mut self, u: f64) -> u32 {
-        let (items, most) = (self.candidates.items(), self.candidates.best().logit);
-        self.weights.clear();
-        self.weights.extend(items.iter().map(|item| libm::exp(item.logit - most)));
-        let target = u * self.weights.iter().sum::<f64>();
-        let mut sum = 0.0;
-        let reached = self.weights.iter().position(|weight| {
-            sum += weight;
-            sum > target
-        });
-        // The last sum is the total, which exceeds every target.
-        items[reached.unwrap_or(items.len() - 1)].id
     }
 
     /// Log-softmax of the raw logits, of one token; its `n` highest go to `top`.

@@ -1,0 +1,40 @@
+//! A decoded token allocates nothing.
+
+mod golden;
+
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use std::alloc::System;
+use std::ops::ControlFlow;
+use trine_engine::{EngineOptions, EventKind, Request, Sampling};
+
+#[global_allocator]
+static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// The only test of this program: the counter counts all threads.
+#[test]
+fn a_decoded_token_allocates_nothing() {
+    for (name, preset) in
+        [("llama", "fast"), ("bitnet-b1.58", "fast"), ("bitnet-b1.58", "quality"), ("qwen3", "balanced")]
+    {
+        let mut engine = golden::engine(name, &EngineOptions::default());
+        let stop = vec!["never \u{10FFFF}".to_owned()];
+        let sampling = Sampling { ignore_eos: true, stop, logprobs: Some(5), ..Sampling::preset(preset).unwrap() };
+        for (prompt, _) in golden::prompts(name) {
+            engine.submit(&Request { prompt: prompt[..27].to_vec(), sampling: sampling.clone() }).unwrap();
+        }
+        let mut tokens = 0;
+        let mut step = || {
+            engine.step(&mut |event| {
+                tokens += usize::from(matches!(event.kind, EventKind::Token { .. }));
+                ControlFlow::Continue(())
+            });
+        };
+        // Buffers grow with the first tokens.
+        (0..20).for_each(|_| step());
+        let region = Region::new(GLOBAL);
+        (0..50).for_each(|_| step());
+        let change = region.change();
+        assert_eq!(tokens, 140);
+        assert_eq!((change.allocations, change.reallocations, change.deallocations), (0, 0, 0), "{name}, {preset}");
+    }
+}

@@ -1,0 +1,280 @@
+//! What is answered does not depend on what else the engine does, and every answer ends as it should.
+
+mod golden;
+
+use golden::{engine, prompts, try_engine};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use trine_backend::Cpu;
+use trine_engine::{
+    Answer, BLOCK_LEN, Engine, EngineOptions, Error, EventKind, Finish, Request, Sampling, SeqId, Usage,
+};
+
+/// What a sequence said: tokens, the bits of their log probabilities and of the best five's, text, usage.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Said {
+    tokens: Vec<u32>,
+    logprobs: Vec<u64>,
+    text: String,
+    end: Option<(String, Usage)>,
+}
+
+/// Runs all requests together, and counts how often a sequence was sent back to wait.
+fn run(engine: &mut Engine<Cpu>, requests: &[Request]) -> (Vec<Said>, usize) {
+    let ids: Vec<SeqId> = requests.iter().map(|request| engine.submit(request).unwrap()).collect();
+    let mut said: BTreeMap<SeqId, Said> = BTreeMap::new();
+    let mut preempted = 0;
+    while !engine.is_idle() {
+        let waiting = engine.load().waiting;
+        engine.step(&mut |event| {
+            let said = said.entry(event.sequence).or_default();
+            assert!(said.end.is_none(), "nothing follows the end");
+            match event.kind {
+                EventKind::Token { id, text, logprob, top } => {
+                    said.tokens.push(id);
+                    said.text.push_str(text);
+                    said.logprobs.extend(logprob.iter().chain(top.iter().map(|t| &t.logprob)).map(|l| l.to_bits()));
+                }
+                EventKind::Finished { reason, usage } => said.end = Some((format!("{reason:?}"), usage)),
+            }
+            ControlFlow::Continue(())
+        });
+        preempted += usize::from(engine.load().waiting > waiting);
+    }
+    assert_eq!(engine.load().used_blocks, 0);
+    (ids.iter().map(|id| said.remove(id).unwrap()).collect(), preempted)
+}
+
+fn generate(engine: &mut Engine<Cpu>, prompt: &[u32], sampling: Sampling) -> Answer {
+    engine.generate(&Request { prompt: prompt.to_vec(), sampling }, &mut |_| ControlFlow::Continue(())).unwrap()
+}
+
+fn greedy(change: impl Fn(&mut Sampling)) -> Sampling {
+    let mut sampling = Sampling { ignore_eos: true, ..Sampling::greedy() };
+    change(&mut sampling);
+    sampling
+}
+
+#[test]
+fn greedy_answers_are_those_of_transformers() {
+    for name in ["llama", "llama3-rope", "qwen2", "qwen3", "bitnet", "bitnet-b1.58"] {
+        let mut engine = engine(name, &EngineOptions::default());
+        for (prompt, expected) in prompts(name) {
+            let answer = generate(&mut engine, &prompt, greedy(|s| s.max_tokens = Some(expected.len())));
+            assert_eq!(answer.tokens, expected, "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_does_not_depend_on_neighbours_chunks_cache_or_preemption() {
+    for name in ["llama", "bitnet-b1.58"] {
+        let prompts = prompts(name);
+        let requests: Vec<Request> = [(0, 41), (0, 33), (1, 27), (0, 32), (1, 1), (0, 16), (0, 41), (1, 17)]
+            .into_iter()
+            .enumerate()
+            .map(|(i, (which, len))| {
+                let preset = ["fast", "balanced", "quality"][i % 3];
+                let sampling = Sampling {
+                    seed: Some(i as u64),
+                    logprobs: Some(5),
+                    max_tokens: Some(40 + i),
+                    ..Sampling::preset(preset).unwrap()
+                };
+                Request { prompt: prompts[which].0[..len].to_vec(), sampling }
+            })
+            .collect();
+        let context = Some(96);
+        let alone: Vec<Said> = (requests.iter())
+            .map(|request| {
+                let options = EngineOptions { context, ..EngineOptions::default() };
+                run(&mut engine(name, &options), std::slice::from_ref(request)).0.remove(0)
+            })
+            .collect();
+        let block = engine(name, &EngineOptions::default());
+        let spec = block.spec();
+        let block = spec.layers * spec.kv_heads * spec.head_dim * BLOCK_LEN * 8;
+        let mut preempted = 0;
+        for prefill_chunk in [1, 7, 16, 512] {
+            for max_sequences in [1, 3, 8] {
+                for blocks in [6, 11, 48] {
+                    let cache_bytes = Some(blocks * block);
+                    let options = EngineOptions { context, max_sequences, prefill_chunk, cache_bytes, seed: 9 };
+                    let mut engine = engine(name, &options);
+                    for round in 0..2 {
+                        let (said, times) = run(&mut engine, &requests);
+                        preempted += times;
+                        for (said, alone) in said.iter().zip(&alone) {
+                            let (reason, usage) = said.end.as_ref().unwrap();
+                            let (alone_reason, alone_usage) = alone.end.as_ref().unwrap();
+                            let usage = Usage { cached_tokens: 0, ..*usage };
+                            assert_eq!((reason, usage), (alone_reason, *alone_usage));
+                            let differs = || format!("{name} round {round} {options:?}");
+                            assert_eq!((&said.tokens, &said.text), (&alone.tokens, &alone.text), "{}", differs());
+                            assert!(said.logprobs == alone.logprobs, "{}", differs());
+                        }
+                    }
+                }
+            }
+        }
+        assert!(preempted > 20, "small caches should make sequences wait, found {preempted} times");
+    }
+}
+
+#[test]
+fn full_blocks_of_earlier_prompts_and_answers_are_found_again() {
+    let (prompt, _) = prompts("llama").remove(0);
+    let mut engine = engine("llama", &EngineOptions::default());
+    let first = generate(&mut engine, &prompt, greedy(|s| s.max_tokens = Some(20)));
+    assert_eq!(first.usage, Usage { prompt_tokens: 41, cached_tokens: 0, completion_tokens: 20 });
+    let again = generate(&mut engine, &prompt, greedy(|s| s.max_tokens = Some(20)));
+    assert_eq!(again.usage, Usage { prompt_tokens: 41, cached_tokens: 32, completion_tokens: 20 });
+    assert_eq!(again.tokens, first.tokens);
+    // The next turn of a chat; the last token of the answer was never run.
+    let turn = [&prompt[..], &first.tokens, &[7, 8, 9]].concat();
+    let cached = |prompt: &[u32], engine: &mut Engine<Cpu>| {
+        generate(engine, prompt, greedy(|s| s.max_tokens = Some(1))).usage.cached_tokens
+    };
+    assert_eq!(cached(&turn, &mut engine), 48);
+    // The last token always runs, also where all blocks are known.
+    assert_eq!(cached(&prompt[..32], &mut engine), 16);
+    assert_eq!(cached(&prompt[..33], &mut engine), 32);
+    let mut other = prompt.clone();
+    other[20] += 1;
+    assert_eq!(cached(&other, &mut engine), 16);
+}
+
+#[test]
+fn what_cannot_be_answered_is_refused_with_the_numbers() {
+    let mut engine = engine("llama", &EngineOptions { context: Some(50), ..EngineOptions::default() });
+    let mut refuse = |prompt: Vec<u32>, sampling: Sampling| {
+        let error = engine.submit(&Request { prompt, sampling }).unwrap_err().to_string();
+        assert!(engine.is_idle());
+        error
+    };
+    assert_eq!(refuse(vec![], greedy(|_| ())), "the prompt is empty: expected at least one token");
+    assert_eq!(
+        refuse(vec![3; 50], greedy(|_| ())),
+        "the prompt of 50 tokens and at least one more do not fit into the context of 50 tokens"
+    );
+    assert_eq!(refuse(vec![3, 288], greedy(|_| ())), "prompt[1]: token 288 is not one of the model's 288");
+    let biased = greedy(|s| s.logit_bias = [(300, 1.0)].into());
+    assert_eq!(refuse(vec![3], biased), "logit_bias: token 300 is not one of the model's 288");
+    assert_eq!(refuse(vec![3], greedy(|s| s.top_p = 7.0)), "top_p = 7: expected a number from 0 to 1");
+
+    let refused = |options: EngineOptions| try_engine("llama", &options).err().unwrap();
+    let base = EngineOptions::default;
+    assert!(matches!(
+        refused(EngineOptions { context: Some(129), ..base() }),
+        Error::Context { asked: 129, most: 128 }
+    ));
+    assert!(matches!(refused(EngineOptions { context: Some(0), ..base() }), Error::Context { asked: 0, .. }));
+    assert!(matches!(refused(EngineOptions { max_sequences: 0, ..base() }), Error::Zero { field: "max_sequences" }));
+    assert!(matches!(refused(EngineOptions { prefill_chunk: 0, ..base() }), Error::Zero { .. }));
+    assert!(matches!(refused(EngineOptions { max_sequences: usize::MAX, ..base() }), Error::Backend(_)));
+    let small = EngineOptions { cache_bytes: Some(65535), ..base() };
+    assert!(matches!(refused(small), Error::CacheTooSmall { bytes: 65535, needed: 65536 }));
+    try_engine("llama", &EngineOptions { cache_bytes: Some(65536), ..base() }).unwrap();
+}
+
+#[test]
+fn an_answer_ends_at_its_length_the_context_or_the_models_end() {
+    let (prompt, _) = prompts("llama").remove(0);
+    let mut engine = engine("llama", &EngineOptions { context: Some(50), ..EngineOptions::default() });
+    for (max_tokens, expected) in [(Some(1), 1), (Some(8), 8), (Some(9), 9), (Some(usize::MAX), 9), (None, 9)] {
+        let answer = generate(&mut engine, &prompt, greedy(|s| s.max_tokens = max_tokens));
+        assert!(matches!(answer.finish, Finish::Length));
+        assert_eq!((answer.tokens.len(), answer.usage.completion_tokens), (expected, expected));
+    }
+    // EOS is made certain.
+    let eos = |s: &mut Sampling| s.logit_bias = [(1, 100.0)].into();
+    let answer = generate(&mut engine, &prompt, Sampling { ignore_eos: false, ..greedy(eos) });
+    assert!(matches!(answer.finish, Finish::Stop));
+    assert_eq!((&answer.tokens[..], &*answer.text), (&[1][..], ""));
+    let answer = generate(&mut engine, &prompt, greedy(eos));
+    assert!(matches!(answer.finish, Finish::Length));
+    assert_eq!((&answer.tokens[..], &*answer.text), (&[1; 9][..], ""));
+}
+
+#[test]
+fn text_before_a_stop_string_is_given_and_what_is_held_back_comes_with_the_end() {
+    for name in ["llama", "qwen3"] {
+        let (prompt, _) = prompts(name).remove(0);
+        let mut engine = engine(name, &EngineOptions::default());
+        let mut with = |max_tokens, stop: &[String], logit_bias: &[(u32, f64)]| {
+            let biases = logit_bias.iter().copied().collect();
+            let sampling = greedy(|s| (s.max_tokens, s.stop) = (Some(max_tokens), stop.to_vec()));
+            generate(&mut engine, &prompt, Sampling { ignore_eos: false, logit_bias: biases, ..sampling })
+        };
+        let whole = with(40, &[], &[]);
+        let text = whole.text;
+        assert_eq!(text, engine_text(&whole.tokens, name));
+        let places: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
+        for window in places.windows(4) {
+            let stop = text[window[0]..window[3]].to_owned();
+            let answer = with(40, std::slice::from_ref(&stop), &[]);
+            assert_eq!(answer.text, text[..text.find(&stop).unwrap()], "stop {stop:?}");
+            assert!(matches!(answer.finish, Finish::Stop));
+            // Generation ends with the token that completes the stop string.
+            let end = text.find(&stop).unwrap() + stop.len();
+            let until = |n| engine_text(&answer.tokens[..n], name).len();
+            assert!(until(answer.tokens.len()) >= end);
+            // Its end may belong to a character that is not whole yet.
+            assert!(until(answer.tokens.len() - 1) <= end + 3);
+        }
+        // A stop string that has only begun when the answer ends, by length or by EOS.
+        let tail = &text[places[places.len().saturating_sub(3)]..];
+        let answer = with(40, &[format!("{tail}never")], &[]);
+        assert_eq!((&answer.text, matches!(answer.finish, Finish::Length)), (&text, true));
+    }
+}
+
+/// The text of tokens behind a prompt.
+fn engine_text(tokens: &[u32], name: &str) -> String {
+    let engine = engine(name, &EngineOptions::default());
+    let mut stream = trine_text::Stream::behind_prompt(engine.tokenizer());
+    let mut text: String = tokens.iter().map(|&id| stream.push(engine.tokenizer(), id).to_owned()).collect();
+    text.push_str(stream.finish());
+    text
+}
+
+#[test]
+fn cancelled_sequences_leave_at_once_and_the_others_do_not_notice() {
+    let prompts = prompts("llama");
+    let request =
+        |which: usize| Request { prompt: prompts[which].0.clone(), sampling: greedy(|s| s.max_tokens = Some(30)) };
+    let options = EngineOptions { max_sequences: 3, ..EngineOptions::default() };
+    let mut engine = engine("llama", &options);
+    let expected = run(&mut engine, &[request(1)]).0.remove(0);
+    let [broken, kept, dropped, waiting] = [0, 1, 0, 0].map(|which| engine.submit(&request(which)).unwrap());
+    let mut tokens: BTreeMap<SeqId, Vec<u32>> = BTreeMap::new();
+    let mut ended = BTreeMap::new();
+    for step in 0.. {
+        if engine.is_idle() {
+            break;
+        }
+        engine.step(&mut |event| match event.kind {
+            EventKind::Token { id, .. } => {
+                let tokens = tokens.entry(event.sequence).or_default();
+                tokens.push(id);
+                if event.sequence == broken && tokens.len() == 5 {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            }
+            EventKind::Finished { reason, usage } => {
+                ended.insert(event.sequence, (format!("{reason:?}"), usage.completion_tokens));
+                ControlFlow::Continue(())
+            }
+        });
+        if step == 2 {
+            assert_eq!(engine.cancel(waiting), Some(Usage { prompt_tokens: 41, ..Usage::default() }));
+            assert_eq!(engine.cancel(dropped).unwrap().completion_tokens, tokens[&dropped].len());
+            assert_eq!((engine.cancel(dropped), engine.load().waiting, engine.load().running), (None, 0, 2));
+        }
+    }
+    assert_eq!(tokens[&kept], expected.tokens);
+    assert_eq!(ended, [(broken, ("Cancelled".to_owned(), 5)), (kept, ("Length".to_owned(), 30))].into());
+    assert_eq!(engine.load().used_blocks, 0);
+}
