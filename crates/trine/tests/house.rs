@@ -33,7 +33,8 @@ fn uses(name: &str) -> Vec<String> {
 
 #[test]
 fn dependencies_point_down() {
-    let floor = |name: &str| FLOORS.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("{name} has no floor")).1;
+    let floor =
+        |name: &str| FLOORS.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("{name} has no floor")).1;
     let mut edges = 0;
     for entry in std::fs::read_dir(crates()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();

@@ -1,5 +1,6 @@
 //! Golden models for the tests of the engine.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use trine_backend::{Cpu, CpuOptions};
@@ -17,7 +18,7 @@ pub fn try_engine(name: &str, options: &EngineOptions) -> Result<Engine<Cpu>, tr
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(name);
     let file = File::open(folder).unwrap();
     let mut cpu = Cpu::new(CpuOptions { threads: 2, ..CpuOptions::default() }).unwrap();
-    let model = Model::load(&mut cpu, &file, &mut |_| ()).unwrap();
+    let model = Model::load(&mut cpu, &file, &mut |_| ControlFlow::Continue(())).unwrap();
     Engine::new(model, cpu, Arc::new(Language::of(&file).unwrap().tokenizer), options)
 }
 
