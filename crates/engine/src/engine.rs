@@ -86,7 +86,7 @@ impl<B: Backend> Engine<B> {
     /// An engine around a model that is on `backend`, whose KV cache it takes.
     ///
     /// # Errors
-    /// [`Error::Context`], [`Error::Zero`], [`Error::CacheTooSmall`], or when the device has no room.
+    /// When an option is zero or more than the model has, or the KV cache does not fit or cannot hold one context.
     pub fn new(
         model: Model<B>,
         mut backend: B,
@@ -110,6 +110,9 @@ impl<B: Backend> Engine<B> {
         if blocks < each {
             let bytes = options.cache_bytes.unwrap_or(0);
             return Err(Error::CacheTooSmall { bytes, needed: each.saturating_mul(block) });
+        }
+        if u32::try_from(blocks).is_err() {
+            return Err(Error::CacheTooLarge { blocks });
         }
         backend.reserve_kv(model.kv_shape(blocks, BLOCK_LEN))?;
         let (batch, logits) = (Batch::with_capacity(blocks), Vec::new());

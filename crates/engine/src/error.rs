@@ -64,6 +64,12 @@ pub enum Error {
         /// What one context needs.
         needed: usize,
     },
+    /// A KV cache of more blocks than can be numbered.
+    #[error("a KV cache of {blocks} blocks of {} tokens: expected at most {}", crate::BLOCK_LEN, u32::MAX)]
+    CacheTooLarge {
+        /// What was asked for.
+        blocks: usize,
+    },
     /// The model computed something that is no number: nothing can be picked.
     #[error(
         "the logit of token {id} at position {position} is {value}: the weights are broken or their scale overflows"

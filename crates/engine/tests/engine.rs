@@ -2,7 +2,7 @@
 
 mod golden;
 
-use golden::{engine, prompts, try_engine};
+use golden::{engine, folder, open, prompts};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use trine_backend::Cpu;
@@ -44,6 +44,12 @@ fn run(engine: &mut Engine<Cpu>, requests: &[Request]) -> (Vec<Said>, usize) {
     assert_eq!(engine.load().used_blocks, 0);
     (ids.iter().map(|id| said.remove(id).unwrap()).collect(), preempted)
 }
+
+/// An engine may move to a thread of its own.
+const _: fn() = || {
+    fn is_send<T: Send>() {}
+    is_send::<Engine<Cpu>>();
+};
 
 fn generate(engine: &mut Engine<Cpu>, prompt: &[u32], sampling: Sampling) -> Answer {
     engine.generate(&Request { prompt: prompt.to_vec(), sampling }, &mut |_| ControlFlow::Continue(())).unwrap()
@@ -162,7 +168,7 @@ fn what_cannot_be_answered_is_refused_with_the_numbers() {
     assert_eq!(refuse(vec![3], biased), "logit_bias: token 300 is not one of the model's 288");
     assert_eq!(refuse(vec![3], greedy(|s| s.top_p = 7.0)), "top_p = 7: expected a number from 0 to 1");
 
-    let refused = |options: EngineOptions| try_engine("llama", &options).err().unwrap();
+    let refused = |options: EngineOptions| open(&folder("llama"), &options).err().unwrap();
     let base = EngineOptions::default;
     assert!(matches!(
         refused(EngineOptions { context: Some(129), ..base() }),
@@ -171,10 +177,10 @@ fn what_cannot_be_answered_is_refused_with_the_numbers() {
     assert!(matches!(refused(EngineOptions { context: Some(0), ..base() }), Error::Context { asked: 0, .. }));
     assert!(matches!(refused(EngineOptions { max_sequences: 0, ..base() }), Error::Zero { field: "max_sequences" }));
     assert!(matches!(refused(EngineOptions { prefill_chunk: 0, ..base() }), Error::Zero { .. }));
-    assert!(matches!(refused(EngineOptions { max_sequences: usize::MAX, ..base() }), Error::Backend(_)));
+    assert!(matches!(refused(EngineOptions { max_sequences: usize::MAX, ..base() }), Error::CacheTooLarge { .. }));
     let small = EngineOptions { cache_bytes: Some(65535), ..base() };
     assert!(matches!(refused(small), Error::CacheTooSmall { bytes: 65535, needed: 65536 }));
-    try_engine("llama", &EngineOptions { cache_bytes: Some(65536), ..base() }).unwrap();
+    open(&folder("llama"), &EngineOptions { cache_bytes: Some(65536), ..base() }).unwrap();
 }
 
 #[test]
@@ -198,39 +204,38 @@ fn an_answer_ends_at_its_length_the_context_or_the_models_end() {
 
 #[test]
 fn text_before_a_stop_string_is_given_and_what_is_held_back_comes_with_the_end() {
-    for name in ["llama", "qwen3"] {
-        let (prompt, _) = prompts(name).remove(0);
+    // Of these answers, the first two end by length and the third by EOS.
+    for (name, which) in [("llama", 0), ("qwen3", 0), ("llama3-rope", END.1)] {
+        let (prompt, _) = prompts(name).remove(which);
         let mut engine = engine(name, &EngineOptions::default());
-        let mut with = |max_tokens, stop: &[String], logit_bias: &[(u32, f64)]| {
-            let biases = logit_bias.iter().copied().collect();
-            let sampling = greedy(|s| (s.max_tokens, s.stop) = (Some(max_tokens), stop.to_vec()));
-            generate(&mut engine, &prompt, Sampling { ignore_eos: false, logit_bias: biases, ..sampling })
+        let mut with = |stop: &[String]| {
+            let sampling = Sampling { ignore_eos: false, ..greedy(|s| s.max_tokens = Some(40)) };
+            generate(&mut engine, &prompt, Sampling { stop: stop.to_vec(), ..sampling })
         };
-        let whole = with(40, &[], &[]);
-        let text = whole.text;
-        assert_eq!(text, engine_text(&whole.tokens, name));
+        let whole = with(&[]);
+        assert_eq!(matches!(whole.finish, Finish::Stop), name == END.0);
+        let text = &whole.text;
+        assert_eq!(*text, decode(&whole.tokens, name));
         let places: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
         for window in places.windows(4) {
             let stop = text[window[0]..window[3]].to_owned();
-            let answer = with(40, std::slice::from_ref(&stop), &[]);
+            let answer = with(std::slice::from_ref(&stop));
             assert_eq!(answer.text, text[..text.find(&stop).unwrap()], "stop {stop:?}");
             assert!(matches!(answer.finish, Finish::Stop));
-            // Generation ends with the token that completes the stop string.
-            let end = text.find(&stop).unwrap() + stop.len();
-            let until = |n| engine_text(&answer.tokens[..n], name).len();
-            assert!(until(answer.tokens.len()) >= end);
-            // Its end may belong to a character that is not whole yet.
-            assert!(until(answer.tokens.len() - 1) <= end + 3);
+            assert!(whole.tokens.starts_with(&answer.tokens));
         }
-        // A stop string that has only begun when the answer ends, by length or by EOS.
+        // The answer ends while a stop string has only begun.
         let tail = &text[places[places.len().saturating_sub(3)]..];
-        let answer = with(40, &[format!("{tail}never")], &[]);
-        assert_eq!((&answer.text, matches!(answer.finish, Finish::Length)), (&text, true));
+        let answer = with(&[format!("{tail}never")]);
+        assert_eq!((&answer.text, &answer.tokens), (text, &whole.tokens));
     }
 }
 
+/// A golden model with a prompt that it ends by itself.
+const END: (&str, usize) = ("llama3-rope", 1);
+
 /// The text of tokens behind a prompt.
-fn engine_text(tokens: &[u32], name: &str) -> String {
+fn decode(tokens: &[u32], name: &str) -> String {
     let engine = engine(name, &EngineOptions::default());
     let mut stream = trine_text::Stream::behind_prompt(engine.tokenizer());
     let mut text: String = tokens.iter().map(|&id| stream.push(engine.tokenizer(), id).to_owned()).collect();
@@ -277,4 +282,26 @@ fn cancelled_sequences_leave_at_once_and_the_others_do_not_notice() {
     assert_eq!(tokens[&kept], expected.tokens);
     assert_eq!(ended, [(broken, ("Cancelled".to_owned(), 5)), (kept, ("Length".to_owned(), 30))].into());
     assert_eq!(engine.load().used_blocks, 0);
+}
+
+#[test]
+fn a_model_that_computes_no_numbers_fails_and_says_so() {
+    let from = folder("llama");
+    let to = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(&from).unwrap().map(Result::unwrap) {
+        std::fs::copy(entry.path(), to.path().join(entry.file_name())).unwrap();
+    }
+    let path = to.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..start]).unwrap();
+    let [from, to_byte] = [0, 1].map(|i| header["model.norm.weight"]["data_offsets"][i].as_u64().unwrap() as usize);
+    bytes[start + from..start + to_byte].fill(0xFF);
+    std::fs::write(&path, bytes).unwrap();
+
+    let mut engine = open(to.path(), &EngineOptions::default()).unwrap();
+    let request = Request { prompt: vec![0, 5, 6], sampling: Sampling::default() };
+    let error = engine.generate(&request, &mut |_| panic!("nothing is picked")).unwrap_err();
+    assert!(matches!(error, Error::NotFinite { id: 0, position: 3, .. }), "{error}");
+    assert!(engine.is_idle() && engine.load().used_blocks == 0);
 }

@@ -132,8 +132,7 @@ impl<B: Backend> Model<B> {
             };
             Ok(Model { embedding, layers, norm, head, spec })
         };
-        let located = |source| Error::In { path: file.path().to_owned(), source: Box::new(source) };
-        load().map_err(located)
+        load().map_err(|error| error.at(file.path()))
     }
 
     /// What this model is.

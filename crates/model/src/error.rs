@@ -108,6 +108,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// This error, about the model at `path`, unless it says already where it is.
+    pub fn at(self, path: &std::path::Path) -> Error {
+        match self {
+            Error::In { .. } | Error::Read { .. } | Error::File(trine_tensor::Error::In { .. }) => self,
+            source => Error::In { path: path.to_owned(), source: Box::new(source) },
+        }
+    }
+
     pub(crate) fn bad(key: impl Into<String>, expected: impl Into<String>, found: impl std::fmt::Display) -> Error {
         Error::BadKey { key: key.into(), expected: expected.into(), found: found.to_string() }
     }

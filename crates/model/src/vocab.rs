@@ -21,7 +21,7 @@ impl Language {
     /// # Errors
     /// When there is none, or it is damaged.
     pub fn of(file: &File) -> Result<Language> {
-        let located = |source| Error::In { path: file.path().to_owned(), source: Box::new(source) };
+        let located = |error: Error| error.at(file.path());
         match file.kind() {
             Kind::Gguf { .. } => Language::of_metadata(file.metadata()).map_err(located),
             Kind::Safetensors => {
@@ -55,7 +55,7 @@ impl Language {
         let beside = |name: &str| path.with_file_name(name);
         let optional = |path: PathBuf| if path.exists() { read(&path).map(Some) } else { Ok(None) };
         let config = optional(beside("tokenizer_config.json"))?;
-        let located = |source: trine_text::Error| Error::In { path: path.to_owned(), source: Box::new(source.into()) };
+        let located = |error: trine_text::Error| Error::from(error).at(path);
         let tokenizer = Tokenizer::from_json(&read(path)?, config.as_deref()).map_err(located)?;
         let template =
             optional(beside("chat_template.jinja"))?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());

@@ -100,7 +100,8 @@ fn every_model_gives_the_logits_of_transformers() {
     for golden in goldens() {
         for path in &golden.files {
             let mut be = cpu(0, 2);
-            let model = Model::load(&mut be, &open(path), &mut |_| ControlFlow::Continue(())).unwrap_or_else(|error| panic!("{error}"));
+            let model = Model::load(&mut be, &open(path), &mut |_| ControlFlow::Continue(()))
+                .unwrap_or_else(|error| panic!("{error}"));
             let prompts: Vec<&[u32]> = golden.prompts.iter().map(|(_, ids, _)| &ids[..]).collect();
             let logits = run(&mut be, &model, &prompts, usize::MAX >> 1).concat();
             assert_eq!(logits.len(), golden.logits.len());

@@ -19,42 +19,50 @@ impl Tokenizer {
     ///
     /// What the model of a `tokenizer.json` cannot spell is left out of the tokens.
     pub fn from_json(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokenizer> {
-        let inner = tokenizers::Tokenizer::from_bytes(tokenizer_json)
-            .map_err(|error| Error::Json { file: TOKENIZER, problem: error.to_string() })?;
-        let config = tokenizer_config.map_or(Ok(Value::Null), serde_json::from_slice);
-        let config = config.map_err(|error| Error::Json { file: CONFIG, problem: error.to_string() })?;
-
-        let decoding = Decoding::of(inner.get_decoder())?;
-        let (names, mut kinds) = tokens(&inner, &decoding, tokenizer_json.len())?;
-        let special = |key| special_token(&config, key, &inner);
-        let (bos, eos) = (special("bos_token")?, special("eos_token")?);
-        let mut warnings = Vec::new();
-        let ends = ends(&names, &mut kinds, [eos, None], &mut warnings);
-        let (mut prefix, mut suffix) = around(&inner)?;
-        match (config["add_bos_token"].as_bool(), bos) {
-            (Some(true), Some(bos)) if !prefix.contains(&bos) => prefix.insert(0, bos),
-            (Some(false), Some(bos)) => prefix.retain(|&id| id != bos),
-            _ => {}
-        }
-        match (config["add_eos_token"].as_bool(), eos) {
-            (Some(true), Some(eos)) if !suffix.contains(&eos) => suffix.push(eos),
-            (Some(false), Some(eos)) => suffix.retain(|&id| id != eos),
-            _ => {}
-        }
-        let mut without_special = inner.get_added_vocabulary().clone();
-        without_special.set_encode_special_tokens(true);
-        Ok(Tokenizer {
-            tokens: Tokens::new(names, kinds, decoding.piece),
-            model: Box::new(Hub { inner, without_special, space_prefix: decoding.space_prefix }),
-            bos,
-            eos,
-            ends,
-            prefix,
-            suffix,
-            chat_template: chat_template(&config)?,
-            warnings,
+        // The library panics on some damaged files, before anything is made of them.
+        std::panic::catch_unwind(|| read(tokenizer_json, tokenizer_config)).unwrap_or_else(|_| {
+            let problem = "expected a tokenizer, found what the library cannot read".to_owned();
+            Err(Error::Json { file: TOKENIZER, problem })
         })
     }
+}
+
+fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokenizer> {
+    let inner = tokenizers::Tokenizer::from_bytes(tokenizer_json)
+        .map_err(|error| Error::Json { file: TOKENIZER, problem: error.to_string() })?;
+    let config = tokenizer_config.map_or(Ok(Value::Null), serde_json::from_slice);
+    let config = config.map_err(|error| Error::Json { file: CONFIG, problem: error.to_string() })?;
+
+    let decoding = Decoding::of(inner.get_decoder())?;
+    let (names, mut kinds) = tokens(&inner, &decoding, tokenizer_json.len())?;
+    let special = |key| special_token(&config, key, &inner);
+    let (bos, eos) = (special("bos_token")?, special("eos_token")?);
+    let mut warnings = Vec::new();
+    let ends = ends(&names, &mut kinds, [eos, None], &mut warnings);
+    let (mut prefix, mut suffix) = around(&inner)?;
+    match (config["add_bos_token"].as_bool(), bos) {
+        (Some(true), Some(bos)) if !prefix.contains(&bos) => prefix.insert(0, bos),
+        (Some(false), Some(bos)) => prefix.retain(|&id| id != bos),
+        _ => {}
+    }
+    match (config["add_eos_token"].as_bool(), eos) {
+        (Some(true), Some(eos)) if !suffix.contains(&eos) => suffix.push(eos),
+        (Some(false), Some(eos)) => suffix.retain(|&id| id != eos),
+        _ => {}
+    }
+    let mut without_special = inner.get_added_vocabulary().clone();
+    without_special.set_encode_special_tokens(true);
+    Ok(Tokenizer {
+        tokens: Tokens::new(names, kinds, decoding.piece),
+        model: Box::new(Hub { inner, without_special, space_prefix: decoding.space_prefix }),
+        bos,
+        eos,
+        ends,
+        prefix,
+        suffix,
+        chat_template: chat_template(&config)?,
+        warnings,
+    })
 }
 
 /// A `tokenizer.json`, run by the library that defines it.

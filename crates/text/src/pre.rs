@@ -196,3 +196,32 @@ fn split(regexes: &[Regex], text: &str, take: &mut dyn FnMut(&str)) {
         split(later, &text[done..], take);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn every_row_splits_as_hugging_face_does() {
+        let golden = include_str!("../../../golden/words.json");
+        let golden: BTreeMap<String, Vec<Vec<String>>> = serde_json::from_str(golden).unwrap();
+        for pre in PRE_TOKENIZERS {
+            let splitter = Splitter::new(pre);
+            for expected in &golden[pre.names[0]] {
+                let mut words = Vec::new();
+                splitter.split(&expected.concat(), &mut |word| words.push(word.to_owned()));
+                assert_eq!(&words, expected, "{}", pre.names[0]);
+            }
+        }
+    }
+
+    #[test]
+    fn no_name_is_in_two_rows() {
+        let mut names: Vec<_> = PRE_TOKENIZERS.iter().flat_map(|pre| pre.names).collect();
+        let all = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+}

@@ -1,23 +1,44 @@
-//! The tokens of llama.cpp's test texts.
+//! The tokens that other programs give for the same texts.
 
 mod common;
 
-use common::{PLAIN, vectors};
+use common::{PLAIN, shared, vectors};
+use trine_text::{Encode, Tokenizer};
 
 #[test]
 fn every_vocabulary_gives_the_tokens_of_llama_cpp() {
     for (name, tokenizer) in common::tokenizers() {
-        let Some(vectors) = vectors(name) else { return };
-        let (mut right, all) = (0, vectors.len());
+        let vectors = vectors(name).unwrap();
+        assert_eq!(vectors.len(), 46, "{name}");
         for (text, ids) in vectors {
-            let found = tokenizer.encode(&text, PLAIN);
-            if found == ids {
-                right += 1
-            } else {
-                eprintln!("{name}: {text:?}\n  expected {ids:?}\n  found    {found:?}")
-            }
+            assert_eq!(tokenizer.encode(&text, PLAIN), ids, "{name}: {text:?}");
         }
-        eprintln!("{name}: {right} of {all}, warnings {:?}", tokenizer.warnings());
-        assert_eq!(right, all, "{name}");
     }
+}
+
+#[test]
+fn a_tokenizer_json_gives_the_tokens_of_the_gguf_file() {
+    let Some(json) = shared("tokenizers/gpt2/tokenizer.json") else { return };
+    let json = std::fs::read(json).unwrap();
+    let config = br#"{"bos_token": "<|endoftext|>", "eos_token": {"content": "<|endoftext|>"}, "add_bos_token": true,
+        "chat_template": [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]}"#;
+    let hub = Tokenizer::from_json(&json, Some(config)).unwrap();
+    let gguf = Tokenizer::new(common::gguf("tokenizers/ggml-vocab-gpt-2.gguf").unwrap()).unwrap();
+    assert_eq!(hub.len(), gguf.len());
+    for (text, ids) in vectors("gpt-2").unwrap() {
+        assert_eq!(hub.encode(&text, PLAIN), ids, "{text:?}");
+        assert_eq!(hub.decode(&ids), text);
+    }
+    for special in [false, true] {
+        let options = Encode { special, bos_eos: false };
+        let text = "a<|endoftext|>b";
+        assert_eq!(hub.encode(text, options), gguf.encode(text, options), "special: {special}");
+    }
+    for id in 0..hub.len() as u32 {
+        assert_eq!((hub.piece(id), hub.kind(id)), (gguf.piece(id), gguf.kind(id)), "{id}");
+    }
+    assert_eq!(hub.encode("a", Encode { special: false, bos_eos: true }), [50_256, 64]);
+    assert_eq!((hub.bos(), hub.eos(), hub.adds_bos()), (Some(50_256), Some(50_256), true));
+    assert_eq!(hub.chat_template(), Some("d"));
+    assert!(hub.is_end(50_256) && hub.is_control(50_256) && !hub.is_end(0));
 }

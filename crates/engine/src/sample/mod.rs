@@ -30,7 +30,7 @@ pub struct History<'a> {
 
 /// Changes what may be picked and how likely it is. It never takes the last candidate away.
 pub trait Filter: Send {
-    /// Does so.
+    /// Changes the candidates for the token behind `history`.
     fn apply(&self, candidates: &mut Candidates, history: History);
 }
 

@@ -1,21 +1,25 @@
 //! Golden models for the tests of the engine.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use trine_backend::{Cpu, CpuOptions};
-use trine_engine::{Engine, EngineOptions};
+use trine_engine::{Engine, EngineOptions, Error};
 use trine_model::{Language, Model};
 use trine_tensor::File;
 
-/// An engine around a golden model.
-pub fn engine(name: &str, options: &EngineOptions) -> Engine<Cpu> {
-    try_engine(name, options).unwrap_or_else(|error| panic!("{error}"))
+/// Where a golden model is.
+pub fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(name)
 }
 
-/// As [`engine`], for options that may be refused.
-pub fn try_engine(name: &str, options: &EngineOptions) -> Result<Engine<Cpu>, trine_engine::Error> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(name);
+/// An engine around a golden model.
+pub fn engine(name: &str, options: &EngineOptions) -> Engine<Cpu> {
+    open(&folder(name), options).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// An engine around the model in a folder.
+pub fn open(folder: &Path, options: &EngineOptions) -> Result<Engine<Cpu>, Error> {
     let file = File::open(folder).unwrap();
     let mut cpu = Cpu::new(CpuOptions { threads: 2, ..CpuOptions::default() }).unwrap();
     let model = Model::load(&mut cpu, &file, &mut |_| ControlFlow::Continue(())).unwrap();
@@ -24,8 +28,8 @@ pub fn try_engine(name: &str, options: &EngineOptions) -> Result<Engine<Cpu>, tr
 
 /// The prompts of a golden model, and the 16 tokens that greedily follow each.
 pub fn prompts(name: &str) -> Vec<(Vec<u32>, Vec<u32>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(name);
-    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.join("golden.json")).unwrap()).unwrap();
+    let bytes = std::fs::read(folder(name).join("golden.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
     let ids = |value: &serde_json::Value| serde_json::from_value(value.clone()).unwrap();
     json["prompts"].as_array().unwrap().iter().map(|prompt| (ids(&prompt["ids"]), ids(&prompt["greedy"]))).collect()
 }

@@ -10,6 +10,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, Value};
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
+use std::collections::BTreeMap;
 use std::io;
 
 /// Instructions that one rendering may take; a real template takes some thousands.
@@ -20,6 +21,15 @@ const OUTPUT: usize = 64 << 20;
 
 /// Frames of macros and loops inside each other.
 const DEPTH: usize = 200;
+
+/// Bytes that a template may have, four times the longest known.
+const SOURCE: usize = 64 << 10;
+
+/// Bytes of stack for the engine: enough for what [`SOURCE`] can nest and [`STEPS`] can build. They are only reserved.
+const STACK: usize = 256 << 20;
+
+/// The template's name in error messages.
+const NAME: &str = "chat template";
 
 /// One message of a chat. Messages of any other shape can be rendered as general JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,8 +53,9 @@ impl Message {
 
 /// A compiled chat template (Jinja, set up as Hugging Face transformers sets it up).
 ///
-/// Templates come with model files and may be hostile: steps, depth and output of a rendering are bounded, and a
-/// template reaches nothing but its arguments.
+/// Templates come with model files and may be hostile: a template reaches nothing but its arguments, and its length and
+/// the steps, depth and output of a rendering are bounded. The memory of strings that it builds and does not print is
+/// not: the engine has no bound for it.
 #[derive(Debug)]
 pub struct Template {
     environment: Environment<'static>,
@@ -68,8 +79,12 @@ impl Template {
         });
         let mut template = Template { environment, source: source.to_owned(), bos: bos.into(), eos: eos.into() };
         template.set_clock(|| chrono::Local::now().naive_local());
+        if source.len() > SOURCE {
+            let problem = format!("expected at most {SOURCE} bytes, found {}", source.len());
+            return Err(Error::Template(problem));
+        }
         let source = python::without_generation_tags(source);
-        template.environment.add_template_owned("chat template", source).map_err(explain)?;
+        on_own_stack(|| template.environment.add_template_owned(NAME, source).map_err(explain))?;
         Ok(template)
     }
 
@@ -104,9 +119,13 @@ impl Template {
             ("eos_token", self.eos.as_str().into()),
         ];
         let extra = extra.iter().map(|(key, value)| (key.as_str(), Value::from(Serde(value))));
-        let context: Value = standard.into_iter().chain(extra).collect();
+        let context: BTreeMap<&str, Value> = standard.into_iter().chain(extra).collect();
+        on_own_stack(|| self.render_here(Value::from(context)))
+    }
+
+    fn render_here(&self, context: Value) -> Result<String> {
         let mut output = Output(Vec::new());
-        let template = self.environment.get_template("chat template").map_err(explain)?;
+        let template = self.environment.get_template(NAME).map_err(explain)?;
         template.render_captured_to(context, &mut output).map_err(explain)?;
         String::from_utf8(output.0).map_err(|error| Error::Template(error.to_string()))
     }
@@ -115,6 +134,17 @@ impl Template {
     pub fn source(&self) -> &str {
         &self.source
     }
+}
+
+/// Runs the engine where it can do no harm: it may panic (3.0 does on `[][::-1]`), and it compiles, drops and prints
+/// what a template nests frame by frame.
+fn on_own_stack<T: Send>(run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name(NAME.to_owned()).stack_size(STACK);
+        let thread = thread.spawn_scoped(scope, run);
+        let thread = thread.map_err(|error| Error::Template(format!("no thread to run it in: {error}")))?;
+        thread.join().unwrap_or_else(|_| Err(Error::Template("the template engine failed".to_owned())))
+    })
 }
 
 /// Takes what a rendering gives, up to [`OUTPUT`] bytes.

@@ -1,0 +1,148 @@
+//! Chat templates: renderings of real ones against Jinja in Python, and hostile ones.
+
+mod common;
+
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use trine_text::{Message, Template};
+
+/// Cases that render otherwise than in Python. The list may only shrink.
+const KNOWN_TO_DIFFER: &[(&str, &[&str])] = &[
+    // Python refuses to loop over no tools; here that is a loop over nothing.
+    ("CohereForAI-c4ai-command-r-plus-tool_use.jinja", NO_TOOLS),
+    ("CohereForAI-c4ai-command-r-plus-tool_use.jinja", &["parts"]),
+    ("NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use.jinja", NO_TOOLS),
+    ("NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use.jinja", &["nothing"]),
+    ("NousResearch-Hermes-3-Llama-3.1-8B-tool_use.jinja", NO_TOOLS),
+    ("NousResearch-Hermes-3-Llama-3.1-8B-tool_use.jinja", &["nothing"]),
+    // The engine panics on `[][::-1]`, which becomes an error.
+    ("Reka-Edge.jinja", &["nothing"]),
+    // Python refuses to write a generator as JSON.
+    ("llama-cpp-deepseek-r1.jinja", TOOLS),
+    // In Python, `'a'|safe + 'b'` escapes its right side for HTML.
+    ("meetkai-functionary-medium-v3.1.jinja", TOOLS),
+];
+const TOOLS: &[&str] = &["tools", "called", "called without system"];
+const NO_TOOLS: &[&str] =
+    &["user", "user, no prompt", "system", "turns", "turns without system", "functions", "answered", "thinking off"];
+
+/// Written by `golden/templates.py`.
+const GOLDEN: &str = include_str!("../../../golden/templates.json");
+
+#[test]
+fn templates_render_as_in_python() {
+    let Some(folder) = common::shared("templates/jinja") else { return };
+    let golden: Value = serde_json::from_str(GOLDEN).unwrap();
+    let now = golden["now"].as_str().unwrap().parse().unwrap();
+    let (mut differ, mut all) = (Vec::new(), 0);
+    for (file, hashes) in golden["hashes"].as_object().unwrap() {
+        let source = std::fs::read_to_string(folder.join(file)).unwrap();
+        let template = Template::new(&source, "<s>", "</s>").unwrap().at(now);
+        for case in golden["cases"].as_array().unwrap() {
+            let name = case["name"].as_str().unwrap();
+            let extra = case["extra"].as_object().cloned().unwrap_or_default();
+            let prompt = case["prompt"].as_bool().unwrap();
+            let text = template.render(&case["messages"], case.get("tools"), prompt, &extra);
+            let hash = text.as_ref().map_or("error".to_owned(), |text| sha256(text));
+            all += 1;
+            if hash != hashes[name].as_str().unwrap() {
+                let found = text.map_or_else(|error| error.to_string(), |_| "another text".to_owned());
+                eprintln!("{file}, {name}: {found}");
+                differ.push((file.as_str(), name));
+            }
+        }
+    }
+    eprintln!("{} of {all} renderings as in Python", all - differ.len());
+    let mut known: Vec<_> =
+        KNOWN_TO_DIFFER.iter().flat_map(|&(file, names)| names.iter().map(move |&name| (file, name))).collect();
+    known.sort();
+    differ.sort();
+    assert_eq!(differ, known);
+}
+
+fn sha256(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn render(source: &str) -> Result<String, String> {
+    let messages = [Message::new("user", "Hello")];
+    let template = Template::new(source, "<s>", "</s>").map_err(|error| error.to_string())?;
+    template.render(&messages[..], None, true, &Map::new()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn what_templates_use_of_python_is_there() {
+    let cases = [
+        ("{{ bos_token }}{{ messages[0].role }}{{ messages[0]['content'].upper().strip('H') }}", "<s>userELLO"),
+        ("{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}x{% endfor %}", ""),
+        ("{{ [1, 2.5, 1e16, 1e-5, true, none, 'é\"\\n'] | tojson }}", r#"[1, 2.5, 1e+16, 1e-05, true, null, "é\"\n"]"#),
+        ("{{ {'b': 1, 'a': {}} | tojson(indent=1) }}", "{\n \"b\": 1,\n \"a\": {}\n}"),
+        ("{{ {'b': [], 'a': 1} | tojson(separators=(',', ':'), sort_keys=true) }}", r#"{"a":1,"b":[]}"#),
+        ("{{ 'é🦙' | tojson(ensure_ascii=true) }}", r#""\u00e9\ud83e\udd99""#),
+        ("{% set ns = namespace(x=1) %}{% for i in range(3) %}{% set ns.x = ns.x * 2 %}{% endfor %}{{ ns.x }}", "8"),
+        ("{% generation %}a{%- endgeneration -%} b", "ab"),
+        ("{{ true }} {{ none }} {{ {'a': [1, 'b']} }}", "True None {'a': [1, 'b']}"),
+        ("{{ tools is iterable }} {{ undefined_thing is defined }}", "False False"),
+        ("  {% if true %}\n  a\n  {% endif %}\n", "  a\n"),
+    ];
+    for (source, expected) in cases {
+        assert_eq!(render(source).as_deref(), Ok(expected), "{source}");
+    }
+    let time = "2026-03-05T14:07:09".parse().unwrap();
+    let dated = Template::new("{{ strftime_now('%d %b %Y, %H:%M') }}", "", "").unwrap().at(time);
+    assert_eq!(dated.render(&json!([]), None, false, &Map::new()).unwrap(), "05 Mar 2026, 14:07");
+}
+
+#[test]
+fn hostile_templates_end_in_an_error() {
+    // As long as a template may be.
+    let fill = |part: &str| part.repeat(65_000 / part.len());
+    let long = ["[", "(", "-", "not ", "1 + ", "'a' ~ ", "1 if 1 else ", "1 == ", "{1:", "1 and "];
+    let long = long.map(|part| format!("{{{{ {}1 }}}}", fill(part)));
+    let chained = ["|upper", ".a", "[0]", "()", " + 1", " ** 1", " is defined"];
+    let chained = chained.map(|part| format!("{{{{ messages{} }}}}", fill(part)));
+    let blocks =
+        ["{% if 1 %}", "{% for x in messages %}", "{% set x %}", "{% macro f() %}", "{% elif 1 %}", "{{", "{#"];
+    let blocks = blocks.map(fill);
+    let elif = format!("{{% if 0 %}}{}{{% endif %}}", fill("{% elif 0 %}"));
+    for source in long.iter().chain(&chained).chain(&blocks).chain([&elif]) {
+        assert!(!render(source).is_err_and(|error| error.contains("expected at most")), "{source:.60}");
+    }
+    const NEST: &str =
+        "{% set ns = namespace(x=[]) %}{% for i in range(99999) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x";
+    let cases = [
+        ("{{ raise_exception('no ' ~ messages[0].role ~ ' please') }}", "no user please"),
+        ("{{ strftime_now('%Q') }}", "%Q"),
+        ("{{ strftime_now('%Z') }}", "%Z"),
+        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "fuel"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
+        ("{% macro f(n) %}{{ f(n + 1) }}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}", "recursion"),
+        ("{% for i in range(99999) %}{{ 'a' * 9999 }}{% endfor %}", "longer"),
+        ("{{ 'a' * 10000000000 }}", "large"),
+        (&format!("{NEST}|tojson }}}}"), "levels"),
+        (&format!("{NEST} }}}}"), ""),
+        ("{% include 'other' %}", "other"),
+        ("{{ [][::-1] }}", "failed"),
+        ("{{ messages.nothing.more }}", "undefined"),
+        ("{{ 1 / 0 }}", "1 / 0"),
+        ("{% if", ""),
+        ("{% generation", ""),
+        (&" ".repeat(100_000), "expected at most"),
+    ];
+    for (source, part) in cases {
+        match render(source) {
+            Err(error) => assert!(error.contains(part), "{source:.80}: {error}"),
+            Ok(text) => assert!(part.is_empty(), "{source:.80}: {text:.80}"),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_template_ends(
+        source in r#"(\{\{|\}\}|\{%|%\}|-| |\n|\||\(|\)|\[|\]|for|in|if|set|end|macro|messages|tojson|items|generation|[a-z.'"0-9:,~+*]){0,40}"#
+    ) {
+        let _ = render(&source);
+    }
+}

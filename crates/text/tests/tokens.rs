@@ -1,0 +1,199 @@
+//! What is true of every tokenizer: round trips, streams, and that nothing hostile gets through.
+
+mod common;
+
+use common::PLAIN;
+use proptest::prelude::*;
+use std::sync::LazyLock;
+use trine_text::{Encode, Kind, Stream, Tokenizer, Vocab};
+
+static TOKENIZERS: LazyLock<Vec<(&str, Tokenizer)>> = LazyLock::new(common::tokenizers);
+
+/// Decoding gives the text back, whole and token by token.
+fn check(name: &str, tokenizer: &Tokenizer, text: &str) {
+    let ids = tokenizer.encode(text, PLAIN);
+    let decoded = tokenizer.decode(&ids);
+    assert_eq!(decoded, text, "{name}");
+    for (mut stream, expected) in
+        [(Stream::new(tokenizer), decoded), (Stream::with_special(tokenizer), tokenizer.decode_with_special(&ids))]
+    {
+        let mut streamed: String = ids.iter().map(|&id| stream.push(tokenizer, id).to_owned()).collect();
+        streamed.push_str(stream.finish());
+        assert_eq!(streamed, expected, "{name}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn decoding_gives_any_text_back(text in any::<String>(), words in "[ a-zA-Z0-9'.,\n\t▁é你🦙<|>_]{0,60}") {
+        for (name, tokenizer) in TOKENIZERS.iter() {
+            // SentencePiece has no other spelling for U+2581 than the one for a space.
+            let plain = |text: &str| if ["llama-spm", "phi-3"].contains(name) { text.replace('\u{2581}', " ") } else { text.to_owned() };
+            check(name, tokenizer, &plain(&text));
+            check(name, tokenizer, &plain(&words));
+        }
+    }
+
+    #[test]
+    fn any_tokens_decode_as_they_stream(ids in prop::collection::vec(any::<u16>(), 0..60)) {
+        for (name, tokenizer) in TOKENIZERS.iter() {
+            let ids: Vec<u32> = ids.iter().map(|&id| u32::from(id)).collect();
+            let mut stream = Stream::behind_prompt(tokenizer);
+            let mut streamed: String = ids.iter().map(|&id| stream.push(tokenizer, id).to_owned()).collect();
+            streamed.push_str(stream.finish());
+            let text = |&&id: &&u32| tokenizer.kind(id).is_some_and(|kind| !matches!(kind, Kind::Control | Kind::Unknown));
+            let bytes: Vec<u8> = ids.iter().filter(text).flat_map(|&id| tokenizer.piece(id).unwrap()).copied().collect();
+            assert_eq!(streamed, String::from_utf8_lossy(&bytes), "{name}");
+        }
+    }
+
+    #[test]
+    fn no_vocabulary_panics(
+        model in "llama|gpt2|bert|",
+        pre in prop::option::of("llama-bpe|qwen2|gpt-2|default|falcon|[a-z]{0,3}"),
+        tokens in prop::collection::vec("[a-c▁Ġ]{0,3}|<0x[0-9A-F]{1,2}>|<s>|</s>|<\\|end\\|>|<0x-1>|\\PC{0,3}", 0..30),
+        scores in prop::collection::vec(any::<f32>(), 0..30),
+        types in prop::collection::vec(0..8i32, 0..30),
+        merges in prop::collection::vec("[a-cĠ]{0,2} [a-cĠ]{0,2}|[ab]{0,3}", 0..8),
+        ids in prop::array::uniform4(prop::option::of(0..40u32)),
+        flags in any::<[Option<bool>; 3]>(),
+        fit in any::<bool>(),
+        text in "[a-c ▁é<s>|end]{0,40}|\\PC{0,20}",
+    ) {
+        let len = tokens.len();
+        let fitted = |id: Option<u32>| id.map(|id| if fit { id % len.max(1) as u32 } else { id });
+        let [bos, eos, eot, unk] = ids.map(fitted);
+        let fill = |x: f32| if fit && x.is_nan() { 0.0 } else { x };
+        let vocab = Vocab {
+            scores: if fit { (0..len).map(|i| fill(*scores.get(i).unwrap_or(&0.0))).collect() } else { scores },
+            types: if fit { Vec::new() } else { types },
+            merges: if fit { Vec::new() } else { merges },
+            model, pre, tokens, bos, eos, eot, unk, pad: None,
+            add_bos: flags[0], add_eos: flags[1], add_space_prefix: flags[2],
+        };
+        if let Ok(tokenizer) = Tokenizer::new(vocab) {
+            for (special, bos_eos) in [(false, false), (true, true)] {
+                let ids = tokenizer.encode(&text, Encode { special, bos_eos });
+                assert!(ids.iter().all(|&id| (id as usize) < tokenizer.len()));
+                tokenizer.decode(&ids);
+            }
+            tokenizer.decode_with_special(&[0, 1, 2, u32::MAX]);
+        }
+    }
+
+    #[test]
+    fn no_json_panics(json in prop::collection::vec(0..JSON.len(), 0..3), byte in any::<u8>(), config in "\\PC{0,20}") {
+        let mut mangled = JSON.to_vec();
+        json.into_iter().for_each(|at| mangled[at] = byte);
+        if let Ok(tokenizer) = Tokenizer::from_json(&mangled, None) {
+            let ids = tokenizer.encode("ab <s>é", Encode { special: true, bos_eos: true });
+            tokenizer.decode(&ids);
+        }
+        let _ = Tokenizer::from_json(JSON, Some(config.as_bytes()));
+    }
+}
+
+/// The smallest SentencePiece-like `tokenizer.json`.
+const JSON: &[u8] = br#"{"version": "1.0", "truncation": null, "padding": null,
+ "added_tokens": [{"id": 0, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}],
+ "normalizer": {"type": "Prepend", "prepend": "_"}, "pre_tokenizer": null,
+ "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+  "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}], "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}}},
+ "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+ "model": {"type": "BPE", "dropout": null, "unk_token": null, "byte_fallback": true, "fuse_unk": false, "vocab": {"<s>": 0, "a": 1, "b": 2, "ab": 3, "<0xC3>": 4, "<0xA9>": 5, "_": 6}, "merges": [["a", "b"]]}}"#;
+
+#[test]
+fn a_tokenizer_json_like_sentencepiece_is_read() {
+    let tokenizer = Tokenizer::from_json(JSON, None).unwrap();
+    assert_eq!(tokenizer.encode("ab\u{e9}", Encode { special: false, bos_eos: true }), [0, 6, 3, 4, 5]);
+    assert_eq!(tokenizer.decode(&[0, 3, 4, 5]), "ab\u{e9}");
+    assert_eq!(tokenizer.kind(4), Some(Kind::Byte));
+    let far = String::from_utf8(JSON.to_vec()).unwrap().replace("\"_\": 6", "\"_\": 4000000000");
+    assert!(Tokenizer::from_json(far.as_bytes(), None).unwrap_err().to_string().contains("4000000000"));
+}
+
+#[test]
+fn long_texts_take_no_longer_than_they_are() {
+    let long = [" ", "a", "\n", "ab1-", "é", "a b ", "'", "A", "<s>"].map(|part| part.repeat(1_000_000 / part.len()));
+    for (name, tokenizer) in TOKENIZERS.iter() {
+        for text in &long {
+            check(name, tokenizer, text);
+        }
+    }
+}
+
+#[test]
+fn errors_name_what_is_wrong() {
+    let good = || Vocab {
+        model: "gpt2".into(),
+        pre: Some("gpt-2".into()),
+        tokens: vec!["a".into(), "b".into(), "ab".into()],
+        merges: vec!["a b".into()],
+        ..Vocab::default()
+    };
+    assert_eq!(Tokenizer::new(good()).unwrap().encode("abb", PLAIN), [2, 1]);
+    type Spoil = fn(&mut Vocab);
+    let cases: [(&str, Spoil); 10] = [
+        ("expected one of llama, gpt2, found `bert`", |v| v.model = "bert".into()),
+        ("llama-bpe, llama3, ", |v| v.pre = Some("x".into())),
+        ("tokenizer.ggml.token_type: expected 3 entries, one for each token, found 1", |v| v.types = vec![1]),
+        ("tokenizer.ggml.scores: expected 3 entries, one for each token, found 0", |v| v.model = "llama".into()),
+        ("bos_token_id: expected an id below 3", |v| v.bos = Some(3)),
+        ("merge 0 (`ab`)", |v| v.merges = vec!["ab".into()]),
+        ("has no `ba`", |v| v.merges = vec!["b a".into()]),
+        ("found 9", |v| v.types = vec![1, 9, 1]),
+        ("`<0x-1>`", |v| (v.tokens[0], v.types) = ("<0x-1>".into(), vec![6, 1, 1])),
+        ("found NaN", |v| (v.model, v.scores) = ("llama".into(), vec![0.0, f32::NAN, 0.0])),
+    ];
+    for (part, spoil) in cases {
+        let mut vocab = good();
+        spoil(&mut vocab);
+        let error = Tokenizer::new(vocab).unwrap_err().to_string();
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}
+
+#[test]
+fn what_is_assumed_is_said() {
+    let vocab = |last: &str, len: usize| {
+        let mut tokens: Vec<String> = (0..len).map(|i| format!("t{i}")).collect();
+        tokens.push(last.to_owned());
+        let vocab = Vocab { model: "gpt2".into(), tokens, ..Vocab::default() };
+        Tokenizer::new(vocab).unwrap().warnings().join("; ")
+    };
+    for (last, len, pre) in [
+        ("<|begin_of_text|>", 9, "`llama-bpe`"),
+        ("<|im_start|>", 151_644, "`qwen2`"),
+        ("<|endoftext|>", 50_256, "`gpt-2`"),
+        ("x", 9, "`default`"),
+    ] {
+        assert!(vocab(last, len).contains(pre), "{last}");
+    }
+}
+
+#[test]
+fn special_tokens_are_parsed_only_when_asked() {
+    let vocab = || Vocab {
+        model: "gpt2".into(),
+        pre: Some("gpt-2".into()),
+        tokens: ["a", "<", "|", ">", "<|end|>", "<a>", "<|return|>"].map(str::to_owned).to_vec(),
+        types: vec![1, 1, 1, 1, 3, 4, 3],
+        eos: Some(6),
+        ..Vocab::default()
+    };
+    let tokenizer = Tokenizer::new(vocab()).unwrap();
+    assert_eq!(tokenizer.encode("a<|return|><a>", Encode { special: true, bos_eos: false }), [0, 6, 5]);
+    assert_eq!(tokenizer.encode("<|<a>", PLAIN), [1, 2, 5]);
+    assert_eq!(tokenizer.decode(&[0, 6, 5]), "a<a>");
+    assert_eq!(tokenizer.decode_with_special(&[0, 6, 5]), "a<|return|><a>");
+    assert!(tokenizer.is_end(4) && tokenizer.is_end(6) && !tokenizer.is_end(5));
+    let harmony = Vocab {
+        tokens: {
+            let mut t = vocab().tokens;
+            t[0] = "<|call|>".into();
+            t
+        },
+        ..vocab()
+    };
+    assert!(!Tokenizer::new(harmony).unwrap().is_end(4), "with <|return|> and <|call|>, <|end|> ends only a message");
+}
