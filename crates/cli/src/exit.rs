@@ -40,9 +40,9 @@ pub fn report(error: &anyhow::Error) -> Exit {
         return Exit::Done;
     }
     let (exit, hint) = diagnose(error);
-    eprintln!("error: {error}");
+    note!("error: {error}");
     if let Some(hint) = hint {
-        eprintln!("hint: {hint}");
+        note!("hint: {hint}");
     }
     exit
 }
@@ -52,23 +52,46 @@ fn is_closed_pipe(error: &std::io::Error) -> bool {
     error.kind() == ErrorKind::BrokenPipe
 }
 
+/// The exit status and the hint that an error deserves.
 fn diagnose(error: &anyhow::Error) -> (Exit, Option<&'static str>) {
     if let Some(usage) = error.downcast_ref::<Usage>() {
         return (Exit::Usage, Some(usage.hint));
     }
     if let Some(error) = error.downcast_ref::<trine::model::Error>() {
-        return (Exit::Model, of_model(error));
+        return of_model(error);
     }
     if let Some(error) = error.downcast_ref::<trine::tensor::Error>() {
         return (Exit::Model, of_file(error));
     }
-    (Exit::Work, None)
+    match error.downcast_ref::<trine::Error>() {
+        Some(trine::Error::Model(error)) => of_model(error),
+        Some(trine::Error::Kernels(_)) => (Exit::Usage, Some("`trine devices` shows what this CPU can run")),
+        Some(trine::Error::Engine(error)) => of_engine(error),
+        Some(trine::Error::Text(_)) => (Exit::Work, Some("--raw goes without the chat template")),
+        _ => (Exit::Work, None),
+    }
 }
 
-fn of_model(error: &trine::model::Error) -> Option<&'static str> {
-    use trine::model::Error;
+fn of_engine(error: &trine::engine::Error) -> (Exit, Option<&'static str>) {
+    use trine::engine::Error;
     match error {
-        Error::In { source, .. } => of_model(source),
+        Error::Option { .. } | Error::UnknownPreset { .. } | Error::Zero { .. } => (Exit::Usage, None),
+        Error::Context { .. } => (Exit::Usage, Some("`trine info` shows the context of a model")),
+        Error::PromptTooLong { .. } => {
+            (Exit::Work, Some("shorten the prompt, or give more --context if the model has it"))
+        }
+        Error::BeyondVocabulary { .. } => (Exit::Usage, Some("`trine tokenize` shows the ids of tokens")),
+        Error::Backend(_) | Error::CacheTooLarge { .. } => (Exit::Work, Some("give less --context")),
+        _ => (Exit::Work, None),
+    }
+}
+
+fn of_model(error: &trine::model::Error) -> (Exit, Option<&'static str>) {
+    use trine::model::Error;
+    let hint = match error {
+        Error::In { source, .. } => return of_model(source),
+        Error::Cancelled => return (Exit::Interrupted, None),
+        Error::Device(_) => return (Exit::Work, None),
         Error::File(error) => of_file(error),
         Error::NoTokenizer { .. } => Some("give one with --tokenizer FILE"),
         Error::UnknownArch { .. } => Some("`trine info` shows what the file holds"),
@@ -76,7 +99,8 @@ fn of_model(error: &trine::model::Error) -> Option<&'static str> {
         Error::NotFinite { .. } => Some("get or convert the file again"),
         Error::Text(_) => Some("another tokenizer can be given with --tokenizer FILE"),
         _ => None,
-    }
+    };
+    (Exit::Model, hint)
 }
 
 fn of_file(error: &trine::tensor::Error) -> Option<&'static str> {

@@ -1,8 +1,20 @@
 //! The program `trine`.
 
+/// Prints a line on stderr; when nobody reads it any more, so be it.
+macro_rules! note {
+    ($($arg:tt)*) => {{
+        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{}\n", format_args!($($arg)*)));
+    }};
+}
+
+mod answer;
+mod chat;
 mod commands;
 mod exit;
 mod input;
+mod interrupt;
+mod load;
+mod sampling;
 mod table;
 mod units;
 
@@ -36,7 +48,7 @@ struct Cli {
 fn main() -> ExitCode {
     let missing = trine::kernels::missing_features();
     if !missing.is_empty() {
-        eprintln!(
+        note!(
             "error: this program was compiled for CPUs with {}, which this one does not have\n\
              hint: take a build for every CPU, or compile it without `-C target-cpu`",
             missing.join(", ")
@@ -47,7 +59,12 @@ fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr())
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .log_internal_errors(false)
+        .init();
     match cli.command.run() {
         Ok(exit) => exit.into(),
         Err(error) => exit::report(&error).into(),

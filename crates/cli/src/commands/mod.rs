@@ -3,6 +3,7 @@
 mod completions;
 mod devices;
 mod info;
+mod run;
 mod tokenize;
 
 use crate::exit::Exit;
@@ -12,6 +13,7 @@ use clap::Subcommand;
 /// Every command. A new one is a file beside these and two rows here.
 #[derive(Subcommand)]
 pub enum Command {
+    Run(run::Run),
     Info(info::Info),
     Tokenize(tokenize::Tokenize),
     Devices(devices::Devices),
@@ -22,6 +24,7 @@ impl Command {
     /// Does it.
     pub fn run(self) -> Result<Exit> {
         match self {
+            Command::Run(command) => command.run(),
             Command::Info(command) => command.run(),
             Command::Tokenize(command) => command.run(),
             Command::Devices(command) => command.run(),

@@ -44,7 +44,7 @@ impl Tokenize {
     pub fn run(self) -> Result<Exit> {
         let language = Language::open(&self.model)?;
         for warning in &language.warnings {
-            eprintln!("warning: {warning}");
+            note!("warning: {warning}");
         }
         let tokenizer = language.tokenizer;
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
