@@ -1,5 +1,6 @@
 //! A rewritten model is the same model.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trine_backend::{Backend, Batch, Cpu, CpuOptions};
 use trine_kernels::tables;
@@ -15,7 +16,8 @@ fn golden(name: &str) -> File {
 /// Logits of a few tokens, in pieces of `chunk`.
 fn logits(file: &File, options: CpuOptions, chunk: usize) -> Vec<u32> {
     let mut be = Cpu::new(options).unwrap();
-    let model = Model::load(&mut be, file, &mut |_| ()).unwrap_or_else(|error| panic!("{error}"));
+    let model =
+        Model::load(&mut be, file, &mut |_| ControlFlow::Continue(())).unwrap_or_else(|error| panic!("{error}"));
     be.reserve_kv(model.kv_shape(4, 8)).unwrap();
     let tokens: Vec<u32> = (0..29).map(|i| i * 7 % 256).collect();
     let (mut bits, mut batch, mut values) = (Vec::new(), Batch::new(), Vec::new());
@@ -31,7 +33,7 @@ fn logits(file: &File, options: CpuOptions, chunk: usize) -> Vec<u32> {
 
 fn rewritten(file: &File, format: &str, folder: &Path) -> File {
     let path: PathBuf = folder.join(format!("{format}.gguf"));
-    let report = quantize(file, &path, by_name(format).unwrap(), &mut |_| ())
+    let report = quantize(file, &path, by_name(format).unwrap(), &mut |_| ControlFlow::Continue(()))
         .unwrap_or_else(|error| panic!("{format}: {error}"));
     assert!(report.unfit.is_empty());
     File::open(path).unwrap()
@@ -86,7 +88,14 @@ fn a_ternary_format_refuses_other_weights_and_leaves_the_old_file() {
     let source = folder.path().join("in.gguf");
     trine_tensor::gguf::write(&source, &Default::default(), &[view]).unwrap();
     for format in ["I2_S", "TQ1_0", "TQ2_0"] {
-        let error = quantize(&File::open(&source).unwrap(), &path, by_name(format).unwrap(), &mut |_| ()).unwrap_err();
+        let error =
+            quantize(
+                &File::open(&source).unwrap(),
+                &path,
+                by_name(format).unwrap(),
+                &mut |_| ControlFlow::Continue(()),
+            )
+            .unwrap_err();
         assert!(matches!(error, Error::NotTernary { .. }), "{error}");
         assert!(error.to_string().contains("blk.0.attn_q.weight"), "{error}");
     }

@@ -2,6 +2,7 @@
 
 use crate::weights::Weights;
 use crate::{Error, Result, Spec};
+use std::ops::ControlFlow;
 use trine_backend::{Backend, Batch, KvShape, Role};
 use trine_tensor::File;
 
@@ -51,7 +52,7 @@ struct Loader<'a, B: Backend> {
     backend: &'a mut B,
     weights: Weights<'a>,
     role: Role,
-    progress: &'a mut dyn FnMut(u64),
+    progress: &'a mut dyn FnMut(u64) -> ControlFlow<()>,
     done: u64,
 }
 
@@ -59,8 +60,10 @@ impl<B: Backend> Loader<'_, B> {
     fn upload(&mut self, view: trine_tensor::View, role: Role) -> Result<B::Weight> {
         self.done += view.bytes.len() as u64;
         let weight = self.backend.upload(view, role)?;
-        (self.progress)(self.done);
-        Ok(weight)
+        match (self.progress)(self.done) {
+            ControlFlow::Continue(()) => Ok(weight),
+            ControlFlow::Break(()) => Err(Error::Cancelled),
+        }
     }
 
     fn vector(&mut self, name: &str, len: usize, role: Role) -> Result<B::Weight> {
@@ -84,11 +87,12 @@ impl<B: Backend> Loader<'_, B> {
 }
 
 impl<B: Backend> Model<B> {
-    /// Brings the model of `file` to a device. `progress` is told how many bytes of weights are there.
+    /// Brings the model of `file` to a device. `progress` is told how many bytes of weights are there, and may end
+    /// it.
     ///
     /// # Errors
-    /// When the file's keys and tensors do not make a model that we know, or the device refuses.
-    pub fn load(backend: &mut B, file: &File, progress: &mut dyn FnMut(u64)) -> Result<Model<B>> {
+    /// When the file's keys and tensors do not make a model that we know, the device refuses, or `progress` breaks off.
+    pub fn load(backend: &mut B, file: &File, progress: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<Model<B>> {
         let mut load = || -> Result<Model<B>> {
             let spec = Spec::of(file)?;
             let role = if spec.bit_linear { Role::BitLinear } else { Role::Linear };

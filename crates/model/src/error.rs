@@ -90,6 +90,9 @@ pub enum Error {
         /// Where it should be.
         expected: &'static str,
     },
+    /// Who watched the progress wanted no more.
+    #[error("loading was cancelled")]
+    Cancelled,
     /// The model computes NaN or infinity.
     #[error(
         "the model's logits are not finite ({found} at token {token}): its weights are damaged, or of another architecture than `{arch}`"

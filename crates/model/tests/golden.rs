@@ -1,5 +1,6 @@
 //! Every golden model gives the logits that transformers gave (golden/models.py), and the same bits however it is run.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trine_backend::{Backend, Batch, Cpu, CpuOptions};
 use trine_kernels::tables;
@@ -99,7 +100,8 @@ fn every_model_gives_the_logits_of_transformers() {
     for golden in goldens() {
         for path in &golden.files {
             let mut be = cpu(0, 2);
-            let model = Model::load(&mut be, &open(path), &mut |_| ()).unwrap_or_else(|error| panic!("{error}"));
+            let model = Model::load(&mut be, &open(path), &mut |_| ControlFlow::Continue(()))
+                .unwrap_or_else(|error| panic!("{error}"));
             let prompts: Vec<&[u32]> = golden.prompts.iter().map(|(_, ids, _)| &ids[..]).collect();
             let logits = run(&mut be, &model, &prompts, usize::MAX >> 1).concat();
             assert_eq!(logits.len(), golden.logits.len());
@@ -117,7 +119,7 @@ fn every_model_continues_as_transformers_does() {
     for golden in goldens() {
         for path in &golden.files {
             let mut be = cpu(0, 1);
-            let model = Model::load(&mut be, &open(path), &mut |_| ()).unwrap();
+            let model = Model::load(&mut be, &open(path), &mut |_| ControlFlow::Continue(())).unwrap();
             for (_, ids, greedy) in &golden.prompts {
                 let mut ids = ids.clone();
                 for &expected in greedy {
@@ -156,7 +158,7 @@ fn logits_have_the_same_bits_however_they_are_computed() {
             for table in 0..tables().count() {
                 for threads in [1, 2] {
                     let mut be = cpu(table, threads);
-                    let model = Model::load(&mut be, &file, &mut |_| ()).unwrap();
+                    let model = Model::load(&mut be, &file, &mut |_| ControlFlow::Continue(())).unwrap();
                     let how = |what: &str| format!("{}, {}, {threads} threads, {what}", path.display(), be.isa());
                     let names = ["together", "one by one", "in fives", "in sixteens", "alone"].map(how);
                     let mut ways: Vec<u64> = [usize::MAX >> 1, 1, 5, 16]

@@ -1,5 +1,6 @@
 //! Models that lie: what opens as a file may still be no model, and that is said instead of a panic, a hang or a huge allocation.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use trine_backend::{Cpu, CpuOptions};
@@ -15,7 +16,7 @@ fn load(be: &mut Cpu, path: &Path) -> Result<()> {
     let mut load = || {
         let file = File::open(path)?;
         let language = Language::of(&file)?;
-        let model = Model::load(be, &file, &mut |_| ())?;
+        let model = Model::load(be, &file, &mut |_| ControlFlow::Continue(()))?;
         language.check(model.spec())?;
         model.probe(be, 0)
     };

@@ -1,5 +1,6 @@
 //! Real trained models continue as an independent forward pass does (needs the folder `shared`).
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trine_backend::{Backend, Batch, Cpu, CpuOptions};
 use trine_model::{Language, Model};
@@ -22,7 +23,7 @@ fn other_choices(path: &Path) -> (Vec<(usize, f32)>, usize) {
     let file = File::open(path).unwrap();
     let tokenizer = Language::of(&file).unwrap().tokenizer;
     let mut be = Cpu::new(CpuOptions::default()).unwrap();
-    let model = Model::load(&mut be, &file, &mut |_| ()).unwrap();
+    let model = Model::load(&mut be, &file, &mut |_| ControlFlow::Continue(())).unwrap();
     let (mut others, mut steps) = (Vec::new(), 0);
     for golden in goldens.as_array().unwrap() {
         let ids = |key: &str| -> Vec<u32> {

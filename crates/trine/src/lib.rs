@@ -1,1 +1,42 @@
-//! The face of Trine for Rust programs.
+//! Small-bit language models in one library: open a model file, run it, stream its text.
+//!
+//! ```
+//! use trine::prelude::*;
+//!
+//! # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/models/llama/model.gguf");
+//! let mut llm = Llm::open(path)?;
+//! let sampling = Sampling { max_tokens: Some(8), ..Sampling::greedy() };
+//! let answer = llm.generate("The miller counted", &sampling)?;
+//! println!("{} ({} tokens)", answer.text, answer.usage.completion_tokens);
+//! # assert_eq!(answer.tokens.len(), 8);
+//! # Ok::<(), trine::Error>(())
+//! ```
+//!
+//! [`Llm::stream`] gives the text piece by piece, [`Llm::chat`] goes through the model's chat template, [`Decoder::logits`] is the bare
+//! model, and [`Options`] says how to load. Behind them are the crates that are named here as modules; the [`engine`] answers many requests
+//! at once.
+
+mod error;
+mod llm;
+mod load;
+mod size;
+mod stream;
+
+pub use error::Error;
+pub use llm::Llm;
+pub use load::{Decoder, Options, Progress};
+pub use size::{Memory, parameters};
+pub use stream::{Stream, Token};
+pub use trine_backend as backend;
+pub use trine_engine as engine;
+pub use trine_kernels as kernels;
+pub use trine_model as model;
+pub use trine_tensor as tensor;
+pub use trine_text as text;
+
+/// All that most programs need.
+pub mod prelude {
+    pub use crate::engine::{Answer, Finish, Sampling, Usage};
+    pub use crate::text::Message;
+    pub use crate::{Decoder, Error, Llm, Options, Progress, Stream, Token};
+}

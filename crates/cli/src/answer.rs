@@ -1,0 +1,127 @@
+//! One answer: its text as it comes, and what it took.
+
+use anyhow::Result;
+use serde_json::{Value as Json, json};
+use std::io::Write;
+use std::time::{Duration, Instant};
+use trine::engine::{Finish, Usage};
+use trine::text::Tokenizer;
+use trine::{Stream, Token};
+
+/// A finished answer.
+pub struct Answer {
+    pub text: String,
+    /// Its tokens, less the one that ended it.
+    pub tokens: Vec<Token>,
+    pub finish: &'static str,
+    pub usage: Usage,
+    /// From the request to the first token.
+    pub prompt_time: Duration,
+    /// From there to the end.
+    pub generation_time: Duration,
+}
+
+impl Answer {
+    /// Takes an answer token by token; `show` gets each piece of text.
+    pub fn of(
+        mut stream: Stream,
+        mut is_end: impl FnMut(u32) -> bool,
+        mut show: impl FnMut(&str) -> Result<()>,
+    ) -> Result<Answer> {
+        let start = Instant::now();
+        let (mut text, mut tokens, mut first) = (String::new(), Vec::new(), None);
+        for token in &mut stream {
+            let token = token?;
+            first.get_or_insert_with(Instant::now);
+            show(&token.text)?;
+            text.push_str(&token.text);
+            tokens.push(token);
+        }
+        let end = Instant::now();
+        let first = first.unwrap_or(end);
+        let finish = match stream.finish() {
+            Some(Finish::Stop) => {
+                tokens.pop_if(|token| is_end(token.id));
+                "stop"
+            }
+            Some(Finish::Length) => "length",
+            _ => "cancelled",
+        };
+        let usage = stream.usage().unwrap_or_default();
+        Ok(Answer { text, tokens, finish, usage, prompt_time: first - start, generation_time: end - first })
+    }
+
+    /// Tokens of the prompt that were computed, per second.
+    pub fn prompt_rate(&self) -> Option<f64> {
+        rate(self.usage.prompt_tokens - self.usage.cached_tokens, self.prompt_time)
+    }
+
+    /// Tokens behind the first, per second.
+    pub fn generation_rate(&self) -> Option<f64> {
+        rate(self.usage.completion_tokens.saturating_sub(1), self.generation_time)
+    }
+
+    /// What it took, on one line.
+    pub fn summary(&self) -> String {
+        let Usage { prompt_tokens, cached_tokens, completion_tokens } = self.usage;
+        let per_second = |rate: Option<f64>| rate.map_or(String::new(), |rate| format!(" at {rate:.1} tokens/s"));
+        let cached = if cached_tokens > 0 { format!(" ({cached_tokens} cached)") } else { String::new() };
+        format!(
+            "prompt {prompt_tokens} tokens{cached}{}, answer {completion_tokens} tokens{}, peak memory {}",
+            per_second(self.prompt_rate()),
+            per_second(self.generation_rate()),
+            peak_memory().map_or("unknown".to_owned(), crate::units::bytes)
+        )
+    }
+
+    /// All of it, as the field names of OpenAI's API where that has them.
+    pub fn json(&self, tokenizer: &Tokenizer, load_time: Duration) -> Json {
+        let spelled = |id: u32| String::from_utf8_lossy(tokenizer.piece(id).unwrap_or_default()).into_owned();
+        let entry = |id: u32, logprob: f64| json!({ "id": id, "token": spelled(id), "logprob": logprob });
+        let logprob = |token: &Token| {
+            let mut object = entry(token.id, token.logprob?);
+            object["top_logprobs"] = token.top.iter().map(|top| entry(top.id, top.logprob)).collect();
+            Some(object)
+        };
+        let logprobs: Vec<Json> = self.tokens.iter().filter_map(logprob).collect();
+        let Usage { prompt_tokens, cached_tokens, completion_tokens } = self.usage;
+        json!({
+            "text": self.text,
+            "ids": self.tokens.iter().map(|token| token.id).collect::<Vec<_>>(),
+            "logprobs": if logprobs.is_empty() { Json::Null } else { logprobs.into() },
+            "finish_reason": self.finish,
+            "usage": {
+                "prompt_tokens": prompt_tokens,
+                "completion_tokens": completion_tokens,
+                "total_tokens": prompt_tokens + completion_tokens,
+                "cached_tokens": cached_tokens,
+            },
+            "timings": {
+                "load_seconds": load_time.as_secs_f64(),
+                "prompt_seconds": self.prompt_time.as_secs_f64(),
+                "prompt_tokens_per_second": self.prompt_rate(),
+                "generation_seconds": self.generation_time.as_secs_f64(),
+                "generation_tokens_per_second": self.generation_rate(),
+                "peak_memory_bytes": peak_memory(),
+            },
+        })
+    }
+}
+
+/// Prints a piece of an answer at once.
+pub fn print(piece: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(piece.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+fn rate(tokens: usize, time: Duration) -> Option<f64> {
+    (tokens > 0 && !time.is_zero()).then(|| tokens as f64 / time.as_secs_f64())
+}
+
+/// The most memory that this process had at once, where the system tells (Linux).
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+}

@@ -1,0 +1,366 @@
+use crate::exit::Exit;
+use crate::table::Facts;
+use crate::units;
+use anyhow::Result;
+use clap::Args;
+use serde::Serialize;
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use trine::engine::EngineOptions;
+use trine::model::{Language, Spec};
+use trine::tensor::{Array, File, Kind, Value};
+
+/// Show what is in a model file
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    trine info model.gguf\n  \
+    trine info model.gguf --tensors --metadata\n  \
+    trine info folder/ --json | jq .parameters")]
+pub struct Info {
+    /// A GGUF or safetensors file, or a folder with one
+    model: PathBuf,
+    /// Plan the memory for a context of this many tokens [default: the model's, at most 4096]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    context: Option<u32>,
+    /// List all tensors
+    #[arg(long)]
+    tensors: bool,
+    /// List all keys; long lists are cut
+    #[arg(long)]
+    metadata: bool,
+    /// Print the chat template
+    #[arg(long)]
+    template: bool,
+    /// Print JSON; what is not known is null
+    #[arg(long)]
+    json: bool,
+}
+
+/// Elements of a list in the metadata that are shown.
+const SHOWN: usize = 4;
+/// Characters of a value that are shown on its line.
+const LINE: usize = 80;
+
+#[derive(Serialize)]
+struct Report {
+    path: String,
+    kind: String,
+    bytes: u64,
+    name: Option<String>,
+    architecture: Option<String>,
+    /// Whether Trine runs it.
+    supported: bool,
+    parameters: u64,
+    bits_per_weight: Option<f64>,
+    formats: Vec<Format>,
+    shape: Option<Shape>,
+    tokenizer: Option<Tokenizer>,
+    chat_template: bool,
+    memory: Option<Memory>,
+    warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tensors: Option<Vec<Tensor>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<serde_json::Map<String, Json>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    template: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Format {
+    name: &'static str,
+    tensors: usize,
+    bytes: u64,
+}
+
+/// The numbers of the decoder.
+#[derive(Serialize)]
+struct Shape {
+    layers: usize,
+    width: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    feed_forward: usize,
+    vocab: usize,
+    context: usize,
+    bit_linear: bool,
+}
+
+#[derive(Serialize)]
+struct Tokenizer {
+    kind: String,
+    tokens: usize,
+    bos: Option<Token>,
+    eos: Option<Token>,
+    ends: Vec<Token>,
+    adds_bos: bool,
+}
+
+#[derive(Serialize)]
+struct Token {
+    id: u32,
+    name: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Memory {
+    context: usize,
+    weights_bytes: u64,
+    kv_cache_bytes: u64,
+    scratch_bytes: u64,
+    total_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Tensor {
+    name: String,
+    format: &'static str,
+    shape: Vec<usize>,
+    bytes: u64,
+}
+
+impl Info {
+    pub fn run(self) -> Result<Exit> {
+        let file = File::open(&self.model)?;
+        let report = self.report(&file);
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        if self.json {
+            writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+        } else {
+            print(&report, &mut out)?;
+        }
+        out.flush()?;
+        Ok(Exit::Done)
+    }
+
+    fn report(&self, file: &File) -> Report {
+        let mut warnings = Vec::new();
+        let spec = Spec::of(file).map_err(|error| warnings.push(error.to_string())).ok();
+        let language = Language::of(file).map_err(|error| warnings.push(error.to_string())).ok();
+        if let Some(language) = &language {
+            warnings.extend(language.warnings.iter().cloned());
+            if language.template.is_none() {
+                warnings.push("there is no chat template: chats continue plain text".to_owned());
+            }
+            if let Some(Err(error)) = spec.as_ref().map(|spec| language.check(spec)) {
+                warnings.push(error.to_string());
+            }
+        }
+        let weights: u64 = file.tensors().map(|view| view.bytes.len() as u64).sum();
+        let parameters = trine::parameters(file);
+        let tensor = |view: &trine::tensor::View| Tensor {
+            name: view.name.clone(),
+            format: view.format.name,
+            shape: view.shape.clone(),
+            bytes: view.bytes.len() as u64,
+        };
+        let text = |key: &str| file.metadata().str(key).ok().flatten().map(str::to_owned);
+        let of_config = || Some(file.config()?.get("model_type")?.as_str()?.to_owned());
+        Report {
+            path: file.path().display().to_string(),
+            kind: match file.kind() {
+                Kind::Gguf { version } => format!("GGUF {version}"),
+                Kind::Safetensors => "safetensors".to_owned(),
+            },
+            bytes: file.size(),
+            name: text("general.name"),
+            architecture: text("general.architecture").or_else(of_config),
+            supported: spec.is_some(),
+            parameters,
+            bits_per_weight: (parameters > 0).then(|| weights as f64 * 8.0 / parameters as f64),
+            formats: formats(file),
+            memory: spec.as_ref().map(|spec| {
+                let context = self.context.map_or(spec.context.min(4096), |context| context as usize);
+                let memory = trine::Memory::of(file, spec, context, EngineOptions::default().prefill_chunk);
+                Memory {
+                    context,
+                    weights_bytes: memory.weights,
+                    kv_cache_bytes: memory.kv_cache,
+                    scratch_bytes: memory.scratch,
+                    total_bytes: memory.total(),
+                }
+            }),
+            shape: spec.map(|spec| Shape {
+                layers: spec.layers,
+                width: spec.width,
+                heads: spec.heads,
+                kv_heads: spec.kv_heads,
+                head_dim: spec.head_dim,
+                feed_forward: spec.feed_forward,
+                vocab: spec.vocab,
+                context: spec.context,
+                bit_linear: spec.bit_linear,
+            }),
+            tokenizer: language.as_ref().map(|language| tokenizer(file, language)),
+            chat_template: language.as_ref().is_some_and(|language| language.template.is_some()),
+            warnings,
+            tensors: self.tensors.then(|| file.tensors().map(tensor).collect()),
+            metadata: self.metadata.then(|| metadata(file)),
+            template: language.and_then(|language| language.template).filter(|_| self.template),
+        }
+    }
+}
+
+/// Tensors and bytes of each format, the largest first.
+fn formats(file: &File) -> Vec<Format> {
+    let mut formats = BTreeMap::new();
+    for view in file.tensors() {
+        let (tensors, bytes) = formats.entry(view.format.name).or_insert((0, 0));
+        *tensors += 1;
+        *bytes += view.bytes.len() as u64;
+    }
+    let mut formats: Vec<_> =
+        formats.into_iter().map(|(name, (tensors, bytes))| Format { name, tensors, bytes }).collect();
+    formats.sort_by_key(|format| std::cmp::Reverse(format.bytes));
+    formats
+}
+
+fn tokenizer(file: &File, language: &Language) -> Tokenizer {
+    let tokenizer = &language.tokenizer;
+    let token = |id: u32| Token { id, name: tokenizer.name(id).map(str::to_owned) };
+    let key = |name: &str| file.metadata().str(name).ok().flatten();
+    let kind = match (key("tokenizer.ggml.model"), key("tokenizer.ggml.pre")) {
+        (Some(model), Some(pre)) => format!("{model}, pre-tokenizer {pre}"),
+        (Some(model), None) => model.to_owned(),
+        (None, _) => "in a file of its own".to_owned(),
+    };
+    Tokenizer {
+        kind,
+        tokens: tokenizer.len(),
+        bos: tokenizer.bos().map(token),
+        eos: tokenizer.eos().map(token),
+        ends: tokenizer.ends().map(token).collect(),
+        adds_bos: tokenizer.adds_bos(),
+    }
+}
+
+/// The keys of GGUF, or config.json.
+fn metadata(file: &File) -> serde_json::Map<String, Json> {
+    let keys = file.metadata().iter().map(|(key, value)| (key.to_owned(), shorten(value)));
+    let config = file.config().and_then(Json::as_object).into_iter().flatten();
+    keys.chain(config.map(|(key, value)| (key.clone(), value.clone()))).collect()
+}
+
+/// A value as JSON; of a long list, its length and first elements.
+fn shorten(value: &Value) -> Json {
+    macro_rules! list {
+        ($items:expr) => {
+            match $items.len() {
+                len if len > SHOWN => json!({ "length": len, "first": $items[..SHOWN] }),
+                _ => json!($items),
+            }
+        };
+    }
+    match value {
+        Value::U8(n) => json!(n),
+        Value::I8(n) => json!(n),
+        Value::U16(n) => json!(n),
+        Value::I16(n) => json!(n),
+        Value::U32(n) => json!(n),
+        Value::I32(n) => json!(n),
+        Value::U64(n) => json!(n),
+        Value::I64(n) => json!(n),
+        // By its own digits, not those of the nearest f64.
+        Value::F32(n) => json!(n.to_string().parse::<f64>().ok()),
+        Value::F64(n) => json!(n),
+        Value::Bool(n) => json!(n),
+        Value::String(text) => json!(text),
+        Value::Array(array) => match array {
+            Array::U8(items) => list!(items),
+            Array::I8(items) => list!(items),
+            Array::U16(items) => list!(items),
+            Array::I16(items) => list!(items),
+            Array::U32(items) => list!(items),
+            Array::I32(items) => list!(items),
+            Array::U64(items) => list!(items),
+            Array::I64(items) => list!(items),
+            Array::F32(items) => list!(items),
+            Array::F64(items) => list!(items),
+            Array::Bool(items) => list!(items),
+            Array::String(items) => list!(items),
+        },
+    }
+}
+
+fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
+    let mut facts = Facts::default();
+    facts.push("file", format!("{} ({}, {})", report.path, report.kind, units::bytes(report.bytes)));
+    facts.push("name", report.name.as_deref().unwrap_or("unknown"));
+    let unsupported = if report.supported { "" } else { " (not one that can be run)" };
+    facts.push("architecture", format!("{}{unsupported}", report.architecture.as_deref().unwrap_or("unknown")));
+    facts.push("parameters", units::count(report.parameters));
+    let bits = report.bits_per_weight.map_or("unknown".to_owned(), |bits| format!("{bits:.2}"));
+    facts.push("bits per weight", bits);
+    for format in &report.formats {
+        let name = format!("format {}", format.name);
+        facts.push(name, format!("{} tensors, {}", format.tensors, units::bytes(format.bytes)));
+    }
+    if let Some(shape) = &report.shape {
+        facts.push("layers", format!("{} of width {}, feed-forward {}", shape.layers, shape.width, shape.feed_forward));
+        facts.push("heads", format!("{} of {}, {} for keys and values", shape.heads, shape.head_dim, shape.kv_heads));
+        facts.push("vocabulary", units::count(shape.vocab as u64));
+        facts.push("context", units::count(shape.context as u64));
+        if shape.bit_linear {
+            facts.push("activations", "8 bits, one scale per token");
+        }
+    }
+    match &report.tokenizer {
+        Some(tokenizer) => {
+            facts.push("tokenizer", format!("{}, {} tokens", tokenizer.kind, units::count(tokenizer.tokens as u64)));
+            let show = |token: &Token| format!("{} `{}`", token.id, token.name.as_deref().unwrap_or(""));
+            let bos = tokenizer.bos.as_ref().map_or("none".to_owned(), show);
+            facts.push("begins with", format!("{bos}{}", if tokenizer.adds_bos { "" } else { " (not put in front)" }));
+            facts.push("ends with", tokenizer.ends.iter().map(show).collect::<Vec<_>>().join(", "));
+        }
+        None => facts.push("tokenizer", "none"),
+    }
+    facts.push("chat template", if report.chat_template { "yes" } else { "no" });
+    if let Some(memory) = &report.memory {
+        let plan = format!(
+            "{}: weights {}, keys and values {}, activations at most {}",
+            units::bytes(memory.total_bytes),
+            units::bytes(memory.weights_bytes),
+            units::bytes(memory.kv_cache_bytes),
+            units::bytes(memory.scratch_bytes)
+        );
+        facts.push(format!("memory at {}", units::count(memory.context as u64)), plan);
+    }
+    for warning in &report.warnings {
+        facts.push("warning", warning);
+    }
+    facts.print(out)?;
+    if let Some(tensors) = &report.tensors {
+        writeln!(out)?;
+        let row = |tensor: &Tensor| {
+            let shape = tensor.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
+            (tensor.name.clone(), format!("{:6} {shape:>14}  {:>12}", tensor.format, units::bytes(tensor.bytes)))
+        };
+        Facts::from_iter(tensors.iter().map(row)).print(out)?;
+    }
+    if let Some(metadata) = &report.metadata {
+        writeln!(out)?;
+        let show = |value: &Json| match (value["length"].as_u64(), &value["first"]) {
+            (Some(length), Json::Array(first)) => {
+                let first = first.iter().map(Json::to_string).collect::<Vec<_>>().join(", ");
+                format!("[{first}, ...] ({} in all)", units::count(length))
+            }
+            _ => cut(value.to_string()),
+        };
+        Facts::from_iter(metadata.iter().map(|(key, value)| (key.clone(), show(value)))).print(out)?;
+    }
+    if let Some(template) = &report.template {
+        writeln!(out, "\n{template}")?;
+    }
+    Ok(())
+}
+
+/// A value on one line.
+fn cut(text: String) -> String {
+    match text.char_indices().nth(LINE) {
+        Some((at, _)) => format!("{}... ({} bytes)", &text[..at], units::count(text.len() as u64)),
+        None => text,
+    }
+}

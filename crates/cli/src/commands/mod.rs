@@ -1,0 +1,34 @@
+//! The commands, one file each.
+
+mod completions;
+mod devices;
+mod info;
+mod run;
+mod tokenize;
+
+use crate::exit::Exit;
+use anyhow::Result;
+use clap::Subcommand;
+
+/// Every command. A new one is a file beside these and two rows here.
+#[derive(Subcommand)]
+pub enum Command {
+    Run(run::Run),
+    Info(info::Info),
+    Tokenize(tokenize::Tokenize),
+    Devices(devices::Devices),
+    Completions(completions::Completions),
+}
+
+impl Command {
+    /// Does it.
+    pub fn run(self) -> Result<Exit> {
+        match self {
+            Command::Run(command) => command.run(),
+            Command::Info(command) => command.run(),
+            Command::Tokenize(command) => command.run(),
+            Command::Devices(command) => command.run(),
+            Command::Completions(command) => command.run(),
+        }
+    }
+}

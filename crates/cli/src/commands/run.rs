@@ -1,0 +1,102 @@
+use crate::answer::{self, Answer};
+use crate::chat::Chat;
+use crate::exit::{Exit, Usage};
+use crate::load::LoadArgs;
+use crate::sampling::SamplingArgs;
+use crate::{input, interrupt};
+use anyhow::Result;
+use clap::Args;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{IsTerminal, Write};
+use std::time::Instant;
+use trine::text::Message;
+
+/// Answer a prompt, or chat
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    trine run model.gguf                                   chat\n  \
+    trine run model.gguf \"Why is the sky blue?\"            one answer\n  \
+    trine run model.gguf \"Once upon a time\" --raw --echo   go on with a text\n  \
+    echo \"Hello\" | trine run model.gguf                    a prompt from a pipe\n  \
+    trine run model.gguf \"Hello\" --temperature 0 --json    for programs\n\n\
+    Only the answer goes to stdout; all else to stderr.")]
+pub struct Run {
+    #[command(flatten)]
+    load: LoadArgs,
+    /// The prompt; `-` or none reads it from standard input, and on a terminal none begins a chat
+    prompt: Option<String>,
+    /// Continue the prompt as plain text, without the model's chat template
+    #[arg(long)]
+    raw: bool,
+    /// What the model is told before the prompt
+    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
+    system: Option<String>,
+    /// Print the prompt before the answer
+    #[arg(long, conflicts_with = "json")]
+    echo: bool,
+    /// Print one line of JSON instead of the text; what is not known is null
+    #[arg(long)]
+    json: bool,
+    /// No warnings, no numbers at the end
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+impl Run {
+    pub fn run(self) -> Result<Exit> {
+        let prompt = match self.prompt.as_deref() {
+            Some("-") => Some(input::text()?),
+            None if !std::io::stdin().is_terminal() => Some(input::text()?),
+            prompt => prompt.map(str::to_owned),
+        };
+        if prompt.is_none() && self.json {
+            let message = "--json needs a prompt".to_owned();
+            return Err(Usage { message, hint: "give it as an argument or through a pipe" }.into());
+        }
+        let stop = interrupt::flag()?;
+        let start = Instant::now();
+        let mut llm = self.load.open(self.quiet, &stop)?;
+        let load_time = start.elapsed();
+        if !self.quiet {
+            note!("context {} tokens, {} threads, {}", llm.context(), llm.threads(), llm.isa());
+        }
+        let mut sampling = self.sampling.0;
+        let Some(prompt) = prompt else {
+            return Chat { llm, sampling, system: self.system, raw: self.raw, quiet: self.quiet, stop }.run();
+        };
+        let seed = *sampling.seed.get_or_insert_with(|| RandomState::new().build_hasher().finish());
+        if !self.raw && !llm.has_template() && !self.quiet {
+            let system = if self.system.is_some() { ", without --system" } else { "" };
+            note!("note: the model has no chat template: the prompt is continued as plain text{system}");
+        }
+        if self.echo {
+            answer::print(&prompt)?;
+        }
+        let ids = if self.raw || !llm.has_template() {
+            llm.tokens(&prompt)
+        } else {
+            let system = self.system.map(|text| Message::new("system", text));
+            let messages: Vec<Message> = system.into_iter().chain([Message::new("user", prompt)]).collect();
+            llm.tokens(&llm.render(&messages)?)
+        };
+        let ends: Vec<u32> = llm.tokenizer().ends().collect();
+        let stream = llm.continue_tokens(ids, &sampling)?.stop_when(stop);
+        let show = |piece: &str| if self.json { Ok(()) } else { answer::print(piece) };
+        let answer = Answer::of(stream, |id| ends.contains(&id), show)?;
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            let mut report = answer.json(llm.tokenizer(), load_time);
+            report["model"] = self.load.model.display().to_string().into();
+            report["seed"] = seed.into();
+            writeln!(out, "{report}")?;
+        } else if out.is_terminal() && !answer.text.ends_with('\n') {
+            writeln!(out)?;
+        }
+        if !self.quiet {
+            note!("{}", answer.summary());
+        }
+        Ok(if answer.finish == "cancelled" { Exit::Interrupted } else { Exit::Done })
+    }
+}

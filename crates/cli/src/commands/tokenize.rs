@@ -1,0 +1,103 @@
+use crate::exit::{Exit, Usage};
+use crate::input;
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+use std::io::Write;
+use std::path::PathBuf;
+use trine::model::Language;
+use trine::text::{Encode, Tokenizer};
+
+/// Turn text into the tokens of a model, or back
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    trine tokenize model.gguf \"Once upon a time\"\n  \
+    trine tokenize model.gguf --pieces < story.txt\n  \
+    trine tokenize model.gguf --decode \"1 403 407 261 378\"\n  \
+    trine tokenize tokenizer.json --count < story.txt")]
+pub struct Tokenize {
+    /// A model, or a tokenizer.json
+    model: PathBuf,
+    /// The text; without it, standard input, less the end of its last line
+    text: Option<String>,
+    /// Print a line for each token: its id and its piece of text
+    #[arg(long, conflicts_with = "count")]
+    pieces: bool,
+    /// Print only the number of tokens
+    #[arg(long)]
+    count: bool,
+    /// Print the text of these ids, with the names of control tokens
+    #[arg(long, value_name = "IDS", conflicts_with_all = ["text", "pieces", "count"])]
+    decode: Option<String>,
+    /// Take the names of control tokens as plain text; with --decode, leave them out
+    #[arg(long)]
+    no_special: bool,
+    /// Put no BOS in front and no EOS behind
+    #[arg(long)]
+    no_bos: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "count")]
+    json: bool,
+}
+
+impl Tokenize {
+    pub fn run(self) -> Result<Exit> {
+        let language = Language::open(&self.model)?;
+        for warning in &language.warnings {
+            note!("warning: {warning}");
+        }
+        let tokenizer = language.tokenizer;
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        if let Some(ids) = &self.decode {
+            let ids = parse_ids(ids, &tokenizer)?;
+            let text = if self.no_special { tokenizer.decode(&ids) } else { tokenizer.decode_with_special(&ids) };
+            if self.json {
+                writeln!(out, "{}", json!({ "text": text, "ids": ids }))?;
+            } else {
+                writeln!(out, "{text}")?;
+            }
+        } else {
+            let text = self.text.map_or_else(input::text, Ok)?;
+            let ids = tokenizer.encode(&text, Encode { special: !self.no_special, bos_eos: !self.no_bos });
+            let piece = |id: u32| visible(tokenizer.piece(id).unwrap_or_default());
+            if self.json {
+                let pieces: Vec<_> = ids.iter().map(|&id| piece(id)).collect();
+                writeln!(out, "{}", json!({ "count": ids.len(), "ids": ids, "pieces": pieces }))?;
+            } else if self.count {
+                writeln!(out, "{}", ids.len())?;
+            } else if self.pieces {
+                ids.iter().try_for_each(|&id| writeln!(out, "{id:>7}  {}", piece(id)))?;
+            } else {
+                let ids: Vec<_> = ids.iter().map(u32::to_string).collect();
+                writeln!(out, "{}", ids.join(" "))?;
+            }
+        }
+        out.flush()?;
+        Ok(Exit::Done)
+    }
+}
+
+/// Ids between spaces, commas or brackets, so that what `tokenize` prints may be pasted.
+fn parse_ids(text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+    let words = text.split(|c: char| c.is_whitespace() || ",[]".contains(c)).filter(|word| !word.is_empty());
+    words
+        .map(|word| {
+            let id = word.parse().ok().filter(|&id| (id as usize) < tokenizer.len());
+            let message = || format!("--decode: expected ids below {}, found `{word}`", tokenizer.len());
+            let usage = || Usage { message: message(), hint: "as in --decode \"1 403 407\"" };
+            Ok(id.ok_or_else(usage)?)
+        })
+        .collect()
+}
+
+/// Bytes on one line: what is no text is escaped.
+fn visible(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
+        }
+        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
+    }
+    text
+}

@@ -1,0 +1,117 @@
+//! How the program ends: exit status, message and hint of every error.
+
+use std::io::ErrorKind;
+use std::process::ExitCode;
+
+/// Exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All went well.
+    Done = 0,
+    /// The work failed.
+    Work = 1,
+    /// The command line makes no sense.
+    Usage = 2,
+    /// The model file cannot be opened, or makes no sense.
+    Model = 3,
+    /// By Ctrl-C.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// An error of the command line that its grammar cannot express.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Usage {
+    /// What is wrong.
+    pub message: String,
+    /// What would be right.
+    pub hint: &'static str,
+}
+
+/// Says what went wrong, in one sentence and with a hint.
+pub fn report(error: &anyhow::Error) -> Exit {
+    if error.chain().filter_map(|error| error.downcast_ref()).any(is_closed_pipe) {
+        return Exit::Done;
+    }
+    let (exit, hint) = diagnose(error);
+    note!("error: {error}");
+    if let Some(hint) = hint {
+        note!("hint: {hint}");
+    }
+    exit
+}
+
+/// Whether nobody reads what the program prints any more, which is no failure.
+fn is_closed_pipe(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::BrokenPipe
+}
+
+/// The exit status and the hint that an error deserves.
+fn diagnose(error: &anyhow::Error) -> (Exit, Option<&'static str>) {
+    if let Some(usage) = error.downcast_ref::<Usage>() {
+        return (Exit::Usage, Some(usage.hint));
+    }
+    if let Some(error) = error.downcast_ref::<trine::model::Error>() {
+        return of_model(error);
+    }
+    if let Some(error) = error.downcast_ref::<trine::tensor::Error>() {
+        return (Exit::Model, of_file(error));
+    }
+    match error.downcast_ref::<trine::Error>() {
+        Some(trine::Error::Model(error)) => of_model(error),
+        Some(trine::Error::Kernels(_)) => (Exit::Usage, Some("`trine devices` shows what this CPU can run")),
+        Some(trine::Error::Engine(error)) => of_engine(error),
+        Some(trine::Error::Text(_)) => (Exit::Work, Some("--raw goes without the chat template")),
+        _ => (Exit::Work, None),
+    }
+}
+
+fn of_engine(error: &trine::engine::Error) -> (Exit, Option<&'static str>) {
+    use trine::engine::Error;
+    match error {
+        Error::Option { .. } | Error::UnknownPreset { .. } | Error::Zero { .. } => (Exit::Usage, None),
+        Error::Context { .. } => (Exit::Usage, Some("`trine info` shows the context of a model")),
+        Error::PromptTooLong { .. } => {
+            (Exit::Work, Some("shorten the prompt, or give more --context if the model has it"))
+        }
+        Error::BeyondVocabulary { .. } => (Exit::Usage, Some("`trine tokenize` shows the ids of tokens")),
+        Error::Backend(_) | Error::CacheTooLarge { .. } => (Exit::Work, Some("give less --context")),
+        _ => (Exit::Work, None),
+    }
+}
+
+fn of_model(error: &trine::model::Error) -> (Exit, Option<&'static str>) {
+    use trine::model::Error;
+    let hint = match error {
+        Error::In { source, .. } => return of_model(source),
+        Error::Cancelled => return (Exit::Interrupted, None),
+        Error::Device(_) => return (Exit::Work, None),
+        Error::File(error) => of_file(error),
+        Error::NoTokenizer { .. } => Some("give one with --tokenizer FILE"),
+        Error::UnknownArch { .. } => Some("`trine info` shows what the file holds"),
+        Error::Vocabulary { .. } => Some("give the tokenizer of this very model with --tokenizer FILE"),
+        Error::NotFinite { .. } => Some("get or convert the file again"),
+        Error::Text(_) => Some("another tokenizer can be given with --tokenizer FILE"),
+        _ => None,
+    };
+    (Exit::Model, hint)
+}
+
+fn of_file(error: &trine::tensor::Error) -> Option<&'static str> {
+    use trine::tensor::Error;
+    match error.cause() {
+        Error::Io(error) if error.kind() == ErrorKind::NotFound => Some("check the path"),
+        Error::NotAModel { .. } => Some("models are GGUF files, safetensors files, or folders with one of them"),
+        Error::Folder { .. } => Some("name the file itself"),
+        Error::Truncated { .. } | Error::PastEnd { .. } | Error::HeaderLength { .. } => {
+            Some("the file seems cut short: get it again")
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,80 @@
+//! The flags that say how a model is loaded, and the loading.
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use trine::{Llm, Options};
+
+/// How to load a model.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Model")]
+pub struct LoadArgs {
+    /// A GGUF or safetensors file, or a folder with one
+    pub model: PathBuf,
+    /// Another tokenizer: a tokenizer.json, a GGUF file, or a folder with one of them
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+    /// Most tokens of prompt and answer together [default: the model's, at most 4096]
+    #[arg(long, value_name = "N", env = "TRINE_CONTEXT", value_parser = positive)]
+    context: Option<usize>,
+    /// Threads that compute [default: RAYON_NUM_THREADS, or all cores that may be used]
+    #[arg(long, value_name = "N", env = "TRINE_THREADS", value_parser = positive)]
+    threads: Option<usize>,
+    /// Instruction set [default: the best; `trine devices` lists them]
+    #[arg(long, value_name = "NAME", env = "TRINE_ISA")]
+    isa: Option<String>,
+    /// Most tokens of the prompt in one batch; changes the speed, never the answer [default: 512]
+    #[arg(long, visible_alias = "prefill-chunk", value_name = "N", env = "TRINE_BATCH", value_parser = positive)]
+    batch: Option<usize>,
+    /// Read the file into memory instead of mapping it
+    #[arg(long)]
+    no_mmap: bool,
+    /// Bring the mapped file into memory at once
+    #[arg(long, conflicts_with = "no_mmap")]
+    prefault: bool,
+}
+
+/// At least one, and few enough to be counted.
+fn positive(text: &str) -> Result<usize, String> {
+    let n = text.parse::<u32>().ok().filter(|&n| n > 0);
+    n.map(|n| n as usize).ok_or_else(|| format!("expected a whole number from 1 to {}", u32::MAX))
+}
+
+impl LoadArgs {
+    /// Loads the model, shows how far it is on a terminal, and gives up when `stop` is set.
+    pub fn open(&self, quiet: bool, stop: &AtomicBool) -> Result<Llm, trine::Error> {
+        let mut options = Options::default();
+        options.mmap(!self.no_mmap).prefault(self.prefault);
+        self.tokenizer.as_ref().map(|path| options.tokenizer(path));
+        self.context.map(|context| options.context(context));
+        self.threads.or_else(rayon_threads).map(|threads| options.threads(threads));
+        self.isa.as_ref().map(|isa| options.isa(isa));
+        self.batch.map(|batch| options.prefill_chunk(batch));
+        // Indicatif draws on terminals only.
+        let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::no_length() };
+        bar.set_style(style());
+        let llm = options.open_with(&self.model, &mut |progress| {
+            bar.set_length(progress.total);
+            bar.set_position(progress.done);
+            if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        bar.finish_and_clear();
+        let llm = llm?;
+        if !quiet {
+            llm.warnings().iter().for_each(|warning| note!("warning: {warning}"));
+        }
+        Ok(llm)
+    }
+}
+
+fn style() -> ProgressStyle {
+    let style = ProgressStyle::with_template("loading {bar:30} {binary_bytes}/{binary_total_bytes}");
+    style.unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// What rayon's variable says, whose 0 means all cores.
+fn rayon_threads() -> Option<usize> {
+    std::env::var("RAYON_NUM_THREADS").ok()?.parse().ok().filter(|&threads| threads > 0)
+}

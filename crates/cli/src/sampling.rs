@@ -1,0 +1,80 @@
+//! A flag for every sampling option of the engine, made from the engine's own list of them.
+
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use trine::engine::{Field, Param, Sampling, params};
+
+/// How tokens are picked.
+#[derive(Clone, Debug)]
+pub struct SamplingArgs(pub Sampling);
+
+/// Where sampling options start from when nobody says.
+const PRESET: &str = "balanced";
+const HEADING: &str = "Sampling";
+
+/// What kind of flag a field makes.
+fn is_switch(param: &Param) -> bool {
+    matches!((param.field)(&mut Sampling::default()), Field::Switch(_))
+}
+
+/// `repetition_penalty` is `--repetition-penalty`.
+fn arg(param: &'static Param) -> Arg {
+    let arg = Arg::new(param.name).long(param.name.replace('_', "-")).help(param.help).help_heading(HEADING);
+    let value = match (param.field)(&mut Sampling::default()) {
+        Field::Switch(_) => return arg.action(ArgAction::SetTrue),
+        Field::Float(_) => "NUMBER",
+        Field::Count(_) | Field::Limit(_) => "N",
+        Field::Seed(_) => return checked(arg, param, "SEED").env("TRINE_SEED"),
+        Field::Texts(_) => return checked(arg, param, "TEXT").action(ArgAction::Append),
+        Field::Biases(_) => return checked(arg, param, "ID=NUMBER").action(ArgAction::Append),
+    };
+    checked(arg, param, value)
+}
+
+/// An argument whose value is checked as soon as it is read.
+fn checked(arg: Arg, param: &'static Param, value: &'static str) -> Arg {
+    let check = |text: &str| param.set(&mut Sampling::default(), text).map(|()| text.to_owned());
+    arg.value_name(value).allow_hyphen_values(true).value_parser(check)
+}
+
+impl Args for SamplingArgs {
+    fn augment_args(command: Command) -> Command {
+        let presets: Vec<&str> = Sampling::presets().collect();
+        let preset = Arg::new("preset")
+            .long("preset")
+            .help("Start from a well-tried combination; other options change it")
+            .value_name("NAME")
+            .value_parser(presets)
+            .default_value(PRESET)
+            .help_heading(HEADING);
+        command.arg(preset).args(params().map(arg))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        SamplingArgs::augment_args(command)
+    }
+}
+
+impl FromArgMatches for SamplingArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<SamplingArgs, clap::Error> {
+        let invalid = |error: trine::engine::Error| clap::Error::raw(clap::error::ErrorKind::ValueValidation, error);
+        let preset = matches.get_one::<&str>("preset").copied().unwrap_or(PRESET);
+        let mut sampling = Sampling::preset(preset).map_err(invalid)?;
+        for param in params() {
+            if is_switch(param) {
+                if matches.get_flag(param.name) {
+                    param.set(&mut sampling, "true").map_err(invalid)?;
+                }
+            } else {
+                for text in matches.get_many::<String>(param.name).into_iter().flatten() {
+                    param.set(&mut sampling, text).map_err(invalid)?;
+                }
+            }
+        }
+        Ok(SamplingArgs(sampling))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = SamplingArgs::from_arg_matches(matches)?;
+        Ok(())
+    }
+}

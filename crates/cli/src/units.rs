@@ -1,0 +1,19 @@
+//! Numbers as people read them.
+
+/// Digits in groups of three.
+pub fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|group| str::from_utf8(group).unwrap_or("")).collect();
+    groups.join(",")
+}
+
+/// Bytes in the largest binary unit that leaves at least one.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let Some(power) = n.checked_ilog2().map(|bits| bits as usize / 10).filter(|&power| power > 0) else {
+        return format!("{n} B");
+    };
+    let power = power.min(UNITS.len());
+    format!("{:.2} {}", n as f64 / (1u64 << (10 * power)) as f64, UNITS[power - 1])
+}

@@ -1,0 +1,58 @@
+//! How large a model is, and how much memory it takes.
+
+use crate::backend::KvShape;
+use crate::engine::BLOCK_LEN;
+use crate::model::{Packing, Spec};
+use crate::tensor::File;
+use crate::tensor::format::U8;
+
+/// The weights of a model: everything in its file but tables that follow from its keys and the scales of packed weights.
+pub fn parameters(file: &File) -> u64 {
+    let packed = Spec::of(file).is_ok_and(|spec| matches!(spec.packing, Packing::Times | Packing::Over));
+    let weights = file.tensors().filter(|view| view.name != "rope_freqs.weight" && !view.name.ends_with("_scale"));
+    let count = |n: usize| n as u64;
+    // Four trits to the byte.
+    weights.map(|view| count(view.rows() * view.cols()) * if packed && view.format == &U8 { 4 } else { 1 }).sum()
+}
+
+/// Bytes that a running model takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Weights, as they are in the file. When it is mapped, the system may take these pages back.
+    pub weights: u64,
+    /// Keys and values of one sequence that fills the context.
+    pub kv_cache: u64,
+    /// Activations of the largest batch, at most.
+    pub scratch: u64,
+}
+
+impl Memory {
+    /// What a model takes with one sequence of `context` tokens and batches of `batch`.
+    pub fn of(file: &File, spec: &Spec, context: usize, batch: usize) -> Memory {
+        let blocks = context.div_ceil(BLOCK_LEN);
+        let kv = KvShape {
+            layers: spec.layers,
+            heads: spec.kv_heads,
+            head_dim: spec.head_dim,
+            blocks,
+            block_len: BLOCK_LEN,
+        };
+        let (q, kv_width) = (spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim);
+        // What lives at the end of a layer, as floats; and what linear layers made bytes of, with a scale and a sum per 32.
+        let floats = 8 * spec.width + 3 * q + 2 * kv_width + 5 * spec.feed_forward + spec.head_dim;
+        let bytes = (2 * spec.width + q + spec.feed_forward) * 5 / 4;
+        let batch = batch.min(context);
+        let logits = spec.vocab * 2;
+        let scratch = (batch as u64).saturating_mul((4 * floats + bytes) as u64) + 4 * logits as u64;
+        Memory {
+            weights: file.tensors().map(|view| view.bytes.len() as u64).sum(),
+            kv_cache: kv.bytes().map_or(u64::MAX, |bytes| bytes as u64),
+            scratch,
+        }
+    }
+
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.weights.saturating_add(self.kv_cache).saturating_add(self.scratch)
+    }
+}
