@@ -11,6 +11,9 @@ pub enum Error {
     /// The file.
     #[error(transparent)]
     File(#[from] trine_tensor::Error),
+    /// The caller gave up.
+    #[error("cancelled")]
+    Cancelled,
     /// Only GGUF files are rewritten.
     #[error("{path}: expected a GGUF file, found safetensors")]
     NotGguf {

@@ -1,6 +1,7 @@
 //! The same model in another format.
 
 use crate::Error;
+use std::ops::ControlFlow;
 use std::path::Path;
 use trine_tensor::{Entry, File, Format, Kind, View, gguf};
 
@@ -34,7 +35,8 @@ static FILE_TYPES: &[(&str, u32)] = &[
 ];
 
 /// Writes the GGUF file `input` to `output` with its matrices in `format`; vectors stay as they are, and so do the embedding and the head
-/// when the format is ternary. `progress` is told how many bytes of `input` are done.
+/// when the format is ternary. `progress` is told how many bytes of `input` are done, and may
+/// break off.
 ///
 /// # Errors
 /// When a file cannot be read or written, or a ternary format is asked to hold weights that are not ternary; then `output` stays as it was.
@@ -42,7 +44,7 @@ pub fn quantize(
     input: &File,
     output: &Path,
     format: &'static Format,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<Report, Error> {
     let path = input.path().display().to_string();
     let Kind::Gguf { .. } = input.kind() else { return Err(Error::NotGguf { path }) };
@@ -82,7 +84,9 @@ pub fn quantize(
             writer.tensor(&rewrite(view, entry)?)?
         }
         done += view.bytes.len() as u64;
-        progress(done);
+        if progress(done).is_break() {
+            return Err(Error::Cancelled);
+        }
     }
     writer.finish()?;
     Ok(report)

@@ -1,0 +1,75 @@
+use crate::exit::{Exit, Usage};
+use crate::{interrupt, load, units};
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
+use trine::tensor::{FORMATS, File, format};
+
+/// Write a model in another number format
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    trine quantize model-f16.gguf model-q4_k.gguf --format q4_k\n  \
+    trine quantize bitnet-tq2_0.gguf bitnet-i2_s.gguf --format i2_s\n\n\
+    Matrices change, vectors stay as they are. A ternary format (TQ1_0, TQ2_0, I2_S) takes only weights that\n\
+    are ternary already, and leaves the embedding and the head as they are.\n\
+    The output appears when it is whole; until then an older file of that name stays.")]
+pub struct Quantize {
+    /// A GGUF file
+    input: PathBuf,
+    /// Where the new file goes
+    output: PathBuf,
+    /// The format: f32, f16, bf16, q8_0, q4_0, q4_k, q6_k, tq1_0, tq2_0 or i2_s
+    #[arg(short, long, value_name = "NAME")]
+    format: String,
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Quantize {
+    pub fn run(self) -> Result<Exit> {
+        let format = format::by_name(&self.format).filter(|format| format.id.is_some()).ok_or_else(|| Usage {
+            message: format!("unknown format `{}`: there are {}", self.format, names()),
+            hint: "as in --format q4_k",
+        })?;
+        let stop = interrupt::flag()?;
+        let file = File::open(&self.input)?;
+        let bar = load::bar("writing", file.tensors().map(|view| view.bytes.len() as u64).sum());
+        let report = trine_lab::quantize(&file, &self.output, format, &mut |done| {
+            bar.set_position(done);
+            if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        bar.finish_and_clear();
+        let report = match report {
+            Err(trine_lab::Error::Cancelled) => return Ok(Exit::Interrupted),
+            report => report?,
+        };
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            let report = json!({
+                "output": self.output, "format": format.name, "rewritten": report.rewritten, "kept": report.kept,
+                "unfit": report.unfit, "bytes_before": report.bytes_before, "bytes_after": report.bytes_after,
+            });
+            writeln!(out, "{report}")?;
+            return Ok(Exit::Done);
+        }
+        let (before, after) = (units::bytes(report.bytes_before), units::bytes(report.bytes_after));
+        writeln!(out, "{}: {} tensors in {format}, {} as they were; {before} -> {after}", self.output.display(), report.rewritten, report.kept)?;
+        if !report.unfit.is_empty() {
+            note!(
+                "warning: {} tensors stay as they were: their rows are not multiples of {} weights ({}, ...)",
+                report.unfit.len(), format.block, report.unfit[0]
+            );
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// The formats that a file can hold.
+fn names() -> String {
+    FORMATS.iter().filter(|format| format.id.is_some()).map(|format| format.name).collect::<Vec<_>>().join(", ")
+}
