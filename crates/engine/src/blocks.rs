@@ -185,39 +185,46 @@ mod tests {
     }
 
     proptest! {
-        /// Sequences over a tiny alphabet come and go in a cache that is too small: what each finds and computes is its own tokens, and no
-        /// block is lost or given twice.
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        /// Sequences over a tiny alphabet come and go in a cache that is too small, some computed together: what each finds and computes is
+        /// its own tokens, and no block is lost or given twice.
         #[test]
         fn every_sequence_reads_its_own_tokens(
-            requests in prop::collection::vec((prop::collection::vec(0u32..2, 1..8), 0usize..16, any::<bool>()), 1..60)
+            requests in prop::collection::vec((prop::collection::vec(0u32..2, 1..5), 0..BLOCK_LEN, any::<[bool; 2]>()), 1..60)
         ) {
-            let mut blocks = Blocks::new(12);
-            let mut memory = Memory(vec![Vec::new(); 12]);
+            let mut blocks = Blocks::new(8);
+            let mut memory = Memory(vec![Vec::new(); 8]);
             let mut live: Vec<(Table, Vec<u32>)> = Vec::new();
-            for (kinds, extra, keep) in requests {
+            let mut new = Vec::new();
+            for (kinds, cut, [together, keep]) in requests {
                 let mut tokens: Vec<u32> = kinds.iter().flat_map(|kind| [*kind; BLOCK_LEN]).collect();
-                tokens.truncate(tokens.len() - extra);
+                tokens.truncate(tokens.len() - cut);
                 let mut table = Table::default();
                 let cached = blocks.find(&mut table, &tokens);
                 prop_assert_eq!(&memory.read(&table, cached), &tokens[..cached]);
-                while !blocks.grow(&mut table, tokens.len()) {
-                    let (mut oldest, _) = live.remove(0);
-                    blocks.release(&mut oldest);
+                if blocks.grow(&mut table, tokens.len()) {
+                    new.push((table, tokens, cached));
+                } else {
+                    blocks.release(&mut table);
                 }
-                memory.compute(&table, &tokens, cached);
-                blocks.publish(&mut table, &tokens);
-                live.push((table, tokens));
+                if together && blocks.unused() > 0 {
+                    continue;
+                }
+                for (mut table, tokens, cached) in new.drain(..) {
+                    memory.compute(&table, &tokens, cached);
+                    blocks.publish(&mut table, &tokens);
+                    live.push((table, tokens));
+                }
                 for (table, tokens) in &live {
                     prop_assert_eq!(&memory.read(table, tokens.len()), tokens);
                 }
-                if !keep {
-                    blocks.release(&mut live.pop().unwrap().0);
-                }
                 let used: std::collections::HashSet<_> = live.iter().flat_map(|(table, _)| &table.blocks).collect();
                 prop_assert_eq!(used.len() + blocks.unused(), blocks.len());
+                if !keep && !live.is_empty() {
+                    let (mut gone, _) = live.swap_remove(cut % live.len());
+                    blocks.release(&mut gone);
+                }
             }
-            live.iter_mut().for_each(|(table, _)| blocks.release(table));
-            prop_assert_eq!(blocks.unused(), blocks.len());
         }
     }
 
@@ -240,5 +247,26 @@ mod tests {
         assert_eq!(find(&mut blocks, &[9; 2 * BLOCK_LEN]), 0, "takes the empty block and that of text 1");
         let found: Vec<_> = [0, 2, 1].map(|text| find(&mut blocks, &texts[text])).into();
         assert_eq!(found, [BLOCK_LEN, BLOCK_LEN, 0]);
+    }
+
+    #[test]
+    fn what_follows_a_reused_block_is_not_found_behind_its_new_content() {
+        let mut blocks = Blocks::new(3);
+        let [a, b, c] = [1, 2, 3].map(|token| [token; BLOCK_LEN]);
+        let mut tables = [Table::default(), Table::default()];
+        let texts = [a.to_vec(), [a, b].concat()];
+        for (table, text) in tables.iter_mut().zip(&texts) {
+            assert!(blocks.grow(table, text.len()));
+        }
+        // Both computed `a`: the block of the first is known, and what follows it is a block of the second.
+        for (table, text) in tables.iter_mut().zip(&texts) {
+            blocks.publish(table, text);
+        }
+        blocks.release(&mut tables[0]);
+        let mut table = Table::default();
+        assert!(blocks.grow(&mut table, BLOCK_LEN));
+        blocks.publish(&mut table, &c);
+        blocks.release(&mut table);
+        assert_eq!(blocks.find(&mut table, &[c, b].concat()), BLOCK_LEN);
     }
 }

@@ -2,13 +2,18 @@
 
 mod golden;
 
-use golden::{engine, folder, open, prompts};
+use golden::{folder, open, prompts};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use trine_backend::Cpu;
 use trine_engine::{
     Answer, BLOCK_LEN, Engine, EngineOptions, Error, EventKind, Finish, Request, Sampling, SeqId, Usage,
 };
+
+/// An engine around a golden model.
+fn engine(name: &str, options: &EngineOptions) -> Engine<Cpu> {
+    open(&folder(name), 2, options).unwrap_or_else(|error| panic!("{error}"))
+}
 
 /// What a sequence said: tokens, the bits of their log probabilities and of the best five's, text, usage.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -168,7 +173,7 @@ fn what_cannot_be_answered_is_refused_with_the_numbers() {
     assert_eq!(refuse(vec![3], biased), "logit_bias: token 300 is not one of the model's 288");
     assert_eq!(refuse(vec![3], greedy(|s| s.top_p = 7.0)), "top_p = 7: expected a number from 0 to 1");
 
-    let refused = |options: EngineOptions| open(&folder("llama"), &options).err().unwrap();
+    let refused = |options: EngineOptions| open(&folder("llama"), 2, &options).err().unwrap();
     let base = EngineOptions::default;
     assert!(matches!(
         refused(EngineOptions { context: Some(129), ..base() }),
@@ -180,7 +185,7 @@ fn what_cannot_be_answered_is_refused_with_the_numbers() {
     assert!(matches!(refused(EngineOptions { max_sequences: usize::MAX, ..base() }), Error::CacheTooLarge { .. }));
     let small = EngineOptions { cache_bytes: Some(65535), ..base() };
     assert!(matches!(refused(small), Error::CacheTooSmall { bytes: 65535, needed: 65536 }));
-    open(&folder("llama"), &EngineOptions { cache_bytes: Some(65536), ..base() }).unwrap();
+    open(&folder("llama"), 2, &EngineOptions { cache_bytes: Some(65536), ..base() }).unwrap();
 }
 
 #[test]
@@ -299,7 +304,7 @@ fn a_model_that_computes_no_numbers_fails_and_says_so() {
     bytes[start + from..start + to_byte].fill(0xFF);
     std::fs::write(&path, bytes).unwrap();
 
-    let mut engine = open(to.path(), &EngineOptions::default()).unwrap();
+    let mut engine = open(to.path(), 2, &EngineOptions::default()).unwrap();
     let request = Request { prompt: vec![0, 5, 6], sampling: Sampling::default() };
     let error = engine.generate(&request, &mut |_| panic!("nothing is picked")).unwrap_err();
     assert!(matches!(error, Error::NotFinite { id: 0, position: 3, .. }), "{error}");

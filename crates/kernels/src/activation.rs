@@ -1,6 +1,6 @@
 //! Activations as bytes: absmax scaling per token, as BitNet b1.58 defines it, or per 32 columns, for block formats.
 
-use crate::dot::float::padded;
+use crate::dot::{GROUP, float::padded};
 use crate::simd::{LANES, Simd};
 
 /// How the scale of some bytes is found.
@@ -55,6 +55,6 @@ pub(crate) fn quantize<S: Simd>(simd: S, x: &[f32], kind: Scale, q: &mut [i8]) -
 
 /// Sum of 32 bytes.
 #[inline(always)]
-pub(crate) fn block_sum<S: Simd>(simd: S, q: &[i8]) -> i32 {
+pub(crate) fn block_sum<S: Simd>(simd: S, q: &[i8; GROUP]) -> i32 {
     simd.sum_all(simd.dot(simd.zero(), simd.splat8(1), simd.signed(q)))
 }

@@ -156,7 +156,7 @@ impl Machine {
                 let scale = (self.table.quantize)(x, Scale::Token, q);
                 out.scales.extend(std::iter::repeat_n(scale, if form == Form::Spread { groups } else { 1 }));
             }
-            out.sums.extend(q[..groups * GROUP].chunks_exact(GROUP).map(self.table.block_sum));
+            out.sums.extend(q.as_chunks().0.iter().map(self.table.block_sum));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::activation::Scale;
 use crate::attention::Attend;
-use crate::dot::{Ints, Out, Rows};
+use crate::dot::{GROUP, Ints, Out, Rows};
 use crate::elementwise::Gate;
 use crate::simd;
 use trine_tensor::Format;
@@ -23,7 +23,7 @@ pub struct Table {
     pub(crate) tq1_0: fn(&Rows, &Ints, &mut Out),
     pub(crate) tq2_0: fn(&Rows, &Ints, &mut Out),
     pub(crate) quantize: fn(&[f32], Scale, &mut [i8]) -> f32,
-    pub(crate) block_sum: fn(&[i8]) -> i32,
+    pub(crate) block_sum: fn(&[i8; GROUP]) -> i32,
     pub(crate) rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
     pub(crate) add: fn(&[f32], &[f32], &mut [f32]),
     pub(crate) gate: fn(Gate, &[f32], &[f32], &mut [f32]),
@@ -92,7 +92,7 @@ macro_rules! table {
     ($isa:ident, $name:literal, $(features: $features:literal,)? supported: $supported:expr) => {
         #[allow(unused_unsafe, reason = "plain Rust needs no features")]
         pub(crate) static TABLE: $crate::table::Table = {
-            use $crate::{activation, attention, dot::{block, float, ternary, Ints, Out, Rows}, elementwise};
+            use $crate::{activation, attention, dot::{GROUP, Ints, Out, Rows, block, float, ternary}, elementwise};
             table!(@table [$(#[target_feature(enable = $features)])?] $isa, $name, $supported,
                 f32(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F32>;
                 f16(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F16>;
@@ -105,7 +105,7 @@ macro_rules! table {
                 tq1_0(w: &Rows, x: &Ints, out: &mut Out) -> () = ternary::product::<_, ternary::TQ1_0>;
                 tq2_0(w: &Rows, x: &Ints, out: &mut Out) -> () = ternary::product::<_, ternary::TQ2_0>;
                 quantize(x: &[f32], kind: activation::Scale, q: &mut [i8]) -> f32 = activation::quantize;
-                block_sum(q: &[i8]) -> i32 = activation::block_sum;
+                block_sum(q: &[i8; GROUP]) -> i32 = activation::block_sum;
                 rms_norm(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) -> () = elementwise::rms_norm;
                 add(a: &[f32], b: &[f32], out: &mut [f32]) -> () = elementwise::add;
                 gate(kind: elementwise::Gate, x: &[f32], up: &[f32], out: &mut [f32]) -> () = elementwise::gate;

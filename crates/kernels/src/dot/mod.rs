@@ -2,7 +2,8 @@
 //!
 //! The canonical order, which every instruction set and every tile follows, so that a product never depends on its neighbours:
 //! - float weights: 16 running sums, lane `i` taking columns `i, i + 16, ...` by fused multiply-add, added in one tree;
-//! - block formats: integer sums, exact, over each 32 columns; scaled and added one after the other by fused multiply-add;
+//! - block formats: integer sums, exact, over each group of 32 columns; scaled and added by fused multiply-add to 8 running sums, lane `i`
+//!   taking groups `i, i + 8, ...`, added in the same tree;
 //! - ternary formats: integer sums, exact, over each run of blocks with one scale, then likewise.
 
 pub(crate) mod block;
@@ -51,9 +52,10 @@ impl<'a> Ints<'a> {
     pub fn tokens(&self) -> usize {
         self.q.len() / self.cols
     }
+    /// Groups of 32 bytes.
     #[inline(always)]
-    pub fn q(&self, token: usize) -> &'a [i8] {
-        &self.q[token * self.cols..][..self.cols]
+    pub fn q(&self, token: usize) -> &'a [[i8; GROUP]] {
+        self.q[token * self.cols..][..self.cols].as_chunks().0
     }
     #[inline(always)]
     pub fn scales(&self, token: usize) -> &'a [f32] {

@@ -30,7 +30,7 @@ impl Trits for I2_S {
     }
     #[inline(always)]
     fn codes<S: Simd>(simd: S, block: &[u8]) -> [S::B; 8] {
-        let packed = simd.bytes(block);
+        let packed = simd.bytes(block.first_chunk().expect("32 bytes"));
         let mut codes = [simd.splat8(0); 8];
         for (g, codes) in codes[..4].iter_mut().enumerate() {
             *codes = simd.shift_mask(packed, 6 - 2 * g as u32, 3);
@@ -49,9 +49,10 @@ impl Trits for TQ2_0 {
     }
     #[inline(always)]
     fn codes<S: Simd>(simd: S, block: &[u8]) -> [S::B; 8] {
+        let packed: &[[u8; 32]] = block[..64].as_chunks().0;
         let mut codes = [simd.splat8(0); 8];
         for (g, codes) in codes.iter_mut().enumerate() {
-            *codes = simd.shift_mask(simd.bytes(&block[g / 4 * 32..]), 2 * (g as u32 % 4), 3);
+            *codes = simd.shift_mask(simd.bytes(&packed[g / 4]), 2 * (g as u32 % 4), 3);
         }
         codes
     }
@@ -69,13 +70,13 @@ impl Trits for TQ1_0 {
     #[inline(always)]
     fn codes<S: Simd>(simd: S, block: &[u8]) -> [S::B; 8] {
         let mut codes = [simd.splat8(0); 8];
-        let mut q = simd.bytes(block);
+        let mut q = simd.bytes(block.first_chunk().expect("32 bytes"));
         for codes in &mut codes[..5] {
             *codes = trit(simd, q);
             q = triple(simd, q);
         }
         // 16 bytes of five trits: two trits fill a vector, and the last shares one with the 4 bytes of four trits behind them.
-        let five = simd.twice(&block[32..]);
+        let five = simd.twice(block[32..].first_chunk().expect("16 bytes"));
         let pair = simd.halves(five, triple(simd, five));
         codes[5] = trit(simd, pair);
         let pair = triple(simd, triple(simd, pair));
@@ -109,25 +110,32 @@ pub(crate) fn product<S: Simd, W: Trits>(simd: S, w: &Rows, x: &Ints, out: &mut 
     for row in w.range.clone() {
         let mut token = 0;
         while token + 4 <= x.tokens() {
-            tile::<S, W, 4>(simd, w, row, x, token, out);
+            tile::<S, W, 4, 1>(simd, w, row, x, token, out);
             token += 4;
         }
         while token < x.tokens() {
-            tile::<S, W, 1>(simd, w, row, x, token, out);
+            tile::<S, W, 1, 4>(simd, w, row, x, token, out);
             token += 1;
         }
     }
 }
 
-/// One row by `T` tokens: each block is unpacked once.
+/// One row by `T` tokens: each block is unpacked once. The sum of a token is in `A` parts, so that additions need not wait for each other.
 #[inline(always)]
-fn tile<S: Simd, W: Trits, const T: usize>(simd: S, w: &Rows, row: usize, x: &Ints, token: usize, out: &mut Out) {
-    let q: [&[i8]; T] = std::array::from_fn(|t| x.q(token + t));
+fn tile<S: Simd, W: Trits, const T: usize, const A: usize>(
+    simd: S,
+    w: &Rows,
+    row: usize,
+    x: &Ints,
+    token: usize,
+    out: &mut Out,
+) {
+    let q: [&[[i8; GROUP]]; T] = std::array::from_fn(|t| x.q(token + t));
     let sums: [&[i32]; T] = std::array::from_fn(|t| x.sums(token + t));
     let groups = W::WEIGHTS / GROUP;
     let mut y = [0f32; T];
     let mut run = 0f32;
-    let mut products = [simd.zero(); T];
+    let mut products = [[simd.zero(); A]; T];
     let mut offsets = [0i32; T];
     for (b, block) in w.row(row).chunks_exact(W::BYTES).enumerate() {
         let d = W::scale(block, w.tail);
@@ -136,22 +144,31 @@ fn tile<S: Simd, W: Trits, const T: usize>(simd: S, w: &Rows, row: usize, x: &In
         }
         if d != run {
             for t in 0..T {
-                y[t] = run.mul_add((simd.sum_all(products[t]) - offsets[t]) as f32, y[t]);
+                y[t] = flush(simd, run, products[t], offsets[t], y[t]);
             }
-            (run, products, offsets) = (d, [simd.zero(); T], [0; T]);
+            (run, products, offsets) = (d, [[simd.zero(); A]; T], [0; T]);
         }
         let codes = W::codes(simd, block);
-        for (g, &codes) in codes[..groups].iter().enumerate() {
-            for t in 0..T {
-                products[t] = simd.dot(products[t], codes, simd.signed(&q[t][b * W::WEIGHTS + g * GROUP..]));
-            }
-        }
         for t in 0..T {
+            let q = &q[t][b * groups..][..groups];
+            for g in 0..groups {
+                products[t][g % A] = simd.dot(products[t][g % A], codes[g], simd.signed(&q[g]));
+            }
             offsets[t] += sums[t][b * groups..][..groups].iter().sum::<i32>();
         }
     }
     for t in 0..T {
-        y[t] = run.mul_add((simd.sum_all(products[t]) - offsets[t]) as f32, y[t]);
-        out.set(token + t, row, y[t] * x.scales(token + t)[0]);
+        let y = flush(simd, run, products[t], offsets[t], y[t]);
+        out.set(token + t, row, y * x.scales(token + t)[0]);
     }
+}
+
+/// `y` plus a run of blocks with the scale `d`.
+#[inline(always)]
+fn flush<S: Simd, const A: usize>(simd: S, d: f32, products: [S::I; A], offset: i32, y: f32) -> f32 {
+    let mut sum = -offset;
+    for part in products {
+        sum += simd.sum_all(part);
+    }
+    d.mul_add(sum as f32, y)
 }

@@ -18,6 +18,7 @@ impl Simd for Avx2 {
     type F = (__m256, __m256);
     type B = __m256i;
     type I = __m256i;
+    type H = __m256;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -119,16 +120,16 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn bytes(self, x: &[u8]) -> Self::B {
-        unsafe { _mm256_loadu_si256(x[..BYTES].as_ptr().cast()) }
+    fn bytes(self, x: &[u8; BYTES]) -> Self::B {
+        unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
     }
     #[inline(always)]
-    fn signed(self, x: &[i8]) -> Self::B {
-        unsafe { _mm256_loadu_si256(x[..BYTES].as_ptr().cast()) }
+    fn signed(self, x: &[i8; BYTES]) -> Self::B {
+        unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
     }
     #[inline(always)]
-    fn twice(self, x: &[u8]) -> Self::B {
-        unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(x[..16].as_ptr().cast())) }
+    fn twice(self, x: &[u8; 16]) -> Self::B {
+        unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(x.as_ptr().cast())) }
     }
     #[inline(always)]
     fn splat8(self, x: u8) -> Self::B {
@@ -179,8 +180,53 @@ impl Simd for Avx2 {
         unsafe { self.dot(sums, _mm256_abs_epi8(a), _mm256_sign_epi8(s, a)) }
     }
     #[inline(always)]
-    fn sum_halves(self, a: Self::I) -> (i32, i32) {
-        unsafe { sum_halves(a) }
+    fn ints(self, x: &[i32; 8]) -> Self::I {
+        unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    fn two_ints(self, low: i32, high: i32) -> Self::I {
+        unsafe { _mm256_set_m128i(_mm_set1_epi32(high), _mm_set1_epi32(low)) }
+    }
+    #[inline(always)]
+    fn mul_int(self, a: Self::I, b: Self::I) -> Self::I {
+        unsafe { _mm256_mullo_epi32(a, b) }
+    }
+    #[inline(always)]
+    fn sub_int(self, a: Self::I, b: Self::I) -> Self::I {
+        unsafe { _mm256_sub_epi32(a, b) }
+    }
+    #[inline(always)]
+    fn sums(self, a: [Self::I; 8]) -> Self::I {
+        unsafe { sums(a) }
+    }
+    #[inline(always)]
+    fn sum_all(self, a: Self::I) -> i32 {
+        unsafe { sum_all(a) }
+    }
+
+    #[inline(always)]
+    fn half(self, x: &[f32; 8]) -> Self::H {
+        unsafe { _mm256_loadu_ps(x.as_ptr()) }
+    }
+    #[inline(always)]
+    fn half_f16(self, x: &[u16; 8]) -> Self::H {
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn to_half(self, a: Self::I) -> Self::H {
+        unsafe { _mm256_cvtepi32_ps(a) }
+    }
+    #[inline(always)]
+    fn mul_half(self, a: Self::H, b: Self::H) -> Self::H {
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn fma_half(self, a: Self::H, b: Self::H, c: Self::H) -> Self::H {
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn sum_half(self, a: Self::H) -> f32 {
+        unsafe { sum8(a) }
     }
 }
 
@@ -198,16 +244,31 @@ pub(super) unsafe fn sum8(eight: __m256) -> f32 {
     }
 }
 
-/// Sums of the low four and the high four integers.
+/// Lane `j` is the sum of input `j`.
 ///
 /// # Safety
 /// The CPU has AVX2.
 #[inline(always)]
-pub(super) unsafe fn sum_halves(a: __m256i) -> (i32, i32) {
+pub(super) unsafe fn sums(a: [__m256i; 8]) -> __m256i {
     // SAFETY: as the function's.
     unsafe {
-        let pairs = _mm256_add_epi32(a, _mm256_shuffle_epi32(a, 0b01_00_11_10));
-        let sums = _mm256_add_epi32(pairs, _mm256_shuffle_epi32(pairs, 0b00_00_00_01));
-        (_mm256_extract_epi32(sums, 0), _mm256_extract_epi32(sums, 4))
+        let pair = |i: usize| _mm256_hadd_epi32(a[i], a[i + 1]);
+        let low = _mm256_hadd_epi32(pair(0), pair(2));
+        let high = _mm256_hadd_epi32(pair(4), pair(6));
+        _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31))
+    }
+}
+
+/// Sum of all lanes.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+pub(super) unsafe fn sum_all(a: __m256i) -> i32 {
+    // SAFETY: as the function's.
+    unsafe {
+        let four = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+        let two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0b01_00_11_10));
+        _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0b00_00_00_01)))
     }
 }

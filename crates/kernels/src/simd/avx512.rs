@@ -1,6 +1,6 @@
 //! x86-64 with AVX-512 (F, BW, DQ, VL) and VNNI: one register of 16 floats, and 256-bit integer dot products.
 
-use super::avx2::{sum_halves, sum8};
+use super::avx2::{sum_all, sum8, sums};
 use super::{BYTES, LANES, Simd};
 use core::arch::x86_64::*;
 
@@ -21,6 +21,7 @@ impl Simd for Avx512 {
     type F = __m512;
     type B = __m256i;
     type I = __m256i;
+    type H = __m256;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -102,16 +103,16 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn bytes(self, x: &[u8]) -> Self::B {
-        unsafe { _mm256_loadu_si256(x[..BYTES].as_ptr().cast()) }
+    fn bytes(self, x: &[u8; BYTES]) -> Self::B {
+        unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
     }
     #[inline(always)]
-    fn signed(self, x: &[i8]) -> Self::B {
-        unsafe { _mm256_loadu_si256(x[..BYTES].as_ptr().cast()) }
+    fn signed(self, x: &[i8; BYTES]) -> Self::B {
+        unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
     }
     #[inline(always)]
-    fn twice(self, x: &[u8]) -> Self::B {
-        unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(x[..16].as_ptr().cast())) }
+    fn twice(self, x: &[u8; 16]) -> Self::B {
+        unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(x.as_ptr().cast())) }
     }
     #[inline(always)]
     fn splat8(self, x: u8) -> Self::B {
@@ -155,7 +156,52 @@ impl Simd for Avx512 {
         unsafe { _mm256_dpbusd_epi32(sums, _mm256_abs_epi8(a), _mm256_sign_epi8(s, a)) }
     }
     #[inline(always)]
-    fn sum_halves(self, a: Self::I) -> (i32, i32) {
-        unsafe { sum_halves(a) }
+    fn ints(self, x: &[i32; 8]) -> Self::I {
+        unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    fn two_ints(self, low: i32, high: i32) -> Self::I {
+        unsafe { _mm256_set_m128i(_mm_set1_epi32(high), _mm_set1_epi32(low)) }
+    }
+    #[inline(always)]
+    fn mul_int(self, a: Self::I, b: Self::I) -> Self::I {
+        unsafe { _mm256_mullo_epi32(a, b) }
+    }
+    #[inline(always)]
+    fn sub_int(self, a: Self::I, b: Self::I) -> Self::I {
+        unsafe { _mm256_sub_epi32(a, b) }
+    }
+    #[inline(always)]
+    fn sums(self, a: [Self::I; 8]) -> Self::I {
+        unsafe { sums(a) }
+    }
+    #[inline(always)]
+    fn sum_all(self, a: Self::I) -> i32 {
+        unsafe { sum_all(a) }
+    }
+
+    #[inline(always)]
+    fn half(self, x: &[f32; 8]) -> Self::H {
+        unsafe { _mm256_loadu_ps(x.as_ptr()) }
+    }
+    #[inline(always)]
+    fn half_f16(self, x: &[u16; 8]) -> Self::H {
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn to_half(self, a: Self::I) -> Self::H {
+        unsafe { _mm256_cvtepi32_ps(a) }
+    }
+    #[inline(always)]
+    fn mul_half(self, a: Self::H, b: Self::H) -> Self::H {
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn fma_half(self, a: Self::H, b: Self::H, c: Self::H) -> Self::H {
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn sum_half(self, a: Self::H) -> f32 {
+        unsafe { sum8(a) }
     }
 }

@@ -28,6 +28,8 @@ pub(crate) trait Simd: Copy {
     type B: Copy;
     /// 8 integers of 32 bits.
     type I: Copy;
+    /// 8 floats.
+    type H: Copy;
 
     fn splat(self, x: f32) -> Self::F;
     fn load(self, x: &[f32]) -> Self::F;
@@ -58,10 +60,10 @@ pub(crate) trait Simd: Copy {
     /// The lanes added in the one canonical tree: halves, then quarters, down to a pair.
     fn sum(self, a: Self::F) -> f32;
 
-    fn bytes(self, x: &[u8]) -> Self::B;
-    fn signed(self, x: &[i8]) -> Self::B;
+    fn bytes(self, x: &[u8; BYTES]) -> Self::B;
+    fn signed(self, x: &[i8; BYTES]) -> Self::B;
     /// 16 bytes, twice.
-    fn twice(self, x: &[u8]) -> Self::B;
+    fn twice(self, x: &[u8; 16]) -> Self::B;
     fn splat8(self, x: u8) -> Self::B;
     /// Every byte shifted right by `n` in 0..8, and masked by `mask`, which must clear what the shift brings in from a neighbour.
     fn shift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B;
@@ -80,13 +82,26 @@ pub(crate) trait Simd: Copy {
     fn dot(self, sums: Self::I, u: Self::B, s: Self::B) -> Self::I;
     /// The same with both signed; `s` is never -128.
     fn dot_signed(self, sums: Self::I, a: Self::B, s: Self::B) -> Self::I;
-    /// Sums of the low four and of the high four lanes.
-    fn sum_halves(self, a: Self::I) -> (i32, i32);
+    fn ints(self, x: &[i32; 8]) -> Self::I;
+    /// `low` in the first four lanes, `high` in the others.
+    fn two_ints(self, low: i32, high: i32) -> Self::I;
+    fn mul_int(self, a: Self::I, b: Self::I) -> Self::I;
+    fn sub_int(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Lane `j` is the sum of all lanes of input `j`.
+    fn sums(self, a: [Self::I; 8]) -> Self::I;
     /// Sum of all lanes.
-    fn sum_all(self, a: Self::I) -> i32 {
-        let (low, high) = self.sum_halves(a);
-        low + high
-    }
+    fn sum_all(self, a: Self::I) -> i32;
+
+    fn half(self, x: &[f32; 8]) -> Self::H;
+    /// 8 half-precision floats, widened.
+    fn half_f16(self, x: &[u16; 8]) -> Self::H;
+    /// The nearest floats.
+    fn to_half(self, a: Self::I) -> Self::H;
+    fn mul_half(self, a: Self::H, b: Self::H) -> Self::H;
+    /// `a * b + c`, rounded once.
+    fn fma_half(self, a: Self::H, b: Self::H, c: Self::H) -> Self::H;
+    /// The lanes added in the last three steps of the tree of [`Simd::sum`].
+    fn sum_half(self, a: Self::H) -> f32;
 }
 
 /// See [`crate::missing_features`]. `is_x86_feature_detected!` cannot tell: it trusts the compiler's flags.

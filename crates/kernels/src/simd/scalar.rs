@@ -18,6 +18,7 @@ impl Simd for Scalar {
     type F = [f32; LANES];
     type B = [u8; BYTES];
     type I = [i32; 8];
+    type H = [f32; 8];
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -89,21 +90,19 @@ impl Simd for Scalar {
     }
     #[inline(always)]
     fn sum(self, a: Self::F) -> f32 {
-        let eight: [f32; 8] = from_fn(|i| a[i] + a[i + 8]);
-        let four: [f32; 4] = from_fn(|i| eight[i] + eight[i + 4]);
-        (four[0] + four[2]) + (four[1] + four[3])
+        self.sum_half(from_fn(|i| a[i] + a[i + 8]))
     }
 
     #[inline(always)]
-    fn bytes(self, x: &[u8]) -> Self::B {
-        from_fn(|i| x[i])
+    fn bytes(self, x: &[u8; BYTES]) -> Self::B {
+        *x
     }
     #[inline(always)]
-    fn signed(self, x: &[i8]) -> Self::B {
-        from_fn(|i| x[i] as u8)
+    fn signed(self, x: &[i8; BYTES]) -> Self::B {
+        x.map(|x| x as u8)
     }
     #[inline(always)]
-    fn twice(self, x: &[u8]) -> Self::B {
+    fn twice(self, x: &[u8; 16]) -> Self::B {
         from_fn(|i| x[i % 16])
     }
     #[inline(always)]
@@ -148,7 +147,53 @@ impl Simd for Scalar {
         from_fn(|j| sums[j] + (4 * j..4 * j + 4).map(|i| a[i] as i8 as i32 * s[i] as i8 as i32).sum::<i32>())
     }
     #[inline(always)]
-    fn sum_halves(self, a: Self::I) -> (i32, i32) {
-        (a[..4].iter().sum(), a[4..].iter().sum())
+    fn ints(self, x: &[i32; 8]) -> Self::I {
+        *x
+    }
+    #[inline(always)]
+    fn two_ints(self, low: i32, high: i32) -> Self::I {
+        from_fn(|i| if i < 4 { low } else { high })
+    }
+    #[inline(always)]
+    fn mul_int(self, a: Self::I, b: Self::I) -> Self::I {
+        from_fn(|i| a[i].wrapping_mul(b[i]))
+    }
+    #[inline(always)]
+    fn sub_int(self, a: Self::I, b: Self::I) -> Self::I {
+        from_fn(|i| a[i].wrapping_sub(b[i]))
+    }
+    #[inline(always)]
+    fn sums(self, a: [Self::I; 8]) -> Self::I {
+        a.map(|a| self.sum_all(a))
+    }
+    #[inline(always)]
+    fn sum_all(self, a: Self::I) -> i32 {
+        a.into_iter().fold(0, i32::wrapping_add)
+    }
+
+    #[inline(always)]
+    fn half(self, x: &[f32; 8]) -> Self::H {
+        *x
+    }
+    #[inline(always)]
+    fn half_f16(self, x: &[u16; 8]) -> Self::H {
+        x.map(|x| f16::from_bits(x).to_f32())
+    }
+    #[inline(always)]
+    fn to_half(self, a: Self::I) -> Self::H {
+        a.map(|a| a as f32)
+    }
+    #[inline(always)]
+    fn mul_half(self, a: Self::H, b: Self::H) -> Self::H {
+        from_fn(|i| a[i] * b[i])
+    }
+    #[inline(always)]
+    fn fma_half(self, a: Self::H, b: Self::H, c: Self::H) -> Self::H {
+        from_fn(|i| a[i].mul_add(b[i], c[i]))
+    }
+    #[inline(always)]
+    fn sum_half(self, a: Self::H) -> f32 {
+        let four: [f32; 4] = from_fn(|i| a[i] + a[i + 4]);
+        (four[0] + four[2]) + (four[1] + four[3])
     }
 }
