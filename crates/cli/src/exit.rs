@@ -63,11 +63,23 @@ fn diagnose(error: &anyhow::Error) -> (Exit, Option<&'static str>) {
     if let Some(error) = error.downcast_ref::<trine::tensor::Error>() {
         return (Exit::Model, of_file(error));
     }
+    if let Some(error) = error.downcast_ref::<trine_lab::Error>() {
+        return of_lab(error);
+    }
     match error.downcast_ref::<trine::Error>() {
         Some(trine::Error::Model(error)) => of_model(error),
         Some(trine::Error::Kernels(_)) => (Exit::Usage, Some("`trine devices` shows what this CPU can run")),
         Some(trine::Error::Engine(error)) => of_engine(error),
         Some(trine::Error::Text(_)) => (Exit::Work, Some("--raw goes without the chat template")),
+        _ => (Exit::Work, None),
+    }
+}
+
+fn of_lab(error: &trine_lab::Error) -> (Exit, Option<&'static str>) {
+    use trine_lab::Error;
+    match error {
+        Error::File(error) => (Exit::Model, of_file(error)),
+        Error::NotTernary { .. } => (Exit::Work, Some("take q4_k or another format that holds any weights")),
         _ => (Exit::Work, None),
     }
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use trine::{Llm, Options};
 
@@ -11,23 +11,21 @@ use trine::{Llm, Options};
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Model")]
 pub struct LoadArgs {
-    /// A GGUF or safetensors file, or a folder with one
-    pub model: PathBuf,
     /// Another tokenizer: a tokenizer.json, a GGUF file, or a folder with one of them
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
     /// Most tokens of prompt and answer together [default: the model's, at most 4096]
-    #[arg(long, value_name = "N", env = "TRINE_CONTEXT", value_parser = positive)]
-    context: Option<usize>,
+    #[arg(long, value_name = "N", env = "TRINE_CONTEXT", value_parser = clap::value_parser!(u32).range(1..))]
+    context: Option<u32>,
     /// Threads that compute [default: RAYON_NUM_THREADS, or all cores that may be used]
-    #[arg(long, value_name = "N", env = "TRINE_THREADS", value_parser = positive)]
-    threads: Option<usize>,
+    #[arg(long, value_name = "N", env = "TRINE_THREADS", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
     /// Instruction set [default: the best; `trine devices` lists them]
     #[arg(long, value_name = "NAME", env = "TRINE_ISA")]
     isa: Option<String>,
     /// Most tokens of the prompt in one batch; changes the speed, never the answer [default: 512]
-    #[arg(long, visible_alias = "prefill-chunk", value_name = "N", env = "TRINE_BATCH", value_parser = positive)]
-    batch: Option<usize>,
+    #[arg(long, visible_alias = "prefill-chunk", value_name = "N", env = "TRINE_BATCH", value_parser = clap::value_parser!(u32).range(1..))]
+    batch: Option<u32>,
     /// Read the file into memory instead of mapping it
     #[arg(long)]
     no_mmap: bool,
@@ -36,26 +34,18 @@ pub struct LoadArgs {
     prefault: bool,
 }
 
-/// At least one, and few enough to be counted.
-fn positive(text: &str) -> Result<usize, String> {
-    let n = text.parse::<u32>().ok().filter(|&n| n > 0);
-    n.map(|n| n as usize).ok_or_else(|| format!("expected a whole number from 1 to {}", u32::MAX))
-}
-
 impl LoadArgs {
     /// Loads the model, shows how far it is on a terminal, and gives up when `stop` is set.
-    pub fn open(&self, quiet: bool, stop: &AtomicBool) -> Result<Llm, trine::Error> {
+    pub fn open(&self, model: &Path, quiet: bool, stop: &AtomicBool) -> Result<Llm, trine::Error> {
         let mut options = Options::default();
         options.mmap(!self.no_mmap).prefault(self.prefault);
         self.tokenizer.as_ref().map(|path| options.tokenizer(path));
-        self.context.map(|context| options.context(context));
-        self.threads.or_else(rayon_threads).map(|threads| options.threads(threads));
+        self.context.map(|context| options.context(context as usize));
+        self.threads.or_else(rayon_threads).map(|threads| options.threads(threads as usize));
         self.isa.as_ref().map(|isa| options.isa(isa));
-        self.batch.map(|batch| options.prefill_chunk(batch));
-        // Indicatif draws on terminals only.
-        let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::no_length() };
-        bar.set_style(style());
-        let llm = options.open_with(&self.model, &mut |progress| {
+        self.batch.map(|batch| options.prefill_chunk(batch as usize));
+        let bar = if quiet { ProgressBar::hidden() } else { bar("loading", 0) };
+        let llm = options.open_with(model, &mut |progress| {
             bar.set_length(progress.total);
             bar.set_position(progress.done);
             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -69,12 +59,13 @@ impl LoadArgs {
     }
 }
 
-fn style() -> ProgressStyle {
-    let style = ProgressStyle::with_template("loading {bar:30} {binary_bytes}/{binary_total_bytes}");
-    style.unwrap_or_else(|_| ProgressStyle::default_bar())
+/// A progress bar over bytes. Indicatif draws it on terminals only.
+pub fn bar(verb: &'static str, total: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {bar:30} {binary_bytes}/{binary_total_bytes} {eta}");
+    ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(verb)
 }
 
 /// What rayon's variable says, whose 0 means all cores.
-fn rayon_threads() -> Option<usize> {
+fn rayon_threads() -> Option<u32> {
     std::env::var("RAYON_NUM_THREADS").ok()?.parse().ok().filter(|&threads| threads > 0)
 }

@@ -57,7 +57,7 @@ impl Args for SamplingArgs {
 impl FromArgMatches for SamplingArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<SamplingArgs, clap::Error> {
         let invalid = |error: trine::engine::Error| clap::Error::raw(clap::error::ErrorKind::ValueValidation, error);
-        let preset = matches.get_one::<&str>("preset").copied().unwrap_or(PRESET);
+        let preset = matches.get_one::<String>("preset").map_or(PRESET, |name| name);
         let mut sampling = Sampling::preset(preset).map_err(invalid)?;
         for param in params() {
             if is_switch(param) {

@@ -52,7 +52,11 @@ impl Sequence {
             found: None,
             ignore_eos: sampling.ignore_eos,
             chain,
-            stream: Stream::behind_prompt(tokenizer),
+            // Behind a prompt without text the answer is the beginning of one.
+            stream: match prompt.iter().all(|&id| tokenizer.is_control(id)) {
+                true => Stream::new(tokenizer),
+                false => Stream::behind_prompt(tokenizer),
+            },
             stops: Stops::new(&sampling.stop),
         })
     }

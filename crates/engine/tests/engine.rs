@@ -210,7 +210,7 @@ fn an_answer_ends_at_its_length_the_context_or_the_models_end() {
 #[test]
 fn text_before_a_stop_string_is_given_and_what_is_held_back_comes_with_the_end() {
     // Of these answers, the first two end by length and the third by EOS.
-    for (name, which) in [("llama", 0), ("qwen3", 0), ("llama3-rope", END.1)] {
+    for (name, which) in [("llama", 0), ("qwen2", 0), ("llama3-rope", END.1)] {
         let (prompt, _) = prompts(name).remove(which);
         let mut engine = engine(name, &EngineOptions::default());
         let mut with = |stop: &[String]| {

@@ -38,7 +38,7 @@ fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokeni
     let special = |key| special_token(&config, key, &inner);
     let (bos, eos) = (special("bos_token")?, special("eos_token")?);
     let mut warnings = Vec::new();
-    let ends = ends(&names, &mut kinds, [eos, None], &mut warnings);
+    let ends = ends(&names, &mut kinds, [eos, None, bos], &mut warnings);
     let (mut prefix, mut suffix) = around(&inner)?;
     match (config["add_bos_token"].as_bool(), bos) {
         (Some(true), Some(bos)) if !prefix.contains(&bos) => prefix.insert(0, bos),

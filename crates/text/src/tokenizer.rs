@@ -76,7 +76,7 @@ impl Tokenizer {
     pub fn new(vocab: Vocab) -> Result<Tokenizer> {
         let mut kinds = vocab.check()?;
         let mut warnings = Vec::new();
-        let ends = ends(&vocab.tokens, &mut kinds, [vocab.eos, vocab.eot], &mut warnings);
+        let ends = ends(&vocab.tokens, &mut kinds, [vocab.eos, vocab.eot, vocab.bos], &mut warnings);
         let duplicates = vocab.tokens.len() - vocab.tokens.iter().collect::<BTreeSet<_>>().len();
         if duplicates > 0 {
             warnings.push(format!("{duplicates} tokens are spelled like another; the first of each is used"));
@@ -174,7 +174,8 @@ impl Tokenizer {
         self.eos
     }
 
-    /// Whether generation ends at this token: EOS, the end of a turn, and the tokens well known to be one of them.
+    /// Whether generation ends at this token: EOS, the end of a turn, the tokens well known to be one of them, and BOS, behind which
+    /// another text begins.
     pub fn is_end(&self, id: u32) -> bool {
         self.ends.contains(&id)
     }
@@ -248,7 +249,7 @@ fn load_bpe(vocab: &Vocab, kinds: &[Kind], warnings: &mut Vec<String>) -> Result
 pub(crate) fn ends(
     names: &[String],
     kinds: &mut [Kind],
-    named: [Option<u32>; 2],
+    named: [Option<u32>; 3],
     warnings: &mut Vec<String>,
 ) -> BTreeSet<u32> {
     let has = |name: &str| names.iter().any(|other| other == name);

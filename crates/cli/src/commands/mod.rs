@@ -3,6 +3,7 @@
 mod completions;
 mod devices;
 mod info;
+mod quantize;
 mod run;
 mod tokenize;
 
@@ -12,10 +13,12 @@ use clap::Subcommand;
 
 /// Every command. A new one is a file beside these and two rows here.
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one of them, once")]
 pub enum Command {
     Run(run::Run),
     Info(info::Info),
     Tokenize(tokenize::Tokenize),
+    Quantize(quantize::Quantize),
     Devices(devices::Devices),
     Completions(completions::Completions),
 }
@@ -27,6 +30,7 @@ impl Command {
             Command::Run(command) => command.run(),
             Command::Info(command) => command.run(),
             Command::Tokenize(command) => command.run(),
+            Command::Quantize(command) => command.run(),
             Command::Devices(command) => command.run(),
             Command::Completions(command) => command.run(),
         }

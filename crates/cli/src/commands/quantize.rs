@@ -58,11 +58,19 @@ impl Quantize {
             return Ok(Exit::Done);
         }
         let (before, after) = (units::bytes(report.bytes_before), units::bytes(report.bytes_after));
-        writeln!(out, "{}: {} tensors in {format}, {} as they were; {before} -> {after}", self.output.display(), report.rewritten, report.kept)?;
+        writeln!(
+            out,
+            "{}: {} tensors in {format}, {} as they were; {before} -> {after}",
+            self.output.display(),
+            report.rewritten,
+            report.kept
+        )?;
         if !report.unfit.is_empty() {
             note!(
                 "warning: {} tensors stay as they were: their rows are not multiples of {} weights ({}, ...)",
-                report.unfit.len(), format.block, report.unfit[0]
+                report.unfit.len(),
+                format.block,
+                report.unfit[0]
             );
         }
         Ok(Exit::Done)

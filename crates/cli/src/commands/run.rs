@@ -8,6 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::time::Instant;
 use trine::text::Message;
 
@@ -21,8 +22,8 @@ use trine::text::Message;
     trine run model.gguf \"Hello\" --temperature 0 --json    for programs\n\n\
     Only the answer goes to stdout; all else to stderr.")]
 pub struct Run {
-    #[command(flatten)]
-    load: LoadArgs,
+    /// A GGUF or safetensors file, or a folder with one
+    model: PathBuf,
     /// The prompt; `-` or none reads it from standard input, and on a terminal none begins a chat
     prompt: Option<String>,
     /// Continue the prompt as plain text, without the model's chat template
@@ -41,6 +42,8 @@ pub struct Run {
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
     sampling: SamplingArgs,
 }
 
@@ -57,7 +60,7 @@ impl Run {
         }
         let stop = interrupt::flag()?;
         let start = Instant::now();
-        let mut llm = self.load.open(self.quiet, &stop)?;
+        let mut llm = self.load.open(&self.model, self.quiet, &stop)?;
         let load_time = start.elapsed();
         if !self.quiet {
             note!("context {} tokens, {} threads, {}", llm.context(), llm.threads(), llm.isa());
@@ -88,7 +91,7 @@ impl Run {
         let mut out = std::io::stdout().lock();
         if self.json {
             let mut report = answer.json(llm.tokenizer(), load_time);
-            report["model"] = self.load.model.display().to_string().into();
+            report["model"] = self.model.display().to_string().into();
             report["seed"] = seed.into();
             writeln!(out, "{report}")?;
         } else if out.is_terminal() && !answer.text.ends_with('\n') {

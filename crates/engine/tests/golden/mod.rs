@@ -13,15 +13,10 @@ pub fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(name)
 }
 
-/// An engine around a golden model.
-pub fn engine(name: &str, options: &EngineOptions) -> Engine<Cpu> {
-    open(&folder(name), options).unwrap_or_else(|error| panic!("{error}"))
-}
-
 /// An engine around the model in a folder.
-pub fn open(folder: &Path, options: &EngineOptions) -> Result<Engine<Cpu>, Error> {
+pub fn open(folder: &Path, threads: usize, options: &EngineOptions) -> Result<Engine<Cpu>, Error> {
     let file = File::open(folder).unwrap();
-    let mut cpu = Cpu::new(CpuOptions { threads: 2, ..CpuOptions::default() }).unwrap();
+    let mut cpu = Cpu::new(CpuOptions { threads, ..CpuOptions::default() }).unwrap();
     let model = Model::load(&mut cpu, &file, &mut |_| ControlFlow::Continue(())).unwrap();
     Engine::new(model, cpu, Arc::new(Language::of(&file).unwrap().tokenizer), options)
 }
