@@ -1,5 +1,6 @@
 //! How the program ends: exit status, message and hint of every error.
 
+use crate::table;
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
@@ -40,7 +41,7 @@ pub fn report(error: &anyhow::Error) -> Exit {
         return Exit::Done;
     }
     let (exit, hint) = diagnose(error);
-    note!("error: {error}");
+    note!("error: {}", table::visible(&error.to_string()));
     if let Some(hint) = hint {
         note!("hint: {hint}");
     }

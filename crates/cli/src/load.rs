@@ -1,5 +1,6 @@
 //! The flags that say how a model is loaded, and the loading.
 
+use crate::table;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
@@ -53,7 +54,7 @@ impl LoadArgs {
         bar.finish_and_clear();
         let llm = llm?;
         if !quiet {
-            llm.warnings().iter().for_each(|warning| note!("warning: {warning}"));
+            llm.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
         }
         Ok(llm)
     }

@@ -15,8 +15,17 @@ impl Facts {
     /// Writes all rows.
     pub fn print(&self, out: &mut impl Write) -> io::Result<()> {
         let width = self.0.iter().map(|(what, _)| what.chars().count()).max().unwrap_or(0);
-        self.0.iter().try_for_each(|(what, value)| writeln!(out, "{what:width$}  {value}"))
+        self.0.iter().try_for_each(|(what, value)| writeln!(out, "{:width$}  {}", visible(what), visible(value)))
     }
+}
+
+/// Text of a file on one line: what could steer a terminal is escaped.
+pub fn visible(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line
 }
 
 impl FromIterator<(String, String)> for Facts {

@@ -68,6 +68,14 @@ fn models_that_cannot_be_opened_or_make_no_sense_end_with_3() {
     });
     check(&["run", &strange, "hi"], 3, &["`parrot`", "bitnet", "hint: "]);
     check(&["info", &strange], 0, &[]);
+    // Nothing in a file steers the terminal: `run` looks for escapes in all output.
+    let steering = changed(folder.path(), "escape.gguf", |metadata, _| {
+        metadata.insert("general.name", "\x1b[31mred");
+        metadata.insert("general.architecture", "\x1b[2J");
+        metadata.insert("tokenizer.chat_template", "\x1b[1m{{");
+    });
+    check(&["run", &steering, "hi"], 3, &["hint: "]);
+    check(&["info", &steering, "--template", "--metadata"], 0, &[]);
     let mute = changed(folder.path(), "mute.gguf", |metadata, _| drop(metadata.remove("tokenizer.ggml.model")));
     check(&["run", &mute, "hi"], 3, &["tokenizer", "hint: give one with --tokenizer"]);
 }

@@ -1,5 +1,5 @@
 use crate::exit::Exit;
-use crate::table::Facts;
+use crate::table::{self, Facts};
 use crate::units;
 use anyhow::Result;
 use clap::Args;
@@ -352,7 +352,8 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
         Facts::from_iter(metadata.iter().map(|(key, value)| (key.clone(), show(value)))).print(out)?;
     }
     if let Some(template) = &report.template {
-        writeln!(out, "\n{template}")?;
+        writeln!(out)?;
+        template.lines().try_for_each(|line| writeln!(out, "{}", table::visible(line)))?;
     }
     Ok(())
 }

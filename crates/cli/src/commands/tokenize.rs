@@ -1,5 +1,5 @@
 use crate::exit::{Exit, Usage};
-use crate::input;
+use crate::{input, table};
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
@@ -44,7 +44,7 @@ impl Tokenize {
     pub fn run(self) -> Result<Exit> {
         let language = Language::open(&self.model)?;
         for warning in &language.warnings {
-            note!("warning: {warning}");
+            note!("warning: {}", table::visible(warning));
         }
         let tokenizer = language.tokenizer;
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
@@ -90,13 +90,11 @@ fn parse_ids(text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
         .collect()
 }
 
-/// Bytes on one line: what is no text is escaped.
+/// The bytes of a token on one line.
 fn visible(bytes: &[u8]) -> String {
     let mut text = String::new();
     for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
-        }
+        text.push_str(&table::visible(chunk.valid()));
         chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
     }
     text
