@@ -2,7 +2,7 @@ use crate::backend::{Backend, Batch, Cpu, CpuOptions};
 use crate::engine::{BLOCK_LEN, Engine, EngineOptions};
 use crate::model::{self, Language, Model, Spec};
 use crate::tensor::{File, OpenOptions};
-use crate::text::Template;
+use crate::text::{Template, Tokenizer};
 use crate::{Error, Llm, Memory, kernels};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -221,7 +221,12 @@ impl Decoder {
         self.model.spec()
     }
 
-    /// The tokens of a prompt.
+    /// Text to tokens and back.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.language.tokenizer
+    }
+
+    /// The tokens of a prompt, as those of [`Llm::tokens`].
     pub fn tokens(&self, prompt: &str) -> Vec<u32> {
         crate::llm::tokens(&self.language.tokenizer, prompt)
     }

@@ -63,7 +63,7 @@ impl Run {
         let mut llm = self.load.open(&self.model, self.quiet, &stop)?;
         let load_time = start.elapsed();
         if !self.quiet {
-            note!("context {} tokens, {} threads, {}", llm.context(), llm.threads(), llm.isa());
+            note!("context {}, threads {}, {}", llm.context(), llm.threads(), llm.isa());
         }
         let mut sampling = self.sampling.0;
         let Some(prompt) = prompt else {

@@ -1,0 +1,64 @@
+//! The chat, in a terminal.
+#![cfg(unix)]
+
+mod common;
+
+use rexpect::session::{PtySession, spawn_command};
+
+/// A chat with a model whose answers do not end, and the folder it keeps its history in.
+fn chat(folder: &std::path::Path, more: &[&str]) -> PtySession {
+    let mut command = common::trine();
+    let model = common::long(folder);
+    command.args(["run", &model, "--ignore-eos", "--seed", "1"]).args(more);
+    command.env("XDG_STATE_HOME", folder).env("TERM", "xterm");
+    spawn_command(command, Some(60_000)).unwrap()
+}
+
+#[test]
+fn control_c_stops_an_answer_and_control_d_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut session = chat(folder.path(), &["--context", "100000"]);
+    session.exp_string("no chat template").unwrap();
+    session.exp_string("> ").unwrap();
+    session.send_line("The miller counted").unwrap();
+    // The line is echoed; what follows is the answer.
+    session.exp_string("The miller counted").unwrap();
+    session.exp_regex("[^\r\n]{20}").unwrap();
+    session.send_control('c').unwrap();
+    session.exp_string("(stopped)").unwrap();
+    session.send_line("/stats").unwrap();
+    session.exp_string("peak memory").unwrap();
+    let saved = folder.path().join("chat.json");
+    session.send_line(&format!("/save {}", saved.display())).unwrap();
+    session.exp_string("saved to").unwrap();
+    session.send_line("/frobnicate").unwrap();
+    session.exp_string("no command /frobnicate").unwrap();
+    session.send_line("/help").unwrap();
+    session.exp_string("Ctrl-C stops an answer.").unwrap();
+    // Keys count when the line editor has the terminal.
+    for key in ['c', 'd'] {
+        session.exp_string("> ").unwrap();
+        session.send_control(key).unwrap();
+    }
+    session.exp_eof().unwrap();
+    let status = format!("{:?}", session.process().wait().unwrap());
+    assert!(status.starts_with("Exited(") && status.ends_with(", 0)"), "{status}");
+    let messages: serde_json::Value = serde_json::from_slice(&std::fs::read(saved).unwrap()).unwrap();
+    assert_eq!(messages[0]["content"], "The miller counted");
+    assert_eq!(messages[1]["role"], "assistant");
+    let history = std::fs::read_to_string(folder.path().join("trine/history")).unwrap();
+    assert!(history.contains("The miller counted"));
+}
+
+#[test]
+fn a_message_that_does_not_fit_is_refused_and_the_chat_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut session = chat(folder.path(), &["--context", "20", "--max-tokens", "5", "--raw", "-q"]);
+    session.exp_string("> ").unwrap();
+    session.send_line("one two three four five six seven eight nine ten").unwrap();
+    session.exp_string("do not fit into the context of 20 tokens").unwrap();
+    session.send_line("The").unwrap();
+    session.exp_string("(cut").unwrap();
+    session.send_line("/exit").unwrap();
+    session.exp_eof().unwrap();
+}

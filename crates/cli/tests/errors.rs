@@ -1,0 +1,153 @@
+//! What goes wrong is said in one sentence, with a hint and an exit status.
+
+mod common;
+
+use common::{changed, llama, run, spoil, trine, trine_with};
+use std::io::Read;
+use std::process::Stdio;
+use trine::tensor::{Array, Value};
+
+/// Runs and expects this status, and these texts on stderr.
+fn check(args: &[&str], code: i32, texts: &[&str]) {
+    let ran = trine_with(args);
+    assert_eq!(ran.code, code, "{args:?}: {}", ran.err);
+    for text in texts {
+        assert!(ran.err.contains(text), "{args:?}: expected {text:?} in {:?}", ran.err);
+    }
+    assert!(code == 0 || ran.err.contains("error: "), "{args:?}: {}", ran.err);
+}
+
+#[test]
+fn commands_that_make_no_sense_end_with_2() {
+    let model = &llama();
+    let run = |more: &[&'static str]| [&["run", model, "hi", "--raw"], more].concat();
+    check(&["nonsense"], 2, &["nonsense"]);
+    check(&["run"], 2, &["<MODEL>"]);
+    check(&run(&["--frobnicate"]), 2, &["--frobnicate"]);
+    check(&run(&["--temperature", "-1"]), 2, &["temperature = -1", "of at least 0"]);
+    check(&run(&["--temperature", "warm"]), 2, &["temperature = warm", "a number"]);
+    check(&run(&["--top-p", "1.5"]), 2, &["top_p = 1.5", "from 0 to 1"]);
+    check(&run(&["--logit-bias", "5"]), 2, &["logit_bias = 5", "42=-1.5"]);
+    check(&run(&["--logit-bias", "5000=1"]), 2, &["token 5000", "288"]);
+    check(&run(&["--preset", "best"]), 2, &["fast, balanced, quality"]);
+    check(&run(&["--isa", "mmx"]), 2, &["`mmx`", "scalar", "hint: "]);
+    check(&run(&["--threads", "0"]), 2, &["--threads"]);
+    check(&run(&["--context", "129"]), 2, &["129", "128", "hint: "]);
+    check(&run(&["--system", "Be brief."]), 2, &["--system", "--raw"]);
+    check(&["tokenize", model, "--decode", "1 5000"], 2, &["5000", "288", "hint: "]);
+}
+
+#[test]
+fn models_that_cannot_be_opened_or_make_no_sense_end_with_3() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    for command in ["run", "info", "tokenize"] {
+        check(&[command, &at("none.gguf")], 3, &["none.gguf", "hint: check the path"]);
+        check(
+            &[command, concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")],
+            3,
+            &["Cargo.toml", "expected a GGUF", "hint: "],
+        );
+        check(&[command, &at("empty")], 3, &["expected model.safetensors", "hint: "]);
+        let whole = std::fs::read(llama()).unwrap();
+        std::fs::write(at("short.gguf"), &whole[..whole.len() / 2]).unwrap();
+        check(&[command, &at("short.gguf")], 3, &["short.gguf", "tensor", "hint: "]);
+    }
+    let broken = changed(folder.path(), "nan.gguf", |_, tensors| spoil(tensors));
+    check(&["run", &broken, "hi"], 3, &["nan.gguf", "not finite", "hint: "]);
+    let other = changed(folder.path(), "vocab.gguf", |metadata, _| {
+        let Some(Value::Array(Array::String(tokens))) = metadata.get("tokenizer.ggml.tokens") else { panic!() };
+        let tokens = tokens.iter().cloned().chain(["more".to_owned()]).collect();
+        metadata.insert("tokenizer.ggml.tokens", Value::Array(Array::String(tokens)));
+        metadata.remove("tokenizer.ggml.token_type");
+    });
+    check(&["run", &other, "hi"], 3, &["289 tokens", "288 rows", "hint: "]);
+    let strange = changed(folder.path(), "arch.gguf", |metadata, _| {
+        metadata.insert("general.architecture", "parrot");
+    });
+    check(&["run", &strange, "hi"], 3, &["`parrot`", "bitnet", "hint: "]);
+    check(&["info", &strange], 0, &[]);
+    let mute = changed(folder.path(), "mute.gguf", |metadata, _| drop(metadata.remove("tokenizer.ggml.model")));
+    check(&["run", &mute, "hi"], 3, &["tokenizer", "hint: give one with --tokenizer"]);
+}
+
+#[test]
+fn what_is_assumed_about_a_model_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = changed(folder.path(), "pre.gguf", |metadata, _| drop(metadata.remove("tokenizer.ggml.pre")));
+    check(
+        &["run", &model, "hi", "--max-tokens", "1"],
+        0,
+        &["warning: tokenizer.ggml.pre is missing", "no chat template"],
+    );
+    check(&["run", &model, "hi", "--max-tokens", "1", "--raw"], 0, &["warning: tokenizer.ggml.pre is missing"]);
+    assert_eq!(trine_with(&["run", &model, "hi", "--max-tokens", "1", "--quiet"]).err, "");
+    let info = trine_with(&["info", &model]).out;
+    assert!(info.contains("tokenizer.ggml.pre is missing") && info.contains("no chat template"), "{info}");
+}
+
+#[test]
+fn a_prompt_longer_than_the_context_is_refused_with_both_numbers() {
+    check(&["run", &llama(), "one two three four", "--raw", "--context", "5"], 1, &[" tokens", "5 tokens", "hint: "]);
+    let ran = trine_with(&["run", &llama(), "one two three four", "--raw", "--context", "5"]);
+    let tokens = trine_with(&["tokenize", &llama(), "one two three four", "--count"]).out;
+    assert!(ran.err.contains(&format!("the prompt of {} tokens", tokens.trim())), "{}", ran.err);
+}
+
+#[test]
+fn text_that_is_no_utf8_is_refused() {
+    let mut command = trine();
+    let mut child = command.args(["tokenize", &llama()]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"ab\xff").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("position 2"));
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_program_quietly() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = common::long(folder.path());
+    for args in [vec!["run", &model, "hi", "--raw", "--ignore-eos", "-q"], vec!["info", &model, "--tensors"]] {
+        let mut child = trine().args(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut first = [0];
+        child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((output.status.code(), &*output.stderr), (Some(0), &b""[..]), "{args:?}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn interrupted_work_says_what_it_has_and_ends_with_130() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = common::long(folder.path());
+    let args = ["run", &model, "hi", "--raw", "--ignore-eos", "--json"];
+    let mut child = trine().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // The line about the context says that the model is there.
+    let mut line = [0; 10];
+    child.stderr.as_mut().unwrap().read_exact(&mut line).unwrap();
+    let id = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["finish_reason"], "cancelled");
+}
+
+#[test]
+fn help_tells_the_exit_statuses_and_examples() {
+    let help = trine_with(&["--help"]);
+    assert!(help.code == 0 && help.out.contains("130  interrupted"), "{}", help.out);
+    let commands = ["run", "info", "tokenize", "quantize", "devices", "completions"];
+    for command in commands {
+        assert!(help.out.contains(command));
+        assert!(trine_with(&[command, "--help"]).out.contains("Example"), "{command}");
+    }
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = trine_with(&["completions", shell]).out;
+        assert!(commands.iter().all(|command| script.contains(command)), "{shell}");
+    }
+    assert!(run(trine().arg("--version"), "").out.starts_with("trine "));
+}

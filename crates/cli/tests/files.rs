@@ -1,0 +1,120 @@
+//! `trine info`, `trine tokenize` and `trine devices` tell what is there.
+
+mod common;
+
+use common::{golden, llama, run, trine, trine_with};
+use serde_json::Value;
+
+fn goldens() -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(golden("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn read(path: std::path::PathBuf) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// Weights of a model by hand, from its config.json.
+fn parameters(config: &Value) -> u64 {
+    let n = |key: &str| config[key].as_u64().unwrap();
+    let (width, inner, heads, kv) =
+        (n("hidden_size"), n("intermediate_size"), n("num_attention_heads"), n("num_key_value_heads"));
+    let head = config["head_dim"].as_u64().unwrap_or(width / heads);
+    let (q, kv) = (heads * head, kv * head);
+    let model = config["model_type"].as_str().unwrap();
+    let extra = match model {
+        "qwen2" => q + 2 * kv,
+        "qwen3" => 2 * head,
+        "bitnet" => width + inner,
+        _ => 0,
+    };
+    let layer = width * (2 * q + 2 * kv + 3 * inner) + 2 * width + extra;
+    let embeddings = if config["tie_word_embeddings"] == true { 1 } else { 2 };
+    embeddings * n("vocab_size") * width + n("num_hidden_layers") * layer + width
+}
+
+#[test]
+fn info_counts_the_parameters_of_every_golden_model() {
+    for name in goldens() {
+        let config = read(golden(&name).join("config.json"));
+        for model in [golden(&name), golden(&name).join("model.gguf")].iter().filter(|path| path.exists()) {
+            let model = model.display().to_string();
+            let ran = trine_with(&["info", &model, "--json"]);
+            let json: Value = serde_json::from_str(&ran.out).unwrap();
+            assert_eq!(json["parameters"], parameters(&config), "{model}");
+            assert_eq!((&json["supported"], &json["chat_template"]), (&true.into(), &false.into()));
+            assert_eq!(json["tokenizer"]["tokens"], config["vocab_size"]);
+            assert_eq!(json["shape"]["context"], config["max_position_embeddings"]);
+            let bytes: u64 = json["formats"].as_array().unwrap().iter().map(|f| f["bytes"].as_u64().unwrap()).sum();
+            assert_eq!(json["memory"]["weights_bytes"], bytes);
+            let human = trine_with(&["info", &model, "--tensors", "--metadata", "--context", "64"]);
+            assert_eq!(human.code, 0, "{}", human.err);
+            assert!(
+                human.out.contains("memory at 64")
+                    && human.out.contains("output_norm") | human.out.contains("model.norm")
+            );
+        }
+    }
+}
+
+#[test]
+fn the_cache_in_the_memory_plan_is_two_rows_per_token_layer_and_head() {
+    let json: Value = serde_json::from_str(&trine_with(&["info", &llama(), "--json", "--context", "96"]).out).unwrap();
+    let n = |key: &str| json["shape"][key].as_u64().unwrap();
+    assert_eq!(json["memory"]["kv_cache_bytes"], 2 * 4 * 96 * n("layers") * n("kv_heads") * n("head_dim"));
+}
+
+#[test]
+fn info_shows_files_that_cannot_be_run() {
+    let Some(shared) = common::shared() else { return };
+    for (file, architecture, tokens) in [("llama-spm", "llama", 32000), ("falcon", "falcon", 65024)] {
+        let path = shared.join(format!("tokenizers/ggml-vocab-{file}.gguf")).display().to_string();
+        let json: Value = serde_json::from_str(&trine_with(&["info", &path, "--json"]).out).unwrap();
+        assert_eq!((&json["architecture"], &json["supported"]), (&architecture.into(), &false.into()));
+        assert_eq!((&json["parameters"], &json["tokenizer"]["tokens"]), (&0.into(), &tokens.into()));
+        assert_eq!((&json["memory"], &json["bits_per_weight"]), (&Value::Null, &Value::Null));
+    }
+}
+
+#[test]
+fn tokenize_gives_the_golden_ids_and_their_text_again() {
+    for name in goldens() {
+        let model = golden(&name).display().to_string();
+        for prompt in read(golden(&name).join("golden.json"))["prompts"].as_array().unwrap() {
+            let text = prompt["text"].as_str().unwrap();
+            let json = trine_with(&["tokenize", &model, text, "--json"]).json();
+            assert_eq!(json["ids"], prompt["ids"], "{model}");
+            let ids = trine_with(&["tokenize", &model, text]).out;
+            assert_eq!(trine_with(&["tokenize", &model, "--decode", &ids, "--no-special"]).out, format!("{text}\n"));
+            assert_eq!(run(trine().args(["tokenize", &model, "--json"]), text).json(), json);
+            let count = prompt["ids"].as_array().unwrap().len();
+            assert_eq!(trine_with(&["tokenize", &model, text, "--count"]).out, format!("{count}\n"));
+            assert_eq!(trine_with(&["tokenize", &model, text, "--pieces"]).out.lines().count(), count);
+        }
+    }
+}
+
+#[test]
+fn control_tokens_are_taken_as_such_unless_told_otherwise() {
+    let ids = |more: &[&str]| trine_with(&[&["tokenize", &llama(), "<|eos|>"], more].concat()).out;
+    assert_eq!(ids(&[]), "0 1\n");
+    assert_eq!(ids(&["--no-bos"]), "1\n");
+    assert!(ids(&["--no-bos", "--no-special"]).split(' ').count() > 3);
+    assert_eq!(trine_with(&["tokenize", &llama(), "--decode", "[0, 1]"]).out, "<|bos|><|eos|>\n");
+}
+
+#[test]
+fn devices_tell_the_instruction_sets_that_can_be_chosen() {
+    let json: Value = serde_json::from_str(&trine_with(&["devices", "--json"]).out).unwrap();
+    let cpu = &json["devices"][0];
+    assert_eq!(cpu["cores_available"], std::thread::available_parallelism().unwrap().get());
+    let isas = cpu["isas"].as_array().unwrap();
+    assert_eq!((&cpu["isa"], isas.last().unwrap()), (&isas[0], &"scalar".into()));
+    for isa in isas {
+        let args = ["run", &llama(), "hi", "--raw", "--max-tokens", "1", "--isa", isa.as_str().unwrap()];
+        assert_eq!(trine_with(&args).code, 0);
+    }
+    assert!(trine_with(&["devices"]).out.contains("instruction sets"));
+}
