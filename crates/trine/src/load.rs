@@ -152,9 +152,9 @@ impl Options {
         // What costs nothing to check comes before what may take minutes.
         let table = self.isa.as_deref().map(kernels::table).transpose()?;
         let file = File::open_with(path, &self.open).map_err(model::Error::from)?;
-        let spec = Spec::of(&file).map_err(|source| located(&file, source))?;
+        let spec = Spec::of(&file).map_err(|error| error.at(file.path()))?;
         let language = self.tokenizer.as_ref().map_or_else(|| Language::of(&file), |path| Language::open(path))?;
-        language.check(&spec).map_err(|source| located(&file, source))?;
+        language.check(&spec).map_err(|error| error.at(file.path()))?;
         let default = CpuOptions::default();
         let options = CpuOptions {
             threads: self.threads.unwrap_or(default.threads).max(1),
@@ -166,20 +166,12 @@ impl Options {
         let total = memory.weights;
         let model = Model::load(&mut backend, &file, &mut |done| progress(Progress { done, total }))?;
         let token = language.tokenizer.bos().unwrap_or(0);
-        model.probe(&mut backend, token).map_err(|source| located(&file, source))?;
+        model.probe(&mut backend, token).map_err(|error| error.at(file.path()))?;
         Ok(Decoder { model, backend, language, memory })
     }
 
     fn context_of(&self, spec: &Spec) -> usize {
         self.engine.context.unwrap_or(spec.context.min(CONTEXT))
-    }
-}
-
-/// Says which model an error is about.
-fn located(file: &File, source: model::Error) -> model::Error {
-    match source {
-        located @ model::Error::In { .. } => located,
-        source => model::Error::In { path: file.path().to_owned(), source: Box::new(source) },
     }
 }
 

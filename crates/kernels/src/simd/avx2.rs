@@ -10,15 +10,108 @@ pub(crate) struct Avx2(());
 table!(Avx2, "avx2", features: "avx2,fma,f16c",
     supported: is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c"));
 
+/// What the two x86 instruction sets do alike: bytes, integers and 8 floats in 256-bit registers.
+macro_rules! in_256_bits {
+    () => {
+        type B = __m256i;
+        type I = __m256i;
+        type H = __m256;
+
+        #[inline(always)]
+        fn bytes(self, x: &[u8; BYTES]) -> Self::B {
+            unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
+        }
+        #[inline(always)]
+        fn signed(self, x: &[i8; BYTES]) -> Self::B {
+            unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
+        }
+        #[inline(always)]
+        fn twice(self, x: &[u8; 16]) -> Self::B {
+            unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(x.as_ptr().cast())) }
+        }
+        #[inline(always)]
+        fn splat8(self, x: u8) -> Self::B {
+            unsafe { _mm256_set1_epi8(x as i8) }
+        }
+        #[inline(always)]
+        fn shift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
+            unsafe { _mm256_and_si256(_mm256_srl_epi16(a, _mm_cvtsi32_si128(n as i32)), self.splat8(mask)) }
+        }
+        #[inline(always)]
+        fn lift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
+            unsafe { _mm256_and_si256(_mm256_sll_epi16(a, _mm_cvtsi32_si128(n as i32)), self.splat8(mask)) }
+        }
+        #[inline(always)]
+        fn or(self, a: Self::B, b: Self::B) -> Self::B {
+            unsafe { _mm256_or_si256(a, b) }
+        }
+        #[inline(always)]
+        fn halves(self, a: Self::B, b: Self::B) -> Self::B {
+            unsafe { _mm256_blend_epi32(a, b, 0xf0) }
+        }
+        #[inline(always)]
+        fn add8(self, a: Self::B, b: Self::B) -> Self::B {
+            unsafe { _mm256_add_epi8(a, b) }
+        }
+        #[inline(always)]
+        fn zero(self) -> Self::I {
+            unsafe { _mm256_setzero_si256() }
+        }
+        #[inline(always)]
+        fn ints(self, x: &[i32; 8]) -> Self::I {
+            unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
+        }
+        #[inline(always)]
+        fn two_ints(self, low: i32, high: i32) -> Self::I {
+            unsafe { _mm256_set_m128i(_mm_set1_epi32(high), _mm_set1_epi32(low)) }
+        }
+        #[inline(always)]
+        fn mul_int(self, a: Self::I, b: Self::I) -> Self::I {
+            unsafe { _mm256_mullo_epi32(a, b) }
+        }
+        #[inline(always)]
+        fn sub_int(self, a: Self::I, b: Self::I) -> Self::I {
+            unsafe { _mm256_sub_epi32(a, b) }
+        }
+        #[inline(always)]
+        fn sums(self, a: [Self::I; 8]) -> Self::I {
+            unsafe { sums(a) }
+        }
+        #[inline(always)]
+        fn sum_all(self, a: Self::I) -> i32 {
+            unsafe { sum_all(a) }
+        }
+        #[inline(always)]
+        fn half(self, x: &[f32; 8]) -> Self::H {
+            unsafe { _mm256_loadu_ps(x.as_ptr()) }
+        }
+        #[inline(always)]
+        fn half_f16(self, x: &[u16; 8]) -> Self::H {
+            unsafe { _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast())) }
+        }
+        #[inline(always)]
+        fn to_half(self, a: Self::I) -> Self::H {
+            unsafe { _mm256_cvtepi32_ps(a) }
+        }
+        #[inline(always)]
+        fn mul_half(self, a: Self::H, b: Self::H) -> Self::H {
+            unsafe { _mm256_mul_ps(a, b) }
+        }
+        #[inline(always)]
+        fn fma_half(self, a: Self::H, b: Self::H, c: Self::H) -> Self::H {
+            unsafe { _mm256_fmadd_ps(a, b, c) }
+        }
+    };
+}
+pub(super) use in_256_bits;
+
 // SAFETY (all blocks below): `Avx2` exists only where the CPU has the instructions, and every pointer comes from a slice that was
 // just cut to the length that is read or written.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd for Avx2 {
     const WIDE: bool = false;
     type F = (__m256, __m256);
-    type B = __m256i;
-    type I = __m256i;
-    type H = __m256;
+    in_256_bits!();
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -120,42 +213,6 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn bytes(self, x: &[u8; BYTES]) -> Self::B {
-        unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
-    }
-    #[inline(always)]
-    fn signed(self, x: &[i8; BYTES]) -> Self::B {
-        unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
-    }
-    #[inline(always)]
-    fn twice(self, x: &[u8; 16]) -> Self::B {
-        unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(x.as_ptr().cast())) }
-    }
-    #[inline(always)]
-    fn splat8(self, x: u8) -> Self::B {
-        unsafe { _mm256_set1_epi8(x as i8) }
-    }
-    #[inline(always)]
-    fn shift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
-        unsafe { _mm256_and_si256(_mm256_srl_epi16(a, _mm_cvtsi32_si128(n as i32)), self.splat8(mask)) }
-    }
-    #[inline(always)]
-    fn lift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
-        unsafe { _mm256_and_si256(_mm256_sll_epi16(a, _mm_cvtsi32_si128(n as i32)), self.splat8(mask)) }
-    }
-    #[inline(always)]
-    fn or(self, a: Self::B, b: Self::B) -> Self::B {
-        unsafe { _mm256_or_si256(a, b) }
-    }
-    #[inline(always)]
-    fn halves(self, a: Self::B, b: Self::B) -> Self::B {
-        unsafe { _mm256_blend_epi32(a, b, 0xf0) }
-    }
-    #[inline(always)]
-    fn add8(self, a: Self::B, b: Self::B) -> Self::B {
-        unsafe { _mm256_add_epi8(a, b) }
-    }
-    #[inline(always)]
     fn at_least(self, a: Self::B, least: u8) -> Self::B {
         unsafe {
             let reached = _mm256_cmpeq_epi8(_mm256_max_epu8(a, self.splat8(least)), a);
@@ -163,10 +220,6 @@ impl Simd for Avx2 {
         }
     }
 
-    #[inline(always)]
-    fn zero(self) -> Self::I {
-        unsafe { _mm256_setzero_si256() }
-    }
     #[inline(always)]
     fn dot(self, sums: Self::I, u: Self::B, s: Self::B) -> Self::I {
         // No saturation: u <= 128 and |s| <= 128, so a pair is at most 32768 in size, and -32768 fits.
@@ -179,51 +232,7 @@ impl Simd for Avx2 {
     fn dot_signed(self, sums: Self::I, a: Self::B, s: Self::B) -> Self::I {
         unsafe { self.dot(sums, _mm256_abs_epi8(a), _mm256_sign_epi8(s, a)) }
     }
-    #[inline(always)]
-    fn ints(self, x: &[i32; 8]) -> Self::I {
-        unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
-    }
-    #[inline(always)]
-    fn two_ints(self, low: i32, high: i32) -> Self::I {
-        unsafe { _mm256_set_m128i(_mm_set1_epi32(high), _mm_set1_epi32(low)) }
-    }
-    #[inline(always)]
-    fn mul_int(self, a: Self::I, b: Self::I) -> Self::I {
-        unsafe { _mm256_mullo_epi32(a, b) }
-    }
-    #[inline(always)]
-    fn sub_int(self, a: Self::I, b: Self::I) -> Self::I {
-        unsafe { _mm256_sub_epi32(a, b) }
-    }
-    #[inline(always)]
-    fn sums(self, a: [Self::I; 8]) -> Self::I {
-        unsafe { sums(a) }
-    }
-    #[inline(always)]
-    fn sum_all(self, a: Self::I) -> i32 {
-        unsafe { sum_all(a) }
-    }
 
-    #[inline(always)]
-    fn half(self, x: &[f32; 8]) -> Self::H {
-        unsafe { _mm256_loadu_ps(x.as_ptr()) }
-    }
-    #[inline(always)]
-    fn half_f16(self, x: &[u16; 8]) -> Self::H {
-        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast())) }
-    }
-    #[inline(always)]
-    fn to_half(self, a: Self::I) -> Self::H {
-        unsafe { _mm256_cvtepi32_ps(a) }
-    }
-    #[inline(always)]
-    fn mul_half(self, a: Self::H, b: Self::H) -> Self::H {
-        unsafe { _mm256_mul_ps(a, b) }
-    }
-    #[inline(always)]
-    fn fma_half(self, a: Self::H, b: Self::H, c: Self::H) -> Self::H {
-        unsafe { _mm256_fmadd_ps(a, b, c) }
-    }
     #[inline(always)]
     fn sum_half(self, a: Self::H) -> f32 {
         unsafe { sum8(a) }

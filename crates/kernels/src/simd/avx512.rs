@@ -1,6 +1,6 @@
 //! x86-64 with AVX-512 (F, BW, DQ, VL) and VNNI: one register of 16 floats, and 256-bit integer dot products.
 
-use super::avx2::{sum_all, sum8, sums};
+use super::avx2::{in_256_bits, sum_all, sum8, sums};
 use super::{BYTES, LANES, Simd};
 use core::arch::x86_64::*;
 
@@ -19,9 +19,7 @@ table!(Avx512, "avx512", features: "avx512f,avx512bw,avx512dq,avx512vl,avx512vnn
 impl Simd for Avx512 {
     const WIDE: bool = true;
     type F = __m512;
-    type B = __m256i;
-    type I = __m256i;
-    type H = __m256;
+    in_256_bits!();
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -103,50 +101,10 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn bytes(self, x: &[u8; BYTES]) -> Self::B {
-        unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
-    }
-    #[inline(always)]
-    fn signed(self, x: &[i8; BYTES]) -> Self::B {
-        unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
-    }
-    #[inline(always)]
-    fn twice(self, x: &[u8; 16]) -> Self::B {
-        unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(x.as_ptr().cast())) }
-    }
-    #[inline(always)]
-    fn splat8(self, x: u8) -> Self::B {
-        unsafe { _mm256_set1_epi8(x as i8) }
-    }
-    #[inline(always)]
-    fn shift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
-        unsafe { _mm256_and_si256(_mm256_srl_epi16(a, _mm_cvtsi32_si128(n as i32)), self.splat8(mask)) }
-    }
-    #[inline(always)]
-    fn lift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
-        unsafe { _mm256_and_si256(_mm256_sll_epi16(a, _mm_cvtsi32_si128(n as i32)), self.splat8(mask)) }
-    }
-    #[inline(always)]
-    fn or(self, a: Self::B, b: Self::B) -> Self::B {
-        unsafe { _mm256_or_si256(a, b) }
-    }
-    #[inline(always)]
-    fn halves(self, a: Self::B, b: Self::B) -> Self::B {
-        unsafe { _mm256_blend_epi32(a, b, 0xf0) }
-    }
-    #[inline(always)]
-    fn add8(self, a: Self::B, b: Self::B) -> Self::B {
-        unsafe { _mm256_add_epi8(a, b) }
-    }
-    #[inline(always)]
     fn at_least(self, a: Self::B, least: u8) -> Self::B {
         unsafe { _mm256_maskz_mov_epi8(_mm256_cmpge_epu8_mask(a, self.splat8(least)), self.splat8(1)) }
     }
 
-    #[inline(always)]
-    fn zero(self) -> Self::I {
-        unsafe { _mm256_setzero_si256() }
-    }
     #[inline(always)]
     fn dot(self, sums: Self::I, u: Self::B, s: Self::B) -> Self::I {
         unsafe { _mm256_dpbusd_epi32(sums, u, s) }
@@ -155,51 +113,7 @@ impl Simd for Avx512 {
     fn dot_signed(self, sums: Self::I, a: Self::B, s: Self::B) -> Self::I {
         unsafe { _mm256_dpbusd_epi32(sums, _mm256_abs_epi8(a), _mm256_sign_epi8(s, a)) }
     }
-    #[inline(always)]
-    fn ints(self, x: &[i32; 8]) -> Self::I {
-        unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
-    }
-    #[inline(always)]
-    fn two_ints(self, low: i32, high: i32) -> Self::I {
-        unsafe { _mm256_set_m128i(_mm_set1_epi32(high), _mm_set1_epi32(low)) }
-    }
-    #[inline(always)]
-    fn mul_int(self, a: Self::I, b: Self::I) -> Self::I {
-        unsafe { _mm256_mullo_epi32(a, b) }
-    }
-    #[inline(always)]
-    fn sub_int(self, a: Self::I, b: Self::I) -> Self::I {
-        unsafe { _mm256_sub_epi32(a, b) }
-    }
-    #[inline(always)]
-    fn sums(self, a: [Self::I; 8]) -> Self::I {
-        unsafe { sums(a) }
-    }
-    #[inline(always)]
-    fn sum_all(self, a: Self::I) -> i32 {
-        unsafe { sum_all(a) }
-    }
 
-    #[inline(always)]
-    fn half(self, x: &[f32; 8]) -> Self::H {
-        unsafe { _mm256_loadu_ps(x.as_ptr()) }
-    }
-    #[inline(always)]
-    fn half_f16(self, x: &[u16; 8]) -> Self::H {
-        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast())) }
-    }
-    #[inline(always)]
-    fn to_half(self, a: Self::I) -> Self::H {
-        unsafe { _mm256_cvtepi32_ps(a) }
-    }
-    #[inline(always)]
-    fn mul_half(self, a: Self::H, b: Self::H) -> Self::H {
-        unsafe { _mm256_mul_ps(a, b) }
-    }
-    #[inline(always)]
-    fn fma_half(self, a: Self::H, b: Self::H, c: Self::H) -> Self::H {
-        unsafe { _mm256_fmadd_ps(a, b, c) }
-    }
     #[inline(always)]
     fn sum_half(self, a: Self::H) -> f32 {
         unsafe { sum8(a) }
