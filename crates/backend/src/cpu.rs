@@ -156,6 +156,9 @@ impl Backend for Cpu {
     fn upload(&mut self, view: View, role: Role) -> Result<Weight, Error> {
         let unfit = |reason| Error::Unfit { tensor: view.name.clone(), format: view.format.name, role, reason };
         let mut row = Vec::new();
+        if view.format.id.is_none() {
+            return Err(unfit("it is raw data, not weights"));
+        }
         match role {
             Role::Norm | Role::Bias => {
                 if view.rows() != 1 {
@@ -166,9 +169,6 @@ impl Backend for Cpu {
             Role::Embedding | Role::Head | Role::Linear | Role::BitLinear => {
                 if view.cols() > WIDEST {
                     return Err(Error::TooWide { found: view.cols(), tensor: view.name, most: WIDEST });
-                }
-                if view.format.id.is_none() {
-                    return Err(unfit("it is raw data, not weights"));
                 }
             }
         }
@@ -184,13 +184,10 @@ impl Backend for Cpu {
         self.cache = Vec::new();
         let bytes = shape.bytes().filter(|&bytes| bytes <= isize::MAX as usize).ok_or_else(no_room)?;
         let len = bytes / (2 * size_of::<f32>() * shape.layers.max(1));
-        for _ in 0..shape.layers {
-            // Memory that is asked for as zeros takes room only where it is used.
-            if Vec::<f32>::new().try_reserve_exact(len).is_err() {
-                return Err(no_room());
-            }
-            self.cache.push([vec![0.0; len], vec![0.0; len]]);
-        }
+        // The system is asked for all of it at once first, since a refusal of the parts would end the program. Memory that is asked for as
+        // zeros takes room only where it is used.
+        Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| no_room())?;
+        self.cache.extend((0..shape.layers).map(|_| [vec![0.0; len], vec![0.0; len]]));
         self.machine.reserve(shape.blocks * shape.block_len);
         self.shape = shape;
         Ok(())

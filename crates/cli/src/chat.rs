@@ -71,7 +71,7 @@ impl Chat {
                 ("/save", "") => note!("error: /save needs the name of a file"),
                 ("/save", path) => match save(path, &self.all(&messages)) {
                     Ok(()) => note!("saved to {path}"),
-                    Err(error) => note!("error: {error}"),
+                    Err(error) => note!("error: {error:#}"),
                 },
                 (command, _) if command.starts_with('/') => note!("error: no command {command}: /help lists them"),
                 _ => {

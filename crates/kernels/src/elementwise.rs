@@ -59,7 +59,8 @@ impl Map for Scaled {
 #[inline(always)]
 pub(crate) fn rms_norm<S: Simd>(simd: S, x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) {
     let mean = dot(simd, x, x) / x.len() as f32;
-    zip(simd, Scaled(1.0 / (mean + eps).sqrt()), x, gain, out);
+    // A mean beyond float32 would turn the row into zeros: NaN says what happened.
+    zip(simd, Scaled(1.0 / (mean + eps).sqrt() + mean * 0.0), x, gain, out);
 }
 
 impl Map for Gate {

@@ -109,10 +109,11 @@ impl Machine {
         self.pool.threads()
     }
 
-    /// Makes room for rows of `len` floats in every thread's scratch, so that later calls allocate nothing.
+    /// Asks for room for rows of `len` floats in every thread's scratch, so that later calls allocate nothing; it is not touched yet.
     pub fn reserve(&mut self, len: usize) {
         for scratch in &mut self.scratch {
-            grow(scratch.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner()), len);
+            let scratch = scratch.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
+            scratch.reserve_exact(len.saturating_sub(scratch.len()));
         }
     }
 

@@ -11,6 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
+/// Threads beyond any machine.
+const MOST: usize = 4096;
+
 /// How long a worker spins before it parks.
 const SPIN: Duration = Duration::from_micros(20);
 
@@ -51,6 +54,9 @@ fn is_open(state: u64, last: u64) -> bool {
 impl Pool {
     /// `threads` in all, the caller's included; at least one.
     pub fn new(threads: usize) -> std::io::Result<Pool> {
+        if threads > MOST {
+            return Err(std::io::Error::other(format!("{threads} threads asked for, at most {MOST} make sense")));
+        }
         let extra = threads.max(1) - 1;
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),

@@ -20,6 +20,26 @@ pub enum Error {
         /// The file.
         path: String,
     },
+    /// The new file would take the place of the old one.
+    #[error("{path}: the new file must have another name than the old one")]
+    SameFile {
+        /// The file.
+        path: String,
+    },
+    /// What the new file would replace is a folder or a device.
+    #[error("{path}: expected the name of a new or an old file, found something else")]
+    NotAFile {
+        /// It.
+        path: String,
+    },
+    /// Weights that are damaged.
+    #[error("tensor `{tensor}`: expected finite weights, found {found}")]
+    NotFinite {
+        /// Its name.
+        tensor: String,
+        /// The first such weight.
+        found: f32,
+    },
     /// A format that no file can hold.
     #[error("format {format} cannot be written to a GGUF file")]
     NotStorable {

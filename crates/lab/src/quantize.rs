@@ -47,6 +47,13 @@ pub fn quantize(
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<Report, Error> {
     let path = input.path().display().to_string();
+    let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    if same(input.path(), output) {
+        return Err(Error::SameFile { path });
+    }
+    if output.exists() && !output.is_file() {
+        return Err(Error::NotAFile { path: output.display().to_string() });
+    }
     let Kind::Gguf { .. } = input.kind() else { return Err(Error::NotGguf { path }) };
     if format.id.is_none() {
         return Err(Error::NotStorable { format: format.name });
@@ -94,6 +101,9 @@ pub fn quantize(
 
 fn rewrite(view: &View, entry: &Entry) -> Result<Vec<u8>, Error> {
     let weights = view.decode();
+    if let Some(found) = weights.iter().find(|w| !w.is_finite()) {
+        return Err(Error::NotFinite { tensor: view.name.clone(), found: *found });
+    }
     let bytes = entry.format.encode(&weights);
     if entry.format.ternary {
         let written = View::new(&*view.name, entry.format, view.shape.clone(), bytes.clone())?.decode();

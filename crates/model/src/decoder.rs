@@ -126,10 +126,11 @@ impl<B: Backend> Model<B> {
                 });
             }
             let norm = load.norm("output_norm", width)?;
-            let head = match load.weights.contains("output.weight") {
+            let head = match load.weights.has_head() {
                 true => Some(load.upload(load.weights.get("output.weight", &[spec.vocab, width])?, Role::Head)?),
                 false => None,
             };
+            load.weights.check_all_taken()?;
             Ok(Model { embedding, layers, norm, head, spec })
         };
         load().map_err(|error| error.at(file.path()))

@@ -26,13 +26,11 @@ pub enum Error {
     /// The device.
     #[error(transparent)]
     Device(#[from] trine_backend::Error),
-    /// The system refused to read a file beside the model.
-    #[error("{}: {source}", path.display())]
-    Read {
+    /// A file that should be text.
+    #[error("{}: expected UTF-8 text", path.display())]
+    NotText {
         /// That file.
         path: PathBuf,
-        /// Why.
-        source: std::io::Error,
     },
     /// An architecture that nobody has written down for us.
     #[error("architecture `{found}` is not known: expected one of {known}")]
@@ -76,6 +74,26 @@ pub enum Error {
         /// Its name.
         tensor: String,
     },
+    /// A scale or weight of a ternary tensor that no number of a model can be.
+    #[error("tensor `{tensor}`: expected {expected}, found {found}")]
+    BadWeight {
+        /// Its name.
+        tensor: String,
+        /// What would do.
+        expected: &'static str,
+        /// What is there.
+        found: f32,
+    },
+    /// A tensor that nothing asked for, so that the model is not what its keys say.
+    #[error("tensor `{tensor}` has no place in an `{arch}` model of {layers} layers: it would be ignored")]
+    Unused {
+        /// Its name.
+        tensor: String,
+        /// What the model says it is.
+        arch: &'static str,
+        /// How many layers it says it has.
+        layers: usize,
+    },
     /// The tokenizer has tokens that the model has no embedding for.
     #[error("the tokenizer has {tokens} tokens, but the embedding only {rows} rows: they are not of the same model")]
     Vocabulary {
@@ -111,7 +129,7 @@ impl Error {
     /// This error, about the model at `path`, unless it says already where it is.
     pub fn at(self, path: &std::path::Path) -> Error {
         match self {
-            Error::In { .. } | Error::Read { .. } | Error::File(trine_tensor::Error::In { .. }) => self,
+            Error::In { .. } | Error::NotText { .. } | Error::File(trine_tensor::Error::In { .. }) => self,
             source => Error::In { path: path.to_owned(), source: Box::new(source) },
         }
     }

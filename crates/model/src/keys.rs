@@ -25,6 +25,19 @@ static NUMBERS: &[(&str, &str)] = &[
     ("vocab_size", "vocab_size"),
 ];
 
+/// Keys that other architectures compute with, and the values that change nothing.
+static NEUTRAL: &[(&str, &[f32])] = &[
+    ("expert_count", &[0.0]),
+    ("attention.clamp_kqv", &[0.0]),
+    ("attention.scale", &[0.0]),
+    ("attention.max_alibi_bias", &[0.0]),
+    ("attn_logit_softcapping", &[0.0]),
+    ("final_logit_softcapping", &[0.0]),
+    ("logit_scale", &[0.0, 1.0]),
+    ("residual_scale", &[0.0, 1.0]),
+    ("embedding_scale", &[0.0, 1.0]),
+];
+
 impl Keys {
     /// Reads the keys of a model file.
     pub fn of(file: &File) -> Result<Keys> {
@@ -59,6 +72,11 @@ impl Keys {
         }
         if let Some(eps) = number(config, "rms_norm_eps")? {
             metadata.insert(format!("{prefix}.attention.layer_norm_rms_epsilon"), eps as f32);
+        }
+        if config["use_sliding_window"] == true
+            && let Some(window) = config["sliding_window"].as_u64().and_then(|n| u32::try_from(n).ok())
+        {
+            metadata.insert(format!("{prefix}.attention.sliding_window"), window);
         }
         let mut keys = Keys { arch, metadata, prefix };
         keys.rope_of_config(config)?;
@@ -121,6 +139,32 @@ impl Keys {
     pub fn needed(&self, key: &str, range: std::ops::RangeInclusive<u32>) -> Result<usize> {
         let missing = || Error::MissingKey { key: self.name(key), expected: "a count" };
         self.count(key, range)?.ok_or_else(missing)
+    }
+
+    /// Positions that the model was trained for; with a sliding window, those that all tokens see, within which the window changes nothing.
+    pub fn context(&self) -> Result<usize> {
+        let context = self.needed("context_length", 1..=1 << 30)?;
+        let window = self.count("attention.sliding_window", 0..=u32::MAX)?.filter(|&window| window > 0);
+        Ok(window.map_or(context, |window| window.min(context)))
+    }
+
+    /// Makes sure that no key asks for arithmetic that the decoder does not do.
+    pub fn check_neutral(&self) -> Result<()> {
+        for (key, neutral) in NEUTRAL {
+            let key = self.name(key);
+            let found = match self.metadata.get(&key) {
+                None => continue,
+                Some(_) => self.metadata.f32(&key).or_else(|_| self.metadata.u32(&key).map(|n| n.map(|n| n as f32)))?,
+            };
+            if let Some(found) = found.filter(|found| !neutral.contains(found)) {
+                let neutral = neutral.iter().map(|x| x.to_string()).collect::<Vec<_>>().join(" or ");
+                return Err(Error::bad(key, format!("{neutral}, or none, in this architecture"), found));
+            }
+        }
+        match self.metadata.bool(&self.name("attention.causal"))? {
+            Some(false) => Err(Error::bad(self.name("attention.causal"), "true, or none", false)),
+            _ => Ok(()),
+        }
     }
 
     /// A finite number that is at least `least`.

@@ -85,6 +85,14 @@ impl Spec {
         } else {
             arch.hub_name("token_embd.weight").expect("every architecture embeds tokens")
         })?;
+        keys.check_neutral()?;
+        if let Some(found) = keys.count("vocab_size", 0..=u32::MAX)?.filter(|&found| found != vocab.rows()) {
+            return Err(Error::bad(
+                keys.name("vocab_size"),
+                format!("the {} rows of the embedding", vocab.rows()),
+                found,
+            ));
+        }
         let eps = keys.float("attention.layer_norm_rms_epsilon", 0.0)?;
         let missing = || Error::MissingKey { key: keys.name("attention.layer_norm_rms_epsilon"), expected: "a number" };
         let (bit_linear, packing) = packing(file)?;
@@ -97,7 +105,7 @@ impl Spec {
             head_dim,
             feed_forward: keys.needed("feed_forward_length", many)?,
             vocab: vocab.rows(),
-            context: keys.needed("context_length", 1..=1 << 30)?,
+            context: keys.context()?,
             eps: eps.ok_or_else(missing)?,
             rope: rope(&keys, file, head_dim)?,
             bit_linear: bit_linear || arch.bit_linear,

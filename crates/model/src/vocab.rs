@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use trine_tensor::{File, Kind, Metadata};
 use trine_text::{Tokenizer, Vocab};
 
+/// Larger than any tokenizer.json.
+const MAX_TEXT: u64 = 256 << 20;
+
 /// What turns text into a model's tokens.
 pub struct Language {
     /// The tokenizer.
@@ -53,6 +56,7 @@ impl Language {
             return Language::of(&File::open(path)?);
         }
         let beside = |name: &str| path.with_file_name(name);
+        let read = |path: &Path| Ok::<_, Error>(trine_tensor::read_small(path, MAX_TEXT)?);
         let optional = |path: PathBuf| if path.exists() { read(&path).map(Some) } else { Ok(None) };
         let config = optional(beside("tokenizer_config.json"))?;
         let located = |error: trine_text::Error| Error::from(error).at(path);
@@ -115,8 +119,4 @@ fn sibling(folder: &Path) -> Option<PathBuf> {
     let speaks =
         |path: &&PathBuf| File::open(path).is_ok_and(|file| file.metadata().get("tokenizer.ggml.model").is_some());
     files.iter().filter(is_gguf).find(speaks).cloned()
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })
 }

@@ -48,8 +48,10 @@ pub struct File {
 
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Larger than any config.json and any index of shards.
-const MAX_JSON: u64 = 32 << 20;
+/// Larger than any index of shards.
+const MAX_INDEX: u64 = 32 << 20;
+/// Larger than any config.json; as a tree it takes some thirty times its size.
+const MAX_CONFIG: u64 = 1 << 20;
 
 impl File {
     /// Maps and checks a file: GGUF or safetensors, whatever its name. In a folder, that is `model.safetensors`, the
@@ -93,7 +95,7 @@ impl File {
             weight_map: Unique<String>,
         }
         let json = |source| Error::Json { what: "the index of shards", source }.at(index);
-        let Index { weight_map } = serde_json::from_slice(&read_json(index)?).map_err(json)?;
+        let Index { weight_map } = serde_json::from_slice(&read_small(index, MAX_INDEX)?).map_err(json)?;
         let mut shards = IndexMap::new();
         let mut size = 0;
         for name in weight_map.0.values() {
@@ -256,15 +258,22 @@ fn config(model: &Path) -> Result<Option<serde_json::Value>> {
         return Ok(None);
     }
     let json = |source| Error::Json { what: "the configuration", source }.at(&path);
-    serde_json::from_slice(&read_json(&path)?).map(Some).map_err(json)
+    serde_json::from_slice(&read_small(&path, MAX_CONFIG)?).map(Some).map_err(json)
 }
 
-/// A JSON file, unless it is too large to be one.
-fn read_json(path: &Path) -> Result<Vec<u8>> {
+/// All bytes of a file that comes with a model.
+///
+/// # Errors
+/// When it is no file, cannot be read, or has more than `limit` bytes.
+pub fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let read = || {
-        let found = fs::metadata(path)?.len();
-        if found > MAX_JSON {
-            return Err(Error::JsonSize { what: "a JSON file", found, limit: MAX_JSON });
+        let metadata = fs::metadata(path)?;
+        if !metadata.is_file() {
+            return Err(Error::NotAFile);
+        }
+        let found = metadata.len();
+        if found > limit {
+            return Err(Error::JsonSize { what: "the file", found, limit });
         }
         Ok(fs::read(path)?)
     };

@@ -27,7 +27,7 @@ mod writer;
 
 pub use bytes::Bytes;
 pub use error::{Error, Result};
-pub use file::{File, Kind, OpenOptions};
+pub use file::{File, Kind, OpenOptions, read_small};
 pub use format::{FORMATS, Format};
 pub use metadata::{Array, Metadata, Value};
 pub use view::{Entry, View};

@@ -79,7 +79,7 @@ fn ternary_weights_survive_a_round_trip() {
         if format.ternary || format.block == 1 {
             assert_eq!(&found, weights, "{format}");
         } else {
-            let worst = found.iter().zip(weights).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let worst = found.iter().zip(weights).map(|(a, b)| (a - b).abs()).max_by(f32::total_cmp).unwrap();
             assert!(worst <= step, "{format}: {worst} is more than {step}");
         }
         assert_eq!(once.len() as u64, format.size(4, 256).unwrap(), "{format}");

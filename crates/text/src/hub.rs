@@ -8,6 +8,7 @@ use crate::{Error, Kind, Result, Tokenizer};
 use serde_json::Value;
 use tokenizers::decoders::DecoderWrapper;
 use tokenizers::pre_tokenizers::metaspace::PrependScheme;
+use tokenizers::ModelWrapper;
 use tokenizers::{AddedVocabulary, Encoding, OffsetType, PreTokenizer, Token};
 
 const TOKENIZER: &str = "tokenizer.json";
@@ -30,6 +31,14 @@ impl Tokenizer {
 fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokenizer> {
     let inner = tokenizers::Tokenizer::from_bytes(tokenizer_json)
         .map_err(|error| Error::Json { file: TOKENIZER, problem: error.to_string() })?;
+    let dropout = match inner.get_model() {
+        ModelWrapper::BPE(model) => model.dropout.filter(|&dropout| dropout != 0.0),
+        _ => None,
+    };
+    if let Some(dropout) = dropout {
+        let problem = format!("model.dropout: expected 0 or none, found {dropout}, which makes tokens random");
+        return Err(Error::Json { file: TOKENIZER, problem });
+    }
     let config = tokenizer_config.map_or(Ok(Value::Null), serde_json::from_slice);
     let config = config.map_err(|error| Error::Json { file: CONFIG, problem: error.to_string() })?;
 

@@ -58,6 +58,10 @@ impl Run {
             let message = "--json needs a prompt".to_owned();
             return Err(Usage { message, hint: "give it as an argument or through a pipe" }.into());
         }
+        if self.sampling.0.logprobs.is_some() && !self.json {
+            let message = "--logprobs shows in --json only".to_owned();
+            return Err(Usage { message, hint: "add --json" }.into());
+        }
         let stop = interrupt::flag()?;
         let start = Instant::now();
         let mut llm = self.load.open(&self.model, self.quiet, &stop)?;

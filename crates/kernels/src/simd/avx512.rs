@@ -11,7 +11,7 @@ pub(crate) struct Avx512(());
 table!(Avx512, "avx512", features: "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c",
     supported: is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c"));
+        && is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c"));
 
 // SAFETY (all blocks below): `Avx512` exists only where the CPU has the instructions, and every pointer comes from a slice that was
 // just cut to the length that is read or written.

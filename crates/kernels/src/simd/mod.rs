@@ -116,6 +116,7 @@ pub(crate) fn missing_features() -> Vec<&'static str> {
         ("f16c", cfg!(target_feature = "f16c"), has(basic.ecx, 29)),
         ("avx2", cfg!(target_feature = "avx2"), has(extended.ebx, 5)),
         ("avx512f", cfg!(target_feature = "avx512f"), has(extended.ebx, 16)),
+        ("avx512dq", cfg!(target_feature = "avx512dq"), has(extended.ebx, 17)),
         ("avx512bw", cfg!(target_feature = "avx512bw"), has(extended.ebx, 30)),
         ("avx512vl", cfg!(target_feature = "avx512vl"), has(extended.ebx, 31)),
         ("avx512vnni", cfg!(target_feature = "avx512vnni"), has(extended.ecx, 11)),

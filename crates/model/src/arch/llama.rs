@@ -6,7 +6,7 @@ use trine_backend::{Gate, Pairs};
 /// arXiv:2302.13971.
 pub static LLAMA: Arch = Arch {
     gguf: &["llama"],
-    hub: &[("llama", None)],
+    hub: &[("llama", Some("silu"))],
     pairs: Pairs::Adjacent,
     gate: Gate::Silu,
     head_norms: false,

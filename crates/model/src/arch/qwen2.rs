@@ -4,4 +4,4 @@ use super::{Arch, llama::LLAMA};
 use trine_backend::Pairs;
 
 /// arXiv:2407.10671.
-pub static QWEN2: Arch = Arch { gguf: &["qwen2"], hub: &[("qwen2", None)], pairs: Pairs::Halves, ..LLAMA };
+pub static QWEN2: Arch = Arch { gguf: &["qwen2"], hub: &[("qwen2", Some("silu"))], pairs: Pairs::Halves, ..LLAMA };

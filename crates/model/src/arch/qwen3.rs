@@ -5,4 +5,4 @@ use trine_backend::Pairs;
 
 /// arXiv:2505.09388.
 pub static QWEN3: Arch =
-    Arch { gguf: &["qwen3"], hub: &[("qwen3", None)], pairs: Pairs::Halves, head_norms: true, ..LLAMA };
+    Arch { gguf: &["qwen3"], hub: &[("qwen3", Some("silu"))], pairs: Pairs::Halves, head_norms: true, ..LLAMA };
