@@ -15,11 +15,12 @@ pub struct Batch {
 
 /// One sequence's part of a batch.
 #[derive(Clone, Debug)]
-pub struct Span {
+struct Span {
     /// Tokens of the sequence already in the cache; the position of the first new one.
-    pub cached: usize,
-    /// Rows of the batch that are its new tokens.
-    pub rows: Range<usize>,
+    cached: usize,
+    /// Row of its first new token.
+    start: usize,
+    /// Its part of [`Batch::blocks`].
     blocks: Range<usize>,
 }
 
@@ -47,23 +48,18 @@ impl Batch {
     /// computed for the last `outputs` tokens.
     pub fn push(&mut self, tokens: &[u32], cached: usize, blocks: &[u32], outputs: usize) {
         let start = self.tokens.len();
-        let rows = start..start + tokens.len();
-        self.outputs.extend((rows.end - outputs.min(tokens.len())..rows.end).map(|row| row as u32));
+        let end = start + tokens.len();
+        self.outputs.extend((end - outputs.min(tokens.len())..end).map(|row| row as u32));
         self.owners.extend(std::iter::repeat_n(self.spans.len() as u32, tokens.len()));
         self.tokens.extend_from_slice(tokens);
         let first = self.blocks.len();
         self.blocks.extend_from_slice(blocks);
-        self.spans.push(Span { cached, rows, blocks: first..self.blocks.len() });
+        self.spans.push(Span { cached, start, blocks: first..self.blocks.len() });
     }
 
     /// All tokens, one per row.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
-    }
-
-    /// The sequences.
-    pub fn spans(&self) -> &[Span] {
-        &self.spans
     }
 
     /// Rows whose logits are wanted, in order.
@@ -74,7 +70,7 @@ impl Batch {
     /// Position in its sequence of the token in `row`.
     pub fn position(&self, row: usize) -> usize {
         let span = &self.spans[self.owners[row] as usize];
-        span.cached + row - span.rows.start
+        span.cached + row - span.start
     }
 
     /// Cache blocks of the sequence of the token in `row`.

@@ -7,7 +7,7 @@ mod batch;
 mod cpu;
 mod rope;
 
-pub use batch::{Batch, Span};
+pub use batch::Batch;
 pub use cpu::{Cpu, CpuOptions};
 pub use rope::Rope;
 pub use trine_kernels::{Gate, Pairs};

@@ -74,6 +74,9 @@ impl Language {
         let strings =
             |name: &str| Ok::<_, Error>(metadata.strs(&key(name))?.map(<[String]>::to_vec).unwrap_or_default());
         let id = |name: &str| metadata.u32(&key(name));
+        if model == "gpt2" && metadata.get(&key("merges")).is_none() {
+            return Err(Error::MissingKey { key: key("merges"), expected: "the merges of a byte-level BPE" });
+        }
         let vocab = Vocab {
             model: model.to_owned(),
             pre: metadata.str(&key("pre"))?.map(str::to_owned),

@@ -6,9 +6,9 @@ use crate::tokenizer::{Model, Tokens, ends};
 use crate::vocab::byte;
 use crate::{Error, Kind, Result, Tokenizer};
 use serde_json::Value;
+use tokenizers::ModelWrapper;
 use tokenizers::decoders::DecoderWrapper;
 use tokenizers::pre_tokenizers::metaspace::PrependScheme;
-use tokenizers::ModelWrapper;
 use tokenizers::{AddedVocabulary, Encoding, OffsetType, PreTokenizer, Token};
 
 const TOKENIZER: &str = "tokenizer.json";

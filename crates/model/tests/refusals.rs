@@ -1,0 +1,103 @@
+//! What a file holds and the decoder would ignore is refused, and named.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use trine_backend::{Cpu, CpuOptions};
+use trine_model::{Language, Model};
+use trine_tensor::format::{F32, U8};
+use trine_tensor::{File, Metadata, Value, View, gguf, safetensors};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(name)
+}
+
+/// What loading says; empty when it loads.
+fn load(path: &Path) -> String {
+    let mut be = Cpu::new(CpuOptions { threads: 1, ..Default::default() }).unwrap();
+    let mut load = || {
+        let file = File::open(path)?;
+        Language::of(&file)?;
+        Model::load(&mut be, &file, &mut |_| ControlFlow::Continue(()))?;
+        Ok::<_, trine_model::Error>(())
+    };
+    load().err().map_or(String::new(), |error| error.to_string())
+}
+
+/// What loading says of a golden GGUF file after a change.
+fn changed(name: &str, change: impl FnOnce(&mut Metadata, &mut Vec<View>)) -> String {
+    let file = File::open(golden(name).join("model.gguf")).unwrap();
+    let (mut metadata, mut tensors) = (file.metadata().clone(), file.tensors().cloned().collect());
+    change(&mut metadata, &mut tensors);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("changed.gguf");
+    gguf::write(&path, &metadata, &tensors).unwrap();
+    load(&path)
+}
+
+/// What loading says of a golden folder after a change of its configuration and tensors.
+fn changed_folder(name: &str, change: impl FnOnce(&mut serde_json::Value, &mut Vec<View>)) -> String {
+    let (file, folder) = (File::open(golden(name)).unwrap(), tempfile::tempdir().unwrap());
+    let (mut config, mut tensors) = (file.config().unwrap().clone(), file.tensors().cloned().collect());
+    change(&mut config, &mut tensors);
+    std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(golden(name).join(file), folder.path().join(file)).unwrap();
+    }
+    safetensors::write(folder.path().join("model.safetensors"), &tensors).unwrap();
+    load(folder.path())
+}
+
+fn names(message: &str, what: &[&str]) {
+    assert!(what.iter().all(|what| message.contains(what)), "expected {what:?} in: {message}");
+}
+
+#[test]
+fn what_is_unchanged_loads() {
+    assert_eq!(changed("llama", |_, _| ()), "");
+    assert_eq!(changed_folder("bitnet-b1.58", |_, _| ()), "");
+    assert_eq!(changed_folder("bitnet-online", |_, _| ()), "");
+}
+
+#[test]
+fn layers_and_tensors_beyond_the_model_are_named() {
+    names(&changed("llama", |keys, _| drop(keys.insert("llama.block_count", 1u32))), &["blk.1.", "1 layers"]);
+    let extra = View::new("blk.0.foo.weight", &F32, vec![4], F32.encode(&[0.0; 4])).unwrap();
+    names(&changed("qwen2", |_, tensors| tensors.push(extra)), &["blk.0.foo.weight", "ignored"]);
+    names(&changed_folder("llama", |config, _| config["num_hidden_layers"] = 1.into()), &["model.layers.1."]);
+}
+
+#[test]
+fn keys_of_other_arithmetic_are_named() {
+    let with = |key: &'static str, value: Value| changed("llama", move |keys, _| drop(keys.insert(key, value)));
+    names(&with("llama.expert_count", Value::U32(8)), &["llama.expert_count", "8"]);
+    names(&with("llama.final_logit_softcapping", Value::F32(30.0)), &["final_logit_softcapping", "30"]);
+    names(&with("llama.attention.causal", Value::Bool(false)), &["attention.causal"]);
+    names(&with("llama.vocab_size", Value::U32(77)), &["vocab_size", "288", "77"]);
+    assert_eq!(with("llama.logit_scale", Value::F32(1.0)), "");
+    names(&changed_folder("llama", |config, _| config["hidden_act"] = "gelu".into()), &["llama with gelu"]);
+    names(&changed_folder("qwen2", |config, _| config["tie_word_embeddings"] = false.into()), &["lm_head.weight"]);
+    names(&changed("llama", |keys, _| drop(keys.remove("tokenizer.ggml.merges"))), &["tokenizer.ggml.merges"]);
+}
+
+#[test]
+fn ternary_weights_that_are_no_numbers_are_named() {
+    for bad in [f32::NAN, f32::INFINITY, 0.0, -1.0] {
+        let message = changed_folder("bitnet-b1.58", |_, tensors| {
+            let scale = tensors.iter_mut().find(|view| view.name.ends_with("k_proj.weight_scale")).unwrap();
+            scale.bytes = scale.format.encode(&[bad]).into();
+        });
+        names(&message, &["k_proj.weight_scale", "above zero"]);
+    }
+    let message = changed_folder("bitnet-online", |_, tensors| {
+        let weight = tensors.iter_mut().find(|view| view.name.ends_with("up_proj.weight")).unwrap();
+        let mut weights = weight.decode();
+        weights[17] = f32::NAN;
+        weight.bytes = weight.format.encode(&weights).into();
+    });
+    names(&message, &["up_proj.weight", "finite"]);
+    let message = changed_folder("llama", |_, tensors| {
+        let norm = tensors.iter_mut().find(|view| view.name.ends_with("0.input_layernorm.weight")).unwrap();
+        *norm = View::new(norm.name.clone(), &U8, norm.shape.clone(), vec![1; norm.cols()]).unwrap();
+    });
+    names(&message, &["input_layernorm.weight", "raw data"]);
+}
