@@ -18,7 +18,8 @@ pub(crate) trait Model: Debug + Send + Sync {
 /// What [`Tokenizer::encode`] does beyond splitting plain text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Encode {
-    /// Whether control tokens written in the text (`<|im_end|>`) become these tokens. Never so for a user's words.
+    /// Whether control tokens written in the text (`<|im_end|>`) become these tokens: so for prompts and rendered chats, not for
+    /// text that a stranger wrote.
     pub special: bool,
     /// Whether BOS goes in front and EOS behind, by the model's rule.
     pub bos_eos: bool,
