@@ -2,14 +2,15 @@
 
 use crate::{Arch, Error, Result, arch::ARCHS};
 use serde_json::Value;
+use std::borrow::Cow;
 use trine_tensor::{File, Kind, Metadata};
 
 /// What a model says of itself.
-pub struct Keys {
+pub struct Keys<'a> {
     /// Its architecture.
     pub arch: &'static Arch,
     /// GGUF keys, those of the architecture under `prefix`.
-    pub metadata: Metadata,
+    pub metadata: Cow<'a, Metadata>,
     prefix: String,
 }
 
@@ -38,15 +39,15 @@ static NEUTRAL: &[(&str, &[f32])] = &[
     ("embedding_scale", &[0.0, 1.0]),
 ];
 
-impl Keys {
+impl<'a> Keys<'a> {
     /// Reads the keys of a model file.
-    pub fn of(file: &File) -> Result<Keys> {
+    pub fn of(file: &'a File) -> Result<Keys<'a>> {
         match file.kind() {
             Kind::Gguf { .. } => {
                 let missing = || Error::MissingKey { key: "general.architecture".into(), expected: "the name of one" };
                 let name = file.metadata().str("general.architecture")?.ok_or_else(missing)?;
                 let arch = Arch::of_gguf(name).ok_or_else(|| unknown(name))?;
-                Ok(Keys { arch, metadata: file.metadata().clone(), prefix: name.to_owned() })
+                Ok(Keys { arch, metadata: Cow::Borrowed(file.metadata()), prefix: name.to_owned() })
             }
             Kind::Safetensors => {
                 let missing = || Error::MissingKey { key: "config.json".into(), expected: "a file beside the tensors" };
@@ -55,7 +56,7 @@ impl Keys {
         }
     }
 
-    fn of_config(config: &Value) -> Result<Keys> {
+    fn of_config(config: &Value) -> Result<Keys<'a>> {
         let missing = || Error::MissingKey { key: "model_type".into(), expected: "the name of an architecture" };
         let name = config["model_type"].as_str().ok_or_else(missing)?;
         let activation = config["hidden_act"].as_str().unwrap_or("silu");
@@ -78,7 +79,7 @@ impl Keys {
         {
             metadata.insert(format!("{prefix}.attention.sliding_window"), window);
         }
-        let mut keys = Keys { arch, metadata, prefix };
+        let mut keys = Keys { arch, metadata: Cow::Owned(metadata), prefix };
         keys.rope_of_config(config)?;
         Ok(keys)
     }
@@ -88,7 +89,8 @@ impl Keys {
         let empty = Value::Null;
         let section = |name: &str| config.get(name).filter(|section| section.is_object());
         let scaling = section("rope_parameters").or_else(|| section("rope_scaling")).unwrap_or(&empty);
-        let mut set = |key: &str, value: f64| self.metadata.insert(format!("{}.rope.{key}", self.prefix), value as f32);
+        let metadata = self.metadata.to_mut();
+        let mut set = |key: &str, value: f64| metadata.insert(format!("{}.rope.{key}", self.prefix), value as f32);
         if let Some(base) =
             number(scaling, "rope_theta")?.map_or_else(|| number(config, "rope_theta"), |base| Ok(Some(base)))?
         {
@@ -111,12 +113,12 @@ impl Keys {
         }
         let original = scaling.get("original_max_position_embeddings").and_then(Value::as_u64);
         if let Some(original) = original.and_then(|n| u32::try_from(n).ok()) {
-            self.metadata.insert(format!("{}.rope.scaling.original_context_length", self.prefix), original);
+            self.metadata.to_mut().insert(format!("{}.rope.scaling.original_context_length", self.prefix), original);
         }
         let kind =
             scaling.get("rope_type").or_else(|| scaling.get("type")).and_then(Value::as_str).unwrap_or("default");
         let kind = if kind == "default" { "none" } else { kind };
-        self.metadata.insert(format!("{}.rope.scaling.type", self.prefix), kind);
+        self.metadata.to_mut().insert(format!("{}.rope.scaling.type", self.prefix), kind);
         Ok(())
     }
 

@@ -152,6 +152,9 @@ fn rope(keys: &Keys, file: &File, head_dim: usize) -> Result<Rope> {
         "llama3" => {
             let (low, high) =
                 (number("rope.scaling.low_freq_factor", 1.0)?, number("rope.scaling.high_freq_factor", 4.0)?);
+            if low >= high {
+                return Err(Error::bad(keys.name("rope.scaling.high_freq_factor"), format!("more than {low}"), high));
+            }
             let original = original()?;
             for frequency in &mut frequencies {
                 let turns = original * *frequency / (2.0 * PI);
@@ -185,6 +188,14 @@ fn rope(keys: &Keys, file: &File, head_dim: usize) -> Result<Rope> {
         for (frequency, divisor) in frequencies.iter_mut().zip(divisors.decode()) {
             *frequency /= divisor as f64;
         }
+    }
+    if !magnitude.is_finite() || magnitude <= 0.0 || frequencies.iter().any(|frequency| !frequency.is_finite()) {
+        let expected = "a scaling whose parameters give finite rotations";
+        return Err(Error::bad(
+            keys.name("rope"),
+            expected,
+            format!("magnitude {magnitude}, frequencies {frequencies:?}"),
+        ));
     }
     let pairs = if let Kind::Gguf { .. } = file.kind() { keys.arch.pairs } else { Pairs::Halves };
     Ok(Rope { frequencies, magnitude, pairs, head_dim })

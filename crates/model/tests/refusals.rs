@@ -73,6 +73,8 @@ fn keys_of_other_arithmetic_are_named() {
     names(&with("llama.final_logit_softcapping", Value::F32(30.0)), &["final_logit_softcapping", "30"]);
     names(&with("llama.attention.causal", Value::Bool(false)), &["attention.causal"]);
     names(&with("llama.vocab_size", Value::U32(77)), &["vocab_size", "288", "77"]);
+    let scaled = changed("llama-yarn", |keys, _| drop(keys.insert("llama.rope.scaling.yarn_beta_fast", 0f32)));
+    names(&scaled, &["llama.rope", "finite rotations"]);
     assert_eq!(with("llama.logit_scale", Value::F32(1.0)), "");
     names(&changed_folder("llama", |config, _| config["hidden_act"] = "gelu".into()), &["llama with gelu"]);
     names(&changed_folder("qwen2", |config, _| config["tie_word_embeddings"] = false.into()), &["lm_head.weight"]);

@@ -189,11 +189,6 @@ impl Metadata {
         self.typed(key, "u32", |v| v.integer()?.try_into().ok())
     }
 
-    /// An integer that fits a `u64`.
-    pub fn u64(&self, key: &str) -> Result<Option<u64>> {
-        self.typed(key, "u64", |v| v.integer()?.try_into().ok())
-    }
-
     /// An integer that fits an `i32`.
     pub fn i32(&self, key: &str) -> Result<Option<i32>> {
         self.typed(key, "i32", |v| v.integer()?.try_into().ok())
