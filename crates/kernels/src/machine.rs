@@ -2,11 +2,14 @@
 
 use crate::activation::Scale;
 use crate::attention::{Attend, Cache};
+use crate::dot::block::Group;
+use crate::dot::ternary::{FIVES, fives};
 use crate::dot::{GROUP, Ints, Out, Rows};
 use crate::elementwise::Gate;
 use crate::pool::Pool;
+use crate::simd::LANES;
 use crate::table::{Kernel, Table};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use trine_tensor::Format;
 
 /// Multiplications worth waking another thread for.
@@ -19,8 +22,15 @@ pub struct Machine {
     /// The instruction set.
     pub table: &'static Table,
     pool: Pool,
-    /// A row of floats for each thread.
-    scratch: Vec<Mutex<Vec<f32>>>,
+    /// For each thread.
+    scratch: Vec<Mutex<Scratch>>,
+}
+
+/// Room for a thread to work in.
+#[derive(Default)]
+struct Scratch {
+    floats: Vec<f32>,
+    groups: Vec<Group>,
 }
 
 /// A weight matrix at rest.
@@ -48,6 +58,8 @@ pub enum Form {
     /// As bytes with the token's scale written for each 32 columns: what [`Form::Blocks`] kernels take from a model whose activations
     /// are defined to have one scale per token.
     Spread,
+    /// As [`Form::Tokens`], in the order in which the five trits of TQ1_0's bytes meet them.
+    Fives,
 }
 
 /// Activations `[tokens, cols]` in one of the forms.
@@ -64,31 +76,45 @@ pub enum Input<'a> {
 pub struct Quantized {
     q: Vec<i8>,
     scales: Vec<f32>,
-    sums: Vec<i32>,
-    cols: usize,
+    halves: Vec<[i32; 2]>,
+    sums: Vec<f32>,
+    /// Bytes of a token.
+    width: usize,
 }
 
 impl Quantized {
     fn ints(&self) -> Ints<'_> {
-        Ints { q: &self.q, cols: self.cols, scales: &self.scales, sums: &self.sums }
+        Ints { q: &self.q, width: self.width, scales: &self.scales, halves: &self.halves, sums: &self.sums }
     }
 
     /// The numbers that the bytes stand for; for [`Form::Tokens`].
     pub fn dequantize(&self, out: &mut [f32]) {
-        for ((out, q), scale) in out.chunks_mut(self.cols).zip(self.q.chunks(self.cols)).zip(&self.scales) {
+        for ((out, q), scale) in out.chunks_mut(self.width).zip(self.q.chunks(self.width)).zip(&self.scales) {
             out.iter_mut().zip(q).for_each(|(out, &q)| *out = q as f32 * scale);
         }
     }
 }
 
 /// Some rows of a buffer for one task each.
-struct Slots(*mut f32);
-// SAFETY: `Machine::rows` gives each task its own rows.
-unsafe impl Sync for Slots {}
+struct Slots<T>(*mut T);
+// SAFETY: each task touches its own rows.
+unsafe impl<T: Send> Sync for Slots<T> {}
 
-impl Slots {
-    fn at(&self, i: usize) -> *mut f32 {
+impl<T> Slots<T> {
+    fn of(x: &mut [T]) -> Slots<T> {
+        Slots(x.as_mut_ptr())
+    }
+    fn at(&self, i: usize) -> *mut T {
         self.0.wrapping_add(i)
+    }
+    /// Row `i` of rows of `width`.
+    ///
+    /// # Safety
+    /// The row is inside the buffer, which is alive, and nobody else touches it.
+    #[expect(clippy::mut_from_ref, reason = "the rows are disjoint")]
+    unsafe fn row(&self, i: usize, width: usize) -> &mut [T] {
+        // SAFETY: as the function's.
+        unsafe { std::slice::from_raw_parts_mut(self.at(i * width), width) }
     }
 }
 
@@ -113,7 +139,7 @@ impl Machine {
     pub fn reserve(&mut self, len: usize) {
         for scratch in &mut self.scratch {
             let scratch = scratch.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
-            scratch.reserve_exact(len.saturating_sub(scratch.len()));
+            scratch.floats.reserve_exact(len.saturating_sub(scratch.floats.len()));
         }
     }
 
@@ -121,14 +147,13 @@ impl Machine {
     fn rows(&mut self, out: &mut [f32], width: usize, work: usize, body: &RowBody) {
         let rows = out.len() / width;
         let tasks = if rows * work < WORTH { 1 } else { rows.min(self.threads() * TASKS) };
-        let slots = Slots(out.as_mut_ptr());
+        let slots = Slots::of(out);
         let scratch = &self.scratch;
         self.pool.run(tasks, &|task, thread| {
-            let mut scratch = scratch[thread].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut scratch = lock(&scratch[thread]);
             for i in task * rows / tasks..(task + 1) * rows / tasks {
                 // SAFETY: row `i` is inside `out` and belongs to this task alone.
-                let row = unsafe { std::slice::from_raw_parts_mut(slots.at(i * width), width) };
-                body(i, row, &mut scratch);
+                body(i, unsafe { slots.row(i, width) }, &mut scratch.floats);
             }
         });
     }
@@ -138,27 +163,61 @@ impl Machine {
         match self.table.kernel(format) {
             Kernel::Float(_) | Kernel::Decode => Form::Floats,
             Kernel::Block(_) => Form::Blocks,
-            Kernel::Ternary(_) => Form::Tokens,
+            Kernel::Ternary(_, form) => form,
         }
     }
 
-    /// Activations `x`, `[tokens, cols]`, as bytes. `cols` is a multiple of 32, except for [`Form::Tokens`] that is only dequantised.
+    /// Activations `x`, `[tokens, cols]`, as bytes. `cols` is a multiple of 32, except for [`Form::Tokens`], and of 256 for [`Form::Fives`].
     pub fn quantize(&mut self, x: &[f32], cols: usize, form: Form, out: &mut Quantized) {
-        let groups = cols / GROUP;
-        out.cols = cols;
-        out.q.resize(x.len(), 0);
-        out.scales.clear();
-        out.sums.clear();
-        for (x, q) in x.chunks_exact(cols).zip(out.q.chunks_exact_mut(cols)) {
-            if form == Form::Blocks {
-                let blocks = x.chunks_exact(GROUP).zip(q.chunks_exact_mut(GROUP));
-                out.scales.extend(blocks.map(|(x, q)| (self.table.quantize)(x, Scale::Block, q)));
-            } else {
-                let scale = (self.table.quantize)(x, Scale::Token, q);
-                out.scales.extend(std::iter::repeat_n(scale, if form == Form::Spread { groups } else { 1 }));
+        let tokens = x.len() / cols;
+        // Bytes, scales and sums of a token.
+        let (width, scales, groups) = match form {
+            Form::Blocks | Form::Spread => (cols, cols / GROUP, cols / GROUP),
+            Form::Fives => (cols / 256 * FIVES, 1, 1),
+            Form::Tokens | Form::Floats => (cols, 1, 1),
+        };
+        out.width = width;
+        out.q.resize(tokens * width, 0);
+        out.scales.resize(tokens * scales, 0.0);
+        out.halves.resize(tokens * groups, [0; 2]);
+        out.sums.resize(tokens * groups, 0.0);
+        let (q, all_scales) = (Slots::of(&mut out.q), Slots::of(&mut out.scales));
+        let (halves, sums) = (Slots::of(&mut out.halves), Slots::of(&mut out.sums));
+        let table = self.table;
+        let tasks = if tokens * cols < WORTH { 1 } else { tokens.min(self.threads() * TASKS) };
+        self.pool.run(tasks, &|task, _| {
+            for token in task * tokens / tasks..(task + 1) * tokens / tasks {
+                let x = &x[token * cols..][..cols];
+                // SAFETY: rows of this token, which belongs to this task alone.
+                let (q, scales, halves, sums) = unsafe {
+                    let scales = all_scales.row(token, scales);
+                    (q.row(token, width), scales, halves.row(token, groups), sums.row(token, groups))
+                };
+                match form {
+                    Form::Blocks => (table.quantize)(x, Scale::Block, q, scales),
+                    Form::Fives => {
+                        (table.quantize)(x, Scale::Token, &mut q[..cols], scales);
+                        // A block's place is behind those of the blocks before it: from the last on nothing is overwritten.
+                        for block in (0..cols / 256).rev() {
+                            let plain: [i8; 256] = *q[256 * block..].first_chunk().expect("256 columns");
+                            fives(&plain, q[FIVES * block..].first_chunk_mut().expect("room for them"));
+                        }
+                    }
+                    _ => {
+                        (table.quantize)(x, Scale::Token, q, scales);
+                        let scale = scales[0];
+                        scales.fill(scale);
+                    }
+                }
+                if groups > 1 || matches!(form, Form::Blocks | Form::Spread) {
+                    (table.sums)(q, halves);
+                    let scaled = halves.iter().zip(&*scales).map(|(half, scale)| (half[0] + half[1]) as f32 * scale);
+                    sums.iter_mut().zip(scaled).for_each(|(sum, scaled)| *sum = scaled);
+                } else {
+                    halves[0] = [q.iter().map(|&q| q as i32).sum(), 0];
+                }
             }
-            out.sums.extend(q.as_chunks().0.iter().map(self.table.block_sum));
-        }
+        });
     }
 
     /// `out[token][row] = w[row] · x[token]`, `[tokens, rows]`.
@@ -170,11 +229,12 @@ impl Machine {
         let stride = w.format.row_bytes(w.cols).expect("whole blocks");
         assert_eq!(w.bytes.len(), w.rows * stride + w.format.tail);
         let kernel = self.table.kernel(w.format);
-        let quads = w.rows.div_ceil(4);
-        let tasks = if tokens * w.rows * w.cols < WORTH { 1 } else { quads.min(self.threads() * TASKS) };
-        let (len, slots, scratch, table) = (out.len(), Slots(out.as_mut_ptr()), &self.scratch, self.table);
+        let panels = w.rows.div_ceil(LANES);
+        let tasks = if tokens * w.rows * w.cols < WORTH { 1 } else { panels.min(self.threads() * TASKS) };
+        let (len, slots, scratch, table) = (out.len(), Slots::of(out), &self.scratch, self.table);
         self.pool.run(tasks, &|task, thread| {
-            let range = (task * quads / tasks * 4).min(w.rows)..((task + 1) * quads / tasks * 4).min(w.rows);
+            let edge = |task: usize| (task * panels / tasks * LANES).min(w.rows);
+            let range = edge(task)..edge(task + 1);
             // SAFETY: the ranges of the tasks do not overlap.
             let mut out = unsafe { Out::new(slots.at(0), len, w.rows, range.clone()) };
             let bytes = &w.bytes[range.start * stride..range.end * stride];
@@ -184,13 +244,20 @@ impl Machine {
                     assert_eq!(x.len(), tokens * w.cols);
                     kernel(&rows, x, &mut out);
                 }
-                (Kernel::Block(kernel) | Kernel::Ternary(kernel), Input::Bytes(x)) => {
+                (Kernel::Block(kernel), Input::Bytes(x)) => {
                     assert_eq!(x.q.len(), tokens * w.cols);
+                    let groups = &mut lock(&scratch[thread]).groups;
+                    grow(groups, w.cols / GROUP, Group::EMPTY);
+                    kernel(&rows, &x.ints(), groups, &mut out);
+                }
+                (Kernel::Ternary(kernel, form), Input::Bytes(x)) => {
+                    let width = if *form == Form::Fives { w.cols / 256 * FIVES } else { w.cols };
+                    assert_eq!(x.q.len(), tokens * width);
                     kernel(&rows, &x.ints(), &mut out);
                 }
                 (Kernel::Decode, Input::Floats(x)) => {
-                    let mut row = scratch[thread].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                    grow(&mut row, w.cols);
+                    let row = &mut lock(&scratch[thread]).floats;
+                    grow(row, w.cols, 0.0);
                     for i in range {
                         (w.format.decode)(rows.row(i), rows.tail, &mut row[..w.cols]);
                         let bytes = bytemuck::cast_slice(&row[..w.cols]);
@@ -240,7 +307,7 @@ impl Machine {
         let longest = (0..tokens).map(|token| which(token).1).max().unwrap_or(0);
         self.rows(out, dim, 2 * longest * dim, &|i, out, scratch| {
             let (blocks, len) = which(i / heads);
-            grow(scratch, len);
+            grow(scratch, len, 0.0);
             let kv_head = i % heads / (heads / cache.kv_heads);
             let job = Attend { q: &q[i * dim..][..dim], cache, kv_head, blocks, len, scale };
             (table.attend)(&job, scratch, out);
@@ -257,8 +324,12 @@ impl Machine {
     }
 }
 
-fn grow(scratch: &mut Vec<f32>, len: usize) {
+fn lock(scratch: &Mutex<Scratch>) -> MutexGuard<'_, Scratch> {
+    scratch.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn grow<T: Clone>(scratch: &mut Vec<T>, len: usize, fill: T) {
     if scratch.len() < len {
-        scratch.resize(len, 0.0);
+        scratch.resize(len, fill);
     }
 }

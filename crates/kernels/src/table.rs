@@ -2,28 +2,37 @@
 
 use crate::activation::Scale;
 use crate::attention::Attend;
-use crate::dot::{GROUP, Ints, Out, Rows};
+use crate::dot::block::Group;
+use crate::dot::{Ints, Out, Rows};
 use crate::elementwise::Gate;
+use crate::machine::Form;
 use crate::simd;
 use trine_tensor::Format;
+
+/// Weights widened to float, activations as they are.
+pub(crate) type FloatKernel = fn(&Rows, &[f32], &mut Out);
+/// Weights as integers, activations as bytes with a scale for each 32; room for the unpacked groups of 16 rows.
+pub(crate) type BlockKernel = fn(&Rows, &Ints, &mut [Group], &mut Out);
+/// Weights as trits, activations as bytes with a scale for each token.
+pub(crate) type TernaryKernel = fn(&Rows, &Ints, &mut Out);
 
 /// The kernels of one instruction set.
 pub struct Table {
     /// What `--isa` calls it.
     pub name: &'static str,
     pub(crate) supported: fn() -> bool,
-    pub(crate) f32: fn(&Rows, &[f32], &mut Out),
-    pub(crate) f16: fn(&Rows, &[f32], &mut Out),
-    pub(crate) bf16: fn(&Rows, &[f32], &mut Out),
-    pub(crate) q8_0: fn(&Rows, &Ints, &mut Out),
-    pub(crate) q4_0: fn(&Rows, &Ints, &mut Out),
-    pub(crate) q4_k: fn(&Rows, &Ints, &mut Out),
-    pub(crate) q6_k: fn(&Rows, &Ints, &mut Out),
-    pub(crate) i2_s: fn(&Rows, &Ints, &mut Out),
-    pub(crate) tq1_0: fn(&Rows, &Ints, &mut Out),
-    pub(crate) tq2_0: fn(&Rows, &Ints, &mut Out),
-    pub(crate) quantize: fn(&[f32], Scale, &mut [i8]) -> f32,
-    pub(crate) block_sum: fn(&[i8; GROUP]) -> i32,
+    pub(crate) f32: FloatKernel,
+    pub(crate) f16: FloatKernel,
+    pub(crate) bf16: FloatKernel,
+    pub(crate) q8_0: BlockKernel,
+    pub(crate) q4_0: BlockKernel,
+    pub(crate) q4_k: BlockKernel,
+    pub(crate) q6_k: BlockKernel,
+    pub(crate) i2_s: TernaryKernel,
+    pub(crate) tq1_0: TernaryKernel,
+    pub(crate) tq2_0: TernaryKernel,
+    pub(crate) quantize: fn(&[f32], Scale, &mut [i8], &mut [f32]),
+    pub(crate) sums: fn(&[i8], &mut [[i32; 2]]),
     pub(crate) rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
     pub(crate) add: fn(&[f32], &[f32], &mut [f32]),
     pub(crate) gate: fn(Gate, &[f32], &[f32], &mut [f32]),
@@ -59,12 +68,10 @@ pub fn table(name: &str) -> Result<&'static Table, crate::Error> {
 
 /// How this table multiplies by a matrix of some format.
 pub(crate) enum Kernel {
-    /// Weights widened to float, activations as they are.
-    Float(fn(&Rows, &[f32], &mut Out)),
-    /// Weights as integers, activations as bytes with a scale for each 32.
-    Block(fn(&Rows, &Ints, &mut Out)),
-    /// Weights as trits, activations as bytes with a scale for each token.
-    Ternary(fn(&Rows, &Ints, &mut Out)),
+    Float(FloatKernel),
+    Block(BlockKernel),
+    /// And the form of the activations.
+    Ternary(TernaryKernel, Form),
     /// Rows are decoded to float first: every format without a kernel of its own.
     Decode,
 }
@@ -79,9 +86,9 @@ impl Table {
             "Q4_0" => Kernel::Block(self.q4_0),
             "Q4_K" => Kernel::Block(self.q4_k),
             "Q6_K" => Kernel::Block(self.q6_k),
-            "I2_S" => Kernel::Ternary(self.i2_s),
-            "TQ1_0" => Kernel::Ternary(self.tq1_0),
-            "TQ2_0" => Kernel::Ternary(self.tq2_0),
+            "I2_S" => Kernel::Ternary(self.i2_s, Form::Tokens),
+            "TQ1_0" => Kernel::Ternary(self.tq1_0, Form::Fives),
+            "TQ2_0" => Kernel::Ternary(self.tq2_0, Form::Tokens),
             _ => Kernel::Decode,
         }
     }
@@ -92,20 +99,20 @@ macro_rules! table {
     ($isa:ident, $name:literal, $(features: $features:literal,)? supported: $supported:expr) => {
         #[allow(unused_unsafe, reason = "plain Rust needs no features")]
         pub(crate) static TABLE: $crate::table::Table = {
-            use $crate::{activation, attention, dot::{GROUP, Ints, Out, Rows, block, float, ternary}, elementwise};
+            use $crate::{activation, attention, dot::{Ints, Out, Rows, block::{self, Group}, float, ternary}, elementwise};
             table!(@table [$(#[target_feature(enable = $features)])?] $isa, $name, $supported,
                 f32(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F32>;
                 f16(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F16>;
                 bf16(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::Bf16>;
-                q8_0(w: &Rows, x: &Ints, out: &mut Out) -> () = block::product::<_, block::Q8_0>;
-                q4_0(w: &Rows, x: &Ints, out: &mut Out) -> () = block::product::<_, block::Q4_0>;
-                q4_k(w: &Rows, x: &Ints, out: &mut Out) -> () = block::product::<_, block::Q4_K>;
-                q6_k(w: &Rows, x: &Ints, out: &mut Out) -> () = block::product::<_, block::Q6_K>;
+                q8_0(w: &Rows, x: &Ints, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, block::Q8_0>;
+                q4_0(w: &Rows, x: &Ints, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, block::Q4_0>;
+                q4_k(w: &Rows, x: &Ints, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, block::Q4_K>;
+                q6_k(w: &Rows, x: &Ints, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, block::Q6_K>;
                 i2_s(w: &Rows, x: &Ints, out: &mut Out) -> () = ternary::product::<_, ternary::I2_S>;
                 tq1_0(w: &Rows, x: &Ints, out: &mut Out) -> () = ternary::product::<_, ternary::TQ1_0>;
                 tq2_0(w: &Rows, x: &Ints, out: &mut Out) -> () = ternary::product::<_, ternary::TQ2_0>;
-                quantize(x: &[f32], kind: activation::Scale, q: &mut [i8]) -> f32 = activation::quantize;
-                block_sum(q: &[i8; GROUP]) -> i32 = activation::block_sum;
+                quantize(x: &[f32], kind: activation::Scale, q: &mut [i8], scales: &mut [f32]) -> () = activation::quantize;
+                sums(q: &[i8], halves: &mut [[i32; 2]]) -> () = activation::sums;
                 rms_norm(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) -> () = elementwise::rms_norm;
                 add(a: &[f32], b: &[f32], out: &mut [f32]) -> () = elementwise::add;
                 gate(kind: elementwise::Gate, x: &[f32], up: &[f32], out: &mut [f32]) -> () = elementwise::gate;

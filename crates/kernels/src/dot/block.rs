@@ -1,221 +1,327 @@
 //! Products with block formats: integer codes under a scale, and perhaps a minimum, for each group of 32 weights.
+//!
+//! 16 rows at a time are unpacked, a format's own work, to groups of 32 columns in which a vector holds 4 columns of every row. What
+//! multiplies them is one loop for all formats. The groups are unpacked once for all tokens and stay in the cache.
 
 use super::{GROUP, Ints, Out, Rows};
-use crate::simd::Simd;
-use half::f16;
+use crate::simd::{BYTES, LANES, Simd};
 
-/// Groups that are done at once: lanes of the running sums.
-const LANES: usize = 8;
+/// Groups of a block of 256, and running sums.
+pub(crate) const GROUPS: usize = 8;
 
-/// 256 weights in groups `i` of 32: `w = d[i] * scale[i] * code + min[i]`.
-pub(crate) struct Groups<S: Simd> {
-    /// At most 128 in size.
-    codes: [S::B; LANES],
-    d: S::H,
-    min: S::H,
-    scales: Scales<S>,
+/// 32 columns of 16 rows: `w[row][col] = scale[row] * (code[row][col] - ZERO) + min[row]`.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Group {
+    /// Four columns of every row in each vector.
+    pub codes: [[u8; BYTES]; GROUPS],
+    pub scale: [f32; LANES],
+    pub min: [f32; LANES],
+    /// Integers by which the codes of the first and the last 16 columns are multiplied.
+    pub halves: [[f32; LANES]; 2],
 }
 
-/// Integer scales of groups.
-enum Scales<S: Simd> {
-    /// All are 1.
-    None,
-    /// One for each group.
-    Whole(S::I),
-    /// Group `i` has one for its first 16 weights and one for the others.
-    Halves([S::I; LANES]),
+impl Group {
+    pub const EMPTY: Group =
+        Group { codes: [[0; BYTES]; GROUPS], scale: [0.0; LANES], min: [0.0; LANES], halves: [[0.0; LANES]; 2] };
 }
 
-/// A block format: how it is cut into groups of 32.
+/// A block format: how it is unpacked.
 pub(crate) trait Blocks {
-    /// Weights and bytes of a block.
-    const WEIGHTS: usize;
+    /// Groups of 32 weights, and bytes, of a block.
+    const GROUPS: usize;
     const BYTES: usize;
-    /// Codes are signed.
-    const SIGNED: bool;
     /// What stands for zero, when codes are unsigned.
     const ZERO: i32 = 0;
+    /// Codes are signed, and raised for [`Simd::dot_raised`].
+    const SIGNED: bool = false;
     /// Weights have a minimum beside their scale.
     const MIN: bool = false;
-    /// The next 8 groups: one block of 256 weights, or 8 of 32.
-    fn groups<S: Simd>(simd: S, blocks: &[u8]) -> Groups<S>;
+    /// Groups have an integer scale for each half.
+    const HALVES: bool = false;
+    /// Unpacks one block of each of 16 rows.
+    fn unpack<S: Simd>(simd: S, blocks: &[&[u8]; LANES], groups: &mut [Group]);
 }
 
-fn bits(bytes: &[u8]) -> u16 {
-    u16::from_le_bytes([bytes[0], bytes[1]])
+// Loops and not closures below: a closure would not always be inlined where the CPU's features are known.
+
+/// 32 bytes of each of 16 rows as columns of 4 bytes.
+#[inline(always)]
+fn columns<S: Simd>(simd: S, rows: &[&[u8]; LANES], at: usize) -> [S::B; 8] {
+    let mut pairs = [simd.splat8(0); 8];
+    for j in 0..8 {
+        let (low, high) = (rows[j][at..].first_chunk(), rows[j + 8][at..].first_chunk());
+        pairs[j] = simd.pair(low.expect("32 bytes"), high.expect("32 bytes"));
+    }
+    simd.transpose8(pairs)
 }
 
-fn half(bytes: &[u8]) -> f32 {
-    f16::from_bits(bits(bytes)).to_f32()
+/// 16 bytes of each of 16 rows as columns of 4 bytes.
+#[inline(always)]
+fn quarters<S: Simd>(simd: S, rows: &[&[u8]; LANES], at: usize) -> [S::B; 4] {
+    let mut quads = [simd.splat8(0); 4];
+    for j in 0..4 {
+        let mut bytes = [&[0; 16]; 4];
+        for i in 0..4 {
+            bytes[i] = rows[j + 4 * i][at..].first_chunk().expect("16 bytes");
+        }
+        quads[j] = simd.quad(bytes);
+    }
+    simd.transpose4(quads)
+}
+
+/// The half-precision number of each row at `at`.
+#[inline(always)]
+fn halves<S: Simd>(simd: S, rows: &[&[u8]; LANES], at: usize) -> S::F {
+    let mut bytes = [0; 2 * LANES];
+    for (row, bytes) in rows.iter().zip(bytes.as_chunks_mut::<2>().0) {
+        *bytes = *row[at..].first_chunk().expect("2 bytes");
+    }
+    simd.load_f16(&bytes)
 }
 
 pub(crate) struct Q8_0;
 impl Blocks for Q8_0 {
-    const WEIGHTS: usize = 32;
+    const GROUPS: usize = 1;
     const BYTES: usize = 34;
     const SIGNED: bool = true;
     #[inline(always)]
-    fn groups<S: Simd>(simd: S, blocks: &[u8]) -> Groups<S> {
-        let blocks: &[[u8; 34]; LANES] = blocks.as_chunks().0.as_array().expect("8 blocks");
-        let (mut codes, mut d) = ([simd.splat8(0); LANES], [0; LANES]);
-        for (i, block) in blocks.iter().enumerate() {
-            codes[i] = simd.bytes(block.last_chunk().expect("32 bytes"));
-            d[i] = bits(block);
+    fn unpack<S: Simd>(simd: S, blocks: &[&[u8]; LANES], groups: &mut [Group]) {
+        let group = &mut groups[0];
+        let columns = columns(simd, blocks, 2);
+        for k in 0..8 {
+            simd.store_bytes(simd.raise(columns[k]), &mut group.codes[k]);
         }
-        Groups { codes, d: simd.half_f16(&d), min: simd.half(&[0.0; LANES]), scales: Scales::None }
+        simd.store(halves(simd, blocks, 0), &mut group.scale);
     }
 }
 
 pub(crate) struct Q4_0;
 impl Blocks for Q4_0 {
-    const WEIGHTS: usize = 32;
+    const GROUPS: usize = 1;
     const BYTES: usize = 18;
-    const SIGNED: bool = false;
     const ZERO: i32 = 8;
     #[inline(always)]
-    fn groups<S: Simd>(simd: S, blocks: &[u8]) -> Groups<S> {
-        let blocks: &[[u8; 18]; LANES] = blocks.as_chunks().0.as_array().expect("8 blocks");
-        let (mut codes, mut d) = ([simd.splat8(0); LANES], [0; LANES]);
-        for (i, block) in blocks.iter().enumerate() {
-            let nibbles = simd.twice(block.last_chunk().expect("16 bytes"));
-            codes[i] = simd.halves(simd.shift_mask(nibbles, 0, 0x0f), simd.shift_mask(nibbles, 4, 0x0f));
-            d[i] = bits(block);
+    fn unpack<S: Simd>(simd: S, blocks: &[&[u8]; LANES], groups: &mut [Group]) {
+        let group = &mut groups[0];
+        let columns = quarters(simd, blocks, 2);
+        for k in 0..4 {
+            simd.store_bytes(simd.shift_mask(columns[k], 0, 0x0f), &mut group.codes[k]);
+            simd.store_bytes(simd.shift_mask(columns[k], 4, 0x0f), &mut group.codes[k + 4]);
         }
-        Groups { codes, d: simd.half_f16(&d), min: simd.half(&[0.0; LANES]), scales: Scales::None }
+        simd.store(halves(simd, blocks, 0), &mut group.scale);
+    }
+}
+
+/// Scales and minima of Q4_K and Q5_K: `d` and `dmin` in half precision, then eight pairs of 6 bits in 12 bytes.
+#[inline(always)]
+fn six_bits<S: Simd>(simd: S, blocks: &[&[u8]; LANES], groups: &mut [Group]) {
+    let [d, a, b, c] = quarters(simd, blocks, 0);
+    let [d, min] = simd.two_f16(d);
+    let min = simd.sub(simd.splat(0.0), min);
+    let scales = [simd.shift_mask(a, 0, 0x3f), simd.or(simd.shift_mask(c, 0, 0x0f), simd.shift_mask(a, 2, 0x30))];
+    let mins = [simd.shift_mask(b, 0, 0x3f), simd.or(simd.shift_mask(c, 4, 0x0f), simd.shift_mask(b, 2, 0x30))];
+    for (i, group) in groups.iter_mut().enumerate() {
+        let (scale, six) = (simd.byte(scales[i / 4], i as u32 % 4), simd.byte(mins[i / 4], i as u32 % 4));
+        simd.store(simd.mul(d, simd.to_float(scale)), &mut group.scale);
+        simd.store(simd.mul(min, simd.to_float(six)), &mut group.min);
     }
 }
 
 #[expect(non_camel_case_types, reason = "the format's name")]
 pub(crate) struct Q4_K;
 impl Blocks for Q4_K {
-    const WEIGHTS: usize = 256;
+    const GROUPS: usize = 8;
     const BYTES: usize = 144;
-    const SIGNED: bool = false;
     const MIN: bool = true;
     #[inline(always)]
-    fn groups<S: Simd>(simd: S, block: &[u8]) -> Groups<S> {
-        let packed: &[u8; 12] = block[4..].first_chunk().expect("12 bytes");
-        let quads: &[[u8; 32]] = block[16..].as_chunks().0;
-        let (mut codes, mut scales, mut mins) = ([simd.splat8(0); LANES], [0; LANES], [0; LANES]);
-        for i in 0..LANES {
-            let (scale, min) = if i < 4 {
-                (packed[i] & 63, packed[i + 4] & 63)
-            } else {
-                (packed[i + 4] & 15 | packed[i - 4] >> 6 << 4, packed[i + 4] >> 4 | packed[i] >> 6 << 4)
-            };
-            (scales[i], mins[i]) = (scale as i32, min as i32);
-            codes[i] = simd.shift_mask(simd.bytes(&quads[i / 2]), 4 * (i as u32 % 2), 0x0f);
+    fn unpack<S: Simd>(simd: S, blocks: &[&[u8]; LANES], groups: &mut [Group]) {
+        six_bits(simd, blocks, groups);
+        for (i, [even, odd]) in groups.as_chunks_mut().0.iter_mut().enumerate() {
+            let columns = columns(simd, blocks, 16 + 32 * i);
+            for k in 0..8 {
+                simd.store_bytes(simd.shift_mask(columns[k], 0, 0x0f), &mut even.codes[k]);
+                simd.store_bytes(simd.shift_mask(columns[k], 4, 0x0f), &mut odd.codes[k]);
+            }
         }
-        let (d, min) = (simd.half(&[half(block); LANES]), simd.half(&[-half(&block[2..]); LANES]));
-        let min = simd.mul_half(min, simd.to_half(simd.ints(&mins)));
-        Groups { codes, d, min, scales: Scales::Whole(simd.ints(&scales)) }
     }
 }
 
 #[expect(non_camel_case_types, reason = "the format's name")]
 pub(crate) struct Q6_K;
 impl Blocks for Q6_K {
-    const WEIGHTS: usize = 256;
+    const GROUPS: usize = 8;
     const BYTES: usize = 210;
-    const SIGNED: bool = true;
+    const ZERO: i32 = 32;
+    const HALVES: bool = true;
     #[inline(always)]
-    fn groups<S: Simd>(simd: S, block: &[u8]) -> Groups<S> {
-        let (low4, high2): (&[[u8; 32]], &[[u8; 32]]) = (block[..128].as_chunks().0, block[128..192].as_chunks().0);
-        let (mut codes, mut scales) = ([simd.splat8(0); LANES], [simd.zero(); LANES]);
-        for i in 0..LANES {
-            let (high, quarter) = (i / 4, i % 4);
-            let low4 = simd.shift_mask(simd.bytes(&low4[2 * high + quarter % 2]), 4 * (quarter as u32 / 2), 0x0f);
-            let high2 = simd.shift_mask(simd.bytes(&high2[high]), 2 * quarter as u32, 3);
-            codes[i] = simd.add8(simd.or(low4, simd.lift_mask(high2, 4, 0x30)), simd.splat8(-32i8 as u8));
-            let scale = |n: usize| block[192 + 2 * i + n] as i8 as i32;
-            scales[i] = simd.two_ints(scale(0), scale(1));
+    fn unpack<S: Simd>(simd: S, blocks: &[&[u8]; LANES], groups: &mut [Group]) {
+        let d = halves(simd, blocks, 208);
+        let scales = quarters(simd, blocks, 192);
+        for (i, group) in groups.iter_mut().enumerate() {
+            simd.store(d, &mut group.scale);
+            for (half, out) in group.halves.iter_mut().enumerate() {
+                let scale = simd.signed_byte(scales[i / 2], 2 * (i as u32 % 2) + half as u32);
+                simd.store(simd.to_float(scale), out);
+            }
         }
-        let d = simd.half(&[half(&block[208..]); LANES]);
-        Groups { codes, d, min: simd.half(&[0.0; LANES]), scales: Scales::Halves(scales) }
+        for (half, groups) in groups.chunks_exact_mut(4).enumerate() {
+            let low = [columns(simd, blocks, 64 * half), columns(simd, blocks, 64 * half + 32)];
+            let high = columns(simd, blocks, 128 + 32 * half);
+            for (quarter, group) in groups.iter_mut().enumerate() {
+                for k in 0..8 {
+                    let low = simd.shift_mask(low[quarter % 2][k], 4 * (quarter as u32 / 2), 0x0f);
+                    let high = match quarter {
+                        0 => simd.lift_mask(high[k], 4, 0x30),
+                        1 => simd.lift_mask(high[k], 2, 0x30),
+                        2 => simd.shift_mask(high[k], 0, 0x30),
+                        _ => simd.shift_mask(high[k], 2, 0x30),
+                    };
+                    simd.store_bytes(simd.or(low, high), &mut group.codes[k]);
+                }
+            }
+        }
     }
 }
 
-/// `x` has a scale for each 32 columns.
+/// `x` has a scale for each 32 columns; `groups` is room to unpack into, for all columns.
 #[inline(always)]
-pub(crate) fn product<S: Simd, W: Blocks>(simd: S, w: &Rows, x: &Ints, out: &mut Out) {
-    for row in w.range.clone() {
+pub(crate) fn product<S: Simd, W: Blocks>(simd: S, w: &Rows, x: &Ints, groups: &mut [Group], out: &mut Out) {
+    let mut row = w.range.start;
+    while row < w.range.end {
+        let count = LANES.min(w.range.end - row);
+        // Behind the last row it is repeated.
+        let rows: [&[u8]; LANES] = std::array::from_fn(|i| w.row(row + i.min(count - 1)));
         let mut token = 0;
-        while token + 4 <= x.tokens() {
-            tile::<S, W, 4>(simd, w, row, x, token, out);
-            token += 4;
-        }
         while token < x.tokens() {
-            tile::<S, W, 1>(simd, w, row, x, token, out);
-            token += 1;
+            let left = x.tokens() - token;
+            let size = match left {
+                8.. if S::WIDE => 8,
+                4.. => 4,
+                2.. => 2,
+                _ => 1,
+            };
+            let panel = Panel { rows: &rows, row, count, first: token == 0, last: left == size };
+            match size {
+                8 => tile::<S, W, 8>(simd, panel, x, token, groups, out),
+                4 => tile::<S, W, 4>(simd, panel, x, token, groups, out),
+                2 => tile::<S, W, 2>(simd, panel, x, token, groups, out),
+                _ => tile::<S, W, 1>(simd, panel, x, token, groups, out),
+            }
+            token += size;
         }
+        row += count;
     }
 }
 
-/// One row by `T` tokens: weights are unpacked once.
+/// 16 rows, or the last of a matrix.
+struct Panel<'a> {
+    rows: &'a [&'a [u8]; LANES],
+    /// The first, and how many there are.
+    row: usize,
+    count: usize,
+    /// These tokens are the first: the rows are not unpacked yet.
+    first: bool,
+    /// These tokens are the last: what is unpacked may be overwritten.
+    last: bool,
+}
+
+/// 16 rows by `T` tokens.
 #[inline(always)]
-fn tile<S: Simd, W: Blocks, const T: usize>(simd: S, w: &Rows, row: usize, x: &Ints, token: usize, out: &mut Out) {
-    let q: [&[[i8; GROUP]]; T] = std::array::from_fn(|t| x.q(token + t));
-    let scales: [&[f32]; T] = std::array::from_fn(|t| x.scales(token + t));
-    let sums: [&[i32]; T] = std::array::from_fn(|t| x.sums(token + t));
-    let row_bytes = w.row(row);
-    let step = W::BYTES * (LANES * GROUP / W::WEIGHTS);
-    let mut y = [simd.half(&[0.0; LANES]); T];
-    for (i, blocks) in row_bytes.chunks_exact(step).enumerate() {
-        let groups = W::groups(simd, blocks);
-        for t in 0..T {
-            let q = q[t][i * LANES..].first_chunk().expect("8 groups");
-            let scales = scales[t][i * LANES..].first_chunk().expect("8 scales");
-            let sums = sums[t][i * LANES..].first_chunk().expect("8 sums");
-            y[t] = add::<S, W>(simd, &groups, q, scales, sums, y[t]);
+fn tile<S: Simd, W: Blocks, const T: usize>(
+    simd: S,
+    panel: Panel,
+    x: &Ints,
+    token: usize,
+    groups: &mut [Group],
+    out: &mut Out,
+) {
+    let mut y = [[simd.splat(0.0); T]; GROUPS];
+    let stride = panel.rows[0].len();
+    for block in 0..stride / W::BYTES {
+        // One tile for all tokens keeps the groups in the innermost cache.
+        let at = if panel.first && panel.last { 0 } else { block * W::GROUPS };
+        let groups = &mut groups[at..at + W::GROUPS];
+        if panel.first {
+            let mut blocks: [&[u8]; LANES] = [&[]; LANES];
+            for i in 0..LANES {
+                blocks[i] = &panel.rows[i][block * W::BYTES..][..W::BYTES];
+            }
+            W::unpack(simd, &blocks, groups);
+            // The panel behind this one, a line at a time: 16 streams of rows would not all be foreseen.
+            let next = panel.rows[0].as_ptr().wrapping_add(LANES * (stride + block * W::BYTES));
+            for line in (0..LANES * W::BYTES).step_by(64) {
+                simd.prefetch(next.wrapping_add(line));
+            }
         }
-    }
-    // Fewer than 8 groups are left of a row of small blocks: zeros fill them up.
-    let rest = row_bytes.len() % step;
-    if rest > 0 {
-        let (done, left) = (row_bytes.len() / step * LANES, rest / W::BYTES);
-        let mut blocks = [0; LANES * 34];
-        blocks[..rest].copy_from_slice(&row_bytes[row_bytes.len() - rest..]);
-        let groups = W::groups(simd, &blocks[..step]);
-        for t in 0..T {
-            let (mut q8, mut scales8, mut sums8) = ([[0; GROUP]; LANES], [0.0; LANES], [0; LANES]);
-            q8[..left].copy_from_slice(&q[t][done..]);
-            scales8[..left].copy_from_slice(&scales[t][done..]);
-            sums8[..left].copy_from_slice(&sums[t][done..]);
-            y[t] = add::<S, W>(simd, &groups, &q8, &scales8, &sums8, y[t]);
+        for (i, group) in groups.iter().enumerate() {
+            let g = block * W::GROUPS + i;
+            add::<S, W, T>(simd, group, x, token, g, &mut y[g % GROUPS]);
         }
     }
     for t in 0..T {
-        out.set(token + t, row, simd.sum_half(y[t]));
+        let even = simd.add(simd.add(y[0][t], y[4][t]), simd.add(y[2][t], y[6][t]));
+        let odd = simd.add(simd.add(y[1][t], y[5][t]), simd.add(y[3][t], y[7][t]));
+        let mut lanes = [0.0; LANES];
+        simd.store(simd.add(even, odd), &mut lanes);
+        out.put(token + t, panel.row, &lanes[..panel.count]);
     }
 }
 
-/// `y` plus the products of 8 groups, one in each lane.
+/// `y` plus the products of group `g`.
 #[inline(always)]
-fn add<S: Simd, W: Blocks>(
+fn add<S: Simd, W: Blocks, const T: usize>(
     simd: S,
-    w: &Groups<S>,
-    q: &[[i8; GROUP]; LANES],
-    scales: &[f32; LANES],
-    sums: &[i32; LANES],
-    y: S::H,
-) -> S::H {
-    let mut products = [simd.zero(); LANES];
-    for i in 0..LANES {
-        let q = simd.signed(&q[i]);
-        products[i] =
-            if W::SIGNED { simd.dot_signed(simd.zero(), w.codes[i], q) } else { simd.dot(simd.zero(), w.codes[i], q) };
-        if let Scales::Halves(scales) = &w.scales {
-            products[i] = simd.mul_int(products[i], scales[i]);
+    group: &Group,
+    x: &Ints,
+    token: usize,
+    g: usize,
+    y: &mut [S::F; T],
+) {
+    let mut q = [&[[0; 4]; GROUPS]; T];
+    let mut products = [simd.splat(0.0); T];
+    let mut start = [[simd.zero(); T]; 2];
+    for t in 0..T {
+        q[t] = x.q(token + t)[g * GROUP..][..GROUP].as_chunks().0.as_array().expect("32 columns");
+        let zero = if W::SIGNED { S::RAISED } else { W::ZERO };
+        if zero != 0 {
+            let [low, high] = x.halves(token + t)[g];
+            start[0][t] = simd.splat_int(-zero * if W::HALVES { low } else { low + high });
+            start[1][t] = simd.splat_int(-zero * high);
         }
     }
-    let mut product = simd.sums(products);
-    if W::ZERO != 0 {
-        product = simd.sub_int(product, simd.mul_int(simd.ints(sums), simd.ints(&[W::ZERO; LANES])));
+    let [mut low, mut high] = start;
+    if W::HALVES {
+        for k in 0..4 {
+            let (a, b) = (simd.bytes(&group.codes[k]), simd.bytes(&group.codes[k + 4]));
+            for t in 0..T {
+                low[t] = simd.dot(low[t], a, simd.splat4(&q[t][k]));
+                high[t] = simd.dot(high[t], b, simd.splat4(&q[t][k + 4]));
+            }
+        }
+        let (first, second) = (simd.load(&group.halves[0]), simd.load(&group.halves[1]));
+        for t in 0..T {
+            // Both products and their sum are below 2^24: exact.
+            products[t] = simd.fma(simd.to_float(low[t]), first, simd.mul(simd.to_float(high[t]), second));
+        }
+    } else {
+        for k in 0..GROUPS {
+            let codes = simd.bytes(&group.codes[k]);
+            for t in 0..T {
+                let q = simd.splat4(&q[t][k]);
+                low[t] = if W::SIGNED { simd.dot_raised(low[t], codes, q) } else { simd.dot(low[t], codes, q) };
+            }
+        }
+        for t in 0..T {
+            products[t] = simd.to_float(low[t]);
+        }
     }
-    if let Scales::Whole(scales) = w.scales {
-        product = simd.mul_int(product, scales);
+    let (scale, min) = (simd.load(&group.scale), simd.load(&group.min));
+    for t in 0..T {
+        let both = simd.mul(scale, simd.splat(x.scales(token + t)[g]));
+        y[t] = simd.fma(both, products[t], y[t]);
+        if W::MIN {
+            y[t] = simd.fma(min, simd.splat(x.sums(token + t)[g]), y[t]);
+        }
     }
-    let scales = simd.half(scales);
-    let y = simd.fma_half(simd.mul_half(w.d, scales), simd.to_half(product), y);
-    if W::MIN { simd.fma_half(simd.mul_half(w.min, scales), simd.to_half(simd.ints(sums)), y) } else { y }
 }

@@ -102,7 +102,7 @@ fn tile<S: Simd, W: Weights, const R: usize, const T: usize>(
     }
     for r in 0..R {
         for t in 0..T {
-            out.set(token + t, row + r, simd.sum(sums[r][t]));
+            out.put(token + t, row + r, &[simd.sum(sums[r][t])]);
         }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! The canonical order, which every instruction set and every tile follows, so that a product never depends on its neighbours:
 //! - float weights: 16 running sums, lane `i` taking columns `i, i + 16, ...` by fused multiply-add, added in one tree;
-//! - block formats: integer sums, exact, over each group of 32 columns; scaled and added by fused multiply-add to 8 running sums, lane `i`
-//!   taking groups `i, i + 8, ...`, added in the same tree;
-//! - ternary formats: integer sums, exact, over each run of blocks with one scale, then likewise.
+//! - block formats: integer sums, exact, over each group of 32 columns; times the product of both scales, and then the minimum's part, they
+//!   are added by fused multiply-add to 8 running sums, number `i` taking groups `i, i + 8, ...`, added in the same tree;
+//! - ternary formats: integer sums, exact, over each run of blocks with one scale; scaled and added by fused multiply-add.
 
 pub(crate) mod block;
 pub(crate) mod float;
@@ -38,35 +38,45 @@ impl<'a> Rows<'a> {
 /// Activations as bytes: `x[token][col] ≈ q[token][col] * scale`.
 #[derive(Clone, Copy)]
 pub(crate) struct Ints<'a> {
-    /// `[tokens, cols]`, never -128.
+    /// `[tokens, width]`, never -128.
     pub q: &'a [i8],
-    pub cols: usize,
-    /// `[tokens]`, or `[tokens, cols / 32]`: what divides evenly tells.
+    /// Bytes of a token: the columns, or more in the order of a format's own.
+    pub width: usize,
+    /// `[tokens]`, or `[tokens, groups]`.
     pub scales: &'a [f32],
-    /// Sum of each 32 bytes, `[tokens, cols / 32]`.
-    pub sums: &'a [i32],
+    /// Exact sums of the two halves of each group, `[tokens, groups]`; of all bytes in the first half, `[tokens]`, for one scale per token.
+    pub halves: &'a [[i32; 2]],
+    /// Each group's scale times its sum, `[tokens, groups]`.
+    pub sums: &'a [f32],
 }
 
 impl<'a> Ints<'a> {
     #[inline(always)]
     pub fn tokens(&self) -> usize {
-        self.q.len() / self.cols
+        self.q.len() / self.width
     }
-    /// Groups of 32 bytes.
     #[inline(always)]
-    pub fn q(&self, token: usize) -> &'a [[i8; GROUP]] {
-        self.q[token * self.cols..][..self.cols].as_chunks().0
+    pub fn q(&self, token: usize) -> &'a [i8] {
+        &self.q[token * self.width..][..self.width]
     }
     #[inline(always)]
     pub fn scales(&self, token: usize) -> &'a [f32] {
-        let each = self.scales.len() / self.tokens();
-        &self.scales[token * each..][..each]
+        each(self.scales, self.tokens(), token)
     }
     #[inline(always)]
-    pub fn sums(&self, token: usize) -> &'a [i32] {
-        let each = self.cols / GROUP;
-        &self.sums[token * each..][..each]
+    pub fn halves(&self, token: usize) -> &'a [[i32; 2]] {
+        each(self.halves, self.tokens(), token)
     }
+    #[inline(always)]
+    pub fn sums(&self, token: usize) -> &'a [f32] {
+        each(self.sums, self.tokens(), token)
+    }
+}
+
+#[inline(always)]
+fn each<T>(all: &[T], tokens: usize, token: usize) -> &[T] {
+    let each = all.len() / tokens;
+    &all[token * each..][..each]
 }
 
 /// Where products go: a matrix `[tokens, stride]` of which this task writes the columns `range`, and nobody else does.
@@ -86,11 +96,12 @@ impl Out<'_> {
         Out { data, len, stride, range, owner: PhantomData }
     }
 
+    /// Writes the products of a token with the rows from `row` on.
     #[inline(always)]
-    pub fn set(&mut self, token: usize, row: usize, value: f32) {
+    pub fn put(&mut self, token: usize, row: usize, values: &[f32]) {
         let at = token * self.stride + row;
-        assert!(self.range.contains(&row) && at < self.len);
+        assert!(self.range.start <= row && row + values.len() <= self.range.end && at + values.len() <= self.len);
         // SAFETY: inside the buffer and inside the columns that are ours alone.
-        unsafe { *self.data.add(at) = value }
+        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.data.add(at), values.len()) }
     }
 }

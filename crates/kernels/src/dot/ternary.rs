@@ -5,170 +5,241 @@
 //! Blocks with the same `d` are one exact sum; a block whose `d` is zero says nothing. Hence a model with one scale per matrix gives the
 //! same bits from every layout, whether the format writes that scale once or in each block.
 
-use super::{GROUP, Ints, Out, Rows};
-use crate::simd::Simd;
+use super::{Ints, Out, Rows};
+use crate::simd::{BYTES, Simd};
 use half::f16;
 
 /// A ternary format: how a block is unpacked.
 pub(crate) trait Trits {
-    /// Weights and bytes of a block.
-    const WEIGHTS: usize;
+    /// Bytes of a block, and of its codes.
     const BYTES: usize;
+    const CODES: usize;
+    /// Bytes of the activations that a block meets.
+    const WIDTH: usize;
+    /// Blocks that fill a vector.
+    const STEP: usize;
+    /// Vectors of codes in those.
+    const VECTORS: usize;
     fn scale(block: &[u8], tail: &[u8]) -> f32;
-    /// The codes, at most 3, of each 32 weights; a block of fewer than 256 leaves the rest zero.
-    fn codes<S: Simd>(simd: S, block: &[u8]) -> [S::B; 8];
+    /// Vector `n` of codes, at most 3.
+    fn codes<S: Simd>(simd: S, packed: S::B, n: usize) -> S::B;
+    /// The activations that vector `n` of codes meets.
+    fn activations<S: Simd>(simd: S, q: &[i8], n: usize) -> S::B;
+}
+
+/// 64 bytes of codes of two bits: 32 with weights 0..32, 32..64, ... of the first 128, and 32 of the next 128.
+#[inline(always)]
+fn two_bits<S: Simd>(simd: S, q: &[i8], n: usize) -> S::B {
+    let q: &[u8] = bytemuck::cast_slice(q);
+    let (low, high) = (q[32 * n..].first_chunk(), q[32 * (n + 4)..].first_chunk());
+    simd.pair(low.expect("32 columns"), high.expect("32 columns"))
 }
 
 #[expect(non_camel_case_types, reason = "the format's name")]
 pub(crate) struct I2_S;
 impl Trits for I2_S {
-    const WEIGHTS: usize = 128;
     const BYTES: usize = 32;
+    const CODES: usize = 32;
+    const WIDTH: usize = 128;
+    const STEP: usize = 2;
+    const VECTORS: usize = 4;
     #[inline(always)]
     fn scale(_: &[u8], tail: &[u8]) -> f32 {
         f32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]])
     }
     #[inline(always)]
-    fn codes<S: Simd>(simd: S, block: &[u8]) -> [S::B; 8] {
-        let packed = simd.bytes(block.first_chunk().expect("32 bytes"));
-        let mut codes = [simd.splat8(0); 8];
-        for (g, codes) in codes[..4].iter_mut().enumerate() {
-            *codes = simd.shift_mask(packed, 6 - 2 * g as u32, 3);
-        }
-        codes
+    fn codes<S: Simd>(simd: S, packed: S::B, n: usize) -> S::B {
+        simd.shift_mask(packed, 6 - 2 * n as u32, 3)
+    }
+    #[inline(always)]
+    fn activations<S: Simd>(simd: S, q: &[i8], n: usize) -> S::B {
+        two_bits(simd, q, n)
     }
 }
 
 pub(crate) struct TQ2_0;
 impl Trits for TQ2_0 {
-    const WEIGHTS: usize = 256;
     const BYTES: usize = 66;
+    const CODES: usize = 64;
+    const WIDTH: usize = 256;
+    const STEP: usize = 1;
+    const VECTORS: usize = 4;
     #[inline(always)]
     fn scale(block: &[u8], _: &[u8]) -> f32 {
         f16::from_le_bytes([block[64], block[65]]).to_f32()
     }
     #[inline(always)]
-    fn codes<S: Simd>(simd: S, block: &[u8]) -> [S::B; 8] {
-        let packed: &[[u8; 32]] = block[..64].as_chunks().0;
-        let mut codes = [simd.splat8(0); 8];
-        for (g, codes) in codes.iter_mut().enumerate() {
-            *codes = simd.shift_mask(simd.bytes(&packed[g / 4]), 2 * (g as u32 % 4), 3);
-        }
-        codes
+    fn codes<S: Simd>(simd: S, packed: S::B, n: usize) -> S::B {
+        simd.shift_mask(packed, 2 * n as u32, 3)
+    }
+    #[inline(always)]
+    fn activations<S: Simd>(simd: S, q: &[i8], n: usize) -> S::B {
+        two_bits(simd, q, n)
     }
 }
 
-/// Five trits a byte as a fixed-point fraction of 256: multiplying by 3 moves the next trit into the (missing) high byte.
+/// Bytes of activations that meet a block of TQ1_0: five vectors, one for each trit of its bytes.
+pub(crate) const FIVES: usize = 5 * BYTES;
+
+/// Of 48 bytes with five trits, the first 32 hold 32 weights each time and the others 16; four more bytes hold four trits.
 pub(crate) struct TQ1_0;
 impl Trits for TQ1_0 {
-    const WEIGHTS: usize = 256;
     const BYTES: usize = 54;
+    const CODES: usize = 52;
+    const WIDTH: usize = FIVES;
+    const STEP: usize = 1;
+    const VECTORS: usize = 5;
     #[inline(always)]
     fn scale(block: &[u8], _: &[u8]) -> f32 {
         f16::from_le_bytes([block[52], block[53]]).to_f32()
     }
     #[inline(always)]
-    fn codes<S: Simd>(simd: S, block: &[u8]) -> [S::B; 8] {
-        let mut codes = [simd.splat8(0); 8];
-        let mut q = simd.bytes(block.first_chunk().expect("32 bytes"));
-        for codes in &mut codes[..5] {
-            *codes = trit(simd, q);
-            q = triple(simd, q);
-        }
-        // 16 bytes of five trits: two trits fill a vector, and the last shares one with the 4 bytes of four trits behind them.
-        let five = simd.twice(block[32..].first_chunk().expect("16 bytes"));
-        let pair = simd.halves(five, triple(simd, five));
-        codes[5] = trit(simd, pair);
-        let pair = triple(simd, triple(simd, pair));
-        codes[6] = trit(simd, pair);
-        let mut four = [0; 16];
-        for (n, power) in [1u8, 3, 9, 27].into_iter().enumerate() {
-            for j in 0..4 {
-                four[4 * n + j] = block[48 + j].wrapping_mul(power);
-            }
-        }
-        codes[7] = trit(simd, simd.halves(triple(simd, triple(simd, pair)), simd.twice(&four)));
-        codes
+    fn codes<S: Simd>(simd: S, packed: S::B, n: usize) -> S::B {
+        simd.trits(packed)[n]
+    }
+    #[inline(always)]
+    fn activations<S: Simd>(simd: S, q: &[i8], n: usize) -> S::B {
+        let q: &[u8] = bytemuck::cast_slice(q);
+        simd.bytes(q[BYTES * n..].first_chunk().expect("64 columns"))
     }
 }
 
-/// The leading trit of each byte, `3 * byte >> 8`.
-#[inline(always)]
-fn trit<S: Simd>(simd: S, q: S::B) -> S::B {
-    simd.add8(simd.at_least(q, 86), simd.at_least(q, 171))
-}
-
-/// Bytes times 3 modulo 256: the next trit leads.
-#[inline(always)]
-fn triple<S: Simd>(simd: S, q: S::B) -> S::B {
-    simd.add8(simd.add8(q, q), q)
+/// The activations of 256 columns in the order in which [`TQ1_0`] meets them: where a byte has no weight they are zero.
+pub(crate) fn fives(q: &[i8; 256], out: &mut [i8; FIVES]) {
+    for (n, out) in out.as_chunks_mut::<BYTES>().0.iter_mut().enumerate() {
+        out[..32].copy_from_slice(&q[32 * n..][..32]);
+        out[32..48].copy_from_slice(&q[160 + 16 * n..][..16]);
+        out[48..].fill(0);
+        if n < 4 {
+            out[48..52].copy_from_slice(&q[240 + 4 * n..][..4]);
+        }
+    }
 }
 
 /// `x` has one scale per token.
 #[inline(always)]
 pub(crate) fn product<S: Simd, W: Trits>(simd: S, w: &Rows, x: &Ints, out: &mut Out) {
-    for row in w.range.clone() {
-        let mut token = 0;
-        while token + 4 <= x.tokens() {
-            tile::<S, W, 4, 1>(simd, w, row, x, token, out);
-            token += 4;
-        }
-        while token < x.tokens() {
-            tile::<S, W, 1, 4>(simd, w, row, x, token, out);
-            token += 1;
+    let mut row = w.range.start;
+    while row < w.range.end {
+        let left = w.range.end - row;
+        let one_scale = |row: usize| {
+            let mut scales = w.row(row).chunks_exact(W::BYTES).map(|block| W::scale(block, w.tail));
+            let first = scales.next().unwrap_or(0.0);
+            first != 0.0 && scales.all(|scale| scale.to_bits() == first.to_bits())
+        };
+        if left >= 4 && (row..row + 4).all(one_scale) {
+            tokens::<S, W, 4>(simd, w, row, x, out);
+            row += 4;
+        } else {
+            match one_scale(row) {
+                true => tokens::<S, W, 1>(simd, w, row, x, out),
+                false => (0..x.tokens()).for_each(|token| runs::<S, W>(simd, w, row, x, token, out)),
+            }
+            row += 1;
         }
     }
 }
 
-/// One row by `T` tokens: each block is unpacked once. The sum of a token is in `A` parts, so that additions need not wait for each other.
 #[inline(always)]
-fn tile<S: Simd, W: Trits, const T: usize, const A: usize>(
+fn tokens<S: Simd, W: Trits, const R: usize>(simd: S, w: &Rows, row: usize, x: &Ints, out: &mut Out) {
+    let mut token = 0;
+    while token < x.tokens() {
+        token += match x.tokens() - token {
+            6.. if S::WIDE => tile::<S, W, R, 6>(simd, w, row, x, token, out),
+            3.. if S::WIDE => tile::<S, W, R, 3>(simd, w, row, x, token, out),
+            2.. => tile::<S, W, R, 2>(simd, w, row, x, token, out),
+            _ => tile::<S, W, R, 1>(simd, w, row, x, token, out),
+        };
+    }
+}
+
+/// `R` rows, each with one scale, by `T` tokens.
+#[inline(always)]
+fn tile<S: Simd, W: Trits, const R: usize, const T: usize>(
     simd: S,
     w: &Rows,
     row: usize,
     x: &Ints,
     token: usize,
     out: &mut Out,
-) {
-    let q: [&[[i8; GROUP]]; T] = std::array::from_fn(|t| x.q(token + t));
-    let sums: [&[i32]; T] = std::array::from_fn(|t| x.sums(token + t));
-    let groups = W::WEIGHTS / GROUP;
-    let mut y = [0f32; T];
-    let mut run = 0f32;
-    let mut products = [[simd.zero(); A]; T];
-    let mut offsets = [0i32; T];
-    for (b, block) in w.row(row).chunks_exact(W::BYTES).enumerate() {
+) -> usize {
+    let rows: [&[u8]; R] = std::array::from_fn(|r| w.row(row + r));
+    let q: [&[i8]; T] = std::array::from_fn(|t| x.q(token + t));
+    let mut sums = [[simd.zero(); T]; R];
+    let blocks = w.stride / W::BYTES;
+    let steps = blocks / W::STEP;
+    for step in 0..steps {
+        let at = step * W::STEP * W::BYTES;
+        for n in 0..W::VECTORS {
+            let mut vectors = [simd.splat8(0); T];
+            for t in 0..T {
+                let q = &q[t][step * W::STEP * W::WIDTH..][..W::STEP * W::WIDTH];
+                vectors[t] = W::activations(simd, q, n);
+            }
+            for r in 0..R {
+                let codes = W::codes(simd, packed(simd, &rows[r][at..], W::STEP * W::CODES), n);
+                for t in 0..T {
+                    sums[r][t] = simd.dot(sums[r][t], codes, vectors[t]);
+                }
+            }
+        }
+    }
+    if blocks > steps * W::STEP {
+        // Half a vector is left: zeros fill it up.
+        for t in 0..T {
+            let mut rest = [0; 256];
+            rest[..W::WIDTH].copy_from_slice(&q[t][steps * W::STEP * W::WIDTH..]);
+            for n in 0..W::VECTORS {
+                let q = W::activations(simd, &rest, n);
+                for r in 0..R {
+                    let codes = W::codes(simd, packed(simd, &rows[r][steps * W::STEP * W::BYTES..], W::CODES), n);
+                    sums[r][t] = simd.dot(sums[r][t], codes, q);
+                }
+            }
+        }
+    }
+    for t in 0..T {
+        let scale = x.scales(token + t)[0];
+        let total = x.halves(token + t)[0][0];
+        let mut y = [0.0; R];
+        for r in 0..R {
+            let sum = simd.sum_all(sums[r][t]) - total;
+            y[r] = W::scale(rows[r], w.tail).mul_add(sum as f32, 0.0) * scale;
+        }
+        out.put(token + t, row, &y);
+    }
+    T
+}
+
+/// The first `len` bytes, which may be fewer than a vector.
+#[inline(always)]
+fn packed<S: Simd>(simd: S, bytes: &[u8], len: usize) -> S::B {
+    if len == BYTES {
+        return simd.bytes(bytes.first_chunk().expect("64 bytes"));
+    }
+    simd.part(&bytes[..len])
+}
+
+/// One row whose blocks have scales of their own, by one token.
+#[inline(always)]
+fn runs<S: Simd, W: Trits>(simd: S, w: &Rows, row: usize, x: &Ints, token: usize, out: &mut Out) {
+    let (mut y, mut run, mut sum) = (0f32, 0f32, 0);
+    for (block, q) in w.row(row).chunks_exact(W::BYTES).zip(x.q(token).chunks_exact(W::WIDTH)) {
         let d = W::scale(block, w.tail);
         if d == 0.0 {
             continue;
         }
         if d != run {
-            for t in 0..T {
-                y[t] = flush(simd, run, products[t], offsets[t], y[t]);
-            }
-            (run, products, offsets) = (d, [[simd.zero(); A]; T], [0; T]);
+            y = run.mul_add(sum as f32, y);
+            (run, sum) = (d, 0);
         }
-        let codes = W::codes(simd, block);
-        for t in 0..T {
-            let q = &q[t][b * groups..][..groups];
-            for g in 0..groups {
-                products[t][g % A] = simd.dot(products[t][g % A], codes[g], simd.signed(&q[g]));
-            }
-            offsets[t] += sums[t][b * groups..][..groups].iter().sum::<i32>();
+        let packed = packed(simd, block, W::CODES);
+        let mut products = simd.zero();
+        for n in 0..W::VECTORS {
+            products = simd.dot(products, W::codes(simd, packed, n), W::activations(simd, q, n));
         }
+        sum += simd.sum_all(products) - q.iter().map(|&q| q as i32).sum::<i32>();
     }
-    for t in 0..T {
-        let y = flush(simd, run, products[t], offsets[t], y[t]);
-        out.set(token + t, row, y * x.scales(token + t)[0]);
-    }
-}
-
-/// `y` plus a run of blocks with the scale `d`.
-#[inline(always)]
-fn flush<S: Simd, const A: usize>(simd: S, d: f32, products: [S::I; A], offset: i32, y: f32) -> f32 {
-    let mut sum = -offset;
-    for part in products {
-        sum += simd.sum_all(part);
-    }
-    d.mul_add(sum as f32, y)
+    y = run.mul_add(sum as f32, y);
+    out.put(token, row, &[y * x.scales(token)[0]]);
 }

@@ -1,4 +1,4 @@
-//! x86-64 with AVX2, FMA and F16C: two registers of 8 floats, one of 32 bytes.
+//! x86-64 with AVX2, FMA and F16C: two registers for everything.
 
 use super::{BYTES, LANES, Simd};
 use core::arch::x86_64::*;
@@ -10,108 +10,35 @@ pub(crate) struct Avx2(());
 table!(Avx2, "avx2", features: "avx2,fma,f16c",
     supported: is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c"));
 
-/// What the two x86 instruction sets do alike: bytes, integers and 8 floats in 256-bit registers.
-macro_rules! in_256_bits {
-    () => {
-        type B = __m256i;
-        type I = __m256i;
-        type H = __m256;
+/// The same for both registers. Not a function of a closure, which would not be inlined where the CPU's features are known.
+macro_rules! both {
+    ($a:expr, |$half:ident| $body:expr) => {{
+        let a = $a;
+        let low = {
+            let $half = a.0;
+            $body
+        };
+        let $half = a.1;
+        (low, $body)
+    }};
+}
 
-        #[inline(always)]
-        fn bytes(self, x: &[u8; BYTES]) -> Self::B {
-            unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
-        }
-        #[inline(always)]
-        fn signed(self, x: &[i8; BYTES]) -> Self::B {
-            unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
-        }
-        #[inline(always)]
-        fn twice(self, x: &[u8; 16]) -> Self::B {
-            unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(x.as_ptr().cast())) }
-        }
-        #[inline(always)]
-        fn splat8(self, x: u8) -> Self::B {
-            unsafe { _mm256_set1_epi8(x as i8) }
-        }
-        #[inline(always)]
-        fn shift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
-            unsafe { _mm256_and_si256(_mm256_srl_epi16(a, _mm_cvtsi32_si128(n as i32)), self.splat8(mask)) }
-        }
-        #[inline(always)]
-        fn lift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
-            unsafe { _mm256_and_si256(_mm256_sll_epi16(a, _mm_cvtsi32_si128(n as i32)), self.splat8(mask)) }
-        }
-        #[inline(always)]
-        fn or(self, a: Self::B, b: Self::B) -> Self::B {
-            unsafe { _mm256_or_si256(a, b) }
-        }
-        #[inline(always)]
-        fn halves(self, a: Self::B, b: Self::B) -> Self::B {
-            unsafe { _mm256_blend_epi32(a, b, 0xf0) }
-        }
-        #[inline(always)]
-        fn add8(self, a: Self::B, b: Self::B) -> Self::B {
-            unsafe { _mm256_add_epi8(a, b) }
-        }
-        #[inline(always)]
-        fn zero(self) -> Self::I {
-            unsafe { _mm256_setzero_si256() }
-        }
-        #[inline(always)]
-        fn ints(self, x: &[i32; 8]) -> Self::I {
-            unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
-        }
-        #[inline(always)]
-        fn two_ints(self, low: i32, high: i32) -> Self::I {
-            unsafe { _mm256_set_m128i(_mm_set1_epi32(high), _mm_set1_epi32(low)) }
-        }
-        #[inline(always)]
-        fn mul_int(self, a: Self::I, b: Self::I) -> Self::I {
-            unsafe { _mm256_mullo_epi32(a, b) }
-        }
-        #[inline(always)]
-        fn sub_int(self, a: Self::I, b: Self::I) -> Self::I {
-            unsafe { _mm256_sub_epi32(a, b) }
-        }
-        #[inline(always)]
-        fn sums(self, a: [Self::I; 8]) -> Self::I {
-            unsafe { sums(a) }
-        }
-        #[inline(always)]
-        fn sum_all(self, a: Self::I) -> i32 {
-            unsafe { sum_all(a) }
-        }
-        #[inline(always)]
-        fn half(self, x: &[f32; 8]) -> Self::H {
-            unsafe { _mm256_loadu_ps(x.as_ptr()) }
-        }
-        #[inline(always)]
-        fn half_f16(self, x: &[u16; 8]) -> Self::H {
-            unsafe { _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast())) }
-        }
-        #[inline(always)]
-        fn to_half(self, a: Self::I) -> Self::H {
-            unsafe { _mm256_cvtepi32_ps(a) }
-        }
-        #[inline(always)]
-        fn mul_half(self, a: Self::H, b: Self::H) -> Self::H {
-            unsafe { _mm256_mul_ps(a, b) }
-        }
-        #[inline(always)]
-        fn fma_half(self, a: Self::H, b: Self::H, c: Self::H) -> Self::H {
-            unsafe { _mm256_fmadd_ps(a, b, c) }
-        }
+/// An instruction with two inputs, for both registers.
+macro_rules! each {
+    ($instruction:ident, $a:expr, $b:expr) => {
+        ($instruction($a.0, $b.0), $instruction($a.1, $b.1))
     };
 }
-pub(super) use in_256_bits;
 
 // SAFETY (all blocks below): `Avx2` exists only where the CPU has the instructions, and every pointer comes from a slice that was
 // just cut to the length that is read or written.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd for Avx2 {
     const WIDE: bool = false;
+    const RAISED: i32 = 0;
     type F = (__m256, __m256);
-    in_256_bits!();
+    type B = (__m256i, __m256i);
+    type I = (__m256i, __m256i);
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -213,29 +140,164 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn at_least(self, a: Self::B, least: u8) -> Self::B {
+    fn bytes(self, x: &[u8; BYTES]) -> Self::B {
+        let x = x.as_ptr().cast::<__m256i>();
+        unsafe { (_mm256_loadu_si256(x), _mm256_loadu_si256(x.add(1))) }
+    }
+    #[inline(always)]
+    fn pair(self, low: &[u8; 32], high: &[u8; 32]) -> Self::B {
+        unsafe { (_mm256_loadu_si256(low.as_ptr().cast()), _mm256_loadu_si256(high.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn quad(self, [a, b, c, d]: [&[u8; 16]; 4]) -> Self::B {
         unsafe {
-            let reached = _mm256_cmpeq_epi8(_mm256_max_epu8(a, self.splat8(least)), a);
-            _mm256_and_si256(reached, self.splat8(1))
+            let (a, b) = (_mm_loadu_si128(a.as_ptr().cast()), _mm_loadu_si128(b.as_ptr().cast()));
+            let (c, d) = (_mm_loadu_si128(c.as_ptr().cast()), _mm_loadu_si128(d.as_ptr().cast()));
+            (_mm256_set_m128i(b, a), _mm256_set_m128i(d, c))
+        }
+    }
+    #[inline(always)]
+    fn splat4(self, x: &[i8; 4]) -> Self::B {
+        let x = unsafe { _mm256_set1_epi32(i32::from_le_bytes(*bytemuck::cast_ref(x))) };
+        (x, x)
+    }
+    #[inline(always)]
+    fn splat8(self, x: u8) -> Self::B {
+        let x = unsafe { _mm256_set1_epi8(x as i8) };
+        (x, x)
+    }
+    #[inline(always)]
+    fn store_bytes(self, a: Self::B, out: &mut [u8; BYTES]) {
+        let out = out.as_mut_ptr().cast::<__m256i>();
+        unsafe {
+            _mm256_storeu_si256(out, a.0);
+            _mm256_storeu_si256(out.add(1), a.1);
+        }
+    }
+    #[inline(always)]
+    fn shift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
+        let mask = self.splat8(mask).0;
+        both!(a, |a| unsafe { _mm256_and_si256(_mm256_srl_epi16(a, _mm_cvtsi32_si128(n as i32)), mask) })
+    }
+    #[inline(always)]
+    fn lift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
+        let mask = self.splat8(mask).0;
+        both!(a, |a| unsafe { _mm256_and_si256(_mm256_sll_epi16(a, _mm_cvtsi32_si128(n as i32)), mask) })
+    }
+    #[inline(always)]
+    fn or(self, a: Self::B, b: Self::B) -> Self::B {
+        unsafe { (_mm256_or_si256(a.0, b.0), _mm256_or_si256(a.1, b.1)) }
+    }
+    #[inline(always)]
+    fn trits(self, a: Self::B) -> [Self::B; 5] {
+        let (mut trits, mut rest) = ([a; 5], a);
+        for trit in &mut trits {
+            *trit = both!(rest, |a| unsafe {
+                // A third of 256 and two thirds: how many of them the byte has passed.
+                let one = _mm256_set1_epi8(1);
+                let first = _mm256_min_epu8(_mm256_subs_epu8(a, _mm256_set1_epi8(85)), one);
+                let second = _mm256_min_epu8(_mm256_subs_epu8(a, _mm256_set1_epi8(170u8 as i8)), one);
+                _mm256_add_epi8(first, second)
+            });
+            rest = both!(rest, |a| unsafe { _mm256_add_epi8(_mm256_add_epi8(a, a), a) });
+        }
+        trits
+    }
+    #[inline(always)]
+    fn transpose8(self, [a, b, c, d, e, f, g, h]: [Self::B; 8]) -> [Self::B; 8] {
+        let (top, bottom) = (self.transpose4([a, b, c, d]), self.transpose4([e, f, g, h]));
+        let mut columns = [a; 8];
+        for c in 0..4 {
+            let (top, bottom) = (top[c], bottom[c]);
+            unsafe {
+                columns[c].0 = _mm256_permute2x128_si256(top.0, bottom.0, 0x20);
+                columns[c].1 = _mm256_permute2x128_si256(top.1, bottom.1, 0x20);
+                columns[c + 4].0 = _mm256_permute2x128_si256(top.0, bottom.0, 0x31);
+                columns[c + 4].1 = _mm256_permute2x128_si256(top.1, bottom.1, 0x31);
+            }
+        }
+        columns
+    }
+    #[inline(always)]
+    fn transpose4(self, [e, f, g, h]: [Self::B; 4]) -> [Self::B; 4] {
+        unsafe {
+            let (a, b) = (each!(_mm256_unpacklo_epi32, e, f), each!(_mm256_unpacklo_epi32, g, h));
+            let (c, d) = (each!(_mm256_unpackhi_epi32, e, f), each!(_mm256_unpackhi_epi32, g, h));
+            [
+                each!(_mm256_unpacklo_epi64, a, b),
+                each!(_mm256_unpackhi_epi64, a, b),
+                each!(_mm256_unpacklo_epi64, c, d),
+                each!(_mm256_unpackhi_epi64, c, d),
+            ]
         }
     }
 
+    #[inline(always)]
+    fn zero(self) -> Self::I {
+        let zero = unsafe { _mm256_setzero_si256() };
+        (zero, zero)
+    }
+    #[inline(always)]
+    fn splat_int(self, x: i32) -> Self::I {
+        let x = unsafe { _mm256_set1_epi32(x) };
+        (x, x)
+    }
     #[inline(always)]
     fn dot(self, sums: Self::I, u: Self::B, s: Self::B) -> Self::I {
         // No saturation: u <= 128 and |s| <= 128, so a pair is at most 32768 in size, and -32768 fits.
         unsafe {
-            let pairs = _mm256_maddubs_epi16(u, s);
-            _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+            let one = _mm256_set1_epi16(1);
+            let pairs = each!(_mm256_maddubs_epi16, u, s);
+            let low = _mm256_add_epi32(sums.0, _mm256_madd_epi16(pairs.0, one));
+            (low, _mm256_add_epi32(sums.1, _mm256_madd_epi16(pairs.1, one)))
         }
     }
     #[inline(always)]
-    fn dot_signed(self, sums: Self::I, a: Self::B, s: Self::B) -> Self::I {
-        unsafe { self.dot(sums, _mm256_abs_epi8(a), _mm256_sign_epi8(s, a)) }
+    fn raise(self, a: Self::B) -> Self::B {
+        a
     }
-
     #[inline(always)]
-    fn sum_half(self, a: Self::H) -> f32 {
-        unsafe { sum8(a) }
+    fn dot_raised(self, sums: Self::I, a: Self::B, s: Self::B) -> Self::I {
+        let s = unsafe { each!(_mm256_sign_epi8, s, a) };
+        self.dot(sums, both!(a, |a| unsafe { _mm256_abs_epi8(a) }), s)
+    }
+    #[inline(always)]
+    fn byte(self, a: Self::B, n: u32) -> Self::I {
+        let n = unsafe { _mm_cvtsi32_si128(8 * n as i32) };
+        both!(a, |a| unsafe { _mm256_and_si256(_mm256_srl_epi32(a, n), _mm256_set1_epi32(255)) })
+    }
+    #[inline(always)]
+    fn signed_byte(self, a: Self::B, n: u32) -> Self::I {
+        let n = unsafe { _mm_cvtsi32_si128(24 - 8 * n as i32) };
+        both!(a, |a| unsafe { _mm256_srai_epi32(_mm256_sll_epi32(a, n), 24) })
+    }
+    #[inline(always)]
+    fn to_float(self, a: Self::I) -> Self::F {
+        unsafe { (_mm256_cvtepi32_ps(a.0), _mm256_cvtepi32_ps(a.1)) }
+    }
+    #[inline(always)]
+    fn two_f16(self, a: Self::B) -> [Self::F; 2] {
+        let low = both!(a, |a| unsafe { _mm256_and_si256(a, _mm256_set1_epi32(0xffff)) });
+        let high = both!(a, |a| unsafe { _mm256_srli_epi32(a, 16) });
+        let (low, high) = unsafe { (_mm256_packus_epi32(low.0, low.1), _mm256_packus_epi32(high.0, high.1)) };
+        let widen = both!((low, high), |x| unsafe {
+            let x = _mm256_permute4x64_epi64(x, 0b11_01_10_00);
+            (_mm256_cvtph_ps(_mm256_castsi256_si128(x)), _mm256_cvtph_ps(_mm256_extracti128_si256(x, 1)))
+        });
+        [widen.0, widen.1]
+    }
+    #[inline(always)]
+    fn sum_all(self, a: Self::I) -> i32 {
+        unsafe {
+            let eight = _mm256_add_epi32(a.0, a.1);
+            let four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+            let two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0b01_00_11_10));
+            _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0b00_00_00_01)))
+        }
+    }
+    #[inline(always)]
+    fn prefetch(self, at: *const u8) {
+        unsafe { _mm_prefetch(at.cast(), _MM_HINT_T0) }
     }
 }
 
@@ -250,34 +312,5 @@ pub(super) unsafe fn sum8(eight: __m256) -> f32 {
         let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
         let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
         _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
-    }
-}
-
-/// Lane `j` is the sum of input `j`.
-///
-/// # Safety
-/// The CPU has AVX2.
-#[inline(always)]
-pub(super) unsafe fn sums(a: [__m256i; 8]) -> __m256i {
-    // SAFETY: as the function's.
-    unsafe {
-        let pair = |i: usize| _mm256_hadd_epi32(a[i], a[i + 1]);
-        let low = _mm256_hadd_epi32(pair(0), pair(2));
-        let high = _mm256_hadd_epi32(pair(4), pair(6));
-        _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31))
-    }
-}
-
-/// Sum of all lanes.
-///
-/// # Safety
-/// The CPU has AVX2.
-#[inline(always)]
-pub(super) unsafe fn sum_all(a: __m256i) -> i32 {
-    // SAFETY: as the function's.
-    unsafe {
-        let four = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
-        let two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0b01_00_11_10));
-        _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0b00_00_00_01)))
     }
 }

@@ -1,6 +1,6 @@
-//! x86-64 with AVX-512 (F, BW, DQ, VL) and VNNI: one register of 16 floats, and 256-bit integer dot products.
+//! x86-64 with AVX-512 (F, BW, DQ, VL), VNNI and VBMI (Ice Lake, Zen 4 and later): everything in one register.
 
-use super::avx2::{in_256_bits, sum_all, sum8, sums};
+use super::avx2::sum8;
 use super::{BYTES, LANES, Simd};
 use core::arch::x86_64::*;
 
@@ -8,18 +8,51 @@ use core::arch::x86_64::*;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(());
 
-table!(Avx512, "avx512", features: "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c",
+table!(Avx512, "avx512", features: "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx2,fma,f16c",
     supported: is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c"));
+        && is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vbmi") && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c"));
+
+/// What [`Simd::trits`] of each byte are: the first four, two bits each, and the fifth.
+static TRITS: [[[u8; BYTES]; 4]; 2] = {
+    let mut tables = [[[0; BYTES]; 4]; 2];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut rest, mut n) = (byte, 0);
+        while n < 5 {
+            let trit = (3 * rest >> 8) as u8;
+            tables[n / 4][byte / BYTES][byte % BYTES] |= trit << (2 * (n % 4));
+            rest = 3 * rest % 256;
+            n += 1;
+        }
+        byte += 1;
+    }
+    tables
+};
+
+impl Avx512 {
+    /// The entry of a table of 256 for each byte.
+    #[inline(always)]
+    fn look_up(self, table: &[[u8; BYTES]; 4], a: __m512i) -> __m512i {
+        let [t0, t1, t2, t3] = table;
+        // SAFETY: `Avx512` exists only where the CPU has the instructions.
+        unsafe {
+            let low = _mm512_permutex2var_epi8(self.bytes(t0), a, self.bytes(t1));
+            let high = _mm512_permutex2var_epi8(self.bytes(t2), a, self.bytes(t3));
+            _mm512_mask_blend_epi8(_mm512_movepi8_mask(a), low, high)
+        }
+    }
+}
 
 // SAFETY (all blocks below): `Avx512` exists only where the CPU has the instructions, and every pointer comes from a slice that was
 // just cut to the length that is read or written.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd for Avx512 {
     const WIDE: bool = true;
+    const RAISED: i32 = 128;
     type F = __m512;
-    in_256_bits!();
+    type B = __m512i;
+    type I = __m512i;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -101,21 +134,139 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn at_least(self, a: Self::B, least: u8) -> Self::B {
-        unsafe { _mm256_maskz_mov_epi8(_mm256_cmpge_epu8_mask(a, self.splat8(least)), self.splat8(1)) }
+    fn bytes(self, x: &[u8; BYTES]) -> Self::B {
+        unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    fn part(self, x: &[u8]) -> Self::B {
+        assert!(x.len() < BYTES);
+        unsafe { _mm512_maskz_loadu_epi8((1 << x.len()) - 1, x.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    fn pair(self, low: &[u8; 32], high: &[u8; 32]) -> Self::B {
+        unsafe {
+            let low = _mm512_castsi256_si512(_mm256_loadu_si256(low.as_ptr().cast()));
+            _mm512_inserti64x4(low, _mm256_loadu_si256(high.as_ptr().cast()), 1)
+        }
+    }
+    #[inline(always)]
+    fn quad(self, x: [&[u8; 16]; 4]) -> Self::B {
+        unsafe {
+            let first = _mm512_castsi128_si512(_mm_loadu_si128(x[0].as_ptr().cast()));
+            let two = _mm512_mask_broadcast_i32x4(first, 0x00f0, _mm_loadu_si128(x[1].as_ptr().cast()));
+            let three = _mm512_mask_broadcast_i32x4(two, 0x0f00, _mm_loadu_si128(x[2].as_ptr().cast()));
+            _mm512_mask_broadcast_i32x4(three, 0xf000, _mm_loadu_si128(x[3].as_ptr().cast()))
+        }
+    }
+    #[inline(always)]
+    fn splat4(self, x: &[i8; 4]) -> Self::B {
+        unsafe { _mm512_set1_epi32(i32::from_le_bytes(*bytemuck::cast_ref(x))) }
+    }
+    #[inline(always)]
+    fn splat8(self, x: u8) -> Self::B {
+        unsafe { _mm512_set1_epi8(x as i8) }
+    }
+    #[inline(always)]
+    fn store_bytes(self, a: Self::B, out: &mut [u8; BYTES]) {
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), a) }
+    }
+    #[inline(always)]
+    fn shift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
+        unsafe { _mm512_and_si512(_mm512_srl_epi16(a, _mm_cvtsi32_si128(n as i32)), self.splat8(mask)) }
+    }
+    #[inline(always)]
+    fn lift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
+        unsafe { _mm512_and_si512(_mm512_sll_epi16(a, _mm_cvtsi32_si128(n as i32)), self.splat8(mask)) }
+    }
+    #[inline(always)]
+    fn or(self, a: Self::B, b: Self::B) -> Self::B {
+        unsafe { _mm512_or_si512(a, b) }
+    }
+    #[inline(always)]
+    fn trits(self, a: Self::B) -> [Self::B; 5] {
+        let (packed, fifth) = (self.look_up(&TRITS[0], a), self.look_up(&TRITS[1], a));
+        let trit = [
+            self.shift_mask(packed, 0, 3),
+            self.shift_mask(packed, 2, 3),
+            self.shift_mask(packed, 4, 3),
+            self.shift_mask(packed, 6, 3),
+        ];
+        [trit[0], trit[1], trit[2], trit[3], fifth]
+    }
+    #[inline(always)]
+    fn transpose8(self, [a, b, c, d, e, f, g, h]: [Self::B; 8]) -> [Self::B; 8] {
+        // Of rows 0..4 and 8..12, and of the others: lanes of 128 bits with groups `n`, `n + 4`, `n`, `n + 4`.
+        let (top, bottom) = (self.transpose4([a, b, c, d]), self.transpose4([e, f, g, h]));
+        let mut columns = [a; 8];
+        for c in 0..4 {
+            unsafe {
+                let (even, odd) =
+                    (_mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13), _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15));
+                columns[c] = _mm512_permutex2var_epi64(top[c], even, bottom[c]);
+                columns[c + 4] = _mm512_permutex2var_epi64(top[c], odd, bottom[c]);
+            }
+        }
+        columns
+    }
+    #[inline(always)]
+    fn transpose4(self, rows: [Self::B; 4]) -> [Self::B; 4] {
+        unsafe {
+            let (a, b) = (_mm512_unpacklo_epi32(rows[0], rows[1]), _mm512_unpacklo_epi32(rows[2], rows[3]));
+            let (c, d) = (_mm512_unpackhi_epi32(rows[0], rows[1]), _mm512_unpackhi_epi32(rows[2], rows[3]));
+            [
+                _mm512_unpacklo_epi64(a, b),
+                _mm512_unpackhi_epi64(a, b),
+                _mm512_unpacklo_epi64(c, d),
+                _mm512_unpackhi_epi64(c, d),
+            ]
+        }
     }
 
+    #[inline(always)]
+    fn zero(self) -> Self::I {
+        unsafe { _mm512_setzero_si512() }
+    }
+    #[inline(always)]
+    fn splat_int(self, x: i32) -> Self::I {
+        unsafe { _mm512_set1_epi32(x) }
+    }
     #[inline(always)]
     fn dot(self, sums: Self::I, u: Self::B, s: Self::B) -> Self::I {
-        unsafe { _mm256_dpbusd_epi32(sums, u, s) }
+        unsafe { _mm512_dpbusd_epi32(sums, u, s) }
     }
     #[inline(always)]
-    fn dot_signed(self, sums: Self::I, a: Self::B, s: Self::B) -> Self::I {
-        unsafe { _mm256_dpbusd_epi32(sums, _mm256_abs_epi8(a), _mm256_sign_epi8(s, a)) }
+    fn raise(self, a: Self::B) -> Self::B {
+        unsafe { _mm512_xor_si512(a, self.splat8(128)) }
     }
-
     #[inline(always)]
-    fn sum_half(self, a: Self::H) -> f32 {
-        unsafe { sum8(a) }
+    fn dot_raised(self, sums: Self::I, a: Self::B, s: Self::B) -> Self::I {
+        unsafe { _mm512_dpbusd_epi32(sums, a, s) }
+    }
+    #[inline(always)]
+    fn byte(self, a: Self::B, n: u32) -> Self::I {
+        unsafe { _mm512_and_si512(_mm512_srl_epi32(a, _mm_cvtsi32_si128(8 * n as i32)), _mm512_set1_epi32(255)) }
+    }
+    #[inline(always)]
+    fn signed_byte(self, a: Self::B, n: u32) -> Self::I {
+        unsafe { _mm512_srai_epi32(_mm512_sll_epi32(a, _mm_cvtsi32_si128(24 - 8 * n as i32)), 24) }
+    }
+    #[inline(always)]
+    fn to_float(self, a: Self::I) -> Self::F {
+        unsafe { _mm512_cvtepi32_ps(a) }
+    }
+    #[inline(always)]
+    fn two_f16(self, a: Self::B) -> [Self::F; 2] {
+        unsafe {
+            let (low, high) = (_mm512_cvtepi32_epi16(a), _mm512_cvtepi32_epi16(_mm512_srli_epi32(a, 16)));
+            [_mm512_cvtph_ps(low), _mm512_cvtph_ps(high)]
+        }
+    }
+    #[inline(always)]
+    fn sum_all(self, a: Self::I) -> i32 {
+        unsafe { _mm512_reduce_add_epi32(a) }
+    }
+    #[inline(always)]
+    fn prefetch(self, at: *const u8) {
+        unsafe { _mm_prefetch(at.cast(), _MM_HINT_T0) }
     }
 }

@@ -1,6 +1,6 @@
 //! The few vector operations that every kernel is written over.
 //!
-//! Widths are *virtual*: 16 float lanes, 32 bytes, 8 integer lanes on every instruction set. A machine with narrower registers uses
+//! Widths are *virtual*: 16 float lanes, 64 bytes, 16 integer lanes on every instruction set. A machine with narrower registers uses
 //! several, so a kernel's float operations happen in the same lanes and the same order everywhere and its results have the same bits.
 
 pub(crate) mod scalar;
@@ -13,23 +13,23 @@ pub(crate) mod avx512;
 /// Float lanes of [`Simd::F`].
 pub(crate) const LANES: usize = 16;
 /// Bytes of [`Simd::B`].
-pub(crate) const BYTES: usize = 32;
+pub(crate) const BYTES: usize = 64;
 
 /// One instruction set. A value of an implementing type is proof that this CPU has it.
 ///
 /// Every operation is exact or rounds once as IEEE 754 says, so all implementations agree in every bit (payloads of NaN excepted).
 /// Slices must be long enough; the methods check.
 pub(crate) trait Simd: Copy {
-    /// Registers are many and wide enough for matrix products in tiles of 4 rows x 4 tokens. It changes speed, never results.
+    /// Registers are many and wide: matrix products in larger tiles pay. It changes speed, never results.
     const WIDE: bool;
+    /// What [`Simd::raise`] adds to signed bytes.
+    const RAISED: i32;
     /// 16 floats.
     type F: Copy;
-    /// 32 bytes, signed or unsigned as the operation says.
+    /// 64 bytes, signed or unsigned as the operation says.
     type B: Copy;
-    /// 8 integers of 32 bits.
+    /// 16 integers of 32 bits.
     type I: Copy;
-    /// 8 floats.
-    type H: Copy;
 
     fn splat(self, x: f32) -> Self::F;
     fn load(self, x: &[f32]) -> Self::F;
@@ -61,47 +61,53 @@ pub(crate) trait Simd: Copy {
     fn sum(self, a: Self::F) -> f32;
 
     fn bytes(self, x: &[u8; BYTES]) -> Self::B;
-    fn signed(self, x: &[i8; BYTES]) -> Self::B;
-    /// 16 bytes, twice.
-    fn twice(self, x: &[u8; 16]) -> Self::B;
+    /// Fewer than 64 bytes, then zeros.
+    #[inline(always)]
+    fn part(self, x: &[u8]) -> Self::B {
+        let mut all = [0; BYTES];
+        all[..x.len()].copy_from_slice(x);
+        self.bytes(&all)
+    }
+    /// 32 bytes, then 32 others.
+    fn pair(self, low: &[u8; 32], high: &[u8; 32]) -> Self::B;
+    /// Four times 16 bytes.
+    fn quad(self, x: [&[u8; 16]; 4]) -> Self::B;
+    /// 4 bytes, 16 times.
+    fn splat4(self, x: &[i8; 4]) -> Self::B;
     fn splat8(self, x: u8) -> Self::B;
+    fn store_bytes(self, a: Self::B, out: &mut [u8; BYTES]);
     /// Every byte shifted right by `n` in 0..8, and masked by `mask`, which must clear what the shift brings in from a neighbour.
     fn shift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B;
     /// Every byte shifted left by `n`, and masked likewise.
     fn lift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B;
     fn or(self, a: Self::B, b: Self::B) -> Self::B;
-    /// The low 16 bytes of `a`, then the high 16 of `b`.
-    fn halves(self, a: Self::B, b: Self::B) -> Self::B;
-    /// Bytes added, modulo 256.
-    fn add8(self, a: Self::B, b: Self::B) -> Self::B;
-    /// 1 where the unsigned byte is at least `least`, else 0.
-    fn at_least(self, a: Self::B, least: u8) -> Self::B;
+    /// For each byte, five trits packed as a fixed-point fraction of 256: trit `n` is the high byte of `3 * (byte * 3^n mod 256)`.
+    fn trits(self, a: Self::B) -> [Self::B; 5];
+    /// Rows of 8 groups of 4 bytes, two in each input (`j` and `j + 8`), to columns: output `c` has group `c` of each of the 16 rows.
+    fn transpose8(self, rows: [Self::B; 8]) -> [Self::B; 8];
+    /// The same for 4 groups: input `j` has rows `j`, `j + 4`, `j + 8` and `j + 12`.
+    fn transpose4(self, rows: [Self::B; 4]) -> [Self::B; 4];
 
     fn zero(self) -> Self::I;
+    fn splat_int(self, x: i32) -> Self::I;
     /// `sums[j] += Σ u[4j..4j+4] * s[4j..4j+4]` with `u` unsigned and at most 128, so that a pair of products fits 16 bits.
     fn dot(self, sums: Self::I, u: Self::B, s: Self::B) -> Self::I;
-    /// The same with both signed; `s` is never -128.
-    fn dot_signed(self, sums: Self::I, a: Self::B, s: Self::B) -> Self::I;
-    fn ints(self, x: &[i32; 8]) -> Self::I;
-    /// `low` in the first four lanes, `high` in the others.
-    fn two_ints(self, low: i32, high: i32) -> Self::I;
-    fn mul_int(self, a: Self::I, b: Self::I) -> Self::I;
-    fn sub_int(self, a: Self::I, b: Self::I) -> Self::I;
-    /// Lane `j` is the sum of all lanes of input `j`.
-    fn sums(self, a: [Self::I; 8]) -> Self::I;
-    /// Sum of all lanes.
-    fn sum_all(self, a: Self::I) -> i32;
-
-    fn half(self, x: &[f32; 8]) -> Self::H;
-    /// 8 half-precision floats, widened.
-    fn half_f16(self, x: &[u16; 8]) -> Self::H;
+    /// Signed bytes as [`Simd::dot_raised`] wants them.
+    fn raise(self, a: Self::B) -> Self::B;
+    /// [`Simd::dot`] for signed `a` that was raised: each is greater by [`Simd::RAISED`]. `s` is never -128.
+    fn dot_raised(self, sums: Self::I, a: Self::B, s: Self::B) -> Self::I;
+    /// The unsigned byte `n` of each lane of 4.
+    fn byte(self, a: Self::B, n: u32) -> Self::I;
+    /// The signed byte `n` of each lane of 4.
+    fn signed_byte(self, a: Self::B, n: u32) -> Self::I;
     /// The nearest floats.
-    fn to_half(self, a: Self::I) -> Self::H;
-    fn mul_half(self, a: Self::H, b: Self::H) -> Self::H;
-    /// `a * b + c`, rounded once.
-    fn fma_half(self, a: Self::H, b: Self::H, c: Self::H) -> Self::H;
-    /// The lanes added in the last three steps of the tree of [`Simd::sum`].
-    fn sum_half(self, a: Self::H) -> f32;
+    fn to_float(self, a: Self::I) -> Self::F;
+    /// The half-precision floats in the low and in the high halves of lanes of 4 bytes, widened.
+    fn two_f16(self, a: Self::B) -> [Self::F; 2];
+    /// Sum of all lanes, modulo 2^32.
+    fn sum_all(self, a: Self::I) -> i32;
+    /// Asks for the cache line of `at`, which need not be there.
+    fn prefetch(self, at: *const u8);
 }
 
 /// See [`crate::missing_features`]. `is_x86_feature_detected!` cannot tell: it trusts the compiler's flags.
@@ -120,6 +126,7 @@ pub(crate) fn missing_features() -> Vec<&'static str> {
         ("avx512bw", cfg!(target_feature = "avx512bw"), has(extended.ebx, 30)),
         ("avx512vl", cfg!(target_feature = "avx512vl"), has(extended.ebx, 31)),
         ("avx512vnni", cfg!(target_feature = "avx512vnni"), has(extended.ecx, 11)),
+        ("avx512vbmi", cfg!(target_feature = "avx512vbmi"), has(extended.ecx, 1)),
     ];
     needed.into_iter().filter(|&(_, needed, there)| needed && !there).map(|(name, ..)| name).collect()
 }

@@ -15,10 +15,10 @@ fn le<const N: usize>(bytes: &[u8], i: usize) -> [u8; N] {
 
 impl Simd for Scalar {
     const WIDE: bool = false;
+    const RAISED: i32 = 0;
     type F = [f32; LANES];
     type B = [u8; BYTES];
-    type I = [i32; 8];
-    type H = [f32; 8];
+    type I = [i32; LANES];
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -90,7 +90,9 @@ impl Simd for Scalar {
     }
     #[inline(always)]
     fn sum(self, a: Self::F) -> f32 {
-        self.sum_half(from_fn(|i| a[i] + a[i + 8]))
+        let eight: [f32; 8] = from_fn(|i| a[i] + a[i + 8]);
+        let four: [f32; 4] = from_fn(|i| eight[i] + eight[i + 4]);
+        (four[0] + four[2]) + (four[1] + four[3])
     }
 
     #[inline(always)]
@@ -98,16 +100,24 @@ impl Simd for Scalar {
         *x
     }
     #[inline(always)]
-    fn signed(self, x: &[i8; BYTES]) -> Self::B {
-        x.map(|x| x as u8)
+    fn pair(self, low: &[u8; 32], high: &[u8; 32]) -> Self::B {
+        from_fn(|i| if i < 32 { low[i] } else { high[i - 32] })
     }
     #[inline(always)]
-    fn twice(self, x: &[u8; 16]) -> Self::B {
-        from_fn(|i| x[i % 16])
+    fn quad(self, x: [&[u8; 16]; 4]) -> Self::B {
+        from_fn(|i| x[i / 16][i % 16])
+    }
+    #[inline(always)]
+    fn splat4(self, x: &[i8; 4]) -> Self::B {
+        from_fn(|i| x[i % 4] as u8)
     }
     #[inline(always)]
     fn splat8(self, x: u8) -> Self::B {
         [x; BYTES]
+    }
+    #[inline(always)]
+    fn store_bytes(self, a: Self::B, out: &mut [u8; BYTES]) {
+        *out = a;
     }
     #[inline(always)]
     fn shift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
@@ -122,78 +132,58 @@ impl Simd for Scalar {
         from_fn(|i| a[i] | b[i])
     }
     #[inline(always)]
-    fn halves(self, a: Self::B, b: Self::B) -> Self::B {
-        from_fn(|i| if i < 16 { a[i] } else { b[i] })
+    fn trits(self, a: Self::B) -> [Self::B; 5] {
+        [1u8, 3, 9, 27, 81].map(|power| a.map(|a| (3 * a.wrapping_mul(power) as u16 >> 8) as u8))
     }
     #[inline(always)]
-    fn add8(self, a: Self::B, b: Self::B) -> Self::B {
-        from_fn(|i| a[i].wrapping_add(b[i]))
+    fn transpose8(self, rows: [Self::B; 8]) -> [Self::B; 8] {
+        from_fn(|c| from_fn(|i| rows[i / 4 % 8][32 * (i / 32) + 4 * c + i % 4]))
     }
     #[inline(always)]
-    fn at_least(self, a: Self::B, least: u8) -> Self::B {
-        a.map(|a| (a >= least) as u8)
+    fn transpose4(self, rows: [Self::B; 4]) -> [Self::B; 4] {
+        from_fn(|c| from_fn(|i| rows[i / 4 % 4][16 * (i / 16) + 4 * c + i % 4]))
     }
 
     #[inline(always)]
     fn zero(self) -> Self::I {
-        [0; 8]
+        [0; LANES]
+    }
+    #[inline(always)]
+    fn splat_int(self, x: i32) -> Self::I {
+        [x; LANES]
     }
     #[inline(always)]
     fn dot(self, sums: Self::I, u: Self::B, s: Self::B) -> Self::I {
         from_fn(|j| sums[j] + (4 * j..4 * j + 4).map(|i| u[i] as i32 * s[i] as i8 as i32).sum::<i32>())
     }
     #[inline(always)]
-    fn dot_signed(self, sums: Self::I, a: Self::B, s: Self::B) -> Self::I {
+    fn raise(self, a: Self::B) -> Self::B {
+        a
+    }
+    #[inline(always)]
+    fn dot_raised(self, sums: Self::I, a: Self::B, s: Self::B) -> Self::I {
         from_fn(|j| sums[j] + (4 * j..4 * j + 4).map(|i| a[i] as i8 as i32 * s[i] as i8 as i32).sum::<i32>())
     }
     #[inline(always)]
-    fn ints(self, x: &[i32; 8]) -> Self::I {
-        *x
+    fn byte(self, a: Self::B, n: u32) -> Self::I {
+        from_fn(|j| a[4 * j + n as usize] as i32)
     }
     #[inline(always)]
-    fn two_ints(self, low: i32, high: i32) -> Self::I {
-        from_fn(|i| if i < 4 { low } else { high })
+    fn signed_byte(self, a: Self::B, n: u32) -> Self::I {
+        from_fn(|j| a[4 * j + n as usize] as i8 as i32)
     }
     #[inline(always)]
-    fn mul_int(self, a: Self::I, b: Self::I) -> Self::I {
-        from_fn(|i| a[i].wrapping_mul(b[i]))
+    fn to_float(self, a: Self::I) -> Self::F {
+        a.map(|a| a as f32)
     }
     #[inline(always)]
-    fn sub_int(self, a: Self::I, b: Self::I) -> Self::I {
-        from_fn(|i| a[i].wrapping_sub(b[i]))
-    }
-    #[inline(always)]
-    fn sums(self, a: [Self::I; 8]) -> Self::I {
-        a.map(|a| self.sum_all(a))
+    fn two_f16(self, a: Self::B) -> [Self::F; 2] {
+        [0, 2].map(|at| from_fn(|j| f16::from_le_bytes([a[4 * j + at], a[4 * j + at + 1]]).to_f32()))
     }
     #[inline(always)]
     fn sum_all(self, a: Self::I) -> i32 {
         a.into_iter().fold(0, i32::wrapping_add)
     }
-
     #[inline(always)]
-    fn half(self, x: &[f32; 8]) -> Self::H {
-        *x
-    }
-    #[inline(always)]
-    fn half_f16(self, x: &[u16; 8]) -> Self::H {
-        x.map(|x| f16::from_bits(x).to_f32())
-    }
-    #[inline(always)]
-    fn to_half(self, a: Self::I) -> Self::H {
-        a.map(|a| a as f32)
-    }
-    #[inline(always)]
-    fn mul_half(self, a: Self::H, b: Self::H) -> Self::H {
-        from_fn(|i| a[i] * b[i])
-    }
-    #[inline(always)]
-    fn fma_half(self, a: Self::H, b: Self::H, c: Self::H) -> Self::H {
-        from_fn(|i| a[i].mul_add(b[i], c[i]))
-    }
-    #[inline(always)]
-    fn sum_half(self, a: Self::H) -> f32 {
-        let four: [f32; 4] = from_fn(|i| a[i] + a[i + 4]);
-        (four[0] + four[2]) + (four[1] + four[3])
-    }
+    fn prefetch(self, _: *const u8) {}
 }
