@@ -1,37 +1,40 @@
 //! Activations as bytes: absmax scaling per token, as BitNet b1.58 defines it, or per 32 columns, for block formats.
 
-use crate::dot::{GROUP, float::padded};
+use crate::dot::{Column, GROUP, float::padded};
 use crate::simd::{LANES, Simd};
 
 /// How the scale of some bytes is found.
 #[derive(Clone, Copy)]
-pub(crate) enum Scale {
+enum Scale {
     /// The largest `|x|` over 127, as BitNet b1.58 defines it; the largest counts as 1e-5 at least, as in its reference code.
     Token,
-    /// For each 32 columns: the bytes are those of the largest `|x|`, the scale is the best for them: `Σ x·q / Σ q·q`. Of 32 numbers that
-    /// takes away a thirty-second of the squared error.
+    /// The bytes are those of the largest `|x|`, the scale is the best for them: `Σ x·q / Σ q·q`. Of 32 numbers that takes away a
+    /// thirty-second of the squared error.
     Block,
 }
 
 /// Numbers no larger than this count as zero: their inverse is not finite.
 const LEAST: f32 = 1e-30;
 
-/// `q = round(x * 127 / m)` with `m` the largest `|x|`; `scales` are those for which `x ≈ q * scale`: one, or one for each 32 columns.
-/// A scale of NaN where any `x` is not finite, so that the error shows in every product instead of vanishing in a byte.
+/// A token's activations as bytes with one scale, which is returned.
 #[inline(always)]
-pub(crate) fn quantize<S: Simd>(simd: S, x: &[f32], kind: Scale, q: &mut [i8], scales: &mut [f32]) {
-    match kind {
-        Scale::Token => scales[0] = group(simd, x, kind, q),
-        Scale::Block => {
-            for ((x, q), scale) in x.chunks_exact(GROUP).zip(q.chunks_exact_mut(GROUP)).zip(scales) {
-                *scale = group(simd, x, kind, q);
-            }
-        }
+pub(crate) fn token<S: Simd>(simd: S, x: &[f32], q: &mut [i8]) -> f32 {
+    quantize(simd, x, Scale::Token, q)
+}
+
+/// 32 columns of every token; `x` starts at the first of them and has `cols` numbers for each token.
+#[inline(always)]
+pub(crate) fn columns<S: Simd>(simd: S, x: &[f32], cols: usize, out: &mut [Column]) {
+    for (x, out) in x.chunks(cols).zip(out) {
+        out.scale = quantize(simd, &x[..GROUP], Scale::Block, &mut out.q);
+        out.add_up();
     }
 }
 
+/// `q = round(x * 127 / m)` with `m` the largest `|x|`; returns the scale for which `x ≈ q * scale`. It is NaN where any `x` is not finite,
+/// so that the error shows in every product instead of vanishing in a byte.
 #[inline(always)]
-fn group<S: Simd>(simd: S, x: &[f32], kind: Scale, q: &mut [i8]) -> f32 {
+fn quantize<S: Simd>(simd: S, x: &[f32], kind: Scale, q: &mut [i8]) -> f32 {
     let (mut most, mut poison) = (simd.splat(0.0), simd.splat(0.0));
     for x in x.chunks(LANES) {
         let x = if x.len() == LANES { simd.load(x) } else { padded(simd, x) };
@@ -62,13 +65,5 @@ fn group<S: Simd>(simd: S, x: &[f32], kind: Scale, q: &mut [i8]) -> f32 {
         Scale::Token => most / 127.0 + poison,
         Scale::Block if most > LEAST => simd.sum(xq) / simd.sum(qq) + poison,
         Scale::Block => poison,
-    }
-}
-
-/// Sums of each 16 bytes, two by two.
-#[inline(always)]
-pub(crate) fn sums<S: Simd>(_: S, q: &[i8], halves: &mut [[i32; 2]]) {
-    for (q, halves) in q.as_chunks::<GROUP>().0.iter().zip(halves) {
-        *halves = [0, GROUP / 2].map(|from| (from..from + GROUP / 2).map(|i| q[i] as i32).sum());
     }
 }

@@ -1,10 +1,9 @@
 //! A CPU as the backend sees it: one table of kernels, the threads, and the loops over rows that bring them together.
 
-use crate::activation::Scale;
 use crate::attention::{Attend, Cache};
 use crate::dot::block::Group;
 use crate::dot::ternary::{FIVES, fives};
-use crate::dot::{GROUP, Ints, Out, Rows};
+use crate::dot::{Column, Columns, GROUP, Out, Rows, Tokens};
 use crate::elementwise::Gate;
 use crate::pool::Pool;
 use crate::simd::LANES;
@@ -74,22 +73,31 @@ pub enum Input<'a> {
 /// Activations as bytes: `x[token][col] ≈ q[token][col] * scale`.
 #[derive(Default)]
 pub struct Quantized {
-    q: Vec<i8>,
-    scales: Vec<f32>,
-    halves: Vec<[i32; 2]>,
-    sums: Vec<f32>,
-    /// Bytes of a token.
+    /// For one scale per token: `[tokens, width]`, each token from a cache line on.
+    lines: Vec<Line>,
+    cols: usize,
     width: usize,
+    scales: Vec<f32>,
+    totals: Vec<i32>,
+    /// For a scale per 32 columns: `[groups, tokens]`.
+    columns: Vec<Column>,
 }
 
+/// A cache line.
+#[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C, align(64))]
+struct Line([i8; 64]);
+
 impl Quantized {
-    fn ints(&self) -> Ints<'_> {
-        Ints { q: &self.q, width: self.width, scales: &self.scales, halves: &self.halves, sums: &self.sums }
+    fn tokens(&self) -> Tokens<'_> {
+        let q = bytemuck::cast_slice(&self.lines);
+        Tokens { q, width: self.width, scales: &self.scales, totals: &self.totals }
     }
 
     /// The numbers that the bytes stand for; for [`Form::Tokens`].
     pub fn dequantize(&self, out: &mut [f32]) {
-        for ((out, q), scale) in out.chunks_mut(self.width).zip(self.q.chunks(self.width)).zip(&self.scales) {
+        let q: &[i8] = bytemuck::cast_slice(&self.lines);
+        for ((out, q), scale) in out.chunks_mut(self.cols).zip(q.chunks(self.width)).zip(&self.scales) {
             out.iter_mut().zip(q).for_each(|(out, &q)| *out = q as f32 * scale);
         }
     }
@@ -169,55 +177,57 @@ impl Machine {
 
     /// Activations `x`, `[tokens, cols]`, as bytes. `cols` is a multiple of 32, except for [`Form::Tokens`], and of 256 for [`Form::Fives`].
     pub fn quantize(&mut self, x: &[f32], cols: usize, form: Form, out: &mut Quantized) {
-        let tokens = x.len() / cols;
-        // Bytes, scales and sums of a token.
-        let (width, scales, groups) = match form {
-            Form::Blocks | Form::Spread => (cols, cols / GROUP, cols / GROUP),
-            Form::Fives => (cols / 256 * FIVES, 1, 1),
-            Form::Tokens | Form::Floats => (cols, 1, 1),
-        };
-        out.width = width;
-        out.q.resize(tokens * width, 0);
-        out.scales.resize(tokens * scales, 0.0);
-        out.halves.resize(tokens * groups, [0; 2]);
-        out.sums.resize(tokens * groups, 0.0);
-        let (q, all_scales) = (Slots::of(&mut out.q), Slots::of(&mut out.scales));
-        let (halves, sums) = (Slots::of(&mut out.halves), Slots::of(&mut out.sums));
-        let table = self.table;
-        let tasks = if tokens * cols < WORTH { 1 } else { tokens.min(self.threads() * TASKS) };
-        self.pool.run(tasks, &|task, _| {
-            for token in task * tokens / tasks..(task + 1) * tokens / tasks {
-                let x = &x[token * cols..][..cols];
-                // SAFETY: rows of this token, which belongs to this task alone.
-                let (q, scales, halves, sums) = unsafe {
-                    let scales = all_scales.row(token, scales);
-                    (q.row(token, width), scales, halves.row(token, groups), sums.row(token, groups))
-                };
-                match form {
-                    Form::Blocks => (table.quantize)(x, Scale::Block, q, scales),
-                    Form::Fives => {
-                        (table.quantize)(x, Scale::Token, &mut q[..cols], scales);
-                        // A block's place is behind those of the blocks before it: from the last on nothing is overwritten.
-                        for block in (0..cols / 256).rev() {
-                            let plain: [i8; 256] = *q[256 * block..].first_chunk().expect("256 columns");
-                            fives(&plain, q[FIVES * block..].first_chunk_mut().expect("room for them"));
-                        }
-                    }
-                    _ => {
-                        (table.quantize)(x, Scale::Token, q, scales);
-                        let scale = scales[0];
-                        scales.fill(scale);
-                    }
+        let (tokens, table) = (x.len() / cols, self.table);
+        let tasks = |parts: usize| if x.len() < WORTH { 1 } else { parts.min(self.pool.threads() * TASKS) };
+        let part = |task: usize, tasks: usize, parts: usize| task * parts / tasks..(task + 1) * parts / tasks;
+        out.cols = cols;
+        if form == Form::Blocks {
+            let groups = cols / GROUP;
+            out.columns.resize(groups * tokens, Column::EMPTY);
+            let (columns, tasks) = (Slots::of(&mut out.columns), tasks(groups));
+            self.pool.run(tasks, &|task, _| {
+                for group in part(task, tasks, groups) {
+                    // SAFETY: the columns of this group, which belongs to this task alone.
+                    (table.columns)(&x[group * GROUP..], cols, unsafe { columns.row(group, tokens) });
                 }
-                if groups > 1 || matches!(form, Form::Blocks | Form::Spread) {
-                    (table.sums)(q, halves);
-                    let scaled = halves.iter().zip(&*scales).map(|(half, scale)| (half[0] + half[1]) as f32 * scale);
-                    sums.iter_mut().zip(scaled).for_each(|(sum, scaled)| *sum = scaled);
-                } else {
-                    halves[0] = [q.iter().map(|&q| q as i32).sum(), 0];
+            });
+            return;
+        }
+        out.width = if form == Form::Fives { cols / 256 * FIVES } else { cols.next_multiple_of(size_of::<Line>()) };
+        let width = out.width;
+        out.lines.resize(tokens * width / size_of::<Line>(), Line([0; 64]));
+        out.scales.resize(tokens, 0.0);
+        out.totals.resize(tokens, 0);
+        let q = Slots::of(bytemuck::cast_slice_mut(&mut out.lines));
+        let (scales, totals, tasks) = (Slots::of(&mut out.scales), Slots::of(&mut out.totals), tasks(tokens));
+        self.pool.run(tasks, &|task, _| {
+            for token in part(task, tasks, tokens) {
+                // SAFETY: what belongs to this token, which belongs to this task alone.
+                let (q, scale, total) =
+                    unsafe { (q.row(token, width), &mut *scales.at(token), &mut *totals.at(token)) };
+                *scale = (table.token)(&x[token * cols..][..cols], &mut q[..cols]);
+                *total = q[..cols].iter().map(|&q: &i8| q as i32).sum();
+                if form == Form::Fives {
+                    // A block's place is behind those of the blocks before it: from the last on nothing is overwritten.
+                    for block in (0..cols / 256).rev() {
+                        let plain: [i8; 256] = *q[256 * block..].first_chunk().expect("256 columns");
+                        fives(&plain, q[FIVES * block..].first_chunk_mut().expect("room for them"));
+                    }
                 }
             }
         });
+        if form == Form::Spread {
+            let q: &[i8] = bytemuck::cast_slice(&out.lines);
+            out.columns.clear();
+            for group in 0..cols / GROUP {
+                out.columns.extend((0..tokens).map(|token| {
+                    let q = *q[token * width + group * GROUP..].first_chunk().expect("32 columns");
+                    let mut column = Column { q, scale: out.scales[token], ..Column::EMPTY };
+                    column.add_up();
+                    column
+                }));
+            }
+        }
     }
 
     /// `out[token][row] = w[row] · x[token]`, `[tokens, rows]`.
@@ -245,15 +255,15 @@ impl Machine {
                     kernel(&rows, x, &mut out);
                 }
                 (Kernel::Block(kernel), Input::Bytes(x)) => {
-                    assert_eq!(x.q.len(), tokens * w.cols);
+                    assert_eq!(x.columns.len() * GROUP, tokens * w.cols);
                     let groups = &mut lock(&scratch[thread]).groups;
                     grow(groups, w.cols / GROUP, Group::EMPTY);
-                    kernel(&rows, &x.ints(), groups, &mut out);
+                    kernel(&rows, &Columns { columns: &x.columns, tokens }, groups, &mut out);
                 }
                 (Kernel::Ternary(kernel, form), Input::Bytes(x)) => {
-                    let width = if *form == Form::Fives { w.cols / 256 * FIVES } else { w.cols };
-                    assert_eq!(x.q.len(), tokens * width);
-                    kernel(&rows, &x.ints(), &mut out);
+                    assert!(x.cols == w.cols && x.scales.len() == tokens);
+                    assert_eq!(*form == Form::Fives, x.width == w.cols / 256 * FIVES);
+                    kernel(&rows, &x.tokens(), &mut out);
                 }
                 (Kernel::Decode, Input::Floats(x)) => {
                     let row = &mut lock(&scratch[thread]).floats;

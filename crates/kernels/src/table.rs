@@ -1,9 +1,8 @@
 //! One row per instruction set: how to know that the CPU has it, and its kernels.
 
-use crate::activation::Scale;
 use crate::attention::Attend;
 use crate::dot::block::Group;
-use crate::dot::{Ints, Out, Rows};
+use crate::dot::{Column, Columns, Out, Rows, Tokens};
 use crate::elementwise::Gate;
 use crate::machine::Form;
 use crate::simd;
@@ -12,9 +11,9 @@ use trine_tensor::Format;
 /// Weights widened to float, activations as they are.
 pub(crate) type FloatKernel = fn(&Rows, &[f32], &mut Out);
 /// Weights as integers, activations as bytes with a scale for each 32; room for the unpacked groups of 16 rows.
-pub(crate) type BlockKernel = fn(&Rows, &Ints, &mut [Group], &mut Out);
+pub(crate) type BlockKernel = fn(&Rows, &Columns, &mut [Group], &mut Out);
 /// Weights as trits, activations as bytes with a scale for each token.
-pub(crate) type TernaryKernel = fn(&Rows, &Ints, &mut Out);
+pub(crate) type TernaryKernel = fn(&Rows, &Tokens, &mut Out);
 
 /// The kernels of one instruction set.
 pub struct Table {
@@ -31,8 +30,8 @@ pub struct Table {
     pub(crate) i2_s: TernaryKernel,
     pub(crate) tq1_0: TernaryKernel,
     pub(crate) tq2_0: TernaryKernel,
-    pub(crate) quantize: fn(&[f32], Scale, &mut [i8], &mut [f32]),
-    pub(crate) sums: fn(&[i8], &mut [[i32; 2]]),
+    pub(crate) token: fn(&[f32], &mut [i8]) -> f32,
+    pub(crate) columns: fn(&[f32], usize, &mut [Column]),
     pub(crate) rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
     pub(crate) add: fn(&[f32], &[f32], &mut [f32]),
     pub(crate) gate: fn(Gate, &[f32], &[f32], &mut [f32]),
@@ -99,20 +98,20 @@ macro_rules! table {
     ($isa:ident, $name:literal, $(features: $features:literal,)? supported: $supported:expr) => {
         #[allow(unused_unsafe, reason = "plain Rust needs no features")]
         pub(crate) static TABLE: $crate::table::Table = {
-            use $crate::{activation, attention, dot::{Ints, Out, Rows, block::{self, Group}, float, ternary}, elementwise};
+            use $crate::{activation, attention, dot::{Column, Columns, Out, Rows, Tokens, block::{self, Group}, float, ternary}, elementwise};
             table!(@table [$(#[target_feature(enable = $features)])?] $isa, $name, $supported,
                 f32(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F32>;
                 f16(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F16>;
                 bf16(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::Bf16>;
-                q8_0(w: &Rows, x: &Ints, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, block::Q8_0>;
-                q4_0(w: &Rows, x: &Ints, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, block::Q4_0>;
-                q4_k(w: &Rows, x: &Ints, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, block::Q4_K>;
-                q6_k(w: &Rows, x: &Ints, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, block::Q6_K>;
-                i2_s(w: &Rows, x: &Ints, out: &mut Out) -> () = ternary::product::<_, ternary::I2_S>;
-                tq1_0(w: &Rows, x: &Ints, out: &mut Out) -> () = ternary::product::<_, ternary::TQ1_0>;
-                tq2_0(w: &Rows, x: &Ints, out: &mut Out) -> () = ternary::product::<_, ternary::TQ2_0>;
-                quantize(x: &[f32], kind: activation::Scale, q: &mut [i8], scales: &mut [f32]) -> () = activation::quantize;
-                sums(q: &[i8], halves: &mut [[i32; 2]]) -> () = activation::sums;
+                q8_0(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, block::Q8_0>;
+                q4_0(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, block::Q4_0>;
+                q4_k(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, block::Q4_K>;
+                q6_k(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, block::Q6_K>;
+                i2_s(w: &Rows, x: &Tokens, out: &mut Out) -> () = ternary::product::<_, ternary::I2_S>;
+                tq1_0(w: &Rows, x: &Tokens, out: &mut Out) -> () = ternary::product::<_, ternary::TQ1_0>;
+                tq2_0(w: &Rows, x: &Tokens, out: &mut Out) -> () = ternary::product::<_, ternary::TQ2_0>;
+                token(x: &[f32], q: &mut [i8]) -> f32 = activation::token;
+                columns(x: &[f32], cols: usize, out: &mut [Column]) -> () = activation::columns;
                 rms_norm(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) -> () = elementwise::rms_norm;
                 add(a: &[f32], b: &[f32], out: &mut [f32]) -> () = elementwise::add;
                 gate(kind: elementwise::Gate, x: &[f32], up: &[f32], out: &mut [f32]) -> () = elementwise::gate;

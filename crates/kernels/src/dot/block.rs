@@ -3,7 +3,7 @@
 //! 16 rows at a time are unpacked, a format's own work, to groups of 32 columns in which a vector holds 4 columns of every row. What
 //! multiplies them is one loop for all formats. The groups are unpacked once for all tokens and stay in the cache.
 
-use super::{GROUP, Ints, Out, Rows};
+use super::{Column, Columns, Out, Rows};
 use crate::simd::{BYTES, LANES, Simd};
 
 /// Groups of a block of 256, and running sums.
@@ -40,44 +40,66 @@ pub(crate) trait Blocks {
     /// Groups have an integer scale for each half.
     const HALVES: bool = false;
     /// Unpacks one block of each of 16 rows.
-    fn unpack<S: Simd>(simd: S, blocks: &[&[u8]; LANES], groups: &mut [Group]);
+    fn unpack<S: Simd>(simd: S, blocks: Stack, groups: &mut [Group]);
+}
+
+/// One block of each of 16 rows.
+#[derive(Clone, Copy)]
+pub(crate) struct Stack<'a> {
+    rows: &'a [*const u8; LANES],
+    /// Where the blocks begin, and their length.
+    offset: usize,
+    bytes: usize,
+}
+
+impl<'a> Stack<'a> {
+    /// # Safety
+    /// All rows have `bytes` bytes from `offset` on, which live as long as the result.
+    unsafe fn new(rows: &'a [*const u8; LANES], offset: usize, bytes: usize) -> Stack<'a> {
+        Stack { rows, offset, bytes }
+    }
+
+    /// `N` bytes of a row's block.
+    #[inline(always)]
+    fn get<const N: usize>(self, row: usize, at: usize) -> &'a [u8; N] {
+        // Known to the compiler, unlike that a row is long enough.
+        assert!(at + N <= self.bytes);
+        // SAFETY: inside the block.
+        unsafe { &*self.rows[row].add(self.offset + at).cast() }
+    }
 }
 
 // Loops and not closures below: a closure would not always be inlined where the CPU's features are known.
 
 /// 32 bytes of each of 16 rows as columns of 4 bytes.
 #[inline(always)]
-fn columns<S: Simd>(simd: S, rows: &[&[u8]; LANES], at: usize) -> [S::B; 8] {
+fn columns<S: Simd>(simd: S, blocks: Stack, at: usize) -> [S::B; 8] {
     let mut pairs = [simd.splat8(0); 8];
     for j in 0..8 {
-        let (low, high) = (rows[j][at..].first_chunk(), rows[j + 8][at..].first_chunk());
-        pairs[j] = simd.pair(low.expect("32 bytes"), high.expect("32 bytes"));
+        pairs[j] = simd.pair(blocks.get(j, at), blocks.get(j + 8, at));
     }
     simd.transpose8(pairs)
 }
 
 /// 16 bytes of each of 16 rows as columns of 4 bytes.
 #[inline(always)]
-fn quarters<S: Simd>(simd: S, rows: &[&[u8]; LANES], at: usize) -> [S::B; 4] {
+fn quarters<S: Simd>(simd: S, blocks: Stack, at: usize) -> [S::B; 4] {
     let mut quads = [simd.splat8(0); 4];
     for j in 0..4 {
-        let mut bytes = [&[0; 16]; 4];
-        for i in 0..4 {
-            bytes[i] = rows[j + 4 * i][at..].first_chunk().expect("16 bytes");
-        }
-        quads[j] = simd.quad(bytes);
+        let (a, b) = (blocks.get(j, at), blocks.get(j + 4, at));
+        quads[j] = simd.quad([a, b, blocks.get(j + 8, at), blocks.get(j + 12, at)]);
     }
     simd.transpose4(quads)
 }
 
 /// The half-precision number of each row at `at`.
 #[inline(always)]
-fn halves<S: Simd>(simd: S, rows: &[&[u8]; LANES], at: usize) -> S::F {
-    let mut bytes = [0; 2 * LANES];
-    for (row, bytes) in rows.iter().zip(bytes.as_chunks_mut::<2>().0) {
-        *bytes = *row[at..].first_chunk().expect("2 bytes");
+fn halves<S: Simd>(simd: S, blocks: Stack, at: usize) -> S::F {
+    let mut bytes = [[0; 2]; LANES];
+    for row in 0..LANES {
+        bytes[row] = *blocks.get(row, at);
     }
-    simd.load_f16(&bytes)
+    simd.load_f16(bytes.as_flattened())
 }
 
 pub(crate) struct Q8_0;
@@ -86,7 +108,7 @@ impl Blocks for Q8_0 {
     const BYTES: usize = 34;
     const SIGNED: bool = true;
     #[inline(always)]
-    fn unpack<S: Simd>(simd: S, blocks: &[&[u8]; LANES], groups: &mut [Group]) {
+    fn unpack<S: Simd>(simd: S, blocks: Stack, groups: &mut [Group]) {
         let group = &mut groups[0];
         let columns = columns(simd, blocks, 2);
         for k in 0..8 {
@@ -102,7 +124,7 @@ impl Blocks for Q4_0 {
     const BYTES: usize = 18;
     const ZERO: i32 = 8;
     #[inline(always)]
-    fn unpack<S: Simd>(simd: S, blocks: &[&[u8]; LANES], groups: &mut [Group]) {
+    fn unpack<S: Simd>(simd: S, blocks: Stack, groups: &mut [Group]) {
         let group = &mut groups[0];
         let columns = quarters(simd, blocks, 2);
         for k in 0..4 {
@@ -115,7 +137,7 @@ impl Blocks for Q4_0 {
 
 /// Scales and minima of Q4_K and Q5_K: `d` and `dmin` in half precision, then eight pairs of 6 bits in 12 bytes.
 #[inline(always)]
-fn six_bits<S: Simd>(simd: S, blocks: &[&[u8]; LANES], groups: &mut [Group]) {
+fn six_bits<S: Simd>(simd: S, blocks: Stack, groups: &mut [Group]) {
     let [d, a, b, c] = quarters(simd, blocks, 0);
     let [d, min] = simd.two_f16(d);
     let min = simd.sub(simd.splat(0.0), min);
@@ -135,7 +157,7 @@ impl Blocks for Q4_K {
     const BYTES: usize = 144;
     const MIN: bool = true;
     #[inline(always)]
-    fn unpack<S: Simd>(simd: S, blocks: &[&[u8]; LANES], groups: &mut [Group]) {
+    fn unpack<S: Simd>(simd: S, blocks: Stack, groups: &mut [Group]) {
         six_bits(simd, blocks, groups);
         for (i, [even, odd]) in groups.as_chunks_mut().0.iter_mut().enumerate() {
             let columns = columns(simd, blocks, 16 + 32 * i);
@@ -155,7 +177,7 @@ impl Blocks for Q6_K {
     const ZERO: i32 = 32;
     const HALVES: bool = true;
     #[inline(always)]
-    fn unpack<S: Simd>(simd: S, blocks: &[&[u8]; LANES], groups: &mut [Group]) {
+    fn unpack<S: Simd>(simd: S, blocks: Stack, groups: &mut [Group]) {
         let d = halves(simd, blocks, 208);
         let scales = quarters(simd, blocks, 192);
         for (i, group) in groups.iter_mut().enumerate() {
@@ -186,15 +208,15 @@ impl Blocks for Q6_K {
 
 /// `x` has a scale for each 32 columns; `groups` is room to unpack into, for all columns.
 #[inline(always)]
-pub(crate) fn product<S: Simd, W: Blocks>(simd: S, w: &Rows, x: &Ints, groups: &mut [Group], out: &mut Out) {
+pub(crate) fn product<S: Simd, W: Blocks>(simd: S, w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) {
     let mut row = w.range.start;
     while row < w.range.end {
         let count = LANES.min(w.range.end - row);
         // Behind the last row it is repeated.
         let rows: [&[u8]; LANES] = std::array::from_fn(|i| w.row(row + i.min(count - 1)));
         let mut token = 0;
-        while token < x.tokens() {
-            let left = x.tokens() - token;
+        while token < x.tokens {
+            let left = x.tokens - token;
             let size = match left {
                 8.. if S::WIDE => 8,
                 4.. => 4,
@@ -231,32 +253,32 @@ struct Panel<'a> {
 fn tile<S: Simd, W: Blocks, const T: usize>(
     simd: S,
     panel: Panel,
-    x: &Ints,
+    x: &Columns,
     token: usize,
     groups: &mut [Group],
     out: &mut Out,
 ) {
     let mut y = [[simd.splat(0.0); T]; GROUPS];
     let stride = panel.rows[0].len();
+    let pointers = panel.rows.map(|row| row.as_ptr());
     for block in 0..stride / W::BYTES {
         // One tile for all tokens keeps the groups in the innermost cache.
         let at = if panel.first && panel.last { 0 } else { block * W::GROUPS };
         let groups = &mut groups[at..at + W::GROUPS];
         if panel.first {
-            let mut blocks: [&[u8]; LANES] = [&[]; LANES];
-            for i in 0..LANES {
-                blocks[i] = &panel.rows[i][block * W::BYTES..][..W::BYTES];
-            }
-            W::unpack(simd, &blocks, groups);
+            // SAFETY: the rows have `stride` bytes, which are whole blocks.
+            let blocks = unsafe { Stack::new(&pointers, block * W::BYTES, W::BYTES) };
+            W::unpack(simd, blocks, groups);
             // The panel behind this one, a line at a time: 16 streams of rows would not all be foreseen.
-            let next = panel.rows[0].as_ptr().wrapping_add(LANES * (stride + block * W::BYTES));
+            let next = pointers[0].wrapping_add(LANES * (stride + block * W::BYTES));
             for line in (0..LANES * W::BYTES).step_by(64) {
                 simd.prefetch(next.wrapping_add(line));
             }
         }
         for (i, group) in groups.iter().enumerate() {
             let g = block * W::GROUPS + i;
-            add::<S, W, T>(simd, group, x, token, g, &mut y[g % GROUPS]);
+            let x = x.columns[g * x.tokens + token..].first_chunk().expect("a column for each token");
+            add::<S, W, T>(simd, group, x, &mut y[g % GROUPS]);
         }
     }
     for t in 0..T {
@@ -268,24 +290,15 @@ fn tile<S: Simd, W: Blocks, const T: usize>(
     }
 }
 
-/// `y` plus the products of group `g`.
+/// `y` plus the products of a group.
 #[inline(always)]
-fn add<S: Simd, W: Blocks, const T: usize>(
-    simd: S,
-    group: &Group,
-    x: &Ints,
-    token: usize,
-    g: usize,
-    y: &mut [S::F; T],
-) {
-    let mut q = [&[[0; 4]; GROUPS]; T];
+fn add<S: Simd, W: Blocks, const T: usize>(simd: S, group: &Group, x: &[Column; T], y: &mut [S::F; T]) {
     let mut products = [simd.splat(0.0); T];
     let mut start = [[simd.zero(); T]; 2];
     for t in 0..T {
-        q[t] = x.q(token + t)[g * GROUP..][..GROUP].as_chunks().0.as_array().expect("32 columns");
         let zero = if W::SIGNED { S::RAISED } else { W::ZERO };
         if zero != 0 {
-            let [low, high] = x.halves(token + t)[g];
+            let [low, high] = x[t].halves;
             start[0][t] = simd.splat_int(-zero * if W::HALVES { low } else { low + high });
             start[1][t] = simd.splat_int(-zero * high);
         }
@@ -295,8 +308,8 @@ fn add<S: Simd, W: Blocks, const T: usize>(
         for k in 0..4 {
             let (a, b) = (simd.bytes(&group.codes[k]), simd.bytes(&group.codes[k + 4]));
             for t in 0..T {
-                low[t] = simd.dot(low[t], a, simd.splat4(&q[t][k]));
-                high[t] = simd.dot(high[t], b, simd.splat4(&q[t][k + 4]));
+                low[t] = simd.dot(low[t], a, simd.splat4(four(&x[t], k)));
+                high[t] = simd.dot(high[t], b, simd.splat4(four(&x[t], k + 4)));
             }
         }
         let (first, second) = (simd.load(&group.halves[0]), simd.load(&group.halves[1]));
@@ -308,7 +321,7 @@ fn add<S: Simd, W: Blocks, const T: usize>(
         for k in 0..GROUPS {
             let codes = simd.bytes(&group.codes[k]);
             for t in 0..T {
-                let q = simd.splat4(&q[t][k]);
+                let q = simd.splat4(four(&x[t], k));
                 low[t] = if W::SIGNED { simd.dot_raised(low[t], codes, q) } else { simd.dot(low[t], codes, q) };
             }
         }
@@ -318,10 +331,16 @@ fn add<S: Simd, W: Blocks, const T: usize>(
     }
     let (scale, min) = (simd.load(&group.scale), simd.load(&group.min));
     for t in 0..T {
-        let both = simd.mul(scale, simd.splat(x.scales(token + t)[g]));
+        let both = simd.mul(scale, simd.splat(x[t].scale));
         y[t] = simd.fma(both, products[t], y[t]);
         if W::MIN {
-            y[t] = simd.fma(min, simd.splat(x.sums(token + t)[g]), y[t]);
+            y[t] = simd.fma(min, simd.splat(x[t].sum), y[t]);
         }
     }
+}
+
+/// Bytes `4k..4k + 4`.
+#[inline(always)]
+fn four(x: &Column, k: usize) -> &[i8; 4] {
+    &x.q.as_chunks().0[k]
 }

@@ -35,48 +35,50 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Activations as bytes: `x[token][col] ≈ q[token][col] * scale`.
+/// 32 columns of a token's activations as bytes, `x ≈ q * scale`, with what products with block formats need of them.
 #[derive(Clone, Copy)]
-pub(crate) struct Ints<'a> {
-    /// `[tokens, width]`, never -128.
+#[repr(C, align(16))]
+pub(crate) struct Column {
+    /// Never -128.
+    pub q: [i8; GROUP],
+    pub scale: f32,
+    /// `scale` times the sum of the bytes.
+    pub sum: f32,
+    /// Sums of the two halves.
+    pub halves: [i32; 2],
+}
+
+impl Column {
+    pub const EMPTY: Column = Column { q: [0; GROUP], scale: 0.0, sum: 0.0, halves: [0; 2] };
+
+    /// Sets the sums.
+    #[inline(always)]
+    pub fn add_up(&mut self) {
+        for (half, q) in self.halves.iter_mut().zip(self.q.chunks_exact(GROUP / 2)) {
+            *half = q.iter().map(|&q| q as i32).sum();
+        }
+        self.sum = self.scale * (self.halves[0] + self.halves[1]) as f32;
+    }
+}
+
+/// Activations with a scale for each 32 columns.
+#[derive(Clone, Copy)]
+pub(crate) struct Columns<'a> {
+    /// `[groups, tokens]`: a tile of tokens finds its part of a group in one piece.
+    pub columns: &'a [Column],
+    pub tokens: usize,
+}
+
+/// Activations with one scale per token.
+#[derive(Clone, Copy)]
+pub(crate) struct Tokens<'a> {
+    /// `[tokens, width]`, never -128. Every token begins at a cache line, since a load across two takes twice the time.
     pub q: &'a [i8],
-    /// Bytes of a token: the columns, or more in the order of a format's own.
+    /// Bytes of a token: the columns, or more in a format's own order, and some to fill the line.
     pub width: usize,
-    /// `[tokens]`, or `[tokens, groups]`.
     pub scales: &'a [f32],
-    /// Exact sums of the two halves of each group, `[tokens, groups]`; of all bytes in the first half, `[tokens]`, for one scale per token.
-    pub halves: &'a [[i32; 2]],
-    /// Each group's scale times its sum, `[tokens, groups]`.
-    pub sums: &'a [f32],
-}
-
-impl<'a> Ints<'a> {
-    #[inline(always)]
-    pub fn tokens(&self) -> usize {
-        self.q.len() / self.width
-    }
-    #[inline(always)]
-    pub fn q(&self, token: usize) -> &'a [i8] {
-        &self.q[token * self.width..][..self.width]
-    }
-    #[inline(always)]
-    pub fn scales(&self, token: usize) -> &'a [f32] {
-        each(self.scales, self.tokens(), token)
-    }
-    #[inline(always)]
-    pub fn halves(&self, token: usize) -> &'a [[i32; 2]] {
-        each(self.halves, self.tokens(), token)
-    }
-    #[inline(always)]
-    pub fn sums(&self, token: usize) -> &'a [f32] {
-        each(self.sums, self.tokens(), token)
-    }
-}
-
-#[inline(always)]
-fn each<T>(all: &[T], tokens: usize, token: usize) -> &[T] {
-    let each = all.len() / tokens;
-    &all[token * each..][..each]
+    /// Sum of all bytes of each token.
+    pub totals: &'a [i32],
 }
 
 /// Where products go: a matrix `[tokens, stride]` of which this task writes the columns `range`, and nobody else does.

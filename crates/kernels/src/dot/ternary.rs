@@ -5,7 +5,7 @@
 //! Blocks with the same `d` are one exact sum; a block whose `d` is zero says nothing. Hence a model with one scale per matrix gives the
 //! same bits from every layout, whether the format writes that scale once or in each block.
 
-use super::{Ints, Out, Rows};
+use super::{Out, Rows, Tokens};
 use crate::simd::{BYTES, Simd};
 use half::f16;
 
@@ -118,7 +118,7 @@ pub(crate) fn fives(q: &[i8; 256], out: &mut [i8; FIVES]) {
 
 /// `x` has one scale per token.
 #[inline(always)]
-pub(crate) fn product<S: Simd, W: Trits>(simd: S, w: &Rows, x: &Ints, out: &mut Out) {
+pub(crate) fn product<S: Simd, W: Trits>(simd: S, w: &Rows, x: &Tokens, out: &mut Out) {
     let mut row = w.range.start;
     while row < w.range.end {
         let left = w.range.end - row;
@@ -133,7 +133,7 @@ pub(crate) fn product<S: Simd, W: Trits>(simd: S, w: &Rows, x: &Ints, out: &mut 
         } else {
             match one_scale(row) {
                 true => tokens::<S, W, 1>(simd, w, row, x, out),
-                false => (0..x.tokens()).for_each(|token| runs::<S, W>(simd, w, row, x, token, out)),
+                false => (0..x.scales.len()).for_each(|token| runs::<S, W>(simd, w, row, x, token, out)),
             }
             row += 1;
         }
@@ -141,11 +141,11 @@ pub(crate) fn product<S: Simd, W: Trits>(simd: S, w: &Rows, x: &Ints, out: &mut 
 }
 
 #[inline(always)]
-fn tokens<S: Simd, W: Trits, const R: usize>(simd: S, w: &Rows, row: usize, x: &Ints, out: &mut Out) {
+fn tokens<S: Simd, W: Trits, const R: usize>(simd: S, w: &Rows, row: usize, x: &Tokens, out: &mut Out) {
     let mut token = 0;
-    while token < x.tokens() {
-        token += match x.tokens() - token {
-            6.. if S::WIDE => tile::<S, W, R, 6>(simd, w, row, x, token, out),
+    while token < x.scales.len() {
+        token += match x.scales.len() - token {
+            5.. if S::WIDE => tile::<S, W, R, 5>(simd, w, row, x, token, out),
             3.. if S::WIDE => tile::<S, W, R, 3>(simd, w, row, x, token, out),
             2.. => tile::<S, W, R, 2>(simd, w, row, x, token, out),
             _ => tile::<S, W, R, 1>(simd, w, row, x, token, out),
@@ -159,17 +159,47 @@ fn tile<S: Simd, W: Trits, const R: usize, const T: usize>(
     simd: S,
     w: &Rows,
     row: usize,
-    x: &Ints,
+    x: &Tokens,
     token: usize,
     out: &mut Out,
 ) -> usize {
     let rows: [&[u8]; R] = std::array::from_fn(|r| w.row(row + r));
-    let q: [&[i8]; T] = std::array::from_fn(|t| x.q(token + t));
+    let q: [&[i8]; T] = std::array::from_fn(|t| &x.q[(token + t) * x.width..][..x.width]);
+    let steps = w.stride / W::BYTES / W::STEP;
+    let mut sums = products::<S, W, R, T>(simd, &rows, &q, steps);
+    // Half a vector may be left: zeros fill it up.
+    if let (true, from) = (w.stride > steps * W::STEP * W::BYTES, steps * W::STEP) {
+        let (mut codes, mut rest) = ([[0; BYTES]; R], [[0; 256]; T]);
+        for r in 0..R {
+            codes[r][..W::CODES].copy_from_slice(&rows[r][from * W::BYTES..][..W::CODES]);
+        }
+        for t in 0..T {
+            rest[t][..W::WIDTH].copy_from_slice(&q[t][from * W::WIDTH..][..W::WIDTH]);
+        }
+        let last = products::<S, W, R, T>(simd, &codes.each_ref().map(|x| &x[..]), &rest.each_ref().map(|x| &x[..]), 1);
+        sums.iter_mut().flatten().zip(last.as_flattened()).for_each(|(sum, last)| *sum += last);
+    }
+    for t in 0..T {
+        let (scale, total) = (x.scales[token + t], x.totals[token + t]);
+        let mut y = [0.0; R];
+        for r in 0..R {
+            y[r] = W::scale(rows[r], w.tail).mul_add((sums[t][r] - total) as f32, 0.0) * scale;
+        }
+        out.put(token + t, row, &y);
+    }
+    T
+}
+
+/// The sums of the products of whole vectors. The running sums never leave this function, or they would not stay in registers.
+#[inline(always)]
+fn products<S: Simd, W: Trits, const R: usize, const T: usize>(
+    simd: S,
+    rows: &[&[u8]; R],
+    q: &[&[i8]; T],
+    steps: usize,
+) -> [[i32; 4]; T] {
     let mut sums = [[simd.zero(); T]; R];
-    let blocks = w.stride / W::BYTES;
-    let steps = blocks / W::STEP;
     for step in 0..steps {
-        let at = step * W::STEP * W::BYTES;
         for n in 0..W::VECTORS {
             let mut vectors = [simd.splat8(0); T];
             for t in 0..T {
@@ -177,38 +207,23 @@ fn tile<S: Simd, W: Trits, const R: usize, const T: usize>(
                 vectors[t] = W::activations(simd, q, n);
             }
             for r in 0..R {
-                let codes = W::codes(simd, packed(simd, &rows[r][at..], W::STEP * W::CODES), n);
+                let packed = packed(simd, &rows[r][step * W::STEP * W::BYTES..], W::STEP * W::CODES);
+                let codes = W::codes(simd, packed, n);
                 for t in 0..T {
                     sums[r][t] = simd.dot(sums[r][t], codes, vectors[t]);
                 }
             }
         }
     }
-    if blocks > steps * W::STEP {
-        // Half a vector is left: zeros fill it up.
-        for t in 0..T {
-            let mut rest = [0; 256];
-            rest[..W::WIDTH].copy_from_slice(&q[t][steps * W::STEP * W::WIDTH..]);
-            for n in 0..W::VECTORS {
-                let q = W::activations(simd, &rest, n);
-                for r in 0..R {
-                    let codes = W::codes(simd, packed(simd, &rows[r][steps * W::STEP * W::BYTES..], W::CODES), n);
-                    sums[r][t] = simd.dot(sums[r][t], codes, q);
-                }
-            }
-        }
-    }
+    let mut added = [[0; 4]; T];
     for t in 0..T {
-        let scale = x.scales(token + t)[0];
-        let total = x.halves(token + t)[0][0];
-        let mut y = [0.0; R];
+        let mut four = [simd.zero(); 4];
         for r in 0..R {
-            let sum = simd.sum_all(sums[r][t]) - total;
-            y[r] = W::scale(rows[r], w.tail).mul_add(sum as f32, 0.0) * scale;
+            four[r] = sums[r][t];
         }
-        out.put(token + t, row, &y);
+        added[t] = simd.sums(four);
     }
-    T
+    added
 }
 
 /// The first `len` bytes, which may be fewer than a vector.
@@ -222,9 +237,9 @@ fn packed<S: Simd>(simd: S, bytes: &[u8], len: usize) -> S::B {
 
 /// One row whose blocks have scales of their own, by one token.
 #[inline(always)]
-fn runs<S: Simd, W: Trits>(simd: S, w: &Rows, row: usize, x: &Ints, token: usize, out: &mut Out) {
+fn runs<S: Simd, W: Trits>(simd: S, w: &Rows, row: usize, x: &Tokens, token: usize, out: &mut Out) {
     let (mut y, mut run, mut sum) = (0f32, 0f32, 0);
-    for (block, q) in w.row(row).chunks_exact(W::BYTES).zip(x.q(token).chunks_exact(W::WIDTH)) {
+    for (block, q) in w.row(row).chunks_exact(W::BYTES).zip(x.q[token * x.width..][..x.width].chunks_exact(W::WIDTH)) {
         let d = W::scale(block, w.tail);
         if d == 0.0 {
             continue;
@@ -238,8 +253,9 @@ fn runs<S: Simd, W: Trits>(simd: S, w: &Rows, row: usize, x: &Ints, token: usize
         for n in 0..W::VECTORS {
             products = simd.dot(products, W::codes(simd, packed, n), W::activations(simd, q, n));
         }
-        sum += simd.sum_all(products) - q.iter().map(|&q| q as i32).sum::<i32>();
+        let [products, ..] = simd.sums([products, simd.zero(), simd.zero(), simd.zero()]);
+        sum += products - q.iter().map(|&q| q as i32).sum::<i32>();
     }
     y = run.mul_add(sum as f32, y);
-    out.put(token, row, &[y * x.scales(token)[0]]);
+    out.put(token, row, &[y * x.scales[token]]);
 }

@@ -287,12 +287,15 @@ impl Simd for Avx2 {
         [widen.0, widen.1]
     }
     #[inline(always)]
-    fn sum_all(self, a: Self::I) -> i32 {
+    fn sums(self, [a, b, c, d]: [Self::I; 4]) -> [i32; 4] {
         unsafe {
-            let eight = _mm256_add_epi32(a.0, a.1);
-            let four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
-            let two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0b01_00_11_10));
-            _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0b00_00_00_01)))
+            let (a, b) = (_mm256_add_epi32(a.0, a.1), _mm256_add_epi32(b.0, b.1));
+            let (c, d) = (_mm256_add_epi32(c.0, c.1), _mm256_add_epi32(d.0, d.1));
+            let four = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+            let sums = _mm_add_epi32(_mm256_castsi256_si128(four), _mm256_extracti128_si256(four, 1));
+            let mut out = [0; 4];
+            _mm_storeu_si128(out.as_mut_ptr().cast(), sums);
+            out
         }
     }
     #[inline(always)]

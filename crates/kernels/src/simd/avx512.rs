@@ -262,8 +262,17 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    fn sum_all(self, a: Self::I) -> i32 {
-        unsafe { _mm512_reduce_add_epi32(a) }
+    fn sums(self, [a, b, c, d]: [Self::I; 4]) -> [i32; 4] {
+        unsafe {
+            let two = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+            let others = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+            let four = _mm512_add_epi32(_mm512_unpacklo_epi64(two, others), _mm512_unpackhi_epi64(two, others));
+            let half = _mm256_add_epi32(_mm512_castsi512_si256(four), _mm512_extracti64x4_epi64(four, 1));
+            let sums = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+            let mut out = [0; 4];
+            _mm_storeu_si128(out.as_mut_ptr().cast(), sums);
+            out
+        }
     }
     #[inline(always)]
     fn prefetch(self, at: *const u8) {

@@ -104,8 +104,8 @@ pub(crate) trait Simd: Copy {
     fn to_float(self, a: Self::I) -> Self::F;
     /// The half-precision floats in the low and in the high halves of lanes of 4 bytes, widened.
     fn two_f16(self, a: Self::B) -> [Self::F; 2];
-    /// Sum of all lanes, modulo 2^32.
-    fn sum_all(self, a: Self::I) -> i32;
+    /// Sums of all lanes of each, modulo 2^32.
+    fn sums(self, a: [Self::I; 4]) -> [i32; 4];
     /// Asks for the cache line of `at`, which need not be there.
     fn prefetch(self, at: *const u8);
 }

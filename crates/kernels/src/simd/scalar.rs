@@ -181,8 +181,8 @@ impl Simd for Scalar {
         [0, 2].map(|at| from_fn(|j| f16::from_le_bytes([a[4 * j + at], a[4 * j + at + 1]]).to_f32()))
     }
     #[inline(always)]
-    fn sum_all(self, a: Self::I) -> i32 {
-        a.into_iter().fold(0, i32::wrapping_add)
+    fn sums(self, a: [Self::I; 4]) -> [i32; 4] {
+        a.map(|a| a.into_iter().fold(0, i32::wrapping_add))
     }
     #[inline(always)]
     fn prefetch(self, _: *const u8) {}
