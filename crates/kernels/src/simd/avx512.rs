@@ -118,4 +118,9 @@ impl Simd for Avx512 {
     fn sum_half(self, a: Self::H) -> f32 {
         unsafe { sum8(a) }
     }
+
+    #[inline(always)]
+    fn load_i8(self, x: &[i8; LANES]) -> Self::F {
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast()))) }
+    }
 }

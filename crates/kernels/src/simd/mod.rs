@@ -102,6 +102,9 @@ pub(crate) trait Simd: Copy {
     fn fma_half(self, a: Self::H, b: Self::H, c: Self::H) -> Self::H;
     /// The lanes added in the last three steps of the tree of [`Simd::sum`].
     fn sum_half(self, a: Self::H) -> f32;
+
+    /// 16 signed bytes as floats.
+    fn load_i8(self, x: &[i8; LANES]) -> Self::F;
 }
 
 /// See [`crate::missing_features`]. `is_x86_feature_detected!` cannot tell: it trusts the compiler's flags.
