@@ -105,30 +105,36 @@ pub(crate) fn attend<S: Simd>(simd: S, tile: &Tile, chunk: usize, scratch: &mut 
     let (scores, rest) = scratch.split_at_mut(rows * STRIPS);
     let (keys_room, values_room) = rest.split_at_mut(PAIR * dim);
 
+    // Only the first rows ask for the next chunk: the others find what they asked for.
+    let ahead = |row: usize, which: usize, strip: usize| -> &[u8] {
+        let next = (chunk + 1) * CHUNK + strip * LANES;
+        let there = row == 0 && next < tile.len + tile.tokens - 1;
+        if there { layout.bytes_of(tile.cache, which, tile.blocks, next) } else { &[] }
+    };
+
     for first in (0..strips).step_by(PAIR) {
         let both = first + 1 < strips;
-        let mut rooms = keys_room.chunks_exact_mut(dim);
-        let keys: [&[Line]; PAIR] = std::array::from_fn(|i| {
-            let room = rooms.next().expect("one for each");
-            let there = i == 0 || both;
-            if there { layout.load(simd, tile.cache, 0, tile.blocks, position(first + i), room) } else { &[] }
-        });
+        let mut keys: [&[Line]; PAIR] = [&[]; PAIR];
+        for (i, room) in keys_room.chunks_exact_mut(dim).enumerate().take(strips - first) {
+            keys[i] = layout.load(simd, tile.cache, 0, tile.blocks, position(first + i), room);
+        }
         let mut row = 0;
         while row < rows {
             let four = row + 4 <= rows;
             let next = if four { row + 4 } else { row + 1 };
             let mut out = Scores { scores, row, strip: first };
+            let [a, b] = [0, 1].map(|i| (keys[i], ahead(row, 0, first + i)));
             match (four, both) {
                 _ if tile.seen(next - 1, chunk) <= first * LANES => {}
-                (true, true) if S::WIDE => score::<S, 4, 2>(simd, tile, keys, &mut out),
+                (true, true) if S::WIDE => score::<S, 4, 2>(simd, tile, [a, b], &mut out),
                 (true, true) => {
-                    score::<S, 4, 1>(simd, tile, [keys[0]], &mut out);
+                    score::<S, 4, 1>(simd, tile, [a], &mut out);
                     out.strip += 1;
-                    score::<S, 4, 1>(simd, tile, [keys[1]], &mut out);
+                    score::<S, 4, 1>(simd, tile, [b], &mut out);
                 }
-                (true, false) => score::<S, 4, 1>(simd, tile, [keys[0]], &mut out),
-                (false, true) => score::<S, 1, 2>(simd, tile, keys, &mut out),
-                (false, false) => score::<S, 1, 1>(simd, tile, [keys[0]], &mut out),
+                (true, false) => score::<S, 4, 1>(simd, tile, [a], &mut out),
+                (false, true) => score::<S, 1, 2>(simd, tile, [a, b], &mut out),
+                (false, false) => score::<S, 1, 1>(simd, tile, [a], &mut out),
             }
             row = next;
         }
@@ -142,15 +148,17 @@ pub(crate) fn attend<S: Simd>(simd: S, tile: &Tile, chunk: usize, scratch: &mut 
         }
     }
 
-    let mut rooms = values_room.chunks_exact_mut(dim);
-    let values: [&[Line]; STRIPS] = std::array::from_fn(|strip| {
-        let room = rooms.next().expect("one for each");
-        if strip < strips { layout.load(simd, tile.cache, 1, tile.blocks, position(strip), room) } else { &[] }
-    });
+    let mut values: [(&[Line], &[u8]); STRIPS] = [(&[], &[]); STRIPS];
+    for (strip, room) in values_room.chunks_exact_mut(dim).enumerate().take(strips) {
+        values[strip].0 = layout.load(simd, tile.cache, 1, tile.blocks, position(strip), room);
+    }
     let mut row = 0;
     while row < rows {
         let next = if row + 4 <= rows { row + 4 } else { row + 1 };
         let (scores, states) = (&scores[row * STRIPS..next * STRIPS], &mut states[row * record..next * record]);
+        for strip in 0..STRIPS {
+            values[strip].1 = ahead(row, 1, strip);
+        }
         let all = tile.seen(row, chunk);
         if next == row + 4 {
             // Those of later tokens go on alone where the first has ended.
@@ -172,14 +180,32 @@ struct Scores<'a> {
     strip: usize,
 }
 
-/// Scores of `R` rows with `P` strips of keys, each `[dim]` lines.
+/// Asks for step `i` of `steps` steps through some bytes.
 #[inline(always)]
-fn score<S: Simd, const R: usize, const P: usize>(simd: S, tile: &Tile, keys: [&[Line]; P], out: &mut Scores) {
+fn ask<S: Simd>(simd: S, bytes: &[u8], i: usize, steps: usize) {
+    const LINE: usize = size_of::<Line>();
+    let step = bytes.len().div_ceil(LINE * steps) * LINE;
+    for line in bytes.get(i * step..).unwrap_or(&[]).chunks(LINE).take(step / LINE) {
+        simd.prefetch(line);
+    }
+}
+
+/// Scores of `R` rows with `P` strips of keys, each `[dim]` lines, beside bytes to be asked for meanwhile.
+#[inline(always)]
+fn score<S: Simd, const R: usize, const P: usize>(
+    simd: S,
+    tile: &Tile,
+    keys: [(&[Line], &[u8]); P],
+    out: &mut Scores,
+) {
     let dim = tile.job.layout.head_dim;
     let queries: [&[f32]; R] = std::array::from_fn(|r| &tile.query(out.row + r)[..dim]);
-    let keys = keys.map(|keys| &keys[..dim]);
+    let (keys, ahead) = (keys.map(|(keys, _)| &keys[..dim]), keys.map(|(_, ahead)| ahead));
     let mut sums = [[simd.splat(0.0); P]; R];
     for d in 0..dim {
+        for p in 0..P {
+            ask(simd, ahead[p], d, dim);
+        }
         let k: [S::F; P] = std::array::from_fn(|p| simd.load(&keys[p][d].0));
         for r in 0..R {
             let q = simd.splat(queries[r][d]);
@@ -222,12 +248,12 @@ fn softmax<S: Simd>(simd: S, scores: &mut [Line], seen: usize) -> [f32; 2] {
     [largest, simd.sum(total)]
 }
 
-/// Adds the values of some positions of a chunk, times their weights, to the states of `R` rows.
+/// Adds the values of some positions of a chunk, times their weights, to the states of `R` rows; and asks for the bytes beside them.
 #[inline(always)]
 fn weigh<S: Simd, const R: usize>(
     simd: S,
     weights: &[Line],
-    values: &[&[Line]; STRIPS],
+    values: &[(&[Line], &[u8]); STRIPS],
     positions: std::ops::Range<usize>,
     states: &mut [Line],
 ) {
@@ -249,7 +275,7 @@ fn weigh<S: Simd, const R: usize>(
 fn weigh_some<S: Simd, const R: usize, const D: usize>(
     simd: S,
     weights: &[Line],
-    values: &[&[Line]; STRIPS],
+    values: &[(&[Line], &[u8]); STRIPS],
     positions: std::ops::Range<usize>,
     states: &mut [Line],
     at: usize,
@@ -261,8 +287,10 @@ fn weigh_some<S: Simd, const R: usize, const D: usize>(
         let strip = position / LANES;
         let end = positions.end.min((strip + 1) * LANES);
         let weights: [&[f32; LANES]; R] = std::array::from_fn(|r| &weights[r * STRIPS + strip].0);
-        let rows = values[strip].chunks_exact(record - 1).skip(position % LANES);
+        let (values, ahead) = values[strip];
+        let rows = values.chunks_exact(record - 1).skip(position % LANES);
         for (lane, row) in (position % LANES..LANES.min(end - strip * LANES)).zip(rows) {
+            ask(simd, ahead, (at / D) * LANES + lane, (record - 1) / D * LANES);
             let row = &row[at..][..D];
             let v: [S::F; D] = std::array::from_fn(|d| simd.load(&row[d].0));
             for r in 0..R {
@@ -287,7 +315,7 @@ pub(crate) fn fold<S: Simd>(simd: S, state: &mut [Line], next: &[Line]) {
     let last = state.len() - 1;
     let ([most, sum], [other, more]) = ([state[last].0[0], state[last].0[1]], [next[last].0[0], next[last].0[1]]);
     let largest = most.max(other);
-    let [a, b] = [most, other].map(|most| exp16(simd, simd.splat(most - largest)));
+    let (a, b) = (exp16(simd, simd.splat(most - largest)), exp16(simd, simd.splat(other - largest)));
     for (state, next) in state[..last].iter_mut().zip(next) {
         let scaled = simd.mul(simd.load(&state.0), a);
         simd.store(simd.fma(simd.load(&next.0), b, scaled), &mut state.0);
@@ -421,16 +449,16 @@ impl Machine {
             }
             return;
         }
-        // Few tiles of many chunks: each chunk is a task, and its states wait for the others.
+        // Few tiles of many chunks: runs of chunks are tasks, and the states of all chunks wait for one another.
         grow(states, tasks * chunks * rows * record);
         let states = Slots(states.as_mut_ptr());
-        // SAFETY: of each tile and chunk, inside what has just grown; `&mut` only in the task that writes them.
         let states = |task: usize, chunk: usize| states.at((task * chunks + chunk) * rows * record);
-        self.pool.run(tasks * chunks, &|task, thread| {
-            let (chunk, task) = (task % chunks, task / chunks);
+        let runs = (8 * threads).div_ceil(tasks).min(chunks);
+        self.pool.run(tasks * runs, &|task, thread| {
+            let (run, task) = (task % runs, task / runs);
             let (tile, mut scratch) = (tile(task), scratch(thread));
-            if chunk < tile.chunks() {
-                grow(&mut scratch, need);
+            grow(&mut scratch, need);
+            for chunk in run * chunks / runs..((run + 1) * chunks / runs).min(tile.chunks()) {
                 // SAFETY: inside the states, and this task's alone.
                 let states = unsafe { std::slice::from_raw_parts_mut(states(task, chunk), tile.rows() * record) };
                 (table.attend)(&tile, chunk, &mut scratch, states);

@@ -103,6 +103,12 @@ impl KvLayout {
         (block * self.block_len + position % self.block_len) / LANES * 2 * self.half()
     }
 
+    /// The bytes of the keys (0) or values (1) of a strip.
+    #[inline(always)]
+    pub(crate) fn bytes_of<'a>(&self, head: &'a [Line], which: usize, blocks: &[u32], position: usize) -> &'a [u8] {
+        &bytemuck::cast_slice(head)[self.strip(blocks, position) + which * self.half()..][..self.half()]
+    }
+
     /// The keys (0) or values (1) of a strip, `[dim]` or `[16, dim / 16]` lines, unpacked into `room` unless they lie there as floats.
     #[inline(always)]
     pub(crate) fn load<'a, S: Simd>(
@@ -114,12 +120,12 @@ impl KvLayout {
         position: usize,
         room: &'a mut [Line],
     ) -> &'a [Line] {
-        let at = self.strip(blocks, position) + which * self.half();
+        let bytes = self.bytes_of(head, which, blocks, position);
         if *self.format == F32 {
-            return &head[at / size_of::<Line>()..][..self.dim()];
+            return bytemuck::cast_slice(bytes);
         }
         let room = &mut room[..self.dim()];
-        unpack(simd, self.format, which, &bytemuck::cast_slice(head)[at..at + self.half()], room);
+        unpack(simd, self.format, which, bytes, room);
         room
     }
 

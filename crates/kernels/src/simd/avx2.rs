@@ -246,6 +246,10 @@ impl Simd for Avx2 {
             (_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(high)))
         }
     }
+    #[inline(always)]
+    fn prefetch(self, x: &[u8]) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().cast()) }
+    }
 }
 
 /// The last three steps of the canonical tree.

@@ -123,4 +123,8 @@ impl Simd for Avx512 {
     fn load_i8(self, x: &[i8; LANES]) -> Self::F {
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast()))) }
     }
+    #[inline(always)]
+    fn prefetch(self, x: &[u8]) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.as_ptr().cast()) }
+    }
 }

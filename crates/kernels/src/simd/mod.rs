@@ -105,6 +105,8 @@ pub(crate) trait Simd: Copy {
 
     /// 16 signed bytes as floats.
     fn load_i8(self, x: &[i8; LANES]) -> Self::F;
+    /// Brings what begins here nearer, if the machine can be asked.
+    fn prefetch(self, x: &[u8]);
 }
 
 /// See [`crate::missing_features`]. `is_x86_feature_detected!` cannot tell: it trusts the compiler's flags.

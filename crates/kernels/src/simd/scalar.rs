@@ -201,4 +201,6 @@ impl Simd for Scalar {
     fn load_i8(self, x: &[i8; LANES]) -> Self::F {
         x.map(f32::from)
     }
+    #[inline(always)]
+    fn prefetch(self, _x: &[u8]) {}
 }
