@@ -155,6 +155,8 @@ pub(super) struct Record {
     totals: HashMap<(Phase, &'static str, Option<u32>), Operation>,
     pub events: Vec<Event>,
     pub samples: Vec<Sample>,
+    /// What the process occupied behind the last pass.
+    resident: Option<u64>,
     pub left_out: u64,
     pub tensors: Vec<Tensor>,
     /// For each tensor, the first that differs from it only in the numbers of its name: all of them are one line of the report.
@@ -288,7 +290,7 @@ impl Recorder {
         let mut operations: Vec<Operation> = record.totals.values().cloned().collect();
         operations.sort_by(|a, b| b.time.cmp(&a.time).then_with(|| a.name.cmp(b.name)));
         let peak = self.activations.peak.load(Relaxed);
-        let memory = Snapshot::of(&record.tensors, record.kv, peak, (record.options.resident)());
+        let memory = Snapshot::of(&record.tensors, record.kv, peak, record.resident);
         let [prefill, decode] = record.times.clone();
         Report { operations, prefill, decode, memory, left_out: record.left_out }
     }
@@ -358,8 +360,9 @@ impl Record {
     }
 
     fn sample(&mut self, activations: &Meter) {
+        self.resident = (self.options.resident)();
         if self.samples.len() < self.options.events {
-            let (at, resident) = (self.at(Instant::now()), (self.options.resident)());
+            let (at, resident) = (self.at(Instant::now()), self.resident);
             let activations = activations.recent.swap(activations.live.load(Relaxed), Relaxed);
             self.samples.push(Sample { at, resident, activations });
         }

@@ -158,7 +158,7 @@ pub struct Snapshot {
     pub kv_cache: u64,
     /// The most that activations took at once, as float32.
     pub activations: u64,
-    /// The process, where known.
+    /// The process behind the last pass, where known.
     pub resident: Option<u64>,
     /// The ten biggest weights.
     pub biggest: Vec<Tensor>,
@@ -189,7 +189,7 @@ pub struct Report {
     pub prefill: Time,
     /// Generating.
     pub decode: Time,
-    /// The memory now.
+    /// The memory.
     pub memory: Snapshot,
     /// Events that found no room in the trace.
     pub left_out: u64,
