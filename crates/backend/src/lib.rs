@@ -5,6 +5,7 @@
 
 mod batch;
 mod cpu;
+pub mod profile;
 mod rope;
 
 pub use batch::Batch;
@@ -52,6 +53,23 @@ impl KvShape {
         let factors = [self.heads, self.head_dim, self.blocks, self.block_len, 2 * size_of::<f32>()];
         factors.into_iter().try_fold(self.layers, usize::checked_mul)
     }
+}
+
+/// What a device is about to be used for: what happens until the next stage belongs to this one.
+#[derive(Clone, Copy, Debug)]
+pub enum Stage<'a> {
+    /// A step of the engine, which begins with choosing a batch.
+    Step,
+    /// A forward pass.
+    Forward(&'a Batch),
+    /// A layer of the pass.
+    Layer(usize),
+    /// The last norm and the output head.
+    Head,
+    /// Picking tokens, and their text.
+    Sample,
+    /// Nothing: the step is over.
+    Idle,
 }
 
 /// What can go wrong on a device.
@@ -108,6 +126,9 @@ pub trait Backend {
     /// # Errors
     /// When there is no room for it.
     fn reserve_kv(&mut self, shape: KvShape) -> Result<(), Error>;
+
+    /// Tells what follows, for a device that keeps account of it.
+    fn enter(&mut self, _stage: Stage) {}
 
     /// Copies activations to the host, row by row.
     fn read(&mut self, x: &Self::Act, out: &mut Vec<f32>);
