@@ -5,6 +5,7 @@
 
 mod batch;
 mod cpu;
+pub mod profile;
 mod rope;
 
 pub use batch::Batch;
@@ -61,6 +62,23 @@ impl KvShape {
     }
 }
 
+/// What a device is about to be used for: what happens until the next stage belongs to this one.
+#[derive(Clone, Copy, Debug)]
+pub enum Stage<'a> {
+    /// A step of the engine, which begins with choosing a batch.
+    Step,
+    /// A forward pass.
+    Forward(&'a Batch),
+    /// A layer of the pass.
+    Layer(usize),
+    /// The last norm and the output head.
+    Head,
+    /// Picking tokens, and their text.
+    Sample,
+    /// Nothing: the step is over.
+    Idle,
+}
+
 /// What can go wrong on a device.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -115,6 +133,9 @@ pub trait Backend {
     /// # Errors
     /// When there is no room for it.
     fn reserve_kv(&mut self, shape: KvShape) -> Result<(), Error>;
+
+    /// Tells what follows, for a device that keeps account of it.
+    fn enter(&mut self, _stage: Stage) {}
 
     /// Copies activations to the host, row by row.
     fn read(&mut self, x: &Self::Act, out: &mut Vec<f32>);

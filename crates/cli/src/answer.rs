@@ -4,6 +4,7 @@ use anyhow::Result;
 use serde_json::{Value as Json, json};
 use std::io::Write;
 use std::time::{Duration, Instant};
+use trine::backend::Backend;
 use trine::engine::{Finish, Usage};
 use trine::text::Tokenizer;
 use trine::{Stream, Token};
@@ -23,8 +24,8 @@ pub struct Answer {
 
 impl Answer {
     /// Takes an answer token by token; `show` gets each piece of text.
-    pub fn of(
-        mut stream: Stream,
+    pub fn of<B: Backend>(
+        mut stream: Stream<B>,
         mut is_end: impl FnMut(u32) -> bool,
         mut show: impl FnMut(&str) -> Result<()>,
     ) -> Result<Answer> {
@@ -119,9 +120,19 @@ fn rate(tokens: usize, time: Duration) -> Option<f64> {
     (tokens > 0 && !time.is_zero()).then(|| tokens as f64 / time.as_secs_f64())
 }
 
-/// The most memory that this process had at once, where the system tells (Linux).
+/// The most memory that this process had at once.
 fn peak_memory() -> Option<u64> {
+    memory("VmHWM:")
+}
+
+/// The memory that this process has.
+pub fn resident() -> Option<u64> {
+    memory("VmRSS:")
+}
+
+/// A line of this process's status in bytes, where the system tells (Linux).
+fn memory(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use trine::Llm;
+use trine::backend::Backend;
 use trine::engine::Sampling;
 use trine::text::Message;
 
@@ -21,8 +22,8 @@ const HELP: &str = "\
 Ctrl-C stops an answer.";
 
 /// A chat, and what it needs.
-pub struct Chat {
-    pub llm: Llm,
+pub struct Chat<B: Backend> {
+    pub llm: Llm<B>,
     pub sampling: Sampling,
     pub system: Option<String>,
     /// Text is continued as it is, without a template.
@@ -32,7 +33,7 @@ pub struct Chat {
     pub stop: Arc<AtomicBool>,
 }
 
-impl Chat {
+impl<B: Backend> Chat<B> {
     /// Reads and answers until the end of input.
     pub fn run(mut self) -> Result<Exit> {
         if !self.llm.has_template() && !self.raw {

@@ -6,7 +6,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use trine::{Llm, Options};
+use trine::backend::{Backend, Cpu};
+use trine::{Llm, Options, Progress};
 
 /// How to load a model.
 #[derive(Args, Clone, Debug)]
@@ -36,8 +37,14 @@ pub struct LoadArgs {
 }
 
 impl LoadArgs {
-    /// Loads the model, shows how far it is on a terminal, and gives up when `stop` is set.
-    pub fn open(&self, model: &Path, quiet: bool, stop: &AtomicBool) -> Result<Llm, trine::Error> {
+    /// Loads the model on what `wrap` makes of the CPU, shows how far it is on a terminal, and gives up when `stop` is set.
+    pub fn open_on<B: Backend>(
+        &self,
+        model: &Path,
+        quiet: bool,
+        stop: &AtomicBool,
+        wrap: impl FnOnce(Cpu) -> B,
+    ) -> Result<Llm<B>, trine::Error> {
         let mut options = Options::default();
         options.mmap(!self.no_mmap).prefault(self.prefault);
         self.tokenizer.as_ref().map(|path| options.tokenizer(path));
@@ -46,11 +53,12 @@ impl LoadArgs {
         self.isa.as_ref().map(|isa| options.isa(isa));
         self.batch.map(|batch| options.prefill_chunk(batch as usize));
         let bar = if quiet { ProgressBar::hidden() } else { bar("loading", 0) };
-        let llm = options.open_with(model, &mut |progress| {
+        let mut progress = |progress: Progress| {
             bar.set_length(progress.total);
             bar.set_position(progress.done);
             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
+        };
+        let llm = options.open_on(model, &mut progress, wrap);
         bar.finish_and_clear();
         let llm = llm?;
         if !quiet {

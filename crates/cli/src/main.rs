@@ -14,6 +14,7 @@ mod exit;
 mod input;
 mod interrupt;
 mod load;
+mod profile;
 mod sampling;
 mod table;
 mod units;

@@ -218,3 +218,22 @@ fn real_models_continue_as_their_goldens_say() {
         assert_eq!(first(&answer["ids"]), first(&golden["greedy_ids"]));
     }
 }
+
+#[test]
+fn a_profile_is_a_trace_in_a_file_and_a_summary_and_changes_no_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace.json").display().to_string();
+    let ran = greedy(&llama(), &["--profile", &path]);
+    assert_eq!(ran.json()["ids"], greedy(&llama(), &[]).json()["ids"]);
+    let trace: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let count = |cat: &str| events.iter().filter(|event| event["cat"] == cat).count();
+    assert_eq!((count("step"), count("pass")), (12, 24), "a pass and a choice in each step");
+    assert!(events.iter().any(|event| event["name"] == "tokenize"));
+    for words in ["slowest operations", "blk.*.ffn_down.weight", "where the time went", "weights, F16", "KV cache"] {
+        assert!(ran.err.contains(words), "{words}: {}", ran.err);
+    }
+    let nowhere = folder.path().join("no/trace.json").display().to_string();
+    let ran = trine_with(&["run", &llama(), PROMPT, "--raw", "--profile", &nowhere]);
+    assert!(ran.code == 1 && ran.err.contains(&nowhere), "{} {}", ran.code, ran.err);
+}

@@ -7,7 +7,7 @@ use crate::{BLOCK_LEN, Error, Sampling};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use trine_backend::{Backend, Batch};
+use trine_backend::{Backend, Batch, Stage};
 use trine_model::{Model, Spec};
 use trine_text::Tokenizer;
 
@@ -151,15 +151,19 @@ impl<B: Backend> Engine<B> {
 
     /// Runs one batch, picks the next token of each sequence whose tokens are all through, and reports what happened.
     pub fn step(&mut self, emit: &mut Emit) {
+        self.backend.enter(Stage::Step);
         self.scheduler.plan(&mut self.batch);
         if self.batch.tokens().is_empty() {
+            self.backend.enter(Stage::Idle);
             return;
         }
         let logits = self.model.forward(&mut self.backend, &self.batch);
         self.backend.read(&logits, &mut self.logits);
+        self.backend.enter(Stage::Sample);
         let mut rows = self.logits.chunks_exact(self.model.spec().vocab);
         self.scheduler
             .advance(|sequence| sequence.pick(rows.next().expect("a row for each output"), &self.tokenizer, emit));
+        self.backend.enter(Stage::Idle);
     }
 
     /// Drops a sequence at once, without an event, and frees its blocks. `None` when it has finished.

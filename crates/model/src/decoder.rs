@@ -3,7 +3,7 @@
 use crate::weights::Weights;
 use crate::{Error, Result, Spec};
 use std::ops::ControlFlow;
-use trine_backend::{Backend, Batch, KvShape, Role};
+use trine_backend::{Backend, Batch, KvShape, Role, Stage};
 use trine_tensor::{File, format::F32};
 
 /// A decoder whose weights are on a device.
@@ -155,9 +155,11 @@ impl<B: Backend> Model<B> {
         let Spec { eps, ref rope, head_dim, arch, vocab, .. } = self.spec;
         assert!(batch.tokens().iter().all(|&token| (token as usize) < vocab), "a token beyond the vocabulary");
         let scale = 1.0 / (head_dim as f32).sqrt();
+        be.enter(Stage::Forward(batch));
         let angles = be.angles(rope, batch);
         let mut x = be.embed(&self.embedding, batch.tokens());
         for (i, layer) in self.layers.iter().enumerate() {
+            be.enter(Stage::Layer(i));
             let h = be.rms_norm(&layer.attn_norm, &x, eps);
             let mut q = layer.q.forward(be, &h);
             let mut k = layer.k.forward(be, &h);
@@ -183,6 +185,7 @@ impl<B: Backend> Model<B> {
             let h = layer.down.forward(be, &h);
             x = be.add(&y, &h);
         }
+        be.enter(Stage::Head);
         let x = be.select(&x, batch.outputs());
         let h = be.rms_norm(&self.norm, &x, eps);
         be.linear(self.head.as_ref().unwrap_or(&self.embedding), &h)

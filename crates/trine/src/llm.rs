@@ -1,4 +1,4 @@
-use crate::backend::Cpu;
+use crate::backend::{Backend, Cpu};
 use crate::engine::{Answer, Engine, Request, Sampling};
 use crate::model::Spec;
 use crate::text::{Encode, Message, Template, Tokenizer};
@@ -6,9 +6,9 @@ use crate::{Error, Memory, Options, Stream};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-/// A model that answers.
-pub struct Llm {
-    pub(crate) engine: Engine<Cpu>,
+/// A model that answers: on the CPU, or on what [`Options::open_on`] made of it.
+pub struct Llm<B: Backend = Cpu> {
+    pub(crate) engine: Engine<B>,
     pub(crate) template: Option<Template>,
     pub(crate) warnings: Vec<String>,
     pub(crate) memory: Memory,
@@ -24,7 +24,9 @@ impl Llm {
     pub fn open(path: impl AsRef<Path>) -> Result<Llm, Error> {
         Options::default().open(path)
     }
+}
 
+impl<B: Backend> Llm<B> {
     /// Continues a text, and gives the whole answer.
     ///
     /// # Errors
@@ -52,7 +54,7 @@ impl Llm {
     ///
     /// # Errors
     /// As [`Llm::generate`].
-    pub fn stream(&mut self, prompt: &str, sampling: &Sampling) -> Result<Stream<'_>, Error> {
+    pub fn stream(&mut self, prompt: &str, sampling: &Sampling) -> Result<Stream<'_, B>, Error> {
         let prompt = self.tokens(prompt);
         self.continue_tokens(prompt, sampling)
     }
@@ -75,7 +77,7 @@ impl Llm {
     ///
     /// # Errors
     /// [`Error::NoTemplate`]; when the template refuses these messages; and those of [`Llm::generate`].
-    pub fn chat(&mut self, messages: &[Message], sampling: &Sampling) -> Result<Stream<'_>, Error> {
+    pub fn chat(&mut self, messages: &[Message], sampling: &Sampling) -> Result<Stream<'_, B>, Error> {
         let prompt = self.tokens(&self.render(messages)?);
         self.continue_tokens(prompt, sampling)
     }
@@ -84,7 +86,7 @@ impl Llm {
     ///
     /// # Errors
     /// As [`Llm::generate`], and when the model has no such token.
-    pub fn continue_tokens(&mut self, prompt: Vec<u32>, sampling: &Sampling) -> Result<Stream<'_>, Error> {
+    pub fn continue_tokens(&mut self, prompt: Vec<u32>, sampling: &Sampling) -> Result<Stream<'_, B>, Error> {
         let sequence = self.engine.submit(&Request { prompt, sampling: sampling.clone() })?;
         Ok(Stream::new(&mut self.engine, sequence))
     }
@@ -156,7 +158,7 @@ impl Llm {
     }
 
     /// The engine, to run many requests at once, and the chat template.
-    pub fn into_parts(self) -> (Engine<Cpu>, Option<Template>) {
+    pub fn into_parts(self) -> (Engine<B>, Option<Template>) {
         (self.engine, self.template)
     }
 }

@@ -127,7 +127,38 @@ impl Options {
         path: impl AsRef<Path>,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Llm, Error> {
-        let Decoder { model, backend, language, memory } = self.load(path, progress)?;
+        self.open_on(path, progress, |cpu| cpu)
+    }
+
+    /// As [`Options::open_with`], on the device that `wrap` makes of the CPU.
+    ///
+    /// ```
+    /// use std::ops::ControlFlow;
+    /// use trine::backend::profile::{Profile, Recorder};
+    /// use trine::prelude::*;
+    ///
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/models/llama/model.gguf");
+    /// let recorder = Recorder::default();
+    /// let mut progress = |_| ControlFlow::Continue(());
+    /// let wrap = |cpu| Profile::new(cpu, recorder.clone());
+    /// let mut llm = Options::default().open_on(path, &mut progress, wrap)?;
+    /// recorder.start();
+    /// llm.generate("The miller counted", &Sampling { max_tokens: Some(8), ..Sampling::greedy() })?;
+    /// recorder.stop();
+    /// println!("decode took {:?}", recorder.report().decode.time);
+    /// # assert_eq!(recorder.report().decode.tokens, 7);
+    /// # Ok::<(), trine::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Options::open_with`].
+    pub fn open_on<B: Backend>(
+        &self,
+        path: impl AsRef<Path>,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+        wrap: impl FnOnce(Cpu) -> B,
+    ) -> Result<Llm<B>, Error> {
+        let Loaded { model, backend, language, memory, threads, isa } = self.load_on(path, progress, wrap)?;
         let Language { tokenizer, template, mut warnings } = language;
         let spelled = |id: Option<u32>| id.and_then(|id| tokenizer.name(id)).unwrap_or_default();
         let compile = |source: String| Template::new(&source, spelled(tokenizer.bos()), spelled(tokenizer.eos()));
@@ -135,7 +166,6 @@ impl Options {
         let template = template.and_then(|source| compile(source).map_err(|e| warnings.push(e.to_string())).ok());
         let context = Some(self.context_of(model.spec()));
         let options = EngineOptions { context, ..self.engine.clone() };
-        let (threads, isa) = (backend.threads(), backend.isa());
         let engine = Engine::new(model, backend, Arc::new(tokenizer), &options)?;
         Ok(Llm { engine, template, warnings, memory, threads, isa })
     }
@@ -149,6 +179,16 @@ impl Options {
         path: impl AsRef<Path>,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Decoder, Error> {
+        let Loaded { model, backend, language, .. } = self.load_on(path, progress, |cpu| cpu)?;
+        Ok(Decoder { model, backend, language })
+    }
+
+    fn load_on<B: Backend>(
+        &self,
+        path: impl AsRef<Path>,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+        wrap: impl FnOnce(Cpu) -> B,
+    ) -> Result<Loaded<B>, Error> {
         // What costs nothing to check comes before what may take minutes.
         let table = self.isa.as_deref().map(kernels::table).transpose()?;
         let file = File::open_with(path, &self.open).map_err(model::Error::from)?;
@@ -160,19 +200,31 @@ impl Options {
             threads: self.threads.unwrap_or(default.threads).max(1),
             table: table.unwrap_or(default.table),
         };
-        let mut backend = Cpu::new(options).map_err(model::Error::from)?;
+        let cpu = Cpu::new(options).map_err(model::Error::from)?;
+        let (threads, isa) = (cpu.threads(), cpu.isa());
         let memory = Memory::of(&file, &spec, self.context_of(&spec), self.engine.prefill_chunk);
-        tracing::info!(arch = spec.arch.gguf[0], isa = backend.isa(), threads = backend.threads(), ?memory, "load");
+        tracing::info!(arch = spec.arch.gguf[0], isa, threads, ?memory, "load");
+        let mut backend = wrap(cpu);
         let total = memory.weights;
         let model = Model::load(&mut backend, &file, &mut |done| progress(Progress { done, total }))?;
         let token = language.tokenizer.bos().unwrap_or(0);
         model.probe(&mut backend, token).map_err(|error| error.at(file.path()))?;
-        Ok(Decoder { model, backend, language, memory })
+        Ok(Loaded { model, backend, language, memory, threads, isa })
     }
 
     fn context_of(&self, spec: &Spec) -> usize {
         self.engine.context.unwrap_or(spec.context.min(CONTEXT))
     }
+}
+
+/// A model on its device.
+struct Loaded<B: Backend> {
+    model: Model<B>,
+    backend: B,
+    language: Language,
+    memory: Memory,
+    threads: usize,
+    isa: &'static str,
 }
 
 /// A model on a CPU, without an engine: tokens to logits.
@@ -196,7 +248,6 @@ pub struct Decoder {
     model: Model<Cpu>,
     backend: Cpu,
     language: Language,
-    memory: Memory,
 }
 
 impl Decoder {

@@ -1,5 +1,5 @@
 use crate::Error;
-use crate::backend::Cpu;
+use crate::backend::{Backend, Cpu};
 use crate::engine::sample::Logprob;
 use crate::engine::{Engine, EventKind, Finish, SeqId, Usage};
 use std::collections::VecDeque;
@@ -21,21 +21,21 @@ pub struct Token {
 }
 
 /// An answer as it is generated. When it ends, [`Stream::finish`] tells why.
-pub struct Stream<'a> {
-    engine: &'a mut Engine<Cpu>,
+pub struct Stream<'a, B: Backend = Cpu> {
+    engine: &'a mut Engine<B>,
     sequence: SeqId,
     stop: Option<Arc<AtomicBool>>,
     ready: VecDeque<Token>,
     end: Option<(Finish, Usage)>,
 }
 
-impl<'a> Stream<'a> {
-    pub(crate) fn new(engine: &'a mut Engine<Cpu>, sequence: SeqId) -> Stream<'a> {
+impl<'a, B: Backend> Stream<'a, B> {
+    pub(crate) fn new(engine: &'a mut Engine<B>, sequence: SeqId) -> Stream<'a, B> {
         Stream { engine, sequence, stop: None, ready: VecDeque::new(), end: None }
     }
 
     /// Ends with [`Finish::Cancelled`] as soon as `flag` is set: at most one batch later, also while the prompt is still being read.
-    pub fn stop_when(mut self, flag: Arc<AtomicBool>) -> Stream<'a> {
+    pub fn stop_when(mut self, flag: Arc<AtomicBool>) -> Stream<'a, B> {
         self.stop = Some(flag);
         self
     }
@@ -70,7 +70,7 @@ impl<'a> Stream<'a> {
     }
 }
 
-impl Iterator for Stream<'_> {
+impl<B: Backend> Iterator for Stream<'_, B> {
     type Item = Result<Token, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -91,7 +91,7 @@ impl Iterator for Stream<'_> {
     }
 }
 
-impl Drop for Stream<'_> {
+impl<B: Backend> Drop for Stream<'_, B> {
     fn drop(&mut self) {
         if self.end.is_none() {
             self.engine.cancel(self.sequence);

@@ -2,6 +2,7 @@ use crate::answer::{self, Answer};
 use crate::chat::Chat;
 use crate::exit::{Exit, Usage};
 use crate::load::LoadArgs;
+use crate::profile::Profiling;
 use crate::sampling::SamplingArgs;
 use crate::{input, interrupt};
 use anyhow::Result;
@@ -9,7 +10,12 @@ use clap::Args;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+use trine::Llm;
+use trine::backend::Backend;
+use trine::backend::profile::{Part, Profile, Recorder};
 use trine::text::Message;
 
 /// Answer a prompt, or chat
@@ -41,6 +47,9 @@ pub struct Run {
     /// No warnings, no numbers at the end
     #[arg(short, long)]
     quiet: bool,
+    /// Write where the time goes to a file that Perfetto and chrome://tracing open, and print a summary
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
     #[command(flatten)]
     load: LoadArgs,
     #[command(flatten)]
@@ -64,8 +73,29 @@ impl Run {
         }
         let stop = interrupt::flag()?;
         let start = Instant::now();
-        let mut llm = self.load.open(&self.model, self.quiet, &stop)?;
-        let load_time = start.elapsed();
+        let load = &self.load;
+        let Some(path) = &self.profile else {
+            let llm = load.open_on(&self.model, self.quiet, &stop, |cpu| cpu)?;
+            return self.answer(llm, prompt, start.elapsed(), stop, &Recorder::default());
+        };
+        let profile = Profiling::new(path)?;
+        let llm = load.open_on(&self.model, self.quiet, &stop, |cpu| Profile::new(cpu, profile.recorder.clone()))?;
+        profile.recorder.start();
+        let recorder = profile.recorder.clone();
+        let exit = self.answer(llm, prompt, start.elapsed(), stop, &recorder)?;
+        profile.finish()?;
+        Ok(exit)
+    }
+
+    /// Answers the prompt, or chats when there is none.
+    fn answer<B: Backend>(
+        self,
+        mut llm: Llm<B>,
+        prompt: Option<String>,
+        load_time: Duration,
+        stop: Arc<AtomicBool>,
+        recorder: &Recorder,
+    ) -> Result<Exit> {
         if !self.quiet {
             note!("context {}, threads {}, {}", llm.context(), llm.threads(), llm.isa());
         }
@@ -81,17 +111,19 @@ impl Run {
         if self.echo {
             answer::print(&prompt)?;
         }
-        let ids = if self.raw || !llm.has_template() {
-            llm.tokens(&prompt)
+        let text = if self.raw || !llm.has_template() {
+            prompt
         } else {
             let system = self.system.map(|text| Message::new("system", text));
             let messages: Vec<Message> = system.into_iter().chain([Message::new("user", prompt)]).collect();
-            llm.tokens(&llm.render(&messages)?)
+            llm.render(&messages)?
         };
+        let ids = recorder.time("tokenize", Part::Tokenizer, || llm.tokens(&text));
         let ends: Vec<u32> = llm.tokenizer().ends().collect();
         let stream = llm.continue_tokens(ids, &sampling)?.stop_when(stop);
         let show = |piece: &str| if self.json { Ok(()) } else { answer::print(piece) };
         let answer = Answer::of(stream, |id| ends.contains(&id), show)?;
+        recorder.stop();
         let mut out = std::io::stdout().lock();
         if self.json {
             let mut report = answer.json(llm.tokenizer(), load_time);

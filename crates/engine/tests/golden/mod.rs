@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use trine_backend::{Cpu, CpuOptions};
+use trine_backend::{Backend, Cpu, CpuOptions};
 use trine_engine::{Engine, EngineOptions, Error};
 use trine_model::{Language, Model};
 use trine_tensor::File;
@@ -15,10 +15,14 @@ pub fn folder(name: &str) -> PathBuf {
 
 /// An engine around the model in a folder.
 pub fn open(folder: &Path, threads: usize, options: &EngineOptions) -> Result<Engine<Cpu>, Error> {
+    open_on(folder, Cpu::new(CpuOptions { threads, ..CpuOptions::default() }).unwrap(), options)
+}
+
+/// The same on any device.
+pub fn open_on<B: Backend>(folder: &Path, mut device: B, options: &EngineOptions) -> Result<Engine<B>, Error> {
     let file = File::open(folder).unwrap();
-    let mut cpu = Cpu::new(CpuOptions { threads, ..CpuOptions::default() }).unwrap();
-    let model = Model::load(&mut cpu, &file, &mut |_| ControlFlow::Continue(())).unwrap();
-    Engine::new(model, cpu, Arc::new(Language::of(&file).unwrap().tokenizer), options)
+    let model = Model::load(&mut device, &file, &mut |_| ControlFlow::Continue(())).unwrap();
+    Engine::new(model, device, Arc::new(Language::of(&file).unwrap().tokenizer), options)
 }
 
 /// The prompts of a golden model, and the 16 tokens that greedily follow each.

@@ -20,7 +20,7 @@ static TRITS: [[[u8; BYTES]; 4]; 2] = {
     while byte < 256 {
         let (mut rest, mut n) = (byte, 0);
         while n < 5 {
-            let trit = (3 * rest >> 8) as u8;
+            let trit = ((3 * rest) >> 8) as u8;
             tables[n / 4][byte / BYTES][byte % BYTES] |= trit << (2 * (n % 4));
             rest = 3 * rest % 256;
             n += 1;

@@ -133,7 +133,7 @@ impl Simd for Scalar {
     }
     #[inline(always)]
     fn trits(self, a: Self::B) -> [Self::B; 5] {
-        [1u8, 3, 9, 27, 81].map(|power| a.map(|a| (3 * a.wrapping_mul(power) as u16 >> 8) as u8))
+        [1u8, 3, 9, 27, 81].map(|power| a.map(|a| ((3 * a.wrapping_mul(power) as u16) >> 8) as u8))
     }
     #[inline(always)]
     fn transpose8(self, rows: [Self::B; 8]) -> [Self::B; 8] {

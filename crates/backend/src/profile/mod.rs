@@ -1,0 +1,224 @@
+//! A device that watches another one: what every operation took, what it moved, and where a token's time went.
+
+mod record;
+mod report;
+mod trace;
+
+pub use record::{Recorder, RecorderOptions};
+pub use report::{Operation, Part, Phase, Report, Snapshot, Tensor, Time};
+
+use crate::{Backend, Batch, Error, Gate, KvShape, Role, Rope, Stage};
+use record::{Meter, Work};
+use std::sync::Arc;
+use trine_tensor::View;
+
+/// Runs everything on `B`, to the same bits, and tells a [`Recorder`] about it.
+///
+/// Bytes are those that an operation must move at least: its weights, its activations as float32 in and out, and of the KV cache every
+/// position of each sequence once. Operations are the multiplications and additions of its definition, where a function such as an
+/// exponential counts as one.
+pub struct Profile<B> {
+    inner: B,
+    recorder: Recorder,
+    activations: Arc<Meter>,
+    /// Bytes of one position in the KV cache of one layer.
+    position: usize,
+}
+
+/// A weight of a [`Profile`].
+pub struct Weight<W> {
+    inner: W,
+    /// Its number among the recorder's tensors.
+    tensor: u32,
+    rows: usize,
+    cols: usize,
+    bytes: usize,
+}
+
+/// Activations of a [`Profile`], `[rows, cols]`.
+pub struct Act<A> {
+    inner: A,
+    rows: usize,
+    cols: usize,
+    /// Lets them count as long as they live.
+    _held: Held,
+}
+
+impl<A> Act<A> {
+    fn len(&self) -> usize {
+        self.rows * self.cols
+    }
+}
+
+/// Bytes that are in use until this is dropped.
+struct Held {
+    bytes: usize,
+    meter: Arc<Meter>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.meter.give(self.bytes);
+    }
+}
+
+impl<B: Backend> Profile<B> {
+    /// Watches `inner`. Weights are noted as they are uploaded; operations count while the recorder runs.
+    pub fn new(inner: B, recorder: Recorder) -> Profile<B> {
+        let activations = recorder.meter();
+        Profile { inner, recorder, activations, position: 0 }
+    }
+
+    fn act(&self, inner: B::Act, rows: usize, cols: usize) -> Act<B::Act> {
+        let bytes = floats(rows * cols);
+        self.activations.take(bytes);
+        Act { inner, rows, cols, _held: Held { bytes, meter: self.activations.clone() } }
+    }
+
+    fn run<T>(&mut self, work: Work, body: impl FnOnce(&mut B) -> T) -> T {
+        let start = self.recorder.begin();
+        let result = body(&mut self.inner);
+        self.recorder.end(start, work);
+        result
+    }
+}
+
+fn floats(n: usize) -> usize {
+    n * size_of::<f32>()
+}
+
+impl<B: Backend> Backend for Profile<B> {
+    type Weight = Weight<B::Weight>;
+    type Act = Act<B::Act>;
+
+    fn upload(&mut self, view: View, role: Role) -> Result<Self::Weight, Error> {
+        let (rows, cols, bytes) = (view.rows(), view.cols(), view.bytes.len());
+        let tensor = Tensor { name: view.name.clone(), format: view.format.name, shape: view.shape.clone(), bytes };
+        let inner = self.inner.upload(view, role)?;
+        Ok(Weight { inner, tensor: self.recorder.add(tensor), rows, cols, bytes })
+    }
+
+    fn reserve_kv(&mut self, shape: KvShape) -> Result<(), Error> {
+        self.inner.reserve_kv(shape)?;
+        let bytes = shape.bytes().unwrap_or(usize::MAX);
+        self.position = bytes / (shape.layers * shape.blocks * shape.block_len).max(1);
+        self.recorder.set_kv(bytes);
+        Ok(())
+    }
+
+    fn enter(&mut self, stage: Stage) {
+        self.recorder.enter(stage);
+        self.inner.enter(stage);
+    }
+
+    fn read(&mut self, x: &Self::Act, out: &mut Vec<f32>) {
+        let work = Work::new("read", Part::Other, 2 * x.len(), 0);
+        self.run(work, |be| be.read(&x.inner, out));
+        self.recorder.end_pass();
+    }
+
+    fn embed(&mut self, table: &Self::Weight, tokens: &[u32]) -> Self::Act {
+        let (rows, cols) = (tokens.len(), table.cols);
+        let work = Work::new("embed", Part::Other, rows * cols, 0);
+        let work = work.with(table.tensor, rows, rows * (table.bytes / table.rows.max(1)));
+        let out = self.run(work, |be| be.embed(&table.inner, tokens));
+        self.act(out, rows, cols)
+    }
+
+    fn linear(&mut self, w: &Self::Weight, x: &Self::Act) -> Self::Act {
+        let work = Work::new("linear", Part::Products, x.rows * (w.cols + w.rows), 2 * x.rows * w.rows * w.cols);
+        let work = work.with(w.tensor, x.rows, w.bytes);
+        let out = self.run(work, |be| be.linear(&w.inner, &x.inner));
+        self.act(out, x.rows, w.rows)
+    }
+
+    fn bias(&mut self, b: &Self::Weight, x: &Self::Act) -> Self::Act {
+        let work = Work::new("bias", Part::Other, 2 * x.len(), x.len()).with(b.tensor, x.rows, b.bytes);
+        let out = self.run(work, |be| be.bias(&b.inner, &x.inner));
+        self.act(out, x.rows, x.cols)
+    }
+
+    fn rms_norm(&mut self, gain: &Self::Weight, x: &Self::Act, eps: f32) -> Self::Act {
+        let work = Work::new("rms_norm", Part::Norms, 2 * x.len(), 4 * x.len());
+        let work = work.with(gain.tensor, x.rows, gain.bytes);
+        let out = self.run(work, |be| be.rms_norm(&gain.inner, &x.inner, eps));
+        self.act(out, x.rows, x.cols)
+    }
+
+    fn add(&mut self, a: &Self::Act, b: &Self::Act) -> Self::Act {
+        let work = Work::new("add", Part::Other, 3 * a.len(), a.len());
+        let out = self.run(work, |be| be.add(&a.inner, &b.inner));
+        self.act(out, a.rows, a.cols)
+    }
+
+    fn gate(&mut self, kind: Gate, gate: &Self::Act, up: &Self::Act) -> Self::Act {
+        let work = Work::new("gate", Part::Other, 3 * gate.len(), 4 * gate.len());
+        let out = self.run(work, |be| be.gate(kind, &gate.inner, &up.inner));
+        self.act(out, gate.rows, gate.cols)
+    }
+
+    fn angles(&mut self, rope: &Rope, batch: &Batch) -> Self::Act {
+        let (rows, cols) = (batch.tokens().len(), 2 * rope.frequencies.len());
+        let work = Work::new("angles", Part::Other, rows * cols, 2 * rows * cols);
+        let out = self.run(work, |be| be.angles(rope, batch));
+        self.act(out, rows, cols)
+    }
+
+    fn rope(&mut self, rope: &Rope, angles: &Self::Act, x: Self::Act) -> Self::Act {
+        let Act { inner, rows, cols, _held } = x;
+        let work = Work::new("rope", Part::Other, 2 * rows * cols + angles.len(), 3 * rows * cols);
+        let inner = self.run(work, |be| be.rope(rope, &angles.inner, inner));
+        Act { inner, rows, cols, _held }
+    }
+
+    fn attention(
+        &mut self,
+        layer: usize,
+        q: &Self::Act,
+        k: &Self::Act,
+        v: &Self::Act,
+        scale: f32,
+        batch: &Batch,
+    ) -> Self::Act {
+        // A query, its scores and the values cost two operations each for every position that its token sees.
+        let seen: usize = (0..q.rows).map(|row| batch.position(row) + 1).sum();
+        let held: usize = batch.lengths().sum();
+        let moved = 2 * q.len() + k.len() + v.len();
+        let mut work = Work::new("attention", Part::Attention, moved, 4 * q.cols * seen);
+        work.bytes += (q.rows + held) * self.position;
+        work.rows = q.rows;
+        let out = self.run(work, |be| be.attention(layer, &q.inner, &k.inner, &v.inner, scale, batch));
+        self.act(out, q.rows, q.cols)
+    }
+
+    fn select(&mut self, x: &Self::Act, rows: &[u32]) -> Self::Act {
+        let work = Work::new("select", Part::Other, 2 * rows.len() * x.cols, 0);
+        let out = self.run(work, |be| be.select(&x.inner, rows));
+        self.act(out, rows.len(), x.cols)
+    }
+
+    fn add_norm(&mut self, gain: &Self::Weight, a: &Self::Act, b: &Self::Act, eps: f32) -> (Self::Act, Self::Act) {
+        let work = Work::new("add_norm", Part::Norms, 4 * a.len(), 5 * a.len());
+        let work = work.with(gain.tensor, a.rows, gain.bytes);
+        let (sum, normed) = self.run(work, |be| be.add_norm(&gain.inner, &a.inner, &b.inner, eps));
+        (self.act(sum, a.rows, a.cols), self.act(normed, a.rows, a.cols))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// A default method that is not forwarded would time what the inner device does not run.
+    #[test]
+    fn every_operation_is_forwarded() {
+        let names = |source: &str, from: &str| -> Vec<String> {
+            let body = source.split(from).nth(1).expect(from).split("\n}").next().unwrap();
+            let name = |line: &str| Some(line.strip_prefix("    fn ")?.split(['(', '<']).next()?.to_owned());
+            let mut names: Vec<String> = body.lines().filter_map(name).collect();
+            names.sort();
+            names
+        };
+        let asked = names(include_str!("../lib.rs"), "pub trait Backend {");
+        assert!(asked.len() > 10);
+        assert_eq!(names(include_str!("mod.rs"), "Backend for Profile<B> {"), asked);
+    }
+}

@@ -1,0 +1,196 @@
+//! What a profile says.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How a token's time is divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Products with weight matrices.
+    Products,
+    /// Attention, with storing keys and values.
+    Attention,
+    /// Norms, with the additions fused into them.
+    Norms,
+    /// All other operations of the device.
+    Other,
+    /// A forward pass between its operations.
+    Between,
+    /// Picking tokens, and their text.
+    Sampling,
+    /// Text to tokens.
+    Tokenizer,
+    /// Choosing batches, and all that happens outside the engine.
+    Rest,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Part; 8] = [
+        Part::Products,
+        Part::Attention,
+        Part::Norms,
+        Part::Other,
+        Part::Between,
+        Part::Sampling,
+        Part::Tokenizer,
+        Part::Rest,
+    ];
+
+    /// Its name for people.
+    pub fn label(self) -> &'static str {
+        match self {
+            Part::Products => "matrix products",
+            Part::Attention => "attention",
+            Part::Norms => "norms",
+            Part::Other => "other operations",
+            Part::Between => "between operations",
+            Part::Sampling => "sampling",
+            Part::Tokenizer => "tokenizer",
+            Part::Rest => "rest",
+        }
+    }
+}
+
+/// Reading prompts, or generating: a pass belongs to the first when it runs a token whose logits nobody wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Prompts, perhaps with tokens of other sequences beside them.
+    #[default]
+    Prefill,
+    /// Generated tokens alone.
+    Decode,
+}
+
+impl Phase {
+    /// Its name.
+    pub fn label(self) -> &'static str {
+        match self {
+            Phase::Prefill => "prefill",
+            Phase::Decode => "decode",
+        }
+    }
+}
+
+/// All calls of one operation, over all layers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Operation {
+    /// Of the device's method.
+    pub name: &'static str,
+    /// What it counts as.
+    pub part: Part,
+    /// When it ran.
+    pub phase: Phase,
+    /// Its weight, with `*` for the layer's number.
+    pub tensor: Option<String>,
+    /// The weight's format.
+    pub format: Option<&'static str>,
+    /// How often it ran.
+    pub calls: u64,
+    /// How long.
+    pub time: Duration,
+    /// Bytes moved at least.
+    pub bytes: u64,
+    /// Multiplications and additions.
+    pub operations: u64,
+}
+
+impl Operation {
+    /// GB/s.
+    pub fn gigabytes_per_second(&self) -> Option<f64> {
+        rate(self.bytes, self.time)
+    }
+
+    /// Thousand millions of operations per second.
+    pub fn gops(&self) -> Option<f64> {
+        rate(self.operations, self.time)
+    }
+}
+
+/// Thousand millions per second, where there is anything to count.
+pub(super) fn rate(count: u64, time: Duration) -> Option<f64> {
+    (count > 0 && !time.is_zero()).then(|| count as f64 / time.as_nanos() as f64)
+}
+
+/// The time of a phase.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Time {
+    /// Forward passes.
+    pub passes: u64,
+    /// Tokens in them.
+    pub tokens: u64,
+    /// All of it.
+    pub time: Duration,
+    /// The same divided, in the order of [`Part::ALL`].
+    pub parts: [Duration; Part::ALL.len()],
+}
+
+/// A weight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    /// Its name in the file.
+    pub name: String,
+    /// Its format.
+    pub format: &'static str,
+    /// Slowest dimension first.
+    pub shape: Vec<usize>,
+    /// Bytes that it takes.
+    pub bytes: usize,
+}
+
+impl Tensor {
+    /// Its name with `*` for the numbers between dots.
+    pub(super) fn kind(&self) -> String {
+        let parts = self.name.split('.').map(|part| if part.parse::<u32>().is_ok() { "*" } else { part });
+        parts.collect::<Vec<_>>().join(".")
+    }
+}
+
+/// Tensors that a [`Snapshot`] names.
+const BIGGEST: usize = 10;
+
+/// Who has the memory, in bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// Weights: format, how many tensors, bytes; most bytes first.
+    pub weights: Vec<(&'static str, usize, u64)>,
+    /// The KV cache.
+    pub kv_cache: u64,
+    /// The most that activations took at once, as float32.
+    pub activations: u64,
+    /// The process behind the last pass, where known.
+    pub resident: Option<u64>,
+    /// The ten biggest weights.
+    pub biggest: Vec<Tensor>,
+}
+
+impl Snapshot {
+    pub(super) fn of(tensors: &[Tensor], kv: usize, activations: usize, resident: Option<u64>) -> Snapshot {
+        let mut formats: BTreeMap<&'static str, (usize, u64)> = BTreeMap::new();
+        for tensor in tensors {
+            let (count, bytes) = formats.entry(tensor.format).or_default();
+            (*count, *bytes) = (*count + 1, *bytes + tensor.bytes as u64);
+        }
+        let mut weights: Vec<_> = formats.into_iter().map(|(format, (count, bytes))| (format, count, bytes)).collect();
+        weights.sort_by_key(|&(_, _, bytes)| std::cmp::Reverse(bytes));
+        let mut biggest: Vec<&Tensor> = tensors.iter().collect();
+        biggest.sort_by_key(|tensor| std::cmp::Reverse(tensor.bytes));
+        let biggest = biggest.into_iter().take(BIGGEST).cloned().collect();
+        Snapshot { weights, kv_cache: kv as u64, activations: activations as u64, resident, biggest }
+    }
+}
+
+/// What a [`Recorder`](super::Recorder) found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Slowest first.
+    pub operations: Vec<Operation>,
+    /// Reading prompts, from the start on.
+    pub prefill: Time,
+    /// Generating.
+    pub decode: Time,
+    /// The memory.
+    pub memory: Snapshot,
+    /// Events that found no room in the trace.
+    pub left_out: u64,
+}

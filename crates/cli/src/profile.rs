@@ -1,0 +1,118 @@
+//! `--profile`: the trace in a file, and its summary on stderr.
+
+use crate::{answer, table, units};
+use anyhow::{Context, Result};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use trine::backend::profile::{Part, Phase, Recorder, RecorderOptions, Report, Time};
+
+/// Operations that the summary lists.
+const SLOWEST: usize = 15;
+
+/// A profile that is being taken.
+pub struct Profiling {
+    /// What the profiled device writes to.
+    pub recorder: Recorder,
+    file: File,
+    path: PathBuf,
+}
+
+impl Profiling {
+    /// Makes the file first, so that a name that cannot be written is known before the work begins.
+    pub fn new(path: &Path) -> Result<Profiling> {
+        let file = File::create(path).with_context(|| path.display().to_string())?;
+        let recorder = Recorder::new(RecorderOptions { resident: answer::resident, ..RecorderOptions::default() });
+        Ok(Profiling { recorder, file, path: path.to_owned() })
+    }
+
+    /// Writes the trace and says where the time went.
+    pub fn finish(self) -> Result<()> {
+        self.recorder.stop();
+        let mut out = BufWriter::new(&self.file);
+        let written = self.recorder.write_trace(&mut out).and_then(|()| out.flush());
+        written.with_context(|| self.path.display().to_string())?;
+        note!("{}", summary(&self.recorder.report()));
+        Ok(())
+    }
+}
+
+fn millis(time: Duration) -> String {
+    format!("{:.2}", time.as_secs_f64() * 1e3)
+}
+
+fn share(part: Duration, whole: Duration) -> String {
+    if whole.is_zero() { String::new() } else { format!("{:.1} %", part.as_secs_f64() / whole.as_secs_f64() * 100.0) }
+}
+
+fn summary(report: &Report) -> String {
+    [slowest(report), parts(report), memory(report)].join("\n\n")
+}
+
+/// The operations that took longest.
+fn slowest(report: &Report) -> String {
+    let rate = |rate: Option<f64>| rate.map_or("-".to_owned(), |rate| format!("{rate:.1}"));
+    let mut rows = vec![["slowest operations", "", "", "calls", "ms", "share", "GB/s", "GOPS"].map(str::to_owned)];
+    let all = report.prefill.time + report.decode.time;
+    rows.extend(report.operations.iter().take(SLOWEST).map(|operation| {
+        let tensor = [operation.tensor.as_deref(), operation.format].into_iter().flatten().collect::<Vec<_>>();
+        [
+            operation.name.to_owned(),
+            table::visible(&tensor.join(" ")),
+            operation.phase.label().to_owned(),
+            units::count(operation.calls),
+            millis(operation.time),
+            share(operation.time, all),
+            rate(operation.gigabytes_per_second()),
+            rate(operation.gops()),
+        ]
+    }));
+    table::columns(&rows, 3)
+}
+
+/// Where the time of each phase went.
+fn parts(report: &Report) -> String {
+    let phases = [(Phase::Prefill, &report.prefill), (Phase::Decode, &report.decode)];
+    let per_token = |time: Duration, phase: &Time| match u32::try_from(phase.tokens) {
+        Ok(tokens @ 1..) => millis(time / tokens),
+        _ => "-".to_owned(),
+    };
+    let text = |text: &str| text.to_owned();
+    let [prefill, decode] =
+        phases.map(|(phase, time)| format!("{} ({} tokens)", phase.label(), units::count(time.tokens)));
+    let (what, token, part) = (text("where the time went, ms"), text("a token"), text("share"));
+    let mut rows = vec![[what, prefill, token.clone(), part.clone(), decode, token, part]];
+    let mut row = |label: &str, of: &dyn Fn(&Time) -> Duration| {
+        let [a, b] = phases.map(|(_, phase)| {
+            let time = of(phase);
+            (millis(time), per_token(time, phase), share(time, phase.time))
+        });
+        rows.push([text(label), a.0, a.1, a.2, b.0, b.1, b.2]);
+    };
+    for (i, part) in Part::ALL.into_iter().enumerate() {
+        row(part.label(), &|phase| phase.parts[i]);
+    }
+    row("all", &|phase| phase.time);
+    table::columns(&rows, 1)
+}
+
+/// Who has the memory.
+fn memory(report: &Report) -> String {
+    let memory = &report.memory;
+    let mut rows = vec![["memory".to_owned(), String::new()]];
+    let mut row = |what: String, bytes: Option<u64>| {
+        rows.push([what, bytes.map_or("unknown".to_owned(), units::bytes)]);
+    };
+    for &(format, count, bytes) in &memory.weights {
+        row(format!("weights, {format} ({} tensors)", units::count(count as u64)), Some(bytes));
+    }
+    row("KV cache".to_owned(), Some(memory.kv_cache));
+    row("activations, at most".to_owned(), Some(memory.activations));
+    row("the process".to_owned(), memory.resident);
+    for tensor in &memory.biggest {
+        let shape = tensor.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
+        row(format!("  {} {} [{shape}]", table::visible(&tensor.name), tensor.format), Some(tensor.bytes as u64));
+    }
+    table::columns(&rows, 1)
+}

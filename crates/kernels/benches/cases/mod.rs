@@ -1,0 +1,61 @@
+//! What both benches of matrix products run: one thread, a matrix that stays in the cache.
+
+use trine_kernels::{Form, Input, Machine, Matrix, Quantized, Table};
+use trine_tensor::{FORMATS, Format};
+
+/// Rows and columns of the matrix.
+pub const SIDE: usize = 1024;
+/// Rows that are encoded; the matrix repeats them.
+const ROWS: usize = 16;
+
+/// Numbers in -1..1 that look random and are the same everywhere.
+fn floats(n: usize) -> Vec<f32> {
+    let mut state = 1u64;
+    let mut next = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as f32 / (1u64 << 30) as f32 - 1.0
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+/// The formats of weights; the others are numbers that a file may hold beside them.
+pub fn formats() -> impl Iterator<Item = &'static Format> {
+    let numbers = ["F64", "I8", "I16", "I32", "I64", "U8"];
+    FORMATS.iter().copied().filter(move |format| !numbers.contains(&format.name))
+}
+
+/// A product that can be run again and again.
+pub struct Case {
+    machine: Machine,
+    format: &'static Format,
+    /// The matrix.
+    pub bytes: Vec<u8>,
+    x: Vec<f32>,
+    quantized: Option<Quantized>,
+    out: Vec<f32>,
+}
+
+impl Case {
+    pub fn new(format: &'static Format, table: &'static Table, tokens: usize) -> Case {
+        let some = format.encode(&floats(ROWS * SIDE));
+        let (rows, tail) = some.split_at(some.len() - format.tail);
+        let bytes = [&rows.repeat(SIDE / ROWS), tail].concat();
+        let x = floats(tokens * SIDE);
+        let mut machine = Machine::new(table, 1).expect("one thread needs no other");
+        let form = machine.form(format);
+        let quantized = (form != Form::Floats).then(|| {
+            let mut quantized = Quantized::default();
+            machine.quantize(&x, SIDE, form, &mut quantized);
+            quantized
+        });
+        Case { machine, format, bytes, x, quantized, out: vec![0.0; tokens * SIDE] }
+    }
+
+    /// Runs it once.
+    pub fn run(&mut self) -> &[f32] {
+        let matrix = Matrix { format: self.format, rows: SIDE, cols: SIDE, bytes: &self.bytes };
+        let input = self.quantized.as_ref().map_or(Input::Floats(&self.x), Input::Bytes);
+        self.machine.product(matrix, input, &mut self.out);
+        &self.out
+    }
+}
