@@ -71,23 +71,25 @@ fn pre_tokenizer(steps: &PreTokenizerWrapper) -> Option<&'static Pre> {
     if last.add_prefix_space {
         return None;
     }
-    let pattern = |step| match step {
-        &PreTokenizerWrapper::Split(ref split)
-            if split.behavior == SplitDelimiterBehavior::Isolated && !split.invert =>
-        {
-            match &split.pattern {
-                SplitPattern::Regex(pattern) => Some(pattern.as_str()),
-                SplitPattern::String(_) => None,
-            }
-        }
-        PreTokenizerWrapper::Digits(digits) if digits.individual_digits => Some(r"\p{N}"),
-        _ => None,
-    };
     let mut patterns: Vec<&str> = splits.iter().map(pattern).collect::<Option<_>>()?;
     if last.use_regex {
         patterns.push(GPT_2);
     }
     PRE_TOKENIZERS.iter().find(|pre| pre.patterns == patterns)
+}
+
+/// The regular expression whose matches a step cuts out.
+fn pattern(step: &PreTokenizerWrapper) -> Option<&str> {
+    match step {
+        PreTokenizerWrapper::Split(split) if split.behavior == SplitDelimiterBehavior::Isolated && !split.invert => {
+            match &split.pattern {
+                SplitPattern::Regex(pattern) => Some(pattern),
+                SplitPattern::String(_) => None,
+            }
+        }
+        PreTokenizerWrapper::Digits(digits) if digits.individual_digits => Some(r"\p{N}"),
+        _ => None,
+    }
 }
 
 /// Whether the tokens found in a text before it is split are found alike: all in one go, wherever they stand, and the others even where

@@ -127,7 +127,11 @@ impl<'a> Reader<'a> {
 
     fn name(&mut self, what: impl Fn() -> String) -> Result<String> {
         let name = self.str(&what)?;
-        if name.len() <= MAX_NAME { Ok(name.to_owned()) } else { Err(Error::LongName { what: what(), found: name.len() as u64 }) }
+        if name.len() <= MAX_NAME {
+            Ok(name.to_owned())
+        } else {
+            Err(Error::LongName { what: what(), found: name.len() as u64 })
+        }
     }
 
     fn bool(&mut self, key: &str) -> Result<bool> {
