@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 rng = np.random.default_rng(158)
 
 # Offsets of the f16 scales in a block; everything else may be any byte.
-SCALES = {"F16": [0], "BF16": [], "Q8_0": [0], "Q4_0": [0], "Q4_K": [0, 2], "Q6_K": [208], "TQ1_0": [52], "TQ2_0": [64]}
+SCALES = {"F16": [0], "BF16": [], "Q8_0": [0], "Q4_0": [0], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "TQ1_0": [52], "TQ2_0": [64]}
 ENCODES = ["F16", "BF16", "Q8_0", "Q4_0", "TQ1_0", "TQ2_0"]
 
 

@@ -58,7 +58,7 @@ fn models_that_cannot_be_opened_or_make_no_sense_end_with_3() {
     check(&["run", &broken, "hi"], 3, &["nan.gguf", "not finite", "hint: "]);
     let other = changed(folder.path(), "vocab.gguf", |metadata, _| {
         let Some(Value::Array(Array::String(tokens))) = metadata.get("tokenizer.ggml.tokens") else { panic!() };
-        let tokens = tokens.iter().cloned().chain(["more".to_owned()]).collect();
+        let tokens = tokens.iter().chain(["more"]).collect();
         metadata.insert("tokenizer.ggml.tokens", Value::Array(Array::String(tokens)));
         metadata.remove("tokenizer.ggml.token_type");
     });

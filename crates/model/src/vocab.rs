@@ -2,7 +2,7 @@
 
 use crate::{Error, Result, Spec};
 use std::path::{Path, PathBuf};
-use trine_tensor::{File, Kind, Metadata};
+use trine_tensor::{File, Kind, Metadata, Strings};
 use trine_text::{Tokenizer, Vocab};
 
 /// Larger than any tokenizer.json.
@@ -72,17 +72,17 @@ impl Language {
         let expected = "key `tokenizer.ggml.model` in the file, or a tokenizer named with --tokenizer";
         let model = metadata.str(&key("model"))?.ok_or(Error::NoTokenizer { expected })?;
         let strings =
-            |name: &str| Ok::<_, Error>(metadata.strs(&key(name))?.map(<[String]>::to_vec).unwrap_or_default());
+            |name: &str| Ok::<_, Error>(metadata.strs(&key(name))?.into_iter().flat_map(Strings::iter).collect());
         let id = |name: &str| metadata.u32(&key(name));
         if model == "gpt2" && metadata.get(&key("merges")).is_none() {
             return Err(Error::MissingKey { key: key("merges"), expected: "the merges of a byte-level BPE" });
         }
         let vocab = Vocab {
-            model: model.to_owned(),
-            pre: metadata.str(&key("pre"))?.map(str::to_owned),
+            model,
+            pre: metadata.str(&key("pre"))?,
             tokens: strings("tokens")?,
-            scores: metadata.f32s(&key("scores"))?.map(|scores| scores.into_owned()).unwrap_or_default(),
-            types: metadata.i32s(&key("token_type"))?.map(|types| types.into_owned()).unwrap_or_default(),
+            scores: metadata.f32s(&key("scores"))?.unwrap_or_default(),
+            types: metadata.i32s(&key("token_type"))?.unwrap_or_default(),
             merges: strings("merges")?,
             bos: id("bos_token_id")?,
             eos: id("eos_token_id")?,

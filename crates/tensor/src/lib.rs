@@ -29,6 +29,6 @@ pub use bytes::Bytes;
 pub use error::{Error, Result};
 pub use file::{File, Kind, OpenOptions, read_small};
 pub use format::{FORMATS, Format};
-pub use metadata::{Array, Metadata, Value};
+pub use metadata::{Array, Metadata, Strings, Value};
 pub use view::{Entry, View};
 pub use writer::Writer;

@@ -40,7 +40,47 @@ pub enum Array {
     F32(Vec<f32>),
     F64(Vec<f64>),
     Bool(Vec<bool>),
-    String(Vec<String>),
+    String(Strings),
+}
+
+/// Many strings, one behind the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Strings {
+    text: String,
+    /// Where each string ends.
+    ends: Vec<usize>,
+}
+
+impl Strings {
+    /// Number of strings.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is no string.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The strings in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
+        let mut start = 0;
+        self.ends.iter().map(move |&end| &self.text[std::mem::replace(&mut start, end)..end])
+    }
+
+    /// Adds a string at the end.
+    pub fn push(&mut self, string: &str) {
+        self.text.push_str(string);
+        self.ends.push(self.text.len());
+    }
+}
+
+impl<S: AsRef<str>> FromIterator<S> for Strings {
+    fn from_iter<I: IntoIterator<Item = S>>(iter: I) -> Strings {
+        let mut strings = Strings::default();
+        iter.into_iter().for_each(|string| strings.push(string.as_ref()));
+        strings
+    }
 }
 
 impl Array {
@@ -220,9 +260,9 @@ impl Metadata {
     }
 
     /// An array of strings.
-    pub fn strs(&self, key: &str) -> Result<Option<&[String]>> {
+    pub fn strs(&self, key: &str) -> Result<Option<&Strings>> {
         self.typed(key, "an array of string", |v| match v {
-            Value::Array(Array::String(x)) => Some(x.as_slice()),
+            Value::Array(Array::String(x)) => Some(x),
             _ => None,
         })
     }
@@ -280,6 +320,6 @@ from! {
     Vec<i32> => |x| Value::Array(Array::I32(x));
     Vec<u32> => |x| Value::Array(Array::U32(x));
     Vec<f32> => |x| Value::Array(Array::F32(x));
-    Vec<String> => |x| Value::Array(Array::String(x));
+    Strings => |x| Value::Array(Array::String(x));
     Array => |x| Value::Array(x);
 }

@@ -60,7 +60,7 @@ fn formats_agree_with_the_reference_bit_for_bit() {
     }
     decoded.sort();
     encoded.sort();
-    assert_eq!(decoded, ["BF16", "F16", "I2_S", "Q4_0", "Q4_K", "Q6_K", "Q8_0", "TQ1_0", "TQ2_0"]);
+    assert_eq!(decoded, ["BF16", "F16", "I2_S", "Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "TQ1_0", "TQ2_0"]);
     assert_eq!(encoded, ["BF16", "F16", "I2_S", "Q4_0", "Q8_0", "TQ1_0", "TQ2_0"]);
 }
 
@@ -113,7 +113,12 @@ fn searched_scales_beat_plain_rounding() {
         };
         weights.chunks(n).flat_map(round).collect()
     };
-    for (format, plain) in [(&format::Q4_K, plain(32, 15.0, false)), (&format::Q6_K, plain(16, 31.0, true))] {
+    let formats = [
+        (&format::Q4_K, plain(32, 15.0, false)),
+        (&format::Q5_K, plain(32, 31.0, false)),
+        (&format::Q6_K, plain(16, 31.0, true)),
+    ];
+    for (format, plain) in formats {
         let searched = rmse(&weights, &decode(format, &format.encode(&weights), weights.len()));
         let plain = rmse(&weights, &plain);
         println!("{format}: rmse {searched:.5}, plain rounding {plain:.5}, {:.3} of it", searched / plain);

@@ -32,9 +32,8 @@ const fn is_plain(byte: u8) -> bool {
     matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF)
 }
 
-/// The bytes that a token's spelling stands for; characters outside of the alphabet stand for themselves.
-pub(crate) fn decode(name: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(name.len());
+/// Appends the bytes that a token's spelling stands for; characters outside of the alphabet stand for themselves.
+pub(crate) fn decode(name: &str, bytes: &mut Vec<u8>) {
     for c in name.chars() {
         let code = u32::from(c);
         let plain = u8::try_from(code).ok().filter(|&byte| is_plain(byte));
@@ -44,5 +43,4 @@ pub(crate) fn decode(name: &str) -> Vec<u8> {
             None => bytes.extend(c.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
-    bytes
 }

@@ -1,8 +1,10 @@
 //! Hugging Face's `tokenizer.json` and `tokenizer_config.json`.
 
 use crate::bpe::Bpe;
+use crate::byte_level;
 use crate::spm::Spm;
-use crate::tokenizer::{Model, Tokens, ends};
+use crate::tokenizer::{Model, ends};
+use crate::tokens::Tokens;
 use crate::vocab::byte;
 use crate::{Error, Kind, Result, Tokenizer};
 use serde_json::Value;
@@ -47,6 +49,7 @@ fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokeni
     let special = |key| special_token(&config, key, &inner);
     let (bos, eos) = (special("bos_token")?, special("eos_token")?);
     let mut warnings = Vec::new();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let ends = ends(&names, &mut kinds, [eos, None, bos], &mut warnings);
     let (mut prefix, mut suffix) = around(&inner)?;
     match (config["add_bos_token"].as_bool(), bos) {
@@ -59,11 +62,11 @@ fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokeni
         (Some(false), Some(eos)) => suffix.retain(|&id| id != eos),
         _ => {}
     }
-    let mut without_special = inner.get_added_vocabulary().clone();
-    without_special.set_encode_special_tokens(true);
+    let tokens = Tokens::new(&names, kinds, decoding.piece);
+    let ours = if decoding.space_prefix { None } else { byte_level::encoder(&inner, tokenizer_json, &names, &tokens) };
     Ok(Tokenizer {
-        tokens: Tokens::new(names, kinds, decoding.piece),
-        model: Box::new(Hub { inner, without_special, space_prefix: decoding.space_prefix }),
+        model: ours.unwrap_or_else(|| Box::new(Hub::new(inner, decoding.space_prefix))),
+        tokens,
         bos,
         eos,
         ends,
@@ -76,15 +79,23 @@ fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokeni
 
 /// A `tokenizer.json`, run by the library that defines it.
 #[derive(Debug)]
-struct Hub {
+pub(crate) struct Hub {
     inner: tokenizers::Tokenizer,
     /// The added tokens, but for the special ones, which are text to it.
     without_special: AddedVocabulary,
     space_prefix: bool,
 }
 
+impl Hub {
+    pub fn new(inner: tokenizers::Tokenizer, space_prefix: bool) -> Hub {
+        let mut without_special = inner.get_added_vocabulary().clone();
+        without_special.set_encode_special_tokens(true);
+        Hub { inner, without_special, space_prefix }
+    }
+}
+
 impl Model for Hub {
-    fn encode(&self, text: &str, special: bool, ids: &mut Vec<u32>) {
+    fn encode(&self, _: &Tokens, text: &str, special: bool, ids: &mut Vec<u32>) {
         let added = if special { self.inner.get_added_vocabulary() } else { &self.without_special };
         let mut pieces = added.extract_and_normalize(self.inner.get_normalizer(), text);
         if let Some(splitter) = self.inner.get_pre_tokenizer() {
@@ -104,7 +115,7 @@ impl Model for Hub {
 
 /// What the decoder of a `tokenizer.json` does to each token, so that tokens have bytes of their own.
 struct Decoding {
-    piece: fn(&str, Kind) -> Vec<u8>,
+    piece: fn(&str, Kind, &mut Vec<u8>),
     byte_fallback: bool,
     space_prefix: bool,
 }

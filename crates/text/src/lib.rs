@@ -4,6 +4,7 @@
 //! tokens into text as they are generated; a [`Template`] turns the messages of a chat into one prompt.
 
 mod bpe;
+mod byte_level;
 mod bytes;
 mod error;
 mod hub;
@@ -14,7 +15,9 @@ mod spm;
 mod stream;
 mod template;
 mod tokenizer;
+mod tokens;
 mod vocab;
+mod words;
 
 pub use error::{Error, Result};
 pub use pre::PRE_TOKENIZERS;

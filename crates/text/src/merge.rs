@@ -4,23 +4,36 @@ use std::collections::BinaryHeap;
 /// The id of a symbol that is no token of the vocabulary.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// A piece of the text on its way to be a token.
+/// A piece of a word on its way to be a token.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Symbol {
     /// The token, or [`NONE`].
     pub id: u32,
     /// Where the symbol begins, in bytes.
-    pub start: usize,
+    start: u32,
     /// Bytes of the symbol; 0 once its left neighbour has taken it.
-    pub len: usize,
-    prev: usize,
-    next: usize,
+    len: u32,
+    prev: u32,
+    next: u32,
 }
 
-/// A merge that is possible: the lowest rank goes first, then the leftmost. `len` tells whether it still is.
-type Candidate = Reverse<(u32, usize, usize, usize, u32)>;
+impl Symbol {
+    /// Its bytes, in those of the word.
+    pub fn of<'a>(&self, word: &'a [u8]) -> &'a [u8] {
+        &word[self.start as usize..(self.start + self.len) as usize]
+    }
 
-const END: usize = usize::MAX;
+    /// Its bytes with those of its right neighbour.
+    pub fn with<'a>(&self, right: &Symbol, word: &'a [u8]) -> &'a [u8] {
+        &word[self.start as usize..(right.start + right.len) as usize]
+    }
+}
+
+/// A merge that is possible: rank, left symbol, bytes of both, and the token that they become. The lowest rank goes first, then the
+/// leftmost. The bytes tell whether both symbols are still what they were.
+type Candidate = Reverse<(u32, u32, u32, u32)>;
+
+const END: u32 = u32::MAX;
 
 /// Merges neighbours until no more can be, always the pair of the lowest rank first (the greedy merging that
 /// SentencePiece and byte-pair encoding share). It takes n log n steps, whatever the text.
@@ -31,45 +44,51 @@ pub(crate) struct Merger {
 }
 
 impl Merger {
-    /// Appends a symbol of `len` bytes.
+    /// Appends a symbol of `len` bytes. A word has at most 2^30.
     pub fn push(&mut self, id: u32, len: usize) {
-        let here = self.symbols.len();
+        let here = self.symbols.len() as u32;
         let (prev, start) = self.symbols.last_mut().map_or((END, 0), |last| {
             last.next = here;
             (here - 1, last.start + last.len)
         });
-        self.symbols.push(Symbol { id, start, len, prev, next: END });
+        self.symbols.push(Symbol { id, start, len: len as u32, prev, next: END });
     }
 
     /// Merges, gives `take` the symbols that are left, in order, and starts afresh. `pair` says at which rank two
     /// neighbours may be merged, and into which token.
     pub fn finish(&mut self, pair: impl Fn(&Symbol, &Symbol) -> Option<(u32, u32)>, mut take: impl FnMut(&Symbol)) {
-        for right in 1..self.symbols.len() {
-            self.propose(right - 1, right, &pair);
+        for left in 1..self.symbols.len() as u32 {
+            self.propose(left - 1, &pair);
         }
-        while let Some(Reverse((_, left, right, len, id))) = self.queue.pop() {
-            let (l, r) = (self.symbols[left], self.symbols[right]);
-            if l.len == 0 || r.len == 0 || l.len + r.len != len {
+        while let Some(Reverse((_, left, len, id))) = self.queue.pop() {
+            let l = self.symbols[left as usize];
+            if l.len == 0 || l.next == END {
                 continue;
             }
-            self.symbols[right].len = 0;
-            self.symbols[left] = Symbol { id, len, next: r.next, ..l };
+            let r = self.symbols[l.next as usize];
+            if l.len + r.len != len {
+                continue;
+            }
+            self.symbols[l.next as usize].len = 0;
+            self.symbols[left as usize] = Symbol { id, len, next: r.next, ..l };
             if r.next != END {
-                self.symbols[r.next].prev = left;
-                self.propose(left, r.next, &pair);
+                self.symbols[r.next as usize].prev = left;
+                self.propose(left, &pair);
             }
             if l.prev != END {
-                self.propose(l.prev, left, &pair);
+                self.propose(l.prev, &pair);
             }
         }
         self.symbols.iter().filter(|symbol| symbol.len > 0).for_each(&mut take);
         self.symbols.clear();
     }
 
-    fn propose(&mut self, left: usize, right: usize, pair: &impl Fn(&Symbol, &Symbol) -> Option<(u32, u32)>) {
-        let (l, r) = (&self.symbols[left], &self.symbols[right]);
+    /// Queues the merge of a symbol with its right neighbour, if they may.
+    fn propose(&mut self, left: u32, pair: &impl Fn(&Symbol, &Symbol) -> Option<(u32, u32)>) {
+        let l = &self.symbols[left as usize];
+        let r = &self.symbols[l.next as usize];
         if let Some((rank, id)) = pair(l, r) {
-            self.queue.push(Reverse((rank, left, right, l.len + r.len, id)));
+            self.queue.push(Reverse((rank, left, l.len + r.len, id)));
         }
     }
 }

@@ -15,13 +15,13 @@ struct Finder {
 }
 
 impl Specials {
-    pub fn new(names: &[String], kinds: &[Kind]) -> Specials {
+    pub fn new(names: &[&str], kinds: &[Kind]) -> Specials {
         let of = |wanted: &[Kind]| {
             let found = (0u32..).zip(names).zip(kinds).filter(|((_, name), kind)| {
                 // An empty name would be found everywhere.
                 wanted.contains(kind) && !name.is_empty()
             });
-            let (ids, names): (Vec<_>, Vec<_>) = found.map(|((id, name), _)| (id, name)).unzip();
+            let (ids, names): (Vec<_>, Vec<&str>) = found.map(|((id, &name), _)| (id, name)).unzip();
             if ids.is_empty() {
                 return None;
             }
@@ -33,7 +33,13 @@ impl Specials {
     }
 
     /// Appends the tokens of `text`: the special ones, and between them what `plain` makes of the rest.
-    pub fn encode(&self, text: &str, special: bool, ids: &mut Vec<u32>, mut plain: impl FnMut(&str, &mut Vec<u32>)) {
+    pub fn encode<'a>(
+        &self,
+        text: &'a str,
+        special: bool,
+        ids: &mut Vec<u32>,
+        mut plain: impl FnMut(&'a str, &mut Vec<u32>),
+    ) {
         let finder = if special { &self.all } else { &self.user_defined };
         let mut done = 0;
         if let Some(finder) = finder {

@@ -1,51 +1,57 @@
-use crate::merge::{Merger, NONE};
+use crate::merge::{Merger, NONE, Symbol};
 use crate::special::Specials;
 use crate::tokenizer::Model;
+use crate::tokens::{Index, Tokens};
 use crate::vocab::{byte, spells_utf8};
+use crate::words::Words;
 use crate::{Error, Kind, Result, Vocab};
-use std::collections::HashMap;
 
 /// What SentencePiece writes for a space.
-const SPACE: char = '\u{2581}';
+const SPACE: &str = "\u{2581}";
 
 /// SentencePiece's BPE (GGUF model `llama`): neighbours merge into the token of the highest score, and what the
 /// vocabulary cannot spell falls back to bytes (Kudo and Richardson 2018, arXiv:1808.06226).
 #[derive(Debug)]
 pub(crate) struct Spm {
     specials: Specials,
-    /// The tokens that plain text may become, with the rank of their score: 0 for the highest.
-    tokens: HashMap<String, (u32, u32)>,
-    /// Bytes of the longest of them.
+    /// The tokens that plain text may become, by their names.
+    spelled: Index,
+    /// For each token the rank of its score: 0 for the highest.
+    ranks: Vec<u32>,
+    /// Bytes of the longest name of a token that plain text may become.
     longest: usize,
     bytes: [Option<u32>; 256],
     unk: Option<u32>,
     space_prefix: bool,
     /// No token has a space behind another character, so no merge crosses into a new word.
-    words: bool,
+    by_words: bool,
 }
 
 impl Spm {
-    pub fn load(vocab: &Vocab, kinds: &[Kind], warnings: &mut Vec<String>) -> Result<Box<dyn Model>> {
+    pub fn load(vocab: &Vocab, tokens: &Tokens, warnings: &mut Vec<String>) -> Result<Box<dyn Model>> {
         let len = vocab.tokens.len();
         if vocab.scores.len() != len {
             return Err(Error::Length { key: "tokenizer.ggml.scores", expected: len, found: vocab.scores.len() });
         }
-        let mut tokens = HashMap::with_capacity(len);
+        let mut spelled = Index::with_capacity(len);
+        let (mut longest, mut by_words) = (0, true);
         let mut bytes = [None; 256];
-        for (id, name) in vocab.tokens.iter().enumerate() {
-            let score = vocab.scores[id];
+        for ((id, &name), (&kind, score)) in (0u32..).zip(&vocab.tokens).zip(tokens.kinds.iter().zip(&*vocab.scores)) {
             if score.is_nan() {
                 let problem = "expected a number as its score, found NaN".to_owned();
-                return Err(Error::Token { id, name: name.clone(), problem });
+                return Err(Error::Token { id: id as usize, name: name.to_owned(), problem });
             }
-            if kinds[id].is_spelled() && !name.is_empty() {
-                tokens.entry(name.clone()).or_insert((rank(score), id as u32));
+            if kind.is_spelled() && !name.is_empty() {
+                spelled.insert(&tokens.names, id);
+                longest = longest.max(name.len());
+                by_words &= !name.trim_start_matches(SPACE).contains(SPACE);
             }
-            if let (Kind::Byte, Some(byte)) = (kinds[id], byte(name)) {
-                bytes[usize::from(byte)].get_or_insert(id as u32);
+            if let (Kind::Byte, Some(byte)) = (kind, byte(name)) {
+                bytes[usize::from(byte)].get_or_insert(id);
             }
         }
-        let unk = vocab.unk.or_else(|| kinds.iter().position(|&kind| kind == Kind::Unknown).map(|id| id as u32));
+        let unknown = || tokens.kinds.iter().position(|&kind| kind == Kind::Unknown).map(|id| id as u32);
+        let unk = vocab.unk.or_else(unknown);
         if unk.is_none() && !spells_utf8(&bytes) {
             warnings.push(
                 "the vocabulary has neither all the byte tokens nor an unknown token: characters that it cannot \
@@ -53,54 +59,55 @@ impl Spm {
                     .to_owned(),
             );
         }
-        let longest = tokens.keys().map(String::len).max().unwrap_or(0);
-        let crosses = |name: &String| name.trim_start_matches(SPACE).contains(SPACE);
         Ok(Box::new(Spm {
-            specials: Specials::new(&vocab.tokens, kinds),
-            words: !tokens.keys().any(crosses),
-            tokens,
+            specials: Specials::new(&vocab.tokens, &tokens.kinds),
+            spelled,
+            ranks: vocab.scores.iter().map(|&score| rank(score)).collect(),
             longest,
             bytes,
             unk,
             space_prefix: vocab.add_space_prefix.unwrap_or(true),
+            by_words,
         }))
     }
 
-    /// The bytes that a token of this spelling stands for.
-    pub fn piece(name: &str, kind: Kind) -> Vec<u8> {
+    /// Appends the bytes that a token of this spelling stands for.
+    pub fn piece(name: &str, kind: Kind, piece: &mut Vec<u8>) {
         match kind {
-            Kind::Byte => byte(name).into_iter().collect(),
-            Kind::Normal | Kind::Unused => name.replace(SPACE, " ").into_bytes(),
-            Kind::Unknown | Kind::Control | Kind::UserDefined => name.as_bytes().to_vec(),
+            Kind::Byte => piece.extend(byte(name)),
+            Kind::Normal | Kind::Unused => replace(name, SPACE, " ", piece),
+            Kind::Unknown | Kind::Control | Kind::UserDefined => piece.extend_from_slice(name.as_bytes()),
         }
     }
 
-    fn plain(&self, text: &str, merger: &mut Merger, ids: &mut Vec<u32>) {
-        let mut escaped = String::with_capacity(text.len() + text.len() / 2);
-        let prefix = self.space_prefix.then_some(SPACE);
-        escaped.extend(prefix.into_iter().chain(text.chars().map(|c| if c == ' ' { SPACE } else { c })));
-        let mut rest = &*escaped;
-        while !rest.is_empty() {
-            let (word, behind) = rest.split_at(if self.words { word_len(rest) } else { rest.len() });
-            self.word(word, merger, ids);
+    /// Appends the tokens of a word, behind `prefix`. `escaped` is room for both.
+    fn word(
+        &self,
+        tokens: &Tokens,
+        prefix: &str,
+        word: &str,
+        escaped: &mut Vec<u8>,
+        merger: &mut Merger,
+        ids: &mut Vec<u32>,
+    ) {
+        escaped.clear();
+        escaped.extend_from_slice(prefix.as_bytes());
+        replace(word, " ", SPACE, escaped);
+        let find = |name: &[u8]| if name.len() > self.longest { None } else { self.spelled.find(&tokens.names, name) };
+        let mut rest = &**escaped;
+        while let Some(first) = rest.first() {
+            // Bytes of a character begin with as many ones as they are, or a zero when it is one.
+            let (c, behind) = rest.split_at(first.leading_ones().max(1) as usize);
+            merger.push(find(c).unwrap_or(NONE), c.len());
             rest = behind;
         }
-    }
-
-    fn word(&self, word: &str, merger: &mut Merger, ids: &mut Vec<u32>) {
-        for (start, c) in word.char_indices() {
-            let len = c.len_utf8();
-            merger.push(self.tokens.get(&word[start..start + len]).map_or(NONE, |&(_, id)| id), len);
-        }
-        let pair = |left: &crate::merge::Symbol, right: &crate::merge::Symbol| {
-            let len = left.len + right.len;
-            if len > self.longest { None } else { self.tokens.get(&word[left.start..left.start + len]).copied() }
-        };
+        let pair =
+            |left: &Symbol, right: &Symbol| find(left.with(right, escaped)).map(|id| (self.ranks[id as usize], id));
         merger.finish(pair, |symbol| {
             if symbol.id != NONE {
                 return ids.push(symbol.id);
             }
-            let bytes = &word.as_bytes()[symbol.start..symbol.start + symbol.len];
+            let bytes = symbol.of(escaped);
             if bytes.iter().all(|&byte| self.bytes[usize::from(byte)].is_some()) {
                 ids.extend(bytes.iter().filter_map(|&byte| self.bytes[usize::from(byte)]));
             } else {
@@ -111,9 +118,19 @@ impl Spm {
 }
 
 impl Model for Spm {
-    fn encode(&self, text: &str, special: bool, ids: &mut Vec<u32>) {
-        let mut merger = Merger::default();
-        self.specials.encode(text, special, ids, |text, ids| self.plain(text, &mut merger, ids));
+    fn encode(&self, tokens: &Tokens, text: &str, special: bool, ids: &mut Vec<u32>) {
+        let (mut words, mut merger, mut escaped) = (Words::default(), Merger::default(), Vec::new());
+        self.specials.encode(text, special, ids, |text, ids| {
+            let mut prefix = if self.space_prefix { SPACE } else { "" };
+            let mut rest = text;
+            while !rest.is_empty() {
+                let (word, behind) = rest.split_at(if self.by_words { word_len(rest) } else { rest.len() });
+                words.encode(word, prefix.is_empty(), ids, |word, ids| {
+                    self.word(tokens, std::mem::take(&mut prefix), word, &mut escaped, &mut merger, ids);
+                });
+                rest = behind;
+            }
+        });
     }
 
     fn space_prefix(&self) -> bool {
@@ -121,10 +138,21 @@ impl Model for Spm {
     }
 }
 
+/// Appends a text in which `to` stands for each `from`.
+fn replace(text: &str, from: &str, to: &str, out: &mut Vec<u8>) {
+    let mut parts = text.split(from);
+    out.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
+    for part in parts {
+        out.extend_from_slice(to.as_bytes());
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
 /// Bytes of the first word: spaces, and what follows up to the next space.
 fn word_len(text: &str) -> usize {
-    let first = text.find(|c| c != SPACE).unwrap_or(text.len());
-    text[first..].find(SPACE).map_or(text.len(), |len| first + len)
+    let is_space = |c| matches!(c, ' ' | '\u{2581}');
+    let first = text.find(|c| !is_space(c)).unwrap_or(text.len());
+    text[first..].find(is_space).map_or(text.len(), |len| first + len)
 }
 
 /// Orders scores as unsigned integers, the highest first.

@@ -2,14 +2,16 @@ use crate::bpe::Bpe;
 use crate::pre::{PRE_TOKENIZERS, Pre};
 use crate::special::{ENDS, NOT_ENDS};
 use crate::spm::Spm;
+use crate::tokens::Tokens;
 use crate::{Error, Kind, Result, Stream, Vocab};
-use std::collections::{BTreeSet, HashMap};
+use hashbrown::HashSet;
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 /// How a text becomes tokens: what the kinds of tokenizers differ in.
 pub(crate) trait Model: Debug + Send + Sync {
-    /// Appends the tokens of `text`; with `special`, the names of control tokens in it become these tokens.
-    fn encode(&self, text: &str, special: bool, ids: &mut Vec<u32>);
+    /// Appends the tokens of `text`, of a vocabulary of these `tokens`; with `special`, the names of control tokens in it become these tokens.
+    fn encode(&self, tokens: &Tokens, text: &str, special: bool, ids: &mut Vec<u32>);
 
     /// Whether encoding puts a space before a text, which decoding then takes away.
     fn space_prefix(&self) -> bool;
@@ -41,36 +43,6 @@ pub struct Tokenizer {
     pub(crate) warnings: Vec<String>,
 }
 
-/// The tokens themselves: name, kind and bytes of each.
-#[derive(Debug, Default)]
-pub(crate) struct Tokens {
-    names: Vec<String>,
-    kinds: Vec<Kind>,
-    ids: HashMap<String, u32>,
-    /// The bytes of all the tokens, one behind the other.
-    bytes: Vec<u8>,
-    /// Where each token's bytes end.
-    ends: Vec<usize>,
-}
-
-impl Tokens {
-    pub fn new(names: Vec<String>, kinds: Vec<Kind>, piece: impl Fn(&str, Kind) -> Vec<u8>) -> Tokens {
-        let mut tokens = Tokens { ids: HashMap::with_capacity(names.len()), ..Tokens::default() };
-        for ((id, name), &kind) in (0u32..).zip(&names).zip(&kinds) {
-            tokens.bytes.extend(piece(name, kind));
-            tokens.ends.push(tokens.bytes.len());
-            tokens.ids.entry(name.clone()).or_insert(id);
-        }
-        Tokens { names, kinds, ..tokens }
-    }
-
-    fn piece(&self, id: u32) -> Option<&[u8]> {
-        let id = id as usize;
-        let start = if id == 0 { 0 } else { *self.ends.get(id - 1)? };
-        Some(&self.bytes[start..*self.ends.get(id)?])
-    }
-}
-
 impl Tokenizer {
     /// Checks a vocabulary and makes it ready. Errors name the metadata key and what is wrong there; what can be
     /// lived with is in [`Tokenizer::warnings`].
@@ -78,15 +50,16 @@ impl Tokenizer {
         let mut kinds = vocab.check()?;
         let mut warnings = Vec::new();
         let ends = ends(&vocab.tokens, &mut kinds, [vocab.eos, vocab.eot, vocab.bos], &mut warnings);
-        let duplicates = vocab.tokens.len() - vocab.tokens.iter().collect::<BTreeSet<_>>().len();
-        if duplicates > 0 {
-            warnings.push(format!("{duplicates} tokens are spelled like another; the first of each is used"));
-        }
         let row = TOKENIZERS.iter().find(|row| row.model == vocab.model).ok_or_else(|| Error::UnknownModel {
-            found: vocab.model.clone(),
+            found: vocab.model.to_owned(),
             known: TOKENIZERS.iter().map(|row| row.model).collect::<Vec<_>>().join(", "),
         })?;
-        let Loaded { model, add_bos, piece } = (row.load)(&vocab, &kinds, &mut warnings)?;
+        let tokens = Tokens::new(&vocab.tokens, kinds, row.piece);
+        if tokens.duplicates() > 0 {
+            warnings
+                .push(format!("{} tokens are spelled like another; the first of each is used", tokens.duplicates()));
+        }
+        let Loaded { model, add_bos } = (row.load)(&vocab, &tokens, &mut warnings)?;
         let mut around = |add: bool, id: Option<u32>, name: &str| {
             if add && id.is_none() {
                 warnings.push(format!("a text should get {name}, but the file does not say which token that is"));
@@ -97,7 +70,7 @@ impl Tokenizer {
             prefix: around(vocab.add_bos.unwrap_or(add_bos), vocab.bos, "BOS"),
             suffix: around(vocab.add_eos.unwrap_or(false), vocab.eos, "EOS"),
             model,
-            tokens: Tokens::new(vocab.tokens, kinds, piece),
+            tokens,
             bos: vocab.bos,
             eos: vocab.eos,
             ends,
@@ -112,7 +85,7 @@ impl Tokenizer {
         if options.bos_eos {
             ids.extend(&self.prefix);
         }
-        self.model.encode(text, options.special, &mut ids);
+        self.model.encode(&self.tokens, text, options.special, &mut ids);
         if options.bos_eos {
             ids.extend(&self.suffix);
         }
@@ -141,17 +114,17 @@ impl Tokenizer {
 
     /// The bytes of a token, which need not be whole UTF-8; of a control token, its name.
     pub fn piece(&self, id: u32) -> Option<&[u8]> {
-        self.tokens.piece(id)
+        self.tokens.pieces.get(id)
     }
 
     /// The vocabulary's own spelling of a token.
     pub fn name(&self, id: u32) -> Option<&str> {
-        self.tokens.names.get(id as usize).map(String::as_str)
+        str::from_utf8(self.tokens.names.get(id)?).ok()
     }
 
     /// The token that the vocabulary spells like this.
     pub fn id(&self, name: &str) -> Option<u32> {
-        self.tokens.ids.get(name).copied()
+        self.tokens.id(name.as_bytes())
     }
 
     /// What a token is for.
@@ -162,7 +135,7 @@ impl Tokenizer {
     /// The number of tokens. A model's embedding may have more rows.
     #[expect(clippy::len_without_is_empty, reason = "a vocabulary has tokens")]
     pub fn len(&self) -> usize {
-        self.tokens.names.len()
+        self.tokens.kinds.len()
     }
 
     /// The token that begins a text.
@@ -214,7 +187,9 @@ impl Tokenizer {
 /// A kind of tokenizer that a GGUF file may name.
 struct Row {
     model: &'static str,
-    load: fn(&Vocab, &[Kind], &mut Vec<String>) -> Result<Loaded>,
+    load: fn(&Vocab, &Tokens, &mut Vec<String>) -> Result<Loaded>,
+    /// Appends the bytes that a spelling stands for.
+    piece: fn(&str, Kind, &mut Vec<u8>),
 }
 
 /// What a kind of tokenizer makes of a vocabulary.
@@ -222,19 +197,20 @@ struct Loaded {
     model: Box<dyn Model>,
     /// Whether BOS goes in front when the file does not say.
     add_bos: bool,
-    /// The bytes that a spelling stands for.
-    piece: fn(&str, Kind) -> Vec<u8>,
 }
 
 /// Every kind of tokenizer that a GGUF file may name.
-static TOKENIZERS: &[Row] = &[Row { model: "llama", load: load_spm }, Row { model: "gpt2", load: load_bpe }];
+static TOKENIZERS: &[Row] = &[
+    Row { model: "llama", load: load_spm, piece: Spm::piece },
+    Row { model: "gpt2", load: load_bpe, piece: Bpe::piece },
+];
 
-fn load_spm(vocab: &Vocab, kinds: &[Kind], warnings: &mut Vec<String>) -> Result<Loaded> {
-    Ok(Loaded { model: Spm::load(vocab, kinds, warnings)?, add_bos: true, piece: Spm::piece })
+fn load_spm(vocab: &Vocab, tokens: &Tokens, warnings: &mut Vec<String>) -> Result<Loaded> {
+    Ok(Loaded { model: Spm::load(vocab, tokens, warnings)?, add_bos: true })
 }
 
-fn load_bpe(vocab: &Vocab, kinds: &[Kind], warnings: &mut Vec<String>) -> Result<Loaded> {
-    let name = vocab.pre.as_deref().filter(|pre| !pre.is_empty()).unwrap_or_else(|| {
+fn load_bpe(vocab: &Vocab, tokens: &Tokens, warnings: &mut Vec<String>) -> Result<Loaded> {
+    let name = vocab.pre.filter(|pre| !pre.is_empty()).unwrap_or_else(|| {
         let (name, evidence) = Pre::guess(&vocab.tokens);
         warnings.push(format!("tokenizer.ggml.pre is missing: `{name}` is assumed, because {evidence}"));
         name
@@ -243,19 +219,20 @@ fn load_bpe(vocab: &Vocab, kinds: &[Kind], warnings: &mut Vec<String>) -> Result
         found: name.to_owned(),
         known: PRE_TOKENIZERS.iter().flat_map(|pre| pre.names).copied().collect::<Vec<_>>().join(", "),
     })?;
-    Ok(Loaded { model: Bpe::load(vocab, kinds, pre, warnings)?, add_bos: pre.add_bos, piece: Bpe::piece })
+    Ok(Loaded { model: Bpe::load(vocab, tokens, pre, warnings)?, add_bos: pre.add_bos })
 }
 
 /// The tokens at which generation ends: those that the file names, and the well known. They are made control tokens.
 pub(crate) fn ends(
-    names: &[String],
+    names: &[&str],
     kinds: &mut [Kind],
     named: [Option<u32>; 3],
     warnings: &mut Vec<String>,
 ) -> BTreeSet<u32> {
-    let has = |name: &str| names.iter().any(|other| other == name);
+    let has = |name: &str| names.contains(&name);
+    let known = HashSet::<&str>::from_iter(ENDS.iter().copied());
     let is_end = |name: &str| {
-        ENDS.contains(&name) && !NOT_ENDS.iter().any(|(end, with)| *end == name && with.iter().all(|name| has(name)))
+        known.contains(name) && !NOT_ENDS.iter().any(|(end, with)| *end == name && with.iter().all(|name| has(name)))
     };
     let mut ends = BTreeSet::from_iter(named.into_iter().flatten());
     for (id, name) in (0u32..).zip(names).filter(|(_, name)| is_end(name)) {

@@ -1,20 +1,21 @@
 use crate::{Error, Result};
+use std::borrow::Cow;
 
 /// What a model file says about its vocabulary (GGUF `tokenizer.ggml.*`), before it is checked.
 #[derive(Debug, Clone, Default)]
-pub struct Vocab {
+pub struct Vocab<'a> {
     /// `model`: `llama` (SentencePiece with scores) or `gpt2` (byte-level BPE).
-    pub model: String,
+    pub model: &'a str,
     /// `pre`: how a byte-level BPE splits text into words; one of [`crate::PRE_TOKENIZERS`].
-    pub pre: Option<String>,
+    pub pre: Option<&'a str>,
     /// `tokens`: the spelling of every token.
-    pub tokens: Vec<String>,
+    pub tokens: Vec<&'a str>,
     /// `scores`: one for each token, the higher the sooner it is merged; empty for byte-level BPE.
-    pub scores: Vec<f32>,
+    pub scores: Cow<'a, [f32]>,
     /// `token_type`: one for each token (see [`Kind`]), or empty when the file has none.
-    pub types: Vec<i32>,
+    pub types: Cow<'a, [i32]>,
     /// `merges`: pairs of spellings with a space between, the first merged first; empty for SentencePiece.
-    pub merges: Vec<String>,
+    pub merges: Vec<&'a str>,
     /// `bos_token_id`: begins a text.
     pub bos: Option<u32>,
     /// `eos_token_id`: ends a text.
@@ -62,7 +63,7 @@ impl Kind {
     }
 }
 
-impl Vocab {
+impl Vocab<'_> {
     /// The kinds of all tokens, once the lengths of the arrays and the ids of the special tokens are right.
     pub(crate) fn check(&self) -> Result<Vec<Kind>> {
         let len = self.tokens.len();
@@ -91,8 +92,8 @@ impl Vocab {
     }
 
     fn kind(&self, id: usize) -> Result<Kind> {
-        let name = &self.tokens[id];
-        let wrong = |problem| Error::Token { id, name: name.clone(), problem };
+        let name = self.tokens[id];
+        let wrong = |problem| Error::Token { id, name: name.to_owned(), problem };
         match self.types.get(id) {
             None if byte(name).is_some() => Ok(Kind::Byte),
             None | Some(0 | 1) => Ok(Kind::Normal),

@@ -65,10 +65,10 @@ proptest! {
         let [bos, eos, eot, unk] = ids.map(fitted);
         let fill = |x: f32| if fit && x.is_nan() { 0.0 } else { x };
         let vocab = Vocab {
-            scores: if fit { (0..len).map(|i| fill(*scores.get(i).unwrap_or(&0.0))).collect() } else { scores },
-            types: if fit { Vec::new() } else { types },
-            merges: if fit { Vec::new() } else { merges },
-            model, pre, tokens, bos, eos, eot, unk, pad: None,
+            scores: if fit { (0..len).map(|i| fill(*scores.get(i).unwrap_or(&0.0))).collect() } else { scores.into() },
+            types: if fit { Vec::new() } else { types }.into(),
+            merges: if fit { Vec::new() } else { merges.iter().map(String::as_str).collect() },
+            model: &model, pre: pre.as_deref(), tokens: tokens.iter().map(String::as_str).collect(), bos, eos, eot, unk, pad: None,
             add_bos: flags[0], add_eos: flags[1], add_space_prefix: flags[2],
         };
         if let Ok(tokenizer) = Tokenizer::new(vocab) {
@@ -125,25 +125,25 @@ fn long_texts_take_no_longer_than_they_are() {
 #[test]
 fn errors_name_what_is_wrong() {
     let good = || Vocab {
-        model: "gpt2".into(),
-        pre: Some("gpt-2".into()),
-        tokens: vec!["a".into(), "b".into(), "ab".into()],
-        merges: vec!["a b".into()],
+        model: "gpt2",
+        pre: Some("gpt-2"),
+        tokens: vec!["a", "b", "ab"],
+        merges: vec!["a b"],
         ..Vocab::default()
     };
     assert_eq!(Tokenizer::new(good()).unwrap().encode("abb", PLAIN), [2, 1]);
     type Spoil = fn(&mut Vocab);
     let cases: [(&str, Spoil); 10] = [
-        ("expected one of llama, gpt2, found `bert`", |v| v.model = "bert".into()),
-        ("llama-bpe, llama3, ", |v| v.pre = Some("x".into())),
-        ("tokenizer.ggml.token_type: expected 3 entries, one for each token, found 1", |v| v.types = vec![1]),
-        ("tokenizer.ggml.scores: expected 3 entries, one for each token, found 0", |v| v.model = "llama".into()),
+        ("expected one of llama, gpt2, found `bert`", |v| v.model = "bert"),
+        ("llama-bpe, llama3, ", |v| v.pre = Some("x")),
+        ("tokenizer.ggml.token_type: expected 3 entries, one for each token, found 1", |v| v.types = vec![1].into()),
+        ("tokenizer.ggml.scores: expected 3 entries, one for each token, found 0", |v| v.model = "llama"),
         ("bos_token_id: expected an id below 3", |v| v.bos = Some(3)),
-        ("merge 0 (`ab`)", |v| v.merges = vec!["ab".into()]),
-        ("has no `ba`", |v| v.merges = vec!["b a".into()]),
-        ("found 9", |v| v.types = vec![1, 9, 1]),
-        ("`<0x-1>`", |v| (v.tokens[0], v.types) = ("<0x-1>".into(), vec![6, 1, 1])),
-        ("found NaN", |v| (v.model, v.scores) = ("llama".into(), vec![0.0, f32::NAN, 0.0])),
+        ("merge 0 (`ab`)", |v| v.merges = vec!["ab"]),
+        ("has no `ba`", |v| v.merges = vec!["b a"]),
+        ("found 9", |v| v.types = vec![1, 9, 1].into()),
+        ("`<0x-1>`", |v| (v.tokens[0], v.types) = ("<0x-1>", vec![6, 1, 1].into())),
+        ("found NaN", |v| (v.model, v.scores) = ("llama", vec![0.0, f32::NAN, 0.0].into())),
     ];
     for (part, spoil) in cases {
         let mut vocab = good();
@@ -156,9 +156,9 @@ fn errors_name_what_is_wrong() {
 #[test]
 fn what_is_assumed_is_said() {
     let vocab = |last: &str, len: usize| {
-        let mut tokens: Vec<String> = (0..len).map(|i| format!("t{i}")).collect();
-        tokens.push(last.to_owned());
-        let vocab = Vocab { model: "gpt2".into(), tokens, ..Vocab::default() };
+        let names: Vec<String> = (0..len).map(|i| format!("t{i}")).collect();
+        let tokens = names.iter().map(String::as_str).chain([last]).collect();
+        let vocab = Vocab { model: "gpt2", tokens, ..Vocab::default() };
         Tokenizer::new(vocab).unwrap().warnings().join("; ")
     };
     for (last, len, pre) in [
@@ -174,10 +174,10 @@ fn what_is_assumed_is_said() {
 #[test]
 fn special_tokens_are_parsed_only_when_asked() {
     let vocab = || Vocab {
-        model: "gpt2".into(),
-        pre: Some("gpt-2".into()),
-        tokens: ["a", "<", "|", ">", "<|end|>", "<a>", "<|return|>"].map(str::to_owned).to_vec(),
-        types: vec![1, 1, 1, 1, 3, 4, 3],
+        model: "gpt2",
+        pre: Some("gpt-2"),
+        tokens: vec!["a", "<", "|", ">", "<|end|>", "<a>", "<|return|>"],
+        types: vec![1, 1, 1, 1, 3, 4, 3].into(),
         eos: Some(6),
         ..Vocab::default()
     };
@@ -190,7 +190,7 @@ fn special_tokens_are_parsed_only_when_asked() {
     let harmony = Vocab {
         tokens: {
             let mut t = vocab().tokens;
-            t[0] = "<|call|>".into();
+            t[0] = "<|call|>";
             t
         },
         ..vocab()

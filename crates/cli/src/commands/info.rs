@@ -280,7 +280,7 @@ fn shorten(value: &Value) -> Json {
             Array::F32(items) => list!(items),
             Array::F64(items) => list!(items),
             Array::Bool(items) => list!(items),
-            Array::String(items) => list!(items),
+            Array::String(items) => list!(items.iter().collect::<Vec<_>>()),
         },
     }
 }

@@ -22,7 +22,7 @@ pub struct Quantize {
     input: PathBuf,
     /// Where the new file goes
     output: PathBuf,
-    /// The format: f32, f16, bf16, q8_0, q4_0, q4_k, q6_k, tq1_0, tq2_0 or i2_s
+    /// The format: f32, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k, tq1_0, tq2_0 or i2_s
     #[arg(short, long, value_name = "NAME")]
     format: String,
     /// Print one line of JSON

@@ -5,10 +5,12 @@
 //! block scale beyond what `f16` holds saturates there, so what is decoded again is finite. (F32, F64, F16 and BF16
 //! keep NaN and infinities.)
 
+mod head;
 mod i2_s;
 mod number;
 mod q4_0;
 mod q4_k;
+mod q5_k;
 mod q6_k;
 mod q8_0;
 mod search;
@@ -21,6 +23,7 @@ pub use i2_s::I2_S;
 pub use number::{BF16, F16, F32, F64, I8, I16, I32, I64, U8};
 pub use q4_0::Q4_0;
 pub use q4_k::Q4_K;
+pub use q5_k::Q5_K;
 pub use q6_k::Q6_K;
 pub use q8_0::Q8_0;
 pub use tq1_0::TQ1_0;
@@ -28,7 +31,7 @@ pub use tq2_0::TQ2_0;
 
 /// Every weight format we know. A new one is a file beside these and a row here.
 pub static FORMATS: &[&Format] =
-    &[&F32, &F16, &BF16, &Q8_0, &Q4_0, &Q4_K, &Q6_K, &TQ1_0, &TQ2_0, &I2_S, &F64, &I8, &I16, &I32, &I64, &U8];
+    &[&F32, &F16, &BF16, &Q8_0, &Q4_0, &Q4_K, &Q5_K, &Q6_K, &TQ1_0, &TQ2_0, &I2_S, &F64, &I8, &I16, &I32, &I64, &U8];
 
 /// A weight format: a tensor is rows of whole blocks without gaps, then a tail.
 pub struct Format {

@@ -5,7 +5,7 @@ use indexmap::map::Entry as Slot;
 
 use super::{MAGIC, MAX_DIMENSIONS, MAX_NAME, alignment, id};
 use crate::view::size;
-use crate::{Array, Bytes, Entry, Error, Metadata, Result, Value, View, format};
+use crate::{Array, Bytes, Entry, Error, Metadata, Result, Strings, Value, View, format};
 
 /// What a GGUF file holds.
 #[derive(Debug)]
@@ -115,22 +115,23 @@ impl<'a> Reader<'a> {
         if found <= room { Ok(found) } else { Err(Error::Count { what, found, room }) }
     }
 
-    fn string(&mut self, what: impl Fn() -> String) -> Result<String> {
+    fn str(&mut self, what: impl Fn() -> String) -> Result<&'a str> {
         let found = self.number(&what, u64::from_le_bytes)?;
         let left = self.rest.len() as u64;
         if found > left {
             return Err(Error::StringLength { what: what(), found, left });
         }
         let bytes = self.take(found as usize, &what)?;
-        match std::str::from_utf8(bytes) {
-            Ok(string) => Ok(string.to_string()),
-            Err(e) => Err(Error::Utf8 { what: what(), at: e.valid_up_to() }),
-        }
+        std::str::from_utf8(bytes).map_err(|e| Error::Utf8 { what: what(), at: e.valid_up_to() })
     }
 
     fn name(&mut self, what: impl Fn() -> String) -> Result<String> {
-        let name = self.string(&what)?;
-        if name.len() <= MAX_NAME { Ok(name) } else { Err(Error::LongName { what: what(), found: name.len() as u64 }) }
+        let name = self.str(&what)?;
+        if name.len() <= MAX_NAME {
+            Ok(name.to_owned())
+        } else {
+            Err(Error::LongName { what: what(), found: name.len() as u64 })
+        }
     }
 
     fn bool(&mut self, key: &str) -> Result<bool> {
@@ -155,7 +156,7 @@ impl<'a> Reader<'a> {
             id::F32 => Value::F32(self.number(what, f32::from_le_bytes)?),
             id::F64 => Value::F64(self.number(what, f64::from_le_bytes)?),
             id::BOOL => Value::Bool(self.bool(key)?),
-            id::STRING => Value::String(self.string(what)?),
+            id::STRING => Value::String(self.str(what)?.to_owned()),
             id::ARRAY => Value::Array(self.array(key)?),
             found => return Err(Error::ValueType { key: key.to_string(), found }),
         })
@@ -179,9 +180,9 @@ impl<'a> Reader<'a> {
             id::STRING => {
                 let n = self.fits(key, n, 8)?;
                 // Grows as strings are found, since the announced count may be far more than there are.
-                let mut strings = Vec::new();
+                let mut strings = Strings::default();
                 for i in 0..n {
-                    strings.push(self.string(|| format!("element {i} of key {key:?}"))?);
+                    strings.push(self.str(|| format!("element {i} of key {key:?}"))?);
                 }
                 Array::String(strings)
             }

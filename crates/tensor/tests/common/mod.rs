@@ -31,7 +31,7 @@ pub fn metadata() -> Metadata {
         Value::Array(Array::F32(vec![1.5])),
         Value::Array(Array::F64(vec![])),
         Value::Array(Array::Bool(vec![true, false])),
-        Value::Array(Array::String(vec!["a".to_string(), String::new()])),
+        Value::Array(Array::String(["a", ""].into_iter().collect())),
     ];
     metadata.insert("general.architecture", "test");
     for (i, value) in values.into_iter().enumerate() {

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test uses some of it")]
 
 use std::path::PathBuf;
-use trine_tensor::File;
+use trine_tensor::{File, Strings};
 use trine_text::{Encode, Tokenizer, Vocab};
 
 /// A file of the shared data, or nothing, said aloud, where the data is absent.
@@ -17,20 +17,20 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// The vocabulary of a GGUF file.
-pub fn gguf(path: &str) -> Option<Vocab> {
-    let file = File::open(shared(path)?).unwrap();
+/// The vocabulary of a GGUF file, which stays open.
+pub fn gguf(path: &str) -> Option<Vocab<'static>> {
+    let file: &File = Box::leak(Box::new(File::open(shared(path)?).unwrap()));
     let key = |name: &str| format!("tokenizer.ggml.{name}");
-    let strings = |name: &str| file.metadata().strs(&key(name)).unwrap().unwrap_or_default().to_vec();
-    let string = |name: &str| file.metadata().str(&key(name)).unwrap().map(str::to_owned);
+    let strings = |name: &str| file.metadata().strs(&key(name)).unwrap().into_iter().flat_map(Strings::iter).collect();
+    let string = |name: &str| file.metadata().str(&key(name)).unwrap();
     let id = |name: &str| file.metadata().u32(&key(name)).unwrap();
     let flag = |name: &str| file.metadata().bool(&key(name)).unwrap();
     Some(Vocab {
         model: string("model").unwrap(),
         pre: string("pre"),
         tokens: strings("tokens"),
-        scores: file.metadata().f32s(&key("scores")).unwrap().unwrap_or_default().into_owned(),
-        types: file.metadata().i32s(&key("token_type")).unwrap().unwrap_or_default().into_owned(),
+        scores: file.metadata().f32s(&key("scores")).unwrap().unwrap_or_default(),
+        types: file.metadata().i32s(&key("token_type")).unwrap().unwrap_or_default(),
         merges: strings("merges"),
         bos: id("bos_token_id"),
         eos: id("eos_token_id"),
@@ -44,22 +44,22 @@ pub fn gguf(path: &str) -> Option<Vocab> {
 }
 
 /// Llama 3's vocabulary, which has no GGUF file among the data, without its control tokens.
-pub fn llama_3() -> Option<Vocab> {
-    let read = |name| Some(std::fs::read_to_string(shared(name)?).unwrap());
+pub fn llama_3() -> Option<Vocab<'static>> {
+    let read = |name| Some(&*std::fs::read_to_string(shared(name)?).unwrap().leak());
     let ids: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_str(&read("tokenizers/llama3/encoder.json")?).unwrap();
-    let mut tokens = vec![String::new(); ids.len()];
+        serde_json::from_str(read("tokenizers/llama3/encoder.json")?).unwrap();
+    let mut tokens = vec![""; ids.len()];
     for (token, id) in ids {
-        tokens[id.as_u64().unwrap() as usize] = token;
+        tokens[id.as_u64().unwrap() as usize] = &*token.leak();
     }
     let merges = read("tokenizers/llama3/vocab.bpe")?;
     let merges = merges.lines().filter(|line| !line.starts_with("#version") && !line.is_empty());
     Some(Vocab {
-        model: "gpt2".into(),
-        pre: Some("llama-bpe".into()),
-        types: vec![1; tokens.len()],
+        model: "gpt2",
+        pre: Some("llama-bpe"),
+        types: vec![1; tokens.len()].into(),
         tokens,
-        merges: merges.map(str::to_owned).collect(),
+        merges: merges.collect(),
         add_bos: Some(false),
         ..Vocab::default()
     })
