@@ -74,7 +74,6 @@ impl Batch {
 
     /// Tokens of each sequence, cached and new together.
     pub fn lengths(&self) -> impl Iterator<Item = usize> {
-        let ends = self.spans.iter().skip(1).map(|next| next.start).chain([self.tokens.len()]);
-        self.spans.iter().zip(ends).map(|(span, end)| span.cached + end - span.start)
+        self.spans.iter().map(|span| span.cached + span.tokens)
     }
 }

@@ -192,12 +192,7 @@ fn ask<S: Simd>(simd: S, bytes: &[u8], i: usize, steps: usize) {
 
 /// Scores of `R` rows with `P` strips of keys, each `[dim]` lines, beside bytes to be asked for meanwhile.
 #[inline(always)]
-fn score<S: Simd, const R: usize, const P: usize>(
-    simd: S,
-    tile: &Tile,
-    keys: [(&[Line], &[u8]); P],
-    out: &mut Scores,
-) {
+fn score<S: Simd, const R: usize, const P: usize>(simd: S, tile: &Tile, keys: [(&[Line], &[u8]); P], out: &mut Scores) {
     let dim = tile.job.layout.head_dim;
     let queries: [&[f32]; R] = std::array::from_fn(|r| &tile.query(out.row + r)[..dim]);
     let (keys, ahead) = (keys.map(|(keys, _)| &keys[..dim]), keys.map(|(_, ahead)| ahead));
