@@ -27,6 +27,7 @@ pub struct Table {
     pub(crate) q8_0: BlockKernel,
     pub(crate) q4_0: BlockKernel,
     pub(crate) q4_k: BlockKernel,
+    pub(crate) q5_k: BlockKernel,
     pub(crate) q6_k: BlockKernel,
     pub(crate) i2_s: TernaryKernel,
     pub(crate) tq1_0: TernaryKernel,
@@ -86,6 +87,7 @@ impl Table {
             "Q8_0" => Kernel::Block(self.q8_0),
             "Q4_0" => Kernel::Block(self.q4_0),
             "Q4_K" => Kernel::Block(self.q4_k),
+            "Q5_K" => Kernel::Block(self.q5_k),
             "Q6_K" => Kernel::Block(self.q6_k),
             "I2_S" => Kernel::Ternary(self.i2_s, Form::Tokens),
             "TQ1_0" => Kernel::Ternary(self.tq1_0, Form::Fives),
@@ -108,6 +110,7 @@ macro_rules! table {
                 q8_0(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, block::Q8_0>;
                 q4_0(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, block::Q4_0>;
                 q4_k(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, block::Q4_K>;
+                q5_k(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, block::Q5_K>;
                 q6_k(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, block::Q6_K>;
                 i2_s(w: &Rows, x: &Tokens, out: &mut Out) -> () = ternary::product::<_, ternary::I2_S>;
                 tq1_0(w: &Rows, x: &Tokens, out: &mut Out) -> () = ternary::product::<_, ternary::TQ1_0>;

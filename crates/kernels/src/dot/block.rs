@@ -170,6 +170,34 @@ impl Blocks for Q4_K {
 }
 
 #[expect(non_camel_case_types, reason = "the format's name")]
+pub(crate) struct Q5_K;
+impl Blocks for Q5_K {
+    const GROUPS: usize = 8;
+    const BYTES: usize = 176;
+    const MIN: bool = true;
+    #[inline(always)]
+    fn unpack<S: Simd>(simd: S, blocks: Stack, groups: &mut [Group]) {
+        six_bits(simd, blocks, groups);
+        // Bit `i` of each byte is the fifth of group `i`.
+        let fifth = columns(simd, blocks, 16);
+        for (pair, [even, odd]) in groups.as_chunks_mut().0.iter_mut().enumerate() {
+            let columns = columns(simd, blocks, 48 + 32 * pair);
+            for (half, group) in [even, odd].into_iter().enumerate() {
+                let bit = 2 * pair as u32 + half as u32;
+                for k in 0..8 {
+                    let low = simd.shift_mask(columns[k], 4 * half as u32, 0x0f);
+                    let high = match bit {
+                        0..4 => simd.lift_mask(fifth[k], 4 - bit, 0x10),
+                        _ => simd.shift_mask(fifth[k], bit - 4, 0x10),
+                    };
+                    simd.store_bytes(simd.or(low, high), &mut group.codes[k]);
+                }
+            }
+        }
+    }
+}
+
+#[expect(non_camel_case_types, reason = "the format's name")]
 pub(crate) struct Q6_K;
 impl Blocks for Q6_K {
     const GROUPS: usize = 8;
