@@ -19,6 +19,20 @@ impl Facts {
     }
 }
 
+/// Rows as lines of columns, the first `left` of them aligned to the left and the others, numbers, to the right.
+pub fn columns<const N: usize>(rows: &[[String; N]], left: usize) -> String {
+    let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |row: &[String; N]| {
+        let cell = |(i, text): (usize, &String)| {
+            let width = widths[i];
+            if i < left { format!("{text:width$}") } else { format!("{text:>width$}") }
+        };
+        row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
 /// Text of a file on one line: what could steer a terminal is escaped.
 pub fn visible(text: &str) -> String {
     let mut line = String::with_capacity(text.len());

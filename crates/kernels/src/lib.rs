@@ -10,6 +10,7 @@ mod activation;
 mod attention;
 mod dot;
 mod elementwise;
+pub mod limits;
 mod machine;
 mod pool;
 mod rope;

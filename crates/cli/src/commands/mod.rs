@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod bench;
 mod completions;
 mod devices;
 mod info;
@@ -19,6 +20,7 @@ pub enum Command {
     Info(info::Info),
     Tokenize(tokenize::Tokenize),
     Quantize(quantize::Quantize),
+    Bench(bench::Bench),
     Devices(devices::Devices),
     Completions(completions::Completions),
 }
@@ -31,6 +33,7 @@ impl Command {
             Command::Info(command) => command.run(),
             Command::Tokenize(command) => command.run(),
             Command::Quantize(command) => command.run(),
+            Command::Bench(command) => command.run(),
             Command::Devices(command) => command.run(),
             Command::Completions(command) => command.run(),
         }
