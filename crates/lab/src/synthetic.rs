@@ -200,6 +200,12 @@ impl Shape {
         if self.sub_norms { "i2_s" } else { "q4_k_m" }
     }
 
+    /// Weights of such a model.
+    pub fn parameters(&self) -> u64 {
+        let count = |entry: &Entry| entry.shape.iter().product::<usize>() as u64;
+        self.tensors(Mixture { body: &F32, medium: false, head: &F32 }).iter().map(count).sum()
+    }
+
     /// All tensors in the order in which llama.cpp writes them.
     fn tensors(&self, mixture: Mixture) -> Vec<Entry> {
         let Mixture { body, medium, head } = mixture;

@@ -12,6 +12,9 @@ pub struct Noise {
     pub others: f64,
 }
 
+/// Ticks of all CPUs, of 10 ms, in which shares can be told to a few percent.
+const TICKS: u64 = 32;
+
 /// The clocks at one moment, in ticks.
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot {
@@ -39,9 +42,9 @@ impl Snapshot {
         Some(Snapshot { total: busy + idle + wait + steal, busy, steal, own })
     }
 
-    /// What happened since `earlier`; `None` when no tick passed.
+    /// What happened since `earlier`; `None` when too few ticks passed to tell.
     pub fn since(self, earlier: Snapshot) -> Option<Noise> {
-        let total = self.total.checked_sub(earlier.total).filter(|&total| total > 0)? as f64;
+        let total = self.total.checked_sub(earlier.total).filter(|&total| total >= TICKS)? as f64;
         let passed = |now: u64, then: u64| now.saturating_sub(then) as f64;
         let others = passed(self.busy, earlier.busy) - passed(self.own, earlier.own);
         Some(Noise { steal: passed(self.steal, earlier.steal) / total, others: others.max(0.0) / total })
