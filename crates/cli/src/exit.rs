@@ -15,6 +15,8 @@ pub enum Exit {
     Usage = 2,
     /// The model file cannot be opened, or makes no sense.
     Model = 3,
+    /// Slower than the baseline.
+    Regression = 4,
     /// By Ctrl-C.
     Interrupted = 130,
 }
@@ -67,6 +69,9 @@ fn diagnose(error: &anyhow::Error) -> (Exit, Option<&'static str>) {
     if let Some(error) = error.downcast_ref::<trine_lab::Error>() {
         return of_lab(error);
     }
+    if let Some(error) = error.downcast_ref::<trine_lab::bench::Error>() {
+        return of_bench(error);
+    }
     match error.downcast_ref::<trine::Error>() {
         Some(trine::Error::Model(error)) => of_model(error),
         Some(trine::Error::Kernels(_)) => (Exit::Usage, Some("`trine devices` shows what this CPU can run")),
@@ -81,6 +86,17 @@ fn of_lab(error: &trine_lab::Error) -> (Exit, Option<&'static str>) {
     match error {
         Error::File(error) => (Exit::Model, of_file(error)),
         Error::NotTernary { .. } => (Exit::Work, Some("take q4_k or another format that holds any weights")),
+        _ => (Exit::Work, None),
+    }
+}
+
+fn of_bench(error: &trine_lab::bench::Error) -> (Exit, Option<&'static str>) {
+    use trine_lab::bench::Error;
+    match error {
+        Error::Cancelled => (Exit::Interrupted, None),
+        Error::Context { .. } => (Exit::Usage, Some("give less --prefill, --decode or --depth")),
+        Error::Another { .. } => (Exit::Usage, Some("--save-baseline makes one of what runs here")),
+        Error::Backend(_) => (Exit::Work, Some("give less --prefill, --decode, --depth or --batch")),
         _ => (Exit::Work, None),
     }
 }

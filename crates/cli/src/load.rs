@@ -19,21 +19,40 @@ pub struct LoadArgs {
     /// Most tokens of prompt and answer together [default: the model's, at most 4096]
     #[arg(long, value_name = "N", env = "TRINE_CONTEXT", value_parser = clap::value_parser!(u32).range(1..))]
     context: Option<u32>,
+    /// Most tokens of the prompt in one batch; changes the speed, never the answer [default: 512]
+    #[arg(long, visible_alias = "prefill-chunk", value_name = "N", env = "TRINE_BATCH", value_parser = clap::value_parser!(u32).range(1..))]
+    batch: Option<u32>,
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// How to use the machine.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Machine")]
+pub struct MachineArgs {
     /// Threads that compute [default: RAYON_NUM_THREADS, or all cores that may be used]
     #[arg(long, value_name = "N", env = "TRINE_THREADS", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
     /// Instruction set [default: the best; `trine devices` lists them]
     #[arg(long, value_name = "NAME", env = "TRINE_ISA")]
     isa: Option<String>,
-    /// Most tokens of the prompt in one batch; changes the speed, never the answer [default: 512]
-    #[arg(long, visible_alias = "prefill-chunk", value_name = "N", env = "TRINE_BATCH", value_parser = clap::value_parser!(u32).range(1..))]
-    batch: Option<u32>,
     /// Read the file into memory instead of mapping it
     #[arg(long)]
     no_mmap: bool,
     /// Bring the mapped file into memory at once
     #[arg(long, conflicts_with = "no_mmap")]
     prefault: bool,
+}
+
+impl MachineArgs {
+    /// The options that they are.
+    pub fn options(&self) -> Options {
+        let mut options = Options::default();
+        options.mmap(!self.no_mmap).prefault(self.prefault);
+        self.threads.or_else(rayon_threads).map(|threads| options.threads(threads as usize));
+        self.isa.as_ref().map(|isa| options.isa(isa));
+        options
+    }
 }
 
 impl LoadArgs {
@@ -45,12 +64,9 @@ impl LoadArgs {
         stop: &AtomicBool,
         wrap: impl FnOnce(Cpu) -> B,
     ) -> Result<Llm<B>, trine::Error> {
-        let mut options = Options::default();
-        options.mmap(!self.no_mmap).prefault(self.prefault);
+        let mut options = self.machine.options();
         self.tokenizer.as_ref().map(|path| options.tokenizer(path));
         self.context.map(|context| options.context(context as usize));
-        self.threads.or_else(rayon_threads).map(|threads| options.threads(threads as usize));
-        self.isa.as_ref().map(|isa| options.isa(isa));
         self.batch.map(|batch| options.prefill_chunk(batch as usize));
         let bar = if quiet { ProgressBar::hidden() } else { bar("loading", 0) };
         let mut progress = |progress: Progress| {

@@ -14,6 +14,7 @@ mod exit;
 mod input;
 mod interrupt;
 mod load;
+mod measure;
 mod profile;
 mod sampling;
 mod table;
@@ -37,6 +38,7 @@ use std::process::ExitCode;
         1    the work failed\n  \
         2    the command line makes no sense\n  \
         3    the model file cannot be opened, or makes no sense\n  \
+        4    slower than the baseline of `trine bench`\n  \
         130  interrupted\n\n\
         A reader that goes away (`trine ... | head`) ends the program quietly with 0.\n\
         RUST_LOG=debug shows what happens inside, on stderr."

@@ -11,6 +11,7 @@ mod attention;
 mod dot;
 mod elementwise;
 mod kv;
+pub mod limits;
 mod machine;
 mod pool;
 mod rope;

@@ -1,10 +1,12 @@
-//! Rewriting model files.
+//! Making, rewriting and measuring models.
 
+pub mod bench;
 mod quantize;
+pub mod synthetic;
 
 pub use quantize::{Report, quantize};
 
-/// Why a model file cannot be rewritten.
+/// Why a model cannot be made, rewritten or measured.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

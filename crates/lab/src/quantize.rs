@@ -35,6 +35,11 @@ static FILE_TYPES: &[(&str, u32)] = &[
     ("I2_S", 40),
 ];
 
+/// The number of a file whose matrices are mostly in this format.
+pub(crate) fn file_type(format: &Format) -> Option<u32> {
+    FILE_TYPES.iter().find(|(name, _)| *name == format.name).map(|&(_, number)| number)
+}
+
 /// Writes the GGUF file `input` to `output` with its matrices in `format`; vectors stay as they are, and so do the embedding and the head
 /// when the format is ternary. `progress` is told how many bytes of `input` are done, and may
 /// break off.
@@ -80,8 +85,8 @@ pub fn quantize(
         return Err(Error::Nothing { path, format: format.name, block: format.block });
     }
     let mut metadata = input.metadata().clone();
-    if let Some((_, number)) = FILE_TYPES.iter().find(|(name, _)| *name == format.name) {
-        metadata.insert("general.file_type", *number);
+    if let Some(number) = file_type(format) {
+        metadata.insert("general.file_type", number);
     }
     let mut writer = gguf::create(output, &metadata, entries.clone())?;
     let mut done = 0;

@@ -40,17 +40,35 @@ impl Writer {
 
     /// Writes the bytes of the next tensor. Refuses more or fewer bytes than its entry says.
     pub fn tensor(&mut self, bytes: &[u8]) -> Result<()> {
+        match self.tensors.get(self.written) {
+            Some(entry) if entry.size()? != bytes.len() as u64 => Err(entry.wrong_length(bytes.len()).at(&self.path)),
+            _ => self.tensor_in_parts([bytes]),
+        }
+    }
+
+    /// As [`Writer::tensor`], for bytes that need not be in memory together. After an error the file cannot be finished.
+    pub fn tensor_in_parts<T: AsRef<[u8]>>(&mut self, parts: impl IntoIterator<Item = T>) -> Result<()> {
         let count = self.tensors.len();
         let Some(entry) = self.tensors.get(self.written) else {
             return Err(Error::Unfinished { expected: count, found: count + 1 }.at(&self.path));
         };
-        if entry.size()? != bytes.len() as u64 {
-            return Err(entry.wrong_length(bytes.len()).at(&self.path));
+        let expected = entry.size()?;
+        let next = std::mem::replace(&mut self.written, usize::MAX) + 1;
+        let mut found = 0;
+        for part in parts {
+            let part = part.as_ref();
+            found += part.len() as u64;
+            if found > expected {
+                break;
+            }
+            self.file.write_all(part).map_err(|e| Error::Io(e).at(&self.path))?;
         }
-        let padding = bytes.len().next_multiple_of(self.alignment) - bytes.len();
-        let write = self.file.write_all(bytes).and_then(|()| self.file.write_all(&vec![0; padding]));
-        write.map_err(|e| Error::Io(e).at(&self.path))?;
-        self.written += 1;
+        if found != expected {
+            return Err(entry.wrong_length(found as usize).at(&self.path));
+        }
+        let padding = (expected.next_multiple_of(self.alignment as u64) - expected) as usize;
+        self.file.write_all(&vec![0; padding]).map_err(|e| Error::Io(e).at(&self.path))?;
+        self.written = next;
         Ok(())
     }
 

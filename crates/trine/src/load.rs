@@ -259,6 +259,11 @@ impl Decoder {
         Options::default().load(path, &mut |_| ControlFlow::Continue(()))
     }
 
+    /// The model and its device, for programs that run batches of their own.
+    pub fn into_parts(self) -> (Model<Cpu>, Cpu) {
+        (self.model, self.backend)
+    }
+
     /// What the model is.
     pub fn spec(&self) -> &Spec {
         self.model.spec()

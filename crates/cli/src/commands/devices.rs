@@ -1,4 +1,5 @@
 use crate::exit::Exit;
+use crate::measure;
 use crate::table::Facts;
 use crate::units;
 use anyhow::Result;
@@ -10,17 +11,24 @@ use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 /// Show what this machine can compute with
 #[derive(Args)]
-#[command(after_help = "Examples:\n  trine devices\n  trine devices --json\n  taskset -c 0 trine devices")]
+#[command(
+    after_help = "Examples:\n  trine devices\n  trine devices --json\n  trine devices --measure\n  taskset -c 0 trine devices"
+)]
 pub struct Devices {
     /// Print JSON; what is not known is null
     #[arg(long)]
     json: bool,
+    /// Measure the limits: how fast memory is read, and the peaks of arithmetic
+    #[arg(long)]
+    measure: bool,
 }
 
 #[derive(Serialize)]
 struct Report {
     devices: Vec<Device>,
     memory: Memory,
+    /// Null when they were not asked for.
+    limits: Option<measure::Limits>,
 }
 
 #[derive(Serialize)]
@@ -58,7 +66,8 @@ struct Memory {
 
 impl Devices {
     pub fn run(self) -> Result<Exit> {
-        let report = report();
+        let mut report = report();
+        report.limits = self.measure.then(measure::limits);
         let mut out = std::io::stdout().lock();
         if self.json {
             writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
@@ -96,7 +105,7 @@ fn report() -> Report {
             .map(|limits| limits.total_memory)
             .filter(|&limit| Some(limit) < total),
     };
-    Report { devices: vec![cpu], memory }
+    Report { devices: vec![cpu], memory, limits: None }
 }
 
 macro_rules! detected {
@@ -162,5 +171,6 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
     if let Some(limit) = report.memory.limit_bytes {
         facts.push("memory limit", units::bytes(limit));
     }
+    report.limits.iter().for_each(|limits| limits.tell(&mut facts));
     facts.print(out)
 }

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod bench;
 mod completions;
 mod devices;
 mod info;
@@ -13,12 +14,12 @@ use clap::Subcommand;
 
 /// Every command. A new one is a file beside these and two rows here.
 #[derive(Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "one of them, once")]
 pub enum Command {
     Run(run::Run),
     Info(info::Info),
     Tokenize(tokenize::Tokenize),
     Quantize(quantize::Quantize),
+    Bench(bench::Bench),
     Devices(devices::Devices),
     Completions(completions::Completions),
 }
@@ -31,6 +32,7 @@ impl Command {
             Command::Info(command) => command.run(),
             Command::Tokenize(command) => command.run(),
             Command::Quantize(command) => command.run(),
+            Command::Bench(command) => command.run(),
             Command::Devices(command) => command.run(),
             Command::Completions(command) => command.run(),
         }

@@ -1,0 +1,351 @@
+mod print;
+
+use crate::exit::{Exit, Usage};
+use crate::load::MachineArgs;
+use crate::{interrupt, load, measure};
+use anyhow::{Context, Result};
+use clap::{Args, value_parser};
+use indicatif::ProgressBar;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Instant, SystemTime};
+use trine::engine::EngineOptions;
+use trine::kernels::limits::{Meter, Pages, Peaks, peaks};
+use trine::tensor::File;
+use trine_lab::bench::{
+    self, Against, Comparison, Contestant, Cost, Description, Kind, Limits, Outcome, Peer, PeerKind, Report, Runner,
+    Test, Verdict, Versus,
+};
+use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
+
+/// Measure how fast a model runs, beside what the machine can do
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    trine bench model.gguf\n  \
+    trine bench --shape 2b4t --format i2_s --batch 1,4,16\n  \
+    trine bench model.gguf --save-baseline before.json\n  \
+    trine bench model.gguf --baseline before.json\n  \
+    trine bench --shape 1.1b --format q4_k_m --against xllamacpp --python .venv/bin/python\n  \
+    trine bench --shape 7b --format q4_0 --write-model 7b.gguf\n\n\
+    Tests are named as llama-bench names them: pp512 is a prompt of 512 tokens, tg64x16 are 64 tokens of each of\n\
+    16 sequences, one after the other; tokens/s are of all sequences together. A speed is the median of whole runs;\n\
+    behind it is where the median may lie, at 95 % (with less than 6 runs at what is said).\n\
+    The bandwidth of memory is measured before and after each run; a run during which it changed is repeated.\n\
+    With --baseline the exit status is 4 when a test became slower by more than 5 % and that is no chance.\n\n\
+    Synthetic models have random weights, the same each time. They are kept in the user's cache folder, under\n\
+    trine/bench, where they may be deleted at any time.")]
+pub struct Bench {
+    /// A GGUF or safetensors file, or a folder with one
+    #[arg(required_unless_present = "shape", conflicts_with = "shape")]
+    model: Option<PathBuf>,
+    /// A synthetic model of this shape: 2b4t, 1.1b, 7b, ...
+    #[arg(long, value_name = "NAME")]
+    shape: Option<String>,
+    /// Its format, as of llama.cpp's quantiser: q4_k_m, i2_s, f16, ... [default: i2_s for BitNet, otherwise q4_k_m]
+    #[arg(long, value_name = "NAME", requires = "shape")]
+    format: Option<String>,
+    /// The format of its head [default: q6_k, or the format if that has more bits]
+    #[arg(long, value_name = "NAME", requires = "shape")]
+    head: Option<String>,
+    /// Write the synthetic model here, and measure nothing
+    #[arg(long, value_name = "FILE", requires = "shape")]
+    write_model: Option<PathBuf>,
+    /// Tokens of prompts; 0 for none
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "512")]
+    prefill: Vec<usize>,
+    /// Tokens to decode; 0 for none
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "64")]
+    decode: Vec<usize>,
+    /// Sequences that decode together
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,2,4,8,16", value_parser = value_parser!(u32).range(1..=1024))]
+    batch: Vec<u32>,
+    /// Tokens that every sequence has before a test
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    depth: usize,
+    /// Runs of each test
+    #[arg(short, long, value_name = "N", default_value_t = 6, value_parser = value_parser!(u32).range(1..=100))]
+    repetitions: u32,
+    /// Runs of each test before those that count; peak memory is not known without
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    warmup: u32,
+    /// Print one line of JSON; what is not known is null
+    #[arg(long)]
+    json: bool,
+    /// Keep what was measured in a file
+    #[arg(long, value_name = "FILE")]
+    save_baseline: Option<PathBuf>,
+    /// Compare with what was kept
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// Append what was measured to this machine's record, bench.jsonl in the user's data folder under trine
+    #[arg(long)]
+    record: bool,
+    /// Run another program on the same file in turn: xllamacpp, or llama-bench=PATH
+    #[arg(long, value_name = "PEER", value_parser = peer)]
+    against: Option<PeerKind>,
+    /// The Python that has xllamacpp
+    #[arg(long, value_name = "FILE", default_value = "python3", requires = "against")]
+    python: PathBuf,
+    #[command(flatten)]
+    machine: MachineArgs,
+}
+
+fn peer(text: &str) -> Result<PeerKind, String> {
+    match text.split_once('=') {
+        None if text == "xllamacpp" => Ok(PeerKind::Xllamacpp { python: PathBuf::new() }),
+        Some(("llama-bench", path)) if !path.is_empty() => Ok(PeerKind::LlamaBench { program: path.into() }),
+        _ => Err("expected xllamacpp or llama-bench=PATH".to_owned()),
+    }
+}
+
+impl Bench {
+    pub fn run(self) -> Result<Exit> {
+        let stop = interrupt::flag()?;
+        let synthetic = self.synthetic()?;
+        if let (Some((shape, mixture)), Some(path)) = (synthetic, &self.write_model) {
+            return write(path, shape, mixture, &stop);
+        }
+        let tests = self.tests()?;
+        let then = self.baseline.as_deref().map(bench::read).transpose()?;
+        let path = match synthetic {
+            None => self.model.clone().expect("a model or a shape"),
+            Some((shape, mixture)) => {
+                let path = cached(shape, mixture);
+                if !path.exists() && write_new(&path, shape, mixture, &stop)? == Exit::Interrupted {
+                    return Ok(Exit::Interrupted);
+                }
+                path
+            }
+        };
+        let report = match self.measure(&path, synthetic, &tests, &stop) {
+            Err(error) if matches!(error.downcast_ref(), Some(bench::Error::Cancelled)) => {
+                return Ok(Exit::Interrupted);
+            }
+            report => report?,
+        };
+        let comparisons = match (&then, &self.baseline) {
+            (Some(then), Some(path)) => Some(bench::compare(&report, then, path)?),
+            _ => None,
+        };
+        let mut out = std::io::stdout().lock();
+        let line = serde_json::to_string(&report)?;
+        if self.json {
+            let mut json = serde_json::to_value(&report)?;
+            json["baseline"] = serde_json::to_value(&comparisons)?;
+            writeln!(out, "{json}")?;
+        } else {
+            print::report(&report, comparisons.as_deref(), &mut out)?;
+        }
+        if let Some(path) = &self.save_baseline {
+            std::fs::write(path, format!("{line}\n")).with_context(|| path.display().to_string())?;
+        }
+        if self.record {
+            let path = record(&line)?;
+            note!("appended to {}", path.display());
+        }
+        let regression = |comparison: &Comparison| comparison.verdict == Verdict::Regression;
+        Ok(if comparisons.is_some_and(|all| all.iter().any(regression)) { Exit::Regression } else { Exit::Done })
+    }
+
+    fn synthetic(&self) -> Result<Option<(&'static Shape, Mixture)>> {
+        let Some(name) = &self.shape else { return Ok(None) };
+        let unknown = |what: &str, name: &str, known: String, hint| Usage {
+            message: format!("unknown {what} `{name}`: there are {known}"),
+            hint,
+        };
+        let shape = synthetic::shape(name).ok_or_else(|| {
+            let known = SHAPES.iter().map(|shape| shape.name).collect::<Vec<_>>().join(", ");
+            unknown("shape", name, known, "as in --shape 2b4t")
+        })?;
+        let format = self.format.as_deref().unwrap_or(shape.usual_mixture());
+        let mut mixture = Mixture::named(format)
+            .ok_or_else(|| unknown("format", format, Mixture::names(), "as in --format q4_k_m"))?;
+        if let Some(head) = &self.head {
+            mixture = mixture
+                .with_head(head)
+                .ok_or_else(|| unknown("format", head, Mixture::names(), "as in --head q6_k"))?;
+        }
+        Ok(Some((shape, mixture)))
+    }
+
+    fn tests(&self) -> Result<Vec<Test>> {
+        let test = |kind, tokens: usize, sequences| Test { kind, tokens, sequences, depth: self.depth };
+        let prefill = self.prefill.iter().map(|&tokens| test(Kind::Prefill, tokens, 1));
+        let decode = |&tokens: &usize| self.batch.iter().map(move |&n| test(Kind::Decode, tokens, n as usize));
+        let all = prefill.chain(self.decode.iter().flat_map(decode));
+        let tests: Vec<Test> = all.filter(|test| test.tokens > 0).collect();
+        if tests.is_empty() {
+            let message = "there is nothing to measure".to_owned();
+            return Err(Usage { message, hint: "give --prefill or --decode" }.into());
+        }
+        Ok(tests)
+    }
+
+    /// Loads the model and runs the tests.
+    fn measure(
+        &self,
+        path: &Path,
+        synthetic: Option<(&'static Shape, Mixture)>,
+        tests: &[Test],
+        stop: &AtomicBool,
+    ) -> Result<Report> {
+        let flow = || if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let options = self.machine.options();
+        let start = Instant::now();
+        let (model, mut backend) = options.load(path, &mut |_| flow())?.into_parts();
+        let load_seconds = start.elapsed().as_secs_f64();
+        let chunk = EngineOptions::default().prefill_chunk;
+        Runner::new(&model, &mut backend, &[], chunk)?.first_token();
+        let first_token_seconds = start.elapsed().as_secs_f64();
+
+        let (threads, isa) = (backend.threads(), backend.isa());
+        let mut runner = Runner::new(&model, &mut backend, tests, chunk)?;
+        let bar = bar("warming up", tests.len() * self.warmup as usize);
+        for _ in 0..self.warmup {
+            for &test in tests {
+                if flow().is_break() {
+                    return Err(bench::Error::Cancelled.into());
+                }
+                runner.seconds(test)?;
+                bar.inc(1);
+            }
+        }
+        bar.finish_and_clear();
+        // What follows needs memory of its own.
+        let peak_memory_bytes = if self.warmup > 0 { bench::peak_memory() } else { None };
+
+        let Peaks { int8, f32 } = peaks(trine::kernels::table(isa)?, threads);
+        let found = |pages| Meter::new(threads, pages).map(|meter| (meter, pages));
+        let meter = found(Pages::Huge).or_else(|| found(Pages::Small));
+        let mut bandwidths = Vec::new();
+        let mut bandwidth = || {
+            let speed = meter.as_ref()?.0.sample();
+            bandwidths.push(speed);
+            Some(speed)
+        };
+        let mut peer = match self.against.clone() {
+            None => None,
+            Some(PeerKind::Xllamacpp { .. }) => {
+                Some(Peer::start(PeerKind::Xllamacpp { python: self.python.clone() }, path, threads, tests)?)
+            }
+            Some(kind) => Some(Peer::start(kind, path, threads, tests)?),
+        };
+        let mut contestants: Vec<&mut dyn Contestant> = vec![&mut runner];
+        contestants.extend(peer.as_mut().map(|peer| peer as &mut dyn Contestant));
+        let bar = self::bar("measuring", 0);
+        let mut samples =
+            bench::measure(&mut contestants, tests, self.repetitions as usize, &mut bandwidth, &mut |done, total| {
+                bar.set_length(total as u64);
+                bar.set_position(done as u64);
+                flow()
+            })?;
+        bar.finish_and_clear();
+
+        let limits = Limits {
+            bandwidth: bench::median_interval(&bandwidths).map(|interval| interval.median),
+            pages: meter.map(|(_, pages)| pages.name().to_owned()),
+            int8: Some(int8),
+            f32: Some(f32),
+        };
+        let file = File::open(path)?;
+        let cost = Cost::of(&file, &model, chunk);
+        let theirs = samples.drain(1..).next();
+        let ours = samples.swap_remove(0);
+        let against = peer.zip(theirs).map(|(peer, theirs)| Against {
+            peer: peer.name().to_owned(),
+            version: peer.version.clone(),
+            load_seconds: peer.load_seconds,
+            results: (0..tests.len()).filter_map(|i| Versus::of(tests[i], &ours[i], &theirs[i])).collect(),
+        });
+        let outcome = |(&test, samples)| Outcome::of(test, samples, cost.as_ref(), &limits);
+        Ok(Report {
+            trine: env!("CARGO_PKG_VERSION").to_owned(),
+            time: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|time| time.as_secs()),
+            machine: measure::machine(),
+            subject: describe(&file, model.spec().arch.gguf[0], synthetic),
+            threads,
+            isa: isa.to_owned(),
+            load_seconds: Some(load_seconds),
+            first_token_seconds: Some(first_token_seconds),
+            peak_memory_bytes,
+            results: tests.iter().zip(ours).filter_map(outcome).collect(),
+            limits,
+            against,
+        })
+    }
+}
+
+fn describe(file: &File, architecture: &str, synthetic: Option<(&'static Shape, Mixture)>) -> Description {
+    let mut formats: Vec<(&str, u64)> = Vec::new();
+    for view in file.tensors() {
+        match formats.iter_mut().find(|(name, _)| *name == view.format.name) {
+            Some((_, bytes)) => *bytes += view.bytes.len() as u64,
+            None => formats.push((view.format.name, view.bytes.len() as u64)),
+        }
+    }
+    let most = formats.iter().max_by_key(|(_, bytes)| *bytes).map_or("", |(name, _)| name);
+    Description {
+        model: file.path().display().to_string(),
+        shape: synthetic.map(|(shape, _)| shape.name.to_owned()),
+        format: synthetic.map_or_else(|| most.to_lowercase(), |(_, mixture)| mixture.name()),
+        architecture: architecture.to_owned(),
+        parameters: trine::parameters(file),
+        weights_bytes: formats.iter().map(|(_, bytes)| bytes).sum(),
+    }
+}
+
+/// Where a synthetic model is kept.
+fn cached(shape: &Shape, mixture: Mixture) -> PathBuf {
+    let folder = dirs::cache_dir().unwrap_or_else(std::env::temp_dir).join("trine").join("bench");
+    folder.join(format!("{}-{}-{}.gguf", shape.name, mixture.name(), synthetic::REVISION))
+}
+
+/// As [`write`], into a folder that need not be there, without a word.
+fn write_new(path: &Path, shape: &Shape, mixture: Mixture, stop: &AtomicBool) -> Result<Exit> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    let bar = load::bar("writing", 0);
+    let written = synthetic::write(path, shape, mixture, 0, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+        if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    bar.finish_and_clear();
+    match written {
+        Err(trine_lab::Error::Cancelled) => Ok(Exit::Interrupted),
+        written => Ok(written.map(|()| Exit::Done)?),
+    }
+}
+
+/// `--write-model`.
+fn write(path: &Path, shape: &Shape, mixture: Mixture, stop: &AtomicBool) -> Result<Exit> {
+    let exit = write_new(path, shape, mixture, stop)?;
+    if exit == Exit::Done {
+        writeln!(std::io::stdout(), "{}: {} ({}) in {}", path.display(), shape.name, shape.of, mixture.name())?;
+    }
+    Ok(exit)
+}
+
+/// Appends a line to this machine's record.
+fn record(line: &str) -> Result<PathBuf> {
+    let folder = dirs::data_dir().context("this system has no folder for a user's data")?.join("trine");
+    let path = folder.join("bench.jsonl");
+    let append = || {
+        std::fs::create_dir_all(&folder)?;
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path)?;
+        file.write_all(format!("{line}\n").as_bytes())
+    };
+    append().with_context(|| path.display().to_string())?;
+    Ok(path)
+}
+
+/// A progress bar over runs. Indicatif draws it on terminals only.
+fn bar(verb: &'static str, total: usize) -> ProgressBar {
+    let style = indicatif::ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} {eta}");
+    ProgressBar::new(total as u64)
+        .with_style(style.unwrap_or_else(|_| indicatif::ProgressStyle::default_bar()))
+        .with_message(verb)
+}

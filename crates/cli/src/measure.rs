@@ -1,0 +1,96 @@
+//! The machine as `trine devices --measure` and `trine bench` describe it.
+
+use crate::table::Facts;
+use serde::Serialize;
+use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
+use trine::kernels::limits::{Meter, Pages, Peaks, peaks};
+use trine_lab::bench::Machine;
+
+/// What the machine can do at most.
+#[derive(Serialize)]
+pub struct Limits {
+    bandwidth: Vec<Bandwidth>,
+    peaks: Vec<Peak>,
+}
+
+#[derive(Serialize)]
+struct Bandwidth {
+    threads: usize,
+    pages: &'static str,
+    /// Null where the system does not give such pages.
+    bytes_per_second: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Peak {
+    isa: &'static str,
+    threads: usize,
+    int8_operations_per_second: f64,
+    f32_operations_per_second: f64,
+}
+
+/// Samples of a bandwidth, of which the median counts.
+const SAMPLES: usize = 5;
+
+/// Measures with one thread and with all, which takes some seconds.
+pub fn limits() -> Limits {
+    let all = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let counts = if all > 1 { vec![1, all] } else { vec![1] };
+    let mut limits = Limits { bandwidth: Vec::new(), peaks: Vec::new() };
+    for &threads in &counts {
+        for pages in [Pages::Small, Pages::Huge] {
+            let mut samples: Vec<f64> =
+                Meter::new(threads, pages).iter().flat_map(|meter| (0..SAMPLES).map(|_| meter.sample())).collect();
+            samples.sort_unstable_by(f64::total_cmp);
+            let bytes_per_second = samples.get(SAMPLES / 2).copied();
+            limits.bandwidth.push(Bandwidth { threads, pages: pages.name(), bytes_per_second });
+        }
+    }
+    for table in trine::kernels::tables() {
+        for &threads in &counts {
+            let Peaks { int8, f32 } = peaks(table, threads);
+            limits.peaks.push(Peak {
+                isa: table.name,
+                threads,
+                int8_operations_per_second: int8,
+                f32_operations_per_second: f32,
+            });
+        }
+    }
+    limits
+}
+
+impl Limits {
+    /// As rows of a table.
+    pub fn tell(&self, facts: &mut Facts) {
+        let threads = |n: usize| if n == 1 { "1 thread".to_owned() } else { format!("{n} threads") };
+        for Bandwidth { threads: n, pages, bytes_per_second } in &self.bandwidth {
+            let speed = bytes_per_second.map_or("not granted".into(), |speed| format!("{:.1} GB/s", speed / 1e9));
+            facts.push(format!("memory read, {}", threads(*n)), format!("{speed} in pages of {pages}"));
+        }
+        for peak in &self.peaks {
+            facts.push(
+                format!("peak of {}, {}", peak.isa, threads(peak.threads)),
+                format!(
+                    "{:.0} GOPS int8, {:.0} GFLOPS f32",
+                    peak.int8_operations_per_second / 1e9,
+                    peak.f32_operations_per_second / 1e9
+                ),
+            );
+        }
+    }
+}
+
+/// This machine, as far as speeds depend on it.
+pub fn machine() -> Machine {
+    let wanted =
+        RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()).with_memory(MemoryRefreshKind::nothing().with_ram());
+    let system = System::new_with_specifics(wanted).ok();
+    let brand = |system: &System| Some(system.cpus().first()?.brand().trim().to_owned());
+    Machine {
+        cpu: system.as_ref().and_then(brand).filter(|name| !name.is_empty()),
+        cores: std::thread::available_parallelism().ok().map(|n| n.get()),
+        memory_bytes: system.map(|system| system.total_memory()).filter(|&bytes| bytes > 0),
+        os: std::env::consts::OS.to_owned(),
+    }
+}

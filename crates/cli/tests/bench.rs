@@ -1,0 +1,156 @@
+//! `trine bench` measures what it says, and `trine devices --measure` what the machine can do.
+
+mod common;
+
+use common::{run, trine, trine_with};
+use serde_json::Value;
+use std::path::Path;
+
+fn tiny(folder: &Path) -> String {
+    let path = folder.join("tiny.gguf").display().to_string();
+    let ran = trine_with(&["bench", "--shape", "tiny", "--format", "q4_k_m", "--write-model", &path]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    path
+}
+
+const SHORT: [&str; 7] = ["--prefill", "16", "--decode", "0", "--threads", "1", "--json"];
+
+#[test]
+fn a_bench_is_one_object_with_every_test() {
+    let cache = tempfile::tempdir().unwrap();
+    let args = "bench --shape tiny --format i2_s --prefill 40 --decode 5,3 --batch 1,2 --depth 9 --threads 2 -r 1 --json --record";
+    let ran =
+        run(trine().args(args.split(' ')).env("XDG_CACHE_HOME", cache.path()).env("XDG_DATA_HOME", cache.path()), "");
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(ran.out.lines().count(), 1);
+    let json = ran.json();
+    let names: Vec<&str> = json["results"].as_array().unwrap().iter().map(|r| r["test"].as_str().unwrap()).collect();
+    assert_eq!(names, ["pp40@d9", "tg5@d9", "tg5x2@d9", "tg3@d9", "tg3x2@d9"]);
+    for result in json["results"].as_array().unwrap() {
+        let number = |key: &str| result[key].as_f64().unwrap_or_else(|| panic!("{key}: {result}"));
+        assert!(number("low") <= number("tokens_per_second") && number("tokens_per_second") <= number("high"));
+        assert!(
+            ["bytes_per_second", "bandwidth_share", "operations_per_second", "int8_share"]
+                .iter()
+                .all(|key| number(key) > 0.0)
+        );
+        // The body is ternary and the head Q6_K: nothing is multiplied as floats. One run says nothing of the median.
+        assert_eq!((&result["f32_share"], number("confidence")), (&Value::Null, 0.0));
+        assert_eq!(result["samples"].as_array().unwrap().len(), 1);
+    }
+    assert_eq!((&json["shape"], &json["format"], &json["threads"]), (&"tiny".into(), &"i2_s".into(), &2.into()));
+    for key in ["load_seconds", "first_token_seconds", "machine", "isa", "weights_bytes", "trine"] {
+        assert!(!json[key].is_null(), "{key}");
+    }
+    assert!(json["against"].is_null() && json["baseline"].is_null());
+    if cfg!(target_os = "linux") {
+        assert!(json["peak_memory_bytes"].as_u64() > json["weights_bytes"].as_u64());
+        // Kept for the next time, and recorded.
+        let kept = std::fs::read_dir(cache.path().join("trine/bench")).unwrap().count();
+        let record = std::fs::read_to_string(cache.path().join("trine/bench.jsonl")).unwrap();
+        let recorded: Value = serde_json::from_str(record.trim()).unwrap();
+        assert_eq!((kept, &recorded["results"]), (1, &json["results"]));
+    }
+}
+
+#[test]
+fn a_baseline_tells_a_slower_program_by_the_exit_status() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, path) = (tiny(folder.path()), folder.path().join("baseline.json"));
+    let baseline = path.display().to_string();
+    let bench = |more: &[&str]| trine_with(&[&["bench", &model, "-r", "4"], &SHORT[..], more].concat());
+    let saved = bench(&["--save-baseline", &baseline, "--warmup", "0"]);
+    assert_eq!((saved.code, &saved.json()["peak_memory_bytes"]), (0, &Value::Null), "{}", saved.err);
+    let text = std::fs::read_to_string(&path).unwrap();
+    // As if the machine had been a thousand times as fast, or as slow, then.
+    for (factor, code, verdict) in [(1e-3, 4, "regression"), (1e3, 0, "faster")] {
+        let mut json: Value = serde_json::from_str(&text).unwrap();
+        for sample in json["results"][0]["samples"].as_array_mut().unwrap() {
+            sample["seconds"] = (sample["seconds"].as_f64().unwrap() * factor).into();
+        }
+        std::fs::write(&path, json.to_string()).unwrap();
+        let ran = bench(&["--baseline", &baseline]);
+        assert_eq!((ran.code, &ran.json()["baseline"][0]["verdict"]), (code, &verdict.into()), "{}", ran.err);
+    }
+    let ran = bench(&["--baseline", &baseline, "--isa", "scalar"]);
+    assert_eq!(ran.code, if trine::kernels::tables().count() > 1 { 2 } else { 0 }, "{}", ran.err);
+}
+
+#[test]
+fn a_peer_runs_the_same_tests() {
+    let python = std::env::var("TRINE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny(folder.path());
+    let args = ["bench", &model, "--prefill", "16", "--decode", "4", "--batch", "1,3", "-r", "2", "--threads", "1"];
+    let ran = trine_with(&[&args[..], &["--against", "xllamacpp", "--python", &python, "--json"]].concat());
+    if ran.err.contains("pip install xllamacpp") || ran.err.contains("cannot run") {
+        eprintln!("skipped: {python} has no package xllamacpp");
+        return;
+    }
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let results = ran.json()["against"]["results"].as_array().unwrap().clone();
+    let names: Vec<&str> = results.iter().map(|r| r["test"].as_str().unwrap()).collect();
+    assert_eq!(names, ["pp16", "tg4", "tg4x3"]);
+    assert!(results.iter().all(|r| r["ratio"].as_f64() > Some(0.0)));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny(folder.path());
+    let path = folder.path().join("none.json").display().to_string();
+    for (args, code, says) in [
+        (&["bench"][..], 2, "--shape"),
+        (&["bench", "--shape", "huge"], 2, "2b4t"),
+        (&["bench", "--shape", "tiny", "--format", "q9"], 2, "q4_k_m"),
+        (&["bench", "--shape", "tiny", "--head", "u8"], 2, "q6_k"),
+        (&["bench", &model, "--prefill", "0", "--decode", "0"], 2, "nothing to measure"),
+        (&["bench", &model, "--prefill", "5000"], 2, "4096"),
+        (&["bench", &model, "--batch", "0"], 2, "--batch"),
+        (&["bench", &model, "--baseline", &path], 1, "none.json"),
+        (&["bench", &model, "--baseline", &model], 1, "expected a report"),
+        (&["bench", &model, "--against", "gpt"], 2, "llama-bench=PATH"),
+        (
+            &[
+                "bench",
+                &model,
+                "--against",
+                "llama-bench=/does/not/exist",
+                "-r",
+                "1",
+                "--prefill",
+                "1",
+                "--decode",
+                "0",
+            ],
+            1,
+            "cannot run",
+        ),
+        (&["bench", "none.gguf"], 3, "none.gguf"),
+    ] {
+        let ran = trine_with(args);
+        assert_eq!(ran.code, code, "{args:?}: {}", ran.err);
+        assert!(ran.err.contains(says), "{args:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn the_limits_of_the_machine_are_measured_when_asked_for() {
+    let ran = trine_with(&["devices", "--measure", "--json"]);
+    let json: Value = serde_json::from_str(&ran.out).unwrap();
+    let limits = &json["limits"];
+    assert!(
+        limits["bandwidth"].as_array().unwrap().iter().all(|b| b["bytes_per_second"].as_f64().is_none_or(|b| b > 0.0))
+    );
+    let isas = json["devices"][0]["isas"].as_array().unwrap();
+    for isa in isas {
+        let peak = |isa: &Value| limits["peaks"].as_array().unwrap().iter().find(|peak| &peak["isa"] == isa).cloned();
+        let peak = peak(isa).unwrap_or_else(|| panic!("{isa}"));
+        assert!(
+            peak["int8_operations_per_second"].as_f64() > Some(0.0)
+                && peak["f32_operations_per_second"].as_f64() > Some(0.0)
+        );
+    }
+    let json: Value = serde_json::from_str(&trine_with(&["devices", "--json"]).out).unwrap();
+    assert!(json["limits"].is_null());
+}

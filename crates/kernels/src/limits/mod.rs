@@ -1,0 +1,34 @@
+//! What this machine can do at most, measured: bytes read from memory, and multiplications from registers.
+//!
+//! Every measurement computes a sum whose value is known beforehand, and panics when it finds another: no figure stands for work that was
+//! not done.
+
+mod bandwidth;
+mod peak;
+
+pub use bandwidth::{Meter, Pages};
+pub use peak::{Peaks, peaks};
+
+use std::sync::Barrier;
+use std::time::Instant;
+
+/// Runs `body(thread)` on so many threads at once; the seconds from when all are there until the last has finished, and what they gave.
+fn together(threads: usize, body: &(dyn Fn(usize) -> u64 + Sync)) -> (f64, Vec<u64>) {
+    let barrier = Barrier::new(threads);
+    let timed = |thread| {
+        barrier.wait();
+        let start = Instant::now();
+        let sum = body(thread);
+        (start, Instant::now(), sum)
+    };
+    let timed = &timed;
+    let runs: Vec<(Instant, Instant, u64)> = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || timed(thread))).collect();
+        let first = timed(0);
+        let others = others.into_iter().map(|other| other.join().expect("the body does not panic"));
+        std::iter::once(first).chain(others).collect()
+    });
+    let start = runs.iter().map(|run| run.0).min().expect("at least one thread");
+    let end = runs.iter().map(|run| run.1).max().expect("at least one thread");
+    ((end - start).as_secs_f64(), runs.into_iter().map(|run| run.2).collect())
+}

@@ -1,0 +1,188 @@
+//! The speed of multiplications whose operands are in registers or the first cache.
+
+use super::together;
+use crate::Table;
+use std::hint::black_box;
+
+/// Runs of which the best counts: what else a machine does only makes them slower.
+const RUNS: usize = 5;
+/// Multiply-adds of a thread in one run, about: some 20 ms on a fast core, and 100 times fewer without optimisation.
+const WORK: u64 = if cfg!(debug_assertions) { 1 << 25 } else { 1 << 32 };
+
+/// Most operations per second; a multiplication and an addition count as two.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Peaks {
+    /// Bytes times bytes, into integers.
+    pub int8: f64,
+    /// Single precision.
+    pub f32: f64,
+}
+
+/// A loop of multiply-adds of ones: how many times, to the sum of its results.
+struct Kernel {
+    /// Multiply-adds of a round.
+    width: u64,
+    run: fn(u64) -> u64,
+}
+
+/// What so many threads reach with the instructions of a table.
+///
+/// # Panics
+/// When a result is wrong.
+pub fn peaks(table: &Table, threads: usize) -> Peaks {
+    let [int8, f32] = kernels(table);
+    Peaks { int8: peak(int8, threads, WORK), f32: peak(f32, threads, WORK / 4) }
+}
+
+fn peak(kernel: Kernel, threads: usize, work: u64) -> f64 {
+    // Whole passages of 64 rounds, and sums that single precision holds exactly.
+    let rounds = (work / kernel.width / 64 * 64).clamp(64, 1 << 24);
+    let run = || {
+        let (seconds, sums) = together(threads.max(1), &|_| (kernel.run)(rounds));
+        assert!(sums.iter().all(|&sum| sum == rounds * kernel.width), "{sums:?} multiply-adds of {rounds} rounds");
+        (2 * rounds * kernel.width * sums.len() as u64) as f64 / seconds
+    };
+    (0..RUNS).map(|_| run()).fold(0.0, f64::max)
+}
+
+/// The loops for bytes and for floats.
+fn kernels(table: &Table) -> [Kernel; 2] {
+    match table.name {
+        #[cfg(target_arch = "x86_64")]
+        "avx512" => x86::AVX512,
+        #[cfg(target_arch = "x86_64")]
+        "avx2" => x86::AVX2,
+        _ => [Kernel { width: 1024, run: int8 }, Kernel { width: LANES as u64, run: f32 }],
+    }
+}
+
+/// What the compiler makes of plain code.
+fn int8(rounds: u64) -> u64 {
+    let (u, s) = (black_box([1u8; 1024]), black_box([1i8; 1024]));
+    let dot = |u: &[u8; 1024], s: &[i8; 1024]| u.iter().zip(s).map(|(&u, &s)| i32::from(u) * i32::from(s)).sum::<i32>();
+    (0..rounds).map(|_| dot(black_box(&u), black_box(&s)) as u64).sum()
+}
+
+fn f32(rounds: u64) -> u64 {
+    let (mut sums, one) = ([0f32; LANES], black_box([1f32; LANES]));
+    for _ in 0..rounds {
+        for (sum, one) in sums.iter_mut().zip(&one) {
+            *sum = *sum * one + one;
+        }
+    }
+    sums.iter().map(|&sum| sum as u64).sum()
+}
+
+/// Sums of [`f32`] that do not wait for each other: 8 registers of 4.
+const LANES: usize = 32;
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Kernel, black_box};
+    use core::arch::{asm, x86_64::*};
+    use core::mem::transmute;
+
+    /// Sums that do not wait for each other: more than any core's latency times its multipliers.
+    const SUMS: usize = 12;
+
+    pub const AVX512: [Kernel; 2] = [
+        // SAFETY: the table is reached only where the CPU has its instructions.
+        Kernel { width: 64 * SUMS as u64, run: |rounds| unsafe { dpbusd(rounds) } },
+        // SAFETY: the table is reached only where the CPU has its instructions.
+        Kernel { width: 16 * SUMS as u64, run: |rounds| unsafe { fma512(rounds) } },
+    ];
+    pub const AVX2: [Kernel; 2] = [
+        // SAFETY: the table is reached only where the CPU has its instructions.
+        Kernel { width: 32 * MADDS as u64, run: |rounds| unsafe { maddubs(rounds) } },
+        // SAFETY: the table is reached only where the CPU has its instructions.
+        Kernel { width: 8 * SUMS as u64, run: |rounds| unsafe { fma256(rounds) } },
+    ];
+
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    fn dpbusd(rounds: u64) -> u64 {
+        let ones = black_box(_mm512_set1_epi8(1));
+        let mut sums = [_mm512_setzero_si512(); SUMS];
+        for _ in 0..rounds {
+            sums.iter_mut().for_each(|sum| *sum = _mm512_dpbusd_epi32(*sum, ones, ones));
+        }
+        // SAFETY: both are 64 bytes of integers.
+        let lanes: [[u32; 16]; SUMS] = unsafe { transmute(sums) };
+        lanes.as_flattened().iter().map(|&lane| u64::from(lane)).sum()
+    }
+
+    #[target_feature(enable = "avx512f")]
+    fn fma512(rounds: u64) -> u64 {
+        let one = black_box(_mm512_set1_ps(1.0));
+        let mut sums = [_mm512_setzero_ps(); SUMS];
+        for _ in 0..rounds {
+            sums.iter_mut().for_each(|sum| *sum = _mm512_fmadd_ps(one, one, *sum));
+        }
+        // SAFETY: both are 64 bytes of floats.
+        let lanes: [[f32; 16]; SUMS] = unsafe { transmute(sums) };
+        lanes.as_flattened().iter().map(|&lane| lane as u64).sum()
+    }
+
+    /// Sums of [`maddubs`]; the factors of each need a register, too, and there are 16.
+    const MADDS: usize = 6;
+
+    /// Pairs of products added in 16 bits, 64 times, before they are widened: the fastest way that bounded bytes have.
+    #[target_feature(enable = "avx2")]
+    fn maddubs(rounds: u64) -> u64 {
+        let factors = black_box([_mm256_set1_epi8(1); MADDS]);
+        let mut other = factors[0];
+        let ones = _mm256_set1_epi16(1);
+        let mut total = 0;
+        let mut left = rounds;
+        while left > 0 {
+            let passage = left.min(1 << 16);
+            let mut wide = [_mm256_setzero_si256(); MADDS];
+            for _ in 0..passage / 64 {
+                let mut sums = [_mm256_setzero_si256(); MADDS];
+                for _ in 0..64 {
+                    // Products of the same operands would be taken out of the loop.
+                    // SAFETY: there are no instructions; the compiler takes the register for changed.
+                    unsafe { asm!("/* {0} */", inout(ymm_reg) other, options(nomem, nostack, preserves_flags)) };
+                    for (sum, factor) in sums.iter_mut().zip(factors) {
+                        *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(factor, other));
+                    }
+                }
+                for (wide, sum) in wide.iter_mut().zip(sums) {
+                    *wide = _mm256_add_epi32(*wide, _mm256_madd_epi16(sum, ones));
+                }
+            }
+            // SAFETY: both are 32 bytes of integers.
+            let lanes: [[u32; 8]; MADDS] = unsafe { transmute(wide) };
+            total += lanes.as_flattened().iter().map(|&lane| u64::from(lane)).sum::<u64>();
+            left -= passage;
+        }
+        total
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    fn fma256(rounds: u64) -> u64 {
+        let one = black_box(_mm256_set1_ps(1.0));
+        let mut sums = [_mm256_setzero_ps(); SUMS];
+        for _ in 0..rounds {
+            sums.iter_mut().for_each(|sum| *sum = _mm256_fmadd_ps(one, one, *sum));
+        }
+        // SAFETY: both are 32 bytes of floats.
+        let lanes: [[f32; 8]; SUMS] = unsafe { transmute(sums) };
+        lanes.as_flattened().iter().map(|&lane| lane as u64).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_counts_its_multiplications_right() {
+        for table in crate::tables() {
+            for threads in [1, 2] {
+                // `peaks` checks the sums itself.
+                let Peaks { int8, f32 } = peaks(table, threads);
+                assert!(int8 > 0.0 && f32 > 0.0, "{}", table.name);
+            }
+        }
+    }
+}

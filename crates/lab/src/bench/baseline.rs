@@ -1,0 +1,161 @@
+//! Whether a model runs slower than it did.
+
+use super::{Error, Outcome, Report, Shift, shift};
+use serde::Serialize;
+use std::path::Path;
+
+/// A loss of speed beyond this is a regression.
+pub const THRESHOLD: f64 = 0.05;
+
+/// Bandwidths that differ by more are of two states of the machine, between which decoding cannot be compared.
+const SAME_STATE: f64 = 0.15;
+
+/// Most runs of a test in a file, since an exact test takes time.
+const MOST: usize = 200;
+/// No report is larger.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// A test then and now.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    /// Its name.
+    pub test: String,
+    /// The median of the baseline.
+    pub baseline: f64,
+    /// And now.
+    pub tokens_per_second: f64,
+    /// Now over then.
+    pub ratio: Option<f64>,
+    /// The least that it may be, at 95 %.
+    pub low: Option<f64>,
+    /// And the most.
+    pub high: Option<f64>,
+    /// Probability of such samples when nothing has changed.
+    pub p: Option<f64>,
+    /// What follows.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+}
+
+/// What a comparison says.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub enum Verdict {
+    /// By more than the threshold, and no chance.
+    Regression,
+    /// No chance, but not more than the threshold.
+    Slower,
+    /// No chance.
+    Faster,
+    /// If there is a difference, it is below the threshold.
+    NoDifference,
+    /// The samples do not tell.
+    Unclear {
+        /// How many more runs of each are likely to, if they vary as these do.
+        more: usize,
+    },
+    /// Memory had another speed then, on which decoding depends.
+    OtherBandwidth {
+        /// Bytes per second then.
+        then: f64,
+        /// And now.
+        now: f64,
+    },
+}
+
+/// Reads a report.
+///
+/// # Errors
+/// When the file cannot be read or is none.
+pub fn read(path: &Path) -> Result<Report, Error> {
+    let name = || path.display().to_string();
+    let not = |problem: String| Error::NotAReport { path: name(), problem };
+    let text = trine_tensor::read_small(path, MAX_BYTES).map_err(|error| not(error.to_string()))?;
+    let report: Report = serde_json::from_slice(&text).map_err(|error| not(error.to_string()))?;
+    for outcome in &report.results {
+        let test = &outcome.test;
+        if outcome.samples.is_empty() || outcome.samples.len() > MOST {
+            return Err(not(format!("{test}: expected 1 to {MOST} samples, found {}", outcome.samples.len())));
+        }
+        let positive = |x: f64| x.is_finite() && x > 0.0;
+        let bad = |sample: &&super::Sample| !positive(sample.seconds) || !sample.bandwidth.is_none_or(positive);
+        if let Some(sample) = outcome.samples.iter().find(bad) {
+            return Err(not(format!("{test}: expected samples above zero, found {sample:?}")));
+        }
+    }
+    Ok(report)
+}
+
+/// Compares the tests that both reports have. `path` is where `then` was read.
+///
+/// # Errors
+/// When the two are not of the same machine, model, threads or instruction set.
+pub fn compare(now: &Report, then: &Report, path: &Path) -> Result<Vec<Comparison>, Error> {
+    let machine = |report: &Report| {
+        let (cpu, cores) = (report.machine.cpu.as_deref().unwrap_or("unknown CPU"), report.machine.cores);
+        format!("{cpu}, {} cores, {}", cores.map_or("unknown".into(), |n| n.to_string()), report.machine.os)
+    };
+    let model = |report: &Report| report.subject.shape.clone().unwrap_or_else(|| report.subject.model.clone());
+    let facts = |report: &Report| {
+        [
+            ("machine", machine(report)),
+            ("model", model(report)),
+            ("format", report.subject.format.clone()),
+            ("number of threads", report.threads.to_string()),
+            ("instruction set", report.isa.clone()),
+        ]
+    };
+    for ((what, expected), (_, found)) in facts(now).into_iter().zip(facts(then)) {
+        if expected != found {
+            return Err(Error::Another { path: path.display().to_string(), what, expected, found });
+        }
+    }
+    let pair = |now: &Outcome| then.results.iter().find(|then| then.test == now.test).map(|then| judge(now, then));
+    Ok(now.results.iter().filter_map(pair).collect())
+}
+
+fn judge(now: &Outcome, then: &Outcome) -> Comparison {
+    let (test, baseline) = (now.test.clone(), then.tokens_per_second);
+    let unknown = |verdict| Comparison {
+        test: test.clone(),
+        baseline,
+        tokens_per_second: now.tokens_per_second,
+        ratio: None,
+        low: None,
+        high: None,
+        p: None,
+        verdict,
+    };
+    if test.starts_with("tg")
+        && let (Some(then), Some(now)) = (bandwidth(then), bandwidth(now))
+        && (then - now).abs() > SAME_STATE * then.max(now)
+    {
+        return unknown(Verdict::OtherBandwidth { then, now });
+    }
+    let Some(found) = shift(&now.speeds(), &then.speeds()) else { return unknown(Verdict::Unclear { more: 1 }) };
+    let Shift { ratio, interval, p } = found;
+    let verdict = match interval {
+        Some((_, high)) if high < 1.0 && ratio < 1.0 - THRESHOLD => Verdict::Regression,
+        Some((_, high)) if high < 1.0 => Verdict::Slower,
+        Some((low, _)) if low > 1.0 => Verdict::Faster,
+        Some((low, high)) if low >= 1.0 - THRESHOLD && high <= 1.0 / (1.0 - THRESHOLD) => Verdict::NoDifference,
+        interval => Verdict::Unclear { more: more(interval, now.samples.len().min(then.samples.len())) },
+    };
+    let (low, high) = interval.unzip();
+    Comparison { ratio: Some(ratio), low, high, p: Some(p), verdict, ..unknown(verdict) }
+}
+
+/// Runs that are missing from `n` of each until the interval is as narrow as the threshold: its width goes with the square root of their
+/// number. Four of each are the fewest of which the test rejects anything.
+fn more(interval: Option<(f64, f64)>, n: usize) -> usize {
+    let Some((low, high)) = interval else { return 4usize.saturating_sub(n).max(1) };
+    let narrow = -(1.0 - THRESHOLD).ln();
+    let needed = n as f64 * ((high / low).ln() / 2.0 / narrow).powi(2);
+    (needed.ceil() as usize).saturating_sub(n).max(1)
+}
+
+/// The median bandwidth around the runs.
+fn bandwidth(outcome: &Outcome) -> Option<f64> {
+    let samples: Option<Vec<f64>> = outcome.samples.iter().map(|sample| sample.bandwidth).collect();
+    super::median_interval(&samples?).map(|interval| interval.median)
+}

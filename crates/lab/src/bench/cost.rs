@@ -1,0 +1,105 @@
+//! The work that a test is, from the model's sizes alone.
+
+use super::{Kind, Test};
+use trine_backend::Backend;
+use trine_engine::BLOCK_LEN;
+use trine_model::Model;
+use trine_tensor::{File, Format};
+
+/// What a step of a model costs at least.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    /// Bytes of everything but the embedding and the head.
+    body: u64,
+    /// Bytes of the head.
+    head: u64,
+    /// Bytes of an embedding.
+    embedding: u64,
+    /// Bytes of keys and values of a token.
+    kv: u64,
+    /// Operations for a token without the head.
+    body_work: Operations,
+    /// Operations of the head.
+    head_work: Operations,
+    /// Tokens of a prompt that are computed together.
+    chunk: u64,
+}
+
+/// Multiplications and additions of matrix products with weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Operations {
+    /// By quantised weights, whose products can be computed in bytes.
+    int8: u64,
+    /// By weights that are plain numbers.
+    f32: u64,
+}
+
+impl Operations {
+    fn add(&mut self, format: &Format, weights: u64) {
+        *if format.block > 1 { &mut self.int8 } else { &mut self.f32 } += 2 * weights;
+    }
+}
+
+/// What a whole test costs at least.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Work {
+    /// Bytes of weights, keys and values that are read; weights once for each batch.
+    pub bytes: u64,
+    /// Operations with quantised weights.
+    pub int8: u64,
+    /// Operations with weights that are plain numbers.
+    pub f32: u64,
+}
+
+impl Cost {
+    /// The costs of the model of a GGUF file, whose prompts run `chunk` tokens at a time. `None` for other files, whose weights may be unpacked
+    /// when they are loaded.
+    pub fn of<B: Backend>(file: &File, model: &Model<B>, chunk: usize) -> Option<Cost> {
+        let trine_tensor::Kind::Gguf { .. } = file.kind() else { return None };
+        let embedding = file.view("token_embd.weight").ok()?;
+        let head = file.view("output.weight").unwrap_or_else(|_| embedding.clone());
+        let count = |view: &trine_tensor::View| (view.rows() * view.cols()) as u64;
+        let mut cost = Cost {
+            body: 0,
+            head: head.bytes.len() as u64,
+            embedding: embedding.format.row_bytes(embedding.cols())? as u64,
+            kv: (model.kv_shape(1, BLOCK_LEN).bytes()? / BLOCK_LEN) as u64,
+            body_work: Operations::default(),
+            head_work: Operations::default(),
+            chunk: chunk as u64,
+        };
+        cost.head_work.add(head.format, count(&head));
+        for view in file.tensors().filter(|view| ![&embedding.name, &head.name].contains(&&view.name)) {
+            cost.body += view.bytes.len() as u64;
+            if view.rows() > 1 {
+                cost.body_work.add(view.format, count(view));
+            }
+        }
+        Some(cost)
+    }
+
+    /// The work of a test. The head is computed for the last token of a prompt, and for every token that is decoded.
+    pub fn work(&self, test: Test) -> Work {
+        let (tokens, sequences, depth) = (test.tokens as u64, test.sequences as u64, test.depth as u64);
+        let (batches, heads) = match test.kind {
+            Kind::Prefill => (tokens.div_ceil(self.chunk) * sequences, sequences),
+            Kind::Decode => (tokens, tokens * sequences),
+        };
+        // Keys and values before each batch, at most once for each: exactly so for decoding.
+        let context = match test.kind {
+            Kind::Prefill => {
+                (0..tokens.div_ceil(self.chunk)).map(|i| depth + (i * self.chunk + self.chunk).min(tokens)).sum::<u64>()
+            }
+            Kind::Decode => tokens * depth + tokens * (tokens + 1) / 2,
+        };
+        let head_reads = if test.kind == Kind::Prefill { sequences } else { batches };
+        Work {
+            bytes: batches * self.body
+                + head_reads * self.head
+                + tokens * sequences * self.embedding
+                + context * sequences * self.kv,
+            int8: tokens * sequences * self.body_work.int8 + heads * self.head_work.int8,
+            f32: tokens * sequences * self.body_work.f32 + heads * self.head_work.f32,
+        }
+    }
+}

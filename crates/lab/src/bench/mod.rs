@@ -1,0 +1,122 @@
+//! How fast a model runs here, beside what the machine could do.
+//!
+//! Speeds are medians of whole runs with distribution-free intervals; the bandwidth of memory is measured just before and just after each
+//! run, since on shared machines it changes by a factor of two from one minute to the next.
+
+mod baseline;
+mod cost;
+mod noise;
+mod peer;
+mod report;
+mod run;
+mod stats;
+
+pub use baseline::{Comparison, THRESHOLD, Verdict, compare, read};
+pub use cost::{Cost, Work};
+pub use noise::{Noise, Snapshot, peak_memory};
+pub use peer::{Peer, PeerKind};
+pub use report::{Against, Description, Limits, Machine, Outcome, Report, Versus};
+pub use run::{Contestant, Runner, Sample, Samples, measure};
+pub use stats::{Interval, Shift, median_interval, shift};
+
+use serde::{Deserialize, Serialize};
+
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Test {
+    /// Which part of a model's work.
+    pub kind: Kind,
+    /// Tokens of each sequence.
+    pub tokens: usize,
+    /// Sequences at once.
+    pub sequences: usize,
+    /// Tokens that each sequence already has.
+    pub depth: usize,
+}
+
+/// A part of a model's work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Tokens that are known, all at once.
+    Prefill,
+    /// One token after the other.
+    Decode,
+}
+
+impl Test {
+    /// Tokens that are computed.
+    pub fn total(self) -> usize {
+        self.tokens * self.sequences
+    }
+}
+
+/// `pp512`, `tg64`, `tg64x16`, `tg64@d4096`.
+impl std::fmt::Display for Test {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", if self.kind == Kind::Prefill { "pp" } else { "tg" }, self.tokens)?;
+        if self.sequences > 1 {
+            write!(f, "x{}", self.sequences)?;
+        }
+        if self.depth > 0 {
+            write!(f, "@d{}", self.depth)?;
+        }
+        Ok(())
+    }
+}
+
+/// What can go wrong when something is measured.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The caller gave up.
+    #[error("cancelled")]
+    Cancelled,
+    /// The device.
+    #[error(transparent)]
+    Backend(#[from] trine_backend::Error),
+    /// A test that the model cannot do.
+    #[error("{test}: the model's context has {context} tokens")]
+    Context {
+        /// The test.
+        test: Test,
+        /// The context.
+        context: usize,
+    },
+    /// A file of measurements cannot be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A file that is no report of a bench.
+    #[error("{path}: expected a report of `trine bench`: {problem}")]
+    NotAReport {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A baseline of something else.
+    #[error("{path}: the baseline is of another {what}: expected {expected}, found {found}")]
+    Another {
+        /// The file.
+        path: String,
+        /// What differs.
+        what: &'static str,
+        /// What runs now.
+        expected: String,
+        /// What ran then.
+        found: String,
+    },
+    /// Another program that does not do what it should.
+    #[error("{peer}: {problem}")]
+    Peer {
+        /// Its name.
+        peer: String,
+        /// What is wrong.
+        problem: String,
+    },
+}

@@ -1,0 +1,163 @@
+//! Other programs that run the same tests on the same file.
+
+use super::{Contestant, Error, Kind, Test};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+/// Which program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerKind {
+    /// llama.cpp as PyPI's `xllamacpp` has it, by this Python.
+    Xllamacpp {
+        /// The interpreter.
+        python: PathBuf,
+    },
+    /// llama.cpp's `llama-bench`, or that of a relative.
+    LlamaBench {
+        /// The program.
+        program: PathBuf,
+    },
+}
+
+/// A program that is ready.
+pub struct Peer {
+    kind: PeerKind,
+    file: PathBuf,
+    threads: usize,
+    /// The Python that holds the model.
+    process: Option<Process>,
+    /// What it says its version is.
+    pub version: Option<String>,
+    /// How long it took to load the model.
+    pub load_seconds: Option<f64>,
+}
+
+struct Process {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // The script ends with its input.
+        self.input = None;
+        let _ = self.child.wait();
+    }
+}
+
+impl PeerKind {
+    /// What people call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            PeerKind::Xllamacpp { .. } => "xllamacpp",
+            PeerKind::LlamaBench { .. } => "llama-bench",
+        }
+    }
+}
+
+impl Peer {
+    /// Makes a program ready for these tests on a file.
+    ///
+    /// # Errors
+    /// When it is not there or cannot open the file.
+    pub fn start(kind: PeerKind, file: &Path, threads: usize, tests: &[Test]) -> Result<Peer, Error> {
+        let mut peer = Peer { kind, file: file.to_owned(), threads, process: None, version: None, load_seconds: None };
+        match &peer.kind {
+            PeerKind::Xllamacpp { python } => {
+                let most = |count: fn(&Test) -> usize| tests.iter().map(count).max().unwrap_or(0).to_string();
+                let mut command = Command::new(python);
+                command.args(["-c", include_str!("xllamacpp.py")]).arg(file);
+                command.args([threads.to_string(), most(|test| test.sequences)]);
+                command.args([most(|test| test.tokens + test.depth), most(|test| test.depth)]);
+                let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+                let mut child = spawned.map_err(|error| {
+                    peer.problem(format!("cannot run {}: {error}; --python names another Python", python.display()))
+                })?;
+                let input = child.stdin.take();
+                let output = BufReader::new(child.stdout.take().expect("it is a pipe"));
+                peer.process = Some(Process { child, input, output });
+                let ready = peer.answer()?;
+                peer.version = ready["version"].as_str().map(str::to_owned);
+                peer.load_seconds = ready["load_seconds"].as_f64();
+            }
+            PeerKind::LlamaBench { program } => {
+                let ran = Command::new(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status();
+                ran.map_err(|error| {
+                    let program = program.display();
+                    peer.problem(format!("cannot run {program}: {error}; it is built with llama.cpp"))
+                })?;
+            }
+        }
+        Ok(peer)
+    }
+
+    /// What people call it.
+    pub fn name(&self) -> &'static str {
+        self.kind.name()
+    }
+
+    fn problem(&self, problem: impl Into<String>) -> Error {
+        Error::Peer { peer: self.name().into(), problem: problem.into() }
+    }
+
+    /// The next line of the script.
+    fn answer(&mut self) -> Result<Value, Error> {
+        let mut line = String::new();
+        let process = self.process.as_mut().expect("it was started");
+        let read = process.output.read_line(&mut line);
+        match (read, serde_json::from_str::<Value>(&line)) {
+            (Ok(1..), Ok(answer)) => match answer["error"].as_str() {
+                Some(error) => Err(self.problem(error)),
+                None => Ok(answer),
+            },
+            _ => Err(self.problem("the program ended without an answer")),
+        }
+    }
+
+    fn llama_bench(&self, program: &Path, test: Test) -> Result<f64, Error> {
+        let (prefill, decode) = match test.kind {
+            Kind::Prefill => (test.tokens, 0),
+            Kind::Decode => (0, test.tokens),
+        };
+        let mut command = Command::new(program);
+        command.arg("-m").arg(&self.file).args(["-r", "1", "-o", "json"]);
+        command.args(["-t", &self.threads.to_string(), "-p", &prefill.to_string(), "-n", &decode.to_string()]);
+        if test.depth > 0 {
+            command.args(["-d", &test.depth.to_string()]);
+        }
+        let output = command.stdin(Stdio::null()).output().map_err(|error| self.problem(error.to_string()))?;
+        let found: Option<Value> = serde_json::from_slice(&output.stdout).ok();
+        let nanoseconds = found.and_then(|found| found.as_array()?.last()?["avg_ns"].as_f64());
+        nanoseconds.filter(|&n| n > 0.0).map(|n| n / 1e9).ok_or_else(|| {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            let last = errors.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it printed no result");
+            self.problem(format!("{test}: {last}"))
+        })
+    }
+}
+
+impl Contestant for Peer {
+    fn seconds(&mut self, test: Test) -> Result<f64, Error> {
+        if let PeerKind::LlamaBench { program } = &self.kind {
+            return self.llama_bench(program, test);
+        }
+        let kind = if test.kind == Kind::Prefill { "prefill" } else { "decode" };
+        let input = self.process.as_mut().and_then(|process| process.input.as_mut()).expect("it was started");
+        let asked =
+            writeln!(input, "{kind} {} {} {}", test.tokens, test.sequences, test.depth).and_then(|()| input.flush());
+        asked.map_err(|error| self.problem(error.to_string()))?;
+        let seconds = self.answer()?["seconds"].as_f64().filter(|&seconds| seconds > 0.0);
+        seconds.ok_or_else(|| self.problem(format!("{test}: it gave no time")))
+    }
+
+    fn can(&self, test: Test) -> bool {
+        test.sequences == 1 || !matches!(self.kind, PeerKind::LlamaBench { .. })
+    }
+
+    fn is_here(&self) -> bool {
+        false
+    }
+}

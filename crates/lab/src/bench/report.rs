@@ -1,0 +1,214 @@
+//! What a bench found, as it is printed, kept and compared.
+
+use super::{Cost, Interval, Sample, Samples, Test, median_interval};
+use serde::{Deserialize, Serialize};
+
+/// One run of the bench. What is not known is `None`, and `null` in JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The version of Trine.
+    pub trine: String,
+    /// Seconds since 1970.
+    pub time: Option<u64>,
+    /// Where it ran.
+    pub machine: Machine,
+    /// What ran.
+    #[serde(flatten)]
+    pub subject: Description,
+    /// Threads that computed.
+    pub threads: usize,
+    /// Their instruction set.
+    pub isa: String,
+    /// From opening the file to a model that is ready.
+    pub load_seconds: Option<f64>,
+    /// From opening the file to the first token behind a prompt of one.
+    pub first_token_seconds: Option<f64>,
+    /// The most memory of the process at once, pages of the mapped file included.
+    pub peak_memory_bytes: Option<u64>,
+    /// What the machine can do with these threads and instructions.
+    pub limits: Limits,
+    /// The tests.
+    pub results: Vec<Outcome>,
+    /// Another program beside it.
+    pub against: Option<Against>,
+}
+
+/// A machine, as far as speeds depend on it and it says so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The name that the CPU gives itself.
+    pub cpu: Option<String>,
+    /// Cores that the process may use.
+    pub cores: Option<usize>,
+    /// Memory.
+    pub memory_bytes: Option<u64>,
+    /// The operating system.
+    pub os: String,
+}
+
+/// A model, as far as its speed depends on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// The file's path, or `synthetic`.
+    pub model: String,
+    /// The shape of a synthetic model.
+    pub shape: Option<String>,
+    /// The mixture of a synthetic model, otherwise the format of most bytes.
+    pub format: String,
+    /// Its architecture.
+    pub architecture: String,
+    /// Its weights.
+    pub parameters: u64,
+    /// Their bytes.
+    pub weights_bytes: u64,
+}
+
+/// What was measured of the machine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes per second read from memory, the median of the samples around runs.
+    pub bandwidth: Option<f64>,
+    /// The pages that were read.
+    pub pages: Option<String>,
+    /// Operations per second with bytes.
+    pub int8: Option<f64>,
+    /// Operations per second with floats.
+    pub f32: Option<f64>,
+}
+
+/// One test.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Its name.
+    pub test: String,
+    /// The median of runs; of all sequences together.
+    pub tokens_per_second: f64,
+    /// The least that the median may be.
+    pub low: f64,
+    /// And the most.
+    pub high: f64,
+    /// How sure that is.
+    pub confidence: f64,
+    /// The least bytes that a run must read, per second.
+    pub bytes_per_second: Option<f64>,
+    /// Of the bandwidth measured around the runs.
+    pub bandwidth_share: Option<f64>,
+    /// Multiplications and additions with weights, per second.
+    pub operations_per_second: Option<f64>,
+    /// Those with quantised weights, of the measured peak; null for a model that has none.
+    pub int8_share: Option<f64>,
+    /// Those with weights that are plain numbers, of the measured peak; null for a model that has none.
+    pub f32_share: Option<f64>,
+    /// Median share of CPU time that the host took.
+    pub steal: Option<f64>,
+    /// Median share of CPU time that other processes used.
+    pub others: Option<f64>,
+    /// Runs that were repeated because the bandwidth changed meanwhile.
+    pub discarded: usize,
+    /// Runs that count although it changed.
+    pub unsteady: usize,
+    /// Tokens of a run.
+    pub tokens: usize,
+    /// The runs that count.
+    pub samples: Vec<Sample>,
+}
+
+/// The same tests by another program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Against {
+    /// Its name.
+    pub peer: String,
+    /// What it says its version is.
+    pub version: Option<String>,
+    /// How long it took to load the model.
+    pub load_seconds: Option<f64>,
+    /// The tests that it can do.
+    pub results: Vec<Versus>,
+}
+
+/// One test by both.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Versus {
+    /// Its name.
+    pub test: String,
+    /// The peer's median.
+    pub tokens_per_second: f64,
+    /// The least that it may be.
+    pub low: f64,
+    /// And the most.
+    pub high: f64,
+    /// Trine's speed over the peer's: the median over pairs of neighbouring runs.
+    pub ratio: f64,
+    /// The least that the ratio may be.
+    pub ratio_low: f64,
+    /// And the most.
+    pub ratio_high: f64,
+    /// How sure both intervals are.
+    pub confidence: f64,
+}
+
+/// Tokens per second of each run.
+fn speeds(tokens: usize, samples: &[Sample]) -> Vec<f64> {
+    samples.iter().map(|sample| tokens as f64 / sample.seconds).collect()
+}
+
+fn median(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    median_interval(&values.collect::<Option<Vec<f64>>>()?).map(|interval| interval.median)
+}
+
+impl Outcome {
+    /// What the runs of a test say; `None` without runs.
+    pub fn of(test: Test, samples: Samples, cost: Option<&Cost>, limits: &Limits) -> Option<Outcome> {
+        let Samples { kept, discarded } = samples;
+        let Interval { median: speed, low, high, confidence } = median_interval(&speeds(test.total(), &kept))?;
+        let work = cost.map(|cost| cost.work(test));
+        let runs = speed / test.total() as f64;
+        let per_second = |amount: u64| amount as f64 * runs;
+        let share = |amount: Option<u64>, peak: Option<f64>| Some(per_second(amount.filter(|&n| n > 0)?) / peak?);
+        let noise =
+            |which: fn(&super::Noise) -> f64| median(kept.iter().map(|sample| sample.noise.as_ref().map(which)));
+        Some(Outcome {
+            test: test.to_string(),
+            tokens_per_second: speed,
+            low,
+            high,
+            confidence,
+            bytes_per_second: work.map(|work| per_second(work.bytes)),
+            bandwidth_share: median(kept.iter().map(|run| Some(work?.bytes as f64 / run.seconds / run.bandwidth?))),
+            operations_per_second: work.map(|work| per_second(work.int8 + work.f32)),
+            int8_share: share(work.map(|work| work.int8), limits.int8),
+            f32_share: share(work.map(|work| work.f32), limits.f32),
+            steal: noise(|noise| noise.steal),
+            others: noise(|noise| noise.others),
+            discarded,
+            unsteady: kept.iter().filter(|sample| sample.steady == Some(false)).count(),
+            tokens: test.total(),
+            samples: kept,
+        })
+    }
+
+    /// Tokens per second of each run.
+    pub fn speeds(&self) -> Vec<f64> {
+        speeds(self.tokens, &self.samples)
+    }
+}
+
+impl Versus {
+    /// What the runs of a test by a peer say beside Trine's; `None` without runs.
+    pub fn of(test: Test, ours: &Samples, theirs: &Samples) -> Option<Versus> {
+        let speed = median_interval(&speeds(test.total(), &theirs.kept))?;
+        let ratios: Vec<f64> =
+            ours.kept.iter().zip(&theirs.kept).map(|(ours, theirs)| theirs.seconds / ours.seconds).collect();
+        let ratio = median_interval(&ratios)?;
+        Some(Versus {
+            test: test.to_string(),
+            tokens_per_second: speed.median,
+            low: speed.low,
+            high: speed.high,
+            ratio: ratio.median,
+            ratio_low: ratio.low,
+            ratio_high: ratio.high,
+            confidence: ratio.confidence,
+        })
+    }
+}

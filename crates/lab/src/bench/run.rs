@@ -1,0 +1,206 @@
+//! The runs that are timed.
+
+use super::{Error, Kind, Noise, Snapshot, Test};
+use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
+use std::time::Instant;
+use trine_backend::{Backend, Batch};
+use trine_engine::BLOCK_LEN;
+use trine_model::Model;
+
+/// What the bandwidths before and after a run may differ by.
+const STEADY: f64 = 0.15;
+/// Runs of which the last counts although the bandwidth changed in each.
+const ATTEMPTS: usize = 3;
+
+/// Something that runs tests.
+pub trait Contestant {
+    /// Runs a test once, for so many seconds.
+    ///
+    /// # Errors
+    /// When it cannot.
+    fn seconds(&mut self, test: Test) -> Result<f64, Error>;
+    /// Whether it has such a test.
+    fn can(&self, test: Test) -> bool;
+    /// Whether its work is done in this process.
+    fn is_here(&self) -> bool;
+}
+
+/// One run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// How long it took.
+    pub seconds: f64,
+    /// Bytes per second that memory gave, the mean of just before and just after.
+    pub bandwidth: Option<f64>,
+    /// Whether these two differed by no more than 15 %.
+    pub steady: Option<bool>,
+    /// What else the machine did.
+    pub noise: Option<Noise>,
+}
+
+/// The runs of one test.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Samples {
+    /// Those that count.
+    pub kept: Vec<Sample>,
+    /// Runs during which the bandwidth changed, which were repeated.
+    pub discarded: usize,
+}
+
+/// Runs all tests by all contestants in turn, `repetitions` times; `[contestant][test]`. `bandwidth` measures that of memory, where it can be
+/// measured. `progress` is told how many of how many runs are done, and may break off.
+///
+/// # Errors
+/// When a contestant fails, or `progress` breaks off.
+pub fn measure(
+    contestants: &mut [&mut dyn Contestant],
+    tests: &[Test],
+    repetitions: usize,
+    bandwidth: &mut dyn FnMut() -> Option<f64>,
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<Vec<Vec<Samples>>, Error> {
+    let mut samples = vec![vec![Samples::default(); tests.len()]; contestants.len()];
+    let total = repetitions * tests.len() * contestants.len();
+    let mut done = 0;
+    let mut before = bandwidth();
+    for _ in 0..repetitions {
+        for (t, &test) in tests.iter().enumerate() {
+            for (contestant, samples) in contestants.iter_mut().zip(&mut samples) {
+                done += 1;
+                if !contestant.can(test) {
+                    continue;
+                }
+                for attempt in 1.. {
+                    if progress(done - 1, total).is_break() {
+                        return Err(Error::Cancelled);
+                    }
+                    let start = Snapshot::now().filter(|_| contestant.is_here());
+                    let seconds = contestant.seconds(test)?;
+                    let noise = start.and_then(|start| Snapshot::now()?.since(start));
+                    let after = bandwidth();
+                    let both = before.zip(after);
+                    let steady = both.map(|(a, b)| (a - b).abs() <= STEADY * a.max(b));
+                    before = after;
+                    if steady == Some(false) && attempt < ATTEMPTS {
+                        samples[t].discarded += 1;
+                        continue;
+                    }
+                    samples[t].kept.push(Sample {
+                        seconds,
+                        bandwidth: both.map(|(a, b)| (a + b) / 2.0),
+                        steady,
+                        noise,
+                    });
+                    break;
+                }
+            }
+        }
+    }
+    Ok(samples)
+}
+
+/// Trine itself: a model on a device.
+pub struct Runner<'a, B: Backend> {
+    model: &'a Model<B>,
+    backend: &'a mut B,
+    /// Blocks of the KV cache for each sequence.
+    blocks: usize,
+    /// Tokens of a prompt that run together.
+    chunk: usize,
+    batch: Batch,
+    logits: Vec<f32>,
+}
+
+impl<'a, B: Backend> Runner<'a, B> {
+    /// Makes room for these tests, and gives the sequences the tokens that they are to have already, `chunk` at a time.
+    ///
+    /// # Errors
+    /// When a test is longer than the model's context, or the device has no room.
+    pub fn new(model: &'a Model<B>, backend: &'a mut B, tests: &[Test], chunk: usize) -> Result<Runner<'a, B>, Error> {
+        let context = model.spec().context;
+        if let Some(&test) = tests.iter().find(|test| test.depth + test.tokens > context) {
+            return Err(Error::Context { test, context });
+        }
+        let most = |count: fn(&Test) -> usize| tests.iter().map(count).max().unwrap_or(0);
+        let blocks = most(|test| test.depth + test.tokens).max(1).div_ceil(BLOCK_LEN);
+        let sequences = most(|test| test.sequences).max(1);
+        backend.reserve_kv(model.kv_shape(blocks * sequences, BLOCK_LEN))?;
+        let mut runner =
+            Runner { model, backend, blocks, chunk: chunk.max(1), batch: Batch::new(), logits: Vec::new() };
+        let depth = most(|test| test.depth);
+        (0..sequences).for_each(|sequence| runner.prefill(sequence, 0, depth));
+        Ok(runner)
+    }
+
+    /// The most likely token behind one token, the first of a sequence: what a user waits for after loading.
+    pub fn first_token(&mut self) -> u32 {
+        self.prefill(0, 0, 1);
+        argmax(&self.logits)
+    }
+
+    fn push(&mut self, sequence: usize, tokens: &[u32], cached: usize, outputs: usize) {
+        let blocks: Vec<u32> =
+            (sequence * self.blocks..(sequence + 1) * self.blocks).map(|block| block as u32).collect();
+        self.batch.push(tokens, cached, &blocks, outputs);
+    }
+
+    fn forward(&mut self) {
+        let logits = self.model.forward(self.backend, &self.batch);
+        self.backend.read(&logits, &mut self.logits);
+        self.batch.clear();
+    }
+
+    /// Any tokens after `cached` others; logits for the last.
+    fn prefill(&mut self, sequence: usize, cached: usize, len: usize) {
+        let vocab = self.model.spec().vocab;
+        let tokens: Vec<u32> = (0..len).map(|i| ((cached + i) * 7919 % vocab) as u32).collect();
+        for (i, chunk) in tokens.chunks(self.chunk).enumerate() {
+            let last = (i + 1) * self.chunk >= len;
+            self.push(sequence, chunk, cached + i * self.chunk, usize::from(last));
+            self.forward();
+        }
+    }
+
+    /// Each token is the most likely one after those before it.
+    fn decode(&mut self, test: Test) {
+        let vocab = self.model.spec().vocab;
+        let mut tokens: Vec<u32> = (0..test.sequences).map(|sequence| (sequence * 7919 % vocab) as u32).collect();
+        for i in 0..test.tokens {
+            for (sequence, &token) in tokens.iter().enumerate() {
+                self.push(sequence, &[token], test.depth + i, 1);
+            }
+            self.forward();
+            tokens.iter_mut().zip(self.logits.chunks(vocab)).for_each(|(token, logits)| *token = argmax(logits));
+        }
+    }
+}
+
+impl<B: Backend> Contestant for Runner<'_, B> {
+    fn seconds(&mut self, test: Test) -> Result<f64, Error> {
+        let start = Instant::now();
+        match test.kind {
+            Kind::Prefill => (0..test.sequences).for_each(|sequence| self.prefill(sequence, test.depth, test.tokens)),
+            Kind::Decode => self.decode(test),
+        }
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    fn can(&self, _test: Test) -> bool {
+        true
+    }
+
+    fn is_here(&self) -> bool {
+        true
+    }
+}
+
+/// The first of the largest; in two passes that the compiler makes vectors of.
+fn argmax(logits: &[f32]) -> u32 {
+    let mut most = [f32::NEG_INFINITY; 16];
+    for chunk in logits.chunks(16) {
+        most.iter_mut().zip(chunk).for_each(|(most, &x)| *most = if x > *most { x } else { *most });
+    }
+    let most = most.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    logits.iter().position(|&x| x == most).unwrap_or(0) as u32
+}

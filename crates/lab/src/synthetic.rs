@@ -1,0 +1,384 @@
+//! Models of a real shape with random weights: what a speed is measured on when nobody wants to download.
+//!
+//! A file opens in every program that reads its architecture and formats: it has all keys, tensors of plausible sizes, and a small
+//! language of its own. The same shape, mixture and seed give the same bytes.
+
+use crate::Error;
+use crate::quantize::file_type;
+use fastrand::Rng;
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use trine_tensor::format::{F32, Q6_K, by_name};
+use trine_tensor::{Entry, Format, Metadata, Strings, gguf};
+
+/// Changes whenever the same request gives other bytes.
+pub const REVISION: u32 = 1;
+
+/// The sizes of a model.
+#[derive(Debug)]
+pub struct Shape {
+    /// What `--shape` calls it.
+    pub name: &'static str,
+    /// Whose sizes they are.
+    pub of: &'static str,
+    arch: &'static str,
+    width: usize,
+    layers: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    feed_forward: usize,
+    vocab: usize,
+    context: u32,
+    rope_base: f32,
+    /// The embedding is the head.
+    tied: bool,
+    /// Norms before the last matrix of each half of a layer.
+    sub_norms: bool,
+    /// Norms of query and key heads.
+    head_norms: bool,
+}
+
+const LLAMA: Shape = Shape {
+    name: "7b",
+    of: "Llama 2 7B",
+    arch: "llama",
+    width: 4096,
+    layers: 32,
+    heads: 32,
+    kv_heads: 32,
+    head_dim: 128,
+    feed_forward: 11008,
+    vocab: 32000,
+    context: 4096,
+    rope_base: 10000.0,
+    tied: false,
+    sub_norms: false,
+    head_norms: false,
+};
+
+const BITNET: Shape = Shape {
+    name: "2b4t",
+    of: "BitNet b1.58 2B-4T",
+    arch: "bitnet-b1.58",
+    width: 2560,
+    layers: 30,
+    heads: 20,
+    kv_heads: 5,
+    feed_forward: 6912,
+    vocab: 128256,
+    rope_base: 500_000.0,
+    tied: true,
+    sub_norms: true,
+    ..LLAMA
+};
+
+const QWEN3: Shape = Shape {
+    name: "qwen3-0.6b",
+    of: "Qwen3 0.6B",
+    arch: "qwen3",
+    width: 1024,
+    layers: 28,
+    heads: 16,
+    kv_heads: 8,
+    feed_forward: 3072,
+    vocab: 151_936,
+    context: 40960,
+    rope_base: 1e6,
+    tied: true,
+    head_norms: true,
+    ..LLAMA
+};
+
+/// Every shape we know.
+pub static SHAPES: &[&Shape] = &[
+    &Shape {
+        name: "tiny",
+        of: "nothing: for tests",
+        width: 256,
+        layers: 2,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 64,
+        feed_forward: 512,
+        vocab: 512,
+        ..LLAMA
+    },
+    &BITNET,
+    // The same work in an architecture that every llama.cpp knows; its gate is SiLU.
+    &Shape { name: "2b4t-silu", of: "BitNet b1.58 2B-4T, with llama.cpp's `bitnet`", arch: "bitnet", ..BITNET },
+    &QWEN3,
+    &Shape {
+        name: "1.1b",
+        of: "TinyLlama 1.1B",
+        width: 2048,
+        layers: 22,
+        kv_heads: 4,
+        head_dim: 64,
+        feed_forward: 5632,
+        context: 16384,
+        ..LLAMA
+    },
+    &LLAMA,
+    &Shape {
+        name: "qwen3-8b",
+        of: "Qwen3 8B",
+        width: 4096,
+        layers: 36,
+        heads: 32,
+        feed_forward: 12288,
+        tied: false,
+        ..QWEN3
+    },
+];
+
+/// The shape of this name.
+pub fn shape(name: &str) -> Option<&'static Shape> {
+    SHAPES.iter().copied().find(|shape| shape.name == name)
+}
+
+/// Which tensor gets which format, as llama.cpp's quantiser has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mixture {
+    /// The format of most matrices.
+    body: &'static Format,
+    /// Half of the values and down projections are in Q6_K: `Q4_K_M`, `Q5_K_M`.
+    medium: bool,
+    /// The format of the head, and of the embedding where they are one.
+    head: &'static Format,
+}
+
+impl Mixture {
+    /// The mixture of this name: a format, or `q4_k_m` and `q5_k_m`. The head is Q6_K where the body has fewer bits, and so is the
+    /// embedding of ternary models.
+    pub fn named(name: &str) -> Option<Mixture> {
+        let name = name.to_ascii_uppercase();
+        let stem = name.strip_suffix("_M").filter(|stem| stem.ends_with("_K"));
+        let body = by_name(stem.unwrap_or(&name)).filter(|format| is_weights(format))?;
+        let head = if body.bits_per_weight() < Q6_K.bits_per_weight() { &Q6_K } else { body };
+        Some(Mixture { body, medium: stem.is_some(), head })
+    }
+
+    /// The same with another head.
+    pub fn with_head(self, name: &str) -> Option<Mixture> {
+        Some(Mixture { head: by_name(name).filter(|format| is_weights(format))?, ..self })
+    }
+
+    /// What [`Mixture::named`] takes, for messages.
+    pub fn names() -> String {
+        let plain =
+            trine_tensor::FORMATS.iter().filter(|format| is_weights(format)).map(|format| format.name.to_owned());
+        let medium = ["Q4_K_M", "Q5_K_M"].into_iter().filter(|name| Mixture::named(name).is_some()).map(str::to_owned);
+        plain.chain(medium).collect::<Vec<_>>().join(", ").to_lowercase()
+    }
+
+    /// Its name, as [`Mixture::named`] takes it, and the head's where it is not the usual one.
+    pub fn name(&self) -> String {
+        let name = format!("{}{}", self.body.name, if self.medium { "_M" } else { "" }).to_lowercase();
+        match Mixture::named(&name) {
+            Some(usual) if usual.head == self.head => name,
+            _ => format!("{name}-{}", self.head.name.to_lowercase()),
+        }
+    }
+}
+
+/// Whether weights of models come in it: integers and double precision do not.
+fn is_weights(format: &Format) -> bool {
+    format.id.is_some() && (format.block > 1 || ["F32", "F16", "BF16"].contains(&format.name))
+}
+
+/// Whether llama.cpp gives this layer's values and down projection more bits in a medium mixture.
+fn more_bits(layer: usize, layers: usize) -> bool {
+    let eighth = layers / 8;
+    layer < eighth || layer >= 7 * layers / 8 || (layer - eighth) % 3 == 2
+}
+
+impl Shape {
+    /// The mixture in which such a model is mostly used.
+    pub fn usual_mixture(&self) -> &'static str {
+        if self.sub_norms { "i2_s" } else { "q4_k_m" }
+    }
+
+    /// Weights of such a model.
+    pub fn parameters(&self) -> u64 {
+        let count = |entry: &Entry| entry.shape.iter().product::<usize>() as u64;
+        self.tensors(Mixture { body: &F32, medium: false, head: &F32 }).iter().map(count).sum()
+    }
+
+    /// All tensors in the order in which llama.cpp writes them.
+    fn tensors(&self, mixture: Mixture) -> Vec<Entry> {
+        let Mixture { body, medium, head } = mixture;
+        let (width, inner) = (self.width, self.feed_forward);
+        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let mut entries = Vec::new();
+        let mut push = |name: String, format: &'static Format, shape: &[usize]| {
+            entries.push(Entry { name: format!("{name}.weight"), format, shape: shape.to_vec() });
+        };
+        let embedding = if self.tied || body.ternary { head } else { body };
+        push("token_embd".into(), embedding, &[self.vocab, width]);
+        for i in 0..self.layers {
+            let name = |part: &str| format!("blk.{i}.{part}");
+            let more: &Format = if medium && more_bits(i, self.layers) { &Q6_K } else { body };
+            push(name("attn_norm"), &F32, &[width]);
+            push(name("attn_q"), body, &[q, width]);
+            push(name("attn_k"), body, &[kv, width]);
+            push(name("attn_v"), more, &[kv, width]);
+            push(name("attn_output"), body, &[width, q]);
+            if self.head_norms {
+                push(name("attn_q_norm"), &F32, &[self.head_dim]);
+                push(name("attn_k_norm"), &F32, &[self.head_dim]);
+            }
+            if self.sub_norms {
+                push(name("attn_sub_norm"), &F32, &[q]);
+                push(name("ffn_sub_norm"), &F32, &[inner]);
+            }
+            push(name("ffn_norm"), &F32, &[width]);
+            push(name("ffn_gate"), body, &[inner, width]);
+            push(name("ffn_up"), body, &[inner, width]);
+            push(name("ffn_down"), more, &[width, inner]);
+        }
+        push("output_norm".into(), &F32, &[width]);
+        if !self.tied {
+            push("output".into(), head, &[self.vocab, width]);
+        }
+        entries
+    }
+
+    fn metadata(&self, mixture: Mixture) -> Metadata {
+        let mut metadata = Metadata::new();
+        metadata.insert("general.architecture", self.arch);
+        metadata.insert("general.name", format!("synthetic {}", self.name));
+        if let Some(number) = file_type(mixture.body) {
+            metadata.insert("general.file_type", number);
+        }
+        for (key, value) in [
+            ("block_count", self.layers),
+            ("context_length", self.context as usize),
+            ("embedding_length", self.width),
+            ("feed_forward_length", self.feed_forward),
+            ("attention.head_count", self.heads),
+            ("attention.head_count_kv", self.kv_heads),
+            ("attention.key_length", self.head_dim),
+            ("attention.value_length", self.head_dim),
+            ("rope.dimension_count", self.head_dim),
+            ("vocab_size", self.vocab),
+        ] {
+            metadata.insert(format!("{}.{key}", self.arch), value as u32);
+        }
+        metadata.insert(format!("{}.attention.layer_norm_rms_epsilon", self.arch), 1e-5f32);
+        metadata.insert(format!("{}.rope.freq_base", self.arch), self.rope_base);
+        self.language(&mut metadata);
+        metadata
+    }
+
+    /// A language in SentencePiece's way: control tokens, bytes, letters, and words of one letter more than another word.
+    fn language(&self, metadata: &mut Metadata) {
+        const NORMAL: i32 = 1;
+        const UNKNOWN: i32 = 2;
+        const CONTROL: i32 = 3;
+        const BYTE: i32 = 6;
+        let special =
+            [("<unk>", UNKNOWN), ("<s>", CONTROL), ("</s>", CONTROL)].map(|(name, kind)| (name.to_owned(), kind));
+        let bytes = (0..=255u8).map(|byte| (format!("<0x{byte:02X}>"), BYTE));
+        let letters = std::iter::once('\u{2581}').chain('a'..='z').map(|letter| (letter.to_string(), NORMAL));
+        let words = (1..).map(|n| (word(n), NORMAL));
+        let (tokens, types): (Vec<String>, Vec<i32>) =
+            special.into_iter().chain(bytes).chain(letters).chain(words).take(self.vocab).unzip();
+        let scores: Vec<f32> =
+            types.iter().enumerate().map(|(i, &kind)| if kind == NORMAL { -(i as f32) } else { 0.0 }).collect();
+        metadata.insert("tokenizer.ggml.model", "llama");
+        metadata.insert("tokenizer.ggml.tokens", Strings::from_iter(tokens));
+        metadata.insert("tokenizer.ggml.scores", scores);
+        metadata.insert("tokenizer.ggml.token_type", types);
+        metadata.insert("tokenizer.ggml.unknown_token_id", 0u32);
+        metadata.insert("tokenizer.ggml.bos_token_id", 1u32);
+        metadata.insert("tokenizer.ggml.eos_token_id", 2u32);
+    }
+}
+
+/// The word of number `n`, from 1, in bijective base 26.
+fn word(mut n: usize) -> String {
+    let mut letters = Vec::new();
+    while n > 0 {
+        letters.push((b'a' + ((n - 1) % 26) as u8) as char);
+        n = (n - 1) / 26;
+    }
+    std::iter::once('\u{2581}').chain(letters.into_iter().rev()).collect()
+}
+
+/// Weights of which blocks are made before they are dealt out.
+const POOL: usize = 1 << 16;
+/// Bytes that are written at once.
+const PART: usize = 1 << 20;
+
+/// Writes a model. Its weights keep the size of activations about what it was, so that logits are finite. `progress` is told the bytes
+/// that are written of how many, and may break off.
+///
+/// # Errors
+/// When a format does not fit the shape's rows, the file cannot be written, or `progress` breaks off; then an old file stays as it was.
+pub fn write(
+    path: &Path,
+    shape: &Shape,
+    mixture: Mixture,
+    seed: u64,
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+) -> Result<(), Error> {
+    let entries = shape.tensors(mixture);
+    let total = entries.iter().map(Entry::size).sum::<Result<u64, _>>()?;
+    let mut writer = gguf::create(path, &shape.metadata(mixture), entries.clone())?;
+    let mut rng = Rng::with_seed(seed);
+    let mut pools = HashMap::new();
+    let mut done = 0;
+    for entry in &entries {
+        if let &[len] = &entry.shape[..] {
+            let gains: Vec<f32> = (0..len).map(|_| 0.9 + 0.2 * rng.f32()).collect();
+            writer.tensor(&F32.encode(&gains))?;
+        } else {
+            let cols = *entry.shape.last().expect("a matrix has columns");
+            let pool = pools.entry((entry.format.name, cols)).or_insert_with(|| pool(entry.format, cols, &mut rng));
+            let (blocks, tail) = pool.split_at(pool.len() - entry.format.tail);
+            let mut left = (entry.size()? as usize) - tail.len();
+            let mut broken = false;
+            let parts = std::iter::from_fn(|| {
+                if progress(done, total).is_break() {
+                    broken = true;
+                }
+                if left == 0 || broken {
+                    return None;
+                }
+                let len = left.min(PART / entry.format.bytes * entry.format.bytes);
+                (left, done) = (left - len, done + len as u64);
+                let mut part = Vec::with_capacity(len);
+                while part.len() < len {
+                    // A run of blocks from somewhere in the pool.
+                    let start = rng.usize(..blocks.len() / entry.format.bytes) * entry.format.bytes;
+                    let end = blocks.len().min(start + len - part.len()).min(start + RUN * entry.format.bytes);
+                    part.extend_from_slice(&blocks[start..end]);
+                }
+                Some(part)
+            });
+            let written = writer.tensor_in_parts(parts.chain((!tail.is_empty()).then(|| tail.to_vec())));
+            if broken {
+                return Err(Error::Cancelled);
+            }
+            written?;
+        }
+    }
+    Ok(writer.finish()?)
+}
+
+/// Blocks that are dealt together.
+const RUN: usize = 16;
+
+/// Blocks of random weights, and a tail: normal ones, or trits for ternary formats, that keep the size of what they are multiplied with.
+fn pool(format: &Format, cols: usize, rng: &mut Rng) -> Vec<u8> {
+    let deviation = 1.0 / (cols as f32).sqrt();
+    let mut weight = || match format.ternary {
+        true => (rng.u32(..3) as f32 - 1.0) * deviation * 1.5f32.sqrt(),
+        // The sum of four even numbers in 0..1 has variance 1/3.
+        false => ((0..4).map(|_| rng.f32()).sum::<f32>() - 2.0) * 3f32.sqrt() * deviation,
+    };
+    let weights: Vec<f32> = (0..POOL).map(|_| weight()).collect();
+    format.encode(&weights)
+}

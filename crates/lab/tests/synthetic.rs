@@ -1,0 +1,148 @@
+//! Synthetic models are whole, and what is said of their work is true.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::Command;
+use trine_backend::{Cpu, CpuOptions};
+use trine_lab::bench::{Contestant, Cost, Kind, Runner, Test};
+use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
+use trine_model::{Language, Model, Spec};
+use trine_tensor::File;
+
+fn write(path: &Path, shape: &Shape, mixture: Mixture, seed: u64) -> File {
+    synthetic::write(path, shape, mixture, seed, &mut |_, _| ControlFlow::Continue(())).unwrap();
+    File::open(path).unwrap()
+}
+
+fn tiny() -> &'static Shape {
+    synthetic::shape("tiny").unwrap()
+}
+
+fn mixtures() -> impl Iterator<Item = Mixture> {
+    Mixture::names().split(", ").map(|name| Mixture::named(name).unwrap()).collect::<Vec<_>>().into_iter()
+}
+
+#[test]
+fn every_mixture_makes_a_model_whose_logits_are_finite() {
+    let folder = tempfile::tempdir().unwrap();
+    for mixture in mixtures() {
+        let file = write(&folder.path().join(mixture.name()), tiny(), mixture, 7);
+        let mut be = Cpu::new(CpuOptions { threads: 2, ..CpuOptions::default() }).unwrap();
+        let model = Model::load(&mut be, &file, &mut |_| ControlFlow::Continue(())).unwrap();
+        model.probe(&mut be, 1).unwrap_or_else(|error| panic!("{}: {error}", mixture.name()));
+        let language = Language::of(&file).unwrap();
+        language.check(model.spec()).unwrap();
+        assert_eq!((language.tokenizer.len(), language.warnings), (model.spec().vocab, vec![]));
+        let text = "the miller counted 17 pear trees, é";
+        let ids = language.tokenizer.encode(text, Default::default());
+        assert_eq!(language.tokenizer.decode(&ids), text);
+    }
+}
+
+#[test]
+fn the_same_request_gives_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = |seed: u64| {
+        let path = folder.path().join(seed.to_string());
+        write(&path, tiny(), Mixture::named("q4_k_m").unwrap(), seed);
+        std::fs::read(path).unwrap()
+    };
+    assert!(bytes(1) == bytes(1) && bytes(1) != bytes(2));
+}
+
+#[test]
+fn an_interrupted_file_is_not_left_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.gguf");
+    let mut calls = 0;
+    let written = synthetic::write(&path, tiny(), Mixture::named("f32").unwrap(), 0, &mut |_, _| {
+        calls += 1;
+        if calls > 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(matches!(written, Err(trine_lab::Error::Cancelled)));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// The sizes that `SHAPES` claims, by the parameters of the models' papers and cards.
+#[test]
+fn shapes_have_the_parameters_of_their_models() {
+    for (name, parameters) in [
+        ("2b4t", 2_412_820_480),
+        ("1.1b", 1_100_048_384),
+        ("7b", 6_738_415_616),
+        ("qwen3-0.6b", 596_049_920),
+        ("qwen3-8b", 8_190_735_360),
+    ] {
+        assert_eq!(synthetic::shape(name).unwrap().parameters(), parameters, "{name}");
+    }
+    assert!(SHAPES.iter().all(|shape| Mixture::named(shape.usual_mixture()).is_some()));
+}
+
+#[test]
+fn the_work_of_a_test_follows_from_the_tensors() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["f16", "q4_k_m", "i2_s"] {
+        let file = write(&folder.path().join(name), tiny(), Mixture::named(name).unwrap(), 0);
+        let mut be = Cpu::new(CpuOptions { threads: 1, ..CpuOptions::default() }).unwrap();
+        let model = Model::load(&mut be, &file, &mut |_| ControlFlow::Continue(())).unwrap();
+        let cost = Cost::of(&file, &model, 32).unwrap();
+        let &Spec { vocab, width, .. } = model.spec();
+        let embedding = file.view("token_embd.weight").unwrap();
+        let all: u64 = file.tensors().map(|view| view.bytes.len() as u64).sum();
+        let weights = all - embedding.bytes.len() as u64;
+        let row = (embedding.bytes.len() / vocab) as u64;
+        let kv = model.kv_shape(1, 1).bytes().unwrap() as u64;
+        let matrices: u64 =
+            file.tensors().filter(|view| view.rows() > 1).map(|view| (view.rows() * view.cols()) as u64).sum();
+        let head = (vocab * width) as u64;
+        let body = 2 * (matrices - 2 * head);
+        let test = |kind, tokens, sequences, depth| Test { kind, tokens, sequences, depth };
+
+        let one = cost.work(test(Kind::Decode, 1, 1, 0));
+        assert_eq!((one.bytes, one.int8 + one.f32), (weights + row + kv, body + 2 * head), "{name}");
+        assert_eq!(one.f32 > 0, name == "f16");
+        // Weights are read once for four sequences, keys and values for each.
+        let four = cost.work(test(Kind::Decode, 2, 4, 10));
+        assert_eq!(
+            (four.bytes, four.int8 + four.f32),
+            (2 * (weights + 4 * row) + 4 * (11 + 12) * kv, 8 * (body + 2 * head))
+        );
+        // Two batches, but one head.
+        let prompt = cost.work(test(Kind::Prefill, 40, 1, 0));
+        let head_bytes = file.view("output.weight").unwrap().bytes.len() as u64;
+        assert_eq!(prompt.bytes, 2 * weights - head_bytes + 40 * row + (32 + 40) * kv);
+        assert_eq!(prompt.int8 + prompt.f32, 40 * body + 2 * head);
+    }
+}
+
+#[test]
+fn a_runner_refuses_tests_beyond_the_context() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(&folder.path().join("x"), tiny(), Mixture::named("q8_0").unwrap(), 0);
+    let mut be = Cpu::new(CpuOptions::default()).unwrap();
+    let model = Model::load(&mut be, &file, &mut |_| ControlFlow::Continue(())).unwrap();
+    let test = |depth| [Test { kind: Kind::Decode, tokens: 6, sequences: 3, depth }];
+    assert!(Runner::new(&model, &mut be, &test(4091), 32).err().unwrap().to_string().contains("4096"));
+    let mut runner = Runner::new(&model, &mut be, &test(50), 32).unwrap();
+    assert!(runner.seconds(test(50)[0]).unwrap() > 0.0);
+    assert!((runner.first_token() as usize) < 512);
+}
+
+#[test]
+fn other_readers_open_the_files() {
+    let python = std::env::var("TRINE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let folder = tempfile::tempdir().unwrap();
+    for mixture in mixtures().filter(|mixture| !mixture.name().starts_with("i2_s")) {
+        let file = write(&folder.path().join(format!("{}.gguf", mixture.name())), tiny(), mixture, 0);
+        let script = "import sys\ntry:\n from gguf import GGUFReader\nexcept ImportError: sys.exit(77)\n\
+                      r = GGUFReader(sys.argv[1])\nprint(len(r.tensors), sum(int(t.n_bytes) for t in r.tensors))";
+        let ran = Command::new(&python).args(["-c", script]).arg(file.path()).output();
+        let Some(ran) = ran.ok().filter(|ran| ran.status.code() != Some(77)) else {
+            eprintln!("skipped: {python} has no package gguf");
+            return;
+        };
+        let bytes: usize = file.tensors().map(|view| view.bytes.len()).sum();
+        let expected = format!("{} {bytes}", file.tensors().count());
+        assert_eq!(String::from_utf8_lossy(&ran.stdout).trim(), expected, "{}", String::from_utf8_lossy(&ran.stderr));
+    }
+}
