@@ -102,16 +102,16 @@ macro_rules! table {
     ($isa:ident, $name:literal, $(features: $features:literal,)? supported: $supported:expr) => {
         #[allow(unused_unsafe, reason = "plain Rust needs no features")]
         pub(crate) static TABLE: $crate::table::Table = {
-            use $crate::{activation, attention, dot::{Column, Columns, Out, Rows, Tokens, block::{self, Group}, float, ternary}, elementwise, kv::Line};
+            use $crate::{activation, attention, dot::{Column, Columns, Out, Rows, Tokens, block::{self, Group}, float, ternary, unpack}, elementwise, kv::Line};
             table!(@table [$(#[target_feature(enable = $features)])?] $isa, $name, $supported,
                 f32(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F32>;
                 f16(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F16>;
                 bf16(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::Bf16>;
-                q8_0(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, block::Q8_0>;
-                q4_0(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, block::Q4_0>;
-                q4_k(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, block::Q4_K>;
-                q5_k(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, block::Q5_K>;
-                q6_k(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, block::Q6_K>;
+                q8_0(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q8_0>;
+                q4_0(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q4_0>;
+                q4_k(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q4_K>;
+                q5_k(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q5_K>;
+                q6_k(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q6_K>;
                 i2_s(w: &Rows, x: &Tokens, out: &mut Out) -> () = ternary::product::<_, ternary::I2_S>;
                 tq1_0(w: &Rows, x: &Tokens, out: &mut Out) -> () = ternary::product::<_, ternary::TQ1_0>;
                 tq2_0(w: &Rows, x: &Tokens, out: &mut Out) -> () = ternary::product::<_, ternary::TQ2_0>;

@@ -1,6 +1,6 @@
 //! Products with weights that are floats: F32, F16, BF16.
 
-use super::{Out, Rows};
+use super::{AHEAD, Out, Rows};
 use crate::simd::{LANES, Simd};
 
 /// A float format: how 16 weights are widened.
@@ -79,7 +79,13 @@ fn tile<S: Simd, W: Weights, const R: usize, const T: usize>(
     let inputs: [&[f32]; T] = std::array::from_fn(|t| &x[(token + t) * cols..][..cols]);
     let mut sums = [[simd.splat(0.0); T]; R];
     let whole = cols - cols % LANES;
+    // The rows behind these as they lie; for further tokens all is there.
+    let first = weights[0].as_ptr();
+    let ahead = if token == 0 { first.wrapping_add(R * w.stride + AHEAD) } else { first };
     for col in (0..whole).step_by(LANES) {
+        for line in (0..R * LANES * W::BYTES).step_by(64) {
+            simd.prefetch(ahead.wrapping_add(R * col * W::BYTES + line));
+        }
         let x: [S::F; T] = std::array::from_fn(|t| simd.load(&inputs[t][col..]));
         for r in 0..R {
             let w = W::load(simd, &weights[r][col * W::BYTES..]);

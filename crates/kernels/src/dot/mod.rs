@@ -9,9 +9,13 @@
 pub(crate) mod block;
 pub(crate) mod float;
 pub(crate) mod ternary;
+pub(crate) mod unpack;
 
 use std::marker::PhantomData;
 use std::ops::Range;
+
+/// How many bytes behind the rows that follow those worked on are fetched from memory: what memory delivers while one answer is awaited.
+const AHEAD: usize = 2048;
 
 /// Columns that share a scale, and a sum, in quantised activations.
 pub(crate) const GROUP: usize = 32;

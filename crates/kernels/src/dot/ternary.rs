@@ -5,7 +5,7 @@
 //! Blocks with the same `d` are one exact sum; a block whose `d` is zero says nothing. Hence a model with one scale per matrix gives the
 //! same bits from every layout, whether the format writes that scale once or in each block.
 
-use super::{Out, Rows, Tokens};
+use super::{AHEAD, Out, Rows, Tokens};
 use crate::simd::{BYTES, Simd};
 use half::f16;
 
@@ -20,7 +20,15 @@ pub(crate) trait Trits {
     const STEP: usize;
     /// Vectors of codes in those.
     const VECTORS: usize;
+    /// One row's codes meet all activations before the next row's: for codes that take work, and activations that take none.
+    const ROWS_FIRST: bool = false;
     fn scale(block: &[u8], tail: &[u8]) -> f32;
+    /// Differs between blocks of different scales, and is 0 for a scale that is 0.
+    #[inline(always)]
+    fn mark(block: &[u8]) -> u16 {
+        let bits = u16::from_le_bytes([block[Self::CODES], block[Self::CODES + 1]]);
+        if bits << 1 == 0 { 0 } else { bits }
+    }
     /// Vector `n` of codes, at most 3.
     fn codes<S: Simd>(simd: S, packed: S::B, n: usize) -> S::B;
     /// The activations that vector `n` of codes meets.
@@ -43,6 +51,10 @@ impl Trits for I2_S {
     const WIDTH: usize = 128;
     const STEP: usize = 2;
     const VECTORS: usize = 4;
+    #[inline(always)]
+    fn mark(_: &[u8]) -> u16 {
+        1
+    }
     #[inline(always)]
     fn scale(_: &[u8], tail: &[u8]) -> f32 {
         f32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]])
@@ -89,6 +101,7 @@ impl Trits for TQ1_0 {
     const WIDTH: usize = FIVES;
     const STEP: usize = 1;
     const VECTORS: usize = 5;
+    const ROWS_FIRST: bool = true;
     #[inline(always)]
     fn scale(block: &[u8], _: &[u8]) -> f32 {
         f16::from_le_bytes([block[52], block[53]]).to_f32()
@@ -121,27 +134,15 @@ pub(crate) fn fives(q: &[i8; 256], out: &mut [i8; FIVES]) {
 pub(crate) fn product<S: Simd, W: Trits>(simd: S, w: &Rows, x: &Tokens, out: &mut Out) {
     let mut row = w.range.start;
     while row < w.range.end {
-        let left = w.range.end - row;
-        let one_scale = |row: usize| {
-            let mut scales = w.row(row).chunks_exact(W::BYTES).map(|block| W::scale(block, w.tail));
-            let first = scales.next().unwrap_or(0.0);
-            first != 0.0 && scales.all(|scale| scale.to_bits() == first.to_bits())
+        row += match w.range.end - row {
+            4.. => tokens::<S, W, 4>(simd, w, row, x, out),
+            _ => tokens::<S, W, 1>(simd, w, row, x, out),
         };
-        if left >= 4 && (row..row + 4).all(one_scale) {
-            tokens::<S, W, 4>(simd, w, row, x, out);
-            row += 4;
-        } else {
-            match one_scale(row) {
-                true => tokens::<S, W, 1>(simd, w, row, x, out),
-                false => (0..x.scales.len()).for_each(|token| runs::<S, W>(simd, w, row, x, token, out)),
-            }
-            row += 1;
-        }
     }
 }
 
 #[inline(always)]
-fn tokens<S: Simd, W: Trits, const R: usize>(simd: S, w: &Rows, row: usize, x: &Tokens, out: &mut Out) {
+fn tokens<S: Simd, W: Trits, const R: usize>(simd: S, w: &Rows, row: usize, x: &Tokens, out: &mut Out) -> usize {
     let mut token = 0;
     while token < x.scales.len() {
         token += match x.scales.len() - token {
@@ -151,9 +152,10 @@ fn tokens<S: Simd, W: Trits, const R: usize>(simd: S, w: &Rows, row: usize, x: &
             _ => tile::<S, W, R, 1>(simd, w, row, x, token, out),
         };
     }
+    R
 }
 
-/// `R` rows, each with one scale, by `T` tokens.
+/// `R` rows by `T` tokens, as if each row had one scale; where that is found to be wrong, row by row.
 #[inline(always)]
 fn tile<S: Simd, W: Trits, const R: usize, const T: usize>(
     simd: S,
@@ -166,17 +168,24 @@ fn tile<S: Simd, W: Trits, const R: usize, const T: usize>(
     let rows: [&[u8]; R] = std::array::from_fn(|r| w.row(row + r));
     let q: [&[i8]; T] = std::array::from_fn(|t| &x.q[(token + t) * x.width..][..x.width]);
     let steps = w.stride / W::BYTES / W::STEP;
-    let mut sums = products::<S, W, R, T>(simd, &rows, &q, steps);
+    let (mut sums, differ) = products::<S, W, R, T>(simd, &rows, &q, steps);
+    if differ {
+        for t in 0..T {
+            (0..R).for_each(|r| runs::<S, W>(simd, w, row + r, x, token + t, out));
+        }
+        return T;
+    }
     // Half a vector may be left: zeros fill it up.
     if let (true, from) = (w.stride > steps * W::STEP * W::BYTES, steps * W::STEP) {
-        let (mut codes, mut rest) = ([[0; BYTES]; R], [[0; 256]; T]);
+        let (mut codes, mut rest) = ([[0u8; BYTES]; R], [[0i8; 256]; T]);
         for r in 0..R {
             codes[r][..W::CODES].copy_from_slice(&rows[r][from * W::BYTES..][..W::CODES]);
         }
         for t in 0..T {
             rest[t][..W::WIDTH].copy_from_slice(&q[t][from * W::WIDTH..][..W::WIDTH]);
         }
-        let last = products::<S, W, R, T>(simd, &codes.each_ref().map(|x| &x[..]), &rest.each_ref().map(|x| &x[..]), 1);
+        let (codes, rest) = (codes.each_ref().map(|x| &x[..]), rest.each_ref().map(|x| &x[..]));
+        let (last, _) = products::<S, W, R, T>(simd, &codes, &rest, 1);
         sums.iter_mut().flatten().zip(last.as_flattened()).for_each(|(sum, last)| *sum += last);
     }
     for t in 0..T {
@@ -190,16 +199,39 @@ fn tile<S: Simd, W: Trits, const R: usize, const T: usize>(
     T
 }
 
-/// The sums of the products of whole vectors. The running sums never leave this function, or they would not stay in registers.
+/// The sums of the products of whole vectors, and whether a row has no scale or several. The running sums never leave this function, or they would not stay in registers.
 #[inline(always)]
 fn products<S: Simd, W: Trits, const R: usize, const T: usize>(
     simd: S,
     rows: &[&[u8]; R],
     q: &[&[i8]; T],
     steps: usize,
-) -> [[i32; 4]; T] {
+) -> ([[i32; R]; T], bool) {
+    let mut marks = [0; R];
+    let mut differ = 0;
+    for r in 0..R {
+        marks[r] = W::mark(rows[r]);
+    }
     let mut sums = [[simd.zero(); T]; R];
+    let ahead = rows[0].as_ptr().wrapping_add(R * rows[0].len() + AHEAD);
     for step in 0..steps {
+        for r in 0..R {
+            simd.prefetch(ahead.wrapping_add((step * R + r) * BYTES));
+            differ |= W::mark(&rows[r][step * W::STEP * W::BYTES..]) ^ marks[r];
+        }
+        if W::ROWS_FIRST {
+            for r in 0..R {
+                let packed = packed(simd, &rows[r][step * W::STEP * W::BYTES..], W::STEP * W::CODES);
+                for n in 0..W::VECTORS {
+                    let codes = W::codes(simd, packed, n);
+                    for t in 0..T {
+                        let q = &q[t][step * W::STEP * W::WIDTH..][..W::STEP * W::WIDTH];
+                        sums[r][t] = simd.dot(sums[r][t], codes, W::activations(simd, q, n));
+                    }
+                }
+            }
+            continue;
+        }
         for n in 0..W::VECTORS {
             let mut vectors = [simd.splat8(0); T];
             for t in 0..T {
@@ -215,15 +247,20 @@ fn products<S: Simd, W: Trits, const R: usize, const T: usize>(
             }
         }
     }
-    let mut added = [[0; 4]; T];
+    let mut added = [[0; R]; T];
     for t in 0..T {
-        let mut four = [simd.zero(); 4];
-        for r in 0..R {
-            four[r] = sums[r][t];
+        for first in (0..R).step_by(4) {
+            let mut four = [simd.zero(); 4];
+            for r in first..R.min(first + 4) {
+                four[r - first] = sums[r][t];
+            }
+            let four = simd.sums(four);
+            for r in first..R.min(first + 4) {
+                added[t][r] = four[r - first];
+            }
         }
-        added[t] = simd.sums(four);
     }
-    added
+    (added, differ != 0 || marks.contains(&0))
 }
 
 /// The first `len` bytes, which may be fewer than a vector.

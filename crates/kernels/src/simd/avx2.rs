@@ -302,6 +302,10 @@ impl Simd for Avx2 {
     fn prefetch(self, at: *const u8) {
         unsafe { _mm_prefetch(at.cast(), _MM_HINT_T0) }
     }
+    #[inline(always)]
+    fn prefetch_second(self, at: *const u8) {
+        unsafe { _mm_prefetch(at.cast(), _MM_HINT_T1) }
+    }
 
     #[inline(always)]
     fn load_i8(self, x: &[i8; LANES]) -> Self::F {

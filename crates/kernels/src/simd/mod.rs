@@ -108,6 +108,8 @@ pub(crate) trait Simd: Copy {
     fn sums(self, a: [Self::I; 4]) -> [i32; 4];
     /// Asks for the cache line of `at`, which need not be there.
     fn prefetch(self, at: *const u8);
+    /// The same in the second-level cache, for lines that come in bursts: the innermost cache waits for few at a time.
+    fn prefetch_second(self, at: *const u8);
     /// 16 signed bytes as floats.
     fn load_i8(self, x: &[i8; LANES]) -> Self::F;
 }

@@ -1,0 +1,203 @@
+//! Block formats unpacked: one block of each of 16 rows to groups of 32 columns in which a vector holds 4 columns of every row.
+
+use super::block::{Blocks, Sink};
+use crate::simd::{LANES, Simd};
+
+/// One block of each of 16 rows.
+#[derive(Clone, Copy)]
+pub(crate) struct Stack<'a> {
+    rows: &'a [*const u8; LANES],
+    /// Where the blocks begin, and their length.
+    offset: usize,
+    bytes: usize,
+}
+
+impl<'a> Stack<'a> {
+    /// # Safety
+    /// All rows have `bytes` bytes from `offset` on, which live as long as the result.
+    pub unsafe fn new(rows: &'a [*const u8; LANES], offset: usize, bytes: usize) -> Stack<'a> {
+        Stack { rows, offset, bytes }
+    }
+
+    /// `N` bytes of a row's block.
+    #[inline(always)]
+    fn get<const N: usize>(self, row: usize, at: usize) -> &'a [u8; N] {
+        // Known to the compiler, unlike that a row is long enough.
+        assert!(at + N <= self.bytes);
+        // SAFETY: inside the block.
+        unsafe { &*self.rows[row].add(self.offset + at).cast() }
+    }
+}
+
+// Loops and not closures below: a closure would not always be inlined where the CPU's features are known.
+
+/// 32 bytes of each of 16 rows as columns of 4 bytes.
+#[inline(always)]
+fn columns<S: Simd>(simd: S, blocks: Stack, at: usize) -> [S::B; 8] {
+    let mut pairs = [simd.splat8(0); 8];
+    for j in 0..8 {
+        pairs[j] = simd.pair(blocks.get(j, at), blocks.get(j + 8, at));
+    }
+    simd.transpose8(pairs)
+}
+
+/// 16 bytes of each of 16 rows as columns of 4 bytes.
+#[inline(always)]
+fn quarters<S: Simd>(simd: S, blocks: Stack, at: usize) -> [S::B; 4] {
+    let mut quads = [simd.splat8(0); 4];
+    for j in 0..4 {
+        let (a, b) = (blocks.get(j, at), blocks.get(j + 4, at));
+        quads[j] = simd.quad([a, b, blocks.get(j + 8, at), blocks.get(j + 12, at)]);
+    }
+    simd.transpose4(quads)
+}
+
+/// The half-precision number of each row at `at`.
+#[inline(always)]
+fn halves<S: Simd>(simd: S, blocks: Stack, at: usize) -> S::F {
+    let mut bytes = [[0; 2]; LANES];
+    for row in 0..LANES {
+        bytes[row] = *blocks.get(row, at);
+    }
+    simd.load_f16(bytes.as_flattened())
+}
+
+pub(crate) struct Q8_0;
+impl Blocks for Q8_0 {
+    const GROUPS: usize = 1;
+    const BYTES: usize = 34;
+    const SIGNED: bool = true;
+    #[inline(always)]
+    fn unpack<S: Simd>(simd: S, blocks: Stack, sink: &mut impl Sink<S>) {
+        simd.store(halves(simd, blocks, 0), &mut sink.scales(0).scale);
+        let mut codes = columns(simd, blocks, 2);
+        for k in 0..8 {
+            codes[k] = simd.raise(codes[k]);
+        }
+        sink.codes(simd, 0, codes);
+    }
+}
+
+pub(crate) struct Q4_0;
+impl Blocks for Q4_0 {
+    const GROUPS: usize = 1;
+    const BYTES: usize = 18;
+    const ZERO: i32 = 8;
+    #[inline(always)]
+    fn unpack<S: Simd>(simd: S, blocks: Stack, sink: &mut impl Sink<S>) {
+        simd.store(halves(simd, blocks, 0), &mut sink.scales(0).scale);
+        let [a, b, c, d] = quarters(simd, blocks, 2);
+        let mut codes = [a, b, c, d, a, b, c, d];
+        for k in 0..8 {
+            codes[k] = simd.shift_mask(codes[k], k as u32 / 4 * 4, 0x0f);
+        }
+        sink.codes(simd, 0, codes);
+    }
+}
+
+/// Scales and minima of Q4_K and Q5_K: `d` and `dmin` in half precision, then eight pairs of 6 bits in 12 bytes.
+#[inline(always)]
+fn six_bits<S: Simd>(simd: S, blocks: Stack, sink: &mut impl Sink<S>) {
+    let [d, a, b, c] = quarters(simd, blocks, 0);
+    let [d, min] = simd.two_f16(d);
+    let min = simd.sub(simd.splat(0.0), min);
+    let scales = [simd.shift_mask(a, 0, 0x3f), simd.or(simd.shift_mask(c, 0, 0x0f), simd.shift_mask(a, 2, 0x30))];
+    let mins = [simd.shift_mask(b, 0, 0x3f), simd.or(simd.shift_mask(c, 4, 0x0f), simd.shift_mask(b, 2, 0x30))];
+    for i in 0..8 {
+        let (scale, six) = (simd.byte(scales[i / 4], i as u32 % 4), simd.byte(mins[i / 4], i as u32 % 4));
+        simd.store(simd.mul(d, simd.to_float(scale)), &mut sink.scales(i).scale);
+        simd.store(simd.mul(min, simd.to_float(six)), &mut sink.scales(i).min);
+    }
+}
+
+#[expect(non_camel_case_types, reason = "the format's name")]
+pub(crate) struct Q4_K;
+impl Blocks for Q4_K {
+    const GROUPS: usize = 8;
+    const BYTES: usize = 144;
+    const MIN: bool = true;
+    #[inline(always)]
+    fn unpack<S: Simd>(simd: S, blocks: Stack, sink: &mut impl Sink<S>) {
+        six_bits(simd, blocks, sink);
+        for pair in 0..4 {
+            let columns = columns(simd, blocks, 16 + 32 * pair);
+            for half in 0..2 {
+                let mut codes = columns;
+                for k in 0..8 {
+                    codes[k] = simd.shift_mask(columns[k], 4 * half as u32, 0x0f);
+                }
+                sink.codes(simd, 2 * pair + half, codes);
+            }
+        }
+    }
+}
+
+#[expect(non_camel_case_types, reason = "the format's name")]
+pub(crate) struct Q5_K;
+impl Blocks for Q5_K {
+    const GROUPS: usize = 8;
+    const BYTES: usize = 176;
+    const MIN: bool = true;
+    #[inline(always)]
+    fn unpack<S: Simd>(simd: S, blocks: Stack, sink: &mut impl Sink<S>) {
+        six_bits(simd, blocks, sink);
+        // Bit `i` of each byte is the fifth of group `i`.
+        let fifth = columns(simd, blocks, 16);
+        for pair in 0..4 {
+            let columns = columns(simd, blocks, 48 + 32 * pair);
+            for half in 0..2 {
+                let bit = (2 * pair + half) as u32;
+                let mut codes = columns;
+                for k in 0..8 {
+                    let low = simd.shift_mask(columns[k], 4 * half as u32, 0x0f);
+                    let high = match bit {
+                        0..4 => simd.lift_mask(fifth[k], 4 - bit, 0x10),
+                        _ => simd.shift_mask(fifth[k], bit - 4, 0x10),
+                    };
+                    codes[k] = simd.or(low, high);
+                }
+                sink.codes(simd, bit as usize, codes);
+            }
+        }
+    }
+}
+
+#[expect(non_camel_case_types, reason = "the format's name")]
+pub(crate) struct Q6_K;
+impl Blocks for Q6_K {
+    const GROUPS: usize = 8;
+    const BYTES: usize = 210;
+    const ZERO: i32 = 32;
+    const HALVES: bool = true;
+    #[inline(always)]
+    fn unpack<S: Simd>(simd: S, blocks: Stack, sink: &mut impl Sink<S>) {
+        let d = halves(simd, blocks, 208);
+        let scales = quarters(simd, blocks, 192);
+        for i in 0..8 {
+            let out = sink.scales(i);
+            simd.store(d, &mut out.scale);
+            for half in 0..2 {
+                let scale = simd.signed_byte(scales[i / 2], 2 * (i as u32 % 2) + half as u32);
+                simd.store(simd.to_float(scale), &mut out.halves[half]);
+            }
+        }
+        for half in 0..2 {
+            let low = [columns(simd, blocks, 64 * half), columns(simd, blocks, 64 * half + 32)];
+            let high = columns(simd, blocks, 128 + 32 * half);
+            for quarter in 0..4 {
+                let mut codes = high;
+                for k in 0..8 {
+                    let low = simd.shift_mask(low[quarter % 2][k], 4 * (quarter as u32 / 2), 0x0f);
+                    let high = match quarter {
+                        0 => simd.lift_mask(high[k], 4, 0x30),
+                        1 => simd.lift_mask(high[k], 2, 0x30),
+                        2 => simd.shift_mask(high[k], 0, 0x30),
+                        _ => simd.shift_mask(high[k], 2, 0x30),
+                    };
+                    codes[k] = simd.or(low, high);
+                }
+                sink.codes(simd, 4 * half + quarter, codes);
+            }
+        }
+    }
+}
