@@ -84,7 +84,7 @@ fn tile<S: Simd, W: Weights, const R: usize, const T: usize>(
     let ahead = if token == 0 { first.wrapping_add(R * w.stride + AHEAD) } else { first };
     for col in (0..whole).step_by(LANES) {
         for line in (0..R * LANES * W::BYTES).step_by(64) {
-            simd.prefetch(ahead.wrapping_add(R * col * W::BYTES + line));
+            simd.prefetch_second(ahead.wrapping_add(R * col * W::BYTES + line));
         }
         let x: [S::F; T] = std::array::from_fn(|t| simd.load(&inputs[t][col..]));
         for r in 0..R {
