@@ -1,6 +1,6 @@
 //! Which tokens to run: for each sequence a run of new tokens after those that its cache holds.
 
-use std::ops::Range;
+use trine_kernels::Span;
 
 /// Tokens of several sequences for one forward pass. Clearing and filling it again allocates nothing.
 #[derive(Clone, Debug, Default)]
@@ -11,17 +11,6 @@ pub struct Batch {
     /// The span of each token.
     owners: Vec<u32>,
     outputs: Vec<u32>,
-}
-
-/// One sequence's part of a batch.
-#[derive(Clone, Debug)]
-struct Span {
-    /// Tokens of the sequence already in the cache; the position of the first new one.
-    cached: usize,
-    /// Row of its first new token.
-    start: usize,
-    /// Its part of [`Batch::blocks`].
-    blocks: Range<usize>,
 }
 
 impl Batch {
@@ -54,7 +43,7 @@ impl Batch {
         self.tokens.extend_from_slice(tokens);
         let first = self.blocks.len();
         self.blocks.extend_from_slice(blocks);
-        self.spans.push(Span { cached, start, blocks: first..self.blocks.len() });
+        self.spans.push(Span { row: start, tokens: tokens.len(), cached, blocks: first..self.blocks.len() });
     }
 
     /// All tokens, one per row.
@@ -70,17 +59,16 @@ impl Batch {
     /// Position in its sequence of the token in `row`.
     pub fn position(&self, row: usize) -> usize {
         let span = &self.spans[self.owners[row] as usize];
-        span.cached + row - span.start
+        span.cached + row - span.row
     }
 
-    /// Cache blocks of the sequence of the token in `row`.
-    pub fn blocks(&self, row: usize) -> &[u32] {
-        &self.blocks[self.spans[self.owners[row] as usize].blocks.clone()]
+    /// The rows of each sequence, in order.
+    pub fn spans(&self) -> &[Span] {
+        &self.spans
     }
 
-    /// Tokens of each sequence, cached and new together.
-    pub fn lengths(&self) -> impl Iterator<Item = usize> {
-        let ends = self.spans.iter().skip(1).map(|next| next.start).chain([self.tokens.len()]);
-        self.spans.iter().zip(ends).map(|(span, end)| span.cached + end - span.start)
+    /// Cache blocks of all sequences; a span says which are its own.
+    pub fn blocks(&self) -> &[u32] {
+        &self.blocks
     }
 }

@@ -3,8 +3,8 @@
 use crate::{Backend, Batch, Error, Gate, KvShape, Role, Rope};
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
-use trine_kernels::{Cache, Form, Input, Machine, Matrix, Quantized, Table, rotate};
-use trine_tensor::View;
+use trine_kernels::{Attention, Form, Input, Lines, Machine, Matrix, Quantized, Table, rotate};
+use trine_tensor::{View, format::F32};
 
 /// Columns that the exact integer sums of ternary products allow: `3 * 127 * 2^22 < 2^31`.
 const WIDEST: usize = 1 << 22;
@@ -29,7 +29,8 @@ impl Default for CpuOptions {
 /// A CPU with a KV cache.
 pub struct Cpu {
     machine: Machine,
-    cache: Vec<[Vec<f32>; 2]>,
+    /// Keys and values of each layer.
+    cache: Vec<Lines>,
     shape: KvShape,
     store: Arc<Mutex<Store>>,
 }
@@ -105,7 +106,7 @@ impl Cpu {
     /// When the system gives no threads.
     pub fn new(options: CpuOptions) -> Result<Cpu, Error> {
         let machine = Machine::new(options.table, options.threads).map_err(Error::Threads)?;
-        let shape = KvShape { layers: 0, heads: 0, head_dim: 0, blocks: 0, block_len: 1 };
+        let shape = KvShape { layers: 0, heads: 0, head_dim: 0, blocks: 0, block_len: 16, format: &F32 };
         Ok(Cpu { machine, cache: Vec::new(), shape, store: Arc::default() })
     }
 
@@ -177,18 +178,17 @@ impl Backend for Cpu {
 
     fn reserve_kv(&mut self, shape: KvShape) -> Result<(), Error> {
         let no_room = || Error::NoRoom {
-            bytes: [shape.heads, shape.head_dim, shape.blocks, shape.block_len, 2 * size_of::<f32>()]
+            bytes: [shape.heads, shape.head_dim, shape.blocks, shape.block_len, 2 * shape.format.bytes]
                 .into_iter()
-                .fold(shape.layers as u128, |bytes, n| bytes.saturating_mul(n as u128)),
+                .fold(shape.layers as u128, |bytes, n| bytes.saturating_mul(n as u128))
+                / shape.format.block as u128,
         };
         self.cache = Vec::new();
         let bytes = shape.bytes().filter(|&bytes| bytes <= isize::MAX as usize).ok_or_else(no_room)?;
-        let len = bytes / (2 * size_of::<f32>() * shape.layers.max(1));
         // The system is asked for all of it at once first, since a refusal of the parts would end the program. Memory that is asked for as
         // zeros takes room only where it is used.
         Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| no_room())?;
-        self.cache.extend((0..shape.layers).map(|_| [vec![0.0; len], vec![0.0; len]]));
-        self.machine.reserve(shape.blocks * shape.block_len);
+        self.cache.extend((0..shape.layers).map(|_| Lines::zeroed(bytes / shape.layers)));
         self.shape = shape;
         Ok(())
     }
@@ -276,21 +276,13 @@ impl Backend for Cpu {
     }
 
     fn attention(&mut self, layer: usize, q: &Act, k: &Act, v: &Act, scale: f32, batch: &Batch) -> Act {
-        let KvShape { heads: kv_heads, head_dim, block_len, .. } = self.shape;
+        let (layout, spans, blocks) = (self.shape.layout(), batch.spans(), batch.blocks());
         let mut out = self.act(batch.tokens().len(), q.cols);
-        let [keys, values] = &mut self.cache[layer];
-        let layout = Cache { k: &[], v: &[], kv_heads, head_dim, block_len };
-        for row in 0..batch.tokens().len() {
-            for head in 0..kv_heads {
-                let to = layout.at(batch.blocks(row), batch.position(row), head);
-                let from = (row * kv_heads + head) * head_dim;
-                keys[to..to + head_dim].copy_from_slice(&k.data[from..from + head_dim]);
-                values[to..to + head_dim].copy_from_slice(&v.data[from..from + head_dim]);
-            }
-        }
-        let cache = Cache { k: keys, v: values, ..layout };
-        let which = |row| (batch.blocks(row), batch.position(row) + 1);
-        self.machine.attention(&q.data, q.cols / head_dim, cache, scale, &which, &mut out.data);
+        let cache = &mut self.cache[layer];
+        self.machine.store(&k.data, &v.data, layout, spans, blocks, cache);
+        let heads = q.cols / layout.head_dim;
+        let job = Attention { q: &q.data, heads, layout, cache, scale, spans, blocks };
+        self.machine.attention(&job, &mut out.data);
         out
     }
 

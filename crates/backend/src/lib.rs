@@ -11,9 +11,9 @@ mod rope;
 pub use batch::Batch;
 pub use cpu::{Cpu, CpuOptions};
 pub use rope::Rope;
-pub use trine_kernels::{Gate, Pairs};
+pub use trine_kernels::{Gate, KV_FORMATS, KvLayout, Pairs, Span};
 
-use trine_tensor::View;
+use trine_tensor::{Format, View};
 
 /// What a weight is for. A device may treat it accordingly; training decides by it what to quantise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,15 +43,22 @@ pub struct KvShape {
     pub head_dim: usize,
     /// Blocks, for all sequences together.
     pub blocks: usize,
-    /// Tokens of a block.
+    /// Tokens of a block, a multiple of 16.
     pub block_len: usize,
+    /// What keys and values are kept as, one of [`KV_FORMATS`].
+    pub format: &'static Format,
 }
 
 impl KvShape {
+    /// Where keys and values of one layer are.
+    pub fn layout(&self) -> KvLayout {
+        let KvShape { heads, head_dim, blocks, block_len, format, .. } = *self;
+        KvLayout { format, heads, head_dim, blocks, block_len }
+    }
+
     /// Bytes of keys and values together; `None` when they cannot be counted.
     pub fn bytes(&self) -> Option<usize> {
-        let factors = [self.heads, self.head_dim, self.blocks, self.block_len, 2 * size_of::<f32>()];
-        factors.into_iter().try_fold(self.layers, usize::checked_mul)
+        self.layout().bytes()?.checked_mul(self.layers)
     }
 }
 

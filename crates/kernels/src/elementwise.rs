@@ -85,20 +85,6 @@ pub(crate) fn gate<S: Simd>(simd: S, kind: Gate, gate: &[f32], up: &[f32], out: 
     zip(simd, kind, gate, up, out);
 }
 
-/// `x = e^x`, each.
-#[inline(always)]
-pub(crate) fn exp<S: Simd>(simd: S, x: &mut [f32]) {
-    let mut chunks = x.chunks_exact_mut(LANES);
-    for x in &mut chunks {
-        simd.store(exp16(simd, simd.load(x)), x);
-    }
-    let rest = chunks.into_remainder();
-    let mut all = [0.0; LANES];
-    simd.store(exp16(simd, padded(simd, rest)), &mut all);
-    let n = rest.len();
-    rest.copy_from_slice(&all[..n]);
-}
-
 /// `e^x` within 2 units of the last place; `e^-87` and `e^88` beyond them; NaN stays NaN.
 ///
 /// `x = n ln 2 + r` with `|r| <= ln 2 / 2`, and Cody and Waite's split of `ln 2`, so that `r` is exact; `e^r` by its Taylor series to the

@@ -10,6 +10,7 @@ mod activation;
 mod attention;
 mod dot;
 mod elementwise;
+mod kv;
 mod machine;
 mod pool;
 mod rope;
@@ -17,8 +18,9 @@ mod rope;
 mod table;
 mod simd;
 
-pub use attention::Cache;
+pub use attention::Attention;
 pub use elementwise::Gate;
+pub use kv::{KV_FORMATS, KvLayout, Line, Lines, Span};
 pub use machine::{Form, Input, Machine, Matrix, Quantized};
 pub use pool::Pool;
 pub use rope::{Pairs, rotate};

@@ -1,10 +1,11 @@
 //! A CPU as the backend sees it: one table of kernels, the threads, and the loops over rows that bring them together.
 
-use crate::attention::{Attend, Cache};
+use crate::attention;
 use crate::dot::block::Group;
 use crate::dot::ternary::{FIVES, fives};
 use crate::dot::{Column, Columns, GROUP, Out, Rows, Tokens};
 use crate::elementwise::Gate;
+use crate::kv::Line;
 use crate::pool::Pool;
 use crate::simd::LANES;
 use crate::table::{Kernel, Table};
@@ -12,7 +13,7 @@ use std::sync::{Mutex, MutexGuard};
 use trine_tensor::Format;
 
 /// Multiplications worth waking another thread for.
-const WORTH: usize = 1 << 14;
+pub(crate) const WORTH: usize = 1 << 14;
 /// Tasks per thread in a parallel loop, so that a thread that is held up leaves little behind.
 const TASKS: usize = 8;
 
@@ -20,9 +21,10 @@ const TASKS: usize = 8;
 pub struct Machine {
     /// The instruction set.
     pub table: &'static Table,
-    pool: Pool,
+    pub(crate) pool: Pool,
     /// For each thread.
     scratch: Vec<Mutex<Scratch>>,
+    pub(crate) attention: attention::Scratch,
 }
 
 /// Room for a thread to work in.
@@ -83,11 +85,6 @@ pub struct Quantized {
     columns: Vec<Column>,
 }
 
-/// A cache line.
-#[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
-#[repr(C, align(64))]
-struct Line([i8; 64]);
-
 impl Quantized {
     fn tokens(&self) -> Tokens<'_> {
         let q = bytemuck::cast_slice(&self.lines);
@@ -104,15 +101,15 @@ impl Quantized {
 }
 
 /// Some rows of a buffer for one task each.
-struct Slots<T>(*mut T);
+pub(crate) struct Slots<T>(*mut T);
 // SAFETY: each task touches its own rows.
 unsafe impl<T: Send> Sync for Slots<T> {}
 
 impl<T> Slots<T> {
-    fn of(x: &mut [T]) -> Slots<T> {
+    pub fn of(x: &mut [T]) -> Slots<T> {
         Slots(x.as_mut_ptr())
     }
-    fn at(&self, i: usize) -> *mut T {
+    pub fn at(&self, i: usize) -> *mut T {
         self.0.wrapping_add(i)
     }
     /// Row `i` of rows of `width`.
@@ -120,7 +117,7 @@ impl<T> Slots<T> {
     /// # Safety
     /// The row is inside the buffer, which is alive, and nobody else touches it.
     #[expect(clippy::mut_from_ref, reason = "the rows are disjoint")]
-    unsafe fn row(&self, i: usize, width: usize) -> &mut [T] {
+    pub unsafe fn row(&self, i: usize, width: usize) -> &mut [T] {
         // SAFETY: as the function's.
         unsafe { std::slice::from_raw_parts_mut(self.at(i * width), width) }
     }
@@ -135,7 +132,7 @@ impl Machine {
     pub fn new(table: &'static Table, threads: usize) -> std::io::Result<Machine> {
         let pool = Pool::new(threads)?;
         let scratch = (0..pool.threads()).map(|_| Mutex::default()).collect();
-        Ok(Machine { table, pool, scratch })
+        Ok(Machine { table, pool, scratch, attention: attention::Scratch::default() })
     }
 
     /// Threads, the caller's included.
@@ -143,16 +140,8 @@ impl Machine {
         self.pool.threads()
     }
 
-    /// Asks for room for rows of `len` floats in every thread's scratch, so that later calls allocate nothing; it is not touched yet.
-    pub fn reserve(&mut self, len: usize) {
-        for scratch in &mut self.scratch {
-            let scratch = scratch.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
-            scratch.floats.reserve_exact(len.saturating_sub(scratch.floats.len()));
-        }
-    }
-
     /// Calls `body(i, row, scratch)` for each row of `width` floats in `out`; in parallel when a row is `work` multiplications and that pays.
-    fn rows(&mut self, out: &mut [f32], width: usize, work: usize, body: &RowBody) {
+    pub(crate) fn rows(&mut self, out: &mut [f32], width: usize, work: usize, body: &RowBody) {
         let rows = out.len() / width;
         let tasks = if rows * work < WORTH { 1 } else { rows.min(self.threads() * TASKS) };
         let slots = Slots::of(out);
@@ -195,7 +184,7 @@ impl Machine {
         }
         out.width = if form == Form::Fives { cols / 256 * FIVES } else { cols.next_multiple_of(size_of::<Line>()) };
         let width = out.width;
-        out.lines.resize(tokens * width / size_of::<Line>(), Line([0; 64]));
+        out.lines.resize(tokens * width / size_of::<Line>(), Line::ZERO);
         out.scales.resize(tokens, 0.0);
         out.totals.resize(tokens, 0);
         let q = Slots::of(bytemuck::cast_slice_mut(&mut out.lines));
@@ -299,28 +288,6 @@ impl Machine {
         let table = self.table;
         self.rows(out, width, 16 * width, &|i, out, _| {
             (table.gate)(kind, &gate[i * width..][..width], &up[i * width..][..width], out);
-        });
-    }
-
-    /// Attention of queries `q`, `[tokens, heads, head_dim]`; `which(token)` gives the blocks of its sequence and how many positions it sees.
-    pub fn attention<'a>(
-        &mut self,
-        q: &[f32],
-        heads: usize,
-        cache: Cache,
-        scale: f32,
-        which: &(dyn Fn(usize) -> (&'a [u32], usize) + Sync),
-        out: &mut [f32],
-    ) {
-        let (dim, table) = (cache.head_dim, self.table);
-        let tokens = q.len() / (heads * dim);
-        let longest = (0..tokens).map(|token| which(token).1).max().unwrap_or(0);
-        self.rows(out, dim, 2 * longest * dim, &|i, out, scratch| {
-            let (blocks, len) = which(i / heads);
-            grow(scratch, len, 0.0);
-            let kv_head = i % heads / (heads / cache.kv_heads);
-            let job = Attend { q: &q[i * dim..][..dim], cache, kv_head, blocks, len, scale };
-            (table.attend)(&job, scratch, out);
         });
     }
 

@@ -1,9 +1,10 @@
 //! One row per instruction set: how to know that the CPU has it, and its kernels.
 
-use crate::attention::Attend;
+use crate::attention::Tile;
 use crate::dot::block::Group;
 use crate::dot::{Column, Columns, Out, Rows, Tokens};
 use crate::elementwise::Gate;
+use crate::kv::Line;
 use crate::machine::Form;
 use crate::simd;
 use trine_tensor::Format;
@@ -35,7 +36,8 @@ pub struct Table {
     pub(crate) rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
     pub(crate) add: fn(&[f32], &[f32], &mut [f32]),
     pub(crate) gate: fn(Gate, &[f32], &[f32], &mut [f32]),
-    pub(crate) attend: fn(&Attend, &mut [f32], &mut [f32]),
+    pub(crate) attend: fn(&Tile, usize, &mut [Line], &mut [Line]),
+    pub(crate) fold: fn(&mut [Line], &[Line]),
 }
 
 /// Best first; scalar is last and always supported.
@@ -98,7 +100,7 @@ macro_rules! table {
     ($isa:ident, $name:literal, $(features: $features:literal,)? supported: $supported:expr) => {
         #[allow(unused_unsafe, reason = "plain Rust needs no features")]
         pub(crate) static TABLE: $crate::table::Table = {
-            use $crate::{activation, attention, dot::{Column, Columns, Out, Rows, Tokens, block::{self, Group}, float, ternary}, elementwise};
+            use $crate::{activation, attention, dot::{Column, Columns, Out, Rows, Tokens, block::{self, Group}, float, ternary}, elementwise, kv::Line};
             table!(@table [$(#[target_feature(enable = $features)])?] $isa, $name, $supported,
                 f32(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F32>;
                 f16(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F16>;
@@ -115,7 +117,8 @@ macro_rules! table {
                 rms_norm(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) -> () = elementwise::rms_norm;
                 add(a: &[f32], b: &[f32], out: &mut [f32]) -> () = elementwise::add;
                 gate(kind: elementwise::Gate, x: &[f32], up: &[f32], out: &mut [f32]) -> () = elementwise::gate;
-                attend(job: &attention::Attend, scores: &mut [f32], out: &mut [f32]) -> () = attention::attend;
+                attend(tile: &attention::Tile, chunk: usize, scratch: &mut [Line], states: &mut [Line]) -> () = attention::attend;
+                fold(state: &mut [Line], next: &[Line]) -> () = attention::fold;
             )
         };
     };

@@ -1,7 +1,9 @@
 //! What holds for every kernel: it agrees with the definition of its format, and all instruction sets, thread counts and batches
 //! give the same bits.
 
-use trine_kernels::{Cache, Form, Gate, Input, Machine, Matrix, Quantized, table, tables};
+use trine_kernels::{
+    Attention, Form, Gate, Input, KV_FORMATS, KvLayout, Lines, Machine, Matrix, Quantized, Span, table, tables,
+};
 use trine_tensor::{FORMATS, Format};
 
 /// Numbers that look random and are the same everywhere.
@@ -209,55 +211,122 @@ fn norm_add_and_gates_agree_with_double_precision_and_with_each_other() {
     }
 }
 
+/// A sequence to attend to: `[tokens, heads, head_dim]` each.
+struct Heads {
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+}
+
+/// Attention of a batch of sequences, in steps of `step` tokens of each; `[sequences]` of `[tokens, heads, head_dim]`.
+fn attention(machine: &mut Machine, layout: KvLayout, heads: usize, all: &[Heads], step: usize) -> Vec<Vec<f32>> {
+    let (q_width, kv_width) = (heads * layout.head_dim, layout.heads * layout.head_dim);
+    let longest = all.iter().map(|one| one.q.len() / q_width).max().unwrap();
+    let each = longest.div_ceil(layout.block_len);
+    // Blocks of sequences alternate, later positions first.
+    let blocks: Vec<u32> =
+        (0..all.len()).flat_map(|i| (0..each).rev().map(move |b| (b * all.len() + i) as u32)).collect();
+    let layout = KvLayout { blocks: blocks.len(), ..layout };
+    let mut cache = Lines::zeroed(layout.bytes().unwrap());
+    // What nobody wrote must not matter.
+    bytemuck::cast_slice_mut::<_, u8>(&mut cache).fill(0xff);
+    let mut out = vec![Vec::new(); all.len()];
+    for start in (0..longest).step_by(step) {
+        let (mut spans, mut rows, mut q, mut k, mut v) = (Vec::new(), 0, Vec::new(), Vec::new(), Vec::new());
+        for (i, one) in all.iter().enumerate() {
+            let end = (start + step).min(one.q.len() / q_width);
+            if start < end {
+                spans.push(Span { row: rows, tokens: end - start, cached: start, blocks: i * each..(i + 1) * each });
+                rows += end - start;
+                q.extend_from_slice(&one.q[start * q_width..end * q_width]);
+                k.extend_from_slice(&one.k[start * kv_width..end * kv_width]);
+                v.extend_from_slice(&one.v[start * kv_width..end * kv_width]);
+            }
+        }
+        machine.store(&k, &v, layout, &spans, &blocks, &mut cache);
+        let job = Attention { q: &q, heads, layout, cache: &cache, scale: 0.4, spans: &spans, blocks: &blocks };
+        let mut result = vec![f32::NAN; q.len()];
+        machine.attention(&job, &mut result);
+        for span in &spans {
+            out[span.blocks.start / each].extend_from_slice(&result[span.row * q_width..][..span.tokens * q_width]);
+        }
+    }
+    out
+}
+
+/// The same in double precision, for one sequence, over the numbers that the cache's format keeps.
+fn exact_attention(layout: KvLayout, heads: usize, one: &Heads) -> Vec<f64> {
+    let (format, dim) = (layout.format, layout.head_dim);
+    let keep = |x: &[f32]| -> Vec<f32> {
+        let row = |x: &[f32]| {
+            let mut row = x.to_vec();
+            row.resize(dim.next_multiple_of(format.block), 0.0);
+            let bytes = format.encode(&row);
+            (format.decode)(&bytes, &[], &mut row);
+            row[..dim].to_vec()
+        };
+        x.chunks(dim).flat_map(row).collect()
+    };
+    let (k, v) = (keep(&one.k), keep(&one.v));
+    let mut out = Vec::new();
+    for (i, q) in one.q.chunks(dim).enumerate() {
+        let head = i % heads / (heads / layout.heads);
+        let at = |position: usize| (position * layout.heads + head) * dim;
+        let score =
+            |p: usize| q.iter().zip(&k[at(p)..]).map(|(&q, &k)| q as f64 * k as f64).sum::<f64>() * 0.4f32 as f64;
+        let weights: Vec<f64> = (0..i / heads + 1).map(|p| score(p).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        out.extend(
+            (0..dim).map(|d| weights.iter().enumerate().map(|(p, w)| w * v[at(p) + d] as f64).sum::<f64>() / total),
+        );
+    }
+    out
+}
+
 #[test]
-fn attention_agrees_with_double_precision_whatever_the_blocks() {
+fn attention_agrees_with_double_precision_and_with_itself_in_every_bit() {
     let mut random = Random(5);
-    let (kv_heads, heads, positions) = (2, 4, 45);
-    for head_dim in [16, 20, 64] {
-        let q = random.floats(heads * head_dim);
-        let keys = random.floats(positions * kv_heads * head_dim);
-        let values = random.floats(positions * kv_heads * head_dim);
-        let scale = 3.0 / (head_dim as f32).sqrt();
-        let mut first: Option<Vec<u32>> = None;
-        for block_len in [1, 16, 64] {
-            let blocks: Vec<u32> = (0..positions.div_ceil(block_len) as u32).rev().collect();
-            let room = blocks.len() * block_len * kv_heads * head_dim;
-            let (mut k, mut v) = (vec![f32::NAN; room], vec![f32::NAN; room]);
-            let layout = Cache { k: &[], v: &[], kv_heads, head_dim, block_len };
-            for position in 0..positions {
-                for head in 0..kv_heads {
-                    let (to, from) = (layout.at(&blocks, position, head), (position * kv_heads + head) * head_dim);
-                    k[to..to + head_dim].copy_from_slice(&keys[from..from + head_dim]);
-                    v[to..to + head_dim].copy_from_slice(&values[from..from + head_dim]);
+    for (heads, kv_heads, head_dim, longest) in [(4, 2, 20, 70), (4, 1, 64, 530), (3, 3, 48, 270), (5, 1, 128, 20)] {
+        let mut sequence = |tokens: usize| {
+            let mut floats = |heads: usize| random.floats(tokens * heads * head_dim);
+            Heads { q: floats(heads), k: floats(kv_heads), v: floats(kv_heads) }
+        };
+        let all = [sequence(17), sequence(longest), sequence(1)];
+        for &format in KV_FORMATS {
+            let layout = KvLayout { format, heads: kv_heads, head_dim, blocks: 0, block_len: 16 };
+            let mut first: Option<Vec<u32>> = None;
+            for mut machine in machines() {
+                // One instruction set and number of threads each sees several ways to cut the work; all see one.
+                let ways: &[_] = if machine.threads() == 2 { &[(16, 999), (64, 1), (32, 37)] } else { &[(32, 100)] };
+                for &(block_len, step) in ways {
+                    let out = attention(&mut machine, KvLayout { block_len, ..layout }, heads, &all, step);
+                    if first.is_none() {
+                        for (out, one) in out.iter().zip(&all) {
+                            for (out, exact) in out.iter().zip(exact_attention(layout, heads, one)) {
+                                assert!((*out as f64 - exact).abs() < 3e-6, "{format}: {out} for {exact}");
+                            }
+                        }
+                    }
+                    let out = bits(&out.concat());
+                    let how =
+                        format!("{format}, {}, {} threads, {block_len}, {step}", machine.table.name, machine.threads());
+                    assert!(*first.get_or_insert(out.clone()) == out, "{how}");
                 }
             }
-            for mut machine in machines() {
-                let mut out = vec![0.0; q.len()];
-                machine.attention(
-                    &q,
-                    heads,
-                    Cache { k: &k, v: &v, ..layout },
-                    scale,
-                    &|_| (&blocks, positions),
-                    &mut out,
-                );
-                for head in 0..heads {
-                    let at = |position: usize, d: usize| (position * kv_heads + head / 2) * head_dim + d;
-                    let scores: Vec<f64> = (0..positions)
-                        .map(|p| {
-                            (0..head_dim).map(|d| q[head * head_dim + d] as f64 * keys[at(p, d)] as f64).sum::<f64>()
-                                * scale as f64
-                        })
-                        .collect();
-                    let total: f64 = scores.iter().map(|s| s.exp()).sum();
-                    for d in 0..head_dim {
-                        let exact: f64 =
-                            (0..positions).map(|p| scores[p].exp() / total * values[at(p, d)] as f64).sum();
-                        assert!((out[head * head_dim + d] as f64 - exact).abs() < 2e-6);
-                    }
-                }
-                let out = bits(&out);
-                assert_eq!(*first.get_or_insert(out.clone()), out, "{} {block_len}", machine.table.name);
+        }
+    }
+}
+
+#[test]
+fn a_key_or_value_that_is_not_finite_is_seen() {
+    for &format in KV_FORMATS {
+        for mut machine in machines() {
+            let layout = KvLayout { format, heads: 1, head_dim: 32, blocks: 0, block_len: 16 };
+            for bad in [f32::NAN, f32::INFINITY] {
+                let mut one = Heads { q: vec![1.0; 20 * 32], k: vec![1.0; 20 * 32], v: vec![1.0; 20 * 32] };
+                one.v[7 * 32 + 3] = bad;
+                let out = attention(&mut machine, layout, 1, &[one], 20).concat();
+                assert!((0..20).all(|token| out[token * 32 + 3].is_finite() == (token < 7)), "{format}");
             }
         }
     }

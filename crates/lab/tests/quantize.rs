@@ -18,12 +18,12 @@ fn logits(file: &File, options: CpuOptions, chunk: usize) -> Vec<u32> {
     let mut be = Cpu::new(options).unwrap();
     let model =
         Model::load(&mut be, file, &mut |_| ControlFlow::Continue(())).unwrap_or_else(|error| panic!("{error}"));
-    be.reserve_kv(model.kv_shape(4, 8)).unwrap();
+    be.reserve_kv(model.kv_shape(2, 16)).unwrap();
     let tokens: Vec<u32> = (0..29).map(|i| i * 7 % 256).collect();
     let (mut bits, mut batch, mut values) = (Vec::new(), Batch::new(), Vec::new());
     for (i, tokens) in tokens.chunks(chunk).enumerate() {
         batch.clear();
-        batch.push(tokens, i * chunk, &[2, 0, 3, 1], tokens.len());
+        batch.push(tokens, i * chunk, &[1, 0], tokens.len());
         let out = model.forward(&mut be, &batch);
         be.read(&out, &mut values);
         bits.extend(values.iter().map(|x| x.to_bits()));

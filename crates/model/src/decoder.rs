@@ -4,7 +4,7 @@ use crate::weights::Weights;
 use crate::{Error, Result, Spec};
 use std::ops::ControlFlow;
 use trine_backend::{Backend, Batch, KvShape, Role, Stage};
-use trine_tensor::File;
+use trine_tensor::{File, format::F32};
 
 /// A decoder whose weights are on a device.
 pub struct Model<B: Backend> {
@@ -141,9 +141,10 @@ impl<B: Backend> Model<B> {
         &self.spec
     }
 
-    /// The shape of a KV cache for this model.
+    /// The shape of a KV cache for this model, of numbers as they are computed.
     pub fn kv_shape(&self, blocks: usize, block_len: usize) -> KvShape {
-        KvShape { layers: self.spec.layers, heads: self.spec.kv_heads, head_dim: self.spec.head_dim, blocks, block_len }
+        let Spec { layers, kv_heads: heads, head_dim, .. } = self.spec;
+        KvShape { layers, heads, head_dim, blocks, block_len, format: &F32 }
     }
 
     /// Tokens to logits, `[batch.outputs(), vocab]`.
@@ -195,7 +196,7 @@ impl<B: Backend> Model<B> {
     /// # Errors
     /// When a logit is NaN or infinite.
     pub fn probe(&self, be: &mut B, token: u32) -> Result<()> {
-        be.reserve_kv(self.kv_shape(1, 1))?;
+        be.reserve_kv(self.kv_shape(1, 16))?;
         let mut batch = Batch::new();
         batch.push(&[token], 0, &[0], 1);
         let logits = self.forward(be, &batch);

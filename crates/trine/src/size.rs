@@ -36,6 +36,7 @@ impl Memory {
             head_dim: spec.head_dim,
             blocks,
             block_len: BLOCK_LEN,
+            format: &F32,
         };
         let (q, kv_width) = (spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim);
         // What lives at the end of a layer, as floats; and what linear layers made bytes of, with a scale and a sum per 32.

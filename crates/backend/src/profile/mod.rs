@@ -182,7 +182,7 @@ impl<B: Backend> Backend for Profile<B> {
     ) -> Self::Act {
         // A query, its scores and the values cost two operations each for every position that its token sees.
         let seen: usize = (0..q.rows).map(|row| batch.position(row) + 1).sum();
-        let held: usize = batch.lengths().sum();
+        let held: usize = batch.spans().iter().map(|span| span.cached + span.tokens).sum();
         let moved = 2 * q.len() + k.len() + v.len();
         let mut work = Work::new("attention", Part::Attention, moved, 4 * q.cols * seen);
         work.bytes += (q.rows + held) * self.position;

@@ -302,6 +302,19 @@ impl Simd for Avx2 {
     fn prefetch(self, at: *const u8) {
         unsafe { _mm_prefetch(at.cast(), _MM_HINT_T0) }
     }
+
+    #[inline(always)]
+    fn load_i8(self, x: &[i8; LANES]) -> Self::F {
+        unsafe {
+            let x = _mm_loadu_si128(x.as_ptr().cast());
+            let high = _mm_unpackhi_epi64(x, x);
+            (_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(high)))
+        }
+    }
+    #[inline(always)]
+    fn prefetch_far(self, at: *const u8) {
+        unsafe { _mm_prefetch(at.cast(), _MM_HINT_T1) }
+    }
 }
 
 /// The last three steps of the canonical tree.

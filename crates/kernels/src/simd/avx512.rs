@@ -278,4 +278,13 @@ impl Simd for Avx512 {
     fn prefetch(self, at: *const u8) {
         unsafe { _mm_prefetch(at.cast(), _MM_HINT_T0) }
     }
+
+    #[inline(always)]
+    fn load_i8(self, x: &[i8; LANES]) -> Self::F {
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast()))) }
+    }
+    #[inline(always)]
+    fn prefetch_far(self, at: *const u8) {
+        unsafe { _mm_prefetch(at.cast(), _MM_HINT_T1) }
+    }
 }

@@ -108,6 +108,10 @@ pub(crate) trait Simd: Copy {
     fn sums(self, a: [Self::I; 4]) -> [i32; 4];
     /// Asks for the cache line of `at`, which need not be there.
     fn prefetch(self, at: *const u8);
+    /// The same for a line that is wanted later, past what the first cache holds.
+    fn prefetch_far(self, at: *const u8);
+    /// 16 signed bytes as floats.
+    fn load_i8(self, x: &[i8; LANES]) -> Self::F;
 }
 
 /// See [`crate::missing_features`]. `is_x86_feature_detected!` cannot tell: it trusts the compiler's flags.

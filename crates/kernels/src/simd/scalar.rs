@@ -186,4 +186,10 @@ impl Simd for Scalar {
     }
     #[inline(always)]
     fn prefetch(self, _: *const u8) {}
+    #[inline(always)]
+    fn prefetch_far(self, _: *const u8) {}
+    #[inline(always)]
+    fn load_i8(self, x: &[i8; LANES]) -> Self::F {
+        x.map(f32::from)
+    }
 }
