@@ -155,6 +155,11 @@ impl Machine {
         });
     }
 
+    /// Calls `body(i, row)` for each row of `width` floats in `out`; in parallel when a row is `work` multiplications and that pays.
+    pub fn fill(&mut self, out: &mut [f32], width: usize, work: usize, body: &(dyn Fn(usize, &mut [f32]) + Sync)) {
+        self.rows(out, width, work, &|i, row, _| body(i, row));
+    }
+
     /// The form in which [`Machine::product`] wants activations for a matrix of this format.
     pub fn form(&self, format: &Format) -> Form {
         match self.table.kernel(format) {
