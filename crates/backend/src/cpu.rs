@@ -3,7 +3,7 @@
 use crate::{Backend, Batch, Error, Gate, KvShape, Role, Rope};
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
-use trine_kernels::{Attention, Form, Input, Lines, Machine, Matrix, Quantized, Table};
+use trine_kernels::{Attention, Form, Input, KV_FORMATS, Lines, Machine, Matrix, Quantized, Table};
 use trine_tensor::{View, format::F32};
 
 /// Columns that the exact integer sums of ternary products allow: `3 * 127 * 2^22 < 2^31`.
@@ -177,6 +177,9 @@ impl Backend for Cpu {
     }
 
     fn reserve_kv(&mut self, shape: KvShape) -> Result<(), Error> {
+        if !KV_FORMATS.contains(&shape.format) {
+            return Err(Error::CacheType { found: shape.format.name });
+        }
         let no_room = || Error::NoRoom {
             bytes: [shape.heads, shape.head_dim, shape.blocks, shape.block_len, 2 * shape.format.bytes]
                 .into_iter()

@@ -2,11 +2,14 @@
 
 use crate::table;
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use trine::backend::KV_FORMATS;
 use trine::backend::{Backend, Cpu};
+use trine::tensor::{Format, format::by_name};
 use trine::{Llm, Options, Progress};
 
 /// How to load a model.
@@ -28,6 +31,9 @@ pub struct LoadArgs {
     /// Most tokens of the prompt in one batch; changes the speed, never the answer [default: 512]
     #[arg(long, visible_alias = "prefill-chunk", value_name = "N", env = "TRINE_BATCH", value_parser = clap::value_parser!(u32).range(1..))]
     batch: Option<u32>,
+    /// What keys and values are kept as: fewer bytes make long contexts smaller and faster, and answers differ a little
+    #[arg(long, value_name = "TYPE", env = "TRINE_CACHE_TYPE", default_value = "f32", ignore_case = true, value_parser = cache_type())]
+    cache_type: &'static Format,
     /// Read the file into memory instead of mapping it
     #[arg(long)]
     no_mmap: bool,
@@ -46,7 +52,7 @@ impl LoadArgs {
         wrap: impl FnOnce(Cpu) -> B,
     ) -> Result<Llm<B>, trine::Error> {
         let mut options = Options::default();
-        options.mmap(!self.no_mmap).prefault(self.prefault);
+        options.cache_type(self.cache_type).mmap(!self.no_mmap).prefault(self.prefault);
         self.tokenizer.as_ref().map(|path| options.tokenizer(path));
         self.context.map(|context| options.context(context as usize));
         self.threads.or_else(rayon_threads).map(|threads| options.threads(threads as usize));
@@ -66,6 +72,12 @@ impl LoadArgs {
         }
         Ok(llm)
     }
+}
+
+/// The names of the formats that a KV cache can have.
+fn cache_type() -> impl TypedValueParser<Value = &'static Format> {
+    let names = KV_FORMATS.iter().map(|format| format.name.to_ascii_lowercase());
+    PossibleValuesParser::new(names).map(|name| by_name(&name).expect("it is one of them"))
 }
 
 /// A progress bar over bytes. Indicatif draws it on terminals only.
