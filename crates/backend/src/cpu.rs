@@ -3,7 +3,7 @@
 use crate::{Backend, Batch, Error, Gate, KvShape, Role, Rope};
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
-use trine_kernels::{Attention, Form, Input, Lines, Machine, Matrix, Quantized, Table, rotate};
+use trine_kernels::{Attention, Form, Input, KV_FORMATS, Lines, Machine, Matrix, Quantized, Table};
 use trine_tensor::{View, format::F32};
 
 /// Columns that the exact integer sums of ternary products allow: `3 * 127 * 2^22 < 2^31`.
@@ -177,6 +177,9 @@ impl Backend for Cpu {
     }
 
     fn reserve_kv(&mut self, shape: KvShape) -> Result<(), Error> {
+        if !KV_FORMATS.contains(&shape.format) {
+            return Err(Error::CacheType { found: shape.format.name });
+        }
         let no_room = || Error::NoRoom {
             bytes: [shape.heads, shape.head_dim, shape.blocks, shape.block_len, 2 * shape.format.bytes]
                 .into_iter()
@@ -207,6 +210,10 @@ impl Backend for Cpu {
     fn linear(&mut self, w: &Weight, x: &Act) -> Act {
         let matrix = w.matrix();
         let mut out = self.act(x.data.len() / x.cols, matrix.rows);
+        // The head of a batch of which no logits are wanted.
+        if x.data.is_empty() {
+            return out;
+        }
         let form = match (self.machine.form(matrix.format), w.role) {
             (Form::Blocks, Role::BitLinear) => Form::Spread,
             (form, _) => form,
@@ -255,20 +262,21 @@ impl Backend for Cpu {
     }
 
     fn angles(&mut self, rope: &Rope, batch: &Batch) -> Act {
-        let cols = 2 * rope.frequencies.len();
-        let mut out = self.act(batch.tokens().len(), cols);
-        for (row, out) in out.data.chunks_exact_mut(cols).enumerate() {
-            for (out, angle) in out.chunks_exact_mut(2).zip(rope.angles(batch.position(row))) {
-                out.copy_from_slice(&angle);
+        let pairs = rope.frequencies.len();
+        let mut out = self.act(batch.tokens().len(), 2 * pairs);
+        // A sine and a cosine in double precision are some forty multiplications.
+        self.machine.fill(&mut out.data, 2 * pairs, 80 * pairs, &|row, out| {
+            let (cosines, sines) = out.split_at_mut(pairs);
+            for ((cos, sin), angle) in cosines.iter_mut().zip(sines).zip(rope.angles(batch.position(row))) {
+                [*cos, *sin] = angle;
             }
-        }
+        });
         out
     }
 
     fn rope(&mut self, rope: &Rope, angles: &Act, mut x: Act) -> Act {
-        for (x, angles) in x.data.chunks_exact_mut(x.cols).zip(angles.data.chunks_exact(angles.cols)) {
-            rotate(x, rope.head_dim, angles.as_chunks().0, rope.pairs);
-        }
+        let width = x.cols;
+        self.machine.rope(&mut x.data, width, rope.head_dim, &angles.data, rope.pairs);
         // Its other forms are of the numbers before.
         x.derived.get_mut().bytes.clear();
         x.derived.get_mut().rounded = None;

@@ -107,12 +107,22 @@ pub enum Error {
         /// Why not.
         reason: &'static str,
     },
+    /// A format that a KV cache cannot have.
+    #[error("a KV cache of format {found}: there are {}", names(KV_FORMATS))]
+    CacheType {
+        /// What was asked for.
+        found: &'static str,
+    },
     /// Not enough memory for the KV cache.
     #[error("a KV cache of {bytes} bytes does not fit into memory: ask for a shorter context or fewer sequences")]
     NoRoom {
         /// What was asked for.
         bytes: u128,
     },
+}
+
+fn names(formats: &[&Format]) -> String {
+    formats.iter().map(|format| format.name).collect::<Vec<_>>().join(", ")
 }
 
 /// A device that runs a decoder. `[tokens, width]` is the shape of all activations.

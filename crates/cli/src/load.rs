@@ -2,11 +2,13 @@
 
 use crate::table;
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use trine::backend::{Backend, Cpu};
+use trine::backend::{Backend, Cpu, KV_FORMATS};
+use trine::tensor::{Format, format::by_name};
 use trine::{Llm, Options, Progress};
 
 /// How to load a model.
@@ -36,6 +38,9 @@ pub struct MachineArgs {
     /// Instruction set [default: the best; `trine devices` lists them]
     #[arg(long, value_name = "NAME", env = "TRINE_ISA")]
     isa: Option<String>,
+    /// What keys and values are kept as: fewer bytes make long contexts smaller and faster, and answers differ a little
+    #[arg(long, value_name = "TYPE", env = "TRINE_CACHE_TYPE", default_value = "f32", ignore_case = true, value_parser = cache_type())]
+    pub cache_type: &'static Format,
     /// Read the file into memory instead of mapping it
     #[arg(long)]
     no_mmap: bool,
@@ -48,7 +53,7 @@ impl MachineArgs {
     /// The options that they are.
     pub fn options(&self) -> Options {
         let mut options = Options::default();
-        options.mmap(!self.no_mmap).prefault(self.prefault);
+        options.cache_type(self.cache_type).mmap(!self.no_mmap).prefault(self.prefault);
         self.threads.or_else(rayon_threads).map(|threads| options.threads(threads as usize));
         self.isa.as_ref().map(|isa| options.isa(isa));
         options
@@ -82,6 +87,12 @@ impl LoadArgs {
         }
         Ok(llm)
     }
+}
+
+/// The names of the formats that a KV cache can have.
+fn cache_type() -> impl TypedValueParser<Value = &'static Format> {
+    let names = KV_FORMATS.iter().map(|format| format.name.to_ascii_lowercase());
+    PossibleValuesParser::new(names).map(|name| by_name(&name).expect("it is one of them"))
 }
 
 /// A progress bar over bytes. Indicatif draws it on terminals only.

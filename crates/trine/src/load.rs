@@ -1,7 +1,7 @@
-use crate::backend::{Backend, Batch, Cpu, CpuOptions};
+use crate::backend::{Backend, Batch, Cpu, CpuOptions, KvShape};
 use crate::engine::{BLOCK_LEN, Engine, EngineOptions};
 use crate::model::{self, Language, Model, Spec};
-use crate::tensor::{File, OpenOptions};
+use crate::tensor::{File, Format, OpenOptions};
 use crate::text::{Template, Tokenizer};
 use crate::{Error, Llm, Memory, kernels};
 use std::ops::ControlFlow;
@@ -110,6 +110,12 @@ impl Options {
         self
     }
 
+    /// What the cache keeps keys and values as, one of [`crate::backend::KV_FORMATS`].
+    pub fn cache_type(&mut self, format: &'static Format) -> &mut Options {
+        self.engine.cache_type = format;
+        self
+    }
+
     /// Loads a model and makes it ready to answer.
     ///
     /// # Errors
@@ -180,7 +186,7 @@ impl Options {
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Decoder, Error> {
         let Loaded { model, backend, language, .. } = self.load_on(path, progress, |cpu| cpu)?;
-        Ok(Decoder { model, backend, language })
+        Ok(Decoder { model, backend, language, cache_type: self.engine.cache_type })
     }
 
     fn load_on<B: Backend>(
@@ -202,7 +208,8 @@ impl Options {
         };
         let cpu = Cpu::new(options).map_err(model::Error::from)?;
         let (threads, isa) = (cpu.threads(), cpu.isa());
-        let memory = Memory::of(&file, &spec, self.context_of(&spec), self.engine.prefill_chunk);
+        let memory =
+            Memory::of(&file, &spec, self.context_of(&spec), self.engine.prefill_chunk, self.engine.cache_type);
         tracing::info!(arch = spec.arch.gguf[0], isa, threads, ?memory, "load");
         let mut backend = wrap(cpu);
         let total = memory.weights;
@@ -248,6 +255,7 @@ pub struct Decoder {
     model: Model<Cpu>,
     backend: Cpu,
     language: Language,
+    cache_type: &'static Format,
 }
 
 impl Decoder {
@@ -293,7 +301,8 @@ impl Decoder {
             return Err(crate::engine::Error::BeyondVocabulary { place, id: ids[at], vocab }.into());
         }
         let blocks: Vec<u32> = (0..ids.len().div_ceil(BLOCK_LEN) as u32).collect();
-        self.backend.reserve_kv(self.model.kv_shape(blocks.len(), BLOCK_LEN)).map_err(model::Error::from)?;
+        let shape = KvShape { format: self.cache_type, ..self.model.kv_shape(blocks.len(), BLOCK_LEN) };
+        self.backend.reserve_kv(shape).map_err(model::Error::from)?;
         let (mut all, mut some, mut batch) = (Vec::with_capacity(ids.len() * vocab), Vec::new(), Batch::new());
         // Pieces, so that activations of a long sequence need no more memory than those of a short one.
         for (i, chunk) in ids.chunks(EngineOptions::default().prefill_chunk).enumerate() {

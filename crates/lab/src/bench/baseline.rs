@@ -103,6 +103,7 @@ pub fn compare(now: &Report, then: &Report, path: &Path) -> Result<Vec<Compariso
             ("format", report.subject.format.clone()),
             ("number of threads", report.threads.to_string()),
             ("instruction set", report.isa.clone()),
+            ("cache type", report.cache_type.clone()),
         ]
     };
     for ((what, expected), (_, found)) in facts(now).into_iter().zip(facts(then)) {

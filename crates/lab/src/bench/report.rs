@@ -19,6 +19,8 @@ pub struct Report {
     pub threads: usize,
     /// Their instruction set.
     pub isa: String,
+    /// What keys and values were kept as.
+    pub cache_type: String,
     /// From opening the file to a model that is ready.
     pub load_seconds: Option<f64>,
     /// From opening the file to the first token behind a prompt of one.

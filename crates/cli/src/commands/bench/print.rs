@@ -16,7 +16,7 @@ pub fn report(report: &Report, baseline: Option<&[Comparison]>, out: &mut impl W
     facts.push("model", format!("{name} ({}), {}", subject.architecture, subject.format));
     facts.push("weights", format!("{} in {}", units::count(subject.parameters), units::bytes(subject.weights_bytes)));
     facts.push("machine", report.machine.cpu.clone().unwrap_or_else(unknown));
-    facts.push("threads", format!("{}, {}", report.threads, report.isa));
+    facts.push("threads", format!("{}, {}, KV cache {}", report.threads, report.isa, report.cache_type));
     facts.push(
         "load",
         format!("{}, first token at {}", seconds(report.load_seconds), seconds(report.first_token_seconds)),
