@@ -8,9 +8,11 @@
 
 mod activation;
 mod attention;
+pub mod cpus;
 mod dot;
 mod elementwise;
 mod machine;
+pub mod numa;
 mod pool;
 mod rope;
 #[macro_use]
