@@ -33,17 +33,29 @@ pub struct Pool {
 
 struct Shared {
     /// Number of the loop (high half), [`OPEN`], and how many workers are inside (low bits).
-    state: AtomicU64,
+    state: Line<AtomicU64>,
     /// Workers that take part.
     active: AtomicUsize,
     /// Whether there are more threads than cores.
     crowded: bool,
     body: UnsafeCell<Option<*const Body<'static>>>,
     tasks: AtomicUsize,
-    next: AtomicUsize,
+    next: Line<AtomicUsize>,
     parked: Vec<AtomicBool>,
     stop: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// What threads write often, on cache lines of its own: CPUs fetch them in pairs.
+#[repr(align(128))]
+struct Line<T>(T);
+
+impl<T> std::ops::Deref for Line<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
 }
 
 // SAFETY: `body` is written only while no loop is open and no worker inside, and read only by workers inside.
@@ -76,12 +88,12 @@ impl Pool {
         let extra = threads.max(1) - 1;
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let shared = Arc::new(Shared {
-            state: AtomicU64::new(0),
+            state: Line(AtomicU64::new(0)),
             active: AtomicUsize::new(extra),
             crowded: threads > if cpus.is_empty() { cores } else { cpus.len() },
             body: UnsafeCell::new(None),
             tasks: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
+            next: Line(AtomicUsize::new(0)),
             parked: (0..extra).map(|_| AtomicBool::new(false)).collect(),
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
@@ -117,7 +129,7 @@ impl Pool {
     /// Calls `body(range, thread)` with ranges that together are `0..len`: large ones first, then smaller ones down to `grain`, so that all
     /// threads end together even if one is held up.
     pub fn run_ranges(&mut self, len: usize, grain: usize, body: &(dyn Fn(Range<usize>, usize) + Sync)) {
-        let (next, threads) = (AtomicUsize::new(0), self.shared.active.load(Relaxed) + 1);
+        let (next, threads) = (Line(AtomicUsize::new(0)), self.shared.active.load(Relaxed) + 1);
         let end = |start: usize| start + ((len - start) / (2 * threads)).max(grain).max(1).min(len - start);
         self.run(threads.min(len.div_ceil(grain.max(1))), &|_, thread| {
             while let Ok(start) = next.fetch_update(Relaxed, Relaxed, |start| (start < len).then(|| end(start))) {
