@@ -158,7 +158,8 @@ impl Cpu {
                 None => cpus = list.clone(),
             },
         }
-        let pool = Pool::bound(options.threads, &cpus).map_err(Error::Threads)?;
+        let threads = options.threads.max(options.threads_batch.unwrap_or(1)).max(1);
+        let pool = Pool::bound(threads, &cpus).map_err(Error::Threads)?;
         let shape = KvShape { layers: 0, heads: 0, head_dim: 0, blocks: 0, block_len: 1 };
         Ok(Cpu {
             machine: Machine::on(options.table, pool),
@@ -166,7 +167,7 @@ impl Cpu {
             shape,
             store: Arc::new(Mutex::new(Store { huge_pages: options.huge_pages, ..Store::default() })),
             arena: Arena::new(options.huge_pages),
-            bound: (0..options.threads.max(1)).zip(cpus.into_iter().cycle()).map(|(_, cpu)| cpu).collect(),
+            bound: (0..threads).zip(cpus.into_iter().cycle()).map(|(_, cpu)| cpu).collect(),
             nodes: nodes.into_iter().map(|node| node.id).collect(),
             options,
         })
@@ -187,9 +188,10 @@ impl Cpu {
         &self.nodes
     }
 
-    /// Threads in use.
-    pub fn threads(&self) -> usize {
-        self.machine.threads()
+    /// Threads for one token at a time, and for batches of more.
+    pub fn threads(&self) -> [usize; 2] {
+        let one = self.options.threads.max(1);
+        [one, self.options.threads_batch.unwrap_or(one).max(1)]
     }
 
     /// The instruction set in use.
@@ -234,11 +236,12 @@ impl Cpu {
     /// Brings the bytes of a matrix to where the options want them.
     fn settle(&mut self, view: View) -> Result<View, Error> {
         let view = if self.options.huge_pages && view.is_mapped() { self.copy(view)? } else { view };
+        if self.options.prefault {
+            self.machine.pool().run_ranges(view.bytes.len(), PIECE, &|range, _| view.prefault(range));
+        }
         if self.options.lock {
             let refused = |source| Error::Lock { bytes: view.bytes.len(), limit: memory::lock_limit(), source };
             memory::lock(&view.bytes).map_err(refused)?;
-        } else if self.options.prefault {
-            self.machine.pool().run_ranges(view.bytes.len(), PIECE, &|range, _| view.prefault(range));
         }
         Ok(view)
     }
@@ -315,8 +318,8 @@ impl Backend for Cpu {
 
     fn embed(&mut self, table: &Weight, tokens: &[u32]) -> Act {
         // A forward pass begins here.
-        let CpuOptions { threads, threads_batch, .. } = self.options;
-        self.machine.pool().limit(threads_batch.filter(|_| tokens.len() > 1).unwrap_or(threads));
+        let [one, batch] = self.threads();
+        self.machine.pool().limit(if tokens.len() > 1 { batch } else { one });
         let mut out = self.act(tokens.len(), table.view.cols());
         self.machine.gather(table.matrix(), tokens, &mut out.data);
         out

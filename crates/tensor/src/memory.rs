@@ -94,6 +94,12 @@ pub fn lock_limit() -> Option<u64> {
     return None;
 }
 
+/// The system's setting of transparent huge pages: `always`, `madvise` (who asks gets them) or `never`; `None` where it has none.
+pub fn transparent_huge_pages() -> Option<String> {
+    let modes = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").ok()?;
+    Some(modes.split_once('[')?.1.split_once(']')?.0.to_owned())
+}
+
 /// Bytes of this process that lie in huge pages now; `None` where the system does not tell.
 pub fn huge_bytes() -> Option<u64> {
     let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").ok()?;

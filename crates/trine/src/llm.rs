@@ -2,7 +2,7 @@ use crate::backend::Cpu;
 use crate::engine::{Answer, Engine, Request, Sampling};
 use crate::model::Spec;
 use crate::text::{Encode, Message, Template, Tokenizer};
-use crate::{Error, Memory, Options, Stream};
+use crate::{Error, Memory, Options, Placement, Stream};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -12,7 +12,7 @@ pub struct Llm {
     pub(crate) template: Option<Template>,
     pub(crate) warnings: Vec<String>,
     pub(crate) memory: Memory,
-    pub(crate) threads: usize,
+    pub(crate) placement: Placement,
     pub(crate) isa: &'static str,
 }
 
@@ -147,7 +147,12 @@ impl Llm {
 
     /// Threads that compute.
     pub fn threads(&self) -> usize {
-        self.threads
+        self.placement.threads
+    }
+
+    /// Where its threads and weights are.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
     }
 
     /// The instruction set in use.
