@@ -94,8 +94,16 @@ fn neither_threads_nor_isa_nor_batch_nor_loading_change_a_token() {
         &["--isa", "scalar"],
         &["--batch", "1"],
         &["--prefill-chunk", "3"],
+        &["--threads", "1", "--threads-batch", "3"],
+        &["--threads", "3", "--threads-batch", "2", "--cpu-affinity", "auto"],
         &["--no-mmap"],
         &["--prefault"],
+        &["--prefault=off", "--huge-pages", "off"],
+        &["--huge-pages", "on"],
+        &["--huge-pages", "on", "--no-mmap"],
+        &["--mlock"],
+        &["--numa", "interleave"],
+        &["--numa", "bind"],
         &["--context", "64"],
     ];
     for way in ways {
