@@ -8,11 +8,13 @@
 
 mod activation;
 mod attention;
+pub mod cpus;
 mod dot;
 mod elementwise;
 mod kv;
 pub mod limits;
 mod machine;
+pub mod numa;
 mod pool;
 mod rope;
 #[macro_use]

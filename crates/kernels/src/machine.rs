@@ -130,9 +130,18 @@ impl Machine {
     /// # Errors
     /// When the system gives no threads.
     pub fn new(table: &'static Table, threads: usize) -> std::io::Result<Machine> {
-        let pool = Pool::new(threads)?;
+        Ok(Machine::on(table, Pool::new(threads)?))
+    }
+
+    /// A machine of these threads.
+    pub fn on(table: &'static Table, pool: Pool) -> Machine {
         let scratch = (0..pool.threads()).map(|_| Mutex::default()).collect();
-        Ok(Machine { table, pool, scratch, attention: attention::Scratch::default() })
+        Machine { table, pool, scratch, attention: attention::Scratch::default() }
+    }
+
+    /// The threads, for loops of another kind.
+    pub fn pool(&mut self) -> &mut Pool {
+        &mut self.pool
     }
 
     /// Threads, the caller's included.

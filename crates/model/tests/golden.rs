@@ -45,7 +45,7 @@ fn goldens() -> Vec<Golden> {
 }
 
 fn cpu(table: usize, threads: usize) -> Cpu {
-    Cpu::new(CpuOptions { threads, table: tables().nth(table).unwrap() }).unwrap()
+    Cpu::new(CpuOptions { threads, table: tables().nth(table).unwrap(), ..CpuOptions::default() }).unwrap()
 }
 
 const BLOCK: usize = 16;

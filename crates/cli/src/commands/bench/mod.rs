@@ -195,13 +195,15 @@ impl Bench {
         let flow = || if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let options = self.machine.options();
         let start = Instant::now();
-        let (model, mut backend) = options.load(path, &mut |_| flow())?.into_parts();
+        let decoder = options.load(path, &mut |_| flow())?;
         let load_seconds = start.elapsed().as_secs_f64();
+        let placement = decoder.placement().clone();
+        let (model, mut backend) = decoder.into_parts();
         let engine = EngineOptions { cache_type: self.machine.cache_type, ..EngineOptions::default() };
         Runner::new(&model, &mut backend, &[], &engine)?.first_token();
         let first_token_seconds = start.elapsed().as_secs_f64();
 
-        let (threads, isa) = (backend.threads(), backend.isa());
+        let ([threads, threads_batch], isa) = (backend.threads(), backend.isa());
         let mut runner = Runner::new(&model, &mut backend, tests, &engine)?;
         let bar = bar("warming up", tests.len() * self.warmup as usize);
         for _ in 0..self.warmup {
@@ -217,7 +219,7 @@ impl Bench {
         // What follows needs memory of its own.
         let peak_memory_bytes = if self.warmup > 0 { bench::peak_memory() } else { None };
 
-        let Peaks { int8, f32 } = peaks(trine::kernels::table(isa)?, threads);
+        let Peaks { int8, f32 } = peaks(trine::kernels::table(isa)?, threads_batch);
         let found = |pages| Meter::new(threads, pages).map(|meter| (meter, pages));
         let meter = found(Pages::Huge).or_else(|| found(Pages::Small));
         let mut bandwidths = Vec::new();
@@ -267,8 +269,11 @@ impl Bench {
             machine: measure::machine(),
             subject: describe(&file, model.spec().arch.gguf[0], synthetic),
             threads,
+            threads_batch,
             isa: isa.to_owned(),
             cache_type: engine.cache_type.name.to_lowercase(),
+            weights_in: placement.weights.to_string(),
+            huge_bytes: placement.huge_bytes,
             load_seconds: Some(load_seconds),
             first_token_seconds: Some(first_token_seconds),
             peak_memory_bytes,
