@@ -1,28 +1,51 @@
-//! The CPU as a device: weights stay where the file is mapped, activations are recycled buffers.
+//! The CPU as a device: weights stay where the file is mapped or move to huge pages, activations are recycled buffers.
 
 use crate::{Backend, Batch, Error, Gate, KvShape, Role, Rope};
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
-use trine_kernels::{Attention, Form, Input, Lines, Machine, Matrix, Quantized, Table, rotate};
+use trine_kernels::cpus::{Affinity, Topology};
+use trine_kernels::numa::Numa;
+use trine_kernels::{Attention, Form, Input, KV_FORMATS, Lines, Machine, Matrix, Pool, Quantized, Table};
+use trine_tensor::memory::{self, Arena};
 use trine_tensor::{View, format::F32};
 
 /// Columns that the exact integer sums of ternary products allow: `3 * 127 * 2^22 < 2^31`.
 const WIDEST: usize = 1 << 22;
 
 /// How to run on a CPU.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct CpuOptions {
     /// Threads, at least one.
     pub threads: usize,
+    /// Threads for batches of more than one token; as many as `threads` without a number.
+    pub threads_batch: Option<usize>,
     /// The instruction set.
     pub table: &'static Table,
+    /// Which CPUs the threads are bound to, the calling one included.
+    pub affinity: Affinity,
+    /// Where memory lies when there are several nodes.
+    pub numa: Numa,
+    /// Copy weights of a mapped file to huge pages of our own, and ask for such pages for the KV cache and activations.
+    pub huge_pages: bool,
+    /// Bring mapped weights into memory as they are uploaded, with all threads.
+    pub prefault: bool,
+    /// Keep weights from being swapped out or dropped.
+    pub lock: bool,
 }
 
 impl Default for CpuOptions {
-    /// All cores that this process may use, and the best instruction set.
+    /// A thread for each physical core that this process may use, and the best instruction set.
     fn default() -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-        CpuOptions { threads, table: trine_kernels::tables().next().expect("the scalar table is always there") }
+        CpuOptions {
+            threads: Topology::read().threads(),
+            threads_batch: None,
+            table: trine_kernels::tables().next().expect("the scalar table is always there"),
+            affinity: Affinity::None,
+            numa: Numa::Off,
+            huge_pages: false,
+            prefault: true,
+            lock: false,
+        }
     }
 }
 
@@ -33,6 +56,13 @@ pub struct Cpu {
     cache: Vec<Lines>,
     shape: KvShape,
     store: Arc<Mutex<Store>>,
+    /// Room for copied weights.
+    arena: Arena,
+    options: CpuOptions,
+    /// CPUs of each thread, when they are bound.
+    bound: Vec<usize>,
+    /// Nodes that memory is placed on, when that is not left to the system.
+    nodes: Vec<usize>,
 }
 
 /// A weight of the [`Cpu`].
@@ -68,6 +98,7 @@ struct Derived {
 /// Buffers that nobody uses now.
 #[derive(Default)]
 struct Store {
+    huge_pages: bool,
     floats: Vec<Vec<f32>>,
     bytes: Vec<Quantized>,
     derived: Vec<Derived>,
@@ -81,6 +112,12 @@ impl Store {
         let found = buffers().filter(fits).min_by_key(|(_, buffer)| buffer.capacity());
         let found = found.or_else(|| buffers().max_by_key(|(_, buffer)| buffer.capacity())).map(|(i, _)| i);
         let mut buffer = found.map_or_else(Vec::new, |i| self.floats.swap_remove(i));
+        if buffer.capacity() < len {
+            buffer.reserve_exact(len - buffer.len());
+            if self.huge_pages {
+                memory::ask_huge_pages(buffer.spare_capacity_mut());
+            }
+        }
         buffer.resize(len, 0.0);
         buffer
     }
@@ -97,22 +134,65 @@ impl Drop for Act {
     }
 }
 
-fn lock(store: &Mutex<Store>) -> std::sync::MutexGuard<'_, Store> {
-    store.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Cpu {
     /// # Errors
-    /// When the system gives no threads.
+    /// When the system gives no threads, or does not let them run where the options say.
     pub fn new(options: CpuOptions) -> Result<Cpu, Error> {
-        let machine = Machine::new(options.table, options.threads).map_err(Error::Threads)?;
+        let mut topology = Topology::read();
+        let nodes = options.numa.apply(&topology).map_err(Error::Numa)?;
+        let mut cpus = Vec::new();
+        if options.numa == Numa::Bind && !nodes.is_empty() {
+            cpus = nodes.iter().flat_map(|node| node.cpus.iter().copied()).collect();
+            topology = topology.within(&cpus);
+        }
+        let allowed = topology.spread();
+        match &options.affinity {
+            Affinity::None if cpus.is_empty() => {}
+            Affinity::None | Affinity::Auto if allowed.is_empty() => return Err(Error::NoAffinity),
+            Affinity::None | Affinity::Auto => cpus = allowed,
+            Affinity::List(list) => match list.iter().find(|cpu| !allowed.contains(cpu)) {
+                Some(&cpu) => return Err(Error::Affinity { cpu, allowed }),
+                None => cpus = list.clone(),
+            },
+        }
+        let threads = options.threads.max(options.threads_batch.unwrap_or(1)).max(1);
+        let pool = Pool::bound(threads, &cpus).map_err(Error::Threads)?;
         let shape = KvShape { layers: 0, heads: 0, head_dim: 0, blocks: 0, block_len: 16, format: &F32 };
-        Ok(Cpu { machine, cache: Vec::new(), shape, store: Arc::default() })
+        Ok(Cpu {
+            machine: Machine::on(options.table, pool),
+            cache: Vec::new(),
+            shape,
+            store: Arc::new(Mutex::new(Store { huge_pages: options.huge_pages, ..Store::default() })),
+            arena: Arena::new(options.huge_pages),
+            bound: (0..threads).zip(cpus.into_iter().cycle()).map(|(_, cpu)| cpu).collect(),
+            nodes: nodes.into_iter().map(|node| node.id).collect(),
+            options,
+        })
     }
 
-    /// Threads in use.
-    pub fn threads(&self) -> usize {
-        self.machine.threads()
+    /// How it runs.
+    pub fn options(&self) -> &CpuOptions {
+        &self.options
+    }
+
+    /// The CPU of each thread, the caller's first; empty when the system moves them.
+    pub fn bound(&self) -> &[usize] {
+        &self.bound
+    }
+
+    /// Nodes that memory is placed on; empty when that is left to the system.
+    pub fn nodes(&self) -> &[usize] {
+        &self.nodes
+    }
+
+    /// Threads for one token at a time, and for batches of more.
+    pub fn threads(&self) -> [usize; 2] {
+        let one = self.options.threads.max(1);
+        [one, self.options.threads_batch.unwrap_or(one).max(1)]
     }
 
     /// The instruction set in use.
@@ -150,11 +230,45 @@ impl Cpu {
     }
 }
 
+/// Bytes of a weight that one thread reads at once.
+const PIECE: usize = 1 << 20;
+
+impl Cpu {
+    /// Brings the bytes of a matrix to where the options want them.
+    fn settle(&mut self, view: View) -> Result<View, Error> {
+        let view = if self.options.huge_pages && view.is_mapped() { self.copy(view)? } else { view };
+        if self.options.prefault {
+            self.machine.pool().run_ranges(view.bytes.len(), PIECE, &|range, _| view.prefault(range));
+        }
+        if self.options.lock {
+            let refused = |source| Error::Lock { bytes: view.bytes.len(), limit: memory::lock_limit(), source };
+            memory::lock(&view.bytes).map_err(refused)?;
+        }
+        Ok(view)
+    }
+
+    /// The same matrix in memory of our own, read in parallel.
+    fn copy(&mut self, view: View) -> Result<View, Error> {
+        let mut copy = self.arena.take(view.bytes.len()).map_err(|_| Error::NoMemory { bytes: view.bytes.len() })?;
+        let pieces: Vec<Mutex<&mut [u8]>> = copy.chunks_mut(PIECE).map(Mutex::new).collect();
+        let failure = Mutex::new(None);
+        self.machine.pool().run(pieces.len(), &|i, _| {
+            let copied = view.copy_to(i * PIECE, &mut lock(&pieces[i]));
+            copied.unwrap_or_else(|error| *lock(&failure) = Some(error));
+        });
+        if let Some(source) = failure.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+            return Err(Error::Read { tensor: view.name, source: Box::new(source) });
+        }
+        drop(pieces);
+        Ok(View::new(view.name, view.format, view.shape, copy.freeze()).expect("as it was"))
+    }
+}
+
 impl Backend for Cpu {
     type Weight = Weight;
     type Act = Act;
 
-    fn upload(&mut self, view: View, role: Role) -> Result<Weight, Error> {
+    fn upload(&mut self, mut view: View, role: Role) -> Result<Weight, Error> {
         let unfit = |reason| Error::Unfit { tensor: view.name.clone(), format: view.format.name, role, reason };
         let mut row = Vec::new();
         if view.format.id.is_none() {
@@ -171,12 +285,16 @@ impl Backend for Cpu {
                 if view.cols() > WIDEST {
                     return Err(Error::TooWide { found: view.cols(), tensor: view.name, most: WIDEST });
                 }
+                view = self.settle(view)?;
             }
         }
         Ok(Weight { view, role, row })
     }
 
     fn reserve_kv(&mut self, shape: KvShape) -> Result<(), Error> {
+        if !KV_FORMATS.contains(&shape.format) {
+            return Err(Error::CacheType { found: shape.format.name });
+        }
         let no_room = || Error::NoRoom {
             bytes: [shape.heads, shape.head_dim, shape.blocks, shape.block_len, 2 * shape.format.bytes]
                 .into_iter()
@@ -189,6 +307,9 @@ impl Backend for Cpu {
         // zeros takes room only where it is used.
         Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| no_room())?;
         self.cache.extend((0..shape.layers).map(|_| Lines::zeroed(bytes / shape.layers)));
+        if self.options.huge_pages {
+            self.cache.iter().for_each(|lines| memory::ask_huge_pages(lines));
+        }
         self.shape = shape;
         Ok(())
     }
@@ -199,6 +320,9 @@ impl Backend for Cpu {
     }
 
     fn embed(&mut self, table: &Weight, tokens: &[u32]) -> Act {
+        // A forward pass begins here.
+        let [one, batch] = self.threads();
+        self.machine.pool().limit(if tokens.len() > 1 { batch } else { one });
         let mut out = self.act(tokens.len(), table.view.cols());
         self.machine.gather(table.matrix(), tokens, &mut out.data);
         out
@@ -207,6 +331,10 @@ impl Backend for Cpu {
     fn linear(&mut self, w: &Weight, x: &Act) -> Act {
         let matrix = w.matrix();
         let mut out = self.act(x.data.len() / x.cols, matrix.rows);
+        // The head of a batch of which no logits are wanted.
+        if x.data.is_empty() {
+            return out;
+        }
         let form = match (self.machine.form(matrix.format), w.role) {
             (Form::Blocks, Role::BitLinear) => Form::Spread,
             (form, _) => form,
@@ -255,20 +383,21 @@ impl Backend for Cpu {
     }
 
     fn angles(&mut self, rope: &Rope, batch: &Batch) -> Act {
-        let cols = 2 * rope.frequencies.len();
-        let mut out = self.act(batch.tokens().len(), cols);
-        for (row, out) in out.data.chunks_exact_mut(cols).enumerate() {
-            for (out, angle) in out.chunks_exact_mut(2).zip(rope.angles(batch.position(row))) {
-                out.copy_from_slice(&angle);
+        let pairs = rope.frequencies.len();
+        let mut out = self.act(batch.tokens().len(), 2 * pairs);
+        // A sine and a cosine in double precision are some forty multiplications.
+        self.machine.fill(&mut out.data, 2 * pairs, 80 * pairs, &|row, out| {
+            let (cosines, sines) = out.split_at_mut(pairs);
+            for ((cos, sin), angle) in cosines.iter_mut().zip(sines).zip(rope.angles(batch.position(row))) {
+                [*cos, *sin] = angle;
             }
-        }
+        });
         out
     }
 
     fn rope(&mut self, rope: &Rope, angles: &Act, mut x: Act) -> Act {
-        for (x, angles) in x.data.chunks_exact_mut(x.cols).zip(angles.data.chunks_exact(angles.cols)) {
-            rotate(x, rope.head_dim, angles.as_chunks().0, rope.pairs);
-        }
+        let width = x.cols;
+        self.machine.rope(&mut x.data, width, rope.head_dim, &angles.data, rope.pairs);
         // Its other forms are of the numbers before.
         x.derived.get_mut().bytes.clear();
         x.derived.get_mut().rounded = None;

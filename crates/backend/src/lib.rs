@@ -11,6 +11,8 @@ mod rope;
 pub use batch::Batch;
 pub use cpu::{Cpu, CpuOptions};
 pub use rope::Rope;
+pub use trine_kernels::cpus::{Affinity, Topology};
+pub use trine_kernels::numa::Numa;
 pub use trine_kernels::{Gate, KV_FORMATS, KvLayout, Pairs, Span};
 
 use trine_tensor::{Format, View};
@@ -85,6 +87,44 @@ pub enum Error {
     /// No threads.
     #[error("the system gives no more threads: {0}")]
     Threads(#[source] std::io::Error),
+    /// A CPU that threads cannot be bound to.
+    #[error("threads cannot be bound to CPU {cpu}: this process may use {}", list(allowed))]
+    Affinity {
+        /// What was asked for.
+        cpu: usize,
+        /// What would work.
+        allowed: Vec<usize>,
+    },
+    /// A system that binds no threads.
+    #[error("this system does not let a program bind its threads to CPUs")]
+    NoAffinity,
+    /// A memory policy.
+    #[error("the system refuses the NUMA policy: {0}")]
+    Numa(#[source] std::io::Error),
+    /// Weights that cannot be locked.
+    #[error("{bytes} bytes of weights cannot be locked in memory: {source}{}", limit.map(|limit| format!(" (this process may lock {limit} bytes, RLIMIT_MEMLOCK)")).unwrap_or_default())]
+    Lock {
+        /// Of one tensor.
+        bytes: usize,
+        /// What is allowed in all.
+        limit: Option<u64>,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// No room for a copy of a weight.
+    #[error("{bytes} bytes of weights do not fit into memory")]
+    NoMemory {
+        /// Of one tensor.
+        bytes: usize,
+    },
+    /// A weight that cannot be read from its file.
+    #[error("tensor `{tensor}`: {source}")]
+    Read {
+        /// Its name.
+        tensor: String,
+        /// What the file says.
+        source: Box<trine_tensor::Error>,
+    },
     /// A matrix so wide that integer sums could overflow.
     #[error("tensor `{tensor}`: rows of {found} numbers, more than the {most} that this device multiplies exactly")]
     TooWide {
@@ -107,12 +147,26 @@ pub enum Error {
         /// Why not.
         reason: &'static str,
     },
+    /// A format that a KV cache cannot have.
+    #[error("a KV cache of format {found}: there are {}", names(KV_FORMATS))]
+    CacheType {
+        /// What was asked for.
+        found: &'static str,
+    },
     /// Not enough memory for the KV cache.
     #[error("a KV cache of {bytes} bytes does not fit into memory: ask for a shorter context or fewer sequences")]
     NoRoom {
         /// What was asked for.
         bytes: u128,
     },
+}
+
+fn names(formats: &[&Format]) -> String {
+    formats.iter().map(|format| format.name).collect::<Vec<_>>().join(", ")
+}
+
+fn list(cpus: &[usize]) -> String {
+    cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A device that runs a decoder. `[tokens, width]` is the shape of all activations.

@@ -76,6 +76,9 @@ fn diagnose(error: &anyhow::Error) -> (Exit, Option<&'static str>) {
         Some(trine::Error::Model(error)) => of_model(error),
         Some(trine::Error::Kernels(_)) => (Exit::Usage, Some("`trine devices` shows what this CPU can run")),
         Some(trine::Error::Engine(error)) => of_engine(error),
+        Some(trine::Error::MemoryLimit { .. }) => {
+            (Exit::Work, Some("raise --mem-limit, or give less --context or a smaller --batch"))
+        }
         Some(trine::Error::Text(_)) => (Exit::Work, Some("--raw goes without the chat template")),
         _ => (Exit::Work, None),
     }
@@ -115,12 +118,27 @@ fn of_engine(error: &trine::engine::Error) -> (Exit, Option<&'static str>) {
     }
 }
 
+fn of_device(error: &trine::backend::Error) -> (Exit, Option<&'static str>) {
+    use trine::backend::Error;
+    match error {
+        Error::Affinity { .. } => (Exit::Usage, Some("`trine devices` shows the CPUs")),
+        Error::Lock { .. } => (
+            Exit::Work,
+            Some(
+                "raise the limit with `ulimit -l unlimited` or, for a service, LimitMEMLOCK=infinity; or go without --mlock",
+            ),
+        ),
+        Error::NoMemory { .. } => (Exit::Work, Some("--huge-pages off leaves the weights in the mapped file")),
+        _ => (Exit::Work, None),
+    }
+}
+
 fn of_model(error: &trine::model::Error) -> (Exit, Option<&'static str>) {
     use trine::model::Error;
     let hint = match error {
         Error::In { source, .. } => return of_model(source),
         Error::Cancelled => return (Exit::Interrupted, None),
-        Error::Device(_) => return (Exit::Work, None),
+        Error::Device(error) => return of_device(error),
         Error::File(error) => of_file(error),
         Error::NoTokenizer { .. } => Some("give one with --tokenizer FILE"),
         Error::UnknownArch { .. } => Some("`trine info` shows what the file holds"),

@@ -1,13 +1,18 @@
 //! The flags that say how a model is loaded, and the loading.
 
-use crate::table;
-use clap::Args;
+use crate::table::{self, Facts};
+use crate::units;
+use bytesize::ByteSize;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use trine::backend::{Backend, Cpu};
-use trine::{Llm, Options, Progress};
+use trine::backend::{Affinity, Backend, Cpu, KV_FORMATS, Numa};
+use trine::kernels::cpus::parse_list;
+use trine::tensor::{Format, format::by_name};
+use trine::{HugePages, Llm, Options, Progress};
 
 /// How to load a model.
 #[derive(Args, Clone, Debug)]
@@ -26,30 +31,96 @@ pub struct LoadArgs {
     pub machine: MachineArgs,
 }
 
-/// How to use the machine.
+/// How to use the machine: nothing here but the cache type changes an answer.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Machine")]
 pub struct MachineArgs {
-    /// Threads that compute [default: RAYON_NUM_THREADS, or all cores that may be used]
+    /// Threads that compute [default: RAYON_NUM_THREADS, or a thread for each physical core that may be used]
     #[arg(long, value_name = "N", env = "TRINE_THREADS", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
+    /// Threads for prompts and other batches of more than one token [default: as --threads]
+    #[arg(long, value_name = "N", env = "TRINE_THREADS_BATCH", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads_batch: Option<u32>,
+    /// Bind threads to CPUs: none, auto (a physical core each), or a list such as 0,2-5 (one each, in turn)
+    #[arg(long, value_name = "CPUS", env = "TRINE_CPU_AFFINITY", default_value = "none", value_parser = affinity)]
+    cpu_affinity: Affinity,
     /// Instruction set [default: the best; `trine devices` lists them]
     #[arg(long, value_name = "NAME", env = "TRINE_ISA")]
     isa: Option<String>,
+    /// What keys and values are kept as: fewer bytes make long contexts smaller and faster, and answers differ a little
+    #[arg(long, value_name = "TYPE", env = "TRINE_CACHE_TYPE", default_value = "f32", ignore_case = true, value_parser = cache_type())]
+    pub cache_type: &'static Format,
+    /// Where memory lies on a machine with several NUMA nodes: as the system does it, on all in turn, or with the threads on one
+    #[arg(long, value_name = "POLICY", env = "TRINE_NUMA", default_value = "off")]
+    numa: NumaArg,
+    /// Copy the weights to huge pages [auto: when the system has them, and twice the memory that the model takes]
+    #[arg(long, value_name = "WHEN", env = "TRINE_HUGE_PAGES", default_value = "auto")]
+    huge_pages: HugePagesArg,
     /// Read the file into memory instead of mapping it
     #[arg(long)]
     no_mmap: bool,
-    /// Bring the mapped file into memory at once
-    #[arg(long, conflicts_with = "no_mmap")]
-    prefault: bool,
+    /// Bring the mapped file into memory when it is loaded [off: when it is first needed]
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_value = "on", default_missing_value = "on")]
+    prefault: SwitchArg,
+    /// Keep the weights from being swapped out or dropped
+    #[arg(long)]
+    mlock: bool,
+    /// Refuse a model that takes more memory than this, such as 900MB or 4GiB
+    #[arg(long, value_name = "SIZE", env = "TRINE_MEM_LIMIT")]
+    mem_limit: Option<ByteSize>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum NumaArg {
+    Off,
+    Interleave,
+    Bind,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum HugePagesArg {
+    Auto,
+    On,
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum SwitchArg {
+    On,
+    Off,
+}
+
+fn affinity(text: &str) -> Result<Affinity, &'static str> {
+    match text {
+        "none" => Ok(Affinity::None),
+        "auto" => Ok(Affinity::Auto),
+        list => parse_list(list).map(Affinity::List).ok_or("expected none, auto, or a list of CPUs such as 0,2-5"),
+    }
 }
 
 impl MachineArgs {
     /// The options that they are.
     pub fn options(&self) -> Options {
         let mut options = Options::default();
-        options.mmap(!self.no_mmap).prefault(self.prefault);
         self.threads.or_else(rayon_threads).map(|threads| options.threads(threads as usize));
+        self.threads_batch.map(|threads| options.threads_batch(threads as usize));
+        self.mem_limit.map(|limit| options.memory_limit(limit.as_u64()));
+        let numa = match self.numa {
+            NumaArg::Off => Numa::Off,
+            NumaArg::Interleave => Numa::Interleave,
+            NumaArg::Bind => Numa::Bind,
+        };
+        let huge_pages = match self.huge_pages {
+            HugePagesArg::Auto => HugePages::Auto,
+            HugePagesArg::On => HugePages::On,
+            HugePagesArg::Off => HugePages::Off,
+        };
+        options.affinity(self.cpu_affinity.clone()).numa(numa).huge_pages(huge_pages);
+        options
+            .cache_type(self.cache_type)
+            .mmap(!self.no_mmap)
+            .prefault(self.prefault == SwitchArg::On)
+            .lock(self.mlock);
         self.isa.as_ref().map(|isa| options.isa(isa));
         options
     }
@@ -78,10 +149,36 @@ impl LoadArgs {
         bar.finish_and_clear();
         let llm = llm?;
         if !quiet {
+            if !matches!(self.machine.numa, NumaArg::Off) && llm.placement().nodes.is_empty() {
+                note!("note: --numa does nothing here: this machine has one NUMA node");
+            }
             llm.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
         }
         Ok(llm)
     }
+}
+
+/// The formats that a KV cache can have, by name.
+fn cache_type() -> impl TypedValueParser<Value = &'static Format> {
+    let names = KV_FORMATS.iter().map(|format| format.name.to_ascii_lowercase());
+    PossibleValuesParser::new(names).map(|name| by_name(&name).expect("it is one of them"))
+}
+
+/// Where the threads and the weights of a model are, in a few words for each.
+pub fn placement<B: Backend>(llm: &Llm<B>) -> Facts {
+    let (placement, memory) = (llm.placement(), llm.memory());
+    let numbers = |list: &[usize]| list.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    let or = |list: &[usize], none: &str| if list.is_empty() { none.to_owned() } else { numbers(list) };
+    let locked = if placement.locked { ", locked" } else { "" };
+    let mut facts = Facts::default();
+    facts.push("threads", format!("{}, for batches {}", placement.threads, placement.threads_batch));
+    facts.push("CPUs of the threads", or(&placement.cpus, "as the system moves them"));
+    facts.push("NUMA nodes of the memory", or(&placement.nodes, "as the system places it"));
+    facts.push("weights", format!("{}, {}{locked}", units::bytes(memory.weights), placement.weights));
+    facts.push("in huge pages", placement.huge_bytes.map_or_else(|| "unknown".to_owned(), units::bytes));
+    facts.push("KV cache", format!("{} when full", units::bytes(memory.kv_cache)));
+    facts.push("activations", format!("at most {}", units::bytes(memory.scratch)));
+    facts
 }
 
 /// A progress bar over bytes. Indicatif draws it on terminals only.

@@ -7,6 +7,7 @@ macro_rules! note {
     }};
 }
 
+mod advice;
 mod answer;
 mod chat;
 mod commands;

@@ -18,9 +18,12 @@ const SHORT: [&str; 7] = ["--prefill", "16", "--decode", "0", "--threads", "1", 
 #[test]
 fn a_bench_is_one_object_with_every_test() {
     let cache = tempfile::tempdir().unwrap();
-    let args = "bench --shape tiny --format i2_s --prefill 40 --decode 5,3 --batch 1,2 --depth 9 --threads 2 -r 1 --json --record";
-    let ran =
-        run(trine().args(args.split(' ')).env("XDG_CACHE_HOME", cache.path()).env("XDG_DATA_HOME", cache.path()), "");
+    let args = "bench --shape tiny --format i2_s --prefill 40 --decode 5,3 --batch 1,2 --depth 9 --threads 2 \
+        --threads-batch 1 --huge-pages on --cache-type q8_0 -r 1 --json --record";
+    let ran = run(
+        trine().args(args.split_whitespace()).env("XDG_CACHE_HOME", cache.path()).env("XDG_DATA_HOME", cache.path()),
+        "",
+    );
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert_eq!(ran.out.lines().count(), 1);
     let json = ran.json();
@@ -39,6 +42,8 @@ fn a_bench_is_one_object_with_every_test() {
         assert_eq!(result["samples"].as_array().unwrap().len(), 1);
     }
     assert_eq!((&json["shape"], &json["format"], &json["threads"]), (&"tiny".into(), &"i2_s".into(), &2.into()));
+    let kept = [&json["threads_batch"], &json["cache_type"], &json["weights_in"]];
+    assert_eq!(kept, [&Value::from(1), &"q8_0".into(), &"copied from the mapped file".into()]);
     for key in ["load_seconds", "first_token_seconds", "machine", "isa", "weights_bytes", "trine"] {
         assert!(!json[key].is_null(), "{key}");
     }

@@ -32,6 +32,11 @@ fn commands_that_make_no_sense_end_with_2() {
     check(&run(&["--preset", "best"]), 2, &["fast, balanced, quality"]);
     check(&run(&["--isa", "mmx"]), 2, &["`mmx`", "scalar", "hint: "]);
     check(&run(&["--threads", "0"]), 2, &["--threads"]);
+    check(&run(&["--cache-type", "q4_0"]), 2, &["q4_0", "f32, f16, q8_0"]);
+    check(&["bench", model, "--cache-type", "q9"], 2, &["q9", "f32, f16, q8_0"]);
+    check(&run(&["--cpu-affinity", "x"]), 2, &["none, auto, or a list"]);
+    check(&run(&["--cpu-affinity", "9999"]), 2, &["CPU 9999", "hint: "]);
+    check(&run(&["--mem-limit", "1KB"]), 1, &["the limit of 1000", "hint: raise --mem-limit"]);
     check(&run(&["--context", "129"]), 2, &["129", "128", "hint: "]);
     check(&run(&["--system", "Be brief."]), 2, &["--system", "--raw"]);
     check(&["tokenize", model, "--decode", "1 5000"], 2, &["5000", "288", "hint: "]);

@@ -116,5 +116,11 @@ fn devices_tell_the_instruction_sets_that_can_be_chosen() {
         let args = ["run", &llama(), "hi", "--raw", "--max-tokens", "1", "--isa", isa.as_str().unwrap()];
         assert_eq!(trine_with(&args).code, 0);
     }
-    assert!(trine_with(&["devices"]).out.contains("instruction sets"));
+    let human = trine_with(&["devices"]).out;
+    for fact in ["instruction sets", "physical", "transparent huge pages", "governor", "swap"] {
+        assert!(human.contains(fact), "{human}");
+    }
+    for advice in json["advice"].as_array().unwrap() {
+        assert!(human.contains(advice["command"].as_str().unwrap()), "{human}");
+    }
 }

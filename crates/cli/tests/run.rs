@@ -94,8 +94,16 @@ fn neither_threads_nor_isa_nor_batch_nor_loading_change_a_token() {
         &["--isa", "scalar"],
         &["--batch", "1"],
         &["--prefill-chunk", "3"],
+        &["--threads", "1", "--threads-batch", "3"],
+        &["--threads", "3", "--threads-batch", "2", "--cpu-affinity", "auto"],
         &["--no-mmap"],
         &["--prefault"],
+        &["--prefault=off", "--huge-pages", "off"],
+        &["--huge-pages", "on"],
+        &["--huge-pages", "on", "--no-mmap"],
+        &["--mlock"],
+        &["--numa", "interleave"],
+        &["--numa", "bind"],
         &["--context", "64"],
     ];
     for way in ways {
@@ -104,6 +112,18 @@ fn neither_threads_nor_isa_nor_batch_nor_loading_change_a_token() {
     }
     let tokenizer = golden("llama").join("tokenizer.json").display().to_string();
     assert_eq!(greedy(&llama(), &["--tokenizer", &tokenizer]).json()["ids"], expected["ids"]);
+}
+
+#[test]
+fn a_cache_type_answers_alike_on_any_number_of_threads() {
+    let answer = |more: &[&str]| greedy(&llama(), &[&["--logprobs", "1"], more].concat()).json()["logprobs"].clone();
+    let exact = answer(&[]);
+    assert_eq!(answer(&["--cache-type", "F32"]), exact);
+    for cache_type in ["f16", "q8_0"] {
+        let one = answer(&["--cache-type", cache_type, "--threads", "1"]);
+        assert_ne!(one, exact, "{cache_type}");
+        assert_eq!(answer(&["--cache-type", cache_type, "--threads", "3", "--isa", "scalar", "--batch", "2"]), one);
+    }
 }
 
 #[test]

@@ -7,8 +7,9 @@ use crate::{BLOCK_LEN, Error, Sampling};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use trine_backend::{Backend, Batch, Stage};
+use trine_backend::{Backend, Batch, KvShape, Stage};
 use trine_model::{Model, Spec};
+use trine_tensor::{Format, format::F32};
 use trine_text::Tokenizer;
 
 /// How much an engine may do at once.
@@ -22,13 +23,22 @@ pub struct EngineOptions {
     pub prefill_chunk: usize,
     /// Bytes for the KV cache; without a number, room for `max_sequences` of full length.
     pub cache_bytes: Option<usize>,
+    /// What the cache keeps keys and values as, one of [`trine_backend::KV_FORMATS`].
+    pub cache_type: &'static Format,
     /// Seeds the requests that bring no seed of their own.
     pub seed: u64,
 }
 
 impl Default for EngineOptions {
     fn default() -> EngineOptions {
-        EngineOptions { context: None, max_sequences: 4, prefill_chunk: 512, cache_bytes: None, seed: 0 }
+        EngineOptions {
+            context: None,
+            max_sequences: 4,
+            prefill_chunk: 512,
+            cache_bytes: None,
+            cache_type: &F32,
+            seed: 0,
+        }
     }
 }
 
@@ -105,7 +115,8 @@ impl<B: Backend> Engine<B> {
             }
         }
         let each = context.div_ceil(BLOCK_LEN);
-        let block = model.kv_shape(1, BLOCK_LEN).bytes().unwrap_or(usize::MAX).max(1);
+        let shape = |blocks| KvShape { format: options.cache_type, ..model.kv_shape(blocks, BLOCK_LEN) };
+        let block = shape(1).bytes().unwrap_or(usize::MAX).max(1);
         let blocks = options.cache_bytes.map_or(each.saturating_mul(max_sequences), |bytes| bytes / block);
         if blocks < each {
             let bytes = options.cache_bytes.unwrap_or(0);
@@ -114,7 +125,7 @@ impl<B: Backend> Engine<B> {
         if u32::try_from(blocks).is_err() {
             return Err(Error::CacheTooLarge { blocks });
         }
-        backend.reserve_kv(model.kv_shape(blocks, BLOCK_LEN))?;
+        backend.reserve_kv(shape(blocks))?;
         let (batch, logits) = (Batch::with_capacity(blocks), Vec::new());
         let (running, waiting, blocks) = (Vec::new(), VecDeque::new(), Blocks::new(blocks));
         let scheduler = Scheduler { running, waiting, blocks, max_sequences, prefill_chunk };

@@ -110,7 +110,9 @@ fn an_answer_does_not_depend_on_neighbours_chunks_cache_or_preemption() {
             for max_sequences in [1, 3, 8] {
                 for blocks in [6, 11, 48] {
                     let cache_bytes = Some(blocks * block);
-                    let options = EngineOptions { context, max_sequences, prefill_chunk, cache_bytes, seed: 9 };
+                    let sizes =
+                        EngineOptions { context, max_sequences, prefill_chunk, cache_bytes, ..Default::default() };
+                    let options = EngineOptions { seed: 9, ..sizes };
                     let mut engine = engine(name, &options);
                     for round in 0..2 {
                         let (said, times) = run(&mut engine, &requests);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use trine_backend::profile::{Part, Phase, Profile, Recorder, RecorderOptions, Report};
 use trine_backend::{Backend, Cpu, CpuOptions};
 use trine_engine::{Engine, EngineOptions, EventKind, Request, Sampling};
-use trine_tensor::format::by_name;
+use trine_tensor::format::{F32, by_name};
 
 fn device(recorder: &Recorder) -> Profile<Cpu> {
     Profile::new(Cpu::new(CpuOptions { threads: 2, ..CpuOptions::default() }).unwrap(), recorder.clone())
@@ -36,7 +36,7 @@ fn answer<B: Backend>(engine: &mut Engine<B>, prompts: &[Vec<u32>]) -> (Vec<(u32
 }
 
 const OPTIONS: EngineOptions =
-    EngineOptions { context: None, max_sequences: 4, prefill_chunk: 16, cache_bytes: None, seed: 1 };
+    EngineOptions { context: None, max_sequences: 4, prefill_chunk: 16, cache_bytes: None, cache_type: &F32, seed: 1 };
 
 /// A profile of the golden `name`: its report, its trace, the steps and the time that they took.
 fn profile(name: &str, options: RecorderOptions) -> (Report, Value, usize, Duration) {

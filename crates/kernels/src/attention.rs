@@ -90,9 +90,9 @@ fn record(layout: &KvLayout) -> usize {
     layout.dim() / LANES + 1
 }
 
-/// Lines that [`attend`] needs: scores, two strips of keys, a chunk of values.
+/// Lines that [`attend`] needs: queries, scores, two strips of keys, a chunk of values.
 fn room(layout: &KvLayout, rows: usize) -> usize {
-    rows * STRIPS + (PAIR + STRIPS) * layout.dim()
+    rows * (layout.dim() / LANES + STRIPS) + (PAIR + STRIPS) * layout.dim()
 }
 
 /// The states of a tile's rows over one chunk, `[rows, record]`. Rows that see nothing of it get no sensible state.
@@ -102,7 +102,13 @@ pub(crate) fn attend<S: Simd>(simd: S, tile: &Tile, chunk: usize, scratch: &mut 
     let (dim, record) = (layout.dim(), record(layout));
     let strips = tile.seen(rows - 1, chunk).div_ceil(LANES);
     let position = |strip: usize| chunk * CHUNK + strip * LANES;
-    let (scores, rest) = scratch.split_at_mut(rows * STRIPS);
+    let width = dim / LANES;
+    let (queries, rest) = scratch.split_at_mut(rows * width);
+    for (row, query) in queries.chunks_exact_mut(width).enumerate() {
+        bytemuck::cast_slice_mut(query)[..layout.head_dim].copy_from_slice(tile.query(row));
+    }
+    let queries = &*queries;
+    let (scores, rest) = rest.split_at_mut(rows * STRIPS);
     let (keys_room, values_room) = rest.split_at_mut(PAIR * dim);
 
     // Only the first rows ask for the next chunk: the others find what they asked for.
@@ -122,8 +128,8 @@ pub(crate) fn attend<S: Simd>(simd: S, tile: &Tile, chunk: usize, scratch: &mut 
         while row < rows {
             let four = row + 4 <= rows;
             let next = if four { row + 4 } else { row + 1 };
-            let mut out = Scores { scores, row, strip: first };
-            let [a, b] = [0, 1].map(|i| (keys[i], ahead(row, 0, first + i)));
+            let mut out = Scores { queries, scores, row, strip: first };
+            let (a, b) = ((keys[0], ahead(row, 0, first)), (keys[1], ahead(row, 0, first + 1)));
             match (four, both) {
                 _ if tile.seen(next - 1, chunk) <= first * LANES => {}
                 (true, true) if S::WIDE => score::<S, 4, 2>(simd, tile, [a, b], &mut out),
@@ -141,7 +147,7 @@ pub(crate) fn attend<S: Simd>(simd: S, tile: &Tile, chunk: usize, scratch: &mut 
     }
 
     for (row, (scores, state)) in scores.chunks_exact_mut(STRIPS).zip(states.chunks_exact_mut(record)).enumerate() {
-        state.fill(Line([0.0; LANES]));
+        state.fill(Line::ZERO);
         let seen = tile.seen(row, chunk);
         if seen > 0 {
             [state[record - 1].0[0], state[record - 1].0[1]] = softmax(simd, scores, seen);
@@ -173,8 +179,11 @@ pub(crate) fn attend<S: Simd>(simd: S, tile: &Tile, chunk: usize, scratch: &mut 
     }
 }
 
-/// Where scores go: `[rows, STRIPS]`.
+/// Which scores are computed, and where they go.
 struct Scores<'a> {
+    /// `[rows, dim / 16]`.
+    queries: &'a [Line],
+    /// `[rows, STRIPS]`.
     scores: &'a mut [Line],
     row: usize,
     strip: usize,
@@ -186,22 +195,31 @@ fn ask<S: Simd>(simd: S, bytes: &[u8], i: usize, steps: usize) {
     const LINE: usize = size_of::<Line>();
     let step = bytes.len().div_ceil(LINE * steps) * LINE;
     for line in bytes.get(i * step..).unwrap_or(&[]).chunks(LINE).take(step / LINE) {
-        simd.prefetch(line.as_ptr().cast());
+        simd.prefetch(line.as_ptr());
     }
 }
 
 /// Scores of `R` rows with `P` strips of keys, each `[dim]` lines, beside bytes to be asked for meanwhile.
 #[inline(always)]
 fn score<S: Simd, const R: usize, const P: usize>(simd: S, tile: &Tile, keys: [(&[Line], &[u8]); P], out: &mut Scores) {
-    let dim = tile.job.layout.head_dim;
-    let queries: [&[f32]; R] = std::array::from_fn(|r| &tile.query(out.row + r)[..dim]);
-    let (keys, ahead) = (keys.map(|(keys, _)| &keys[..dim]), keys.map(|(_, ahead)| ahead));
+    let (dim, width) = (tile.job.layout.head_dim, tile.job.layout.dim() / LANES);
+    let mut queries: [&[f32]; R] = [&[]; R];
+    for r in 0..R {
+        queries[r] = &bytemuck::cast_slice(&out.queries[(out.row + r) * width..][..width])[..dim];
+    }
+    let mut strips: [&[Line]; P] = [&[]; P];
+    for p in 0..P {
+        strips[p] = &keys[p].0[..dim];
+    }
     let mut sums = [[simd.splat(0.0); P]; R];
     for d in 0..dim {
         for p in 0..P {
-            ask(simd, ahead[p], d, dim);
+            ask(simd, keys[p].1, d, dim);
         }
-        let k: [S::F; P] = std::array::from_fn(|p| simd.load(&keys[p][d].0));
+        let mut k = [simd.splat(0.0); P];
+        for p in 0..P {
+            k[p] = simd.load(&strips[p][d].0);
+        }
         for r in 0..R {
             let q = simd.splat(queries[r][d]);
             for p in 0..P {
@@ -276,20 +294,30 @@ fn weigh_some<S: Simd, const R: usize, const D: usize>(
     at: usize,
 ) {
     let (record, mut position) = (states.len() / R, positions.start);
-    let mut sums: [[S::F; D]; R] =
-        std::array::from_fn(|r| std::array::from_fn(|d| simd.load(&states[r * record + at + d].0)));
+    let mut sums = [[simd.splat(0.0); D]; R];
+    for r in 0..R {
+        for d in 0..D {
+            sums[r][d] = simd.load(&states[r * record + at + d].0);
+        }
+    }
     while position < positions.end {
         let strip = position / LANES;
         let end = positions.end.min((strip + 1) * LANES);
-        let weights: [&[f32; LANES]; R] = std::array::from_fn(|r| &weights[r * STRIPS + strip].0);
+        let mut lines = [&[0.0; LANES]; R];
+        for r in 0..R {
+            lines[r] = &weights[r * STRIPS + strip].0;
+        }
         let (values, ahead) = values[strip];
         let rows = values.chunks_exact(record - 1).skip(position % LANES);
         for (lane, row) in (position % LANES..LANES.min(end - strip * LANES)).zip(rows) {
             ask(simd, ahead, (at / D) * LANES + lane, (record - 1) / D * LANES);
             let row = &row[at..][..D];
-            let v: [S::F; D] = std::array::from_fn(|d| simd.load(&row[d].0));
+            let mut v = [simd.splat(0.0); D];
+            for d in 0..D {
+                v[d] = simd.load(&row[d].0);
+            }
             for r in 0..R {
-                let weight = simd.splat(weights[r][lane]);
+                let weight = simd.splat(lines[r][lane]);
                 for d in 0..D {
                     sums[r][d] = simd.fma(weight, v[d], sums[r][d]);
                 }
@@ -339,7 +367,7 @@ pub(crate) struct Scratch {
 
 fn grow(lines: &mut Vec<Line>, len: usize) {
     if lines.len() < len {
-        lines.resize(len, Line([0.0; LANES]));
+        lines.resize(len, Line::ZERO);
     }
 }
 
@@ -412,7 +440,7 @@ impl Machine {
         let seen = |span: &Span| span.tokens * (span.cached + span.tokens);
         let work = 2 * dim * job.heads * job.spans.iter().map(seen).sum::<usize>();
         let chunks = job.spans.iter().map(|span| (span.cached + span.tokens).div_ceil(CHUNK)).max().unwrap_or(0);
-        let slots = Slots(out.as_mut_ptr());
+        let slots = Slots::of(out);
         let finish = |tile: &Tile, row: usize, state: &[Line]| {
             // SAFETY: the row of a tile is inside `out`, and no other tile has it.
             finish(state, unsafe { std::slice::from_raw_parts_mut(slots.at(tile.head(row) * dim), dim) });
@@ -446,7 +474,7 @@ impl Machine {
         }
         // Few tiles of many chunks: runs of chunks are tasks, and the states of all chunks wait for one another.
         grow(states, tasks * chunks * rows * record);
-        let states = Slots(states.as_mut_ptr());
+        let states = Slots::of(states);
         let states = |task: usize, chunk: usize| states.at((task * chunks + chunk) * rows * record);
         let runs = (8 * threads).div_ceil(tasks).min(chunks);
         self.pool.run(tasks * runs, &|task, thread| {

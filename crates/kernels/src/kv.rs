@@ -9,10 +9,14 @@ use trine_tensor::format::{F16, F32, Q8_0};
 /// Every format that a KV cache can have. A new one is a row here and an arm in `unpack`.
 pub static KV_FORMATS: &[&Format] = &[&F32, &F16, &Q8_0];
 
-/// The floats of one vector, aligned for the widest load.
+/// A cache line: the floats of one vector, or the bytes of anything.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub struct Line(pub(crate) [f32; LANES]);
+
+impl Line {
+    pub(crate) const ZERO: Line = Line([0.0; LANES]);
+}
 
 /// Lines of zeros, which take memory only where they are written.
 pub struct Lines(Vec<f32>);

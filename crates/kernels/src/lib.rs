@@ -8,11 +8,13 @@
 
 mod activation;
 mod attention;
+pub mod cpus;
 mod dot;
 mod elementwise;
 mod kv;
 pub mod limits;
 mod machine;
+pub mod numa;
 mod pool;
 mod rope;
 #[macro_use]
@@ -24,7 +26,7 @@ pub use elementwise::Gate;
 pub use kv::{KV_FORMATS, KvLayout, Line, Lines, Span};
 pub use machine::{Form, Input, Machine, Matrix, Quantized};
 pub use pool::Pool;
-pub use rope::{Pairs, rotate};
+pub use rope::Pairs;
 pub use table::{Table, table, tables};
 
 /// What can go wrong when kernels are chosen.

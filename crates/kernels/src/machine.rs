@@ -5,6 +5,7 @@ use crate::dot::block::Group;
 use crate::dot::ternary::{FIVES, fives};
 use crate::dot::{Column, Columns, GROUP, Out, Rows, Tokens};
 use crate::elementwise::Gate;
+use crate::kv::Line;
 use crate::pool::Pool;
 use crate::simd::LANES;
 use crate::table::{Kernel, Table};
@@ -84,11 +85,6 @@ pub struct Quantized {
     columns: Vec<Column>,
 }
 
-/// A cache line.
-#[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
-#[repr(C, align(64))]
-struct Line([i8; 64]);
-
 impl Quantized {
     fn tokens(&self) -> Tokens<'_> {
         let q = bytemuck::cast_slice(&self.lines);
@@ -105,7 +101,7 @@ impl Quantized {
 }
 
 /// Some rows of a buffer for one task each.
-pub(crate) struct Slots<T>(pub *mut T);
+pub(crate) struct Slots<T>(*mut T);
 // SAFETY: each task touches its own rows.
 unsafe impl<T: Send> Sync for Slots<T> {}
 
@@ -121,7 +117,7 @@ impl<T> Slots<T> {
     /// # Safety
     /// The row is inside the buffer, which is alive, and nobody else touches it.
     #[expect(clippy::mut_from_ref, reason = "the rows are disjoint")]
-    unsafe fn row(&self, i: usize, width: usize) -> &mut [T] {
+    pub unsafe fn row(&self, i: usize, width: usize) -> &mut [T] {
         // SAFETY: as the function's.
         unsafe { std::slice::from_raw_parts_mut(self.at(i * width), width) }
     }
@@ -134,9 +130,18 @@ impl Machine {
     /// # Errors
     /// When the system gives no threads.
     pub fn new(table: &'static Table, threads: usize) -> std::io::Result<Machine> {
-        let pool = Pool::new(threads)?;
+        Ok(Machine::on(table, Pool::new(threads)?))
+    }
+
+    /// A machine of these threads.
+    pub fn on(table: &'static Table, pool: Pool) -> Machine {
         let scratch = (0..pool.threads()).map(|_| Mutex::default()).collect();
-        Ok(Machine { table, pool, scratch, attention: attention::Scratch::default() })
+        Machine { table, pool, scratch, attention: attention::Scratch::default() }
+    }
+
+    /// The threads, for loops of another kind.
+    pub fn pool(&mut self) -> &mut Pool {
+        &mut self.pool
     }
 
     /// Threads, the caller's included.
@@ -157,6 +162,11 @@ impl Machine {
                 body(i, unsafe { slots.row(i, width) }, &mut scratch.floats);
             }
         });
+    }
+
+    /// Calls `body(i, row)` for each row of `width` floats in `out`; in parallel when a row is `work` multiplications and that pays.
+    pub fn fill(&mut self, out: &mut [f32], width: usize, work: usize, body: &(dyn Fn(usize, &mut [f32]) + Sync)) {
+        self.rows(out, width, work, &|i, row, _| body(i, row));
     }
 
     /// The form in which [`Machine::product`] wants activations for a matrix of this format.
@@ -188,7 +198,7 @@ impl Machine {
         }
         out.width = if form == Form::Fives { cols / 256 * FIVES } else { cols.next_multiple_of(size_of::<Line>()) };
         let width = out.width;
-        out.lines.resize(tokens * width / size_of::<Line>(), Line([0; 64]));
+        out.lines.resize(tokens * width / size_of::<Line>(), Line::ZERO);
         out.scales.resize(tokens, 0.0);
         out.totals.resize(tokens, 0);
         let q = Slots::of(bytemuck::cast_slice_mut(&mut out.lines));

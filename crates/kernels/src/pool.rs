@@ -1,10 +1,13 @@
 //! The threads: a decoded token is some two hundred short parallel loops, so a loop must start and end in under a microsecond.
 //!
-//! Workers spin for a moment after each loop, then park. Tasks are handed out by a counter, so that a thread that is held up takes
-//! fewer; a worker that comes late finds the loop closed and takes none. Which thread runs a task never changes a result.
+//! Workers spin for a moment after each loop, then park; where there are more threads than cores, they let others run instead. Tasks are
+//! handed out by a counter, so that a thread that is held up takes fewer; a worker that comes late finds the loop closed and takes none.
+//! Which thread runs a task never changes a result.
 
+use crate::cpus::{Bound, bind};
 use std::any::Any;
 use std::cell::UnsafeCell;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex};
@@ -24,17 +27,35 @@ type Body<'a> = dyn Fn(usize, usize) + Sync + 'a;
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<(Thread, JoinHandle<()>)>,
+    /// Frees the thread that made the pool, if that is bound.
+    _caller: Option<Bound>,
 }
 
 struct Shared {
     /// Number of the loop (high half), [`OPEN`], and how many workers are inside (low bits).
-    state: AtomicU64,
+    state: Line<AtomicU64>,
+    /// Workers that take part.
+    active: AtomicUsize,
+    /// Whether there are more threads than cores.
+    crowded: bool,
     body: UnsafeCell<Option<*const Body<'static>>>,
     tasks: AtomicUsize,
-    next: AtomicUsize,
+    next: Line<AtomicUsize>,
     parked: Vec<AtomicBool>,
     stop: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// What threads write often, on cache lines of its own: CPUs fetch them in pairs.
+#[repr(align(128))]
+struct Line<T>(T);
+
+impl<T> std::ops::Deref for Line<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
 }
 
 // SAFETY: `body` is written only while no loop is open and no worker inside, and read only by workers inside.
@@ -46,32 +67,51 @@ const OPEN: u64 = 1 << 31;
 const INSIDE: u64 = OPEN - 1;
 const LOOP: u64 = 1 << 32;
 
-/// Whether a loop other than number `last` takes workers.
-fn is_open(state: u64, last: u64) -> bool {
-    state & OPEN != 0 && state / LOOP != last
-}
-
 impl Pool {
     /// `threads` in all, the caller's included; at least one.
+    ///
+    /// # Errors
+    /// When the system gives no threads.
     pub fn new(threads: usize) -> std::io::Result<Pool> {
+        Pool::bound(threads, &[])
+    }
+
+    /// As [`Pool::new`], with each thread bound to one of `cpus`, in turn. The first is for the calling thread, which stays bound as
+    /// long as the pool lives.
+    ///
+    /// # Errors
+    /// As [`Pool::new`], and when the system does not let threads run there.
+    pub fn bound(threads: usize, cpus: &[usize]) -> std::io::Result<Pool> {
         if threads > MOST {
             return Err(std::io::Error::other(format!("{threads} threads asked for, at most {MOST} make sense")));
         }
         let extra = threads.max(1) - 1;
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let shared = Arc::new(Shared {
-            state: AtomicU64::new(0),
+            state: Line(AtomicU64::new(0)),
+            active: AtomicUsize::new(extra),
+            crowded: threads > if cpus.is_empty() { cores } else { cpus.len() },
             body: UnsafeCell::new(None),
             tasks: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
+            next: Line(AtomicUsize::new(0)),
             parked: (0..extra).map(|_| AtomicBool::new(false)).collect(),
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
-        let mut pool = Pool { shared, workers: Vec::with_capacity(extra) };
-        for i in 0..extra {
+        let caller = if cpus.is_empty() { None } else { Some(Bound::remember()?) };
+        let mut pool = Pool { shared, workers: Vec::with_capacity(extra), _caller: caller };
+        // A thread begins where the one is bound that starts it; so refusals come out here, and the caller is bound last.
+        for i in (0..extra).rev() {
+            if let Some(cpu) = cpus.iter().cycle().nth(i + 1) {
+                bind(*cpu)?;
+            }
             let shared = pool.shared.clone();
             let spawned = std::thread::Builder::new().name(format!("trine-{}", i + 1)).spawn(move || shared.work(i))?;
             pool.workers.push((spawned.thread().clone(), spawned));
+        }
+        pool.workers.reverse();
+        if let Some(cpu) = cpus.first() {
+            bind(*cpu)?;
         }
         Ok(pool)
     }
@@ -81,9 +121,27 @@ impl Pool {
         self.workers.len() + 1
     }
 
+    /// Lets only so many threads take part in the loops that follow, the caller's included; at most all, at least one.
+    pub fn limit(&mut self, threads: usize) {
+        self.shared.active.store(threads.clamp(1, self.threads()) - 1, Relaxed);
+    }
+
+    /// Calls `body(range, thread)` with ranges that together are `0..len`: large ones first, then smaller ones down to `grain`, so that all
+    /// threads end together even if one is held up.
+    pub fn run_ranges(&mut self, len: usize, grain: usize, body: &(dyn Fn(Range<usize>, usize) + Sync)) {
+        let (next, threads) = (Line(AtomicUsize::new(0)), self.shared.active.load(Relaxed) + 1);
+        let end = |start: usize| start + ((len - start) / (2 * threads)).max(grain).max(1).min(len - start);
+        self.run(threads.min(len.div_ceil(grain.max(1))), &|_, thread| {
+            while let Ok(start) = next.fetch_update(Relaxed, Relaxed, |start| (start < len).then(|| end(start))) {
+                body(start..end(start), thread);
+            }
+        });
+    }
+
     /// Calls `body(task, thread)` once for each task below `tasks`, on all threads, and returns when all are done.
     pub fn run(&mut self, tasks: usize, body: &Body) {
-        if tasks <= 1 || self.workers.is_empty() {
+        let active = self.shared.active.load(Relaxed);
+        if tasks <= 1 || active == 0 {
             (0..tasks).for_each(|task| body(task, 0));
             return;
         }
@@ -95,7 +153,7 @@ impl Pool {
         shared.tasks.store(tasks, Relaxed);
         shared.next.store(0, Relaxed);
         shared.state.fetch_add(LOOP | OPEN, SeqCst);
-        for (parked, (thread, _)) in shared.parked.iter().zip(&self.workers) {
+        for (parked, (thread, _)) in shared.parked.iter().zip(&self.workers).take(active) {
             if parked.load(SeqCst) {
                 thread.unpark();
             }
@@ -105,7 +163,7 @@ impl Pool {
         let mut spins = 0u32;
         while shared.state.load(Acquire) & INSIDE != 0 {
             spins += 1;
-            if spins.is_multiple_of(1024) { std::thread::yield_now() } else { std::hint::spin_loop() }
+            if shared.crowded || spins.is_multiple_of(1024) { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
         let panic = shared.panic.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         if let Some(panic) = panic {
@@ -143,13 +201,18 @@ impl Shared {
         }
     }
 
+    /// Whether a loop other than number `last` takes this worker.
+    fn is_open(&self, state: u64, last: u64, worker: usize) -> bool {
+        state & OPEN != 0 && state / LOOP != last && worker < self.active.load(Relaxed)
+    }
+
     /// Waits for an open loop that is not number `last` and enters it; false when the pool ends.
     fn enter(&self, worker: usize, last: &mut u64) -> bool {
         let mut since = Instant::now();
         loop {
             for _ in 0..64 {
                 let state = self.state.load(Acquire);
-                if is_open(state, *last) {
+                if self.is_open(state, *last, worker) {
                     if self.state.compare_exchange(state, state + 1, AcqRel, Relaxed).is_ok() {
                         *last = state / LOOP;
                         return true;
@@ -159,13 +222,13 @@ impl Shared {
                 if self.stop.load(Relaxed) {
                     return false;
                 }
-                std::hint::spin_loop();
+                if self.crowded { std::thread::yield_now() } else { std::hint::spin_loop() }
             }
             if since.elapsed() > SPIN {
                 self.parked[worker].store(true, SeqCst);
                 // A loop that opened before the flag was up sent no wake-up: look once more.
                 let state = self.state.load(SeqCst);
-                if !is_open(state, *last) && !self.stop.load(SeqCst) {
+                if !self.is_open(state, *last, worker) && !self.stop.load(SeqCst) {
                     std::thread::park();
                 }
                 self.parked[worker].store(false, SeqCst);
@@ -206,6 +269,25 @@ mod tests {
                     std::thread::sleep(2 * SPIN); // let them park
                 }
             }
+        }
+    }
+
+    #[test]
+    fn ranges_cover_all_once_and_never_pass_a_limit() {
+        let mut pool = Pool::new(3).unwrap();
+        for (len, grain, limit) in
+            [(0, 1, 3), (1, 1, 3), (5, 0, 3), (1000, 7, 2), (1000, 1, 9), (64, 64, 1), (10, 99, 3)]
+        {
+            pool.limit(limit);
+            let hits: Vec<AtomicUsize> = (0..len).map(|_| AtomicUsize::new(0)).collect();
+            let busy = AtomicUsize::new(0);
+            pool.run_ranges(len, grain, &|range, thread| {
+                busy.fetch_or(1 << thread, Relaxed);
+                assert!(range.len() >= grain.min(len - range.start));
+                hits[range].iter().for_each(|hit| assert_eq!(hit.fetch_add(1, Relaxed), 0));
+            });
+            assert!(hits.iter().all(|hit| hit.load(Relaxed) == 1));
+            assert!(busy.load(Relaxed).count_ones() as usize <= limit);
         }
     }
 

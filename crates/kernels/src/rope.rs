@@ -1,5 +1,7 @@
 //! Rotary position embedding (arXiv:2104.09864).
 
+use crate::machine::Machine;
+
 /// Which two numbers of a head turn together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pairs {
@@ -9,18 +11,31 @@ pub enum Pairs {
     Halves,
 }
 
-/// Turns the first `2 * angles.len()` numbers of each head of `x`; the rest stays. `angles` are pairs of cosine and sine.
-pub fn rotate(x: &mut [f32], head_dim: usize, angles: &[[f32; 2]], pairs: Pairs) {
-    let n = angles.len();
+/// Turns as many pairs of each head as there are angles; the rest stays. Plain operations, which round alike however wide they are compiled.
+fn rotate(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], pairs: Pairs) {
+    let n = cos.len();
     for head in x.chunks_exact_mut(head_dim) {
-        for (i, &[cos, sin]) in angles.iter().enumerate() {
-            let (a, b) = match pairs {
-                Pairs::Adjacent => (2 * i, 2 * i + 1),
-                Pairs::Halves => (i, i + n),
-            };
-            let (x, y) = (head[a], head[b]);
-            head[a] = x * cos - y * sin;
-            head[b] = x * sin + y * cos;
+        let turn = |x: &mut f32, y: &mut f32, (cos, sin): (&f32, &f32)| {
+            (*x, *y) = (*x * cos - *y * sin, *x * sin + *y * cos);
+        };
+        let angles = cos.iter().zip(sin);
+        match pairs {
+            Pairs::Adjacent => head.as_chunks_mut().0.iter_mut().zip(angles).for_each(|([x, y], a)| turn(x, y, a)),
+            Pairs::Halves => {
+                let (low, high) = head[..2 * n].split_at_mut(n);
+                low.iter_mut().zip(high).zip(angles).for_each(|((x, y), a)| turn(x, y, a));
+            }
         }
+    }
+}
+
+impl Machine {
+    /// Turns the heads of `x`, rows of `width`, each row by its own angles: `angles` has for each row the cosines of all pairs, then the sines.
+    pub fn rope(&mut self, x: &mut [f32], width: usize, head_dim: usize, angles: &[f32], pairs: Pairs) {
+        let each = angles.len() * width / x.len().max(1);
+        self.rows(x, width, 4 * width, &|row, x, _| {
+            let (cos, sin) = angles[row * each..][..each].split_at(each / 2);
+            rotate(x, head_dim, cos, sin, pairs);
+        });
     }
 }

@@ -254,8 +254,8 @@ fn attention(machine: &mut Machine, layout: KvLayout, heads: usize, all: &[Heads
     out
 }
 
-/// The same in double precision, for one sequence, over the numbers that the cache's format keeps.
-fn exact_attention(layout: KvLayout, heads: usize, one: &Heads) -> Vec<f64> {
+/// The same in double precision, for one sequence from a token on, over the numbers that the cache's format keeps.
+fn exact_attention(layout: KvLayout, heads: usize, one: &Heads, from: usize) -> Vec<f64> {
     let (format, dim) = (layout.format, layout.head_dim);
     let keep = |x: &[f32]| -> Vec<f32> {
         let row = |x: &[f32]| {
@@ -269,7 +269,7 @@ fn exact_attention(layout: KvLayout, heads: usize, one: &Heads) -> Vec<f64> {
     };
     let (k, v) = (keep(&one.k), keep(&one.v));
     let mut out = Vec::new();
-    for (i, q) in one.q.chunks(dim).enumerate() {
+    for (i, q) in one.q.chunks(dim).enumerate().skip(from * heads) {
         let head = i % heads / (heads / layout.heads);
         let at = |position: usize| (position * layout.heads + head) * dim;
         let score =
@@ -302,7 +302,7 @@ fn attention_agrees_with_double_precision_and_with_itself_in_every_bit() {
                     let out = attention(&mut machine, KvLayout { block_len, ..layout }, heads, &all, step);
                     if first.is_none() {
                         for (out, one) in out.iter().zip(&all) {
-                            for (out, exact) in out.iter().zip(exact_attention(layout, heads, one)) {
+                            for (out, exact) in out.iter().zip(exact_attention(layout, heads, one, 0)) {
                                 assert!((*out as f64 - exact).abs() < 3e-6, "{format}: {out} for {exact}");
                             }
                         }
@@ -313,6 +313,36 @@ fn attention_agrees_with_double_precision_and_with_itself_in_every_bit() {
                     assert!(*first.get_or_insert(out.clone()) == out, "{how}");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn sixteen_thousand_positions_are_attended_to() {
+    let mut random = Random(6);
+    let (heads, head_dim, positions, new) = (4, 32, 1 << 14, 3);
+    let kv = random.floats(positions * head_dim);
+    let q = random.floats(new * heads * head_dim);
+    let blocks: Vec<u32> = (0..positions as u32 / 16).rev().collect();
+    for &format in KV_FORMATS {
+        let layout = KvLayout { format, heads: 1, head_dim, blocks: blocks.len(), block_len: 16 };
+        assert_eq!(layout.bytes(), Some(2 * format.row_bytes(positions * head_dim).unwrap()));
+        // All queries of the sequence, of which only the last are looked at.
+        let mut padded = vec![0.0; (positions - new) * heads * head_dim];
+        padded.extend_from_slice(&q);
+        let exact = exact_attention(layout, heads, &Heads { q: padded, k: kv.clone(), v: kv.clone() }, positions - new);
+        let mut first: Option<Vec<u32>> = None;
+        for mut machine in machines() {
+            let mut cache = Lines::zeroed(layout.bytes().unwrap());
+            let span = |tokens, cached| [Span { row: 0, tokens, cached, blocks: 0..blocks.len() }];
+            machine.store(&kv, &kv, layout, &span(positions, 0), &blocks, &mut cache);
+            let spans = span(new, positions - new);
+            let job = Attention { q: &q, heads, layout, cache: &cache, scale: 0.4, spans: &spans, blocks: &blocks };
+            let mut out = vec![f32::NAN; q.len()];
+            machine.attention(&job, &mut out);
+            assert!(out.iter().zip(&exact).all(|(out, exact)| (*out as f64 - exact).abs() < 3e-6), "{format}");
+            let out = bits(&out);
+            assert_eq!(*first.get_or_insert(out.clone()), out, "{format}, {}", machine.table.name);
         }
     }
 }

@@ -23,7 +23,11 @@ fn report(kind: Kind, seconds: &[f64], bandwidth: f64) -> Report {
             weights_bytes: 1,
         },
         threads: 2,
+        threads_batch: 2,
         isa: "avx2".into(),
+        cache_type: "f32".into(),
+        weights_in: "in the mapped file".into(),
+        huge_bytes: None,
         load_seconds: None,
         first_token_seconds: None,
         peak_memory_bytes: None,
@@ -78,12 +82,13 @@ fn decoding_is_not_compared_across_bandwidths() {
 #[test]
 fn a_baseline_of_something_else_is_refused() {
     let now = report(Kind::Decode, &[1.0], 1.0);
-    let changes: [fn(&mut Report); 5] = [
+    let changes: [fn(&mut Report); 6] = [
         |then| then.machine.cpu = Some("another".into()),
         |then| then.subject.model = "another".into(),
         |then| then.subject.format = "q8_0".into(),
         |then| then.threads = 1,
         |then| then.isa = "scalar".into(),
+        |then| then.cache_type = "q8_0".into(),
     ];
     for change in changes {
         let mut then = now.clone();

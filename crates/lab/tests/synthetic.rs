@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
 use trine_backend::{Cpu, CpuOptions};
+use trine_engine::EngineOptions;
 use trine_lab::bench::{Contestant, Cost, Kind, Runner, Test};
 use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
 use trine_model::{Language, Model, Spec};
@@ -78,6 +79,10 @@ fn shapes_have_the_parameters_of_their_models() {
     assert!(SHAPES.iter().all(|shape| Mixture::named(shape.usual_mixture()).is_some()));
 }
 
+fn engine() -> EngineOptions {
+    EngineOptions { prefill_chunk: 32, ..EngineOptions::default() }
+}
+
 #[test]
 fn the_work_of_a_test_follows_from_the_tensors() {
     let folder = tempfile::tempdir().unwrap();
@@ -85,13 +90,13 @@ fn the_work_of_a_test_follows_from_the_tensors() {
         let file = write(&folder.path().join(name), tiny(), Mixture::named(name).unwrap(), 0);
         let mut be = Cpu::new(CpuOptions { threads: 1, ..CpuOptions::default() }).unwrap();
         let model = Model::load(&mut be, &file, &mut |_| ControlFlow::Continue(())).unwrap();
-        let cost = Cost::of(&file, &model, 32).unwrap();
+        let cost = Cost::of(&file, &model, &engine()).unwrap();
         let &Spec { vocab, width, .. } = model.spec();
         let embedding = file.view("token_embd.weight").unwrap();
         let all: u64 = file.tensors().map(|view| view.bytes.len() as u64).sum();
         let weights = all - embedding.bytes.len() as u64;
         let row = (embedding.bytes.len() / vocab) as u64;
-        let kv = model.kv_shape(1, 1).bytes().unwrap() as u64;
+        let kv = model.kv_shape(1, 16).bytes().unwrap() as u64 / 16;
         let matrices: u64 =
             file.tensors().filter(|view| view.rows() > 1).map(|view| (view.rows() * view.cols()) as u64).sum();
         let head = (vocab * width) as u64;
@@ -122,8 +127,8 @@ fn a_runner_refuses_tests_beyond_the_context() {
     let mut be = Cpu::new(CpuOptions::default()).unwrap();
     let model = Model::load(&mut be, &file, &mut |_| ControlFlow::Continue(())).unwrap();
     let test = |depth| [Test { kind: Kind::Decode, tokens: 6, sequences: 3, depth }];
-    assert!(Runner::new(&model, &mut be, &test(4091), 32).err().unwrap().to_string().contains("4096"));
-    let mut runner = Runner::new(&model, &mut be, &test(50), 32).unwrap();
+    assert!(Runner::new(&model, &mut be, &test(4091), &engine()).err().unwrap().to_string().contains("4096"));
+    let mut runner = Runner::new(&model, &mut be, &test(50), &engine()).unwrap();
     assert!(runner.seconds(test(50)[0]).unwrap() > 0.0);
     assert!((runner.first_token() as usize) < 512);
 }

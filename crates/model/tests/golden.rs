@@ -2,10 +2,10 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use trine_backend::{Backend, Batch, Cpu, CpuOptions};
+use trine_backend::{Backend, Batch, Cpu, CpuOptions, KV_FORMATS, KvShape};
 use trine_kernels::tables;
 use trine_model::{Language, Model};
-use trine_tensor::File;
+use trine_tensor::{File, Format, format::F32};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models")
@@ -45,7 +45,7 @@ fn goldens() -> Vec<Golden> {
 }
 
 fn cpu(table: usize, threads: usize) -> Cpu {
-    Cpu::new(CpuOptions { threads, table: tables().nth(table).unwrap() }).unwrap()
+    Cpu::new(CpuOptions { threads, table: tables().nth(table).unwrap(), ..CpuOptions::default() }).unwrap()
 }
 
 const BLOCK: usize = 16;
@@ -55,11 +55,11 @@ fn open(path: &Path) -> File {
     File::open(path).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Logits of all tokens of several sequences, run in pieces of `chunk` tokens of each in turn.
-fn run(be: &mut Cpu, model: &Model<Cpu>, sequences: &[&[u32]], chunk: usize) -> Vec<Vec<f32>> {
+/// Logits of all tokens of several sequences, with a cache of `format`, run in pieces of `chunk` tokens of each in turn.
+fn run(be: &mut Cpu, model: &Model<Cpu>, format: &'static Format, sequences: &[&[u32]], chunk: usize) -> Vec<Vec<f32>> {
     let longest = sequences.iter().map(|ids| ids.len()).max().unwrap();
     let each = longest.div_ceil(BLOCK) as u32;
-    be.reserve_kv(model.kv_shape(each as usize * sequences.len(), BLOCK)).unwrap();
+    be.reserve_kv(KvShape { format, ..model.kv_shape(each as usize * sequences.len(), BLOCK) }).unwrap();
     let mut logits = vec![Vec::new(); sequences.len()];
     let mut batch = Batch::new();
     for start in (0..longest).step_by(chunk) {
@@ -103,7 +103,7 @@ fn every_model_gives_the_logits_of_transformers() {
             let model = Model::load(&mut be, &open(path), &mut |_| ControlFlow::Continue(()))
                 .unwrap_or_else(|error| panic!("{error}"));
             let prompts: Vec<&[u32]> = golden.prompts.iter().map(|(_, ids, _)| &ids[..]).collect();
-            let logits = run(&mut be, &model, &prompts, usize::MAX >> 1).concat();
+            let logits = run(&mut be, &model, &F32, &prompts, usize::MAX >> 1).concat();
             assert_eq!(logits.len(), golden.logits.len());
             let worst = logits.iter().zip(&golden.logits).map(|(a, b)| (a - b).abs()).max_by(f32::total_cmp).unwrap();
             println!("{:16} {:14} largest difference {worst:.1e}", golden.name, path.file_name().unwrap().display());
@@ -123,7 +123,7 @@ fn every_model_continues_as_transformers_does() {
             for (_, ids, greedy) in &golden.prompts {
                 let mut ids = ids.clone();
                 for &expected in greedy {
-                    let logits = run(&mut be, &model, &[&ids], 7).concat();
+                    let logits = run(&mut be, &model, &F32, &[&ids], 7).concat();
                     let last = &logits[logits.len() - golden.vocab..];
                     let best = (0..golden.vocab).max_by(|&a, &b| last[a].total_cmp(&last[b])).unwrap() as u32;
                     assert_eq!(best, expected, "{}", path.display());
@@ -154,26 +154,31 @@ fn logits_have_the_same_bits_however_they_are_computed() {
         for path in &golden.files {
             let file = open(path);
             let prompts: Vec<&[u32]> = golden.prompts.iter().map(|(_, ids, _)| &ids[..]).collect();
-            let mut first = None;
-            for table in 0..tables().count() {
-                for threads in [1, 2] {
-                    let mut be = cpu(table, threads);
-                    let model = Model::load(&mut be, &file, &mut |_| ControlFlow::Continue(())).unwrap();
-                    let how = |what: &str| format!("{}, {}, {threads} threads, {what}", path.display(), be.isa());
-                    let names = ["together", "one by one", "in fives", "in sixteens", "alone"].map(how);
-                    let mut ways: Vec<u64> = [usize::MAX >> 1, 1, 5, 16]
-                        .iter()
-                        .map(|&chunk| hash(&run(&mut be, &model, &prompts, chunk)))
-                        .collect();
-                    ways.push(hash(
-                        &prompts.iter().map(|ids| run(&mut be, &model, &[ids], 1000).concat()).collect::<Vec<_>>(),
-                    ));
-                    for (name, way) in names.iter().zip(ways) {
-                        assert_eq!(*first.get_or_insert(way), way, "{name}");
+            for &format in KV_FORMATS {
+                let mut first = None;
+                for table in 0..tables().count() {
+                    for threads in [1, 2] {
+                        let mut be = cpu(table, threads);
+                        let model = Model::load(&mut be, &file, &mut |_| ControlFlow::Continue(())).unwrap();
+                        let isa = be.isa();
+                        let mut check = |what: &str, logits: &[Vec<f32>]| {
+                            let how = format!("{}, {isa}, {threads} threads, {format} cache, {what}", path.display());
+                            let hash = hash(logits);
+                            assert_eq!(*first.get_or_insert(hash), hash, "{how}");
+                        };
+                        for (what, chunk) in
+                            [("together", usize::MAX >> 1), ("one by one", 1), ("in fives", 5), ("in sixteens", 16)]
+                        {
+                            check(what, &run(&mut be, &model, format, &prompts, chunk));
+                        }
+                        let alone = |ids: &&[u32]| run(&mut be, &model, format, &[ids], 1000).concat();
+                        let alone: Vec<Vec<f32>> = prompts.iter().map(alone).collect();
+                        check("alone", &alone);
                     }
                 }
+                let file = path.file_name().unwrap().display();
+                println!("{:16} {file:14} {format:4} {:016x}", golden.name, first.unwrap());
             }
-            println!("{:16} {:14} {:016x}", golden.name, path.file_name().unwrap().display(), first.unwrap());
         }
     }
 }

@@ -1,10 +1,13 @@
 //! A model file, or a folder with one: opened, mapped, checked once, and found by tensor name.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 
+use crate::mapping::Mapping;
+use crate::memory::zeroed;
 use crate::safetensors::Unique;
 use crate::{Bytes, Error, Metadata, Result, View, gguf, safetensors};
 
@@ -13,13 +16,13 @@ use crate::{Bytes, Error, Metadata, Result, View, gguf, safetensors};
 pub struct OpenOptions {
     /// Map the file instead of reading it into memory of our own.
     pub mmap: bool,
-    /// Bring a mapped file into memory at once instead of page by page when touched.
-    pub prefault: bool,
+    /// Ask for huge pages where the file is read.
+    pub huge_pages: bool,
 }
 
 impl Default for OpenOptions {
     fn default() -> OpenOptions {
-        OpenOptions { mmap: true, prefault: false }
+        OpenOptions { mmap: true, huge_pages: false }
     }
 }
 
@@ -72,7 +75,7 @@ impl File {
         if chosen.file_name().is_some_and(|name| name == INDEX) {
             return File::open_shards(path, &chosen, options);
         }
-        let bytes = load(&chosen, options)?;
+        let (bytes, mapping) = load(&chosen, options)?;
         let size = bytes.len() as u64;
         let open = || match sniff(&bytes)? {
             Magic::Gguf => {
@@ -84,7 +87,8 @@ impl File {
                 Ok((Kind::Safetensors, Metadata::new(), config(&chosen)?, tensors))
             }
         };
-        let (kind, metadata, config, tensors) = open().map_err(|e: Error| e.at(&chosen))?;
+        let (kind, metadata, config, mut tensors) = open().map_err(|e: Error| e.at(&chosen))?;
+        tensors.values_mut().for_each(|view| view.mapping = mapping.clone());
         Ok(File { path: path.to_path_buf(), kind, size, metadata, config, tensors })
     }
 
@@ -107,9 +111,11 @@ impl File {
                 return Err(Error::ShardName { name: name.clone() }.at(index));
             }
             let shard = index.with_file_name(name);
-            let bytes = load(&shard, options)?;
+            let (bytes, mapping) = load(&shard, options)?;
             size += bytes.len() as u64;
-            shards.insert(name.clone(), safetensors::read(&bytes).map_err(|e| e.at(&shard))?);
+            let mut tensors = safetensors::read(&bytes).map_err(|e| e.at(&shard))?;
+            tensors.values_mut().for_each(|view| view.mapping = mapping.clone());
+            shards.insert(name.clone(), tensors);
         }
         for (tensor, shard) in weight_map.0 {
             if !shards[&shard].contains_key(&tensor) {
@@ -211,24 +217,23 @@ fn find(folder: &Path) -> Result<PathBuf> {
     Err(Error::Folder { found: if names.is_empty() { "none".to_string() } else { names.join(", ") } })
 }
 
-/// A file's bytes, mapped or read.
-fn load(path: &Path, options: &OpenOptions) -> Result<Bytes> {
+/// A file's bytes, mapped or read, and the mapping.
+fn load(path: &Path, options: &OpenOptions) -> Result<(Bytes, Option<Mapping>)> {
     let load = || {
         // Opening a pipe would wait for somebody to write.
         if !fs::metadata(path)?.is_file() {
             return Err(Error::NotAFile);
         }
-        if !options.mmap {
-            return Ok(Bytes::from(fs::read(path)?));
+        let mut file = fs::File::open(path)?;
+        if options.mmap {
+            let mapping = Mapping::new(file)?;
+            return Ok((Bytes::from_owner(mapping.clone()), Some(mapping)));
         }
-        let file = fs::File::open(path)?;
-        let mut mapping = memmap2::MmapOptions::new();
-        if options.prefault {
-            mapping.populate();
-        }
-        // SAFETY: the mapping is read-only and read as plain bytes, of which every value is valid. That nobody changes
-        // or cuts the file meanwhile is asked of the caller of `File::open`.
-        Ok(Bytes::from_owner(unsafe { mapping.map(&file) }?))
+        let len = file.metadata()?.len();
+        let too_large = |_| std::io::Error::from(std::io::ErrorKind::OutOfMemory);
+        let mut bytes = zeroed(usize::try_from(len).map_err(too_large)?, options.huge_pages)?;
+        file.read_exact(&mut bytes)?;
+        Ok((bytes.freeze(), None))
     };
     load().map_err(|e| e.at(path))
 }

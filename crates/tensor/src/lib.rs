@@ -20,6 +20,8 @@ mod error;
 mod file;
 pub mod format;
 pub mod gguf;
+mod mapping;
+pub mod memory;
 mod metadata;
 pub mod safetensors;
 mod view;

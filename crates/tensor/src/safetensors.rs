@@ -110,7 +110,7 @@ impl Tensor {
             let found = end.saturating_sub(start);
             return Err(Error::Length { tensor: name, shape, format: format.name, expected: size, found });
         }
-        Ok(View { name, format, shape, bytes: data.slice(start as usize..end as usize) })
+        Ok(View { name, format, shape, bytes: data.slice(start as usize..end as usize), mapping: None })
     }
 }
 

@@ -1,6 +1,9 @@
 //! A tensor: its name, its shape, and the bytes it is made of.
 
+use std::ops::Range;
+
 use crate::format::Format;
+use crate::mapping::Mapping;
 use crate::{Bytes, Error, Result};
 
 /// A tensor that is to be written: everything but its bytes.
@@ -43,6 +46,8 @@ pub struct View {
     pub shape: Vec<usize>,
     /// Rows without gaps, then the format's tail.
     pub bytes: Bytes,
+    /// What `bytes` are a range of, when a file is mapped.
+    pub(crate) mapping: Option<Mapping>,
 }
 
 impl View {
@@ -53,7 +58,7 @@ impl View {
         shape: Vec<usize>,
         bytes: impl Into<Bytes>,
     ) -> Result<View> {
-        let view = View { name: name.into(), format, shape, bytes: bytes.into() };
+        let view = View { name: name.into(), format, shape, bytes: bytes.into(), mapping: None };
         let expected = view.entry().size()?;
         if view.bytes.len() as u64 == expected { Ok(view) } else { Err(view.entry().wrong_length(view.bytes.len())) }
     }
@@ -95,6 +100,46 @@ impl View {
         let mut out = vec![0.0; self.rows() * self.cols()];
         (self.format.decode)(&self.bytes[..self.bytes.len() - self.format.tail], self.tail(), &mut out);
         out
+    }
+
+    /// The mapping, and where in it the bytes are.
+    fn mapped(&self) -> Option<(&Mapping, usize)> {
+        self.mapping.as_ref().and_then(|mapping| Some((mapping, mapping.find(&self.bytes)?)))
+    }
+
+    /// Whether the bytes are those of a mapped file.
+    pub fn is_mapped(&self) -> bool {
+        self.mapped().is_some()
+    }
+
+    /// Copies the bytes from `start` on. Those of a mapped file are read from it: the pages of the mapping, if nobody else touches
+    /// them, take no memory.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    ///
+    /// # Panics
+    /// When the tensor has not so many bytes.
+    pub fn copy_to(&self, start: usize, out: &mut [u8]) -> Result<()> {
+        let bytes = &self.bytes[start..start + out.len()];
+        match self.mapped() {
+            Some((mapping, offset)) => Ok(mapping.read(offset + start, out)?),
+            None => {
+                out.copy_from_slice(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// Brings this range of the bytes into memory, so that who first computes with them need not wait.
+    ///
+    /// # Panics
+    /// When the tensor has no such range.
+    pub fn prefault(&self, range: Range<usize>) {
+        let bytes = &self.bytes[range.clone()];
+        if let Some((mapping, offset)) = self.mapped() {
+            mapping.prefault(offset + range.start, bytes.len());
+        }
     }
 
     fn row_bytes(&self) -> usize {

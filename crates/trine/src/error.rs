@@ -1,4 +1,4 @@
-use crate::{engine, kernels, model, text};
+use crate::{Memory, engine, kernels, model, text};
 
 /// Why a model cannot be loaded, or cannot answer.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +16,17 @@ pub enum Error {
     /// The chat template.
     #[error(transparent)]
     Text(#[from] text::Error),
+    /// More memory than the model may take.
+    #[error(
+        "the model takes {} bytes of memory (weights {}, KV cache {}, activations {}), more than the limit of {limit}",
+        needed.total(), needed.weights, needed.kv_cache, needed.scratch
+    )]
+    MemoryLimit {
+        /// What it may take.
+        limit: u64,
+        /// What it takes.
+        needed: Memory,
+    },
     /// A chat with a model that does not say how chats are written.
     #[error("the model has no chat template")]
     NoTemplate,

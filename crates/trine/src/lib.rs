@@ -19,12 +19,14 @@
 mod error;
 mod llm;
 mod load;
+mod placement;
 mod size;
 mod stream;
 
 pub use error::Error;
 pub use llm::Llm;
 pub use load::{Decoder, Options, Progress};
+pub use placement::{HugePages, Placement, Weights};
 pub use size::{Memory, parameters};
 pub use stream::{Stream, Token};
 pub use trine_backend as backend;

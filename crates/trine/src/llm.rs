@@ -2,7 +2,7 @@ use crate::backend::{Backend, Cpu};
 use crate::engine::{Answer, Engine, Request, Sampling};
 use crate::model::Spec;
 use crate::text::{Encode, Message, Template, Tokenizer};
-use crate::{Error, Memory, Options, Stream};
+use crate::{Error, Memory, Options, Placement, Stream};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -12,7 +12,7 @@ pub struct Llm<B: Backend = Cpu> {
     pub(crate) template: Option<Template>,
     pub(crate) warnings: Vec<String>,
     pub(crate) memory: Memory,
-    pub(crate) threads: usize,
+    pub(crate) placement: Placement,
     pub(crate) isa: &'static str,
 }
 
@@ -149,7 +149,12 @@ impl<B: Backend> Llm<B> {
 
     /// Threads that compute.
     pub fn threads(&self) -> usize {
-        self.threads
+        self.placement.threads
+    }
+
+    /// Where its threads and weights are.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
     }
 
     /// The instruction set in use.

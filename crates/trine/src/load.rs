@@ -1,9 +1,9 @@
-use crate::backend::{Backend, Batch, Cpu, CpuOptions};
+use crate::backend::{Affinity, Backend, Batch, Cpu, CpuOptions, KvShape, Numa};
 use crate::engine::{BLOCK_LEN, Engine, EngineOptions};
 use crate::model::{self, Language, Model, Spec};
-use crate::tensor::{File, OpenOptions};
+use crate::tensor::{File, Format, OpenOptions, memory};
 use crate::text::{Template, Tokenizer};
-use crate::{Error, Llm, Memory, kernels};
+use crate::{Error, HugePages, Llm, Memory, Placement, kernels};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,7 +31,14 @@ pub struct Options {
     threads: Option<usize>,
     isa: Option<String>,
     tokenizer: Option<PathBuf>,
-    open: OpenOptions,
+    mmap: bool,
+    huge_pages: HugePages,
+    memory_limit: Option<u64>,
+    prefault: bool,
+    lock: bool,
+    threads_batch: Option<usize>,
+    affinity: Affinity,
+    numa: Numa,
     engine: EngineOptions,
 }
 
@@ -48,17 +55,50 @@ pub struct Progress {
 const CONTEXT: usize = 4096;
 
 impl Default for Options {
-    /// All cores that this process may use, the best instruction set, a mapped file, one sequence of at most 4096 tokens.
+    /// A thread for each core that this process may use, the best instruction set, one sequence of at most 4096 tokens.
     fn default() -> Options {
         let engine = EngineOptions { max_sequences: 1, ..EngineOptions::default() };
-        Options { threads: None, isa: None, tokenizer: None, open: OpenOptions::default(), engine }
+        Options {
+            threads: None,
+            isa: None,
+            tokenizer: None,
+            mmap: true,
+            huge_pages: HugePages::Auto,
+            memory_limit: None,
+            prefault: true,
+            lock: false,
+            threads_batch: None,
+            affinity: Affinity::None,
+            numa: Numa::Off,
+            engine,
+        }
     }
 }
 
 impl Options {
-    /// Threads that compute.
+    /// Threads that compute: without a number, one for each physical core that this process may use, or one for each CPU of a list
+    /// given to [`Options::affinity`].
     pub fn threads(&mut self, threads: usize) -> &mut Options {
         self.threads = Some(threads);
+        self
+    }
+
+    /// Threads for batches of more than one token, such as prompts.
+    pub fn threads_batch(&mut self, threads: usize) -> &mut Options {
+        self.threads_batch = Some(threads);
+        self
+    }
+
+    /// Which CPUs the threads are bound to. The thread that loads the model takes part: it stays bound as long as the model lives, and
+    /// is the one that should run it.
+    pub fn affinity(&mut self, affinity: Affinity) -> &mut Options {
+        self.affinity = affinity;
+        self
+    }
+
+    /// Where memory lies on a machine with several NUMA nodes; on others this does nothing.
+    pub fn numa(&mut self, numa: Numa) -> &mut Options {
+        self.numa = numa;
         self
     }
 
@@ -82,13 +122,32 @@ impl Options {
 
     /// Maps the file instead of reading it into memory.
     pub fn mmap(&mut self, yes: bool) -> &mut Options {
-        self.open.mmap = yes;
+        self.mmap = yes;
         self
     }
 
-    /// Brings a mapped file into memory at once instead of page by page when touched.
+    /// Brings a mapped file into memory while it is loaded, with all threads, instead of page by page when touched. So it is unless told
+    /// otherwise.
     pub fn prefault(&mut self, yes: bool) -> &mut Options {
-        self.open.prefault = yes;
+        self.prefault = yes;
+        self
+    }
+
+    /// Whether weights move to huge pages.
+    pub fn huge_pages(&mut self, huge_pages: HugePages) -> &mut Options {
+        self.huge_pages = huge_pages;
+        self
+    }
+
+    /// Keeps weights from being swapped out or dropped.
+    pub fn lock(&mut self, yes: bool) -> &mut Options {
+        self.lock = yes;
+        self
+    }
+
+    /// Bytes that weights, KV cache and activations may take together. A model that takes more is refused before it is loaded.
+    pub fn memory_limit(&mut self, bytes: u64) -> &mut Options {
+        self.memory_limit = Some(bytes);
         self
     }
 
@@ -107,6 +166,12 @@ impl Options {
     /// Bytes for the keys and values of all sequences.
     pub fn cache_bytes(&mut self, bytes: usize) -> &mut Options {
         self.engine.cache_bytes = Some(bytes);
+        self
+    }
+
+    /// What the cache keeps keys and values as, one of [`crate::backend::KV_FORMATS`].
+    pub fn cache_type(&mut self, format: &'static Format) -> &mut Options {
+        self.engine.cache_type = format;
         self
     }
 
@@ -158,7 +223,7 @@ impl Options {
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
         wrap: impl FnOnce(Cpu) -> B,
     ) -> Result<Llm<B>, Error> {
-        let Loaded { model, backend, language, memory, threads, isa } = self.load_on(path, progress, wrap)?;
+        let Loaded { model, backend, language, memory, placement, isa } = self.load_on(path, progress, wrap)?;
         let Language { tokenizer, template, mut warnings } = language;
         let spelled = |id: Option<u32>| id.and_then(|id| tokenizer.name(id)).unwrap_or_default();
         let compile = |source: String| Template::new(&source, spelled(tokenizer.bos()), spelled(tokenizer.eos()));
@@ -167,7 +232,7 @@ impl Options {
         let context = Some(self.context_of(model.spec()));
         let options = EngineOptions { context, ..self.engine.clone() };
         let engine = Engine::new(model, backend, Arc::new(tokenizer), &options)?;
-        Ok(Llm { engine, template, warnings, memory, threads, isa })
+        Ok(Llm { engine, template, warnings, memory, placement, isa })
     }
 
     /// Loads a model without an engine: for its logits alone.
@@ -179,8 +244,8 @@ impl Options {
         path: impl AsRef<Path>,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Decoder, Error> {
-        let Loaded { model, backend, language, .. } = self.load_on(path, progress, |cpu| cpu)?;
-        Ok(Decoder { model, backend, language })
+        let Loaded { model, backend, language, placement, .. } = self.load_on(path, progress, |cpu| cpu)?;
+        Ok(Decoder { model, backend, language, placement, cache_type: self.engine.cache_type })
     }
 
     fn load_on<B: Backend>(
@@ -191,25 +256,48 @@ impl Options {
     ) -> Result<Loaded<B>, Error> {
         // What costs nothing to check comes before what may take minutes.
         let table = self.isa.as_deref().map(kernels::table).transpose()?;
-        let file = File::open_with(path, &self.open).map_err(model::Error::from)?;
+        let open = OpenOptions { mmap: self.mmap, huge_pages: self.huge_pages != HugePages::Off };
+        let file = File::open_with(path, &open).map_err(model::Error::from)?;
         let spec = Spec::of(&file).map_err(|error| error.at(file.path()))?;
+        let memory = self.memory_of(&file, &spec);
+        if let Some(limit) = self.memory_limit.filter(|&limit| memory.total() > limit) {
+            return Err(Error::MemoryLimit { limit, needed: memory });
+        }
         let language = self.tokenizer.as_ref().map_or_else(|| Language::of(&file), |path| Language::open(path))?;
         language.check(&spec).map_err(|error| error.at(file.path()))?;
         let default = CpuOptions::default();
+        let listed = match &self.affinity {
+            Affinity::List(cpus) => cpus.len(),
+            _ => default.threads,
+        };
         let options = CpuOptions {
-            threads: self.threads.unwrap_or(default.threads).max(1),
+            threads: self.threads.unwrap_or(listed),
+            threads_batch: self.threads_batch,
             table: table.unwrap_or(default.table),
+            affinity: self.affinity.clone(),
+            numa: self.numa,
+            huge_pages: self.huge_pages.pay(&memory),
+            prefault: self.prefault,
+            lock: self.lock,
         };
         let cpu = Cpu::new(options).map_err(model::Error::from)?;
-        let (threads, isa) = (cpu.threads(), cpu.isa());
-        let memory = Memory::of(&file, &spec, self.context_of(&spec), self.engine.prefill_chunk);
-        tracing::info!(arch = spec.arch.gguf[0], isa, threads, ?memory, "load");
+        let (isa, mut placement) = (cpu.isa(), Placement::of(&cpu, self.mmap));
         let mut backend = wrap(cpu);
         let total = memory.weights;
         let model = Model::load(&mut backend, &file, &mut |done| progress(Progress { done, total }))?;
         let token = language.tokenizer.bos().unwrap_or(0);
         model.probe(&mut backend, token).map_err(|error| error.at(file.path()))?;
-        Ok(Loaded { model, backend, language, memory, threads, isa })
+        placement.huge_bytes = memory::huge_bytes();
+        tracing::info!(arch = spec.arch.gguf[0], isa, ?memory, ?placement, "loaded");
+        Ok(Loaded { model, backend, language, memory, placement, isa })
+    }
+
+    /// What the model takes with as many sequences as are asked for.
+    fn memory_of(&self, file: &File, spec: &Spec) -> Memory {
+        let EngineOptions { prefill_chunk, cache_type, .. } = self.engine;
+        let one = Memory::of(file, spec, self.context_of(spec), prefill_chunk, cache_type);
+        let all = one.kv_cache.saturating_mul(self.engine.max_sequences as u64);
+        Memory { kv_cache: self.engine.cache_bytes.map_or(all, |bytes| bytes as u64), ..one }
     }
 
     fn context_of(&self, spec: &Spec) -> usize {
@@ -223,7 +311,7 @@ struct Loaded<B: Backend> {
     backend: B,
     language: Language,
     memory: Memory,
-    threads: usize,
+    placement: Placement,
     isa: &'static str,
 }
 
@@ -248,6 +336,8 @@ pub struct Decoder {
     model: Model<Cpu>,
     backend: Cpu,
     language: Language,
+    placement: Placement,
+    cache_type: &'static Format,
 }
 
 impl Decoder {
@@ -267,6 +357,11 @@ impl Decoder {
     /// What the model is.
     pub fn spec(&self) -> &Spec {
         self.model.spec()
+    }
+
+    /// Where its threads and weights are.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
     }
 
     /// Text to tokens and back.
@@ -293,7 +388,8 @@ impl Decoder {
             return Err(crate::engine::Error::BeyondVocabulary { place, id: ids[at], vocab }.into());
         }
         let blocks: Vec<u32> = (0..ids.len().div_ceil(BLOCK_LEN) as u32).collect();
-        self.backend.reserve_kv(self.model.kv_shape(blocks.len(), BLOCK_LEN)).map_err(model::Error::from)?;
+        let shape = KvShape { format: self.cache_type, ..self.model.kv_shape(blocks.len(), BLOCK_LEN) };
+        self.backend.reserve_kv(shape).map_err(model::Error::from)?;
         let (mut all, mut some, mut batch) = (Vec::with_capacity(ids.len() * vocab), Vec::new(), Batch::new());
         // Pieces, so that activations of a long sequence need no more memory than those of a short one.
         for (i, chunk) in ids.chunks(EngineOptions::default().prefill_chunk).enumerate() {

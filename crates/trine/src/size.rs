@@ -4,6 +4,7 @@ use crate::backend::KvShape;
 use crate::engine::BLOCK_LEN;
 use crate::model::{Packing, Spec};
 use crate::tensor::File;
+use crate::tensor::Format;
 use crate::tensor::format::U8;
 
 /// The weights of a model: everything in its file but tables that follow from its keys and the scales of packed weights.
@@ -27,8 +28,8 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// What a model takes with one sequence of `context` tokens and batches of `batch`.
-    pub fn of(file: &File, spec: &Spec, context: usize, batch: usize) -> Memory {
+    /// What a model takes with one sequence of `context` tokens, kept as `cache_type`, and batches of `batch`.
+    pub fn of(file: &File, spec: &Spec, context: usize, batch: usize, cache_type: &'static Format) -> Memory {
         let blocks = context.div_ceil(BLOCK_LEN);
         let kv = KvShape {
             layers: spec.layers,
@@ -36,7 +37,7 @@ impl Memory {
             head_dim: spec.head_dim,
             blocks,
             block_len: BLOCK_LEN,
-            format: &trine_tensor::format::F32,
+            format: cache_type,
         };
         let (q, kv_width) = (spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim);
         // What lives at the end of a layer, as floats; and what linear layers made bytes of, with a scale and a sum per 32.

@@ -1,3 +1,4 @@
+use crate::advice::{Advice, Settings};
 use crate::exit::Exit;
 use crate::measure;
 use crate::table::Facts;
@@ -8,8 +9,9 @@ use serde::Serialize;
 use std::io::Write;
 use std::path::Path;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
+use trine::backend::Topology;
 
-/// Show what this machine can compute with
+/// Show what this machine can compute with, and what would make it faster
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  trine devices\n  trine devices --json\n  trine devices --measure\n  taskset -c 0 trine devices"
@@ -27,6 +29,8 @@ pub struct Devices {
 struct Report {
     devices: Vec<Device>,
     memory: Memory,
+    settings: Settings,
+    advice: Vec<Advice>,
     /// Null when they were not asked for.
     limits: Option<measure::Limits>,
 }
@@ -36,8 +40,20 @@ struct Device {
     /// What `--device` would call it.
     name: &'static str,
     model: Option<String>,
-    /// Cores that this process may use, by affinity and control group.
+    /// Physical cores and logical CPUs of the machine.
+    physical_cores: Option<usize>,
+    logical_cpus: Option<usize>,
+    /// Whether a core runs several threads.
+    smt: Option<bool>,
+    /// CPUs that this process may use, by affinity and control group.
     cores_available: Option<usize>,
+    /// CPUs that it may use by affinity, by physical core.
+    cores: Vec<Vec<usize>>,
+    /// CPUs' worth of time that control groups allow.
+    cpu_quota: Option<f64>,
+    /// Threads that compute when no number is given.
+    threads: usize,
+    numa_nodes: Vec<NumaNode>,
     /// Instruction sets that `--isa` takes here, best first.
     isas: Vec<&'static str>,
     /// The one that is taken.
@@ -45,6 +61,13 @@ struct Device {
     /// Features of the CPU that matter to kernels.
     features: Vec<&'static str>,
     caches: Vec<Cache>,
+}
+
+#[derive(Serialize)]
+struct NumaNode {
+    id: usize,
+    /// Those that this process may use.
+    cpus: Vec<usize>,
 }
 
 #[derive(Serialize)]
@@ -80,7 +103,7 @@ impl Devices {
 
 fn report() -> Report {
     let wanted =
-        RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()).with_memory(MemoryRefreshKind::nothing().with_ram());
+        RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()).with_memory(MemoryRefreshKind::everything());
     // Not every system can be asked.
     let system = System::new_with_specifics(wanted).ok();
     let known = |n: u64| Some(n).filter(|&n| n > 0);
@@ -88,9 +111,20 @@ fn report() -> Report {
     let model = system.as_ref().and_then(brand).filter(|model| !model.is_empty());
     let isas: Vec<&str> = trine::kernels::tables().map(|table| table.name).collect();
     let total = system.as_ref().and_then(|system| known(system.total_memory()));
+    let topology = Topology::read();
+    let (physical_cores, logical_cpus) =
+        (System::physical_core_count().ok(), system.as_ref().map(|system| system.cpus().len()));
+    let threads = topology.threads();
     let cpu = Device {
         name: "cpu",
         model,
+        physical_cores,
+        logical_cpus,
+        smt: physical_cores.zip(logical_cpus).map(|(physical, logical)| logical > physical),
+        cores: topology.cores,
+        cpu_quota: topology.cpu_quota,
+        threads,
+        numa_nodes: topology.nodes.into_iter().map(|node| NumaNode { id: node.id, cpus: node.cpus }).collect(),
         cores_available: std::thread::available_parallelism().ok().map(|n| n.get()),
         isa: isas[0],
         isas,
@@ -100,12 +134,10 @@ fn report() -> Report {
     let memory = Memory {
         total_bytes: total,
         available_bytes: system.as_ref().and_then(|system| known(system.available_memory())),
-        limit_bytes: system
-            .and_then(|system| system.cgroup_limits())
-            .map(|limits| limits.total_memory)
-            .filter(|&limit| Some(limit) < total),
+        limit_bytes: topology.memory_limit.filter(|&limit| total.is_none_or(|total| limit < total)),
     };
-    Report { devices: vec![cpu], memory, limits: None }
+    let settings = Settings::read(system.as_ref().map(|system| [system.total_swap(), system.used_swap()]));
+    Report { devices: vec![cpu], memory, advice: settings.advice(), settings, limits: None }
 }
 
 macro_rules! detected {
@@ -155,7 +187,23 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
     for device in &report.devices {
         facts.push("device", device.name);
         facts.push("model", device.model.clone().unwrap_or_else(unknown));
-        facts.push("cores available", device.cores_available.map_or_else(unknown, |n| n.to_string()));
+        let number = |n: Option<usize>| n.map_or_else(unknown, |n| n.to_string());
+        let smt = match device.smt {
+            Some(true) => "several threads to a core",
+            Some(false) => "one thread to a core",
+            None => "threads to a core unknown",
+        };
+        let (physical, logical) = (number(device.physical_cores), number(device.logical_cpus));
+        facts.push("cores", format!("{physical} physical, {logical} logical, {smt}"));
+        facts.push("cores available", number(device.cores_available));
+        if let Some(quota) = device.cpu_quota {
+            facts.push("CPU quota", format!("{quota} CPUs"));
+        }
+        facts.push("threads", format!("{}, when no number is given", device.threads));
+        for node in &device.numa_nodes {
+            let cpus: Vec<String> = node.cpus.iter().map(usize::to_string).collect();
+            facts.push(format!("NUMA node {}", node.id), format!("CPUs {}", cpus.join(", ")));
+        }
         facts.push("instruction sets", format!("{} (takes {})", device.isas.join(", "), device.isa));
         facts.push("features", device.features.join(" "));
         for cache in &device.caches {
@@ -171,6 +219,21 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
     if let Some(limit) = report.memory.limit_bytes {
         facts.push("memory limit", units::bytes(limit));
     }
+    let settings = &report.settings;
+    let swap = match (settings.swap_used_bytes, settings.swap_total_bytes) {
+        (_, Some(0)) => "none".to_owned(),
+        (Some(used), Some(total)) => format!("{} of {} used", units::bytes(used), units::bytes(total)),
+        _ => unknown(),
+    };
+    facts.push("swap", swap);
+    let limit = settings
+        .lock_limit_bytes
+        .map_or_else(|| "no limit known".to_owned(), |n| format!("at most {}", units::bytes(n)));
+    facts.push("memory to lock", limit);
+    facts.push("transparent huge pages", settings.transparent_huge_pages.clone().unwrap_or_else(unknown));
+    facts.push("reserved huge pages", settings.reserved_huge_pages.map_or_else(unknown, |n| n.to_string()));
+    facts.push("governor", settings.governor.clone().unwrap_or_else(unknown));
     report.limits.iter().for_each(|limits| limits.tell(&mut facts));
-    facts.print(out)
+    facts.print(out)?;
+    report.advice.iter().try_for_each(|advice| writeln!(out, "\n{}:\n  {}", advice.why, advice.command))
 }

@@ -174,7 +174,8 @@ impl Info {
             formats: formats(file),
             memory: spec.as_ref().map(|spec| {
                 let context = self.context.map_or(spec.context.min(4096), |context| context as usize);
-                let memory = trine::Memory::of(file, spec, context, EngineOptions::default().prefill_chunk);
+                let engine = EngineOptions::default();
+                let memory = trine::Memory::of(file, spec, context, engine.prefill_chunk, engine.cache_type);
                 Memory {
                     context,
                     weights_bytes: memory.weights,

@@ -1,7 +1,7 @@
 use crate::answer::{self, Answer};
 use crate::chat::Chat;
 use crate::exit::{Exit, Usage};
-use crate::load::LoadArgs;
+use crate::load::{self, LoadArgs};
 use crate::profile::Profiling;
 use crate::sampling::SamplingArgs;
 use crate::{input, interrupt};
@@ -47,6 +47,9 @@ pub struct Run {
     /// No warnings, no numbers at the end
     #[arg(short, long)]
     quiet: bool,
+    /// Say where threads and weights are
+    #[arg(short, long, conflicts_with = "quiet")]
+    verbose: bool,
     /// Write where the time goes to a file that Perfetto and chrome://tracing open, and print a summary
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
@@ -98,6 +101,10 @@ impl Run {
     ) -> Result<Exit> {
         if !self.quiet {
             note!("context {}, threads {}, {}", llm.context(), llm.threads(), llm.isa());
+        }
+        if self.verbose {
+            // Nobody need read it.
+            let _ = load::placement(&llm).print(&mut std::io::stderr());
         }
         let mut sampling = self.sampling.0;
         let Some(prompt) = prompt else {

@@ -101,8 +101,9 @@ pub fn compare(now: &Report, then: &Report, path: &Path) -> Result<Vec<Compariso
             ("machine", machine(report)),
             ("model", model(report)),
             ("format", report.subject.format.clone()),
-            ("number of threads", report.threads.to_string()),
+            ("number of threads", format!("{}, for batches {}", report.threads, report.threads_batch)),
             ("instruction set", report.isa.clone()),
+            ("cache type", report.cache_type.clone()),
         ]
     };
     for ((what, expected), (_, found)) in facts(now).into_iter().zip(facts(then)) {

@@ -1,8 +1,8 @@
 //! The work that a test is, from the model's sizes alone.
 
 use super::{Kind, Test};
-use trine_backend::Backend;
-use trine_engine::BLOCK_LEN;
+use trine_backend::{Backend, KvShape};
+use trine_engine::{BLOCK_LEN, EngineOptions};
 use trine_model::Model;
 use trine_tensor::{File, Format};
 
@@ -52,21 +52,22 @@ pub struct Work {
 }
 
 impl Cost {
-    /// The costs of the model of a GGUF file, whose prompts run `chunk` tokens at a time. `None` for other files, whose weights may be unpacked
-    /// when they are loaded.
-    pub fn of<B: Backend>(file: &File, model: &Model<B>, chunk: usize) -> Option<Cost> {
+    /// The costs of the model of a GGUF file in an engine with `options`. `None` for other files, whose weights may be unpacked when they
+    /// are loaded.
+    pub fn of<B: Backend>(file: &File, model: &Model<B>, options: &EngineOptions) -> Option<Cost> {
         let trine_tensor::Kind::Gguf { .. } = file.kind() else { return None };
         let embedding = file.view("token_embd.weight").ok()?;
         let head = file.view("output.weight").unwrap_or_else(|_| embedding.clone());
         let count = |view: &trine_tensor::View| (view.rows() * view.cols()) as u64;
+        let kv = KvShape { format: options.cache_type, ..model.kv_shape(1, BLOCK_LEN) };
         let mut cost = Cost {
             body: 0,
             head: head.bytes.len() as u64,
             embedding: embedding.format.row_bytes(embedding.cols())? as u64,
-            kv: (model.kv_shape(1, BLOCK_LEN).bytes()? / BLOCK_LEN) as u64,
+            kv: (kv.bytes()? / BLOCK_LEN) as u64,
             body_work: Operations::default(),
             head_work: Operations::default(),
-            chunk: chunk as u64,
+            chunk: options.prefill_chunk as u64,
         };
         cost.head_work.add(head.format, count(&head));
         for view in file.tensors().filter(|view| ![&embedding.name, &head.name].contains(&&view.name)) {

@@ -15,10 +15,18 @@ pub struct Report {
     /// What ran.
     #[serde(flatten)]
     pub subject: Description,
-    /// Threads that computed.
+    /// Threads that computed one token at a time.
     pub threads: usize,
+    /// Threads that computed batches of more.
+    pub threads_batch: usize,
     /// Their instruction set.
     pub isa: String,
+    /// What keys and values were kept as.
+    pub cache_type: String,
+    /// Where the weights lay.
+    pub weights_in: String,
+    /// Bytes of the process in huge pages when the model was loaded.
+    pub huge_bytes: Option<u64>,
     /// From opening the file to a model that is ready.
     pub load_seconds: Option<f64>,
     /// From opening the file to the first token behind a prompt of one.

@@ -4,8 +4,8 @@ use super::{Error, Kind, Noise, Snapshot, Test};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use std::time::Instant;
-use trine_backend::{Backend, Batch};
-use trine_engine::BLOCK_LEN;
+use trine_backend::{Backend, Batch, KvShape};
+use trine_engine::{BLOCK_LEN, EngineOptions};
 use trine_model::Model;
 
 /// What the bandwidths before and after a run may differ by.
@@ -113,11 +113,17 @@ pub struct Runner<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Runner<'a, B> {
-    /// Makes room for these tests, and gives the sequences the tokens that they are to have already, `chunk` at a time.
+    /// Makes room for these tests in a cache as an engine with `options` has it, and gives the sequences the tokens that they are to have
+    /// already.
     ///
     /// # Errors
     /// When a test is longer than the model's context, or the device has no room.
-    pub fn new(model: &'a Model<B>, backend: &'a mut B, tests: &[Test], chunk: usize) -> Result<Runner<'a, B>, Error> {
+    pub fn new(
+        model: &'a Model<B>,
+        backend: &'a mut B,
+        tests: &[Test],
+        options: &EngineOptions,
+    ) -> Result<Runner<'a, B>, Error> {
         let context = model.spec().context;
         if let Some(&test) = tests.iter().find(|test| test.depth + test.tokens > context) {
             return Err(Error::Context { test, context });
@@ -125,9 +131,9 @@ impl<'a, B: Backend> Runner<'a, B> {
         let most = |count: fn(&Test) -> usize| tests.iter().map(count).max().unwrap_or(0);
         let blocks = most(|test| test.depth + test.tokens).max(1).div_ceil(BLOCK_LEN);
         let sequences = most(|test| test.sequences).max(1);
-        backend.reserve_kv(model.kv_shape(blocks * sequences, BLOCK_LEN))?;
-        let mut runner =
-            Runner { model, backend, blocks, chunk: chunk.max(1), batch: Batch::new(), logits: Vec::new() };
+        let (format, chunk) = (options.cache_type, options.prefill_chunk.max(1));
+        backend.reserve_kv(KvShape { format, ..model.kv_shape(blocks * sequences, BLOCK_LEN) })?;
+        let mut runner = Runner { model, backend, blocks, chunk, batch: Batch::new(), logits: Vec::new() };
         let depth = most(|test| test.depth);
         (0..sequences).for_each(|sequence| runner.prefill(sequence, 0, depth));
         Ok(runner)

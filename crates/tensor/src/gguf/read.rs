@@ -80,7 +80,7 @@ fn place(table: Vec<Stored>, data: &Bytes) -> Result<IndexMap<String, View>> {
         let bytes = data.slice(offset as usize..(offset + size) as usize);
         match tensors.entry(name.clone()) {
             Slot::Occupied(_) => return Err(Error::DuplicateTensor { tensor: name }),
-            Slot::Vacant(slot) => slot.insert(View { name, format, shape, bytes }),
+            Slot::Vacant(slot) => slot.insert(View { name, format, shape, bytes, mapping: None }),
         };
     }
     Ok(tensors)

@@ -4,7 +4,7 @@ use crate::exit::{Exit, Usage};
 use crate::load::MachineArgs;
 use crate::{interrupt, load, measure};
 use anyhow::{Context, Result};
-use clap::{Args, value_parser};
+use clap::{ArgGroup, Args, value_parser};
 use indicatif::ProgressBar;
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -22,6 +22,7 @@ use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
 
 /// Measure how fast a model runs, beside what the machine can do
 #[derive(Args)]
+#[command(group = ArgGroup::new("subject").required(true))]
 #[command(after_help = "Examples:\n  \
     trine bench model.gguf\n  \
     trine bench --shape 2b4t --format i2_s --batch 1,4,16\n  \
@@ -38,10 +39,10 @@ use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
     trine/bench, where they may be deleted at any time.")]
 pub struct Bench {
     /// A GGUF or safetensors file, or a folder with one
-    #[arg(required_unless_present = "shape", conflicts_with = "shape")]
+    #[arg(group = "subject")]
     model: Option<PathBuf>,
     /// A synthetic model of this shape: 2b4t, 1.1b, 7b, ...
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", group = "subject")]
     shape: Option<String>,
     /// Its format, as of llama.cpp's quantiser: q4_k_m, i2_s, f16, ... [default: i2_s for BitNet, otherwise q4_k_m]
     #[arg(long, value_name = "NAME", requires = "shape")]
@@ -194,14 +195,16 @@ impl Bench {
         let flow = || if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let options = self.machine.options();
         let start = Instant::now();
-        let (model, mut backend) = options.load(path, &mut |_| flow())?.into_parts();
+        let decoder = options.load(path, &mut |_| flow())?;
         let load_seconds = start.elapsed().as_secs_f64();
-        let chunk = EngineOptions::default().prefill_chunk;
-        Runner::new(&model, &mut backend, &[], chunk)?.first_token();
+        let placement = decoder.placement().clone();
+        let (model, mut backend) = decoder.into_parts();
+        let engine = EngineOptions { cache_type: self.machine.cache_type, ..EngineOptions::default() };
+        Runner::new(&model, &mut backend, &[], &engine)?.first_token();
         let first_token_seconds = start.elapsed().as_secs_f64();
 
-        let (threads, isa) = (backend.threads(), backend.isa());
-        let mut runner = Runner::new(&model, &mut backend, tests, chunk)?;
+        let ([threads, threads_batch], isa) = (backend.threads(), backend.isa());
+        let mut runner = Runner::new(&model, &mut backend, tests, &engine)?;
         let bar = bar("warming up", tests.len() * self.warmup as usize);
         for _ in 0..self.warmup {
             for &test in tests {
@@ -216,7 +219,7 @@ impl Bench {
         // What follows needs memory of its own.
         let peak_memory_bytes = if self.warmup > 0 { bench::peak_memory() } else { None };
 
-        let Peaks { int8, f32 } = peaks(trine::kernels::table(isa)?, threads);
+        let Peaks { int8, f32 } = peaks(trine::kernels::table(isa)?, threads_batch);
         let found = |pages| Meter::new(threads, pages).map(|meter| (meter, pages));
         let meter = found(Pages::Huge).or_else(|| found(Pages::Small));
         let mut bandwidths = Vec::new();
@@ -250,7 +253,7 @@ impl Bench {
             f32: Some(f32),
         };
         let file = File::open(path)?;
-        let cost = Cost::of(&file, &model, chunk);
+        let cost = Cost::of(&file, &model, &engine);
         let theirs = samples.drain(1..).next();
         let ours = samples.swap_remove(0);
         let against = peer.zip(theirs).map(|(peer, theirs)| Against {
@@ -266,7 +269,11 @@ impl Bench {
             machine: measure::machine(),
             subject: describe(&file, model.spec().arch.gguf[0], synthetic),
             threads,
+            threads_batch,
             isa: isa.to_owned(),
+            cache_type: engine.cache_type.name.to_lowercase(),
+            weights_in: placement.weights.to_string(),
+            huge_bytes: placement.huge_bytes,
             load_seconds: Some(load_seconds),
             first_token_seconds: Some(first_token_seconds),
             peak_memory_bytes,

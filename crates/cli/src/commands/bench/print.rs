@@ -14,9 +14,16 @@ pub fn report(report: &Report, baseline: Option<&[Comparison]>, out: &mut impl W
     let subject = &report.subject;
     let name = subject.shape.as_ref().unwrap_or(&subject.model);
     facts.push("model", format!("{name} ({}), {}", subject.architecture, subject.format));
-    facts.push("weights", format!("{} in {}", units::count(subject.parameters), units::bytes(subject.weights_bytes)));
+    let (count, bytes) = (units::count(subject.parameters), units::bytes(subject.weights_bytes));
+    let huge = report.huge_bytes.map_or_else(unknown, units::bytes);
+    facts.push("weights", format!("{count} in {bytes}, {}, {huge} in huge pages", report.weights_in));
     facts.push("machine", report.machine.cpu.clone().unwrap_or_else(unknown));
-    facts.push("threads", format!("{}, {}", report.threads, report.isa));
+    let batch = if report.threads_batch == report.threads {
+        String::new()
+    } else {
+        format!(" ({} for batches)", report.threads_batch)
+    };
+    facts.push("threads", format!("{}{batch}, {}, KV cache {}", report.threads, report.isa, report.cache_type));
     facts.push(
         "load",
         format!("{}, first token at {}", seconds(report.load_seconds), seconds(report.first_token_seconds)),
