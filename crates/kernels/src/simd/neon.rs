@@ -374,7 +374,12 @@ impl<M: Multiply> Simd for Neon<M> {
         unsafe {
             let x = vld1q_s8(x.as_ptr());
             let (low, high) = (vmovl_s8(vget_low_s8(x)), vmovl_high_s8(x));
-            let x = [vmovl_s16(vget_low_s16(low)), vmovl_high_s16(low), vmovl_s16(vget_low_s16(high)), vmovl_high_s16(high)];
+            let x = [
+                vmovl_s16(vget_low_s16(low)),
+                vmovl_high_s16(low),
+                vmovl_s16(vget_low_s16(high)),
+                vmovl_high_s16(high),
+            ];
             self.to_float(x)
         }
     }
@@ -402,7 +407,8 @@ unsafe fn square(a: uint8x16_t, b: uint8x16_t, c: uint8x16_t, d: uint8x16_t) -> 
         let (a, b) = (vreinterpretq_u32_u8(a), vreinterpretq_u32_u8(b));
         let (c, d) = (vreinterpretq_u32_u8(c), vreinterpretq_u32_u8(d));
         let (even, odd) = (vreinterpretq_u64_u32(vtrn1q_u32(a, b)), vreinterpretq_u64_u32(vtrn2q_u32(a, b)));
-        let (below_even, below_odd) = (vreinterpretq_u64_u32(vtrn1q_u32(c, d)), vreinterpretq_u64_u32(vtrn2q_u32(c, d)));
+        let (below_even, below_odd) =
+            (vreinterpretq_u64_u32(vtrn1q_u32(c, d)), vreinterpretq_u64_u32(vtrn2q_u32(c, d)));
         [
             vreinterpretq_u8_u64(vtrn1q_u64(even, below_even)),
             vreinterpretq_u8_u64(vtrn1q_u64(odd, below_odd)),
