@@ -52,8 +52,8 @@ pub enum Error {
 
 /// Features that this program was compiled to need and this CPU lacks; it must not go on when there are any.
 pub fn missing_features() -> Vec<&'static str> {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_os = "linux")))]
     return simd::missing_features();
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_os = "linux"))))]
     Vec::new()
 }

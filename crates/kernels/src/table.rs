@@ -47,6 +47,12 @@ static TABLES: &[&Table] = &[
     &simd::avx512::TABLE,
     #[cfg(target_arch = "x86_64")]
     &simd::avx2::TABLE,
+    #[cfg(target_arch = "aarch64")]
+    &simd::neon::i8mm::TABLE,
+    #[cfg(target_arch = "aarch64")]
+    &simd::neon::dotprod::TABLE,
+    #[cfg(target_arch = "aarch64")]
+    &simd::neon::plain::TABLE,
     &simd::scalar::TABLE,
 ];
 
@@ -99,7 +105,7 @@ impl Table {
 
 /// Builds `TABLE` of one instruction set: each kernel, written once over `Simd`, compiled with that set's features.
 macro_rules! table {
-    ($isa:ident, $name:literal, $(features: $features:literal,)? supported: $supported:expr) => {
+    ($isa:expr, $name:literal, $(features: $features:literal,)? supported: $supported:expr) => {
         #[allow(unused_unsafe, reason = "plain Rust needs no features")]
         pub(crate) static TABLE: $crate::table::Table = {
             use $crate::{activation, attention, dot::{Column, Columns, Out, Rows, Tokens, block::{self, Group}, float, ternary, unpack}, elementwise, kv::Line};
@@ -125,14 +131,14 @@ macro_rules! table {
             )
         };
     };
-    (@table $attrs:tt $isa:ident, $name:literal, $supported:expr,
+    (@table $attrs:tt $isa:expr, $name:literal, $supported:expr,
         $($kernel:ident $args:tt -> $ret:ty = $body:expr;)*) => {{
-        $(table!(@kernel $attrs $isa $kernel $args -> $ret = $body);)*
+        $(table!(@kernel $attrs $isa, $kernel $args -> $ret = $body);)*
         $crate::table::Table { name: $name, supported: || $supported, $($kernel: table!(@call $kernel $args)),* }
     }};
-    (@kernel [$($attr:tt)*] $isa:ident $kernel:ident ($($arg:ident: $type:ty),*) -> $ret:ty = $body:expr) => {
+    (@kernel [$($attr:tt)*] $isa:expr, $kernel:ident ($($arg:ident: $type:ty),*) -> $ret:ty = $body:expr) => {
         $($attr)*
-        fn $kernel($($arg: $type),*) -> $ret { ($body)($isa(()), $($arg),*) }
+        fn $kernel($($arg: $type),*) -> $ret { ($body)($isa, $($arg),*) }
     };
     (@call $kernel:ident ($($arg:ident: $type:ty),*)) => {
         // SAFETY: a table is reached only through `tables` and `table`, which asked `supported`.

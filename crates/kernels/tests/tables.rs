@@ -367,5 +367,5 @@ fn an_instruction_set_is_chosen_by_name_or_refused_with_the_names() {
     assert_eq!(table("SCALAR").unwrap().name, "scalar");
     assert_eq!(tables().last().unwrap().name, "scalar");
     let message = table("neon9").err().unwrap().to_string();
-    assert!(message.contains("neon9") && message.contains("scalar") && message.contains("avx2"), "{message}");
+    assert!(message.contains("neon9") && tables().all(|table| message.contains(table.name)), "{message}");
 }

@@ -52,6 +52,10 @@ fn kernels(table: &Table) -> [Kernel; 2] {
         "avx512" => x86::AVX512,
         #[cfg(target_arch = "x86_64")]
         "avx2" => x86::AVX2,
+        #[cfg(target_arch = "aarch64")]
+        "i8mm" | "dotprod" => [arm::SDOT, arm::FMLA],
+        #[cfg(target_arch = "aarch64")]
+        "neon" => [Kernel { width: 1024, run: int8 }, arm::FMLA],
         _ => [Kernel { width: 1024, run: int8 }, Kernel { width: LANES as u64, run: f32 }],
     }
 }
@@ -168,6 +172,52 @@ mod x86 {
         // SAFETY: both are 32 bytes of floats.
         let lanes: [[f32; 8]; SUMS] = unsafe { transmute(sums) };
         lanes.as_flattened().iter().map(|&lane| lane as u64).sum()
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use super::{Kernel, black_box};
+    use core::arch::{aarch64::*, asm};
+    use core::mem::transmute;
+
+    /// Sums that do not wait for each other: more than any core's latency times its multipliers.
+    const SUMS: usize = 24;
+
+    // SAFETY: the table is reached only where the CPU has its instructions.
+    pub const SDOT: Kernel = Kernel { width: 16 * SUMS as u64, run: |rounds| unsafe { sdot(rounds) } };
+    pub const FMLA: Kernel = Kernel { width: 4 * SUMS as u64, run: fmla };
+
+    #[target_feature(enable = "neon,dotprod")]
+    fn sdot(rounds: u64) -> u64 {
+        let ones = black_box(vdupq_n_s8(1));
+        let mut sums = [vdupq_n_s32(0); SUMS];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                // SAFETY: it touches these registers only; stable Rust has no name for the instruction.
+                unsafe {
+                    asm!("sdot {sum:v}.4s, {ones:v}.16b, {ones:v}.16b", sum = inout(vreg) *sum, ones = in(vreg) ones,
+                        options(pure, nomem, nostack, preserves_flags));
+                }
+            }
+        }
+        // SAFETY: both are 16 bytes of integers.
+        let lanes: [[u32; 4]; SUMS] = unsafe { transmute(sums) };
+        lanes.as_flattened().iter().map(|&lane| u64::from(lane)).sum()
+    }
+
+    fn fmla(rounds: u64) -> u64 {
+        // SAFETY: what this target's every CPU has.
+        unsafe {
+            let one = black_box(vdupq_n_f32(1.0));
+            let mut sums = [vdupq_n_f32(0.0); SUMS];
+            for _ in 0..rounds {
+                sums.iter_mut().for_each(|sum| *sum = vfmaq_f32(*sum, one, one));
+            }
+            // SAFETY: both are 16 bytes of floats.
+            let lanes: [[f32; 4]; SUMS] = transmute(sums);
+            lanes.as_flattened().iter().map(|&lane| lane as u64).sum()
+        }
     }
 }
 

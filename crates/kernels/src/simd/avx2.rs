@@ -7,7 +7,7 @@ use core::arch::x86_64::*;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(());
 
-table!(Avx2, "avx2", features: "avx2,fma,f16c",
+table!(Avx2(()), "avx2", features: "avx2,fma,f16c",
     supported: is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c"));
 
 /// The same for both registers. Not a function of a closure, which would not be inlined where the CPU's features are known.

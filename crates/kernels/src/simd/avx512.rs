@@ -8,7 +8,7 @@ use core::arch::x86_64::*;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(());
 
-table!(Avx512, "avx512", features: "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx2,fma,f16c",
+table!(Avx512(()), "avx512", features: "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx2,fma,f16c",
     supported: is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vbmi") && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c"));

@@ -9,6 +9,8 @@ pub(crate) mod scalar;
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
 
 /// Float lanes of [`Simd::F`].
 pub(crate) const LANES: usize = 16;
@@ -90,7 +92,7 @@ pub(crate) trait Simd: Copy {
 
     fn zero(self) -> Self::I;
     fn splat_int(self, x: i32) -> Self::I;
-    /// `sums[j] += Σ u[4j..4j+4] * s[4j..4j+4]` with `u` unsigned and at most 128, so that a pair of products fits 16 bits.
+    /// `sums[j] += Σ u[4j..4j+4] * s[4j..4j+4]` with `u` unsigned and below 128, so that it is a signed byte, too, and a pair of products fits 16 bits.
     fn dot(self, sums: Self::I, u: Self::B, s: Self::B) -> Self::I;
     /// Signed bytes as [`Simd::dot_raised`] wants them.
     fn raise(self, a: Self::B) -> Self::B;
@@ -131,6 +133,33 @@ pub(crate) fn missing_features() -> Vec<&'static str> {
         ("avx512vl", cfg!(target_feature = "avx512vl"), has(extended.ebx, 31)),
         ("avx512vnni", cfg!(target_feature = "avx512vnni"), has(extended.ecx, 11)),
         ("avx512vbmi", cfg!(target_feature = "avx512vbmi"), has(extended.ecx, 1)),
+    ];
+    needed.into_iter().filter(|&(_, needed, there)| needed && !there).map(|(name, ..)| name).collect()
+}
+
+/// See [`crate::missing_features`]. `is_aarch64_feature_detected!` trusts the compiler's flags, too; Linux tells what there is.
+#[cfg(all(target_arch = "aarch64", target_os = "linux"))]
+pub(crate) fn missing_features() -> Vec<&'static str> {
+    // Pairs of a key and a value, the two masks of the CPU's features among them: `AT_HWCAP` and `AT_HWCAP2` of getauxval(3).
+    let Ok(pairs) = std::fs::read("/proc/self/auxv") else { return Vec::new() };
+    let pairs = pairs.as_chunks::<16>().0.iter().map(|pair| u128::from_ne_bytes(*pair));
+    let (mut first, mut second) = (0, 0);
+    for pair in pairs {
+        match pair as u64 {
+            16 => first = (pair >> 64) as u64,
+            26 => second = (pair >> 64) as u64,
+            _ => (),
+        }
+    }
+    let has = |mask: u64, bit: u32| mask >> bit & 1 == 1;
+    let needed = [
+        ("lse", cfg!(target_feature = "lse"), has(first, 8)),
+        ("fp16", cfg!(target_feature = "fp16"), has(first, 10)),
+        ("dotprod", cfg!(target_feature = "dotprod"), has(first, 20)),
+        ("sve", cfg!(target_feature = "sve"), has(first, 22)),
+        ("sve2", cfg!(target_feature = "sve2"), has(second, 1)),
+        ("i8mm", cfg!(target_feature = "i8mm"), has(second, 13)),
+        ("bf16", cfg!(target_feature = "bf16"), has(second, 14)),
     ];
     needed.into_iter().filter(|&(_, needed, there)| needed && !there).map(|(name, ..)| name).collect()
 }

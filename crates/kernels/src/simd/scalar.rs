@@ -7,7 +7,7 @@ use std::array::from_fn;
 #[derive(Clone, Copy)]
 pub(crate) struct Scalar(());
 
-table!(Scalar, "scalar", supported: true);
+table!(Scalar(()), "scalar", supported: true);
 
 fn le<const N: usize>(bytes: &[u8], i: usize) -> [u8; N] {
     from_fn(|j| bytes[i * N + j])
