@@ -370,6 +370,10 @@ impl<M: Multiply> Simd for Neon<M> {
         unsafe { asm!("prfm pldl1keep, [{at}]", at = in(reg) at, options(readonly, nostack, preserves_flags)) }
     }
     #[inline(always)]
+    fn prefetch_second(self, at: *const u8) {
+        unsafe { asm!("prfm pldl2keep, [{at}]", at = in(reg) at, options(readonly, nostack, preserves_flags)) }
+    }
+    #[inline(always)]
     fn load_i8(self, x: &[i8; LANES]) -> Self::F {
         unsafe {
             let x = vld1q_s8(x.as_ptr());
