@@ -235,5 +235,8 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
     facts.push("governor", settings.governor.clone().unwrap_or_else(unknown));
     report.limits.iter().for_each(|limits| limits.tell(&mut facts));
     facts.print(out)?;
+    if report.advice.is_empty() {
+        writeln!(out, "\nNone of these settings stands in the way of speed.")?;
+    }
     report.advice.iter().try_for_each(|advice| writeln!(out, "\n{}:\n  {}", advice.why, advice.command))
 }
