@@ -189,27 +189,16 @@ struct Scores<'a> {
     strip: usize,
 }
 
-/// Asks for a cache line that is wanted a chunk later. A chunk is more than the first cache holds, so the line goes to the second where the
-/// CPU can be told.
-#[inline(always)]
-fn prefetch_far<S: Simd>(simd: S, at: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: the instruction is in every CPU of the architecture, and a hint: it reads nothing.
-    unsafe {
-        let _ = simd;
-        std::arch::x86_64::_mm_prefetch(at.cast(), std::arch::x86_64::_MM_HINT_T1);
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    simd.prefetch(at);
-}
-
 /// Asks for step `i` of `steps` steps through some bytes.
 #[inline(always)]
 fn ask<S: Simd>(simd: S, bytes: &[u8], i: usize, steps: usize) {
     const LINE: usize = size_of::<Line>();
+    if bytes.is_empty() {
+        return;
+    }
     let step = bytes.len().div_ceil(LINE * steps) * LINE;
     for line in bytes.get(i * step..).unwrap_or(&[]).chunks(LINE).take(step / LINE) {
-        prefetch_far(simd, line.as_ptr());
+        simd.prefetch_second(line.as_ptr());
     }
 }
 
