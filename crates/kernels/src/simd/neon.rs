@@ -11,16 +11,20 @@ pub(crate) struct Neon<M>(M);
 
 /// Products of bytes, four to a sum.
 pub(crate) trait Multiply: Copy {
-    /// Unsigned below 128 by signed.
-    ///
-    /// # Safety
-    /// The CPU has the instructions.
-    unsafe fn unsigned(sums: int32x4_t, u: uint8x16_t, s: uint8x16_t) -> int32x4_t;
     /// Signed by signed that is never -128.
     ///
     /// # Safety
     /// The CPU has the instructions.
     unsafe fn signed(sums: int32x4_t, a: uint8x16_t, s: uint8x16_t) -> int32x4_t;
+    /// Unsigned below 128, which is a signed byte, too, by signed.
+    ///
+    /// # Safety
+    /// The CPU has the instructions.
+    #[inline(always)]
+    unsafe fn unsigned(sums: int32x4_t, u: uint8x16_t, s: uint8x16_t) -> int32x4_t {
+        // SAFETY: as the function's.
+        unsafe { Self::signed(sums, u, s) }
+    }
 }
 
 pub(crate) mod plain {
@@ -32,11 +36,6 @@ pub(crate) mod plain {
     pub(crate) struct Plain;
 
     impl Multiply for Plain {
-        #[inline(always)]
-        unsafe fn unsigned(sums: int32x4_t, u: uint8x16_t, s: uint8x16_t) -> int32x4_t {
-            // SAFETY: as the function's.
-            unsafe { Plain::signed(sums, u, s) }
-        }
         #[inline(always)]
         unsafe fn signed(sums: int32x4_t, a: uint8x16_t, s: uint8x16_t) -> int32x4_t {
             // SAFETY: as the function's.
@@ -60,11 +59,6 @@ pub(crate) mod dotprod {
     pub(crate) struct Dotprod;
 
     impl Multiply for Dotprod {
-        #[inline(always)]
-        unsafe fn unsigned(sums: int32x4_t, u: uint8x16_t, s: uint8x16_t) -> int32x4_t {
-            // SAFETY: as the function's.
-            unsafe { sdot(sums, u, s) }
-        }
         #[inline(always)]
         unsafe fn signed(sums: int32x4_t, a: uint8x16_t, s: uint8x16_t) -> int32x4_t {
             // SAFETY: as the function's.
@@ -97,14 +91,14 @@ pub(crate) mod i8mm {
 
     impl Multiply for I8mm {
         #[inline(always)]
-        unsafe fn unsigned(sums: int32x4_t, u: uint8x16_t, s: uint8x16_t) -> int32x4_t {
-            // SAFETY: as the function's.
-            unsafe { usdot(sums, u, s) }
-        }
-        #[inline(always)]
         unsafe fn signed(sums: int32x4_t, a: uint8x16_t, s: uint8x16_t) -> int32x4_t {
             // SAFETY: as the function's.
             unsafe { dotprod::sdot(sums, a, s) }
+        }
+        #[inline(always)]
+        unsafe fn unsigned(sums: int32x4_t, u: uint8x16_t, s: uint8x16_t) -> int32x4_t {
+            // SAFETY: as the function's.
+            unsafe { usdot(sums, u, s) }
         }
     }
 
@@ -410,14 +404,10 @@ unsafe fn square(a: uint8x16_t, b: uint8x16_t, c: uint8x16_t, d: uint8x16_t) -> 
     unsafe {
         let (a, b) = (vreinterpretq_u32_u8(a), vreinterpretq_u32_u8(b));
         let (c, d) = (vreinterpretq_u32_u8(c), vreinterpretq_u32_u8(d));
-        let (even, odd) = (vreinterpretq_u64_u32(vtrn1q_u32(a, b)), vreinterpretq_u64_u32(vtrn2q_u32(a, b)));
-        let (below_even, below_odd) =
-            (vreinterpretq_u64_u32(vtrn1q_u32(c, d)), vreinterpretq_u64_u32(vtrn2q_u32(c, d)));
-        [
-            vreinterpretq_u8_u64(vtrn1q_u64(even, below_even)),
-            vreinterpretq_u8_u64(vtrn1q_u64(odd, below_odd)),
-            vreinterpretq_u8_u64(vtrn2q_u64(even, below_even)),
-            vreinterpretq_u8_u64(vtrn2q_u64(odd, below_odd)),
-        ]
+        // Of rows `a` and `b`: groups 0 and 2, groups 1 and 3; then of `c` and `d`.
+        let pairs = [vtrn1q_u32(a, b), vtrn2q_u32(a, b), vtrn1q_u32(c, d), vtrn2q_u32(c, d)];
+        let [e, f, g, h] = each!(|pairs| vreinterpretq_u64_u32(pairs));
+        let columns = [vtrn1q_u64(e, g), vtrn1q_u64(f, h), vtrn2q_u64(e, g), vtrn2q_u64(f, h)];
+        each!(|columns| vreinterpretq_u8_u64(columns))
     }
 }
