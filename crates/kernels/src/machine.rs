@@ -81,7 +81,7 @@ pub struct Quantized {
     width: usize,
     scales: Vec<f32>,
     totals: Vec<i32>,
-    /// For a scale per 32 columns: `[groups, tokens]`.
+    /// For a scale per 32 columns: `[groups, tokens]` for each of [`Columns::chunks`].
     columns: Vec<Column>,
 }
 
@@ -189,9 +189,13 @@ impl Machine {
             out.columns.resize(groups * tokens, Column::EMPTY);
             let (columns, tasks) = (Slots::of(&mut out.columns), tasks(groups));
             self.pool.run(tasks, &|task, _| {
-                for group in part(task, tasks, groups) {
-                    // SAFETY: the columns of this group, which belongs to this task alone.
-                    (table.columns)(&x[group * GROUP..], cols, unsafe { columns.row(group, tokens) });
+                for chunk in Columns::chunks(tokens, groups) {
+                    let chunk_columns = Slots(columns.at(chunk.start * groups));
+                    for group in part(task, tasks, groups) {
+                        // SAFETY: the chunk's columns of this group, which belongs to this task alone.
+                        let columns = unsafe { chunk_columns.row(group, chunk.len()) };
+                        (table.columns)(&x[chunk.start * cols + group * GROUP..], cols, columns);
+                    }
                 }
             });
             return;
@@ -222,8 +226,11 @@ impl Machine {
         if form == Form::Spread {
             let q: &[i8] = bytemuck::cast_slice(&out.lines);
             out.columns.clear();
-            for group in 0..cols / GROUP {
-                out.columns.extend((0..tokens).map(|token| {
+            let groups = cols / GROUP;
+            let order =
+                Columns::chunks(tokens, groups).flat_map(|chunk| (0..groups).map(move |group| (group, chunk.clone())));
+            for (group, chunk) in order {
+                out.columns.extend(chunk.map(|token| {
                     let q = *q[token * width + group * GROUP..].first_chunk().expect("32 columns");
                     let mut column = Column { q, scale: out.scales[token], ..Column::EMPTY };
                     column.add_up();
@@ -261,7 +268,9 @@ impl Machine {
                     assert_eq!(x.columns.len() * GROUP, tokens * w.cols);
                     let groups = &mut lock(&scratch[thread]).groups;
                     grow(groups, w.cols / GROUP, Group::EMPTY);
-                    kernel(&rows, &Columns { columns: &x.columns, tokens }, groups, &mut out);
+                    for chunk in Columns::chunks(tokens, w.cols / GROUP) {
+                        kernel(&rows, &Columns::chunk(&x.columns, w.cols / GROUP, chunk), groups, &mut out);
+                    }
                 }
                 (Kernel::Ternary(kernel, form), Input::Bytes(x)) => {
                     assert!(x.cols == w.cols && x.scales.len() == tokens);

@@ -207,7 +207,7 @@ fn one<S: Simd, W: Blocks>(simd: S, panel: Panel, x: &Columns, out: &mut Out) {
             add::<S, W, 1>(simd, &scales[n], [simd.load(&products[n].0)], x, &mut y[(block * W::GROUPS + n) % GROUPS]);
         }
     }
-    finish(simd, panel, &y, 0, out);
+    finish(simd, panel, &y, x.first, out);
 }
 
 /// 16 rows by `T` tokens; the first tile of tokens unpacks for all.
@@ -240,7 +240,7 @@ fn tile<S: Simd, W: Blocks, const T: usize>(
             add::<S, W, T>(simd, &group.scales, products, x, &mut y[g % GROUPS]);
         }
     }
-    finish(simd, panel, &y, token, out);
+    finish(simd, panel, &y, x.first + token, out);
     T
 }
 

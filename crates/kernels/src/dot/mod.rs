@@ -17,6 +17,9 @@ use std::ops::Range;
 /// How many bytes behind the rows that follow those worked on are fetched from memory: what memory delivers while one answer is awaited.
 const AHEAD: usize = 2048;
 
+/// Bytes of activations that stay in a core's own cache while all rows of a task pass by: tokens are multiplied so many at a time.
+const CACHED: usize = 256 << 10;
+
 /// Columns that share a scale, and a sum, in quantised activations.
 pub(crate) const GROUP: usize = 32;
 
@@ -71,6 +74,22 @@ pub(crate) struct Columns<'a> {
     /// `[groups, tokens]`: a tile of tokens finds its part of a group in one piece.
     pub columns: &'a [Column],
     pub tokens: usize,
+    /// Where the first of these tokens is among all.
+    pub first: usize,
+}
+
+impl<'a> Columns<'a> {
+    /// Chunks of tokens, each as large as stays in a core's own cache, given so many groups of columns.
+    pub fn chunks(tokens: usize, groups: usize) -> impl Iterator<Item = Range<usize>> {
+        let most = (2 * CACHED / size_of::<Column>() / groups.max(1)).next_multiple_of(8).max(16);
+        (0..tokens).step_by(most).map(move |first| first..tokens.min(first + most))
+    }
+
+    /// One of those, of all tokens' columns.
+    pub fn chunk(columns: &'a [Column], groups: usize, tokens: Range<usize>) -> Columns<'a> {
+        let columns = &columns[tokens.start * groups..tokens.end * groups];
+        Columns { columns, tokens: tokens.len(), first: tokens.start }
+    }
 }
 
 /// Activations with one scale per token.

@@ -5,9 +5,10 @@
 //! Blocks with the same `d` are one exact sum; a block whose `d` is zero says nothing. Hence a model with one scale per matrix gives the
 //! same bits from every layout, whether the format writes that scale once or in each block.
 
-use super::{AHEAD, Out, Rows, Tokens};
+use super::{AHEAD, CACHED, Out, Rows, Tokens};
 use crate::simd::{BYTES, Simd};
 use half::f16;
+use std::ops::Range;
 
 /// A ternary format: how a block is unpacked.
 pub(crate) trait Trits {
@@ -132,20 +133,31 @@ pub(crate) fn fives(q: &[i8; 256], out: &mut [i8; FIVES]) {
 /// `x` has one scale per token.
 #[inline(always)]
 pub(crate) fn product<S: Simd, W: Trits>(simd: S, w: &Rows, x: &Tokens, out: &mut Out) {
-    let mut row = w.range.start;
-    while row < w.range.end {
-        row += match w.range.end - row {
-            4.. => tokens::<S, W, 4>(simd, w, row, x, out),
-            _ => tokens::<S, W, 1>(simd, w, row, x, out),
-        };
+    let most = (CACHED / x.width.max(1)).next_multiple_of(5);
+    for first in (0..x.scales.len()).step_by(most) {
+        let block = first..x.scales.len().min(first + most);
+        let mut row = w.range.start;
+        while row < w.range.end {
+            row += match w.range.end - row {
+                4.. => tokens::<S, W, 4>(simd, w, row, x, block.clone(), out),
+                _ => tokens::<S, W, 1>(simd, w, row, x, block.clone(), out),
+            };
+        }
     }
 }
 
 #[inline(always)]
-fn tokens<S: Simd, W: Trits, const R: usize>(simd: S, w: &Rows, row: usize, x: &Tokens, out: &mut Out) -> usize {
-    let mut token = 0;
-    while token < x.scales.len() {
-        token += match x.scales.len() - token {
+fn tokens<S: Simd, W: Trits, const R: usize>(
+    simd: S,
+    w: &Rows,
+    row: usize,
+    x: &Tokens,
+    block: Range<usize>,
+    out: &mut Out,
+) -> usize {
+    let mut token = block.start;
+    while token < block.end {
+        token += match block.end - token {
             5.. if S::WIDE => tile::<S, W, R, 5>(simd, w, row, x, token, out),
             3.. if S::WIDE => tile::<S, W, R, 3>(simd, w, row, x, token, out),
             2.. => tile::<S, W, R, 2>(simd, w, row, x, token, out),
