@@ -105,11 +105,12 @@ struct Store {
 }
 
 impl Store {
-    /// A buffer of this length, of any content: the smallest that is large enough, or the largest, grown.
+    /// A buffer of this length, of any content: one that had it, or else the smallest that is large enough, or the largest, grown. What a
+    /// buffer has lost of its length is filled when it gets it back.
     fn floats(&mut self, len: usize) -> Vec<f32> {
         let fits = |(_, buffer): &(usize, &Vec<f32>)| buffer.capacity() >= len;
         let buffers = || self.floats.iter().enumerate();
-        let found = buffers().filter(fits).min_by_key(|(_, buffer)| buffer.capacity());
+        let found = buffers().filter(fits).min_by_key(|(_, buffer)| (buffer.len() != len, buffer.capacity()));
         let found = found.or_else(|| buffers().max_by_key(|(_, buffer)| buffer.capacity())).map(|(i, _)| i);
         let mut buffer = found.map_or_else(Vec::new, |i| self.floats.swap_remove(i));
         if buffer.capacity() < len {

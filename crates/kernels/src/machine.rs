@@ -250,9 +250,16 @@ impl Machine {
         assert_eq!(w.bytes.len(), w.rows * stride + w.format.tail);
         let kernel = self.table.kernel(w.format);
         let panels = w.rows.div_ceil(LANES);
-        let tasks = if tokens * w.rows * w.cols < WORTH { 1 } else { panels.min(self.threads() * TASKS) };
+        let threads = self.threads();
+        let tasks = match panels.min(threads * TASKS) {
+            _ if tokens * w.rows * w.cols < WORTH => 1,
+            tasks if tasks > threads => tasks / threads * threads,
+            tasks => tasks,
+        };
         let (len, slots, scratch, table) = (out.len(), Slots::of(out), &self.scratch, self.table);
         self.pool.run(tasks, &|task, thread| {
+            // Tasks that a thread takes one after the other lie one behind the other, and what it fetched ahead is its own.
+            let task = if tasks > threads { task % threads * (tasks / threads) + task / threads } else { task };
             let edge = |task: usize| (task * panels / tasks * LANES).min(w.rows);
             let range = edge(task)..edge(task + 1);
             // SAFETY: the ranges of the tasks do not overlap.

@@ -244,7 +244,20 @@ impl Options {
         path: impl AsRef<Path>,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Decoder, Error> {
-        let Loaded { model, backend, language, placement, .. } = self.load_on(path, progress, |cpu| cpu)?;
+        self.load_with(path, progress, |cpu| cpu)
+    }
+
+    /// [`Options::load`] on what `wrap` makes of the CPU, such as a device that is profiled.
+    ///
+    /// # Errors
+    /// As [`Options::load`].
+    pub fn load_with<B: Backend>(
+        &self,
+        path: impl AsRef<Path>,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+        wrap: impl FnOnce(Cpu) -> B,
+    ) -> Result<Decoder<B>, Error> {
+        let Loaded { model, backend, language, placement, .. } = self.load_on(path, progress, wrap)?;
         Ok(Decoder { model, backend, language, placement, cache_type: self.engine.cache_type })
     }
 
@@ -332,9 +345,9 @@ struct Loaded<B: Backend> {
 /// # assert!(decoder.logits(&[1 << 30]).is_err());
 /// # Ok::<(), trine::Error>(())
 /// ```
-pub struct Decoder {
-    model: Model<Cpu>,
-    backend: Cpu,
+pub struct Decoder<B: Backend = Cpu> {
+    model: Model<B>,
+    backend: B,
     language: Language,
     placement: Placement,
     cache_type: &'static Format,
@@ -348,9 +361,11 @@ impl Decoder {
     pub fn open(path: impl AsRef<Path>) -> Result<Decoder, Error> {
         Options::default().load(path, &mut |_| ControlFlow::Continue(()))
     }
+}
 
+impl<B: Backend> Decoder<B> {
     /// The model and its device, for programs that run batches of their own.
-    pub fn into_parts(self) -> (Model<Cpu>, Cpu) {
+    pub fn into_parts(self) -> (Model<B>, B) {
         (self.model, self.backend)
     }
 

@@ -4,7 +4,7 @@
 //! multiplies them is one loop for all formats. The groups are unpacked once for all tokens and stay in the cache.
 
 use super::unpack::Stack;
-use super::{AHEAD, Column, Columns, Out, Rows};
+use super::{AHEAD, Column, Columns, Out, Rows, begin};
 use crate::simd::{BYTES, LANES, Simd};
 use std::marker::PhantomData;
 
@@ -146,6 +146,7 @@ impl Ahead {
 /// `x` has a scale for each 32 columns; `groups` is room to unpack into, for all columns.
 #[inline(always)]
 pub(crate) fn product<S: Simd, W: Blocks>(simd: S, w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) {
+    begin(simd, w, LANES);
     let mut row = w.range.start;
     while row < w.range.end {
         let count = LANES.min(w.range.end - row);

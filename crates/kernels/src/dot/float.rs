@@ -1,6 +1,6 @@
 //! Products with weights that are floats: F32, F16, BF16.
 
-use super::{AHEAD, Out, Rows};
+use super::{AHEAD, Out, Rows, begin};
 use crate::simd::{LANES, Simd};
 
 /// A float format: how 16 weights are widened.
@@ -43,6 +43,7 @@ impl Weights for Bf16 {
 pub(crate) fn product<S: Simd, W: Weights>(simd: S, w: &Rows, x: &[f32], out: &mut Out) {
     let (cols, end) = (w.cols, w.range.end);
     let tokens = x.len() / cols;
+    begin(simd, w, 4);
     let mut row = w.range.start;
     while row + 4 <= end {
         let mut token = 0;

@@ -11,6 +11,7 @@ pub(crate) mod float;
 pub(crate) mod ternary;
 pub(crate) mod unpack;
 
+use crate::simd::Simd;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -39,6 +40,15 @@ impl<'a> Rows<'a> {
     #[inline(always)]
     pub fn row(&self, i: usize) -> &'a [u8] {
         &self.bytes[(i - self.range.start) * self.stride..][..self.stride]
+    }
+}
+
+/// Fetches the first `count` rows of a task and what is ahead of them: behind these, rows fetch those that follow.
+#[inline(always)]
+fn begin<S: Simd>(simd: S, w: &Rows, count: usize) {
+    let bytes = (count * w.stride + AHEAD).min(w.bytes.len());
+    for line in w.bytes[..bytes].chunks(64) {
+        simd.prefetch_second(line.as_ptr());
     }
 }
 

@@ -5,7 +5,7 @@
 //! Blocks with the same `d` are one exact sum; a block whose `d` is zero says nothing. Hence a model with one scale per matrix gives the
 //! same bits from every layout, whether the format writes that scale once or in each block.
 
-use super::{AHEAD, CACHED, Out, Rows, Tokens};
+use super::{AHEAD, CACHED, Out, Rows, Tokens, begin};
 use crate::simd::{BYTES, Simd};
 use half::f16;
 use std::ops::Range;
@@ -133,6 +133,7 @@ pub(crate) fn fives(q: &[i8; 256], out: &mut [i8; FIVES]) {
 /// `x` has one scale per token.
 #[inline(always)]
 pub(crate) fn product<S: Simd, W: Trits>(simd: S, w: &Rows, x: &Tokens, out: &mut Out) {
+    begin(simd, w, 4);
     let most = (CACHED / x.width.max(1)).next_multiple_of(5);
     for first in (0..x.scales.len()).step_by(most) {
         let block = first..x.scales.len().min(first + most);
@@ -218,7 +219,7 @@ fn products<S: Simd, W: Trits, const R: usize, const T: usize>(
     rows: &[&[u8]; R],
     q: &[&[i8]; T],
     steps: usize,
-) -> ([[i32; R]; T], bool) {
+) -> ([[i32; 4]; T], bool) {
     let mut marks = [0; R];
     let mut differ = 0;
     for r in 0..R {
@@ -259,18 +260,13 @@ fn products<S: Simd, W: Trits, const R: usize, const T: usize>(
             }
         }
     }
-    let mut added = [[0; R]; T];
+    let mut added = [[0; 4]; T];
     for t in 0..T {
-        for first in (0..R).step_by(4) {
-            let mut four = [simd.zero(); 4];
-            for r in first..R.min(first + 4) {
-                four[r - first] = sums[r][t];
-            }
-            let four = simd.sums(four);
-            for r in first..R.min(first + 4) {
-                added[t][r] = four[r - first];
-            }
+        let mut four = [simd.zero(); 4];
+        for r in 0..R {
+            four[r] = sums[r][t];
         }
+        added[t] = simd.sums(four);
     }
     (added, differ != 0 || marks.contains(&0))
 }

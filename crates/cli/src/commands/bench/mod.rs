@@ -2,6 +2,7 @@ mod print;
 
 use crate::exit::{Exit, Usage};
 use crate::load::MachineArgs;
+use crate::profile::Profiling;
 use crate::{interrupt, load, measure};
 use anyhow::{Context, Result};
 use clap::{ArgGroup, Args, value_parser};
@@ -11,6 +12,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Instant, SystemTime};
+use trine::backend::profile::{Profile, Recorder};
+use trine::backend::{Backend, Cpu};
 use trine::engine::EngineOptions;
 use trine::kernels::limits::{Meter, Pages, Peaks, peaks};
 use trine::tensor::File;
@@ -71,6 +74,9 @@ pub struct Bench {
     /// Runs of each test before those that count; peak memory is not known without
     #[arg(long, value_name = "N", default_value_t = 1)]
     warmup: u32,
+    /// Write where the time goes to a file that Perfetto and chrome://tracing open, and print a summary
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
     /// Print one line of JSON; what is not known is null
     #[arg(long)]
     json: bool,
@@ -120,12 +126,22 @@ impl Bench {
                 path
             }
         };
-        let report = match self.measure(&path, synthetic, &tests, &stop) {
+        let profile = self.profile.as_deref().map(Profiling::new).transpose()?;
+        let report = match &profile {
+            None => self.measure(&path, synthetic, &tests, &stop, |cpu| cpu, &Recorder::default()),
+            Some(Profiling { recorder, .. }) => {
+                self.measure(&path, synthetic, &tests, &stop, |cpu| Profile::new(cpu, recorder.clone()), recorder)
+            }
+        };
+        let report = match report {
             Err(error) if matches!(error.downcast_ref(), Some(bench::Error::Cancelled)) => {
                 return Ok(Exit::Interrupted);
             }
             report => report?,
         };
+        if let Some(profile) = profile {
+            profile.finish()?;
+        }
         let comparisons = match (&then, &self.baseline) {
             (Some(then), Some(path)) => Some(bench::compare(&report, then, path)?),
             _ => None,
@@ -185,17 +201,23 @@ impl Bench {
     }
 
     /// Loads the model and runs the tests.
-    fn measure(
+    fn measure<B: Backend>(
         &self,
         path: &Path,
         synthetic: Option<(&'static Shape, Mixture)>,
         tests: &[Test],
         stop: &AtomicBool,
+        wrap: impl FnOnce(Cpu) -> B,
+        recorder: &Recorder,
     ) -> Result<Report> {
         let flow = || if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let options = self.machine.options();
         let start = Instant::now();
-        let decoder = options.load(path, &mut |_| flow())?;
+        let (mut threads, mut isa) = ([0; 2], "");
+        let decoder = options.load_with(path, &mut |_| flow(), |cpu| {
+            (threads, isa) = (cpu.threads(), cpu.isa());
+            wrap(cpu)
+        })?;
         let load_seconds = start.elapsed().as_secs_f64();
         let placement = decoder.placement().clone();
         let (model, mut backend) = decoder.into_parts();
@@ -203,7 +225,7 @@ impl Bench {
         Runner::new(&model, &mut backend, &[], &engine)?.first_token();
         let first_token_seconds = start.elapsed().as_secs_f64();
 
-        let ([threads, threads_batch], isa) = (backend.threads(), backend.isa());
+        let [threads, threads_batch] = threads;
         let mut runner = Runner::new(&model, &mut backend, tests, &engine)?;
         let bar = bar("warming up", tests.len() * self.warmup as usize);
         for _ in 0..self.warmup {
@@ -238,12 +260,14 @@ impl Bench {
         let mut contestants: Vec<&mut dyn Contestant> = vec![&mut runner];
         contestants.extend(peer.as_mut().map(|peer| peer as &mut dyn Contestant));
         let bar = self::bar("measuring", 0);
+        recorder.start();
         let mut samples =
             bench::measure(&mut contestants, tests, self.repetitions as usize, &mut bandwidth, &mut |done, total| {
                 bar.set_length(total as u64);
                 bar.set_position(done as u64);
                 flow()
             })?;
+        recorder.stop();
         bar.finish_and_clear();
 
         let limits = Limits {
