@@ -182,21 +182,24 @@ impl Blocks for Q6_K {
             }
         }
         for half in 0..2 {
-            let low = [columns(simd, blocks, 64 * half), columns(simd, blocks, 64 * half + 32)];
             let high = columns(simd, blocks, 128 + 32 * half);
-            for quarter in 0..4 {
-                let mut codes = high;
-                for k in 0..8 {
-                    let low = simd.shift_mask(low[quarter % 2][k], 4 * (quarter as u32 / 2), 0x0f);
-                    let high = match quarter {
-                        0 => simd.lift_mask(high[k], 4, 0x30),
-                        1 => simd.lift_mask(high[k], 2, 0x30),
-                        2 => simd.shift_mask(high[k], 0, 0x30),
-                        _ => simd.shift_mask(high[k], 2, 0x30),
-                    };
-                    codes[k] = simd.or(low, high);
+            // Quarters in the order of the low bits that two of them share: both low bits at once were too many registers.
+            for pair in 0..2 {
+                let low = columns(simd, blocks, 64 * half + 32 * pair);
+                for quarter in [pair, pair + 2] {
+                    let mut codes = high;
+                    for k in 0..8 {
+                        let low = simd.shift_mask(low[k], 4 * (quarter as u32 / 2), 0x0f);
+                        let high = match quarter {
+                            0 => simd.lift_mask(high[k], 4, 0x30),
+                            1 => simd.lift_mask(high[k], 2, 0x30),
+                            2 => simd.shift_mask(high[k], 0, 0x30),
+                            _ => simd.shift_mask(high[k], 2, 0x30),
+                        };
+                        codes[k] = simd.or(low, high);
+                    }
+                    sink.codes(simd, 4 * half + quarter, codes);
                 }
-                sink.codes(simd, 4 * half + quarter, codes);
             }
         }
     }
