@@ -27,7 +27,7 @@ pub(crate) fn token<S: Simd>(simd: S, x: &[f32], q: &mut [i8]) -> f32 {
 pub(crate) fn columns<S: Simd>(simd: S, x: &[f32], cols: usize, out: &mut [Column]) {
     for (x, out) in x.chunks(cols).zip(out) {
         out.scale = quantize(simd, &x[..GROUP], Scale::Block, &mut out.q);
-        out.add_up();
+        out.add_up(simd);
     }
 }
 
@@ -41,16 +41,9 @@ fn quantize<S: Simd>(simd: S, x: &[f32], kind: Scale, q: &mut [i8]) -> f32 {
         most = simd.max(most, simd.abs(x));
         poison = simd.fma(x, simd.splat(0.0), poison);
     }
-    let mut lanes = [0.0; LANES];
-    simd.store(most, &mut lanes);
     let least = if let Scale::Token = kind { 1e-5 } else { 0.0 };
-    // In a tree, which is several lanes at a time.
-    for half in [8, 4, 2, 1] {
-        for i in 0..half {
-            lanes[i] = if lanes[i + half] > lanes[i] { lanes[i + half] } else { lanes[i] };
-        }
-    }
-    let most = if lanes[0] > least { lanes[0] } else { least };
+    let largest = simd.largest(most);
+    let most = if largest > least { largest } else { least };
     let inverse = simd.splat(if most > LEAST { 127.0 / most } else { 0.0 });
     let (mut xq, mut qq) = (simd.splat(0.0), simd.splat(0.0));
     for (x, q) in x.chunks(LANES).zip(q.chunks_mut(LANES)) {

@@ -249,9 +249,7 @@ fn softmax<S: Simd>(simd: S, scores: &mut [Line], seen: usize) -> [f32; 2] {
     for line in &*scores {
         most = simd.max(most, simd.load(&line.0));
     }
-    let mut lanes = [0.0; LANES];
-    simd.store(most, &mut lanes);
-    let largest = lanes.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let largest = simd.largest(most);
     let mut total = simd.splat(0.0);
     for (i, line) in scores.iter_mut().enumerate() {
         let weights = exp16(simd, simd.sub(simd.load(&line.0), simd.splat(largest)));

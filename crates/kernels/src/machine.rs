@@ -7,7 +7,7 @@ use crate::dot::{Column, Columns, GROUP, Out, Rows, Tokens};
 use crate::elementwise::Gate;
 use crate::kv::Line;
 use crate::pool::Pool;
-use crate::simd::LANES;
+use crate::simd::{LANES, scalar::Scalar};
 use crate::table::{Kernel, Table};
 use std::sync::{Mutex, MutexGuard};
 use trine_tensor::Format;
@@ -233,7 +233,7 @@ impl Machine {
                 out.columns.extend(chunk.map(|token| {
                     let q = *q[token * width + group * GROUP..].first_chunk().expect("32 columns");
                     let mut column = Column { q, scale: out.scales[token], ..Column::EMPTY };
-                    column.add_up();
+                    column.add_up(Scalar(()));
                     column
                 }));
             }

@@ -70,11 +70,14 @@ impl Column {
 
     /// Sets the sums.
     #[inline(always)]
-    pub fn add_up(&mut self) {
-        for (half, q) in self.halves.iter_mut().zip(self.q.chunks_exact(GROUP / 2)) {
-            *half = q.iter().map(|&q| q as i32).sum();
-        }
-        self.sum = self.scale * (self.halves[0] + self.halves[1]) as f32;
+    pub fn add_up<S: Simd>(&mut self, simd: S) {
+        let zeros = &[0; GROUP / 2];
+        let [low, high]: &[[u8; GROUP / 2]; 2] = bytemuck::cast_ref(&self.q);
+        let (low, high) = (simd.quad([low, zeros, zeros, zeros]), simd.quad([high, zeros, zeros, zeros]));
+        let sums = [simd.dot(simd.zero(), simd.splat8(1), low), simd.dot(simd.zero(), simd.splat8(1), high)];
+        let [low, high, ..] = simd.sums([sums[0], sums[1], simd.zero(), simd.zero()]);
+        self.halves = [low, high];
+        self.sum = self.scale * (low + high) as f32;
     }
 }
 

@@ -132,6 +132,10 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    fn largest(self, a: Self::F) -> f32 {
+        unsafe { largest8(_mm256_max_ps(a.0, a.1)) }
+    }
+    #[inline(always)]
     fn sum(self, a: Self::F) -> f32 {
         unsafe {
             let eight = _mm256_add_ps(a.0, a.1);
@@ -328,5 +332,19 @@ pub(super) unsafe fn sum8(eight: __m256) -> f32 {
         let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
         let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
         _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    }
+}
+
+/// The largest of eight lanes, compared in the tree in which [`sum8`] adds them.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+pub(super) unsafe fn largest8(eight: __m256) -> f32 {
+    // SAFETY: as the function's.
+    unsafe {
+        let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+        let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
     }
 }

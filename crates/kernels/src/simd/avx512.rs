@@ -1,6 +1,6 @@
 //! x86-64 with AVX-512 (F, BW, DQ, VL), VNNI and VBMI (Ice Lake, Zen 4 and later): everything in one register.
 
-use super::avx2::sum8;
+use super::avx2::{largest8, sum8};
 use super::{BYTES, LANES, Simd};
 use core::arch::x86_64::*;
 
@@ -127,6 +127,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn store_i8(self, a: Self::F, out: &mut [i8]) {
         unsafe { _mm_storeu_si128(out[..LANES].as_mut_ptr().cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(a))) }
+    }
+    #[inline(always)]
+    fn largest(self, a: Self::F) -> f32 {
+        unsafe { largest8(_mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1))) }
     }
     #[inline(always)]
     fn sum(self, a: Self::F) -> f32 {

@@ -59,6 +59,8 @@ pub(crate) trait Simd: Copy {
     fn exp2(self, n: Self::F) -> Self::F;
     /// Integral values in -128..=127 as bytes.
     fn store_i8(self, a: Self::F, out: &mut [i8]);
+    /// The largest lane, compared in the tree of [`Simd::sum`] as [`Simd::max`] does.
+    fn largest(self, a: Self::F) -> f32;
     /// The lanes added in the one canonical tree: halves, then quarters, down to a pair.
     fn sum(self, a: Self::F) -> f32;
 

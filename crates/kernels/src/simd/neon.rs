@@ -224,6 +224,15 @@ impl<M: Multiply> Simd for Neon<M> {
         }
     }
     #[inline(always)]
+    fn largest(self, [a, b, c, d]: Self::F) -> f32 {
+        unsafe {
+            let most = |a, b| vbslq_f32(vcgtq_f32(a, b), a, b);
+            let four = most(most(a, c), most(b, d));
+            let two = most(four, vextq_f32::<2>(four, four));
+            vgetq_lane_f32::<0>(most(two, vextq_f32::<1>(two, two)))
+        }
+    }
+    #[inline(always)]
     fn sum(self, [a, b, c, d]: Self::F) -> f32 {
         unsafe {
             let four = vaddq_f32(vaddq_f32(a, c), vaddq_f32(b, d));

@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use std::array::from_fn;
 
 #[derive(Clone, Copy)]
-pub(crate) struct Scalar(());
+pub(crate) struct Scalar(pub ());
 
 table!(Scalar(()), "scalar", supported: true);
 
@@ -87,6 +87,13 @@ impl Simd for Scalar {
     #[inline(always)]
     fn store_i8(self, a: Self::F, out: &mut [i8]) {
         out[..LANES].copy_from_slice(&a.map(|a| a as i8));
+    }
+    #[inline(always)]
+    fn largest(self, a: Self::F) -> f32 {
+        let most = |a: f32, b: f32| if a > b { a } else { b };
+        let eight: [f32; 8] = from_fn(|i| most(a[i], a[i + 8]));
+        let four: [f32; 4] = from_fn(|i| most(eight[i], eight[i + 4]));
+        most(most(four[0], four[2]), most(four[1], four[3]))
     }
     #[inline(always)]
     fn sum(self, a: Self::F) -> f32 {
