@@ -25,7 +25,8 @@ pub struct CpuOptions {
     pub affinity: Affinity,
     /// Where memory lies when there are several nodes.
     pub numa: Numa,
-    /// Copy weights of a mapped file to huge pages of our own, and ask for such pages for the KV cache and activations.
+    /// Copy weights of a mapped file to huge pages of our own, and ask for such pages for activations. Not for the KV cache, of which a short
+    /// sequence touches a little of many pages.
     pub huge_pages: bool,
     /// Bring mapped weights into memory as they are uploaded, with all threads.
     pub prefault: bool,
@@ -308,9 +309,6 @@ impl Backend for Cpu {
         // zeros takes room only where it is used.
         Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| no_room())?;
         self.cache.extend((0..shape.layers).map(|_| Lines::zeroed(bytes / shape.layers)));
-        if self.options.huge_pages {
-            self.cache.iter().for_each(|lines| memory::ask_huge_pages(lines));
-        }
         self.shape = shape;
         Ok(())
     }
