@@ -250,7 +250,7 @@ impl Machine {
         assert_eq!(w.bytes.len(), w.rows * stride + w.format.tail);
         let kernel = self.table.kernel(w.format);
         let panels = w.rows.div_ceil(LANES);
-        let threads = self.threads();
+        let threads = self.pool.active();
         let tasks = match panels.min(threads * TASKS) {
             _ if tokens * w.rows * w.cols < WORTH => 1,
             tasks if tasks > threads => tasks / threads * threads,

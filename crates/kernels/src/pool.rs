@@ -121,6 +121,11 @@ impl Pool {
         self.workers.len() + 1
     }
 
+    /// Threads that take part in loops now, the caller's included.
+    pub fn active(&self) -> usize {
+        self.shared.active.load(Relaxed) + 1
+    }
+
     /// Lets only so many threads take part in the loops that follow, the caller's included; at most all, at least one.
     pub fn limit(&mut self, threads: usize) {
         self.shared.active.store(threads.clamp(1, self.threads()) - 1, Relaxed);
@@ -129,7 +134,7 @@ impl Pool {
     /// Calls `body(range, thread)` with ranges that together are `0..len`: large ones first, then smaller ones down to `grain`, so that all
     /// threads end together even if one is held up.
     pub fn run_ranges(&mut self, len: usize, grain: usize, body: &(dyn Fn(Range<usize>, usize) + Sync)) {
-        let (next, threads) = (Line(AtomicUsize::new(0)), self.shared.active.load(Relaxed) + 1);
+        let (next, threads) = (Line(AtomicUsize::new(0)), self.active());
         let end = |start: usize| start + ((len - start) / (2 * threads)).max(grain).max(1).min(len - start);
         self.run(threads.min(len.div_ceil(grain.max(1))), &|_, thread| {
             while let Ok(start) = next.fetch_update(Relaxed, Relaxed, |start| (start < len).then(|| end(start))) {
