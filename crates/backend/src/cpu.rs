@@ -5,7 +5,9 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 use trine_kernels::cpus::{Affinity, Topology};
 use trine_kernels::numa::Numa;
-use trine_kernels::{Attention, Form, Input, KV_FORMATS, Lines, Machine, Matrix, Pool, Quantized, Table};
+use trine_kernels::{
+    Attention, Form, Input, KV_FORMATS, Lines, Machine, Matrix, PANEL, Pool, Quantized, Table, interleave,
+};
 use trine_tensor::memory::{self, Arena};
 use trine_tensor::{View, format::F32};
 
@@ -28,6 +30,8 @@ pub struct CpuOptions {
     /// Copy weights of a mapped file to huge pages of our own, and ask for such pages for activations. Not for the KV cache, of which a short
     /// sequence touches a little of many pages.
     pub huge_pages: bool,
+    /// Copy weights of a mapped file to the order in which products load them, where the kernels of their format have one.
+    pub repack: bool,
     /// Bring mapped weights into memory as they are uploaded, with all threads.
     pub prefault: bool,
     /// Keep weights from being swapped out or dropped.
@@ -44,6 +48,7 @@ impl Default for CpuOptions {
             affinity: Affinity::None,
             numa: Numa::Off,
             huge_pages: false,
+            repack: false,
             prefault: true,
             lock: false,
         }
@@ -70,13 +75,17 @@ pub struct Cpu {
 pub struct Weight {
     view: View,
     role: Role,
+    /// Whether its rows are interleaved, and the view's bytes not what its format says.
+    interleaved: bool,
     /// Decoded, for roles that are one row.
     row: Vec<f32>,
 }
 
 impl Weight {
     fn matrix(&self) -> Matrix<'_> {
-        Matrix { format: self.view.format, rows: self.view.rows(), cols: self.view.cols(), bytes: &self.view.bytes }
+        let Weight { view, interleaved, .. } = self;
+        let (rows, cols) = (view.rows(), view.cols());
+        Matrix { format: view.format, rows, cols, bytes: &view.bytes, interleaved: *interleaved }
     }
 }
 
@@ -236,9 +245,11 @@ impl Cpu {
 const PIECE: usize = 1 << 20;
 
 impl Cpu {
-    /// Brings the bytes of a matrix to where the options want them.
-    fn settle(&mut self, view: View) -> Result<View, Error> {
-        let view = if self.options.huge_pages && view.is_mapped() { self.copy(view)? } else { view };
+    /// Brings the bytes of a matrix to where the options want them, and says whether its rows are interleaved now.
+    fn settle(&mut self, view: View) -> Result<(View, bool), Error> {
+        let repack = self.options.repack && view.is_mapped() && self.machine.interleaves(view.format);
+        let copy = repack || self.options.huge_pages && view.is_mapped();
+        let view = if copy { self.copy(view, repack)? } else { view };
         if self.options.prefault {
             self.machine.pool().run_ranges(view.bytes.len(), PIECE, &|range, _| view.prefault(range));
         }
@@ -246,16 +257,35 @@ impl Cpu {
             let refused = |source| Error::Lock { bytes: view.bytes.len(), limit: memory::lock_limit(), source };
             memory::lock(&view.bytes).map_err(refused)?;
         }
-        Ok(view)
+        Ok((view, repack))
     }
 
-    /// The same matrix in memory of our own, read in parallel.
-    fn copy(&mut self, view: View) -> Result<View, Error> {
-        let mut copy = self.arena.take(view.bytes.len()).map_err(|_| Error::NoMemory { bytes: view.bytes.len() })?;
-        let pieces: Vec<Mutex<&mut [u8]>> = copy.chunks_mut(PIECE).map(Mutex::new).collect();
+    /// The same matrix in memory of our own, read in parallel; with its rows interleaved, if wanted.
+    fn copy(&mut self, view: View, interleaved: bool) -> Result<View, Error> {
+        let len = view.bytes.len();
+        let mut copy = self.arena.take(len).map_err(|_| Error::NoMemory { bytes: len })?;
+        let panel = PANEL * (len / view.rows().max(1));
+        let piece = if interleaved { (PIECE / panel.max(1)).max(1) * panel } else { PIECE };
+        let pieces: Vec<Mutex<&mut [u8]>> = copy.chunks_mut(piece).map(Mutex::new).collect();
+        let rooms: Vec<Mutex<Vec<u8>>> = (0..self.machine.threads()).map(|_| Mutex::default()).collect();
         let failure = Mutex::new(None);
-        self.machine.pool().run(pieces.len(), &|i, _| {
-            let copied = view.copy_to(i * PIECE, &mut lock(&pieces[i]));
+        self.machine.pool().run(pieces.len(), &|i, thread| {
+            let out = &mut **lock(&pieces[i]);
+            let copied = if interleaved {
+                let mut room = lock(&rooms[thread]);
+                room.resize(out.len(), 0);
+                view.copy_to(i * piece, &mut room).map(|()| {
+                    for (rows, out) in room.chunks(panel).zip(out.chunks_mut(panel)) {
+                        if rows.len() == panel {
+                            interleave(view.format, rows, out);
+                        } else {
+                            out.copy_from_slice(rows);
+                        }
+                    }
+                })
+            } else {
+                view.copy_to(i * piece, out)
+            };
             copied.unwrap_or_else(|error| *lock(&failure) = Some(error));
         });
         if let Some(source) = failure.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
@@ -272,7 +302,7 @@ impl Backend for Cpu {
 
     fn upload(&mut self, mut view: View, role: Role) -> Result<Weight, Error> {
         let unfit = |reason| Error::Unfit { tensor: view.name.clone(), format: view.format.name, role, reason };
-        let mut row = Vec::new();
+        let (mut row, mut interleaved) = (Vec::new(), false);
         if view.format.id.is_none() {
             return Err(unfit("it is raw data, not weights"));
         }
@@ -287,10 +317,10 @@ impl Backend for Cpu {
                 if view.cols() > WIDEST {
                     return Err(Error::TooWide { found: view.cols(), tensor: view.name, most: WIDEST });
                 }
-                view = self.settle(view)?;
+                (view, interleaved) = self.settle(view)?;
             }
         }
-        Ok(Weight { view, role, row })
+        Ok(Weight { view, role, interleaved, row })
     }
 
     fn reserve_kv(&mut self, shape: KvShape) -> Result<(), Error> {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use trine::backend::{Affinity, Backend, Cpu, KV_FORMATS, Numa};
 use trine::kernels::cpus::parse_list;
 use trine::tensor::{Format, format::by_name};
-use trine::{HugePages, Llm, Options, Progress};
+use trine::{Llm, Options, Progress, When};
 
 /// How to load a model.
 #[derive(Args, Clone, Debug)]
@@ -55,7 +55,11 @@ pub struct MachineArgs {
     numa: NumaArg,
     /// Copy the weights to huge pages [auto: when the system has them, and twice the memory that the model takes]
     #[arg(long, value_name = "WHEN", env = "TRINE_HUGE_PAGES", default_value = "auto")]
-    huge_pages: HugePagesArg,
+    huge_pages: WhenArg,
+    /// Copy weights of block formats, such as Q4_K, to the order in which products load them [auto: when there is twice the memory that the
+    /// model takes]
+    #[arg(long, value_name = "WHEN", env = "TRINE_REPACK", default_value = "auto")]
+    repack: WhenArg,
     /// Read the file into memory instead of mapping it
     #[arg(long)]
     no_mmap: bool,
@@ -78,10 +82,20 @@ enum NumaArg {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum HugePagesArg {
+enum WhenArg {
     Auto,
     On,
     Off,
+}
+
+impl WhenArg {
+    fn when(self) -> When {
+        match self {
+            WhenArg::Auto => When::Auto,
+            WhenArg::On => When::On,
+            WhenArg::Off => When::Off,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -110,12 +124,8 @@ impl MachineArgs {
             NumaArg::Interleave => Numa::Interleave,
             NumaArg::Bind => Numa::Bind,
         };
-        let huge_pages = match self.huge_pages {
-            HugePagesArg::Auto => HugePages::Auto,
-            HugePagesArg::On => HugePages::On,
-            HugePagesArg::Off => HugePages::Off,
-        };
-        options.affinity(self.cpu_affinity.clone()).numa(numa).huge_pages(huge_pages);
+        options.affinity(self.cpu_affinity.clone()).numa(numa);
+        options.huge_pages(self.huge_pages.when()).repack(self.repack.when());
         options
             .cache_type(self.cache_type)
             .mmap(!self.no_mmap)

@@ -389,8 +389,9 @@ impl Machine {
         // A task has all of a head, so that no blocks, however wrong, make two tasks write to one place.
         self.rows(cache, layout.head_bytes() / size_of::<f32>(), 16 * tokens * dim, &|head, bytes, scratch| {
             let encoded = layout.dim() / layout.format.block * layout.format.bytes;
-            scratch.resize(scratch.len().max(layout.dim() + encoded.div_ceil(size_of::<f32>())), 0.0);
-            let (row, room) = scratch.split_at_mut(layout.dim());
+            let floats = &mut scratch.floats;
+            floats.resize(floats.len().max(layout.dim() + encoded.div_ceil(size_of::<f32>())), 0.0);
+            let (row, room) = floats.split_at_mut(layout.dim());
             row[dim..].fill(0.0);
             let (room, bytes) = (&mut bytemuck::cast_slice_mut(room)[..encoded], bytemuck::cast_slice_mut(bytes));
             for span in spans {

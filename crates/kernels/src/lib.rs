@@ -24,7 +24,7 @@ mod simd;
 pub use attention::Attention;
 pub use elementwise::Gate;
 pub use kv::{KV_FORMATS, KvLayout, Line, Lines, Span};
-pub use machine::{Form, Input, Machine, Matrix, Quantized};
+pub use machine::{Form, Input, Machine, Matrix, PANEL, Quantized, interleave};
 pub use pool::Pool;
 pub use rope::Pairs;
 pub use table::{Table, table, tables};

@@ -3,7 +3,7 @@
 use crate::attention;
 use crate::dot::block::Group;
 use crate::dot::ternary::{FIVES, fives};
-use crate::dot::{Column, Columns, GROUP, Out, Rows, Tokens};
+use crate::dot::{Column, Columns, GROUP, Out, Rows, Tokens, stack};
 use crate::elementwise::Gate;
 use crate::kv::Line;
 use crate::pool::Pool;
@@ -29,8 +29,9 @@ pub struct Machine {
 
 /// Room for a thread to work in.
 #[derive(Default)]
-struct Scratch {
-    floats: Vec<f32>,
+pub(crate) struct Scratch {
+    pub(crate) floats: Vec<f32>,
+    bytes: Vec<u8>,
     groups: Vec<Group>,
 }
 
@@ -45,6 +46,36 @@ pub struct Matrix<'a> {
     pub cols: usize,
     /// All rows, and the format's tail.
     pub bytes: &'a [u8],
+    /// Whether each whole [`PANEL`] of rows is as [`interleave`] made it.
+    pub interleaved: bool,
+}
+
+/// Rows that are interleaved together.
+pub const PANEL: usize = LANES;
+
+/// Rearranges a [`PANEL`] of whole rows so that a block product loads from one place what it works on at once. It takes as many bytes.
+pub fn interleave(format: &Format, rows: &[u8], out: &mut [u8]) {
+    stack::interleave(format, rows, out);
+}
+
+impl<'a> Matrix<'a> {
+    fn stride(&self) -> usize {
+        self.format.row_bytes(self.cols).expect("whole blocks")
+    }
+
+    /// The bytes of a row, as a file has them; `room` is for those of one that is interleaved.
+    fn row<'b>(&self, i: usize, room: &'b mut Vec<u8>) -> &'b [u8]
+    where
+        'a: 'b,
+    {
+        let (stride, panel) = (self.stride(), i / PANEL * PANEL);
+        if !self.interleaved || panel + PANEL > self.rows {
+            return &self.bytes[i * stride..][..stride];
+        }
+        room.resize(stride, 0);
+        stack::pick(self.format, &self.bytes[panel * stride..][..PANEL * stride], i - panel, room);
+        room
+    }
 }
 
 /// How a product wants its activations.
@@ -124,7 +155,7 @@ impl<T> Slots<T> {
 }
 
 /// Called with a row's number, the row, and the thread's scratch.
-type RowBody<'a> = dyn Fn(usize, &mut [f32], &mut Vec<f32>) + Sync + 'a;
+type RowBody<'a> = dyn Fn(usize, &mut [f32], &mut Scratch) + Sync + 'a;
 
 impl Machine {
     /// # Errors
@@ -159,7 +190,7 @@ impl Machine {
             let mut scratch = lock(&scratch[thread]);
             for i in task * rows / tasks..(task + 1) * rows / tasks {
                 // SAFETY: row `i` is inside `out` and belongs to this task alone.
-                body(i, unsafe { slots.row(i, width) }, &mut scratch.floats);
+                body(i, unsafe { slots.row(i, width) }, &mut scratch);
             }
         });
     }
@@ -167,6 +198,11 @@ impl Machine {
     /// Calls `body(i, row)` for each row of `width` floats in `out`; in parallel when a row is `work` multiplications and that pays.
     pub fn fill(&mut self, out: &mut [f32], width: usize, work: usize, body: &(dyn Fn(usize, &mut [f32]) + Sync)) {
         self.rows(out, width, work, &|i, row, _| body(i, row));
+    }
+
+    /// Whether products with this format take interleaved rows, faster.
+    pub fn interleaves(&self, format: &Format) -> bool {
+        matches!(self.table.kernel(format), Kernel::Block(_))
     }
 
     /// The form in which [`Machine::product`] wants activations for a matrix of this format.
@@ -246,9 +282,10 @@ impl Machine {
     /// When the shapes disagree or the input is not in the matrix's [`Machine::form`].
     pub fn product(&mut self, w: Matrix, x: Input, out: &mut [f32]) {
         let tokens = out.len() / w.rows;
-        let stride = w.format.row_bytes(w.cols).expect("whole blocks");
+        let stride = w.stride();
         assert_eq!(w.bytes.len(), w.rows * stride + w.format.tail);
         let kernel = self.table.kernel(w.format);
+        assert!(!w.interleaved || matches!(kernel, Kernel::Block(_)));
         let panels = w.rows.div_ceil(LANES);
         let threads = self.pool.active();
         let tasks = match panels.min(threads * TASKS) {
@@ -264,8 +301,9 @@ impl Machine {
             let range = edge(task)..edge(task + 1);
             // SAFETY: the ranges of the tasks do not overlap.
             let mut out = unsafe { Out::new(slots.at(0), len, w.rows, range.clone()) };
-            let bytes = &w.bytes[range.start * stride..range.end * stride];
-            let rows = Rows { bytes, stride, cols: w.cols, tail: &w.bytes[w.rows * stride..], range: range.clone() };
+            let (bytes, tail) = (&w.bytes[range.start * stride..range.end * stride], &w.bytes[w.rows * stride..]);
+            let rows =
+                Rows { bytes, stride, cols: w.cols, interleaved: w.interleaved, tail, range: range.clone() };
             match (&kernel, x) {
                 (Kernel::Float(kernel), Input::Floats(x)) => {
                     assert_eq!(x.len(), tokens * w.cols);
@@ -290,7 +328,7 @@ impl Machine {
                     for i in range {
                         (w.format.decode)(rows.row(i), rows.tail, &mut row[..w.cols]);
                         let bytes = bytemuck::cast_slice(&row[..w.cols]);
-                        let one = Rows { bytes, stride: bytes.len(), cols: w.cols, tail: &[], range: i..i + 1 };
+                        let one = Rows { bytes, stride: bytes.len(), range: i..i + 1, tail: &[], ..rows };
                         (table.f32)(&one, x, &mut out);
                     }
                 }
@@ -323,10 +361,9 @@ impl Machine {
 
     /// Rows of `matrix` as floats, `[rows.len(), cols]`.
     pub fn gather(&mut self, matrix: Matrix, rows: &[u32], out: &mut [f32]) {
-        let stride = matrix.format.row_bytes(matrix.cols).expect("whole blocks");
-        let tail = &matrix.bytes[matrix.rows * stride..];
-        self.rows(out, matrix.cols, 4 * matrix.cols, &|i, out, _| {
-            (matrix.format.decode)(&matrix.bytes[rows[i] as usize * stride..][..stride], tail, out);
+        let tail = &matrix.bytes[matrix.rows * matrix.stride()..];
+        self.rows(out, matrix.cols, 4 * matrix.cols, &|i, out, scratch| {
+            (matrix.format.decode)(matrix.row(rows[i] as usize, &mut scratch.bytes), tail, out);
         });
     }
 }

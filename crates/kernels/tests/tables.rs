@@ -70,7 +70,7 @@ fn every_product_agrees_with_its_format_and_all_machines_agree_in_every_bit() {
             }
             for (rows, tokens) in [(1, 1), (3, 2), (4, 5), (9, 4), (70, 1), (37, 9)] {
                 let bytes = weights(format, rows, cols, &mut random);
-                let w = Matrix { format, rows, cols, bytes: &bytes };
+                let w = Matrix { format, rows, cols, bytes: &bytes, interleaved: false };
                 let x = random.floats(tokens * cols);
                 let reference = product(&mut machines[0], w, &x);
                 for machine in &mut machines {
@@ -131,7 +131,7 @@ fn ternary_layouts_of_the_same_weights_give_the_same_bits() {
             let outputs: Vec<_> = ternary
                 .iter()
                 .map(|format| {
-                    bits(&product(&mut machine, Matrix { format, rows: 5, cols, bytes: &format.encode(&w) }, &x))
+                    bits(&product(&mut machine, Matrix { format, rows: 5, cols, bytes: &format.encode(&w), interleaved: false }, &x))
                 })
                 .collect();
             assert!(outputs.windows(2).all(|pair| pair[0] == pair[1]), "{}", machine.table.name);
@@ -150,7 +150,7 @@ fn a_product_with_random_bytes_has_the_same_bits_everywhere() {
         if format.block == 1 && format.bytes < 8 {
             bytes = format.encode(&random.floats(rows * cols)); // a float of random bits is not finite often enough to hide the rest
         }
-        let w = Matrix { format, rows, cols, bytes: &bytes };
+        let w = Matrix { format, rows, cols, bytes: &bytes, interleaved: false };
         let x = random.floats(2 * cols);
         let clean = |out: Vec<f32>| {
             out.into_iter().map(|y| if y.is_nan() { u32::MAX } else { y.to_bits() }).collect::<Vec<_>>()
@@ -170,7 +170,7 @@ fn what_is_not_finite_goes_in_and_comes_out() {
             for bad in [f32::NAN, f32::INFINITY] {
                 let mut x = vec![1.0; 128];
                 x[77] = bad;
-                let out = product(&mut machine, Matrix { format, rows: 4, cols: 128, bytes: &bytes }, &x);
+                let out = product(&mut machine, Matrix { format, rows: 4, cols: 128, bytes: &bytes, interleaved: false }, &x);
                 assert!(out.iter().all(|y| !y.is_finite()), "{format} {bad}");
             }
         }

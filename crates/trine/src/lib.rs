@@ -26,7 +26,7 @@ mod stream;
 pub use error::Error;
 pub use llm::Llm;
 pub use load::{Decoder, Options, Progress};
-pub use placement::{HugePages, Placement, Weights};
+pub use placement::{Placement, Weights, When};
 pub use size::{Memory, parameters};
 pub use stream::{Stream, Token};
 pub use trine_backend as backend;

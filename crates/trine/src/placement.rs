@@ -2,14 +2,12 @@
 
 use crate::Memory;
 use crate::backend::{Cpu, Topology};
-use crate::tensor::memory;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
-/// Whether weights move from the mapped file to huge pages. It takes some 0.1 s for each GB when the file is cached, and other programs no
-/// longer share the weights; it is faster where memory has more bandwidth than 4 KiB pages let through.
+/// Whether to do what costs some memory and time when a model is loaded, and pays while it runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HugePages {
-    /// Where the system gives huge pages and has twice the memory that the model takes.
+pub enum When {
+    /// Where it can be had, and there is twice the memory that the model takes.
     #[default]
     Auto,
     /// Always.
@@ -44,6 +42,10 @@ pub enum Weights {
     Mapped,
     /// Memory of our own that a mapped file was copied to, for which huge pages were asked.
     Copied,
+    /// The same, in the order in which products load them.
+    CopiedRepacked,
+    /// The pages of the mapped file, but for those that products load in another order, which were copied.
+    MappedRepacked,
     /// Memory of our own that the file was read into.
     Read,
 }
@@ -53,21 +55,20 @@ impl std::fmt::Display for Weights {
         f.write_str(match self {
             Weights::Mapped => "in the mapped file",
             Weights::Copied => "copied from the mapped file",
+            Weights::CopiedRepacked => "copied from the mapped file and repacked",
+            Weights::MappedRepacked => "in the mapped file, or copied from it and repacked",
             Weights::Read => "read from the file",
         })
     }
 }
 
-impl HugePages {
-    /// Whether to copy the weights of a mapped file.
-    pub(crate) fn pay(self, memory: &Memory) -> bool {
+impl When {
+    /// Whether to do it for a model that takes so much memory, where it can be had.
+    pub(crate) fn pays(self, possible: bool, memory: &Memory) -> bool {
         match self {
-            HugePages::On => true,
-            HugePages::Off => false,
-            HugePages::Auto => {
-                let given = memory::transparent_huge_pages().is_some_and(|mode| mode != "never");
-                given && available_memory().is_some_and(|available| available / 2 >= memory.total())
-            }
+            When::On => true,
+            When::Off => false,
+            When::Auto => possible && available_memory().is_some_and(|available| available / 2 >= memory.total()),
         }
     }
 }
@@ -81,10 +82,12 @@ impl Placement {
             threads_batch,
             cpus: backend.bound().to_vec(),
             nodes: backend.nodes().to_vec(),
-            weights: match (mmap, options.huge_pages) {
-                (false, _) => Weights::Read,
-                (true, true) => Weights::Copied,
-                (true, false) => Weights::Mapped,
+            weights: match (mmap, options.huge_pages, options.repack) {
+                (false, ..) => Weights::Read,
+                (true, true, true) => Weights::CopiedRepacked,
+                (true, true, false) => Weights::Copied,
+                (true, false, true) => Weights::MappedRepacked,
+                (true, false, false) => Weights::Mapped,
             },
             locked: options.lock,
             huge_bytes: None,

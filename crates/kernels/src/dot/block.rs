@@ -3,7 +3,7 @@
 //! 16 rows at a time are unpacked, a format's own work, to groups of 32 columns in which a vector holds 4 columns of every row. What
 //! multiplies them is one loop for all formats. The groups are unpacked once for all tokens and stay in the cache.
 
-use super::unpack::Stack;
+use super::stack::{Apart, Interleaved, Stack};
 use super::{AHEAD, Column, Columns, Out, Rows, begin};
 use crate::simd::{BYTES, LANES, Simd};
 use std::marker::PhantomData;
@@ -57,7 +57,7 @@ pub(crate) trait Blocks {
     /// Groups have an integer scale for each half.
     const HALVES: bool = false;
     /// Unpacks one block of each of 16 rows.
-    fn unpack<S: Simd>(simd: S, blocks: Stack, sink: &mut impl Sink<S>);
+    fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>);
 }
 
 /// What takes a block as it is unpacked.
@@ -150,20 +150,14 @@ pub(crate) fn product<S: Simd, W: Blocks>(simd: S, w: &Rows, x: &Columns, groups
     let mut row = w.range.start;
     while row < w.range.end {
         let count = LANES.min(w.range.end - row);
-        // Behind the last row it is repeated.
-        let rows: [&[u8]; LANES] = std::array::from_fn(|i| w.row(row + i.min(count - 1)));
-        let panel = Panel { rows: &rows, row, count };
-        if x.tokens == 1 {
-            one::<S, W>(simd, panel, x, out);
-        }
-        let mut token = 0;
-        while token < x.tokens && x.tokens > 1 {
-            token += match x.tokens - token {
-                8.. if S::WIDE => tile::<S, W, 8>(simd, panel, x, token, groups, out),
-                4.. => tile::<S, W, 4>(simd, panel, x, token, groups, out),
-                2.. => tile::<S, W, 2>(simd, panel, x, token, groups, out),
-                _ => tile::<S, W, 1>(simd, panel, x, token, groups, out),
-            };
+        let (start, blocks) = (w.row(row).as_ptr(), w.stride / W::BYTES);
+        if w.interleaved && count == LANES {
+            let stack = Interleaved::new(&w.bytes[(row - w.range.start) * w.stride..][..LANES * w.stride]);
+            panel::<S, W>(simd, Panel { stack, blocks, start, row, count }, x, groups, out);
+        } else {
+            // Behind the last row it is repeated.
+            let rows = std::array::from_fn(|i| w.row(row + i.min(count - 1)).as_ptr());
+            panel::<S, W>(simd, Panel { stack: Apart::new(&rows), blocks, start, row, count }, x, groups, out);
         }
         row += count;
     }
@@ -171,39 +165,58 @@ pub(crate) fn product<S: Simd, W: Blocks>(simd: S, w: &Rows, x: &Columns, groups
 
 /// 16 rows, or the last of a matrix.
 #[derive(Clone, Copy)]
-struct Panel<'a> {
-    rows: &'a [&'a [u8]; LANES],
-    /// The first, and how many there are.
+struct Panel<P> {
+    /// The first block of each, and how many there are.
+    stack: P,
+    blocks: usize,
+    start: *const u8,
+    /// The first row, and how many there are.
     row: usize,
     count: usize,
 }
 
-impl<'a> Panel<'a> {
-    /// Where rows begin, and how many blocks they have.
+impl<P: Stack> Panel<P> {
     #[inline(always)]
-    fn starts<W: Blocks>(self) -> ([*const u8; LANES], usize) {
-        (self.rows.map(|row| row.as_ptr()), self.rows[0].len() / W::BYTES)
+    fn block<W: Blocks>(&self, block: usize) -> P {
+        assert!(block < self.blocks);
+        // SAFETY: there are so many.
+        unsafe { self.stack.block(block, W::BYTES) }
     }
 
     /// What is far enough behind block `block` to be fetched with it.
     #[inline(always)]
-    fn ahead<W: Blocks>(self, block: usize) -> Ahead {
-        Ahead(self.rows[0].as_ptr().wrapping_add(LANES * (self.rows[0].len() + block * W::BYTES) + AHEAD))
+    fn ahead<W: Blocks>(&self, block: usize) -> Ahead {
+        Ahead(self.start.wrapping_add(LANES * (self.blocks + block) * W::BYTES + AHEAD))
+    }
+}
+
+/// A panel by all tokens.
+#[inline(always)]
+fn panel<S: Simd, W: Blocks>(simd: S, panel: Panel<impl Stack>, x: &Columns, groups: &mut [Group], out: &mut Out) {
+    if x.tokens == 1 {
+        return one::<S, W>(simd, panel, x, out);
+    }
+    let mut token = 0;
+    while token < x.tokens {
+        token += match x.tokens - token {
+            8.. if S::WIDE => tile::<S, W, 8>(simd, panel, x, token, groups, out),
+            4.. => tile::<S, W, 4>(simd, panel, x, token, groups, out),
+            2.. => tile::<S, W, 2>(simd, panel, x, token, groups, out),
+            _ => tile::<S, W, 1>(simd, panel, x, token, groups, out),
+        };
     }
 }
 
 /// 16 rows by the only token.
 #[inline(always)]
-fn one<S: Simd, W: Blocks>(simd: S, panel: Panel, x: &Columns, out: &mut Out) {
+fn one<S: Simd, W: Blocks>(simd: S, panel: Panel<impl Stack>, x: &Columns, out: &mut Out) {
     let mut y = [[simd.splat(0.0)]; GROUPS];
     let (mut scales, mut products) = ([Scales::EMPTY; GROUPS], [Lanes([0.0; LANES]); GROUPS]);
-    let (starts, blocks) = panel.starts::<W>();
-    for block in 0..blocks {
+    for block in 0..panel.blocks {
         let (x, ahead) = (&x.columns[block * W::GROUPS..][..W::GROUPS], panel.ahead::<W>(block));
         let format = PhantomData;
         let mut sink = Multiply::<W> { scales: &mut scales, products: &mut products, x, ahead, format };
-        // SAFETY: the rows have so many blocks.
-        W::unpack(simd, unsafe { Stack::new(&starts, block * W::BYTES, W::BYTES) }, &mut sink);
+        W::unpack(simd, panel.block::<W>(block), &mut sink);
         for (n, x) in x.as_chunks().0.iter().enumerate() {
             add::<S, W, 1>(simd, &scales[n], [simd.load(&products[n].0)], x, &mut y[(block * W::GROUPS + n) % GROUPS]);
         }
@@ -215,21 +228,19 @@ fn one<S: Simd, W: Blocks>(simd: S, panel: Panel, x: &Columns, out: &mut Out) {
 #[inline(always)]
 fn tile<S: Simd, W: Blocks, const T: usize>(
     simd: S,
-    panel: Panel,
+    panel: Panel<impl Stack>,
     x: &Columns,
     token: usize,
     groups: &mut [Group],
     out: &mut Out,
 ) -> usize {
     let mut y = [[simd.splat(0.0); T]; GROUPS];
-    let (starts, blocks) = panel.starts::<W>();
-    for block in 0..blocks {
+    for block in 0..panel.blocks {
         // One tile for all tokens keeps the groups in the innermost cache.
         let at = if T == x.tokens { 0 } else { block * W::GROUPS };
         let groups = &mut groups[at..at + W::GROUPS];
         if token == 0 {
-            // SAFETY: the rows have so many blocks.
-            W::unpack(simd, unsafe { Stack::new(&starts, block * W::BYTES, W::BYTES) }, &mut Keep(groups));
+            W::unpack(simd, panel.block::<W>(block), &mut Keep(groups));
         }
         for (n, group) in groups.iter().enumerate() {
             if token == 0 {
@@ -247,7 +258,7 @@ fn tile<S: Simd, W: Blocks, const T: usize>(
 
 /// Adds the running sums up.
 #[inline(always)]
-fn finish<S: Simd, const T: usize>(simd: S, panel: Panel, y: &[[S::F; T]; GROUPS], token: usize, out: &mut Out) {
+fn finish<S: Simd, const T: usize>(simd: S, panel: Panel<impl Stack>, y: &[[S::F; T]; GROUPS], token: usize, out: &mut Out) {
     for t in 0..T {
         let even = simd.add(simd.add(y[0][t], y[4][t]), simd.add(y[2][t], y[6][t]));
         let odd = simd.add(simd.add(y[1][t], y[5][t]), simd.add(y[3][t], y[7][t]));

@@ -8,6 +8,7 @@
 
 pub(crate) mod block;
 pub(crate) mod float;
+pub(crate) mod stack;
 pub(crate) mod ternary;
 pub(crate) mod unpack;
 
@@ -30,6 +31,8 @@ pub(crate) struct Rows<'a> {
     pub bytes: &'a [u8],
     pub stride: usize,
     pub cols: usize,
+    /// Whether each 16 rows are [interleaved](stack).
+    pub interleaved: bool,
     /// What stands behind the last row of the matrix: the scale of I2_S.
     pub tail: &'a [u8],
     /// Which rows of the matrix these are.

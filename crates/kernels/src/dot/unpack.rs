@@ -1,66 +1,8 @@
 //! Block formats unpacked: one block of each of 16 rows to groups of 32 columns in which a vector holds 4 columns of every row.
 
 use super::block::{Blocks, Sink};
-use crate::simd::{LANES, Simd};
-
-/// One block of each of 16 rows.
-#[derive(Clone, Copy)]
-pub(crate) struct Stack<'a> {
-    rows: &'a [*const u8; LANES],
-    /// Where the blocks begin, and their length.
-    offset: usize,
-    bytes: usize,
-}
-
-impl<'a> Stack<'a> {
-    /// # Safety
-    /// All rows have `bytes` bytes from `offset` on, which live as long as the result.
-    pub unsafe fn new(rows: &'a [*const u8; LANES], offset: usize, bytes: usize) -> Stack<'a> {
-        Stack { rows, offset, bytes }
-    }
-
-    /// `N` bytes of a row's block.
-    #[inline(always)]
-    fn get<const N: usize>(self, row: usize, at: usize) -> &'a [u8; N] {
-        // Known to the compiler, unlike that a row is long enough.
-        assert!(at + N <= self.bytes);
-        // SAFETY: inside the block.
-        unsafe { &*self.rows[row].add(self.offset + at).cast() }
-    }
-}
-
-// Loops and not closures below: a closure would not always be inlined where the CPU's features are known.
-
-/// 32 bytes of each of 16 rows as columns of 4 bytes.
-#[inline(always)]
-fn columns<S: Simd>(simd: S, blocks: Stack, at: usize) -> [S::B; 8] {
-    let mut pairs = [simd.splat8(0); 8];
-    for j in 0..8 {
-        pairs[j] = simd.pair(blocks.get(j, at), blocks.get(j + 8, at));
-    }
-    simd.transpose8(pairs)
-}
-
-/// 16 bytes of each of 16 rows as columns of 4 bytes.
-#[inline(always)]
-fn quarters<S: Simd>(simd: S, blocks: Stack, at: usize) -> [S::B; 4] {
-    let mut quads = [simd.splat8(0); 4];
-    for j in 0..4 {
-        let (a, b) = (blocks.get(j, at), blocks.get(j + 4, at));
-        quads[j] = simd.quad([a, b, blocks.get(j + 8, at), blocks.get(j + 12, at)]);
-    }
-    simd.transpose4(quads)
-}
-
-/// The half-precision number of each row at `at`.
-#[inline(always)]
-fn halves<S: Simd>(simd: S, blocks: Stack, at: usize) -> S::F {
-    let mut bytes = [[0; 2]; LANES];
-    for row in 0..LANES {
-        bytes[row] = *blocks.get(row, at);
-    }
-    simd.load_f16(bytes.as_flattened())
-}
+use super::stack::Stack;
+use crate::simd::Simd;
 
 pub(crate) struct Q8_0;
 impl Blocks for Q8_0 {
@@ -68,9 +10,9 @@ impl Blocks for Q8_0 {
     const BYTES: usize = 34;
     const SIGNED: bool = true;
     #[inline(always)]
-    fn unpack<S: Simd>(simd: S, blocks: Stack, sink: &mut impl Sink<S>) {
-        simd.store(halves(simd, blocks, 0), &mut sink.scales(0).scale);
-        let mut codes = columns(simd, blocks, 2);
+    fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
+        simd.store(blocks.halves(simd, 0), &mut sink.scales(0).scale);
+        let mut codes = blocks.columns(simd, 2);
         for k in 0..8 {
             codes[k] = simd.raise(codes[k]);
         }
@@ -84,9 +26,9 @@ impl Blocks for Q4_0 {
     const BYTES: usize = 18;
     const ZERO: i32 = 8;
     #[inline(always)]
-    fn unpack<S: Simd>(simd: S, blocks: Stack, sink: &mut impl Sink<S>) {
-        simd.store(halves(simd, blocks, 0), &mut sink.scales(0).scale);
-        let [a, b, c, d] = quarters(simd, blocks, 2);
+    fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
+        simd.store(blocks.halves(simd, 0), &mut sink.scales(0).scale);
+        let [a, b, c, d] = blocks.quarters(simd, 2);
         let mut codes = [a, b, c, d, a, b, c, d];
         for k in 0..8 {
             codes[k] = simd.shift_mask(codes[k], k as u32 / 4 * 4, 0x0f);
@@ -97,8 +39,8 @@ impl Blocks for Q4_0 {
 
 /// Scales and minima of Q4_K and Q5_K: `d` and `dmin` in half precision, then eight pairs of 6 bits in 12 bytes.
 #[inline(always)]
-fn six_bits<S: Simd>(simd: S, blocks: Stack, sink: &mut impl Sink<S>) {
-    let [d, a, b, c] = quarters(simd, blocks, 0);
+fn six_bits<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
+    let [d, a, b, c] = blocks.quarters(simd, 0);
     let [d, min] = simd.two_f16(d);
     let min = simd.sub(simd.splat(0.0), min);
     let scales = [simd.shift_mask(a, 0, 0x3f), simd.or(simd.shift_mask(c, 0, 0x0f), simd.shift_mask(a, 2, 0x30))];
@@ -117,10 +59,10 @@ impl Blocks for Q4_K {
     const BYTES: usize = 144;
     const MIN: bool = true;
     #[inline(always)]
-    fn unpack<S: Simd>(simd: S, blocks: Stack, sink: &mut impl Sink<S>) {
+    fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
         six_bits(simd, blocks, sink);
         for pair in 0..4 {
-            let columns = columns(simd, blocks, 16 + 32 * pair);
+            let columns = blocks.columns(simd, 16 + 32 * pair);
             for half in 0..2 {
                 let mut codes = columns;
                 for k in 0..8 {
@@ -139,12 +81,12 @@ impl Blocks for Q5_K {
     const BYTES: usize = 176;
     const MIN: bool = true;
     #[inline(always)]
-    fn unpack<S: Simd>(simd: S, blocks: Stack, sink: &mut impl Sink<S>) {
+    fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
         six_bits(simd, blocks, sink);
         // Bit `i` of each byte is the fifth of group `i`.
-        let fifth = columns(simd, blocks, 16);
+        let fifth = blocks.columns(simd, 16);
         for pair in 0..4 {
-            let columns = columns(simd, blocks, 48 + 32 * pair);
+            let columns = blocks.columns(simd, 48 + 32 * pair);
             for half in 0..2 {
                 let bit = (2 * pair + half) as u32;
                 let mut codes = columns;
@@ -170,9 +112,9 @@ impl Blocks for Q6_K {
     const ZERO: i32 = 32;
     const HALVES: bool = true;
     #[inline(always)]
-    fn unpack<S: Simd>(simd: S, blocks: Stack, sink: &mut impl Sink<S>) {
-        let d = halves(simd, blocks, 208);
-        let scales = quarters(simd, blocks, 192);
+    fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
+        let d = blocks.halves(simd, 208);
+        let scales = blocks.quarters(simd, 192);
         for i in 0..8 {
             let out = sink.scales(i);
             simd.store(d, &mut out.scale);
@@ -182,10 +124,10 @@ impl Blocks for Q6_K {
             }
         }
         for half in 0..2 {
-            let high = columns(simd, blocks, 128 + 32 * half);
+            let high = blocks.columns(simd, 128 + 32 * half);
             // Quarters in the order of the low bits that two of them share: both low bits at once were too many registers.
             for pair in 0..2 {
-                let low = columns(simd, blocks, 64 * half + 32 * pair);
+                let low = blocks.columns(simd, 64 * half + 32 * pair);
                 for quarter in [pair, pair + 2] {
                     let mut codes = high;
                     for k in 0..8 {

@@ -1,0 +1,175 @@
+//! Blocks of 16 rows, as files have them or interleaved.
+//!
+//! Interleaved, a panel of 16 rows is, block by block, what a vector is to hold: the same 4 bytes of every row, then the next 4. The rows'
+//! half-precision numbers that stand alone lie together in the same way. So what a row's block has at `at`, the panel's has at `16 * at`, a
+//! panel takes the bytes that it took, and no row behind the last whole panel is touched.
+
+use crate::simd::{BYTES, LANES, Simd};
+use trine_tensor::Format;
+
+/// One block of each of 16 rows.
+pub(crate) trait Stack: Copy {
+    /// Block `n` of rows whose blocks have `bytes` bytes, of this one, which is the first.
+    ///
+    /// # Safety
+    /// The rows have such a block.
+    unsafe fn block(self, n: usize, bytes: usize) -> Self;
+    /// 32 bytes of each row as columns of 4 bytes.
+    fn columns<S: Simd>(self, simd: S, at: usize) -> [S::B; 8];
+    /// 16 bytes of each row as columns of 4 bytes.
+    fn quarters<S: Simd>(self, simd: S, at: usize) -> [S::B; 4];
+    /// The half-precision number of each row.
+    fn halves<S: Simd>(self, simd: S, at: usize) -> S::F;
+}
+
+/// Rows one behind the other.
+#[derive(Clone, Copy)]
+pub(crate) struct Apart<'a> {
+    rows: &'a [*const u8; LANES],
+    /// Where the blocks begin, and their length.
+    offset: usize,
+    bytes: usize,
+}
+
+impl<'a> Apart<'a> {
+    pub fn new(rows: &'a [*const u8; LANES]) -> Apart<'a> {
+        Apart { rows, offset: 0, bytes: 0 }
+    }
+
+    /// `N` bytes of a row's block.
+    #[inline(always)]
+    fn get<const N: usize>(self, row: usize, at: usize) -> &'a [u8; N] {
+        // Known to the compiler, unlike that a row is long enough.
+        assert!(at + N <= self.bytes);
+        // SAFETY: inside the block.
+        unsafe { &*self.rows[row].add(self.offset + at).cast() }
+    }
+}
+
+// Loops and not closures below: a closure would not always be inlined where the CPU's features are known.
+impl Stack for Apart<'_> {
+    #[inline(always)]
+    unsafe fn block(self, n: usize, bytes: usize) -> Self {
+        Apart { offset: n * bytes, bytes, ..self }
+    }
+    #[inline(always)]
+    fn columns<S: Simd>(self, simd: S, at: usize) -> [S::B; 8] {
+        let mut pairs = [simd.splat8(0); 8];
+        for j in 0..8 {
+            pairs[j] = simd.pair(self.get(j, at), self.get(j + 8, at));
+        }
+        simd.transpose8(pairs)
+    }
+    #[inline(always)]
+    fn quarters<S: Simd>(self, simd: S, at: usize) -> [S::B; 4] {
+        let mut quads = [simd.splat8(0); 4];
+        for j in 0..4 {
+            let (a, b) = (self.get(j, at), self.get(j + 4, at));
+            quads[j] = simd.quad([a, b, self.get(j + 8, at), self.get(j + 12, at)]);
+        }
+        simd.transpose4(quads)
+    }
+    #[inline(always)]
+    fn halves<S: Simd>(self, simd: S, at: usize) -> S::F {
+        let mut bytes = [[0; 2]; LANES];
+        for row in 0..LANES {
+            bytes[row] = *self.get(row, at);
+        }
+        simd.load_f16(bytes.as_flattened())
+    }
+}
+
+/// Rows interleaved.
+#[derive(Clone, Copy)]
+pub(crate) struct Interleaved<'a> {
+    panel: &'a [u8],
+    bytes: usize,
+}
+
+impl<'a> Interleaved<'a> {
+    pub fn new(panel: &'a [u8]) -> Interleaved<'a> {
+        Interleaved { panel, bytes: 0 }
+    }
+
+    /// What all rows have from `at` on.
+    #[inline(always)]
+    fn get<const N: usize>(self, at: usize) -> &'a [u8; N] {
+        // Known to the compiler, unlike that the panel is long enough.
+        assert!(LANES * at + N <= LANES * self.bytes);
+        // SAFETY: inside the block.
+        unsafe { &*self.panel.as_ptr().add(LANES * at).cast() }
+    }
+
+    /// Columns of 4 bytes.
+    #[inline(always)]
+    fn vectors<S: Simd, const N: usize>(self, simd: S, at: usize) -> [S::B; N] {
+        let mut columns = [simd.splat8(0); N];
+        for k in 0..N {
+            columns[k] = simd.bytes(self.get::<BYTES>(at + 4 * k));
+        }
+        columns
+    }
+}
+
+impl Stack for Interleaved<'_> {
+    #[inline(always)]
+    unsafe fn block(self, n: usize, bytes: usize) -> Self {
+        let (at, len) = (LANES * n * bytes, LANES * bytes);
+        debug_assert!(at + len <= self.panel.len());
+        // SAFETY: the caller's promise.
+        Interleaved { panel: unsafe { self.panel.get_unchecked(at..at + len) }, bytes }
+    }
+    #[inline(always)]
+    fn columns<S: Simd>(self, simd: S, at: usize) -> [S::B; 8] {
+        self.vectors(simd, at)
+    }
+    #[inline(always)]
+    fn quarters<S: Simd>(self, simd: S, at: usize) -> [S::B; 4] {
+        self.vectors(simd, at)
+    }
+    #[inline(always)]
+    fn halves<S: Simd>(self, simd: S, at: usize) -> S::F {
+        simd.load_f16(self.get::<{ 2 * LANES }>(at))
+    }
+}
+
+/// The parts of a block that stay together when rows are interleaved, 4 bytes or 2: where they begin, and how long they are.
+fn parts(format: &Format) -> impl Iterator<Item = (usize, usize)> {
+    let half = match format.name {
+        "Q4_0" | "Q8_0" => Some(0),
+        "Q6_K" => Some(208),
+        _ => None,
+    };
+    let end = format.bytes;
+    std::iter::successors(Some(0), move |&at| Some(at + if half == Some(at) { 2 } else { 4 }))
+        .take_while(move |&at| at < end)
+        .map(move |at| (at, if half == Some(at) { 2 } else { 4 }))
+}
+
+/// 16 rows interleaved.
+pub(crate) fn interleave(format: &Format, rows: &[u8], out: &mut [u8]) {
+    let (bytes, stride) = (format.bytes, rows.len() / LANES);
+    for (n, out) in out.chunks_exact_mut(LANES * bytes).enumerate() {
+        for (at, len) in parts(format) {
+            let out = &mut out[LANES * at..][..LANES * len];
+            let from = |row: usize| &rows[row * stride + n * bytes + at..];
+            if len == 4 {
+                let out = out.as_chunks_mut::<4>().0;
+                (0..LANES).for_each(|row| out[row] = *from(row).first_chunk().expect("inside the block"));
+            } else {
+                let out = out.as_chunks_mut::<2>().0;
+                (0..LANES).for_each(|row| out[row] = *from(row).first_chunk().expect("inside the block"));
+            }
+        }
+    }
+}
+
+/// Row `row` of an interleaved panel, as it was.
+pub(crate) fn pick(format: &Format, panel: &[u8], row: usize, out: &mut [u8]) {
+    let bytes = format.bytes;
+    for (out, panel) in out.chunks_exact_mut(bytes).zip(panel.chunks_exact(LANES * bytes)) {
+        for (at, len) in parts(format) {
+            out[at..at + len].copy_from_slice(&panel[LANES * at + row * len..][..len]);
+        }
+    }
+}
