@@ -56,6 +56,11 @@ pub(crate) trait Blocks {
     const MIN: bool = false;
     /// Groups have an integer scale for each half.
     const HALVES: bool = false;
+    /// Where what a block has at `at` is found when rows are interleaved, in 16ths: the order of use, for the CPU to foresee.
+    #[inline(always)]
+    fn place(at: usize) -> usize {
+        at
+    }
     /// Unpacks one block of each of 16 rows.
     fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>);
 }
@@ -128,17 +133,18 @@ impl<S: Simd> Codes<S> for [S::B; GROUPS] {
 }
 
 /// The place in the panel behind this one that is to be fetched while a block is worked on. A panel's rows lie one behind the other, and
-/// are fetched as they lie: 16 streams of rows would not all be foreseen.
+/// are fetched as they lie: 16 streams of rows would not all be foreseen. Interleaved rows are one stream, which the CPU follows best alone.
 #[derive(Clone, Copy)]
-struct Ahead(*const u8);
+struct Ahead(Option<*const u8>);
 
 impl Ahead {
     /// The part of group `n`. All at once would wait for each other.
     #[inline(always)]
     fn fetch<S: Simd, W: Blocks>(self, simd: S, n: usize) {
+        let Some(at) = self.0 else { return };
         let lines = (LANES * W::BYTES).div_ceil(64);
         for line in n * lines / W::GROUPS..(n + 1) * lines / W::GROUPS {
-            simd.prefetch_second(self.0.wrapping_add(64 * line));
+            simd.prefetch_second(at.wrapping_add(64 * line));
         }
     }
 }
@@ -146,7 +152,9 @@ impl Ahead {
 /// `x` has a scale for each 32 columns; `groups` is room to unpack into, for all columns.
 #[inline(always)]
 pub(crate) fn product<S: Simd, W: Blocks>(simd: S, w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) {
-    begin(simd, w, LANES);
+    if !w.interleaved {
+        begin(simd, w, LANES);
+    }
     let mut row = w.range.start;
     while row < w.range.end {
         let count = LANES.min(w.range.end - row);
@@ -180,13 +188,13 @@ impl<P: Stack> Panel<P> {
     fn block<W: Blocks>(&self, block: usize) -> P {
         assert!(block < self.blocks);
         // SAFETY: there are so many.
-        unsafe { self.stack.block(block, W::BYTES) }
+        unsafe { self.stack.block::<W>(block) }
     }
 
     /// What is far enough behind block `block` to be fetched with it.
     #[inline(always)]
     fn ahead<W: Blocks>(&self, block: usize) -> Ahead {
-        Ahead(self.start.wrapping_add(LANES * (self.blocks + block) * W::BYTES + AHEAD))
+        Ahead((!P::FORESEEN).then(|| self.start.wrapping_add(LANES * (self.blocks + block) * W::BYTES + AHEAD)))
     }
 }
 

@@ -4,16 +4,19 @@
 //! half-precision numbers that stand alone lie together in the same way. So what a row's block has at `at`, the panel's has at `16 * at`, a
 //! panel takes the bytes that it took, and no row behind the last whole panel is touched.
 
+use super::block::Blocks;
 use crate::simd::{BYTES, LANES, Simd};
 use trine_tensor::Format;
 
 /// One block of each of 16 rows.
 pub(crate) trait Stack: Copy {
+    /// Whether the CPU sees by itself what is read next.
+    const FORESEEN: bool;
     /// Block `n` of rows whose blocks have `bytes` bytes, of this one, which is the first.
     ///
     /// # Safety
     /// The rows have such a block.
-    unsafe fn block(self, n: usize, bytes: usize) -> Self;
+    unsafe fn block<W: Blocks>(self, n: usize) -> Self;
     /// 32 bytes of each row as columns of 4 bytes.
     fn columns<S: Simd>(self, simd: S, at: usize) -> [S::B; 8];
     /// 16 bytes of each row as columns of 4 bytes.
@@ -48,9 +51,10 @@ impl<'a> Apart<'a> {
 
 // Loops and not closures below: a closure would not always be inlined where the CPU's features are known.
 impl Stack for Apart<'_> {
+    const FORESEEN: bool = false;
     #[inline(always)]
-    unsafe fn block(self, n: usize, bytes: usize) -> Self {
-        Apart { offset: n * bytes, bytes, ..self }
+    unsafe fn block<W: Blocks>(self, n: usize) -> Self {
+        Apart { offset: n * W::BYTES, bytes: W::BYTES, ..self }
     }
     #[inline(always)]
     fn columns<S: Simd>(self, simd: S, at: usize) -> [S::B; 8] {
@@ -84,20 +88,22 @@ impl Stack for Apart<'_> {
 pub(crate) struct Interleaved<'a> {
     panel: &'a [u8],
     bytes: usize,
+    place: Place,
 }
 
 impl<'a> Interleaved<'a> {
     pub fn new(panel: &'a [u8]) -> Interleaved<'a> {
-        Interleaved { panel, bytes: 0 }
+        Interleaved { panel, bytes: 0, place: |at| at }
     }
 
     /// What all rows have from `at` on.
     #[inline(always)]
     fn get<const N: usize>(self, at: usize) -> &'a [u8; N] {
         // Known to the compiler, unlike that the panel is long enough.
-        assert!(LANES * at + N <= LANES * self.bytes);
+        let at = LANES * (self.place)(at);
+        assert!(at + N <= LANES * self.bytes);
         // SAFETY: inside the block.
-        unsafe { &*self.panel.as_ptr().add(LANES * at).cast() }
+        unsafe { &*self.panel.as_ptr().add(at).cast() }
     }
 
     /// Columns of 4 bytes.
@@ -112,12 +118,13 @@ impl<'a> Interleaved<'a> {
 }
 
 impl Stack for Interleaved<'_> {
+    const FORESEEN: bool = true;
     #[inline(always)]
-    unsafe fn block(self, n: usize, bytes: usize) -> Self {
-        let (at, len) = (LANES * n * bytes, LANES * bytes);
+    unsafe fn block<W: Blocks>(self, n: usize) -> Self {
+        let (at, len) = (LANES * n * W::BYTES, LANES * W::BYTES);
         debug_assert!(at + len <= self.panel.len());
         // SAFETY: the caller's promise.
-        Interleaved { panel: unsafe { self.panel.get_unchecked(at..at + len) }, bytes }
+        Interleaved { panel: unsafe { self.panel.get_unchecked(at..at + len) }, bytes: W::BYTES, place: W::place }
     }
     #[inline(always)]
     fn columns<S: Simd>(self, simd: S, at: usize) -> [S::B; 8] {
@@ -133,25 +140,29 @@ impl Stack for Interleaved<'_> {
     }
 }
 
-/// The parts of a block that stay together when rows are interleaved, 4 bytes or 2: where they begin, and how long they are.
-fn parts(format: &Format) -> impl Iterator<Item = (usize, usize)> {
-    let half = match format.name {
-        "Q4_0" | "Q8_0" => Some(0),
-        "Q6_K" => Some(208),
-        _ => None,
-    };
-    let end = format.bytes;
-    std::iter::successors(Some(0), move |&at| Some(at + if half == Some(at) { 2 } else { 4 }))
-        .take_while(move |&at| at < end)
-        .map(move |at| (at, if half == Some(at) { 2 } else { 4 }))
+/// Where what a row's block has at `at` goes in an interleaved panel's block, in 16ths.
+pub(crate) type Place = fn(usize) -> usize;
+
+/// Calls `each(at, len)` for the parts of a block that stay together when rows are interleaved: 4 bytes, or the 2 of a lone number.
+#[inline(always)]
+fn parts(format: &Format, mut each: impl FnMut(usize, usize)) {
+    let lone = format.bytes % 4;
+    let place = place(format);
+    // The lone number is where the panel's block begins.
+    let mut at = 0;
+    while at < format.bytes {
+        let len = if lone > 0 && place(at) == 0 { lone } else { 4 };
+        each(at, len);
+        at += len;
+    }
 }
 
 /// 16 rows interleaved.
 pub(crate) fn interleave(format: &Format, rows: &[u8], out: &mut [u8]) {
-    let (bytes, stride) = (format.bytes, rows.len() / LANES);
+    let (bytes, stride, place) = (format.bytes, rows.len() / LANES, place(format));
     for (n, out) in out.chunks_exact_mut(LANES * bytes).enumerate() {
-        for (at, len) in parts(format) {
-            let out = &mut out[LANES * at..][..LANES * len];
+        parts(format, |at, len| {
+            let out = &mut out[LANES * place(at)..][..LANES * len];
             let from = |row: usize| &rows[row * stride + n * bytes + at..];
             if len == 4 {
                 let out = out.as_chunks_mut::<4>().0;
@@ -160,16 +171,21 @@ pub(crate) fn interleave(format: &Format, rows: &[u8], out: &mut [u8]) {
                 let out = out.as_chunks_mut::<2>().0;
                 (0..LANES).for_each(|row| out[row] = *from(row).first_chunk().expect("inside the block"));
             }
-        }
+        });
     }
 }
 
 /// Row `row` of an interleaved panel, as it was.
 pub(crate) fn pick(format: &Format, panel: &[u8], row: usize, out: &mut [u8]) {
-    let bytes = format.bytes;
+    let (bytes, place) = (format.bytes, place(format));
     for (out, panel) in out.chunks_exact_mut(bytes).zip(panel.chunks_exact(LANES * bytes)) {
-        for (at, len) in parts(format) {
-            out[at..at + len].copy_from_slice(&panel[LANES * at + row * len..][..len]);
-        }
+        parts(format, |at, len| out[at..at + len].copy_from_slice(&panel[LANES * place(at) + row * len..][..len]));
+    }
+}
+
+fn place(format: &Format) -> Place {
+    match format.name {
+        "Q6_K" => <super::unpack::Q6_K as super::block::Blocks>::place,
+        _ => |at| at,
     }
 }

@@ -112,6 +112,17 @@ impl Blocks for Q6_K {
     const ZERO: i32 = 32;
     const HALVES: bool = true;
     #[inline(always)]
+    fn place(at: usize) -> usize {
+        match at {
+            208.. => at - 208,
+            192.. => 2 + at - 192,
+            160.. => 18 + 32 + 64 + at - 160,
+            128.. => 18 + at - 128,
+            64.. => 18 + 32 + 64 + 32 + at - 64,
+            _ => 18 + 32 + at,
+        }
+    }
+    #[inline(always)]
     fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
         let d = blocks.halves(simd, 208);
         let scales = blocks.quarters(simd, 192);
