@@ -95,7 +95,8 @@ struct Multiply<'a, W> {
     products: &'a mut [Lanes; GROUPS],
     /// The token's columns that the block meets.
     x: &'a [Column],
-    ahead: Ahead,
+    /// Nothing where the CPU follows what is read best alone.
+    ahead: Option<Ahead>,
     format: PhantomData<W>,
 }
 
@@ -106,7 +107,9 @@ impl<S: Simd, W: Blocks> Sink<S> for Multiply<'_, W> {
     }
     #[inline(always)]
     fn codes(&mut self, simd: S, n: usize, codes: [S::B; GROUPS]) {
-        self.ahead.fetch::<S, W>(simd, n);
+        if let Some(ahead) = self.ahead {
+            ahead.fetch::<S, W>(simd, n);
+        }
         let [products] =
             products::<S, W, 1>(simd, &codes, &self.scales[n], self.x[n..].first_chunk().expect("a column"));
         simd.store(products, &mut self.products[n].0);
@@ -133,18 +136,17 @@ impl<S: Simd> Codes<S> for [S::B; GROUPS] {
 }
 
 /// The place in the panel behind this one that is to be fetched while a block is worked on. A panel's rows lie one behind the other, and
-/// are fetched as they lie: 16 streams of rows would not all be foreseen. Interleaved rows are one stream, which the CPU follows best alone.
+/// are fetched as they lie: 16 streams of rows would not all be foreseen.
 #[derive(Clone, Copy)]
-struct Ahead(Option<*const u8>);
+struct Ahead(*const u8);
 
 impl Ahead {
     /// The part of group `n`. All at once would wait for each other.
     #[inline(always)]
     fn fetch<S: Simd, W: Blocks>(self, simd: S, n: usize) {
-        let Some(at) = self.0 else { return };
         let lines = (LANES * W::BYTES).div_ceil(64);
         for line in n * lines / W::GROUPS..(n + 1) * lines / W::GROUPS {
-            simd.prefetch_second(at.wrapping_add(64 * line));
+            simd.prefetch_second(self.0.wrapping_add(64 * line));
         }
     }
 }
@@ -152,7 +154,7 @@ impl Ahead {
 /// `x` has a scale for each 32 columns; `groups` is room to unpack into, for all columns.
 #[inline(always)]
 pub(crate) fn product<S: Simd, W: Blocks>(simd: S, w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) {
-    if !w.interleaved {
+    if !w.interleaved || x.tokens > 1 {
         begin(simd, w, LANES);
     }
     let mut row = w.range.start;
@@ -194,7 +196,7 @@ impl<P: Stack> Panel<P> {
     /// What is far enough behind block `block` to be fetched with it.
     #[inline(always)]
     fn ahead<W: Blocks>(&self, block: usize) -> Ahead {
-        Ahead((!P::FORESEEN).then(|| self.start.wrapping_add(LANES * (self.blocks + block) * W::BYTES + AHEAD)))
+        Ahead(self.start.wrapping_add(LANES * (self.blocks + block) * W::BYTES + AHEAD))
     }
 }
 
@@ -202,7 +204,7 @@ impl<P: Stack> Panel<P> {
 #[inline(always)]
 fn panel<S: Simd, W: Blocks>(simd: S, panel: Panel<impl Stack>, x: &Columns, groups: &mut [Group], out: &mut Out) {
     if x.tokens == 1 {
-        return one::<S, W>(simd, panel, x, out);
+        return one::<S, W, _>(simd, panel, x, out);
     }
     let mut token = 0;
     while token < x.tokens {
@@ -217,11 +219,12 @@ fn panel<S: Simd, W: Blocks>(simd: S, panel: Panel<impl Stack>, x: &Columns, gro
 
 /// 16 rows by the only token.
 #[inline(always)]
-fn one<S: Simd, W: Blocks>(simd: S, panel: Panel<impl Stack>, x: &Columns, out: &mut Out) {
+fn one<S: Simd, W: Blocks, P: Stack>(simd: S, panel: Panel<P>, x: &Columns, out: &mut Out) {
     let mut y = [[simd.splat(0.0)]; GROUPS];
     let (mut scales, mut products) = ([Scales::EMPTY; GROUPS], [Lanes([0.0; LANES]); GROUPS]);
     for block in 0..panel.blocks {
-        let (x, ahead) = (&x.columns[block * W::GROUPS..][..W::GROUPS], panel.ahead::<W>(block));
+        let x = &x.columns[block * W::GROUPS..][..W::GROUPS];
+        let ahead = (!P::ONE_STREAM).then(|| panel.ahead::<W>(block));
         let format = PhantomData;
         let mut sink = Multiply::<W> { scales: &mut scales, products: &mut products, x, ahead, format };
         W::unpack(simd, panel.block::<W>(block), &mut sink);

@@ -85,22 +85,28 @@ impl Blocks for Q5_K {
         six_bits(simd, blocks, sink);
         // Bit `i` of each byte is the fifth of group `i`.
         let fifth = blocks.columns(simd, 16);
-        for pair in 0..4 {
-            let columns = blocks.columns(simd, 48 + 32 * pair);
-            for half in 0..2 {
-                let bit = (2 * pair + half) as u32;
-                let mut codes = columns;
-                for k in 0..8 {
-                    let low = simd.shift_mask(columns[k], 4 * half as u32, 0x0f);
-                    let high = match bit {
-                        0..4 => simd.lift_mask(fifth[k], 4 - bit, 0x10),
-                        _ => simd.shift_mask(fifth[k], bit - 4, 0x10),
-                    };
-                    codes[k] = simd.or(low, high);
-                }
-                sink.codes(simd, bit as usize, codes);
-            }
+        // Written out, as below: loops over so much would be left standing.
+        two_groups::<S, 0>(simd, blocks.columns(simd, 48), fifth, sink);
+        two_groups::<S, 2>(simd, blocks.columns(simd, 80), fifth, sink);
+        two_groups::<S, 4>(simd, blocks.columns(simd, 112), fifth, sink);
+        two_groups::<S, 6>(simd, blocks.columns(simd, 144), fifth, sink);
+    }
+}
+
+/// Groups `N` and `N + 1` of Q5_K, which share their bytes of low bits.
+#[inline(always)]
+fn two_groups<S: Simd, const N: u32>(simd: S, low: [S::B; 8], fifth: [S::B; 8], sink: &mut impl Sink<S>) {
+    let mut codes = low;
+    for half in 0..2 {
+        let bit = N + half;
+        for k in 0..8 {
+            let high = match bit {
+                0..4 => simd.lift_mask(fifth[k], 4 - bit, 0x10),
+                _ => simd.shift_mask(fifth[k], bit - 4, 0x10),
+            };
+            codes[k] = simd.or(simd.shift_mask(low[k], 4 * half, 0x0f), high);
         }
+        sink.codes(simd, bit as usize, codes);
     }
 }
 
@@ -134,26 +140,34 @@ impl Blocks for Q6_K {
                 simd.store(simd.to_float(scale), &mut out.halves[half]);
             }
         }
-        for half in 0..2 {
-            let high = blocks.columns(simd, 128 + 32 * half);
-            // Quarters in the order of the low bits that two of them share: both low bits at once were too many registers.
-            for pair in 0..2 {
-                let low = blocks.columns(simd, 64 * half + 32 * pair);
-                for quarter in [pair, pair + 2] {
-                    let mut codes = high;
-                    for k in 0..8 {
-                        let low = simd.shift_mask(low[k], 4 * (quarter as u32 / 2), 0x0f);
-                        let high = match quarter {
-                            0 => simd.lift_mask(high[k], 4, 0x30),
-                            1 => simd.lift_mask(high[k], 2, 0x30),
-                            2 => simd.shift_mask(high[k], 0, 0x30),
-                            _ => simd.shift_mask(high[k], 2, 0x30),
-                        };
-                        codes[k] = simd.or(low, high);
-                    }
-                    sink.codes(simd, 4 * half + quarter, codes);
-                }
-            }
-        }
+        // Written out, since the compiler leaves loops over so much standing: with all shifts of all high bits in memory.
+        let high = blocks.columns(simd, 128);
+        two_quarters::<S, 0>(simd, blocks.columns(simd, 0), high, 0, sink);
+        two_quarters::<S, 1>(simd, blocks.columns(simd, 32), high, 0, sink);
+        let high = blocks.columns(simd, 160);
+        two_quarters::<S, 0>(simd, blocks.columns(simd, 64), high, 4, sink);
+        two_quarters::<S, 1>(simd, blocks.columns(simd, 96), high, 4, sink);
     }
+}
+
+/// The quarters `PAIR` and `PAIR + 2` of half a block of Q6_K, which share their low bits; groups are numbered from `first`.
+#[inline(always)]
+fn two_quarters<S: Simd, const PAIR: usize>(
+    simd: S,
+    low: [S::B; 8],
+    high: [S::B; 8],
+    first: usize,
+    sink: &mut impl Sink<S>,
+) {
+    let mut codes = low;
+    for k in 0..8 {
+        let high = simd.lift_mask(high[k], if PAIR == 0 { 4 } else { 2 }, 0x30);
+        codes[k] = simd.or(simd.shift_mask(low[k], 0, 0x0f), high);
+    }
+    sink.codes(simd, first + PAIR, codes);
+    for k in 0..8 {
+        let high = simd.shift_mask(high[k], if PAIR == 0 { 0 } else { 2 }, 0x30);
+        codes[k] = simd.or(simd.shift_mask(low[k], 4, 0x0f), high);
+    }
+    sink.codes(simd, first + PAIR + 2, codes);
 }
