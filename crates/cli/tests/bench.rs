@@ -47,6 +47,9 @@ fn a_bench_is_one_object_with_every_test() {
     for key in ["load_seconds", "first_token_seconds", "machine", "isa", "weights_bytes", "trine"] {
         assert!(!json[key].is_null(), "{key}");
     }
+    // Trits and Q6_K meet activations in bytes.
+    let kl = |key: &str| json["kl"][key].as_f64().unwrap_or_else(|| panic!("{key}: {}", json["kl"]));
+    assert!(kl("mean") > 0.0 && kl("error") > 0.0 && kl("same_best") <= 1.0 && kl("tokens") == 32.0);
     assert!(json["against"].is_null() && json["baseline"].is_null());
     if cfg!(target_os = "linux") {
         assert!(json["peak_memory_bytes"].as_u64() > json["weights_bytes"].as_u64());
@@ -64,8 +67,9 @@ fn a_baseline_tells_a_slower_program_by_the_exit_status() {
     let (model, path) = (tiny(folder.path()), folder.path().join("baseline.json"));
     let baseline = path.display().to_string();
     let bench = |more: &[&str]| trine_with(&[&["bench", &model, "-r", "4"], &SHORT[..], more].concat());
-    let saved = bench(&["--save-baseline", &baseline, "--warmup", "0"]);
+    let saved = bench(&["--save-baseline", &baseline, "--warmup", "0", "--kl", "0"]);
     assert_eq!((saved.code, &saved.json()["peak_memory_bytes"]), (0, &Value::Null), "{}", saved.err);
+    assert_eq!(saved.json()["kl"], Value::Null);
     let text = std::fs::read_to_string(&path).unwrap();
     // As if the machine had been a thousand times as fast, or as slow, then.
     for (factor, code, verdict) in [(1e-3, 4, "regression"), (1e3, 0, "faster")] {

@@ -276,10 +276,11 @@ impl Machine {
         }
     }
 
-    /// `out[token][row] = w[row] · x[token]`, `[tokens, rows]`.
+    /// `out[token][row] = w[row] · x[token]`, `[tokens, rows]`. Floats are taken for every format: the rows of one that has another form
+    /// are decoded.
     ///
     /// # Panics
-    /// When the shapes disagree or the input is not in the matrix's [`Machine::form`].
+    /// When the shapes disagree or the input is neither in the matrix's [`Machine::form`] nor floats.
     pub fn product(&mut self, w: Matrix, x: Input, out: &mut [f32]) {
         let tokens = out.len() / w.rows;
         let stride = w.stride();
@@ -322,7 +323,7 @@ impl Machine {
                     assert_eq!(*form == Form::Fives, x.width == w.cols / 256 * FIVES);
                     kernel(&rows, &x.tokens(), &mut out);
                 }
-                (Kernel::Decode, Input::Floats(x)) => {
+                (_, Input::Floats(x)) => {
                     let row = &mut lock(&scratch[thread]).floats;
                     grow(row, w.cols, 0.0);
                     for i in range {

@@ -103,13 +103,13 @@ pub fn measure(
 /// Trine itself: a model on a device.
 pub struct Runner<'a, B: Backend> {
     model: &'a Model<B>,
-    backend: &'a mut B,
+    pub(super) backend: &'a mut B,
     /// Blocks of the KV cache for each sequence.
     blocks: usize,
     /// Tokens of a prompt that run together.
     chunk: usize,
     batch: Batch,
-    logits: Vec<f32>,
+    pub(super) logits: Vec<f32>,
 }
 
 impl<'a, B: Backend> Runner<'a, B> {
@@ -145,13 +145,13 @@ impl<'a, B: Backend> Runner<'a, B> {
         argmax(&self.logits)
     }
 
-    fn push(&mut self, sequence: usize, tokens: &[u32], cached: usize, outputs: usize) {
+    pub(super) fn push(&mut self, sequence: usize, tokens: &[u32], cached: usize, outputs: usize) {
         let blocks: Vec<u32> =
             (sequence * self.blocks..(sequence + 1) * self.blocks).map(|block| block as u32).collect();
         self.batch.push(tokens, cached, &blocks, outputs);
     }
 
-    fn forward(&mut self) {
+    pub(super) fn forward(&mut self) {
         let logits = self.model.forward(self.backend, &self.batch);
         self.backend.read(&logits, &mut self.logits);
         self.batch.clear();
@@ -202,7 +202,7 @@ impl<B: Backend> Contestant for Runner<'_, B> {
 }
 
 /// The first of the largest; in two passes that the compiler makes vectors of.
-fn argmax(logits: &[f32]) -> u32 {
+pub(super) fn argmax(logits: &[f32]) -> u32 {
     let mut most = [f32::NEG_INFINITY; 16];
     for chunk in logits.chunks(16) {
         most.iter_mut().zip(chunk).for_each(|(most, &x)| *most = if x > *most { x } else { *most });
