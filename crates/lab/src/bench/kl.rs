@@ -1,11 +1,10 @@
 //! What the speed of quantised activations costs.
 
-use super::run::argmax;
 use super::{Error, Kind, Runner, Test};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use trine_backend::{Activations, Backend};
-use trine_engine::EngineOptions;
+use trine_engine::{EngineOptions, sample::argmax};
 use trine_model::Model;
 
 /// Tokens that run together: their logits are held twice.
@@ -70,7 +69,7 @@ pub fn kl<B: Backend>(
 /// `KL(softmax(p) ‖ softmax(q))`, nats.
 fn divergence(p: &[f32], q: &[f32]) -> f64 {
     let log_total = |logits: &[f32]| {
-        let most = f64::from(logits[argmax(logits) as usize]);
+        let most = logits.iter().fold(f64::NEG_INFINITY, |most, &logit| most.max(logit.into()));
         most + logits.iter().map(|&logit| (f64::from(logit) - most).exp()).sum::<f64>().ln()
     };
     let totals = [log_total(p), log_total(q)];
