@@ -101,6 +101,16 @@ fn a_peer_runs_the_same_tests() {
     let names: Vec<&str> = results.iter().map(|r| r["test"].as_str().unwrap()).collect();
     assert_eq!(names, ["pp16", "tg4", "tg4x3"]);
     assert!(results.iter().all(|r| r["ratio"].as_f64() > Some(0.0)));
+
+    let bitnet = common::golden("bitnet-b1.58").join("model.gguf").display().to_string();
+    let args = ["bench", &bitnet, "--prefill", "8", "--decode", "0", "--against", "xllamacpp", "--python", &python];
+    let ran = trine_with(&args);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(
+        ["xllamacpp", "bitnet-b1.58", "2b4t-silu", "TQ2_0"].iter().all(|says| ran.err.contains(says)),
+        "{}",
+        ran.err
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use trine_tensor::File;
 
 /// Which program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +80,7 @@ impl Peer {
                 let input = child.stdin.take();
                 let output = BufReader::new(child.stdout.take().expect("it is a pipe"));
                 peer.process = Some(Process { child, input, output });
-                let ready = peer.answer()?;
+                let ready = peer.answer().map_err(|error| explained(error, file))?;
                 peer.version = ready["version"].as_str().map(str::to_owned);
                 peer.load_seconds = ready["load_seconds"].as_f64();
             }
@@ -136,6 +137,32 @@ impl Peer {
             let last = errors.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it printed no result");
             self.problem(format!("{test}: {last}"))
         })
+    }
+}
+
+/// What stands in a file that llama.cpp does not know, and what it knows instead.
+static BEYOND: &[(fn(&File) -> bool, &str)] = &[
+    (
+        |file| matches!(file.metadata().str("general.architecture"), Ok(Some("bitnet-b1.58"))),
+        "llama.cpp has the architecture bitnet instead of bitnet-b1.58: --shape 2b4t-silu is a model of the same sizes in it",
+    ),
+    (
+        |file| file.tensors().any(|view| view.format.name == "I2_S"),
+        "llama.cpp has no I2_S: TQ2_0 and TQ1_0 hold the same weights",
+    ),
+];
+
+/// With a reason that llama.cpp does not give, if there is one.
+fn explained(error: Error, file: &Path) -> Error {
+    match (error, File::open(file)) {
+        (Error::Peer { peer, mut problem }, Ok(file)) => {
+            for (_, reason) in BEYOND.iter().filter(|(is, _)| is(&file)) {
+                problem.push_str("; ");
+                problem.push_str(reason);
+            }
+            Error::Peer { peer, problem }
+        }
+        (error, _) => error,
     }
 }
 

@@ -231,6 +231,13 @@ impl Bench {
         let first_token_seconds = start.elapsed().as_secs_f64();
 
         let [threads, threads_batch] = threads;
+        let mut peer = match self.against.clone() {
+            None => None,
+            Some(PeerKind::Xllamacpp { .. }) => {
+                Some(Peer::start(PeerKind::Xllamacpp { python: self.python.clone() }, path, threads, tests)?)
+            }
+            Some(kind) => Some(Peer::start(kind, path, threads, tests)?),
+        };
         let mut runner = Runner::new(&model, &mut backend, tests, &engine)?;
         let bar = bar("warming up", tests.len() * self.warmup as usize);
         for _ in 0..self.warmup {
@@ -254,13 +261,6 @@ impl Bench {
             let speed = meter.as_ref()?.0.sample();
             bandwidths.push(speed);
             Some(speed)
-        };
-        let mut peer = match self.against.clone() {
-            None => None,
-            Some(PeerKind::Xllamacpp { .. }) => {
-                Some(Peer::start(PeerKind::Xllamacpp { python: self.python.clone() }, path, threads, tests)?)
-            }
-            Some(kind) => Some(Peer::start(kind, path, threads, tests)?),
         };
         let mut contestants: Vec<&mut dyn Contestant> = vec![&mut runner];
         contestants.extend(peer.as_mut().map(|peer| peer as &mut dyn Contestant));
