@@ -303,8 +303,7 @@ impl Machine {
             // SAFETY: the ranges of the tasks do not overlap.
             let mut out = unsafe { Out::new(slots.at(0), len, w.rows, range.clone()) };
             let (bytes, tail) = (&w.bytes[range.start * stride..range.end * stride], &w.bytes[w.rows * stride..]);
-            let rows =
-                Rows { bytes, stride, cols: w.cols, interleaved: w.interleaved, tail, range: range.clone() };
+            let rows = Rows { bytes, stride, cols: w.cols, interleaved: w.interleaved, tail, range: range.clone() };
             match (&kernel, x) {
                 (Kernel::Float(kernel), Input::Floats(x)) => {
                     assert_eq!(x.len(), tokens * w.cols);
@@ -324,12 +323,13 @@ impl Machine {
                     kernel(&rows, &x.tokens(), &mut out);
                 }
                 (_, Input::Floats(x)) => {
-                    let row = &mut lock(&scratch[thread]).floats;
-                    grow(row, w.cols, 0.0);
+                    let Scratch { floats, bytes: room, .. } = &mut *lock(&scratch[thread]);
+                    grow(floats, w.cols, 0.0);
                     for i in range {
-                        (w.format.decode)(rows.row(i), rows.tail, &mut row[..w.cols]);
-                        let bytes = bytemuck::cast_slice(&row[..w.cols]);
-                        let one = Rows { bytes, stride: bytes.len(), range: i..i + 1, tail: &[], ..rows };
+                        (w.format.decode)(w.row(i, room), rows.tail, &mut floats[..w.cols]);
+                        let bytes = bytemuck::cast_slice(&floats[..w.cols]);
+                        let one =
+                            Rows { bytes, stride: bytes.len(), range: i..i + 1, tail: &[], interleaved: false, ..rows };
                         (table.f32)(&one, x, &mut out);
                     }
                 }

@@ -84,8 +84,11 @@ fn float_activations_need_no_second_file() {
         quantize(&file, &path, by_name("F32").unwrap(), &mut |_| ControlFlow::Continue(())).unwrap();
         let expected = logits(&File::open(path).unwrap(), CpuOptions::default());
         for table in tables() {
-            let options = CpuOptions { table, activations: Activations::F32, threads: 2, ..CpuOptions::default() };
-            assert!(logits(&file, options) == expected, "{mixture}, {}", table.name);
+            for repack in [false, true] {
+                let options =
+                    CpuOptions { table, activations: Activations::F32, threads: 2, repack, ..CpuOptions::default() };
+                assert!(logits(&file, options) == expected, "{mixture}, {}, repacked: {repack}", table.name);
+            }
         }
         assert!(logits(&file, CpuOptions::default()) != expected, "{mixture}");
     }
