@@ -140,30 +140,19 @@ impl Peer {
     }
 }
 
-/// What stands in a file that llama.cpp does not know, and what it knows instead.
-static BEYOND: &[(fn(&File) -> bool, &str)] = &[
-    (
-        |file| matches!(file.metadata().str("general.architecture"), Ok(Some("bitnet-b1.58"))),
-        "llama.cpp has the architecture bitnet instead of bitnet-b1.58: --shape 2b4t-silu is a model of the same sizes in it",
-    ),
-    (
-        |file| file.tensors().any(|view| view.format.name == "I2_S"),
-        "llama.cpp has no I2_S: TQ2_0 and TQ1_0 hold the same weights",
-    ),
-];
-
-/// With a reason that llama.cpp does not give, if there is one.
+/// With what llama.cpp does not say: what stands in the file that it does not know, and what it knows instead.
 fn explained(error: Error, file: &Path) -> Error {
-    match (error, File::open(file)) {
-        (Error::Peer { peer, mut problem }, Ok(file)) => {
-            for (_, reason) in BEYOND.iter().filter(|(is, _)| is(&file)) {
-                problem.push_str("; ");
-                problem.push_str(reason);
-            }
-            Error::Peer { peer, problem }
-        }
-        (error, _) => error,
+    let Ok(file) = File::open(file) else { return error };
+    let Error::Peer { peer, mut problem } = error else { return error };
+    if matches!(file.metadata().str("general.architecture"), Ok(Some("bitnet-b1.58"))) {
+        problem.push_str(
+            "; llama.cpp has no bitnet-b1.58 but bitnet, and --shape 2b4t-silu is a model of the same sizes in it",
+        );
     }
+    if file.tensors().any(|view| view.format.name == "I2_S") {
+        problem.push_str("; llama.cpp has no I2_S, and TQ2_0 and TQ1_0 hold the same weights");
+    }
+    Error::Peer { peer, problem }
 }
 
 impl Contestant for Peer {
