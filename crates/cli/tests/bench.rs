@@ -43,7 +43,7 @@ fn a_bench_is_one_object_with_every_test() {
     }
     assert_eq!((&json["shape"], &json["format"], &json["threads"]), (&"tiny".into(), &"i2_s".into(), &2.into()));
     let kept = [&json["threads_batch"], &json["cache_type"], &json["weights_in"]];
-    assert_eq!(kept, [&Value::from(1), &"q8_0".into(), &"copied from the mapped file".into()]);
+    assert_eq!(kept, [&Value::from(1), &"q8_0".into(), &"copied from the mapped file and repacked".into()]);
     for key in ["load_seconds", "first_token_seconds", "machine", "isa", "weights_bytes", "trine"] {
         assert!(!json[key].is_null(), "{key}");
     }
