@@ -1,6 +1,6 @@
 //! The CPU as a device: weights stay where the file is mapped or move to huge pages, activations are recycled buffers.
 
-use crate::{Backend, Batch, Error, Gate, KvShape, Role, Rope};
+use crate::{Activations, Backend, Batch, Error, Gate, KvShape, Role, Rope};
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 use trine_kernels::cpus::{Affinity, Topology};
@@ -23,6 +23,8 @@ pub struct CpuOptions {
     pub threads_batch: Option<usize>,
     /// The instruction set.
     pub table: &'static Table,
+    /// What linear layers take at first.
+    pub activations: Activations,
     /// Which CPUs the threads are bound to, the calling one included.
     pub affinity: Affinity,
     /// Where memory lies when there are several nodes.
@@ -45,6 +47,7 @@ impl Default for CpuOptions {
             threads: Topology::read().threads(),
             threads_batch: None,
             table: trine_kernels::tables().next().expect("the scalar table is always there"),
+            activations: Activations::Quantized,
             affinity: Affinity::None,
             numa: Numa::Off,
             huge_pages: false,
@@ -343,6 +346,10 @@ impl Backend for Cpu {
         Ok(())
     }
 
+    fn set_activations(&mut self, activations: Activations) {
+        self.options.activations = activations;
+    }
+
     fn read(&mut self, x: &Act, out: &mut Vec<f32>) {
         out.clear();
         out.extend_from_slice(&x.data);
@@ -366,6 +373,8 @@ impl Backend for Cpu {
         }
         let form = match (self.machine.form(matrix.format), w.role) {
             (Form::Blocks, Role::BitLinear) => Form::Spread,
+            (form, Role::BitLinear) => form,
+            _ if self.options.activations == Activations::F32 => Form::Floats,
             (form, _) => form,
         };
         if form != Form::Floats {

@@ -64,6 +64,17 @@ impl KvShape {
     }
 }
 
+/// What linear layers multiply weights with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// Bytes where the device has products of the weights' format with bytes: the fast way.
+    #[default]
+    Quantized,
+    /// Numbers as they are, for every format: what the distance of the fast way is measured to. Layers that the model defines with rounded
+    /// inputs, [`Role::BitLinear`], round them all the same.
+    F32,
+}
+
 /// What a device is about to be used for: what happens until the next stage belongs to this one.
 #[derive(Clone, Copy, Debug)]
 pub enum Stage<'a> {
@@ -187,6 +198,9 @@ pub trait Backend {
     /// # Errors
     /// When there is no room for it.
     fn reserve_kv(&mut self, shape: KvShape) -> Result<(), Error>;
+
+    /// Says what linear layers take from now on.
+    fn set_activations(&mut self, activations: Activations);
 
     /// Tells what follows, for a device that keeps account of it.
     fn enter(&mut self, _stage: Stage) {}

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use trine::backend::{Affinity, Backend, Cpu, KV_FORMATS, Numa};
+use trine::backend::{Activations, Affinity, Backend, Cpu, KV_FORMATS, Numa};
 use trine::kernels::cpus::parse_list;
 use trine::tensor::{Format, format::by_name};
 use trine::{Llm, Options, Progress, When};
@@ -27,6 +27,9 @@ pub struct LoadArgs {
     /// Most tokens of the prompt in one batch; changes the speed, never the answer [default: 512]
     #[arg(long, visible_alias = "prefill-chunk", value_name = "N", env = "TRINE_BATCH", value_parser = clap::value_parser!(u32).range(1..))]
     batch: Option<u32>,
+    /// What linear layers multiply weights with: 8-bit integers where the weights' format allows, or floats, which is several times slower
+    #[arg(long, value_name = "TYPE", env = "TRINE_ACTIVATIONS", default_value = "int8")]
+    activations: ActivationsArg,
     #[command(flatten)]
     pub machine: MachineArgs,
 }
@@ -72,6 +75,12 @@ pub struct MachineArgs {
     /// Refuse a model that takes more memory than this, such as 900MB or 4GiB
     #[arg(long, value_name = "SIZE", env = "TRINE_MEM_LIMIT")]
     mem_limit: Option<ByteSize>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ActivationsArg {
+    Int8,
+    F32,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -149,6 +158,10 @@ impl LoadArgs {
         self.tokenizer.as_ref().map(|path| options.tokenizer(path));
         self.context.map(|context| options.context(context as usize));
         self.batch.map(|batch| options.prefill_chunk(batch as usize));
+        options.activations(match self.activations {
+            ActivationsArg::Int8 => Activations::Quantized,
+            ActivationsArg::F32 => Activations::F32,
+        });
         let bar = if quiet { ProgressBar::hidden() } else { bar("loading", 0) };
         let mut progress = |progress: Progress| {
             bar.set_length(progress.total);

@@ -43,10 +43,13 @@ fn a_bench_is_one_object_with_every_test() {
     }
     assert_eq!((&json["shape"], &json["format"], &json["threads"]), (&"tiny".into(), &"i2_s".into(), &2.into()));
     let kept = [&json["threads_batch"], &json["cache_type"], &json["weights_in"]];
-    assert_eq!(kept, [&Value::from(1), &"q8_0".into(), &"copied from the mapped file".into()]);
+    assert_eq!(kept, [&Value::from(1), &"q8_0".into(), &"copied from the mapped file and repacked".into()]);
     for key in ["load_seconds", "first_token_seconds", "machine", "isa", "weights_bytes", "trine"] {
         assert!(!json[key].is_null(), "{key}");
     }
+    // Trits and Q6_K meet activations in bytes.
+    let kl = |key: &str| json["kl"][key].as_f64().unwrap_or_else(|| panic!("{key}: {}", json["kl"]));
+    assert!(kl("mean") > 0.0 && kl("error") > 0.0 && kl("same_best") <= 1.0 && kl("tokens") == 32.0);
     assert!(json["against"].is_null() && json["baseline"].is_null());
     if cfg!(target_os = "linux") {
         assert!(json["peak_memory_bytes"].as_u64() > json["weights_bytes"].as_u64());
@@ -64,8 +67,9 @@ fn a_baseline_tells_a_slower_program_by_the_exit_status() {
     let (model, path) = (tiny(folder.path()), folder.path().join("baseline.json"));
     let baseline = path.display().to_string();
     let bench = |more: &[&str]| trine_with(&[&["bench", &model, "-r", "4"], &SHORT[..], more].concat());
-    let saved = bench(&["--save-baseline", &baseline, "--warmup", "0"]);
+    let saved = bench(&["--save-baseline", &baseline, "--warmup", "0", "--kl", "0"]);
     assert_eq!((saved.code, &saved.json()["peak_memory_bytes"]), (0, &Value::Null), "{}", saved.err);
+    assert_eq!(saved.json()["kl"], Value::Null);
     let text = std::fs::read_to_string(&path).unwrap();
     // As if the machine had been a thousand times as fast, or as slow, then.
     for (factor, code, verdict) in [(1e-3, 4, "regression"), (1e3, 0, "faster")] {
@@ -97,6 +101,16 @@ fn a_peer_runs_the_same_tests() {
     let names: Vec<&str> = results.iter().map(|r| r["test"].as_str().unwrap()).collect();
     assert_eq!(names, ["pp16", "tg4", "tg4x3"]);
     assert!(results.iter().all(|r| r["ratio"].as_f64() > Some(0.0)));
+
+    let bitnet = common::golden("bitnet-b1.58").join("model.gguf").display().to_string();
+    let args = ["bench", &bitnet, "--prefill", "8", "--decode", "0", "--against", "xllamacpp", "--python", &python];
+    let ran = trine_with(&args);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(
+        ["xllamacpp", "bitnet-b1.58", "2b4t-silu", "TQ2_0"].iter().all(|says| ran.err.contains(says)),
+        "{}",
+        ran.err
+    );
 }
 
 #[test]

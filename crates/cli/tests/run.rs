@@ -127,6 +127,20 @@ fn a_cache_type_answers_alike_on_any_number_of_threads() {
 }
 
 #[test]
+fn activations_are_rounded_unless_told_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let q8_0 = folder.path().join("q8_0.gguf").display().to_string();
+    assert_eq!(trine_with(&["quantize", &llama(), &q8_0, "--format", "q8_0"]).code, 0);
+    for (model, differ) in [(llama(), false), (q8_0, true)] {
+        let answer = |more: &[&str]| greedy(&model, &[&["--logprobs", "1"], more].concat()).json()["logprobs"].clone();
+        let exact = answer(&["--activations", "f32", "--threads", "1", "--isa", "scalar"]);
+        assert_eq!(answer(&["--activations", "f32", "--threads", "2", "--batch", "2"]), exact);
+        assert_eq!(answer(&[]), answer(&["--activations", "int8"]));
+        assert_eq!(answer(&[]) != exact, differ, "{model}");
+    }
+}
+
+#[test]
 fn threads_come_from_the_flag_then_from_variables() {
     let threads = |variables: &[(&str, &str)], flags: &[&str]| {
         let mut command = trine();

@@ -35,12 +35,15 @@ fn sampling(criterion: &mut Criterion) {
         presence_penalty: 0.1,
         ..Sampling::default()
     };
+    let usual = Sampling { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.05, ..Sampling::default() };
     let cases = [
         ("argmax", Sampling::greedy()),
         ("temperature", Sampling::default()),
         ("top-k 40", Sampling { top_k: 40, ..Sampling::default() }),
         ("top-p 0.95", Sampling { top_p: 0.95, ..Sampling::default() }),
         ("min-p 0.05", Sampling { min_p: 0.05, ..Sampling::default() }),
+        ("typical 0.95", Sampling { typical_p: 0.95, ..Sampling::default() }),
+        ("top-k 40, top-p 0.95, min-p 0.05, temperature 0.8", usual),
         ("all filters", all.clone()),
         ("all filters, 20 logprobs", Sampling { logprobs: Some(20), ..all }),
     ];

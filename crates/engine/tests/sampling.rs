@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use trine_engine::sample::{Candidates, Chain, FILTERS, History};
+use trine_engine::sample::{Candidates, Chain, FILTERS, History, argmax};
 use trine_engine::{Error, Sampling, params};
 
 /// What the filters leave of logits: probabilities by id.
@@ -208,6 +208,40 @@ proptest! {
             let share = all[id as usize] / most;
             prop_assert!((share - p).abs() < 1e-9 || found.contains_key(&id) == (share > p));
         }
+    }
+
+    #[test]
+    fn a_filter_keeps_nothing_below_its_floor(
+        logits in logits(), times in 1usize..40, k in 1usize..700, p in 0.0..=1.0, shift in -1e30f32..1e30
+    ) {
+        // More than there are groups of logits, and with a rounding of its own.
+        let shift = if times % 2 == 0 { shift } else { 0.0 };
+        let logits: Vec<f32> = logits.repeat(times).into_iter().map(|logit| logit + shift).collect();
+        let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sampling = sampling(|s| (s.top_k, s.min_p, s.top_p, s.typical_p) = (k, p, p, p));
+        let mut floors = 0;
+        for filter in FILTERS.iter().filter_map(|row| (row.build)(&sampling)) {
+            let Some(floor) = filter.floor(&logits, most) else { continue };
+            let mut candidates = Candidates::default();
+            candidates.fill(&logits);
+            filter.apply(&mut candidates, History { tokens: &[], prompt: 0 });
+            prop_assert!(candidates.items().iter().all(|item| logits[item.id as usize] >= floor));
+            floors += 1;
+        }
+        prop_assert!(floors > 0 || k > 512 && p == 0.0);
+    }
+
+    #[test]
+    fn argmax_is_the_first_of_the_highest(logits in logits(), times in 1usize..40, odd in prop::option::of(0usize..12000)) {
+        let mut logits = logits.repeat(times);
+        let expected = match odd.filter(|&at| at < logits.len()) {
+            Some(at) => {
+                logits[at] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY][at % 3];
+                Err(at as u32)
+            }
+            None => Ok(ranked(&logits)[0]),
+        };
+        prop_assert_eq!(argmax(&logits), expected);
     }
 
     #[test]

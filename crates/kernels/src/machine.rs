@@ -276,10 +276,11 @@ impl Machine {
         }
     }
 
-    /// `out[token][row] = w[row] · x[token]`, `[tokens, rows]`.
+    /// `out[token][row] = w[row] · x[token]`, `[tokens, rows]`. Floats are taken for every format: the rows of one that has another form
+    /// are decoded.
     ///
     /// # Panics
-    /// When the shapes disagree or the input is not in the matrix's [`Machine::form`].
+    /// When the shapes disagree or the input is neither in the matrix's [`Machine::form`] nor floats.
     pub fn product(&mut self, w: Matrix, x: Input, out: &mut [f32]) {
         let tokens = out.len() / w.rows;
         let stride = w.stride();
@@ -302,8 +303,7 @@ impl Machine {
             // SAFETY: the ranges of the tasks do not overlap.
             let mut out = unsafe { Out::new(slots.at(0), len, w.rows, range.clone()) };
             let (bytes, tail) = (&w.bytes[range.start * stride..range.end * stride], &w.bytes[w.rows * stride..]);
-            let rows =
-                Rows { bytes, stride, cols: w.cols, interleaved: w.interleaved, tail, range: range.clone() };
+            let rows = Rows { bytes, stride, cols: w.cols, interleaved: w.interleaved, tail, range: range.clone() };
             match (&kernel, x) {
                 (Kernel::Float(kernel), Input::Floats(x)) => {
                     assert_eq!(x.len(), tokens * w.cols);
@@ -322,13 +322,14 @@ impl Machine {
                     assert_eq!(*form == Form::Fives, x.width == w.cols / 256 * FIVES);
                     kernel(&rows, &x.tokens(), &mut out);
                 }
-                (Kernel::Decode, Input::Floats(x)) => {
-                    let row = &mut lock(&scratch[thread]).floats;
-                    grow(row, w.cols, 0.0);
+                (_, Input::Floats(x)) => {
+                    let Scratch { floats, bytes: room, .. } = &mut *lock(&scratch[thread]);
+                    grow(floats, w.cols, 0.0);
                     for i in range {
-                        (w.format.decode)(rows.row(i), rows.tail, &mut row[..w.cols]);
-                        let bytes = bytemuck::cast_slice(&row[..w.cols]);
-                        let one = Rows { bytes, stride: bytes.len(), range: i..i + 1, tail: &[], ..rows };
+                        (w.format.decode)(w.row(i, room), rows.tail, &mut floats[..w.cols]);
+                        let bytes = bytemuck::cast_slice(&floats[..w.cols]);
+                        let one =
+                            Rows { bytes, stride: bytes.len(), range: i..i + 1, tail: &[], interleaved: false, ..rows };
                         (table.f32)(&one, x, &mut out);
                     }
                 }

@@ -106,7 +106,7 @@ pub static SHAPES: &[&Shape] = &[
         ..LLAMA
     },
     &BITNET,
-    // The same work in an architecture that every llama.cpp knows; its gate is SiLU.
+    // The same work in the one ternary architecture that llama.cpp knows; its gate is SiLU.
     &Shape { name: "2b4t-silu", of: "BitNet b1.58 2B-4T, with llama.cpp's `bitnet`", arch: "bitnet", ..BITNET },
     &QWEN3,
     &Shape {

@@ -31,6 +31,7 @@ fn report(kind: Kind, seconds: &[f64], bandwidth: f64) -> Report {
         load_seconds: None,
         first_token_seconds: None,
         peak_memory_bytes: None,
+        kl: None,
         results: vec![Outcome::of(test, samples, None, &limits).unwrap()],
         limits,
         against: None,

@@ -1,4 +1,4 @@
-use crate::backend::{Affinity, Backend, Batch, Cpu, CpuOptions, KvShape, Numa};
+use crate::backend::{Activations, Affinity, Backend, Batch, Cpu, CpuOptions, KvShape, Numa};
 use crate::engine::{BLOCK_LEN, Engine, EngineOptions};
 use crate::model::{self, Language, Model, Spec};
 use crate::tensor::{File, Format, OpenOptions, memory};
@@ -38,6 +38,7 @@ pub struct Options {
     prefault: bool,
     lock: bool,
     threads_batch: Option<usize>,
+    activations: Activations,
     affinity: Affinity,
     numa: Numa,
     engine: EngineOptions,
@@ -70,6 +71,7 @@ impl Default for Options {
             prefault: true,
             lock: false,
             threads_batch: None,
+            activations: Activations::Quantized,
             affinity: Affinity::None,
             numa: Numa::Off,
             engine,
@@ -88,6 +90,12 @@ impl Options {
     /// Threads for batches of more than one token, such as prompts.
     pub fn threads_batch(&mut self, threads: usize) -> &mut Options {
         self.threads_batch = Some(threads);
+        self
+    }
+
+    /// What linear layers multiply weights with: float32 is several times slower, and nearer to the model's definition.
+    pub fn activations(&mut self, activations: Activations) -> &mut Options {
+        self.activations = activations;
         self
     }
 
@@ -297,6 +305,7 @@ impl Options {
             threads: self.threads.unwrap_or(listed),
             threads_batch: self.threads_batch,
             table: table.unwrap_or(default.table),
+            activations: self.activations,
             affinity: self.affinity.clone(),
             numa: self.numa,
             huge_pages: self.huge_pages.pays(memory::transparent_huge_pages().is_some_and(|mode| mode != "never"), &memory),

@@ -7,7 +7,7 @@ mod trace;
 pub use record::{Recorder, RecorderOptions};
 pub use report::{Operation, Part, Phase, Report, Snapshot, Tensor, Time};
 
-use crate::{Backend, Batch, Error, Gate, KvShape, Role, Rope, Stage};
+use crate::{Activations, Backend, Batch, Error, Gate, KvShape, Role, Rope, Stage};
 use record::{Meter, Work};
 use std::sync::Arc;
 use trine_tensor::View;
@@ -104,6 +104,10 @@ impl<B: Backend> Backend for Profile<B> {
         self.position = bytes / (shape.layers * shape.blocks * shape.block_len).max(1);
         self.recorder.set_kv(bytes);
         Ok(())
+    }
+
+    fn set_activations(&mut self, activations: Activations) {
+        self.inner.set_activations(activations);
     }
 
     fn enter(&mut self, stage: Stage) {

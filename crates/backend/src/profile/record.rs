@@ -281,7 +281,8 @@ impl Recorder {
     }
 
     pub(super) fn set_kv(&self, bytes: usize) {
-        self.lock().kv = bytes;
+        let mut record = self.lock();
+        record.kv = record.kv.max(bytes);
     }
 
     /// What was counted until [`Recorder::stop`], or until now but for the stage that goes on.

@@ -154,7 +154,7 @@ const BIGGEST: usize = 10;
 pub struct Snapshot {
     /// Weights: format, how many tensors, bytes; most bytes first.
     pub weights: Vec<(&'static str, usize, u64)>,
-    /// The KV cache.
+    /// The KV cache, at its largest.
     pub kv_cache: u64,
     /// The most that activations took at once, as float32.
     pub activations: u64,

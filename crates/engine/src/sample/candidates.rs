@@ -1,4 +1,5 @@
 use std::cmp::Ordering;
+use std::ops::Range;
 
 /// A token that may be picked.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,6 +20,11 @@ pub struct Candidates {
     counts: Vec<u32>,
 }
 
+/// Candidates to put in order at first when it is not known how many are needed; four times as many whenever they do not suffice.
+const FIRST: usize = 64;
+/// Logits of which it is asked together whether any is high enough.
+const BLOCK: usize = 32;
+
 /// The most likely first, then the lowest id: the order of everything that is ranked.
 fn order(a: &Candidate, b: &Candidate) -> Ordering {
     b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
@@ -29,6 +35,21 @@ impl Candidates {
     pub fn fill(&mut self, logits: &[f32]) {
         self.items.clear();
         self.items.extend((0..).zip(logits).map(|(id, &logit)| Candidate { id, logit: logit.into() }));
+        self.counts.resize(logits.len(), 0);
+        self.sorted = 0;
+    }
+
+    /// The tokens with at least this logit; all logits are finite, and at least one is as high.
+    pub(super) fn fill_from(&mut self, logits: &[f32], floor: f32) {
+        self.items.clear();
+        // Room for all, so that no later token needs more.
+        self.items.reserve(logits.len());
+        for (first, block) in (0..).step_by(BLOCK).zip(logits.chunks(BLOCK)) {
+            if block.iter().fold(false, |any, &logit| any | (logit >= floor)) {
+                let high = (first..).zip(block).filter(|(_, logit)| **logit >= floor);
+                self.items.extend(high.map(|(id, &logit)| Candidate { id, logit: logit.into() }));
+            }
+        }
         self.counts.resize(logits.len(), 0);
         self.sorted = 0;
     }
@@ -87,19 +108,35 @@ impl Candidates {
     pub fn sort(&mut self, n: usize) {
         let n = n.min(self.items.len());
         if n > self.sorted {
-            let (rest, more) = (&mut self.items[self.sorted..], n - self.sorted);
-            if more < rest.len() {
-                rest.select_nth_unstable_by(more - 1, order);
-            }
-            rest[..more].sort_unstable_by(order);
+            place(&mut self.items, self.sorted..n, order);
             self.sorted = n;
         }
     }
 
-    /// Puts all in order of a key, the lowest first; equals by id.
-    pub fn sort_by_key(&mut self, key: impl Fn(&Candidate) -> f64) {
-        self.items.sort_unstable_by(|a, b| key(a).total_cmp(&key(b)).then(a.id.cmp(&b.id)));
+    /// Puts those in their places that are in `range` by a key, the lowest first, equals by id; those before are in theirs.
+    pub fn sort_by_key(&mut self, range: Range<usize>, key: impl Fn(&Candidate) -> f64) {
         self.sorted = 0;
+        place(&mut self.items, range, |a, b| key(a).total_cmp(&key(b)).then(a.id.cmp(&b.id)));
+    }
+
+    /// Keeps the first of an order, at least one, until the sum of their weights reaches `enough`. `sort` puts those in their places that are
+    /// in a range of that order; those before are in theirs.
+    pub fn keep_until(
+        &mut self,
+        enough: f64,
+        weight: impl Fn(&Candidate) -> f64,
+        sort: impl Fn(&mut Candidates, Range<usize>),
+    ) {
+        let (mut sum, mut kept, mut sorted) = (0.0, 0, 0);
+        while kept < self.items.len() && (kept == 0 || sum < enough) {
+            if kept == sorted {
+                sorted = (4 * sorted).max(FIRST).min(self.items.len());
+                sort(self, kept..sorted);
+            }
+            sum += weight(&self.items[kept]);
+            kept += 1;
+        }
+        self.truncate(kept);
     }
 
     /// Keeps the first `n`, at least one.
@@ -135,4 +172,13 @@ impl Candidates {
         // The last sum is the total.
         reached.or(self.items.last()).expect("there is always a candidate").id
     }
+}
+
+/// Puts the items to their places that an order has in this range, when those before are in theirs.
+fn place(items: &mut [Candidate], range: Range<usize>, order: impl Fn(&Candidate, &Candidate) -> Ordering) {
+    let (rest, n) = (&mut items[range.start..], range.len());
+    if (1..rest.len()).contains(&n) {
+        rest.select_nth_unstable_by(n - 1, &order);
+    }
+    rest[..n].sort_unstable_by(order);
 }

@@ -1,5 +1,5 @@
 use super::random::uniform;
-use super::{Candidates, FILTERS, Filter, History};
+use super::{Candidates, FILTERS, Filter, History, argmax};
 use crate::{Error, Sampling};
 
 /// Picks the tokens of one request.
@@ -63,22 +63,24 @@ impl Chain {
     /// When there are no logits.
     pub fn pick(&mut self, logits: &[f32], history: History) -> Result<Pick<'_>, Error> {
         let position = history.tokens.len();
-        if let Some(id) = logits.iter().position(|logit| !logit.is_finite()) {
-            return Err(Error::NotFinite { id: id as u32, position, value: logits[id] });
-        }
+        let best = argmax(logits).map_err(|id| Error::NotFinite { id, position, value: logits[id as usize] })?;
+        let most = logits[best as usize];
         let id = if self.greedy && self.filters.is_empty() {
-            argmax(logits)
+            best
         } else {
-            self.candidates.fill(logits);
+            match self.filters.first().and_then(|filter| filter.floor(logits, most)) {
+                Some(floor) => self.candidates.fill_from(logits, floor),
+                None => self.candidates.fill(logits),
+            }
             self.filters.iter().for_each(|filter| filter.apply(&mut self.candidates, history));
             if self.greedy { self.candidates.best().id } else { self.candidates.draw(uniform(self.seed, position)) }
         };
-        let logprob = self.logprobs.map(|n| self.logprobs(logits, id, n));
+        let logprob = self.logprobs.map(|n| self.logprobs(logits, most, id, n));
         Ok(Pick { id, logprob, top: &self.top })
     }
 
-    /// Log-softmax of the raw logits, of one token; its `n` highest go to `top`.
-    fn logprobs(&mut self, logits: &[f32], id: u32, n: usize) -> f64 {
+    /// Log-softmax of the raw logits, of which the highest is `most`, of one token; its `n` highest go to `top`.
+    fn logprobs(&mut self, logits: &[f32], most: f32, id: u32, n: usize) -> f64 {
         self.top.clear();
         for (id, &logit) in (0..).zip(logits) {
             let logprob = f64::from(logit);
@@ -88,21 +90,10 @@ impl Chain {
                 self.top.insert(at, Logprob { id, logprob });
             }
         }
-        let most = f64::from(logits[argmax(logits) as usize]);
+        let most = f64::from(most);
         let total: f64 = logits.iter().map(|&logit| libm::exp(f64::from(logit) - most)).sum();
         let total = libm::log(total);
         self.top.iter_mut().for_each(|top| top.logprob = top.logprob - most - total);
         f64::from(logits[id as usize]) - most - total
     }
-}
-
-/// The highest logit's token; of equals, the lowest id.
-fn argmax(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (id, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = id;
-        }
-    }
-    best as u32
 }

@@ -8,6 +8,11 @@ impl Filter for MinP {
     fn apply(&self, candidates: &mut Candidates, _: History) {
         candidates.keep_from(candidates.best().logit + libm::log(self.0));
     }
+
+    fn floor(&self, _: &[f32], most: f32) -> Option<f32> {
+        // One less than the nearest is not above.
+        Some(((f64::from(most) + libm::log(self.0)) as f32).next_down())
+    }
 }
 
 pub(super) const ROW: Row = Row {

@@ -1,5 +1,6 @@
 //! Logits to a token: a chain of filters, each in a file of its own, then a draw.
 
+mod argmax;
 mod candidates;
 mod chain;
 mod logit_bias;
@@ -12,6 +13,7 @@ mod top_k;
 mod top_p;
 mod typical;
 
+pub use argmax::argmax;
 pub use candidates::{Candidate, Candidates};
 pub use chain::{Chain, Logprob, Pick};
 pub(crate) use random::mix;
@@ -32,6 +34,12 @@ pub struct History<'a> {
 pub trait Filter: Send {
     /// Changes the candidates for the token behind `history`.
     fn apply(&self, candidates: &mut Candidates, history: History);
+
+    /// A logit below which it keeps no token of these, if it is the first filter: candidates that it would drop need not be made. All are
+    /// finite, and `most` is the highest.
+    fn floor(&self, _logits: &[f32], _most: f32) -> Option<f32> {
+        None
+    }
 }
 
 /// A filter as the rest of the world sees it.

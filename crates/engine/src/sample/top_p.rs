@@ -4,24 +4,12 @@ use crate::param::{Field, Param};
 /// Keeps the fewest most likely tokens that together have probability `p`: nucleus sampling (arXiv:1904.09751).
 struct TopP(f64);
 
-/// Candidates to put in order at first; four times as many whenever they do not suffice.
-const FIRST: usize = 64;
-
 impl Filter for TopP {
     fn apply(&self, candidates: &mut Candidates, _: History) {
         let most = candidates.best().logit;
         let weight = |item: &Candidate| libm::exp(item.logit - most);
         let total: f64 = candidates.items().iter().map(weight).sum();
-        let (mut sum, mut kept, mut sorted) = (0.0, 0, 0);
-        while kept < candidates.items().len() && (kept == 0 || sum < self.0 * total) {
-            if kept == sorted {
-                sorted = (4 * sorted).max(FIRST);
-                candidates.sort(sorted);
-            }
-            sum += weight(&candidates.items()[kept]);
-            kept += 1;
-        }
-        candidates.truncate(kept);
+        candidates.keep_until(self.0 * total, weight, |candidates, range| candidates.sort(range.end));
     }
 }
 

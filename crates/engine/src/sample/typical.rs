@@ -13,14 +13,8 @@ impl Filter for Typical {
         let log_total = libm::log(total);
         let surprise = |item: &Candidate| log_total - (item.logit - most);
         let entropy: f64 = candidates.items().iter().map(|item| weight(item) / total * surprise(item)).sum();
-        candidates.sort_by_key(|item| (surprise(item) - entropy).abs());
-        let mut sum = 0.0;
-        let reaches = |item: &Candidate| {
-            sum += weight(item);
-            sum >= self.0 * total
-        };
-        let last = candidates.items().iter().position(reaches);
-        candidates.truncate(last.map_or(usize::MAX, |last| last + 1));
+        let distance = |item: &Candidate| (surprise(item) - entropy).abs();
+        candidates.keep_until(self.0 * total, weight, |candidates, range| candidates.sort_by_key(range, distance));
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod baseline;
 mod cost;
+mod kl;
 mod noise;
 mod peer;
 mod report;
@@ -13,6 +14,7 @@ mod stats;
 
 pub use baseline::{Comparison, THRESHOLD, Verdict, compare, read};
 pub use cost::{Cost, Work};
+pub use kl::{Kl, TEXT, kl};
 pub use noise::{Noise, Snapshot, peak_memory};
 pub use peer::{Peer, PeerKind};
 pub use report::{Against, Description, Limits, Machine, Outcome, Report, Versus};

@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use trine_tensor::File;
 
 /// Which program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +80,7 @@ impl Peer {
                 let input = child.stdin.take();
                 let output = BufReader::new(child.stdout.take().expect("it is a pipe"));
                 peer.process = Some(Process { child, input, output });
-                let ready = peer.answer()?;
+                let ready = peer.answer().map_err(|error| explained(error, file))?;
                 peer.version = ready["version"].as_str().map(str::to_owned);
                 peer.load_seconds = ready["load_seconds"].as_f64();
             }
@@ -137,6 +138,21 @@ impl Peer {
             self.problem(format!("{test}: {last}"))
         })
     }
+}
+
+/// With what llama.cpp does not say: what stands in the file that it does not know, and what it knows instead.
+fn explained(error: Error, file: &Path) -> Error {
+    let Ok(file) = File::open(file) else { return error };
+    let Error::Peer { peer, mut problem } = error else { return error };
+    if matches!(file.metadata().str("general.architecture"), Ok(Some("bitnet-b1.58"))) {
+        problem.push_str(
+            "; llama.cpp has no bitnet-b1.58 but bitnet, and --shape 2b4t-silu is a model of the same sizes in it",
+        );
+    }
+    if file.tensors().any(|view| view.format.name == "I2_S") {
+        problem.push_str("; llama.cpp has no I2_S, and TQ2_0 and TQ1_0 hold the same weights");
+    }
+    Error::Peer { peer, problem }
 }
 
 impl Contestant for Peer {

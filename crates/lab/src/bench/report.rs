@@ -1,6 +1,6 @@
 //! What a bench found, as it is printed, kept and compared.
 
-use super::{Cost, Interval, Sample, Samples, Test, median_interval};
+use super::{Cost, Interval, Kl, Sample, Samples, Test, median_interval};
 use serde::{Deserialize, Serialize};
 
 /// One run of the bench. What is not known is `None`, and `null` in JSON.
@@ -33,6 +33,8 @@ pub struct Report {
     pub first_token_seconds: Option<f64>,
     /// The most memory of the process at once, pages of the mapped file included.
     pub peak_memory_bytes: Option<u64>,
+    /// What quantised activations change.
+    pub kl: Option<Kl>,
     /// What the machine can do with these threads and instructions.
     pub limits: Limits,
     /// The tests.

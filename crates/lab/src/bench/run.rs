@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use std::time::Instant;
 use trine_backend::{Backend, Batch, KvShape};
-use trine_engine::{BLOCK_LEN, EngineOptions};
+use trine_engine::{BLOCK_LEN, EngineOptions, sample::argmax};
 use trine_model::Model;
 
 /// What the bandwidths before and after a run may differ by.
@@ -103,13 +103,13 @@ pub fn measure(
 /// Trine itself: a model on a device.
 pub struct Runner<'a, B: Backend> {
     model: &'a Model<B>,
-    backend: &'a mut B,
+    pub(super) backend: &'a mut B,
     /// Blocks of the KV cache for each sequence.
     blocks: usize,
     /// Tokens of a prompt that run together.
     chunk: usize,
     batch: Batch,
-    logits: Vec<f32>,
+    pub(super) logits: Vec<f32>,
 }
 
 impl<'a, B: Backend> Runner<'a, B> {
@@ -139,19 +139,19 @@ impl<'a, B: Backend> Runner<'a, B> {
         Ok(runner)
     }
 
-    /// The most likely token behind one token, the first of a sequence: what a user waits for after loading.
+    /// The most likely token behind one token, the first of a sequence, or 0 where a logit is no number: what a user waits for after loading.
     pub fn first_token(&mut self) -> u32 {
         self.prefill(0, 0, 1);
-        argmax(&self.logits)
+        argmax(&self.logits).unwrap_or(0)
     }
 
-    fn push(&mut self, sequence: usize, tokens: &[u32], cached: usize, outputs: usize) {
+    pub(super) fn push(&mut self, sequence: usize, tokens: &[u32], cached: usize, outputs: usize) {
         let blocks: Vec<u32> =
             (sequence * self.blocks..(sequence + 1) * self.blocks).map(|block| block as u32).collect();
         self.batch.push(tokens, cached, &blocks, outputs);
     }
 
-    fn forward(&mut self) {
+    pub(super) fn forward(&mut self) {
         let logits = self.model.forward(self.backend, &self.batch);
         self.backend.read(&logits, &mut self.logits);
         self.batch.clear();
@@ -168,7 +168,7 @@ impl<'a, B: Backend> Runner<'a, B> {
         }
     }
 
-    /// Each token is the most likely one after those before it.
+    /// Each token is the most likely one after those before it, or 0.
     fn decode(&mut self, test: Test) {
         let vocab = self.model.spec().vocab;
         let mut tokens: Vec<u32> = (0..test.sequences).map(|sequence| (sequence * 7919 % vocab) as u32).collect();
@@ -177,7 +177,10 @@ impl<'a, B: Backend> Runner<'a, B> {
                 self.push(sequence, &[token], test.depth + i, 1);
             }
             self.forward();
-            tokens.iter_mut().zip(self.logits.chunks(vocab)).for_each(|(token, logits)| *token = argmax(logits));
+            tokens
+                .iter_mut()
+                .zip(self.logits.chunks(vocab))
+                .for_each(|(token, logits)| *token = argmax(logits).unwrap_or(0));
         }
     }
 }
@@ -199,14 +202,4 @@ impl<B: Backend> Contestant for Runner<'_, B> {
     fn is_here(&self) -> bool {
         true
     }
-}
-
-/// The first of the largest; in two passes that the compiler makes vectors of.
-fn argmax(logits: &[f32]) -> u32 {
-    let mut most = [f32::NEG_INFINITY; 16];
-    for chunk in logits.chunks(16) {
-        most.iter_mut().zip(chunk).for_each(|(most, &x)| *most = if x > *most { x } else { *most });
-    }
-    let most = most.into_iter().fold(f32::NEG_INFINITY, f32::max);
-    logits.iter().position(|&x| x == most).unwrap_or(0) as u32
 }

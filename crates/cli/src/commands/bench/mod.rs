@@ -74,6 +74,10 @@ pub struct Bench {
     /// Runs of each test before those that count; peak memory is not known without
     #[arg(long, value_name = "N", default_value_t = 1)]
     warmup: u32,
+    /// Compare quantised with float32 activations behind each of so many tokens of a short story, which repeats itself; 0 for none.
+    /// Layers that the model defines with rounded inputs, as BitNet does, round them in both
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    kl: usize,
     /// Write where the time goes to a file that Perfetto and chrome://tracing open, and print a summary
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
@@ -220,12 +224,20 @@ impl Bench {
         })?;
         let load_seconds = start.elapsed().as_secs_f64();
         let placement = decoder.placement().clone();
+        let story = decoder.tokens(bench::TEXT);
         let (model, mut backend) = decoder.into_parts();
         let engine = EngineOptions { cache_type: self.machine.cache_type, ..EngineOptions::default() };
         Runner::new(&model, &mut backend, &[], &engine)?.first_token();
         let first_token_seconds = start.elapsed().as_secs_f64();
 
         let [threads, threads_batch] = threads;
+        let mut peer = match self.against.clone() {
+            None => None,
+            Some(PeerKind::Xllamacpp { .. }) => {
+                Some(Peer::start(PeerKind::Xllamacpp { python: self.python.clone() }, path, threads, tests)?)
+            }
+            Some(kind) => Some(Peer::start(kind, path, threads, tests)?),
+        };
         let mut runner = Runner::new(&model, &mut backend, tests, &engine)?;
         let bar = bar("warming up", tests.len() * self.warmup as usize);
         for _ in 0..self.warmup {
@@ -250,13 +262,6 @@ impl Bench {
             bandwidths.push(speed);
             Some(speed)
         };
-        let mut peer = match self.against.clone() {
-            None => None,
-            Some(PeerKind::Xllamacpp { .. }) => {
-                Some(Peer::start(PeerKind::Xllamacpp { python: self.python.clone() }, path, threads, tests)?)
-            }
-            Some(kind) => Some(Peer::start(kind, path, threads, tests)?),
-        };
         let mut contestants: Vec<&mut dyn Contestant> = vec![&mut runner];
         contestants.extend(peer.as_mut().map(|peer| peer as &mut dyn Contestant));
         let bar = self::bar("measuring", 0);
@@ -269,6 +274,19 @@ impl Bench {
             })?;
         recorder.stop();
         bar.finish_and_clear();
+        let ids: Vec<u32> = story.into_iter().cycle().take(self.kl.min(model.spec().context)).collect();
+        let kl = match &ids[..] {
+            [] => None,
+            ids => {
+                let bar = self::bar("comparing activations", ids.len());
+                let kl = bench::kl(&model, &mut backend, ids, &engine, &mut |done, _| {
+                    bar.set_position(done as u64);
+                    flow()
+                });
+                bar.finish_and_clear();
+                Some(kl?)
+            }
+        };
 
         let limits = Limits {
             bandwidth: bench::median_interval(&bandwidths).map(|interval| interval.median),
@@ -301,6 +319,7 @@ impl Bench {
             load_seconds: Some(load_seconds),
             first_token_seconds: Some(first_token_seconds),
             peak_memory_bytes,
+            kl,
             results: tests.iter().zip(ours).filter_map(outcome).collect(),
             limits,
             against,

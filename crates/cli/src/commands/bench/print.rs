@@ -29,6 +29,18 @@ pub fn report(report: &Report, baseline: Option<&[Comparison]>, out: &mut impl W
         format!("{}, first token at {}", seconds(report.load_seconds), seconds(report.first_token_seconds)),
     );
     facts.push("peak memory", report.peak_memory_bytes.map_or_else(unknown, units::bytes));
+    let kl = report.kl.map_or_else(
+        || "not compared".to_owned(),
+        |kl| {
+            let error = kl.error.map(|error| format!(" ± {error:.1e}")).unwrap_or_default();
+            let same = kl.same_best * 100.0;
+            format!(
+                "KL {:.2e}{error} nats to float32 ones, {same:.1} % the same best token ({} tokens)",
+                kl.mean, kl.tokens
+            )
+        },
+    );
+    facts.push("quantised activations", kl);
     let limits = &report.limits;
     let pages = limits.pages.as_deref().unwrap_or("unknown");
     facts.push("memory reads", format!("{} in pages of {pages}", giga(limits.bandwidth, "GB/s")));

@@ -1,0 +1,92 @@
+//! What the speed of quantised activations costs.
+
+use super::{Error, Kind, Runner, Test};
+use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
+use trine_backend::{Activations, Backend};
+use trine_engine::{EngineOptions, sample::argmax};
+use trine_model::Model;
+
+/// Tokens that run together: their logits are held twice.
+const CHUNK: usize = 64;
+
+/// How far the next-token distributions that a model gives with quantised activations are from those that the same weights give with float32
+/// activations.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Kl {
+    /// Kullback-Leibler divergence, nats per token: `Σ p (ln p - ln q)`, where `p` is the distribution of float32 activations.
+    pub mean: f64,
+    /// Standard error of the mean over the tokens; unknown for one token.
+    pub error: Option<f64>,
+    /// Share of tokens behind which both have the same most likely next token.
+    pub same_best: f64,
+    /// Tokens behind which the distributions were compared.
+    pub tokens: usize,
+}
+
+/// Compares the two behind each of `ids`, at least one token of a text, with the weights as they are on the device, which has quantised
+/// activations again afterwards. `progress` is told how many of how many tokens are done, and may break off.
+///
+/// # Errors
+/// When the text is longer than the model's context, there is no room for the caches, or `progress` breaks off.
+pub fn kl<B: Backend>(
+    model: &Model<B>,
+    backend: &mut B,
+    ids: &[u32],
+    options: &EngineOptions,
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<Kl, Error> {
+    let vocab = model.spec().vocab;
+    let test = Test { kind: Kind::Prefill, tokens: ids.len(), sequences: 2, depth: 0 };
+    let mut runner = Runner::new(model, backend, &[test], options)?;
+    let (mut exact, mut same) = (Vec::new(), 0);
+    let mut divergences = Vec::with_capacity(ids.len());
+    for chunk in ids.chunks(CHUNK) {
+        let done = divergences.len();
+        if progress(done, ids.len()).is_break() {
+            return Err(Error::Cancelled);
+        }
+        // Each has a sequence of its own, so that what one computes is not in the cache of the other.
+        runner.backend.set_activations(Activations::F32);
+        runner.push(0, chunk, done, chunk.len());
+        runner.forward();
+        std::mem::swap(&mut exact, &mut runner.logits);
+        runner.backend.set_activations(Activations::Quantized);
+        runner.push(1, chunk, done, chunk.len());
+        runner.forward();
+        for (p, q) in exact.chunks(vocab).zip(runner.logits.chunks(vocab)) {
+            divergences.push(divergence(p, q));
+            same += usize::from(argmax(p) == argmax(q));
+        }
+    }
+    let n = ids.len() as f64;
+    let mean = divergences.iter().sum::<f64>() / n;
+    let squares: f64 = divergences.iter().map(|kl| (kl - mean).powi(2)).sum();
+    let error = (ids.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt());
+    Ok(Kl { mean, error, same_best: same as f64 / n, tokens: ids.len() })
+}
+
+/// `KL(softmax(p) ‖ softmax(q))`, nats.
+fn divergence(p: &[f32], q: &[f32]) -> f64 {
+    let log_total = |logits: &[f32]| {
+        let most = logits.iter().fold(f64::NEG_INFINITY, |most, &logit| most.max(logit.into()));
+        most + logits.iter().map(|&logit| (f64::from(logit) - most).exp()).sum::<f64>().ln()
+    };
+    let totals = [log_total(p), log_total(q)];
+    let [p, q] =
+        [(p, totals[0]), (q, totals[1])].map(|(logits, total)| logits.iter().map(move |&x| f64::from(x) - total));
+    p.zip(q).map(|(p, q)| p.exp() * (p - q)).sum()
+}
+
+/// A text to compare over, for models of any kind.
+pub const TEXT: &str = "\
+Once upon a time there was a small boat named Pip. Pip lived in a quiet harbour with her friend Tom, an old man with a long white beard. \
+Every morning they went out to sea to catch fish. One day the sky turned dark and the wind began to blow. \"Oh no,\" said Tom, \"we must \
+go home now!\" But the waves were too big, and Pip could not see the lighthouse. She was scared. Then a little bird sat down on her mast. \
+\"Follow me,\" said the bird, \"I know the way.\" Pip turned around and followed the bird through the rain. At last they saw a bright light. \
+It was the harbour! Tom was so happy that he gave the bird a big piece of bread. \"Thank you, little bird,\" he said. \"You saved us.\" The \
+bird ate the bread and sang a song. From that day on the three of them were best friends, and when the wind was strong they stayed at home \
+and told each other stories by the fire. In the winter the harbour was covered with ice, and nobody could go to sea. Tom painted Pip blue \
+and red, and the bird brought news from the town: who was sick, who had a new baby, and what the baker had in his window. When spring came \
+the ice was gone. Pip felt the warm sun on her deck and wanted to go out again. \"Are you ready?\" asked Tom. The bird flew up and looked \
+around. The sea was calm. \"Let's go!\" she said.";

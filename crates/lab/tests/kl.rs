@@ -1,0 +1,112 @@
+//! What quantised activations cost is told beside what they gain.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use trine_backend::{Activations, Backend, Batch, Cpu, CpuOptions};
+use trine_engine::EngineOptions;
+use trine_kernels::tables;
+use trine_lab::bench::{Error, Kl, kl};
+use trine_lab::quantize;
+use trine_lab::synthetic::{self, Mixture};
+use trine_model::Model;
+use trine_tensor::{File, format::by_name};
+
+fn load(file: &File, options: CpuOptions) -> (Model<Cpu>, Cpu) {
+    let mut be = Cpu::new(options).unwrap();
+    let model = Model::load(&mut be, file, &mut |_| ControlFlow::Continue(())).unwrap();
+    (model, be)
+}
+
+fn tiny(folder: &Path, mixture: &str) -> File {
+    let path = folder.join(mixture);
+    let shape = synthetic::shape("tiny").unwrap();
+    synthetic::write(&path, shape, Mixture::named(mixture).unwrap(), 3, &mut |_, _| ControlFlow::Continue(())).unwrap();
+    File::open(path).unwrap()
+}
+
+/// The golden BitNet model with its matrices in this format.
+fn bitnet(folder: &Path, format: &str) -> File {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models/bitnet/model.gguf");
+    let path = folder.join(format!("bitnet-{format}"));
+    quantize(&File::open(golden).unwrap(), &path, by_name(format).unwrap(), &mut |_| ControlFlow::Continue(()))
+        .unwrap();
+    File::open(path).unwrap()
+}
+
+/// Behind 70 tokens, which are more than run together.
+fn found(file: &File) -> Kl {
+    let (model, mut be) = load(file, CpuOptions { threads: 2, ..CpuOptions::default() });
+    let ids: Vec<u32> = (0..70).map(|i| i * 7 % 256).collect();
+    kl(&model, &mut be, &ids, &EngineOptions::default(), &mut |_, _| ControlFlow::Continue(())).unwrap()
+}
+
+#[test]
+fn only_rounded_activations_cost_something() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in Mixture::names().split(", ") {
+        let Kl { mean, error, same_best, tokens } = found(&tiny(folder.path(), name));
+        let exact = ["f32", "f16", "bf16"].contains(&name);
+        assert_eq!((tokens, mean == 0.0, error == Some(0.0)), (70, exact, exact), "{name}: {mean} ± {error:?}");
+        // Trits meet activations with one scale for a whole row.
+        let most = if by_name(name).is_some_and(|format| format.ternary) { 0.01 } else { 0.001 };
+        assert!((0.0..most).contains(&mean), "{name}: {mean}");
+        assert!((if exact { 1.0 } else { 0.8 }..=1.0).contains(&same_best), "{name}: {same_best}");
+    }
+}
+
+/// BitNet's definition rounds the inputs of all matrices but the head, which is F32 here, whatever format they are in.
+#[test]
+fn rounding_that_is_the_model_costs_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    for format in ["TQ2_0", "TQ1_0", "I2_S"] {
+        assert_eq!(found(&bitnet(folder.path(), format)).mean, 0.0, "{format}");
+    }
+    let head = found(&bitnet(folder.path(), "Q8_0")).mean;
+    assert!(head > 0.0 && head < 0.001, "{head}");
+}
+
+/// Float activations are those of a file whose weights are decoded, to the bit.
+#[test]
+fn float_activations_need_no_second_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let logits = |file: &File, options: CpuOptions| {
+        let (model, mut be) = load(file, options);
+        be.reserve_kv(model.kv_shape(2, 16)).unwrap();
+        let (mut batch, mut logits) = (Batch::new(), Vec::new());
+        batch.push(&(0..29).map(|i| i * 7 % 256).collect::<Vec<u32>>(), 0, &[1, 0], 29);
+        let out = model.forward(&mut be, &batch);
+        be.read(&out, &mut logits);
+        logits.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+    };
+    for mixture in ["q4_k_m", "q8_0", "tq2_0", "i2_s"] {
+        let file = tiny(folder.path(), mixture);
+        let path = folder.path().join("decoded");
+        quantize(&file, &path, by_name("F32").unwrap(), &mut |_| ControlFlow::Continue(())).unwrap();
+        let expected = logits(&File::open(path).unwrap(), CpuOptions::default());
+        for table in tables() {
+            for repack in [false, true] {
+                let options =
+                    CpuOptions { table, activations: Activations::F32, threads: 2, repack, ..CpuOptions::default() };
+                assert!(logits(&file, options) == expected, "{mixture}, {}, repacked: {repack}", table.name);
+            }
+        }
+        assert!(logits(&file, CpuOptions::default()) != expected, "{mixture}");
+    }
+}
+
+#[test]
+fn a_comparison_ends_when_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = tiny(folder.path(), "q8_0");
+    let (model, mut be) = load(&file, CpuOptions::default());
+    let mut compare = |n: u32| {
+        let ids: Vec<u32> = (0..n).map(|i| i % 512).collect();
+        kl(&model, &mut be, &ids, &EngineOptions::default(), &mut |done, _| match done {
+            0 => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        })
+    };
+    assert!(matches!(compare(65), Err(Error::Cancelled)));
+    assert!(matches!(compare(4097), Err(Error::Context { context: 4096, .. })));
+    assert_eq!(compare(1).unwrap().error, None);
+}
