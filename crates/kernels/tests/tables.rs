@@ -2,7 +2,8 @@
 //! give the same bits.
 
 use trine_kernels::{
-    Attention, Form, Gate, Input, KV_FORMATS, KvLayout, Lines, Machine, Matrix, Quantized, Span, table, tables,
+    Attention, Form, Gate, Input, KV_FORMATS, KvLayout, Lines, Machine, Matrix, PANEL, Quantized, Span, interleave,
+    table, tables,
 };
 use trine_tensor::{FORMATS, Format};
 
@@ -86,9 +87,35 @@ fn every_product_agrees_with_its_format_and_all_machines_agree_in_every_bit() {
                 for (x, out) in x.chunks(cols).zip(reference.chunks(rows)) {
                     assert_eq!(bits(&product(&mut machines[0], w, x)), bits(out), "{format} {rows}x{cols}");
                 }
+                if machines[0].interleaves(format) {
+                    interleaved(&mut machines, w, &x, &reference);
+                }
                 against_decoded(w, &x, &reference, machines[0].form(format));
             }
         }
+    }
+}
+
+/// Whole panels of rows interleaved, the rows behind them as they are: the same products and the same rows.
+fn interleaved(machines: &mut [Machine], w: Matrix, x: &[f32], reference: &[f32]) {
+    let panel = PANEL * w.format.row_bytes(w.cols).unwrap();
+    let mut bytes = w.bytes.to_vec();
+    for (rows, out) in w.bytes.chunks_exact(panel).zip(bytes.chunks_exact_mut(panel)) {
+        interleave(w.format, rows, out);
+    }
+    assert_eq!(bytes == w.bytes, w.rows < PANEL);
+    let all: Vec<u32> = (0..w.rows as u32).collect();
+    let [mut plain, mut found] = [(); 2].map(|()| vec![0.0; w.rows * w.cols]);
+    machines[0].gather(w, &all, &mut plain);
+    let w = Matrix { bytes: &bytes, interleaved: true, ..w };
+    for machine in machines {
+        let place = format!("{} {}x{} interleaved, {}", w.format, w.rows, w.cols, machine.table.name);
+        assert_eq!(bits(&product(machine, w, x)), bits(reference), "{place}");
+        for (x, out) in x.chunks(w.cols).zip(reference.chunks(w.rows)) {
+            assert_eq!(bits(&product(machine, w, x)), bits(out), "{place}, one token");
+        }
+        machine.gather(w, &all, &mut found);
+        assert_eq!(bits(&found), bits(&plain), "{place}, rows");
     }
 }
 
@@ -131,7 +158,11 @@ fn ternary_layouts_of_the_same_weights_give_the_same_bits() {
             let outputs: Vec<_> = ternary
                 .iter()
                 .map(|format| {
-                    bits(&product(&mut machine, Matrix { format, rows: 5, cols, bytes: &format.encode(&w), interleaved: false }, &x))
+                    bits(&product(
+                        &mut machine,
+                        Matrix { format, rows: 5, cols, bytes: &format.encode(&w), interleaved: false },
+                        &x,
+                    ))
                 })
                 .collect();
             assert!(outputs.windows(2).all(|pair| pair[0] == pair[1]), "{}", machine.table.name);
@@ -170,7 +201,8 @@ fn what_is_not_finite_goes_in_and_comes_out() {
             for bad in [f32::NAN, f32::INFINITY] {
                 let mut x = vec![1.0; 128];
                 x[77] = bad;
-                let out = product(&mut machine, Matrix { format, rows: 4, cols: 128, bytes: &bytes, interleaved: false }, &x);
+                let out =
+                    product(&mut machine, Matrix { format, rows: 4, cols: 128, bytes: &bytes, interleaved: false }, &x);
                 assert!(out.iter().all(|y| !y.is_finite()), "{format} {bad}");
             }
         }

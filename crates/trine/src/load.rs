@@ -308,7 +308,9 @@ impl Options {
             activations: self.activations,
             affinity: self.affinity.clone(),
             numa: self.numa,
-            huge_pages: self.huge_pages.pays(memory::transparent_huge_pages().is_some_and(|mode| mode != "never"), &memory),
+            huge_pages: self
+                .huge_pages
+                .pays(memory::transparent_huge_pages().is_some_and(|mode| mode != "never"), &memory),
             repack: self.repack.pays(true, &memory),
             prefault: self.prefault,
             lock: self.lock,

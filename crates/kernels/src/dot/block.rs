@@ -269,7 +269,13 @@ fn tile<S: Simd, W: Blocks, const T: usize>(
 
 /// Adds the running sums up.
 #[inline(always)]
-fn finish<S: Simd, const T: usize>(simd: S, panel: Panel<impl Stack>, y: &[[S::F; T]; GROUPS], token: usize, out: &mut Out) {
+fn finish<S: Simd, const T: usize>(
+    simd: S,
+    panel: Panel<impl Stack>,
+    y: &[[S::F; T]; GROUPS],
+    token: usize,
+    out: &mut Out,
+) {
     for t in 0..T {
         let even = simd.add(simd.add(y[0][t], y[4][t]), simd.add(y[2][t], y[6][t]));
         let odd = simd.add(simd.add(y[1][t], y[5][t]), simd.add(y[3][t], y[7][t]));
