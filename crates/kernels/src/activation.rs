@@ -22,12 +22,17 @@ pub(crate) fn token<S: Simd>(simd: S, x: &[f32], q: &mut [i8]) -> f32 {
     quantize(simd, x, Scale::Token, q)
 }
 
-/// 32 columns of every token; `x` starts at the first of them and has `cols` numbers for each token.
+/// Some groups of 32 columns of some tokens, `[groups, tokens]`; `x` starts at the first of them and has `cols` numbers for each token.
+/// Token by token, since that is how `x` lies.
 #[inline(always)]
-pub(crate) fn columns<S: Simd>(simd: S, x: &[f32], cols: usize, out: &mut [Column]) {
-    for (x, out) in x.chunks(cols).zip(out) {
-        out.scale = quantize(simd, &x[..GROUP], Scale::Block, &mut out.q);
-        out.add_up(simd);
+pub(crate) fn columns<S: Simd>(simd: S, x: &[f32], cols: usize, tokens: usize, out: &mut [Column]) {
+    let groups = out.len() / tokens;
+    for (token, x) in x.chunks(cols).take(tokens).enumerate() {
+        for (group, x) in x.as_chunks::<GROUP>().0[..groups].iter().enumerate() {
+            let out = &mut out[group * tokens + token];
+            out.scale = quantize(simd, x, Scale::Block, &mut out.q);
+            out.add_up(simd);
+        }
     }
 }
 

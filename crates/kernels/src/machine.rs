@@ -225,13 +225,12 @@ impl Machine {
             out.columns.resize(groups * tokens, Column::EMPTY);
             let (columns, tasks) = (Slots::of(&mut out.columns), tasks(groups));
             self.pool.run(tasks, &|task, _| {
+                let part = part(task, tasks, groups);
                 for chunk in Columns::chunks(tokens, groups) {
-                    let chunk_columns = Slots(columns.at(chunk.start * groups));
-                    for group in part(task, tasks, groups) {
-                        // SAFETY: the chunk's columns of this group, which belongs to this task alone.
-                        let columns = unsafe { chunk_columns.row(group, chunk.len()) };
-                        (table.columns)(&x[chunk.start * cols + group * GROUP..], cols, columns);
-                    }
+                    let (first, len) = (chunk.start * groups + part.start * chunk.len(), part.len() * chunk.len());
+                    // SAFETY: the chunk's columns of these groups, which belong to this task alone.
+                    let columns = unsafe { std::slice::from_raw_parts_mut(columns.at(first), len) };
+                    (table.columns)(&x[chunk.start * cols + part.start * GROUP..], cols, chunk.len(), columns);
                 }
             });
             return;

@@ -33,7 +33,7 @@ pub struct Table {
     pub(crate) tq1_0: TernaryKernel,
     pub(crate) tq2_0: TernaryKernel,
     pub(crate) token: fn(&[f32], &mut [i8]) -> f32,
-    pub(crate) columns: fn(&[f32], usize, &mut [Column]),
+    pub(crate) columns: fn(&[f32], usize, usize, &mut [Column]),
     pub(crate) rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
     pub(crate) add: fn(&[f32], &[f32], &mut [f32]),
     pub(crate) gate: fn(Gate, &[f32], &[f32], &mut [f32]),
@@ -122,7 +122,7 @@ macro_rules! table {
                 tq1_0(w: &Rows, x: &Tokens, out: &mut Out) -> () = ternary::product::<_, ternary::TQ1_0>;
                 tq2_0(w: &Rows, x: &Tokens, out: &mut Out) -> () = ternary::product::<_, ternary::TQ2_0>;
                 token(x: &[f32], q: &mut [i8]) -> f32 = activation::token;
-                columns(x: &[f32], cols: usize, out: &mut [Column]) -> () = activation::columns;
+                columns(x: &[f32], cols: usize, tokens: usize, out: &mut [Column]) -> () = activation::columns;
                 rms_norm(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) -> () = elementwise::rms_norm;
                 add(a: &[f32], b: &[f32], out: &mut [f32]) -> () = elementwise::add;
                 gate(kind: elementwise::Gate, x: &[f32], up: &[f32], out: &mut [f32]) -> () = elementwise::gate;
