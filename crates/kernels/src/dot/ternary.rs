@@ -91,6 +91,9 @@ impl Trits for TQ2_0 {
     }
 }
 
+/// Bytes of activations that stay in the innermost cache, beside rows that pass by.
+const FIRST: usize = 16 << 10;
+
 /// Bytes of activations that meet a block of TQ1_0: five vectors, one for each trit of its bytes.
 pub(crate) const FIVES: usize = 5 * BYTES;
 
@@ -134,13 +137,18 @@ pub(crate) fn fives(q: &[i8; 256], out: &mut [i8; FIVES]) {
 #[inline(always)]
 pub(crate) fn product<S: Simd, W: Trits>(simd: S, w: &Rows, x: &Tokens, out: &mut Out) {
     begin(simd, w, 4);
-    let most = (CACHED / x.width.max(1)).next_multiple_of(5);
+    // A row at a time reads the activations from the first cache, four rows at a time from the second.
+    let most = match S::WIDE {
+        true => (CACHED / x.width.max(1)).next_multiple_of(5),
+        false => (FIRST / x.width.max(1)).next_multiple_of(4),
+    };
     for first in (0..x.scales.len()).step_by(most) {
         let block = first..x.scales.len().min(first + most);
         let mut row = w.range.start;
         while row < w.range.end {
             row += match w.range.end - row {
-                4.. => tokens::<S, W, 4>(simd, w, row, x, block.clone(), out),
+                // Few registers hold the sums of several tokens, or of several rows.
+                4.. if S::WIDE || block.len() < 4 => tokens::<S, W, 4>(simd, w, row, x, block.clone(), out),
                 _ => tokens::<S, W, 1>(simd, w, row, x, block.clone(), out),
             };
         }
@@ -161,6 +169,7 @@ fn tokens<S: Simd, W: Trits, const R: usize>(
         token += match block.end - token {
             5.. if S::WIDE => tile::<S, W, R, 5>(simd, w, row, x, token, out),
             3.. if S::WIDE => tile::<S, W, R, 3>(simd, w, row, x, token, out),
+            4.. if R == 1 => tile::<S, W, R, 4>(simd, w, row, x, token, out),
             2.. => tile::<S, W, R, 2>(simd, w, row, x, token, out),
             _ => tile::<S, W, R, 1>(simd, w, row, x, token, out),
         };
@@ -226,36 +235,19 @@ fn products<S: Simd, W: Trits, const R: usize, const T: usize>(
         marks[r] = W::mark(rows[r]);
     }
     let mut sums = [[simd.zero(); T]; R];
-    let ahead = rows[0].as_ptr().wrapping_add(R * rows[0].len() + AHEAD);
-    for step in 0..steps {
-        for r in 0..R {
-            simd.prefetch(ahead.wrapping_add((step * R + r) * BYTES));
-            differ |= W::mark(&rows[r][step * W::STEP * W::BYTES..]) ^ marks[r];
+    if S::SMALL == usize::MAX {
+        for step in 0..steps {
+            step_of::<S, W, R, T>(simd, rows, q, step, &marks, &mut differ, &mut sums);
         }
-        if W::ROWS_FIRST {
-            for r in 0..R {
-                let packed = packed(simd, &rows[r][step * W::STEP * W::BYTES..], W::STEP * W::CODES);
-                for n in 0..W::VECTORS {
-                    let codes = W::codes(simd, packed, n);
-                    for t in 0..T {
-                        let q = &q[t][step * W::STEP * W::WIDTH..][..W::STEP * W::WIDTH];
-                        sums[r][t] = simd.dot(sums[r][t], codes, W::activations(simd, q, n));
-                    }
-                }
-            }
-            continue;
-        }
-        for n in 0..W::VECTORS {
-            let mut vectors = [simd.splat8(0); T];
-            for t in 0..T {
-                let q = &q[t][step * W::STEP * W::WIDTH..][..W::STEP * W::WIDTH];
-                vectors[t] = W::activations(simd, q, n);
+    } else {
+        for first in (0..steps).step_by(S::SMALL / W::VECTORS) {
+            let mut small = [[simd.zero(); T]; R];
+            for step in first..steps.min(first + S::SMALL / W::VECTORS) {
+                step_of::<S, W, R, T>(simd, rows, q, step, &marks, &mut differ, &mut small);
             }
             for r in 0..R {
-                let packed = packed(simd, &rows[r][step * W::STEP * W::BYTES..], W::STEP * W::CODES);
-                let codes = W::codes(simd, packed, n);
                 for t in 0..T {
-                    sums[r][t] = simd.dot(sums[r][t], codes, vectors[t]);
+                    sums[r][t] = simd.add_int(sums[r][t], simd.widen(small[r][t]));
                 }
             }
         }
@@ -269,6 +261,51 @@ fn products<S: Simd, W: Trits, const R: usize, const T: usize>(
         added[t] = simd.sums(four);
     }
     (added, differ != 0 || marks.contains(&0))
+}
+
+/// Adds the products of step `step`; `differ` is no longer 0 where a row's mark is another.
+#[inline(always)]
+fn step_of<S: Simd, W: Trits, const R: usize, const T: usize>(
+    simd: S,
+    rows: &[&[u8]; R],
+    q: &[&[i8]; T],
+    step: usize,
+    marks: &[u16; R],
+    differ: &mut u16,
+    sums: &mut [[S::I; T]; R],
+) {
+    let ahead = rows[0].as_ptr().wrapping_add(R * rows[0].len() + AHEAD);
+    for r in 0..R {
+        simd.prefetch(ahead.wrapping_add((step * R + r) * BYTES));
+        *differ |= W::mark(&rows[r][step * W::STEP * W::BYTES..]) ^ marks[r];
+    }
+    if W::ROWS_FIRST {
+        for r in 0..R {
+            let packed = packed(simd, &rows[r][step * W::STEP * W::BYTES..], W::STEP * W::CODES);
+            for n in 0..W::VECTORS {
+                let codes = W::codes(simd, packed, n);
+                for t in 0..T {
+                    let q = &q[t][step * W::STEP * W::WIDTH..][..W::STEP * W::WIDTH];
+                    sums[r][t] = simd.dot_small(sums[r][t], codes, W::activations(simd, q, n));
+                }
+            }
+        }
+        return;
+    }
+    for n in 0..W::VECTORS {
+        let mut vectors = [simd.splat8(0); T];
+        for t in 0..T {
+            let q = &q[t][step * W::STEP * W::WIDTH..][..W::STEP * W::WIDTH];
+            vectors[t] = W::activations(simd, q, n);
+        }
+        for r in 0..R {
+            let packed = packed(simd, &rows[r][step * W::STEP * W::BYTES..], W::STEP * W::CODES);
+            let codes = W::codes(simd, packed, n);
+            for t in 0..T {
+                sums[r][t] = simd.dot_small(sums[r][t], codes, vectors[t]);
+            }
+        }
+    }
 }
 
 /// The first `len` bytes, which may be fewer than a vector.

@@ -257,6 +257,21 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    fn add_int(self, a: Self::I, b: Self::I) -> Self::I {
+        unsafe { each!(_mm256_add_epi32, a, b) }
+    }
+    /// Pairs of products in 16 bits: `40 * 2 * 3 * 127 < 2^15`.
+    const SMALL: usize = 40;
+    #[inline(always)]
+    fn dot_small(self, sums: Self::I, u: Self::B, s: Self::B) -> Self::I {
+        unsafe { each!(_mm256_add_epi16, sums, each!(_mm256_maddubs_epi16, u, s)) }
+    }
+    #[inline(always)]
+    fn widen(self, sums: Self::I) -> Self::I {
+        let one = unsafe { _mm256_set1_epi16(1) };
+        both!(sums, |sums| unsafe { _mm256_madd_epi16(sums, one) })
+    }
+    #[inline(always)]
     fn raise(self, a: Self::B) -> Self::B {
         a
     }

@@ -239,6 +239,10 @@ impl Simd for Avx512 {
         unsafe { _mm512_dpbusd_epi32(sums, u, s) }
     }
     #[inline(always)]
+    fn add_int(self, a: Self::I, b: Self::I) -> Self::I {
+        unsafe { _mm512_add_epi32(a, b) }
+    }
+    #[inline(always)]
     fn raise(self, a: Self::B) -> Self::B {
         unsafe { _mm512_xor_si512(a, self.splat8(128)) }
     }

@@ -96,6 +96,19 @@ pub(crate) trait Simd: Copy {
     fn splat_int(self, x: i32) -> Self::I;
     /// `sums[j] += Σ u[4j..4j+4] * s[4j..4j+4]` with `u` unsigned and below 128, so that it is a signed byte, too, and a pair of products fits 16 bits.
     fn dot(self, sums: Self::I, u: Self::B, s: Self::B) -> Self::I;
+    fn add_int(self, a: Self::I, b: Self::I) -> Self::I;
+    /// How many times [`Simd::dot_small`] may add to sums.
+    const SMALL: usize = usize::MAX;
+    /// [`Simd::dot`] with `u` at most 3, for sums that began with zeros and are widened after [`Simd::SMALL`] times.
+    #[inline(always)]
+    fn dot_small(self, sums: Self::I, u: Self::B, s: Self::B) -> Self::I {
+        self.dot(sums, u, s)
+    }
+    /// Sums of [`Simd::dot_small`] as [`Simd::dot`] has them.
+    #[inline(always)]
+    fn widen(self, sums: Self::I) -> Self::I {
+        sums
+    }
     /// Signed bytes as [`Simd::dot_raised`] wants them.
     fn raise(self, a: Self::B) -> Self::B;
     /// [`Simd::dot`] for signed `a` that was raised: each is greater by [`Simd::RAISED`]. `s` is never -128.

@@ -329,6 +329,10 @@ impl<M: Multiply> Simd for Neon<M> {
         each!(|sums, u, s| unsafe { M::unsigned(sums, u, s) })
     }
     #[inline(always)]
+    fn add_int(self, a: Self::I, b: Self::I) -> Self::I {
+        unsafe { [vaddq_s32(a[0], b[0]), vaddq_s32(a[1], b[1]), vaddq_s32(a[2], b[2]), vaddq_s32(a[3], b[3])] }
+    }
+    #[inline(always)]
     fn raise(self, a: Self::B) -> Self::B {
         a
     }

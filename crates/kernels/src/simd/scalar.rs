@@ -164,6 +164,10 @@ impl Simd for Scalar {
         from_fn(|j| sums[j] + (4 * j..4 * j + 4).map(|i| u[i] as i32 * s[i] as i8 as i32).sum::<i32>())
     }
     #[inline(always)]
+    fn add_int(self, a: Self::I, b: Self::I) -> Self::I {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
+    #[inline(always)]
     fn raise(self, a: Self::B) -> Self::B {
         a
     }
