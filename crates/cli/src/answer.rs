@@ -52,9 +52,17 @@ impl Answer {
         Ok(Answer { text, tokens, finish, usage, prompt_time: first - start, generation_time: end - first })
     }
 
-    /// Tokens of the prompt that were computed, per second.
+    /// Tokens of the prompt that were computed, per second; `None` for a prompt that was not read to its end.
     pub fn prompt_rate(&self) -> Option<f64> {
+        if self.is_unread() {
+            return None;
+        }
         rate(self.usage.prompt_tokens - self.usage.cached_tokens, self.prompt_time)
+    }
+
+    /// Whether it was cancelled before all of the prompt was read.
+    fn is_unread(&self) -> bool {
+        self.finish == "cancelled" && self.usage.completion_tokens == 0
     }
 
     /// Tokens behind the first, per second.
@@ -67,6 +75,7 @@ impl Answer {
         let Usage { prompt_tokens, cached_tokens, completion_tokens } = self.usage;
         let per_second = |rate: Option<f64>| rate.map_or(String::new(), |rate| format!(" at {rate:.1} tokens/s"));
         let cached = if cached_tokens > 0 { format!(" ({cached_tokens} cached)") } else { String::new() };
+        let cached = if self.is_unread() { " (not read to the end)".to_owned() } else { cached };
         format!(
             "prompt {prompt_tokens} tokens{cached}{}, answer {completion_tokens} tokens{}, peak memory {}",
             per_second(self.prompt_rate()),

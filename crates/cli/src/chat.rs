@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use trine::Llm;
 use trine::backend::Backend;
+use trine::backend::profile::Recorder;
 use trine::engine::Sampling;
 use trine::text::Message;
 
@@ -31,6 +32,8 @@ pub struct Chat<B: Backend> {
     pub quiet: bool,
     /// Set by Ctrl-C.
     pub stop: Arc<AtomicBool>,
+    /// Records answers, and not the time between them.
+    pub recorder: Recorder,
 }
 
 impl<B: Backend> Chat<B> {
@@ -112,8 +115,11 @@ impl<B: Backend> Chat<B> {
             self.llm.render(&self.all(messages))?
         };
         let ends: Vec<u32> = self.llm.tokenizer().ends().collect();
+        self.recorder.start();
         let stream = self.llm.stream(&prompt, &self.sampling)?.stop_when(self.stop.clone());
-        let answer = Answer::of(stream, |id| ends.contains(&id), answer::print)?;
+        let answer = Answer::of(stream, |id| ends.contains(&id), answer::print);
+        self.recorder.stop();
+        let answer = answer?;
         answer::print("\n")?;
         match answer.finish {
             "cancelled" => note!("(stopped)"),

@@ -43,7 +43,9 @@ pub fn report(error: &anyhow::Error) -> Exit {
         return Exit::Done;
     }
     let (exit, hint) = diagnose(error);
-    note!("error: {}", table::visible(&error.to_string()));
+    // What the system says stands behind what it was about; other errors say it all themselves.
+    let system = error.downcast_ref::<std::io::Error>().is_some();
+    note!("error: {}", table::visible(&if system { format!("{error:#}") } else { error.to_string() }));
     if let Some(hint) = hint {
         note!("hint: {hint}");
     }

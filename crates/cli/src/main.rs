@@ -16,6 +16,7 @@ mod input;
 mod interrupt;
 mod load;
 mod measure;
+mod output;
 mod profile;
 mod sampling;
 mod table;

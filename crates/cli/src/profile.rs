@@ -1,10 +1,9 @@
 //! `--profile`: the trace in a file, and its summary on stderr.
 
+use crate::output::Output;
 use crate::{answer, table, units};
-use anyhow::{Context, Result};
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use anyhow::Result;
+use std::path::Path;
 use std::time::Duration;
 use trine::backend::profile::{Part, Phase, Recorder, RecorderOptions, Report, Time};
 
@@ -15,26 +14,22 @@ const SLOWEST: usize = 15;
 pub struct Profiling {
     /// What the profiled device writes to.
     pub recorder: Recorder,
-    file: File,
-    path: PathBuf,
+    file: Output,
 }
 
 impl Profiling {
-    /// Makes the file first, so that a name that cannot be written is known before the work begins.
-    pub fn new(path: &Path) -> Result<Profiling> {
-        let file = File::create(path).with_context(|| path.display().to_string())?;
+    /// Makes sure first that the file can be written; it is not one of the model's.
+    pub fn new(path: &Path, model: &Path) -> Result<Profiling> {
+        let file = Output::new(path, model)?;
         let recorder = Recorder::new(RecorderOptions { resident: answer::resident, ..RecorderOptions::default() });
-        Ok(Profiling { recorder, file, path: path.to_owned() })
+        Ok(Profiling { recorder, file })
     }
 
-    /// Writes the trace and says where the time went.
+    /// Says where the time went and writes the trace.
     pub fn finish(self) -> Result<()> {
         self.recorder.stop();
-        let mut out = BufWriter::new(&self.file);
-        let written = self.recorder.write_trace(&mut out).and_then(|()| out.flush());
-        written.with_context(|| self.path.display().to_string())?;
         note!("{}", summary(&self.recorder.report()));
-        Ok(())
+        self.file.write(|mut out| self.recorder.write_trace(&mut out))
     }
 }
 

@@ -150,6 +150,30 @@ fn interrupted_work_says_what_it_has_and_ends_with_130() {
 }
 
 #[test]
+fn no_file_of_the_model_and_no_device_is_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (model, before) = (at("m.gguf"), std::fs::read(llama()).unwrap());
+    std::fs::write(&model, &before).unwrap();
+    check(&["run", &model, "hi", "--raw", "--profile", &model], 1, &["m.gguf", "a file of the model"]);
+    check(&["bench", &model, "--profile", &model], 1, &["m.gguf", "a file of the model"]);
+    check(&["bench", &model, "--save-baseline", &model], 1, &["m.gguf", "a file of the model"]);
+    assert_eq!(std::fs::read(&model).unwrap(), before);
+    check(&["run", &model, "hi", "--profile", &at("none/x.json")], 1, &["none/x.json", "No such file"]);
+    check(&["bench", "--shape", "tiny", "--write-model", &at("")], 1, &["found something else"]);
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("/dev/null", at("device")).unwrap();
+        check(&["bench", "--shape", "tiny", "--write-model", &at("device")], 1, &["device", "found something else"]);
+        let ran = trine_with(&["run", &model, "hi", "--raw", "--max-tokens", "2", "--profile", &at("device")]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        assert!(std::fs::symlink_metadata(at("device")).unwrap().is_symlink());
+    }
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.len() <= 2, "{left:?}");
+}
+
+#[test]
 fn help_tells_the_exit_statuses_and_examples() {
     let help = trine_with(&["--help"]);
     assert!(help.code == 0 && help.out.contains("130  interrupted"), "{}", help.out);

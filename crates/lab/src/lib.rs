@@ -73,3 +73,11 @@ pub enum Error {
         block: usize,
     },
 }
+
+/// Refuses what a new file must not take the place of: a folder, or a device.
+fn replaceable(path: &std::path::Path) -> Result<(), Error> {
+    if path.exists() && !path.is_file() {
+        return Err(Error::NotAFile { path: path.display().to_string() });
+    }
+    Ok(())
+}

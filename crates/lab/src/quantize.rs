@@ -57,9 +57,7 @@ pub fn quantize(
     if same(input.path(), output) {
         return Err(Error::SameFile { path });
     }
-    if output.exists() && !output.is_file() {
-        return Err(Error::NotAFile { path: output.display().to_string() });
-    }
+    crate::replaceable(output)?;
     let Kind::Gguf { .. } = input.kind() else { return Err(Error::NotGguf { path }) };
     if format.id.is_none() {
         return Err(Error::NotStorable { format: format.name });

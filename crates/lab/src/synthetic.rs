@@ -324,6 +324,7 @@ pub fn write(
     seed: u64,
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<(), Error> {
+    crate::replaceable(path)?;
     let entries = shape.tensors(mixture);
     let total = entries.iter().map(Entry::size).sum::<Result<u64, _>>()?;
     let mut writer = gguf::create(path, &shape.metadata(mixture), entries.clone())?;

@@ -26,7 +26,8 @@ use trine::text::Message;
     trine run model.gguf \"Once upon a time\" --raw --echo   go on with a text\n  \
     echo \"Hello\" | trine run model.gguf                    a prompt from a pipe\n  \
     trine run model.gguf \"Hello\" --temperature 0 --json    for programs\n\n\
-    Only the answer goes to stdout; all else to stderr.")]
+    Only the answer goes to stdout; all else to stderr. Ctrl-C stops when the batch at work is done (a smaller --batch \
+    makes that sooner); a second Ctrl-C ends the program at once.")]
 pub struct Run {
     /// A GGUF or safetensors file, or a folder with one
     model: PathBuf,
@@ -81,9 +82,8 @@ impl Run {
             let llm = load.open_on(&self.model, self.quiet, &stop, |cpu| cpu)?;
             return self.answer(llm, prompt, start.elapsed(), stop, &Recorder::default());
         };
-        let profile = Profiling::new(path)?;
+        let profile = Profiling::new(path, &self.model)?;
         let llm = load.open_on(&self.model, self.quiet, &stop, |cpu| Profile::new(cpu, profile.recorder.clone()))?;
-        profile.recorder.start();
         let recorder = profile.recorder.clone();
         let exit = self.answer(llm, prompt, start.elapsed(), stop, &recorder)?;
         profile.finish()?;
@@ -108,7 +108,8 @@ impl Run {
         }
         let mut sampling = self.sampling.0;
         let Some(prompt) = prompt else {
-            return Chat { llm, sampling, system: self.system, raw: self.raw, quiet: self.quiet, stop }.run();
+            let recorder = recorder.clone();
+            return Chat { llm, sampling, system: self.system, raw: self.raw, quiet: self.quiet, stop, recorder }.run();
         };
         let seed = *sampling.seed.get_or_insert_with(|| RandomState::new().build_hasher().finish());
         if !self.raw && !llm.has_template() && !self.quiet {
@@ -125,6 +126,7 @@ impl Run {
             let messages: Vec<Message> = system.into_iter().chain([Message::new("user", prompt)]).collect();
             llm.render(&messages)?
         };
+        recorder.start();
         let ids = recorder.time("tokenize", Part::Tokenizer, || llm.tokens(&text));
         let ends: Vec<u32> = llm.tokenizer().ends().collect();
         let stream = llm.continue_tokens(ids, &sampling)?.stop_when(stop);

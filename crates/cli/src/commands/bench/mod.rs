@@ -2,6 +2,7 @@ mod print;
 
 use crate::exit::{Exit, Usage};
 use crate::load::MachineArgs;
+use crate::output::Output;
 use crate::profile::Profiling;
 use crate::{interrupt, load, measure};
 use anyhow::{Context, Result};
@@ -130,7 +131,8 @@ impl Bench {
                 path
             }
         };
-        let profile = self.profile.as_deref().map(Profiling::new).transpose()?;
+        let profile = self.profile.as_deref().map(|file| Profiling::new(file, &path)).transpose()?;
+        let save = self.save_baseline.as_deref().map(|file| Output::new(file, &path)).transpose()?;
         let report = match &profile {
             None => self.measure(&path, synthetic, &tests, &stop, |cpu| cpu, &Recorder::default()),
             Some(Profiling { recorder, .. }) => {
@@ -143,9 +145,6 @@ impl Bench {
             }
             report => report?,
         };
-        if let Some(profile) = profile {
-            profile.finish()?;
-        }
         let comparisons = match (&then, &self.baseline) {
             (Some(then), Some(path)) => Some(bench::compare(&report, then, path)?),
             _ => None,
@@ -159,12 +158,15 @@ impl Bench {
         } else {
             print::report(&report, comparisons.as_deref(), &mut out)?;
         }
-        if let Some(path) = &self.save_baseline {
-            std::fs::write(path, format!("{line}\n")).with_context(|| path.display().to_string())?;
+        if let Some(save) = save {
+            save.write(|out| writeln!(out, "{line}"))?;
         }
         if self.record {
             let path = record(&line)?;
             note!("appended to {}", path.display());
+        }
+        if let Some(profile) = profile {
+            profile.finish()?;
         }
         let regression = |comparison: &Comparison| comparison.verdict == Verdict::Regression;
         Ok(if comparisons.is_some_and(|all| all.iter().any(regression)) { Exit::Regression } else { Exit::Done })
@@ -257,15 +259,18 @@ impl Bench {
         let found = |pages| Meter::new(threads, pages).map(|meter| (meter, pages));
         let meter = found(Pages::Huge).or_else(|| found(Pages::Small));
         let mut bandwidths = Vec::new();
+        // A profile is one of runs, and not of what is measured between them.
         let mut bandwidth = || {
-            let speed = meter.as_ref()?.0.sample();
+            recorder.stop();
+            let speed = meter.as_ref().map(|(meter, _)| meter.sample());
+            recorder.start();
+            let speed = speed?;
             bandwidths.push(speed);
             Some(speed)
         };
         let mut contestants: Vec<&mut dyn Contestant> = vec![&mut runner];
         contestants.extend(peer.as_mut().map(|peer| peer as &mut dyn Contestant));
         let bar = self::bar("measuring", 0);
-        recorder.start();
         let mut samples =
             bench::measure(&mut contestants, tests, self.repetitions as usize, &mut bandwidth, &mut |done, total| {
                 bar.set_length(total as u64);
