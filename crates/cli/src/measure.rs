@@ -40,7 +40,7 @@ pub fn limits() -> Limits {
     for &threads in &counts {
         for pages in [Pages::Small, Pages::Huge] {
             let mut samples: Vec<f64> =
-                Meter::new(threads, pages).iter().flat_map(|meter| (0..SAMPLES).map(|_| meter.sample())).collect();
+                Meter::new(threads, &[], pages).iter().flat_map(|meter| (0..SAMPLES).map(|_| meter.sample())).collect();
             samples.sort_unstable_by(f64::total_cmp);
             let bytes_per_second = samples.get(SAMPLES / 2).copied();
             limits.bandwidth.push(Bandwidth { threads, pages: pages.name(), bytes_per_second });
@@ -48,7 +48,7 @@ pub fn limits() -> Limits {
     }
     for table in trine::kernels::tables() {
         for &threads in &counts {
-            let Peaks { int8, f32 } = peaks(table, threads);
+            let Peaks { int8, f32 } = peaks(table, threads, &[]);
             limits.peaks.push(Peak {
                 isa: table.name,
                 threads,

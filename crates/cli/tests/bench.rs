@@ -81,6 +81,11 @@ fn a_baseline_tells_a_slower_program_by_the_exit_status() {
         let ran = bench(&["--baseline", &baseline]);
         assert_eq!((ran.code, &ran.json()["baseline"][0]["verdict"]), (code, &verdict.into()), "{}", ran.err);
     }
+    if cfg!(target_os = "linux") {
+        // A machine has as many cores as before when threads are bound to one of them.
+        let ran = bench(&["--baseline", &baseline, "--cpu-affinity", "auto"]);
+        assert_eq!((ran.code, &ran.json()["machine"]), (0, &saved.json()["machine"]), "{}", ran.err);
+    }
     let ran = bench(&["--baseline", &baseline, "--isa", "scalar"]);
     assert_eq!(ran.code, if trine::kernels::tables().count() > 1 { 2 } else { 0 }, "{}", ran.err);
 }

@@ -39,15 +39,16 @@ pub struct Meter {
     map: MmapMut,
     range: Range<usize>,
     threads: usize,
+    cpus: Vec<usize>,
 }
 
 impl Meter {
-    /// A buffer in such pages, written once by as many threads as will read it. `None` when the system has no such memory: huge pages are
-    /// asked for, and looked for afterwards.
-    pub fn new(threads: usize, pages: Pages) -> Option<Meter> {
+    /// A buffer in such pages, written once by as many threads as will read it, each bound to one of `cpus`, in turn, or to none when there
+    /// are none. `None` when the system has no such memory: huge pages are asked for, and looked for afterwards.
+    pub fn new(threads: usize, cpus: &[usize], pages: Pages) -> Option<Meter> {
         let map = MmapMut::map_anon(BYTES + HUGE).ok()?;
         let start = map.as_ptr().addr().next_multiple_of(HUGE) - map.as_ptr().addr();
-        let mut meter = Meter { map, range: start..start + BYTES, threads: threads.max(1) };
+        let mut meter = Meter { map, range: start..start + BYTES, threads: threads.max(1), cpus: cpus.to_vec() };
         #[cfg(target_os = "linux")]
         {
             use memmap2::Advice;
@@ -66,7 +67,7 @@ impl Meter {
         let words: &mut [u64] = bytemuck::cast_slice_mut(&mut self.map[self.range.clone()]);
         let part = WORDS.div_ceil(self.threads);
         let parts: Vec<_> = words.chunks_mut(part).map(Mutex::new).collect();
-        together(parts.len(), &|thread| {
+        together(parts.len(), &self.cpus, &|thread| {
             let mut words = parts[thread].lock().expect("nobody else takes it");
             words.iter_mut().enumerate().for_each(|(i, word)| *word = (thread * part + i) as u64);
             0
@@ -102,7 +103,7 @@ impl Meter {
         let words: &[u64] = bytemuck::cast_slice(&self.map[self.range.clone()]);
         let chunks: Vec<&[u64]> = words.chunks(CHUNK / size_of::<u64>()).collect();
         let next = AtomicUsize::new(0);
-        let (seconds, sums) = together(self.threads, &|_| {
+        let (seconds, sums) = together(self.threads, &self.cpus, &|_| {
             let mut total = 0u64;
             loop {
                 let task = next.fetch_add(1, Relaxed);
@@ -156,7 +157,7 @@ mod tests {
     #[test]
     fn every_word_is_read() {
         // `sample` checks the sum itself.
-        let meter = Meter::new(2, Pages::Small).expect("512 MiB");
+        let meter = Meter::new(2, &[], Pages::Small).expect("512 MiB");
         assert!(meter.sample() > 0.0);
         let words: Vec<u64> = (0..1000).map(|i| i * i).collect();
         assert_eq!(sum(&words), words.iter().sum::<u64>());

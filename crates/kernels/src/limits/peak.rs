@@ -25,20 +25,20 @@ struct Kernel {
     run: fn(u64) -> u64,
 }
 
-/// What so many threads reach with the instructions of a table.
+/// What so many threads reach with the instructions of a table, each bound to one of `cpus`, in turn, or to none when there are none.
 ///
 /// # Panics
 /// When a result is wrong.
-pub fn peaks(table: &Table, threads: usize) -> Peaks {
+pub fn peaks(table: &Table, threads: usize, cpus: &[usize]) -> Peaks {
     let [int8, f32] = kernels(table);
-    Peaks { int8: peak(int8, threads, WORK), f32: peak(f32, threads, WORK / 4) }
+    Peaks { int8: peak(int8, threads, cpus, WORK), f32: peak(f32, threads, cpus, WORK / 4) }
 }
 
-fn peak(kernel: Kernel, threads: usize, work: u64) -> f64 {
+fn peak(kernel: Kernel, threads: usize, cpus: &[usize], work: u64) -> f64 {
     // Whole passages of 64 rounds, and sums that single precision holds exactly.
     let rounds = (work / kernel.width / 64 * 64).clamp(64, 1 << 24);
     let run = || {
-        let (seconds, sums) = together(threads.max(1), &|_| (kernel.run)(rounds));
+        let (seconds, sums) = together(threads.max(1), cpus, &|_| (kernel.run)(rounds));
         assert!(sums.iter().all(|&sum| sum == rounds * kernel.width), "{sums:?} multiply-adds of {rounds} rounds");
         (2 * rounds * kernel.width * sums.len() as u64) as f64 / seconds
     };
@@ -230,7 +230,7 @@ mod tests {
         for table in crate::tables() {
             for threads in [1, 2] {
                 // `peaks` checks the sums itself.
-                let Peaks { int8, f32 } = peaks(table, threads);
+                let Peaks { int8, f32 } = peaks(table, threads, &[]);
                 assert!(int8 > 0.0 && f32 > 0.0, "{}", table.name);
             }
         }

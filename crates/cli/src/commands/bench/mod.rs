@@ -218,6 +218,8 @@ impl Bench {
     ) -> Result<Report> {
         let flow = || if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let options = self.machine.options();
+        // Loading may bind this thread, which then sees no other CPU.
+        let machine = measure::machine();
         let start = Instant::now();
         let (mut threads, mut isa) = ([0; 2], "");
         let decoder = options.load_with(path, &mut |_| flow(), |cpu| {
@@ -255,8 +257,8 @@ impl Bench {
         // What follows needs memory of its own.
         let peak_memory_bytes = if self.warmup > 0 { bench::peak_memory() } else { None };
 
-        let Peaks { int8, f32 } = peaks(trine::kernels::table(isa)?, threads_batch);
-        let found = |pages| Meter::new(threads, pages).map(|meter| (meter, pages));
+        let Peaks { int8, f32 } = peaks(trine::kernels::table(isa)?, threads_batch, &placement.cpus);
+        let found = |pages| Meter::new(threads, &placement.cpus, pages).map(|meter| (meter, pages));
         let meter = found(Pages::Huge).or_else(|| found(Pages::Small));
         let mut bandwidths = Vec::new();
         // A profile is one of runs, and not of what is measured between them.
@@ -313,7 +315,7 @@ impl Bench {
         Ok(Report {
             trine: env!("CARGO_PKG_VERSION").to_owned(),
             time: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|time| time.as_secs()),
-            machine: measure::machine(),
+            machine,
             subject: describe(&file, model.spec().arch.gguf[0], synthetic),
             threads,
             threads_batch,
