@@ -1,12 +1,14 @@
 //! A regression is told from noise, or it is said that it cannot be.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use trine_lab::bench::{Comparison, Description, Limits, Machine, Outcome, Report, Sample, Samples, Test, Verdict};
-use trine_lab::bench::{Kind, compare, read};
+use trine_lab::bench::{Contestant, Error, Kind, Noise, compare, measure, read};
 
-/// A report of one test with these seconds, at a bandwidth.
+/// A report of one test with these seconds, at a bandwidth, on a machine that does little else.
 fn report(kind: Kind, seconds: &[f64], bandwidth: f64) -> Report {
-    let sample = |&seconds: &f64| Sample { seconds, bandwidth: Some(bandwidth), steady: Some(true), noise: None };
+    let noise = Some(Noise { steal: 0.01, others: 0.02 });
+    let sample = |&seconds: &f64| Sample { seconds, bandwidth: Some(bandwidth), steady: Some(true), noise };
     let samples = Samples { kept: seconds.iter().map(sample).collect(), discarded: 0 };
     let test = Test { kind, tokens: 64, sequences: 1, depth: 0 };
     let limits = Limits::default();
@@ -70,14 +72,56 @@ fn a_regression_is_told_from_noise() {
 }
 
 #[test]
-fn decoding_is_not_compared_across_bandwidths() {
-    let compared = |kind, then, now| {
-        let (slow, fast) = (report(kind, &seconds(1.2, 0.01, 6), now), report(kind, &seconds(1.0, 0.01, 6), then));
-        compare(&slow, &fast, Path::new("then.json")).unwrap().remove(0).verdict
-    };
-    assert_eq!(compared(Kind::Decode, 6e10, 3.4e10), Verdict::OtherBandwidth { then: 6e10, now: 3.4e10 });
-    assert_eq!(compared(Kind::Decode, 3.6e10, 3.4e10), Verdict::Regression);
-    assert_eq!(compared(Kind::Prefill, 6e10, 3.4e10), Verdict::Regression);
+fn nothing_is_claimed_of_a_machine_in_another_state() {
+    for kind in [Kind::Decode, Kind::Prefill] {
+        let reports = |then, now| {
+            (report(kind, &seconds(1.2, 0.01, 6), now), report(kind, &seconds(1.0, 0.01, 6), then))
+        };
+        let compared = |(slow, fast): (Report, Report)| {
+            compare(&slow, &fast, Path::new("then.json")).unwrap().remove(0).verdict
+        };
+        assert_eq!(compared(reports(6e10, 3.4e10)), Verdict::OtherBandwidth { then: 6e10, now: 3.4e10 });
+        assert_eq!(compared(reports(3.6e10, 3.4e10)), Verdict::Regression);
+        let busy = |then: Option<Noise>, now: Option<Noise>| {
+            let (mut slow, mut fast) = reports(3e10, 3e10);
+            slow.results[0].samples.iter_mut().for_each(|sample| sample.noise = now);
+            fast.results[0].samples.iter_mut().for_each(|sample| sample.noise = then);
+            compared((slow, fast))
+        };
+        let (calm, loud) = (Noise { steal: 0.0, others: 0.0 }, Noise { steal: 0.25, others: 0.25 });
+        assert_eq!(busy(Some(calm), Some(loud)), Verdict::OtherNoise { then: Some(0.0), now: Some(0.5) });
+        assert_eq!(busy(Some(loud), Some(calm)), Verdict::Regression);
+        assert_eq!(busy(None, Some(calm)), Verdict::OtherNoise { then: None, now: Some(0.0) });
+        assert_eq!(busy(Some(calm), None), Verdict::OtherNoise { then: Some(0.0), now: None });
+    }
+}
+
+/// Says that a test takes a millisecond, and takes as long; counts.
+struct Brief(u32);
+
+impl Contestant for Brief {
+    fn seconds(&mut self, _test: Test) -> Result<f64, Error> {
+        self.0 += 1;
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        Ok(1e-3)
+    }
+
+    fn can(&self, _test: Test) -> bool {
+        true
+    }
+
+    fn is_here(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn what_is_short_is_repeated_within_a_run() {
+    let (mut brief, test) = (Brief(0), Test { kind: Kind::Decode, tokens: 1, sequences: 1, depth: 0 });
+    let runs = measure(&mut [&mut brief], &[test], 2, &mut || None, &mut |_, _| ControlFlow::Continue(())).unwrap();
+    let kept = &runs[0][0].kept;
+    assert!(kept.len() == 2 && kept.iter().all(|run| (run.seconds - 1e-3).abs() < 1e-9), "{kept:?}");
+    assert!(brief.0 > 2);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Whether a model runs slower than it did.
 
+use super::report::median;
 use super::{Error, Outcome, Report, Shift, shift};
 use serde::Serialize;
 use std::path::Path;
@@ -7,8 +8,11 @@ use std::path::Path;
 /// A loss of speed beyond this is a regression.
 pub const THRESHOLD: f64 = 0.05;
 
-/// Bandwidths that differ by more are of two states of the machine, between which decoding cannot be compared.
+/// Bandwidths that differ by more are of two states of the machine, between which speeds cannot be compared.
 const SAME_STATE: f64 = 0.15;
+
+/// When others take so much more of the CPUs than before, what is slower need not be Trine.
+const SAME_NOISE: f64 = 0.05;
 
 /// Most runs of a test in a file, since an exact test takes time.
 const MOST: usize = 200;
@@ -54,7 +58,14 @@ pub enum Verdict {
         /// How many more runs of each are likely to, if they vary as these do.
         more: usize,
     },
-    /// Memory had another speed then, on which decoding depends.
+    /// As a regression, but others took more of the CPUs than before, or it is not known what they took.
+    OtherNoise {
+        /// Their share of the time of all CPUs then, 0 to 1.
+        then: Option<f64>,
+        /// And now.
+        now: Option<f64>,
+    },
+    /// Memory had another speed then: the machine was in another state.
     OtherBandwidth {
         /// Bytes per second then.
         then: f64,
@@ -127,8 +138,7 @@ fn judge(now: &Outcome, then: &Outcome) -> Comparison {
         p: None,
         verdict,
     };
-    if test.starts_with("tg")
-        && let (Some(then), Some(now)) = (bandwidth(then), bandwidth(now))
+    if let (Some(then), Some(now)) = (bandwidth(then), bandwidth(now))
         && (then - now).abs() > SAME_STATE * then.max(now)
     {
         return unknown(Verdict::OtherBandwidth { then, now });
@@ -136,7 +146,10 @@ fn judge(now: &Outcome, then: &Outcome) -> Comparison {
     let Some(found) = shift(&now.speeds(), &then.speeds()) else { return unknown(Verdict::Unclear { more: 1 }) };
     let Shift { ratio, interval, p } = found;
     let verdict = match interval {
-        Some((_, high)) if high < 1.0 && ratio < 1.0 - THRESHOLD => Verdict::Regression,
+        Some((_, high)) if high < 1.0 && ratio < 1.0 - THRESHOLD => match (noise(then), noise(now)) {
+            (Some(then), Some(now)) if now <= then + SAME_NOISE => Verdict::Regression,
+            (then, now) => Verdict::OtherNoise { then, now },
+        },
         Some((_, high)) if high < 1.0 => Verdict::Slower,
         Some((low, _)) if low > 1.0 => Verdict::Faster,
         Some((low, high)) if low >= 1.0 - THRESHOLD && high <= 1.0 / (1.0 - THRESHOLD) => Verdict::NoDifference,
@@ -157,6 +170,10 @@ fn more(interval: Option<(f64, f64)>, n: usize) -> usize {
 
 /// The median bandwidth around the runs.
 fn bandwidth(outcome: &Outcome) -> Option<f64> {
-    let samples: Option<Vec<f64>> = outcome.samples.iter().map(|sample| sample.bandwidth).collect();
-    super::median_interval(&samples?).map(|interval| interval.median)
+    median(outcome.samples.iter().map(|sample| sample.bandwidth))
+}
+
+/// The median share of the CPUs that the host and other processes took together.
+fn noise(outcome: &Outcome) -> Option<f64> {
+    median(outcome.samples.iter().map(|sample| sample.noise.map(|noise| noise.steal + noise.others)))
 }

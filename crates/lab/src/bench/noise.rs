@@ -12,8 +12,8 @@ pub struct Noise {
     pub others: f64,
 }
 
-/// Ticks of all CPUs, of 10 ms, in which shares can be told to a few percent.
-const TICKS: u64 = 32;
+/// Ticks of all CPUs, of 10 ms, in which shares can be told to some percent.
+const TICKS: u64 = 16;
 
 /// The clocks at one moment, in ticks.
 #[derive(Clone, Copy, Debug)]

@@ -162,7 +162,8 @@ fn speeds(tokens: usize, samples: &[Sample]) -> Vec<f64> {
     samples.iter().map(|sample| tokens as f64 / sample.seconds).collect()
 }
 
-fn median(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+/// The median of values that are all known.
+pub(super) fn median(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     median_interval(&values.collect::<Option<Vec<f64>>>()?).map(|interval| interval.median)
 }
 

@@ -3,13 +3,15 @@
 use super::{Error, Kind, Noise, Snapshot, Test};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use trine_backend::{Backend, Batch, KvShape};
 use trine_engine::{BLOCK_LEN, EngineOptions, sample::argmax};
 use trine_model::Model;
 
 /// What the bandwidths before and after a run may differ by.
 const STEADY: f64 = 0.15;
+/// How long a run goes on at least: long enough for the clocks of even one CPU to tell what else it did.
+const SHORTEST: Duration = Duration::from_millis(200);
 /// Runs of which the last counts although the bandwidth changed in each.
 const ATTEMPTS: usize = 3;
 
@@ -26,10 +28,10 @@ pub trait Contestant {
     fn is_here(&self) -> bool;
 }
 
-/// One run.
+/// One run: a test as often as [`measure`] repeats it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// How long it took.
+    /// How long the test took once, the mean.
     pub seconds: f64,
     /// Bytes per second that memory gave, the mean of just before and just after.
     pub bandwidth: Option<f64>,
@@ -48,7 +50,8 @@ pub struct Samples {
     pub discarded: usize,
 }
 
-/// Runs all tests by all contestants in turn, `repetitions` times; `[contestant][test]`. `bandwidth` measures that of memory, where it can be
+/// Runs all tests by all contestants in turn, `repetitions` times; `[contestant][test]`. In each run a test is repeated for at least 0.2 s, so
+/// that what lasts milliseconds is not measured by chance. `bandwidth` measures that of memory, where it can be
 /// measured. `progress` is told how many of how many runs are done, and may break off.
 ///
 /// # Errors
@@ -76,7 +79,11 @@ pub fn measure(
                         return Err(Error::Cancelled);
                     }
                     let start = Snapshot::now().filter(|_| contestant.is_here());
-                    let seconds = contestant.seconds(test)?;
+                    let (began, mut seconds, mut passes) = (Instant::now(), 0.0, 0);
+                    while passes == 0 || began.elapsed() < SHORTEST {
+                        seconds += contestant.seconds(test)?;
+                        passes += 1;
+                    }
                     let noise = start.and_then(|start| Snapshot::now()?.since(start));
                     let after = bandwidth();
                     let both = before.zip(after);
@@ -87,7 +94,7 @@ pub fn measure(
                         continue;
                     }
                     samples[t].kept.push(Sample {
-                        seconds,
+                        seconds: seconds / f64::from(passes),
                         bandwidth: both.map(|(a, b)| (a + b) / 2.0),
                         steady,
                         noise,

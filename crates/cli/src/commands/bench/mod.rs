@@ -38,7 +38,9 @@ use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
     16 sequences, one after the other; tokens/s are of all sequences together. A speed is the median of whole runs;\n\
     behind it is where the median may lie, at 95 % (with less than 6 runs at what is said).\n\
     The bandwidth of memory is measured before and after each run; a run during which it changed is repeated.\n\
-    With --baseline the exit status is 4 when a test became slower by more than 5 % and that is no chance.\n\n\
+    A run repeats what is short for 0.2 s.\n\
+    With --baseline the exit status is 4 when a test became slower by more than 5 %, that is no chance, and the\n\
+    machine was no busier and its memory as fast.\n\n\
     Synthetic models have random weights, the same each time. They are kept in the user's cache folder, under\n\
     trine/bench, where they may be deleted at any time.")]
 pub struct Bench {

@@ -121,6 +121,11 @@ fn verdict(comparison: &Comparison, report: &Report) -> String {
             let limit = THRESHOLD * 100.0;
             format!("{test}: cannot tell {limit:.0} % apart with these {samples} samples: {more} more needed{range}")
         }
+        Verdict::OtherNoise { then, now } => {
+            let share = |noise: Option<f64>| noise.map_or("unknown".to_owned(), |n| format!("{:.0} %", n * 100.0));
+            let (then, now) = (share(then), share(now));
+            format!("{test}: cannot tell: slower by {by}{range}, but others' share of the CPUs was {then} then and is {now} now")
+        }
         Verdict::OtherBandwidth { then, now } => {
             format!("{test}: cannot tell: memory gave {:.1} GB/s then and {:.1} GB/s now", then / 1e9, now / 1e9)
         }
