@@ -100,7 +100,9 @@ fn of_bench(error: &trine_lab::bench::Error) -> (Exit, Option<&'static str>) {
     match error {
         Error::Cancelled => (Exit::Interrupted, None),
         Error::Context { .. } => (Exit::Usage, Some("give less --prefill, --decode or --depth")),
-        Error::Another { .. } => (Exit::Usage, Some("--save-baseline makes one of what runs here")),
+        Error::Another { .. } | Error::OtherTests { .. } => {
+            (Exit::Usage, Some("--save-baseline makes one of what runs here"))
+        }
         Error::Backend(_) => (Exit::Work, Some("give less --prefill, --decode, --depth or --batch")),
         _ => (Exit::Work, None),
     }

@@ -87,6 +87,12 @@ fn a_baseline_tells_a_slower_program_by_the_exit_status() {
         let ran = bench(&["--baseline", &baseline]);
         assert_eq!((ran.code, &ran.json()["baseline"][0]["verdict"]), (code, &verdict.into()), "{}", ran.err);
     }
+    let other = trine_with(&["bench", &model, "--prefill", "8", "--decode", "0", "--baseline", &baseline]);
+    assert!(other.code == 2 && other.err.contains("expected pp8, found pp16"), "{}", other.err);
+    let ran = bench(&["--baseline", &baseline, "--prefill", "8,16,8"]);
+    let compared = ran.json()["baseline"].as_array().unwrap().clone();
+    let names: Vec<&str> = compared.iter().map(|comparison| comparison["test"].as_str().unwrap()).collect();
+    assert_eq!((&names[..], &compared[1]["verdict"]), (&["pp16", "pp8"][..], &"not_in_baseline".into()));
     if cfg!(target_os = "linux") {
         // A machine has as many cores as before when threads are bound to one of them.
         let ran = bench(&["--baseline", &baseline, "--cpu-affinity", "auto"]);
@@ -137,6 +143,10 @@ fn what_makes_no_sense_is_refused() {
         (&["bench", &model, "--prefill", "0", "--decode", "0"], 2, "nothing to measure"),
         (&["bench", &model, "--prefill", "5000"], 2, "4096"),
         (&["bench", &model, "--batch", "0"], 2, "--batch"),
+        (&["bench", &model, "--write-model", &path], 2, "--write-model"),
+        (&["bench", &model, "--format", "q4_0"], 2, "--format"),
+        (&["bench", &model, "--head", "q6_k"], 2, "--head"),
+        (&["bench", "--shape", "tiny", "--write-model", &path, "--json"], 2, "--json"),
         (&["bench", &model, "--baseline", &path], 1, "none.json"),
         (&["bench", &model, "--baseline", &model], 1, "expected a report"),
         (&["bench", &model, "--against", "gpt"], 2, "llama-bench=PATH"),

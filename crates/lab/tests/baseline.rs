@@ -2,8 +2,13 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use trine_backend::{Cpu, CpuOptions};
+use trine_engine::EngineOptions;
 use trine_lab::bench::{Comparison, Description, Limits, Machine, Outcome, Report, Sample, Samples, Test, Verdict};
-use trine_lab::bench::{Contestant, Error, Kind, Noise, compare, measure, read};
+use trine_lab::bench::{Contestant, Cost, Error, Kind, Noise, compare, expect, measure, read};
+use trine_lab::synthetic::{self, Mixture};
+use trine_model::Model;
+use trine_tensor::File;
 
 /// A report of one test with these seconds, at a bandwidth, on a machine that does little else.
 fn report(kind: Kind, seconds: &[f64], bandwidth: f64) -> Report {
@@ -74,12 +79,10 @@ fn a_regression_is_told_from_noise() {
 #[test]
 fn nothing_is_claimed_of_a_machine_in_another_state() {
     for kind in [Kind::Decode, Kind::Prefill] {
-        let reports = |then, now| {
-            (report(kind, &seconds(1.2, 0.01, 6), now), report(kind, &seconds(1.0, 0.01, 6), then))
-        };
-        let compared = |(slow, fast): (Report, Report)| {
-            compare(&slow, &fast, Path::new("then.json")).unwrap().remove(0).verdict
-        };
+        let reports =
+            |then, now| (report(kind, &seconds(1.2, 0.01, 6), now), report(kind, &seconds(1.0, 0.01, 6), then));
+        let compared =
+            |(slow, fast): (Report, Report)| compare(&slow, &fast, Path::new("then.json")).unwrap().remove(0).verdict;
         assert_eq!(compared(reports(6e10, 3.4e10)), Verdict::OtherBandwidth { then: 6e10, now: 3.4e10 });
         assert_eq!(compared(reports(3.6e10, 3.4e10)), Verdict::Regression);
         let busy = |then: Option<Noise>, now: Option<Noise>| {
@@ -127,9 +130,11 @@ fn what_is_short_is_repeated_within_a_run() {
 #[test]
 fn a_baseline_of_something_else_is_refused() {
     let now = report(Kind::Decode, &[1.0], 1.0);
-    let changes: [fn(&mut Report); 6] = [
+    let changes: [fn(&mut Report); 8] = [
         |then| then.machine.cpu = Some("another".into()),
-        |then| then.subject.model = "another".into(),
+        |then| then.subject.architecture = "bitnet".into(),
+        |then| then.subject.parameters = 2,
+        |then| then.subject.weights_bytes = 2,
         |then| then.subject.format = "q8_0".into(),
         |then| then.threads = 1,
         |then| then.isa = "scalar".into(),
@@ -140,6 +145,45 @@ fn a_baseline_of_something_else_is_refused() {
         change(&mut then);
         let error = compare(&now, &then, Path::new("then.json")).unwrap_err().to_string();
         assert!(error.contains("then.json: the baseline is of another"), "{error}");
+    }
+    let mut moved = now.clone();
+    moved.subject.model = "./model.gguf".into();
+    assert_eq!(compare(&now, &moved, Path::new("then.json")).unwrap().len(), 1);
+}
+
+#[test]
+fn tests_that_the_baseline_has_not_are_named() {
+    let (now, then) = (report(Kind::Decode, &[1.0], 1.0), report(Kind::Prefill, &[1.0], 1.0));
+    let compared = compare(&now, &then, Path::new("then.json")).unwrap();
+    assert_eq!((compared[0].verdict, compared[0].baseline), (Verdict::NotInBaseline, None));
+    let test = |kind| Test { kind, tokens: 64, sequences: 1, depth: 0 };
+    let expected = |tests: &[Test]| expect(&then, tests, Path::new("then.json"));
+    assert!(expected(&[test(Kind::Decode), test(Kind::Prefill)]).is_ok());
+    let error = expected(&[test(Kind::Decode)]).unwrap_err().to_string();
+    assert!(["then.json", "tg64", "pp64"].iter().all(|says| error.contains(says)), "{error}");
+}
+
+#[test]
+fn a_test_is_held_against_the_peak_of_its_own_threads() {
+    let limits =
+        Limits { int8: Some(1.0), int8_batch: Some(2.0), f32: Some(3.0), f32_batch: Some(6.0), ..Limits::default() };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    let (shape, mixture) = (synthetic::shape("tiny").unwrap(), Mixture::named("q4_k_m").unwrap());
+    synthetic::write(&path, shape, mixture, 0, &mut |_, _| ControlFlow::Continue(())).unwrap();
+    let file = File::open(&path).unwrap();
+    let mut backend = Cpu::new(CpuOptions::default()).unwrap();
+    let model = Model::load(&mut backend, &file, &mut |_| ControlFlow::Continue(())).unwrap();
+    let cost = Cost::of(&file, &model, &EngineOptions::default()).unwrap();
+    for (kind, tokens, sequences, peak) in
+        [(Kind::Decode, 8, 1, 1.0), (Kind::Decode, 8, 2, 2.0), (Kind::Prefill, 1, 1, 1.0), (Kind::Prefill, 8, 1, 2.0)]
+    {
+        let test = Test { kind, tokens, sequences, depth: 0 };
+        let run = Sample { seconds: 1.0, bandwidth: None, steady: None, noise: None };
+        let samples = Samples { kept: vec![run], discarded: 0 };
+        let share = Outcome::of(test, samples, Some(&cost), &limits).unwrap().int8_share.unwrap();
+        let expected = cost.work(test).int8 as f64 / peak;
+        assert!((share / expected - 1.0).abs() < 1e-9, "{test}: {share} {expected}");
     }
 }
 

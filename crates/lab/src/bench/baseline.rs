@@ -1,7 +1,7 @@
 //! Whether a model runs slower than it did.
 
 use super::report::median;
-use super::{Error, Outcome, Report, Shift, shift};
+use super::{Description, Error, Outcome, Report, Shift, Test, shift};
 use serde::Serialize;
 use std::path::Path;
 
@@ -24,8 +24,8 @@ const MAX_BYTES: u64 = 64 << 20;
 pub struct Comparison {
     /// Its name.
     pub test: String,
-    /// The median of the baseline.
-    pub baseline: f64,
+    /// The median of the baseline, if that has such a test.
+    pub baseline: Option<f64>,
     /// And now.
     pub tokens_per_second: f64,
     /// Now over then.
@@ -65,6 +65,8 @@ pub enum Verdict {
         /// And now.
         now: Option<f64>,
     },
+    /// The baseline has no such test.
+    NotInBaseline,
     /// Memory had another speed then: the machine was in another state.
     OtherBandwidth {
         /// Bytes per second then.
@@ -97,7 +99,21 @@ pub fn read(path: &Path) -> Result<Report, Error> {
     Ok(report)
 }
 
-/// Compares the tests that both reports have. `path` is where `then` was read.
+/// That a report, read from `path`, has one of these tests at least.
+///
+/// # Errors
+/// When it has none.
+pub fn expect(then: &Report, tests: &[Test], path: &Path) -> Result<(), Error> {
+    let expected: Vec<String> = tests.iter().map(Test::to_string).collect();
+    let found: Vec<&str> = then.results.iter().map(|outcome| outcome.test.as_str()).collect();
+    if expected.iter().any(|test| found.contains(&test.as_str())) {
+        return Ok(());
+    }
+    let path = path.display().to_string();
+    Err(Error::OtherTests { path, expected: expected.join(", "), found: found.join(", ") })
+}
+
+/// Compares each test of `now` with the same of `then`. `path` is where `then` was read.
 ///
 /// # Errors
 /// When the two are not of the same machine, model, threads or instruction set.
@@ -106,7 +122,11 @@ pub fn compare(now: &Report, then: &Report, path: &Path) -> Result<Vec<Compariso
         let (cpu, cores) = (report.machine.cpu.as_deref().unwrap_or("unknown CPU"), report.machine.cores);
         format!("{cpu}, {} cores, {}", cores.map_or("unknown".into(), |n| n.to_string()), report.machine.os)
     };
-    let model = |report: &Report| report.subject.shape.clone().unwrap_or_else(|| report.subject.model.clone());
+    // What a model is, since the same file has many paths, and a path may have another file tomorrow.
+    let model = |report: &Report| {
+        let Description { architecture, parameters, weights_bytes, .. } = &report.subject;
+        format!("{architecture}, {parameters} weights in {weights_bytes} bytes")
+    };
     let facts = |report: &Report| {
         [
             ("machine", machine(report)),
@@ -122,15 +142,14 @@ pub fn compare(now: &Report, then: &Report, path: &Path) -> Result<Vec<Compariso
             return Err(Error::Another { path: path.display().to_string(), what, expected, found });
         }
     }
-    let pair = |now: &Outcome| then.results.iter().find(|then| then.test == now.test).map(|then| judge(now, then));
-    Ok(now.results.iter().filter_map(pair).collect())
+    let same = |now: &Outcome| then.results.iter().find(|then| then.test == now.test);
+    Ok(now.results.iter().map(|now| judge(now, same(now))).collect())
 }
 
-fn judge(now: &Outcome, then: &Outcome) -> Comparison {
-    let (test, baseline) = (now.test.clone(), then.tokens_per_second);
+fn judge(now: &Outcome, then: Option<&Outcome>) -> Comparison {
     let unknown = |verdict| Comparison {
-        test: test.clone(),
-        baseline,
+        test: now.test.clone(),
+        baseline: then.map(|then| then.tokens_per_second),
         tokens_per_second: now.tokens_per_second,
         ratio: None,
         low: None,
@@ -138,6 +157,7 @@ fn judge(now: &Outcome, then: &Outcome) -> Comparison {
         p: None,
         verdict,
     };
+    let Some(then) = then else { return unknown(Verdict::NotInBaseline) };
     if let (Some(then), Some(now)) = (bandwidth(then), bandwidth(now))
         && (then - now).abs() > SAME_STATE * then.max(now)
     {

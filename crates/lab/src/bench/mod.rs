@@ -12,7 +12,7 @@ mod report;
 mod run;
 mod stats;
 
-pub use baseline::{Comparison, THRESHOLD, Verdict, compare, read};
+pub use baseline::{Comparison, THRESHOLD, Verdict, compare, expect, read};
 pub use cost::{Cost, Work};
 pub use kl::{Kl, TEXT, kl};
 pub use noise::{Noise, Snapshot, peak_memory};
@@ -50,6 +50,12 @@ impl Test {
     /// Tokens that are computed.
     pub fn total(self) -> usize {
         self.tokens * self.sequences
+    }
+
+    /// Whether several tokens are computed together.
+    pub fn is_batch(self) -> bool {
+        let together = if self.kind == Kind::Prefill { self.tokens } else { self.sequences };
+        together > 1
     }
 }
 
@@ -109,6 +115,16 @@ pub enum Error {
         /// What differs.
         what: &'static str,
         /// What runs now.
+        expected: String,
+        /// What ran then.
+        found: String,
+    },
+    /// A baseline of other tests.
+    #[error("{path}: the baseline has none of these tests: expected {expected}, found {found}")]
+    OtherTests {
+        /// The file.
+        path: String,
+        /// What is to run.
         expected: String,
         /// What ran then.
         found: String,

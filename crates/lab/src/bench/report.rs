@@ -80,10 +80,14 @@ pub struct Limits {
     pub bandwidth: Option<f64>,
     /// The pages that were read.
     pub pages: Option<String>,
-    /// Operations per second with bytes.
+    /// Operations per second with bytes, by the threads that compute one token at a time.
     pub int8: Option<f64>,
-    /// Operations per second with floats.
+    /// Operations per second with floats, by these.
     pub f32: Option<f64>,
+    /// Operations per second with bytes, by the threads that compute batches of more.
+    pub int8_batch: Option<f64>,
+    /// Operations per second with floats, by these.
+    pub f32_batch: Option<f64>,
 }
 
 /// One test.
@@ -176,6 +180,8 @@ impl Outcome {
         let runs = speed / test.total() as f64;
         let per_second = |amount: u64| amount as f64 * runs;
         let share = |amount: Option<u64>, peak: Option<f64>| Some(per_second(amount.filter(|&n| n > 0)?) / peak?);
+        let (int8, f32) =
+            if test.is_batch() { (limits.int8_batch, limits.f32_batch) } else { (limits.int8, limits.f32) };
         let noise =
             |which: fn(&super::Noise) -> f64| median(kept.iter().map(|sample| sample.noise.as_ref().map(which)));
         Some(Outcome {
@@ -187,8 +193,8 @@ impl Outcome {
             bytes_per_second: work.map(|work| per_second(work.bytes)),
             bandwidth_share: median(kept.iter().map(|run| Some(work?.bytes as f64 / run.seconds / run.bandwidth?))),
             operations_per_second: work.map(|work| per_second(work.int8 + work.f32)),
-            int8_share: share(work.map(|work| work.int8), limits.int8),
-            f32_share: share(work.map(|work| work.f32), limits.f32),
+            int8_share: share(work.map(|work| work.int8), int8),
+            f32_share: share(work.map(|work| work.f32), f32),
             steal: noise(|noise| noise.steal),
             others: noise(|noise| noise.others),
             discarded,

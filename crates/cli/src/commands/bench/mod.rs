@@ -16,7 +16,7 @@ use std::time::{Instant, SystemTime};
 use trine::backend::profile::{Profile, Recorder};
 use trine::backend::{Backend, Cpu};
 use trine::engine::EngineOptions;
-use trine::kernels::limits::{Meter, Pages, Peaks, peaks};
+use trine::kernels::limits::{Meter, Pages, peaks};
 use trine::tensor::File;
 use trine_lab::bench::{
     self, Against, Comparison, Contestant, Cost, Description, Kind, Limits, Outcome, Peer, PeerKind, Report, Runner,
@@ -51,13 +51,13 @@ pub struct Bench {
     #[arg(long, value_name = "NAME", group = "subject")]
     shape: Option<String>,
     /// Its format, as of llama.cpp's quantiser: q4_k_m, i2_s, f16, ... [default: i2_s for BitNet, otherwise q4_k_m]
-    #[arg(long, value_name = "NAME", requires = "shape")]
+    #[arg(long, value_name = "NAME", conflicts_with = "model")]
     format: Option<String>,
     /// The format of its head [default: q6_k, or the format if that has more bits]
-    #[arg(long, value_name = "NAME", requires = "shape")]
+    #[arg(long, value_name = "NAME", conflicts_with = "model")]
     head: Option<String>,
     /// Write the synthetic model here, and measure nothing
-    #[arg(long, value_name = "FILE", requires = "shape")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "json", "save_baseline", "baseline", "record", "against", "profile"])]
     write_model: Option<PathBuf>,
     /// Tokens of prompts; 0 for none
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "512")]
@@ -123,6 +123,9 @@ impl Bench {
         }
         let tests = self.tests()?;
         let then = self.baseline.as_deref().map(bench::read).transpose()?;
+        if let (Some(then), Some(path)) = (&then, &self.baseline) {
+            bench::expect(then, &tests, path)?;
+        }
         let path = match synthetic {
             None => self.model.clone().expect("a model or a shape"),
             Some((shape, mixture)) => {
@@ -200,7 +203,12 @@ impl Bench {
         let prefill = self.prefill.iter().map(|&tokens| test(Kind::Prefill, tokens, 1));
         let decode = |&tokens: &usize| self.batch.iter().map(move |&n| test(Kind::Decode, tokens, n as usize));
         let all = prefill.chain(self.decode.iter().flat_map(decode));
-        let tests: Vec<Test> = all.filter(|test| test.tokens > 0).collect();
+        let mut tests = Vec::new();
+        for test in all.filter(|test| test.tokens > 0) {
+            if !tests.contains(&test) {
+                tests.push(test);
+            }
+        }
         if tests.is_empty() {
             let message = "there is nothing to measure".to_owned();
             return Err(Usage { message, hint: "give --prefill or --decode" }.into());
@@ -259,7 +267,9 @@ impl Bench {
         // What follows needs memory of its own.
         let peak_memory_bytes = if self.warmup > 0 { bench::peak_memory() } else { None };
 
-        let Peaks { int8, f32 } = peaks(trine::kernels::table(isa)?, threads_batch, &placement.cpus);
+        let table = trine::kernels::table(isa)?;
+        let one = peaks(table, threads, &placement.cpus);
+        let batch = if threads_batch == threads { one } else { peaks(table, threads_batch, &placement.cpus) };
         let found = |pages| Meter::new(threads, &placement.cpus, pages).map(|meter| (meter, pages));
         let meter = found(Pages::Huge).or_else(|| found(Pages::Small));
         let mut bandwidths = Vec::new();
@@ -300,8 +310,10 @@ impl Bench {
         let limits = Limits {
             bandwidth: bench::median_interval(&bandwidths).map(|interval| interval.median),
             pages: meter.map(|(_, pages)| pages.name().to_owned()),
-            int8: Some(int8),
-            f32: Some(f32),
+            int8: Some(one.int8),
+            f32: Some(one.f32),
+            int8_batch: Some(batch.int8),
+            f32_batch: Some(batch.f32),
         };
         let file = File::open(path)?;
         let cost = Cost::of(&file, &model, &engine);

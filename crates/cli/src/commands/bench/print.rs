@@ -44,7 +44,11 @@ pub fn report(report: &Report, baseline: Option<&[Comparison]>, out: &mut impl W
     let limits = &report.limits;
     let pages = limits.pages.as_deref().unwrap_or("unknown");
     facts.push("memory reads", format!("{} in pages of {pages}", giga(limits.bandwidth, "GB/s")));
-    facts.push("peaks", format!("{} int8, {} f32", giga(limits.int8, "GOPS"), giga(limits.f32, "GFLOPS")));
+    let peaks = |int8, f32| format!("{} int8, {} f32", giga(int8, "GOPS"), giga(f32, "GFLOPS"));
+    facts.push("peaks", peaks(limits.int8, limits.f32));
+    if report.threads_batch != report.threads {
+        facts.push("peaks for batches", peaks(limits.int8_batch, limits.f32_batch));
+    }
     facts.print(out)?;
 
     let number = |n: Option<f64>, scale: f64| n.map_or("-".to_owned(), |n| format!("{:.1}", n * scale));
@@ -124,8 +128,11 @@ fn verdict(comparison: &Comparison, report: &Report) -> String {
         Verdict::OtherNoise { then, now } => {
             let share = |noise: Option<f64>| noise.map_or("unknown".to_owned(), |n| format!("{:.0} %", n * 100.0));
             let (then, now) = (share(then), share(now));
-            format!("{test}: cannot tell: slower by {by}{range}, but others' share of the CPUs was {then} then and is {now} now")
+            format!(
+                "{test}: cannot tell: slower by {by}{range}, but others' share of the CPUs was {then} then and is {now} now"
+            )
         }
+        Verdict::NotInBaseline => format!("{test}: not in the baseline"),
         Verdict::OtherBandwidth { then, now } => {
             format!("{test}: cannot tell: memory gave {:.1} GB/s then and {:.1} GB/s now", then / 1e9, now / 1e9)
         }
