@@ -34,14 +34,14 @@ use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
     trine bench model.gguf --baseline before.json\n  \
     trine bench --shape 1.1b --format q4_k_m --against xllamacpp --python .venv/bin/python\n  \
     trine bench --shape 7b --format q4_0 --write-model 7b.gguf\n\n\
-    Tests are named as llama-bench names them: pp512 is a prompt of 512 tokens, tg64x16 are 64 tokens of each of\n\
-    16 sequences, one after the other; tokens/s are of all sequences together. A speed is the median of whole runs;\n\
-    behind it is where the median may lie, at 95 % (with less than 6 runs at what is said).\n\
-    The bandwidth of memory is measured before and after each run; a run during which it changed is repeated.\n\
-    A run repeats what is short for 0.2 s.\n\
-    With --baseline the exit status is 4 when a test became slower by more than 5 %, that is no chance, and the\n\
+    Tests are named as llama-bench names them: pp512 is a prompt of 512 tokens, tg64x16 are 64 tokens of each of \
+    16 sequences, one after the other; tokens/s are of all sequences together. A speed is the median of whole runs; \
+    behind it is where the median may lie, at 95 % (with less than 6 runs at what is said). \
+    The bandwidth of memory is measured before and after each run; a run during which it changed is repeated. \
+    A run repeats what is short for 0.2 s. \
+    With --baseline the exit status is 4 when a test became slower by more than 5 %, that is no chance, and the \
     machine was no busier and its memory as fast.\n\n\
-    Synthetic models have random weights, the same each time. They are kept in the user's cache folder, under\n\
+    Synthetic models have random weights, the same each time. They are kept in the user's cache folder, under \
     trine/bench, where they may be deleted at any time.")]
 pub struct Bench {
     /// A GGUF or safetensors file, or a folder with one
