@@ -10,6 +10,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("backend", 1),
     ("model", 2),
     ("engine", 3),
+    ("train", 3),
     ("lab", 4),
     ("trine", 5),
     ("cli", 5),
