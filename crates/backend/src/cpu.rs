@@ -85,6 +85,25 @@ pub struct Weight {
 }
 
 impl Weight {
+    /// Its tensor, as it lies on the device.
+    ///
+    /// # Panics
+    /// When its rows are interleaved, so that the bytes are not what the format says.
+    pub fn view(&self) -> &View {
+        assert!(!self.interleaved, "tensor `{}` is repacked", self.view.name);
+        &self.view
+    }
+
+    /// What it is for.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The numbers of a weight that is one row.
+    pub fn row(&self) -> &[f32] {
+        &self.row
+    }
+
     fn matrix(&self) -> Matrix<'_> {
         let Weight { view, interleaved, .. } = self;
         let (rows, cols) = (view.rows(), view.cols());
@@ -99,6 +118,27 @@ pub struct Act {
     /// Other forms of the same numbers, made when a product first asks for them and shared by all that follow.
     derived: RefCell<Derived>,
     store: Arc<Mutex<Store>>,
+}
+
+impl Act {
+    /// The numbers, row by row.
+    pub fn data(&self) -> &[f32] {
+        &self.data
+    }
+
+    /// The numbers, to be changed: what was derived from them is forgotten.
+    pub fn data_mut(&mut self) -> &mut [f32] {
+        let derived = self.derived.get_mut();
+        let mut store = lock(&self.store);
+        store.floats.extend(derived.rounded.take());
+        store.bytes.extend(derived.bytes.drain(..).map(|(_, bytes)| bytes));
+        &mut self.data
+    }
+
+    /// Numbers of a row.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
 }
 
 #[derive(Default)]
@@ -214,7 +254,27 @@ impl Cpu {
         self.machine.table.name
     }
 
-    fn act(&self, rows: usize, cols: usize) -> Act {
+    /// Kernels and threads.
+    pub fn machine(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
+    /// The shape of the KV cache.
+    pub fn kv_shape(&self) -> KvShape {
+        self.shape
+    }
+
+    /// The rows of a matrix as numbers.
+    pub fn decoded(&mut self, w: &Weight) -> Act {
+        let matrix = w.matrix();
+        let rows: Vec<u32> = (0..matrix.rows as u32).collect();
+        let mut out = self.act(matrix.rows, matrix.cols);
+        self.machine.gather(matrix, &rows, &mut out.data);
+        out
+    }
+
+    /// Activations of any content.
+    pub fn act(&self, rows: usize, cols: usize) -> Act {
         let mut store = lock(&self.store);
         let data = store.floats(rows * cols);
         let derived = RefCell::new(store.derived.pop().unwrap_or_default());
@@ -229,6 +289,16 @@ impl Cpu {
             self.machine.quantize(&x.data, x.cols, form, &mut bytes);
             derived.bytes.push((form, bytes));
         }
+    }
+
+    /// The numbers that the bytes of `x`, with one scale per token, stand for: what [`Role::BitLinear`] multiplies by.
+    pub fn rounded(&mut self, x: &Act) -> Act {
+        self.derive(x, Form::Tokens);
+        let mut out = self.act(x.data.len() / x.cols, x.cols);
+        let derived = x.derived.borrow();
+        let bytes = derived.bytes.iter().find(|(form, _)| *form == Form::Tokens);
+        bytes.expect("just derived").1.dequantize(&mut out.data);
+        out
     }
 
     /// Makes sure that `x` has the numbers that its bytes, with one scale per token, stand for.
@@ -435,10 +505,7 @@ impl Backend for Cpu {
 
     fn rope(&mut self, rope: &Rope, angles: &Act, mut x: Act) -> Act {
         let width = x.cols;
-        self.machine.rope(&mut x.data, width, rope.head_dim, &angles.data, rope.pairs);
-        // Its other forms are of the numbers before.
-        x.derived.get_mut().bytes.clear();
-        x.derived.get_mut().rounded = None;
+        self.machine.rope(x.data_mut(), width, rope.head_dim, &angles.data, rope.pairs);
         x
     }
 

@@ -9,7 +9,7 @@ pub mod profile;
 mod rope;
 
 pub use batch::Batch;
-pub use cpu::{Cpu, CpuOptions};
+pub use cpu::{Act, Cpu, CpuOptions, Weight};
 pub use rope::Rope;
 pub use trine_kernels::cpus::{Affinity, Topology};
 pub use trine_kernels::numa::Numa;

@@ -9,11 +9,13 @@ use fastrand::Rng;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
+use trine_backend::Role;
+use trine_model::{Arch, Sizes, Tensor};
 use trine_tensor::format::{F32, Q6_K, by_name};
 use trine_tensor::{Entry, Format, Metadata, Strings, gguf};
 
 /// Changes whenever the same request gives other bytes.
-pub const REVISION: u32 = 1;
+pub const REVISION: u32 = 2;
 
 /// The sizes of a model.
 #[derive(Debug)]
@@ -34,10 +36,6 @@ pub struct Shape {
     rope_base: f32,
     /// The embedding is the head.
     tied: bool,
-    /// Norms before the last matrix of each half of a layer.
-    sub_norms: bool,
-    /// Norms of query and key heads.
-    head_norms: bool,
 }
 
 const LLAMA: Shape = Shape {
@@ -54,8 +52,6 @@ const LLAMA: Shape = Shape {
     context: 4096,
     rope_base: 10000.0,
     tied: false,
-    sub_norms: false,
-    head_norms: false,
 };
 
 const BITNET: Shape = Shape {
@@ -70,7 +66,6 @@ const BITNET: Shape = Shape {
     vocab: 128256,
     rope_base: 500_000.0,
     tied: true,
-    sub_norms: true,
     ..LLAMA
 };
 
@@ -87,7 +82,6 @@ const QWEN3: Shape = Shape {
     context: 40960,
     rope_base: 1e6,
     tied: true,
-    head_norms: true,
     ..LLAMA
 };
 
@@ -197,7 +191,7 @@ fn more_bits(layer: usize, layers: usize) -> bool {
 impl Shape {
     /// The mixture in which such a model is mostly used.
     pub fn usual_mixture(&self) -> &'static str {
-        if self.sub_norms { "i2_s" } else { "q4_k_m" }
+        if self.sizes().arch.sub_norms { "i2_s" } else { "q4_k_m" }
     }
 
     /// Weights of such a model.
@@ -206,68 +200,36 @@ impl Shape {
         self.tensors(Mixture { body: &F32, medium: false, head: &F32 }).iter().map(count).sum()
     }
 
-    /// All tensors in the order in which llama.cpp writes them.
+    fn sizes(&self) -> Sizes {
+        let Shape { layers, width, heads, kv_heads, head_dim, feed_forward, vocab, context, rope_base, tied, .. } = *self;
+        let arch = Arch::of_gguf(self.arch).expect("an architecture that we know");
+        let (context, eps) = (context as usize, 1e-5);
+        Sizes { arch, layers, width, heads, kv_heads, head_dim, feed_forward, vocab, context, rope_base, eps, tied }
+    }
+
     fn tensors(&self, mixture: Mixture) -> Vec<Entry> {
         let Mixture { body, medium, head } = mixture;
-        let (width, inner) = (self.width, self.feed_forward);
-        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        let mut entries = Vec::new();
-        let mut push = |name: String, format: &'static Format, shape: &[usize]| {
-            entries.push(Entry { name: format!("{name}.weight"), format, shape: shape.to_vec() });
+        let format = |(name, role, shape): Tensor| {
+            let layer = name.strip_prefix("blk.").and_then(|rest| rest.split('.').next()?.parse().ok());
+            let more = ["attn_v.", "ffn_down."].iter().any(|part| name.contains(part));
+            let format = match role {
+                Role::Norm | Role::Bias => &F32,
+                Role::Head => head,
+                Role::Embedding if self.tied || body.ternary => head,
+                _ if medium && more && layer.is_some_and(|layer| more_bits(layer, self.layers)) => &Q6_K,
+                _ => body,
+            };
+            Entry { name, format, shape }
         };
-        let embedding = if self.tied || body.ternary { head } else { body };
-        push("token_embd".into(), embedding, &[self.vocab, width]);
-        for i in 0..self.layers {
-            let name = |part: &str| format!("blk.{i}.{part}");
-            let more: &Format = if medium && more_bits(i, self.layers) { &Q6_K } else { body };
-            push(name("attn_norm"), &F32, &[width]);
-            push(name("attn_q"), body, &[q, width]);
-            push(name("attn_k"), body, &[kv, width]);
-            push(name("attn_v"), more, &[kv, width]);
-            push(name("attn_output"), body, &[width, q]);
-            if self.head_norms {
-                push(name("attn_q_norm"), &F32, &[self.head_dim]);
-                push(name("attn_k_norm"), &F32, &[self.head_dim]);
-            }
-            if self.sub_norms {
-                push(name("attn_sub_norm"), &F32, &[q]);
-                push(name("ffn_sub_norm"), &F32, &[inner]);
-            }
-            push(name("ffn_norm"), &F32, &[width]);
-            push(name("ffn_gate"), body, &[inner, width]);
-            push(name("ffn_up"), body, &[inner, width]);
-            push(name("ffn_down"), more, &[width, inner]);
-        }
-        push("output_norm".into(), &F32, &[width]);
-        if !self.tied {
-            push("output".into(), head, &[self.vocab, width]);
-        }
-        entries
+        self.sizes().tensors().into_iter().map(format).collect()
     }
 
     fn metadata(&self, mixture: Mixture) -> Metadata {
-        let mut metadata = Metadata::new();
-        metadata.insert("general.architecture", self.arch);
+        let mut metadata = self.sizes().metadata();
         metadata.insert("general.name", format!("synthetic {}", self.name));
         if let Some(number) = file_type(mixture.body) {
             metadata.insert("general.file_type", number);
         }
-        for (key, value) in [
-            ("block_count", self.layers),
-            ("context_length", self.context as usize),
-            ("embedding_length", self.width),
-            ("feed_forward_length", self.feed_forward),
-            ("attention.head_count", self.heads),
-            ("attention.head_count_kv", self.kv_heads),
-            ("attention.key_length", self.head_dim),
-            ("attention.value_length", self.head_dim),
-            ("rope.dimension_count", self.head_dim),
-            ("vocab_size", self.vocab),
-        ] {
-            metadata.insert(format!("{}.{key}", self.arch), value as u32);
-        }
-        metadata.insert(format!("{}.attention.layer_norm_rms_epsilon", self.arch), 1e-5f32);
-        metadata.insert(format!("{}.rope.freq_base", self.arch), self.rope_base);
         self.language(&mut metadata);
         metadata
     }

@@ -1,6 +1,6 @@
 //! The keys of an architecture, from GGUF or from Hugging Face's `config.json`, by their GGUF names.
 
-use crate::{Arch, Error, Result, arch::ARCHS};
+use crate::{Arch, Error, Result};
 use serde_json::Value;
 use std::borrow::Cow;
 use trine_tensor::{File, Kind, Metadata};
@@ -181,8 +181,7 @@ impl<'a> Keys<'a> {
 }
 
 fn unknown(found: &str) -> Error {
-    let known = ARCHS.iter().flat_map(|arch| arch.gguf).copied().collect::<Vec<_>>().join(", ");
-    Error::UnknownArch { found: found.into(), known }
+    Error::UnknownArch { found: found.into(), known: Arch::names() }
 }
 
 fn number(config: &Value, key: &'static str) -> Result<Option<f64>> {

@@ -57,6 +57,11 @@ impl Arch {
         ARCHS.iter().copied().find(|arch| arch.gguf.contains(&name))
     }
 
+    /// The GGUF names of all, for messages.
+    pub fn names() -> String {
+        ARCHS.iter().flat_map(|arch| arch.gguf).copied().collect::<Vec<_>>().join(", ")
+    }
+
     /// The architecture of a Hugging Face folder.
     pub fn of_hub(model_type: &str, activation: &str) -> Option<&'static Arch> {
         let is = |&(name, act): &(&str, Option<&str>)| name == model_type && act.is_none_or(|act| act == activation);

@@ -1,0 +1,98 @@
+//! The sizes of a model that does not exist yet, and the keys and tensors that follow from them.
+
+use crate::Arch;
+use trine_backend::Role;
+use trine_tensor::Metadata;
+
+/// Everything that the file of a new model says, but its weights and its language.
+#[derive(Clone, Debug)]
+pub struct Sizes {
+    /// What it has in common with others.
+    pub arch: &'static Arch,
+    /// Layers.
+    pub layers: usize,
+    /// Numbers of a token between layers.
+    pub width: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Numbers of a head.
+    pub head_dim: usize,
+    /// Width of the feed-forward layer.
+    pub feed_forward: usize,
+    /// Rows of the embedding.
+    pub vocab: usize,
+    /// Positions it is made for.
+    pub context: usize,
+    /// Base of the rotary positions.
+    pub rope_base: f32,
+    /// Added to the mean square in norms.
+    pub eps: f32,
+    /// The embedding is the head.
+    pub tied: bool,
+}
+
+/// A tensor of a model: its GGUF name, what it is for, and its shape.
+pub type Tensor = (String, Role, Vec<usize>);
+
+impl Sizes {
+    /// The GGUF keys that say so.
+    pub fn metadata(&self) -> Metadata {
+        let name = self.arch.gguf[0];
+        let mut metadata = Metadata::new();
+        metadata.insert("general.architecture", name);
+        for (key, value) in [
+            ("block_count", self.layers),
+            ("context_length", self.context),
+            ("embedding_length", self.width),
+            ("feed_forward_length", self.feed_forward),
+            ("attention.head_count", self.heads),
+            ("attention.head_count_kv", self.kv_heads),
+            ("attention.key_length", self.head_dim),
+            ("attention.value_length", self.head_dim),
+            ("rope.dimension_count", self.head_dim),
+            ("vocab_size", self.vocab),
+        ] {
+            metadata.insert(format!("{name}.{key}"), value as u32);
+        }
+        metadata.insert(format!("{name}.attention.layer_norm_rms_epsilon"), self.eps);
+        metadata.insert(format!("{name}.rope.freq_base"), self.rope_base);
+        metadata
+    }
+
+    /// All tensors, in the order in which llama.cpp writes them.
+    pub fn tensors(&self) -> Vec<Tensor> {
+        let (width, inner) = (self.width, self.feed_forward);
+        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let linear = if self.arch.bit_linear { Role::BitLinear } else { Role::Linear };
+        let mut tensors = Vec::new();
+        let mut push = |name: String, role, shape: &[usize]| tensors.push((format!("{name}.weight"), role, shape.into()));
+        push("token_embd".into(), Role::Embedding, &[self.vocab, width]);
+        for i in 0..self.layers {
+            let name = |part: &str| format!("blk.{i}.{part}");
+            push(name("attn_norm"), Role::Norm, &[width]);
+            push(name("attn_q"), linear, &[q, width]);
+            push(name("attn_k"), linear, &[kv, width]);
+            push(name("attn_v"), linear, &[kv, width]);
+            push(name("attn_output"), linear, &[width, q]);
+            if self.arch.head_norms {
+                push(name("attn_q_norm"), Role::Norm, &[self.head_dim]);
+                push(name("attn_k_norm"), Role::Norm, &[self.head_dim]);
+            }
+            if self.arch.sub_norms {
+                push(name("attn_sub_norm"), Role::Norm, &[q]);
+                push(name("ffn_sub_norm"), Role::Norm, &[inner]);
+            }
+            push(name("ffn_norm"), Role::Norm, &[width]);
+            push(name("ffn_gate"), linear, &[inner, width]);
+            push(name("ffn_up"), linear, &[inner, width]);
+            push(name("ffn_down"), linear, &[width, inner]);
+        }
+        push("output_norm".into(), Role::Norm, &[width]);
+        if !self.tied {
+            push("output".into(), Role::Head, &[self.vocab, width]);
+        }
+        tensors
+    }
+}
