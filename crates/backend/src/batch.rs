@@ -71,9 +71,4 @@ impl Batch {
     pub fn blocks(&self) -> &[u32] {
         &self.blocks
     }
-
-    /// Tokens of each sequence, cached and new together.
-    pub fn lengths(&self) -> impl Iterator<Item = usize> {
-        self.spans.iter().map(|span| span.cached + span.tokens)
-    }
 }

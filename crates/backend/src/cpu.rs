@@ -1,6 +1,6 @@
 //! The CPU as a device: weights stay where the file is mapped or move to huge pages, activations are recycled buffers.
 
-use crate::{Activations, Backend, Batch, Error, Gate, KvShape, Role, Rope};
+use crate::{Activations, Attend, Backend, Batch, Error, Gate, KvShape, Role, Rope};
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 use trine_kernels::cpus::{Affinity, Topology};
@@ -509,13 +509,13 @@ impl Backend for Cpu {
         x
     }
 
-    fn attention(&mut self, layer: usize, q: &Act, k: &Act, v: &Act, scale: f32, batch: &Batch) -> Act {
+    fn attention(&mut self, layer: usize, q: &Act, k: &Act, v: &Act, attend: &Attend, batch: &Batch) -> Act {
         let (layout, spans, blocks) = (self.shape.layout(), batch.spans(), batch.blocks());
         let mut out = self.act(batch.tokens().len(), q.cols);
         let cache = &mut self.cache[layer];
         self.machine.store(&k.data, &v.data, layout, spans, blocks, cache);
         let heads = q.cols / layout.head_dim;
-        let job = Attention { q: &q.data, heads, layout, cache, scale, spans, blocks };
+        let job = Attention { q: &q.data, heads, layout, cache, attend: *attend, spans, blocks };
         self.machine.attention(&job, &mut out.data);
         out
     }

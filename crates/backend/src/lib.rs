@@ -13,7 +13,7 @@ pub use cpu::{Act, Cpu, CpuOptions, Weight};
 pub use rope::Rope;
 pub use trine_kernels::cpus::{Affinity, Topology};
 pub use trine_kernels::numa::Numa;
-pub use trine_kernels::{Gate, KV_FORMATS, KvLayout, Pairs, Span};
+pub use trine_kernels::{Attend, Gate, KV_FORMATS, KvLayout, Pairs, Span};
 
 use trine_tensor::{Format, View};
 
@@ -224,15 +224,15 @@ pub trait Backend {
     fn angles(&mut self, rope: &Rope, batch: &Batch) -> Self::Act;
     /// Turns every head of `x` by its token's angles.
     fn rope(&mut self, rope: &Rope, angles: &Self::Act, x: Self::Act) -> Self::Act;
-    /// Stores `k` and `v` in the cache of `layer` at the batch's positions, then attends: `softmax(q kᵀ scale) v`, causal, each query
-    /// head with the KV head of its group.
+    /// Stores `k` and `v` in the cache of `layer` at the batch's positions, then attends: `softmax(q kᵀ scale) v`, causal and
+    /// as `attend` says, each query head with the KV head of its group.
     fn attention(
         &mut self,
         layer: usize,
         q: &Self::Act,
         k: &Self::Act,
         v: &Self::Act,
-        scale: f32,
+        attend: &Attend,
         batch: &Batch,
     ) -> Self::Act;
     /// Only these rows.

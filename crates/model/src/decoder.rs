@@ -3,7 +3,7 @@
 use crate::weights::Weights;
 use crate::{Error, Result, Spec};
 use std::ops::ControlFlow;
-use trine_backend::{Backend, Batch, KvShape, Role, Stage};
+use trine_backend::{Attend, Backend, Batch, KvShape, Role, Stage};
 use trine_tensor::{File, format::F32};
 
 /// A decoder whose weights are on a device.
@@ -154,7 +154,7 @@ impl<B: Backend> Model<B> {
     pub fn forward(&self, be: &mut B, batch: &Batch) -> B::Act {
         let Spec { eps, ref rope, head_dim, arch, vocab, .. } = self.spec;
         assert!(batch.tokens().iter().all(|&token| (token as usize) < vocab), "a token beyond the vocabulary");
-        let scale = 1.0 / (head_dim as f32).sqrt();
+        let attend = Attend { scale: 1.0 / (head_dim as f32).sqrt(), window: None, softcap: None };
         be.enter(Stage::Forward(batch));
         let angles = be.angles(rope, batch);
         let mut x = be.embed(&self.embedding, batch.tokens());
@@ -170,7 +170,7 @@ impl<B: Backend> Model<B> {
             }
             let q = be.rope(rope, &angles, q);
             let k = be.rope(rope, &angles, k);
-            let mut h = be.attention(i, &q, &k, &v, scale, batch);
+            let mut h = be.attention(i, &q, &k, &v, &attend, batch);
             if let Some(norm) = &layer.attn_sub_norm {
                 h = be.rms_norm(norm, &h, eps);
             }

@@ -7,7 +7,7 @@ mod trace;
 pub use record::{Recorder, RecorderOptions};
 pub use report::{Operation, Part, Phase, Report, Snapshot, Tensor, Time};
 
-use crate::{Activations, Backend, Batch, Error, Gate, KvShape, Role, Rope, Stage};
+use crate::{Activations, Attend, Backend, Batch, Error, Gate, KvShape, Role, Rope, Stage};
 use record::{Meter, Work};
 use std::sync::Arc;
 use trine_tensor::View;
@@ -181,17 +181,18 @@ impl<B: Backend> Backend for Profile<B> {
         q: &Self::Act,
         k: &Self::Act,
         v: &Self::Act,
-        scale: f32,
+        attend: &Attend,
         batch: &Batch,
     ) -> Self::Act {
         // A query, its scores and the values cost two operations each for every position that its token sees.
-        let seen: usize = (0..q.rows).map(|row| batch.position(row) + 1).sum();
-        let held: usize = batch.lengths().sum();
+        let seen: usize = (0..q.rows).map(|row| attend.seen(batch.position(row)).len()).sum();
+        let held = batch.spans().iter().map(|span| span.cached + span.tokens - attend.seen(span.cached).start);
+        let held: usize = held.sum();
         let moved = 2 * q.len() + k.len() + v.len();
         let mut work = Work::new("attention", Part::Attention, moved, 4 * q.cols * seen);
         work.bytes += (q.rows + held) * self.position;
         work.rows = q.rows;
-        let out = self.run(work, |be| be.attention(layer, &q.inner, &k.inner, &v.inner, scale, batch));
+        let out = self.run(work, |be| be.attention(layer, &q.inner, &k.inner, &v.inner, attend, batch));
         self.act(out, q.rows, q.cols)
     }
 

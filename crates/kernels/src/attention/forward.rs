@@ -1,15 +1,18 @@
 //! Attention of query rows over cached keys and values, in tiles.
 //!
 //! The canonical order, which depends on nothing but a token's position:
-//! - a score is one chain of fused multiply-adds over the numbers of a head, then the scale; 16 positions are the lanes of a vector;
+//! - a score is one chain of fused multiply-adds over the numbers of a head, then the scale and the soft cap; 16 positions are the lanes of a vector;
 //! - positions form chunks of [`CHUNK`], counted from the first of the sequence. Within one: the largest score, the weights
 //!   `e^(score - largest)`, their sum in 16 lanes added in the tree, and for each number of a head one chain over the positions;
+//! - a position outside the window has no part in any of it, and a chunk without positions inside it none in the next step;
 //! - chunks are folded into one another in order, first to last (the online softmax of arXiv:1805.02867).
 
+use super::{Attend, softcap};
 use crate::elementwise::exp16;
 use crate::kv::{KvLayout, Line, Span};
 use crate::machine::{Machine, Slots, WORTH};
 use crate::simd::{LANES, Simd};
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 /// Positions that are weighed before their sums are scaled.
@@ -32,8 +35,8 @@ pub struct Attention<'a> {
     pub layout: KvLayout,
     /// One layer.
     pub cache: &'a [Line],
-    /// Scores are multiplied by this.
-    pub scale: f32,
+    /// How scores become weights.
+    pub attend: Attend,
     /// Which rows belong to which sequence. Keys and values of the rows are in the cache already.
     pub spans: &'a [Span],
     /// Cache blocks of all spans.
@@ -63,8 +66,15 @@ impl<'a> Tile<'a> {
         self.tokens * self.group()
     }
 
-    fn chunks(&self) -> usize {
-        (self.len + self.tokens - 1).div_ceil(CHUNK)
+    /// Chunks of which any row sees something.
+    fn chunks(&self) -> Range<usize> {
+        self.chunks_of(0).start..self.chunks_of(self.rows() - 1).end
+    }
+
+    /// Chunks of which a row sees something.
+    fn chunks_of(&self, row: usize) -> Range<usize> {
+        let seen = self.job.attend.seen(self.len + row / self.group() - 1);
+        seen.start / CHUNK..seen.end.div_ceil(CHUNK)
     }
 
     /// Where a row's head is in `[tokens, heads]`.
@@ -78,10 +88,12 @@ impl<'a> Tile<'a> {
         &self.job.q[self.head(row) * self.job.layout.head_dim..][..self.job.layout.head_dim]
     }
 
-    /// How many positions of a chunk a row sees.
+    /// The positions of a chunk that a row sees, counted from the chunk's first.
     #[inline(always)]
-    fn seen(&self, row: usize, chunk: usize) -> usize {
-        (self.len + row / self.group()).saturating_sub(chunk * CHUNK).min(CHUNK)
+    fn seen(&self, row: usize, chunk: usize) -> Range<usize> {
+        let seen = self.job.attend.seen(self.len + row / self.group() - 1);
+        let inside = |position: usize| position.saturating_sub(chunk * CHUNK).min(CHUNK);
+        inside(seen.start)..inside(seen.end)
     }
 }
 
@@ -100,7 +112,7 @@ fn room(layout: &KvLayout, rows: usize) -> usize {
 pub(crate) fn attend<S: Simd>(simd: S, tile: &Tile, chunk: usize, scratch: &mut [Line], states: &mut [Line]) {
     let (layout, rows) = (&tile.job.layout, tile.rows());
     let (dim, record) = (layout.dim(), record(layout));
-    let strips = tile.seen(rows - 1, chunk).div_ceil(LANES);
+    let strips = tile.seen(0, chunk).start / LANES..tile.seen(rows - 1, chunk).end.div_ceil(LANES);
     let position = |strip: usize| chunk * CHUNK + strip * LANES;
     let width = dim / LANES;
     let (queries, rest) = scratch.split_at_mut(rows * width);
@@ -118,10 +130,10 @@ pub(crate) fn attend<S: Simd>(simd: S, tile: &Tile, chunk: usize, scratch: &mut 
         if there { layout.bytes_of(tile.cache, which, tile.blocks, next) } else { &[] }
     };
 
-    for first in (0..strips).step_by(PAIR) {
-        let both = first + 1 < strips;
+    for first in strips.clone().step_by(PAIR) {
+        let both = first + 1 < strips.end;
         let mut keys: [&[Line]; PAIR] = [&[]; PAIR];
-        for (i, room) in keys_room.chunks_exact_mut(dim).enumerate().take(strips - first) {
+        for (i, room) in keys_room.chunks_exact_mut(dim).enumerate().take(strips.end - first) {
             keys[i] = layout.load(simd, tile.cache, 0, tile.blocks, position(first + i), room);
         }
         let mut row = 0;
@@ -131,7 +143,8 @@ pub(crate) fn attend<S: Simd>(simd: S, tile: &Tile, chunk: usize, scratch: &mut 
             let mut out = Scores { queries, scores, row, strip: first };
             let (a, b) = ((keys[0], ahead(row, 0, first)), (keys[1], ahead(row, 0, first + 1)));
             match (four, both) {
-                _ if tile.seen(next - 1, chunk) <= first * LANES => {}
+                _ if tile.seen(next - 1, chunk).end <= first * LANES => {}
+                _ if tile.seen(row, chunk).start >= (first + PAIR) * LANES => {}
                 (true, true) if S::WIDE => score::<S, 4, 2>(simd, tile, [a, b], &mut out),
                 (true, true) => {
                     score::<S, 4, 1>(simd, tile, [a], &mut out);
@@ -149,13 +162,13 @@ pub(crate) fn attend<S: Simd>(simd: S, tile: &Tile, chunk: usize, scratch: &mut 
     for (row, (scores, state)) in scores.chunks_exact_mut(STRIPS).zip(states.chunks_exact_mut(record)).enumerate() {
         state.fill(Line::ZERO);
         let seen = tile.seen(row, chunk);
-        if seen > 0 {
-            [state[record - 1].0[0], state[record - 1].0[1]] = softmax(simd, scores, seen);
+        if !seen.is_empty() {
+            [state[record - 1].0[0], state[record - 1].0[1]] = softmax(simd, scores, seen, tile.job.attend.softcap);
         }
     }
 
     let mut values: [(&[Line], &[u8]); STRIPS] = [(&[], &[]); STRIPS];
-    for (strip, room) in values_room.chunks_exact_mut(dim).enumerate().take(strips) {
+    for (strip, room) in values_room.chunks_exact_mut(dim).enumerate().take(strips.end).skip(strips.start) {
         values[strip].0 = layout.load(simd, tile.cache, 1, tile.blocks, position(strip), room);
     }
     let mut row = 0;
@@ -165,15 +178,21 @@ pub(crate) fn attend<S: Simd>(simd: S, tile: &Tile, chunk: usize, scratch: &mut 
         for strip in 0..STRIPS {
             values[strip].1 = ahead(row, 1, strip);
         }
-        let all = tile.seen(row, chunk);
         if next == row + 4 {
-            // Those of later tokens go on alone where the first has ended.
-            weigh::<S, 4>(simd, scores, &values, 0..all, states);
+            // Those of earlier tokens begin alone, and those of later ones go on alone.
+            let start = tile.seen(row + 3, chunk).start;
+            let end = tile.seen(row, chunk).end.max(start);
             for (i, (scores, state)) in scores.chunks_exact(STRIPS).zip(states.chunks_exact_mut(record)).enumerate() {
-                weigh::<S, 1>(simd, scores, &values, all..tile.seen(row + i, chunk), state);
+                let seen = tile.seen(row + i, chunk);
+                weigh::<S, 1>(simd, scores, &values, seen.start..seen.end.min(start), state);
+            }
+            weigh::<S, 4>(simd, scores, &values, start..end, states);
+            for (i, (scores, state)) in scores.chunks_exact(STRIPS).zip(states.chunks_exact_mut(record)).enumerate() {
+                let seen = tile.seen(row + i, chunk);
+                weigh::<S, 1>(simd, scores, &values, seen.start.max(end)..seen.end, state);
             }
         } else {
-            weigh::<S, 1>(simd, scores, &values, 0..all, states);
+            weigh::<S, 1>(simd, scores, &values, tile.seen(row, chunk), states);
         }
         row = next;
     }
@@ -230,7 +249,7 @@ fn score<S: Simd, const R: usize, const P: usize>(simd: S, tile: &Tile, keys: [(
             }
         }
     }
-    let scale = simd.splat(tile.job.scale);
+    let scale = simd.splat(tile.job.attend.scale);
     for r in 0..R {
         for p in 0..P {
             let to = &mut out.scores[(out.row + r) * STRIPS + out.strip + p];
@@ -239,11 +258,17 @@ fn score<S: Simd, const R: usize, const P: usize>(simd: S, tile: &Tile, keys: [(
     }
 }
 
-/// Makes weights of the first `seen` scores; returns the largest score and the sum of the weights.
+/// Makes weights of the scores that are seen, and zeros of the others in their lines; returns the largest score and the sum of the weights.
 #[inline(always)]
-fn softmax<S: Simd>(simd: S, scores: &mut [Line], seen: usize) -> [f32; 2] {
-    let scores = &mut scores[..seen.div_ceil(LANES)];
-    let (last, beyond) = (scores.len() - 1, (seen - 1) % LANES + 1);
+fn softmax<S: Simd>(simd: S, scores: &mut [Line], seen: Range<usize>, cap: Option<f32>) -> [f32; 2] {
+    let scores = &mut scores[seen.start / LANES..seen.end.div_ceil(LANES)];
+    let (last, before, beyond) = (scores.len() - 1, seen.start % LANES, (seen.end - 1) % LANES + 1);
+    if let Some(cap) = cap {
+        for line in &mut *scores {
+            simd.store(softcap(simd, simd.load(&line.0), cap), &mut line.0);
+        }
+    }
+    scores[0].0[..before].fill(f32::NEG_INFINITY);
     scores[last].0[beyond..].fill(f32::NEG_INFINITY);
     let mut most = simd.splat(f32::NEG_INFINITY);
     for line in &*scores {
@@ -254,6 +279,9 @@ fn softmax<S: Simd>(simd: S, scores: &mut [Line], seen: usize) -> [f32; 2] {
     for (i, line) in scores.iter_mut().enumerate() {
         let weights = exp16(simd, simd.sub(simd.load(&line.0), simd.splat(largest)));
         simd.store(weights, &mut line.0);
+        if i == 0 {
+            line.0[..before].fill(0.0);
+        }
         if i == last {
             line.0[beyond..].fill(0.0);
         }
@@ -268,9 +296,12 @@ fn weigh<S: Simd, const R: usize>(
     simd: S,
     weights: &[Line],
     values: &[(&[Line], &[u8]); STRIPS],
-    positions: std::ops::Range<usize>,
+    positions: Range<usize>,
     states: &mut [Line],
 ) {
+    if positions.is_empty() {
+        return;
+    }
     let width = states.len() / R - 1;
     let mut at = 0;
     while at < width {
@@ -290,7 +321,7 @@ fn weigh_some<S: Simd, const R: usize, const D: usize>(
     simd: S,
     weights: &[Line],
     values: &[(&[Line], &[u8]); STRIPS],
-    positions: std::ops::Range<usize>,
+    positions: Range<usize>,
     states: &mut [Line],
     at: usize,
 ) {
@@ -407,14 +438,16 @@ impl Machine {
         });
     }
 
-    /// `softmax(q kᵀ scale) v` for each token and head, `[tokens, heads, head_dim]`, over the positions up to and with the token's own.
+    /// `softmax(q kᵀ scale) v` for each token and head, `[tokens, heads, head_dim]`, over the positions up to and with the token's own, or
+    /// those of them in its window.
     ///
     /// # Panics
-    /// When the shapes disagree.
+    /// When the shapes disagree, or a window is zero.
     pub fn attention(&mut self, job: &Attention, out: &mut [f32]) {
         let (layout, table, threads) = (&job.layout, self.table, self.threads());
         let (dim, group, record) = (layout.head_dim, job.heads / layout.heads, record(layout));
         assert!(job.q.len() == out.len() && job.heads == group * layout.heads);
+        assert!(job.attend.window != Some(0), "a token sees itself");
         assert!(job.spans.windows(2).all(|pair| pair[0].row + pair[0].tokens <= pair[1].row));
         assert!(job.spans.last().is_none_or(|span| (span.row + span.tokens) * job.heads * dim <= out.len()));
         let each = (ROWS / group).max(1);
@@ -439,9 +472,12 @@ impl Machine {
             Tile { job, blocks, cache: &job.cache[kv_head * lines..][..lines], kv_head, token, tokens, len }
         };
         let tasks = tiles * layout.heads;
-        let seen = |span: &Span| span.tokens * (span.cached + span.tokens);
+        let window = job.attend.window.unwrap_or(usize::MAX);
+        let seen = |span: &Span| span.tokens * (span.cached + span.tokens).min(window);
         let work = 2 * dim * job.heads * job.spans.iter().map(seen).sum::<usize>();
+        // Of one tile: all, or those that its windows touch.
         let chunks = job.spans.iter().map(|span| (span.cached + span.tokens).div_ceil(CHUNK)).max().unwrap_or(0);
+        let chunks = chunks.min(window.saturating_add(each).div_ceil(CHUNK) + 1);
         let slots = Slots::of(out);
         let finish = |tile: &Tile, row: usize, state: &[Line]| {
             // SAFETY: the row of a tile is inside `out`, and no other tile has it.
@@ -458,12 +494,23 @@ impl Machine {
                 grow(&mut scratch, need);
                 let (states, scratch) = scratch.split_at_mut(2 * rows * record);
                 let (states, next) = states.split_at_mut(rows * record);
-                (table.attend)(&tile, 0, scratch, &mut states[..tile.rows() * record]);
-                for chunk in 1..tile.chunks() {
+                let mut all = tile.chunks();
+                (table.attend)(
+                    &tile,
+                    all.next().expect("a tile sees itself"),
+                    scratch,
+                    &mut states[..tile.rows() * record],
+                );
+                for chunk in all {
                     (table.attend)(&tile, chunk, scratch, &mut next[..tile.rows() * record]);
                     let rows = states.chunks_exact_mut(record).zip(next.chunks_exact(record)).take(tile.rows());
-                    let rows = rows.enumerate().filter(|(row, _)| tile.seen(*row, chunk) > 0);
-                    rows.for_each(|(_, (state, next))| (table.fold)(state, next));
+                    for (row, (state, next)) in rows.enumerate() {
+                        match tile.chunks_of(row) {
+                            seen if seen.start == chunk => state.copy_from_slice(next),
+                            seen if seen.contains(&chunk) => (table.fold)(state, next),
+                            _ => {}
+                        }
+                    }
                 }
                 (0..tile.rows()).for_each(|row| finish(&tile, row, &states[row * record..][..record]));
             };
@@ -477,16 +524,18 @@ impl Machine {
         // Few tiles of many chunks: runs of chunks are tasks, and the states of all chunks wait for one another.
         grow(states, tasks * chunks * rows * record);
         let states = Slots::of(states);
+        // Chunks are counted from the first that the tile sees.
         let states = |task: usize, chunk: usize| states.at((task * chunks + chunk) * rows * record);
         let runs = (8 * threads).div_ceil(tasks).min(chunks);
         self.pool.run(tasks * runs, &|task, thread| {
             let (run, task) = (task % runs, task / runs);
             let (tile, mut scratch) = (tile(task), scratch(thread));
             grow(&mut scratch, need);
-            for chunk in run * chunks / runs..((run + 1) * chunks / runs).min(tile.chunks()) {
+            let seen = tile.chunks();
+            for chunk in run * chunks / runs..((run + 1) * chunks / runs).min(seen.len()) {
                 // SAFETY: inside the states, and this task's alone.
                 let states = unsafe { std::slice::from_raw_parts_mut(states(task, chunk), tile.rows() * record) };
-                (table.attend)(&tile, chunk, &mut scratch, states);
+                (table.attend)(&tile, seen.start + chunk, &mut scratch, states);
             }
         });
         self.pool.run(tasks * rows, &|task, _| {
@@ -497,10 +546,9 @@ impl Machine {
                 let state = |chunk| unsafe {
                     std::slice::from_raw_parts_mut(states(task, chunk).wrapping_add(row * record), record)
                 };
-                let sum = state(0);
-                (1..tile.chunks())
-                    .filter(|&chunk| tile.seen(row, chunk) > 0)
-                    .for_each(|chunk| (table.fold)(sum, state(chunk)));
+                let (first, seen) = (tile.chunks().start, tile.chunks_of(row));
+                let sum = state(seen.start - first);
+                (seen.start + 1..seen.end).for_each(|chunk| (table.fold)(sum, state(chunk - first)));
                 finish(&tile, row, sum);
             }
         });

@@ -1,0 +1,220 @@
+//! What holds for attention over every KV format: it agrees with double precision, and all instruction sets, thread counts and ways to cut
+//! the work give the same bits.
+
+mod common;
+
+use common::{Random, bits, machines};
+use trine_kernels::{Attend, Attention, KV_FORMATS, KvLayout, Lines, Machine, Span};
+
+/// A sequence to attend to: `[tokens, heads, head_dim]` each.
+struct Heads {
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+}
+
+/// All positions, no cap.
+const PLAIN: Attend = Attend { scale: 0.4, window: None, softcap: None };
+
+/// Attention of a batch of sequences, in steps of `step` tokens of each; `[sequences]` of `[tokens, heads, head_dim]`.
+fn attention(
+    machine: &mut Machine,
+    layout: KvLayout,
+    heads: usize,
+    attend: Attend,
+    all: &[Heads],
+    step: usize,
+) -> Vec<Vec<f32>> {
+    let (q_width, kv_width) = (heads * layout.head_dim, layout.heads * layout.head_dim);
+    let longest = all.iter().map(|one| one.q.len() / q_width).max().unwrap();
+    let each = longest.div_ceil(layout.block_len);
+    // Blocks of sequences alternate, later positions first.
+    let blocks: Vec<u32> =
+        (0..all.len()).flat_map(|i| (0..each).rev().map(move |b| (b * all.len() + i) as u32)).collect();
+    let layout = KvLayout { blocks: blocks.len(), ..layout };
+    let mut cache = Lines::zeroed(layout.bytes().unwrap());
+    // What nobody wrote must not matter.
+    bytemuck::cast_slice_mut::<_, u8>(&mut cache).fill(0xff);
+    let mut out = vec![Vec::new(); all.len()];
+    for start in (0..longest).step_by(step) {
+        let (mut spans, mut rows, mut q, mut k, mut v) = (Vec::new(), 0, Vec::new(), Vec::new(), Vec::new());
+        for (i, one) in all.iter().enumerate() {
+            let end = (start + step).min(one.q.len() / q_width);
+            if start < end {
+                spans.push(Span { row: rows, tokens: end - start, cached: start, blocks: i * each..(i + 1) * each });
+                rows += end - start;
+                q.extend_from_slice(&one.q[start * q_width..end * q_width]);
+                k.extend_from_slice(&one.k[start * kv_width..end * kv_width]);
+                v.extend_from_slice(&one.v[start * kv_width..end * kv_width]);
+            }
+        }
+        machine.store(&k, &v, layout, &spans, &blocks, &mut cache);
+        let job = Attention { q: &q, heads, layout, cache: &cache, attend, spans: &spans, blocks: &blocks };
+        let mut result = vec![f32::NAN; q.len()];
+        machine.attention(&job, &mut result);
+        for span in &spans {
+            out[span.blocks.start / each].extend_from_slice(&result[span.row * q_width..][..span.tokens * q_width]);
+        }
+    }
+    out
+}
+
+/// The same in double precision, for one token of a sequence, over the numbers that the cache's format keeps.
+fn exact_attention(layout: KvLayout, heads: usize, attend: Attend, one: &Heads, token: usize) -> Vec<f64> {
+    let (format, dim) = (layout.format, layout.head_dim);
+    let seen = (token + 1).saturating_sub(attend.window.unwrap_or(usize::MAX))..token + 1;
+    let keep = |x: &[f32]| {
+        let mut row = x.to_vec();
+        row.resize(dim.next_multiple_of(format.block), 0.0);
+        let bytes = format.encode(&row);
+        (format.decode)(&bytes, &[], &mut row);
+        row
+    };
+    let mut out = Vec::new();
+    for head in 0..heads {
+        let q = &one.q[(token * heads + head) * dim..][..dim];
+        let row = |x: &[f32], position: usize| {
+            keep(&x[(position * layout.heads + head / (heads / layout.heads)) * dim..][..dim])
+        };
+        let weight = |position: usize| {
+            let product: f64 = q.iter().zip(row(&one.k, position)).map(|(&q, k)| q as f64 * k as f64).sum();
+            let score = product * attend.scale as f64;
+            attend.softcap.map_or(score, |cap| cap as f64 * (score / cap as f64).tanh()).exp()
+        };
+        let (mut sums, mut total) = (vec![0.0; dim], 0.0);
+        for position in seen.clone() {
+            let weight = weight(position);
+            total += weight;
+            sums.iter_mut().zip(row(&one.v, position)).for_each(|(sum, v)| *sum += weight * v as f64);
+        }
+        out.extend(sums.iter().map(|sum| sum / total));
+    }
+    out
+}
+
+fn close(found: &[f32], exact: &[f64], how: &str) {
+    assert_eq!(found.len(), exact.len());
+    for (found, exact) in found.iter().zip(exact) {
+        assert!((*found as f64 - exact).abs() < 3e-6, "{how}: {found} for {exact}");
+    }
+}
+
+#[test]
+fn attention_agrees_with_double_precision_and_with_itself_in_every_bit() {
+    let mut random = Random(5);
+    for (heads, kv_heads, head_dim, longest) in [(4, 2, 20, 70), (4, 1, 64, 530), (3, 3, 48, 270), (5, 1, 128, 20)] {
+        let mut sequence = |tokens: usize| {
+            let mut floats = |heads: usize| random.floats(tokens * heads * head_dim);
+            Heads { q: floats(heads), k: floats(kv_heads), v: floats(kv_heads) }
+        };
+        let all = [sequence(17), sequence(longest), sequence(1)];
+        for &format in KV_FORMATS {
+            let layout = KvLayout { format, heads: kv_heads, head_dim, blocks: 0, block_len: 16 };
+            let mut first: Option<Vec<u32>> = None;
+            for mut machine in machines() {
+                // One instruction set and number of threads each sees several ways to cut the work; all see one.
+                let ways: &[_] = if machine.threads() == 2 { &[(16, 999), (64, 1), (32, 37)] } else { &[(32, 100)] };
+                for &(block_len, step) in ways {
+                    let out = attention(&mut machine, KvLayout { block_len, ..layout }, heads, PLAIN, &all, step);
+                    if first.is_none() {
+                        for (out, one) in out.iter().zip(&all) {
+                            for (token, out) in out.chunks(heads * head_dim).enumerate() {
+                                close(out, &exact_attention(layout, heads, PLAIN, one, token), format.name);
+                            }
+                        }
+                    }
+                    let out = bits(&out.concat());
+                    let how =
+                        format!("{format}, {}, {} threads, {block_len}, {step}", machine.table.name, machine.threads());
+                    assert!(*first.get_or_insert(out.clone()) == out, "{how}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn windows_and_soft_caps_agree_with_double_precision_and_with_themselves_in_every_bit() {
+    let mut random = Random(7);
+    for (heads, kv_heads, head_dim) in [(4, 2, 20), (1, 1, 48), (2, 1, 64)] {
+        let all = [1, 17, 255, 256, 257, 600].map(|tokens| {
+            let mut floats = |heads: usize| random.floats(tokens * heads * head_dim);
+            Heads { q: floats(heads), k: floats(kv_heads), v: floats(kv_heads) }
+        });
+        let layout = KvLayout { format: KV_FORMATS[0], heads: kv_heads, head_dim, blocks: 0, block_len: 16 };
+        for window in [Some(1), Some(7), Some(256), Some(300), Some(1000), None] {
+            for softcap in [None, Some(2.0), Some(30.0)] {
+                let attend = Attend { window, softcap, ..PLAIN };
+                let mut first: Option<Vec<u32>> = None;
+                for mut machine in machines() {
+                    let step = [999, 100, 37][machine.threads() - 1];
+                    let how = format!("{attend:?}, {}, {} threads, {step}", machine.table.name, machine.threads());
+                    let out = attention(&mut machine, layout, heads, attend, &all, step);
+                    if first.is_none() {
+                        for (out, one) in out.iter().zip(&all) {
+                            let last = out.len() / (heads * head_dim) - 1;
+                            for (token, out) in out.chunks(heads * head_dim).enumerate() {
+                                if token % 41 == 0 || token == last {
+                                    close(out, &exact_attention(layout, heads, attend, one, token), &how);
+                                }
+                            }
+                        }
+                    }
+                    let out = bits(&out.concat());
+                    assert!(*first.get_or_insert(out.clone()) == out, "{how}");
+                }
+            }
+        }
+        // A window that holds everything is none.
+        let mut machine = machines().remove(0);
+        let mut with = |window| attention(&mut machine, layout, heads, Attend { window, ..PLAIN }, &all, 999).concat();
+        assert_eq!(bits(&with(Some(600))), bits(&with(None)));
+    }
+}
+
+#[test]
+fn sixteen_thousand_positions_are_attended_to() {
+    let mut random = Random(6);
+    let (heads, head_dim, positions, new) = (4, 32, 1 << 14, 3);
+    let kv = random.floats(positions * head_dim);
+    let q = random.floats(new * heads * head_dim);
+    let blocks: Vec<u32> = (0..positions as u32 / 16).rev().collect();
+    for &format in KV_FORMATS {
+        let layout = KvLayout { format, heads: 1, head_dim, blocks: blocks.len(), block_len: 16 };
+        assert_eq!(layout.bytes(), Some(2 * format.row_bytes(positions * head_dim).unwrap()));
+        // All queries of the sequence, of which only the last are looked at.
+        let mut padded = vec![0.0; (positions - new) * heads * head_dim];
+        padded.extend_from_slice(&q);
+        let one = Heads { q: padded, k: kv.clone(), v: kv.clone() };
+        let exact: Vec<f64> =
+            (positions - new..positions).flat_map(|token| exact_attention(layout, heads, PLAIN, &one, token)).collect();
+        let mut first: Option<Vec<u32>> = None;
+        for mut machine in machines() {
+            let mut cache = Lines::zeroed(layout.bytes().unwrap());
+            let span = |tokens, cached| [Span { row: 0, tokens, cached, blocks: 0..blocks.len() }];
+            machine.store(&kv, &kv, layout, &span(positions, 0), &blocks, &mut cache);
+            let spans = span(new, positions - new);
+            let job = Attention { q: &q, heads, layout, cache: &cache, attend: PLAIN, spans: &spans, blocks: &blocks };
+            let mut out = vec![f32::NAN; q.len()];
+            machine.attention(&job, &mut out);
+            close(&out, &exact, format.name);
+            let out = bits(&out);
+            assert_eq!(*first.get_or_insert(out.clone()), out, "{format}, {}", machine.table.name);
+        }
+    }
+}
+
+#[test]
+fn a_key_or_value_that_is_not_finite_is_seen() {
+    for &format in KV_FORMATS {
+        for mut machine in machines() {
+            let layout = KvLayout { format, heads: 1, head_dim: 32, blocks: 0, block_len: 16 };
+            for bad in [f32::NAN, f32::INFINITY] {
+                let mut one = Heads { q: vec![1.0; 20 * 32], k: vec![1.0; 20 * 32], v: vec![1.0; 20 * 32] };
+                one.v[7 * 32 + 3] = bad;
+                let out = attention(&mut machine, layout, 1, PLAIN, &[one], 20).concat();
+                assert!((0..20).all(|token| out[token * 32 + 3].is_finite() == (token < 7)), "{format}");
+            }
+        }
+    }
+}
