@@ -76,19 +76,33 @@ impl File {
             return File::open_shards(path, &chosen, options);
         }
         let (bytes, mapping) = load(&chosen, options)?;
+        let mut file = File::read(path, bytes, || config(&chosen)).map_err(|e| e.at(&chosen))?;
+        file.tensors.values_mut().for_each(|view| view.mapping = mapping.clone());
+        Ok(file)
+    }
+
+    /// Checks a file that is in memory already, such as one that is part of a program; `name` stands for its path.
+    ///
+    /// # Errors
+    /// As [`File::open`].
+    pub fn from_bytes(name: impl AsRef<Path>, bytes: impl Into<Bytes>) -> Result<File> {
+        let name = name.as_ref();
+        File::read(name, bytes.into(), || Ok(None)).map_err(|e| e.at(name))
+    }
+
+    /// Reads the header of a file; `config` finds what is beside safetensors.
+    fn read(path: &Path, bytes: Bytes, config: impl FnOnce() -> Result<Option<serde_json::Value>>) -> Result<File> {
         let size = bytes.len() as u64;
-        let open = || match sniff(&bytes)? {
+        let (kind, metadata, config, tensors) = match sniff(&bytes)? {
             Magic::Gguf => {
                 let gguf::Contents { version, metadata, tensors } = gguf::read(&bytes)?;
-                Ok((Kind::Gguf { version }, metadata, None, tensors))
+                (Kind::Gguf { version }, metadata, None, tensors)
             }
             Magic::Safetensors => {
                 let tensors = safetensors::read(&bytes)?;
-                Ok((Kind::Safetensors, Metadata::new(), config(&chosen)?, tensors))
+                (Kind::Safetensors, Metadata::new(), config()?, tensors)
             }
         };
-        let (kind, metadata, config, mut tensors) = open().map_err(|e: Error| e.at(&chosen))?;
-        tensors.values_mut().for_each(|view| view.mapping = mapping.clone());
         Ok(File { path: path.to_path_buf(), kind, size, metadata, config, tensors })
     }
 

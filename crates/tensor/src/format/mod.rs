@@ -55,7 +55,27 @@ pub struct Format {
     pub encode: fn(weights: &[f32], out: &mut [u8]),
 }
 
+/// `general.file_type` of a file whose matrices are mostly in a format, by llama.cpp's numbers, and bitnet.cpp's for I2_S.
+static FILE_TYPES: &[(&str, u32)] = &[
+    ("F32", 0),
+    ("F16", 1),
+    ("Q4_0", 2),
+    ("Q8_0", 7),
+    ("Q4_K", 15),
+    ("Q5_K", 17),
+    ("Q6_K", 18),
+    ("BF16", 32),
+    ("TQ1_0", 36),
+    ("TQ2_0", 37),
+    ("I2_S", 40),
+];
+
 impl Format {
+    /// `general.file_type` of a file whose matrices are mostly in this format.
+    pub fn file_type(&self) -> Option<u32> {
+        FILE_TYPES.iter().find(|(name, _)| *name == self.name).map(|&(_, number)| number)
+    }
+
     /// Bytes of a row; `None` when it is not whole blocks or cannot be counted.
     pub fn row_bytes(&self, cols: usize) -> Option<usize> {
         if cols.is_multiple_of(self.block) { (cols / self.block).checked_mul(self.bytes) } else { None }
