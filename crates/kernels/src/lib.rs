@@ -21,7 +21,7 @@ mod rope;
 mod table;
 mod simd;
 
-pub use attention::{Attend, Attention};
+pub use attention::{Attend, Attention, AttentionBack};
 pub use elementwise::Gate;
 pub use kv::{KV_FORMATS, KvLayout, Line, Lines, Span};
 pub use machine::{Form, Input, Machine, Matrix, PANEL, Quantized, interleave};

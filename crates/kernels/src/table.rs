@@ -1,12 +1,13 @@
 //! One row per instruction set: how to know that the CPU has it, and its kernels.
 
-use crate::attention::Tile;
+use crate::attention::{Queries, Tile};
 use crate::dot::block::Group;
 use crate::dot::{Column, Columns, Out, Rows, Tokens};
 use crate::elementwise::Gate;
 use crate::kv::Line;
 use crate::machine::Form;
 use crate::simd;
+use std::ops::Range;
 use trine_tensor::Format;
 
 /// Weights widened to float, activations as they are.
@@ -39,6 +40,8 @@ pub struct Table {
     pub(crate) gate: fn(Gate, &[f32], &[f32], &mut [f32]),
     pub(crate) attend: fn(&Tile, usize, &mut [Line], &mut [Line]),
     pub(crate) fold: fn(&mut [Line], &[Line]),
+    pub(crate) soften: fn(&Queries, &Range<usize>, &mut [Line], &mut [Line], &mut [Line]),
+    pub(crate) differentiate: fn(&Queries, &Range<usize>, &mut [Line], &mut [Line], &[Line], &[Line], &[Line]),
 }
 
 /// Best first; scalar is last and always supported.
@@ -108,6 +111,7 @@ macro_rules! table {
     ($isa:expr, $name:literal, $(features: $features:literal,)? supported: $supported:expr) => {
         #[allow(unused_unsafe, reason = "plain Rust needs no features")]
         pub(crate) static TABLE: $crate::table::Table = {
+            use std::ops::Range;
             use $crate::{activation, attention, dot::{Column, Columns, Out, Rows, Tokens, block::{self, Group}, float, ternary, unpack}, elementwise, kv::Line};
             table!(@table [$(#[target_feature(enable = $features)])?] $isa, $name, $supported,
                 f32(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F32>;
@@ -128,6 +132,8 @@ macro_rules! table {
                 gate(kind: elementwise::Gate, x: &[f32], up: &[f32], out: &mut [f32]) -> () = elementwise::gate;
                 attend(tile: &attention::Tile, chunk: usize, scratch: &mut [Line], states: &mut [Line]) -> () = attention::attend;
                 fold(state: &mut [Line], next: &[Line]) -> () = attention::fold;
+                soften(queries: &attention::Queries, keys: &Range<usize>, scores: &mut [Line], slopes: &mut [Line], states: &mut [Line]) -> () = attention::soften;
+                differentiate(queries: &attention::Queries, keys: &Range<usize>, weights: &mut [Line], grads: &mut [Line], slopes: &[Line], states: &[Line], totals: &[Line]) -> () = attention::differentiate;
             )
         };
     };

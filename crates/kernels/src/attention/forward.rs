@@ -7,7 +7,7 @@
 //! - a position outside the window has no part in any of it, and a chunk without positions inside it none in the next step;
 //! - chunks are folded into one another in order, first to last (the online softmax of arXiv:1805.02867).
 
-use super::{Attend, softcap};
+use super::{Attend, backward, softcap, softmax};
 use crate::elementwise::exp16;
 use crate::kv::{KvLayout, Line, Span};
 use crate::machine::{Machine, Slots, WORTH};
@@ -163,7 +163,10 @@ pub(crate) fn attend<S: Simd>(simd: S, tile: &Tile, chunk: usize, scratch: &mut 
         state.fill(Line::ZERO);
         let seen = tile.seen(row, chunk);
         if !seen.is_empty() {
-            [state[record - 1].0[0], state[record - 1].0[1]] = softmax(simd, scores, seen, tile.job.attend.softcap);
+            if let Some(cap) = tile.job.attend.softcap {
+                softcap(simd, &mut scores[seen.start / LANES..seen.end.div_ceil(LANES)], cap);
+            }
+            [state[record - 1].0[0], state[record - 1].0[1]] = softmax(simd, scores, seen);
         }
     }
 
@@ -256,38 +259,6 @@ fn score<S: Simd, const R: usize, const P: usize>(simd: S, tile: &Tile, keys: [(
             simd.store(simd.mul(sums[r][p], scale), &mut to.0);
         }
     }
-}
-
-/// Makes weights of the scores that are seen, and zeros of the others in their lines; returns the largest score and the sum of the weights.
-#[inline(always)]
-fn softmax<S: Simd>(simd: S, scores: &mut [Line], seen: Range<usize>, cap: Option<f32>) -> [f32; 2] {
-    let scores = &mut scores[seen.start / LANES..seen.end.div_ceil(LANES)];
-    let (last, before, beyond) = (scores.len() - 1, seen.start % LANES, (seen.end - 1) % LANES + 1);
-    if let Some(cap) = cap {
-        for line in &mut *scores {
-            simd.store(softcap(simd, simd.load(&line.0), cap), &mut line.0);
-        }
-    }
-    scores[0].0[..before].fill(f32::NEG_INFINITY);
-    scores[last].0[beyond..].fill(f32::NEG_INFINITY);
-    let mut most = simd.splat(f32::NEG_INFINITY);
-    for line in &*scores {
-        most = simd.max(most, simd.load(&line.0));
-    }
-    let largest = simd.largest(most);
-    let mut total = simd.splat(0.0);
-    for (i, line) in scores.iter_mut().enumerate() {
-        let weights = exp16(simd, simd.sub(simd.load(&line.0), simd.splat(largest)));
-        simd.store(weights, &mut line.0);
-        if i == 0 {
-            line.0[..before].fill(0.0);
-        }
-        if i == last {
-            line.0[beyond..].fill(0.0);
-        }
-        total = simd.add(total, simd.load(&line.0));
-    }
-    [largest, simd.sum(total)]
 }
 
 /// Adds the values of some positions of a chunk, times their weights, to the states of `R` rows; and asks for the bytes beside them.
@@ -395,6 +366,8 @@ pub(crate) struct Scratch {
     threads: Vec<Mutex<Vec<Line>>>,
     /// States of all chunks, when several threads share a tile.
     states: Vec<Line>,
+    /// For each thread that goes back.
+    pub(super) back: Vec<Mutex<backward::Room>>,
 }
 
 fn grow(lines: &mut Vec<Line>, len: usize) {

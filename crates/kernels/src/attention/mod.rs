@@ -1,12 +1,16 @@
 //! Attention: what a query attends to, and how.
 
+mod backward;
 mod forward;
 
+pub use backward::AttentionBack;
+pub(crate) use backward::{Queries, differentiate, soften};
 pub use forward::Attention;
 pub(crate) use forward::{Scratch, Tile, attend, fold};
 
-use crate::elementwise::tanh16;
-use crate::simd::Simd;
+use crate::elementwise::{exp16, tanh16};
+use crate::kv::Line;
+use crate::simd::{LANES, Simd};
 use std::ops::Range;
 
 /// How scores become weights.
@@ -28,7 +32,38 @@ impl Attend {
     }
 }
 
+/// Caps scores.
 #[inline(always)]
-fn softcap<S: Simd>(simd: S, score: S::F, cap: f32) -> S::F {
-    simd.mul(tanh16(simd, simd.mul(score, simd.splat(1.0 / cap))), simd.splat(cap))
+fn softcap<S: Simd>(simd: S, scores: &mut [Line], cap: f32) {
+    for line in scores {
+        let score = simd.mul(simd.load(&line.0), simd.splat(1.0 / cap));
+        simd.store(simd.mul(tanh16(simd, score), simd.splat(cap)), &mut line.0);
+    }
+}
+
+/// Makes weights of the scores that are seen, and zeros of the others in their lines; returns the largest score and the sum of the weights.
+#[inline(always)]
+fn softmax<S: Simd>(simd: S, scores: &mut [Line], seen: Range<usize>) -> [f32; 2] {
+    let scores = &mut scores[seen.start / LANES..seen.end.div_ceil(LANES)];
+    let (last, before, beyond) = (scores.len() - 1, seen.start % LANES, (seen.end - 1) % LANES + 1);
+    scores[0].0[..before].fill(f32::NEG_INFINITY);
+    scores[last].0[beyond..].fill(f32::NEG_INFINITY);
+    let mut most = simd.splat(f32::NEG_INFINITY);
+    for line in &*scores {
+        most = simd.max(most, simd.load(&line.0));
+    }
+    let largest = simd.largest(most);
+    let mut total = simd.splat(0.0);
+    for (i, line) in scores.iter_mut().enumerate() {
+        let weights = exp16(simd, simd.sub(simd.load(&line.0), simd.splat(largest)));
+        simd.store(weights, &mut line.0);
+        if i == 0 {
+            line.0[..before].fill(0.0);
+        }
+        if i == last {
+            line.0[beyond..].fill(0.0);
+        }
+        total = simd.add(total, simd.load(&line.0));
+    }
+    [largest, simd.sum(total)]
 }
