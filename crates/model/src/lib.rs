@@ -15,4 +15,4 @@ pub use arch::{ARCHS, Arch};
 pub use decoder::Model;
 pub use error::{Error, Result};
 pub use spec::{Packing, Spec};
-pub use vocab::Language;
+pub use vocab::{Language, vocab_metadata};
