@@ -17,4 +17,4 @@ pub use decoder::Model;
 pub use error::{Error, Result};
 pub use sizes::{Sizes, Tensor};
 pub use spec::{Packing, Spec};
-pub use vocab::Language;
+pub use vocab::{Language, vocab_metadata};

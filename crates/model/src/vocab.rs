@@ -2,8 +2,8 @@
 
 use crate::{Error, Result, Spec};
 use std::path::{Path, PathBuf};
-use trine_tensor::{File, Kind, Metadata, Strings};
-use trine_text::{Tokenizer, Vocab};
+use trine_tensor::{File, Kind, Metadata, Strings, Value};
+use trine_text::{ByteLevel, Tokenizer, Vocab};
 
 /// Larger than any tokenizer.json.
 const MAX_TEXT: u64 = 256 << 20;
@@ -28,16 +28,13 @@ impl Language {
         match file.kind() {
             Kind::Gguf { .. } => Language::of_metadata(file.metadata()).map_err(located),
             Kind::Safetensors => {
-                let folder = folder(file.path());
-                if folder.join("tokenizer.json").exists() {
-                    return Language::open(&folder.join("tokenizer.json"));
-                }
-                let expected = "tokenizer.json beside the model, or a tokenizer named with --tokenizer";
-                let beside = sibling(&folder).ok_or_else(|| located(Error::NoTokenizer { expected }))?;
+                let beside = beside(file)?;
                 let mut language = Language::open(&beside)?;
-                language
-                    .warnings
-                    .push(format!("there is no tokenizer.json: took the tokenizer of {}", beside.display()));
+                if !is_json(&beside) {
+                    language
+                        .warnings
+                        .push(format!("there is no tokenizer.json: took the tokenizer of {}", beside.display()));
+                }
                 Ok(language)
             }
         }
@@ -52,19 +49,43 @@ impl Language {
             let json = path.join("tokenizer.json");
             return if json.exists() { Language::open(&json) } else { Language::of(&File::open(path)?) };
         }
-        if path.extension().is_none_or(|extension| extension != "json") {
+        if !is_json(path) {
             return Language::of(&File::open(path)?);
         }
-        let beside = |name: &str| path.with_file_name(name);
-        let read = |path: &Path| Ok::<_, Error>(trine_tensor::read_small(path, MAX_TEXT)?);
-        let optional = |path: PathBuf| if path.exists() { read(&path).map(Some) } else { Ok(None) };
-        let config = optional(beside("tokenizer_config.json"))?;
         let located = |error: trine_text::Error| Error::from(error).at(path);
-        let tokenizer = Tokenizer::from_json(&read(path)?, config.as_deref()).map_err(located)?;
-        let template =
-            optional(beside("chat_template.jinja"))?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let Json { tokenizer, config, template } = Json::read(path)?;
+        let tokenizer = Tokenizer::from_json(&tokenizer, config.as_deref()).map_err(located)?;
         let template = template.or_else(|| tokenizer.chat_template().map(str::to_owned));
         Ok(Language { warnings: tokenizer.warnings().to_vec(), tokenizer, template })
+    }
+
+    /// The keys `tokenizer.*` that give a GGUF file the language of `path`, which is what [`Language::open`] takes. Of a `tokenizer.json`,
+    /// that must be plain byte-level BPE.
+    ///
+    /// # Errors
+    /// As there, and when GGUF cannot say it.
+    pub fn metadata(path: &Path) -> Result<Metadata> {
+        if path.is_dir() && path.join("tokenizer.json").exists() {
+            return Language::metadata(&path.join("tokenizer.json"));
+        }
+        if is_json(path) {
+            let Json { tokenizer, config, template } = Json::read(path)?;
+            let vocab = ByteLevel::from_json(&tokenizer, config.as_deref()).map_err(|e| Error::from(e).at(path))?;
+            let mut metadata = vocab_metadata(&vocab.vocab());
+            let template = template.or_else(|| vocab.chat_template().map(str::to_owned));
+            template.map(|template| metadata.insert("tokenizer.chat_template", template));
+            return Ok(metadata);
+        }
+        let file = File::open(path)?;
+        if file.kind() == Kind::Safetensors {
+            return Language::metadata(&beside(&file)?);
+        }
+        Language::of(&file)?;
+        let mut metadata = Metadata::new();
+        for (key, value) in file.metadata().iter().filter(|(key, _)| key.starts_with("tokenizer.")) {
+            metadata.insert(key, value.clone());
+        }
+        Ok(metadata)
     }
 
     fn of_metadata(metadata: &Metadata) -> Result<Language> {
@@ -106,6 +127,65 @@ impl Language {
         let tokens = self.tokenizer.len();
         if tokens > spec.vocab { Err(Error::Vocabulary { tokens, rows: spec.vocab }) } else { Ok(()) }
     }
+}
+
+/// The keys `tokenizer.ggml.*` that say what `vocab` says.
+pub fn vocab_metadata(vocab: &Vocab) -> Metadata {
+    let mut metadata = Metadata::new();
+    let mut put = |name: &str, value: Option<Value>| {
+        value.map(|value| metadata.insert(format!("tokenizer.ggml.{name}"), value));
+    };
+    fn some<T>(list: &[T], value: impl FnOnce() -> Value) -> Option<Value> {
+        (!list.is_empty()).then(value)
+    }
+    put("model", Some(vocab.model.into()));
+    put("pre", vocab.pre.map(Value::from));
+    put("tokens", Some(Strings::from_iter(&vocab.tokens).into()));
+    put("scores", some(&vocab.scores, || vocab.scores.to_vec().into()));
+    put("token_type", some(&vocab.types, || vocab.types.to_vec().into()));
+    put("merges", (vocab.model == "gpt2").then(|| Strings::from_iter(&vocab.merges).into()));
+    put("bos_token_id", vocab.bos.map(Value::from));
+    put("eos_token_id", vocab.eos.map(Value::from));
+    put("eot_token_id", vocab.eot.map(Value::from));
+    put("unknown_token_id", vocab.unk.map(Value::from));
+    put("padding_token_id", vocab.pad.map(Value::from));
+    put("add_bos_token", vocab.add_bos.map(Value::from));
+    put("add_eos_token", vocab.add_eos.map(Value::from));
+    put("add_space_prefix", vocab.add_space_prefix.map(Value::from));
+    metadata
+}
+
+/// A `tokenizer.json` and what lies beside it.
+struct Json {
+    tokenizer: Vec<u8>,
+    config: Option<Vec<u8>>,
+    /// `chat_template.jinja`.
+    template: Option<String>,
+}
+
+impl Json {
+    fn read(path: &Path) -> Result<Json> {
+        let read = |path: &Path| trine_tensor::read_small(path, MAX_TEXT);
+        let beside = |name: &str| {
+            let path = path.with_file_name(name);
+            if path.exists() { read(&path).map(Some) } else { Ok(None) }
+        };
+        let template = beside("chat_template.jinja")?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        Ok(Json { tokenizer: read(path)?, config: beside("tokenizer_config.json")?, template })
+    }
+}
+
+fn is_json(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "json")
+}
+
+/// The tokenizer of a model that has none inside: `tokenizer.json` in its folder, or else a GGUF file.
+fn beside(file: &File) -> Result<PathBuf> {
+    let folder = folder(file.path());
+    let json = folder.join("tokenizer.json");
+    let expected = "tokenizer.json beside the model, or a tokenizer named with --tokenizer";
+    let sibling = || sibling(&folder).ok_or_else(|| Error::NoTokenizer { expected }.at(file.path()));
+    if json.exists() { Ok(json) } else { sibling() }
 }
 
 /// The folder that a model's other files are in.

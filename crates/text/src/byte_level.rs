@@ -5,11 +5,86 @@ use crate::bytes::ALPHABET;
 use crate::pre::{GPT_2, PRE_TOKENIZERS, Pre};
 use crate::tokenizer::Model;
 use crate::tokens::Tokens;
-use crate::{Kind, Vocab};
+use crate::{Error, Kind, Result, Tokenizer, Vocab};
 use serde::Deserialize;
 use tokenizers::pre_tokenizers::split::SplitPattern;
 use tokenizers::tokenizer::SplitDelimiterBehavior;
 use tokenizers::{ModelWrapper, PreTokenizerWrapper};
+
+/// A byte-level BPE of a `tokenizer.json`, as a GGUF file says it.
+#[derive(Debug, Clone)]
+pub struct ByteLevel {
+    pre: &'static str,
+    tokens: Vec<String>,
+    types: Vec<i32>,
+    merges: Vec<String>,
+    bos: Option<u32>,
+    eos: Option<u32>,
+    add_bos: bool,
+    add_eos: bool,
+    chat_template: Option<String>,
+}
+
+impl ByteLevel {
+    /// Reads the files that [`Tokenizer::from_json`] reads.
+    ///
+    /// # Errors
+    /// As there, and when a GGUF file cannot say what this tokenizer does.
+    pub fn from_json(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<ByteLevel> {
+        let wrong = |problem: &str| Error::Json { file: "tokenizer.json", problem: problem.to_owned() };
+        let tokenizer = Tokenizer::from_json(tokenizer_json, tokenizer_config)?;
+        let inner = tokenizers::Tokenizer::from_bytes(tokenizer_json).map_err(|error| wrong(&error.to_string()))?;
+        let len = tokenizer.len() as u32;
+        let names: Vec<&str> = (0..len).map(|id| tokenizer.name(id).unwrap_or_default()).collect();
+        let plain = plain(&inner, tokenizer_json, &names, &tokenizer.tokens)
+            .ok_or_else(|| wrong("expected plain byte-level BPE, found a tokenizer that a GGUF file cannot hold"))?;
+        let is_it = |row: &&Pre| row.patterns == plain.pre.patterns && row.whole_words == plain.pre.whole_words;
+        let pre = PRE_TOKENIZERS.iter().find(is_it).ok_or_else(|| {
+            wrong("model.ignore_merges: expected what the models with this pre-tokenizer have, found the opposite")
+        })?;
+        let around = |ids: &[u32], id: Option<u32>, name: &str| match ids {
+            [] => Ok((id, false)),
+            [one] if id.is_none_or(|id| id == *one) => Ok((Some(*one), true)),
+            _ => Err(wrong(&format!("post_processor: expected at most {name}, found the tokens {ids:?}"))),
+        };
+        let (bos, add_bos) = around(&tokenizer.prefix, tokenizer.bos, "BOS in front")?;
+        let (eos, add_eos) = around(&tokenizer.suffix, tokenizer.eos, "EOS behind")?;
+        // Ids that are not used get names, as GGUF files have them, that are all different.
+        let token = |(id, name): (usize, &str)| if name.is_empty() { format!("[PAD{id}]") } else { name.to_owned() };
+        Ok(ByteLevel {
+            pre: pre.names[0],
+            tokens: names.into_iter().enumerate().map(token).collect(),
+            types: tokenizer.tokens.kinds.iter().map(|kind| kind.token_type()).collect(),
+            merges: plain.merges,
+            bos,
+            eos,
+            add_bos,
+            add_eos,
+            chat_template: tokenizer.chat_template,
+        })
+    }
+
+    /// What a GGUF file says.
+    pub fn vocab(&self) -> Vocab<'_> {
+        Vocab {
+            model: "gpt2",
+            pre: Some(self.pre),
+            tokens: self.tokens.iter().map(String::as_str).collect(),
+            types: (&self.types).into(),
+            merges: self.merges.iter().map(String::as_str).collect(),
+            bos: self.bos,
+            eos: self.eos,
+            add_bos: Some(self.add_bos),
+            add_eos: Some(self.add_eos),
+            ..Vocab::default()
+        }
+    }
+
+    /// The chat template that came with it.
+    pub fn chat_template(&self) -> Option<&str> {
+        self.chat_template.as_deref()
+    }
+}
 
 /// What the library keeps to itself.
 #[derive(Deserialize)]
@@ -37,6 +112,21 @@ pub(crate) fn encoder(
     names: &[&str],
     tokens: &Tokens,
 ) -> Option<Box<dyn Model>> {
+    let Plain { pre, merges } = plain(inner, json, names, tokens)?;
+    let merges = merges.iter().map(String::as_str).collect();
+    let vocab = Vocab { tokens: names.to_vec(), merges, ..Vocab::default() };
+    Bpe::load(&vocab, tokens, &pre, &mut Vec::new()).ok()
+}
+
+/// What a plain byte-level BPE does with the spellings of its tokens.
+struct Plain {
+    pre: Pre,
+    /// Pairs of spellings with a space between.
+    merges: Vec<String>,
+}
+
+/// `inner` as a byte-level BPE, `None` where it is something else or more.
+fn plain(inner: &tokenizers::Tokenizer, json: &[u8], names: &[&str], tokens: &Tokens) -> Option<Plain> {
     let ModelWrapper::BPE(bpe) = inner.get_model() else { return None };
     let affixes = [&bpe.continuing_subword_prefix, &bpe.end_of_word_suffix];
     let plain = bpe.unk_token.is_none()
@@ -55,10 +145,7 @@ pub(crate) fn encoder(
         Merge::Pair(left, right) if left.contains(' ') || right.contains(' ') => None,
         Merge::Pair(left, right) => Some(format!("{left} {right}")),
     };
-    let merges: Vec<String> = merges.into_iter().map(join).collect::<Option<_>>()?;
-    let merges = merges.iter().map(String::as_str).collect();
-    let vocab = Vocab { tokens: names.to_vec(), merges, ..Vocab::default() };
-    Bpe::load(&vocab, tokens, &pre, &mut Vec::new()).ok()
+    Some(Plain { pre, merges: merges.into_iter().map(join).collect::<Option<_>>()? })
 }
 
 /// The row that splits as these steps do, the last of which makes bytes of the words.

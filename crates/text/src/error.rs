@@ -67,6 +67,12 @@ pub enum Error {
         /// What was expected, and what was found.
         problem: String,
     },
+    /// A tokenizer cannot be trained.
+    #[error("training a tokenizer: {problem}")]
+    Training {
+        /// What was expected, and what was found.
+        problem: String,
+    },
     /// A chat template cannot be compiled or rendered.
     #[error("chat template: {0}")]
     Template(String),

@@ -1,7 +1,8 @@
 //! Strings to tokens and back: tokenizers, chat templates, the streaming decoder.
 //!
 //! A [`Tokenizer`] is made of a [`Vocab`] (what a GGUF file says) or of a `tokenizer.json`; a [`Stream`] turns
-//! tokens into text as they are generated; a [`Template`] turns the messages of a chat into one prompt.
+//! tokens into text as they are generated; a [`Template`] turns the messages of a chat into one prompt. [`BpeOptions::train`] learns a
+//! tokenizer from text.
 
 mod bpe;
 mod byte_level;
@@ -16,12 +17,15 @@ mod stream;
 mod template;
 mod tokenizer;
 mod tokens;
+mod train;
 mod vocab;
 mod words;
 
+pub use byte_level::ByteLevel;
 pub use error::{Error, Result};
 pub use pre::PRE_TOKENIZERS;
 pub use stream::Stream;
 pub use template::{Message, Template};
 pub use tokenizer::{Encode, Tokenizer};
+pub use train::{BpeOptions, TokenizerJson};
 pub use vocab::{Kind, Vocab};

@@ -52,6 +52,18 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Its number in `tokenizer.ggml.token_type`.
+    pub(crate) fn token_type(self) -> i32 {
+        match self {
+            Kind::Normal => 1,
+            Kind::Unknown => 2,
+            Kind::Control => 3,
+            Kind::UserDefined => 4,
+            Kind::Unused => 5,
+            Kind::Byte => 6,
+        }
+    }
+
     /// Whether the token stands for text, which decoding shows.
     pub(crate) fn is_text(self) -> bool {
         !matches!(self, Kind::Unknown | Kind::Control)

@@ -39,6 +39,18 @@ pub enum Error {
         /// What is there.
         found: String,
     },
+    /// A text that cannot be learned from.
+    #[error("{}: {place}: expected {expected}, found {found}", path.display())]
+    Document {
+        /// The file that it is in.
+        path: PathBuf,
+        /// Where in the file.
+        place: String,
+        /// What would do.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
     /// The caller gave up.
     #[error("cancelled")]
     Cancelled,

@@ -7,6 +7,7 @@ mod info;
 mod quantize;
 mod run;
 mod tokenize;
+mod tokenizer;
 
 use crate::exit::Exit;
 use anyhow::Result;
@@ -18,6 +19,7 @@ pub enum Command {
     Run(run::Run),
     Info(info::Info),
     Tokenize(tokenize::Tokenize),
+    Tokenizer(tokenizer::TokenizerCommand),
     Quantize(quantize::Quantize),
     Bench(bench::Bench),
     Devices(devices::Devices),
@@ -31,6 +33,7 @@ impl Command {
             Command::Run(command) => command.run(),
             Command::Info(command) => command.run(),
             Command::Tokenize(command) => command.run(),
+            Command::Tokenizer(command) => command.run(),
             Command::Quantize(command) => command.run(),
             Command::Bench(command) => command.run(),
             Command::Devices(command) => command.run(),

@@ -1,1 +1,5 @@
 //! What a model learns from: documents, their tokens, and sequences into which they are packed.
+
+mod documents;
+
+pub use documents::Documents;

@@ -1,0 +1,178 @@
+use crate::exit::{Exit, Usage};
+use crate::output::Output;
+use crate::{interrupt, load, units};
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use indicatif::ProgressBar;
+use serde_json::json;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+use trine::model::vocab_metadata;
+use trine::tensor::gguf;
+use trine::text::{BpeOptions, ByteLevel, Encode, Tokenizer, TokenizerJson};
+use trine_train::Error;
+use trine_train::data::Documents;
+
+/// Make a tokenizer of your own
+#[derive(Args)]
+pub struct TokenizerCommand {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Train(Train),
+}
+
+/// Learn a tokenizer from text: byte-level BPE
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    trine tokenizer train tokenizer.gguf stories.txt --vocab-size 4096\n  \
+    trine tokenizer train tokenizer.gguf a.jsonl b.jsonl --field story\n  \
+    trine tokenizer train folder/tokenizer.json stories.txt --vocab-size 2048\n\n\
+    The output is a GGUF file that holds only a vocabulary, or, where its name ends with\n\
+    .json, a tokenizer.json and the tokenizer_config.json beside it.\n\
+    The same text and options give the same file.")]
+struct Train {
+    /// Where the tokenizer goes
+    output: PathBuf,
+    /// Text files, whose documents a separator parts, and JSONL files (.jsonl), a document in each line
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Tokens, the control tokens and the 256 bytes included
+    #[arg(short, long, value_name = "N", default_value_t = BpeOptions::default().vocab_size)]
+    vocab_size: usize,
+    /// How often a pair must occur to be merged
+    #[arg(long, value_name = "N", default_value_t = BpeOptions::default().min_frequency)]
+    min_frequency: u64,
+    /// A control token, as often as there are; the first begins and ends a text
+    #[arg(long, value_name = "NAME", default_values_t = BpeOptions::default().control)]
+    control: Vec<String>,
+    /// What stands between documents of text files
+    #[arg(long, value_name = "TEXT", default_value = "<|endoftext|>")]
+    separator: String,
+    /// The field of a JSONL line that holds the text
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    field: String,
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl TokenizerCommand {
+    pub fn run(self) -> Result<Exit> {
+        let Command::Train(train) = self.command;
+        match train.run() {
+            Err(error) if matches!(error.downcast_ref(), Some(Error::Cancelled)) => Ok(Exit::Interrupted),
+            other => other,
+        }
+    }
+}
+
+impl Train {
+    fn run(self) -> Result<Exit> {
+        let stop = interrupt::flag()?;
+        let started = Instant::now();
+        let options = BpeOptions {
+            vocab_size: self.vocab_size,
+            min_frequency: self.min_frequency,
+            control: self.control.clone(),
+        };
+        let trained = self.read("reading", &stop, |texts| options.train(texts))?;
+        let TokenizerJson { tokenizer, config } = &trained;
+        let seconds = started.elapsed().as_secs_f64();
+        let (json, config) = (tokenizer.as_bytes(), config.as_bytes());
+        let tokenizer = Tokenizer::from_json(json, Some(config))?;
+        let (mut documents, mut bytes, mut tokens) = (0u64, 0u64, 0u64);
+        self.read("counting", &stop, |texts| {
+            for text in texts {
+                let text = text?;
+                documents += 1;
+                bytes += text.len() as u64;
+                tokens += tokenizer.encode(&text, Encode::default()).len() as u64;
+            }
+            Ok(())
+        })?;
+        if self.output.extension().is_some_and(|extension| extension == "json") {
+            let beside = self.output.with_file_name("tokenizer_config.json");
+            if beside == self.output {
+                let message = "the output is what goes beside it: tokenizer_config.json".to_owned();
+                return Err(Usage { message, hint: "as in tokenizer.json" }.into());
+            }
+            write(&beside, config)?;
+            write(&self.output, json)?;
+        } else {
+            let mut metadata = vocab_metadata(&ByteLevel::from_json(json, Some(config))?.vocab());
+            metadata.insert("general.architecture", "gpt2");
+            gguf::write(&self.output, &metadata, &[])?;
+        }
+        let bytes_per_token = bytes as f64 / tokens as f64;
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            let report = json!({
+                "output": self.output, "vocab_size": tokenizer.len(), "documents": documents, "bytes": bytes, "tokens": tokens,
+                "bytes_per_token": bytes_per_token, "seconds": seconds,
+            });
+            writeln!(out, "{report}")?;
+        } else {
+            writeln!(
+                out,
+                "{}: {} tokens, learned in {seconds:.1} s; {} documents, {}, are {} tokens: {bytes_per_token:.3} bytes each",
+                self.output.display(),
+                tokenizer.len(),
+                units::count(documents),
+                units::bytes(bytes),
+                units::count(tokens),
+            )?;
+        }
+        if tokenizer.len() < self.vocab_size {
+            note!(
+                "warning: the text has merges for {} tokens only: more text or a smaller --min-frequency gives more",
+                tokenizer.len()
+            );
+        }
+        Ok(Exit::Done)
+    }
+
+    /// Gives `body` all documents, under a progress bar, until Ctrl-C.
+    fn read<T>(
+        &self,
+        verb: &'static str,
+        stop: &AtomicBool,
+        body: impl FnOnce(Texts) -> Result<T, Error>,
+    ) -> Result<T> {
+        let documents = Documents::open(&self.files, &self.separator, &self.field)?;
+        let bar = load::bar(verb, documents.size());
+        let result = body(Texts { documents, stop, bar: &bar });
+        bar.finish_and_clear();
+        Ok(result?)
+    }
+}
+
+/// Documents that are counted, and end with Ctrl-C.
+struct Texts<'a> {
+    documents: Documents,
+    stop: &'a AtomicBool,
+    bar: &'a ProgressBar,
+}
+
+impl Iterator for Texts<'_> {
+    type Item = Result<String, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.stop.load(Relaxed) {
+            return Some(Err(Error::Cancelled));
+        }
+        let text = self.documents.next();
+        self.bar.set_position(self.documents.position());
+        text
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    Output::new(path, Path::new(""))?.write(|out| out.write_all(bytes))
+}
