@@ -90,6 +90,11 @@ fn of_lab(error: &trine_lab::Error) -> (Exit, Option<&'static str>) {
     use trine_lab::Error;
     match error {
         Error::File(error) => (Exit::Model, of_file(error)),
+        Error::Cancelled => (Exit::Interrupted, None),
+        Error::Engine(error) => of_engine(error),
+        Error::Backend(error) => of_device(error),
+        Error::Window { .. } => (Exit::Usage, Some("`trine info` shows the context of a model")),
+        Error::Line { .. } => (Exit::Work, Some("--field names the field that holds the text")),
         Error::NotTernary { .. } => (Exit::Work, Some("take q4_k or another format that holds any weights")),
         _ => (Exit::Work, None),
     }

@@ -3,6 +3,7 @@
 mod bench;
 mod completions;
 mod devices;
+mod eval;
 mod info;
 mod quantize;
 mod run;
@@ -19,6 +20,7 @@ pub enum Command {
     Info(info::Info),
     Tokenize(tokenize::Tokenize),
     Quantize(quantize::Quantize),
+    Eval(eval::Eval),
     Bench(bench::Bench),
     Devices(devices::Devices),
     Completions(completions::Completions),
@@ -32,6 +34,7 @@ impl Command {
             Command::Info(command) => command.run(),
             Command::Tokenize(command) => command.run(),
             Command::Quantize(command) => command.run(),
+            Command::Eval(command) => command.run(),
             Command::Bench(command) => command.run(),
             Command::Devices(command) => command.run(),
             Command::Completions(command) => command.run(),
