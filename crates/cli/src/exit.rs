@@ -94,7 +94,9 @@ fn of_lab(error: &trine_lab::Error) -> (Exit, Option<&'static str>) {
         Error::Engine(error) => of_engine(error),
         Error::Backend(error) => of_device(error),
         Error::Window { .. } => (Exit::Usage, Some("`trine info` shows the context of a model")),
-        Error::Line { .. } => (Exit::Work, Some("--field names the field that holds the text")),
+        Error::Exists { .. } => {
+            (Exit::Work, Some("--resume goes on with it; otherwise delete it or give another name"))
+        }
         Error::NotTernary { .. } => (Exit::Work, Some("take q4_k or another format that holds any weights")),
         _ => (Exit::Work, None),
     }

@@ -1,7 +1,8 @@
-//! Making, rewriting and measuring models.
+//! Making, rewriting and measuring models, and having them write.
 
 pub mod bench;
 mod documents;
+pub mod generate;
 pub mod perplexity;
 mod quantize;
 pub mod synthetic;
@@ -71,6 +72,20 @@ pub enum Error {
     /// The device.
     #[error(transparent)]
     Backend(#[from] trine_backend::Error),
+    /// A file that cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A file that would be overwritten.
+    #[error("{path}: expected the name of a new file, found one")]
+    Exists {
+        /// The file.
+        path: String,
+    },
     /// A text that is not UTF-8.
     #[error("{path}: expected UTF-8, found an invalid byte at position {at}")]
     NotUtf8 {
