@@ -90,6 +90,13 @@ fn of_lab(error: &trine_lab::Error) -> (Exit, Option<&'static str>) {
     use trine_lab::Error;
     match error {
         Error::File(error) => (Exit::Model, of_file(error)),
+        Error::Cancelled => (Exit::Interrupted, None),
+        Error::Engine(error) => of_engine(error),
+        Error::Backend(error) => of_device(error),
+        Error::Window { .. } => (Exit::Usage, Some("`trine info` shows the context of a model")),
+        Error::Exists { .. } => {
+            (Exit::Work, Some("--resume goes on with it; otherwise delete it or give another name"))
+        }
         Error::NotTernary { .. } => (Exit::Work, Some("take q4_k or another format that holds any weights")),
         _ => (Exit::Work, None),
     }

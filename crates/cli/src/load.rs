@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use trine::backend::{Activations, Affinity, Backend, Cpu, KV_FORMATS, Numa};
 use trine::kernels::cpus::parse_list;
 use trine::tensor::{Format, format::by_name};
-use trine::{Llm, Options, Progress, When};
+use trine::{Decoder, Llm, Options, Progress, When};
 
 /// How to load a model.
 #[derive(Args, Clone, Debug)]
@@ -21,12 +21,12 @@ pub struct LoadArgs {
     /// Another tokenizer: a tokenizer.json, a GGUF file, or a folder with one of them
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
-    /// Most tokens of prompt and answer together [default: the model's, at most 4096]
+    /// Most tokens of a sequence, such as a prompt and its answer together [default: the model's, at most 4096]
     #[arg(long, value_name = "N", env = "TRINE_CONTEXT", value_parser = clap::value_parser!(u32).range(1..))]
-    context: Option<u32>,
-    /// Most tokens of the prompt in one batch; changes the speed, never the answer [default: 512]
+    pub context: Option<u32>,
+    /// Most tokens of prompts, or of a text, in one batch; changes the speed, never the result [default: 512]
     #[arg(long, visible_alias = "prefill-chunk", value_name = "N", env = "TRINE_BATCH", value_parser = clap::value_parser!(u32).range(1..))]
-    batch: Option<u32>,
+    pub batch: Option<u32>,
     /// What linear layers multiply weights with: 8-bit integers where the weights' format allows, or floats, which is several times slower
     #[arg(long, value_name = "TYPE", env = "TRINE_ACTIVATIONS", default_value = "int8")]
     activations: ActivationsArg,
@@ -146,31 +146,19 @@ impl MachineArgs {
 }
 
 impl LoadArgs {
-    /// Loads the model on what `wrap` makes of the CPU, shows how far it is on a terminal, and gives up when `stop` is set.
+    /// Loads the model on what `wrap` makes of the CPU, for so many sequences at once, shows how far it is on a terminal, and gives up when
+    /// `stop` is set.
     pub fn open_on<B: Backend>(
         &self,
         model: &Path,
+        sequences: usize,
         quiet: bool,
         stop: &AtomicBool,
         wrap: impl FnOnce(Cpu) -> B,
     ) -> Result<Llm<B>, trine::Error> {
-        let mut options = self.machine.options();
-        self.tokenizer.as_ref().map(|path| options.tokenizer(path));
-        self.context.map(|context| options.context(context as usize));
-        self.batch.map(|batch| options.prefill_chunk(batch as usize));
-        options.activations(match self.activations {
-            ActivationsArg::Int8 => Activations::Quantized,
-            ActivationsArg::F32 => Activations::F32,
-        });
-        let bar = if quiet { ProgressBar::hidden() } else { bar("loading", 0) };
-        let mut progress = |progress: Progress| {
-            bar.set_length(progress.total);
-            bar.set_position(progress.done);
-            if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        let llm = options.open_on(model, &mut progress, wrap);
-        bar.finish_and_clear();
-        let llm = llm?;
+        let mut options = self.options();
+        options.max_sequences(sequences);
+        let llm = shown(quiet, stop, |progress| options.open_on(model, progress, wrap))?;
         if !quiet {
             if !matches!(self.machine.numa, NumaArg::Off) && llm.placement().nodes.is_empty() {
                 note!("note: --numa does nothing here: this machine has one NUMA node");
@@ -179,6 +167,35 @@ impl LoadArgs {
         }
         Ok(llm)
     }
+
+    /// As [`LoadArgs::open_on`], for the model's logits alone.
+    pub fn load(&self, model: &Path, quiet: bool, stop: &AtomicBool) -> Result<Decoder, trine::Error> {
+        shown(quiet, stop, |progress| self.options().load(model, progress))
+    }
+
+    fn options(&self) -> Options {
+        let mut options = self.machine.options();
+        self.tokenizer.as_ref().map(|path| options.tokenizer(path));
+        self.context.map(|context| options.context(context as usize));
+        self.batch.map(|batch| options.prefill_chunk(batch as usize));
+        options.activations(match self.activations {
+            ActivationsArg::Int8 => Activations::Quantized,
+            ActivationsArg::F32 => Activations::F32,
+        });
+        options
+    }
+}
+
+/// Loads something behind a progress bar.
+fn shown<T>(quiet: bool, stop: &AtomicBool, load: impl FnOnce(&mut dyn FnMut(Progress) -> ControlFlow<()>) -> T) -> T {
+    let bar = if quiet { ProgressBar::hidden() } else { bar("loading", 0) };
+    let loaded = load(&mut |progress| {
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+        if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    bar.finish_and_clear();
+    loaded
 }
 
 /// The formats that a KV cache can have, by name.

@@ -1,9 +1,13 @@
-//! Making, rewriting and measuring models.
+//! Making, rewriting and measuring models, and having them write.
 
 pub mod bench;
+mod documents;
+pub mod generate;
+pub mod perplexity;
 mod quantize;
 pub mod synthetic;
 
+pub use documents::Documents;
 pub use quantize::{Report, quantize};
 
 /// Why a model cannot be made, rewritten or measured.
@@ -61,6 +65,84 @@ pub enum Error {
         worst: f32,
         /// What would stand in its place.
         nearest: f32,
+    },
+    /// The engine, or what it cannot do with these logits.
+    #[error(transparent)]
+    Engine(#[from] trine_engine::Error),
+    /// The device.
+    #[error(transparent)]
+    Backend(#[from] trine_backend::Error),
+    /// A file that cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A file that would be overwritten.
+    #[error("{path}: expected the name of a new file, found one")]
+    Exists {
+        /// The file.
+        path: String,
+    },
+    /// A text that is not UTF-8.
+    #[error("{path}: expected UTF-8, found an invalid byte at position {at}")]
+    NotUtf8 {
+        /// The file.
+        path: String,
+        /// Bytes before it.
+        at: usize,
+    },
+    /// A file without text.
+    #[error("{path}: expected text, found none")]
+    NoText {
+        /// The file.
+        path: String,
+    },
+    /// A line of JSONL that is something else.
+    #[error("{path}: line {line}: expected {expected}: found {found}")]
+    Line {
+        /// The file.
+        path: String,
+        /// Counted from 1.
+        line: usize,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// A text of which a tokenizer leaves something out, or changes it.
+    #[error(
+        "document {document}: the model's tokens cannot spell `{text}` at byte {at}: its bits per byte would be those of another text"
+    )]
+    Spelling {
+        /// Counted from 1.
+        document: usize,
+        /// Bytes before what is not spelled.
+        at: usize,
+        /// What is there.
+        text: String,
+    },
+    /// Windows that a model cannot have.
+    #[error("a {what} of {found} tokens: expected {least} to {most}")]
+    Window {
+        /// The context or the stride.
+        what: &'static str,
+        /// What was asked for.
+        found: usize,
+        /// The least that makes sense.
+        least: usize,
+        /// The most.
+        most: usize,
+    },
+    /// A text too short to foretell anything in it.
+    #[error("nothing can be scored in a text of {tokens} tokens with a context of {context}: it is too short")]
+    NothingToScore {
+        /// Tokens of all documents.
+        tokens: usize,
+        /// Tokens that the model reads at once.
+        context: usize,
     },
     /// No tensor can be held in this format.
     #[error("no tensor of {path} can be held in {format}: its rows must be multiples of {block} weights")]

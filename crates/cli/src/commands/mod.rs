@@ -3,6 +3,8 @@
 mod bench;
 mod completions;
 mod devices;
+mod eval;
+mod generate_data;
 mod info;
 mod quantize;
 mod run;
@@ -21,6 +23,8 @@ pub enum Command {
     Tokenize(tokenize::Tokenize),
     Tokenizer(tokenizer::TokenizerCommand),
     Quantize(quantize::Quantize),
+    Eval(eval::Eval),
+    GenerateData(generate_data::GenerateData),
     Bench(bench::Bench),
     Devices(devices::Devices),
     Completions(completions::Completions),
@@ -35,6 +39,8 @@ impl Command {
             Command::Tokenize(command) => command.run(),
             Command::Tokenizer(command) => command.run(),
             Command::Quantize(command) => command.run(),
+            Command::Eval(command) => command.run(),
+            Command::GenerateData(command) => command.run(),
             Command::Bench(command) => command.run(),
             Command::Devices(command) => command.run(),
             Command::Completions(command) => command.run(),

@@ -79,11 +79,11 @@ impl Run {
         let start = Instant::now();
         let load = &self.load;
         let Some(path) = &self.profile else {
-            let llm = load.open_on(&self.model, self.quiet, &stop, |cpu| cpu)?;
+            let llm = load.open_on(&self.model, 1, self.quiet, &stop, |cpu| cpu)?;
             return self.answer(llm, prompt, start.elapsed(), stop, &Recorder::default());
         };
         let profile = Profiling::new(path, &self.model)?;
-        let llm = load.open_on(&self.model, self.quiet, &stop, |cpu| Profile::new(cpu, profile.recorder.clone()))?;
+        let llm = load.open_on(&self.model, 1, self.quiet, &stop, |cpu| Profile::new(cpu, profile.recorder.clone()))?;
         let recorder = profile.recorder.clone();
         let exit = self.answer(llm, prompt, start.elapsed(), stop, &recorder)?;
         profile.finish()?;

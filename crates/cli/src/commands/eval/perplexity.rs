@@ -1,0 +1,204 @@
+use crate::exit::{Exit, Usage};
+use crate::load::LoadArgs;
+use crate::table::{Facts, visible};
+use crate::{input, interrupt, units};
+use anyhow::Result;
+use clap::{Args, value_parser};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use std::f64::consts::LN_2;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+use trine_lab::Documents;
+use trine_lab::perplexity::{self, Estimate, Options, Progress, Text, Unit, Windows};
+
+/// Tokens of a window when nobody asks for more, if the model has that many.
+const CONTEXT: usize = 4096;
+
+/// Measure how well a model foretells a text
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    trine eval perplexity model.gguf story.txt\n  \
+    trine eval perplexity model.gguf stories.jsonl --max-documents 500 --json\n  \
+    trine eval perplexity model.gguf wiki.test.raw --second-half --context 512\n  \
+    zcat text.gz | trine eval perplexity model.gguf -\n\n\
+    What is counted: each token's surprise, -ln p, given the tokens before it. Perplexity is e to the mean surprise of a \
+    token; bits per byte are the surprise of all scored tokens, in bits, over the bytes of their text, and bits per \
+    character the same over characters (Unicode code points). Only these two can be compared between models with \
+    different tokenizers. BOS is never scored. EOS behind a document is: it has no bytes, and its bits belong to the \
+    document, whose end every model has to foretell in its own way. A text that is one document without an end (a file \
+    without the separator) gets none. In a model without BOS the first token of a document is not scored, nor are its \
+    bytes counted. Names of control tokens in the text are plain text.\n\n\
+    A document longer than --context is read in windows, each behind BOS where the model wants it. A window begins \
+    --stride tokens behind the one before and scores the tokens that were not scored yet, so that every token counts \
+    once, and all but those of the first window have at least context - stride tokens in front of them.\n\n\
+    Intervals are at 95 %: the ratio's variance over documents (for a single document over its windows), which are taken \
+    as independent of each other while the tokens inside of one need not be, with Student's distribution.\n\n\
+    Ctrl-C prints what is known so far and ends with 130.")]
+pub struct Perplexity {
+    /// A GGUF or safetensors file, or a folder with one
+    model: PathBuf,
+    /// A text file, a .jsonl file with a text in each line, or `-` for text from standard input
+    text: PathBuf,
+    /// What stands between documents of a text file; white space around it is left out. Empty: the file is one document
+    #[arg(long, value_name = "TEXT", default_value = "<|endoftext|>")]
+    separator: String,
+    /// The field of a JSONL line that holds the text; makes any file JSONL [default: text]
+    #[arg(long, value_name = "NAME")]
+    field: Option<String>,
+    /// Tokens between the beginnings of windows [default: half the context]
+    #[arg(long, value_name = "N")]
+    stride: Option<usize>,
+    /// Score as llama.cpp's llama-perplexity does: the file is one document without EOS, windows do not overlap, BOS stands in place of the
+    /// first token of each where the model wants it, the second half is scored, and what does not fill a window is left out
+    #[arg(long, conflicts_with_all = ["stride", "separator", "field", "no_eos"])]
+    second_half: bool,
+    /// Put no EOS behind documents
+    #[arg(long)]
+    no_eos: bool,
+    /// Read so many documents
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    max_documents: Option<u32>,
+    /// Read so many tokens; the last document may be cut
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    max_tokens: Option<u64>,
+    /// Print one line of JSON; what is not known is null
+    #[arg(long)]
+    json: bool,
+    /// No progress, no warnings
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    load: LoadArgs,
+}
+
+impl Perplexity {
+    pub fn run(self) -> Result<Exit> {
+        let stop = interrupt::flag()?;
+        let documents = self.documents()?;
+        let decoder = self.load.load(&self.model, self.quiet, &stop)?;
+        if !self.quiet {
+            decoder.tokenizer().warnings().iter().for_each(|warning| note!("warning: {}", visible(warning)));
+        }
+        let end = documents.parted && !self.no_eos;
+        let most = self.max_tokens.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+        let text = Text::new(decoder.tokenizer(), &documents, end, most)?;
+        let context = self.load.context.map_or_else(|| decoder.spec().context.min(CONTEXT), |n| n as usize);
+        let windows = match self.second_half {
+            true => Windows::SecondHalf { context },
+            false => Windows::Sliding { context, stride: self.stride.unwrap_or((context / 2).max(1)) },
+        };
+        let options = Options {
+            windows,
+            batch: self.load.batch.map_or(512, |batch| batch as usize),
+            threads: decoder.placement().threads_batch,
+            cache_type: self.load.machine.cache_type,
+        };
+        let (model, mut backend) = decoder.into_parts();
+        let bar = if self.quiet { ProgressBar::hidden() } else { bar() };
+        let start = Instant::now();
+        let report = perplexity::perplexity(&model, &mut backend, &text, &options, &mut |progress| {
+            show(&bar, progress);
+            if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        let seconds = start.elapsed().as_secs_f64();
+        bar.finish_and_clear();
+        let report = report?;
+        let mut out = io::stdout().lock();
+        if self.json {
+            let mut json = serde_json::to_value(&report)?;
+            let stride = if let Windows::Sliding { stride, .. } = windows { Some(stride) } else { None };
+            for (key, value) in [
+                ("model", json!(self.model)),
+                ("text", json!(self.text)),
+                ("context", json!(context)),
+                ("stride", json!(stride)),
+                ("bos", json!(text.has_bos())),
+                ("eos", json!(text.has_eos())),
+                ("seconds", json!(seconds)),
+                ("tokens_per_second", json!(report.sums.tokens as f64 / seconds)),
+            ] {
+                json[key] = value;
+            }
+            writeln!(out, "{json}")?;
+        } else {
+            print(&report, &text, windows, seconds, &mut out)?;
+        }
+        Ok(if report.complete { Exit::Done } else { Exit::Interrupted })
+    }
+
+    fn documents(&self) -> Result<Documents> {
+        let bytes = input::bytes(&self.text)?;
+        let name =
+            if self.text.as_os_str() == "-" { "standard input".to_owned() } else { self.text.display().to_string() };
+        let jsonl = self.field.is_some() || self.text.extension().is_some_and(|extension| extension == "jsonl");
+        if jsonl && self.second_half {
+            let message = "--second-half needs one text, not JSONL".to_owned();
+            return Err(Usage { message, hint: "give a text file" }.into());
+        }
+        let mut documents = match (jsonl, self.second_half) {
+            (true, _) => Documents::of_jsonl(&bytes, &name, self.field.as_deref().unwrap_or("text"))?,
+            (false, true) => Documents::of_text(bytes, &name, "")?,
+            (false, false) => Documents::of_text(bytes, &name, &self.separator)?,
+        };
+        documents.texts.truncate(self.max_documents.map_or(usize::MAX, |most| most as usize));
+        Ok(documents)
+    }
+}
+
+/// Tells what is known so far.
+fn show(bar: &ProgressBar, Progress { sums, total }: Progress) {
+    bar.set_length(total);
+    bar.set_position(sums.tokens);
+    let ratio = |of: u64| sums.nats / of.max(1) as f64;
+    bar.set_message(format!("{:.3} bits/byte, perplexity {:.2}", ratio(sums.bytes) / LN_2, ratio(sums.tokens).exp()));
+}
+
+fn print(
+    report: &perplexity::Perplexity,
+    text: &Text,
+    windows: Windows,
+    seconds: f64,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let known = |estimate: Estimate| match estimate {
+        Estimate { value, low: Some(low), high: Some(high) } => format!("{value:.4}  [{low:.4}, {high:.4}]"),
+        Estimate { value, .. } => format!("{value:.4}"),
+    };
+    let maybe = |estimate: Option<Estimate>| estimate.map_or("unknown".to_owned(), known);
+    let plural = |n: usize, what: &str| format!("{} {what}{}", units::count(n as u64), if n == 1 { "" } else { "s" });
+    let sums = &report.sums;
+    let mut facts = Facts::default();
+    facts.push("perplexity", format!("{} per token", known(report.perplexity)));
+    facts.push("nats per token", known(report.nats_per_token));
+    facts.push("bits per byte", maybe(report.bits_per_byte));
+    facts.push("bits per character", maybe(report.bits_per_character));
+    let (tokens, bytes, characters) =
+        (units::count(sums.tokens), units::count(sums.bytes), units::count(sums.characters));
+    facts.push("scored", format!("{tokens} tokens of {bytes} bytes, {characters} characters"));
+    let eos = if text.has_eos() { ", with EOS" } else { "" };
+    let how = match windows {
+        Windows::Sliding { context, stride } => format!("of at most {context} tokens every {stride}"),
+        Windows::SecondHalf { context } => format!("of {context} tokens, second half"),
+    };
+    facts.push(
+        "in",
+        format!("{}{eos}; {} {how}", plural(report.documents, "document"), plural(report.windows, "window")),
+    );
+    let unit = if report.unit == Unit::Documents { "documents" } else { "windows" };
+    facts.push("intervals", format!("95 %, over {unit}"));
+    facts.push("speed", format!("{:.0} tokens/s, {seconds:.1} s", sums.tokens as f64 / seconds));
+    if !report.complete {
+        facts.push("interrupted", "the numbers are those of the tokens so far");
+    }
+    facts.print(out)
+}
+
+/// A progress bar over tokens. Indicatif draws it on terminals only.
+fn bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} tokens {per_sec} {eta}  {msg}");
+    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

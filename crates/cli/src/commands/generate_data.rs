@@ -1,0 +1,160 @@
+use crate::exit::{Exit, Usage};
+use crate::load::LoadArgs;
+use crate::sampling::SamplingArgs;
+use crate::{input, interrupt, units};
+use anyhow::Result;
+use clap::{Args, value_parser};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+use trine::Llm;
+use trine_lab::Documents;
+use trine_lab::generate::{self, Counts, Job, Keep, Prompt, Writer};
+
+/// Let a model write many texts, to train another on
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    trine generate-data model.gguf stories.jsonl --count 20000 --temperature 0.8 --max-tokens 400\n  \
+    trine generate-data model.gguf stories.jsonl --count 20000 --temperature 0.8 --max-tokens 400 --resume\n  \
+    trine generate-data model.gguf stories.txt --count 100 --prompt \"Once upon a time\"\n\n\
+    A line of the JSONL file is {\"text\": the prompt and what followed, \"tokens\": tokens picked, \"finish\": \"stop\" or \
+    \"length\", \"index\": N, \"seed\": N}; `trine run --raw --seed` with that seed and the same options writes the same text \
+    again. A text depends on --seed, its index, its prompt and the sampling options, and neither on --parallel nor on \
+    the machine. Lines are in order of index; indices that are not there were dropped.\n\n\
+    --resume goes on behind the last whole line; the options must be those of before, of which only the seed is \
+    checked. Ctrl-C ends with 130 and leaves whole texts only.")]
+pub struct GenerateData {
+    /// A GGUF or safetensors file, or a folder with one
+    model: PathBuf,
+    /// The new file: JSONL, or plain text with separators if it ends with .txt
+    out: PathBuf,
+    /// Texts to begin; those that are dropped count
+    #[arg(long, value_name = "N")]
+    count: u64,
+    /// What every text begins with; nothing but BOS when there is no prompt
+    #[arg(long, value_name = "TEXT", conflicts_with = "prompts")]
+    prompt: Option<String>,
+    /// Prompts, taken in turn: the lines of a text file, less white space around them, or the field `text` of each line of a .jsonl file
+    #[arg(long, value_name = "FILE")]
+    prompts: Option<PathBuf>,
+    /// Texts to write at once; changes the speed, never a text
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = value_parser!(u32).range(1..=4096))]
+    parallel: u32,
+    /// Go on with a JSONL file behind its last whole line
+    #[arg(long)]
+    resume: bool,
+    /// Keep texts that --max-tokens or the context cut off, which are dropped otherwise
+    #[arg(long)]
+    keep_cut: bool,
+    /// Drop texts that are equal to an earlier one
+    #[arg(long)]
+    unique: bool,
+    /// What stands on a line behind each text of a .txt file
+    #[arg(long, value_name = "TEXT", default_value = "<|endoftext|>")]
+    separator: String,
+    /// Print one line of JSON at the end
+    #[arg(long)]
+    json: bool,
+    /// No progress, no warnings, no numbers at the end
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+impl GenerateData {
+    pub fn run(self) -> Result<Exit> {
+        let sampling = self.sampling.0.clone();
+        if sampling.logprobs.is_some() {
+            let message = "--logprobs has no place in the file".to_owned();
+            return Err(Usage { message, hint: "go without it" }.into());
+        }
+        let plain = self.out.extension().is_some_and(|extension| extension == "txt");
+        if plain && self.resume {
+            let message = "--resume needs JSONL, which tells what was dropped".to_owned();
+            return Err(Usage { message, hint: "write a .jsonl file" }.into());
+        }
+        let texts = self.prompts()?;
+        let stop = interrupt::flag()?;
+        let llm = self.load.open_on(&self.model, self.parallel as usize, self.quiet, &stop, |cpu| cpu)?;
+        let prompts = texts.into_iter().map(|text| prompt(&llm, text)).collect::<Result<_>>()?;
+        let seed = sampling.seed.unwrap_or(0);
+        let keep = Keep { cut: self.keep_cut, unique: self.unique };
+        let (mut writer, first) = match self.resume {
+            true => Writer::resume(&self.out, keep, seed)?,
+            false => (Writer::create(&self.out, plain.then_some(self.separator.as_str()), keep)?, 0),
+        };
+        let indices = first.min(self.count)..self.count;
+        let job = Job { prompts, sampling, seed, indices, parallel: self.parallel as usize };
+        let mut engine = llm.into_parts().0;
+        let bar = if self.quiet { ProgressBar::hidden() } else { bar(first, self.count) };
+        let (start, mut done, mut picked) = (Instant::now(), job.indices.start, 0);
+        let rate = |tokens: u64| tokens as f64 / start.elapsed().as_secs_f64();
+        generate::generate(&mut engine, &job, &mut |texts, tokens| {
+            for text in &texts {
+                writer.write(text)?;
+                done = text.index + 1;
+            }
+            picked = tokens;
+            bar.set_position(done);
+            bar.set_message(format!("{:.0} tokens/s", rate(tokens)));
+            Ok(if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        bar.finish_and_clear();
+        let (rate, complete) = (rate(picked), done == job.indices.end);
+        let Counts { texts, tokens, cut, duplicates } = writer.counts();
+        if self.json {
+            let report = json!({
+                "output": self.out, "seed": seed, "first_index": first, "next_index": done, "complete": complete,
+                "texts": texts, "tokens": tokens, "cut": cut, "duplicates": duplicates,
+                "tokens_picked": picked, "seconds": start.elapsed().as_secs_f64(), "tokens_per_second": rate,
+            });
+            writeln!(std::io::stdout(), "{report}")?;
+        } else if !self.quiet {
+            let kept = |kept: bool| if kept { "kept" } else { "dropped" };
+            note!(
+                "{}: {} texts of {} tokens; {cut} cut off ({}), {duplicates} equal to others ({}); {rate:.0} tokens/s",
+                self.out.display(),
+                units::count(texts),
+                units::count(tokens),
+                kept(self.keep_cut),
+                kept(!self.unique)
+            );
+        }
+        Ok(if complete { Exit::Done } else { Exit::Interrupted })
+    }
+
+    /// What texts begin with: at least one.
+    fn prompts(&self) -> Result<Vec<String>> {
+        let Some(path) = &self.prompts else { return Ok(vec![self.prompt.clone().unwrap_or_default()]) };
+        let (bytes, name) = (input::bytes(path)?, path.display().to_string());
+        let documents = match path.extension().is_some_and(|extension| extension == "jsonl") {
+            true => Documents::of_jsonl(&bytes, &name, "text"),
+            false => Documents::of_text(bytes, &name, "\n"),
+        };
+        Ok(documents?.texts)
+    }
+}
+
+/// A prompt and its tokens.
+fn prompt(llm: &Llm, text: String) -> Result<Prompt> {
+    let ids = llm.tokens(&text);
+    if ids.is_empty() {
+        let message = "a text must begin with something, and the model has no BOS".to_owned();
+        return Err(Usage { message, hint: "give a --prompt" }.into());
+    }
+    Ok(Prompt { text, ids })
+}
+
+/// A progress bar over texts. Indicatif draws it on terminals only.
+fn bar(first: u64, count: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} texts {eta}  {msg}");
+    let bar = ProgressBar::new(count).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.with_position(first)
+}

@@ -1,0 +1,310 @@
+//! How well a model foretells a text.
+
+mod ratio;
+mod text;
+mod windows;
+
+pub use ratio::Estimate;
+pub use text::Text;
+pub use windows::Windows;
+
+use crate::Error;
+use serde::Serialize;
+use std::f64::consts::LN_2;
+use std::ops::{ControlFlow, Range};
+use text::Token;
+use trine_backend::{Backend, Batch, KvShape};
+use trine_engine::{BLOCK_LEN, sample::argmax};
+use trine_model::Model;
+use trine_tensor::Format;
+use windows::{Window, windows};
+
+/// Bytes of logits that are held at once, unless those of a single token are more.
+const LOGITS: usize = 64 << 20;
+
+/// How a text is measured.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How documents are cut.
+    pub windows: Windows,
+    /// Most tokens that run together, of several windows. It changes the speed, never the result.
+    pub batch: usize,
+    /// Threads that turn logits into probabilities.
+    pub threads: usize,
+    /// What the cache keeps keys and values as.
+    pub cache_type: &'static Format,
+}
+
+/// What was summed up over scored tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Sums {
+    /// Surprise: `-ln p` of each token.
+    pub nats: f64,
+    /// Tokens, EOS included.
+    pub tokens: u64,
+    /// Bytes of their text.
+    pub bytes: u64,
+    /// Characters that begin in them.
+    pub characters: u64,
+}
+
+impl Sums {
+    fn add(&mut self, token: &Token, nats: f64) {
+        self.nats += nats;
+        self.tokens += 1;
+        self.bytes += u64::from(token.bytes);
+        self.characters += u64::from(token.characters);
+    }
+}
+
+/// How far a measurement is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// What is known.
+    pub sums: Sums,
+    /// Tokens to score in all.
+    pub total: u64,
+}
+
+/// What intervals take as independent of each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Whole documents.
+    Documents,
+    /// The windows of the only document. Neighbours are about the same things, so that the truth may lie outside more often than it should.
+    Windows,
+}
+
+/// How well a model foretells a text.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Perplexity {
+    /// `e` to the nats per token.
+    pub perplexity: Estimate,
+    /// `-ln p` of a token, the mean.
+    pub nats_per_token: Estimate,
+    /// Bits to write a byte of the text with; `None` for tokens without text.
+    pub bits_per_byte: Option<Estimate>,
+    /// Bits to write a character with.
+    pub bits_per_character: Option<Estimate>,
+    /// What these are ratios of.
+    pub sums: Sums,
+    /// Documents with scored tokens.
+    pub documents: usize,
+    /// Windows with scored tokens.
+    pub windows: usize,
+    /// What the intervals are over.
+    pub unit: Unit,
+    /// Whether all of the text was scored that the windows cover.
+    pub complete: bool,
+}
+
+/// Measures how well a model foretells a text. `progress` may break off: the result is then that of the tokens so far.
+///
+/// Each token's surprise is the negative logarithm of what the softmax of the logits gives it, in float64. The same text gives the same
+/// result, to the bit, for every batch and every number of threads.
+///
+/// # Errors
+/// When the context or stride makes no sense, nothing can be scored, there is no room for the cache, a logit is not finite, or `progress`
+/// breaks off before anything is known.
+pub fn perplexity<B: Backend>(
+    model: &Model<B>,
+    backend: &mut B,
+    text: &Text,
+    options: &Options,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Perplexity, Error> {
+    check(options.windows, model.spec().context, text.has_bos())?;
+    let cut = |(i, tokens): (usize, &Vec<Token>)| windows(options.windows, i, tokens.len(), text.has_bos());
+    let all: Vec<Window> = text.documents.iter().enumerate().flat_map(cut).collect();
+    let total = all.iter().map(|window| window.scored.len() as u64).sum();
+    if total == 0 {
+        return Err(Error::NothingToScore { tokens: text.tokens(), context: options.windows.context() });
+    }
+    let unit = if text.documents.len() > 1 { Unit::Documents } else { Unit::Windows };
+    let mut units = vec![Sums::default(); if unit == Unit::Documents { text.documents.len() } else { all.len() }];
+    let (mut sums, mut seen) = (Sums::default(), 0);
+    let mut run = |i: usize, scored: Range<usize>, nats: &[f64]| {
+        let document = all[i].document;
+        let unit = &mut units[if unit == Unit::Documents { document } else { i }];
+        for (token, &nats) in text.documents[document][scored].iter().zip(nats) {
+            unit.add(token, nats);
+            sums.add(token, nats);
+        }
+        seen = i + 1;
+        progress(Progress { sums, total })
+    };
+    Runner::new(model, backend, text, &all, options)?.run(&mut run)?;
+    units.retain(|unit| unit.tokens > 0);
+    if units.is_empty() {
+        return Err(Error::Cancelled);
+    }
+    let ratio = |of: fn(&Sums) -> u64| Estimate::ratio(units.iter().map(|unit| (unit.nats, of(unit) as f64)));
+    let bits = |estimate: Estimate| estimate.map(|nats| nats / LN_2);
+    let nats_per_token = ratio(|sums| sums.tokens).expect("tokens were scored");
+    let documents = all[..seen].chunk_by(|a, b| a.document == b.document).count();
+    Ok(Perplexity {
+        perplexity: nats_per_token.map(f64::exp),
+        nats_per_token,
+        bits_per_byte: ratio(|sums| sums.bytes).map(bits),
+        bits_per_character: ratio(|sums| sums.characters).map(bits),
+        sums,
+        documents,
+        windows: seen,
+        unit,
+        complete: sums.tokens == total,
+    })
+}
+
+/// Whether a model of this context can be run so.
+fn check(windows: Windows, most: usize, bos: bool) -> Result<(), Error> {
+    let context = windows.context();
+    let least = match windows {
+        Windows::Sliding { .. } => 1 + usize::from(bos),
+        Windows::SecondHalf { .. } => 3,
+    };
+    if !(least..=most).contains(&context) {
+        return Err(Error::Window { what: "context", found: context, least, most });
+    }
+    match windows {
+        Windows::Sliding { stride, .. } => {
+            let most = Windows::longest_stride(context, bos);
+            if (1..=most).contains(&stride) {
+                return Ok(());
+            }
+            Err(Error::Window { what: "stride", found: stride, least: 1, most })
+        }
+        Windows::SecondHalf { .. } => Ok(()),
+    }
+}
+
+/// Runs windows, several at a time.
+struct Runner<'a, B: Backend> {
+    model: &'a Model<B>,
+    backend: &'a mut B,
+    text: &'a Text,
+    windows: &'a [Window],
+    /// Windows whose tokens are in the cache together.
+    groups: Vec<Range<usize>>,
+    /// Most tokens of a batch.
+    most: usize,
+    threads: usize,
+    batch: Batch,
+    /// Where the logits of the batch belong: the tokens, in order, that each window has scored with it.
+    scored: Vec<(usize, Range<usize>)>,
+    logits: Vec<f32>,
+}
+
+/// Takes which tokens of a window's document have which surprise.
+type Done<'a> = dyn FnMut(usize, Range<usize>, &[f64]) -> ControlFlow<()> + 'a;
+
+impl<'a, B: Backend> Runner<'a, B> {
+    fn new(
+        model: &'a Model<B>,
+        backend: &'a mut B,
+        text: &'a Text,
+        windows: &'a [Window],
+        options: &Options,
+    ) -> Result<Runner<'a, B>, Error> {
+        let (most, threads) = (options.batch.max(1), options.threads.max(1));
+        let mut groups: Vec<Range<usize>> = Vec::new();
+        let (mut tokens, mut blocks, mut most_blocks) = (0, 0, 0);
+        for (i, Window { start, scored, .. }) in windows.iter().enumerate() {
+            let len = usize::from(text.has_bos()) + scored.end - 1 - start;
+            match groups.last_mut().filter(|_| tokens + len <= most) {
+                Some(group) => group.end = i + 1,
+                None => {
+                    groups.push(i..i + 1);
+                    (tokens, blocks) = (0, 0);
+                }
+            }
+            tokens += len;
+            blocks += len.div_ceil(BLOCK_LEN);
+            most_blocks = blocks.max(most_blocks);
+        }
+        backend.reserve_kv(KvShape { format: options.cache_type, ..model.kv_shape(most_blocks, BLOCK_LEN) })?;
+        let (batch, scored, logits) = (Batch::new(), Vec::new(), Vec::new());
+        Ok(Runner { model, backend, text, windows, groups, most, threads, batch, scored, logits })
+    }
+
+    /// Runs all windows in order, until `done` breaks off. A window may be done in several portions.
+    fn run(mut self, done: &mut Done) -> Result<(), Error> {
+        let rows = (LOGITS / (4 * self.model.spec().vocab)).max(1);
+        for group in std::mem::take(&mut self.groups) {
+            let mut block = 0;
+            for i in group {
+                let Window { document, start, ref scored } = self.windows[i];
+                let tokens = &self.text.documents[document][start..scored.end - 1];
+                let ids: Vec<u32> = self.text.bos.into_iter().chain(tokens.iter().map(|token| token.id)).collect();
+                let blocks: Vec<u32> = (block..).take(ids.len().div_ceil(BLOCK_LEN)).collect();
+                block += blocks.len() as u32;
+                // Tokens that are there as context only.
+                let silent = ids.len() - scored.len();
+                let mut at = 0;
+                while at < ids.len() {
+                    let rows = rows - self.batch.outputs().len() + silent.saturating_sub(at);
+                    let room = rows.min(self.most - self.batch.tokens().len());
+                    if room == 0 {
+                        if self.flush(done)?.is_break() {
+                            return Ok(());
+                        }
+                        continue;
+                    }
+                    let end = ids.len().min(at + room);
+                    let first = at.max(silent).min(end);
+                    self.batch.push(&ids[at..end], at, &blocks, end - first);
+                    let token = |input: usize| scored.start + input.max(silent) - silent;
+                    self.scored.push((i, token(first)..token(end)));
+                    at = end;
+                }
+            }
+            // The next group takes the same blocks.
+            if self.flush(done)?.is_break() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the batch.
+    fn flush(&mut self, done: &mut Done) -> Result<ControlFlow<()>, Error> {
+        let logits = self.model.forward(self.backend, &self.batch);
+        self.backend.read(&logits, &mut self.logits);
+        self.batch.clear();
+        let (text, windows) = (self.text, self.windows);
+        let tokens = |(i, scored): &(usize, Range<usize>)| {
+            let document = &text.documents[windows[*i].document];
+            scored.clone().map(move |at| (at, document[at].id))
+        };
+        let targets: Vec<(usize, u32)> = self.scored.iter().flat_map(tokens).collect();
+        let nats = surprises(&self.logits, self.model.spec().vocab, &targets, self.threads)?;
+        let mut rest = &nats[..];
+        for (i, scored) in self.scored.drain(..) {
+            let nats = rest.split_off(..scored.len()).expect("a row for each");
+            if done(i, scored, nats).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// `-ln p` of a token for each row of `logits`, `[targets, vocab]`. A target is its position in the document, for messages, and its id.
+fn surprises(logits: &[f32], vocab: usize, targets: &[(usize, u32)], threads: usize) -> Result<Vec<f64>, Error> {
+    let surprise = |row: &[f32], &(position, target): &(usize, u32)| {
+        let not_finite = |id: u32| trine_engine::Error::NotFinite { id, position, value: row[id as usize] };
+        let most = f64::from(row[argmax(row).map_err(not_finite)? as usize]);
+        let total: f64 = row.iter().map(|&logit| libm::exp(f64::from(logit) - most)).sum();
+        Ok(most + libm::log(total) - f64::from(row[target as usize]))
+    };
+    let each = targets.len().div_ceil(threads).max(1);
+    let parts: Vec<Result<Vec<f64>, Error>> = std::thread::scope(|scope| {
+        let mut running = Vec::new();
+        for (rows, targets) in logits.chunks(each * vocab).zip(targets.chunks(each)) {
+            let all = move || rows.chunks(vocab).zip(targets).map(|(row, target)| surprise(row, target)).collect();
+            running.push(scope.spawn(all));
+        }
+        running.into_iter().map(|part| part.join().expect("it does not panic")).collect()
+    });
+    Ok(parts.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
+}

@@ -1,0 +1,224 @@
+//! Perplexity is what its definition says, however it is computed.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use trine_backend::{Backend, Batch, Cpu, CpuOptions};
+use trine_lab::perplexity::{Options, Perplexity, Text, Unit, Windows, perplexity};
+use trine_lab::{Documents, Error};
+use trine_model::{Language, Model};
+use trine_tensor::{File, format::F32, gguf};
+use trine_text::{Encode, Tokenizer};
+
+const STORY: &str = "The miller counted seven sacks of flour. It was raining, and the wheel turned: über, €5!\n\n\
+    \"Who is there?\" she asked, and no one answered. \u{1F600} The end of it.";
+
+fn golden(name: &str) -> (File, Language) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(name).join("model.gguf");
+    let file = File::open(path).unwrap();
+    let language = Language::of(&file).unwrap();
+    (file, language)
+}
+
+fn load(file: &File, threads: usize) -> (Model<Cpu>, Cpu) {
+    let mut be = Cpu::new(CpuOptions { threads, ..CpuOptions::default() }).unwrap();
+    let model = Model::load(&mut be, file, &mut |_| ControlFlow::Continue(())).unwrap();
+    (model, be)
+}
+
+fn sliding(context: usize, stride: usize) -> Options {
+    Options { windows: Windows::Sliding { context, stride }, batch: 512, threads: 1, cache_type: &F32 }
+}
+
+fn measure(file: &File, text: &Text, options: &Options) -> Result<Perplexity, Error> {
+    let (model, mut be) = load(file, options.threads);
+    perplexity(&model, &mut be, text, options, &mut |_| ControlFlow::Continue(()))
+}
+
+fn documents(texts: &[&str], parted: bool) -> Documents {
+    Documents { texts: texts.iter().map(|text| text.to_string()).collect(), parted }
+}
+
+/// The surprise of all tokens behind the first of a sequence, from its logits alone.
+fn surprises(file: &File, ids: &[u32]) -> Vec<f64> {
+    let (model, mut be) = load(file, 1);
+    let (vocab, blocks) = (model.spec().vocab, ids.len().div_ceil(16));
+    be.reserve_kv(model.kv_shape(blocks, 16)).unwrap();
+    let (mut batch, mut logits) = (Batch::new(), Vec::new());
+    batch.push(ids, 0, &(0..blocks as u32).collect::<Vec<_>>(), ids.len());
+    let out = model.forward(&mut be, &batch);
+    be.read(&out, &mut logits);
+    let surprise = |(row, &id): (&[f32], &u32)| {
+        row.iter().map(|&x| f64::from(x).exp()).sum::<f64>().ln() - f64::from(row[id as usize])
+    };
+    logits.chunks(vocab).zip(&ids[1..]).map(surprise).collect()
+}
+
+fn ids(tokenizer: &Tokenizer, text: &str, end: bool) -> Vec<u32> {
+    let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
+    let eos = tokenizer.eos().filter(|_| end);
+    bos.into_iter().chain(tokenizer.encode(text, Encode::default())).chain(eos).collect()
+}
+
+fn close(found: f64, expected: f64) {
+    assert!((found / expected - 1.0).abs() < 1e-12, "{found} {expected}");
+}
+
+/// A golden model that wants BOS, and the same one not wanting it.
+#[test]
+fn documents_shorter_than_the_context_are_scored_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, add_bos) in [("llama", true), ("llama", false), ("bitnet", true), ("bitnet", false)] {
+        let file = golden(name).0;
+        let mut metadata = file.metadata().clone();
+        metadata.insert("tokenizer.ggml.add_bos_token", add_bos);
+        let path = folder.path().join(format!("{name}-{add_bos}"));
+        gguf::write(&path, &metadata, &file.tensors().cloned().collect::<Vec<_>>()).unwrap();
+        let file = File::open(path).unwrap();
+        let tokenizer = &Language::of(&file).unwrap().tokenizer;
+        assert_eq!(tokenizer.adds_bos(), add_bos);
+        let texts: Vec<&str> = STORY.split_inclusive(&['.', '?']).collect();
+        for end in [false, true] {
+            let text = Text::new(tokenizer, &documents(&texts, true), end, usize::MAX).unwrap();
+            let found = measure(&file, &text, &sliding(128, 64)).unwrap();
+            let (mut nats, mut tokens, mut bytes, mut characters) = (0.0, 0, 0, 0);
+            for text in &texts {
+                let ids = ids(tokenizer, text, end);
+                nats += surprises(&file, &ids).iter().sum::<f64>();
+                tokens += ids.len() as u64 - 1;
+                // Without BOS, the first token is known.
+                let known = if tokenizer.adds_bos() { String::new() } else { tokenizer.decode(&ids[..1]) };
+                bytes += (text.len() - known.len()) as u64;
+                characters += (text.chars().count() - known.chars().count()) as u64;
+            }
+            let sums = &found.sums;
+            assert_eq!((sums.tokens, sums.bytes, sums.characters), (tokens, bytes, characters), "{name}");
+            close(sums.nats, nats);
+            close(found.nats_per_token.value, nats / tokens as f64);
+            close(found.perplexity.value, (nats / tokens as f64).exp());
+            close(found.bits_per_byte.unwrap().value, nats / 2f64.ln() / bytes as f64);
+            close(found.bits_per_character.unwrap().value, nats / 2f64.ln() / characters as f64);
+            assert_eq!((found.documents, found.windows, found.unit), (texts.len(), texts.len(), Unit::Documents));
+            assert!(found.complete && found.bits_per_byte.unwrap().low < Some(found.bits_per_byte.unwrap().value));
+        }
+    }
+}
+
+/// A long text in windows, each computed on its own here.
+#[test]
+fn windows_are_scored_as_they_stand() {
+    for name in ["llama", "bitnet"] {
+        let (file, language) = golden(name);
+        let tokenizer = &language.tokenizer;
+        let text = Text::new(tokenizer, &documents(&[STORY], false), false, usize::MAX).unwrap();
+        let all = ids(tokenizer, STORY, false);
+        let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
+        let front = usize::from(bos.is_some());
+        for (context, stride) in [(16, 5), (16, 8), (16, 16 - front), (17, 1), (33, 20)] {
+            let found = measure(&file, &text, &sliding(context, stride)).unwrap();
+            let (mut nats, mut done, mut start) = (0.0, 1, front);
+            while done < all.len() {
+                let end = all.len().min(start + context - front + 1);
+                let window: Vec<u32> = bos.into_iter().chain(all[start..end].iter().copied()).collect();
+                nats += surprises(&file, &window)[done + front - start - 1..].iter().sum::<f64>();
+                (start, done) = (start + stride, end);
+            }
+            close(found.sums.nats, nats);
+            assert_eq!(found.sums.tokens, all.len() as u64 - 1);
+            assert_eq!((found.documents, found.unit), (1, Unit::Windows));
+        }
+        let context = 20;
+        let options = Options { windows: Windows::SecondHalf { context }, ..sliding(1, 1) };
+        let found = measure(&file, &text, &options).unwrap();
+        let (mut nats, mut tokens) = (0.0, 0);
+        for chunk in all.chunks_exact(context) {
+            let mut window = chunk.to_vec();
+            bos.map(|bos| window[0] = bos);
+            let scored = &surprises(&file, &window)[context / 2..];
+            nats += scored.iter().sum::<f64>();
+            tokens += scored.len() as u64;
+        }
+        close(found.sums.nats, nats);
+        assert_eq!(found.sums.tokens, tokens);
+    }
+}
+
+#[test]
+fn the_same_bits_for_every_batch_and_number_of_threads() {
+    let (file, language) = golden("bitnet");
+    let texts: Vec<&str> = STORY.split_inclusive(' ').chain([STORY]).collect();
+    let text = Text::new(&language.tokenizer, &documents(&texts, true), true, usize::MAX).unwrap();
+    for windows in [Windows::Sliding { context: 40, stride: 13 }, Windows::SecondHalf { context: 10 }] {
+        let first = measure(&file, &text, &Options { windows, ..sliding(1, 1) }).unwrap();
+        for (batch, threads) in [(1, 1), (1, 2), (7, 3), (64, 2), (100_000, 8)] {
+            let found = measure(&file, &text, &Options { windows, batch, threads, cache_type: &F32 }).unwrap();
+            assert_eq!(found, first, "batches of {batch}, {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn what_is_known_when_it_ends_early_is_told() {
+    let (file, language) = golden("llama");
+    let texts: Vec<&str> = STORY.split_inclusive(' ').collect();
+    let text = Text::new(&language.tokenizer, &documents(&texts, true), true, usize::MAX).unwrap();
+    let (model, mut be) = load(&file, 1);
+    let options = Options { batch: 8, ..sliding(64, 32) };
+    let mut until = |most: u64| {
+        perplexity(&model, &mut be, &text, &options, &mut |progress| match progress.sums.tokens < most {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        })
+    };
+    let whole = until(u64::MAX).unwrap();
+    let part = until(30).unwrap();
+    assert!(whole.complete && !part.complete && (30..40).contains(&part.sums.tokens), "{part:?}");
+    assert!(part.documents < whole.documents && part.windows < whole.windows);
+    // The tokens of a shorter text, less the end of its last document.
+    let cut = Text::new(&language.tokenizer, &documents(&texts, true), true, part.sums.tokens as usize).unwrap();
+    assert_eq!(measure(&file, &cut, &options).unwrap().sums, part.sums);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let (file, language) = golden("llama");
+    let text = |texts: &[&str]| Text::new(&language.tokenizer, &documents(texts, false), false, usize::MAX);
+    let story = text(&[STORY]).unwrap();
+    for (options, says) in [
+        (sliding(0, 1), "context of 0 tokens"),
+        (sliding(129, 1), "context of 129 tokens: expected 2 to 128"),
+        (sliding(16, 0), "stride of 0"),
+        (sliding(16, 16), "stride of 16 tokens: expected 1 to 15"),
+        (Options { windows: Windows::SecondHalf { context: 2 }, ..sliding(1, 1) }, "expected 3 to 128"),
+    ] {
+        let error = measure(&file, &story, &options).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    let short = Options { windows: Windows::SecondHalf { context: 64 }, ..sliding(1, 1) };
+    let error = measure(&file, &text(&["Hello"]).unwrap(), &short).unwrap_err();
+    assert!(matches!(error, Error::NothingToScore { context: 64, .. }), "{error}");
+}
+
+#[test]
+fn documents_are_told_apart_and_what_is_none_is_refused() {
+    let of = |text: &str, separator: &str| Documents::of_text(text.as_bytes().to_vec(), "x.txt", separator);
+    assert_eq!(of("a\n<|>\n\n b<|><|>c\n", "<|>").unwrap(), documents(&["a", "b", "c"], true));
+    assert_eq!(of(" a \n", "<|>").unwrap(), documents(&[" a \n"], false));
+    assert_eq!(of("a<|>b", "").unwrap(), documents(&["a<|>b"], false));
+    let lines = "{\"text\": \" a\\n\", \"n\": 1}\n\n{\"text\": \"b\"}";
+    assert_eq!(Documents::of_jsonl(lines.as_bytes(), "x", "text").unwrap(), documents(&[" a\n", "b"], true));
+    for text in ["", "<|>", " \n<|> \n"] {
+        assert!(matches!(of(text, "<|>"), Err(Error::NoText { .. })), "{text:?}");
+    }
+    for (line, says) in [
+        ("{\"text\": 1}", "x: line 2: expected a JSON object with a string `text`: found `text` of another type"),
+        ("{}", "found none"),
+        ("[", "EOF"),
+        ("\"text\"", "found none"),
+    ] {
+        let error = Documents::of_jsonl(format!("{{\"text\":\"\"}}\n{line}").as_bytes(), "x", "text").unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+    }
+    for bad in [Documents::of_text(b"abc\xff".to_vec(), "x", "|"), Documents::of_jsonl(b"abc\xff", "x", "text")] {
+        assert_eq!(bad.unwrap_err().to_string(), "x: expected UTF-8, found an invalid byte at position 3");
+    }
+}
