@@ -4,6 +4,7 @@ use crate::attention::Tile;
 use crate::dot::block::Group;
 use crate::dot::{Column, Columns, Out, Rows, Tokens};
 use crate::elementwise::Gate;
+use crate::gemm::{Piece, Tile as Product};
 use crate::kv::Line;
 use crate::machine::Form;
 use crate::simd;
@@ -39,6 +40,8 @@ pub struct Table {
     pub(crate) gate: fn(Gate, &[f32], &[f32], &mut [f32]),
     pub(crate) attend: fn(&Tile, usize, &mut [Line], &mut [Line]),
     pub(crate) fold: fn(&mut [Line], &[Line]),
+    pub(crate) pack: fn(&Piece, &mut [f32]),
+    pub(crate) tile: fn(&Product),
 }
 
 /// Best first; scalar is last and always supported.
@@ -108,7 +111,7 @@ macro_rules! table {
     ($isa:expr, $name:literal, $(features: $features:literal,)? supported: $supported:expr) => {
         #[allow(unused_unsafe, reason = "plain Rust needs no features")]
         pub(crate) static TABLE: $crate::table::Table = {
-            use $crate::{activation, attention, dot::{Column, Columns, Out, Rows, Tokens, block::{self, Group}, float, ternary, unpack}, elementwise, kv::Line};
+            use $crate::{activation, attention, dot::{Column, Columns, Out, Rows, Tokens, block::{self, Group}, float, ternary, unpack}, elementwise, gemm, kv::Line};
             table!(@table [$(#[target_feature(enable = $features)])?] $isa, $name, $supported,
                 f32(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F32>;
                 f16(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F16>;
@@ -128,6 +131,8 @@ macro_rules! table {
                 gate(kind: elementwise::Gate, x: &[f32], up: &[f32], out: &mut [f32]) -> () = elementwise::gate;
                 attend(tile: &attention::Tile, chunk: usize, scratch: &mut [Line], states: &mut [Line]) -> () = attention::attend;
                 fold(state: &mut [Line], next: &[Line]) -> () = attention::fold;
+                pack(piece: &gemm::Piece, out: &mut [f32]) -> () = gemm::pack_piece;
+                tile(job: &gemm::Tile) -> () = gemm::tile;
             )
         };
     };

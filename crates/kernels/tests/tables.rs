@@ -1,38 +1,14 @@
 //! What holds for every kernel: it agrees with the definition of its format, and all instruction sets, thread counts and batches
 //! give the same bits.
 
+mod common;
+
+use common::{Random, bits, machines};
 use trine_kernels::{
     Attention, Form, Gate, Input, KV_FORMATS, KvLayout, Lines, Machine, Matrix, PANEL, Quantized, Span, interleave,
     table, tables,
 };
 use trine_tensor::{FORMATS, Format};
-
-/// Numbers that look random and are the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        self.0 >> 33
-    }
-    /// In -1..1.
-    fn float(&mut self) -> f32 {
-        self.next() as f32 / (1u64 << 30) as f32 - 1.0
-    }
-    fn floats(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| self.float()).collect()
-    }
-}
-
-/// Every machine there is: all tables on one thread and on several.
-fn machines() -> Vec<Machine> {
-    let machine = |table, threads| Machine::new(table, threads).unwrap();
-    tables().flat_map(|table| [1, 2, 3].map(|threads| machine(table, threads))).collect()
-}
-
-fn bits(x: &[f32]) -> Vec<u32> {
-    x.iter().map(|x| x.to_bits()).collect()
-}
 
 fn product(machine: &mut Machine, w: Matrix, x: &[f32]) -> Vec<f32> {
     let mut out = vec![f32::NAN; x.len() / w.cols * w.rows];
