@@ -11,6 +11,7 @@ mod attention;
 pub mod cpus;
 mod dot;
 mod elementwise;
+mod gemm;
 mod kv;
 pub mod limits;
 mod machine;
@@ -23,6 +24,7 @@ mod simd;
 
 pub use attention::{Attend, Attention, AttentionBack};
 pub use elementwise::Gate;
+pub use gemm::{Factors, Strided};
 pub use kv::{KV_FORMATS, KvLayout, Line, Lines, Span};
 pub use machine::{Form, Input, Machine, Matrix, PANEL, Quantized, interleave};
 pub use pool::Pool;

@@ -5,6 +5,7 @@ use crate::dot::block::Group;
 use crate::dot::ternary::{FIVES, fives};
 use crate::dot::{Column, Columns, GROUP, Out, Rows, Tokens, stack};
 use crate::elementwise::Gate;
+use crate::gemm;
 use crate::kv::Line;
 use crate::pool::Pool;
 use crate::simd::{LANES, scalar::Scalar};
@@ -25,6 +26,7 @@ pub struct Machine {
     /// For each thread.
     scratch: Vec<Mutex<Scratch>>,
     pub(crate) attention: attention::Scratch,
+    pub(crate) packed: gemm::Room,
 }
 
 /// Room for a thread to work in.
@@ -167,7 +169,7 @@ impl Machine {
     /// A machine of these threads.
     pub fn on(table: &'static Table, pool: Pool) -> Machine {
         let scratch = (0..pool.threads()).map(|_| Mutex::default()).collect();
-        Machine { table, pool, scratch, attention: attention::Scratch::default() }
+        Machine { table, pool, scratch, attention: attention::Scratch::default(), packed: gemm::Room::default() }
     }
 
     /// The threads, for loops of another kind.

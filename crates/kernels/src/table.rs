@@ -4,6 +4,7 @@ use crate::attention::{Queries, Tile};
 use crate::dot::block::Group;
 use crate::dot::{Column, Columns, Out, Rows, Tokens};
 use crate::elementwise::Gate;
+use crate::gemm::{Piece, Tile as Product};
 use crate::kv::Line;
 use crate::machine::Form;
 use crate::simd;
@@ -42,6 +43,8 @@ pub struct Table {
     pub(crate) fold: fn(&mut [Line], &[Line]),
     pub(crate) soften: fn(&Queries, &Range<usize>, &mut [Line], &mut [Line], &mut [Line]),
     pub(crate) differentiate: fn(&Queries, &Range<usize>, &mut [Line], &mut [Line], &[Line], &[Line], &[Line]),
+    pub(crate) pack: fn(&Piece, &mut [f32]),
+    pub(crate) tile: fn(&Product),
 }
 
 /// Best first; scalar is last and always supported.
@@ -112,7 +115,7 @@ macro_rules! table {
         #[allow(unused_unsafe, reason = "plain Rust needs no features")]
         pub(crate) static TABLE: $crate::table::Table = {
             use std::ops::Range;
-            use $crate::{activation, attention, dot::{Column, Columns, Out, Rows, Tokens, block::{self, Group}, float, ternary, unpack}, elementwise, kv::Line};
+            use $crate::{activation, attention, dot::{Column, Columns, Out, Rows, Tokens, block::{self, Group}, float, ternary, unpack}, elementwise, gemm, kv::Line};
             table!(@table [$(#[target_feature(enable = $features)])?] $isa, $name, $supported,
                 f32(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F32>;
                 f16(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F16>;
@@ -134,6 +137,8 @@ macro_rules! table {
                 fold(state: &mut [Line], next: &[Line]) -> () = attention::fold;
                 soften(queries: &attention::Queries, keys: &Range<usize>, scores: &mut [Line], slopes: &mut [Line], states: &mut [Line]) -> () = attention::soften;
                 differentiate(queries: &attention::Queries, keys: &Range<usize>, weights: &mut [Line], grads: &mut [Line], slopes: &[Line], states: &[Line], totals: &[Line]) -> () = attention::differentiate;
+                pack(piece: &gemm::Piece, out: &mut [f32]) -> () = gemm::pack_piece;
+                tile(job: &gemm::Tile) -> () = gemm::tile;
             )
         };
     };

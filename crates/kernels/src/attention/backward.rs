@@ -209,14 +209,7 @@ impl Machine {
 }
 
 /// The gradients of one KV head of a sequence, and of its query heads.
-fn head_back(
-    table: &Table,
-    job: &AttentionBack,
-    span: &Span,
-    kv_head: usize,
-    room: &mut Room,
-    to: &Gradients,
-) {
+fn head_back(table: &Table, job: &AttentionBack, span: &Span, kv_head: usize, room: &mut Room, to: &Gradients) {
     let AttentionBack { heads, kv_heads, head_dim: dim, attend, .. } = *job;
     let group = heads / kv_heads;
     let each = (ROWS / group).max(1).min(span.tokens);
@@ -237,20 +230,23 @@ fn head_back(
     for rows in [&mut *states, totals] {
         rows.resize(each * group, Line::ZERO);
     }
-    let mut product = |shape, a, b, add, stride, out: &mut [f32]| {
+    let mut product = |shape: [usize; 3], a: Strided<'_>, b: Strided<'_>, add: bool, stride: usize, out: &mut [f32]| {
         gemm::gemm(table, &Product { shape, a, b, add, factors: Factors::F32 }, stride, out, packed);
     };
-    let plain = |data, row| Strided { data, row, col: 1 };
+    fn plain(data: &[f32], row: usize) -> Strided<'_> {
+        Strided { data, row, col: 1 }
+    }
     // Keys or values from a position on.
-    let from = |x, position| plain(&x[((span.row + position) * kv_heads + kv_head) * dim..], kv_heads * dim);
+    fn at(x: &[f32], start: usize, row: usize) -> Strided<'_> {
+        Strided { data: &x[start..], row, col: 1 }
+    }
+    let from = |x, position: usize| at(x, ((span.row + position) * kv_heads + kv_head) * dim, kv_heads * dim);
 
     for position in (0..span.tokens).step_by(each) {
         let queries = Queries { attend, group, position, tokens: each.min(span.tokens - position) };
         let rows = queries.rows();
         // Where a row's head is in `[tokens, heads, head_dim]`.
-        let at = |row: usize| {
-            ((span.row + position + row / group) * heads + kv_head * group + row % group) * dim
-        };
+        let at = |row: usize| ((span.row + position + row / group) * heads + kv_head * group + row % group) * dim;
         for row in 0..rows {
             let (tile, all) = (row * dim..(row + 1) * dim, at(row)..at(row) + dim);
             q[tile.clone()].iter_mut().zip(&job.q[all.clone()]).for_each(|(to, q)| *to = q * attend.scale);

@@ -456,7 +456,7 @@ impl Machine {
             // SAFETY: the row of a tile is inside `out`, and no other tile has it.
             finish(state, unsafe { std::slice::from_raw_parts_mut(slots.at(tile.head(row) * dim), dim) });
         };
-        let Scratch { threads: scratch, states } = &mut self.attention;
+        let Scratch { threads: scratch, states, .. } = &mut self.attention;
         scratch.resize_with(threads, Mutex::default);
         let scratch = |thread: usize| scratch[thread].lock().unwrap_or_else(PoisonError::into_inner);
         let need = room(layout, rows) + 2 * rows * record;

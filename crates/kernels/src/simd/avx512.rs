@@ -2,7 +2,9 @@
 
 use super::avx2::{largest8, sum8};
 use super::{BYTES, LANES, Simd};
+use crate::gemm;
 use core::arch::x86_64::*;
+use core::mem::transmute;
 
 /// Only built inside the `target_feature` functions of this file's table.
 #[derive(Clone, Copy)]
@@ -29,6 +31,12 @@ static TRITS: [[[u8; BYTES]; 4]; 2] = {
     }
     tables
 };
+
+/// Only called where the CPU has AVX512-BF16, too.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn pairs(tile: &gemm::Tile) {
+    gemm::pairs(Avx512(()), tile);
+}
 
 impl Avx512 {
     /// The entry of a table of 256 for each byte.
@@ -100,6 +108,14 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
         unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn pairs(self) -> Option<fn(&gemm::Tile)> {
+        is_x86_feature_detected!("avx512bf16").then_some(|tile| unsafe { pairs(tile) })
+    }
+    #[inline(always)]
+    fn fma_pairs(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        unsafe { _mm512_dpbf16_ps(c, transmute::<__m512, __m512bh>(a), transmute::<__m512, __m512bh>(b)) }
     }
     #[inline(always)]
     fn max(self, a: Self::F, b: Self::F) -> Self::F {

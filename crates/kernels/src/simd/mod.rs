@@ -3,6 +3,8 @@
 //! Widths are *virtual*: 16 float lanes, 64 bytes, 16 integer lanes on every instruction set. A machine with narrower registers uses
 //! several, so a kernel's float operations happen in the same lanes and the same order everywhere and its results have the same bits.
 
+use crate::gemm;
+
 pub(crate) mod scalar;
 
 #[cfg(target_arch = "x86_64")]
@@ -48,6 +50,16 @@ pub(crate) trait Simd: Copy {
     fn div(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a * b + c`, rounded once.
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// [`gemm::pairs`] where there is [`Simd::fma_pairs`]: CPUs with the same instruction set differ.
+    #[inline(always)]
+    fn pairs(self) -> Option<fn(&gemm::Tile)> {
+        None
+    }
+    /// `c + a0 * b0 + a1 * b1` of lanes that are two bfloat16 each, rounded as the CPU does it.
+    #[inline(always)]
+    fn fma_pairs(self, _a: Self::F, _b: Self::F, _c: Self::F) -> Self::F {
+        unreachable!("asked for only where it is")
+    }
     /// `a > b ? a : b` in each lane: the second where either is NaN.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a < b ? a : b` in each lane: the second where either is NaN.
