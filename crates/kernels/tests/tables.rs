@@ -4,3 +4,222 @@
 mod common;
 
 use common::{Random, bits, machines};
+use trine_kernels::{Form, Gate, Input, Machine, Matrix, PANEL, Quantized, interleave, table, tables};
+use trine_tensor::{FORMATS, Format};
+
+fn product(machine: &mut Machine, w: Matrix, x: &[f32]) -> Vec<f32> {
+    let mut out = vec![f32::NAN; x.len() / w.cols * w.rows];
+    let mut quantized = Quantized::default();
+    let form = machine.form(w.format);
+    let input = if form == Form::Floats {
+        Input::Floats(x)
+    } else {
+        machine.quantize(x, w.cols, form, &mut quantized);
+        Input::Bytes(&quantized)
+    };
+    machine.product(w, input, &mut out);
+    out
+}
+
+/// Weights of a format: random ones that it was asked to encode, or its codes drawn at random.
+fn weights(format: &'static Format, rows: usize, cols: usize, random: &mut Random) -> Vec<u8> {
+    let mut w = random.floats(rows * cols);
+    if format.ternary {
+        // Blocks without weights, and rows with another scale.
+        w.iter_mut().enumerate().for_each(|(i, w)| {
+            *w = if i / 256 % 5 == 3 { 0.0 } else { w.round() * if i / cols % 3 == 2 { 0.3 } else { 0.7 } };
+        });
+    }
+    format.encode(&w)
+}
+
+#[test]
+fn every_product_agrees_with_its_format_and_all_machines_agree_in_every_bit() {
+    let mut random = Random(1);
+    let mut machines = machines();
+    for &format in FORMATS {
+        for cols in [1, 15, 16, 17, 31, 32, 33, 64, 96, 128, 256, 384, 512, 2560] {
+            if cols % format.block != 0 {
+                continue;
+            }
+            for (rows, tokens) in [(1, 1), (3, 2), (4, 5), (9, 4), (70, 1), (37, 9)] {
+                let bytes = weights(format, rows, cols, &mut random);
+                let w = Matrix { format, rows, cols, bytes: &bytes, interleaved: false };
+                let x = random.floats(tokens * cols);
+                let reference = product(&mut machines[0], w, &x);
+                for machine in &mut machines {
+                    let (name, threads) = (machine.table.name, machine.threads());
+                    let out = product(machine, w, &x);
+                    assert_eq!(
+                        bits(&out),
+                        bits(&reference),
+                        "{format} {rows}x{cols}, {tokens} tokens, {name}, {threads} threads"
+                    );
+                }
+                // One token at a time gives what the batch gave.
+                for (x, out) in x.chunks(cols).zip(reference.chunks(rows)) {
+                    assert_eq!(bits(&product(&mut machines[0], w, x)), bits(out), "{format} {rows}x{cols}");
+                }
+                if machines[0].interleaves(format) {
+                    interleaved(&mut machines, w, &x, &reference);
+                }
+                against_decoded(w, &x, &reference, machines[0].form(format));
+            }
+        }
+    }
+}
+
+/// Whole panels of rows interleaved, the rows behind them as they are: the same products and the same rows.
+fn interleaved(machines: &mut [Machine], w: Matrix, x: &[f32], reference: &[f32]) {
+    let panel = PANEL * w.format.row_bytes(w.cols).unwrap();
+    let mut bytes = w.bytes.to_vec();
+    for (rows, out) in w.bytes.chunks_exact(panel).zip(bytes.chunks_exact_mut(panel)) {
+        interleave(w.format, rows, out);
+    }
+    assert_eq!(bytes == w.bytes, w.rows < PANEL);
+    let all: Vec<u32> = (0..w.rows as u32).collect();
+    let [mut plain, mut found] = [(); 2].map(|()| vec![0.0; w.rows * w.cols]);
+    machines[0].gather(w, &all, &mut plain);
+    let w = Matrix { bytes: &bytes, interleaved: true, ..w };
+    for machine in machines {
+        let place = format!("{} {}x{} interleaved, {}", w.format, w.rows, w.cols, machine.table.name);
+        assert_eq!(bits(&product(machine, w, x)), bits(reference), "{place}");
+        for (x, out) in x.chunks(w.cols).zip(reference.chunks(w.rows)) {
+            assert_eq!(bits(&product(machine, w, x)), bits(out), "{place}, one token");
+        }
+        machine.gather(w, &all, &mut found);
+        assert_eq!(bits(&found), bits(&plain), "{place}, rows");
+    }
+}
+
+/// The product of decoded weights in double precision. Bytes for activations round each by half of 1/127 of the largest in its group.
+fn against_decoded(w: Matrix, x: &[f32], out: &[f32], form: Form) {
+    let stride = w.format.row_bytes(w.cols).unwrap();
+    let mut row = vec![0.0; w.cols];
+    for r in 0..w.rows {
+        (w.format.decode)(&w.bytes[r * stride..][..stride], &w.bytes[w.rows * stride..], &mut row);
+        for (t, x) in x.chunks(w.cols).enumerate() {
+            let exact: f64 = row.iter().zip(x).map(|(&w, &x)| w as f64 * x as f64).sum();
+            let size = row.iter().map(|&w| (w as f64).powi(2)).sum::<f64>().sqrt();
+            // Rounding errors are independent: six standard deviations of a uniform error, and float32 rounding.
+            let step = if form == Form::Floats { 0.0 } else { 1.0 / 127.0 / 12f64.sqrt() };
+            let bound = size * (6.0 * step + 1e-6) + 1e-6;
+            let found = out[t * w.rows + r] as f64;
+            assert!(
+                (found - exact).abs() <= bound,
+                "{} {}x{}: {found} for {exact} ± {bound}",
+                w.format,
+                w.rows,
+                w.cols
+            );
+        }
+    }
+}
+
+#[test]
+fn ternary_layouts_of_the_same_weights_give_the_same_bits() {
+    let mut random = Random(2);
+    let ternary: Vec<_> = FORMATS.iter().filter(|format| format.ternary).collect();
+    assert!(ternary.len() >= 3);
+    for cols in [256, 512, 2560] {
+        // A scale that half precision holds, and a block of zeros.
+        let w: Vec<f32> = (0..5 * cols)
+            .map(|i| if i / 256 == 3 { 0.0 } else { random.float().mul_add(1.6, 0.0).round().clamp(-1.0, 1.0) * 0.75 })
+            .collect();
+        let x = random.floats(3 * cols);
+        for mut machine in machines() {
+            let outputs: Vec<_> = ternary
+                .iter()
+                .map(|format| {
+                    bits(&product(
+                        &mut machine,
+                        Matrix { format, rows: 5, cols, bytes: &format.encode(&w), interleaved: false },
+                        &x,
+                    ))
+                })
+                .collect();
+            assert!(outputs.windows(2).all(|pair| pair[0] == pair[1]), "{}", machine.table.name);
+        }
+    }
+}
+
+#[test]
+fn a_product_with_random_bytes_has_the_same_bits_everywhere() {
+    let mut random = Random(3);
+    let mut machines = machines();
+    for &format in FORMATS {
+        let (rows, cols) = (5, format.block * 512usize.div_ceil(format.block));
+        let mut bytes: Vec<u8> =
+            (0..format.size(rows as u64, cols as u64).unwrap()).map(|_| random.next() as u8).collect();
+        if format.block == 1 && format.bytes < 8 {
+            bytes = format.encode(&random.floats(rows * cols)); // a float of random bits is not finite often enough to hide the rest
+        }
+        let w = Matrix { format, rows, cols, bytes: &bytes, interleaved: false };
+        let x = random.floats(2 * cols);
+        let clean = |out: Vec<f32>| {
+            out.into_iter().map(|y| if y.is_nan() { u32::MAX } else { y.to_bits() }).collect::<Vec<_>>()
+        };
+        let reference = clean(product(&mut machines[0], w, &x));
+        for machine in &mut machines {
+            assert_eq!(clean(product(machine, w, &x)), reference, "{format}, {}", machine.table.name);
+        }
+    }
+}
+
+#[test]
+fn what_is_not_finite_goes_in_and_comes_out() {
+    for mut machine in machines() {
+        for format in ["F32", "Q8_0", "I2_S"].map(|name| trine_tensor::format::by_name(name).unwrap()) {
+            let bytes = format.encode(&vec![1.0; 4 * 128]);
+            for bad in [f32::NAN, f32::INFINITY] {
+                let mut x = vec![1.0; 128];
+                x[77] = bad;
+                let out =
+                    product(&mut machine, Matrix { format, rows: 4, cols: 128, bytes: &bytes, interleaved: false }, &x);
+                assert!(out.iter().all(|y| !y.is_finite()), "{format} {bad}");
+            }
+        }
+    }
+}
+
+#[test]
+fn norm_add_and_gates_agree_with_double_precision_and_with_each_other() {
+    let mut random = Random(4);
+    for width in [1, 7, 16, 33, 640] {
+        let (a, b) = (random.floats(3 * width), random.floats(3 * width));
+        let a: Vec<f32> = a.iter().map(|a| a * 20.0).collect();
+        let gain = random.floats(width);
+        let mut first: Option<Vec<u32>> = None;
+        for mut machine in machines() {
+            let mut out = [0; 4].map(|_| vec![0.0; 3 * width]);
+            machine.rms_norm(&a, &gain, 1e-5, &mut out[0]);
+            machine.add(&a, &b, width, &mut out[1]);
+            machine.gate(Gate::Silu, &a, &b, width, &mut out[2]);
+            machine.gate(Gate::Relu2, &a, &b, width, &mut out[3]);
+            for i in 0..3 * width {
+                let (x, y) = (a[i] as f64, b[i] as f64);
+                let row = &a[i / width * width..][..width];
+                let mean = row.iter().map(|&a| (a as f64).powi(2)).sum::<f64>() / width as f64;
+                let exact = [
+                    x / (mean + 1e-5).sqrt() * gain[i % width] as f64,
+                    x + y,
+                    x / (1.0 + (-x).exp()) * y,
+                    x.max(0.0).powi(2) * y,
+                ];
+                for (out, exact) in out.iter().zip(exact) {
+                    assert!((out[i] as f64 - exact).abs() <= 1e-6 * exact.abs() + 1e-30, "{} for {exact}", out[i]);
+                }
+            }
+            let out = bits(&out.concat());
+            assert_eq!(*first.get_or_insert(out.clone()), out, "{}", machine.table.name);
+        }
+    }
+}
+
+#[test]
+fn an_instruction_set_is_chosen_by_name_or_refused_with_the_names() {
+    assert_eq!(table("SCALAR").unwrap().name, "scalar");
+    assert_eq!(tables().last().unwrap().name, "scalar");
+    let message = table("neon9").err().unwrap().to_string();
+    assert!(message.contains("neon9") && tables().all(|table| message.contains(table.name)), "{message}");
+}
