@@ -7,6 +7,7 @@
 //! Kernels see slices: no files, no model, no allocation.
 
 mod activation;
+mod adjoint;
 mod attention;
 pub mod cpus;
 mod dot;
@@ -58,4 +59,17 @@ pub fn missing_features() -> Vec<&'static str> {
     return simd::missing_features();
     #[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_os = "linux"))))]
     Vec::new()
+}
+
+/// TEMP
+#[allow(missing_docs)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    pub step: u64,
+    pub rate: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
+    pub decay: f64,
+    pub factor: f32,
 }

@@ -20,26 +20,6 @@ pub struct Report {
     pub bytes_after: u64,
 }
 
-/// `general.file_type` of a file whose matrices are mostly in a format, by llama.cpp's numbers, and bitnet.cpp's for I2_S.
-static FILE_TYPES: &[(&str, u32)] = &[
-    ("F32", 0),
-    ("F16", 1),
-    ("Q4_0", 2),
-    ("Q8_0", 7),
-    ("Q4_K", 15),
-    ("Q5_K", 17),
-    ("Q6_K", 18),
-    ("BF16", 32),
-    ("TQ1_0", 36),
-    ("TQ2_0", 37),
-    ("I2_S", 40),
-];
-
-/// The number of a file whose matrices are mostly in this format.
-pub(crate) fn file_type(format: &Format) -> Option<u32> {
-    FILE_TYPES.iter().find(|(name, _)| *name == format.name).map(|&(_, number)| number)
-}
-
 /// Writes the GGUF file `input` to `output` with its matrices in `format`; vectors stay as they are, and so do the embedding and the head
 /// when the format is ternary. `progress` is told how many bytes of `input` are done, and may
 /// break off.
@@ -83,7 +63,7 @@ pub fn quantize(
         return Err(Error::Nothing { path, format: format.name, block: format.block });
     }
     let mut metadata = input.metadata().clone();
-    if let Some(number) = file_type(format) {
+    if let Some(number) = format.file_type() {
         metadata.insert("general.file_type", number);
     }
     let mut writer = gguf::create(output, &metadata, entries.clone())?;

@@ -4,7 +4,6 @@
 //! language of its own. The same shape, mixture and seed give the same bytes.
 
 use crate::Error;
-use crate::quantize::file_type;
 use fastrand::Rng;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -201,7 +200,8 @@ impl Shape {
     }
 
     fn sizes(&self) -> Sizes {
-        let Shape { layers, width, heads, kv_heads, head_dim, feed_forward, vocab, context, rope_base, tied, .. } = *self;
+        let Shape { layers, width, heads, kv_heads, head_dim, feed_forward, vocab, context, rope_base, tied, .. } =
+            *self;
         let arch = Arch::of_gguf(self.arch).expect("an architecture that we know");
         let (context, eps) = (context as usize, 1e-5);
         Sizes { arch, layers, width, heads, kv_heads, head_dim, feed_forward, vocab, context, rope_base, eps, tied }
@@ -227,7 +227,7 @@ impl Shape {
     fn metadata(&self, mixture: Mixture) -> Metadata {
         let mut metadata = self.sizes().metadata();
         metadata.insert("general.name", format!("synthetic {}", self.name));
-        if let Some(number) = file_type(mixture.body) {
+        if let Some(number) = mixture.body.file_type() {
             metadata.insert("general.file_type", number);
         }
         self.language(&mut metadata);

@@ -67,7 +67,8 @@ impl Sizes {
         let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
         let linear = if self.arch.bit_linear { Role::BitLinear } else { Role::Linear };
         let mut tensors = Vec::new();
-        let mut push = |name: String, role, shape: &[usize]| tensors.push((format!("{name}.weight"), role, shape.into()));
+        let mut push =
+            |name: String, role, shape: &[usize]| tensors.push((format!("{name}.weight"), role, shape.into()));
         push("token_embd".into(), Role::Embedding, &[self.vocab, width]);
         for i in 0..self.layers {
             let name = |part: &str| format!("blk.{i}.{part}");

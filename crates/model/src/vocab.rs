@@ -88,7 +88,11 @@ impl Language {
         Ok(metadata)
     }
 
-    fn of_metadata(metadata: &Metadata) -> Result<Language> {
+    /// The language that the keys `tokenizer.*` of a GGUF file say.
+    ///
+    /// # Errors
+    /// As [`Language::of`].
+    pub fn of_metadata(metadata: &Metadata) -> Result<Language> {
         let key = |name: &str| format!("tokenizer.ggml.{name}");
         let expected = "key `tokenizer.ggml.model` in the file, or a tokenizer named with --tokenizer";
         let model = metadata.str(&key("model"))?.ok_or(Error::NoTokenizer { expected })?;

@@ -51,6 +51,32 @@ pub enum Error {
         /// What is there.
         found: String,
     },
+    /// A checkpoint that is not one.
+    #[error("{}: {problem}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        problem: String,
+    },
+    /// Nothing to go on from.
+    #[error("{}: expected a checkpoint to resume from, found none", folder.display())]
+    NoCheckpoint {
+        /// Where they would be.
+        folder: PathBuf,
+    },
+    /// Training has gone astray.
+    #[error(
+        "step {step}: the gradient of `{tensor}` is not finite (loss {loss}); a lower learning rate or a longer warm-up may help"
+    )]
+    NotFinite {
+        /// The first such weight.
+        tensor: String,
+        /// The step that was not done.
+        step: u64,
+        /// Mean loss of the step.
+        loss: f64,
+    },
     /// The caller gave up.
     #[error("cancelled")]
     Cancelled,

@@ -3,6 +3,17 @@
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
+/// How far something is that must be done before training begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// What is being done.
+    pub what: &'static str,
+    /// How much of it.
+    pub done: u64,
+    /// Of how much.
+    pub total: u64,
+}
+
 /// Something that happened.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {

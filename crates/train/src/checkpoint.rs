@@ -1,0 +1,85 @@
+//! Everything that a run needs to go on as if it had never ended: weights, means of gradients, and a state.
+
+use crate::{Error, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
+use trine_tensor::format::F32;
+use trine_tensor::{Entry, File, Metadata, gguf};
+
+/// The key of the state.
+const STATE: &str = "trine.train.state";
+
+/// Numbers of a checkpoint, by name.
+pub type Tensors = Vec<(String, Vec<f32>)>;
+
+/// The checkpoint of a step, in the folder of a run.
+pub fn path(folder: &Path, step: u64) -> PathBuf {
+    folder.join("checkpoints").join(format!("step-{step:08}.gguf"))
+}
+
+/// The steps of all checkpoints of a run, in order.
+pub fn steps(folder: &Path) -> Vec<u64> {
+    let entries = std::fs::read_dir(folder.join("checkpoints")).into_iter().flatten().flatten();
+    let step = |entry: std::fs::DirEntry| {
+        let name = entry.file_name().into_string().ok()?;
+        name.strip_prefix("step-")?.strip_suffix(".gguf")?.parse().ok()
+    };
+    let mut steps: Vec<u64> = entries.filter_map(step).collect();
+    steps.sort_unstable();
+    steps
+}
+
+/// Writes a checkpoint, whole or not at all.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write<S: Serialize>(path: &Path, state: &S, tensors: &Tensors) -> Result<()> {
+    let folder = path.parent().expect("checkpoints are in a folder");
+    std::fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.into(), source })?;
+    let mut metadata = Metadata::new();
+    metadata.insert("general.type", "checkpoint");
+    metadata.insert(STATE, serde_json::to_string(state).expect("states are plain"));
+    let entry =
+        |(name, values): &(String, Vec<f32>)| Entry { name: name.clone(), format: &F32, shape: vec![values.len()] };
+    let mut writer = gguf::create(path, &metadata, tensors.iter().map(entry).collect())?;
+    for (_, values) in tensors {
+        writer.tensor(bytemuck::cast_slice(values))?;
+    }
+    Ok(writer.finish()?)
+}
+
+/// A checkpoint that is open.
+pub struct Checkpoint {
+    file: File,
+}
+
+impl Checkpoint {
+    /// # Errors
+    /// When it cannot be read.
+    pub fn open(path: &Path) -> Result<Checkpoint> {
+        Ok(Checkpoint { file: File::open(path)? })
+    }
+
+    /// # Errors
+    /// When there is none, or not such a one.
+    pub fn state<S: DeserializeOwned>(&self) -> Result<S> {
+        let bad = |problem: String| Error::Checkpoint { path: self.file.path().into(), problem };
+        let text = self.file.metadata().str(STATE)?;
+        let text = text.ok_or_else(|| bad(format!("expected the key `{STATE}`, found none")))?;
+        serde_json::from_str(text).map_err(|error| bad(format!("`{STATE}`: {error}")))
+    }
+
+    /// The numbers of this name, so many.
+    ///
+    /// # Errors
+    /// When they are not there.
+    pub fn tensor(&self, name: &str, len: usize) -> Result<Vec<f32>> {
+        let values = self.file.view(name)?.decode();
+        if values.len() != len {
+            let problem = format!("tensor `{name}`: expected {len} numbers, found {}", values.len());
+            return Err(Error::Checkpoint { path: self.file.path().into(), problem });
+        }
+        Ok(values)
+    }
+}

@@ -1,0 +1,39 @@
+//! A trained model as a file.
+
+use crate::Result;
+use crate::adjoint::Adjoint;
+use crate::tape::Tape;
+use std::path::Path;
+use trine_backend::Role;
+use trine_tensor::{Entry, Format, Metadata, gguf};
+
+/// What tensors are written as.
+#[derive(Clone, Copy, Debug)]
+pub struct Formats {
+    /// Matrices inside layers.
+    pub inner: &'static Format,
+    /// Embedding and head.
+    pub outer: &'static Format,
+}
+
+/// Writes the weights as the forward pass sees them.
+///
+/// # Errors
+/// When a matrix does not fit its format, or the file cannot be written.
+pub fn write<B: Adjoint>(tape: &mut Tape<B>, metadata: &Metadata, formats: Formats, path: &Path) -> Result<()> {
+    let format = |role| match role {
+        Role::Linear | Role::BitLinear => formats.inner,
+        Role::Embedding | Role::Head => formats.outer,
+        Role::Norm | Role::Bias => &trine_tensor::format::F32,
+    };
+    let entry = |i: usize| {
+        let param = &tape.params[i];
+        Entry { name: param.name.clone(), format: format(param.role), shape: param.shape.clone() }
+    };
+    let entries: Vec<Entry> = (0..tape.params.len()).map(entry).collect();
+    let mut writer = gguf::create(path, metadata, entries.clone())?;
+    for (i, entry) in entries.iter().enumerate() {
+        writer.tensor(&entry.format.encode(&tape.seen(i)))?;
+    }
+    Ok(writer.finish()?)
+}

@@ -1,0 +1,81 @@
+//! A new model: its sizes, its language, random weights.
+
+use crate::config::Model;
+use crate::{Error, Result};
+use fastrand::Rng;
+use std::path::Path;
+use trine_backend::Role;
+use trine_model::{Arch, Sizes};
+use trine_tensor::format::F32;
+use trine_tensor::{Entry, Metadata, gguf};
+
+/// Standard deviation of the embedding.
+const EMBEDDING: f32 = 0.02;
+
+/// What a configuration says of a model with so many tokens, for sequences of so many.
+///
+/// # Errors
+/// When nobody has written down its architecture.
+pub fn sizes(model: &Model, vocab: usize, sequence: usize) -> Result<Sizes> {
+    let arch = Arch::of_gguf(&model.architecture).ok_or_else(|| Error::Config {
+        key: "model.architecture".into(),
+        expected: Arch::names(),
+        found: model.architecture.clone(),
+    })?;
+    Ok(Sizes {
+        arch,
+        layers: model.layers,
+        width: model.width,
+        heads: model.heads,
+        kv_heads: model.kv_heads.unwrap_or(model.heads),
+        head_dim: model.head_dim.unwrap_or(model.width / model.heads),
+        feed_forward: model.feed_forward,
+        vocab,
+        context: model.context.unwrap_or(sequence),
+        rope_base: model.rope_base,
+        eps: model.eps,
+        tied: model.tied,
+    })
+}
+
+/// Writes a model of these sizes and this language as float32. Matrices keep the size of what they are multiplied with; the last ones of each half of
+/// a layer are smaller by the root of their number, so that their sum is not larger (GPT-2); gains are 1.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write(path: &Path, sizes: &Sizes, language: &Metadata, seed: u64) -> Result<()> {
+    let mut metadata = sizes.metadata();
+    metadata.insert("general.file_type", 0u32);
+    for (key, value) in language.iter() {
+        metadata.insert(key, value.clone());
+    }
+    let tensors = sizes.tensors();
+    let entry = |(name, _, shape): &(String, Role, Vec<usize>)| Entry {
+        name: name.clone(),
+        format: &F32,
+        shape: shape.clone(),
+    };
+    let mut writer = gguf::create(path, &metadata, tensors.iter().map(entry).collect())?;
+    let mut rng = Rng::with_seed(seed);
+    for (name, role, shape) in &tensors {
+        let len = shape.iter().product();
+        let cols = *shape.last().expect("tensors have columns") as f32;
+        let last = name.contains("attn_output.") || name.contains("ffn_down.");
+        let deviation = match role {
+            Role::Norm => 0.0,
+            Role::Embedding => EMBEDDING,
+            _ if last => 1.0 / (cols * 2.0 * sizes.layers as f32).sqrt(),
+            _ => 1.0 / cols.sqrt(),
+        };
+        let mean = if *role == Role::Norm { 1.0 } else { 0.0 };
+        let weights: Vec<f32> = (0..len).map(|_| mean + deviation * normal(&mut rng)).collect();
+        writer.tensor(&F32.encode(&weights))?;
+    }
+    Ok(writer.finish()?)
+}
+
+/// A normal number, by Box and Muller, in plain Rust: the same on every machine.
+fn normal(rng: &mut Rng) -> f32 {
+    let (radius, angle) = (1.0 - rng.f64(), rng.f64() * std::f64::consts::TAU);
+    (libm::sqrt(-2.0 * libm::log(radius)) * libm::cos(angle)) as f32
+}
