@@ -1,5 +1,12 @@
 //! What a model learns from: documents, their tokens, and sequences into which they are packed.
 
+mod cache;
 mod documents;
+mod packing;
+mod split;
+mod tokenize;
+mod tokens;
 
 pub use documents::Documents;
+pub use packing::{Origin, Packing, Row};
+pub use tokens::{Corpus, Tokens};

@@ -1,0 +1,174 @@
+//! Tokens at rest: a GGUF file of integers, so that it is written whole or not at all, and mapped.
+
+use super::documents::{Documents, io_at};
+use super::tokenize::{Document, Encoded, tokenize};
+use super::tokens::{self, Corpus, Tokens};
+use crate::config::Data;
+use crate::{Error, Result};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{BufWriter, Read, Seek, Write};
+use std::path::Path;
+use trine_tensor::format::{I8, I16, I32};
+use trine_tensor::{Entry, Format, Metadata, gguf};
+use trine_text::Tokenizer;
+
+/// Bytes that are read at once.
+const CHUNK: usize = 1 << 20;
+/// What the tokens depend on; changes with the layout of the file, too.
+const KEY: &str = "trine.tokens.1.key";
+/// The hash of all tensors.
+const HASH: &str = "trine.tokens.1.sha256";
+
+/// The hash of all that the tokens depend on.
+pub(super) fn key(data: &Data, metadata: &Metadata, progress: &mut dyn FnMut(u64) -> Result<()>) -> Result<String> {
+    let mut hash = Sha256::new();
+    let mut field = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    field(KEY.as_bytes());
+    for (key, value) in metadata.iter().filter(|(key, _)| key.starts_with("tokenizer.ggml.")) {
+        field(key.as_bytes());
+        field(format!("{value:?}").as_bytes());
+    }
+    field(data.separator.as_bytes());
+    field(data.field.as_bytes());
+    field(&data.validation.to_le_bytes());
+    let mut done = 0;
+    let mut buffer = vec![0; CHUNK];
+    for path in &data.files {
+        let mut contents = Sha256::new();
+        let mut file = File::open(path).map_err(io_at(path))?;
+        loop {
+            let read = file.read(&mut buffer).map_err(io_at(path))?;
+            if read == 0 {
+                break;
+            }
+            contents.update(&buffer[..read]);
+            done += read as u64;
+            progress(done)?;
+        }
+        field(&contents.finalize());
+        field(path.extension().unwrap_or_default().as_encoded_bytes());
+    }
+    Ok(hex(hash))
+}
+
+/// Reads a file of this key, whose ids must be below `vocab`.
+pub(super) fn load(path: &Path, key: &str, vocab: usize) -> Result<Corpus> {
+    let wrong = |place: &str, expected: &str, found: String| Error::Document {
+        path: path.to_owned(),
+        place: place.to_owned(),
+        expected: expected.to_owned(),
+        found,
+    };
+    let file = trine_tensor::File::open(path)?;
+    let of = |name: &str, format: &Format| {
+        let view = file.view(name)?;
+        if view.format == format { Ok(view.bytes) } else { Err(wrong(name, format.name, view.format.to_string())) }
+    };
+    let wide = is_wide(vocab);
+    let [ids, lengths] = [of("tokens", if wide { &I32 } else { &I16 })?, of("lengths", &I32)?];
+    let [texts, sides] = [of("bytes", &I32)?, of("validation", &I8)?];
+    let mut hash = Sha256::new();
+    [&ids, &lengths, &texts, &sides].into_iter().for_each(|bytes| hash.update(bytes));
+    for (name, expected) in [(KEY, key), (HASH, &hex(hash))] {
+        let found = file.metadata().str(name)?.unwrap_or("none");
+        if found != expected {
+            return Err(wrong(name, expected, found.to_owned()));
+        }
+    }
+    let count = ids.len() / if wide { 4 } else { 2 };
+    if let Some(id) = tokens::ids(&ids, wide, 0, count).find(|&id| id as usize >= vocab) {
+        return Err(wrong("tokens", &format!("ids below {vocab}"), id.to_string()));
+    }
+    let [mut train, mut validation] = [(); 2].map(|()| Tokens::new(ids.clone(), wide));
+    let number = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_le_bytes);
+    let mut start = 0;
+    for ((length, text), side) in lengths.chunks_exact(4).zip(texts.chunks_exact(4)).zip(sides.iter()) {
+        let document = Document { tokens: number(length), bytes: number(text), validation: *side != 0 };
+        if document.validation { &mut validation } else { &mut train }.push(start, document);
+        start += u64::from(document.tokens);
+    }
+    if start != count as u64 {
+        return Err(wrong("lengths", &format!("{count} tokens in all"), start.to_string()));
+    }
+    Ok(Corpus { train, validation })
+}
+
+/// Makes the file of this key.
+pub(super) fn write(
+    path: &Path,
+    key: &str,
+    documents: Documents,
+    tokenizer: &Tokenizer,
+    validation: f64,
+    threads: usize,
+    progress: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(io_at(folder))?;
+    let wide = is_wide(tokenizer.len());
+    // How many tokens there are is known when all are written.
+    let mut ids = BufWriter::with_capacity(CHUNK, tempfile::tempfile_in(folder).map_err(io_at(folder))?);
+    let (mut hash, mut count) = (Sha256::new(), 0);
+    let [mut lengths, mut texts, mut sides] = [const { Vec::new() }; 3];
+    let size = documents.size();
+    tokenize(documents, tokenizer, validation, threads, |Encoded { ids: encoded, documents, position }| {
+        count += encoded.len();
+        let bytes: Vec<u8> = match wide {
+            true => encoded.into_iter().flat_map(u32::to_le_bytes).collect(),
+            // As the vocabulary is small enough.
+            false => encoded.into_iter().flat_map(|id| (id as u16).to_le_bytes()).collect(),
+        };
+        hash.update(&bytes);
+        ids.write_all(&bytes).map_err(io_at(folder))?;
+        for document in documents {
+            lengths.extend(document.tokens.to_le_bytes());
+            texts.extend(document.bytes.to_le_bytes());
+            sides.push(u8::from(document.validation));
+        }
+        progress(position)
+    })?;
+    if count == 0 {
+        let found = format!("no document in {size} bytes");
+        return Err(Error::Config { key: "data.files".to_owned(), expected: "text".to_owned(), found });
+    }
+    [&lengths, &texts, &sides].into_iter().for_each(|bytes| hash.update(bytes));
+    let mut metadata = Metadata::new();
+    metadata.insert(KEY, key);
+    metadata.insert(HASH, hex(hash));
+    let entry = |name: &str, format, len| Entry { name: name.to_owned(), format, shape: vec![len] };
+    let entries = vec![
+        entry("tokens", if wide { &I32 } else { &I16 }, count),
+        entry("lengths", &I32, sides.len()),
+        entry("bytes", &I32, sides.len()),
+        entry("validation", &I8, sides.len()),
+    ];
+    let mut writer = gguf::create(path, &metadata, entries)?;
+    let mut ids = ids.into_inner().map_err(|error| io_at(folder)(error.into_error()))?;
+    ids.rewind().map_err(io_at(folder))?;
+    let mut failed = None;
+    let chunks = std::iter::from_fn(|| {
+        let mut chunk = Vec::with_capacity(CHUNK);
+        let read = (&ids).take(CHUNK as u64).read_to_end(&mut chunk).map_err(|error| failed = Some(error));
+        read.ok().filter(|&read| read > 0).map(|_| chunk)
+    });
+    let written = writer.tensor_in_parts(chunks);
+    if let Some(error) = failed {
+        return Err(io_at(folder)(error));
+    }
+    written?;
+    [lengths, texts, sides].iter().try_for_each(|bytes| writer.tensor(bytes))?;
+    Ok(writer.finish()?)
+}
+
+/// Whether ids need four bytes.
+fn is_wide(vocab: usize) -> bool {
+    vocab > 1 << 16
+}
+
+fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
