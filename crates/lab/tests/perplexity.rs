@@ -38,8 +38,8 @@ fn documents(texts: &[&str], parted: bool) -> Documents {
     Documents { texts: texts.iter().map(|text| text.to_string()).collect(), parted }
 }
 
-/// The surprise of all tokens behind the first of a sequence, from its logits alone.
-fn surprises(file: &File, ids: &[u32]) -> Vec<f64> {
+/// The surprise of all tokens behind the first of a sequence, and of any of `ends` behind its last, from its logits alone.
+fn surprises(file: &File, ids: &[u32], ends: &[u32]) -> Vec<f64> {
     let (model, mut be) = load(file, 1);
     let (vocab, blocks) = (model.spec().vocab, ids.len().div_ceil(16));
     be.reserve_kv(model.kv_shape(blocks, 16)).unwrap();
@@ -47,16 +47,17 @@ fn surprises(file: &File, ids: &[u32]) -> Vec<f64> {
     batch.push(ids, 0, &(0..blocks as u32).collect::<Vec<_>>(), ids.len());
     let out = model.forward(&mut be, &batch);
     be.read(&out, &mut logits);
-    let surprise = |(row, &id): (&[f32], &u32)| {
-        row.iter().map(|&x| f64::from(x).exp()).sum::<f64>().ln() - f64::from(row[id as usize])
+    let surprise = |(row, ids): (&[f32], &[u32])| {
+        let total: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
+        -(ids.iter().map(|&id| f64::from(row[id as usize]).exp()).sum::<f64>() / total).ln()
     };
-    logits.chunks(vocab).zip(&ids[1..]).map(surprise).collect()
+    let targets = ids[1..].chunks(1).chain([ends].into_iter().filter(|ends| !ends.is_empty()));
+    logits.chunks(vocab).zip(targets).map(surprise).collect()
 }
 
-fn ids(tokenizer: &Tokenizer, text: &str, end: bool) -> Vec<u32> {
+fn ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
     let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
-    let eos = tokenizer.eos().filter(|_| end);
-    bos.into_iter().chain(tokenizer.encode(text, Encode::default())).chain(eos).collect()
+    bos.into_iter().chain(tokenizer.encode(text, Encode::default())).collect()
 }
 
 fn close(found: f64, expected: f64) {
@@ -78,13 +79,14 @@ fn documents_shorter_than_the_context_are_scored_whole() {
         assert_eq!(tokenizer.adds_bos(), add_bos);
         let texts: Vec<&str> = STORY.split_inclusive(&['.', '?']).collect();
         for end in [false, true] {
+            let ends: Vec<u32> = tokenizer.ends().filter(|_| end).collect();
             let text = Text::new(tokenizer, &documents(&texts, true), end, usize::MAX).unwrap();
             let found = measure(&file, &text, &sliding(128, 64)).unwrap();
             let (mut nats, mut tokens, mut bytes, mut characters) = (0.0, 0, 0, 0);
             for text in &texts {
-                let ids = ids(tokenizer, text, end);
-                nats += surprises(&file, &ids).iter().sum::<f64>();
-                tokens += ids.len() as u64 - 1;
+                let ids = ids(tokenizer, text);
+                nats += surprises(&file, &ids, &ends).iter().sum::<f64>();
+                tokens += ids.len() as u64 - 1 + u64::from(end);
                 // Without BOS, the first token is known.
                 let known = if tokenizer.adds_bos() { String::new() } else { tokenizer.decode(&ids[..1]) };
                 bytes += (text.len() - known.len()) as u64;
@@ -110,7 +112,7 @@ fn windows_are_scored_as_they_stand() {
         let (file, language) = golden(name);
         let tokenizer = &language.tokenizer;
         let text = Text::new(tokenizer, &documents(&[STORY], false), false, usize::MAX).unwrap();
-        let all = ids(tokenizer, STORY, false);
+        let all = ids(tokenizer, STORY);
         let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
         let front = usize::from(bos.is_some());
         for (context, stride) in [(16, 5), (16, 8), (16, 16 - front), (17, 1), (33, 20)] {
@@ -119,7 +121,7 @@ fn windows_are_scored_as_they_stand() {
             while done < all.len() {
                 let end = all.len().min(start + context - front + 1);
                 let window: Vec<u32> = bos.into_iter().chain(all[start..end].iter().copied()).collect();
-                nats += surprises(&file, &window)[done + front - start - 1..].iter().sum::<f64>();
+                nats += surprises(&file, &window, &[])[done + front - start - 1..].iter().sum::<f64>();
                 (start, done) = (start + stride, end);
             }
             close(found.sums.nats, nats);
@@ -133,7 +135,7 @@ fn windows_are_scored_as_they_stand() {
         for chunk in all.chunks_exact(context) {
             let mut window = chunk.to_vec();
             bos.map(|bos| window[0] = bos);
-            let scored = &surprises(&file, &window)[context / 2..];
+            let scored = &surprises(&file, &window, &[])[context / 2..];
             nats += scored.iter().sum::<f64>();
             tokens += scored.len() as u64;
         }

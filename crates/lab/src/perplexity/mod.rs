@@ -40,7 +40,7 @@ pub struct Options {
 pub struct Sums {
     /// Surprise: `-ln p` of each token.
     pub nats: f64,
-    /// Tokens, EOS included.
+    /// Tokens, ends of documents included.
     pub tokens: u64,
     /// Bytes of their text.
     pub bytes: u64,
@@ -274,9 +274,9 @@ impl<'a, B: Backend> Runner<'a, B> {
         let (text, windows) = (self.text, self.windows);
         let tokens = |(i, scored): &(usize, Range<usize>)| {
             let document = &text.documents[windows[*i].document];
-            scored.clone().map(move |at| (at, document[at].id))
+            scored.clone().map(move |at| (at, text.targets(&document[at])))
         };
-        let targets: Vec<(usize, u32)> = self.scored.iter().flat_map(tokens).collect();
+        let targets: Vec<Target> = self.scored.iter().flat_map(tokens).collect();
         let nats = surprises(&self.logits, self.model.spec().vocab, &targets, self.threads)?;
         let mut rest = &nats[..];
         for (i, scored) in self.scored.drain(..) {
@@ -289,13 +289,21 @@ impl<'a, B: Backend> Runner<'a, B> {
     }
 }
 
-/// `-ln p` of a token for each row of `logits`, `[targets, vocab]`. A target is its position in the document, for messages, and its id.
-fn surprises(logits: &[f32], vocab: usize, targets: &[(usize, u32)], threads: usize) -> Result<Vec<f64>, Error> {
-    let surprise = |row: &[f32], &(position, target): &(usize, u32)| {
+/// A position in a document, for messages, and the tokens of which one stands there.
+type Target<'a> = (usize, &'a [u32]);
+
+/// `-ln p` of a target for each row of `logits`, `[targets, vocab]`.
+fn surprises(logits: &[f32], vocab: usize, targets: &[Target], threads: usize) -> Result<Vec<f64>, Error> {
+    let surprise = |row: &[f32], &(position, targets): &Target| {
         let not_finite = |id: u32| trine_engine::Error::NotFinite { id, position, value: row[id as usize] };
         let most = f64::from(row[argmax(row).map_err(not_finite)? as usize]);
-        let total: f64 = row.iter().map(|&logit| libm::exp(f64::from(logit) - most)).sum();
-        Ok(most + libm::log(total) - f64::from(row[target as usize]))
+        let weight = |logit: f32| libm::exp(f64::from(logit) - most);
+        let total: f64 = row.iter().map(|&logit| weight(logit)).sum();
+        Ok(libm::log(total)
+            - match *targets {
+                [target] => f64::from(row[target as usize]) - most,
+                _ => libm::log(targets.iter().map(|&target| weight(row[target as usize])).sum()),
+            })
     };
     let each = targets.len().div_ceil(threads).max(1);
     let parts: Vec<Result<Vec<f64>, Error>> = std::thread::scope(|scope| {

@@ -8,27 +8,32 @@ pub struct Text {
     /// What stands in front of every window.
     pub(super) bos: Option<u32>,
     pub(super) documents: Vec<Vec<Token>>,
-    ends: bool,
+    /// What may stand behind a document; empty when nothing does.
+    ends: Vec<u32>,
 }
 
 /// A token, and what of the text it stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Token {
+    /// The token; any of [`Text::targets`] at the end of a document.
     pub id: u32,
+    /// Whether it is the end of a document.
+    pub end: bool,
     pub bytes: u32,
     /// Characters that begin in it.
     pub characters: u32,
 }
 
 impl Text {
-    /// Tokens of documents: BOS in front where the tokenizer adds it; EOS behind each with `end`, if the tokenizer has one. Names of control
-    /// tokens in the text are plain text. No more than `most` tokens are taken, of which the last document may be cut.
+    /// Tokens of documents, BOS in front where the tokenizer adds it. Names of control tokens in the text are plain text. With `end`, each
+    /// document's end is a token, too: any of those at which generation ends ([`Tokenizer::ends`]), since models do not agree on which one of
+    /// them ends a text. No more than `most` tokens are taken, of which the last document may be cut.
     ///
     /// # Errors
     /// [`Error::Spelling`] when tokens are not the whole text, byte by byte: bits per byte would be those of another text.
     pub fn new(tokenizer: &Tokenizer, documents: &Documents, end: bool, most: usize) -> Result<Text, Error> {
         let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
-        let eos = tokenizer.eos().filter(|_| end);
+        let ends: Vec<u32> = tokenizer.ends().filter(|_| end).collect();
         let mut left = most;
         let mut all = Vec::new();
         for (i, text) in documents.texts.iter().enumerate() {
@@ -37,7 +42,7 @@ impl Text {
                 at,
                 text: text[text.floor_char_boundary(at)..].chars().take(20).collect(),
             })?;
-            tokens.extend(eos.map(|id| Token { id, bytes: 0, characters: 0 }));
+            tokens.extend(ends.first().map(|&id| Token { id, end: true, bytes: 0, characters: 0 }));
             tokens.truncate(left);
             left -= tokens.len();
             all.push(tokens);
@@ -45,7 +50,7 @@ impl Text {
                 break;
             }
         }
-        Ok(Text { bos, documents: all, ends: eos.is_some() })
+        Ok(Text { bos, documents: all, ends })
     }
 
     /// Whether BOS stands in front of windows.
@@ -53,9 +58,14 @@ impl Text {
         self.bos.is_some()
     }
 
-    /// Whether EOS ends the documents.
-    pub fn has_eos(&self) -> bool {
-        self.ends
+    /// Whether documents' ends are tokens.
+    pub fn has_ends(&self) -> bool {
+        !self.ends.is_empty()
+    }
+
+    /// The tokens that may stand in the place of one.
+    pub(super) fn targets<'a>(&'a self, token: &'a Token) -> &'a [u32] {
+        if token.end { &self.ends } else { std::slice::from_ref(&token.id) }
     }
 
     /// Tokens, less BOS.
@@ -87,7 +97,7 @@ fn spelled(tokenizer: &Tokenizer, text: &str) -> Result<Vec<Token>, usize> {
         }
         at += bytes.len();
         let characters = bytes.iter().filter(|&&byte| byte & 0xC0 != 0x80).count() as u32;
-        tokens.push(Token { id, bytes: bytes.len() as u32, characters });
+        tokens.push(Token { id, end: false, bytes: bytes.len() as u32, characters });
     }
     if at == text.len() { Ok(tokens) } else { Err(at) }
 }

@@ -28,9 +28,10 @@ const CONTEXT: usize = 4096;
     What is counted: each token's surprise, -ln p, given the tokens before it. Perplexity is e to the mean surprise of a \
     token; bits per byte are the surprise of all scored tokens, in bits, over the bytes of their text, and bits per \
     character the same over characters (Unicode code points). Only these two can be compared between models with \
-    different tokenizers. BOS is never scored. EOS behind a document is: it has no bytes, and its bits belong to the \
-    document, whose end every model has to foretell in its own way. A text that is one document without an end (a file \
-    without the separator) gets none. In a model without BOS the first token of a document is not scored, nor are its \
+    different tokenizers. BOS is never scored. The end of a document is: as the probability that any token comes at which \
+    generation ends, since models do not agree on which one ends a text. It has no bytes, and its bits belong to the \
+    document, whose end every model has to foretell. A text that is one document without an end (a file without the \
+    separator) has none. In a model without BOS the first token of a document is not scored, nor are its \
     bytes counted. Names of control tokens in the text are plain text.\n\n\
     A document longer than --context is read in windows, each behind BOS where the model wants it. A window begins \
     --stride tokens behind the one before and scores the tokens that were not scored yet, so that every token counts \
@@ -52,13 +53,13 @@ pub struct Perplexity {
     /// Tokens between the beginnings of windows [default: half the context]
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
-    /// Score as llama.cpp's llama-perplexity does: the file is one document without EOS, windows do not overlap, BOS stands in place of the
+    /// Score as llama.cpp's llama-perplexity does: the file is one document without an end, windows do not overlap, BOS stands in place of the
     /// first token of each where the model wants it, the second half is scored, and what does not fill a window is left out
-    #[arg(long, conflicts_with_all = ["stride", "separator", "field", "no_eos"])]
+    #[arg(long, conflicts_with_all = ["stride", "separator", "field", "no_end"])]
     second_half: bool,
-    /// Put no EOS behind documents
+    /// Do not score the ends of documents
     #[arg(long)]
-    no_eos: bool,
+    no_end: bool,
     /// Read so many documents
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     max_documents: Option<u32>,
@@ -83,7 +84,7 @@ impl Perplexity {
         if !self.quiet {
             decoder.tokenizer().warnings().iter().for_each(|warning| note!("warning: {}", visible(warning)));
         }
-        let end = documents.parted && !self.no_eos;
+        let end = documents.parted && !self.no_end;
         let most = self.max_tokens.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
         let text = Text::new(decoder.tokenizer(), &documents, end, most)?;
         let context = self.load.context.map_or_else(|| decoder.spec().context.min(CONTEXT), |n| n as usize);
@@ -117,7 +118,7 @@ impl Perplexity {
                 ("context", json!(context)),
                 ("stride", json!(stride)),
                 ("bos", json!(text.has_bos())),
-                ("eos", json!(text.has_eos())),
+                ("ends", json!(text.has_ends())),
                 ("seconds", json!(seconds)),
                 ("tokens_per_second", json!(report.sums.tokens as f64 / seconds)),
             ] {
@@ -179,14 +180,14 @@ fn print(
     let (tokens, bytes, characters) =
         (units::count(sums.tokens), units::count(sums.bytes), units::count(sums.characters));
     facts.push("scored", format!("{tokens} tokens of {bytes} bytes, {characters} characters"));
-    let eos = if text.has_eos() { ", with EOS" } else { "" };
+    let ends = if text.has_ends() { " with their ends" } else { "" };
     let how = match windows {
         Windows::Sliding { context, stride } => format!("of at most {context} tokens every {stride}"),
         Windows::SecondHalf { context } => format!("of {context} tokens, second half"),
     };
     facts.push(
         "in",
-        format!("{}{eos}; {} {how}", plural(report.documents, "document"), plural(report.windows, "window")),
+        format!("{}{ends}; {} {how}", plural(report.documents, "document"), plural(report.windows, "window")),
     );
     let unit = if report.unit == Unit::Documents { "documents" } else { "windows" };
     facts.push("intervals", format!("95 %, over {unit}"));
