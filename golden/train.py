@@ -6,20 +6,21 @@
 For each model of MODELS it writes
 
     NAME.gguf           tiny random weights, without a tokenizer. Matrices are multiples of 1/256 below 1, which F16 holds exactly:
-                        so the ternary models, whose rows must be whole blocks of 128, are stored in half the bytes
-    NAME.safetensors    ids, targets [tokens], spans [documents] (i32): documents packed in a row, whose positions restart and which do
-                            not see each other; the loss is the mean cross-entropy of all tokens
-                        losses, grad_norms [10]: ten steps of AdamW, the losses before each step, the norms before clipping
+                        the ternary models, whose rows must be whole blocks of 128, are stored in it for their size
+    NAME.safetensors    ids, targets [tokens], spans [documents] (i32): documents packed in a row, whose positions restart and
+                        which do not see each other; a loss is the mean cross-entropy of all tokens
+                        losses, grad_norms [10]: ten steps of AdamW: the loss and the norm of all gradients, before clipping
                         grad.0.TENSOR, grad.9.TENSOR: all gradients in the first and the tenth step, before clipping
                         final.TENSOR: the weights after the tenth
-                        qat.loss [1], qat.grad.TENSOR (bitnet only): one pass with quantisation-aware training, see `bit_linear`
+                        qat.loss [1], qat.grad.TENSOR (bitnet only): one pass of quantisation-aware training (`bit_linear`)
 
-and ops.safetensors, single operations: inputs by name, then y for the random dy and the gradient dNAME of each input NAME (`operations`
-has the shapes). TENSOR are GGUF's names and shapes [rows, cols]. Of a matrix with more than 2000 numbers there are only sums with alternating
+and ops.safetensors, single operations (`operations` has the shapes, `golden_operations` the keys): inputs, outputs, and the
+gradients of the inputs for random ones of the outputs.
+
+TENSOR are GGUF's names, with shapes [rows, cols]. Of a matrix with more than 2000 numbers there are only sums with alternating
 signs, x0 - x1 + x2 - ..., each row's in KEY.rows and each column's in KEY.cols: a wrong number shows in both.
 """
 
-import itertools
 import math
 from pathlib import Path
 
@@ -34,8 +35,8 @@ import llama
 OUT = Path(__file__).parent / "train"
 STEPS, LEARNING_RATE, BETAS, EPS, WEIGHT_DECAY, CLIP = 10, 1e-3, (0.9, 0.95), 1e-8, 0.1, 1.0
 SPANS = [11, 5, 8]
-LARGEST = 2000
-SEEDS, CLOSE = 300, 2e-5
+LARGEST = 2000  # numbers of a matrix that is stored whole
+SEEDS, CLOSE = 300, 2e-5  # seeds to choose from, and how near float32 must come to float64: see `golden`
 
 DENSE = dict(
     layers=2, vocab=97, width=32, ffn=48, heads=4, kv_heads=2, head_dim=8, eps=1e-5, base=10000.0, dtype="F32",
@@ -54,10 +55,6 @@ MODELS = {
 # The decoder. Rows are tokens of all documents one after the other; `spans` are the lengths of the documents.
 
 
-def positions(spans):
-    return torch.cat([torch.arange(n) for n in spans])
-
-
 def rms_norm(x, gain, eps):
     """arXiv:1910.07467, over the last dimension."""
     return x / (x.square().mean(-1, keepdim=True) + eps).sqrt() * gain
@@ -65,9 +62,9 @@ def rms_norm(x, gain, eps):
 
 def rope(x, spans, base, pairs):
     """arXiv:2104.09864: turns pairs of numbers of x [tokens, heads, head_dim], `adjacent` ones or those of the two `halves`."""
-    dim = x.shape[-1]
+    dim, positions = x.shape[-1], torch.cat([torch.arange(n) for n in spans])
     freqs = base ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
-    angles = torch.outer(positions(spans).double(), freqs)[:, None, :]
+    angles = torch.outer(positions.double(), freqs)[:, None, :]
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     a, b = x.unflatten(-1, (-1, 2)).unbind(-1) if pairs == "adjacent" else x.unflatten(-1, (2, -1)).unbind(-2)
     return torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1 if pairs == "adjacent" else -2).flatten(-2)
@@ -341,13 +338,16 @@ def golden(name, spec):
         facts |= {"qat loss": f"{passes[0]['qat.loss'][0]:.3f}", "float32 qat": f"{worst(passes[1], passes[0]):.1e}"}
         facts |= {"nearest half": {kind: f"{value:.1e}" for kind, value in least.items()}}
     out |= {"ids": ids.int().numpy(), "targets": targets.int().numpy(), "spans": np.array(SPANS, np.int32)}
-    save_file(out, OUT / f"{name}.safetensors", metadata={"seed": str(seed), "torch": torch.__version__})
+    save_file(out, OUT / f"{name}.safetensors", metadata={"made by": f"torch {torch.__version__}, seed {seed}"})
     size = sum((OUT / f"{name}{end}").stat().st_size for end in (".gguf", ".safetensors"))
     print(f"{name}: {size} bytes, {facts}", flush=True)
 
 
 def operations():
-    """(key, variant, function, inputs by name): y = function(inputs in that order). Variants of a key share their inputs."""
+    """(key, variant, function, inputs by name): y = function(inputs in that order). Variants of a key share their inputs.
+
+    Rows of attention and rope are two documents.
+    """
     generator = torch.Generator().manual_seed(158)
     rand = lambda *shape: torch.randn(shape, generator=generator).double()
     spans = [13, 6]
@@ -372,7 +372,11 @@ def operations():
 
 
 def golden_operations():
-    """Writes ops.safetensors: KEY.NAME inputs, KEY.dy, and KEY.VARIANT.y, KEY.VARIANT.dNAME. A loss has no dy. Spans are 13 and 6 tokens."""
+    """Writes ops.safetensors.
+
+    KEY.NAME are inputs, KEY.dy the gradient of the output; KEY.VARIANT.y the output and KEY.VARIANT.dNAME the gradients of the inputs,
+    without VARIANT where there is only one. Losses have no dy and one number as y; the teacher has no gradient.
+    """
     out = {}
     for key, variant, function, inputs in operations():
         floats = {name: x.clone().requires_grad_() for name, x in inputs.items() if x.is_floating_point()}
@@ -388,7 +392,7 @@ def golden_operations():
         for name, x in floats.items():
             if name != "teacher":
                 out[f"{prefix}d{name}"] = x.grad.float().numpy()
-    save_file(out, OUT / "ops.safetensors", metadata={"torch": torch.__version__})
+    save_file(out, OUT / "ops.safetensors", metadata={"made by": f"torch {torch.__version__}"})
     print(f"ops: {(OUT / 'ops.safetensors').stat().st_size} bytes")
 
 
