@@ -7,6 +7,7 @@ mod info;
 mod quantize;
 mod run;
 mod tokenize;
+pub mod train;
 
 use crate::exit::Exit;
 use anyhow::Result;
@@ -19,6 +20,7 @@ pub enum Command {
     Info(info::Info),
     Tokenize(tokenize::Tokenize),
     Quantize(quantize::Quantize),
+    Train(train::Train),
     Bench(bench::Bench),
     Devices(devices::Devices),
     Completions(completions::Completions),
@@ -32,6 +34,7 @@ impl Command {
             Command::Info(command) => command.run(),
             Command::Tokenize(command) => command.run(),
             Command::Quantize(command) => command.run(),
+            Command::Train(command) => command.run(),
             Command::Bench(command) => command.run(),
             Command::Devices(command) => command.run(),
             Command::Completions(command) => command.run(),
