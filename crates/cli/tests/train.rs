@@ -15,6 +15,7 @@ files = ["text.txt"]
 steps = 10
 [output]
 folder = "run"
+format = "tq2_0"
 "#;
 
 /// `trine train` with this configuration.
@@ -56,7 +57,7 @@ fn errors_name_line_key_and_what_would_do() {
         ("files = [\"text.txt\"]", "files = [\n1]", "config.toml:6: `data.files`: expected a text in quotes, found 1"),
         ("files = [\"text.txt\"]", "files = []", "config.toml:5: `data.files`: expected at least one file, found an empty list"),
         ("files = [\"text.txt\"]", "", "config.toml:4: `data.files`: expected a value, found none"),
-        ("[output]\nfolder = \"run\"", "", "config.toml:1: `output`: expected a value, found none"),
+        ("[output]\nfolder = \"run\"\nformat = \"tq2_0\"", "", "config.toml:1: `output`: expected a value, found none"),
         ("steps = 10", "steps = 0", "config.toml:7: `train.steps`: expected 1 or more, and at most "),
         ("steps = 10", "batch = 0", "config.toml:7: `train.batch`: expected 1 to 1048576, found 0"),
         ("steps = 10", "batch = 2\nmicro_batch = 3", "config.toml:8: `train.micro_batch`: expected 1 to `train.batch`, found 3"),
@@ -78,8 +79,8 @@ fn errors_name_line_key_and_what_would_do() {
         ("width = 256", "eps = 0", "config.toml:3: `model.eps`: expected more than 0, and at most 1, found 0"),
         ("width = 256", "architecture = \"bitnat\"", "config.toml:3: `model.architecture`: expected one of llama, "),
         ("tokenizer = \"tokenizer.gguf\"\n", "", "config.toml: `model.tokenizer`: expected a tokenizer, or a model in `model.from`, found neither"),
-        ("[output]", "[output]\nformat = \"f16\"", "config.toml:9: `output.format`: expected one of tq1_0, tq2_0, i2_s, found `f16`"),
-        ("[output]", "[quantization]\nweights = \"none\"\n[output]\nformat = \"tq2_0\"", "config.toml:11: `output.format`: expected one of f32, f16, bf16, found `tq2_0`"),
+        ("format = \"tq2_0\"", "format = \"q4_k\"", "config.toml:10: `output.format`: expected one of f32, f16, bf16, tq1_0, tq2_0, i2_s, found `q4_k`"),
+        ("[output]", "[quantization]\nweights = \"none\"\n[output]", "config.toml:12: `output.format`: expected one of f32, f16, bf16, found `tq2_0`"),
         ("[output]", "[output]\nembedding_format = \"i32\"", "config.toml:9: `output.embedding_format`: expected one of f32, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k, found `i32`"),
         ("[output]", "[output]\nkeep = 0", "config.toml:9: `output.keep`: expected 1 or more, found 0"),
         ("[output]", "[optimizer]\nlearning_rate = 0.0\n[output]", "config.toml:9: `optimizer.learning_rate`: expected more than 0, found 0"),

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::ops::RangeBounds;
 use trine_model::ARCHS;
 use trine_tensor::FORMATS;
-use trine_tensor::format::{self, F32, Format, TQ2_0};
+use trine_tensor::format::{self, BF16, F16, F32, Format};
 
 /// The largest size of a model or a batch: products of a few of them can be counted.
 const MOST: usize = 1 << 20;
@@ -86,44 +86,31 @@ impl Config {
     fn check_output(&self) -> Result<()> {
         let output = &self.output;
         within("output.keep", output.keep, 1.., "1 or more")?;
-        let format = self.format()?;
-        if self.model.from.is_none() {
-            let model = &self.model;
+        let ternary = self.quantization.weights == Weights::Ternary;
+        let inner = named("output.format", output.format.as_deref(), |format| {
+            is_float(format) || ternary && format.ternary
+        })?;
+        let outer = named("output.embedding_format", output.embedding_format.as_deref(), |format| {
+            is_float(format) || format.block > 1 && !format.ternary
+        })?;
+        let model = &self.model;
+        if model.from.is_none() {
             let attention = model.heads * model.head_dim();
             let widths =
                 [("model.width", model.width), ("model.feed_forward", model.feed_forward), ("model.heads", attention)];
-            for (key, cols) in widths {
-                whole_blocks(key, cols, format)?;
+            for format in inner {
+                widths.iter().try_for_each(|&(key, cols)| whole_blocks(key, cols, format))?;
             }
-            whole_blocks("model.width", model.width, self.embedding_format()?)?;
+            for format in outer {
+                whole_blocks("model.width", model.width, format)?;
+            }
         }
         Ok(())
-    }
-
-    /// What the matrices inside layers are written as: `output.format`, or what suits their quantisation.
-    ///
-    /// # Errors
-    /// [`Error::Config`] when there is no such format, or it cannot hold them.
-    pub fn format(&self) -> Result<&'static Format> {
-        let ternary = self.quantization.weights == Weights::Ternary;
-        let usual = if ternary { &TQ2_0 } else { &F32 };
-        let fits = |format: &Format| format.ternary == ternary && (ternary || is_float(format));
-        named("output.format", self.output.format.as_deref(), usual, fits)
-    }
-
-    /// What embedding and head are written as: `output.embedding_format`, or float32.
-    ///
-    /// # Errors
-    /// [`Error::Config`] when there is no such format, or it cannot hold them.
-    pub fn embedding_format(&self) -> Result<&'static Format> {
-        let fits = |format: &Format| !format.ternary && (format.block > 1 || is_float(format));
-        named("output.embedding_format", self.output.embedding_format.as_deref(), &F32, fits)
     }
 }
 
 impl Model {
-    /// Numbers of a head.
-    pub fn head_dim(&self) -> usize {
+    fn head_dim(&self) -> usize {
         self.head_dim.unwrap_or(self.width / self.heads.max(1))
     }
 
@@ -171,22 +158,17 @@ fn within<T: PartialOrd + Display>(key: &str, value: T, range: impl RangeBounds<
     expect(range.contains(&value), key, expected, value)
 }
 
-/// A name's format, `usual` without a name.
-fn named(
-    key: &str,
-    name: Option<&str>,
-    usual: &'static Format,
-    fits: impl Fn(&Format) -> bool,
-) -> Result<&'static Format> {
-    let Some(name) = name else { return Ok(usual) };
-    format::by_name(name).filter(|format| fits(format)).ok_or_else(|| {
+/// The format of this name, if there is one.
+fn named(key: &str, name: Option<&str>, fits: impl Fn(&Format) -> bool) -> Result<Option<&'static Format>> {
+    let Some(name) = name else { return Ok(None) };
+    format::by_name(name).filter(|format| fits(format)).map(Some).ok_or_else(|| {
         let known = FORMATS.iter().filter(|format| fits(format)).map(|format| format.name.to_lowercase());
         wrong(key, one_of(known), format!("`{name}`"))
     })
 }
 
 fn is_float(format: &Format) -> bool {
-    [&F32, &format::F16, &format::BF16].contains(&format)
+    [&F32, &F16, &BF16].contains(&format)
 }
 
 /// A matrix with rows of `cols` weights can be written.

@@ -17,11 +17,12 @@ pub use config::ConfigError;
 use crate::exit::{Exit, Usage};
 use crate::table::Facts;
 use crate::{interrupt, measure, units};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use log::Log;
 use serde_json::json;
+use session::Session;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
@@ -85,7 +86,7 @@ impl Train {
             return Ok(Exit::Done);
         }
         let folder = &config.output.folder;
-        if !self.resume && !self.fresh && session::has_checkpoints(folder) {
+        if !self.resume && !self.fresh && !session::checkpoints(folder).is_empty() {
             let message = format!("{} has the checkpoints of a run", folder.display());
             return Err(Usage { message, hint: "--resume goes on from the last one, --fresh begins anew" }.into());
         }
@@ -101,7 +102,12 @@ impl Train {
             bar.set_length(total);
             bar.set_position(done);
         };
-        let mut session = session::Session::new(&config, self.resume, &mut prepare)?;
+        let mut session = Session::new(&config, self.resume, &mut prepare)?;
+        if self.fresh {
+            for old in session::checkpoints(folder) {
+                std::fs::remove_file(&old).with_context(|| old.display().to_string())?;
+            }
+        }
         let peak = if style == Style::Nothing {
             None
         } else {
@@ -120,7 +126,7 @@ impl Train {
             failed: None,
         };
         let finished = session.run(&mut |event| watch.event(event));
-        watch.view.finish();
+        watch.view.finish(&watch.log.history);
         if let Some(error) = watch.failed.take() {
             return Err(error);
         }

@@ -43,7 +43,7 @@ pub struct Problem {
     /// `None` until it is known.
     pub place: Option<Place>,
     /// From the inside out.
-    keys: Vec<String>,
+    pub keys: Vec<String>,
     pub expected: String,
     pub found: String,
     /// The known name that is most like the one that was found.

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use trine_train::{Config, Event, Finished, Plan, Progress, Trainer};
 
 /// What a run takes, without starting it.
@@ -13,9 +13,10 @@ pub fn plan(config: &Config) -> Result<Plan> {
     Ok(Trainer::plan(config)?)
 }
 
-/// Whether a run in this folder has something to go on from.
-pub fn has_checkpoints(folder: &Path) -> bool {
-    folder.join("checkpoints").exists()
+/// The checkpoints in the output folder of a run.
+pub fn checkpoints(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder.join("checkpoints")).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "gguf")).collect()
 }
 
 /// A run that can begin, or go on.

@@ -82,11 +82,7 @@ impl View {
         self.shown = Some(Instant::now());
         match self.style {
             Style::Nothing => {}
-            Style::Picture => {
-                self.bar.set_length(step.steps);
-                self.bar.set_position(step.step);
-                self.bar.set_message(self.picture(step, history));
-            }
+            Style::Picture => self.draw(step, history),
             Style::Lines => note!(
                 "step {} of {}: loss {}, rate {:.2e}, norm {:.3}, {}, memory {}, {} left",
                 step.step,
@@ -99,6 +95,12 @@ impl View {
                 self.left(step)
             ),
         }
+    }
+
+    fn draw(&self, step: &Step, history: &History) {
+        self.bar.set_length(step.steps);
+        self.bar.set_position(step.step);
+        self.bar.set_message(self.picture(step, history));
     }
 
     /// The model was tried.
@@ -130,8 +132,11 @@ impl View {
         self.bar.suspend(|| note!("warning: {}", visible(text)));
     }
 
-    /// Leaves the last picture where it is.
-    pub fn finish(&self) {
+    /// Leaves a last picture.
+    pub fn finish(&self, history: &History) {
+        if let Some(step) = self.recent.back().filter(|_| self.style == Style::Picture) {
+            self.draw(step, history);
+        }
         self.bar.abandon();
     }
 
