@@ -130,7 +130,7 @@ fn rate(tokens: usize, time: Duration) -> Option<f64> {
 }
 
 /// The most memory that this process had at once.
-fn peak_memory() -> Option<u64> {
+pub fn peak_memory() -> Option<u64> {
     memory("VmHWM:")
 }
 

@@ -1,5 +1,6 @@
 //! How the program ends: exit status, message and hint of every error.
 
+use crate::commands::train::ConfigError;
 use crate::table;
 use std::io::ErrorKind;
 use std::process::ExitCode;
@@ -74,6 +75,12 @@ fn diagnose(error: &anyhow::Error) -> (Exit, Option<&'static str>) {
     if let Some(error) = error.downcast_ref::<trine_lab::bench::Error>() {
         return of_bench(error);
     }
+    if error.is::<ConfigError>() {
+        return (Exit::Usage, Some("`trine train --example` shows every key"));
+    }
+    if let Some(error) = error.downcast_ref::<trine_train::Error>() {
+        return of_train(error);
+    }
     match error.downcast_ref::<trine::Error>() {
         Some(trine::Error::Model(error)) => of_model(error),
         Some(trine::Error::Kernels(_)) => (Exit::Usage, Some("`trine devices` shows what this CPU can run")),
@@ -98,6 +105,18 @@ fn of_lab(error: &trine_lab::Error) -> (Exit, Option<&'static str>) {
             (Exit::Work, Some("--resume goes on with it; otherwise delete it or give another name"))
         }
         Error::NotTernary { .. } => (Exit::Work, Some("take q4_k or another format that holds any weights")),
+        _ => (Exit::Work, None),
+    }
+}
+
+fn of_train(error: &trine_train::Error) -> (Exit, Option<&'static str>) {
+    use trine_train::Error;
+    match error {
+        Error::Model(error) => of_model(error),
+        Error::File(error) => (Exit::Model, of_file(error)),
+        Error::Device(error) => of_device(error),
+        Error::Config { .. } => (Exit::Usage, Some("`trine train --example` shows every key")),
+        Error::Cancelled => (Exit::Interrupted, None),
         _ => (Exit::Work, None),
     }
 }

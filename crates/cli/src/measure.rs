@@ -3,6 +3,7 @@
 use crate::table::Facts;
 use serde::Serialize;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
+use trine::kernels::cpus::Topology;
 use trine::kernels::limits::{Meter, Pages, Peaks, peaks};
 use trine_lab::bench::Machine;
 
@@ -93,4 +94,17 @@ pub fn machine() -> Machine {
         memory_bytes: system.map(|system| system.total_memory()).filter(|&bytes| bytes > 0),
         os: std::env::consts::OS.to_owned(),
     }
+}
+
+/// Bytes that this process can still have, by what is free in the machine and what control groups allow.
+pub fn free_memory() -> Option<u64> {
+    let wanted = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let free = System::new_with_specifics(wanted).ok()?.available_memory();
+    let limit = Topology::read().memory_limit.unwrap_or(u64::MAX);
+    Some(free.min(limit)).filter(|&bytes| bytes > 0)
+}
+
+/// Most float32 operations per second of so many threads, which takes less than a second.
+pub fn f32_peak(threads: usize) -> Option<f64> {
+    trine::kernels::tables().next().map(|table| peaks(table, threads, &[]).f32)
 }

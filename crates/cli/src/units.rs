@@ -17,3 +17,15 @@ pub fn bytes(n: u64) -> String {
     let power = power.min(UNITS.len());
     format!("{:.2} {}", n as f64 / (1u64 << (10 * power)) as f64, UNITS[power - 1])
 }
+
+/// A span of time in its two largest units.
+pub fn duration(seconds: f64) -> String {
+    let whole = seconds.max(0.0).round() as u64;
+    let (days, hours, minutes) = (whole / 86400, whole / 3600 % 24, whole / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{whole} s"),
+        (0, 0, _) => format!("{minutes} min {} s", whole % 60),
+        (0, ..) => format!("{hours} h {minutes} min"),
+        _ => format!("{} d {hours} h", count(days)),
+    }
+}

@@ -1,5 +1,7 @@
 //! What a training run is asked to do: the tables of `config.toml`.
 
+mod check;
+
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 

@@ -37,6 +37,7 @@ fn make_folder(path: &Path) -> Result<()> {
 /// # Errors
 /// When the configuration makes no sense, or a file cannot be read or written.
 pub fn prepare(config: &Config, resume: bool, progress: &mut dyn FnMut(Progress)) -> Result<Setup> {
+    config.check()?;
     let folder = &config.output.folder;
     make_folder(folder)?;
     let language = language(config)?;
@@ -148,6 +149,7 @@ pub struct PlanMemory {
 /// # Errors
 /// When the configuration makes no sense, or the tokenizer or a model cannot be read.
 pub fn plan(config: &Config) -> Result<Plan> {
+    config.check()?;
     let (steps, batch, sequence) = (config.train.steps, config.train.batch, config.train.sequence);
     let sizes = match &config.model.from {
         Some(path) => {

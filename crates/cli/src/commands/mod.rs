@@ -10,6 +10,7 @@ mod quantize;
 mod run;
 mod tokenize;
 mod tokenizer;
+pub mod train;
 
 use crate::exit::Exit;
 use anyhow::Result;
@@ -25,6 +26,7 @@ pub enum Command {
     Quantize(quantize::Quantize),
     Eval(eval::Eval),
     GenerateData(generate_data::GenerateData),
+    Train(train::Train),
     Bench(bench::Bench),
     Devices(devices::Devices),
     Completions(completions::Completions),
@@ -41,6 +43,7 @@ impl Command {
             Command::Quantize(command) => command.run(),
             Command::Eval(command) => command.run(),
             Command::GenerateData(command) => command.run(),
+            Command::Train(command) => command.run(),
             Command::Bench(command) => command.run(),
             Command::Devices(command) => command.run(),
             Command::Completions(command) => command.run(),

@@ -1,0 +1,194 @@
+//! `trine train`.
+
+mod chart;
+mod config;
+mod history;
+mod log;
+mod place;
+mod plan;
+mod plot;
+mod sample;
+mod session;
+mod view;
+mod watch;
+
+pub use config::ConfigError;
+
+use crate::exit::{Exit, Usage};
+use crate::table::Facts;
+use crate::{interrupt, measure, units};
+use anyhow::{Context, Result};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use log::Log;
+use serde_json::json;
+use session::Session;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+use trine::kernels::cpus::Topology;
+use trine_train::Finished;
+use view::{Style, View};
+use watch::Watch;
+
+/// Train a model
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    trine train --example > config.toml                    a configuration to begin with\n  \
+    trine train config.toml --plan                         what it takes: memory and time\n  \
+    trine train config.toml                                train, and write a GGUF file\n  \
+    trine train config.toml --resume                       go on from the last checkpoint\n  \
+    trine train config.toml --set train.steps=100 --set output.folder=try\n  \
+    trine train config.toml --json | jq .loss              every event as a line of JSON\n\n\
+    Ctrl-C writes a checkpoint and ends; a second Ctrl-C ends at once. The output folder gets checkpoints, log.jsonl (every event)\n\
+    and loss.svg. Paths in a configuration are relative to it, those of --set to the current folder.")]
+pub struct Train {
+    /// The configuration
+    #[arg(required_unless_present = "example")]
+    config: Option<PathBuf>,
+    /// Print a configuration with every key
+    #[arg(long, conflicts_with_all = ["config", "plan", "resume", "fresh", "set"])]
+    example: bool,
+    /// Print the memory and time that it takes, and start nothing
+    #[arg(long, conflicts_with_all = ["resume", "fresh"])]
+    plan: bool,
+    /// Go on from the last checkpoint in the output folder
+    #[arg(long, conflicts_with = "fresh")]
+    resume: bool,
+    /// Begin anew in an output folder that has checkpoints
+    #[arg(long)]
+    fresh: bool,
+    /// Take this value in the place of the configuration's, such as train.steps=100; can be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Threads that compute; as --set train.threads=N
+    #[arg(long, value_name = "N", env = "TRINE_THREADS", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
+    /// Print every event as a line of JSON
+    #[arg(long)]
+    json: bool,
+    /// Show nothing but warnings
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Train {
+    pub fn run(self) -> Result<Exit> {
+        let Some(path) = &self.config else {
+            write!(std::io::stdout(), "{}", config::EXAMPLE)?;
+            return Ok(Exit::Done);
+        };
+        let mut config = config::read(path, &self.set)?;
+        config.train.threads = self.threads.map(|threads| threads as usize).or(config.train.threads);
+        let threads = config.train.threads.unwrap_or_else(|| Topology::read().threads());
+        if self.plan {
+            plan::print(&session::plan(&config)?, threads, self.json)?;
+            return Ok(Exit::Done);
+        }
+        let folder = &config.output.folder;
+        if !self.resume && !self.fresh && !session::checkpoints(folder).is_empty() {
+            let message = format!("{} has the checkpoints of a run", folder.display());
+            return Err(Usage { message, hint: "--resume goes on from the last one, --fresh begins anew" }.into());
+        }
+        let stop = interrupt::flag()?;
+        let style = self.style();
+        let bar = preparing(style);
+        let mut prepare = |what: &'static str, done, total| {
+            // There is nothing yet that could be lost.
+            if stop.load(Relaxed) {
+                std::process::exit(Exit::Interrupted as i32);
+            }
+            bar.set_message(what);
+            bar.set_length(total);
+            bar.set_position(done);
+        };
+        let mut session = Session::new(&config, self.resume, &mut prepare)?;
+        if self.fresh {
+            for old in session::checkpoints(folder) {
+                std::fs::remove_file(&old).with_context(|| old.display().to_string())?;
+            }
+        }
+        let peak = if style == Style::Nothing {
+            None
+        } else {
+            prepare("measuring the f32 peak", 0, 0);
+            measure::f32_peak(threads)
+        };
+        bar.finish_and_clear();
+        let mut watch = Watch {
+            log: Log::open(folder, self.resume)?,
+            view: View::new(style, peak),
+            step: None,
+            json: self.json,
+            prompts: &config.output.sample_prompts,
+            threads,
+            stop: stop.clone(),
+            failed: None,
+        };
+        let finished = session.run(&mut |event| watch.event(event));
+        watch.view.finish(&watch.log.history);
+        if let Some(error) = watch.failed.take() {
+            return Err(error);
+        }
+        let finished = finished?;
+        let plot = folder.join("loss.svg");
+        plot::write(&plot, &finished.model, &folder.display().to_string(), &watch.log.history)?;
+        if self.json {
+            let Finished { model, steps, stopped } = &finished;
+            let line = json!({ "event": "finished", "step": steps, "model": model, "stopped": stopped });
+            writeln!(std::io::stdout(), "{line}")?;
+        }
+        if finished.stopped {
+            note!("stopped after step {}: trine train {} --resume goes on", finished.steps, quoted(path));
+            return Ok(Exit::Interrupted);
+        }
+        if !self.json {
+            tell(&finished, &watch, &plot)?;
+        }
+        Ok(Exit::Done)
+    }
+
+    /// A picture on a terminal that shows nothing else, lines elsewhere.
+    fn style(&self) -> Style {
+        if self.quiet {
+            Style::Nothing
+        } else if std::io::stderr().is_terminal() && !(self.json && std::io::stdout().is_terminal()) {
+            Style::Picture
+        } else {
+            Style::Lines
+        }
+    }
+}
+
+/// A bar for what comes before the first step. Indicatif draws it on terminals only.
+fn preparing(style: Style) -> ProgressBar {
+    if style == Style::Nothing {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{msg} {bar:30} {percent} % {eta}");
+    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// What came of it, and how to use it.
+fn tell(finished: &Finished, watch: &Watch, plot: &Path) -> Result<()> {
+    let mut facts = Facts::default();
+    let size = std::fs::metadata(&finished.model).map_or("unknown".to_owned(), |file| units::bytes(file.len()));
+    facts.push("model", format!("{} ({size})", finished.model.display()));
+    let loss = watch.log.history.points.last().map_or("unknown".to_owned(), |point| format!("{:.4}", point.smooth));
+    let time = units::duration(watch.view.seconds());
+    facts.push("training", format!("loss {loss} after {} steps, {time}", units::count(finished.steps)));
+    if let Some(validation) = watch.view.last_validation() {
+        facts.push("validation", view::told(validation));
+    }
+    facts.push("curve", plot.display().to_string());
+    facts.push("run it", format!("trine run {} \"Once upon a time\"", quoted(&finished.model)));
+    facts.print(&mut std::io::stdout().lock())?;
+    Ok(())
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:@%".contains(c);
+    if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
+}

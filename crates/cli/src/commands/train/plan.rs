@@ -1,0 +1,72 @@
+//! `--plan`: what a run takes, before it starts.
+
+use crate::table::{Facts, columns};
+use crate::{measure, units};
+use anyhow::Result;
+use serde_json::json;
+use std::io::Write;
+use trine_train::Plan;
+
+/// The share of the machine's float32 peak that a step is taken to reach.
+const SHARE: f64 = 0.4;
+
+/// Prints memory by part and the expected time.
+///
+/// # Errors
+/// When nobody reads it.
+pub fn print(plan: &Plan, threads: usize, json: bool) -> Result<()> {
+    let free = measure::free_memory();
+    let peak = measure::f32_peak(threads);
+    let seconds = peak.map(|peak| plan.flops_per_token * plan.tokens as f64 / (peak * SHARE));
+    let memory = &plan.memory;
+    let mut out = std::io::stdout().lock();
+    if json {
+        let report = json!({
+            "parameters": plan.parameters,
+            "steps": plan.steps,
+            "tokens": plan.tokens,
+            "flops_per_token": plan.flops_per_token,
+            "memory_bytes": {
+                "weights": memory.weights,
+                "gradients": memory.gradients,
+                "optimizer": memory.optimizer,
+                "activations": memory.activations,
+                "total": memory.total,
+            },
+            "free_memory_bytes": free,
+            "threads": threads,
+            "f32_peak": peak,
+            "assumed_share_of_peak": SHARE,
+            "expected_seconds": seconds,
+        });
+        writeln!(out, "{report}")?;
+        return Ok(());
+    }
+    let unknown = || "unknown".to_owned();
+    let rows = [
+        ["memory".to_owned(), String::new()],
+        ["  weights".to_owned(), units::bytes(memory.weights)],
+        ["  gradients".to_owned(), units::bytes(memory.gradients)],
+        ["  optimizer".to_owned(), units::bytes(memory.optimizer)],
+        ["  activations".to_owned(), units::bytes(memory.activations)],
+        ["  all".to_owned(), units::bytes(memory.total)],
+        ["  free now".to_owned(), free.map_or_else(unknown, units::bytes)],
+    ];
+    writeln!(out, "{}\n", columns(&rows, 1))?;
+    let mut facts = Facts::default();
+    facts.push("parameters", units::count(plan.parameters));
+    facts.push("steps", format!("{}, {} tokens", units::count(plan.steps), units::count(plan.tokens)));
+    facts.push("operations", format!("{:.3e} per token", plan.flops_per_token));
+    facts.push("f32 peak", peak.map_or_else(unknown, |peak| format!("{:.1} GFLOPS, {threads} threads", peak / 1e9)));
+    let share = SHARE * 100.0;
+    let time = |seconds| format!("{}, if {share:.0} % of the peak are reached", units::duration(seconds));
+    facts.push("expected time", seconds.map_or_else(unknown, time));
+    facts.print(&mut out)?;
+    if free.is_some_and(|free| memory.total > free) {
+        note!(
+            "warning: this takes more memory than is free\n\
+             hint: give a smaller train.micro_batch or train.sequence, or train.grad_checkpoint = true"
+        );
+    }
+    Ok(())
+}

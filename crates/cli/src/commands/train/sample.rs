@@ -1,0 +1,37 @@
+//! Sample texts of a model that is being trained.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use trine::engine::Sampling;
+use trine::{Options, When};
+
+/// What a sample begins with unless the configuration says.
+const PROMPT: &str = "Once upon a time";
+/// Tokens of a sample.
+const TOKENS: usize = 60;
+
+/// Prompts and how the model goes on; always with the same seed, so that samples of different steps can be compared.
+///
+/// # Errors
+/// When the model cannot be loaded or run.
+pub fn texts(
+    model: &Path,
+    prompts: &[String],
+    threads: usize,
+    stop: &Arc<AtomicBool>,
+) -> Result<Vec<(String, String)>, trine::Error> {
+    let mut options = Options::default();
+    options.threads(threads).huge_pages(When::Off).repack(When::Off);
+    let mut llm = options.open(model)?;
+    let sampling =
+        Sampling { temperature: 0.8, seed: Some(0), max_tokens: Some(TOKENS), ..Sampling::default() };
+    let usual = [PROMPT.to_owned()];
+    let prompts = if prompts.is_empty() { &usual } else { prompts };
+    let text = |prompt: &String| {
+        let stream = llm.stream(prompt, &sampling)?.stop_when(stop.clone());
+        let text = stream.map(|token| Ok(token?.text)).collect::<Result<String, trine::Error>>()?;
+        Ok((prompt.clone(), text))
+    };
+    prompts.iter().map(text).collect()
+}

@@ -1,0 +1,182 @@
+//! Which values of a configuration make sense, and make sense together.
+
+use super::{Config, Distill, Model, Weights};
+use crate::{Error, Result};
+use std::fmt::Display;
+use std::ops::RangeBounds;
+use trine_model::ARCHS;
+use trine_tensor::FORMATS;
+use trine_tensor::format::{self, BF16, F16, F32, Format};
+
+/// The largest size of a model or a batch: products of a few of them can be counted.
+const MOST: usize = 1 << 20;
+/// The most threads.
+const THREADS: usize = 1024;
+
+impl Config {
+    /// Makes sure that the values are within their ranges and fit each other, without a look at any file.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for the first that does not.
+    pub fn check(&self) -> Result<()> {
+        self.check_model()?;
+        self.check_data()?;
+        self.check_train()?;
+        self.check_rates()?;
+        if let Some(distill) = &self.distill {
+            distill.check()?;
+        }
+        self.check_output()
+    }
+
+    fn check_model(&self) -> Result<()> {
+        let model = &self.model;
+        if model.from.is_none() {
+            expect(model.tokenizer.is_some(), "model.tokenizer", "a tokenizer, or a model in `model.from`", "neither")?;
+            model.check_sizes()?;
+        }
+        if let Some(context) = model.context {
+            within("model.context", context, self.train.sequence..=MOST, "`train.sequence` to 1048576")?;
+        }
+        Ok(())
+    }
+
+    fn check_data(&self) -> Result<()> {
+        let data = &self.data;
+        expect(!data.files.is_empty(), "data.files", "at least one file", "an empty list")?;
+        expect(!data.separator.is_empty(), "data.separator", "a text", "an empty one")?;
+        expect(!data.field.is_empty(), "data.field", "the name of a field", "an empty one")?;
+        within("data.validation", data.validation, 0.0..=0.5, "0 to 0.5")
+    }
+
+    fn check_train(&self) -> Result<()> {
+        let train = &self.train;
+        within("train.steps", train.steps, 1..=1 << 40, "1 or more, and at most 2^40")?;
+        within("train.batch", train.batch, 1..=MOST, "1 to 1048576")?;
+        if let Some(micro_batch) = train.micro_batch {
+            within("train.micro_batch", micro_batch, 1..=train.batch, "1 to `train.batch`")?;
+        }
+        within("train.sequence", train.sequence, 2..=MOST, "2 to 1048576")?;
+        within("train.clip_grad_norm", train.clip_grad_norm, 0.0..=f64::MAX, "0 (none) or more")?;
+        let scale = &train.loss_scale;
+        within("train.loss_scale.initial", scale.initial, f64::MIN_POSITIVE..=f64::MAX, "more than 0")?;
+        within("train.loss_scale.growth", scale.growth, 1.0..=f64::MAX, "1 (static) or more")?;
+        within("train.loss_scale.growth_interval", scale.growth_interval, 1.., "1 or more")?;
+        within("train.loss_scale.backoff", scale.backoff, f64::MIN_POSITIVE..1.0, "more than 0 and less than 1")?;
+        if let Some(threads) = train.threads {
+            within("train.threads", threads, 1..=THREADS, "1 to 1024")?;
+        }
+        within("quantization.warm_in", self.quantization.warm_in, ..=train.steps, "at most `train.steps`")
+    }
+
+    /// Optimiser and schedule.
+    fn check_rates(&self) -> Result<()> {
+        let (optimizer, schedule) = (&self.optimizer, &self.schedule);
+        let positive = f64::MIN_POSITIVE..=f64::MAX;
+        within("optimizer.learning_rate", optimizer.learning_rate, positive.clone(), "more than 0")?;
+        within("optimizer.beta1", optimizer.beta1, 0.0..1.0, "0 or more, and less than 1")?;
+        within("optimizer.beta2", optimizer.beta2, 0.0..1.0, "0 or more, and less than 1")?;
+        within("optimizer.eps", optimizer.eps, positive, "more than 0")?;
+        within("optimizer.weight_decay", optimizer.weight_decay, 0.0..=f64::MAX, "0 or more")?;
+        within("schedule.warmup", schedule.warmup, ..=self.train.steps, "at most `train.steps`")?;
+        within("schedule.end", schedule.end, 0.0..=1.0, "0 to 1")?;
+        within("schedule.decay", schedule.decay, 0.0..=1.0, "0 to 1")
+    }
+
+    fn check_output(&self) -> Result<()> {
+        let output = &self.output;
+        within("output.keep", output.keep, 1.., "1 or more")?;
+        let ternary = self.quantization.weights == Weights::Ternary;
+        let inner = named("output.format", output.format.as_deref(), |format| {
+            is_float(format) || ternary && format.ternary
+        })?;
+        let outer = named("output.embedding_format", output.embedding_format.as_deref(), |format| {
+            is_float(format) || format.block > 1 && !format.ternary
+        })?;
+        let model = &self.model;
+        if model.from.is_none() {
+            let attention = model.heads * model.head_dim();
+            let widths =
+                [("model.width", model.width), ("model.feed_forward", model.feed_forward), ("model.heads", attention)];
+            for format in inner {
+                widths.iter().try_for_each(|&(key, cols)| whole_blocks(key, cols, format))?;
+            }
+            for format in outer {
+                whole_blocks("model.width", model.width, format)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Model {
+    fn head_dim(&self) -> usize {
+        self.head_dim.unwrap_or(self.width / self.heads.max(1))
+    }
+
+    fn check_sizes(&self) -> Result<()> {
+        let known = ARCHS.iter().flat_map(|arch| arch.gguf);
+        if !known.clone().any(|name| *name == self.architecture) {
+            return Err(wrong("model.architecture", one_of(known.copied()), format!("`{}`", self.architecture)));
+        }
+        within("model.layers", self.layers, 1..=MOST, "1 to 1048576")?;
+        within("model.width", self.width, 1..=MOST, "1 to 1048576")?;
+        within("model.heads", self.heads, 1..=self.width, "1 to `model.width`")?;
+        within("model.feed_forward", self.feed_forward, 1..=MOST, "1 to 1048576")?;
+        let kv_heads = self.kv_heads.unwrap_or(self.heads);
+        let divides = kv_heads > 0 && self.heads.is_multiple_of(kv_heads);
+        expect(divides, "model.kv_heads", format!("a divisor of `model.heads`, {}", self.heads), kv_heads)?;
+        if self.head_dim.is_none() {
+            let divides = self.width.is_multiple_of(self.heads);
+            expect(divides, "model.heads", format!("a divisor of `model.width`, {}, or a `head_dim`", self.width), self.heads)?;
+        }
+        let dim = self.head_dim();
+        let even = (2..=MOST).contains(&dim) && dim.is_multiple_of(2);
+        expect(even, "model.head_dim", "an even number, whose pairs positions turn", dim)?;
+        within("model.rope_base", self.rope_base, f32::MIN_POSITIVE..=f32::MAX, "more than 0")?;
+        within("model.eps", self.eps, f32::MIN_POSITIVE..=1.0, "more than 0, and at most 1")
+    }
+}
+
+impl Distill {
+    fn check(&self) -> Result<()> {
+        within("distill.share", self.share, 0.0..=1.0, "0 to 1")?;
+        within("distill.temperature", self.temperature, f64::MIN_POSITIVE..=f64::MAX, "more than 0")
+    }
+}
+
+fn wrong(key: &str, expected: impl Display, found: impl Display) -> Error {
+    Error::Config { key: key.to_owned(), expected: expected.to_string(), found: found.to_string() }
+}
+
+fn expect(holds: bool, key: &str, expected: impl Display, found: impl Display) -> Result<()> {
+    if holds { Ok(()) } else { Err(wrong(key, expected, found)) }
+}
+
+/// NaN is in no range.
+fn within<T: PartialOrd + Display>(key: &str, value: T, range: impl RangeBounds<T>, expected: &str) -> Result<()> {
+    expect(range.contains(&value), key, expected, value)
+}
+
+/// The format of this name, if there is one.
+fn named(key: &str, name: Option<&str>, fits: impl Fn(&Format) -> bool) -> Result<Option<&'static Format>> {
+    let Some(name) = name else { return Ok(None) };
+    format::by_name(name).filter(|format| fits(format)).map(Some).ok_or_else(|| {
+        let known = FORMATS.iter().filter(|format| fits(format)).map(|format| format.name.to_lowercase());
+        wrong(key, one_of(known), format!("`{name}`"))
+    })
+}
+
+fn is_float(format: &Format) -> bool {
+    [&F32, &F16, &BF16].contains(&format)
+}
+
+/// A matrix with rows of `cols` weights can be written.
+fn whole_blocks(key: &str, cols: usize, format: &Format) -> Result<()> {
+    let expected = || format!("rows of whole blocks of {} weights, as {format} has them", format.block);
+    expect(cols.is_multiple_of(format.block), key, expected(), format!("rows of {cols}"))
+}
+
+fn one_of(names: impl Iterator<Item = impl Display>) -> String {
+    format!("one of {}", names.map(|name| name.to_string()).collect::<Vec<_>>().join(", "))
+}
