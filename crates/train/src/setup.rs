@@ -62,7 +62,7 @@ pub fn prepare(config: &Config, resume: bool, progress: &mut dyn FnMut(Progress)
     let sequence = config.train.sequence;
     let train = Packing::shuffled(corpus.train, sequence, config.train.seed)?;
     let validation = Packing::in_order(corpus.validation, sequence)?;
-    let formats = formats(config, &file)?;
+    let formats = formats(config, &Spec::of(&file)?)?;
     let mut metadata = file.metadata().clone();
     for (key, value) in language.iter() {
         metadata.insert(key, value.clone());
@@ -87,7 +87,10 @@ fn language(config: &Config) -> Result<Metadata> {
 }
 
 /// The formats that were asked for, or those that hold what was trained.
-fn formats(config: &Config, file: &File) -> Result<Formats> {
+///
+/// # Errors
+/// When there is no such format.
+pub fn formats(config: &Config, spec: &Spec) -> Result<Formats> {
     let named = |key: &str, name: &Option<String>| match name {
         None => Ok(None),
         Some(name) => by_name(name).map(Some).ok_or_else(|| Error::Config {
@@ -101,7 +104,6 @@ fn formats(config: &Config, file: &File) -> Result<Formats> {
         Precision::Bf16 => &BF16,
         Precision::F16 => &F16,
     };
-    let spec = Spec::of(file)?;
     let columns = [spec.width, spec.heads * spec.head_dim, spec.feed_forward];
     let fits = |format: &Format| columns.iter().all(|cols| cols.is_multiple_of(format.block));
     let (inner, outer): (&'static Format, &'static Format) = match config.quantization.weights {

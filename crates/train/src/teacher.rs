@@ -172,3 +172,53 @@ impl Bridge {
         (pairs, blocks)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    fn tokenizer(name: &str) -> Tokenizer {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(name);
+        Language::open(&path).unwrap().tokenizer
+    }
+
+    #[test]
+    fn with_the_same_tokens_a_bridge_changes_nothing() {
+        let (own, pupil) = (tokenizer("qwen2/model.gguf"), tokenizer("qwen2/model.gguf"));
+        let mut ids: Vec<u32> = own.bos().into_iter().collect();
+        ids.extend(own.encode("The miller counted 17 pear trees.", Encode::default()));
+        let mut batch = Batch::new();
+        batch.push(&ids, 0, &[0, 1], ids.len());
+        let mut bridge = Bridge::new(own, pupil);
+        let (pairs, _) = bridge.translate(&batch);
+        assert!(pairs.iter().all(|(ours, theirs)| ours == theirs) && pairs.len() == ids.len());
+        let logits: Vec<f32> = (0..bridge.own.len()).map(|i| (i * 7 % 13) as f32 / 3.0).collect();
+        let mut out = vec![0.0; bridge.pupil.len()];
+        carry(&logits, &bridge.map, 2.0, &mut out);
+        // Ends of a text count together for one.
+        let alone = |i: &usize| bridge.map.iter().filter(|&&to| to == Some(*i as u32)).count() == 1;
+        let mapped: Vec<usize> = (0..out.len()).filter(|&i| bridge.map[i] == Some(i as u32)).filter(alone).collect();
+        let shift = out[mapped[0]] - logits[mapped[0]];
+        assert!(mapped.len() * 10 > out.len() * 9, "{} of {}", mapped.len(), out.len());
+        assert!(mapped.into_iter().all(|i| (out[i] - logits[i] - shift).abs() < 1e-3));
+    }
+
+    #[test]
+    fn other_tokens_meet_where_both_end() {
+        // SentencePiece beside byte-level BPE: other tokens, and a space before the text.
+        let (own, pupil) = (tokenizer("llama/model.gguf"), tokenizer("qwen2/model.gguf"));
+        let text = "The miller counted 17 pear trees, and then he counted them again.";
+        let ids = pupil.encode(text, Encode::default());
+        let mut batch = Batch::new();
+        batch.push(&ids, 0, &(0..9).collect::<Vec<_>>(), ids.len());
+        let mut bridge = Bridge::new(own, pupil);
+        let (pairs, _) = bridge.translate(&batch);
+        let theirs = bridge.batch.tokens();
+        assert!(!pairs.is_empty());
+        for (row, their_row) in pairs {
+            let (ours, theirs) = (&ids[..=row as usize], &theirs[..=their_row as usize]);
+            assert_eq!(bridge.pupil.decode(ours), bridge.own.decode(theirs));
+        }
+    }
+}

@@ -135,6 +135,20 @@ impl Trainer {
         self.state.step
     }
 
+    /// The logits behind each token of a sequence, `[tokens, vocab]`, as the tape computes them.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
+        let row = Row { inputs: ids.to_vec(), spans: vec![ids.len()], ..Row::default() };
+        self.tape.settle()?;
+        self.lay_out(&[row])?;
+        self.tape.record(false);
+        let logits = self.model.forward(&mut self.tape, &self.batch);
+        self.tape.record(true);
+        Ok(logits.value().data().to_vec())
+    }
+
     /// What is trained.
     pub fn tape(&mut self) -> &mut Tape<Cpu> {
         &mut self.tape
@@ -406,6 +420,15 @@ impl Trainer {
             }
         }
         self.state = state;
+        Ok(())
+    }
+
+    /// Writes models as another configuration says from now on.
+    ///
+    /// # Errors
+    /// When there is no such format.
+    pub fn set_formats(&mut self, config: &Config) -> Result<()> {
+        self.formats = setup::formats(config, self.model.spec())?;
         Ok(())
     }
 

@@ -87,9 +87,8 @@ impl Config {
         let output = &self.output;
         within("output.keep", output.keep, 1.., "1 or more")?;
         let ternary = self.quantization.weights == Weights::Ternary;
-        let inner = named("output.format", output.format.as_deref(), |format| {
-            is_float(format) || ternary && format.ternary
-        })?;
+        let inner =
+            named("output.format", output.format.as_deref(), |format| is_float(format) || ternary && format.ternary)?;
         let outer = named("output.embedding_format", output.embedding_format.as_deref(), |format| {
             is_float(format) || format.block > 1 && !format.ternary
         })?;
@@ -128,7 +127,12 @@ impl Model {
         expect(divides, "model.kv_heads", format!("a divisor of `model.heads`, {}", self.heads), kv_heads)?;
         if self.head_dim.is_none() {
             let divides = self.width.is_multiple_of(self.heads);
-            expect(divides, "model.heads", format!("a divisor of `model.width`, {}, or a `head_dim`", self.width), self.heads)?;
+            expect(
+                divides,
+                "model.heads",
+                format!("a divisor of `model.width`, {}, or a `head_dim`", self.width),
+                self.heads,
+            )?;
         }
         let dim = self.head_dim();
         let even = (2..=MOST).contains(&dim) && dim.is_multiple_of(2);

@@ -1,0 +1,230 @@
+//! Whole runs: what they write, what they go on from, and what does not depend on how they are divided.
+
+use serde_json::{Value, json};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+use trine_backend::{Backend, Batch, Cpu, CpuOptions};
+use trine_model::{Model, vocab_metadata};
+use trine_tensor::{File, gguf};
+use trine_text::{BpeOptions, ByteLevel};
+use trine_train::{Config, Error, Event, Finished, Step, Trainer};
+
+/// Stories that somebody could have written, and a tokenizer for them.
+fn texts(folder: &Path) -> [PathBuf; 2] {
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut pick = |words: &[&'static str]| words[random.usize(..words.len())];
+    let stories: Vec<String> = (0..400)
+        .map(|_| {
+            let (who, what) = (pick(&["Lily", "Ben", "a cat", "the miller"]), pick(&["a ball", "a tree", "a pear"]));
+            let did = pick(&["found", "saw", "lost", "liked"]);
+            format!("Once upon a time {who} {did} {what}. {who} was {}. The end.", pick(&["happy", "sad", "big"]))
+        })
+        .collect();
+    let paths = [folder.join("stories.txt"), folder.join("tokenizer.gguf")];
+    std::fs::write(&paths[0], stories.join("\n<|endoftext|>\n")).unwrap();
+    let json = BpeOptions { vocab_size: 320, ..BpeOptions::default() };
+    let json = json.train(stories.into_iter().map(Ok::<_, Error>)).unwrap();
+    let language = ByteLevel::from_json(json.tokenizer.as_bytes(), Some(json.config.as_bytes())).unwrap();
+    gguf::write(&paths[1], &vocab_metadata(&language.vocab()), &[]).unwrap();
+    paths
+}
+
+/// A small run, with these values in place of others.
+fn config(folder: &Path, change: Value) -> Config {
+    let [text, tokenizer] = texts(folder);
+    let mut config = json!({
+        "model": {"tokenizer": tokenizer, "layers": 2, "width": 256, "heads": 4, "kv_heads": 2, "feed_forward": 256},
+        "data": {"files": [text], "validation": 0.1},
+        "train": {"steps": 6, "batch": 4, "sequence": 32, "threads": 2},
+        "optimizer": {"learning_rate": 2e-3},
+        "schedule": {"warmup": 2},
+        "output": {"folder": folder.join("run"), "validate_every": 0, "checkpoint_every": 2, "embedding_format": "f32"},
+    });
+    for (table, values) in change.as_object().unwrap() {
+        for (key, value) in values.as_object().unwrap() {
+            config[table][key] = value.clone();
+        }
+    }
+    serde_json::from_value(config).unwrap()
+}
+
+fn trainer(config: &Config, resume: bool) -> Trainer {
+    Trainer::new(config, resume, &mut |_| {}).unwrap()
+}
+
+/// Runs until a step is done; all steps.
+fn run(trainer: &mut Trainer, until: u64) -> (Vec<Step>, Finished) {
+    let mut steps = Vec::new();
+    let finished = trainer.run(&mut |event| {
+        if let Event::Step(step) = event {
+            steps.push(step.clone());
+        }
+        match event {
+            Event::Step(step) if step.step == until => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    });
+    (steps, finished.unwrap())
+}
+
+fn losses(steps: &[Step]) -> Vec<u64> {
+    steps.iter().map(|step| step.loss.to_bits()).collect()
+}
+
+#[test]
+fn an_exported_file_computes_what_the_tape_computes() {
+    for architecture in ["bitnet", "bitnet-b1.58", "llama"] {
+        let folder = TempDir::new().unwrap();
+        let mut trainer = trainer(&config(folder.path(), json!({"model": {"architecture": architecture}})), false);
+        for _ in 0..3 {
+            trainer.advance().unwrap();
+        }
+        let ids: Vec<u32> = (0..40).map(|i| i * 7 % 320).collect();
+        let expected = trainer.logits(&ids).unwrap();
+        for format in ["i2_s", "tq2_0", "tq1_0"] {
+            let path = folder.path().join(format);
+            let change = json!({"model": {"architecture": architecture}, "output": {"format": format}});
+            trainer.set_formats(&config(folder.path(), change)).unwrap();
+            trainer.export(&path).unwrap();
+            for threads in [1, 2] {
+                let mut device = Cpu::new(CpuOptions { threads, ..CpuOptions::default() }).unwrap();
+                let file = File::open(&path).unwrap();
+                assert!(
+                    file.metadata()
+                        .str("trine.train.config")
+                        .unwrap()
+                        .is_some_and(|recipe| recipe.contains("2e-3") || recipe.contains("0.002"))
+                );
+                let model = Model::load(&mut device, &file, &mut |_| ControlFlow::Continue(())).unwrap();
+                device.reserve_kv(model.kv_shape(3, 16)).unwrap();
+                let (mut batch, mut found, mut part) = (Batch::new(), Vec::new(), Vec::new());
+                // In portions, as an engine would.
+                for (at, len) in [(0, 17), (17, 1), (18, 22)] {
+                    batch.clear();
+                    batch.push(&ids[at..at + len], at, &[0, 1, 2], len);
+                    let logits = model.forward(&mut device, &batch);
+                    device.read(&logits, &mut part);
+                    found.extend_from_slice(&part);
+                }
+                let same = expected.iter().zip(&found).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same && expected.len() == found.len(), "{architecture} as {format}, {threads} threads");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_run_that_was_stopped_ends_with_the_same_bits() {
+    for change in [
+        json!({}),
+        json!({"train": {"precision": "f16"}}),
+        json!({"optimizer": {"name": "muon"}, "train": {"threads": 1}}),
+    ] {
+        let (whole, parts) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let (expected, finished) = run(&mut trainer(&config(whole.path(), change.clone()), false), u64::MAX);
+        assert!(!finished.stopped);
+        let config = config(parts.path(), change);
+        let (mut found, stopped) = run(&mut trainer(&config, false), 3);
+        assert!(stopped.stopped && stopped.steps == 3);
+        // Whoever goes on may have more threads.
+        let mut more = config.clone();
+        more.train.threads = Some(3);
+        let (rest, end) = run(&mut trainer(&more, true), u64::MAX);
+        found.extend(rest);
+        assert_eq!(losses(&expected), losses(&found));
+        let weights = |path: &Path| {
+            let file = File::open(path).unwrap();
+            file.tensors().flat_map(|view| view.bytes.to_vec()).collect::<Vec<u8>>()
+        };
+        assert!(weights(&finished.model) == weights(&end.model));
+    }
+}
+
+#[test]
+fn portions_add_up_to_the_batch() {
+    let gradients = |portion: usize| {
+        let folder = TempDir::new().unwrap();
+        let mut trainer = trainer(&config(folder.path(), json!({"train": {"micro_batch": portion}})), false);
+        let loss = trainer.advance().unwrap().loss;
+        let all: Vec<f32> = trainer.tape().params.iter().flat_map(|param| param.grad.data().to_vec()).collect();
+        (loss, all)
+    };
+    let (loss, whole) = gradients(4);
+    let largest = whole.iter().fold(0f32, |most, x| most.max(x.abs()));
+    for portion in [1, 2, 3] {
+        let (other, parts) = gradients(portion);
+        assert!((loss - other).abs() < 1e-6 * loss, "{loss} and {other}");
+        let worst = whole.iter().zip(&parts).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+        assert!(worst < 1e-5 * largest, "portions of {portion}: {worst} beside {largest}");
+    }
+}
+
+#[test]
+fn an_overflow_halves_the_scale_and_leaves_the_weights() {
+    let folder = TempDir::new().unwrap();
+    let scale = json!({"initial": 1e30, "growth": 2.0, "growth_interval": 2000, "backoff": 0.5});
+    let mut trainer =
+        trainer(&config(folder.path(), json!({"train": {"precision": "f16", "loss_scale": scale}})), false);
+    let weights = |trainer: &mut Trainer| {
+        trainer.tape().params.iter().flat_map(|param| param.master.data().to_vec()).collect::<Vec<f32>>()
+    };
+    let before = weights(&mut trainer);
+    let first = trainer.advance().unwrap();
+    assert!(first.skipped && first.loss_scale == Some(1e30) && weights(&mut trainer) == before);
+    assert_eq!(trainer.advance().unwrap().loss_scale, Some(0.5e30));
+}
+
+#[test]
+fn every_precision_learns_alike() {
+    let end = |precision: &str| {
+        let folder = TempDir::new().unwrap();
+        let config = config(folder.path(), json!({"train": {"precision": precision, "steps": 25}}));
+        run(&mut trainer(&config, false), u64::MAX).0.last().unwrap().loss
+    };
+    let exact = end("f32");
+    assert!(exact < 4.0, "{exact}: it should have learned that texts begin alike");
+    for precision in ["bf16", "f16"] {
+        let loss = end(precision);
+        assert!((loss - exact).abs() < 0.05 * exact, "{precision}: {loss}, f32: {exact}");
+    }
+}
+
+#[test]
+fn a_pupil_that_is_its_own_teacher_has_nothing_to_learn_from_it() {
+    let folder = TempDir::new().unwrap();
+    let dense = json!({"weights": "none"});
+    let (_, finished) = run(&mut trainer(&config(folder.path(), json!({"quantization": dense})), false), u64::MAX);
+    let again = TempDir::new().unwrap();
+    let change = json!({
+        "quantization": dense,
+        "model": {"from": finished.model},
+        "distill": {"teacher": finished.model, "share": 0.5, "temperature": 2.0},
+    });
+    let step = trainer(&config(again.path(), change), false).advance().unwrap();
+    assert!(step.distillation.is_some_and(|divergence| divergence.abs() < 1e-5), "{step:?}");
+}
+
+#[test]
+fn what_the_weights_depend_on_cannot_change_between_parts_of_a_run() {
+    let folder = TempDir::new().unwrap();
+    let config = config(folder.path(), json!({}));
+    run(&mut trainer(&config, false), 2);
+    let refused = |change: &dyn Fn(&mut Config)| {
+        let mut other = config.clone();
+        change(&mut other);
+        Trainer::new(&other, true, &mut |_| {}).map(|_| ()).unwrap_err().to_string()
+    };
+    for (key, message) in [
+        ("`train.seed`: expected 0", refused(&|config| config.train.seed = 1)),
+        ("`model.width`: expected 256", refused(&|config| config.model.width = 512)),
+        ("`train.batch`: expected 4", refused(&|config| config.train.batch = 5)),
+    ] {
+        assert!(message.contains(key), "{message}");
+    }
+    let mut longer = config.clone();
+    longer.train.steps = 8;
+    assert_eq!(run(&mut trainer(&longer, true), u64::MAX).1.steps, 8);
+    std::fs::remove_dir_all(folder.path().join("run/checkpoints")).unwrap();
+    assert!(Trainer::new(&config, true, &mut |_| {}).is_err_and(|error| matches!(error, Error::NoCheckpoint { .. })));
+}
