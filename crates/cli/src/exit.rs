@@ -115,7 +115,6 @@ fn of_train(error: &trine_train::Error) -> (Exit, Option<&'static str>) {
         Error::Model(error) => of_model(error),
         Error::File(error) => (Exit::Model, of_file(error)),
         Error::Device(error) => of_device(error),
-        Error::Config { .. } => (Exit::Usage, Some("`trine train --example` shows every key")),
         Error::Cancelled => (Exit::Interrupted, None),
         _ => (Exit::Work, None),
     }

@@ -3,7 +3,10 @@
 mod common;
 
 use common::{Ran, run, trine, trine_with};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
+use tempfile::TempDir;
 
 /// A configuration that makes sense.
 const CONFIG: &str = r#"[model]
@@ -17,6 +20,57 @@ steps = 10
 folder = "run"
 format = "tq2_0"
 "#;
+
+/// A run of a moment.
+const TINY: &str = r#"[model]
+tokenizer = "tokenizer.gguf"
+layers = 1
+width = 128
+heads = 4
+feed_forward = 256
+[data]
+files = ["text.txt"]
+validation = 0.1
+[train]
+steps = 40
+batch = 4
+sequence = 32
+[schedule]
+warmup = 5
+[output]
+folder = "run"
+validate_every = 15
+checkpoint_every = 10
+sample_every = 20
+sample_prompts = ["The miller"]
+"#;
+const STEPS: u64 = 40;
+
+/// A folder with a text and its tokenizer.
+fn prepared() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let story = |i: usize| {
+        let (animal, thing) = (["cat", "dog", "owl", "fox"][i % 4], ["mill", "lake", "barn"][i % 3]);
+        format!("The miller had a {animal} who lived by the {thing}. It ate {i} cakes and slept all day.<|endoftext|>")
+    };
+    std::fs::write(folder.path().join("text.txt"), (0..200).map(story).collect::<String>()).unwrap();
+    let tokenizer = ["tokenizer", "train", "tokenizer.gguf", "text.txt", "--vocab-size", "300"];
+    let ran = run(trine().current_dir(folder.path()).args(tokenizer), "");
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    folder
+}
+
+/// The events of a run's log.
+fn log(folder: &Path) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(folder.join("run/log.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Steps and their losses in a run's log.
+fn losses(folder: &Path) -> Vec<(u64, f64)> {
+    let steps = log(folder).into_iter().filter(|event| event["event"] == "step");
+    steps.map(|event| (event["step"].as_u64().unwrap(), event["loss"].as_f64().unwrap())).collect()
+}
 
 /// `trine train` with this configuration.
 fn train(folder: &Path, config: &str, more: &[&str]) -> Ran {
@@ -135,7 +189,7 @@ fn errors_name_line_key_and_what_would_do() {
             "steps = 9\n[quantization]\nwarm_in = 10",
             "config.toml:9: `quantization.warm_in`: expected at most `train.steps`, found 10",
         ),
-        ("width = 256", "width = 250", "config.toml:3: `model.heads`: expected a divisor of `model.width`, 250"),
+        ("width = 256", "width = 250", "config.toml: `model.heads`: expected a divisor of `model.width`, 250"),
         (
             "width = 256",
             "width = 320",
@@ -249,4 +303,83 @@ fn a_configuration_that_is_not_there_or_no_text_is_named() {
     assert!(binary.code == 1 && binary.err.contains("binary.toml: ") && binary.err.contains("UTF-8"), "{}", binary.err);
     assert_eq!(trine_with(&["train"]).code, 2);
     assert_eq!(trine_with(&["train", "--example", "config.toml"]).code, 2);
+}
+
+#[test]
+fn a_plan_is_told_and_nothing_starts() {
+    let folder = prepared();
+    let ran = train(folder.path(), TINY, &["--plan", "--json"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let plan = ran.json();
+    let memory = &plan["memory_bytes"];
+    let bytes = |part: &str| memory[part].as_u64().unwrap();
+    let parts: u64 = ["weights", "gradients", "optimizer", "activations"].into_iter().map(bytes).sum();
+    assert_eq!(parts, bytes("total"));
+    assert_eq!(plan["tokens"], STEPS * 4 * 32);
+    let told = train(folder.path(), TINY, &["--plan"]);
+    assert!(told.out.contains("expected time") && told.out.contains("of the peak"), "{}", told.out);
+    assert!(!folder.path().join("run").exists());
+}
+
+#[test]
+fn a_run_leaves_a_model_a_log_and_a_plot() {
+    let folder = prepared();
+    let ran = train(folder.path(), TINY, &[]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.out.contains("trine run run/model.gguf"), "{}", ran.out);
+    assert!(ran.err.contains("validation at step"), "{}", ran.err);
+    let steps: Vec<u64> = (1..=STEPS).collect();
+    let losses = losses(folder.path());
+    assert_eq!(losses.iter().map(|(step, _)| *step).collect::<Vec<_>>(), steps);
+    let events = log(folder.path());
+    let count = |name: &str| events.iter().filter(|event| event["event"] == name).count();
+    assert!(count("validation") >= 2 && count("checkpoint") >= 2 && count("sample") >= 1, "{events:?}");
+    assert_eq!(events.iter().find(|event| event["event"] == "sample").unwrap()["prompt"], "The miller");
+
+    let svg = std::fs::read_to_string(folder.path().join("run/loss.svg")).unwrap();
+    assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>") && svg.contains("smoothed"), "{svg}");
+    assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+
+    let model = folder.path().join("run/model.gguf").display().to_string();
+    let answer = trine_with(&["run", &model, "The miller", "--raw", "--max-tokens", "4"]);
+    assert_eq!(answer.code, 0, "{}", answer.err);
+
+    // A second run would lose the first, unless it is told what to do.
+    let again = train(folder.path(), TINY, &[]);
+    assert!(again.code == 2 && again.err.contains("--resume") && again.err.contains("--fresh"), "{}", again.err);
+    let fresh = train(folder.path(), TINY, &["--fresh", "--json", "--quiet"]);
+    assert_eq!((fresh.code, fresh.json()["event"].as_str()), (0, Some("finished")), "{}", fresh.err);
+    assert_eq!(self::losses(folder.path()), losses);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_goes_on_as_if_nothing_had_been() {
+    let folder = prepared();
+    assert_eq!(train(folder.path(), TINY, &["--quiet"]).code, 0);
+    let undisturbed = losses(folder.path());
+    let mut running = trine()
+        .current_dir(folder.path())
+        .args(["train", "config.toml", "--fresh", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(running.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("\"step\":3,")));
+    assert!(Command::new("kill").args(["-INT", &running.id().to_string()]).status().unwrap().success());
+    lines.for_each(drop);
+    let ended = running.wait_with_output().unwrap();
+    let told = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.code() == Some(130) && told.contains("trine train config.toml --resume"), "{told}");
+    assert!((losses(folder.path()).len() as u64) < STEPS);
+
+    // What a program that is killed may leave behind goes away.
+    let path = folder.path().join("run/log.jsonl");
+    let mut log = std::fs::read(&path).unwrap();
+    log.extend(br#"{"event":"step","step":9999,"loss":1.0}"#.iter().chain(b"\n{\"event\":\"st"));
+    std::fs::write(&path, log).unwrap();
+    let resumed = train(folder.path(), TINY, &["--resume", "--quiet"]);
+    assert_eq!(resumed.code, 0, "{}", resumed.err);
+    assert_eq!(losses(folder.path()), undisturbed);
 }

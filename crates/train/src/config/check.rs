@@ -78,7 +78,6 @@ impl Config {
         within("optimizer.beta2", optimizer.beta2, 0.0..1.0, "0 or more, and less than 1")?;
         within("optimizer.eps", optimizer.eps, positive, "more than 0")?;
         within("optimizer.weight_decay", optimizer.weight_decay, 0.0..=f64::MAX, "0 or more")?;
-        within("schedule.warmup", schedule.warmup, ..=self.train.steps, "at most `train.steps`")?;
         within("schedule.end", schedule.end, 0.0..=1.0, "0 to 1")?;
         within("schedule.decay", schedule.decay, 0.0..=1.0, "0 to 1")
     }
@@ -97,10 +96,10 @@ impl Config {
             let attention = model.heads * model.head_dim();
             let widths =
                 [("model.width", model.width), ("model.feed_forward", model.feed_forward), ("model.heads", attention)];
-            for format in inner {
+            if let Some(format) = inner {
                 widths.iter().try_for_each(|&(key, cols)| whole_blocks(key, cols, format))?;
             }
-            for format in outer {
+            if let Some(format) = outer {
                 whole_blocks("model.width", model.width, format)?;
             }
         }

@@ -30,12 +30,18 @@ pub struct ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// Where the values of a configuration come from.
+pub struct Source {
+    file: String,
+    root: Node,
+}
+
 /// Reads and checks a configuration; `set` are texts such as `train.steps=100`, which take the place of what the file says. Its paths
 /// are relative to the file, those of `set` to the current folder.
 ///
 /// # Errors
 /// [`ConfigError`], and when the file cannot be read.
-pub fn read(path: &Path, set: &[String]) -> Result<Config> {
+pub fn read(path: &Path, set: &[String]) -> Result<(Config, Source)> {
     let mut text = String::new();
     let mut read = || File::open(path)?.take(MOST).read_to_string(&mut text);
     read().with_context(|| path.display().to_string())?;
@@ -45,20 +51,28 @@ pub fn read(path: &Path, set: &[String]) -> Result<Config> {
         root.merge(parse_set(set).map_err(|problem| ConfigError::of(problem, &file))?);
     }
     let mut config = Config::deserialize(root.clone()).map_err(|problem| ConfigError::of(problem, &file))?;
-    config.check().map_err(|error| match error {
-        trine_train::Error::Config { key, expected, found } => {
-            let place = root.at(&key).map(|node| &node.place);
-            anyhow::Error::from(ConfigError { place: told(place, &file), key, expected, found, nearest: None })
-        }
-        error => error.into(),
-    })?;
+    let source = Source { file, root };
+    config.check().map_err(|error| source.explain(error))?;
     let folder = path.parent().unwrap_or(Path::new(""));
     for (key, file) in paths(&mut config) {
-        if matches!(root.at(key), Some(Node { place: Place::Line(_), .. })) {
+        if matches!(source.root.at(key), Some(Node { place: Place::Line(_), .. })) {
             *file = folder.join(&file);
         }
     }
-    Ok(config)
+    Ok((config, source))
+}
+
+impl Source {
+    /// Adds the place to an error about a value.
+    pub fn explain(&self, error: trine_train::Error) -> anyhow::Error {
+        match error {
+            trine_train::Error::Config { key, expected, found } => {
+                let place = told(self.root.at(&key).map(|node| &node.place), &self.file);
+                ConfigError { place, key, expected, found, nearest: None }.into()
+            }
+            error => error.into(),
+        }
+    }
 }
 
 /// `train.steps=100` is TOML; the quotes of a text may be left out.
@@ -124,7 +138,7 @@ mod tests {
         let config = |name: &str, text: &str| {
             let path = folder.path().join(name);
             std::fs::write(&path, text).unwrap();
-            read(&path, &[]).unwrap()
+            read(&path, &[]).unwrap().0
         };
         let example = config("example.toml", EXAMPLE);
         let least = "model.tokenizer = 'tokenizer.gguf'\ndata.files = ['text.txt']\noutput.folder = 'run'\n[train]";

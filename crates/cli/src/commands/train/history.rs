@@ -2,8 +2,8 @@
 
 use trine_train::{Step, Validation};
 
-/// What the smoothed loss keeps of its past at every step: it is a mean over some 20 steps.
-const KEEP: f64 = 0.95;
+/// What the smoothed loss keeps of its past at every step: it is a mean over some 10 steps.
+const KEEP: f64 = 0.9;
 
 /// A run so far.
 #[derive(Default)]

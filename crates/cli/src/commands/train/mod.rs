@@ -78,11 +78,12 @@ impl Train {
             write!(std::io::stdout(), "{}", config::EXAMPLE)?;
             return Ok(Exit::Done);
         };
-        let mut config = config::read(path, &self.set)?;
+        let (mut config, source) = config::read(path, &self.set)?;
         config.train.threads = self.threads.map(|threads| threads as usize).or(config.train.threads);
         let threads = config.train.threads.unwrap_or_else(|| Topology::read().threads());
         if self.plan {
-            plan::print(&session::plan(&config)?, threads, self.json)?;
+            let plan = session::plan(&config).map_err(|error| source.explain(error))?;
+            plan::print(&plan, threads, self.json)?;
             return Ok(Exit::Done);
         }
         let folder = &config.output.folder;
@@ -102,7 +103,7 @@ impl Train {
             bar.set_length(total);
             bar.set_position(done);
         };
-        let mut session = Session::new(&config, self.resume, &mut prepare)?;
+        let mut session = Session::new(&config, self.resume, &mut prepare).map_err(|error| source.explain(error))?;
         if self.fresh {
             for old in session::checkpoints(folder) {
                 std::fs::remove_file(&old).with_context(|| old.display().to_string())?;

@@ -53,7 +53,12 @@ fn draw(svg: &mut String, title: &str, history: &History) -> Result<(), Box<dyn 
         .legend(|(x, y)| PathElement::new([(x, y), (x + 16, y)], BLUE.stroke_width(2)));
     let dots = history.validations.iter().map(|&(step, loss)| Circle::new((step as f64, loss), 4, RED.filled()));
     chart.draw_series(dots)?.label("validation").legend(|(x, y)| Circle::new((x + 8, y), 4, RED.filled()));
-    chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.2)).draw()?;
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK.mix(0.2))
+        .draw()?;
 
     let mut chart = self::chart(&lower, "", steps, room(points.iter().map(|point| point.learning_rate)))?;
     let rate = |rate: &f64| format!("{rate:.1e}");

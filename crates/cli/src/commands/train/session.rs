@@ -1,16 +1,15 @@
 //! The trainer as the command sees it.
 
-use anyhow::Result;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use trine_train::{Config, Event, Finished, Plan, Progress, Trainer};
+use trine_train::{Config, Event, Finished, Plan, Progress, Result, Trainer};
 
 /// What a run takes, without starting it.
 ///
 /// # Errors
 /// When the tokenizer or a model cannot be read.
 pub fn plan(config: &Config) -> Result<Plan> {
-    Ok(Trainer::plan(config)?)
+    Trainer::plan(config)
 }
 
 /// The checkpoints in the output folder of a run.
@@ -37,6 +36,6 @@ impl Session {
     /// # Errors
     /// When nothing can be written, or the model no longer learns.
     pub fn run(&mut self, observe: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<Finished> {
-        Ok(self.0.run(observe)?)
+        self.0.run(observe)
     }
 }
