@@ -152,7 +152,8 @@ impl Epoch {
     fn new(tokens: &Tokens, seed: Option<u64>, number: u64) -> Epoch {
         let mut documents: Vec<u32> = (0..tokens.len() as u32).collect();
         if let Some(seed) = seed {
-            let hash: [u8; 32] = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(number.to_le_bytes()).finalize().into();
+            let hash: [u8; 32] =
+                Sha256::new().chain_update(seed.to_le_bytes()).chain_update(number.to_le_bytes()).finalize().into();
             let [a, b, c, d, e, f, g, h, ..] = hash;
             Rng::with_seed(u64::from_le_bytes([a, b, c, d, e, f, g, h])).shuffle(&mut documents);
         }
