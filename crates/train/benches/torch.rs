@@ -1,0 +1,182 @@
+//! A table: how fast models train beside eager PyTorch, step by step in turn, on the same number of threads.
+//!
+//! `cargo bench -p trine-train --bench torch -- --python python3 [--steps 7] [--threads 2] [--sizes 1.7m,10m,100m] [--precision f32]`. Without
+//! `--python` only our own speed is measured. The peer is `golden/train_speed.py`.
+
+use fastrand::Rng;
+use serde_json::Value;
+use std::error::Error;
+use std::io::{BufRead, BufReader, Write};
+use std::ops::ControlFlow;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Instant;
+use trine_backend::{Act, Backend, Batch, Cpu, CpuOptions};
+use trine_kernels::{Factors, limits, tables};
+use trine_model::{Arch, Model, Sizes};
+use trine_tensor::format::{BF16, F32};
+use trine_tensor::{File, Metadata};
+use trine_train::adjoint::{AdamW, Adjoint, Rounding};
+use trine_train::{Tape, init};
+
+/// The sizes of `golden/train_speed.py`: name, vocabulary, width, layers, heads, key and value heads, feed-forward, batch, sequence.
+const SIZES: &[(&str, [usize; 8])] = &[
+    ("1.7m", [4096, 128, 6, 4, 2, 384, 8, 256]),
+    ("10m", [4096, 384, 6, 6, 2, 896, 8, 256]),
+    ("100m", [8192, 768, 12, 12, 4, 2688, 4, 256]),
+];
+
+/// PyTorch at work.
+struct Peer {
+    _process: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Peer {
+    fn start(python: &str, size: &str, ternary: bool, threads: usize, steps: usize) -> Result<Peer, Box<dyn Error>> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/train_speed.py");
+        let mut command = Command::new(python);
+        command.args([script, size, "--step-by-step", "--threads", &threads.to_string(), "--steps", &steps.to_string()]);
+        command.args(ternary.then_some("--ternary")).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn()?;
+        let (input, output) = (process.stdin.take().expect("piped"), process.stdout.take().expect("piped"));
+        let mut peer = Peer { _process: process, input, output: BufReader::new(output) };
+        peer.line()?;
+        Ok(peer)
+    }
+
+    fn line(&mut self) -> Result<Value, Box<dyn Error>> {
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        Ok(serde_json::from_str(&line)?)
+    }
+
+    /// Seconds of one step.
+    fn step(&mut self) -> Result<f64, Box<dyn Error>> {
+        self.input.write_all(b"\n")?;
+        self.input.flush()?;
+        self.line()?["seconds"].as_f64().ok_or_else(|| "the peer tells no seconds".into())
+    }
+}
+
+/// A model in training.
+struct Ours {
+    tape: Tape<Cpu>,
+    model: Model<Tape<Cpu>>,
+    means: Vec<[Act; 2]>,
+    batch: Batch,
+    targets: Vec<u32>,
+    step: u64,
+}
+
+impl Ours {
+    fn new(sizes: &Sizes, ternary: bool, bf16: bool, threads: usize, [batch, sequence]: [usize; 2]) -> Result<Ours, Box<dyn Error>> {
+        let path = std::env::temp_dir().join(format!("trine-bench-{}.gguf", std::process::id()));
+        init::write(&path, sizes, &Metadata::new(), 0)?;
+        let device = Cpu::new(CpuOptions { threads, huge_pages: true, ..CpuOptions::default() })?;
+        let outer = Rounding::Float(if bf16 { &BF16 } else { &F32 });
+        let mut tape = Tape::new(device, if ternary { Rounding::Ternary } else { outer }, outer);
+        tape.set_factors(if bf16 { Factors::Bf16 } else { Factors::F32 });
+        let model = Model::load(&mut tape, &File::open(&path)?, &mut |_| ControlFlow::Continue(()))?;
+        std::fs::remove_file(&path)?;
+        let mut rng = Rng::with_seed(1);
+        let mut tokens = |n: usize| (0..n).map(|_| rng.u32(..sizes.vocab as u32)).collect::<Vec<_>>();
+        let (mut rows, blocks) = (Batch::new(), sequence.div_ceil(16));
+        for row in 0..batch {
+            let own: Vec<u32> = (row * blocks..(row + 1) * blocks).map(|block| block as u32).collect();
+            rows.push(&tokens(sequence), 0, &own, sequence);
+        }
+        tape.reserve_kv(model.kv_shape(batch * blocks, 16))?;
+        let means = (0..tape.params.len()).map(|i| [(); 2].map(|()| tape.device.copy(&tape.params[i].grad))).collect();
+        Ok(Ours { targets: tokens(batch * sequence), tape, model, means, batch: rows, step: 0 })
+    }
+
+    /// Seconds of one step.
+    fn step(&mut self) -> Result<f64, Box<dyn Error>> {
+        let begin = Instant::now();
+        self.step += 1;
+        let Ours { tape, model, means, batch, targets, step } = self;
+        tape.settle()?;
+        tape.clear_gradients();
+        let logits = model.forward(tape, batch);
+        let mut losses = Vec::new();
+        let dlogits = tape.device.cross_entropy(logits.value(), targets, 1.0 / targets.len() as f32, &mut losses);
+        tape.backward(logits, dlogits);
+        let Tape { device, params, .. } = tape;
+        for (param, [m, v]) in params.iter_mut().zip(means) {
+            let decay = if param.is_inner() { 0.1 } else { 0.0 };
+            let step = AdamW { step: *step, rate: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, decay, factor: 1.0 };
+            device.adamw(&step, &mut param.master, &param.grad, m, v);
+        }
+        Ok(begin.elapsed().as_secs_f64())
+    }
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let value = |name: &str| arguments.iter().position(|arg| arg == name).and_then(|i| arguments.get(i + 1).cloned());
+    let number = |name: &str, default: usize| value(name).map_or(Ok(default), |text| text.parse());
+    let (steps, threads) = (number("--steps", 7)?, number("--threads", CpuOptions::default().threads)?);
+    let bf16 = value("--precision").is_some_and(|name| name == "bf16");
+    let python = value("--python");
+    let wanted = value("--sizes").unwrap_or_else(|| "1.7m,10m,100m".into());
+    println!("{threads} threads, {steps} steps in turn, {}; medians", if bf16 { "bf16 here, f32 there" } else { "f32" });
+    println!("{:6} {:8} {:>12} {:>9} {:>12} {:>7}", "size", "weights", "tokens/s", "of peak", "PyTorch", "ratio");
+    for (name, [vocab, width, layers, heads, kv_heads, feed_forward, batch, sequence]) in SIZES {
+        if !wanted.split(',').any(|size| size == *name) {
+            continue;
+        }
+        for ternary in [false, true] {
+            let arch = Arch::of_gguf(if ternary { "bitnet" } else { "llama" }).ok_or("no such architecture")?;
+            let sizes = Sizes {
+                arch,
+                layers: *layers,
+                width: *width,
+                heads: *heads,
+                kv_heads: *kv_heads,
+                head_dim: width / heads,
+                feed_forward: *feed_forward,
+                vocab: *vocab,
+                context: *sequence,
+                rope_base: 10000.0,
+                eps: 1e-5,
+                tied: true,
+            };
+            let weights: usize =
+                sizes.tensors().iter().filter(|(_, _, shape)| shape.len() == 2).map(|(_, _, shape)| shape[0] * shape[1]).sum();
+            let tokens = (batch * sequence) as f64;
+            let attention = 2.0 * (sequence + 1) as f64 * (layers * width) as f64;
+            let flops = 3.0 * (2.0 * weights as f64 + attention) * tokens;
+            let mut ours = Ours::new(&sizes, ternary, bf16, threads, [*batch, *sequence])?;
+            let mut peer = match &python {
+                Some(python) => Some(Peer::start(python, name, ternary, threads, steps + 2)?),
+                None => None,
+            };
+            let (mut times, mut theirs) = (Vec::new(), Vec::new());
+            for step in 0..steps + 2 {
+                let (time, their_time) = (ours.step()?, peer.as_mut().map(Peer::step).transpose()?);
+                // The first two warm caches and allocators up.
+                if step >= 2 {
+                    times.push(time);
+                    theirs.extend(their_time);
+                }
+            }
+            let peak = limits::peaks(tables().next().ok_or("no table")?, threads, &[]).f32;
+            let time = median(times);
+            print!("{name:6} {:8} {:12.0} {:8.1}%", if ternary { "ternary" } else { "dense" }, tokens / time, 100.0 * flops / time / peak);
+            match theirs.is_empty() {
+                true => println!(),
+                false => {
+                    let theirs = median(theirs);
+                    println!(" {:12.0} {:6.2}x", tokens / theirs, theirs / time);
+                }
+            }
+        }
+    }
+    Ok(())
+}
