@@ -59,18 +59,27 @@ impl Map for Scaled {
 #[inline(always)]
 pub(crate) fn rms_norm<S: Simd>(simd: S, x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) {
     let mean = dot(simd, x, x) / x.len() as f32;
+    zip(simd, Scaled(norm_factor(mean, eps)), x, gain, out);
+}
+
+/// What a row is multiplied by, from the mean of its squares.
+#[inline(always)]
+pub(crate) fn norm_factor(mean: f32, eps: f32) -> f32 {
     // A mean beyond float32 would turn the row into zeros: NaN says what happened.
-    zip(simd, Scaled(1.0 / (mean + eps).sqrt() + mean * 0.0), x, gain, out);
+    1.0 / (mean + eps).sqrt() + mean * 0.0
+}
+
+/// `1 + e^-x`.
+#[inline(always)]
+pub(crate) fn sigmoid_inverse<S: Simd>(simd: S, x: S::F) -> S::F {
+    simd.add(simd.splat(1.0), exp16(simd, simd.sub(simd.splat(0.0), x)))
 }
 
 impl Map for Gate {
     #[inline(always)]
     fn map<S: Simd>(self, simd: S, x: S::F, up: S::F) -> S::F {
         match self {
-            Gate::Silu => {
-                let power = exp16(simd, simd.sub(simd.splat(0.0), x));
-                simd.mul(simd.div(x, simd.add(simd.splat(1.0), power)), up)
-            }
+            Gate::Silu => simd.mul(simd.div(x, sigmoid_inverse(simd, x)), up),
             Gate::Relu2 => {
                 let x = simd.max(simd.splat(0.0), x);
                 simd.mul(simd.mul(x, x), up)

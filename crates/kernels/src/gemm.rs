@@ -81,6 +81,17 @@ pub(crate) struct Product<'a> {
 #[derive(Default)]
 pub(crate) struct Room(Vec<Line>);
 
+impl Room {
+    /// So many numbers, which may be anything.
+    pub fn of<T: bytemuck::Pod>(&mut self, len: usize) -> &mut [T] {
+        let lines = (len * size_of::<T>()).div_ceil(size_of::<Line>());
+        if self.0.len() < lines {
+            self.0.resize(lines, Line::ZERO);
+        }
+        &mut bytemuck::cast_slice_mut(&mut self.0[..lines])[..len]
+    }
+}
+
 /// Some lines of a factor (rows of `a`, columns of `b`) in a block of depth.
 pub(crate) struct Piece<'a> {
     /// Element `(line, depth)`.
@@ -171,11 +182,7 @@ fn product(
     let (whole_rows, whole_cols) = (rows.next_multiple_of(ROWS), cols.next_multiple_of(COLS));
     // An odd depth has room for another, so that pairs are whole.
     let depth = k.min(DEPTH).next_multiple_of(2);
-    let lines = ((whole_rows + whole_cols) * depth).div_ceil(LANES);
-    if room.0.len() < lines {
-        room.0.resize(lines, Line::ZERO);
-    }
-    let (pack_a, pack_b) = bytemuck::cast_slice_mut(&mut room.0).split_at_mut(whole_rows * depth);
+    let (pack_a, pack_b) = room.of::<f32>((whole_rows + whole_cols) * depth).split_at_mut(whole_rows * depth);
     for row in (0..m).step_by(rows) {
         for col in (0..n).step_by(cols) {
             let (rows, cols) = (rows.min(m - row), cols.min(n - col));

@@ -23,6 +23,7 @@ mod rope;
 mod table;
 mod simd;
 
+pub use adjoint::AdamW;
 pub use attention::{Attend, Attention, AttentionBack};
 pub use elementwise::Gate;
 pub use gemm::{Factors, Strided};
@@ -59,17 +60,4 @@ pub fn missing_features() -> Vec<&'static str> {
     return simd::missing_features();
     #[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_os = "linux"))))]
     Vec::new()
-}
-
-/// TEMP
-#[allow(missing_docs)]
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamW {
-    pub step: u64,
-    pub rate: f64,
-    pub beta1: f64,
-    pub beta2: f64,
-    pub eps: f64,
-    pub decay: f64,
-    pub factor: f32,
 }

@@ -1,5 +1,6 @@
 //! One row per instruction set: how to know that the CPU has it, and its kernels.
 
+use crate::adjoint::Step;
 use crate::attention::{Queries, Tile};
 use crate::dot::block::Group;
 use crate::dot::{Column, Columns, Out, Rows, Tokens};
@@ -45,6 +46,12 @@ pub struct Table {
     pub(crate) differentiate: fn(&Queries, &Range<usize>, &mut [Line], &mut [Line], &[Line], &[Line], &[Line]),
     pub(crate) pack: fn(&Piece, &mut [f32]),
     pub(crate) tile: fn(&Product),
+    pub(crate) rms_norm_back: fn(&[f32], &[f32], f32, &[f32], &mut [f32], &mut [f32]),
+    pub(crate) gate_back: fn(Gate, &[f32], &[f32], &[f32], &mut [f32], &mut [f32]),
+    pub(crate) cross_entropy: fn(&[f32], usize, f32, &mut [f32]) -> f32,
+    pub(crate) divergence: fn(&[f32], &[f32], f32, f32, &mut [f32]) -> f32,
+    pub(crate) step: fn(&Step, &mut [f32], &[f32], &mut [f32], &mut [f32]),
+    pub(crate) squares: fn(&[f32]) -> f64,
 }
 
 /// Best first; scalar is last and always supported.
@@ -115,7 +122,7 @@ macro_rules! table {
         #[allow(unused_unsafe, reason = "plain Rust needs no features")]
         pub(crate) static TABLE: $crate::table::Table = {
             use std::ops::Range;
-            use $crate::{activation, attention, dot::{Column, Columns, Out, Rows, Tokens, block::{self, Group}, float, ternary, unpack}, elementwise, gemm, kv::Line};
+            use $crate::{activation, adjoint, attention, dot::{Column, Columns, Out, Rows, Tokens, block::{self, Group}, float, ternary, unpack}, elementwise, gemm, kv::Line};
             table!(@table [$(#[target_feature(enable = $features)])?] $isa, $name, $supported,
                 f32(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F32>;
                 f16(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F16>;
@@ -139,6 +146,12 @@ macro_rules! table {
                 differentiate(queries: &attention::Queries, keys: &Range<usize>, weights: &mut [Line], grads: &mut [Line], slopes: &[Line], states: &[Line], totals: &[Line]) -> () = attention::differentiate;
                 pack(piece: &gemm::Piece, out: &mut [f32]) -> () = gemm::pack_piece;
                 tile(job: &gemm::Tile) -> () = gemm::tile;
+                rms_norm_back(x: &[f32], gain: &[f32], eps: f32, dy: &[f32], dx: &mut [f32], dgain: &mut [f32]) -> () = adjoint::rms_norm_back;
+                gate_back(kind: elementwise::Gate, x: &[f32], up: &[f32], dy: &[f32], dx: &mut [f32], dup: &mut [f32]) -> () = adjoint::gate_back;
+                cross_entropy(x: &[f32], target: usize, scale: f32, grad: &mut [f32]) -> f32 = adjoint::cross_entropy;
+                divergence(x: &[f32], teacher: &[f32], temperature: f32, scale: f32, grad: &mut [f32]) -> f32 = adjoint::divergence;
+                step(constants: &adjoint::Step, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) -> () = adjoint::step;
+                squares(x: &[f32]) -> f64 = adjoint::squares;
             )
         };
     };

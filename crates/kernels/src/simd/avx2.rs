@@ -103,6 +103,10 @@ impl Simd for Avx2 {
         unsafe { (_mm256_min_ps(a.0, b.0), _mm256_min_ps(a.1, b.1)) }
     }
     #[inline(always)]
+    fn sqrt(self, a: Self::F) -> Self::F {
+        unsafe { (_mm256_sqrt_ps(a.0), _mm256_sqrt_ps(a.1)) }
+    }
+    #[inline(always)]
     fn abs(self, a: Self::F) -> Self::F {
         let abs = |a| unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), a) };
         (abs(a.0), abs(a.1))

@@ -126,6 +126,10 @@ impl Simd for Avx512 {
         unsafe { _mm512_min_ps(a, b) }
     }
     #[inline(always)]
+    fn sqrt(self, a: Self::F) -> Self::F {
+        unsafe { _mm512_sqrt_ps(a) }
+    }
+    #[inline(always)]
     fn abs(self, a: Self::F) -> Self::F {
         unsafe { _mm512_abs_ps(a) }
     }

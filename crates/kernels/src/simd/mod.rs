@@ -65,6 +65,7 @@ pub(crate) trait Simd: Copy {
     /// `a < b ? a : b` in each lane: the second where either is NaN.
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
     fn abs(self, a: Self::F) -> Self::F;
+    fn sqrt(self, a: Self::F) -> Self::F;
     /// To the nearest integer, ties to even.
     fn round(self, a: Self::F) -> Self::F;
     /// `2^n` for integral `n` in -126..=127; anything for other values.

@@ -200,6 +200,10 @@ impl<M: Multiply> Simd for Neon<M> {
         each!(|a, b| unsafe { vbslq_f32(vcltq_f32(a, b), a, b) })
     }
     #[inline(always)]
+    fn sqrt(self, a: Self::F) -> Self::F {
+        each!(|a| unsafe { vsqrtq_f32(a) })
+    }
+    #[inline(always)]
     fn abs(self, a: Self::F) -> Self::F {
         each!(|a| unsafe { vabsq_f32(a) })
     }

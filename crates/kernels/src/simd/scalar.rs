@@ -73,6 +73,10 @@ impl Simd for Scalar {
         from_fn(|i| if a[i] < b[i] { a[i] } else { b[i] })
     }
     #[inline(always)]
+    fn sqrt(self, a: Self::F) -> Self::F {
+        a.map(f32::sqrt)
+    }
+    #[inline(always)]
     fn abs(self, a: Self::F) -> Self::F {
         a.map(f32::abs)
     }
