@@ -15,10 +15,21 @@ use trine_train::{Step, Validation};
 pub enum Record<'a> {
     Step(&'a Step),
     Validation(&'a Validation),
-    Checkpoint { step: u64, path: &'a Path, best: bool },
-    Sample { step: u64, prompt: &'a str, text: &'a str },
+    Checkpoint {
+        step: u64,
+        path: &'a Path,
+        best: bool,
+    },
+    Sample {
+        step: u64,
+        prompt: &'a str,
+        text: &'a str,
+    },
     /// Before the first step of a run that goes on, the step is not known.
-    Warning { step: Option<u64>, text: &'a str },
+    Warning {
+        step: Option<u64>,
+        text: &'a str,
+    },
 }
 
 /// The log of a run, and the curve in it.
@@ -79,7 +90,8 @@ fn cut(file: &mut File, next: &Value, history: &mut History) -> std::io::Result<
     let step = |event: &Value| event["step"].as_u64();
     // A step comes before what is done after it.
     let before = |event: &Value| {
-        step(event) < step(next) || step(event) == step(next) && next["event"] != "step" && event["event"] != next["event"]
+        step(event) < step(next)
+            || step(event) == step(next) && next["event"] != "step" && event["event"] != next["event"]
     };
     let mut end = 0;
     let mut lines = BufReader::new(&*file);

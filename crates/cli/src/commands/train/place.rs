@@ -117,8 +117,9 @@ fn value_of(value: DeValue, line: &dyn Fn(usize) -> Place) -> Value {
     match value {
         DeValue::Table(table) => table_of(table, line),
         DeValue::Array(items) => {
-            let node = |item: Spanned<DeValue>| {
-                Node { place: line(item.span().start), value: value_of(item.into_inner(), line) }
+            let node = |item: Spanned<DeValue>| Node {
+                place: line(item.span().start),
+                value: value_of(item.into_inner(), line),
             };
             Value::List(items.into_iter().map(node).collect())
         }

@@ -24,8 +24,7 @@ pub fn texts(
     let mut options = Options::default();
     options.threads(threads).huge_pages(When::Off).repack(When::Off);
     let mut llm = options.open(model)?;
-    let sampling =
-        Sampling { temperature: 0.8, seed: Some(0), max_tokens: Some(TOKENS), ..Sampling::default() };
+    let sampling = Sampling { temperature: 0.8, seed: Some(0), max_tokens: Some(TOKENS), ..Sampling::default() };
     let usual = [PROMPT.to_owned()];
     let prompts = if prompts.is_empty() { &usual } else { prompts };
     let text = |prompt: &String| {

@@ -34,7 +34,11 @@ impl Watch<'_> {
         if let Err(error) = self.tell(event) {
             self.failed.get_or_insert(error);
         }
-        if self.failed.is_some() || self.stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if self.failed.is_some() || self.stop.load(Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 
     fn tell(&mut self, event: Event) -> Result<()> {
