@@ -1,0 +1,133 @@
+//! `trine eval` and `trine generate-data`: what they print and write, and what they refuse.
+
+mod common;
+
+use common::{changed, llama, run, shared, trine, trine_with};
+use std::path::Path;
+
+const STORIES: &str =
+    "The miller counted his sacks.\n<|endoftext|>\nIt rained.\n<|endoftext|>\nÜber €5!\n<|endoftext|>\n";
+
+fn file(folder: &Path, name: &str, text: impl AsRef<[u8]>) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+/// Perplexity of a file, or of standard input, as JSON.
+fn eval(text: &str, input: &str, more: &[&str]) -> serde_json::Value {
+    let ran = run(trine().args(["eval", "perplexity", &llama(), text, "--json"]).args(more), input);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    ran.json()
+}
+
+#[test]
+fn perplexity_is_of_the_same_text_however_it_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let stories: Vec<&str> = STORIES.split("<|endoftext|>").map(str::trim).filter(|text| !text.is_empty()).collect();
+    let lines: String = stories.iter().map(|text| serde_json::json!({ "text": text }).to_string() + "\n").collect();
+    let text = file(folder.path(), "stories.txt", STORIES);
+    let found = eval(&text, "", &[]);
+    let same = |other: &serde_json::Value| {
+        ["sums", "perplexity", "bits_per_byte", "bits_per_character", "documents", "unit"]
+            .iter()
+            .all(|key| found[*key] == other[*key])
+    };
+    assert!(same(&eval("-", STORIES, &[])));
+    assert!(same(&eval(&file(folder.path(), "stories.jsonl", &lines), "", &["--batch", "3", "--threads", "1"])));
+    assert!(same(&eval("-", &lines.replace("text", "story"), &["--field", "story"])));
+    assert!(same(&eval("-", &STORIES.replace("<|endoftext|>", "|"), &["--separator", "|"])));
+    assert_eq!((&found["documents"], &found["ends"], &found["unit"]), (&3.into(), &true.into(), &"documents".into()));
+    assert_eq!(found["sums"]["bytes"], stories.iter().map(|text| text.len()).sum::<usize>());
+    assert_eq!(found["sums"]["characters"], stories.iter().map(|text| text.chars().count()).sum::<usize>());
+    let bits = found["sums"]["nats"].as_f64().unwrap() / 2f64.ln() / found["sums"]["bytes"].as_f64().unwrap();
+    assert!((found["bits_per_byte"]["value"].as_f64().unwrap() / bits - 1.0).abs() < 1e-12);
+    let without = eval(&text, "", &["--no-end"]);
+    assert_eq!(without["sums"]["tokens"].as_u64().unwrap() + 3, found["sums"]["tokens"].as_u64().unwrap());
+    assert_eq!(eval(&text, "", &["--max-documents", "2"])["documents"], 2);
+    assert_eq!(eval(&text, "", &["--max-tokens", "5"])["sums"]["tokens"], 5);
+    let one = eval(&text, "", &["--second-half", "--context", "16"]);
+    assert_eq!(
+        (&one["ends"], &one["stride"], &one["unit"]),
+        (&false.into(), &serde_json::Value::Null, &"windows".into())
+    );
+    let human = trine_with(&["eval", "perplexity", &llama(), &text]).out;
+    for fact in ["perplexity", "bits per byte", "bits per character", "3 documents with their ends", "95 %"] {
+        assert!(human.contains(fact), "{human}");
+    }
+}
+
+#[test]
+fn texts_that_cannot_be_measured_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |name: &str, text: &[u8], more: &[&str], code: i32, says: &str| {
+        let text = file(folder.path(), name, text);
+        let ran = run(trine().args(["eval", "perplexity", &llama(), &text]).args(more), "");
+        assert!(ran.code == code && ran.err.contains("error: ") && ran.err.contains(says), "{}: {}", ran.code, ran.err);
+        assert_eq!(ran.out, "");
+    };
+    check("a", b"", &[], 1, "expected text, found none");
+    check("a", b"abc\xff", &[], 1, "expected UTF-8, found an invalid byte at position 3");
+    check("a.jsonl", b"{\"text\": 1}\n", &[], 1, "a.jsonl: line 1: expected a JSON object with a string `text`");
+    check("a.jsonl", b"{\"text\": \"b\"}\n", &["--second-half"], 2, "needs one text");
+    check("a", b"Hello there", &["--context", "129"], 2, "a context of 129 tokens: expected 2 to 128");
+    check("a", b"Hello there", &["--stride", "128"], 2, "a stride of 128 tokens: expected 1 to 127");
+    check("a", b"Hello there", &["--second-half"], 1, "it is too short");
+    check("a", b"Hello", &["--second-half", "--stride", "1"], 2, "--second-half");
+    let ran = trine_with(&["eval", "perplexity", &llama(), "none.txt"]);
+    assert!(ran.code == 1 && ran.err.contains("none.txt: "), "{}", ran.err);
+    let mute = changed(folder.path(), "mute.gguf", |metadata, _| {
+        metadata.insert("tokenizer.ggml.add_bos_token", false);
+    });
+    let text = file(folder.path(), "a", "a");
+    let ran = trine_with(&["eval", "perplexity", &mute, &text]);
+    assert!(ran.code == 1 && ran.err.contains("1 tokens") && ran.err.contains("too short"), "{}", ran.err);
+}
+
+#[test]
+fn generated_texts_are_those_of_run_and_can_be_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let prompts = file(folder.path(), "prompts.txt", "The miller\nIt rained\n");
+    let generate = |out: &str, more: &[&str]| {
+        let args = ["generate-data", &llama(), out, "--max-tokens", "9", "--seed", "5", "--json"];
+        run(trine().args(args).args(more), "")
+    };
+    let (out, keep) = (at("a.jsonl"), "--keep-cut");
+    let ran = generate(&out, &["--count", "6", "--prompts", &prompts, keep]);
+    assert_eq!((ran.code, &ran.json()["texts"]), (0, &6.into()), "{}", ran.err);
+    let whole = std::fs::read_to_string(&out).unwrap();
+    for (i, line) in whole.lines().enumerate() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let (prompt, seed) = (["The miller", "It rained"][i % 2], line["seed"].to_string());
+        let args = ["run", &llama(), prompt, "--raw", "--max-tokens", "9", "--seed", &seed, "--echo"];
+        assert_eq!((&line["text"], &line["index"]), (&trine_with(&args).out.into(), &i.into()));
+    }
+    let again = generate(&out, &["--count", "6", "--prompts", &prompts, keep]);
+    assert!(again.code == 1 && again.err.contains("a.jsonl") && again.err.contains("hint: --resume"), "{}", again.err);
+    // As if it had been killed.
+    std::fs::write(&out, &whole[..whole.len() / 2]).unwrap();
+    let more = ["--count", "6", "--prompts", &prompts, keep, "--resume", "--parallel", "1", "--threads", "1"];
+    assert_eq!(generate(&out, &more).code, 0);
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), whole);
+    assert_eq!(eval(&out, "", &[])["documents"], 6);
+    let plain = at("a.txt");
+    let ran = generate(&plain, &["--count", "2", keep, "--prompt", "The", "--separator", "---"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(std::fs::read_to_string(&plain).unwrap().matches("\n---\n").count(), 2);
+    assert_eq!(generate(&plain, &["--count", "2", "--resume"]).code, 2);
+    assert_eq!(generate(&at("b"), &["--count", "2", "--logprobs", "1"]).code, 2);
+    let dropped = generate(&at("c"), &["--count", "3", "--prompt", "The", "--ignore-eos"]).json();
+    assert_eq!((&dropped["texts"], &dropped["cut"]), (&0.into(), &3.into()));
+}
+
+/// The teacher of the stories against transformers in float64 (documents 1 to 3, BOS or EOS at the end).
+#[test]
+fn bits_per_byte_are_those_of_transformers() {
+    let Some(shared) = shared() else { return };
+    let model = shared.join("models/stories3M/stories3M-f32.gguf").display().to_string();
+    let text = shared.join("text/tinystories.txt").display().to_string();
+    let ran = trine_with(&["eval", "perplexity", &model, &text, "--max-documents", "3", "--json"]);
+    let (found, expected) = (ran.json()["bits_per_byte"]["value"].as_f64().unwrap(), 0.4606158210537947);
+    assert!((found / expected - 1.0).abs() < 1e-6, "{found}");
+}
