@@ -112,7 +112,8 @@ impl ConfigError {
     fn of(problem: Problem, file: &str) -> ConfigError {
         let (place, key) = (told(problem.place.as_ref(), file), problem.key());
         let table = key.rfind('.').map_or("", |dot| &key[..=dot]);
-        let nearest = problem.nearest.map(|name| if problem.is_key { format!("{table}{name}") } else { name });
+        let nearest =
+            problem.nearest.map(|name| if problem.is_key { format!("{table}{name}") } else { name.to_owned() });
         ConfigError { place, key, expected: problem.expected, found: problem.found, nearest }
     }
 }

@@ -47,7 +47,7 @@ pub struct Problem {
     pub expected: String,
     pub found: String,
     /// The known name that is most like the one that was found.
-    pub nearest: Option<String>,
+    pub nearest: Option<&'static str>,
     /// Whether it is a key that was found, and not a value.
     pub is_key: bool,
 }
@@ -230,7 +230,7 @@ impl Problem {
         let nearest = known.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
         Problem {
             expected: format!("one of {}", known.join(", ")),
-            nearest: nearest.filter(|nearest| likeness(nearest) >= 0.5).map(str::to_owned),
+            nearest: nearest.filter(|nearest| likeness(nearest) >= 0.5),
             ..Problem::default()
         }
     }
