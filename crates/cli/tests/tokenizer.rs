@@ -34,7 +34,7 @@ fn a_tokenizer_is_learned_from_files() {
     for (more, expected) in [
         (&["--vocab-size", "256", "--field", "story"][..], "expected a vocabulary of at least 257"),
         (&[], "b.jsonl: line 1: expected an object with text in its field `text`, found none of this name"),
-        (&["--separator", ""], "`data.separator`: expected text"),
+        (&["--separator", ""], "a value is required for '--separator <TEXT>'"),
     ] {
         let ran = train("no.gguf", more);
         assert!(ran.code != 0 && ran.err.contains(expected), "{}", ran.err);

@@ -2,6 +2,7 @@ use crate::exit::{Exit, Usage};
 use crate::output::Output;
 use crate::{interrupt, load, units};
 use anyhow::Result;
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -53,7 +54,7 @@ struct Train {
     #[arg(long, value_name = "NAME", default_values_t = BpeOptions::default().control)]
     control: Vec<String>,
     /// What stands between documents of text files
-    #[arg(long, value_name = "TEXT", default_value = "<|endoftext|>")]
+    #[arg(long, value_name = "TEXT", default_value = "<|endoftext|>", value_parser = NonEmptyStringValueParser::new())]
     separator: String,
     /// The field of a JSONL line that holds the text
     #[arg(long, value_name = "NAME", default_value = "text")]
