@@ -1,6 +1,7 @@
 use crate::{Error, Result};
 use memchr::memmem::Finder;
 use serde_json::Value;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
@@ -14,7 +15,7 @@ const MAX_DOCUMENT: usize = 256 << 20;
 /// The documents of text files, which a separator parts, and of JSONL files (`.jsonl`), where a field of each line holds one: in order, one
 /// in memory at a time, without the line ends around them, and without the empty ones.
 pub struct Documents {
-    files: std::vec::IntoIter<PathBuf>,
+    files: VecDeque<PathBuf>,
     separator: String,
     field: String,
     size: u64,
@@ -57,7 +58,7 @@ impl Documents {
             size += metadata.len();
         }
         let (separator, field) = (separator.to_owned(), field.to_owned());
-        Ok(Documents { files: files.to_vec().into_iter(), separator, field, size, before: 0, open: None })
+        Ok(Documents { files: files.iter().cloned().collect(), separator, field, size, before: 0, open: None })
     }
 
     /// Bytes of all files.
@@ -76,7 +77,7 @@ impl Documents {
             let open = match &mut self.open {
                 Some(open) => open,
                 none => {
-                    let Some(path) = self.files.next() else { return Ok(None) };
+                    let Some(path) = self.files.pop_front() else { return Ok(None) };
                     let jsonl = path.extension().is_some_and(|extension| extension == "jsonl");
                     let separator = if jsonl { "\n" } else { &self.separator };
                     let pieces = Pieces::open(&path, separator).map_err(io_at(&path))?;
