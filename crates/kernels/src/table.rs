@@ -20,6 +20,7 @@ pub(crate) type BlockKernel = fn(&Rows, &Columns, &mut [Group], &mut Out);
 pub(crate) type TernaryKernel = fn(&Rows, &Tokens, &mut Out);
 
 /// The kernels of one instruction set.
+#[expect(clippy::type_complexity, reason = "the type of a kernel is the list of what it takes")]
 pub struct Table {
     /// What `--isa` calls it.
     pub name: &'static str,
