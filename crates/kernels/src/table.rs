@@ -19,6 +19,7 @@ pub(crate) type BlockKernel = fn(&Rows, &Columns, &mut [Group], &mut Out);
 pub(crate) type TernaryKernel = fn(&Rows, &Tokens, &mut Out);
 
 /// The kernels of one instruction set.
+#[expect(clippy::type_complexity, reason = "a kernel's type is the list of its arguments")]
 pub struct Table {
     /// What `--isa` calls it.
     pub name: &'static str,
