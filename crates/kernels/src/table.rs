@@ -1,7 +1,7 @@
 //! One row per instruction set: how to know that the CPU has it, and its kernels.
 
 use crate::adjoint::Step;
-use crate::attention::{Queries, Tile};
+use crate::attention::{Part, Tile};
 use crate::dot::block::Group;
 use crate::dot::{Column, Columns, Out, Rows, Tokens};
 use crate::elementwise::Gate;
@@ -9,7 +9,6 @@ use crate::gemm::{Piece, Tile as Product};
 use crate::kv::Line;
 use crate::machine::Form;
 use crate::simd;
-use std::ops::Range;
 use trine_tensor::Format;
 
 /// Weights widened to float, activations as they are.
@@ -43,8 +42,8 @@ pub struct Table {
     pub(crate) gate: fn(Gate, &[f32], &[f32], &mut [f32]),
     pub(crate) attend: fn(&Tile, usize, &mut [Line], &mut [Line]),
     pub(crate) fold: fn(&mut [Line], &[Line]),
-    pub(crate) soften: fn(&Queries, &Range<usize>, &mut [Line], &mut [Line], &mut [Line]),
-    pub(crate) differentiate: fn(&Queries, &Range<usize>, &mut [Line], &mut [Line], &[Line], &[Line], &[Line]),
+    pub(crate) soften: fn(&Part, &mut [Line], &mut [Line], &mut [Line]),
+    pub(crate) differentiate: fn(&Part, &mut [Line], &mut [Line], &[Line], &[Line], &[Line]),
     pub(crate) pack: fn(&Piece, &mut [f32]),
     pub(crate) tile: fn(&Product),
     pub(crate) rms_norm_back: fn(&[f32], &[f32], f32, &[f32], &mut [f32], &mut [f32]),
@@ -122,7 +121,6 @@ macro_rules! table {
     ($isa:expr, $name:literal, $(features: $features:literal,)? supported: $supported:expr) => {
         #[allow(unused_unsafe, reason = "plain Rust needs no features")]
         pub(crate) static TABLE: $crate::table::Table = {
-            use std::ops::Range;
             use $crate::{activation, adjoint, attention, dot::{Column, Columns, Out, Rows, Tokens, block::{self, Group}, float, ternary, unpack}, elementwise, gemm, kv::Line};
             table!(@table [$(#[target_feature(enable = $features)])?] $isa, $name, $supported,
                 f32(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F32>;
@@ -143,8 +141,8 @@ macro_rules! table {
                 gate(kind: elementwise::Gate, x: &[f32], up: &[f32], out: &mut [f32]) -> () = elementwise::gate;
                 attend(tile: &attention::Tile, chunk: usize, scratch: &mut [Line], states: &mut [Line]) -> () = attention::attend;
                 fold(state: &mut [Line], next: &[Line]) -> () = attention::fold;
-                soften(queries: &attention::Queries, keys: &Range<usize>, scores: &mut [Line], slopes: &mut [Line], states: &mut [Line]) -> () = attention::soften;
-                differentiate(queries: &attention::Queries, keys: &Range<usize>, weights: &mut [Line], grads: &mut [Line], slopes: &[Line], states: &[Line], totals: &[Line]) -> () = attention::differentiate;
+                soften(part: &attention::Part, scores: &mut [Line], slopes: &mut [Line], states: &mut [Line]) -> () = attention::soften;
+                differentiate(part: &attention::Part, weights: &mut [Line], grads: &mut [Line], slopes: &[Line], states: &[Line], totals: &[Line]) -> () = attention::differentiate;
                 pack(piece: &gemm::Piece, out: &mut [f32]) -> () = gemm::pack_piece;
                 tile(job: &gemm::Tile) -> () = gemm::tile;
                 rms_norm_back(x: &[f32], gain: &[f32], eps: f32, dy: &[f32], dx: &mut [f32], dgain: &mut [f32]) -> () = adjoint::rms_norm_back;

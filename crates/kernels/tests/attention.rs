@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Random, bits, machines};
-use trine_kernels::{Attend, Attention, KV_FORMATS, KvLayout, Lines, Machine, Span};
+use trine_kernels::{Attend, Attention, AttentionBack, KV_FORMATS, KvLayout, Lines, Machine, Span};
 
 /// A sequence to attend to: `[tokens, heads, head_dim]` each.
 struct Heads {
@@ -169,6 +169,146 @@ fn windows_and_soft_caps_agree_with_double_precision_and_with_themselves_in_ever
         let mut machine = machines().remove(0);
         let mut with = |window| attention(&mut machine, layout, heads, Attend { window, ..PLAIN }, &all, 999).concat();
         assert_eq!(bits(&with(Some(600))), bits(&with(None)));
+    }
+}
+
+/// Sequences to go back through, in double precision.
+struct Shape {
+    lengths: &'static [usize],
+    heads: usize,
+    kv_heads: usize,
+    dim: usize,
+    attend: Attend,
+}
+
+impl Shape {
+    /// For each token and head: where its row is, and where those of the keys that it sees are.
+    fn rows(&self) -> Vec<(usize, Vec<usize>)> {
+        let (mut rows, mut start) = (Vec::new(), 0);
+        for &length in self.lengths {
+            for token in 0..length {
+                let first = (token + 1).saturating_sub(self.attend.window.unwrap_or(usize::MAX));
+                for head in 0..self.heads {
+                    let kv_head = head / (self.heads / self.kv_heads);
+                    let at = |position: usize| ((start + position) * self.kv_heads + kv_head) * self.dim;
+                    rows.push((((start + token) * self.heads + head) * self.dim, (first..token + 1).map(at).collect()));
+                }
+            }
+            start += length;
+        }
+        rows
+    }
+
+    /// The weights of a row, and the derivatives of its capped scores by the others.
+    fn weights(&self, q: &[f64], k: &[f64], seen: &[usize]) -> (Vec<f64>, Vec<f64>) {
+        let (scale, cap) = (self.attend.scale as f64, self.attend.softcap.map(f64::from));
+        let scores = seen.iter().map(|&at| dot(q, &k[at..]) * scale);
+        let tanh = |score: f64| cap.map_or(0.0, |cap| (score / cap).tanh());
+        let (mut weights, slopes): (Vec<f64>, Vec<f64>) =
+            scores.map(|score| (cap.map_or(score, |cap| cap * tanh(score)).exp(), 1.0 - tanh(score).powi(2))).unzip();
+        let total: f64 = weights.iter().sum();
+        weights.iter_mut().for_each(|weight| *weight /= total);
+        (weights, slopes)
+    }
+
+    fn forward(&self, [q, k, v]: &[Vec<f64>; 3]) -> Vec<f64> {
+        let mut out = vec![0.0; q.len()];
+        for (row, seen) in self.rows() {
+            let (weights, _) = self.weights(&q[row..][..self.dim], k, &seen);
+            for (weight, at) in weights.iter().zip(seen) {
+                (0..self.dim).for_each(|d| out[row + d] += weight * v[at + d]);
+            }
+        }
+        out
+    }
+
+    fn backward(&self, [q, k, v]: &[Vec<f64>; 3], dout: &[f64]) -> [Vec<f64>; 3] {
+        let [mut dq, mut dk, mut dv] = [q, k, v].map(|x| vec![0.0; x.len()]);
+        for (row, seen) in self.rows() {
+            let (q, dout) = (&q[row..][..self.dim], &dout[row..][..self.dim]);
+            let (weights, slopes) = self.weights(q, k, &seen);
+            let above: Vec<f64> = seen.iter().map(|&at| dot(dout, &v[at..])).collect();
+            let mean = dot(&weights, &above);
+            for (i, at) in seen.into_iter().enumerate() {
+                let score = weights[i] * (above[i] - mean) * slopes[i] * self.attend.scale as f64;
+                for d in 0..self.dim {
+                    dq[row + d] += score * k[at + d];
+                    dk[at + d] += score * q[d];
+                    dv[at + d] += weights[i] * dout[d];
+                }
+            }
+        }
+        [dq, dk, dv]
+    }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+#[test]
+fn gradients_agree_with_double_precision_and_with_themselves_in_every_bit() {
+    let mut random = Random(8);
+    let long: &[usize] = &[1, 2, 17, 65, 300, 600];
+    for (heads, kv_heads, dim, lengths) in [(4, 2, 20, &long[..5]), (1, 1, 32, long), (3, 1, 48, &long[..4])] {
+        let tokens: usize = lengths.iter().sum();
+        let mut floats = |heads: usize| random.floats(tokens * heads * dim);
+        let x = [floats(heads), floats(kv_heads), floats(kv_heads)];
+        let dout = floats(heads);
+        let wide = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
+        let (exact_x, exact_dout) = (x.each_ref().map(|x| wide(x)), wide(&dout));
+        let span = |i: usize| Span { row: lengths[..i].iter().sum(), tokens: lengths[i], cached: 0, blocks: 0..0 };
+        let spans: Vec<Span> = (0..lengths.len()).map(span).collect();
+        for window in [None, Some(1), Some(7), Some(100)] {
+            for softcap in [None, Some(2.0)] {
+                let shape = Shape { lengths, heads, kv_heads, dim, attend: Attend { window, softcap, ..PLAIN } };
+                let attend = shape.attend;
+                let exact_out = shape.forward(&exact_x);
+                let exact = shape.backward(&exact_x, &exact_dout);
+                // What the output times its gradient grows by in some direction.
+                let mut direction = |x: &Vec<f64>| x.iter().map(|_| random.float() as f64).collect::<Vec<f64>>();
+                let direction = exact_x.each_ref().map(&mut direction);
+                let moved = |by: f64| {
+                    let x = [0, 1, 2].map(|i| exact_x[i].iter().zip(&direction[i]).map(|(x, d)| x + by * d).collect());
+                    dot(&exact_dout, &shape.forward(&x))
+                };
+                let slope = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+                let expected: f64 = exact.iter().zip(&direction).map(|(grad, d)| dot(grad, d)).sum();
+                assert!((slope - expected).abs() < 1e-6 * (1.0 + expected.abs()), "{slope} for {expected}");
+
+                let out: Vec<f32> = exact_out.iter().map(|&x| x as f32).collect();
+                let [q, k, v] = &x;
+                let job = AttentionBack {
+                    q,
+                    k,
+                    v,
+                    out: &out,
+                    dout: &dout,
+                    heads,
+                    kv_heads,
+                    head_dim: dim,
+                    attend,
+                    spans: &spans,
+                };
+                let mut first: Option<[Vec<u32>; 3]> = None;
+                for mut machine in machines() {
+                    let how = format!("{heads}, {attend:?}, {}, {} threads", machine.table.name, machine.threads());
+                    let mut grads = x.each_ref().map(|x| vec![f32::NAN; x.len()]);
+                    let [dq, dk, dv] = &mut grads;
+                    machine.attention_back(&job, dq, dk, dv);
+                    if first.is_none() {
+                        for (found, exact) in grads.iter().zip(&exact) {
+                            for (found, exact) in found.iter().zip(exact) {
+                                let error = (*found as f64 - exact).abs();
+                                assert!(error < 1e-5 * (1.0 + exact.abs()), "{found} for {exact}: {how}");
+                            }
+                        }
+                    }
+                    let grads = grads.map(|grad| bits(&grad));
+                    assert!(*first.get_or_insert(grads.clone()) == grads, "{how}");
+                }
+            }
+        }
     }
 }
 

@@ -48,30 +48,26 @@ pub struct AttentionBack<'a> {
     pub spans: &'a [Span],
 }
 
-/// Consecutive tokens of a sequence, and the query heads of one KV head.
-pub(crate) struct Queries {
+/// Consecutive tokens of a sequence with the query heads of one KV head, and some of the keys that they see.
+pub(crate) struct Part {
     attend: Attend,
     group: usize,
     /// The position of the first token.
     position: usize,
     tokens: usize,
+    keys: Range<usize>,
 }
 
-impl Queries {
+impl Part {
     fn rows(&self) -> usize {
         self.tokens * self.group
     }
 
-    /// The keys that any row sees.
-    fn keys(&self) -> Range<usize> {
-        self.attend.seen(self.position).start..self.position + self.tokens
-    }
-
-    /// Those of some keys that a row sees, counted from the first of them.
+    /// Which of the keys a row sees, counted from the first of them.
     #[inline(always)]
-    fn seen(&self, row: usize, keys: &Range<usize>) -> Range<usize> {
+    fn seen(&self, row: usize) -> Range<usize> {
         let seen = self.attend.seen(self.position + row / self.group);
-        let inside = |position: usize| position.clamp(keys.start, keys.end) - keys.start;
+        let inside = |position: usize| position.clamp(self.keys.start, self.keys.end) - self.keys.start;
         inside(seen.start)..inside(seen.end)
     }
 }
@@ -79,18 +75,11 @@ impl Queries {
 /// Makes weights of the scores of some keys, `[rows, WIDTH]`: zeros where a row does not see. `states` gets the largest score of each row
 /// and the sum of its weights, `slopes`, if scores are capped, the derivatives of the capped by the others.
 #[inline(always)]
-pub(crate) fn soften<S: Simd>(
-    simd: S,
-    queries: &Queries,
-    keys: &Range<usize>,
-    scores: &mut [Line],
-    slopes: &mut [Line],
-    states: &mut [Line],
-) {
-    let lines = keys.len().div_ceil(LANES);
-    for row in 0..queries.rows() {
+pub(crate) fn soften<S: Simd>(simd: S, part: &Part, scores: &mut [Line], slopes: &mut [Line], states: &mut [Line]) {
+    let lines = part.keys.len().div_ceil(LANES);
+    for row in 0..part.rows() {
         let scores = &mut scores[row * WIDTH..][..lines];
-        if let Some(cap) = queries.attend.softcap {
+        if let Some(cap) = part.attend.softcap {
             softcap(simd, scores, cap);
             for (score, slope) in scores.iter().zip(&mut slopes[row * WIDTH..]) {
                 let tanh = simd.mul(simd.load(&score.0), simd.splat(1.0 / cap));
@@ -98,7 +87,7 @@ pub(crate) fn soften<S: Simd>(
                 simd.store(simd.sub(simd.splat(1.0), square), &mut slope.0);
             }
         }
-        let seen = queries.seen(row, keys);
+        let seen = part.seen(row);
         if seen.is_empty() {
             scores.fill(Line::ZERO);
             continue;
@@ -114,19 +103,18 @@ pub(crate) fn soften<S: Simd>(
 #[inline(always)]
 pub(crate) fn differentiate<S: Simd>(
     simd: S,
-    queries: &Queries,
-    keys: &Range<usize>,
+    part: &Part,
     weights: &mut [Line],
     grads: &mut [Line],
     slopes: &[Line],
     states: &[Line],
     totals: &[Line],
 ) {
-    let lines = keys.len().div_ceil(LANES);
-    for row in 0..queries.rows() {
+    let lines = part.keys.len().div_ceil(LANES);
+    for row in 0..part.rows() {
         let weights = &mut weights[row * WIDTH..][..lines];
         let grads = &mut grads[row * WIDTH..][..lines];
-        if queries.seen(row, keys).is_empty() {
+        if part.seen(row).is_empty() {
             grads.fill(Line::ZERO);
             continue;
         }
@@ -138,7 +126,7 @@ pub(crate) fn differentiate<S: Simd>(
             let above = simd.sub(simd.load(&grad.0), simd.splat(delta));
             simd.store(simd.mul(final_weight, above), &mut grad.0);
         }
-        if queries.attend.softcap.is_some() {
+        if part.attend.softcap.is_some() {
             for (grad, slope) in grads.iter_mut().zip(&slopes[row * WIDTH..]) {
                 simd.store(simd.mul(simd.load(&grad.0), simd.load(&slope.0)), &mut grad.0);
             }
@@ -209,10 +197,10 @@ impl Machine {
 }
 
 /// The gradients of one KV head of a sequence, and of its query heads.
-fn head_back(table: &Table, job: &AttentionBack, span: &Span, kv_head: usize, room: &mut Room, to: &Gradients) {
+fn head_back<'a>(table: &Table, job: &AttentionBack<'a>, span: &Span, kv_head: usize, room: &mut Room, to: &Gradients) {
     let AttentionBack { heads, kv_heads, head_dim: dim, attend, .. } = *job;
     let group = heads / kv_heads;
-    let each = (ROWS / group).max(1).min(span.tokens);
+    let each = (ROWS / group).max(1);
     let Room { q, dout, dq, dk, dv, weights, grads, slopes, states, totals, packed } = room;
     for tile in [&mut *q, dout, dq] {
         tile.resize(each * group * dim, 0.0);
@@ -230,21 +218,15 @@ fn head_back(table: &Table, job: &AttentionBack, span: &Span, kv_head: usize, ro
     for rows in [&mut *states, totals] {
         rows.resize(each * group, Line::ZERO);
     }
-    let mut product = |shape: [usize; 3], a: Strided<'_>, b: Strided<'_>, add: bool, stride: usize, out: &mut [f32]| {
+    let mut product = |shape, a: Strided, b: Strided, add, stride, out: &mut [f32]| {
         gemm::gemm(table, &Product { shape, a, b, add, factors: Factors::F32 }, stride, out, packed);
     };
-    fn plain(data: &[f32], row: usize) -> Strided<'_> {
-        Strided { data, row, col: 1 }
-    }
     // Keys or values from a position on.
-    fn at(x: &[f32], start: usize, row: usize) -> Strided<'_> {
-        Strided { data: &x[start..], row, col: 1 }
-    }
-    let from = |x, position: usize| at(x, ((span.row + position) * kv_heads + kv_head) * dim, kv_heads * dim);
+    let from = |x: &'a [f32], position| plain(&x[((span.row + position) * kv_heads + kv_head) * dim..], kv_heads * dim);
 
     for position in (0..span.tokens).step_by(each) {
-        let queries = Queries { attend, group, position, tokens: each.min(span.tokens - position) };
-        let rows = queries.rows();
+        let tokens = each.min(span.tokens - position);
+        let rows = tokens * group;
         // Where a row's head is in `[tokens, heads, head_dim]`.
         let at = |row: usize| ((span.row + position + row / group) * heads + kv_head * group + row % group) * dim;
         for row in 0..rows {
@@ -255,29 +237,33 @@ fn head_back(table: &Table, job: &AttentionBack, span: &Span, kv_head: usize, ro
             totals[row].0[..3].copy_from_slice(&total);
         }
         let (q, dout) = (plain(q, dim), plain(dout, dim));
-        let all = queries.keys();
-        let chunks = || all.clone().step_by(KEYS).map(|start| start..all.end.min(start + KEYS));
-        for keys in chunks() {
-            let k = from(job.k, keys.start);
-            product([rows, keys.len(), dim], q, k.transposed(), false, KEYS, floats(weights));
-            (table.soften)(&queries, &keys, weights, slopes, states);
-            for row in (0..rows).filter(|&row| !queries.seen(row, &keys).is_empty()) {
+        let all = attend.seen(position).start..position + tokens;
+        let parts = || {
+            let keys = all.clone().step_by(KEYS).map(|start| start..all.end.min(start + KEYS));
+            keys.map(|keys| Part { attend, group, position, tokens, keys })
+        };
+        for part in parts() {
+            let k = from(job.k, part.keys.start);
+            product([rows, part.keys.len(), dim], q, k.transposed(), false, KEYS, floats(weights));
+            (table.soften)(&part, weights, slopes, states);
+            for row in (0..rows).filter(|&row| !part.seen(row).is_empty()) {
                 (table.fold)(&mut totals[row..=row], &states[row..=row]);
             }
         }
-        for keys in chunks() {
-            let (seen, k, v) = (keys.len(), from(job.k, keys.start), from(job.v, keys.start));
+        for part in parts() {
+            let (start, seen) = (part.keys.start, part.keys.len());
+            let (k, v) = (from(job.k, start), from(job.v, start));
             // The weights of a single chunk are still there.
             if all.len() > KEYS {
                 product([rows, seen, dim], q, k.transposed(), false, KEYS, floats(weights));
-                (table.soften)(&queries, &keys, weights, slopes, states);
+                (table.soften)(&part, weights, slopes, states);
             }
             product([rows, seen, dim], dout, v.transposed(), false, KEYS, floats(grads));
-            (table.differentiate)(&queries, &keys, weights, grads, slopes, states, totals);
+            (table.differentiate)(&part, weights, grads, slopes, states, totals);
             let [weights, grads] = [&*weights, grads].map(|lines| plain(bytemuck::cast_slice(lines), KEYS));
-            product([seen, dim, rows], weights.transposed(), dout, true, dim, &mut dv[keys.start * dim..]);
-            product([seen, dim, rows], grads.transposed(), q, true, dim, &mut dk[keys.start * dim..]);
-            product([rows, dim, seen], grads, k, keys.start > all.start, dim, dq);
+            product([seen, dim, rows], weights.transposed(), dout, true, dim, &mut dv[start * dim..]);
+            product([seen, dim, rows], grads.transposed(), q, true, dim, &mut dk[start * dim..]);
+            product([rows, dim, seen], grads, k, start > all.start, dim, dq);
         }
         for row in 0..rows {
             // SAFETY: the row of a head inside `dq`, which is this task's alone.
@@ -291,6 +277,10 @@ fn head_back(table: &Table, job: &AttentionBack, span: &Span, kv_head: usize, ro
             unsafe { to.row((span.row + i) * kv_heads + kv_head, dim) }.copy_from_slice(row);
         }
     }
+}
+
+fn plain(data: &[f32], row: usize) -> Strided<'_> {
+    Strided { data, row, col: 1 }
 }
 
 fn floats(lines: &mut [Line]) -> &mut [f32] {

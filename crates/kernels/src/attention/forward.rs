@@ -7,7 +7,7 @@
 //! - a position outside the window has no part in any of it, and a chunk without positions inside it none in the next step;
 //! - chunks are folded into one another in order, first to last (the online softmax of arXiv:1805.02867).
 
-use super::{Attend, backward, softcap, softmax};
+use super::{Attend, Room, softcap, softmax};
 use crate::elementwise::exp16;
 use crate::kv::{KvLayout, Line, Span};
 use crate::machine::{Machine, Slots, WORTH};
@@ -367,7 +367,7 @@ pub(crate) struct Scratch {
     /// States of all chunks, when several threads share a tile.
     states: Vec<Line>,
     /// For each thread that goes back.
-    pub(super) back: Vec<Mutex<backward::Room>>,
+    pub(super) back: Vec<Mutex<Room>>,
 }
 
 fn grow(lines: &mut Vec<Line>, len: usize) {

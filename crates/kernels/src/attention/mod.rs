@@ -3,8 +3,10 @@
 mod backward;
 mod forward;
 
+use backward::Room;
+
 pub use backward::AttentionBack;
-pub(crate) use backward::{Queries, differentiate, soften};
+pub(crate) use backward::{Part, differentiate, soften};
 pub use forward::Attention;
 pub(crate) use forward::{Scratch, Tile, attend, fold};
 
