@@ -36,7 +36,15 @@ impl Peer {
     fn start(python: &str, size: &str, ternary: bool, threads: usize, steps: usize) -> Result<Peer, Box<dyn Error>> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/train_speed.py");
         let mut command = Command::new(python);
-        command.args([script, size, "--step-by-step", "--threads", &threads.to_string(), "--steps", &steps.to_string()]);
+        command.args([
+            script,
+            size,
+            "--step-by-step",
+            "--threads",
+            &threads.to_string(),
+            "--steps",
+            &steps.to_string(),
+        ]);
         command.args(ternary.then_some("--ternary")).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn()?;
         let (input, output) = (process.stdin.take().expect("piped"), process.stdout.take().expect("piped"));
@@ -70,7 +78,13 @@ struct Ours {
 }
 
 impl Ours {
-    fn new(sizes: &Sizes, ternary: bool, bf16: bool, threads: usize, [batch, sequence]: [usize; 2]) -> Result<Ours, Box<dyn Error>> {
+    fn new(
+        sizes: &Sizes,
+        ternary: bool,
+        bf16: bool,
+        threads: usize,
+        [batch, sequence]: [usize; 2],
+    ) -> Result<Ours, Box<dyn Error>> {
         let path = std::env::temp_dir().join(format!("trine-bench-{}.gguf", std::process::id()));
         init::write(&path, sizes, &Metadata::new(), 0)?;
         let device = Cpu::new(CpuOptions { threads, huge_pages: true, ..CpuOptions::default() })?;
@@ -125,7 +139,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let bf16 = value("--precision").is_some_and(|name| name == "bf16");
     let python = value("--python");
     let wanted = value("--sizes").unwrap_or_else(|| "1.7m,10m,100m".into());
-    println!("{threads} threads, {steps} steps in turn, {}; medians", if bf16 { "bf16 here, f32 there" } else { "f32" });
+    println!(
+        "{threads} threads, {steps} steps in turn, {}; medians",
+        if bf16 { "bf16 here, f32 there" } else { "f32" }
+    );
     println!("{:6} {:8} {:>12} {:>9} {:>12} {:>7}", "size", "weights", "tokens/s", "of peak", "PyTorch", "ratio");
     for (name, [vocab, width, layers, heads, kv_heads, feed_forward, batch, sequence]) in SIZES {
         if !wanted.split(',').any(|size| size == *name) {
@@ -147,8 +164,12 @@ fn main() -> Result<(), Box<dyn Error>> {
                 eps: 1e-5,
                 tied: true,
             };
-            let weights: usize =
-                sizes.tensors().iter().filter(|(_, _, shape)| shape.len() == 2).map(|(_, _, shape)| shape[0] * shape[1]).sum();
+            let weights: usize = sizes
+                .tensors()
+                .iter()
+                .filter(|(_, _, shape)| shape.len() == 2)
+                .map(|(_, _, shape)| shape[0] * shape[1])
+                .sum();
             let tokens = (batch * sequence) as f64;
             let attention = 2.0 * (sequence + 1) as f64 * (layers * width) as f64;
             let flops = 3.0 * (2.0 * weights as f64 + attention) * tokens;
@@ -168,7 +189,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             let peak = limits::peaks(tables().next().ok_or("no table")?, threads, &[]).f32;
             let time = median(times);
-            print!("{name:6} {:8} {:12.0} {:8.1}%", if ternary { "ternary" } else { "dense" }, tokens / time, 100.0 * flops / time / peak);
+            print!(
+                "{name:6} {:8} {:12.0} {:8.1}%",
+                if ternary { "ternary" } else { "dense" },
+                tokens / time,
+                100.0 * flops / time / peak
+            );
             match theirs.is_empty() {
                 true => println!(),
                 false => {

@@ -2,7 +2,7 @@
 
 use crate::adjoint::{AdamW, Adjoint, Muon, Rounding};
 use crate::checkpoint::{self, Checkpoint, Tensors};
-use crate::config::{Config, OptimizerName, Precision, Weights};
+use crate::config::{Config, OptimizerName, Precision, Train, Weights};
 use crate::data::{Packing, Row};
 use crate::export::{self, Formats};
 use crate::scaler::Scaler;
@@ -159,42 +159,40 @@ impl Trainer {
     /// # Errors
     /// When weights stop being finite, or a file cannot be written.
     pub fn run(&mut self, observe: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<Finished> {
-        let steps = self.config.train.steps;
+        let Config { train: Train { steps, .. }, output, .. } = self.config.clone();
         let due = |every: u64, step: u64| every > 0 && step.is_multiple_of(every);
         let mut stopped = false;
         while self.state.step < steps && !stopped {
             let done = self.advance()?;
             let (step, last) = (done.step, done.step == steps);
             stopped |= observe(Event::Step(&done)).is_break();
-            if due(self.config.output.validate_every, step) || last {
-                let validation = self.validate()?;
-                if let Some(validation) = validation {
-                    if self.state.best.is_none_or(|(_, loss)| validation.loss < loss) {
-                        self.state.best = Some((step, validation.loss));
-                    }
-                    stopped |= observe(Event::Validation(&validation)).is_break();
+            if (due(output.validate_every, step) || last)
+                && let Some(validation) = self.validate()?
+            {
+                if self.state.best.is_none_or(|(_, loss)| validation.loss < loss) {
+                    self.state.best = Some((step, validation.loss));
                 }
+                stopped |= observe(Event::Validation(&validation)).is_break();
             }
-            if due(self.config.output.checkpoint_every, step) || last || stopped {
+            if due(output.sample_every, step) && !stopped {
+                let path = output.folder.join("sample.gguf");
+                self.export(&path)?;
+                stopped |= observe(Event::Sample { step, model: &path }).is_break();
+            }
+            if due(output.checkpoint_every, step) || last || stopped {
                 let path = self.save()?;
                 let best = self.state.best.is_some_and(|(best, _)| best == step);
                 stopped |= observe(Event::Checkpoint { step, path: &path, best }).is_break();
             }
-            if due(self.config.output.sample_every, step) {
-                let path = self.config.output.folder.join("sample.gguf");
-                self.export(&path)?;
-                stopped |= observe(Event::Sample { step, model: &path }).is_break();
-            }
         }
-        let step = self.state.step;
-        if step < steps {
-            let path = checkpoint::path(&self.config.output.folder, step);
-            return Ok(Finished { model: path, steps: step, stopped: true });
+        let steps_done = self.state.step;
+        if steps_done < steps {
+            let model = checkpoint::path(&output.folder, steps_done);
+            return Ok(Finished { model, steps: steps_done, stopped: true });
         }
-        let path = self.config.output.model.clone();
-        let path = path.unwrap_or_else(|| self.config.output.folder.join("model.gguf"));
-        self.export(&path)?;
-        Ok(Finished { model: path, steps: step, stopped: false })
+        let model = output.model.unwrap_or_else(|| output.folder.join("model.gguf"));
+        self.export(&model)?;
+        Ok(Finished { model, steps: steps_done, stopped: false })
     }
 
     /// One step of the optimiser.

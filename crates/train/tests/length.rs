@@ -22,7 +22,8 @@ fn memory_is_linear_in_length() {
     let path = |name: &str| folder.path().join(name);
     let text: String = (0..TOKENS).map(|i| format!(" {}", i * i % 89)).collect();
     std::fs::write(path("text.txt"), &text).unwrap();
-    let json = BpeOptions { vocab_size: 300, ..BpeOptions::default() }.train([Ok::<_, Error>(text)].into_iter()).unwrap();
+    let json =
+        BpeOptions { vocab_size: 300, ..BpeOptions::default() }.train([Ok::<_, Error>(text)].into_iter()).unwrap();
     let language = ByteLevel::from_json(json.tokenizer.as_bytes(), Some(json.config.as_bytes())).unwrap();
     gguf::write(path("tokenizer.gguf"), &vocab_metadata(&language.vocab()), &[]).unwrap();
     let config: Config = serde_json::from_value(json!({
