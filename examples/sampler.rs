@@ -1,4 +1,4 @@
-//! A sampler of one's own: `cargo run --release --example sampler -- MODEL "Once upon a time"`.
+//! A sampler of one's own: `cargo run --release --example sampler -- "Once upon a time"`, with a model of one's own behind it, if any.
 //!
 //! A [`Filter`] changes what may be picked. This one forbids to repeat three tokens in a row. As a row of `FILTERS` in the engine it
 //! would have a flag and a field of requests; here it runs by hand, over the bare model.
@@ -24,10 +24,8 @@ impl Filter for NoRepetition {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
-    let (Some(model), Some(prompt)) = (args.next(), args.next()) else {
-        return Err("expected a model file and a prompt".into());
-    };
-    let mut decoder = Decoder::open(model)?;
+    let prompt = args.next().ok_or("expected a prompt")?;
+    let mut decoder = Decoder::open(args.next().unwrap_or(EMBEDDED.into()))?;
     let mut tokens = decoder.tokens(&prompt);
     let (prompt, mut candidates) = (tokens.len(), Candidates::default());
     for _ in 0..64 {

@@ -29,6 +29,8 @@ pub struct Chat<B: Backend> {
     pub system: Option<String>,
     /// Text is continued as it is, without a template.
     pub raw: bool,
+    /// Each line begins a text of its own, and a raw answer shows it from its beginning.
+    pub stories: bool,
     pub quiet: bool,
     /// Set by Ctrl-C.
     pub stop: Arc<AtomicBool>,
@@ -39,11 +41,10 @@ pub struct Chat<B: Backend> {
 impl<B: Backend> Chat<B> {
     /// Reads and answers until the end of input.
     pub fn run(mut self) -> Result<Exit> {
-        if !self.llm.has_template() && !self.raw {
-            note!("note: the model has no chat template: it continues what you write as plain text");
-            self.raw = true;
-        }
         if !self.quiet {
+            if self.stories {
+                note!("each line that you write begins a story, such as: One day, a little fox");
+            }
             note!("/help lists the commands");
         }
         let mut editor = DefaultEditor::new()?;
@@ -109,6 +110,7 @@ impl<B: Backend> Chat<B> {
 
     fn answer(&mut self, messages: &[Message]) -> Result<Answer> {
         self.stop.store(false, Relaxed);
+        let messages = if self.stories { &messages[messages.len() - 1..] } else { messages };
         let prompt = if self.raw {
             messages.iter().filter_map(|message| message.content.as_str()).collect()
         } else {
@@ -117,6 +119,9 @@ impl<B: Backend> Chat<B> {
         let ends: Vec<u32> = self.llm.tokenizer().ends().collect();
         self.recorder.start();
         let stream = self.llm.stream(&prompt, &self.sampling)?.stop_when(self.stop.clone());
+        if self.stories && self.raw {
+            answer::print(&prompt)?;
+        }
         let answer = Answer::of(stream, |id| ends.contains(&id), answer::print);
         self.recorder.stop();
         let answer = answer?;

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use trine::backend::{Activations, Affinity, Backend, Cpu, KV_FORMATS, Numa};
 use trine::kernels::cpus::parse_list;
-use trine::tensor::{Format, format::by_name};
-use trine::{Decoder, Llm, Options, Progress, When};
+use trine::tensor::{Format, OpenOptions, format::by_name};
+use trine::{Decoder, EMBEDDED, Llm, Options, Progress, When};
 
 /// How to load a model.
 #[derive(Args, Clone, Debug)]
@@ -184,6 +184,17 @@ impl LoadArgs {
         });
         options
     }
+}
+
+/// The model that is taken where none is named; the note that says so begins with `why`.
+pub fn unnamed(why: &str, quiet: bool) -> Result<PathBuf, trine::tensor::Error> {
+    if !quiet {
+        let file = trine::open_file(EMBEDDED, &OpenOptions::default())?;
+        let name = file.metadata().str("general.name")?.unwrap_or(EMBEDDED);
+        let what = "the small model that is part of trine; it writes stories for children";
+        note!("note: {why}no model was named: this is {name}, {what}");
+    }
+    Ok(EMBEDDED.into())
 }
 
 /// Loads something behind a progress bar.

@@ -136,8 +136,8 @@ fn what_makes_no_sense_is_refused() {
     let model = tiny(folder.path());
     let path = folder.path().join("none.json").display().to_string();
     for (args, code, says) in [
-        (&["bench"][..], 2, "--shape"),
-        (&["bench", "--shape", "huge"], 2, "2b4t"),
+        (&["bench", "--shape", "huge"][..], 2, "2b4t"),
+        (&["bench", "--shape", "tiny", &model], 2, "--shape"),
         (&["bench", "--shape", "tiny", "--format", "q9"], 2, "q4_k_m"),
         (&["bench", "--shape", "tiny", "--head", "u8"], 2, "q6_k"),
         (&["bench", &model, "--prefill", "0", "--decode", "0"], 2, "nothing to measure"),
@@ -146,6 +146,9 @@ fn what_makes_no_sense_is_refused() {
         (&["bench", &model, "--write-model", &path], 2, "--write-model"),
         (&["bench", &model, "--format", "q4_0"], 2, "--format"),
         (&["bench", &model, "--head", "q6_k"], 2, "--head"),
+        (&["bench", "--format", "q4_0"], 2, "--shape"),
+        (&["bench", "--write-model", &path], 2, "--shape"),
+        (&["bench", "--against", "xllamacpp"], 2, "needs a file"),
         (&["bench", "--shape", "tiny", "--write-model", &path, "--json"], 2, "--json"),
         (&["bench", &model, "--baseline", &path], 1, "none.json"),
         (&["bench", &model, "--baseline", &model], 1, "expected a report"),

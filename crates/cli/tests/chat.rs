@@ -62,3 +62,27 @@ fn a_message_that_does_not_fit_is_refused_and_the_chat_goes_on() {
     session.send_line("/exit").unwrap();
     session.exp_eof().unwrap();
 }
+
+#[test]
+fn each_line_begins_a_story_when_no_model_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = common::trine();
+    command.args(["run", "--temperature", "0", "--max-tokens", "6", "--ignore-eos"]);
+    command.env("XDG_STATE_HOME", folder.path()).env("TERM", "xterm");
+    let mut session = spawn_command(command, Some(60_000)).unwrap();
+    session.exp_string("no model was named").unwrap();
+    session.exp_string("begins a story").unwrap();
+    let mut stories = Vec::new();
+    for _ in 0..2 {
+        session.exp_string("> ").unwrap();
+        session.send_line("Once upon a time").unwrap();
+        // The first is the line as it was typed.
+        session.exp_string("Once upon a time").unwrap();
+        session.exp_string("Once upon a time").unwrap();
+        stories.push(session.exp_string("(cut").unwrap());
+    }
+    assert!(!stories[0].trim().is_empty());
+    assert_eq!(stories[0], stories[1], "nothing is remembered");
+    session.send_line("/exit").unwrap();
+    session.exp_eof().unwrap();
+}

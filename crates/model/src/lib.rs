@@ -5,6 +5,7 @@
 
 pub mod arch;
 mod decoder;
+mod embedded;
 mod error;
 mod keys;
 mod sizes;
@@ -14,6 +15,7 @@ mod weights;
 
 pub use arch::{ARCHS, Arch};
 pub use decoder::Model;
+pub use embedded::{EMBEDDED, open_file};
 pub use error::{Error, Result};
 pub use sizes::{Sizes, Tensor};
 pub use spec::{Packing, Spec};

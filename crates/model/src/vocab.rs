@@ -1,8 +1,8 @@
 //! The tokenizer and chat template that come with a model.
 
-use crate::{Error, Result, Spec};
+use crate::{Error, Result, Spec, open_file};
 use std::path::{Path, PathBuf};
-use trine_tensor::{File, Kind, Metadata, Strings, Value};
+use trine_tensor::{File, Kind, Metadata, OpenOptions, Strings, Value};
 use trine_text::{ByteLevel, Tokenizer, Vocab};
 
 /// Larger than any tokenizer.json.
@@ -47,10 +47,10 @@ impl Language {
     pub fn open(path: &Path) -> Result<Language> {
         if path.is_dir() {
             let json = path.join("tokenizer.json");
-            return if json.exists() { Language::open(&json) } else { Language::of(&File::open(path)?) };
+            return if json.exists() { Language::open(&json) } else { Language::of(&open(path)?) };
         }
         if !is_json(path) {
-            return Language::of(&File::open(path)?);
+            return Language::of(&open(path)?);
         }
         let located = |error: trine_text::Error| Error::from(error).at(path);
         let Json { tokenizer, config, template } = Json::read(path)?;
@@ -76,7 +76,7 @@ impl Language {
             template.map(|template| metadata.insert("tokenizer.chat_template", template));
             return Ok(metadata);
         }
-        let file = File::open(path)?;
+        let file = open(path)?;
         if file.kind() == Kind::Safetensors {
             return Language::metadata(&beside(&file)?);
         }
@@ -179,6 +179,11 @@ impl Json {
     }
 }
 
+/// A model, for its language alone.
+fn open(path: &Path) -> Result<File> {
+    Ok(open_file(path, &OpenOptions::default())?)
+}
+
 fn is_json(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "json")
 }
@@ -203,7 +208,6 @@ fn sibling(folder: &Path) -> Option<PathBuf> {
         std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     files.sort();
     let is_gguf = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "gguf");
-    let speaks =
-        |path: &&PathBuf| File::open(path).is_ok_and(|file| file.metadata().get("tokenizer.ggml.model").is_some());
+    let speaks = |path: &&PathBuf| open(path).is_ok_and(|file| file.metadata().get("tokenizer.ggml.model").is_some());
     files.iter().filter(is_gguf).find(speaks).cloned()
 }

@@ -7,9 +7,9 @@ use crate::{Error, Progress, Result, init};
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_backend::{Cpu, CpuOptions, Role};
-use trine_model::{Language, Sizes, Spec};
+use trine_model::{Language, Sizes, Spec, open_file};
 use trine_tensor::format::{BF16, F16, F32, I2_S, TQ2_0, by_name};
-use trine_tensor::{File, Format, Metadata};
+use trine_tensor::{File, Format, Metadata, OpenOptions};
 
 /// All of it.
 pub struct Setup {
@@ -43,7 +43,7 @@ pub fn prepare(config: &Config, resume: bool, progress: &mut dyn FnMut(Progress)
     let language = language(config)?;
     let tokenizer = Language::of_metadata(&language)?.tokenizer;
     let file = match &config.model.from {
-        Some(path) => File::open(path)?,
+        Some(path) => open_file(path, &OpenOptions::default())?,
         None => {
             let path = folder.join("init.gguf");
             if !(resume && path.exists()) {
@@ -155,7 +155,7 @@ pub fn plan(config: &Config) -> Result<Plan> {
     let (steps, batch, sequence) = (config.train.steps, config.train.batch, config.train.sequence);
     let sizes = match &config.model.from {
         Some(path) => {
-            let file = File::open(path)?;
+            let file = open_file(path, &OpenOptions::default())?;
             let spec = Spec::of(&file)?;
             Sizes {
                 arch: spec.arch,

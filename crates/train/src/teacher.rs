@@ -9,8 +9,8 @@ use crate::config::Distill;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use trine_backend::{Act, Backend, Batch, Cpu, CpuOptions};
-use trine_model::{Language, Model};
-use trine_tensor::File;
+use trine_model::{Language, Model, open_file};
+use trine_tensor::{File, OpenOptions};
 use trine_text::{Encode, Tokenizer};
 
 /// Tokens of a block of the attention's cache.
@@ -52,7 +52,7 @@ impl Teacher {
     /// # Errors
     /// When it is no model.
     pub fn load(distill: &Distill, threads: Option<usize>, pupil: &File) -> Result<Teacher> {
-        let file = File::open(&distill.teacher)?;
+        let file = open_file(&distill.teacher, &OpenOptions::default())?;
         let mut options = CpuOptions::default();
         options.threads = threads.unwrap_or(options.threads);
         let mut device = Cpu::new(options)?;

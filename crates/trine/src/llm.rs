@@ -2,7 +2,7 @@ use crate::backend::{Backend, Cpu};
 use crate::engine::{Answer, Engine, Request, Sampling};
 use crate::model::Spec;
 use crate::text::{Encode, Message, Template, Tokenizer};
-use crate::{Error, Memory, Options, Placement, Stream};
+use crate::{EMBEDDED, Error, Memory, Options, Placement, Stream};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -24,6 +24,14 @@ impl Llm {
     pub fn open(path: impl AsRef<Path>) -> Result<Llm, Error> {
         Options::default().open(path)
     }
+
+    /// The small model that is part of the program, [`EMBEDDED`], with default [`Options`].
+    ///
+    /// # Errors
+    /// When the machine has no room for its cache, or no thread.
+    pub fn embedded() -> Result<Llm, Error> {
+        Llm::open(EMBEDDED)
+    }
 }
 
 impl<B: Backend> Llm<B> {
@@ -41,14 +49,13 @@ impl<B: Backend> Llm<B> {
     /// ```
     /// use trine::prelude::*;
     ///
-    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/models/llama/model.gguf");
-    /// let mut llm = Llm::open(path)?;
+    /// let mut llm = Llm::embedded()?;
     /// let sampling = Sampling { max_tokens: Some(8), ..Sampling::greedy() };
     /// let mut text = String::new();
-    /// for token in llm.stream("The miller counted", &sampling)? {
+    /// for token in llm.stream("Once upon a time", &sampling)? {
     ///     text.push_str(&token?.text); // print!(...)
     /// }
-    /// # assert_eq!(text, llm.generate("The miller counted", &sampling)?.text);
+    /// # assert_eq!(text, llm.generate("Once upon a time", &sampling)?.text);
     /// # Ok::<(), trine::Error>(())
     /// ```
     ///
@@ -64,8 +71,7 @@ impl<B: Backend> Llm<B> {
     /// ```
     /// use trine::prelude::*;
     ///
-    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/models/llama/model.gguf");
-    /// let mut llm = Llm::open(path)?;
+    /// let mut llm = Llm::embedded()?;
     /// llm.set_template("{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}<assistant>")?;
     /// let messages = [Message::new("system", "Be brief."), Message::new("user", "Hello!")];
     /// let sampling = Sampling { max_tokens: Some(8), ..Sampling::greedy() };

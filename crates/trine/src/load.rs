@@ -3,7 +3,7 @@ use crate::engine::{BLOCK_LEN, Engine, EngineOptions};
 use crate::model::{self, Language, Model, Spec};
 use crate::tensor::{File, Format, OpenOptions, memory};
 use crate::text::{Template, Tokenizer};
-use crate::{Error, Llm, Memory, Placement, When, kernels};
+use crate::{EMBEDDED, Error, Llm, Memory, Placement, Weights, When, kernels, open_file};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,15 +14,14 @@ use std::sync::Arc;
 /// use std::ops::ControlFlow;
 /// use trine::prelude::*;
 ///
-/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/models/llama/model.gguf");
 /// let mut options = Options::default();
 /// options.threads(2).context(64).isa("scalar");
-/// let llm = options.open_with(path, &mut |progress| {
+/// let llm = options.open_with(EMBEDDED, &mut |progress| {
 ///     eprintln!("{} of {} bytes", progress.done, progress.total);
 ///     ControlFlow::Continue(()) // or Break(()), to give up
 /// })?;
 /// assert_eq!(llm.context(), 64);
-/// # let cancelled = Options::default().open_with(path, &mut |_| ControlFlow::Break(()));
+/// # let cancelled = Options::default().open_with(EMBEDDED, &mut |_| ControlFlow::Break(()));
 /// # assert!(cancelled.is_err_and(|error| error.to_string().contains("cancelled")));
 /// # Ok::<(), trine::Error>(())
 /// ```
@@ -193,7 +192,7 @@ impl Options {
         self
     }
 
-    /// Loads a model and makes it ready to answer.
+    /// Loads a model, which [`EMBEDDED`] may be, and makes it ready to answer.
     ///
     /// # Errors
     /// When the file cannot be opened or makes no sense, and when an option cannot be had.
@@ -220,16 +219,15 @@ impl Options {
     /// use trine::backend::profile::{Profile, Recorder};
     /// use trine::prelude::*;
     ///
-    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/models/llama/model.gguf");
     /// let recorder = Recorder::default();
     /// let mut progress = |_| ControlFlow::Continue(());
     /// let wrap = |cpu| Profile::new(cpu, recorder.clone());
-    /// let mut llm = Options::default().open_on(path, &mut progress, wrap)?;
+    /// let mut llm = Options::default().open_on(EMBEDDED, &mut progress, wrap)?;
     /// recorder.start();
-    /// llm.generate("The miller counted", &Sampling { max_tokens: Some(8), ..Sampling::greedy() })?;
+    /// let answer = llm.generate("Once upon a time", &Sampling { max_tokens: Some(8), ..Sampling::greedy() })?;
     /// recorder.stop();
     /// println!("decode took {:?}", recorder.report().decode.time);
-    /// # assert_eq!(recorder.report().decode.tokens, 7);
+    /// # assert_eq!(recorder.report().decode.tokens as usize + 1, answer.usage.completion_tokens);
     /// # Ok::<(), trine::Error>(())
     /// ```
     ///
@@ -288,7 +286,7 @@ impl Options {
         // What costs nothing to check comes before what may take minutes.
         let table = self.isa.as_deref().map(kernels::table).transpose()?;
         let open = OpenOptions { mmap: self.mmap, huge_pages: self.huge_pages != When::Off };
-        let file = File::open_with(path, &open).map_err(model::Error::from)?;
+        let file = open_file(path, &open).map_err(model::Error::from)?;
         let spec = Spec::of(&file).map_err(|error| error.at(file.path()))?;
         let memory = self.memory_of(&file, &spec);
         if let Some(limit) = self.memory_limit.filter(|&limit| memory.total() > limit) {
@@ -322,6 +320,9 @@ impl Options {
         let model = Model::load(&mut backend, &file, &mut |done| progress(Progress { done, total }))?;
         let token = language.tokenizer.bos().unwrap_or(0);
         model.probe(&mut backend, token).map_err(|error| error.at(file.path()))?;
+        if file.path() == Path::new(EMBEDDED) {
+            placement.weights = Weights::Embedded;
+        }
         placement.huge_bytes = memory::huge_bytes();
         tracing::info!(arch = spec.arch.gguf[0], isa, ?memory, ?placement, "loaded");
         Ok(Loaded { model, backend, language, memory, placement, isa })
@@ -355,9 +356,8 @@ struct Loaded<B: Backend> {
 /// ```
 /// use trine::prelude::*;
 ///
-/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/models/llama/model.gguf");
-/// let mut decoder = Decoder::open(path)?;
-/// let ids = decoder.tokens("The miller");
+/// let mut decoder = Decoder::open(EMBEDDED)?;
+/// let ids = decoder.tokens("Once upon a time");
 /// let logits = decoder.logits(&ids)?;
 /// let (vocab, last) = (decoder.spec().vocab, ids.len() - 1);
 /// let row = &logits[last * vocab..];

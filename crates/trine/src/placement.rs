@@ -48,6 +48,8 @@ pub enum Weights {
     MappedRepacked,
     /// Memory of our own that the file was read into.
     Read,
+    /// The program, which they are part of.
+    Embedded,
 }
 
 impl std::fmt::Display for Weights {
@@ -58,6 +60,7 @@ impl std::fmt::Display for Weights {
             Weights::CopiedRepacked => "copied from the mapped file and repacked",
             Weights::MappedRepacked => "in the mapped file, or copied from it and repacked",
             Weights::Read => "read from the file",
+            Weights::Embedded => "in the program",
         })
     }
 }

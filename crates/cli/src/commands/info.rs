@@ -10,14 +10,15 @@ use std::io::Write;
 use std::path::PathBuf;
 use trine::engine::EngineOptions;
 use trine::model::{Language, Spec};
-use trine::tensor::{Array, File, Kind, Value};
+use trine::tensor::{Array, File, Kind, OpenOptions, Value};
 
 /// Show what is in a model file
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     trine info model.gguf\n  \
     trine info model.gguf --tensors --metadata\n  \
-    trine info folder/ --json | jq .parameters")]
+    trine info folder/ --json | jq .parameters\n  \
+    trine info embedded:stories                            the small model that is part of trine")]
 pub struct Info {
     /// A GGUF or safetensors file, or a folder with one
     model: PathBuf,
@@ -124,7 +125,7 @@ struct Tensor {
 
 impl Info {
     pub fn run(self) -> Result<Exit> {
-        let file = File::open(&self.model)?;
+        let file = trine::open_file(&self.model, &OpenOptions::default())?;
         let report = self.report(&file);
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         if self.json {

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
-use trine::tensor::{FORMATS, File, format};
+use trine::tensor::{FORMATS, OpenOptions, format};
 
 /// Write a model in another number format
 #[derive(Args)]
@@ -37,7 +37,7 @@ impl Quantize {
             hint: "as in --format q4_k",
         })?;
         let stop = interrupt::flag()?;
-        let file = File::open(&self.input)?;
+        let file = trine::open_file(&self.input, &OpenOptions::default())?;
         let bar = load::bar("writing", file.tensors().map(|view| view.bytes.len() as u64).sum());
         let report = trine_lab::quantize(&file, &self.output, format, &mut |done| {
             bar.set_position(done);

@@ -7,30 +7,37 @@ use crate::sampling::SamplingArgs;
 use crate::{input, interrupt};
 use anyhow::Result;
 use clap::Args;
+use std::ffi::OsStr;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf, is_separator};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
-use trine::Llm;
 use trine::backend::Backend;
 use trine::backend::profile::{Part, Profile, Recorder};
 use trine::text::Message;
+use trine::{EMBEDDED, Llm};
 
 /// Answer a prompt, or chat
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
+    trine run \"Once upon a time\"                           a story by the small model that is part of trine\n  \
+    trine run                                              each line that you write begins a story\n  \
     trine run model.gguf                                   chat\n  \
     trine run model.gguf \"Why is the sky blue?\"            one answer\n  \
     trine run model.gguf \"Once upon a time\" --raw --echo   go on with a text\n  \
     echo \"Hello\" | trine run model.gguf                    a prompt from a pipe\n  \
     trine run model.gguf \"Hello\" --temperature 0 --json    for programs\n\n\
+    An argument that stands alone is a model if there is a file or folder of this name, if it ends with .gguf, \
+    .safetensors or .json, or if it has the separator of paths and no space; otherwise it is a prompt. Without a model, \
+    the small one that is part of trine continues the prompt as plain text; it can be named, too, here and in all other \
+    commands: `embedded:stories`.\n\n\
     Only the answer goes to stdout; all else to stderr. Ctrl-C stops when the batch at work is done (a smaller --batch \
     makes that sooner); a second Ctrl-C ends the program at once.")]
 pub struct Run {
-    /// A GGUF or safetensors file, or a folder with one
-    model: PathBuf,
+    /// A GGUF or safetensors file, or a folder with one [default: the small model that is part of trine]
+    model: Option<PathBuf>,
     /// The prompt; `-` or none reads it from standard input, and on a terminal none begins a chat
     prompt: Option<String>,
     /// Continue the prompt as plain text, without the model's chat template
@@ -60,8 +67,29 @@ pub struct Run {
     sampling: SamplingArgs,
 }
 
+/// What is run, and what it gets; without a prompt, a chat.
+struct Asked {
+    model: PathBuf,
+    prompt: Option<String>,
+}
+
+/// Whether an argument that stands alone names a model, and is no prompt.
+fn is_model(argument: &Path) -> bool {
+    let Some(text) = argument.to_str() else { return true };
+    let ends = |end: &OsStr| ["gguf", "safetensors", "json"].iter().any(|known| end.eq_ignore_ascii_case(known));
+    let path_like = text.contains(is_separator) || text.starts_with("embedded:");
+    argument.exists() || argument.extension().is_some_and(ends) || path_like && !text.contains(char::is_whitespace)
+}
+
 impl Run {
-    pub fn run(self) -> Result<Exit> {
+    pub fn run(mut self) -> Result<Exit> {
+        let mut why = "";
+        if self.prompt.is_none() && self.model.as_deref().is_some_and(|argument| !is_model(argument)) {
+            self.prompt = self.model.take().map(|argument| argument.display().to_string());
+            if self.prompt.as_deref() != Some("-") {
+                why = "there is no file of this name, so it is the prompt; ";
+            }
+        }
         let prompt = match self.prompt.as_deref() {
             Some("-") => Some(input::text()?),
             None if !std::io::stdin().is_terminal() => Some(input::text()?),
@@ -75,17 +103,18 @@ impl Run {
             let message = "--logprobs shows in --json only".to_owned();
             return Err(Usage { message, hint: "add --json" }.into());
         }
+        let model = self.model.take().map_or_else(|| load::unnamed(why, self.quiet), Ok)?;
         let stop = interrupt::flag()?;
         let start = Instant::now();
         let load = &self.load;
         let Some(path) = &self.profile else {
-            let llm = load.open_on(&self.model, 1, self.quiet, &stop, |cpu| cpu)?;
-            return self.answer(llm, prompt, start.elapsed(), stop, &Recorder::default());
+            let llm = load.open_on(&model, 1, self.quiet, &stop, |cpu| cpu)?;
+            return self.answer(llm, Asked { model, prompt }, start.elapsed(), stop, &Recorder::default());
         };
-        let profile = Profiling::new(path, &self.model)?;
-        let llm = load.open_on(&self.model, 1, self.quiet, &stop, |cpu| Profile::new(cpu, profile.recorder.clone()))?;
+        let profile = Profiling::new(path, &model)?;
+        let llm = load.open_on(&model, 1, self.quiet, &stop, |cpu| Profile::new(cpu, profile.recorder.clone()))?;
         let recorder = profile.recorder.clone();
-        let exit = self.answer(llm, prompt, start.elapsed(), stop, &recorder)?;
+        let exit = self.answer(llm, Asked { model, prompt }, start.elapsed(), stop, &recorder)?;
         profile.finish()?;
         Ok(exit)
     }
@@ -94,7 +123,7 @@ impl Run {
     fn answer<B: Backend>(
         self,
         mut llm: Llm<B>,
-        prompt: Option<String>,
+        Asked { model, prompt }: Asked,
         load_time: Duration,
         stop: Arc<AtomicBool>,
         recorder: &Recorder,
@@ -106,20 +135,23 @@ impl Run {
             // Nobody need read it.
             let _ = load::placement(&llm).print(&mut std::io::stderr());
         }
-        let mut sampling = self.sampling.0;
-        let Some(prompt) = prompt else {
-            let recorder = recorder.clone();
-            return Chat { llm, sampling, system: self.system, raw: self.raw, quiet: self.quiet, stop, recorder }.run();
-        };
-        let seed = *sampling.seed.get_or_insert_with(|| RandomState::new().build_hasher().finish());
-        if !self.raw && !llm.has_template() && !self.quiet {
+        let stories = model == Path::new(EMBEDDED);
+        let raw = self.raw || !llm.has_template();
+        // Nobody expects a chat of the model that writes stories, unless for --system.
+        if raw && !self.raw && !self.quiet && !(stories && self.system.is_none()) {
             let system = if self.system.is_some() { ", without --system" } else { "" };
             note!("note: the model has no chat template: the prompt is continued as plain text{system}");
         }
+        let mut sampling = self.sampling.0;
+        let Some(prompt) = prompt else {
+            let (system, quiet, recorder) = (self.system, self.quiet, recorder.clone());
+            return Chat { llm, sampling, system, raw, stories, quiet, stop, recorder }.run();
+        };
+        let seed = *sampling.seed.get_or_insert_with(|| RandomState::new().build_hasher().finish());
         if self.echo {
             answer::print(&prompt)?;
         }
-        let text = if self.raw || !llm.has_template() {
+        let text = if raw {
             prompt
         } else {
             let system = self.system.map(|text| Message::new("system", text));
@@ -136,7 +168,7 @@ impl Run {
         let mut out = std::io::stdout().lock();
         if self.json {
             let mut report = answer.json(llm.tokenizer(), load_time);
-            report["model"] = self.model.display().to_string().into();
+            report["model"] = model.display().to_string().into();
             report["seed"] = seed.into();
             writeln!(out, "{report}")?;
         } else if out.is_terminal() && !answer.text.ends_with('\n') {

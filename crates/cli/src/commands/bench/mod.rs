@@ -6,18 +6,19 @@ use crate::output::Output;
 use crate::profile::Profiling;
 use crate::{interrupt, load, measure};
 use anyhow::{Context, Result};
-use clap::{ArgGroup, Args, value_parser};
+use clap::{Args, value_parser};
 use indicatif::ProgressBar;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Instant, SystemTime};
+use trine::EMBEDDED;
 use trine::backend::profile::{Profile, Recorder};
 use trine::backend::{Backend, Cpu};
 use trine::engine::EngineOptions;
 use trine::kernels::limits::{Meter, Pages, peaks};
-use trine::tensor::File;
+use trine::tensor::{File, OpenOptions};
 use trine_lab::bench::{
     self, Against, Comparison, Contestant, Cost, Description, Kind, Limits, Outcome, Peer, PeerKind, Report, Runner,
     Test, Verdict, Versus,
@@ -26,8 +27,8 @@ use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
 
 /// Measure how fast a model runs, beside what the machine can do
 #[derive(Args)]
-#[command(group = ArgGroup::new("subject").required(true))]
 #[command(after_help = "Examples:\n  \
+    trine bench                                            the small model that is part of trine\n  \
     trine bench model.gguf\n  \
     trine bench --shape 2b4t --format i2_s --batch 1,4,16\n  \
     trine bench model.gguf --save-baseline before.json\n  \
@@ -44,20 +45,19 @@ use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
     Synthetic models have random weights, the same each time. They are kept in the user's cache folder, under \
     trine/bench, where they may be deleted at any time.")]
 pub struct Bench {
-    /// A GGUF or safetensors file, or a folder with one
-    #[arg(group = "subject")]
+    /// A GGUF or safetensors file, or a folder with one [default: the small model that is part of trine]
     model: Option<PathBuf>,
     /// A synthetic model of this shape: 2b4t, 1.1b, 7b, ...
-    #[arg(long, value_name = "NAME", group = "subject")]
+    #[arg(long, value_name = "NAME", conflicts_with = "model")]
     shape: Option<String>,
     /// Its format, as of llama.cpp's quantiser: q4_k_m, i2_s, f16, ... [default: i2_s for BitNet, otherwise q4_k_m]
-    #[arg(long, value_name = "NAME", conflicts_with = "model")]
+    #[arg(long, value_name = "NAME", requires = "shape", conflicts_with = "model")]
     format: Option<String>,
     /// The format of its head [default: q6_k, or the format if that has more bits]
-    #[arg(long, value_name = "NAME", conflicts_with = "model")]
+    #[arg(long, value_name = "NAME", requires = "shape", conflicts_with = "model")]
     head: Option<String>,
     /// Write the synthetic model here, and measure nothing
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "json", "save_baseline", "baseline", "record", "against", "profile"])]
+    #[arg(long, value_name = "FILE", requires = "shape", conflicts_with_all = ["model", "json", "save_baseline", "baseline", "record", "against", "profile"])]
     write_model: Option<PathBuf>,
     /// Tokens of prompts; 0 for none
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "512")]
@@ -127,7 +127,7 @@ impl Bench {
             bench::expect(then, &tests, path)?;
         }
         let path = match synthetic {
-            None => self.model.clone().expect("a model or a shape"),
+            None => self.model.clone().map_or_else(|| load::unnamed("", false), Ok)?,
             Some((shape, mixture)) => {
                 let path = cached(shape, mixture);
                 if !path.exists() && write_new(&path, shape, mixture, &stop)? == Exit::Interrupted {
@@ -136,6 +136,11 @@ impl Bench {
                 path
             }
         };
+        if self.against.is_some() && path == Path::new(EMBEDDED) {
+            let message = format!("--against needs a file, which {EMBEDDED} is not");
+            let hint = "`trine quantize embedded:stories FILE --format tq2_0` writes one";
+            return Err(Usage { message, hint }.into());
+        }
         let profile = self.profile.as_deref().map(|file| Profiling::new(file, &path)).transpose()?;
         let save = self.save_baseline.as_deref().map(|file| Output::new(file, &path)).transpose()?;
         let report = match &profile {
@@ -315,7 +320,7 @@ impl Bench {
             int8_batch: Some(batch.int8),
             f32_batch: Some(batch.f32),
         };
-        let file = File::open(path)?;
+        let file = trine::open_file(path, &OpenOptions::default())?;
         let cost = Cost::of(&file, &model, &engine);
         let theirs = samples.drain(1..).next();
         let ours = samples.swap_remove(0);

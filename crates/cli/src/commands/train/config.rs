@@ -7,6 +7,7 @@ use std::fmt::{self, Display};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use trine::EMBEDDED;
 use trine_train::Config;
 
 /// What `--example` prints: every key, with its usual value where it has one.
@@ -55,7 +56,8 @@ pub fn read(path: &Path, set: &[String]) -> Result<(Config, Source)> {
     config.check().map_err(|error| source.explain(error))?;
     let folder = path.parent().unwrap_or(Path::new(""));
     for (key, file) in paths(&mut config) {
-        if matches!(source.root.at(key), Some(Node { place: Place::Line(_), .. })) {
+        let in_file = matches!(source.root.at(key), Some(Node { place: Place::Line(_), .. }));
+        if in_file && *file != Path::new(EMBEDDED) {
             *file = folder.join(&file);
         }
     }
