@@ -48,6 +48,7 @@ pub struct Table {
     pub(crate) tile: fn(&Product),
     pub(crate) rms_norm_back: fn(&[f32], &[f32], f32, &[f32], &mut [f32], &mut [f32]),
     pub(crate) gate_back: fn(Gate, &[f32], &[f32], &[f32], &mut [f32], &mut [f32]),
+    pub(crate) powers: fn(&[f32], f32, &mut [f32]),
     pub(crate) cross_entropy: fn(&[f32], usize, f32, &mut [f32]) -> f32,
     pub(crate) divergence: fn(&[f32], &[f32], f32, f32, &mut [f32]) -> f32,
     pub(crate) step: fn(&Step, &mut [f32], &[f32], &mut [f32], &mut [f32]),
@@ -147,6 +148,7 @@ macro_rules! table {
                 tile(job: &gemm::Tile) -> () = gemm::tile;
                 rms_norm_back(x: &[f32], gain: &[f32], eps: f32, dy: &[f32], dx: &mut [f32], dgain: &mut [f32]) -> () = adjoint::rms_norm_back;
                 gate_back(kind: elementwise::Gate, x: &[f32], up: &[f32], dy: &[f32], dx: &mut [f32], dup: &mut [f32]) -> () = adjoint::gate_back;
+                powers(x: &[f32], temperature: f32, out: &mut [f32]) -> () = adjoint::all_powers;
                 cross_entropy(x: &[f32], target: usize, scale: f32, grad: &mut [f32]) -> f32 = adjoint::cross_entropy;
                 divergence(x: &[f32], teacher: &[f32], temperature: f32, scale: f32, grad: &mut [f32]) -> f32 = adjoint::divergence;
                 step(constants: &adjoint::Step, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) -> () = adjoint::step;

@@ -5,6 +5,7 @@
 //! pupil learns from the text alone.
 
 use crate::Result;
+use crate::adjoint::Adjoint;
 use crate::config::Distill;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -16,7 +17,7 @@ use trine_text::{Encode, Tokenizer};
 /// Tokens of a block of the attention's cache.
 const BLOCK: usize = 16;
 /// What a probability is at least: none is infinitely surprising.
-const LEAST: f32 = 1e-10;
+const LEAST: f32 = 1e-7;
 
 /// A teacher.
 pub struct Teacher {
@@ -78,10 +79,12 @@ impl Teacher {
         reserve(&self.model, &mut self.device, &mut self.blocks, blocks)?;
         let logits = self.model.forward(&mut self.device, &bridge.batch);
         let (own, pupil) = (self.model.spec().vocab, bridge.pupil.len());
+        let mut weights = self.device.copy(&logits);
+        self.device.machine().powers(logits.data(), own, temperature, weights.data_mut());
         let mut mapped = self.device.act(pairs.len(), pupil);
-        let (map, logits) = (&bridge.map, logits.data());
+        let (map, weights) = (&bridge.map, weights.data());
         self.device.machine().fill(mapped.data_mut(), pupil, 8 * own, &|i, out| {
-            carry(&logits[pairs[i].1 as usize * own..][..own], map, temperature, out);
+            carry(&weights[pairs[i].1 as usize * own..][..own], map, temperature, out);
         });
         Ok(Lesson { rows: Some(pairs.into_iter().map(|(row, _)| row).collect()), logits: mapped })
     }
@@ -96,19 +99,21 @@ fn reserve(model: &Model<Cpu>, device: &mut Cpu, have: &mut usize, blocks: usize
     Ok(())
 }
 
-/// A distribution over the teacher's tokens as logits over the pupil's, at this temperature.
-fn carry(logits: &[f32], map: &[Option<u32>], temperature: f32, out: &mut [f32]) {
-    let most = logits.iter().fold(f32::NEG_INFINITY, |most, &x| most.max(x));
+/// What a teacher's tokens weigh as logits over the pupil's, at this temperature.
+fn carry(weights: &[f32], map: &[Option<u32>], temperature: f32, out: &mut [f32]) {
     out.fill(0.0);
     let mut total = 0.0;
-    for (&x, to) in logits.iter().zip(map) {
+    for (weight, to) in weights.iter().zip(map) {
         if let Some(to) = to {
-            let weight = libm::expf((x - most) / temperature);
             out[*to as usize] += weight;
             total += weight;
         }
     }
-    out.iter_mut().for_each(|x| *x = temperature * libm::logf(*x / total + LEAST));
+    let least = libm::logf(LEAST);
+    for x in out {
+        let probability = *x / total;
+        *x = temperature * if probability > LEAST { libm::logf(probability) } else { least };
+    }
 }
 
 impl Bridge {
@@ -194,8 +199,9 @@ mod tests {
         let (pairs, _) = bridge.translate(&batch);
         assert!(pairs.iter().all(|(ours, theirs)| ours == theirs) && pairs.len() == ids.len());
         let logits: Vec<f32> = (0..bridge.own.len()).map(|i| (i * 7 % 13) as f32 / 3.0).collect();
+        let weights: Vec<f32> = logits.iter().map(|x| (x / 2.0).exp()).collect();
         let mut out = vec![0.0; bridge.pupil.len()];
-        carry(&logits, &bridge.map, 2.0, &mut out);
+        carry(&weights, &bridge.map, 2.0, &mut out);
         // Ends of a text count together for one.
         let alone = |i: &usize| bridge.map.iter().filter(|&&to| to == Some(*i as u32)).count() == 1;
         let mapped: Vec<usize> = (0..out.len()).filter(|&i| bridge.map[i] == Some(i as u32)).filter(alone).collect();

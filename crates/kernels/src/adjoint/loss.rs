@@ -36,6 +36,17 @@ impl Machine {
         });
     }
 
+    /// For each row of `x`, `[rows, width]`, `out = e^((x − most) / temperature)`, where `most` is the largest of the row: what a softmax
+    /// divides by its sum.
+    ///
+    /// # Panics
+    /// When the shapes disagree.
+    pub fn powers(&mut self, x: &[f32], width: usize, temperature: f32, out: &mut [f32]) {
+        assert!(x.len() == out.len());
+        let table = self.table;
+        self.rows(out, width, 16 * width, &|i, out, _| (table.powers)(row(x, i, width), temperature, out));
+    }
+
     /// For each row of `logits`, `[rows, vocab]`, how far it is from the row of `teacher`: the Kullback-Leibler divergence
     /// `losses[i] = KL(softmax(teacher / temperature) ‖ softmax(logits / temperature))` in nats. To `grad` is added the derivative by the
     /// logits times `scale · temperature²`, so that its size does not depend on the temperature (arXiv:1503.02531).
@@ -100,6 +111,16 @@ fn partial<S: Simd>(simd: S, x: S::F, lanes: usize) -> S::F {
     simd.store(x, &mut all);
     all[lanes..].fill(0.0);
     simd.load(&all)
+}
+
+/// A row of [`Machine::powers`].
+#[inline(always)]
+pub(crate) fn all_powers<S: Simd>(simd: S, x: &[f32], temperature: f32, out: &mut [f32]) {
+    let most = largest(simd, x);
+    for at in vectors(x.len()) {
+        let (power, _) = powers(simd, &x[at.clone()], most, 1.0 / temperature);
+        store(simd, power, &mut out[at]);
+    }
 }
 
 /// A row of [`Machine::cross_entropy`]; returns the loss.

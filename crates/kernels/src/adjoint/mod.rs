@@ -7,7 +7,7 @@ mod loss;
 
 pub use adamw::AdamW;
 pub(crate) use adamw::{Step, squares, step};
-pub(crate) use loss::{cross_entropy, divergence};
+pub(crate) use loss::{all_powers, cross_entropy, divergence};
 
 use crate::dot::float::{dot, padded};
 use crate::elementwise::{Gate, norm_factor, sigmoid_inverse};

@@ -2,61 +2,79 @@
 
 use super::Muon;
 use super::cpu::{plain, turned};
-use trine_kernels::{Factors, Machine};
+use trine_kernels::{Factors, Machine, Strided};
 
 /// The quintic whose iterates bring singular values near 1.
 const QUINTIC: [f32; 3] = [3.4445, -4.775, 2.0315];
 /// How often.
 const ROUNDS: usize = 5;
 
-/// Room for the work on one matrix.
-#[derive(Default)]
-struct Room {
-    x: Vec<f32>,
-    gram: Vec<f32>,
-    power: Vec<f32>,
-    next: Vec<f32>,
-}
-
 /// Changes `w`, `[rows, cols]`, by its gradient `g` and the momentum `m`.
 pub(super) fn step(machine: &mut Machine, muon: &Muon, w: &mut [f32], g: &[f32], m: &mut [f32], cols: usize) {
+    let (momentum, factor) = (muon.momentum as f32, muon.factor);
+    // Nesterov's: one step ahead.
+    let mut x: Vec<f32> = m
+        .iter_mut()
+        .zip(g)
+        .map(|(m, g)| {
+            *m = momentum * *m + factor * g;
+            momentum * *m + factor * g
+        })
+        .collect();
     let rows = w.len() / cols;
-    let (short, long) = (rows.min(cols), rows.max(cols));
-    let momentum = muon.momentum as f32;
-    for (m, g) in m.iter_mut().zip(g) {
-        *m = momentum * *m + muon.factor * g;
-    }
-    let mut room = Room {
-        x: vec![0.0; w.len()],
-        gram: vec![0.0; short * short],
-        power: vec![0.0; short * short],
-        next: vec![0.0; w.len()],
-    };
-    // Nesterov's: one step ahead. The matrix lies with its shorter side down.
-    for (i, (m, g)) in m.iter().zip(g).enumerate() {
-        let at = if rows <= cols { i } else { i % cols * rows + i / cols };
-        room.x[at] = momentum * m + muon.factor * g;
-    }
-    orthogonalize(machine, &mut room, [short, long]);
-    let rate = (muon.rate * 0.2 * (long as f64).sqrt()) as f32;
+    orthogonalize(machine, &mut x, [rows, cols]);
+    let rate = (muon.rate * 0.2 * (rows.max(cols) as f64).sqrt()) as f32;
     let keep = (1.0 - muon.rate * muon.decay) as f32;
-    for (i, w) in w.iter_mut().enumerate() {
-        let at = if rows <= cols { i } else { i % cols * rows + i / cols };
-        *w = *w * keep - rate * room.x[at];
+    w.iter_mut().zip(&x).for_each(|(w, x)| *w = *w * keep - rate * x);
+}
+
+/// Makes of `x`, `[rows, cols]`, the nearest matrix whose singular values are all about 1. The iteration forgives the roundings of bfloat16.
+fn orthogonalize(machine: &mut Machine, x: &mut [f32], [rows, cols]: [usize; 2]) {
+    let (wide, short, long) = (rows <= cols, rows.min(cols), rows.max(cols));
+    let norm = machine.sum_of_squares(x).sqrt() as f32;
+    x.iter_mut().for_each(|x| *x /= norm + 1e-7);
+    let (mut gram, mut power, mut next) = (vec![0.0; short * short], vec![0.0; short * short], vec![0.0; x.len()]);
+    let [a, b, c] = QUINTIC;
+    let mut product = |shape: [usize; 3], left: Strided<'_>, right: Strided<'_>, out: &mut [f32]| {
+        machine.gemm(shape, left, right, false, Factors::Bf16, out);
+    };
+    for _ in 0..ROUNDS {
+        let (left, right) = if wide { (plain(x, cols), turned(x, cols)) } else { (turned(x, cols), plain(x, cols)) };
+        product([short, short, long], left, right, &mut gram);
+        product([short; 3], plain(&gram, short), plain(&gram, short), &mut power);
+        power.iter_mut().zip(&gram).for_each(|(power, gram)| *power = b * gram + c * *power);
+        let (left, right) = if wide { (&power[..], &*x) } else { (&*x, &power[..]) };
+        let inner = if wide { [short, cols] } else { [cols, short] };
+        product([rows, cols, short], plain(left, inner[0]), plain(right, inner[1]), &mut next);
+        x.iter_mut().zip(&next).for_each(|(x, next)| *x = a * *x + next);
     }
 }
 
-/// The nearest matrix to `room.x`, `[short, long]`, all of whose singular values are about 1.
-fn orthogonalize(machine: &mut Machine, room: &mut Room, [short, long]: [usize; 2]) {
-    let Room { x, gram, power, next } = room;
-    let norm = machine.sum_of_squares(x).sqrt() as f32;
-    x.iter_mut().for_each(|x| *x /= norm + 1e-7);
-    let [a, b, c] = QUINTIC;
-    for _ in 0..ROUNDS {
-        machine.gemm([short, short, long], plain(x, long), turned(x, long), false, Factors::F32, gram);
-        machine.gemm([short, short, short], plain(gram, short), plain(gram, short), false, Factors::F32, power);
-        power.iter_mut().zip(&*gram).for_each(|(power, gram)| *power = b * gram + c * *power);
-        machine.gemm([short, long, short], plain(power, short), plain(x, long), false, Factors::F32, next);
-        x.iter_mut().zip(&*next).for_each(|(x, next)| *x = a * *x + next);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fastrand::Rng;
+    use trine_kernels::tables;
+
+    #[test]
+    fn singular_values_become_about_one() {
+        let mut machine = Machine::new(tables().next().unwrap(), 2).unwrap();
+        let mut rng = Rng::with_seed(5);
+        for [rows, cols] in [[48, 48], [32, 80], [80, 32], [1, 9]] {
+            let mut x: Vec<f32> = (0..rows * cols).map(|_| rng.f32() - 0.5).collect();
+            orthogonalize(&mut machine, &mut x, [rows, cols]);
+            let short = rows.min(cols);
+            // The length of the image of a random vector of the shorter side.
+            for _ in 0..20 {
+                let v: Vec<f32> = (0..short).map(|_| rng.f32() - 0.5).collect();
+                let image = (0..rows.max(cols)).map(|j| {
+                    let at = |i: usize| if rows <= cols { i * cols + j } else { j * cols + i };
+                    (0..short).map(|i| v[i] * x[at(i)]).sum::<f32>()
+                });
+                let length = |v: &mut dyn Iterator<Item = f32>| v.map(|x| x * x).sum::<f32>().sqrt();
+                let stretch = length(&mut image.into_iter()) / length(&mut v.iter().copied());
+                assert!((0.6..1.3).contains(&stretch), "{rows} x {cols}: {stretch}");
+            }
+        }
     }
 }
