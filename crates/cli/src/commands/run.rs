@@ -137,8 +137,9 @@ impl Run {
         }
         let stories = model == Path::new(EMBEDDED);
         let raw = self.raw || !llm.has_template();
-        // Nobody expects a chat of the model that writes stories, unless for --system.
-        if raw && !self.raw && !self.quiet && !(stories && self.system.is_none()) {
+        // Of the model that writes stories nobody expects a chat, except who gives --system.
+        let expected = self.raw || stories && self.system.is_none();
+        if raw && !expected && !self.quiet {
             let system = if self.system.is_some() { ", without --system" } else { "" };
             note!("note: the model has no chat template: the prompt is continued as plain text{system}");
         }
