@@ -36,7 +36,7 @@ pub fn steps(folder: &Path) -> Vec<u64> {
 /// When it cannot be written.
 pub fn write<S: Serialize>(path: &Path, state: &S, tensors: &Tensors) -> Result<()> {
     let folder = path.parent().expect("checkpoints are in a folder");
-    std::fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.into(), source })?;
+    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let mut metadata = Metadata::new();
     metadata.insert("general.type", "checkpoint");
     metadata.insert(STATE, serde_json::to_string(state).expect("states are plain"));

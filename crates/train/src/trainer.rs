@@ -397,7 +397,7 @@ impl Trainer {
         let keep = steps.len().saturating_sub(self.config.output.keep.max(1));
         for &old in steps[..keep].iter().filter(|&&step| Some(step) != best) {
             let path = checkpoint::path(&folder, old);
-            std::fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
+            std::fs::remove_file(&path).map_err(Error::io(&path))?;
         }
         Ok(path)
     }

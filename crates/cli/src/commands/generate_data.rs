@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use trine::Llm;
-use trine_lab::Documents;
 use trine_lab::generate::{self, Counts, Job, Keep, Prompt, Writer};
+use trine_train::data::Parting;
 
 /// Let a model write many texts, to train another on
 #[derive(Args)]
@@ -38,7 +38,7 @@ pub struct GenerateData {
     /// What every text begins with; nothing but BOS when there is no prompt
     #[arg(long, value_name = "TEXT", conflicts_with = "prompts")]
     prompt: Option<String>,
-    /// Prompts, taken in turn: the lines of a text file, less white space around them, or the field `text` of each line of a .jsonl file
+    /// Prompts, taken in turn: the lines of a text file, or the field `text` of each line of a .jsonl file, less white space around them
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
     /// Texts to write at once; changes the speed, never a text
@@ -133,12 +133,8 @@ impl GenerateData {
     /// What texts begin with: at least one.
     fn prompts(&self) -> Result<Vec<String>> {
         let Some(path) = &self.prompts else { return Ok(vec![self.prompt.clone().unwrap_or_default()]) };
-        let (bytes, name) = (input::bytes(path)?, path.display().to_string());
-        let documents = match path.extension().is_some_and(|extension| extension == "jsonl") {
-            true => Documents::of_jsonl(&bytes, &name, "text"),
-            false => Documents::of_text(bytes, &name, "\n"),
-        };
-        Ok(documents?.texts)
+        let prompts = input::documents(path, Parting::of(path, "\n", "text"))?;
+        prompts.map(|text| Ok(text?.trim().to_owned())).collect()
     }
 }
 
