@@ -18,6 +18,11 @@ pub fn path(folder: &Path, step: u64) -> PathBuf {
     folder.join("checkpoints").join(format!("step-{step:08}.gguf"))
 }
 
+/// The checkpoints in the output folder of a run, in order.
+pub fn checkpoints(folder: &Path) -> Vec<PathBuf> {
+    steps(folder).into_iter().map(|step| path(folder, step)).collect()
+}
+
 /// The steps of all checkpoints of a run, in order.
 pub fn steps(folder: &Path) -> Vec<u64> {
     let entries = std::fs::read_dir(folder.join("checkpoints")).into_iter().flatten().flatten();

@@ -1,10 +1,10 @@
 use crate::exit::{Exit, Usage};
 use crate::load::LoadArgs;
 use crate::sampling::SamplingArgs;
-use crate::{input, interrupt, units};
+use crate::{input, interrupt, progress, units};
 use anyhow::Result;
 use clap::{Args, value_parser};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -14,6 +14,8 @@ use std::time::Instant;
 use trine::Llm;
 use trine_lab::generate::{self, Counts, Job, Keep, Prompt, Writer};
 use trine_train::data::Parting;
+
+const BAR: &str = "{bar:30} {pos}/{len} texts {eta}  {msg}";
 
 /// Let a model write many texts, to train another on
 #[derive(Args)]
@@ -93,7 +95,7 @@ impl GenerateData {
         let indices = first.min(self.count)..self.count;
         let job = Job { prompts, sampling, seed, indices, parallel: self.parallel as usize };
         let mut engine = llm.into_parts().0;
-        let bar = if self.quiet { ProgressBar::hidden() } else { bar(first, self.count) };
+        let bar = if self.quiet { ProgressBar::hidden() } else { progress::bar(BAR, self.count).with_position(first) };
         let (start, mut done, mut picked) = (Instant::now(), job.indices.start, 0);
         let rate = |tokens: u64| tokens as f64 / start.elapsed().as_secs_f64();
         generate::generate(&mut engine, &job, &mut |texts, tokens| {
@@ -146,11 +148,4 @@ fn prompt(llm: &Llm, text: String) -> Result<Prompt> {
         return Err(Usage { message, hint: "give a --prompt" }.into());
     }
     Ok(Prompt { text, ids })
-}
-
-/// A progress bar over texts. Indicatif draws it on terminals only.
-fn bar(first: u64, count: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} texts {eta}  {msg}");
-    let bar = ProgressBar::new(count).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.with_position(first)
 }

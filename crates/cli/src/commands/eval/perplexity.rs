@@ -1,10 +1,10 @@
 use crate::exit::{Exit, Usage};
 use crate::load::LoadArgs;
 use crate::table::{Facts, visible};
-use crate::{input, interrupt, units};
+use crate::{input, interrupt, progress, units};
 use anyhow::Result;
 use clap::{Args, value_parser};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 use std::f64::consts::LN_2;
 use std::io::{self, Write};
@@ -17,6 +17,7 @@ use trine_train::data::Parting;
 
 /// Tokens of a window when nobody asks for more, if the model has that many.
 const CONTEXT: usize = 4096;
+const BAR: &str = "{bar:30} {pos}/{len} tokens {per_sec} {eta}  {msg}";
 
 /// Measure how well a model foretells a text
 #[derive(Args)]
@@ -99,7 +100,7 @@ impl Perplexity {
             cache_type: self.load.machine.cache_type,
         };
         let (model, mut backend) = decoder.into_parts();
-        let bar = if self.quiet { ProgressBar::hidden() } else { bar() };
+        let bar = if self.quiet { ProgressBar::hidden() } else { progress::bar(BAR, 0) };
         let start = Instant::now();
         let report = perplexity::perplexity(&model, &mut backend, &text, &options, &mut |progress| {
             show(&bar, progress);
@@ -194,10 +195,4 @@ fn print(
         facts.push("interrupted", "the numbers are those of the tokens so far");
     }
     facts.print(out)
-}
-
-/// A progress bar over tokens. Indicatif draws it on terminals only.
-fn bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} tokens {per_sec} {eta}  {msg}");
-    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
