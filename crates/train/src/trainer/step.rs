@@ -8,7 +8,7 @@ use crate::tape::{Param, Tape};
 use crate::teacher::Lesson;
 use crate::{Error, Result, Step};
 use std::time::Instant;
-use trine_backend::Cpu;
+use trine_backend::{Backend, Cpu};
 
 impl Trainer {
     /// One step of the optimiser.
