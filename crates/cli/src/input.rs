@@ -1,22 +1,25 @@
 //! Text from standard input and files.
 
 use anyhow::{Context, Result, anyhow};
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use trine_train::data::{Documents, Parting};
 
-/// The content of a file; of standard input for `-`.
-pub fn bytes(path: &Path) -> Result<Vec<u8>> {
-    if path != Path::new("-") {
-        return std::fs::read(path).with_context(|| path.display().to_string());
+/// The documents of a file; of standard input for `-`.
+pub fn documents(path: &Path, parting: Parting) -> Result<Documents> {
+    if path == Path::new("-") {
+        return Ok(Documents::read(std::io::stdin(), Path::new("standard input"), parting));
     }
-    let mut bytes = Vec::new();
-    std::io::stdin().lock().read_to_end(&mut bytes)?;
-    Ok(bytes)
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    Ok(Documents::read(file, path, parting))
 }
 
-/// All of it, less the end of its last line, which `echo` and editors put there.
+/// All of standard input, less the end of its last line, which `echo` and editors put there.
 pub fn text() -> Result<String> {
-    let mut text = String::from_utf8(bytes(Path::new("-"))?).map_err(|error| {
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut bytes)?;
+    let mut text = String::from_utf8(bytes).map_err(|error| {
         anyhow!(
             "standard input: expected UTF-8, found an invalid byte at position {}",
             error.utf8_error().valid_up_to()

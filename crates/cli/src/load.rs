@@ -1,11 +1,11 @@
 //! The flags that say how a model is loaded, and the loading.
 
 use crate::table::{self, Facts};
-use crate::units;
+use crate::{progress, units};
 use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -199,7 +199,7 @@ pub fn unnamed(why: &str, quiet: bool) -> Result<PathBuf, trine::tensor::Error> 
 
 /// Loads something behind a progress bar.
 fn shown<T>(quiet: bool, stop: &AtomicBool, load: impl FnOnce(&mut dyn FnMut(Progress) -> ControlFlow<()>) -> T) -> T {
-    let bar = if quiet { ProgressBar::hidden() } else { bar("loading", 0) };
+    let bar = if quiet { ProgressBar::hidden() } else { progress::bytes("loading", 0) };
     let loaded = load(&mut |progress| {
         bar.set_length(progress.total);
         bar.set_position(progress.done);
@@ -230,12 +230,6 @@ pub fn placement<B: Backend>(llm: &Llm<B>) -> Facts {
     facts.push("KV cache", format!("{} when full", units::bytes(memory.kv_cache)));
     facts.push("activations", format!("at most {}", units::bytes(memory.scratch)));
     facts
-}
-
-/// A progress bar over bytes. Indicatif draws it on terminals only.
-pub fn bar(verb: &'static str, total: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} {bar:30} {binary_bytes}/{binary_total_bytes} {eta}");
-    ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(verb)
 }
 
 /// What rayon's variable says, whose 0 means all cores.

@@ -18,6 +18,7 @@ mod load;
 mod measure;
 mod output;
 mod profile;
+mod progress;
 mod sampling;
 mod table;
 mod units;

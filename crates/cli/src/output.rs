@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
+use trine::tensor::Replacement;
 
 /// A file to be, of which nothing is seen before it is whole.
 pub struct Output {
@@ -14,7 +14,7 @@ pub struct Output {
 
 enum To {
     /// What takes the place of an old file of this name, or makes a new one.
-    File(NamedTempFile),
+    File(Replacement),
     /// A pipe or a device, which no file must take the place of.
     Device(File),
 }
@@ -31,15 +31,10 @@ impl Output {
             }
             let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
             let model = model.canonicalize().unwrap_or_else(|_| model.to_owned());
-            let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            if target == model || path.exists() && folder == model {
+            if target == model || path.exists() && target.parent() == Some(&model) {
                 return Err(io::Error::other("this is a file of the model: give another name"));
             }
-            let mut builder = tempfile::Builder::new();
-            builder.prefix(".trine-").suffix(".partial");
-            #[cfg(unix)]
-            builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-            Ok(To::File(builder.tempfile_in(folder)?))
+            Ok(To::File(Replacement::new(path)?))
         };
         Ok(Output { path: path.to_owned(), to: open().with_context(|| path.display().to_string())? })
     }
@@ -49,19 +44,16 @@ impl Output {
     /// # Errors
     /// When `body` fails, or the system.
     pub fn write(self, body: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-        fn all(file: &File, body: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-            let mut out = BufWriter::new(file);
-            body(&mut out)?;
-            out.flush()
-        }
         let Output { path, to } = self;
         let write = || match to {
-            To::Device(file) => all(&file, body),
-            To::File(file) => {
-                all(file.as_file(), body)?;
-                // Through a symbolic link, it is the file behind it that is replaced.
-                file.persist(path.canonicalize().unwrap_or_else(|_| path.clone()))?;
-                Ok(())
+            To::Device(file) => {
+                let mut out = BufWriter::new(file);
+                body(&mut out)?;
+                out.flush()
+            }
+            To::File(mut file) => {
+                body(&mut file)?;
+                file.finish()
             }
         };
         write().with_context(|| path.display().to_string())

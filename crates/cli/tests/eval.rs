@@ -67,8 +67,14 @@ fn texts_that_cannot_be_measured_are_refused() {
         assert_eq!(ran.out, "");
     };
     check("a", b"", &[], 1, "expected text, found none");
-    check("a", b"abc\xff", &[], 1, "expected UTF-8, found an invalid byte at position 3");
-    check("a.jsonl", b"{\"text\": 1}\n", &[], 1, "a.jsonl: line 1: expected a JSON object with a string `text`");
+    check("a", b"abc\xff", &[], 1, "a: byte 3: expected UTF-8, found the byte 0xff");
+    check(
+        "a.jsonl",
+        b"{\"text\": 1}\n",
+        &[],
+        1,
+        "a.jsonl: line 1: expected an object with text in its field `text`, found a number there",
+    );
     check("a.jsonl", b"{\"text\": \"b\"}\n", &["--second-half"], 2, "needs one text");
     check("a", b"Hello there", &["--context", "129"], 2, "a context of 129 tokens: expected 2 to 128");
     check("a", b"Hello there", &["--stride", "128"], 2, "a stride of 128 tokens: expected 1 to 127");

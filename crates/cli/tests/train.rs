@@ -1,25 +1,14 @@
-//! `trine train`: what is wrong with a configuration is said with its line and key.
+//! `trine train`: what a run leaves behind, and that it goes on as if nothing had been.
 
 mod common;
 
-use common::{Ran, run, trine, trine_with};
+use common::{run, train, trine, trine_with};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
-
-/// A configuration that makes sense.
-const CONFIG: &str = r#"[model]
-tokenizer = "tokenizer.gguf"
-width = 256
-[data]
-files = ["text.txt"]
-[train]
-steps = 10
-[output]
-folder = "run"
-format = "tq2_0"
-"#;
+use trine::tensor::File;
+use trine_train::checkpoints;
 
 /// A run of a moment.
 const TINY: &str = r#"[model]
@@ -60,249 +49,16 @@ fn prepared() -> TempDir {
     folder
 }
 
-/// The events of a run's log.
-fn log(folder: &Path) -> Vec<serde_json::Value> {
-    let text = std::fs::read_to_string(folder.join("run/log.jsonl")).unwrap();
+/// The events of the log in a run's folder.
+fn log(run: &Path) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(run.join("log.jsonl")).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Steps and their losses in a run's log.
-fn losses(folder: &Path) -> Vec<(u64, f64)> {
-    let steps = log(folder).into_iter().filter(|event| event["event"] == "step");
+/// Steps and their losses in the log in a run's folder.
+fn losses(run: &Path) -> Vec<(u64, f64)> {
+    let steps = log(run).into_iter().filter(|event| event["event"] == "step");
     steps.map(|event| (event["step"].as_u64().unwrap(), event["loss"].as_f64().unwrap())).collect()
-}
-
-/// `trine train` with this configuration.
-fn train(folder: &Path, config: &str, more: &[&str]) -> Ran {
-    let path = folder.join("config.toml");
-    std::fs::write(&path, config).unwrap();
-    run(trine().current_dir(folder).args(["train", "config.toml"]).args(more), "")
-}
-
-#[test]
-fn errors_name_line_key_and_what_would_do() {
-    let folder = tempfile::tempdir().unwrap();
-    let check = |config: &str, set: &[&str], message: &str| {
-        let ran = train(folder.path(), config, set);
-        let expected = format!("error: {message}");
-        assert!(ran.code == 2 && ran.err.starts_with(&expected), "{config}\n{message}\n{}", ran.err);
-        assert!(ran.err.contains("hint: `trine train --example`"), "{}", ran.err);
-        assert!(!folder.path().join("run").exists(), "{config}");
-    };
-    // A line of the configuration above, what takes its place, and what is wrong with that.
-    let cases = [
-        (
-            "steps = 10",
-            "step = 10",
-            "config.toml:7: `train.step`: expected one of steps, batch, micro_batch, sequence, seed, precision, grad_checkpoint, clip_grad_norm, loss_scale, threads, found an unknown key; did you mean `train.steps`?",
-        ),
-        ("steps = 10", "xyz = 10", "config.toml:7: `train.xyz`: expected one of steps, "),
-        (
-            "[train]",
-            "[trian]",
-            "config.toml:6: `trian`: expected one of model, data, train, quantization, optimizer, schedule, distill, output, found an unknown key; did you mean `train`?",
-        ),
-        (
-            "[train]",
-            "[train]\nloss_scale.groth = 1",
-            "config.toml:7: `train.loss_scale.groth`: expected one of initial, growth, growth_interval, backoff, found an unknown key; did you mean `train.loss_scale.growth`?",
-        ),
-        (
-            "steps = 10",
-            "steps = \"ten\"",
-            "config.toml:7: `train.steps`: expected a whole number that is not negative, found the text \"ten\"",
-        ),
-        (
-            "steps = 10",
-            "steps = -1",
-            "config.toml:7: `train.steps`: expected a whole number that is not negative, found -1",
-        ),
-        (
-            "steps = 10",
-            "steps = 1.5",
-            "config.toml:7: `train.steps`: expected a whole number that is not negative, found 1.5",
-        ),
-        (
-            "steps = 10",
-            "steps = 1979-05-27",
-            "config.toml:7: `train.steps`: expected a whole number that is not negative, found 1979-05-27",
-        ),
-        ("steps = 10", "steps = 99999999999999999999", "config.toml:7: `train.steps`: expected a whole number"),
-        (
-            "steps = 10",
-            "steps = 18446744073709551615",
-            "config.toml:7: `train.steps`: expected 1 or more, and at most ",
-        ),
-        (
-            "steps = 10",
-            "steps = []",
-            "config.toml:7: `train.steps`: expected a whole number that is not negative, found a list",
-        ),
-        ("[train]\nsteps = 10", "train = 5", "config.toml:6: `data.train`: expected one of files, "),
-        (
-            "steps = 10",
-            "grad_checkpoint = 1",
-            "config.toml:7: `train.grad_checkpoint`: expected true or false, found 1",
-        ),
-        ("steps = 10", "clip_grad_norm = true", "config.toml:7: `train.clip_grad_norm`: expected a number, found true"),
-        (
-            "steps = 10",
-            "precision = \"bf15\"",
-            "config.toml:7: `train.precision`: expected one of f32, bf16, f16, found `bf15`; did you mean `bf16`?",
-        ),
-        ("steps = 10", "precision = 16", "config.toml:7: `train.precision`: expected a name in quotes, found 16"),
-        (
-            "files = [\"text.txt\"]",
-            "files = \"text.txt\"",
-            "config.toml:5: `data.files`: expected a list, found the text \"text.txt\"",
-        ),
-        ("files = [\"text.txt\"]", "files = [\n1]", "config.toml:6: `data.files`: expected a text in quotes, found 1"),
-        (
-            "files = [\"text.txt\"]",
-            "files = []",
-            "config.toml:5: `data.files`: expected at least one file, found an empty list",
-        ),
-        ("files = [\"text.txt\"]", "", "config.toml:4: `data.files`: expected a value, found none"),
-        ("[output]\nfolder = \"run\"\nformat = \"tq2_0\"", "", "config.toml:1: `output`: expected a value, found none"),
-        ("steps = 10", "steps = 0", "config.toml:7: `train.steps`: expected 1 or more, and at most "),
-        ("steps = 10", "batch = 0", "config.toml:7: `train.batch`: expected 1 to 1048576, found 0"),
-        (
-            "steps = 10",
-            "batch = 2\nmicro_batch = 3",
-            "config.toml:8: `train.micro_batch`: expected 1 to `train.batch`, found 3",
-        ),
-        ("steps = 10", "sequence = 1", "config.toml:7: `train.sequence`: expected 2 to 1048576, found 1"),
-        ("steps = 10", "sequence = 4611686018427387904", "config.toml:7: `train.sequence`: expected 2 to 1048576"),
-        (
-            "steps = 10",
-            "clip_grad_norm = nan",
-            "config.toml:7: `train.clip_grad_norm`: expected 0 (none) or more, found NaN",
-        ),
-        ("steps = 10", "threads = 0", "config.toml:7: `train.threads`: expected 1 to 1024, found 0"),
-        (
-            "steps = 10",
-            "[quantization]\nweights = \"binary\"",
-            "config.toml:8: `quantization.weights`: expected one of ternary, none, found `binary`",
-        ),
-        (
-            "steps = 10",
-            "steps = 9\n[quantization]\nwarm_in = 10",
-            "config.toml:9: `quantization.warm_in`: expected at most `train.steps`, found 10",
-        ),
-        ("width = 256", "width = 250", "config.toml: `model.heads`: expected a divisor of `model.width`, 250"),
-        (
-            "width = 256",
-            "width = 320",
-            "config.toml:3: `model.width`: expected rows of whole blocks of 256 weights, as TQ2_0 has them, found rows of 320",
-        ),
-        (
-            "width = 256",
-            "feed_forward = 300",
-            "config.toml:3: `model.feed_forward`: expected rows of whole blocks of 256 weights",
-        ),
-        (
-            "width = 256",
-            "head_dim = 30",
-            "config.toml: `model.heads`: expected rows of whole blocks of 256 weights, as TQ2_0 has them, found rows of 240",
-        ),
-        ("width = 256", "head_dim = 33", "config.toml:3: `model.head_dim`: expected an even number"),
-        (
-            "width = 256",
-            "kv_heads = 3",
-            "config.toml:3: `model.kv_heads`: expected a divisor of `model.heads`, 8, found 3",
-        ),
-        (
-            "width = 256",
-            "kv_heads = 0",
-            "config.toml:3: `model.kv_heads`: expected a divisor of `model.heads`, 8, found 0",
-        ),
-        ("width = 256", "layers = 0", "config.toml:3: `model.layers`: expected 1 to 1048576, found 0"),
-        (
-            "width = 256",
-            "context = 100",
-            "config.toml:3: `model.context`: expected `train.sequence` to 1048576, found 100",
-        ),
-        ("width = 256", "eps = 0", "config.toml:3: `model.eps`: expected more than 0, and at most 1, found 0"),
-        ("width = 256", "architecture = \"bitnat\"", "config.toml:3: `model.architecture`: expected one of llama, "),
-        (
-            "tokenizer = \"tokenizer.gguf\"\n",
-            "",
-            "config.toml: `model.tokenizer`: expected a tokenizer, or a model in `model.from`, found neither",
-        ),
-        (
-            "format = \"tq2_0\"",
-            "format = \"q4_k\"",
-            "config.toml:10: `output.format`: expected one of f32, f16, bf16, tq1_0, tq2_0, i2_s, found `q4_k`",
-        ),
-        (
-            "[output]",
-            "[quantization]\nweights = \"none\"\n[output]",
-            "config.toml:12: `output.format`: expected one of f32, f16, bf16, found `tq2_0`",
-        ),
-        (
-            "[output]",
-            "[output]\nembedding_format = \"i32\"",
-            "config.toml:9: `output.embedding_format`: expected one of f32, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k, found `i32`",
-        ),
-        ("[output]", "[output]\nkeep = 0", "config.toml:9: `output.keep`: expected 1 or more, found 0"),
-        (
-            "[output]",
-            "[optimizer]\nlearning_rate = 0.0\n[output]",
-            "config.toml:9: `optimizer.learning_rate`: expected more than 0, found 0",
-        ),
-        (
-            "[output]",
-            "[optimizer]\nbeta2 = 1.0\n[output]",
-            "config.toml:9: `optimizer.beta2`: expected 0 or more, and less than 1, found 1",
-        ),
-        (
-            "[output]",
-            "[optimizer]\nname = \"adam\"\n[output]",
-            "config.toml:9: `optimizer.name`: expected one of adamw, muon, found `adam`; did you mean `adamw`?",
-        ),
-        ("[output]", "[schedule]\nend = 1.1\n[output]", "config.toml:9: `schedule.end`: expected 0 to 1, found 1.1"),
-        (
-            "[output]",
-            "[schedule]\nshape = \"twostage\"\n[output]",
-            "config.toml:9: `schedule.shape`: expected one of constant, linear, cosine, wsd, two-stage, found `twostage`; did you mean `two-stage`?",
-        ),
-        (
-            "[output]",
-            "[distill]\nteacher = \"t.gguf\"\nshare = -0.1\n[output]",
-            "config.toml:10: `distill.share`: expected 0 to 1, found -0.1",
-        ),
-        ("[output]", "[distill]\n[output]", "config.toml:8: `distill.teacher`: expected a value, found none"),
-        ("[output]", "[output", "config.toml:8: expected TOML, found "),
-        ("steps = 10", "steps = 10\nsteps = 11", "config.toml:8: expected TOML, found duplicate key"),
-    ];
-    for (line, instead, message) in cases {
-        assert!(CONFIG.contains(line), "{line}");
-        check(&CONFIG.replacen(line, instead, 1), &[], message);
-    }
-    for share in ["0.6", "-0.1", "inf"] {
-        let config = CONFIG.replacen("[data]", &format!("[data]\nvalidation = {share}"), 1);
-        check(&config, &[], &format!("config.toml:5: `data.validation`: expected 0 to 0.5, found {share}"));
-    }
-    // What flags say takes the place of what the file says, and so does the place.
-    check(CONFIG, &["--set", "train.steps=0"], "--set train.steps=0: `train.steps`: expected 1 or more");
-    check(CONFIG, &["--set", "train.batc=1"], "--set train.batc=1: `train.batc`: expected one of ");
-    check(CONFIG, &["--set", "train.precision=f64"], "--set train.precision=f64: `train.precision`: expected one of ");
-    check(CONFIG, &["--set", "train"], "--set train: expected KEY=VALUE, found `train`");
-    check(CONFIG, &["--set", "=1"], "--set =1: expected TOML, found ");
-    check(CONFIG, &["--set", "train.steps=20", "--set", "train.steps=0"], "--set train.steps=0: `train.steps`");
-}
-
-#[test]
-fn a_configuration_that_is_not_there_or_no_text_is_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let none = trine_with(&["train", &folder.path().join("none.toml").display().to_string()]);
-    assert!(none.code == 1 && none.err.contains("none.toml: "), "{}", none.err);
-    let binary = folder.path().join("binary.toml");
-    std::fs::write(&binary, b"a = \"\xff\"").unwrap();
-    let binary = trine_with(&["train", &binary.display().to_string()]);
-    assert!(binary.code == 1 && binary.err.contains("binary.toml: ") && binary.err.contains("UTF-8"), "{}", binary.err);
-    assert_eq!(trine_with(&["train"]).code, 2);
-    assert_eq!(trine_with(&["train", "--example", "config.toml"]).code, 2);
 }
 
 #[test]
@@ -329,9 +85,9 @@ fn a_run_leaves_a_model_a_log_and_a_plot() {
     assert!(ran.out.contains("trine run run/model.gguf"), "{}", ran.out);
     assert!(ran.err.contains("validation at step"), "{}", ran.err);
     let steps: Vec<u64> = (1..=STEPS).collect();
-    let losses = losses(folder.path());
+    let losses = losses(&folder.path().join("run"));
     assert_eq!(losses.iter().map(|(step, _)| *step).collect::<Vec<_>>(), steps);
-    let events = log(folder.path());
+    let events = log(&folder.path().join("run"));
     let count = |name: &str| events.iter().filter(|event| event["event"] == name).count();
     assert!(count("validation") >= 2 && count("checkpoint") >= 2 && count("sample") >= 1, "{events:?}");
     assert_eq!(events.iter().find(|event| event["event"] == "sample").unwrap()["prompt"], "The miller");
@@ -340,16 +96,12 @@ fn a_run_leaves_a_model_a_log_and_a_plot() {
     assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>") && svg.contains("smoothed"), "{svg}");
     assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
 
-    let model = folder.path().join("run/model.gguf").display().to_string();
-    let answer = trine_with(&["run", &model, "The miller", "--raw", "--max-tokens", "4"]);
-    assert_eq!(answer.code, 0, "{}", answer.err);
-
     // A second run would lose the first, unless it is told what to do.
     let again = train(folder.path(), TINY, &[]);
     assert!(again.code == 2 && again.err.contains("--resume") && again.err.contains("--fresh"), "{}", again.err);
     let fresh = train(folder.path(), TINY, &["--fresh", "--json", "--quiet"]);
     assert_eq!((fresh.code, fresh.json()["event"].as_str()), (0, Some("finished")), "{}", fresh.err);
-    assert_eq!(self::losses(folder.path()), losses);
+    assert_eq!(self::losses(&folder.path().join("run")), losses);
 }
 
 #[cfg(unix)]
@@ -357,7 +109,7 @@ fn a_run_leaves_a_model_a_log_and_a_plot() {
 fn an_interrupted_run_goes_on_as_if_nothing_had_been() {
     let folder = prepared();
     assert_eq!(train(folder.path(), TINY, &["--quiet"]).code, 0);
-    let undisturbed = losses(folder.path());
+    let undisturbed = losses(&folder.path().join("run"));
     let mut running = trine()
         .current_dir(folder.path())
         .args(["train", "config.toml", "--fresh", "--json"])
@@ -372,7 +124,7 @@ fn an_interrupted_run_goes_on_as_if_nothing_had_been() {
     let ended = running.wait_with_output().unwrap();
     let told = String::from_utf8(ended.stderr).unwrap();
     assert!(ended.status.code() == Some(130) && told.contains("trine train config.toml --resume"), "{told}");
-    assert!((losses(folder.path()).len() as u64) < STEPS);
+    assert!((losses(&folder.path().join("run")).len() as u64) < STEPS);
 
     // What a program that is killed may leave behind goes away.
     let path = folder.path().join("run/log.jsonl");
@@ -381,5 +133,67 @@ fn an_interrupted_run_goes_on_as_if_nothing_had_been() {
     std::fs::write(&path, log).unwrap();
     let resumed = train(folder.path(), TINY, &["--resume", "--quiet"]);
     assert_eq!(resumed.code, 0, "{}", resumed.err);
-    assert_eq!(losses(folder.path()), undisturbed);
+    assert_eq!(losses(&folder.path().join("run")), undisturbed);
+}
+
+#[test]
+fn a_text_becomes_a_tokenizer_and_a_ternary_model_that_foretells_it() {
+    let folder = prepared();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let ran = train(folder.path(), TINY, &["--quiet", "--set", "optimizer.learning_rate=3e-3"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let (first, model) = (at("run/init.gguf"), at("run/model.gguf"));
+    let format = File::open(&model).unwrap().view("blk.0.ffn_down.weight").unwrap().format.name;
+    assert!(["TQ2_0", "I2_S"].contains(&format), "{format}");
+    let bits = |model: &str| {
+        let ran = trine_with(&["eval", "perplexity", model, &at("text.txt"), "--max-documents", "20", "--json"]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        ran.json()["bits_per_byte"]["value"].as_f64().unwrap()
+    };
+    let (before, after) = (bits(&first), bits(&model));
+    assert!(after < 0.7 * before, "{after} of {before}");
+    let answer = trine_with(&["run", &model, "The miller", "--raw", "--max-tokens", "8", "--echo"]);
+    assert!(answer.code == 0 && answer.out.starts_with("The miller"), "{}{}", answer.out, answer.err);
+    assert!(answer.out.len() > "The miller\n".len(), "{}", answer.out);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_killed_again_and_again_ends_with_the_same_bits() {
+    use std::os::unix::process::ExitStatusExt;
+    let folder = prepared();
+    let [whole, killed] = ["whole", "killed"].map(|name| folder.path().join(name));
+    let set = ["--set", "train.steps=60", "--set", "output.checkpoint_every=4", "--set", "output.sample_every=0"];
+    let undisturbed = train(folder.path(), TINY, &[&set[..], &["--set", "output.folder=whole", "--quiet"]].concat());
+    assert_eq!(undisturbed.code, 0, "{}", undisturbed.err);
+
+    let mut random = fastrand::Rng::with_seed(3);
+    let start = || {
+        let how = if checkpoints(&killed).is_empty() { "--fresh" } else { "--resume" };
+        let mut command = trine();
+        command
+            .current_dir(folder.path())
+            .args(["train", "config.toml", "--set", "output.folder=killed", how])
+            .args(set);
+        command
+    };
+    for _ in 0..5 {
+        let mut running = start().arg("--json").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(running.stdout.take().unwrap()).lines();
+        for _ in 0..random.usize(0..8) {
+            assert!(lines.any(|line| line.unwrap().contains("\"event\":\"step\"")));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(random.u64(0..20)));
+        running.kill().unwrap();
+        assert_eq!(running.wait().unwrap().signal(), Some(9), "it was not killed");
+    }
+    let ended = run(start().arg("--quiet"), "");
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert_eq!(losses(&killed), losses(&whole));
+    let [killed, whole] = [killed, whole].map(|run| File::open(run.join("model.gguf")).unwrap());
+    assert_eq!(killed.tensors().count(), whole.tensors().count());
+    for (found, expected) in killed.tensors().zip(whole.tensors()) {
+        assert!((&found.name, &found.shape) == (&expected.name, &expected.shape), "{}", expected.name);
+        assert!(found.bytes == expected.bytes, "{}", expected.name);
+    }
 }

@@ -1,13 +1,11 @@
 //! Making, rewriting and measuring models, and having them write.
 
 pub mod bench;
-mod documents;
 pub mod generate;
 pub mod perplexity;
 mod quantize;
 pub mod synthetic;
 
-pub use documents::Documents;
 pub use quantize::{Report, quantize};
 
 /// Why a model cannot be made, rewritten or measured.
@@ -83,20 +81,6 @@ pub enum Error {
     /// A file that would be overwritten.
     #[error("{path}: expected the name of a new file, found one")]
     Exists {
-        /// The file.
-        path: String,
-    },
-    /// A text that is not UTF-8.
-    #[error("{path}: expected UTF-8, found an invalid byte at position {at}")]
-    NotUtf8 {
-        /// The file.
-        path: String,
-        /// Bytes before it.
-        at: usize,
-    },
-    /// A file without text.
-    #[error("{path}: expected text, found none")]
-    NoText {
         /// The file.
         path: String,
     },

@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_backend::{Backend, Batch, Cpu, CpuOptions};
+use trine_lab::Error;
 use trine_lab::perplexity::{Options, Perplexity, Text, Unit, Windows, perplexity};
-use trine_lab::{Documents, Error};
 use trine_model::{Language, Model};
 use trine_tensor::{File, format::F32, gguf};
 use trine_text::{Encode, Tokenizer};
@@ -34,8 +34,8 @@ fn measure(file: &File, text: &Text, options: &Options) -> Result<Perplexity, Er
     perplexity(&model, &mut be, text, options, &mut |_| ControlFlow::Continue(()))
 }
 
-fn documents(texts: &[&str], parted: bool) -> Documents {
-    Documents { texts: texts.iter().map(|text| text.to_string()).collect(), parted }
+fn documents(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| text.to_string()).collect()
 }
 
 /// The surprise of all tokens behind the first of a sequence, and of any of `ends` behind its last, from its logits alone.
@@ -80,7 +80,7 @@ fn documents_shorter_than_the_context_are_scored_whole() {
         let texts: Vec<&str> = STORY.split_inclusive(&['.', '?']).collect();
         for end in [false, true] {
             let ends: Vec<u32> = tokenizer.ends().filter(|_| end).collect();
-            let text = Text::new(tokenizer, &documents(&texts, true), end, usize::MAX).unwrap();
+            let text = Text::new(tokenizer, &documents(&texts), end, usize::MAX).unwrap();
             let found = measure(&file, &text, &sliding(128, 64)).unwrap();
             let (mut nats, mut tokens, mut bytes, mut characters) = (0.0, 0, 0, 0);
             for text in &texts {
@@ -111,7 +111,7 @@ fn windows_are_scored_as_they_stand() {
     for name in ["llama", "bitnet"] {
         let (file, language) = golden(name);
         let tokenizer = &language.tokenizer;
-        let text = Text::new(tokenizer, &documents(&[STORY], false), false, usize::MAX).unwrap();
+        let text = Text::new(tokenizer, &documents(&[STORY]), false, usize::MAX).unwrap();
         let all = ids(tokenizer, STORY);
         let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
         let front = usize::from(bos.is_some());
@@ -134,7 +134,7 @@ fn windows_are_scored_as_they_stand() {
         let (mut nats, mut tokens) = (0.0, 0);
         for chunk in all.chunks_exact(context) {
             let mut window = chunk.to_vec();
-            bos.map(|bos| window[0] = bos);
+            window[0] = bos.unwrap_or(window[0]);
             let scored = &surprises(&file, &window, &[])[context / 2..];
             nats += scored.iter().sum::<f64>();
             tokens += scored.len() as u64;
@@ -148,7 +148,7 @@ fn windows_are_scored_as_they_stand() {
 fn the_same_bits_for_every_batch_and_number_of_threads() {
     let (file, language) = golden("bitnet");
     let texts: Vec<&str> = STORY.split_inclusive(' ').chain([STORY]).collect();
-    let text = Text::new(&language.tokenizer, &documents(&texts, true), true, usize::MAX).unwrap();
+    let text = Text::new(&language.tokenizer, &documents(&texts), true, usize::MAX).unwrap();
     for windows in [Windows::Sliding { context: 40, stride: 13 }, Windows::SecondHalf { context: 10 }] {
         let first = measure(&file, &text, &Options { windows, ..sliding(1, 1) }).unwrap();
         for (batch, threads) in [(1, 1), (1, 2), (7, 3), (64, 2), (100_000, 8)] {
@@ -162,7 +162,7 @@ fn the_same_bits_for_every_batch_and_number_of_threads() {
 fn what_is_known_when_it_ends_early_is_told() {
     let (file, language) = golden("llama");
     let texts: Vec<&str> = STORY.split_inclusive(' ').collect();
-    let text = Text::new(&language.tokenizer, &documents(&texts, true), true, usize::MAX).unwrap();
+    let text = Text::new(&language.tokenizer, &documents(&texts), true, usize::MAX).unwrap();
     let (model, mut be) = load(&file, 1);
     let options = Options { batch: 8, ..sliding(64, 32) };
     let mut until = |most: u64| {
@@ -176,14 +176,14 @@ fn what_is_known_when_it_ends_early_is_told() {
     assert!(whole.complete && !part.complete && (30..40).contains(&part.sums.tokens), "{part:?}");
     assert!(part.documents < whole.documents && part.windows < whole.windows);
     // The tokens of a shorter text, less the end of its last document.
-    let cut = Text::new(&language.tokenizer, &documents(&texts, true), true, part.sums.tokens as usize).unwrap();
+    let cut = Text::new(&language.tokenizer, &documents(&texts), true, part.sums.tokens as usize).unwrap();
     assert_eq!(measure(&file, &cut, &options).unwrap().sums, part.sums);
 }
 
 #[test]
 fn what_makes_no_sense_is_refused() {
     let (file, language) = golden("llama");
-    let text = |texts: &[&str]| Text::new(&language.tokenizer, &documents(texts, false), false, usize::MAX);
+    let text = |texts: &[&str]| Text::new(&language.tokenizer, &documents(texts), false, usize::MAX);
     let story = text(&[STORY]).unwrap();
     for (options, says) in [
         (sliding(0, 1), "context of 0 tokens"),
@@ -198,29 +198,4 @@ fn what_makes_no_sense_is_refused() {
     let short = Options { windows: Windows::SecondHalf { context: 64 }, ..sliding(1, 1) };
     let error = measure(&file, &text(&["Hello"]).unwrap(), &short).unwrap_err();
     assert!(matches!(error, Error::NothingToScore { context: 64, .. }), "{error}");
-}
-
-#[test]
-fn documents_are_told_apart_and_what_is_none_is_refused() {
-    let of = |text: &str, separator: &str| Documents::of_text(text.as_bytes().to_vec(), "x.txt", separator);
-    assert_eq!(of("a\n<|>\n\n b<|><|>c\n", "<|>").unwrap(), documents(&["a", "b", "c"], true));
-    assert_eq!(of(" a \n", "<|>").unwrap(), documents(&[" a \n"], false));
-    assert_eq!(of("a<|>b", "").unwrap(), documents(&["a<|>b"], false));
-    let lines = "{\"text\": \" a\\n\", \"n\": 1}\n\n{\"text\": \"b\"}";
-    assert_eq!(Documents::of_jsonl(lines.as_bytes(), "x", "text").unwrap(), documents(&[" a\n", "b"], true));
-    for text in ["", "<|>", " \n<|> \n"] {
-        assert!(matches!(of(text, "<|>"), Err(Error::NoText { .. })), "{text:?}");
-    }
-    for (line, says) in [
-        ("{\"text\": 1}", "x: line 2: expected a JSON object with a string `text`: found `text` of another type"),
-        ("{}", "found none"),
-        ("[", "EOF"),
-        ("\"text\"", "found none"),
-    ] {
-        let error = Documents::of_jsonl(format!("{{\"text\":\"\"}}\n{line}").as_bytes(), "x", "text").unwrap_err();
-        assert!(error.to_string().contains(says), "{error}");
-    }
-    for bad in [Documents::of_text(b"abc\xff".to_vec(), "x", "|"), Documents::of_jsonl(b"abc\xff", "x", "text")] {
-        assert_eq!(bad.unwrap_err().to_string(), "x: expected UTF-8, found an invalid byte at position 3");
-    }
 }

@@ -1,19 +1,16 @@
 //! Writing a model file so that it appears whole or not at all.
 
-use std::fs;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
-
-use crate::{Entry, Error, Result};
+use crate::{Entry, Error, Replacement, Result};
 
 /// A model file in the making. The header is in place; tensors follow one by one in the order it announced, so that
-/// only one of them need be in memory. The bytes go to a temporary file in the same folder, which takes the place of
-/// the old file in [`Writer::finish`]; dropped before, or killed, it leaves the old file as it was.
+/// only one of them need be in memory. [`Writer::finish`] puts the file in place; dropped before, or killed, it leaves
+/// the old file as it was.
 pub struct Writer {
     path: PathBuf,
-    file: BufWriter<NamedTempFile>,
+    file: Replacement,
     tensors: Vec<Entry>,
     written: usize,
     alignment: usize,
@@ -22,20 +19,13 @@ pub struct Writer {
 impl Writer {
     /// Begins a file with a complete header; each tensor is padded to `alignment`.
     pub(crate) fn create(path: &Path, header: &[u8], tensors: Vec<Entry>, alignment: usize) -> Result<Writer> {
-        // Through a symbolic link, it is the file behind it that is replaced.
-        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
         let begin = || {
-            let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let mut builder = tempfile::Builder::new();
-            builder.prefix(".trine-").suffix(".partial");
-            #[cfg(unix)]
-            builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-            let mut file = BufWriter::with_capacity(1 << 20, builder.tempfile_in(folder)?);
+            let mut file = Replacement::new(path)?;
             file.write_all(header)?;
             Ok(file)
         };
         let file = begin().map_err(|e: std::io::Error| Error::Io(e).at(path))?;
-        Ok(Writer { path: target, file, tensors, written: 0, alignment })
+        Ok(Writer { path: path.to_path_buf(), file, tensors, written: 0, alignment })
     }
 
     /// Writes the bytes of the next tensor. Refuses more or fewer bytes than its entry says.
@@ -78,17 +68,7 @@ impl Writer {
         if written != tensors.len() {
             return Err(Error::Unfinished { expected: tensors.len(), found: written }.at(&path));
         }
-        let replace = || {
-            let file = file.into_inner()?;
-            file.as_file().sync_all()?;
-            file.persist(&path)?;
-            // The new name is safe from a power failure only when the folder is on disk, too.
-            #[cfg(unix)]
-            fs::File::open(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))?
-                .sync_all()?;
-            Ok(())
-        };
-        replace().map_err(|e: std::io::Error| Error::Io(e).at(&path))
+        file.finish().map_err(|e| Error::Io(e).at(&path))
     }
 }
 

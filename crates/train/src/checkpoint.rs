@@ -18,6 +18,11 @@ pub fn path(folder: &Path, step: u64) -> PathBuf {
     folder.join("checkpoints").join(format!("step-{step:08}.gguf"))
 }
 
+/// The checkpoints in the output folder of a run, in order.
+pub fn checkpoints(folder: &Path) -> Vec<PathBuf> {
+    steps(folder).into_iter().map(|step| path(folder, step)).collect()
+}
+
 /// The steps of all checkpoints of a run, in order.
 pub fn steps(folder: &Path) -> Vec<u64> {
     let entries = std::fs::read_dir(folder.join("checkpoints")).into_iter().flatten().flatten();
@@ -36,7 +41,7 @@ pub fn steps(folder: &Path) -> Vec<u64> {
 /// When it cannot be written.
 pub fn write<S: Serialize>(path: &Path, state: &S, tensors: &Tensors) -> Result<()> {
     let folder = path.parent().expect("checkpoints are in a folder");
-    std::fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.into(), source })?;
+    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let mut metadata = Metadata::new();
     metadata.insert("general.type", "checkpoint");
     metadata.insert(STATE, serde_json::to_string(state).expect("states are plain"));

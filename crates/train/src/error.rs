@@ -1,6 +1,7 @@
 //! Why a model cannot be trained.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// A result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -27,7 +28,7 @@ pub enum Error {
         /// It.
         path: PathBuf,
         /// What the system says.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A value of the configuration that cannot be.
     #[error("`{key}`: expected {expected}, found {found}")]
@@ -50,6 +51,12 @@ pub enum Error {
         expected: String,
         /// What is there.
         found: String,
+    },
+    /// A text without any document.
+    #[error("{}: expected text, found none", path.display())]
+    NoText {
+        /// The file, the last one of several.
+        path: PathBuf,
     },
     /// A checkpoint that is not one.
     #[error("{}: {problem}", path.display())]
@@ -80,4 +87,11 @@ pub enum Error {
     /// The caller gave up.
     #[error("cancelled")]
     Cancelled,
+}
+
+impl Error {
+    /// What the system says of a file.
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Error {
+        move |source| Error::Io { path: path.to_owned(), source }
+    }
 }

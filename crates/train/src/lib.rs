@@ -19,6 +19,7 @@ mod tape;
 mod teacher;
 mod trainer;
 
+pub use checkpoint::checkpoints;
 pub use config::Config;
 pub use error::{Error, Result};
 pub use event::{Event, Progress, Step, Validation};

@@ -5,7 +5,6 @@ use crate::data::{Corpus, Packing};
 use crate::export::Formats;
 use crate::{Error, Progress, Result, init};
 use std::ops::ControlFlow;
-use std::path::Path;
 use trine_backend::{Cpu, CpuOptions, Role};
 use trine_model::{Language, Sizes, Spec, open_file};
 use trine_tensor::format::{BF16, F16, F32, I2_S, TQ2_0, by_name};
@@ -27,11 +26,6 @@ pub struct Setup {
     pub device: Cpu,
 }
 
-/// The folder of checkpoints and the first weights.
-fn make_folder(path: &Path) -> Result<()> {
-    std::fs::create_dir_all(path).map_err(|source| Error::Io { path: path.into(), source })
-}
-
 /// Reads and makes what a run needs.
 ///
 /// # Errors
@@ -39,7 +33,7 @@ fn make_folder(path: &Path) -> Result<()> {
 pub fn prepare(config: &Config, resume: bool, progress: &mut dyn FnMut(Progress)) -> Result<Setup> {
     config.check()?;
     let folder = &config.output.folder;
-    make_folder(folder)?;
+    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let language = language(config)?;
     let tokenizer = Language::of_metadata(&language)?.tokenizer;
     let file = match &config.model.from {

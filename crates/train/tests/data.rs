@@ -8,7 +8,7 @@ use trine_model::vocab_metadata;
 use trine_tensor::Metadata;
 use trine_text::{BpeOptions, ByteLevel, Encode, Tokenizer};
 use trine_train::config::Data;
-use trine_train::data::{Corpus, Documents, Packing, Tokens};
+use trine_train::data::{Corpus, Documents, Packing, Parting, Tokens};
 use trine_train::{Error, Result};
 
 /// A tokenizer of few merges, and what a file says of it.
@@ -208,6 +208,29 @@ fn a_separator_is_found_wherever_it_stands() {
 }
 
 #[test]
+fn white_space_around_a_document_counts_only_where_nothing_parts_it_from_others() {
+    let of = |text: &'static str, parting: &Parting| {
+        let mut documents = Documents::read(text.as_bytes(), Path::new("x"), parting.clone());
+        let texts = documents.by_ref().collect::<Result<Vec<_>>>();
+        (texts.map_err(|error| error.to_string()), documents.is_parted())
+    };
+    let check = |text: &'static str, parting: &Parting, texts: &[&str], parted: bool| {
+        assert_eq!(of(text, parting), (Ok(texts.iter().map(|text| text.to_string()).collect()), parted), "{text:?}");
+    };
+    let [separator, none] = ["<|>", ""].map(|text| Parting::Separator(text.to_owned()));
+    let lines = Parting::Jsonl("text".to_owned());
+    check("a\n<|>\n\n b<|><|>\t<|>c\u{a0}\n", &separator, &["a", "b", "c"], true);
+    check(" a \n", &separator, &[" a \n"], false);
+    check(" a<|>b\n", &none, &[" a<|>b\n"], false);
+    check("{\"text\": \" a\\n\", \"n\": 1}\r\n\n{\"text\": \" \"}\n{\"text\": \"b\"}", &lines, &["a", "b"], true);
+    for (text, parting) in
+        [("", &separator), ("<|>", &separator), (" \n<|> \n", &separator), ("\n", &none), ("\n", &lines)]
+    {
+        assert_eq!(of(text, parting).0, Err("x: expected text, found none".to_owned()), "{text:?}");
+    }
+}
+
+#[test]
 fn bad_input_is_refused_with_its_place() {
     let folder = TempDir::new().unwrap();
     let check = |name: &str, bytes: &[u8], expected: &str| {
@@ -223,8 +246,8 @@ fn bad_input_is_refused_with_its_place() {
     check("a.jsonl", b"{\"text\": \"a\"}\r\n{\"text\": \"a", &format!("line 2: {line} no JSON: EOF"));
     check("a.jsonl", b"{\"text\": \"a\"}\n{\"text\": \"\xff\"}", "byte 24: expected UTF-8, found the byte 0xff");
     check("a.txt", b"ab<|end|>\xc3\xa9\xc3", "a.txt: byte 11: expected UTF-8, found the byte 0xc3");
-    check("a.txt", b"", "`data.files`: expected text, found no document in 0 bytes");
-    check("a.txt", b"\n<|end|>\r\n<|end|>", "found no document in 17 bytes");
+    check("a.txt", b"", "a.txt: expected text, found none");
+    check("a.txt", b"\n<|end|>\r\n<|end|>", "a.txt: expected text, found none");
     let no_cache = folder.path().join("cache");
     assert!(!no_cache.exists() || std::fs::read_dir(no_cache).unwrap().count() == 0);
 
@@ -233,7 +256,6 @@ fn bad_input_is_refused_with_its_place() {
     let of = |data: Data| error(open(&data, &folder.path().join("cache"), 1));
     let data = data(&[path]);
     assert!(of(Data { files: Vec::new(), ..data.clone() }).contains("`data.files`: expected at least one file"));
-    assert!(of(Data { separator: String::new(), ..data.clone() }).contains("`data.separator`"));
     assert!(of(Data { files: vec![folder.path().join("none")], ..data.clone() }).contains("none: "));
     assert!(of(Data { files: vec![folder.path().to_owned()], ..data.clone() }).contains("expected a file"));
     for share in [-0.1, 1.0, f64::NAN] {

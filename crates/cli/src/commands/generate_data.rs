@@ -1,10 +1,10 @@
 use crate::exit::{Exit, Usage};
 use crate::load::LoadArgs;
 use crate::sampling::SamplingArgs;
-use crate::{input, interrupt, units};
+use crate::{input, interrupt, progress, units};
 use anyhow::Result;
 use clap::{Args, value_parser};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -12,8 +12,10 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use trine::Llm;
-use trine_lab::Documents;
 use trine_lab::generate::{self, Counts, Job, Keep, Prompt, Writer};
+use trine_train::data::Parting;
+
+const BAR: &str = "{bar:30} {pos}/{len} texts {eta}  {msg}";
 
 /// Let a model write many texts, to train another on
 #[derive(Args)]
@@ -38,7 +40,7 @@ pub struct GenerateData {
     /// What every text begins with; nothing but BOS when there is no prompt
     #[arg(long, value_name = "TEXT", conflicts_with = "prompts")]
     prompt: Option<String>,
-    /// Prompts, taken in turn: the lines of a text file, less white space around them, or the field `text` of each line of a .jsonl file
+    /// Prompts, taken in turn: the lines of a text file, or the field `text` of each line of a .jsonl file, less white space around them
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
     /// Texts to write at once; changes the speed, never a text
@@ -93,7 +95,7 @@ impl GenerateData {
         let indices = first.min(self.count)..self.count;
         let job = Job { prompts, sampling, seed, indices, parallel: self.parallel as usize };
         let mut engine = llm.into_parts().0;
-        let bar = if self.quiet { ProgressBar::hidden() } else { bar(first, self.count) };
+        let bar = if self.quiet { ProgressBar::hidden() } else { progress::bar(BAR, self.count).with_position(first) };
         let (start, mut done, mut picked) = (Instant::now(), job.indices.start, 0);
         let rate = |tokens: u64| tokens as f64 / start.elapsed().as_secs_f64();
         generate::generate(&mut engine, &job, &mut |texts, tokens| {
@@ -133,12 +135,8 @@ impl GenerateData {
     /// What texts begin with: at least one.
     fn prompts(&self) -> Result<Vec<String>> {
         let Some(path) = &self.prompts else { return Ok(vec![self.prompt.clone().unwrap_or_default()]) };
-        let (bytes, name) = (input::bytes(path)?, path.display().to_string());
-        let documents = match path.extension().is_some_and(|extension| extension == "jsonl") {
-            true => Documents::of_jsonl(&bytes, &name, "text"),
-            false => Documents::of_text(bytes, &name, "\n"),
-        };
-        Ok(documents?.texts)
+        let prompts = input::documents(path, Parting::of(path, "\n", "text"))?;
+        prompts.map(|text| Ok(text?.trim().to_owned())).collect()
     }
 }
 
@@ -150,11 +148,4 @@ fn prompt(llm: &Llm, text: String) -> Result<Prompt> {
         return Err(Usage { message, hint: "give a --prompt" }.into());
     }
     Ok(Prompt { text, ids })
-}
-
-/// A progress bar over texts. Indicatif draws it on terminals only.
-fn bar(first: u64, count: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} texts {eta}  {msg}");
-    let bar = ProgressBar::new(count).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.with_position(first)
 }

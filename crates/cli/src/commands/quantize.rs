@@ -1,5 +1,5 @@
 use crate::exit::{Exit, Usage};
-use crate::{interrupt, load, units};
+use crate::{interrupt, progress, units};
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
@@ -38,7 +38,7 @@ impl Quantize {
         })?;
         let stop = interrupt::flag()?;
         let file = trine::open_file(&self.input, &OpenOptions::default())?;
-        let bar = load::bar("writing", file.tensors().map(|view| view.bytes.len() as u64).sum());
+        let bar = progress::bytes("writing", file.tensors().map(|view| view.bytes.len() as u64).sum());
         let report = trine_lab::quantize(&file, &self.output, format, &mut |done| {
             bar.set_position(done);
             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -1,6 +1,6 @@
 use crate::exit::{Exit, Usage};
 use crate::output::Output;
-use crate::{interrupt, load, units};
+use crate::{interrupt, progress, units};
 use anyhow::Result;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
@@ -147,7 +147,7 @@ impl Train {
         body: impl FnOnce(Texts) -> Result<T, Error>,
     ) -> Result<T> {
         let documents = Documents::open(&self.files, &self.separator, &self.field)?;
-        let bar = load::bar(verb, documents.size());
+        let bar = progress::bytes(verb, documents.size());
         let result = body(Texts { documents, stop, bar: &bar });
         bar.finish_and_clear();
         Ok(result?)

@@ -49,6 +49,13 @@ pub fn trine_with(args: &[&str]) -> Ran {
     run(trine().args(args), "")
 }
 
+/// `trine train` with this configuration.
+pub fn train(folder: &Path, config: &str, more: &[&str]) -> Ran {
+    let path = folder.join("config.toml");
+    std::fs::write(&path, config).unwrap();
+    run(trine().current_dir(folder).args(["train", "config.toml"]).args(more), "")
+}
+
 /// A golden model's folder.
 pub fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(name)

@@ -1,6 +1,6 @@
 //! A text as tokens, with how much of it each stands for.
 
-use crate::{Documents, Error};
+use crate::Error;
 use trine_text::{Encode, Kind, Tokenizer};
 
 /// Documents as a model reads them.
@@ -31,12 +31,12 @@ impl Text {
     ///
     /// # Errors
     /// [`Error::Spelling`] when tokens are not the whole text, byte by byte: bits per byte would be those of another text.
-    pub fn new(tokenizer: &Tokenizer, documents: &Documents, end: bool, most: usize) -> Result<Text, Error> {
+    pub fn new(tokenizer: &Tokenizer, documents: &[String], end: bool, most: usize) -> Result<Text, Error> {
         let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
         let ends: Vec<u32> = tokenizer.ends().filter(|_| end).collect();
         let mut left = most;
         let mut all = Vec::new();
-        for (i, text) in documents.texts.iter().enumerate() {
+        for (i, text) in documents.iter().enumerate() {
             let mut tokens = spelled(tokenizer, text).map_err(|at| Error::Spelling {
                 document: i + 1,
                 at,

@@ -1,6 +1,6 @@
 //! Tokens at rest: a GGUF file of integers, so that it is written whole or not at all, and mapped.
 
-use super::documents::{Documents, io_at};
+use super::documents::Documents;
 use super::tokenize::{Document, Encoded, tokenize};
 use super::tokens::{self, Corpus, Tokens};
 use crate::config::Data;
@@ -16,9 +16,9 @@ use trine_text::Tokenizer;
 /// Bytes that are read at once.
 const CHUNK: usize = 1 << 20;
 /// What the tokens depend on; changes with the layout of the file, too.
-const KEY: &str = "trine.tokens.1.key";
+const KEY: &str = "trine.tokens.2.key";
 /// The hash of all tensors.
-const HASH: &str = "trine.tokens.1.sha256";
+const HASH: &str = "trine.tokens.2.sha256";
 
 /// The hash of all that the tokens depend on.
 pub(super) fn key(data: &Data, metadata: &Metadata, progress: &mut dyn FnMut(u64) -> Result<()>) -> Result<String> {
@@ -39,9 +39,9 @@ pub(super) fn key(data: &Data, metadata: &Metadata, progress: &mut dyn FnMut(u64
     let mut buffer = vec![0; CHUNK];
     for path in &data.files {
         let mut contents = Sha256::new();
-        let mut file = File::open(path).map_err(io_at(path))?;
+        let mut file = File::open(path).map_err(Error::io(path))?;
         loop {
-            let read = file.read(&mut buffer).map_err(io_at(path))?;
+            let read = file.read(&mut buffer).map_err(Error::io(path))?;
             if read == 0 {
                 break;
             }
@@ -108,13 +108,12 @@ pub(super) fn write(
     progress: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(io_at(folder))?;
+    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let wide = is_wide(tokenizer.len());
     // How many tokens there are is known when all are written.
-    let mut ids = BufWriter::with_capacity(CHUNK, tempfile::tempfile_in(folder).map_err(io_at(folder))?);
+    let mut ids = BufWriter::with_capacity(CHUNK, tempfile::tempfile_in(folder).map_err(Error::io(folder))?);
     let (mut hash, mut count) = (Sha256::new(), 0);
     let [mut lengths, mut texts, mut sides] = [const { Vec::new() }; 3];
-    let size = documents.size();
     tokenize(documents, tokenizer, validation, threads, |Encoded { ids: encoded, documents, position }| {
         count += encoded.len();
         let bytes: Vec<u8> = match wide {
@@ -123,7 +122,7 @@ pub(super) fn write(
             false => encoded.into_iter().flat_map(|id| (id as u16).to_le_bytes()).collect(),
         };
         hash.update(&bytes);
-        ids.write_all(&bytes).map_err(io_at(folder))?;
+        ids.write_all(&bytes).map_err(Error::io(folder))?;
         for document in documents {
             lengths.extend(document.tokens.to_le_bytes());
             texts.extend(document.bytes.to_le_bytes());
@@ -131,10 +130,6 @@ pub(super) fn write(
         }
         progress(position)
     })?;
-    if count == 0 {
-        let found = format!("no document in {size} bytes");
-        return Err(Error::Config { key: "data.files".to_owned(), expected: "text".to_owned(), found });
-    }
     [&lengths, &texts, &sides].into_iter().for_each(|bytes| hash.update(bytes));
     let mut metadata = Metadata::new();
     metadata.insert(KEY, key);
@@ -147,8 +142,8 @@ pub(super) fn write(
         entry("validation", &I8, sides.len()),
     ];
     let mut writer = gguf::create(path, &metadata, entries)?;
-    let mut ids = ids.into_inner().map_err(|error| io_at(folder)(error.into_error()))?;
-    ids.rewind().map_err(io_at(folder))?;
+    let mut ids = ids.into_inner().map_err(|error| Error::io(folder)(error.into_error()))?;
+    ids.rewind().map_err(Error::io(folder))?;
     let mut failed = None;
     let chunks = std::iter::from_fn(|| {
         let mut chunk = Vec::with_capacity(CHUNK);
@@ -157,7 +152,7 @@ pub(super) fn write(
     });
     let written = writer.tensor_in_parts(chunks);
     if let Some(error) = failed {
-        return Err(io_at(folder)(error));
+        return Err(Error::io(folder)(error));
     }
     written?;
     [lengths, texts, sides].iter().try_for_each(|bytes| writer.tensor(bytes))?;

@@ -12,53 +12,73 @@ const CHUNK: u64 = 1 << 20;
 /// Larger than any document; a file that lacks its separator is taken for one.
 const MAX_DOCUMENT: usize = 256 << 20;
 
-/// The documents of text files, which a separator parts, and of JSONL files (`.jsonl`), where a field of each line holds one: in order, one
-/// in memory at a time, without the line ends around them, and without the empty ones.
+/// What parts the documents of a file. White space around a document that is parted from others is not part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parting {
+    /// This text stands between them. A file without it is one document, as it is; so is any when it is empty.
+    Separator(String),
+    /// Each line is a JSON object with a document in this field. Empty lines are left out.
+    Jsonl(String),
+}
+
+impl Parting {
+    /// That of a file: JSONL where its name ends with `.jsonl`, a separator elsewhere.
+    pub fn of(path: &Path, separator: &str, field: &str) -> Parting {
+        match path.extension().is_some_and(|extension| extension == "jsonl") {
+            true => Parting::Jsonl(field.to_owned()),
+            false => Parting::Separator(separator.to_owned()),
+        }
+    }
+}
+
+/// The documents of texts: in order, one in memory at a time, and without those of white space alone. Texts without any document are an error.
 pub struct Documents {
-    files: VecDeque<PathBuf>,
-    separator: String,
-    field: String,
+    files: VecDeque<(PathBuf, Parting)>,
     size: u64,
     /// Bytes of the files before the open one.
     before: u64,
     open: Option<Open>,
+    parted: bool,
+    /// Whether there was a document.
+    found: bool,
 }
 
 /// The file that is read.
 struct Open {
     path: PathBuf,
     pieces: Pieces,
-    /// Of a JSONL file: lines so far.
-    lines: Option<u64>,
+    /// Of a JSONL file.
+    field: Option<String>,
+    /// So far.
+    lines: u64,
 }
 
 impl Documents {
-    /// Makes sure that there are such files, and reads nothing yet.
+    /// Those of files. Makes sure that there are such files, and reads nothing yet.
     ///
     /// # Errors
-    /// When there is no file, one cannot be read, or the separator is empty.
+    /// When there is no file, or one cannot be read.
     pub fn open(files: &[PathBuf], separator: &str, field: &str) -> Result<Documents> {
-        let config = |key: &str, expected: &str, found: &str| Error::Config {
-            key: key.to_owned(),
-            expected: expected.to_owned(),
-            found: found.to_owned(),
-        };
         if files.is_empty() {
-            return Err(config("data.files", "at least one file", "none"));
-        }
-        if separator.is_empty() {
-            return Err(config("data.separator", "text that stands between documents", "none"));
+            let (key, expected) = ("data.files".to_owned(), "at least one file".to_owned());
+            return Err(Error::Config { key, expected, found: "none".to_owned() });
         }
         let mut size = 0;
         for path in files {
-            let metadata = File::open(path).and_then(|file| file.metadata()).map_err(io_at(path))?;
+            let metadata = File::open(path).and_then(|file| file.metadata()).map_err(Error::io(path))?;
             if !metadata.is_file() {
-                return Err(io_at(path)(io::Error::other("expected a file, found something else")));
+                return Err(Error::io(path)(io::Error::other("expected a file, found something else")));
             }
             size += metadata.len();
         }
-        let (separator, field) = (separator.to_owned(), field.to_owned());
-        Ok(Documents { files: files.iter().cloned().collect(), separator, field, size, before: 0, open: None })
+        let files = files.iter().map(|path| (path.clone(), Parting::of(path, separator, field))).collect();
+        Ok(Documents { files, size, before: 0, open: None, parted: false, found: false })
+    }
+
+    /// Those of one text that comes from anywhere, which errors call `name`; its size is taken for 0.
+    pub fn read(input: impl Read + Send + 'static, name: &Path, parting: Parting) -> Documents {
+        let open = Some(Open::new(name.to_owned(), Box::new(input), parting));
+        Documents { files: VecDeque::new(), size: 0, before: 0, open, parted: false, found: false }
     }
 
     /// Bytes of all files.
@@ -71,21 +91,29 @@ impl Documents {
         self.before + self.open.as_ref().map_or(0, |open| open.pieces.position())
     }
 
+    /// Whether the last document was parted from others, so that it is whole. Otherwise it is all of its file, which may begin and end anywhere.
+    pub fn is_parted(&self) -> bool {
+        self.parted
+    }
+
     /// The next document, which may be empty.
     fn document(&mut self) -> Result<Option<String>> {
         loop {
             let open = match &mut self.open {
                 Some(open) => open,
                 none => {
-                    let Some(path) = self.files.pop_front() else { return Ok(None) };
-                    let jsonl = path.extension().is_some_and(|extension| extension == "jsonl");
-                    let separator = if jsonl { "\n" } else { &self.separator };
-                    let pieces = Pieces::open(&path, separator).map_err(io_at(&path))?;
-                    none.insert(Open { path, pieces, lines: jsonl.then_some(0) })
+                    let Some((path, parting)) = self.files.pop_front() else { return Ok(None) };
+                    let file = File::open(&path).map_err(Error::io(&path))?;
+                    none.insert(Open::new(path, Box::new(file), parting))
                 }
             };
-            if let Some(text) = open.next(&self.field)? {
+            if let Some(text) = open.next()? {
+                self.parted = open.is_parted();
                 return Ok(Some(text));
+            }
+            if self.files.is_empty() && !self.found {
+                self.found = true;
+                return Err(Error::NoText { path: open.path.clone() });
             }
             self.before += open.pieces.position();
             self.open = None;
@@ -97,38 +125,41 @@ impl Iterator for Documents {
     type Item = Result<String>;
 
     fn next(&mut self) -> Option<Result<String>> {
-        loop {
+        let document = loop {
             match self.document().transpose()? {
-                Ok(text) if text.trim_matches(is_line_end).is_empty() => {}
-                Ok(text) if text.starts_with(is_line_end) || text.ends_with(is_line_end) => {
-                    return Some(Ok(text.trim_matches(is_line_end).to_owned()));
-                }
-                other => return Some(other),
+                Ok(text) if text.trim().is_empty() => {}
+                document => break document,
             }
-        }
+        };
+        self.found = true;
+        Some(document)
     }
 }
 
-fn is_line_end(c: char) -> bool {
-    matches!(c, '\n' | '\r')
-}
-
-pub(super) fn io_at(path: &Path) -> impl FnOnce(io::Error) -> Error {
-    move |source| Error::Io { path: path.to_owned(), source }
-}
-
 impl Open {
-    fn next(&mut self, field: &str) -> Result<Option<String>> {
-        let Open { path, pieces, lines } = self;
+    fn new(path: PathBuf, input: Box<dyn Read + Send>, parting: Parting) -> Open {
+        let (separator, field) = match parting {
+            Parting::Separator(separator) => (separator, None),
+            Parting::Jsonl(field) => ("\n".to_owned(), Some(field)),
+        };
+        Open { path, pieces: Pieces::new(input, &separator), field, lines: 0 }
+    }
+
+    /// Whether documents so far were parted from others.
+    fn is_parted(&self) -> bool {
+        self.field.is_some() || self.pieces.cut
+    }
+
+    fn next(&mut self) -> Result<Option<String>> {
         let wrong = |place: String, expected: &str, found: String| Error::Document {
-            path: path.clone(),
+            path: self.path.clone(),
             place,
             expected: expected.to_owned(),
             found,
         };
-        let Some(piece) = pieces.next().map_err(io_at(path))? else { return Ok(None) };
-        let start = pieces.offset(&piece);
-        let bytes = &pieces.buffer[piece];
+        let Some(piece) = self.pieces.next().map_err(Error::io(&self.path))? else { return Ok(None) };
+        let start = self.pieces.offset(&piece);
+        let bytes = &self.pieces.buffer[piece];
         if bytes.len() > MAX_DOCUMENT {
             let expected = format!("a document of at most {MAX_DOCUMENT} bytes and a separator behind it");
             return Err(wrong(format!("byte {start}"), &expected, "a longer one".to_owned()));
@@ -137,17 +168,19 @@ impl Open {
             let at = start + error.valid_up_to() as u64;
             wrong(format!("byte {at}"), "UTF-8", format!("the byte 0x{:02x}", bytes[error.valid_up_to()]))
         })?;
-        let Some(lines) = lines else { return Ok(Some(text.to_owned())) };
-        *lines += 1;
+        let Some(field) = &self.field else {
+            return Ok(Some(if self.pieces.cut { text.trim() } else { text }.to_owned()));
+        };
+        self.lines += 1;
         if text.trim().is_empty() {
             return Ok(Some(String::new()));
         }
-        let wrong =
-            |found| wrong(format!("line {lines}"), &format!("an object with text in its field `{field}`"), found);
+        let place = format!("line {}", self.lines);
+        let wrong = |found| wrong(place, &format!("an object with text in its field `{field}`"), found);
         match serde_json::from_str(text) {
-            Ok(Value::Object(mut object)) => match object.remove(field) {
-                Some(Value::String(text)) => Ok(Some(text)),
-                Some(other) => Err(wrong(format!("{} there", kind(&other)))),
+            Ok(Value::Object(object)) => match object.get(field) {
+                Some(Value::String(text)) => Ok(Some(text.trim().to_owned())),
+                Some(other) => Err(wrong(format!("{} there", kind(other)))),
                 None => Err(wrong("none of this name".to_owned())),
             },
             Ok(other) => Err(wrong(kind(&other).to_owned())),
@@ -168,34 +201,35 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// A file, cut where a separator stands.
+/// A text, cut where a separator stands.
 struct Pieces {
-    file: File,
+    input: Box<dyn Read + Send>,
     separator: Finder<'static>,
     /// The piece that is looked for, and what was read behind it.
     buffer: Vec<u8>,
-    /// Where `buffer` begins in the file.
+    /// Where `buffer` begins in the text.
     offset: u64,
     /// Where the next piece begins in `buffer`.
     start: usize,
     /// Where in `buffer` the search for its end goes on.
     searched: usize,
+    /// Whether a separator was found.
+    cut: bool,
     ended: bool,
 }
 
 impl Pieces {
-    fn open(path: &Path, separator: &str) -> io::Result<Pieces> {
+    fn new(input: Box<dyn Read + Send>, separator: &str) -> Pieces {
         let separator = Finder::new(separator).into_owned();
-        let file = File::open(path)?;
-        Ok(Pieces { file, separator, buffer: Vec::new(), offset: 0, start: 0, searched: 0, ended: false })
+        Pieces { input, separator, buffer: Vec::new(), offset: 0, start: 0, searched: 0, cut: false, ended: false }
     }
 
-    /// Bytes of the file up to the next piece.
+    /// Bytes of the text up to the next piece.
     fn position(&self) -> u64 {
         self.offset + self.start as u64
     }
 
-    /// Where a piece begins in the file.
+    /// Where a piece begins in the text.
     fn offset(&self, piece: &Range<usize>) -> u64 {
         self.offset + piece.start as u64
     }
@@ -205,9 +239,12 @@ impl Pieces {
         let length = self.separator.needle().len();
         loop {
             let start = self.start;
-            if let Some(at) = self.separator.find(&self.buffer[self.searched..]) {
+            // An empty one stands nowhere.
+            if length > 0
+                && let Some(at) = self.separator.find(&self.buffer[self.searched..])
+            {
                 let end = self.searched + at;
-                (self.start, self.searched) = (end + length, end + length);
+                (self.start, self.searched, self.cut) = (end + length, end + length, true);
                 return Ok(Some(start..end));
             }
             let end = self.buffer.len();
@@ -218,7 +255,7 @@ impl Pieces {
             self.searched = start.max((end + 1).saturating_sub(length)) - start;
             self.buffer.drain(..start);
             (self.offset, self.start) = (self.offset + start as u64, 0);
-            self.ended = (&self.file).take(CHUNK).read_to_end(&mut self.buffer)? == 0;
+            self.ended = (&mut self.input).take(CHUNK).read_to_end(&mut self.buffer)? == 0;
         }
     }
 }

@@ -7,6 +7,6 @@ mod split;
 mod tokenize;
 mod tokens;
 
-pub use documents::Documents;
+pub use documents::{Documents, Parting};
 pub use packing::{Origin, Packing, Row};
 pub use tokens::{Corpus, Tokens};

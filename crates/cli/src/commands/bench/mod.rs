@@ -4,7 +4,7 @@ use crate::exit::{Exit, Usage};
 use crate::load::MachineArgs;
 use crate::output::Output;
 use crate::profile::Profiling;
-use crate::{interrupt, load, measure};
+use crate::{interrupt, measure, progress};
 use anyhow::{Context, Result};
 use clap::{Args, value_parser};
 use indicatif::ProgressBar;
@@ -383,7 +383,7 @@ fn write_new(path: &Path, shape: &Shape, mixture: Mixture, stop: &AtomicBool) ->
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
-    let bar = load::bar("writing", 0);
+    let bar = progress::bytes("writing", 0);
     let written = synthetic::write(path, shape, mixture, 0, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
@@ -418,10 +418,7 @@ fn record(line: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A progress bar over runs. Indicatif draws it on terminals only.
+/// A progress bar over runs.
 fn bar(verb: &'static str, total: usize) -> ProgressBar {
-    let style = indicatif::ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} {eta}");
-    ProgressBar::new(total as u64)
-        .with_style(style.unwrap_or_else(|_| indicatif::ProgressStyle::default_bar()))
-        .with_message(verb)
+    progress::bar("{msg} {bar:30} {pos}/{len} {eta}", total as u64).with_message(verb)
 }

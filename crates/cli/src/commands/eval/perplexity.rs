@@ -1,10 +1,10 @@
 use crate::exit::{Exit, Usage};
 use crate::load::LoadArgs;
 use crate::table::{Facts, visible};
-use crate::{input, interrupt, units};
+use crate::{input, interrupt, progress, units};
 use anyhow::Result;
 use clap::{Args, value_parser};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 use std::f64::consts::LN_2;
 use std::io::{self, Write};
@@ -12,11 +12,12 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
-use trine_lab::Documents;
 use trine_lab::perplexity::{self, Estimate, Options, Progress, Text, Unit, Windows};
+use trine_train::data::Parting;
 
 /// Tokens of a window when nobody asks for more, if the model has that many.
 const CONTEXT: usize = 4096;
+const BAR: &str = "{bar:30} {pos}/{len} tokens {per_sec} {eta}  {msg}";
 
 /// Measure how well a model foretells a text
 #[derive(Args)]
@@ -31,7 +32,7 @@ const CONTEXT: usize = 4096;
     different tokenizers. BOS is never scored. The end of a document is: as the probability that any token comes at which \
     generation ends, since models do not agree on which one ends a text. It has no bytes, and its bits belong to the \
     document, whose end every model has to foretell. A text that is one document without an end (a file without the \
-    separator) has none. In a model without BOS the first token of a document is not scored, nor are its \
+    separator) has none, and stays as it is; around others, white space is left out. In a model without BOS the first token of a document is not scored, nor are its \
     bytes counted. Names of control tokens in the text are plain text.\n\n\
     A document longer than --context is read in windows, each behind BOS where the model wants it. A window begins \
     --stride tokens behind the one before and scores the tokens that were not scored yet, so that every token counts \
@@ -44,7 +45,7 @@ pub struct Perplexity {
     model: PathBuf,
     /// A text file, a .jsonl file with a text in each line, or `-` for text from standard input
     text: PathBuf,
-    /// What stands between documents of a text file; white space around it is left out. Empty: the file is one document
+    /// What stands between documents of a text file. Empty: the file is one document
     #[arg(long, value_name = "TEXT", default_value = "<|endoftext|>")]
     separator: String,
     /// The field of a JSONL line that holds the text; makes any file JSONL [default: text]
@@ -79,12 +80,12 @@ pub struct Perplexity {
 impl Perplexity {
     pub fn run(self) -> Result<Exit> {
         let stop = interrupt::flag()?;
-        let documents = self.documents()?;
+        let (documents, parted) = self.documents()?;
         let decoder = self.load.load(&self.model, self.quiet, &stop)?;
         if !self.quiet {
             decoder.tokenizer().warnings().iter().for_each(|warning| note!("warning: {}", visible(warning)));
         }
-        let end = documents.parted && !self.no_end;
+        let end = parted && !self.no_end;
         let most = self.max_tokens.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
         let text = Text::new(decoder.tokenizer(), &documents, end, most)?;
         let context = self.load.context.map_or_else(|| decoder.spec().context.min(CONTEXT), |n| n as usize);
@@ -99,7 +100,7 @@ impl Perplexity {
             cache_type: self.load.machine.cache_type,
         };
         let (model, mut backend) = decoder.into_parts();
-        let bar = if self.quiet { ProgressBar::hidden() } else { bar() };
+        let bar = if self.quiet { ProgressBar::hidden() } else { progress::bar(BAR, 0) };
         let start = Instant::now();
         let report = perplexity::perplexity(&model, &mut backend, &text, &options, &mut |progress| {
             show(&bar, progress);
@@ -131,22 +132,20 @@ impl Perplexity {
         Ok(if report.complete { Exit::Done } else { Exit::Interrupted })
     }
 
-    fn documents(&self) -> Result<Documents> {
-        let bytes = input::bytes(&self.text)?;
-        let name =
-            if self.text.as_os_str() == "-" { "standard input".to_owned() } else { self.text.display().to_string() };
-        let jsonl = self.field.is_some() || self.text.extension().is_some_and(|extension| extension == "jsonl");
-        if jsonl && self.second_half {
+    /// The texts, and whether they are whole.
+    fn documents(&self) -> Result<(Vec<String>, bool)> {
+        let parting = match &self.field {
+            Some(field) => Parting::Jsonl(field.clone()),
+            None => Parting::of(&self.text, if self.second_half { "" } else { &self.separator }, "text"),
+        };
+        if self.second_half && matches!(parting, Parting::Jsonl(_)) {
             let message = "--second-half needs one text, not JSONL".to_owned();
             return Err(Usage { message, hint: "give a text file" }.into());
         }
-        let mut documents = match (jsonl, self.second_half) {
-            (true, _) => Documents::of_jsonl(&bytes, &name, self.field.as_deref().unwrap_or("text"))?,
-            (false, true) => Documents::of_text(bytes, &name, "")?,
-            (false, false) => Documents::of_text(bytes, &name, &self.separator)?,
-        };
-        documents.texts.truncate(self.max_documents.map_or(usize::MAX, |most| most as usize));
-        Ok(documents)
+        let mut documents = input::documents(&self.text, parting)?;
+        let most = self.max_documents.map_or(usize::MAX, |most| most as usize);
+        let texts = documents.by_ref().take(most).collect::<Result<_, _>>()?;
+        Ok((texts, documents.is_parted()))
     }
 }
 
@@ -196,10 +195,4 @@ fn print(
         facts.push("interrupted", "the numbers are those of the tokens so far");
     }
     facts.print(out)
-}
-
-/// A progress bar over tokens. Indicatif draws it on terminals only.
-fn bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} tokens {per_sec} {eta}  {msg}");
-    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

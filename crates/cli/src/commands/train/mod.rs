@@ -8,7 +8,6 @@ mod place;
 mod plan;
 mod plot;
 mod sample;
-mod session;
 mod view;
 mod watch;
 
@@ -16,18 +15,17 @@ pub use config::ConfigError;
 
 use crate::exit::{Exit, Usage};
 use crate::table::Facts;
-use crate::{interrupt, measure, units};
+use crate::{interrupt, measure, progress, units};
 use anyhow::{Context, Result};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use log::Log;
 use serde_json::json;
-use session::Session;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use trine::kernels::cpus::Topology;
-use trine_train::Finished;
+use trine_train::{Finished, Progress, Trainer, checkpoints};
 use view::{Style, View};
 use watch::Watch;
 
@@ -82,19 +80,19 @@ impl Train {
         config.train.threads = self.threads.map(|threads| threads as usize).or(config.train.threads);
         let threads = config.train.threads.unwrap_or_else(|| Topology::read().threads());
         if self.plan {
-            let plan = session::plan(&config).map_err(|error| source.explain(error))?;
+            let plan = Trainer::plan(&config).map_err(|error| source.explain(error))?;
             plan::print(&plan, threads, self.json)?;
             return Ok(Exit::Done);
         }
         let folder = &config.output.folder;
-        if !self.resume && !self.fresh && !session::checkpoints(folder).is_empty() {
+        if !self.resume && !self.fresh && !checkpoints(folder).is_empty() {
             let message = format!("{} has the checkpoints of a run", folder.display());
             return Err(Usage { message, hint: "--resume goes on from the last one, --fresh begins anew" }.into());
         }
         let stop = interrupt::flag()?;
         let style = self.style();
         let bar = preparing(style);
-        let mut prepare = |what: &'static str, done, total| {
+        let mut prepare = |Progress { what, done, total }| {
             // There is nothing yet that could be lost.
             if stop.load(Relaxed) {
                 std::process::exit(Exit::Interrupted as i32);
@@ -103,16 +101,16 @@ impl Train {
             bar.set_length(total);
             bar.set_position(done);
         };
-        let mut session = Session::new(&config, self.resume, &mut prepare).map_err(|error| source.explain(error))?;
+        let mut trainer = Trainer::new(&config, self.resume, &mut prepare).map_err(|error| source.explain(error))?;
         if self.fresh {
-            for old in session::checkpoints(folder) {
+            for old in checkpoints(folder) {
                 std::fs::remove_file(&old).with_context(|| old.display().to_string())?;
             }
         }
         let peak = if style == Style::Nothing {
             None
         } else {
-            prepare("measuring the f32 peak", 0, 0);
+            prepare(Progress { what: "measuring the f32 peak", done: 0, total: 0 });
             measure::f32_peak(threads)
         };
         bar.finish_and_clear();
@@ -126,7 +124,7 @@ impl Train {
             stop: stop.clone(),
             failed: None,
         };
-        let finished = session.run(&mut |event| watch.event(event));
+        let finished = trainer.run(&mut |event| watch.event(event));
         watch.view.finish(&watch.log.history);
         if let Some(error) = watch.failed.take() {
             return Err(error);
@@ -161,13 +159,12 @@ impl Train {
     }
 }
 
-/// A bar for what comes before the first step. Indicatif draws it on terminals only.
+/// A bar for what comes before the first step.
 fn preparing(style: Style) -> ProgressBar {
     if style == Style::Nothing {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{msg} {bar:30} {percent} % {eta}");
-    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    progress::bar("{msg} {bar:30} {percent} % {eta}", 0)
 }
 
 /// What came of it, and how to use it.
