@@ -4,7 +4,7 @@ use crate::exit::{Exit, Usage};
 use crate::load::MachineArgs;
 use crate::output::Output;
 use crate::profile::Profiling;
-use crate::{interrupt, measure, progress};
+use crate::{interrupt, load, measure, progress};
 use anyhow::{Context, Result};
 use clap::{Args, value_parser};
 use indicatif::ProgressBar;
