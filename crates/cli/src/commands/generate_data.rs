@@ -56,7 +56,7 @@ pub struct GenerateData {
     #[arg(long)]
     unique: bool,
     /// What stands on a line behind each text of a .txt file
-    #[arg(long, value_name = "TEXT", default_value = "<|endoftext|>")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, default_value = "<|endoftext|>")]
     separator: String,
     /// Print one line of JSON at the end
     #[arg(long)]

@@ -54,7 +54,7 @@ struct Train {
     #[arg(long, value_name = "NAME", default_values_t = BpeOptions::default().control)]
     control: Vec<String>,
     /// What stands between documents of text files
-    #[arg(long, value_name = "TEXT", default_value = "<|endoftext|>", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, default_value = "<|endoftext|>", value_parser = NonEmptyStringValueParser::new())]
     separator: String,
     /// The field of a JSONL line that holds the text
     #[arg(long, value_name = "NAME", default_value = "text")]

@@ -46,7 +46,7 @@ pub struct Perplexity {
     /// A text file, a .jsonl file with a text in each line, or `-` for text from standard input
     text: PathBuf,
     /// What stands between documents of a text file. Empty: the file is one document
-    #[arg(long, value_name = "TEXT", default_value = "<|endoftext|>")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, default_value = "<|endoftext|>")]
     separator: String,
     /// The field of a JSONL line that holds the text; makes any file JSONL [default: text]
     #[arg(long, value_name = "NAME")]

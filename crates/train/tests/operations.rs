@@ -1,0 +1,132 @@
+//! The ways back of single operations beside PyTorch's, on every instruction set.
+
+mod common;
+
+use common::{Golden, near};
+use trine_backend::{Act, Backend, Batch, Cpu, CpuOptions, Gate, KvShape, Pairs, Role, Rope, Weight};
+use trine_kernels::{Attend, tables};
+use trine_tensor::View;
+use trine_tensor::format::F32;
+use trine_train::adjoint::Adjoint;
+
+/// Documents of the rows of attention and rope.
+const SPANS: [usize; 2] = [13, 6];
+
+/// Runs a comparison on every instruction set.
+fn on_every_table(compare: impl Fn(&Golden, &mut Cpu)) {
+    let golden = Golden::open("ops");
+    for table in tables() {
+        for threads in [1, 2] {
+            let mut device = Cpu::new(CpuOptions { table, threads, ..CpuOptions::default() }).unwrap();
+            compare(&golden, &mut device);
+        }
+    }
+}
+
+/// An operand of an operation, in rows of this width.
+fn load(golden: &Golden, device: &mut Cpu, name: &str, cols: usize) -> Act {
+    device.write(&golden.numbers(name), cols)
+}
+
+fn batch() -> Batch {
+    let mut batch = Batch::new();
+    for (block, len) in SPANS.into_iter().enumerate() {
+        batch.push(&vec![0; len], 0, &[block as u32], len);
+    }
+    batch
+}
+
+fn vector(golden: &Golden, device: &mut Cpu, name: &str) -> Weight {
+    let values = golden.numbers(name);
+    let view = View::new(name, &F32, vec![values.len()], F32.encode(&values)).unwrap();
+    device.upload(view, Role::Norm).unwrap()
+}
+
+#[test]
+fn attention_with_and_without_window_and_softcap() {
+    let (heads, kv_heads, head_dim) = (4, 2, 16);
+    on_every_table(|golden, device| {
+        let mut read = |name: &str, heads: usize| load(golden, device, &format!("attention.{name}"), heads * head_dim);
+        let (q, dy) = (read("q", heads), read("dy", heads));
+        let (k, v) = (read("k", kv_heads), read("v", kv_heads));
+        let batch = batch();
+        device
+            .reserve_kv(KvShape { layers: 1, heads: kv_heads, head_dim, blocks: 2, block_len: 16, format: &F32 })
+            .unwrap();
+        for (variant, window, softcap) in [
+            ("full", None, None),
+            ("window", Some(5), None),
+            ("softcap", None, Some(2.0)),
+            ("both", Some(5), Some(2.0)),
+        ] {
+            let attend = Attend { scale: 0.25, window, softcap };
+            let out = device.attention(0, &q, &k, &v, &attend, &batch);
+            let [dq, dk, dv] = device.attention_back([&q, &k, &v], &out, &dy, &attend, &batch);
+            for (name, found) in [("y", &out), ("dq", &dq), ("dk", &dk), ("dv", &dv)] {
+                let name = format!("attention.{variant}.{name}");
+                near(&name, found.data(), &golden.numbers(&name));
+            }
+        }
+    });
+}
+
+#[test]
+fn rope_of_both_pairings() {
+    on_every_table(|golden, device| {
+        for (name, pairs) in [("adjacent", Pairs::Adjacent), ("halves", Pairs::Halves)] {
+            let frequencies = (0..8).map(|i| 10000f64.powf(-f64::from(i) / 8.0)).collect();
+            let rope = Rope { frequencies, magnitude: 1.0, pairs, head_dim: 16 };
+            let angles = device.angles(&rope, &batch());
+            let (x, dy) = (load(golden, device, "rope.x", 48), load(golden, device, "rope.dy", 48));
+            near(name, device.rope(&rope, &angles, x).data(), &golden.numbers(&format!("rope.{name}.y")));
+            near(name, device.rope_back(&rope, &angles, dy).data(), &golden.numbers(&format!("rope.{name}.dx")));
+        }
+    });
+}
+
+#[test]
+fn norms() {
+    on_every_table(|golden, device| {
+        let gain = vector(golden, device, "rms_norm.gain");
+        let (x, dy) = (load(golden, device, "rms_norm.x", 40), load(golden, device, "rms_norm.dy", 40));
+        let mut dgain = device.write(&[0.0; 40], 40);
+        near("y", device.rms_norm(&gain, &x, 1e-5).data(), &golden.numbers("rms_norm.y"));
+        let dx = device.rms_norm_back(&gain, &x, 1e-5, &dy, &mut dgain);
+        near("dx", dx.data(), &golden.numbers("rms_norm.dx"));
+        near("dgain", dgain.data(), &golden.numbers("rms_norm.dgain"));
+    });
+}
+
+#[test]
+fn gates() {
+    on_every_table(|golden, device| {
+        let [gate, up, dy] = ["gate", "up", "dy"].map(|name| load(golden, device, &format!("gate.{name}"), 40));
+        for (name, kind) in [("silu", Gate::Silu), ("relu2", Gate::Relu2)] {
+            let golden = |part: &str| golden.numbers(&format!("gate.{name}.{part}"));
+            near(name, device.gate(kind, &gate, &up).data(), &golden("y"));
+            let [dgate, dup] = device.gate_back(kind, &gate, &up, &dy);
+            near(name, dgate.data(), &golden("dgate"));
+            near(name, dup.data(), &golden("dup"));
+        }
+    });
+}
+
+#[test]
+fn losses() {
+    on_every_table(|golden, device| {
+        let mean = |losses: &[f32]| losses.iter().sum::<f32>() / losses.len() as f32;
+        let (logits, targets, mut losses) =
+            (load(golden, device, "cross_entropy.logits", 97), golden.ids("cross_entropy.targets"), vec![]);
+        let dlogits = device.cross_entropy(&logits, &targets, 1.0 / 7.0, &mut losses);
+        near("cross-entropy", &[mean(&losses)], &golden.numbers("cross_entropy.y"));
+        near("cross-entropy", dlogits.data(), &golden.numbers("cross_entropy.dlogits"));
+        let [logits, teacher] = ["logits", "teacher"].map(|name| load(golden, device, &format!("kl.{name}"), 97));
+        let mut dlogits = device.copy(&logits);
+        device.clear(&mut dlogits);
+        losses.clear();
+        // PyTorch's loss there is without the square of the temperature.
+        device.divergence(&logits, &teacher, 2.0, 0.25 / 7.0, &mut dlogits, &mut losses);
+        near("divergence", &[mean(&losses)], &golden.numbers("kl.y"));
+        near("divergence", dlogits.data(), &golden.numbers("kl.dlogits"));
+    });
+}
