@@ -118,7 +118,7 @@ fn generated_texts_are_those_of_run_and_can_be_measured() {
     assert_eq!(std::fs::read_to_string(&out).unwrap(), whole);
     assert_eq!(eval(&out, "", &[])["documents"], 6);
     let plain = at("a.txt");
-    let ran = generate(&plain, &["--count", "2", keep, "--prompt", "The", "--separator", "---"]);
+    let ran = generate(&plain, &["--count", "2", keep, "--prompt", "The", "--separator=---"]);
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert_eq!(std::fs::read_to_string(&plain).unwrap().matches("\n---\n").count(), 2);
     assert_eq!(generate(&plain, &["--count", "2", "--resume"]).code, 2);

@@ -85,7 +85,7 @@ pub enum Error {
         path: String,
     },
     /// A line of JSONL that is something else.
-    #[error("{path}: line {line}: expected {expected}: found {found}")]
+    #[error("{path}: line {line}: expected {expected}, found {found}")]
     Line {
         /// The file.
         path: String,

@@ -114,7 +114,7 @@ fn a_tokenizer_json_like_sentencepiece_is_read() {
 
 #[test]
 fn long_texts_take_no_longer_than_they_are() {
-    let long = [" ", "a", "\n", "ab1-", "é", "a b ", "'", "A", "<s>"].map(|part| part.repeat(1_000_000 / part.len()));
+    let long = [" ", "a", "\n", "ab1-", "é", "a b ", "'", "A", "<s>"].map(|part| part.repeat(200_000 / part.len()));
     for (name, tokenizer) in TOKENIZERS.iter() {
         for text in &long {
             check(name, tokenizer, text);
