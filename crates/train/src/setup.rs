@@ -81,10 +81,7 @@ fn language(config: &Config) -> Result<Metadata> {
 }
 
 /// The formats that were asked for, or those that hold what was trained.
-///
-/// # Errors
-/// When there is no such format.
-pub fn formats(config: &Config, spec: &Spec) -> Result<Formats> {
+fn formats(config: &Config, spec: &Spec) -> Result<Formats> {
     let named = |key: &str, name: &Option<String>| match name {
         None => Ok(None),
         Some(name) => by_name(name).map(Some).ok_or_else(|| Error::Config {

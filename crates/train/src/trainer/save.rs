@@ -3,8 +3,8 @@
 use super::{State, Trainer};
 use crate::adjoint::Rounding;
 use crate::checkpoint::{self, Checkpoint, Tensors};
-use crate::config::{Config, Weights};
-use crate::{Error, Result, export, setup};
+use crate::config::Weights;
+use crate::{Error, Result, export};
 use std::path::{Path, PathBuf};
 
 impl Trainer {
@@ -46,15 +46,6 @@ impl Trainer {
             }
         }
         self.state = state;
-        Ok(())
-    }
-
-    /// Writes models as another configuration says from now on.
-    ///
-    /// # Errors
-    /// When there is no such format.
-    pub fn set_formats(&mut self, config: &Config) -> Result<()> {
-        self.formats = setup::formats(config, self.model.spec())?;
         Ok(())
     }
 
