@@ -101,7 +101,7 @@ impl Trainer {
         let means = (0..tape.params.len()).map(|i| [zeros(&mut tape, i), zeros(&mut tape, i)]).collect();
         let scaler = (config.train.precision == Precision::F16).then(|| Scaler::new(&config.train.loss_scale));
         let teacher =
-            config.distill.as_ref().map(|distill| Teacher::load(distill, config.train.threads, &file)).transpose()?;
+            config.distill.as_ref().map(|distill| Teacher::load(distill, config.train.threads, &file, train.tokens())).transpose()?;
         let state = State { config: config.clone(), step: 0, rows: 0, tokens: 0, scaler, best: None };
         let mut trainer = Trainer {
             config: config.clone(),
