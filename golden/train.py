@@ -15,7 +15,7 @@ For each model of MODELS it writes
                         qat.loss [1], qat.grad.TENSOR (bitnet only): one pass of quantisation-aware training (`bit_linear`)
 
 and ops.safetensors, single operations (`operations` has the shapes, `golden_operations` the keys): inputs, outputs, and the
-gradients of the inputs for random ones of the outputs.
+gradients of the inputs for random ones of the outputs; and muon.safetensors, steps of that optimiser (`golden_muon`).
 
 TENSOR are GGUF's names, with shapes [rows, cols]. Of a matrix with more than 2000 numbers there are only sums with alternating
 signs, x0 - x1 + x2 - ..., each row's in KEY.rows and each column's in KEY.cols: a wrong number shows in both.
@@ -34,6 +34,7 @@ import llama
 
 OUT = Path(__file__).parent / "train"
 STEPS, LEARNING_RATE, BETAS, EPS, WEIGHT_DECAY, CLIP = 10, 1e-3, (0.9, 0.95), 1e-8, 0.1, 1.0
+MUON = dict(lr=0.05, momentum=0.9, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
 SPANS = [11, 5, 8]
 LARGEST = 2000  # numbers of a matrix that is stored whole
 SEEDS, CLOSE = 300, 2e-5  # seeds to choose from, and how near float32 must come to float64: see `golden`
@@ -398,6 +399,23 @@ def golden_operations():
     print(f"ops: {(OUT / 'ops.safetensors').stat().st_size} bytes")
 
 
+def golden_muon():
+    """Writes muon.safetensors: SHAPE.w [rows, cols], SHAPE.g.0 to SHAPE.g.2, its gradients in three steps of torch.optim.Muon with the
+    settings of MUON, and SHAPE.final, the weights after them. It orthogonalises in bfloat16."""
+    out, generator = {}, torch.Generator().manual_seed(158)
+    for name, shape in {"square": (24, 24), "wide": (16, 40), "tall": (40, 16)}.items():
+        w = torch.nn.Parameter(torch.randn(shape, generator=generator))
+        out[f"{name}.w"] = w.detach().numpy().copy()
+        optimizer = torch.optim.Muon([w], **MUON)
+        for step in range(3):
+            w.grad = torch.randn(shape, generator=generator)
+            out[f"{name}.g.{step}"] = w.grad.numpy().copy()
+            optimizer.step()
+        out[f"{name}.final"] = w.detach().numpy()
+    save_file(out, OUT / "muon.safetensors", metadata={"made by": f"torch {torch.__version__}"})
+    print(f"muon: {(OUT / 'muon.safetensors').stat().st_size} bytes")
+
+
 def check():
     """Every operation, and the loss of each architecture made smaller still, against finite differences; and Llama against the forward
     pass that the other goldens use."""
@@ -422,6 +440,7 @@ def main():
     OUT.mkdir(exist_ok=True)
     check()
     golden_operations()
+    golden_muon()
     for name, spec in MODELS.items():
         golden(name, spec)
 

@@ -251,6 +251,13 @@ pub enum OptimizerName {
     Muon,
 }
 
+impl OptimizerName {
+    /// Numbers that it keeps for each weight, `inner` or not.
+    pub(crate) fn moments(self, inner: bool) -> usize {
+        if inner && self == OptimizerName::Muon { 1 } else { 2 }
+    }
+}
+
 /// `[schedule]`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

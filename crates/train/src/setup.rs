@@ -129,7 +129,7 @@ pub struct PlanMemory {
     pub weights: u64,
     /// Their gradients.
     pub gradients: u64,
-    /// Means of gradients and of their squares.
+    /// Means of gradients and, where the optimiser has them, of their squares.
     pub optimizer: u64,
     /// What the way back needs of the way forward, and what is at work.
     pub activations: u64,
@@ -166,11 +166,13 @@ pub fn plan(config: &Config) -> Result<Plan> {
         None => init::sizes(&config.model, Language::of_metadata(&language(config)?)?.tokenizer.len(), sequence)?,
     };
     let ternary = config.quantization.weights == Weights::Ternary;
-    let (mut parameters, mut seen, mut products) = (0u64, 0, 0);
+    let (mut parameters, mut seen, mut products, mut moments) = (0u64, 0, 0, 0);
     for (_, role, shape) in sizes.tensors() {
         let len = shape.iter().product::<usize>() as u64;
         parameters += len;
-        seen += if ternary && matches!(role, Role::Linear | Role::BitLinear) { len / 4 } else { 4 * len };
+        let inner = matches!(role, Role::Linear | Role::BitLinear);
+        seen += if ternary && inner { len / 4 } else { 4 * len };
+        moments += config.optimizer.name.moments(inner) as u64 * len;
         let lookup = role == Role::Embedding && !sizes.tied;
         products += if shape.len() == 2 && !lookup { len } else { 0 };
     }
@@ -185,7 +187,7 @@ pub fn plan(config: &Config) -> Result<Plan> {
     // The layer at work on the way back, and logits with their gradient.
     let each = layers + layer + 2 * sizes.vocab;
     let portion = config.train.micro_batch.unwrap_or(batch) * sequence;
-    let (weights, gradients, optimizer) = (4 * parameters + seen, 4 * parameters, 8 * parameters);
+    let (weights, gradients, optimizer) = (4 * parameters + seen, 4 * parameters, 4 * moments);
     let activations = 4 * (each * portion) as u64;
     let attention = 4.0 * (sequence as f64 + 1.0) / 2.0 * (sizes.layers * q) as f64;
     Ok(Plan {

@@ -10,7 +10,7 @@ use crate::data::{Packing, Row};
 use crate::export::Formats;
 use crate::scaler::Scaler;
 use crate::setup::{self, Setup};
-use crate::tape::Tape;
+use crate::tape::{Param, Tape};
 use crate::teacher::Teacher;
 use crate::{Event, Plan, Progress, Result, Validation};
 use serde::{Deserialize, Serialize};
@@ -33,8 +33,8 @@ pub struct Trainer {
     teacher: Option<Teacher>,
     train: Packing,
     validation: Packing,
-    /// Means of gradients and of their squares, for each weight.
-    means: Vec<[Act; 2]>,
+    /// What the optimiser keeps for each weight: the sum of gradients, or their mean and that of their squares.
+    moments: Vec<Vec<Act>>,
     state: State,
     /// What the model's file says, but its recipe.
     metadata: Metadata,
@@ -93,12 +93,14 @@ impl Trainer {
             Precision::F16 => Factors::F16,
         });
         let model = Model::load(&mut tape, &file, &mut |_| ControlFlow::Continue(()))?;
-        let zeros = |tape: &mut Tape<Cpu>, i: usize| {
-            let mut zeros = tape.device.copy(&tape.params[i].grad);
-            tape.device.clear(&mut zeros);
+        let Tape { device, params, .. } = &mut tape;
+        let mut zeros = |param: &Param<Cpu>| {
+            let mut zeros = device.copy(&param.grad);
+            device.clear(&mut zeros);
             zeros
         };
-        let means = (0..tape.params.len()).map(|i| [zeros(&mut tape, i), zeros(&mut tape, i)]).collect();
+        let count = |param: &Param<Cpu>| config.optimizer.name.moments(param.is_inner());
+        let moments = params.iter().map(|param| (0..count(param)).map(|_| zeros(param)).collect()).collect();
         let scaler = (config.train.precision == Precision::F16).then(|| Scaler::new(&config.train.loss_scale));
         let teacher =
             config.distill.as_ref().map(|distill| Teacher::load(distill, config.train.threads, &file, train.tokens())).transpose()?;
@@ -110,7 +112,7 @@ impl Trainer {
             teacher,
             train,
             validation,
-            means,
+            moments,
             state,
             metadata,
             formats,

@@ -7,14 +7,14 @@ use trine_backend::{Act, Backend, Batch, Cpu, CpuOptions, Gate, KvShape, Pairs, 
 use trine_kernels::{Attend, tables};
 use trine_tensor::View;
 use trine_tensor::format::F32;
-use trine_train::adjoint::Adjoint;
+use trine_train::adjoint::{Adjoint, Muon};
 
 /// Documents of the rows of attention and rope.
 const SPANS: [usize; 2] = [13, 6];
 
-/// Runs a comparison on every instruction set.
-fn on_every_table(compare: impl Fn(&Golden, &mut Cpu)) {
-    let golden = Golden::open("ops");
+/// Runs a comparison with the golden numbers of this name on every instruction set.
+fn on_every_table(golden: &str, compare: impl Fn(&Golden, &mut Cpu)) {
+    let golden = Golden::open(golden);
     for table in tables() {
         for threads in [1, 2] {
             let mut device = Cpu::new(CpuOptions { table, threads, ..CpuOptions::default() }).unwrap();
@@ -45,7 +45,7 @@ fn vector(golden: &Golden, device: &mut Cpu, name: &str) -> Weight {
 #[test]
 fn attention_with_and_without_window_and_softcap() {
     let (heads, kv_heads, head_dim) = (4, 2, 16);
-    on_every_table(|golden, device| {
+    on_every_table("ops", |golden, device| {
         let mut read = |name: &str, heads: usize| load(golden, device, &format!("attention.{name}"), heads * head_dim);
         let (q, dy) = (read("q", heads), read("dy", heads));
         let (k, v) = (read("k", kv_heads), read("v", kv_heads));
@@ -72,7 +72,7 @@ fn attention_with_and_without_window_and_softcap() {
 
 #[test]
 fn rope_of_both_pairings() {
-    on_every_table(|golden, device| {
+    on_every_table("ops", |golden, device| {
         for (name, pairs) in [("adjacent", Pairs::Adjacent), ("halves", Pairs::Halves)] {
             let frequencies = (0..8).map(|i| 10000f64.powf(-f64::from(i) / 8.0)).collect();
             let rope = Rope { frequencies, magnitude: 1.0, pairs, head_dim: 16 };
@@ -86,7 +86,7 @@ fn rope_of_both_pairings() {
 
 #[test]
 fn norms() {
-    on_every_table(|golden, device| {
+    on_every_table("ops", |golden, device| {
         let gain = vector(golden, device, "rms_norm.gain");
         let (x, dy) = (load(golden, device, "rms_norm.x", 40), load(golden, device, "rms_norm.dy", 40));
         let mut dgain = device.write(&[0.0; 40], 40);
@@ -99,7 +99,7 @@ fn norms() {
 
 #[test]
 fn gates() {
-    on_every_table(|golden, device| {
+    on_every_table("ops", |golden, device| {
         let [gate, up, dy] = ["gate", "up", "dy"].map(|name| load(golden, device, &format!("gate.{name}"), 40));
         for (name, kind) in [("silu", Gate::Silu), ("relu2", Gate::Relu2)] {
             let golden = |part: &str| golden.numbers(&format!("gate.{name}.{part}"));
@@ -113,7 +113,7 @@ fn gates() {
 
 #[test]
 fn losses() {
-    on_every_table(|golden, device| {
+    on_every_table("ops", |golden, device| {
         let mean = |losses: &[f32]| losses.iter().sum::<f32>() / losses.len() as f32;
         let (logits, targets, mut losses) =
             (load(golden, device, "cross_entropy.logits", 97), golden.ids("cross_entropy.targets"), vec![]);
@@ -128,5 +128,28 @@ fn losses() {
         device.divergence(&logits, &teacher, 2.0, 0.25 / 7.0, &mut dlogits, &mut losses);
         near("divergence", &[mean(&losses)], &golden.numbers("kl.y"));
         near("divergence", dlogits.data(), &golden.numbers("kl.dlogits"));
+    });
+}
+
+#[test]
+fn steps_of_muon() {
+    on_every_table("muon", |golden, device| {
+        let step = Muon { rate: 0.05, momentum: 0.9, decay: 0.1, factor: 1.0 };
+        for (shape, cols) in [("square", 24), ("wide", 40), ("tall", 16)] {
+            let mut w = load(golden, device, &format!("{shape}.w"), cols);
+            let before = w.data().to_vec();
+            let mut m = device.copy(&w);
+            device.clear(&mut m);
+            for i in 0..3 {
+                let g = load(golden, device, &format!("{shape}.g.{i}"), cols);
+                device.muon(&step, &mut w, &g, &mut m);
+            }
+            // Both round to bfloat16 on the way, not at the same places.
+            let changes = |w: &[f32]| w.iter().zip(&before).map(|(w, before)| w - before).collect::<Vec<f32>>();
+            let (found, expected) = (changes(w.data()), changes(&golden.numbers(&format!("{shape}.final"))));
+            let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| x * x).sum::<f32>().sqrt();
+            let error = norm(&mut found.iter().zip(&expected).map(|(a, b)| a - b)) / norm(&mut expected.iter().copied());
+            assert!(error < 0.02, "{shape}: {error}");
+        }
     });
 }

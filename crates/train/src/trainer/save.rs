@@ -5,7 +5,11 @@ use crate::adjoint::Rounding;
 use crate::checkpoint::{self, Checkpoint, Tensors};
 use crate::config::Weights;
 use crate::{Error, Result, export};
+use std::iter;
 use std::path::{Path, PathBuf};
+
+/// Names of a weight, and of what the optimiser keeps for it.
+const SUFFIXES: [&str; 3] = ["", ".m", ".v"];
 
 impl Trainer {
     /// Writes a checkpoint, and removes those that are too many.
@@ -13,8 +17,8 @@ impl Trainer {
         let folder = self.config.output.folder.clone();
         let path = checkpoint::path(&folder, self.state.step);
         let mut tensors = Tensors::new();
-        for (param, [m, v]) in self.tape.params.iter().zip(&self.means) {
-            for (suffix, values) in [("", &param.master), (".m", m), (".v", v)] {
+        for (param, moments) in self.tape.params.iter().zip(&self.moments) {
+            for (suffix, values) in SUFFIXES.iter().zip(iter::once(&param.master).chain(moments)) {
                 tensors.push((format!("{}{suffix}", param.name), values.data().to_vec()));
             }
         }
@@ -39,8 +43,8 @@ impl Trainer {
         let file = Checkpoint::open(&path)?;
         let state: State = file.state()?;
         self.config.check_resumes(&state.config)?;
-        for (param, [m, v]) in self.tape.params.iter_mut().zip(&mut self.means) {
-            for (suffix, values) in [("", &mut param.master), (".m", m), (".v", v)] {
+        for (param, moments) in self.tape.params.iter_mut().zip(&mut self.moments) {
+            for (suffix, values) in SUFFIXES.iter().zip(iter::once(&mut param.master).chain(moments)) {
                 let saved = file.tensor(&format!("{}{suffix}", param.name), values.data().len())?;
                 values.data_mut().copy_from_slice(&saved);
             }

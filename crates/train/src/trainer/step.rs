@@ -2,7 +2,7 @@
 
 use super::{Trainer, sum};
 use crate::adjoint::{AdamW, Adjoint, Muon, Rounding};
-use crate::config::{Config, OptimizerName, Weights};
+use crate::config::{Config, Weights};
 use crate::data::Row;
 use crate::tape::{Param, Tape};
 use crate::teacher::Lesson;
@@ -132,15 +132,14 @@ impl Trainer {
         let factor = if clip > 0.0 { (clip / (norm + 1e-6)).min(1.0) } else { 1.0 } / scale;
         let decay = schedule.decay(optimizer, step, train.steps);
         let Tape { device, params, .. } = &mut self.tape;
-        for (param, [m, v]) in params.iter_mut().zip(&mut self.means) {
-            let is_inner = param.is_inner();
-            let decay = if is_inner { decay } else { 0.0 };
+        for (param, moments) in params.iter_mut().zip(&mut self.moments) {
+            let decay = if param.is_inner() { decay } else { 0.0 };
             let (beta1, beta2, eps, factor) = (optimizer.beta1, optimizer.beta2, optimizer.eps, factor as f32);
             let Param { master, grad, .. } = param;
-            if optimizer.name == OptimizerName::Muon && is_inner {
-                device.muon(&Muon { rate, momentum: beta1, decay, factor }, master, grad, m);
-            } else {
-                device.adamw(&AdamW { step, rate, beta1, beta2, eps, decay, factor }, master, grad, m, v);
+            match &mut moments[..] {
+                [m] => device.muon(&Muon { rate, momentum: beta1, decay, factor }, master, grad, m),
+                [m, v] => device.adamw(&AdamW { step, rate, beta1, beta2, eps, decay, factor }, master, grad, m, v),
+                _ => unreachable!("an optimiser keeps one or two numbers for each weight"),
             }
         }
     }
