@@ -78,7 +78,7 @@ fn diagnose(error: &anyhow::Error) -> (Exit, Option<&'static str>) {
     if error.is::<ConfigError>() {
         return (Exit::Usage, Some("`trine train --example` shows every key"));
     }
-    if let Some(error) = error.downcast_ref::<trine_train::Error>() {
+    if let Some(error) = error.downcast_ref::<trine::train::Error>() {
         return of_train(error);
     }
     match error.downcast_ref::<trine::Error>() {
@@ -109,8 +109,8 @@ fn of_lab(error: &trine_lab::Error) -> (Exit, Option<&'static str>) {
     }
 }
 
-fn of_train(error: &trine_train::Error) -> (Exit, Option<&'static str>) {
-    use trine_train::Error;
+fn of_train(error: &trine::train::Error) -> (Exit, Option<&'static str>) {
+    use trine::train::Error;
     match error {
         Error::Model(error) => of_model(error),
         Error::File(error) => (Exit::Model, of_file(error)),

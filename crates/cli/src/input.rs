@@ -4,7 +4,7 @@ use anyhow::{Context, Result, anyhow};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use trine_train::data::{Documents, Parting};
+use trine::train::data::{Documents, Parting};
 
 /// The documents of a file; of standard input for `-`.
 pub fn documents(path: &Path, parting: Parting) -> Result<Documents> {

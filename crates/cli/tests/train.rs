@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 use trine::tensor::File;
-use trine_train::checkpoints;
+use trine::train::checkpoints;
 
 /// A run of a moment.
 const TINY: &str = r#"[model]

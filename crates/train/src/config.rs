@@ -264,8 +264,8 @@ impl OptimizerName {
 pub struct Schedule {
     /// Its shape after the warm-up.
     pub shape: Shape,
-    /// Steps over which the rate grows from 0.
-    pub warmup: u64,
+    /// Steps over which the rate grows from 0; a tenth of all, but at most 100, where missing.
+    pub warmup: Option<u64>,
     /// The lowest rate at the end, as a share of the highest.
     pub end: f64,
     /// `wsd`: share of the steps over which the rate falls at the end.
@@ -274,7 +274,7 @@ pub struct Schedule {
 
 impl Default for Schedule {
     fn default() -> Self {
-        Schedule { shape: Shape::Cosine, warmup: 100, end: 0.0, decay: 0.2 }
+        Schedule { shape: Shape::Cosine, warmup: None, end: 0.0, decay: 0.2 }
     }
 }
 

@@ -7,10 +7,11 @@ impl Schedule {
     /// The learning rate of step `step` of `steps`, from 1.
     pub fn rate(&self, optimizer: &Optimizer, step: u64, steps: u64) -> f64 {
         let highest = optimizer.learning_rate;
-        if step <= self.warmup {
-            return highest * step as f64 / self.warmup as f64;
+        let warmup = self.warmup.unwrap_or((steps / 10).min(100));
+        if step <= warmup {
+            return highest * step as f64 / warmup as f64;
         }
-        let done = (step - self.warmup) as f64 / steps.saturating_sub(self.warmup).max(1) as f64;
+        let done = (step - warmup) as f64 / steps.saturating_sub(warmup).max(1) as f64;
         let share = match self.shape {
             Shape::Constant => return highest,
             Shape::Linear => 1.0 - done,
@@ -40,7 +41,7 @@ mod tests {
     fn rates_are_those_of_the_papers() {
         let optimizer = Optimizer { learning_rate: 1.0, weight_decay: 0.1, ..Optimizer::default() };
         let check = |shape, step, expected: f64| {
-            let schedule = Schedule { shape, warmup: 10, end: 0.0, decay: 0.2 };
+            let schedule = Schedule { shape, warmup: Some(10), end: 0.0, decay: 0.2 };
             let found = schedule.rate(&optimizer, step, 110);
             assert!((found - expected).abs() < 1e-12, "{shape:?} at {step}: expected {expected}, found {found}");
         };
@@ -59,7 +60,7 @@ mod tests {
         check(Shape::TwoStage, 60, 1.0 / 3.0);
         let two = Schedule { shape: Shape::TwoStage, ..Schedule::default() };
         assert_eq!([two.decay(&optimizer, 55, 110), two.decay(&optimizer, 56, 110)], [0.1, 0.0]);
-        let low = Schedule { end: 0.1, warmup: 0, ..Schedule::default() };
+        let low = Schedule { end: 0.1, warmup: Some(0), ..Schedule::default() };
         assert!((low.rate(&optimizer, 100, 100) - 0.1).abs() < 1e-12);
     }
 }

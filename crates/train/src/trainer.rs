@@ -102,8 +102,11 @@ impl Trainer {
         let count = |param: &Param<Cpu>| config.optimizer.name.moments(param.is_inner());
         let moments = params.iter().map(|param| (0..count(param)).map(|_| zeros(param)).collect()).collect();
         let scaler = (config.train.precision == Precision::F16).then(|| Scaler::new(&config.train.loss_scale));
-        let teacher =
-            config.distill.as_ref().map(|distill| Teacher::load(distill, config.train.threads, &file, train.tokens())).transpose()?;
+        let teacher = config
+            .distill
+            .as_ref()
+            .map(|distill| Teacher::load(distill, config.train.threads, &file, train.tokens()))
+            .transpose()?;
         let state = State { config: config.clone(), step: 0, rows: 0, tokens: 0, scaler, best: None };
         let mut trainer = Trainer {
             config: config.clone(),

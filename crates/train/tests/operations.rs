@@ -148,7 +148,8 @@ fn steps_of_muon() {
             let changes = |w: &[f32]| w.iter().zip(&before).map(|(w, before)| w - before).collect::<Vec<f32>>();
             let (found, expected) = (changes(w.data()), changes(&golden.numbers(&format!("{shape}.final"))));
             let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| x * x).sum::<f32>().sqrt();
-            let error = norm(&mut found.iter().zip(&expected).map(|(a, b)| a - b)) / norm(&mut expected.iter().copied());
+            let error =
+                norm(&mut found.iter().zip(&expected).map(|(a, b)| a - b)) / norm(&mut expected.iter().copied());
             assert!(error < 0.02, "{shape}: {error}");
         }
     });

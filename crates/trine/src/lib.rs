@@ -13,7 +13,8 @@
 //!
 //! [`Llm::embedded`] is a small model that is part of the program, and [`EMBEDDED`] stands for its path. [`Llm::stream`] gives the text piece
 //! by piece, [`Llm::chat`] goes through the model's chat template, [`Decoder::logits`] is the bare model, and [`Options`] says how to load.
-//! Behind them are the crates that are named here as modules; the [`engine`] answers many requests at once.
+//! Behind them are the crates that are named here as modules; the [`engine`] answers many requests at once. With the feature `train` there is
+//! also the module `train`, which makes models.
 
 mod error;
 mod llm;
@@ -35,6 +36,8 @@ pub use trine_model as model;
 pub use trine_model::{EMBEDDED, open_file};
 pub use trine_tensor as tensor;
 pub use trine_text as text;
+#[cfg(feature = "train")]
+pub use trine_train as train;
 
 /// All that most programs need.
 pub mod prelude {

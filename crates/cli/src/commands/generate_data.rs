@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use trine::Llm;
+use trine::train::data::Parting;
 use trine_lab::generate::{self, Counts, Job, Keep, Prompt, Writer};
-use trine_train::data::Parting;
 
 const BAR: &str = "{bar:30} {pos}/{len} texts {eta}  {msg}";
 

@@ -14,8 +14,8 @@ use std::time::Instant;
 use trine::model::vocab_metadata;
 use trine::tensor::gguf;
 use trine::text::{BpeOptions, ByteLevel, Encode, Tokenizer, TokenizerJson};
-use trine_train::Error;
-use trine_train::data::Documents;
+use trine::train::Error;
+use trine::train::data::Documents;
 
 /// Make a tokenizer of your own
 #[derive(Args)]

@@ -12,8 +12,8 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
+use trine::train::data::Parting;
 use trine_lab::perplexity::{self, Estimate, Options, Progress, Text, Unit, Windows};
-use trine_train::data::Parting;
 
 /// Tokens of a window when nobody asks for more, if the model has that many.
 const CONTEXT: usize = 4096;

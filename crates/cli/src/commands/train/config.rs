@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use trine::EMBEDDED;
-use trine_train::Config;
+use trine::train::Config;
 
 /// What `--example` prints: every key, with its usual value where it has one.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -66,9 +66,9 @@ pub fn read(path: &Path, set: &[String]) -> Result<(Config, Source)> {
 
 impl Source {
     /// Adds the place to an error about a value.
-    pub fn explain(&self, error: trine_train::Error) -> anyhow::Error {
+    pub fn explain(&self, error: trine::train::Error) -> anyhow::Error {
         match error {
-            trine_train::Error::Config { key, expected, found } => {
+            trine::train::Error::Config { key, expected, found } => {
                 let place = told(self.root.at(&key).map(|node| &node.place), &self.file);
                 ConfigError { place, key, expected, found, nearest: None }.into()
             }

@@ -1,6 +1,6 @@
 //! The curve of a run: its losses and learning rates.
 
-use trine_train::{Step, Validation};
+use trine::train::{Step, Validation};
 
 /// What the smoothed loss keeps of its past at every step: it is a mean over some 10 steps.
 const KEEP: f64 = 0.9;

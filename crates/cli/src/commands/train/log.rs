@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use trine_train::{Step, Validation};
+use trine::train::{Step, Validation};
 
 /// A line of the log. What is no number is null.
 #[derive(Serialize)]

@@ -25,7 +25,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use trine::kernels::cpus::Topology;
-use trine_train::{Finished, Progress, Trainer, checkpoints};
+use trine::train::{Finished, Progress, Trainer, checkpoints};
 use view::{Style, View};
 use watch::Watch;
 

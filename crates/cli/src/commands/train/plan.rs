@@ -5,7 +5,7 @@ use crate::{measure, units};
 use anyhow::Result;
 use serde_json::json;
 use std::io::Write;
-use trine_train::Plan;
+use trine::train::Plan;
 
 /// The share of the machine's float32 peak that a step is taken to reach.
 const SHARE: f64 = 0.4;

@@ -8,7 +8,7 @@ use console::{Term, style, truncate_str};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
-use trine_train::{Step, Validation};
+use trine::train::{Step, Validation};
 
 /// Between two pictures, and between two lines.
 const PICTURES: Duration = Duration::from_millis(100);

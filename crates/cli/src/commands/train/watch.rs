@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use trine_train::Event;
+use trine::train::Event;
 
 /// Who watches a run.
 pub struct Watch<'a> {
