@@ -7,7 +7,7 @@ use trine_backend::{Act, Backend, Batch, Cpu, CpuOptions, Gate, KvShape, Pairs, 
 use trine_kernels::{Attend, tables};
 use trine_tensor::View;
 use trine_tensor::format::F32;
-use trine_train::adjoint::{Adjoint, Muon};
+use trine_train::adjoint::{Adjoint, Muon, Rounding};
 
 /// Documents of the rows of attention and rope.
 const SPANS: [usize; 2] = [13, 6];
@@ -128,6 +128,24 @@ fn losses() {
         device.divergence(&logits, &teacher, 2.0, 0.25 / 7.0, &mut dlogits, &mut losses);
         near("divergence", &[mean(&losses)], &golden.numbers("kl.y"));
         near("divergence", dlogits.data(), &golden.numbers("kl.dlogits"));
+    });
+}
+
+#[test]
+fn rounding_sets_in_from_none_to_all() {
+    on_every_table("muon", |golden, device| {
+        let w = load(golden, device, "square.w", 24);
+        let mut seen = |rounding| {
+            let weight = device.settle("w", &[24, 24], Role::BitLinear, &w, rounding).unwrap();
+            device.seen(&weight)
+        };
+        let ternary = seen(Rounding::Ternary);
+        let scale = ternary.iter().fold(0f32, |most, x| most.max(x.abs()));
+        assert!(ternary.iter().all(|x| [-scale, 0.0, scale].contains(x)));
+        for share in [0.0, 0.25, 0.75] {
+            let between: Vec<f32> = w.data().iter().zip(&ternary).map(|(w, t)| w + share * (t - w)).collect();
+            near(&format!("{share} of the way"), &seen(Rounding::Towards(share)), &between);
+        }
     });
 }
 
