@@ -140,6 +140,25 @@ fn losses_are_their_definitions_and_lead_back() {
 }
 
 #[test]
+fn powers_are_shares_of_the_largest() {
+    let (mut random, temperature) = (Random(23), 0.7f32);
+    for width in WIDTHS {
+        let x: Vec<f32> = random.floats(3 * width).iter().map(|x| 9.0 * x).collect();
+        let found = agreed("powers", &|machine| {
+            let mut out = vec![f32::NAN; x.len()];
+            machine.powers(&x, width, temperature, &mut out);
+            out
+        });
+        for (x, found) in x.chunks(width).zip(found.chunks(width)) {
+            let most = x.iter().copied().fold(f32::MIN, f32::max);
+            for (&x, &found) in x.iter().zip(found) {
+                close("power", found, (f64::from(x - most) / f64::from(temperature)).exp(), 2e-6);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_logit_that_is_not_finite_is_seen_and_a_large_one_is_none() {
     for mut machine in machines() {
         let mut loss = |x: [f32; 3]| {
