@@ -134,6 +134,17 @@ fn an_interrupted_run_goes_on_as_if_nothing_had_been() {
     let resumed = train(folder.path(), TINY, &["--resume", "--quiet"]);
     assert_eq!(resumed.code, 0, "{}", resumed.err);
     assert_eq!(losses(&folder.path().join("run")), undisturbed);
+    // Nothing is left to do, and nothing is lost by asking.
+    let curve = || std::fs::read_to_string(folder.path().join("run/loss.svg")).unwrap();
+    let before = curve();
+    let again = train(folder.path(), TINY, &["--resume"]);
+    assert!(
+        again.code == 0 && again.out.contains("loss ") && !again.out.contains("unknown"),
+        "{}{}",
+        again.out,
+        again.err
+    );
+    assert_eq!((losses(&folder.path().join("run")), curve()), (undisturbed, before));
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Log {
         if !self.uncut || json["step"].is_u64() {
             let mut write = || {
                 if std::mem::take(&mut self.uncut) {
-                    cut(&mut self.file, &json, &mut self.history)?;
+                    cut(&mut self.file, |event| is_before(event, &json), &mut self.history)?;
                 }
                 self.file.write_all(std::mem::take(&mut self.held).as_bytes())
             };
@@ -83,21 +83,35 @@ impl Log {
         }
         Ok(line)
     }
+
+    /// Writes what waits, and knows the whole curve even where a run had nothing left to do.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn finish(&mut self) -> Result<()> {
+        let mut write = || {
+            if std::mem::take(&mut self.uncut) {
+                cut(&mut self.file, |_| true, &mut self.history)?;
+            }
+            self.file.write_all(std::mem::take(&mut self.held).as_bytes())
+        };
+        write().with_context(|| self.path.display().to_string())
+    }
 }
 
-/// Ends a log where `next` follows, and reads what stays.
-fn cut(file: &mut File, next: &Value, history: &mut History) -> std::io::Result<()> {
+/// Whether an event was before another. A step comes before what is done after it.
+fn is_before(event: &Value, next: &Value) -> bool {
     let step = |event: &Value| event["step"].as_u64();
-    // A step comes before what is done after it.
-    let before = |event: &Value| {
-        step(event) < step(next)
-            || step(event) == step(next) && next["event"] != "step" && event["event"] != next["event"]
-    };
+    step(event) < step(next) || step(event) == step(next) && next["event"] != "step" && event["event"] != next["event"]
+}
+
+/// Ends a log before the first event that is not to stay, and reads what stays.
+fn cut(file: &mut File, stays: impl Fn(&Value) -> bool, history: &mut History) -> std::io::Result<()> {
     let mut end = 0;
     let mut lines = BufReader::new(&*file);
     let mut line = Vec::new();
     while lines.read_until(b'\n', &mut line)? > 0 {
-        let Some(event) = whole(&line).filter(before) else { break };
+        let Some(event) = whole(&line).filter(&stays) else { break };
         match event["event"].as_str() {
             Some("step") => serde_json::from_value(event).iter().for_each(|step| history.step(step)),
             Some("validation") => serde_json::from_value(event).iter().for_each(|found| history.validation(found)),

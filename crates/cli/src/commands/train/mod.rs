@@ -125,6 +125,7 @@ impl Train {
             failed: None,
         };
         let finished = trainer.run(&mut |event| watch.event(event));
+        watch.log.finish()?;
         watch.view.finish(&watch.log.history);
         if let Some(error) = watch.failed.take() {
             return Err(error);
