@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "optimizer": { "name": "muon", "learning_rate": 4e-3 },
         "output": { "folder": folder },
     }))?;
-    let mut trainer = Trainer::new(&config, false, &mut |_| {})?;
+    let mut trainer = Trainer::new(&config, false, &mut |_| ControlFlow::Continue(()))?;
     let trained = trainer.run(&mut |event| {
         if let Event::Step(step) = event
             && step.step % 10 == 0

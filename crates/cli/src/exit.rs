@@ -40,7 +40,7 @@ pub struct Usage {
 
 /// Says what went wrong, in one sentence and with a hint.
 pub fn report(error: &anyhow::Error) -> Exit {
-    if error.chain().filter_map(|error| error.downcast_ref()).any(is_closed_pipe) {
+    if is_closed_pipe(error) {
         return Exit::Done;
     }
     let (exit, hint) = diagnose(error);
@@ -54,8 +54,11 @@ pub fn report(error: &anyhow::Error) -> Exit {
 }
 
 /// Whether nobody reads what the program prints any more, which is no failure.
-fn is_closed_pipe(error: &std::io::Error) -> bool {
-    error.kind() == ErrorKind::BrokenPipe
+pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let system = |error: &(dyn std::error::Error + 'static)| {
+        error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+    };
+    error.chain().any(system)
 }
 
 /// The exit status and the hint that an error deserves.
@@ -116,6 +119,12 @@ fn of_train(error: &trine::train::Error) -> (Exit, Option<&'static str>) {
         Error::File(error) => (Exit::Model, of_file(error)),
         Error::Device(error) => of_device(error),
         Error::Cancelled => (Exit::Interrupted, None),
+        Error::Checkpoint { earlier: Some(_), .. } => {
+            (Exit::Work, Some("delete the file, and --resume goes on from the checkpoint before it"))
+        }
+        Error::Checkpoint { .. } => (Exit::Work, Some("it was the only one: --fresh begins anew")),
+        Error::NoCheckpoint { .. } => (Exit::Work, Some("without --resume the run begins")),
+        Error::Busy { .. } => (Exit::Work, Some("wait for it, or give another output.folder")),
         _ => (Exit::Work, None),
     }
 }

@@ -86,7 +86,7 @@ impl Ours {
         [batch, sequence]: [usize; 2],
     ) -> Result<Ours, Box<dyn Error>> {
         let path = std::env::temp_dir().join(format!("trine-bench-{}.gguf", std::process::id()));
-        init::write(&path, sizes, &Metadata::new(), 0)?;
+        init::write(&path, sizes, &Metadata::new(), 0, &mut |_, _| ControlFlow::Continue(()))?;
         let device = Cpu::new(CpuOptions { threads, huge_pages: true, ..CpuOptions::default() })?;
         let outer = Rounding::Float(if bf16 { &BF16 } else { &F32 });
         let mut tape = Tape::new(device, if ternary { Rounding::Ternary } else { outer }, outer);

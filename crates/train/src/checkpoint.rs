@@ -1,14 +1,19 @@
 //! Everything that a run needs to go on as if it had never ended: weights, means of gradients, and a state.
 
+use crate::data::hex;
 use crate::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use trine_tensor::format::F32;
 use trine_tensor::{Entry, File, Metadata, gguf};
 
 /// The key of the state.
 const STATE: &str = "trine.train.state";
+/// The key of the hash of all numbers.
+const HASH: &str = "trine.train.sha256";
 
 /// Numbers of a checkpoint, by name.
 pub type Tensors = Vec<(String, Vec<f32>)>;
@@ -45,6 +50,7 @@ pub fn write<S: Serialize>(path: &Path, state: &S, tensors: &Tensors) -> Result<
     let mut metadata = Metadata::new();
     metadata.insert("general.type", "checkpoint");
     metadata.insert(STATE, serde_json::to_string(state).expect("states are plain"));
+    metadata.insert(HASH, hash(tensors.iter().map(|(name, values)| (&name[..], bytemuck::cast_slice(values)))));
     let entry =
         |(name, values): &(String, Vec<f32>)| Entry { name: name.clone(), format: &F32, shape: vec![values.len()] };
     let mut writer = gguf::create(path, &metadata, tensors.iter().map(entry).collect())?;
@@ -54,6 +60,12 @@ pub fn write<S: Serialize>(path: &Path, state: &S, tensors: &Tensors) -> Result<
     Ok(writer.finish()?)
 }
 
+/// The hash of all tensors, in the order of their names.
+fn hash<'a>(tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+    let tensors: BTreeMap<&str, &[u8]> = tensors.collect();
+    hex(tensors.into_values().fold(Sha256::new(), Digest::chain_update))
+}
+
 /// A checkpoint that is open.
 pub struct Checkpoint {
     file: File,
@@ -61,15 +73,23 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// # Errors
-    /// When it cannot be read.
+    /// When it cannot be read, or its numbers are not those that were written.
     pub fn open(path: &Path) -> Result<Checkpoint> {
-        Ok(Checkpoint { file: File::open(path)? })
+        let file = File::open(path)?;
+        let (expected, found) =
+            (file.metadata().str(HASH)?, hash(file.tensors().map(|view| (&view.name[..], &view.bytes[..]))));
+        if expected != Some(&found) {
+            let expected = expected.unwrap_or("a hash, as every checkpoint has");
+            let problem = format!("`{HASH}`: expected {expected}, found tensors whose hash is {found}");
+            return Err(Error::Checkpoint { path: path.into(), problem, earlier: None });
+        }
+        Ok(Checkpoint { file })
     }
 
     /// # Errors
     /// When there is none, or not such a one.
     pub fn state<S: DeserializeOwned>(&self) -> Result<S> {
-        let bad = |problem: String| Error::Checkpoint { path: self.file.path().into(), problem };
+        let bad = |problem: String| Error::Checkpoint { path: self.file.path().into(), problem, earlier: None };
         let text = self.file.metadata().str(STATE)?;
         let text = text.ok_or_else(|| bad(format!("expected the key `{STATE}`, found none")))?;
         serde_json::from_str(text).map_err(|error| bad(format!("`{STATE}`: {error}")))
@@ -83,7 +103,7 @@ impl Checkpoint {
         let values = self.file.view(name)?.decode();
         if values.len() != len {
             let problem = format!("tensor `{name}`: expected {len} numbers, found {}", values.len());
-            return Err(Error::Checkpoint { path: self.file.path().into(), problem });
+            return Err(Error::Checkpoint { path: self.file.path().into(), problem, earlier: None });
         }
         Ok(values)
     }

@@ -58,13 +58,21 @@ pub enum Error {
         /// The file, the last one of several.
         path: PathBuf,
     },
-    /// A checkpoint that is not one.
-    #[error("{}: {problem}", path.display())]
+    /// A checkpoint that is not one, or not any more.
+    #[error("{}: {problem}{}", path.display(), earlier.map(|step| format!("; without it, step {step} is the last")).unwrap_or_default())]
     Checkpoint {
         /// The file.
         path: PathBuf,
         /// What was expected and what was found.
         problem: String,
+        /// The step of the checkpoint before it, if there is one.
+        earlier: Option<u64>,
+    },
+    /// Another run is at work there.
+    #[error("{}: expected a folder for this run alone, found another at work in it", folder.display())]
+    Busy {
+        /// The output folder.
+        folder: PathBuf,
     },
     /// Nothing to go on from.
     #[error("{}: expected a checkpoint to resume from, found none", folder.display())]
@@ -81,6 +89,26 @@ pub enum Error {
         tensor: String,
         /// The step that was not done.
         step: u64,
+        /// Mean loss of the step.
+        loss: f64,
+    },
+    /// Training went astray in its last step.
+    #[error("step {step} left `{tensor}` not finite; a lower learning rate or a longer warm-up may help")]
+    NotFiniteWeight {
+        /// The first such weight.
+        tensor: String,
+        /// The step.
+        step: u64,
+    },
+    /// Gradients overflow at any scale.
+    #[error(
+        "step {step}: gradients overflow even with a loss scale of {scale:e} (loss {loss}); a lower learning rate or bf16 may help"
+    )]
+    Overflow {
+        /// The step that was not done.
+        step: u64,
+        /// What the loss was multiplied by.
+        scale: f64,
         /// Mean loss of the step.
         loss: f64,
     },

@@ -3,6 +3,7 @@
 use crate::config::Model;
 use crate::{Error, Result};
 use fastrand::Rng;
+use std::ops::ControlFlow;
 use std::path::Path;
 use trine_backend::Role;
 use trine_model::{Arch, Sizes};
@@ -38,12 +39,18 @@ pub fn sizes(model: &Model, vocab: usize, sequence: usize) -> Result<Sizes> {
     })
 }
 
-/// Writes a model of these sizes and this language as float32. Matrices keep the size of what they are multiplied with; the last ones of each half of
+/// Writes a model of these sizes and this language as float32; `progress` is told how many weights are written, and of how many. Matrices keep the size of what they are multiplied with; the last ones of each half of
 /// a layer are smaller by the root of their number, so that their sum is not larger (GPT-2); gains are 1.
 ///
 /// # Errors
-/// When the file cannot be written.
-pub fn write(path: &Path, sizes: &Sizes, language: &Metadata, seed: u64) -> Result<()> {
+/// When the file cannot be written; [`Error::Cancelled`] when `progress` says so.
+pub fn write(
+    path: &Path,
+    sizes: &Sizes,
+    language: &Metadata,
+    seed: u64,
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+) -> Result<()> {
     let mut metadata = sizes.metadata();
     metadata.insert("general.file_type", 0u32);
     for (key, value) in language.iter() {
@@ -57,6 +64,8 @@ pub fn write(path: &Path, sizes: &Sizes, language: &Metadata, seed: u64) -> Resu
     };
     let mut writer = gguf::create(path, &metadata, tensors.iter().map(entry).collect())?;
     let mut rng = Rng::with_seed(seed);
+    let total = tensors.iter().map(|(_, _, shape)| shape.iter().product::<usize>() as u64).sum();
+    let mut done = 0;
     for (name, role, shape) in &tensors {
         let len = shape.iter().product();
         let cols = *shape.last().expect("tensors have columns") as f32;
@@ -68,6 +77,10 @@ pub fn write(path: &Path, sizes: &Sizes, language: &Metadata, seed: u64) -> Resu
             _ => 1.0 / cols.sqrt(),
         };
         let mean = if *role == Role::Norm { 1.0 } else { 0.0 };
+        if progress(done, total).is_break() {
+            return Err(Error::Cancelled);
+        }
+        done += len as u64;
         let weights: Vec<f32> = (0..len).map(|_| mean + deviation * normal(&mut rng)).collect();
         writer.tensor(&F32.encode(&weights))?;
     }

@@ -27,12 +27,17 @@ static FIXED: &[(&str, &[&str])] = &[
     ("optimizer", &["name"]),
 ];
 
+/// Tables whose other keys change what is learned from then on.
+const FREE: [&str; 7] = ["model", "data", "train", "quantization", "optimizer", "schedule", "distill"];
+/// Keys among them that do not.
+const UNSEEN: [&str; 4] = ["data.cache", "train.threads", "train.grad_checkpoint", "model.context"];
+
 impl Config {
-    /// Makes sure that a run that began with `before` can go on with this.
+    /// Makes sure that a run that began with `before` can go on with this; returns the other keys by which what it learns differs.
     ///
     /// # Errors
     /// When a key differs on which the weights so far depend.
-    pub fn check_resumes(&self, before: &Config) -> Result<()> {
+    pub fn check_resumes(&self, before: &Config) -> Result<Vec<String>> {
         let [now, before] =
             [self, before].map(|config| serde_json::to_value(config).expect("configurations are plain"));
         for (table, keys) in FIXED {
@@ -47,6 +52,17 @@ impl Config {
                 }
             }
         }
-        Ok(())
+        let mut changed = Vec::new();
+        for table in FREE {
+            for key in
+                [&now, &before].iter().filter_map(|config| config[table].as_object()).flat_map(|keys| keys.keys())
+            {
+                let name = format!("{table}.{key}");
+                if now[table][key] != before[table][key] && !UNSEEN.contains(&&name[..]) && !changed.contains(&name) {
+                    changed.push(name);
+                }
+            }
+        }
+        Ok(changed)
     }
 }

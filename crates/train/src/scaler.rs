@@ -3,6 +3,9 @@
 use crate::config::LossScale;
 use serde::{Deserialize, Serialize};
 
+/// A scale so small that it is not what gradients overflow by: half precision's smallest normal number.
+const LEAST: f64 = 1.0 / 16384.0;
+
 /// What the loss is multiplied by now.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scaler {
@@ -16,6 +19,11 @@ impl Scaler {
     /// As it begins.
     pub fn new(config: &LossScale) -> Scaler {
         Scaler { scale: config.initial, steps: 0 }
+    }
+
+    /// Whether no scale will do.
+    pub fn is_lost(&self) -> bool {
+        self.scale < LEAST
     }
 
     /// Learns whether the gradients of a step were finite: grows after many that were, and shrinks after one that was not.

@@ -1,7 +1,7 @@
 //! What a run begins with: a model file, its language, documents as tokens, and a device.
 
 use crate::config::{Config, Precision, Weights};
-use crate::data::{Corpus, Packing};
+use crate::data::{self, Corpus, Packing};
 use crate::export::Formats;
 use crate::{Error, Progress, Result, init};
 use std::ops::ControlFlow;
@@ -24,39 +24,41 @@ pub struct Setup {
     pub formats: Formats,
     /// Where it runs.
     pub device: Cpu,
+    /// The hash of the tokenizer.
+    pub language: String,
+    /// What a person should know.
+    pub warnings: Vec<String>,
 }
 
 /// Reads and makes what a run needs.
 ///
 /// # Errors
-/// When the configuration makes no sense, or a file cannot be read or written.
-pub fn prepare(config: &Config, resume: bool, progress: &mut dyn FnMut(Progress)) -> Result<Setup> {
-    config.check()?;
+/// When the configuration makes no sense, or a file cannot be read or written; [`Error::Cancelled`] when `progress` says so.
+pub fn prepare(config: &Config, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Setup> {
     let folder = &config.output.folder;
-    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let language = language(config)?;
     let tokenizer = Language::of_metadata(&language)?.tokenizer;
-    let file = match &config.model.from {
-        Some(path) => open_file(path, &OpenOptions::default())?,
-        None => {
-            let path = folder.join("init.gguf");
-            if !(resume && path.exists()) {
-                let sizes = init::sizes(&config.model, tokenizer.len(), config.train.sequence)?;
-                init::write(&path, &sizes, &language, config.train.seed)?;
-            }
-            File::open(&path)?
-        }
-    };
     let cache = config.data.cache.clone().unwrap_or_else(|| folder.join("cache"));
     let threads = config.train.threads.unwrap_or_else(|| CpuOptions::default().threads);
     let corpus = Corpus::open(&config.data, &tokenizer, &language, &cache, threads, &mut |done, total| {
-        progress(Progress { what: "reading texts", done, total });
-        ControlFlow::Continue(())
+        progress(Progress { what: "reading texts", done, total })
     })?;
+    let file = model(config, &language, tokenizer.len(), progress)?;
     let sequence = config.train.sequence;
     let train = Packing::shuffled(corpus.train, sequence, config.train.seed)?;
     let validation = Packing::in_order(corpus.validation, sequence)?;
-    let formats = formats(config, &Spec::of(&file)?)?;
+    let spec = Spec::of(&file)?;
+    let formats = formats(config, &spec)?;
+    let mut warnings = Vec::new();
+    if config.quantization.weights == Weights::Ternary && config.output.format.is_none() && !formats.inner.ternary {
+        let (block, format) = (I2_S.block, formats.inner);
+        warnings.push(format!(
+            "rows of ternary weights are no multiples of {block} here, and no ternary format holds them: the model will be written as {format}"
+        ));
+    }
+    if validation.rows() == 0 && config.data.validation > 0.0 {
+        warnings.push("no document was kept for validation: there are too few".into());
+    }
     let mut metadata = file.metadata().clone();
     for (key, value) in language.iter() {
         metadata.insert(key, value.clone());
@@ -66,7 +68,36 @@ pub fn prepare(config: &Config, resume: bool, progress: &mut dyn FnMut(Progress)
         None => metadata.remove("general.file_type"),
     };
     let device = Cpu::new(CpuOptions { threads, huge_pages: true, ..CpuOptions::default() })?;
-    Ok(Setup { file, metadata, train, validation, formats, device })
+    let language = data::language(&language);
+    Ok(Setup { file, metadata, train, validation, formats, device, language, warnings })
+}
+
+/// The model with which training begins: one that is there, or a new one.
+fn model(
+    config: &Config,
+    language: &Metadata,
+    tokens: usize,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<File> {
+    if let Some(path) = &config.model.from {
+        let file = open_file(path, &OpenOptions::default())?;
+        let own = Language::of(&file).map_or(Spec::of(&file)?.vocab, |own| own.tokenizer.len());
+        if own != tokens {
+            return Err(Error::Config {
+                key: "model.tokenizer".into(),
+                expected: format!("the {own} tokens of `model.from`"),
+                found: format!("{tokens}"),
+            });
+        }
+        return Ok(file);
+    }
+    let folder = &config.output.folder;
+    let path = tempfile::NamedTempFile::with_suffix_in(".gguf", folder).map_err(Error::io(folder))?.into_temp_path();
+    let sizes = init::sizes(&config.model, tokens, config.train.sequence)?;
+    init::write(&path, &sizes, language, config.train.seed, &mut |done, total| {
+        progress(Progress { what: "making weights", done, total })
+    })?;
+    Ok(File::open(&path)?)
 }
 
 /// The keys of the tokenizer.
@@ -188,7 +219,9 @@ pub fn plan(config: &Config) -> Result<Plan> {
     let each = layers + layer + 2 * sizes.vocab;
     let portion = config.train.micro_batch.unwrap_or(batch) * sequence;
     let (weights, gradients, optimizer) = (4 * parameters + seen, 4 * parameters, 4 * moments);
-    let activations = 4 * (each * portion) as u64;
+    // Keys and values of the layer at work, with room for blocks that are not full.
+    let cache = 2 * kv * 5 / 4;
+    let activations = 4 * ((each + cache) * portion) as u64;
     let attention = 4.0 * (sequence as f64 + 1.0) / 2.0 * (sizes.layers * q) as f64;
     Ok(Plan {
         parameters,

@@ -344,17 +344,29 @@ impl<B: Adjoint> Tape<B> {
     }
 }
 
+/// Makes of a matrix that is ternary already, `s` times {-1, 0, 1}, one that rounds to it: the mean of `|w|`, which is its scale then, is `s`, and not
+/// the share of `s` that is not 0. Other matrices stay.
+fn masters_of_ternary(weights: &mut [f32]) {
+    let Some(s) = weights.iter().map(|w| w.abs()).find(|&w| w > 0.0) else { return };
+    if weights.iter().all(|&w| w == 0.0 || w.abs() == s) {
+        let others = weights.iter().filter(|&&w| w != 0.0).count();
+        let stretch = weights.len() as f64 / others as f64;
+        weights.iter_mut().for_each(|w| *w = (f64::from(*w) * stretch) as f32);
+    }
+}
+
 impl<B: Adjoint> Backend for Tape<B> {
     /// The number of a [`Param`].
     type Weight = usize;
     type Act = Var<B::Act>;
 
     fn upload(&mut self, view: View, role: Role) -> Result<usize, Error> {
-        let values = view.decode();
-        let cols = view.cols();
+        let (mut values, cols, rounding) = (view.decode(), view.cols(), self.rounding(role));
+        if rounding == Rounding::Ternary {
+            masters_of_ternary(&mut values);
+        }
         let master = self.device.write(&values, cols);
         let grad = self.device.write(&vec![0.0; values.len()], cols);
-        let rounding = self.rounding(role);
         let weight = self.device.settle(&view.name, &view.shape, role, &master, rounding)?;
         self.params.push(Param { name: view.name, shape: view.shape, role, master, grad, weight });
         Ok(self.params.len() - 1)

@@ -5,13 +5,13 @@
 mod bridge;
 
 use self::bridge::Bridge;
-use crate::Result;
 use crate::adjoint::Adjoint;
 use crate::config::Distill;
 use crate::data::Tokens;
+use crate::{Error, Result};
 use std::ops::ControlFlow;
 use trine_backend::{Act, Backend, Batch, Cpu, CpuOptions};
-use trine_model::{Language, Model, open_file};
+use trine_model::{Language, Model, Spec, open_file};
 use trine_tensor::{File, OpenOptions};
 
 /// Tokens of a block of the attention's cache.
@@ -41,9 +41,23 @@ impl Teacher {
     /// Loads the teacher of a model that speaks like `pupil`, and is to learn from `texts`.
     ///
     /// # Errors
-    /// When it is no model.
-    pub fn load(distill: &Distill, threads: Option<usize>, pupil: &File, texts: &Tokens) -> Result<Teacher> {
+    /// When it is no model, or not made for texts of `sequence` tokens.
+    pub fn load(
+        distill: &Distill,
+        threads: Option<usize>,
+        sequence: usize,
+        pupil: &File,
+        texts: &Tokens,
+    ) -> Result<Teacher> {
         let file = open_file(&distill.teacher, &OpenOptions::default())?;
+        let context = Spec::of(&file)?.context;
+        if context < sequence {
+            return Err(Error::Config {
+                key: "distill.teacher".into(),
+                expected: format!("a model with a context of {sequence} tokens, as `train.sequence` says"),
+                found: format!("one of {context}"),
+            });
+        }
         let mut options = CpuOptions::default();
         options.threads = threads.unwrap_or(options.threads);
         let mut device = Cpu::new(options)?;
@@ -69,7 +83,7 @@ impl Teacher {
             reserve(&self.model, &mut self.device, &mut self.blocks, blocks)?;
             return Ok(Lesson { rows: None, logits: self.model.forward(&mut self.device, batch) });
         };
-        let (pairs, blocks) = bridge.translate(batch, BLOCK);
+        let (pairs, blocks) = bridge.translate(batch, self.model.spec().context, BLOCK);
         reserve(&self.model, &mut self.device, &mut self.blocks, blocks)?;
         let logits = self.model.forward(&mut self.device, bridge.batch());
         let (own, pupil) = (self.model.spec().vocab, bridge.pupil().len());

@@ -12,10 +12,11 @@ use crate::scaler::Scaler;
 use crate::setup::{self, Setup};
 use crate::tape::{Param, Tape};
 use crate::teacher::Teacher;
-use crate::{Event, Plan, Progress, Result, Validation};
+use crate::{Error, Event, Plan, Progress, Result, Validation};
 use serde::{Deserialize, Serialize};
+use std::fs::{File, TryLockError};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use trine_backend::{Act, Backend, Batch, Cpu};
 use trine_kernels::Factors;
 use trine_model::Model;
@@ -43,12 +44,18 @@ pub struct Trainer {
     blocks: usize,
     batch: Batch,
     losses: Vec<f32>,
+    /// What the observer has not been told yet.
+    warnings: Vec<String>,
+    /// No other run is at work in the output folder while it is open.
+    _lock: File,
 }
 
 /// Where a run is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct State {
     config: Config,
+    /// The hash of the tokenizer.
+    language: Option<String>,
     step: u64,
     /// Sequences that were learned from.
     rows: u64,
@@ -73,9 +80,21 @@ impl Trainer {
     /// Reads data and makes weights, or with `resume` goes on from the last checkpoint of the output folder. `progress` is told how far that is.
     ///
     /// # Errors
-    /// When the configuration makes no sense, a file cannot be read, or there is nothing to resume.
-    pub fn new(config: &Config, resume: bool, progress: &mut dyn FnMut(Progress)) -> Result<Trainer> {
-        let Setup { file, metadata, train, validation, formats, device } = setup::prepare(config, resume, progress)?;
+    /// When the configuration makes no sense, a file cannot be read, there is nothing to resume, or another run is at work in the folder;
+    /// [`Error::Cancelled`] when `progress` says so.
+    pub fn new(
+        config: &Config,
+        resume: bool,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Trainer> {
+        config.check()?;
+        let folder = &config.output.folder;
+        if resume && checkpoint::steps(folder).is_empty() {
+            return Err(Error::NoCheckpoint { folder: folder.join("checkpoints") });
+        }
+        let lock = lock(folder)?;
+        let Setup { file, metadata, train, validation, formats, device, language, warnings } =
+            setup::prepare(config, progress)?;
         let outer = Rounding::Float(match config.train.precision {
             Precision::F32 => &F32,
             Precision::Bf16 => &BF16,
@@ -105,9 +124,10 @@ impl Trainer {
         let teacher = config
             .distill
             .as_ref()
-            .map(|distill| Teacher::load(distill, config.train.threads, &file, train.tokens()))
+            .map(|distill| Teacher::load(distill, config.train.threads, config.train.sequence, &file, train.tokens()))
             .transpose()?;
-        let state = State { config: config.clone(), step: 0, rows: 0, tokens: 0, scaler, best: None };
+        let language = Some(language);
+        let state = State { config: config.clone(), language, step: 0, rows: 0, tokens: 0, scaler, best: None };
         let mut trainer = Trainer {
             config: config.clone(),
             tape,
@@ -122,6 +142,8 @@ impl Trainer {
             blocks: 0,
             batch: Batch::new(),
             losses: Vec::new(),
+            warnings,
+            _lock: lock,
         };
         if resume {
             trainer.restore()?;
@@ -169,14 +191,18 @@ impl Trainer {
         let Config { train: Train { steps, .. }, output, .. } = self.config.clone();
         let due = |every: u64, step: u64| every > 0 && step.is_multiple_of(every);
         let mut stopped = false;
+        for warning in std::mem::take(&mut self.warnings) {
+            stopped |= observe(Event::Warning(&warning)).is_break();
+        }
         while self.state.step < steps && !stopped {
             let done = self.advance()?;
-            let (step, last) = (done.step, done.step == steps);
+            let (step, last, mut best) = (done.step, done.step == steps, false);
             stopped |= observe(Event::Step(&done)).is_break();
             if (due(output.validate_every, step) || last)
                 && let Some(validation) = self.validate()?
             {
-                if self.state.best.is_none_or(|(_, loss)| validation.loss < loss) {
+                best = validation.loss.is_finite() && self.state.best.is_none_or(|(_, loss)| validation.loss < loss);
+                if best {
                     self.state.best = Some((step, validation.loss));
                 }
                 stopped |= observe(Event::Validation(&validation)).is_break();
@@ -186,9 +212,8 @@ impl Trainer {
                 self.export(&path)?;
                 stopped |= observe(Event::Sample { step, model: &path }).is_break();
             }
-            if due(output.checkpoint_every, step) || last || stopped {
+            if due(output.checkpoint_every, step) || best || last || stopped {
                 let path = self.save()?;
-                let best = self.state.best.is_some_and(|(best, _)| best == step);
                 stopped |= observe(Event::Checkpoint { step, path: &path, best }).is_break();
             }
         }
@@ -251,6 +276,18 @@ impl Trainer {
         let loss = nats / tokens as f64;
         let bits_per_byte = nats / std::f64::consts::LN_2 / bytes as f64;
         Ok(Some(Validation { step: self.state.step, loss, perplexity: loss.exp(), bits_per_byte, tokens }))
+    }
+}
+
+/// Makes the folder of a run, and keeps others out of it.
+fn lock(folder: &Path) -> Result<File> {
+    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    let path = folder.join("lock");
+    let file = File::create(&path).map_err(Error::io(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Busy { folder: folder.into() }),
+        Err(TryLockError::Error(source)) => Err(Error::Io { path, source }),
     }
 }
 

@@ -3,6 +3,7 @@
 use cap::Cap;
 use serde_json::json;
 use std::alloc::System;
+use std::ops::ControlFlow;
 use tempfile::TempDir;
 use trine_model::vocab_metadata;
 use trine_tensor::gguf;
@@ -38,7 +39,7 @@ fn memory_is_linear_in_length() {
         "output": {"folder": path("run")},
     }))
     .unwrap();
-    let mut trainer = Trainer::new(&config, false, &mut |_| {}).unwrap();
+    let mut trainer = Trainer::new(&config, false, &mut |_| ControlFlow::Continue(())).unwrap();
     ALLOCATOR.set_limit(ALLOCATOR.allocated() + LIMIT).unwrap();
     let step = trainer.advance().unwrap();
     ALLOCATOR.set_limit(usize::MAX).unwrap();

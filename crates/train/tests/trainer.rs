@@ -8,7 +8,8 @@ use trine_backend::{Backend, Batch, Cpu, CpuOptions};
 use trine_model::{Model, vocab_metadata};
 use trine_tensor::{File, gguf};
 use trine_text::{BpeOptions, ByteLevel};
-use trine_train::{Config, Error, Event, Finished, Step, Trainer};
+use trine_train::config::Shape;
+use trine_train::{Config, Error, Event, Finished, Step, Trainer, checkpoints};
 
 /// Stories that somebody could have written, and a tokenizer for them.
 fn texts(folder: &Path) -> [PathBuf; 2] {
@@ -49,8 +50,12 @@ fn config(folder: &Path, change: Value) -> Config {
     serde_json::from_value(config).unwrap()
 }
 
+fn new(config: &Config, resume: bool) -> Result<Trainer, Error> {
+    Trainer::new(config, resume, &mut |_| ControlFlow::Continue(()))
+}
+
 fn trainer(config: &Config, resume: bool) -> Trainer {
-    Trainer::new(config, resume, &mut |_| {}).unwrap()
+    new(config, resume).unwrap()
 }
 
 /// Runs until a step is done; all steps.
@@ -78,10 +83,12 @@ fn an_exported_file_computes_what_the_tape_computes() {
     for (architecture, warm_in) in [("bitnet", 0), ("bitnet-b1.58", 0), ("llama", 3)] {
         let folder = TempDir::new().unwrap();
         let change = json!({"model": {"architecture": architecture}, "quantization": {"warm_in": warm_in}});
-        let mut first = trainer(&config(folder.path(), change.clone()), false);
-        run(&mut first, 3);
         let ids: Vec<u32> = (0..40).map(|i| i * 7 % 320).collect();
-        let expected = first.logits(&ids).unwrap();
+        let expected = {
+            let mut first = trainer(&config(folder.path(), change.clone()), false);
+            run(&mut first, 3);
+            first.logits(&ids).unwrap()
+        };
         for format in ["i2_s", "tq2_0", "tq1_0"] {
             let path = folder.path().join(format);
             let mut change = change.clone();
@@ -206,6 +213,95 @@ fn a_pupil_that_is_its_own_teacher_has_nothing_to_learn_from_it() {
 }
 
 #[test]
+fn a_ternary_model_is_trained_on_from_where_it_is() {
+    let folder = TempDir::new().unwrap();
+    let ids: Vec<u32> = (0..40).map(|i| i * 7 % 320).collect();
+    for format in ["tq2_0", "i2_s"] {
+        let config = config(folder.path(), json!({"output": {"format": format}}));
+        let expected = {
+            let mut first = trainer(&config, false);
+            run(&mut first, u64::MAX);
+            first.logits(&ids).unwrap()
+        };
+        let mut on = config.clone();
+        on.model.from = Some(folder.path().join("run/model.gguf"));
+        on.output.folder = folder.path().join("on");
+        let found = trainer(&on, false).logits(&ids).unwrap();
+        assert!(expected.iter().zip(&found).all(|(a, b)| a.to_bits() == b.to_bits()), "{format}");
+        let other = folder.path().join("other.gguf");
+        let json = BpeOptions { vocab_size: 300, ..BpeOptions::default() };
+        let json = json.train([Ok::<_, Error>("The miller counted pears. ".repeat(20))].into_iter()).unwrap();
+        let language = ByteLevel::from_json(json.tokenizer.as_bytes(), Some(json.config.as_bytes())).unwrap();
+        gguf::write(&other, &vocab_metadata(&language.vocab()), &[]).unwrap();
+        on.model.tokenizer = Some(other);
+        let refused = new(&on, false).map(|_| ()).unwrap_err().to_string();
+        assert!(refused.starts_with("`model.tokenizer`: expected the 320 tokens of `model.from`"), "{refused}");
+    }
+}
+
+#[test]
+fn weights_that_are_lost_are_not_kept() {
+    for (precision, rate, steps) in [("f32", 1e38, 1), ("f32", 1e30, 9), ("bf16", 1e30, 9), ("f16", 1e30, 60)] {
+        let folder = TempDir::new().unwrap();
+        let mut config = config(folder.path(), json!({"train": {"precision": precision, "steps": steps}}));
+        config.optimizer.learning_rate = rate;
+        config.schedule.warmup = Some(0);
+        config.schedule.shape = Shape::Constant;
+        config.output.validate_every = 1;
+        let mut trainer = trainer(&config, false);
+        let error = trainer.run(&mut |_| ControlFlow::Continue(())).unwrap_err();
+        let names_it =
+            matches!(error, Error::NotFinite { .. } | Error::NotFiniteWeight { .. } | Error::Overflow { .. });
+        assert!(names_it, "{precision}: {error}");
+        assert!(!folder.path().join("run/model.gguf").exists());
+    }
+}
+
+#[test]
+fn a_checkpoint_is_whole_and_of_one_run() {
+    let folder = TempDir::new().unwrap();
+    let config = config(folder.path(), json!({}));
+    let mut first = trainer(&config, false);
+    assert!(new(&config, true).is_err_and(|error| matches!(error, Error::NoCheckpoint { .. })));
+    run(&mut first, u64::MAX);
+    assert!(new(&config, true).is_err_and(|error| matches!(error, Error::Busy { .. })));
+    drop(first);
+    let newest = checkpoints(&config.output.folder).pop().unwrap();
+    let whole = std::fs::read(&newest).unwrap();
+    let mut flipped = whole.clone();
+    flipped[whole.len() - 1000] ^= 1;
+    for damaged in [&flipped[..], &whole[..whole.len() / 2], &[]] {
+        std::fs::write(&newest, damaged).unwrap();
+        let error = new(&config, true).map(|_| ()).unwrap_err();
+        assert!(matches!(error, Error::Checkpoint { earlier: Some(4), .. }), "{error}");
+    }
+    std::fs::remove_file(&newest).unwrap();
+    assert_eq!(trainer(&config, true).step(), 4);
+}
+
+#[test]
+fn the_best_stays() {
+    let folder = TempDir::new().unwrap();
+    let change =
+        json!({"train": {"steps": 12}, "optimizer": {"learning_rate": 0.3}, "schedule": {"shape": "constant"}});
+    let mut config = config(folder.path(), change);
+    (config.output.validate_every, config.output.checkpoint_every, config.output.keep) = (1, 0, 1);
+    let (mut losses, mut best) = (Vec::new(), 0);
+    let watched = trainer(&config, false).run(&mut |event| {
+        match event {
+            Event::Validation(validation) => losses.push(validation.loss),
+            Event::Checkpoint { step, best: true, .. } => best = step as usize,
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(!watched.unwrap().stopped);
+    assert!(losses.iter().all(|&loss| loss >= losses[best - 1]) && best < 12, "{best} of {losses:?}");
+    let kept = checkpoints(&config.output.folder);
+    assert!(kept.len() == 2 && kept[0].ends_with(format!("step-{best:08}.gguf")), "{kept:?}");
+}
+
+#[test]
 fn what_the_weights_depend_on_cannot_change_between_parts_of_a_run() {
     let folder = TempDir::new().unwrap();
     let config = config(folder.path(), json!({}));
@@ -213,7 +309,7 @@ fn what_the_weights_depend_on_cannot_change_between_parts_of_a_run() {
     let refused = |change: &dyn Fn(&mut Config)| {
         let mut other = config.clone();
         change(&mut other);
-        Trainer::new(&other, true, &mut |_| {}).map(|_| ()).unwrap_err().to_string()
+        new(&other, true).map(|_| ()).unwrap_err().to_string()
     };
     for (key, message) in [
         ("`train.seed`: expected 0", refused(&|config| config.train.seed = 1)),
@@ -226,5 +322,5 @@ fn what_the_weights_depend_on_cannot_change_between_parts_of_a_run() {
     longer.train.steps = 8;
     assert_eq!(run(&mut trainer(&longer, true), u64::MAX).1.steps, 8);
     std::fs::remove_dir_all(folder.path().join("run/checkpoints")).unwrap();
-    assert!(Trainer::new(&config, true, &mut |_| {}).is_err_and(|error| matches!(error, Error::NoCheckpoint { .. })));
+    assert!(new(&config, true).is_err_and(|error| matches!(error, Error::NoCheckpoint { .. })));
 }

@@ -129,6 +129,9 @@ impl GenerateData {
                 kept(!self.unique)
             );
         }
+        if cut > 0 && texts == 0 && !self.keep_cut {
+            note!("hint: no text came to its end: give more --max-tokens, or --keep-cut");
+        }
         Ok(if complete { Exit::Done } else { Exit::Interrupted })
     }
 

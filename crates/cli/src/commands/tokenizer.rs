@@ -59,6 +59,9 @@ struct Train {
     /// The field of a JSONL line that holds the text
     #[arg(long, value_name = "NAME", default_value = "text")]
     field: String,
+    /// Replace a file that is there
+    #[arg(short, long)]
+    force: bool,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -76,6 +79,10 @@ impl TokenizerCommand {
 
 impl Train {
     fn run(self) -> Result<Exit> {
+        if !self.force && self.output.exists() {
+            let message = format!("{} is there already", self.output.display());
+            return Err(Usage { message, hint: "--force replaces it" }.into());
+        }
         let stop = interrupt::flag()?;
         let started = Instant::now();
         let options = BpeOptions {

@@ -66,6 +66,8 @@ impl Config {
         if let Some(threads) = train.threads {
             within("train.threads", threads, 1..=THREADS, "1 to 1024")?;
         }
+        let warmup = self.schedule.warmup.unwrap_or(0);
+        within("schedule.warmup", warmup, ..=train.steps, "at most `train.steps`")?;
         within("quantization.warm_in", self.quantization.warm_in, ..=train.steps, "at most `train.steps`")
     }
 
@@ -84,6 +86,13 @@ impl Config {
 
     fn check_output(&self) -> Result<()> {
         let output = &self.output;
+        expect(!output.folder.as_os_str().is_empty(), "output.folder", "a folder", "an empty name")?;
+        if let Some(path) = &output.model {
+            let (model, teacher) = (&self.model, self.distill.as_ref().map(|distill| &distill.teacher));
+            let read = [model.from.as_ref(), model.tokenizer.as_ref(), teacher];
+            let is_read = read.into_iter().flatten().chain(&self.data.files).any(|file| file == path);
+            expect(!is_read, "output.model", "a file that the run does not read", path.display())?;
+        }
         within("output.keep", output.keep, 1.., "1 or more")?;
         let ternary = self.quantization.weights == Weights::Ternary;
         let inner =
@@ -144,7 +153,7 @@ impl Model {
 impl Distill {
     fn check(&self) -> Result<()> {
         within("distill.share", self.share, 0.0..=1.0, "0 to 1")?;
-        within("distill.temperature", self.temperature, f64::MIN_POSITIVE..=f64::MAX, "more than 0")
+        within("distill.temperature", self.temperature, 0.01..=100.0, "0.01 to 100")
     }
 }
 

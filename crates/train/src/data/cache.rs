@@ -16,9 +16,9 @@ use trine_text::Tokenizer;
 /// Bytes that are read at once.
 const CHUNK: usize = 1 << 20;
 /// What the tokens depend on; changes with the layout of the file, too.
-const KEY: &str = "trine.tokens.2.key";
+const KEY: &str = "trine.tokens.3.key";
 /// The hash of all tensors.
-const HASH: &str = "trine.tokens.2.sha256";
+const HASH: &str = "trine.tokens.3.sha256";
 
 /// The hash of all that the tokens depend on.
 pub(super) fn key(data: &Data, metadata: &Metadata, progress: &mut dyn FnMut(u64) -> Result<()>) -> Result<String> {
@@ -28,10 +28,7 @@ pub(super) fn key(data: &Data, metadata: &Metadata, progress: &mut dyn FnMut(u64
         hash.update(bytes);
     };
     field(KEY.as_bytes());
-    for (key, value) in metadata.iter().filter(|(key, _)| key.starts_with("tokenizer.ggml.")) {
-        field(key.as_bytes());
-        field(format!("{value:?}").as_bytes());
-    }
+    field(language(metadata).as_bytes());
     field(data.separator.as_bytes());
     field(data.field.as_bytes());
     field(&data.validation.to_le_bytes());
@@ -53,6 +50,18 @@ pub(super) fn key(data: &Data, metadata: &Metadata, progress: &mut dyn FnMut(u64
         field(path.extension().unwrap_or_default().as_encoded_bytes());
     }
     Ok(hex(hash))
+}
+
+/// The hash of what a model file says of its tokenizer.
+pub(crate) fn language(metadata: &Metadata) -> String {
+    let mut hash = Sha256::new();
+    for (key, value) in metadata.iter().filter(|(key, _)| key.starts_with("tokenizer.ggml.")) {
+        for field in [key, &*format!("{value:?}")] {
+            hash.update((field.len() as u64).to_le_bytes());
+            hash.update(field);
+        }
+    }
+    hex(hash)
 }
 
 /// Reads a file of this key, whose ids must be below `vocab`.
@@ -164,6 +173,7 @@ fn is_wide(vocab: usize) -> bool {
     vocab > 1 << 16
 }
 
-fn hex(hash: Sha256) -> String {
+/// A hash as text.
+pub(crate) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

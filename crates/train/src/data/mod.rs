@@ -7,6 +7,7 @@ mod split;
 mod tokenize;
 mod tokens;
 
+pub(crate) use cache::{hex, language};
 pub use documents::{Documents, Parting};
 pub use packing::{Origin, Packing, Row};
 pub use tokens::{Corpus, Tokens};

@@ -80,13 +80,15 @@ impl Bridge {
     }
 
     /// Makes the batch of the same texts in the teacher's tokens; returns which rows of the pupil's batch go with which of it, and how many blocks
-    /// of `block` tokens it lies in.
-    pub fn translate(&mut self, batch: &Batch, block: usize) -> (Vec<(u32, u32)>, usize) {
+    /// of `block` tokens it lies in. Texts of more than `context` tokens are left out.
+    pub fn translate(&mut self, batch: &Batch, context: usize, block: usize) -> (Vec<(u32, u32)>, usize) {
         self.batch.clear();
         let (mut pairs, mut blocks, mut first) = (Vec::new(), 0, 0);
         for span in batch.spans() {
             let ids = &batch.tokens()[span.row..span.row + span.tokens];
-            let Some(translated) = translate(&self.own, &self.pupil, ids) else { continue };
+            let translated =
+                translate(&self.own, &self.pupil, ids).filter(|translated| translated.ids.len() <= context);
+            let Some(translated) = translated else { continue };
             let len = translated.ids.len();
             pairs.extend(
                 translated.pairs.iter().map(|(ours, theirs)| ((span.row + ours) as u32, (first + theirs) as u32)),
@@ -191,7 +193,7 @@ mod tests {
         let mut ids: Vec<u32> = own.bos().into_iter().collect();
         ids.extend(own.encode("The miller counted 17 pear trees.", Encode::default()));
         let mut bridge = Bridge::new(own, pupil, [ids.clone()].into_iter());
-        let (pairs, _) = bridge.translate(&batch(&ids), 16);
+        let (pairs, _) = bridge.translate(&batch(&ids), 64, 16);
         assert!(pairs.iter().all(|(ours, theirs)| ours == theirs) && pairs.len() == ids.len());
         let logits: Vec<f32> = (0..bridge.own.len()).map(|i| (i * 7 % 13) as f32 / 3.0).collect();
         let weights: Vec<f32> = logits.iter().map(|x| (x / 2.0).exp()).collect();
@@ -213,7 +215,7 @@ mod tests {
         let text = "The miller counted 17 pear trees, and then he counted them again.";
         let ids = pupil.encode(text, Encode::default());
         let mut bridge = Bridge::new(own, pupil, [].into_iter());
-        let (pairs, _) = bridge.translate(&batch(&ids), 16);
+        let (pairs, _) = bridge.translate(&batch(&ids), 64, 16);
         let theirs = bridge.batch.tokens();
         assert!(!pairs.is_empty());
         for (row, their_row) in pairs {

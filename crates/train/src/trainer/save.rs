@@ -1,9 +1,10 @@
 //! What a run leaves on disk: checkpoints, and models.
 
 use super::{State, Trainer};
-use crate::adjoint::Rounding;
+use crate::adjoint::{Adjoint, Rounding};
 use crate::checkpoint::{self, Checkpoint, Tensors};
 use crate::config::Weights;
+use crate::tape::Tape;
 use crate::{Error, Result, export};
 use std::iter;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ const SUFFIXES: [&str; 3] = ["", ".m", ".v"];
 impl Trainer {
     /// Writes a checkpoint, and removes those that are too many.
     pub(super) fn save(&mut self) -> Result<PathBuf> {
+        self.check_weights()?;
         let folder = self.config.output.folder.clone();
         let path = checkpoint::path(&folder, self.state.step);
         let mut tensors = Tensors::new();
@@ -34,15 +36,42 @@ impl Trainer {
         Ok(path)
     }
 
+    /// Makes sure that what is kept can be used.
+    fn check_weights(&mut self) -> Result<()> {
+        let Tape { device, params, .. } = &mut self.tape;
+        match params.iter().find(|param| !device.sum_of_squares(&param.master).is_finite()) {
+            None => Ok(()),
+            Some(param) => Err(Error::NotFiniteWeight { tensor: param.name.clone(), step: self.state.step }),
+        }
+    }
+
     /// Goes on from the last checkpoint.
     pub(super) fn restore(&mut self) -> Result<()> {
         let folder = &self.config.output.folder;
-        let step = checkpoint::steps(folder).pop();
-        let step = step.ok_or_else(|| Error::NoCheckpoint { folder: folder.join("checkpoints") })?;
+        let mut steps = checkpoint::steps(folder);
+        let step = steps.pop().ok_or_else(|| Error::NoCheckpoint { folder: folder.join("checkpoints") })?;
         let path = checkpoint::path(folder, step);
-        let file = Checkpoint::open(&path)?;
-        let state: State = file.state()?;
-        self.config.check_resumes(&state.config)?;
+        let damaged = |error: Error| Error::Checkpoint {
+            path: path.clone(),
+            problem: match error {
+                Error::Checkpoint { problem, .. } => problem,
+                error => error.to_string(),
+            },
+            earlier: steps.last().copied(),
+        };
+        let file = Checkpoint::open(&path).map_err(damaged)?;
+        let state: State = file.state().map_err(damaged)?;
+        let changed = self.config.check_resumes(&state.config)?;
+        if !changed.is_empty() {
+            self.warnings.push(format!("from step {step} on with another {}", changed.join(", ")));
+        }
+        if state.language.is_some() && state.language != self.state.language {
+            return Err(Error::Config {
+                key: "model.tokenizer".into(),
+                expected: "the tokenizer with which this run began".into(),
+                found: "another".into(),
+            });
+        }
         for (param, moments) in self.tape.params.iter_mut().zip(&mut self.moments) {
             for (suffix, values) in SUFFIXES.iter().zip(iter::once(&mut param.master).chain(moments)) {
                 let saved = file.tensor(&format!("{}{suffix}", param.name), values.data().len())?;
@@ -58,6 +87,7 @@ impl Trainer {
     /// # Errors
     /// When it cannot be written.
     pub fn export(&mut self, path: &Path) -> Result<()> {
+        self.check_weights()?;
         if self.config.quantization.weights == Weights::Ternary {
             self.tape.set_inner(Rounding::Ternary);
         }

@@ -43,7 +43,8 @@ impl Trainer {
         for i in 0..self.tape.params.len() {
             let Tape { device, params, .. } = &mut self.tape;
             let sum = device.sum_of_squares(&params[i].grad);
-            if !sum.is_finite() && self.state.scaler.is_none() {
+            // No loss scale makes a loss infinite.
+            if !sum.is_finite() && (self.state.scaler.is_none() || !loss.is_finite()) {
                 return Err(Error::NotFinite { tensor: params[i].name.clone(), step, loss: loss / tokens as f64 });
             }
             squares += sum;
@@ -51,6 +52,9 @@ impl Trainer {
         let norm = squares.sqrt() / scale;
         let finite = norm.is_finite();
         if let Some(scaler) = &mut self.state.scaler {
+            if !finite && scaler.is_lost() {
+                return Err(Error::Overflow { step, scale, loss: loss / tokens as f64 });
+            }
             scaler.update(&self.config.train.loss_scale, finite);
         }
         let rate = self.config.schedule.rate(&self.config.optimizer, step, steps);

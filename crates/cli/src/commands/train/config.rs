@@ -16,6 +16,20 @@ pub const EXAMPLE: &str = include_str!("example.toml");
 /// Bytes of a configuration that are read.
 const MOST: u64 = 1 << 20;
 
+/// Keys that a model that is there has answered.
+const SIZES: [&str; 10] = [
+    "model.architecture",
+    "model.layers",
+    "model.width",
+    "model.heads",
+    "model.kv_heads",
+    "model.head_dim",
+    "model.feed_forward",
+    "model.tied",
+    "model.rope_base",
+    "model.eps",
+];
+
 /// A value of a configuration that cannot be.
 #[derive(Debug)]
 pub struct ConfigError {
@@ -54,6 +68,13 @@ pub fn read(path: &Path, set: &[String]) -> Result<(Config, Source)> {
     let mut config = Config::deserialize(root.clone()).map_err(|problem| ConfigError::of(problem, &file))?;
     let source = Source { file, root };
     config.check().map_err(|error| source.explain(error))?;
+    if config.model.from.is_some()
+        && let Some(key) = SIZES.iter().find(|key| source.root.at(key).is_some())
+    {
+        let (expected, found) = ("no size: those of `model.from` hold".into(), "one".into());
+        let place = told(source.root.at(key).map(|node| &node.place), &source.file);
+        return Err(ConfigError { place, key: (*key).into(), expected, found, nearest: None }.into());
+    }
     let folder = path.parent().unwrap_or(Path::new(""));
     for (key, file) in paths(&mut config) {
         let in_file = matches!(source.root.at(key), Some(Node { place: Place::Line(_), .. }));

@@ -13,7 +13,7 @@ mod watch;
 
 pub use config::ConfigError;
 
-use crate::exit::{Exit, Usage};
+use crate::exit::{Exit, Usage, is_closed_pipe};
 use crate::table::Facts;
 use crate::{interrupt, measure, progress, units};
 use anyhow::{Context, Result};
@@ -22,6 +22,7 @@ use indicatif::ProgressBar;
 use log::Log;
 use serde_json::json;
 use std::io::{IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use trine::kernels::cpus::Topology;
@@ -93,14 +94,12 @@ impl Train {
         let style = self.style();
         let bar = preparing(style);
         let mut prepare = |Progress { what, done, total }| {
-            // There is nothing yet that could be lost.
-            if stop.load(Relaxed) {
-                std::process::exit(Exit::Interrupted as i32);
-            }
             bar.set_message(what);
             bar.set_length(total);
             bar.set_position(done);
+            if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
+        plan::check(&Trainer::plan(&config).map_err(|error| source.explain(error))?)?;
         let mut trainer = Trainer::new(&config, self.resume, &mut prepare).map_err(|error| source.explain(error))?;
         if self.fresh {
             for old in checkpoints(folder) {
@@ -110,7 +109,7 @@ impl Train {
         let peak = if style == Style::Nothing {
             None
         } else {
-            prepare(Progress { what: "measuring the f32 peak", done: 0, total: 0 });
+            let _ = prepare(Progress { what: "measuring the f32 peak", done: 0, total: 0 });
             measure::f32_peak(threads)
         };
         bar.finish_and_clear();
@@ -124,11 +123,15 @@ impl Train {
             stop: stop.clone(),
             failed: None,
         };
+        if trainer.step() >= config.train.steps {
+            note!("the run has done its {} steps: a larger train.steps goes on", units::count(trainer.step()));
+        }
         let finished = trainer.run(&mut |event| watch.event(event));
         watch.log.finish()?;
         watch.view.finish(&watch.log.history);
-        if let Some(error) = watch.failed.take() {
-            return Err(error);
+        if let (Some(error), Ok(finished)) = (watch.failed.take(), &finished) {
+            note!("stopped after step {}: trine train {} --resume goes on", finished.steps, quoted(path));
+            return if is_closed_pipe(&error) { Ok(Exit::Interrupted) } else { Err(error) };
         }
         let finished = finished?;
         let plot = folder.join("loss.svg");

@@ -1,14 +1,32 @@
 //! `--plan`: what a run takes, before it starts.
 
+use crate::exit::Usage;
 use crate::table::{Facts, columns};
 use crate::{measure, units};
 use anyhow::Result;
 use serde_json::json;
 use std::io::Write;
-use trine::train::Plan;
+use trine::train::{Plan, PlanMemory};
 
 /// The share of the machine's float32 peak that a step is taken to reach.
 const SHARE: f64 = 0.4;
+
+/// Makes sure that what stays in memory for the whole run fits it.
+///
+/// # Errors
+/// When there is not so much.
+pub fn check(plan: &Plan) -> Result<()> {
+    let PlanMemory { weights, gradients, optimizer, .. } = plan.memory;
+    let needed = weights + gradients + optimizer;
+    match measure::free_memory() {
+        Some(free) if needed > free => {
+            let [needed, free] = [needed, free].map(units::bytes);
+            let message = format!("weights, gradients and optimizer take {needed} of memory, and {free} are free");
+            Err(Usage { message, hint: "train a smaller model; --plan shows what takes how much" }.into())
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Prints memory by part and the expected time.
 ///
