@@ -14,7 +14,7 @@ fn a_tokenizer_is_learned_from_files() {
     write("b.jsonl", "{\"story\": \"the mill\"}\n\n{\"story\": \"\"}\n");
     let train = |output: &str, more: &[&str]| {
         let (output, a, b) = (path(output), path("a.txt"), path("b.jsonl"));
-        trine_with(&[&["tokenizer", "train", &output, &a, &b, "--json"], more].concat())
+        trine_with(&[&["tokenizer", "train", &output, &a, &b, "--json", "--force"], more].concat())
     };
     let ran = train("t.gguf", &["--vocab-size", "260", "--field", "story"]);
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));

@@ -151,9 +151,12 @@ fn an_interrupted_run_goes_on_as_if_nothing_had_been() {
 fn a_text_becomes_a_tokenizer_and_a_ternary_model_that_foretells_it() {
     let folder = prepared();
     let at = |name: &str| folder.path().join(name).display().to_string();
-    let ran = train(folder.path(), TINY, &["--quiet", "--set", "optimizer.learning_rate=3e-3"]);
-    assert_eq!(ran.code, 0, "{}", ran.err);
-    let (first, model) = (at("run/init.gguf"), at("run/model.gguf"));
+    for how in [&["train.steps=1", "output.folder=first", "schedule.warmup=1"][..], &["optimizer.learning_rate=3e-3"]] {
+        let set: Vec<&str> = how.iter().flat_map(|set| ["--set", set]).chain(["--quiet"]).collect();
+        let ran = train(folder.path(), TINY, &set);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+    }
+    let (first, model) = (at("first/model.gguf"), at("run/model.gguf"));
     let format = File::open(&model).unwrap().view("blk.0.ffn_down.weight").unwrap().format.name;
     assert!(["TQ2_0", "I2_S"].contains(&format), "{format}");
     let bits = |model: &str| {
@@ -207,4 +210,50 @@ fn a_run_that_is_killed_again_and_again_ends_with_the_same_bits() {
         assert!((&found.name, &found.shape) == (&expected.name, &expected.shape), "{}", expected.name);
         assert!(found.bytes == expected.bytes, "{}", expected.name);
     }
+}
+
+#[test]
+fn what_cannot_be_trained_is_refused_before_anything_is_written() {
+    let folder = prepared();
+    let huge = train(folder.path(), TINY, &["--set", "model.layers=1000000"]);
+    assert!(huge.code == 2 && huge.err.contains("of memory, and"), "{}", huge.err);
+    let none = train(folder.path(), TINY, &["--resume"]);
+    assert!(none.code == 1 && none.err.contains("hint: without --resume"), "{}", none.err);
+    assert!(!folder.path().join("run").exists());
+    let again = ["tokenizer", "train", "tokenizer.gguf", "text.txt", "--vocab-size", "300"];
+    let refused = run(trine().current_dir(folder.path()).args(again), "");
+    assert!(refused.code == 2 && refused.err.contains("--force replaces it"), "{}", refused.err);
+    assert_eq!(run(trine().current_dir(folder.path()).args(again).arg("--force"), "").code, 0);
+}
+
+#[test]
+fn rows_that_no_ternary_format_holds_are_told() {
+    let folder = prepared();
+    let ran = train(folder.path(), TINY, &["--set", "model.width=64", "--set", "train.steps=10"]);
+    assert!(ran.code == 0 && ran.err.contains("will be written as F32"), "{}", ran.err);
+    let finished = train(folder.path(), TINY, &["--set", "model.width=64", "--set", "train.steps=10", "--resume"]);
+    assert!(finished.code == 0 && finished.err.contains("a larger train.steps goes on"), "{}", finished.err);
+    let other = train(folder.path(), TINY, &["--set", "model.width=64", "--set", "train.steps=12", "--resume"]);
+    assert!(other.code == 0 && other.err.contains("from step 10 on with another train.steps"), "{}", other.err);
+}
+
+#[cfg(unix)]
+#[test]
+fn nobody_reading_ends_a_run_with_a_checkpoint() {
+    let folder = prepared();
+    std::fs::write(folder.path().join("config.toml"), TINY).unwrap();
+    let mut running = trine()
+        .current_dir(folder.path())
+        .args(["train", "config.toml", "--json", "--quiet"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(running.stdout.take().unwrap());
+    out.read_line(&mut String::new()).unwrap();
+    drop(out);
+    let ended = running.wait_with_output().unwrap();
+    let told = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.code() == Some(130) && told.contains("--resume goes on"), "{told}");
+    assert!(!checkpoints(&folder.path().join("run")).is_empty());
 }

@@ -182,6 +182,22 @@ fn errors_name_line_key_and_what_would_do() {
             "[output]\nembedding_format = \"i32\"",
             "config.toml:9: `output.embedding_format`: expected one of f32, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k, found `i32`",
         ),
+        ("folder = \"run\"", "folder = \"\"", "config.toml:9: `output.folder`: expected a folder, found an empty name"),
+        (
+            "folder = \"run\"",
+            "folder = \"run\"\nmodel = \"text.txt\"",
+            "config.toml:10: `output.model`: expected a file that the run does not read, found text.txt",
+        ),
+        (
+            "width = 256",
+            "width = 256\nfrom = \"embedded:stories\"",
+            "config.toml:3: `model.width`: expected no size: those of `model.from` hold, found one",
+        ),
+        (
+            "[output]",
+            "[schedule]\nwarmup = 11\n[output]",
+            "config.toml:9: `schedule.warmup`: expected at most `train.steps`, found 11",
+        ),
         ("[output]", "[output]\nkeep = 0", "config.toml:9: `output.keep`: expected 1 or more, found 0"),
         (
             "[output]",

@@ -5,8 +5,8 @@ use crate::data::{self, Corpus, Packing};
 use crate::export::Formats;
 use crate::{Error, Progress, Result, init};
 use std::ops::ControlFlow;
-use trine_backend::{Cpu, CpuOptions, Role};
-use trine_model::{Language, Sizes, Spec, open_file};
+use trine_backend::{Cpu, CpuOptions};
+use trine_model::{Language, Spec, open_file};
 use trine_tensor::format::{BF16, F16, F32, I2_S, TQ2_0, by_name};
 use trine_tensor::{File, Format, Metadata, OpenOptions};
 
@@ -36,6 +36,9 @@ pub struct Setup {
 /// When the configuration makes no sense, or a file cannot be read or written; [`Error::Cancelled`] when `progress` says so.
 pub fn prepare(config: &Config, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Setup> {
     let folder = &config.output.folder;
+    if let Some(parent) = config.output.model.as_ref().and_then(|model| model.parent()) {
+        std::fs::create_dir_all(parent).map_err(Error::io(parent))?;
+    }
     let language = language(config)?;
     let tokenizer = Language::of_metadata(&language)?.tokenizer;
     let cache = config.data.cache.clone().unwrap_or_else(|| folder.join("cache"));
@@ -101,7 +104,7 @@ fn model(
 }
 
 /// The keys of the tokenizer.
-fn language(config: &Config) -> Result<Metadata> {
+pub(crate) fn language(config: &Config) -> Result<Metadata> {
     let source = config.model.tokenizer.as_ref().or(config.model.from.as_ref());
     let missing = || Error::Config {
         key: "model.tokenizer".into(),
@@ -135,105 +138,5 @@ fn formats(config: &Config, spec: &Spec) -> Result<Formats> {
     Ok(Formats {
         inner: named("output.format", &config.output.format)?.unwrap_or(inner),
         outer: named("output.embedding_format", &config.output.embedding_format)?.unwrap_or(outer),
-    })
-}
-
-/// What a run takes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Plan {
-    /// Weights.
-    pub parameters: u64,
-    /// Bytes, by what they are for.
-    pub memory: PlanMemory,
-    /// Floating-point operations of matrix products for each token, forward and back.
-    pub flops_per_token: f64,
-    /// Steps of the optimiser.
-    pub steps: u64,
-    /// Tokens of all steps.
-    pub tokens: u64,
-}
-
-/// Bytes of memory.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct PlanMemory {
-    /// Master weights, and what the forward pass sees of them.
-    pub weights: u64,
-    /// Their gradients.
-    pub gradients: u64,
-    /// Means of gradients and, where the optimiser has them, of their squares.
-    pub optimizer: u64,
-    /// What the way back needs of the way forward, and what is at work.
-    pub activations: u64,
-    /// Together.
-    pub total: u64,
-}
-
-/// What a run would take, without beginning it.
-///
-/// # Errors
-/// When the configuration makes no sense, or the tokenizer or a model cannot be read.
-pub fn plan(config: &Config) -> Result<Plan> {
-    config.check()?;
-    let (steps, batch, sequence) = (config.train.steps, config.train.batch, config.train.sequence);
-    let sizes = match &config.model.from {
-        Some(path) => {
-            let file = open_file(path, &OpenOptions::default())?;
-            let spec = Spec::of(&file)?;
-            Sizes {
-                arch: spec.arch,
-                layers: spec.layers,
-                width: spec.width,
-                heads: spec.heads,
-                kv_heads: spec.kv_heads,
-                head_dim: spec.head_dim,
-                feed_forward: spec.feed_forward,
-                vocab: spec.vocab,
-                context: spec.context,
-                rope_base: 0.0,
-                eps: spec.eps,
-                tied: !file.contains("output.weight"),
-            }
-        }
-        None => init::sizes(&config.model, Language::of_metadata(&language(config)?)?.tokenizer.len(), sequence)?,
-    };
-    let ternary = config.quantization.weights == Weights::Ternary;
-    let (mut parameters, mut seen, mut products, mut moments) = (0u64, 0, 0, 0);
-    for (_, role, shape) in sizes.tensors() {
-        let len = shape.iter().product::<usize>() as u64;
-        parameters += len;
-        let inner = matches!(role, Role::Linear | Role::BitLinear);
-        seen += if ternary && inner { len / 4 } else { 4 * len };
-        moments += config.optimizer.name.moments(inner) as u64 * len;
-        let lookup = role == Role::Embedding && !sizes.tied;
-        products += if shape.len() == 2 && !lookup { len } else { 0 };
-    }
-    let (q, kv) = (sizes.heads * sizes.head_dim, sizes.kv_heads * sizes.head_dim);
-    let sub_norms = usize::from(sizes.arch.sub_norms);
-    // Inputs of norms and matrices, of the gate, and of attention, and what it gave.
-    let layer = 4 * sizes.width + (2 + sub_norms) * q + 2 * kv + (3 + sub_norms) * sizes.feed_forward;
-    let layers = match config.train.grad_checkpoint {
-        true => layer + sizes.layers * sizes.width,
-        false => layer * sizes.layers,
-    };
-    // The layer at work on the way back, and logits with their gradient.
-    let each = layers + layer + 2 * sizes.vocab;
-    let portion = config.train.micro_batch.unwrap_or(batch) * sequence;
-    let (weights, gradients, optimizer) = (4 * parameters + seen, 4 * parameters, 4 * moments);
-    // Keys and values of the layer at work, with room for blocks that are not full.
-    let cache = 2 * kv * 5 / 4;
-    let activations = 4 * ((each + cache) * portion) as u64;
-    let attention = 4.0 * (sequence as f64 + 1.0) / 2.0 * (sizes.layers * q) as f64;
-    Ok(Plan {
-        parameters,
-        memory: PlanMemory {
-            weights,
-            gradients,
-            optimizer,
-            activations,
-            total: weights + gradients + optimizer + activations,
-        },
-        flops_per_token: 3.0 * (2.0 * products as f64 + attention),
-        steps,
-        tokens: steps * (batch * sequence) as u64,
     })
 }

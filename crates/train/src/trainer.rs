@@ -4,7 +4,6 @@ mod save;
 mod step;
 
 use crate::adjoint::{Adjoint, Rounding};
-use crate::checkpoint;
 use crate::config::{Config, Precision, Train, Weights};
 use crate::data::{Packing, Row};
 use crate::export::Formats;
@@ -13,6 +12,7 @@ use crate::setup::{self, Setup};
 use crate::tape::{Param, Tape};
 use crate::teacher::Teacher;
 use crate::{Error, Event, Plan, Progress, Result, Validation};
+use crate::{checkpoint, plan};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
 use std::ops::ControlFlow;
@@ -156,7 +156,7 @@ impl Trainer {
     /// # Errors
     /// When the configuration makes no sense, or the tokenizer or a model cannot be read.
     pub fn plan(config: &Config) -> Result<Plan> {
-        setup::plan(config)
+        plan::plan(config)
     }
 
     /// Steps done.
