@@ -274,3 +274,12 @@ fn bad_input_is_refused_with_its_place() {
     let cancelled = Corpus::open(&data, &tokenizer, &metadata, folder.path(), 1, &mut |_, _| ControlFlow::Break(()));
     assert!(matches!(cancelled, Err(Error::Cancelled)));
 }
+
+#[test]
+fn a_byte_order_mark_is_no_text() {
+    let input = "\u{feff}The mill.<|endoftext|>\u{feff}The lake.";
+    let parting = Parting::Separator("<|endoftext|>".to_owned());
+    let found: Vec<String> =
+        Documents::read(input.as_bytes(), Path::new("text"), parting).map(Result::unwrap).collect();
+    assert_eq!(found, ["The mill.", "\u{feff}The lake."]);
+}

@@ -168,6 +168,8 @@ impl Open {
             let at = start + error.valid_up_to() as u64;
             wrong(format!("byte {at}"), "UTF-8", format!("the byte 0x{:02x}", bytes[error.valid_up_to()]))
         })?;
+        // A byte order mark is no text.
+        let text = text.strip_prefix('\u{feff}').filter(|_| start == 0).unwrap_or(text);
         let Some(field) = &self.field else {
             return Ok(Some(if self.pieces.cut { text.trim() } else { text }.to_owned()));
         };
