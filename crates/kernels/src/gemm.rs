@@ -373,6 +373,7 @@ pub(crate) fn tile<S: Simd>(simd: S, tile: &Tile) {
 }
 
 /// The same where pairs of bfloat16 are packed.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) fn pairs<S: Simd>(simd: S, tile: &Tile) {
     parts::<S, true, 8, 2>(simd, tile);
