@@ -243,7 +243,8 @@ fn scale(machine: &mut Machine, weights: &[f32]) -> f32 {
 
 /// The nearest of -1, 0 and 1, ties to 0, as rounding to even has it.
 fn trit(w: f32, inverse: f32) -> f32 {
-    (w * inverse).round_ties_even().clamp(-1.0, 1.0)
+    let x = w * inverse;
+    f32::from(x > 0.5) - f32::from(x < -0.5)
 }
 
 /// The bytes of the ternary form of a matrix, as [`I2_S`] defines them.
