@@ -42,6 +42,7 @@ os.environ["TORCHDYNAMO_DISABLE"] = "1"
 
 import itertools
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -52,13 +53,16 @@ import numpy as np
 import tokenizers
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers.integrations.bitnet import AutoBitLinear, BitLinear, pack_weights
 
 import convert
+import llamacpp
+from archs import ARCHS
+from llamas import BOS, EOS, LLAMAS, PROMPTS, VOCAB
 
 OUT = Path(__file__).parent / "models"
-VOCAB, BOS, EOS = 288, 0, 1
+MODELS = LLAMAS | ARCHS
 SENTENCES = [
     "The miller's daughter carried two baskets of barley across the frozen river.",
     "When the bells rang at noon, the herons rose from the reeds and turned toward the sea.",
@@ -67,152 +71,9 @@ SENTENCES = [
     "\u201cIs the ferry late?\u201d she asked. \u2014 \u201cNo, it is early; we are late.\u201d",
     "    def weigh(stone):\n        return stone.mass * 9.81\n",
 ]
-PROMPTS = ["The miller counted 17 pear trees near the river, then wrote it", "\u201cNo,\u201d she said;\n  the ferry rang."]
-LONG_PROMPTS = [
-    "The miller counted 17 pear trees near the frozen river, then he wrote the number in his small red book; she turned.",
-    PROMPTS[1],
-]
 GREEDY = 16
 
-ROUNDING_MARGIN, GREEDY_MARGIN = 3e-5, 2e-2
-
-SMALL = dict(
-    vocab_size=VOCAB, bos_token_id=BOS, eos_token_id=EOS, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
-)
-DENSE = dict(SMALL, hidden_size=64, intermediate_size=96, max_position_embeddings=128, rms_norm_eps=1e-5)
-ROPE = dict(DENSE, hidden_size=32, intermediate_size=64, num_attention_heads=2, num_key_value_heads=1, head_dim=32)
-TERNARY = dict(SMALL, hidden_size=128, intermediate_size=256, max_position_embeddings=128, rms_norm_eps=1e-5)
-
-
-def rope(kind, **more):
-    return dict(rope_theta=10000.0, rope_type=kind, **more)
-
-
-BITNET = dict(quant_method="bitnet")
-
-# Each row: the model class, its configuration, the type of the safetensors, the GGUF's architecture and type (if it has
-# one), the prompts, and what replaces or joins the keys of config.json, in the forms in which published models have them.
-MODELS = {
-    "llama": dict(
-        cls=transformers.LlamaForCausalLM,
-        config=dict(DENSE, rope_parameters=rope("default"), tie_word_embeddings=False),
-        dtype=torch.bfloat16,
-        gguf=("llama", "F16"),
-    ),
-    "llama-sharded": dict(
-        cls=transformers.LlamaForCausalLM,
-        config=dict(ROPE, rope_parameters=rope("default"), tie_word_embeddings=True),
-        dtype=torch.float16,
-        shards="50KB",
-    ),
-    "llama-linear": dict(
-        cls=transformers.LlamaForCausalLM,
-        config=dict(ROPE, rope_parameters=rope("linear", factor=4.0), tie_word_embeddings=True),
-        dtype=torch.bfloat16,
-        gguf=("llama", "F32"),
-        prompts=LONG_PROMPTS,
-        rewrite=dict(rope_parameters=None, rope_theta=10000.0, rope_scaling=dict(type="linear", factor=4.0)),
-    ),
-    "llama3-rope": dict(
-        cls=transformers.LlamaForCausalLM,
-        config=dict(
-            ROPE,
-            rope_parameters=rope(
-                "llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32
-            ),
-            tie_word_embeddings=True,
-        ),
-        dtype=torch.bfloat16,
-        gguf=("llama", "F16"),
-        prompts=LONG_PROMPTS,
-        rewrite=dict(
-            rope_parameters=None,
-            rope_theta=10000.0,
-            rope_scaling=dict(
-                factor=8.0,
-                low_freq_factor=1.0,
-                high_freq_factor=4.0,
-                original_max_position_embeddings=32,
-                rope_type="llama3",
-            ),
-        ),
-    ),
-    "llama-yarn": dict(
-        cls=transformers.LlamaForCausalLM,
-        config=dict(
-            ROPE, rope_parameters=rope("yarn", factor=4.0, original_max_position_embeddings=32), tie_word_embeddings=True
-        ),
-        dtype=torch.float32,
-        gguf=("llama", "F16"),
-        prompts=LONG_PROMPTS,
-    ),
-    "qwen2": dict(
-        cls=transformers.Qwen2ForCausalLM,
-        config=dict(
-            DENSE, rms_norm_eps=1e-6, rope_parameters=dict(rope("default"), rope_theta=1e6), tie_word_embeddings=True
-        ),
-        dtype=torch.bfloat16,
-        gguf=("qwen2", "BF16"),
-    ),
-    "qwen3": dict(
-        cls=transformers.Qwen3ForCausalLM,
-        config=dict(
-            DENSE,
-            rms_norm_eps=1e-6,
-            head_dim=32,
-            rope_parameters=dict(rope("default"), rope_theta=1e6),
-            tie_word_embeddings=False,
-        ),
-        dtype=torch.float16,
-        gguf=("qwen3", "F16"),
-    ),
-    "bitnet-online": dict(
-        cls=transformers.BitNetForCausalLM,
-        config=dict(
-            TERNARY,
-            intermediate_size=128,
-            num_hidden_layers=1,
-            hidden_act="relu2",
-            rope_parameters=rope("default"),
-            tie_word_embeddings=True,
-        ),
-        dtype=torch.bfloat16,
-        quantization=dict(BITNET, linear_class="autobitlinear", quantization_mode="online"),
-        weights="W' = clamp(round(W / a), -1, 1) * a with a = max(mean|W|, 1e-5) per tensor, computed in float32 at load",
-    ),
-    "bitnet-b1.58": dict(
-        cls=transformers.BitNetForCausalLM,
-        config=dict(TERNARY, hidden_act="relu2", rope_parameters=rope("default"), tie_word_embeddings=True),
-        dtype=torch.bfloat16,
-        quantization=dict(BITNET, linear_class="autobitlinear", quantization_mode="offline"),
-        gguf=("bitnet-b1.58", "I2_S"),
-        rewrite=dict(rope_parameters=None, rope_theta=10000.0),
-        weights="ternary * weight_scale in the safetensors; ternary * the float32 in the tail of each I2_S tensor in the GGUF",
-    ),
-    "llama-bitlinear": dict(
-        cls=transformers.LlamaForCausalLM,
-        config=dict(TERNARY, rope_parameters=rope("default"), tie_word_embeddings=True),
-        dtype=torch.bfloat16,
-        quantization=dict(BITNET, linear_class="bitlinear", modules_to_not_convert=["lm_head"]),
-        gguf=("llama", "I2_S"),
-        weights="ternary / weight_scale in the safetensors; ternary * the float32 in the tail of each I2_S tensor in the GGUF",
-    ),
-    "bitnet": dict(
-        cls=transformers.BitNetForCausalLM,
-        config=dict(
-            TERNARY,
-            hidden_size=256,
-            num_hidden_layers=1,
-            hidden_act="silu",
-            rope_parameters=rope("default"),
-            tie_word_embeddings=True,
-        ),
-        dtype=torch.bfloat16,
-        quantization=dict(BITNET, linear_class="autobitlinear", quantization_mode="offline"),
-        gguf=("bitnet", "TQ2_0"),
-        weights="ternary * weight_scale in the safetensors; ternary * the block's d, equal to it, in the GGUF",
-    ),
-}
+ROUNDING_MARGIN, GREEDY_MARGIN, ROUTER_MARGIN = 3e-5, 2e-2, 1e-3
 
 
 def train_tokenizer():
@@ -237,15 +98,19 @@ def grid(tensor, step):
     return (tensor / step).round() * step
 
 
-def randomize(model, generator):
-    """Weights large enough for the logits to spread: norms around 1, everything else centred on 0."""
-    for name, parameter in model.named_parameters():
-        noise = torch.randn(parameter.shape, generator=generator)
-        if "norm" in name:
-            parameter.data = grid((1 + 0.25 * noise).clamp(0.25, 2), 1 / 64)
+def randomize(model, generator, std):
+    """Weights large enough for the logits to spread: norms' weights around what leaves a vector as it is, all else around 0."""
+    kept = model.state_dict().keys()
+    buffers = ((name, buffer) for name, buffer in model.named_buffers() if name in kept)
+    for name, tensor in itertools.chain(model.named_parameters(), buffers):
+        noise = torch.randn(tensor.shape, generator=generator)
+        if name.endswith("bias"):
+            tensor.data = grid((0.4 * noise).clamp(-0.99, 0.99), 1 / 256)
+        elif re.search("norm|ln_", name.lower()):
+            centre = 0 if "gemma" in model.config.model_type else 1
+            tensor.data = grid(centre + (0.25 * noise).clamp(-0.75, 1), 1 / 64)
         else:
-            std = 0.4 if name.endswith("bias") else 0.2
-            parameter.data = grid((std * noise).clamp(-0.99, 0.99), 1 / 256)
+            tensor.data = grid((std * noise).clamp(-0.99, 0.99), 1 / 256)
 
 
 def packed_state(model, quantization, dtype, generator):
@@ -267,8 +132,21 @@ def packed_state(model, quantization, dtype, generator):
 def write_folder(folder, row, seed):
     """The Hugging Face folder of one model."""
     generator = torch.Generator().manual_seed(seed)
+    path = folder / "config.json"
+    if "json" in row:
+        path.write_text(json.dumps(row["json"], indent=2, sort_keys=True) + "\n")
+        config = transformers.AutoConfig.from_pretrained(folder)
+        model = getattr(transformers, row["json"]["architectures"][0])(config)
+        randomize(model, generator, row.get("std", 1.6 / config.hidden_size**0.5))
+        model.to(row["dtype"]).save_pretrained(folder)
+        (folder / "generation_config.json").unlink(missing_ok=True)
+        path.write_text(json.dumps(row["json"], indent=2, sort_keys=True) + "\n")
+        if "stored" in row:
+            state = row["stored"](load_file(folder / "model.safetensors"), generator)
+            save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        return
     model = row["cls"](row["cls"].config_class(**row["config"]))
-    randomize(model, generator)
+    randomize(model, generator, 0.2)
     quantization = row.get("quantization")
     packed = quantization and quantization.get("quantization_mode") != "online"
     state = packed_state(model, quantization, row["dtype"], generator) if packed else None
@@ -276,7 +154,6 @@ def write_folder(folder, row, seed):
     if packed:
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "generation_config.json").unlink()
-    path = folder / "config.json"
     config = json.loads(path.read_text())
     if quantization:
         config["quantization_config"] = quantization
@@ -302,6 +179,37 @@ def rounding_margin(model, sequences):
     return min(least)
 
 
+def gap(scores, used):
+    """The least lead of the chosen over those not chosen."""
+    best = scores.topk(min(used + 1, scores.shape[-1])).values
+    return (best[..., used - 1] - best[..., used]).min().item() if best.shape[-1] > used else float("inf")
+
+
+def router_margin(model, sequences):
+    """The least lead, of an expert or of a group of experts, over the next that is not chosen; infinite without experts."""
+    config, least = model.config, [float("inf")]
+
+    def look(router, _inputs, outputs):
+        scores, bias = outputs[0], getattr(router, "e_score_correction_bias", None)
+        if bias is not None:
+            scores = scores.sigmoid() + bias
+        if (getattr(config, "n_group", None) or 1) > 1:
+            groups = scores.unflatten(-1, (config.n_group, -1))
+            group_scores = groups.topk(1 if bias is None else 2).values.sum(-1)
+            least.append(gap(group_scores, config.topk_group))
+            chosen = group_scores >= group_scores.topk(config.topk_group).values[..., -1:]
+            scores = groups.masked_fill(~chosen[..., None], float("-inf")).flatten(-2)
+        least.append(gap(scores, config.num_experts_per_tok))
+
+    hooks = [m.register_forward_hook(look) for m in model.modules() if type(m).__name__.lower().endswith("topkrouter")]
+    assert bool(hooks) == bool(getattr(config, "num_experts_per_tok", None)), "the routers are not found"
+    for ids in sequences:
+        model(torch.tensor([ids]))
+    for hook in hooks:
+        hook.remove()
+    return min(least)
+
+
 def continue_greedily(model, ids):
     """The greedy ids, and the least lead of the best logit over the second."""
     ids, lead = list(ids), float("inf")
@@ -315,9 +223,11 @@ def continue_greedily(model, ids):
 def golden(folder, texts):
     """The contents of golden.json and logits.f32, or None where a rounding or a choice is too close."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager"
-    ).eval()
+    model, loaded = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+    )
+    assert not (loaded["missing_keys"] or loaded["mismatched_keys"]), f"{folder.name}: {loaded}"
+    model.eval()
     # Beside packed weights transformers leaves the rest in the file's type; the model's own float() refuses.
     torch.nn.Module.float(model)
     prompts = [tokenizer(text)["input_ids"] for text in texts]
@@ -328,13 +238,38 @@ def golden(folder, texts):
     greedy, leads = zip(*(continue_greedily(model, ids) for ids in prompts))
     if min(leads) < GREEDY_MARGIN:
         return None
+    router = router_margin(model, [ids + more for ids, more in zip(prompts, greedy)])
+    if router < ROUTER_MARGIN:
+        return None
     logits = torch.cat(rows)
     assert logits.std() >= 1, f"{folder.name}: the logits hardly spread"
     facts = dict(logits_std=round(logits.std().item(), 3), greedy_margin=round(min(leads), 4))
-    if margin < float("inf"):
-        facts["rounding_margin"] = float(f"{margin:.2g}")
+    for name, value in dict(rounding_margin=margin, router_margin=router).items():
+        if value < float("inf"):
+            facts[name] = float(f"{value:.2g}")
     prompts = [dict(text=text, ids=ids, greedy=ids16) for text, ids, ids16 in zip(texts, prompts, greedy)]
     return dict(facts, prompts=prompts), logits.numpy().astype("<f4")
+
+
+def beside_llama_cpp(folder, row, facts, logits):
+    """Whether llama.cpp continues greedily alike from the GGUF, and the largest difference of logits from an F32 one."""
+    found = dict(version=version("xllamacpp"))
+    try:
+        model = llamacpp.Model(folder / "model.gguf")
+        found["greedy"] = all(model.greedy(prompt["ids"], GREEDY) == prompt["greedy"] for prompt in facts["prompts"])
+        model.close()
+        convert.write(folder, row["gguf"][0], "F32", folder / "f32.gguf")
+        model, rows = llamacpp.Model(folder / "f32.gguf"), []
+        for prompt in facts["prompts"]:
+            model.clear()
+            rows.append(model.decode(prompt["ids"]))
+        model.close()
+        (folder / "f32.gguf").unlink()
+        found["difference"] = float(f"{np.abs(np.concatenate(rows) - logits).max():.2g}")
+    except RuntimeError:
+        found["greedy"] = False
+    assert found["greedy"] or "why" in row, f"{folder.name}: llama.cpp does not continue alike"
+    return found | ({"why": row["why"]} if "why" in row else {})
 
 
 def make(name, row, tokenizer):
@@ -350,16 +285,18 @@ def make(name, row, tokenizer):
         facts, logits = found
         if "gguf" in row:
             convert.write(folder, *row["gguf"])
+            if "json" in row:
+                facts["llama.cpp"] = beside_llama_cpp(folder, row, facts, logits)
         versions = {package: version(package) for package in ("torch", "transformers", "tokenizers", "gguf")}
-        facts = dict(versions=versions, seed=seed, weights=row.get("weights", "as stored"), vocab=VOCAB, **facts)
+        prompts = facts.pop("prompts")
+        facts = dict(versions=versions, seed=seed, weights=row.get("weights", "as stored"), vocab=VOCAB, **facts, prompts=prompts)
         lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in facts.items())
         (folder / "golden.json").write_text("{\n" + lines + "\n}\n")
         (folder / "logits.f32").write_bytes(logits.tobytes())
         shutil.rmtree(OUT / name, ignore_errors=True)
         shutil.copytree(folder, OUT / name)
-    size = sum(file.stat().st_size for file in (OUT / name).iterdir())
-    measured = {key: facts[key] for key in ("seed", "logits_std", "greedy_margin", "rounding_margin") if key in facts}
-    print(f"{name}: {len(logits)} tokens, {size} bytes, {measured}", flush=True)
+    files = sum(file.stat().st_size for file in (OUT / name).iterdir() if file.name.startswith("model"))
+    print(f"{name}: {len(logits)} tokens, {files} bytes of weights", {k: facts[k] for k in facts if k not in ("versions", "prompts")}, flush=True)
 
 
 def main():

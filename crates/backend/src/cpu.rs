@@ -1,12 +1,13 @@
 //! The CPU as a device: weights stay where the file is mapped or move to huge pages, activations are recycled buffers.
 
-use crate::{Activations, Attend, Backend, Batch, Error, Gate, KvShape, Role, Rope};
+use crate::{Activations, Attend, Backend, Batch, Error, Gate, KvShape, Role, Rope, Routing};
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use trine_kernels::cpus::{Affinity, Topology};
 use trine_kernels::numa::Numa;
 use trine_kernels::{
-    Attention, Form, Input, KV_FORMATS, Lines, Machine, Matrix, PANEL, Pool, Quantized, Table, interleave,
+    Attention, Form, Input, KV_FORMATS, Lines, Machine, Matrix, PANEL, Pool, Quantized, Routes, Table, interleave,
 };
 use trine_tensor::memory::{self, Arena};
 use trine_tensor::{View, format::F32};
@@ -107,7 +108,7 @@ impl Weight {
     fn matrix(&self) -> Matrix<'_> {
         let Weight { view, interleaved, .. } = self;
         let (rows, cols) = (view.rows(), view.cols());
-        Matrix { format: view.format, rows, cols, bytes: &view.bytes, interleaved: *interleaved }
+        Matrix { interleaved: *interleaved, ..Matrix::new(view.format, rows, cols, &view.bytes) }
     }
 }
 
@@ -314,13 +315,55 @@ impl Cpu {
     }
 }
 
+impl Cpu {
+    /// `x · wᵀ`.
+    fn product(&mut self, matrix: Matrix, role: Role, x: &Act) -> Act {
+        let mut out = self.act(x.data.len() / x.cols, matrix.rows);
+        // The head of a batch of which no logits are wanted.
+        if x.data.is_empty() {
+            return out;
+        }
+        let form = match (self.machine.form(matrix.format), role) {
+            (Form::Blocks, Role::BitLinear) => Form::Spread,
+            (form, Role::BitLinear) => form,
+            _ if self.options.activations == Activations::F32 => Form::Floats,
+            (form, _) => form,
+        };
+        if form != Form::Floats {
+            self.derive(x, form);
+        } else if role == Role::BitLinear {
+            self.round(x);
+        }
+        let derived = x.derived.borrow();
+        let input = match form {
+            Form::Floats if role == Role::BitLinear => Input::Floats(derived.rounded.as_ref().expect("rounded")),
+            Form::Floats => Input::Floats(&x.data),
+            _ => Input::Bytes(&derived.bytes.iter().find(|(have, _)| *have == form).expect("derived").1),
+        };
+        self.machine.product(matrix, input, &mut out.data);
+        drop(derived);
+        out
+    }
+
+    /// Some rows of `x`, or of as many columns from `first` on.
+    fn rows(&self, x: &Act, rows: impl ExactSizeIterator<Item = usize>, columns: Range<usize>) -> Act {
+        let mut out = self.act(rows.len(), columns.len());
+        for (out, row) in out.data.chunks_exact_mut(columns.len()).zip(rows) {
+            out.copy_from_slice(&x.data[row * x.cols..][columns.clone()]);
+        }
+        out
+    }
+}
+
 /// Bytes of a weight that one thread reads at once.
 const PIECE: usize = 1 << 20;
 
 impl Cpu {
     /// Brings the bytes of a matrix to where the options want them, and says whether its rows are interleaved now.
     fn settle(&mut self, view: View) -> Result<(View, bool), Error> {
-        let repack = self.options.repack && view.is_mapped() && self.machine.interleaves(view.format);
+        // Parts of a matrix, one for each head or expert, are multiplied alone.
+        let panels = view.shape.len() < 3 || view.shape[view.shape.len() - 2].is_multiple_of(PANEL);
+        let repack = self.options.repack && view.is_mapped() && panels && self.machine.interleaves(view.format);
         let copy = repack || self.options.huge_pages && view.is_mapped();
         let view = if copy { self.copy(view, repack)? } else { view };
         if self.options.prefault {
@@ -372,6 +415,7 @@ impl Cpu {
 impl Backend for Cpu {
     type Weight = Weight;
     type Act = Act;
+    type Routes = Routes;
 
     fn upload(&mut self, mut view: View, role: Role) -> Result<Weight, Error> {
         let unfit = |reason| Error::Unfit { tensor: view.name.clone(), format: view.format.name, role, reason };
@@ -380,12 +424,7 @@ impl Backend for Cpu {
             return Err(unfit("it is raw data, not weights"));
         }
         match role {
-            Role::Norm | Role::Bias => {
-                if view.rows() != 1 {
-                    return Err(unfit("it has more than one row"));
-                }
-                row = view.decode();
-            }
+            Role::Norm | Role::Bias => row = view.decode(),
             Role::Embedding | Role::Head | Role::Linear | Role::BitLinear => {
                 if view.cols() > WIDEST {
                     return Err(Error::TooWide { found: view.cols(), tensor: view.name, most: WIDEST });
@@ -435,35 +474,7 @@ impl Backend for Cpu {
     }
 
     fn linear(&mut self, w: &Weight, x: &Act) -> Act {
-        let matrix = w.matrix();
-        let mut out = self.act(x.data.len() / x.cols, matrix.rows);
-        // The head of a batch of which no logits are wanted.
-        if x.data.is_empty() {
-            return out;
-        }
-        let form = match (self.machine.form(matrix.format), w.role) {
-            (Form::Blocks, Role::BitLinear) => Form::Spread,
-            (form, Role::BitLinear) => form,
-            _ if self.options.activations == Activations::F32 => Form::Floats,
-            (form, _) => form,
-        };
-        if form != Form::Floats {
-            self.derive(x, form);
-        } else if w.role == Role::BitLinear {
-            self.round(x);
-        }
-        let derived = x.derived.borrow();
-        let input = match form {
-            Form::Floats => Input::Floats(if w.role == Role::BitLinear {
-                derived.rounded.as_ref().expect("rounded")
-            } else {
-                &x.data
-            }),
-            _ => Input::Bytes(&derived.bytes.iter().find(|(have, _)| *have == form).expect("derived").1),
-        };
-        self.machine.product(matrix, input, &mut out.data);
-        drop(derived);
-        out
+        self.product(w.matrix(), w.role, x)
     }
 
     fn bias(&mut self, b: &Weight, x: &Act) -> Act {
@@ -478,15 +489,108 @@ impl Backend for Cpu {
         out
     }
 
+    fn layer_norm(&mut self, gain: &Weight, bias: Option<&Weight>, x: &Act, width: usize, eps: f32) -> Act {
+        let mut out = self.act(x.data.len() / x.cols, x.cols);
+        self.machine.layer_norm(&x.data, width, &gain.row, bias.map(|bias| &bias.row[..]), eps, &mut out.data);
+        out
+    }
+
+    fn scale(&mut self, x: &Act, factor: f32) -> Act {
+        let mut out = self.act(x.data.len() / x.cols, x.cols);
+        self.machine.scale(&x.data, factor, x.cols, &mut out.data);
+        out
+    }
+
+    fn cap(&mut self, x: &Act, cap: f32) -> Act {
+        let mut out = self.act(x.data.len() / x.cols, x.cols);
+        self.machine.cap(&x.data, cap, x.cols, &mut out.data);
+        out
+    }
+
+    fn columns(&mut self, x: &Act, width: usize, range: Range<usize>) -> Act {
+        let mut out = self.act(x.data.len() / x.cols, x.cols / width * range.len());
+        for (out, x) in out.data.chunks_exact_mut(range.len()).zip(x.data.chunks_exact(width)) {
+            out.copy_from_slice(&x[range.clone()]);
+        }
+        out
+    }
+
+    fn join(&mut self, a: &Act, width: usize, b: &Act, width_b: usize) -> Act {
+        let (runs, both) = (a.cols / width, width + width_b);
+        let shared = b.cols == width_b;
+        let mut out = self.act(a.data.len() / a.cols, runs * both);
+        for (i, (out, a)) in out.data.chunks_exact_mut(both).zip(a.data.chunks_exact(width)).enumerate() {
+            let (head, tail) = out.split_at_mut(width);
+            head.copy_from_slice(a);
+            tail.copy_from_slice(&b.data[if shared { i / runs } else { i } * width_b..][..width_b]);
+        }
+        out
+    }
+
+    fn linear_each(&mut self, w: &Weight, x: &Act, heads: usize) -> Act {
+        let (matrix, tokens) = (w.matrix(), x.data.len() / x.cols);
+        let rows = matrix.rows / heads;
+        let mut out = self.act(tokens, matrix.rows);
+        for head in 0..heads {
+            let x = self.rows(x, 0..tokens, head * matrix.cols..(head + 1) * matrix.cols);
+            let part = self.product(matrix.part(head * rows..(head + 1) * rows), w.role, &x);
+            for (out, part) in out.data.chunks_exact_mut(matrix.rows).zip(part.data.chunks_exact(rows)) {
+                out[head * rows..][..rows].copy_from_slice(part);
+            }
+        }
+        out
+    }
+
+    fn route(&mut self, scores: &Act, bias: Option<&Weight>, routing: &Routing) -> Routes {
+        trine_kernels::route(&scores.data, scores.cols, bias.map(|bias| &bias.row[..]), routing)
+    }
+
+    fn experts(&mut self, w: &Weight, x: &Act, routes: &Routes, experts: usize) -> Act {
+        let (matrix, all) = (w.matrix(), routes.experts.len());
+        let rows = matrix.rows / experts;
+        // A row for each token, or for each expert of it.
+        let each = all / (x.data.len() / x.cols).max(1);
+        let mut out = self.act(all, rows);
+        for expert in 0..experts {
+            let mine = |&i: &usize| routes.experts[i] == expert as u32;
+            let mine: Vec<usize> = (0..all).filter(mine).collect();
+            if mine.is_empty() {
+                continue;
+            }
+            let x = self.rows(x, mine.iter().map(|i| i / each), 0..x.cols);
+            let y = self.product(matrix.part(expert * rows..(expert + 1) * rows), w.role, &x);
+            for (&i, y) in mine.iter().zip(y.data.chunks_exact(rows)) {
+                out.data[i * rows..][..rows].copy_from_slice(y);
+            }
+        }
+        out
+    }
+
+    fn experts_bias(&mut self, b: &Weight, x: &Act, routes: &Routes) -> Act {
+        let mut out = self.act(x.data.len() / x.cols, x.cols);
+        let bias = |expert: u32| &b.row[expert as usize * x.cols..][..x.cols];
+        for (i, &expert) in routes.experts.iter().enumerate() {
+            let row = i * x.cols..(i + 1) * x.cols;
+            self.machine.add(&x.data[row.clone()], bias(expert), x.cols, &mut out.data[row]);
+        }
+        out
+    }
+
+    fn mix(&mut self, x: &Act, routes: &Routes) -> Act {
+        let mut out = self.act(routes.experts.len() / routes.used, x.cols);
+        self.machine.mix(&x.data, &routes.weights, x.cols, &mut out.data);
+        out
+    }
+
     fn add(&mut self, a: &Act, b: &Act) -> Act {
         let mut out = self.act(a.data.len() / a.cols, a.cols);
         self.machine.add(&a.data, &b.data, a.cols, &mut out.data);
         out
     }
 
-    fn gate(&mut self, kind: Gate, gate: &Act, up: &Act) -> Act {
+    fn gate(&mut self, kind: Gate, gate: &Act, up: Option<&Act>) -> Act {
         let mut out = self.act(gate.data.len() / gate.cols, gate.cols);
-        self.machine.gate(kind, &gate.data, &up.data, gate.cols, &mut out.data);
+        self.machine.gate(kind, &gate.data, up.map(|up| &up.data[..]), gate.cols, &mut out.data);
         out
     }
 
@@ -509,22 +613,28 @@ impl Backend for Cpu {
         x
     }
 
-    fn attention(&mut self, layer: usize, q: &Act, k: &Act, v: &Act, attend: &Attend, batch: &Batch) -> Act {
+    fn attention(
+        &mut self,
+        layer: usize,
+        q: &Act,
+        k: &Act,
+        v: &Act,
+        attend: &Attend,
+        sinks: Option<&Weight>,
+        batch: &Batch,
+    ) -> Act {
         let (layout, spans, blocks) = (self.shape.layout(), batch.spans(), batch.blocks());
         let mut out = self.act(batch.tokens().len(), q.cols);
         let cache = &mut self.cache[layer];
         self.machine.store(&k.data, &v.data, layout, spans, blocks, cache);
         let heads = q.cols / layout.head_dim;
-        let job = Attention { q: &q.data, heads, layout, cache, attend: *attend, spans, blocks };
+        let sinks = sinks.map_or(&[][..], |sinks| &sinks.row);
+        let job = Attention { q: &q.data, heads, layout, cache, attend: *attend, sinks, spans, blocks };
         self.machine.attention(&job, &mut out.data);
         out
     }
 
     fn select(&mut self, x: &Act, rows: &[u32]) -> Act {
-        let mut out = self.act(rows.len(), x.cols);
-        for (out, &row) in out.data.chunks_exact_mut(x.cols).zip(rows) {
-            out.copy_from_slice(&x.data[row as usize * x.cols..][..x.cols]);
-        }
-        out
+        self.rows(x, rows.iter().map(|&row| row as usize), 0..x.cols)
     }
 }

@@ -13,8 +13,9 @@ pub use cpu::{Act, Cpu, CpuOptions, Weight};
 pub use rope::Rope;
 pub use trine_kernels::cpus::{Affinity, Topology};
 pub use trine_kernels::numa::Numa;
-pub use trine_kernels::{Attend, Gate, KV_FORMATS, KvLayout, Pairs, Span};
+pub use trine_kernels::{Attend, Gate, Groups, KV_FORMATS, KvLayout, Pairs, Routing, Score, Span};
 
+use std::ops::Range;
 use trine_tensor::{Format, View};
 
 /// What a weight is for. A device may treat it accordingly; training decides by it what to quantise.
@@ -186,6 +187,8 @@ pub trait Backend {
     type Weight;
     /// Activations on this device.
     type Act;
+    /// The experts of each token, on this device.
+    type Routes;
 
     /// The one place where a weight enters a device.
     ///
@@ -216,16 +219,45 @@ pub trait Backend {
     fn bias(&mut self, b: &Self::Weight, x: &Self::Act) -> Self::Act;
     /// Root-mean-square norm over each run of as many numbers as `gain` has: the whole row, or each head.
     fn rms_norm(&mut self, gain: &Self::Weight, x: &Self::Act, eps: f32) -> Self::Act;
+    /// Layer norm over each run of `width` numbers; `gain` and `bias` have a multiple of those, and repeat.
+    fn layer_norm(
+        &mut self,
+        gain: &Self::Weight,
+        bias: Option<&Self::Weight>,
+        x: &Self::Act,
+        width: usize,
+        eps: f32,
+    ) -> Self::Act;
     /// `a + b`.
     fn add(&mut self, a: &Self::Act, b: &Self::Act) -> Self::Act;
-    /// `kind(gate) * up`.
-    fn gate(&mut self, kind: Gate, gate: &Self::Act, up: &Self::Act) -> Self::Act;
+    /// `factor * x`.
+    fn scale(&mut self, x: &Self::Act, factor: f32) -> Self::Act;
+    /// `cap * tanh(x / cap)`.
+    fn cap(&mut self, x: &Self::Act, cap: f32) -> Self::Act;
+    /// `kind(gate) * up`, or `kind(gate)` where nothing is gated.
+    fn gate(&mut self, kind: Gate, gate: &Self::Act, up: Option<&Self::Act>) -> Self::Act;
+    /// Of each `width` numbers those in `range`.
+    fn columns(&mut self, x: &Self::Act, width: usize, range: Range<usize>) -> Self::Act;
+    /// Behind each `width` numbers of `a` as many of `b`, in turn; where `b` has one run of `width_b` in a row, that one behind each.
+    fn join(&mut self, a: &Self::Act, width: usize, b: &Self::Act, width_b: usize) -> Self::Act;
+    /// Each of `heads` parts of a row of `x` by its own part of the rows of `w`, `[tokens, rows of w]`.
+    fn linear_each(&mut self, w: &Self::Weight, x: &Self::Act, heads: usize) -> Self::Act;
+    /// The experts of each token, whose scores are `[tokens, experts]`; `bias` counts for the choice alone.
+    fn route(&mut self, scores: &Self::Act, bias: Option<&Self::Weight>, routing: &Routing) -> Self::Routes;
+    /// Each token by its experts' parts of the rows of `w`, `[tokens * used, rows of w / experts]`. `x` has a row for each token, or one
+    /// for each of its experts.
+    fn experts(&mut self, w: &Self::Weight, x: &Self::Act, routes: &Self::Routes, experts: usize) -> Self::Act;
+    /// `x`, `[tokens * used, width]`, plus each expert's part of `b`.
+    fn experts_bias(&mut self, b: &Self::Weight, x: &Self::Act, routes: &Self::Routes) -> Self::Act;
+    /// What the experts of each token say, `[tokens * used, width]`, added up with their weights: `[tokens, width]`.
+    fn mix(&mut self, x: &Self::Act, routes: &Self::Routes) -> Self::Act;
     /// Cosines and sines for the positions of a batch, for [`Backend::rope`] in every layer.
     fn angles(&mut self, rope: &Rope, batch: &Batch) -> Self::Act;
     /// Turns every head of `x` by its token's angles.
     fn rope(&mut self, rope: &Rope, angles: &Self::Act, x: Self::Act) -> Self::Act;
-    /// Stores `k` and `v` in the cache of `layer` at the batch's positions, then attends: `softmax(q kᵀ scale) v`, causal and
-    /// as `attend` says, each query head with the KV head of its group.
+    /// Stores `k` and `v` in the cache of `layer` at the batch's positions, then attends: `softmax(q kᵀ scale) v`
+    /// as `attend` says, each query head with the KV head of its group. `sinks` are a score of each query head without a value.
+    #[expect(clippy::too_many_arguments, reason = "as many as the operation has")]
     fn attention(
         &mut self,
         layer: usize,
@@ -233,6 +265,7 @@ pub trait Backend {
         k: &Self::Act,
         v: &Self::Act,
         attend: &Attend,
+        sinks: Option<&Self::Weight>,
         batch: &Batch,
     ) -> Self::Act;
     /// Only these rows.

@@ -98,7 +98,7 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// When an option is zero or more than the model has, or the KV cache does not fit or cannot hold one context.
     pub fn new(
-        model: Model<B>,
+        mut model: Model<B>,
         mut backend: B,
         tokenizer: Arc<Tokenizer>,
         options: &EngineOptions,
@@ -108,6 +108,10 @@ impl<B: Backend> Engine<B> {
         if !(1..=most).contains(&context) {
             return Err(Error::Context { asked: context, most });
         }
+        if model.spec().arch.encoder {
+            return Err(Error::Encoder { arch: model.spec().arch.gguf[0] });
+        }
+        model.limit_context(context);
         let &EngineOptions { max_sequences, prefill_chunk, .. } = options;
         for (field, value) in [("max_sequences", max_sequences), ("prefill_chunk", prefill_chunk)] {
             if value == 0 {

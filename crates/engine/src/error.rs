@@ -1,6 +1,12 @@
 /// What can go wrong with a request or with making an engine.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A model that continues no text.
+    #[error("a model of architecture `{arch}` is an encoder: it gives embeddings of texts and does not continue them")]
+    Encoder {
+        /// Its architecture.
+        arch: &'static str,
+    },
     /// A sampling option out of its range, or not of its type.
     #[error("{field} = {value}: expected {expected}")]
     Option {

@@ -46,8 +46,10 @@ pub struct Matrix<'a> {
     pub rows: usize,
     /// Inputs.
     pub cols: usize,
-    /// All rows, and the format's tail.
+    /// All rows.
     pub bytes: &'a [u8],
+    /// What the format keeps for the whole tensor, behind its rows.
+    pub tail: &'a [u8],
     /// Whether each whole [`PANEL`] of rows is as [`interleave`] made it.
     pub interleaved: bool,
 }
@@ -61,6 +63,25 @@ pub fn interleave(format: &Format, rows: &[u8], out: &mut [u8]) {
 }
 
 impl<'a> Matrix<'a> {
+    /// A matrix in the order of its format, from `bytes`: its rows, and the format's tail.
+    ///
+    /// # Panics
+    /// When there is less than the tail.
+    pub fn new(format: &'static Format, rows: usize, cols: usize, bytes: &'a [u8]) -> Matrix<'a> {
+        let (bytes, tail) = bytes.split_at(bytes.len() - format.tail);
+        Matrix { format, rows, cols, bytes, tail, interleaved: false }
+    }
+
+    /// Some of its rows. In an interleaved matrix, they begin and end with a panel.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    pub fn part(self, rows: std::ops::Range<usize>) -> Matrix<'a> {
+        let stride = self.stride();
+        assert!(!self.interleaved || rows.start % PANEL == 0 && rows.end % PANEL == 0);
+        Matrix { rows: rows.len(), bytes: &self.bytes[rows.start * stride..rows.end * stride], ..self }
+    }
+
     fn stride(&self) -> usize {
         self.format.row_bytes(self.cols).expect("whole blocks")
     }
@@ -285,7 +306,7 @@ impl Machine {
     pub fn product(&mut self, w: Matrix, x: Input, out: &mut [f32]) {
         let tokens = out.len() / w.rows;
         let stride = w.stride();
-        assert_eq!(w.bytes.len(), w.rows * stride + w.format.tail);
+        assert_eq!((w.bytes.len(), w.tail.len()), (w.rows * stride, w.format.tail));
         let kernel = self.table.kernel(w.format);
         assert!(!w.interleaved || matches!(kernel, Kernel::Block(_)));
         let panels = w.rows.div_ceil(LANES);
@@ -303,8 +324,9 @@ impl Machine {
             let range = edge(task)..edge(task + 1);
             // SAFETY: the ranges of the tasks do not overlap.
             let mut out = unsafe { Out::new(slots.at(0), len, w.rows, range.clone()) };
-            let (bytes, tail) = (&w.bytes[range.start * stride..range.end * stride], &w.bytes[w.rows * stride..]);
-            let rows = Rows { bytes, stride, cols: w.cols, interleaved: w.interleaved, tail, range: range.clone() };
+            let bytes = &w.bytes[range.start * stride..range.end * stride];
+            let (cols, interleaved, tail) = (w.cols, w.interleaved, w.tail);
+            let rows = Rows { bytes, stride, cols, interleaved, tail, range: range.clone() };
             match (&kernel, x) {
                 (Kernel::Float(kernel), Input::Floats(x)) => {
                     assert_eq!(x.len(), tokens * w.cols);
@@ -353,19 +375,67 @@ impl Machine {
         });
     }
 
-    /// `out = kind(gate) * up`, rows of `width`.
-    pub fn gate(&mut self, kind: Gate, gate: &[f32], up: &[f32], width: usize, out: &mut [f32]) {
+    /// Layer norm over each `width` numbers of `x`; `gain` and `bias` have a multiple of those, and repeat.
+    ///
+    /// # Panics
+    /// When they have not.
+    pub fn layer_norm(
+        &mut self,
+        x: &[f32],
+        width: usize,
+        gain: &[f32],
+        bias: Option<&[f32]>,
+        eps: f32,
+        out: &mut [f32],
+    ) {
+        let (parts, table) = (gain.len() / width, self.table);
+        assert!(gain.len() == parts * width && bias.is_none_or(|bias| bias.len() == gain.len()));
+        self.rows(out, width, 8 * width, &|i, out, _| {
+            let part = i % parts * width..(i % parts + 1) * width;
+            let bias = bias.map(|bias| &bias[part.clone()]);
+            (table.layer_norm)(&x[i * width..][..width], &gain[part.clone()], bias, eps, out);
+        });
+    }
+
+    /// `out = kind(gate) * up`, or `kind(gate)` where nothing is gated; rows of `width`.
+    pub fn gate(&mut self, kind: Gate, gate: &[f32], up: Option<&[f32]>, width: usize, out: &mut [f32]) {
         let table = self.table;
         self.rows(out, width, 16 * width, &|i, out, _| {
-            (table.gate)(kind, &gate[i * width..][..width], &up[i * width..][..width], out);
+            (table.gate)(kind, &gate[i * width..][..width], up.map(|up| &up[i * width..][..width]), out);
+        });
+    }
+
+    /// `out = factor * x`, rows of `width`.
+    pub fn scale(&mut self, x: &[f32], factor: f32, width: usize, out: &mut [f32]) {
+        let table = self.table;
+        self.rows(out, width, width, &|i, out, _| (table.scale)(&x[i * width..][..width], factor, out));
+    }
+
+    /// `out = cap * tanh(x / cap)`, rows of `width`.
+    pub fn cap(&mut self, x: &[f32], cap: f32, width: usize, out: &mut [f32]) {
+        let table = self.table;
+        self.rows(out, width, 16 * width, &|i, out, _| (table.cap)(&x[i * width..][..width], cap, out));
+    }
+
+    /// `out[i] = Σ weights[i][j] * x[i][j]` in order of `j`, rows of `width`; `x` has `weights.len()` rows.
+    ///
+    /// # Panics
+    /// When it has not.
+    pub fn mix(&mut self, x: &[f32], weights: &[f32], width: usize, out: &mut [f32]) {
+        let (each, table) = (x.len() / out.len().max(1), self.table);
+        assert!(weights.len() * width == x.len() && x.len() == each * out.len());
+        self.rows(out, width, each * width, &|i, out, _| {
+            out.fill(0.0);
+            for j in i * each..(i + 1) * each {
+                (table.add_weighted)(&x[j * width..][..width], weights[j], out);
+            }
         });
     }
 
     /// Rows of `matrix` as floats, `[rows.len(), cols]`.
     pub fn gather(&mut self, matrix: Matrix, rows: &[u32], out: &mut [f32]) {
-        let tail = &matrix.bytes[matrix.rows * matrix.stride()..];
         self.rows(out, matrix.cols, 4 * matrix.cols, &|i, out, scratch| {
-            (matrix.format.decode)(matrix.row(rows[i] as usize, &mut scratch.bytes), tail, out);
+            (matrix.format.decode)(matrix.row(rows[i] as usize, &mut scratch.bytes), matrix.tail, out);
         });
     }
 }

@@ -39,7 +39,11 @@ pub struct Table {
     pub(crate) columns: fn(&[f32], usize, usize, &mut [Column]),
     pub(crate) rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
     pub(crate) add: fn(&[f32], &[f32], &mut [f32]),
-    pub(crate) gate: fn(Gate, &[f32], &[f32], &mut [f32]),
+    pub(crate) layer_norm: fn(&[f32], &[f32], Option<&[f32]>, f32, &mut [f32]),
+    pub(crate) gate: fn(Gate, &[f32], Option<&[f32]>, &mut [f32]),
+    pub(crate) scale: fn(&[f32], f32, &mut [f32]),
+    pub(crate) cap: fn(&[f32], f32, &mut [f32]),
+    pub(crate) add_weighted: fn(&[f32], f32, &mut [f32]),
     pub(crate) attend: fn(&Tile, usize, &mut [Line], &mut [Line]),
     pub(crate) fold: fn(&mut [Line], &[Line]),
     pub(crate) soften: fn(&Part, &mut [Line], &mut [Line], &mut [Line]),
@@ -139,7 +143,11 @@ macro_rules! table {
                 columns(x: &[f32], cols: usize, tokens: usize, out: &mut [Column]) -> () = activation::columns;
                 rms_norm(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) -> () = elementwise::rms_norm;
                 add(a: &[f32], b: &[f32], out: &mut [f32]) -> () = elementwise::add;
-                gate(kind: elementwise::Gate, x: &[f32], up: &[f32], out: &mut [f32]) -> () = elementwise::gate;
+                layer_norm(x: &[f32], gain: &[f32], bias: Option<&[f32]>, eps: f32, out: &mut [f32]) -> () = elementwise::layer_norm;
+                gate(kind: elementwise::Gate, x: &[f32], up: Option<&[f32]>, out: &mut [f32]) -> () = elementwise::gate;
+                scale(x: &[f32], factor: f32, out: &mut [f32]) -> () = elementwise::scale;
+                cap(x: &[f32], most: f32, out: &mut [f32]) -> () = elementwise::cap;
+                add_weighted(x: &[f32], weight: f32, sum: &mut [f32]) -> () = elementwise::add_weighted;
                 attend(tile: &attention::Tile, chunk: usize, scratch: &mut [Line], states: &mut [Line]) -> () = attention::attend;
                 fold(state: &mut [Line], next: &[Line]) -> () = attention::fold;
                 soften(part: &attention::Part, scores: &mut [Line], slopes: &mut [Line], states: &mut [Line]) -> () = attention::soften;

@@ -80,6 +80,7 @@ fn norms_and_gates_lead_back() {
                 let f = |x: &[f64]| match kind {
                     Gate::Silu => x[0] / (1.0 + (-x[0]).exp()) * x[1] * dy[i] as f64,
                     Gate::Relu2 => x[0].max(0.0).powi(2) * x[1] * dy[i] as f64,
+                    _ => unreachable!("not among those"),
                 };
                 let at = [x[i] as f64, up[i] as f64];
                 for (j, name) in ["gate", "up"].into_iter().enumerate() {

@@ -14,7 +14,7 @@ struct Heads {
 }
 
 /// All positions, no cap.
-const PLAIN: Attend = Attend { scale: 0.4, window: None, softcap: None };
+const PLAIN: Attend = Attend { scale: 0.4, window: None, softcap: None, causal: true };
 
 /// Attention of a batch of sequences, in steps of `step` tokens of each; `[sequences]` of `[tokens, heads, head_dim]`.
 fn attention(
@@ -22,6 +22,7 @@ fn attention(
     layout: KvLayout,
     heads: usize,
     attend: Attend,
+    sinks: &[f32],
     all: &[Heads],
     step: usize,
 ) -> Vec<Vec<f32>> {
@@ -49,7 +50,7 @@ fn attention(
             }
         }
         machine.store(&k, &v, layout, &spans, &blocks, &mut cache);
-        let job = Attention { q: &q, heads, layout, cache: &cache, attend, spans: &spans, blocks: &blocks };
+        let job = Attention { q: &q, heads, layout, cache: &cache, attend, sinks, spans: &spans, blocks: &blocks };
         let mut result = vec![f32::NAN; q.len()];
         machine.attention(&job, &mut result);
         for span in &spans {
@@ -77,9 +78,19 @@ fn kept(layout: KvLayout, one: &Heads) -> Heads {
 }
 
 /// The same in double precision, for one token of a sequence.
-fn exact_attention(layout: KvLayout, heads: usize, attend: Attend, one: &Heads, token: usize) -> Vec<f64> {
+fn exact_attention(
+    layout: KvLayout,
+    heads: usize,
+    attend: Attend,
+    sinks: &[f32],
+    one: &Heads,
+    token: usize,
+) -> Vec<f64> {
     let dim = layout.head_dim;
-    let seen = (token + 1).saturating_sub(attend.window.unwrap_or(usize::MAX))..token + 1;
+    let window = attend.window.unwrap_or(usize::MAX);
+    let len = one.q.len() / heads / dim;
+    let end = if attend.causal { token + 1 } else { token.saturating_add(window).min(len) };
+    let seen = (token + 1).saturating_sub(window)..end;
     let mut out = Vec::new();
     for head in 0..heads {
         let q = &one.q[(token * heads + head) * dim..][..dim];
@@ -89,7 +100,7 @@ fn exact_attention(layout: KvLayout, heads: usize, attend: Attend, one: &Heads, 
             let score = product * attend.scale as f64;
             attend.softcap.map_or(score, |cap| cap as f64 * (score / cap as f64).tanh()).exp()
         };
-        let (mut sums, mut total) = (vec![0.0; dim], 0.0);
+        let (mut sums, mut total) = (vec![0.0; dim], sinks.get(head).map_or(0.0, |&sink| (sink as f64).exp()));
         for position in seen.clone() {
             let weight = weight(position);
             total += weight;
@@ -108,12 +119,12 @@ fn close(found: &[f32], exact: &[f64], how: &str) {
 }
 
 /// The last token of a sequence, those where a chunk of the cache ends, and some between agree with double precision.
-fn agree(out: &[f32], layout: KvLayout, heads: usize, attend: Attend, one: &Heads, how: &str) {
+fn agree(out: &[f32], layout: KvLayout, heads: usize, attend: Attend, sinks: &[f32], one: &Heads, how: &str) {
     let (one, width) = (kept(layout, one), heads * layout.head_dim);
     let last = out.len() / width - 1;
     for (token, out) in out.chunks(width).enumerate() {
         if token % 41 == 0 || (254..258).contains(&token) || token == last {
-            close(out, &exact_attention(layout, heads, attend, &one, token), how);
+            close(out, &exact_attention(layout, heads, attend, sinks, &one, token), how);
         }
     }
 }
@@ -135,9 +146,11 @@ fn attention_agrees_with_double_precision_and_with_itself_in_every_bit() {
                 // One instruction set and number of threads each sees several ways to cut the work; all see one.
                 let ways: &[_] = if machine.threads() == 2 { &[(16, 999), (64, 1), (32, 37)] } else { &[(32, 100)] };
                 for &(block_len, step) in ways {
-                    let out = attention(&mut machine, KvLayout { block_len, ..layout }, heads, PLAIN, &all, step);
+                    let out = attention(&mut machine, KvLayout { block_len, ..layout }, heads, PLAIN, &[], &all, step);
                     if first.is_none() {
-                        out.iter().zip(&all).for_each(|(out, one)| agree(out, layout, heads, PLAIN, one, format.name));
+                        out.iter()
+                            .zip(&all)
+                            .for_each(|(out, one)| agree(out, layout, heads, PLAIN, &[], one, format.name));
                     }
                     let out = bits(&out.concat());
                     let how =
@@ -150,7 +163,7 @@ fn attention_agrees_with_double_precision_and_with_itself_in_every_bit() {
 }
 
 #[test]
-fn windows_and_soft_caps_agree_with_double_precision_and_with_themselves_in_every_bit() {
+fn windows_soft_caps_and_sinks_agree_with_double_precision_and_with_themselves_in_every_bit() {
     let mut random = Random(7);
     let cases: [(_, _, _, &[usize]); 3] =
         [(4, 2, 20, &[1, 17, 256, 300]), (1, 1, 48, &[255, 600]), (2, 1, 64, &[257, 600])];
@@ -162,24 +175,29 @@ fn windows_and_soft_caps_agree_with_double_precision_and_with_themselves_in_ever
         let all: Vec<Heads> = lengths.iter().map(sequence).collect();
         let longest = lengths[lengths.len() - 1];
         let layout = KvLayout { format: KV_FORMATS[0], heads: kv_heads, head_dim, blocks: 0, block_len: 16 };
-        // Every window and every cap, and both together where one is in reach of the other.
-        for (window, softcap) in [
-            (None, None),
-            (None, Some(30.0)),
-            (Some(1), Some(2.0)),
-            (Some(7), None),
-            (Some(256), Some(2.0)),
-            (Some(290), None),
-            (Some(1000), Some(30.0)),
+        // Every window, cap and sink, ahead and back, and some together where one is in reach of the other.
+        let sinks: Vec<f32> = random.floats(heads).iter().map(|x| 3.0 * x).collect();
+        for (window, softcap, causal, sinks) in [
+            (None, None, true, &[][..]),
+            (None, Some(30.0), true, &sinks),
+            (Some(1), Some(2.0), true, &[]),
+            (Some(7), None, true, &sinks),
+            (Some(256), Some(2.0), true, &[]),
+            (Some(290), None, true, &[]),
+            (Some(1000), Some(30.0), true, &[]),
+            (None, None, false, &[]),
+            (Some(7), None, false, &sinks),
+            (Some(270), Some(2.0), false, &[]),
         ] {
-            let attend = Attend { window, softcap, ..PLAIN };
+            let attend = Attend { window, softcap, causal, ..PLAIN };
             let mut first: Option<Vec<u32>> = None;
             for mut machine in if longest > 300 { fast_machines() } else { machines() } {
-                let step = [999, 100, 37][machine.threads() - 1];
+                // Who sees ahead needs the whole sequence.
+                let step = if causal { [999, 100, 37][machine.threads() - 1] } else { 999 };
                 let how = format!("{attend:?}, {}, {} threads, {step}", machine.table.name, machine.threads());
-                let out = attention(&mut machine, layout, heads, attend, &all, step);
+                let out = attention(&mut machine, layout, heads, attend, sinks, &all, step);
                 if first.is_none() {
-                    out.iter().zip(&all).for_each(|(out, one)| agree(out, layout, heads, attend, one, &how));
+                    out.iter().zip(&all).for_each(|(out, one)| agree(out, layout, heads, attend, sinks, one, &how));
                 }
                 let out = bits(&out.concat());
                 assert!(*first.get_or_insert(out.clone()) == out, "{how}");
@@ -187,7 +205,8 @@ fn windows_and_soft_caps_agree_with_double_precision_and_with_themselves_in_ever
         }
         // A window that holds everything is none.
         let mut machine = machines().remove(0);
-        let mut with = |window| attention(&mut machine, layout, heads, Attend { window, ..PLAIN }, &all, 999).concat();
+        let mut with =
+            |window| attention(&mut machine, layout, heads, Attend { window, ..PLAIN }, &[], &all, 999).concat();
         assert_eq!(bits(&with(Some(longest))), bits(&with(None)));
     }
 }
@@ -349,15 +368,25 @@ fn sixteen_thousand_positions_are_attended_to() {
         let mut padded = vec![0.0; (positions - new) * heads * head_dim];
         padded.extend_from_slice(&q);
         let one = kept(layout, &Heads { q: padded, k: kv.clone(), v: kv.clone() });
-        let exact: Vec<f64> =
-            (positions - new..positions).flat_map(|token| exact_attention(layout, heads, PLAIN, &one, token)).collect();
+        let exact: Vec<f64> = (positions - new..positions)
+            .flat_map(|token| exact_attention(layout, heads, PLAIN, &[], &one, token))
+            .collect();
         let mut first: Option<Vec<u32>> = None;
         for mut machine in machines() {
             let mut cache = Lines::zeroed(layout.bytes().unwrap());
             let span = |tokens, cached| [Span { row: 0, tokens, cached, blocks: 0..blocks.len() }];
             machine.store(&kv, &kv, layout, &span(positions, 0), &blocks, &mut cache);
             let spans = span(new, positions - new);
-            let job = Attention { q: &q, heads, layout, cache: &cache, attend: PLAIN, spans: &spans, blocks: &blocks };
+            let job = Attention {
+                q: &q,
+                heads,
+                layout,
+                cache: &cache,
+                attend: PLAIN,
+                sinks: &[],
+                spans: &spans,
+                blocks: &blocks,
+            };
             let mut out = vec![f32::NAN; q.len()];
             machine.attention(&job, &mut out);
             close(&out, &exact, format.name);
@@ -375,7 +404,7 @@ fn a_key_or_value_that_is_not_finite_is_seen() {
             for bad in [f32::NAN, f32::INFINITY] {
                 let mut one = Heads { q: vec![1.0; 20 * 32], k: vec![1.0; 20 * 32], v: vec![1.0; 20 * 32] };
                 one.v[7 * 32 + 3] = bad;
-                let out = attention(&mut machine, layout, 1, PLAIN, &[one], 20).concat();
+                let out = attention(&mut machine, layout, 1, PLAIN, &[], &[one], 20).concat();
                 assert!((0..20).all(|token| out[token * 32 + 3].is_finite() == (token < 7)), "{format}");
             }
         }

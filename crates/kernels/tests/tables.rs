@@ -44,7 +44,7 @@ fn every_product_agrees_with_its_format_and_all_machines_agree_in_every_bit() {
             }
             for (rows, tokens) in [(1, 1), (3, 2), (4, 5), (9, 4), (70, 1), (37, 9)] {
                 let bytes = weights(format, rows, cols, &mut random);
-                let w = Matrix { format, rows, cols, bytes: &bytes, interleaved: false };
+                let w = Matrix::new(format, rows, cols, &bytes);
                 let x = random.floats(tokens * cols);
                 let reference = product(&mut machines[0], w, &x);
                 for machine in &mut machines {
@@ -97,7 +97,7 @@ fn against_decoded(w: Matrix, x: &[f32], out: &[f32], form: Form) {
     let stride = w.format.row_bytes(w.cols).unwrap();
     let mut row = vec![0.0; w.cols];
     for r in 0..w.rows {
-        (w.format.decode)(&w.bytes[r * stride..][..stride], &w.bytes[w.rows * stride..], &mut row);
+        (w.format.decode)(&w.bytes[r * stride..][..stride], w.tail, &mut row);
         for (t, x) in x.chunks(w.cols).enumerate() {
             let exact: f64 = row.iter().zip(x).map(|(&w, &x)| w as f64 * x as f64).sum();
             let size = row.iter().map(|&w| (w as f64).powi(2)).sum::<f64>().sqrt();
@@ -130,13 +130,7 @@ fn ternary_layouts_of_the_same_weights_give_the_same_bits() {
         for mut machine in machines() {
             let outputs: Vec<_> = ternary
                 .iter()
-                .map(|format| {
-                    bits(&product(
-                        &mut machine,
-                        Matrix { format, rows: 5, cols, bytes: &format.encode(&w), interleaved: false },
-                        &x,
-                    ))
-                })
+                .map(|format| bits(&product(&mut machine, Matrix::new(format, 5, cols, &format.encode(&w)), &x)))
                 .collect();
             assert!(outputs.windows(2).all(|pair| pair[0] == pair[1]), "{}", machine.table.name);
         }
@@ -154,7 +148,7 @@ fn a_product_with_random_bytes_has_the_same_bits_everywhere() {
         if format.block == 1 && format.bytes < 8 {
             bytes = format.encode(&random.floats(rows * cols)); // a float of random bits is not finite often enough to hide the rest
         }
-        let w = Matrix { format, rows, cols, bytes: &bytes, interleaved: false };
+        let w = Matrix::new(format, rows, cols, &bytes);
         let x = random.floats(2 * cols);
         let clean = |out: Vec<f32>| {
             out.into_iter().map(|y| if y.is_nan() { u32::MAX } else { y.to_bits() }).collect::<Vec<_>>()
@@ -174,8 +168,7 @@ fn what_is_not_finite_goes_in_and_comes_out() {
             for bad in [f32::NAN, f32::INFINITY] {
                 let mut x = vec![1.0; 128];
                 x[77] = bad;
-                let out =
-                    product(&mut machine, Matrix { format, rows: 4, cols: 128, bytes: &bytes, interleaved: false }, &x);
+                let out = product(&mut machine, Matrix::new(format, 4, 128, &bytes), &x);
                 assert!(out.iter().all(|y| !y.is_finite()), "{format} {bad}");
             }
         }
@@ -188,26 +181,50 @@ fn norm_add_and_gates_agree_with_double_precision_and_with_each_other() {
     for width in [1, 7, 16, 33, 640] {
         let (a, b) = (random.floats(3 * width), random.floats(3 * width));
         let a: Vec<f32> = a.iter().map(|a| a * 20.0).collect();
-        let gain = random.floats(width);
+        let (gain, bias) = (random.floats(width), random.floats(width));
         let mut first: Option<Vec<u32>> = None;
         for mut machine in machines() {
-            let mut out = [0; 4].map(|_| vec![0.0; 3 * width]);
+            let mut out = [0; 12].map(|_| vec![0.0; 3 * width]);
             machine.rms_norm(&a, &gain, 1e-5, &mut out[0]);
             machine.add(&a, &b, width, &mut out[1]);
-            machine.gate(Gate::Silu, &a, &b, width, &mut out[2]);
-            machine.gate(Gate::Relu2, &a, &b, width, &mut out[3]);
+            for (i, kind) in
+                [Gate::Silu, Gate::Relu2, Gate::Gelu, Gate::GeluTanh, Gate::Clamped].into_iter().enumerate()
+            {
+                machine.gate(kind, &a, Some(&b), width, &mut out[2 + i]);
+            }
+            machine.gate(Gate::Silu, &a, None, width, &mut out[7]);
+            machine.scale(&a, 0.3, width, &mut out[8]);
+            machine.cap(&a, 15.0, width, &mut out[9]);
+            machine.layer_norm(&a, width, &gain, None, 1e-5, &mut out[10]);
+            machine.layer_norm(&a, width, &gain, Some(&bias), 1e-5, &mut out[11]);
             for i in 0..3 * width {
                 let (x, y) = (a[i] as f64, b[i] as f64);
                 let row = &a[i / width * width..][..width];
-                let mean = row.iter().map(|&a| (a as f64).powi(2)).sum::<f64>() / width as f64;
+                let mean = |f: &dyn Fn(f64) -> f64| row.iter().map(|&a| f(a as f64)).sum::<f64>() / width as f64;
+                let square = mean(&|a| a * a);
+                let center = mean(&|a| a);
+                let normed = (x - center) / (mean(&|a| (a - center).powi(2)) + 1e-5).sqrt() * gain[i % width] as f64;
+                let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+                let tanh = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
                 let exact = [
-                    x / (mean + 1e-5).sqrt() * gain[i % width] as f64,
+                    x / (square + 1e-5).sqrt() * gain[i % width] as f64,
                     x + y,
-                    x / (1.0 + (-x).exp()) * y,
+                    x * sigmoid(x) * y,
                     x.max(0.0).powi(2) * y,
+                    x * (1.0 + libm::erf(x / 2f64.sqrt())) / 2.0 * y,
+                    x * (1.0 + tanh.tanh()) / 2.0 * y,
+                    x.min(7.0) * sigmoid(1.702 * x.min(7.0)) * (y.clamp(-7.0, 7.0) + 1.0),
+                    x * sigmoid(x),
+                    x * 0.3f32 as f64,
+                    15.0 * (x / 15.0).tanh(),
+                    normed,
+                    normed + bias[i % width] as f64,
                 ];
-                for (out, exact) in out.iter().zip(exact) {
-                    assert!((out[i] as f64 - exact).abs() <= 1e-6 * exact.abs() + 1e-30, "{} for {exact}", out[i]);
+                for (n, (out, exact)) in out.iter().zip(exact).enumerate() {
+                    // What is left of a difference, such as `1 + erf`, is as exact as what it is left of.
+                    let slack = if n < 4 { 1e-30 } else { 1e-6 * x.abs().max(1.0) * y.abs().max(1.0) };
+                    let error = (out[i] as f64 - exact).abs();
+                    assert!(error <= 1e-6 * exact.abs() + slack, "{n}: {} for {exact}, x = {x}", out[i]);
                 }
             }
             let out = bits(&out.concat());

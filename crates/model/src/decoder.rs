@@ -1,89 +1,104 @@
 //! The one decoder that runs every architecture, and the only forward pass in the project.
 
+use crate::attention::{Attention, Pass};
+use crate::feed_forward::FeedForward;
+use crate::loader::{Linear, Loader, Norm};
 use crate::weights::Weights;
-use crate::{Error, Result, Spec};
+use crate::{Error, NormKind, Norms, Result, Spec};
 use std::ops::ControlFlow;
-use trine_backend::{Attend, Backend, Batch, KvShape, Role, Stage};
+use trine_backend::{Backend, Batch, KvShape, Role, Stage};
 use trine_tensor::{File, format::F32};
 
 /// A decoder whose weights are on a device.
 pub struct Model<B: Backend> {
     spec: Spec,
     embedding: B::Weight,
+    /// What is added to the embedding of every token: that of its position, and that of its kind.
+    positions: Option<B::Weight>,
+    kinds: Option<B::Weight>,
+    embedding_norm: Option<Norm<B::Weight>>,
     layers: Vec<Layer<B::Weight>>,
-    norm: B::Weight,
+    norm: Option<Norm<B::Weight>>,
     /// None when the embedding is the head as well.
-    head: Option<B::Weight>,
+    head: Option<Linear<B::Weight>>,
 }
 
+/// Norms are before and behind both halves, or not: see [`Norms`].
 struct Layer<W> {
-    attn_norm: W,
-    q: Linear<W>,
-    k: Linear<W>,
-    v: Linear<W>,
-    /// Norms of each query and each key head.
-    head_norms: Option<[W; 2]>,
-    attn_sub_norm: Option<W>,
-    o: Linear<W>,
-    ffn_norm: W,
-    gate: Linear<W>,
-    up: Linear<W>,
-    ffn_sub_norm: Option<W>,
-    down: Linear<W>,
+    before_attention: Option<Norm<W>>,
+    attention: Attention<W>,
+    behind_attention: Option<Norm<W>>,
+    before_feed_forward: Option<Norm<W>>,
+    feed_forward: FeedForward<W>,
+    behind_feed_forward: Option<Norm<W>>,
 }
 
-struct Linear<W> {
-    weight: W,
-    bias: Option<W>,
-}
+impl<W> Layer<W> {
+    fn load<B: Backend<Weight = W>>(load: &mut Loader<B>, layer: usize) -> Result<Layer<W>> {
+        let &Spec { arch, width, parallel, .. } = load.spec;
+        let name = |part: &str| format!("blk.{layer}.{part}");
+        let before = matches!(arch.norms, Norms::Before | Norms::Around);
+        let behind = arch.norms != Norms::Before;
+        let [attention, feed_forward] = match arch.norms {
+            Norms::Sums => ["attn_output_norm", "layer_output_norm"],
+            _ => ["post_attention_norm", "post_ffw_norm"],
+        };
+        // Halves in parallel may share the norm before them.
+        let shared = parallel && arch.may_lack("ffn_norm") && !load.weights.contains(&name("ffn_norm.weight"));
+        Ok(Layer {
+            before_attention: load.norm_if(before, &name("attn_norm"), &[width])?,
+            attention: Attention::load(load, layer)?,
+            behind_attention: load.norm_if(behind, &name(attention), &[width])?,
+            before_feed_forward: load.norm_if(before && !shared, &name("ffn_norm"), &[width])?,
+            feed_forward: FeedForward::load(load, layer)?,
+            behind_feed_forward: load.norm_if(behind, &name(feed_forward), &[width])?,
+        })
+    }
 
-impl<W> Linear<W> {
-    fn forward<B: Backend<Weight = W>>(&self, be: &mut B, x: &B::Act) -> B::Act {
-        let y = be.linear(&self.weight, x);
-        match &self.bias {
-            Some(bias) => be.bias(bias, &y),
-            None => y,
+    fn forward<B: Backend<Weight = W>>(&self, be: &mut B, layer: usize, x: &B::Act, pass: &Pass<B>) -> B::Act {
+        let (spec, eps) = (pass.spec, pass.spec.eps);
+        let h = self.before_attention.as_ref().map(|norm| norm.forward(be, x, eps));
+        let a = self.attention.forward(be, layer, h.as_ref().unwrap_or(x), pass);
+        if spec.arch.norms == Norms::Sums {
+            let y = be.add(x, &a);
+            let y = normed(be, &self.behind_attention, y, eps);
+            let f = self.feed_forward.forward(be, &y, spec);
+            let y = be.add(&y, &f);
+            return normed(be, &self.behind_feed_forward, y, eps);
         }
+        let a = normed(be, &self.behind_attention, a, eps);
+        let a = scaled(be, a, spec.residual_scale);
+        let (y, h) = match &self.before_feed_forward {
+            _ if spec.parallel => {
+                let own = self.before_feed_forward.as_ref().map(|norm| norm.forward(be, x, eps));
+                (be.add(x, &a), own.or(h))
+            }
+            Some(norm) if norm.kind == NormKind::Rms => {
+                let (y, h) = be.add_norm(&norm.gain, x, &a, eps);
+                (y, Some(h))
+            }
+            norm => {
+                let y = be.add(x, &a);
+                let h = norm.as_ref().map(|norm| norm.forward(be, &y, eps));
+                (y, h)
+            }
+        };
+        let f = self.feed_forward.forward(be, h.as_ref().unwrap_or(&y), spec);
+        let f = normed(be, &self.behind_feed_forward, f, eps);
+        let f = scaled(be, f, spec.residual_scale);
+        be.add(&y, &f)
     }
 }
 
-/// Brings weights to a device, one at a time.
-struct Loader<'a, B: Backend> {
-    backend: &'a mut B,
-    weights: Weights<'a>,
-    role: Role,
-    progress: &'a mut dyn FnMut(u64) -> ControlFlow<()>,
-    done: u64,
+fn normed<B: Backend>(be: &mut B, norm: &Option<Norm<B::Weight>>, x: B::Act, eps: f32) -> B::Act {
+    match norm {
+        Some(norm) => norm.forward(be, &x, eps),
+        None => x,
+    }
 }
 
-impl<B: Backend> Loader<'_, B> {
-    fn upload(&mut self, view: trine_tensor::View, role: Role) -> Result<B::Weight> {
-        self.done += view.bytes.len() as u64;
-        let weight = self.backend.upload(view, role)?;
-        match (self.progress)(self.done) {
-            ControlFlow::Continue(()) => Ok(weight),
-            ControlFlow::Break(()) => Err(Error::Cancelled),
-        }
-    }
-
-    fn vector(&mut self, name: &str, len: usize, role: Role) -> Result<B::Weight> {
-        self.upload(self.weights.get(name, &[len])?, role)
-    }
-
-    fn norm(&mut self, name: &str, len: usize) -> Result<B::Weight> {
-        self.vector(&format!("{name}.weight"), len, Role::Norm)
-    }
-
-    fn norm_if(&mut self, wanted: bool, name: &str, len: usize) -> Result<Option<B::Weight>> {
-        if wanted { self.norm(name, len).map(Some) } else { Ok(None) }
-    }
-
-    fn linear(&mut self, name: &str, rows: usize, cols: usize) -> Result<Linear<B::Weight>> {
-        let weight = self.upload(self.weights.linear(&format!("{name}.weight"), rows, cols)?, self.role)?;
-        let bias = format!("{name}.bias");
-        let bias = if self.weights.contains(&bias) { Some(self.vector(&bias, rows, Role::Bias)?) } else { None };
-        Ok(Linear { weight, bias })
-    }
+fn scaled<B: Backend>(be: &mut B, x: B::Act, factor: f32) -> B::Act {
+    if factor == 1.0 { x } else { be.scale(&x, factor) }
 }
 
 impl<B: Backend> Model<B> {
@@ -95,43 +110,32 @@ impl<B: Backend> Model<B> {
     pub fn load(backend: &mut B, file: &File, progress: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<Model<B>> {
         let mut load = || -> Result<Model<B>> {
             let spec = Spec::of(file)?;
-            let role = if spec.bit_linear { Role::BitLinear } else { Role::Linear };
-            let mut load = Loader { backend, weights: Weights::new(file, &spec), role, progress, done: 0 };
-            let (width, q, kv) = (spec.width, spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim);
-            let (inner, arch) = (spec.feed_forward, spec.arch);
+            let mut load = Loader { backend, weights: Weights::new(file, &spec), spec: &spec, progress, done: 0 };
+            let (width, arch) = (spec.width, spec.arch);
             let embedding =
                 load.upload(load.weights.get("token_embd.weight", &[spec.vocab, width])?, Role::Embedding)?;
-            let mut layers = Vec::new();
-            for i in 0..spec.layers {
-                let name = |part: &str| format!("blk.{i}.{part}");
-                layers.push(Layer {
-                    attn_norm: load.norm(&name("attn_norm"), width)?,
-                    q: load.linear(&name("attn_q"), q, width)?,
-                    k: load.linear(&name("attn_k"), kv, width)?,
-                    v: load.linear(&name("attn_v"), kv, width)?,
-                    head_norms: match arch.head_norms {
-                        true => Some([
-                            load.norm(&name("attn_q_norm"), spec.head_dim)?,
-                            load.norm(&name("attn_k_norm"), spec.head_dim)?,
-                        ]),
-                        false => None,
-                    },
-                    attn_sub_norm: load.norm_if(arch.sub_norms, &name("attn_sub_norm"), q)?,
-                    o: load.linear(&name("attn_output"), width, q)?,
-                    ffn_norm: load.norm(&name("ffn_norm"), width)?,
-                    gate: load.linear(&name("ffn_gate"), inner, width)?,
-                    up: load.linear(&name("ffn_up"), inner, width)?,
-                    ffn_sub_norm: load.norm_if(arch.sub_norms, &name("ffn_sub_norm"), inner)?,
-                    down: load.linear(&name("ffn_down"), width, inner)?,
-                });
-            }
-            let norm = load.norm("output_norm", width)?;
-            let head = match load.weights.has_head() {
-                true => Some(load.upload(load.weights.get("output.weight", &[spec.vocab, width])?, Role::Head)?),
+            let table = |load: &mut Loader<B>, wanted: bool, name: &str| -> Result<Option<B::Weight>> {
+                if !wanted {
+                    return Ok(None);
+                }
+                let rows = load.weights.rows(name)?;
+                load.upload(load.weights.get(name, &[rows, width])?, Role::Embedding).map(Some)
+            };
+            let positions = table(&mut load, arch.learned_positions, "position_embd.weight")?;
+            let has_kinds = load.weights.contains("token_types.weight");
+            let kinds = table(&mut load, arch.encoder && has_kinds, "token_types.weight")?;
+            let embedding_norm = load.norm_if(arch.encoder, "token_embd_norm", &[width])?;
+            let layers = (0..spec.layers).map(|i| Layer::load(&mut load, i)).collect::<Result<Vec<_>>>()?;
+            let norm = load.norm_if(!arch.encoder, "output_norm", &[width])?;
+            let head = match !arch.encoder && load.weights.has_head() {
+                true => {
+                    let weight = load.upload(load.weights.get("output.weight", &[spec.vocab, width])?, Role::Head)?;
+                    Some(Linear::of(weight, load.bias("output", &[spec.vocab])?))
+                }
                 false => None,
             };
             load.weights.check_all_taken()?;
-            Ok(Model { embedding, layers, norm, head, spec })
+            Ok(Model { embedding, positions, kinds, embedding_norm, layers, norm, head, spec })
         };
         load().map_err(|error| error.at(file.path()))
     }
@@ -141,54 +145,66 @@ impl<B: Backend> Model<B> {
         &self.spec
     }
 
+    /// Says how long sequences can become, for models that turn by other frequencies where they are short: their context is no longer then.
+    pub fn limit_context(&mut self, context: usize) {
+        self.spec.limit(context);
+    }
+
     /// The shape of a KV cache for this model, of numbers as they are computed.
     pub fn kv_shape(&self, blocks: usize, block_len: usize) -> KvShape {
         let Spec { layers, kv_heads: heads, head_dim, .. } = self.spec;
         KvShape { layers, heads, head_dim, blocks, block_len, format: &F32 }
     }
 
-    /// Tokens to logits, `[batch.outputs(), vocab]`.
+    /// Tokens to logits, `[batch.outputs(), vocab]`; of an encoder, to their last states, `[batch.outputs(), width]`.
     ///
     /// # Panics
     /// When a token is not below `spec().vocab`, or a block is not in the device's KV cache.
     pub fn forward(&self, be: &mut B, batch: &Batch) -> B::Act {
-        let Spec { eps, ref rope, head_dim, arch, vocab, .. } = self.spec;
+        let h = self.states(be, batch);
+        if self.spec.arch.encoder {
+            return h;
+        }
+        let logits = match &self.head {
+            Some(head) => head.forward(be, &h),
+            None => be.linear(&self.embedding, &h),
+        };
+        let logits = scaled(be, logits, self.spec.logit_scale);
+        match self.spec.logit_cap {
+            Some(cap) => be.cap(&logits, cap),
+            None => logits,
+        }
+    }
+
+    /// Tokens to what the head takes: their last states, normed, `[batch.outputs(), width]`.
+    ///
+    /// # Panics
+    /// As [`Model::forward`].
+    pub fn states(&self, be: &mut B, batch: &Batch) -> B::Act {
+        let Spec { eps, vocab, ref ropes, embedding_scale, .. } = self.spec;
         assert!(batch.tokens().iter().all(|&token| (token as usize) < vocab), "a token beyond the vocabulary");
-        let attend = Attend { scale: 1.0 / (head_dim as f32).sqrt(), window: None, softcap: None };
         be.enter(Stage::Forward(batch));
-        let angles = be.angles(rope, batch);
-        let mut x = be.embed(&self.embedding, batch.tokens());
+        let angles = std::array::from_fn(|i| ropes.get(i).map(|rope| be.angles(rope, batch)));
+        let pass = Pass { spec: &self.spec, batch, angles };
+        let x = be.embed(&self.embedding, batch.tokens());
+        let mut x = scaled(be, x, embedding_scale);
+        if let Some(positions) = &self.positions {
+            let at: Vec<u32> = (0..batch.tokens().len()).map(|row| batch.position(row) as u32).collect();
+            let rows = be.embed(positions, &at);
+            x = be.add(&x, &rows);
+        }
+        if let Some(kinds) = &self.kinds {
+            let rows = be.embed(kinds, &vec![0; batch.tokens().len()]);
+            x = be.add(&x, &rows);
+        }
+        x = normed(be, &self.embedding_norm, x, eps);
         for (i, layer) in self.layers.iter().enumerate() {
             be.enter(Stage::Layer(i));
-            let h = be.rms_norm(&layer.attn_norm, &x, eps);
-            let mut q = layer.q.forward(be, &h);
-            let mut k = layer.k.forward(be, &h);
-            let v = layer.v.forward(be, &h);
-            if let Some([q_norm, k_norm]) = &layer.head_norms {
-                q = be.rms_norm(q_norm, &q, eps);
-                k = be.rms_norm(k_norm, &k, eps);
-            }
-            let q = be.rope(rope, &angles, q);
-            let k = be.rope(rope, &angles, k);
-            let mut h = be.attention(i, &q, &k, &v, &attend, batch);
-            if let Some(norm) = &layer.attn_sub_norm {
-                h = be.rms_norm(norm, &h, eps);
-            }
-            let h = layer.o.forward(be, &h);
-            let (y, h) = be.add_norm(&layer.ffn_norm, &x, &h, eps);
-            let gate = layer.gate.forward(be, &h);
-            let up = layer.up.forward(be, &h);
-            let mut h = be.gate(arch.gate, &gate, &up);
-            if let Some(norm) = &layer.ffn_sub_norm {
-                h = be.rms_norm(norm, &h, eps);
-            }
-            let h = layer.down.forward(be, &h);
-            x = be.add(&y, &h);
+            x = layer.forward(be, i, &x, &pass);
         }
         be.enter(Stage::Head);
         let x = be.select(&x, batch.outputs());
-        let h = be.rms_norm(&self.norm, &x, eps);
-        be.linear(self.head.as_ref().unwrap_or(&self.embedding), &h)
+        normed(be, &self.norm, x, eps)
     }
 
     /// Runs one token through the model, to find out at once that it computes nonsense. Takes the device's KV cache.

@@ -15,18 +15,60 @@ pub struct Keys<'a> {
 }
 
 /// `config.json` says this where GGUF says that, as llama.cpp's converter writes it.
-static NUMBERS: &[(&str, &str)] = &[
+static COUNTS: &[(&str, &str)] = &[
     ("num_hidden_layers", "block_count"),
+    ("n_layer", "block_count"),
     ("max_position_embeddings", "context_length"),
+    ("n_positions", "context_length"),
     ("hidden_size", "embedding_length"),
+    ("n_embd", "embedding_length"),
     ("intermediate_size", "feed_forward_length"),
+    ("n_inner", "feed_forward_length"),
     ("num_attention_heads", "attention.head_count"),
+    ("n_head", "attention.head_count"),
     ("num_key_value_heads", "attention.head_count_kv"),
     ("head_dim", "attention.key_length"),
     ("vocab_size", "vocab_size"),
+    ("num_local_experts", "expert_count"),
+    ("num_experts", "expert_count"),
+    ("n_routed_experts", "expert_count"),
+    ("num_experts_per_tok", "expert_used_count"),
+    ("moe_intermediate_size", "expert_feed_forward_length"),
+    ("n_shared_experts", "expert_shared_count"),
+    ("first_k_dense_replace", "leading_dense_block_count"),
+    ("n_group", "expert_group_count"),
+    ("topk_group", "expert_group_used_count"),
+    ("q_lora_rank", "attention.q_lora_rank"),
+    ("kv_lora_rank", "attention.kv_lora_rank"),
+    ("qk_rope_head_dim", "rope.dimension_count"),
+    ("v_head_dim", "attention.value_length_mla"),
 ];
 
-/// Keys that other architectures compute with, and the values that change nothing.
+/// The same for numbers that need not be whole.
+static NUMBERS: &[(&str, &str)] = &[
+    ("rms_norm_eps", "attention.layer_norm_rms_epsilon"),
+    ("layer_norm_eps", "attention.layer_norm_epsilon"),
+    ("layer_norm_epsilon", "attention.layer_norm_epsilon"),
+    ("norm_epsilon", "attention.layer_norm_epsilon"),
+    ("attn_logit_softcapping", "attn_logit_softcapping"),
+    ("final_logit_softcapping", "final_logit_softcapping"),
+    ("logit_scale", "logit_scale"),
+    ("logits_scaling", "logit_scale"),
+    ("embedding_multiplier", "embedding_scale"),
+    ("residual_multiplier", "residual_scale"),
+    ("attention_multiplier", "attention.scale"),
+    ("routed_scaling_factor", "expert_weights_scale"),
+    ("rope_local_base_freq", "rope.freq_base_swa"),
+];
+
+/// And for what is true or false.
+static FLAGS: &[(&str, &str)] = &[
+    ("use_parallel_residual", "use_parallel_residual"),
+    ("norm_topk_prob", "expert_weights_norm"),
+    ("use_bidirectional_attention", "attention.bidirectional"),
+];
+
+/// Keys that change what is computed, and the values that change nothing; an architecture names those that it heeds.
 static NEUTRAL: &[(&str, &[f32])] = &[
     ("expert_count", &[0.0]),
     ("attention.clamp_kqv", &[0.0]),
@@ -59,29 +101,73 @@ impl<'a> Keys<'a> {
     fn of_config(config: &Value) -> Result<Keys<'a>> {
         let missing = || Error::MissingKey { key: "model_type".into(), expected: "the name of an architecture" };
         let name = config["model_type"].as_str().ok_or_else(missing)?;
-        let activation = config["hidden_act"].as_str().unwrap_or("silu");
+        let activation = ["hidden_act", "activation_function"].iter().find_map(|key| config[key].as_str());
+        let activation = activation.unwrap_or("silu");
         let arch = Arch::of_hub(name, activation).ok_or_else(|| unknown(&format!("{name} with {activation}")))?;
         let prefix = arch.gguf[0].to_owned();
         let mut metadata = Metadata::new();
         metadata.insert("general.architecture", prefix.as_str());
-        for (hub, gguf) in NUMBERS {
+        for (hub, gguf) in COUNTS {
             if let Some(value) = config.get(hub).filter(|value| !value.is_null()) {
                 let number = value.as_u64().and_then(|n| u32::try_from(n).ok());
                 let number = number.ok_or_else(|| Error::bad(*hub, "a count below 2^32", value))?;
                 metadata.insert(format!("{prefix}.{gguf}"), number);
             }
         }
-        if let Some(eps) = number(config, "rms_norm_eps")? {
-            metadata.insert(format!("{prefix}.attention.layer_norm_rms_epsilon"), eps as f32);
+        for (hub, gguf) in NUMBERS {
+            if let Some(value) = number(config, hub)? {
+                metadata.insert(format!("{prefix}.{gguf}"), value as f32);
+            }
         }
-        if config["use_sliding_window"] == true
-            && let Some(window) = config["sliding_window"].as_u64().and_then(|n| u32::try_from(n).ok())
-        {
-            metadata.insert(format!("{prefix}.attention.sliding_window"), window);
+        for (hub, gguf) in FLAGS {
+            if let Some(value) = config.get(hub).filter(|value| !value.is_null()) {
+                let flag = value.as_bool().ok_or_else(|| Error::bad(*hub, "true or false", value))?;
+                metadata.insert(format!("{prefix}.{gguf}"), flag);
+            }
         }
         let mut keys = Keys { arch, metadata: Cow::Owned(metadata), prefix };
+        keys.computed_of_config(config)?;
         keys.rope_of_config(config)?;
         Ok(keys)
+    }
+
+    /// What GGUF has under another meaning.
+    fn computed_of_config(&mut self, config: &Value) -> Result<()> {
+        let count = |key: &str| config.get(key).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
+        let mut found = Vec::new();
+        if config["use_sliding_window"] != false
+            && let Some(window) = count("sliding_window")
+        {
+            found.push(("attention.sliding_window", window));
+        }
+        if let (Some(nope), Some(turned)) = (count("qk_nope_head_dim"), count("qk_rope_head_dim")) {
+            found.push(("attention.key_length_mla", nope.saturating_add(turned)));
+        }
+        if let (Some(width), None) = (count("n_embd"), count("n_inner")) {
+            found.push(("feed_forward_length", width.saturating_mul(4)));
+        }
+        match config["scoring_func"].as_str() {
+            Some("softmax") => found.push(("expert_gating_func", 1)),
+            Some("sigmoid") => found.push(("expert_gating_func", 2)),
+            Some(other) => return Err(Error::bad("scoring_func", "softmax or sigmoid", other)),
+            // DeepSeek V3 computes it without saying so.
+            None if config["model_type"] == "deepseek_v3" => found.push(("expert_gating_func", 2)),
+            None => {}
+        }
+        let groups = config["model_type"] == "deepseek_v3" || config["topk_method"] == "group_limited_greedy";
+        for (key, value) in found {
+            let key = self.name(key);
+            self.metadata.to_mut().insert(key, value);
+        }
+        if !groups {
+            let key = self.name("expert_group_count");
+            self.metadata.to_mut().remove(&key);
+        }
+        if let Some(scalar) = number(config, "query_pre_attn_scalar")? {
+            let key = self.name("attention.scale");
+            self.metadata.to_mut().insert(key, scalar.powf(-0.5) as f32);
+        }
+        Ok(())
     }
 
     /// Rotary positions, which transformers writes in two ways: flat with `rope_scaling`, or all in `rope_parameters`.
@@ -89,12 +175,30 @@ impl<'a> Keys<'a> {
         let empty = Value::Null;
         let section = |name: &str| config.get(name).filter(|section| section.is_object());
         let scaling = section("rope_parameters").or_else(|| section("rope_scaling")).unwrap_or(&empty);
+        // Layers with a window may have frequencies of their own.
+        let windowed = scaling.get("sliding_attention").cloned();
+        let scaling = scaling.get("full_attention").unwrap_or(scaling);
+        let head_dim = self.count("attention.key_length", 1..=1 << 16)?;
+        let head_dim = match head_dim {
+            Some(head_dim) => head_dim,
+            None => self.needed("embedding_length", 1..=1 << 24)? / self.needed("attention.head_count", 1..=1 << 16)?,
+        };
         let metadata = self.metadata.to_mut();
         let mut set = |key: &str, value: f64| metadata.insert(format!("{}.rope.{key}", self.prefix), value as f32);
-        if let Some(base) =
-            number(scaling, "rope_theta")?.map_or_else(|| number(config, "rope_theta"), |base| Ok(Some(base)))?
-        {
+        // The first of these places that says it.
+        let first = |places: &[(&Value, &'static str)]| {
+            places.iter().find_map(|(place, key)| number(place, key).transpose()).transpose()
+        };
+        if let Some(base) = first(&[
+            (scaling, "rope_theta"),
+            (config, "rope_theta"),
+            (config, "rotary_emb_base"),
+            (config, "default_theta"),
+        ])? {
             set("freq_base", base);
+        }
+        if let Some(base) = windowed.map(|windowed| number(&windowed, "rope_theta")).transpose()?.flatten() {
+            set("freq_base_swa", base);
         }
         for (hub, gguf) in [
             ("factor", "scaling.factor"),
@@ -108,16 +212,38 @@ impl<'a> Keys<'a> {
                 set(gguf, value);
             }
         }
-        if let Some(fraction) = number(config, "partial_rotary_factor")?.filter(|&fraction| fraction != 1.0) {
-            return Err(Error::bad("partial_rotary_factor", "1, or none", fraction));
+        if let Some(all) = number(scaling, "mscale_all_dim")?.filter(|&all| all != 0.0) {
+            let factor = number(scaling, "factor")?.unwrap_or(1.0).max(1.0);
+            let magnitude = |mscale: f64| 0.1 * mscale * libm::log(factor) + 1.0;
+            set("scaling.yarn_log_multiplier", 0.1 * all);
+            set("scaling.magnitude", magnitude(number(scaling, "mscale")?.unwrap_or(1.0)) / magnitude(all));
         }
-        let original = scaling.get("original_max_position_embeddings").and_then(Value::as_u64);
+        let fraction = first(&[
+            (scaling, "partial_rotary_factor"),
+            (config, "partial_rotary_factor"),
+            (config, "rotary_pct"),
+            (config, "rotary_emb_fraction"),
+        ])?;
+        if let Some(fraction) = fraction {
+            if !(fraction > 0.0 && fraction <= 1.0) {
+                return Err(Error::bad("partial_rotary_factor", "a number above 0, up to 1", fraction));
+            }
+            let key = self.name("rope.dimension_count");
+            self.metadata.to_mut().insert(key, (head_dim as f64 * fraction) as u32);
+        }
+        let original = scaling.get("original_max_position_embeddings");
+        let original = original.or_else(|| config.get("original_max_position_embeddings")).and_then(Value::as_u64);
         if let Some(original) = original.and_then(|n| u32::try_from(n).ok()) {
             self.metadata.to_mut().insert(format!("{}.rope.scaling.original_context_length", self.prefix), original);
         }
         let kind =
             scaling.get("rope_type").or_else(|| scaling.get("type")).and_then(Value::as_str).unwrap_or("default");
-        let kind = if kind == "default" { "none" } else { kind };
+        let kind = match kind {
+            "default" => "none",
+            "su" => "longrope",
+            kind => kind,
+        };
+
         self.metadata.to_mut().insert(format!("{}.rope.scaling.type", self.prefix), kind);
         Ok(())
     }
@@ -129,8 +255,9 @@ impl<'a> Keys<'a> {
 
     /// A whole number in `range`, or an error that says so.
     pub fn count(&self, key: &str, range: std::ops::RangeInclusive<u32>) -> Result<Option<usize>> {
+        let implied = self.implied(key).map(|n| n as u32);
         let key = self.name(key);
-        match self.metadata.u32(&key)? {
+        match self.metadata.u32(&key)?.or(implied) {
             Some(n) if range.contains(&n) => Ok(Some(n as usize)),
             Some(n) => Err(Error::bad(key, format!("{} to {}", range.start(), range.end()), n)),
             None => Ok(None),
@@ -143,16 +270,19 @@ impl<'a> Keys<'a> {
         self.count(key, range)?.ok_or_else(missing)
     }
 
-    /// Positions that the model was trained for; with a sliding window, those that all tokens see, within which the window changes nothing.
-    pub fn context(&self) -> Result<usize> {
-        let context = self.needed("context_length", 1..=1 << 30)?;
-        let window = self.count("attention.sliding_window", 0..=u32::MAX)?.filter(|&window| window > 0);
-        Ok(window.map_or(context, |window| window.min(context)))
+    /// What the architecture says where a file says nothing.
+    fn implied(&self, key: &str) -> Option<f32> {
+        self.arch.implied.iter().find(|(name, _)| *name == key).map(|&(_, value)| value)
+    }
+
+    /// Something that is true or false.
+    pub fn flag(&self, key: &str) -> Result<Option<bool>> {
+        Ok(self.metadata.bool(&self.name(key))?.or(self.implied(key).map(|value| value != 0.0)))
     }
 
     /// Makes sure that no key asks for arithmetic that the decoder does not do.
     pub fn check_neutral(&self) -> Result<()> {
-        for (key, neutral) in NEUTRAL {
+        for (key, neutral) in NEUTRAL.iter().filter(|(key, _)| !self.arch.heeds.contains(key)) {
             let key = self.name(key);
             let found = match self.metadata.get(&key) {
                 None => continue,
@@ -164,15 +294,18 @@ impl<'a> Keys<'a> {
             }
         }
         match self.metadata.bool(&self.name("attention.causal"))? {
-            Some(false) => Err(Error::bad(self.name("attention.causal"), "true, or none", false)),
+            Some(false) if !self.arch.heeds.contains(&"attention.causal") => {
+                Err(Error::bad(self.name("attention.causal"), "true, or none", false))
+            }
             _ => Ok(()),
         }
     }
 
     /// A finite number that is at least `least`.
     pub fn float(&self, key: &str, least: f32) -> Result<Option<f32>> {
+        let implied = self.implied(key);
         let key = self.name(key);
-        match self.metadata.f32(&key)? {
+        match self.metadata.f32(&key)?.or(implied) {
             Some(x) if x.is_finite() && x >= least => Ok(Some(x)),
             Some(x) => Err(Error::bad(key, format!("a finite number of at least {least}"), x)),
             None => Ok(None),

@@ -4,19 +4,23 @@
 //! names no device, number format or architecture.
 
 pub mod arch;
+mod attention;
 mod decoder;
 mod embedded;
 mod error;
+mod feed_forward;
 mod keys;
+mod loader;
+mod rope;
 mod sizes;
 mod spec;
 mod vocab;
 mod weights;
 
-pub use arch::{ARCHS, Arch};
+pub use arch::{ARCHS, Arch, HeadNorms, NormKind, Norms};
 pub use decoder::Model;
 pub use embedded::{EMBEDDED, open_file};
 pub use error::{Error, Result};
 pub use sizes::{Sizes, Tensor};
-pub use spec::{Packing, Spec};
+pub use spec::{Experts, Latent, LayerKind, Packing, Spec};
 pub use vocab::{Language, vocab_metadata};

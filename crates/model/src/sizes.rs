@@ -1,6 +1,6 @@
 //! The sizes of a model that does not exist yet, and the keys and tensors that follow from them.
 
-use crate::Arch;
+use crate::{ARCHS, Arch, HeadNorms, NormKind, Norms};
 use trine_backend::Role;
 use trine_tensor::Metadata;
 
@@ -37,6 +37,20 @@ pub struct Sizes {
 pub type Tensor = (String, Role, Vec<usize>);
 
 impl Sizes {
+    /// Whether new models of an architecture can be made: those that are like Llama but for what [`Sizes`] says.
+    pub fn fit(arch: &Arch) -> bool {
+        let &Arch { norm, norms, gated, parallel, latent, sinks, learned_positions, encoder, head_norms, .. } = arch;
+        let plain = norm == NormKind::Rms && norms == Norms::Before && gated && !parallel;
+        let heads = matches!(head_norms, HeadNorms::None | HeadNorms::Shared);
+        let experts = arch.heeds.contains(&"expert_count") && arch.gguf[0].ends_with("moe");
+        plain && heads && !experts && !latent && !sinks && !learned_positions && !encoder
+    }
+
+    /// The GGUF names of architectures that fit.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        ARCHS.iter().filter(|arch| Sizes::fit(arch)).flat_map(|arch| arch.gguf).copied()
+    }
+
     /// The GGUF keys that say so.
     pub fn metadata(&self) -> Metadata {
         let name = self.arch.gguf[0];
@@ -77,7 +91,7 @@ impl Sizes {
             push(name("attn_k"), linear, &[kv, width]);
             push(name("attn_v"), linear, &[kv, width]);
             push(name("attn_output"), linear, &[width, q]);
-            if self.arch.head_norms {
+            if self.arch.head_norms != HeadNorms::None {
                 push(name("attn_q_norm"), Role::Norm, &[self.head_dim]);
                 push(name("attn_k_norm"), Role::Norm, &[self.head_dim]);
             }

@@ -1,10 +1,9 @@
 //! What one model is: the numbers that the decoder needs.
 
 use crate::keys::Keys;
-use crate::{Arch, Error, Result};
-use std::f64::consts::PI;
-use trine_backend::{Pairs, Rope};
-use trine_tensor::{File, Kind};
+use crate::{Arch, Error, NormKind, Result, rope, weights};
+use trine_backend::{Groups, Rope, Routing, Score};
+use trine_tensor::{File, Kind, Value};
 
 /// One model of an architecture.
 #[derive(Clone, Debug)]
@@ -13,13 +12,15 @@ pub struct Spec {
     pub arch: &'static Arch,
     /// Layers.
     pub layers: usize,
+    /// What each of them does otherwise than its neighbours.
+    pub kinds: Vec<LayerKind>,
     /// Numbers of a token between layers.
     pub width: usize,
     /// Query heads.
     pub heads: usize,
-    /// Key and value heads, a divisor of `heads`.
+    /// Key and value heads as they are cached, a divisor of `heads`.
     pub kv_heads: usize,
-    /// Numbers of a head.
+    /// Numbers of a head as it is cached.
     pub head_dim: usize,
     /// Width of the feed-forward layer.
     pub feed_forward: usize,
@@ -29,12 +30,71 @@ pub struct Spec {
     pub context: usize,
     /// Added to the mean square in norms.
     pub eps: f32,
-    /// Rotary positions.
-    pub rope: Rope,
+    /// Rotary positions: of all layers, or of those that see everything and of those with a window.
+    pub ropes: Vec<Rope>,
+    /// Other ones for contexts up to a length.
+    pub short_ropes: Option<(usize, Vec<Rope>)>,
+    /// Products of queries and keys are multiplied by this.
+    pub attention_scale: f32,
+    /// Scores are capped at this.
+    pub attention_cap: Option<f32>,
+    /// Tokens see nothing behind them.
+    pub causal: bool,
+    /// Attention and feed-forward layer take the same input.
+    pub parallel: bool,
+    /// Embeddings are multiplied by this.
+    pub embedding_scale: f32,
+    /// What a layer adds is multiplied by this.
+    pub residual_scale: f32,
+    /// Logits are multiplied by this.
+    pub logit_scale: f32,
+    /// Logits are capped at this.
+    pub logit_cap: Option<f32>,
+    /// Its experts, when it has some.
+    pub experts: Option<Experts>,
+    /// Its latent attention, when it has that.
+    pub latent: Option<Latent>,
     /// Linear layers round their inputs to 8 bits with one scale per token, as BitNet b1.58 does.
     pub bit_linear: bool,
     /// How the weights of linear layers are written at Hugging Face.
     pub packing: Packing,
+}
+
+/// What a layer does otherwise than its neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerKind {
+    /// Positions that a token sees, its own included; without it, all.
+    pub window: Option<usize>,
+    /// Which rotation its queries and keys get.
+    pub rope: Option<usize>,
+    /// Whether its feed-forward layer has experts.
+    pub experts: bool,
+}
+
+/// Experts of a feed-forward layer.
+#[derive(Clone, Debug)]
+pub struct Experts {
+    /// How many.
+    pub count: usize,
+    /// Their width.
+    pub width: usize,
+    /// How a token's are chosen.
+    pub routing: Routing,
+}
+
+/// Latent attention (arXiv:2405.04434), with the up-projections of keys and values moved to queries and outputs.
+#[derive(Clone, Copy, Debug)]
+pub struct Latent {
+    /// Width that queries are projected through, if any.
+    pub q_rank: Option<usize>,
+    /// Numbers that keys and values are projections of.
+    pub rank: usize,
+    /// Numbers of a query head that meet those.
+    pub plain: usize,
+    /// Numbers of a query head, and of the one key, that are turned.
+    pub turned: usize,
+    /// Numbers of a value head.
+    pub value: usize,
 }
 
 /// How Hugging Face folders hold ternary weights (transformers, `integrations/bitnet.py`).
@@ -56,6 +116,7 @@ impl Spec {
         let keys = Keys::of(file)?;
         let arch = keys.arch;
         let many = 1..=1 << 24;
+        let layers = keys.needed("block_count", 1..=1 << 16)?;
         let heads = keys.needed("attention.head_count", 1..=1 << 16)?;
         let kv_heads = keys.count("attention.head_count_kv", 1..=1 << 16)?.unwrap_or(heads);
         if heads % kv_heads != 0 {
@@ -66,52 +127,196 @@ impl Spec {
             ));
         }
         let width = keys.needed("embedding_length", many.clone())?;
-        let head_dim = match keys.count("attention.key_length", 1..=1 << 16)? {
-            Some(head_dim) => head_dim,
-            None if width % heads == 0 => width / heads,
-            None => {
-                return Err(Error::bad(
-                    keys.name("attention.head_count"),
-                    format!("a divisor of width {width}"),
-                    heads,
-                ));
-            }
-        };
-        if let Some(value) = keys.count("attention.value_length", 1..=1 << 16)?.filter(|&value| value != head_dim) {
-            return Err(Error::bad(keys.name("attention.value_length"), head_dim.to_string(), value));
-        }
-        let vocab = file.view(&if let Kind::Gguf { .. } = file.kind() {
-            "token_embd.weight".to_owned()
-        } else {
-            arch.hub_name("token_embd.weight").expect("every architecture embeds tokens")
-        })?;
         keys.check_neutral()?;
-        if let Some(found) = keys.count("vocab_size", 0..=u32::MAX)?.filter(|&found| found != vocab.rows()) {
-            return Err(Error::bad(
-                keys.name("vocab_size"),
-                format!("the {} rows of the embedding", vocab.rows()),
-                found,
-            ));
-        }
-        let eps = keys.float("attention.layer_norm_rms_epsilon", 0.0)?;
-        let missing = || Error::MissingKey { key: keys.name("attention.layer_norm_rms_epsilon"), expected: "a number" };
+        let vocab = vocab(file, &keys)?;
+        let eps_key = match arch.norm {
+            NormKind::Rms => "attention.layer_norm_rms_epsilon",
+            NormKind::Layer => "attention.layer_norm_epsilon",
+        };
+        let missing = || Error::MissingKey { key: keys.name(eps_key), expected: "a number" };
+        let latent = if arch.latent { Some(latent(&keys)?) } else { None };
+        let head_dim = head_dim(&keys, width, heads, latent)?;
+        let (kv_heads, cached) = latent.map_or((kv_heads, head_dim), |latent| (1, latent.rank + latent.turned));
+        let turned = latent.map_or(head_dim, |latent| latent.turned);
+        let rope::Ropes { all: ropes, short: short_ropes, stretch } = rope::ropes(&keys, file, turned)?;
+        let factor = |key: &str| keys.float(key, 0.0).map(|factor| factor.filter(|&factor| factor != 0.0));
         let (bit_linear, packing) = packing(file)?;
-        Ok(Spec {
+        let usual = 1.0 / (scale_dim(arch, layers, width / heads, head_dim) as f32).sqrt() * stretch;
+        let logit_scale = factor("logit_scale")?.unwrap_or(1.0);
+        let embedding_scale = if arch.scaled_embedding { (width as f32).sqrt() } else { 1.0 };
+        let experts = experts(&keys)?;
+        let mut spec = Spec {
             arch,
-            layers: keys.needed("block_count", 1..=1 << 16)?,
+            layers,
+            kinds: kinds(&keys, file, layers, ropes.len(), experts.is_some())?,
             width,
             heads,
             kv_heads,
-            head_dim,
-            feed_forward: keys.needed("feed_forward_length", many)?,
-            vocab: vocab.rows(),
-            context: keys.context()?,
-            eps: eps.ok_or_else(missing)?,
-            rope: rope(&keys, file, head_dim)?,
+            head_dim: cached,
+            feed_forward: match keys.count("feed_forward_length", 0..=1 << 24)? {
+                Some(inner) if inner > 0 => inner,
+                // Models of experts alone need not have it.
+                _ if experts.is_some() => experts.as_ref().map_or(0, |experts| experts.width),
+                _ => keys.needed("feed_forward_length", many)?,
+            },
+            vocab,
+            context: rope::context(&keys)?,
+            eps: keys.float(eps_key, 0.0)?.ok_or_else(missing)?,
+            ropes,
+            short_ropes,
+            attention_scale: factor("attention.scale")?.unwrap_or(usual),
+            attention_cap: factor("attn_logit_softcapping")?,
+            causal: !arch.encoder && keys.flag("attention.bidirectional")? != Some(true),
+            parallel: keys.flag("use_parallel_residual")?.unwrap_or(arch.parallel),
+            embedding_scale: factor("embedding_scale")?.unwrap_or(embedding_scale),
+            residual_scale: factor("residual_scale")?.unwrap_or(1.0),
+            logit_scale: if arch.divided_logits { 1.0 / logit_scale } else { logit_scale },
+            logit_cap: factor("final_logit_softcapping")?,
+            experts,
+            latent,
             bit_linear: bit_linear || arch.bit_linear,
             packing,
-        })
+        };
+        spec.limit(spec.context);
+        Ok(spec)
     }
+
+    /// Takes the rotations that are meant for contexts of this length.
+    pub(crate) fn limit(&mut self, context: usize) {
+        if let Some((most, ropes)) = self.short_ropes.take_if(|(most, _)| context <= *most) {
+            (self.ropes, self.context) = (ropes, self.context.min(most));
+        }
+    }
+}
+
+/// Rows of the embedding.
+fn vocab(file: &File, keys: &Keys) -> Result<usize> {
+    let name = match file.kind() {
+        Kind::Gguf { .. } => "token_embd.weight".to_owned(),
+        Kind::Safetensors => keys.arch.hub_name("token_embd.weight").expect("every architecture embeds tokens"),
+    };
+    let vocab = file.view(&weights::find(file, &name).unwrap_or(name))?;
+    if let Some(found) = keys.count("vocab_size", 0..=u32::MAX)?.filter(|&found| found != vocab.rows()) {
+        let expected = format!("the {} rows of the embedding", vocab.rows());
+        return Err(Error::bad(keys.name("vocab_size"), expected, found));
+    }
+    Ok(vocab.rows())
+}
+
+/// Numbers of a head of queries.
+fn head_dim(keys: &Keys, width: usize, heads: usize, latent: Option<Latent>) -> Result<usize> {
+    if let Some(latent) = latent {
+        return Ok(latent.plain + latent.turned);
+    }
+    let head_dim = match keys.count("attention.key_length", 1..=1 << 16)? {
+        Some(head_dim) => head_dim,
+        None if width % heads == 0 => width / heads,
+        None => {
+            let expected = format!("a divisor of width {width}");
+            return Err(Error::bad(keys.name("attention.head_count"), expected, heads));
+        }
+    };
+    match keys.count("attention.value_length", 1..=1 << 16)?.filter(|&value| value != head_dim) {
+        Some(value) => Err(Error::bad(keys.name("attention.value_length"), head_dim.to_string(), value)),
+        None => Ok(head_dim),
+    }
+}
+
+/// What scores are divided by the root of. The largest Gemmas take another number than their heads', which GGUF files do not say.
+fn scale_dim(arch: &Arch, layers: usize, width_of_head: usize, head_dim: usize) -> usize {
+    if arch.scaled_by_width.contains(&layers) { width_of_head } else { head_dim }
+}
+
+/// What each layer does otherwise.
+fn kinds(keys: &Keys, file: &File, layers: usize, ropes: usize, experts: bool) -> Result<Vec<LayerKind>> {
+    let arch = keys.arch;
+    let window = keys.count("attention.sliding_window", 0..=u32::MAX)?.filter(|&window| window > 0);
+    let dense = keys.count("leading_dense_block_count", 0..=1 << 16)?.unwrap_or(0);
+    let every = |n: usize, layer: usize| n > 0 && (layer + 1) % n == 0;
+    let mut global: Vec<bool> = (0..layers).map(|layer| every(arch.global_every, layer)).collect();
+    let mut turned: Vec<bool> = (0..layers).map(|layer| !every(arch.unturned_every, layer)).collect();
+    let pattern = keys.name("attention.sliding_window_pattern");
+    match keys.metadata.get(&pattern) {
+        Some(Value::Array(trine_tensor::Array::Bool(windowed))) if windowed.len() == layers => {
+            global = windowed.iter().map(|windowed| !windowed).collect();
+        }
+        Some(_) => {
+            let n = keys.count("attention.sliding_window_pattern", 0..=1 << 16)?.unwrap_or(0);
+            global = (0..layers).map(|layer| every(n, layer)).collect();
+        }
+        None => {}
+    }
+    // Hugging Face may say it for each layer.
+    let list =
+        |key: &str| file.config().and_then(|config| config.get(key)?.as_array()).filter(|list| list.len() == layers);
+    if let Some(types) = list("layer_types") {
+        global = types.iter().map(|kind| kind != "sliding_attention").collect();
+    }
+    if let Some(unturned) = list("no_rope_layers") {
+        turned = unturned.iter().map(|turned| *turned != 0).collect();
+    }
+    let kind = |layer: usize| {
+        let window = window.filter(|_| !global[layer]);
+        let turned = turned[layer] && ropes > 0 && !(arch.global_unturned && window.is_none());
+        let rope = turned.then_some(if window.is_some() { ropes - 1 } else { 0 });
+        LayerKind { window, rope, experts: experts && layer >= dense }
+    };
+    Ok((0..layers).map(kind).collect())
+}
+
+/// The experts that the keys tell of.
+fn experts(keys: &Keys) -> Result<Option<Experts>> {
+    let Some(count) = keys.count("expert_count", 0..=1 << 16)?.filter(|&count| count > 0) else { return Ok(None) };
+    let used = keys.needed("expert_used_count", 1..=count as u32)?;
+    let width = match keys.count("expert_feed_forward_length", 0..=1 << 24)?.filter(|&width| width > 0) {
+        Some(width) => width,
+        None => keys.needed("feed_forward_length", 1..=1 << 24)?,
+    };
+    let score = match keys.count("expert_gating_func", 0..=3)?.unwrap_or(1) {
+        2 => Score::Sigmoid,
+        // The third takes the softmax of the chosen, which is that of all over its sum.
+        _ => Score::Softmax,
+    };
+    let groups = match keys.count("expert_group_count", 0..=1 << 16)?.filter(|&groups| groups > 1) {
+        None => None,
+        Some(groups) if count % groups != 0 => {
+            let expected = format!("a divisor of {count} experts");
+            return Err(Error::bad(keys.name("expert_group_count"), expected, groups));
+        }
+        Some(groups) => {
+            let kept = keys.needed("expert_group_used_count", 1..=groups as u32)?;
+            if kept * (count / groups) < used {
+                let expected = format!("groups with {used} experts or more together");
+                return Err(Error::bad(keys.name("expert_group_used_count"), expected, kept));
+            }
+            // Two are what sigmoids go with.
+            Some(Groups { count: groups, used: kept, best: if score == Score::Sigmoid { 2 } else { 1 } })
+        }
+    };
+    let scale = keys.float("expert_weights_scale", 0.0)?.filter(|&scale| scale != 0.0).unwrap_or(1.0);
+    let normalize = keys.flag("expert_weights_norm")?.unwrap_or(false);
+    Ok(Some(Experts { count, width, routing: Routing { used, score, normalize, scale, groups } }))
+}
+
+fn latent(keys: &Keys) -> Result<Latent> {
+    let size = 1..=1 << 16;
+    let turned = keys.needed("rope.dimension_count", size.clone())?;
+    // Files from before keys and values were one head have only the short names.
+    let of = |key: &str| match keys.count(&format!("{key}_mla"), size.clone())? {
+        Some(length) => Ok(length),
+        None => keys.needed(key, size.clone()),
+    };
+    let key = of("attention.key_length")?;
+    if key <= turned {
+        return Err(Error::bad(keys.name("attention.key_length_mla"), format!("more than {turned}"), key));
+    }
+    Ok(Latent {
+        q_rank: keys.count("attention.q_lora_rank", 0..=1 << 16)?.filter(|&rank| rank > 0),
+        rank: keys.needed("attention.kv_lora_rank", size.clone())?,
+        plain: key - turned,
+        turned,
+        value: of("attention.value_length")?,
+    })
 }
 
 /// Whether a Hugging Face folder says that it is ternary, and how it is packed.
@@ -126,77 +331,4 @@ fn packing(file: &File) -> Result<(bool, Packing)> {
         ("bitnet", "bitlinear", "offline") => Ok((true, Packing::Over)),
         _ => Err(Error::bad("quantization_config", "none, or quant_method bitnet with a known linear_class", config)),
     }
-}
-
-/// Frequencies of rotary positions under every scaling we know.
-fn rope(keys: &Keys, file: &File, head_dim: usize) -> Result<Rope> {
-    let turning = keys.count("rope.dimension_count", 2..=1 << 16)?.unwrap_or(head_dim);
-    if turning > head_dim || turning % 2 != 0 {
-        return Err(Error::bad(keys.name("rope.dimension_count"), format!("an even number up to {head_dim}"), turning));
-    }
-    let base = keys.float("rope.freq_base", 1.0)?.unwrap_or(10000.0) as f64;
-    let half = turning / 2;
-    let mut frequencies: Vec<f64> = (0..half).map(|i| libm::pow(base, -((2 * i) as f64) / turning as f64)).collect();
-    let mut magnitude = 1.0;
-    let factor = keys.float("rope.scaling.factor", f32::MIN_POSITIVE)?.map_or(1.0, f64::from);
-    let number = |key: &str, default: f64| keys.float(key, 0.0).map(|value| value.map_or(default, f64::from));
-    let original = || {
-        let original = keys.count("rope.scaling.original_context_length", 1..=1 << 30)?;
-        original.map_or_else(|| keys.needed("context_length", 1..=1 << 30), Ok).map(|n| n as f64)
-    };
-    let kind_key = keys.name("rope.scaling.type");
-    match keys.metadata.str(&kind_key)?.unwrap_or(if factor == 1.0 { "none" } else { "linear" }) {
-        "none" => {}
-        "linear" => frequencies.iter_mut().for_each(|frequency| *frequency /= factor),
-        // Llama 3.1: slow pairs stretch, fast ones stay, those between blend.
-        "llama3" => {
-            let (low, high) =
-                (number("rope.scaling.low_freq_factor", 1.0)?, number("rope.scaling.high_freq_factor", 4.0)?);
-            if low >= high {
-                return Err(Error::bad(keys.name("rope.scaling.high_freq_factor"), format!("more than {low}"), high));
-            }
-            let original = original()?;
-            for frequency in &mut frequencies {
-                let turns = original * *frequency / (2.0 * PI);
-                let blend = ((turns - low) / (high - low)).clamp(0.0, 1.0);
-                *frequency *= (1.0 - blend) / factor + blend;
-            }
-        }
-        // arXiv:2309.00071.
-        "yarn" => {
-            let original = original()?;
-            let pair = |turns: f64| turning as f64 * libm::log(original / (turns * 2.0 * PI)) / (2.0 * libm::log(base));
-            let first = pair(number("rope.scaling.yarn_beta_fast", 32.0)?).floor().max(0.0);
-            let last = pair(number("rope.scaling.yarn_beta_slow", 1.0)?).ceil().min(turning as f64 - 1.0);
-            let last = if last == first { first + 0.001 } else { last };
-            for (i, frequency) in frequencies.iter_mut().enumerate() {
-                let stretch = ((i as f64 - first) / (last - first)).clamp(0.0, 1.0);
-                *frequency *= stretch / factor + 1.0 - stretch;
-            }
-            let usual = if factor > 1.0 { 1.0 + 0.1 * libm::log(factor) } else { 1.0 };
-            // GGUF multiplies the usual magnitude, Hugging Face replaces it.
-            magnitude = number("rope.scaling.magnitude", number("rope.scaling.attn_factor", 1.0)? * usual)?;
-        }
-        other => return Err(Error::bad(kind_key, "none, linear, llama3 or yarn", other)),
-    }
-    // GGUF files of Llama 3.1 hold the divisors themselves.
-    if file.contains("rope_freqs.weight") {
-        let divisors = file.view("rope_freqs.weight")?;
-        if divisors.shape != [half] {
-            return Err(Error::Shape { tensor: divisors.name, expected: vec![half], found: divisors.shape });
-        }
-        for (frequency, divisor) in frequencies.iter_mut().zip(divisors.decode()) {
-            *frequency /= divisor as f64;
-        }
-    }
-    if !magnitude.is_finite() || magnitude <= 0.0 || frequencies.iter().any(|frequency| !frequency.is_finite()) {
-        let expected = "a scaling whose parameters give finite rotations";
-        return Err(Error::bad(
-            keys.name("rope"),
-            expected,
-            format!("magnitude {magnitude}, frequencies {frequencies:?}"),
-        ));
-    }
-    let pairs = if let Kind::Gguf { .. } = file.kind() { keys.arch.pairs } else { Pairs::Halves };
-    Ok(Rope { frequencies, magnitude, pairs, head_dim })
 }

@@ -69,7 +69,7 @@ fn layers_and_tensors_beyond_the_model_are_named() {
 #[test]
 fn keys_of_other_arithmetic_are_named() {
     let with = |key: &'static str, value: Value| changed("llama", move |keys, _| drop(keys.insert(key, value)));
-    names(&with("llama.expert_count", Value::U32(8)), &["llama.expert_count", "8"]);
+    names(&with("llama.expert_count", Value::U32(8)), &["llama.expert_used_count"]);
     names(&with("llama.final_logit_softcapping", Value::F32(30.0)), &["final_logit_softcapping", "30"]);
     names(&with("llama.attention.causal", Value::Bool(false)), &["attention.causal"]);
     names(&with("llama.vocab_size", Value::U32(77)), &["vocab_size", "288", "77"]);

@@ -25,6 +25,7 @@ const DTYPES: &[(&str, &Format)] = &[
     ("BF16", &format::BF16),
     ("F64", &format::F64),
     ("U8", &format::U8),
+    ("BOOL", &format::BOOL),
     ("I8", &format::I8),
     ("I16", &format::I16),
     ("I32", &format::I32),

@@ -78,6 +78,11 @@ impl View {
         self.shape.last().copied().unwrap_or(1)
     }
 
+    /// The same tensor with other bytes, such as a part of its own, and the shape that fits them.
+    pub fn with(&self, shape: Vec<usize>, bytes: impl Into<Bytes>) -> Result<View> {
+        Ok(View { mapping: self.mapping.clone(), ..View::new(self.name.clone(), self.format, shape, bytes)? })
+    }
+
     /// The bytes of row `i`. Panics when there are not that many rows.
     pub fn row(&self, i: usize) -> &[u8] {
         let n = self.row_bytes();

@@ -18,9 +18,9 @@ const EMBEDDING: f32 = 0.02;
 /// # Errors
 /// When nobody has written down its architecture.
 pub fn sizes(model: &Model, vocab: usize, sequence: usize) -> Result<Sizes> {
-    let arch = Arch::of_gguf(&model.architecture).ok_or_else(|| Error::Config {
+    let arch = Arch::of_gguf(&model.architecture).filter(|arch| Sizes::fit(arch)).ok_or_else(|| Error::Config {
         key: "model.architecture".into(),
-        expected: Arch::names(),
+        expected: Sizes::names().collect::<Vec<_>>().join(", "),
         found: model.architecture.clone(),
     })?;
     Ok(Sizes {

@@ -5,8 +5,8 @@ use crate::data::{self, Corpus, Packing};
 use crate::export::Formats;
 use crate::{Error, Progress, Result, init};
 use std::ops::ControlFlow;
-use trine_backend::{Cpu, CpuOptions};
-use trine_model::{Language, Spec, open_file};
+use trine_backend::{Cpu, CpuOptions, Gate};
+use trine_model::{Language, NormKind, Spec, open_file};
 use trine_tensor::format::{BF16, F16, F32, I2_S, TQ2_0, by_name};
 use trine_tensor::{File, Format, Metadata, OpenOptions};
 
@@ -51,6 +51,13 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(Progress) -> ControlFlo
     let train = Packing::shuffled(corpus.train, sequence, config.train.seed)?;
     let validation = Packing::in_order(corpus.validation, sequence)?;
     let spec = Spec::of(&file)?;
+    if let Some(what) = no_way_back(&spec) {
+        return Err(Error::Config {
+            key: "model.from".into(),
+            expected: format!("a model without {what}: gradients through them are not written"),
+            found: format!("architecture `{}`", spec.arch.gguf[0]),
+        });
+    }
     let formats = formats(config, &spec)?;
     let mut warnings = Vec::new();
     if config.quantization.weights == Weights::Ternary && config.output.format.is_none() && !formats.inner.ternary {
@@ -101,6 +108,23 @@ fn model(
         progress(Progress { what: "making weights", done, total })
     })?;
     Ok(File::open(&path)?)
+}
+
+/// What a model computes that gradients do not go back through.
+fn no_way_back(spec: &Spec) -> Option<&'static str> {
+    let Spec { arch, causal, logit_cap, ref experts, latent, .. } = *spec;
+    [
+        (arch.norm == NormKind::Layer, "layer norms"),
+        (!matches!(arch.gate, Gate::Silu | Gate::Relu2), "activations other than silu and relu2"),
+        (!arch.gated, "feed-forward layers without a gate"),
+        (arch.sinks, "attention sinks"),
+        (!causal, "attention that sees ahead"),
+        (logit_cap.is_some(), "capped logits"),
+        (experts.is_some(), "experts"),
+        (latent.is_some(), "latent attention"),
+    ]
+    .into_iter()
+    .find_map(|(there, what)| there.then_some(what))
 }
 
 /// The keys of the tokenizer.

@@ -7,7 +7,7 @@
 use crate::adjoint::{Adjoint, Rounding};
 use std::ops::Range;
 use std::rc::Rc;
-use trine_backend::{Activations, Backend, Batch, Error, Gate, KvShape, Role, Rope, Stage};
+use trine_backend::{Activations, Backend, Batch, Error, Gate, KvShape, Role, Rope, Routing, Stage};
 use trine_kernels::{Attend, Factors};
 use trine_tensor::View;
 use trine_tensor::format::F32;
@@ -88,6 +88,7 @@ enum Op<A> {
     Bias { b: usize, x: Operand<A> },
     RmsNorm { gain: usize, x: Operand<A>, eps: f32 },
     Add { a: Operand<A>, b: Operand<A> },
+    Scale { factor: f32, x: Operand<A> },
     Gate { kind: Gate, gate: Operand<A>, up: Operand<A> },
     Rope { rope: Rope, angles: Operand<A>, x: Operand<A> },
     Attention { attend: Attend, qkv: [Operand<A>; 3], out: Option<Rc<A>> },
@@ -100,7 +101,7 @@ impl<A> Op<A> {
         match self {
             Op::Angles { .. } | Op::Embed { .. } => (vec![], vec![]),
             Op::Linear { x, .. } | Op::RmsNorm { x, .. } => (vec![x], vec![]),
-            Op::Bias { x, .. } | Op::Select { x, .. } => (vec![], vec![x]),
+            Op::Bias { x, .. } | Op::Scale { x, .. } | Op::Select { x, .. } => (vec![], vec![x]),
             Op::Add { a, b } => (vec![], vec![a, b]),
             Op::Gate { gate, up, .. } => (vec![gate, up], vec![]),
             Op::Rope { angles, x, .. } => (vec![angles], vec![x]),
@@ -214,14 +215,15 @@ impl<B: Adjoint> Tape<B> {
             Op::Bias { b, x } => device.bias(&params[*b].weight, x.value()),
             Op::RmsNorm { gain, x, eps } => device.rms_norm(&params[*gain].weight, x.value(), *eps),
             Op::Add { a, b } => device.add(a.value(), b.value()),
-            Op::Gate { kind, gate, up } => device.gate(*kind, gate.value(), up.value()),
+            Op::Scale { factor, x } => device.scale(x.value(), *factor),
+            Op::Gate { kind, gate, up } => device.gate(*kind, gate.value(), Some(up.value())),
             Op::Rope { rope, angles, x } => {
                 let x = device.copy(x.value());
                 device.rope(rope, angles.value(), x)
             }
             // The cache of one layer is enough: nobody comes back to another's.
             Op::Attention { attend, qkv: [q, k, v], .. } => {
-                device.attention(0, q.value(), k.value(), v.value(), attend, batch)
+                device.attention(0, q.value(), k.value(), v.value(), attend, None, batch)
             }
             Op::Select { rows, x, .. } => device.select(x.value(), rows),
         }
@@ -312,6 +314,10 @@ impl<B: Adjoint> Tape<B> {
                     give(device, &a, part);
                     give(device, &b, dy);
                 }
+                Op::Scale { factor, x } => {
+                    let dx = device.scale(&dy, factor);
+                    give(device, &x, dx);
+                }
                 Op::Gate { kind, gate, up } => {
                     let [dgate, dup] = device.gate_back(kind, gate.value(), up.value(), &dy);
                     give(device, &gate, dgate);
@@ -355,10 +361,16 @@ fn masters_of_ternary(weights: &mut [f32]) {
     }
 }
 
+/// Models with such operations are refused before they are run: see [`crate::setup`].
+fn no_way_back(what: &str) -> ! {
+    unreachable!("training refuses models with {what}")
+}
+
 impl<B: Adjoint> Backend for Tape<B> {
     /// The number of a [`Param`].
     type Weight = usize;
     type Act = Var<B::Act>;
+    type Routes = B::Routes;
 
     fn upload(&mut self, view: View, role: Role) -> Result<usize, Error> {
         let (mut values, cols, rounding) = (view.decode(), view.cols(), self.rounding(role));
@@ -419,7 +431,12 @@ impl<B: Adjoint> Backend for Tape<B> {
         self.run(Op::Add { a: Operand::of(a), b: Operand::of(b) })
     }
 
-    fn gate(&mut self, kind: Gate, gate: &Var<B::Act>, up: &Var<B::Act>) -> Var<B::Act> {
+    fn scale(&mut self, x: &Var<B::Act>, factor: f32) -> Var<B::Act> {
+        self.run(Op::Scale { factor, x: Operand::of(x) })
+    }
+
+    fn gate(&mut self, kind: Gate, gate: &Var<B::Act>, up: Option<&Var<B::Act>>) -> Var<B::Act> {
+        let Some(up) = up else { no_way_back("feed-forward layers without a gate") };
         self.run(Op::Gate { kind, gate: Operand::of(gate), up: Operand::of(up) })
     }
 
@@ -438,9 +455,49 @@ impl<B: Adjoint> Backend for Tape<B> {
         k: &Var<B::Act>,
         v: &Var<B::Act>,
         attend: &Attend,
+        sinks: Option<&usize>,
         _: &Batch,
     ) -> Var<B::Act> {
+        if sinks.is_some() {
+            no_way_back("attention sinks");
+        }
         self.run(Op::Attention { attend: *attend, qkv: [q, k, v].map(Operand::of), out: None })
+    }
+
+    fn layer_norm(&mut self, _: &usize, _: Option<&usize>, _: &Var<B::Act>, _: usize, _: f32) -> Var<B::Act> {
+        no_way_back("layer norms")
+    }
+
+    fn cap(&mut self, _: &Var<B::Act>, _: f32) -> Var<B::Act> {
+        no_way_back("capped logits")
+    }
+
+    fn columns(&mut self, _: &Var<B::Act>, _: usize, _: Range<usize>) -> Var<B::Act> {
+        no_way_back("latent attention")
+    }
+
+    fn join(&mut self, _: &Var<B::Act>, _: usize, _: &Var<B::Act>, _: usize) -> Var<B::Act> {
+        no_way_back("latent attention")
+    }
+
+    fn linear_each(&mut self, _: &usize, _: &Var<B::Act>, _: usize) -> Var<B::Act> {
+        no_way_back("latent attention")
+    }
+
+    fn route(&mut self, _: &Var<B::Act>, _: Option<&usize>, _: &Routing) -> B::Routes {
+        no_way_back("experts")
+    }
+
+    fn experts(&mut self, _: &usize, _: &Var<B::Act>, _: &B::Routes, _: usize) -> Var<B::Act> {
+        no_way_back("experts")
+    }
+
+    fn experts_bias(&mut self, _: &usize, _: &Var<B::Act>, _: &B::Routes) -> Var<B::Act> {
+        no_way_back("experts")
+    }
+
+    fn mix(&mut self, _: &Var<B::Act>, _: &B::Routes) -> Var<B::Act> {
+        no_way_back("experts")
     }
 
     fn select(&mut self, x: &Var<B::Act>, rows: &[u32]) -> Var<B::Act> {

@@ -59,8 +59,8 @@ fn attention_with_and_without_window_and_softcap() {
             ("softcap", None, Some(2.0)),
             ("both", Some(5), Some(2.0)),
         ] {
-            let attend = Attend { scale: 0.25, window, softcap };
-            let out = device.attention(0, &q, &k, &v, &attend, &batch);
+            let attend = Attend { scale: 0.25, window, softcap, causal: true };
+            let out = device.attention(0, &q, &k, &v, &attend, None, &batch);
             let [dq, dk, dv] = device.attention_back([&q, &k, &v], &out, &dy, &attend, &batch);
             for (name, found) in [("y", &out), ("dq", &dq), ("dk", &dk), ("dv", &dv)] {
                 let name = format!("attention.{variant}.{name}");
@@ -103,7 +103,7 @@ fn gates() {
         let [gate, up, dy] = ["gate", "up", "dy"].map(|name| load(golden, device, &format!("gate.{name}"), 40));
         for (name, kind) in [("silu", Gate::Silu), ("relu2", Gate::Relu2)] {
             let golden = |part: &str| golden.numbers(&format!("gate.{name}.{part}"));
-            near(name, device.gate(kind, &gate, &up).data(), &golden("y"));
+            near(name, device.gate(kind, &gate, Some(&up)).data(), &golden("y"));
             let [dgate, dup] = device.gate_back(kind, &gate, &up, &dy);
             near(name, dgate.data(), &golden("dgate"));
             near(name, dup.data(), &golden("dup"));

@@ -7,8 +7,9 @@ mod trace;
 pub use record::{Recorder, RecorderOptions};
 pub use report::{Operation, Part, Phase, Report, Snapshot, Tensor, Time};
 
-use crate::{Activations, Attend, Backend, Batch, Error, Gate, KvShape, Role, Rope, Stage};
+use crate::{Activations, Attend, Backend, Batch, Error, Gate, KvShape, Role, Rope, Routing, Stage};
 use record::{Meter, Work};
+use std::ops::Range;
 use std::sync::Arc;
 use trine_tensor::View;
 
@@ -83,6 +84,14 @@ impl<B: Backend> Profile<B> {
     }
 }
 
+/// Experts of a [`Profile`].
+pub struct Routes<R> {
+    inner: R,
+    /// Experts of a token, and of all.
+    used: usize,
+    all: usize,
+}
+
 fn floats(n: usize) -> usize {
     n * size_of::<f32>()
 }
@@ -90,6 +99,7 @@ fn floats(n: usize) -> usize {
 impl<B: Backend> Backend for Profile<B> {
     type Weight = Weight<B::Weight>;
     type Act = Act<B::Act>;
+    type Routes = Routes<B::Routes>;
 
     fn upload(&mut self, view: View, role: Role) -> Result<Self::Weight, Error> {
         let (rows, cols, bytes) = (view.rows(), view.cols(), view.bytes.len());
@@ -149,15 +159,94 @@ impl<B: Backend> Backend for Profile<B> {
         self.act(out, x.rows, x.cols)
     }
 
+    fn layer_norm(
+        &mut self,
+        gain: &Self::Weight,
+        bias: Option<&Self::Weight>,
+        x: &Self::Act,
+        width: usize,
+        eps: f32,
+    ) -> Self::Act {
+        let work = Work::new("layer_norm", Part::Norms, 2 * x.len(), 7 * x.len());
+        let work = work.with(gain.tensor, x.rows, gain.bytes + bias.map_or(0, |bias| bias.bytes));
+        let bias = bias.map(|bias| &bias.inner);
+        let out = self.run(work, |be| be.layer_norm(&gain.inner, bias, &x.inner, width, eps));
+        self.act(out, x.rows, x.cols)
+    }
+
+    fn scale(&mut self, x: &Self::Act, factor: f32) -> Self::Act {
+        let work = Work::new("scale", Part::Other, 2 * x.len(), x.len());
+        let out = self.run(work, |be| be.scale(&x.inner, factor));
+        self.act(out, x.rows, x.cols)
+    }
+
+    fn cap(&mut self, x: &Self::Act, cap: f32) -> Self::Act {
+        let work = Work::new("cap", Part::Other, 2 * x.len(), 3 * x.len());
+        let out = self.run(work, |be| be.cap(&x.inner, cap));
+        self.act(out, x.rows, x.cols)
+    }
+
+    fn columns(&mut self, x: &Self::Act, width: usize, range: Range<usize>) -> Self::Act {
+        let cols = x.cols / width * range.len();
+        let work = Work::new("columns", Part::Other, 2 * x.rows * cols, 0);
+        let out = self.run(work, |be| be.columns(&x.inner, width, range));
+        self.act(out, x.rows, cols)
+    }
+
+    fn join(&mut self, a: &Self::Act, width: usize, b: &Self::Act, width_b: usize) -> Self::Act {
+        let cols = a.cols / width * (width + width_b);
+        let work = Work::new("join", Part::Other, 2 * a.rows * cols, 0);
+        let out = self.run(work, |be| be.join(&a.inner, width, &b.inner, width_b));
+        self.act(out, a.rows, cols)
+    }
+
+    fn linear_each(&mut self, w: &Self::Weight, x: &Self::Act, heads: usize) -> Self::Act {
+        let work = Work::new("linear_each", Part::Products, x.rows * (x.cols + w.rows), 2 * x.rows * w.rows * w.cols);
+        let work = work.with(w.tensor, x.rows, w.bytes);
+        let out = self.run(work, |be| be.linear_each(&w.inner, &x.inner, heads));
+        self.act(out, x.rows, w.rows)
+    }
+
+    fn route(&mut self, scores: &Self::Act, bias: Option<&Self::Weight>, routing: &Routing) -> Self::Routes {
+        let work = Work::new("route", Part::Other, scores.len() + 2 * scores.rows * routing.used, 3 * scores.len());
+        let bias = bias.map(|bias| &bias.inner);
+        let inner = self.run(work, |be| be.route(&scores.inner, bias, routing));
+        Routes { inner, used: routing.used, all: scores.rows * routing.used }
+    }
+
+    fn experts(&mut self, w: &Self::Weight, x: &Self::Act, routes: &Self::Routes, experts: usize) -> Self::Act {
+        // Only the device knows how many experts several tokens share: each is counted as often as it is used, up to all.
+        let (rows, width) = (routes.all, w.rows / experts);
+        let work = Work::new("experts", Part::Products, rows * (w.cols + width), 2 * rows * width * w.cols);
+        let work = work.with(w.tensor, rows, w.bytes / experts * rows.min(experts));
+        let out = self.run(work, |be| be.experts(&w.inner, &x.inner, &routes.inner, experts));
+        self.act(out, rows, width)
+    }
+
+    fn experts_bias(&mut self, b: &Self::Weight, x: &Self::Act, routes: &Self::Routes) -> Self::Act {
+        let work = Work::new("experts_bias", Part::Other, 3 * x.len(), x.len());
+        let out = self.run(work, |be| be.experts_bias(&b.inner, &x.inner, &routes.inner));
+        self.act(out, x.rows, x.cols)
+    }
+
+    fn mix(&mut self, x: &Self::Act, routes: &Self::Routes) -> Self::Act {
+        let rows = x.rows / routes.used;
+        let work = Work::new("mix", Part::Other, x.len() + rows * x.cols, 2 * x.len());
+        let out = self.run(work, |be| be.mix(&x.inner, &routes.inner));
+        self.act(out, rows, x.cols)
+    }
+
     fn add(&mut self, a: &Self::Act, b: &Self::Act) -> Self::Act {
         let work = Work::new("add", Part::Other, 3 * a.len(), a.len());
         let out = self.run(work, |be| be.add(&a.inner, &b.inner));
         self.act(out, a.rows, a.cols)
     }
 
-    fn gate(&mut self, kind: Gate, gate: &Self::Act, up: &Self::Act) -> Self::Act {
-        let work = Work::new("gate", Part::Other, 3 * gate.len(), 4 * gate.len());
-        let out = self.run(work, |be| be.gate(kind, &gate.inner, &up.inner));
+    fn gate(&mut self, kind: Gate, gate: &Self::Act, up: Option<&Self::Act>) -> Self::Act {
+        let both = 2 + usize::from(up.is_some());
+        let work = Work::new("gate", Part::Other, both * gate.len(), 4 * gate.len());
+        let up = up.map(|up| &up.inner);
+        let out = self.run(work, |be| be.gate(kind, &gate.inner, up));
         self.act(out, gate.rows, gate.cols)
     }
 
@@ -182,17 +271,22 @@ impl<B: Backend> Backend for Profile<B> {
         k: &Self::Act,
         v: &Self::Act,
         attend: &Attend,
+        sinks: Option<&Self::Weight>,
         batch: &Batch,
     ) -> Self::Act {
         // A query, its scores and the values cost two operations each for every position that its token sees.
-        let seen: usize = (0..q.rows).map(|row| attend.seen(batch.position(row)).len()).sum();
-        let held = batch.spans().iter().map(|span| span.cached + span.tokens - attend.seen(span.cached).start);
-        let held: usize = held.sum();
+        let (mut seen, mut held) = (0, 0);
+        for span in batch.spans() {
+            let len = span.cached + span.tokens;
+            seen += (span.cached..len).map(|position| attend.seen(position, len).len()).sum::<usize>();
+            held += len - attend.seen(span.cached, len).start;
+        }
+        let sinks = sinks.map(|sinks| &sinks.inner);
         let moved = 2 * q.len() + k.len() + v.len();
         let mut work = Work::new("attention", Part::Attention, moved, 4 * q.cols * seen);
         work.bytes += (q.rows + held) * self.position;
         work.rows = q.rows;
-        let out = self.run(work, |be| be.attention(layer, &q.inner, &k.inner, &v.inner, attend, batch));
+        let out = self.run(work, |be| be.attention(layer, &q.inner, &k.inner, &v.inner, attend, sinks, batch));
         self.act(out, q.rows, q.cols)
     }
 

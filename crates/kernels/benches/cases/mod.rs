@@ -53,7 +53,7 @@ impl Case {
 
     /// Runs it once.
     pub fn run(&mut self) -> &[f32] {
-        let matrix = Matrix { format: self.format, rows: SIDE, cols: SIDE, bytes: &self.bytes, interleaved: false };
+        let matrix = Matrix::new(self.format, SIDE, SIDE, &self.bytes);
         let input = self.quantized.as_ref().map_or(Input::Floats(&self.x), Input::Bytes);
         self.machine.product(matrix, input, &mut self.out);
         &self.out

@@ -177,6 +177,7 @@ pub(crate) fn gate_back<S: Simd>(
                 let x = simd.max(simd.splat(0.0), x);
                 (simd.mul(x, x), simd.add(x, x))
             }
+            Gate::Gelu | Gate::GeluTanh | Gate::Clamped => unreachable!("training refuses models with these"),
         };
         store(simd, simd.mul(simd.mul(dy, up), slope), &mut dgate[at.clone()]);
         store(simd, simd.mul(dy, y), &mut dup[at]);

@@ -66,7 +66,7 @@ impl Part {
     /// Which of the keys a row sees, counted from the first of them.
     #[inline(always)]
     fn seen(&self, row: usize) -> Range<usize> {
-        let seen = self.attend.seen(self.position + row / self.group);
+        let seen = self.attend.seen(self.position + row / self.group, 0);
         let inside = |position: usize| position.clamp(self.keys.start, self.keys.end) - self.keys.start;
         inside(seen.start)..inside(seen.end)
     }
@@ -237,7 +237,7 @@ fn head_back<'a>(table: &Table, job: &AttentionBack<'a>, span: &Span, kv_head: u
             totals[row].0[..3].copy_from_slice(&total);
         }
         let (q, dout) = (plain(q, dim), plain(dout, dim));
-        let all = attend.seen(position).start..position + tokens;
+        let all = attend.seen(position, 0).start..position + tokens;
         let parts = || {
             let keys = all.clone().step_by(KEYS).map(|start| start..all.end.min(start + KEYS));
             keys.map(|keys| Part { attend, group, position, tokens, keys })

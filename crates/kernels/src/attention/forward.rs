@@ -11,7 +11,7 @@ use super::{Attend, Room, softcap, softmax};
 use crate::elementwise::exp16;
 use crate::kv::{KvLayout, Line, Span};
 use crate::machine::{Machine, Slots, WORTH};
-use crate::simd::{LANES, Simd};
+use crate::simd::{LANES, Simd, scalar::Scalar};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -37,6 +37,8 @@ pub struct Attention<'a> {
     pub cache: &'a [Line],
     /// How scores become weights.
     pub attend: Attend,
+    /// A score of each query head that takes part in the sum of weights and has no value; empty where there is none.
+    pub sinks: &'a [f32],
     /// Which rows belong to which sequence. Keys and values of the rows are in the cache already.
     pub spans: &'a [Span],
     /// Cache blocks of all spans.
@@ -53,8 +55,10 @@ pub(crate) struct Tile<'a> {
     /// The first token.
     token: usize,
     tokens: usize,
-    /// Positions that the first token sees: up to and with its own.
+    /// Positions up to and with its own.
     len: usize,
+    /// Positions of the whole sequence so far.
+    total: usize,
 }
 
 impl<'a> Tile<'a> {
@@ -73,7 +77,7 @@ impl<'a> Tile<'a> {
 
     /// Chunks of which a row sees something.
     fn chunks_of(&self, row: usize) -> Range<usize> {
-        let seen = self.job.attend.seen(self.len + row / self.group() - 1);
+        let seen = self.job.attend.seen(self.len + row / self.group() - 1, self.total);
         seen.start / CHUNK..seen.end.div_ceil(CHUNK)
     }
 
@@ -91,7 +95,7 @@ impl<'a> Tile<'a> {
     /// The positions of a chunk that a row sees, counted from the chunk's first.
     #[inline(always)]
     fn seen(&self, row: usize, chunk: usize) -> Range<usize> {
-        let seen = self.job.attend.seen(self.len + row / self.group() - 1);
+        let seen = self.job.attend.seen(self.len + row / self.group() - 1, self.total);
         let inside = |position: usize| position.saturating_sub(chunk * CHUNK).min(CHUNK);
         inside(seen.start)..inside(seen.end)
     }
@@ -351,9 +355,16 @@ pub(crate) fn fold<S: Simd>(simd: S, state: &mut [Line], next: &[Line]) {
     (state[last].0[0], state[last].0[1]) = (largest, sums[0]);
 }
 
-/// Weighted values over the sum of weights.
-fn finish(state: &[Line], out: &mut [f32]) {
-    let inverse = 1.0 / state[state.len() - 1].0[1];
+/// Weighted values over the sum of weights, and that of the sink (arXiv:2309.17453).
+fn finish(state: &[Line], sink: Option<f32>, out: &mut [f32]) {
+    let [largest, sum, ..] = state[state.len() - 1].0;
+    let mut inverse = 1.0 / sum;
+    if let Some(sink) = sink {
+        // The scalar table's exponential: the bits of all.
+        let simd = Scalar(());
+        let power = |x: f32| exp16(simd, simd.splat(x - largest.max(sink)))[0];
+        inverse = power(largest) / power(largest).mul_add(sum, power(sink));
+    }
     for (out, value) in out.iter_mut().zip(bytemuck::cast_slice::<Line, f32>(state)) {
         *out = value * inverse;
     }
@@ -421,6 +432,7 @@ impl Machine {
         let (dim, group, record) = (layout.head_dim, job.heads / layout.heads, record(layout));
         assert!(job.q.len() == out.len() && job.heads == group * layout.heads);
         assert!(job.attend.window != Some(0), "a token sees itself");
+        assert!(job.sinks.is_empty() || job.sinks.len() == job.heads);
         assert!(job.spans.windows(2).all(|pair| pair[0].row + pair[0].tokens <= pair[1].row));
         assert!(job.spans.last().is_none_or(|span| (span.row + span.tokens) * job.heads * dim <= out.len()));
         let each = (ROWS / group).max(1);
@@ -442,10 +454,12 @@ impl Machine {
             let tokens = each.min(span.tokens - first);
             let (token, len) = (span.row + first, span.cached + first + 1);
             let blocks = &job.blocks[span.blocks.clone()];
-            Tile { job, blocks, cache: &job.cache[kv_head * lines..][..lines], kv_head, token, tokens, len }
+            let (cache, total) = (&job.cache[kv_head * lines..][..lines], span.cached + span.tokens);
+            Tile { job, blocks, cache, kv_head, token, tokens, len, total }
         };
         let tasks = tiles * layout.heads;
         let window = job.attend.window.unwrap_or(usize::MAX);
+        let window = if job.attend.causal { window } else { window.saturating_mul(2) };
         let seen = |span: &Span| span.tokens * (span.cached + span.tokens).min(window);
         let work = 2 * dim * job.heads * job.spans.iter().map(seen).sum::<usize>();
         // Of one tile: all, or those that its windows touch.
@@ -453,8 +467,9 @@ impl Machine {
         let chunks = chunks.min(window.saturating_add(each).div_ceil(CHUNK) + 1);
         let slots = Slots::of(out);
         let finish = |tile: &Tile, row: usize, state: &[Line]| {
+            let sink = job.sinks.get(tile.head(row) % job.heads).copied();
             // SAFETY: the row of a tile is inside `out`, and no other tile has it.
-            finish(state, unsafe { std::slice::from_raw_parts_mut(slots.at(tile.head(row) * dim), dim) });
+            finish(state, sink, unsafe { std::slice::from_raw_parts_mut(slots.at(tile.head(row) * dim), dim) });
         };
         let Scratch { threads: scratch, states, .. } = &mut self.attention;
         scratch.resize_with(threads, Mutex::default);

@@ -10,7 +10,7 @@ pub(crate) use backward::{Part, differentiate, soften};
 pub use forward::Attention;
 pub(crate) use forward::{Scratch, Tile, attend, fold};
 
-use crate::elementwise::{exp16, tanh16};
+use crate::elementwise::{Cap, Map, exp16};
 use crate::kv::Line;
 use crate::simd::{LANES, Simd};
 use std::ops::Range;
@@ -24,13 +24,17 @@ pub struct Attend {
     pub window: Option<usize>,
     /// Scores become `softcap * tanh(score / softcap)` (Gemma 2, arXiv:2408.00118).
     pub softcap: Option<f32>,
+    /// A token sees nothing behind it. Otherwise it sees as far ahead as back, and its whole sequence must be in the batch.
+    pub causal: bool,
 }
 
 impl Attend {
-    /// The positions that the token at `position` sees.
+    /// The positions that the token at `position` of a sequence of `len` sees.
     #[inline(always)]
-    pub fn seen(&self, position: usize) -> Range<usize> {
-        (position + 1).saturating_sub(self.window.unwrap_or(usize::MAX))..position + 1
+    pub fn seen(&self, position: usize, len: usize) -> Range<usize> {
+        let window = self.window.unwrap_or(usize::MAX);
+        let end = if self.causal { position + 1 } else { position.saturating_add(window).min(len) };
+        (position + 1).saturating_sub(window)..end
     }
 }
 
@@ -38,8 +42,8 @@ impl Attend {
 #[inline(always)]
 fn softcap<S: Simd>(simd: S, scores: &mut [Line], cap: f32) {
     for line in scores {
-        let score = simd.mul(simd.load(&line.0), simd.splat(1.0 / cap));
-        simd.store(simd.mul(tanh16(simd, score), simd.splat(cap)), &mut line.0);
+        let score = simd.load(&line.0);
+        simd.store(Cap(cap).map(simd, score, score), &mut line.0);
     }
 }
 

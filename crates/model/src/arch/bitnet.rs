@@ -10,6 +10,9 @@ pub static BITNET: Arch = Arch {
     pairs: Pairs::Halves,
     sub_norms: true,
     bit_linear: true,
+    heeds: &[],
+    implied: &[],
+    renamed: &[],
     ..LLAMA
 };
 

@@ -1,16 +1,44 @@
-//! Llama, and everything built like it: Mistral without a window, Falcon 3, SmolLM 2, their ternary versions.
+//! Llama, and everything built like it: Mistral, Falcon 3, SmolLM 2, their ternary versions; and Mixtral, with experts.
 
-use super::Arch;
+use super::{Arch, HeadNorms, NormKind, Norms};
 use trine_backend::{Gate, Pairs};
 
-/// arXiv:2302.13971.
+/// arXiv:2302.13971, arXiv:2310.06825, arXiv:2401.04088.
 pub static LLAMA: Arch = Arch {
-    gguf: &["llama"],
-    hub: &[("llama", Some("silu"))],
+    gguf: &["llama", "mistral3"],
+    hub: &[("llama", Some("silu")), ("mistral", Some("silu")), ("mixtral", Some("silu"))],
     pairs: Pairs::Adjacent,
+    hub_pairs: Pairs::Halves,
+    norm: NormKind::Rms,
+    norms: Norms::Before,
     gate: Gate::Silu,
-    head_norms: false,
+    gated: true,
+    head_norms: HeadNorms::None,
     sub_norms: false,
     bit_linear: false,
-    renamed: &[],
+    parallel: false,
+    latent: false,
+    learned_positions: false,
+    global_every: 0,
+    global_unturned: false,
+    unturned_every: 0,
+    scaled_embedding: false,
+    divided_logits: false,
+    sinks: false,
+    encoder: false,
+    implied: &[("expert_weights_norm", 1.0)],
+    heeds: &["expert_count"],
+    optional: &[],
+    hub_gain: 0.0,
+    hub_transposed: false,
+    hub_by_head: false,
+    recipe: None,
+    renamed: &[
+        ("blk.{}.ffn_gate_inp", "model.layers.{}.block_sparse_moe.gate"),
+        ("blk.{}.ffn_gate_exps", "model.layers.{}.block_sparse_moe.experts.[].w1"),
+        ("blk.{}.ffn_down_exps", "model.layers.{}.block_sparse_moe.experts.[].w2"),
+        ("blk.{}.ffn_up_exps", "model.layers.{}.block_sparse_moe.experts.[].w3"),
+    ],
+    aliases: &[],
+    scaled_by_width: &[],
 };

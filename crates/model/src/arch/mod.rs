@@ -1,14 +1,54 @@
 //! How models differ, as data: one file for each family.
 
+mod bert;
 mod bitnet;
+mod cohere;
+mod deepseek;
+mod gemma;
+mod gpt;
+mod gpt_oss;
+mod granite;
 mod llama;
-mod qwen2;
-mod qwen3;
+mod olmo;
+mod phi;
+mod qwen;
+mod smollm3;
+mod stablelm;
+mod starcoder2;
 
+use crate::weights::Recipe;
 use trine_backend::{Gate, Pairs};
 
 /// Every architecture we know. A new one is a file beside these and a row here.
-pub static ARCHS: &[&Arch] = &[&llama::LLAMA, &qwen2::QWEN2, &qwen3::QWEN3, &bitnet::BITNET, &bitnet::BITNET_B158];
+pub static ARCHS: &[&Arch] = &[
+    &llama::LLAMA,
+    &qwen::QWEN2,
+    &qwen::QWEN3,
+    &qwen::QWEN2_MOE,
+    &qwen::QWEN3_MOE,
+    &bitnet::BITNET,
+    &bitnet::BITNET_B158,
+    &gemma::GEMMA,
+    &gemma::GEMMA2,
+    &gemma::GEMMA3,
+    &phi::PHI2,
+    &phi::PHI3,
+    &olmo::OLMO2,
+    &olmo::OLMOE,
+    &granite::GRANITE,
+    &granite::GRANITE_MOE,
+    &smollm3::SMOLLM3,
+    &starcoder2::STARCODER2,
+    &gpt::GPT2,
+    &gpt::GPT_NEOX,
+    &stablelm::STABLELM,
+    &cohere::COMMAND_R,
+    &cohere::COHERE2,
+    &gpt_oss::GPT_OSS,
+    &deepseek::DEEPSEEK2,
+    &bert::BERT,
+    &bert::NOMIC_BERT,
+];
 
 /// What all models of an architecture have in common.
 #[derive(Debug)]
@@ -17,21 +57,102 @@ pub struct Arch {
     pub gguf: &'static [&'static str],
     /// `model_type` of its Hugging Face folders, and the activation function where that decides.
     pub hub: &'static [(&'static str, Option<&'static str>)],
-    /// Which numbers rope turns together in GGUF files. In Hugging Face folders it is always the halves.
+    /// Which numbers rope turns together in GGUF files.
     pub pairs: Pairs,
-    /// Activation of the gated feed-forward layer.
+    /// The same in Hugging Face folders.
+    pub hub_pairs: Pairs,
+    /// What norms compute.
+    pub norm: NormKind,
+    /// Where they stand.
+    pub norms: Norms,
+    /// Activation of the feed-forward layer.
     pub gate: Gate,
-    /// Queries and keys are normed per head, before rope.
-    pub head_norms: bool,
+    /// Whether it is multiplied by another projection.
+    pub gated: bool,
+    /// Norms of queries and keys, before rope.
+    pub head_norms: HeadNorms,
     /// The outputs of attention and of the gate are normed before their last linear layer.
     pub sub_norms: bool,
     /// Linear layers round their inputs to 8 bits, whatever format the weights are stored in.
     pub bit_linear: bool,
+    /// Attention and feed-forward layer take the same input, unless a key says otherwise.
+    pub parallel: bool,
+    /// Keys and values are projections of one small vector, which is what is cached (arXiv:2405.04434).
+    pub latent: bool,
+    /// Positions are rows of a table instead of rotations.
+    pub learned_positions: bool,
+    /// Each so-manyth layer sees everything, where the others have a window; 0 where all have it.
+    pub global_every: usize,
+    /// Layers that see everything do not turn queries and keys.
+    pub global_unturned: bool,
+    /// Each so-manyth layer does not turn queries and keys; 0 where all do.
+    pub unturned_every: usize,
+    /// Embeddings are multiplied by the root of the width.
+    pub scaled_embedding: bool,
+    /// Logits are divided by `logit_scale`, not multiplied.
+    pub divided_logits: bool,
+    /// Heads have a score that takes part in softmax and has no value.
+    pub sinks: bool,
+    /// It reads a text as a whole and gives its tokens' last states instead of logits.
+    pub encoder: bool,
+    /// Values of keys that its files may leave out.
+    pub implied: &'static [(&'static str, f32)],
+    /// Keys of [`crate::keys`] that change what is computed, and that it heeds.
+    pub heeds: &'static [&'static str],
+    /// Parts of layers that files may lack.
+    pub optional: &'static [&'static str],
+    /// What Hugging Face folders add to the gains of norms.
+    pub hub_gain: f32,
+    /// Hugging Face's matrices are `[inputs, outputs]`.
+    pub hub_transposed: bool,
+    /// Rows of Hugging Face's fused queries, keys and values are ordered by head.
+    pub hub_by_head: bool,
+    /// How tensors are found in Hugging Face folders that neither have them nor a list of their parts.
+    pub recipe: Option<Recipe>,
     /// Hugging Face's names that differ from the usual ones in [`TENSORS`]: `(GGUF, Hugging Face)`.
     pub renamed: &'static [(&'static str, &'static str)],
+    /// Parts of layers that GGUF files of this architecture call otherwise than all others.
+    pub aliases: &'static [(&'static str, &'static str)],
+    /// Models of so many layers divide scores by the root of the width of a head as all heads share it, whatever their heads have.
+    pub scaled_by_width: &'static [usize],
 }
 
-/// Names of tensors in GGUF and at Hugging Face, without `.weight` or `.bias`; `{}` is the layer.
+/// What norms compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// Root mean square (arXiv:1910.07467).
+    Rms,
+    /// Mean and variance (arXiv:1607.06450).
+    Layer,
+}
+
+/// Where norms stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Norms {
+    /// Before attention and before the feed-forward layer.
+    Before,
+    /// Behind both, before they are added.
+    Behind,
+    /// Before and behind.
+    Around,
+    /// Behind the sums.
+    Sums,
+}
+
+/// Norms of queries and keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadNorms {
+    /// None.
+    None,
+    /// One gain for all heads, each normed alone.
+    Shared,
+    /// Each head normed alone, with a gain of its own.
+    Own,
+    /// All heads normed together.
+    Row,
+}
+
+/// Names of tensors in GGUF and at Hugging Face, without `.weight` or `.bias`; `{}` is the layer, `[]` an expert.
 pub static TENSORS: &[(&str, &str)] = &[
     ("token_embd", "model.embed_tokens"),
     ("output_norm", "model.norm"),
@@ -40,6 +161,7 @@ pub static TENSORS: &[(&str, &str)] = &[
     ("blk.{}.attn_q", "model.layers.{}.self_attn.q_proj"),
     ("blk.{}.attn_k", "model.layers.{}.self_attn.k_proj"),
     ("blk.{}.attn_v", "model.layers.{}.self_attn.v_proj"),
+    ("blk.{}.attn_qkv", "model.layers.{}.self_attn.qkv_proj"),
     ("blk.{}.attn_q_norm", "model.layers.{}.self_attn.q_norm"),
     ("blk.{}.attn_k_norm", "model.layers.{}.self_attn.k_norm"),
     ("blk.{}.attn_sub_norm", "model.layers.{}.self_attn.attn_sub_norm"),
@@ -49,6 +171,17 @@ pub static TENSORS: &[(&str, &str)] = &[
     ("blk.{}.ffn_up", "model.layers.{}.mlp.up_proj"),
     ("blk.{}.ffn_sub_norm", "model.layers.{}.mlp.ffn_sub_norm"),
     ("blk.{}.ffn_down", "model.layers.{}.mlp.down_proj"),
+    ("blk.{}.ffn_gate_inp", "model.layers.{}.mlp.gate"),
+    ("blk.{}.ffn_gate_exps", "model.layers.{}.mlp.experts.[].gate_proj"),
+    ("blk.{}.ffn_up_exps", "model.layers.{}.mlp.experts.[].up_proj"),
+    ("blk.{}.ffn_down_exps", "model.layers.{}.mlp.experts.[].down_proj"),
+];
+
+/// Hugging Face's names of norms before and behind both halves of a layer.
+const AROUND: [(&str, &str); 3] = [
+    ("blk.{}.post_attention_norm", "model.layers.{}.post_attention_layernorm"),
+    ("blk.{}.ffn_norm", "model.layers.{}.pre_feedforward_layernorm"),
+    ("blk.{}.post_ffw_norm", "model.layers.{}.post_feedforward_layernorm"),
 ];
 
 impl Arch {
@@ -68,14 +201,24 @@ impl Arch {
         ARCHS.iter().copied().find(|arch| arch.hub.iter().any(is))
     }
 
-    /// Hugging Face's name for a GGUF tensor, such as `blk.3.attn_q.weight`.
+    /// Hugging Face's name for a GGUF tensor, such as `blk.3.attn_q.weight`; with `[]` for the number of an expert.
     pub fn hub_name(&self, gguf: &str) -> Option<String> {
         let (stem, suffix) = gguf.rsplit_once('.')?;
         let (layer, pattern) = match stem.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
             Some((layer, rest)) => (layer, format!("blk.{{}}.{rest}")),
             None => ("", stem.to_owned()),
         };
+        // A whole name among those that differ stands for itself.
+        let whole = format!("{pattern}.{suffix}");
+        if let Some((_, name)) = self.renamed.iter().find(|(gguf, _)| *gguf == whole) {
+            return Some(name.replace("{}", layer));
+        }
         let (_, name) = self.renamed.iter().chain(TENSORS).find(|(gguf, _)| *gguf == pattern)?;
         Some(format!("{}.{suffix}", name.replace("{}", layer)))
+    }
+
+    /// Whether a layer may lack this part.
+    pub fn may_lack(&self, part: &str) -> bool {
+        self.optional.contains(&part)
     }
 }

@@ -20,7 +20,7 @@ mod tq2_0;
 use half::f16;
 
 pub use i2_s::I2_S;
-pub use number::{BF16, F16, F32, F64, I8, I16, I32, I64, U8};
+pub use number::{BF16, BOOL, F16, F32, F64, I8, I16, I32, I64, U8};
 pub use q4_0::Q4_0;
 pub use q4_k::Q4_K;
 pub use q5_k::Q5_K;
@@ -30,8 +30,10 @@ pub use tq1_0::TQ1_0;
 pub use tq2_0::TQ2_0;
 
 /// Every weight format we know. A new one is a file beside these and a row here.
-pub static FORMATS: &[&Format] =
-    &[&F32, &F16, &BF16, &Q8_0, &Q4_0, &Q4_K, &Q5_K, &Q6_K, &TQ1_0, &TQ2_0, &I2_S, &F64, &I8, &I16, &I32, &I64, &U8];
+pub static FORMATS: &[&Format] = &[
+    &F32, &F16, &BF16, &Q8_0, &Q4_0, &Q4_K, &Q5_K, &Q6_K, &TQ1_0, &TQ2_0, &I2_S, &F64, &I8, &I16, &I32, &I64, &U8,
+    &BOOL,
+];
 
 /// A weight format: a tensor is rows of whole blocks without gaps, then a tail.
 pub struct Format {

@@ -1,7 +1,7 @@
 //! Numbers stored as they are, little-endian: floats, and integers whose value is the weight.
 //!
 //! Encoding to an integer rounds to nearest, saturates, and makes 0 of NaN. `U8` has no GGUF number; it holds the
-//! packed ternary matrices of Hugging Face checkpoints.
+//! packed ternary matrices of Hugging Face checkpoints, and `BOOL` the masks that some of them keep.
 
 use half::{bf16, f16};
 
@@ -41,3 +41,4 @@ number!(I16, Some(25), i16, |x| x as f32, |w: f32| w.round() as i16);
 number!(I32, Some(26), i32, |x| x as f32, |w: f32| w.round() as i32);
 number!(I64, Some(27), i64, |x| x as f32, |w: f32| w.round() as i64);
 number!(U8, None, u8, |x| x as f32, |w: f32| w.round() as u8);
+number!(BOOL, None, u8, |x| f32::from(x != 0), |w: f32| u8::from(w.round() > 0.0));

@@ -4,7 +4,7 @@ use super::{Config, Distill, Model, Weights};
 use crate::{Error, Result};
 use std::fmt::Display;
 use std::ops::RangeBounds;
-use trine_model::ARCHS;
+use trine_model::Sizes;
 use trine_tensor::FORMATS;
 use trine_tensor::format::{self, BF16, F16, F32, Format};
 
@@ -122,9 +122,8 @@ impl Model {
     }
 
     fn check_sizes(&self) -> Result<()> {
-        let known = ARCHS.iter().flat_map(|arch| arch.gguf);
-        if !known.clone().any(|name| *name == self.architecture) {
-            return Err(wrong("model.architecture", one_of(known.copied()), format!("`{}`", self.architecture)));
+        if !Sizes::names().any(|name| name == self.architecture) {
+            return Err(wrong("model.architecture", one_of(Sizes::names()), format!("`{}`", self.architecture)));
         }
         within("model.layers", self.layers, 1..=MOST, "1 to 1048576")?;
         within("model.width", self.width, 1..=MOST, "1 to 1048576")?;

@@ -1,0 +1,43 @@
+//! Gemma, Gemma 2 and the text part of Gemma 3.
+
+use super::{AROUND, Arch, HeadNorms, Norms, llama::LLAMA};
+use trine_backend::{Gate, Pairs};
+
+/// arXiv:2403.08295. GGUF files hold the gains of norms with the one already added.
+pub static GEMMA: Arch = Arch {
+    gguf: &["gemma"],
+    hub: &[("gemma", None)],
+    pairs: Pairs::Halves,
+    gate: Gate::GeluTanh,
+    scaled_embedding: true,
+    hub_gain: 1.0,
+    heeds: &[],
+    implied: &[],
+    renamed: &[],
+    ..LLAMA
+};
+
+/// Windows in every other layer, norms on both sides, capped scores and logits: arXiv:2408.00118.
+pub static GEMMA2: Arch = Arch {
+    gguf: &["gemma2"],
+    hub: &[("gemma2", None)],
+    norms: Norms::Around,
+    global_every: 2,
+    scaled_by_width: &[46],
+    heeds: &["attn_logit_softcapping", "final_logit_softcapping", "attention.scale"],
+    implied: &[("attn_logit_softcapping", 50.0), ("final_logit_softcapping", 30.0)],
+    renamed: &AROUND,
+    ..GEMMA
+};
+
+/// Windows in five of six layers, with frequencies of their own: arXiv:2503.19786.
+pub static GEMMA3: Arch = Arch {
+    gguf: &["gemma3", "gemma-embedding"],
+    hub: &[("gemma3_text", None)],
+    global_every: 6,
+    scaled_by_width: &[62],
+    head_norms: HeadNorms::Shared,
+    heeds: &["attention.scale", "final_logit_softcapping", "attn_logit_softcapping"],
+    implied: &[("rope.freq_base", 1e6), ("rope.freq_base_swa", 10000.0)],
+    ..GEMMA2
+};

@@ -1,0 +1,55 @@
+//! GPT-2, and GPT-NeoX with Pythia.
+
+use super::{Arch, NormKind, llama::LLAMA};
+use trine_backend::{Gate, Pairs};
+
+/// Learned positions. Hugging Face's matrices are transposed.
+pub static GPT2: Arch = Arch {
+    gguf: &["gpt2"],
+    hub: &[("gpt2", None)],
+    norm: NormKind::Layer,
+    gate: Gate::GeluTanh,
+    gated: false,
+    learned_positions: true,
+    heeds: &[],
+    implied: &[],
+    hub_transposed: true,
+    renamed: &[
+        ("token_embd", "transformer.wte"),
+        ("position_embd", "transformer.wpe"),
+        ("output_norm", "transformer.ln_f"),
+        ("blk.{}.attn_norm", "transformer.h.{}.ln_1"),
+        ("blk.{}.attn_qkv", "transformer.h.{}.attn.c_attn"),
+        ("blk.{}.attn_output", "transformer.h.{}.attn.c_proj"),
+        ("blk.{}.ffn_norm", "transformer.h.{}.ln_2"),
+        ("blk.{}.ffn_up", "transformer.h.{}.mlp.c_fc"),
+        ("blk.{}.ffn_down", "transformer.h.{}.mlp.c_proj"),
+    ],
+    ..LLAMA
+};
+
+/// Both halves of a layer in parallel, each behind a norm of its own (arXiv:2204.06745, arXiv:2304.01373).
+pub static GPT_NEOX: Arch = Arch {
+    gguf: &["gptneox"],
+    hub: &[("gpt_neox", None)],
+    pairs: Pairs::Halves,
+    norm: NormKind::Layer,
+    gate: Gate::Gelu,
+    gated: false,
+    parallel: true,
+    heeds: &["use_parallel_residual"],
+    implied: &[],
+    hub_by_head: true,
+    renamed: &[
+        ("token_embd", "gpt_neox.embed_in"),
+        ("output_norm", "gpt_neox.final_layer_norm"),
+        ("output", "embed_out"),
+        ("blk.{}.attn_norm", "gpt_neox.layers.{}.input_layernorm"),
+        ("blk.{}.attn_qkv", "gpt_neox.layers.{}.attention.query_key_value"),
+        ("blk.{}.attn_output", "gpt_neox.layers.{}.attention.dense"),
+        ("blk.{}.ffn_norm", "gpt_neox.layers.{}.post_attention_layernorm"),
+        ("blk.{}.ffn_up", "gpt_neox.layers.{}.mlp.dense_h_to_4h"),
+        ("blk.{}.ffn_down", "gpt_neox.layers.{}.mlp.dense_4h_to_h"),
+    ],
+    ..LLAMA
+};

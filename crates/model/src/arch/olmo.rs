@@ -1,0 +1,28 @@
+//! OLMo 2, and OLMoE with experts.
+
+use super::{AROUND, Arch, HeadNorms, Norms, llama::LLAMA};
+use trine_backend::Pairs;
+
+/// Norms behind both halves of a layer, and over all queries and all keys: arXiv:2501.00656.
+pub static OLMO2: Arch = Arch {
+    gguf: &["olmo2"],
+    hub: &[("olmo2", Some("silu"))],
+    pairs: Pairs::Halves,
+    norms: Norms::Behind,
+    head_norms: HeadNorms::Row,
+    heeds: &[],
+    implied: &[],
+    renamed: &AROUND,
+    ..LLAMA
+};
+
+/// arXiv:2409.02060.
+pub static OLMOE: Arch = Arch {
+    gguf: &["olmoe"],
+    hub: &[("olmoe", Some("silu"))],
+    pairs: Pairs::Halves,
+    head_norms: HeadNorms::Row,
+    implied: &[],
+    renamed: &[],
+    ..LLAMA
+};

@@ -1,0 +1,18 @@
+//! StarCoder 2: layer norms, biases everywhere, a plain feed-forward layer, and a window.
+
+use super::{Arch, NormKind, llama::LLAMA};
+use trine_backend::{Gate, Pairs};
+
+/// arXiv:2402.19173.
+pub static STARCODER2: Arch = Arch {
+    gguf: &["starcoder2"],
+    hub: &[("starcoder2", None)],
+    pairs: Pairs::Halves,
+    norm: NormKind::Layer,
+    gate: Gate::GeluTanh,
+    gated: false,
+    heeds: &[],
+    implied: &[],
+    renamed: &[("blk.{}.ffn_up", "model.layers.{}.mlp.c_fc"), ("blk.{}.ffn_down", "model.layers.{}.mlp.c_proj")],
+    ..LLAMA
+};

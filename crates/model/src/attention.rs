@@ -1,0 +1,237 @@
+//! Attention of one layer: with queries, keys and values of each head, or with latent ones.
+
+use crate::loader::{Linear, Loader, Norm};
+use crate::spec::{Latent, LayerKind};
+use crate::weights::{rows, transpose};
+use crate::{HeadNorms, Result, Spec};
+use trine_backend::{Attend, Backend, Batch, Role};
+use trine_tensor::View;
+use trine_tensor::format::F32;
+
+pub(crate) enum Attention<W> {
+    Heads(Box<Heads<W>>),
+    Latent(Box<LatentHeads<W>>),
+}
+
+pub(crate) struct Heads<W> {
+    q: Linear<W>,
+    k: Linear<W>,
+    v: Linear<W>,
+    /// Norms of queries and of keys.
+    norms: Option<[Norm<W>; 2]>,
+    sinks: Option<W>,
+    sub_norm: Option<Norm<W>>,
+    o: Linear<W>,
+}
+
+/// Latent attention: what is cached is the small vector that keys and values are projections of, and the one key that turns. Queries are
+/// projected to it, and what attention finds of it is projected to values (arXiv:2405.04434, 2.1.2).
+pub(crate) struct LatentHeads<W> {
+    /// To a small vector and its norm first, if there is one.
+    q_a: Option<(Linear<W>, Norm<W>)>,
+    q: Linear<W>,
+    latent: Linear<W>,
+    latent_norm: Norm<W>,
+    turned: Linear<W>,
+    /// For each head, from its plain query to the latent vector, and from that to its value.
+    k_b: W,
+    v_b: W,
+    o: Linear<W>,
+    dims: Latent,
+}
+
+/// What all layers of a forward pass share.
+pub(crate) struct Pass<'a, B: Backend> {
+    pub spec: &'a Spec,
+    pub batch: &'a Batch,
+    /// Angles of each rotation.
+    pub angles: [Option<B::Act>; 2],
+}
+
+impl<W> Attention<W> {
+    pub fn load<B: Backend<Weight = W>>(load: &mut Loader<B>, layer: usize) -> Result<Attention<W>> {
+        match load.spec.latent {
+            Some(dims) => LatentHeads::load(load, layer, dims).map(|latent| Attention::Latent(Box::new(latent))),
+            None => Heads::load(load, layer).map(|heads| Attention::Heads(Box::new(heads))),
+        }
+    }
+
+    /// What layer `layer` makes of the normed `h`.
+    pub fn forward<B: Backend<Weight = W>>(&self, be: &mut B, layer: usize, h: &B::Act, pass: &Pass<B>) -> B::Act {
+        let Spec { attention_scale: scale, attention_cap: softcap, causal, ref kinds, .. } = *pass.spec;
+        let attend = Attend { scale, window: kinds[layer].window, softcap, causal };
+        match self {
+            Attention::Heads(heads) => heads.forward(be, layer, h, pass, &attend),
+            Attention::Latent(latent) => latent.forward(be, layer, h, pass, &attend),
+        }
+    }
+}
+
+/// Turns queries or keys, in layers that do.
+fn turn<B: Backend>(be: &mut B, kind: LayerKind, pass: &Pass<B>, x: B::Act) -> B::Act {
+    match kind.rope.and_then(|rope| Some((rope, pass.angles[rope].as_ref()?))) {
+        Some((rope, angles)) => be.rope(&pass.spec.ropes[rope], angles, x),
+        None => x,
+    }
+}
+
+impl<W> Heads<W> {
+    fn load<B: Backend<Weight = W>>(load: &mut Loader<B>, layer: usize) -> Result<Heads<W>> {
+        let &Spec { arch, width, heads, kv_heads, head_dim, .. } = load.spec;
+        let (q, kv) = (heads * head_dim, kv_heads * head_dim);
+        let name = |part: &str| format!("blk.{layer}.{part}");
+        let shape = |heads: usize| match arch.head_norms {
+            HeadNorms::None | HeadNorms::Shared => vec![head_dim],
+            HeadNorms::Own => vec![heads, head_dim],
+            HeadNorms::Row => vec![heads * head_dim],
+        };
+        let lacks = arch.may_lack("attn_q_norm") && !load.weights.contains(&name("attn_q_norm.weight"));
+        Ok(Heads {
+            q: load.linear(&name("attn_q"), q, width)?,
+            k: load.linear(&name("attn_k"), kv, width)?,
+            v: load.linear(&name("attn_v"), kv, width)?,
+            norms: match arch.head_norms != HeadNorms::None && !lacks {
+                true => Some([
+                    load.norm(&name("attn_q_norm"), &shape(heads))?,
+                    load.norm(&name("attn_k_norm"), &shape(kv_heads))?,
+                ]),
+                false => None,
+            },
+            sinks: match arch.sinks {
+                true => Some(load.upload(load.weights.get(&name("attn_sinks.weight"), &[heads])?, Role::Bias)?),
+                false => None,
+            },
+            sub_norm: load.norm_if(arch.sub_norms, &name("attn_sub_norm"), &[q])?,
+            o: load.linear(&name("attn_output"), width, q)?,
+        })
+    }
+
+    fn forward<B: Backend<Weight = W>>(
+        &self,
+        be: &mut B,
+        layer: usize,
+        h: &B::Act,
+        pass: &Pass<B>,
+        attend: &Attend,
+    ) -> B::Act {
+        let (eps, kind) = (pass.spec.eps, pass.spec.kinds[layer]);
+        let mut q = self.q.forward(be, h);
+        let mut k = self.k.forward(be, h);
+        let v = self.v.forward(be, h);
+        if let Some([q_norm, k_norm]) = &self.norms {
+            q = q_norm.forward(be, &q, eps);
+            k = k_norm.forward(be, &k, eps);
+        }
+        let q = turn(be, kind, pass, q);
+        let k = turn(be, kind, pass, k);
+        let mut h = be.attention(layer, &q, &k, &v, attend, self.sinks.as_ref(), pass.batch);
+        if let Some(norm) = &self.sub_norm {
+            h = norm.forward(be, &h, eps);
+        }
+        self.o.forward(be, &h)
+    }
+}
+
+impl<W> LatentHeads<W> {
+    fn load<B: Backend<Weight = W>>(load: &mut Loader<B>, layer: usize, dims: Latent) -> Result<LatentHeads<W>> {
+        let &Spec { width, heads, .. } = load.spec;
+        let name = |part: &str| format!("blk.{layer}.{part}");
+        let q = heads * (dims.plain + dims.turned);
+        let all = load.weights.linear(&name("attn_kv_a_mqa.weight"), dims.rank + dims.turned, width)?;
+        let biases = load.weights.contains(&name("attn_kv_a_mqa.bias"));
+        let biases = match biases {
+            true => Some(load.weights.get(&name("attn_kv_a_mqa.bias"), &[dims.rank + dims.turned])?),
+            false => None,
+        };
+        let part = |load: &mut Loader<B>, range: std::ops::Range<usize>| -> Result<Linear<W>> {
+            let weight = load.upload(rows(&all, range.clone())?, load.role())?;
+            let bias = biases.as_ref().map(|bias| load.upload(rows(bias, range)?, Role::Bias)).transpose()?;
+            Ok(Linear::of(weight, bias))
+        };
+        let [k_b, v_b] = up_projections(load, &name, heads, dims)?;
+        Ok(LatentHeads {
+            q_a: match dims.q_rank {
+                Some(rank) => {
+                    Some((load.linear(&name("attn_q_a"), rank, width)?, load.norm(&name("attn_q_a_norm"), &[rank])?))
+                }
+                None => None,
+            },
+            q: match dims.q_rank {
+                Some(rank) => load.linear(&name("attn_q_b"), q, rank)?,
+                None => load.linear(&name("attn_q"), q, width)?,
+            },
+            latent: part(load, 0..dims.rank)?,
+            turned: part(load, dims.rank..dims.rank + dims.turned)?,
+            latent_norm: load.norm(&name("attn_kv_a_norm"), &[dims.rank])?,
+            k_b: load.upload(k_b, load.role())?,
+            v_b: load.upload(v_b, load.role())?,
+            o: load.linear(&name("attn_output"), width, heads * dims.value)?,
+            dims,
+        })
+    }
+
+    fn forward<B: Backend<Weight = W>>(
+        &self,
+        be: &mut B,
+        layer: usize,
+        h: &B::Act,
+        pass: &Pass<B>,
+        attend: &Attend,
+    ) -> B::Act {
+        let (eps, kind, heads) = (pass.spec.eps, pass.spec.kinds[layer], pass.spec.heads);
+        let Latent { rank, plain, turned, .. } = self.dims;
+        let q = match &self.q_a {
+            Some((down, norm)) => {
+                let small = down.forward(be, h);
+                let small = norm.forward(be, &small, eps);
+                self.q.forward(be, &small)
+            }
+            None => self.q.forward(be, h),
+        };
+        let q_turned = be.columns(&q, plain + turned, plain..plain + turned);
+        let q_turned = turn(be, kind, pass, q_turned);
+        let q_plain = be.columns(&q, plain + turned, 0..plain);
+        let q_latent = be.linear_each(&self.k_b, &q_plain, heads);
+        let q = be.join(&q_latent, rank, &q_turned, turned);
+
+        let latent = self.latent.forward(be, h);
+        let latent = self.latent_norm.forward(be, &latent, eps);
+        let k_turned = self.turned.forward(be, h);
+        let k_turned = turn(be, kind, pass, k_turned);
+        let k = be.join(&latent, rank, &k_turned, turned);
+
+        // The values are the latent vectors; what attention finds behind them is not looked at.
+        let found = be.attention(layer, &q, &k, &k, attend, None, pass.batch);
+        let found = be.columns(&found, rank + turned, 0..rank);
+        let values = be.linear_each(&self.v_b, &found, heads);
+        self.o.forward(be, &values)
+    }
+}
+
+/// `[heads, rank, plain]` and `[heads, value, rank]`, which some files have in one matrix of `[heads, plain + value]` rows.
+fn up_projections<B: Backend>(
+    load: &Loader<B>,
+    name: &dyn Fn(&str) -> String,
+    heads: usize,
+    dims: Latent,
+) -> Result<[View; 2]> {
+    let Latent { rank, plain, value, .. } = dims;
+    if load.weights.contains(&name("attn_k_b.weight")) {
+        let k_b = load.weights.get(&name("attn_k_b.weight"), &[heads, rank, plain])?;
+        return Ok([k_b, load.weights.get(&name("attn_v_b.weight"), &[heads, value, rank])?]);
+    }
+    let both = load.weights.get(&name("attn_kv_b.weight"), &[heads * (plain + value), rank])?;
+    // A format of blocks along a row cannot have its rows and columns exchanged.
+    let both = match both.format.block {
+        1 => both,
+        _ => View::new(both.name.clone(), &F32, both.shape.clone(), F32.encode(&both.decode()))?,
+    };
+    let row = both.bytes.len() / both.rows();
+    let pick = |from: usize, count: usize| -> Vec<u8> {
+        let heads = both.bytes.chunks_exact((plain + value) * row);
+        heads.flat_map(|head| &head[from * row..(from + count) * row]).copied().collect()
+    };
+    let k_b = View::new(both.name.clone(), both.format, vec![heads, plain, rank], pick(0, plain))?;
+    let v_b = View::new(both.name.clone(), both.format, vec![heads, value, rank], pick(plain, value))?;
+    Ok([transpose(&k_b)?, v_b])
+}

@@ -1,0 +1,153 @@
+//! The feed-forward half of a layer: dense, or a mixture of experts.
+
+use crate::loader::{Linear, Loader, Norm};
+use crate::{Experts, Result, Spec};
+use trine_backend::{Backend, Role, Routing, Score};
+
+pub(crate) enum FeedForward<W> {
+    Dense(Dense<W>),
+    Mixture(Box<Mixture<W>>),
+}
+
+pub(crate) struct Dense<W> {
+    /// None where the activation gates nothing.
+    gate: Option<Linear<W>>,
+    up: Linear<W>,
+    sub_norm: Option<Norm<W>>,
+    down: Linear<W>,
+}
+
+/// Experts that each token chooses some of (arXiv:1701.06538), and perhaps one that all share.
+pub(crate) struct Mixture<W> {
+    router: Linear<W>,
+    /// Added to scores for the choice alone.
+    choice_bias: Option<W>,
+    gate: Each<W>,
+    up: Each<W>,
+    down: Each<W>,
+    shared: Option<Dense<W>>,
+    /// How much the shared one says.
+    shared_gate: Option<W>,
+    experts: Experts,
+}
+
+/// One linear layer of each expert.
+struct Each<W> {
+    weight: W,
+    bias: Option<W>,
+    experts: usize,
+}
+
+impl<W> Each<W> {
+    fn forward<B: Backend<Weight = W>>(&self, be: &mut B, x: &B::Act, routes: &B::Routes) -> B::Act {
+        let y = be.experts(&self.weight, x, routes, self.experts);
+        match &self.bias {
+            Some(bias) => be.experts_bias(bias, &y, routes),
+            None => y,
+        }
+    }
+}
+
+impl<W> FeedForward<W> {
+    pub fn load<B: Backend<Weight = W>>(load: &mut Loader<B>, layer: usize) -> Result<FeedForward<W>> {
+        match load.spec.experts.clone().filter(|_| load.spec.kinds[layer].experts) {
+            Some(experts) => Mixture::load(load, layer, experts).map(|mix| FeedForward::Mixture(Box::new(mix))),
+            None => Dense::load(load, layer, "", load.spec.feed_forward).map(FeedForward::Dense),
+        }
+    }
+
+    pub fn forward<B: Backend<Weight = W>>(&self, be: &mut B, h: &B::Act, spec: &Spec) -> B::Act {
+        match self {
+            FeedForward::Dense(dense) => dense.forward(be, h, spec),
+            FeedForward::Mixture(mixture) => mixture.forward(be, h, spec),
+        }
+    }
+}
+
+impl<W> Dense<W> {
+    /// The tensors of layer `layer` whose names end with `end`.
+    fn load<B: Backend<Weight = W>>(load: &mut Loader<B>, layer: usize, end: &str, inner: usize) -> Result<Dense<W>> {
+        let &Spec { arch, width, .. } = load.spec;
+        let name = |part: &str| format!("blk.{layer}.{part}{end}");
+        Ok(Dense {
+            gate: if arch.gated { Some(load.linear(&name("ffn_gate"), inner, width)?) } else { None },
+            up: load.linear(&name("ffn_up"), inner, width)?,
+            sub_norm: load.norm_if(arch.sub_norms, &name("ffn_sub_norm"), &[inner])?,
+            down: load.linear(&name("ffn_down"), width, inner)?,
+        })
+    }
+
+    fn forward<B: Backend<Weight = W>>(&self, be: &mut B, h: &B::Act, spec: &Spec) -> B::Act {
+        let mut h = match &self.gate {
+            Some(gate) => {
+                let gate = gate.forward(be, h);
+                let up = self.up.forward(be, h);
+                be.gate(spec.arch.gate, &gate, Some(&up))
+            }
+            None => {
+                let up = self.up.forward(be, h);
+                be.gate(spec.arch.gate, &up, None)
+            }
+        };
+        if let Some(norm) = &self.sub_norm {
+            h = norm.forward(be, &h, spec.eps);
+        }
+        self.down.forward(be, &h)
+    }
+}
+
+impl<W> Mixture<W> {
+    fn load<B: Backend<Weight = W>>(load: &mut Loader<B>, layer: usize, experts: Experts) -> Result<Mixture<W>> {
+        let width = load.spec.width;
+        let Experts { count, width: inner, .. } = experts;
+        let name = |part: &str| format!("blk.{layer}.{part}");
+        let each = |load: &mut Loader<B>, part: &str, rows: usize, cols: usize| -> Result<Each<W>> {
+            let view = load.weights.get(&name(&format!("{part}.weight")), &[count, rows, cols])?;
+            let weight = load.upload(view, load.role())?;
+            Ok(Each { weight, bias: load.bias(&name(part), &[count, rows])?, experts: count })
+        };
+        // The choice is made in float32, and scores are few.
+        let router = load.weights.get(&name("ffn_gate_inp.weight"), &[count, width])?;
+        let shared = load.weights.contains(&name("ffn_up_shexp.weight"));
+        let shared_gate = name("ffn_gate_inp_shexp.weight");
+        Ok(Mixture {
+            router: Linear::of(load.upload(router, Role::Linear)?, load.bias(&name("ffn_gate_inp"), &[count])?),
+            choice_bias: load.bias(&name("exp_probs_b"), &[count])?,
+            gate: each(load, "ffn_gate_exps", inner, width)?,
+            up: each(load, "ffn_up_exps", inner, width)?,
+            down: each(load, "ffn_down_exps", width, inner)?,
+            shared: match shared {
+                true => {
+                    let inner = load.weights.rows(&name("ffn_up_shexp.weight"))?;
+                    Some(Dense::load(load, layer, "_shexp", inner)?)
+                }
+                false => None,
+            },
+            shared_gate: match load.weights.contains(&shared_gate) {
+                true => Some(load.upload(load.weights.row(&shared_gate, width)?, Role::Linear)?),
+                false => None,
+            },
+            experts,
+        })
+    }
+
+    fn forward<B: Backend<Weight = W>>(&self, be: &mut B, h: &B::Act, spec: &Spec) -> B::Act {
+        let scores = self.router.forward(be, h);
+        let routes = be.route(&scores, self.choice_bias.as_ref(), &self.experts.routing);
+        let gate = self.gate.forward(be, h, &routes);
+        let up = self.up.forward(be, h, &routes);
+        let inner = be.gate(spec.arch.gate, &gate, Some(&up));
+        let out = self.down.forward(be, &inner, &routes);
+        let mixed = be.mix(&out, &routes);
+        let Some(shared) = &self.shared else { return mixed };
+        let mut said = shared.forward(be, h, spec);
+        if let Some(gate) = &self.shared_gate {
+            // A mixture of one, whose weight is the sigmoid of its score.
+            let alone = Routing { used: 1, score: Score::Sigmoid, normalize: false, scale: 1.0, groups: None };
+            let score = be.linear(gate, h);
+            let routes = be.route(&score, None, &alone);
+            said = be.mix(&said, &routes);
+        }
+        be.add(&mixed, &said)
+    }
+}

@@ -1,0 +1,94 @@
+//! Brings weights to a device, one at a time, as the parts that layers are made of.
+
+use crate::weights::Weights;
+use crate::{Error, NormKind, Result, Spec};
+use std::ops::ControlFlow;
+use trine_backend::{Backend, Role};
+use trine_tensor::View;
+
+pub(crate) struct Loader<'a, B: Backend> {
+    pub backend: &'a mut B,
+    pub weights: Weights<'a>,
+    pub spec: &'a Spec,
+    pub progress: &'a mut dyn FnMut(u64) -> ControlFlow<()>,
+    pub done: u64,
+}
+
+impl<B: Backend> Loader<'_, B> {
+    pub fn upload(&mut self, view: View, role: Role) -> Result<B::Weight> {
+        self.done += view.bytes.len() as u64;
+        let weight = self.backend.upload(view, role)?;
+        match (self.progress)(self.done) {
+            ControlFlow::Continue(()) => Ok(weight),
+            ControlFlow::Break(()) => Err(Error::Cancelled),
+        }
+    }
+
+    /// What linear layers of this model are.
+    pub fn role(&self) -> Role {
+        if self.spec.bit_linear { Role::BitLinear } else { Role::Linear }
+    }
+
+    pub fn bias(&mut self, name: &str, shape: &[usize]) -> Result<Option<B::Weight>> {
+        let name = format!("{name}.bias");
+        match self.weights.contains(&name) {
+            true => self.upload(self.weights.get(&name, shape)?, Role::Bias).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// A norm of rows of `shape`, of which each run of the last dimension is normed alone.
+    pub fn norm(&mut self, name: &str, shape: &[usize]) -> Result<Norm<B::Weight>> {
+        let gain = self.upload(self.weights.gain(&format!("{name}.weight"), shape)?, Role::Norm)?;
+        let kind = self.spec.arch.norm;
+        let bias = if kind == NormKind::Layer { self.bias(name, shape)? } else { None };
+        Ok(Norm { gain, bias, kind, width: shape[shape.len() - 1] })
+    }
+
+    pub fn norm_if(&mut self, wanted: bool, name: &str, shape: &[usize]) -> Result<Option<Norm<B::Weight>>> {
+        if wanted { self.norm(name, shape).map(Some) } else { Ok(None) }
+    }
+
+    pub fn linear(&mut self, name: &str, rows: usize, cols: usize) -> Result<Linear<B::Weight>> {
+        let weight = self.weights.linear(&format!("{name}.weight"), rows, cols)?;
+        let weight = self.upload(weight, self.role())?;
+        Ok(Linear { weight, bias: self.bias(name, &[rows])? })
+    }
+}
+
+/// A norm.
+pub(crate) struct Norm<W> {
+    pub gain: W,
+    bias: Option<W>,
+    pub kind: NormKind,
+    width: usize,
+}
+
+impl<W> Norm<W> {
+    pub fn forward<B: Backend<Weight = W>>(&self, be: &mut B, x: &B::Act, eps: f32) -> B::Act {
+        match self.kind {
+            NormKind::Rms => be.rms_norm(&self.gain, x, eps),
+            NormKind::Layer => be.layer_norm(&self.gain, self.bias.as_ref(), x, self.width, eps),
+        }
+    }
+}
+
+/// A linear layer.
+pub(crate) struct Linear<W> {
+    weight: W,
+    bias: Option<W>,
+}
+
+impl<W> Linear<W> {
+    pub fn of(weight: W, bias: Option<W>) -> Linear<W> {
+        Linear { weight, bias }
+    }
+
+    pub fn forward<B: Backend<Weight = W>>(&self, be: &mut B, x: &B::Act) -> B::Act {
+        let y = be.linear(&self.weight, x);
+        match &self.bias {
+            Some(bias) => be.bias(bias, &y),
+            None => y,
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Frequencies of rotary positions under every scaling that we know.
+
+use crate::keys::Keys;
+use crate::{Error, Result};
+use std::f64::consts::PI;
+use trine_backend::{Pairs, Rope};
+use trine_tensor::{File, Kind};
+
+/// The rotations of a model.
+pub(crate) struct Ropes {
+    /// Of all layers, or of those that see everything and of those with a window; none where positions are learned.
+    pub all: Vec<Rope>,
+    /// Other ones for contexts up to a length (longrope, arXiv:2402.13753).
+    pub short: Option<(usize, Vec<Rope>)>,
+    /// What scores are multiplied by, beside what they usually are.
+    pub stretch: f32,
+}
+
+/// Rotations of heads of which `turned` numbers or fewer turn.
+pub(crate) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> {
+    if keys.arch.learned_positions {
+        return Ok(Ropes { all: Vec::new(), short: None, stretch: 1.0 });
+    }
+    let turning = keys.count("rope.dimension_count", 2..=1 << 16)?.unwrap_or(head_dim);
+    if turning > head_dim || turning % 2 != 0 {
+        return Err(Error::bad(keys.name("rope.dimension_count"), format!("an even number up to {head_dim}"), turning));
+    }
+    let gguf = matches!(file.kind(), Kind::Gguf { .. });
+    let pairs: Pairs = if gguf { keys.arch.pairs } else { keys.arch.hub_pairs };
+    let rope = |frequencies, magnitude| check(keys, Rope { frequencies, magnitude, pairs, head_dim });
+    let base = keys.float("rope.freq_base", 1.0)?.unwrap_or(10000.0);
+    let plain = powers(base, turning);
+    let Scaled { frequencies, magnitude, stretch } = scaled(keys, base as f64, plain.clone())?;
+    let divided = |list: Option<Vec<f32>>, name: &str| match list {
+        None => Ok(frequencies.clone()),
+        Some(list) if list.len() == frequencies.len() => {
+            Ok(frequencies.iter().zip(list).map(|(frequency, divisor)| frequency / divisor as f64).collect())
+        }
+        Some(list) => {
+            let (expected, found) = (vec![frequencies.len()], vec![list.len()]);
+            Err(Error::Shape { tensor: name.to_owned(), expected, found })
+        }
+    };
+    let tensor =
+        |name: &str| if file.contains(name) { Ok(Some(file.view(name)?.decode())) } else { Ok::<_, Error>(None) };
+    // GGUF files hold the divisors of Llama 3.1 and of longrope themselves.
+    let list = |key: &str| {
+        let list = file
+            .config()
+            .and_then(|config| config.get("rope_parameters").or(config.get("rope_scaling"))?.get(key)?.as_array());
+        list.map(|list| list.iter().map(|x| x.as_f64().unwrap_or(f64::NAN) as f32).collect::<Vec<f32>>())
+    };
+    let of = |name: &str, key: &str| Ok::<_, Error>(if gguf { tensor(name)? } else { list(key) });
+    let long = of("rope_factors_long.weight", "long_factor")?;
+    let short = of("rope_factors_short.weight", "short_factor")?;
+    let mut all = match long {
+        Some(long) => vec![rope(divided(Some(long), "rope_factors_long.weight")?, magnitude)?],
+        None => vec![rope(divided(tensor("rope_freqs.weight")?, "rope_freqs.weight")?, magnitude)?],
+    };
+    let original = keys.count("rope.scaling.original_context_length", 1..=1 << 30)?;
+    let short = match (short, original) {
+        (Some(short), Some(original)) => {
+            Some((original, vec![rope(divided(Some(short), "rope_factors_short.weight")?, magnitude)?]))
+        }
+        _ => None,
+    };
+    // Layers with a window may turn by another base, unscaled.
+    if let Some(base) = keys.float("rope.freq_base_swa", 1.0)? {
+        all.push(rope(powers(base, turning), 1.0)?);
+    }
+    Ok(Ropes { all, short, stretch })
+}
+
+/// Positions that the model was trained for.
+pub(crate) fn context(keys: &Keys) -> Result<usize> {
+    keys.needed("context_length", 1..=1 << 30)
+}
+
+fn powers(base: f32, turning: usize) -> Vec<f64> {
+    (0..turning / 2).map(|i| libm::pow(base as f64, -((2 * i) as f64) / turning as f64)).collect()
+}
+
+struct Scaled {
+    frequencies: Vec<f64>,
+    magnitude: f64,
+    stretch: f32,
+}
+
+/// Frequencies stretched for longer contexts.
+fn scaled(keys: &Keys, base: f64, mut frequencies: Vec<f64>) -> Result<Scaled> {
+    let turning = 2 * frequencies.len();
+    let (mut magnitude, mut stretch) = (1.0, 1.0);
+    let factor = keys.float("rope.scaling.factor", f32::MIN_POSITIVE)?.map_or(1.0, f64::from);
+    let number = |key: &str, default: f64| keys.float(key, 0.0).map(|value| value.map_or(default, f64::from));
+    let original = || {
+        let original = keys.count("rope.scaling.original_context_length", 1..=1 << 30)?;
+        original.map_or_else(|| keys.needed("context_length", 1..=1 << 30), Ok).map(|n| n as f64)
+    };
+    let kind_key = keys.name("rope.scaling.type");
+    match keys.metadata.str(&kind_key)?.unwrap_or(if factor == 1.0 { "none" } else { "linear" }) {
+        // Some files name the magnitude of longrope and not its kind.
+        "none" => magnitude = number("rope.scaling.attn_factor", 1.0)?,
+        "linear" => frequencies.iter_mut().for_each(|frequency| *frequency /= factor),
+        // Llama 3.1: slow pairs stretch, fast ones stay, those between blend.
+        "llama3" => {
+            let (low, high) =
+                (number("rope.scaling.low_freq_factor", 1.0)?, number("rope.scaling.high_freq_factor", 4.0)?);
+            if low >= high {
+                return Err(Error::bad(keys.name("rope.scaling.high_freq_factor"), format!("more than {low}"), high));
+            }
+            let original = original()?;
+            for frequency in &mut frequencies {
+                let turns = original * *frequency / (2.0 * PI);
+                let blend = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+                *frequency *= (1.0 - blend) / factor + blend;
+            }
+        }
+        // arXiv:2309.00071.
+        "yarn" => {
+            let original = original()?;
+            let pair = |turns: f64| turning as f64 * libm::log(original / (turns * 2.0 * PI)) / (2.0 * libm::log(base));
+            let (first, last) =
+                (pair(number("rope.scaling.yarn_beta_fast", 32.0)?), pair(number("rope.scaling.yarn_beta_slow", 1.0)?));
+            let whole = keys.flag("rope.scaling.truncate")?.unwrap_or(true);
+            let (first, last) = if whole { (first.floor(), last.ceil()) } else { (first, last) };
+            let (first, last) = (first.max(0.0), last.min(turning as f64 - 1.0));
+            let last = if last == first { first + 0.001 } else { last };
+            for (i, frequency) in frequencies.iter_mut().enumerate() {
+                let stretch = ((i as f64 - first) / (last - first)).clamp(0.0, 1.0);
+                *frequency *= stretch / factor + 1.0 - stretch;
+            }
+            let usual = if factor > 1.0 { 1.0 + 0.1 * libm::log(factor) } else { 1.0 };
+            // GGUF multiplies the usual magnitude, Hugging Face replaces it.
+            magnitude = number("rope.scaling.magnitude", number("rope.scaling.attn_factor", 1.0)? * usual)?;
+            // DeepSeek puts it on the scores, also those of numbers that do not turn.
+            let multiplier = number("rope.scaling.yarn_log_multiplier", 0.0)?;
+            if multiplier > 0.0 {
+                stretch = (1.0 + multiplier * libm::log(factor)).powi(2) as f32;
+                magnitude = number("rope.scaling.magnitude", 1.0)?;
+            }
+        }
+        // arXiv:2402.13753; the divisors are lists.
+        "longrope" => {
+            let (context, original) = (context(keys)? as f64, original()?);
+            let usual = if context > original {
+                (1.0 + libm::log(context / original) / libm::log(original)).sqrt()
+            } else {
+                1.0
+            };
+            magnitude = number("rope.scaling.magnitude", number("rope.scaling.attn_factor", usual)?)?;
+        }
+        other => return Err(Error::bad(kind_key, "none, linear, llama3, yarn or longrope", other)),
+    }
+    Ok(Scaled { frequencies, magnitude, stretch })
+}
+
+fn check(keys: &Keys, rope: Rope) -> Result<Rope> {
+    let Rope { frequencies, magnitude, .. } = &rope;
+    if magnitude.is_finite() && *magnitude > 0.0 && frequencies.iter().all(|frequency| frequency.is_finite()) {
+        return Ok(rope);
+    }
+    let expected = "a scaling whose parameters give finite rotations";
+    Err(Error::bad(keys.name("rope"), expected, format!("magnitude {magnitude}, frequencies {frequencies:?}")))
+}
