@@ -9,7 +9,6 @@ attention_factor where given and by 1 + 0.1 ln factor otherwise. Without attenti
 """
 
 import json
-import math
 from pathlib import Path
 
 import gguf
@@ -18,6 +17,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig
 
+import layouts
+
 I2_S, FILE_I2_S = 36, 40  # bitnet.cpp's own numbers for the tensor type and for general.file_type
 
 FILE_TYPES = {
@@ -25,8 +26,11 @@ FILE_TYPES = {
     "F16": gguf.LlamaFileType.MOSTLY_F16,
     "BF16": gguf.LlamaFileType.MOSTLY_BF16,
     "TQ2_0": gguf.LlamaFileType.MOSTLY_TQ2_0,
+    "MXFP4": gguf.LlamaFileType.MOSTLY_MXFP4_MOE,
     "I2_S": FILE_I2_S,
 }
+MODEL_ARCHS = {name: arch for arch, name in gguf.MODEL_ARCH_NAMES.items()}
+ALWAYS_F32 = ("ffn_gate_inp", "position_embd", "token_types")
 
 
 def unpack(packed):
@@ -53,29 +57,6 @@ def read_tensors(folder, config):
     return tensors
 
 
-def permute(weight, n_heads):
-    """Rows reordered so that the two halves which Hugging Face rotates together lie side by side, as GGUF's `llama` wants."""
-    return weight.unflatten(0, (n_heads, 2, -1)).swapaxes(1, 2).reshape(weight.shape)
-
-
-def rope_freqs(rope, head_dim):
-    """Divisors [head_dim / 2] of the rotary frequencies under Llama 3's scaling."""
-    freqs = rope["rope_theta"] ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
-    context, factor = rope["original_max_position_embeddings"], rope["factor"]
-    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
-    divisors = []
-    for freq in freqs:
-        wavelength = 2 * math.pi / freq
-        if wavelength < context / high:
-            divisors.append(1)
-        elif wavelength > context / low:
-            divisors.append(factor)
-        else:
-            smooth = (context / wavelength - low) / (high - low)
-            divisors.append(1 / ((1 - smooth) / factor + smooth))
-    return torch.tensor(divisors, dtype=torch.float32)
-
-
 def encode_i2_s(weight):
     """Bytes of a ternary matrix: blocks of 128 weights in 32 bytes, first 32 in the top bits, and the scale after them all."""
     scale = weight.abs().max()
@@ -99,32 +80,10 @@ def add_tensor(writer, name, tensor, kind):
     writer.add_tensor(name, data, raw_dtype=kind)
 
 
-def add_metadata(writer, arch, config, head_dim):
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    rope = config.rope_parameters
-    writer.add_rope_freq_base(rope["rope_theta"])
-    if getattr(config, "head_dim", None) is not None:
-        writer.add_key_length(head_dim)
-        writer.add_value_length(head_dim)
-    if arch in ("llama", "bitnet-b1.58"):
-        writer.add_vocab_size(config.vocab_size)
-        writer.add_rope_dimension_count(head_dim)
-    if rope["rope_type"] == "linear":
-        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
-        writer.add_rope_scaling_factor(rope["factor"])
-    elif rope["rope_type"] == "yarn":
-        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
-        writer.add_rope_scaling_factor(rope["factor"])
-        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
-    elif arch == "bitnet":
-        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
-        writer.add_rope_scaling_factor(1.0)
+def add_metadata(writer, arch, config):
+    for key, value in layouts.keys(arch, config).items():
+        kind = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}[type(value)]
+        kind(f"{arch}.{key}", value)
 
 
 def add_tokenizer(writer, folder, config):
@@ -142,32 +101,33 @@ def add_tokenizer(writer, folder, config):
     writer.add_add_bos_token(True)
 
 
+def kind_of(name, tensor, kind):
+    """The type of a tensor in a file of matrices of type `kind`."""
+    if tensor.dim() == 1 or name.endswith(("_norm.weight", ".bias")) or any(part in name for part in ALWAYS_F32):
+        return "F32"
+    if kind == "MXFP4":
+        return "MXFP4" if "_exps" in name else "F16"
+    outside = name.startswith(("token_embd", "output"))
+    return "F16" if outside and kind in ("TQ2_0", "I2_S") else kind
+
+
 def write(folder, arch, kind, out=None):
     """Writes `model.gguf` in the folder (or `out`), architecture `arch`, matrices of the layers of type `kind`."""
     folder = Path(folder)
     config = AutoConfig.from_pretrained(folder)
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[arch.split("-")[0].upper()], config.num_hidden_layers)
+    names = gguf.get_tensor_name_map(MODEL_ARCHS.get(arch, gguf.MODEL_ARCH.BITNET), config.num_hidden_layers)
     writer = gguf.GGUFWriter(out or folder / "model.gguf", arch)
     writer.add_name(folder.name)
     writer.add_file_type(FILE_TYPES[kind])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    add_metadata(writer, arch, config, head_dim)
+    add_metadata(writer, arch, config)
     add_tokenizer(writer, folder, config)
-    if config.rope_parameters["rope_type"] == "llama3":
-        add_tensor(writer, "rope_freqs.weight", rope_freqs(config.rope_parameters, head_dim), "F32")
-    for name, tensor in read_tensors(folder, config).items():
-        if arch == "llama" and "q_proj" in name:
-            tensor = permute(tensor, config.num_attention_heads)
-        if arch == "llama" and "k_proj" in name:
-            tensor = permute(tensor, config.num_key_value_heads)
-        outside = "embed_tokens" in name or "lm_head" in name
-        tensor_kind = "F32" if tensor.dim() == 1 else "F16" if outside and kind in ("TQ2_0", "I2_S") else kind
-        # gguf's map knows the sub-norms by the names that an older release of the models gave them.
-        name = name.replace("self_attn.attn_sub_norm", "self_attn.inner_attn_ln").replace(
-            "mlp.ffn_sub_norm", "mlp.ffn_layernorm"
-        )
-        add_tensor(writer, names.get_name(name, try_suffixes=(".weight", ".bias")), tensor, tensor_kind)
+    for name, tensor in layouts.extra_tensors(config, head_dim).items():
+        add_tensor(writer, name, tensor, "F32")
+    for name, tensor in layouts.tensors(arch, config, read_tensors(folder, config)).items():
+        name = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        add_tensor(writer, name, tensor, kind_of(name, tensor, kind))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

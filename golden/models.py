@@ -42,6 +42,7 @@ os.environ["TORCHDYNAMO_DISABLE"] = "1"
 
 import itertools
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -52,10 +53,12 @@ import numpy as np
 import tokenizers
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers.integrations.bitnet import AutoBitLinear, BitLinear, pack_weights
 
 import convert
+import llamacpp
+from archs import ARCHS
 
 OUT = Path(__file__).parent / "models"
 VOCAB, BOS, EOS = 288, 0, 1
@@ -74,7 +77,7 @@ LONG_PROMPTS = [
 ]
 GREEDY = 16
 
-ROUNDING_MARGIN, GREEDY_MARGIN = 3e-5, 2e-2
+ROUNDING_MARGIN, GREEDY_MARGIN, ROUTER_MARGIN = 3e-5, 2e-2, 1e-3
 
 SMALL = dict(
     vocab_size=VOCAB, bos_token_id=BOS, eos_token_id=EOS, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
@@ -212,7 +215,7 @@ MODELS = {
         gguf=("bitnet", "TQ2_0"),
         weights="ternary * weight_scale in the safetensors; ternary * the block's d, equal to it, in the GGUF",
     ),
-}
+} | ARCHS
 
 
 def train_tokenizer():
@@ -237,15 +240,19 @@ def grid(tensor, step):
     return (tensor / step).round() * step
 
 
-def randomize(model, generator):
-    """Weights large enough for the logits to spread: norms around 1, everything else centred on 0."""
-    for name, parameter in model.named_parameters():
-        noise = torch.randn(parameter.shape, generator=generator)
-        if "norm" in name:
-            parameter.data = grid((1 + 0.25 * noise).clamp(0.25, 2), 1 / 64)
+def randomize(model, generator, std):
+    """Weights large enough for the logits to spread: norms' weights around what leaves a vector as it is, all else around 0."""
+    kept = model.state_dict().keys()
+    buffers = ((name, buffer) for name, buffer in model.named_buffers() if name in kept)
+    for name, tensor in itertools.chain(model.named_parameters(), buffers):
+        noise = torch.randn(tensor.shape, generator=generator)
+        if name.endswith("bias"):
+            tensor.data = grid((0.4 * noise).clamp(-0.99, 0.99), 1 / 256)
+        elif re.search("norm|ln_", name.lower()):
+            centre = 0 if "gemma" in model.config.model_type else 1
+            tensor.data = grid(centre + (0.25 * noise).clamp(-0.75, 1), 1 / 64)
         else:
-            std = 0.4 if name.endswith("bias") else 0.2
-            parameter.data = grid((std * noise).clamp(-0.99, 0.99), 1 / 256)
+            tensor.data = grid((std * noise).clamp(-0.99, 0.99), 1 / 256)
 
 
 def packed_state(model, quantization, dtype, generator):
@@ -267,8 +274,22 @@ def packed_state(model, quantization, dtype, generator):
 def write_folder(folder, row, seed):
     """The Hugging Face folder of one model."""
     generator = torch.Generator().manual_seed(seed)
+    path = folder / "config.json"
+    if "json" in row:
+        path.write_text(json.dumps(row["json"], indent=2, sort_keys=True) + "\n")
+        config = transformers.AutoConfig.from_pretrained(folder)
+        model = getattr(transformers, row["json"]["architectures"][0])(config)
+        randomize(model, generator, row.get("std", 1.6 / config.hidden_size**0.5))
+        model.to(row["dtype"]).save_pretrained(folder)
+        (folder / "generation_config.json").unlink(missing_ok=True)
+        path.write_text(json.dumps(row["json"], indent=2, sort_keys=True) + "\n")
+        if "prefix" in row:
+            state = load_file(folder / "model.safetensors")
+            state = {name.removeprefix(row["prefix"]): tensor for name, tensor in state.items()}
+            save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        return
     model = row["cls"](row["cls"].config_class(**row["config"]))
-    randomize(model, generator)
+    randomize(model, generator, 0.2)
     quantization = row.get("quantization")
     packed = quantization and quantization.get("quantization_mode") != "online"
     state = packed_state(model, quantization, row["dtype"], generator) if packed else None
@@ -276,7 +297,6 @@ def write_folder(folder, row, seed):
     if packed:
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "generation_config.json").unlink()
-    path = folder / "config.json"
     config = json.loads(path.read_text())
     if quantization:
         config["quantization_config"] = quantization
@@ -302,6 +322,37 @@ def rounding_margin(model, sequences):
     return min(least)
 
 
+def gap(scores, used):
+    """The least lead of the chosen over those not chosen."""
+    best = scores.topk(min(used + 1, scores.shape[-1])).values
+    return (best[..., used - 1] - best[..., used]).min().item() if best.shape[-1] > used else float("inf")
+
+
+def router_margin(model, sequences):
+    """The least lead, of an expert or of a group of experts, over the next that is not chosen; infinite without experts."""
+    config, least = model.config, [float("inf")]
+
+    def look(router, _inputs, outputs):
+        scores, bias = outputs[0], getattr(router, "e_score_correction_bias", None)
+        if bias is not None:
+            scores = scores.sigmoid() + bias
+        if (getattr(config, "n_group", None) or 1) > 1:
+            groups = scores.unflatten(-1, (config.n_group, -1))
+            group_scores = groups.topk(1 if bias is None else 2).values.sum(-1)
+            least.append(gap(group_scores, config.topk_group))
+            chosen = group_scores >= group_scores.topk(config.topk_group).values[..., -1:]
+            scores = groups.masked_fill(~chosen[..., None], float("-inf")).flatten(-2)
+        least.append(gap(scores, config.num_experts_per_tok))
+
+    hooks = [m.register_forward_hook(look) for m in model.modules() if type(m).__name__.lower().endswith("topkrouter")]
+    assert bool(hooks) == bool(getattr(config, "num_experts_per_tok", None)), "the routers are not found"
+    for ids in sequences:
+        model(torch.tensor([ids]))
+    for hook in hooks:
+        hook.remove()
+    return min(least)
+
+
 def continue_greedily(model, ids):
     """The greedy ids, and the least lead of the best logit over the second."""
     ids, lead = list(ids), float("inf")
@@ -315,9 +366,11 @@ def continue_greedily(model, ids):
 def golden(folder, texts):
     """The contents of golden.json and logits.f32, or None where a rounding or a choice is too close."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager"
-    ).eval()
+    model, loaded = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+    )
+    assert not (loaded["missing_keys"] or loaded["mismatched_keys"]), f"{folder.name}: {loaded}"
+    model.eval()
     # Beside packed weights transformers leaves the rest in the file's type; the model's own float() refuses.
     torch.nn.Module.float(model)
     prompts = [tokenizer(text)["input_ids"] for text in texts]
@@ -328,13 +381,37 @@ def golden(folder, texts):
     greedy, leads = zip(*(continue_greedily(model, ids) for ids in prompts))
     if min(leads) < GREEDY_MARGIN:
         return None
+    router = router_margin(model, [ids + more for ids, more in zip(prompts, greedy)])
+    if router < ROUTER_MARGIN:
+        return None
     logits = torch.cat(rows)
     assert logits.std() >= 1, f"{folder.name}: the logits hardly spread"
     facts = dict(logits_std=round(logits.std().item(), 3), greedy_margin=round(min(leads), 4))
-    if margin < float("inf"):
-        facts["rounding_margin"] = float(f"{margin:.2g}")
+    for name, value in dict(rounding_margin=margin, router_margin=router).items():
+        if value < float("inf"):
+            facts[name] = float(f"{value:.2g}")
     prompts = [dict(text=text, ids=ids, greedy=ids16) for text, ids, ids16 in zip(texts, prompts, greedy)]
     return dict(facts, prompts=prompts), logits.numpy().astype("<f4")
+
+
+def beside_llama_cpp(folder, row, facts, logits):
+    """Whether llama.cpp continues greedily alike from the GGUF, and the largest difference of logits from an F32 one."""
+    found = dict(version=version("xllamacpp"))
+    try:
+        model = llamacpp.Model(folder / "model.gguf")
+        found["greedy"] = all(model.greedy(prompt["ids"], GREEDY) == prompt["greedy"] for prompt in facts["prompts"])
+        model.close()
+        convert.write(folder, row["gguf"][0], "F32", folder / "f32.gguf")
+        model, rows = llamacpp.Model(folder / "f32.gguf"), []
+        for prompt in facts["prompts"]:
+            model.clear()
+            rows.append(model.decode(prompt["ids"]))
+        model.close()
+        (folder / "f32.gguf").unlink()
+        found["difference"] = float(f"{np.abs(np.concatenate(rows) - logits).max():.2g}")
+    except RuntimeError:
+        found["greedy"] = False
+    return found | ({"why": row["why"]} if "why" in row else {})
 
 
 def make(name, row, tokenizer):
@@ -350,16 +427,18 @@ def make(name, row, tokenizer):
         facts, logits = found
         if "gguf" in row:
             convert.write(folder, *row["gguf"])
+            if "json" in row:
+                facts["llama.cpp"] = beside_llama_cpp(folder, row, facts, logits)
         versions = {package: version(package) for package in ("torch", "transformers", "tokenizers", "gguf")}
-        facts = dict(versions=versions, seed=seed, weights=row.get("weights", "as stored"), vocab=VOCAB, **facts)
+        prompts = facts.pop("prompts")
+        facts = dict(versions=versions, seed=seed, weights=row.get("weights", "as stored"), vocab=VOCAB, **facts, prompts=prompts)
         lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in facts.items())
         (folder / "golden.json").write_text("{\n" + lines + "\n}\n")
         (folder / "logits.f32").write_bytes(logits.tobytes())
         shutil.rmtree(OUT / name, ignore_errors=True)
         shutil.copytree(folder, OUT / name)
-    size = sum(file.stat().st_size for file in (OUT / name).iterdir())
-    measured = {key: facts[key] for key in ("seed", "logits_std", "greedy_margin", "rounding_margin") if key in facts}
-    print(f"{name}: {len(logits)} tokens, {size} bytes, {measured}", flush=True)
+    files = sum(file.stat().st_size for file in (OUT / name).iterdir() if file.name.startswith("model"))
+    print(f"{name}: {len(logits)} tokens, {files} bytes of weights", {k: facts[k] for k in facts if k not in ("versions", "prompts")}, flush=True)
 
 
 def main():
@@ -369,7 +448,10 @@ def main():
     tokenizer = train_tokenizer()
     with torch.no_grad():
         for name in sys.argv[1:] or MODELS:
-            make(name, MODELS[name], tokenizer)
+            try:
+                make(name, MODELS[name], tokenizer)
+            except Exception as e:
+                import traceback; print("FAILED", name, traceback.format_exc()[-1500:])
 
 
 if __name__ == "__main__":
