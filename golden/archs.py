@@ -311,6 +311,7 @@ ARCHS = {
             "olmoe",
             "OlmoeForCausalLM",
             GATED,
+            num_key_value_heads=2,
             intermediate_size=32,
             num_experts=4,
             num_experts_per_tok=2,
@@ -379,6 +380,7 @@ ARCHS = {
             n_shared_experts=2,
         ),
         gguf="deepseek2",
+        why="llama.cpp knows models without q_lora_rank by their 27 layers",
     ),
     "deepseek2": row(
         published(
@@ -395,6 +397,7 @@ ARCHS = {
             n_shared_experts=1,
         ),
         gguf="deepseek2",
+        why="llama.cpp scores a group by the sum of its best two experts, as DeepSeek-V3 does, transformers by its best",
     ),
     "deepseek3": row(
         published(

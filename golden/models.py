@@ -448,10 +448,7 @@ def main():
     tokenizer = train_tokenizer()
     with torch.no_grad():
         for name in sys.argv[1:] or MODELS:
-            try:
-                make(name, MODELS[name], tokenizer)
-            except Exception as e:
-                import traceback; print("FAILED", name, traceback.format_exc()[-1500:])
+            make(name, MODELS[name], tokenizer)
 
 
 if __name__ == "__main__":
