@@ -29,6 +29,7 @@ GRANITE = dict(
     residual_multiplier=0.5,
     logits_scaling=0.75,
     rope_scaling=None,
+    rope_theta=10000000.0,
 )
 LAYER_NORM = dict(BASE, num_attention_heads=2, intermediate_size=128, layer_norm_eps=1e-5, rope_theta=10000.0)
 NEOX = dict(
@@ -46,13 +47,14 @@ STABLELM = dict(
     partial_rotary_factor=0.25,
     tie_word_embeddings=False,
 )
-COHERE = dict(LAYER_NORM, intermediate_size=64, num_key_value_heads=1, hidden_act="silu", logit_scale=0.75, attention_bias=False)
+COHERE = dict(LAYER_NORM, intermediate_size=64, num_key_value_heads=1, hidden_act="silu", rope_theta=8000000.0, logit_scale=0.75, attention_bias=False)
 QWEN_MOE = dict(
     decoder_sparse_step=1,
     max_window_layers=2,
     moe_intermediate_size=32,
     num_experts=4,
     num_experts_per_tok=2,
+    rope_theta=1000000.0,
     sliding_window=None,
     tie_word_embeddings=False,
     use_sliding_window=False,
@@ -63,12 +65,12 @@ DEEPSEEK = dict(
     rms_norm_eps=1e-6,
     attention_bias=False,
     first_k_dense_replace=1,
-    kv_lora_rank=32,
+    kv_lora_rank=48,
     moe_intermediate_size=32,
     moe_layer_freq=1,
     n_routed_experts=8,
     num_experts_per_tok=2,
-    qk_nope_head_dim=16,
+    qk_nope_head_dim=32,
     qk_rope_head_dim=16,
     v_head_dim=16,
     rope_scaling=dict(
@@ -78,8 +80,9 @@ DEEPSEEK = dict(
         beta_slow=1,
         mscale=0.707,
         mscale_all_dim=0.707,
-        original_max_position_embeddings=32,
+        original_max_position_embeddings=128,
     ),
+    max_position_embeddings=512,
     tie_word_embeddings=False,
 )
 
@@ -159,7 +162,7 @@ ARCHS = {
         gguf="phi3",
     ),
     "olmo2": row(
-        published("olmo2", "Olmo2ForCausalLM", GATED, tie_word_embeddings=False, attention_bias=False, rope_scaling=None),
+        published("olmo2", "Olmo2ForCausalLM", GATED, rope_theta=500000, tie_word_embeddings=False, attention_bias=False, rope_scaling=None),
         gguf="olmo2",
     ),
     "granite": row(
@@ -173,6 +176,7 @@ ARCHS = {
             GATED,
             num_hidden_layers=5,
             pad_token_id=1,
+            rope_theta=5000000.0,
             no_rope_layer_interval=4,
             no_rope_layers=[1, 1, 1, 0, 1],
             layer_types=["full_attention"] * 5,
@@ -194,7 +198,7 @@ ARCHS = {
             mlp_type="default",
             norm_type="layer_norm",
             norm_epsilon=1e-5,
-            rope_theta=10000.0,
+            rope_theta=999999.4420358813,
             sliding_window=4096,
             use_bias=True,
         ),
@@ -251,6 +255,7 @@ ARCHS = {
             num_hidden_layers=4,
             intermediate_size=32,
             head_dim=16,
+            rope_theta=50000,
             layer_switch=4,
             order_of_interleaved_layers="local_attn_first",
             position_embedding_type="rope_gptj",
@@ -286,6 +291,7 @@ ARCHS = {
             intermediate_size=32,
             num_local_experts=4,
             num_experts_per_tok=2,
+            rope_theta=1e6,
             sliding_window=None,
             tie_word_embeddings=False,
         ),
@@ -387,7 +393,7 @@ ARCHS = {
             "deepseek_v2",
             "DeepseekV2ForCausalLM",
             DEEPSEEK,
-            q_lora_rank=32,
+            q_lora_rank=16,
             n_group=4,
             topk_group=2,
             topk_method="group_limited_greedy",
@@ -404,7 +410,7 @@ ARCHS = {
             "deepseek_v3",
             "DeepseekV3ForCausalLM",
             DEEPSEEK,
-            q_lora_rank=32,
+            q_lora_rank=16,
             n_group=4,
             topk_group=2,
             topk_method="noaux_tc",

@@ -221,7 +221,8 @@ def keys(arch, config):
     found = {**common_keys(config), **expert_keys(config), **KEYS.get(arch, lambda _: {})(config)}
     if arch != "phi3":
         found |= rope_keys(rope_of(config))
-    return {key: value for key, value in found.items() if value is not None}
+    floats = ("freq_base", "freq_base_swa", "_scale", ".scale", "softcapping", "epsilon")
+    return {key: float(value) if key.endswith(floats) else value for key, value in found.items() if value is not None}
 
 
 def permute(weight, n_heads):

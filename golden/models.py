@@ -59,9 +59,10 @@ from transformers.integrations.bitnet import AutoBitLinear, BitLinear, pack_weig
 import convert
 import llamacpp
 from archs import ARCHS
+from llamas import BOS, EOS, LLAMAS, PROMPTS, VOCAB
 
 OUT = Path(__file__).parent / "models"
-VOCAB, BOS, EOS = 288, 0, 1
+MODELS = LLAMAS | ARCHS
 SENTENCES = [
     "The miller's daughter carried two baskets of barley across the frozen river.",
     "When the bells rang at noon, the herons rose from the reeds and turned toward the sea.",
@@ -70,152 +71,9 @@ SENTENCES = [
     "\u201cIs the ferry late?\u201d she asked. \u2014 \u201cNo, it is early; we are late.\u201d",
     "    def weigh(stone):\n        return stone.mass * 9.81\n",
 ]
-PROMPTS = ["The miller counted 17 pear trees near the river, then wrote it", "\u201cNo,\u201d she said;\n  the ferry rang."]
-LONG_PROMPTS = [
-    "The miller counted 17 pear trees near the frozen river, then he wrote the number in his small red book; she turned.",
-    PROMPTS[1],
-]
 GREEDY = 16
 
 ROUNDING_MARGIN, GREEDY_MARGIN, ROUTER_MARGIN = 3e-5, 2e-2, 1e-3
-
-SMALL = dict(
-    vocab_size=VOCAB, bos_token_id=BOS, eos_token_id=EOS, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
-)
-DENSE = dict(SMALL, hidden_size=64, intermediate_size=96, max_position_embeddings=128, rms_norm_eps=1e-5)
-ROPE = dict(DENSE, hidden_size=32, intermediate_size=64, num_attention_heads=2, num_key_value_heads=1, head_dim=32)
-TERNARY = dict(SMALL, hidden_size=128, intermediate_size=256, max_position_embeddings=128, rms_norm_eps=1e-5)
-
-
-def rope(kind, **more):
-    return dict(rope_theta=10000.0, rope_type=kind, **more)
-
-
-BITNET = dict(quant_method="bitnet")
-
-# Each row: the model class, its configuration, the type of the safetensors, the GGUF's architecture and type (if it has
-# one), the prompts, and what replaces or joins the keys of config.json, in the forms in which published models have them.
-MODELS = {
-    "llama": dict(
-        cls=transformers.LlamaForCausalLM,
-        config=dict(DENSE, rope_parameters=rope("default"), tie_word_embeddings=False),
-        dtype=torch.bfloat16,
-        gguf=("llama", "F16"),
-    ),
-    "llama-sharded": dict(
-        cls=transformers.LlamaForCausalLM,
-        config=dict(ROPE, rope_parameters=rope("default"), tie_word_embeddings=True),
-        dtype=torch.float16,
-        shards="50KB",
-    ),
-    "llama-linear": dict(
-        cls=transformers.LlamaForCausalLM,
-        config=dict(ROPE, rope_parameters=rope("linear", factor=4.0), tie_word_embeddings=True),
-        dtype=torch.bfloat16,
-        gguf=("llama", "F32"),
-        prompts=LONG_PROMPTS,
-        rewrite=dict(rope_parameters=None, rope_theta=10000.0, rope_scaling=dict(type="linear", factor=4.0)),
-    ),
-    "llama3-rope": dict(
-        cls=transformers.LlamaForCausalLM,
-        config=dict(
-            ROPE,
-            rope_parameters=rope(
-                "llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32
-            ),
-            tie_word_embeddings=True,
-        ),
-        dtype=torch.bfloat16,
-        gguf=("llama", "F16"),
-        prompts=LONG_PROMPTS,
-        rewrite=dict(
-            rope_parameters=None,
-            rope_theta=10000.0,
-            rope_scaling=dict(
-                factor=8.0,
-                low_freq_factor=1.0,
-                high_freq_factor=4.0,
-                original_max_position_embeddings=32,
-                rope_type="llama3",
-            ),
-        ),
-    ),
-    "llama-yarn": dict(
-        cls=transformers.LlamaForCausalLM,
-        config=dict(
-            ROPE, rope_parameters=rope("yarn", factor=4.0, original_max_position_embeddings=32), tie_word_embeddings=True
-        ),
-        dtype=torch.float32,
-        gguf=("llama", "F16"),
-        prompts=LONG_PROMPTS,
-    ),
-    "qwen2": dict(
-        cls=transformers.Qwen2ForCausalLM,
-        config=dict(
-            DENSE, rms_norm_eps=1e-6, rope_parameters=dict(rope("default"), rope_theta=1e6), tie_word_embeddings=True
-        ),
-        dtype=torch.bfloat16,
-        gguf=("qwen2", "BF16"),
-    ),
-    "qwen3": dict(
-        cls=transformers.Qwen3ForCausalLM,
-        config=dict(
-            DENSE,
-            rms_norm_eps=1e-6,
-            head_dim=32,
-            rope_parameters=dict(rope("default"), rope_theta=1e6),
-            tie_word_embeddings=False,
-        ),
-        dtype=torch.float16,
-        gguf=("qwen3", "F16"),
-    ),
-    "bitnet-online": dict(
-        cls=transformers.BitNetForCausalLM,
-        config=dict(
-            TERNARY,
-            intermediate_size=128,
-            num_hidden_layers=1,
-            hidden_act="relu2",
-            rope_parameters=rope("default"),
-            tie_word_embeddings=True,
-        ),
-        dtype=torch.bfloat16,
-        quantization=dict(BITNET, linear_class="autobitlinear", quantization_mode="online"),
-        weights="W' = clamp(round(W / a), -1, 1) * a with a = max(mean|W|, 1e-5) per tensor, computed in float32 at load",
-    ),
-    "bitnet-b1.58": dict(
-        cls=transformers.BitNetForCausalLM,
-        config=dict(TERNARY, hidden_act="relu2", rope_parameters=rope("default"), tie_word_embeddings=True),
-        dtype=torch.bfloat16,
-        quantization=dict(BITNET, linear_class="autobitlinear", quantization_mode="offline"),
-        gguf=("bitnet-b1.58", "I2_S"),
-        rewrite=dict(rope_parameters=None, rope_theta=10000.0),
-        weights="ternary * weight_scale in the safetensors; ternary * the float32 in the tail of each I2_S tensor in the GGUF",
-    ),
-    "llama-bitlinear": dict(
-        cls=transformers.LlamaForCausalLM,
-        config=dict(TERNARY, rope_parameters=rope("default"), tie_word_embeddings=True),
-        dtype=torch.bfloat16,
-        quantization=dict(BITNET, linear_class="bitlinear", modules_to_not_convert=["lm_head"]),
-        gguf=("llama", "I2_S"),
-        weights="ternary / weight_scale in the safetensors; ternary * the float32 in the tail of each I2_S tensor in the GGUF",
-    ),
-    "bitnet": dict(
-        cls=transformers.BitNetForCausalLM,
-        config=dict(
-            TERNARY,
-            hidden_size=256,
-            num_hidden_layers=1,
-            hidden_act="silu",
-            rope_parameters=rope("default"),
-            tie_word_embeddings=True,
-        ),
-        dtype=torch.bfloat16,
-        quantization=dict(BITNET, linear_class="autobitlinear", quantization_mode="offline"),
-        gguf=("bitnet", "TQ2_0"),
-        weights="ternary * weight_scale in the safetensors; ternary * the block's d, equal to it, in the GGUF",
-    ),
-} | ARCHS
 
 
 def train_tokenizer():
@@ -411,6 +269,7 @@ def beside_llama_cpp(folder, row, facts, logits):
         found["difference"] = float(f"{np.abs(np.concatenate(rows) - logits).max():.2g}")
     except RuntimeError:
         found["greedy"] = False
+    assert found["greedy"] or "why" in row, f"{folder.name}: llama.cpp does not continue alike"
     return found | ({"why": row["why"]} if "why" in row else {})
 
 
