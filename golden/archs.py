@@ -2,14 +2,15 @@
 
 Each row: `json`, the config.json as it is written, from which transformers builds the model; `dtype`, the type of the
 safetensors; `gguf`, the GGUF's architecture and the type of its matrices. Optional: `prompts`; `std` of matrices, 1.6 over
-the root of the width unless given; `prefix`, what published folders leave out of the names of tensors; `why` llama.cpp
-differs.
+the root of the width unless given; `stored`, how published folders store it otherwise; `why` llama.cpp differs.
 
 Windows are shorter than the prompts, and there are as many layers as it takes for every kind of layer to come up. No name
 has `phi3` in it, since llama.cpp takes tokens of that family for granted in a file so named.
 """
 
 import torch
+
+import stored
 
 BASE = dict(
     vocab_size=288, bos_token_id=0, eos_token_id=1, hidden_size=32, max_position_embeddings=128, num_hidden_layers=2
@@ -35,6 +36,7 @@ LAYER_NORM = dict(BASE, num_attention_heads=2, intermediate_size=128, layer_norm
 NEOX = dict(
     {key: value for key, value in LAYER_NORM.items() if key != "rope_theta"},
     hidden_act="gelu",
+    max_position_embeddings=64,
     rotary_emb_base=10000,
     rotary_pct=0.25,
     tie_word_embeddings=False,
@@ -58,6 +60,39 @@ QWEN_MOE = dict(
     sliding_window=None,
     tie_word_embeddings=False,
     use_sliding_window=False,
+)
+GPT_OSS = dict(
+    GATED,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=16,
+    intermediate_size=32,
+    attention_bias=True,
+    layer_types=["sliding_attention", "full_attention"],
+    num_local_experts=4,
+    experts_per_token=2,
+    num_experts_per_tok=2,
+    rope_scaling=dict(
+        rope_type="yarn",
+        factor=32.0,
+        beta_fast=32.0,
+        beta_slow=1.0,
+        original_max_position_embeddings=16,
+        truncate=False,
+    ),
+    rope_theta=150000.0,
+    sliding_window=16,
+    swiglu_limit=7.0,
+    tie_word_embeddings=False,
+)
+MXFP4 = dict(
+    quant_method="mxfp4",
+    modules_to_not_convert=[
+        "model.layers.*.self_attn",
+        "model.layers.*.mlp.router",
+        "model.embed_tokens",
+        "lm_head",
+    ],
 )
 DEEPSEEK = dict(
     GATED,
@@ -91,8 +126,8 @@ def published(model_type, architecture, base, **more):
     return base | dict(model_type=model_type, architectures=[architecture], torch_dtype="bfloat16") | more
 
 
-def row(json, gguf=None, **more):
-    return dict(json=json, dtype=torch.bfloat16, **({"gguf": (gguf, "F16")} if gguf else {}), **more)
+def row(json, gguf=None, kind="F16", **more):
+    return dict(json=json, dtype=torch.bfloat16, **({"gguf": (gguf, kind)} if gguf else {}), **more)
 
 
 ARCHS = {
@@ -215,16 +250,17 @@ ARCHS = {
             n_embd=32,
             n_head=2,
             n_layer=2,
-            n_ctx=128,
-            n_positions=128,
+            n_ctx=64,
+            n_positions=64,
             layer_norm_epsilon=1e-5,
         ),
         gguf="gpt2",
-        prefix="transformer.",
+        stored=stored.openai_gpt2,
     ),
     "gptneox": row(
         published("gpt_neox", "GPTNeoXForCausalLM", NEOX, use_parallel_residual=True),
         gguf="gptneox",
+        stored=stored.pythia,
     ),
     "gptneox-sequential": row(
         published("gpt_neox", "GPTNeoXForCausalLM", NEOX, use_parallel_residual=False),
@@ -342,34 +378,16 @@ ARCHS = {
         gguf="granitemoe",
     ),
     "gpt-oss": row(
-        published(
-            "gpt_oss",
-            "GptOssForCausalLM",
-            GATED,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=16,
-            intermediate_size=32,
-            attention_bias=True,
-            layer_types=["sliding_attention", "full_attention"],
-            num_local_experts=4,
-            experts_per_token=2,
-            num_experts_per_tok=2,
-            rope_scaling=dict(
-                rope_type="yarn",
-                factor=32.0,
-                beta_fast=32.0,
-                beta_slow=1.0,
-                original_max_position_embeddings=16,
-                truncate=False,
-            ),
-            rope_theta=150000.0,
-            sliding_window=16,
-            swiglu_limit=7.0,
-            tie_word_embeddings=False,
-        ),
+        published("gpt_oss", "GptOssForCausalLM", GPT_OSS),
         gguf="gpt-oss",
         std=0.4,
+    ),
+    "gpt-oss-mxfp4": row(
+        published("gpt_oss", "GptOssForCausalLM", GPT_OSS, intermediate_size=64, quantization_config=MXFP4),
+        gguf="gpt-oss",
+        kind="MXFP4",
+        std=0.4,
+        stored=stored.mxfp4,
     ),
     "deepseek2-lite": row(
         published(

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig
 
 import layouts
+from stored import unpack_mxfp4
 
 I2_S, FILE_I2_S = 36, 40  # bitnet.cpp's own numbers for the tensor type and for general.file_type
 
@@ -45,7 +46,11 @@ def read_tensors(folder, config):
         stored.update(load_file(file))
     tensors = {}
     for name, tensor in stored.items():
-        if name.endswith(".weight_scale"):
+        if name.endswith((".weight_scale", "_scales")):
+            continue
+        if name.endswith("_blocks"):
+            name = name.removesuffix("_blocks")
+            tensors[name] = unpack_mxfp4(tensor, stored[name + "_scales"])
             continue
         scale = stored.get(name + "_scale")
         if scale is None:

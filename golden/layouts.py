@@ -318,6 +318,8 @@ def tensors(arch, config, stored):
     stored = stacked(stored, r"(.*_layernorm\.norms\.)(\d+)\.(.*)")
     found = {}
     for name, tensor in stored.items():
+        if name.endswith((".attn.bias", ".attention.bias", "masked_bias", "inv_freq")):
+            continue
         found.update(one_tensor(arch, config, name, tensor))
     return {rename(name): tensor for name, tensor in found.items()}
 

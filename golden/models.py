@@ -141,9 +141,8 @@ def write_folder(folder, row, seed):
         model.to(row["dtype"]).save_pretrained(folder)
         (folder / "generation_config.json").unlink(missing_ok=True)
         path.write_text(json.dumps(row["json"], indent=2, sort_keys=True) + "\n")
-        if "prefix" in row:
-            state = load_file(folder / "model.safetensors")
-            state = {name.removeprefix(row["prefix"]): tensor for name, tensor in state.items()}
+        if "stored" in row:
+            state = row["stored"](load_file(folder / "model.safetensors"), generator)
             save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
         return
     model = row["cls"](row["cls"].config_class(**row["config"]))
