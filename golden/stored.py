@@ -1,0 +1,47 @@
+"""How folders of published models store what transformers holds otherwise: functions of a state and a generator to a state."""
+
+import torch
+
+FP4 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
+
+
+def openai_gpt2(state, _generator):
+    """Without the prefix, and with the causal mask that early releases of transformers stored."""
+    state = {name.removeprefix("transformer."): tensor for name, tensor in state.items()}
+    context = len(state["wpe.weight"])
+    mask = torch.ones(1, 1, context, context).tril()
+    layers = [name.removesuffix("c_attn.weight") for name in state if name.endswith("c_attn.weight")]
+    return state | {f"{layer}bias": mask.clone() for layer in layers}
+
+
+def pythia(state, _generator):
+    """With the causal mask and the rotary frequencies that early releases of transformers stored."""
+    layers = [name.removesuffix("dense.weight") for name in state if name.endswith("attention.dense.weight")]
+    mask = torch.ones(1, 1, 64, 64, dtype=torch.bool).tril()
+    return (
+        state
+        | {f"{layer}bias": mask.clone() for layer in layers}
+        | {f"{layer}masked_bias": torch.tensor(-1e9) for layer in layers}
+        | {f"{layer}rotary_emb.inv_freq": torch.tensor([1.0, 0.01]) for layer in layers}
+    )
+
+
+def mxfp4(state, generator):
+    """With random experts in MXFP4: blocks [experts, out, in / 32, 16] of two codes each, the even one low, and scales."""
+    stored = {}
+    for name, tensor in state.items():
+        if not name.endswith(("gate_up_proj", "down_proj")):
+            stored[name] = tensor
+            continue
+        experts, inner, outer = tensor.shape
+        shape = (experts, outer, inner // 32)
+        stored[name + "_blocks"] = torch.randint(0, 256, (*shape, 16), generator=generator, dtype=torch.uint8)
+        stored[name + "_scales"] = torch.randint(123, 126, shape, generator=generator, dtype=torch.uint8)
+    return stored
+
+
+def unpack_mxfp4(blocks, scales):
+    """The float32 matrices [experts, in, out]."""
+    codes = torch.stack([blocks & 15, blocks >> 4], dim=-1).flatten(-2)
+    values = FP4[codes.int()] * torch.exp2(scales.float() - 127)[..., None]
+    return values.flatten(-2).swapaxes(-1, -2)
