@@ -26,6 +26,9 @@ fn decode(format: &Format, bytes: &[u8], n: usize) -> Vec<f32> {
     out
 }
 
+/// Formats whose weights are points of a grid, which lacks most patterns.
+const GRIDS: [&str; 7] = ["IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S"];
+
 fn rmse(a: &[f32], b: &[f32]) -> f64 {
     let sum: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum();
     (sum / a.len() as f64).sqrt()
@@ -82,9 +85,9 @@ fn ternary_weights_survive_a_round_trip() {
         let step = 0.5 / 2f32.powf(format.bits_per_weight().ceil() as f32 - 2.0);
         if format.ternary || format.block == 1 {
             assert_eq!(&found, weights, "{format}");
-        } else {
+        } else if !GRIDS.contains(&format.name) {
             let worst = found.iter().zip(weights).map(|(a, b)| (a - b).abs()).max_by(f32::total_cmp).unwrap();
-            eprintln!("{format}: {worst} {step}");
+            assert!(worst <= step, "{format}: {worst} is more than {step}");
         }
         assert_eq!(once.len() as u64, format.size(4, 256).unwrap(), "{format}");
     }
@@ -130,14 +133,23 @@ fn searched_scales_beat_plain_rounding() {
     }
 }
 
+/// No code of `n` bits per weight has a smaller error than `2^-n` on Gaussian weights of variance 1 (Shannon's distortion-rate function).
 #[test]
-fn more_bits_are_a_smaller_error() {
-    let weights = gaussian(256 * 64, 5);
-    for format in FORMATS.iter().filter(|f|f.block>1) {
-    let t=std::time::Instant::now();
-    let e=format.encode(&weights);
-    let t=t.elapsed();
-        println!("{format} {:.4} {:.4}  {t:?}", format.bits_per_weight(), rmse(&weights, &decode(format, &e, weights.len())));
+fn errors_are_near_the_least_that_so_many_bits_allow() {
+    let weights = gaussian(256 * 32, 5);
+    for format in FORMATS.iter().filter(|format| format.block > 1 && !format.ternary) {
+        let error = rmse(&weights, &decode(format, &format.encode(&weights), weights.len()));
+        let ratio = error / 2f64.powf(-format.bits_per_weight());
+        let bound = match format.name {
+            // Bytes under a scale for activations too, with sums beside them.
+            "Q8_1" | "Q8_K" => 4.0,
+            name if name.starts_with("IQ") => 1.5,
+            name if name.ends_with("_K") => 1.7,
+            // A scale for few weights, as ggml writes them.
+            _ => 2.5,
+        };
+        println!("{format}: rmse {error:.5}, {ratio:.3} of the least");
+        assert!(ratio > 1.0 && ratio < bound, "{format}: rmse {error}, {ratio} of the least");
     }
 }
 

@@ -15,15 +15,21 @@ pub fn e8m0_half(e: u8) -> f32 {
     f32::from_bits(if e < 2 { 0x20_0000 << e } else { u32::from(e - 1) << 23 })
 }
 
-/// Half of what an E4M3 without a sign stands for; as in ggml, NaN (127) is 0 and the highest bit is ignored in other numbers.
-pub fn ue4m3_half(x: u8) -> f32 {
-    let (exponent, mantissa) = (x >> 3 & 15, f32::from(x & 7));
-    match (x, exponent) {
-        (127, _) => 0.0,
-        (_, 0) => mantissa / 1024.0,
-        _ => (8.0 + mantissa) * f32::from_bits((u32::from(exponent) + 127 - 11) << 23),
+/// Halves of what E4M3 without a sign stand for; as in ggml, NaN (127) is 0 and the highest bit is ignored in other numbers.
+pub static UE4M3_HALVES: [f32; 256] = {
+    let mut halves = [0.0; 256];
+    let mut x = 0;
+    while x < 256 {
+        let (exponent, mantissa) = (x as u32 >> 3 & 15, (x & 7) as f32);
+        halves[x] = match exponent {
+            _ if x == 127 => 0.0,
+            0 => mantissa / 1024.0,
+            _ => (8.0 + mantissa) * f32::from_bits((exponent + 127 - 11) << 23),
+        };
+        x += 1;
     }
-}
+    halves
+};
 
 /// 4-bit floats, and a power of two per 32 weights.
 pub static MXFP4: Format = Format {
@@ -59,7 +65,7 @@ pub static NVFP4: Format = Format {
     decode: |row, _, out| {
         for (block, out) in row.as_chunks::<36>().0.iter().zip(out.as_chunks_mut::<64>().0) {
             for (i, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-                unpack(&block[4 + 8 * i..], ue4m3_half(block[i]), out);
+                unpack(&block[4 + 8 * i..], UE4M3_HALVES[usize::from(block[i])], out);
             }
         }
     },
@@ -69,16 +75,16 @@ pub static NVFP4: Format = Format {
             for (i, part) in block.as_chunks::<16>().0.iter().enumerate() {
                 let part = part.map(finite);
                 let scale = super::abs_max(&part) / 12.0;
-                let first = (0..126).take_while(|&x| ue4m3_half(x) < scale).count() as u8;
-                let codes = |x: u8| part.map(|w| nearest(w, ue4m3_half(x)));
-                let error = |&x: &u8| -> f32 {
-                    let level = |code: u8| ue4m3_half(x) * f32::from(LEVELS[usize::from(code)]);
-                    part.iter().zip(codes(x)).map(|(w, code)| (w - level(code)).powi(2)).sum()
+                let first = (0..126).take_while(|&x| UE4M3_HALVES[x] < scale).count();
+                let error = |&x: &usize| -> f32 {
+                    let scale = UE4M3_HALVES[x];
+                    let level = |w: f32| scale * f32::from(LEVELS[usize::from(nearest(w, scale))]);
+                    part.iter().map(|&w| (w - level(w)).powi(2)).sum()
                 };
                 let candidates = first.saturating_sub(3)..=(first + 3).min(126);
                 let best = candidates.min_by(|a, b| error(a).total_cmp(&error(b))).expect("some");
-                out[i] = best;
-                pack(&part, ue4m3_half(best), &mut out[4 + 8 * i..][..8]);
+                out[i] = best as u8;
+                pack(&part, UE4M3_HALVES[best], &mut out[4 + 8 * i..][..8]);
             }
         }
     },

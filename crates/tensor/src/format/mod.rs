@@ -31,7 +31,7 @@ mod tq2_0;
 
 use half::f16;
 
-pub use fp4::{LEVELS as FP4_LEVELS, MXFP4, NVFP4, e8m0_half, ue4m3_half};
+pub use fp4::{LEVELS as FP4_LEVELS, MXFP4, NVFP4, UE4M3_HALVES, e8m0_half};
 pub use i2_s::I2_S;
 pub use iq1::{IQ1_M, IQ1_S};
 pub use iq2::{IQ2_S, IQ2_XS, IQ2_XXS};
