@@ -25,6 +25,10 @@ pub(crate) trait Stack: Copy {
     fn halves<S: Simd>(self, simd: S, at: usize) -> S::F;
     /// The byte of each row that stands alone.
     fn lone(self, at: usize) -> [u8; LANES];
+    /// The two bytes of a row that stand alone.
+    fn short(self, row: usize, at: usize) -> u16;
+    /// Four bytes of a row that stay together.
+    fn word(self, row: usize, at: usize) -> u32;
 }
 
 /// Rows one behind the other.
@@ -91,6 +95,14 @@ impl Stack for Apart<'_> {
         }
         bytes
     }
+    #[inline(always)]
+    fn short(self, row: usize, at: usize) -> u16 {
+        u16::from_le_bytes(*self.get(row, at))
+    }
+    #[inline(always)]
+    fn word(self, row: usize, at: usize) -> u32 {
+        u32::from_le_bytes(*self.get(row, at))
+    }
 }
 
 /// Rows interleaved.
@@ -151,6 +163,14 @@ impl Stack for Interleaved<'_> {
     #[inline(always)]
     fn lone(self, at: usize) -> [u8; LANES] {
         *self.get(at)
+    }
+    #[inline(always)]
+    fn short(self, row: usize, at: usize) -> u16 {
+        u16::from_le_bytes(self.get::<{ 2 * LANES }>(at).as_chunks().0[row])
+    }
+    #[inline(always)]
+    fn word(self, row: usize, at: usize) -> u32 {
+        u32::from_le_bytes(self.get::<BYTES>(at).as_chunks().0[row])
     }
 }
 

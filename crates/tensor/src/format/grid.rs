@@ -1,7 +1,6 @@
 //! Weights as points of a grid: what the IQ formats of fewer than 4 bits have in common.
 //!
 //! A block is 256 weights, in parts of 16 or 32 under one scale. Each 8 or 4 weights are one of the points of a grid, some of them negated.
-//! The grids, found by the authors of ggml, are `grids.bin`, which `golden/grids.py` writes.
 
 use half::f16;
 
@@ -9,9 +8,6 @@ use super::{abs_max, finite, search, to_f16};
 
 /// Weights of a block.
 pub(super) const BLOCK: usize = 256;
-
-/// Points as 16 bits each: 8 numbers of 2 bits or 4 of 4 bits that count levels.
-static POINTS: &[u8] = include_bytes!("grids.bin");
 
 /// Points of which weights are multiples.
 pub(super) struct Grid {
@@ -26,18 +22,11 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    /// The `count` points behind the first `skip` of the file, once for each list of levels.
-    pub fn new(skip: usize, count: usize, width: usize, levels: &[&[f32]]) -> Grid {
-        let file = &POINTS.as_chunks().0[skip..skip + count];
-        let bits = 16 / width;
-        let level = |levels: &[f32], point: &[u8; 2], i: usize| {
-            levels[usize::from(u16::from_le_bytes(*point) >> (bits * i)) & ((1 << bits) - 1)]
-        };
-        let point = |levels, point| (0..width).map(move |i| level(levels, point, i));
-        let points: Vec<f32> =
-            levels.iter().flat_map(|&levels| file.iter().flat_map(move |bytes| point(levels, bytes))).collect();
-        let columns = (0..width).flat_map(|i| points.iter().skip(i).step_by(width).copied()).collect();
-        Grid { width, top: abs_max(&points), points, columns }
+    pub fn new<const WIDTH: usize>(points: impl Iterator<Item = [f32; WIDTH]>) -> Grid {
+        let points: Vec<[f32; WIDTH]> = points.collect();
+        let columns = (0..WIDTH).flat_map(|i| points.iter().map(move |point| point[i])).collect();
+        let points = points.into_flattened();
+        Grid { width: WIDTH, top: abs_max(&points), points, columns }
     }
 
     /// How well each point fits `width` weights, where errors count as `importance` says.

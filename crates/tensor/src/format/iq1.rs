@@ -9,9 +9,9 @@
 use half::f16;
 use std::sync::LazyLock;
 
-use super::Format;
 use super::grid::{self, BLOCK, Codes, Grid, Layout, Signs};
 use super::iq2::halves;
+use super::{Format, grids};
 
 /// 1.56 bits: 2,048 points of eight weights, a 3-bit scale per 32 weights.
 pub static IQ1_S: Format = Format {
@@ -41,8 +41,10 @@ pub static IQ1_M: Format = Format {
 const DOWN: u16 = 2048;
 
 fn both() -> &'static Grid {
-    static GRID: LazyLock<Grid> =
-        LazyLock::new(|| Grid::new(2560, 2048, 8, &[&[-0.875, 0.125, 1.125], &[-1.125, -0.125, 0.875]]));
+    static GRID: LazyLock<Grid> = LazyLock::new(|| {
+        let moved = |by: f32| grids::IQ1.iter().map(move |point| point.map(|x| f32::from(x) - 1.0 + by));
+        Grid::new(moved(0.125).chain(moved(-0.125)))
+    });
     &GRID
 }
 

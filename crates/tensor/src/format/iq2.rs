@@ -9,10 +9,8 @@
 use half::f16;
 use std::sync::LazyLock;
 
-use super::Format;
 use super::grid::{self, BLOCK, Codes, Grid, Layout, Signs};
-
-const LEVELS: &[f32] = &[8.0, 25.0, 43.0];
+use super::{Format, grids};
 
 /// 2.06 bits: 256 points of eight weights, a 4-bit scale per 32 weights.
 pub static IQ2_XXS: Format = Format {
@@ -70,7 +68,8 @@ impl Layout for Xxs {
     const TOP: u8 = 15;
     const SIGNS: Signs = Signs::Even;
     fn grid() -> &'static Grid {
-        static GRID: LazyLock<Grid> = LazyLock::new(|| Grid::new(0, 256, 8, &[LEVELS]));
+        static GRID: LazyLock<Grid> =
+            LazyLock::new(|| Grid::new(grids::IQ2_XXS.iter().map(|point| point.map(f32::from))));
         &GRID
     }
     fn scale(d: f32, code: u8) -> f32 {
@@ -107,7 +106,8 @@ impl Layout for Xs {
     const TOP: u8 = 15;
     const SIGNS: Signs = Signs::Even;
     fn grid() -> &'static Grid {
-        static GRID: LazyLock<Grid> = LazyLock::new(|| Grid::new(256, 512, 8, &[LEVELS]));
+        static GRID: LazyLock<Grid> =
+            LazyLock::new(|| Grid::new(grids::IQ2_XS.iter().map(|point| point.map(f32::from))));
         &GRID
     }
     fn scale(d: f32, code: u8) -> f32 {
@@ -140,7 +140,8 @@ impl Layout for S {
     const TOP: u8 = 15;
     const SIGNS: Signs = Signs::Any;
     fn grid() -> &'static Grid {
-        static GRID: LazyLock<Grid> = LazyLock::new(|| Grid::new(768, 1024, 8, &[LEVELS]));
+        static GRID: LazyLock<Grid> =
+            LazyLock::new(|| Grid::new(grids::IQ2_S.iter().map(|point| point.map(f32::from))));
         &GRID
     }
     fn scale(d: f32, code: u8) -> f32 {

@@ -8,9 +8,9 @@
 use half::f16;
 use std::sync::LazyLock;
 
-use super::Format;
 use super::grid::{self, BLOCK, Codes, Grid, Layout, Signs};
 use super::iq2::{even, halves};
+use super::{Format, grids};
 
 /// 3.06 bits: 256 points of four weights, a 4-bit scale per 32 weights.
 pub static IQ3_XXS: Format = Format {
@@ -42,8 +42,8 @@ impl Layout for Xxs {
     const TOP: u8 = 15;
     const SIGNS: Signs = Signs::Even;
     fn grid() -> &'static Grid {
-        const LEVELS: &[f32] = &[4.0, 12.0, 20.0, 28.0, 36.0, 44.0, 52.0, 62.0];
-        static GRID: LazyLock<Grid> = LazyLock::new(|| Grid::new(1792, 256, 4, &[LEVELS]));
+        static GRID: LazyLock<Grid> =
+            LazyLock::new(|| Grid::new(grids::IQ3_XXS.iter().map(|point| point.map(f32::from))));
         &GRID
     }
     fn scale(d: f32, code: u8) -> f32 {
@@ -79,8 +79,8 @@ impl Layout for S {
     const TOP: u8 = 15;
     const SIGNS: Signs = Signs::Any;
     fn grid() -> &'static Grid {
-        const LEVELS: &[f32] = &[1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 15.0];
-        static GRID: LazyLock<Grid> = LazyLock::new(|| Grid::new(2048, 512, 4, &[LEVELS]));
+        static GRID: LazyLock<Grid> =
+            LazyLock::new(|| Grid::new(grids::IQ3_S.iter().map(|point| point.map(f32::from))));
         &GRID
     }
     fn scale(d: f32, code: u8) -> f32 {

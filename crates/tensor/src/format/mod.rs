@@ -7,6 +7,7 @@
 
 mod fp4;
 mod grid;
+pub mod grids;
 mod head;
 mod i2_s;
 mod iq1;
