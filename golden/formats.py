@@ -1,5 +1,5 @@
 """Dumps golden/formats.safetensors: random blocks of every weight format with the weights they decode to, and
-weights with the blocks they encode to, both by PyPI gguf (I2_S, which it does not know, by its description).
+weights with the blocks they encode to, both by PyPI gguf (I2_S, Q8_1 and Q8_K, which it does not know, by their description).
 
     pip install numpy gguf safetensors && python golden/formats.py
 
@@ -17,17 +17,21 @@ rng = np.random.default_rng(158)
 
 # Offsets of the f16 scales in a block; everything else may be any byte.
 SCALES = {"F16": [0], "BF16": [], "Q8_0": [0], "Q4_0": [0], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "TQ1_0": [52], "TQ2_0": [64]}
-ENCODES = ["F16", "BF16", "Q8_0", "Q4_0", "TQ1_0", "TQ2_0"]
+SCALES |= {"Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q2_K": [80, 82], "Q3_K": [108], "IQ4_NL": [0], "IQ4_XS": [0], "MXFP4": [], "NVFP4": []}
+SCALES |= {"IQ3_S": [0], "IQ3_XXS": [0], "IQ2_S": [0], "IQ2_XS": [0], "IQ2_XXS": [0], "IQ1_S": [0], "IQ1_M": []}
+ENCODES = ["F16", "BF16", "Q8_0", "Q4_0", "TQ1_0", "TQ2_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4"]
 
 
 def random_blocks(name):
     block, size = GGML_QUANT_SIZES[Type[name]]
-    blocks = rng.integers(0, 256, (max(6, 512 // block), size), dtype=np.uint8)
+    blocks = rng.integers(0, 256, (max(4, 512 // block), size), dtype=np.uint8)
     for at in SCALES[name]:
         scales = rng.integers(0, 0x7C00, len(blocks)) | rng.integers(0, 2, len(blocks)) << 15  # any finite f16
         blocks[:, at : at + 2] = scales.astype("<u2").view(np.uint8).reshape(-1, 2)
     if name == "BF16":
         blocks[:, 1] &= 0xBF  # no infinities or NaN
+    if name == "IQ1_M":
+        blocks[:, 55] &= 0xBF  # the top bits of its f16
     return blocks
 
 
@@ -68,5 +72,15 @@ data = np.concatenate([rng.integers(0, 256, 3 * 256 // 4, dtype=np.uint8), tail]
 tensors |= {"I2_S.bytes": data, "I2_S.weights": i2_s_decode(data, 3, 256)}
 tensors |= {"I2_S.input": inputs()[1:4]}
 tensors |= {"I2_S.encoded": i2_s_encode(tensors["I2_S.input"])}
+
+# As ggml's block_q8_1 and block_q8_K: a scale, sums of codes (which decoding ignores), codes.
+q8_1 = rng.integers(0, 256, (4, 36), dtype=np.uint8)
+q8_1[:, 1] &= 0xBF
+weights = q8_1[:, :2].copy().view(np.float16).astype(np.float32) * q8_1[:, 4:].view(np.int8).astype(np.float32)
+tensors |= {"Q8_1.bytes": q8_1.ravel(), "Q8_1.weights": weights.ravel()}
+q8_k = rng.integers(0, 256, (2, 292), dtype=np.uint8)
+q8_k[:, 3] &= 0xBF
+weights = q8_k[:, :4].copy().view(np.float32) * q8_k[:, 4:260].view(np.int8).astype(np.float32)
+tensors |= {"Q8_K.bytes": q8_k.ravel(), "Q8_K.weights": weights.ravel()}
 
 save_file(tensors, Path(__file__).parent / "formats.safetensors")

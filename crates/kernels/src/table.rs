@@ -29,9 +29,25 @@ pub struct Table {
     pub(crate) bf16: FloatKernel,
     pub(crate) q8_0: BlockKernel,
     pub(crate) q4_0: BlockKernel,
+    pub(crate) q4_1: BlockKernel,
+    pub(crate) q5_0: BlockKernel,
+    pub(crate) q5_1: BlockKernel,
+    pub(crate) q2_k: BlockKernel,
+    pub(crate) q3_k: BlockKernel,
     pub(crate) q4_k: BlockKernel,
     pub(crate) q5_k: BlockKernel,
     pub(crate) q6_k: BlockKernel,
+    pub(crate) iq4_nl: BlockKernel,
+    pub(crate) iq4_xs: BlockKernel,
+    pub(crate) mxfp4: BlockKernel,
+    pub(crate) nvfp4: BlockKernel,
+    pub(crate) iq3_s: BlockKernel,
+    pub(crate) iq3_xxs: BlockKernel,
+    pub(crate) iq2_s: BlockKernel,
+    pub(crate) iq2_xs: BlockKernel,
+    pub(crate) iq2_xxs: BlockKernel,
+    pub(crate) iq1_m: BlockKernel,
+    pub(crate) iq1_s: BlockKernel,
     pub(crate) i2_s: TernaryKernel,
     pub(crate) tq1_0: TernaryKernel,
     pub(crate) tq2_0: TernaryKernel,
@@ -110,9 +126,25 @@ impl Table {
             "BF16" => Kernel::Float(self.bf16),
             "Q8_0" => Kernel::Block(self.q8_0),
             "Q4_0" => Kernel::Block(self.q4_0),
+            "Q4_1" => Kernel::Block(self.q4_1),
+            "Q5_0" => Kernel::Block(self.q5_0),
+            "Q5_1" => Kernel::Block(self.q5_1),
+            "Q2_K" => Kernel::Block(self.q2_k),
+            "Q3_K" => Kernel::Block(self.q3_k),
             "Q4_K" => Kernel::Block(self.q4_k),
             "Q5_K" => Kernel::Block(self.q5_k),
             "Q6_K" => Kernel::Block(self.q6_k),
+            "IQ4_NL" => Kernel::Block(self.iq4_nl),
+            "IQ4_XS" => Kernel::Block(self.iq4_xs),
+            "MXFP4" => Kernel::Block(self.mxfp4),
+            "NVFP4" => Kernel::Block(self.nvfp4),
+            "IQ3_S" => Kernel::Block(self.iq3_s),
+            "IQ3_XXS" => Kernel::Block(self.iq3_xxs),
+            "IQ2_S" => Kernel::Block(self.iq2_s),
+            "IQ2_XS" => Kernel::Block(self.iq2_xs),
+            "IQ2_XXS" => Kernel::Block(self.iq2_xxs),
+            "IQ1_M" => Kernel::Block(self.iq1_m),
+            "IQ1_S" => Kernel::Block(self.iq1_s),
             "I2_S" => Kernel::Ternary(self.i2_s, Form::Tokens),
             "TQ1_0" => Kernel::Ternary(self.tq1_0, Form::Fives),
             "TQ2_0" => Kernel::Ternary(self.tq2_0, Form::Tokens),
@@ -126,16 +158,32 @@ macro_rules! table {
     ($isa:expr, $name:literal, $(features: $features:literal,)? supported: $supported:expr) => {
         #[allow(unused_unsafe, reason = "plain Rust needs no features")]
         pub(crate) static TABLE: $crate::table::Table = {
-            use $crate::{activation, adjoint, attention, dot::{Column, Columns, Out, Rows, Tokens, block::{self, Group}, float, ternary, unpack}, elementwise, gemm, kv::Line};
+            use $crate::{activation, adjoint, attention, dot::{Column, Columns, Out, Rows, Tokens, block::{self, Group}, float, grid, ternary, unpack}, elementwise, gemm, kv::Line};
             table!(@table [$(#[target_feature(enable = $features)])?] $isa, $name, $supported,
                 f32(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F32>;
                 f16(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F16>;
                 bf16(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::Bf16>;
                 q8_0(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q8_0>;
                 q4_0(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q4_0>;
+                q4_1(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q4_1>;
+                q5_0(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q5_0>;
+                q5_1(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q5_1>;
+                q2_k(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q2_K>;
+                q3_k(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q3_K>;
                 q4_k(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q4_K>;
                 q5_k(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q5_K>;
                 q6_k(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q6_K>;
+                iq4_nl(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::IQ4_NL>;
+                iq4_xs(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::IQ4_XS>;
+                mxfp4(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::MXFP4>;
+                nvfp4(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::NVFP4>;
+                iq3_s(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, grid::IQ3_S>;
+                iq3_xxs(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, grid::IQ3_XXS>;
+                iq2_s(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, grid::IQ2_S>;
+                iq2_xs(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, grid::IQ2_XS>;
+                iq2_xxs(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, grid::IQ2_XXS>;
+                iq1_m(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, grid::IQ1_M>;
+                iq1_s(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, grid::IQ1_S>;
                 i2_s(w: &Rows, x: &Tokens, out: &mut Out) -> () = ternary::product::<_, ternary::I2_S>;
                 tq1_0(w: &Rows, x: &Tokens, out: &mut Out) -> () = ternary::product::<_, ternary::TQ1_0>;
                 tq2_0(w: &Rows, x: &Tokens, out: &mut Out) -> () = ternary::product::<_, ternary::TQ2_0>;

@@ -21,16 +21,21 @@ fn product(machine: &mut Machine, w: Matrix, x: &[f32]) -> Vec<f32> {
     out
 }
 
-/// Weights of a format: random ones that it was asked to encode, or its codes drawn at random.
+/// Random weights that a format was asked to encode.
 fn weights(format: &'static Format, rows: usize, cols: usize, random: &mut Random) -> Vec<u8> {
-    let mut w = random.floats(rows * cols);
+    let count = rows * cols;
     if format.ternary {
         // Blocks without weights, and rows with another scale.
+        let mut w = random.floats(count);
         w.iter_mut().enumerate().for_each(|(i, w)| {
             *w = if i / 256 % 5 == 3 { 0.0 } else { w.round() * if i / cols % 3 == 2 { 0.3 } else { 0.7 } };
         });
+        return format.encode(&w);
     }
-    format.encode(&w)
+    // Searching for the codes takes its time: a larger matrix has the same blocks more than once, in any order.
+    let blocks = format.encode(&random.floats(count.min(2048)));
+    let blocks: Vec<&[u8]> = blocks.chunks(format.bytes).collect();
+    (0..count / format.block).flat_map(|_| blocks[random.next() as usize % blocks.len()]).copied().collect()
 }
 
 #[test]

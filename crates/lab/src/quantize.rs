@@ -3,6 +3,7 @@
 use crate::Error;
 use std::ops::ControlFlow;
 use std::path::Path;
+use trine_tensor::format::{IQ4_NL, Q5_0, Q5_1, Q8_0};
 use trine_tensor::{Entry, File, Format, Kind, View, gguf};
 
 /// What became of the tensors.
@@ -12,7 +13,9 @@ pub struct Report {
     pub rewritten: usize,
     /// As they were: vectors, for a ternary format the embedding and head, and matrices that already had the format.
     pub kept: usize,
-    /// As they were, because their rows are not whole blocks of the format.
+    /// In a format of shorter blocks, because their rows are not whole blocks of the one asked for.
+    pub replaced: Vec<String>,
+    /// As they were, because their rows are not whole blocks of any of both.
     pub unfit: Vec<String>,
     /// Bytes of all tensors before.
     pub bytes_before: u64,
@@ -20,9 +23,24 @@ pub struct Report {
     pub bytes_after: u64,
 }
 
+/// What takes the place of a format in rows that are not whole blocks of 256: blocks of 32 with as many bits or a few more, as llama.cpp
+/// chooses them.
+static REPLACEMENTS: &[(&[&str], &Format)] = &[
+    (&["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS", "Q2_K", "Q3_K"], &IQ4_NL),
+    (&["Q4_K"], &Q5_0),
+    (&["Q5_K"], &Q5_1),
+    (&["Q6_K"], &Q8_0),
+];
+
+/// The format that a row of so many weights gets when `format` is asked for.
+fn fitting(format: &'static Format, cols: usize) -> Option<&'static Format> {
+    let other = REPLACEMENTS.iter().find(|(names, _)| names.contains(&format.name)).map(|&(_, other)| other);
+    [Some(format), other].into_iter().flatten().find(|format| cols.is_multiple_of(format.block))
+}
+
 /// Writes the GGUF file `input` to `output` with its matrices in `format`; vectors stay as they are, and so do the embedding and the head
-/// when the format is ternary. `progress` is told how many bytes of `input` are done, and may
-/// break off.
+/// when the format is ternary. Where rows are not whole blocks of 256, a format of 32 that is near takes its place. `progress` is told how
+/// many bytes of `input` are done, and may break off.
 ///
 /// # Errors
 /// When a file cannot be read or written, or a ternary format is asked to hold weights that are not ternary; then `output` stays as it was.
@@ -49,17 +67,21 @@ pub fn quantize(
         let layer = view.name.starts_with("blk.");
         if view.rows() == 1 || view.format == format || (format.ternary && !layer) {
             report.kept += 1;
-        } else if view.cols() % format.block != 0 {
-            report.unfit.push(view.name.clone());
+        } else if let Some(fitting) = fitting(format, view.cols()) {
+            entry.format = fitting;
+            if fitting == format {
+                report.rewritten += 1;
+            } else {
+                report.replaced.push(view.name.clone());
+            }
         } else {
-            entry.format = format;
-            report.rewritten += 1;
+            report.unfit.push(view.name.clone());
         }
         report.bytes_before += view.bytes.len() as u64;
         report.bytes_after += entry.size()?;
         entries.push(entry);
     }
-    if report.rewritten == 0 && report.kept < entries.len() && !report.unfit.is_empty() {
+    if report.rewritten + report.replaced.len() == 0 && !report.unfit.is_empty() {
         return Err(Error::Nothing { path, format: format.name, block: format.block });
     }
     let mut metadata = input.metadata().clone();
@@ -83,12 +105,29 @@ pub fn quantize(
     Ok(report)
 }
 
+/// [`Format::encode`] by all cores where blocks do not depend on each other.
+fn encode(format: &Format, weights: &[f32]) -> Vec<u8> {
+    let blocks = weights.len() / format.block;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(blocks);
+    if format.tail > 0 || threads < 2 {
+        return format.encode(weights);
+    }
+    let each = blocks.div_ceil(threads);
+    let mut out = vec![0; blocks * format.bytes];
+    std::thread::scope(|scope| {
+        for (weights, out) in weights.chunks(each * format.block).zip(out.chunks_mut(each * format.bytes)) {
+            scope.spawn(|| (format.encode)(weights, out));
+        }
+    });
+    out
+}
+
 fn rewrite(view: &View, entry: &Entry) -> Result<Vec<u8>, Error> {
     let weights = view.decode();
     if let Some(found) = weights.iter().find(|w| !w.is_finite()) {
         return Err(Error::NotFinite { tensor: view.name.clone(), found: *found });
     }
-    let bytes = entry.format.encode(&weights);
+    let bytes = encode(entry.format, &weights);
     if entry.format.ternary {
         let written = View::new(&*view.name, entry.format, view.shape.clone(), bytes.clone())?.decode();
         let pairs = || weights.iter().zip(&written);

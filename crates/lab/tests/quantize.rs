@@ -60,9 +60,8 @@ fn all_ternary_layouts_of_a_model_give_the_same_bits() {
 fn every_format_has_the_same_bits_however_it_is_computed() {
     let folder = tempfile::tempdir().unwrap();
     let source = golden("bitnet");
-    for format in
-        FORMATS.iter().filter(|format| format.id.is_some() && !format.name.starts_with('I') || format.name == "I2_S")
-    {
+    let integers = ["I8", "I16", "I32", "I64"];
+    for format in FORMATS.iter().filter(|format| format.id.is_some() && !integers.contains(&format.name)) {
         let file = rewritten(&source, format.name, folder.path());
         let mut first = None;
         for table in tables() {

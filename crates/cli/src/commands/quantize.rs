@@ -14,7 +14,8 @@ use trine::tensor::{FORMATS, OpenOptions, format};
 #[command(after_help = "Examples:\n  \
     trine quantize model-f16.gguf model-q4_k.gguf --format q4_k\n  \
     trine quantize bitnet-tq2_0.gguf bitnet-i2_s.gguf --format i2_s\n\n\
-    Matrices change, vectors stay as they are. A ternary format (TQ1_0, TQ2_0, I2_S) takes only weights that\n\
+    Matrices change, vectors stay as they are. Rows that are not multiples of 256 weights get blocks of 32 of\n\
+    about as many bits. A ternary format (TQ1_0, TQ2_0, I2_S) takes only weights that\n\
     are ternary already, and leaves the embedding and the head as they are.\n\
     The output appears when it is whole; until then an older file of that name stays.")]
 pub struct Quantize {
@@ -22,7 +23,8 @@ pub struct Quantize {
     input: PathBuf,
     /// Where the new file goes
     output: PathBuf,
-    /// The format: f32, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k, tq1_0, tq2_0 or i2_s
+    /// The format: f32, f16, bf16, q8_0, q6_k, q5_k, q5_1, q5_0, q4_k, q4_1, q4_0, iq4_nl, iq4_xs, mxfp4, nvfp4, q3_k,
+    /// iq3_s, iq3_xxs, q2_k, iq2_s, iq2_xs, iq2_xxs, iq1_m, iq1_s, tq2_0, i2_s or tq1_0
     #[arg(short, long, value_name = "NAME")]
     format: String,
     /// Print one line of JSON
@@ -52,7 +54,7 @@ impl Quantize {
         if self.json {
             let report = json!({
                 "output": self.output, "format": format.name, "rewritten": report.rewritten, "kept": report.kept,
-                "unfit": report.unfit, "bytes_before": report.bytes_before, "bytes_after": report.bytes_after,
+                "replaced": report.replaced, "unfit": report.unfit, "bytes_before": report.bytes_before, "bytes_after": report.bytes_after,
             });
             writeln!(out, "{report}")?;
             return Ok(Exit::Done);
@@ -65,13 +67,14 @@ impl Quantize {
             report.rewritten,
             report.kept
         )?;
-        if !report.unfit.is_empty() {
-            note!(
-                "warning: {} tensors stay as they were: their rows are not multiples of {} weights ({}, ...)",
-                report.unfit.len(),
-                format.block,
-                report.unfit[0]
-            );
+        let fate = [(&report.replaced, "have a format of shorter blocks"), (&report.unfit, "stay as they were")];
+        for (tensors, fate) in fate {
+            if let [first, ..] = &tensors[..] {
+                let (count, block) = (tensors.len(), format.block);
+                note!(
+                    "warning: {count} tensors {fate}: their rows are not multiples of {block} weights ({first}, ...)"
+                );
+            }
         }
         Ok(Exit::Done)
     }

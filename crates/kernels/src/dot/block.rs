@@ -11,7 +11,8 @@ use std::marker::PhantomData;
 /// Groups of a block of 256, and running sums.
 pub(crate) const GROUPS: usize = 8;
 
-/// 32 columns of 16 rows: `w[row][col] = scale[row] * (code[row][col] - ZERO) + min[row]`.
+/// 32 columns of 16 rows: `w[row][col] = scale[row] * (code[row][col] - ZERO) + min[row]`, where both halves may have scales and minima of
+/// their own.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(crate) struct Group {
@@ -29,13 +30,14 @@ impl Group {
 #[repr(C, align(64))]
 pub(crate) struct Scales {
     pub scale: [f32; LANES],
-    pub min: [f32; LANES],
-    /// Integers by which the codes of the first and the last 16 columns are multiplied.
+    /// Of all columns in the first, or of the first and of the last 16 columns.
+    pub min: [[f32; LANES]; 2],
+    /// What the codes of the first and of the last 16 columns are multiplied by.
     pub halves: [[f32; LANES]; 2],
 }
 
 impl Scales {
-    const EMPTY: Scales = Scales { scale: [0.0; LANES], min: [0.0; LANES], halves: [[0.0; LANES]; 2] };
+    const EMPTY: Scales = Scales { scale: [0.0; LANES], min: [[0.0; LANES]; 2], halves: [[0.0; LANES]; 2] };
 }
 
 /// A number of each row.
@@ -52,9 +54,9 @@ pub(crate) trait Blocks {
     const ZERO: i32 = 0;
     /// Codes are signed, and raised for [`Simd::dot_raised`].
     const SIGNED: bool = false;
-    /// Weights have a minimum beside their scale.
+    /// Weights have a minimum beside their scale; with [`Blocks::HALVES`] each half has one.
     const MIN: bool = false;
-    /// Groups have an integer scale for each half.
+    /// Groups have a further scale for each half.
     const HALVES: bool = false;
     /// Where what a block has at `at` is found when rows are interleaved, in 16ths: the order of use, for the CPU to foresee.
     #[inline(always)]
@@ -314,7 +316,7 @@ fn products<S: Simd, W: Blocks, const T: usize>(
         }
         let (first, second) = (simd.load(&scales.halves[0]), simd.load(&scales.halves[1]));
         for t in 0..T {
-            // Both products and their sum are below 2^24: exact.
+            // Where scales of halves are integers, both products and their sum are below 2^24: exact.
             products[t] = simd.fma(simd.to_float(low[t]), first, simd.mul(simd.to_float(high[t]), second));
         }
     } else {
@@ -341,11 +343,15 @@ fn add<S: Simd, W: Blocks, const T: usize>(
     x: &[Column; T],
     y: &mut [S::F; T],
 ) {
-    let (scale, min) = (simd.load(&scales.scale), simd.load(&scales.min));
+    let (scale, min) = (simd.load(&scales.scale), simd.load(&scales.min[0]));
     for t in 0..T {
         let both = simd.mul(scale, simd.splat(x[t].scale));
         y[t] = simd.fma(both, products[t], y[t]);
-        if W::MIN {
+        if W::MIN && W::HALVES {
+            let [low, high] = x[t].halves;
+            y[t] = simd.fma(min, simd.splat(x[t].scale * low as f32), y[t]);
+            y[t] = simd.fma(simd.load(&scales.min[1]), simd.splat(x[t].scale * high as f32), y[t]);
+        } else if W::MIN {
             y[t] = simd.fma(min, simd.splat(x[t].sum), y[t]);
         }
     }

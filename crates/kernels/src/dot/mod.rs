@@ -8,6 +8,7 @@
 
 pub(crate) mod block;
 pub(crate) mod float;
+pub(crate) mod grid;
 pub(crate) mod stack;
 pub(crate) mod ternary;
 pub(crate) mod unpack;

@@ -23,6 +23,12 @@ pub(crate) trait Stack: Copy {
     fn quarters<S: Simd>(self, simd: S, at: usize) -> [S::B; 4];
     /// The half-precision number of each row.
     fn halves<S: Simd>(self, simd: S, at: usize) -> S::F;
+    /// The byte of each row that stands alone.
+    fn lone(self, at: usize) -> [u8; LANES];
+    /// The two bytes of a row that stand alone.
+    fn short(self, row: usize, at: usize) -> u16;
+    /// Four bytes of a row that stay together.
+    fn word(self, row: usize, at: usize) -> u32;
 }
 
 /// Rows one behind the other.
@@ -81,6 +87,22 @@ impl Stack for Apart<'_> {
         }
         simd.load_f16(bytes.as_flattened())
     }
+    #[inline(always)]
+    fn lone(self, at: usize) -> [u8; LANES] {
+        let mut bytes = [0; LANES];
+        for row in 0..LANES {
+            [bytes[row]] = *self.get(row, at);
+        }
+        bytes
+    }
+    #[inline(always)]
+    fn short(self, row: usize, at: usize) -> u16 {
+        u16::from_le_bytes(*self.get(row, at))
+    }
+    #[inline(always)]
+    fn word(self, row: usize, at: usize) -> u32 {
+        u32::from_le_bytes(*self.get(row, at))
+    }
 }
 
 /// Rows interleaved.
@@ -138,12 +160,24 @@ impl Stack for Interleaved<'_> {
     fn halves<S: Simd>(self, simd: S, at: usize) -> S::F {
         simd.load_f16(self.get::<{ 2 * LANES }>(at))
     }
+    #[inline(always)]
+    fn lone(self, at: usize) -> [u8; LANES] {
+        *self.get(at)
+    }
+    #[inline(always)]
+    fn short(self, row: usize, at: usize) -> u16 {
+        u16::from_le_bytes(self.get::<{ 2 * LANES }>(at).as_chunks().0[row])
+    }
+    #[inline(always)]
+    fn word(self, row: usize, at: usize) -> u32 {
+        u32::from_le_bytes(self.get::<BYTES>(at).as_chunks().0[row])
+    }
 }
 
 /// Where what a row's block has at `at` goes in an interleaved panel's block, in 16ths.
 pub(crate) type Place = fn(usize) -> usize;
 
-/// Calls `each(at, len)` for the parts of a block that stay together when rows are interleaved: 4 bytes, or the 2 of a lone number.
+/// Calls `each(at, len)` for the parts of a block that stay together when rows are interleaved: 4 bytes, or the 1 or 2 of a lone number.
 #[inline(always)]
 fn parts(format: &Format, mut each: impl FnMut(usize, usize)) {
     let lone = format.bytes % 4;
@@ -168,8 +202,8 @@ pub(crate) fn interleave(format: &Format, rows: &[u8], out: &mut [u8]) {
                 let out = out.as_chunks_mut::<4>().0;
                 (0..LANES).for_each(|row| out[row] = *from(row).first_chunk().expect("inside the block"));
             } else {
-                let out = out.as_chunks_mut::<2>().0;
-                (0..LANES).for_each(|row| out[row] = *from(row).first_chunk().expect("inside the block"));
+                let out = out.chunks_exact_mut(len).enumerate();
+                out.for_each(|(row, out)| out.copy_from_slice(&from(row)[..len]));
             }
         });
     }
@@ -185,6 +219,7 @@ pub(crate) fn pick(format: &Format, panel: &[u8], row: usize, out: &mut [u8]) {
 
 fn place(format: &Format) -> Place {
     match format.name {
+        "Q3_K" => <super::unpack::Q3_K as super::block::Blocks>::place,
         "Q6_K" => <super::unpack::Q6_K as super::block::Blocks>::place,
         _ => |at| at,
     }

@@ -2,7 +2,8 @@
 
 use super::block::{Blocks, Sink};
 use super::stack::Stack;
-use crate::simd::Simd;
+use crate::simd::{BYTES, LANES, Simd};
+use trine_tensor::format::{FP4_LEVELS, IQ4_LEVELS, UE4M3_HALVES, e8m0_half};
 
 pub(crate) struct Q8_0;
 impl Blocks for Q8_0 {
@@ -28,12 +29,276 @@ impl Blocks for Q4_0 {
     #[inline(always)]
     fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
         simd.store(blocks.halves(simd, 0), &mut sink.scales(0).scale);
-        let [a, b, c, d] = blocks.quarters(simd, 2);
-        let mut codes = [a, b, c, d, a, b, c, d];
+        sink.codes(simd, 0, low_high(simd, blocks.quarters(simd, 2)));
+    }
+}
+
+pub(crate) struct Q4_1;
+impl Blocks for Q4_1 {
+    const GROUPS: usize = 1;
+    const BYTES: usize = 20;
+    const MIN: bool = true;
+    #[inline(always)]
+    fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
+        let [head, ..] = blocks.quarters(simd, 0);
+        let [d, min] = simd.two_f16(head);
+        simd.store(d, &mut sink.scales(0).scale);
+        simd.store(min, &mut sink.scales(0).min[0]);
+        sink.codes(simd, 0, low_high(simd, blocks.quarters(simd, 4)));
+    }
+}
+
+/// 32 codes of 4 bits: the low halves of 16 bytes, then the high ones.
+#[inline(always)]
+fn low_high<S: Simd>(simd: S, [a, b, c, d]: [S::B; 4]) -> [S::B; 8] {
+    let mut codes = [a, b, c, d, a, b, c, d];
+    for k in 0..8 {
+        codes[k] = simd.shift_mask(codes[k], k as u32 / 4 * 4, 0x0f);
+    }
+    codes
+}
+
+pub(crate) struct Q5_0;
+impl Blocks for Q5_0 {
+    const GROUPS: usize = 1;
+    const BYTES: usize = 22;
+    const ZERO: i32 = 16;
+    #[inline(always)]
+    fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
+        simd.store(blocks.halves(simd, 0), &mut sink.scales(0).scale);
+        let [fifth, ..] = blocks.quarters(simd, 2);
+        sink.codes(simd, 0, five_bits(simd, blocks.quarters(simd, 6), fifth));
+    }
+}
+
+pub(crate) struct Q5_1;
+impl Blocks for Q5_1 {
+    const GROUPS: usize = 1;
+    const BYTES: usize = 24;
+    const MIN: bool = true;
+    #[inline(always)]
+    fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
+        let [head, fifth, ..] = blocks.quarters(simd, 0);
+        let [d, min] = simd.two_f16(head);
+        simd.store(d, &mut sink.scales(0).scale);
+        simd.store(min, &mut sink.scales(0).min[0]);
+        sink.codes(simd, 0, five_bits(simd, blocks.quarters(simd, 8), fifth));
+    }
+}
+
+/// 32 codes of 5 bits: low halves as in [`low_high`], and a bit for each in 4 bytes.
+#[inline(always)]
+fn five_bits<S: Simd>(simd: S, low: [S::B; 4], fifth: S::B) -> [S::B; 8] {
+    let mut codes = low_high(simd, low);
+    for k in 0..8 {
+        codes[k] = simd.or(codes[k], simd.spread(fifth, k as u32, 0x10));
+    }
+    codes
+}
+
+#[expect(non_camel_case_types, reason = "the format's name")]
+pub(crate) struct Q2_K;
+impl Blocks for Q2_K {
+    const GROUPS: usize = 8;
+    const BYTES: usize = 84;
+    const MIN: bool = true;
+    const HALVES: bool = true;
+    #[inline(always)]
+    fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
+        let [.., d] = blocks.quarters(simd, 68);
+        let [d, min] = simd.two_f16(d);
+        let min = simd.sub(simd.splat(0.0), min);
+        let both = blocks.quarters(simd, 0);
+        for i in 0..8 {
+            let (scales, mins) = (simd.shift_mask(both[i / 2], 0, 0x0f), simd.shift_mask(both[i / 2], 4, 0x0f));
+            let out = sink.scales(i);
+            simd.store(d, &mut out.scale);
+            for half in 0..2 {
+                let at = 2 * (i as u32 % 2) + half as u32;
+                simd.store(simd.to_float(simd.byte(scales, at)), &mut out.halves[half]);
+                simd.store(simd.mul(min, simd.to_float(simd.byte(mins, at))), &mut out.min[half]);
+            }
+        }
+        for half in 0..2 {
+            let columns = blocks.columns(simd, 16 + 32 * half);
+            for pair in 0..4 {
+                let mut codes = columns;
+                for k in 0..8 {
+                    codes[k] = simd.shift_mask(columns[k], 2 * pair as u32, 0x03);
+                }
+                sink.codes(simd, 4 * half + pair, codes);
+            }
+        }
+    }
+}
+
+#[expect(non_camel_case_types, reason = "the format's name")]
+pub(crate) struct Q3_K;
+impl Blocks for Q3_K {
+    const GROUPS: usize = 8;
+    const BYTES: usize = 110;
+    const ZERO: i32 = 4;
+    const HALVES: bool = true;
+    #[inline(always)]
+    fn place(at: usize) -> usize {
+        if at == 108 { 0 } else { 2 + at }
+    }
+    #[inline(always)]
+    fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
+        let d = blocks.halves(simd, 108);
+        let [_, even, odd, high] = blocks.quarters(simd, 92);
+        for i in 0..8 {
+            // Scales 4 n to 4 n + 3.
+            let n = i as u32 / 2;
+            let low = simd.shift_mask(if n % 2 == 0 { even } else { odd }, n / 2 * 4, 0x0f);
+            let high = match n {
+                0..3 => simd.lift_mask(high, 4 - 2 * n, 0x30),
+                _ => simd.shift_mask(high, 2, 0x30),
+            };
+            let scales = simd.or(low, high);
+            let out = sink.scales(i);
+            simd.store(d, &mut out.scale);
+            for half in 0..2 {
+                let scale = simd.byte(scales, 2 * (i as u32 % 2) + half as u32);
+                let scale = simd.to_float(simd.add_int(scale, simd.splat_int(-32)));
+                simd.store(scale, &mut out.halves[half]);
+            }
+        }
+        // Bit `i` of each byte is the third of group `i`. Written out, as for Q5_K.
+        let third = blocks.columns(simd, 0);
+        four_groups::<S, 0>(simd, blocks.columns(simd, 32), third, sink);
+        four_groups::<S, 4>(simd, blocks.columns(simd, 64), third, sink);
+    }
+}
+
+/// Groups `N` to `N + 3` of Q3_K, which share their bytes of low bits.
+#[inline(always)]
+fn four_groups<S: Simd, const N: u32>(simd: S, low: [S::B; 8], third: [S::B; 8], sink: &mut impl Sink<S>) {
+    let mut codes = low;
+    for pair in 0..4 {
+        let bit = N + pair;
         for k in 0..8 {
-            codes[k] = simd.shift_mask(codes[k], k as u32 / 4 * 4, 0x0f);
+            let high = match bit {
+                0..2 => simd.lift_mask(third[k], 2 - bit, 0x04),
+                _ => simd.shift_mask(third[k], bit - 2, 0x04),
+            };
+            codes[k] = simd.or(simd.shift_mask(low[k], 2 * pair, 0x03), high);
+        }
+        sink.codes(simd, bit as usize, codes);
+    }
+}
+
+#[expect(non_camel_case_types, reason = "the format's name")]
+pub(crate) struct IQ4_NL;
+impl Blocks for IQ4_NL {
+    const GROUPS: usize = 1;
+    const BYTES: usize = 18;
+    const SIGNED: bool = true;
+    #[inline(always)]
+    fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
+        simd.store(blocks.halves(simd, 0), &mut sink.scales(0).scale);
+        sink.codes(simd, 0, uneven(simd, blocks.quarters(simd, 2)));
+    }
+}
+
+#[expect(non_camel_case_types, reason = "the format's name")]
+pub(crate) struct IQ4_XS;
+impl Blocks for IQ4_XS {
+    const GROUPS: usize = 8;
+    const BYTES: usize = 136;
+    const SIGNED: bool = true;
+    #[inline(always)]
+    fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
+        // `d`, two bytes of high bits of scales, and four of low ones.
+        let [head, low, ..] = blocks.quarters(simd, 0);
+        let [d, _] = simd.two_f16(head);
+        for i in 0..8 {
+            let n = i as u32;
+            let low = simd.byte(simd.shift_mask(low, n % 2 * 4, 0x0f), n / 2);
+            let high = match n % 4 {
+                0..3 => simd.lift_mask(head, 4 - n % 4 * 2, 0x30),
+                _ => simd.shift_mask(head, 2, 0x30),
+            };
+            let scale = simd.add_int(simd.add_int(low, simd.byte(high, 2 + n / 4)), simd.splat_int(-32));
+            simd.store(simd.mul(d, simd.to_float(scale)), &mut sink.scales(i).scale);
+        }
+        for i in 0..8 {
+            sink.codes(simd, i, uneven(simd, blocks.quarters(simd, 8 + 16 * i)));
+        }
+    }
+}
+
+/// 32 codes of 4 bits, ordered as in [`low_high`], as the levels of IQ4_NL.
+#[inline(always)]
+fn uneven<S: Simd>(simd: S, codes: [S::B; 4]) -> [S::B; 8] {
+    let mut codes = low_high(simd, codes);
+    for k in 0..8 {
+        codes[k] = simd.raise(simd.pick(bytemuck::cast_ref(&IQ4_LEVELS), codes[k]));
+    }
+    codes
+}
+
+/// The levels of MXFP4 and NVFP4, raised by [`FP4_ZERO`].
+const FP4: [u8; 16] = {
+    let mut levels = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        levels[i] = (FP4_LEVELS[i] as i32 + FP4_ZERO) as u8;
+        i += 1;
+    }
+    levels
+};
+const FP4_ZERO: i32 = 12;
+
+pub(crate) struct MXFP4;
+impl Blocks for MXFP4 {
+    const GROUPS: usize = 1;
+    const BYTES: usize = 17;
+    const ZERO: i32 = FP4_ZERO;
+    #[inline(always)]
+    fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
+        let exponents = blocks.lone(0);
+        let scale = &mut sink.scales(0).scale;
+        for row in 0..LANES {
+            scale[row] = e8m0_half(exponents[row]);
+        }
+        let mut codes = low_high(simd, blocks.quarters(simd, 1));
+        for k in 0..8 {
+            codes[k] = simd.pick(&FP4, codes[k]);
         }
         sink.codes(simd, 0, codes);
+    }
+}
+
+pub(crate) struct NVFP4;
+impl Blocks for NVFP4 {
+    const GROUPS: usize = 2;
+    const BYTES: usize = 36;
+    const ZERO: i32 = FP4_ZERO;
+    const HALVES: bool = true;
+    #[inline(always)]
+    fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
+        let [scales, ..] = blocks.quarters(simd, 0);
+        let mut bytes = [0; BYTES];
+        simd.store_bytes(scales, &mut bytes);
+        for i in 0..2 {
+            let out = sink.scales(i);
+            simd.store(simd.splat(1.0), &mut out.scale);
+            for half in 0..2 {
+                for row in 0..LANES {
+                    out.halves[half][row] = UE4M3_HALVES[bytes[4 * row + 2 * i + half] as usize];
+                }
+            }
+        }
+        for i in 0..2 {
+            // Two runs of 16 columns: low halves of 8 bytes, then the high ones.
+            let [a, b, c, d] = blocks.quarters(simd, 4 + 16 * i);
+            let mut codes = [a, b, a, b, c, d, c, d];
+            for k in 0..8 {
+                codes[k] = simd.pick(&FP4, simd.shift_mask(codes[k], k as u32 / 2 % 2 * 4, 0x0f));
+            }
+            sink.codes(simd, i, codes);
+        }
     }
 }
 
@@ -48,7 +313,7 @@ fn six_bits<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
     for i in 0..8 {
         let (scale, six) = (simd.byte(scales[i / 4], i as u32 % 4), simd.byte(mins[i / 4], i as u32 % 4));
         simd.store(simd.mul(d, simd.to_float(scale)), &mut sink.scales(i).scale);
-        simd.store(simd.mul(min, simd.to_float(six)), &mut sink.scales(i).min);
+        simd.store(simd.mul(min, simd.to_float(six)), &mut sink.scales(i).min[0]);
     }
 }
 

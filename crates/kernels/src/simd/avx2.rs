@@ -1,6 +1,6 @@
 //! x86-64 with AVX2, FMA and F16C: two registers for everything.
 
-use super::{BYTES, LANES, Simd};
+use super::{BYTES, LANES, Simd, spread_bits, spread_bytes};
 use core::arch::x86_64::*;
 
 /// Only built inside the `target_feature` functions of this file's table.
@@ -195,6 +195,19 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn or(self, a: Self::B, b: Self::B) -> Self::B {
         unsafe { (_mm256_or_si256(a.0, b.0), _mm256_or_si256(a.1, b.1)) }
+    }
+    #[inline(always)]
+    fn pick(self, table: &[u8; 16], a: Self::B) -> Self::B {
+        let table = unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast())) };
+        both!(a, |a| unsafe { _mm256_shuffle_epi8(table, a) })
+    }
+    #[inline(always)]
+    fn spread(self, a: Self::B, n: u32, value: u8) -> Self::B {
+        let (byte, bit) = (self.quad([&spread_bytes(n); 4]).0, self.splat4(&spread_bits(n)).0);
+        both!(a, |a| unsafe {
+            let set = _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(a, byte), bit), bit);
+            _mm256_and_si256(set, _mm256_set1_epi8(value as i8))
+        })
     }
     #[inline(always)]
     fn trits(self, a: Self::B) -> [Self::B; 5] {

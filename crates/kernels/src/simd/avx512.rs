@@ -1,7 +1,7 @@
 //! x86-64 with AVX-512 (F, BW, DQ, VL), VNNI and VBMI (Ice Lake, Zen 4 and later): everything in one register.
 
 use super::avx2::{largest8, sum8};
-use super::{BYTES, LANES, Simd};
+use super::{BYTES, LANES, Simd, spread_bits, spread_bytes};
 use crate::gemm;
 use core::arch::x86_64::*;
 use core::mem::transmute;
@@ -205,6 +205,15 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn or(self, a: Self::B, b: Self::B) -> Self::B {
         unsafe { _mm512_or_si512(a, b) }
+    }
+    #[inline(always)]
+    fn pick(self, table: &[u8; 16], a: Self::B) -> Self::B {
+        unsafe { _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())), a) }
+    }
+    #[inline(always)]
+    fn spread(self, a: Self::B, n: u32, value: u8) -> Self::B {
+        let (byte, bit) = (self.quad([&spread_bytes(n); 4]), self.splat4(&spread_bits(n)));
+        unsafe { _mm512_maskz_set1_epi8(_mm512_test_epi8_mask(_mm512_shuffle_epi8(a, byte), bit), value as i8) }
     }
     #[inline(always)]
     fn trits(self, a: Self::B) -> [Self::B; 5] {

@@ -98,6 +98,10 @@ pub(crate) trait Simd: Copy {
     /// Every byte shifted left by `n`, and masked likewise.
     fn lift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B;
     fn or(self, a: Self::B, b: Self::B) -> Self::B;
+    /// The entry of the table for each byte, which is below 16.
+    fn pick(self, table: &[u8; 16], a: Self::B) -> Self::B;
+    /// Bits `4 n..4 n + 4` of each lane of 4 bytes, a byte for each: `value` where it is set, or 0.
+    fn spread(self, a: Self::B, n: u32, value: u8) -> Self::B;
     /// For each byte, five trits packed as a fixed-point fraction of 256: trit `n` is the high byte of `3 * (byte * 3^n mod 256)`.
     fn trits(self, a: Self::B) -> [Self::B; 5];
     /// Rows of 8 groups of 4 bytes, two in each input (`j` and `j + 8`), to columns: output `c` has group `c` of each of the 16 rows.
@@ -142,6 +146,25 @@ pub(crate) trait Simd: Copy {
     fn prefetch_second(self, at: *const u8);
     /// 16 signed bytes as floats.
     fn load_i8(self, x: &[i8; LANES]) -> Self::F;
+}
+
+/// For [`Simd::spread`]: which byte of 16 has the bits of each.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[inline(always)]
+fn spread_bytes(n: u32) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for i in 0..16 {
+        bytes[i] = (i / 4 * 4) as u8 + n as u8 / 2;
+    }
+    bytes
+}
+
+/// For [`Simd::spread`]: which bit of its byte each is.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[inline(always)]
+fn spread_bits(n: u32) -> [i8; 4] {
+    let first = 1u8 << (n % 2 * 4);
+    [first as i8, (first << 1) as i8, (first << 2) as i8, (first << 3) as i8]
 }
 
 /// See [`crate::missing_features`]. `is_x86_feature_detected!` cannot tell: it trusts the compiler's flags.

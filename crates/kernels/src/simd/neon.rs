@@ -1,7 +1,7 @@
 //! aarch64: four registers for everything. CPUs differ in how they multiply bytes, so there are three tables: with I8MM, with the dot
 //! product of Armv8.2, and with plain NEON, which every such CPU has.
 
-use super::{BYTES, LANES, Simd};
+use super::{BYTES, LANES, Simd, spread_bits, spread_bytes};
 use core::arch::{aarch64::*, asm};
 use std::arch::is_aarch64_feature_detected;
 
@@ -288,6 +288,16 @@ impl<M: Multiply> Simd for Neon<M> {
     #[inline(always)]
     fn or(self, a: Self::B, b: Self::B) -> Self::B {
         each!(|a, b| unsafe { vorrq_u8(a, b) })
+    }
+    #[inline(always)]
+    fn pick(self, table: &[u8; 16], a: Self::B) -> Self::B {
+        let table = unsafe { vld1q_u8(table.as_ptr()) };
+        each!(|a| unsafe { vqtbl1q_u8(table, a) })
+    }
+    #[inline(always)]
+    fn spread(self, a: Self::B, n: u32, value: u8) -> Self::B {
+        let (byte, bit) = (self.quad([&spread_bytes(n); 4])[0], self.splat4(&spread_bits(n))[0]);
+        each!(|a| unsafe { vandq_u8(vtstq_u8(vqtbl1q_u8(a, byte), bit), vdupq_n_u8(value)) })
     }
     #[inline(always)]
     fn trits(self, a: Self::B) -> [Self::B; 5] {

@@ -143,6 +143,15 @@ impl Simd for Scalar {
         from_fn(|i| a[i] | b[i])
     }
     #[inline(always)]
+    fn pick(self, table: &[u8; 16], a: Self::B) -> Self::B {
+        a.map(|a| table[a as usize & 15])
+    }
+    #[inline(always)]
+    fn spread(self, a: Self::B, n: u32, value: u8) -> Self::B {
+        let n = n as usize;
+        from_fn(|i| if a[i / 4 * 4 + n / 2] >> (n % 2 * 4 + i % 4) & 1 == 1 { value } else { 0 })
+    }
+    #[inline(always)]
     fn trits(self, a: Self::B) -> [Self::B; 5] {
         [1u8, 3, 9, 27, 81].map(|power| a.map(|a| ((3 * a.wrapping_mul(power) as u16) >> 8) as u8))
     }

@@ -5,34 +5,64 @@
 //! block scale beyond what `f16` holds saturates there, so what is decoded again is finite. (F32, F64, F16 and BF16
 //! keep NaN and infinities.)
 
+mod fp4;
+mod grid;
+pub mod grids;
 mod head;
 mod i2_s;
+mod iq1;
+mod iq2;
+mod iq3;
+mod iq4;
 mod number;
+mod q2_k;
+mod q3_k;
 mod q4_0;
+mod q4_1;
 mod q4_k;
+mod q5_0;
 mod q5_k;
 mod q6_k;
 mod q8_0;
+mod q8_1;
+mod q8_k;
 mod search;
 mod tq1_0;
 mod tq2_0;
 
 use half::f16;
 
+pub use fp4::{LEVELS as FP4_LEVELS, MXFP4, NVFP4, UE4M3_HALVES, e8m0_half};
 pub use i2_s::I2_S;
+pub use iq1::{IQ1_M, IQ1_S};
+pub use iq2::{IQ2_S, IQ2_XS, IQ2_XXS};
+pub use iq3::{IQ3_S, IQ3_XXS};
+pub use iq4::{IQ4_NL, IQ4_XS, LEVELS as IQ4_LEVELS};
 pub use number::{BF16, BOOL, F16, F32, F64, I8, I16, I32, I64, U8};
+pub use q2_k::Q2_K;
+pub use q3_k::Q3_K;
 pub use q4_0::Q4_0;
+pub use q4_1::Q4_1;
 pub use q4_k::Q4_K;
+pub use q5_0::{Q5_0, Q5_1};
 pub use q5_k::Q5_K;
 pub use q6_k::Q6_K;
 pub use q8_0::Q8_0;
+pub use q8_1::Q8_1;
+pub use q8_k::Q8_K;
 pub use tq1_0::TQ1_0;
 pub use tq2_0::TQ2_0;
 
 /// Every weight format we know. A new one is a file beside these and a row here.
+#[rustfmt::skip]
 pub static FORMATS: &[&Format] = &[
-    &F32, &F16, &BF16, &Q8_0, &Q4_0, &Q4_K, &Q5_K, &Q6_K, &TQ1_0, &TQ2_0, &I2_S, &F64, &I8, &I16, &I32, &I64, &U8,
-    &BOOL,
+    &F32, &F16, &BF16,
+    &Q8_0, &Q4_0, &Q4_1, &Q5_0, &Q5_1, &Q8_1,
+    &Q2_K, &Q3_K, &Q4_K, &Q5_K, &Q6_K, &Q8_K,
+    &IQ4_NL, &IQ4_XS, &IQ3_S, &IQ3_XXS, &IQ2_S, &IQ2_XS, &IQ2_XXS, &IQ1_M, &IQ1_S,
+    &MXFP4, &NVFP4,
+    &TQ1_0, &TQ2_0, &I2_S,
+    &F64, &I8, &I16, &I32, &I64, &U8, &BOOL,
 ];
 
 /// A weight format: a tensor is rows of whole blocks without gaps, then a tail.
@@ -62,13 +92,29 @@ static FILE_TYPES: &[(&str, u32)] = &[
     ("F32", 0),
     ("F16", 1),
     ("Q4_0", 2),
+    ("Q4_1", 3),
     ("Q8_0", 7),
+    ("Q5_0", 8),
+    ("Q5_1", 9),
+    ("Q2_K", 10),
+    ("Q3_K", 12),
     ("Q4_K", 15),
     ("Q5_K", 17),
     ("Q6_K", 18),
+    ("IQ2_XXS", 19),
+    ("IQ2_XS", 20),
+    ("IQ3_XXS", 23),
+    ("IQ1_S", 24),
+    ("IQ4_NL", 25),
+    ("IQ3_S", 26),
+    ("IQ2_S", 28),
+    ("IQ4_XS", 30),
+    ("IQ1_M", 31),
     ("BF16", 32),
     ("TQ1_0", 36),
     ("TQ2_0", 37),
+    ("MXFP4", 38),
+    ("NVFP4", 39),
     ("I2_S", 40),
 ];
 

@@ -67,3 +67,34 @@ fn line(weights: &[f32], codes: &[f32], importance: &[f32]) -> (f32, f32) {
     let m = if determinant > 0.0 { (q1 * wq - q2 * w1) / determinant } else { 0.0 };
     if m > 0.0 { ((n * wq - q1 * w1) / determinant, m) } else { (wq / q2, 0.0) }
 }
+
+/// The scale `d` that makes `d * level` fit `weights` best, with one of some ascending levels for each. 0 when all weights are.
+pub(super) fn levels<const N: usize>(weights: &[f32; N], levels: &[i8; 16]) -> f32 {
+    let importance = importance(weights);
+    let max = weights.iter().fold(0f32, |max, &w| if w.abs() > max.abs() { w } else { max });
+    let mut best = (0.0, 0.0);
+    // The largest weight is near the first level or near the last.
+    for end in [levels[0], levels[15]] {
+        for step in -8..=8 {
+            let inverse = f32::from(end) * (1.0 + 0.02 * step as f32) / max;
+            if !inverse.is_finite() {
+                return 0.0;
+            }
+            let (mut wq, mut qq) = (0.0, 0.0);
+            for (&w, &i) in weights.iter().zip(&importance) {
+                let q = f32::from(levels[nearest(w * inverse, levels)]);
+                wq += i * w * q;
+                qq += i * q * q;
+            }
+            if qq > 0.0 && wq * wq > best.0 * qq {
+                best = (wq * wq / qq, wq / qq);
+            }
+        }
+    }
+    best.1
+}
+
+/// Which of some ascending levels is nearest to `x`.
+pub(super) fn nearest(x: f32, levels: &[i8; 16]) -> usize {
+    levels.windows(2).filter(|pair| 2.0 * x > f32::from(pair[0]) + f32::from(pair[1])).count()
+}

@@ -1,0 +1,33 @@
+//! Q8_1: blocks of 32 weights, an `f16` scale, the `f16` product of the scale and the sum of the codes, and 32 `i8` codes; `w = d * q`.
+//!
+//! ggml makes such blocks of activations; no model is stored so. The layout is that of ggml's `block_q8_1`, and the codes are those of Q8_0;
+//! PyPI gguf does not decode it (and counts 40 bytes, of an older layout).
+
+use super::{Format, Q8_0, f16_at, to_f16};
+
+const BLOCK: usize = 32;
+const BYTES: usize = 36;
+
+/// 8 bits, a scale and a sum per 32 weights.
+pub static Q8_1: Format =
+    Format { name: "Q8_1", id: Some(9), block: BLOCK, bytes: BYTES, tail: 0, ternary: false, decode, encode };
+
+fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
+    for (block, out) in row.chunks_exact(BYTES).zip(out.chunks_exact_mut(BLOCK)) {
+        let d = f16_at(block);
+        for (&q, w) in block[4..].iter().zip(out) {
+            *w = d * f32::from(q as i8);
+        }
+    }
+}
+
+fn encode(weights: &[f32], out: &mut [u8]) {
+    for (block, out) in weights.chunks_exact(BLOCK).zip(out.chunks_exact_mut(BYTES)) {
+        let plain = Q8_0.encode(block);
+        let (d, codes) = plain.split_at(2);
+        let sum: i32 = codes.iter().map(|&q| i32::from(q as i8)).sum();
+        out[..2].copy_from_slice(d);
+        out[2..4].copy_from_slice(&to_f16(f16_at(d) * sum as f32).to_le_bytes());
+        out[4..].copy_from_slice(codes);
+    }
+}
