@@ -325,6 +325,10 @@ fn packing(file: &File) -> Result<(bool, Packing)> {
     let Some(config) = config.filter(|_| file.kind() == Kind::Safetensors) else { return Ok((false, Packing::Plain)) };
     let text =
         |key: &str, default: &str| config.get(key).and_then(|value| value.as_str()).unwrap_or(default).to_owned();
+    // Its blocks are a format, and say themselves what they are.
+    if text("quant_method", "") == "mxfp4" {
+        return Ok((false, Packing::Plain));
+    }
     match (&*text("quant_method", ""), &*text("linear_class", "bitlinear"), &*text("quantization_mode", "offline")) {
         ("bitnet", "autobitlinear", "online") => Ok((true, Packing::Online)),
         ("bitnet", "autobitlinear", "offline") => Ok((true, Packing::Times)),
