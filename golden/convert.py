@@ -96,14 +96,46 @@ def add_tokenizer(writer, folder, config):
     special = {token["content"] for token in tokenizer["added_tokens"]}
     tokens = sorted(tokenizer["model"]["vocab"], key=tokenizer["model"]["vocab"].get)
     assert len(tokens) == config.vocab_size
+    types = [gguf.TokenType.CONTROL if token in special else gguf.TokenType.NORMAL for token in tokens]
+    if tokenizer["model"]["type"] == "WordPiece":
+        writer.add_token_type_count(config.type_vocab_size)
+        # Words begin with a phantom space, and what goes on with a word loses its hashes.
+        spaced = [token if token in special else token.removeprefix("##") if token[:2] == "##" else "\u2581" + token for token in tokens]
+        writer.add_tokenizer_model("bert")
+        writer.add_tokenizer_pre("bert-bge")
+        writer.add_token_list(spaced)
+        writer.add_token_types(types)
+        gguf.SpecialVocab(folder, special_token_types=("bos", "eos", "unk", "sep", "pad", "mask")).add_to_gguf(writer, quiet=True)
+        return
+    sequence = [part["SpecialToken"]["id"] for part in tokenizer["post_processor"]["single"] if "SpecialToken" in part]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
-    writer.add_token_types([gguf.TokenType.CONTROL if token in special else gguf.TokenType.NORMAL for token in tokens])
+    writer.add_token_types(types)
     writer.add_token_merges([" ".join(pair) for pair in tokenizer["model"]["merges"]])
     writer.add_bos_token_id(config.bos_token_id)
     writer.add_eos_token_id(config.eos_token_id)
-    writer.add_add_bos_token(True)
+    writer.add_add_bos_token(tokens[config.bos_token_id] in sequence)
+    if tokens[config.eos_token_id] in sequence:
+        writer.add_add_eos_token(True)
+
+
+def add_modules(writer, arch, folder):
+    """Says how sentence-transformers pools, if it does; the matrices of the dense layers that follow."""
+    if not (folder / "modules.json").exists():
+        return {}
+    dense = {}
+    for module in json.loads((folder / "modules.json").read_text()):
+        path = folder / module["path"]
+        if module["type"].endswith("Pooling"):
+            pooling = json.loads((path / "config.json").read_text())
+            modes = dict(mean_tokens=1, cls_token=2, lasttoken=3)
+            writer.add_pooling_type(gguf.PoolingType(next(n for mode, n in modes.items() if pooling[f"pooling_mode_{mode}"])))
+        elif module["type"].endswith("Dense"):
+            name = f"dense_{module['idx']}"
+            dense[f"{name}.weight"] = matrix = load_file(path / "model.safetensors")["linear.weight"]
+            writer.add_dense_features_dims(name, matrix.shape[1], matrix.shape[0])
+    return dense
 
 
 def kind_of(name, tensor, kind):
@@ -116,10 +148,10 @@ def kind_of(name, tensor, kind):
     return "F16" if outside and kind in ("TQ2_0", "I2_S") else kind
 
 
-def write(folder, arch, kind, out=None):
+def write(folder, arch, kind, out=None, config=None):
     """Writes `model.gguf` in the folder (or `out`), architecture `arch`, matrices of the layers of type `kind`."""
     folder = Path(folder)
-    config = AutoConfig.from_pretrained(folder)
+    config = config or AutoConfig.from_pretrained(folder)
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     names = gguf.get_tensor_name_map(MODEL_ARCHS.get(arch, gguf.MODEL_ARCH.BITNET), config.num_hidden_layers)
     writer = gguf.GGUFWriter(out or folder / "model.gguf", arch)
@@ -128,9 +160,10 @@ def write(folder, arch, kind, out=None):
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     add_metadata(writer, arch, config)
     add_tokenizer(writer, folder, config)
+    dense = add_modules(writer, arch, folder)
     for name, tensor in layouts.extra_tensors(config, head_dim).items():
         add_tensor(writer, name, tensor, "F32")
-    for name, tensor in layouts.tensors(arch, config, read_tensors(folder, config)).items():
+    for name, tensor in (layouts.tensors(arch, config, read_tensors(folder, config)) | dense).items():
         name = names.get_name(name, try_suffixes=(".weight", ".bias"))
         add_tensor(writer, name, tensor, kind_of(name, tensor, kind))
     writer.write_header_to_file()

@@ -95,6 +95,11 @@ def gemma3(config):
     return {"attention.sliding_window": config.sliding_window}
 
 
+def gemma_embedding(config):
+    """The window as config.json has it, which transformers halves for a model that looks both ways."""
+    return {"attention.sliding_window": 2 * (config.sliding_window - 1), "attention.causal": False}
+
+
 def phi3(config):
     rope = rope_of(config)
     context, original = config.max_position_embeddings, config.original_max_position_embeddings
@@ -193,7 +198,14 @@ def deepseek2(config):
     }
 
 
+def bert(config):
+    return {"attention.causal": False, "rope.freq_base": rope_of(config).get("rope_theta"), "attention.key_length": None, "attention.value_length": None}
+
+
 KEYS = {
+    "bert": bert,
+    "nomic-bert": bert,
+    "gemma-embedding": gemma_embedding,
     "llama": llama,
     "smollm3": llama,
     "bitnet-b1.58": llama,
@@ -318,7 +330,7 @@ def tensors(arch, config, stored):
     stored = stacked(stored, r"(.*_layernorm\.norms\.)(\d+)\.(.*)")
     found = {}
     for name, tensor in stored.items():
-        if name.endswith((".attn.bias", ".attention.bias", "masked_bias", "inv_freq")):
+        if name.endswith((".attn.bias", ".attention.bias", "masked_bias", "inv_freq", "position_ids")) or "pooler." in name:
             continue
         found.update(one_tensor(arch, config, name, tensor))
     return {rename(name): tensor for name, tensor in found.items()}

@@ -130,13 +130,15 @@ def packed_state(model, quantization, dtype, generator):
 
 
 def write_folder(folder, row, seed):
-    """The Hugging Face folder of one model."""
+    """Writes the Hugging Face folder of one model; its configuration, as transformers has it, if the row has `json`."""
     generator = torch.Generator().manual_seed(seed)
     path = folder / "config.json"
     if "json" in row:
         path.write_text(json.dumps(row["json"], indent=2, sort_keys=True) + "\n")
         config = transformers.AutoConfig.from_pretrained(folder)
-        model = getattr(transformers, row["json"]["architectures"][0])(config)
+        if "config" in row:
+            config = type(config)(**row["config"])
+        model = getattr(transformers, row.get("cls", row["json"]["architectures"][0]))(config)
         randomize(model, generator, row.get("std", 1.6 / config.hidden_size**0.5))
         model.to(row["dtype"]).save_pretrained(folder)
         (folder / "generation_config.json").unlink(missing_ok=True)
@@ -144,7 +146,7 @@ def write_folder(folder, row, seed):
         if "stored" in row:
             state = row["stored"](load_file(folder / "model.safetensors"), generator)
             save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-        return
+        return config
     model = row["cls"](row["cls"].config_class(**row["config"]))
     randomize(model, generator, 0.2)
     quantization = row.get("quantization")

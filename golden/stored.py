@@ -26,6 +26,16 @@ def pythia(state, _generator):
     )
 
 
+def bert(state, _generator):
+    """With the positions that early releases of transformers stored."""
+    return state | {"embeddings.position_ids": torch.arange(len(state["embeddings.position_embeddings.weight"]))[None]}
+
+
+def without_prefix(state, _generator):
+    """As stored by a model without head."""
+    return {name.removeprefix("model."): tensor for name, tensor in state.items()}
+
+
 def mxfp4(state, generator):
     """With random experts in MXFP4: blocks [experts, out, in / 32, 16] of two codes each, the even one low, and scales."""
     stored = {}
