@@ -84,6 +84,35 @@ NOMIC = dict(
 )
 
 
+MODERN = dict(
+    model_type="modernbert",
+    architectures=["ModernBertModel"],
+    torch_dtype="float32",
+    attention_bias=False,
+    bos_token_id=0,
+    classifier_pooling="mean",
+    cls_token_id=0,
+    eos_token_id=1,
+    global_attn_every_n_layers=3,
+    global_rope_theta=160000.0,
+    hidden_activation="gelu",
+    hidden_size=32,
+    intermediate_size=64,
+    layer_norm_eps=1e-5,
+    local_attention=16,
+    local_rope_theta=10000.0,
+    max_position_embeddings=128,
+    mlp_bias=False,
+    norm_bias=False,
+    norm_eps=1e-5,
+    num_attention_heads=2,
+    num_hidden_layers=4,
+    pad_token_id=1,
+    position_embedding_type="absolute",
+    sep_token_id=1,
+    vocab_size=288,
+)
+
 # Each row: `json`, `stored` and `gguf` as in archs.py; the class, its configuration where transformers does not read the
 # published one; the tokenizer, how it pools, and the widths of dense layers after that.
 ENCODERS = {
@@ -145,6 +174,14 @@ ENCODERS = {
         tokenizer="<|bos|> $A <|eos|>",
         pooling="mean",
         dense=[32, 64, 32],
+    ),
+    "modernbert": dict(
+        json=MODERN,
+        cls="ModernBertModel",
+        gguf=("modern-bert", "F16"),
+        dtype=torch.float32,
+        tokenizer="<|bos|> $A <|eos|>",
+        pooling="mean",
     ),
 }
 

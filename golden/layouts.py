@@ -202,7 +202,20 @@ def bert(config):
     return {"attention.causal": False, "rope.freq_base": rope_of(config).get("rope_theta"), "attention.key_length": None, "attention.value_length": None}
 
 
+def modern_bert(config):
+    return {
+        "attention.causal": False,
+        "attention.layer_norm_rms_epsilon": config.norm_eps,
+        "attention.sliding_window": config.local_attention,
+        "attention.sliding_window_pattern": config.global_attn_every_n_layers,
+        "rope.scaling.type": "none",
+        "vocab_size": config.vocab_size,
+        "hidden_act": config.hidden_activation,
+    }
+
+
 KEYS = {
+    "modern-bert": modern_bert,
     "bert": bert,
     "nomic-bert": bert,
     "gemma-embedding": gemma_embedding,
