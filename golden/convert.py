@@ -1,8 +1,7 @@
 """A Hugging Face folder to GGUF, as llama.cpp's convert_hf_to_gguf.py and bitnet.cpp's converters write it.
 
-Tensor names are those of PyPI gguf's own map. Matrices keep the type asked for, norms and biases are F32, and a ternary
-model keeps its embedding and head in F16. Only `llama` rotates adjacent pairs and so has its q and k rows permuted; `qwen2`,
-`qwen3`, `bitnet` and `bitnet-b1.58` rotate halves, as Hugging Face does.
+Tensor names are those of PyPI gguf's own map; what architectures differ in is in layouts.py. Matrices keep the type asked
+for, norms, biases, routers and learned positions are F32, and a ternary model keeps its embedding and head in F16.
 
 YaRN: llama.cpp multiplies cos and sin by rope.scaling.attn_factor (1 where absent) * (1 + 0.1 ln factor), Hugging Face by
 attention_factor where given and by 1 + 0.1 ln factor otherwise. Without attention_factor, as here, the two agree.
@@ -87,7 +86,9 @@ def add_tensor(writer, name, tensor, kind):
 
 def add_metadata(writer, arch, config):
     for key, value in layouts.keys(arch, config).items():
-        kind = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}[type(value)]
+        kind = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}[
+            type(value)
+        ]
         kind(f"{arch}.{key}", value)
 
 
@@ -100,12 +101,13 @@ def add_tokenizer(writer, folder, config):
     if tokenizer["model"]["type"] == "WordPiece":
         writer.add_token_type_count(config.type_vocab_size)
         # Words begin with a phantom space, and what goes on with a word loses its hashes.
-        spaced = [token if token in special else token.removeprefix("##") if token[:2] == "##" else "\u2581" + token for token in tokens]
+        spaced = [token[2:] if token.startswith("##") else "\u2581" + token for token in tokens]
         writer.add_tokenizer_model("bert")
         writer.add_tokenizer_pre("bert-bge")
-        writer.add_token_list(spaced)
+        writer.add_token_list([token if token in special else other for token, other in zip(tokens, spaced)])
         writer.add_token_types(types)
-        gguf.SpecialVocab(folder, special_token_types=("bos", "eos", "unk", "sep", "pad", "mask")).add_to_gguf(writer, quiet=True)
+        named = ("bos", "eos", "unk", "sep", "pad", "mask")
+        gguf.SpecialVocab(folder, special_token_types=named).add_to_gguf(writer, quiet=True)
         return
     sequence = [part["SpecialToken"]["id"] for part in tokenizer["post_processor"]["single"] if "SpecialToken" in part]
     writer.add_tokenizer_model("gpt2")
@@ -130,7 +132,8 @@ def add_modules(writer, arch, folder):
         if module["type"].endswith("Pooling"):
             pooling = json.loads((path / "config.json").read_text())
             modes = dict(mean_tokens=1, cls_token=2, lasttoken=3)
-            writer.add_pooling_type(gguf.PoolingType(next(n for mode, n in modes.items() if pooling[f"pooling_mode_{mode}"])))
+            kind = next(number for mode, number in modes.items() if pooling[f"pooling_mode_{mode}"])
+            writer.add_pooling_type(gguf.PoolingType(kind))
         elif module["type"].endswith("Dense"):
             name = f"dense_{module['idx']}"
             dense[f"{name}.weight"] = matrix = load_file(path / "model.safetensors")["linear.weight"]

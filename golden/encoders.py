@@ -31,7 +31,7 @@ import numpy as np
 import tokenizers
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 import convert
 import llamacpp
@@ -227,7 +227,8 @@ def write_modules(folder, row, width, seed):
     for i, matrix in enumerate(dense, 2):
         save_file({"linear.weight": matrix}, folder / f"{i}_Dense" / "model.safetensors")
     listed = [
-        dict(idx=i, name=str(i), path=path, type=f"sentence_transformers.models.{kind}") for i, (path, kind) in enumerate(kinds)
+        dict(idx=i, name=str(i), path=path, type=f"sentence_transformers.models.{kind}")
+        for i, (path, kind) in enumerate(kinds)
     ]
     (folder / "modules.json").write_text(json.dumps(listed, indent=2) + "\n")
     return dense
@@ -249,7 +250,9 @@ def beside_llama_cpp(folder, row, config, dense, ids, hidden, embeddings):
     """The largest differences of llama.cpp's states and pooled vectors, from an F32 GGUF."""
     path = folder / "f32.gguf"
     convert.write(folder, row["gguf"][0], "F32", path, config)
-    states, vectors = llamacpp.Model(path, pooling=llamacpp.POOLING_NONE), llamacpp.Model(path, pooling=llamacpp.POOLING_OF_MODEL)
+    states, vectors = llamacpp.Model(path, pooling=llamacpp.POOLING_NONE), llamacpp.Model(
+        path, pooling=llamacpp.POOLING_OF_MODEL
+    )
     theirs = [states.states(each) for each in ids]
     pools = [vectors.embedding(each) for each in ids]
     pools = [vector / np.linalg.norm(vector) for vector in pools]

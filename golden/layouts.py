@@ -125,15 +125,8 @@ def granite(config):
     }
 
 
-def gptneox(config):
-    return {
-        "rope.freq_base": None,
-        "rope.dimension_count": rotated(config),
-        "use_parallel_residual": config.use_parallel_residual,
-    }
-
-
-def stablelm(config):
+def parallel(config):
+    """GPT-NeoX and StableLM."""
     return {
         "rope.freq_base": None,
         "rope.dimension_count": rotated(config),
@@ -198,8 +191,8 @@ def deepseek2(config):
     }
 
 
-def bert(config):
-    return {"attention.causal": False, "rope.freq_base": rope_of(config).get("rope_theta"), "attention.key_length": None, "attention.value_length": None}
+def bert(_config):
+    return {"attention.causal": False, "attention.key_length": None, "attention.value_length": None}
 
 
 def modern_bert(config):
@@ -229,8 +222,8 @@ KEYS = {
     "phi3": phi3,
     "granite": granite,
     "granitemoe": granite,
-    "gptneox": gptneox,
-    "stablelm": stablelm,
+    "gptneox": parallel,
+    "stablelm": parallel,
     "command-r": command_r,
     "cohere2": cohere2,
     "phi2": phi2,
@@ -315,12 +308,9 @@ def gpt_oss_experts(name, tensor):
     suffix = "bias" if name.endswith("_bias") else "weight"
     if suffix == "weight":
         tensor = tensor.swapaxes(-1, -2)
-        halves = tensor[:, ::2], tensor[:, 1::2]
-    else:
-        halves = tensor[:, ::2], tensor[:, 1::2]
     if what == "down_proj":
         return {f"{base}down_proj.{suffix}": tensor}
-    return {f"{base}gate_proj.{suffix}": halves[0], f"{base}up_proj.{suffix}": halves[1]}
+    return {f"{base}gate_proj.{suffix}": tensor[:, ::2], f"{base}up_proj.{suffix}": tensor[:, 1::2]}
 
 
 def rename(name):

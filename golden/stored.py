@@ -1,4 +1,4 @@
-"""How folders of published models store what transformers holds otherwise: functions of a state and a generator to a state."""
+"""How published folders store what transformers holds otherwise: functions of a state and a generator to a state."""
 
 import torch
 
