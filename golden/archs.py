@@ -12,9 +12,7 @@ import torch
 
 import stored
 
-BASE = dict(
-    vocab_size=288, bos_token_id=0, eos_token_id=1, hidden_size=32, max_position_embeddings=128, num_hidden_layers=2
-)
+BASE = dict(vocab_size=288, bos_token_id=0, eos_token_id=1, hidden_size=32, max_position_embeddings=128, num_hidden_layers=2)
 HEADS = dict(num_attention_heads=2, num_key_value_heads=1)
 GATED = dict(BASE, **HEADS, intermediate_size=64, hidden_act="silu", rms_norm_eps=1e-5, rope_theta=10000.0)
 GEMMA = dict(GATED, head_dim=32, rms_norm_eps=1e-6, hidden_act="gelu_pytorch_tanh", hidden_activation="gelu_pytorch_tanh")
@@ -49,77 +47,14 @@ STABLELM = dict(
     partial_rotary_factor=0.25,
     tie_word_embeddings=False,
 )
-COHERE = dict(LAYER_NORM, intermediate_size=64, num_key_value_heads=1, hidden_act="silu", rope_theta=8000000.0, logit_scale=0.75, attention_bias=False)
-QWEN_MOE = dict(
-    decoder_sparse_step=1,
-    max_window_layers=2,
-    moe_intermediate_size=32,
-    num_experts=4,
-    num_experts_per_tok=2,
-    rope_theta=1000000.0,
-    sliding_window=None,
-    tie_word_embeddings=False,
-    use_sliding_window=False,
-)
-GPT_OSS = dict(
-    GATED,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=16,
-    intermediate_size=32,
-    attention_bias=True,
-    max_position_embeddings=131072,
-    layer_types=["sliding_attention", "full_attention"],
-    num_local_experts=4,
-    experts_per_token=2,
-    num_experts_per_tok=2,
-    rope_scaling=dict(
-        rope_type="yarn",
-        factor=32.0,
-        beta_fast=32.0,
-        beta_slow=1.0,
-        original_max_position_embeddings=4096,
-        truncate=False,
-    ),
-    rope_theta=150000.0,
-    sliding_window=16,
-    swiglu_limit=7.0,
-    tie_word_embeddings=False,
-)
-MXFP4 = dict(
-    quant_method="mxfp4",
-    modules_to_not_convert=[
-        "model.layers.*.self_attn",
-        "model.layers.*.mlp.router",
-        "model.embed_tokens",
-        "lm_head",
-    ],
-)
-DEEPSEEK = dict(
-    GATED,
-    num_key_value_heads=2,
-    rms_norm_eps=1e-6,
+COHERE = dict(
+    LAYER_NORM,
+    intermediate_size=64,
+    num_key_value_heads=1,
+    hidden_act="silu",
+    rope_theta=8000000.0,
+    logit_scale=0.75,
     attention_bias=False,
-    first_k_dense_replace=1,
-    kv_lora_rank=48,
-    moe_intermediate_size=32,
-    moe_layer_freq=1,
-    n_routed_experts=8,
-    num_experts_per_tok=2,
-    qk_nope_head_dim=32,
-    qk_rope_head_dim=16,
-    v_head_dim=16,
-    rope_scaling=dict(
-        type="yarn",
-        factor=4.0,
-        beta_fast=32,
-        beta_slow=1,
-        mscale=0.707,
-        mscale_all_dim=0.707,
-        original_max_position_embeddings=128,
-    ),
-    max_position_embeddings=512,
-    tie_word_embeddings=False,
 )
 
 
@@ -198,7 +133,15 @@ ARCHS = {
         gguf="phi3",
     ),
     "olmo2": row(
-        published("olmo2", "Olmo2ForCausalLM", GATED, rope_theta=500000, tie_word_embeddings=False, attention_bias=False, rope_scaling=None),
+        published(
+            "olmo2",
+            "Olmo2ForCausalLM",
+            GATED,
+            rope_theta=500000,
+            tie_word_embeddings=False,
+            attention_bias=False,
+            rope_scaling=None,
+        ),
         gguf="olmo2",
     ),
     "granite": row(
@@ -268,11 +211,15 @@ ARCHS = {
         gguf="gptneox",
     ),
     "stablelm": row(
-        published("stablelm", "StableLmForCausalLM", STABLELM, use_qkv_bias=True, use_parallel_residual=False, qk_layernorm=False),
+        published(
+            "stablelm", "StableLmForCausalLM", STABLELM, use_qkv_bias=True, use_parallel_residual=False, qk_layernorm=False
+        ),
         gguf="stablelm",
     ),
     "stablelm-parallel": row(
-        published("stablelm", "StableLmForCausalLM", STABLELM, use_qkv_bias=False, use_parallel_residual=True, qk_layernorm=True),
+        published(
+            "stablelm", "StableLmForCausalLM", STABLELM, use_qkv_bias=False, use_parallel_residual=True, qk_layernorm=True
+        ),
         gguf="stablelm",
     ),
     "command-r": row(
@@ -319,127 +266,5 @@ ARCHS = {
             tie_word_embeddings=False,
         ),
         gguf="phi2",
-    ),
-    "mixtral": row(
-        published(
-            "mixtral",
-            "MixtralForCausalLM",
-            GATED,
-            intermediate_size=32,
-            num_local_experts=4,
-            num_experts_per_tok=2,
-            rope_theta=1e6,
-            sliding_window=None,
-            tie_word_embeddings=False,
-        ),
-        gguf="llama",
-    ),
-    "qwen2moe": row(
-        published(
-            "qwen2_moe",
-            "Qwen2MoeForCausalLM",
-            GATED,
-            **QWEN_MOE,
-            shared_expert_intermediate_size=64,
-            norm_topk_prob=False,
-        ),
-        gguf="qwen2moe",
-    ),
-    "qwen3moe": row(
-        published("qwen3_moe", "Qwen3MoeForCausalLM", GATED, **QWEN_MOE, head_dim=32, norm_topk_prob=True, rope_scaling=None),
-        gguf="qwen3moe",
-    ),
-    "olmoe": row(
-        published(
-            "olmoe",
-            "OlmoeForCausalLM",
-            GATED,
-            num_key_value_heads=2,
-            intermediate_size=32,
-            num_experts=4,
-            num_experts_per_tok=2,
-            norm_topk_prob=False,
-            clip_qkv=None,
-            rope_scaling=None,
-            tie_word_embeddings=False,
-        ),
-        gguf="olmoe",
-    ),
-    "granitemoe": row(
-        published(
-            "granitemoe",
-            "GraniteMoeForCausalLM",
-            GATED,
-            **GRANITE,
-            intermediate_size=32,
-            num_local_experts=4,
-            num_experts_per_tok=2,
-            tie_word_embeddings=True,
-        ),
-        gguf="granitemoe",
-    ),
-    "gpt-oss": row(
-        published("gpt_oss", "GptOssForCausalLM", GPT_OSS),
-        gguf="gpt-oss",
-        std=0.4,
-        why="llama.cpp rounds the range of dimensions in which YaRN changes over, as if `truncate` were true",
-    ),
-    "gpt-oss-mxfp4": row(
-        published("gpt_oss", "GptOssForCausalLM", GPT_OSS, intermediate_size=64, quantization_config=MXFP4),
-        gguf="gpt-oss",
-        kind="MXFP4",
-        why="as gpt-oss; and llama.cpp rounds activations to int8 before it multiplies them with MXFP4 weights",
-        std=0.4,
-        stored=stored.mxfp4,
-    ),
-    "deepseek2-lite": row(
-        published(
-            "deepseek_v2",
-            "DeepseekV2ForCausalLM",
-            DEEPSEEK,
-            q_lora_rank=None,
-            n_group=1,
-            topk_group=1,
-            topk_method="greedy",
-            scoring_func="softmax",
-            norm_topk_prob=False,
-            routed_scaling_factor=1.0,
-            n_shared_experts=2,
-        ),
-        gguf="deepseek2",
-        why="llama.cpp knows models without q_lora_rank by their 27 layers",
-    ),
-    "deepseek2": row(
-        published(
-            "deepseek_v2",
-            "DeepseekV2ForCausalLM",
-            DEEPSEEK,
-            q_lora_rank=16,
-            n_group=4,
-            topk_group=2,
-            topk_method="group_limited_greedy",
-            scoring_func="softmax",
-            norm_topk_prob=False,
-            routed_scaling_factor=4.0,
-            n_shared_experts=1,
-        ),
-        gguf="deepseek2",
-        why="llama.cpp scores a group by the sum of its best two experts, as DeepSeek-V3 does, transformers by its best",
-    ),
-    "deepseek3": row(
-        published(
-            "deepseek_v3",
-            "DeepseekV3ForCausalLM",
-            DEEPSEEK,
-            q_lora_rank=16,
-            n_group=4,
-            topk_group=2,
-            topk_method="noaux_tc",
-            scoring_func="sigmoid",
-            norm_topk_prob=True,
-            routed_scaling_factor=2.5,
-            n_shared_experts=1,
-        ),
-        gguf="deepseek2",
     ),
 }

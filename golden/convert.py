@@ -1,8 +1,7 @@
 """A Hugging Face folder to GGUF, as llama.cpp's convert_hf_to_gguf.py and bitnet.cpp's converters write it.
 
-Tensor names are those of PyPI gguf's own map. Matrices keep the type asked for, norms and biases are F32, and a ternary
-model keeps its embedding and head in F16. Only `llama` rotates adjacent pairs and so has its q and k rows permuted; `qwen2`,
-`qwen3`, `bitnet` and `bitnet-b1.58` rotate halves, as Hugging Face does.
+Tensor names are those of PyPI gguf's own map; what architectures differ in is in layouts.py. Matrices keep the type asked
+for, norms, biases, routers and learned positions are F32, and a ternary model keeps its embedding and head in F16.
 
 YaRN: llama.cpp multiplies cos and sin by rope.scaling.attn_factor (1 where absent) * (1 + 0.1 ln factor), Hugging Face by
 attention_factor where given and by 1 + 0.1 ln factor otherwise. Without attention_factor, as here, the two agree.
@@ -87,7 +86,9 @@ def add_tensor(writer, name, tensor, kind):
 
 def add_metadata(writer, arch, config):
     for key, value in layouts.keys(arch, config).items():
-        kind = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}[type(value)]
+        kind = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}[
+            type(value)
+        ]
         kind(f"{arch}.{key}", value)
 
 
@@ -96,14 +97,48 @@ def add_tokenizer(writer, folder, config):
     special = {token["content"] for token in tokenizer["added_tokens"]}
     tokens = sorted(tokenizer["model"]["vocab"], key=tokenizer["model"]["vocab"].get)
     assert len(tokens) == config.vocab_size
+    types = [gguf.TokenType.CONTROL if token in special else gguf.TokenType.NORMAL for token in tokens]
+    if tokenizer["model"]["type"] == "WordPiece":
+        writer.add_token_type_count(config.type_vocab_size)
+        # Words begin with a phantom space, and what goes on with a word loses its hashes.
+        spaced = [token[2:] if token.startswith("##") else "\u2581" + token for token in tokens]
+        writer.add_tokenizer_model("bert")
+        writer.add_tokenizer_pre("bert-bge")
+        writer.add_token_list([token if token in special else other for token, other in zip(tokens, spaced)])
+        writer.add_token_types(types)
+        named = ("bos", "eos", "unk", "sep", "pad", "mask")
+        gguf.SpecialVocab(folder, special_token_types=named).add_to_gguf(writer, quiet=True)
+        return
+    sequence = [part["SpecialToken"]["id"] for part in tokenizer["post_processor"]["single"] if "SpecialToken" in part]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
-    writer.add_token_types([gguf.TokenType.CONTROL if token in special else gguf.TokenType.NORMAL for token in tokens])
+    writer.add_token_types(types)
     writer.add_token_merges([" ".join(pair) for pair in tokenizer["model"]["merges"]])
     writer.add_bos_token_id(config.bos_token_id)
     writer.add_eos_token_id(config.eos_token_id)
-    writer.add_add_bos_token(True)
+    writer.add_add_bos_token(tokens[config.bos_token_id] in sequence)
+    if tokens[config.eos_token_id] in sequence:
+        writer.add_add_eos_token(True)
+
+
+def add_modules(writer, arch, folder):
+    """Says how sentence-transformers pools, if it does; the matrices of the dense layers that follow."""
+    if not (folder / "modules.json").exists():
+        return {}
+    dense = {}
+    for module in json.loads((folder / "modules.json").read_text()):
+        path = folder / module["path"]
+        if module["type"].endswith("Pooling"):
+            pooling = json.loads((path / "config.json").read_text())
+            modes = dict(mean_tokens=1, cls_token=2, lasttoken=3)
+            kind = next(number for mode, number in modes.items() if pooling[f"pooling_mode_{mode}"])
+            writer.add_pooling_type(gguf.PoolingType(kind))
+        elif module["type"].endswith("Dense"):
+            name = f"dense_{module['idx']}"
+            dense[f"{name}.weight"] = matrix = load_file(path / "model.safetensors")["linear.weight"]
+            writer.add_dense_features_dims(name, matrix.shape[1], matrix.shape[0])
+    return dense
 
 
 def kind_of(name, tensor, kind):
@@ -116,10 +151,10 @@ def kind_of(name, tensor, kind):
     return "F16" if outside and kind in ("TQ2_0", "I2_S") else kind
 
 
-def write(folder, arch, kind, out=None):
+def write(folder, arch, kind, out=None, config=None):
     """Writes `model.gguf` in the folder (or `out`), architecture `arch`, matrices of the layers of type `kind`."""
     folder = Path(folder)
-    config = AutoConfig.from_pretrained(folder)
+    config = config or AutoConfig.from_pretrained(folder)
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     names = gguf.get_tensor_name_map(MODEL_ARCHS.get(arch, gguf.MODEL_ARCH.BITNET), config.num_hidden_layers)
     writer = gguf.GGUFWriter(out or folder / "model.gguf", arch)
@@ -128,9 +163,10 @@ def write(folder, arch, kind, out=None):
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     add_metadata(writer, arch, config)
     add_tokenizer(writer, folder, config)
+    dense = add_modules(writer, arch, folder)
     for name, tensor in layouts.extra_tensors(config, head_dim).items():
         add_tensor(writer, name, tensor, "F32")
-    for name, tensor in layouts.tensors(arch, config, read_tensors(folder, config)).items():
+    for name, tensor in (layouts.tensors(arch, config, read_tensors(folder, config)) | dense).items():
         name = names.get_name(name, try_suffixes=(".weight", ".bias"))
         add_tensor(writer, name, tensor, kind_of(name, tensor, kind))
     writer.write_header_to_file()

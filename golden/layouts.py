@@ -95,6 +95,11 @@ def gemma3(config):
     return {"attention.sliding_window": config.sliding_window}
 
 
+def gemma_embedding(config):
+    """The window as config.json has it, which transformers halves for a model that looks both ways."""
+    return {"attention.sliding_window": 2 * (config.sliding_window - 1), "attention.causal": False}
+
+
 def phi3(config):
     rope = rope_of(config)
     context, original = config.max_position_embeddings, config.original_max_position_embeddings
@@ -120,15 +125,8 @@ def granite(config):
     }
 
 
-def gptneox(config):
-    return {
-        "rope.freq_base": None,
-        "rope.dimension_count": rotated(config),
-        "use_parallel_residual": config.use_parallel_residual,
-    }
-
-
-def stablelm(config):
+def parallel(config):
+    """GPT-NeoX and StableLM."""
     return {
         "rope.freq_base": None,
         "rope.dimension_count": rotated(config),
@@ -193,7 +191,27 @@ def deepseek2(config):
     }
 
 
+def bert(_config):
+    return {"attention.causal": False, "attention.key_length": None, "attention.value_length": None}
+
+
+def modern_bert(config):
+    return {
+        "attention.causal": False,
+        "attention.layer_norm_rms_epsilon": config.norm_eps,
+        "attention.sliding_window": config.local_attention,
+        "attention.sliding_window_pattern": config.global_attn_every_n_layers,
+        "rope.scaling.type": "none",
+        "vocab_size": config.vocab_size,
+        "hidden_act": config.hidden_activation,
+    }
+
+
 KEYS = {
+    "modern-bert": modern_bert,
+    "bert": bert,
+    "nomic-bert": bert,
+    "gemma-embedding": gemma_embedding,
     "llama": llama,
     "smollm3": llama,
     "bitnet-b1.58": llama,
@@ -204,8 +222,8 @@ KEYS = {
     "phi3": phi3,
     "granite": granite,
     "granitemoe": granite,
-    "gptneox": gptneox,
-    "stablelm": stablelm,
+    "gptneox": parallel,
+    "stablelm": parallel,
     "command-r": command_r,
     "cohere2": cohere2,
     "phi2": phi2,
@@ -290,12 +308,9 @@ def gpt_oss_experts(name, tensor):
     suffix = "bias" if name.endswith("_bias") else "weight"
     if suffix == "weight":
         tensor = tensor.swapaxes(-1, -2)
-        halves = tensor[:, ::2], tensor[:, 1::2]
-    else:
-        halves = tensor[:, ::2], tensor[:, 1::2]
     if what == "down_proj":
         return {f"{base}down_proj.{suffix}": tensor}
-    return {f"{base}gate_proj.{suffix}": halves[0], f"{base}up_proj.{suffix}": halves[1]}
+    return {f"{base}gate_proj.{suffix}": tensor[:, ::2], f"{base}up_proj.{suffix}": tensor[:, 1::2]}
 
 
 def rename(name):
@@ -318,7 +333,7 @@ def tensors(arch, config, stored):
     stored = stacked(stored, r"(.*_layernorm\.norms\.)(\d+)\.(.*)")
     found = {}
     for name, tensor in stored.items():
-        if name.endswith((".attn.bias", ".attention.bias", "masked_bias", "inv_freq")):
+        if name.endswith((".attn.bias", ".attention.bias", "masked_bias", "inv_freq", "position_ids")) or "pooler." in name:
             continue
         found.update(one_tensor(arch, config, name, tensor))
     return {rename(name): tensor for name, tensor in found.items()}

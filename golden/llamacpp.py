@@ -13,6 +13,7 @@ import numpy as np
 import xllamacpp
 
 GGML_TYPE_F32 = 0
+POOLING_OF_MODEL, POOLING_NONE = 2**32 - 1, 0
 FLASH_ATTN_DISABLED = 0
 
 
@@ -24,7 +25,7 @@ class Params(ctypes.Structure):
 
 # Words of llama_context_params.
 N_CTX, N_BATCH, N_UBATCH, N_SEQ_MAX, N_OUTPUTS_MAX, N_OUTPUTS_PER_SEQ, N_THREADS, N_THREADS_BATCH = 0, 1, 2, 3, 5, 6, 7, 8
-FLASH_ATTN, TYPE_K, TYPE_V = 13, 26, 27
+POOLING, FLASH_ATTN, TYPE_K, TYPE_V = 11, 13, 26, 27
 CONTEXT_DEFAULTS = [512, 2048, 512, 1, 0, 0, 1, 4, 4, 0, *[2**32 - 1] * 4]
 
 
@@ -62,6 +63,10 @@ def bind():
         "llama_batch_free": (None, [Batch]),
         "llama_decode": (c_int32, [c_void_p, Batch]),
         "llama_get_logits_ith": (POINTER(c_float), [c_void_p, c_int32]),
+        "llama_set_embeddings": (None, [c_void_p, c_bool]),
+        "llama_get_embeddings_ith": (POINTER(c_float), [c_void_p, c_int32]),
+        "llama_get_embeddings_seq": (POINTER(c_float), [c_void_p, c_int32]),
+        "llama_model_n_embd": (c_int32, [c_void_p]),
         "llama_get_memory": (c_void_p, [c_void_p]),
         "llama_memory_clear": (None, [c_void_p, c_bool]),
         "ggml_row_size": (c_size_t, [c_int, c_int64]),
@@ -95,9 +100,9 @@ def quantize(matrix, kind):
 
 
 class Model:
-    """A GGUF file opened by llama.cpp with one sequence of at most `n_ctx` tokens."""
+    """A GGUF file opened by llama.cpp with one sequence of at most `n_ctx` tokens; with `pooling`, for its embeddings."""
 
-    def __init__(self, path, n_ctx=512, n_threads=1):
+    def __init__(self, path, n_ctx=512, n_threads=1, pooling=None):
         self.model = LIB.llama_model_load_from_file(str(path).encode(), LIB.llama_model_default_params())
         if not self.model:
             raise RuntimeError(f"llama.cpp cannot load {path}")
@@ -107,6 +112,7 @@ class Model:
             **dict.fromkeys([N_THREADS, N_THREADS_BATCH], n_threads),
             **dict.fromkeys([TYPE_K, TYPE_V], GGML_TYPE_F32),
             FLASH_ATTN: FLASH_ATTN_DISABLED,
+            POOLING: POOLING_OF_MODEL if pooling is None else pooling,
         }.items():
             params.words[word] = value
         self.n_ctx = n_ctx
@@ -116,6 +122,8 @@ class Model:
         self.vocab = LIB.llama_model_get_vocab(self.model)
         self.n_vocab = LIB.llama_vocab_n_tokens(self.vocab)
         self.past = 0
+        if pooling is not None:
+            LIB.llama_set_embeddings(self.context, True)
 
     def close(self):
         LIB.llama_free(self.context)
@@ -130,11 +138,34 @@ class Model:
 
     def clear(self):
         """Forgets the sequence."""
-        LIB.llama_memory_clear(LIB.llama_get_memory(self.context), True)
+        memory = LIB.llama_get_memory(self.context)
+        if memory:
+            LIB.llama_memory_clear(memory, True)
         self.past = 0
+
+    def states(self, ids):
+        """The last layer's states [len(ids), width] of a sequence; the model is opened with `POOLING_NONE`."""
+        self.clear()
+        self.run(ids)
+        width = LIB.llama_model_n_embd(self.model)
+        rows = [np.ctypeslib.as_array(LIB.llama_get_embeddings_ith(self.context, i), (width,)) for i in range(len(ids))]
+        return np.array(rows, dtype=np.float32)
+
+    def embedding(self, ids):
+        """The pooled vector of a sequence, as long as it comes; the model is opened with `POOLING_OF_MODEL`."""
+        self.clear()
+        self.run(ids)
+        width = LIB.llama_model_n_embd(self.model)
+        return np.array(np.ctypeslib.as_array(LIB.llama_get_embeddings_seq(self.context, 0), (width,)), dtype=np.float32)
 
     def decode(self, ids):
         """Logits [len(ids), n_vocab] of `ids` appended to the sequence, in one batch."""
+        self.run(ids)
+        rows = [np.ctypeslib.as_array(LIB.llama_get_logits_ith(self.context, i), (self.n_vocab,)) for i in range(len(ids))]
+        return np.array(rows, dtype=np.float32)
+
+    def run(self, ids):
+        """Appends `ids` to the sequence in one batch."""
         batch = LIB.llama_batch_init(len(ids), 0, 1)
         batch.n_tokens = len(ids)
         for i, token in enumerate(ids):
@@ -145,8 +176,6 @@ class Model:
         if status:
             raise RuntimeError(f"llama_decode: {status}")
         self.past += len(ids)
-        rows = [np.ctypeslib.as_array(LIB.llama_get_logits_ith(self.context, i), (self.n_vocab,)) for i in range(len(ids))]
-        return np.array(rows, dtype=np.float32)
 
     def greedy(self, ids, n):
         """The `n` most likely ids after `ids`, one at a time; ends of sequence do not stop it."""

@@ -1,14 +1,16 @@
 """Makes the golden models: tiny random ones of every architecture, with the logits that transformers computes for them.
 
     pip install torch==2.15.0 transformers==5.23.0 accelerate==1.15.0 tokenizers==0.23.3 safetensors==0.8.0 \\
-        gguf==0.19.0 numpy==2.4.6
+        gguf==0.19.0 numpy==2.4.6 xllamacpp==2026.10.11549
     python golden/models.py [NAME ...]
 
 For each name (all of them by default) it writes golden/models/NAME/ with
 
     config.json, model*.safetensors, tokenizer.json, tokenizer_config.json    as published models have them
     model.gguf       the same weights, exactly, as llama.cpp's or bitnet.cpp's converter writes them (see convert.py)
-    golden.json      versions, how weights are dequantised, the prompts and 16 greedy ids after each
+    golden.json      versions, how weights are dequantised, the prompts and 16 greedy ids after each; for the rows of
+                     archs.py and moe.py also whether llama.cpp continues alike from model.gguf, how far its logits are from those of
+                     transformers with an F32 file of the same weights, and why, where they differ
     logits.f32       float32 little-endian [tokens, vocab] of the prompts one after the other, without the greedy ids
 
 Matrices are multiples of 1/256 below 1, so F32, F16 and BF16 hold them exactly. The logits are those of the folder loaded
@@ -33,7 +35,9 @@ releases in the floor and in the rounding of exact halves; no golden depends on 
 A rounding near one half may fall either way in another order of summation. For ternary models the seed is therefore the
 first for which every activation keeps `rounding_margin` (golden.json, in int8 steps) away from a half. Float32 arithmetic in
 another order then agrees to about 1e-5; a single activation rounded the other way moves logits by 0.05 to 0.5. For all
-models the best greedy logit leads the second by at least `greedy_margin`.
+models the best greedy logit leads the second by at least `greedy_margin`, and what a router chooses, experts and groups of
+them, leads what it does not choose by at least `router_margin` (router logits; with a bias for choice, biased sigmoids).
+llama.cpp's GELU is a table in float16, which moves logits by some 1e-3; it agrees to 1e-4 otherwise.
 """
 
 import os
@@ -60,9 +64,10 @@ import convert
 import llamacpp
 from archs import ARCHS
 from llamas import BOS, EOS, LLAMAS, PROMPTS, VOCAB
+from moe import EXPERTS
 
 OUT = Path(__file__).parent / "models"
-MODELS = LLAMAS | ARCHS
+MODELS = LLAMAS | ARCHS | EXPERTS
 SENTENCES = [
     "The miller's daughter carried two baskets of barley across the frozen river.",
     "When the bells rang at noon, the herons rose from the reeds and turned toward the sea.",
@@ -130,13 +135,15 @@ def packed_state(model, quantization, dtype, generator):
 
 
 def write_folder(folder, row, seed):
-    """The Hugging Face folder of one model."""
+    """Writes the Hugging Face folder of one model; its configuration, as transformers has it, if the row has `json`."""
     generator = torch.Generator().manual_seed(seed)
     path = folder / "config.json"
     if "json" in row:
         path.write_text(json.dumps(row["json"], indent=2, sort_keys=True) + "\n")
         config = transformers.AutoConfig.from_pretrained(folder)
-        model = getattr(transformers, row["json"]["architectures"][0])(config)
+        if "config" in row:
+            config = type(config)(**row["config"])
+        model = getattr(transformers, row.get("cls", row["json"]["architectures"][0]))(config)
         randomize(model, generator, row.get("std", 1.6 / config.hidden_size**0.5))
         model.to(row["dtype"]).save_pretrained(folder)
         (folder / "generation_config.json").unlink(missing_ok=True)
@@ -144,7 +151,7 @@ def write_folder(folder, row, seed):
         if "stored" in row:
             state = row["stored"](load_file(folder / "model.safetensors"), generator)
             save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-        return
+        return config
     model = row["cls"](row["cls"].config_class(**row["config"]))
     randomize(model, generator, 0.2)
     quantization = row.get("quantization")
@@ -289,14 +296,20 @@ def make(name, row, tokenizer):
                 facts["llama.cpp"] = beside_llama_cpp(folder, row, facts, logits)
         versions = {package: version(package) for package in ("torch", "transformers", "tokenizers", "gguf")}
         prompts = facts.pop("prompts")
-        facts = dict(versions=versions, seed=seed, weights=row.get("weights", "as stored"), vocab=VOCAB, **facts, prompts=prompts)
+        facts = dict(
+            versions=versions, seed=seed, weights=row.get("weights", "as stored"), vocab=VOCAB, **facts, prompts=prompts
+        )
         lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in facts.items())
         (folder / "golden.json").write_text("{\n" + lines + "\n}\n")
         (folder / "logits.f32").write_bytes(logits.tobytes())
         shutil.rmtree(OUT / name, ignore_errors=True)
         shutil.copytree(folder, OUT / name)
     files = sum(file.stat().st_size for file in (OUT / name).iterdir() if file.name.startswith("model"))
-    print(f"{name}: {len(logits)} tokens, {files} bytes of weights", {k: facts[k] for k in facts if k not in ("versions", "prompts")}, flush=True)
+    print(
+        f"{name}: {len(logits)} tokens, {files} bytes of weights",
+        {k: facts[k] for k in facts if k not in ("versions", "prompts")},
+        flush=True,
+    )
 
 
 def main():

@@ -1,4 +1,4 @@
-"""How folders of published models store what transformers holds otherwise: functions of a state and a generator to a state."""
+"""How published folders store what transformers holds otherwise: functions of a state and a generator to a state."""
 
 import torch
 
@@ -24,6 +24,16 @@ def pythia(state, _generator):
         | {f"{layer}masked_bias": torch.tensor(-1e9) for layer in layers}
         | {f"{layer}rotary_emb.inv_freq": torch.tensor([1.0, 0.01]) for layer in layers}
     )
+
+
+def bert(state, _generator):
+    """With the positions that early releases of transformers stored."""
+    return state | {"embeddings.position_ids": torch.arange(len(state["embeddings.position_embeddings.weight"]))[None]}
+
+
+def without_prefix(state, _generator):
+    """As stored by a model without head."""
+    return {name.removeprefix("model."): tensor for name, tensor in state.items()}
 
 
 def mxfp4(state, generator):
