@@ -44,9 +44,10 @@ impl<W> Layer<W> {
             _ => ["post_attention_norm", "post_ffw_norm"],
         };
         // Halves in parallel may share the norm before them.
+        let lacks = layer == 0 && arch.may_lack("attn_norm") && !load.weights.contains(&name("attn_norm.weight"));
         let shared = parallel && arch.may_lack("ffn_norm") && !load.weights.contains(&name("ffn_norm.weight"));
         Ok(Layer {
-            before_attention: load.norm_if(before, &name("attn_norm"), &[width])?,
+            before_attention: load.norm_if(before && !lacks, &name("attn_norm"), &[width])?,
             attention: Attention::load(load, layer)?,
             behind_attention: load.norm_if(behind, &name(attention), &[width])?,
             before_feed_forward: load.norm_if(before && !shared, &name("ffn_norm"), &[width])?,
@@ -124,9 +125,9 @@ impl<B: Backend> Model<B> {
             let positions = table(&mut load, arch.learned_positions, "position_embd.weight")?;
             let has_kinds = load.weights.contains("token_types.weight");
             let kinds = table(&mut load, arch.encoder && has_kinds, "token_types.weight")?;
-            let embedding_norm = load.norm_if(arch.encoder, "token_embd_norm", &[width])?;
+            let embedding_norm = load.norm_if(arch.embedding_norm, "token_embd_norm", &[width])?;
             let layers = (0..spec.layers).map(|i| Layer::load(&mut load, i)).collect::<Result<Vec<_>>>()?;
-            let norm = load.norm_if(!arch.encoder, "output_norm", &[width])?;
+            let norm = load.norm_if(arch.norms != Norms::Sums, "output_norm", &[width])?;
             let head = match !arch.encoder && load.weights.has_head() {
                 true => {
                     let weight = load.upload(load.weights.get("output.weight", &[spec.vocab, width])?, Role::Head)?;

@@ -42,6 +42,8 @@ static COUNTS: &[(&str, &str)] = &[
     ("kv_lora_rank", "attention.kv_lora_rank"),
     ("qk_rope_head_dim", "rope.dimension_count"),
     ("v_head_dim", "attention.value_length_mla"),
+    ("local_attention", "attention.sliding_window"),
+    ("global_attn_every_n_layers", "attention.sliding_window_pattern"),
 ];
 
 /// The same for numbers that need not be whole.
@@ -59,14 +61,12 @@ static NUMBERS: &[(&str, &str)] = &[
     ("attention_multiplier", "attention.scale"),
     ("routed_scaling_factor", "expert_weights_scale"),
     ("rope_local_base_freq", "rope.freq_base_swa"),
+    ("local_rope_theta", "rope.freq_base_swa"),
 ];
 
 /// And for what is true or false.
-static FLAGS: &[(&str, &str)] = &[
-    ("use_parallel_residual", "use_parallel_residual"),
-    ("norm_topk_prob", "expert_weights_norm"),
-    ("use_bidirectional_attention", "attention.bidirectional"),
-];
+static FLAGS: &[(&str, &str)] =
+    &[("use_parallel_residual", "use_parallel_residual"), ("norm_topk_prob", "expert_weights_norm")];
 
 /// Keys that change what is computed, and the values that change nothing; an architecture names those that it heeds.
 static NEUTRAL: &[(&str, &[f32])] = &[
@@ -101,7 +101,11 @@ impl<'a> Keys<'a> {
     fn of_config(config: &Value) -> Result<Keys<'a>> {
         let missing = || Error::MissingKey { key: "model_type".into(), expected: "the name of an architecture" };
         let name = config["model_type"].as_str().ok_or_else(missing)?;
-        let activation = ["hidden_act", "activation_function"].iter().find_map(|key| config[key].as_str());
+        // The same layers see ahead in some models that are made for embeddings.
+        let ahead = if config["use_bidirectional_attention"] == true { "_bidirectional" } else { "" };
+        let name = &format!("{name}{ahead}");
+        let activation =
+            ["hidden_act", "activation_function", "hidden_activation"].iter().find_map(|key| config[key].as_str());
         let activation = activation.unwrap_or("silu");
         let arch = Arch::of_hub(name, activation).ok_or_else(|| unknown(&format!("{name} with {activation}")))?;
         let prefix = arch.gguf[0].to_owned();
@@ -193,6 +197,7 @@ impl<'a> Keys<'a> {
             (scaling, "rope_theta"),
             (config, "rope_theta"),
             (config, "rotary_emb_base"),
+            (config, "global_rope_theta"),
             (config, "default_theta"),
         ])? {
             set("freq_base", base);

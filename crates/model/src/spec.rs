@@ -148,7 +148,7 @@ impl Spec {
         let mut spec = Spec {
             arch,
             layers,
-            kinds: kinds(&keys, file, layers, ropes.len(), experts.is_some())?,
+            kinds: kinds(&keys, file, layers, ropes.len(), experts.is_some(), !arch.encoder)?,
             width,
             heads,
             kv_heads,
@@ -166,7 +166,7 @@ impl Spec {
             short_ropes,
             attention_scale: factor("attention.scale")?.unwrap_or(usual),
             attention_cap: factor("attn_logit_softcapping")?,
-            causal: !arch.encoder && keys.flag("attention.bidirectional")? != Some(true),
+            causal: !arch.encoder,
             parallel: keys.flag("use_parallel_residual")?.unwrap_or(arch.parallel),
             embedding_scale: factor("embedding_scale")?.unwrap_or(embedding_scale),
             residual_scale: factor("residual_scale")?.unwrap_or(1.0),
@@ -228,12 +228,15 @@ fn scale_dim(arch: &Arch, layers: usize, width_of_head: usize, head_dim: usize) 
 }
 
 /// What each layer does otherwise.
-fn kinds(keys: &Keys, file: &File, layers: usize, ropes: usize, experts: bool) -> Result<Vec<LayerKind>> {
+fn kinds(keys: &Keys, file: &File, layers: usize, ropes: usize, experts: bool, causal: bool) -> Result<Vec<LayerKind>> {
     let arch = keys.arch;
     let window = keys.count("attention.sliding_window", 0..=u32::MAX)?.filter(|&window| window > 0);
     let dense = keys.count("leading_dense_block_count", 0..=1 << 16)?.unwrap_or(0);
+    // Who sees ahead has a window to both sides, half as far.
+    let window = window.map(|window| if causal { window } else { window / 2 + 1 });
     let every = |n: usize, layer: usize| n > 0 && (layer + 1) % n == 0;
-    let mut global: Vec<bool> = (0..layers).map(|layer| every(arch.global_every, layer)).collect();
+    let ahead = if arch.global_first { arch.global_every.saturating_sub(1) } else { 0 };
+    let mut global: Vec<bool> = (0..layers).map(|layer| every(arch.global_every, layer + ahead)).collect();
     let mut turned: Vec<bool> = (0..layers).map(|layer| !every(arch.unturned_every, layer)).collect();
     let pattern = keys.name("attention.sliding_window_pattern");
     match keys.metadata.get(&pattern) {
@@ -242,7 +245,8 @@ fn kinds(keys: &Keys, file: &File, layers: usize, ropes: usize, experts: bool) -
         }
         Some(_) => {
             let n = keys.count("attention.sliding_window_pattern", 0..=1 << 16)?.unwrap_or(0);
-            global = (0..layers).map(|layer| every(n, layer)).collect();
+            let ahead = if arch.global_first { n.saturating_sub(1) } else { 0 };
+            global = (0..layers).map(|layer| every(n, layer + ahead)).collect();
         }
         None => {}
     }

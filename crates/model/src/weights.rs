@@ -165,6 +165,7 @@ impl<'a> Weights<'a> {
                 .iter()
                 .any(|end| name.ends_with(end))
                 || name.ends_with("embeddings.position_ids")
+                || matches!(name, "dense_2.weight" | "dense_3.weight")
                 || self.spec.arch.encoder && (name.contains("pooler.") || name.contains("cls."))
         };
         match self.source.file.names().find(|name| !taken.contains(*name) && !harmless(name)) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use trine_backend::{Activations, Backend, Batch, Cpu, CpuOptions, KV_FORMATS, KvShape};
 use trine_kernels::tables;
 use trine_model::{Language, Model};
-use trine_tensor::{File, Format, format::F32};
+use trine_tensor::{File, Format, View, format::F32};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models")
@@ -58,7 +58,8 @@ fn cpu(table: usize, threads: usize) -> Cpu {
 /// The device that computes what the model defines: activations that meet blocks of weights are not rounded, while those that meet trits are.
 fn exact(threads: usize, file: &File) -> Cpu {
     let mut be = cpu(0, threads);
-    if file.tensors().any(|tensor| tensor.format.block > 1 && !tensor.format.ternary) {
+    let packed = |tensor: &View| tensor.format.block > 1 && !tensor.format.ternary || tensor.name.ends_with("_blocks");
+    if file.tensors().any(packed) {
         be.set_activations(Activations::F32);
     }
     be

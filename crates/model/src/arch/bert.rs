@@ -12,6 +12,7 @@ pub static BERT: Arch = Arch {
     gate: Gate::Gelu,
     gated: false,
     learned_positions: true,
+    embedding_norm: true,
     encoder: true,
     heeds: &["attention.causal"],
     implied: &[],
@@ -51,6 +52,32 @@ pub static NOMIC_BERT: Arch = Arch {
         ("blk.{}.ffn_gate", "encoder.layers.{}.mlp.fc12"),
         ("blk.{}.ffn_down", "encoder.layers.{}.mlp.fc2"),
         ("blk.{}.layer_output_norm", "encoder.layers.{}.norm2"),
+    ],
+    ..BERT
+};
+
+/// Norms before, windows in two of three layers, no biases (arXiv:2412.13663). The first layer's input is normed already.
+pub static MODERN_BERT: Arch = Arch {
+    gguf: &["modern-bert"],
+    hub: &[("modernbert", Some("gelu"))],
+    pairs: Pairs::Halves,
+    norms: Norms::Before,
+    gated: true,
+    learned_positions: false,
+    global_every: 3,
+    global_first: true,
+    optional: &["attn_norm"],
+    implied: &[("rope.freq_base", 160000.0), ("rope.freq_base_swa", 10000.0)],
+    renamed: &[
+        ("token_embd", "embeddings.tok_embeddings"),
+        ("token_embd_norm", "embeddings.norm"),
+        ("output_norm", "final_norm"),
+        ("blk.{}.attn_norm", "layers.{}.attn_norm"),
+        ("blk.{}.attn_qkv", "layers.{}.attn.Wqkv"),
+        ("blk.{}.attn_output", "layers.{}.attn.Wo"),
+        ("blk.{}.ffn_norm", "layers.{}.mlp_norm"),
+        ("blk.{}.ffn_up", "layers.{}.mlp.Wi"),
+        ("blk.{}.ffn_down", "layers.{}.mlp.Wo"),
     ],
     ..BERT
 };

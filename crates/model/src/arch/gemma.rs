@@ -32,7 +32,7 @@ pub static GEMMA2: Arch = Arch {
 
 /// Windows in five of six layers, with frequencies of their own: arXiv:2503.19786.
 pub static GEMMA3: Arch = Arch {
-    gguf: &["gemma3", "gemma-embedding"],
+    gguf: &["gemma3"],
     hub: &[("gemma3_text", None)],
     global_every: 6,
     scaled_by_width: &[62],
@@ -40,4 +40,13 @@ pub static GEMMA3: Arch = Arch {
     heeds: &["attention.scale", "final_logit_softcapping", "attn_logit_softcapping"],
     implied: &[("rope.freq_base", 1e6), ("rope.freq_base_swa", 10000.0)],
     ..GEMMA2
+};
+
+/// Gemma 3 that sees ahead, for embeddings: arXiv:2509.20354.
+pub static GEMMA_EMBEDDING: Arch = Arch {
+    gguf: &["gemma-embedding"],
+    hub: &[("gemma3_text_bidirectional", None)],
+    heeds: &["attention.scale", "attention.causal"],
+    encoder: true,
+    ..GEMMA3
 };

@@ -31,6 +31,7 @@ pub static ARCHS: &[&Arch] = &[
     &gemma::GEMMA,
     &gemma::GEMMA2,
     &gemma::GEMMA3,
+    &gemma::GEMMA_EMBEDDING,
     &phi::PHI2,
     &phi::PHI3,
     &olmo::OLMO2,
@@ -48,6 +49,7 @@ pub static ARCHS: &[&Arch] = &[
     &deepseek::DEEPSEEK2,
     &bert::BERT,
     &bert::NOMIC_BERT,
+    &bert::MODERN_BERT,
 ];
 
 /// What all models of an architecture have in common.
@@ -83,10 +85,14 @@ pub struct Arch {
     pub learned_positions: bool,
     /// Each so-manyth layer sees everything, where the others have a window; 0 where all have it.
     pub global_every: usize,
+    /// The first of so many layers sees everything, and not the last of them.
+    pub global_first: bool,
     /// Layers that see everything do not turn queries and keys.
     pub global_unturned: bool,
     /// Each so-manyth layer does not turn queries and keys; 0 where all do.
     pub unturned_every: usize,
+    /// Embeddings are normed.
+    pub embedding_norm: bool,
     /// Embeddings are multiplied by the root of the width.
     pub scaled_embedding: bool,
     /// Logits are divided by `logit_scale`, not multiplied.

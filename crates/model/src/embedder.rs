@@ -1,0 +1,179 @@
+//! One vector for a text: the states of its tokens pooled, projected if the model says so, and normalised.
+
+use crate::{Error, Model, Result, open_file};
+use serde_json::Value;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use trine_backend::{Backend, Batch};
+use trine_tensor::{File, Kind, OpenOptions, View, read_small};
+
+/// Tokens of a block of the cache.
+const BLOCK: usize = 16;
+/// Larger than any description of a module.
+const MAX_JSON: u64 = 1 << 20;
+
+/// What becomes of the states of a text's tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// Their mean.
+    Mean,
+    /// The first.
+    First,
+    /// The last.
+    Last,
+}
+
+/// A model on a device that makes embeddings: vectors of length 1 whose products tell how much texts have in common.
+pub struct Embedder<B: Backend> {
+    model: Model<B>,
+    pooling: Pooling,
+    /// `[outputs, inputs]` each.
+    dense: Vec<Dense>,
+}
+
+struct Dense {
+    rows: usize,
+    weights: Vec<f32>,
+}
+
+impl<B: Backend> Embedder<B> {
+    /// Brings the model of `file` to a device; `progress` as in [`Model::load`]. What is done with states is said by the keys of GGUF, or by
+    /// the files that sentence-transformers puts beside safetensors; without either, encoders take the mean and others the last.
+    ///
+    /// # Errors
+    /// As [`Model::load`], and when the pooling is one that we do not know.
+    pub fn load(backend: &mut B, file: &File, progress: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<Embedder<B>> {
+        let model = Model::load(backend, file, progress)?;
+        let usual = if model.spec().arch.encoder { Pooling::Mean } else { Pooling::Last };
+        let modules = || match file.kind() {
+            Kind::Gguf { .. } => of_keys(file),
+            Kind::Safetensors => of_folder(file),
+        };
+        let (pooling, views) = modules().map_err(|error| error.at(file.path()))?;
+        let (mut dense, mut width) = (Vec::new(), model.spec().width);
+        for view in views {
+            if view.shape.len() != 2 || view.cols() != width {
+                let expected = vec![view.rows(), width];
+                return Err(Error::Shape { tensor: view.name, expected, found: view.shape }.at(file.path()));
+            }
+            width = view.rows();
+            dense.push(Dense { rows: width, weights: view.decode() });
+        }
+        Ok(Embedder { model, pooling: pooling.unwrap_or(usual), dense })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model<B> {
+        &self.model
+    }
+
+    /// What becomes of the states of a text's tokens.
+    pub fn pooling(&self) -> Pooling {
+        self.pooling
+    }
+
+    /// Numbers of an embedding.
+    pub fn width(&self) -> usize {
+        self.dense.last().map_or(self.model.spec().width, |dense| dense.rows)
+    }
+
+    /// The embedding of a text's tokens.
+    ///
+    /// # Errors
+    /// When it has none, or more than the model's context, or the cache finds no room.
+    ///
+    /// # Panics
+    /// When a token is beyond the vocabulary.
+    pub fn embed(&self, be: &mut B, ids: &[u32]) -> Result<Vec<f32>> {
+        let context = self.model.spec().context;
+        if !(1..=context).contains(&ids.len()) {
+            return Err(Error::bad("text", format!("1 to {context} tokens"), ids.len()));
+        }
+        let blocks: Vec<u32> = (0..ids.len().div_ceil(BLOCK) as u32).collect();
+        be.reserve_kv(self.model.kv_shape(blocks.len(), BLOCK))?;
+        let mut batch = Batch::new();
+        batch.push(ids, 0, &blocks, ids.len());
+        let states = self.model.states(be, &batch);
+        let mut values = Vec::new();
+        be.read(&states, &mut values);
+        let width = self.model.spec().width;
+        let mut pooled: Vec<f64> = match self.pooling {
+            Pooling::First => values[..width].iter().map(|&x| x.into()).collect(),
+            Pooling::Last => values[values.len() - width..].iter().map(|&x| x.into()).collect(),
+            Pooling::Mean => (0..width)
+                .map(|i| values[i..].iter().step_by(width).map(|&x| f64::from(x)).sum::<f64>() / ids.len() as f64)
+                .collect(),
+        };
+        for dense in &self.dense {
+            let rows = dense.weights.chunks_exact(pooled.len());
+            pooled = rows.map(|row| row.iter().zip(&pooled).map(|(&w, x)| f64::from(w) * x).sum()).collect();
+        }
+        let length = pooled.iter().map(|x| x * x).sum::<f64>().sqrt().max(1e-12);
+        Ok(pooled.into_iter().map(|x| (x / length) as f32).collect())
+    }
+}
+
+/// What GGUF says: `pooling_type`, and `dense_2` and `dense_3` behind it.
+fn of_keys(file: &File) -> Result<(Option<Pooling>, Vec<View>)> {
+    let missing = || Error::MissingKey { key: "general.architecture".into(), expected: "the name of one" };
+    let key = format!("{}.pooling_type", file.metadata().str("general.architecture")?.ok_or_else(missing)?);
+    let pooling = match file.metadata().u32(&key)? {
+        None | Some(0) => None,
+        Some(1) => Some(Pooling::Mean),
+        Some(2) => Some(Pooling::First),
+        Some(3) => Some(Pooling::Last),
+        Some(other) => return Err(Error::bad(key, "0 (none), 1 (mean), 2 (first) or 3 (last)", other)),
+    };
+    let dense = ["dense_2.weight", "dense_3.weight"].into_iter().filter(|name| file.contains(name));
+    Ok((pooling, dense.map(|name| file.view(name)).collect::<std::result::Result<_, _>>()?))
+}
+
+/// What sentence-transformers puts into a folder: `modules.json`, and a folder for each module that it names.
+fn of_folder(file: &File) -> Result<(Option<Pooling>, Vec<View>)> {
+    let folder = if file.path().is_dir() { file.path() } else { file.path().parent().unwrap_or(Path::new("")) };
+    let json = |path: PathBuf| -> Result<Value> {
+        let bytes = read_small(&path, MAX_JSON)?;
+        serde_json::from_slice(&bytes).map_err(|error| Error::bad(path.display().to_string(), "JSON", error))
+    };
+    let (mut pooling, mut dense) = (None, Vec::new());
+    if !folder.join("modules.json").is_file() {
+        return Ok((pooling, dense));
+    }
+    let modules = json(folder.join("modules.json"))?;
+    for module in modules.as_array().into_iter().flatten() {
+        let [kind, path] = ["type", "path"].map(|key| module[key].as_str().unwrap_or_default());
+        // A path with more than one part could reach files that are no part of the model.
+        if path.contains(['/', '\\', ':']) || path.contains("..") {
+            return Err(Error::bad("modules.json", "names of folders beside it", path));
+        }
+        let place = folder.join(path);
+        match kind.rsplit('.').next().unwrap_or_default() {
+            "Transformer" | "Normalize" => {}
+            "Pooling" => pooling = Some(pooling_of(&json(place.join("config.json"))?)?),
+            "Dense" => {
+                let config = json(place.join("config.json"))?;
+                let activation = config["activation_function"].as_str().unwrap_or("Identity");
+                if !activation.ends_with("Identity") || config["bias"] == true {
+                    return Err(Error::bad("Dense", "a projection without bias or activation", config));
+                }
+                dense.push(open_file(place.join("model.safetensors"), &OpenOptions::default())?.view("linear.weight")?);
+            }
+            other => return Err(Error::bad("modules.json", "Transformer, Pooling, Dense or Normalize", other)),
+        }
+    }
+    Ok((pooling, dense))
+}
+
+/// The one mode that is on. (The root of the length that some divide by changes nothing: embeddings have length 1 in the end.)
+fn pooling_of(config: &Value) -> Result<Pooling> {
+    let modes = [
+        ("pooling_mode_mean_tokens", Pooling::Mean),
+        ("pooling_mode_cls_token", Pooling::First),
+        ("pooling_mode_lasttoken", Pooling::Last),
+    ];
+    let mut on = modes.into_iter().filter(|(key, _)| config[key] == true).map(|(_, pooling)| pooling);
+    match (on.next(), on.next()) {
+        (Some(pooling), None) => Ok(pooling),
+        _ => Err(Error::bad("pooling_mode", "one of mean, cls and lasttoken", config)),
+    }
+}
