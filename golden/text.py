@@ -83,5 +83,6 @@ def words(patterns, text):
     return [word for word, _ in splits.pre_tokenize_str(text)]
 
 
-golden = {name: [words(patterns, text) for text in TEXTS] for name, patterns in MODELS.items()}
-pathlib.Path(sys.argv[1]).write_text(json.dumps(golden, ensure_ascii=True, indent=1) + "\n", encoding="utf-8")
+if __name__ == "__main__":
+    golden = {name: [words(patterns, text) for text in TEXTS] for name, patterns in MODELS.items()}
+    pathlib.Path(sys.argv[1]).write_text(json.dumps(golden, ensure_ascii=True, indent=1) + "\n", encoding="utf-8")

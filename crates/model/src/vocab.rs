@@ -3,7 +3,7 @@
 use crate::{Error, Result, Spec, open_file};
 use std::path::{Path, PathBuf};
 use trine_tensor::{File, Kind, Metadata, OpenOptions, Strings, Value};
-use trine_text::{ByteLevel, Tokenizer, Vocab};
+use trine_text::{OwnedVocab, Tokenizer, Vocab};
 
 /// Larger than any tokenizer.json.
 const MAX_TEXT: u64 = 256 << 20;
@@ -70,7 +70,7 @@ impl Language {
         }
         if is_json(path) {
             let Json { tokenizer, config, template } = Json::read(path)?;
-            let vocab = ByteLevel::from_json(&tokenizer, config.as_deref()).map_err(|e| Error::from(e).at(path))?;
+            let vocab = OwnedVocab::from_json(&tokenizer, config.as_deref()).map_err(|e| Error::from(e).at(path))?;
             let mut metadata = vocab_metadata(&vocab.vocab());
             let template = template.or_else(|| vocab.chat_template().map(str::to_owned));
             template.map(|template| metadata.insert("tokenizer.chat_template", template));

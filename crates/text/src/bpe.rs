@@ -94,7 +94,7 @@ impl Model for Bpe {
         let (mut words, mut merger) = (Words::default(), Merger::default());
         self.specials.encode(text, special, ids, |text, ids| {
             self.splitter.split(text, &mut |word| {
-                words.encode(word, true, ids, |word, ids| self.word(tokens, word, &mut merger, ids));
+                words.encode(word, ids, |word, ids| self.word(tokens, word, &mut merger, ids));
             });
         });
     }

@@ -2,15 +2,18 @@
 
 use crate::bpe::Bpe;
 use crate::byte_level;
+use crate::charsmap::Charsmap;
+use crate::normalize::SPACE;
 use crate::spm::Spm;
 use crate::tokenizer::{Model, ends};
 use crate::tokens::Tokens;
 use crate::vocab::byte;
-use crate::{Error, Kind, Result, Tokenizer};
+use crate::{Error, Kind, Result, Tokenizer, wordpiece};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::ModelWrapper;
-use tokenizers::decoders::DecoderWrapper;
-use tokenizers::pre_tokenizers::metaspace::PrependScheme;
 use tokenizers::{AddedVocabulary, Encoding, OffsetType, PreTokenizer, Token};
 
 const TOKENIZER: &str = "tokenizer.json";
@@ -44,7 +47,10 @@ fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokeni
     let config = tokenizer_config.map_or(Ok(Value::Null), serde_json::from_slice);
     let config = config.map_err(|error| Error::Json { file: CONFIG, problem: error.to_string() })?;
 
-    let decoding = Decoding::of(inner.get_decoder())?;
+    let parts: Parts = serde_json::from_slice(tokenizer_json)
+        .map_err(|error| Error::Json { file: TOKENIZER, problem: error.to_string() })?;
+    parts.check(&inner)?;
+    let decoding = Decoding::of(&parts.decoder)?;
     let (names, mut kinds) = tokens(&inner, &decoding, tokenizer_json.len())?;
     let special = |key| special_token(&config, key, &inner);
     let (bos, eos) = (special("bos_token")?, special("eos_token")?);
@@ -113,6 +119,49 @@ impl Model for Hub {
     }
 }
 
+/// The parts of a `tokenizer.json` that the library reads but does not show.
+#[derive(Deserialize)]
+struct Parts {
+    #[serde(default)]
+    normalizer: Value,
+    #[serde(default)]
+    decoder: Value,
+    model: Unknown,
+}
+
+/// What a model says about characters that are not in its vocabulary.
+#[derive(Deserialize)]
+struct Unknown {
+    #[serde(default)]
+    unk_id: Option<u32>,
+    #[serde(default)]
+    unk_token: Option<String>,
+}
+
+impl Parts {
+    /// Refuses what would make the library panic, or leave out words, while it encodes.
+    fn check(&self, inner: &tokenizers::Tokenizer) -> Result<()> {
+        let wrong = |problem| Error::Json { file: TOKENIZER, problem };
+        charsmaps(&self.normalizer).map_err(|problem| wrong(format!("normalizer.precompiled_charsmap: {problem}")))?;
+        let missing = |field: &str| wrong(format!("model.{field}: expected a token of the vocabulary, found none"));
+        let has_unk = self.model.unk_token.as_deref().is_some_and(|name| inner.token_to_id(name).is_some());
+        match inner.get_model() {
+            ModelWrapper::Unigram(_) if self.model.unk_id.is_none() => Err(missing("unk_id")),
+            ModelWrapper::WordPiece(_) | ModelWrapper::WordLevel(_) if !has_unk => Err(missing("unk_token")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Checks the rules of SentencePiece in a normaliser, or in those it is made of.
+fn charsmaps(normalizer: &Value) -> std::result::Result<(), String> {
+    if let Some(rules) = normalizer["precompiled_charsmap"].as_str() {
+        let rules = STANDARD.decode(rules).map_err(|error| error.to_string())?;
+        Charsmap::parse(&rules)?;
+    }
+    normalizer["normalizers"].as_array().into_iter().flatten().try_for_each(charsmaps)
+}
+
 /// What the decoder of a `tokenizer.json` does to each token, so that tokens have bytes of their own.
 struct Decoding {
     piece: fn(&str, Kind, &mut Vec<u8>),
@@ -121,32 +170,35 @@ struct Decoding {
 }
 
 impl Decoding {
-    fn of(decoder: Option<&DecoderWrapper>) -> Result<Decoding> {
-        let unknown = |found: &str| Error::Json {
-            file: TOKENIZER,
-            problem: format!(
-                "decoder: expected ByteLevel, Metaspace, or a Sequence as SentencePiece has, found {found}"
-            ),
-        };
-        let decoders = match decoder {
-            None => return Err(unknown("none")),
-            Some(DecoderWrapper::Sequence(sequence)) => sequence.get_decoders(),
-            Some(decoder) => std::slice::from_ref(decoder),
-        };
+    fn of(decoder: &Value) -> Result<Decoding> {
         let mut decoding = Decoding { piece: Spm::piece, byte_fallback: false, space_prefix: false };
-        for decoder in decoders {
-            match decoder {
-                DecoderWrapper::ByteLevel(_) => decoding.piece = Bpe::piece,
-                DecoderWrapper::ByteFallback(_) => decoding.byte_fallback = true,
-                DecoderWrapper::Metaspace(space) => {
-                    decoding.space_prefix = space.get_prepend_scheme() != PrependScheme::Never;
+        let steps = if decoder["type"] == "Sequence" { &decoder["decoders"] } else { decoder };
+        let steps = steps.as_array().map_or(std::slice::from_ref(steps), Vec::as_slice);
+        for step in steps {
+            match step["type"].as_str() {
+                Some("ByteLevel") => decoding.piece = Bpe::piece,
+                Some("ByteFallback") => decoding.byte_fallback = true,
+                Some("Fuse") => {}
+                Some("Replace") if step["pattern"]["String"] == SPACE && step["content"] == " " => {}
+                Some("Strip") if step["content"] == " " && step["start"] == 1 && step["stop"] == 0 => {
+                    decoding.space_prefix = true;
                 }
-                DecoderWrapper::Strip(strip) => decoding.space_prefix = strip.content == ' ' && strip.start > 0,
-                DecoderWrapper::Replace(_) | DecoderWrapper::Fuse(_) => {}
-                DecoderWrapper::Sequence(_) => return Err(unknown("a Sequence in a Sequence")),
-                DecoderWrapper::BPE(_) => return Err(unknown("BPEDecoder")),
-                DecoderWrapper::WordPiece(_) => return Err(unknown("WordPiece")),
-                DecoderWrapper::CTC(_) => return Err(unknown("CTC")),
+                Some("Metaspace") if step["replacement"] == SPACE => {
+                    let old = step["add_prefix_space"] == true;
+                    decoding.space_prefix = step["prepend_scheme"].as_str().map_or(old, |scheme| scheme != "never");
+                }
+                Some("WordPiece") if step["prefix"] == "##" => {
+                    decoding.piece = if step["cleanup"] == true { wordpiece::clean } else { wordpiece::plain };
+                    decoding.space_prefix = true;
+                }
+                _ => {
+                    return Err(Error::Json {
+                        file: TOKENIZER,
+                        problem: format!(
+                            "decoder: expected ByteLevel, Metaspace, WordPiece, or a Sequence as SentencePiece has, found {step}"
+                        ),
+                    });
+                }
             }
         }
         Ok(decoding)

@@ -3,7 +3,7 @@ use crate::pre::{PRE_TOKENIZERS, Pre};
 use crate::special::{ENDS, NOT_ENDS};
 use crate::spm::Spm;
 use crate::tokens::Tokens;
-use crate::{Error, Kind, Result, Stream, Vocab};
+use crate::{Error, Kind, Result, Stream, Vocab, wordpiece};
 use hashbrown::HashSet;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -59,7 +59,7 @@ impl Tokenizer {
             warnings
                 .push(format!("{} tokens are spelled like another; the first of each is used", tokens.duplicates()));
         }
-        let Loaded { model, add_bos } = (row.load)(&vocab, &tokens, &mut warnings)?;
+        let Loaded { model, add_bos, add_eos } = (row.load)(&vocab, &tokens, &mut warnings)?;
         let mut around = |add: bool, id: Option<u32>, name: &str| {
             if add && id.is_none() {
                 warnings.push(format!("a text should get {name}, but the file does not say which token that is"));
@@ -68,7 +68,7 @@ impl Tokenizer {
         };
         Ok(Tokenizer {
             prefix: around(vocab.add_bos.unwrap_or(add_bos), vocab.bos, "BOS"),
-            suffix: around(vocab.add_eos.unwrap_or(false), vocab.eos, "EOS"),
+            suffix: around(vocab.add_eos.unwrap_or(add_eos), vocab.eos, "EOS"),
             model,
             tokens,
             bos: vocab.bos,
@@ -197,16 +197,28 @@ struct Loaded {
     model: Box<dyn Model>,
     /// Whether BOS goes in front when the file does not say.
     add_bos: bool,
+    /// Whether EOS goes behind when the file does not say.
+    add_eos: bool,
 }
 
 /// Every kind of tokenizer that a GGUF file may name.
 static TOKENIZERS: &[Row] = &[
     Row { model: "llama", load: load_spm, piece: Spm::piece },
+    Row { model: "t5", load: load_unigram, piece: Spm::piece },
+    Row { model: "bert", load: load_wordpiece, piece: wordpiece::gguf },
     Row { model: "gpt2", load: load_bpe, piece: Bpe::piece },
 ];
 
 fn load_spm(vocab: &Vocab, tokens: &Tokens, warnings: &mut Vec<String>) -> Result<Loaded> {
-    Ok(Loaded { model: Spm::load(vocab, tokens, warnings)?, add_bos: true })
+    Ok(Loaded { model: Spm::bpe(vocab, tokens, warnings)?, add_bos: true, add_eos: false })
+}
+
+fn load_unigram(vocab: &Vocab, tokens: &Tokens, warnings: &mut Vec<String>) -> Result<Loaded> {
+    Ok(Loaded { model: Spm::unigram(vocab, tokens, warnings)?, add_bos: false, add_eos: true })
+}
+
+fn load_wordpiece(vocab: &Vocab, tokens: &Tokens, _: &mut Vec<String>) -> Result<Loaded> {
+    Ok(Loaded { model: wordpiece::load(vocab, tokens)?, add_bos: true, add_eos: true })
 }
 
 fn load_bpe(vocab: &Vocab, tokens: &Tokens, warnings: &mut Vec<String>) -> Result<Loaded> {
@@ -219,7 +231,7 @@ fn load_bpe(vocab: &Vocab, tokens: &Tokens, warnings: &mut Vec<String>) -> Resul
         found: name.to_owned(),
         known: PRE_TOKENIZERS.iter().flat_map(|pre| pre.names).copied().collect::<Vec<_>>().join(", "),
     })?;
-    Ok(Loaded { model: Bpe::load(vocab, tokens, pre, warnings)?, add_bos: pre.add_bos })
+    Ok(Loaded { model: Bpe::load(vocab, tokens, pre, warnings)?, add_bos: pre.add_bos, add_eos: false })
 }
 
 /// The tokens at which generation ends: those that the file names, and the well known. They are made control tokens.

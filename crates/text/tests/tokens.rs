@@ -49,7 +49,7 @@ proptest! {
 
     #[test]
     fn no_vocabulary_panics(
-        model in "llama|gpt2|bert|",
+        model in "llama|gpt2|bert|t5|gemma4|",
         pre in prop::option::of("llama-bpe|qwen2|gpt-2|default|falcon|[a-z]{0,3}"),
         tokens in prop::collection::vec("[a-c▁Ġ]{0,3}|<0x[0-9A-F]{1,2}>|<s>|</s>|<\\|end\\|>|<0x-1>|\\PC{0,3}", 0..30),
         scores in prop::collection::vec(any::<f32>(), 0..30),
@@ -69,7 +69,7 @@ proptest! {
             types: if fit { Vec::new() } else { types }.into(),
             merges: if fit { Vec::new() } else { merges.iter().map(String::as_str).collect() },
             model: &model, pre: pre.as_deref(), tokens: tokens.iter().map(String::as_str).collect(), bos, eos, eot, unk, pad: None,
-            add_bos: flags[0], add_eos: flags[1], add_space_prefix: flags[2],
+            add_bos: flags[0], add_eos: flags[1], add_space_prefix: flags[2], ..Vocab::default()
         };
         if let Ok(tokenizer) = Tokenizer::new(vocab) {
             for (special, bos_eos) in [(false, false), (true, true)] {
