@@ -81,6 +81,22 @@ pub fn tokenizers() -> Vec<(&'static str, Tokenizer)> {
     all.filter_map(|(name, vocab)| Some((name, Tokenizer::new(vocab?).unwrap()))).collect()
 }
 
+/// A tokenizer of every kind, from golden/tokenizers.
+pub fn kinds() -> Vec<(&'static str, Tokenizer)> {
+    let models = ["spm-bpe", "spm-bpe-rules", "spm-unigram", "spm-unigram-bytes"];
+    let models = models.map(|name| (name, Tokenizer::from_model(&golden(&format!("{name}.model"))).unwrap()));
+    let json = ["wordpiece", "unigram", "byte-fallback", "byte-fallback-bare", "byte-level"];
+    let json = json.map(|name| (name, Tokenizer::from_json(&golden(&format!("{name}.json")), None).unwrap()));
+    models.into_iter().chain(json).collect()
+}
+
+/// Those that rewrite texts, or cannot spell some: decoding gives back only what decoding gave.
+pub const LOSSY: [&str; 6] = ["bert-bge", "spm-bpe-rules", "spm-unigram", "wordpiece", "unigram", "byte-level"];
+
+/// Those that take U+2581 for a space.
+pub const SPACED: [&str; 6] =
+    ["llama-spm", "phi-3", "spm-bpe", "spm-unigram-bytes", "byte-fallback", "byte-fallback-bare"];
+
 /// Texts and their tokens as llama.cpp has them.
 pub fn vectors(name: &str) -> Option<Vec<(String, Vec<u32>)>> {
     let inp = std::fs::read_to_string(shared(&format!("tokenizers/ggml-vocab-{name}.gguf.inp"))?).unwrap();
