@@ -16,6 +16,7 @@ mod owned;
 mod pre;
 mod sentencepiece;
 mod special;
+mod split;
 mod spm;
 mod stream;
 mod template;

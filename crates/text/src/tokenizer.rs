@@ -54,7 +54,8 @@ impl Tokenizer {
             found: vocab.model.to_owned(),
             known: TOKENIZERS.iter().map(|row| row.model).collect::<Vec<_>>().join(", "),
         })?;
-        let tokens = Tokens::new(&vocab.tokens, kinds, row.piece);
+        let plain = vocab.pre.and_then(Pre::find).is_some_and(|pre| pre.plain);
+        let tokens = Tokens::new(&vocab.tokens, kinds, if plain { Spm::piece } else { row.piece });
         if tokens.duplicates() > 0 {
             warnings
                 .push(format!("{} tokens are spelled like another; the first of each is used", tokens.duplicates()));
@@ -207,6 +208,7 @@ static TOKENIZERS: &[Row] = &[
     Row { model: "t5", load: load_unigram, piece: Spm::piece },
     Row { model: "bert", load: load_wordpiece, piece: wordpiece::gguf },
     Row { model: "gpt2", load: load_bpe, piece: Bpe::piece },
+    Row { model: "gemma4", load: load_gemma_4, piece: Spm::piece },
 ];
 
 fn load_spm(vocab: &Vocab, tokens: &Tokens, warnings: &mut Vec<String>) -> Result<Loaded> {
@@ -219,6 +221,10 @@ fn load_unigram(vocab: &Vocab, tokens: &Tokens, warnings: &mut Vec<String>) -> R
 
 fn load_wordpiece(vocab: &Vocab, tokens: &Tokens, _: &mut Vec<String>) -> Result<Loaded> {
     Ok(Loaded { model: wordpiece::load(vocab, tokens)?, add_bos: true, add_eos: true })
+}
+
+fn load_gemma_4(vocab: &Vocab, tokens: &Tokens, warnings: &mut Vec<String>) -> Result<Loaded> {
+    load_bpe(&Vocab { pre: Some("gemma4"), ..vocab.clone() }, tokens, warnings)
 }
 
 fn load_bpe(vocab: &Vocab, tokens: &Tokens, warnings: &mut Vec<String>) -> Result<Loaded> {

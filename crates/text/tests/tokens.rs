@@ -142,7 +142,7 @@ fn errors_name_what_is_wrong() {
     assert_eq!(Tokenizer::new(good()).unwrap().encode("abb", PLAIN), [2, 1]);
     type Spoil = fn(&mut Vocab);
     let cases: [(&str, Spoil); 10] = [
-        ("expected one of llama, t5, bert, gpt2, found `rwkv`", |v| v.model = "rwkv"),
+        ("expected one of llama, t5, bert, gpt2, gemma4, found `rwkv`", |v| v.model = "rwkv"),
         ("llama-bpe, llama3, ", |v| v.pre = Some("x")),
         ("tokenizer.ggml.token_type: expected 3 entries, one for each token, found 1", |v| v.types = vec![1].into()),
         ("tokenizer.ggml.scores: expected 3 entries, one for each token, found 0", |v| v.model = "llama"),
