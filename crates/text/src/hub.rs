@@ -8,7 +8,7 @@ use crate::spm::Spm;
 use crate::tokenizer::{Model, ends};
 use crate::tokens::Tokens;
 use crate::vocab::byte;
-use crate::{Error, Kind, Result, Tokenizer, wordpiece};
+use crate::{Error, Kind, Result, Tokenizer, config, wordpiece};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -17,7 +17,6 @@ use tokenizers::ModelWrapper;
 use tokenizers::{AddedVocabulary, Encoding, OffsetType, PreTokenizer, Token};
 
 const TOKENIZER: &str = "tokenizer.json";
-const CONFIG: &str = "tokenizer_config.json";
 
 impl Tokenizer {
     /// Reads a `tokenizer.json`, and what its `tokenizer_config.json` adds: BOS, EOS, whether they are added, and the
@@ -44,15 +43,14 @@ fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokeni
         let problem = format!("model.dropout: expected 0 or none, found {dropout}, which makes tokens random");
         return Err(Error::Json { file: TOKENIZER, problem });
     }
-    let config = tokenizer_config.map_or(Ok(Value::Null), serde_json::from_slice);
-    let config = config.map_err(|error| Error::Json { file: CONFIG, problem: error.to_string() })?;
+    let config = config::parse(tokenizer_config)?;
 
     let parts: Parts = serde_json::from_slice(tokenizer_json)
         .map_err(|error| Error::Json { file: TOKENIZER, problem: error.to_string() })?;
     parts.check(&inner)?;
     let decoding = Decoding::of(&parts.decoder)?;
     let (names, mut kinds) = tokens(&inner, &decoding, tokenizer_json.len())?;
-    let special = |key| special_token(&config, key, &inner);
+    let special = |key| config::special_token(&config, key, |name| inner.token_to_id(name));
     let (bos, eos) = (special("bos_token")?, special("eos_token")?);
     let mut warnings = Vec::new();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -78,7 +76,7 @@ fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokeni
         ends,
         prefix,
         suffix,
-        chat_template: chat_template(&config)?,
+        chat_template: config::chat_template(&config)?,
         warnings,
     })
 }
@@ -228,14 +226,6 @@ fn tokens(inner: &tokenizers::Tokenizer, decoding: &Decoding, bytes: usize) -> R
     Ok((names, kinds))
 }
 
-/// A token of the config, which is written as a string or as an object with `content`.
-fn special_token(config: &Value, key: &str, inner: &tokenizers::Tokenizer) -> Result<Option<u32>> {
-    let value = &config[key];
-    let Some(name) = value.as_str().or_else(|| value["content"].as_str()) else { return Ok(None) };
-    let problem = || format!("{key}: expected a token of {TOKENIZER}, found `{name}`");
-    inner.token_to_id(name).map(Some).ok_or_else(|| Error::Json { file: CONFIG, problem: problem() })
-}
-
 /// What the post-processor puts before and behind a text.
 fn around(inner: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u32>)> {
     let text = Encoding::from_tokens(vec![Token::new(0, String::new(), (0, 0))], 0);
@@ -245,22 +235,4 @@ fn around(inner: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u32>)> {
     let at = whole.get_special_tokens_mask().iter().position(|&mask| mask == 0).unwrap_or(0);
     let ids = whole.get_ids();
     Ok((ids[..at].to_vec(), ids.get(at + 1..).unwrap_or_default().to_vec()))
-}
-
-/// `chat_template` is a string, or a list of named ones, of which `default` is meant.
-fn chat_template(config: &Value) -> Result<Option<String>> {
-    let problem = |found: &str| Error::Json {
-        file: CONFIG,
-        problem: format!("chat_template: expected a string or a list with one named `default`, found {found}"),
-    };
-    match &config["chat_template"] {
-        Value::Null => Ok(None),
-        Value::String(source) => Ok(Some(source.clone())),
-        Value::Array(list) => {
-            let named = |template: &&Value| template["name"] == "default" || list.len() == 1;
-            let source = list.iter().find(named).and_then(|template| template["template"].as_str());
-            source.map(|source| Some(source.to_owned())).ok_or_else(|| problem("a list without it"))
-        }
-        _ => Err(problem("another type")),
-    }
 }

@@ -8,6 +8,7 @@ mod bpe;
 mod byte_level;
 mod bytes;
 mod charsmap;
+mod config;
 mod error;
 mod hub;
 mod merge;

@@ -1,4 +1,5 @@
-use crate::{Result, Tokenizer, Vocab, byte_level, sentencepiece, tiktoken};
+use crate::normalize::SPACE;
+use crate::{Error, Kind, Result, Tokenizer, Vocab, byte_level, config, sentencepiece, tiktoken};
 
 /// A vocabulary out of another file than GGUF, as a GGUF file says it.
 #[derive(Debug, Clone)]
@@ -19,16 +20,19 @@ impl OwnedVocab {
         byte_level::read(tokenizer_json, tokenizer_config)
     }
 
-    /// Reads a `tokenizer.model`, which is a file of SentencePiece or of tiktoken: what is in it tells which.
+    /// Reads a `tokenizer.model`, which is a file of SentencePiece or of tiktoken (what is in it tells which), and what a
+    /// `tokenizer_config.json` adds: tokens, BOS, EOS, whether they are added, and the chat template.
     ///
     /// # Errors
-    /// As [`OwnedVocab::from_sentencepiece`] and [`OwnedVocab::from_tiktoken`].
-    pub fn from_model(tokenizer_model: &[u8]) -> Result<OwnedVocab> {
-        if tiktoken::is_it(tokenizer_model) {
-            OwnedVocab::from_tiktoken(tokenizer_model)
+    /// As [`OwnedVocab::from_sentencepiece`] and [`OwnedVocab::from_tiktoken`], and for added tokens that ask for more.
+    pub fn from_model(tokenizer_model: &[u8], tokenizer_config: Option<&[u8]>) -> Result<OwnedVocab> {
+        let mut vocab = if tiktoken::is_it(tokenizer_model) {
+            OwnedVocab::from_tiktoken(tokenizer_model)?
         } else {
-            OwnedVocab::from_sentencepiece(tokenizer_model)
-        }
+            OwnedVocab::from_sentencepiece(tokenizer_model)?
+        };
+        config::apply(&config::parse(tokenizer_config)?, &mut vocab)?;
+        Ok(vocab)
     }
 
     /// Reads the ranks of tiktoken, a line for each token.
@@ -45,6 +49,31 @@ impl OwnedVocab {
     /// When it is damaged, or asks for what is not known here.
     pub fn from_sentencepiece(tokenizer_model: &[u8]) -> Result<OwnedVocab> {
         sentencepiece::read(tokenizer_model)
+    }
+
+    /// As a GGUF file can say it, where user-defined tokens are found in a text before it is rewritten, and have spaces as they are.
+    ///
+    /// # Errors
+    /// When SentencePiece's BPE rewrites texts: a GGUF file has rules only for its Unigram.
+    pub fn for_gguf(mut self) -> Result<OwnedVocab> {
+        let normalization = &mut self.rest.normalization;
+        if self.rest.model == "llama" && (!normalization.charsmap.is_empty() || normalization.remove_extra_whitespaces)
+        {
+            let problem = "normalizer_spec: expected none of the rules that a GGUF file cannot hold for BPE, found precompiled_charsmap or \
+                remove_extra_whitespaces";
+            return Err(Error::Model { problem: problem.to_owned() });
+        }
+        if std::mem::take(&mut normalization.whole) {
+            for (name, _) in self
+                .tokens
+                .iter_mut()
+                .zip(&*self.rest.types)
+                .filter(|(_, kind)| **kind == Kind::UserDefined.token_type())
+            {
+                *name = name.replace(SPACE, " ");
+            }
+        }
+        Ok(self)
     }
 
     /// What a GGUF file says.
@@ -67,8 +96,10 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As there.
-    pub fn from_model(tokenizer_model: &[u8]) -> Result<Tokenizer> {
-        Tokenizer::new(OwnedVocab::from_model(tokenizer_model)?.vocab())
+    pub fn from_model(tokenizer_model: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokenizer> {
+        let vocab = OwnedVocab::from_model(tokenizer_model, tokenizer_config)?;
+        let tokenizer = Tokenizer::new(vocab.vocab())?;
+        Ok(Tokenizer { chat_template: vocab.chat_template, ..tokenizer })
     }
 
     /// Reads the ranks of tiktoken, as [`OwnedVocab::from_tiktoken`].

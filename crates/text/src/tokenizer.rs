@@ -46,14 +46,15 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// Checks a vocabulary and makes it ready. Errors name the metadata key and what is wrong there; what can be
     /// lived with is in [`Tokenizer::warnings`].
-    pub fn new(vocab: Vocab) -> Result<Tokenizer> {
-        let mut kinds = vocab.check()?;
-        let mut warnings = Vec::new();
-        let ends = ends(&vocab.tokens, &mut kinds, [vocab.eos, vocab.eot, vocab.bos], &mut warnings);
+    pub fn new(mut vocab: Vocab) -> Result<Tokenizer> {
         let row = TOKENIZERS.iter().find(|row| row.model == vocab.model).ok_or_else(|| Error::UnknownModel {
             found: vocab.model.to_owned(),
             known: TOKENIZERS.iter().map(|row| row.model).collect::<Vec<_>>().join(", "),
         })?;
+        (row.complete)(&mut vocab);
+        let mut kinds = vocab.check()?;
+        let mut warnings = Vec::new();
+        let ends = ends(&vocab.tokens, &mut kinds, [vocab.eos, vocab.eot, vocab.bos], &mut warnings);
         let plain = vocab.pre.and_then(Pre::find).is_some_and(|pre| pre.plain);
         let tokens = Tokens::new(&vocab.tokens, kinds, if plain { Spm::piece } else { row.piece });
         if tokens.duplicates() > 0 {
@@ -191,6 +192,8 @@ struct Row {
     load: fn(&Vocab, &Tokens, &mut Vec<String>) -> Result<Loaded>,
     /// Appends the bytes that a spelling stands for.
     piece: fn(&str, Kind, &mut Vec<u8>),
+    /// Fills in what files of this kind may leave out.
+    complete: fn(&mut Vocab),
 }
 
 /// What a kind of tokenizer makes of a vocabulary.
@@ -204,11 +207,24 @@ struct Loaded {
 
 /// Every kind of tokenizer that a GGUF file may name.
 static TOKENIZERS: &[Row] = &[
-    Row { model: "llama", load: load_spm, piece: Spm::piece },
-    Row { model: "t5", load: load_unigram, piece: Spm::piece },
-    Row { model: "bert", load: load_wordpiece, piece: wordpiece::gguf },
-    Row { model: "gpt2", load: load_bpe, piece: Bpe::piece },
-    Row { model: "gemma4", load: load_gemma_4, piece: Spm::piece },
+    Row { model: "llama", load: load_spm, piece: Spm::piece, complete: |_| {} },
+    Row {
+        model: "t5",
+        load: load_unigram,
+        piece: Spm::piece,
+        complete: |vocab| vocab.eos = vocab.eos.or_else(|| vocab.named("</s>")),
+    },
+    Row {
+        model: "bert",
+        load: load_wordpiece,
+        piece: wordpiece::gguf,
+        complete: |vocab| {
+            vocab.bos = vocab.bos.or_else(|| vocab.named("[CLS]"));
+            vocab.eos = vocab.sep.or_else(|| vocab.named("[SEP]"));
+        },
+    },
+    Row { model: "gpt2", load: load_bpe, piece: Bpe::piece, complete: |_| {} },
+    Row { model: "gemma4", load: load_bpe, piece: Spm::piece, complete: |vocab| vocab.pre = Some("gemma4") },
 ];
 
 fn load_spm(vocab: &Vocab, tokens: &Tokens, warnings: &mut Vec<String>) -> Result<Loaded> {
@@ -221,10 +237,6 @@ fn load_unigram(vocab: &Vocab, tokens: &Tokens, warnings: &mut Vec<String>) -> R
 
 fn load_wordpiece(vocab: &Vocab, tokens: &Tokens, _: &mut Vec<String>) -> Result<Loaded> {
     Ok(Loaded { model: wordpiece::load(vocab, tokens)?, add_bos: true, add_eos: true })
-}
-
-fn load_gemma_4(vocab: &Vocab, tokens: &Tokens, warnings: &mut Vec<String>) -> Result<Loaded> {
-    load_bpe(&Vocab { pre: Some("gemma4"), ..vocab.clone() }, tokens, warnings)
 }
 
 fn load_bpe(vocab: &Vocab, tokens: &Tokens, warnings: &mut Vec<String>) -> Result<Loaded> {

@@ -127,6 +127,11 @@ impl Vocab<'_> {
         (0..len).map(|id| self.kind(id)).collect()
     }
 
+    /// The first token of this name.
+    pub(crate) fn named(&self, name: &str) -> Option<u32> {
+        self.tokens.iter().position(|token| *token == name).map(|id| id as u32)
+    }
+
     fn kind(&self, id: usize) -> Result<Kind> {
         let name = self.tokens[id];
         let wrong = |problem| Error::Token { id, name: name.to_owned(), problem };

@@ -11,7 +11,7 @@ fn open(name: &str) -> Option<Result<Tokenizer>> {
         Some(name) => std::fs::read(shared(&format!("tokenizers/{name}"))?).unwrap(),
         None => golden(name),
     };
-    Some(if name.ends_with(".json") { Tokenizer::from_json(&bytes, None) } else { Tokenizer::from_model(&bytes) })
+    Some(if name.ends_with(".json") { Tokenizer::from_json(&bytes, None) } else { Tokenizer::from_model(&bytes, None) })
 }
 
 #[test]

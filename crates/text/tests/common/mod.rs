@@ -84,7 +84,7 @@ pub fn tokenizers() -> Vec<(&'static str, Tokenizer)> {
 /// A tokenizer of every kind, from golden/tokenizers.
 pub fn kinds() -> Vec<(&'static str, Tokenizer)> {
     let models = ["spm-bpe", "spm-bpe-rules", "spm-unigram", "spm-unigram-bytes"];
-    let models = models.map(|name| (name, Tokenizer::from_model(&golden(&format!("{name}.model"))).unwrap()));
+    let models = models.map(|name| (name, Tokenizer::from_model(&golden(&format!("{name}.model")), None).unwrap()));
     let json = ["wordpiece", "unigram", "byte-fallback", "byte-fallback-bare", "byte-level"];
     let json = json.map(|name| (name, Tokenizer::from_json(&golden(&format!("{name}.json")), None).unwrap()));
     models.into_iter().chain(json).collect()
