@@ -62,8 +62,8 @@ impl Language {
         Ok(Language { warnings: tokenizer.warnings().to_vec(), tokenizer, template })
     }
 
-    /// The keys `tokenizer.*` that give a GGUF file the language of `path`, which is what [`Language::open`] takes. Of a `tokenizer.json`,
-    /// that must be plain byte-level BPE.
+    /// The keys `tokenizer.*` that give a GGUF file the language of `path`, which is what [`Language::open`] takes. A `tokenizer.json` that
+    /// is not plain byte-level BPE must have its `tokenizer.model` beside it, which is then read.
     ///
     /// # Errors
     /// As there, and when GGUF cannot say it.
@@ -73,11 +73,15 @@ impl Language {
         {
             return Language::metadata(&path);
         }
-        let (json, model) = (has_name(path, JSON), has_name(path, MODEL));
-        if json || model {
+        let json = has_name(path, JSON);
+        if json || has_name(path, MODEL) {
             let Files { tokenizer, config, template } = Files::read(path)?;
             let read = if json { OwnedVocab::from_json } else { OwnedVocab::from_model };
             let vocab = read(&tokenizer, config.as_deref()).and_then(OwnedVocab::for_gguf);
+            let model = path.with_file_name("tokenizer.model");
+            if json && vocab.is_err() && model.exists() {
+                return Language::metadata(&model);
+            }
             let vocab = vocab.map_err(|error| Error::from(error).at(path))?;
             let mut metadata = vocab_metadata(&vocab.vocab());
             let template = template.or_else(|| vocab.chat_template().map(str::to_owned));

@@ -17,7 +17,7 @@ impl Charsmap {
         let (size, rest) = bytes.split_first_chunk().ok_or("expected at least 4 bytes")?;
         let size = u32::from_le_bytes(*size) as usize;
         let (array, replacements) =
-            rest.split_at_checked(size).filter(|_| size > 0 && size % (4 * BLOCK) == 0).ok_or_else(|| {
+            rest.split_at_checked(size).filter(|_| size > 0 && size.is_multiple_of(4 * BLOCK)).ok_or_else(|| {
                 format!("expected an array of blocks of 1024 bytes in {}, found {size} bytes", rest.len())
             })?;
         let units = array.as_chunks().0.iter().map(|unit| u32::from_le_bytes(*unit)).collect();

@@ -33,8 +33,11 @@ impl Tokenizer {
 }
 
 fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokenizer> {
-    let inner = tokenizers::Tokenizer::from_bytes(tokenizer_json)
-        .map_err(|error| Error::Json { file: TOKENIZER, problem: error.to_string() })?;
+    let unreadable = |error: String| Error::Json { file: TOKENIZER, problem: error };
+    let parts: Parts = serde_json::from_slice(tokenizer_json).map_err(|error| unreadable(error.to_string()))?;
+    parts.check_rules()?;
+    let inner = tokenizers::Tokenizer::from_bytes(tokenizer_json).map_err(|error| unreadable(error.to_string()))?;
+    parts.check_unknown(&inner)?;
     let dropout = match inner.get_model() {
         ModelWrapper::BPE(model) => model.dropout.filter(|&dropout| dropout != 0.0),
         _ => None,
@@ -45,9 +48,6 @@ fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokeni
     }
     let config = config::parse(tokenizer_config)?;
 
-    let parts: Parts = serde_json::from_slice(tokenizer_json)
-        .map_err(|error| Error::Json { file: TOKENIZER, problem: error.to_string() })?;
-    parts.check(&inner)?;
     let decoding = Decoding::of(&parts.decoder)?;
     let (names, mut kinds) = tokens(&inner, &decoding, tokenizer_json.len())?;
     let special = |key| config::special_token(&config, key, |name| inner.token_to_id(name));
@@ -137,15 +137,22 @@ struct Unknown {
 }
 
 impl Parts {
-    /// Refuses what would make the library panic, or leave out words, while it encodes.
-    fn check(&self, inner: &tokenizers::Tokenizer) -> Result<()> {
+    /// Refuses damaged rules, with which the library would panic.
+    fn check_rules(&self) -> Result<()> {
         let wrong = |problem| Error::Json { file: TOKENIZER, problem };
-        charsmaps(&self.normalizer).map_err(|problem| wrong(format!("normalizer.precompiled_charsmap: {problem}")))?;
-        let missing = |field: &str| wrong(format!("model.{field}: expected a token of the vocabulary, found none"));
+        charsmaps(&self.normalizer).map_err(|problem| wrong(format!("normalizer.precompiled_charsmap: {problem}")))
+    }
+
+    /// Refuses a model with which the library would leave out whole words.
+    fn check_unknown(&self, inner: &tokenizers::Tokenizer) -> Result<()> {
+        let missing = |field: &str| {
+            let problem = format!("model.{field}: expected a token of the vocabulary, found none");
+            Err(Error::Json { file: TOKENIZER, problem })
+        };
         let has_unk = self.model.unk_token.as_deref().is_some_and(|name| inner.token_to_id(name).is_some());
         match inner.get_model() {
-            ModelWrapper::Unigram(_) if self.model.unk_id.is_none() => Err(missing("unk_id")),
-            ModelWrapper::WordPiece(_) | ModelWrapper::WordLevel(_) if !has_unk => Err(missing("unk_token")),
+            ModelWrapper::Unigram(_) if self.model.unk_id.is_none() => missing("unk_id"),
+            ModelWrapper::WordPiece(_) | ModelWrapper::WordLevel(_) if !has_unk => missing("unk_token"),
             _ => Ok(()),
         }
     }

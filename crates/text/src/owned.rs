@@ -15,7 +15,7 @@ impl OwnedVocab {
     /// Reads the files that [`Tokenizer::from_json`] reads.
     ///
     /// # Errors
-    /// As there, and when a GGUF file cannot say what this tokenizer does.
+    /// As there, and when it is not plain byte-level BPE.
     pub fn from_json(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<OwnedVocab> {
         byte_level::read(tokenizer_json, tokenizer_config)
     }
