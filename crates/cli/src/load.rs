@@ -18,7 +18,7 @@ use trine::{Decoder, EMBEDDED, Llm, Options, Progress, When};
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Model")]
 pub struct LoadArgs {
-    /// Another tokenizer: a tokenizer.json, a GGUF file, or a folder with one of them
+    /// Another tokenizer: a tokenizer.json, a tokenizer.model, a GGUF file, or a folder with one of them
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
     /// Most tokens of a sequence, such as a prompt and its answer together [default: the model's, at most 4096]

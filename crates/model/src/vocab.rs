@@ -2,8 +2,8 @@
 
 use crate::{Error, Result, Spec, open_file};
 use std::path::{Path, PathBuf};
-use trine_tensor::{File, Kind, Metadata, OpenOptions, Strings, Value};
-use trine_text::{ByteLevel, Tokenizer, Vocab};
+use trine_tensor::{Array, File, Kind, Metadata, OpenOptions, Strings, Value};
+use trine_text::{Normalization, OwnedVocab, Tokenizer, Vocab};
 
 /// Larger than any tokenizer.json.
 const MAX_TEXT: u64 = 256 << 20;
@@ -19,7 +19,7 @@ pub struct Language {
 }
 
 impl Language {
-    /// The language of a model: in the metadata of GGUF, in `tokenizer.json` beside safetensors, or else in a GGUF file beside them.
+    /// The language of a model: in the metadata of GGUF, or beside safetensors in `tokenizer.json`, `tokenizer.model` or a GGUF file.
     ///
     /// # Errors
     /// When there is none, or it is damaged.
@@ -30,7 +30,7 @@ impl Language {
             Kind::Safetensors => {
                 let beside = beside(file)?;
                 let mut language = Language::open(&beside)?;
-                if !is_json(&beside) {
+                if !has_name(&beside, JSON) {
                     language
                         .warnings
                         .push(format!("there is no tokenizer.json: took the tokenizer of {}", beside.display()));
@@ -40,37 +40,49 @@ impl Language {
         }
     }
 
-    /// The language in a file of its own: a `tokenizer.json`, a GGUF file, or a folder with one of them.
+    /// The language in a file of its own: a `tokenizer.json`, a `tokenizer.model` (of SentencePiece or of tiktoken), a GGUF file, or a
+    /// folder with one of them.
     ///
     /// # Errors
-    /// When it cannot be read or is neither.
+    /// When it cannot be read or is none of them.
     pub fn open(path: &Path) -> Result<Language> {
-        if path.is_dir() {
-            let json = path.join("tokenizer.json");
-            return if json.exists() { Language::open(&json) } else { Language::of(&open(path)?) };
+        if path.is_dir()
+            && let Some(path) = within(path)
+        {
+            return Language::open(&path);
         }
-        if !is_json(path) {
+        let (json, model) = (has_name(path, JSON), has_name(path, MODEL));
+        if !json && !model {
             return Language::of(&open(path)?);
         }
-        let located = |error: trine_text::Error| Error::from(error).at(path);
-        let Json { tokenizer, config, template } = Json::read(path)?;
-        let tokenizer = Tokenizer::from_json(&tokenizer, config.as_deref()).map_err(located)?;
+        let Files { tokenizer, config, template } = Files::read(path)?;
+        let read = if json { Tokenizer::from_json } else { Tokenizer::from_model };
+        let tokenizer = read(&tokenizer, config.as_deref()).map_err(|error| Error::from(error).at(path))?;
         let template = template.or_else(|| tokenizer.chat_template().map(str::to_owned));
         Ok(Language { warnings: tokenizer.warnings().to_vec(), tokenizer, template })
     }
 
-    /// The keys `tokenizer.*` that give a GGUF file the language of `path`, which is what [`Language::open`] takes. Of a `tokenizer.json`,
-    /// that must be plain byte-level BPE.
+    /// The keys `tokenizer.*` that give a GGUF file the language of `path`, which is what [`Language::open`] takes. A `tokenizer.json` that
+    /// is not plain byte-level BPE must have its `tokenizer.model` beside it, which is then read.
     ///
     /// # Errors
     /// As there, and when GGUF cannot say it.
     pub fn metadata(path: &Path) -> Result<Metadata> {
-        if path.is_dir() && path.join("tokenizer.json").exists() {
-            return Language::metadata(&path.join("tokenizer.json"));
+        if path.is_dir()
+            && let Some(path) = within(path)
+        {
+            return Language::metadata(&path);
         }
-        if is_json(path) {
-            let Json { tokenizer, config, template } = Json::read(path)?;
-            let vocab = ByteLevel::from_json(&tokenizer, config.as_deref()).map_err(|e| Error::from(e).at(path))?;
+        let json = has_name(path, JSON);
+        if json || has_name(path, MODEL) {
+            let Files { tokenizer, config, template } = Files::read(path)?;
+            let read = if json { OwnedVocab::from_json } else { OwnedVocab::from_model };
+            let vocab = read(&tokenizer, config.as_deref()).and_then(OwnedVocab::for_gguf);
+            let model = path.with_file_name("tokenizer.model");
+            if json && vocab.is_err() && model.exists() {
+                return Language::metadata(&model);
+            }
+            let vocab = vocab.map_err(|error| Error::from(error).at(path))?;
             let mut metadata = vocab_metadata(&vocab.vocab());
             let template = template.or_else(|| vocab.chat_template().map(str::to_owned));
             template.map(|template| metadata.insert("tokenizer.chat_template", template));
@@ -99,7 +111,8 @@ impl Language {
         let strings =
             |name: &str| Ok::<_, Error>(metadata.strs(&key(name))?.into_iter().flat_map(Strings::iter).collect());
         let id = |name: &str| metadata.u32(&key(name));
-        if model == "gpt2" && metadata.get(&key("merges")).is_none() {
+        let flag = |name: &str| metadata.bool(&key(name));
+        if matches!(model, "gpt2" | "gemma4") && metadata.get(&key("merges")).is_none() {
             return Err(Error::MissingKey { key: key("merges"), expected: "the merges of a byte-level BPE" });
         }
         let vocab = Vocab {
@@ -109,14 +122,19 @@ impl Language {
             scores: metadata.f32s(&key("scores"))?.unwrap_or_default(),
             types: metadata.i32s(&key("token_type"))?.unwrap_or_default(),
             merges: strings("merges")?,
-            bos: id("bos_token_id")?,
+            bos: id("bos_token_id")?.or(id("cls_token_id")?),
             eos: id("eos_token_id")?,
             eot: id("eot_token_id")?,
+            sep: id("seperator_token_id")?.or(id("separator_token_id")?),
+            mask: id("mask_token_id")?,
             unk: id("unknown_token_id")?,
             pad: id("padding_token_id")?,
-            add_bos: metadata.bool(&key("add_bos_token"))?,
-            add_eos: metadata.bool(&key("add_eos_token"))?,
-            add_space_prefix: metadata.bool(&key("add_space_prefix"))?,
+            add_bos: flag("add_bos_token")?,
+            add_eos: flag("add_eos_token")?,
+            add_space_prefix: flag("add_space_prefix")?,
+            lowercase: flag("normalizer.lowercase")?,
+            strip_accents: flag("normalizer.strip_accents")?,
+            normalization: if model == "t5" { normalization(metadata)? } else { Normalization::default() },
         };
         let tokenizer = Tokenizer::new(vocab)?;
         let template = metadata.str("tokenizer.chat_template")?.map(str::to_owned);
@@ -131,6 +149,23 @@ impl Language {
         let tokens = self.tokenizer.len();
         if tokens > spec.vocab { Err(Error::Vocabulary { tokens, rows: spec.vocab }) } else { Ok(()) }
     }
+}
+
+const CHARSMAP: &str = "tokenizer.ggml.precompiled_charsmap";
+const EXTRA_SPACES: &str = "tokenizer.ggml.remove_extra_whitespaces";
+
+/// What SentencePiece's Unigram does to a text first.
+fn normalization(metadata: &Metadata) -> Result<Normalization<'static>> {
+    // The rules are bytes, in files of older programs with a sign.
+    let byte = |&x: &i32| u8::try_from(x).ok().or_else(|| Some(i8::try_from(x).ok()? as u8));
+    let wrong = || trine_text::Error::Charsmap { problem: "expected bytes, found larger numbers".to_owned() };
+    let rules = metadata.i32s(CHARSMAP)?.unwrap_or_default();
+    let charsmap: Option<Vec<u8>> = rules.iter().map(byte).collect();
+    Ok(Normalization {
+        charsmap: charsmap.ok_or_else(wrong)?.into(),
+        remove_extra_whitespaces: metadata.bool(EXTRA_SPACES)?.unwrap_or(false),
+        whole: false,
+    })
 }
 
 /// The keys `tokenizer.ggml.*` that say what `vocab` says.
@@ -151,31 +186,42 @@ pub fn vocab_metadata(vocab: &Vocab) -> Metadata {
     put("bos_token_id", vocab.bos.map(Value::from));
     put("eos_token_id", vocab.eos.map(Value::from));
     put("eot_token_id", vocab.eot.map(Value::from));
+    put("seperator_token_id", vocab.sep.map(Value::from));
+    put("mask_token_id", vocab.mask.map(Value::from));
     put("unknown_token_id", vocab.unk.map(Value::from));
     put("padding_token_id", vocab.pad.map(Value::from));
     put("add_bos_token", vocab.add_bos.map(Value::from));
     put("add_eos_token", vocab.add_eos.map(Value::from));
     put("add_space_prefix", vocab.add_space_prefix.map(Value::from));
+    put("normalizer.lowercase", vocab.lowercase.map(Value::from));
+    put("normalizer.strip_accents", vocab.strip_accents.map(Value::from));
+    if vocab.model == "t5" {
+        let Normalization { charsmap, remove_extra_whitespaces, .. } = &vocab.normalization;
+        metadata.insert(EXTRA_SPACES, *remove_extra_whitespaces);
+        if !charsmap.is_empty() {
+            metadata.insert(CHARSMAP, Array::U8(charsmap.to_vec()));
+        }
+    }
     metadata
 }
 
-/// A `tokenizer.json` and what lies beside it.
-struct Json {
+/// A `tokenizer.json` or `tokenizer.model`, and what lies beside it.
+struct Files {
     tokenizer: Vec<u8>,
     config: Option<Vec<u8>>,
     /// `chat_template.jinja`.
     template: Option<String>,
 }
 
-impl Json {
-    fn read(path: &Path) -> Result<Json> {
+impl Files {
+    fn read(path: &Path) -> Result<Files> {
         let read = |path: &Path| trine_tensor::read_small(path, MAX_TEXT);
         let beside = |name: &str| {
             let path = path.with_file_name(name);
             if path.exists() { read(&path).map(Some) } else { Ok(None) }
         };
         let template = beside("chat_template.jinja")?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        Ok(Json { tokenizer: read(path)?, config: beside("tokenizer_config.json")?, template })
+        Ok(Files { tokenizer: read(path)?, config: beside("tokenizer_config.json")?, template })
     }
 }
 
@@ -184,17 +230,27 @@ fn open(path: &Path) -> Result<File> {
     Ok(open_file(path, &OpenOptions::default())?)
 }
 
-fn is_json(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "json")
+/// Endings of the name of a `tokenizer.json`.
+const JSON: &[&str] = &["json"];
+/// Endings of the names of a `tokenizer.model`.
+const MODEL: &[&str] = &["model", "tiktoken"];
+
+fn has_name(path: &Path, endings: &[&str]) -> bool {
+    path.extension().is_some_and(|extension| endings.iter().any(|ending| extension == *ending))
 }
 
-/// The tokenizer of a model that has none inside: `tokenizer.json` in its folder, or else a GGUF file.
+/// The tokenizer of its own that a folder has.
+fn within(folder: &Path) -> Option<PathBuf> {
+    let files = ["tokenizer.json", "tokenizer.model"].map(|name| folder.join(name));
+    files.into_iter().find(|path| path.exists())
+}
+
+/// The tokenizer of a model that has none inside: one in its folder, or else in a GGUF file there.
 fn beside(file: &File) -> Result<PathBuf> {
     let folder = folder(file.path());
-    let json = folder.join("tokenizer.json");
-    let expected = "tokenizer.json beside the model, or a tokenizer named with --tokenizer";
-    let sibling = || sibling(&folder).ok_or_else(|| Error::NoTokenizer { expected }.at(file.path()));
-    if json.exists() { Ok(json) } else { sibling() }
+    let expected = "tokenizer.json or tokenizer.model beside the model, or a tokenizer named with --tokenizer";
+    let none = || Error::NoTokenizer { expected }.at(file.path());
+    within(&folder).or_else(|| sibling(&folder)).ok_or_else(none)
 }
 
 /// The folder that a model's other files are in.

@@ -45,3 +45,60 @@ fn the_language_of_every_kind_of_file_can_be_copied() {
     let error = Language::metadata(folder.path()).unwrap_err().to_string();
     assert!(error.contains("tokenizer.json: expected plain byte-level BPE"), "{error}");
 }
+
+#[test]
+fn sentencepiece_files_become_gguf_keys_where_gguf_has_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden");
+    let model = folder.path().join("tokenizer.model");
+    let take = |name: &str| std::fs::copy(golden.join("tokenizers").join(name), &model).map(drop).unwrap();
+    for name in ["spm-bpe.model", "spm-unigram.model", "spm-unigram-bytes.model"] {
+        take(name);
+        check(&model, folder.path());
+    }
+    let config = r#"{"added_tokens_decoder": {"3": {"content": "<0x00>"}, "1000": {"content": "<|endoftext|>", "special": true}},
+        "eos_token": "<|endoftext|>", "add_eos_token": true, "chat_template": "{{ messages }}"}"#;
+    std::fs::write(folder.path().join("tokenizer_config.json"), config).unwrap();
+    take("spm-bpe.model");
+    check(folder.path(), folder.path());
+    let language = Language::open(&model).unwrap();
+    assert_eq!((language.tokenizer.eos(), language.template.as_deref()), (Some(1000), Some("{{ messages }}")));
+    let ids = language.tokenizer.encode("a<|endoftext|>", Encode { special: true, bos_eos: true });
+    assert_eq!(ids[ids.len() - 2..], [1000, 1000]);
+
+    // Beside a model that has no tokenizer inside.
+    std::fs::copy(golden.join("models/llama/model.safetensors"), folder.path().join("model.safetensors")).unwrap();
+    std::fs::remove_file(folder.path().join("copy.gguf")).unwrap();
+    let file = trine_model::open_file(&folder.path().join("model.safetensors"), &Default::default()).unwrap();
+    assert_eq!(Language::of(&file).unwrap().tokenizer.eos(), Some(1000));
+
+    std::fs::write(
+        folder.path().join("tokenizer_config.json"),
+        config.replace("\"<0x00>\"", "\"x\", \"rstrip\": true"),
+    )
+    .unwrap();
+    let error = Language::open(&model).map(drop).unwrap_err().to_string();
+    assert!(error.contains("added_tokens_decoder.3: expected a token that takes no spaces"), "{error}");
+    std::fs::remove_file(folder.path().join("tokenizer_config.json")).unwrap();
+    // Another tokenizer.json than GGUF has words for stands back.
+    std::fs::copy(golden.join("tokenizers/byte-fallback.json"), folder.path().join("tokenizer.json")).unwrap();
+    assert_eq!(Language::metadata(folder.path()).unwrap(), Language::metadata(&model).unwrap());
+    take("spm-bpe-rules.model");
+    let error = Language::metadata(&model).map(drop).unwrap_err().to_string();
+    assert!(error.contains("normalizer_spec"), "{error}");
+    Language::open(&model).map(drop).unwrap();
+}
+
+#[test]
+fn the_languages_of_published_files_can_be_copied() {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/tokenizers");
+    if !shared.exists() {
+        eprintln!("skipped: no {}", shared.display());
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["llama2/tokenizer.model", "llama3/tokenizer.model", "test_ja_model.model", "ggml-vocab-bert-bge.gguf"]
+    {
+        check(&shared.join(name), folder.path());
+    }
+}

@@ -1,6 +1,8 @@
 use crate::merge::{Merger, NONE, Symbol};
-use crate::pre::{Pre, Splitter};
+use crate::normalize::SPACE;
+use crate::pre::Pre;
 use crate::special::Specials;
+use crate::split::Splitter;
 use crate::tokenizer::Model;
 use crate::tokens::Tokens;
 use crate::vocab::{byte, spells_utf8};
@@ -8,8 +10,9 @@ use crate::words::Words;
 use crate::{Error, Kind, Result, Vocab, bytes};
 use hashbrown::HashMap;
 
-/// Byte-level BPE (GGUF model `gpt2`): a text is split into words, and in each word the pair of tokens that was
-/// merged first in training merges first (Sennrich et al. 2016, arXiv:1508.07909).
+/// BPE by ranks (GGUF models `gpt2` and `gemma4`): a text is split into words, and in each word the pair of tokens that was merged
+/// first in training merges first (Sennrich et al. 2016, arXiv:1508.07909). It begins with bytes, written in an alphabet of their own,
+/// or with characters, of which those that are no tokens fall back to bytes.
 #[derive(Debug)]
 pub(crate) struct Bpe {
     specials: Specials,
@@ -21,6 +24,16 @@ pub(crate) struct Bpe {
     /// Whether a word that is a token is taken whole, without merging.
     whole_words: bool,
     unk: Option<u32>,
+    /// Whether it begins with characters, U+2581 for a space.
+    plain: bool,
+}
+
+/// What encoding words needs room for.
+#[derive(Default)]
+struct Room {
+    merger: Merger,
+    /// The word in the alphabet of the vocabulary.
+    name: String,
 }
 
 impl Bpe {
@@ -51,7 +64,11 @@ impl Bpe {
             )?;
             merges.entry((id(left)?, id(right)?)).or_insert((rank, last));
         }
-        let bytes = bytes::ALPHABET.map(|c| tokens.id(c.encode_utf8(&mut [0; 4]).as_bytes()));
+        let bytes = if pre.plain {
+            std::array::from_fn(|byte| tokens.id(format!("<0x{byte:02X}>").as_bytes()))
+        } else {
+            bytes::ALPHABET.map(|c| tokens.id(c.encode_utf8(&mut [0; 4]).as_bytes()))
+        };
         if vocab.unk.is_none() && !spells_utf8(&bytes) {
             warnings.push(
                 "the vocabulary has neither a token for every byte of UTF-8 nor an unknown token: bytes that it cannot spell \
@@ -61,7 +78,7 @@ impl Bpe {
         }
         let specials = Specials::new(&vocab.tokens, &tokens.kinds);
         let (splitter, whole_words, unk) = (Splitter::new(pre), pre.whole_words, vocab.unk);
-        Ok(Box::new(Bpe { specials, splitter, bytes, merges, whole_words, unk }))
+        Ok(Box::new(Bpe { specials, splitter, bytes, merges, whole_words, unk, plain: pre.plain }))
     }
 
     /// Appends the bytes that a token of this spelling stands for.
@@ -73,28 +90,49 @@ impl Bpe {
         }
     }
 
-    fn word(&self, tokens: &Tokens, word: &str, merger: &mut Merger, ids: &mut Vec<u32>) {
-        if self.whole_words {
-            let name: String = word.bytes().map(|byte| bytes::ALPHABET[usize::from(byte)]).collect();
-            let whole = tokens.id(name.as_bytes()).filter(|&id| tokens.kinds[id as usize].is_spelled());
-            if let Some(id) = whole {
-                return ids.push(id);
-            }
+    fn word(&self, tokens: &Tokens, word: &str, room: &mut Room, ids: &mut Vec<u32>) {
+        let Room { merger, name } = room;
+        let spelled = |name: &str| tokens.id(name.as_bytes()).filter(|&id| tokens.kinds[id as usize].is_spelled());
+        name.clear();
+        if self.plain {
+            word.split(' ').enumerate().for_each(|(at, part)| name.extend([if at > 0 { SPACE } else { "" }, part]));
+        } else if self.whole_words {
+            name.extend(word.bytes().map(|byte| bytes::ALPHABET[usize::from(byte)]));
         }
-        for &byte in word.as_bytes() {
-            merger.push(self.bytes[usize::from(byte)].unwrap_or(NONE), 1);
+        // What merges are made of has no line in it, and still runs of them are tokens.
+        if (self.whole_words || self.plain && word.starts_with('\n'))
+            && let Some(id) = spelled(name)
+        {
+            return ids.push(id);
+        }
+        if self.plain {
+            name.split_inclusive(|_| true).for_each(|c| merger.push(spelled(c).unwrap_or(NONE), c.len()));
+        } else {
+            word.bytes().for_each(|byte| merger.push(self.bytes[usize::from(byte)].unwrap_or(NONE), 1));
         }
         let pair = |left: &Symbol, right: &Symbol| self.merges.get(&(left.id, right.id)).copied();
-        merger.finish(pair, |symbol| ids.extend(Some(symbol.id).filter(|&id| id != NONE).or(self.unk)));
+        merger.finish(pair, |symbol| {
+            if symbol.id != NONE {
+                return ids.push(symbol.id);
+            }
+            let bytes = if self.plain { symbol.of(name.as_bytes()) } else { &[] };
+            let known = bytes.iter().filter_map(|&byte| self.bytes[usize::from(byte)]);
+            let start = ids.len();
+            ids.extend(known);
+            if ids.len() - start < bytes.len() || bytes.is_empty() {
+                ids.truncate(start);
+                ids.extend(self.unk);
+            }
+        });
     }
 }
 
 impl Model for Bpe {
     fn encode(&self, tokens: &Tokens, text: &str, special: bool, ids: &mut Vec<u32>) {
-        let (mut words, mut merger) = (Words::default(), Merger::default());
+        let (mut words, mut room) = (Words::default(), Room::default());
         self.specials.encode(text, special, ids, |text, ids| {
             self.splitter.split(text, &mut |word| {
-                words.encode(word, true, ids, |word, ids| self.word(tokens, word, &mut merger, ids));
+                words.encode(word, ids, |word, ids| self.word(tokens, word, &mut room, ids));
             });
         });
     }

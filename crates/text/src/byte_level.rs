@@ -5,85 +5,50 @@ use crate::bytes::ALPHABET;
 use crate::pre::{GPT_2, PRE_TOKENIZERS, Pre};
 use crate::tokenizer::Model;
 use crate::tokens::Tokens;
-use crate::{Error, Kind, Result, Tokenizer, Vocab};
+use crate::{Error, Kind, OwnedVocab, Result, Tokenizer, Vocab};
 use serde::Deserialize;
 use tokenizers::pre_tokenizers::split::SplitPattern;
 use tokenizers::tokenizer::SplitDelimiterBehavior;
 use tokenizers::{ModelWrapper, PreTokenizerWrapper};
 
-/// A byte-level BPE of a `tokenizer.json`, as a GGUF file says it.
-#[derive(Debug, Clone)]
-pub struct ByteLevel {
-    pre: &'static str,
-    tokens: Vec<String>,
-    types: Vec<i32>,
-    merges: Vec<String>,
-    bos: Option<u32>,
-    eos: Option<u32>,
-    add_bos: bool,
-    add_eos: bool,
-    chat_template: Option<String>,
-}
-
-impl ByteLevel {
-    /// Reads the files that [`Tokenizer::from_json`] reads.
-    ///
-    /// # Errors
-    /// As there, and when a GGUF file cannot say what this tokenizer does.
-    pub fn from_json(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<ByteLevel> {
-        let wrong = |problem: &str| Error::Json { file: "tokenizer.json", problem: problem.to_owned() };
-        let tokenizer = Tokenizer::from_json(tokenizer_json, tokenizer_config)?;
-        let inner = tokenizers::Tokenizer::from_bytes(tokenizer_json).map_err(|error| wrong(&error.to_string()))?;
-        let len = tokenizer.len() as u32;
-        let names: Vec<&str> = (0..len).map(|id| tokenizer.name(id).unwrap_or_default()).collect();
-        let plain = plain(&inner, tokenizer_json, &names, &tokenizer.tokens)
-            .ok_or_else(|| wrong("expected plain byte-level BPE, found a tokenizer that a GGUF file cannot hold"))?;
-        let is_it = |row: &&Pre| row.patterns == plain.pre.patterns && row.whole_words == plain.pre.whole_words;
-        let pre = PRE_TOKENIZERS.iter().find(is_it).ok_or_else(|| {
-            wrong("model.ignore_merges: expected what the models with this pre-tokenizer have, found the opposite")
-        })?;
-        let around = |ids: &[u32], id: Option<u32>, name: &str| match ids {
-            [] => Ok((id, false)),
-            [one] if id.is_none_or(|id| id == *one) => Ok((Some(*one), true)),
-            _ => Err(wrong(&format!("post_processor: expected at most {name}, found the tokens {ids:?}"))),
-        };
-        let (bos, add_bos) = around(&tokenizer.prefix, tokenizer.bos, "BOS in front")?;
-        let (eos, add_eos) = around(&tokenizer.suffix, tokenizer.eos, "EOS behind")?;
-        // Ids that are not used get names, as GGUF files have them, that are all different.
-        let token = |(id, name): (usize, &str)| if name.is_empty() { format!("[PAD{id}]") } else { name.to_owned() };
-        Ok(ByteLevel {
-            pre: pre.names[0],
-            tokens: names.into_iter().enumerate().map(token).collect(),
-            types: tokenizer.tokens.kinds.iter().map(|kind| kind.token_type()).collect(),
-            merges: plain.merges,
-            bos,
-            eos,
-            add_bos,
-            add_eos,
-            chat_template: tokenizer.chat_template,
-        })
-    }
-
-    /// What a GGUF file says.
-    pub fn vocab(&self) -> Vocab<'_> {
-        Vocab {
-            model: "gpt2",
-            pre: Some(self.pre),
-            tokens: self.tokens.iter().map(String::as_str).collect(),
-            types: (&self.types).into(),
-            merges: self.merges.iter().map(String::as_str).collect(),
-            bos: self.bos,
-            eos: self.eos,
-            add_bos: Some(self.add_bos),
-            add_eos: Some(self.add_eos),
-            ..Vocab::default()
-        }
-    }
-
-    /// The chat template that came with it.
-    pub fn chat_template(&self) -> Option<&str> {
-        self.chat_template.as_deref()
-    }
+/// Reads a `tokenizer.json` of plain byte-level BPE.
+pub(crate) fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<OwnedVocab> {
+    let wrong = |problem: &str| Error::Json { file: "tokenizer.json", problem: problem.to_owned() };
+    let tokenizer = Tokenizer::from_json(tokenizer_json, tokenizer_config)?;
+    let inner = tokenizers::Tokenizer::from_bytes(tokenizer_json).map_err(|error| wrong(&error.to_string()))?;
+    let len = tokenizer.len() as u32;
+    let names: Vec<&str> = (0..len).map(|id| tokenizer.name(id).unwrap_or_default()).collect();
+    let plain = plain(&inner, tokenizer_json, &names, &tokenizer.tokens).ok_or_else(|| {
+        wrong(
+            "expected plain byte-level BPE, the only kind of this file that is written into GGUF files, found another",
+        )
+    })?;
+    let is_it =
+        |row: &&Pre| (row.patterns, row.whole_words, row.plain) == (plain.pre.patterns, plain.pre.whole_words, false);
+    let pre = PRE_TOKENIZERS.iter().find(is_it).ok_or_else(|| {
+        wrong("model.ignore_merges: expected what the models with this pre-tokenizer have, found the opposite")
+    })?;
+    let around = |ids: &[u32], id: Option<u32>, name: &str| match ids {
+        [] => Ok((id, false)),
+        [one] if id.is_none_or(|id| id == *one) => Ok((Some(*one), true)),
+        _ => Err(wrong(&format!("post_processor: expected at most {name}, found the tokens {ids:?}"))),
+    };
+    let (bos, add_bos) = around(&tokenizer.prefix, tokenizer.bos, "BOS in front")?;
+    let (eos, add_eos) = around(&tokenizer.suffix, tokenizer.eos, "EOS behind")?;
+    // Ids that are not used get names, as GGUF files have them, that are all different.
+    let token = |(id, name): (usize, &str)| if name.is_empty() { format!("[PAD{id}]") } else { name.to_owned() };
+    let tokens = names.into_iter().enumerate().map(token).collect();
+    let rest = Vocab {
+        model: "gpt2",
+        pre: Some(pre.names[0]),
+        types: tokenizer.tokens.kinds.iter().map(|kind| kind.token_type()).collect(),
+        bos,
+        eos,
+        add_bos: Some(add_bos),
+        add_eos: Some(add_eos),
+        ..Vocab::default()
+    };
+    Ok(OwnedVocab { rest, tokens, merges: plain.merges, chat_template: tokenizer.chat_template })
 }
 
 /// What the library keeps to itself.
@@ -138,7 +103,7 @@ fn plain(inner: &tokenizers::Tokenizer, json: &[u8], names: &[&str], tokens: &To
         return None;
     }
     let pre = pre_tokenizer(inner.get_pre_tokenizer()?)?;
-    let pre = Pre { names: pre.names, patterns: pre.patterns, whole_words: bpe.ignore_merges, add_bos: pre.add_bos };
+    let pre = Pre { whole_words: bpe.ignore_merges, ..*pre };
     let Json { model: Merges { merges } } = serde_json::from_slice(json).ok()?;
     let join = |merge| match merge {
         Merge::Joined(merge) => Some(merge),
@@ -158,23 +123,24 @@ fn pre_tokenizer(steps: &PreTokenizerWrapper) -> Option<&'static Pre> {
     if last.add_prefix_space {
         return None;
     }
-    let mut patterns: Vec<&str> = splits.iter().map(pattern).collect::<Option<_>>()?;
+    let mut patterns: Vec<String> = splits.iter().map(pattern).collect::<Option<_>>()?;
     if last.use_regex {
-        patterns.push(GPT_2);
+        patterns.push(GPT_2.to_owned());
     }
-    PRE_TOKENIZERS.iter().find(|pre| pre.patterns == patterns)
+    PRE_TOKENIZERS.iter().find(|pre| !pre.plain && pre.patterns == patterns)
 }
 
 /// The regular expression whose matches a step cuts out.
-fn pattern(step: &PreTokenizerWrapper) -> Option<&str> {
+fn pattern(step: &PreTokenizerWrapper) -> Option<String> {
     match step {
         PreTokenizerWrapper::Split(split) if split.behavior == SplitDelimiterBehavior::Isolated && !split.invert => {
             match &split.pattern {
-                SplitPattern::Regex(pattern) => Some(pattern),
+                // Some files have the ends of lines themselves in their patterns.
+                SplitPattern::Regex(pattern) => Some(pattern.replace('\r', r"\r").replace('\n', r"\n")),
                 SplitPattern::String(_) => None,
             }
         }
-        PreTokenizerWrapper::Digits(digits) if digits.individual_digits => Some(r"\p{N}"),
+        PreTokenizerWrapper::Digits(digits) if digits.individual_digits => Some(r"\p{N}".to_owned()),
         _ => None,
     }
 }
@@ -260,7 +226,8 @@ mod tests {
     }
 
     static PAIRS: LazyLock<Vec<Pair>> = LazyLock::new(|| {
-        let files = PRE_TOKENIZERS.iter().map(|pre| file(pre.patterns, pre.whole_words));
+        let rows = PRE_TOKENIZERS.iter().filter(|pre| !pre.plain);
+        let files = rows.map(|pre| file(pre.patterns, pre.whole_words));
         files.map(|json| pair(&json).expect("ours")).collect()
     });
 

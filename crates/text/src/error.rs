@@ -59,6 +59,18 @@ pub enum Error {
         /// What was expected, and what was found.
         problem: String,
     },
+    /// The rules that rewrite characters are damaged.
+    #[error("precompiled_charsmap: {problem}")]
+    Charsmap {
+        /// What was expected, and what was found.
+        problem: String,
+    },
+    /// A `tokenizer.model` cannot be read.
+    #[error("tokenizer.model: {problem}")]
+    Model {
+        /// What was expected, and what was found.
+        problem: String,
+    },
     /// A `tokenizer.json` or `tokenizer_config.json` cannot be read.
     #[error("{file}: {problem}")]
     Json {

@@ -2,19 +2,21 @@
 
 use crate::bpe::Bpe;
 use crate::byte_level;
+use crate::charsmap::Charsmap;
+use crate::normalize::SPACE;
 use crate::spm::Spm;
 use crate::tokenizer::{Model, ends};
 use crate::tokens::Tokens;
 use crate::vocab::byte;
-use crate::{Error, Kind, Result, Tokenizer};
+use crate::{Error, Kind, Result, Tokenizer, config, wordpiece};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::ModelWrapper;
-use tokenizers::decoders::DecoderWrapper;
-use tokenizers::pre_tokenizers::metaspace::PrependScheme;
 use tokenizers::{AddedVocabulary, Encoding, OffsetType, PreTokenizer, Token};
 
 const TOKENIZER: &str = "tokenizer.json";
-const CONFIG: &str = "tokenizer_config.json";
 
 impl Tokenizer {
     /// Reads a `tokenizer.json`, and what its `tokenizer_config.json` adds: BOS, EOS, whether they are added, and the
@@ -31,8 +33,11 @@ impl Tokenizer {
 }
 
 fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokenizer> {
-    let inner = tokenizers::Tokenizer::from_bytes(tokenizer_json)
-        .map_err(|error| Error::Json { file: TOKENIZER, problem: error.to_string() })?;
+    let unreadable = |error: String| Error::Json { file: TOKENIZER, problem: error };
+    let parts: Parts = serde_json::from_slice(tokenizer_json).map_err(|error| unreadable(error.to_string()))?;
+    parts.check_rules()?;
+    let inner = tokenizers::Tokenizer::from_bytes(tokenizer_json).map_err(|error| unreadable(error.to_string()))?;
+    parts.check_unknown(&inner)?;
     let dropout = match inner.get_model() {
         ModelWrapper::BPE(model) => model.dropout.filter(|&dropout| dropout != 0.0),
         _ => None,
@@ -41,12 +46,11 @@ fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokeni
         let problem = format!("model.dropout: expected 0 or none, found {dropout}, which makes tokens random");
         return Err(Error::Json { file: TOKENIZER, problem });
     }
-    let config = tokenizer_config.map_or(Ok(Value::Null), serde_json::from_slice);
-    let config = config.map_err(|error| Error::Json { file: CONFIG, problem: error.to_string() })?;
+    let config = config::parse(tokenizer_config)?;
 
-    let decoding = Decoding::of(inner.get_decoder())?;
+    let decoding = Decoding::of(&parts.decoder)?;
     let (names, mut kinds) = tokens(&inner, &decoding, tokenizer_json.len())?;
-    let special = |key| special_token(&config, key, &inner);
+    let special = |key| config::special_token(&config, key, |name| inner.token_to_id(name));
     let (bos, eos) = (special("bos_token")?, special("eos_token")?);
     let mut warnings = Vec::new();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -72,7 +76,7 @@ fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokeni
         ends,
         prefix,
         suffix,
-        chat_template: chat_template(&config)?,
+        chat_template: config::chat_template(&config)?,
         warnings,
     })
 }
@@ -113,6 +117,56 @@ impl Model for Hub {
     }
 }
 
+/// The parts of a `tokenizer.json` that the library reads but does not show.
+#[derive(Deserialize)]
+struct Parts {
+    #[serde(default)]
+    normalizer: Value,
+    #[serde(default)]
+    decoder: Value,
+    model: Unknown,
+}
+
+/// What a model says about characters that are not in its vocabulary.
+#[derive(Deserialize)]
+struct Unknown {
+    #[serde(default)]
+    unk_id: Option<u32>,
+    #[serde(default)]
+    unk_token: Option<String>,
+}
+
+impl Parts {
+    /// Refuses damaged rules, with which the library would panic.
+    fn check_rules(&self) -> Result<()> {
+        let wrong = |problem| Error::Json { file: TOKENIZER, problem };
+        charsmaps(&self.normalizer).map_err(|problem| wrong(format!("normalizer.precompiled_charsmap: {problem}")))
+    }
+
+    /// Refuses a model with which the library would leave out whole words.
+    fn check_unknown(&self, inner: &tokenizers::Tokenizer) -> Result<()> {
+        let missing = |field: &str| {
+            let problem = format!("model.{field}: expected a token of the vocabulary, found none");
+            Err(Error::Json { file: TOKENIZER, problem })
+        };
+        let has_unk = self.model.unk_token.as_deref().is_some_and(|name| inner.token_to_id(name).is_some());
+        match inner.get_model() {
+            ModelWrapper::Unigram(_) if self.model.unk_id.is_none() => missing("unk_id"),
+            ModelWrapper::WordPiece(_) | ModelWrapper::WordLevel(_) if !has_unk => missing("unk_token"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Checks the rules of SentencePiece in a normaliser, or in those it is made of.
+fn charsmaps(normalizer: &Value) -> std::result::Result<(), String> {
+    if let Some(rules) = normalizer["precompiled_charsmap"].as_str() {
+        let rules = STANDARD.decode(rules).map_err(|error| error.to_string())?;
+        Charsmap::parse(&rules)?;
+    }
+    normalizer["normalizers"].as_array().into_iter().flatten().try_for_each(charsmaps)
+}
+
 /// What the decoder of a `tokenizer.json` does to each token, so that tokens have bytes of their own.
 struct Decoding {
     piece: fn(&str, Kind, &mut Vec<u8>),
@@ -121,32 +175,35 @@ struct Decoding {
 }
 
 impl Decoding {
-    fn of(decoder: Option<&DecoderWrapper>) -> Result<Decoding> {
-        let unknown = |found: &str| Error::Json {
-            file: TOKENIZER,
-            problem: format!(
-                "decoder: expected ByteLevel, Metaspace, or a Sequence as SentencePiece has, found {found}"
-            ),
-        };
-        let decoders = match decoder {
-            None => return Err(unknown("none")),
-            Some(DecoderWrapper::Sequence(sequence)) => sequence.get_decoders(),
-            Some(decoder) => std::slice::from_ref(decoder),
-        };
+    fn of(decoder: &Value) -> Result<Decoding> {
         let mut decoding = Decoding { piece: Spm::piece, byte_fallback: false, space_prefix: false };
-        for decoder in decoders {
-            match decoder {
-                DecoderWrapper::ByteLevel(_) => decoding.piece = Bpe::piece,
-                DecoderWrapper::ByteFallback(_) => decoding.byte_fallback = true,
-                DecoderWrapper::Metaspace(space) => {
-                    decoding.space_prefix = space.get_prepend_scheme() != PrependScheme::Never;
+        let steps = if decoder["type"] == "Sequence" { &decoder["decoders"] } else { decoder };
+        let steps = steps.as_array().map_or(std::slice::from_ref(steps), Vec::as_slice);
+        for step in steps {
+            match step["type"].as_str() {
+                Some("ByteLevel") => decoding.piece = Bpe::piece,
+                Some("ByteFallback") => decoding.byte_fallback = true,
+                Some("Fuse") => {}
+                Some("Replace") if step["pattern"]["String"] == SPACE && step["content"] == " " => {}
+                Some("Strip") if step["content"] == " " && step["start"] == 1 && step["stop"] == 0 => {
+                    decoding.space_prefix = true;
                 }
-                DecoderWrapper::Strip(strip) => decoding.space_prefix = strip.content == ' ' && strip.start > 0,
-                DecoderWrapper::Replace(_) | DecoderWrapper::Fuse(_) => {}
-                DecoderWrapper::Sequence(_) => return Err(unknown("a Sequence in a Sequence")),
-                DecoderWrapper::BPE(_) => return Err(unknown("BPEDecoder")),
-                DecoderWrapper::WordPiece(_) => return Err(unknown("WordPiece")),
-                DecoderWrapper::CTC(_) => return Err(unknown("CTC")),
+                Some("Metaspace") if step["replacement"] == SPACE => {
+                    let old = step["add_prefix_space"] == true;
+                    decoding.space_prefix = step["prepend_scheme"].as_str().map_or(old, |scheme| scheme != "never");
+                }
+                Some("WordPiece") if step["prefix"] == "##" => {
+                    decoding.piece = if step["cleanup"] == true { wordpiece::clean } else { wordpiece::plain };
+                    decoding.space_prefix = true;
+                }
+                _ => {
+                    return Err(Error::Json {
+                        file: TOKENIZER,
+                        problem: format!(
+                            "decoder: expected ByteLevel, Metaspace, WordPiece, or a Sequence as SentencePiece has, found {step}"
+                        ),
+                    });
+                }
             }
         }
         Ok(decoding)
@@ -176,14 +233,6 @@ fn tokens(inner: &tokenizers::Tokenizer, decoding: &Decoding, bytes: usize) -> R
     Ok((names, kinds))
 }
 
-/// A token of the config, which is written as a string or as an object with `content`.
-fn special_token(config: &Value, key: &str, inner: &tokenizers::Tokenizer) -> Result<Option<u32>> {
-    let value = &config[key];
-    let Some(name) = value.as_str().or_else(|| value["content"].as_str()) else { return Ok(None) };
-    let problem = || format!("{key}: expected a token of {TOKENIZER}, found `{name}`");
-    inner.token_to_id(name).map(Some).ok_or_else(|| Error::Json { file: CONFIG, problem: problem() })
-}
-
 /// What the post-processor puts before and behind a text.
 fn around(inner: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u32>)> {
     let text = Encoding::from_tokens(vec![Token::new(0, String::new(), (0, 0))], 0);
@@ -193,22 +242,4 @@ fn around(inner: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u32>)> {
     let at = whole.get_special_tokens_mask().iter().position(|&mask| mask == 0).unwrap_or(0);
     let ids = whole.get_ids();
     Ok((ids[..at].to_vec(), ids.get(at + 1..).unwrap_or_default().to_vec()))
-}
-
-/// `chat_template` is a string, or a list of named ones, of which `default` is meant.
-fn chat_template(config: &Value) -> Result<Option<String>> {
-    let problem = |found: &str| Error::Json {
-        file: CONFIG,
-        problem: format!("chat_template: expected a string or a list with one named `default`, found {found}"),
-    };
-    match &config["chat_template"] {
-        Value::Null => Ok(None),
-        Value::String(source) => Ok(Some(source.clone())),
-        Value::Array(list) => {
-            let named = |template: &&Value| template["name"] == "default" || list.len() == 1;
-            let source = list.iter().find(named).and_then(|template| template["template"].as_str());
-            source.map(|source| Some(source.to_owned())).ok_or_else(|| problem("a list without it"))
-        }
-        _ => Err(problem("another type")),
-    }
 }

@@ -8,28 +8,17 @@ pub(crate) struct Specials {
     all: Option<Finder>,
 }
 
-#[derive(Debug)]
-struct Finder {
-    names: AhoCorasick,
-    ids: Vec<u32>,
-}
-
 impl Specials {
     pub fn new(names: &[&str], kinds: &[Kind]) -> Specials {
-        let of = |wanted: &[Kind]| {
-            let found = (0u32..).zip(names).zip(kinds).filter(|((_, name), kind)| {
-                // An empty name would be found everywhere.
-                wanted.contains(kind) && !name.is_empty()
-            });
-            let (ids, names): (Vec<_>, Vec<&str>) = found.map(|((id, &name), _)| (id, name)).unzip();
-            if ids.is_empty() {
-                return None;
-            }
-            // Building fails only beyond 2^31 states, more than fit into memory.
-            let names = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(names).ok()?;
-            Some(Finder { names, ids })
-        };
-        Specials { user_defined: of(&[Kind::UserDefined]), all: of(&[Kind::UserDefined, Kind::Control, Kind::Unknown]) }
+        Specials {
+            user_defined: Finder::new(names, kinds, &[Kind::UserDefined]),
+            all: Finder::new(names, kinds, &[Kind::UserDefined, Kind::Control, Kind::Unknown]),
+        }
+    }
+
+    /// Without the user-defined tokens, which are found elsewhere.
+    pub fn control(names: &[&str], kinds: &[Kind]) -> Specials {
+        Specials { user_defined: None, all: Finder::new(names, kinds, &[Kind::Control, Kind::Unknown]) }
     }
 
     /// Appends the tokens of `text`: the special ones, and between them what `plain` makes of the rest.
@@ -38,22 +27,60 @@ impl Specials {
         text: &'a str,
         special: bool,
         ids: &mut Vec<u32>,
-        mut plain: impl FnMut(&'a str, &mut Vec<u32>),
+        plain: impl FnMut(&'a str, &mut Vec<u32>),
     ) {
-        let finder = if special { &self.all } else { &self.user_defined };
-        let mut done = 0;
-        if let Some(finder) = finder {
-            for found in finder.names.find_iter(text) {
-                if done < found.start() {
-                    plain(&text[done..found.start()], ids);
-                }
-                ids.push(finder.ids[found.pattern().as_usize()]);
-                done = found.end();
+        encode(if special { &self.all } else { &self.user_defined }, text, ids, plain);
+    }
+}
+
+/// Appends the tokens of `text`: those that are found in it, and between them what `plain` makes of the rest.
+pub(crate) fn encode<'a>(
+    finder: &Option<Finder>,
+    text: &'a str,
+    ids: &mut Vec<u32>,
+    mut plain: impl FnMut(&'a str, &mut Vec<u32>),
+) {
+    let mut done = 0;
+    if let Some(finder) = finder {
+        for found in finder.names.find_iter(text) {
+            if done < found.start() {
+                plain(&text[done..found.start()], ids);
             }
+            ids.push(finder.ids[found.pattern().as_usize()]);
+            done = found.end();
         }
-        if done < text.len() {
-            plain(&text[done..], ids);
+    }
+    if done < text.len() {
+        plain(&text[done..], ids);
+    }
+}
+
+/// Finds tokens by their names, from left to right, the longest first.
+#[derive(Debug)]
+pub(crate) struct Finder {
+    names: AhoCorasick,
+    ids: Vec<u32>,
+}
+
+impl Finder {
+    /// Of the tokens of the `wanted` kinds; `None` when there are none.
+    pub fn new(names: &[&str], kinds: &[Kind], wanted: &[Kind]) -> Option<Finder> {
+        let found = (0u32..).zip(names).zip(kinds).filter(|((_, name), kind)| {
+            // An empty name would be found everywhere.
+            wanted.contains(kind) && !name.is_empty()
+        });
+        let (ids, names): (Vec<_>, Vec<&str>) = found.map(|((id, &name), _)| (id, name)).unzip();
+        if ids.is_empty() {
+            return None;
         }
+        // Building fails only beyond 2^31 states, more than fit into memory.
+        let names = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(names).ok()?;
+        Some(Finder { names, ids })
+    }
+
+    /// Where tokens begin and end in a text.
+    pub fn spans(&self, text: &str) -> impl Iterator<Item = (usize, usize)> {
+        self.names.find_iter(text).map(|found| (found.start(), found.end()))
     }
 }
 

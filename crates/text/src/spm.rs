@@ -1,73 +1,108 @@
 use crate::merge::{Merger, NONE, Symbol};
-use crate::special::Specials;
+use crate::normalize::{Normalizer, SPACE};
+use crate::special::{self, Finder, Specials};
 use crate::tokenizer::Model;
 use crate::tokens::{Index, Tokens};
+use crate::unigram::{Lattice, Unigram};
 use crate::vocab::{byte, spells_utf8};
 use crate::words::Words;
 use crate::{Error, Kind, Result, Vocab};
 
-/// What SentencePiece writes for a space.
-const SPACE: &str = "\u{2581}";
-
-/// SentencePiece's BPE (GGUF model `llama`): neighbours merge into the token of the highest score, and what the
-/// vocabulary cannot spell falls back to bytes (Kudo and Richardson 2018, arXiv:1808.06226).
+/// SentencePiece (Kudo and Richardson 2018, arXiv:1808.06226): a text is rewritten, with a visible character for spaces, and cut into
+/// tokens, by merging or by what is most probable. What the vocabulary cannot spell falls back to bytes.
 #[derive(Debug)]
 pub(crate) struct Spm {
     specials: Specials,
+    normalizer: Normalizer,
+    pieces: Pieces,
+    bytes: [Option<u32>; 256],
+    unk: Option<u32>,
+    /// No token has a space behind another character, and no word begins with an unknown one: words can be cut one by one.
+    by_words: bool,
+}
+
+/// How a word is cut into tokens.
+#[derive(Debug)]
+enum Pieces {
+    /// GGUF model `llama`: neighbours merge into the token of the highest score.
+    Bpe(Merges),
+    /// GGUF model `t5`.
+    Unigram(Unigram),
+}
+
+#[derive(Debug)]
+struct Merges {
     /// The tokens that plain text may become, by their names.
     spelled: Index,
     /// For each token the rank of its score: 0 for the highest.
     ranks: Vec<u32>,
     /// Bytes of the longest name of a token that plain text may become.
     longest: usize,
-    bytes: [Option<u32>; 256],
-    unk: Option<u32>,
-    space_prefix: bool,
-    /// No token has a space behind another character, so no merge crosses into a new word.
-    by_words: bool,
+}
+
+/// What cutting words needs room for.
+#[derive(Default)]
+struct Room {
+    merger: Merger,
+    lattice: Lattice,
 }
 
 impl Spm {
-    pub fn load(vocab: &Vocab, tokens: &Tokens, warnings: &mut Vec<String>) -> Result<Box<dyn Model>> {
-        let len = vocab.tokens.len();
-        if vocab.scores.len() != len {
-            return Err(Error::Length { key: "tokenizer.ggml.scores", expected: len, found: vocab.scores.len() });
+    pub fn bpe(vocab: &Vocab, tokens: &Tokens, warnings: &mut Vec<String>) -> Result<Box<dyn Model>> {
+        check_scores(vocab, |score| !score.is_nan(), "a number")?;
+        let mut spelled = Index::with_capacity(vocab.tokens.len());
+        let mut longest = 0;
+        for (id, name) in tokens.spelled() {
+            spelled.insert(&tokens.names, id);
+            longest = longest.max(name.len());
         }
-        let mut spelled = Index::with_capacity(len);
-        let (mut longest, mut by_words) = (0, true);
+        let ranks = vocab.scores.iter().map(|&score| rank(score)).collect();
+        Spm::load(vocab, tokens, Pieces::Bpe(Merges { spelled, ranks, longest }), true, warnings)
+    }
+
+    pub fn unigram(vocab: &Vocab, tokens: &Tokens, warnings: &mut Vec<String>) -> Result<Box<dyn Model>> {
+        check_scores(vocab, f32::is_finite, "a finite number")?;
+        Spm::load(vocab, tokens, Pieces::Unigram(Unigram::new(vocab, tokens)?), false, warnings)
+    }
+
+    fn load(
+        vocab: &Vocab,
+        tokens: &Tokens,
+        pieces: Pieces,
+        space_prefix: bool,
+        warnings: &mut Vec<String>,
+    ) -> Result<Box<dyn Model>> {
         let mut bytes = [None; 256];
-        for ((id, &name), (&kind, score)) in (0u32..).zip(&vocab.tokens).zip(tokens.kinds.iter().zip(&*vocab.scores)) {
-            if score.is_nan() {
-                let problem = "expected a number as its score, found NaN".to_owned();
-                return Err(Error::Token { id: id as usize, name: name.to_owned(), problem });
-            }
-            if kind.is_spelled() && !name.is_empty() {
-                spelled.insert(&tokens.names, id);
-                longest = longest.max(name.len());
-                by_words &= !name.trim_start_matches(SPACE).contains(SPACE);
-            }
+        for ((id, &name), &kind) in (0u32..).zip(&vocab.tokens).zip(&tokens.kinds) {
             if let (Kind::Byte, Some(byte)) = (kind, byte(name)) {
                 bytes[usize::from(byte)].get_or_insert(id);
             }
         }
         let unknown = || tokens.kinds.iter().position(|&kind| kind == Kind::Unknown).map(|id| id as u32);
         let unk = vocab.unk.or_else(unknown);
-        if unk.is_none() && !spells_utf8(&bytes) {
+        let spells_all = spells_utf8(&bytes);
+        if unk.is_none() && !spells_all {
             warnings.push(
                 "the vocabulary has neither all the byte tokens nor an unknown token: characters that it cannot \
                  spell are left out"
                     .to_owned(),
             );
         }
+        let whole = vocab.normalization.whole;
+        let user_defined = Finder::new(&vocab.tokens, &tokens.kinds, &[Kind::UserDefined]).filter(|_| whole);
+        let specials = if whole { Specials::control } else { Specials::new };
+        let spells_space = spells_all || tokens.spelled().any(|(_, name)| name == SPACE.as_bytes());
+        let crosses = |name: &[u8]| {
+            let name = String::from_utf8_lossy(name);
+            name.trim_start_matches(SPACE).contains(SPACE)
+        };
         Ok(Box::new(Spm {
-            specials: Specials::new(&vocab.tokens, &tokens.kinds),
-            spelled,
-            ranks: vocab.scores.iter().map(|&score| rank(score)).collect(),
-            longest,
+            specials: specials(&vocab.tokens, &tokens.kinds),
+            normalizer: Normalizer::new(vocab, user_defined, vocab.add_space_prefix.unwrap_or(space_prefix))?,
+            pieces,
             bytes,
             unk,
-            space_prefix: vocab.add_space_prefix.unwrap_or(true),
-            by_words,
+            by_words: spells_space && !tokens.spelled().any(|(_, name)| crosses(name)),
         }))
     }
 
@@ -75,84 +110,89 @@ impl Spm {
     pub fn piece(name: &str, kind: Kind, piece: &mut Vec<u8>) {
         match kind {
             Kind::Byte => piece.extend(byte(name)),
-            Kind::Normal | Kind::Unused => replace(name, SPACE, " ", piece),
-            Kind::Unknown | Kind::Control | Kind::UserDefined => piece.extend_from_slice(name.as_bytes()),
+            Kind::Normal | Kind::Unused | Kind::UserDefined => {
+                piece.extend_from_slice(name.replace(SPACE, " ").as_bytes())
+            }
+            Kind::Unknown | Kind::Control => piece.extend_from_slice(name.as_bytes()),
         }
     }
 
-    /// Appends the tokens of a word, behind `prefix`. `escaped` is room for both.
-    fn word(
-        &self,
-        tokens: &Tokens,
-        prefix: &str,
-        word: &str,
-        escaped: &mut Vec<u8>,
-        merger: &mut Merger,
-        ids: &mut Vec<u32>,
-    ) {
-        escaped.clear();
-        escaped.extend_from_slice(prefix.as_bytes());
-        replace(word, " ", SPACE, escaped);
+    /// Appends the tokens of a rewritten text, or of one word of it.
+    fn word(&self, tokens: &Tokens, word: &str, room: &mut Room, ids: &mut Vec<u32>) {
+        let start = ids.len();
+        let mut take = |id: u32, name: &[u8]| {
+            if id != NONE {
+                return ids.push(id);
+            }
+            if name.iter().all(|&byte| self.bytes[usize::from(byte)].is_some()) {
+                ids.extend(name.iter().filter_map(|&byte| self.bytes[usize::from(byte)]));
+            } else if ids.len() == start || ids.last().copied() != self.unk {
+                // A run of unknown characters is one unknown token.
+                ids.extend(self.unk);
+            }
+        };
+        match &self.pieces {
+            Pieces::Bpe(merges) => merges.word(tokens, word.as_bytes(), &mut room.merger, take),
+            Pieces::Unigram(unigram) => unigram.word(word, &mut room.lattice, &mut take),
+        }
+    }
+}
+
+impl Merges {
+    fn word(&self, tokens: &Tokens, word: &[u8], merger: &mut Merger, mut take: impl FnMut(u32, &[u8])) {
         let find = |name: &[u8]| if name.len() > self.longest { None } else { self.spelled.find(&tokens.names, name) };
-        let mut rest = &**escaped;
+        let mut rest = word;
         while let Some(first) = rest.first() {
             // Bytes of a character begin with as many ones as they are, or a zero when it is one.
             let (c, behind) = rest.split_at(first.leading_ones().max(1) as usize);
             merger.push(find(c).unwrap_or(NONE), c.len());
             rest = behind;
         }
-        let pair =
-            |left: &Symbol, right: &Symbol| find(left.with(right, escaped)).map(|id| (self.ranks[id as usize], id));
-        merger.finish(pair, |symbol| {
-            if symbol.id != NONE {
-                return ids.push(symbol.id);
-            }
-            let bytes = symbol.of(escaped);
-            if bytes.iter().all(|&byte| self.bytes[usize::from(byte)].is_some()) {
-                ids.extend(bytes.iter().filter_map(|&byte| self.bytes[usize::from(byte)]));
-            } else {
-                ids.extend(self.unk);
-            }
-        });
+        let pair = |left: &Symbol, right: &Symbol| find(left.with(right, word)).map(|id| (self.ranks[id as usize], id));
+        merger.finish(pair, |symbol| take(symbol.id, symbol.of(word)));
     }
 }
 
 impl Model for Spm {
     fn encode(&self, tokens: &Tokens, text: &str, special: bool, ids: &mut Vec<u32>) {
-        let (mut words, mut merger, mut escaped) = (Words::default(), Merger::default(), Vec::new());
+        let mut room = Room::default();
         self.specials.encode(text, special, ids, |text, ids| {
-            let mut prefix = if self.space_prefix { SPACE } else { "" };
-            let mut rest = text;
-            while !rest.is_empty() {
-                let (word, behind) = rest.split_at(if self.by_words { word_len(rest) } else { rest.len() });
-                words.encode(word, prefix.is_empty(), ids, |word, ids| {
-                    self.word(tokens, std::mem::take(&mut prefix), word, &mut escaped, &mut merger, ids);
-                });
-                rest = behind;
-            }
+            let text = self.normalizer.normalize(text);
+            let mut words = Words::default();
+            special::encode(&self.normalizer.user_defined, &text, ids, |text, ids| {
+                let mut rest = text;
+                while !rest.is_empty() {
+                    let (word, behind) = rest.split_at(if self.by_words { word_len(rest) } else { rest.len() });
+                    words.encode(word, ids, |word, ids| self.word(tokens, word, &mut room, ids));
+                    rest = behind;
+                }
+            });
         });
     }
 
     fn space_prefix(&self) -> bool {
-        self.space_prefix
+        self.normalizer.space_prefix
     }
 }
 
-/// Appends a text in which `to` stands for each `from`.
-fn replace(text: &str, from: &str, to: &str, out: &mut Vec<u8>) {
-    let mut parts = text.split(from);
-    out.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
-    for part in parts {
-        out.extend_from_slice(to.as_bytes());
-        out.extend_from_slice(part.as_bytes());
+fn check_scores(vocab: &Vocab, fine: fn(f32) -> bool, expected: &str) -> Result<()> {
+    let len = vocab.tokens.len();
+    if vocab.scores.len() != len {
+        return Err(Error::Length { key: "tokenizer.ggml.scores", expected: len, found: vocab.scores.len() });
+    }
+    match vocab.scores.iter().position(|&score| !fine(score)) {
+        None => Ok(()),
+        Some(id) => {
+            let problem = format!("expected {expected} as its score, found {}", vocab.scores[id]);
+            Err(Error::Token { id, name: vocab.tokens[id].to_owned(), problem })
+        }
     }
 }
 
 /// Bytes of the first word: spaces, and what follows up to the next space.
 fn word_len(text: &str) -> usize {
-    let is_space = |c| matches!(c, ' ' | '\u{2581}');
-    let first = text.find(|c| !is_space(c)).unwrap_or(text.len());
-    text[first..].find(is_space).map_or(text.len(), |len| first + len)
+    let first = text.len() - text.trim_start_matches(SPACE).len();
+    text[first..].find(SPACE).map_or(text.len(), |len| first + len)
 }
 
 /// Orders scores as unsigned integers, the highest first.

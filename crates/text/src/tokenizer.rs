@@ -3,7 +3,7 @@ use crate::pre::{PRE_TOKENIZERS, Pre};
 use crate::special::{ENDS, NOT_ENDS};
 use crate::spm::Spm;
 use crate::tokens::Tokens;
-use crate::{Error, Kind, Result, Stream, Vocab};
+use crate::{Error, Kind, Result, Stream, Vocab, wordpiece};
 use hashbrown::HashSet;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -46,20 +46,22 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// Checks a vocabulary and makes it ready. Errors name the metadata key and what is wrong there; what can be
     /// lived with is in [`Tokenizer::warnings`].
-    pub fn new(vocab: Vocab) -> Result<Tokenizer> {
-        let mut kinds = vocab.check()?;
-        let mut warnings = Vec::new();
-        let ends = ends(&vocab.tokens, &mut kinds, [vocab.eos, vocab.eot, vocab.bos], &mut warnings);
+    pub fn new(mut vocab: Vocab) -> Result<Tokenizer> {
         let row = TOKENIZERS.iter().find(|row| row.model == vocab.model).ok_or_else(|| Error::UnknownModel {
             found: vocab.model.to_owned(),
             known: TOKENIZERS.iter().map(|row| row.model).collect::<Vec<_>>().join(", "),
         })?;
-        let tokens = Tokens::new(&vocab.tokens, kinds, row.piece);
+        (row.complete)(&mut vocab);
+        let mut kinds = vocab.check()?;
+        let mut warnings = Vec::new();
+        let ends = ends(&vocab.tokens, &mut kinds, [vocab.eos, vocab.eot, vocab.bos], &mut warnings);
+        let plain = vocab.pre.and_then(Pre::find).is_some_and(|pre| pre.plain);
+        let tokens = Tokens::new(&vocab.tokens, kinds, if plain { Spm::piece } else { row.piece });
         if tokens.duplicates() > 0 {
             warnings
                 .push(format!("{} tokens are spelled like another; the first of each is used", tokens.duplicates()));
         }
-        let Loaded { model, add_bos } = (row.load)(&vocab, &tokens, &mut warnings)?;
+        let Loaded { model, add_bos, add_eos } = (row.load)(&vocab, &tokens, &mut warnings)?;
         let mut around = |add: bool, id: Option<u32>, name: &str| {
             if add && id.is_none() {
                 warnings.push(format!("a text should get {name}, but the file does not say which token that is"));
@@ -68,7 +70,7 @@ impl Tokenizer {
         };
         Ok(Tokenizer {
             prefix: around(vocab.add_bos.unwrap_or(add_bos), vocab.bos, "BOS"),
-            suffix: around(vocab.add_eos.unwrap_or(false), vocab.eos, "EOS"),
+            suffix: around(vocab.add_eos.unwrap_or(add_eos), vocab.eos, "EOS"),
             model,
             tokens,
             bos: vocab.bos,
@@ -190,6 +192,8 @@ struct Row {
     load: fn(&Vocab, &Tokens, &mut Vec<String>) -> Result<Loaded>,
     /// Appends the bytes that a spelling stands for.
     piece: fn(&str, Kind, &mut Vec<u8>),
+    /// Fills in what files of this kind may leave out.
+    complete: fn(&mut Vocab),
 }
 
 /// What a kind of tokenizer makes of a vocabulary.
@@ -197,16 +201,42 @@ struct Loaded {
     model: Box<dyn Model>,
     /// Whether BOS goes in front when the file does not say.
     add_bos: bool,
+    /// Whether EOS goes behind when the file does not say.
+    add_eos: bool,
 }
 
 /// Every kind of tokenizer that a GGUF file may name.
 static TOKENIZERS: &[Row] = &[
-    Row { model: "llama", load: load_spm, piece: Spm::piece },
-    Row { model: "gpt2", load: load_bpe, piece: Bpe::piece },
+    Row { model: "llama", load: load_spm, piece: Spm::piece, complete: |_| {} },
+    Row {
+        model: "t5",
+        load: load_unigram,
+        piece: Spm::piece,
+        complete: |vocab| vocab.eos = vocab.eos.or_else(|| vocab.named("</s>")),
+    },
+    Row {
+        model: "bert",
+        load: load_wordpiece,
+        piece: wordpiece::gguf,
+        complete: |vocab| {
+            vocab.bos = vocab.bos.or_else(|| vocab.named("[CLS]"));
+            vocab.eos = vocab.sep.or_else(|| vocab.named("[SEP]"));
+        },
+    },
+    Row { model: "gpt2", load: load_bpe, piece: Bpe::piece, complete: |_| {} },
+    Row { model: "gemma4", load: load_bpe, piece: Spm::piece, complete: |vocab| vocab.pre = Some("gemma4") },
 ];
 
 fn load_spm(vocab: &Vocab, tokens: &Tokens, warnings: &mut Vec<String>) -> Result<Loaded> {
-    Ok(Loaded { model: Spm::load(vocab, tokens, warnings)?, add_bos: true })
+    Ok(Loaded { model: Spm::bpe(vocab, tokens, warnings)?, add_bos: true, add_eos: false })
+}
+
+fn load_unigram(vocab: &Vocab, tokens: &Tokens, warnings: &mut Vec<String>) -> Result<Loaded> {
+    Ok(Loaded { model: Spm::unigram(vocab, tokens, warnings)?, add_bos: false, add_eos: true })
+}
+
+fn load_wordpiece(vocab: &Vocab, tokens: &Tokens, _: &mut Vec<String>) -> Result<Loaded> {
+    Ok(Loaded { model: wordpiece::load(vocab, tokens)?, add_bos: true, add_eos: true })
 }
 
 fn load_bpe(vocab: &Vocab, tokens: &Tokens, warnings: &mut Vec<String>) -> Result<Loaded> {
@@ -219,7 +249,7 @@ fn load_bpe(vocab: &Vocab, tokens: &Tokens, warnings: &mut Vec<String>) -> Resul
         found: name.to_owned(),
         known: PRE_TOKENIZERS.iter().flat_map(|pre| pre.names).copied().collect::<Vec<_>>().join(", "),
     })?;
-    Ok(Loaded { model: Bpe::load(vocab, tokens, pre, warnings)?, add_bos: pre.add_bos })
+    Ok(Loaded { model: Bpe::load(vocab, tokens, pre, warnings)?, add_bos: pre.add_bos, add_eos: false })
 }
 
 /// The tokens at which generation ends: those that the file names, and the well known. They are made control tokens.

@@ -28,6 +28,14 @@ impl Tokens {
         tokens
     }
 
+    /// The tokens that plain text may become, with their names.
+    pub fn spelled(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        let of = |(id, kind): (u32, &Kind)| {
+            Some((id, self.names.get(id).filter(|name| kind.is_spelled() && !name.is_empty())?))
+        };
+        (0u32..).zip(&self.kinds).filter_map(of)
+    }
+
     /// The first token of this name.
     pub fn id(&self, name: &[u8]) -> Option<u32> {
         self.ids.find(&self.names, name)

@@ -1,7 +1,8 @@
 //! A tokenizer learned from text: byte-level BPE (Sennrich et al. 2016, arXiv:1508.07909), trained by the library that defines its files.
 
 use crate::bytes::ALPHABET;
-use crate::pre::{GPT_2, PRE_TOKENIZERS, Splitter};
+use crate::pre::{GPT_2, PRE_TOKENIZERS};
+use crate::split::Splitter;
 use crate::{Error, Result};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -4,17 +4,17 @@ use std::borrow::Cow;
 /// What a model file says about its vocabulary (GGUF `tokenizer.ggml.*`), before it is checked.
 #[derive(Debug, Clone, Default)]
 pub struct Vocab<'a> {
-    /// `model`: `llama` (SentencePiece with scores) or `gpt2` (byte-level BPE).
+    /// `model`: `llama` (SentencePiece's BPE), `t5` (its Unigram), `gpt2` (byte-level BPE), `gemma4` or `bert` (WordPiece).
     pub model: &'a str,
     /// `pre`: how a byte-level BPE splits text into words; one of [`crate::PRE_TOKENIZERS`].
     pub pre: Option<&'a str>,
     /// `tokens`: the spelling of every token.
     pub tokens: Vec<&'a str>,
-    /// `scores`: one for each token, the higher the sooner it is merged; empty for byte-level BPE.
+    /// `scores`: one for each token, for SentencePiece: the higher the sooner it is merged, or its logarithmic probability.
     pub scores: Cow<'a, [f32]>,
     /// `token_type`: one for each token (see [`Kind`]), or empty when the file has none.
     pub types: Cow<'a, [i32]>,
-    /// `merges`: pairs of spellings with a space between, the first merged first; empty for SentencePiece.
+    /// `merges`: pairs of spellings with a space between, the first merged first; empty where nothing is merged by rank.
     pub merges: Vec<&'a str>,
     /// `bos_token_id`: begins a text.
     pub bos: Option<u32>,
@@ -22,6 +22,10 @@ pub struct Vocab<'a> {
     pub eos: Option<u32>,
     /// `eot_token_id`: ends a turn of a chat.
     pub eot: Option<u32>,
+    /// `seperator_token_id` (GGUF spells it so): ends a text of a WordPiece model.
+    pub sep: Option<u32>,
+    /// `mask_token_id`: stands for a word that is to be guessed.
+    pub mask: Option<u32>,
     /// `unknown_token_id`: stands for what the vocabulary cannot spell.
     pub unk: Option<u32>,
     /// `padding_token_id`.
@@ -30,8 +34,26 @@ pub struct Vocab<'a> {
     pub add_bos: Option<bool>,
     /// `add_eos_token`: whether [`crate::Encode::bos_eos`] puts EOS at the end; no when absent.
     pub add_eos: Option<bool>,
-    /// `add_space_prefix`: whether SentencePiece puts a space before a text; yes when absent.
+    /// `add_space_prefix`: whether SentencePiece puts a space before a text; when absent, its BPE does, its Unigram does not.
     pub add_space_prefix: Option<bool>,
+    /// `normalizer.lowercase`: whether WordPiece makes capitals small; yes when absent.
+    pub lowercase: Option<bool>,
+    /// `normalizer.strip_accents`: whether WordPiece takes accents away; as `lowercase` when absent.
+    pub strip_accents: Option<bool>,
+    /// What SentencePiece does to a text first.
+    pub normalization: Normalization<'a>,
+}
+
+/// What SentencePiece does to a text before it looks for tokens.
+#[derive(Debug, Clone, Default)]
+pub struct Normalization<'a> {
+    /// `precompiled_charsmap`: what characters are rewritten to, as SentencePiece compiles it; empty for nothing.
+    pub charsmap: Cow<'a, [u8]>,
+    /// `remove_extra_whitespaces`: whether spaces at both ends go away, and all but one of each run; no when absent.
+    pub remove_extra_whitespaces: bool,
+    /// Whether a text is rewritten whole, user-defined tokens in it kept: so SentencePiece does it with a file of its own. Otherwise those
+    /// are taken out first and what lies between are texts of their own, as llama.cpp does it with a GGUF file.
+    pub whole: bool,
 }
 
 /// What a token is for: GGUF's `token_type`.
@@ -93,6 +115,8 @@ impl Vocab<'_> {
             ("tokenizer.ggml.bos_token_id", self.bos),
             ("tokenizer.ggml.eos_token_id", self.eos),
             ("tokenizer.ggml.eot_token_id", self.eot),
+            ("tokenizer.ggml.seperator_token_id", self.sep),
+            ("tokenizer.ggml.mask_token_id", self.mask),
             ("tokenizer.ggml.unknown_token_id", self.unk),
             ("tokenizer.ggml.padding_token_id", self.pad),
         ] {
@@ -101,6 +125,11 @@ impl Vocab<'_> {
             }
         }
         (0..len).map(|id| self.kind(id)).collect()
+    }
+
+    /// The first token of this name.
+    pub(crate) fn named(&self, name: &str) -> Option<u32> {
+        self.tokens.iter().position(|token| *token == name).map(|id| id as u32)
     }
 
     fn kind(&self, id: usize) -> Result<Kind> {

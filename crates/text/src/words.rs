@@ -12,16 +12,9 @@ const LONGEST: usize = 1 << 30;
 pub(crate) struct Words<'a>(HashMap<&'a str, (usize, usize)>);
 
 impl<'a> Words<'a> {
-    /// Appends the tokens of a word: what `encode` makes of it, or those that it had before if it is one to `remember`. A word of
-    /// more than 2^30 bytes is cut.
-    pub fn encode(
-        &mut self,
-        word: &'a str,
-        remember: bool,
-        ids: &mut Vec<u32>,
-        mut encode: impl FnMut(&str, &mut Vec<u32>),
-    ) {
-        if word.len() > SHORT || !remember {
+    /// Appends the tokens of a word: what `encode` makes of it, or those that it had before. A word of more than 2^30 bytes is cut.
+    pub fn encode(&mut self, word: &'a str, ids: &mut Vec<u32>, mut encode: impl FnMut(&str, &mut Vec<u32>)) {
+        if word.len() > SHORT {
             let mut rest = word;
             while !rest.is_empty() {
                 let (first, behind) = rest.split_at(rest.floor_char_boundary(LONGEST));

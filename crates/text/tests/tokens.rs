@@ -2,18 +2,28 @@
 
 mod common;
 
-use common::PLAIN;
+use common::{LOSSY, PLAIN, SPACED};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 use trine_text::{Encode, Kind, Stream, Tokenizer, Vocab};
 
-static TOKENIZERS: LazyLock<Vec<(&str, Tokenizer)>> = LazyLock::new(common::tokenizers);
+static TOKENIZERS: LazyLock<Vec<(&str, Tokenizer)>> =
+    LazyLock::new(|| common::kinds().into_iter().chain(common::tokenizers()).collect());
 
 /// Decoding gives the text back, whole and token by token.
 fn check(name: &str, tokenizer: &Tokenizer, text: &str) {
+    // SentencePiece has no other spelling for U+2581 than the one for a space.
+    let spaced = SPACED.contains(&name) || LOSSY.contains(&name);
+    let text = &if spaced { text.replace('\u{2581}', " ") } else { text.to_owned() };
     let ids = tokenizer.encode(text, PLAIN);
     let decoded = tokenizer.decode(&ids);
-    assert_eq!(decoded, text, "{name}");
+    let known = ids.iter().all(|&id| !matches!(tokenizer.kind(id), Some(Kind::Unknown | Kind::Control)));
+    if LOSSY.contains(&name) {
+        let again = tokenizer.decode(&tokenizer.encode(&decoded, PLAIN));
+        assert!(again == decoded || !known, "{name}: {text:.60?} {decoded:.60?} {again:.60?}");
+    } else {
+        assert!(decoded == *text, "{name}: {text:.60?} {decoded:.60?}");
+    }
     for (mut stream, expected) in
         [(Stream::new(tokenizer), decoded), (Stream::with_special(tokenizer), tokenizer.decode_with_special(&ids))]
     {
@@ -27,10 +37,8 @@ proptest! {
     #[test]
     fn decoding_gives_any_text_back(text in any::<String>(), words in "[ a-zA-Z0-9'.,\n\t▁é你🦙<|>_]{0,60}") {
         for (name, tokenizer) in TOKENIZERS.iter() {
-            // SentencePiece has no other spelling for U+2581 than the one for a space.
-            let plain = |text: &str| if ["llama-spm", "phi-3"].contains(name) { text.replace('\u{2581}', " ") } else { text.to_owned() };
-            check(name, tokenizer, &plain(&text));
-            check(name, tokenizer, &plain(&words));
+            check(name, tokenizer, &text);
+            check(name, tokenizer, &words);
         }
     }
 
@@ -49,7 +57,7 @@ proptest! {
 
     #[test]
     fn no_vocabulary_panics(
-        model in "llama|gpt2|bert|",
+        model in "llama|gpt2|bert|t5|gemma4|",
         pre in prop::option::of("llama-bpe|qwen2|gpt-2|default|falcon|[a-z]{0,3}"),
         tokens in prop::collection::vec("[a-c▁Ġ]{0,3}|<0x[0-9A-F]{1,2}>|<s>|</s>|<\\|end\\|>|<0x-1>|\\PC{0,3}", 0..30),
         scores in prop::collection::vec(any::<f32>(), 0..30),
@@ -69,7 +77,7 @@ proptest! {
             types: if fit { Vec::new() } else { types }.into(),
             merges: if fit { Vec::new() } else { merges.iter().map(String::as_str).collect() },
             model: &model, pre: pre.as_deref(), tokens: tokens.iter().map(String::as_str).collect(), bos, eos, eot, unk, pad: None,
-            add_bos: flags[0], add_eos: flags[1], add_space_prefix: flags[2],
+            add_bos: flags[0], add_eos: flags[1], add_space_prefix: flags[2], ..Vocab::default()
         };
         if let Ok(tokenizer) = Tokenizer::new(vocab) {
             for (special, bos_eos) in [(false, false), (true, true)] {
@@ -134,7 +142,7 @@ fn errors_name_what_is_wrong() {
     assert_eq!(Tokenizer::new(good()).unwrap().encode("abb", PLAIN), [2, 1]);
     type Spoil = fn(&mut Vocab);
     let cases: [(&str, Spoil); 10] = [
-        ("expected one of llama, gpt2, found `bert`", |v| v.model = "bert"),
+        ("expected one of llama, t5, bert, gpt2, gemma4, found `rwkv`", |v| v.model = "rwkv"),
         ("llama-bpe, llama3, ", |v| v.pre = Some("x")),
         ("tokenizer.ggml.token_type: expected 3 entries, one for each token, found 1", |v| v.types = vec![1].into()),
         ("tokenizer.ggml.scores: expected 3 entries, one for each token, found 0", |v| v.model = "llama"),

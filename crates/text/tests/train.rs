@@ -1,6 +1,6 @@
 //! A tokenizer learned from text is what the library makes of it, whichever file it is kept in.
 
-use trine_text::{BpeOptions, ByteLevel, Encode, Error, Tokenizer, TokenizerJson};
+use trine_text::{BpeOptions, Encode, Error, OwnedVocab, Tokenizer, TokenizerJson};
 
 const TEXTS: [&str; 4] = [
     "Once upon a time there was a little mill. The miller's mill milled all day, and all the millers were merry.",
@@ -30,7 +30,7 @@ fn the_same_text_gives_the_same_tokens_in_any_order_and_from_either_file() {
         let (tokenizer, config) = (json.tokenizer.as_bytes(), json.config.as_bytes());
         let library = tokenizers::Tokenizer::from_bytes(tokenizer).unwrap();
         let of_json = Tokenizer::from_json(tokenizer, Some(config)).unwrap();
-        let vocab = ByteLevel::from_json(tokenizer, Some(config)).unwrap();
+        let vocab = OwnedVocab::from_json(tokenizer, Some(config)).unwrap();
         let of_gguf = Tokenizer::new(vocab.vocab()).unwrap();
         assert_eq!(of_gguf.len(), vocab_size);
         for ours in [&of_json, &of_gguf] {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use trine_model::vocab_metadata;
 use trine_tensor::Metadata;
-use trine_text::{BpeOptions, ByteLevel, Encode, Tokenizer};
+use trine_text::{BpeOptions, Encode, OwnedVocab, Tokenizer};
 use trine_train::config::Data;
 use trine_train::data::{Corpus, Documents, Packing, Parting, Tokens};
 use trine_train::{Error, Result};
@@ -15,7 +15,7 @@ use trine_train::{Error, Result};
 fn tokenizer() -> (Tokenizer, Metadata) {
     let json = BpeOptions { vocab_size: 270, ..BpeOptions::default() };
     let json = json.train([Ok::<_, Error>("the mill and the miller of the mill".to_owned())].into_iter()).unwrap();
-    let vocab = ByteLevel::from_json(json.tokenizer.as_bytes(), Some(json.config.as_bytes())).unwrap();
+    let vocab = OwnedVocab::from_json(json.tokenizer.as_bytes(), Some(json.config.as_bytes())).unwrap();
     (Tokenizer::new(vocab.vocab()).unwrap(), vocab_metadata(&vocab.vocab()))
 }
 

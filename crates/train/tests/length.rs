@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use tempfile::TempDir;
 use trine_model::vocab_metadata;
 use trine_tensor::gguf;
-use trine_text::{BpeOptions, ByteLevel};
+use trine_text::{BpeOptions, OwnedVocab};
 use trine_train::{Config, Error, Trainer};
 
 #[global_allocator]
@@ -25,7 +25,7 @@ fn memory_is_linear_in_length() {
     std::fs::write(path("text.txt"), &text).unwrap();
     let json =
         BpeOptions { vocab_size: 300, ..BpeOptions::default() }.train([Ok::<_, Error>(text)].into_iter()).unwrap();
-    let language = ByteLevel::from_json(json.tokenizer.as_bytes(), Some(json.config.as_bytes())).unwrap();
+    let language = OwnedVocab::from_json(json.tokenizer.as_bytes(), Some(json.config.as_bytes())).unwrap();
     gguf::write(path("tokenizer.gguf"), &vocab_metadata(&language.vocab()), &[]).unwrap();
     let config: Config = serde_json::from_value(json!({
         "model": {

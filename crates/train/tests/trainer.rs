@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use trine_backend::{Backend, Batch, Cpu, CpuOptions};
 use trine_model::{Model, vocab_metadata};
 use trine_tensor::{File, gguf};
-use trine_text::{BpeOptions, ByteLevel};
+use trine_text::{BpeOptions, OwnedVocab};
 use trine_train::config::Shape;
 use trine_train::{Config, Error, Event, Finished, Step, Trainer, checkpoints};
 
@@ -26,7 +26,7 @@ fn texts(folder: &Path) -> [PathBuf; 2] {
     std::fs::write(&paths[0], stories.join("\n<|endoftext|>\n")).unwrap();
     let json = BpeOptions { vocab_size: 320, ..BpeOptions::default() };
     let json = json.train(stories.into_iter().map(Ok::<_, Error>)).unwrap();
-    let language = ByteLevel::from_json(json.tokenizer.as_bytes(), Some(json.config.as_bytes())).unwrap();
+    let language = OwnedVocab::from_json(json.tokenizer.as_bytes(), Some(json.config.as_bytes())).unwrap();
     gguf::write(&paths[1], &vocab_metadata(&language.vocab()), &[]).unwrap();
     paths
 }
@@ -231,7 +231,7 @@ fn a_ternary_model_is_trained_on_from_where_it_is() {
         let other = folder.path().join("other.gguf");
         let json = BpeOptions { vocab_size: 300, ..BpeOptions::default() };
         let json = json.train([Ok::<_, Error>("The miller counted pears. ".repeat(20))].into_iter()).unwrap();
-        let language = ByteLevel::from_json(json.tokenizer.as_bytes(), Some(json.config.as_bytes())).unwrap();
+        let language = OwnedVocab::from_json(json.tokenizer.as_bytes(), Some(json.config.as_bytes())).unwrap();
         gguf::write(&other, &vocab_metadata(&language.vocab()), &[]).unwrap();
         on.model.tokenizer = Some(other);
         let refused = new(&on, false).map(|_| ()).unwrap_err().to_string();

@@ -16,7 +16,7 @@ use trine::text::{Encode, Tokenizer};
     trine tokenize model.gguf --decode \"1 403 407 261 378\"\n  \
     trine tokenize tokenizer.json --count < story.txt")]
 pub struct Tokenize {
-    /// A model, or a tokenizer.json
+    /// A model, a tokenizer.json or a tokenizer.model (SentencePiece or tiktoken)
     model: PathBuf,
     /// The text; without it, standard input, less the end of its last line
     text: Option<String>,

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use trine::model::vocab_metadata;
 use trine::tensor::gguf;
-use trine::text::{BpeOptions, ByteLevel, Encode, Tokenizer, TokenizerJson};
+use trine::text::{BpeOptions, Encode, OwnedVocab, Tokenizer, TokenizerJson};
 use trine::train::Error;
 use trine::train::data::Documents;
 
@@ -114,7 +114,7 @@ impl Train {
             write(&beside, config)?;
             write(&self.output, json)?;
         } else {
-            let mut metadata = vocab_metadata(&ByteLevel::from_json(json, Some(config))?.vocab());
+            let mut metadata = vocab_metadata(&OwnedVocab::from_json(json, Some(config))?.vocab());
             metadata.insert("general.architecture", "gpt2");
             gguf::write(&self.output, &metadata, &[])?;
         }

@@ -1,7 +1,7 @@
 //! The shared test data: where it lies, and vocabularies read from it.
 #![allow(dead_code, reason = "each test uses some of it")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use trine_tensor::{File, Strings};
 use trine_text::{Encode, Tokenizer, Vocab};
 
@@ -40,6 +40,9 @@ pub fn gguf(path: &str) -> Option<Vocab<'static>> {
         add_bos: flag("add_bos_token"),
         add_eos: flag("add_eos_token"),
         add_space_prefix: flag("add_space_prefix"),
+        sep: id("seperator_token_id"),
+        mask: id("mask_token_id"),
+        ..Vocab::default()
     })
 }
 
@@ -65,13 +68,34 @@ pub fn llama_3() -> Option<Vocab<'static>> {
     })
 }
 
+/// A file of golden/tokenizers.
+pub fn golden(name: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/tokenizers").join(name)).unwrap()
+}
+
 /// Every tokenizer that the shared data has.
 pub fn tokenizers() -> Vec<(&'static str, Tokenizer)> {
-    let gguf = ["llama-spm", "phi-3", "gpt-2", "starcoder", "falcon", "deepseek-coder"]
+    let gguf = ["llama-spm", "phi-3", "gpt-2", "starcoder", "falcon", "deepseek-coder", "bert-bge"]
         .map(|name| (name, gguf(&format!("tokenizers/ggml-vocab-{name}.gguf"))));
     let all = gguf.into_iter().chain([("llama-bpe", llama_3())]);
     all.filter_map(|(name, vocab)| Some((name, Tokenizer::new(vocab?).unwrap()))).collect()
 }
+
+/// A tokenizer of every kind, from golden/tokenizers.
+pub fn kinds() -> Vec<(&'static str, Tokenizer)> {
+    let models = ["spm-bpe", "spm-bpe-rules", "spm-unigram", "spm-unigram-bytes"];
+    let models = models.map(|name| (name, Tokenizer::from_model(&golden(&format!("{name}.model")), None).unwrap()));
+    let json = ["wordpiece", "unigram", "byte-fallback", "byte-fallback-bare", "byte-level"];
+    let json = json.map(|name| (name, Tokenizer::from_json(&golden(&format!("{name}.json")), None).unwrap()));
+    models.into_iter().chain(json).collect()
+}
+
+/// Those that rewrite texts, or cannot spell some: decoding gives back only what decoding gave.
+pub const LOSSY: [&str; 6] = ["bert-bge", "spm-bpe-rules", "spm-unigram", "wordpiece", "unigram", "byte-level"];
+
+/// Those that take U+2581 for a space.
+pub const SPACED: [&str; 6] =
+    ["llama-spm", "phi-3", "spm-bpe", "spm-unigram-bytes", "byte-fallback", "byte-fallback-bare"];
 
 /// Texts and their tokens as llama.cpp has them.
 pub fn vectors(name: &str) -> Option<Vec<(String, Vec<u32>)>> {
