@@ -27,6 +27,9 @@ const TOOLS: &[&str] = &["tools", "called", "called without system"];
 const NO_TOOLS: &[&str] =
     &["user", "user, no prompt", "system", "turns", "turns without system", "functions", "answered", "thinking off"];
 
+/// Expressions that give something else than in Python.
+const OTHERWISE: &[&str] = &[];
+
 /// Written by `golden/templates.py`.
 const GOLDEN: &str = include_str!("../../../golden/templates.json");
 
@@ -59,6 +62,25 @@ fn templates_render_as_in_python() {
     known.sort();
     differ.sort();
     assert_eq!(differ, known);
+}
+
+#[test]
+fn expressions_give_what_they_give_in_python() {
+    let golden: Value = serde_json::from_str(GOLDEN).unwrap();
+    let now = golden["now"].as_str().unwrap().parse().unwrap();
+    let variables = golden["variables"].as_object().unwrap();
+    let (mut differ, mut all) = (Vec::new(), 0);
+    for (source, expected) in golden["snippets"].as_object().unwrap() {
+        let template = Template::new(source, "", "").map(|template| template.at(now));
+        let text = template.and_then(|template| template.render(&json!([]), None, false, variables));
+        all += 1;
+        if text.as_ref().ok().map(String::as_str) != expected.as_str() {
+            eprintln!("{source}: expected {expected}, found {}", text.map_or_else(|e| e.to_string(), |text| json!(text).to_string()));
+            differ.push(source.as_str());
+        }
+    }
+    eprintln!("{} of {all} as in Python", all - differ.len());
+    assert_eq!(differ, OTHERWISE);
 }
 
 fn sha256(text: &str) -> String {

@@ -1,15 +1,8 @@
-//! What templates expect of Jinja in Python beyond the language itself.
+//! What Hugging Face adds to Jinja: the clock and the tags of training.
 
 use chrono::NaiveDateTime;
-use minijinja::{Environment, Error, ErrorKind, Value};
-use minijinja_contrib::pycompat;
+use minijinja::{Error, ErrorKind};
 use std::fmt::Write;
-
-/// Adds the methods of Python's strings, lists and dictionaries, and what tests mean in Python.
-pub(super) fn install(environment: &mut Environment) {
-    environment.set_unknown_method_callback(pycompat::unknown_method_callback);
-    environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
-}
 
 /// A time by a format of Python's `strftime`.
 pub(super) fn strftime(time: NaiveDateTime, format: &str) -> Result<String, Error> {
