@@ -8,6 +8,7 @@ needs PyPI jinja2. The conversations are in the output too: the test renders the
 are left in FOLDER, to look at.
 """
 
+import copy
 import datetime
 import hashlib
 import json
@@ -147,7 +148,7 @@ VARIABLES = {
     "big": 1e16,
     "small": 1e-7,
     "yes": True,
-    "none": None,
+    "nil": None,
     "l": [3, "a", None, [1], {"k": 1.0}],
     "e": [],
     "d": {"b": 1, "a": ["x", {"y": None}], "items_": "é", "3": True},
@@ -179,7 +180,7 @@ q.partition(';') # s.removeprefix('Ab') # s.removesuffix('12') # '7'.zfill(3) # 
 '%s %s'|format('a', 1) # '%s' % none # '%d%%' % 5 # '%s' % 'a' ~ 'b' # 'a' 'b' # 'é'.encode('utf-8') # s.nothing() # s.nothing # none.x # none['x'] # missing.x # missing['x'] # missing() # raise_exception('no')
 d.items()|list # d.keys()|list # d.values()|list # d.items()|tojson # d.keys()|tojson # d.values()|list|tojson # d.get('zz') # d.get('zz', 5) # d.b # d['b'] # d.zz # d.zz is defined # 'b' in d # 1 in d # d|length
 d.items()|length # d|dictsort # d|list # d|tojson(sort_keys=true) # d|tojson(separators=(',', ':')) # d|tojson(ensure_ascii=true) # d|tojson(indent=4) # d|tojson(indent='\\t') # d.update({'x': 1}) # d.pop('b') # d.copy()
-dict(a=1, b=2) # dict(d, z=1) # dict(a=1)|items|list # {'a': 1}.items()|first # {1: 'x', none: 'y', true: 'z'}|tojson # {1.5: 2}|tojson # l.index('a') # l.count(3) # l.append(1) # l[1:3] # l[-2:] # l[3][0] # l[4].k
+dict(a=1, b=2) # dict(d, z=1) # dict(a=1)|items|list # {'a': 1}.items()|first # {1: 'x', none: 'y', false: 'z'}|tojson # {1.5: 2}|tojson # l.index('a') # l.count(3) # l.append(1) # l[1:3] # l[-2:] # l[3][0] # l[4].k
 nums|sort # nums|sort(reverse=true) # nums|sum # nums|max # nums|min # nums|join('-') # nums|map('string')|join # nums|select('odd')|list # nums|reject('odd')|list # nums|batch(2)|list # nums|batch(2, 0)|list # nums|slice(2)|list
 m|map(attribute='role')|list # m|map(attribute='content')|join(',') # m|selectattr('role', '==', 'user')|list|length # m|selectattr('content')|list|length # m|rejectattr('role', 'equalto', 'user')|map(attribute='role')|list # m|selectattr('content', 'none')|list|tojson
 m|selectattr('role', 'in', ['tool'])|list|length # m|selectattr('role', 'equalto', 'user')|length # m|selectattr('role', 'equalto', 'user')|tojson # m|selectattr('role', 'equalto', 'zz') and 1 # m|map('attr', 'role')|list # m|groupby('role')|length # m|map(attribute='role')|unique|list
@@ -188,7 +189,7 @@ m|selectattr('role', 'equalto', 'user')|first|tojson # (m|selectattr('role', 'eq
 'a' if false # ('a' if false) is defined # ('a' if false) ~ 'b' # 1 if missing else 2 # missing|default('x') # none|default('x') # none|default('x', true) # ''|default('x', true) # missing.x is defined # missing is defined and missing.x # missing == missing # missing == none # none == none
 1 == true # 1 == 1.0 # '1' == 1 # 0 == false # [1] == [1] # (1,) == [1] # {'a': 1} == {'a': 1.0} # 1 < 2 < 3 # 1 < 3 < 2 # 1 < 'a' # none < 1 # 'a' < 'b' # [1, 2] < [1, 3] # true + true # true * 3 # 'ab' * 2 # 2 * 'ab' # 'ab' * -1 # [1] * 2 # [1] + [2] # [1] + (2,) # (1,) + (2,) # 'a' + 1 # 1 + none # missing + 'a' # 'a' + missing
 7 / 2 # 6 / 2 # 7 // 2 # -7 // 2 # 7 % 3 # -7 % 3 # 7.5 % 2 # 2 ** 10 # 2 ** -1 # 2 ** 0.5 # 1 / 0 # 1 % 0 # 1.0 # 1e3 # 1e16 # 1e15 # 123456789012345678 # 0.1 + 0.2 # 3.0 * 2 # 10 // 2.5 # 1_000 # 3|round # 2.5|round # 3.14159|round(2) # 2.7|int # '12'|int # 'x'|int # 'x'|int(5) # '1.5'|float # -3|abs # 7 is odd # 7 is divisibleby(7)
-range(3)|list # range(1, 4)|list # range(5, 0, -2)|list # range(3)|tojson # range(3)[1] # range(5)[1:3]|list # range(0)|list # range(3)|length # 2 in range(3) # range(3)|sum # range(3)|reverse|list # 'abc'|reverse # 'abc'|list # 'abc'[1] # 'abc'[-1] # 'abc'[5] # 'abc'[1:] # 'éàü'[::-1] # ''[::-1] # [][::-1] # ()[::-1] # [1][::-1] # 'abc'[::0] # 'abc'['x'] # 'abc'[none:2] # 'abc'[missing:2] # none[1:] # missing[1:] # d[1:] # n[1:] # l[::2] # l[4:0:-2] # l[10:] # l[:-10] # (1, 2, 3)[1:] # l[true]
+range(3)|list # range(1, 4)|list # range(5, 0, -2)|list # range(3)|tojson # range(3)[1] # range(5)[1:3]|list # range(0)|list # range(3)|length # 2 in range(3) # range(3)|sum # range(3)|reverse|list # 'abc'|reverse # 'abc'|list # 'abc'[1] # 'abc'[-1] # 'abc'[5] # 'abc'[1:] # 'éàü'[::-1] # ''[::-1] # [][::-1] # ()[::-1] # [1][::-1] # 'abc'[::0] # 'abc'['x'] # 'abc'[none:2] # 'abc'[missing:2] # nil[1:] # missing[1:] # d[1:] # n[1:] # l[::2] # l[4:0:-2] # l[10:] # l[:-10] # (1, 2, 3)[1:] # l[true]
 'a' is string # 1 is number # true is number # 1.5 is float # true is integer # d is mapping # l is sequence # s is sequence # d is sequence # d.items() is iterable # none is iterable # missing is iterable # missing is undefined # 'a' is in('abc') # 'a' is in(['a']) # 'a' is eq('a') # 3 is gt(2) # 'A' is upper # 'a' is lower # none is sameas(none) # 1 is sameas(true) # range is callable # raise_exception is callable # s is callable # 'x' is filter # 'upper' is filter
 'a' in 'abc' # 1 in 'abc' # missing in 'abc' # none in [none] # 'a' in none # 'a' in missing # [1] in [[1]] # [1] in d # 'a' in ['ab'] # 1 in [true] # 'x' not in 'abc'
 none # true # false # [none, true, 'a', 1.0, "it's", '"', 'both\\' "'] # {'a': none} # (1,) # () # [] # {} # [missing] # 'tab\\t'|list # ['\\u00e9', '\\n', '\\\\'] # ('a', 'b') # 1.0 # 100000000000000000.0 # -0.0 # 12345.678
@@ -243,6 +244,7 @@ PROGRAMS = """
 {% if m[0].zz.yy %}a{% endif %}
 {% if 'a' in d and d.a is iterable and d.a is not string %}yes{% endif %}
 {% generation %}a{{ n }}{% endgeneration %}b
+{% set y = 1 %}{% generation %}{% set y = 2 %}{{ y }}{% endgeneration %}{{ y }}
 {%- if n -%}  a  {%- endif -%}  b
 {% do l.append(1) %}
 {# comment #}a{#- trim -#} b
@@ -279,14 +281,17 @@ a{{ '\\n' }}b
 
 
 class Generation(jinja2.ext.Extension):
-    """`{% generation %}` is a plain block, as it is for transformers when nothing is tracked."""
+    """`{% generation %}` as in transformers: a block of its own."""
 
     tags = {"generation"}
 
     def parse(self, parser):
         line = next(parser.stream).lineno
         body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
-        return jinja2.nodes.ScopedEvalContextModifier(lineno=line, body=body, options=[])
+        return jinja2.nodes.CallBlock(self.call_method("_said"), [], [], body).set_lineno(line)
+
+    def _said(self, caller):
+        return caller()
 
 
 def environment():
@@ -331,7 +336,7 @@ def snippets(env):
     found = {}
     for source in dict.fromkeys(sources):
         try:
-            text = env.from_string(source).render(**VARIABLES)
+            text = env.from_string(source).render(**copy.deepcopy(VARIABLES))
         except Exception:
             text = None
         if text is None or not re.search(r" at 0x[0-9a-f]+>|<(macro|class|function|module|bound|built-in|Loop|Cycler|Joiner|Template)", text):

@@ -5,8 +5,8 @@ use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, State, Value};
 
 use super::budget::{spend, spend_all};
-use super::iterators::Generator;
-use super::operators::wrong;
+use super::iterators::{Generator, is_hashable};
+use super::operators::{order, wrong};
 use super::{json, repr};
 
 /// Filters that give a generator in Python.
@@ -17,6 +17,9 @@ const ITERATING: &[&str] = &["list", "first", "last", "length", "count", "sort",
 
 /// Filters of the engine that Jinja does not have.
 const FOREIGN: &[&str] = &["split", "lines", "bool", "chain", "zip"];
+
+/// Filters over texts; other values are written as texts first.
+const TEXTUAL: &[&str] = &["upper", "lower", "capitalize", "title", "trim", "safe"];
 
 /// The largest number that a filter takes for a length.
 const LONGEST: i64 = 100_000;
@@ -29,6 +32,11 @@ pub(super) fn install(environment: &mut Environment) {
     }
     environment.add_filter("forceescape", |value: Value| Value::from_safe_string(escape(&repr::str(&value))));
     environment.add_filter("string", |value: Value| if value.as_str().is_some() { value } else { repr::str(&value).into() });
+    environment.add_filter("int", int);
+    environment.add_filter("float", |value: Value, default: Option<Value>| match number(&value)? {
+        Some(number) => Ok::<Value, Error>(number.into()),
+        None => Ok(default.unwrap_or(Value::from(0.0))),
+    });
     environment.add_filter("replace", replace);
     environment.add_filter("join", join);
     environment.add_filter("indent", indent);
@@ -39,10 +47,34 @@ pub(super) fn install(environment: &mut Environment) {
 
 /// Applies the filter `name` to the first of `args`.
 pub(super) fn apply(state: &mut State, name: &str, args: &[Value]) -> Result<Value, Error> {
+    let mut args = args.to_vec();
     let value = args.first().cloned().unwrap_or_default();
     let generator = GENERATORS.contains(&name);
-    if (generator || ITERATING.contains(&name)) && value.is_none() {
-        return Err(wrong(format!("{name}: none is not iterable")));
+    let empty = if name == "items" { value.is_undefined() } else { !value.is_true() };
+    if generator && empty && !matches!(name, "batch" | "slice" | "unique") {
+        return Ok(Generator::of([]));
+    }
+    match (name, value.kind()) {
+        ("length" | "count", ValueKind::Undefined) => return Ok(0.into()),
+        ("first" | "last", ValueKind::Undefined) => return Ok(Value::UNDEFINED),
+        ("last" | "reverse", ValueKind::Map) => args[0] = value.try_iter()?.collect(),
+        (_, ValueKind::None) if generator || ITERATING.contains(&name) => {
+            return Err(wrong(format!("{name}: none is not iterable")));
+        }
+        (_, kind) if TEXTUAL.contains(&name) && kind != ValueKind::String => args[0] = repr::str(&value).into(),
+        ("sort" | "min" | "max", _) if args.len() == 1 => {
+            let items: Vec<Value> = value.try_iter()?.collect();
+            items.windows(2).try_for_each(|pair| order(state, &pair[0], &pair[1]).map(drop))?;
+            args[0] = Value::from(items);
+        }
+        ("unique", _) => {
+            let items: Vec<Value> = value.try_iter()?.collect();
+            if !items.iter().all(is_hashable) {
+                return Err(wrong("unique: lists and dictionaries have no hash"));
+            }
+            args[0] = Value::from(items);
+        }
+        _ => {}
     }
     if matches!(name, "last" | "reverse") && value.downcast_object_ref::<Generator>().is_some() {
         return Err(wrong(format!("{name}: a generator has no end")));
@@ -50,10 +82,7 @@ pub(super) fn apply(state: &mut State, name: &str, args: &[Value]) -> Result<Val
     if matches!(name, "batch" | "slice") && args.iter().any(|arg| arg.as_i64().is_some_and(|n| n > LONGEST)) {
         return Err(wrong(format!("{name}: expected at most {LONGEST}")));
     }
-    if name == "items" && value.is_undefined() {
-        return Ok(Generator::of([]));
-    }
-    let result = state.apply_filter(name, args)?;
+    let result = state.apply_filter(name, &args)?;
     match result.kind() {
         ValueKind::Seq | ValueKind::Iterable if generator || name == "reverse" => Ok(Generator::of(result.try_iter()?)),
         _ => Ok(result),
@@ -80,6 +109,27 @@ pub(super) fn escape(text: &str) -> String {
 pub(super) fn escaped(value: &Value) -> String {
     let text = repr::str(value);
     if value.is_safe() { text } else { escape(&text) }
+}
+
+fn int(value: Value, default: Option<Value>, base: Option<u32>) -> Result<Value, Error> {
+    let base = base.unwrap_or(10);
+    let digits = value.as_str().map(|text| text.trim().replace('_', ""));
+    let whole = digits.filter(|_| (2..=36).contains(&base)).and_then(|digits| i64::from_str_radix(&digits, base).ok());
+    if whole.is_some() || value.is_integer() {
+        return Ok(whole.map_or(value, Value::from));
+    }
+    let number = number(&value)?.filter(|number| number.is_finite());
+    Ok(number.map_or(default.unwrap_or(Value::from(0)), |number| Value::from(number as i128)))
+}
+
+/// Python's `float(value)`, where it gives one.
+fn number(value: &Value) -> Result<Option<f64>, Error> {
+    match value.kind() {
+        ValueKind::Undefined => Err(wrong("an undefined value is no number")),
+        ValueKind::Bool => Ok(Some(value.is_true().into())),
+        ValueKind::String => Ok(value.as_str().and_then(|text| text.trim().replace('_', "").parse().ok())),
+        _ => Ok(f64::try_from(value.clone()).ok()),
+    }
 }
 
 fn replace(state: &mut State, text: Value, old: Value, new: Value, count: Option<i64>) -> Result<String, Error> {
@@ -149,7 +199,7 @@ fn indent(
         Some(by) => by.to_owned(),
         None => " ".repeat(i64::try_from(width)?.clamp(0, LONGEST) as usize),
     };
-    let text = repr::str(&value) + "\n";
+    let text = value.as_str().ok_or_else(|| wrong("indent: expected a text"))?.to_owned() + "\n";
     let lines = splitlines(&text, false);
     spend(state, lines.len().saturating_mul(by.len()))?;
     let mut indented = String::new();
@@ -184,6 +234,11 @@ pub(super) fn splitlines(text: &str, ends: bool) -> Vec<&str> {
 pub(super) fn format(state: &mut State, text: &Value, args: &[Value]) -> Result<Value, Error> {
     let source = text.as_str().unwrap_or_default();
     weigh(state, source, args)?;
+    let directives = source.replace("%%", "").matches(['%', '*']).count();
+    let mapping = args.iter().any(|arg| matches!(arg.kind(), ValueKind::Seq | ValueKind::Map) && !arg.is_tuple());
+    if args.len() > directives && !mapping && !args.iter().all(Value::is_undefined) {
+        return Err(wrong("not all arguments are in the format"));
+    }
     let args: Vec<Value> = args.iter().map(|arg| printable(arg, text.is_safe())).collect();
     let filled = formatting::format(FormatStyle::Printf, source, &args)?;
     Ok(if text.is_safe() { Value::from_safe_string(filled) } else { filled.into() })

@@ -1,7 +1,7 @@
 //! What Python iterates over but does not keep as a list.
 
 use minijinja::Value;
-use minijinja::value::{Enumerator, Object, ObjectRepr};
+use minijinja::value::{Enumerator, Object, ObjectRepr, ValueKind};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -41,12 +41,10 @@ impl Object for Generator {
 
 /// The keys, values or items of a dictionary: iterated over as often as one likes, but not a list.
 #[derive(Debug)]
-pub(super) struct DictView(Vec<Value>);
-
-impl DictView {
-    pub(super) fn of(values: Vec<Value>) -> Value {
-        Value::from_object(DictView(values))
-    }
+pub(super) struct DictView {
+    /// `keys`, `values` or `items`.
+    pub(super) name: &'static str,
+    pub(super) values: Vec<Value>,
 }
 
 impl Object for DictView {
@@ -55,11 +53,11 @@ impl Object for DictView {
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Values(self.0.clone())
+        Enumerator::Values(self.values.clone())
     }
 
     fn enumerator_len(self: &Arc<Self>) -> Option<usize> {
-        Some(self.0.len())
+        Some(self.values.len())
     }
 }
 
@@ -74,4 +72,9 @@ pub(super) fn is_list(value: &Value) -> bool {
 /// Whether a value is one of those that Python iterates over but cannot write as JSON.
 pub(super) fn is_iterator(value: &Value) -> bool {
     value.downcast_object_ref::<Generator>().is_some() || value.downcast_object_ref::<DictView>().is_some()
+}
+
+/// Whether a value can be a key of a dictionary.
+pub(super) fn is_hashable(value: &Value) -> bool {
+    value.kind() != ValueKind::Map && (!is_list(value) || value.is_tuple())
 }

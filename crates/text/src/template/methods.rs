@@ -4,7 +4,7 @@ use minijinja::value::{Kwargs, Tuple, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat;
 
-use super::budget::{spend, spend_all};
+use super::budget::{spend, spend_all, spend_flat};
 use super::filters::{self, iterate, joined, replaced, splitlines};
 use super::iterators::{DictView, is_list};
 use super::operators::wrong;
@@ -17,6 +17,7 @@ pub(super) fn install(environment: &mut Environment) {
     environment.add_test("sequence", |value: &Value| {
         is_list(value) || matches!(value.kind(), ValueKind::String | ValueKind::Map | ValueKind::Undefined)
     });
+    environment.add_test("callable", |value: &Value| matches!(value.kind(), ValueKind::Undefined | ValueKind::Plain));
     environment.add_test("number", |value: &Value| matches!(value.kind(), ValueKind::Number | ValueKind::Bool));
 }
 
@@ -32,7 +33,7 @@ fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Resul
         ValueKind::Seq => seq_method(state, value, name, args),
         _ => Err(Error::from(ErrorKind::UnknownMethod)),
     }?;
-    spend_all(state, &Value::from(result.as_str().unwrap_or_default()))?;
+    spend_flat(state, &result)?;
     Ok(result)
 }
 
@@ -166,13 +167,8 @@ fn string_method(state: &mut State, value: &Value, text: &str, name: &str, args:
 fn split_space(text: &str, most: usize, last: bool) -> Vec<&str> {
     let space = |c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c);
     let mut parts = Vec::new();
-    let mut rest = text.trim_matches(space);
-    if !last {
-        rest = text.trim_start_matches(space);
-    } else {
-        rest = if most == 0 { text.trim_end_matches(space) } else { rest };
-    }
-    while !rest.is_empty() {
+    let mut rest = if last { text.trim_end_matches(space) } else { text.trim_start_matches(space) };
+    while !rest.trim_matches(space).is_empty() {
         let cut = if last { rest.rfind(space) } else { rest.find(space) };
         match cut {
             Some(at) if parts.len() < most => {
@@ -206,21 +202,17 @@ fn window(text: &str, start: Option<i64>, end: Option<i64>) -> (&str, usize) {
 }
 
 fn map_method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
-    let keys = value.try_iter()?;
-    match name {
-        "keys" | "values" | "items" | "copy" => {
-            let () = from_args(args)?;
-            spend(state, value.len().unwrap_or(0).saturating_mul(32))?;
-        }
-        _ => {}
-    }
-    let pairs = || -> Result<Vec<(Value, Value)>, Error> {
-        keys.map(|key| Ok((key.clone(), value.get_item(&key)?))).collect()
+    let view = |name, pick: fn((Value, Value)) -> Value| -> Result<Value, Error> {
+        let () = from_args(args)?;
+        let pairs = value.try_iter()?.map(|key| Ok((key.clone(), value.get_item(&key)?)));
+        let values = pairs.map(|pair| pair.map(pick)).collect::<Result<_, Error>>()?;
+        Ok(Value::from_object(DictView { name, values }))
     };
+    spend_flat(state, value)?;
     Ok(match name {
-        "keys" => DictView::of(pairs()?.into_iter().map(|(key, _)| key).collect()),
-        "values" => DictView::of(pairs()?.into_iter().map(|(_, value)| value).collect()),
-        "items" => DictView::of(pairs()?.into_iter().map(Value::from).collect()),
+        "keys" => view("keys", |(key, _)| key)?,
+        "values" => view("values", |(_, value)| value)?,
+        "items" => view("items", Value::from)?,
         "copy" => value.clone(),
         "pop" | "popitem" | "update" | "setdefault" | "clear" => return Err(wrong(format!("{name}: it may not be changed"))),
         _ => pycompat::unknown_method_callback(state, value, name, args)?,

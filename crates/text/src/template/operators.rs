@@ -5,7 +5,7 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 use std::cmp::Ordering;
 
 use super::budget::{spend, spend_all, spend_flat};
-use super::iterators::{is_iterator, is_list};
+use super::iterators::{is_hashable, is_iterator, is_list};
 use super::{filters, repr};
 
 /// Filters that take time or memory by the number of entries at most, not by what is in them.
@@ -75,6 +75,8 @@ fn iter(state: &mut State, value: Value) -> Result<Value, Error> {
     spend_flat(state, &value)?;
     match value.kind() {
         ValueKind::None => Err(wrong("none is not iterable")),
+        // A loop knows how long a list is.
+        ValueKind::Iterable if is_iterator(&value) => Ok(value.try_iter()?.collect()),
         _ => Ok(value),
     }
 }
@@ -178,7 +180,8 @@ fn remainder(state: &mut State, a: Value, b: Value) -> Result<Value, Error> {
         (_, Some((_, 0.0))) => Err(wrong("division by zero")),
         (_, Some((a, b))) => {
             let rest = a % b;
-            Ok((if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }).into())
+            let rest = if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest };
+            Ok((if rest == 0.0 { rest.copysign(b) } else { rest }).into())
         }
         _ => Err(refused("%", &a, &b)),
     }
@@ -202,9 +205,7 @@ fn contains(state: &mut State, item: Value, container: Value) -> Result<bool, Er
     }
     match container.kind() {
         ValueKind::Undefined => Ok(false),
-        ValueKind::Map if is_list(&item) && !item.is_tuple() || item.kind() == ValueKind::Map => {
-            Err(refused("in", &item, &container))
-        }
+        ValueKind::Map if !is_hashable(&item) => Err(refused("in", &item, &container)),
         ValueKind::Map => Ok(container.as_object().is_some_and(|map| map.get_value(&item).is_some())),
         ValueKind::Seq | ValueKind::Iterable => {
             for other in container.try_iter()? {
@@ -224,15 +225,18 @@ fn equal(state: &mut State, a: &Value, b: &Value) -> Result<bool, Error> {
     Ok(a == b && !is_iterator(a) && !is_iterator(b))
 }
 
-fn order(state: &mut State, a: &Value, b: &Value) -> Result<Ordering, Error> {
+/// How two values are ordered, where they are.
+pub(super) fn order(state: &mut State, a: &Value, b: &Value) -> Result<Ordering, Error> {
     spend_all(state, a)?;
     spend_all(state, b)?;
-    let numbers = floats(a, b);
-    let alike = a.as_str().is_some() && b.as_str().is_some() || is_list(a) && is_list(b) && a.is_tuple() == b.is_tuple();
-    match (integers(a, b), numbers) {
-        (Some((a, b)), _) => Ok(a.cmp(&b)),
-        (_, Some((a, b))) => a.partial_cmp(&b).ok_or_else(|| wrong("NaN has no order")),
-        _ if alike => Ok(a.cmp(b)),
+    match (integers(a, b), floats(a, b), a.as_str(), b.as_str()) {
+        (Some((a, b)), ..) => Ok(a.cmp(&b)),
+        (_, Some((a, b)), ..) => a.partial_cmp(&b).ok_or_else(|| wrong("NaN has no order")),
+        (.., Some(a), Some(b)) => Ok(a.cmp(b)),
+        _ if is_list(a) && is_list(b) && a.is_tuple() == b.is_tuple() => {
+            let differ = a.try_iter()?.zip(b.try_iter()?).find(|(a, b)| a != b);
+            differ.map_or(Ok(a.len().cmp(&b.len())), |(a, b)| order(state, &a, &b))
+        }
         _ => Err(refused("<", a, b)),
     }
 }

@@ -4,6 +4,8 @@ use minijinja::Value;
 use minijinja::value::ValueKind;
 use std::fmt::Write;
 
+use super::iterators::DictView;
+
 /// `str(value)`.
 pub(super) fn str(value: &Value) -> String {
     match value.as_str() {
@@ -21,6 +23,12 @@ fn repr(value: &Value) -> String {
 }
 
 fn write(value: &Value, text: &mut String) {
+    if let Some(view) = value.downcast_object_ref::<DictView>() {
+        text.extend(["dict_", view.name, "("]);
+        write(&Value::from(view.values.clone()), text);
+        text.push(')');
+        return;
+    }
     match value.kind() {
         ValueKind::Undefined => text.push_str("Undefined"),
         ValueKind::String => quoted(value.as_str().unwrap_or_default(), text),
