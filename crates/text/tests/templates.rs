@@ -68,7 +68,10 @@ fn expressions_give_what_they_give_in_python() {
         let text = template.and_then(|template| template.render(&json!([]), None, false, variables));
         all += 1;
         if text.as_ref().ok().map(String::as_str) != expected.as_str() {
-            eprintln!("{source}: expected {expected}, found {}", text.map_or_else(|e| e.to_string(), |text| json!(text).to_string()));
+            eprintln!(
+                "{source}: expected {expected}, found {}",
+                text.map_or_else(|e| e.to_string(), |text| json!(text).to_string())
+            );
             differ.push(source.as_str());
         }
     }
@@ -142,25 +145,70 @@ fn hostile_templates_end_in_an_error() {
         ("{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}", MORE),
         ("{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set ns.s = ns.s + ns.s %}{% endfor %}", MORE),
         ("{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set ns.s = ns.s * 2 %}{% endfor %}", MORE),
-        ("{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set ns.s = ns.s|replace('', ns.s) %}{% endfor %}", MORE),
-        ("{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set ns.s = ns.s.replace('', ns.s) %}{% endfor %}", MORE),
-        ("{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set ns.s = [ns.s, ns.s]|join %}{% endfor %}", MORE),
+        (
+            "{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set ns.s = ns.s|replace('', ns.s) %}{% endfor %}",
+            MORE,
+        ),
+        (
+            "{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set ns.s = ns.s.replace('', ns.s) %}{% endfor %}",
+            MORE,
+        ),
+        (
+            "{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set ns.s = [ns.s, ns.s]|join %}{% endfor %}",
+            MORE,
+        ),
         ("{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set ns.s = ns.s.join(ns.s) %}{% endfor %}", MORE),
-        ("{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set ns.s = '%s%s' % (ns.s, ns.s) %}{% endfor %}", MORE),
-        ("{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set ns.s = '{0}{0}'.format(ns.s) %}{% endfor %}", MORE),
-        ("{% set ns = namespace(s='a\n') %}{% for i in range(99) %}{% set ns.s = ns.s|indent(ns.s) ~ 'a\na' %}{% endfor %}", MORE),
-        ("{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set x %}{{ ns.s }}{{ ns.s }}{% endset %}{% set ns.s = x %}{% endfor %}", MORE),
-        ("{% macro f(s, n) %}{% if n %}{{ f(s, n - 1) }}{{ f(s, n - 1) }}{% endif %}{{ s }}{% endmacro %}{{ f('a' * 999999, 20) }}", MORE),
+        (
+            "{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set ns.s = '%s%s' % (ns.s, ns.s) %}{% endfor %}",
+            MORE,
+        ),
+        (
+            "{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set ns.s = '{0}{0}'.format(ns.s) %}{% endfor %}",
+            MORE,
+        ),
+        (
+            "{% set ns = namespace(s='a\n') %}{% for i in range(99) %}{% set ns.s = ns.s|indent(ns.s) ~ 'a\na' %}{% endfor %}",
+            MORE,
+        ),
+        (
+            "{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set x %}{{ ns.s }}{{ ns.s }}{% endset %}{% set ns.s = x %}{% endfor %}",
+            MORE,
+        ),
+        (
+            "{% macro f(s, n) %}{% if n %}{{ f(s, n - 1) }}{{ f(s, n - 1) }}{% endif %}{{ s }}{% endmacro %}{{ f('a' * 999999, 20) }}",
+            MORE,
+        ),
         ("{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = ns.s + ns.s %}{% endfor %}", MORE),
         ("{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = ns.s * 2 %}{% endfor %}", MORE),
-        ("{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s }}", MORE),
-        ("{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s|tojson }}", MORE),
-        ("{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s == ns.s }}", MORE),
-        ("{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ 1 < 2 < ns.s }}", MORE),
-        ("{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = {'a': ns.s, 'b': ns.s} %}{% endfor %}{{ ns.s|string|length }}", MORE),
+        (
+            "{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s }}",
+            MORE,
+        ),
+        (
+            "{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s|tojson }}",
+            MORE,
+        ),
+        (
+            "{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s == ns.s }}",
+            MORE,
+        ),
+        (
+            "{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ 1 < 2 < ns.s }}",
+            MORE,
+        ),
+        (
+            "{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = {'a': ns.s, 'b': ns.s} %}{% endfor %}{{ ns.s|string|length }}",
+            MORE,
+        ),
         ("{% set ns = namespace() %}{% set ns.s = ns %}{{ ns }}", MORE),
         ("{% set s = 'a' * 99999999 %}{% for i in range(99999) %}{{ 'b' in s }}{% endfor %}", MORE),
         ("{% set s = range(99999)|list %}{% for i in range(99999) %}{{ -1 in s }}{% endfor %}", MORE),
+        ("{% set s = 'a' * 99999999 %}{% for i in range(99999) %}{{ s is lower }}{% endfor %}", MORE),
+        ("{% set s = 'a' * 99999999 %}{% for i in range(99999) %}{{ loop.changed(s) }}{% endfor %}", MORE),
+        ("{% set s = 'a' * 99999999 %}{% for i in range(99999) %}{{ {s: 1}[s] }}{% endfor %}", MORE),
+        ("{% set s = 'a' * 99999999 %}{{ s|list|length }}", MORE),
+        ("{% set s = 'a' * 99999999 %}{{ s.split('a')|length }}", MORE),
+        ("{% set s = 'a' * 99999999 %}{{ ','.join(s) }}", MORE),
         ("{% for i in range(99999) %}{{ range(99999)[i] }}{% endfor %}", MORE),
         ("{{ '%999999999999d' % 1 }}", MORE),
         ("{{ '%*d' % (999999999999, 1) }}", ""),
@@ -177,10 +225,7 @@ fn hostile_templates_end_in_an_error() {
         (&" ".repeat(100_000), "expected at most"),
     ];
     for (source, part) in cases {
-        let t = std::time::Instant::now();
-        let r = render(source);
-        eprintln!("{:?} {source:.90}", t.elapsed());
-        match r {
+        match render(source) {
             Err(error) => assert!(error.contains(part), "{source:.80}: {error}"),
             Ok(text) => assert!(part.is_empty(), "{source:.80}: {text:.80}"),
         }

@@ -5,11 +5,11 @@ use minijinja::{Error, ErrorKind, State, Value};
 
 use super::iterators::Generator;
 
-/// Bytes that one rendering may read and build altogether. A chat of a million tokens takes a tenth of them.
-const LIMIT: usize = 1 << 30;
+/// Bytes that one rendering may read and build altogether: fifty times a chat of a million tokens.
+const LIMIT: usize = 1 << 28;
 
 /// What an entry of a list or dictionary counts, besides what is in it.
-const ENTRY: usize = 32;
+pub(super) const ENTRY: usize = 32;
 
 /// Bytes read and built so far.
 #[derive(Default)]

@@ -4,16 +4,18 @@ use minijinja::formatting::{self, FormatStyle};
 use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, State, Value};
 
-use super::budget::{spend, spend_all};
+use super::budget::{ENTRY, spend, spend_all};
 use super::iterators::{Generator, is_hashable};
 use super::operators::{order, wrong};
 use super::{json, repr};
 
 /// Filters that give a generator in Python.
-const GENERATORS: &[&str] = &["map", "select", "reject", "selectattr", "rejectattr", "unique", "batch", "slice", "items"];
+const GENERATORS: &[&str] =
+    &["map", "select", "reject", "selectattr", "rejectattr", "unique", "batch", "slice", "items"];
 
 /// Filters that go through their value.
-const ITERATING: &[&str] = &["list", "first", "last", "length", "count", "sort", "sum", "min", "max", "reverse", "groupby"];
+const ITERATING: &[&str] =
+    &["list", "first", "last", "length", "count", "sort", "sum", "min", "max", "reverse", "groupby"];
 
 /// Filters of the engine that Jinja does not have.
 const FOREIGN: &[&str] = &["split", "lines", "bool", "chain", "zip"];
@@ -31,7 +33,8 @@ pub(super) fn install(environment: &mut Environment) {
         environment.add_filter(name, |value: Value| Value::from_safe_string(escaped(&value)));
     }
     environment.add_filter("forceescape", |value: Value| Value::from_safe_string(escape(&repr::str(&value))));
-    environment.add_filter("string", |value: Value| if value.as_str().is_some() { value } else { repr::str(&value).into() });
+    environment
+        .add_filter("string", |value: Value| if value.as_str().is_some() { value } else { repr::str(&value).into() });
     environment.add_filter("int", int);
     environment.add_filter("float", |value: Value, default: Option<Value>| match number(&value)? {
         Some(number) => Ok::<Value, Error>(number.into()),
@@ -50,6 +53,9 @@ pub(super) fn apply(state: &mut State, name: &str, args: &[Value]) -> Result<Val
     let mut args = args.to_vec();
     let value = args.first().cloned().unwrap_or_default();
     let generator = GENERATORS.contains(&name);
+    if generator || ITERATING.contains(&name) {
+        spend(state, value.as_str().map_or(0, |text| text.len() * ENTRY))?;
+    }
     let empty = if name == "items" { value.is_undefined() } else { !value.is_true() };
     if generator && empty && !matches!(name, "batch" | "slice" | "unique") {
         return Ok(Generator::of([]));
@@ -150,12 +156,18 @@ pub(super) fn replaced(
     Ok(text.replacen(old, new, count))
 }
 
-fn join(state: &mut State, value: Value, by: Option<Value>, attribute: Option<Value>, options: Kwargs) -> Result<String, Error> {
+fn join(
+    state: &mut State,
+    value: Value,
+    by: Option<Value>,
+    attribute: Option<Value>,
+    options: Kwargs,
+) -> Result<String, Error> {
     let by = by.or(options.get("d")?).map_or(String::new(), |by| repr::str(&by));
     let attribute: Option<Value> = attribute.or(options.get("attribute")?);
     options.assert_all_used()?;
     let mut items = Vec::new();
-    for mut item in iterate(&value)? {
+    for mut item in iterate(state, &value)? {
         let path = attribute.as_ref().map(repr::str).unwrap_or_default();
         for key in path.split('.').filter(|key| !key.is_empty()) {
             item = item.get_item(&key.parse::<usize>().map_or_else(|_| Value::from(key), Value::from))?;
@@ -174,19 +186,15 @@ pub(super) fn joined(state: &mut State, by: &str, items: &[Value]) -> Result<Str
 }
 
 /// What is in `value`; unlike the engine's, nothing is in nothing.
-pub(super) fn iterate(value: &Value) -> Result<Vec<Value>, Error> {
+pub(super) fn iterate(state: &mut State, value: &Value) -> Result<Vec<Value>, Error> {
+    spend(state, value.as_str().map_or(0, |text| text.len() * ENTRY))?;
     if value.is_none() {
         return Err(wrong("none is not iterable"));
     }
     Ok(value.try_iter()?.collect())
 }
 
-fn indent(
-    state: &mut State,
-    value: Value,
-    args: Rest<Value>,
-    options: Kwargs,
-) -> Result<String, Error> {
+fn indent(state: &mut State, value: Value, args: Rest<Value>, options: Kwargs) -> Result<String, Error> {
     let option = |i: usize, name: &str| -> Result<Option<Value>, Error> {
         let named = options.get(name)?;
         Ok(args.get(i).cloned().or(named))

@@ -4,7 +4,7 @@ use minijinja::value::{Kwargs, Tuple, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat;
 
-use super::budget::{spend, spend_all, spend_flat};
+use super::budget::{ENTRY, spend, spend_flat};
 use super::filters::{self, iterate, joined, replaced, splitlines};
 use super::iterators::{DictView, is_list};
 use super::operators::wrong;
@@ -22,7 +22,6 @@ pub(super) fn install(environment: &mut Environment) {
 }
 
 fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
-    args.iter().try_for_each(|arg| spend_all(state, arg))?;
     let result = match value.kind() {
         ValueKind::String => {
             let text = value.as_str().unwrap_or_default();
@@ -38,9 +37,11 @@ fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Resul
 }
 
 fn string_method(state: &mut State, value: &Value, text: &str, name: &str, args: &[Value]) -> Result<Value, Error> {
-    let side = |chars: Option<String>| move |c: char| match &chars {
-        Some(chars) => chars.contains(c),
-        None => c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c),
+    let side = |chars: Option<String>| {
+        move |c: char| match &chars {
+            Some(chars) => chars.contains(c),
+            None => c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c),
+        }
     };
     Ok(match name {
         "strip" => text.trim_matches(side(from_args::<(Option<String>,)>(args)?.0)).into(),
@@ -62,7 +63,7 @@ fn string_method(state: &mut State, value: &Value, text: &str, name: &str, args:
         }
         "join" => {
             let (items,): (Value,) = from_args(args)?;
-            let items = iterate(&items)?;
+            let items = iterate(state, &items)?;
             if items.iter().any(|item| item.as_str().is_none()) {
                 return Err(wrong("join: expected strings"));
             }
@@ -74,6 +75,11 @@ fn string_method(state: &mut State, value: &Value, text: &str, name: &str, args:
             let most: Option<i64> = most.or(options.get("maxsplit")?);
             options.assert_all_used()?;
             let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX - 1);
+            let cuts = match by.as_ref().and_then(Value::as_str) {
+                Some(by) => text.matches(by).count(),
+                None => text.matches(char::is_whitespace).count(),
+            };
+            spend(state, cuts.min(most).saturating_mul(ENTRY))?;
             let parts = match by.as_ref().map(|by| by.as_str()) {
                 None => split_space(text, most, name == "rsplit"),
                 Some(None | Some("")) => return Err(wrong(format!("{name}: expected a separator"))),
@@ -84,12 +90,12 @@ fn string_method(state: &mut State, value: &Value, text: &str, name: &str, args:
                     parts
                 }
             };
-            spend(state, parts.len().saturating_mul(32))?;
             parts.into_iter().map(Value::from).collect()
         }
         "splitlines" => {
             let (ends, options): (Option<bool>, Kwargs) = from_args(args)?;
             let ends = ends.or(options.get("keepends")?).unwrap_or(false);
+            spend(state, text.matches(char::is_whitespace).count().saturating_mul(ENTRY))?;
             splitlines(text, ends).into_iter().map(Value::from).collect()
         }
         "partition" | "rpartition" => {
@@ -120,7 +126,8 @@ fn string_method(state: &mut State, value: &Value, text: &str, name: &str, args:
             let parts = if parts.is_tuple() { parts.try_iter()?.collect() } else { vec![parts] };
             let mut any = false;
             for part in parts {
-                let part = part.as_str().ok_or_else(|| wrong(format!("{name}: expected a string or a tuple of them")))?;
+                let part =
+                    part.as_str().ok_or_else(|| wrong(format!("{name}: expected a string or a tuple of them")))?;
                 any |= if name == "startswith" { within.starts_with(part) } else { within.ends_with(part) };
             }
             any.into()
@@ -137,7 +144,8 @@ fn string_method(state: &mut State, value: &Value, text: &str, name: &str, args:
         }
         "swapcase" => {
             let () = from_args(args)?;
-            let swap = |c: char| if c.is_uppercase() { c.to_lowercase().to_string() } else { c.to_uppercase().to_string() };
+            let swap =
+                |c: char| if c.is_uppercase() { c.to_lowercase().to_string() } else { c.to_uppercase().to_string() };
             text.chars().map(swap).collect::<String>().into()
         }
         "zfill" | "ljust" | "rjust" | "center" => {
@@ -214,7 +222,9 @@ fn map_method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> R
         "values" => view("values", |(_, value)| value)?,
         "items" => view("items", Value::from)?,
         "copy" => value.clone(),
-        "pop" | "popitem" | "update" | "setdefault" | "clear" => return Err(wrong(format!("{name}: it may not be changed"))),
+        "pop" | "popitem" | "update" | "setdefault" | "clear" => {
+            return Err(wrong(format!("{name}: it may not be changed")));
+        }
         _ => pycompat::unknown_method_callback(state, value, name, args)?,
     })
 }

@@ -64,6 +64,7 @@ fn filter(state: &mut State, args: Rest<ValueOrKwargs>) -> Result<Value, Error> 
 fn test(state: &mut State, args: Rest<ValueOrKwargs>) -> Result<bool, Error> {
     let mut args: Vec<Value> = args.iter().map(|arg| arg.clone().into_value()).collect();
     let name = args.remove(1);
+    spend_flat(state, &args[0])?;
     if args.len() > 1 {
         args.iter().try_for_each(|arg| spend_all(state, arg))?;
     }
@@ -81,7 +82,7 @@ fn iter(state: &mut State, value: Value) -> Result<Value, Error> {
     }
 }
 
-/// An operand of a chain of comparisons.
+/// What something reads that has no budget of its own: a chain of comparisons, a dictionary for its keys, a method.
 fn weighed(state: &mut State, value: Value) -> Result<Value, Error> {
     spend_all(state, &value)?;
     Ok(value)
@@ -174,9 +175,10 @@ fn remainder(state: &mut State, a: Value, b: Value) -> Result<Value, Error> {
     }
     match (integers(&a, &b), floats(&a, &b)) {
         (Some((_, 0)), _) => Err(wrong("division by zero")),
-        (Some((a, b)), _) => number(a.checked_rem(b).and_then(|rest| {
-            if rest != 0 && (rest < 0) != (b < 0) { rest.checked_add(b) } else { Some(rest) }
-        })),
+        (Some((a, b)), _) => number(
+            a.checked_rem(b)
+                .and_then(|rest| if rest != 0 && (rest < 0) != (b < 0) { rest.checked_add(b) } else { Some(rest) }),
+        ),
         (_, Some((_, 0.0))) => Err(wrong("division by zero")),
         (_, Some((a, b))) => {
             let rest = a % b;
@@ -246,11 +248,14 @@ fn item(state: &mut State, value: Value, key: Value) -> Result<Value, Error> {
     if is_iterator(&value) {
         return Ok(Value::UNDEFINED);
     }
+    spend_all(state, &key)?;
     if value.kind() == ValueKind::Iterable || value.as_str().is_some() {
         spend_flat(state, &value)?;
     }
     let key = match (key.kind(), value.kind()) {
-        (ValueKind::Bool, ValueKind::Seq | ValueKind::Iterable | ValueKind::String) => Value::from(u8::from(key.is_true())),
+        (ValueKind::Bool, ValueKind::Seq | ValueKind::Iterable | ValueKind::String) => {
+            Value::from(u8::from(key.is_true()))
+        }
         (ValueKind::Number, ValueKind::Seq | ValueKind::Iterable | ValueKind::String) if !key.is_integer() => {
             return Ok(Value::UNDEFINED);
         }
@@ -261,6 +266,7 @@ fn item(state: &mut State, value: Value, key: Value) -> Result<Value, Error> {
 
 /// `value[start:stop:step]` of a text, a list or a tuple.
 fn slice(state: &mut State, value: Value, start: Value, stop: Value, step: Value) -> Result<Value, Error> {
+    spend(state, value.as_str().map_or(0, |text| text.len() * size_of::<char>()))?;
     spend_flat(state, &value)?;
     let chars: Vec<char>;
     let items: Vec<Value>;

@@ -51,9 +51,7 @@ pub(super) fn stmt<'a>(stmt: &Stmt<'a>) -> Stmt<'a> {
         Stmt::FilterBlock(s) => {
             Stmt::FilterBlock(at(s, ast::FilterBlock { filter: expr(&s.filter), body: body(&s.body) }))
         }
-        Stmt::Block(s) => {
-            Stmt::Block(at(s, ast::Block { name: s.name, required: s.required, body: body(&s.body) }))
-        }
+        Stmt::Block(s) => Stmt::Block(at(s, ast::Block { name: s.name, required: s.required, body: body(&s.body) })),
         Stmt::Import(s) => Stmt::Import(at(s, ast::Import { expr: expr(&s.expr), name: target(&s.name) })),
         Stmt::FromImport(s) => {
             let names = s.names.iter().map(|(name, alias)| (target(name), alias.as_ref().map(target))).collect();
@@ -110,7 +108,10 @@ fn expr<'a>(node: &Expr<'a>) -> Expr<'a> {
         Expr::Call(e) => Expr::Call(call(e)),
         Expr::List(e) => Expr::List(at(e, ast::List { items: exprs(&e.items) })),
         Expr::Tuple(e) => Expr::Tuple(at(e, ast::Tuple { items: exprs(&e.items) })),
-        Expr::Map(e) => Expr::Map(at(e, ast::Map { keys: exprs(&e.keys), values: exprs(&e.values) })),
+        Expr::Map(e) => {
+            let keys = e.keys.iter().map(|key| operator("weighed", key, [], span)).collect();
+            Expr::Map(at(e, ast::Map { keys, values: exprs(&e.values) }))
+        }
     }
 }
 
@@ -128,7 +129,15 @@ fn exprs<'a>(nodes: &[Expr<'a>]) -> Vec<Expr<'a>> {
 }
 
 fn call<'a>(node: &Spanned<ast::Call<'a>>) -> Spanned<ast::Call<'a>> {
-    at(node, ast::Call { expr: expr(&node.expr), args: node.args.iter().map(arg).collect() })
+    // A method may read what it is given; a function is a macro, or one of ours.
+    let method = matches!(node.expr, Expr::GetAttr(_));
+    let weighed = |value: &Expr<'a>| operator("weighed", value, [], value.span());
+    let args = node.args.iter().map(|given| match given {
+        CallArg::Pos(value) if method => CallArg::Pos(weighed(value)),
+        CallArg::Kwarg(name, value) if method => CallArg::Kwarg(name, weighed(value)),
+        _ => arg(given),
+    });
+    at(node, ast::Call { expr: expr(&node.expr), args: args.collect() })
 }
 
 fn macro_<'a>(node: &Spanned<ast::Macro<'a>>) -> Spanned<ast::Macro<'a>> {
@@ -140,8 +149,8 @@ fn arg<'a>(arg: &CallArg<'a>) -> CallArg<'a> {
     match arg {
         CallArg::Pos(value) => CallArg::Pos(expr(value)),
         CallArg::Kwarg(name, value) => CallArg::Kwarg(name, expr(value)),
-        CallArg::PosSplat(value) => CallArg::PosSplat(expr(value)),
-        CallArg::KwargSplat(value) => CallArg::KwargSplat(expr(value)),
+        CallArg::PosSplat(value) => CallArg::PosSplat(operator("weighed", value, [], value.span())),
+        CallArg::KwargSplat(value) => CallArg::KwargSplat(operator("weighed", value, [], value.span())),
     }
 }
 
@@ -178,12 +187,9 @@ fn symbol(op: BinOpKind) -> Option<&'static str> {
         BinOpKind::Rem => "%",
         BinOpKind::Concat => "~",
         BinOpKind::In => "in",
-        BinOpKind::ScAnd
-        | BinOpKind::ScOr
-        | BinOpKind::Sub
-        | BinOpKind::Div
-        | BinOpKind::FloorDiv
-        | BinOpKind::Pow => return None,
+        BinOpKind::ScAnd | BinOpKind::ScOr | BinOpKind::Sub | BinOpKind::Div | BinOpKind::FloorDiv | BinOpKind::Pow => {
+            return None;
+        }
     })
 }
 
