@@ -15,7 +15,11 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
     let language = match &patient.language {
         Ok(language) => language,
         Err(error) => {
-            let title = match error {
+            let mut cause = error;
+            while let Error::In { source, .. } = cause {
+                cause = source;
+            }
+            let title = match cause {
                 Error::NoTokenizer { .. } => "there is no tokenizer",
                 _ => "the tokenizer is damaged or unknown",
             };
