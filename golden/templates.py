@@ -8,10 +8,12 @@ needs PyPI jinja2. The conversations are in the output too: the test renders the
 are left in FOLDER, to look at.
 """
 
+import copy
 import datetime
 import hashlib
 import json
 import pathlib
+import re
 import sys
 
 import jinja2
@@ -65,6 +67,44 @@ HELLO = {"role": "user", "content": "  Hello, wörld! 你好 🦙\n"}
 ANSWER = {"role": "assistant", "content": "<think>\nhm, well\n</think>\n\nHi {{ there }}."}
 NEXT = {"role": "user", "content": "And `now`?\n\n- one\n- two"}
 
+REASONED = {
+    "role": "assistant",
+    "content": "It is *déjà vu*.",
+    "reasoning_content": "First this,\nthen that.",
+    "thinking": "First this,\nthen that.",
+}
+IMAGE = {
+    "role": "user",
+    "content": [
+        {"type": "text", "text": "What is this?"},
+        {"type": "image", "image": "cat.png"},
+        {"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}},
+        {"type": "text", "text": " — and this? "},
+    ],
+}
+# As OpenAI's API gives them: no content, arguments as text, several at once.
+CALLS = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [
+        {"id": "call00001", "type": "function", "function": {"name": "get_weather", "arguments": "{\"city\": \"Łódź\"}"}},
+        {"id": "call00002", "type": "function", "function": {"name": "now", "arguments": "{}"}},
+    ],
+}
+MAPPED = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [
+        {"id": "call00001", "type": "function", "function": {"name": "get_weather", "arguments": {"city": "Łódź", "days": [1, 2]}}},
+        {"id": "call00002", "type": "function", "function": {"name": "now", "arguments": {}}},
+    ],
+}
+RESULTS = [RESULT, {"role": "tool", "tool_call_id": "call00002", "name": "now", "content": "12:00"}]
+DOCUMENTS = [
+    {"title": "Ünïts", "text": "One mile is 1.609 km.", "doc_id": 1, "content": "One mile is 1.609 km."},
+    {"title": "B", "text": "\"Quoted\"\nlines", "doc_id": 2, "content": "\"Quoted\"\nlines"},
+]
+
 CASES = [
     {"name": "user", "messages": [HELLO], "prompt": True},
     {"name": "user, no prompt", "messages": [HELLO], "prompt": False},
@@ -79,18 +119,179 @@ CASES = [
     {"name": "called", "messages": [SYSTEM, HELLO, CALL, RESULT], "prompt": True, "tools": TOOLS},
     {"name": "called without system", "messages": [HELLO, CALL, RESULT], "prompt": True, "tools": TOOLS},
     {"name": "nothing", "messages": [], "prompt": True},
+    {"name": "reasoned", "messages": [SYSTEM, HELLO, REASONED, NEXT], "prompt": True},
+    {"name": "reasoned last", "messages": [HELLO, REASONED], "prompt": False},
+    {"name": "thinking on", "messages": [HELLO, REASONED, NEXT], "prompt": True, "extra": {"enable_thinking": True}},
+    {"name": "image", "messages": [SYSTEM, IMAGE], "prompt": True},
+    {"name": "calls", "messages": [SYSTEM, HELLO, CALLS, *RESULTS, ANSWER, NEXT], "prompt": True, "tools": TOOLS},
+    {"name": "mapped calls", "messages": [HELLO, MAPPED, *RESULTS, REASONED], "prompt": False, "tools": TOOLS},
+    {"name": "calls without tools", "messages": [HELLO, CALL, RESULT, NEXT], "prompt": True},
+    {"name": "no tools", "messages": [HELLO], "prompt": True, "tools": []},
+    {"name": "null", "messages": [HELLO, {"role": "assistant", "content": None}, NEXT], "prompt": True},
+    {"name": "empty", "messages": [{"role": "system", "content": ""}, {"role": "user", "content": ""}], "prompt": True},
+    {"name": "no content", "messages": [{"role": "user"}], "prompt": True},
+    {"name": "twice the user", "messages": [HELLO, NEXT], "prompt": True},
+    {"name": "only system", "messages": [SYSTEM], "prompt": True},
+    {"name": "unknown role", "messages": [{"role": "developer", "content": "Be kind."}, HELLO], "prompt": True},
+    {"name": "late system", "messages": [HELLO, ANSWER, SYSTEM, NEXT], "prompt": True},
+    {"name": "documents", "messages": [SYSTEM, HELLO], "prompt": True, "extra": {"documents": DOCUMENTS}},
+    {"name": "low effort", "messages": [SYSTEM, HELLO], "prompt": True, "extra": {"reasoning_effort": "low"}},
+    {"name": "non-ASCII", "messages": [{"role": "user", "content": "\u200b\u0000\u2028ß\ufeff\U0001f468\u200d\U0001f469 'q' \"d\" \\ <|im_end|>"}], "prompt": True},
 ]
+
+# What expressions are made of: values of each kind, and what is done to them.
+VARIABLES = {
+    "s": "Ab cd-é\n'x' <b> 12",
+    "t": "",
+    "n": 7,
+    "f": -2.5,
+    "big": 1e16,
+    "small": 1e-7,
+    "yes": True,
+    "nil": None,
+    "l": [3, "a", None, [1], {"k": 1.0}],
+    "e": [],
+    "d": {"b": 1, "a": ["x", {"y": None}], "items_": "é", "3": True},
+    "m": [{"role": "user", "content": "u1"}, {"role": "tool", "content": None}, {"role": "user", "content": "u2"}],
+    "q": "a,b,,c",
+    "w": "  two   words  here ",
+    "nums": [3, 1, 2],
+}
+NAMES = [*VARIABLES, "missing"]
+UNARY = """
+{} | {}|tojson | {}|length | {}|string | {}|list | {}|first | {}|last | {}|join(', ') | {}|upper | {}|trim | {}|int | {}|float
+{}|default('?') | {}|default('?', true) | {}|items|list | {}|reverse|list | {}|safe | {}|e | {}|indent(2) | {}|capitalize | {}|title
+{}|sort|list | {}|unique|list | {}|map('string')|list | {}|select|list | {}|abs | {}|round | {}|replace('a', 'b') | {}|sum | {}|max
+{} is string | {} is mapping | {} is iterable | {} is sequence | {} is none | {} is defined | {} is number | {} is boolean
+{} is integer | {} is float | {} is true | {} is false | {} is callable | not {} | -{} | {}[0] | {}[-1] | {}['b'] | {}.b | {}.b.c | {}[::-1] | {}[1:]
+{}[:-1] | {}[::2] | {}[5:1:-2] | {}[-100:100] | {}[1:][0] | {}.items() | {}.items()|list | {}.keys()|list | {}.get('b') | {}.strip() | {}.split()
+{}|tojson(indent=2) | 'x' if {} else 'y' | {} or 'z' | {} and 'z' | {} ~ '!' | [{}] | ({}, 1) | {{'v': {}}}
+{}|map(attribute='role')|list | {}|selectattr('role', 'equalto', 'user')|list | {}|length > 1 | {}() | {}|count
+""".replace("\n", " | ").split(" | ")
+BINARY = "{} + {} # {} * {} # {} ~ {} # {} == {} # {} != {} # {} < {} # {} >= {} # {} in {} # {} not in {} # {} - {} # {} / {} # {} % {} # {} // {}".split(" # ")
+SNIPPETS = """
+s.upper() # s.lower() # s.title() # s.capitalize() # s.swapcase() # s.strip("A2") # s.lstrip() # w.rstrip() # w.strip() # w.split() # w.split(' ')
+w.split(None, 1) # w.rsplit(None, 1) # q.split(',') # q.split(',', 1) # q.rsplit(',', 1) # q.split(sep=',', maxsplit=2) # q.split('') # s.splitlines()
+s.splitlines(true) # 'a\\r\\nb\\rc\\n\\nd'.splitlines() # s.startswith('Ab') # s.startswith(('x', 'Ab')) # s.endswith('12') # s.startswith('b', 1) # s.find('cd') # s.find('zz')
+s.rfind('b') # s.index('cd') # s.index('zz') # s.count('b') # s.replace('b', 'X') # s.replace('b', 'X', 1) # s.replace('', '-') # q.partition(',') # q.rpartition(',')
+q.partition(';') # s.removeprefix('Ab') # s.removesuffix('12') # '7'.zfill(3) # '-7'.zfill(4) # 'ab'.center(7, '*') # 'ab'.ljust(4) # 'ab'.rjust(4) # 'abc'.center(6) # 'x'.isdigit() # '12'.isdigit()
+'a1'.isalnum() # 'ab'.isalpha() # ' '.isspace() # ''.isspace() # 'Ab'.isupper() # 'AB'.isupper() # ','.join(['a', 'b']) # ','.join([1]) # ','.join('abc') # ','.join(e)
+'{} and {}'.format(1, 'b') # '{0}{1}{0}'.format('a', 'b') # '{x}'.format(x=1) # '{:>5}'.format('a') # '{:.2f}'.format(1.005) # '%s is %d' % ('a', 3) # '%s' % 'a' # '%s' % [1] # '%5.1f' % 2.25
+'%s %s'|format('a', 1) # '%s' % none # '%d%%' % 5 # '%s' % 'a' ~ 'b' # 'a' 'b' # 'é'.encode('utf-8') # s.nothing() # s.nothing # none.x # none['x'] # missing.x # missing['x'] # missing() # raise_exception('no')
+d.items()|list # d.keys()|list # d.values()|list # d.items()|tojson # d.keys()|tojson # d.values()|list|tojson # d.get('zz') # d.get('zz', 5) # d.b # d['b'] # d.zz # d.zz is defined # 'b' in d # 1 in d # d|length
+d.items()|length # d|dictsort # d|list # d|tojson(sort_keys=true) # d|tojson(separators=(',', ':')) # d|tojson(ensure_ascii=true) # d|tojson(indent=4) # d|tojson(indent='\\t') # d.update({'x': 1}) # d.pop('b') # d.copy()
+dict(a=1, b=2) # dict(d, z=1) # dict(a=1)|items|list # {'a': 1}.items()|first # {1: 'x', none: 'y', false: 'z'}|tojson # {1.5: 2}|tojson # l.index('a') # l.count(3) # l.append(1) # l[1:3] # l[-2:] # l[3][0] # l[4].k
+nums|sort # nums|sort(reverse=true) # nums|sum # nums|max # nums|min # nums|join('-') # nums|map('string')|join # nums|select('odd')|list # nums|reject('odd')|list # nums|batch(2)|list # nums|batch(2, 0)|list # nums|slice(2)|list
+m|map(attribute='role')|list # m|map(attribute='content')|join(',') # m|selectattr('role', '==', 'user')|list|length # m|selectattr('content')|list|length # m|rejectattr('role', 'equalto', 'user')|map(attribute='role')|list # m|selectattr('content', 'none')|list|tojson
+m|selectattr('role', 'in', ['tool'])|list|length # m|selectattr('role', 'equalto', 'user')|length # m|selectattr('role', 'equalto', 'user')|tojson # m|selectattr('role', 'equalto', 'zz') and 1 # m|map('attr', 'role')|list # m|groupby('role')|length # m|map(attribute='role')|unique|list
+m|selectattr('role', 'equalto', 'user')|first|tojson # (m|selectattr('role', 'equalto', 'user')|list|last).content # m|join(',', attribute='role') # m|sum(attribute='x') # m[0].role # m[0]['role'] # m[-1].content # m[5] # m[5].role # m[0].zz # m[0]['zz']|default('-') # m[1].content is none # m|last|tojson # m[1:]|length
+'<'|safe + '<' # '<' + '<'|safe # '<'|e + '<' # '<' ~ ('<'|safe) # '<'|e # ('<'|e)|e # '<'|safe|e # 'a'|safe * 2 # ('<'|e)|upper # ('a'|safe)|tojson # ('<'|safe)[0] # '<'|forceescape # ('<'|safe)|string + '>' # ['<'|safe, '<']|join
+'a' if false # ('a' if false) is defined # ('a' if false) ~ 'b' # 1 if missing else 2 # missing|default('x') # none|default('x') # none|default('x', true) # ''|default('x', true) # missing.x is defined # missing is defined and missing.x # missing == missing # missing == none # none == none
+1 == true # 1 == 1.0 # '1' == 1 # 0 == false # [1] == [1] # (1,) == [1] # {'a': 1} == {'a': 1.0} # 1 < 2 < 3 # 1 < 3 < 2 # 1 < 'a' # none < 1 # 'a' < 'b' # [1, 2] < [1, 3] # true + true # true * 3 # 'ab' * 2 # 2 * 'ab' # 'ab' * -1 # [1] * 2 # [1] + [2] # [1] + (2,) # (1,) + (2,) # 'a' + 1 # 1 + none # missing + 'a' # 'a' + missing
+7 / 2 # 6 / 2 # 7 // 2 # -7 // 2 # 7 % 3 # -7 % 3 # 7.5 % 2 # 2 ** 10 # 2 ** -1 # 2 ** 0.5 # 1 / 0 # 1 % 0 # 1.0 # 1e3 # 1e16 # 1e15 # 123456789012345678 # 0.1 + 0.2 # 3.0 * 2 # 10 // 2.5 # 1_000 # 3|round # 2.5|round # 3.14159|round(2) # 2.7|int # '12'|int # 'x'|int # 'x'|int(5) # '1.5'|float # -3|abs # 7 is odd # 7 is divisibleby(7)
+range(3)|list # range(1, 4)|list # range(5, 0, -2)|list # range(3)|tojson # range(3)[1] # range(5)[1:3]|list # range(0)|list # range(3)|length # 2 in range(3) # range(3)|sum # range(3)|reverse|list # 'abc'|reverse # 'abc'|list # 'abc'[1] # 'abc'[-1] # 'abc'[5] # 'abc'[1:] # 'éàü'[::-1] # ''[::-1] # [][::-1] # ()[::-1] # [1][::-1] # 'abc'[::0] # 'abc'['x'] # 'abc'[none:2] # 'abc'[missing:2] # nil[1:] # missing[1:] # d[1:] # n[1:] # l[::2] # l[4:0:-2] # l[10:] # l[:-10] # (1, 2, 3)[1:] # l[true]
+'a' is string # 1 is number # true is number # 1.5 is float # true is integer # d is mapping # l is sequence # s is sequence # d is sequence # d.items() is iterable # none is iterable # missing is iterable # missing is undefined # 'a' is in('abc') # 'a' is in(['a']) # 'a' is eq('a') # 3 is gt(2) # 'A' is upper # 'a' is lower # none is sameas(none) # 1 is sameas(true) # range is callable # raise_exception is callable # s is callable # 'x' is filter # 'upper' is filter
+'a' in 'abc' # 1 in 'abc' # missing in 'abc' # none in [none] # 'a' in none # 'a' in missing # [1] in [[1]] # [1] in d # 'a' in ['ab'] # 1 in [true] # 'x' not in 'abc'
+none # true # false # [none, true, 'a', 1.0, "it's", '"', 'both\\' "'] # {'a': none} # (1,) # () # [] # {} # [missing] # 'tab\\t'|list # ['\\u00e9', '\\n', '\\\\'] # ('a', 'b') # 1.0 # 100000000000000000.0 # -0.0 # 12345.678
+'é🦙\\u2028"\\\\/'|tojson # '<>&\\''|tojson # '\\x00\\x1f\\x7f'|tojson # [1.0, 1e16, 1e-5, 1e22, 0.1]|tojson # [true, none]|tojson # []|tojson(indent=2) # {}|tojson(indent=2) # {'a': []}|tojson(indent=2) # [1, [2]]|tojson(indent=2) # missing|tojson # [missing]|tojson # 1|tojson # 'a'|tojson|tojson # (1, 2)|tojson # [1, 2]|tojson(separators=[';', '=']) # {'b': 1, 'a': 2}|tojson # {'b': 1, 'a': 2}|tojson(indent=none) # d|tojson(indent=0) # d|tojson(nothing=1)
+'a\\nb\\n\\nc'|indent # 'a\\nb'|indent(2, true) # 'a\\n\\nb'|indent(2, blank=true) # 'a\\nb'|indent('> ') # 'a\\nb\\n'|indent(width=1, first=true) # ' a '|trim # 'xax'|trim('x') # none|trim # 1|string + 'a' # none|string # [1]|string # none|upper # 5|upper # 'hello world'|title # "it's"|title # "it's".title() # 'HELLO'|capitalize # 'a-b c'|title # 'abc'|replace('b', '') # 'aaa'|replace('a', 'b', 2) # 123|replace('2', 'x') # 'abc'|first # ''|first # []|first # []|last # []|first|default('x') # [[1, 2], [3]]|sum(start=[]) # ['b', 'A']|sort # ['b', 'A', 'a']|unique|list # [1, 'a']|sort # 'a b'|wordcount # 'a'|nofilter # 'a' is notest # nofunction() # ['a']|map('nofilter')|list # loop
+strftime_now('%Y-%m-%d') # strftime_now('%d %b %Y') # strftime_now('%A, %B %d, %Y') # strftime_now('%H:%M:%S %p %I') # strftime_now('%j %U %w %y %%') # strftime_now('%-d/%-m') # strftime_now('%e|%D|%F|%T|%R') # strftime_now('plain') # strftime_now('%c') # strftime_now('%x %X') # strftime_now('%f') # strftime_now('%Z') # strftime_now('%z') # strftime_now('') # strftime_now('%s')|length > 5 # strftime_now('%G-W%V-%u') # strftime_now('%C %h %n %t|') # strftime_now('%k %l')
+namespace(a=1).a # namespace(a=1).b is defined # namespace(a=1)['a'] # namespace({'a': 2}).a # namespace() is mapping # namespace(d).b # namespace(d, b=5).b # namespace(a=1).a + 1 # joiner(',') is defined # cycler(1, 2).next() # lipsum is defined
+"""
+PROGRAMS = """
+{% for x in nums %}{{ loop.index }}{{ loop.index0 }}{{ loop.first }}{{ loop.last }}{{ loop.length }}{{ loop.revindex }}{{ loop.revindex0 }}{{ loop.depth }};{% endfor %}
+{% for x in nums %}{{ loop.previtem }}{{ loop.nextitem }}{{ loop.nextitem is defined }}{{ loop.cycle('a', 'b') }}{{ loop.changed(x > 1) }};{% endfor %}
+{% for x in none %}{% endfor %}
+{% for x in missing %}a{% else %}none{% endfor %}
+{% for x in n %}{% endfor %}
+{% for x in yes %}{% endfor %}
+{% for k in d %}{{ k }},{% endfor %}
+{% for k, v in d.items() %}{{ k }}={{ v }}{{ '' if loop.last else ', ' }}{% endfor %}
+{% for k, v in d|dictsort %}{{ k }}={{ v }},{% endfor %}
+{% for k, v in d %}{{ k }}{% endfor %}
+{% for a, b in [[1, 2], [3, 4]] %}{{ a + b }}{% endfor %}
+{% for c in s %}{{ c }}.{% endfor %}
+{% for x in nums if x > 1 %}{{ loop.index }}{{ x }}{{ loop.length }}{% else %}no{% endfor %}
+{% for x in nums if x > 9 %}{{ x }}{% else %}no{% endfor %}
+{% for x in nums %}{% if x == 1 %}{% continue %}{% endif %}{{ x }}{% if x == 2 %}{% break %}{% endif %}{% endfor %}
+{% for x in nums recursive %}{{ x }}{% if x == 3 %}{{ loop([8, 9]) }}{% endif %}{% endfor %}
+{% for x in l %}{% for y in nums %}{{ loop.index }}{% endfor %}{{ loop.index }}{% endfor %}
+{% for x in nums %}{% set y = x %}{% endfor %}{{ y is defined }}
+{% set y = 0 %}{% for x in nums %}{% set y = y + x %}{% endfor %}{{ y }}
+{% set ns = namespace(y=0, l=[]) %}{% for x in nums %}{% set ns.y = ns.y + x %}{% set ns.l = ns.l + [x] %}{% endfor %}{{ ns.y }}{{ ns.l }}
+{% set ns = namespace() %}{% set ns.a = 1 %}{% set ns.b = ns.a + 1 %}{{ ns.a }}{{ ns.b }}{{ ns.c is defined }}
+{% set d2 = {'a': 1} %}{% set d2.a = 2 %}{{ d2 }}
+{% set a, b = 1, 2 %}{{ a }}{{ b }}
+{% set a, b = [1] %}{{ a }}
+{% set a = b = 1 %}
+{% set x %}  text {{ n }}{% endset %}[{{ x }}]{{ x|length }}
+{% set x | upper %}text{% endset %}{{ x }}
+{% if n %}{% set inside = 1 %}{% endif %}{{ inside }}
+{% macro f(a, b=2, c=a) %}[{{ a }}{{ b }}{{ c }}{{ varargs }}{{ kwargs }}]{% endmacro %}{{ f(1) }}{{ f(1, 5) }}{{ f(b=1, a=3) }}{{ f() }}
+{% macro f(a) %}{{ a }}{% endmacro %}{{ f(1, 2) }}
+{% macro f(a) %}{{ a }}{% endmacro %}{{ f(z=2) }}
+{% macro f() %}{{ caller() }}!{% endmacro %}{% call f() %}body{% endcall %}
+{% macro f() %}{{ caller('x') }}!{% endmacro %}{% call(a) f() %}body {{ a }}{% endcall %}
+{% macro f(x) %}{% if x > 0 %}{{ x }}{{ f(x - 1) }}{% endif %}{% endmacro %}{{ f(3) }}
+{% macro f() %}{{ n }}{{ y }}{% endmacro %}{% set y = 5 %}{{ f() }}
+{% macro f() %}a{% endmacro %}{{ f() + 'b' }}{{ f()|upper }}{{ f() is string }}{{ f().strip() }}
+{% macro f(d) %}{% for k, v in d.items() %}{{ k }}{% if v is mapping %}({{ f(v) }}){% endif %}{% endfor %}{% endmacro %}{{ f({'a': {'b': {'c': 1}}}) }}
+{% with a = 1, b = 2 %}{{ a + b }}{% endwith %}{{ a is defined }}
+{% filter upper %}a{{ q }}{% endfilter %}
+{% raw %}{{ x }}{% endraw %}
+{% if missing %}a{% elif none %}b{% elif e %}c{% elif t %}d{% else %}e{% endif %}
+{% if missing.x %}a{% endif %}
+{% if m[0].zz.yy %}a{% endif %}
+{% if 'a' in d and d.a is iterable and d.a is not string %}yes{% endif %}
+{% generation %}a{{ n }}{% endgeneration %}b
+{% set y = 1 %}{% generation %}{% set y = 2 %}{{ y }}{% endgeneration %}{{ y }}
+{%- if n -%}  a  {%- endif -%}  b
+{% do l.append(1) %}
+{# comment #}a{#- trim -#} b
+  {%+ if n %}x{% endif +%}
+a{{ '\\n' }}b
+{% set g = m|selectattr('role', 'equalto', 'user') %}{{ g|list|length }}{{ g|list|length }}
+{% set g = nums|map('string') %}{% if g %}true{% endif %}{% for x in g %}{{ x }}{% endfor %}{% for x in g %}again{% endfor %}
+{% set v = d.keys() %}{% for x in v %}{{ x }}{% endfor %}{% for x in v %}{{ x }}{% endfor %}{{ v|length }}
+{% autoescape true %}{{ '<' }}{{ '<'|safe }}<b>{{ ['<'] }}{{ '<' ~ '>' }}{% endautoescape %}{{ '<' }}
+{% block b %}in{{ n }}{% endblock %}
+{% include 'x' %}
+{% extends 'x' %}
+{% import 'x' as y %}
+{% endif %}
+{% for %}
+{{ 1 +
+{% unknown %}
+{% if n %}
+{{ m|map(attribute='role')|join(' ')|replace('user', 'U')|upper }}
+{{ ['a', 'b']|map('upper')|list }}{{ ['a', 'b']|map('replace', 'a', 'c')|join }}{{ [' a ']|map('trim')|join }}
+{{ (m|first).role }}{{ (nums|max) + 1 }}{{ 'a' ~ 1 ~ none ~ 2.0 }}
+{{ {'a': 1, **{'b': 2}} }}
+{{ [*nums] }}
+{{ f"{n}" }}
+{{ n if n > 5 else 'small' if n else 'zero' }}
+{{ 'A' ~ loop }}
+{{ self }}
+{{ d['items_'] }}{{ d.items_ }}{{ d['3'] }}
+{{ {'items': [1]}.items }}
+{{ {'items': [1]}['items'] }}
+{{ {'get': 5}.get('get') }}
+{% set x = 'a' %}{% set x = x ~ x %}{{ x * 3 }}
+"""
 
 
 class Generation(jinja2.ext.Extension):
-    """`{% generation %}` is a plain block, as it is for transformers when nothing is tracked."""
+    """`{% generation %}` as in transformers: a block of its own."""
 
     tags = {"generation"}
 
     def parse(self, parser):
         line = next(parser.stream).lineno
         body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
-        return jinja2.nodes.ScopedEvalContextModifier(lineno=line, body=body, options=[])
+        return jinja2.nodes.CallBlock(self.call_method("_said"), [], [], body).set_lineno(line)
+
+    def _said(self, caller):
+        return caller()
 
 
 def environment():
@@ -113,15 +314,34 @@ def render(env, source, case):
     try:
         return env.from_string(source).render(
             messages=case["messages"],
-            tools=case.get("tools"),
-            documents=None,
-            add_generation_prompt=case["prompt"],
-            bos_token="<s>",
-            eos_token="</s>",
-            **case.get("extra", {}),
+            **{
+                "tools": case.get("tools"),
+                "documents": None,
+                "add_generation_prompt": case["prompt"],
+                "bos_token": "<s>",
+                "eos_token": "</s>",
+                **case.get("extra", {}),
+            },
         )
     except Exception:
         return None
+
+
+def snippets(env):
+    """Small templates over VARIABLES, and what they give: a text, or null where Python raises."""
+    expressions = [part.strip() for line in SNIPPETS.strip().splitlines() for part in line.split(" # ")]
+    expressions += [form.replace("{}", name).replace("{{", "{").replace("}}", "}") for form in UNARY if form for name in NAMES]
+    expressions += [form.format(a, b) for form in BINARY for a in NAMES for b in NAMES]
+    sources = ["{{ " + e + " }}" for e in expressions] + PROGRAMS.strip("\n").split("\n")
+    found = {}
+    for source in dict.fromkeys(sources):
+        try:
+            text = env.from_string(source).render(**copy.deepcopy(VARIABLES))
+        except Exception:
+            text = None
+        if text is None or not re.search(r" at 0x[0-9a-f]+>|<(macro|class|function|module|bound|built-in|Loop|Cycler|Joiner|Template)", text):
+            found[source] = text
+    return found
 
 
 def main():
@@ -137,7 +357,7 @@ def main():
         for name, text in texts.items():
             if text is not None and len(sys.argv) > 3:
                 (pathlib.Path(sys.argv[3]) / f"{path.name}.{name}").write_text(text, encoding="utf-8")
-    golden = {"now": NOW.isoformat(), "cases": CASES, "hashes": hashes}
+    golden = {"now": NOW.isoformat(), "cases": CASES, "hashes": hashes, "variables": VARIABLES, "snippets": snippets(env)}
     output.write_text(json.dumps(golden, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 

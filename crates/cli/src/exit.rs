@@ -18,6 +18,8 @@ pub enum Exit {
     Model = 3,
     /// Slower than the baseline.
     Regression = 4,
+    /// `trine doctor` found something.
+    Findings = 5,
     /// By Ctrl-C.
     Interrupted = 130,
 }
@@ -100,6 +102,7 @@ fn of_lab(error: &trine_lab::Error) -> (Exit, Option<&'static str>) {
     use trine_lab::Error;
     match error {
         Error::File(error) => (Exit::Model, of_file(error)),
+        Error::Model(error) => of_model(error),
         Error::Cancelled => (Exit::Interrupted, None),
         Error::Engine(error) => of_engine(error),
         Error::Backend(error) => of_device(error),
@@ -181,7 +184,7 @@ fn of_model(error: &trine::model::Error) -> (Exit, Option<&'static str>) {
         Error::NoTokenizer { .. } => Some("give one with --tokenizer FILE"),
         Error::UnknownArch { .. } => Some("`trine info` shows what the file holds"),
         Error::Vocabulary { .. } => Some("give the tokenizer of this very model with --tokenizer FILE"),
-        Error::NotFinite { .. } => Some("get or convert the file again"),
+        Error::NotFinite { .. } => Some("get or convert the file again; `trine doctor` looks for the tensor"),
         Error::Text(_) => Some("another tokenizer can be given with --tokenizer FILE"),
         _ => None,
     };

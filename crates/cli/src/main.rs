@@ -42,6 +42,7 @@ use std::process::ExitCode;
         2    the command line makes no sense\n  \
         3    the model file cannot be opened, or makes no sense\n  \
         4    slower than the baseline of `trine bench`\n  \
+        5    `trine doctor` found something\n  \
         130  interrupted\n\n\
         Wherever a model is named, `embedded:stories` is the small one that is part of trine.\n\
         A reader that goes away (`trine ... | head`) ends the program quietly with 0.\n\

@@ -1,6 +1,7 @@
-//! Making, rewriting and measuring models, and having them write.
+//! Making, rewriting, examining and measuring models, and having them write.
 
 pub mod bench;
+pub mod doctor;
 pub mod generate;
 pub mod perplexity;
 mod quantize;
@@ -67,6 +68,9 @@ pub enum Error {
     /// The engine, or what it cannot do with these logits.
     #[error(transparent)]
     Engine(#[from] trine_engine::Error),
+    /// A model that cannot be loaded, or computes nonsense.
+    #[error(transparent)]
+    Model(#[from] trine_model::Error),
     /// The device.
     #[error(transparent)]
     Backend(#[from] trine_backend::Error),

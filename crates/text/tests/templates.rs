@@ -7,25 +7,26 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use trine_text::{Message, Template};
 
-/// Cases that render otherwise than in Python. The list may only shrink.
-const KNOWN_TO_DIFFER: &[(&str, &[&str])] = &[
-    // Python refuses to loop over no tools; here that is a loop over nothing.
-    ("CohereForAI-c4ai-command-r-plus-tool_use.jinja", NO_TOOLS),
-    ("CohereForAI-c4ai-command-r-plus-tool_use.jinja", &["parts"]),
-    ("NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use.jinja", NO_TOOLS),
-    ("NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use.jinja", &["nothing"]),
-    ("NousResearch-Hermes-3-Llama-3.1-8B-tool_use.jinja", NO_TOOLS),
-    ("NousResearch-Hermes-3-Llama-3.1-8B-tool_use.jinja", &["nothing"]),
-    // The engine panics on `[][::-1]`, which becomes an error.
-    ("Reka-Edge.jinja", &["nothing"]),
-    // Python refuses to write a generator as JSON.
-    ("llama-cpp-deepseek-r1.jinja", TOOLS),
-    // In Python, `'a'|safe + 'b'` escapes its right side for HTML.
-    ("meetkai-functionary-medium-v3.1.jinja", TOOLS),
+/// Expressions that give something else than in Python. No template asks for these; the list may only shrink.
+const OTHERWISE: &[&str] = &[
+    // There are no bytes.
+    "{{ 'é'.encode('utf-8') }}",
+    // The engine's attributes are entries, too.
+    "{{ m|map('attr', 'role')|list }}",
+    "{{ m|sum(attribute='x') }}",
+    "{{ 'a b'|wordcount }}",
+    "{{ namespace() is mapping }}",
+    "{{ namespace(d, b=5).b }}",
+    "{{ joiner(',') is defined }}",
+    "{{ cycler(1, 2).next() }}",
+    "{{ lipsum is defined }}",
+    // The engine calculates with numbers only.
+    "{{ yes|abs }}",
+    "{{ yes|round }}",
+    "{{ -yes }}",
+    // Macros have no `varargs` and `kwargs`.
+    "{% macro f(a, b=2, c=a) %}[{{ a }}{{ b }}{{ c }}{{ varargs }}{{ kwargs }}]{% endmacro %}{{ f(1) }}{{ f(1, 5) }}{{ f(b=1, a=3) }}{{ f() }}",
 ];
-const TOOLS: &[&str] = &["tools", "called", "called without system"];
-const NO_TOOLS: &[&str] =
-    &["user", "user, no prompt", "system", "turns", "turns without system", "functions", "answered", "thinking off"];
 
 /// Written by `golden/templates.py`.
 const GOLDEN: &str = include_str!("../../../golden/templates.json");
@@ -53,12 +54,28 @@ fn templates_render_as_in_python() {
             }
         }
     }
-    eprintln!("{} of {all} renderings as in Python", all - differ.len());
-    let mut known: Vec<_> =
-        KNOWN_TO_DIFFER.iter().flat_map(|&(file, names)| names.iter().map(move |&name| (file, name))).collect();
-    known.sort();
-    differ.sort();
-    assert_eq!(differ, known);
+    assert!(differ.is_empty(), "{} of {all} renderings are not as in Python: {differ:?}", differ.len());
+}
+
+#[test]
+fn expressions_give_what_they_give_in_python() {
+    let golden: Value = serde_json::from_str(GOLDEN).unwrap();
+    let now = golden["now"].as_str().unwrap().parse().unwrap();
+    let variables = golden["variables"].as_object().unwrap();
+    let (mut differ, mut all) = (Vec::new(), 0);
+    for (source, expected) in golden["snippets"].as_object().unwrap() {
+        let template = Template::new(source, "", "").map(|template| template.at(now));
+        let text = template.and_then(|template| template.render(&json!([]), None, false, variables));
+        all += 1;
+        if text.as_ref().ok().map(String::as_str) != expected.as_str() {
+            eprintln!(
+                "{source}: expected {expected}, found {}",
+                text.map_or_else(|e| e.to_string(), |text| json!(text).to_string())
+            );
+            differ.push(source.as_str());
+        }
+    }
+    assert_eq!(differ, OTHERWISE, "of {all}");
 }
 
 fn sha256(text: &str) -> String {
@@ -109,21 +126,98 @@ fn hostile_templates_end_in_an_error() {
     for source in long.iter().chain(&chained).chain(&blocks).chain([&elif]) {
         assert!(!render(source).is_err_and(|error| error.contains("expected at most")), "{source:.60}");
     }
+    // A count of bytes read and built.
+    const MORE: &str = "reads or builds more";
     const NEST: &str =
         "{% set ns = namespace(x=[]) %}{% for i in range(99999) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x";
     let cases = [
         ("{{ raise_exception('no ' ~ messages[0].role ~ ' please') }}", "no user please"),
         ("{{ strftime_now('%Q') }}", "%Q"),
-        ("{{ strftime_now('%Z') }}", "%Z"),
         ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "fuel"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
         ("{% macro f(n) %}{{ f(n + 1) }}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}", "recursion"),
-        ("{% for i in range(99999) %}{{ 'a' * 9999 }}{% endfor %}", "longer"),
-        ("{{ 'a' * 10000000000 }}", "large"),
+        ("{% for i in range(99999) %}{{ 'a' * 99999 }}{% endfor %}", MORE),
+        ("{{ 'a' * 10000000000 }}", MORE),
         (&format!("{NEST}|tojson }}}}"), "levels"),
         (&format!("{NEST} }}}}"), ""),
         ("{% include 'other' %}", "other"),
-        ("{{ [][::-1] }}", "failed"),
+        ("{% set s = 'abc' %}{% for i in range(99) %}{% set s = s ~ s %}{% endfor %}", ""),
+        ("{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}", MORE),
+        ("{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set ns.s = ns.s + ns.s %}{% endfor %}", MORE),
+        ("{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set ns.s = ns.s * 2 %}{% endfor %}", MORE),
+        (
+            "{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set ns.s = ns.s|replace('', ns.s) %}{% endfor %}",
+            MORE,
+        ),
+        (
+            "{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set ns.s = ns.s.replace('', ns.s) %}{% endfor %}",
+            MORE,
+        ),
+        (
+            "{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set ns.s = [ns.s, ns.s]|join %}{% endfor %}",
+            MORE,
+        ),
+        ("{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set ns.s = ns.s.join(ns.s) %}{% endfor %}", MORE),
+        (
+            "{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set ns.s = '%s%s' % (ns.s, ns.s) %}{% endfor %}",
+            MORE,
+        ),
+        (
+            "{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set ns.s = '{0}{0}'.format(ns.s) %}{% endfor %}",
+            MORE,
+        ),
+        (
+            "{% set ns = namespace(s='a\n') %}{% for i in range(99) %}{% set ns.s = ns.s|indent(ns.s) ~ 'a\na' %}{% endfor %}",
+            MORE,
+        ),
+        (
+            "{% set ns = namespace(s='abc') %}{% for i in range(99) %}{% set x %}{{ ns.s }}{{ ns.s }}{% endset %}{% set ns.s = x %}{% endfor %}",
+            MORE,
+        ),
+        (
+            "{% macro f(s, n) %}{% if n %}{{ f(s, n - 1) }}{{ f(s, n - 1) }}{% endif %}{{ s }}{% endmacro %}{{ f('a' * 999999, 20) }}",
+            MORE,
+        ),
+        ("{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = ns.s + ns.s %}{% endfor %}", MORE),
+        ("{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = ns.s * 2 %}{% endfor %}", MORE),
+        (
+            "{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s }}",
+            MORE,
+        ),
+        (
+            "{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s|tojson }}",
+            MORE,
+        ),
+        (
+            "{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s == ns.s }}",
+            MORE,
+        ),
+        (
+            "{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ 1 < 2 < ns.s }}",
+            MORE,
+        ),
+        (
+            "{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = {'a': ns.s, 'b': ns.s} %}{% endfor %}{{ ns.s|string|length }}",
+            MORE,
+        ),
+        ("{% set ns = namespace() %}{% set ns.s = ns %}{{ ns }}", MORE),
+        ("{% set s = 'a' * 99999999 %}{% for i in range(99999) %}{{ 'b' in s }}{% endfor %}", MORE),
+        ("{% set s = range(99999)|list %}{% for i in range(99999) %}{{ -1 in s }}{% endfor %}", MORE),
+        ("{% set s = 'a' * 99999999 %}{% for i in range(99999) %}{{ s is lower }}{% endfor %}", MORE),
+        ("{% set s = 'a' * 99999999 %}{% for i in range(99999) %}{{ loop.changed(s) }}{% endfor %}", MORE),
+        ("{% set s = 'a' * 99999999 %}{% for i in range(99999) %}{{ {s: 1}[s] }}{% endfor %}", MORE),
+        ("{% set s = 'a' * 99999999 %}{{ s|list|length }}", MORE),
+        ("{% set s = 'a' * 99999999 %}{{ s.split('a')|length }}", MORE),
+        ("{% set s = 'a' * 99999999 %}{{ ','.join(s) }}", MORE),
+        ("{% for i in range(99999) %}{{ range(99999)[i] }}{% endfor %}", MORE),
+        ("{{ '%999999999999d' % 1 }}", MORE),
+        ("{{ '%*d' % (999999999999, 1) }}", ""),
+        ("{{ '{:>999999999999}'.format('a') }}", MORE),
+        ("{{ 'a'.center(999999999999) }}", MORE),
+        ("{{ [1]|batch(999999999, 0)|list }}", "at most"),
+        ("{{ [1]|slice(999999999)|list }}", "at most"),
+        ("{{ (['a'] * 9999)|map('indent', 'b' * 999999, true)|list }}", MORE),
+        ("{{ (['a'] * 9999)|map('replace', '', 'b' * 999999)|list }}", MORE),
         ("{{ messages.nothing.more }}", "undefined"),
         ("{{ 1 / 0 }}", "1 / 0"),
         ("{% if", ""),

@@ -3,6 +3,7 @@
 mod bench;
 mod completions;
 mod devices;
+mod doctor;
 mod eval;
 mod generate_data;
 mod info;
@@ -29,6 +30,7 @@ pub enum Command {
     Train(train::Train),
     Bench(bench::Bench),
     Devices(devices::Devices),
+    Doctor(doctor::Doctor),
     Completions(completions::Completions),
 }
 
@@ -46,6 +48,7 @@ impl Command {
             Command::Train(command) => command.run(),
             Command::Bench(command) => command.run(),
             Command::Devices(command) => command.run(),
+            Command::Doctor(command) => command.run(),
             Command::Completions(command) => command.run(),
         }
     }

@@ -4,8 +4,13 @@ use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 use std::fmt::Write;
 
+use super::repr;
+
 /// Lists and dictionaries inside each other.
 const DEPTH: usize = 128;
+
+/// Bytes of JSON.
+const LENGTH: usize = 64 << 20;
 
 /// How `json.dumps` was asked to write.
 struct Style {
@@ -53,13 +58,16 @@ impl Style {
         if depth > DEPTH {
             return Err(wrong(format!("a value of more than {DEPTH} levels")));
         }
+        if json.len() > LENGTH {
+            return Err(wrong(format!("a value of more than {LENGTH} bytes")));
+        }
         match value.kind() {
             ValueKind::None => json.push_str("null"),
             ValueKind::Bool => json.push_str(if value.is_true() { "true" } else { "false" }),
             ValueKind::Number if value.is_integer() => json.push_str(&value.to_string()),
             ValueKind::Number => json.push_str(&float(f64::try_from(value.clone())?)),
             ValueKind::String => self.string(value.as_str().unwrap_or_default(), json),
-            ValueKind::Seq | ValueKind::Iterable => {
+            ValueKind::Seq => {
                 let items: Vec<Value> = value.try_iter()?.collect();
                 self.list(['[', ']'], items.len(), depth, json, |i, json| self.write(&items[i], depth + 1, json))?;
             }
@@ -145,20 +153,11 @@ impl Style {
     }
 }
 
-/// A float as Python writes it: the shortest digits that give it back, with an exponent of two digits or more.
 fn float(value: f64) -> String {
-    if value.is_nan() {
-        return "NaN".to_owned();
-    }
-    if value.is_infinite() {
-        return if value > 0.0 { "Infinity" } else { "-Infinity" }.to_owned();
-    }
-    let digits = format!("{value:?}");
-    match digits.split_once('e') {
-        None => digits,
-        Some((digits, exponent)) => {
-            let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
-            format!("{digits}e{sign}{exponent:0>2}")
-        }
+    match value {
+        f64::INFINITY => "Infinity".to_owned(),
+        f64::NEG_INFINITY => "-Infinity".to_owned(),
+        _ if value.is_nan() => "NaN".to_owned(),
+        _ => repr::float(value),
     }
 }

@@ -1,23 +1,27 @@
 //! Chat templates: the messages of a chat become one prompt, as Hugging Face's `apply_chat_template` makes it.
 
+mod budget;
+mod filters;
+mod iterators;
 mod json;
+mod methods;
+mod operators;
 mod python;
+mod repr;
+mod rewrite;
 
 use crate::{Error, Result};
 use chrono::NaiveDateTime;
+use minijinja::machinery::{self, CodeGenerator, Instructions};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{Environment, ErrorKind, Value};
+use minijinja::{AutoEscape, Environment, ErrorKind, Value};
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 use std::collections::BTreeMap;
-use std::io;
 
 /// Instructions that one rendering may take; a real template takes some thousands.
 const STEPS: u64 = 2_000_000;
-
-/// Bytes that one rendering may give.
-const OUTPUT: usize = 64 << 20;
 
 /// Frames of macros and loops inside each other.
 const DEPTH: usize = 200;
@@ -54,12 +58,13 @@ impl Message {
 /// A compiled chat template (Jinja, set up as Hugging Face transformers sets it up).
 ///
 /// Templates come with model files and may be hostile: a template reaches nothing but its arguments, and its length and
-/// the steps, depth and output of a rendering are bounded. The memory of strings that it builds and does not print is
-/// not: the engine has no bound for it.
+/// the steps, depth, and bytes read and built of a rendering are bounded.
 #[derive(Debug)]
 pub struct Template {
     environment: Environment<'static>,
     source: String,
+    /// The source as the engine takes it.
+    plain: String,
     bos: String,
     eos: String,
 }
@@ -68,23 +73,22 @@ impl Template {
     /// Compiles a template; `bos` and `eos` are the spellings it gets as `bos_token` and `eos_token`.
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<Template> {
         let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(explain)?);
         environment.set_fuel(Some(STEPS));
         environment.set_recursion_limit(DEPTH);
-        python::install(&mut environment);
-        environment.add_filter("tojson", json::tojson);
+        filters::install(&mut environment);
+        methods::install(&mut environment);
+        operators::install(&mut environment);
         environment.add_function("raise_exception", |message: String| -> std::result::Result<Value, _> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
-        let mut template = Template { environment, source: source.to_owned(), bos: bos.into(), eos: eos.into() };
+        let plain = python::without_generation_tags(source);
+        let mut template = Template { environment, source: source.to_owned(), plain, bos: bos.into(), eos: eos.into() };
         template.set_clock(|| chrono::Local::now().naive_local());
         if source.len() > SOURCE {
             let problem = format!("expected at most {SOURCE} bytes, found {}", source.len());
             return Err(Error::Template(problem));
         }
-        let source = python::without_generation_tags(source);
-        on_own_stack(|| template.environment.add_template_owned(NAME, source).map_err(explain))?;
+        on_own_stack(|| template.compile().map(drop))?;
         Ok(template)
     }
 
@@ -123,11 +127,22 @@ impl Template {
         on_own_stack(|| self.render_here(Value::from(context)))
     }
 
+    /// The program of the engine for the template, with Python's operators.
+    fn compile(&self) -> Result<(Instructions<'_>, BTreeMap<&str, Instructions<'_>>)> {
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(explain)?;
+        let tree = machinery::parse(&self.plain, NAME, syntax).map_err(explain)?;
+        let mut generator = CodeGenerator::new(NAME, &self.plain);
+        generator.compile_stmt(&rewrite::stmt(&tree));
+        Ok(generator.finish())
+    }
+
     fn render_here(&self, context: Value) -> Result<String> {
-        let mut output = Output(Vec::new());
-        let template = self.environment.get_template(NAME).map_err(explain)?;
-        template.render_captured_to(context, &mut output).map_err(explain)?;
-        String::from_utf8(output.0).map_err(|error| Error::Template(error.to_string()))
+        let (instructions, blocks) = self.compile()?;
+        let mut text = String::new();
+        let mut output = machinery::make_string_output(&mut text);
+        machinery::eval(&self.environment, &instructions, context, &blocks, &mut output, AutoEscape::None)
+            .map_err(explain)?;
+        Ok(text)
     }
 
     /// The template as it was given.
@@ -136,8 +151,8 @@ impl Template {
     }
 }
 
-/// Runs the engine where it can do no harm: it may panic (3.0 does on `[][::-1]`), and it compiles, drops and prints
-/// what a template nests frame by frame.
+/// Runs the engine where it can do no harm: should it panic, that is an error, and it compiles, drops and prints what a
+/// template nests frame by frame.
 fn on_own_stack<T: Send>(run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name(NAME.to_owned()).stack_size(STACK);
@@ -145,23 +160,6 @@ fn on_own_stack<T: Send>(run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let thread = thread.map_err(|error| Error::Template(format!("no thread to run it in: {error}")))?;
         thread.join().unwrap_or_else(|_| Err(Error::Template("the template engine failed".to_owned())))
     })
-}
-
-/// Takes what a rendering gives, up to [`OUTPUT`] bytes.
-struct Output(Vec<u8>);
-
-impl io::Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.len() > OUTPUT - self.0.len() {
-            return Err(io::Error::other(format!("the prompt is longer than {OUTPUT} bytes")));
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// The error with everything it was caused by, on one line.

@@ -1,20 +1,22 @@
-//! What templates expect of Jinja in Python beyond the language itself.
+//! What Hugging Face adds to Jinja: the clock and the tags of training.
 
 use chrono::NaiveDateTime;
-use minijinja::{Environment, Error, ErrorKind, Value};
-use minijinja_contrib::pycompat;
+use minijinja::{Error, ErrorKind};
 use std::fmt::Write;
 
-/// Adds the methods of Python's strings, lists and dictionaries, and what tests mean in Python.
-pub(super) fn install(environment: &mut Environment) {
-    environment.set_unknown_method_callback(pycompat::unknown_method_callback);
-    environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
-}
-
-/// A time by a format of Python's `strftime`.
+/// A time, of no time zone, by a format of Python's `strftime`.
 pub(super) fn strftime(time: NaiveDateTime, format: &str) -> Result<String, Error> {
+    let mut directives = String::with_capacity(format.len());
+    let mut chars = format.chars();
+    while let Some(c) = chars.next() {
+        match (c, if c == '%' { chars.next() } else { None }) {
+            ('%', Some('f')) => directives.push_str("%6f"),
+            ('%', Some('z' | 'Z')) => {}
+            (c, next) => directives.extend([c].into_iter().chain(next)),
+        }
+    }
     let mut text = String::new();
-    write!(text, "{}", time.format(format)).map_err(|_| {
+    write!(text, "{}", time.format(&directives)).map_err(|_| {
         let message = format!("strftime_now: `{format}` has a directive that is not known");
         Error::new(ErrorKind::InvalidOperation, message)
     })?;
@@ -32,8 +34,8 @@ pub(super) fn without_generation_tags(source: &str) -> String {
         let len = name.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(name.len());
         let (name, behind) = name.split_at(len);
         let block = match name {
-            "generation" => "if true",
-            "endgeneration" => "endif",
+            "generation" => "with",
+            "endgeneration" => "endwith",
             _ => {
                 rest = tag;
                 continue;

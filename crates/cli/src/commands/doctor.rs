@@ -1,0 +1,87 @@
+use crate::exit::Exit;
+use crate::{interrupt, progress, table};
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
+use trine::backend::CpuOptions;
+use trine_lab::doctor::{CHECKS, Report, Severity, examine};
+
+/// Explain why a model talks nonsense or does not run
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    trine doctor model.gguf\n  \
+    trine doctor model.gguf --quick                        without reading the weights\n  \
+    trine doctor folder/ --json | jq '.findings[].title'\n\n\
+    Looks at the header, the tokenizer, the chat template and the rotary positions, reads all weights once, and has the\n\
+    model foretell a short English text. Each finding comes with its evidence and what to do. The exit status is 0 when\n\
+    nothing worse than a note is found, and 5 otherwise, also for a file that does not open.")]
+pub struct Doctor {
+    /// A GGUF or safetensors file, or a folder with one
+    model: PathBuf,
+    /// Look at the header only: no weights, no text
+    #[arg(long)]
+    quick: bool,
+    /// Print one object of JSON; what is not known is null
+    #[arg(long)]
+    json: bool,
+}
+
+impl Doctor {
+    pub fn run(self) -> Result<Exit> {
+        let stop = interrupt::flag()?;
+        let bar = progress::bytes("reading weights", 0);
+        let cpu = (!self.quick).then(CpuOptions::default);
+        let report = examine(&self.model, cpu, &mut |done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+            if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        bar.finish_and_clear();
+        let report = match report {
+            Err(trine_lab::Error::Cancelled) => return Ok(Exit::Interrupted),
+            report => report?,
+        };
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            let healthy = report.is_healthy();
+            let object =
+                json!({ "path": self.model, "healthy": healthy, "findings": report.findings, "canary": report.canary });
+            writeln!(out, "{object}")?;
+        } else {
+            self.print(&report, &mut out)?;
+        }
+        Ok(if report.is_healthy() { Exit::Done } else { Exit::Findings })
+    }
+
+    fn print(&self, report: &Report, out: &mut impl Write) -> Result<()> {
+        for finding in &report.findings {
+            let severity = match finding.severity {
+                Severity::Note => "note",
+                Severity::Warning => "warning",
+                Severity::Error => "error",
+            };
+            writeln!(out, "{severity}: {}", table::visible(&finding.title))?;
+            writeln!(out, "  found: {}", table::visible(&finding.evidence))?;
+            writeln!(out, "  to do: {}\n", table::visible(&finding.remedy))?;
+        }
+        if let Some(canary) = &report.canary {
+            writeln!(
+                out,
+                "{} tokens of plain English: {:.2} bits per byte (letters alone: {:.2})",
+                canary.tokens, canary.bits_per_byte, canary.letters_bits_per_byte
+            )?;
+        }
+        let looked = CHECKS.iter().map(|check| check.name).collect::<Vec<_>>().join(", ");
+        let looked = if self.quick { format!("{looked}, without weights and text") } else { looked };
+        match report.findings.len() {
+            0 => writeln!(out, "nothing found; looked at {looked}")?,
+            1 => writeln!(out, "1 finding; looked at {looked}")?,
+            n => writeln!(out, "{n} findings; looked at {looked}")?,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+//! Whether the model runs, and foretells plain English better than who knows nothing of it.
+
+use super::{Check, Finding, Patient, Severity};
+use crate::Error;
+use crate::perplexity::{Options, Text, Windows, perplexity};
+use serde::Serialize;
+use std::f64::consts::LN_2;
+use std::ops::ControlFlow;
+use trine_backend::Cpu;
+use trine_model::Model;
+use trine_tensor::format::F32;
+
+pub(super) const CANARY: Check = Check { name: "canary", about: "a short text, foretold", run };
+
+/// Plain English that no model was trained on, some two hundred tokens.
+const TEXT: &str = "The old woman lived at the edge of the village, in a small house with a red door. Every morning she went out \
+    to feed her hens, and every evening she sat by the window and looked at the hills. One day a boy knocked at the door. He was \
+    cold and wet, because it had rained all night. \"Come in,\" she said, \"and sit by the fire.\" She gave him a bowl of soup and \
+    a piece of bread, and asked him where he came from. The boy told her that he had lost his way in the forest. He had followed \
+    a bird that sang so well that he forgot the time, and when he turned around he could not find the path. The old woman smiled. \
+    She knew the bird, she said, because when she was a girl she had followed it too. In the morning the sun was shining. She \
+    showed him the way home, and he promised to come back and help her with the garden in the spring.";
+
+/// Most tokens that the model reads at once.
+const CONTEXT: usize = 512;
+
+/// How well a model foretells a short English text, beside who knows less.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Canary {
+    /// Tokens foretold.
+    pub tokens: u64,
+    /// `-ln p` of a token, the mean.
+    pub nats_per_token: f64,
+    /// Of one who takes all tokens for equally likely.
+    pub uniform_nats_per_token: f64,
+    /// Bits to write a byte of the text with.
+    pub bits_per_byte: f64,
+    /// Of one who knows how often each letter is in this text, and nothing else.
+    pub letters_bits_per_byte: f64,
+}
+
+fn run(patient: &mut Patient) -> Vec<Finding> {
+    // What is already known to be broken explains whatever the text would show.
+    if patient.worst == Some(Severity::Error) {
+        return Vec::new();
+    }
+    match measure(patient) {
+        Ok(None) => Vec::new(),
+        Ok(Some(canary)) => {
+            patient.canary = Some(canary);
+            canary.judge().into_iter().collect()
+        }
+        Err(error) => {
+            let remedy = match &error {
+                Error::Spelling { .. } => "give the tokenizer of this very model with --tokenizer FILE",
+                Error::Engine(_) => "get or convert the file again",
+                _ => "convert the model again: its tensors are not those of its architecture",
+            };
+            vec![Finding::new(Severity::Error, "the model does not run", error.to_string(), remedy)]
+        }
+    }
+}
+
+fn measure(patient: &Patient) -> Result<Option<Canary>, Error> {
+    let (Some(options), Ok(language)) = (patient.cpu.clone(), &patient.language) else { return Ok(None) };
+    let threads = options.threads;
+    let mut backend = Cpu::new(options)?;
+    let go_on = &mut |_| ControlFlow::Continue(());
+    let model = Model::load(&mut backend, patient.file, go_on)?;
+    model.probe(&mut backend, language.tokenizer.bos().unwrap_or(0))?;
+    let text = Text::new(&language.tokenizer, &[TEXT.to_owned()], false, usize::MAX)?;
+    let context = model.spec().context.min(CONTEXT);
+    let stride = Windows::longest_stride(context, text.has_bos()).div_ceil(2).max(1);
+    let options = Options { windows: Windows::Sliding { context, stride }, batch: CONTEXT, threads, cache_type: &F32 };
+    let found = perplexity(&model, &mut backend, &text, &options, &mut |_| ControlFlow::Continue(()))?;
+    Ok(Some(Canary {
+        tokens: found.sums.tokens,
+        nats_per_token: found.nats_per_token.value,
+        uniform_nats_per_token: libm::log(model.spec().vocab as f64),
+        bits_per_byte: found.sums.nats / LN_2 / found.sums.bytes as f64,
+        letters_bits_per_byte: letters(),
+    }))
+}
+
+impl Canary {
+    fn judge(&self) -> Option<Finding> {
+        let Canary { tokens, nats_per_token, uniform_nats_per_token, bits_per_byte, letters_bits_per_byte } = self;
+        let evidence = format!(
+            "over {tokens} tokens of plain English {bits_per_byte:.2} bits per byte ({nats_per_token:.2} nats per token); who knows only how often \
+             each letter comes has {letters_bits_per_byte:.2} bits per byte, who takes all tokens for equally likely {uniform_nats_per_token:.2} nats per token"
+        );
+        let remedy = "if the model is trained, and on English: its weights or its tokenizer are not read as they were written. Compare the \
+             checksum, take the file of another publisher, or convert it again";
+        if nats_per_token >= uniform_nats_per_token {
+            Some(Finding::new(Severity::Error, "the model foretells English worse than chance", evidence, remedy))
+        } else if bits_per_byte >= letters_bits_per_byte {
+            let title = "the model foretells English no better than the frequency of letters";
+            Some(Finding::new(Severity::Warning, title, evidence, remedy))
+        } else {
+            None
+        }
+    }
+}
+
+/// The entropy of the text's bytes.
+fn letters() -> f64 {
+    let mut counts = [0u32; 256];
+    TEXT.bytes().for_each(|byte| counts[usize::from(byte)] += 1);
+    let shares = counts.iter().filter(|&&n| n > 0).map(|&n| f64::from(n) / TEXT.len() as f64);
+    shares.map(|p| -p * libm::log2(p)).sum()
+}

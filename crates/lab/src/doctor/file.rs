@@ -1,0 +1,59 @@
+//! The file itself: whether it opens, says what it is, and holds what it says.
+
+use super::{Check, Finding, Patient, Severity};
+use std::collections::BTreeMap;
+use trine_tensor::{Error, FORMATS, Kind};
+
+pub(super) const FILE: Check = Check { name: "file", about: "header, architecture, number formats", run };
+
+const AGAIN: &str = "get the file again, and compare its size and checksum with the publisher's";
+
+/// The finding of a file that does not open.
+pub(super) fn unopened(error: &Error) -> Finding {
+    let remedy = match error.cause() {
+        Error::Io(_) => "check the path, and whether you may read it",
+        Error::NotAModel { .. } => "name a GGUF file, a safetensors file, or a folder with one of them",
+        Error::Folder { .. } => "name the file itself",
+        Error::Truncated { .. } | Error::PastEnd { .. } | Error::HeaderLength { .. } => AGAIN,
+        Error::UnknownFormat { .. } => "convert the model to a format that `trine quantize --help` names",
+        _ => "get or convert the file again: its header is damaged, or not as the specification says",
+    };
+    Finding::new(Severity::Error, "the file does not open", error.to_string(), remedy)
+}
+
+fn run(patient: &mut Patient) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Err(error) = &patient.spec {
+        use trine_model::Error;
+        let remedy = match error {
+            Error::UnknownArch { .. } => "take a model of an architecture that the message names",
+            Error::MissingKey { .. } => "convert the model again: the converter left the key out",
+            Error::File(_) => AGAIN,
+            _ => "convert the model again, or correct the key",
+        };
+        findings.push(Finding::new(Severity::Error, "the model's numbers make no sense", error.to_string(), remedy));
+    }
+    findings.extend(file_type(patient));
+    findings
+}
+
+/// `general.file_type` against the format of most weights.
+fn file_type(patient: &Patient) -> Option<Finding> {
+    let Kind::Gguf { .. } = patient.file.kind() else { return None };
+    let said = patient.file.metadata().u32("general.file_type").ok()??;
+    let said = FORMATS.iter().find(|format| format.file_type() == Some(said))?;
+    let mut weights = BTreeMap::new();
+    for view in patient.file.tensors().filter(|view| view.shape.len() > 1) {
+        *weights.entry(view.format.name).or_insert(0) += view.rows() * view.cols();
+    }
+    let (most, _) = weights.iter().max_by_key(|(_, weights)| **weights)?;
+    (*most != said.name && !weights.contains_key(said.name)).then(|| {
+        let evidence = format!("general.file_type says {said}, most weights are {most}, none is {said}");
+        Finding::new(
+            Severity::Note,
+            "the file's type is not that of its tensors",
+            evidence,
+            "nothing: Trine goes by the tensors",
+        )
+    })
+}

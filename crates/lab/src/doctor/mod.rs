@@ -1,0 +1,134 @@
+//! Why a model talks nonsense or fails: checks of a file, each finding with its evidence and what to do.
+
+mod canary;
+mod file;
+mod rope;
+mod rotation;
+mod template;
+mod tensors;
+mod tokenizer;
+mod weights;
+
+pub use canary::Canary;
+
+use crate::Error;
+use serde::Serialize;
+use std::ops::ControlFlow;
+use std::path::Path;
+use tensors::Tensor;
+use trine_backend::CpuOptions;
+use trine_model::{Language, Spec, open_file};
+use trine_tensor::{File, OpenOptions};
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Good to know; a model may be well and have it.
+    Note,
+    /// Answers may be worse than they should be.
+    Warning,
+    /// The model does not run, or cannot make sense.
+    Error,
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is, in a few words.
+    pub title: String,
+    /// What was found, where, and what it should be.
+    pub evidence: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl Finding {
+    fn new(
+        severity: Severity,
+        title: impl Into<String>,
+        evidence: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Finding {
+        Finding { severity, title: title.into(), evidence: evidence.into(), remedy: remedy.into() }
+    }
+}
+
+/// A family of checks.
+pub struct Check {
+    /// Its name.
+    pub name: &'static str,
+    /// What it looks at.
+    pub about: &'static str,
+    run: fn(&mut Patient) -> Vec<Finding>,
+}
+
+/// All checks, in the order in which they run: what explains others comes first. A new one is a file and a row.
+pub static CHECKS: &[Check] = &[
+    file::FILE,
+    rotation::ROTATION,
+    tokenizer::TOKENIZER,
+    template::TEMPLATE,
+    rope::ROPE,
+    weights::WEIGHTS,
+    canary::CANARY,
+];
+
+/// What checks look at.
+struct Patient<'a> {
+    file: &'a File,
+    /// What kind of model it is, and why that is not known.
+    spec: Result<Spec, trine_model::Error>,
+    language: Result<Language, trine_model::Error>,
+    /// What was counted of each tensor; empty in a quick examination.
+    tensors: Vec<Tensor>,
+    /// How the canary runs; absent in a quick examination.
+    cpu: Option<CpuOptions>,
+    canary: Option<Canary>,
+    /// The worst that was found so far.
+    worst: Option<Severity>,
+}
+
+/// What was found in a file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// The worst first.
+    pub findings: Vec<Finding>,
+    /// How well the model foretells plain English; unknown when it was not run.
+    pub canary: Option<Canary>,
+}
+
+impl Report {
+    /// Whether nothing worse than a note was found.
+    pub fn is_healthy(&self) -> bool {
+        self.findings.iter().all(|finding| finding.severity == Severity::Note)
+    }
+}
+
+/// Examines a model file, which need not even open. With `cpu`, all weights are read once and the model runs a short text on it; without, only
+/// the header is looked at. `progress` is told the bytes of weights read and their sum, and may end it.
+///
+/// # Errors
+/// When `progress` breaks off; whatever else is wrong is a finding.
+pub fn examine(
+    path: &Path,
+    cpu: Option<CpuOptions>,
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+) -> Result<Report, Error> {
+    let file = match open_file(path, &OpenOptions::default()) {
+        Ok(file) => file,
+        Err(error) => return Ok(Report { findings: vec![file::unopened(&error)], canary: None }),
+    };
+    let tensors = if cpu.is_some() { tensors::count(&file, progress)? } else { Vec::new() };
+    let (spec, language) = (Spec::of(&file), Language::of(&file));
+    let mut patient = Patient { file: &file, spec, language, tensors, cpu, canary: None, worst: None };
+    let mut findings = Vec::new();
+    for check in CHECKS {
+        findings.extend((check.run)(&mut patient));
+        patient.worst = findings.iter().map(|finding: &Finding| finding.severity).max();
+    }
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    Ok(Report { findings, canary: patient.canary })
+}

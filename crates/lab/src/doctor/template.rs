@@ -1,0 +1,96 @@
+//! The chat template: whether it compiles, and writes what the vocabulary knows.
+
+use super::{Check, Finding, Patient, Severity};
+use trine_text::{Message, Template, Tokenizer};
+
+pub(super) const TEMPLATE: Check =
+    Check { name: "template", about: "the chat template, and the tokens it writes", run };
+
+/// Tokens that only models for chats have.
+const CHAT: &[&str] = &["<|im_start|>", "<|start_header_id|>", "<start_of_turn>", "<|start|>", "<|user|>", "[INST]"];
+
+fn run(patient: &mut Patient) -> Vec<Finding> {
+    let Ok(language) = &patient.language else { return Vec::new() };
+    let tokenizer = &language.tokenizer;
+    let Some(source) = &language.template else { return missing(tokenizer).into_iter().collect() };
+    let spelled = |id: Option<u32>| id.and_then(|id| tokenizer.name(id)).unwrap_or_default();
+    let bos = spelled(tokenizer.bos());
+    let template = match Template::new(source, bos, spelled(tokenizer.eos())) {
+        Ok(template) => template,
+        Err(error) => {
+            let remedy = "give another with --template FILE, or --raw to go without";
+            return vec![Finding::new(
+                Severity::Error,
+                "the chat template does not compile",
+                error.to_string(),
+                remedy,
+            )];
+        }
+    };
+    let prompt = match template.render(&[Message::new("user", "Hello!")], None, true, &Default::default()) {
+        Ok(prompt) => prompt,
+        Err(error) => {
+            let remedy = "if chats fail, give another template with --template FILE, or --raw to go without";
+            return vec![Finding::new(
+                Severity::Warning,
+                "the chat template refuses a greeting",
+                error.to_string(),
+                remedy,
+            )];
+        }
+    };
+    let mut findings = Vec::new();
+    let unknown: Vec<&str> = marks(&prompt).into_iter().filter(|mark| tokenizer.id(mark).is_none()).collect();
+    if !unknown.is_empty() {
+        let evidence = format!("it writes {}, which the vocabulary does not have as tokens", unknown.join(", "));
+        let remedy = "the template belongs to another model: give that of this one with --template FILE";
+        findings.push(Finding::new(Severity::Warning, "the chat template is not of this vocabulary", evidence, remedy));
+    }
+    if !bos.is_empty() && prompt.starts_with(&bos.repeat(2)) {
+        let evidence = format!("the prompt begins with {bos}{bos}");
+        findings.push(Finding::new(
+            Severity::Warning,
+            "the chat template writes BOS twice",
+            evidence,
+            "correct the template, and give it with --template FILE",
+        ));
+    } else if tokenizer.adds_bos() && !bos.is_empty() && prompt.starts_with(bos) {
+        let evidence = format!("the template begins with {bos}, and the tokenizer puts it in front of texts, too");
+        findings.push(Finding::new(
+            Severity::Note,
+            "template and tokenizer both add BOS",
+            evidence,
+            "nothing: Trine keeps one; other programs may keep two",
+        ));
+    }
+    findings
+}
+
+fn missing(tokenizer: &Tokenizer) -> Option<Finding> {
+    let known: Vec<&str> =
+        CHAT.iter().copied().filter(|name| tokenizer.id(name).is_some_and(|id| tokenizer.is_control(id))).collect();
+    (!known.is_empty()).then(|| {
+        let evidence = format!("there is no tokenizer.chat_template, but the vocabulary has {}", known.join(", "));
+        Finding::new(
+            Severity::Note,
+            "a vocabulary for chats without a chat template",
+            evidence,
+            "if the model was trained for chats, give its template with --template FILE",
+        )
+    })
+}
+
+/// What looks like the names of special tokens: `<|...|>`.
+fn marks(prompt: &str) -> Vec<&str> {
+    let mut marks = Vec::new();
+    let mut rest = prompt;
+    while let Some(at) = rest.find("<|") {
+        rest = &rest[at..];
+        let len = rest.find("|>").map_or(2, |end| end + 2);
+        if len > 4 && !rest[..len].contains(char::is_whitespace) && !marks.contains(&&rest[..len]) {
+            marks.push(&rest[..len]);
+        }
+        rest = &rest[len..];
+    }
+    marks
+}

@@ -1,0 +1,273 @@
+//! A healthy file has no findings; what is broken on purpose is found, and nothing else.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use trine_backend::CpuOptions;
+use trine_lab::Error;
+use trine_lab::doctor::{Report, examine};
+use trine_model::{EMBEDDED, open_file};
+use trine_tensor::format::F32;
+use trine_tensor::{Metadata, OpenOptions, Strings, View, gguf};
+
+fn doctor(path: &Path) -> Report {
+    examine(path, Some(CpuOptions::default()), &mut |_, _| ControlFlow::Continue(())).unwrap()
+}
+
+/// A model's keys and tensors, to be broken.
+struct Parts {
+    keys: Metadata,
+    tensors: Vec<View>,
+}
+
+impl Parts {
+    /// The model in the program: ternary, of BitNet's architecture, trained.
+    fn new() -> Parts {
+        let file = open_file(EMBEDDED, &OpenOptions::default()).unwrap();
+        Parts { keys: file.metadata().clone(), tensors: file.tensors().cloned().collect() }
+    }
+
+    fn set(&mut self, key: &str, value: impl Into<trine_tensor::Value>) {
+        self.keys.insert(key, value);
+    }
+
+    /// Changes the weights of a tensor, and keeps them as floats.
+    fn change(&mut self, name: &str, change: impl FnOnce(&mut Vec<f32>)) {
+        let view = self.tensors.iter_mut().find(|view| view.name == name).unwrap();
+        let mut weights = view.decode();
+        change(&mut weights);
+        *view = View::new(name, &F32, view.shape.clone(), F32.encode(&weights)).unwrap();
+    }
+
+    /// Changes the bytes of a tensor.
+    fn damage(&mut self, name: &str, damage: impl FnOnce(&mut Vec<u8>)) {
+        let view = self.tensors.iter_mut().find(|view| view.name == name).unwrap();
+        let mut bytes = view.bytes.to_vec();
+        damage(&mut bytes);
+        *view = View::new(name, view.format, view.shape.clone(), bytes).unwrap();
+    }
+
+    fn tokens(&self) -> Vec<String> {
+        self.keys.strs("tokenizer.ggml.tokens").unwrap().unwrap().iter().map(str::to_owned).collect()
+    }
+}
+
+/// A tensor that all changes are made to.
+const MATRIX: &str = "blk.1.ffn_up.weight";
+const NORM: &str = "blk.1.ffn_norm.weight";
+
+#[test]
+fn what_is_broken_is_found_and_nothing_else() {
+    let template = |source: &'static str| move |parts: &mut Parts| parts.set("tokenizer.chat_template", source);
+    let cases: &[(&str, Box<dyn Fn(&mut Parts)>, &[&str])] = &[
+        ("healthy", Box::new(|_| {}), &[]),
+        ("a NaN", Box::new(|p| p.change(NORM, |w| w[3] = f32::NAN)), &["weights are not finite"]),
+        ("infinity", Box::new(|p| p.change(NORM, |w| w[3] = f32::INFINITY)), &["weights are not finite"]),
+        (
+            "a scale that is NaN",
+            // A block of TQ2_0 ends with its scale, in half precision.
+            Box::new(|p| p.damage(MATRIX, |b| b[64..66].copy_from_slice(&[0x00, 0x7e]))),
+            &["weights are not finite"],
+        ),
+        (
+            "a scale that is absurd",
+            Box::new(|p| p.damage(MATRIX, |b| b[64..66].copy_from_slice(&[0xff, 0x7b]))),
+            &["weights are absurdly large"],
+        ),
+        (
+            "a code beyond the three",
+            Box::new(|p| p.damage(MATRIX, |b| b[7] = 0xff)),
+            &["ternary codes are not ternary"],
+        ),
+        ("zeros", Box::new(|p| p.change(MATRIX, |w| w.fill(0.0))), &["weights are all the same"]),
+        ("a norm of zeros", Box::new(|p| p.change(NORM, |w| w.fill(0.0))), &["weights are all the same"]),
+        ("a large gain", Box::new(|p| p.change(NORM, |w| w[0] = 1e6)), &["weights are absurdly large"]),
+        (
+            "a scale unlike the others",
+            Box::new(|p| p.change(MATRIX, |w| w.iter_mut().for_each(|w| *w *= 1e-3))),
+            &["the scale of weights is not that of other layers"],
+        ),
+        (
+            "float weights",
+            Box::new(|p| {
+                p.change(MATRIX, |w| w.iter_mut().enumerate().for_each(|(i, w)| *w *= 1.0 + (i % 7) as f32 / 10.0))
+            }),
+            &["weights of a ternary model are not ternary"],
+        ),
+        (
+            "tokens without an embedding",
+            Box::new(|p| {
+                let width = p.tensors.iter().find(|view| view.name == "token_embd.weight").unwrap().cols();
+                p.change("token_embd.weight", |w| w[300 * width..500 * width].fill(0.0));
+            }),
+            &["tokens of text have no embedding"],
+        ),
+        (
+            "no pre-tokenizer",
+            Box::new(|p| {
+                p.keys.remove("tokenizer.ggml.pre");
+            }),
+            &["something was assumed of the tokenizer"],
+        ),
+        (
+            "an unknown pre-tokenizer",
+            Box::new(|p| p.set("tokenizer.ggml.pre", "martian")),
+            &["the tokenizer is damaged or unknown"],
+        ),
+        (
+            "no merges",
+            Box::new(|p| {
+                p.keys.remove("tokenizer.ggml.merges");
+            }),
+            &["the tokenizer is damaged or unknown"],
+        ),
+        (
+            "no tokenizer",
+            Box::new(|p| {
+                p.keys.remove("tokenizer.ggml.model");
+            }),
+            &["there is no tokenizer"],
+        ),
+        (
+            "BOS that is text",
+            Box::new(|p| p.set("tokenizer.ggml.bos_token_id", 300u32)),
+            &["BOS is not a control token"],
+        ),
+        ("a template that is none", Box::new(template("{% if %}")), &["the chat template does not compile"]),
+        (
+            "a template that refuses",
+            Box::new(template("{{ raise_exception('no') }}")),
+            &["the chat template refuses a greeting"],
+        ),
+        (
+            "a template of another model",
+            Box::new(template("<|im_start|>user\n{{ messages[0].content }}<|im_end|>\n")),
+            &["the chat template is not of this vocabulary"],
+        ),
+        (
+            "BOS twice",
+            Box::new(template("{{ bos_token }}{{ bos_token }}{{ messages[0].content }}")),
+            &["the chat template writes BOS twice"],
+        ),
+        (
+            "a small base",
+            Box::new(|p| p.set("bitnet.rope.freq_base", 2.0f32)),
+            &["rotary positions repeat within the context"],
+        ),
+        ("no context", Box::new(|p| p.set("bitnet.context_length", 0u32)), &["the model's numbers make no sense"]),
+        (
+            "no layers",
+            Box::new(|p| {
+                p.keys.remove("bitnet.block_count");
+            }),
+            &["the model's numbers make no sense"],
+        ),
+        (
+            "an architecture nobody knows",
+            Box::new(|p| p.set("general.architecture", "perceptron")),
+            &["the model's numbers make no sense"],
+        ),
+        (
+            "a type that is not its own",
+            Box::new(|p| p.set("general.file_type", 2u32)),
+            &["the file's type is not that of its tensors"],
+        ),
+        (
+            "a rotation",
+            Box::new(|p| p.set("bitnet.quantization.hadamard", true)),
+            &["activations are not rotated as the weights expect"],
+        ),
+        ("no rotation", Box::new(|p| p.set("bitnet.quantization.hadamard", false)), &[]),
+        ("a tensor too few", Box::new(|p| p.tensors.retain(|view| view.name != MATRIX)), &["the model does not run"]),
+        (
+            "a tensor too many",
+            Box::new(|p| {
+                p.tensors.push(View::new("blk.0.extra.weight", &F32, vec![2], F32.encode(&[1.0, 2.0])).unwrap())
+            }),
+            &["the model does not run"],
+        ),
+        (
+            "tokens in another order",
+            Box::new(|p| {
+                let mut tokens = p.tokens();
+                let n = tokens.len();
+                tokens[260..n].rotate_left(97);
+                p.set("tokenizer.ggml.tokens", Strings::from_iter(&tokens));
+            }),
+            &["the model foretells English worse than chance"],
+        ),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let mut wrong = Vec::new();
+    for (name, damage, expected) in cases {
+        let mut parts = Parts::new();
+        damage(&mut parts);
+        let path = folder.path().join("model.gguf");
+        gguf::write(&path, &parts.keys, &parts.tensors).unwrap();
+        let report = doctor(&path);
+        let titles: Vec<&str> = report.findings.iter().map(|finding| &*finding.title).collect();
+        if titles != *expected {
+            wrong.push(format!("{name}: {:#?}", report.findings));
+        }
+        assert!(report.findings.iter().all(|finding| !finding.evidence.is_empty() && !finding.remedy.is_empty()));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_file_that_does_not_open_is_a_finding() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole.gguf");
+    let parts = Parts::new();
+    gguf::write(&whole, &parts.keys, &parts.tensors).unwrap();
+    let bytes = std::fs::read(&whole).unwrap();
+    let cases: [(&str, &[u8]); 4] =
+        [("short", &bytes[..bytes.len() / 2]), ("header", &bytes[..100]), ("empty", b""), ("text", b"no model")];
+    for (name, bytes) in cases {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let report = doctor(&path);
+        let [finding] = &report.findings[..] else { panic!("{name}: {report:?}") };
+        assert_eq!((&*finding.title, report.canary, report.is_healthy()), ("the file does not open", None, false));
+        assert!(finding.evidence.contains(name), "{finding:?}");
+    }
+}
+
+#[test]
+fn a_quick_look_reads_no_weights_and_who_waits_may_give_up() {
+    let path = Path::new(EMBEDDED);
+    let report = examine(path, None, &mut |_, _| panic!("weights were read")).unwrap();
+    assert_eq!((report.findings.len(), report.canary), (0, None));
+    let stopped = examine(path, Some(CpuOptions::default()), &mut |_, _| ControlFlow::Break(()));
+    assert!(matches!(stopped, Err(Error::Cancelled)));
+    let canary = doctor(path).canary.unwrap();
+    assert!(canary.bits_per_byte < canary.letters_bits_per_byte, "{canary:?}");
+    assert!((4.0..4.6).contains(&canary.letters_bits_per_byte), "{canary:?}");
+}
+
+/// A model of Llama whose queries and keys were not brought into GGUF's order.
+#[test]
+fn queries_and_keys_in_another_order_are_suspected() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models/llama/model.gguf");
+    let file = trine_tensor::File::open(&path).unwrap();
+    let spec = trine_model::Spec::of(&file).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for (like_halves, expected) in [(true, true), (false, false)] {
+        let mut parts = Parts { keys: file.metadata().clone(), tensors: file.tensors().cloned().collect() };
+        for name in (0..spec.layers).flat_map(|i| [format!("blk.{i}.attn_q.weight"), format!("blk.{i}.attn_k.weight")])
+        {
+            let cols = spec.width;
+            // Rows that turn together are of the same size.
+            parts.change(&name, |weights| {
+                for (i, row) in weights.chunks_exact_mut(cols).enumerate() {
+                    let place = i % spec.head_dim;
+                    let pair = if like_halves { place % (spec.head_dim / 2) } else { place / 2 };
+                    row.iter_mut().for_each(|w| *w *= 1.5f32.powi((pair * 7 % 5) as i32));
+                }
+            });
+        }
+        let path = folder.path().join("model.gguf");
+        gguf::write(&path, &parts.keys, &parts.tensors).unwrap();
+        let found = doctor(&path).findings.iter().any(|finding| finding.title.contains("another order"));
+        assert_eq!(found, expected);
+    }
+}

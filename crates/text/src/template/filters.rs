@@ -1,0 +1,285 @@
+//! Filters as Jinja in Python has them, where the engine's differ or build more than they are given.
+
+use minijinja::formatting::{self, FormatStyle};
+use minijinja::value::{Kwargs, Rest, ValueKind};
+use minijinja::{Environment, Error, State, Value};
+
+use super::budget::{ENTRY, spend, spend_all};
+use super::iterators::{Generator, is_hashable};
+use super::operators::{order, wrong};
+use super::{json, repr};
+
+/// Filters that give a generator in Python.
+const GENERATORS: &[&str] =
+    &["map", "select", "reject", "selectattr", "rejectattr", "unique", "batch", "slice", "items"];
+
+/// Filters that go through their value.
+const ITERATING: &[&str] =
+    &["list", "first", "last", "length", "count", "sort", "sum", "min", "max", "reverse", "groupby"];
+
+/// Filters of the engine that Jinja does not have.
+const FOREIGN: &[&str] = &["split", "lines", "bool", "chain", "zip"];
+
+/// Filters over texts; other values are written as texts first.
+const TEXTUAL: &[&str] = &["upper", "lower", "capitalize", "title", "trim", "safe"];
+
+/// The largest number that a filter takes for a length.
+const LONGEST: i64 = 100_000;
+
+pub(super) fn install(environment: &mut Environment) {
+    FOREIGN.iter().for_each(|name| environment.remove_filter(name));
+    environment.add_filter("tojson", json::tojson);
+    for name in ["e", "escape"] {
+        environment.add_filter(name, |value: Value| Value::from_safe_string(escaped(&value)));
+    }
+    environment.add_filter("forceescape", |value: Value| Value::from_safe_string(escape(&repr::str(&value))));
+    environment
+        .add_filter("string", |value: Value| if value.as_str().is_some() { value } else { repr::str(&value).into() });
+    environment.add_filter("int", int);
+    environment.add_filter("float", |value: Value, default: Option<Value>| match number(&value)? {
+        Some(number) => Ok::<Value, Error>(number.into()),
+        None => Ok(default.unwrap_or(Value::from(0.0))),
+    });
+    environment.add_filter("replace", replace);
+    environment.add_filter("join", join);
+    environment.add_filter("indent", indent);
+    environment.add_filter("format", |state: &mut State, value: Value, args: Rest<Value>| {
+        format(state, &Value::from(repr::str(&value)), &args)
+    });
+}
+
+/// Applies the filter `name` to the first of `args`.
+pub(super) fn apply(state: &mut State, name: &str, args: &[Value]) -> Result<Value, Error> {
+    let mut args = args.to_vec();
+    let value = args.first().cloned().unwrap_or_default();
+    let generator = GENERATORS.contains(&name);
+    if generator || ITERATING.contains(&name) {
+        spend(state, value.as_str().map_or(0, |text| text.len() * ENTRY))?;
+    }
+    let empty = if name == "items" { value.is_undefined() } else { !value.is_true() };
+    if generator && empty && !matches!(name, "batch" | "slice" | "unique") {
+        return Ok(Generator::of([]));
+    }
+    match (name, value.kind()) {
+        ("length" | "count", ValueKind::Undefined) => return Ok(0.into()),
+        ("first" | "last", ValueKind::Undefined) => return Ok(Value::UNDEFINED),
+        ("last" | "reverse", ValueKind::Map) => args[0] = value.try_iter()?.collect(),
+        (_, ValueKind::None) if generator || ITERATING.contains(&name) => {
+            return Err(wrong(format!("{name}: none is not iterable")));
+        }
+        (_, kind) if TEXTUAL.contains(&name) && kind != ValueKind::String => args[0] = repr::str(&value).into(),
+        ("sort" | "min" | "max", _) if args.len() == 1 => {
+            let items: Vec<Value> = value.try_iter()?.collect();
+            items.windows(2).try_for_each(|pair| order(state, &pair[0], &pair[1]).map(drop))?;
+            args[0] = Value::from(items);
+        }
+        ("unique", _) => {
+            let items: Vec<Value> = value.try_iter()?.collect();
+            if !items.iter().all(is_hashable) {
+                return Err(wrong("unique: lists and dictionaries have no hash"));
+            }
+            args[0] = Value::from(items);
+        }
+        _ => {}
+    }
+    if matches!(name, "last" | "reverse") && value.downcast_object_ref::<Generator>().is_some() {
+        return Err(wrong(format!("{name}: a generator has no end")));
+    }
+    if matches!(name, "batch" | "slice") && args.iter().any(|arg| arg.as_i64().is_some_and(|n| n > LONGEST)) {
+        return Err(wrong(format!("{name}: expected at most {LONGEST}")));
+    }
+    let result = state.apply_filter(name, &args)?;
+    match result.kind() {
+        ValueKind::Seq | ValueKind::Iterable if generator || name == "reverse" => Ok(Generator::of(result.try_iter()?)),
+        _ => Ok(result),
+    }
+}
+
+/// A text with what HTML gives a meaning escaped, as `markupsafe` does it.
+pub(super) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&#34;"),
+            '\'' => escaped.push_str("&#39;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// A value's text, escaped if it is not safe.
+pub(super) fn escaped(value: &Value) -> String {
+    let text = repr::str(value);
+    if value.is_safe() { text } else { escape(&text) }
+}
+
+fn int(value: Value, default: Option<Value>, base: Option<u32>) -> Result<Value, Error> {
+    let base = base.unwrap_or(10);
+    let digits = value.as_str().map(|text| text.trim().replace('_', ""));
+    let whole = digits.filter(|_| (2..=36).contains(&base)).and_then(|digits| i64::from_str_radix(&digits, base).ok());
+    if whole.is_some() || value.is_integer() {
+        return Ok(whole.map_or(value, Value::from));
+    }
+    let number = number(&value)?.filter(|number| number.is_finite());
+    Ok(number.map_or(default.unwrap_or(Value::from(0)), |number| Value::from(number as i128)))
+}
+
+/// Python's `float(value)`, where it gives one.
+fn number(value: &Value) -> Result<Option<f64>, Error> {
+    match value.kind() {
+        ValueKind::Undefined => Err(wrong("an undefined value is no number")),
+        ValueKind::Bool => Ok(Some(value.is_true().into())),
+        ValueKind::String => Ok(value.as_str().and_then(|text| text.trim().replace('_', "").parse().ok())),
+        _ => Ok(f64::try_from(value.clone()).ok()),
+    }
+}
+
+fn replace(state: &mut State, text: Value, old: Value, new: Value, count: Option<i64>) -> Result<String, Error> {
+    let [text, old, new] = [text, old, new].map(|value| repr::str(&value));
+    replaced(state, &text, &old, &new, count)
+}
+
+/// Python's `text.replace(old, new, count)`.
+pub(super) fn replaced(
+    state: &mut State,
+    text: &str,
+    old: &str,
+    new: &str,
+    count: Option<i64>,
+) -> Result<String, Error> {
+    let count = count.and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
+    spend(state, text.matches(old).count().min(count).saturating_mul(new.len()))?;
+    Ok(text.replacen(old, new, count))
+}
+
+fn join(
+    state: &mut State,
+    value: Value,
+    by: Option<Value>,
+    attribute: Option<Value>,
+    options: Kwargs,
+) -> Result<String, Error> {
+    let by = by.or(options.get("d")?).map_or(String::new(), |by| repr::str(&by));
+    let attribute: Option<Value> = attribute.or(options.get("attribute")?);
+    options.assert_all_used()?;
+    let mut items = Vec::new();
+    for mut item in iterate(state, &value)? {
+        let path = attribute.as_ref().map(repr::str).unwrap_or_default();
+        for key in path.split('.').filter(|key| !key.is_empty()) {
+            item = item.get_item(&key.parse::<usize>().map_or_else(|_| Value::from(key), Value::from))?;
+        }
+        items.push(item);
+    }
+    joined(state, &by, &items)
+}
+
+/// Python's `by.join(map(str, items))`.
+pub(super) fn joined(state: &mut State, by: &str, items: &[Value]) -> Result<String, Error> {
+    items.iter().try_for_each(|item| spend_all(state, item))?;
+    spend(state, by.len().saturating_mul(items.len()))?;
+    let items: Vec<String> = items.iter().map(repr::str).collect();
+    Ok(items.join(by))
+}
+
+/// What is in `value`; unlike the engine's, nothing is in nothing.
+pub(super) fn iterate(state: &mut State, value: &Value) -> Result<Vec<Value>, Error> {
+    spend(state, value.as_str().map_or(0, |text| text.len() * ENTRY))?;
+    if value.is_none() {
+        return Err(wrong("none is not iterable"));
+    }
+    Ok(value.try_iter()?.collect())
+}
+
+fn indent(state: &mut State, value: Value, args: Rest<Value>, options: Kwargs) -> Result<String, Error> {
+    let option = |i: usize, name: &str| -> Result<Option<Value>, Error> {
+        let named = options.get(name)?;
+        Ok(args.get(i).cloned().or(named))
+    };
+    let width = option(0, "width")?.unwrap_or(Value::from(4));
+    let first = option(1, "first")?.is_some_and(|first| first.is_true());
+    let blank = option(2, "blank")?.is_some_and(|blank| blank.is_true());
+    options.assert_all_used()?;
+    let by = match width.as_str() {
+        Some(by) => by.to_owned(),
+        None => " ".repeat(i64::try_from(width)?.clamp(0, LONGEST) as usize),
+    };
+    let text = value.as_str().ok_or_else(|| wrong("indent: expected a text"))?.to_owned() + "\n";
+    let lines = splitlines(&text, false);
+    spend(state, lines.len().saturating_mul(by.len()))?;
+    let mut indented = String::new();
+    for (i, line) in lines.iter().enumerate() {
+        indented.push_str(if i > 0 { "\n" } else { "" });
+        if if i > 0 { blank || !line.is_empty() } else { first } {
+            indented.push_str(&by);
+        }
+        indented.push_str(line);
+    }
+    Ok(indented)
+}
+
+/// Python's `text.splitlines(ends)`.
+pub(super) fn splitlines(text: &str, ends: bool) -> Vec<&str> {
+    const BREAKS: &[char] =
+        &['\n', '\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}'];
+    let mut lines = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(BREAKS) {
+        let end = if rest[at..].starts_with("\r\n") { 2 } else { rest[at..].chars().next().map_or(1, char::len_utf8) };
+        lines.push(&rest[..if ends { at + end } else { at }]);
+        rest = &rest[at + end..];
+    }
+    if !rest.is_empty() {
+        lines.push(rest);
+    }
+    lines
+}
+
+/// `text % args`, or by the directives of `str.format`.
+pub(super) fn format(state: &mut State, text: &Value, args: &[Value]) -> Result<Value, Error> {
+    let source = text.as_str().unwrap_or_default();
+    weigh(state, source, args)?;
+    let directives = source.replace("%%", "").matches(['%', '*']).count();
+    let mapping = args.iter().any(|arg| matches!(arg.kind(), ValueKind::Seq | ValueKind::Map) && !arg.is_tuple());
+    if args.len() > directives && !mapping && !args.iter().all(Value::is_undefined) {
+        return Err(wrong("not all arguments are in the format"));
+    }
+    let args: Vec<Value> = args.iter().map(|arg| printable(arg, text.is_safe())).collect();
+    let filled = formatting::format(FormatStyle::Printf, source, &args)?;
+    Ok(if text.is_safe() { Value::from_safe_string(filled) } else { filled.into() })
+}
+
+/// Python's `text.format(*args, **kwargs)`.
+pub(super) fn str_format(state: &mut State, text: &str, args: &[Value]) -> Result<Value, Error> {
+    weigh(state, text, args)?;
+    Ok(formatting::format(FormatStyle::StrFormat, text, args)?.into())
+}
+
+/// Lists and dictionaries as Python writes them.
+fn printable(value: &Value, escape: bool) -> Value {
+    match value.kind() {
+        ValueKind::Number | ValueKind::Bool => value.clone(),
+        _ if escape => escaped(value).into(),
+        ValueKind::String => value.clone(),
+        _ => repr::str(value).into(),
+    }
+}
+
+/// Counts the most that a format can give: each directive may print all arguments, as wide as its numbers say.
+fn weigh(state: &mut State, text: &str, args: &[Value]) -> Result<(), Error> {
+    let directives = text.bytes().filter(|byte| matches!(byte, b'%' | b'{')).count();
+    let widths = text.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+    for width in widths {
+        spend(state, width.parse().unwrap_or(usize::MAX))?;
+    }
+    if text.contains('*') && directives > 0 {
+        args.iter().filter_map(Value::as_usize).try_for_each(|width| spend(state, width.saturating_mul(directives)))?;
+    }
+    for _ in 0..directives {
+        args.iter().try_for_each(|arg| spend_all(state, arg))?;
+    }
+    Ok(())
+}
