@@ -1,15 +1,19 @@
-//! GGUF, versions 2 and 3, little-endian.
+//! GGUF, versions 1 to 3, little-endian.
 //!
 //! A header of counts, the metadata, a table of tensors, padding to the alignment, and the tensors' bytes, each at a
-//! multiple of the alignment. Specification: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
+//! multiple of the alignment. Counts, lengths and dimensions have 32 bits in version 1 and 64 in the others, which differ in
+//! nothing. A model may be split into several files ([`Piece`]). Specification: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
 mod read;
+mod split;
 mod write;
 
 use crate::{Error, Metadata, Result};
 
 pub use crate::writer::Writer;
 pub use read::{Contents, read};
+pub use split::Piece;
+pub(crate) use split::{join, only_set};
 pub use write::{create, write};
 
 /// The first four bytes of every GGUF file.
