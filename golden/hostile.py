@@ -352,7 +352,6 @@ MODELS = {
     "tensor-unknown": with_tensor("blk.0.attn_sinks.weight"),
     "tensor-shape": with_tensor("blk.0.attn_q.weight", [8, 2]),
     "tensor-dimensions": with_tensor("blk.0.attn_norm.weight", [2, 2]),
-    "norm-integers": with_tensor("output_norm.weight", kind=24, data=bytes([1] * 4)),
     "weight-nan": with_tensor("blk.0.ffn_up.weight", data=f32s(NAN, 32)),
     "weight-infinite": with_tensor("output_norm.weight", data=f32s(INF, 4)),
     "tq2-0-good": ternary(35, (b"\x55" * 64 + f16(1.0)) * WIDTH),
