@@ -201,7 +201,7 @@ impl File {
     pub fn view(&self, name: &str) -> Result<View> {
         self.tensors.get(name).cloned().ok_or_else(|| {
             let mut near: Vec<&str> = self.names().collect();
-            near.sort_by_key(|other| std::cmp::Reverse(resemblance(name, other)));
+            near.sort_by_cached_key(|other| std::cmp::Reverse(resemblance(name, other)));
             let near = near.into_iter().take(3).map(str::to_string).collect();
             Error::NoTensor { tensor: name.to_string(), near }.at(&self.path)
         })
