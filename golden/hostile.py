@@ -131,6 +131,9 @@ SPLIT = {
         piece(0, 2, ["a"], 2, [key("general.architecture", STRING, "llama")]),
         piece(1, 2, ["b"], 2, [key("general.architecture", STRING, "qwen2")]),
     ),
+    "alignment-differs": pieces(
+        piece(0, 2, ["a"], 2, [key("general.alignment", U32, 64)]), piece(1, 2, ["b"], 2)
+    ),
     "cut": pieces(piece(0, 2, ["a"], 2), piece(1, 2, ["b"], 2)[:-1]),
     "dots": pieces(piece(0, 2, ["a"], 2), piece(1, 2, ["b"], 2), prefix=".."),
 }

@@ -133,6 +133,7 @@ fn every_lie_of_a_split_model_has_its_own_error() {
         "tensors-missing" => Error::SplitTensors { expected: 9, found: 2, .. },
         "tensor-twice" => Error::DuplicateTensor { .. },
         "keys-differ" => Error::SplitMixed { .. },
+        "alignment-differs" => Error::SplitMixed { .. },
         "cut" => Error::PastEnd { .. },
         "dots" => Error::ShardName { .. },
     }}

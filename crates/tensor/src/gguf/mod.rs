@@ -19,6 +19,7 @@ pub use write::{create, write};
 /// The first four bytes of every GGUF file.
 pub const MAGIC: &[u8; 4] = b"GGUF";
 
+const ALIGNMENT: &str = "general.alignment";
 const DEFAULT_ALIGNMENT: u32 = 32;
 const MAX_ALIGNMENT: u32 = 1 << 24;
 const MAX_DIMENSIONS: usize = 4;
@@ -43,6 +44,6 @@ mod id {
 
 /// The alignment the metadata asks for.
 fn alignment(metadata: &Metadata) -> Result<u32> {
-    let found = metadata.u32("general.alignment")?.unwrap_or(DEFAULT_ALIGNMENT);
+    let found = metadata.u32(ALIGNMENT)?.unwrap_or(DEFAULT_ALIGNMENT);
     if found.is_power_of_two() && found <= MAX_ALIGNMENT { Ok(found) } else { Err(Error::Alignment { found }) }
 }

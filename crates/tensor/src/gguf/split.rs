@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 
-use super::Contents;
-use crate::{Error, Metadata, Result};
+use super::{ALIGNMENT, Contents, alignment};
+use crate::{Error, Metadata, Result, Value};
 
 const NO: &str = "split.no";
 const COUNT: &str = "split.count";
@@ -113,10 +113,14 @@ fn check(metadata: &Metadata, expected: Piece) -> Result<()> {
 
 /// Adds the tensors of a later piece to those before.
 fn add(whole: &mut Contents, piece: Contents) -> Result<()> {
-    let of_file = |key: &str| [NO, COUNT, TENSORS, "general.alignment"].contains(&key);
-    let differs = |(key, value)| whole.metadata.get(key).is_some_and(|first| first != value);
-    if let Some((key, _)) = piece.metadata.iter().find(|&(key, value)| !of_file(key) && differs((key, value))) {
+    let differs = |key: &str, value: &Value| whole.metadata.get(key).is_some_and(|first| first != value);
+    let mut keys = piece.metadata.iter().filter(|(key, _)| ![NO, COUNT, TENSORS].contains(key));
+    if let Some((key, _)) = keys.find(|(key, value)| differs(key, value)) {
         return Err(Error::SplitMixed { key: key.to_owned() });
+    }
+    // PyPI's writer aligns all pieces by a key that only the first has, `gguf-split` does not: nothing tells them apart.
+    if alignment(&piece.metadata)? != alignment(&whole.metadata)? {
+        return Err(Error::SplitMixed { key: ALIGNMENT.to_owned() });
     }
     for (name, view) in piece.tensors {
         if whole.tensors.contains_key(&name) {
