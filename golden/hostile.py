@@ -59,6 +59,7 @@ GGUF = {
     "magic": b"GGML" + gguf()[4:],
     "version-4": gguf(version=4),
     "big-endian": b"GGUF" + struct.pack(">IQQ", 3, 0, 0) + bytes(40),
+    "cut-magic": b"GGUF",
     "cut-counts": gguf()[:20],
     "tensor-count": gguf(n_tensors=2**64 - 1),
     "key-count": gguf(n_keys=2**60),
@@ -69,7 +70,7 @@ GGUF = {
     "key-twice": gguf([key("a", U8, 1), key("a", U8, 1)]),
     "value-type": gguf([key("a", 13, b"")]),
     "bool": gguf([key("a", BOOL, 2)]),
-    "string-length": gguf([key("a", STRING, struct.pack("<Q", 2**63))]),
+    "string-length": gguf([key("a", STRING, struct.pack("<Q", 2**63))]),  # CVE-2025-66960
     "string-utf8": gguf([key("a", STRING, string(b"ok\xc0"))]),
     "array-length": gguf([bad_array(U8, 2**63)]),
     "array-size": gguf([bad_array(F64, 2**61 + 1)]),
@@ -89,6 +90,7 @@ GGUF = {
     "dimension-0": gguf(tensors=[tensor("a", [8, 0])]),
     "dimension-2-42": gguf(tensors=[tensor("a", [2**42 + 1])]),
     "dimension-2-63": gguf(tensors=[tensor("a", [2**63])]),
+    "sizes-wrap": gguf(tensors=[tensor(f"{i}", [2**58], offset=i * 2**60) for i in range(4)]),  # CVE-2025-53630, CVE-2026-27940
     "shape-wraps": gguf(tensors=[tensor("a", [8, 2**42 + 1, 2**22])]),
     "size-wraps": gguf(tensors=[tensor("a", [2**62])]),
     "type-99": gguf(tensors=[tensor("a", [8], kind=99)]),
@@ -97,7 +99,7 @@ GGUF = {
     "offset-misaligned": gguf(tensors=[tensor("a", [8], offset=4)]),
     "offset-past-end": gguf(tensors=[tensor("a", [8], offset=64)]),
     "offset-wraps": gguf(tensors=[tensor("a", [8], offset=2**64 - 32)]),
-    "size-past-end": gguf(tensors=[tensor("a", [8, 3])]),
+    "size-past-end": gguf(tensors=[tensor("a", [8, 3])]),  # CVE-2026-7482
     "no-data": gguf(tensors=[tensor("a", [8])], data=0),
     "overlap": gguf(tensors=[tensor("a", [9]), tensor("b", [1], offset=32)]),
     "same-bytes": gguf(tensors=[tensor("a", [8]), tensor("b", [8])]),
