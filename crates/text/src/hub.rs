@@ -6,7 +6,7 @@ use crate::spm::Spm;
 use crate::tokenizer::{Model, ends};
 use crate::tokens::Tokens;
 use crate::vocab::byte;
-use crate::{Error, Kind, Result, Tokenizer};
+use crate::{Error, Kind, Result, Tokenizer, growth};
 use serde_json::Value;
 use tokenizers::ModelWrapper;
 use tokenizers::decoders::DecoderWrapper;
@@ -30,7 +30,11 @@ impl Tokenizer {
     }
 }
 
+/// Words, spaces, digits, marks and scripts: what makes the library panic on a text at all does so on this one.
+const PROBE: &str = "Hello  world's 123\n\t naïve ☃ 你好 🦙 ▁a";
+
 fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokenizer> {
+    growth::check(tokenizer_json).map_err(|problem| Error::Json { file: TOKENIZER, problem })?;
     let inner = tokenizers::Tokenizer::from_bytes(tokenizer_json)
         .map_err(|error| Error::Json { file: TOKENIZER, problem: error.to_string() })?;
     let dropout = match inner.get_model() {
@@ -63,9 +67,14 @@ fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokeni
         _ => {}
     }
     let tokens = Tokens::new(&names, kinds, decoding.piece);
+    let library = |inner| {
+        let hub = Hub::new(inner, decoding.space_prefix);
+        hub.encode(&tokens, PROBE, true, &mut Vec::new());
+        Box::new(hub)
+    };
     let ours = if decoding.space_prefix { None } else { byte_level::encoder(&inner, tokenizer_json, &names, &tokens) };
     Ok(Tokenizer {
-        model: ours.unwrap_or_else(|| Box::new(Hub::new(inner, decoding.space_prefix))),
+        model: ours.unwrap_or_else(|| library(inner)),
         tokens,
         bos,
         eos,

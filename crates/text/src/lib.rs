@@ -8,6 +8,7 @@ mod bpe;
 mod byte_level;
 mod bytes;
 mod error;
+mod growth;
 mod hub;
 mod merge;
 mod pre;
