@@ -172,21 +172,17 @@ fn a_million_mutants_are_refused_or_open() -> Result<(), String> {
 /// What is kept of the fuzzing: files that lead to code which no other leads to.
 #[test]
 fn the_corpora_of_the_fuzzer_are_refused_or_open() -> Result<(), String> {
-    let targets: [(&str, fn(&[u8])); 4] = [
-        ("gguf", entry::gguf),
-        ("safetensors", entry::safetensors),
-        ("tokenizer", entry::tokenizer),
-        ("template", entry::template),
-    ];
-    for (name, target) in targets {
+    let replay = |name: &str, target: fn(&[u8])| {
         let files = read(below(&fuzz(name), ""));
         assert!(!files.is_empty(), "no corpus of {name}");
-        for bytes in files {
-            open_one(name, &bytes, &mut |bytes| {
-                target(bytes);
-                true
-            })?;
-        }
-    }
-    Ok(())
+        let mut open = |bytes: &[u8]| {
+            target(bytes);
+            true
+        };
+        files.iter().try_for_each(|bytes| open_one(name, bytes, &mut open).map(drop))
+    };
+    replay("gguf", entry::gguf)?;
+    replay("safetensors", entry::safetensors)?;
+    replay("tokenizer", entry::tokenizer)?;
+    replay("template", entry::template)
 }
