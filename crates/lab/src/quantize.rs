@@ -52,7 +52,7 @@ pub fn quantize(
 ) -> Result<Report, Error> {
     let path = input.path().display().to_string();
     let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
-    if same(input.path(), output) {
+    if input.files().iter().any(|file| same(file, output)) {
         return Err(Error::SameFile { path });
     }
     crate::replaceable(output)?;

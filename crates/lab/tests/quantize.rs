@@ -6,7 +6,7 @@ use trine_backend::{Backend, Batch, Cpu, CpuOptions};
 use trine_kernels::tables;
 use trine_lab::{Error, quantize};
 use trine_model::Model;
-use trine_tensor::{FORMATS, File, format::by_name};
+use trine_tensor::{FORMATS, File, Metadata, View, format::by_name, gguf};
 
 fn golden(name: &str) -> File {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(name).join("model.gguf");
@@ -99,4 +99,28 @@ fn a_ternary_format_refuses_other_weights_and_leaves_the_old_file() {
         assert!(error.to_string().contains("blk.0.attn_q.weight"), "{error}");
     }
     assert_eq!(std::fs::read(&path).unwrap(), b"old");
+}
+
+#[test]
+fn a_split_model_becomes_one_file() {
+    let (whole, folder) = (golden("llama"), tempfile::tempdir().unwrap());
+    let tensors: Vec<View> = whole.tensors().cloned().collect();
+    let pieces: Vec<PathBuf> = (1..=3).map(|no| folder.path().join(format!("x-{no:05}-of-00003.gguf"))).collect();
+    for (no, (path, piece)) in pieces.iter().zip(tensors.chunks(tensors.len().div_ceil(3))).enumerate() {
+        let mut metadata = if no == 0 { whole.metadata().clone() } else { Metadata::new() };
+        for (key, value) in [("split.no", no), ("split.count", 3), ("split.tensors.count", tensors.len())] {
+            metadata.insert(key, value as u32);
+        }
+        gguf::write(path, &metadata, piece).unwrap();
+    }
+    let split = File::open(&pieces[1]).unwrap();
+    assert_eq!(logits(&split, CpuOptions::default(), 29), logits(&whole, CpuOptions::default(), 29));
+    let expected = folder.path().join("expected");
+    std::fs::create_dir(&expected).unwrap();
+    let (found, expected) = (rewritten(&split, "Q8_0", folder.path()), rewritten(&whole, "Q8_0", &expected));
+    assert_eq!(std::fs::read(found.path()).unwrap(), std::fs::read(expected.path()).unwrap());
+    // A piece is not written over.
+    let format = by_name("Q8_0").unwrap();
+    let error = quantize(&split, &pieces[2], format, &mut |_| ControlFlow::Continue(())).unwrap_err();
+    assert!(matches!(error, Error::SameFile { .. }), "{error}");
 }

@@ -40,13 +40,16 @@ pub enum Error {
         found: String,
     },
     /// A GGUF version we do not read.
-    #[error("GGUF version {found} is not supported, expected 2 or 3")]
+    #[error("GGUF version {found} is not supported, expected 1, 2 or 3")]
     Version {
         /// The version in the file.
         found: u32,
     },
     /// A GGUF file of a big-endian machine.
-    #[error("this is a big-endian GGUF file, expected little-endian")]
+    #[error(
+        "this is a big-endian GGUF file, expected a little-endian one: fetch the little-endian file of this model, or convert it with \
+         gguf_convert_endian.py of llama.cpp"
+    )]
     BigEndian,
 
     /// The file ends in the middle of `what`.
@@ -89,9 +92,9 @@ pub enum Error {
         /// Bytes left in the file.
         left: u64,
     },
-    /// A key or tensor name longer than the 65535 bytes that GGUF allows.
-    #[error("{what}: a name of {found} bytes, expected at most 65535")]
-    LongName {
+    /// A key or tensor name that is empty, or longer than the 65535 bytes that GGUF allows.
+    #[error("{what}: a name of {found} bytes, expected 1 to 65535")]
+    NameLength {
         /// Where the name is.
         what: String,
         /// Its length in bytes.
@@ -296,6 +299,72 @@ pub enum Error {
         tensor: String,
         /// The shard it should be in.
         shard: String,
+    },
+
+    /// A piece of a split model whose number is not below the number of pieces.
+    #[error("split.no: expected a number below split.count, which is {count}, found {no}")]
+    SplitNumber {
+        /// Its number, counted from 0.
+        no: u32,
+        /// The number of pieces.
+        count: u32,
+    },
+    /// A piece of a split model without a key that every piece has.
+    #[error("key {key:?} is missing, which every piece of a split model has")]
+    SplitKey {
+        /// The key.
+        key: &'static str,
+    },
+    /// A piece of a split model whose name does not tell those of the others.
+    #[error(
+        "this is piece {} of {count} of a split model: expected a file name that ends in {:?}, so that the others can be found",
+        no + 1,
+        crate::gguf::Piece::suffix(*no, *count)
+    )]
+    SplitName {
+        /// Its number, counted from 0.
+        no: u32,
+        /// The number of pieces.
+        count: u32,
+    },
+    /// A piece of a split model that is not beside the others.
+    #[error("piece {} of {count} of a split model is missing", no + 1)]
+    SplitMissing {
+        /// Its number, counted from 0.
+        no: u32,
+        /// The number of pieces.
+        count: u32,
+    },
+    /// A file in the place of a piece that says it is another, or none.
+    #[error(
+        "expected piece {} of {count} of a split model of {tensors} tensors, found {found}: the files are not of one set",
+        no + 1
+    )]
+    SplitPiece {
+        /// The number of the piece, counted from 0.
+        no: u32,
+        /// The number of pieces.
+        count: u32,
+        /// The number of tensors of all pieces.
+        tensors: u32,
+        /// What the file says it is.
+        found: String,
+    },
+    /// A key with another value than in the first piece.
+    #[error("key {key:?} has another value than in piece 1: the files are not of one set")]
+    SplitMixed {
+        /// The key.
+        key: String,
+    },
+    /// The pieces have fewer or more tensors than they should have together.
+    #[error("split.tensors.count: {expected} tensors announced, but the {count} pieces have {found}")]
+    SplitTensors {
+        /// The announced number.
+        expected: u32,
+        /// The number of pieces.
+        count: u32,
+        /// Tensors of all pieces.
+        found: usize,
     },
 
     /// There is no tensor of this name.

@@ -31,7 +31,7 @@ impl Default for OpenOptions {
 pub enum Kind {
     /// GGUF.
     Gguf {
-        /// 2 or 3.
+        /// 1, 2 or 3.
         version: u32,
     },
     /// Safetensors, one file or several.
@@ -42,6 +42,7 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct File {
     path: PathBuf,
+    files: Vec<PathBuf>,
     kind: Kind,
     size: u64,
     metadata: Metadata,
@@ -58,8 +59,8 @@ const MAX_CONFIG: u64 = 1 << 20;
 
 impl File {
     /// Maps and checks a file: GGUF or safetensors, whatever its name. In a folder, that is `model.safetensors`, the
-    /// shards of `model.safetensors.index.json`, or the only `.safetensors` or `.gguf` file. The `config.json` beside
-    /// safetensors is read, too.
+    /// shards of `model.safetensors.index.json`, or the only `.safetensors` or `.gguf` file. With a piece of a split GGUF
+    /// model the others are opened, too, and the `config.json` beside safetensors is read.
     ///
     /// The file must not change or be cut short while it is open: the system ends a program that touches what is gone.
     /// A file that another takes the place of, as [`crate::Writer`] does it, stays as it was for who has it open.
@@ -75,10 +76,7 @@ impl File {
         if chosen.file_name().is_some_and(|name| name == INDEX) {
             return File::open_shards(path, &chosen, options);
         }
-        let (bytes, mapping) = load(&chosen, options)?;
-        let mut file = File::read(path, bytes, || config(&chosen)).map_err(|e| e.at(&chosen))?;
-        file.tensors.values_mut().for_each(|view| view.mapping = mapping.clone());
-        Ok(file)
+        File::read(path, &chosen, load(&chosen, options)?, Some(options)).map_err(|e| e.at(&chosen))
     }
 
     /// Checks a file that is in memory already, such as one that is part of a program; `name` stands for its path.
@@ -87,23 +85,40 @@ impl File {
     /// As [`File::open`].
     pub fn from_bytes(name: impl AsRef<Path>, bytes: impl Into<Bytes>) -> Result<File> {
         let name = name.as_ref();
-        File::read(name, bytes.into(), || Ok(None)).map_err(|e| e.at(name))
+        File::read(name, name, (bytes.into(), None), None).map_err(|e| e.at(name))
     }
 
-    /// Reads the header of a file; `config` finds what is beside safetensors.
-    fn read(path: &Path, bytes: Bytes, config: impl FnOnce() -> Result<Option<serde_json::Value>>) -> Result<File> {
-        let size = bytes.len() as u64;
+    /// Reads the header of the file `chosen`, and with `options` what belongs to it: a configuration, other pieces.
+    fn read(path: &Path, chosen: &Path, loaded: Loaded, options: Option<&OpenOptions>) -> Result<File> {
+        let (bytes, mapping) = loaded;
+        let (mut size, mut files) = (bytes.len() as u64, vec![chosen.to_path_buf()]);
         let (kind, metadata, config, tensors) = match sniff(&bytes)? {
             Magic::Gguf => {
-                let gguf::Contents { version, metadata, tensors } = gguf::read(&bytes)?;
-                (Kind::Gguf { version }, metadata, None, tensors)
+                let mut opened = gguf::read(&bytes)?;
+                map(&mut opened.tensors, &mapping);
+                let joined = match gguf::Piece::of(&opened.metadata)? {
+                    None => opened,
+                    Some(piece) => gguf::join(chosen, piece, opened, |path| {
+                        let absent = || Error::Io(std::io::ErrorKind::NotFound.into());
+                        let (bytes, mapping) = load(path, options.ok_or_else(absent)?)?;
+                        size += bytes.len() as u64;
+                        files.push(path.to_path_buf());
+                        let mut contents = gguf::read(&bytes).map_err(|e| e.at(path))?;
+                        map(&mut contents.tensors, &mapping);
+                        Ok(contents)
+                    })?,
+                };
+                (Kind::Gguf { version: joined.version }, joined.metadata, None, joined.tensors)
             }
             Magic::Safetensors => {
-                let tensors = safetensors::read(&bytes)?;
-                (Kind::Safetensors, Metadata::new(), config()?, tensors)
+                let mut tensors = safetensors::read(&bytes)?;
+                map(&mut tensors, &mapping);
+                let config = options.map_or(Ok(None), |_| config(chosen))?;
+                (Kind::Safetensors, Metadata::new(), config, tensors)
             }
         };
-        Ok(File { path: path.to_path_buf(), kind, size, metadata, config, tensors })
+        files.sort();
+        Ok(File { path: path.to_path_buf(), files, kind, size, metadata, config, tensors })
     }
 
     /// Opens every file that the index names.
@@ -115,7 +130,7 @@ impl File {
         let json = |source| Error::Json { what: "the index of shards", source }.at(index);
         let Index { weight_map } = serde_json::from_slice(&read_small(index, MAX_INDEX)?).map_err(json)?;
         let mut shards = IndexMap::new();
-        let mut size = 0;
+        let (mut size, mut files) = (0, Vec::new());
         for name in weight_map.0.values() {
             if shards.contains_key(name) {
                 continue;
@@ -127,8 +142,9 @@ impl File {
             let shard = index.with_file_name(name);
             let (bytes, mapping) = load(&shard, options)?;
             size += bytes.len() as u64;
+            files.push(shard.clone());
             let mut tensors = safetensors::read(&bytes).map_err(|e| e.at(&shard))?;
-            tensors.values_mut().for_each(|view| view.mapping = mapping.clone());
+            map(&mut tensors, &mapping);
             shards.insert(name.clone(), tensors);
         }
         for (tensor, shard) in weight_map.0 {
@@ -143,7 +159,7 @@ impl File {
             }
         }
         let (kind, metadata, config) = (Kind::Safetensors, Metadata::new(), config(index)?);
-        Ok(File { path: path.to_path_buf(), kind, size, metadata, config, tensors })
+        Ok(File { path: path.to_path_buf(), files, kind, size, metadata, config, tensors })
     }
 
     /// The path as it was given.
@@ -151,12 +167,17 @@ impl File {
         &self.path
     }
 
+    /// The files that the tensors are in: one, or all shards or pieces.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
     /// What sort of file it is.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Bytes of the file, or of all shards.
+    /// Bytes of the file, or of all shards or pieces.
     pub fn size(&self) -> u64 {
         self.size
     }
@@ -180,13 +201,13 @@ impl File {
     pub fn view(&self, name: &str) -> Result<View> {
         self.tensors.get(name).cloned().ok_or_else(|| {
             let mut near: Vec<&str> = self.names().collect();
-            near.sort_by_key(|other| std::cmp::Reverse(resemblance(name, other)));
+            near.sort_by_cached_key(|other| std::cmp::Reverse(resemblance(name, other)));
             let near = near.into_iter().take(3).map(str::to_string).collect();
             Error::NoTensor { tensor: name.to_string(), near }.at(&self.path)
         })
     }
 
-    /// The keys of a GGUF file; none for safetensors.
+    /// The keys of a GGUF file, without those that make it a piece of a split model; none for safetensors.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
@@ -220,11 +241,14 @@ fn find(folder: &Path) -> Result<PathBuf> {
     }
     files.sort();
     for extension in ["safetensors", "gguf"] {
-        let mut these = files.iter().filter(|path| path.extension().is_some_and(|e| e == extension));
-        match (these.next(), these.next()) {
-            (Some(only), None) => return Ok(only.clone()),
-            (Some(_), Some(_)) => break,
-            (None, _) => {}
+        let these: Vec<_> = files.iter().filter(|path| path.extension().is_some_and(|e| e == extension)).collect();
+        match these[..] {
+            [] => {}
+            [only] => return Ok(only.clone()),
+            _ => match gguf::only_set(&these) {
+                Some(first) => return Ok(first),
+                None => break,
+            },
         }
     }
     let names: Vec<_> = files.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy()).collect();
@@ -232,7 +256,14 @@ fn find(folder: &Path) -> Result<PathBuf> {
 }
 
 /// A file's bytes, mapped or read, and the mapping.
-fn load(path: &Path, options: &OpenOptions) -> Result<(Bytes, Option<Mapping>)> {
+type Loaded = (Bytes, Option<Mapping>);
+
+/// Tells tensors what they are ranges of.
+fn map(tensors: &mut IndexMap<String, View>, mapping: &Option<Mapping>) {
+    tensors.values_mut().for_each(|view| view.mapping = mapping.clone());
+}
+
+fn load(path: &Path, options: &OpenOptions) -> Result<Loaded> {
     let load = || {
         // Opening a pipe would wait for somebody to write.
         if !fs::metadata(path)?.is_file() {

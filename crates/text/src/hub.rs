@@ -8,7 +8,7 @@ use crate::spm::Spm;
 use crate::tokenizer::{Model, ends};
 use crate::tokens::Tokens;
 use crate::vocab::byte;
-use crate::{Error, Kind, Result, Tokenizer, config, wordpiece};
+use crate::{Error, Kind, Result, Tokenizer, config, growth, wordpiece};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -32,8 +32,12 @@ impl Tokenizer {
     }
 }
 
+/// Words, spaces, digits, marks and scripts: what makes the library panic on a text at all does so on this one.
+const PROBE: &str = "Hello  world's 123\n\t naïve ☃ 你好 🦙 ▁a";
+
 fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokenizer> {
     let unreadable = |error: String| Error::Json { file: TOKENIZER, problem: error };
+    growth::check(tokenizer_json).map_err(unreadable)?;
     let parts: Parts = serde_json::from_slice(tokenizer_json).map_err(|error| unreadable(error.to_string()))?;
     parts.check_rules()?;
     let inner = tokenizers::Tokenizer::from_bytes(tokenizer_json).map_err(|error| unreadable(error.to_string()))?;
@@ -67,9 +71,14 @@ fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokeni
         _ => {}
     }
     let tokens = Tokens::new(&names, kinds, decoding.piece);
+    let library = |inner| {
+        let hub = Hub::new(inner, decoding.space_prefix);
+        hub.encode(&tokens, PROBE, true, &mut Vec::new());
+        Box::new(hub)
+    };
     let ours = if decoding.space_prefix { None } else { byte_level::encoder(&inner, tokenizer_json, &names, &tokens) };
     Ok(Tokenizer {
-        model: ours.unwrap_or_else(|| Box::new(Hub::new(inner, decoding.space_prefix))),
+        model: ours.unwrap_or_else(|| library(inner)),
         tokens,
         bos,
         eos,

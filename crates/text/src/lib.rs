@@ -10,6 +10,7 @@ mod bytes;
 mod charsmap;
 mod config;
 mod error;
+mod growth;
 mod hub;
 mod merge;
 mod normalize;

@@ -62,7 +62,11 @@ fn rules() -> Vec<u8> {
     let blocks = |at: &usize| {
         let size = model.get(at + 3..at + 7).map_or(0, |size| u32::from_le_bytes(size.try_into().unwrap()));
         let len = usize::from(model[at + 1] & 0x7F) | usize::from(*model.get(at + 2).unwrap_or(&0)) << 7;
-        model[*at] == 0x12 && size > 0 && size.is_multiple_of(1024) && (size as usize) < len && at + 3 + len <= model.len()
+        model[*at] == 0x12
+            && size > 0
+            && size.is_multiple_of(1024)
+            && (size as usize) < len
+            && at + 3 + len <= model.len()
     };
     let at = (0..model.len() - 2).find(blocks).expect("rules");
     let len = usize::from(model[at + 1] & 0x7F) | usize::from(model[at + 2]) << 7;

@@ -33,7 +33,7 @@ fn base(patient: &Patient, spec: &Spec) -> Option<Finding> {
 
 /// A context in which even the slowest pair comes around, so that far positions look like near ones.
 fn wavelength(spec: &Spec) -> Option<Finding> {
-    let slowest = spec.rope.frequencies.iter().copied().fold(f64::INFINITY, f64::min);
+    let slowest = spec.ropes.first()?.frequencies.iter().copied().fold(f64::INFINITY, f64::min);
     let wavelength = 2.0 * PI / slowest;
     (wavelength < spec.context as f64).then(|| {
         let evidence = format!(
@@ -48,7 +48,9 @@ fn wavelength(spec: &Spec) -> Option<Finding> {
 
 /// Numbers that turn together are trained together and are of like size; where others are more alike, rows are in another order.
 fn permuted(patient: &Patient, spec: &Spec) -> Option<Finding> {
-    let (head, half) = (spec.head_dim, spec.rope.frequencies.len());
+    // Latent heads have no such rows.
+    let rope = spec.ropes.first().filter(|_| spec.latent.is_none())?;
+    let (head, half) = (spec.head_dim, rope.frequencies.len());
     let (mut adjacent, mut halves, mut count) = (0.0, 0.0, 0);
     for tensor in patient.tensors.iter().filter(|tensor| tensor.rows.len() % head == 0) {
         for rows in tensor.rows.chunks_exact(head) {
@@ -63,7 +65,7 @@ fn permuted(patient: &Patient, spec: &Spec) -> Option<Finding> {
             }
         }
     }
-    let (ours, other, names) = match spec.rope.pairs {
+    let (ours, other, names) = match rope.pairs {
         Pairs::Adjacent => (adjacent, halves, ["neighbours", "halves"]),
         Pairs::Halves => (halves, adjacent, ["halves", "neighbours"]),
     };

@@ -1,20 +1,25 @@
-//! GGUF, versions 2 and 3, little-endian.
+//! GGUF, versions 1 to 3, little-endian.
 //!
 //! A header of counts, the metadata, a table of tensors, padding to the alignment, and the tensors' bytes, each at a
-//! multiple of the alignment. Specification: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
+//! multiple of the alignment. Counts, lengths and dimensions have 32 bits in version 1 and 64 in the others, which differ in
+//! nothing. A model may be split into several files ([`Piece`]). Specification: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
 mod read;
+mod split;
 mod write;
 
 use crate::{Error, Metadata, Result};
 
 pub use crate::writer::Writer;
 pub use read::{Contents, read};
+pub use split::Piece;
+pub(crate) use split::{join, only_set};
 pub use write::{create, write};
 
 /// The first four bytes of every GGUF file.
 pub const MAGIC: &[u8; 4] = b"GGUF";
 
+const ALIGNMENT: &str = "general.alignment";
 const DEFAULT_ALIGNMENT: u32 = 32;
 const MAX_ALIGNMENT: u32 = 1 << 24;
 const MAX_DIMENSIONS: usize = 4;
@@ -39,6 +44,6 @@ mod id {
 
 /// The alignment the metadata asks for.
 fn alignment(metadata: &Metadata) -> Result<u32> {
-    let found = metadata.u32("general.alignment")?.unwrap_or(DEFAULT_ALIGNMENT);
+    let found = metadata.u32(ALIGNMENT)?.unwrap_or(DEFAULT_ALIGNMENT);
     if found.is_power_of_two() && found <= MAX_ALIGNMENT { Ok(found) } else { Err(Error::Alignment { found }) }
 }

@@ -10,7 +10,7 @@ use crate::{Array, Bytes, Entry, Error, Metadata, Result, Strings, Value, View, 
 /// What a GGUF file holds.
 #[derive(Debug)]
 pub struct Contents {
-    /// 2 or 3.
+    /// 1, 2 or 3.
     pub version: u32,
     /// Its keys.
     pub metadata: Metadata,
@@ -20,20 +20,21 @@ pub struct Contents {
 
 /// Reads and checks the header. Allocates no more than a small multiple of what the header occupies.
 pub fn read(bytes: &Bytes) -> Result<Contents> {
-    let mut reader = Reader { rest: bytes };
+    let mut reader = Reader { rest: bytes, wide: true };
     let magic = reader.take(4, || "the magic number".into())?;
     if magic != MAGIC {
         return Err(Error::NotAModel { found: format!("{}", magic.escape_ascii()) });
     }
     let version = reader.number(|| "the version".into(), u32::from_le_bytes)?;
     match version {
+        1 => reader.wide = false,
         2 | 3 => {}
         _ if matches!(version.swap_bytes(), 1..=3) => return Err(Error::BigEndian),
         found => return Err(Error::Version { found }),
     }
     // The least a tensor takes: an empty name, no dimensions, type and offset; and a key: an empty one, type and a byte.
-    let n_tensors = reader.count("tensors", 24)?;
-    let n_keys = reader.count("keys", 13)?;
+    let n_tensors = reader.count("tensors", reader.word() + 16)?;
+    let n_keys = reader.count("keys", reader.word() + 5)?;
     let mut metadata = Metadata::new();
     for i in 0..n_keys {
         let key = reader.name(|| format!("the name of key {i}"))?;
@@ -89,6 +90,8 @@ fn place(table: Vec<Stored>, data: &Bytes) -> Result<IndexMap<String, View>> {
 /// What is left of the header. Names of fields are made only when there is an error to tell.
 struct Reader<'a> {
     rest: &'a [u8],
+    /// Counts, lengths and dimensions have 64 bits, since version 2.
+    wide: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -108,15 +111,29 @@ impl<'a> Reader<'a> {
         Ok(from(bytes))
     }
 
+    /// Bytes of a count, length or dimension.
+    fn word(&self) -> usize {
+        if self.wide { 8 } else { 4 }
+    }
+
+    /// A count, length or dimension.
+    fn size(&mut self, what: impl FnOnce() -> String) -> Result<u64> {
+        if self.wide {
+            self.number(what, u64::from_le_bytes)
+        } else {
+            self.number(what, u32::from_le_bytes).map(u64::from)
+        }
+    }
+
     /// A count of things that take at least `least` bytes each.
-    fn count(&mut self, what: &'static str, least: u64) -> Result<u64> {
-        let found = self.number(|| format!("the number of {what}"), u64::from_le_bytes)?;
-        let room = self.rest.len() as u64 / least;
+    fn count(&mut self, what: &'static str, least: usize) -> Result<u64> {
+        let found = self.size(|| format!("the number of {what}"))?;
+        let room = (self.rest.len() / least) as u64;
         if found <= room { Ok(found) } else { Err(Error::Count { what, found, room }) }
     }
 
     fn str(&mut self, what: impl Fn() -> String) -> Result<&'a str> {
-        let found = self.number(&what, u64::from_le_bytes)?;
+        let found = self.size(&what)?;
         let left = self.rest.len() as u64;
         if found > left {
             return Err(Error::StringLength { what: what(), found, left });
@@ -127,10 +144,9 @@ impl<'a> Reader<'a> {
 
     fn name(&mut self, what: impl Fn() -> String) -> Result<String> {
         let name = self.str(&what)?;
-        if name.len() <= MAX_NAME {
-            Ok(name.to_owned())
-        } else {
-            Err(Error::LongName { what: what(), found: name.len() as u64 })
+        match name.len() {
+            1..=MAX_NAME => Ok(name.to_owned()),
+            found => Err(Error::NameLength { what: what(), found: found as u64 }),
         }
     }
 
@@ -164,7 +180,7 @@ impl<'a> Reader<'a> {
 
     fn array(&mut self, key: &str) -> Result<Array> {
         let kind = self.number(|| format!("the element type of key {key:?}"), u32::from_le_bytes)?;
-        let n = self.number(|| format!("the length of key {key:?}"), u64::from_le_bytes)?;
+        let n = self.size(|| format!("the length of key {key:?}"))?;
         Ok(match kind {
             id::U8 => Array::U8(self.numbers(key, n, u8::from_le_bytes)?),
             id::I8 => Array::I8(self.numbers(key, n, i8::from_le_bytes)?),
@@ -178,7 +194,7 @@ impl<'a> Reader<'a> {
             id::F64 => Array::F64(self.numbers(key, n, f64::from_le_bytes)?),
             id::BOOL => Array::Bool((0..self.fits(key, n, 1)?).map(|_| self.bool(key)).collect::<Result<_>>()?),
             id::STRING => {
-                let n = self.fits(key, n, 8)?;
+                let n = self.fits(key, n, self.word())?;
                 // Grows as strings are found, since the announced count may be far more than there are.
                 let mut strings = Strings::default();
                 for i in 0..n {
@@ -216,7 +232,7 @@ impl<'a> Reader<'a> {
         }
         let mut shape = Vec::with_capacity(n_dims as usize);
         for _ in 0..n_dims {
-            shape.push(self.number(|| field("dimensions"), u64::from_le_bytes)?);
+            shape.push(self.size(|| field("dimensions"))?);
         }
         shape.reverse();
         let id = self.number(|| field("type"), u32::from_le_bytes)?;

@@ -70,9 +70,9 @@ fn too_large(entry: &Entry) -> Error {
 }
 
 fn put_name(out: &mut Vec<u8>, name: &str) -> Result<()> {
-    if name.len() > MAX_NAME {
+    if !(1..=MAX_NAME).contains(&name.len()) {
         let what = format!("{:?}...", name.chars().take(40).collect::<String>());
-        return Err(Error::LongName { what, found: name.len() as u64 });
+        return Err(Error::NameLength { what, found: name.len() as u64 });
     }
     put_string(out, name);
     Ok(())

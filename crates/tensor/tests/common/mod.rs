@@ -1,6 +1,9 @@
 //! What several tests of files need.
 
-use std::path::PathBuf;
+// Each test uses some of it.
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
 
 use trine_tensor::{Array, FORMATS, Metadata, Value, View};
 
@@ -48,6 +51,11 @@ pub fn tensors(keep: impl Fn(&View) -> bool) -> Vec<View> {
         View::new(format!("blk.{i}.{format}"), format, shape, format.encode(&weights)).unwrap()
     };
     FORMATS.iter().enumerate().map(view).filter(keep).collect()
+}
+
+/// A file that other programs made, in `golden`.
+pub fn golden(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden").join(path)
 }
 
 /// The data folder, absent on most machines: then says that the test was skipped.

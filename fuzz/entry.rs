@@ -1,0 +1,107 @@
+//! What the fuzzer calls with any bytes, and `crates/trine/tests/mutations.rs` with those that it found worth keeping. Nothing may panic, hang,
+//! or take memory that the bytes do not justify.
+
+// Each target uses one of them.
+#![allow(dead_code)]
+
+use serde_json::json;
+use std::cell::RefCell;
+use std::ops::ControlFlow;
+use trine::backend::{Cpu, CpuOptions};
+use trine::model::{Language, Model, Spec};
+use trine::tensor::{File, format::F16};
+use trine::text::{Encode, Template, Tokenizer};
+
+/// Text with words, spaces, digits, marks, several scripts, and the names of special tokens.
+const TEXT: &str = "Hello  world's 123456 <s></s><|im_end|>\n\n\t naïve ☃ 你好 🦙\u{0}\u{feff} <0x0A>▁ aab";
+
+/// A GGUF file.
+pub fn gguf(bytes: &[u8]) {
+    if let Ok(file) = File::from_bytes("fuzz.gguf", bytes.to_vec()) {
+        touch(&file);
+        model(&file);
+    }
+}
+
+/// A safetensors file.
+pub fn safetensors(bytes: &[u8]) {
+    if let Ok(file) = File::from_bytes("fuzz.safetensors", bytes.to_vec()) {
+        touch(&file);
+    }
+}
+
+/// A `tokenizer.json`, and behind a NUL byte its `tokenizer_config.json`; or a GGUF file with a vocabulary.
+pub fn tokenizer(bytes: &[u8]) {
+    let tokenizer = if bytes.starts_with(b"GGUF") {
+        File::from_bytes("fuzz.gguf", bytes.to_vec()).ok().and_then(|file| Some(Language::of(&file).ok()?.tokenizer))
+    } else {
+        let mut parts = bytes.splitn(2, |&byte| byte == 0);
+        Tokenizer::from_json(parts.next().unwrap_or_default(), parts.next()).ok()
+    };
+    if let Some(tokenizer) = tokenizer {
+        speak(&tokenizer);
+    }
+}
+
+/// A chat template, rendered for chats of several kinds.
+pub fn template(bytes: &[u8]) {
+    let Ok(source) = std::str::from_utf8(bytes) else { return };
+    let Ok(template) = Template::new(source, "<s>", "</s>") else { return };
+    let chats = [
+        json!([{"role": "user", "content": "Hi"}]),
+        json!([
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "text", "text": "What is it?"}, {"type": "image"}]},
+            {"role": "assistant", "content": null, "tool_calls": [
+                {"id": "1", "type": "function", "function": {"name": "f", "arguments": {"x": [1, 2.5, true, null]}}}
+            ]},
+            {"role": "tool", "tool_call_id": "1", "name": "f", "content": "42 ☃"},
+        ]),
+    ];
+    let tools = json!([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]);
+    for (chat, tools) in chats.iter().zip([None, Some(&tools)]) {
+        let _ = template.render(chat, tools, true, &serde_json::Map::new());
+    }
+}
+
+/// As much of a model as `file` is, up to the logits of its first token; says whether it has them.
+pub fn model(file: &File) -> bool {
+    let language = Language::of(file);
+    if let Ok(language) = &language {
+        speak(&language.tokenizer);
+    }
+    let Ok(spec) = Spec::of(file) else { return false };
+    let _ = trine::parameters(file);
+    let _ = trine::Memory::of(file, &spec, spec.context, 512, &F16).total();
+    let _ = language.map(|language| language.check(&spec));
+    thread_local! {
+        static CPU: RefCell<Cpu> =
+            RefCell::new(Cpu::new(CpuOptions { threads: 1, ..CpuOptions::default() }).expect("one thread"));
+    }
+    CPU.with_borrow_mut(|be| {
+        let model = Model::load(be, file, &mut |_| ControlFlow::Continue(()));
+        model.is_ok_and(|model| model.probe(be, 0).is_ok())
+    })
+}
+
+/// Reads everything that a file says.
+pub fn touch(file: &File) {
+    for view in file.tensors() {
+        assert_eq!(view.decode().len(), view.rows() * view.cols());
+    }
+    let metadata = file.metadata();
+    for (key, _) in metadata.iter() {
+        let _ = (metadata.u32(key), metadata.f32(key), metadata.str(key), metadata.strs(key), metadata.i32s(key));
+    }
+    assert!(file.view("no such tensor").is_err());
+}
+
+/// Encodes and decodes.
+fn speak(tokenizer: &Tokenizer) {
+    for special in [false, true] {
+        let ids = tokenizer.encode(TEXT, Encode { special, bos_eos: true });
+        assert!(ids.iter().all(|&id| (id as usize) < tokenizer.len()));
+        let _ = (tokenizer.decode(&ids), tokenizer.decode_with_special(&ids));
+    }
+    let _ = tokenizer.decode(&[0, 1, u32::MAX]);
+}
