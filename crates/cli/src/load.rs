@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use trine::backend::{Activations, Affinity, Backend, Cpu, KV_FORMATS, Numa};
 use trine::kernels::cpus::parse_list;
 use trine::tensor::{Format, OpenOptions, format::by_name};
-use trine::{Decoder, EMBEDDED, Llm, Options, Progress, When};
+use trine::{Decoder, EMBEDDED, Embedder, Llm, Options, Progress, When};
 
 /// How to load a model.
 #[derive(Args, Clone, Debug)]
@@ -171,6 +171,11 @@ impl LoadArgs {
     /// As [`LoadArgs::open_on`], for the model's logits alone.
     pub fn load(&self, model: &Path, quiet: bool, stop: &AtomicBool) -> Result<Decoder, trine::Error> {
         shown(quiet, stop, |progress| self.options().load(model, progress))
+    }
+
+    /// As [`LoadArgs::open_on`], for embeddings.
+    pub fn load_embedder(&self, model: &Path, quiet: bool, stop: &AtomicBool) -> Result<Embedder, trine::Error> {
+        shown(quiet, stop, |progress| self.options().load_embedder(model, progress))
     }
 
     fn options(&self) -> Options {

@@ -118,6 +118,26 @@ pub(crate) enum Kernel {
     Decode,
 }
 
+/// What products with a format take, on every instruction set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Product {
+    /// Activations rounded to bytes.
+    Bytes,
+    /// Floats.
+    Floats,
+    /// Floats, and every row is decoded first.
+    Decoded,
+}
+
+/// What products with a format take.
+pub fn product_of(format: &Format) -> Product {
+    match simd::scalar::TABLE.kernel(format) {
+        Kernel::Float(_) => Product::Floats,
+        Kernel::Block(_) | Kernel::Ternary(..) => Product::Bytes,
+        Kernel::Decode => Product::Decoded,
+    }
+}
+
 impl Table {
     pub(crate) fn kernel(&self, format: &Format) -> Kernel {
         match format.name {

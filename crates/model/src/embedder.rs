@@ -43,7 +43,14 @@ impl<B: Backend> Embedder<B> {
     /// # Errors
     /// As [`Model::load`], and when the pooling is one that we do not know.
     pub fn load(backend: &mut B, file: &File, progress: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<Embedder<B>> {
-        let model = Model::load(backend, file, progress)?;
+        Embedder::of(Model::load(backend, file, progress)?, file)
+    }
+
+    /// The same of a model that has been loaded from `file`.
+    ///
+    /// # Errors
+    /// When the pooling is one that we do not know.
+    pub fn of(model: Model<B>, file: &File) -> Result<Embedder<B>> {
         let usual = if model.spec().arch.encoder { Pooling::Mean } else { Pooling::Last };
         let modules = || match file.kind() {
             Kind::Gguf { .. } => of_keys(file),

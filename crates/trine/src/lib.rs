@@ -12,10 +12,11 @@
 //! ```
 //!
 //! [`Llm::embedded`] is a small model that is part of the program, and [`EMBEDDED`] stands for its path. [`Llm::stream`] gives the text piece
-//! by piece, [`Llm::chat`] goes through the model's chat template, [`Decoder::logits`] is the bare model, and [`Options`] says how to load.
+//! by piece, [`Llm::chat`] goes through the model's chat template, [`Decoder::logits`] is the bare model, [`Embedder`] makes vectors of texts, and [`Options`] says how to load.
 //! Behind them are the crates that are named here as modules; the [`engine`] answers many requests at once. With the feature `train` there is
 //! also the module `train`, which makes models.
 
+mod embedder;
 mod error;
 mod llm;
 mod load;
@@ -23,6 +24,7 @@ mod placement;
 mod size;
 mod stream;
 
+pub use embedder::Embedder;
 pub use error::Error;
 pub use llm::Llm;
 pub use load::{Decoder, Options, Progress};
@@ -43,5 +45,5 @@ pub use trine_train as train;
 pub mod prelude {
     pub use crate::engine::{Answer, Finish, Sampling, Usage};
     pub use crate::text::Message;
-    pub use crate::{Decoder, EMBEDDED, Error, Llm, Options, Progress, Stream, Token};
+    pub use crate::{Decoder, EMBEDDED, Embedder, Error, Llm, Options, Progress, Stream, Token};
 }

@@ -3,7 +3,7 @@ use crate::engine::{BLOCK_LEN, Engine, EngineOptions};
 use crate::model::{self, Language, Model, Spec};
 use crate::tensor::{File, Format, OpenOptions, memory};
 use crate::text::{Template, Tokenizer};
-use crate::{EMBEDDED, Error, Llm, Memory, Placement, Weights, When, kernels, open_file};
+use crate::{EMBEDDED, Embedder, Error, Llm, Memory, Placement, Weights, When, kernels, open_file};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -275,6 +275,21 @@ impl Options {
     ) -> Result<Decoder<B>, Error> {
         let Loaded { model, backend, language, placement, .. } = self.load_on(path, progress, wrap)?;
         Ok(Decoder { model, backend, language, placement, cache_type: self.engine.cache_type })
+    }
+
+    /// Loads a model that makes embeddings.
+    ///
+    /// # Errors
+    /// As [`Options::open_with`], and when the file says of embeddings what we do not know.
+    pub fn load_embedder(
+        &self,
+        path: impl AsRef<Path>,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Embedder, Error> {
+        let Loaded { model, backend, language, .. } = self.load_on(path.as_ref(), progress, |cpu| cpu)?;
+        // What comes behind the model is little, and read when the model is known to be sound.
+        let file = open_file(path, &OpenOptions::default()).map_err(model::Error::from)?;
+        Ok(Embedder { model: model::Embedder::of(model, &file)?, backend, language })
     }
 
     fn load_on<B: Backend>(

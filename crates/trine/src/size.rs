@@ -5,15 +5,26 @@ use crate::engine::BLOCK_LEN;
 use crate::model::{Packing, Spec};
 use crate::tensor::File;
 use crate::tensor::Format;
-use crate::tensor::format::U8;
+use crate::tensor::format::{BOOL, U8};
 
 /// The weights of a model: everything in its file but tables that follow from its keys and the scales of packed weights.
 pub fn parameters(file: &File) -> u64 {
     let packed = Spec::of(file).is_ok_and(|spec| matches!(spec.packing, Packing::Times | Packing::Over));
-    let weights = file.tensors().filter(|view| view.name != "rope_freqs.weight" && !view.name.ends_with("_scale"));
-    let count = |n: usize| n as u64;
-    // Four trits to the byte.
-    weights.map(|view| count(view.rows() * view.cols()) * if packed && view.format == &U8 { 4 } else { 1 }).sum()
+    let follows = |name: &str| {
+        name.starts_with("rope_f") || [".inv_freq", "_scale", "_scales"].iter().any(|end| name.ends_with(end))
+    };
+    let weights = file.tensors().filter(|view| !follows(&view.name) && view.format != &BOOL);
+    weights
+        .map(|view| {
+            // Four trits to the byte, or two numbers of MXFP4.
+            let each = match view.format == &U8 {
+                true if packed => 4,
+                true => 2,
+                false => 1,
+            };
+            (view.rows() * view.cols()) as u64 * each
+        })
+        .sum()
 }
 
 /// Bytes that a running model takes.
@@ -41,8 +52,10 @@ impl Memory {
         };
         let (q, kv_width) = (spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim);
         // What lives at the end of a layer, as floats; and what linear layers made bytes of, with a scale and a sum per 32.
-        let floats = 8 * spec.width + 3 * q + 2 * kv_width + 5 * spec.feed_forward + spec.head_dim;
-        let bytes = (2 * spec.width + q + spec.feed_forward) * 5 / 4;
+        let experts = spec.experts.as_ref().map_or(0, |experts| experts.routing.used * (experts.width + spec.width));
+        let inner = spec.feed_forward + experts;
+        let floats = 8 * spec.width + 3 * q + 2 * kv_width + 5 * inner + spec.head_dim;
+        let bytes = (2 * spec.width + q + inner) * 5 / 4;
         let batch = batch.min(context);
         let logits = spec.vocab * 2;
         let scratch = (batch as u64).saturating_mul((4 * floats + bytes) as u64) + 4 * logits as u64;

@@ -4,6 +4,7 @@ mod bench;
 mod completions;
 mod devices;
 mod doctor;
+mod embed;
 mod eval;
 mod generate_data;
 mod info;
@@ -25,6 +26,7 @@ pub enum Command {
     Tokenize(tokenize::Tokenize),
     Tokenizer(tokenizer::TokenizerCommand),
     Quantize(quantize::Quantize),
+    Embed(embed::Embed),
     Eval(eval::Eval),
     GenerateData(generate_data::GenerateData),
     Train(train::Train),
@@ -43,6 +45,7 @@ impl Command {
             Command::Tokenize(command) => command.run(),
             Command::Tokenizer(command) => command.run(),
             Command::Quantize(command) => command.run(),
+            Command::Embed(command) => command.run(),
             Command::Eval(command) => command.run(),
             Command::GenerateData(command) => command.run(),
             Command::Train(command) => command.run(),

@@ -1,0 +1,136 @@
+//! SUPPORT.md: what Trine opens and how far that is from other programs, as it is found out here. `cargo test -p trine-model --test support
+//! -- --ignored` writes it anew.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use trine_backend::{Activations, Backend, Batch, Cpu, CpuOptions};
+use trine_kernels::{Product, product_of};
+use trine_model::{ARCHS, Model, Spec};
+use trine_tensor::{FORMATS, File};
+use trine_text::PRE_TOKENIZERS;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// What is known of a format from elsewhere than PyPI gguf.
+const DESCRIBED: [&str; 3] = ["I2_S", "Q8_1", "Q8_K"];
+
+fn formats(out: &mut String) {
+    let golden = File::open(root().join("golden/formats.safetensors")).unwrap();
+    writeln!(out, "| format | GGUF number | bits per weight | `quantize` writes | products | decoding checked against |").unwrap();
+    writeln!(out, "|---|---|---|---|---|---|").unwrap();
+    for format in FORMATS.iter().filter(|format| format.id.is_some()) {
+        let product = match product_of(format) {
+            Product::Bytes => "8-bit activations",
+            Product::Floats => "floats",
+            Product::Decoded => "decoded row by row",
+        };
+        let checked = match format.name {
+            "F32" | "F64" | "I8" | "I16" | "I32" | "I64" => "Rust's own numbers",
+            name if DESCRIBED.contains(&name) => "an encoder and decoder by its description",
+            name if golden.contains(&format!("{name}.bytes")) => "PyPI gguf, bit for bit",
+            _ => "nothing yet",
+        };
+        let writes = if format.file_type().is_some() { "yes" } else { "" };
+        let (name, id, bits) = (format.name, format.id.unwrap(), format.bits_per_weight());
+        writeln!(out, "| {name} | {id} | {} | {writes} | {product} | {checked} |", (bits * 1e4).round() / 1e4).unwrap();
+    }
+}
+
+fn tokenizers(out: &mut String) {
+    let words = std::fs::read(root().join("golden/words.json")).unwrap();
+    let words: BTreeMap<String, Vec<Vec<String>>> = serde_json::from_slice(&words).unwrap();
+    writeln!(out, "| pre-tokenizer, and other names of it | texts that Hugging Face `tokenizers` splits alike |").unwrap();
+    writeln!(out, "|---|---|").unwrap();
+    for pre in PRE_TOKENIZERS {
+        let texts = words.get(pre.names[0]).map_or(0, Vec::len);
+        writeln!(out, "| {} | {texts} |", pre.names.join(", ")).unwrap();
+    }
+}
+
+/// The largest difference of a logit, for a file's prompts.
+fn difference(path: &Path, golden: &serde_json::Value, expected: &[f32]) -> f32 {
+    let file = File::open(path).unwrap();
+    let mut be = Cpu::new(CpuOptions { threads: 2, ..CpuOptions::default() }).unwrap();
+    let blocks = |tensor: &trine_tensor::View| {
+        tensor.format.block > 1 && !tensor.format.ternary || tensor.name.ends_with("_blocks")
+    };
+    if file.tensors().any(blocks) {
+        be.set_activations(Activations::F32);
+    }
+    let mut model = Model::load(&mut be, &file, &mut |_| ControlFlow::Continue(())).unwrap();
+    model.limit_context(128);
+    let mut found = Vec::new();
+    for prompt in golden["prompts"].as_array().unwrap() {
+        let ids: Vec<u32> = prompt["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+        let blocks: Vec<u32> = (0..ids.len().div_ceil(16) as u32).collect();
+        be.reserve_kv(model.kv_shape(blocks.len(), 16)).unwrap();
+        let mut batch = Batch::new();
+        batch.push(&ids, 0, &blocks, ids.len());
+        let logits = model.forward(&mut be, &batch);
+        let mut values = Vec::new();
+        be.read(&logits, &mut values);
+        found.extend(values);
+    }
+    found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+fn architectures(out: &mut String) {
+    writeln!(out, "| golden model | architecture | safetensors | GGUF | llama.cpp goes on greedily as Trine does |").unwrap();
+    writeln!(out, "|---|---|---|---|---|").unwrap();
+    let mut folders: Vec<PathBuf> =
+        std::fs::read_dir(root().join("golden/models")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    for folder in folders {
+        let golden = std::fs::read(folder.join("golden.json")).unwrap();
+        let golden: serde_json::Value = serde_json::from_slice(&golden).unwrap();
+        let logits = std::fs::read(folder.join("logits.f32")).unwrap();
+        let logits: Vec<f32> = logits.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+        let arch = Spec::of(&File::open(&folder).unwrap()).unwrap().arch;
+        let gguf = folder.join("model.gguf");
+        let ours = format!("{:.1e}", difference(&folder, &golden, &logits));
+        let theirs = if gguf.exists() { format!("{:.1e}", difference(&gguf, &golden, &logits)) } else { String::new() };
+        let agrees = match (golden["llama.cpp"]["greedy"].as_bool(), golden["llama.cpp"]["why"].as_str()) {
+            (Some(true), _) => "yes".to_owned(),
+            (Some(false), why) => format!("no: {}", why.unwrap_or("unknown")),
+            (None, why) => why.unwrap_or_default().to_owned(),
+        };
+        let name = folder.file_name().unwrap().display();
+        writeln!(out, "| {name} | {} | {ours} | {theirs} | {agrees} |", arch.gguf[0]).unwrap();
+    }
+    let all: Vec<_> = ARCHS.iter().flat_map(|arch| arch.gguf).copied().collect();
+    writeln!(out, "\nAll names of architectures in GGUF files: {}.", all.join(", ")).unwrap();
+    let hub: Vec<_> = ARCHS.iter().flat_map(|arch| arch.hub).map(|(name, _)| *name).collect();
+    writeln!(out, "\nAll `model_type`s of Hugging Face folders: {}.", hub.join(", ")).unwrap();
+}
+
+fn support() -> String {
+    let mut out = String::from(
+        "# What Trine opens\n\nMade by `cargo test -p trine-model --test support -- --ignored`, and checked by the test beside it.\n\n\
+         ## Formats of weights\n\nProducts with 8-bit activations are written once for AVX-512, AVX2, NEON and plain Rust, and give the same bits on all.\n\n",
+    );
+    formats(&mut out);
+    out.push_str("\n## Pre-tokenizers of byte-level BPE\n\n");
+    tokenizers(&mut out);
+    out.push_str(
+        "\n## Architectures\n\nTiny random models with every feature of an architecture; the largest difference of a logit from transformers (float32), for \
+         logits of a standard deviation of 1 or more.\n\n",
+    );
+    architectures(&mut out);
+    out
+}
+
+#[test]
+fn the_table_of_what_is_supported_is_true() {
+    let found = std::fs::read_to_string(root().join("SUPPORT.md")).unwrap_or_default();
+    assert!(found == support(), "SUPPORT.md is stale: cargo test -p trine-model --test support -- --ignored");
+}
+
+#[test]
+#[ignore = "writes SUPPORT.md"]
+fn write() {
+    std::fs::write(root().join("SUPPORT.md"), support()).unwrap();
+}
