@@ -143,9 +143,7 @@ ENCODERS = {
         pooling="mean",
     ),
     "qwen3-embedding": dict(
-        json=published(
-            "qwen3", "Qwen3ForCausalLM", GATED, rms_norm_eps=1e-6, rope_theta=1000000, head_dim=32, tie_word_embeddings=True
-        ),
+        json=published("qwen3", "Qwen3ForCausalLM", GATED, rope_theta=1000000, head_dim=32, tie_word_embeddings=True),
         cls="Qwen3Model",
         stored=stored.without_prefix,
         gguf=("qwen3", "F16"),
