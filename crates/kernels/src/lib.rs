@@ -33,7 +33,7 @@ pub use kv::{KV_FORMATS, KvLayout, Line, Lines, Span};
 pub use machine::{Form, Input, Machine, Matrix, PANEL, Quantized, interleave};
 pub use pool::Pool;
 pub use rope::Pairs;
-pub use table::{Product, Table, product_of, table, tables};
+pub use table::{Operand, Table, operand_of, table, tables};
 
 /// What can go wrong when kernels are chosen.
 #[derive(Debug, thiserror::Error)]

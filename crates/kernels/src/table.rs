@@ -120,7 +120,7 @@ pub(crate) enum Kernel {
 
 /// What products with a format take, on every instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Product {
+pub enum Operand {
     /// Activations rounded to bytes.
     Bytes,
     /// Floats.
@@ -130,11 +130,11 @@ pub enum Product {
 }
 
 /// What products with a format take.
-pub fn product_of(format: &Format) -> Product {
+pub fn operand_of(format: &Format) -> Operand {
     match simd::scalar::TABLE.kernel(format) {
-        Kernel::Float(_) => Product::Floats,
-        Kernel::Block(_) | Kernel::Ternary(..) => Product::Bytes,
-        Kernel::Decode => Product::Decoded,
+        Kernel::Float(_) => Operand::Floats,
+        Kernel::Block(_) | Kernel::Ternary(..) => Operand::Bytes,
+        Kernel::Decode => Operand::Decoded,
     }
 }
 

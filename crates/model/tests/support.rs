@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trine_backend::{Activations, Backend, Batch, Cpu, CpuOptions};
-use trine_kernels::{Product, product_of};
+use trine_kernels::{Operand, operand_of};
 use trine_model::{ARCHS, Model, Spec};
 use trine_tensor::{FORMATS, File};
 use trine_text::PRE_TOKENIZERS;
@@ -20,13 +20,17 @@ const DESCRIBED: [&str; 3] = ["I2_S", "Q8_1", "Q8_K"];
 
 fn formats(out: &mut String) {
     let golden = File::open(root().join("golden/formats.safetensors")).unwrap();
-    writeln!(out, "| format | GGUF number | bits per weight | `quantize` writes | products | decoding checked against |").unwrap();
+    writeln!(
+        out,
+        "| format | GGUF number | bits per weight | `quantize` writes | products | decoding checked against |"
+    )
+    .unwrap();
     writeln!(out, "|---|---|---|---|---|---|").unwrap();
     for format in FORMATS.iter().filter(|format| format.id.is_some()) {
-        let product = match product_of(format) {
-            Product::Bytes => "8-bit activations",
-            Product::Floats => "floats",
-            Product::Decoded => "decoded row by row",
+        let product = match operand_of(format) {
+            Operand::Bytes => "8-bit activations",
+            Operand::Floats => "floats",
+            Operand::Decoded => "decoded row by row",
         };
         let checked = match format.name {
             "F32" | "F64" | "I8" | "I16" | "I32" | "I64" => "Rust's own numbers",
@@ -43,7 +47,8 @@ fn formats(out: &mut String) {
 fn tokenizers(out: &mut String) {
     let words = std::fs::read(root().join("golden/words.json")).unwrap();
     let words: BTreeMap<String, Vec<Vec<String>>> = serde_json::from_slice(&words).unwrap();
-    writeln!(out, "| pre-tokenizer, and other names of it | texts that Hugging Face `tokenizers` splits alike |").unwrap();
+    writeln!(out, "| pre-tokenizer, and other names of it | texts that Hugging Face `tokenizers` splits alike |")
+        .unwrap();
     writeln!(out, "|---|---|").unwrap();
     for pre in PRE_TOKENIZERS {
         let texts = words.get(pre.names[0]).map_or(0, Vec::len);
@@ -79,7 +84,8 @@ fn difference(path: &Path, golden: &serde_json::Value, expected: &[f32]) -> f32 
 }
 
 fn architectures(out: &mut String) {
-    writeln!(out, "| golden model | architecture | safetensors | GGUF | llama.cpp goes on greedily as Trine does |").unwrap();
+    writeln!(out, "| golden model | architecture | safetensors | GGUF | llama.cpp goes on greedily as Trine does |")
+        .unwrap();
     writeln!(out, "|---|---|---|---|---|").unwrap();
     let mut folders: Vec<PathBuf> =
         std::fs::read_dir(root().join("golden/models")).unwrap().map(|entry| entry.unwrap().path()).collect();
