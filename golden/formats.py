@@ -1,6 +1,6 @@
 """Dumps golden/formats.safetensors: random blocks of every weight format with the weights they decode to, and
-weights with the blocks they encode to, both by PyPI gguf. What it does not know: I2_S is by its description; Q8_1 and Q8_K are encoded by ggml itself, in PyPI xllamacpp, and
-decoded by their description.
+weights with the blocks they encode to, both by PyPI gguf. What it does not know: I2_S is by its description; Q8_1 and Q8_K are decoded by their description
+and encoded by ggml itself, in PyPI xllamacpp.
 
     pip install numpy gguf safetensors xllamacpp==2026.10.11549 && python golden/formats.py
 
