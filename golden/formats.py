@@ -1,13 +1,16 @@
 """Dumps golden/formats.safetensors: random blocks of every weight format with the weights they decode to, and
-weights with the blocks they encode to, both by PyPI gguf (I2_S, Q8_1 and Q8_K, which it does not know, by their description).
+weights with the blocks they encode to, both by PyPI gguf. What it does not know: I2_S is by its description; Q8_1 and Q8_K are decoded by their description
+and encoded by ggml itself, in PyPI xllamacpp.
 
-    pip install numpy gguf safetensors && python golden/formats.py
+    pip install numpy gguf safetensors xllamacpp==2026.10.11549 && python golden/formats.py
 
 For a format F: `F.bytes` (u8) decodes to `F.weights` (f32); `F.input` (f32) encodes to `F.encoded` (u8).
 """
 
+from ctypes import c_int64, c_void_p
 from pathlib import Path
 
+import llamacpp
 import numpy as np
 from gguf import GGMLQuantizationType as Type, quants
 from gguf.constants import GGML_QUANT_SIZES
@@ -82,5 +85,10 @@ q8_k = rng.integers(0, 256, (2, 292), dtype=np.uint8)
 q8_k[:, 3] &= 0xBF
 weights = q8_k[:, :4].copy().view(np.float32) * q8_k[:, 4:260].view(np.int8).astype(np.float32)
 tensors |= {"Q8_K.bytes": q8_k.ravel(), "Q8_K.weights": weights.ravel()}
+for name, block, size, quantise in [("Q8_1", 32, 36, llamacpp.LIB.quantize_row_q8_1_ref), ("Q8_K", 256, 292, llamacpp.LIB.quantize_row_q8_K_ref)]:
+    weights = inputs()
+    encoded = np.zeros(weights.size // block * size, np.uint8)
+    quantise(c_void_p(weights.ctypes.data), c_void_p(encoded.ctypes.data), c_int64(weights.size))
+    tensors |= {f"{name}.input": weights, f"{name}.encoded": encoded}
 
 save_file(tensors, Path(__file__).parent / "formats.safetensors")

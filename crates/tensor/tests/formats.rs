@@ -68,7 +68,9 @@ fn formats_agree_with_the_reference_bit_for_bit() {
     let mut rest: Vec<_> = FORMATS.iter().map(|format| format.name).filter(|name| !own.contains(name)).collect();
     rest.sort();
     assert_eq!(decoded, rest);
-    assert_eq!(encoded, ["BF16", "F16", "I2_S", "MXFP4", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "TQ1_0", "TQ2_0"]);
+    let expected =
+        ["BF16", "F16", "I2_S", "MXFP4", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q8_K", "TQ1_0", "TQ2_0"];
+    assert_eq!(encoded, expected);
 }
 
 #[test]

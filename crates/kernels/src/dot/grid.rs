@@ -2,7 +2,7 @@
 //!
 //! Points are looked up in tables that no register holds: row by row in plain code, to codes that are multiplied as those of any format.
 
-use super::block::{Blocks, Sink};
+use super::block::{Blocks, Scales, Sink};
 use super::stack::Stack;
 use crate::simd::{BYTES, LANES, Simd};
 use half::f16;
@@ -64,32 +64,46 @@ impl<P: Points> Blocks for P {
     const HALVES: bool = P::HALVES;
     #[inline(always)]
     fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
-        let mut d = [0.0; LANES];
-        for row in 0..LANES {
-            d[row] = P::scale(Row { blocks, row }) * P::UNIT;
-        }
+        let d = units::<P>(blocks);
         for n in 0..8 {
             let mut bytes = [[0; BYTES]; 8];
-            let out = sink.scales(n);
-            for row in 0..LANES {
-                let Group { points, multiples } = P::group(Row { blocks, row }, n);
-                for k in 0..8 {
-                    let four = (points[k / 2] >> (k % 2 * 32)) as u32;
-                    bytes[k].as_chunks_mut::<4>().0[row] = four.to_le_bytes();
-                }
-                if P::HALVES {
-                    out.scale[row] = d[row];
-                    out.halves[0][row] = multiples[0] as f32;
-                    out.halves[1][row] = multiples[1] as f32;
-                } else {
-                    out.scale[row] = d[row] * multiples[0] as f32;
-                }
-            }
+            look_up::<P>(blocks, n, &d, sink.scales(n), &mut bytes);
             let mut codes = [simd.splat8(0); 8];
             for k in 0..8 {
                 codes[k] = simd.bytes(&bytes[k]);
             }
             sink.codes(simd, n, codes);
+        }
+    }
+}
+
+/// What the scales of each row are multiples of. As [`look_up`], it is the same code for every instruction set, and is there once.
+#[inline(never)]
+fn units<P: Points>(blocks: impl Stack) -> [f32; LANES] {
+    std::array::from_fn(|row| P::scale(Row { blocks, row }) * P::UNIT)
+}
+
+/// The scales and codes of group `n`.
+#[inline(never)]
+fn look_up<P: Points>(
+    blocks: impl Stack,
+    n: usize,
+    units: &[f32; LANES],
+    scales: &mut Scales,
+    codes: &mut [[u8; BYTES]; 8],
+) {
+    for row in 0..LANES {
+        let Group { points, multiples } = P::group(Row { blocks, row }, n);
+        for k in 0..8 {
+            let four = (points[k / 2] >> (k % 2 * 32)) as u32;
+            codes[k].as_chunks_mut::<4>().0[row] = four.to_le_bytes();
+        }
+        if P::HALVES {
+            scales.scale[row] = units[row];
+            scales.halves[0][row] = multiples[0] as f32;
+            scales.halves[1][row] = multiples[1] as f32;
+        } else {
+            scales.scale[row] = units[row] * multiples[0] as f32;
         }
     }
 }

@@ -25,9 +25,9 @@ pub(crate) trait Stack: Copy {
     fn halves<S: Simd>(self, simd: S, at: usize) -> S::F;
     /// The byte of each row that stands alone.
     fn lone(self, at: usize) -> [u8; LANES];
-    /// The two bytes of a row that stand alone.
+    /// The two bytes of a row that stand alone, in a format whose parts [keep their places](Blocks::place).
     fn short(self, row: usize, at: usize) -> u16;
-    /// Four bytes of a row that stay together.
+    /// Four bytes of a row that stay together, likewise.
     fn word(self, row: usize, at: usize) -> u32;
 }
 
@@ -121,8 +121,13 @@ impl<'a> Interleaved<'a> {
     /// What all rows have from `at` on.
     #[inline(always)]
     fn get<const N: usize>(self, at: usize) -> &'a [u8; N] {
+        self.take(LANES * (self.place)(at))
+    }
+
+    /// `N` bytes of the panel's block.
+    #[inline(always)]
+    fn take<const N: usize>(self, at: usize) -> &'a [u8; N] {
         // Known to the compiler, unlike that the panel is long enough.
-        let at = LANES * (self.place)(at);
         assert!(at + N <= LANES * self.bytes);
         // SAFETY: inside the block.
         unsafe { &*self.panel.as_ptr().add(at).cast() }
@@ -166,11 +171,11 @@ impl Stack for Interleaved<'_> {
     }
     #[inline(always)]
     fn short(self, row: usize, at: usize) -> u16 {
-        u16::from_le_bytes(self.get::<{ 2 * LANES }>(at).as_chunks().0[row])
+        u16::from_le_bytes(*self.take(LANES * at + 2 * row))
     }
     #[inline(always)]
     fn word(self, row: usize, at: usize) -> u32 {
-        u32::from_le_bytes(self.get::<BYTES>(at).as_chunks().0[row])
+        u32::from_le_bytes(*self.take(LANES * at + 4 * row))
     }
 }
 

@@ -1,9 +1,9 @@
 //! Q8_1: blocks of 32 weights, an `f16` scale, the `f16` product of the scale and the sum of the codes, and 32 `i8` codes; `w = d * q`.
 //!
-//! ggml makes such blocks of activations; no model is stored so. The layout is that of ggml's `block_q8_1`, and the codes are those of Q8_0;
-//! PyPI gguf does not decode it (and counts 40 bytes, of an older layout).
+//! ggml makes such blocks of activations; no model is stored so. Layout and encoding are those of ggml's `block_q8_1` and reference
+//! quantiser (PyPI xllamacpp); PyPI gguf does not decode it, and counts 40 bytes, of an older layout.
 
-use super::{Format, Q8_0, f16_at, to_f16};
+use super::{Format, abs_max, f16_at, finite, inverse, to_f16};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 36;
@@ -22,12 +22,14 @@ fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
 }
 
 fn encode(weights: &[f32], out: &mut [u8]) {
-    for (block, out) in weights.chunks_exact(BLOCK).zip(out.chunks_exact_mut(BYTES)) {
-        let plain = Q8_0.encode(block);
-        let (d, codes) = plain.split_at(2);
-        let sum: i32 = codes.iter().map(|&q| i32::from(q as i8)).sum();
-        out[..2].copy_from_slice(d);
-        out[2..4].copy_from_slice(&to_f16(f16_at(d) * sum as f32).to_le_bytes());
-        out[4..].copy_from_slice(codes);
+    for (block, out) in weights.as_chunks::<BLOCK>().0.iter().zip(out.chunks_exact_mut(BYTES)) {
+        let block = block.map(finite);
+        let d = abs_max(&block) / 127.0;
+        let id = inverse(d);
+        let codes = block.map(|w| (w * id).round() as i8);
+        let sum: i32 = codes.iter().map(|&q| i32::from(q)).sum();
+        out[..2].copy_from_slice(&to_f16(d).to_le_bytes());
+        out[2..4].copy_from_slice(&to_f16(d * sum as f32).to_le_bytes());
+        out[4..].copy_from_slice(&codes.map(|q| q as u8));
     }
 }
