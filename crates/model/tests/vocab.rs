@@ -69,7 +69,7 @@ fn sentencepiece_files_become_gguf_keys_where_gguf_has_them() {
     // Beside a model that has no tokenizer inside.
     std::fs::copy(golden.join("models/llama/model.safetensors"), folder.path().join("model.safetensors")).unwrap();
     std::fs::remove_file(folder.path().join("copy.gguf")).unwrap();
-    let file = trine_model::open_file(&folder.path().join("model.safetensors"), &Default::default()).unwrap();
+    let file = trine_model::open_file(folder.path().join("model.safetensors"), &Default::default()).unwrap();
     assert_eq!(Language::of(&file).unwrap().tokenizer.eos(), Some(1000));
 
     std::fs::write(
