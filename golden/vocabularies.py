@@ -14,6 +14,7 @@ import tempfile
 
 import sentencepiece
 import tiktoken
+from sentencepiece import sentencepiece_model_pb2
 from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors,
                         trainers)
 
@@ -88,6 +89,20 @@ def unigram():
     return tokenizer
 
 
+def unigram_of(path):
+    """As transformers makes the tokenizer.json of a file of SentencePiece."""
+    model = sentencepiece_model_pb2.ModelProto.FromString(path.read_bytes())
+    vocab = [(piece.piece, piece.score) for piece in model.pieces]
+    tokenizer = Tokenizer(models.Unigram(vocab, model.trainer_spec.unk_id, byte_fallback=False))
+    tokenizer.normalizer = normalizers.Precompiled(model.normalizer_spec.precompiled_charsmap)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
+    tokenizer.add_tokens([AddedToken("<sep>", normalized=False)])
+    tokenizer.post_processor = processors.TemplateProcessing("$0 </s>", special_tokens=[("</s>", 2)])
+    return tokenizer
+
+
 def byte_fallback(prefix):
     """As the tokenizer.json of Llama 2 (with a space in front) and Gemma (without)."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
@@ -147,6 +162,7 @@ def main(folder, shared):
     sentencepiece_files(folder)
     files = {
         "wordpiece.json": wordpiece(True, None), "wordpiece-cased.json": wordpiece(False, False), "unigram.json": unigram(),
+        "unigram-of-spm.json": unigram_of(folder / "spm-unigram.model"),
         "byte-fallback.json": byte_fallback(True), "byte-fallback-bare.json": byte_fallback(False), "byte-level.json": byte_level(),
     }
     for name, tokenizer in files.items():

@@ -69,7 +69,7 @@ fn sentencepiece_files_become_gguf_keys_where_gguf_has_them() {
     // Beside a model that has no tokenizer inside.
     std::fs::copy(golden.join("models/llama/model.safetensors"), folder.path().join("model.safetensors")).unwrap();
     std::fs::remove_file(folder.path().join("copy.gguf")).unwrap();
-    let file = trine_model::open_file(&folder.path().join("model.safetensors"), &Default::default()).unwrap();
+    let file = trine_model::open_file(folder.path().join("model.safetensors"), &Default::default()).unwrap();
     assert_eq!(Language::of(&file).unwrap().tokenizer.eos(), Some(1000));
 
     std::fs::write(
@@ -80,6 +80,11 @@ fn sentencepiece_files_become_gguf_keys_where_gguf_has_them() {
     let error = Language::open(&model).map(drop).unwrap_err().to_string();
     assert!(error.contains("added_tokens_decoder.3: expected a token that takes no spaces"), "{error}");
     std::fs::remove_file(folder.path().join("tokenizer_config.json")).unwrap();
+    let json = folder.path().join("tokenizer.json");
+    for name in ["wordpiece.json", "wordpiece-cased.json", "unigram-of-spm.json"] {
+        std::fs::copy(golden.join("tokenizers").join(name), &json).unwrap();
+        check(&json, folder.path());
+    }
     // Another tokenizer.json than GGUF has words for stands back.
     std::fs::copy(golden.join("tokenizers/byte-fallback.json"), folder.path().join("tokenizer.json")).unwrap();
     assert_eq!(Language::metadata(folder.path()).unwrap(), Language::metadata(&model).unwrap());

@@ -12,15 +12,14 @@ use tokenizers::tokenizer::SplitDelimiterBehavior;
 use tokenizers::{ModelWrapper, PreTokenizerWrapper};
 
 /// Reads a `tokenizer.json` of plain byte-level BPE.
-pub(crate) fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<OwnedVocab> {
+pub(crate) fn read(tokenizer: Tokenizer, tokenizer_json: &[u8]) -> Result<OwnedVocab> {
     let wrong = |problem: &str| Error::Json { file: "tokenizer.json", problem: problem.to_owned() };
-    let tokenizer = Tokenizer::from_json(tokenizer_json, tokenizer_config)?;
     let inner = tokenizers::Tokenizer::from_bytes(tokenizer_json).map_err(|error| wrong(&error.to_string()))?;
     let len = tokenizer.len() as u32;
     let names: Vec<&str> = (0..len).map(|id| tokenizer.name(id).unwrap_or_default()).collect();
     let plain = plain(&inner, tokenizer_json, &names, &tokenizer.tokens).ok_or_else(|| {
         wrong(
-            "expected plain byte-level BPE, the only kind of this file that is written into GGUF files, found another",
+            "expected plain byte-level BPE, WordPiece or Unigram, which a GGUF file can hold, found another tokenizer",
         )
     })?;
     let is_it =

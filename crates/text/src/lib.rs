@@ -14,6 +14,7 @@ mod growth;
 mod hub;
 mod merge;
 mod normalize;
+mod of_json;
 mod owned;
 mod pre;
 mod sentencepiece;

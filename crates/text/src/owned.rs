@@ -1,5 +1,5 @@
 use crate::normalize::SPACE;
-use crate::{Error, Kind, Result, Tokenizer, Vocab, byte_level, config, sentencepiece, tiktoken};
+use crate::{Error, Kind, Result, Tokenizer, Vocab, byte_level, config, of_json, sentencepiece, tiktoken};
 
 /// A vocabulary out of another file than GGUF, as a GGUF file says it.
 #[derive(Debug, Clone)]
@@ -15,9 +15,13 @@ impl OwnedVocab {
     /// Reads the files that [`Tokenizer::from_json`] reads.
     ///
     /// # Errors
-    /// As there, and when it is not plain byte-level BPE.
+    /// As there, and when it is not plain byte-level BPE, WordPiece or Unigram.
     pub fn from_json(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<OwnedVocab> {
-        byte_level::read(tokenizer_json, tokenizer_config)
+        let tokenizer = Tokenizer::from_json(tokenizer_json, tokenizer_config)?;
+        match of_json::read(&tokenizer, tokenizer_json)? {
+            Some(vocab) => Ok(vocab),
+            None => byte_level::read(tokenizer, tokenizer_json),
+        }
     }
 
     /// Reads a `tokenizer.model`, which is a file of SentencePiece or of tiktoken (what is in it tells which), and what a

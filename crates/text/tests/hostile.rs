@@ -164,14 +164,15 @@ fn a_damaged_tokenizer_json_is_told_by_its_field() {
         *json.pointer_mut(pointer).unwrap() = value;
         json.to_string()
     };
+    let text = |name: &str| String::from_utf8(golden(name)).unwrap();
     let deep = |open: &str, close: &str| format!("{}{}", open.repeat(100_000), close.repeat(100_000));
     let cases = [
-        ("recursion limit", format!(r#"{{"model": {}}}"#, deep("[", "]"))),
+        ("recursion limit", format!(r#"{{"decoder": {}}}"#, deep("[", "]"))),
         (
             "recursion limit",
             format!(r#"{{"normalizer": {}1{}}}"#, r#"{"normalizers":["#.repeat(9_000), "]}".repeat(9_000)),
         ),
-        ("hex escape", r#"{"added_tokens": [{"id": 0, "content": "\ud800"}]}"#.to_owned()),
+        ("hex escape", text("byte-level.json").replace("<mask>", r"\ud800")),
         (
             "decoder: expected ByteLevel",
             spoiled("byte-level.json", "/decoder", json!({"type": "BPEDecoder", "suffix": "</w>"})),
