@@ -142,7 +142,8 @@ fn all(seed: u64, count: usize) -> Result<(), String> {
         opened
     })?;
 
-    let tokenizers = read(below(&golden("models"), "tokenizer.json"));
+    let tokenizers = [below(&golden("models"), "tokenizer.json"), below(&fuzz("tokenizer"), "")];
+    let tokenizers = read(tokenizers.concat());
     let tokenizer = |bytes: &[u8]| {
         entry::tokenizer(bytes);
         trine::text::Tokenizer::from_json(bytes, None).is_ok()
