@@ -176,7 +176,7 @@ fn no_file_of_the_model_and_no_device_is_written_over() {
 fn help_tells_the_exit_statuses_and_examples() {
     let help = trine_with(&["--help"]);
     assert!(help.code == 0 && help.out.contains("130  interrupted"), "{}", help.out);
-    let commands = ["run", "info", "tokenize", "quantize", "devices", "completions"];
+    let commands = ["run", "info", "tokenize", "quantize", "devices", "doctor", "completions"];
     for command in commands {
         assert!(help.out.contains(command));
         assert!(trine_with(&[command, "--help"]).out.contains("Example"), "{command}");

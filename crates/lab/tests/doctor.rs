@@ -271,3 +271,28 @@ fn queries_and_keys_in_another_order_are_suspected() {
         assert_eq!(found, expected);
     }
 }
+
+/// Converters that find no base write that of Llama 2.
+#[test]
+fn the_base_of_llama_2_with_the_vocabulary_of_llama_3_is_found() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models/llama/model.gguf");
+    let file = trine_tensor::File::open(&path).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for (base, expected) in [(10000.0f32, 1), (500000.0, 0)] {
+        let mut parts = Parts { keys: file.metadata().clone(), tensors: file.tensors().cloned().collect() };
+        for view in
+            parts.tensors.iter_mut().filter(|view| ["token_embd.weight", "output.weight"].contains(&&*view.name))
+        {
+            let (rows, cols) = (128_256, view.cols());
+            *view = View::new(&view.name, &F32, vec![rows, cols], vec![0; rows * cols * 4]).unwrap();
+        }
+        parts.keys.remove("llama.vocab_size");
+        parts.set("tokenizer.ggml.pre", "llama-bpe");
+        parts.set("llama.rope.freq_base", base);
+        let path = folder.path().join("model.gguf");
+        gguf::write(&path, &parts.keys, &parts.tensors).unwrap();
+        let report = examine(&path, None, &mut |_, _| ControlFlow::Continue(())).unwrap();
+        let found = report.findings.iter().filter(|finding| finding.title.contains("base of rotary positions")).count();
+        assert_eq!(found, expected, "{:?}", report.findings);
+    }
+}

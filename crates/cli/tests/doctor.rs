@@ -1,0 +1,37 @@
+//! `trine doctor` says what is wrong, and by its exit status whether anything is.
+
+mod common;
+
+use common::{golden, trine_with};
+use trine::EMBEDDED;
+
+#[test]
+fn the_exit_status_tells_whether_something_was_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let short = folder.path().join("short.gguf");
+    let whole = std::fs::read(golden("llama").join("model.gguf")).unwrap();
+    std::fs::write(&short, &whole[..whole.len() / 2]).unwrap();
+    let untrained = golden("llama").join("model.gguf");
+    let missing = folder.path().join("missing.gguf");
+    let cases = [
+        (EMBEDDED, 0, vec![]),
+        (short.to_str().unwrap(), 5, vec!["the file does not open"]),
+        (missing.to_str().unwrap(), 5, vec!["the file does not open"]),
+        (untrained.to_str().unwrap(), 5, vec!["the model foretells English worse than chance"]),
+    ];
+    for (model, code, titles) in cases {
+        let ran = trine_with(&["doctor", model, "--json"]);
+        let json = ran.json();
+        let found: Vec<&str> =
+            json["findings"].as_array().unwrap().iter().map(|finding| finding["title"].as_str().unwrap()).collect();
+        assert_eq!((ran.code, found, json["healthy"] == true), (code, titles.clone(), code == 0), "{}", ran.out);
+        assert_eq!(json["canary"].is_null(), titles == ["the file does not open"], "{}", ran.out);
+        let human = trine_with(&["doctor", model]);
+        assert_eq!(human.code, code);
+        assert!(titles.iter().all(|title| human.out.contains(title)), "{}", human.out);
+        assert_eq!(human.out.contains("to do: "), code != 0);
+        assert!(human.out.contains("looked at file, rotation, tokenizer"), "{}", human.out);
+    }
+    let quick = trine_with(&["doctor", untrained.to_str().unwrap(), "--quick"]);
+    assert_eq!((quick.code, quick.out.contains("without weights")), (0, true), "{}", quick.out);
+}
