@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use trine::backend::{Cpu, CpuOptions};
 use trine::model::{Language, Model, Spec};
 use trine::tensor::{File, format::F16};
-use trine::text::{Encode, Template, Tokenizer};
+use trine::text::{Encode, OwnedVocab, Template, Tokenizer};
 
 /// Text with words, spaces, digits, marks, several scripts, and the names of special tokens.
 const TEXT: &str = "Hello  world's 123456 <s></s><|im_end|>\n\n\t naïve ☃ 你好 🦙\u{0}\u{feff} <0x0A>▁ aab";
@@ -30,13 +30,18 @@ pub fn safetensors(bytes: &[u8]) {
     }
 }
 
-/// A `tokenizer.json`, and behind a NUL byte its `tokenizer_config.json`; or a GGUF file with a vocabulary.
+/// A `tokenizer.json`, and behind a NUL byte its `tokenizer_config.json`; a GGUF file with a vocabulary; or a `tokenizer.model`.
 pub fn tokenizer(bytes: &[u8]) {
     let tokenizer = if bytes.starts_with(b"GGUF") {
         File::from_bytes("fuzz.gguf", bytes.to_vec()).ok().and_then(|file| Some(Language::of(&file).ok()?.tokenizer))
-    } else {
+    } else if bytes.starts_with(b"{") {
         let mut parts = bytes.splitn(2, |&byte| byte == 0);
-        Tokenizer::from_json(parts.next().unwrap_or_default(), parts.next()).ok()
+        let (json, config) = (parts.next().unwrap_or_default(), parts.next());
+        let _ = OwnedVocab::from_json(json, config).and_then(OwnedVocab::for_gguf);
+        Tokenizer::from_json(json, config).ok()
+    } else {
+        let _ = OwnedVocab::from_model(bytes, None).and_then(OwnedVocab::for_gguf);
+        Tokenizer::from_model(bytes, None).ok()
     };
     if let Some(tokenizer) = tokenizer {
         speak(&tokenizer);

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use trine::tensor::File;
+use trine::text::{Template, Tokenizer};
 
 /// All that this process may have allocated at once; its files have a quarter of a megabyte.
 #[global_allocator]
@@ -142,18 +143,22 @@ fn all(seed: u64, count: usize) -> Result<(), String> {
         opened
     })?;
 
-    let tokenizers = [below(&golden("models"), "tokenizer.json"), below(&fuzz("tokenizer"), "")];
+    let tokenizers = [
+        below(&golden("models"), "tokenizer.json"),
+        below(&fuzz("tokenizer"), ""),
+        below(&golden("tokenizers"), ".model"),
+    ];
     let tokenizers = read(tokenizers.concat());
     let tokenizer = |bytes: &[u8]| {
         entry::tokenizer(bytes);
-        trine::text::Tokenizer::from_json(bytes, None).is_ok()
+        Tokenizer::from_json(bytes, None).or_else(|_| Tokenizer::from_model(bytes, None)).is_ok()
     };
     survive("tokenizer", seed, count * 3 / 100, &tokenizers, tokenizer)?;
 
     let templates = read(below(&fuzz("template"), ""));
     let template = |bytes: &[u8]| {
         entry::template(bytes);
-        std::str::from_utf8(bytes).is_ok_and(|source| trine::text::Template::new(source, "", "").is_ok())
+        std::str::from_utf8(bytes).is_ok_and(|source| Template::new(source, "", "").is_ok())
     };
     survive("template", seed, count / 50, &templates, template)
 }
