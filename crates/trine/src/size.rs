@@ -11,7 +11,10 @@ use crate::tensor::format::{BOOL, U8};
 pub fn parameters(file: &File) -> u64 {
     let packed = Spec::of(file).is_ok_and(|spec| matches!(spec.packing, Packing::Times | Packing::Over));
     let follows = |name: &str| {
-        name.starts_with("rope_f") || [".inv_freq", "_scale", "_scales"].iter().any(|end| name.ends_with(end))
+        name.starts_with("rope_f")
+            || [".inv_freq", ".attn.bias", ".attention.bias", ".masked_bias", "_scale", "_scales"]
+                .iter()
+                .any(|end| name.ends_with(end))
     };
     let weights = file.tensors().filter(|view| !follows(&view.name) && view.format != &BOOL);
     weights
