@@ -58,7 +58,8 @@ const NORM: &str = "blk.1.ffn_norm.weight";
 #[test]
 fn what_is_broken_is_found_and_nothing_else() {
     let template = |source: &'static str| move |parts: &mut Parts| parts.set("tokenizer.chat_template", source);
-    let cases: &[(&str, Box<dyn Fn(&mut Parts)>, &[&str])] = &[
+    type Damage = Box<dyn Fn(&mut Parts)>;
+    let cases: &[(&str, Damage, &[&str])] = &[
         ("healthy", Box::new(|_| {}), &[]),
         ("a NaN", Box::new(|p| p.change(NORM, |w| w[3] = f32::NAN)), &["weights are not finite"]),
         ("infinity", Box::new(|p| p.change(NORM, |w| w[3] = f32::INFINITY)), &["weights are not finite"]),
