@@ -65,7 +65,10 @@ fn formats_agree_with_the_reference_bit_for_bit() {
     encoded.sort();
     // Numbers that Rust itself has are their own definition.
     let own = ["F32", "F64", "I8", "I16", "I32", "I64", "U8"];
-    let mut rest: Vec<_> = FORMATS.iter().map(|format| format.name).filter(|name| !own.contains(name)).collect();
+    // Those that PyPI gguf does not know have files in golden/ternary.
+    let elsewhere = |name: &&str| ["Q1_0", "Q2_0", "Q2_0_128", "IQ2_BN", "BOOL"].contains(name);
+    let rows = of_rows().map(|format| format.name).filter(|name| !own.contains(name) && !elsewhere(name));
+    let mut rest: Vec<_> = rows.collect();
     rest.sort();
     assert_eq!(decoded, rest);
     assert_eq!(encoded, ["BF16", "F16", "I2_S", "MXFP4", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "TQ1_0", "TQ2_0"]);
@@ -143,7 +146,7 @@ fn searched_scales_beat_plain_rounding() {
 #[test]
 fn errors_are_near_the_least_that_so_many_bits_allow() {
     let weights = gaussian(256 * 32, 5);
-    for format in FORMATS.iter().filter(|format| format.block > 1 && !format.ternary) {
+    for format in FORMATS.iter().filter(|format| format.block > 1 && !format.encodes_trits()) {
         let error = rmse(&weights, &decode(format, &format.encode(&weights), weights.len()));
         let ratio = error / 2f64.powf(-format.bits_per_weight());
         let bound = match format.name {
