@@ -10,7 +10,7 @@ use trine_kernels::{
     Attention, Form, Input, KV_FORMATS, Lines, Machine, Matrix, PANEL, Pool, Quantized, Routes, Table, interleave,
 };
 use trine_tensor::memory::{self, Arena};
-use trine_tensor::{View, format::F32};
+use trine_tensor::{Format, View, format::F32};
 
 /// Columns that the exact integer sums of ternary products allow: `3 * 127 * 2^22 < 2^31`.
 const WIDEST: usize = 1 << 22;
@@ -366,6 +366,9 @@ impl Cpu {
         let repack = self.options.repack && view.is_mapped() && panels && self.machine.interleaves(view.format);
         let copy = repack || self.options.huge_pages && view.is_mapped();
         let view = if copy { self.copy(view, repack)? } else { view };
+        if !repack {
+            self.check(&view)?;
+        }
         if self.options.prefault {
             self.machine.pool().run_ranges(view.bytes.len(), PIECE, &|range, _| view.prefault(range));
         }
@@ -374,6 +377,30 @@ impl Cpu {
             memory::lock(&view.bytes).map_err(refused)?;
         }
         Ok((view, repack))
+    }
+
+    /// A matrix in an order of its own as what products take, in memory of our own.
+    fn repack(&mut self, view: &View, format: &'static Format) -> Result<View, Error> {
+        let stride = format.row_bytes(view.cols()).expect("whole blocks");
+        let len = stride * view.rows() + format.tail;
+        let mut copy = self.arena.take(len).map_err(|_| Error::NoMemory { bytes: len })?;
+        let (rows, tail) = copy.split_at_mut(stride * view.rows());
+        tail.copy_from_slice(&view.repacked_tail());
+        let rows: Vec<Mutex<&mut [u8]>> = rows.chunks_mut(stride).map(Mutex::new).collect();
+        self.machine.pool().run(rows.len(), &|i, _| view.repack_row(i, &mut lock(&rows[i])));
+        drop(rows);
+        Ok(View::new(view.name.clone(), format, view.shape.clone(), copy.freeze()).expect("as many weights"))
+    }
+
+    /// Refuses encoded weights that are no finite numbers, and ternary ones that are not ternary.
+    fn check(&mut self, view: &View) -> Result<(), Error> {
+        let (stride, failure) = ((view.bytes.len() - view.format.tail) / view.rows(), Mutex::new(None));
+        self.machine.pool().run_ranges(view.rows(), (PIECE / stride.max(1)).max(1), &|rows, _| {
+            let bytes = &view.bytes[rows.start * stride..rows.end * stride];
+            view.check_rows(rows.start, bytes).unwrap_or_else(|error| *lock(&failure) = Some(error));
+        });
+        let failure = failure.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        failure.map_or(Ok(()), |source| Err(Error::Damaged(Box::new(source))))
     }
 
     /// The same matrix in memory of our own, read in parallel; with its rows interleaved, if wanted.
@@ -390,7 +417,8 @@ impl Cpu {
             let copied = if interleaved {
                 let mut room = lock(&rooms[thread]);
                 room.resize(out.len(), 0);
-                view.copy_to(i * piece, &mut room).map(|()| {
+                let read = view.copy_to(i * piece, &mut room);
+                read.and_then(|()| view.check_rows(i * (piece / panel) * PANEL, &room)).map(|()| {
                     for (rows, out) in room.chunks(panel).zip(out.chunks_mut(panel)) {
                         if rows.len() == panel {
                             interleave(view.format, rows, out);
@@ -405,7 +433,10 @@ impl Cpu {
             copied.unwrap_or_else(|error| *lock(&failure) = Some(error));
         });
         if let Some(source) = failure.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
-            return Err(Error::Read { tensor: view.name, source: Box::new(source) });
+            return Err(match source {
+                trine_tensor::Error::Io(_) => Error::Read { tensor: view.name, source: Box::new(source) },
+                damaged => Error::Damaged(Box::new(damaged)),
+            });
         }
         drop(pieces);
         Ok(View::new(view.name, view.format, view.shape, copy.freeze()).expect("as it was"))
@@ -428,6 +459,12 @@ impl Backend for Cpu {
             Role::Embedding | Role::Head | Role::Linear | Role::BitLinear => {
                 if view.cols() > WIDEST {
                     return Err(Error::TooWide { found: view.cols(), tensor: view.name, most: WIDEST });
+                }
+                if let Some(format) = view.rows_format() {
+                    view = self.repack(&view, format)?;
+                } else if role == Role::BitLinear && view.format.name.starts_with("Q2_0") {
+                    // Exact integer sums over whole rows, as all ternary formats have them.
+                    view = view.as_i2_s().unwrap_or(view);
                 }
                 (view, interleaved) = self.settle(view)?;
             }

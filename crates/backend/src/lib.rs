@@ -137,6 +137,9 @@ pub enum Error {
         /// What the file says.
         source: Box<trine_tensor::Error>,
     },
+    /// A weight whose bytes are none.
+    #[error("{0}")]
+    Damaged(Box<trine_tensor::Error>),
     /// A matrix so wide that integer sums could overflow.
     #[error("tensor `{tensor}`: rows of {found} numbers, more than the {most} that this device multiplies exactly")]
     TooWide {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use trine::backend::{Activations, Affinity, Backend, Cpu, KV_FORMATS, Numa};
 use trine::kernels::cpus::parse_list;
-use trine::tensor::{Format, OpenOptions, format::by_name};
+use trine::tensor::{FORMATS, File, Format, OpenOptions, format::by_name};
 use trine::{Decoder, EMBEDDED, Embedder, Llm, Options, Progress, When};
 
 /// How to load a model.
@@ -31,7 +31,35 @@ pub struct LoadArgs {
     #[arg(long, value_name = "TYPE", env = "TRINE_ACTIVATIONS", default_value = "int8")]
     activations: ActivationsArg,
     #[command(flatten)]
+    layouts: LayoutArgs,
+    #[command(flatten)]
     pub machine: MachineArgs,
+}
+
+/// What type numbers with several meanings mean.
+#[derive(Args, Clone, Debug)]
+pub struct LayoutArgs {
+    /// The format of tensors whose type number several formats share, where the file does not tell: such as i2_s_arm, which bitnet.cpp writes
+    /// on ARM
+    #[arg(long, value_name = "NAME", env = "TRINE_LAYOUT", value_delimiter = ',', ignore_case = true, value_parser = layout())]
+    layout: Vec<&'static Format>,
+}
+
+impl LayoutArgs {
+    /// A file opened so.
+    pub fn open(&self, model: &Path) -> Result<File, trine::tensor::Error> {
+        trine::open_file(model, &OpenOptions { layouts: self.layout.clone(), ..OpenOptions::default() })
+    }
+}
+
+/// The formats that share a type number with another, by name.
+fn layout() -> impl TypedValueParser<Value = &'static Format> {
+    let shared = |format: &&&Format| {
+        FORMATS.iter().any(|other| other != *format && other.id == format.id && format.id.is_some())
+            || format.name == "TL2"
+    };
+    let names = FORMATS.iter().filter(shared).map(|format| format.name.to_ascii_lowercase());
+    PossibleValuesParser::new(names).map(|name| by_name(&name).expect("it is one of them"))
 }
 
 /// How to use the machine: nothing here but the cache type changes an answer.
@@ -180,6 +208,7 @@ impl LoadArgs {
 
     fn options(&self) -> Options {
         let mut options = self.machine.options();
+        options.layouts(self.layouts.layout.clone());
         self.tokenizer.as_ref().map(|path| options.tokenizer(path));
         self.context.map(|context| options.context(context as usize));
         self.batch.map(|batch| options.prefill_chunk(batch as usize));

@@ -48,7 +48,11 @@ pub struct Table {
     pub(crate) iq2_xxs: BlockKernel,
     pub(crate) iq1_m: BlockKernel,
     pub(crate) iq1_s: BlockKernel,
+    pub(crate) q1_0: BlockKernel,
+    pub(crate) q2_0: BlockKernel,
+    pub(crate) q2_0_128: BlockKernel,
     pub(crate) i2_s: TernaryKernel,
+    pub(crate) iq2_bn: TernaryKernel,
     pub(crate) tq1_0: TernaryKernel,
     pub(crate) tq2_0: TernaryKernel,
     pub(crate) token: fn(&[f32], &mut [i8]) -> f32,
@@ -165,6 +169,10 @@ impl Table {
             "IQ2_XXS" => Kernel::Block(self.iq2_xxs),
             "IQ1_M" => Kernel::Block(self.iq1_m),
             "IQ1_S" => Kernel::Block(self.iq1_s),
+            "Q1_0" => Kernel::Block(self.q1_0),
+            "Q2_0" => Kernel::Block(self.q2_0),
+            "Q2_0_128" => Kernel::Block(self.q2_0_128),
+            "IQ2_BN" => Kernel::Ternary(self.iq2_bn, Form::Tokens),
             "I2_S" => Kernel::Ternary(self.i2_s, Form::Tokens),
             "TQ1_0" => Kernel::Ternary(self.tq1_0, Form::Fives),
             "TQ2_0" => Kernel::Ternary(self.tq2_0, Form::Tokens),
@@ -204,6 +212,10 @@ macro_rules! table {
                 iq2_xxs(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, grid::IQ2_XXS>;
                 iq1_m(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, grid::IQ1_M>;
                 iq1_s(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, grid::IQ1_S>;
+                q1_0(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q1_0>;
+                q2_0(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q2_0>;
+                q2_0_128(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q2_0_128>;
+                iq2_bn(w: &Rows, x: &Tokens, out: &mut Out) -> () = ternary::product::<_, ternary::IQ2_BN>;
                 i2_s(w: &Rows, x: &Tokens, out: &mut Out) -> () = ternary::product::<_, ternary::I2_S>;
                 tq1_0(w: &Rows, x: &Tokens, out: &mut Out) -> () = ternary::product::<_, ternary::TQ1_0>;
                 tq2_0(w: &Rows, x: &Tokens, out: &mut Out) -> () = ternary::product::<_, ternary::TQ2_0>;

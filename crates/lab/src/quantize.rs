@@ -4,7 +4,7 @@ use crate::Error;
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_tensor::format::{IQ4_NL, Q5_0, Q5_1, Q8_0};
-use trine_tensor::{Entry, File, Format, Kind, View, gguf};
+use trine_tensor::{Entry, File, Format, Kind, View, format::Layout, gguf};
 
 /// What became of the tensors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,10 +32,10 @@ static REPLACEMENTS: &[(&[&str], &Format)] = &[
     (&["Q6_K"], &Q8_0),
 ];
 
-/// The format that a row of so many weights gets when `format` is asked for.
-fn fitting(format: &'static Format, cols: usize) -> Option<&'static Format> {
+/// The format that a matrix gets when `format` is asked for.
+fn fitting(format: &'static Format, view: &View) -> Option<&'static Format> {
     let other = REPLACEMENTS.iter().find(|(names, _)| names.contains(&format.name)).map(|&(_, other)| other);
-    [Some(format), other].into_iter().flatten().find(|format| cols.is_multiple_of(format.block))
+    [Some(format), other].into_iter().flatten().find(|format| Entry { format, ..view.entry() }.size().is_ok())
 }
 
 /// Writes the GGUF file `input` to `output` with its matrices in `format`; vectors stay as they are, and so do the embedding and the head
@@ -65,9 +65,9 @@ pub fn quantize(
     for view in input.tensors() {
         let mut entry = view.entry();
         let layer = view.name.starts_with("blk.");
-        if view.rows() == 1 || view.format == format || (format.ternary && !layer) {
+        if view.rows() == 1 || view.format == format || (format.encodes_trits() && !layer) {
             report.kept += 1;
-        } else if let Some(fitting) = fitting(format, view.cols()) {
+        } else if let Some(fitting) = fitting(format, view) {
             entry.format = fitting;
             if fitting == format {
                 report.rewritten += 1;
@@ -92,7 +92,7 @@ pub fn quantize(
     let mut done = 0;
     for (view, entry) in input.tensors().zip(&entries) {
         if view.format == entry.format {
-            writer.tensor(&view.bytes)?
+            writer.tensor(&view.stored()?)?
         } else {
             writer.tensor(&rewrite(view, entry)?)?
         }
@@ -127,8 +127,12 @@ fn rewrite(view: &View, entry: &Entry) -> Result<Vec<u8>, Error> {
     if let Some(found) = weights.iter().find(|w| !w.is_finite()) {
         return Err(Error::NotFinite { tensor: view.name.clone(), found: *found });
     }
-    let bytes = encode(entry.format, &weights);
-    if entry.format.ternary {
+    let bytes = if matches!(entry.format.layout, Layout::Rows) {
+        encode(entry.format, &weights)
+    } else {
+        entry.encode(&weights)?
+    };
+    if entry.format.encodes_trits() {
         let written = View::new(&*view.name, entry.format, view.shape.clone(), bytes.clone())?.decode();
         let pairs = || weights.iter().zip(&written);
         let (&worst, &nearest) =

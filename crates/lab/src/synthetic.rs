@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use trine_backend::Role;
 use trine_model::{Arch, Sizes, Tensor};
-use trine_tensor::format::{F32, Q6_K, by_name};
+use trine_tensor::format::{F32, Layout, Q6_K, by_name};
 use trine_tensor::{Entry, Format, Metadata, Strings, gguf};
 
 /// Changes whenever the same request gives other bytes.
@@ -178,7 +178,9 @@ impl Mixture {
 
 /// Whether weights of models come in it: integers and double precision do not.
 fn is_weights(format: &Format) -> bool {
-    format.id.is_some() && (format.block > 1 || ["F32", "F16", "BF16"].contains(&format.name))
+    // Blocks are dealt at random, without what rows or matrices have besides.
+    let plain = matches!(format.layout, Layout::Rows);
+    plain && format.id.is_some() && (format.block > 1 || ["F32", "F16", "BF16"].contains(&format.name))
 }
 
 /// Whether llama.cpp gives this layer's values and down projection more bits in a medium mixture.

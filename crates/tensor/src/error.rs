@@ -207,6 +207,92 @@ pub enum Error {
         /// The type number or name in the file.
         found: String,
     },
+    /// A shape that a format of whole matrices cannot hold.
+    #[error("tensor {tensor:?}: a matrix of {rows} rows of {cols} weights cannot be stored as {format}")]
+    Order {
+        /// The tensor.
+        tensor: String,
+        /// The name of its format.
+        format: &'static str,
+        /// Rows.
+        rows: usize,
+        /// Weights per row.
+        cols: usize,
+    },
+    /// A tensor type that is known, and why it is not read.
+    #[error("tensor {tensor:?}: type {id} is {name}: {remedy}")]
+    RefusedFormat {
+        /// The tensor.
+        tensor: String,
+        /// The type number.
+        id: u32,
+        /// What the number means.
+        name: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A type number that could mean several things here.
+    #[error("tensor {tensor:?}: type {id} could be {names}: choose one (--layout NAME)")]
+    AmbiguousFormat {
+        /// The tensor.
+        tensor: String,
+        /// The type number.
+        id: u32,
+        /// The formats that its bytes fit.
+        names: String,
+    },
+    /// Two formats that a file cannot hold both.
+    #[error("{first} and {second} have the same type number {id}: a GGUF file holds one of them")]
+    SharedNumber {
+        /// The type number.
+        id: u32,
+        /// One of them.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+    },
+    /// A matrix of TL1 or TL2 without its tiles, or with others.
+    #[error("tensor {tensor:?}: {}", tiles_of(format, *rows, *cols, found))]
+    Tiles {
+        /// The tensor.
+        tensor: String,
+        /// The name of its format.
+        format: &'static str,
+        /// Rows of the matrix.
+        rows: usize,
+        /// Its weights per row.
+        cols: usize,
+        /// Tiles in which its bytes are no ternary weights; `None` when no tiles are known.
+        found: Option<crate::format::Tiles>,
+    },
+    /// A description of kernels that is not one.
+    #[error("{what}: expected sections with m, k, bm, bk and bmm, found {line:?}")]
+    KernelConfig {
+        /// Where it is.
+        what: &'static str,
+        /// The line that is none of that.
+        line: String,
+    },
+    /// A ternary weight that is not -1, 0 or 1.
+    #[error(
+        "tensor {tensor:?}: expected ternary weights, found the unused code 3 in row {row}; is the layout another? (--layout NAME)"
+    )]
+    NotTernary {
+        /// The tensor.
+        tensor: String,
+        /// The first row that has one.
+        row: usize,
+    },
+    /// A scale that is no number.
+    #[error("tensor {tensor:?}: expected finite scales, found {found} in row {row}")]
+    BadScale {
+        /// The tensor.
+        tensor: String,
+        /// The first row that has one.
+        row: usize,
+        /// The scale.
+        found: f32,
+    },
     /// A tensor does not begin on a multiple of the alignment.
     #[error("tensor {tensor:?}: offset {offset} is not a multiple of the alignment {alignment}")]
     Misaligned {
@@ -393,6 +479,14 @@ pub enum Error {
         /// Tensors written.
         found: usize,
     },
+}
+
+fn tiles_of(format: &str, rows: usize, cols: usize, found: &Option<crate::format::Tiles>) -> String {
+    let what = "put the kernel_config.ini of the bitnet.cpp that wrote the file beside it";
+    match found {
+        None => format!("{format} of {rows} x {cols} can be read only with the tiles of its kernel: {what}"),
+        Some(tiles) => format!("its bytes are no {format} with the tiles {tiles:?}: {what}"),
+    }
 }
 
 impl Error {

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 
+use crate::gguf::{self, Hints};
 use crate::mapping::Mapping;
 use crate::memory::zeroed;
 use crate::safetensors::Unique;
-use crate::{Bytes, Error, Metadata, Result, View, gguf, safetensors};
+use crate::{Bytes, Error, Format, Metadata, Result, View, safetensors};
 
 /// How to open a file.
 #[derive(Clone, Debug)]
@@ -18,11 +19,13 @@ pub struct OpenOptions {
     pub mmap: bool,
     /// Ask for huge pages where the file is read.
     pub huge_pages: bool,
+    /// What type numbers of GGUF mean that programs have given to several formats, where the file does not tell.
+    pub layouts: Vec<&'static Format>,
 }
 
 impl Default for OpenOptions {
     fn default() -> OpenOptions {
-        OpenOptions { mmap: true, huge_pages: false }
+        OpenOptions { mmap: true, huge_pages: false, layouts: Vec::new() }
     }
 }
 
@@ -48,6 +51,7 @@ pub struct File {
     metadata: Metadata,
     config: Option<serde_json::Value>,
     tensors: IndexMap<String, View>,
+    notes: Vec<String>,
 }
 
 const INDEX: &str = "model.safetensors.index.json";
@@ -92,9 +96,11 @@ impl File {
     fn read(path: &Path, chosen: &Path, loaded: Loaded, options: Option<&OpenOptions>) -> Result<File> {
         let (bytes, mapping) = loaded;
         let (mut size, mut files) = (bytes.len() as u64, vec![chosen.to_path_buf()]);
-        let (kind, metadata, config, tensors) = match sniff(&bytes)? {
+        let hints =
+            options.map_or(Hints::default(), |options| Hints { layouts: &options.layouts, folder: chosen.parent() });
+        let (kind, metadata, config, tensors, notes) = match sniff(&bytes)? {
             Magic::Gguf => {
-                let mut opened = gguf::read(&bytes)?;
+                let mut opened = gguf::read_with(&bytes, hints)?;
                 map(&mut opened.tensors, &mapping);
                 let joined = match gguf::Piece::of(&opened.metadata)? {
                     None => opened,
@@ -103,22 +109,22 @@ impl File {
                         let (bytes, mapping) = load(path, options.ok_or_else(absent)?)?;
                         size += bytes.len() as u64;
                         files.push(path.to_path_buf());
-                        let mut contents = gguf::read(&bytes).map_err(|e| e.at(path))?;
+                        let mut contents = gguf::read_with(&bytes, hints).map_err(|e| e.at(path))?;
                         map(&mut contents.tensors, &mapping);
                         Ok(contents)
                     })?,
                 };
-                (Kind::Gguf { version: joined.version }, joined.metadata, None, joined.tensors)
+                (Kind::Gguf { version: joined.version }, joined.metadata, None, joined.tensors, joined.notes)
             }
             Magic::Safetensors => {
                 let mut tensors = safetensors::read(&bytes)?;
                 map(&mut tensors, &mapping);
                 let config = options.map_or(Ok(None), |_| config(chosen))?;
-                (Kind::Safetensors, Metadata::new(), config, tensors)
+                (Kind::Safetensors, Metadata::new(), config, tensors, Vec::new())
             }
         };
         files.sort();
-        Ok(File { path: path.to_path_buf(), files, kind, size, metadata, config, tensors })
+        Ok(File { path: path.to_path_buf(), files, kind, size, metadata, config, tensors, notes })
     }
 
     /// Opens every file that the index names.
@@ -159,7 +165,8 @@ impl File {
             }
         }
         let (kind, metadata, config) = (Kind::Safetensors, Metadata::new(), config(index)?);
-        Ok(File { path: path.to_path_buf(), files, kind, size, metadata, config, tensors })
+        let notes = Vec::new();
+        Ok(File { path: path.to_path_buf(), files, kind, size, metadata, config, tensors, notes })
     }
 
     /// The path as it was given.
@@ -210,6 +217,11 @@ impl File {
     /// The keys of a GGUF file, without those that make it a piece of a split model; none for safetensors.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    /// What was decided about type numbers of GGUF with several meanings, and why.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The `config.json` beside safetensors, when there is one.

@@ -12,7 +12,7 @@ use indexmap::map::Entry as Slot;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use crate::format::{self, Format};
-use crate::view::size;
+use crate::view::{Order, size};
 use crate::writer::write_all;
 use crate::{Bytes, Entry, Error, Result, View};
 
@@ -111,7 +111,14 @@ impl Tensor {
             let found = end.saturating_sub(start);
             return Err(Error::Length { tensor: name, shape, format: format.name, expected: size, found });
         }
-        Ok(View { name, format, shape, bytes: data.slice(start as usize..end as usize), mapping: None })
+        Ok(View {
+            name,
+            format,
+            shape,
+            bytes: data.slice(start as usize..end as usize),
+            mapping: None,
+            order: Order::default(),
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::format::Format;
+use crate::format::{Format, I2_S, Kernels, Place, Tiles, layout};
 use crate::mapping::Mapping;
 use crate::{Bytes, Error, Result};
 
@@ -22,6 +22,52 @@ impl Entry {
     pub fn size(&self) -> Result<u64> {
         let shape: Vec<u64> = self.shape.iter().map(|&n| n as u64).collect();
         size(&self.name, self.format, &shape)
+    }
+
+    /// The tensor's bytes for these weights, row by row.
+    ///
+    /// # Errors
+    /// When the format cannot hold such a tensor, or there are more or fewer weights.
+    pub fn encode(&self, weights: &[f32]) -> Result<Vec<u8>> {
+        let size = self.size()? as usize;
+        let [rows, cols] = matrix(&self.shape);
+        if weights.len() != rows * cols {
+            return Err(self.wrong_length(weights.len()));
+        }
+        let format = self.format;
+        let Some(packing) = format.packing() else {
+            if format.head() == 0 {
+                return Ok(format.encode(weights));
+            }
+            return Ok(weights.chunks_exact(cols).flat_map(|row| format.encode(row)).collect());
+        };
+        let place = Place { rows, cols, tiles: self.tiles()?.unwrap_or_default() };
+        let by_rows = Entry { format: packing.rows, ..self.clone() }.encode(weights)?;
+        let stride = (by_rows.len() - format.tail) / rows;
+        let (mut out, mut codes) = (vec![0; size], vec![0; cols]);
+        let (body, tail) = out.split_at_mut(size - format.tail);
+        tail.copy_from_slice(&by_rows[by_rows.len() - format.tail..]);
+        for (i, row) in by_rows.chunks_exact(stride).take(rows).enumerate() {
+            layout::codes(packing.rows, row, &mut codes);
+            let scale = row.first_chunk().map_or(0.0, |head| f32::from_le_bytes(*head));
+            (packing.write)(&place, i, &codes, scale, body);
+        }
+        Ok(out)
+    }
+
+    /// The tiles in which [`Entry::encode`] stores the matrix, when its format has such.
+    pub(crate) fn tiles(&self) -> Result<Option<Tiles>> {
+        if !self.format.packing().is_some_and(|packing| packing.tiled) {
+            return Ok(None);
+        }
+        let shape = matrix(&self.shape);
+        let tensor = || self.name.clone();
+        Tiles::choose(self.format, shape).map(Some).ok_or_else(|| Error::Order {
+            tensor: tensor(),
+            format: self.format.name,
+            rows: shape[0],
+            cols: shape[1],
+        })
     }
 
     pub(crate) fn wrong_length(&self, found: usize) -> Error {
@@ -48,6 +94,15 @@ pub struct View {
     pub bytes: Bytes,
     /// What `bytes` are a range of, when a file is mapped.
     pub(crate) mapping: Option<Mapping>,
+    pub(crate) order: Order,
+}
+
+/// What the bytes of a matrix in an order of its own do not say themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Order {
+    pub tiles: Tiles,
+    /// The scale, when the file has it in a tensor of its own and `bytes` end without a tail.
+    pub scale: Option<f32>,
 }
 
 impl View {
@@ -58,8 +113,10 @@ impl View {
         shape: Vec<usize>,
         bytes: impl Into<Bytes>,
     ) -> Result<View> {
-        let view = View { name: name.into(), format, shape, bytes: bytes.into(), mapping: None };
+        let mut view =
+            View { name: name.into(), format, shape, bytes: bytes.into(), mapping: None, order: Order::default() };
         let expected = view.entry().size()?;
+        view.order.tiles = view.entry().tiles()?.unwrap_or_default();
         if view.bytes.len() as u64 == expected { Ok(view) } else { Err(view.entry().wrong_length(view.bytes.len())) }
     }
 
@@ -70,12 +127,12 @@ impl View {
 
     /// Number of rows: the product of all dimensions but the last.
     pub fn rows(&self) -> usize {
-        self.shape.split_last().map_or(1, |(_, rest)| rest.iter().product())
+        matrix(&self.shape)[0]
     }
 
     /// Weights per row: the last dimension.
     pub fn cols(&self) -> usize {
-        self.shape.last().copied().unwrap_or(1)
+        matrix(&self.shape)[1]
     }
 
     /// The same tensor with other bytes, such as a part of its own, and the shape that fits them.
@@ -83,8 +140,9 @@ impl View {
         Ok(View { mapping: self.mapping.clone(), ..View::new(self.name.clone(), self.format, shape, bytes)? })
     }
 
-    /// The bytes of row `i`. Panics when there are not that many rows.
+    /// The bytes of row `i`. Panics when there are not that many rows, or they are not [by rows](View::by_rows).
     pub fn row(&self, i: usize) -> &[u8] {
+        assert!(self.format.packing().is_none(), "tensor {:?}: {} is no format of rows", self.name, self.format);
         let n = self.row_bytes();
         &self.bytes[..self.bytes.len() - self.format.tail][i * n..(i + 1) * n]
     }
@@ -94,7 +152,7 @@ impl View {
         &self.bytes[self.bytes.len() - self.format.tail..]
     }
 
-    /// The weights of row `i`. Panics when there are not that many rows or `out` is not `cols` long.
+    /// The weights of row `i`. Panics as [`View::row`], or when `out` is not `cols` long.
     pub fn decode_row(&self, i: usize, out: &mut [f32]) {
         assert_eq!(out.len(), self.cols(), "tensor {:?}: a row has {} weights", self.name, self.cols());
         (self.format.decode)(self.row(i), self.tail(), out);
@@ -103,8 +161,90 @@ impl View {
     /// All weights, `[.., rows, cols]`.
     pub fn decode(&self) -> Vec<f32> {
         let mut out = vec![0.0; self.rows() * self.cols()];
-        (self.format.decode)(&self.bytes[..self.bytes.len() - self.format.tail], self.tail(), &mut out);
+        let view = self.by_rows();
+        for (i, out) in out.chunks_exact_mut(view.cols()).enumerate() {
+            view.decode_row(i, out);
+        }
         out
+    }
+
+    /// The same weights in a format whose bytes are row behind row: itself, unless it has a [`crate::format::Packing`].
+    pub fn by_rows(&self) -> View {
+        let Some(format) = self.rows_format() else { return self.clone() };
+        let entry = Entry { format, ..self.entry() };
+        let mut bytes = vec![0; entry.size().expect("as many codes as there are") as usize];
+        let (rows, tail) = bytes.split_at_mut(entry.size().expect("as before") as usize - format.tail);
+        for (i, row) in rows.chunks_exact_mut(format.row_bytes(self.cols()).expect("whole blocks")).enumerate() {
+            self.repack_row(i, row);
+        }
+        tail.copy_from_slice(&self.repacked_tail());
+        View::new(entry.name, format, entry.shape, bytes).expect("just made so")
+    }
+
+    /// The format of [`View::by_rows`], when that is another.
+    pub fn rows_format(&self) -> Option<&'static Format> {
+        self.format.packing().map(|packing| packing.rows)
+    }
+
+    /// Row `i` of [`View::by_rows`], for who brings the rows together himself.
+    ///
+    /// # Panics
+    /// When the matrix is by rows already, there are not so many rows, or `out` is not a row.
+    pub fn repack_row(&self, i: usize, out: &mut [u8]) {
+        let packing = self.format.packing().expect("an order of its own");
+        let place = Place { rows: self.rows(), cols: self.cols(), tiles: self.order.tiles };
+        let mut codes = vec![0; self.cols()];
+        let scale = (packing.read)(&place, &self.bytes, i, &mut codes);
+        layout::pack(packing.rows, &codes, out);
+        if let Some(scale) = scale {
+            out[..packing.rows.head()].copy_from_slice(&scale.to_le_bytes());
+        }
+    }
+
+    /// What [`View::by_rows`] has behind its rows.
+    pub fn repacked_tail(&self) -> Vec<u8> {
+        match self.order.scale {
+            None => self.tail().to_vec(),
+            Some(scale) => {
+                let mut tail = vec![0; self.format.tail];
+                tail[..4].copy_from_slice(&scale.to_le_bytes());
+                tail
+            }
+        }
+    }
+
+    /// The same weights as [`I2_S`], when they are -s, 0 and s with one s for the whole matrix, and rows of whole blocks of it.
+    pub fn as_i2_s(&self) -> Option<View> {
+        let [rows, cols] = matrix(&self.shape);
+        let stride = I2_S.row_bytes(cols)?;
+        let (mut scale, mut row, mut codes) = (0f32, vec![0.0; cols], vec![0; cols]);
+        let mut bytes = vec![0; I2_S.size(rows as u64, cols as u64)? as usize];
+        for (i, out) in bytes.chunks_exact_mut(stride).take(rows).enumerate() {
+            self.decode_row(i, &mut row);
+            for (w, code) in row.iter().zip(&mut codes) {
+                if *w != 0.0 && scale == 0.0 {
+                    scale = w.abs();
+                }
+                *code = match *w {
+                    w if w == 0.0 => 1,
+                    w if w == scale => 2,
+                    w if w == -scale => 0,
+                    _ => return None,
+                };
+            }
+            layout::pack(&I2_S, &codes, out);
+        }
+        bytes[rows * stride..][..4].copy_from_slice(&scale.to_le_bytes());
+        View::new(self.name.clone(), &I2_S, self.shape.clone(), bytes).ok()
+    }
+
+    /// The bytes with which the tensor is written to a file: its own, unless they mean something only beside what else its file says.
+    ///
+    /// # Errors
+    /// When the matrix cannot be written in its format.
+    pub fn stored(&self) -> Result<Bytes> {
+        let written = Order { tiles: self.entry().tiles()?.unwrap_or_default(), scale: None };
+        if self.order == written { Ok(self.bytes.clone()) } else { Ok(self.entry().encode(&self.decode())?.into()) }
     }
 
     /// The mapping, and where in it the bytes are.
@@ -148,8 +288,27 @@ impl View {
     }
 
     fn row_bytes(&self) -> usize {
-        self.cols() / self.format.block * self.format.bytes
+        self.format.row_bytes(self.cols()).expect("whole blocks")
     }
+}
+
+/// Rows and columns of a shape.
+pub(crate) fn matrix(shape: &[usize]) -> [usize; 2] {
+    shape.split_last().map_or([1, 1], |(&cols, rest)| [rest.iter().product(), cols])
+}
+
+/// The kernels in whose order matrices among these are written, for the header of the file.
+pub(crate) fn kernels(entries: &[Entry]) -> Result<Kernels> {
+    let mut kernels = Kernels::new();
+    for entry in entries {
+        let shape = matrix(&entry.shape);
+        if let Some(tiles) = entry.tiles()?
+            && !kernels.contains(&(shape, tiles))
+        {
+            kernels.push((shape, tiles));
+        }
+    }
+    Ok(kernels)
 }
 
 /// Bytes of a tensor, tail included, after checking that every dimension is at least one, that rows are whole blocks,
@@ -167,5 +326,8 @@ pub(crate) fn size(name: &str, format: &Format, shape: &[u64]) -> Result<u64> {
     let rows = rest.iter().try_fold(1u64, |product, &n| product.checked_mul(n)).ok_or_else(too_large)?;
     // Four bytes per decoded weight must be countable too.
     rows.checked_mul(cols).and_then(|n| isize::try_from(n.checked_mul(4)?).ok()).ok_or_else(too_large)?;
+    if format.packing().is_some_and(|packing| (packing.size)(rows, cols).is_none()) {
+        return Err(Error::Order { tensor: tensor(), format: format.name, rows: rows as usize, cols: cols as usize });
+    }
     format.size(rows, cols).filter(|&n| isize::try_from(n).is_ok()).ok_or_else(too_large)
 }

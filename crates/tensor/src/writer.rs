@@ -75,7 +75,7 @@ impl Writer {
 /// Writes the tensors that the header announced, and finishes the file.
 pub(crate) fn write_all(mut writer: Writer, tensors: &[crate::View]) -> Result<()> {
     for view in tensors {
-        writer.tensor(&view.bytes)?;
+        writer.tensor(&view.stored()?)?;
     }
     writer.finish()
 }

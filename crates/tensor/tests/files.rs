@@ -28,7 +28,8 @@ fn a_gguf_file_holds_what_was_written() {
         }
         gguf::write(&path, &metadata, &tensors).unwrap();
         for mmap in [false, true] {
-            let file = File::open_with(&path, &OpenOptions { mmap, huge_pages: !mmap }).unwrap();
+            let file =
+                File::open_with(&path, &OpenOptions { mmap, huge_pages: !mmap, ..OpenOptions::default() }).unwrap();
             assert_eq!(file.kind(), Kind::Gguf { version: 3 });
             assert_eq!(file.metadata(), &metadata);
             assert_eq!(file.size(), fs::metadata(&path).unwrap().len());

@@ -33,7 +33,7 @@ pub fn write<B: Adjoint>(tape: &mut Tape<B>, metadata: &Metadata, formats: Forma
     let entries: Vec<Entry> = (0..tape.params.len()).map(entry).collect();
     let mut writer = gguf::create(path, metadata, entries.clone())?;
     for (i, entry) in entries.iter().enumerate() {
-        writer.tensor(&entry.format.encode(&tape.seen(i)))?;
+        writer.tensor(&entry.encode(&tape.seen(i))?)?;
     }
     Ok(writer.finish()?)
 }

@@ -31,6 +31,7 @@ pub struct Options {
     isa: Option<String>,
     tokenizer: Option<PathBuf>,
     mmap: bool,
+    layouts: Vec<&'static Format>,
     huge_pages: When,
     repack: When,
     memory_limit: Option<u64>,
@@ -63,6 +64,7 @@ impl Default for Options {
             threads: None,
             isa: None,
             tokenizer: None,
+            layouts: Vec::new(),
             mmap: true,
             huge_pages: When::Auto,
             repack: When::Auto,
@@ -126,6 +128,12 @@ impl Options {
     /// Another tokenizer than the model's own: a `tokenizer.json`, a GGUF file, or a folder with one of them.
     pub fn tokenizer(&mut self, path: impl Into<PathBuf>) -> &mut Options {
         self.tokenizer = Some(path.into());
+        self
+    }
+
+    /// What type numbers of GGUF mean that programs have given to several formats, such as I2_S of an ARM build, where the file does not tell.
+    pub fn layouts(&mut self, layouts: Vec<&'static Format>) -> &mut Options {
+        self.layouts = layouts;
         self
     }
 
@@ -300,8 +308,10 @@ impl Options {
     ) -> Result<Loaded<B>, Error> {
         // What costs nothing to check comes before what may take minutes.
         let table = self.isa.as_deref().map(kernels::table).transpose()?;
-        let open = OpenOptions { mmap: self.mmap, huge_pages: self.huge_pages != When::Off };
+        let open =
+            OpenOptions { mmap: self.mmap, huge_pages: self.huge_pages != When::Off, layouts: self.layouts.clone() };
         let file = open_file(path, &open).map_err(model::Error::from)?;
+        file.notes().iter().for_each(|note| tracing::info!("{note}"));
         let spec = Spec::of(&file).map_err(|error| error.at(file.path()))?;
         let memory = self.memory_of(&file, &spec);
         if let Some(limit) = self.memory_limit.filter(|&limit| memory.total() > limit) {

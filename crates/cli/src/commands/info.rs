@@ -1,4 +1,5 @@
 use crate::exit::Exit;
+use crate::load::LayoutArgs;
 use crate::table::{self, Facts};
 use crate::units;
 use anyhow::Result;
@@ -10,7 +11,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use trine::engine::EngineOptions;
 use trine::model::{Language, Spec};
-use trine::tensor::{Array, File, Kind, OpenOptions, Value};
+use trine::tensor::{Array, File, Kind, Value};
 
 /// Show what is in a model file
 #[derive(Args)]
@@ -25,6 +26,8 @@ pub struct Info {
     /// Plan the memory for a context of this many tokens [default: the model's, at most 4096]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     context: Option<u32>,
+    #[command(flatten)]
+    layouts: LayoutArgs,
     /// List all tensors
     #[arg(long)]
     tensors: bool,
@@ -56,6 +59,8 @@ struct Report {
     parameters: u64,
     bits_per_weight: Option<f64>,
     formats: Vec<Format>,
+    /// What was decided about type numbers with several meanings.
+    notes: Vec<String>,
     shape: Option<Shape>,
     tokenizer: Option<Tokenizer>,
     chat_template: bool,
@@ -125,7 +130,7 @@ struct Tensor {
 
 impl Info {
     pub fn run(self) -> Result<Exit> {
-        let file = trine::open_file(&self.model, &OpenOptions::default())?;
+        let file = self.layouts.open(&self.model)?;
         let report = self.report(&file);
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         if self.json {
@@ -173,6 +178,7 @@ impl Info {
             parameters,
             bits_per_weight: (parameters > 0).then(|| weights as f64 * 8.0 / parameters as f64),
             formats: formats(file),
+            notes: file.notes().to_vec(),
             memory: spec.as_ref().map(|spec| {
                 let context = self.context.map_or(spec.context.min(4096), |context| context as usize);
                 let engine = EngineOptions::default();
@@ -300,6 +306,9 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
         let name = format!("format {}", format.name);
         facts.push(name, format!("{} tensors, {}", format.tensors, units::bytes(format.bytes)));
     }
+    for note in &report.notes {
+        facts.push("note", note);
+    }
     if let Some(shape) = &report.shape {
         facts.push("layers", format!("{} of width {}, feed-forward {}", shape.layers, shape.width, shape.feed_forward));
         facts.push("heads", format!("{} of {}, {} for keys and values", shape.heads, shape.head_dim, shape.kv_heads));
@@ -338,7 +347,7 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
         writeln!(out)?;
         let row = |tensor: &Tensor| {
             let shape = tensor.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
-            (tensor.name.clone(), format!("{:6} {shape:>14}  {:>12}", tensor.format, units::bytes(tensor.bytes)))
+            (tensor.name.clone(), format!("{:10} {shape:>14}  {:>12}", tensor.format, units::bytes(tensor.bytes)))
         };
         Facts::from_iter(tensors.iter().map(row)).print(out)?;
     }

@@ -1,4 +1,5 @@
 use crate::exit::{Exit, Usage};
+use crate::load::LayoutArgs;
 use crate::{interrupt, progress, units};
 use anyhow::Result;
 use clap::Args;
@@ -7,7 +8,7 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
-use trine::tensor::{FORMATS, OpenOptions, format};
+use trine::tensor::{FORMATS, format};
 
 /// Write a model in another number format
 #[derive(Args)]
@@ -15,7 +16,7 @@ use trine::tensor::{FORMATS, OpenOptions, format};
     trine quantize model-f16.gguf model-q4_k.gguf --format q4_k\n  \
     trine quantize bitnet-tq2_0.gguf bitnet-i2_s.gguf --format i2_s\n\n\
     Matrices change, vectors stay as they are. Rows that are not multiples of 256 weights get blocks of 32 of\n\
-    about as many bits. A ternary format (TQ1_0, TQ2_0, I2_S) takes only weights that\n\
+    about as many bits. A ternary format (TQ1_0, TQ2_0, I2_S, TL1, TL2, IQ1_BN, ...) takes only weights that\n\
     are ternary already, and leaves the embedding and the head as they are.\n\
     The output appears when it is whole; until then an older file of that name stays.")]
 pub struct Quantize {
@@ -24,9 +25,11 @@ pub struct Quantize {
     /// Where the new file goes
     output: PathBuf,
     /// The format: f32, f16, bf16, q8_0, q6_k, q5_k, q5_1, q5_0, q4_k, q4_1, q4_0, iq4_nl, iq4_xs, mxfp4, nvfp4, q3_k,
-    /// iq3_s, iq3_xxs, q2_k, iq2_s, iq2_xs, iq2_xxs, iq1_m, iq1_s, tq2_0, i2_s or tq1_0
+    /// iq3_s, iq3_xxs, q2_k, iq2_s, iq2_xs, iq2_xxs, iq1_m, iq1_s, q1_0, q2_0, tq2_0, i2_s, tl1, tl2, iq2_bn, iq1_bn or tq1_0
     #[arg(short, long, value_name = "NAME")]
     format: String,
+    #[command(flatten)]
+    layouts: LayoutArgs,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -39,7 +42,7 @@ impl Quantize {
             hint: "as in --format q4_k",
         })?;
         let stop = interrupt::flag()?;
-        let file = trine::open_file(&self.input, &OpenOptions::default())?;
+        let file = self.layouts.open(&self.input)?;
         let bar = progress::bytes("writing", file.tensors().map(|view| view.bytes.len() as u64).sum());
         let report = trine_lab::quantize(&file, &self.output, format, &mut |done| {
             bar.set_position(done);

@@ -12,6 +12,8 @@ use std::ops::Range;
 
 /// A ternary format: how a block is unpacked.
 pub(crate) trait Trits {
+    /// Bytes before the blocks of a row.
+    const HEAD: usize = 0;
     /// Bytes of a block, and of its codes.
     const BYTES: usize;
     const CODES: usize;
@@ -23,6 +25,7 @@ pub(crate) trait Trits {
     const VECTORS: usize;
     /// One row's codes meet all activations before the next row's: for codes that take work, and activations that take none.
     const ROWS_FIRST: bool = false;
+    /// The scale of a block, or of the row when that has a head, which is then what is asked with.
     fn scale(block: &[u8], tail: &[u8]) -> f32;
     /// Differs between blocks of different scales, and is 0 for a scale that is 0.
     #[inline(always)]
@@ -67,6 +70,35 @@ impl Trits for I2_S {
     #[inline(always)]
     fn activations<S: Simd>(simd: S, q: &[i8], n: usize) -> S::B {
         two_bits(simd, q, n)
+    }
+}
+
+#[expect(non_camel_case_types, reason = "the format's name")]
+pub(crate) struct IQ2_BN;
+impl Trits for IQ2_BN {
+    const HEAD: usize = 4;
+    const BYTES: usize = 16;
+    const CODES: usize = 16;
+    const WIDTH: usize = 64;
+    const STEP: usize = 4;
+    const VECTORS: usize = 4;
+    #[inline(always)]
+    fn mark(_: &[u8]) -> u16 {
+        1
+    }
+    #[inline(always)]
+    fn scale(row: &[u8], _: &[u8]) -> f32 {
+        f32::from_le_bytes([row[0], row[1], row[2], row[3]])
+    }
+    #[inline(always)]
+    fn codes<S: Simd>(simd: S, packed: S::B, n: usize) -> S::B {
+        simd.shift_mask(packed, 2 * n as u32, 3)
+    }
+    #[inline(always)]
+    fn activations<S: Simd>(simd: S, q: &[i8], n: usize) -> S::B {
+        let q: &[u8] = bytemuck::cast_slice(q);
+        let part = |block: usize| q[64 * block + 16 * n..].first_chunk().expect("16 columns");
+        simd.quad([part(0), part(1), part(2), part(3)])
     }
 }
 
@@ -187,9 +219,10 @@ fn tile<S: Simd, W: Trits, const R: usize, const T: usize>(
     token: usize,
     out: &mut Out,
 ) -> usize {
-    let rows: [&[u8]; R] = std::array::from_fn(|r| w.row(row + r));
+    let rows: [&[u8]; R] = std::array::from_fn(|r| &w.row(row + r)[W::HEAD..]);
     let q: [&[i8]; T] = std::array::from_fn(|t| &x.q[(token + t) * x.width..][..x.width]);
-    let steps = w.stride / W::BYTES / W::STEP;
+    let stride = w.stride - W::HEAD;
+    let steps = stride / W::BYTES / W::STEP;
     let (mut sums, differ) = products::<S, W, R, T>(simd, &rows, &q, steps);
     if differ {
         for t in 0..T {
@@ -197,14 +230,16 @@ fn tile<S: Simd, W: Trits, const R: usize, const T: usize>(
         }
         return T;
     }
-    // Half a vector may be left: zeros fill it up.
-    if let (true, from) = (w.stride > steps * W::STEP * W::BYTES, steps * W::STEP) {
+    // Part of a vector may be left: zeros fill it up.
+    let from = steps * W::STEP * W::BYTES;
+    if stride > from {
         let (mut codes, mut rest) = ([[0u8; BYTES]; R], [[0i8; 256]; T]);
         for r in 0..R {
-            codes[r][..W::CODES].copy_from_slice(&rows[r][from * W::BYTES..][..W::CODES]);
+            codes[r][..stride - from].copy_from_slice(&rows[r][from..]);
         }
         for t in 0..T {
-            rest[t][..W::WIDTH].copy_from_slice(&q[t][from * W::WIDTH..][..W::WIDTH]);
+            let q = &q[t][steps * W::STEP * W::WIDTH..][..(stride - from) / W::BYTES * W::WIDTH];
+            rest[t][..q.len()].copy_from_slice(q);
         }
         let (codes, rest) = (codes.each_ref().map(|x| &x[..]), rest.each_ref().map(|x| &x[..]));
         let (last, _) = products::<S, W, R, T>(simd, &codes, &rest, 1);
@@ -214,7 +249,7 @@ fn tile<S: Simd, W: Trits, const R: usize, const T: usize>(
         let (scale, total) = (x.scales[token + t], x.totals[token + t]);
         let mut y = [0.0; R];
         for r in 0..R {
-            y[r] = W::scale(rows[r], w.tail).mul_add((sums[t][r] - total) as f32, 0.0) * scale;
+            y[r] = W::scale(w.row(row + r), w.tail).mul_add((sums[t][r] - total) as f32, 0.0) * scale;
         }
         out.put(token + t, row, &y);
     }

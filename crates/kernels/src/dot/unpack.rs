@@ -436,3 +436,74 @@ fn two_quarters<S: Simd, const PAIR: usize>(
     }
     sink.codes(simd, first + PAIR + 2, codes);
 }
+
+/// The four codes of two bits in byte `n` of each lane, lowest first: four columns of every row.
+#[inline(always)]
+fn consecutive<S: Simd>(simd: S, lanes: S::B, n: u32) -> S::B {
+    let byte = simd.repeat(lanes, n);
+    let mut codes = simd.splat8(0);
+    for column in 0..4 {
+        let mut only = [0i8; 4];
+        only[column as usize] = -1;
+        codes = simd.or(codes, simd.and(simd.shift_mask(byte, 2 * column, 3), simd.splat4(&only)));
+    }
+    codes
+}
+
+pub(crate) struct Q1_0;
+impl Blocks for Q1_0 {
+    const GROUPS: usize = 4;
+    const BYTES: usize = 18;
+    const ZERO: i32 = 1;
+    #[inline(always)]
+    fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
+        let (d, bits) = (blocks.halves(simd, 0), blocks.quarters(simd, 2));
+        for group in 0..4 {
+            simd.store(d, &mut sink.scales(group).scale);
+            let mut codes = [simd.splat8(0); 8];
+            for k in 0..8 {
+                // Twice the bit, less one, is the sign.
+                codes[k] = simd.spread(bits[group], k as u32, 2);
+            }
+            sink.codes(simd, group, codes);
+        }
+    }
+}
+
+pub(crate) struct Q2_0;
+impl Blocks for Q2_0 {
+    const GROUPS: usize = 2;
+    const BYTES: usize = 18;
+    const ZERO: i32 = 1;
+    #[inline(always)]
+    fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
+        let (d, codes) = (blocks.halves(simd, 0), blocks.quarters(simd, 2));
+        two_bits::<S>(simd, d, codes, 0, sink);
+    }
+}
+
+pub(crate) struct Q2_0_128;
+impl Blocks for Q2_0_128 {
+    const GROUPS: usize = 4;
+    const BYTES: usize = 34;
+    const ZERO: i32 = 1;
+    #[inline(always)]
+    fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
+        let d = blocks.halves(simd, 0);
+        two_bits::<S>(simd, d, blocks.quarters(simd, 2), 0, sink);
+        two_bits::<S>(simd, d, blocks.quarters(simd, 18), 2, sink);
+    }
+}
+
+/// Groups `first` and `first + 1` of Q2_0: 16 bytes with four columns each.
+#[inline(always)]
+fn two_bits<S: Simd>(simd: S, d: S::F, bytes: [S::B; 4], first: usize, sink: &mut impl Sink<S>) {
+    for group in 0..2 {
+        simd.store(d, &mut sink.scales(first + group).scale);
+        let mut codes = [simd.splat8(0); 8];
+        for k in 0..8 {
+            codes[k] = consecutive(simd, bytes[2 * group + k / 4], k as u32 % 4);
+        }
+        sink.codes(simd, first + group, codes);
+    }
+}

@@ -210,6 +210,16 @@ impl Simd for Avx2 {
         })
     }
     #[inline(always)]
+    fn and(self, a: Self::B, b: Self::B) -> Self::B {
+        unsafe { (_mm256_and_si256(a.0, b.0), _mm256_and_si256(a.1, b.1)) }
+    }
+    #[inline(always)]
+    fn repeat(self, a: Self::B, n: u32) -> Self::B {
+        let lanes = [0, 0x04040404, 0x08080808, 0x0c0c0c0c].map(|lane: i32| lane + 0x01010101 * n as i32);
+        let order = unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(lanes.as_ptr().cast())) };
+        both!(a, |a| unsafe { _mm256_shuffle_epi8(a, order) })
+    }
+    #[inline(always)]
     fn trits(self, a: Self::B) -> [Self::B; 5] {
         let (mut trits, mut rest) = ([a; 5], a);
         for trit in &mut trits {

@@ -216,6 +216,15 @@ impl Simd for Avx512 {
         unsafe { _mm512_maskz_set1_epi8(_mm512_test_epi8_mask(_mm512_shuffle_epi8(a, byte), bit), value as i8) }
     }
     #[inline(always)]
+    fn and(self, a: Self::B, b: Self::B) -> Self::B {
+        unsafe { _mm512_and_si512(a, b) }
+    }
+    #[inline(always)]
+    fn repeat(self, a: Self::B, n: u32) -> Self::B {
+        let lanes = [0, 0x04040404, 0x08080808, 0x0c0c0c0c].map(|lane: i32| lane + 0x01010101 * n as i32);
+        unsafe { _mm512_shuffle_epi8(a, _mm512_broadcast_i32x4(_mm_loadu_si128(lanes.as_ptr().cast()))) }
+    }
+    #[inline(always)]
     fn trits(self, a: Self::B) -> [Self::B; 5] {
         let (packed, fifth) = (self.look_up(&TRITS[0], a), self.look_up(&TRITS[1], a));
         let trit = [

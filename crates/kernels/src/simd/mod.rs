@@ -102,6 +102,9 @@ pub(crate) trait Simd: Copy {
     fn pick(self, table: &[u8; 16], a: Self::B) -> Self::B;
     /// Bits `4 n..4 n + 4` of each lane of 4 bytes, a byte for each: `value` where it is set, or 0.
     fn spread(self, a: Self::B, n: u32, value: u8) -> Self::B;
+    fn and(self, a: Self::B, b: Self::B) -> Self::B;
+    /// Byte `n` of each lane of 4, four times.
+    fn repeat(self, a: Self::B, n: u32) -> Self::B;
     /// For each byte, five trits packed as a fixed-point fraction of 256: trit `n` is the high byte of `3 * (byte * 3^n mod 256)`.
     fn trits(self, a: Self::B) -> [Self::B; 5];
     /// Rows of 8 groups of 4 bytes, two in each input (`j` and `j + 8`), to columns: output `c` has group `c` of each of the 16 rows.

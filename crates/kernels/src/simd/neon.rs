@@ -300,6 +300,18 @@ impl<M: Multiply> Simd for Neon<M> {
         each!(|a| unsafe { vandq_u8(vtstq_u8(vqtbl1q_u8(a, byte), bit), vdupq_n_u8(value)) })
     }
     #[inline(always)]
+    fn and(self, a: Self::B, b: Self::B) -> Self::B {
+        each!(|a, b| unsafe { vandq_u8(a, b) })
+    }
+    #[inline(always)]
+    fn repeat(self, a: Self::B, n: u32) -> Self::B {
+        let order = unsafe {
+            let lanes = vld1q_u32([0, 0x04040404, 0x08080808, 0x0c0c0c0c].as_ptr());
+            vaddq_u8(vreinterpretq_u8_u32(lanes), vdupq_n_u8(n as u8))
+        };
+        each!(|a| unsafe { vqtbl1q_u8(a, order) })
+    }
+    #[inline(always)]
     fn trits(self, a: Self::B) -> [Self::B; 5] {
         let (mut trits, mut rest) = ([a; 5], a);
         for trit in &mut trits {

@@ -152,6 +152,14 @@ impl Simd for Scalar {
         from_fn(|i| if a[i / 4 * 4 + n / 2] >> (n % 2 * 4 + i % 4) & 1 == 1 { value } else { 0 })
     }
     #[inline(always)]
+    fn and(self, a: Self::B, b: Self::B) -> Self::B {
+        from_fn(|i| a[i] & b[i])
+    }
+    #[inline(always)]
+    fn repeat(self, a: Self::B, n: u32) -> Self::B {
+        from_fn(|i| a[i / 4 * 4 + n as usize])
+    }
+    #[inline(always)]
     fn trits(self, a: Self::B) -> [Self::B; 5] {
         [1u8, 3, 9, 27, 81].map(|power| a.map(|a| ((3 * a.wrapping_mul(power) as u16) >> 8) as u8))
     }

@@ -5,7 +5,7 @@
 //! weights, byte `j` holds weight `j` in its low and weight `n / 2 + j` in its high half. The levels here are twice those of E2M1, and the
 //! scales half of what their bits say.
 
-use super::{Format, finite};
+use super::{Format, Layout, finite};
 
 /// What codes of 4 bits mean: twice an E2M1.
 pub const LEVELS: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
@@ -39,6 +39,7 @@ pub static MXFP4: Format = Format {
     bytes: 17,
     tail: 0,
     ternary: false,
+    layout: Layout::Rows,
     decode: |row, _, out| {
         for (block, out) in row.as_chunks::<17>().0.iter().zip(out.as_chunks_mut::<32>().0) {
             unpack(&block[1..], e8m0_half(block[0]), out);
@@ -62,6 +63,7 @@ pub static NVFP4: Format = Format {
     bytes: 36,
     tail: 0,
     ternary: false,
+    layout: Layout::Rows,
     decode: |row, _, out| {
         for (block, out) in row.as_chunks::<36>().0.iter().zip(out.as_chunks_mut::<64>().0) {
             for (i, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {

@@ -2,19 +2,31 @@
 //! `w = scale * (c - 1)`.
 //!
 //! Blocks of 128 weights in 32 bytes; the pair of bits `g` (highest first, the reverse of TQ2_0) of byte `m` is weight
-//! `32 g + m`. This is the layout that bitnet.cpp writes on x86, and that of the published models; an ARM build writes
-//! another under the same type number and nothing in the file tells them apart. Code 3 does not occur in a file that
+//! `32 g + m`. This is the layout that bitnet.cpp writes on x86, and that of the published models; other builds write
+//! [`super::I2_S_ARM`] and [`super::I2_S_ROWS`] under the same type number, and nothing in the file tells them apart. Code 3 does not occur in a file that
 //! was encoded; it decodes to `2 scale`.
 
-use super::{Format, finite, inverse, trit};
+use super::{Format, Layout, finite, inverse, trit};
 
 const BLOCK: usize = 128;
 const BYTES: usize = 32;
 const TAIL: usize = 32;
 
 /// Ternary, 2 bits, and a scale per tensor.
-pub static I2_S: Format =
-    Format { name: "I2_S", id: Some(36), block: BLOCK, bytes: BYTES, tail: TAIL, ternary: true, decode, encode };
+pub static I2_S: Format = FORMAT;
+
+/// What the other formats with this tail begin with.
+pub(super) const FORMAT: Format = Format {
+    name: "I2_S",
+    id: Some(36),
+    block: BLOCK,
+    bytes: BYTES,
+    tail: TAIL,
+    ternary: true,
+    layout: Layout::Rows,
+    decode,
+    encode,
+};
 
 fn decode(row: &[u8], tail: &[u8], out: &mut [f32]) {
     let scale = tail.first_chunk().map_or(0.0, |bytes| f32::from_le_bytes(*bytes));

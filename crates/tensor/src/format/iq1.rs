@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 use super::grid::{self, BLOCK, Codes, Grid, Layout, Signs};
 use super::iq2::halves;
-use super::{Format, grids};
+use super::{Format, grids, layout};
 
 /// 1.56 bits: 2,048 points of eight weights, a 3-bit scale per 32 weights.
 pub static IQ1_S: Format = Format {
@@ -21,6 +21,7 @@ pub static IQ1_S: Format = Format {
     bytes: 50,
     tail: 0,
     ternary: false,
+    layout: layout::Layout::Rows,
     decode: grid::decode::<S, 50>,
     encode: grid::encode::<S, 50>,
 };
@@ -33,6 +34,7 @@ pub static IQ1_M: Format = Format {
     bytes: 56,
     tail: 0,
     ternary: false,
+    layout: layout::Layout::Rows,
     decode: grid::decode::<M, 56>,
     encode: grid::encode::<M, 56>,
 };

@@ -10,7 +10,7 @@ use half::f16;
 use std::sync::LazyLock;
 
 use super::grid::{self, BLOCK, Codes, Grid, Layout, Signs};
-use super::{Format, grids};
+use super::{Format, grids, layout};
 
 /// 2.06 bits: 256 points of eight weights, a 4-bit scale per 32 weights.
 pub static IQ2_XXS: Format = Format {
@@ -20,6 +20,7 @@ pub static IQ2_XXS: Format = Format {
     bytes: 66,
     tail: 0,
     ternary: false,
+    layout: layout::Layout::Rows,
     decode: grid::decode::<Xxs, 66>,
     encode: grid::encode::<Xxs, 66>,
 };
@@ -32,6 +33,7 @@ pub static IQ2_XS: Format = Format {
     bytes: 74,
     tail: 0,
     ternary: false,
+    layout: layout::Layout::Rows,
     decode: grid::decode::<Xs, 74>,
     encode: grid::encode::<Xs, 74>,
 };
@@ -44,6 +46,7 @@ pub static IQ2_S: Format = Format {
     bytes: 82,
     tail: 0,
     ternary: false,
+    layout: layout::Layout::Rows,
     decode: grid::decode::<S, 82>,
     encode: grid::encode::<S, 82>,
 };

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 use super::grid::{self, BLOCK, Codes, Grid, Layout, Signs};
 use super::iq2::{even, halves};
-use super::{Format, grids};
+use super::{Format, grids, layout};
 
 /// 3.06 bits: 256 points of four weights, a 4-bit scale per 32 weights.
 pub static IQ3_XXS: Format = Format {
@@ -20,6 +20,7 @@ pub static IQ3_XXS: Format = Format {
     bytes: 98,
     tail: 0,
     ternary: false,
+    layout: layout::Layout::Rows,
     decode: grid::decode::<Xxs, 98>,
     encode: grid::encode::<Xxs, 98>,
 };
@@ -32,6 +33,7 @@ pub static IQ3_S: Format = Format {
     bytes: 110,
     tail: 0,
     ternary: false,
+    layout: layout::Layout::Rows,
     decode: grid::decode::<S, 110>,
     encode: grid::encode::<S, 110>,
 };

@@ -6,7 +6,7 @@
 //! high half of byte `j`, and 16 bytes of codes per sub-block. In 16 bytes of codes, byte `j` holds weight `j` in its low and weight
 //! `16 + j` in its high half.
 
-use super::{Format, f16_at, finite, inverse, search, to_f16};
+use super::{Format, Layout, f16_at, finite, inverse, search, to_f16};
 
 /// What codes of 4 bits mean.
 pub const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
@@ -19,6 +19,7 @@ pub static IQ4_NL: Format = Format {
     bytes: 18,
     tail: 0,
     ternary: false,
+    layout: Layout::Rows,
     decode: |row, _, out| {
         for (block, out) in row.as_chunks::<18>().0.iter().zip(out.as_chunks_mut().0) {
             unpack(&block[2..], f16_at(block), out);
@@ -42,6 +43,7 @@ pub static IQ4_XS: Format = Format {
     bytes: 136,
     tail: 0,
     ternary: false,
+    layout: Layout::Rows,
     decode: |row, _, out| {
         for (block, out) in row.as_chunks::<136>().0.iter().zip(out.as_chunks_mut::<256>().0) {
             let d = f16_at(block);

@@ -5,16 +5,21 @@
 //! block scale beyond what `f16` holds saturates there, so what is decoded again is finite. (F32, F64, F16 and BF16
 //! keep NaN and infinities.)
 
+mod check;
 mod fp4;
 mod grid;
 pub mod grids;
 mod head;
 mod i2_s;
+mod i2_s_layouts;
 mod iq1;
 mod iq2;
 mod iq3;
 mod iq4;
+mod iq_bn;
+pub(crate) mod layout;
 mod number;
+mod q1_0;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -27,6 +32,8 @@ mod q8_0;
 mod q8_1;
 mod q8_k;
 mod search;
+pub(crate) mod tiles;
+mod tl;
 mod tq1_0;
 mod tq2_0;
 
@@ -34,11 +41,15 @@ use half::f16;
 
 pub use fp4::{LEVELS as FP4_LEVELS, MXFP4, NVFP4, UE4M3_HALVES, e8m0_half};
 pub use i2_s::I2_S;
+pub use i2_s_layouts::{I2_S_ARM, I2_S_ROWS};
+pub use iq_bn::{IQ1_BN, IQ2_BN, IQ2_BN_R4};
 pub use iq1::{IQ1_M, IQ1_S};
 pub use iq2::{IQ2_S, IQ2_XS, IQ2_XXS};
 pub use iq3::{IQ3_S, IQ3_XXS};
 pub use iq4::{IQ4_NL, IQ4_XS, LEVELS as IQ4_LEVELS};
+pub use layout::{Layout, Packing, Place};
 pub use number::{BF16, BOOL, F16, F32, F64, I8, I16, I32, I64, U8};
+pub use q1_0::{Q1_0, Q2_0, Q2_0_128};
 pub use q2_k::Q2_K;
 pub use q3_k::Q3_K;
 pub use q4_0::Q4_0;
@@ -50,6 +61,8 @@ pub use q6_k::Q6_K;
 pub use q8_0::Q8_0;
 pub use q8_1::Q8_1;
 pub use q8_k::Q8_K;
+pub use tiles::{Kernels, Tiles};
+pub use tl::{TL1, TL2};
 pub use tq1_0::TQ1_0;
 pub use tq2_0::TQ2_0;
 
@@ -61,11 +74,12 @@ pub static FORMATS: &[&Format] = &[
     &Q2_K, &Q3_K, &Q4_K, &Q5_K, &Q6_K, &Q8_K,
     &IQ4_NL, &IQ4_XS, &IQ3_S, &IQ3_XXS, &IQ2_S, &IQ2_XS, &IQ2_XXS, &IQ1_M, &IQ1_S,
     &MXFP4, &NVFP4,
-    &TQ1_0, &TQ2_0, &I2_S,
+    &Q1_0, &Q2_0, &Q2_0_128,
+    &TQ1_0, &TQ2_0, &I2_S, &I2_S_ARM, &I2_S_ROWS, &TL1, &TL2, &IQ1_BN, &IQ2_BN, &IQ2_BN_R4,
     &F64, &I8, &I16, &I32, &I64, &U8, &BOOL,
 ];
 
-/// A weight format: a tensor is rows of whole blocks without gaps, then a tail.
+/// A weight format: a tensor is rows of whole blocks without gaps, then a tail; or what [`Layout`] says.
 pub struct Format {
     /// The name GGUF tools give it, such as `Q4_K`.
     pub name: &'static str,
@@ -79,15 +93,18 @@ pub struct Format {
     pub tail: usize,
     /// Whether every weight is one of -s, 0, s with a scale s.
     pub ternary: bool,
+    /// How rows and blocks lie.
+    pub layout: Layout,
     /// Weights of whole blocks: `row` has `n * bytes` bytes, `out` room for `n * block` weights, and `tail` is the
     /// tensor's tail (empty unless the format has one). What has no counterpart on the other side is left alone.
+    /// Of a row with a head: of one such row. Of a [`Layout::Matrix`]: what that of its rows does.
     pub decode: fn(row: &[u8], tail: &[u8], out: &mut [f32]),
     /// Bytes of a whole tensor: `weights` are all its rows, `cols` a multiple of `block`; `out` has room for
-    /// [`Format::size`] bytes, tail included.
+    /// [`Format::size`] bytes, tail included. Otherwise as `decode`.
     pub encode: fn(weights: &[f32], out: &mut [u8]),
 }
 
-/// `general.file_type` of a file whose matrices are mostly in a format, by llama.cpp's numbers, and bitnet.cpp's for I2_S.
+/// `general.file_type` of a file whose matrices are mostly in a format, by llama.cpp's numbers, and bitnet.cpp's for its own.
 static FILE_TYPES: &[(&str, u32)] = &[
     ("F32", 0),
     ("F16", 1),
@@ -115,7 +132,11 @@ static FILE_TYPES: &[(&str, u32)] = &[
     ("TQ2_0", 37),
     ("MXFP4", 38),
     ("NVFP4", 39),
+    ("TL1", 38),
+    ("TL2", 39),
     ("I2_S", 40),
+    ("I2_S_ARM", 40),
+    ("I2_S_ROWS", 40),
 ];
 
 impl Format {
@@ -124,29 +145,42 @@ impl Format {
         FILE_TYPES.iter().find(|(name, _)| *name == self.name).map(|&(_, number)| number)
     }
 
+    /// Whether what is encoded has only the weights -s, 0 and s, though what is decoded may have others: such formats are for ternary models.
+    pub fn encodes_trits(&self) -> bool {
+        self.ternary || self.name.starts_with("Q2_0")
+    }
+
     /// Bytes of a row; `None` when it is not whole blocks or cannot be counted.
     pub fn row_bytes(&self, cols: usize) -> Option<usize> {
-        if cols.is_multiple_of(self.block) { (cols / self.block).checked_mul(self.bytes) } else { None }
-    }
-
-    /// Bytes of a tensor, tail included; `None` when a row is not whole blocks or the bytes cannot be counted.
-    pub fn size(&self, rows: u64, cols: u64) -> Option<u64> {
-        if !cols.is_multiple_of(self.block as u64) {
+        if !cols.is_multiple_of(self.block) {
             return None;
         }
-        let row = (cols / self.block as u64).checked_mul(self.bytes as u64)?;
-        rows.checked_mul(row)?.checked_add(self.tail as u64)
+        (cols / self.block).checked_mul(self.bytes)?.checked_add(self.head())
     }
 
-    /// Bits per weight of a large tensor, without its tail.
+    /// Bytes of a tensor, tail included; `None` when the format cannot hold such a tensor or the bytes cannot be counted.
+    pub fn size(&self, rows: u64, cols: u64) -> Option<u64> {
+        let rows = match self.layout {
+            Layout::Matrix(packing) => (packing.size)(rows, cols)?,
+            _ => rows.checked_mul(self.row_bytes(usize::try_from(cols).ok()?)? as u64)?,
+        };
+        rows.checked_add(self.tail as u64)
+    }
+
+    /// Bits per weight of a large tensor, without its tail and what its rows begin with.
     pub fn bits_per_weight(&self) -> f64 {
         (self.bytes * 8) as f64 / self.block as f64
     }
 
-    /// A tensor's worth of bytes. Panics when `weights` are not whole blocks.
+    /// A row's worth of bytes, or of a format without heads any number of rows'. A matrix in an order of its own is encoded by
+    /// [`crate::Entry::encode`].
+    ///
+    /// # Panics
+    /// When `weights` are not whole blocks, or the order is one of the whole matrix.
     pub fn encode(&self, weights: &[f32]) -> Vec<u8> {
+        assert!(self.packing().is_none(), "{} is no format of rows", self.name);
         assert!(weights.len().is_multiple_of(self.block), "{} encodes blocks of {} weights", self.name, self.block);
-        let mut out = vec![0; weights.len() / self.block * self.bytes + self.tail];
+        let mut out = vec![0; self.head() + weights.len() / self.block * self.bytes + self.tail];
         (self.encode)(weights, &mut out);
         out
     }

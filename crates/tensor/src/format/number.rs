@@ -5,7 +5,7 @@
 
 use half::{bf16, f16};
 
-use super::Format;
+use super::{Format, Layout};
 
 macro_rules! number {
     ($format:ident, $id:expr, $type:ty, $to:expr, $from:expr) => {
@@ -17,6 +17,7 @@ macro_rules! number {
             bytes: size_of::<$type>(),
             tail: 0,
             ternary: false,
+            layout: Layout::Rows,
             decode: |row, _, out| {
                 for (bytes, w) in row.as_chunks().0.iter().zip(out) {
                     *w = $to(<$type>::from_le_bytes(*bytes));

@@ -4,7 +4,7 @@
 //! Bytes: 16 of scales (low half) and offsets (high half), 64 of codes, `d` and `dmin` as `f16`. The pair of bits `n` (lowest first) of byte
 //! `m` of a half of the codes is weight `32 n + m` of half a block.
 
-use super::{Format, f16_at, finite, inverse, search, to_f16};
+use super::{Format, Layout, f16_at, finite, inverse, search, to_f16};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 84;
@@ -12,8 +12,17 @@ const CODES: usize = 16;
 const D: usize = 80;
 
 /// 2 bits, and a 4-bit scale and offset per 16 weights.
-pub static Q2_K: Format =
-    Format { name: "Q2_K", id: Some(10), block: BLOCK, bytes: BYTES, tail: 0, ternary: false, decode, encode };
+pub static Q2_K: Format = Format {
+    name: "Q2_K",
+    id: Some(10),
+    block: BLOCK,
+    bytes: BYTES,
+    tail: 0,
+    ternary: false,
+    layout: Layout::Rows,
+    decode,
+    encode,
+};
 
 /// Scale and offset of each sub-block.
 fn scales(block: &[u8]) -> [(f32, f32); 16] {

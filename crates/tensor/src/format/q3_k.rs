@@ -5,7 +5,7 @@
 //! block. Scale `4 g + j` has its low four bits in byte `4 (g mod 2) + j`, in the low (g = 0, 1) or high half, and its high two
 //! in the pair `g` of byte `8 + j`.
 
-use super::{Format, f16_at, finite, inverse, search, to_f16};
+use super::{Format, Layout, f16_at, finite, inverse, search, to_f16};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 110;
@@ -14,8 +14,17 @@ const SCALES: usize = 96;
 const D: usize = 108;
 
 /// 3 bits, and a 6-bit scale per 16 weights.
-pub static Q3_K: Format =
-    Format { name: "Q3_K", id: Some(11), block: BLOCK, bytes: BYTES, tail: 0, ternary: false, decode, encode };
+pub static Q3_K: Format = Format {
+    name: "Q3_K",
+    id: Some(11),
+    block: BLOCK,
+    bytes: BYTES,
+    tail: 0,
+    ternary: false,
+    layout: Layout::Rows,
+    decode,
+    encode,
+};
 
 /// Where the code of weight `i` of a block is: index and shift of its low two bits, index and shift of its high one.
 fn code(i: usize) -> (usize, usize, usize, usize) {

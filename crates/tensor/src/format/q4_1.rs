@@ -1,14 +1,23 @@
 //! Q4_1: blocks of 32 weights, a scale and a minimum as `f16` and 16 bytes of codes; byte `j` holds weight `j` in its low and weight
 //! `16 + j` in its high half; `w = d * q + m`.
 
-use super::{Format, f16_at, finite, inverse, to_f16};
+use super::{Format, Layout, f16_at, finite, inverse, to_f16};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 20;
 
 /// 4 bits, and a scale and minimum per 32 weights.
-pub static Q4_1: Format =
-    Format { name: "Q4_1", id: Some(3), block: BLOCK, bytes: BYTES, tail: 0, ternary: false, decode, encode };
+pub static Q4_1: Format = Format {
+    name: "Q4_1",
+    id: Some(3),
+    block: BLOCK,
+    bytes: BYTES,
+    tail: 0,
+    ternary: false,
+    layout: Layout::Rows,
+    decode,
+    encode,
+};
 
 fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
     for (block, out) in row.chunks_exact(BYTES).zip(out.chunks_exact_mut(BLOCK)) {

@@ -3,14 +3,23 @@
 //! Bytes: the head, 128 bytes of codes. Codes of sub-blocks `2 i` and `2 i + 1` are the low and high halves of bytes `32 i..32 i + 32`.
 
 use super::head::{self, HEAD};
-use super::{Format, finite, inverse};
+use super::{Format, Layout, finite, inverse};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 144;
 
 /// 4 bits, and a 6-bit scale and offset per 32 weights.
-pub static Q4_K: Format =
-    Format { name: "Q4_K", id: Some(12), block: BLOCK, bytes: BYTES, tail: 0, ternary: false, decode, encode };
+pub static Q4_K: Format = Format {
+    name: "Q4_K",
+    id: Some(12),
+    block: BLOCK,
+    bytes: BYTES,
+    tail: 0,
+    ternary: false,
+    layout: Layout::Rows,
+    decode,
+    encode,
+};
 
 fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
     for (block, out) in row.chunks_exact(BYTES).zip(out.chunks_exact_mut(BLOCK)) {

@@ -4,7 +4,7 @@
 //! bytes of low halves: byte `j` holds that of weight `j` in its low and that of weight `16 + j` in its high half. `w = d * (q - 16)` and
 //! `w = d * q + m`.
 
-use super::{Format, f16_at, finite, inverse, q4_1, to_f16};
+use super::{Format, Layout, f16_at, finite, inverse, q4_1, to_f16};
 
 const BLOCK: usize = 32;
 
@@ -16,6 +16,7 @@ pub static Q5_0: Format = Format {
     bytes: 22,
     tail: 0,
     ternary: false,
+    layout: Layout::Rows,
     decode: |row, _, out| {
         for (block, out) in row.as_chunks::<22>().0.iter().zip(out.as_chunks_mut().0) {
             let d = f16_at(block);
@@ -43,6 +44,7 @@ pub static Q5_1: Format = Format {
     bytes: 24,
     tail: 0,
     ternary: false,
+    layout: Layout::Rows,
     decode: |row, _, out| {
         for (block, out) in row.as_chunks::<24>().0.iter().zip(out.as_chunks_mut().0) {
             let (d, m) = (f16_at(block), f16_at(&block[2..]));

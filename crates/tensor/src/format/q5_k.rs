@@ -4,15 +4,24 @@
 //! halves of sub-blocks `2 i` and `2 i + 1` are the low and high halves of bytes `32 i..32 i + 32`.
 
 use super::head::{self, HEAD};
-use super::{Format, finite, inverse};
+use super::{Format, Layout, finite, inverse};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 176;
 const LOW: usize = HEAD + 32;
 
 /// 5 bits, and a 6-bit scale and offset per 32 weights.
-pub static Q5_K: Format =
-    Format { name: "Q5_K", id: Some(13), block: BLOCK, bytes: BYTES, tail: 0, ternary: false, decode, encode };
+pub static Q5_K: Format = Format {
+    name: "Q5_K",
+    id: Some(13),
+    block: BLOCK,
+    bytes: BYTES,
+    tail: 0,
+    ternary: false,
+    layout: Layout::Rows,
+    decode,
+    encode,
+};
 
 fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
     for (block, out) in row.chunks_exact(BYTES).zip(out.chunks_exact_mut(BLOCK)) {

@@ -4,7 +4,7 @@
 //! weights. In a half, weight `32 n + m` has its low bits in the low (n = 0, 1) or high (n = 2, 3) half of byte
 //! `32 (n mod 2) + m` of 64, and its high bits in the pair `n` (lowest first) of byte `m` of 32.
 
-use super::{Format, f16_at, finite, inverse, search, to_f16};
+use super::{Format, Layout, f16_at, finite, inverse, search, to_f16};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 210;
@@ -13,8 +13,17 @@ const SCALES: usize = 192;
 const D: usize = 208;
 
 /// 6 bits, and an 8-bit scale per 16 weights.
-pub static Q6_K: Format =
-    Format { name: "Q6_K", id: Some(14), block: BLOCK, bytes: BYTES, tail: 0, ternary: false, decode, encode };
+pub static Q6_K: Format = Format {
+    name: "Q6_K",
+    id: Some(14),
+    block: BLOCK,
+    bytes: BYTES,
+    tail: 0,
+    ternary: false,
+    layout: Layout::Rows,
+    decode,
+    encode,
+};
 
 /// Where the code of weight `i` of a block is: index and shift of its low four bits, index and shift of its high two.
 fn place(i: usize) -> (usize, usize, usize, usize) {

@@ -1,13 +1,22 @@
 //! Q8_0: blocks of 32 weights, an `f16` scale and 32 `i8` codes; `w = d * q`.
 
-use super::{Format, abs_max, f16_at, finite, inverse, to_f16};
+use super::{Format, Layout, abs_max, f16_at, finite, inverse, to_f16};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 34;
 
 /// 8 bits and a scale per 32 weights.
-pub static Q8_0: Format =
-    Format { name: "Q8_0", id: Some(8), block: BLOCK, bytes: BYTES, tail: 0, ternary: false, decode, encode };
+pub static Q8_0: Format = Format {
+    name: "Q8_0",
+    id: Some(8),
+    block: BLOCK,
+    bytes: BYTES,
+    tail: 0,
+    ternary: false,
+    layout: Layout::Rows,
+    decode,
+    encode,
+};
 
 fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
     for (block, out) in row.chunks_exact(BYTES).zip(out.chunks_exact_mut(BLOCK)) {

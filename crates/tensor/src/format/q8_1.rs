@@ -3,14 +3,23 @@
 //! ggml makes such blocks of activations; no model is stored so. Layout and encoding are those of ggml's `block_q8_1` and reference
 //! quantiser (PyPI xllamacpp); PyPI gguf does not decode it, and counts 40 bytes, of an older layout.
 
-use super::{Format, abs_max, f16_at, finite, inverse, to_f16};
+use super::{Format, Layout, abs_max, f16_at, finite, inverse, to_f16};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 36;
 
 /// 8 bits, a scale and a sum per 32 weights.
-pub static Q8_1: Format =
-    Format { name: "Q8_1", id: Some(9), block: BLOCK, bytes: BYTES, tail: 0, ternary: false, decode, encode };
+pub static Q8_1: Format = Format {
+    name: "Q8_1",
+    id: Some(9),
+    block: BLOCK,
+    bytes: BYTES,
+    tail: 0,
+    ternary: false,
+    layout: Layout::Rows,
+    decode,
+    encode,
+};
 
 fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
     for (block, out) in row.chunks_exact(BYTES).zip(out.chunks_exact_mut(BLOCK)) {

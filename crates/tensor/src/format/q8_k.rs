@@ -3,15 +3,24 @@
 //! ggml makes such blocks of activations; no model is stored so. Layout and encoding are those of ggml's `block_q8_K` and its reference
 //! quantiser (PyPI xllamacpp); PyPI gguf knows the size only.
 
-use super::{Format, finite};
+use super::{Format, Layout, finite};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 292;
 const SUMS: usize = 4 + BLOCK;
 
 /// 8 bits and a scale per 256 weights.
-pub static Q8_K: Format =
-    Format { name: "Q8_K", id: Some(15), block: BLOCK, bytes: BYTES, tail: 0, ternary: false, decode, encode };
+pub static Q8_K: Format = Format {
+    name: "Q8_K",
+    id: Some(15),
+    block: BLOCK,
+    bytes: BYTES,
+    tail: 0,
+    ternary: false,
+    layout: Layout::Rows,
+    decode,
+    encode,
+};
 
 fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
     for (block, out) in row.chunks_exact(BYTES).zip(out.chunks_exact_mut(BLOCK)) {

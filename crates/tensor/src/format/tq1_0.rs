@@ -5,7 +5,7 @@
 //! that the digit `n` is the whole part of `3 * frac(byte * 3^n / 256)`. Bytes come in three runs of 32, 16 and 4;
 //! digit `n` of byte `m` of a run of `len` is weight `len * n + m` of that run. The last run uses four digits.
 
-use super::{Format, abs_max, f16_at, finite, inverse, to_f16, trit};
+use super::{Format, Layout, abs_max, f16_at, finite, inverse, to_f16, trit};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 54;
@@ -15,8 +15,17 @@ const POW3: [u8; 5] = [1, 3, 9, 27, 81];
 const RUNS: [(usize, usize, usize); 3] = [(0, 32, 5), (32, 16, 5), (48, 4, 4)];
 
 /// Ternary, 1.6 bits, and a scale per 256 weights.
-pub static TQ1_0: Format =
-    Format { name: "TQ1_0", id: Some(34), block: BLOCK, bytes: BYTES, tail: 0, ternary: true, decode, encode };
+pub static TQ1_0: Format = Format {
+    name: "TQ1_0",
+    id: Some(34),
+    block: BLOCK,
+    bytes: BYTES,
+    tail: 0,
+    ternary: true,
+    layout: Layout::Rows,
+    decode,
+    encode,
+};
 
 fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
     for (block, mut out) in row.chunks_exact(BYTES).zip(out.chunks_exact_mut(BLOCK)) {

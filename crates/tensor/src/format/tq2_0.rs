@@ -3,14 +3,23 @@
 //! A block is two halves of 128 weights in 32 bytes; the pair of bits `n` (lowest first) of byte `m` of a half is its
 //! weight `32 n + m`. Code 3 does not occur in a file that was encoded; it decodes to `2 d`.
 
-use super::{Format, abs_max, f16_at, finite, inverse, to_f16, trit};
+use super::{Format, Layout, abs_max, f16_at, finite, inverse, to_f16, trit};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 66;
 
 /// Ternary, 2 bits, and a scale per 256 weights.
-pub static TQ2_0: Format =
-    Format { name: "TQ2_0", id: Some(35), block: BLOCK, bytes: BYTES, tail: 0, ternary: true, decode, encode };
+pub static TQ2_0: Format = Format {
+    name: "TQ2_0",
+    id: Some(35),
+    block: BLOCK,
+    bytes: BYTES,
+    tail: 0,
+    ternary: true,
+    layout: Layout::Rows,
+    decode,
+    encode,
+};
 
 fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
     for (block, out) in row.chunks_exact(BYTES).zip(out.chunks_exact_mut(BLOCK)) {

@@ -4,6 +4,7 @@
 //! multiple of the alignment. Counts, lengths and dimensions have 32 bits in version 1 and 64 in the others, which differ in
 //! nothing. A model may be split into several files ([`Piece`]). Specification: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
+mod dialect;
 mod read;
 mod split;
 mod write;
@@ -11,7 +12,8 @@ mod write;
 use crate::{Error, Metadata, Result};
 
 pub use crate::writer::Writer;
-pub use read::{Contents, read};
+pub use dialect::Hints;
+pub use read::{Contents, read, read_with};
 pub use split::Piece;
 pub(crate) use split::{join, only_set};
 pub use write::{create, write};

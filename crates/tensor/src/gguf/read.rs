@@ -3,23 +3,30 @@
 use indexmap::IndexMap;
 use indexmap::map::Entry as Slot;
 
+use super::dialect::{self, Hints, Settled};
 use super::{MAGIC, MAX_DIMENSIONS, MAX_NAME, alignment, id};
-use crate::view::size;
-use crate::{Array, Bytes, Entry, Error, Metadata, Result, Strings, Value, View, format};
+use crate::{Array, Bytes, Entry, Error, Metadata, Result, Strings, Value, View};
 
 /// What a GGUF file holds.
 #[derive(Debug)]
 pub struct Contents {
     /// 1, 2 or 3.
     pub version: u32,
-    /// Its keys.
+    /// Its keys, without those that say what type numbers mean.
     pub metadata: Metadata,
     /// Its tensors, ranges of the bytes that were read, in the order of the file's table.
     pub tensors: IndexMap<String, View>,
+    /// What was decided about type numbers with several meanings, and why.
+    pub notes: Vec<String>,
 }
 
 /// Reads and checks the header. Allocates no more than a small multiple of what the header occupies.
 pub fn read(bytes: &Bytes) -> Result<Contents> {
+    read_with(bytes, Hints::default())
+}
+
+/// As [`read`], with what is known beside the bytes.
+pub fn read_with(bytes: &Bytes, hints: Hints) -> Result<Contents> {
     let mut reader = Reader { rest: bytes, wide: true };
     let magic = reader.take(4, || "the magic number".into())?;
     if magic != MAGIC {
@@ -51,19 +58,23 @@ pub fn read(bytes: &Bytes) -> Result<Contents> {
     }
     let header = bytes.len() - reader.rest.len();
     let start = header.next_multiple_of(alignment as usize).min(bytes.len());
-    let tensors = place(table, &bytes.slice(start..))?;
-    Ok(Contents { version, metadata, tensors })
+    let data = bytes.slice(start..);
+    let (table, notes) = dialect::settle(table, &metadata, &data, alignment, hints)?;
+    Ok(Contents { version, metadata: dialect::without(metadata), tensors: place(table, &data)?, notes })
 }
 
 /// A row of the table of tensors; its offset counts from the start of the data section.
-struct Stored {
-    entry: Entry,
-    size: u64,
-    offset: u64,
+pub(super) struct Stored {
+    pub name: String,
+    /// Rows before columns.
+    pub shape: Vec<u64>,
+    /// The type number.
+    pub id: u32,
+    pub offset: u64,
 }
 
 /// Gives every tensor its bytes, after checking that each is inside `data` and none shares bytes with another.
-fn place(table: Vec<Stored>, data: &Bytes) -> Result<IndexMap<String, View>> {
+fn place(table: Vec<Settled>, data: &Bytes) -> Result<IndexMap<String, View>> {
     let mut order: Vec<usize> = (0..table.len()).collect();
     order.sort_unstable_by_key(|&i| table[i].offset);
     for pair in order.windows(2) {
@@ -73,7 +84,7 @@ fn place(table: Vec<Stored>, data: &Bytes) -> Result<IndexMap<String, View>> {
         }
     }
     let mut tensors = IndexMap::new();
-    for Stored { entry: Entry { name, format, shape }, size, offset } in table {
+    for Settled { entry: Entry { name, format, shape }, size, offset, order } in table {
         let found = data.len() as u64;
         if offset.checked_add(size).is_none_or(|end| end > found) {
             return Err(Error::PastEnd { tensor: name, offset, expected: size, found });
@@ -81,7 +92,7 @@ fn place(table: Vec<Stored>, data: &Bytes) -> Result<IndexMap<String, View>> {
         let bytes = data.slice(offset as usize..(offset + size) as usize);
         match tensors.entry(name.clone()) {
             Slot::Occupied(_) => return Err(Error::DuplicateTensor { tensor: name }),
-            Slot::Vacant(slot) => slot.insert(View { name, format, shape, bytes, mapping: None }),
+            Slot::Vacant(slot) => slot.insert(View { name, format, shape, bytes, mapping: None, order }),
         };
     }
     Ok(tensors)
@@ -237,15 +248,10 @@ impl<'a> Reader<'a> {
         shape.reverse();
         let id = self.number(|| field("type"), u32::from_le_bytes)?;
         let offset = self.number(|| field("offset"), u64::from_le_bytes)?;
-        let Some(format) = format::by_id(id) else {
-            return Err(Error::UnknownFormat { tensor: name, found: id.to_string() });
-        };
-        let size = size(&name, format, &shape)?;
         if offset % alignment != 0 {
             return Err(Error::Misaligned { tensor: name, offset, alignment });
         }
-        let shape = shape.into_iter().map(|n| n as usize).collect();
-        Ok(Stored { entry: Entry { name, format, shape }, size, offset })
+        Ok(Stored { name, shape, id, offset })
     }
 }
 

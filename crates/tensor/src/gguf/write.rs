@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{MAGIC, MAX_DIMENSIONS, MAX_NAME, alignment, id};
+use super::{MAGIC, MAX_DIMENSIONS, MAX_NAME, alignment, dialect, id};
 use crate::writer::{Writer, write_all};
 use crate::{Array, Entry, Error, Format, Metadata, Result, Value, View};
 
@@ -21,6 +21,7 @@ pub fn create(path: impl AsRef<Path>, metadata: &Metadata, tensors: Vec<Entry>) 
 
 /// Everything before the data section, padded, and the alignment.
 fn header(metadata: &Metadata, tensors: &[Entry]) -> Result<(Vec<u8>, usize)> {
+    let metadata = &dialect::describe(metadata, tensors)?;
     let alignment = alignment(metadata)? as u64;
     let mut out = Vec::new();
     out.extend(MAGIC);

@@ -95,8 +95,9 @@ impl Config {
         }
         within("output.keep", output.keep, 1.., "1 or more")?;
         let ternary = self.quantization.weights == Weights::Ternary;
-        let inner =
-            named("output.format", output.format.as_deref(), |format| is_float(format) || ternary && format.ternary)?;
+        let inner = named("output.format", output.format.as_deref(), |format| {
+            is_float(format) || ternary && format.ternary && format.packing().is_none()
+        })?;
         let outer = named("output.embedding_format", output.embedding_format.as_deref(), |format| {
             is_float(format) || format.block > 1 && !format.ternary
         })?;

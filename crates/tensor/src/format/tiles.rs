@@ -1,0 +1,94 @@
+//! The tiles in whose order TL1 and TL2 store a matrix: part of a build of bitnet.cpp, which no file of its own records.
+
+use super::Format;
+
+/// Rows and columns of the tiles of a matrix.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tiles {
+    /// Rows of a tile: `BM`.
+    pub rows: usize,
+    /// Columns of a tile: `BK`.
+    pub cols: usize,
+    /// Rows that a kernel takes at once: `bm`.
+    pub step: usize,
+}
+
+/// Tiles for the matrices of these shapes, `[rows, cols]`.
+pub type Kernels = Vec<([usize; 2], Tiles)>;
+
+/// What bitnet.cpp's `setup_env.py` builds for the models that it knows: type, rows, columns, BM, BK, bm.
+#[rustfmt::skip]
+static PRESETS: &[(&str, [usize; 2], [usize; 3])] = &[
+    ("TL1", [1536, 4096], [256, 128, 32]), ("TL1", [1536, 1536], [128, 64, 64]), ("TL1", [4096, 1536], [256, 128, 32]),
+    ("TL1", [3200, 8640], [160, 64, 32]), ("TL1", [3200, 3200], [320, 128, 64]), ("TL1", [8640, 3200], [320, 64, 32]),
+    ("TL1", [14336, 4096], [256, 128, 32]), ("TL1", [4096, 14336], [128, 64, 64]),
+    ("TL1", [1024, 4096], [256, 128, 32]), ("TL1", [4096, 4096], [128, 64, 64]),
+    ("TL2", [1536, 4096], [256, 96, 32]), ("TL2", [1536, 1536], [128, 192, 32]), ("TL2", [4096, 1536], [256, 96, 32]),
+    ("TL2", [3200, 8640], [160, 96, 32]), ("TL2", [3200, 3200], [320, 96, 32]), ("TL2", [8640, 3200], [320, 96, 32]),
+    ("TL2", [14336, 4096], [256, 96, 32]), ("TL2", [4096, 14336], [128, 96, 32]),
+    ("TL2", [1024, 4096], [256, 96, 32]), ("TL2", [4096, 4096], [128, 96, 32]),
+];
+
+/// The tiles that bitnet.cpp is built with for a matrix of a model that it knows.
+pub(crate) fn preset(format: &Format, shape: [usize; 2]) -> Option<Tiles> {
+    let found = PRESETS.iter().find(|(name, known, _)| *name == format.name && *known == shape);
+    found.map(|&(.., [rows, cols, step])| Tiles { rows, cols, step })
+}
+
+impl Tiles {
+    /// The tiles in which a matrix is written that has none yet; `None` where none fit.
+    pub(crate) fn choose(format: &Format, [rows, cols]: [usize; 2]) -> Option<Tiles> {
+        let widths: &[usize] = if format.name == "TL1" { &[128, 64, 32, 16, 8] } else { &[96] };
+        let tall = [256, 160, 128, 96, 64, 32].into_iter().find(|&n| rows.is_multiple_of(n))?;
+        let fits = |&width: &usize| Tiles { rows: tall, cols: width, step: 32 };
+        widths.iter().map(fits).find(|tiles| tiles.fit(format, [rows, cols]))
+    }
+
+    /// Whether a matrix of this shape can be stored so.
+    pub(crate) fn fit(&self, format: &Format, [rows, cols]: [usize; 2]) -> bool {
+        let Tiles { rows: tall, cols: wide, step } = *self;
+        let multiple = |n: usize, of: usize| of != 0 && n.is_multiple_of(of);
+        let tiled = multiple(rows, tall) && multiple(tall, step);
+        match format.name {
+            "TL1" => tiled && [16, 32, 64].contains(&step) && multiple(wide, 256 / step) && multiple(cols, wide),
+            // 24 columns by 32 rows share words of signs; what no tile reaches is stored in pairs, 32 columns at a time.
+            _ => tiled && step == 32 && multiple(wide, 24) && cols % wide <= 256 && cols % wide % 32 == 0,
+        }
+    }
+}
+
+/// Reads `kernel_config.ini` as bitnet.cpp writes it: sections with `m`, `k`, `bm`, `bk` and `bmm`. `Err` has the line that is none of it.
+pub(crate) fn parse(text: &str) -> Result<Kernels, String> {
+    let mut kernels = Kernels::new();
+    let mut section: Option<[Option<usize>; 5]> = None;
+    let mut close = |section: Option<[Option<usize>; 5]>| match section {
+        Some([Some(m), Some(k), Some(rows), Some(cols), Some(step)]) => {
+            kernels.push(([m, k], Tiles { rows, cols, step }));
+            Ok(())
+        }
+        Some(_) => Err("a section without all of m, k, bm, bk and bmm".to_owned()),
+        None => Ok(()),
+    };
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', ';'])) {
+        if line.starts_with('[') {
+            close(section.replace([None; 5]))?;
+            continue;
+        }
+        let wrong = || line.chars().take(80).collect::<String>();
+        let (key, value) = line.split_once('=').ok_or_else(wrong)?;
+        let value: usize = value.trim().parse().map_err(|_| wrong())?;
+        let i = ["m", "k", "bm", "bk", "bmm"].iter().position(|name| *name == key.trim()).ok_or_else(wrong)?;
+        section.as_mut().ok_or_else(wrong)?[i] = Some(value);
+    }
+    close(section)?;
+    Ok(kernels)
+}
+
+/// The opposite of [`parse`].
+pub(crate) fn print(kernels: &Kernels) -> String {
+    let section = |(i, ([m, k], tiles)): (usize, &([usize; 2], Tiles))| {
+        let Tiles { rows, cols, step } = tiles;
+        format!("[Kernels_{i}]\nm = {m}\nk = {k}\nbm = {rows}\nbk = {cols}\nbmm = {step}\n")
+    };
+    kernels.iter().enumerate().map(section).collect::<Vec<_>>().join("\n")
+}

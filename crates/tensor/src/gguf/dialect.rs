@@ -1,0 +1,356 @@
+//! Which format a type number means: programs have given the same numbers to different layouts, and no file says whose it is.
+//!
+//! A number with several meanings is decided for all tensors that have it: by who opens the file, by what Trine wrote into it, by the bytes
+//! from each tensor to the next, which only the right format fills, and by who wrote the file. What still could be several things is refused.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+
+use super::read::Stored;
+use crate::format::{FORMATS, Format, Kernels, Place, Tiles, by_name, tiles};
+use crate::view::{Order, matrix, size};
+use crate::{Array, Bytes, Entry, Error, Metadata, Result, Value, file::read_small};
+
+/// What is known about a file beside its bytes.
+#[derive(Clone, Copy, Default)]
+pub struct Hints<'a> {
+    /// Formats that type numbers with several meanings have, where who opens the file knows.
+    pub layouts: &'a [&'static Format],
+    /// Where `kernel_config.ini` may be, which says how TL1 and TL2 are tiled.
+    pub folder: Option<&'a Path>,
+}
+
+/// A tensor whose format is known.
+pub(super) struct Settled {
+    pub entry: Entry,
+    pub size: u64,
+    pub offset: u64,
+    pub order: Order,
+}
+
+/// The metadata that names formats whose numbers others share.
+pub(super) const LAYOUTS: &str = "trine.layouts";
+/// The metadata that has the tiles of TL1 and TL2, as `kernel_config.ini`.
+pub(super) const KERNELS: &str = "trine.kernel_config";
+
+/// Formats under a second number: TL2 in newer bitnet.cpp.
+static ALIASES: &[(u32, &str)] = &[(42, "TL2")];
+
+/// A type that is refused: its number, its name, weights and bytes of a block, and what to do.
+type Refused = (u32, &'static str, u64, u64, &'static str);
+
+const REPACKED: &str =
+    "llama.cpp no longer knows it: it was a repacked Q4_0 or IQ4_NL, take the plain file, or quantize again";
+const ROTATED: &str = "it needs activations that are rotated as its vendor's program does it, which Trine does not; take a Q2_0, TQ2_0 or TQ1_0 file of the model";
+const ACTIVATIONS: &str = "it is a type of activations, which no program stores weights in";
+const OLD: &str = "llama.cpp removed it in 2023; convert the model again";
+
+static REFUSED: &[Refused] = &[
+    (4, "Q4_2", 16, 10, OLD),
+    (5, "Q4_3", 16, 12, OLD),
+    (31, "Q4_0_4_4", 32, 18, REPACKED),
+    (32, "Q4_0_4_8", 32, 18, REPACKED),
+    (33, "Q4_0_8_8", 32, 18, REPACKED),
+    (36, "IQ4_NL_4_4", 32, 18, REPACKED),
+    (37, "IQ4_NL_4_8", 32, 18, REPACKED),
+    (37, "I8_S", 1, 1, ACTIVATIONS),
+    (38, "IQ4_NL_8_8", 32, 18, REPACKED),
+    (142, "PQ2_0", 128, 34, ROTATED),
+    (143, "PTQ1_0", 128, 28, ROTATED),
+];
+
+/// The formats that have number `id`, the usual one first.
+fn candidates(id: u32) -> Vec<&'static Format> {
+    let aliases = ALIASES.iter().filter(|(number, _)| *number == id).filter_map(|(_, name)| by_name(name));
+    FORMATS.iter().copied().filter(|format| format.id == Some(id)).chain(aliases).collect()
+}
+
+/// Gives every tensor of a table its format. The second part says what was decided and why.
+pub(super) fn settle(
+    table: Vec<Stored>,
+    metadata: &Metadata,
+    data: &Bytes,
+    alignment: u64,
+    hints: Hints,
+) -> Result<(Vec<Settled>, Vec<String>)> {
+    let file = Table::new(&table, metadata, data, alignment, hints);
+    let mut notes = Vec::new();
+    let mut formats: BTreeMap<u32, &'static Format> = BTreeMap::new();
+    for stored in &table {
+        if !formats.contains_key(&stored.id) {
+            formats.insert(stored.id, file.decide(stored, &mut notes)?);
+        }
+    }
+    let mut consumed = HashSet::new();
+    let mut kernels = Sources::default();
+    let mut settled = Vec::with_capacity(table.len());
+    for stored in &table {
+        let format = formats[&stored.id];
+        let full = size(&stored.name, format, &stored.shape)?;
+        let shape = stored.shape.iter().map(|&n| n as usize).collect();
+        let entry = Entry { name: stored.name.clone(), format, shape };
+        let (mut order, mut size) = (Order::default(), full);
+        if format.packing().is_some_and(|packing| packing.tiled) {
+            order.tiles = kernels.tiles(&entry, metadata, hints.folder, &mut notes)?;
+            if let Some(scale) = file.scale(stored) {
+                order.scale = Some(scale);
+                size -= format.tail as u64;
+                consumed.insert(scale_of(&stored.name));
+            }
+            file.check_tiles(stored, &entry, size, order)?;
+        }
+        settled.push(Settled { entry, size, offset: stored.offset, order });
+    }
+    settled.retain(|tensor| !consumed.contains(&tensor.entry.name));
+    Ok((settled, notes))
+}
+
+/// The tensor that has the scale of another.
+fn scale_of(name: &str) -> String {
+    format!("{name}_scale")
+}
+
+/// The table of tensors, to be asked.
+struct Table<'a> {
+    table: &'a [Stored],
+    by_name: HashMap<&'a str, &'a Stored>,
+    /// Bytes from each tensor's offset to the next tensor's, or to the end.
+    spans: HashMap<u64, u64>,
+    metadata: &'a Metadata,
+    data: &'a Bytes,
+    alignment: u64,
+    hints: Hints<'a>,
+}
+
+impl<'a> Table<'a> {
+    fn new(table: &'a [Stored], metadata: &'a Metadata, data: &'a Bytes, alignment: u64, hints: Hints<'a>) -> Self {
+        let mut offsets: Vec<u64> = table.iter().map(|stored| stored.offset).collect();
+        offsets.sort_unstable();
+        offsets.dedup();
+        let ends = offsets.iter().skip(1).copied().chain([data.len() as u64]);
+        let spans = offsets.iter().zip(ends).map(|(&start, end)| (start, end.saturating_sub(start))).collect();
+        let by_name = table.iter().map(|stored| (&*stored.name, stored)).collect();
+        Table { table, by_name, spans, metadata, data, alignment, hints }
+    }
+
+    /// What the number of `first`, and of all tensors that share it, means.
+    fn decide(&self, first: &Stored, notes: &mut Vec<String>) -> Result<&'static Format> {
+        let id = first.id;
+        let all = candidates(id);
+        let ghosts: Vec<&Refused> = REFUSED.iter().filter(|refused| refused.0 == id).collect();
+        let refuse =
+            |&(_, name, .., remedy): &Refused| Error::RefusedFormat { tensor: first.name.clone(), id, name, remedy };
+        match (&all[..], &ghosts[..]) {
+            ([], []) => return Err(Error::UnknownFormat { tensor: first.name.clone(), found: id.to_string() }),
+            ([only], []) => return Ok(only),
+            _ => {}
+        }
+        let names = |formats: &[&Format]| formats.iter().map(|format| format.name).collect::<Vec<_>>().join(", ");
+        let mut chosen = |formats: &[&'static Format], why: &str| {
+            let format = *formats.iter().find(|format| all.contains(format))?;
+            notes.push(format!("type {id} is {format}: {why}"));
+            Some(format)
+        };
+        if let Some(format) = chosen(self.hints.layouts, "it was chosen when the file was opened") {
+            return Ok(format);
+        }
+        if let Some(format) = chosen(&self.written(), &format!("the key {LAYOUTS} says so")) {
+            return Ok(format);
+        }
+        let fitting: Vec<&'static Format> = all.iter().copied().filter(|format| self.fits(id, format)).collect();
+        let others = || {
+            let others = all.iter().filter(|format| !fitting.contains(format)).map(|format| format.name);
+            let ghosts = ghosts.iter().map(|ghost| ghost.1);
+            others.chain(ghosts).collect::<Vec<_>>().join(", ")
+        };
+        match &fitting[..] {
+            // Removed types that fit, or nothing does: what is wrong with the file is said where its bytes are looked up.
+            [] => {
+                match ghosts.iter().find(|ghost| self.fits_ghost(ghost)).or(ghosts.first().filter(|_| all.is_empty())) {
+                    Some(ghost) => Err(refuse(ghost)),
+                    None => Ok(all[0]),
+                }
+            }
+            [only] => {
+                Ok(chosen(&[only], &format!("the bytes of its tensors fit it, and not {}", others()))
+                    .expect("one of all"))
+            }
+            [usual, rest @ ..]
+                if rest.iter().all(|format| format.packing().is_some_and(|packing| packing.rows == *usual)) =>
+            {
+                let why = format!(
+                    "that is the usual layout; nothing in the file tells it from {}, which must be chosen where the model answers nonsense",
+                    names(rest)
+                );
+                Ok(chosen(&[usual], &why).expect("one of all"))
+            }
+            several => {
+                let bitnet = |format: &&&'static Format| (format.tail > 0) == self.of_bitnet();
+                let (mut likely, why) =
+                    (several.iter().filter(bitnet), "its bytes would fit others, too, but not who wrote the file");
+                match (likely.next(), likely.next()) {
+                    (Some(format), None) => Ok(chosen(&[format], why).expect("one of all")),
+                    _ => Err(Error::AmbiguousFormat { tensor: first.name.clone(), id, names: names(several) }),
+                }
+            }
+        }
+    }
+
+    /// Formats that Trine named as it wrote the file.
+    fn written(&self) -> Vec<&'static Format> {
+        match self.metadata.get(LAYOUTS) {
+            Some(Value::Array(Array::String(names))) => names.iter().filter_map(by_name).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether bitnet.cpp wrote the file, as far as its keys tell.
+    fn of_bitnet(&self) -> bool {
+        let arch = self.metadata.str("general.architecture").ok().flatten().unwrap_or_default();
+        arch.starts_with("bitnet")
+    }
+
+    /// Whether every tensor of this number fills its place in this format.
+    fn fits(&self, id: u32, format: &'static Format) -> bool {
+        self.table.iter().filter(|stored| stored.id == id).all(|stored| {
+            let scale = format.packing().is_some_and(|packing| packing.tiled) && self.scale(stored).is_some();
+            let tail = if scale { format.tail as u64 } else { 0 };
+            size(&stored.name, format, &stored.shape).is_ok_and(|size| self.fills(stored, size - tail))
+        })
+    }
+
+    /// The same for a type that is refused.
+    fn fits_ghost(&self, &&(id, _, block, bytes, _): &&Refused) -> bool {
+        self.table.iter().filter(|stored| stored.id == id).all(|stored| {
+            let whole = stored.shape.last().is_some_and(|cols| cols.is_multiple_of(block));
+            let weights = stored.shape.iter().try_fold(1u64, |product, &n| product.checked_mul(n)).filter(|_| whole);
+            weights.and_then(|n| (n / block).checked_mul(bytes)).is_some_and(|size| self.fills(stored, size))
+        })
+    }
+
+    /// Whether behind so many bytes there is nothing but padding.
+    fn fills(&self, stored: &Stored, size: u64) -> bool {
+        // A matrix of 32 rows or less may be rounded up by its format.
+        self.spans.get(&stored.offset).is_some_and(|&span| size <= span && span - size < self.alignment.max(32))
+    }
+
+    /// The scale of a tensor that has it in another.
+    fn scale(&self, stored: &Stored) -> Option<f32> {
+        let scale = self.by_name.get(&*scale_of(&stored.name))?;
+        let one = scale.id == 0 && scale.shape.iter().all(|&n| n == 1);
+        let bytes = self.data.get(usize::try_from(scale.offset).ok()?..)?.first_chunk()?;
+        one.then(|| f32::from_le_bytes(*bytes))
+    }
+
+    /// Refuses tiles in which the first row is not ternary.
+    fn check_tiles(&self, stored: &Stored, entry: &Entry, size: u64, order: Order) -> Result<()> {
+        let start = usize::try_from(stored.offset).ok();
+        let bytes = start.and_then(|start| self.data.get(start..start.checked_add(usize::try_from(size).ok()?)?));
+        let (Some(bytes), Some(packing)) = (bytes, entry.format.packing()) else { return Ok(()) };
+        let [rows, cols] = matrix(&entry.shape);
+        let mut codes = vec![0; cols];
+        (packing.read)(&Place { rows, cols, tiles: order.tiles }, bytes, 0, &mut codes);
+        match codes.contains(&3) {
+            true => Err(Error::Tiles {
+                tensor: entry.name.clone(),
+                format: entry.format.name,
+                rows,
+                cols,
+                found: Some(order.tiles),
+            }),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Where tiles are looked up, each read when it is first asked.
+#[derive(Default)]
+struct Sources {
+    known: Option<(Kernels, Kernels)>,
+    told: HashSet<(&'static str, [usize; 2])>,
+}
+
+impl Sources {
+    /// The tiles of a matrix: from the metadata, from the folder, or bitnet.cpp's own.
+    fn tiles(
+        &mut self,
+        entry: &Entry,
+        metadata: &Metadata,
+        folder: Option<&Path>,
+        notes: &mut Vec<String>,
+    ) -> Result<Tiles> {
+        if self.known.is_none() {
+            let parse = |what, text: &str| tiles::parse(text).map_err(|line| Error::KernelConfig { what, line });
+            let ours =
+                metadata.str(KERNELS)?.map_or(Ok(Kernels::new()), |text| parse("the key trine.kernel_config", text))?;
+            let path = folder.map(|folder| folder.join("kernel_config.ini")).filter(|path| path.is_file());
+            let ini = path.map_or(Ok(Kernels::new()), |path| {
+                parse("kernel_config.ini", &String::from_utf8_lossy(&read_small(&path, 1 << 16)?))
+                    .map_err(|e| e.at(&path))
+            })?;
+            self.known = Some((ours, ini));
+        }
+        let (ours, ini) = self.known.as_ref().expect("just read");
+        let shape = matrix(&entry.shape);
+        let find = |kernels: &Kernels| {
+            let of_shape = kernels.iter().filter(|(known, _)| *known == shape).map(|&(_, tiles)| tiles);
+            of_shape.into_iter().find(|tiles| tiles.fit(entry.format, shape))
+        };
+        let preset = || tiles::preset(entry.format, shape).filter(|tiles| tiles.fit(entry.format, shape));
+        let (tiles, source) = find(ours)
+            .map(|tiles| (tiles, "the key trine.kernel_config"))
+            .or_else(|| Some((find(ini)?, "the file kernel_config.ini")))
+            .or_else(|| Some((preset()?, "what bitnet.cpp builds for such a model")))
+            .ok_or_else(|| Error::Tiles {
+                tensor: entry.name.clone(),
+                format: entry.format.name,
+                rows: shape[0],
+                cols: shape[1],
+                found: None,
+            })?;
+        if self.told.insert((entry.format.name, shape)) {
+            let (Tiles { rows, cols, step }, [m, k]) = (tiles, shape);
+            notes.push(format!(
+                "{} of {m} x {k} has tiles of {rows} x {cols}, {step} rows at once: from {source}",
+                entry.format
+            ));
+        }
+        Ok(tiles)
+    }
+}
+
+/// The metadata of a file without the keys that are about its bytes.
+pub(super) fn without(metadata: Metadata) -> Metadata {
+    if metadata.get(LAYOUTS).is_none() && metadata.get(KERNELS).is_none() {
+        return metadata;
+    }
+    let mut rest = Metadata::new();
+    for (key, value) in metadata.iter().filter(|(key, _)| ![LAYOUTS, KERNELS].contains(key)) {
+        rest.insert(key, value.clone());
+    }
+    rest
+}
+
+/// The metadata of a file with these tensors: what they were read by before is replaced by what tells how they are written.
+pub(super) fn describe(metadata: &Metadata, entries: &[Entry]) -> Result<Metadata> {
+    let mut described = without(metadata.clone());
+    let mut meanings: BTreeMap<u32, &Format> = BTreeMap::new();
+    for entry in entries {
+        let Some(id) = entry.format.id else { continue };
+        let first = *meanings.entry(id).or_insert(entry.format);
+        if first != entry.format {
+            return Err(Error::SharedNumber { id, first: first.name, second: entry.format.name });
+        }
+    }
+    // Who reads the file is told what numbers mean that could mean something else.
+    let several = meanings.iter().filter(|(id, _)| candidates(**id).len() > 1);
+    let names: Vec<&str> = several.map(|(_, format)| format.name).collect();
+    if !names.is_empty() {
+        described.insert(LAYOUTS, Value::Array(Array::String(names.iter().copied().collect())));
+    }
+    let kernels = crate::view::kernels(entries)?;
+    if !kernels.is_empty() {
+        described.insert(KERNELS, tiles::print(&kernels));
+    }
+    Ok(described)
+}
