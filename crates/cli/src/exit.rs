@@ -169,6 +169,7 @@ fn of_device(error: &trine::backend::Error) -> (Exit, Option<&'static str>) {
                 "raise the limit with `ulimit -l unlimited` or, for a service, LimitMEMLOCK=infinity; or go without --mlock",
             ),
         ),
+        Error::Damaged(_) => (Exit::Model, Some("`trine doctor` looks for what is wrong with the file")),
         Error::NoMemory { .. } => (Exit::Work, Some("--huge-pages off leaves the weights in the mapped file")),
         _ => (Exit::Work, None),
     }

@@ -170,7 +170,7 @@ fn errors_name_line_key_and_what_would_do() {
         (
             "format = \"tq2_0\"",
             "format = \"q4_k\"",
-            "config.toml:10: `output.format`: expected one of f32, f16, bf16, tq1_0, tq2_0, i2_s, found `q4_k`",
+            "config.toml:10: `output.format`: expected one of f32, f16, bf16, tq1_0, tq2_0, i2_s, iq2_bn, found `q4_k`",
         ),
         (
             "[output]",

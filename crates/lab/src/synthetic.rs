@@ -180,7 +180,7 @@ impl Mixture {
 fn is_weights(format: &Format) -> bool {
     // Blocks are dealt at random, without what rows or matrices have besides.
     let plain = matches!(format.layout, Layout::Rows);
-    plain && format.id.is_some() && (format.block > 1 || ["F32", "F16", "BF16"].contains(&format.name))
+    plain && format.stores_models() && (format.block > 1 || ["F32", "F16", "BF16"].contains(&format.name))
 }
 
 /// Whether llama.cpp gives this layer's values and down projection more bits in a medium mixture.

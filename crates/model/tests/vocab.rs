@@ -17,7 +17,9 @@ fn check(path: &Path, folder: &Path) {
     let (old, new) = (Language::open(path).unwrap(), Language::open(&copy).unwrap());
     assert_eq!(old.template, new.template);
     let (old, new) = (old.tokenizer, new.tokenizer);
-    assert_eq!((old.len(), old.bos(), old.eos()), (new.len(), new.bos(), new.eos()));
+    assert_eq!(old.len(), new.len());
+    // A `tokenizer.json` of BERT has tokens around a text and calls none of them BOS or EOS; GGUF does.
+    assert!(old.bos().is_none_or(|id| new.bos() == Some(id)) && old.eos().is_none_or(|id| new.eos() == Some(id)));
     for options in [(false, false), (false, true), (true, false), (true, true)] {
         let options = Encode { special: options.0, bos_eos: options.1 };
         assert_eq!(old.encode(TEXT, options), new.encode(TEXT, options), "{}", path.display());

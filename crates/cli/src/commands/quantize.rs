@@ -37,7 +37,7 @@ pub struct Quantize {
 
 impl Quantize {
     pub fn run(self) -> Result<Exit> {
-        let format = format::by_name(&self.format).filter(|format| format.id.is_some()).ok_or_else(|| Usage {
+        let format = format::by_name(&self.format).filter(|format| format.stores_models()).ok_or_else(|| Usage {
             message: format!("unknown format `{}`: there are {}", self.format, names()),
             hint: "as in --format q4_k",
         })?;
@@ -85,5 +85,5 @@ impl Quantize {
 
 /// The formats that a file can hold.
 fn names() -> String {
-    FORMATS.iter().filter(|format| format.id.is_some()).map(|format| format.name).collect::<Vec<_>>().join(", ")
+    FORMATS.iter().filter(|format| format.stores_models()).map(|format| format.name).collect::<Vec<_>>().join(", ")
 }

@@ -140,6 +140,11 @@ static FILE_TYPES: &[(&str, u32)] = &[
 ];
 
 impl Format {
+    /// Whether models are stored so: ggml makes Q8_1 and Q8_K of activations alone, and other formats have no number.
+    pub fn stores_models(&self) -> bool {
+        self.id.is_some() && !["Q8_1", "Q8_K"].contains(&self.name)
+    }
+
     /// `general.file_type` of a file whose matrices are mostly in this format.
     pub fn file_type(&self) -> Option<u32> {
         FILE_TYPES.iter().find(|(name, _)| *name == self.name).map(|&(_, number)| number)
