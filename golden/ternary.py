@@ -5,8 +5,9 @@
 Beside a tensor X there is X.trits (I8, what its weights are in units of their scale) and X.scales (F32, a scale for the matrix, for each row, or
 for each block). Every encoder walks the weights one by one, as its format is described; nothing is shared with the readers.
 
-Compared: I2_S in its three layouts with `quantize_i2_s` (src/ggml-bitnet-mad.cpp), TL1 and TL2 with `preprocess_weights_tl1` and `_tl2`
-(utils/convert-hf-to-gguf-bitnet.py) of microsoft/BitNet, whose Python was run on these matrices and gave the same bytes; IQ1_BN and IQ2_BN with
+Compared: I2_S of x86 builds, with and without `ACT_PARALLEL`, with `quantize_i2_s` (src/ggml-bitnet-mad.cpp) as it reads, that of ARM with what
+its products load; TL1 and TL2 with `preprocess_weights_tl1` and `_tl2` (utils/convert-hf-to-gguf-bitnet.py) of microsoft/BitNet, which was run on
+random matrices of seven shapes and gave the same bytes; IQ1_BN and IQ2_BN with
 `quantize_one_row_1bn` and `_2bn` (ggml/src/iqk/iqk_quantize.cpp) of ikawrakow/ik_llama.cpp; Q1_0 and Q2_0 with `dequantize_row_q1_0` and `_q2_0`
 (ggml/src/ggml-quants.c) of ggml. IQ2_BN_R4 by its description alone.
 """

@@ -98,7 +98,7 @@ impl Gate {
             Gate::GeluTanh => {
                 let cube = simd.mul(simd.mul(x, x), x);
                 let inner = simd.fma(simd.splat(0.044715), cube, x);
-                let tanh = tanh16(simd, simd.mul(simd.splat(0.797_884_56), inner));
+                let tanh = tanh16(simd, simd.mul(simd.splat(0.797_884_6), inner));
                 simd.mul(simd.mul(half, x), simd.add(one, tanh))
             }
             Gate::Clamped => {

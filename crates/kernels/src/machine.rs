@@ -78,7 +78,7 @@ impl<'a> Matrix<'a> {
     /// When there are not so many.
     pub fn part(self, rows: std::ops::Range<usize>) -> Matrix<'a> {
         let stride = self.stride();
-        assert!(!self.interleaved || rows.start % PANEL == 0 && rows.end % PANEL == 0);
+        assert!(!self.interleaved || rows.start.is_multiple_of(PANEL) && rows.end.is_multiple_of(PANEL));
         Matrix { rows: rows.len(), bytes: &self.bytes[rows.start * stride..rows.end * stride], ..self }
     }
 

@@ -210,7 +210,7 @@ fn head_dim(keys: &Keys, width: usize, heads: usize, latent: Option<Latent>) -> 
     }
     let head_dim = match keys.count("attention.key_length", 1..=1 << 16)? {
         Some(head_dim) => head_dim,
-        None if width % heads == 0 => width / heads,
+        None if width.is_multiple_of(heads) => width / heads,
         None => {
             let expected = format!("a divisor of width {width}");
             return Err(Error::bad(keys.name("attention.head_count"), expected, heads));
@@ -234,7 +234,7 @@ fn kinds(keys: &Keys, file: &File, layers: usize, ropes: usize, experts: bool, c
     let dense = keys.count("leading_dense_block_count", 0..=1 << 16)?.unwrap_or(0);
     // Who sees ahead has a window to both sides, half as far.
     let window = window.map(|window| if causal { window } else { window / 2 + 1 });
-    let every = |n: usize, layer: usize| n > 0 && (layer + 1) % n == 0;
+    let every = |n: usize, layer: usize| n > 0 && (layer + 1).is_multiple_of(n);
     let ahead = if arch.global_first { arch.global_every.saturating_sub(1) } else { 0 };
     let mut global: Vec<bool> = (0..layers).map(|layer| every(arch.global_every, layer + ahead)).collect();
     let mut turned: Vec<bool> = (0..layers).map(|layer| !every(arch.unturned_every, layer)).collect();

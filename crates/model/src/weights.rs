@@ -330,7 +330,7 @@ pub fn every_other(view: &View, first: usize) -> Result<View> {
     let axis = if n > 2 { n - 2 } else { n - 1 };
     let mut shape = view.shape.clone();
     let bad = || Error::Shape { tensor: view.name.clone(), expected: vec![2], found: view.shape.clone() };
-    if n < 2 || shape[axis] % 2 != 0 || n == 2 && view.format.block != 1 || view.format.tail > 0 {
+    if n < 2 || !shape[axis].is_multiple_of(2) || n == 2 && view.format.block != 1 || view.format.tail > 0 {
         return Err(bad());
     }
     shape[axis] /= 2;

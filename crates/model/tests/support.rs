@@ -15,8 +15,22 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// What is known of a format from elsewhere than PyPI gguf.
-const DESCRIBED: [&str; 3] = ["I2_S", "Q8_1", "Q8_K"];
+/// What the definition of a format was compared with, where PyPI gguf does not know it.
+const DESCRIBED: [(&str, &str); 13] = [
+    ("Q8_1", "PyPI xllamacpp encodes it, byte for byte"),
+    ("Q8_K", "PyPI xllamacpp encodes it, byte for byte"),
+    ("Q1_0", "an encoder after ggml's source"),
+    ("Q2_0", "an encoder after ggml's source"),
+    ("Q2_0_128", "an encoder after ggml's source"),
+    ("I2_S", "an encoder after bitnet.cpp's source"),
+    ("I2_S_ARM", "an encoder by its description"),
+    ("I2_S_ROWS", "an encoder after bitnet.cpp's source"),
+    ("TL1", "an encoder with the bytes of bitnet.cpp's converter"),
+    ("TL2", "an encoder with the bytes of bitnet.cpp's converter"),
+    ("IQ1_BN", "an encoder after ik_llama.cpp's source"),
+    ("IQ2_BN", "an encoder after ik_llama.cpp's source"),
+    ("IQ2_BN_R4", "an encoder by its description"),
+];
 
 fn formats(out: &mut String) {
     let golden = File::open(root().join("golden/formats.safetensors")).unwrap();
@@ -28,17 +42,21 @@ fn formats(out: &mut String) {
     writeln!(out, "|---|---|---|---|---|---|").unwrap();
     for format in FORMATS.iter().filter(|format| format.id.is_some()) {
         let product = match operand_of(format) {
+            _ if format.packing().is_some() => "8-bit activations, repacked when loaded",
             Operand::Bytes => "8-bit activations",
             Operand::Floats => "floats",
             Operand::Decoded => "decoded row by row",
         };
         let checked = match format.name {
             "F32" | "F64" | "I8" | "I16" | "I32" | "I64" => "Rust's own numbers",
-            name if DESCRIBED.contains(&name) => "an encoder and decoder by its description",
-            name if golden.contains(&format!("{name}.bytes")) => "PyPI gguf, bit for bit",
-            _ => "nothing yet",
+            name => match DESCRIBED.iter().find(|(described, _)| *described == name) {
+                Some((_, with)) => with,
+                None if golden.contains(&format!("{name}.bytes")) => "PyPI gguf, bit for bit",
+                None => "nothing yet",
+            },
         };
-        let writes = if format.file_type().is_some() { "yes" } else { "" };
+        let number = format.block == 1 && !["F32", "F16", "BF16"].contains(&format.name);
+        let writes = if format.stores_models() && !number { "yes" } else { "" };
         let (name, id, bits) = (format.name, format.id.unwrap(), format.bits_per_weight());
         writeln!(out, "| {name} | {id} | {} | {writes} | {product} | {checked} |", (bits * 1e4).round() / 1e4).unwrap();
     }

@@ -226,7 +226,7 @@ impl View {
                     scale = w.abs();
                 }
                 *code = match *w {
-                    w if w == 0.0 => 1,
+                    0.0 => 1,
                     w if w == scale => 2,
                     w if w == -scale => 0,
                     _ => return None,

@@ -118,7 +118,7 @@ static SIGNS: [u64; 256] = {
     while signs < 256 {
         let mut i = 0;
         while i < 8 {
-            masks[signs] |= (signs as u64 >> i & 1) * 0xff << (8 * i);
+            masks[signs] |= ((signs as u64 >> i & 1) * 0xff) << (8 * i);
             i += 1;
         }
         signs += 1;

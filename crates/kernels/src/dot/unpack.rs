@@ -150,7 +150,7 @@ impl Blocks for Q3_K {
         for i in 0..8 {
             // Scales 4 n to 4 n + 3.
             let n = i as u32 / 2;
-            let low = simd.shift_mask(if n % 2 == 0 { even } else { odd }, n / 2 * 4, 0x0f);
+            let low = simd.shift_mask(if n.is_multiple_of(2) { even } else { odd }, n / 2 * 4, 0x0f);
             let high = match n {
                 0..3 => simd.lift_mask(high, 4 - 2 * n, 0x30),
                 _ => simd.shift_mask(high, 2, 0x30),

@@ -5,7 +5,7 @@ use trine_backend::{Gate, Pairs};
 
 /// arXiv:2302.13971, arXiv:2310.06825, arXiv:2401.04088.
 pub static LLAMA: Arch = Arch {
-    gguf: &["llama", "mistral3"],
+    gguf: &["llama"],
     hub: &[("llama", Some("silu")), ("mistral", Some("silu")), ("mixtral", Some("silu"))],
     pairs: Pairs::Adjacent,
     hub_pairs: Pairs::Halves,

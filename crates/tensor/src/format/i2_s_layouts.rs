@@ -2,7 +2,8 @@
 //!
 //! I2_S_ARM, by builds for ARM: blocks of 64 weights in 16 bytes, the pair of bits `g` (highest first) of byte `m` being weight `16 g + m`.
 //! I2_S_ROWS, by builds for x86 without `ACT_PARALLEL`: a byte has the codes of one column in four consecutive rows, the first in the highest
-//! bits. Both end with the tail of I2_S. Compared with `quantize_i2_s` in `src/ggml-bitnet-mad.cpp` of microsoft/BitNet.
+//! bits. Both end with the tail of I2_S. The second was compared with `quantize_i2_s` in `src/ggml-bitnet-mad.cpp` of microsoft/BitNet, the first only
+//! with what products of ARM builds load there.
 
 use super::layout::{Layout, Packing, Place};
 use super::{Format, I2_S, i2_s};

@@ -72,7 +72,7 @@ impl Layout for S {
             let high = u16::from_le_bytes(*high);
             codes.scales[n] = (high >> 12) as u8 & 7;
             for i in 4 * n..4 * n + 4 {
-                codes.points[i] = u16::from(block[2 + i]) | (high >> (i % 4 * 3) & 7) << 8 | (high >> 15) * DOWN;
+                codes.points[i] = u16::from(block[2 + i]) | (high >> (i % 4 * 3) & 7) << 8 | ((high >> 15) * DOWN);
             }
         }
         codes
@@ -80,7 +80,7 @@ impl Layout for S {
     fn write(codes: &Codes, block: &mut [u8]) {
         block[..2].copy_from_slice(&codes.d.to_le_bytes());
         for n in 0..8 {
-            let mut high = u16::from(codes.scales[n]) << 12 | codes.points[4 * n] / DOWN << 15;
+            let mut high = u16::from(codes.scales[n]) << 12 | (codes.points[4 * n] / DOWN) << 15;
             for i in 4 * n..4 * n + 4 {
                 block[2 + i] = codes.points[i] as u8;
                 high |= (codes.points[i] >> 8 & 7) << (i % 4 * 3);

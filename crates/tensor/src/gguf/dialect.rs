@@ -3,6 +3,7 @@
 //! A number with several meanings is decided for all tensors that have it: by who opens the file, by what Trine wrote into it, by the bytes
 //! from each tensor to the next, which only the right format fills, and by who wrote the file. What still could be several things is refused.
 
+use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
@@ -77,8 +78,8 @@ pub(super) fn settle(
     let mut notes = Vec::new();
     let mut formats: BTreeMap<u32, &'static Format> = BTreeMap::new();
     for stored in &table {
-        if !formats.contains_key(&stored.id) {
-            formats.insert(stored.id, file.decide(stored, &mut notes)?);
+        if let Slot::Vacant(format) = formats.entry(stored.id) {
+            format.insert(file.decide(stored, &mut notes)?);
         }
     }
     let mut consumed = HashSet::new();
