@@ -158,6 +158,9 @@ impl<'a> Keys<'a> {
             None if config["model_type"] == "deepseek_v3" => found.push(("expert_gating_func", 2)),
             None => {}
         }
+        if let Some(limit) = number(config, "swiglu_limit")?.filter(|&limit| limit != 7.0) {
+            return Err(Error::bad("swiglu_limit", "7, or none", limit));
+        }
         let groups = config["model_type"] == "deepseek_v3" || config["topk_method"] == "group_limited_greedy";
         for (key, value) in found {
             let key = self.name(key);

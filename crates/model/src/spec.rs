@@ -253,6 +253,11 @@ fn kinds(keys: &Keys, file: &File, layers: usize, ropes: usize, experts: bool, c
     // Hugging Face may say it for each layer.
     let list =
         |key: &str| file.config().and_then(|config| config.get(key)?.as_array()).filter(|list| list.len() == layers);
+    // Or from which layer on there are windows.
+    let first = file.config().and_then(|config| config.get("max_window_layers")?.as_u64());
+    if let Some(first) = first {
+        global = (0..layers as u64).map(|layer| layer < first).collect();
+    }
     if let Some(types) = list("layer_types") {
         global = types.iter().map(|kind| kind != "sliding_attention").collect();
     }

@@ -157,6 +157,9 @@ impl<'a> Weights<'a> {
     /// When one was not.
     pub fn check_all_taken(&self) -> Result<()> {
         let taken = self.source.taken.borrow();
+        // Layers that foretell further tokens, for training.
+        let further = self.source.file.config().is_some_and(|config| config.get("num_nextn_predict_layers").is_some());
+        let further = further.then(|| format!("model.layers.{}.", self.spec.layers));
         let harmless = |name: &str| {
             matches!(
                 name,
@@ -164,6 +167,7 @@ impl<'a> Weights<'a> {
             ) || [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".masked_bias"]
                 .iter()
                 .any(|end| name.ends_with(end))
+                || further.as_ref().is_some_and(|further| name.starts_with(further))
                 || name.ends_with("embeddings.position_ids")
                 || matches!(name, "dense_2.weight" | "dense_3.weight")
                 || self.spec.arch.encoder && (name.contains("pooler.") || name.contains("cls."))
