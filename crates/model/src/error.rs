@@ -74,7 +74,17 @@ pub enum Error {
         /// Its name.
         tensor: String,
     },
-    /// A scale or weight of a ternary tensor that no number of a model can be.
+    /// A tensor of other numbers than it can be of.
+    #[error("tensor `{tensor}`: expected {expected}, found {found}")]
+    Dtype {
+        /// Its name.
+        tensor: String,
+        /// What would do.
+        expected: &'static str,
+        /// What is there.
+        found: &'static str,
+    },
+    /// A scale, weight or index that no number of a model can be.
     #[error("tensor `{tensor}`: expected {expected}, found {found}")]
     BadWeight {
         /// Its name.

@@ -12,6 +12,7 @@ mod error;
 mod feed_forward;
 mod keys;
 mod loader;
+mod packed;
 mod rope;
 mod sizes;
 mod spec;

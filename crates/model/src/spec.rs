@@ -1,7 +1,7 @@
 //! What one model is: the numbers that the decoder needs.
 
 use crate::keys::Keys;
-use crate::{Arch, Error, NormKind, Result, rope, weights};
+use crate::{Arch, Error, NormKind, Result, packed, rope, weights};
 use trine_backend::{Groups, Rope, Routing, Score};
 use trine_tensor::{File, Kind, Value};
 
@@ -97,7 +97,7 @@ pub struct Latent {
     pub value: usize,
 }
 
-/// How Hugging Face folders hold ternary weights (transformers, `integrations/bitnet.py`).
+/// How Hugging Face folders hold the weights of linear layers; ternary ones as transformers' `integrations/bitnet.py` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
     /// As they are; all GGUF files.
@@ -108,6 +108,25 @@ pub enum Packing {
     Times,
     /// Packed trits divided by `weight_scale`: `bitlinear`.
     Over,
+    /// Integers with scales and zero points of groups of inputs, packed by GPTQ (arXiv:2210.17323).
+    Gptq {
+        /// Bits of a weight.
+        bits: usize,
+        /// Inputs of a group; without it, all.
+        group: Option<usize>,
+        /// Zero points are stored less one.
+        less_one: bool,
+    },
+    /// 4-bit integers with scales and zero points of groups of inputs, packed by AWQ (arXiv:2306.00978).
+    Awq {
+        /// Inputs of a group; without it, all.
+        group: Option<usize>,
+    },
+    /// 8-bit floats with scales.
+    Fp8 {
+        /// Rows and columns of a block with one scale; without it, rows or matrices have one.
+        block: Option<[usize; 2]>,
+    },
 }
 
 impl Spec {
@@ -328,7 +347,7 @@ fn latent(keys: &Keys) -> Result<Latent> {
     })
 }
 
-/// Whether a Hugging Face folder says that it is ternary, and how it is packed.
+/// Whether a Hugging Face folder says that it is ternary, and how its linear layers are packed.
 fn packing(file: &File) -> Result<(bool, Packing)> {
     let config = file.config().and_then(|config| config.get("quantization_config")).filter(|config| !config.is_null());
     let Some(config) = config.filter(|_| file.kind() == Kind::Safetensors) else { return Ok((false, Packing::Plain)) };
@@ -338,10 +357,13 @@ fn packing(file: &File) -> Result<(bool, Packing)> {
     if text("quant_method", "") == "mxfp4" {
         return Ok((false, Packing::Plain));
     }
+    if let Some(packing) = packed::packing(config)? {
+        return Ok((false, packing));
+    }
     match (&*text("quant_method", ""), &*text("linear_class", "bitlinear"), &*text("quantization_mode", "offline")) {
         ("bitnet", "autobitlinear", "online") => Ok((true, Packing::Online)),
         ("bitnet", "autobitlinear", "offline") => Ok((true, Packing::Times)),
         ("bitnet", "bitlinear", "offline") => Ok((true, Packing::Over)),
-        _ => Err(Error::bad("quantization_config", "none, or quant_method bitnet with a known linear_class", config)),
+        _ => Err(Error::bad("quantization_config", "none, or quant_method gptq, awq, fp8, compressed-tensors, or bitnet with a known linear_class", config)),
     }
 }

@@ -1,6 +1,6 @@
 //! Weights by their GGUF names, from whatever file they are in and however it cuts them.
 
-use crate::{Arch, Error, Packing, Result, Spec};
+use crate::{Arch, Error, Packing, Result, Spec, packed};
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::Range;
@@ -10,7 +10,10 @@ use trine_tensor::{File, Format, Kind, View};
 /// The tensors of a file under its own names; it notes which were asked for.
 pub struct Source<'a> {
     file: &'a File,
+    packing: Packing,
     taken: RefCell<HashSet<String>>,
+    /// What was unpacked last, which is asked for again when it is several parts.
+    unpacked: RefCell<Option<View>>,
 }
 
 /// Prefixes that some folders of an architecture have and others have not.
@@ -25,7 +28,11 @@ pub(crate) fn find(file: &File, name: &str) -> Option<String> {
 
 impl Source<'_> {
     fn name(&self, name: &str) -> Option<String> {
-        find(self.file, name)
+        find(self.file, name).or_else(|| {
+            matches!(self.packing, Packing::Gptq { .. } | Packing::Awq { .. }).then_some(())?;
+            let packed = find(self.file, &format!("{}.qweight", name.strip_suffix(".weight")?))?;
+            Some(format!("{}.weight", packed.strip_suffix(".qweight")?))
+        })
     }
 
     /// Whether there is such a tensor.
@@ -33,12 +40,35 @@ impl Source<'_> {
         self.name(name).is_some()
     }
 
-    /// A tensor.
+    /// A tensor, unpacked when another quantiser packed it.
+    ///
+    /// # Errors
+    /// When it is not there, or badly packed.
+    pub fn view(&self, name: &str) -> Result<View> {
+        let name = self.name(name).unwrap_or_else(|| name.to_owned());
+        if let Some(view) = self.unpacked.borrow().as_ref().filter(|view| view.name == name) {
+            return Ok(view.clone());
+        }
+        let layer = name.strip_suffix(".weight").filter(|_| !self.file.contains(&name));
+        let view = match (self.packing, layer) {
+            (Packing::Gptq { bits, group, less_one }, Some(layer)) => packed::gptq(self, layer, bits, group, less_one)?,
+            (Packing::Awq { group }, Some(layer)) => packed::awq(self, layer, group)?,
+            (Packing::Fp8 { block }, _) => match self.stored(&name)? {
+                view if packed::is_fp8(&view) => packed::fp8(self, &view, block)?,
+                view => return Ok(view),
+            },
+            _ => return self.stored(&name),
+        };
+        *self.unpacked.borrow_mut() = Some(view.clone());
+        Ok(view)
+    }
+
+    /// A tensor as it is in the file.
     ///
     /// # Errors
     /// When it is not there.
-    pub fn view(&self, name: &str) -> Result<View> {
-        let view = self.file.view(&self.name(name).unwrap_or_else(|| name.to_owned()))?;
+    pub fn stored(&self, name: &str) -> Result<View> {
+        let view = self.file.view(name)?;
         self.taken.borrow_mut().insert(view.name.clone());
         Ok(view)
     }
@@ -59,7 +89,8 @@ pub struct Weights<'a> {
 impl<'a> Weights<'a> {
     /// The weights of `file`, whose specification is `spec`.
     pub fn new(file: &'a File, spec: &'a Spec) -> Weights<'a> {
-        Weights { source: Source { file, taken: RefCell::default() }, spec }
+        let (taken, unpacked) = (RefCell::default(), RefCell::default());
+        Weights { source: Source { file, packing: spec.packing, taken, unpacked }, spec }
     }
 
     fn gguf(&self) -> bool {
@@ -119,7 +150,7 @@ impl<'a> Weights<'a> {
         if name.contains("[]") && self.source.contains(&name.replace("[]", "0")) {
             let count = self.spec.experts.as_ref().map_or(0, |experts| experts.count);
             let views = (0..count).map(|expert| self.source.view(&name.replace("[]", &expert.to_string())));
-            return stack(&name, &views.collect::<Result<Vec<View>>>()?);
+            return stack(&name, &alike(views.collect::<Result<Vec<View>>>()?)?);
         }
         if !self.source.contains(&name)
             && let Some(view) = self.recipe(gguf)?
@@ -133,7 +164,7 @@ impl<'a> Weights<'a> {
             return Ok(view);
         }
         let view =
-            if hub_transposed && view.shape.len() == 2 && gguf.starts_with("blk.") { transpose(&view)? } else { view };
+            if hub_transposed && view.shape.len() == 2 && gguf.starts_with("blk.") && self.source.file.contains(&view.name) { transpose(&view)? } else { view };
         if hub_by_head && gguf.contains("attn_qkv") {
             return by_head(&view, heads, heads / kv_heads, head_dim);
         }
@@ -290,6 +321,15 @@ pub fn rows(view: &View, range: Range<usize>) -> Result<View> {
     let part = view.bytes.slice(range.start * bytes..range.end * bytes);
     let part = if view.format.tail == 0 { part } else { [&part[..], view.tail()].concat().into() };
     Ok(view.with(shape, part)?)
+}
+
+/// Tensors of one format: of floats, where the smallest exact ones of several unpacked matrices are not the same.
+fn alike(views: Vec<View>) -> Result<Vec<View>> {
+    if views.iter().all(|view| view.format == views[0].format) {
+        return Ok(views);
+    }
+    let floats = |view: View| Ok(View::new(&view.name, &F32, view.shape.clone(), F32.encode(&view.decode()))?);
+    views.into_iter().map(floats).collect()
 }
 
 /// Several tensors of one shape as one, behind one another.

@@ -24,6 +24,8 @@ const DTYPES: &[(&str, &Format)] = &[
     ("F16", &format::F16),
     ("BF16", &format::BF16),
     ("F64", &format::F64),
+    ("F8_E4M3", &format::F8_E4M3),
+    ("F8_E5M2", &format::F8_E5M2),
     ("U8", &format::U8),
     ("BOOL", &format::BOOL),
     ("I8", &format::I8),

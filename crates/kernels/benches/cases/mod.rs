@@ -20,7 +20,7 @@ fn floats(n: usize) -> Vec<f32> {
 
 /// The formats of weights; the others are numbers that a file may hold beside them.
 pub fn formats() -> impl Iterator<Item = &'static Format> {
-    let numbers = ["F64", "I8", "I16", "I32", "I64", "U8"];
+    let numbers = ["F64", "I8", "I16", "I32", "I64", "U8", "F8_E4M3", "F8_E5M2"];
     FORMATS
         .iter()
         .copied()

@@ -48,7 +48,7 @@ pub use iq2::{IQ2_S, IQ2_XS, IQ2_XXS};
 pub use iq3::{IQ3_S, IQ3_XXS};
 pub use iq4::{IQ4_NL, IQ4_XS, LEVELS as IQ4_LEVELS};
 pub use layout::{Layout, Packing, Place};
-pub use number::{BF16, BOOL, F16, F32, F64, I8, I16, I32, I64, U8};
+pub use number::{BF16, BOOL, F8_E4M3, F8_E5M2, F16, F32, F64, I8, I16, I32, I64, U8};
 pub use q1_0::{Q1_0, Q2_0, Q2_0_128};
 pub use q2_k::Q2_K;
 pub use q3_k::Q3_K;
@@ -76,7 +76,7 @@ pub static FORMATS: &[&Format] = &[
     &MXFP4, &NVFP4,
     &Q1_0, &Q2_0, &Q2_0_128,
     &TQ1_0, &TQ2_0, &I2_S, &I2_S_ARM, &I2_S_ROWS, &TL1, &TL2, &IQ1_BN, &IQ2_BN, &IQ2_BN_R4,
-    &F64, &I8, &I16, &I32, &I64, &U8, &BOOL,
+    &F64, &I8, &I16, &I32, &I64, &U8, &BOOL, &F8_E4M3, &F8_E5M2,
 ];
 
 /// A weight format: a tensor is rows of whole blocks without gaps, then a tail; or what [`Layout`] says.

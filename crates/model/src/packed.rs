@@ -1,0 +1,337 @@
+//! Linear layers that other quantisers packed, unpacked when they are loaded.
+//!
+//! GPTQ as AutoGPTQ and GPTQModel store it, AWQ as AutoAWQ's `gemm` does, and 8-bit floats with scales as DeepSeek, Qwen and compressed-tensors
+//! do. FP8 models are defined with activations that are rounded to 8 bits too, where the hardware multiplies such numbers; here only the
+//! weights are rounded, which is nearer to the model that was quantised.
+
+use crate::weights::Source;
+use crate::{Error, Packing, Result};
+use serde_json::Value;
+use trine_tensor::format::{BF16, F8_E4M3, F8_E5M2, F16, F32, I32, I64, Q4_0, Q8_0};
+use trine_tensor::{Format, View};
+
+/// How `quantization_config` of a Hugging Face folder says that its linear layers are packed; `None` when it is none of these ways.
+///
+/// # Errors
+/// When it is one of these, but in a version that is not known.
+pub fn packing(config: &Value) -> Result<Option<Packing>> {
+    let found = |keys: &[&str]| keys.iter().find_map(|key| config.get(key).filter(|value| !value.is_null())).cloned();
+    let text = |keys: &[&str], default: &str| match found(keys) {
+        Some(value) => value.as_str().map_or_else(|| value.to_string(), str::to_lowercase),
+        None => default.to_owned(),
+    };
+    let bad = |key: &str, expected: &str, found: Value| Error::bad(format!("quantization_config.{key}"), expected, found);
+    let number = |keys: &[&str]| found(keys).unwrap_or(Value::Null);
+    let group = || match number(&["group_size", "q_group_size"]) {
+        value if value.as_i64() == Some(-1) => Ok(None),
+        value => match value.as_u64().filter(|size| (1..=1 << 24).contains(size)) {
+            Some(size) => Ok(Some(size as usize)),
+            None => Err(bad("group_size", "-1 or inputs of a group", value)),
+        },
+    };
+    let bits = number(&["bits", "w_bit"]);
+    let format = text(&["checkpoint_format", "format", "version"], "");
+    match (&*text(&["quant_method"], ""), &*format) {
+        ("gptq", "" | "gptq" | "gptq_v2") if number(&["is_marlin_format"]).as_bool() != Some(true) => {
+            match bits.as_u64() {
+                Some(bits @ (2 | 3 | 4 | 8)) => {
+                    Ok(Some(Packing::Gptq { bits: bits as usize, group: group()?, less_one: format != "gptq_v2" }))
+                }
+                _ => Err(bad("bits", "2, 3, 4 or 8", bits)),
+            }
+        }
+        ("awq", "" | "gemm") if bits.as_u64() == Some(4) => Ok(Some(Packing::Awq { group: group()? })),
+        ("awq", "" | "gemm") => Err(bad("bits", "4", bits)),
+        ("fp8", _) => Ok(Some(Packing::Fp8 { block: block(&number(&["weight_block_size"]))? })),
+        ("compressed-tensors", "float-quantized") => {
+            let groups = config.get("config_groups").and_then(Value::as_object).into_iter().flatten();
+            let mut blocks = groups.map(|(_, group)| {
+                let weights = &group["weights"];
+                match (weights["type"].as_str(), weights["num_bits"].as_u64()) {
+                    (Some("float"), Some(8)) => block(&weights["block_structure"]),
+                    _ => Err(bad("config_groups", "weights of 8-bit floats", weights.clone())),
+                }
+            });
+            let first = blocks.next().transpose()?.flatten();
+            for block in blocks {
+                if block? != first {
+                    return Err(bad("config_groups", "blocks of one size", config["config_groups"].clone()));
+                }
+            }
+            Ok(Some(Packing::Fp8 { block: first }))
+        }
+        ("gptq" | "awq" | "compressed-tensors", _) => {
+            let expected = "gptq or gptq_v2 of gptq, gemm of awq, or float-quantized of compressed-tensors";
+            Err(bad("format", expected, format.into()))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Rows and columns that share a scale.
+fn block(value: &Value) -> Result<Option<[usize; 2]>> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    let sizes: Vec<u64> = value.as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
+    match sizes[..] {
+        [rows @ 1..=0x100_0000, cols @ 1..=0x100_0000] => Ok(Some([rows as usize, cols as usize])),
+        _ => Err(Error::bad("quantization_config.weight_block_size", "rows and columns of a block", value)),
+    }
+}
+
+/// Whether these are 8-bit floats.
+pub fn is_fp8(view: &View) -> bool {
+    view.format == &F8_E4M3 || view.format == &F8_E5M2
+}
+
+fn shape(view: &View, expected: &[usize]) -> Result<()> {
+    match view.shape == expected {
+        true => Ok(()),
+        false => {
+            let (tensor, expected, found) = (view.name.clone(), expected.to_vec(), view.shape.clone());
+            Err(Error::Shape { tensor, expected, found })
+        }
+    }
+}
+
+fn matrix(view: &View) -> Result<[usize; 2]> {
+    match view.shape[..] {
+        [rows, cols] if rows > 0 && cols > 0 => Ok([rows, cols]),
+        _ => Err(Error::Shape { tensor: view.name.clone(), expected: vec![1, 1], found: view.shape.clone() }),
+    }
+}
+
+fn dtype(view: &View, expected: &'static str, known: &[&Format]) -> Result<()> {
+    match known.contains(&view.format) {
+        true => Ok(()),
+        false => Err(Error::Dtype { tensor: view.name.clone(), expected, found: view.format.name }),
+    }
+}
+
+/// Finite scales.
+fn scales(view: &View) -> Result<Vec<f32>> {
+    dtype(view, "F16, BF16 or F32", &[&F16, &BF16, &F32])?;
+    let scales = view.decode();
+    match scales.iter().find(|scale| !scale.is_finite()) {
+        Some(&found) => Err(Error::BadWeight { tensor: view.name.clone(), expected: "finite scales", found }),
+        None => Ok(scales),
+    }
+}
+
+/// 32-bit words, row-major.
+fn words(view: &View) -> Result<Vec<u32>> {
+    dtype(view, "I32", &[&I32])?;
+    Ok(view.bytes.as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect())
+}
+
+/// Bits `[k * bits, (k + 1) * bits)` of a stream of words, low bits first.
+fn code(word: impl Fn(usize) -> u32, k: usize, bits: usize) -> i16 {
+    let (at, shift) = (k * bits / 32, k * bits % 32);
+    let mut code = word(at) >> shift;
+    if shift + bits > 32 {
+        code |= word(at + 1) << (32 - shift);
+    }
+    (code & ((1 << bits) - 1)) as i16
+}
+
+/// A matrix of integers, each times the scale of its row and of the group of its column.
+struct Codes {
+    name: String,
+    rows: usize,
+    /// Group of each column.
+    groups: Vec<usize>,
+    /// `[rows, cols]`, zero points subtracted.
+    codes: Vec<i16>,
+    /// `[groups, rows]`
+    scales: Vec<f32>,
+}
+
+/// The matrix `[outputs, inputs]` of a layer that GPTQ packed: `scale * (code - zero)`, codes in a stream along the inputs, zeros along the outputs.
+///
+/// # Errors
+/// When a tensor is missing or does not fit the others.
+pub fn gptq(source: &Source, layer: &str, bits: usize, group: Option<usize>, less_one: bool) -> Result<View> {
+    let part = |part: &str| source.stored(&format!("{layer}.{part}"));
+    let packed = part("qweight")?;
+    let [lines, rows] = matrix(&packed)?;
+    if !(lines * 32).is_multiple_of(bits) {
+        let expected = vec![lines.next_multiple_of(bits), rows];
+        return Err(Error::Shape { tensor: packed.name, expected, found: packed.shape });
+    }
+    let cols = lines * 32 / bits;
+    let scale = part("scales")?;
+    let [count, _] = matrix(&scale)?;
+    shape(&scale, &[count, rows])?;
+    let natural = |col: usize| group.map_or(0, |size| col / size);
+    let mut groups: Vec<usize> = (0..cols).map(natural).collect();
+    if source.contains(&format!("{layer}.g_idx")) {
+        let index = part("g_idx")?;
+        shape(&index, &[cols])?;
+        dtype(&index, "I32 or I64", &[&I32, &I64])?;
+        let given = index.decode();
+        // Some files without order by activation leave it zero.
+        if given.iter().any(|&group| group != 0.0) {
+            if let Some(&found) = given.iter().find(|&&group| group < 0.0 || group >= count as f32) {
+                return Err(Error::BadWeight { tensor: index.name, expected: "groups that have scales", found });
+            }
+            groups = given.iter().map(|&group| group as usize).collect();
+        }
+    }
+    check_groups(&scale, &groups, rows)?;
+    let zero = part("qzeros")?;
+    let stride = (rows * bits).div_ceil(32);
+    shape(&zero, &[count, stride])?;
+    let mut zeros = words(&zero)?;
+    if less_one {
+        // The words were decremented as wholes, with borrows from one zero to the next.
+        for (i, word) in zeros.iter_mut().enumerate() {
+            let ones = (0..32).filter(|bit| (i % stride * 32 + bit) % bits == 0).fold(0, |ones, bit| ones | 1 << bit);
+            *word = word.wrapping_add(ones);
+        }
+    }
+    let packed = words(&packed)?;
+    Codes::read(layer, rows, groups, scales(&scale)?, |row, col, group| {
+        let zero = code(|i| zeros[group * stride + i], row, bits);
+        code(|i| packed[i * rows + row], col, bits) - zero
+    })
+    .view()
+}
+
+/// Where the code of a column is among the eight of an AWQ word.
+const AWQ_ORDER: [usize; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
+
+/// The matrix `[outputs, inputs]` of a layer that AWQ packed: `scale * (code - zero)`, eight outputs in a word.
+///
+/// # Errors
+/// When a tensor is missing or does not fit the others.
+pub fn awq(source: &Source, layer: &str, group: Option<usize>) -> Result<View> {
+    let part = |part: &str| source.stored(&format!("{layer}.{part}"));
+    let (packed, scale, zero) = (part("qweight")?, part("scales")?, part("qzeros")?);
+    let [cols, stride] = matrix(&packed)?;
+    let rows = 8 * stride;
+    let count = group.map_or(1, |size| cols.div_ceil(size));
+    shape(&scale, &[count, rows])?;
+    shape(&zero, &[count, stride])?;
+    let groups: Vec<usize> = (0..cols).map(|col| group.map_or(0, |size| col / size)).collect();
+    let (packed, zeros) = (words(&packed)?, words(&zero)?);
+    Codes::read(layer, rows, groups, scales(&scale)?, |row, col, group| {
+        let code = |word: u32| (word >> (4 * AWQ_ORDER[row % 8]) & 15) as i16;
+        code(packed[col * stride + row / 8]) - code(zeros[group * stride + row / 8])
+    })
+    .view()
+}
+
+fn check_groups(scales: &View, groups: &[usize], rows: usize) -> Result<()> {
+    let count = groups.iter().max().map_or(0, |last| last + 1);
+    if count > scales.rows() { shape(scales, &[count, rows]) } else { Ok(()) }
+}
+
+impl Codes {
+    /// The codes that `code(row, column, group)` gives, taken so that rows of a word and of a cache line come together.
+    fn read(
+        layer: &str,
+        rows: usize,
+        groups: Vec<usize>,
+        scales: Vec<f32>,
+        code: impl Fn(usize, usize, usize) -> i16,
+    ) -> Codes {
+        let cols = groups.len();
+        let mut codes = vec![0; rows * cols];
+        for (i, some) in codes.chunks_mut(16 * cols).enumerate() {
+            for (col, &group) in groups.iter().enumerate() {
+                for (j, out) in some[col..].iter_mut().step_by(cols).enumerate() {
+                    *out = code(16 * i + j, col, group);
+                }
+            }
+        }
+        Codes { name: format!("{layer}.weight"), rows, groups, codes, scales }
+    }
+
+    /// The smallest format that holds every weight exactly.
+    fn view(&self) -> Result<View> {
+        let within = |low: i16, high: i16| self.codes.iter().all(|code| (low..=high).contains(code));
+        let blocks = self.groups.len().is_multiple_of(32)
+            && self.groups.chunks(32).all(|block| block.iter().all(|group| *group == block[0]))
+            && exact(&F16, &self.scales);
+        match blocks {
+            true if within(-8, 7) => self.blocks(&Q4_0),
+            true if within(-128, 127) => self.blocks(&Q8_0),
+            _ => {
+                let groups = self.groups.iter().cycle().zip(0..);
+                let weight = |(&code, (group, i)): (&i16, (&usize, usize))| {
+                    f32::from(code) * self.scales[group * self.rows + i / self.groups.len()]
+                };
+                floats(&self.name, [self.rows, self.groups.len()], &self.codes.iter().zip(groups).map(weight).collect::<Vec<_>>())
+            }
+        }
+    }
+
+    /// As blocks of 32 with an F16 scale and 4 or 8 bits for each weight.
+    fn blocks(&self, format: &'static Format) -> Result<View> {
+        let cols = self.groups.len();
+        let mut bytes = Vec::with_capacity(self.codes.len() / 32 * format.bytes);
+        for (i, block) in self.codes.chunks_exact(32).enumerate() {
+            let scale = self.scales[self.groups[i * 32 % cols] * self.rows + i * 32 / cols];
+            bytes.extend(F16.encode(&[scale]));
+            match format == &Q4_0 {
+                true => bytes.extend((0..16).map(|j| (block[j] + 8) as u8 | ((block[16 + j] + 8) as u8) << 4)),
+                false => bytes.extend(block.iter().map(|&code| code as u8)),
+            }
+        }
+        Ok(View::new(&self.name, format, vec![self.rows, cols], bytes)?)
+    }
+}
+
+/// A matrix of 8-bit floats times its scales: one, or one for each row or block, `weight_scale_inv` or `weight_scale` beside it.
+///
+/// # Errors
+/// When they are missing or do not fit.
+pub fn fp8(source: &Source, weight: &View, block: Option<[usize; 2]>) -> Result<View> {
+    let [rows, cols] = matrix(weight)?;
+    // Scales of activations, which are not quantised here.
+    let layer = weight.name.trim_end_matches("weight");
+    for unused in ["input_scale", "activation_scale"].map(|part| format!("{layer}{part}")) {
+        if source.contains(&unused) {
+            source.stored(&unused)?;
+        }
+    }
+    let inverse = format!("{}_scale_inv", weight.name);
+    let scale = source.stored(&if source.contains(&inverse) { inverse } else { format!("{}_scale", weight.name) })?;
+    let [high, wide] = match (block, &scale.shape[..]) {
+        (None, [] | [1] | [1, 1]) => [rows, cols],
+        (None, _) => {
+            shape(&scale, &[rows, 1][..scale.shape.len().clamp(1, 2)])?;
+            [1, cols]
+        }
+        (Some([high, wide]), _) => {
+            shape(&scale, &[rows.div_ceil(high), cols.div_ceil(wide)])?;
+            [high, wide]
+        }
+    };
+    let (scales, across) = (scales(&scale)?, cols.div_ceil(wide));
+    let mut weights = weight.decode();
+    for (i, w) in weights.iter_mut().enumerate() {
+        *w *= scales[i / cols / high * across + i % cols / wide];
+    }
+    floats(&weight.name, [rows, cols], &weights)
+}
+
+/// Whether a format of floats holds these as they are.
+fn exact(format: &'static Format, weights: &[f32]) -> bool {
+    let mut again = [0.0; 1024];
+    weights.chunks(1024).all(|some| {
+        let again = &mut again[..some.len()];
+        (format.decode)(&format.encode(some), &[], again);
+        some == again
+    })
+}
+
+/// Floats of 16 bits where they hold every weight exactly, or else of 32.
+fn floats(name: &str, shape: [usize; 2], weights: &[f32]) -> Result<View> {
+    if let Some(&found) = weights.iter().find(|w| !w.is_finite()) {
+        return Err(Error::BadWeight { tensor: name.to_owned(), expected: "finite weights", found });
+    }
+    let format = [&F16, &BF16].into_iter().find(|format| exact(format, weights)).unwrap_or(&F32);
+    Ok(View::new(name, format, shape.to_vec(), format.encode(weights))?)
+}
