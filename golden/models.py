@@ -65,9 +65,10 @@ import llamacpp
 from archs import ARCHS
 from llamas import BOS, EOS, LLAMAS, PROMPTS, VOCAB
 from moe import EXPERTS
+from packed import PACKED
 
 OUT = Path(__file__).parent / "models"
-MODELS = LLAMAS | ARCHS | EXPERTS
+MODELS = LLAMAS | ARCHS | EXPERTS | PACKED
 SENTENCES = [
     "The miller's daughter carried two baskets of barley across the frozen river.",
     "When the bells rang at noon, the herons rose from the reeds and turned toward the sea.",
@@ -161,7 +162,17 @@ def write_folder(folder, row, seed):
     if packed:
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "generation_config.json").unlink()
-    config = json.loads(path.read_text())
+    if "packed" in row:
+        stored, plain = row["packed"](load_file(folder / "model.safetensors"), generator)
+        save_file(stored, folder / "packed.safetensors", metadata={"format": "pt"})
+        save_file(plain, folder / "model.safetensors", metadata={"format": "pt"})
+        return
+    finish_config(path, row)
+
+
+def finish_config(path, row):
+    """Puts the quantisation and what a row rewrites into the configuration."""
+    quantization, config = row.get("quantization"), json.loads(path.read_text())
     if quantization:
         config["quantization_config"] = quantization
     config.update(row.get("rewrite", {}))
@@ -279,6 +290,20 @@ def beside_llama_cpp(folder, row, facts, logits):
     return found | ({"why": row["why"]} if "why" in row else {})
 
 
+def beside_packed(folder, row, logits):
+    """The largest difference of logits when transformers unpacks the folder itself."""
+    path = folder / "config.json"
+    kept = path.read_text()
+    config = json.loads(kept)
+    config["quantization_config"].update(dequantize=True, modules_to_not_convert=row["loads"])
+    path.write_text(json.dumps(config))
+    _, again = golden(folder, row["prompts"])
+    path.write_text(kept)
+    difference = float(np.abs(again - logits).max())
+    assert difference < 1e-5, f"{folder.name}: transformers unpacks it otherwise, by {difference}"
+    return dict(difference=difference)
+
+
 def make(name, row, tokenizer):
     with tempfile.TemporaryDirectory() as scratch:
         for seed in itertools.count():
@@ -290,6 +315,11 @@ def make(name, row, tokenizer):
                 break
             shutil.rmtree(folder)
         facts, logits = found
+        if "packed" in row:
+            (folder / "packed.safetensors").replace(folder / "model.safetensors")
+            finish_config(folder / "config.json", row)
+        if row.get("loads"):
+            facts["packed"] = beside_packed(folder, row, logits)
         if "gguf" in row:
             convert.write(folder, *row["gguf"])
             if "json" in row:

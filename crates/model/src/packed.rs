@@ -20,7 +20,8 @@ pub fn packing(config: &Value) -> Result<Option<Packing>> {
         Some(value) => value.as_str().map_or_else(|| value.to_string(), str::to_lowercase),
         None => default.to_owned(),
     };
-    let bad = |key: &str, expected: &str, found: Value| Error::bad(format!("quantization_config.{key}"), expected, found);
+    let bad =
+        |key: &str, expected: &str, found: Value| Error::bad(format!("quantization_config.{key}"), expected, found);
     let number = |keys: &[&str]| found(keys).unwrap_or(Value::Null);
     let group = || match number(&["group_size", "q_group_size"]) {
         value if value.as_i64() == Some(-1) => Ok(None),
@@ -184,11 +185,7 @@ pub fn gptq(source: &Source, layer: &str, bits: usize, group: Option<usize>, les
     shape(&zero, &[count, stride])?;
     let mut zeros = words(&zero)?;
     if less_one {
-        // The words were decremented as wholes, with borrows from one zero to the next.
-        for (i, word) in zeros.iter_mut().enumerate() {
-            let ones = (0..32).filter(|bit| (i % stride * 32 + bit) % bits == 0).fold(0, |ones, bit| ones | 1 << bit);
-            *word = word.wrapping_add(ones);
-        }
+        zeros.chunks_exact_mut(stride).for_each(|row| increment(row, bits));
     }
     let packed = words(&packed)?;
     Codes::read(layer, rows, groups, scales(&scale)?, |row, col, group| {
@@ -196,6 +193,18 @@ pub fn gptq(source: &Source, layer: &str, bits: usize, group: Option<usize>, les
         code(|i| packed[i * rows + row], col, bits) - zero
     })
     .view()
+}
+
+/// Adds one to each code of a stream. GPTQModel subtracts one from words as wholes, with borrows from one code to the next, which this takes back.
+fn increment(words: &mut [u32], bits: usize) {
+    let mut carry = 0;
+    for (i, word) in words.iter_mut().enumerate() {
+        let ones = (0..32).filter(|bit| (32 * i + bit) % bits == 0).fold(0, |ones, bit| ones | 1u64 << bit);
+        let sum = u64::from(*word) + ones + carry;
+        *word = sum as u32;
+        // Only where a code goes on in the next word.
+        carry = if (32 * (i + 1)).is_multiple_of(bits) { 0 } else { sum >> 32 };
+    }
 }
 
 /// Where the code of a column is among the eight of an AWQ word.
@@ -262,7 +271,11 @@ impl Codes {
                 let weight = |(&code, (group, i)): (&i16, (&usize, usize))| {
                     f32::from(code) * self.scales[group * self.rows + i / self.groups.len()]
                 };
-                floats(&self.name, [self.rows, self.groups.len()], &self.codes.iter().zip(groups).map(weight).collect::<Vec<_>>())
+                floats(
+                    &self.name,
+                    [self.rows, self.groups.len()],
+                    &self.codes.iter().zip(groups).map(weight).collect::<Vec<_>>(),
+                )
             }
         }
     }

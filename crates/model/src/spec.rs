@@ -364,6 +364,10 @@ fn packing(file: &File) -> Result<(bool, Packing)> {
         ("bitnet", "autobitlinear", "online") => Ok((true, Packing::Online)),
         ("bitnet", "autobitlinear", "offline") => Ok((true, Packing::Times)),
         ("bitnet", "bitlinear", "offline") => Ok((true, Packing::Over)),
-        _ => Err(Error::bad("quantization_config", "none, or quant_method gptq, awq, fp8, compressed-tensors, or bitnet with a known linear_class", config)),
+        _ => Err(Error::bad(
+            "quantization_config",
+            "none, or quant_method gptq, awq, fp8, compressed-tensors, or bitnet with a known linear_class",
+            config,
+        )),
     }
 }

@@ -163,8 +163,15 @@ impl<'a> Weights<'a> {
         if self.gguf() {
             return Ok(view);
         }
-        let view =
-            if hub_transposed && view.shape.len() == 2 && gguf.starts_with("blk.") && self.source.file.contains(&view.name) { transpose(&view)? } else { view };
+        let view = if hub_transposed
+            && view.shape.len() == 2
+            && gguf.starts_with("blk.")
+            && self.source.file.contains(&view.name)
+        {
+            transpose(&view)?
+        } else {
+            view
+        };
         if hub_by_head && gguf.contains("attn_qkv") {
             return by_head(&view, heads, heads / kv_heads, head_dim);
         }

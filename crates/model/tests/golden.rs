@@ -58,7 +58,10 @@ fn cpu(table: usize, threads: usize) -> Cpu {
 /// The device that computes what the model defines: activations that meet blocks of weights are not rounded, while those that meet trits are.
 fn exact(threads: usize, file: &File) -> Cpu {
     let mut be = cpu(0, threads);
-    let packed = |tensor: &View| tensor.format.block > 1 && !tensor.format.ternary || tensor.name.ends_with("_blocks");
+    let packed = |tensor: &View| {
+        let unpacked = [".qweight", "_blocks"].iter().any(|end| tensor.name.ends_with(end));
+        tensor.format.block > 1 && !tensor.format.ternary || unpacked
+    };
     if file.tensors().any(packed) {
         be.set_activations(Activations::F32);
     }

@@ -103,3 +103,88 @@ fn ternary_weights_that_are_no_numbers_are_named() {
     });
     names(&message, &["input_layernorm.weight", "raw data"]);
 }
+
+/// What loading says of a golden folder when one tensor, by the end of its name, has been exchanged.
+fn exchanged(name: &str, end: &str, change: impl FnOnce(&View) -> View) -> String {
+    changed_folder(name, |_, tensors| {
+        let view = tensors.iter_mut().find(|view| view.name.ends_with(end)).unwrap();
+        *view = change(view);
+    })
+}
+
+#[test]
+fn damaged_packed_weights_are_named() {
+    let of = |view: &View, format, shape: &[usize]| {
+        let bytes = vec![0; shape.iter().product::<usize>() * trine_tensor::format::by_name(format).unwrap().bytes];
+        View::new(&view.name, trine_tensor::format::by_name(format).unwrap(), shape.to_vec(), bytes).unwrap()
+    };
+    let filled = |view: &View, number: f32| {
+        let bytes = view.format.encode(&vec![number; view.rows() * view.cols()]);
+        View::new(&view.name, view.format, view.shape.clone(), bytes).unwrap()
+    };
+    let act_order = "llama-gptq-act-order";
+    for (name, end, change, said) in [
+        (
+            "llama-gptq",
+            "k_proj.qweight",
+            &(|view: &View| of(view, "I32", &[7, 32])) as &dyn Fn(&View) -> View,
+            "expected shape [56], found [64]",
+        ),
+        ("llama-gptq", "k_proj.qweight", &|view| of(view, "I32", &[0, 32]), "[0, 32]"),
+        ("llama-gptq", "k_proj.qweight", &|view| of(view, "F32", &[8, 32]), "expected I32, found F32"),
+        ("llama-gptq-3bit", "k_proj.qweight", &|view| of(view, "I32", &[7, 32]), "[9, 32]"),
+        ("llama-gptq", "k_proj.qzeros", &|view| of(view, "I32", &[2, 3]), "expected shape [2, 4], found [2, 3]"),
+        ("llama-gptq", "k_proj.scales", &|view| of(view, "F16", &[1, 32]), "expected shape [2, 32], found [1, 32]"),
+        ("llama-gptq", "k_proj.scales", &|view| filled(view, f32::NAN), "finite scales"),
+        (act_order, "k_proj.g_idx", &|view| filled(view, 2.0), "groups that have scales, found 2"),
+        (act_order, "k_proj.g_idx", &|view| filled(view, -1.0), "groups that have scales, found -1"),
+        (act_order, "k_proj.g_idx", &|view| of(view, "I32", &[63]), "expected shape [64], found [63]"),
+        ("llama-awq", "k_proj.qzeros", &|view| of(view, "I32", &[2, 5]), "expected shape [2, 4], found [2, 5]"),
+        ("llama-awq", "k_proj.scales", &|view| filled(view, f32::INFINITY), "finite scales"),
+        (
+            "llama-fp8",
+            "k_proj.weight_scale_inv",
+            &|view| of(view, "F32", &[2, 2]),
+            "expected shape [1, 2], found [2, 2]",
+        ),
+        ("llama-fp8", "k_proj.weight_scale_inv", &|view| filled(view, f32::NAN), "finite scales"),
+        ("llama-fp8", "k_proj.weight_scale_inv", &|view| filled(view, 3e38), "finite weights"),
+        (
+            "llama-fp8",
+            "k_proj.weight",
+            &|view| View::new(&view.name, view.format, view.shape.clone(), vec![0x7f; 32 * 64]).unwrap(),
+            "finite weights",
+        ),
+        ("llama-fp8-channel", "k_proj.weight_scale", &|view| of(view, "BF16", &[32]), ""),
+        ("llama-fp8-channel", "k_proj.weight_scale", &|view| of(view, "BF16", &[1, 32]), "expected shape [32, 1]"),
+    ] {
+        let message = exchanged(name, end, change);
+        names(&message, &[said]);
+        assert!(message.is_empty() == said.is_empty() && (said.is_empty() || message.contains("k_proj")), "{message}");
+    }
+    for part in ["qzeros", "scales"] {
+        let end = format!("k_proj.{part}");
+        let message = changed_folder("llama-gptq", |_, tensors| tensors.retain(|view| !view.name.ends_with(&end)));
+        names(&message, &[&end]);
+    }
+    for (name, key, value) in [
+        ("llama-gptq", "bits", serde_json::json!(5)),
+        ("llama-gptq", "group_size", 0.into()),
+        ("llama-gptq", "checkpoint_format", "marlin".into()),
+        ("llama-awq", "bits", 8.into()),
+        ("llama-awq", "version", "gemv".into()),
+        ("llama-fp8", "weight_block_size", serde_json::json!([0, 128])),
+        ("llama-fp8-channel", "format", "pack-quantized".into()),
+    ] {
+        let message = changed_folder(name, |config, _| {
+            config["quantization_config"][key] = value;
+        });
+        names(
+            &message,
+            &["quantization_config", if key.contains("format") || key == "version" { "format" } else { key }],
+        );
+    }
+    // Bits of another quantiser's: the shape tells.
+    let message = changed_folder("llama-gptq", |config, _| config["quantization_config"]["bits"] = 8.into());
+    names(&message, &["k_proj", "shape"]);
+}

@@ -79,7 +79,8 @@ fn difference(path: &Path, golden: &serde_json::Value, expected: &[f32]) -> f32 
     let file = File::open(path).unwrap();
     let mut be = Cpu::new(CpuOptions { threads: 2, ..CpuOptions::default() }).unwrap();
     let blocks = |tensor: &trine_tensor::View| {
-        tensor.format.block > 1 && !tensor.format.ternary || tensor.name.ends_with("_blocks")
+        let unpacked = [".qweight", "_blocks"].iter().any(|end| tensor.name.ends_with(end));
+        tensor.format.block > 1 && !tensor.format.ternary || unpacked
     };
     if file.tensors().any(blocks) {
         be.set_activations(Activations::F32);

@@ -9,23 +9,26 @@ use crate::tensor::format::{BOOL, U8};
 
 /// The weights of a model: everything in its file but tables that follow from its keys and the scales of packed weights.
 pub fn parameters(file: &File) -> u64 {
-    let packed = Spec::of(file).is_ok_and(|spec| matches!(spec.packing, Packing::Times | Packing::Over));
+    let packing = Spec::of(file).map_or(Packing::Plain, |spec| spec.packing);
     let follows = |name: &str| {
         name.starts_with("rope_f")
-            || [".inv_freq", ".attn.bias", ".attention.bias", ".masked_bias", "_scale", "_scales"]
+            || [".inv_freq", ".attn.bias", ".attention.bias", ".masked_bias", "_scale", "_scales", "_scale_inv", ".scales", ".qzeros", ".g_idx"]
                 .iter()
                 .any(|end| name.ends_with(end))
     };
     let weights = file.tensors().filter(|view| !follows(&view.name) && view.format != &BOOL);
     weights
         .map(|view| {
-            // Four trits to the byte, or two numbers of MXFP4.
-            let each = match view.format == &U8 {
-                true if packed => 4,
-                true => 2,
-                false => 1,
-            };
-            (view.rows() * view.cols()) as u64 * each
+            let numbers = (view.rows() * view.cols()) as u64;
+            match packing {
+                // Four trits to the byte, or two numbers of MXFP4.
+                Packing::Times | Packing::Over if view.format == &U8 => 4 * numbers,
+                _ if view.format == &U8 => 2 * numbers,
+                // Words of 32 bits.
+                Packing::Gptq { bits, .. } if view.name.ends_with(".qweight") => numbers * 32 / bits as u64,
+                Packing::Awq { .. } if view.name.ends_with(".qweight") => 8 * numbers,
+                _ => numbers,
+            }
         })
         .sum()
 }
