@@ -191,3 +191,28 @@ fn names_and_numbers_lead_to_formats() {
     assert_eq!(format::Q4_K.size(u64::MAX, 256), None);
     assert_eq!(format::Q4_K.row_bytes(255), None);
 }
+
+/// By the tables of arXiv:2209.05433.
+#[test]
+fn eight_bit_floats_are_those_of_the_paper() {
+    for (format, exponents, bias, most) in [(&format::F8_E4M3, 16, 7, 448.0), (&format::F8_E5M2, 32, 15, 57344.0)] {
+        let (mantissas, mut codes) = (128 / exponents, 0..128u8);
+        for exponent in 0..exponents {
+            for (mantissa, code) in (0..mantissas).zip(&mut codes) {
+                let fraction = f32::from(mantissa as u8) / mantissas as f32;
+                let power = 2f32.powi(i32::max(exponent, 1) - bias);
+                let expected = if exponent == 0 { fraction * power } else { (1.0 + fraction) * power };
+                let found = decode(format, &[code, code | 0x80], 2);
+                if expected > most {
+                    assert!(!found[0].is_finite() && !found[1].is_finite(), "{format}: {code}");
+                } else {
+                    assert_eq!(found, [expected, -expected], "{format}: {code}");
+                    assert_eq!(format.encode(&found), [code, code | 0x80], "{format}");
+                }
+            }
+        }
+    }
+    // Ties go to even, what is too large saturates.
+    let found = decode(&format::F8_E4M3, &format::F8_E4M3.encode(&[1.0625, 1.1875, 1.07, 1e9, -465.0]), 5);
+    assert_eq!(found, [1.0, 1.25, 1.125, 448.0, -448.0]);
+}

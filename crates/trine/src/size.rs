@@ -12,9 +12,20 @@ pub fn parameters(file: &File) -> u64 {
     let packing = Spec::of(file).map_or(Packing::Plain, |spec| spec.packing);
     let follows = |name: &str| {
         name.starts_with("rope_f")
-            || [".inv_freq", ".attn.bias", ".attention.bias", ".masked_bias", "_scale", "_scales", "_scale_inv", ".scales", ".qzeros", ".g_idx"]
-                .iter()
-                .any(|end| name.ends_with(end))
+            || [
+                ".inv_freq",
+                ".attn.bias",
+                ".attention.bias",
+                ".masked_bias",
+                "_scale",
+                "_scales",
+                "_scale_inv",
+                ".scales",
+                ".qzeros",
+                ".g_idx",
+            ]
+            .iter()
+            .any(|end| name.ends_with(end))
     };
     let weights = file.tensors().filter(|view| !follows(&view.name) && view.format != &BOOL);
     weights
