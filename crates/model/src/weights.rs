@@ -233,6 +233,12 @@ impl<'a> Weights<'a> {
                 if gguf.contains(".ffn_gate.") && other.shape[0] != 2 * range.len() {
                     return self.view(gguf);
                 }
+                let Spec { heads, kv_heads, head_dim, .. } = *self.spec;
+                let all = (heads + 2 * kv_heads) * head_dim;
+                if gguf.contains(".attn_") && other.shape.first() != Some(&all) {
+                    let expected = std::iter::once(all).chain(shape[1..].iter().copied()).collect();
+                    return Err(Error::Shape { tensor: other.name, expected, found: other.shape });
+                }
                 rows(&other, range)?
             }
             None => self.view(gguf)?,

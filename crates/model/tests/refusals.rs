@@ -67,6 +67,16 @@ fn layers_and_tensors_beyond_the_model_are_named() {
 }
 
 #[test]
+fn rows_beyond_queries_keys_and_values_are_named() {
+    let message = changed("phi-window", |_, tensors| {
+        let fused = tensors.iter_mut().find(|view| view.name == "blk.1.attn_qkv.weight").unwrap();
+        let (rows, cols) = (fused.rows() + 1, fused.cols());
+        *fused = View::new(fused.name.clone(), &F32, vec![rows, cols], F32.encode(&vec![0.1; rows * cols])).unwrap();
+    });
+    names(&message, &["blk.1.attn_qkv.weight", "expected shape [64, 32]", "[65, 32]"]);
+}
+
+#[test]
 fn keys_of_other_arithmetic_are_named() {
     let with = |key: &'static str, value: Value| changed("llama", move |keys, _| drop(keys.insert(key, value)));
     names(&with("llama.expert_count", Value::U32(8)), &["llama.expert_used_count"]);
