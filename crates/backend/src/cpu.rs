@@ -1,5 +1,11 @@
 //! The CPU as a device: weights stay where the file is mapped or move to huge pages, activations are recycled buffers.
 
+mod act;
+
+pub use act::Act;
+
+use act::{Store, lock};
+
 use crate::{Activations, Attend, Backend, Batch, Error, Gate, KvShape, Role, Rope, Routing};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -7,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use trine_kernels::cpus::{Affinity, Topology};
 use trine_kernels::numa::Numa;
 use trine_kernels::{
-    Attention, Form, Input, KV_FORMATS, Lines, Machine, Matrix, PANEL, Pool, Quantized, Routes, Table, interleave,
+    Attention, Form, Input, KV_FORMATS, Lines, Machine, Matrix, PANEL, Pool, Routes, Table, interleave,
 };
 use trine_tensor::memory::{self, Arena};
 use trine_tensor::{Format, View, format::F32};
@@ -110,87 +116,6 @@ impl Weight {
         let (rows, cols) = (view.rows(), view.cols());
         Matrix { interleaved: *interleaved, ..Matrix::new(view.format, rows, cols, &view.bytes) }
     }
-}
-
-/// Activations of the [`Cpu`], `[rows, cols]`. Their memory goes back to the device when they are dropped.
-pub struct Act {
-    data: Vec<f32>,
-    cols: usize,
-    /// Other forms of the same numbers, made when a product first asks for them and shared by all that follow.
-    derived: RefCell<Derived>,
-    store: Arc<Mutex<Store>>,
-}
-
-impl Act {
-    /// The numbers, row by row.
-    pub fn data(&self) -> &[f32] {
-        &self.data
-    }
-
-    /// The numbers, to be changed: what was derived from them is forgotten.
-    pub fn data_mut(&mut self) -> &mut [f32] {
-        let derived = self.derived.get_mut();
-        let mut store = lock(&self.store);
-        store.floats.extend(derived.rounded.take());
-        store.bytes.extend(derived.bytes.drain(..).map(|(_, bytes)| bytes));
-        &mut self.data
-    }
-
-    /// Numbers of a row.
-    pub fn cols(&self) -> usize {
-        self.cols
-    }
-}
-
-#[derive(Default)]
-struct Derived {
-    bytes: Vec<(Form, Quantized)>,
-    /// What the bytes of [`Form::Tokens`] stand for.
-    rounded: Option<Vec<f32>>,
-}
-
-/// Buffers that nobody uses now.
-#[derive(Default)]
-struct Store {
-    huge_pages: bool,
-    floats: Vec<Vec<f32>>,
-    bytes: Vec<Quantized>,
-    derived: Vec<Derived>,
-}
-
-impl Store {
-    /// A buffer of this length, of any content: one that had it, or else the smallest that is large enough, or the largest, grown. What a
-    /// buffer has lost of its length is filled when it gets it back.
-    fn floats(&mut self, len: usize) -> Vec<f32> {
-        let fits = |(_, buffer): &(usize, &Vec<f32>)| buffer.capacity() >= len;
-        let buffers = || self.floats.iter().enumerate();
-        let found = buffers().filter(fits).min_by_key(|(_, buffer)| (buffer.len() != len, buffer.capacity()));
-        let found = found.or_else(|| buffers().max_by_key(|(_, buffer)| buffer.capacity())).map(|(i, _)| i);
-        let mut buffer = found.map_or_else(Vec::new, |i| self.floats.swap_remove(i));
-        if buffer.capacity() < len {
-            buffer.reserve_exact(len - buffer.len());
-            if self.huge_pages {
-                memory::ask_huge_pages(buffer.spare_capacity_mut());
-            }
-        }
-        buffer.resize(len, 0.0);
-        buffer
-    }
-}
-
-impl Drop for Act {
-    fn drop(&mut self) {
-        let mut derived = std::mem::take(self.derived.get_mut());
-        let mut store = lock(&self.store);
-        store.floats.push(std::mem::take(&mut self.data));
-        store.floats.extend(derived.rounded.take());
-        store.bytes.extend(derived.bytes.drain(..).map(|(_, bytes)| bytes));
-        store.derived.push(derived);
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Cpu {

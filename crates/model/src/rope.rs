@@ -29,8 +29,7 @@ pub(crate) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> 
     let pairs: Pairs = if gguf { keys.arch.pairs } else { keys.arch.hub_pairs };
     let rope = |frequencies, magnitude| check(keys, Rope { frequencies, magnitude, pairs, head_dim });
     let base = keys.float("rope.freq_base", 1.0)?.unwrap_or(10000.0);
-    let plain = powers(base, turning);
-    let Scaled { frequencies, magnitude, stretch } = scaled(keys, base as f64, plain.clone())?;
+    let Scaled { frequencies, magnitude, stretch } = scaled(keys, base as f64, powers(base, turning))?;
     let divided = |list: Option<Vec<f32>>, name: &str| match list {
         None => Ok(frequencies.clone()),
         Some(list) if list.len() == frequencies.len() => {

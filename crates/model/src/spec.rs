@@ -164,6 +164,7 @@ impl Spec {
         let logit_scale = factor("logit_scale")?.unwrap_or(1.0);
         let embedding_scale = if arch.scaled_embedding { (width as f32).sqrt() } else { 1.0 };
         let experts = experts(&keys)?;
+        let told = arch.heeds.contains(&"use_parallel_residual");
         let mut spec = Spec {
             arch,
             layers,
@@ -186,7 +187,7 @@ impl Spec {
             attention_scale: factor("attention.scale")?.unwrap_or(usual),
             attention_cap: factor("attn_logit_softcapping")?,
             causal: !arch.encoder,
-            parallel: keys.flag("use_parallel_residual")?.unwrap_or(arch.parallel),
+            parallel: keys.flag("use_parallel_residual")?.filter(|_| told).unwrap_or(arch.parallel),
             embedding_scale: factor("embedding_scale")?.unwrap_or(embedding_scale),
             residual_scale: factor("residual_scale")?.unwrap_or(1.0),
             logit_scale: if arch.divided_logits { 1.0 / logit_scale } else { logit_scale },

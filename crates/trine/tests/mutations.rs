@@ -170,7 +170,7 @@ fn mutants_are_refused_or_open() -> Result<(), String> {
 
 /// Ten times as many: `cargo test --release -p trine --test mutations -- --ignored --nocapture`.
 #[test]
-#[ignore]
+#[ignore = "takes a minute, and finds what its tenth finds"]
 fn a_million_mutants_are_refused_or_open() -> Result<(), String> {
     all(2, 1_000_000)
 }
