@@ -1,6 +1,7 @@
 //! Making, rewriting, examining and measuring models, and having them write.
 
 pub mod bench;
+pub mod crossval;
 pub mod doctor;
 pub mod generate;
 pub mod perplexity;
@@ -64,6 +65,14 @@ pub enum Error {
         worst: f32,
         /// What would stand in its place.
         nearest: f32,
+    },
+    /// Another program that does not do what it should.
+    #[error("{reference}: {problem}")]
+    Reference {
+        /// Its path or address.
+        reference: String,
+        /// What is wrong.
+        problem: String,
     },
     /// The engine, or what it cannot do with these logits.
     #[error(transparent)]

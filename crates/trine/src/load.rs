@@ -411,9 +411,9 @@ impl Decoder {
 }
 
 impl<B: Backend> Decoder<B> {
-    /// The model and its device, for programs that run batches of their own.
-    pub fn into_parts(self) -> (Model<B>, B) {
-        (self.model, self.backend)
+    /// The model, its device and its language, for programs that run batches of their own.
+    pub fn into_parts(self) -> (Model<B>, B, Language) {
+        (self.model, self.backend, self.language)
     }
 
     /// What the model is.

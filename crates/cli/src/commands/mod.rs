@@ -2,6 +2,7 @@
 
 mod bench;
 mod completions;
+mod crossval;
 mod devices;
 mod doctor;
 mod embed;
@@ -33,6 +34,7 @@ pub enum Command {
     Bench(bench::Bench),
     Devices(devices::Devices),
     Doctor(doctor::Doctor),
+    Crossval(crossval::Crossval),
     Completions(completions::Completions),
 }
 
@@ -52,6 +54,7 @@ impl Command {
             Command::Bench(command) => command.run(),
             Command::Devices(command) => command.run(),
             Command::Doctor(command) => command.run(),
+            Command::Crossval(command) => command.run(),
             Command::Completions(command) => command.run(),
         }
     }

@@ -244,7 +244,7 @@ impl Bench {
         let load_seconds = start.elapsed().as_secs_f64();
         let placement = decoder.placement().clone();
         let story = decoder.tokens(bench::TEXT);
-        let (model, mut backend) = decoder.into_parts();
+        let (model, mut backend, _) = decoder.into_parts();
         let engine = EngineOptions { cache_type: self.machine.cache_type, ..EngineOptions::default() };
         Runner::new(&model, &mut backend, &[], &engine)?.first_token();
         let first_token_seconds = start.elapsed().as_secs_f64();

@@ -1,0 +1,160 @@
+//! Another program's numbers beside ours: the ids of the same texts, and the probabilities behind each of the tokens with which that program
+//! goes on. A mistake in either shows as a difference that rounding does not explain.
+
+mod reference;
+
+pub use reference::{Reference, Source};
+
+use crate::Error;
+use serde::Serialize;
+use std::ops::ControlFlow;
+use trine_backend::{Backend, Batch, KvShape};
+use trine_engine::{BLOCK_LEN, sample::argmax};
+use trine_model::Model;
+use trine_tensor::Format;
+use trine_text::{Encode, Tokenizer};
+
+/// Texts that most tokenizers split into words, spaces, digits, marks and letters of several scripts, each in its own way.
+pub const PROMPTS: [&str; 3] =
+    ["Once upon a time there was a little", "def fib(n):\n    if n < 2:\n        return", "Zażółć 你好 1234567 🦙's "];
+
+/// Tokens to which the reference gives less are not compared: what rounding does to them says little.
+const LIKELY: f64 = 0.01;
+
+/// How to compare.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Tokens with which the reference goes on, at most.
+    pub tokens: usize,
+    /// Tokens of a batch, at most.
+    pub batch: usize,
+    /// What keys and values are kept as.
+    pub cache_type: &'static Format,
+}
+
+/// Both programs on one text.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    /// The text.
+    pub prompt: String,
+    /// Its ids here.
+    pub ids: Vec<u32>,
+    /// Its ids there, which both models are given.
+    pub reference_ids: Vec<u32>,
+    /// The tokens behind it.
+    pub steps: Vec<Step>,
+}
+
+/// The token that the reference takes next, and what Trine says of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Step {
+    /// The reference's token, its most likely one.
+    pub reference_id: u32,
+    /// The most likely one here.
+    pub id: u32,
+    /// By how many nats the token here is more likely, here, than the reference's.
+    pub margin: f64,
+    /// Largest difference between `ln p` here and there, of tokens to which the reference gives at least 1 %, nats; unknown where it does
+    /// not tell, as of tokens that end within a letter.
+    pub difference: Option<f64>,
+}
+
+impl Comparison {
+    /// Whether both have the same ids for the text.
+    pub fn same_ids(&self) -> bool {
+        self.ids == self.reference_ids
+    }
+
+    /// Steps at which both take the same token.
+    pub fn same_tokens(&self) -> usize {
+        self.steps.iter().filter(|step| step.id == step.reference_id).count()
+    }
+
+    /// The largest known difference of any step, nats.
+    pub fn difference(&self) -> Option<f64> {
+        self.steps.iter().filter_map(|step| step.difference).reduce(f64::max)
+    }
+}
+
+/// Compares the two on each of these texts. `progress` is told how many are done, and may break off.
+///
+/// # Errors
+/// When the reference does not answer, its ids or the texts are none that the model can read, a logit is no number, there is no room for the
+/// caches, or `progress` breaks off.
+pub fn compare<B: Backend>(
+    model: &Model<B>,
+    backend: &mut B,
+    tokenizer: &Tokenizer,
+    reference: &Reference,
+    prompts: &[String],
+    options: &Options,
+    progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<Vec<Comparison>, Error> {
+    let mut comparisons = Vec::with_capacity(prompts.len());
+    for prompt in prompts {
+        if progress(comparisons.len()).is_break() {
+            return Err(Error::Cancelled);
+        }
+        let ids = tokenizer.encode(prompt, Encode { special: true, bos_eos: true });
+        let reference_ids = reference.tokenize(prompt)?;
+        let continuation = reference.go_on(&reference_ids, options.tokens)?;
+        let taken = continuation.iter().map(|step| step.id);
+        let inputs: Vec<u32> = reference_ids.iter().copied().chain(taken).collect();
+        let vocab = model.spec().vocab;
+        let likely = continuation.iter().flat_map(|step| &step.likely).map(|&(id, _)| id);
+        if let Some(id) = inputs.iter().copied().chain(likely).find(|&id| id as usize >= vocab) {
+            return Err(reference.problem(format!("expected ids below {vocab}, found {id}: it runs another model")));
+        }
+        let context = model.spec().context;
+        if inputs.len() > context {
+            let found = inputs.len();
+            return Err(Error::Window { what: "prompt with its continuation", found, least: 1, most: context });
+        }
+        let mut steps = Vec::with_capacity(continuation.len());
+        if let Some(inputs) = inputs.len().checked_sub(1).map(|last| &inputs[..last]) {
+            let rows = rows(model, backend, inputs, continuation.len(), options)?;
+            for (i, (row, theirs)) in rows.chunks(vocab).zip(&continuation).enumerate() {
+                steps.push(step(row, reference_ids.len() + i, theirs)?);
+            }
+        }
+        comparisons.push(Comparison { prompt: prompt.clone(), ids, reference_ids, steps });
+    }
+    Ok(comparisons)
+}
+
+/// The logits behind the last `outputs` of `ids`, `[outputs, vocab]`.
+fn rows<B: Backend>(
+    model: &Model<B>,
+    backend: &mut B,
+    ids: &[u32],
+    outputs: usize,
+    options: &Options,
+) -> Result<Vec<f32>, Error> {
+    let blocks: Vec<u32> = (0..ids.len().div_ceil(BLOCK_LEN) as u32).collect();
+    backend.reserve_kv(KvShape { format: options.cache_type, ..model.kv_shape(blocks.len(), BLOCK_LEN) })?;
+    let (mut batch, mut logits, mut all) = (Batch::new(), Vec::new(), Vec::new());
+    let silent = ids.len() - outputs;
+    let mut at = 0;
+    for chunk in ids.chunks(options.batch.max(1)) {
+        let end = at + chunk.len();
+        batch.push(chunk, at, &blocks, end - at.max(silent).min(end));
+        let rows = model.forward(backend, &batch);
+        backend.read(&rows, &mut logits);
+        all.extend_from_slice(&logits[..batch.outputs().len() * model.spec().vocab]);
+        batch.clear();
+        at = end;
+    }
+    Ok(all)
+}
+
+/// Trine's logits behind a token beside what the reference says. `position` is for messages.
+fn step(row: &[f32], position: usize, theirs: &reference::Step) -> Result<Step, Error> {
+    let not_finite = |id: u32| trine_engine::Error::NotFinite { id, position, value: row[id as usize] };
+    let id = argmax(row).map_err(not_finite)?;
+    let most = f64::from(row[id as usize]);
+    let total: f64 = row.iter().map(|&logit| libm::exp(f64::from(logit) - most)).sum();
+    let log = |id: u32| f64::from(row[id as usize]) - most - libm::log(total);
+    let likely = theirs.likely.iter().filter(|(_, log)| libm::exp(*log) >= LIKELY);
+    let difference = likely.map(|&(id, theirs)| (log(id) - theirs).abs()).reduce(f64::max);
+    Ok(Step { reference_id: theirs.id, id, margin: log(id) - log(theirs.id), difference })
+}
