@@ -12,6 +12,7 @@ tokens of that family for granted in a file so named.
 import torch
 
 import stored
+from llamas import LONG_PROMPTS
 
 BASE = dict(vocab_size=288, bos_token_id=0, eos_token_id=1, hidden_size=32, max_position_embeddings=128, num_hidden_layers=2)
 HEADS = dict(num_attention_heads=2, num_key_value_heads=1)
@@ -59,8 +60,45 @@ COHERE = dict(
 )
 
 
+MINISTRAL3 = dict(
+    {key: value for key, value in GATED.items() if key != "rope_theta"},
+    head_dim=32,
+    sliding_window=None,
+    tie_word_embeddings=False,
+    rope_parameters=dict(
+        rope_type="yarn",
+        type="yarn",
+        rope_theta=1000000.0,
+        factor=8.0,
+        original_max_position_embeddings=16,
+        beta_fast=32.0,
+        beta_slow=1.0,
+        mscale=1.0,
+        mscale_all_dim=1.0,
+        llama_4_scaling_beta=0.1,
+    ),
+)
+VISION = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1, patch_size=14, image_size=56)
+PIXTRAL = dict(VISION, model_type="pixtral", head_dim=16, num_channels=3, hidden_act="silu", rope_theta=10000.0)
+MISTRAL3 = dict(
+    image_token_index=259,
+    multimodal_projector_bias=False,
+    projector_hidden_act="gelu",
+    spatial_merge_size=2,
+    vision_feature_layer=-1,
+    tie_word_embeddings=False,
+)
+SIGLIP = dict(VISION, model_type="siglip_vision_model", vision_use_head=False)
+
+
 def published(model_type, architecture, base, **more):
     return base | dict(model_type=model_type, architectures=[architecture], torch_dtype="bfloat16") | more
+
+
+def whole(model_type, architecture, text, vision, **more):
+    """A model of several parts."""
+    parts = dict(model_type=model_type, architectures=[architecture], torch_dtype="bfloat16")
+    return parts | dict(text_config=text, vision_config=vision) | more
 
 
 def row(json, gguf=None, kind="F16", **more):
@@ -70,6 +108,28 @@ def row(json, gguf=None, kind="F16", **more):
 ARCHS = {
     "mistral": row(
         published("mistral", "MistralForCausalLM", GATED, sliding_window=16, tie_word_embeddings=False),
+    ),
+    "ministral": row(
+        published(
+            "ministral",
+            "MinistralForCausalLM",
+            GATED,
+            head_dim=16,
+            num_hidden_layers=3,
+            sliding_window=16,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+            tie_word_embeddings=False,
+        ),
+    ),
+    "ministral3": row(
+        published("ministral3", "Ministral3ForCausalLM", MINISTRAL3),
+        gguf="mistral3",
+        prompts=LONG_PROMPTS,
+    ),
+    "mistral3": row(
+        whole("mistral3", "Mistral3ForConditionalGeneration", dict(MINISTRAL3, model_type="ministral3"), PIXTRAL, **MISTRAL3),
+        prompts=LONG_PROMPTS,
+        stored=stored.under_one_model,
     ),
     "gemma": row(
         published("gemma", "GemmaForCausalLM", GEMMA),
@@ -100,6 +160,29 @@ ARCHS = {
             final_logit_softcapping=None,
         ),
         gguf="gemma3",
+    ),
+    "gemma3-vision": row(
+        whole(
+            "gemma3",
+            "Gemma3ForConditionalGeneration",
+            dict(
+                model_type="gemma3_text",
+                vocab_size=288,
+                hidden_size=32,
+                intermediate_size=32,
+                num_hidden_layers=2,
+                sliding_window=16,
+                sliding_window_pattern=2,
+                rope_scaling=dict(rope_type="linear", factor=8.0),
+            ),
+            SIGLIP,
+            mm_tokens_per_image=4,
+            boi_token_index=257,
+            eoi_token_index=258,
+            image_token_index=259,
+            bos_token_id=0,
+            eos_token_id=1,
+        ),
     ),
     "phi-window": row(
         published(

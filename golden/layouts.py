@@ -1,8 +1,7 @@
 """What GGUF says of each architecture beyond what all have: its keys, and how its tensors differ from Hugging Face's.
 
 `keys` gives the metadata of a configuration, `tensors` the tensors under the names that PyPI gguf's map knows. Both follow
-llama.cpp's conversion/*.py. Where llama.cpp rotates adjacent pairs and Hugging Face halves (`llama`, `granite`,
-`granitemoe`, `smollm3`), rows of q and k are permuted; `command-r`, `cohere2` and `deepseek2` rotate adjacent pairs in both.
+llama.cpp's conversion/*.py. Where llama.cpp rotates adjacent pairs and Hugging Face halves (`LLAMA_LIKE`), rows of q and k are permuted; `command-r`, `cohere2` and `deepseek2` rotate adjacent pairs in both.
 """
 
 import math
@@ -10,7 +9,7 @@ import re
 
 import torch
 
-LLAMA_LIKE = ("llama", "granite", "granitemoe", "smollm3")
+LLAMA_LIKE = ("llama", "mistral3", "granite", "granitemoe", "smollm3")
 GEMMAS = ("gemma", "gemma2", "gemma3", "gemma-embedding")
 
 
@@ -76,6 +75,15 @@ def expert_keys(config):
 def llama(config):
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return {"vocab_size": config.vocab_size, "rope.dimension_count": head_dim}
+
+
+def mistral3(config):
+    rope = rope_of(config)
+    return {
+        **llama(config),
+        "rope.scaling.yarn_log_multiplier": rope["mscale_all_dim"],
+        "attention.temperature_scale": rope["llama_4_scaling_beta"],
+    }
 
 
 def gemma(_config):
@@ -213,6 +221,7 @@ KEYS = {
     "nomic-bert": bert,
     "gemma-embedding": gemma_embedding,
     "llama": llama,
+    "mistral3": mistral3,
     "smollm3": llama,
     "bitnet-b1.58": llama,
     "bitnet": lambda _: {"rope.scaling.type": "linear", "rope.scaling.factor": 1.0},

@@ -145,7 +145,7 @@ def write_folder(folder, row, seed):
         if "config" in row:
             config = type(config)(**row["config"])
         model = getattr(transformers, row.get("cls", row["json"]["architectures"][0]))(config)
-        randomize(model, generator, row.get("std", 1.6 / config.hidden_size**0.5))
+        randomize(model, generator, row.get("std", 1.6 / config.get_text_config().hidden_size ** 0.5))
         model.to(row["dtype"]).save_pretrained(folder)
         (folder / "generation_config.json").unlink(missing_ok=True)
         path.write_text(json.dumps(row["json"], indent=2, sort_keys=True) + "\n")
@@ -241,7 +241,9 @@ def continue_greedily(model, ids):
 def golden(folder, texts):
     """The contents of golden.json and logits.f32, or None where a rounding or a choice is too close."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    model, loaded = transformers.AutoModelForCausalLM.from_pretrained(
+    several = hasattr(transformers.AutoConfig.from_pretrained(folder), "text_config")
+    auto = transformers.AutoModelForImageTextToText if several else transformers.AutoModelForCausalLM
+    model, loaded = auto.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
     )
     assert not (loaded["missing_keys"] or loaded["mismatched_keys"]), f"{folder.name}: {loaded}"

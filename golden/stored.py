@@ -1,5 +1,7 @@
 """How published folders store what transformers holds otherwise: functions of a state and a generator to a state."""
 
+import re
+
 import torch
 
 FP4 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
@@ -34,6 +36,13 @@ def bert(state, _generator):
 def without_prefix(state, _generator):
     """As stored by a model without head."""
     return {name.removeprefix("model."): tensor for name, tensor in state.items()}
+
+
+def under_one_model(state, _generator):
+    """With the text model inside of `model.`, as transformers holds it and some programs store it."""
+    names = {name: re.sub(r"^language_model\.(model\.|(?=lm_head))", r"language_model.", name) for name in state}
+    names = {old: new if "lm_head" in new else f"model.{new}" for old, new in names.items()}
+    return {names[name].replace("language_model.lm_head", "lm_head"): tensor for name, tensor in state.items()}
 
 
 def mxfp4(state, generator):

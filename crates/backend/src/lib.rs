@@ -10,7 +10,7 @@ mod rope;
 
 pub use batch::Batch;
 pub use cpu::{Act, Cpu, CpuOptions, Weight};
-pub use rope::Rope;
+pub use rope::{Rope, Temperature};
 pub use trine_kernels::cpus::{Affinity, Topology};
 pub use trine_kernels::numa::Numa;
 pub use trine_kernels::{Attend, Gate, Groups, KV_FORMATS, KvLayout, Pairs, Routing, Score, Span};

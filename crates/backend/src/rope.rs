@@ -9,18 +9,36 @@ pub struct Rope {
     pub frequencies: Vec<f64>,
     /// Cosines and sines are multiplied by this (YaRN's attention factor).
     pub magnitude: f64,
+    /// And by this, which grows with the position.
+    pub temperature: Option<Temperature>,
     /// Which numbers form a pair.
     pub pairs: Pairs,
     /// Numbers of a head; those behind the last pair do not turn.
     pub head_dim: usize,
 }
 
+/// The temperature of attention at far positions, as Llama 4 has it: `1 + scale ln(1 + floor(position / length))`.
+#[derive(Clone, Copy, Debug)]
+pub struct Temperature {
+    /// How fast it grows.
+    pub scale: f64,
+    /// Positions before it begins to grow.
+    pub length: usize,
+}
+
+impl Temperature {
+    fn at(&self, position: usize) -> f64 {
+        1.0 + self.scale * libm::log((1 + position / self.length) as f64)
+    }
+}
+
 impl Rope {
     /// Cosine and sine of each pair at a position, in double precision and by a library in plain Rust: the same bits everywhere.
     pub fn angles(&self, position: usize) -> impl Iterator<Item = [f32; 2]> {
+        let magnitude = self.magnitude * self.temperature.map_or(1.0, |temperature| temperature.at(position));
         self.frequencies.iter().map(move |frequency| {
             let (sin, cos) = libm::sincos(position as f64 * frequency);
-            [(cos * self.magnitude) as f32, (sin * self.magnitude) as f32]
+            [(cos * magnitude) as f32, (sin * magnitude) as f32]
         })
     }
 }

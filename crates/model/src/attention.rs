@@ -46,6 +46,8 @@ pub(crate) struct Pass<'a, B: Backend> {
     pub batch: &'a Batch,
     /// Angles of each rotation.
     pub angles: [Option<B::Act>; 2],
+    /// Angles of queries, where they are not those of keys.
+    pub query_angles: Option<B::Act>,
 }
 
 impl<W> Attention<W> {
@@ -72,6 +74,14 @@ fn turn<B: Backend>(be: &mut B, kind: LayerKind, pass: &Pass<B>, x: B::Act) -> B
     match kind.rope.and_then(|rope| Some((rope, pass.angles[rope].as_ref()?))) {
         Some((rope, angles)) => be.rope(&pass.spec.ropes[rope], angles, x),
         None => x,
+    }
+}
+
+/// Turns queries by angles of their own, where they have some.
+fn turn_queries<B: Backend>(be: &mut B, kind: LayerKind, pass: &Pass<B>, q: B::Act) -> B::Act {
+    match (kind.rope, &pass.query_angles) {
+        (Some(rope), Some(angles)) => be.rope(&pass.spec.ropes[rope], angles, q),
+        _ => turn(be, kind, pass, q),
     }
 }
 
@@ -122,7 +132,7 @@ impl<W> Heads<W> {
             q = q_norm.forward(be, &q, eps);
             k = k_norm.forward(be, &k, eps);
         }
-        let q = turn(be, kind, pass, q);
+        let q = turn_queries(be, kind, pass, q);
         let k = turn(be, kind, pass, k);
         let mut h = be.attention(layer, &q, &k, &v, attend, self.sinks.as_ref(), pass.batch);
         if let Some(norm) = &self.sub_norm {

@@ -146,7 +146,9 @@ impl<B: Backend> Model<B> {
         &self.spec
     }
 
-    /// Says how long sequences can become, for models that turn by other frequencies where they are short: their context is no longer then.
+    /// Says how long sequences can become, for models that turn by other frequencies where they are short (longrope): their context is no longer
+    /// then. It is decided once for all sequences, as llama.cpp does; transformers goes over to the other frequencies in the midst of a sequence
+    /// that grows beyond the original context, and leaves the keys that it has cached as they are.
     pub fn limit_context(&mut self, context: usize) {
         self.spec.limit(context);
     }
@@ -186,7 +188,8 @@ impl<B: Backend> Model<B> {
         assert!(batch.tokens().iter().all(|&token| (token as usize) < vocab), "a token beyond the vocabulary");
         be.enter(Stage::Forward(batch));
         let angles = std::array::from_fn(|i| ropes.get(i).map(|rope| be.angles(rope, batch)));
-        let pass = Pass { spec: &self.spec, batch, angles };
+        let query_angles = self.spec.query_rope.as_ref().map(|rope| be.angles(rope, batch));
+        let pass = Pass { spec: &self.spec, batch, angles, query_angles };
         let x = be.embed(&self.embedding, batch.tokens());
         let mut x = scaled(be, x, embedding_scale);
         if let Some(positions) = &self.positions {

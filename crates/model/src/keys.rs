@@ -11,7 +11,34 @@ pub struct Keys<'a> {
     pub arch: &'static Arch,
     /// GGUF keys, those of the architecture under `prefix`.
     pub metadata: Cow<'a, Metadata>,
+    /// The configuration of a Hugging Face folder, as [`config`] gives it.
+    pub config: Option<Cow<'a, Value>>,
     prefix: String,
+}
+
+/// Models of several parts whose texts are read by a model of their own, as folders name them, and what that is called where `text_config` does not say.
+static WHOLES: &[(&str, &str)] = &[("gemma3", "gemma3_text"), ("mistral3", "mistral")];
+
+/// The `config.json` of a folder; of a model of several parts the one of its text, in the midst of what all parts share.
+pub(crate) fn config(file: &File) -> Option<Cow<'_, Value>> {
+    let config = file.config()?;
+    let Some((text, usual)) = text_of(config) else { return Some(Cow::Borrowed(config)) };
+    let mut whole = config.as_object()?.clone();
+    whole.insert("model_type".into(), usual.into());
+    whole.extend(text.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), value.clone())));
+    Some(Cow::Owned(whole.into()))
+}
+
+/// The configuration of the text of a model of several parts, and the usual type of that.
+fn text_of(config: &Value) -> Option<(&serde_json::Map<String, Value>, &'static str)> {
+    let kind = config.get("model_type")?.as_str()?;
+    let (_, usual) = WHOLES.iter().find(|(whole, _)| *whole == kind)?;
+    Some((config.get("text_config")?.as_object()?, usual))
+}
+
+/// Whether a folder has more than the model of its text.
+pub(crate) fn has_other_parts(file: &File) -> bool {
+    file.config().is_some_and(|config| text_of(config).is_some())
 }
 
 /// `config.json` says this where GGUF says that, as llama.cpp's converter writes it.
@@ -44,6 +71,7 @@ static COUNTS: &[(&str, &str)] = &[
     ("v_head_dim", "attention.value_length_mla"),
     ("local_attention", "attention.sliding_window"),
     ("global_attn_every_n_layers", "attention.sliding_window_pattern"),
+    ("sliding_window_pattern", "attention.sliding_window_pattern"),
 ];
 
 /// The same for numbers that need not be whole.
@@ -73,6 +101,7 @@ static NEUTRAL: &[(&str, &[f32])] = &[
     ("expert_count", &[0.0]),
     ("attention.clamp_kqv", &[0.0]),
     ("attention.scale", &[0.0]),
+    ("attention.temperature_scale", &[0.0]),
     ("attention.max_alibi_bias", &[0.0]),
     ("attn_logit_softcapping", &[0.0]),
     ("final_logit_softcapping", &[0.0]),
@@ -89,16 +118,17 @@ impl<'a> Keys<'a> {
                 let missing = || Error::MissingKey { key: "general.architecture".into(), expected: "the name of one" };
                 let name = file.metadata().str("general.architecture")?.ok_or_else(missing)?;
                 let arch = Arch::of_gguf(name).ok_or_else(|| unknown(name))?;
-                Ok(Keys { arch, metadata: Cow::Borrowed(file.metadata()), prefix: name.to_owned() })
+                Ok(Keys { arch, metadata: Cow::Borrowed(file.metadata()), config: None, prefix: name.to_owned() })
             }
             Kind::Safetensors => {
                 let missing = || Error::MissingKey { key: "config.json".into(), expected: "a file beside the tensors" };
-                Keys::of_config(file.config().ok_or_else(missing)?)
+                Keys::of_config(config(file).ok_or_else(missing)?)
             }
         }
     }
 
-    fn of_config(config: &Value) -> Result<Keys<'a>> {
+    fn of_config(whole: Cow<'a, Value>) -> Result<Keys<'a>> {
+        let config = &*whole;
         let missing = || Error::MissingKey { key: "model_type".into(), expected: "the name of an architecture" };
         let name = config["model_type"].as_str().ok_or_else(missing)?;
         // The same layers see ahead in some models that are made for embeddings.
@@ -129,7 +159,7 @@ impl<'a> Keys<'a> {
                 metadata.insert(format!("{prefix}.{gguf}"), flag);
             }
         }
-        let mut keys = Keys { arch, metadata: Cow::Owned(metadata), prefix };
+        let mut keys = Keys { arch, metadata: Cow::Owned(metadata), config: Some(whole.clone()), prefix };
         keys.computed_of_config(config)?;
         keys.rope_of_config(config)?;
         Ok(keys)
@@ -224,7 +254,10 @@ impl<'a> Keys<'a> {
             let factor = number(scaling, "factor")?.unwrap_or(1.0).max(1.0);
             let magnitude = |mscale: f64| 0.1 * mscale * libm::log(factor) + 1.0;
             set("scaling.yarn_log_multiplier", 0.1 * all);
-            set("scaling.magnitude", magnitude(number(scaling, "mscale")?.unwrap_or(1.0)) / magnitude(all));
+            if number(scaling, "attention_factor")?.is_none() {
+                let own = number(scaling, "mscale")?.filter(|&own| own != 0.0);
+                set("scaling.magnitude", own.map_or(magnitude(1.0), |own| magnitude(own) / magnitude(all)));
+            }
         }
         let fraction = first(&[
             (scaling, "partial_rotary_factor"),
@@ -253,6 +286,10 @@ impl<'a> Keys<'a> {
         };
 
         self.metadata.to_mut().insert(format!("{}.rope.scaling.type", self.prefix), kind);
+        if let Some(scale) = number(scaling, "llama_4_scaling_beta")? {
+            let key = self.name("attention.temperature_scale");
+            self.metadata.to_mut().insert(key, scale as f32);
+        }
         Ok(())
     }
 
@@ -280,7 +317,8 @@ impl<'a> Keys<'a> {
 
     /// What the architecture says where a file says nothing.
     fn implied(&self, key: &str) -> Option<f32> {
-        self.arch.implied.iter().find(|(name, _)| *name == key).map(|&(_, value)| value)
+        let of_hub = self.config.iter().flat_map(|_| self.arch.hub_implied);
+        self.arch.implied.iter().chain(of_hub).find(|(name, _)| *name == key).map(|&(_, value)| value)
     }
 
     /// Something that is true or false.

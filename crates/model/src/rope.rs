@@ -3,7 +3,7 @@
 use crate::keys::Keys;
 use crate::{Error, Result};
 use std::f64::consts::PI;
-use trine_backend::{Pairs, Rope};
+use trine_backend::{Pairs, Rope, Temperature};
 use trine_tensor::{File, Kind};
 
 /// The rotations of a model.
@@ -12,6 +12,8 @@ pub(crate) struct Ropes {
     pub all: Vec<Rope>,
     /// Other ones for contexts up to a length (longrope, arXiv:2402.13753).
     pub short: Option<(usize, Vec<Rope>)>,
+    /// That of queries, where it is not that of keys.
+    pub queries: Option<Rope>,
     /// What scores are multiplied by, beside what they usually are.
     pub stretch: f32,
 }
@@ -19,7 +21,7 @@ pub(crate) struct Ropes {
 /// Rotations of heads of which `turned` numbers or fewer turn.
 pub(crate) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> {
     if keys.arch.learned_positions {
-        return Ok(Ropes { all: Vec::new(), short: None, stretch: 1.0 });
+        return Ok(Ropes { all: Vec::new(), short: None, queries: None, stretch: 1.0 });
     }
     let turning = keys.count("rope.dimension_count", 2..=1 << 16)?.unwrap_or(head_dim);
     if turning > head_dim || turning % 2 != 0 {
@@ -27,7 +29,8 @@ pub(crate) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> 
     }
     let gguf = matches!(file.kind(), Kind::Gguf { .. });
     let pairs: Pairs = if gguf { keys.arch.pairs } else { keys.arch.hub_pairs };
-    let rope = |frequencies, magnitude| check(keys, Rope { frequencies, magnitude, pairs, head_dim });
+    let rope =
+        |frequencies, magnitude| check(keys, Rope { frequencies, magnitude, temperature: None, pairs, head_dim });
     let base = keys.float("rope.freq_base", 1.0)?.unwrap_or(10000.0);
     let Scaled { frequencies, magnitude, stretch } = scaled(keys, base as f64, powers(base, turning))?;
     let divided = |list: Option<Vec<f32>>, name: &str| match list {
@@ -44,10 +47,9 @@ pub(crate) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> 
         |name: &str| if file.contains(name) { Ok(Some(file.view(name)?.decode())) } else { Ok::<_, Error>(None) };
     // GGUF files hold the divisors of Llama 3.1 and of longrope themselves.
     let list = |key: &str| {
-        let list = file
-            .config()
-            .and_then(|config| config.get("rope_parameters").or(config.get("rope_scaling"))?.get(key)?.as_array());
-        list.map(|list| list.iter().map(|x| x.as_f64().unwrap_or(f64::NAN) as f32).collect::<Vec<f32>>())
+        let config = keys.config.as_deref()?;
+        let list = config.get("rope_parameters").or(config.get("rope_scaling"))?.get(key)?.as_array()?;
+        Some(list.iter().map(|x| x.as_f64().unwrap_or(f64::NAN) as f32).collect::<Vec<f32>>())
     };
     let of = |name: &str, key: &str| Ok::<_, Error>(if gguf { tensor(name)? } else { list(key) });
     let long = of("rope_factors_long.weight", "long_factor")?;
@@ -67,7 +69,19 @@ pub(crate) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> 
     if let Some(base) = keys.float("rope.freq_base_swa", 1.0)? {
         all.push(rope(powers(base, turning), 1.0)?);
     }
-    Ok(Ropes { all, short, stretch })
+    let queries = match keys.float("attention.temperature_scale", 0.0)?.filter(|&scale| scale != 0.0) {
+        None => None,
+        // What does not turn would not grow.
+        Some(_) if turning < head_dim => {
+            let expected = format!("{head_dim}, as there is an attention temperature");
+            return Err(Error::bad(keys.name("rope.dimension_count"), expected, turning));
+        }
+        Some(scale) => {
+            let length = original.map_or_else(|| context(keys), Ok)?;
+            Some(Rope { temperature: Some(Temperature { scale: scale.into(), length }), ..all[0].clone() })
+        }
+    };
+    Ok(Ropes { all, short, queries, stretch })
 }
 
 /// Positions that the model was trained for.
@@ -131,9 +145,12 @@ fn scaled(keys: &Keys, base: f64, mut frequencies: Vec<f64>) -> Result<Scaled> {
             let usual = if factor > 1.0 { 1.0 + 0.1 * libm::log(factor) } else { 1.0 };
             // GGUF multiplies the usual magnitude, Hugging Face replaces it.
             magnitude = number("rope.scaling.magnitude", number("rope.scaling.attn_factor", 1.0)? * usual)?;
-            // DeepSeek puts it on the scores, also those of numbers that do not turn.
             let multiplier = number("rope.scaling.yarn_log_multiplier", 0.0)?;
-            if multiplier > 0.0 {
+            if multiplier > 0.0 && !keys.arch.latent {
+                let all = if factor > 1.0 { 1.0 + 0.1 * multiplier * libm::log(factor) } else { 1.0 };
+                magnitude = number("rope.scaling.magnitude", number("rope.scaling.attn_factor", 1.0)? * usual / all)?;
+            } else if multiplier > 0.0 {
+                // DeepSeek puts it on the scores, also those of numbers that do not turn.
                 stretch = (1.0 + multiplier * libm::log(factor)).powi(2) as f32;
                 magnitude = number("rope.scaling.magnitude", 1.0)?;
             }

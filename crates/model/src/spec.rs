@@ -1,6 +1,6 @@
 //! What one model is: the numbers that the decoder needs.
 
-use crate::keys::Keys;
+use crate::keys::{self, Keys};
 use crate::{Arch, Error, NormKind, Result, packed, rope, weights};
 use trine_backend::{Groups, Rope, Routing, Score};
 use trine_tensor::{File, Kind, Value};
@@ -34,6 +34,8 @@ pub struct Spec {
     pub ropes: Vec<Rope>,
     /// Other ones for contexts up to a length.
     pub short_ropes: Option<(usize, Vec<Rope>)>,
+    /// The rotation of queries, where it is not that of keys.
+    pub query_rope: Option<Rope>,
     /// Products of queries and keys are multiplied by this.
     pub attention_scale: f32,
     /// Scores are capped at this.
@@ -58,6 +60,8 @@ pub struct Spec {
     pub bit_linear: bool,
     /// How the weights of linear layers are written at Hugging Face.
     pub packing: Packing,
+    /// What is to be known about the file, though nothing is wrong.
+    pub notes: Vec<String>,
 }
 
 /// What a layer does otherwise than its neighbours.
@@ -157,18 +161,25 @@ impl Spec {
         let head_dim = head_dim(&keys, width, heads, latent)?;
         let (kv_heads, cached) = latent.map_or((kv_heads, head_dim), |latent| (1, latent.rank + latent.turned));
         let turned = latent.map_or(head_dim, |latent| latent.turned);
-        let rope::Ropes { all: ropes, short: short_ropes, stretch } = rope::ropes(&keys, file, turned)?;
+        let rope::Ropes { all: ropes, short: short_ropes, queries: query_rope, stretch } =
+            rope::ropes(&keys, file, turned)?;
         let factor = |key: &str| keys.float(key, 0.0).map(|factor| factor.filter(|&factor| factor != 0.0));
-        let (bit_linear, packing) = packing(file)?;
+        let (bit_linear, packing) = packing(&keys)?;
         let usual = 1.0 / (scale_dim(arch, layers, width / heads, head_dim) as f32).sqrt() * stretch;
         let logit_scale = factor("logit_scale")?.unwrap_or(1.0);
         let embedding_scale = if arch.scaled_embedding { (width as f32).sqrt() } else { 1.0 };
         let experts = experts(&keys)?;
+        let notes = match keys::has_other_parts(file) {
+            true => {
+                vec!["the model also sees images, which Trine does not show it: it is the part for text".to_owned()]
+            }
+            false => Vec::new(),
+        };
         let told = arch.heeds.contains(&"use_parallel_residual");
         let mut spec = Spec {
             arch,
             layers,
-            kinds: kinds(&keys, file, layers, ropes.len(), experts.is_some(), !arch.encoder)?,
+            kinds: kinds(&keys, layers, ropes.len(), experts.is_some(), !arch.encoder)?,
             width,
             heads,
             kv_heads,
@@ -184,6 +195,7 @@ impl Spec {
             eps: keys.float(eps_key, 0.0)?.ok_or_else(missing)?,
             ropes,
             short_ropes,
+            query_rope,
             attention_scale: factor("attention.scale")?.unwrap_or(usual),
             attention_cap: factor("attn_logit_softcapping")?,
             causal: !arch.encoder,
@@ -196,6 +208,7 @@ impl Spec {
             latent,
             bit_linear: bit_linear || arch.bit_linear,
             packing,
+            notes,
         };
         spec.limit(spec.context);
         Ok(spec)
@@ -248,7 +261,7 @@ fn scale_dim(arch: &Arch, layers: usize, width_of_head: usize, head_dim: usize) 
 }
 
 /// What each layer does otherwise.
-fn kinds(keys: &Keys, file: &File, layers: usize, ropes: usize, experts: bool, causal: bool) -> Result<Vec<LayerKind>> {
+fn kinds(keys: &Keys, layers: usize, ropes: usize, experts: bool, causal: bool) -> Result<Vec<LayerKind>> {
     let arch = keys.arch;
     let window = keys.count("attention.sliding_window", 0..=u32::MAX)?.filter(|&window| window > 0);
     let dense = keys.count("leading_dense_block_count", 0..=1 << 16)?.unwrap_or(0);
@@ -271,10 +284,9 @@ fn kinds(keys: &Keys, file: &File, layers: usize, ropes: usize, experts: bool, c
         None => {}
     }
     // Hugging Face may say it for each layer.
-    let list =
-        |key: &str| file.config().and_then(|config| config.get(key)?.as_array()).filter(|list| list.len() == layers);
+    let list = |key: &str| keys.config.as_deref()?.get(key)?.as_array().filter(|list| list.len() == layers);
     // Or from which layer on there are windows.
-    let first = file.config().and_then(|config| config.get("max_window_layers")?.as_u64());
+    let first = keys.config.as_deref().and_then(|config| config.get("max_window_layers")?.as_u64());
     if let Some(first) = first {
         global = (0..layers as u64).map(|layer| layer < first).collect();
     }
@@ -349,9 +361,9 @@ fn latent(keys: &Keys) -> Result<Latent> {
 }
 
 /// Whether a Hugging Face folder says that it is ternary, and how its linear layers are packed.
-fn packing(file: &File) -> Result<(bool, Packing)> {
-    let config = file.config().and_then(|config| config.get("quantization_config")).filter(|config| !config.is_null());
-    let Some(config) = config.filter(|_| file.kind() == Kind::Safetensors) else { return Ok((false, Packing::Plain)) };
+fn packing(keys: &Keys) -> Result<(bool, Packing)> {
+    let config = keys.config.as_deref().and_then(|config| config.get("quantization_config"));
+    let Some(config) = config.filter(|config| !config.is_null()) else { return Ok((false, Packing::Plain)) };
     let text =
         |key: &str, default: &str| config.get(key).and_then(|value| value.as_str()).unwrap_or(default).to_owned();
     // Its blocks are a format, and say themselves what they are.

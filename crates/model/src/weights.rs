@@ -1,6 +1,6 @@
 //! Weights by their GGUF names, from whatever file they are in and however it cuts them.
 
-use crate::{Arch, Error, Packing, Result, Spec, packed};
+use crate::{Arch, Error, Packing, Result, Spec, keys, packed};
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::Range;
@@ -17,13 +17,16 @@ pub struct Source<'a> {
 }
 
 /// Prefixes that some folders of an architecture have and others have not.
-const PREFIXES: [&str; 4] = ["model.", "transformer.", "bert.", "language_model."];
+const PREFIXES: [&str; 5] = ["model.", "transformer.", "bert.", "language_model.", "model.language_model."];
+
+/// What the names of parts begin with that are not for text, with or without `model.` before it.
+const OTHER_PARTS: [&str; 2] = ["vision_tower.", "multi_modal_projector."];
 
 /// The name of a tensor in this file, when it is there with or without a usual prefix.
 pub(crate) fn find(file: &File, name: &str) -> Option<String> {
-    let shorter = PREFIXES.iter().filter_map(|prefix| name.strip_prefix(prefix)).map(str::to_owned);
-    let longer = PREFIXES.iter().map(|prefix| format!("{prefix}{name}"));
-    std::iter::once(name.to_owned()).chain(shorter).chain(longer).find(|name| file.contains(name))
+    let shorter = || std::iter::once(name).chain(PREFIXES.iter().filter_map(|prefix| name.strip_prefix(prefix)));
+    let longer = shorter().flat_map(|name| PREFIXES.iter().map(move |prefix| format!("{prefix}{name}")));
+    shorter().map(str::to_owned).chain(longer).find(|name| file.contains(name))
 }
 
 impl Source<'_> {
@@ -180,7 +183,7 @@ impl<'a> Weights<'a> {
 
     /// Whether the output head is a matrix of its own. GGUF files have it then; Hugging Face's configuration says so, or else the file.
     pub fn has_head(&self) -> bool {
-        let tied = self.source.file.config().and_then(|config| config.get("tie_word_embeddings")?.as_bool());
+        let tied = keys::config(self.source.file).and_then(|config| config.get("tie_word_embeddings")?.as_bool());
         match (self.gguf(), tied) {
             (false, Some(tied)) => !tied,
             (false, None) if self.spec.arch.scaled_embedding => false,
@@ -196,15 +199,20 @@ impl<'a> Weights<'a> {
     pub fn check_all_taken(&self) -> Result<()> {
         let taken = self.source.taken.borrow();
         // Layers that foretell further tokens, for training.
-        let further = self.source.file.config().is_some_and(|config| config.get("num_nextn_predict_layers").is_some());
+        let further =
+            keys::config(self.source.file).is_some_and(|config| config.get("num_nextn_predict_layers").is_some());
         let further = further.then(|| format!("model.layers.{}.", self.spec.layers));
+        let parts = keys::has_other_parts(self.source.file);
         let harmless = |name: &str| {
             matches!(
                 name,
                 "rope_freqs.weight" | "rope_factors_long.weight" | "rope_factors_short.weight" | "lm_head.weight"
-            ) || [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".masked_bias"]
-                .iter()
-                .any(|end| name.ends_with(end))
+            ) || parts
+                && (OTHER_PARTS.iter().any(|part| name.strip_prefix("model.").unwrap_or(name).starts_with(part))
+                    || name == "language_model.lm_head.weight")
+                || [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".masked_bias"]
+                    .iter()
+                    .any(|end| name.ends_with(end))
                 || further.as_ref().is_some_and(|further| name.starts_with(further))
                 || name.ends_with("embeddings.position_ids")
                 || matches!(name, "dense_2.weight" | "dense_3.weight")

@@ -75,7 +75,7 @@ fn rope_of_both_pairings() {
     on_every_table("ops", |golden, device| {
         for (name, pairs) in [("adjacent", Pairs::Adjacent), ("halves", Pairs::Halves)] {
             let frequencies = (0..8).map(|i| 10000f64.powf(-f64::from(i) / 8.0)).collect();
-            let rope = Rope { frequencies, magnitude: 1.0, pairs, head_dim: 16 };
+            let rope = Rope { frequencies, magnitude: 1.0, temperature: None, pairs, head_dim: 16 };
             let angles = device.angles(&rope, &batch());
             let (x, dy) = (load(golden, device, "rope.x", 48), load(golden, device, "rope.dy", 48));
             near(name, device.rope(&rope, &angles, x).data(), &golden.numbers(&format!("rope.{name}.y")));

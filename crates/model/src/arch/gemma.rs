@@ -39,6 +39,14 @@ pub static GEMMA3: Arch = Arch {
     head_norms: HeadNorms::Shared,
     heeds: &["attention.scale", "final_logit_softcapping", "attn_logit_softcapping"],
     implied: &[("rope.freq_base", 1e6), ("rope.freq_base_swa", 10000.0)],
+    hub_implied: &[
+        ("context_length", 131_072.0),
+        ("attention.head_count", 8.0),
+        ("attention.head_count_kv", 4.0),
+        ("attention.key_length", 256.0),
+        ("attention.layer_norm_rms_epsilon", 1e-6),
+        ("attention.sliding_window", 4096.0),
+    ],
     ..GEMMA2
 };
 

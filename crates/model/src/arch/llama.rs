@@ -6,7 +6,7 @@ use trine_backend::{Gate, Pairs};
 /// arXiv:2302.13971, arXiv:2310.06825, arXiv:2401.04088.
 pub static LLAMA: Arch = Arch {
     gguf: &["llama"],
-    hub: &[("llama", Some("silu")), ("mistral", Some("silu")), ("mixtral", Some("silu"))],
+    hub: &[("llama", Some("silu")), ("mistral", Some("silu")), ("ministral", Some("silu")), ("mixtral", Some("silu"))],
     pairs: Pairs::Adjacent,
     hub_pairs: Pairs::Halves,
     norm: NormKind::Rms,
@@ -29,6 +29,7 @@ pub static LLAMA: Arch = Arch {
     sinks: false,
     encoder: false,
     implied: &[("expert_weights_norm", 1.0)],
+    hub_implied: &[],
     heeds: &["expert_count"],
     optional: &[],
     hub_gain: 0.0,
@@ -43,4 +44,14 @@ pub static LLAMA: Arch = Arch {
     ],
     aliases: &[],
     scaled_by_width: &[],
+};
+
+/// Ministral 3, whose queries grow with their positions; the name that GGUF files of Mistral Small 3.1 have, too.
+pub static MISTRAL3: Arch = Arch {
+    gguf: &["mistral3"],
+    hub: &[("ministral3", Some("silu"))],
+    implied: &[],
+    heeds: &["attention.temperature_scale"],
+    renamed: &[],
+    ..LLAMA
 };

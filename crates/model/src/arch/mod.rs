@@ -22,6 +22,7 @@ use trine_backend::{Gate, Pairs};
 /// Every architecture we know. A new one is a file beside these and a row here.
 pub static ARCHS: &[&Arch] = &[
     &llama::LLAMA,
+    &llama::MISTRAL3,
     &qwen::QWEN2,
     &qwen::QWEN3,
     &qwen::QWEN2_MOE,
@@ -103,6 +104,8 @@ pub struct Arch {
     pub encoder: bool,
     /// Values of keys that its files may leave out.
     pub implied: &'static [(&'static str, f32)],
+    /// And those that its Hugging Face folders may leave out, whose defaults transformers has.
+    pub hub_implied: &'static [(&'static str, f32)],
     /// Keys of [`crate::keys`] that change what is computed, and that it heeds.
     pub heeds: &'static [&'static str],
     /// Parts of layers that files may lack.
