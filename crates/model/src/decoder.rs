@@ -109,6 +109,27 @@ impl<B: Backend> Model<B> {
     /// # Errors
     /// When the file's keys and tensors do not make a model that we know, the device refuses, or `progress` breaks off.
     pub fn load(backend: &mut B, file: &File, progress: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<Model<B>> {
+        Model::load_parts(backend, file, true, progress)
+    }
+
+    /// As [`Model::load`], for its states alone: it may lack a head, and has none on the device. Its logits make no sense.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_headless(
+        backend: &mut B,
+        file: &File,
+        progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Model<B>> {
+        Model::load_parts(backend, file, false, progress)
+    }
+
+    fn load_parts(
+        backend: &mut B,
+        file: &File,
+        with_head: bool,
+        progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Model<B>> {
         let mut load = || -> Result<Model<B>> {
             let spec = Spec::of(file)?;
             let mut load = Loader { backend, weights: Weights::new(file, &spec), spec: &spec, progress, done: 0 };
@@ -128,14 +149,14 @@ impl<B: Backend> Model<B> {
             let embedding_norm = load.norm_if(arch.embedding_norm, "token_embd_norm", &[width])?;
             let layers = (0..spec.layers).map(|i| Layer::load(&mut load, i)).collect::<Result<Vec<_>>>()?;
             let norm = load.norm_if(arch.norms != Norms::Sums, "output_norm", &[width])?;
-            let head = match !arch.encoder && load.weights.has_head() {
+            let head = match with_head && !arch.encoder && load.weights.has_head() {
                 true => {
                     let weight = load.upload(load.weights.get("output.weight", &[spec.vocab, width])?, Role::Head)?;
                     Some(Linear::of(weight, load.bias("output", &[spec.vocab])?))
                 }
                 false => None,
             };
-            load.weights.check_all_taken()?;
+            load.weights.check_all_taken(with_head)?;
             Ok(Model { embedding, positions, kinds, embedding_norm, layers, norm, head, spec })
         };
         load().map_err(|error| error.at(file.path()))

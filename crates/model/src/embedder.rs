@@ -27,6 +27,7 @@ pub enum Pooling {
 pub struct Embedder<B: Backend> {
     model: Model<B>,
     pooling: Pooling,
+    assumption: Option<String>,
     /// `[outputs, inputs]` each.
     dense: Vec<Dense>,
 }
@@ -43,7 +44,7 @@ impl<B: Backend> Embedder<B> {
     /// # Errors
     /// As [`Model::load`], and when the pooling is one that we do not know.
     pub fn load(backend: &mut B, file: &File, progress: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<Embedder<B>> {
-        Embedder::of(Model::load(backend, file, progress)?, file)
+        Embedder::of(Model::load_headless(backend, file, progress)?, file)
     }
 
     /// The same of a model that has been loaded from `file`.
@@ -66,7 +67,16 @@ impl<B: Backend> Embedder<B> {
             width = view.rows();
             dense.push(Dense { rows: width, weights: view.decode() });
         }
-        Ok(Embedder { model, pooling: pooling.unwrap_or(usual), dense })
+        let assumption = pooling.is_none().then(|| {
+            let (taken, where_said) = match (usual, file.kind()) {
+                (Pooling::Mean, Kind::Gguf { .. }) => ("mean", "the key pooling_type"),
+                (Pooling::Mean, Kind::Safetensors) => ("mean", "modules.json"),
+                (_, Kind::Gguf { .. }) => ("last", "the key pooling_type"),
+                (_, Kind::Safetensors) => ("last", "modules.json"),
+            };
+            format!("{where_said}, which says how the states of a text become one vector, is not there: took the {taken} of them")
+        });
+        Ok(Embedder { model, pooling: pooling.unwrap_or(usual), assumption, dense })
     }
 
     /// The model.
@@ -77,6 +87,11 @@ impl<B: Backend> Embedder<B> {
     /// What becomes of the states of a text's tokens.
     pub fn pooling(&self) -> Pooling {
         self.pooling
+    }
+
+    /// What was assumed of the pooling, and why.
+    pub fn assumption(&self) -> Option<&str> {
+        self.assumption.as_deref()
     }
 
     /// Numbers of an embedding.

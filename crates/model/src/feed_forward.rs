@@ -82,11 +82,11 @@ impl<W> Dense<W> {
             Some(gate) => {
                 let gate = gate.forward(be, h);
                 let up = self.up.forward(be, h);
-                be.gate(spec.arch.gate, &gate, Some(&up))
+                be.gate(spec.gate, &gate, Some(&up))
             }
             None => {
                 let up = self.up.forward(be, h);
-                be.gate(spec.arch.gate, &up, None)
+                be.gate(spec.gate, &up, None)
             }
         };
         if let Some(norm) = &self.sub_norm {
@@ -136,7 +136,7 @@ impl<W> Mixture<W> {
         let routes = be.route(&scores, self.choice_bias.as_ref(), &self.experts.routing);
         let gate = self.gate.forward(be, h, &routes);
         let up = self.up.forward(be, h, &routes);
-        let inner = be.gate(spec.arch.gate, &gate, Some(&up));
+        let inner = be.gate(spec.gate, &gate, Some(&up));
         let out = self.down.forward(be, &inner, &routes);
         let mixed = be.mix(&out, &routes);
         let Some(shared) = &self.shared else { return mixed };

@@ -1,8 +1,9 @@
 //! The keys of an architecture, from GGUF or from Hugging Face's `config.json`, by their GGUF names.
 
-use crate::{Arch, Error, Result};
+use crate::{Arch, Error, Result, hub};
 use serde_json::Value;
 use std::borrow::Cow;
+use trine_backend::Gate;
 use trine_tensor::{File, Kind, Metadata};
 
 /// What a model says of itself.
@@ -13,6 +14,8 @@ pub struct Keys<'a> {
     pub metadata: Cow<'a, Metadata>,
     /// The configuration of a Hugging Face folder, as [`config`] gives it.
     pub config: Option<Cow<'a, Value>>,
+    /// The activation of its feed-forward layers.
+    pub gate: Gate,
     prefix: String,
 }
 
@@ -80,6 +83,7 @@ static NUMBERS: &[(&str, &str)] = &[
     ("layer_norm_eps", "attention.layer_norm_epsilon"),
     ("layer_norm_epsilon", "attention.layer_norm_epsilon"),
     ("norm_epsilon", "attention.layer_norm_epsilon"),
+    ("norm_eps", "attention.layer_norm_epsilon"),
     ("attn_logit_softcapping", "attn_logit_softcapping"),
     ("final_logit_softcapping", "final_logit_softcapping"),
     ("logit_scale", "logit_scale"),
@@ -118,11 +122,20 @@ impl<'a> Keys<'a> {
                 let missing = || Error::MissingKey { key: "general.architecture".into(), expected: "the name of one" };
                 let name = file.metadata().str("general.architecture")?.ok_or_else(missing)?;
                 let arch = Arch::of_gguf(name).ok_or_else(|| unknown(name))?;
-                Ok(Keys { arch, metadata: Cow::Borrowed(file.metadata()), config: None, prefix: name.to_owned() })
+                Ok(Keys {
+                    arch,
+                    metadata: Cow::Borrowed(file.metadata()),
+                    config: None,
+                    gate: arch.gate,
+                    prefix: name.to_owned(),
+                })
             }
             Kind::Safetensors => {
                 let missing = || Error::MissingKey { key: "config.json".into(), expected: "a file beside the tensors" };
-                Keys::of_config(config(file).ok_or_else(missing)?)
+                let config = config(file).ok_or_else(missing)?;
+                let keys = Keys::of_config(config.clone())?;
+                hub::check(&config, file)?;
+                Ok(keys)
             }
         }
     }
@@ -134,10 +147,7 @@ impl<'a> Keys<'a> {
         // The same layers see ahead in some models that are made for embeddings.
         let ahead = if config["use_bidirectional_attention"] == true { "_bidirectional" } else { "" };
         let name = &format!("{name}{ahead}");
-        let activation =
-            ["hidden_act", "activation_function", "hidden_activation"].iter().find_map(|key| config[key].as_str());
-        let activation = activation.unwrap_or("silu");
-        let arch = Arch::of_hub(name, activation).ok_or_else(|| unknown(&format!("{name} with {activation}")))?;
+        let (arch, gate) = hub::arch(name, config)?;
         let prefix = arch.gguf[0].to_owned();
         let mut metadata = Metadata::new();
         metadata.insert("general.architecture", prefix.as_str());
@@ -149,8 +159,13 @@ impl<'a> Keys<'a> {
             }
         }
         for (hub, gguf) in NUMBERS {
-            if let Some(value) = number(config, hub)? {
-                metadata.insert(format!("{prefix}.{gguf}"), value as f32);
+            match number(config, hub)? {
+                Some(value) => _ = metadata.insert(format!("{prefix}.{gguf}"), value as f32),
+                // What is none is not what GGUF files that do not say it imply.
+                None if hub.ends_with("softcapping") && config.get(hub).is_some() => {
+                    metadata.insert(format!("{prefix}.{gguf}"), 0f32);
+                }
+                None => {}
             }
         }
         for (hub, gguf) in FLAGS {
@@ -159,7 +174,7 @@ impl<'a> Keys<'a> {
                 metadata.insert(format!("{prefix}.{gguf}"), flag);
             }
         }
-        let mut keys = Keys { arch, metadata: Cow::Owned(metadata), config: Some(whole.clone()), prefix };
+        let mut keys = Keys { arch, metadata: Cow::Owned(metadata), config: Some(whole.clone()), gate, prefix };
         keys.computed_of_config(config)?;
         keys.rope_of_config(config)?;
         Ok(keys)
@@ -293,6 +308,16 @@ impl<'a> Keys<'a> {
         Ok(())
     }
 
+    /// What `config.json` may call a key of GGUF.
+    pub fn hub_names(key: &str) -> impl Iterator<Item = &'static str> {
+        COUNTS.iter().chain(NUMBERS).chain(FLAGS).filter(move |(_, gguf)| *gguf == key).map(|&(hub, _)| hub)
+    }
+
+    /// What the file calls a key, for messages.
+    pub fn said(&self, key: &str) -> String {
+        self.config.as_deref().map_or_else(|| self.name(key), |config| hub::name(config, key))
+    }
+
     /// The full name of a key of the architecture.
     pub fn name(&self, key: &str) -> String {
         format!("{}.{key}", self.prefix)
@@ -301,17 +326,16 @@ impl<'a> Keys<'a> {
     /// A whole number in `range`, or an error that says so.
     pub fn count(&self, key: &str, range: std::ops::RangeInclusive<u32>) -> Result<Option<usize>> {
         let implied = self.implied(key).map(|n| n as u32);
-        let key = self.name(key);
-        match self.metadata.u32(&key)?.or(implied) {
+        match self.metadata.u32(&self.name(key))?.or(implied) {
             Some(n) if range.contains(&n) => Ok(Some(n as usize)),
-            Some(n) => Err(Error::bad(key, format!("{} to {}", range.start(), range.end()), n)),
+            Some(n) => Err(Error::bad(self.said(key), format!("{} to {}", range.start(), range.end()), n)),
             None => Ok(None),
         }
     }
 
     /// The same, when it must be there.
     pub fn needed(&self, key: &str, range: std::ops::RangeInclusive<u32>) -> Result<usize> {
-        let missing = || Error::MissingKey { key: self.name(key), expected: "a count" };
+        let missing = || Error::MissingKey { key: self.said(key), expected: "a count" };
         self.count(key, range)?.ok_or_else(missing)
     }
 
@@ -349,11 +373,9 @@ impl<'a> Keys<'a> {
 
     /// A finite number that is at least `least`.
     pub fn float(&self, key: &str, least: f32) -> Result<Option<f32>> {
-        let implied = self.implied(key);
-        let key = self.name(key);
-        match self.metadata.f32(&key)?.or(implied) {
+        match self.metadata.f32(&self.name(key))?.or(self.implied(key)) {
             Some(x) if x.is_finite() && x >= least => Ok(Some(x)),
-            Some(x) => Err(Error::bad(key, format!("a finite number of at least {least}"), x)),
+            Some(x) => Err(Error::bad(self.said(key), format!("a finite number of at least {least}"), x)),
             None => Ok(None),
         }
     }

@@ -10,6 +10,7 @@ mod embedded;
 mod embedder;
 mod error;
 mod feed_forward;
+mod hub;
 mod keys;
 mod loader;
 mod packed;

@@ -31,10 +31,19 @@ impl<B: Backend> Loader<'_, B> {
 
     pub fn bias(&mut self, name: &str, shape: &[usize]) -> Result<Option<B::Weight>> {
         let name = format!("{name}.bias");
-        match self.weights.contains(&name) {
+        match self.weights.contains(&name) || self.neighbour_has(&name) {
             true => self.upload(self.weights.get(&name, shape)?, Role::Bias).map(Some),
             false => Ok(None),
         }
+    }
+
+    /// Whether the tensor is missing here: the first layer, or the one behind it, has it.
+    fn neighbour_has(&self, name: &str) -> bool {
+        let part = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
+        part.is_some_and(|(layer, part)| {
+            let neighbour = if layer == "0" { 1 } else { 0 };
+            self.weights.contains(&format!("blk.{neighbour}.{part}"))
+        })
     }
 
     /// A norm of rows of `shape`, of which each run of the last dimension is normed alone.

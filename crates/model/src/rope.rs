@@ -25,7 +25,7 @@ pub(crate) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> 
     }
     let turning = keys.count("rope.dimension_count", 2..=1 << 16)?.unwrap_or(head_dim);
     if turning > head_dim || turning % 2 != 0 {
-        return Err(Error::bad(keys.name("rope.dimension_count"), format!("an even number up to {head_dim}"), turning));
+        return Err(Error::bad(keys.said("rope.dimension_count"), format!("an even number up to {head_dim}"), turning));
     }
     let gguf = matches!(file.kind(), Kind::Gguf { .. });
     let pairs: Pairs = if gguf { keys.arch.pairs } else { keys.arch.hub_pairs };
@@ -74,7 +74,7 @@ pub(crate) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> 
         // What does not turn would not grow.
         Some(_) if turning < head_dim => {
             let expected = format!("{head_dim}, as there is an attention temperature");
-            return Err(Error::bad(keys.name("rope.dimension_count"), expected, turning));
+            return Err(Error::bad(keys.said("rope.dimension_count"), expected, turning));
         }
         Some(scale) => {
             let length = original.map_or_else(|| context(keys), Ok)?;
@@ -103,14 +103,18 @@ struct Scaled {
 fn scaled(keys: &Keys, base: f64, mut frequencies: Vec<f64>) -> Result<Scaled> {
     let turning = 2 * frequencies.len();
     let (mut magnitude, mut stretch) = (1.0, 1.0);
-    let factor = keys.float("rope.scaling.factor", f32::MIN_POSITIVE)?.map_or(1.0, f64::from);
+    let factor = keys.float("rope.scaling.factor", f32::MIN_POSITIVE)?.map(f64::from);
+    let named = keys.metadata.str(&keys.name("rope.scaling.type"))?;
+    if keys.config.is_some() && factor.is_none() && matches!(named, Some("linear" | "llama3" | "yarn")) {
+        return Err(Error::MissingKey { key: keys.said("rope.scaling.factor"), expected: "a number" });
+    }
+    let factor = factor.unwrap_or(1.0);
     let number = |key: &str, default: f64| keys.float(key, 0.0).map(|value| value.map_or(default, f64::from));
     let original = || {
         let original = keys.count("rope.scaling.original_context_length", 1..=1 << 30)?;
         original.map_or_else(|| keys.needed("context_length", 1..=1 << 30), Ok).map(|n| n as f64)
     };
-    let kind_key = keys.name("rope.scaling.type");
-    match keys.metadata.str(&kind_key)?.unwrap_or(if factor == 1.0 { "none" } else { "linear" }) {
+    match named.unwrap_or(if factor == 1.0 { "none" } else { "linear" }) {
         // Some files name the magnitude of longrope and not its kind.
         "none" => magnitude = number("rope.scaling.attn_factor", 1.0)?,
         "linear" => frequencies.iter_mut().for_each(|frequency| *frequency /= factor),
@@ -119,7 +123,7 @@ fn scaled(keys: &Keys, base: f64, mut frequencies: Vec<f64>) -> Result<Scaled> {
             let (low, high) =
                 (number("rope.scaling.low_freq_factor", 1.0)?, number("rope.scaling.high_freq_factor", 4.0)?);
             if low >= high {
-                return Err(Error::bad(keys.name("rope.scaling.high_freq_factor"), format!("more than {low}"), high));
+                return Err(Error::bad(keys.said("rope.scaling.high_freq_factor"), format!("more than {low}"), high));
             }
             let original = original()?;
             for frequency in &mut frequencies {
@@ -165,7 +169,9 @@ fn scaled(keys: &Keys, base: f64, mut frequencies: Vec<f64>) -> Result<Scaled> {
             };
             magnitude = number("rope.scaling.magnitude", number("rope.scaling.attn_factor", usual)?)?;
         }
-        other => return Err(Error::bad(kind_key, "none, linear, llama3, yarn or longrope", other)),
+        other => {
+            return Err(Error::bad(keys.said("rope.scaling.type"), "none, linear, llama3, yarn or longrope", other));
+        }
     }
     Ok(Scaled { frequencies, magnitude, stretch })
 }
@@ -176,5 +182,5 @@ fn check(keys: &Keys, rope: Rope) -> Result<Rope> {
         return Ok(rope);
     }
     let expected = "a scaling whose parameters give finite rotations";
-    Err(Error::bad(keys.name("rope"), expected, format!("magnitude {magnitude}, frequencies {frequencies:?}")))
+    Err(Error::bad(keys.said("rope"), expected, format!("magnitude {magnitude}, frequencies {frequencies:?}")))
 }

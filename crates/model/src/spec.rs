@@ -1,8 +1,8 @@
 //! What one model is: the numbers that the decoder needs.
 
 use crate::keys::{self, Keys};
-use crate::{Arch, Error, NormKind, Result, packed, rope, weights};
-use trine_backend::{Groups, Rope, Routing, Score};
+use crate::{Arch, Error, NormKind, Result, hub, packed, rope, weights};
+use trine_backend::{Gate, Groups, Rope, Routing, Score};
 use trine_tensor::{File, Kind, Value};
 
 /// One model of an architecture.
@@ -22,6 +22,8 @@ pub struct Spec {
     pub kv_heads: usize,
     /// Numbers of a head as it is cached.
     pub head_dim: usize,
+    /// Activation of the feed-forward layer.
+    pub gate: Gate,
     /// Width of the feed-forward layer.
     pub feed_forward: usize,
     /// Rows of the embedding.
@@ -62,6 +64,10 @@ pub struct Spec {
     pub packing: Packing,
     /// What is to be known about the file, though nothing is wrong.
     pub notes: Vec<String>,
+    /// What was assumed, and why.
+    pub warnings: Vec<String>,
+    /// The folder says that the head is the embedding, and has another matrix for it.
+    pub own_head: bool,
 }
 
 /// What a layer does otherwise than its neighbours.
@@ -144,7 +150,7 @@ impl Spec {
         let kv_heads = keys.count("attention.head_count_kv", 1..=1 << 16)?.unwrap_or(heads);
         if heads % kv_heads != 0 {
             return Err(Error::bad(
-                keys.name("attention.head_count_kv"),
+                keys.said("attention.head_count_kv"),
                 format!("a divisor of {heads} heads"),
                 kv_heads,
             ));
@@ -156,7 +162,7 @@ impl Spec {
             NormKind::Rms => "attention.layer_norm_rms_epsilon",
             NormKind::Layer => "attention.layer_norm_epsilon",
         };
-        let missing = || Error::MissingKey { key: keys.name(eps_key), expected: "a number" };
+        let missing = || Error::MissingKey { key: keys.said(eps_key), expected: "a number" };
         let latent = if arch.latent { Some(latent(&keys)?) } else { None };
         let head_dim = head_dim(&keys, width, heads, latent)?;
         let (kv_heads, cached) = latent.map_or((kv_heads, head_dim), |latent| (1, latent.rank + latent.turned));
@@ -175,6 +181,22 @@ impl Spec {
             }
             false => Vec::new(),
         };
+        let mut warnings = keys.config.as_deref().map_or_else(Vec::new, |config| hub::assumptions(config, arch));
+        let own_head = keys.config.is_some() && weights::has_own_head(file)?;
+        if own_head
+            && keys.config.as_deref().is_some_and(|config| config.get("tie_word_embeddings") == Some(&true.into()))
+        {
+            warnings.push(
+                "config.json says tie_word_embeddings, but lm_head.weight is another matrix than the embedding: it is the head"
+                    .to_owned(),
+            );
+        }
+        if arch.biased && !file.names().any(|name| name.ends_with(".bias")) {
+            let name = arch.gguf[0];
+            warnings.push(format!(
+                "no tensor is a bias, where every {name} model has biases of queries, keys and values: is it one?"
+            ));
+        }
         let told = arch.heeds.contains(&"use_parallel_residual");
         let mut spec = Spec {
             arch,
@@ -184,6 +206,7 @@ impl Spec {
             heads,
             kv_heads,
             head_dim: cached,
+            gate: keys.gate,
             feed_forward: match keys.count("feed_forward_length", 0..=1 << 24)? {
                 Some(inner) if inner > 0 => inner,
                 // Models of experts alone need not have it.
@@ -209,6 +232,8 @@ impl Spec {
             bit_linear: bit_linear || arch.bit_linear,
             packing,
             notes,
+            warnings,
+            own_head,
         };
         spec.limit(spec.context);
         Ok(spec)
@@ -231,7 +256,7 @@ fn vocab(file: &File, keys: &Keys) -> Result<usize> {
     let vocab = file.view(&weights::find(file, &name).unwrap_or(name))?;
     if let Some(found) = keys.count("vocab_size", 0..=u32::MAX)?.filter(|&found| found != vocab.rows()) {
         let expected = format!("the {} rows of the embedding", vocab.rows());
-        return Err(Error::bad(keys.name("vocab_size"), expected, found));
+        return Err(Error::bad(keys.said("vocab_size"), expected, found));
     }
     Ok(vocab.rows())
 }
@@ -246,11 +271,11 @@ fn head_dim(keys: &Keys, width: usize, heads: usize, latent: Option<Latent>) -> 
         None if width.is_multiple_of(heads) => width / heads,
         None => {
             let expected = format!("a divisor of width {width}");
-            return Err(Error::bad(keys.name("attention.head_count"), expected, heads));
+            return Err(Error::bad(keys.said("attention.head_count"), expected, heads));
         }
     };
     match keys.count("attention.value_length", 1..=1 << 16)?.filter(|&value| value != head_dim) {
-        Some(value) => Err(Error::bad(keys.name("attention.value_length"), head_dim.to_string(), value)),
+        Some(value) => Err(Error::bad(keys.said("attention.value_length"), head_dim.to_string(), value)),
         None => Ok(head_dim),
     }
 }
@@ -322,13 +347,13 @@ fn experts(keys: &Keys) -> Result<Option<Experts>> {
         None => None,
         Some(groups) if count % groups != 0 => {
             let expected = format!("a divisor of {count} experts");
-            return Err(Error::bad(keys.name("expert_group_count"), expected, groups));
+            return Err(Error::bad(keys.said("expert_group_count"), expected, groups));
         }
         Some(groups) => {
             let kept = keys.needed("expert_group_used_count", 1..=groups as u32)?;
             if kept * (count / groups) < used {
                 let expected = format!("groups with {used} experts or more together");
-                return Err(Error::bad(keys.name("expert_group_used_count"), expected, kept));
+                return Err(Error::bad(keys.said("expert_group_used_count"), expected, kept));
             }
             // Two are what sigmoids go with.
             Some(Groups { count: groups, used: kept, best: if score == Score::Sigmoid { 2 } else { 1 } })
@@ -349,7 +374,7 @@ fn latent(keys: &Keys) -> Result<Latent> {
     };
     let key = of("attention.key_length")?;
     if key <= turned {
-        return Err(Error::bad(keys.name("attention.key_length_mla"), format!("more than {turned}"), key));
+        return Err(Error::bad(keys.said("attention.key_length_mla"), format!("more than {turned}"), key));
     }
     Ok(Latent {
         q_rank: keys.count("attention.q_lora_rank", 0..=1 << 16)?.filter(|&rank| rank > 0),

@@ -29,6 +29,22 @@ pub(crate) fn find(file: &File, name: &str) -> Option<String> {
     shorter().map(str::to_owned).chain(longer).find(|name| file.contains(name))
 }
 
+/// Whether a folder has another matrix for the head than for the embedding. Models that were trained with one for both may be saved as two.
+///
+/// # Errors
+/// When the file does not have what it says.
+pub(crate) fn has_own_head(file: &File) -> Result<bool> {
+    let [head, embedding] =
+        ["lm_head.weight", "model.embed_tokens.weight"].map(|name| find(file, name).map(|name| file.view(&name)));
+    match (head, embedding) {
+        (Some(head), Some(embedding)) => {
+            let (head, embedding) = (head?, embedding?);
+            Ok(head.format != embedding.format || head.bytes[..] != embedding.bytes[..])
+        }
+        _ => Ok(false),
+    }
+}
+
 impl Source<'_> {
     fn name(&self, name: &str) -> Option<String> {
         find(self.file, name).or_else(|| {
@@ -185,18 +201,18 @@ impl<'a> Weights<'a> {
     pub fn has_head(&self) -> bool {
         let tied = keys::config(self.source.file).and_then(|config| config.get("tie_word_embeddings")?.as_bool());
         match (self.gguf(), tied) {
-            (false, Some(tied)) => !tied,
-            (false, None) if self.spec.arch.scaled_embedding => false,
+            (false, Some(tied)) => !tied || self.spec.own_head,
+            (false, None) if self.spec.arch.scaled_embedding => self.spec.own_head,
             _ => self.contains("output.weight"),
         }
     }
 
     /// Makes sure that every tensor was asked for, but those that are made from the keys anyway, those of parts that only training uses, and
-    /// a head that the model does not use.
+    /// a head that the model does not use, or that without `head` nobody asked for.
     ///
     /// # Errors
     /// When one was not.
-    pub fn check_all_taken(&self) -> Result<()> {
+    pub fn check_all_taken(&self, head: bool) -> Result<()> {
         let taken = self.source.taken.borrow();
         // Layers that foretell further tokens, for training.
         let further =
@@ -207,16 +223,18 @@ impl<'a> Weights<'a> {
             matches!(
                 name,
                 "rope_freqs.weight" | "rope_factors_long.weight" | "rope_factors_short.weight" | "lm_head.weight"
-            ) || parts
-                && (OTHER_PARTS.iter().any(|part| name.strip_prefix("model.").unwrap_or(name).starts_with(part))
-                    || name == "language_model.lm_head.weight")
+            ) || !head && matches!(name, "output.weight" | "output.bias" | "lm_head.bias")
+                || parts
+                    && (OTHER_PARTS.iter().any(|part| name.strip_prefix("model.").unwrap_or(name).starts_with(part))
+                        || name == "language_model.lm_head.weight")
                 || [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".masked_bias"]
                     .iter()
                     .any(|end| name.ends_with(end))
                 || further.as_ref().is_some_and(|further| name.starts_with(further))
                 || name.ends_with("embeddings.position_ids")
                 || matches!(name, "dense_2.weight" | "dense_3.weight")
-                || self.spec.arch.encoder && (name.contains("pooler.") || name.contains("cls."))
+                || self.spec.arch.encoder
+                    && ["pooler.", "cls.", "head.", "decoder."].iter().any(|part| name.contains(part))
         };
         match self.source.file.names().find(|name| !taken.contains(*name) && !harmless(name)) {
             Some(name) => {
@@ -251,8 +269,9 @@ impl<'a> Weights<'a> {
             }
             None => self.view(gguf)?,
         };
-        // Gate above up, in one matrix.
-        let view = match gguf.contains(".ffn_up.") && shape.len() == 2 && view.shape == [2 * shape[0], shape[1]] {
+        // Gate above up, in one matrix or vector.
+        let twice: Vec<usize> = std::iter::once(2 * shape[0]).chain(shape[1..].iter().copied()).collect();
+        let view = match gguf.contains(".ffn_up.") && shape.len() <= 2 && view.shape == twice {
             true => rows(&view, shape[0]..2 * shape[0])?,
             false => view,
         };

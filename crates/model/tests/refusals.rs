@@ -67,6 +67,15 @@ fn layers_and_tensors_beyond_the_model_are_named() {
 }
 
 #[test]
+fn a_bias_that_one_layer_lacks_is_named() {
+    for layer in [0, 1] {
+        let name = format!("blk.{layer}.attn_k.bias");
+        let error = changed("qwen2", |_, tensors| tensors.retain(|view| view.name != name));
+        names(&error, &[&name]);
+    }
+}
+
+#[test]
 fn rows_beyond_queries_keys_and_values_are_named() {
     let message = changed("phi-window", |_, tensors| {
         let fused = tensors.iter_mut().find(|view| view.name == "blk.1.attn_qkv.weight").unwrap();
@@ -86,7 +95,7 @@ fn keys_of_other_arithmetic_are_named() {
     let scaled = changed("llama-yarn", |keys, _| drop(keys.insert("llama.rope.scaling.yarn_beta_fast", 0f32)));
     names(&scaled, &["llama.rope", "finite rotations"]);
     assert_eq!(with("llama.logit_scale", Value::F32(1.0)), "");
-    names(&changed_folder("llama", |config, _| config["hidden_act"] = "gelu".into()), &["llama with gelu"]);
+    names(&changed_folder("llama", |config, _| config["hidden_act"] = "relu".into()), &["hidden_act", "relu"]);
     names(&changed_folder("qwen2", |config, _| config["tie_word_embeddings"] = false.into()), &["lm_head.weight"]);
     names(&changed("llama", |keys, _| drop(keys.remove("tokenizer.ggml.merges"))), &["tokenizer.ggml.merges"]);
 }

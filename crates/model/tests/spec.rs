@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use std::path::Path;
+use trine_backend::Gate;
 use trine_model::{Result, Spec};
 use trine_tensor::File;
 
@@ -40,14 +41,71 @@ fn windows_begin_at_the_layer_that_is_named() {
     assert_eq!(gemma2(all), [None, Some(16), None]);
 }
 
+/// What is refused says the key of `config.json`, what would do, and what is there.
 #[test]
-fn arithmetic_that_is_not_ours_is_refused() {
-    let error = changed("gpt-oss", |config| config["swiglu_limit"] = json!(5.0)).unwrap_err().to_string();
-    assert!(error.contains("swiglu_limit") && error.contains('5'), "{error}");
-    let error = changed("deepseek3", |config| config["scoring_func"] = json!("relu")).unwrap_err().to_string();
-    assert!(error.contains("scoring_func") && error.contains("relu"), "{error}");
-    let error = changed("deepseek3", |config| config["n_group"] = json!(3)).unwrap_err().to_string();
-    assert!(error.contains("expert_group_count") && error.contains('3'), "{error}");
-    let error = changed("mixtral", |config| config["num_experts_per_tok"] = json!(5)).unwrap_err().to_string();
-    assert!(error.contains("expert_used_count") && error.contains('5'), "{error}");
+fn arithmetic_that_is_not_ours_is_refused_in_the_words_of_the_folder() {
+    let cases: &[(&str, &str, Value, &[&str])] = &[
+        ("gpt-oss", "swiglu_limit", json!(5.0), &["swiglu_limit", "5"]),
+        ("deepseek3", "scoring_func", json!("relu"), &["scoring_func", "relu"]),
+        ("deepseek3", "n_group", json!(3), &["n_group", "3"]),
+        ("mixtral", "num_experts_per_tok", json!(5), &["num_experts_per_tok", "5"]),
+        ("gpt2", "scale_attn_by_inverse_layer_idx", json!(true), &["scale_attn_by_inverse_layer_idx", "false"]),
+        ("gpt2", "scale_attn_weights", json!(false), &["scale_attn_weights", "true"]),
+        ("gpt2", "activation_function", json!("relu"), &["activation_function", "gelu_new", "relu"]),
+        ("gemma3", "hidden_activation", json!("relu6"), &["hidden_activation", "relu6"]),
+        ("qwen3moe", "decoder_sparse_step", json!(2), &["decoder_sparse_step", "every layer has experts"]),
+        ("qwen3moe", "mlp_only_layers", json!([0]), &["mlp_only_layers", "[0]"]),
+        ("llama", "attention_bias", json!(true), &["attention_bias", "no tensor is a bias"]),
+        ("llama", "layer_types", json!(["chunked_attention", "full_attention"]), &["layer_types", "sliding_attention"]),
+        ("llama", "rms_norm_eps", Value::Null, &["`rms_norm_eps` is missing"]),
+        ("llama", "max_position_embeddings", Value::Null, &["`max_position_embeddings` is missing"]),
+        ("llama", "num_key_value_heads", json!(3), &["`num_key_value_heads`", "divisor of 4 heads", "3"]),
+        ("llama", "model_type", json!("frobnicate"), &["`frobnicate` is not known", "qwen3_moe"]),
+        (
+            "llama",
+            "rope_parameters",
+            json!({"rope_type": "dynamic", "factor": 2.0}),
+            &["rope_parameters.rope_type", "dynamic"],
+        ),
+        ("llama", "rope_parameters", json!({"rope_type": "yarn"}), &["rope_parameters.factor", "missing"]),
+    ];
+    for (name, key, value, says) in cases {
+        let error = changed(name, |config| config[*key] = value.clone()).expect_err(key).to_string();
+        assert!(says.iter().all(|says| error.contains(says)), "{key}: expected {says:?} in: {error}");
+    }
+}
+
+#[test]
+fn activations_are_those_that_the_folder_names() {
+    let gate = |name: &str, key: &str, act: &str| changed(name, |config| config[key] = act.into()).unwrap().gate;
+    assert_eq!(gate("llama", "hidden_act", "swish"), Gate::Silu);
+    assert_eq!(gate("llama", "hidden_act", "gelu"), Gate::Gelu);
+    assert_eq!(gate("gptneox", "hidden_act", "gelu_fast"), Gate::GeluTanh);
+    assert_eq!(gate("gpt2", "activation_function", "gelu"), Gate::Gelu);
+    // What the first Gemma calls so has always been the approximation.
+    assert_eq!(gate("gemma", "hidden_act", "gelu"), Gate::GeluTanh);
+    assert_eq!(gate("gemma3", "hidden_activation", "silu"), Gate::Silu);
+    assert_eq!(gate("bitnet", "hidden_act", "relu2"), Gate::Relu2);
+}
+
+#[test]
+fn a_cap_that_is_none_is_none() {
+    let spec = changed("gemma2", |config| {
+        config["attn_logit_softcapping"] = Value::Null;
+        config["final_logit_softcapping"] = Value::Null;
+    });
+    let spec = spec.unwrap();
+    assert_eq!((spec.attention_cap, spec.logit_cap), (None, None));
+}
+
+#[test]
+fn what_is_assumed_is_said() {
+    let warnings = |name: &str, change: fn(&mut Value)| changed(name, change).unwrap().warnings.join("; ");
+    assert_eq!(warnings("qwen2", |_| ()), "");
+    assert!(warnings("llama", |config| config["model_type"] = "qwen2".into()).contains("no tensor is a bias"));
+    let unsaid = warnings("bitnet-online", |config| config["quantization_config"] = Value::Null);
+    assert!(unsaid.contains("quantization_config"), "{unsaid}");
+    // A head of its own beside the embedding, though the folder says that both are one.
+    let tied = warnings("llama", |config| config["tie_word_embeddings"] = true.into());
+    assert!(tied.contains("lm_head.weight"), "{tied}");
 }

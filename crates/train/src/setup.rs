@@ -112,10 +112,10 @@ fn model(
 
 /// What a model computes that gradients do not go back through.
 fn no_way_back(spec: &Spec) -> Option<&'static str> {
-    let Spec { arch, causal, logit_cap, ref experts, latent, .. } = *spec;
+    let Spec { arch, gate, causal, logit_cap, ref experts, latent, .. } = *spec;
     [
         (arch.norm == NormKind::Layer, "layer norms"),
-        (!matches!(arch.gate, Gate::Silu | Gate::Relu2), "activations other than silu and relu2"),
+        (!matches!(gate, Gate::Silu | Gate::Relu2), "activations other than silu and relu2"),
         (!arch.gated, "feed-forward layers without a gate"),
         (arch.sinks, "attention sinks"),
         (!causal, "attention that sees ahead"),

@@ -247,7 +247,8 @@ impl Options {
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
         wrap: impl FnOnce(Cpu) -> B,
     ) -> Result<Llm<B>, Error> {
-        let Loaded { model, backend, language, memory, placement, isa } = self.load_on(path, progress, wrap)?;
+        let Loaded { model, backend, language, memory, placement, isa } =
+            self.load_on(path, Model::load, progress, wrap)?;
         let Language { tokenizer, template, mut warnings } = language;
         let spelled = |id: Option<u32>| id.and_then(|id| tokenizer.name(id)).unwrap_or_default();
         let compile = |source: String| Template::new(&source, spelled(tokenizer.bos()), spelled(tokenizer.eos()));
@@ -281,7 +282,7 @@ impl Options {
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
         wrap: impl FnOnce(Cpu) -> B,
     ) -> Result<Decoder<B>, Error> {
-        let Loaded { model, backend, language, placement, .. } = self.load_on(path, progress, wrap)?;
+        let Loaded { model, backend, language, placement, .. } = self.load_on(path, Model::load, progress, wrap)?;
         Ok(Decoder { model, backend, language, placement, cache_type: self.engine.cache_type })
     }
 
@@ -294,15 +295,19 @@ impl Options {
         path: impl AsRef<Path>,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Embedder, Error> {
-        let Loaded { model, backend, language, .. } = self.load_on(path.as_ref(), progress, |cpu| cpu)?;
+        let Loaded { model, backend, mut language, .. } =
+            self.load_on(path.as_ref(), Model::load_headless, progress, |cpu| cpu)?;
         // What comes behind the model is little, and read when the model is known to be sound.
         let file = open_file(path, &OpenOptions::default()).map_err(model::Error::from)?;
-        Ok(Embedder { model: model::Embedder::of(model, &file)?, backend, language })
+        let model = model::Embedder::of(model, &file)?;
+        language.warnings.extend(model.assumption().map(str::to_owned));
+        Ok(Embedder { model, backend, language })
     }
 
     fn load_on<B: Backend>(
         &self,
         path: impl AsRef<Path>,
+        load: Load<B>,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
         wrap: impl FnOnce(Cpu) -> B,
     ) -> Result<Loaded<B>, Error> {
@@ -317,7 +322,8 @@ impl Options {
         if let Some(limit) = self.memory_limit.filter(|&limit| memory.total() > limit) {
             return Err(Error::MemoryLimit { limit, needed: memory });
         }
-        let language = self.tokenizer.as_ref().map_or_else(|| Language::of(&file), |path| Language::open(path))?;
+        let mut language = self.tokenizer.as_ref().map_or_else(|| Language::of(&file), |path| Language::open(path))?;
+        language.warnings.extend(spec.warnings.iter().cloned());
         language.check(&spec).map_err(|error| error.at(file.path()))?;
         let default = CpuOptions::default();
         let listed = match &self.affinity {
@@ -342,7 +348,7 @@ impl Options {
         let (isa, mut placement) = (cpu.isa(), Placement::of(&cpu, self.mmap));
         let mut backend = wrap(cpu);
         let total = memory.weights;
-        let model = Model::load(&mut backend, &file, &mut |done| progress(Progress { done, total }))?;
+        let model = load(&mut backend, &file, &mut |done| progress(Progress { done, total }))?;
         let token = language.tokenizer.bos().unwrap_or(0);
         model.probe(&mut backend, token).map_err(|error| error.at(file.path()))?;
         if file.path() == Path::new(EMBEDDED) {
@@ -365,6 +371,9 @@ impl Options {
         self.engine.context.unwrap_or(spec.context.min(CONTEXT))
     }
 }
+
+/// What brings a model to its device.
+type Load<B> = fn(&mut B, &File, &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<Model<B>, model::Error>;
 
 /// A model on its device.
 struct Loaded<B: Backend> {
@@ -424,6 +433,11 @@ impl<B: Backend> Decoder<B> {
     /// Where its threads and weights are.
     pub fn placement(&self) -> &Placement {
         &self.placement
+    }
+
+    /// What was assumed about the model, and why.
+    pub fn warnings(&self) -> &[String] {
+        &self.language.warnings
     }
 
     /// Text to tokens and back.

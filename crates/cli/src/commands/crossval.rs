@@ -65,7 +65,7 @@ impl Crossval {
         }
         let decoder = self.load.load(&self.model, self.quiet, &stop)?;
         if !self.quiet {
-            decoder.tokenizer().warnings().iter().for_each(|warning| note!("warning: {}", visible(warning)));
+            decoder.warnings().iter().for_each(|warning| note!("warning: {}", visible(warning)));
         }
         let context = self.load.context.map_or_else(|| decoder.spec().context.min(4096), |n| n as usize);
         let threads = decoder.placement().threads;

@@ -146,6 +146,7 @@ impl Info {
         let mut warnings = Vec::new();
         let spec = Spec::of(file).map_err(|error| warnings.push(error.to_string())).ok();
         let language = Language::of(file).map_err(|error| warnings.push(error.to_string())).ok();
+        warnings.extend(spec.iter().flat_map(|spec| &spec.warnings).cloned());
         if let Some(language) = &language {
             warnings.extend(language.warnings.iter().cloned());
             if language.template.is_none() {

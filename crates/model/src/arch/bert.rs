@@ -6,7 +6,7 @@ use trine_backend::{Gate, Pairs};
 /// arXiv:1810.04805.
 pub static BERT: Arch = Arch {
     gguf: &["bert"],
-    hub: &[("bert", Some("gelu"))],
+    hub: &["bert"],
     norm: NormKind::Layer,
     norms: Norms::Sums,
     gate: Gate::Gelu,
@@ -36,9 +36,10 @@ pub static BERT: Arch = Arch {
 /// Rotations and gates in place of learned positions and plain layers (arXiv:2402.01613).
 pub static NOMIC_BERT: Arch = Arch {
     gguf: &["nomic-bert"],
-    hub: &[("nomic_bert", None)],
+    hub: &["nomic_bert"],
     pairs: Pairs::Halves,
     gate: Gate::Silu,
+    hub_gates: &["swiglu"],
     gated: true,
     learned_positions: false,
     renamed: &[
@@ -59,9 +60,10 @@ pub static NOMIC_BERT: Arch = Arch {
 /// Norms before, windows in two of three layers, no biases (arXiv:2412.13663). The first layer's input is normed already.
 pub static MODERN_BERT: Arch = Arch {
     gguf: &["modern-bert"],
-    hub: &[("modernbert", Some("gelu"))],
+    hub: &["modernbert"],
     pairs: Pairs::Halves,
     norms: Norms::Before,
+    hub_gates: &[],
     gated: true,
     learned_positions: false,
     global_every: 3,

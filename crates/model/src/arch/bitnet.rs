@@ -6,7 +6,7 @@ use trine_backend::{Gate, Pairs};
 /// arXiv:2402.17764, with SiLU.
 pub static BITNET: Arch = Arch {
     gguf: &["bitnet"],
-    hub: &[("bitnet", Some("silu"))],
+    hub: &["bitnet"],
     pairs: Pairs::Halves,
     sub_norms: true,
     bit_linear: true,
@@ -18,4 +18,4 @@ pub static BITNET: Arch = Arch {
 
 /// BitNet b1.58 2B-4T (arXiv:2504.12285): squared ReLU and a tied embedding.
 pub static BITNET_B158: Arch =
-    Arch { gguf: &["bitnet-b1.58", "bitnet-25"], hub: &[("bitnet", Some("relu2"))], gate: Gate::Relu2, ..BITNET };
+    Arch { gguf: &["bitnet-b1.58", "bitnet-25"], hub: &["bitnet"], gate: Gate::Relu2, ..BITNET };

@@ -6,7 +6,7 @@ use trine_backend::Pairs;
 /// Hugging Face turns adjacent numbers here, as GGUF does.
 pub static COMMAND_R: Arch = Arch {
     gguf: &["command-r"],
-    hub: &[("cohere", Some("silu"))],
+    hub: &["cohere"],
     hub_pairs: Pairs::Adjacent,
     norm: NormKind::Layer,
     head_norms: HeadNorms::Own,
@@ -22,7 +22,7 @@ pub static COMMAND_R: Arch = Arch {
 /// Windows in three of four layers; the others do not turn queries and keys.
 pub static COHERE2: Arch = Arch {
     gguf: &["cohere2"],
-    hub: &[("cohere2", Some("silu"))],
+    hub: &["cohere2"],
     head_norms: HeadNorms::None,
     global_every: 4,
     global_unturned: true,

@@ -6,7 +6,7 @@ use trine_backend::Pairs;
 /// arXiv:2405.04434, arXiv:2412.19437.
 pub static DEEPSEEK2: Arch = Arch {
     gguf: &["deepseek2"],
-    hub: &[("deepseek_v2", Some("silu")), ("deepseek_v3", Some("silu"))],
+    hub: &["deepseek_v2", "deepseek_v3"],
     hub_pairs: Pairs::Adjacent,
     latent: true,
     implied: &[],

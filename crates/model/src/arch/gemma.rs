@@ -6,9 +6,10 @@ use trine_backend::{Gate, Pairs};
 /// arXiv:2403.08295. GGUF files hold the gains of norms with the one already added.
 pub static GEMMA: Arch = Arch {
     gguf: &["gemma"],
-    hub: &[("gemma", None)],
+    hub: &["gemma"],
     pairs: Pairs::Halves,
     gate: Gate::GeluTanh,
+    hub_gates: &["gelu"],
     scaled_embedding: true,
     hub_gain: 1.0,
     heeds: &[],
@@ -20,7 +21,8 @@ pub static GEMMA: Arch = Arch {
 /// Windows in every other layer, norms on both sides, capped scores and logits: arXiv:2408.00118.
 pub static GEMMA2: Arch = Arch {
     gguf: &["gemma2"],
-    hub: &[("gemma2", None)],
+    hub: &["gemma2"],
+    hub_gates: &[],
     norms: Norms::Around,
     global_every: 2,
     scaled_by_width: &[46],
@@ -33,7 +35,7 @@ pub static GEMMA2: Arch = Arch {
 /// Windows in five of six layers, with frequencies of their own: arXiv:2503.19786.
 pub static GEMMA3: Arch = Arch {
     gguf: &["gemma3"],
-    hub: &[("gemma3_text", None)],
+    hub: &["gemma3_text"],
     global_every: 6,
     scaled_by_width: &[62],
     head_norms: HeadNorms::Shared,
@@ -53,7 +55,7 @@ pub static GEMMA3: Arch = Arch {
 /// Gemma 3 that sees ahead, for embeddings: arXiv:2509.20354.
 pub static GEMMA_EMBEDDING: Arch = Arch {
     gguf: &["gemma-embedding"],
-    hub: &[("gemma3_text_bidirectional", None)],
+    hub: &["gemma3_text_bidirectional"],
     heeds: &["attention.scale", "attention.causal"],
     encoder: true,
     ..GEMMA3

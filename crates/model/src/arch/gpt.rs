@@ -6,7 +6,7 @@ use trine_backend::{Gate, Pairs};
 /// Learned positions. Hugging Face's matrices are transposed.
 pub static GPT2: Arch = Arch {
     gguf: &["gpt2"],
-    hub: &[("gpt2", None)],
+    hub: &["gpt2"],
     norm: NormKind::Layer,
     gate: Gate::GeluTanh,
     gated: false,
@@ -31,7 +31,7 @@ pub static GPT2: Arch = Arch {
 /// Both halves of a layer in parallel, each behind a norm of its own (arXiv:2204.06745, arXiv:2304.01373).
 pub static GPT_NEOX: Arch = Arch {
     gguf: &["gptneox"],
-    hub: &[("gpt_neox", None)],
+    hub: &["gpt_neox"],
     pairs: Pairs::Halves,
     norm: NormKind::Layer,
     gate: Gate::Gelu,

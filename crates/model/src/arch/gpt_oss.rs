@@ -10,8 +10,9 @@ use trine_tensor::format::{MXFP4, U8};
 /// arXiv:2508.10925.
 pub static GPT_OSS: Arch = Arch {
     gguf: &["gpt-oss"],
-    hub: &[("gpt_oss", Some("silu"))],
+    hub: &["gpt_oss"],
     pairs: Pairs::Halves,
+    hub_gates: &["silu"],
     gate: Gate::Clamped,
     global_every: 2,
     sinks: true,

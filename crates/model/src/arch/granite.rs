@@ -6,7 +6,7 @@ use crate::weights::{Part, Source, halves_of_experts};
 /// The factors are Power's (arXiv:2408.13359).
 pub static GRANITE: Arch = Arch {
     gguf: &["granite"],
-    hub: &[("granite", Some("silu"))],
+    hub: &["granite"],
     divided_logits: true,
     heeds: &["attention.scale", "embedding_scale", "residual_scale", "logit_scale"],
     implied: &[],
@@ -17,7 +17,7 @@ pub static GRANITE: Arch = Arch {
 /// Hugging Face keeps gate and up of all experts in one tensor.
 pub static GRANITE_MOE: Arch = Arch {
     gguf: &["granitemoe"],
-    hub: &[("granitemoe", Some("silu"))],
+    hub: &["granitemoe"],
     heeds: &["attention.scale", "embedding_scale", "residual_scale", "logit_scale", "expert_count"],
     implied: &[("expert_weights_norm", 1.0)],
     recipe: Some(recipe),

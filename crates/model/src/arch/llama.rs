@@ -6,14 +6,16 @@ use trine_backend::{Gate, Pairs};
 /// arXiv:2302.13971, arXiv:2310.06825, arXiv:2401.04088.
 pub static LLAMA: Arch = Arch {
     gguf: &["llama"],
-    hub: &[("llama", Some("silu")), ("mistral", Some("silu")), ("ministral", Some("silu")), ("mixtral", Some("silu"))],
+    hub: &["llama", "mistral", "ministral", "mixtral"],
     pairs: Pairs::Adjacent,
     hub_pairs: Pairs::Halves,
     norm: NormKind::Rms,
     norms: Norms::Before,
     gate: Gate::Silu,
+    hub_gates: &[],
     gated: true,
     head_norms: HeadNorms::None,
+    biased: false,
     sub_norms: false,
     bit_linear: false,
     parallel: false,
@@ -49,7 +51,7 @@ pub static LLAMA: Arch = Arch {
 /// Ministral 3, whose queries grow with their positions; the name that GGUF files of Mistral Small 3.1 have, too.
 pub static MISTRAL3: Arch = Arch {
     gguf: &["mistral3"],
-    hub: &[("ministral3", Some("silu"))],
+    hub: &["ministral3"],
     implied: &[],
     heeds: &["attention.temperature_scale"],
     renamed: &[],

@@ -27,8 +27,8 @@ pub static ARCHS: &[&Arch] = &[
     &qwen::QWEN3,
     &qwen::QWEN2_MOE,
     &qwen::QWEN3_MOE,
-    &bitnet::BITNET,
     &bitnet::BITNET_B158,
+    &bitnet::BITNET,
     &gemma::GEMMA,
     &gemma::GEMMA2,
     &gemma::GEMMA3,
@@ -58,8 +58,8 @@ pub static ARCHS: &[&Arch] = &[
 pub struct Arch {
     /// `general.architecture` of its GGUF files; the first is what Trine writes.
     pub gguf: &'static [&'static str],
-    /// `model_type` of its Hugging Face folders, and the activation function where that decides.
-    pub hub: &'static [(&'static str, Option<&'static str>)],
+    /// `model_type` of its Hugging Face folders.
+    pub hub: &'static [&'static str],
     /// Which numbers rope turns together in GGUF files.
     pub pairs: Pairs,
     /// The same in Hugging Face folders.
@@ -68,12 +68,16 @@ pub struct Arch {
     pub norm: NormKind,
     /// Where they stand.
     pub norms: Norms,
-    /// Activation of the feed-forward layer.
+    /// Activation of the feed-forward layer, unless a folder names another.
     pub gate: Gate,
+    /// Names that its folders have for that activation, and others for another one.
+    pub hub_gates: &'static [&'static str],
     /// Whether it is multiplied by another projection.
     pub gated: bool,
     /// Norms of queries and keys, before rope.
     pub head_norms: HeadNorms,
+    /// Queries, keys and values have biases in every model that is known.
+    pub biased: bool,
     /// The outputs of attention and of the gate are normed before their last linear layer.
     pub sub_norms: bool,
     /// Linear layers round their inputs to 8 bits, whatever format the weights are stored in.
@@ -186,6 +190,14 @@ pub static TENSORS: &[(&str, &str)] = &[
     ("blk.{}.ffn_down_exps", "model.layers.{}.mlp.experts.[].down_proj"),
 ];
 
+/// Names that transformers has for activations.
+pub static GATES: &[(&[&str], Gate)] = &[
+    (&["silu", "swish"], Gate::Silu),
+    (&["relu2"], Gate::Relu2),
+    (&["gelu", "gelu_python"], Gate::Gelu),
+    (&["gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_python_tanh"], Gate::GeluTanh),
+];
+
 /// Hugging Face's names of norms before and behind both halves of a layer.
 const AROUND: [(&str, &str); 3] = [
     ("blk.{}.post_attention_norm", "model.layers.{}.post_attention_layernorm"),
@@ -204,10 +216,14 @@ impl Arch {
         ARCHS.iter().flat_map(|arch| arch.gguf).copied().collect::<Vec<_>>().join(", ")
     }
 
-    /// The architecture of a Hugging Face folder.
-    pub fn of_hub(model_type: &str, activation: &str) -> Option<&'static Arch> {
-        let is = |&(name, act): &(&str, Option<&str>)| name == model_type && act.is_none_or(|act| act == activation);
-        ARCHS.iter().copied().find(|arch| arch.hub.iter().any(is))
+    /// The architectures of Hugging Face folders of this type, which differ in their activations.
+    pub fn of_hub(model_type: &str) -> impl Iterator<Item = &'static Arch> {
+        ARCHS.iter().copied().filter(move |arch| arch.hub.contains(&model_type))
+    }
+
+    /// The types of Hugging Face folders, for messages.
+    pub fn hub_names() -> String {
+        ARCHS.iter().flat_map(|arch| arch.hub).copied().collect::<Vec<_>>().join(", ")
     }
 
     /// Hugging Face's name for a GGUF tensor, such as `blk.3.attn_q.weight`; with `[]` for the number of an expert.
@@ -224,6 +240,17 @@ impl Arch {
         }
         let (_, name) = self.renamed.iter().chain(TENSORS).find(|(gguf, _)| *gguf == pattern)?;
         Some(format!("{}.{suffix}", name.replace("{}", layer)))
+    }
+
+    /// The activation that its Hugging Face folders mean by this name of transformers', if we compute it.
+    pub fn gate_of_hub(&self, name: &str) -> Option<Gate> {
+        let named = GATES.iter().find(|(names, _)| names.contains(&name)).map(|&(_, gate)| gate);
+        if self.hub_gates.contains(&name) { Some(self.gate) } else { named }
+    }
+
+    /// The names of activations that we compute, for messages.
+    pub fn gate_names() -> String {
+        GATES.iter().flat_map(|(names, _)| *names).copied().collect::<Vec<_>>().join(", ")
     }
 
     /// Whether a layer may lack this part.

@@ -6,7 +6,7 @@ use trine_backend::Pairs;
 /// Norms behind both halves of a layer, and over all queries and all keys: arXiv:2501.00656.
 pub static OLMO2: Arch = Arch {
     gguf: &["olmo2"],
-    hub: &[("olmo2", Some("silu"))],
+    hub: &["olmo2"],
     pairs: Pairs::Halves,
     norms: Norms::Behind,
     head_norms: HeadNorms::Row,
@@ -19,7 +19,7 @@ pub static OLMO2: Arch = Arch {
 /// arXiv:2409.02060.
 pub static OLMOE: Arch = Arch {
     gguf: &["olmoe"],
-    hub: &[("olmoe", Some("silu"))],
+    hub: &["olmoe"],
     pairs: Pairs::Halves,
     head_norms: HeadNorms::Row,
     implied: &[],

@@ -6,7 +6,7 @@ use trine_backend::{Gate, Pairs};
 /// Both halves of a layer in parallel behind one norm; half of each head turns.
 pub static PHI2: Arch = Arch {
     gguf: &["phi2"],
-    hub: &[("phi", None)],
+    hub: &["phi"],
     pairs: Pairs::Halves,
     norm: NormKind::Layer,
     gate: Gate::GeluTanh,
@@ -27,7 +27,7 @@ pub static PHI2: Arch = Arch {
 /// Phi 3 and 4: arXiv:2404.14219. Files have queries, keys and values in one matrix, and gate and up in another.
 pub static PHI3: Arch = Arch {
     gguf: &["phi3"],
-    hub: &[("phi3", Some("silu"))],
+    hub: &["phi3"],
     pairs: Pairs::Halves,
     heeds: &[],
     implied: &[],

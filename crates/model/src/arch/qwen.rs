@@ -6,7 +6,8 @@ use trine_backend::Pairs;
 /// Llama with biases on queries, keys and values: arXiv:2407.10671.
 pub static QWEN2: Arch = Arch {
     gguf: &["qwen2"],
-    hub: &[("qwen2", Some("silu"))],
+    hub: &["qwen2"],
+    biased: true,
     pairs: Pairs::Halves,
     heeds: &[],
     implied: &[],
@@ -16,12 +17,12 @@ pub static QWEN2: Arch = Arch {
 
 /// Llama with queries and keys normed per head: arXiv:2505.09388.
 pub static QWEN3: Arch =
-    Arch { gguf: &["qwen3"], hub: &[("qwen3", Some("silu"))], head_norms: HeadNorms::Shared, ..QWEN2 };
+    Arch { gguf: &["qwen3"], hub: &["qwen3"], head_norms: HeadNorms::Shared, biased: false, ..QWEN2 };
 
 /// Experts beside one that all tokens share.
 pub static QWEN2_MOE: Arch = Arch {
     gguf: &["qwen2moe"],
-    hub: &[("qwen2_moe", Some("silu"))],
+    hub: &["qwen2_moe"],
     heeds: &["expert_count"],
     renamed: &[
         ("blk.{}.ffn_gate_inp_shexp", "model.layers.{}.mlp.shared_expert_gate"),
@@ -35,7 +36,7 @@ pub static QWEN2_MOE: Arch = Arch {
 /// Experts alone.
 pub static QWEN3_MOE: Arch = Arch {
     gguf: &["qwen3moe"],
-    hub: &[("qwen3_moe", Some("silu"))],
+    hub: &["qwen3_moe"],
     heeds: &["expert_count"],
     implied: &[("expert_weights_norm", 1.0)],
     ..QWEN3

@@ -3,12 +3,5 @@
 use super::{Arch, llama::LLAMA};
 
 /// As GGUF and Hugging Face have it.
-pub static SMOLLM3: Arch = Arch {
-    gguf: &["smollm3"],
-    hub: &[("smollm3", Some("silu"))],
-    unturned_every: 4,
-    heeds: &[],
-    implied: &[],
-    renamed: &[],
-    ..LLAMA
-};
+pub static SMOLLM3: Arch =
+    Arch { gguf: &["smollm3"], hub: &["smollm3"], unturned_every: 4, heeds: &[], implied: &[], renamed: &[], ..LLAMA };

@@ -7,7 +7,7 @@ use trine_backend::Pairs;
 /// arXiv:2402.17834.
 pub static STABLELM: Arch = Arch {
     gguf: &["stablelm"],
-    hub: &[("stablelm", Some("silu"))],
+    hub: &["stablelm"],
     pairs: Pairs::Halves,
     norm: NormKind::Layer,
     head_norms: HeadNorms::Own,

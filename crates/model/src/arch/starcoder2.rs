@@ -6,7 +6,7 @@ use trine_backend::{Gate, Pairs};
 /// arXiv:2402.19173.
 pub static STARCODER2: Arch = Arch {
     gguf: &["starcoder2"],
-    hub: &[("starcoder2", None)],
+    hub: &["starcoder2"],
     pairs: Pairs::Halves,
     norm: NormKind::Layer,
     gate: Gate::GeluTanh,

@@ -83,7 +83,7 @@ impl Perplexity {
         let (documents, parted) = self.documents()?;
         let decoder = self.load.load(&self.model, self.quiet, &stop)?;
         if !self.quiet {
-            decoder.tokenizer().warnings().iter().for_each(|warning| note!("warning: {}", visible(warning)));
+            decoder.warnings().iter().for_each(|warning| note!("warning: {}", visible(warning)));
         }
         let end = parted && !self.no_end;
         let most = self.max_tokens.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
