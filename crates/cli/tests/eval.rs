@@ -137,3 +137,18 @@ fn bits_per_byte_are_those_of_transformers() {
     let (found, expected) = (ran.json()["bits_per_byte"]["value"].as_f64().unwrap(), 0.4606158210537947);
     assert!((found / expected - 1.0).abs() < 1e-6, "{found}");
 }
+
+#[test]
+fn what_continues_no_text_foretells_none() {
+    let encoder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/encoders/modernbert").display().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text.txt");
+    std::fs::write(&text, "Once upon a time there was a miller.").unwrap();
+    let text = text.display().to_string();
+    for args in
+        [&["eval", "perplexity", &encoder, &text][..], &["bench", &encoder, "--decode", "1"], &["run", &encoder, "Hi"]]
+    {
+        let ran = trine_with(args);
+        assert!(ran.code != 0 && ran.err.contains("is an encoder"), "{args:?}: {}", ran.err);
+    }
+}

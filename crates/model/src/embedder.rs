@@ -186,10 +186,11 @@ fn of_folder(file: &File) -> Result<(Option<Pooling>, Vec<View>)> {
     Ok((pooling, dense))
 }
 
-/// The one mode that is on. (The root of the length that some divide by changes nothing: embeddings have length 1 in the end.)
+/// The one mode that is on. (The root of the length that one divides by changes nothing: embeddings have length 1 in the end.)
 fn pooling_of(config: &Value) -> Result<Pooling> {
     let modes = [
         ("pooling_mode_mean_tokens", Pooling::Mean),
+        ("pooling_mode_mean_sqrt_len_tokens", Pooling::Mean),
         ("pooling_mode_cls_token", Pooling::First),
         ("pooling_mode_lasttoken", Pooling::Last),
     ];

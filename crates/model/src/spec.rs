@@ -268,6 +268,10 @@ fn head_dim(keys: &Keys, width: usize, heads: usize, latent: Option<Latent>) -> 
     }
     let head_dim = match keys.count("attention.key_length", 1..=1 << 16)? {
         Some(head_dim) => head_dim,
+        None if width / heads > 1 << 16 => {
+            let expected = format!("heads of at most 65536 numbers of {width}");
+            return Err(Error::bad(keys.said("attention.head_count"), expected, heads));
+        }
         None if width.is_multiple_of(heads) => width / heads,
         None => {
             let expected = format!("a divisor of width {width}");

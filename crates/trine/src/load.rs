@@ -283,6 +283,9 @@ impl Options {
         wrap: impl FnOnce(Cpu) -> B,
     ) -> Result<Decoder<B>, Error> {
         let Loaded { model, backend, language, placement, .. } = self.load_on(path, Model::load, progress, wrap)?;
+        if model.spec().arch.encoder {
+            return Err(crate::engine::Error::Encoder { arch: model.spec().arch.gguf[0] }.into());
+        }
         Ok(Decoder { model, backend, language, placement, cache_type: self.engine.cache_type })
     }
 

@@ -17,6 +17,7 @@ mod stablelm;
 mod starcoder2;
 
 use crate::weights::Recipe;
+use std::collections::BTreeSet;
 use trine_backend::{Gate, Pairs};
 
 /// Every architecture we know. A new one is a file beside these and a row here.
@@ -223,7 +224,8 @@ impl Arch {
 
     /// The types of Hugging Face folders, for messages.
     pub fn hub_names() -> String {
-        ARCHS.iter().flat_map(|arch| arch.hub).copied().collect::<Vec<_>>().join(", ")
+        let names: BTreeSet<&str> = ARCHS.iter().flat_map(|arch| arch.hub).copied().collect();
+        Vec::from_iter(names).join(", ")
     }
 
     /// Hugging Face's name for a GGUF tensor, such as `blk.3.attn_q.weight`; with `[]` for the number of an expert.
