@@ -63,11 +63,17 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
 
 fn measure(patient: &Patient) -> Result<Option<Canary>, Error> {
     let (Some(options), Ok(language)) = (patient.cpu.clone(), &patient.language) else { return Ok(None) };
+    // Who reads a text as a whole foretells nothing.
+    let foretells = patient.spec.as_ref().is_ok_and(|spec| !spec.arch.encoder);
     let threads = options.threads;
     let mut backend = Cpu::new(options)?;
     let go_on = &mut |_| ControlFlow::Continue(());
-    let model = Model::load(&mut backend, patient.file, go_on)?;
+    let mut model = Model::load(&mut backend, patient.file, go_on)?;
+    model.limit_context(CONTEXT);
     model.probe(&mut backend, language.tokenizer.bos().unwrap_or(0))?;
+    if !foretells {
+        return Ok(None);
+    }
     let text = Text::new(&language.tokenizer, &[TEXT.to_owned()], false, usize::MAX)?;
     let context = model.spec().context.min(CONTEXT);
     let stride = Windows::longest_stride(context, text.has_bos()).div_ceil(2).max(1);
@@ -108,4 +114,28 @@ fn letters() -> f64 {
     TEXT.bytes().for_each(|byte| counts[usize::from(byte)] += 1);
     let shares = counts.iter().filter(|&&n| n > 0).map(|&n| f64::from(n) / TEXT.len() as f64);
     shares.map(|p| -p * libm::log2(p)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_canary_is_judged_by_who_knows_less() {
+        let title = |nats_per_token: f64, bits_per_byte: f64| {
+            let canary = Canary {
+                tokens: 200,
+                nats_per_token,
+                uniform_nats_per_token: 7.0,
+                bits_per_byte,
+                letters_bits_per_byte: letters(),
+            };
+            canary.judge().map(|finding| (finding.severity, finding.title))
+        };
+        assert_eq!(title(3.0, 1.5), None);
+        let (severity, found) = title(6.9, 4.5).unwrap();
+        assert!(severity == Severity::Warning && found.ends_with("no better than the frequency of letters"), "{found}");
+        let (severity, found) = title(7.0, 4.5).unwrap();
+        assert!(severity == Severity::Error && found.ends_with("worse than chance"), "{found}");
+    }
 }
