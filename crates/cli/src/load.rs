@@ -21,6 +21,9 @@ pub struct LoadArgs {
     /// Another tokenizer: a tokenizer.json, a tokenizer.model, a GGUF file, or a folder with one of them
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
+    /// Another chat template than the model's own: a file in Jinja
+    #[arg(long, value_name = "FILE", value_parser = template)]
+    template: Option<String>,
     /// Most tokens of a sequence, such as a prompt and its answer together [default: the model's, at most 4096]
     #[arg(long, value_name = "N", env = "TRINE_CONTEXT", value_parser = clap::value_parser!(u32).range(1..))]
     pub context: Option<u32>,
@@ -55,6 +58,12 @@ impl LayoutArgs {
     pub fn open(&self, model: &Path) -> Result<File, trine::tensor::Error> {
         trine::open_file(model, &OpenOptions { layouts: self.formats(), ..OpenOptions::default() })
     }
+}
+
+/// The text of a template's file, of at most 1 MiB.
+fn template(path: &str) -> Result<String, String> {
+    let bytes = trine::tensor::read_small(Path::new(path), 1 << 20).map_err(|error| error.to_string())?;
+    String::from_utf8(bytes).map_err(|_| format!("{path}: expected UTF-8 text"))
 }
 
 /// The formats that share a type number with another, by name.
@@ -215,6 +224,7 @@ impl LoadArgs {
         let mut options = self.machine.options();
         options.layouts(self.layouts.formats());
         self.tokenizer.as_ref().map(|path| options.tokenizer(path));
+        self.template.as_ref().map(|source| options.template(source));
         self.context.map(|context| options.context(context as usize));
         self.batch.map(|batch| options.prefill_chunk(batch as usize));
         options.activations(match self.activations {

@@ -217,6 +217,14 @@ fn prompts_go_through_the_chat_template_unless_raw() {
     assert_eq!(ids(&["hi"]), plain, "BOS is there once");
     assert_eq!(ids(&["hi", "--system", "Be brief."]), ids(&["[system] Be brief.\n[user] hi\n[assistant]", "--raw"]));
     assert_ne!(ids(&["hi", "--raw"]), plain);
+    // Another template, from a file.
+    let other = folder.path().join("other.jinja");
+    std::fs::write(&other, "{{ bos_token }}<{{ messages[0].content }}>").unwrap();
+    let other = other.display().to_string();
+    assert_eq!(ids(&["hi", "--template", &other]), ids(&["<hi>", "--raw"]));
+    std::fs::write(&other, "{% if %}").unwrap();
+    let ran = trine_with(&["run", &model, "hi", "--template", &other]);
+    assert!(ran.code == 1 && ran.err.contains("chat template"), "{}", ran.err);
 }
 
 /// Real models, whose goldens were made by another implementation (needs the folder `shared`).

@@ -203,6 +203,11 @@ fn what_is_broken_is_found_and_nothing_else() {
         ),
         ("a template that is none", Box::new(template("{% if %}")), &["the chat template does not compile"]),
         (
+            "a template that leaves the user out",
+            Box::new(template("{{ messages[0]['role'] }}")),
+            &["the chat template leaves out what the user says"],
+        ),
+        (
             "a template that refuses",
             Box::new(template("{{ raise_exception('no') }}")),
             &["the chat template refuses a greeting"],

@@ -135,6 +135,15 @@ impl<B: Backend> Embedder<B> {
     }
 }
 
+/// Whether a file says what becomes of the states of a text: it is meant for embeddings, whatever its architecture.
+pub fn is_for_embeddings(file: &File) -> bool {
+    let said = match file.kind() {
+        Kind::Gguf { .. } => of_keys(file),
+        Kind::Safetensors => of_folder(file),
+    };
+    said.is_ok_and(|(pooling, _)| pooling.is_some())
+}
+
 /// What GGUF says: `pooling_type`, and `dense_2` and `dense_3` behind it.
 fn of_keys(file: &File) -> Result<(Option<Pooling>, Vec<View>)> {
     let missing = || Error::MissingKey { key: "general.architecture".into(), expected: "the name of one" };

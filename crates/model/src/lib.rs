@@ -23,7 +23,7 @@ mod weights;
 pub use arch::{ARCHS, Arch, HeadNorms, NormKind, Norms};
 pub use decoder::Model;
 pub use embedded::{EMBEDDED, open_file};
-pub use embedder::{Embedder, Pooling};
+pub use embedder::{Embedder, Pooling, is_for_embeddings};
 pub use error::{Error, Result};
 pub use packed::Unpack;
 pub use sizes::{Sizes, Tensor};

@@ -30,6 +30,7 @@ pub struct Options {
     threads: Option<usize>,
     isa: Option<String>,
     tokenizer: Option<PathBuf>,
+    template: Option<String>,
     mmap: bool,
     layouts: Vec<&'static Format>,
     huge_pages: When,
@@ -64,6 +65,7 @@ impl Default for Options {
             threads: None,
             isa: None,
             tokenizer: None,
+            template: None,
             layouts: Vec::new(),
             mmap: true,
             huge_pages: When::Auto,
@@ -129,6 +131,12 @@ impl Options {
     /// Another tokenizer than the model's own: a `tokenizer.json`, a GGUF file, or a folder with one of them.
     pub fn tokenizer(&mut self, path: impl Into<PathBuf>) -> &mut Options {
         self.tokenizer = Some(path.into());
+        self
+    }
+
+    /// The source of another chat template (Jinja) than the model's own; one that does not compile is an error.
+    pub fn template(&mut self, source: impl Into<String>) -> &mut Options {
+        self.template = Some(source.into());
         self
     }
 
@@ -254,7 +262,10 @@ impl Options {
         let spelled = |id: Option<u32>| id.and_then(|id| tokenizer.name(id)).unwrap_or_default();
         let compile = |source: String| Template::new(&source, spelled(tokenizer.bos()), spelled(tokenizer.eos()));
         // A model whose template is beyond us can still continue text.
-        let template = template.and_then(|source| compile(source).map_err(|e| warnings.push(e.to_string())).ok());
+        let template = match &self.template {
+            Some(source) => Some(compile(source.clone())?),
+            None => template.and_then(|source| compile(source).map_err(|e| warnings.push(e.to_string())).ok()),
+        };
         let context = Some(self.context_of(model.spec()));
         let options = EngineOptions { context, ..self.engine.clone() };
         let engine = Engine::new(model, backend, Arc::new(tokenizer), &options)?;

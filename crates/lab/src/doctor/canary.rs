@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::f64::consts::LN_2;
 use std::ops::ControlFlow;
 use trine_backend::Cpu;
-use trine_model::Model;
+use trine_model::{Model, is_for_embeddings};
 use trine_tensor::format::F32;
 
 pub(super) const CANARY: Check = Check { name: "canary", about: "a short text, foretold", run };
@@ -63,12 +63,14 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
 
 fn measure(patient: &Patient) -> Result<Option<Canary>, Error> {
     let (Some(options), Ok(language)) = (patient.cpu.clone(), &patient.language) else { return Ok(None) };
-    // Who reads a text as a whole foretells nothing.
-    let foretells = patient.spec.as_ref().is_ok_and(|spec| !spec.arch.encoder);
+    // Who reads a text as a whole, or was trained to tell texts apart, foretells nothing.
+    let encoder = patient.spec.as_ref().is_ok_and(|spec| spec.arch.encoder);
+    let foretells = !encoder && !is_for_embeddings(patient.file);
+    let load = if foretells { Model::load } else { Model::load_headless };
     let threads = options.threads;
     let mut backend = Cpu::new(options)?;
     let go_on = &mut |_| ControlFlow::Continue(());
-    let mut model = Model::load(&mut backend, patient.file, go_on)?;
+    let mut model = load(&mut backend, patient.file, go_on)?;
     model.limit_context(CONTEXT);
     model.probe(&mut backend, language.tokenizer.bos().unwrap_or(0))?;
     if !foretells {

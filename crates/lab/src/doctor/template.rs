@@ -9,6 +9,8 @@ pub(super) const TEMPLATE: Check =
 /// Tokens that only models for chats have.
 const CHAT: &[&str] = &["<|im_start|>", "<|start_header_id|>", "<start_of_turn>", "<|start|>", "<|user|>", "[INST]"];
 
+const GREETING: &str = "Hello!";
+
 fn run(patient: &mut Patient) -> Vec<Finding> {
     let Ok(language) = &patient.language else { return Vec::new() };
     let tokenizer = &language.tokenizer;
@@ -27,7 +29,7 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
             )];
         }
     };
-    let prompt = match template.render(&[Message::new("user", "Hello!")], None, true, &Default::default()) {
+    let prompt = match template.render(&[Message::new("user", GREETING)], None, true, &Default::default()) {
         Ok(prompt) => prompt,
         Err(error) => {
             let remedy = "if chats fail, give another template with --template FILE, or --raw to go without";
@@ -40,6 +42,14 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
         }
     };
     let mut findings = Vec::new();
+    if !prompt.contains(GREETING) {
+        findings.push(Finding::new(
+            Severity::Error,
+            "the chat template leaves out what the user says",
+            format!("of a chat in which the user says `{GREETING}` it makes `{prompt}`"),
+            "give the template of this model with --template FILE, or --raw to go without",
+        ));
+    }
     let unknown: Vec<&str> = marks(&prompt).into_iter().filter(|mark| tokenizer.id(mark).is_none()).collect();
     if !unknown.is_empty() {
         let evidence = format!("it writes {}, which the vocabulary does not have as tokens", unknown.join(", "));

@@ -65,11 +65,9 @@ fn special(tokenizer: &Tokenizer) -> Vec<Finding> {
     }
     for (name, id) in [("BOS", tokenizer.bos()), ("EOS", tokenizer.eos())] {
         let Some(id) = id.filter(|&id| tokenizer.kind(id) != Some(Kind::Control)) else { continue };
-        let evidence = format!(
-            "{name} is token {id}, `{}`, whose type is {:?}",
-            tokenizer.name(id).unwrap_or_default(),
-            tokenizer.kind(id)
-        );
+        let kind = tokenizer.kind(id).map_or_else(|| "unknown".to_owned(), |kind| format!("{kind:?}").to_lowercase());
+        let evidence =
+            format!("{name} is token {id}, `{}`, whose type is {kind}", tokenizer.name(id).unwrap_or_default());
         findings.push(Finding::new(Severity::Warning, format!("{name} is not a control token"), evidence, OTHER));
     }
     findings
