@@ -46,9 +46,14 @@ pub struct LayoutArgs {
 }
 
 impl LayoutArgs {
+    /// The formats that they name.
+    pub fn formats(&self) -> Vec<&'static Format> {
+        self.layout.clone()
+    }
+
     /// A file opened so.
     pub fn open(&self, model: &Path) -> Result<File, trine::tensor::Error> {
-        trine::open_file(model, &OpenOptions { layouts: self.layout.clone(), ..OpenOptions::default() })
+        trine::open_file(model, &OpenOptions { layouts: self.formats(), ..OpenOptions::default() })
     }
 }
 
@@ -208,7 +213,7 @@ impl LoadArgs {
 
     fn options(&self) -> Options {
         let mut options = self.machine.options();
-        options.layouts(self.layouts.layout.clone());
+        options.layouts(self.layouts.formats());
         self.tokenizer.as_ref().map(|path| options.tokenizer(path));
         self.context.map(|context| options.context(context as usize));
         self.batch.map(|batch| options.prefill_chunk(batch as usize));

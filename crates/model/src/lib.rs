@@ -25,6 +25,7 @@ pub use decoder::Model;
 pub use embedded::{EMBEDDED, open_file};
 pub use embedder::{Embedder, Pooling};
 pub use error::{Error, Result};
+pub use packed::Unpack;
 pub use sizes::{Sizes, Tensor};
 pub use spec::{Experts, Latent, LayerKind, Packing, Spec};
 pub use vocab::{Language, vocab_metadata};

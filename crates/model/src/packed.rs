@@ -4,11 +4,11 @@
 //! do. FP8 models are defined with activations that are rounded to 8 bits too, where the hardware multiplies such numbers; here only the
 //! weights are rounded, which is nearer to the model that was quantised.
 
-use crate::weights::Source;
+use crate::weights::{Source, ternary_format};
 use crate::{Error, Packing, Result};
 use serde_json::Value;
-use trine_tensor::format::{BF16, F8_E4M3, F8_E5M2, F16, F32, I32, I64, Q4_0, Q8_0};
-use trine_tensor::{Format, View};
+use trine_tensor::format::{BF16, F8_E4M3, F8_E5M2, F16, F32, I32, I64, Q4_0, Q8_0, U8};
+use trine_tensor::{Entry, File, Format, View};
 
 /// How `quantization_config` of a Hugging Face folder says that its linear layers are packed; `None` when it is none of these ways.
 ///
@@ -120,10 +120,22 @@ fn scales(view: &View) -> Result<Vec<f32>> {
     }
 }
 
-/// 32-bit words, row-major.
-fn words(view: &View) -> Result<Vec<u32>> {
-    dtype(view, "I32", &[&I32])?;
-    Ok(view.bytes.as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect())
+/// The 32-bit words of a tensor, row-major.
+struct Words(View);
+
+impl Words {
+    fn of(view: View) -> Result<Words> {
+        dtype(&view, "I32", &[&I32])?;
+        Ok(Words(view))
+    }
+
+    fn at(&self, i: usize) -> u32 {
+        u32::from_le_bytes(self.0.bytes.as_chunks().0[i])
+    }
+
+    fn all(&self) -> Vec<u32> {
+        self.0.bytes.as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect()
+    }
 }
 
 /// Bits `[k * bits, (k + 1) * bits)` of a stream of words, low bits first.
@@ -137,22 +149,24 @@ fn code(word: impl Fn(usize) -> u32, k: usize, bits: usize) -> i16 {
 }
 
 /// A matrix of integers, each times the scale of its row and of the group of its column.
-struct Codes {
+pub struct Codes<'a> {
     name: String,
     rows: usize,
     /// Group of each column.
     groups: Vec<usize>,
-    /// `[rows, cols]`, zero points subtracted.
-    codes: Vec<i16>,
     /// `[groups, rows]`
     scales: Vec<f32>,
+    /// The least and the largest integer that there can be.
+    range: [i16; 2],
+    /// The integer at a row and a column, which is of this group.
+    code: Box<dyn Fn(usize, usize, usize) -> i16 + 'a>,
 }
 
 /// The matrix `[outputs, inputs]` of a layer that GPTQ packed: `scale * (code - zero)`, codes in a stream along the inputs, zeros along the outputs.
 ///
 /// # Errors
 /// When a tensor is missing or does not fit the others.
-pub fn gptq(source: &Source, layer: &str, bits: usize, group: Option<usize>, less_one: bool) -> Result<View> {
+pub fn gptq<'a>(source: &Source, layer: &str, bits: usize, group: Option<usize>, less_one: bool) -> Result<Codes<'a>> {
     let part = |part: &str| source.stored(&format!("{layer}.{part}"));
     let packed = part("qweight")?;
     let [lines, rows] = matrix(&packed)?;
@@ -183,16 +197,22 @@ pub fn gptq(source: &Source, layer: &str, bits: usize, group: Option<usize>, les
     let zero = part("qzeros")?;
     let stride = (rows * bits).div_ceil(32);
     shape(&zero, &[count, stride])?;
-    let mut zeros = words(&zero)?;
+    let mut zeros = Words::of(zero)?.all();
     if less_one {
         zeros.chunks_exact_mut(stride).for_each(|row| increment(row, bits));
     }
-    let packed = words(&packed)?;
-    Codes::read(layer, rows, groups, scales(&scale)?, |row, col, group| {
-        let zero = code(|i| zeros[group * stride + i], row, bits);
-        code(|i| packed[i * rows + row], col, bits) - zero
-    })
-    .view()
+    let zeros: Vec<i16> =
+        (0..count * rows).map(|i| code(|word| zeros[i / rows * stride + word], i % rows, bits)).collect();
+    let (packed, range) = (Words::of(packed)?, range(&zeros, bits));
+    let code =
+        Box::new(move |row, col, group| code(|i| packed.at(i * rows + row), col, bits) - zeros[group * rows + row]);
+    Ok(Codes { name: format!("{layer}.weight"), rows, groups, scales: scales(&scale)?, range, code })
+}
+
+/// The least and the largest difference of a code and one of these zero points.
+fn range(zeros: &[i16], bits: usize) -> [i16; 2] {
+    let (least, most) = (zeros.iter().min().copied().unwrap_or(0), zeros.iter().max().copied().unwrap_or(0));
+    [-most, (1 << bits) - 1 - least]
 }
 
 /// Adds one to each code of a stream. GPTQModel subtracts one from words as wholes, with borrows from one code to the next, which this takes back.
@@ -214,7 +234,7 @@ const AWQ_ORDER: [usize; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
 ///
 /// # Errors
 /// When a tensor is missing or does not fit the others.
-pub fn awq(source: &Source, layer: &str, group: Option<usize>) -> Result<View> {
+pub fn awq<'a>(source: &Source, layer: &str, group: Option<usize>) -> Result<Codes<'a>> {
     let part = |part: &str| source.stored(&format!("{layer}.{part}"));
     let (packed, scale, zero) = (part("qweight")?, part("scales")?, part("qzeros")?);
     let [cols, stride] = matrix(&packed)?;
@@ -223,12 +243,13 @@ pub fn awq(source: &Source, layer: &str, group: Option<usize>) -> Result<View> {
     shape(&scale, &[count, rows])?;
     shape(&zero, &[count, stride])?;
     let groups: Vec<usize> = (0..cols).map(|col| group.map_or(0, |size| col / size)).collect();
-    let (packed, zeros) = (words(&packed)?, words(&zero)?);
-    Codes::read(layer, rows, groups, scales(&scale)?, |row, col, group| {
-        let code = |word: u32| (word >> (4 * AWQ_ORDER[row % 8]) & 15) as i16;
-        code(packed[col * stride + row / 8]) - code(zeros[group * stride + row / 8])
-    })
-    .view()
+    let code = |word: u32, row: usize| (word >> (4 * AWQ_ORDER[row % 8]) & 15) as i16;
+    let (packed, zeros) = (Words::of(packed)?, Words::of(zero)?.all());
+    let zeros: Vec<i16> = (0..count * rows).map(|i| code(zeros[i / rows * stride + i % rows / 8], i % rows)).collect();
+    let range = range(&zeros, 4);
+    let code =
+        Box::new(move |row, col, group| code(packed.at(col * stride + row / 8), row) - zeros[group * rows + row]);
+    Ok(Codes { name: format!("{layer}.weight"), rows, groups, scales: scales(&scale)?, range, code })
 }
 
 fn check_groups(scales: &View, groups: &[usize], rows: usize) -> Result<()> {
@@ -236,55 +257,58 @@ fn check_groups(scales: &View, groups: &[usize], rows: usize) -> Result<()> {
     if count > scales.rows() { shape(scales, &[count, rows]) } else { Ok(()) }
 }
 
-impl Codes {
-    /// The codes that `code(row, column, group)` gives, taken so that rows of a word and of a cache line come together.
-    fn read(
-        layer: &str,
-        rows: usize,
-        groups: Vec<usize>,
-        scales: Vec<f32>,
-        code: impl Fn(usize, usize, usize) -> i16,
-    ) -> Codes {
-        let cols = groups.len();
-        let mut codes = vec![0; rows * cols];
-        for (i, some) in codes.chunks_mut(16 * cols).enumerate() {
-            for (col, &group) in groups.iter().enumerate() {
-                for (j, out) in some[col..].iter_mut().step_by(cols).enumerate() {
-                    *out = code(16 * i + j, col, group);
-                }
-            }
-        }
-        Codes { name: format!("{layer}.weight"), rows, groups, codes, scales }
-    }
-
-    /// The smallest format that holds every weight exactly.
-    fn view(&self) -> Result<View> {
-        let within = |low: i16, high: i16| self.codes.iter().all(|code| (low..=high).contains(code));
+impl Codes<'_> {
+    /// The matrix in the smallest format that holds every weight exactly, whatever its codes are.
+    pub fn entry(&self) -> Entry {
         let blocks = self.groups.len().is_multiple_of(32)
             && self.groups.chunks(32).all(|block| block.iter().all(|group| *group == block[0]))
             && exact(&F16, &self.scales);
-        match blocks {
-            true if within(-8, 7) => self.blocks(&Q4_0),
-            true if within(-128, 127) => self.blocks(&Q8_0),
-            _ => {
-                let groups = self.groups.iter().cycle().zip(0..);
-                let weight = |(&code, (group, i)): (&i16, (&usize, usize))| {
-                    f32::from(code) * self.scales[group * self.rows + i / self.groups.len()]
-                };
-                floats(
-                    &self.name,
-                    [self.rows, self.groups.len()],
-                    &self.codes.iter().zip(groups).map(weight).collect::<Vec<_>>(),
-                )
+        let within = |low: i16, high: i16| blocks && low <= self.range[0] && self.range[1] <= high;
+        let format = if within(-8, 7) {
+            &Q4_0
+        } else if within(-128, 127) {
+            &Q8_0
+        } else {
+            &F32
+        };
+        Entry { name: self.name.clone(), format, shape: vec![self.rows, self.groups.len()] }
+    }
+
+    /// The matrix.
+    ///
+    /// # Errors
+    /// When a weight is not finite.
+    pub fn view(&self) -> Result<View> {
+        let (entry, codes) = (self.entry(), self.codes());
+        if entry.format != &F32 {
+            return Ok(View::new(&self.name, entry.format, entry.shape, self.blocks(entry.format, &codes))?);
+        }
+        let groups = self.groups.iter().cycle().zip(0..);
+        let weight = |(&code, (group, i)): (&i16, (&usize, usize))| {
+            f32::from(code) * self.scales[group * self.rows + i / self.groups.len()]
+        };
+        floats(&entry, &codes.iter().zip(groups).map(weight).collect::<Vec<_>>())
+    }
+
+    /// `[rows, cols]`, taken so that rows of a word and of a cache line come together.
+    fn codes(&self) -> Vec<i16> {
+        let cols = self.groups.len();
+        let mut codes = vec![0; self.rows * cols];
+        for (i, some) in codes.chunks_mut(16 * cols).enumerate() {
+            for (col, &group) in self.groups.iter().enumerate() {
+                for (j, out) in some[col..].iter_mut().step_by(cols).enumerate() {
+                    *out = (self.code)(16 * i + j, col, group);
+                }
             }
         }
+        codes
     }
 
     /// As blocks of 32 with an F16 scale and 4 or 8 bits for each weight.
-    fn blocks(&self, format: &'static Format) -> Result<View> {
+    fn blocks(&self, format: &'static Format, codes: &[i16]) -> Vec<u8> {
         let cols = self.groups.len();
-        let mut bytes = Vec::with_capacity(self.codes.len() / 32 * format.bytes);
-        for (i, block) in self.codes.chunks_exact(32).enumerate() {
+        let mut bytes = Vec::with_capacity(codes.len() / 32 * format.bytes);
+        for (i, block) in codes.chunks_exact(32).enumerate() {
             let scale = self.scales[self.groups[i * 32 % cols] * self.rows + i * 32 / cols];
             bytes.extend(F16.encode(&[scale]));
             match format == &Q4_0 {
@@ -292,16 +316,24 @@ impl Codes {
                 false => bytes.extend(block.iter().map(|&code| code as u8)),
             }
         }
-        Ok(View::new(&self.name, format, vec![self.rows, cols], bytes)?)
+        bytes
     }
 }
 
-/// A matrix of 8-bit floats times its scales: one, or one for each row or block, `weight_scale_inv` or `weight_scale` beside it.
+/// A matrix of 8-bit floats times its scales.
+pub struct Scaled {
+    weight: View,
+    scales: Vec<f32>,
+    /// Rows and columns that share a scale.
+    block: [usize; 2],
+}
+
+/// A matrix of 8-bit floats with its scales: one, or one for each row or block, `weight_scale_inv` or `weight_scale` beside it.
 ///
 /// # Errors
 /// When they are missing or do not fit.
-pub fn fp8(source: &Source, weight: &View, block: Option<[usize; 2]>) -> Result<View> {
-    let [rows, cols] = matrix(weight)?;
+pub fn fp8(source: &Source, weight: View, block: Option<[usize; 2]>) -> Result<Scaled> {
+    let [rows, cols] = matrix(&weight)?;
     // Scales of activations, which are not quantised here.
     let layer = weight.name.trim_end_matches("weight");
     for unused in ["input_scale", "activation_scale"].map(|part| format!("{layer}{part}")) {
@@ -311,7 +343,7 @@ pub fn fp8(source: &Source, weight: &View, block: Option<[usize; 2]>) -> Result<
     }
     let inverse = format!("{}_scale_inv", weight.name);
     let scale = source.stored(&if source.contains(&inverse) { inverse } else { format!("{}_scale", weight.name) })?;
-    let [high, wide] = match (block, &scale.shape[..]) {
+    let block = match (block, &scale.shape[..]) {
         (None, [] | [1] | [1, 1]) => [rows, cols],
         (None, _) => {
             shape(&scale, &[rows, 1][..scale.shape.len().clamp(1, 2)])?;
@@ -322,12 +354,30 @@ pub fn fp8(source: &Source, weight: &View, block: Option<[usize; 2]>) -> Result<
             [high, wide]
         }
     };
-    let (scales, across) = (scales(&scale)?, cols.div_ceil(wide));
-    let mut weights = weight.decode();
-    for (i, w) in weights.iter_mut().enumerate() {
-        *w *= scales[i / cols / high * across + i % cols / wide];
+    Ok(Scaled { weight, scales: scales(&scale)?, block })
+}
+
+impl Scaled {
+    /// The matrix in the smallest format of floats that holds it exactly, whatever its weights are: 16 bits where all scales are powers of two.
+    pub fn entry(&self) -> Entry {
+        let power = |scale: &f32| scale.abs().to_bits() & 0x7f_ffff == 0 && (1e-30..1e30).contains(&scale.abs());
+        let format = if self.scales.iter().all(power) { &BF16 } else { &F32 };
+        Entry { format, ..self.weight.entry() }
     }
-    floats(&weight.name, [rows, cols], &weights)
+
+    /// The matrix.
+    ///
+    /// # Errors
+    /// When a weight is not finite.
+    pub fn view(&self) -> Result<View> {
+        let [high, wide] = self.block;
+        let (cols, across) = (self.weight.cols(), self.weight.cols().div_ceil(wide));
+        let mut weights = self.weight.decode();
+        for (i, w) in weights.iter_mut().enumerate() {
+            *w *= self.scales[i / cols / high * across + i % cols / wide];
+        }
+        floats(&self.entry(), &weights)
+    }
 }
 
 /// Whether a format of floats holds these as they are.
@@ -340,11 +390,90 @@ fn exact(format: &'static Format, weights: &[f32]) -> bool {
     })
 }
 
-/// Floats of 16 bits where they hold every weight exactly, or else of 32.
-fn floats(name: &str, shape: [usize; 2], weights: &[f32]) -> Result<View> {
+fn floats(entry: &Entry, weights: &[f32]) -> Result<View> {
     if let Some(&found) = weights.iter().find(|w| !w.is_finite()) {
-        return Err(Error::BadWeight { tensor: name.to_owned(), expected: "finite weights", found });
+        return Err(Error::BadWeight { tensor: entry.name.clone(), expected: "finite weights", found });
     }
-    let format = [&F16, &BF16].into_iter().find(|format| exact(format, weights)).unwrap_or(&F32);
-    Ok(View::new(name, format, shape.to_vec(), format.encode(weights))?)
+    Ok(View::new(&entry.name, entry.format, entry.shape.clone(), entry.format.encode(weights))?)
+}
+
+/// What the tensors of a file stand for, where another quantiser packed them.
+pub struct Unpack<'a>(Source<'a>);
+
+/// A tensor as it is, or one that is several in the file.
+enum Parts<'a> {
+    Plain(View),
+    Codes(Codes<'a>),
+    Scaled(Scaled),
+}
+
+impl<'a> Unpack<'a> {
+    /// Of a file whose linear layers are packed like this.
+    pub fn new(file: &'a File, packing: Packing) -> Unpack<'a> {
+        Unpack(Source::new(file, packing))
+    }
+
+    /// What a tensor of the file stands for; `None` for scales and the like, which belong to another, and for what is not for text.
+    fn parts(&self, stored: &View) -> Result<Option<Parts<'a>>> {
+        let Unpack(source) = self;
+        if source.is_other_part(&stored.name) {
+            return Ok(None);
+        }
+        let belongs = |ends: &[&str], to: &str| {
+            ends.iter()
+                .any(|end| stored.name.strip_suffix(end).is_some_and(|layer| source.has(&format!("{layer}{to}"))))
+        };
+        let layer = stored.name.strip_suffix(".qweight");
+        Ok(Some(match (source.packing(), layer) {
+            (Packing::Gptq { bits, group, less_one }, Some(layer)) => {
+                Parts::Codes(gptq(source, layer, bits, group, less_one)?)
+            }
+            (Packing::Awq { group }, Some(layer)) => Parts::Codes(awq(source, layer, group)?),
+            (Packing::Gptq { .. } | Packing::Awq { .. }, None)
+                if belongs(&[".qzeros", ".scales", ".g_idx"], ".qweight") =>
+            {
+                return Ok(None);
+            }
+            (Packing::Fp8 { block }, _) if is_fp8(stored) => Parts::Scaled(fp8(source, stored.clone(), block)?),
+            (Packing::Fp8 { .. }, _)
+                if belongs(&[".weight_scale_inv", ".weight_scale", ".input_scale", ".activation_scale"], ".weight") =>
+            {
+                return Ok(None);
+            }
+            _ => Parts::Plain(stored.clone()),
+        }))
+    }
+
+    /// The tensor unpacked; `None` for scales and the like, which belong to another.
+    ///
+    /// # Errors
+    /// When it is badly packed.
+    pub fn view(&self, stored: &View) -> Result<Option<View>> {
+        Ok(match self.parts(stored)? {
+            None => None,
+            Some(Parts::Plain(view)) => Some(view),
+            Some(Parts::Codes(codes)) => Some(codes.view()?),
+            Some(Parts::Scaled(scaled)) => Some(scaled.view()?),
+        })
+    }
+
+    /// With which format and shape it is loaded, without unpacking it.
+    ///
+    /// # Errors
+    /// When it is badly packed.
+    pub fn loaded(&self, stored: &View) -> Result<Option<Entry>> {
+        let linear = stored.name.contains(".layers.") && stored.name.ends_with(".weight") && stored.shape.len() == 2;
+        Ok(self.parts(stored)?.map(|parts| match (parts, self.0.packing()) {
+            (Parts::Codes(codes), _) => codes.entry(),
+            (Parts::Scaled(scaled), _) => scaled.entry(),
+            (Parts::Plain(view), Packing::Online) if linear => {
+                Entry { format: ternary_format(view.cols()), ..view.entry() }
+            }
+            (Parts::Plain(view), Packing::Times | Packing::Over) if linear && view.format == &U8 => {
+                let shape = vec![4 * view.rows(), view.cols()];
+                Entry { format: ternary_format(view.cols()), shape, ..view.entry() }
+            }
+            (Parts::Plain(view), _) => view.entry(),
+        }))
+    }
 }

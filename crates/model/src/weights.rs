@@ -22,6 +22,12 @@ const PREFIXES: [&str; 5] = ["model.", "transformer.", "bert.", "language_model.
 /// What the names of parts begin with that are not for text, with or without `model.` before it.
 const OTHER_PARTS: [&str; 2] = ["vision_tower.", "multi_modal_projector."];
 
+/// Whether a tensor is a part of a model of several parts that is not for text.
+pub(crate) fn is_other_part(file: &File, name: &str) -> bool {
+    let name = name.strip_prefix("model.").unwrap_or(name);
+    keys::has_other_parts(file) && OTHER_PARTS.iter().any(|part| name.starts_with(part))
+}
+
 /// The name of a tensor in this file, when it is there with or without a usual prefix.
 pub(crate) fn find(file: &File, name: &str) -> Option<String> {
     let shorter = || std::iter::once(name).chain(PREFIXES.iter().filter_map(|prefix| name.strip_prefix(prefix)));
@@ -45,7 +51,26 @@ pub(crate) fn has_own_head(file: &File) -> Result<bool> {
     }
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    pub fn new(file: &'a File, packing: Packing) -> Source<'a> {
+        Source { file, packing, taken: RefCell::default(), unpacked: RefCell::default() }
+    }
+
+    /// How linear layers are packed.
+    pub fn packing(&self) -> Packing {
+        self.packing
+    }
+
+    /// Whether this tensor is not for text.
+    pub fn is_other_part(&self, name: &str) -> bool {
+        is_other_part(self.file, name)
+    }
+
+    /// Whether there is a tensor of this very name.
+    pub fn has(&self, name: &str) -> bool {
+        self.file.contains(name)
+    }
+
     fn name(&self, name: &str) -> Option<String> {
         find(self.file, name).or_else(|| {
             matches!(self.packing, Packing::Gptq { .. } | Packing::Awq { .. }).then_some(())?;
@@ -70,10 +95,12 @@ impl Source<'_> {
         }
         let layer = name.strip_suffix(".weight").filter(|_| !self.file.contains(&name));
         let view = match (self.packing, layer) {
-            (Packing::Gptq { bits, group, less_one }, Some(layer)) => packed::gptq(self, layer, bits, group, less_one)?,
-            (Packing::Awq { group }, Some(layer)) => packed::awq(self, layer, group)?,
+            (Packing::Gptq { bits, group, less_one }, Some(layer)) => {
+                packed::gptq(self, layer, bits, group, less_one)?.view()?
+            }
+            (Packing::Awq { group }, Some(layer)) => packed::awq(self, layer, group)?.view()?,
             (Packing::Fp8 { block }, _) => match self.stored(&name)? {
-                view if packed::is_fp8(&view) => packed::fp8(self, &view, block)?,
+                view if packed::is_fp8(&view) => packed::fp8(self, view, block)?.view()?,
                 view => return Ok(view),
             },
             _ => return self.stored(&name),
@@ -108,8 +135,7 @@ pub struct Weights<'a> {
 impl<'a> Weights<'a> {
     /// The weights of `file`, whose specification is `spec`.
     pub fn new(file: &'a File, spec: &'a Spec) -> Weights<'a> {
-        let (taken, unpacked) = (RefCell::default(), RefCell::default());
-        Weights { source: Source { file, packing: spec.packing, taken, unpacked }, spec }
+        Weights { source: Source::new(file, spec.packing), spec }
     }
 
     fn gguf(&self) -> bool {
@@ -218,15 +244,13 @@ impl<'a> Weights<'a> {
         let further =
             keys::config(self.source.file).is_some_and(|config| config.get("num_nextn_predict_layers").is_some());
         let further = further.then(|| format!("model.layers.{}.", self.spec.layers));
-        let parts = keys::has_other_parts(self.source.file);
         let harmless = |name: &str| {
             matches!(
                 name,
                 "rope_freqs.weight" | "rope_factors_long.weight" | "rope_factors_short.weight" | "lm_head.weight"
             ) || !head && matches!(name, "output.weight" | "output.bias" | "lm_head.bias")
-                || parts
-                    && (OTHER_PARTS.iter().any(|part| name.strip_prefix("model.").unwrap_or(name).starts_with(part))
-                        || name == "language_model.lm_head.weight")
+                || is_other_part(self.source.file, name)
+                || name.ends_with(".lm_head.weight")
                 || [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".masked_bias"]
                     .iter()
                     .any(|end| name.ends_with(end))
@@ -485,8 +509,12 @@ fn round_by_mean(name: &str, mut weights: Vec<f32>) -> Result<Vec<f32>> {
     Ok(weights)
 }
 
-/// Ternary weights as I2_S, or as floats where their rows are not whole blocks of it.
+/// The format of ternary weights: I2_S, or floats where their rows are not whole blocks of it.
+pub(crate) fn ternary_format(cols: usize) -> &'static Format {
+    if cols.is_multiple_of(I2_S.block) { &I2_S } else { &F32 }
+}
+
 fn ternary(name: &str, rows: usize, cols: usize, weights: Vec<f32>) -> Result<View> {
-    let format: &'static Format = if cols.is_multiple_of(I2_S.block) { &I2_S } else { &F32 };
+    let format = ternary_format(cols);
     Ok(View::new(name, format, vec![rows, cols], format.encode(&weights))?)
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 
-use crate::gguf::{self, Hints};
+use crate::gguf::{self, Contents, Hints};
 use crate::mapping::Mapping;
 use crate::memory::zeroed;
 use crate::safetensors::Unique;
@@ -100,21 +100,19 @@ impl File {
             options.map_or(Hints::default(), |options| Hints { layouts: &options.layouts, folder: chosen.parent() });
         let (kind, metadata, config, tensors, notes) = match sniff(&bytes)? {
             Magic::Gguf => {
-                let mut opened = gguf::read_with(&bytes, hints)?;
-                map(&mut opened.tensors, &mapping);
-                let joined = match gguf::Piece::of(&opened.metadata)? {
-                    None => opened,
+                let opened = gguf::header(&bytes, mapping)?;
+                let pieces = match gguf::Piece::of(&opened.metadata)? {
+                    None => vec![opened],
                     Some(piece) => gguf::join(chosen, piece, opened, |path| {
                         let absent = || Error::Io(std::io::ErrorKind::NotFound.into());
                         let (bytes, mapping) = load(path, options.ok_or_else(absent)?)?;
                         size += bytes.len() as u64;
                         files.push(path.to_path_buf());
-                        let mut contents = gguf::read_with(&bytes, hints).map_err(|e| e.at(path))?;
-                        map(&mut contents.tensors, &mapping);
-                        Ok(contents)
+                        gguf::header(&bytes, mapping).map_err(|e| e.at(path))
                     })?,
                 };
-                (Kind::Gguf { version: joined.version }, joined.metadata, None, joined.tensors, joined.notes)
+                let Contents { version, metadata, tensors, notes } = gguf::contents(pieces, hints)?;
+                (Kind::Gguf { version }, metadata, None, tensors, notes)
             }
             Magic::Safetensors => {
                 let mut tensors = safetensors::read(&bytes)?;

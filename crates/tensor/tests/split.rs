@@ -3,9 +3,10 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use trine_tensor::{Error, File, Kind, OpenOptions, View, gguf};
+use trine_tensor::format::{I2_S, I2_S_ARM, Q2_0_128};
+use trine_tensor::{Error, File, Format, Kind, Metadata, OpenOptions, View, gguf};
 
 /// Makes sure that `file` holds what `whole` holds.
 fn same(file: &File, whole: &File) {
@@ -85,4 +86,56 @@ fn a_piece_without_its_name_says_so() {
         assert!(matches!(error.cause(), Error::SplitName { no: 1, count: 3 } | Error::ShardName { .. }), "{error}");
         assert!(error.to_string().starts_with(&*Path::new(&path).to_string_lossy()), "{error}");
     }
+}
+
+/// Pieces of one tensor each, as a program writes them that tells of its formats in the first piece, or nowhere.
+fn pieces(folder: &Path, tensors: &[View], told: bool) -> PathBuf {
+    let path = |no: usize| folder.join(format!("model-{:05}-of-{:05}.gguf", no + 1, tensors.len()));
+    for (no, tensor) in tensors.iter().enumerate() {
+        let mut metadata = Metadata::new();
+        metadata.insert("split.no", no as u32);
+        metadata.insert("split.count", tensors.len() as u32);
+        metadata.insert("split.tensors.count", tensors.len() as u32);
+        gguf::write(path(no), &metadata, std::slice::from_ref(tensor)).unwrap();
+        if no > 0 || !told {
+            let key = b"trine.layouts";
+            let mut bytes = fs::read(path(no)).unwrap();
+            let at = bytes.windows(key.len()).position(|window| window == key).unwrap();
+            // Each piece with a key of its own, as keys of the same name must have the same value.
+            bytes[at..at + key.len()].copy_from_slice(format!("other.layout{no}").as_bytes());
+            fs::write(path(no), bytes).unwrap();
+        }
+    }
+    path(0)
+}
+
+#[test]
+fn a_type_number_means_the_same_in_all_pieces() {
+    let tensor = |name: &str, format: &'static Format, rows: usize| {
+        let weights: Vec<f32> = (0..rows * 128).map(|i| (i % 3) as f32 - 1.0).collect();
+        View::new(name, format, vec![rows, 128], format.encode(&weights)).unwrap()
+    };
+    // One row of Q2_0 and of Q2_0_128 fills the same place, nothing tells I2_S from I2_S_ARM.
+    let two = [tensor("a", &Q2_0_128, 1), tensor("b", &Q2_0_128, 64)];
+    let arm = [tensor("a", &I2_S_ARM, 8), tensor("b", &I2_S_ARM, 8)];
+    for (tensors, told) in [(&two, false), (&two, true), (&arm, true)] {
+        for order in [[0, 1], [1, 0]] {
+            let tensors = order.map(|i| tensors[i].clone());
+            let folder = tempfile::tempdir().unwrap();
+            let file = File::open(pieces(folder.path(), &tensors, told)).unwrap();
+            for tensor in &tensors {
+                let found = file.view(&tensor.name).unwrap();
+                assert_eq!(found.format, tensor.format, "{told}: {:?}", file.notes());
+                assert!(found.decode() == tensor.decode());
+            }
+            let [note] = file.notes() else { panic!("{:?}", file.notes()) };
+            assert!(note.contains(tensors[0].format.name), "{note}");
+        }
+    }
+    // What is said when a file is opened is said of all its pieces.
+    let folder = tempfile::tempdir().unwrap();
+    let path = pieces(folder.path(), &arm, false);
+    assert!(File::open(&path).unwrap().tensors().all(|view| view.format == &I2_S));
+    let layouts = OpenOptions { layouts: vec![&I2_S_ARM], ..OpenOptions::default() };
+    assert!(File::open_with(&path, &layouts).unwrap().tensors().all(|view| view.format == &I2_S_ARM));
 }

@@ -61,7 +61,8 @@ impl Teacher {
         let mut options = CpuOptions::default();
         options.threads = threads.unwrap_or(options.threads);
         let mut device = Cpu::new(options)?;
-        let model = Model::load(&mut device, &file, &mut |_| ControlFlow::Continue(()))?;
+        let mut model = Model::load(&mut device, &file, &mut |_| ControlFlow::Continue(()))?;
+        model.limit_context(sequence);
         let tokens = |file: &File| file.metadata().get("tokenizer.ggml.tokens").cloned();
         let bridge = match tokens(&file) == tokens(pupil) {
             true => None,

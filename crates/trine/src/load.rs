@@ -119,7 +119,8 @@ impl Options {
         self
     }
 
-    /// Most tokens of prompt and answer together.
+    /// Most tokens of prompt and answer together. Models with longrope, such as Phi 3.5, turn by the frequencies that are meant for this length:
+    /// by the short list up to their original context, by the long one beyond, for short prompts, too.
     pub fn context(&mut self, tokens: usize) -> &mut Options {
         self.engine.context = Some(tokens);
         self
@@ -319,8 +320,8 @@ impl Options {
         let open =
             OpenOptions { mmap: self.mmap, huge_pages: self.huge_pages != When::Off, layouts: self.layouts.clone() };
         let file = open_file(path, &open).map_err(model::Error::from)?;
-        file.notes().iter().for_each(|note| tracing::info!("{note}"));
         let spec = Spec::of(&file).map_err(|error| error.at(file.path()))?;
+        file.notes().iter().chain(&spec.notes).for_each(|note| tracing::info!("{note}"));
         let memory = self.memory_of(&file, &spec);
         if let Some(limit) = self.memory_limit.filter(|&limit| memory.total() > limit) {
             return Err(Error::MemoryLimit { limit, needed: memory });
@@ -351,7 +352,8 @@ impl Options {
         let (isa, mut placement) = (cpu.isa(), Placement::of(&cpu, self.mmap));
         let mut backend = wrap(cpu);
         let total = memory.weights;
-        let model = load(&mut backend, &file, &mut |done| progress(Progress { done, total }))?;
+        let mut model = load(&mut backend, &file, &mut |done| progress(Progress { done, total }))?;
+        model.limit_context(self.context_of(&spec));
         let token = language.tokenizer.bos().unwrap_or(0);
         model.probe(&mut backend, token).map_err(|error| error.at(file.path()))?;
         if file.path() == Path::new(EMBEDDED) {

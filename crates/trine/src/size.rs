@@ -2,52 +2,48 @@
 
 use crate::backend::KvShape;
 use crate::engine::BLOCK_LEN;
-use crate::model::{Packing, Spec};
-use crate::tensor::File;
-use crate::tensor::Format;
+use crate::model::{Packing, Spec, Unpack};
 use crate::tensor::format::{BOOL, U8};
+use crate::tensor::{Entry, File, Format};
 
 /// The weights of a model: everything in its file but tables that follow from its keys and the scales of packed weights.
 pub fn parameters(file: &File) -> u64 {
     let packing = Spec::of(file).map_or(Packing::Plain, |spec| spec.packing);
     let follows = |name: &str| {
         name.starts_with("rope_f")
-            || [
-                ".inv_freq",
-                ".attn.bias",
-                ".attention.bias",
-                ".masked_bias",
-                "_scale",
-                "_scales",
-                "_scale_inv",
-                ".scales",
-                ".qzeros",
-                ".g_idx",
-            ]
-            .iter()
-            .any(|end| name.ends_with(end))
+            || [".inv_freq", ".attn.bias", ".attention.bias", ".masked_bias", "_scale", "_scales"]
+                .iter()
+                .any(|end| name.ends_with(end))
     };
-    let weights = file.tensors().filter(|view| !follows(&view.name) && view.format != &BOOL);
+    let weights = loaded(file, packing).filter(|entry| !follows(&entry.name) && entry.format != &BOOL);
     weights
-        .map(|view| {
-            let numbers = (view.rows() * view.cols()) as u64;
-            match packing {
-                // Four trits to the byte, or two numbers of MXFP4.
-                Packing::Times | Packing::Over if view.format == &U8 => 4 * numbers,
-                _ if view.format == &U8 => 2 * numbers,
-                // Words of 32 bits.
-                Packing::Gptq { bits, .. } if view.name.ends_with(".qweight") => numbers * 32 / bits as u64,
-                Packing::Awq { .. } if view.name.ends_with(".qweight") => 8 * numbers,
-                _ => numbers,
-            }
+        .map(|entry| {
+            let numbers = entry.shape.iter().map(|&n| n as u64).product();
+            // Two numbers of MXFP4.
+            if entry.format == &U8 { 2 * numbers } else { numbers }
         })
         .sum()
+}
+
+/// The tensors of a file as they are loaded.
+fn loaded(file: &File, packing: Packing) -> impl Iterator<Item = Entry> {
+    let unpack = Unpack::new(file, packing);
+    // What is badly packed is refused when it is loaded.
+    file.tensors().filter_map(move |stored| unpack.loaded(stored).unwrap_or_else(|_| Some(stored.entry())))
+}
+
+/// Bytes of a tensor on the device, where matrices are in a format of rows.
+fn bytes(mut entry: Entry) -> u64 {
+    if let Some(packing) = entry.format.packing() {
+        entry.format = packing.rows;
+    }
+    entry.size().unwrap_or(u64::MAX)
 }
 
 /// Bytes that a running model takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// Weights, as they are in the file. When it is mapped, the system may take these pages back.
+    /// Weights, as they are in the file, or unpacked where they are unpacked when loaded. When the file is mapped, the system may take its pages back.
     pub weights: u64,
     /// Keys and values of one sequence that fills the context.
     pub kv_cache: u64,
@@ -77,7 +73,7 @@ impl Memory {
         let logits = spec.vocab * 2;
         let scratch = (batch as u64).saturating_mul((4 * floats + bytes) as u64) + 4 * logits as u64;
         Memory {
-            weights: file.tensors().map(|view| view.bytes.len() as u64).sum(),
+            weights: loaded(file, spec.packing).map(bytes).fold(0, u64::saturating_add),
             kv_cache: kv.bytes().map_or(u64::MAX, |bytes| bytes as u64),
             scratch,
         }

@@ -1,4 +1,5 @@
 use crate::exit::Exit;
+use crate::load::LayoutArgs;
 use crate::{interrupt, progress, table};
 use anyhow::Result;
 use clap::Args;
@@ -8,12 +9,13 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use trine::backend::CpuOptions;
-use trine_lab::doctor::{CHECKS, Report, Severity, examine};
+use trine_lab::doctor::{CHECKS, Options, Report, Severity, examine};
 
 /// Explain why a model talks nonsense or does not run
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     trine doctor model.gguf\n  \
+    trine doctor model.gguf --tokenizer tokenizer.json     as `run` would have it\n  \
     trine doctor model.gguf --quick                        without reading the weights\n  \
     trine doctor folder/ --json | jq '.findings[].title'\n\n\
     Looks at the header, the tokenizer, the chat template and the rotary positions, reads all weights once, and has the\n\
@@ -22,6 +24,11 @@ use trine_lab::doctor::{CHECKS, Report, Severity, examine};
 pub struct Doctor {
     /// A GGUF or safetensors file, or a folder with one
     model: PathBuf,
+    /// Another tokenizer than the file's own: a tokenizer.json, a tokenizer.model, a GGUF file, or a folder with one of them
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+    #[command(flatten)]
+    layouts: LayoutArgs,
     /// Look at the header only: no weights, no text
     #[arg(long)]
     quick: bool,
@@ -34,8 +41,12 @@ impl Doctor {
     pub fn run(self) -> Result<Exit> {
         let stop = interrupt::flag()?;
         let bar = progress::bytes("reading weights", 0);
-        let cpu = (!self.quick).then(CpuOptions::default);
-        let report = examine(&self.model, cpu, &mut |done, total| {
+        let options = Options {
+            cpu: (!self.quick).then(CpuOptions::default),
+            tokenizer: self.tokenizer.clone(),
+            layouts: self.layouts.formats(),
+        };
+        let report = examine(&self.model, &options, &mut |done, total| {
             bar.set_length(total);
             bar.set_position(done);
             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -179,7 +179,7 @@ impl Info {
             parameters,
             bits_per_weight: (parameters > 0).then(|| weights as f64 * 8.0 / parameters as f64),
             formats: formats(file),
-            notes: file.notes().to_vec(),
+            notes: file.notes().iter().chain(spec.iter().flat_map(|spec| &spec.notes)).cloned().collect(),
             memory: spec.as_ref().map(|spec| {
                 let context = self.context.map_or(spec.context.min(4096), |context| context as usize);
                 let engine = EngineOptions::default();

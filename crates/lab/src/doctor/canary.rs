@@ -63,11 +63,17 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
 
 fn measure(patient: &Patient) -> Result<Option<Canary>, Error> {
     let (Some(options), Ok(language)) = (patient.cpu.clone(), &patient.language) else { return Ok(None) };
+    // Who reads a text as a whole foretells nothing.
+    let foretells = patient.spec.as_ref().is_ok_and(|spec| !spec.arch.encoder);
     let threads = options.threads;
     let mut backend = Cpu::new(options)?;
     let go_on = &mut |_| ControlFlow::Continue(());
-    let model = Model::load(&mut backend, patient.file, go_on)?;
+    let mut model = Model::load(&mut backend, patient.file, go_on)?;
+    model.limit_context(CONTEXT);
     model.probe(&mut backend, language.tokenizer.bos().unwrap_or(0))?;
+    if !foretells {
+        return Ok(None);
+    }
     let text = Text::new(&language.tokenizer, &[TEXT.to_owned()], false, usize::MAX)?;
     let context = model.spec().context.min(CONTEXT);
     let stride = Windows::longest_stride(context, text.has_bos()).div_ceil(2).max(1);

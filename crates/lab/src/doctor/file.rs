@@ -15,6 +15,9 @@ pub(super) fn unopened(error: &Error) -> Finding {
         Error::NotAModel { .. } => "name a GGUF file, a safetensors file, or a folder with one of them",
         Error::Folder { .. } => "name the file itself",
         Error::Truncated { .. } | Error::PastEnd { .. } | Error::HeaderLength { .. } => AGAIN,
+        Error::AmbiguousFormat { .. } => {
+            "say which format it is with --layout NAME: the message names those that it could be"
+        }
         Error::UnknownFormat { .. } => "convert the model to a format that `trine quantize --help` names",
         _ => "get or convert the file again: its header is damaged, or not as the specification says",
     };
@@ -34,7 +37,15 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
         findings.push(Finding::new(Severity::Error, "the model's numbers make no sense", error.to_string(), remedy));
     }
     findings.extend(file_type(patient));
-    findings
+    let numbers = patient.file.notes().iter().map(|note| {
+        let remedy = "nothing, if the model makes sense; if not, choose another with --layout NAME";
+        Finding::new(Severity::Note, "a type number has several meanings", note, remedy)
+    });
+    let model = patient.spec.iter().flat_map(|spec| &spec.notes).map(|note| {
+        let remedy = "nothing, if texts are all that you have for it";
+        Finding::new(Severity::Note, "a part of the model is left out", note, remedy)
+    });
+    findings.into_iter().chain(numbers).chain(model).collect()
 }
 
 /// `general.file_type` against the format of most weights.

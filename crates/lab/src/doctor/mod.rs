@@ -14,11 +14,11 @@ pub use canary::Canary;
 use crate::Error;
 use serde::Serialize;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tensors::Tensor;
 use trine_backend::CpuOptions;
-use trine_model::{Language, Spec, open_file};
-use trine_tensor::{File, OpenOptions};
+use trine_model::{Language, Packing, Spec, open_file};
+use trine_tensor::{File, Format, OpenOptions};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -107,22 +107,35 @@ impl Report {
     }
 }
 
-/// Examines a model file, which need not even open. With `cpu`, all weights are read once and the model runs a short text on it; without, only
-/// the header is looked at. `progress` is told the bytes of weights read and their sum, and may end it.
+/// How to examine a file.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// What the model runs a short text on, after all its weights were read once; without it, only the header is looked at.
+    pub cpu: Option<CpuOptions>,
+    /// Another tokenizer than the file's own.
+    pub tokenizer: Option<PathBuf>,
+    /// What type numbers of GGUF mean that several formats have, where the file does not tell.
+    pub layouts: Vec<&'static Format>,
+}
+
+/// Examines a model file, which need not even open. `progress` is told the bytes of weights read and their sum, and may end it.
 ///
 /// # Errors
 /// When `progress` breaks off; whatever else is wrong is a finding.
 pub fn examine(
     path: &Path,
-    cpu: Option<CpuOptions>,
+    options: &Options,
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<Report, Error> {
-    let file = match open_file(path, &OpenOptions::default()) {
+    let Options { cpu, tokenizer, layouts } = options.clone();
+    let file = match open_file(path, &OpenOptions { layouts, ..OpenOptions::default() }) {
         Ok(file) => file,
         Err(error) => return Ok(Report { findings: vec![file::unopened(&error)], canary: None }),
     };
-    let tensors = if cpu.is_some() { tensors::count(&file, progress)? } else { Vec::new() };
-    let (spec, language) = (Spec::of(&file), Language::of(&file));
+    let spec = Spec::of(&file);
+    let packing = spec.as_ref().map_or(Packing::Plain, |spec| spec.packing);
+    let tensors = if cpu.is_some() { tensors::count(&file, packing, progress)? } else { Vec::new() };
+    let language = tokenizer.map_or_else(|| Language::of(&file), |path| Language::open(&path));
     let mut patient = Patient { file: &file, spec, language, tensors, cpu, canary: None, worst: None };
     let mut findings = Vec::new();
     for check in CHECKS {

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use std::ops::ControlFlow;
+use trine_model::{Packing, Unpack};
 use trine_tensor::{File, View};
 
 /// What was counted of a tensor.
@@ -47,12 +48,19 @@ impl Tensor {
     }
 }
 
-/// Counts all tensors of a file.
-pub(super) fn count(file: &File, progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>) -> Result<Vec<Tensor>, Error> {
+/// Counts all tensors of a file, unpacked where another quantiser packed them.
+pub(super) fn count(
+    file: &File,
+    packing: Packing,
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+) -> Result<Vec<Tensor>, Error> {
+    let unpack = Unpack::new(file, packing);
     let total = file.tensors().map(|view| view.bytes.len() as u64).sum();
     let mut done = 0;
     let mut all = Vec::new();
-    for view in file.tensors() {
+    for stored in file.tensors() {
+        // What cannot be unpacked is said when the model is to run.
+        let Ok(Some(view)) = unpack.view(stored) else { continue };
         let mut row = vec![0.0; view.cols()];
         let mut tensor = Tensor {
             name: view.name.clone(),
@@ -72,15 +80,15 @@ pub(super) fn count(file: &File, progress: &mut dyn FnMut(u64, u64) -> ControlFl
         let keeps_rows = keeps_rows.iter().any(|name| view.name.ends_with(name));
         for i in 0..view.rows() {
             view.decode_row(i, &mut row);
-            let squares = tensor.add(view, i, &row);
+            let squares = tensor.add(&view, i, &row);
             if keeps_rows {
                 tensor.rows.push(squares);
             }
-            done += view.row(i).len() as u64;
-            if progress(done, total).is_break() {
+            if progress(done + (stored.bytes.len() / view.rows() * (i + 1)) as u64, total).is_break() {
                 return Err(Error::Cancelled);
             }
         }
+        done += stored.bytes.len() as u64;
         all.push(tensor);
     }
     Ok(all)

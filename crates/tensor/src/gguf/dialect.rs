@@ -7,14 +7,14 @@ use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-use super::read::Stored;
+use super::read::{Header, Stored};
 use crate::format::{FORMATS, Format, Kernels, Place, Tiles, by_name, tiles};
 use crate::view::{Order, matrix, size};
-use crate::{Array, Bytes, Entry, Error, Metadata, Result, Value, file::read_small};
+use crate::{Array, Entry, Error, Metadata, Result, Value, file::read_small};
 
 /// What is known about a file beside its bytes.
 #[derive(Clone, Copy, Default)]
-pub struct Hints<'a> {
+pub(crate) struct Hints<'a> {
     /// Formats that type numbers with several meanings have, where who opens the file knows.
     pub layouts: &'a [&'static Format],
     /// Where `kernel_config.ini` may be, which says how TL1 and TL2 are tiled.
@@ -66,26 +66,20 @@ fn candidates(id: u32) -> Vec<&'static Format> {
     FORMATS.iter().copied().filter(|format| format.id == Some(id)).chain(aliases).collect()
 }
 
-/// Gives every tensor of a table its format. The second part says what was decided and why.
-pub(super) fn settle(
-    table: Vec<Stored>,
-    metadata: &Metadata,
-    data: &Bytes,
-    alignment: u64,
-    hints: Hints,
-) -> Result<(Vec<Settled>, Vec<String>)> {
-    let file = Table::new(&table, metadata, data, alignment, hints);
+/// Gives every tensor of a model, which may be in pieces, its format. The second part says what was decided and why.
+pub(super) fn settle(pieces: &[Header], metadata: &Metadata, hints: Hints) -> Result<(Vec<Vec<Settled>>, Vec<String>)> {
+    let file = Table::new(pieces, metadata, hints);
     let mut notes = Vec::new();
     let mut formats: BTreeMap<u32, &'static Format> = BTreeMap::new();
-    for stored in &table {
-        if let Slot::Vacant(format) = formats.entry(stored.id) {
-            format.insert(file.decide(stored, &mut notes)?);
+    for tensor in file.tensors() {
+        if let Slot::Vacant(format) = formats.entry(tensor.stored.id) {
+            format.insert(file.decide(tensor.stored, &mut notes).map_err(|error| tensor.piece.located(error))?);
         }
     }
     let mut consumed = HashSet::new();
     let mut kernels = Sources::default();
-    let mut settled = Vec::with_capacity(table.len());
-    for stored in &table {
+    let mut settle = |tensor: Tensor| -> Result<Settled> {
+        let stored = tensor.stored;
         let format = formats[&stored.id];
         let full = size(&stored.name, format, &stored.shape)?;
         let shape = stored.shape.iter().map(|&n| n as usize).collect();
@@ -98,11 +92,17 @@ pub(super) fn settle(
                 size -= format.tail as u64;
                 consumed.insert(scale_of(&stored.name));
             }
-            file.check_tiles(stored, &entry, size, order)?;
+            tensor.check_tiles(&entry, size, order)?;
         }
-        settled.push(Settled { entry, size, offset: stored.offset, order });
+        Ok(Settled { entry, size, offset: stored.offset, order })
+    };
+    let mut settled: Vec<Vec<Settled>> = pieces.iter().map(|piece| Vec::with_capacity(piece.table.len())).collect();
+    for tensor in file.tensors() {
+        settled[tensor.no].push(settle(tensor).map_err(|error| tensor.piece.located(error))?);
     }
-    settled.retain(|tensor| !consumed.contains(&tensor.entry.name));
+    for table in &mut settled {
+        table.retain(|tensor| !consumed.contains(&tensor.entry.name));
+    }
     Ok((settled, notes))
 }
 
@@ -111,27 +111,48 @@ fn scale_of(name: &str) -> String {
     format!("{name}_scale")
 }
 
-/// The table of tensors, to be asked.
+/// A tensor, and the piece that it is in.
+#[derive(Clone, Copy)]
+struct Tensor<'a> {
+    no: usize,
+    piece: &'a Header,
+    stored: &'a Stored,
+}
+
+/// The table of tensors of all pieces, to be asked.
 struct Table<'a> {
-    table: &'a [Stored],
-    by_name: HashMap<&'a str, &'a Stored>,
-    /// Bytes from each tensor's offset to the next tensor's, or to the end.
-    spans: HashMap<u64, u64>,
+    pieces: &'a [Header],
+    by_name: HashMap<&'a str, Tensor<'a>>,
+    /// For each piece, bytes from each tensor's offset to the next tensor's, or to the end.
+    spans: Vec<HashMap<u64, u64>>,
     metadata: &'a Metadata,
-    data: &'a Bytes,
-    alignment: u64,
     hints: Hints<'a>,
 }
 
 impl<'a> Table<'a> {
-    fn new(table: &'a [Stored], metadata: &'a Metadata, data: &'a Bytes, alignment: u64, hints: Hints<'a>) -> Self {
-        let mut offsets: Vec<u64> = table.iter().map(|stored| stored.offset).collect();
-        offsets.sort_unstable();
-        offsets.dedup();
-        let ends = offsets.iter().skip(1).copied().chain([data.len() as u64]);
-        let spans = offsets.iter().zip(ends).map(|(&start, end)| (start, end.saturating_sub(start))).collect();
-        let by_name = table.iter().map(|stored| (&*stored.name, stored)).collect();
-        Table { table, by_name, spans, metadata, data, alignment, hints }
+    fn new(pieces: &'a [Header], metadata: &'a Metadata, hints: Hints<'a>) -> Self {
+        let spans = |piece: &Header| {
+            let mut offsets: Vec<u64> = piece.table.iter().map(|stored| stored.offset).collect();
+            offsets.sort_unstable();
+            offsets.dedup();
+            let ends = offsets.iter().skip(1).copied().chain([piece.data.len() as u64]);
+            offsets.iter().zip(ends).map(|(&start, end)| (start, end.saturating_sub(start))).collect()
+        };
+        let spans = pieces.iter().map(spans).collect();
+        let mut table = Table { pieces, by_name: HashMap::new(), spans, metadata, hints };
+        table.by_name = table.tensors().map(|tensor| (&*tensor.stored.name, tensor)).collect();
+        table
+    }
+
+    /// The tensors, one piece after the other.
+    fn tensors(&self) -> impl Iterator<Item = Tensor<'a>> + use<'a> {
+        let of = |(no, piece): (usize, &'a Header)| piece.table.iter().map(move |stored| Tensor { no, piece, stored });
+        self.pieces.iter().enumerate().flat_map(of)
+    }
+
+    /// Those that have type number `id`.
+    fn with(&self, id: u32) -> impl Iterator<Item = Tensor<'a>> + use<'a> {
+        self.tensors().filter(move |tensor| tensor.stored.id == id)
     }
 
     /// What the number of `first`, and of all tensors that share it, means.
@@ -213,40 +234,45 @@ impl<'a> Table<'a> {
 
     /// Whether every tensor of this number fills its place in this format.
     fn fits(&self, id: u32, format: &'static Format) -> bool {
-        self.table.iter().filter(|stored| stored.id == id).all(|stored| {
+        self.with(id).all(|tensor| {
+            let stored = tensor.stored;
             let scale = format.packing().is_some_and(|packing| packing.tiled) && self.scale(stored).is_some();
             let tail = if scale { format.tail as u64 } else { 0 };
-            size(&stored.name, format, &stored.shape).is_ok_and(|size| self.fills(stored, size - tail))
+            size(&stored.name, format, &stored.shape).is_ok_and(|size| self.fills(tensor, size - tail))
         })
     }
 
     /// The same for a type that is refused.
     fn fits_ghost(&self, &&(id, _, block, bytes, _): &&Refused) -> bool {
-        self.table.iter().filter(|stored| stored.id == id).all(|stored| {
+        self.with(id).all(|tensor| {
+            let stored = tensor.stored;
             let whole = stored.shape.last().is_some_and(|cols| cols.is_multiple_of(block));
             let weights = stored.shape.iter().try_fold(1u64, |product, &n| product.checked_mul(n)).filter(|_| whole);
-            weights.and_then(|n| (n / block).checked_mul(bytes)).is_some_and(|size| self.fills(stored, size))
+            weights.and_then(|n| (n / block).checked_mul(bytes)).is_some_and(|size| self.fills(tensor, size))
         })
     }
 
     /// Whether behind so many bytes there is nothing but padding.
-    fn fills(&self, stored: &Stored, size: u64) -> bool {
+    fn fills(&self, Tensor { no, piece, stored }: Tensor, size: u64) -> bool {
         // A matrix of 32 rows or less may be rounded up by its format.
-        self.spans.get(&stored.offset).is_some_and(|&span| size <= span && span - size < self.alignment.max(32))
+        let fits = |&span: &u64| size <= span && span - size < piece.alignment.max(32);
+        self.spans[no].get(&stored.offset).is_some_and(fits)
     }
 
     /// The scale of a tensor that has it in another.
     fn scale(&self, stored: &Stored) -> Option<f32> {
-        let scale = self.by_name.get(&*scale_of(&stored.name))?;
+        let Tensor { piece, stored: scale, .. } = self.by_name.get(&*scale_of(&stored.name))?;
         let one = scale.id == 0 && scale.shape.iter().all(|&n| n == 1);
-        let bytes = self.data.get(usize::try_from(scale.offset).ok()?..)?.first_chunk()?;
+        let bytes = piece.data.get(usize::try_from(scale.offset).ok()?..)?.first_chunk()?;
         one.then(|| f32::from_le_bytes(*bytes))
     }
+}
 
+impl Tensor<'_> {
     /// Refuses tiles in which the first row is not ternary.
-    fn check_tiles(&self, stored: &Stored, entry: &Entry, size: u64, order: Order) -> Result<()> {
-        let start = usize::try_from(stored.offset).ok();
-        let bytes = start.and_then(|start| self.data.get(start..start.checked_add(usize::try_from(size).ok()?)?));
+    fn check_tiles(&self, entry: &Entry, size: u64, order: Order) -> Result<()> {
+        let start = usize::try_from(self.stored.offset).ok();
+        let bytes = start.and_then(|start| self.piece.data.get(start..start.checked_add(usize::try_from(size).ok()?)?));
         let (Some(bytes), Some(packing)) = (bytes, entry.format.packing()) else { return Ok(()) };
         let [rows, cols] = matrix(&entry.shape);
         let mut codes = vec![0; cols];

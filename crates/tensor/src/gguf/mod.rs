@@ -12,8 +12,9 @@ mod write;
 use crate::{Error, Metadata, Result};
 
 pub use crate::writer::Writer;
-pub use dialect::Hints;
-pub use read::{Contents, read, read_with};
+pub(crate) use dialect::Hints;
+pub use read::{Contents, read};
+pub(crate) use read::{Header, contents, header};
 pub use split::Piece;
 pub(crate) use split::{join, only_set};
 pub use write::{create, write};

@@ -1,10 +1,13 @@
 //! Reading and checking the header.
 
+use std::path::PathBuf;
+
 use indexmap::IndexMap;
 use indexmap::map::Entry as Slot;
 
 use super::dialect::{self, Hints, Settled};
 use super::{MAGIC, MAX_DIMENSIONS, MAX_NAME, alignment, id};
+use crate::mapping::Mapping;
 use crate::{Array, Bytes, Entry, Error, Metadata, Result, Strings, Value, View};
 
 /// What a GGUF file holds.
@@ -22,11 +25,49 @@ pub struct Contents {
 
 /// Reads and checks the header. Allocates no more than a small multiple of what the header occupies.
 pub fn read(bytes: &Bytes) -> Result<Contents> {
-    read_with(bytes, Hints::default())
+    contents(vec![header(bytes, None)?], Hints::default())
 }
 
-/// As [`read`], with what is known beside the bytes.
-pub fn read_with(bytes: &Bytes, hints: Hints) -> Result<Contents> {
+/// The header of a file, which may be a piece of a split model.
+pub(crate) struct Header {
+    /// Where it is, of a piece.
+    pub path: Option<PathBuf>,
+    /// 1, 2 or 3.
+    pub version: u32,
+    /// Its keys.
+    pub metadata: Metadata,
+    pub(super) table: Vec<Stored>,
+    /// What is behind the header.
+    pub(super) data: Bytes,
+    pub(super) alignment: u64,
+    /// What the bytes are a part of, where they are mapped.
+    pub(super) mapping: Option<Mapping>,
+}
+
+impl Header {
+    /// An error in this file, of which its name is said where it is one of several.
+    pub(super) fn located(&self, error: Error) -> Error {
+        match &self.path {
+            Some(path) => error.at(path),
+            None => error,
+        }
+    }
+}
+
+/// What the pieces of a model hold together: the keys of the first, and the tensors of all, whose type numbers mean the same in each.
+pub(crate) fn contents(mut pieces: Vec<Header>, hints: Hints) -> Result<Contents> {
+    let first = &mut pieces[0];
+    let (version, metadata) = (first.version, std::mem::take(&mut first.metadata));
+    let (tables, notes) = dialect::settle(&pieces, &metadata, hints)?;
+    let mut tensors = IndexMap::new();
+    for (piece, table) in pieces.iter().zip(tables) {
+        place(table, piece, &mut tensors).map_err(|error| piece.located(error))?;
+    }
+    Ok(Contents { version, metadata: dialect::without(metadata), tensors, notes })
+}
+
+/// Reads the header of a file, which is mapped or not.
+pub(crate) fn header(bytes: &Bytes, mapping: Option<Mapping>) -> Result<Header> {
     let mut reader = Reader { rest: bytes, wide: true };
     let magic = reader.take(4, || "the magic number".into())?;
     if magic != MAGIC {
@@ -59,8 +100,7 @@ pub fn read_with(bytes: &Bytes, hints: Hints) -> Result<Contents> {
     let header = bytes.len() - reader.rest.len();
     let start = header.next_multiple_of(alignment as usize).min(bytes.len());
     let data = bytes.slice(start..);
-    let (table, notes) = dialect::settle(table, &metadata, &data, alignment, hints)?;
-    Ok(Contents { version, metadata: dialect::without(metadata), tensors: place(table, &data)?, notes })
+    Ok(Header { path: None, version, metadata, table, data, alignment, mapping })
 }
 
 /// A row of the table of tensors; its offset counts from the start of the data section.
@@ -73,8 +113,9 @@ pub(super) struct Stored {
     pub offset: u64,
 }
 
-/// Gives every tensor its bytes, after checking that each is inside `data` and none shares bytes with another.
-fn place(table: Vec<Settled>, data: &Bytes) -> Result<IndexMap<String, View>> {
+/// Gives every tensor of a piece its bytes, after checking that each is inside of it and none shares bytes with another.
+fn place(table: Vec<Settled>, piece: &Header, tensors: &mut IndexMap<String, View>) -> Result<()> {
+    let Header { data, mapping, .. } = piece;
     let mut order: Vec<usize> = (0..table.len()).collect();
     order.sort_unstable_by_key(|&i| table[i].offset);
     for pair in order.windows(2) {
@@ -83,7 +124,6 @@ fn place(table: Vec<Settled>, data: &Bytes) -> Result<IndexMap<String, View>> {
             return Err(Error::Overlap { first: first.entry.name.clone(), second: second.entry.name.clone() });
         }
     }
-    let mut tensors = IndexMap::new();
     for Settled { entry: Entry { name, format, shape }, size, offset, order } in table {
         let found = data.len() as u64;
         if offset.checked_add(size).is_none_or(|end| end > found) {
@@ -92,10 +132,10 @@ fn place(table: Vec<Settled>, data: &Bytes) -> Result<IndexMap<String, View>> {
         let bytes = data.slice(offset as usize..(offset + size) as usize);
         match tensors.entry(name.clone()) {
             Slot::Occupied(_) => return Err(Error::DuplicateTensor { tensor: name }),
-            Slot::Vacant(slot) => slot.insert(View { name, format, shape, bytes, mapping: None, order }),
+            Slot::Vacant(slot) => slot.insert(View { name, format, shape, bytes, mapping: mapping.clone(), order }),
         };
     }
-    Ok(tensors)
+    Ok(())
 }
 
 /// What is left of the header. Names of fields are made only when there is an error to tell.

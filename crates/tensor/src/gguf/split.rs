@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 
-use super::{ALIGNMENT, Contents, alignment};
+use super::{ALIGNMENT, Header};
 use crate::{Error, Metadata, Result, Value};
 
 const NO: &str = "split.no";
@@ -58,17 +58,16 @@ impl Piece {
     }
 }
 
-/// Puts a split model together: `opened` is the piece at `path`, `open` opens another. The keys are those of the first without those of the
-/// splitting, the tensors those of all.
+/// All pieces of a split model in order, the first without the keys of the splitting: `opened` is the piece at `path`, `open` opens another.
 pub(crate) fn join(
     path: &Path,
     piece: Piece,
-    opened: Contents,
-    mut open: impl FnMut(&Path) -> Result<Contents>,
-) -> Result<Contents> {
+    opened: Header,
+    mut open: impl FnMut(&Path) -> Result<Header>,
+) -> Result<Vec<Header>> {
     let prefix = piece.prefix(path).map_err(|e| e.at(path))?;
     let mut opened = Some(opened);
-    let mut whole: Option<Contents> = None;
+    let mut pieces: Vec<Header> = Vec::new();
     // The count may be a lie: names are made as files are found.
     for no in 0..piece.count {
         let path = path.with_file_name(format!("{prefix}{}", Piece::suffix(no, piece.count)));
@@ -82,20 +81,19 @@ pub(crate) fn join(
             })?,
         };
         check(&next.metadata, Piece { no, ..piece }).map_err(|e| e.at(&path))?;
-        match &mut whole {
-            None => whole = Some(next),
-            Some(whole) => add(whole, next).map_err(|e| e.at(&path))?,
+        if let Some(first) = pieces.first() {
+            agree(first, &next).map_err(|e| e.at(&path))?;
         }
+        pieces.push(Header { path: Some(path), ..next });
     }
-    let mut whole = whole.expect("a split model has at least two pieces");
-    let (expected, count, found) = (piece.tensors, piece.count, whole.tensors.len());
+    let (expected, count, found) = (piece.tensors, piece.count, pieces.iter().map(|piece| piece.table.len()).sum());
     if found != expected as usize {
         return Err(Error::SplitTensors { expected, count, found }.at(path));
     }
     for key in [NO, COUNT, TENSORS] {
-        whole.metadata.remove(key);
+        pieces[0].metadata.remove(key);
     }
-    Ok(whole)
+    Ok(pieces)
 }
 
 /// Makes sure that a file says that it is the piece `expected`.
@@ -111,24 +109,18 @@ fn check(metadata: &Metadata, expected: Piece) -> Result<()> {
     Err(Error::SplitPiece { no, count, tensors, found })
 }
 
-/// Adds the tensors of a later piece to those before.
-fn add(whole: &mut Contents, piece: Contents) -> Result<()> {
-    let differs = |key: &str, value: &Value| whole.metadata.get(key).is_some_and(|first| first != value);
+/// Makes sure that a later piece does not contradict the first.
+fn agree(first: &Header, piece: &Header) -> Result<()> {
+    let differs = |key: &str, value: &Value| first.metadata.get(key).is_some_and(|first| first != value);
     let mut keys = piece.metadata.iter().filter(|(key, _)| ![NO, COUNT, TENSORS].contains(key));
     if let Some((key, _)) = keys.find(|(key, value)| differs(key, value)) {
         return Err(Error::SplitMixed { key: key.to_owned() });
     }
     // PyPI's writer aligns all pieces by a key that only the first has, `gguf-split` does not: nothing tells them apart.
-    if alignment(&piece.metadata)? != alignment(&whole.metadata)? {
-        return Err(Error::SplitMixed { key: ALIGNMENT.to_owned() });
+    match piece.alignment == first.alignment {
+        true => Ok(()),
+        false => Err(Error::SplitMixed { key: ALIGNMENT.to_owned() }),
     }
-    for (name, view) in piece.tensors {
-        if whole.tensors.contains_key(&name) {
-            return Err(Error::DuplicateTensor { tensor: name });
-        }
-        whole.tensors.insert(name, view);
-    }
-    Ok(())
 }
 
 /// The first of these files, when they are all pieces of one split model by their names, in order.

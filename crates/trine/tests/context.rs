@@ -1,0 +1,29 @@
+//! What a model does that depends on how long its sequences can become.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use trine::Options;
+
+/// The largest difference from transformers' logits when the model is loaded for `context` tokens.
+fn difference(golden: &str, context: usize) -> f32 {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(golden);
+    let mut decoder = Options::default().threads(1).context(context).load(&folder, &mut |_| ControlFlow::Continue(()));
+    let decoder = decoder.as_mut().unwrap();
+    let golden: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.join("golden.json")).unwrap()).unwrap();
+    let expected = std::fs::read(folder.join("logits.f32")).unwrap();
+    let prompts = golden["prompts"].as_array().unwrap().iter();
+    let ids = prompts.map(|prompt| serde_json::from_value::<Vec<u32>>(prompt["ids"].clone()).unwrap());
+    let logits: Vec<f32> = ids.flat_map(|ids| decoder.logits(&ids).unwrap()).collect();
+    let expected = expected.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
+    logits.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// Phi 4 mini, of an original context of 1024 tokens and one of 2048.
+#[test]
+fn frequencies_are_those_for_the_context_that_a_model_is_loaded_for() {
+    assert!(difference("phi4-mini", 128) < 1e-4 && difference("phi4-mini", 1024) < 1e-4);
+    assert!(difference("phi4-mini", 1025) > 1e-2);
+    // The prompts are longer than the original context.
+    assert!(difference("phi-longrope", 128) < 1e-4);
+}
