@@ -105,9 +105,9 @@ def pack(state, generator, method, kept):
 
 def row(quantization, method, kept=(), **more):
     """A row; `kept` are parts of the names of modules that are not packed."""
-    config = dict(DENSE, rope_parameters=rope("default"), tie_word_embeddings=True, **more.pop("config", {}))
+    config = dict(DENSE, rope_parameters=rope("default"), tie_word_embeddings=True) | more.pop("config", {})
     return dict(
-        cls=transformers.LlamaForCausalLM,
+        cls=more.pop("cls", transformers.LlamaForCausalLM),
         config=config,
         dtype=torch.float16,
         prompts=PROMPTS[1:],
@@ -118,11 +118,11 @@ def row(quantization, method, kept=(), **more):
     )
 
 
-def gptq_row(kept=(), config={}, **quantization):
+def gptq_row(kept=(), config={}, cls=transformers.LlamaForCausalLM, **quantization):
     """As AutoGPTQ and GPTQModel write it."""
     how = dict(dict(sym=True, desc_act=False, checkpoint_format="gptq"), **quantization)
     more = dict(quant_method="gptq", damp_percent=0.01, static_groups=False, true_sequential=True, model_file_base_name=None)
-    return row(dict(more, **how), partial(gptq, **how), kept, config=config)
+    return row(dict(more, **how), partial(gptq, **how), kept, config=config, cls=cls)
 
 
 def fp8_row(block, **more):
@@ -145,6 +145,13 @@ COMPRESSED = dict(
     ),
 )
 
+QWEN3_MOE = dict(
+    cls=transformers.Qwen3MoeForCausalLM,
+    config=dict(
+        head_dim=16, moe_intermediate_size=64, num_experts=4, num_experts_per_tok=2, norm_topk_prob=True, rms_norm_eps=1e-6
+    ),
+)
+
 PACKED = {
     "llama-gptq": gptq_row(bits=4, group_size=32),
     "llama-gptq-act-order": gptq_row(bits=4, group_size=32, sym=False, desc_act=True),
@@ -152,6 +159,10 @@ PACKED = {
     "llama-gptq-3bit": gptq_row(bits=3, group_size=32, sym=False),
     "llama-gptq-2bit": gptq_row(bits=2, group_size=32, sym=False),
     "llama-gptq-v2": gptq_row(bits=4, group_size=32, sym=False, checkpoint_format="gptq_v2", kept=["layers.0.mlp.down"]),
+    "qwen2-gptq": gptq_row(bits=4, group_size=32, cls=transformers.Qwen2ForCausalLM),
+    "phi-gptq": gptq_row(bits=4, group_size=32, cls=transformers.Phi3ForCausalLM, config=dict(pad_token_id=1)),
+    "qwen3moe-gptq": gptq_row(bits=4, group_size=32, sym=False, **QWEN3_MOE),
+    "qwen3moe-fp8": fp8_row([32, 32], **QWEN3_MOE),
     "llama-awq": row(
         dict(
             quant_method="awq", bits=4, group_size=32, version="gemm", zero_point=True, modules_to_not_convert=["down_proj"]

@@ -1,16 +1,28 @@
 //! A healthy file has no findings; what is broken on purpose is found, and nothing else.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use trine_backend::CpuOptions;
 use trine_lab::Error;
-use trine_lab::doctor::{Report, examine};
+use trine_lab::doctor::{Options, Report, Severity, examine};
 use trine_model::{EMBEDDED, open_file};
-use trine_tensor::format::F32;
+use trine_tensor::format::{F32, I2_S_ARM};
 use trine_tensor::{Metadata, OpenOptions, Strings, View, gguf};
 
+fn full() -> Options {
+    Options { cpu: Some(CpuOptions::default()), ..Options::default() }
+}
+
 fn doctor(path: &Path) -> Report {
-    examine(path, Some(CpuOptions::default()), &mut |_, _| ControlFlow::Continue(())).unwrap()
+    doctor_with(path, &full())
+}
+
+fn doctor_with(path: &Path, options: &Options) -> Report {
+    examine(path, options, &mut |_, _| ControlFlow::Continue(())).unwrap()
+}
+
+fn titles(report: &Report) -> Vec<&str> {
+    report.findings.iter().map(|finding| &*finding.title).collect()
 }
 
 /// A model's keys and tensors, to be broken.
@@ -44,6 +56,13 @@ impl Parts {
         let mut bytes = view.bytes.to_vec();
         damage(&mut bytes);
         *view = View::new(name, view.format, view.shape.clone(), bytes).unwrap();
+    }
+
+    /// Gives a token another spelling.
+    fn rename(&mut self, from: &str, to: &str) {
+        let renamed = self.tokens().into_iter().map(|token| if token == from { to.to_owned() } else { token });
+        let renamed = Strings::from_iter(renamed.collect::<Vec<_>>());
+        self.set("tokenizer.ggml.tokens", renamed);
     }
 
     fn tokens(&self) -> Vec<String> {
@@ -95,6 +114,24 @@ fn what_is_broken_is_found_and_nothing_else() {
             &["weights of a ternary model are not ternary"],
         ),
         (
+            "weights that are too small for anything",
+            Box::new(|p| p.change(MATRIX, |w| w.iter_mut().for_each(|w| *w *= 1e-9))),
+            &["weights are absurdly small"],
+        ),
+        (
+            "hardly a weight",
+            Box::new(|p| {
+                p.change(MATRIX, |w| {
+                    w.iter_mut().skip(1).filter(|w| **w != 0.0).enumerate().for_each(|(i, w)| {
+                        if i % 50 > 0 {
+                            *w = 0.0
+                        }
+                    })
+                })
+            }),
+            &["nearly all weights of a ternary matrix are zero"],
+        ),
+        (
             "tokens without an embedding",
             Box::new(|p| {
                 let width = p.tensors.iter().find(|view| view.name == "token_embd.weight").unwrap().cols();
@@ -129,6 +166,37 @@ fn what_is_broken_is_found_and_nothing_else() {
             &["there is no tokenizer"],
         ),
         (
+            "a sign that cannot be written",
+            Box::new(|p| p.rename("=", "====")),
+            &["something was assumed of the tokenizer", "a text does not come back from its tokens"],
+        ),
+        (
+            "more tokens than the model has",
+            Box::new(|p| {
+                let tokens = p.tokens().into_iter().chain((0..5).map(|i| format!("more{i}")));
+                p.set("tokenizer.ggml.tokens", Strings::from_iter(tokens));
+                let mut types = p.keys.i32s("tokenizer.ggml.token_type").unwrap().unwrap().into_owned();
+                types.extend([1; 5]);
+                p.set("tokenizer.ggml.token_type", types);
+            }),
+            &["the vocabulary is not that of the model"],
+        ),
+        (
+            "no end",
+            Box::new(|p| {
+                p.keys.remove("tokenizer.ggml.eos_token_id");
+                p.keys.remove("tokenizer.ggml.bos_token_id");
+                p.set("tokenizer.ggml.add_bos_token", false);
+                p.rename("<|endoftext|>", "<|nothing|>");
+            }),
+            &["answers have no end"],
+        ),
+        (
+            "EOS that is text",
+            Box::new(|p| p.set("tokenizer.ggml.eos_token_id", 300u32)),
+            &["EOS is not a control token"],
+        ),
+        (
             "BOS that is text",
             Box::new(|p| p.set("tokenizer.ggml.bos_token_id", 300u32)),
             &["BOS is not a control token"],
@@ -148,6 +216,19 @@ fn what_is_broken_is_found_and_nothing_else() {
             "BOS twice",
             Box::new(template("{{ bos_token }}{{ bos_token }}{{ messages[0].content }}")),
             &["the chat template writes BOS twice"],
+        ),
+        (
+            "BOS of template and tokenizer",
+            Box::new(template("{{ bos_token }}{{ messages[0].content }}")),
+            &["template and tokenizer both add BOS"],
+        ),
+        (
+            "a chat without a template",
+            Box::new(|p| {
+                p.keys.remove("tokenizer.chat_template");
+                p.rename("<|endoftext|>", "<|im_start|>");
+            }),
+            &["a vocabulary for chats without a chat template"],
         ),
         (
             "a small base",
@@ -205,8 +286,7 @@ fn what_is_broken_is_found_and_nothing_else() {
         let path = folder.path().join("model.gguf");
         gguf::write(&path, &parts.keys, &parts.tensors).unwrap();
         let report = doctor(&path);
-        let titles: Vec<&str> = report.findings.iter().map(|finding| &*finding.title).collect();
-        if titles != *expected {
+        if titles(&report) != *expected {
             wrong.push(format!("{name}: {:#?}", report.findings));
         }
         assert!(report.findings.iter().all(|finding| !finding.evidence.is_empty() && !finding.remedy.is_empty()));
@@ -236,9 +316,9 @@ fn a_file_that_does_not_open_is_a_finding() {
 #[test]
 fn a_quick_look_reads_no_weights_and_who_waits_may_give_up() {
     let path = Path::new(EMBEDDED);
-    let report = examine(path, None, &mut |_, _| panic!("weights were read")).unwrap();
+    let report = examine(path, &Options::default(), &mut |_, _| panic!("weights were read")).unwrap();
     assert_eq!((report.findings.len(), report.canary), (0, None));
-    let stopped = examine(path, Some(CpuOptions::default()), &mut |_, _| ControlFlow::Break(()));
+    let stopped = examine(path, &full(), &mut |_, _| ControlFlow::Break(()));
     assert!(matches!(stopped, Err(Error::Cancelled)));
     let canary = doctor(path).canary.unwrap();
     assert!(canary.bits_per_byte < canary.letters_bits_per_byte, "{canary:?}");
@@ -292,8 +372,88 @@ fn the_base_of_llama_2_with_the_vocabulary_of_llama_3_is_found() {
         parts.set("llama.rope.freq_base", base);
         let path = folder.path().join("model.gguf");
         gguf::write(&path, &parts.keys, &parts.tensors).unwrap();
-        let report = examine(&path, None, &mut |_, _| ControlFlow::Continue(())).unwrap();
+        let report = doctor_with(&path, &Options::default());
         let found = report.findings.iter().filter(|finding| finding.title.contains("base of rotary positions")).count();
         assert_eq!(found, expected, "{:?}", report.findings);
+    }
+}
+
+/// The program's own model as bitnet.cpp writes it on ARM, where nothing in the file says so.
+#[test]
+fn a_layout_that_was_taken_for_another_is_noted_and_can_be_chosen() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("arm.gguf");
+    let file = open_file(EMBEDDED, &OpenOptions::default()).unwrap();
+    trine_lab::quantize(&file, &path, &I2_S_ARM, &mut |_| ControlFlow::Continue(())).unwrap();
+    let told = doctor(&path);
+    assert!(told.is_healthy() && titles(&told) == ["a type number has several meanings"], "{told:#?}");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let key = b"trine.layouts";
+    let at = bytes.windows(key.len()).position(|window| window == key).unwrap();
+    bytes[at..at + key.len()].copy_from_slice(b"other.layouts");
+    std::fs::write(&path, bytes).unwrap();
+    let wrong = doctor(&path);
+    let expected = ["the model foretells English worse than chance", "a type number has several meanings"];
+    assert_eq!(titles(&wrong), expected, "{wrong:#?}");
+    let note = &wrong.findings[1];
+    assert!(note.evidence.contains("I2_S_ARM") && note.remedy.contains("--layout"), "{note:?}");
+    let chosen = doctor_with(&path, &Options { layouts: vec![&I2_S_ARM], ..full() });
+    assert!(chosen.is_healthy(), "{chosen:#?}");
+}
+
+#[test]
+fn another_tokenizer_takes_the_place_of_a_damaged_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let [damaged, good] = ["damaged.gguf", "good.gguf"].map(|name| folder.path().join(name));
+    let mut parts = Parts::new();
+    gguf::write(&good, &parts.keys, &parts.tensors).unwrap();
+    parts.set("tokenizer.ggml.pre", "martian");
+    gguf::write(&damaged, &parts.keys, &parts.tensors).unwrap();
+    assert_eq!(titles(&doctor(&damaged)), ["the tokenizer is damaged or unknown"]);
+    let report = doctor_with(&damaged, &Options { tokenizer: Some(good), ..full() });
+    assert!(report.findings.is_empty() && report.canary.is_some(), "{report:#?}");
+}
+
+/// Files and folders of models, by the folder that they are in.
+fn models(folder: &Path) -> Vec<PathBuf> {
+    let inside = |path: PathBuf| std::fs::read_dir(path).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let mut models: Vec<PathBuf> =
+        inside(folder.to_path_buf()).filter(|path| path.join("config.json").exists()).collect();
+    let files =
+        models.clone().into_iter().flat_map(inside).filter(|path| path.extension().is_some_and(|e| e == "gguf"));
+    models.extend(files.collect::<Vec<_>>());
+    models
+}
+
+/// Random models foretell nothing, and are well otherwise: of every architecture, packed by every quantiser.
+#[test]
+fn sound_models_of_all_kinds_have_nothing_else() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden");
+    let mut wrong = Vec::new();
+    let all = [models(&golden.join("models")), models(&golden.join("encoders"))].concat();
+    assert!(all.len() > 80, "golden models are missing");
+    for path in all {
+        let report = doctor(&path);
+        let foretells = |title: &str| title.starts_with("the model foretells English");
+        let other = report.findings.iter().find(|f| f.severity > Severity::Note && !foretells(&f.title));
+        wrong.extend(other.map(|finding| format!("{}: {finding:?}", path.display())));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn trained_models_are_well() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/models");
+    if !data.exists() {
+        return eprintln!("skipped: {} is absent", data.display());
+    }
+    for path in models(&data).into_iter().filter(|path| path.is_file()) {
+        let report = doctor(&path);
+        let assumed = "something was assumed of the tokenizer";
+        assert!(
+            report.findings.iter().all(|f| f.severity == Severity::Note || f.title == assumed),
+            "{}: {report:#?}",
+            path.display()
+        );
     }
 }

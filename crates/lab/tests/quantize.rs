@@ -173,3 +173,16 @@ fn a_split_model_becomes_one_file() {
     let error = quantize(&split, &pieces[2], format, &mut |_| ControlFlow::Continue(())).unwrap_err();
     assert!(matches!(error, Error::SameFile { .. }), "{error}");
 }
+
+#[test]
+fn folders_are_refused_whatever_packed_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out.gguf");
+    for name in ["llama", "llama-gptq", "llama-awq", "llama-fp8", "bitnet-b1.58"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(name);
+        let file = File::open(&path).unwrap();
+        let error = quantize(&file, &output, &F16, &mut |_| ControlFlow::Continue(())).unwrap_err();
+        assert!(matches!(error, Error::NotGguf { .. }) && error.to_string().contains(name), "{error}");
+        assert!(!output.exists());
+    }
+}

@@ -22,10 +22,22 @@ const PREFIXES: [&str; 5] = ["model.", "transformer.", "bert.", "language_model.
 /// What the names of parts begin with that are not for text, with or without `model.` before it.
 const OTHER_PARTS: [&str; 2] = ["vision_tower.", "multi_modal_projector."];
 
-/// Whether a tensor is a part of a model of several parts that is not for text.
-pub(crate) fn is_other_part(file: &File, name: &str) -> bool {
-    let name = name.strip_prefix("model.").unwrap_or(name);
-    keys::has_other_parts(file) && OTHER_PARTS.iter().any(|part| name.starts_with(part))
+/// Tables that follow from the keys, which early releases of transformers stored.
+const TABLES: [&str; 6] = [
+    ".rotary_emb.inv_freq",
+    ".attn.bias",
+    ".attn.masked_bias",
+    ".attention.bias",
+    ".attention.masked_bias",
+    "embeddings.position_ids",
+];
+
+/// Whether no model takes a tensor for a weight: what follows from the keys, and in a model of several parts what is not for text.
+pub(crate) fn is_no_weight(file: &File, name: &str) -> bool {
+    let part = name.strip_prefix("model.").unwrap_or(name);
+    name.starts_with("rope_f")
+        || TABLES.iter().any(|end| name.ends_with(end))
+        || keys::has_other_parts(file) && OTHER_PARTS.iter().any(|other| part.starts_with(other))
 }
 
 /// The name of a tensor in this file, when it is there with or without a usual prefix.
@@ -61,9 +73,9 @@ impl<'a> Source<'a> {
         self.packing
     }
 
-    /// Whether this tensor is not for text.
-    pub fn is_other_part(&self, name: &str) -> bool {
-        is_other_part(self.file, name)
+    /// Whether this tensor is no weight.
+    pub fn is_no_weight(&self, name: &str) -> bool {
+        is_no_weight(self.file, name)
     }
 
     /// Whether there is a tensor of this very name.
@@ -245,17 +257,11 @@ impl<'a> Weights<'a> {
             keys::config(self.source.file).is_some_and(|config| config.get("num_nextn_predict_layers").is_some());
         let further = further.then(|| format!("model.layers.{}.", self.spec.layers));
         let harmless = |name: &str| {
-            matches!(
-                name,
-                "rope_freqs.weight" | "rope_factors_long.weight" | "rope_factors_short.weight" | "lm_head.weight"
-            ) || !head && matches!(name, "output.weight" | "output.bias" | "lm_head.bias")
-                || is_other_part(self.source.file, name)
+            is_no_weight(self.source.file, name)
+                || !head && matches!(name, "output.weight" | "output.bias" | "lm_head.bias")
+                || name == "lm_head.weight"
                 || name.ends_with(".lm_head.weight")
-                || [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".masked_bias"]
-                    .iter()
-                    .any(|end| name.ends_with(end))
                 || further.as_ref().is_some_and(|further| name.starts_with(further))
-                || name.ends_with("embeddings.position_ids")
                 || matches!(name, "dense_2.weight" | "dense_3.weight")
                 || self.spec.arch.encoder
                     && ["pooler.", "cls.", "head.", "decoder."].iter().any(|part| name.contains(part))

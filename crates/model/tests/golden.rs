@@ -213,3 +213,37 @@ fn logits_have_the_same_bits_however_they_are_computed() {
         }
     }
 }
+
+/// Files from before llama.cpp cached the latent vectors: the up-projections of keys and values are one matrix, as in the folder, and keys tell
+/// the sizes of heads as they are projected.
+#[test]
+fn older_files_of_deepseek_give_the_same_logits() {
+    let scratch = tempfile::tempdir().unwrap();
+    let goldens = goldens().into_iter().filter(|golden| golden.name.starts_with("deepseek"));
+    for golden in goldens {
+        let [folder, new] = &golden.files[..] else { panic!("{} is not there as GGUF", golden.name) };
+        let (folder, new) = (open(folder), open(new));
+        let mut keys = new.metadata().clone();
+        for part in ["key", "value"] {
+            let mla = keys.remove(&format!("deepseek2.attention.{part}_length_mla")).unwrap();
+            keys.insert(format!("deepseek2.attention.{part}_length"), mla);
+        }
+        let heads = keys.get("deepseek2.attention.head_count").unwrap().clone();
+        keys.insert("deepseek2.attention.head_count_kv", heads);
+        let mut tensors: Vec<View> = new.tensors().filter(|view| !view.name.contains("attn_v_b")).cloned().collect();
+        for view in tensors.iter_mut().filter(|view| view.name.contains("attn_k_b")) {
+            let layer = view.name.split('.').nth(1).unwrap();
+            let both = folder.view(&format!("model.layers.{layer}.self_attn.kv_b_proj.weight")).unwrap();
+            let name = view.name.replace("attn_k_b", "attn_kv_b");
+            *view = View::new(name, both.format, both.shape.clone(), both.bytes.clone()).unwrap();
+        }
+        let path = scratch.path().join(&golden.name);
+        trine_tensor::gguf::write(&path, &keys, &tensors).unwrap();
+        let file = open(&path);
+        let mut be = exact(1, &file);
+        let model = load(&mut be, &file).unwrap();
+        let prompts = golden.prompts.iter().flat_map(|(_, ids, _)| run(&mut be, &model, &F32, &[ids], 1000).concat());
+        let worst = prompts.zip(&golden.logits).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-4, "{}: {worst}", golden.name);
+    }
+}

@@ -3,22 +3,17 @@
 use crate::backend::KvShape;
 use crate::engine::BLOCK_LEN;
 use crate::model::{Packing, Spec, Unpack};
-use crate::tensor::format::{BOOL, U8};
+use crate::tensor::format::U8;
 use crate::tensor::{Entry, File, Format};
 
 /// The weights of a model: everything in its file but tables that follow from its keys and the scales of packed weights.
 pub fn parameters(file: &File) -> u64 {
     let packing = Spec::of(file).map_or(Packing::Plain, |spec| spec.packing);
-    let follows = |name: &str| {
-        name.starts_with("rope_f")
-            || [".inv_freq", ".attn.bias", ".attention.bias", ".masked_bias", "_scale", "_scales"]
-                .iter()
-                .any(|end| name.ends_with(end))
-    };
-    let weights = loaded(file, packing).filter(|entry| !follows(&entry.name) && entry.format != &BOOL);
+    let weights =
+        loaded(file, packing).filter(|entry| ![".weight_scale", "_scales"].iter().any(|end| entry.name.ends_with(end)));
     weights
         .map(|entry| {
-            let numbers = entry.shape.iter().map(|&n| n as u64).product();
+            let numbers: u64 = entry.shape.iter().map(|&n| n as u64).product();
             // Two numbers of MXFP4.
             if entry.format == &U8 { 2 * numbers } else { numbers }
         })
@@ -33,7 +28,7 @@ fn loaded(file: &File, packing: Packing) -> impl Iterator<Item = Entry> {
 }
 
 /// Bytes of a tensor on the device, where matrices are in a format of rows.
-fn bytes(mut entry: Entry) -> u64 {
+fn bytes_of(mut entry: Entry) -> u64 {
     if let Some(packing) = entry.format.packing() {
         entry.format = packing.rows;
     }
@@ -73,7 +68,7 @@ impl Memory {
         let logits = spec.vocab * 2;
         let scratch = (batch as u64).saturating_mul((4 * floats + bytes) as u64) + 4 * logits as u64;
         Memory {
-            weights: loaded(file, spec.packing).map(bytes).fold(0, u64::saturating_add),
+            weights: loaded(file, spec.packing).map(bytes_of).fold(0, u64::saturating_add),
             kv_cache: kv.bytes().map_or(u64::MAX, |bytes| bytes as u64),
             scratch,
         }

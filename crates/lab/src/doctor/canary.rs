@@ -115,3 +115,27 @@ fn letters() -> f64 {
     let shares = counts.iter().filter(|&&n| n > 0).map(|&n| f64::from(n) / TEXT.len() as f64);
     shares.map(|p| -p * libm::log2(p)).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_canary_is_judged_by_who_knows_less() {
+        let title = |nats_per_token: f64, bits_per_byte: f64| {
+            let canary = Canary {
+                tokens: 200,
+                nats_per_token,
+                uniform_nats_per_token: 7.0,
+                bits_per_byte,
+                letters_bits_per_byte: letters(),
+            };
+            canary.judge().map(|finding| (finding.severity, finding.title))
+        };
+        assert_eq!(title(3.0, 1.5), None);
+        let (severity, found) = title(6.9, 4.5).unwrap();
+        assert!(severity == Severity::Warning && found.ends_with("no better than the frequency of letters"), "{found}");
+        let (severity, found) = title(7.0, 4.5).unwrap();
+        assert!(severity == Severity::Error && found.ends_with("worse than chance"), "{found}");
+    }
+}

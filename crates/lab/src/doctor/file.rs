@@ -58,7 +58,9 @@ fn file_type(patient: &Patient) -> Option<Finding> {
         *weights.entry(view.format.name).or_insert(0) += view.rows() * view.cols();
     }
     let (most, _) = weights.iter().max_by_key(|(_, weights)| **weights)?;
-    (*most != said.name && !weights.contains_key(said.name)).then(|| {
+    // Layouts of one format share a number.
+    let any = FORMATS.iter().any(|format| format.file_type() == said.file_type() && weights.contains_key(format.name));
+    (!any).then(|| {
         let evidence = format!("general.file_type says {said}, most weights are {most}, none is {said}");
         Finding::new(
             Severity::Note,

@@ -108,7 +108,7 @@ impl Report {
 }
 
 /// How to examine a file.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Options {
     /// What the model runs a short text on, after all its weights were read once; without it, only the header is looked at.
     pub cpu: Option<CpuOptions>,

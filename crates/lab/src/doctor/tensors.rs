@@ -61,6 +61,7 @@ pub(super) fn count(
     for stored in file.tensors() {
         // What cannot be unpacked is said when the model is to run.
         let Ok(Some(view)) = unpack.view(stored) else { continue };
+        let view = view.by_rows();
         let mut row = vec![0.0; view.cols()];
         let mut tensor = Tensor {
             name: view.name.clone(),

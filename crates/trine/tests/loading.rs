@@ -1,4 +1,4 @@
-//! What a model does that depends on how long its sequences can become.
+//! What loading a model depends on, and what it foretells.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -26,4 +26,29 @@ fn frequencies_are_those_for_the_context_that_a_model_is_loaded_for() {
     assert!(difference("phi4-mini", 1025) > 1e-2);
     // The prompts are longer than the original context.
     assert!(difference("phi-longrope", 128) < 1e-4);
+}
+
+/// What is uploaded is what was foretold, but for tensors that no model asks for and parts that are cut out of others.
+#[test]
+fn memory_counts_weights_as_they_are_loaded() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models");
+    let kinds = ["llama", "bitnet", "qwen3", "gemma3-vision", "mistral3"];
+    let mut wrong = Vec::new();
+    for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if !kinds.iter().any(|kind| name.starts_with(kind)) {
+            continue;
+        }
+        let mut last = None;
+        let mut note = |progress| {
+            last = Some(progress);
+            ControlFlow::Continue(())
+        };
+        Options::default().threads(1).load(&path, &mut note).unwrap();
+        let last = last.unwrap();
+        if last.done.abs_diff(last.total) * 50 > last.total {
+            wrong.push(format!("{name}: {last:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
