@@ -199,13 +199,13 @@ fn of_folder(file: &File) -> Result<(Option<Pooling>, Vec<View>)> {
 fn pooling_of(config: &Value) -> Result<Pooling> {
     let modes = [
         ("pooling_mode_mean_tokens", Pooling::Mean),
-        ("pooling_mode_mean_sqrt_len_tokens", Pooling::Mean),
         ("pooling_mode_cls_token", Pooling::First),
         ("pooling_mode_lasttoken", Pooling::Last),
     ];
     let mut on = modes.into_iter().filter(|(key, _)| config[key] == true).map(|(_, pooling)| pooling);
     match (on.next(), on.next()) {
         (Some(pooling), None) => Ok(pooling),
+        (None, None) if config["pooling_mode_mean_sqrt_len_tokens"] == true => Ok(Pooling::Mean),
         _ => Err(Error::bad("pooling_mode", "one of mean, cls and lasttoken", config)),
     }
 }
