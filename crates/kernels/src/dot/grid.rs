@@ -2,7 +2,7 @@
 //!
 //! Points are looked up in tables that no register holds: row by row in plain code, to codes that are multiplied as those of any format.
 
-use super::block::{Blocks, Scales, Sink};
+use super::block::{Blocks, Halves, Kind, Scales, Sink, Unsigned};
 use super::stack::Stack;
 use crate::simd::{BYTES, LANES, Simd};
 use half::f16;
@@ -45,7 +45,7 @@ pub(crate) struct Group {
 pub(crate) trait Points {
     const BYTES: usize;
     const ZERO: i32 = SIGNED;
-    const HALVES: bool = false;
+    type Kind: Kind;
     /// What `d` is multiplied by, so that scales are integers.
     const UNIT: f32;
     /// The scale of a row's block.
@@ -61,7 +61,7 @@ impl<P: Points> Blocks for P {
     const GROUPS: usize = 8;
     const BYTES: usize = P::BYTES;
     const ZERO: i32 = P::ZERO;
-    const HALVES: bool = P::HALVES;
+    type Kind = P::Kind;
     #[inline(always)]
     fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
         let d = units::<P>(blocks);
@@ -98,7 +98,7 @@ fn look_up<P: Points>(
             let four = (points[k / 2] >> (k % 2 * 32)) as u32;
             codes[k].as_chunks_mut::<4>().0[row] = four.to_le_bytes();
         }
-        if P::HALVES {
+        if P::Kind::HALVES {
             scales.scale[row] = units[row];
             scales.halves[0][row] = multiples[0] as f32;
             scales.halves[1][row] = multiples[1] as f32;
@@ -166,6 +166,7 @@ pub(crate) struct IQ2_XXS;
 impl Points for IQ2_XXS {
     const BYTES: usize = 66;
     const UNIT: f32 = 0.125;
+    type Kind = Unsigned;
     #[inline(always)]
     fn group(row: Row<impl Stack>, n: usize) -> Group {
         let (indices, rest) = (row.word(2 + 8 * n), row.word(6 + 8 * n));
@@ -183,7 +184,7 @@ pub(crate) struct IQ2_XS;
 impl Points for IQ2_XS {
     const BYTES: usize = 74;
     const UNIT: f32 = 0.125;
-    const HALVES: bool = true;
+    type Kind = Halves;
     #[inline(always)]
     fn group(row: Row<impl Stack>, n: usize) -> Group {
         let mut points = [0; 4];
@@ -201,7 +202,7 @@ pub(crate) struct IQ2_S;
 impl Points for IQ2_S {
     const BYTES: usize = 82;
     const UNIT: f32 = 0.125;
-    const HALVES: bool = true;
+    type Kind = Halves;
     #[inline(always)]
     fn group(row: Row<impl Stack>, n: usize) -> Group {
         let (low, high, signs) = (row.word(2 + 4 * n), row.byte(66, n), row.word(34 + 4 * n));
@@ -220,6 +221,7 @@ pub(crate) struct IQ3_XXS;
 impl Points for IQ3_XXS {
     const BYTES: usize = 98;
     const UNIT: f32 = 0.25;
+    type Kind = Unsigned;
     #[inline(always)]
     fn group(row: Row<impl Stack>, n: usize) -> Group {
         let rest = row.word(66 + 4 * n);
@@ -237,6 +239,7 @@ pub(crate) struct IQ3_S;
 impl Points for IQ3_S {
     const BYTES: usize = 110;
     const UNIT: f32 = 1.0;
+    type Kind = Unsigned;
     #[inline(always)]
     fn group(row: Row<impl Stack>, n: usize) -> Group {
         let (high, signs) = (row.byte(66, n), row.word(74 + 4 * n));
@@ -265,6 +268,7 @@ impl Points for IQ1_S {
     const BYTES: usize = 50;
     const ZERO: i32 = EIGHTHS;
     const UNIT: f32 = 0.125;
+    type Kind = Unsigned;
     #[inline(always)]
     fn group(row: Row<impl Stack>, n: usize) -> Group {
         let (low, high) = (row.word(2 + 4 * n), row.short(34, n) as usize);
@@ -283,7 +287,7 @@ impl Points for IQ1_M {
     const BYTES: usize = 56;
     const ZERO: i32 = EIGHTHS;
     const UNIT: f32 = 0.125;
-    const HALVES: bool = true;
+    type Kind = Halves;
     /// It is in four pieces.
     #[inline(always)]
     fn scale(row: Row<impl Stack>) -> f32 {

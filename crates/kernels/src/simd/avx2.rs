@@ -1,6 +1,6 @@
 //! x86-64 with AVX2, FMA and F16C: two registers for everything.
 
-use super::{BYTES, LANES, Simd, spread_bits, spread_bytes};
+use super::{BYTES, Job, LANES, Simd, spread_bits, spread_bytes};
 use core::arch::x86_64::*;
 
 /// Only built inside the `target_feature` functions of this file's table.
@@ -39,6 +39,11 @@ impl Simd for Avx2 {
     type F = (__m256, __m256);
     type B = (__m256i, __m256i);
     type I = (__m256i, __m256i);
+
+    #[inline(always)]
+    fn call(self, job: impl Job) {
+        unsafe { call(job) }
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {

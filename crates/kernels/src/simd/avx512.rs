@@ -1,7 +1,7 @@
 //! x86-64 with AVX-512 (F, BW, DQ, VL), VNNI and VBMI (Ice Lake, Zen 4 and later): everything in one register.
 
 use super::avx2::{largest8, sum8};
-use super::{BYTES, LANES, Simd, spread_bits, spread_bytes};
+use super::{BYTES, Job, LANES, Simd, spread_bits, spread_bytes};
 use crate::gemm;
 use core::arch::x86_64::*;
 use core::mem::transmute;
@@ -61,6 +61,11 @@ impl Simd for Avx512 {
     type F = __m512;
     type B = __m512i;
     type I = __m512i;
+
+    #[inline(always)]
+    fn call(self, job: impl Job) {
+        unsafe { call(job) }
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {

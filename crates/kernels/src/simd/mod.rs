@@ -35,6 +35,9 @@ pub(crate) trait Simd: Copy {
     /// 16 integers of 32 bits.
     type I: Copy;
 
+    /// Runs a job in a function of its own that has the CPU's instructions: what is large and called from several places is there once.
+    fn call(self, job: impl Job);
+
     fn splat(self, x: f32) -> Self::F;
     fn load(self, x: &[f32]) -> Self::F;
     fn store(self, x: Self::F, out: &mut [f32]);
@@ -149,6 +152,11 @@ pub(crate) trait Simd: Copy {
     fn prefetch_second(self, at: *const u8);
     /// 16 signed bytes as floats.
     fn load_i8(self, x: &[i8; LANES]) -> Self::F;
+}
+
+/// What [`Simd::call`] runs; inlined there, as all that it calls.
+pub(crate) trait Job {
+    fn run<S: Simd>(self, simd: S);
 }
 
 /// For [`Simd::spread`]: which byte of 16 has the bits of each.

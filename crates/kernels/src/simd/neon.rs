@@ -1,7 +1,7 @@
 //! aarch64: four registers for everything. CPUs differ in how they multiply bytes, so there are three tables: with I8MM, with the dot
 //! product of Armv8.2, and with plain NEON, which every such CPU has.
 
-use super::{BYTES, LANES, Simd, spread_bits, spread_bytes};
+use super::{BYTES, Job, LANES, Simd, spread_bits, spread_bytes};
 use core::arch::{aarch64::*, asm};
 use std::arch::is_aarch64_feature_detected;
 
@@ -25,6 +25,11 @@ pub(crate) trait Multiply: Copy {
         // SAFETY: as the function's.
         unsafe { Self::signed(sums, u, s) }
     }
+    /// See [`Simd::call`].
+    ///
+    /// # Safety
+    /// The CPU has the instructions.
+    unsafe fn call(job: impl Job);
 }
 
 pub(crate) mod plain {
@@ -36,6 +41,11 @@ pub(crate) mod plain {
     pub(crate) struct Plain;
 
     impl Multiply for Plain {
+        #[inline(always)]
+        unsafe fn call(job: impl Job) {
+            // SAFETY: as the function's.
+            unsafe { call(job) }
+        }
         #[inline(always)]
         unsafe fn signed(sums: int32x4_t, a: uint8x16_t, s: uint8x16_t) -> int32x4_t {
             // SAFETY: as the function's.
@@ -59,6 +69,11 @@ pub(crate) mod dotprod {
     pub(crate) struct Dotprod;
 
     impl Multiply for Dotprod {
+        #[inline(always)]
+        unsafe fn call(job: impl Job) {
+            // SAFETY: as the function's.
+            unsafe { call(job) }
+        }
         #[inline(always)]
         unsafe fn signed(sums: int32x4_t, a: uint8x16_t, s: uint8x16_t) -> int32x4_t {
             // SAFETY: as the function's.
@@ -90,6 +105,11 @@ pub(crate) mod i8mm {
     pub(crate) struct I8mm;
 
     impl Multiply for I8mm {
+        #[inline(always)]
+        unsafe fn call(job: impl Job) {
+            // SAFETY: as the function's.
+            unsafe { call(job) }
+        }
         #[inline(always)]
         unsafe fn signed(sums: int32x4_t, a: uint8x16_t, s: uint8x16_t) -> int32x4_t {
             // SAFETY: as the function's.
@@ -135,6 +155,11 @@ impl<M: Multiply> Simd for Neon<M> {
     type F = [float32x4_t; 4];
     type B = [uint8x16_t; 4];
     type I = [int32x4_t; 4];
+
+    #[inline(always)]
+    fn call(self, job: impl Job) {
+        unsafe { M::call(job) }
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {

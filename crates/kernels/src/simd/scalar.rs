@@ -1,6 +1,6 @@
 //! Plain Rust: the definition that the other instruction sets are tested against, and the fallback for CPUs without them.
 
-use super::{BYTES, LANES, Simd};
+use super::{BYTES, Job, LANES, Simd};
 use half::{bf16, f16};
 use std::array::from_fn;
 
@@ -19,6 +19,11 @@ impl Simd for Scalar {
     type F = [f32; LANES];
     type B = [u8; BYTES];
     type I = [i32; LANES];
+
+    #[inline(always)]
+    fn call(self, job: impl Job) {
+        call(job);
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
