@@ -439,19 +439,6 @@ fn two_quarters<S: Simd, const PAIR: usize>(
     sink.codes(simd, first + PAIR + 2, codes);
 }
 
-/// The four codes of two bits in byte `n` of each lane, lowest first: four columns of every row.
-#[inline(always)]
-fn consecutive<S: Simd>(simd: S, lanes: S::B, n: u32) -> S::B {
-    let byte = simd.repeat(lanes, n);
-    let mut codes = simd.splat8(0);
-    for column in 0..4 {
-        let mut only = [0i8; 4];
-        only[column as usize] = -1;
-        codes = simd.or(codes, simd.and(simd.shift_mask(byte, 2 * column, 3), simd.splat4(&only)));
-    }
-    codes
-}
-
 pub(crate) struct Q1_0;
 impl Blocks for Q1_0 {
     const GROUPS: usize = 4;
@@ -507,7 +494,8 @@ fn two_bits<S: Simd>(simd: S, d: S::F, bytes: [S::B; 4], first: usize, sink: &mu
         simd.store(d, &mut sink.scales(first + group).scale);
         let mut codes = [simd.splat8(0); 8];
         for k in 0..8 {
-            codes[k] = consecutive(simd, bytes[2 * group + k / 4], k as u32 % 4);
+            let at = 8 * (k as u32 % 4);
+            codes[k] = simd.fields(bytes[2 * group + k / 4], [at, at + 2, at + 4, at + 6], [3; 4]);
         }
         sink.codes(simd, first + group, codes);
     }

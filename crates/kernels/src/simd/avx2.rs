@@ -215,14 +215,18 @@ impl Simd for Avx2 {
         })
     }
     #[inline(always)]
-    fn and(self, a: Self::B, b: Self::B) -> Self::B {
-        unsafe { (_mm256_and_si256(a.0, b.0), _mm256_and_si256(a.1, b.1)) }
-    }
-    #[inline(always)]
-    fn repeat(self, a: Self::B, n: u32) -> Self::B {
-        let lanes = [0, 0x04040404, 0x08080808, 0x0c0c0c0c].map(|lane: i32| lane + 0x01010101 * n as i32);
-        let order = unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(lanes.as_ptr().cast())) };
-        both!(a, |a| unsafe { _mm256_shuffle_epi8(a, order) })
+    fn fields(self, a: Self::B, at: [u32; 4], mask: [u8; 4]) -> Self::B {
+        let mut fields = self.splat8(0);
+        for j in 0..4 {
+            let (to, mask) = (8 * j as u32, (mask[j] as i32) << (8 * j));
+            let (right, left) = (at[j].saturating_sub(to) as i32, to.saturating_sub(at[j]) as i32);
+            let field = both!(a, |a| unsafe {
+                let there = _mm256_sll_epi32(_mm256_srl_epi32(a, _mm_cvtsi32_si128(right)), _mm_cvtsi32_si128(left));
+                _mm256_and_si256(there, _mm256_set1_epi32(mask))
+            });
+            fields = self.or(fields, field);
+        }
+        fields
     }
     #[inline(always)]
     fn trits(self, a: Self::B) -> [Self::B; 5] {

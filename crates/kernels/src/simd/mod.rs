@@ -103,11 +103,32 @@ pub(crate) trait Simd: Copy {
     fn or(self, a: Self::B, b: Self::B) -> Self::B;
     /// The entry of the table for each byte, which is below 16.
     fn pick(self, table: &[u8; 16], a: Self::B) -> Self::B;
-    /// Bits `4 n..4 n + 4` of each lane of 4 bytes, a byte for each: `value` where it is set, or 0.
+    /// Entries of a table of `64 N` for each byte and those above it, both together the index: of `P` tables at once.
+    #[inline(always)]
+    fn look_up<const N: usize, const P: usize>(
+        self,
+        tables: &[[[u8; BYTES]; N]; P],
+        low: Self::B,
+        high: Self::B,
+    ) -> [Self::B; P] {
+        let (mut indices, mut bytes, mut found) = ([[0; BYTES]; 2], [[0; BYTES]; P], [low; P]);
+        self.store_bytes(low, &mut indices[0]);
+        self.store_bytes(high, &mut indices[1]);
+        for i in 0..BYTES {
+            let index = (indices[0][i] as usize | (indices[1][i] as usize) << 8) % (BYTES * N);
+            for p in 0..P {
+                bytes[p][i] = tables[p].as_flattened()[index];
+            }
+        }
+        for p in 0..P {
+            found[p] = self.bytes(&bytes[p]);
+        }
+        found
+    }
+    /// Byte `j` of each lane of 4 bytes: those 8 bits of the lane that begin at bit `at[j]`, masked by `mask[j]`, which leaves none from beyond it.
+    fn fields(self, a: Self::B, at: [u32; 4], mask: [u8; 4]) -> Self::B;
+    /// Bits `4 n..4 n + 4` of each lane of 4 bytes, a byte for each: `value`, a power of two, where it is set, or 0.
     fn spread(self, a: Self::B, n: u32, value: u8) -> Self::B;
-    fn and(self, a: Self::B, b: Self::B) -> Self::B;
-    /// Byte `n` of each lane of 4, four times.
-    fn repeat(self, a: Self::B, n: u32) -> Self::B;
     /// For each byte, five trits packed as a fixed-point fraction of 256: trit `n` is the high byte of `3 * (byte * 3^n mod 256)`.
     fn trits(self, a: Self::B) -> [Self::B; 5];
     /// Rows of 8 groups of 4 bytes, two in each input (`j` and `j + 8`), to columns: output `c` has group `c` of each of the 16 rows.

@@ -325,16 +325,17 @@ impl<M: Multiply> Simd for Neon<M> {
         each!(|a| unsafe { vandq_u8(vtstq_u8(vqtbl1q_u8(a, byte), bit), vdupq_n_u8(value)) })
     }
     #[inline(always)]
-    fn and(self, a: Self::B, b: Self::B) -> Self::B {
-        each!(|a, b| unsafe { vandq_u8(a, b) })
-    }
-    #[inline(always)]
-    fn repeat(self, a: Self::B, n: u32) -> Self::B {
-        let order = unsafe {
-            let lanes = vld1q_u32([0, 0x04040404, 0x08080808, 0x0c0c0c0c].as_ptr());
-            vaddq_u8(vreinterpretq_u8_u32(lanes), vdupq_n_u8(n as u8))
-        };
-        each!(|a| unsafe { vqtbl1q_u8(a, order) })
+    fn fields(self, a: Self::B, at: [u32; 4], mask: [u8; 4]) -> Self::B {
+        let mut fields = self.splat8(0);
+        for j in 0..4 {
+            let (left, mask) = (8 * j as i32 - at[j] as i32, (mask[j] as u32) << (8 * j));
+            let field = each!(|a| unsafe {
+                let there = vshlq_u32(vreinterpretq_u32_u8(a), vdupq_n_s32(left));
+                vreinterpretq_u8_u32(vandq_u32(there, vdupq_n_u32(mask)))
+            });
+            fields = self.or(fields, field);
+        }
+        fields
     }
     #[inline(always)]
     fn trits(self, a: Self::B) -> [Self::B; 5] {
