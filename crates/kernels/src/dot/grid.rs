@@ -1,22 +1,18 @@
 //! Formats whose weights are points of a grid, unpacked as [`super::unpack`] says.
 //!
-//! A point is an entry of a table: for each of its coordinates the number of a level, together two bytes. The entries of 64 points are
-//! looked up at once, a vector of their first and one of their second bytes; numbers and signs together pick the codes.
+//! Coordinates are the numbers of levels. Together with a bit for each, its sign, they pick the codes.
 
 use super::block::{Blocks, GROUPS, Halves, Sink, Unsigned};
 use super::stack::Stack;
-use crate::simd::{BYTES, Simd};
+use crate::simd::{BYTES, Grid, Simd};
 use trine_tensor::format::grids;
 
-/// Entries as [`Simd::look_up`] wants them: their first bytes, and their second.
-type Entries<const N: usize> = [[[u8; BYTES]; N]; 2];
-
-static IQ2_XXS_ENTRIES: Entries<4> = entries(&grids::IQ2_XXS);
-static IQ2_XS_ENTRIES: Entries<8> = entries(&grids::IQ2_XS);
-static IQ2_S_ENTRIES: Entries<16> = entries(&grids::IQ2_S);
-static IQ3_XXS_ENTRIES: Entries<4> = entries(&grids::IQ3_XXS);
-static IQ3_S_ENTRIES: Entries<8> = entries(&grids::IQ3_S);
-static IQ1_ENTRIES: Entries<32> = entries(&grids::IQ1);
+static IQ2_XXS_GRID: Grid<8, 4> = grid(&grids::IQ2_XXS);
+static IQ2_XS_GRID: Grid<8, 8> = grid(&grids::IQ2_XS);
+static IQ2_S_GRID: Grid<8, 16> = grid(&grids::IQ2_S);
+static IQ3_XXS_GRID: Grid<4, 4> = grid(&grids::IQ3_XXS);
+static IQ3_S_GRID: Grid<4, 8> = grid(&grids::IQ3_S);
+static IQ1_GRID: Grid<8, 32> = grid(&grids::IQ1);
 
 /// What stands for zero where coordinates have signs: more than any.
 const ZERO: i32 = 64;
@@ -43,17 +39,6 @@ static IQ1_CODES: [u8; 16] = {
     codes
 };
 
-/// Seven signs, and an eighth that makes their number even.
-static EVEN: [[[u8; BYTES]; 2]; 1] = {
-    let mut signs = [[[0; BYTES]; 2]];
-    let mut seven = 0;
-    while seven < 128 {
-        signs[0][seven / BYTES][seven % BYTES] = (seven | (seven.count_ones() as usize % 2) << 7) as u8;
-        seven += 1;
-    }
-    signs
-};
-
 /// The values of coordinates in a grid, from the lowest, and how many there are.
 const fn levels<const WIDTH: usize>(points: &[[u8; WIDTH]]) -> ([u8; 8], usize) {
     let mut is = [false; 256];
@@ -73,11 +58,11 @@ const fn levels<const WIDTH: usize>(points: &[[u8; WIDTH]]) -> ([u8; 8], usize) 
     (levels, count)
 }
 
-/// The entries of a grid's points: the numbers of levels take 2 bits each of 8 coordinates, or 4 bits of 4.
-const fn entries<const WIDTH: usize, const N: usize>(points: &[[u8; WIDTH]]) -> Entries<N> {
+/// Points with the numbers of levels for coordinates: 2 bits each of 8, or 4 bits of 4.
+const fn grid<const WIDTH: usize, const N: usize>(points: &[[u8; WIDTH]]) -> Grid<WIDTH, N> {
     assert!(points.len() == N * BYTES);
     let (levels, _) = levels(points);
-    let mut entries = [[[0; BYTES]; N]; 2];
+    let mut grid = Grid { points: [[[0; WIDTH]; BYTES]; N], packed: [[[0; BYTES]; N]; 2] };
     let mut i = 0;
     while i < points.len() * WIDTH {
         let (point, coordinate) = (i / WIDTH, i % WIDTH);
@@ -85,11 +70,12 @@ const fn entries<const WIDTH: usize, const N: usize>(points: &[[u8; WIDTH]]) -> 
         while levels[number] != points[point][coordinate] {
             number += 1;
         }
+        grid.points[point / BYTES][point % BYTES][coordinate] = number as u8;
         let bit = 16 / WIDTH * coordinate;
-        entries[bit / 8][point / BYTES][point % BYTES] |= (number << (bit % 8)) as u8;
+        grid.packed[bit / 8][point / BYTES][point % BYTES] |= (number << (bit % 8)) as u8;
         i += 1;
     }
-    entries
+    grid
 }
 
 /// Codes of levels, and with the bit `sign` of their negatives, raised by [`ZERO`].
@@ -104,27 +90,12 @@ const fn signed((levels, count): ([u8; 8], usize), sign: u8) -> [u8; 16] {
     codes
 }
 
-/// The codes of four points of eight coordinates each, with a further bit for each code.
+/// The codes of 32 coordinates of each row that have a further bit each.
 #[inline(always)]
-fn eights<S: Simd>(simd: S, entries: [S::B; 2], bits: [S::B; GROUPS], codes: &[u8; 16]) -> [S::B; GROUPS] {
-    let mut out = bits;
+fn pick<S: Simd>(simd: S, points: [S::B; GROUPS], bits: [S::B; GROUPS], codes: &[u8; 16]) -> [S::B; GROUPS] {
+    let mut out = points;
     for k in 0..GROUPS {
-        let at = 8 * (k as u32 / 2);
-        let numbers = simd.fields(entries[k % 2], [at, at + 2, at + 4, at + 6], [3; 4]);
-        out[k] = simd.pick(codes, simd.or(numbers, bits[k]));
-    }
-    out
-}
-
-/// The same for eight points of four coordinates, whose indices are in two vectors.
-#[inline(always)]
-fn fours<S: Simd>(simd: S, entries: [[S::B; 2]; 2], bits: [S::B; GROUPS], codes: &[u8; 16]) -> [S::B; GROUPS] {
-    let mut out = bits;
-    for k in 0..GROUPS {
-        let (at, [low, high]) = (8 * (k as u32 % 4), entries[k / 4]);
-        let low = simd.fields(low, [at, at + 4, 0, 0], [7, 7, 0, 0]);
-        let high = simd.fields(high, [0, 0, at, at + 4], [0, 0, 7, 7]);
-        out[k] = simd.pick(codes, simd.or(simd.or(low, high), bits[k]));
+        out[k] = simd.pick(codes, simd.or(points[k], bits[k]));
     }
     out
 }
@@ -139,11 +110,23 @@ fn spread<S: Simd>(simd: S, signs: S::B, sign: u8) -> [S::B; GROUPS] {
     out
 }
 
-/// Four times eight signs of seven bits each.
+/// Bytes of seven signs, and an eighth that makes their number even.
 #[inline(always)]
-fn even<S: Simd>(simd: S, sevens: S::B) -> S::B {
-    let [signs] = simd.look_up(&EVEN, sevens, simd.splat8(0));
-    signs
+fn even<S: Simd>(simd: S, seven: S::B) -> S::B {
+    // Whether an odd number of bits is set, of 4 and of 4 more.
+    let low = simd.pick(&const { odd_bits(0x08) }, simd.shift_mask(seven, 0, 0x0f));
+    simd.or(seven, simd.pick(&const { odd_bits(0x80) }, simd.or(simd.shift_mask(seven, 4, 0x07), low)))
+}
+
+/// `value` for each number with an odd number of bits.
+const fn odd_bits(value: u8) -> [u8; 16] {
+    let mut table = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        table[i] = value * (i.count_ones() % 2) as u8;
+        i += 1;
+    }
+    table
 }
 
 /// Scales count halves: `0.5 + scale`, doubled.
@@ -186,8 +169,8 @@ impl Blocks for IQ2_XXS {
                 let scale = odd(simd, simd.byte(simd.shift_mask(rest, 4, 0x0f), 3));
                 simd.store(simd.mul(unit, scale), &mut sink.scales(n).scale);
                 let signs = even(simd, simd.fields(rest, [0, 7, 14, 21], [0x7f; 4]));
-                let entries = simd.look_up(&IQ2_XXS_ENTRIES, indices, simd.splat8(0));
-                sink.codes(simd, n, eights(simd, entries, spread(simd, signs, IQ2_SIGN), &IQ2_CODES));
+                let points = simd.points(&IQ2_XXS_GRID, indices, simd.splat8(0));
+                sink.codes(simd, n, pick(simd, points, spread(simd, signs, IQ2_SIGN), &IQ2_CODES));
             }
         }
     }
@@ -211,9 +194,9 @@ impl Blocks for IQ2_XS {
                 let (n, both) = (2 * pair + half, [words[2 * half], words[2 * half + 1]]);
                 two_scales(simd, unit, if pair < 2 { a } else { b }, n, sink);
                 let high = two_and_two(simd, both, 8, 1);
-                let entries = simd.look_up(&IQ2_XS_ENTRIES, two_and_two(simd, both, 0, 0xff), high);
+                let points = simd.points(&IQ2_XS_GRID, two_and_two(simd, both, 0, 0xff), high);
                 let signs = even(simd, two_and_two(simd, both, 9, 0x7f));
-                sink.codes(simd, n, eights(simd, entries, spread(simd, signs, IQ2_SIGN), &IQ2_CODES));
+                sink.codes(simd, n, pick(simd, points, spread(simd, signs, IQ2_SIGN), &IQ2_CODES));
             }
         }
     }
@@ -243,8 +226,8 @@ impl Blocks for IQ2_S {
                 let (n, at) = (4 * half + i, 8 * i as u32);
                 two_scales(simd, unit, rest[2 + half], n, sink);
                 let high = simd.fields(rest[half], [at, at + 2, at + 4, at + 6], [3; 4]);
-                let entries = simd.look_up(&IQ2_S_ENTRIES, low[i], high);
-                sink.codes(simd, n, eights(simd, entries, spread(simd, signs[i], IQ2_SIGN), &IQ2_CODES));
+                let points = simd.points(&IQ2_S_GRID, low[i], high);
+                sink.codes(simd, n, pick(simd, points, spread(simd, signs[i], IQ2_SIGN), &IQ2_CODES));
             }
         }
     }
@@ -267,11 +250,14 @@ impl Blocks for IQ3_XXS {
                 let scale = odd(simd, simd.byte(simd.shift_mask(rest, 4, 0x0f), 3));
                 simd.store(simd.mul(unit, scale), &mut sink.scales(n).scale);
                 let signs = even(simd, simd.fields(rest, [0, 7, 14, 21], [0x7f; 4]));
-                let mut entries = [[rest; 2]; 2];
+                let mut points = [words[0]; GROUPS];
                 for j in 0..2 {
-                    entries[j] = simd.look_up(&IQ3_XXS_ENTRIES, words[2 * i + j], simd.splat8(0));
+                    let four = simd.points(&IQ3_XXS_GRID, words[2 * i + j], simd.splat8(0));
+                    for k in 0..4 {
+                        points[4 * j + k] = four[k];
+                    }
                 }
-                sink.codes(simd, n, fours(simd, entries, spread(simd, signs, IQ3_SIGN), &IQ3_XXS_CODES));
+                sink.codes(simd, n, pick(simd, points, spread(simd, signs, IQ3_SIGN), &IQ3_XXS_CODES));
             }
         }
     }
@@ -294,12 +280,15 @@ impl Blocks for IQ3_S {
                 let n = 4 * half + i;
                 let scale = simd.byte(simd.shift_mask(scales, 4 * (n as u32 % 2), 0x0f), n as u32 / 2);
                 simd.store(simd.mul(d, odd(simd, scale)), &mut sink.scales(n).scale);
-                let mut entries = [[signs[i]; 2]; 2];
+                let mut points = [words[0]; GROUPS];
                 for j in 0..2 {
                     let ninth = simd.spread(high[half], (2 * i + j) as u32, 1);
-                    entries[j] = simd.look_up(&IQ3_S_ENTRIES, words[2 * i + j], ninth);
+                    let four = simd.points(&IQ3_S_GRID, words[2 * i + j], ninth);
+                    for k in 0..4 {
+                        points[4 * j + k] = four[k];
+                    }
                 }
-                sink.codes(simd, n, fours(simd, entries, spread(simd, signs[i], IQ3_SIGN), &IQ3_S_CODES));
+                sink.codes(simd, n, pick(simd, points, spread(simd, signs[i], IQ3_SIGN), &IQ3_S_CODES));
             }
         }
     }
@@ -325,8 +314,8 @@ impl Blocks for IQ1_S {
                 simd.store(simd.mul(unit, scale), &mut sink.scales(n).scale);
                 let high = simd.fields(rest, [at, at + 3, at + 6, at + 9], [7; 4]);
                 let down = simd.fields(rest, [at + 13; 4], [IQ1_DOWN; 4]);
-                let entries = simd.look_up(&IQ1_ENTRIES, low[i], high);
-                sink.codes(simd, n, eights(simd, entries, [down; GROUPS], &IQ1_CODES));
+                let points = simd.points(&IQ1_GRID, low[i], high);
+                sink.codes(simd, n, pick(simd, points, [down; GROUPS], &IQ1_CODES));
             }
         }
     }
@@ -364,8 +353,8 @@ impl Blocks for IQ1_M {
                 for k in 0..GROUPS {
                     down[k] = simd.fields(rest, [at + 4 * (k as u32 / 2) + 1; 4], [IQ1_DOWN; 4]);
                 }
-                let entries = simd.look_up(&IQ1_ENTRIES, low[i], high);
-                sink.codes(simd, n, eights(simd, entries, down, &IQ1_CODES));
+                let points = simd.points(&IQ1_GRID, low[i], high);
+                sink.codes(simd, n, pick(simd, points, down, &IQ1_CODES));
             }
         }
     }

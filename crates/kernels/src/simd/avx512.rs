@@ -1,7 +1,7 @@
 //! x86-64 with AVX-512 (F, BW, DQ, VL), VNNI and VBMI (Ice Lake, Zen 4 and later): everything in one register.
 
 use super::avx2::{largest8, sum8};
-use super::{BYTES, Job, LANES, Simd};
+use super::{BYTES, Grid, Job, LANES, Simd};
 use crate::gemm;
 use core::arch::x86_64::*;
 use core::mem::transmute;
@@ -39,6 +39,30 @@ fn pairs(tile: &gemm::Tile) {
 }
 
 impl Avx512 {
+    /// Entries of a table of `64 N`, by an index's low byte and what is above it.
+    #[inline(always)]
+    fn look_up<const N: usize>(self, table: &[[u8; BYTES]; N], low: __m512i, high: __m512i) -> __m512i {
+        let mut parts = [low; 16];
+        for i in 0..N / 2 {
+            let (first, second) = (self.bytes(&table[2 * i]), self.bytes(&table[2 * i + 1]));
+            // SAFETY: `Avx512` exists only where the CPU has the instructions.
+            parts[i] = unsafe { _mm512_permutex2var_epi8(first, low, second) };
+        }
+        // An instruction heeds 7 bits of the index; each of the others chooses between halves of what is left.
+        for bit in 0..4 {
+            for i in 0..N >> (bit + 2) {
+                // SAFETY: as above.
+                parts[i] = unsafe {
+                    let set = match bit {
+                        0 => _mm512_movepi8_mask(low),
+                        _ => _mm512_test_epi8_mask(high, self.splat8(1 << (bit - 1))),
+                    };
+                    _mm512_mask_blend_epi8(set, parts[2 * i], parts[2 * i + 1])
+                };
+            }
+        }
+        parts[0]
+    }
     /// Byte `j` of each lane of 4 bytes: bits of the lane from `at[j]` on, which may be before its first, masked.
     #[inline(always)]
     fn select_bits(self, a: __m512i, at: [u8; 4], mask: [u8; 4]) -> __m512i {
@@ -216,34 +240,25 @@ impl Simd for Avx512 {
         unsafe { _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())), a) }
     }
     #[inline(always)]
-    fn look_up<const N: usize, const P: usize>(
+    fn points<const WIDTH: usize, const N: usize>(
         self,
-        tables: &[[[u8; BYTES]; N]; P],
+        grid: &Grid<WIDTH, N>,
         low: Self::B,
         high: Self::B,
-    ) -> [Self::B; P] {
-        let mut found = [low; P];
-        for p in 0..P {
-            let mut parts = [low; 16];
-            for i in 0..N / 2 {
-                let (first, second) = (self.bytes(&tables[p][2 * i]), self.bytes(&tables[p][2 * i + 1]));
-                parts[i] = unsafe { _mm512_permutex2var_epi8(first, low, second) };
-            }
-            // An instruction heeds 7 bits of the index; each of the others chooses between halves of what is left.
-            for bit in 0..4 {
-                for i in 0..N >> (bit + 2) {
-                    parts[i] = unsafe {
-                        let set = match bit {
-                            0 => _mm512_movepi8_mask(low),
-                            _ => _mm512_test_epi8_mask(high, self.splat8(1 << (bit - 1))),
-                        };
-                        _mm512_mask_blend_epi8(set, parts[2 * i], parts[2 * i + 1])
-                    };
-                }
-            }
-            found[p] = parts[0];
+    ) -> [Self::B; WIDTH] {
+        let packed = [self.look_up(&grid.packed[0], low, high), self.look_up(&grid.packed[1], low, high)];
+        let mut points = [low; WIDTH];
+        for k in 0..WIDTH {
+            points[k] = if WIDTH == 8 {
+                let at = 8 * (k as u32 / 2);
+                self.fields(packed[k % 2], [at, at + 2, at + 4, at + 6], [3; 4])
+            } else {
+                let at = 8 * k as u32;
+                let first = self.fields(packed[0], [at, at + 4, 0, 0], [15, 15, 0, 0]);
+                self.or(first, self.fields(packed[1], [0, 0, at, at + 4], [0, 0, 15, 15]))
+            };
         }
-        found
+        points
     }
     #[inline(always)]
     fn fields(self, a: Self::B, at: [u32; 4], mask: [u8; 4]) -> Self::B {
@@ -257,7 +272,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn trits(self, a: Self::B) -> [Self::B; 5] {
-        let [packed, fifth] = self.look_up(&TRITS, a, a);
+        let (packed, fifth) = (self.look_up(&TRITS[0], a, a), self.look_up(&TRITS[1], a, a));
         let trit = [
             self.shift_mask(packed, 0, 3),
             self.shift_mask(packed, 2, 3),

@@ -103,27 +103,29 @@ pub(crate) trait Simd: Copy {
     fn or(self, a: Self::B, b: Self::B) -> Self::B;
     /// The entry of the table for each byte, which is below 16.
     fn pick(self, table: &[u8; 16], a: Self::B) -> Self::B;
-    /// Entries of a table of `64 N` for each byte and those above it, both together the index: of `P` tables at once.
+    /// The points of a grid for each byte of `low` and that of `high`, which is what the index has above it: `WIDTH` bytes of every lane for
+    /// its four points, one behind the other, 4 bytes in each vector.
     #[inline(always)]
-    fn look_up<const N: usize, const P: usize>(
+    fn points<const WIDTH: usize, const N: usize>(
         self,
-        tables: &[[[u8; BYTES]; N]; P],
+        grid: &Grid<WIDTH, N>,
         low: Self::B,
         high: Self::B,
-    ) -> [Self::B; P] {
-        let (mut indices, mut bytes, mut found) = ([[0; BYTES]; 2], [[0; BYTES]; P], [low; P]);
+    ) -> [Self::B; WIDTH] {
+        let (mut indices, mut bytes, mut points) = ([[0; BYTES]; 2], [[0; BYTES]; WIDTH], [low; WIDTH]);
         self.store_bytes(low, &mut indices[0]);
         self.store_bytes(high, &mut indices[1]);
         for i in 0..BYTES {
-            let index = (indices[0][i] as usize | (indices[1][i] as usize) << 8) % (BYTES * N);
-            for p in 0..P {
-                bytes[p][i] = tables[p].as_flattened()[index];
+            let index = indices[0][i] as usize | (indices[1][i] as usize) << 8;
+            let point = &grid.points.as_flattened()[index % (BYTES * N)];
+            for (j, four) in point.as_chunks::<4>().0.iter().enumerate() {
+                bytes[i % 4 * (WIDTH / 4) + j].as_chunks_mut().0[i / 4] = *four;
             }
         }
-        for p in 0..P {
-            found[p] = self.bytes(&bytes[p]);
+        for k in 0..WIDTH {
+            points[k] = self.bytes(&bytes[k]);
         }
-        found
+        points
     }
     /// Byte `j` of each lane of 4 bytes: those 8 bits of the lane that begin at bit `at[j]`, masked by `mask[j]`, which leaves none from beyond it.
     fn fields(self, a: Self::B, at: [u32; 4], mask: [u8; 4]) -> Self::B;
@@ -178,6 +180,13 @@ pub(crate) trait Simd: Copy {
 /// What [`Simd::call`] runs; inlined there, as all that it calls.
 pub(crate) trait Job {
     fn run<S: Simd>(self, simd: S);
+}
+
+/// `64 N` points of `WIDTH` coordinates.
+pub(crate) struct Grid<const WIDTH: usize, const N: usize> {
+    pub points: [[[u8; WIDTH]; BYTES]; N],
+    /// The same in 16 bits each: first the low bytes of all, then the high ones.
+    pub packed: [[[u8; BYTES]; N]; 2],
 }
 
 /// For [`Simd::spread`]: which byte of 16 has the bits of each.
