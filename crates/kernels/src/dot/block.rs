@@ -132,6 +132,8 @@ struct Multiply<'a, W> {
     products: &'a mut [Lanes; GROUPS],
     /// The token's columns that the block meets.
     x: &'a [Column],
+    /// Nothing where the CPU follows what is read best alone.
+    ahead: Option<Ahead>,
     format: PhantomData<W>,
 }
 
@@ -142,6 +144,9 @@ impl<S: Simd, W: Blocks> Sink<S> for Multiply<'_, W> {
     }
     #[inline(always)]
     fn codes(&mut self, simd: S, n: usize, codes: [S::B; GROUPS]) {
+        if let Some(ahead) = self.ahead {
+            ahead.fetch::<S, W>(simd, n);
+        }
         let x = self.x[n..].first_chunk().expect("a column");
         let [products] = products::<S, W::Kind, 1>(simd, W::ZERO, &codes, &self.scales[n], x);
         simd.store(products, &mut self.products[n].0);
@@ -195,11 +200,7 @@ pub(crate) fn product<S: Simd, W: Blocks>(simd: S, w: &Rows, x: &Columns, groups
         let (start, blocks) = (w.row(row).as_ptr(), w.stride / W::BYTES);
         if w.interleaved && count == LANES {
             let stack = Interleaved::new(&w.bytes[(row - w.range.start) * w.stride..][..LANES * w.stride]);
-            let rows = Panel { stack, blocks, start, row, count };
-            match x.tokens {
-                1 => simd.call(One { panel: rows, x, out, format: PhantomData::<W> }),
-                _ => panel::<S, W, _>(simd, rows, x, groups, out),
-            }
+            panel::<S, W, _>(simd, Panel { stack, blocks, start, row, count }, x, groups, out);
         } else {
             // Behind the last row it is repeated.
             let rows = std::array::from_fn(|i| w.row(row + i.min(count - 1)).as_ptr());
@@ -239,6 +240,9 @@ impl<P: Stack> Panel<P> {
 /// A panel by all tokens.
 #[inline(always)]
 fn panel<S: Simd, W: Blocks, P: Stack>(simd: S, panel: Panel<P>, x: &Columns, groups: &mut [Group], out: &mut Out) {
+    if x.tokens == 1 {
+        return simd.call(One { panel, x, out, format: PhantomData::<W> });
+    }
     let unpack: &dyn Fn(usize, &mut [Group]) =
         &|first, groups| simd.call(Unpack { panel, first, groups, format: PhantomData::<W> });
     let mut token = 0;
@@ -254,15 +258,15 @@ fn panel<S: Simd, W: Blocks, P: Stack>(simd: S, panel: Panel<P>, x: &Columns, gr
     }
 }
 
-/// 16 interleaved rows by the only token. The CPU follows what is read best alone.
-struct One<'a, 'o, W> {
-    panel: Panel<Interleaved<'a>>,
+/// 16 rows by the only token.
+struct One<'a, 'o, W, P> {
+    panel: Panel<P>,
     x: &'a Columns<'a>,
     out: &'a mut Out<'o>,
     format: PhantomData<W>,
 }
 
-impl<W: Blocks> Job for One<'_, '_, W> {
+impl<W: Blocks, P: Stack> Job for One<'_, '_, W, P> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let One { panel, x, out, format } = self;
@@ -270,7 +274,8 @@ impl<W: Blocks> Job for One<'_, '_, W> {
         let (mut scales, mut products) = ([Scales::EMPTY; GROUPS], [Lanes([0.0; LANES]); GROUPS]);
         for block in 0..panel.blocks {
             let x = &x.columns[block * W::GROUPS..][..W::GROUPS];
-            let mut sink = Multiply::<W> { scales: &mut scales, products: &mut products, x, format };
+            let ahead = (!P::ONE_STREAM).then(|| panel.ahead::<W>(block));
+            let mut sink = Multiply::<W> { scales: &mut scales, products: &mut products, x, ahead, format };
             W::unpack(simd, panel.block::<W>(block), &mut sink);
             for (n, x) in x.as_chunks().0.iter().enumerate() {
                 let products = [simd.load(&products[n].0)];

@@ -222,15 +222,30 @@ impl Blocks for IQ2_S {
         let rest = blocks.quarters(simd, 66);
         for half in 0..2 {
             let (low, signs) = (blocks.quarters(simd, 2 + 16 * half), blocks.quarters(simd, 34 + 16 * half));
-            for i in 0..4 {
-                let (n, at) = (4 * half + i, 8 * i as u32);
-                two_scales(simd, unit, rest[2 + half], n, sink);
-                let high = simd.fields(rest[half], [at, at + 2, at + 4, at + 6], [3; 4]);
-                let points = simd.points(&IQ2_S_GRID, low[i], high);
-                sink.codes(simd, n, pick(simd, points, spread(simd, signs[i], IQ2_SIGN), &IQ2_CODES));
-            }
+            let (high, scales) = (rest[half], rest[2 + half]);
+            // Written out, since the compiler leaves loops over so much standing, here and below.
+            iq2_s::<S, 0>(simd, unit, (low, high, signs, scales), half, sink);
+            iq2_s::<S, 1>(simd, unit, (low, high, signs, scales), half, sink);
+            iq2_s::<S, 2>(simd, unit, (low, high, signs, scales), half, sink);
+            iq2_s::<S, 3>(simd, unit, (low, high, signs, scales), half, sink);
         }
     }
+}
+
+/// Group `I` of half a block of IQ2_S: the low bits of indices, the high ones, signs and scales.
+#[inline(always)]
+fn iq2_s<S: Simd, const I: usize>(
+    simd: S,
+    unit: S::F,
+    (low, high, signs, scales): ([S::B; 4], S::B, [S::B; 4], S::B),
+    half: usize,
+    sink: &mut impl Sink<S>,
+) {
+    let (n, at) = (4 * half + I, 8 * I as u32);
+    two_scales(simd, unit, scales, n, sink);
+    let high = simd.fields(high, [at, at + 2, at + 4, at + 6], [3; 4]);
+    let points = simd.points(&IQ2_S_GRID, low[I], high);
+    sink.codes(simd, n, pick(simd, points, spread(simd, signs[I], IQ2_SIGN), &IQ2_CODES));
 }
 
 #[expect(non_camel_case_types, reason = "the format's name")]
@@ -276,22 +291,35 @@ impl Blocks for IQ3_S {
         let ([high @ .., _, _], [.., scales]) = (blocks.quarters(simd, 66), blocks.quarters(simd, 94));
         for half in 0..2 {
             let (words, signs) = (blocks.columns(simd, 2 + 32 * half), blocks.quarters(simd, 74 + 16 * half));
-            for i in 0..4 {
-                let n = 4 * half + i;
-                let scale = simd.byte(simd.shift_mask(scales, 4 * (n as u32 % 2), 0x0f), n as u32 / 2);
-                simd.store(simd.mul(d, odd(simd, scale)), &mut sink.scales(n).scale);
-                let mut points = [words[0]; GROUPS];
-                for j in 0..2 {
-                    let ninth = simd.spread(high[half], (2 * i + j) as u32, 1);
-                    let four = simd.points(&IQ3_S_GRID, words[2 * i + j], ninth);
-                    for k in 0..4 {
-                        points[4 * j + k] = four[k];
-                    }
-                }
-                sink.codes(simd, n, pick(simd, points, spread(simd, signs[i], IQ3_SIGN), &IQ3_S_CODES));
-            }
+            iq3_s::<S, 0>(simd, d, (words, high[half], signs, scales), half, sink);
+            iq3_s::<S, 1>(simd, d, (words, high[half], signs, scales), half, sink);
+            iq3_s::<S, 2>(simd, d, (words, high[half], signs, scales), half, sink);
+            iq3_s::<S, 3>(simd, d, (words, high[half], signs, scales), half, sink);
         }
     }
+}
+
+/// Group `I` of half a block of IQ3_S, as [`iq2_s`].
+#[inline(always)]
+fn iq3_s<S: Simd, const I: usize>(
+    simd: S,
+    d: S::F,
+    (low, high, signs, scales): ([S::B; 8], S::B, [S::B; 4], S::B),
+    half: usize,
+    sink: &mut impl Sink<S>,
+) {
+    let n = 4 * half + I;
+    let scale = simd.byte(simd.shift_mask(scales, 4 * (I as u32 % 2), 0x0f), n as u32 / 2);
+    simd.store(simd.mul(d, odd(simd, scale)), &mut sink.scales(n).scale);
+    let mut points = [high; GROUPS];
+    for j in 0..2 {
+        let ninth = simd.spread(high, (2 * I + j) as u32, 1);
+        let four = simd.points(&IQ3_S_GRID, low[2 * I + j], ninth);
+        for k in 0..4 {
+            points[4 * j + k] = four[k];
+        }
+    }
+    sink.codes(simd, n, pick(simd, points, spread(simd, signs[I], IQ3_SIGN), &IQ3_S_CODES));
 }
 
 #[expect(non_camel_case_types, reason = "the format's name")]
@@ -307,18 +335,32 @@ impl Blocks for IQ1_S {
         let rest = blocks.quarters(simd, 34);
         for half in 0..2 {
             let low = blocks.quarters(simd, 2 + 16 * half);
-            for i in 0..4 {
-                // Four times 3 bits of an index, 3 of a scale, and the direction.
-                let (n, at, rest) = (4 * half + i, 16 * (i as u32 % 2), rest[2 * half + i / 2]);
-                let scale = odd(simd, simd.byte(simd.shift_mask(rest, 4, 0x07), 1 + at / 8));
-                simd.store(simd.mul(unit, scale), &mut sink.scales(n).scale);
-                let high = simd.fields(rest, [at, at + 3, at + 6, at + 9], [7; 4]);
-                let down = simd.fields(rest, [at + 13; 4], [IQ1_DOWN; 4]);
-                let points = simd.points(&IQ1_GRID, low[i], high);
-                sink.codes(simd, n, pick(simd, points, [down; GROUPS], &IQ1_CODES));
-            }
+            let rest = [rest[2 * half], rest[2 * half + 1]];
+            iq1_s::<S, 0>(simd, unit, low, rest, half, sink);
+            iq1_s::<S, 1>(simd, unit, low, rest, half, sink);
+            iq1_s::<S, 2>(simd, unit, low, rest, half, sink);
+            iq1_s::<S, 3>(simd, unit, low, rest, half, sink);
         }
     }
+}
+
+/// Group `I` of half a block of IQ1_S: the low bits of indices, and 16 bits with four times 3 bits more, a scale and the direction.
+#[inline(always)]
+fn iq1_s<S: Simd, const I: usize>(
+    simd: S,
+    unit: S::F,
+    low: [S::B; 4],
+    rest: [S::B; 2],
+    half: usize,
+    sink: &mut impl Sink<S>,
+) {
+    let (n, at, rest) = (4 * half + I, 16 * (I as u32 % 2), rest[I / 2]);
+    let scale = odd(simd, simd.byte(simd.shift_mask(rest, 4, 0x07), 1 + at / 8));
+    simd.store(simd.mul(unit, scale), &mut sink.scales(n).scale);
+    let high = simd.fields(rest, [at, at + 3, at + 6, at + 9], [7; 4]);
+    let down = simd.fields(rest, [at + 13; 4], [IQ1_DOWN; 4]);
+    let points = simd.points(&IQ1_GRID, low[I], high);
+    sink.codes(simd, n, pick(simd, points, [down; GROUPS], &IQ1_CODES));
 }
 
 #[expect(non_camel_case_types, reason = "the format's name")]
@@ -338,24 +380,37 @@ impl Blocks for IQ1_M {
         let unit = simd.mul(d, simd.splat(0.125));
         for half in 0..2 {
             let (low, scales) = (blocks.quarters(simd, 16 * half), if half == 0 { a } else { b });
-            for i in 0..4 {
-                let (n, at, rest) = (4 * half + i, 16 * (i as u32 % 2), rest[2 * half + i / 2]);
-                let out = sink.scales(n);
-                simd.store(unit, &mut out.scale);
-                for half in 0..2 {
-                    let at = 16 * (i as u32 / 2) + 6 * (i as u32 % 2) + 3 * half as u32;
-                    let scale = simd.byte(simd.fields(scales, [at; 4], [7, 0, 0, 0]), 0);
-                    simd.store(odd(simd, scale), &mut out.halves[half]);
-                }
-                // Four times 3 bits of an index, and the direction.
-                let high = simd.fields(rest, [at, at + 4, at + 8, at + 12], [7; 4]);
-                let mut down = [rest; GROUPS];
-                for k in 0..GROUPS {
-                    down[k] = simd.fields(rest, [at + 4 * (k as u32 / 2) + 1; 4], [IQ1_DOWN; 4]);
-                }
-                let points = simd.points(&IQ1_GRID, low[i], high);
-                sink.codes(simd, n, pick(simd, points, down, &IQ1_CODES));
-            }
+            let rest = [rest[2 * half], rest[2 * half + 1]];
+            iq1_m::<S, 0>(simd, unit, (low, rest, scales), half, sink);
+            iq1_m::<S, 1>(simd, unit, (low, rest, scales), half, sink);
+            iq1_m::<S, 2>(simd, unit, (low, rest, scales), half, sink);
+            iq1_m::<S, 3>(simd, unit, (low, rest, scales), half, sink);
         }
     }
+}
+
+/// Group `I` of half a block of IQ1_M: the low bits of indices, 16 bits with four times 3 bits more and a direction, and scales.
+#[inline(always)]
+fn iq1_m<S: Simd, const I: usize>(
+    simd: S,
+    unit: S::F,
+    (low, rest, scales): ([S::B; 4], [S::B; 2], S::B),
+    half: usize,
+    sink: &mut impl Sink<S>,
+) {
+    let (n, at, rest) = (4 * half + I, 16 * (I as u32 % 2), rest[I / 2]);
+    let out = sink.scales(n);
+    simd.store(unit, &mut out.scale);
+    for half in 0..2 {
+        let at = 16 * (I as u32 / 2) + 6 * (I as u32 % 2) + 3 * half as u32;
+        let scale = simd.byte(simd.fields(scales, [at; 4], [7, 0, 0, 0]), 0);
+        simd.store(odd(simd, scale), &mut out.halves[half]);
+    }
+    let high = simd.fields(rest, [at, at + 4, at + 8, at + 12], [7; 4]);
+    let mut down = [rest; GROUPS];
+    for k in 0..GROUPS {
+        down[k] = simd.fields(rest, [at + 4 * (k as u32 / 2) + 1; 4], [IQ1_DOWN; 4]);
+    }
+    let points = simd.points(&IQ1_GRID, low[I], high);
+    sink.codes(simd, n, pick(simd, points, down, &IQ1_CODES));
 }

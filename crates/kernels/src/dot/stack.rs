@@ -10,6 +10,8 @@ use trine_tensor::Format;
 
 /// One block of each of 16 rows.
 pub(crate) trait Stack: Copy {
+    /// Whether it is read as it lies, without leaps, which a CPU foresees.
+    const ONE_STREAM: bool;
     /// Block `n` of rows whose blocks have `bytes` bytes, of this one, which is the first.
     ///
     /// # Safety
@@ -51,6 +53,7 @@ impl<'a> Apart<'a> {
 
 // Loops and not closures below: a closure would not always be inlined where the CPU's features are known.
 impl Stack for Apart<'_> {
+    const ONE_STREAM: bool = false;
     #[inline(always)]
     unsafe fn block<W: Blocks>(self, n: usize) -> Self {
         Apart { offset: n * W::BYTES, bytes: W::BYTES, ..self }
@@ -130,6 +133,7 @@ impl<'a> Interleaved<'a> {
 }
 
 impl Stack for Interleaved<'_> {
+    const ONE_STREAM: bool = true;
     #[inline(always)]
     unsafe fn block<W: Blocks>(self, n: usize) -> Self {
         let (at, len) = (LANES * n * W::BYTES, LANES * W::BYTES);

@@ -216,17 +216,24 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn fields(self, a: Self::B, at: [u32; 4], mask: [u8; 4]) -> Self::B {
-        let mut fields = self.splat8(0);
-        for j in 0..4 {
-            let (to, mask) = (8 * j as u32, (mask[j] as i32) << (8 * j));
-            let (right, left) = (at[j].saturating_sub(to) as i32, to.saturating_sub(at[j]) as i32);
-            let field = both!(a, |a| unsafe {
-                let there = _mm256_sll_epi32(_mm256_srl_epi32(a, _mm_cvtsi32_si128(right)), _mm_cvtsi32_si128(left));
-                _mm256_and_si256(there, _mm256_set1_epi32(mask))
-            });
-            fields = self.or(fields, field);
+        // Two bytes with all of a field, and the power of two that moves it to the upper one: for even and for odd bytes.
+        let (mut order, mut power) = ([[0u8; 16]; 2], [[0i16; 8]; 2]);
+        for j in 0..16 {
+            let (word, odd, at) = (j / 2, j % 2, at[j % 4]);
+            order[odd][2 * word] = (j / 4 * 4) as u8 + (at / 8) as u8;
+            order[odd][2 * word + 1] = order[odd][2 * word] + 1;
+            power[odd][word] = 1 << (8 - at % 8);
         }
-        fields
+        let load = |x: *const u8| unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(x.cast())) };
+        let order = [load(order[0].as_ptr()), load(order[1].as_ptr())];
+        let power = [load(power[0].as_ptr().cast()), load(power[1].as_ptr().cast())];
+        let mask = u32::from_le_bytes(mask) as i32;
+        both!(a, |a| unsafe {
+            let even = _mm256_srli_epi16(_mm256_mullo_epi16(_mm256_shuffle_epi8(a, order[0]), power[0]), 8);
+            let odd = _mm256_mullo_epi16(_mm256_shuffle_epi8(a, order[1]), power[1]);
+            let both = _mm256_blendv_epi8(even, odd, _mm256_set1_epi16(0xff00u16 as i16));
+            _mm256_and_si256(both, _mm256_set1_epi32(mask))
+        })
     }
     #[inline(always)]
     fn trits(self, a: Self::B) -> [Self::B; 5] {
