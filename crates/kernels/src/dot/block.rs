@@ -241,14 +241,14 @@ impl<P: Stack> Panel<P> {
 #[inline(always)]
 fn panel<S: Simd, W: Blocks, P: Stack>(simd: S, panel: Panel<P>, x: &Columns, groups: &mut [Group], out: &mut Out) {
     if x.tokens == 1 {
-        return simd.call(One { panel, x, out, format: PhantomData::<W> });
+        return one::<S, W, P>(simd, panel, x, out);
     }
     let unpack: &dyn Fn(usize, &mut [Group]) =
-        &|first, groups| simd.call(Unpack { panel, first, groups, format: PhantomData::<W> });
+        &|block, groups| simd.call(Unpack { panel, block, groups, format: PhantomData::<W> });
     let mut token = 0;
     while token < x.tokens {
-        let (row, count, zero) = (panel.row, panel.count, W::ZERO);
-        let tile = Tile { unpack, groups, zero, x, token, row, count, out, kind: PhantomData::<W::Kind> };
+        let (block, zero, row, count) = (W::GROUPS, W::ZERO, panel.row, panel.count);
+        let tile = Tile { unpack, groups, block, zero, x, token, row, count, out, kind: PhantomData::<W::Kind> };
         token += match x.tokens - token {
             8.. if S::WIDE => tile.multiply::<S, 8>(simd),
             4.. => tile.multiply::<S, 4>(simd),
@@ -259,38 +259,28 @@ fn panel<S: Simd, W: Blocks, P: Stack>(simd: S, panel: Panel<P>, x: &Columns, gr
 }
 
 /// 16 rows by the only token.
-struct One<'a, 'o, W, P> {
-    panel: Panel<P>,
-    x: &'a Columns<'a>,
-    out: &'a mut Out<'o>,
-    format: PhantomData<W>,
-}
-
-impl<W: Blocks, P: Stack> Job for One<'_, '_, W, P> {
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let One { panel, x, out, format } = self;
-        let mut y = [[simd.splat(0.0)]; GROUPS];
-        let (mut scales, mut products) = ([Scales::EMPTY; GROUPS], [Lanes([0.0; LANES]); GROUPS]);
-        for block in 0..panel.blocks {
-            let x = &x.columns[block * W::GROUPS..][..W::GROUPS];
-            let ahead = (!P::ONE_STREAM).then(|| panel.ahead::<W>(block));
-            let mut sink = Multiply::<W> { scales: &mut scales, products: &mut products, x, ahead, format };
-            W::unpack(simd, panel.block::<W>(block), &mut sink);
-            for (n, x) in x.as_chunks().0.iter().enumerate() {
-                let products = [simd.load(&products[n].0)];
-                add::<S, W::Kind, 1>(simd, &scales[n], products, x, &mut y[(block * W::GROUPS + n) % GROUPS]);
-            }
+#[inline(always)]
+fn one<S: Simd, W: Blocks, P: Stack>(simd: S, panel: Panel<P>, x: &Columns, out: &mut Out) {
+    let mut y = [[simd.splat(0.0)]; GROUPS];
+    let (mut scales, mut products) = ([Scales::EMPTY; GROUPS], [Lanes([0.0; LANES]); GROUPS]);
+    for block in 0..panel.blocks {
+        let x = &x.columns[block * W::GROUPS..][..W::GROUPS];
+        let ahead = (!P::ONE_STREAM).then(|| panel.ahead::<W>(block));
+        let format = PhantomData;
+        let mut sink = Multiply::<W> { scales: &mut scales, products: &mut products, x, ahead, format };
+        W::unpack(simd, panel.block::<W>(block), &mut sink);
+        for (n, x) in x.as_chunks().0.iter().enumerate() {
+            let (products, y) = ([simd.load(&products[n].0)], &mut y[(block * W::GROUPS + n) % GROUPS]);
+            add::<S, W::Kind, 1>(simd, &scales[n], products, x, y);
         }
-        finish(simd, panel.row, panel.count, &y, x.first, out);
     }
+    finish(simd, panel.row, panel.count, &y, x.first, out);
 }
 
-/// Some groups of 16 rows, unpacked for several tokens.
+/// A block of 16 rows, unpacked for several tokens.
 struct Unpack<'a, W, P> {
     panel: Panel<P>,
-    /// Where a block begins.
-    first: usize,
+    block: usize,
     groups: &'a mut [Group],
     format: PhantomData<W>,
 }
@@ -298,19 +288,18 @@ struct Unpack<'a, W, P> {
 impl<W: Blocks, P: Stack> Job for Unpack<'_, W, P> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        for (n, groups) in self.groups.chunks_exact_mut(W::GROUPS).enumerate() {
-            let block = self.first / W::GROUPS + n;
-            let ahead = self.panel.ahead::<W>(block);
-            W::unpack(simd, self.panel.block::<W>(block), &mut Keep { groups, ahead, format: self.format });
-        }
+        let Unpack { panel, block, groups, format } = self;
+        W::unpack(simd, panel.block::<W>(block), &mut Keep { groups, ahead: panel.ahead::<W>(block), format });
     }
 }
 
 /// 16 rows by some tokens: the same code for all formats of a kind.
 struct Tile<'a, 'o, K> {
-    /// Unpacks groups from one on; the first tile of tokens has it done for all.
+    /// Unpacks a block; the first tile of tokens has it done for all.
     unpack: &'a dyn Fn(usize, &mut [Group]),
     groups: &'a mut [Group],
+    /// [`Blocks::GROUPS`] and [`Blocks::ZERO`].
+    block: usize,
     zero: i32,
     x: &'a Columns<'a>,
     token: usize,
@@ -335,19 +324,19 @@ struct Many<'a, 'o, K, const T: usize>(Tile<'a, 'o, K>);
 impl<K: Kind, const T: usize> Job for Many<'_, '_, K, T> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Tile { unpack, groups, zero, x, token, row, count, out, .. } = self.0;
+        let Tile { unpack, groups, block: len, zero, x, token, row, count, out, .. } = self.0;
         let mut y = [[simd.splat(0.0); T]; GROUPS];
-        for (part, columns) in x.columns.chunks(GROUPS * x.tokens).enumerate() {
+        for (block, columns) in x.columns.chunks_exact(len * x.tokens).enumerate() {
             // One tile for all tokens keeps the groups in the innermost cache.
-            let at = if T == x.tokens { 0 } else { part * GROUPS };
-            let groups = &mut groups[at..at + columns.len() / x.tokens];
+            let at = if T == x.tokens { 0 } else { block * len };
+            let groups = &mut groups[at..at + len];
             if token == 0 {
-                unpack(part * GROUPS, groups);
+                unpack(block, groups);
             }
             for (n, group) in groups.iter().enumerate() {
                 let x = columns[n * x.tokens + token..].first_chunk().expect("a column for each token");
                 let products = products::<S, K, T>(simd, zero, group, &group.scales, x);
-                add::<S, K, T>(simd, &group.scales, products, x, &mut y[n]);
+                add::<S, K, T>(simd, &group.scales, products, x, &mut y[(block * len + n) % GROUPS]);
             }
         }
         finish(simd, row, count, &y, x.first + token, out);

@@ -216,17 +216,22 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn fields(self, a: Self::B, at: [u32; 4], mask: [u8; 4]) -> Self::B {
-        // Two bytes with all of a field, and the power of two that moves it to the upper one: for even and for odd bytes.
-        let (mut order, mut power) = ([[0u8; 16]; 2], [[0i16; 8]; 2]);
-        for j in 0..16 {
-            let (word, odd, at) = (j / 2, j % 2, at[j % 4]);
-            order[odd][2 * word] = (j / 4 * 4) as u8 + (at / 8) as u8;
-            order[odd][2 * word + 1] = order[odd][2 * word] + 1;
-            power[odd][word] = 1 << (8 - at % 8);
-        }
-        let load = |x: *const u8| unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(x.cast())) };
-        let order = [load(order[0].as_ptr()), load(order[1].as_ptr())];
-        let power = [load(power[0].as_ptr().cast()), load(power[1].as_ptr().cast())];
+        // For even and for odd bytes: two bytes with all of a field, and the power of two that moves it to the upper one. Arithmetic, of
+        // which constants become constants, as they would not of loops.
+        let order = |a: u32, b: u32| (a / 8 | (a / 8 + 1) << 8 | (b / 8) << 16 | (b / 8 + 1) << 24) as i32;
+        let power = |a: u32, b: u32| ((256 >> (a % 8)) | (256 >> (b % 8)) << 16) as i32;
+        let order = [order(at[0], at[2]), order(at[1], at[3])];
+        let power = [power(at[0], at[2]), power(at[1], at[3])];
+        let (order, power) = unsafe {
+            let lanes = _mm256_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c, 0, 0x04040404, 0x08080808, 0x0c0c0c0c);
+            (
+                [
+                    _mm256_add_epi8(lanes, _mm256_set1_epi32(order[0])),
+                    _mm256_add_epi8(lanes, _mm256_set1_epi32(order[1])),
+                ],
+                [_mm256_set1_epi32(power[0]), _mm256_set1_epi32(power[1])],
+            )
+        };
         let mask = u32::from_le_bytes(mask) as i32;
         both!(a, |a| unsafe {
             let even = _mm256_srli_epi16(_mm256_mullo_epi16(_mm256_shuffle_epi8(a, order[0]), power[0]), 8);
