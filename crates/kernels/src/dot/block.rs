@@ -244,7 +244,7 @@ fn panel<S: Simd, W: Blocks, P: Stack>(simd: S, panel: Panel<P>, x: &Columns, gr
         return one::<S, W, P>(simd, panel, x, out);
     }
     let unpack: &dyn Fn(usize, &mut [Group]) =
-        &|block, groups| simd.call(Unpack { panel, block, groups, format: PhantomData::<W> });
+        &|block, groups| simd.call(Unpack { panel: &panel, block, groups, format: PhantomData::<W> });
     let mut token = 0;
     while token < x.tokens {
         let (block, zero, row, count) = (W::GROUPS, W::ZERO, panel.row, panel.count);
@@ -279,7 +279,7 @@ fn one<S: Simd, W: Blocks, P: Stack>(simd: S, panel: Panel<P>, x: &Columns, out:
 
 /// A block of 16 rows, unpacked for several tokens.
 struct Unpack<'a, W, P> {
-    panel: Panel<P>,
+    panel: &'a Panel<P>,
     block: usize,
     groups: &'a mut [Group],
     format: PhantomData<W>,

@@ -224,10 +224,10 @@ impl Blocks for IQ2_S {
             let (low, signs) = (blocks.quarters(simd, 2 + 16 * half), blocks.quarters(simd, 34 + 16 * half));
             let (high, scales) = (rest[half], rest[2 + half]);
             // Written out, since the compiler leaves loops over so much standing, here and below.
-            iq2_s::<S, 0>(simd, unit, (low, high, signs, scales), half, sink);
-            iq2_s::<S, 1>(simd, unit, (low, high, signs, scales), half, sink);
-            iq2_s::<S, 2>(simd, unit, (low, high, signs, scales), half, sink);
-            iq2_s::<S, 3>(simd, unit, (low, high, signs, scales), half, sink);
+            iq2_s::<S, 0>(simd, unit, [low[0], high, signs[0], scales], half, sink);
+            iq2_s::<S, 1>(simd, unit, [low[1], high, signs[1], scales], half, sink);
+            iq2_s::<S, 2>(simd, unit, [low[2], high, signs[2], scales], half, sink);
+            iq2_s::<S, 3>(simd, unit, [low[3], high, signs[3], scales], half, sink);
         }
     }
 }
@@ -237,15 +237,15 @@ impl Blocks for IQ2_S {
 fn iq2_s<S: Simd, const I: usize>(
     simd: S,
     unit: S::F,
-    (low, high, signs, scales): ([S::B; 4], S::B, [S::B; 4], S::B),
+    [low, high, signs, scales]: [S::B; 4],
     half: usize,
     sink: &mut impl Sink<S>,
 ) {
     let (n, at) = (4 * half + I, 8 * I as u32);
     two_scales(simd, unit, scales, n, sink);
     let high = simd.fields(high, [at, at + 2, at + 4, at + 6], [3; 4]);
-    let points = simd.points(&IQ2_S_GRID, low[I], high);
-    sink.codes(simd, n, pick(simd, points, spread(simd, signs[I], IQ2_SIGN), &IQ2_CODES));
+    let points = simd.points(&IQ2_S_GRID, low, high);
+    sink.codes(simd, n, pick(simd, points, spread(simd, signs, IQ2_SIGN), &IQ2_CODES));
 }
 
 #[expect(non_camel_case_types, reason = "the format's name")]
@@ -291,10 +291,10 @@ impl Blocks for IQ3_S {
         let ([high @ .., _, _], [.., scales]) = (blocks.quarters(simd, 66), blocks.quarters(simd, 94));
         for half in 0..2 {
             let (words, signs) = (blocks.columns(simd, 2 + 32 * half), blocks.quarters(simd, 74 + 16 * half));
-            iq3_s::<S, 0>(simd, d, (words, high[half], signs, scales), half, sink);
-            iq3_s::<S, 1>(simd, d, (words, high[half], signs, scales), half, sink);
-            iq3_s::<S, 2>(simd, d, (words, high[half], signs, scales), half, sink);
-            iq3_s::<S, 3>(simd, d, (words, high[half], signs, scales), half, sink);
+            iq3_s::<S, 0>(simd, d, [words[0], words[1], high[half], signs[0], scales], half, sink);
+            iq3_s::<S, 1>(simd, d, [words[2], words[3], high[half], signs[1], scales], half, sink);
+            iq3_s::<S, 2>(simd, d, [words[4], words[5], high[half], signs[2], scales], half, sink);
+            iq3_s::<S, 3>(simd, d, [words[6], words[7], high[half], signs[3], scales], half, sink);
         }
     }
 }
@@ -304,7 +304,7 @@ impl Blocks for IQ3_S {
 fn iq3_s<S: Simd, const I: usize>(
     simd: S,
     d: S::F,
-    (low, high, signs, scales): ([S::B; 8], S::B, [S::B; 4], S::B),
+    [first, second, high, signs, scales]: [S::B; 5],
     half: usize,
     sink: &mut impl Sink<S>,
 ) {
@@ -314,12 +314,12 @@ fn iq3_s<S: Simd, const I: usize>(
     let mut points = [high; GROUPS];
     for j in 0..2 {
         let ninth = simd.spread(high, (2 * I + j) as u32, 1);
-        let four = simd.points(&IQ3_S_GRID, low[2 * I + j], ninth);
+        let four = simd.points(&IQ3_S_GRID, [first, second][j], ninth);
         for k in 0..4 {
             points[4 * j + k] = four[k];
         }
     }
-    sink.codes(simd, n, pick(simd, points, spread(simd, signs[I], IQ3_SIGN), &IQ3_S_CODES));
+    sink.codes(simd, n, pick(simd, points, spread(simd, signs, IQ3_SIGN), &IQ3_S_CODES));
 }
 
 #[expect(non_camel_case_types, reason = "the format's name")]
@@ -336,30 +336,23 @@ impl Blocks for IQ1_S {
         for half in 0..2 {
             let low = blocks.quarters(simd, 2 + 16 * half);
             let rest = [rest[2 * half], rest[2 * half + 1]];
-            iq1_s::<S, 0>(simd, unit, low, rest, half, sink);
-            iq1_s::<S, 1>(simd, unit, low, rest, half, sink);
-            iq1_s::<S, 2>(simd, unit, low, rest, half, sink);
-            iq1_s::<S, 3>(simd, unit, low, rest, half, sink);
+            iq1_s::<S, 0>(simd, unit, [low[0], rest[0]], half, sink);
+            iq1_s::<S, 1>(simd, unit, [low[1], rest[0]], half, sink);
+            iq1_s::<S, 2>(simd, unit, [low[2], rest[1]], half, sink);
+            iq1_s::<S, 3>(simd, unit, [low[3], rest[1]], half, sink);
         }
     }
 }
 
 /// Group `I` of half a block of IQ1_S: the low bits of indices, and 16 bits with four times 3 bits more, a scale and the direction.
 #[inline(always)]
-fn iq1_s<S: Simd, const I: usize>(
-    simd: S,
-    unit: S::F,
-    low: [S::B; 4],
-    rest: [S::B; 2],
-    half: usize,
-    sink: &mut impl Sink<S>,
-) {
-    let (n, at, rest) = (4 * half + I, 16 * (I as u32 % 2), rest[I / 2]);
+fn iq1_s<S: Simd, const I: usize>(simd: S, unit: S::F, [low, rest]: [S::B; 2], half: usize, sink: &mut impl Sink<S>) {
+    let (n, at) = (4 * half + I, 16 * (I as u32 % 2));
     let scale = odd(simd, simd.byte(simd.shift_mask(rest, 4, 0x07), 1 + at / 8));
     simd.store(simd.mul(unit, scale), &mut sink.scales(n).scale);
     let high = simd.fields(rest, [at, at + 3, at + 6, at + 9], [7; 4]);
     let down = simd.fields(rest, [at + 13; 4], [IQ1_DOWN; 4]);
-    let points = simd.points(&IQ1_GRID, low[I], high);
+    let points = simd.points(&IQ1_GRID, low, high);
     sink.codes(simd, n, pick(simd, points, [down; GROUPS], &IQ1_CODES));
 }
 
@@ -381,10 +374,10 @@ impl Blocks for IQ1_M {
         for half in 0..2 {
             let (low, scales) = (blocks.quarters(simd, 16 * half), if half == 0 { a } else { b });
             let rest = [rest[2 * half], rest[2 * half + 1]];
-            iq1_m::<S, 0>(simd, unit, (low, rest, scales), half, sink);
-            iq1_m::<S, 1>(simd, unit, (low, rest, scales), half, sink);
-            iq1_m::<S, 2>(simd, unit, (low, rest, scales), half, sink);
-            iq1_m::<S, 3>(simd, unit, (low, rest, scales), half, sink);
+            iq1_m::<S, 0>(simd, unit, [low[0], rest[0], scales], half, sink);
+            iq1_m::<S, 1>(simd, unit, [low[1], rest[0], scales], half, sink);
+            iq1_m::<S, 2>(simd, unit, [low[2], rest[1], scales], half, sink);
+            iq1_m::<S, 3>(simd, unit, [low[3], rest[1], scales], half, sink);
         }
     }
 }
@@ -394,11 +387,11 @@ impl Blocks for IQ1_M {
 fn iq1_m<S: Simd, const I: usize>(
     simd: S,
     unit: S::F,
-    (low, rest, scales): ([S::B; 4], [S::B; 2], S::B),
+    [low, rest, scales]: [S::B; 3],
     half: usize,
     sink: &mut impl Sink<S>,
 ) {
-    let (n, at, rest) = (4 * half + I, 16 * (I as u32 % 2), rest[I / 2]);
+    let (n, at) = (4 * half + I, 16 * (I as u32 % 2));
     let out = sink.scales(n);
     simd.store(unit, &mut out.scale);
     for half in 0..2 {
@@ -411,6 +404,6 @@ fn iq1_m<S: Simd, const I: usize>(
     for k in 0..GROUPS {
         down[k] = simd.fields(rest, [at + 4 * (k as u32 / 2) + 1; 4], [IQ1_DOWN; 4]);
     }
-    let points = simd.points(&IQ1_GRID, low[I], high);
+    let points = simd.points(&IQ1_GRID, low, high);
     sink.codes(simd, n, pick(simd, points, down, &IQ1_CODES));
 }

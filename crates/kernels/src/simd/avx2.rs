@@ -218,8 +218,8 @@ impl Simd for Avx2 {
     fn fields(self, a: Self::B, at: [u32; 4], mask: [u8; 4]) -> Self::B {
         // For even and for odd bytes: two bytes with all of a field, and the power of two that moves it to the upper one. Arithmetic, of
         // which constants become constants, as they would not of loops.
-        let order = |a: u32, b: u32| (a / 8 | (a / 8 + 1) << 8 | (b / 8) << 16 | (b / 8 + 1) << 24) as i32;
-        let power = |a: u32, b: u32| ((256 >> (a % 8)) | (256 >> (b % 8)) << 16) as i32;
+        let order = |a: u32, b: u32| (0x0100_0100 + a / 8 * 0x0101 + b / 8 * 0x0101_0000) as i32;
+        let power = |a: u32, b: u32| (0x0100 >> (a % 8)) + (0x0100_0000 >> (b % 8));
         let order = [order(at[0], at[2]), order(at[1], at[3])];
         let power = [power(at[0], at[2]), power(at[1], at[3])];
         let (order, power) = unsafe {
