@@ -184,6 +184,13 @@ impl Table {
 /// Builds `TABLE` of one instruction set: each kernel, written once over `Simd`, compiled with that set's features.
 macro_rules! table {
     ($isa:expr, $name:literal, $(features: $features:literal,)? supported: $supported:expr) => {
+        /// See [`Simd::call`].
+        $(#[target_feature(enable = $features)])?
+        #[inline(never)]
+        fn call(job: impl $crate::simd::Job) {
+            job.run($isa);
+        }
+
         #[allow(unused_unsafe, reason = "plain Rust needs no features")]
         pub(crate) static TABLE: $crate::table::Table = {
             use $crate::{activation, adjoint, attention, dot::{Column, Columns, Out, Rows, Tokens, block::{self, Group}, float, grid, ternary, unpack}, elementwise, gemm, kv::Line};

@@ -5,7 +5,7 @@
 
 use super::stack::{Apart, Interleaved, Stack};
 use super::{AHEAD, Column, Columns, Out, Rows, begin};
-use crate::simd::{BYTES, LANES, Simd};
+use crate::simd::{BYTES, Job, LANES, Simd};
 use std::marker::PhantomData;
 
 /// Groups of a block of 256, and running sums.
@@ -52,12 +52,8 @@ pub(crate) trait Blocks {
     const BYTES: usize;
     /// What stands for zero, when codes are unsigned.
     const ZERO: i32 = 0;
-    /// Codes are signed, and raised for [`Simd::dot_raised`].
-    const SIGNED: bool = false;
-    /// Weights have a minimum beside their scale; with [`Blocks::HALVES`] each half has one.
-    const MIN: bool = false;
-    /// Groups have a further scale for each half.
-    const HALVES: bool = false;
+    /// How groups are multiplied.
+    type Kind: Kind;
     /// Where what a block has at `at` is found when rows are interleaved, in 16ths: the order of use, for the CPU to foresee.
     #[inline(always)]
     fn place(at: usize) -> usize {
@@ -65,6 +61,40 @@ pub(crate) trait Blocks {
     }
     /// Unpacks one block of each of 16 rows.
     fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>);
+}
+
+/// What else a group has beside codes and a scale: how it is multiplied, the same for many formats.
+pub(crate) trait Kind {
+    /// Codes are signed, and raised for [`Simd::dot_raised`].
+    const SIGNED: bool = false;
+    /// Weights have a minimum beside their scale; with [`Kind::HALVES`] each half has one.
+    const MIN: bool = false;
+    /// A further scale for each half.
+    const HALVES: bool = false;
+}
+
+pub(crate) struct Unsigned;
+impl Kind for Unsigned {}
+
+pub(crate) struct Signed;
+impl Kind for Signed {
+    const SIGNED: bool = true;
+}
+
+pub(crate) struct Minimum;
+impl Kind for Minimum {
+    const MIN: bool = true;
+}
+
+pub(crate) struct Halves;
+impl Kind for Halves {
+    const HALVES: bool = true;
+}
+
+pub(crate) struct Minima;
+impl Kind for Minima {
+    const MIN: bool = true;
+    const HALVES: bool = true;
 }
 
 /// What takes a block as it is unpacked.
@@ -76,17 +106,22 @@ pub(crate) trait Sink<S: Simd> {
 }
 
 /// Keeps groups for several tokens.
-struct Keep<'a>(&'a mut [Group]);
+struct Keep<'a, W> {
+    groups: &'a mut [Group],
+    ahead: Ahead,
+    format: PhantomData<W>,
+}
 
-impl<S: Simd> Sink<S> for Keep<'_> {
+impl<S: Simd, W: Blocks> Sink<S> for Keep<'_, W> {
     #[inline(always)]
     fn scales(&mut self, n: usize) -> &mut Scales {
-        &mut self.0[n].scales
+        &mut self.groups[n].scales
     }
     #[inline(always)]
     fn codes(&mut self, simd: S, n: usize, codes: [S::B; GROUPS]) {
+        self.ahead.fetch::<S, W>(simd, n);
         for k in 0..GROUPS {
-            simd.store_bytes(codes[k], &mut self.0[n].codes[k]);
+            simd.store_bytes(codes[k], &mut self.groups[n].codes[k]);
         }
     }
 }
@@ -112,8 +147,8 @@ impl<S: Simd, W: Blocks> Sink<S> for Multiply<'_, W> {
         if let Some(ahead) = self.ahead {
             ahead.fetch::<S, W>(simd, n);
         }
-        let [products] =
-            products::<S, W, 1>(simd, &codes, &self.scales[n], self.x[n..].first_chunk().expect("a column"));
+        let x = self.x[n..].first_chunk().expect("a column");
+        let [products] = products::<S, W::Kind, 1>(simd, W::ZERO, &codes, &self.scales[n], x);
         simd.store(products, &mut self.products[n].0);
     }
 }
@@ -165,11 +200,11 @@ pub(crate) fn product<S: Simd, W: Blocks>(simd: S, w: &Rows, x: &Columns, groups
         let (start, blocks) = (w.row(row).as_ptr(), w.stride / W::BYTES);
         if w.interleaved && count == LANES {
             let stack = Interleaved::new(&w.bytes[(row - w.range.start) * w.stride..][..LANES * w.stride]);
-            panel::<S, W>(simd, Panel { stack, blocks, start, row, count }, x, groups, out);
+            panel::<S, W, _>(simd, Panel { stack, blocks, start, row, count }, x, groups, out);
         } else {
             // Behind the last row it is repeated.
             let rows = std::array::from_fn(|i| w.row(row + i.min(count - 1)).as_ptr());
-            panel::<S, W>(simd, Panel { stack: Apart::new(&rows), blocks, start, row, count }, x, groups, out);
+            panel::<S, W, _>(simd, Panel { stack: Apart::new(&rows), blocks, start, row, count }, x, groups, out);
         }
         row += count;
     }
@@ -204,17 +239,21 @@ impl<P: Stack> Panel<P> {
 
 /// A panel by all tokens.
 #[inline(always)]
-fn panel<S: Simd, W: Blocks>(simd: S, panel: Panel<impl Stack>, x: &Columns, groups: &mut [Group], out: &mut Out) {
+fn panel<S: Simd, W: Blocks, P: Stack>(simd: S, panel: Panel<P>, x: &Columns, groups: &mut [Group], out: &mut Out) {
     if x.tokens == 1 {
-        return one::<S, W, _>(simd, panel, x, out);
+        return one::<S, W, P>(simd, panel, x, out);
     }
+    let unpack: &dyn Fn(usize, &mut [Group]) =
+        &|block, groups| simd.call(Unpack { panel: &panel, block, groups, format: PhantomData::<W> });
     let mut token = 0;
     while token < x.tokens {
+        let (block, zero, row, count) = (W::GROUPS, W::ZERO, panel.row, panel.count);
+        let tile = Tile { unpack, groups, block, zero, x, token, row, count, out, kind: PhantomData::<W::Kind> };
         token += match x.tokens - token {
-            8.. if S::WIDE => tile::<S, W, 8>(simd, panel, x, token, groups, out),
-            4.. => tile::<S, W, 4>(simd, panel, x, token, groups, out),
-            2.. => tile::<S, W, 2>(simd, panel, x, token, groups, out),
-            _ => tile::<S, W, 1>(simd, panel, x, token, groups, out),
+            8.. if S::WIDE => tile.multiply::<S, 8>(simd),
+            4.. => tile.multiply::<S, 4>(simd),
+            2.. => tile.multiply::<S, 2>(simd),
+            _ => tile.multiply::<S, 1>(simd),
         };
     }
 }
@@ -231,49 +270,85 @@ fn one<S: Simd, W: Blocks, P: Stack>(simd: S, panel: Panel<P>, x: &Columns, out:
         let mut sink = Multiply::<W> { scales: &mut scales, products: &mut products, x, ahead, format };
         W::unpack(simd, panel.block::<W>(block), &mut sink);
         for (n, x) in x.as_chunks().0.iter().enumerate() {
-            add::<S, W, 1>(simd, &scales[n], [simd.load(&products[n].0)], x, &mut y[(block * W::GROUPS + n) % GROUPS]);
+            let (products, y) = ([simd.load(&products[n].0)], &mut y[(block * W::GROUPS + n) % GROUPS]);
+            add::<S, W::Kind, 1>(simd, &scales[n], products, x, y);
         }
     }
-    finish(simd, panel, &y, x.first, out);
+    finish(simd, panel.row, panel.count, &y, x.first, out);
 }
 
-/// 16 rows by `T` tokens; the first tile of tokens unpacks for all.
-#[inline(always)]
-fn tile<S: Simd, W: Blocks, const T: usize>(
-    simd: S,
-    panel: Panel<impl Stack>,
-    x: &Columns,
-    token: usize,
-    groups: &mut [Group],
-    out: &mut Out,
-) -> usize {
-    let mut y = [[simd.splat(0.0); T]; GROUPS];
-    for block in 0..panel.blocks {
-        // One tile for all tokens keeps the groups in the innermost cache.
-        let at = if T == x.tokens { 0 } else { block * W::GROUPS };
-        let groups = &mut groups[at..at + W::GROUPS];
-        if token == 0 {
-            W::unpack(simd, panel.block::<W>(block), &mut Keep(groups));
-        }
-        for (n, group) in groups.iter().enumerate() {
-            if token == 0 {
-                panel.ahead::<W>(block).fetch::<S, W>(simd, n);
-            }
-            let g = block * W::GROUPS + n;
-            let x = x.columns[g * x.tokens + token..].first_chunk().expect("a column for each token");
-            let products = products::<S, W, T>(simd, group, &group.scales, x);
-            add::<S, W, T>(simd, &group.scales, products, x, &mut y[g % GROUPS]);
-        }
+/// A block of 16 rows, unpacked for several tokens.
+struct Unpack<'a, W, P> {
+    panel: &'a Panel<P>,
+    block: usize,
+    groups: &'a mut [Group],
+    format: PhantomData<W>,
+}
+
+impl<W: Blocks, P: Stack> Job for Unpack<'_, W, P> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Unpack { panel, block, groups, format } = self;
+        W::unpack(simd, panel.block::<W>(block), &mut Keep { groups, ahead: panel.ahead::<W>(block), format });
     }
-    finish(simd, panel, &y, x.first + token, out);
-    T
+}
+
+/// 16 rows by some tokens: the same code for all formats of a kind.
+struct Tile<'a, 'o, K> {
+    /// Unpacks a block; the first tile of tokens has it done for all.
+    unpack: &'a dyn Fn(usize, &mut [Group]),
+    groups: &'a mut [Group],
+    /// [`Blocks::GROUPS`] and [`Blocks::ZERO`].
+    block: usize,
+    zero: i32,
+    x: &'a Columns<'a>,
+    token: usize,
+    row: usize,
+    count: usize,
+    out: &'a mut Out<'o>,
+    kind: PhantomData<K>,
+}
+
+impl<K: Kind> Tile<'_, '_, K> {
+    /// Multiplies by `T` tokens.
+    #[inline(always)]
+    fn multiply<S: Simd, const T: usize>(self, simd: S) -> usize {
+        simd.call(Many::<K, T>(self));
+        T
+    }
+}
+
+/// A tile of `T` tokens.
+struct Many<'a, 'o, K, const T: usize>(Tile<'a, 'o, K>);
+
+impl<K: Kind, const T: usize> Job for Many<'_, '_, K, T> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Tile { unpack, groups, block: len, zero, x, token, row, count, out, .. } = self.0;
+        let mut y = [[simd.splat(0.0); T]; GROUPS];
+        for (block, columns) in x.columns.chunks_exact(len * x.tokens).enumerate() {
+            // One tile for all tokens keeps the groups in the innermost cache.
+            let at = if T == x.tokens { 0 } else { block * len };
+            let groups = &mut groups[at..at + len];
+            if token == 0 {
+                unpack(block, groups);
+            }
+            for (n, group) in groups.iter().enumerate() {
+                let x = columns[n * x.tokens + token..].first_chunk().expect("a column for each token");
+                let products = products::<S, K, T>(simd, zero, group, &group.scales, x);
+                add::<S, K, T>(simd, &group.scales, products, x, &mut y[(block * len + n) % GROUPS]);
+            }
+        }
+        finish(simd, row, count, &y, x.first + token, out);
+    }
 }
 
 /// Adds the running sums up.
 #[inline(always)]
 fn finish<S: Simd, const T: usize>(
     simd: S,
-    panel: Panel<impl Stack>,
+    row: usize,
+    count: usize,
     y: &[[S::F; T]; GROUPS],
     token: usize,
     out: &mut Out,
@@ -283,14 +358,15 @@ fn finish<S: Simd, const T: usize>(
         let odd = simd.add(simd.add(y[1][t], y[5][t]), simd.add(y[3][t], y[7][t]));
         let mut lanes = [0.0; LANES];
         simd.store(simd.add(even, odd), &mut lanes);
-        out.put(token + t, panel.row, &lanes[..panel.count]);
+        out.put(token + t, row, &lanes[..count]);
     }
 }
 
 /// The sums of products of a group, before any scale but those of its halves.
 #[inline(always)]
-fn products<S: Simd, W: Blocks, const T: usize>(
+fn products<S: Simd, K: Kind, const T: usize>(
     simd: S,
+    zero: i32,
     codes: &impl Codes<S>,
     scales: &Scales,
     x: &[Column; T],
@@ -298,15 +374,15 @@ fn products<S: Simd, W: Blocks, const T: usize>(
     let mut products = [simd.splat(0.0); T];
     let mut start = [[simd.zero(); T]; 2];
     for t in 0..T {
-        let zero = if W::SIGNED { S::RAISED } else { W::ZERO };
+        let zero = if K::SIGNED { S::RAISED } else { zero };
         if zero != 0 {
             let [low, high] = x[t].halves;
-            start[0][t] = simd.splat_int(-zero * if W::HALVES { low } else { low + high });
+            start[0][t] = simd.splat_int(-zero * if K::HALVES { low } else { low + high });
             start[1][t] = simd.splat_int(-zero * high);
         }
     }
     let [mut low, mut high] = start;
-    if W::HALVES {
+    if K::HALVES {
         for k in 0..4 {
             let (a, b) = (codes.vector(simd, k), codes.vector(simd, k + 4));
             for t in 0..T {
@@ -324,7 +400,7 @@ fn products<S: Simd, W: Blocks, const T: usize>(
             let codes = codes.vector(simd, k);
             for t in 0..T {
                 let q = simd.splat4(four(&x[t], k));
-                low[t] = if W::SIGNED { simd.dot_raised(low[t], codes, q) } else { simd.dot(low[t], codes, q) };
+                low[t] = if K::SIGNED { simd.dot_raised(low[t], codes, q) } else { simd.dot(low[t], codes, q) };
             }
         }
         for t in 0..T {
@@ -336,7 +412,7 @@ fn products<S: Simd, W: Blocks, const T: usize>(
 
 /// `y` plus the products of a group.
 #[inline(always)]
-fn add<S: Simd, W: Blocks, const T: usize>(
+fn add<S: Simd, K: Kind, const T: usize>(
     simd: S,
     scales: &Scales,
     products: [S::F; T],
@@ -347,11 +423,11 @@ fn add<S: Simd, W: Blocks, const T: usize>(
     for t in 0..T {
         let both = simd.mul(scale, simd.splat(x[t].scale));
         y[t] = simd.fma(both, products[t], y[t]);
-        if W::MIN && W::HALVES {
+        if K::MIN && K::HALVES {
             let [low, high] = x[t].halves;
             y[t] = simd.fma(min, simd.splat(x[t].scale * low as f32), y[t]);
             y[t] = simd.fma(simd.load(&scales.min[1]), simd.splat(x[t].scale * high as f32), y[t]);
-        } else if W::MIN {
+        } else if K::MIN {
             y[t] = simd.fma(min, simd.splat(x[t].sum), y[t]);
         }
     }

@@ -25,10 +25,6 @@ pub(crate) trait Stack: Copy {
     fn halves<S: Simd>(self, simd: S, at: usize) -> S::F;
     /// The byte of each row that stands alone.
     fn lone(self, at: usize) -> [u8; LANES];
-    /// The two bytes of a row that stand alone, in a format whose parts [keep their places](Blocks::place).
-    fn short(self, row: usize, at: usize) -> u16;
-    /// Four bytes of a row that stay together, likewise.
-    fn word(self, row: usize, at: usize) -> u32;
 }
 
 /// Rows one behind the other.
@@ -95,14 +91,6 @@ impl Stack for Apart<'_> {
         }
         bytes
     }
-    #[inline(always)]
-    fn short(self, row: usize, at: usize) -> u16 {
-        u16::from_le_bytes(*self.get(row, at))
-    }
-    #[inline(always)]
-    fn word(self, row: usize, at: usize) -> u32 {
-        u32::from_le_bytes(*self.get(row, at))
-    }
 }
 
 /// Rows interleaved.
@@ -168,14 +156,6 @@ impl Stack for Interleaved<'_> {
     #[inline(always)]
     fn lone(self, at: usize) -> [u8; LANES] {
         *self.get(at)
-    }
-    #[inline(always)]
-    fn short(self, row: usize, at: usize) -> u16 {
-        u16::from_le_bytes(*self.take(LANES * at + 2 * row))
-    }
-    #[inline(always)]
-    fn word(self, row: usize, at: usize) -> u32 {
-        u32::from_le_bytes(*self.take(LANES * at + 4 * row))
     }
 }
 

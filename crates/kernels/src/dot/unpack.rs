@@ -1,6 +1,6 @@
 //! Block formats unpacked: one block of each of 16 rows to groups of 32 columns in which a vector holds 4 columns of every row.
 
-use super::block::{Blocks, Sink};
+use super::block::{Blocks, Halves, Minima, Minimum, Signed, Sink, Unsigned};
 use super::stack::Stack;
 use crate::simd::{BYTES, LANES, Simd};
 use trine_tensor::format::{FP4_LEVELS, IQ4_LEVELS, UE4M3_HALVES, e8m0_half};
@@ -9,7 +9,7 @@ pub(crate) struct Q8_0;
 impl Blocks for Q8_0 {
     const GROUPS: usize = 1;
     const BYTES: usize = 34;
-    const SIGNED: bool = true;
+    type Kind = Signed;
     #[inline(always)]
     fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
         simd.store(blocks.halves(simd, 0), &mut sink.scales(0).scale);
@@ -26,6 +26,7 @@ impl Blocks for Q4_0 {
     const GROUPS: usize = 1;
     const BYTES: usize = 18;
     const ZERO: i32 = 8;
+    type Kind = Unsigned;
     #[inline(always)]
     fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
         simd.store(blocks.halves(simd, 0), &mut sink.scales(0).scale);
@@ -37,7 +38,7 @@ pub(crate) struct Q4_1;
 impl Blocks for Q4_1 {
     const GROUPS: usize = 1;
     const BYTES: usize = 20;
-    const MIN: bool = true;
+    type Kind = Minimum;
     #[inline(always)]
     fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
         let [head, ..] = blocks.quarters(simd, 0);
@@ -63,6 +64,7 @@ impl Blocks for Q5_0 {
     const GROUPS: usize = 1;
     const BYTES: usize = 22;
     const ZERO: i32 = 16;
+    type Kind = Unsigned;
     #[inline(always)]
     fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
         simd.store(blocks.halves(simd, 0), &mut sink.scales(0).scale);
@@ -75,7 +77,7 @@ pub(crate) struct Q5_1;
 impl Blocks for Q5_1 {
     const GROUPS: usize = 1;
     const BYTES: usize = 24;
-    const MIN: bool = true;
+    type Kind = Minimum;
     #[inline(always)]
     fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
         let [head, fifth, ..] = blocks.quarters(simd, 0);
@@ -101,8 +103,7 @@ pub(crate) struct Q2_K;
 impl Blocks for Q2_K {
     const GROUPS: usize = 8;
     const BYTES: usize = 84;
-    const MIN: bool = true;
-    const HALVES: bool = true;
+    type Kind = Minima;
     #[inline(always)]
     fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
         let [.., d] = blocks.quarters(simd, 68);
@@ -138,7 +139,7 @@ impl Blocks for Q3_K {
     const GROUPS: usize = 8;
     const BYTES: usize = 110;
     const ZERO: i32 = 4;
-    const HALVES: bool = true;
+    type Kind = Halves;
     #[inline(always)]
     fn place(at: usize) -> usize {
         if at == 108 { 0 } else { 2 + at }
@@ -193,7 +194,7 @@ pub(crate) struct IQ4_NL;
 impl Blocks for IQ4_NL {
     const GROUPS: usize = 1;
     const BYTES: usize = 18;
-    const SIGNED: bool = true;
+    type Kind = Signed;
     #[inline(always)]
     fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
         simd.store(blocks.halves(simd, 0), &mut sink.scales(0).scale);
@@ -206,7 +207,7 @@ pub(crate) struct IQ4_XS;
 impl Blocks for IQ4_XS {
     const GROUPS: usize = 8;
     const BYTES: usize = 136;
-    const SIGNED: bool = true;
+    type Kind = Signed;
     #[inline(always)]
     fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
         // `d`, two bytes of high bits of scales, and four of low ones.
@@ -255,6 +256,7 @@ impl Blocks for MXFP4 {
     const GROUPS: usize = 1;
     const BYTES: usize = 17;
     const ZERO: i32 = FP4_ZERO;
+    type Kind = Unsigned;
     #[inline(always)]
     fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
         let exponents = blocks.lone(0);
@@ -275,7 +277,7 @@ impl Blocks for NVFP4 {
     const GROUPS: usize = 2;
     const BYTES: usize = 36;
     const ZERO: i32 = FP4_ZERO;
-    const HALVES: bool = true;
+    type Kind = Halves;
     #[inline(always)]
     fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
         let [scales, ..] = blocks.quarters(simd, 0);
@@ -322,7 +324,7 @@ pub(crate) struct Q4_K;
 impl Blocks for Q4_K {
     const GROUPS: usize = 8;
     const BYTES: usize = 144;
-    const MIN: bool = true;
+    type Kind = Minimum;
     #[inline(always)]
     fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
         six_bits(simd, blocks, sink);
@@ -344,7 +346,7 @@ pub(crate) struct Q5_K;
 impl Blocks for Q5_K {
     const GROUPS: usize = 8;
     const BYTES: usize = 176;
-    const MIN: bool = true;
+    type Kind = Minimum;
     #[inline(always)]
     fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
         six_bits(simd, blocks, sink);
@@ -381,7 +383,7 @@ impl Blocks for Q6_K {
     const GROUPS: usize = 8;
     const BYTES: usize = 210;
     const ZERO: i32 = 32;
-    const HALVES: bool = true;
+    type Kind = Halves;
     #[inline(always)]
     fn place(at: usize) -> usize {
         match at {
@@ -437,24 +439,12 @@ fn two_quarters<S: Simd, const PAIR: usize>(
     sink.codes(simd, first + PAIR + 2, codes);
 }
 
-/// The four codes of two bits in byte `n` of each lane, lowest first: four columns of every row.
-#[inline(always)]
-fn consecutive<S: Simd>(simd: S, lanes: S::B, n: u32) -> S::B {
-    let byte = simd.repeat(lanes, n);
-    let mut codes = simd.splat8(0);
-    for column in 0..4 {
-        let mut only = [0i8; 4];
-        only[column as usize] = -1;
-        codes = simd.or(codes, simd.and(simd.shift_mask(byte, 2 * column, 3), simd.splat4(&only)));
-    }
-    codes
-}
-
 pub(crate) struct Q1_0;
 impl Blocks for Q1_0 {
     const GROUPS: usize = 4;
     const BYTES: usize = 18;
     const ZERO: i32 = 1;
+    type Kind = Unsigned;
     #[inline(always)]
     fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
         let (d, bits) = (blocks.halves(simd, 0), blocks.quarters(simd, 2));
@@ -475,6 +465,7 @@ impl Blocks for Q2_0 {
     const GROUPS: usize = 2;
     const BYTES: usize = 18;
     const ZERO: i32 = 1;
+    type Kind = Unsigned;
     #[inline(always)]
     fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
         let (d, codes) = (blocks.halves(simd, 0), blocks.quarters(simd, 2));
@@ -487,6 +478,7 @@ impl Blocks for Q2_0_128 {
     const GROUPS: usize = 4;
     const BYTES: usize = 34;
     const ZERO: i32 = 1;
+    type Kind = Unsigned;
     #[inline(always)]
     fn unpack<S: Simd>(simd: S, blocks: impl Stack, sink: &mut impl Sink<S>) {
         let d = blocks.halves(simd, 0);
@@ -502,7 +494,8 @@ fn two_bits<S: Simd>(simd: S, d: S::F, bytes: [S::B; 4], first: usize, sink: &mu
         simd.store(d, &mut sink.scales(first + group).scale);
         let mut codes = [simd.splat8(0); 8];
         for k in 0..8 {
-            codes[k] = consecutive(simd, bytes[2 * group + k / 4], k as u32 % 4);
+            let at = 8 * (k as u32 % 4);
+            codes[k] = simd.fields(bytes[2 * group + k / 4], [at, at + 2, at + 4, at + 6], [3; 4]);
         }
         sink.codes(simd, first + group, codes);
     }

@@ -1,6 +1,6 @@
 //! x86-64 with AVX2, FMA and F16C: two registers for everything.
 
-use super::{BYTES, LANES, Simd, spread_bits, spread_bytes};
+use super::{BYTES, Job, LANES, Simd, spread_bits, spread_bytes};
 use core::arch::x86_64::*;
 
 /// Only built inside the `target_feature` functions of this file's table.
@@ -39,6 +39,11 @@ impl Simd for Avx2 {
     type F = (__m256, __m256);
     type B = (__m256i, __m256i);
     type I = (__m256i, __m256i);
+
+    #[inline(always)]
+    fn call(self, job: impl Job) {
+        unsafe { call(job) }
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -210,14 +215,30 @@ impl Simd for Avx2 {
         })
     }
     #[inline(always)]
-    fn and(self, a: Self::B, b: Self::B) -> Self::B {
-        unsafe { (_mm256_and_si256(a.0, b.0), _mm256_and_si256(a.1, b.1)) }
-    }
-    #[inline(always)]
-    fn repeat(self, a: Self::B, n: u32) -> Self::B {
-        let lanes = [0, 0x04040404, 0x08080808, 0x0c0c0c0c].map(|lane: i32| lane + 0x01010101 * n as i32);
-        let order = unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(lanes.as_ptr().cast())) };
-        both!(a, |a| unsafe { _mm256_shuffle_epi8(a, order) })
+    fn fields(self, a: Self::B, at: [u32; 4], mask: [u8; 4]) -> Self::B {
+        // For even and for odd bytes: two bytes with all of a field, and the power of two that moves it to the upper one. Arithmetic, of
+        // which constants become constants, as they would not of loops.
+        let order = |a: u32, b: u32| (0x0100_0100 + a / 8 * 0x0101 + b / 8 * 0x0101_0000) as i32;
+        let power = |a: u32, b: u32| (0x0100 >> (a % 8)) + (0x0100_0000 >> (b % 8));
+        let order = [order(at[0], at[2]), order(at[1], at[3])];
+        let power = [power(at[0], at[2]), power(at[1], at[3])];
+        let (order, power) = unsafe {
+            let lanes = _mm256_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c, 0, 0x04040404, 0x08080808, 0x0c0c0c0c);
+            (
+                [
+                    _mm256_add_epi8(lanes, _mm256_set1_epi32(order[0])),
+                    _mm256_add_epi8(lanes, _mm256_set1_epi32(order[1])),
+                ],
+                [_mm256_set1_epi32(power[0]), _mm256_set1_epi32(power[1])],
+            )
+        };
+        let mask = u32::from_le_bytes(mask) as i32;
+        both!(a, |a| unsafe {
+            let even = _mm256_srli_epi16(_mm256_mullo_epi16(_mm256_shuffle_epi8(a, order[0]), power[0]), 8);
+            let odd = _mm256_mullo_epi16(_mm256_shuffle_epi8(a, order[1]), power[1]);
+            let both = _mm256_blendv_epi8(even, odd, _mm256_set1_epi16(0xff00u16 as i16));
+            _mm256_and_si256(both, _mm256_set1_epi32(mask))
+        })
     }
     #[inline(always)]
     fn trits(self, a: Self::B) -> [Self::B; 5] {

@@ -1,7 +1,7 @@
 //! x86-64 with AVX-512 (F, BW, DQ, VL), VNNI and VBMI (Ice Lake, Zen 4 and later): everything in one register.
 
 use super::avx2::{largest8, sum8};
-use super::{BYTES, LANES, Simd, spread_bits, spread_bytes};
+use super::{BYTES, Grid, Job, LANES, Simd};
 use crate::gemm;
 use core::arch::x86_64::*;
 use core::mem::transmute;
@@ -39,15 +39,39 @@ fn pairs(tile: &gemm::Tile) {
 }
 
 impl Avx512 {
-    /// The entry of a table of 256 for each byte.
+    /// Entries of a table of `64 N`, by an index's low byte and what is above it.
     #[inline(always)]
-    fn look_up(self, table: &[[u8; BYTES]; 4], a: __m512i) -> __m512i {
-        let [t0, t1, t2, t3] = table;
+    fn look_up<const N: usize>(self, table: &[[u8; BYTES]; N], low: __m512i, high: __m512i) -> __m512i {
+        let mut parts = [low; 16];
+        for i in 0..N / 2 {
+            let (first, second) = (self.bytes(&table[2 * i]), self.bytes(&table[2 * i + 1]));
+            // SAFETY: `Avx512` exists only where the CPU has the instructions.
+            parts[i] = unsafe { _mm512_permutex2var_epi8(first, low, second) };
+        }
+        // An instruction heeds 7 bits of the index; each of the others chooses between halves of what is left.
+        for bit in 0..4 {
+            for i in 0..N >> (bit + 2) {
+                // SAFETY: as above.
+                parts[i] = unsafe {
+                    let set = match bit {
+                        0 => _mm512_movepi8_mask(low),
+                        _ => _mm512_test_epi8_mask(high, self.splat8(1 << (bit - 1))),
+                    };
+                    _mm512_mask_blend_epi8(set, parts[2 * i], parts[2 * i + 1])
+                };
+            }
+        }
+        parts[0]
+    }
+    /// Byte `j` of each lane of 4 bytes: bits of the lane from `at[j]` on, which may be before its first, masked.
+    #[inline(always)]
+    fn select_bits(self, a: __m512i, at: [u8; 4], mask: [u8; 4]) -> __m512i {
+        let [low, mask] = [at, mask].map(u32::from_le_bytes);
+        let at = (low & 0x3f3f_3f3f) as u64;
         // SAFETY: `Avx512` exists only where the CPU has the instructions.
         unsafe {
-            let low = _mm512_permutex2var_epi8(self.bytes(t0), a, self.bytes(t1));
-            let high = _mm512_permutex2var_epi8(self.bytes(t2), a, self.bytes(t3));
-            _mm512_mask_blend_epi8(_mm512_movepi8_mask(a), low, high)
+            let bits = _mm512_multishift_epi64_epi8(_mm512_set1_epi64((at | (at + 0x2020_2020) << 32) as i64), a);
+            _mm512_and_si512(bits, _mm512_set1_epi32(mask as i32))
         }
     }
 }
@@ -61,6 +85,11 @@ impl Simd for Avx512 {
     type F = __m512;
     type B = __m512i;
     type I = __m512i;
+
+    #[inline(always)]
+    fn call(self, job: impl Job) {
+        unsafe { call(job) }
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -211,22 +240,39 @@ impl Simd for Avx512 {
         unsafe { _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())), a) }
     }
     #[inline(always)]
+    fn points<const WIDTH: usize, const N: usize>(
+        self,
+        grid: &Grid<WIDTH, N>,
+        low: Self::B,
+        high: Self::B,
+    ) -> [Self::B; WIDTH] {
+        let packed = [self.look_up(&grid.packed[0], low, high), self.look_up(&grid.packed[1], low, high)];
+        let mut points = [low; WIDTH];
+        for k in 0..WIDTH {
+            points[k] = if WIDTH == 8 {
+                let at = 8 * (k as u32 / 2);
+                self.fields(packed[k % 2], [at, at + 2, at + 4, at + 6], [3; 4])
+            } else {
+                let at = 8 * k as u32;
+                let first = self.fields(packed[0], [at, at + 4, 0, 0], [15, 15, 0, 0]);
+                self.or(first, self.fields(packed[1], [0, 0, at, at + 4], [0, 0, 15, 15]))
+            };
+        }
+        points
+    }
+    #[inline(always)]
+    fn fields(self, a: Self::B, at: [u32; 4], mask: [u8; 4]) -> Self::B {
+        self.select_bits(a, [at[0] as u8, at[1] as u8, at[2] as u8, at[3] as u8], mask)
+    }
+    #[inline(always)]
     fn spread(self, a: Self::B, n: u32, value: u8) -> Self::B {
-        let (byte, bit) = (self.quad([&spread_bytes(n); 4]), self.splat4(&spread_bits(n)));
-        unsafe { _mm512_maskz_set1_epi8(_mm512_test_epi8_mask(_mm512_shuffle_epi8(a, byte), bit), value as i8) }
-    }
-    #[inline(always)]
-    fn and(self, a: Self::B, b: Self::B) -> Self::B {
-        unsafe { _mm512_and_si512(a, b) }
-    }
-    #[inline(always)]
-    fn repeat(self, a: Self::B, n: u32) -> Self::B {
-        let lanes = [0, 0x04040404, 0x08080808, 0x0c0c0c0c].map(|lane: i32| lane + 0x01010101 * n as i32);
-        unsafe { _mm512_shuffle_epi8(a, _mm512_broadcast_i32x4(_mm_loadu_si128(lanes.as_ptr().cast()))) }
+        // The bit that is asked for is where `value` is; those before it do not matter.
+        let at = (4 * n as u8).wrapping_sub(value.trailing_zeros() as u8);
+        self.select_bits(a, [at, at.wrapping_add(1), at.wrapping_add(2), at.wrapping_add(3)], [value; 4])
     }
     #[inline(always)]
     fn trits(self, a: Self::B) -> [Self::B; 5] {
-        let (packed, fifth) = (self.look_up(&TRITS[0], a), self.look_up(&TRITS[1], a));
+        let (packed, fifth) = (self.look_up(&TRITS[0], a, a), self.look_up(&TRITS[1], a, a));
         let trit = [
             self.shift_mask(packed, 0, 3),
             self.shift_mask(packed, 2, 3),

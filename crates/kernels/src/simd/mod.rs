@@ -35,6 +35,9 @@ pub(crate) trait Simd: Copy {
     /// 16 integers of 32 bits.
     type I: Copy;
 
+    /// Runs a job in a function of its own that has the CPU's instructions: what is large and called from several places is there once.
+    fn call(self, job: impl Job);
+
     fn splat(self, x: f32) -> Self::F;
     fn load(self, x: &[f32]) -> Self::F;
     fn store(self, x: Self::F, out: &mut [f32]);
@@ -100,11 +103,34 @@ pub(crate) trait Simd: Copy {
     fn or(self, a: Self::B, b: Self::B) -> Self::B;
     /// The entry of the table for each byte, which is below 16.
     fn pick(self, table: &[u8; 16], a: Self::B) -> Self::B;
-    /// Bits `4 n..4 n + 4` of each lane of 4 bytes, a byte for each: `value` where it is set, or 0.
+    /// The points of a grid for each byte of `low` and that of `high`, which is what the index has above it: `WIDTH` bytes of every lane for
+    /// its four points, one behind the other, 4 bytes in each vector.
+    #[inline(always)]
+    fn points<const WIDTH: usize, const N: usize>(
+        self,
+        grid: &Grid<WIDTH, N>,
+        low: Self::B,
+        high: Self::B,
+    ) -> [Self::B; WIDTH] {
+        let (mut indices, mut bytes, mut points) = ([[0; BYTES]; 2], [[0; BYTES]; WIDTH], [low; WIDTH]);
+        self.store_bytes(low, &mut indices[0]);
+        self.store_bytes(high, &mut indices[1]);
+        for i in 0..BYTES {
+            let index = indices[0][i] as usize | (indices[1][i] as usize) << 8;
+            let point = &grid.points.as_flattened()[index % (BYTES * N)];
+            for (j, four) in point.as_chunks::<4>().0.iter().enumerate() {
+                bytes[i % 4 * (WIDTH / 4) + j].as_chunks_mut().0[i / 4] = *four;
+            }
+        }
+        for k in 0..WIDTH {
+            points[k] = self.bytes(&bytes[k]);
+        }
+        points
+    }
+    /// Byte `j` of each lane of 4 bytes: those 8 bits of the lane that begin at bit `at[j]`, masked by `mask[j]`, which leaves none from beyond it.
+    fn fields(self, a: Self::B, at: [u32; 4], mask: [u8; 4]) -> Self::B;
+    /// Bits `4 n..4 n + 4` of each lane of 4 bytes, a byte for each: `value`, a power of two, where it is set, or 0.
     fn spread(self, a: Self::B, n: u32, value: u8) -> Self::B;
-    fn and(self, a: Self::B, b: Self::B) -> Self::B;
-    /// Byte `n` of each lane of 4, four times.
-    fn repeat(self, a: Self::B, n: u32) -> Self::B;
     /// For each byte, five trits packed as a fixed-point fraction of 256: trit `n` is the high byte of `3 * (byte * 3^n mod 256)`.
     fn trits(self, a: Self::B) -> [Self::B; 5];
     /// Rows of 8 groups of 4 bytes, two in each input (`j` and `j + 8`), to columns: output `c` has group `c` of each of the 16 rows.
@@ -149,6 +175,18 @@ pub(crate) trait Simd: Copy {
     fn prefetch_second(self, at: *const u8);
     /// 16 signed bytes as floats.
     fn load_i8(self, x: &[i8; LANES]) -> Self::F;
+}
+
+/// What [`Simd::call`] runs; inlined there, as all that it calls.
+pub(crate) trait Job {
+    fn run<S: Simd>(self, simd: S);
+}
+
+/// `64 N` points of `WIDTH` coordinates.
+pub(crate) struct Grid<const WIDTH: usize, const N: usize> {
+    pub points: [[[u8; WIDTH]; BYTES]; N],
+    /// The same in 16 bits each: first the low bytes of all, then the high ones.
+    pub packed: [[[u8; BYTES]; N]; 2],
 }
 
 /// For [`Simd::spread`]: which byte of 16 has the bits of each.

@@ -1,7 +1,7 @@
 //! aarch64: four registers for everything. CPUs differ in how they multiply bytes, so there are three tables: with I8MM, with the dot
 //! product of Armv8.2, and with plain NEON, which every such CPU has.
 
-use super::{BYTES, LANES, Simd, spread_bits, spread_bytes};
+use super::{BYTES, Job, LANES, Simd, spread_bits, spread_bytes};
 use core::arch::{aarch64::*, asm};
 use std::arch::is_aarch64_feature_detected;
 
@@ -25,6 +25,11 @@ pub(crate) trait Multiply: Copy {
         // SAFETY: as the function's.
         unsafe { Self::signed(sums, u, s) }
     }
+    /// See [`Simd::call`].
+    ///
+    /// # Safety
+    /// The CPU has the instructions.
+    unsafe fn call(job: impl Job);
 }
 
 pub(crate) mod plain {
@@ -36,6 +41,11 @@ pub(crate) mod plain {
     pub(crate) struct Plain;
 
     impl Multiply for Plain {
+        #[inline(always)]
+        unsafe fn call(job: impl Job) {
+            // SAFETY: as the function's.
+            unsafe { call(job) }
+        }
         #[inline(always)]
         unsafe fn signed(sums: int32x4_t, a: uint8x16_t, s: uint8x16_t) -> int32x4_t {
             // SAFETY: as the function's.
@@ -59,6 +69,11 @@ pub(crate) mod dotprod {
     pub(crate) struct Dotprod;
 
     impl Multiply for Dotprod {
+        #[inline(always)]
+        unsafe fn call(job: impl Job) {
+            // SAFETY: as the function's.
+            unsafe { call(job) }
+        }
         #[inline(always)]
         unsafe fn signed(sums: int32x4_t, a: uint8x16_t, s: uint8x16_t) -> int32x4_t {
             // SAFETY: as the function's.
@@ -90,6 +105,11 @@ pub(crate) mod i8mm {
     pub(crate) struct I8mm;
 
     impl Multiply for I8mm {
+        #[inline(always)]
+        unsafe fn call(job: impl Job) {
+            // SAFETY: as the function's.
+            unsafe { call(job) }
+        }
         #[inline(always)]
         unsafe fn signed(sums: int32x4_t, a: uint8x16_t, s: uint8x16_t) -> int32x4_t {
             // SAFETY: as the function's.
@@ -135,6 +155,11 @@ impl<M: Multiply> Simd for Neon<M> {
     type F = [float32x4_t; 4];
     type B = [uint8x16_t; 4];
     type I = [int32x4_t; 4];
+
+    #[inline(always)]
+    fn call(self, job: impl Job) {
+        unsafe { M::call(job) }
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -300,16 +325,17 @@ impl<M: Multiply> Simd for Neon<M> {
         each!(|a| unsafe { vandq_u8(vtstq_u8(vqtbl1q_u8(a, byte), bit), vdupq_n_u8(value)) })
     }
     #[inline(always)]
-    fn and(self, a: Self::B, b: Self::B) -> Self::B {
-        each!(|a, b| unsafe { vandq_u8(a, b) })
-    }
-    #[inline(always)]
-    fn repeat(self, a: Self::B, n: u32) -> Self::B {
-        let order = unsafe {
-            let lanes = vld1q_u32([0, 0x04040404, 0x08080808, 0x0c0c0c0c].as_ptr());
-            vaddq_u8(vreinterpretq_u8_u32(lanes), vdupq_n_u8(n as u8))
-        };
-        each!(|a| unsafe { vqtbl1q_u8(a, order) })
+    fn fields(self, a: Self::B, at: [u32; 4], mask: [u8; 4]) -> Self::B {
+        let mut fields = self.splat8(0);
+        for j in 0..4 {
+            let (left, mask) = (8 * j as i32 - at[j] as i32, (mask[j] as u32) << (8 * j));
+            let field = each!(|a| unsafe {
+                let there = vshlq_u32(vreinterpretq_u32_u8(a), vdupq_n_s32(left));
+                vreinterpretq_u8_u32(vandq_u32(there, vdupq_n_u32(mask)))
+            });
+            fields = self.or(fields, field);
+        }
+        fields
     }
     #[inline(always)]
     fn trits(self, a: Self::B) -> [Self::B; 5] {

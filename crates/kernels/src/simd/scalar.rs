@@ -1,6 +1,6 @@
 //! Plain Rust: the definition that the other instruction sets are tested against, and the fallback for CPUs without them.
 
-use super::{BYTES, LANES, Simd};
+use super::{BYTES, Job, LANES, Simd};
 use half::{bf16, f16};
 use std::array::from_fn;
 
@@ -19,6 +19,11 @@ impl Simd for Scalar {
     type F = [f32; LANES];
     type B = [u8; BYTES];
     type I = [i32; LANES];
+
+    #[inline(always)]
+    fn call(self, job: impl Job) {
+        call(job);
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -152,12 +157,8 @@ impl Simd for Scalar {
         from_fn(|i| if a[i / 4 * 4 + n / 2] >> (n % 2 * 4 + i % 4) & 1 == 1 { value } else { 0 })
     }
     #[inline(always)]
-    fn and(self, a: Self::B, b: Self::B) -> Self::B {
-        from_fn(|i| a[i] & b[i])
-    }
-    #[inline(always)]
-    fn repeat(self, a: Self::B, n: u32) -> Self::B {
-        from_fn(|i| a[i / 4 * 4 + n as usize])
+    fn fields(self, a: Self::B, at: [u32; 4], mask: [u8; 4]) -> Self::B {
+        from_fn(|i| (u32::from_le_bytes(le(&a, i / 4)) >> at[i % 4]) as u8 & mask[i % 4])
     }
     #[inline(always)]
     fn trits(self, a: Self::B) -> [Self::B; 5] {
