@@ -12,12 +12,14 @@ fn the_exit_status_tells_whether_something_was_found() {
     let whole = std::fs::read(golden("llama").join("model.gguf")).unwrap();
     std::fs::write(&short, &whole[..whole.len() / 2]).unwrap();
     let untrained = golden("llama").join("model.gguf");
+    let packed = golden("llama-gptq");
     let missing = folder.path().join("missing.gguf");
     let cases = [
         (EMBEDDED, 0, vec![]),
         (short.to_str().unwrap(), 5, vec!["the file does not open"]),
         (missing.to_str().unwrap(), 5, vec!["the file does not open"]),
         (untrained.to_str().unwrap(), 5, vec!["the model foretells English worse than chance"]),
+        (packed.to_str().unwrap(), 5, vec!["the model foretells English worse than chance"]),
     ];
     for (model, code, titles) in cases {
         let ran = trine_with(&["doctor", model, "--json"]);
@@ -32,6 +34,13 @@ fn the_exit_status_tells_whether_something_was_found() {
         assert_eq!(human.out.contains("to do: "), code != 0);
         assert!(human.out.contains("looked at file, rotation, tokenizer"), "{}", human.out);
     }
+    let other = trine_with(&["doctor", EMBEDDED, "--tokenizer", untrained.to_str().unwrap()]);
+    assert_eq!(
+        (other.code, other.out.contains("not that of the model") || other.out.contains("worse than chance")),
+        (5, true),
+        "{}",
+        other.out
+    );
     let quick = trine_with(&["doctor", untrained.to_str().unwrap(), "--quick"]);
     assert_eq!((quick.code, quick.out.contains("without weights")), (0, true), "{}", quick.out);
 }

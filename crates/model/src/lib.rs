@@ -29,3 +29,4 @@ pub use packed::Unpack;
 pub use sizes::{Sizes, Tensor};
 pub use spec::{Experts, Latent, LayerKind, Packing, Spec};
 pub use vocab::{Language, vocab_metadata};
+pub use weights::is_weight;

@@ -416,7 +416,7 @@ impl<'a> Unpack<'a> {
     /// What a tensor of the file stands for; `None` for scales and the like, which belong to another, and for what no model takes for a weight.
     fn parts(&self, stored: &View) -> Result<Option<Parts<'a>>> {
         let Unpack(source) = self;
-        if source.is_no_weight(&stored.name) {
+        if !source.is_weight(&stored.name) {
             return Ok(None);
         }
         let belongs = |ends: &[&str], to: &str| {

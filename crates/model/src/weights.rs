@@ -32,12 +32,12 @@ const TABLES: [&str; 6] = [
     "embeddings.position_ids",
 ];
 
-/// Whether no model takes a tensor for a weight: what follows from the keys, and in a model of several parts what is not for text.
-pub(crate) fn is_no_weight(file: &File, name: &str) -> bool {
+/// Whether a tensor of a file is one of its model's weights: not a table that follows from the keys, nor in a model of several parts what is
+/// not for text.
+pub fn is_weight(file: &File, name: &str) -> bool {
     let part = name.strip_prefix("model.").unwrap_or(name);
-    name.starts_with("rope_f")
-        || TABLES.iter().any(|end| name.ends_with(end))
-        || keys::has_other_parts(file) && OTHER_PARTS.iter().any(|other| part.starts_with(other))
+    let other = || keys::has_other_parts(file) && OTHER_PARTS.iter().any(|other| part.starts_with(other));
+    !(name.starts_with("rope_f") || TABLES.iter().any(|end| name.ends_with(end)) || other())
 }
 
 /// The name of a tensor in this file, when it is there with or without a usual prefix.
@@ -73,9 +73,9 @@ impl<'a> Source<'a> {
         self.packing
     }
 
-    /// Whether this tensor is no weight.
-    pub fn is_no_weight(&self, name: &str) -> bool {
-        is_no_weight(self.file, name)
+    /// Whether this tensor is a weight.
+    pub fn is_weight(&self, name: &str) -> bool {
+        is_weight(self.file, name)
     }
 
     /// Whether there is a tensor of this very name.
@@ -257,7 +257,7 @@ impl<'a> Weights<'a> {
             keys::config(self.source.file).is_some_and(|config| config.get("num_nextn_predict_layers").is_some());
         let further = further.then(|| format!("model.layers.{}.", self.spec.layers));
         let harmless = |name: &str| {
-            is_no_weight(self.source.file, name)
+            !is_weight(self.source.file, name)
                 || name == "lm_head.weight"
                 || name.ends_with(".lm_head.weight")
                 || !head && matches!(name, "output.weight" | "output.bias" | "lm_head.bias")

@@ -156,7 +156,8 @@ impl Info {
                 warnings.push(error.to_string());
             }
         }
-        let weights: u64 = file.tensors().map(|view| view.bytes.len() as u64).sum();
+        let weights = file.tensors().filter(|view| trine::model::is_weight(file, &view.name));
+        let weights: u64 = weights.map(|view| view.bytes.len() as u64).sum();
         let parameters = trine::parameters(file);
         let tensor = |view: &trine::tensor::View| Tensor {
             name: view.name.clone(),
