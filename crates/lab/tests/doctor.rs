@@ -137,7 +137,7 @@ fn what_is_broken_is_found_and_nothing_else() {
                 let width = p.tensors.iter().find(|view| view.name == "token_embd.weight").unwrap().cols();
                 p.change("token_embd.weight", |w| w[300 * width..500 * width].fill(0.0));
             }),
-            &["tokens of text have no embedding"],
+            &["tokens of text have no embedding", "the model foretells English badly"],
         ),
         (
             "no pre-tokenizer",
@@ -192,6 +192,25 @@ fn what_is_broken_is_found_and_nothing_else() {
             &["answers have no end"],
         ),
         (
+            "twice the heads",
+            Box::new(|p| {
+                p.set("bitnet.attention.head_count", 16u32);
+                p.set("bitnet.attention.head_count_kv", 8u32);
+                p.set("bitnet.rope.dimension_count", 16u32);
+                p.set("bitnet.attention.key_length", 16u32);
+                p.set("bitnet.attention.value_length", 16u32);
+            }),
+            &[
+                "queries and keys seem to be in another order than rotary positions expect",
+                "the model makes more sense with attention.head_count 8",
+            ],
+        ),
+        (
+            "an epsilon that is too large",
+            Box::new(|p| p.set("bitnet.attention.layer_norm_rms_epsilon", 10.0f32)),
+            &["the model makes more sense with an epsilon of norms of 0.00001"],
+        ),
+        (
             "EOS that is text",
             Box::new(|p| p.set("tokenizer.ggml.eos_token_id", 300u32)),
             &["EOS is not a control token"],
@@ -238,7 +257,7 @@ fn what_is_broken_is_found_and_nothing_else() {
         (
             "a small base",
             Box::new(|p| p.set("bitnet.rope.freq_base", 2.0f32)),
-            &["rotary positions repeat within the context"],
+            &["rotary positions repeat within the context", "the model makes more sense with rope.freq_base 10000"],
         ),
         ("no context", Box::new(|p| p.set("bitnet.context_length", 0u32)), &["the model's numbers make no sense"]),
         (

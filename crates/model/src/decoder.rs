@@ -109,7 +109,20 @@ impl<B: Backend> Model<B> {
     /// # Errors
     /// When the file's keys and tensors do not make a model that we know, the device refuses, or `progress` breaks off.
     pub fn load(backend: &mut B, file: &File, progress: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<Model<B>> {
-        Model::load_parts(backend, file, true, progress)
+        Model::load_parts(backend, file, None, true, progress)
+    }
+
+    /// As [`Model::load`], of a specification that need not be the file's: to see whether the model makes more sense so.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_as(
+        backend: &mut B,
+        file: &File,
+        spec: Spec,
+        progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Model<B>> {
+        Model::load_parts(backend, file, Some(spec), true, progress)
     }
 
     /// As [`Model::load`], for its states alone: it may lack a head, and has none on the device. Its logits make no sense.
@@ -121,17 +134,18 @@ impl<B: Backend> Model<B> {
         file: &File,
         progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Model<B>> {
-        Model::load_parts(backend, file, false, progress)
+        Model::load_parts(backend, file, None, false, progress)
     }
 
     fn load_parts(
         backend: &mut B,
         file: &File,
+        spec: Option<Spec>,
         with_head: bool,
         progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Model<B>> {
-        let mut load = || -> Result<Model<B>> {
-            let spec = Spec::of(file)?;
+        let load = || -> Result<Model<B>> {
+            let spec = spec.map_or_else(|| Spec::of(file), Ok)?;
             let mut load = Loader { backend, weights: Weights::new(file, &spec), spec: &spec, progress, done: 0 };
             let (width, arch) = (spec.width, spec.arch);
             let embedding =

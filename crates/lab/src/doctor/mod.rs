@@ -2,6 +2,7 @@
 
 mod canary;
 mod file;
+mod readings;
 mod rope;
 mod rotation;
 mod template;
@@ -74,6 +75,7 @@ pub static CHECKS: &[Check] = &[
     rope::ROPE,
     weights::WEIGHTS,
     canary::CANARY,
+    readings::READINGS,
 ];
 
 /// What checks look at.
