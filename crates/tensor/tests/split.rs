@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use trine_tensor::format::{I2_S, I2_S_ARM, Q2_0_128};
-use trine_tensor::{Error, File, Format, Kind, Metadata, OpenOptions, View, gguf};
+use trine_tensor::{Entry, Error, File, Format, Kind, Metadata, OpenOptions, View, gguf};
 
 /// Makes sure that `file` holds what `whole` holds.
 fn same(file: &File, whole: &File) {
@@ -113,7 +113,8 @@ fn pieces(folder: &Path, tensors: &[View], told: bool) -> PathBuf {
 fn a_type_number_means_the_same_in_all_pieces() {
     let tensor = |name: &str, format: &'static Format, rows: usize| {
         let weights: Vec<f32> = (0..rows * 128).map(|i| (i % 3) as f32 - 1.0).collect();
-        View::new(name, format, vec![rows, 128], format.encode(&weights)).unwrap()
+        let entry = Entry { name: name.to_owned(), format, shape: vec![rows, 128] };
+        View::new(name, format, entry.shape.clone(), entry.encode(&weights).unwrap()).unwrap()
     };
     // One row of Q2_0 and of Q2_0_128 fills the same place, nothing tells I2_S from I2_S_ARM.
     let two = [tensor("a", &Q2_0_128, 1), tensor("b", &Q2_0_128, 64)];
