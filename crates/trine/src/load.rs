@@ -339,6 +339,7 @@ impl Options {
         }
         let mut language = self.tokenizer.as_ref().map_or_else(|| Language::of(&file), |path| Language::open(path))?;
         language.warnings.extend(spec.warnings.iter().cloned());
+        language.warnings.extend_from_slice(file.warnings());
         language.check(&spec).map_err(|error| error.at(file.path()))?;
         let default = CpuOptions::default();
         let listed = match &self.affinity {

@@ -8,6 +8,7 @@ use std::f64::consts::LN_2;
 use std::ops::ControlFlow;
 use trine_backend::Cpu;
 use trine_model::{Model, is_for_embeddings};
+use trine_tensor::File;
 use trine_tensor::format::F32;
 
 pub(super) const CANARY: Check = Check { name: "canary", about: "a short text, foretold", run };
@@ -44,7 +45,7 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
     if patient.worst == Some(Severity::Error) {
         return Vec::new();
     }
-    match measure(patient) {
+    match measure(patient, patient.file) {
         Ok(None) => Vec::new(),
         Ok(Some(canary)) => {
             patient.canary = Some(canary);
@@ -61,7 +62,8 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
     }
 }
 
-fn measure(patient: &Patient) -> Result<Option<Canary>, Error> {
+/// Runs the text on `file`, which is that of the patient or the same read otherwise.
+pub(super) fn measure(patient: &Patient, file: &File) -> Result<Option<Canary>, Error> {
     let (Some(options), Ok(language)) = (patient.cpu.clone(), &patient.language) else { return Ok(None) };
     // Who reads a text as a whole, or was trained to tell texts apart, foretells nothing.
     let encoder = patient.spec.as_ref().is_ok_and(|spec| spec.arch.encoder);
@@ -70,7 +72,7 @@ fn measure(patient: &Patient) -> Result<Option<Canary>, Error> {
     let threads = options.threads;
     let mut backend = Cpu::new(options)?;
     let go_on = &mut |_| ControlFlow::Continue(());
-    let mut model = load(&mut backend, patient.file, go_on)?;
+    let mut model = load(&mut backend, file, go_on)?;
     model.limit_context(CONTEXT);
     model.probe(&mut backend, language.tokenizer.bos().unwrap_or(0))?;
     if !foretells {
@@ -91,7 +93,8 @@ fn measure(patient: &Patient) -> Result<Option<Canary>, Error> {
 }
 
 impl Canary {
-    fn judge(&self) -> Option<Finding> {
+    /// What is wrong with a model that foretells so, if something is.
+    pub(super) fn judge(&self) -> Option<Finding> {
         let Canary { tokens, nats_per_token, uniform_nats_per_token, bits_per_byte, letters_bits_per_byte } = self;
         let evidence = format!(
             "over {tokens} tokens of plain English {bits_per_byte:.2} bits per byte ({nats_per_token:.2} nats per token); who knows only how often \

@@ -2,6 +2,7 @@
 
 mod canary;
 mod file;
+mod layout;
 mod rope;
 mod rotation;
 mod template;
@@ -74,6 +75,7 @@ pub static CHECKS: &[Check] = &[
     rope::ROPE,
     weights::WEIGHTS,
     canary::CANARY,
+    layout::LAYOUT,
 ];
 
 /// What checks look at.
