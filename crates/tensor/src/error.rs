@@ -251,9 +251,9 @@ pub enum Error {
         /// The other.
         second: &'static str,
     },
-    /// A matrix of TL1 or TL2 without its tiles, or with others.
-    #[error("tensor {tensor:?}: {}", tiles_of(format, *rows, *cols, found))]
-    Tiles {
+    /// A matrix of TL1 or TL2 whose tiles are not known.
+    #[error("tensor {tensor:?}: {format} of {rows} x {cols} can be read only with the tiles of its kernel: {why}")]
+    NoTiles {
         /// The tensor.
         tensor: String,
         /// The name of its format.
@@ -262,11 +262,23 @@ pub enum Error {
         rows: usize,
         /// Its weights per row.
         cols: usize,
-        /// Tiles in which its bytes are no ternary weights; `None` when no tiles are known.
-        found: Option<crate::format::Tiles>,
+        /// Where they were looked for, or what to do.
+        why: String,
+    },
+    /// A matrix of TL1 or TL2 in other tiles than its bytes have.
+    #[error("tensor {tensor:?}: its bytes are no {format} with tiles of {found}: {}", better_tiles(better))]
+    Tiles {
+        /// The tensor.
+        tensor: String,
+        /// The name of its format.
+        format: &'static str,
+        /// Tiles in which its bytes are no ternary weights, or far from what trained weights are.
+        found: crate::format::Tiles,
+        /// Tiles in which they are what trained weights are.
+        better: Option<crate::format::Tiles>,
     },
     /// A description of kernels that is not one.
-    #[error("{what}: expected sections with m, k, bm, bk and bmm, found {line:?}")]
+    #[error("{what}: expected sections with m, k, bm, bk and bmm, all of them at least 1, found {line:?}")]
     KernelConfig {
         /// Where it is.
         what: &'static str,
@@ -481,11 +493,11 @@ pub enum Error {
     },
 }
 
-fn tiles_of(format: &str, rows: usize, cols: usize, found: &Option<crate::format::Tiles>) -> String {
-    let what = "put the kernel_config.ini of the bitnet.cpp that wrote the file beside it";
-    match found {
-        None => format!("{format} of {rows} x {cols} can be read only with the tiles of its kernel: {what}"),
-        Some(tiles) => format!("its bytes are no {format} with the tiles {tiles:?}: {what}"),
+fn better_tiles(better: &Option<crate::format::Tiles>) -> String {
+    match better {
+        None => "a code is none of -1, 0, 1: kernel_config.ini must be that of the bitnet.cpp that wrote the file"
+            .to_owned(),
+        Some(tiles) => format!("the zeros of its weights fit together in tiles of {tiles}; correct kernel_config.ini"),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 
-use crate::gguf::{self, Contents, Hints};
+use crate::gguf::{self, Contents, Hints, Notes};
 use crate::mapping::Mapping;
 use crate::memory::zeroed;
 use crate::safetensors::Unique;
@@ -51,7 +51,7 @@ pub struct File {
     metadata: Metadata,
     config: Option<serde_json::Value>,
     tensors: IndexMap<String, View>,
-    notes: Vec<String>,
+    notes: Notes,
 }
 
 const INDEX: &str = "model.safetensors.index.json";
@@ -118,7 +118,7 @@ impl File {
                 let mut tensors = safetensors::read(&bytes)?;
                 map(&mut tensors, &mapping);
                 let config = options.map_or(Ok(None), |_| config(chosen))?;
-                (Kind::Safetensors, Metadata::new(), config, tensors, Vec::new())
+                (Kind::Safetensors, Metadata::new(), config, tensors, Notes::default())
             }
         };
         files.sort();
@@ -163,7 +163,7 @@ impl File {
             }
         }
         let (kind, metadata, config) = (Kind::Safetensors, Metadata::new(), config(index)?);
-        let notes = Vec::new();
+        let notes = Notes::default();
         Ok(File { path: path.to_path_buf(), files, kind, size, metadata, config, tensors, notes })
     }
 
@@ -219,7 +219,12 @@ impl File {
 
     /// What was decided about type numbers of GGUF with several meanings, and why.
     pub fn notes(&self) -> &[String] {
-        &self.notes
+        &self.notes.decided
+    }
+
+    /// What was assumed of them, since nothing in the file tells it.
+    pub fn warnings(&self) -> &[String] {
+        &self.notes.assumed
     }
 
     /// The `config.json` beside safetensors, when there is one.

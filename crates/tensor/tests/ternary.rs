@@ -148,9 +148,10 @@ fn what_cannot_be_told_is_refused_with_what_to_do() {
     check(error(changed("i2_s-x86.gguf", |bytes| renumbered(bytes, 36, 31))), &["Q4_0_4_4", "quantize again"]);
     check(error(changed("i2_s-x86.gguf", |bytes| renumbered(bytes, 36, 37))), &["type 37", "quantize again"]);
     check(error(changed("i2_s-x86.gguf", |bytes| renumbered(bytes, 36, 77))), &["type 77", "expected one of"]);
-    // The layouts of I2_S are assumed, with a note.
-    let notes = changed("i2_s-arm.gguf", |_| {}).unwrap().notes().join("\n");
-    assert!(notes.contains("I2_S_ARM, I2_S_ROWS"), "{notes}");
+    // The layouts of I2_S are assumed, with a warning, unless who opens the file knows.
+    let warnings = changed("i2_s-arm.gguf", |_| {}).unwrap().warnings().join("\n");
+    assert!(warnings.contains("I2_S_ARM, I2_S_ROWS") && warnings.contains("--layout"), "{warnings}");
+    assert!(open(&golden().join("i2_s-x86.gguf"), &[&format::I2_S]).unwrap().warnings().is_empty());
     // A tensor so small that both kinds of blocks fill it, when nothing says which.
     let view = View::new("w", &format::Q2_0, vec![1, 128], format::Q2_0.encode(&[1.0; 128])).unwrap();
     let path = scratch("tiny.gguf");
@@ -177,8 +178,11 @@ fn tiles_that_are_not_those_of_the_bytes_are_refused() {
     let path = folder.join("model.gguf");
     std::fs::copy(golden().join("tl2.gguf"), &path).unwrap();
     for (ini, part) in [
-        ("[a]\nm = 128\nk = 512\nbm = 64\nbk = 96\nbmm = 32\n", "no TL2 with the tiles"),
-        ("[a]\nm = 128\nk = 512\nbm = 0\nbk = 0\nbmm = 0\n", "only with the tiles"),
+        ("[a]\nm = 128\nk = 512\nbm = 64\nbk = 96\nbmm = 32\n", "no TL2 with tiles of 64 x 96"),
+        ("[a]\nm = 128\nk = 512\nbm = 0\nbk = 0\nbmm = 0\n", "at least 1, found \"bm = 0\""),
+        ("[a]\nm = 128\nk = 512\nbm = 100\nbk = 96\nbmm = 32\n", "bm = 100, expected a multiple of bmm = 32"),
+        ("[a]\nm = 128\nk = 512\nbm = 128\nbk = 80\nbmm = 32\n", "bk = 80, expected a multiple of 24"),
+        ("[a]\nm = 64\nk = 512\nbm = 64\nbk = 96\nbmm = 32\n", "are for 64 x 512, none for it"),
         ("[a]\nm = 128\n", "a section without all"),
         ("m = 128\n", "m = 128"),
         ("[a]\nm = -1\n", "m = -1"),
@@ -187,6 +191,7 @@ fn tiles_that_are_not_those_of_the_bytes_are_refused() {
         std::fs::write(folder.join("kernel_config.ini"), ini).unwrap();
         let message = File::open(&path).unwrap_err().to_string();
         assert!(message.contains(part), "{message}");
+        assert_eq!(message.matches(&*folder.to_string_lossy()).count(), 1, "{message}");
     }
     std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -313,7 +313,8 @@ impl Options {
         let Loaded { model, backend, mut language, .. } =
             self.load_on(path.as_ref(), Model::load_headless, progress, |cpu| cpu)?;
         // What comes behind the model is little, and read when the model is known to be sound.
-        let file = open_file(path, &OpenOptions::default()).map_err(model::Error::from)?;
+        let open = OpenOptions { layouts: self.layouts.clone(), ..OpenOptions::default() };
+        let file = open_file(path, &open).map_err(model::Error::from)?;
         let model = model::Embedder::of(model, &file)?;
         language.warnings.extend(model.assumption().map(str::to_owned));
         Ok(Embedder { model, backend, language })
@@ -339,6 +340,7 @@ impl Options {
         }
         let mut language = self.tokenizer.as_ref().map_or_else(|| Language::of(&file), |path| Language::open(path))?;
         language.warnings.extend(spec.warnings.iter().cloned());
+        language.warnings.extend_from_slice(file.warnings());
         language.check(&spec).map_err(|error| error.at(file.path()))?;
         let default = CpuOptions::default();
         let listed = match &self.affinity {

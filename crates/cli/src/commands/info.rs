@@ -143,7 +143,7 @@ impl Info {
     }
 
     fn report(&self, file: &File) -> Report {
-        let mut warnings = Vec::new();
+        let mut warnings = file.warnings().to_vec();
         let spec = Spec::of(file).map_err(|error| warnings.push(error.to_string())).ok();
         let language = Language::of(file).map_err(|error| warnings.push(error.to_string())).ok();
         warnings.extend(spec.iter().flat_map(|spec| &spec.warnings).cloned());

@@ -1,6 +1,6 @@
 use crate::exit::{Exit, Usage};
 use crate::load::LayoutArgs;
-use crate::{interrupt, progress, units};
+use crate::{interrupt, progress, table, units};
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
@@ -43,6 +43,7 @@ impl Quantize {
         })?;
         let stop = interrupt::flag()?;
         let file = self.layouts.open(&self.input)?;
+        file.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
         let bar = progress::bytes("writing", file.tensors().map(|view| view.bytes.len() as u64).sum());
         let report = trine_lab::quantize(&file, &self.output, format, &mut |done| {
             bar.set_position(done);

@@ -96,6 +96,7 @@ pub(super) fn measure(patient: &Patient, file: &File, spec: Option<Spec>) -> Res
 }
 
 impl Canary {
+    /// What is wrong with a model that foretells so, if something is.
     pub(super) fn judge(&self) -> Option<Finding> {
         let Canary { tokens, nats_per_token, uniform_nats_per_token, bits_per_byte, letters_bits_per_byte } = self;
         let evidence = format!(

@@ -2,6 +2,7 @@
 
 mod canary;
 mod file;
+mod layout;
 mod readings;
 mod rope;
 mod rotation;
@@ -75,6 +76,7 @@ pub static CHECKS: &[Check] = &[
     rope::ROPE,
     weights::WEIGHTS,
     canary::CANARY,
+    layout::LAYOUT,
     readings::READINGS,
 ];
 

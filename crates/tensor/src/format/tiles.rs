@@ -1,5 +1,8 @@
 //! The tiles in whose order TL1 and TL2 store a matrix: part of a build of bitnet.cpp, which no file of its own records.
 
+use std::fmt;
+use std::num::NonZero;
+
 use super::Format;
 
 /// Rows and columns of the tiles of a matrix.
@@ -35,29 +38,63 @@ pub(crate) fn preset(format: &Format, shape: [usize; 2]) -> Option<Tiles> {
     found.map(|&(.., [rows, cols, step])| Tiles { rows, cols, step })
 }
 
+impl fmt::Display for Tiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tiles { rows, cols, step } = self;
+        write!(f, "{rows} x {cols}, {step} rows at once (bm = {rows}, bk = {cols}, bmm = {step})")
+    }
+}
+
 impl Tiles {
     /// The tiles in which a matrix is written that has none yet; `None` where none fit.
     pub(crate) fn choose(format: &Format, [rows, cols]: [usize; 2]) -> Option<Tiles> {
         let widths: &[usize] = if format.name == "TL1" { &[128, 64, 32, 16, 8] } else { &[96] };
         let tall = [256, 160, 128, 96, 64, 32].into_iter().find(|&n| rows.is_multiple_of(n))?;
         let fits = |&width: &usize| Tiles { rows: tall, cols: width, step: 32 };
-        widths.iter().map(fits).find(|tiles| tiles.fit(format, [rows, cols]))
+        widths.iter().map(fits).find(|tiles| tiles.misfit(format, [rows, cols]).is_none())
     }
 
-    /// Whether a matrix of this shape can be stored so.
-    pub(crate) fn fit(&self, format: &Format, [rows, cols]: [usize; 2]) -> bool {
-        let Tiles { rows: tall, cols: wide, step } = *self;
+    /// Why a matrix of this shape cannot be stored so, in the names of `kernel_config.ini`; `None` when it can.
+    pub(crate) fn misfit(&self, format: &Format, [m, k]: [usize; 2]) -> Option<String> {
+        let Tiles { rows: bm, cols: bk, step: bmm } = *self;
         let multiple = |n: usize, of: usize| of != 0 && n.is_multiple_of(of);
-        let tiled = multiple(rows, tall) && multiple(tall, step);
-        match format.name {
-            "TL1" => tiled && [16, 32, 64].contains(&step) && multiple(wide, 256 / step) && multiple(cols, wide),
+        let steps: &[usize] = if format.name == "TL1" { &[16, 32, 64] } else { &[32] };
+        let wrong = if !steps.contains(&bmm) {
+            format!("bmm = {bmm}, expected one of {steps:?}")
+        } else if !multiple(bm, bmm) {
+            format!("bm = {bm}, expected a multiple of bmm = {bmm}")
+        } else if !multiple(m, bm) {
+            format!("bm = {bm}, expected a divisor of m = {m}")
+        } else if format.name == "TL1" {
+            match multiple(bk, 256 / bmm) && multiple(k, bk) {
+                true => return None,
+                false => format!("bk = {bk}, expected a multiple of {} that divides k = {k}", 256 / bmm),
+            }
+        } else {
             // 24 columns by 32 rows share words of signs; what no tile reaches is stored in pairs, 32 columns at a time.
-            _ => tiled && step == 32 && multiple(wide, 24) && cols % wide <= 256 && cols % wide % 32 == 0,
-        }
+            match multiple(bk, 24) && k % bk <= 256 && k % bk % 32 == 0 {
+                true => return None,
+                false => format!(
+                    "bk = {bk}, expected a multiple of 24 that leaves a multiple of 32, at most 256, of k = {k}"
+                ),
+            }
+        };
+        Some(wrong)
+    }
+
+    /// Tiles that a build of bitnet.cpp could have for a matrix of this shape.
+    pub(crate) fn all(format: &Format, shape: [usize; 2]) -> Vec<Tiles> {
+        let widths: &[usize] =
+            if format.name == "TL1" { &[16, 32, 64, 96, 128, 160, 256, 512] } else { &[24, 48, 96, 192, 384] };
+        let tall = [16, 32, 64, 96, 128, 160, 192, 256, 320, 384, 512];
+        let all = tall.into_iter().flat_map(|rows| widths.iter().map(move |&cols| (rows, cols)));
+        let all = all.flat_map(|(rows, cols)| [16, 32, 64].map(|step| Tiles { rows, cols, step }));
+        all.filter(|tiles| tiles.cols <= shape[1] && tiles.misfit(format, shape).is_none()).collect()
     }
 }
 
-/// Reads `kernel_config.ini` as bitnet.cpp writes it: sections with `m`, `k`, `bm`, `bk` and `bmm`. `Err` has the line that is none of it.
+/// Reads `kernel_config.ini` as bitnet.cpp writes it: sections with `m`, `k`, `bm`, `bk` and `bmm`, all of them at least 1. `Err` has
+/// the line that is none of it.
 pub(crate) fn parse(text: &str) -> Result<Kernels, String> {
     let mut kernels = Kernels::new();
     let mut section: Option<[Option<usize>; 5]> = None;
@@ -76,7 +113,7 @@ pub(crate) fn parse(text: &str) -> Result<Kernels, String> {
         }
         let wrong = || line.chars().take(80).collect::<String>();
         let (key, value) = line.split_once('=').ok_or_else(wrong)?;
-        let value: usize = value.trim().parse().map_err(|_| wrong())?;
+        let value = value.trim().parse::<NonZero<usize>>().map_err(|_| wrong())?.get();
         let i = ["m", "k", "bm", "bk", "bmm"].iter().position(|name| *name == key.trim()).ok_or_else(wrong)?;
         section.as_mut().ok_or_else(wrong)?[i] = Some(value);
     }

@@ -1,16 +1,19 @@
 //! Which format a type number means: programs have given the same numbers to different layouts, and no file says whose it is.
 //!
 //! A number with several meanings is decided for all tensors that have it: by who opens the file, by what Trine wrote into it, by the bytes
-//! from each tensor to the next, which only the right format fills, and by who wrote the file. What still could be several things is refused.
+//! from each tensor to the next, which only the right format fills, by what the weights have in common, and by who wrote the file. What still
+//! could be several things is refused, or if one is by far the most usual, assumed with a warning.
 
 use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
+use super::evidence::{self, Matrix};
+use super::kernels::Sources;
 use super::read::{Header, Stored};
-use crate::format::{FORMATS, Format, Kernels, Place, Tiles, by_name, tiles};
+use crate::format::{FORMATS, Format, by_name, tiles};
 use crate::view::{Order, matrix, size};
-use crate::{Array, Entry, Error, Metadata, Result, Value, file::read_small};
+use crate::{Array, Entry, Error, Metadata, Result, Value};
 
 /// What is known about a file beside its bytes.
 #[derive(Clone, Copy, Default)]
@@ -19,6 +22,15 @@ pub(crate) struct Hints<'a> {
     pub layouts: &'a [&'static Format],
     /// Where `kernel_config.ini` may be, which says how TL1 and TL2 are tiled.
     pub folder: Option<&'a Path>,
+}
+
+/// What was made of a file that could be read otherwise, and why.
+#[derive(Clone, Debug, Default)]
+pub struct Notes {
+    /// What something in the file tells.
+    pub decided: Vec<String>,
+    /// What is usual, though nothing in the file tells it.
+    pub assumed: Vec<String>,
 }
 
 /// A tensor whose format is known.
@@ -60,16 +72,16 @@ static REFUSED: &[Refused] = &[
     (143, "PTQ1_0", 128, 28, ROTATED),
 ];
 
-/// The formats that have number `id`, the usual one first.
-fn candidates(id: u32) -> Vec<&'static Format> {
+/// The formats that GGUF's type number `id` stands for, the usual one first.
+pub fn candidates(id: u32) -> Vec<&'static Format> {
     let aliases = ALIASES.iter().filter(|(number, _)| *number == id).filter_map(|(_, name)| by_name(name));
     FORMATS.iter().copied().filter(|format| format.id == Some(id)).chain(aliases).collect()
 }
 
 /// Gives every tensor of a model, which may be in pieces, its format. The second part says what was decided and why.
-pub(super) fn settle(pieces: &[Header], metadata: &Metadata, hints: Hints) -> Result<(Vec<Vec<Settled>>, Vec<String>)> {
+pub(super) fn settle(pieces: &[Header], metadata: &Metadata, hints: Hints) -> Result<(Vec<Vec<Settled>>, Notes)> {
     let file = Table::new(pieces, metadata, hints);
-    let mut notes = Vec::new();
+    let mut notes = Notes::default();
     let mut formats: BTreeMap<u32, &'static Format> = BTreeMap::new();
     for tensor in file.tensors() {
         if let Slot::Vacant(format) = formats.entry(tensor.stored.id) {
@@ -86,13 +98,13 @@ pub(super) fn settle(pieces: &[Header], metadata: &Metadata, hints: Hints) -> Re
         let entry = Entry { name: stored.name.clone(), format, shape };
         let (mut order, mut size) = (Order::default(), full);
         if format.packing().is_some_and(|packing| packing.tiled) {
-            order.tiles = kernels.tiles(&entry, metadata, hints.folder, &mut notes)?;
+            let alike = |shape| file.matrices(stored.id, format, Some(shape));
+            order.tiles = kernels.tiles(&entry, metadata, hints.folder, alike, &mut notes)?;
             if let Some(scale) = file.scale(stored) {
                 order.scale = Some(scale);
                 size -= format.tail as u64;
                 consumed.insert(scale_of(&stored.name));
             }
-            tensor.check_tiles(&entry, size, order)?;
         }
         Ok(Settled { entry, size, offset: stored.offset, order })
     };
@@ -156,7 +168,7 @@ impl<'a> Table<'a> {
     }
 
     /// What the number of `first`, and of all tensors that share it, means.
-    fn decide(&self, first: &Stored, notes: &mut Vec<String>) -> Result<&'static Format> {
+    fn decide(&self, first: &Stored, notes: &mut Notes) -> Result<&'static Format> {
         let id = first.id;
         let all = candidates(id);
         let ghosts: Vec<&Refused> = REFUSED.iter().filter(|refused| refused.0 == id).collect();
@@ -170,7 +182,7 @@ impl<'a> Table<'a> {
         let names = |formats: &[&Format]| formats.iter().map(|format| format.name).collect::<Vec<_>>().join(", ");
         let mut chosen = |formats: &[&'static Format], why: &str| {
             let format = *formats.iter().find(|format| all.contains(format))?;
-            notes.push(format!("type {id} is {format}: {why}"));
+            notes.decided.push(format!("type {id} is {format}: {why}"));
             Some(format)
         };
         if let Some(format) = chosen(self.hints.layouts, "it was chosen when the file was opened") {
@@ -200,11 +212,16 @@ impl<'a> Table<'a> {
             [usual, rest @ ..]
                 if rest.iter().all(|format| format.packing().is_some_and(|packing| packing.rows == *usual)) =>
             {
-                let why = format!(
-                    "that is the usual layout; nothing in the file tells it from {}, which must be chosen where the model answers nonsense",
+                if let Some(format) = evidence::layout(&self.matrices(id, usual, None), &fitting) {
+                    let why = "the zeros of its weights fit together in this layout, and not in others";
+                    return Ok(chosen(&[format], why).expect("one of all"));
+                }
+                notes.assumed.push(format!(
+                    "type {id} is taken for {usual}, the usual layout: nothing in the file tells it from {}; where the model answers \
+                     nonsense, choose one of these (--layout NAME)",
                     names(rest)
-                );
-                Ok(chosen(&[usual], &why).expect("one of all"))
+                ));
+                Ok(usual)
             }
             several => {
                 let bitnet = |format: &&&'static Format| (format.tail > 0) == self.of_bitnet();
@@ -266,83 +283,18 @@ impl<'a> Table<'a> {
         let bytes = piece.data.get(usize::try_from(scale.offset).ok()?..)?.first_chunk()?;
         one.then(|| f32::from_le_bytes(*bytes))
     }
-}
 
-impl Tensor<'_> {
-    /// Refuses tiles in which the first row is not ternary.
-    fn check_tiles(&self, entry: &Entry, size: u64, order: Order) -> Result<()> {
-        let start = usize::try_from(self.stored.offset).ok();
-        let bytes = start.and_then(|start| self.piece.data.get(start..start.checked_add(usize::try_from(size).ok()?)?));
-        let (Some(bytes), Some(packing)) = (bytes, entry.format.packing()) else { return Ok(()) };
-        let [rows, cols] = matrix(&entry.shape);
-        let mut codes = vec![0; cols];
-        (packing.read)(&Place { rows, cols, tiles: order.tiles }, bytes, 0, &mut codes);
-        match codes.contains(&3) {
-            true => Err(Error::Tiles {
-                tensor: entry.name.clone(),
-                format: entry.format.name,
-                rows,
-                cols,
-                found: Some(order.tiles),
-            }),
-            false => Ok(()),
-        }
-    }
-}
-
-/// Where tiles are looked up, each read when it is first asked.
-#[derive(Default)]
-struct Sources {
-    known: Option<(Kernels, Kernels)>,
-    told: HashSet<(&'static str, [usize; 2])>,
-}
-
-impl Sources {
-    /// The tiles of a matrix: from the metadata, from the folder, or bitnet.cpp's own.
-    fn tiles(
-        &mut self,
-        entry: &Entry,
-        metadata: &Metadata,
-        folder: Option<&Path>,
-        notes: &mut Vec<String>,
-    ) -> Result<Tiles> {
-        if self.known.is_none() {
-            let parse = |what, text: &str| tiles::parse(text).map_err(|line| Error::KernelConfig { what, line });
-            let ours =
-                metadata.str(KERNELS)?.map_or(Ok(Kernels::new()), |text| parse("the key trine.kernel_config", text))?;
-            let path = folder.map(|folder| folder.join("kernel_config.ini")).filter(|path| path.is_file());
-            let ini = path.map_or(Ok(Kernels::new()), |path| {
-                parse("kernel_config.ini", &String::from_utf8_lossy(&read_small(&path, 1 << 16)?))
-                    .map_err(|e| e.at(&path))
-            })?;
-            self.known = Some((ours, ini));
-        }
-        let (ours, ini) = self.known.as_ref().expect("just read");
-        let shape = matrix(&entry.shape);
-        let find = |kernels: &Kernels| {
-            let of_shape = kernels.iter().filter(|(known, _)| *known == shape).map(|&(_, tiles)| tiles);
-            of_shape.into_iter().find(|tiles| tiles.fit(entry.format, shape))
+    /// The matrices of this number, and of one shape if that is asked for, as far as the file has their bytes.
+    fn matrices(&self, id: u32, format: &Format, only: Option<[usize; 2]>) -> Vec<Matrix<'a>> {
+        let matrix = |Tensor { piece, stored, .. }: Tensor<'a>| {
+            let size = size(&stored.name, format, &stored.shape).ok()? - format.tail as u64;
+            let shape: Vec<usize> = stored.shape.iter().map(|&n| n as usize).collect();
+            let start = usize::try_from(stored.offset).ok()?;
+            let bytes = piece.data.get(start..start.checked_add(usize::try_from(size).ok()?)?)?;
+            let matrix = Matrix { name: &stored.name, shape: matrix(&shape), bytes };
+            only.is_none_or(|shape| shape == matrix.shape).then_some(matrix)
         };
-        let preset = || tiles::preset(entry.format, shape).filter(|tiles| tiles.fit(entry.format, shape));
-        let (tiles, source) = find(ours)
-            .map(|tiles| (tiles, "the key trine.kernel_config"))
-            .or_else(|| Some((find(ini)?, "the file kernel_config.ini")))
-            .or_else(|| Some((preset()?, "what bitnet.cpp builds for such a model")))
-            .ok_or_else(|| Error::Tiles {
-                tensor: entry.name.clone(),
-                format: entry.format.name,
-                rows: shape[0],
-                cols: shape[1],
-                found: None,
-            })?;
-        if self.told.insert((entry.format.name, shape)) {
-            let (Tiles { rows, cols, step }, [m, k]) = (tiles, shape);
-            notes.push(format!(
-                "{} of {m} x {k} has tiles of {rows} x {cols}, {step} rows at once: from {source}",
-                entry.format
-            ));
-        }
-        Ok(tiles)
+        self.with(id).filter_map(matrix).collect()
     }
 }
 

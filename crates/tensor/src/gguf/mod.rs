@@ -5,6 +5,8 @@
 //! nothing. A model may be split into several files ([`Piece`]). Specification: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
 mod dialect;
+mod evidence;
+mod kernels;
 mod read;
 mod split;
 mod write;
@@ -13,6 +15,7 @@ use crate::{Error, Metadata, Result};
 
 pub use crate::writer::Writer;
 pub(crate) use dialect::Hints;
+pub use dialect::{Notes, candidates};
 pub use read::{Contents, read};
 pub(crate) use read::{Header, contents, header};
 pub use split::Piece;

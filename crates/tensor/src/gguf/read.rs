@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use indexmap::IndexMap;
 use indexmap::map::Entry as Slot;
 
-use super::dialect::{self, Hints, Settled};
+use super::dialect::{self, Hints, Notes, Settled};
 use super::{MAGIC, MAX_DIMENSIONS, MAX_NAME, alignment, id};
 use crate::mapping::Mapping;
 use crate::{Array, Bytes, Entry, Error, Metadata, Result, Strings, Value, View};
@@ -19,8 +19,8 @@ pub struct Contents {
     pub metadata: Metadata,
     /// Its tensors, ranges of the bytes that were read, in the order of the file's table.
     pub tensors: IndexMap<String, View>,
-    /// What was decided about type numbers with several meanings, and why.
-    pub notes: Vec<String>,
+    /// What was made of type numbers with several meanings, and why.
+    pub notes: Notes,
 }
 
 /// Reads and checks the header. Allocates no more than a small multiple of what the header occupies.
