@@ -474,7 +474,9 @@ pub enum Error {
         near: Vec<String>,
     },
     /// There is no tensor of this name in a file that is one of several.
-    #[error("there is no tensor {tensor:?} in piece {no} of {count} of a model: name the folder of all pieces, or {index:?} in it")]
+    #[error(
+        "there is no tensor {tensor:?} in piece {no} of {count} of a model: name the folder of all pieces, or {index:?} in it"
+    )]
     NotInShard {
         /// The tensor asked for.
         tensor: String,

@@ -92,11 +92,17 @@ pub(super) fn apply(state: &mut State, name: &str, args: &[Value]) -> Result<Val
         return Err(wrong(format!("{name}: expected at most {LONGEST}")));
     }
     let result = state.apply_filter(name, &args).map_err(|error| match (error.kind(), error.detail()) {
-        (ErrorKind::UnknownFilter, None) => Error::new(ErrorKind::UnknownFilter, format!("there is no filter `{name}`")),
+        (ErrorKind::UnknownFilter, None) => {
+            Error::new(ErrorKind::UnknownFilter, format!("there is no filter `{name}`"))
+        }
         _ => error,
     })?;
     match result.kind() {
-        _ if name == "groupby" => groups(state, &result),
+        _ if name == "groupby" => {
+            let by = args.get(1).cloned().unwrap_or_default();
+            let path = if by.as_str().is_some() { by } else { by.get_attr("attribute")? };
+            groups(state, &result, path.as_str().unwrap_or_default())
+        }
         ValueKind::Seq | ValueKind::Iterable if generator || name == "reverse" => Ok(Generator::of(result.try_iter()?)),
         _ => Ok(result),
     }
@@ -124,8 +130,8 @@ pub(super) fn escaped(value: &Value) -> String {
     if value.is_safe() { text } else { escape(&text) }
 }
 
-/// Groups of the engine as tuples, where Python could have sorted their keys.
-fn groups(state: &mut State, found: &Value) -> Result<Value, Error> {
+/// Groups of the engine by what `path` leads to, as tuples, where Python could have sorted their keys.
+fn groups(state: &mut State, found: &Value, path: &str) -> Result<Value, Error> {
     let (mut groups, mut last) = (Vec::new(), None);
     for group in found.try_iter()? {
         let key = group.get_item_by_index(0)?;
@@ -135,14 +141,19 @@ fn groups(state: &mut State, found: &Value) -> Result<Value, Error> {
             order(state, other, &key)?;
         }
         last = Some(key.clone());
+        // Where upper and lower case are one, the first has its own.
+        let own = items.first().map_or(Ok(Value::UNDEFINED), |item| attribute(item, path))?;
+        let key = if own.is_undefined() { key } else { own };
         spend(state, (items.len() + 1) * ENTRY)?;
         groups.push(Value::from_object(Group { key, items: items.into() }));
     }
     Ok(groups.into())
 }
 
-fn int(value: Value, default: Option<Value>, base: Option<u32>) -> Result<Value, Error> {
-    let whole = value.as_str().and_then(|text| integer(text, base.unwrap_or(10)));
+fn int(value: Value, args: Rest<Value>, options: Kwargs) -> Result<Value, Error> {
+    let [default, base] = given(["default", "base"], &args, &options)?;
+    let base = base.map_or(Ok(10), u32::try_from)?;
+    let whole = value.as_str().and_then(|text| integer(text, base));
     if whole.is_some() || value.is_integer() {
         return Ok(whole.map_or(value, Value::from));
     }
@@ -166,11 +177,16 @@ fn integer(text: &str, base: u32) -> Option<i128> {
         None if base == 0 => (digits, 10),
         None => (digits, base),
     };
-    let wrong = digits.starts_with(['_', '+', '-']) || digits.ends_with('_') || digits.contains("__");
-    if wrong || !(2..=36).contains(&base) {
+    if digits.starts_with(['+', '-']) || !(2..=36).contains(&base) {
         return None;
     }
-    i128::from_str_radix(&format!("{sign}{}", digits.replace('_', "")), base).ok()
+    i128::from_str_radix(&format!("{sign}{}", plain(digits)?), base).ok()
+}
+
+/// Digits without the underscores that Python allows between them.
+fn plain(digits: &str) -> Option<String> {
+    let wrong = digits.starts_with('_') || digits.ends_with('_') || digits.contains("__");
+    (!wrong).then(|| digits.replace('_', ""))
 }
 
 /// Python's `float(value)`, where it gives one.
@@ -178,7 +194,7 @@ pub(super) fn number(value: &Value) -> Result<Option<f64>, Error> {
     match value.kind() {
         ValueKind::Undefined => Err(wrong("an undefined value is no number")),
         ValueKind::Bool => Ok(Some(value.is_true().into())),
-        ValueKind::String => Ok(value.as_str().and_then(|text| text.trim().replace('_', "").parse().ok())),
+        ValueKind::String => Ok(value.as_str().and_then(|text| plain(text.trim())?.parse().ok())),
         _ => Ok(f64::try_from(value.clone()).ok()),
     }
 }
@@ -212,14 +228,19 @@ fn join(
     let attribute: Option<Value> = attribute.or(options.get("attribute")?);
     options.assert_all_used()?;
     let mut items = Vec::new();
-    for mut item in iterate(state, &value)? {
-        let path = attribute.as_ref().map(repr::str).unwrap_or_default();
-        for key in path.split('.').filter(|key| !key.is_empty()) {
-            item = item.get_item(&key.parse::<usize>().map_or_else(|_| Value::from(key), Value::from))?;
-        }
-        items.push(item);
+    for item in iterate(state, &value)? {
+        items.push(self::attribute(&item, &attribute.as_ref().map(repr::str).unwrap_or_default())?);
     }
     joined(state, &by, &items)
+}
+
+/// What a path such as `a.0.b` leads to.
+fn attribute(item: &Value, path: &str) -> Result<Value, Error> {
+    let mut item = item.clone();
+    for key in path.split('.').filter(|key| !key.is_empty()) {
+        item = item.get_item(&key.parse::<usize>().map_or_else(|_| Value::from(key), Value::from))?;
+    }
+    Ok(item)
 }
 
 /// Python's `by.join(map(str, items))`.

@@ -183,7 +183,11 @@ fn split_space(text: &str, most: usize, last: bool) -> Vec<&str> {
                 let width = rest[at..].chars().next().map_or(1, char::len_utf8);
                 let (before, behind) = (&rest[..at], &rest[at + width..]);
                 parts.push(if last { behind } else { before });
-                rest = if last { before.trim_end_matches(texts::is_space) } else { behind.trim_start_matches(texts::is_space) };
+                rest = if last {
+                    before.trim_end_matches(texts::is_space)
+                } else {
+                    behind.trim_start_matches(texts::is_space)
+                };
             }
             _ => {
                 parts.push(rest);

@@ -14,12 +14,7 @@ use super::texts::{integer, is_space, pattern};
 
 static LETTER: LazyLock<Regex> = LazyLock::new(|| pattern(r"[\p{L}\p{N}_--\p{Nd}]"));
 
-pub(super) fn wordwrap(
-    state: &mut State,
-    value: Value,
-    args: Rest<Value>,
-    options: Kwargs,
-) -> Result<String, Error> {
+pub(super) fn wordwrap(state: &mut State, value: Value, args: Rest<Value>, options: Kwargs) -> Result<String, Error> {
     let names = ["width", "break_long_words", "wrapstring", "break_on_hyphens"];
     let [width, long, by, hyphens] = given(names, &args, &options)?;
     let text = value.as_str().ok_or_else(|| wrong("wordwrap: expected a text"))?;
