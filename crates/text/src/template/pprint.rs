@@ -3,7 +3,7 @@
 use minijinja::value::ValueKind;
 use minijinja::{Error, State, Value};
 
-use super::budget::spend;
+use super::budget::{ENTRY, spend};
 use super::filters::splitlines;
 use super::iterators::is_tuple;
 use super::repr;
@@ -40,7 +40,8 @@ impl Place {
 /// On one line if it fits, or else an entry on each.
 fn write(state: &mut State, value: &Value, place: Place, text: &mut String) -> Result<(), Error> {
     let whole = repr::sorted(value);
-    spend(state, whole.len())?;
+    // What is in it is written again on a line of its own.
+    spend(state, whole.len().saturating_mul(ENTRY))?;
     if whole.chars().count() <= place.room() {
         text.push_str(&whole);
         return Ok(());
