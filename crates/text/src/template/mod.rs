@@ -77,7 +77,8 @@ impl Template {
     /// Compiles a template; `bos` and `eos` are the spellings it gets as `bos_token` and `eos_token`.
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<Template> {
         let mut environment = Environment::new();
-        environment.set_debug(false);
+        // Errors then name what is undefined.
+        environment.set_debug(true);
         environment.set_fuel(Some(STEPS));
         environment.set_recursion_limit(DEPTH);
         filters::install(&mut environment);
