@@ -46,9 +46,10 @@ pub fn report(error: &anyhow::Error) -> Exit {
         return Exit::Done;
     }
     let (exit, hint) = diagnose(error);
-    // What the system says stands behind what it was about; other errors say it all themselves.
-    let system = error.downcast_ref::<std::io::Error>().is_some();
-    note!("error: {}", table::visible(&if system { format!("{error:#}") } else { error.to_string() }));
+    // What was done comes before what went wrong; an error by itself says it all.
+    let said = if error.is::<String>() { 2 } else { 1 };
+    let texts: Vec<String> = error.chain().take(said).map(ToString::to_string).collect();
+    note!("error: {}", table::visible(&texts.join(": ")));
     if let Some(hint) = hint {
         note!("hint: {hint}");
     }
@@ -169,6 +170,7 @@ fn of_device(error: &trine::backend::Error) -> (Exit, Option<&'static str>) {
                 "raise the limit with `ulimit -l unlimited` or, for a service, LimitMEMLOCK=infinity; or go without --mlock",
             ),
         ),
+        Error::Unfit { .. } => (Exit::Model, None),
         Error::Damaged(_) => (Exit::Model, Some("`trine doctor` looks for what is wrong with the file")),
         Error::NoMemory { .. } => (Exit::Work, Some("--huge-pages off leaves the weights in the mapped file")),
         _ => (Exit::Work, None),
@@ -181,7 +183,10 @@ fn of_model(error: &trine::model::Error) -> (Exit, Option<&'static str>) {
         Error::In { source, .. } => return of_model(source),
         Error::Cancelled => return (Exit::Interrupted, None),
         Error::Device(error) => return of_device(error),
+        Error::Length { .. } => return (Exit::Work, Some("embed a longer text in parts")),
         Error::File(error) => of_file(error),
+        Error::NotWeights { .. } => Some("get the model in BF16, or quantised by a method that its config.json names"),
+        Error::NoConfig { .. } => Some("get the config.json of the model, too"),
         Error::NoTokenizer { .. } => Some("give one with --tokenizer FILE"),
         Error::UnknownArch { .. } => Some("`trine info` shows what the file holds"),
         Error::Vocabulary { .. } => Some("give the tokenizer of this very model with --tokenizer FILE"),

@@ -4,6 +4,7 @@ mod common;
 
 use common::{changed, llama, run, spoil, trine, trine_with};
 use std::io::Read;
+use std::path::Path;
 use std::process::Stdio;
 use trine::tensor::{Array, Value};
 
@@ -82,6 +83,61 @@ fn models_that_cannot_be_opened_or_make_no_sense_end_with_3() {
     check(&["info", &steering, "--template", "--metadata"], 0, &[]);
     let mute = changed(folder.path(), "mute.gguf", |metadata, _| drop(metadata.remove("tokenizer.ggml.model")));
     check(&["run", &mute, "hi"], 3, &["tokenizer", "hint: give one with --tokenizer"]);
+}
+
+#[test]
+fn folders_that_lack_something_say_what_and_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = |model: &str, name: &str| {
+        let to = folder.path().join(name);
+        std::fs::create_dir(&to).unwrap();
+        for file in std::fs::read_dir(common::golden(model)).unwrap().map(Result::unwrap) {
+            if file.file_type().unwrap().is_file() {
+                std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+            }
+        }
+        to
+    };
+    let shards = copy("llama-sharded", "shards");
+    let names = std::fs::read_dir(&shards).unwrap().map(|file| file.unwrap().path());
+    let mut pieces: Vec<_> = names.filter(|path| path.extension().is_some_and(|end| end == "safetensors")).collect();
+    pieces.sort();
+    for (i, piece) in pieces.iter().enumerate() {
+        let of = format!("piece {} of {} of a model", i + 1, pieces.len());
+        check(&["run", &piece.display().to_string(), "hi"], 3, &[&of, "folder", "model.safetensors.index.json"]);
+    }
+    std::fs::remove_file(shards.join("config.json")).unwrap();
+    let missing = shards.join("config.json").display().to_string();
+    check(&["run", &shards.display().to_string(), "hi"], 3, &[&format!("error: {missing} is missing"), "hint: "]);
+
+    let bare = copy("llama-fp8-tensor", "bare");
+    let config = std::fs::read_to_string(bare.join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    config.as_object_mut().unwrap().remove("quantization_config").unwrap();
+    std::fs::write(bare.join("config.json"), config.to_string()).unwrap();
+    let weights = std::fs::read(bare.join("model.safetensors")).unwrap();
+    let end = 8 + u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
+    let header = std::str::from_utf8(&weights[8..end]).unwrap();
+    for found in ["F8_E4M3", "F8_E5M2", "BOOL", "U8", "I8"] {
+        let header = header.replace("\"F8_E4M3\"", &format!("{:9}", format!("\"{found}\"")));
+        let changed = [&weights[..8], header.as_bytes(), &weights[end..]].concat();
+        std::fs::write(bare.join("model.safetensors"), changed).unwrap();
+        let has = format!("_proj.weight` has type {found}: expected weights");
+        check(&["run", &bare.display().to_string(), "hi"], 3, &[&has, "quantization_config", "bare", "hint: "]);
+    }
+}
+
+#[test]
+fn a_text_too_long_to_embed_is_refused_with_both_numbers() {
+    let bert = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/encoders/bert").display().to_string();
+    let long = "one ".repeat(3000);
+    let ran = trine_with(&["embed", &bert, "one", &long]);
+    assert_eq!((ran.code, ran.out.lines().count()), (1, 1), "{}", ran.err);
+    assert!(
+        ran.err.contains("error: text 2: ") && ran.err.contains(" tokens, but the model reads 1 to "),
+        "{}",
+        ran.err
+    );
 }
 
 #[test]

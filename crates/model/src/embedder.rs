@@ -109,7 +109,7 @@ impl<B: Backend> Embedder<B> {
     pub fn embed(&self, be: &mut B, ids: &[u32]) -> Result<Vec<f32>> {
         let context = self.model.spec().context;
         if !(1..=context).contains(&ids.len()) {
-            return Err(Error::bad("text", format!("1 to {context} tokens"), ids.len()));
+            return Err(Error::Length { tokens: ids.len(), most: context });
         }
         let blocks: Vec<u32> = (0..ids.len().div_ceil(BLOCK) as u32).collect();
         be.reserve_kv(self.model.kv_shape(blocks.len(), BLOCK))?;

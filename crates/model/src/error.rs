@@ -84,6 +84,17 @@ pub enum Error {
         /// What is there.
         found: &'static str,
     },
+    /// Numbers that are no weights by themselves.
+    #[error(
+        "tensor `{tensor}` has type {found}: expected weights of F32, F16 or BF16, or `quantization_config` in config.json with the \
+         scales that belong to {found}"
+    )]
+    NotWeights {
+        /// Its name.
+        tensor: String,
+        /// What is there.
+        found: &'static str,
+    },
     /// A scale, weight or index that no number of a model can be.
     #[error("tensor `{tensor}`: expected {expected}, found {found}")]
     BadWeight {
@@ -118,6 +129,20 @@ pub enum Error {
         /// Where it should be.
         expected: &'static str,
     },
+    /// A text that the model cannot read whole, or one without a token.
+    #[error("{tokens} tokens, but the model reads 1 to {most}")]
+    Length {
+        /// Tokens of the text.
+        tokens: usize,
+        /// What the model reads.
+        most: usize,
+    },
+    /// There is no configuration.
+    #[error("{} is missing: a folder of safetensors says in it what the model is", path.display())]
+    NoConfig {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// Who watched the progress wanted no more.
     #[error("loading was cancelled")]
     Cancelled,
@@ -139,7 +164,10 @@ impl Error {
     /// This error, about the model at `path`, unless it says already where it is.
     pub fn at(self, path: &std::path::Path) -> Error {
         match self {
-            Error::In { .. } | Error::NotText { .. } | Error::File(trine_tensor::Error::In { .. }) => self,
+            Error::In { .. }
+            | Error::NotText { .. }
+            | Error::NoConfig { .. }
+            | Error::File(trine_tensor::Error::In { .. }) => self,
             source => Error::In { path: path.to_owned(), source: Box::new(source) },
         }
     }

@@ -131,7 +131,7 @@ impl<'a> Keys<'a> {
                 })
             }
             Kind::Safetensors => {
-                let missing = || Error::MissingKey { key: "config.json".into(), expected: "a file beside the tensors" };
+                let missing = || Error::NoConfig { path: file.files()[0].with_file_name("config.json") };
                 let config = config(file).ok_or_else(missing)?;
                 let keys = Keys::of_config(config.clone())?;
                 hub::check(&config, file)?;

@@ -5,6 +5,7 @@ use crate::{Error, NormKind, Result, Spec};
 use std::ops::ControlFlow;
 use trine_backend::{Backend, Role};
 use trine_tensor::View;
+use trine_tensor::format::{I8, I16, I32, I64};
 
 pub(crate) struct Loader<'a, B: Backend> {
     pub backend: &'a mut B,
@@ -16,6 +17,11 @@ pub(crate) struct Loader<'a, B: Backend> {
 
 impl<B: Backend> Loader<'_, B> {
     pub fn upload(&mut self, view: View, role: Role) -> Result<B::Weight> {
+        // GGUF has integers only where they are the weights themselves.
+        let integers = !self.weights.gguf() && [&I8, &I16, &I32, &I64].contains(&view.format);
+        if integers || view.format.id.is_none() {
+            return Err(Error::NotWeights { tensor: view.name, found: view.format.name });
+        }
         self.done += view.bytes.len() as u64;
         let weight = self.backend.upload(view, role)?;
         match (self.progress)(self.done) {

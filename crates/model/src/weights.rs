@@ -150,7 +150,8 @@ impl<'a> Weights<'a> {
         Weights { source: Source::new(file, spec.packing), spec }
     }
 
-    fn gguf(&self) -> bool {
+    /// Whether they are in a GGUF file.
+    pub(crate) fn gguf(&self) -> bool {
         matches!(self.source.file.kind(), Kind::Gguf { .. })
     }
 

@@ -473,6 +473,20 @@ pub enum Error {
         /// Names that resemble it.
         near: Vec<String>,
     },
+    /// There is no tensor of this name in a file that is one of several.
+    #[error(
+        "there is no tensor {tensor:?} in piece {no} of {count} of a model: name the folder of all pieces, or {index:?} in it"
+    )]
+    NotInShard {
+        /// The tensor asked for.
+        tensor: String,
+        /// The number of the file, counted from 1.
+        no: String,
+        /// The number of files.
+        count: String,
+        /// The name of the file that names them all.
+        index: String,
+    },
     /// The file format has no type for this tensor.
     #[error("tensor {tensor:?}: {format} cannot be stored in a {kind} file")]
     NotStorable {

@@ -205,10 +205,17 @@ impl File {
     /// A tensor by its name; the error for an unknown one tells the nearest names.
     pub fn view(&self, name: &str) -> Result<View> {
         self.tensors.get(name).cloned().ok_or_else(|| {
+            let tensor = name.to_string();
+            let alone = (self.kind == Kind::Safetensors && self.files.len() == 1).then(|| &self.files[0]);
+            if let Some((prefix, no, count)) = alone.and_then(|path| gguf::numbered(path, ".safetensors")) {
+                let [no, count] = [no, count].map(|number| number.trim_start_matches('0').to_string());
+                let index = format!("{prefix}.safetensors.index.json");
+                return Error::NotInShard { tensor, no, count, index }.at(&self.path);
+            }
             let mut near: Vec<&str> = self.names().collect();
             near.sort_by_cached_key(|other| std::cmp::Reverse(resemblance(name, other)));
             let near = near.into_iter().take(3).map(str::to_string).collect();
-            Error::NoTensor { tensor: name.to_string(), near }.at(&self.path)
+            Error::NoTensor { tensor, near }.at(&self.path)
         })
     }
 

@@ -55,11 +55,13 @@ fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokeni
     let decoding = Decoding::of(&parts.decoder)?;
     let (names, mut kinds) = tokens(&inner, &decoding, tokenizer_json.len())?;
     let special = |key| config::special_token(&config, key, |name| inner.token_to_id(name));
-    let (bos, eos) = (special("bos_token")?, special("eos_token")?);
+    let (mut prefix, mut suffix) = around(&inner)?;
+    // What goes in front of every text begins it, whether it has a name or not.
+    let only = if let [one] = prefix[..] { Some(one) } else { None };
+    let (bos, eos) = (special("bos_token")?.or(only), special("eos_token")?);
     let mut warnings = Vec::new();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let ends = ends(&names, &mut kinds, [eos, None, bos], &mut warnings);
-    let (mut prefix, mut suffix) = around(&inner)?;
     match (config["add_bos_token"].as_bool(), bos) {
         (Some(true), Some(bos)) if !prefix.contains(&bos) => prefix.insert(0, bos),
         (Some(false), Some(bos)) => prefix.retain(|&id| id != bos),

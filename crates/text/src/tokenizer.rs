@@ -166,7 +166,9 @@ impl Tokenizer {
         self.kind(id) == Some(Kind::Control)
     }
 
-    /// Whether [`Encode::bos_eos`] puts BOS in front. A chat template may write it too: then do not ask for both.
+    /// Whether [`Encode::bos_eos`] puts BOS in front: so if `add_bos_token` says it, or else the post-processor of `tokenizer.json`, or
+    /// what is usual for the kind of tokenizer in GGUF. That there is a BOS says nothing. A chat template may write it too: then do not
+    /// ask for both.
     pub fn adds_bos(&self) -> bool {
         self.bos.is_some_and(|bos| self.prefix.contains(&bos))
     }

@@ -121,6 +121,28 @@ fn a_tokenizer_json_like_sentencepiece_is_read() {
 }
 
 #[test]
+fn bos_goes_in_front_where_the_tokenizer_says_so_not_where_there_is_one() {
+    let json = std::str::from_utf8(JSON).unwrap();
+    let processor =
+        &json[json.find("{\"type\": \"TemplateProcessing\"").unwrap()..json.find(",\n \"decoder\"").unwrap()];
+    for (json, by_itself) in [(json.to_owned(), true), (json.replace(processor, "null"), false)] {
+        for named in ["", r#""bos_token": "<s>""#] {
+            for (said, adds) in
+                [("", by_itself), (r#""add_bos_token": true"#, true), (r#""add_bos_token": false"#, false)]
+            {
+                let keys: Vec<&str> = [named, said].into_iter().filter(|key| !key.is_empty()).collect();
+                let config = format!("{{{}}}", keys.join(", "));
+                let tokenizer = Tokenizer::from_json(json.as_bytes(), Some(config.as_bytes())).unwrap();
+                // Nothing says which token it would be.
+                let adds = adds && (by_itself || !named.is_empty());
+                assert_eq!(tokenizer.adds_bos(), adds, "{by_itself} {config}");
+                assert_eq!(tokenizer.encode("a", Encode { special: false, bos_eos: true })[0] == 0, adds);
+            }
+        }
+    }
+}
+
+#[test]
 fn long_texts_take_no_longer_than_they_are() {
     let long = [" ", "a", "\n", "ab1-", "é", "a b ", "'", "A", "<s>"].map(|part| part.repeat(200_000 / part.len()));
     for (name, tokenizer) in TOKENIZERS.iter() {

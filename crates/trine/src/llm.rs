@@ -106,8 +106,11 @@ impl<B: Backend> Llm<B> {
         Ok(template.render(messages, None, true, &Default::default())?)
     }
 
-    /// The tokens of a prompt: BOS in front where the model wants it and the text does not have it, and for an empty text it alone. Names
-    /// of control tokens become these tokens.
+    /// The tokens of a prompt: BOS in front where the tokenizer puts one in front of every text ([`Tokenizer::adds_bos`]) and this one does
+    /// not have it, and for an empty text it alone. Names of control tokens become these tokens.
+    ///
+    /// A rendered chat is a prompt like any other, as in llama.cpp. Where its template writes no BOS though the tokenizer puts one in
+    /// front, `apply_chat_template` of transformers leaves it out.
     pub fn tokens(&self, prompt: &str) -> Vec<u32> {
         tokens(self.tokenizer(), prompt)
     }

@@ -19,7 +19,7 @@ pub use dialect::{Notes, candidates};
 pub use read::{Contents, read};
 pub(crate) use read::{Header, contents, header};
 pub use split::Piece;
-pub(crate) use split::{join, only_set};
+pub(crate) use split::{join, numbered, only_set};
 pub use write::{create, write};
 
 /// The first four bytes of every GGUF file.

@@ -134,8 +134,13 @@ pub(crate) fn only_set(files: &[&PathBuf]) -> Option<PathBuf> {
 
 /// What a file name has in common with those of the other pieces: what it begins with, and the number of pieces.
 fn set(path: &Path) -> Option<(&str, &str)> {
+    numbered(path, ".gguf").map(|(prefix, _, count)| (prefix, count))
+}
+
+/// What the name `prefix-00001-of-00003.extension` of one file of several says: what it begins with, its number, and theirs.
+pub(crate) fn numbered<'a>(path: &'a Path, extension: &str) -> Option<(&'a str, &'a str, &'a str)> {
     let is_number = |text: &str| text.len() >= 5 && text.bytes().all(|byte| byte.is_ascii_digit());
-    let (rest, count) = path.file_name()?.to_str()?.strip_suffix(".gguf")?.rsplit_once("-of-")?;
+    let (rest, count) = path.file_name()?.to_str()?.strip_suffix(extension)?.rsplit_once("-of-")?;
     let (prefix, no) = rest.rsplit_once('-')?;
-    (is_number(no) && is_number(count)).then_some((prefix, count))
+    (is_number(no) && is_number(count)).then_some((prefix, no, count))
 }

@@ -1,13 +1,12 @@
 //! Filters as Jinja in Python has them, where the engine's differ or build more than they are given.
 
-use minijinja::formatting::{self, FormatStyle};
 use minijinja::value::{Kwargs, Rest, ValueKind};
-use minijinja::{Environment, Error, State, Value};
+use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use super::budget::{ENTRY, spend, spend_all};
-use super::iterators::{Generator, is_hashable};
+use super::iterators::{Generator, Group, is_hashable};
 use super::operators::{order, wrong};
-use super::{json, repr};
+use super::{format, json, pprint, repr, texts, wrap};
 
 /// Filters that give a generator in Python.
 const GENERATORS: &[&str] =
@@ -44,8 +43,11 @@ pub(super) fn install(environment: &mut Environment) {
     environment.add_filter("join", join);
     environment.add_filter("indent", indent);
     environment.add_filter("format", |state: &mut State, value: Value, args: Rest<Value>| {
-        format(state, &Value::from(repr::str(&value)), &args)
+        format::percent(state, &Value::from(repr::str(&value)), &args)
     });
+    environment.add_filter("pprint", pprint::pprint);
+    environment.add_filter("wordwrap", wrap::wordwrap);
+    texts::install(environment);
 }
 
 /// Applies the filter `name` to the first of `args`.
@@ -80,6 +82,7 @@ pub(super) fn apply(state: &mut State, name: &str, args: &[Value]) -> Result<Val
             }
             args[0] = Value::from(items);
         }
+        ("groupby", _) if args.get(1).is_some_and(Value::is_integer) => args[1] = repr::str(&args[1]).into(),
         _ => {}
     }
     if matches!(name, "last" | "reverse") && value.downcast_object_ref::<Generator>().is_some() {
@@ -88,8 +91,18 @@ pub(super) fn apply(state: &mut State, name: &str, args: &[Value]) -> Result<Val
     if matches!(name, "batch" | "slice") && args.iter().any(|arg| arg.as_i64().is_some_and(|n| n > LONGEST)) {
         return Err(wrong(format!("{name}: expected at most {LONGEST}")));
     }
-    let result = state.apply_filter(name, &args)?;
+    let result = state.apply_filter(name, &args).map_err(|error| match (error.kind(), error.detail()) {
+        (ErrorKind::UnknownFilter, None) => {
+            Error::new(ErrorKind::UnknownFilter, format!("there is no filter `{name}`"))
+        }
+        _ => error,
+    })?;
     match result.kind() {
+        _ if name == "groupby" => {
+            let by = args.get(1).cloned().unwrap_or_default();
+            let path = if by.as_str().is_some() { by } else { by.get_attr("attribute")? };
+            groups(state, &result, path.as_str().unwrap_or_default())
+        }
         ValueKind::Seq | ValueKind::Iterable if generator || name == "reverse" => Ok(Generator::of(result.try_iter()?)),
         _ => Ok(result),
     }
@@ -117,10 +130,30 @@ pub(super) fn escaped(value: &Value) -> String {
     if value.is_safe() { text } else { escape(&text) }
 }
 
-fn int(value: Value, default: Option<Value>, base: Option<u32>) -> Result<Value, Error> {
-    let base = base.unwrap_or(10);
-    let digits = value.as_str().map(|text| text.trim().replace('_', ""));
-    let whole = digits.filter(|_| (2..=36).contains(&base)).and_then(|digits| i64::from_str_radix(&digits, base).ok());
+/// Groups of the engine by what `path` leads to, as tuples, where Python could have sorted their keys.
+fn groups(state: &mut State, found: &Value, path: &str) -> Result<Value, Error> {
+    let (mut groups, mut last) = (Vec::new(), None);
+    for group in found.try_iter()? {
+        let key = group.get_item_by_index(0)?;
+        let items: Vec<Value> = group.get_item_by_index(1)?.try_iter()?.collect();
+        let next = (items.len() > 1).then(|| key.clone());
+        for other in last.iter().chain(&next) {
+            order(state, other, &key)?;
+        }
+        last = Some(key.clone());
+        // Where upper and lower case are one, the first has its own.
+        let own = items.first().map_or(Ok(Value::UNDEFINED), |item| attribute(item, path))?;
+        let key = if own.is_undefined() { key } else { own };
+        spend(state, (items.len() + 1) * ENTRY)?;
+        groups.push(Value::from_object(Group { key, items: items.into() }));
+    }
+    Ok(groups.into())
+}
+
+fn int(value: Value, args: Rest<Value>, options: Kwargs) -> Result<Value, Error> {
+    let [default, base] = given(["default", "base"], &args, &options)?;
+    let base = base.map_or(Ok(10), u32::try_from)?;
+    let whole = value.as_str().and_then(|text| integer(text, base));
     if whole.is_some() || value.is_integer() {
         return Ok(whole.map_or(value, Value::from));
     }
@@ -128,12 +161,40 @@ fn int(value: Value, default: Option<Value>, base: Option<u32>) -> Result<Value,
     Ok(number.map_or(default.unwrap_or(Value::from(0)), |number| Value::from(number as i128)))
 }
 
+/// Python's `int(text, base)`, where it gives one of 128 bits.
+fn integer(text: &str, base: u32) -> Option<i128> {
+    let text = text.trim().to_lowercase();
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(&text);
+    let sign = if text.starts_with('-') { "-" } else { "" };
+    let prefixed = [("0x", 16), ("0o", 8), ("0b", 2)].into_iter().find_map(|(prefix, of)| {
+        let digits = digits.strip_prefix(prefix).filter(|_| base == 0 || base == of)?;
+        Some((digits.strip_prefix('_').unwrap_or(digits), of))
+    });
+    let zeros = digits.trim_start_matches(['0', '_']).is_empty();
+    let (digits, base) = match prefixed {
+        Some(found) => found,
+        None if base == 0 && digits.starts_with('0') && !zeros => return None,
+        None if base == 0 => (digits, 10),
+        None => (digits, base),
+    };
+    if digits.starts_with(['+', '-']) || !(2..=36).contains(&base) {
+        return None;
+    }
+    i128::from_str_radix(&format!("{sign}{}", plain(digits)?), base).ok()
+}
+
+/// Digits without the underscores that Python allows between them.
+fn plain(digits: &str) -> Option<String> {
+    let wrong = digits.starts_with('_') || digits.ends_with('_') || digits.contains("__");
+    (!wrong).then(|| digits.replace('_', ""))
+}
+
 /// Python's `float(value)`, where it gives one.
-fn number(value: &Value) -> Result<Option<f64>, Error> {
+pub(super) fn number(value: &Value) -> Result<Option<f64>, Error> {
     match value.kind() {
         ValueKind::Undefined => Err(wrong("an undefined value is no number")),
         ValueKind::Bool => Ok(Some(value.is_true().into())),
-        ValueKind::String => Ok(value.as_str().and_then(|text| text.trim().replace('_', "").parse().ok())),
+        ValueKind::String => Ok(value.as_str().and_then(|text| plain(text.trim())?.parse().ok())),
         _ => Ok(f64::try_from(value.clone()).ok()),
     }
 }
@@ -167,14 +228,19 @@ fn join(
     let attribute: Option<Value> = attribute.or(options.get("attribute")?);
     options.assert_all_used()?;
     let mut items = Vec::new();
-    for mut item in iterate(state, &value)? {
-        let path = attribute.as_ref().map(repr::str).unwrap_or_default();
-        for key in path.split('.').filter(|key| !key.is_empty()) {
-            item = item.get_item(&key.parse::<usize>().map_or_else(|_| Value::from(key), Value::from))?;
-        }
-        items.push(item);
+    for item in iterate(state, &value)? {
+        items.push(self::attribute(&item, &attribute.as_ref().map(repr::str).unwrap_or_default())?);
     }
     joined(state, &by, &items)
+}
+
+/// What a path such as `a.0.b` leads to.
+fn attribute(item: &Value, path: &str) -> Result<Value, Error> {
+    let mut item = item.clone();
+    for key in path.split('.').filter(|key| !key.is_empty()) {
+        item = item.get_item(&key.parse::<usize>().map_or_else(|_| Value::from(key), Value::from))?;
+    }
+    Ok(item)
 }
 
 /// Python's `by.join(map(str, items))`.
@@ -194,15 +260,28 @@ pub(super) fn iterate(state: &mut State, value: &Value) -> Result<Vec<Value>, Er
     Ok(value.try_iter()?.collect())
 }
 
-fn indent(state: &mut State, value: Value, args: Rest<Value>, options: Kwargs) -> Result<String, Error> {
-    let option = |i: usize, name: &str| -> Result<Option<Value>, Error> {
+/// The arguments of a filter, given by place or by name.
+pub(super) fn given<const N: usize>(
+    names: [&str; N],
+    args: &[Value],
+    options: &Kwargs,
+) -> Result<[Option<Value>; N], Error> {
+    if args.len() > N {
+        return Err(wrong(format!("expected at most {N} arguments, found {}", args.len())));
+    }
+    let mut found = [const { None }; N];
+    for (i, name) in names.into_iter().enumerate() {
         let named = options.get(name)?;
-        Ok(args.get(i).cloned().or(named))
-    };
-    let width = option(0, "width")?.unwrap_or(Value::from(4));
-    let first = option(1, "first")?.is_some_and(|first| first.is_true());
-    let blank = option(2, "blank")?.is_some_and(|blank| blank.is_true());
+        found[i] = args.get(i).cloned().or(named);
+    }
     options.assert_all_used()?;
+    Ok(found)
+}
+
+fn indent(state: &mut State, value: Value, args: Rest<Value>, options: Kwargs) -> Result<String, Error> {
+    let [width, first, blank] = given(["width", "first", "blank"], &args, &options)?;
+    let [first, blank] = [first, blank].map(|flag| flag.is_some_and(|flag| flag.is_true()));
+    let width = width.unwrap_or(Value::from(4));
     let by = match width.as_str() {
         Some(by) => by.to_owned(),
         None => " ".repeat(i64::try_from(width)?.clamp(0, LONGEST) as usize),
@@ -236,50 +315,4 @@ pub(super) fn splitlines(text: &str, ends: bool) -> Vec<&str> {
         lines.push(rest);
     }
     lines
-}
-
-/// `text % args`, or by the directives of `str.format`.
-pub(super) fn format(state: &mut State, text: &Value, args: &[Value]) -> Result<Value, Error> {
-    let source = text.as_str().unwrap_or_default();
-    weigh(state, source, args)?;
-    let directives = source.replace("%%", "").matches(['%', '*']).count();
-    let mapping = args.iter().any(|arg| matches!(arg.kind(), ValueKind::Seq | ValueKind::Map) && !arg.is_tuple());
-    if args.len() > directives && !mapping && !args.iter().all(Value::is_undefined) {
-        return Err(wrong("not all arguments are in the format"));
-    }
-    let args: Vec<Value> = args.iter().map(|arg| printable(arg, text.is_safe())).collect();
-    let filled = formatting::format(FormatStyle::Printf, source, &args)?;
-    Ok(if text.is_safe() { Value::from_safe_string(filled) } else { filled.into() })
-}
-
-/// Python's `text.format(*args, **kwargs)`.
-pub(super) fn str_format(state: &mut State, text: &str, args: &[Value]) -> Result<Value, Error> {
-    weigh(state, text, args)?;
-    Ok(formatting::format(FormatStyle::StrFormat, text, args)?.into())
-}
-
-/// Lists and dictionaries as Python writes them.
-fn printable(value: &Value, escape: bool) -> Value {
-    match value.kind() {
-        ValueKind::Number | ValueKind::Bool => value.clone(),
-        _ if escape => escaped(value).into(),
-        ValueKind::String => value.clone(),
-        _ => repr::str(value).into(),
-    }
-}
-
-/// Counts the most that a format can give: each directive may print all arguments, as wide as its numbers say.
-fn weigh(state: &mut State, text: &str, args: &[Value]) -> Result<(), Error> {
-    let directives = text.bytes().filter(|byte| matches!(byte, b'%' | b'{')).count();
-    let widths = text.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
-    for width in widths {
-        spend(state, width.parse().unwrap_or(usize::MAX))?;
-    }
-    if text.contains('*') && directives > 0 {
-        args.iter().filter_map(Value::as_usize).try_for_each(|width| spend(state, width.saturating_mul(directives)))?;
-    }
-    for _ in 0..directives {
-        args.iter().try_for_each(|arg| spend_all(state, arg))?;
-    }
-    Ok(())
 }

@@ -61,6 +61,38 @@ impl Object for DictView {
     }
 }
 
+/// A group of `groupby`: a tuple whose entries have names, too.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// What its items have in common, `grouper`.
+    pub(super) key: Value,
+    /// `list`.
+    pub(super) items: Value,
+}
+
+impl Object for Group {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Seq
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        match (key.as_usize(), key.as_str()) {
+            (Some(0), _) | (_, Some("grouper")) => Some(self.key.clone()),
+            (Some(1), _) | (_, Some("list")) => Some(self.items.clone()),
+            _ => None,
+        }
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Seq(2)
+    }
+}
+
+/// Whether a value is a tuple of Python's.
+pub(super) fn is_tuple(value: &Value) -> bool {
+    value.is_tuple() || value.downcast_object_ref::<Group>().is_some()
+}
+
 /// Whether a value is a list or tuple of Python's, which has entries by number and is sliced.
 pub(super) fn is_list(value: &Value) -> bool {
     match value.as_object() {
@@ -76,5 +108,5 @@ pub(super) fn is_iterator(value: &Value) -> bool {
 
 /// Whether a value can be a key of a dictionary.
 pub(super) fn is_hashable(value: &Value) -> bool {
-    value.kind() != ValueKind::Map && (!is_list(value) || value.is_tuple())
+    value.kind() != ValueKind::Map && (!is_list(value) || is_tuple(value))
 }

@@ -5,9 +5,10 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat;
 
 use super::budget::{ENTRY, spend, spend_flat};
-use super::filters::{self, iterate, joined, replaced, splitlines};
+use super::filters::{iterate, joined, replaced, splitlines};
 use super::iterators::{DictView, is_list};
 use super::operators::wrong;
+use super::{format, texts};
 
 /// Adds the methods of Python's texts, lists and dictionaries, and what tests mean in Python.
 pub(super) fn install(environment: &mut Environment) {
@@ -40,7 +41,7 @@ fn string_method(state: &mut State, value: &Value, text: &str, name: &str, args:
     let side = |chars: Option<String>| {
         move |c: char| match &chars {
             Some(chars) => chars.contains(c),
-            None => c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c),
+            None => texts::is_space(c),
         }
     };
     Ok(match name {
@@ -150,40 +151,43 @@ fn string_method(state: &mut State, value: &Value, text: &str, name: &str, args:
         }
         "zfill" | "ljust" | "rjust" | "center" => {
             let (width, fill): (i64, Option<char>) = from_args(args)?;
-            let missing = usize::try_from(width).unwrap_or(0).saturating_sub(text.chars().count());
-            spend(state, missing)?;
-            let fill = |n: usize| fill.unwrap_or(' ').to_string().repeat(n);
-            // Python gives the odd one to the left where the width is odd.
-            let left = missing / 2 + (missing & usize::try_from(width).unwrap_or(0) & 1);
-            match name {
-                "ljust" => format!("{text}{}", fill(missing)),
-                "rjust" => format!("{}{text}", fill(missing)),
-                "center" => format!("{}{text}{}", fill(left), fill(missing - left)),
-                _ => {
-                    let sign = text.len() - text.trim_start_matches(['+', '-']).len().max(text.len().saturating_sub(1));
-                    format!("{}{}{}", &text[..sign], "0".repeat(missing), &text[sign..])
-                }
-            }
-            .into()
+            texts::padded(state, name, text, width, fill.unwrap_or(' '))?.into()
         }
-        "format" => filters::str_format(state, text, args)?,
+        "expandtabs" => {
+            let (size, options): (Option<i64>, Kwargs) = from_args(args)?;
+            let size = size.or(options.get("tabsize")?).unwrap_or(8);
+            options.assert_all_used()?;
+            texts::expandtabs(state, text, size)?.into()
+        }
+        "casefold" => {
+            let () = from_args(args)?;
+            texts::casefold(text).into()
+        }
+        "isidentifier" => {
+            let () = from_args(args)?;
+            texts::is_identifier(text).into()
+        }
+        "format" => format::braces(state, text, args)?,
         _ => pycompat::unknown_method_callback(state, value, name, args)?,
     })
 }
 
 /// Words, at most `most` cuts, counted from the end if `last`.
 fn split_space(text: &str, most: usize, last: bool) -> Vec<&str> {
-    let space = |c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c);
     let mut parts = Vec::new();
-    let mut rest = if last { text.trim_end_matches(space) } else { text.trim_start_matches(space) };
-    while !rest.trim_matches(space).is_empty() {
-        let cut = if last { rest.rfind(space) } else { rest.find(space) };
+    let mut rest = if last { text.trim_end_matches(texts::is_space) } else { text.trim_start_matches(texts::is_space) };
+    while !rest.trim_matches(texts::is_space).is_empty() {
+        let cut = if last { rest.rfind(texts::is_space) } else { rest.find(texts::is_space) };
         match cut {
             Some(at) if parts.len() < most => {
                 let width = rest[at..].chars().next().map_or(1, char::len_utf8);
                 let (before, behind) = (&rest[..at], &rest[at + width..]);
                 parts.push(if last { behind } else { before });
-                rest = if last { before.trim_end_matches(space) } else { behind.trim_start_matches(space) };
+                rest = if last {
+                    before.trim_end_matches(texts::is_space)
+                } else {
+                    behind.trim_start_matches(texts::is_space)
+                };
             }
             _ => {
                 parts.push(rest);

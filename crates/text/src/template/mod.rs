@@ -2,13 +2,17 @@
 
 mod budget;
 mod filters;
+mod format;
 mod iterators;
 mod json;
 mod methods;
 mod operators;
+mod pprint;
 mod python;
 mod repr;
 mod rewrite;
+mod texts;
+mod wrap;
 
 use crate::{Error, Result};
 use chrono::NaiveDateTime;
@@ -73,6 +77,8 @@ impl Template {
     /// Compiles a template; `bos` and `eos` are the spellings it gets as `bos_token` and `eos_token`.
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<Template> {
         let mut environment = Environment::new();
+        // Errors then name what is undefined.
+        environment.set_debug(true);
         environment.set_fuel(Some(STEPS));
         environment.set_recursion_limit(DEPTH);
         filters::install(&mut environment);

@@ -5,8 +5,8 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 use std::cmp::Ordering;
 
 use super::budget::{spend, spend_all, spend_flat};
-use super::iterators::{is_hashable, is_iterator, is_list};
-use super::{filters, repr};
+use super::iterators::{is_hashable, is_iterator, is_list, is_tuple};
+use super::{filters, format, repr};
 
 /// Filters that take time or memory by the number of entries at most, not by what is in them.
 const SHALLOW: &[&str] = &["length", "count", "first", "last", "list", "default", "d", "items", "reverse", "safe"];
@@ -68,7 +68,11 @@ fn test(state: &mut State, args: Rest<ValueOrKwargs>) -> Result<bool, Error> {
     if args.len() > 1 {
         args.iter().try_for_each(|arg| spend_all(state, arg))?;
     }
-    state.perform_test(name.as_str().unwrap_or_default(), &args)
+    let name = name.as_str().unwrap_or_default();
+    state.perform_test(name, &args).map_err(|error| match (error.kind(), error.detail()) {
+        (ErrorKind::UnknownTest, None) => Error::new(ErrorKind::UnknownTest, format!("there is no test `{name}`")),
+        _ => error,
+    })
 }
 
 /// What a loop goes through.
@@ -125,7 +129,7 @@ fn add(state: &mut State, a: Value, b: Value) -> Result<Value, Error> {
         spend_flat(state, &b)?;
         return Ok(markup([&a, &b]));
     }
-    if is_list(&a) && is_list(&b) && a.is_tuple() == b.is_tuple() {
+    if is_list(&a) && is_list(&b) && is_tuple(&a) == is_tuple(&b) {
         spend_flat(state, &a)?;
         spend_flat(state, &b)?;
         let items: Vec<Value> = a.try_iter()?.chain(b.try_iter()?).collect();
@@ -163,15 +167,15 @@ fn multiply(state: &mut State, a: Value, b: Value) -> Result<Value, Error> {
 }
 
 fn list_like(list: &Value, items: Vec<Value>) -> Value {
-    if list.is_tuple() { Value::from(Tuple::from(items)) } else { Value::from(items) }
+    if is_tuple(list) { Value::from(Tuple::from(items)) } else { Value::from(items) }
 }
 
 /// The remainder of a division, or a text with its `%` directives filled in.
 fn remainder(state: &mut State, a: Value, b: Value) -> Result<Value, Error> {
     if a.as_str().is_some() {
         spend_all(state, &b)?;
-        let args: Vec<Value> = if b.is_tuple() { b.try_iter()?.collect() } else { vec![b] };
-        return filters::format(state, &a, &args);
+        let args: Vec<Value> = if is_tuple(&b) { b.try_iter()?.collect() } else { vec![b] };
+        return format::percent(state, &a, &args);
     }
     match (integers(&a, &b), floats(&a, &b)) {
         (Some((_, 0)), _) => Err(wrong("division by zero")),
@@ -235,7 +239,7 @@ pub(super) fn order(state: &mut State, a: &Value, b: &Value) -> Result<Ordering,
         (Some((a, b)), ..) => Ok(a.cmp(&b)),
         (_, Some((a, b)), ..) => a.partial_cmp(&b).ok_or_else(|| wrong("NaN has no order")),
         (.., Some(a), Some(b)) => Ok(a.cmp(b)),
-        _ if is_list(a) && is_list(b) && a.is_tuple() == b.is_tuple() => {
+        _ if is_list(a) && is_list(b) && is_tuple(a) == is_tuple(b) => {
             let differ = a.try_iter()?.zip(b.try_iter()?).find(|(a, b)| a != b);
             differ.map_or(Ok(a.len().cmp(&b.len())), |(a, b)| order(state, &a, &b))
         }

@@ -2,9 +2,15 @@
 
 use minijinja::Value;
 use minijinja::value::ValueKind;
+use regex_automata::meta::Regex;
 use std::fmt::Write;
+use std::sync::LazyLock;
 
-use super::iterators::DictView;
+use super::iterators::{DictView, is_tuple};
+use super::texts::pattern;
+
+/// What is not written as it is between quotes: these, and what Python calls not printable.
+static ESCAPED: LazyLock<Regex> = LazyLock::new(|| pattern(r#"[\\'"\p{C}\p{Z}--\x20]"#));
 
 /// `str(value)`.
 pub(super) fn str(value: &Value) -> String {
@@ -16,16 +22,32 @@ pub(super) fn str(value: &Value) -> String {
 }
 
 /// `repr(value)`.
-fn repr(value: &Value) -> String {
+pub(super) fn repr(value: &Value) -> String {
     let mut text = String::new();
-    write(value, &mut text);
+    write(value, false, &mut text);
     text
 }
 
-fn write(value: &Value, text: &mut String) {
+/// `repr(value)` with the keys of dictionaries in order.
+pub(super) fn sorted(value: &Value) -> String {
+    let mut text = String::new();
+    write(value, true, &mut text);
+    text
+}
+
+/// The items of a list or the keys of a dictionary, in their own order or sorted.
+pub(super) fn entries(value: &Value, sorted: bool) -> Vec<Value> {
+    let mut entries: Vec<Value> = value.try_iter().into_iter().flatten().collect();
+    if sorted {
+        entries.sort();
+    }
+    entries
+}
+
+fn write(value: &Value, sorted: bool, text: &mut String) {
     if let Some(view) = value.downcast_object_ref::<DictView>() {
         text.extend(["dict_", view.name, "("]);
-        write(&Value::from(view.values.clone()), text);
+        write(&Value::from(view.values.clone()), sorted, text);
         text.push(')');
         return;
     }
@@ -36,8 +58,8 @@ fn write(value: &Value, text: &mut String) {
             text.push_str(&f64::try_from(value.clone()).map_or_else(|_| value.to_string(), float));
         }
         ValueKind::Seq => {
-            let items: Vec<Value> = value.try_iter().into_iter().flatten().collect();
-            let (open, close) = match (value.is_tuple(), items.len()) {
+            let items = entries(value, false);
+            let (open, close) = match (is_tuple(value), items.len()) {
                 (true, 1) => ("(", ",)"),
                 (true, _) => ("(", ")"),
                 (false, _) => ("[", "]"),
@@ -45,17 +67,17 @@ fn write(value: &Value, text: &mut String) {
             text.push_str(open);
             for (i, item) in items.iter().enumerate() {
                 text.push_str(if i > 0 { ", " } else { "" });
-                write(item, text);
+                write(item, sorted, text);
             }
             text.push_str(close);
         }
         ValueKind::Map => {
             text.push('{');
-            for (i, key) in value.try_iter().into_iter().flatten().enumerate() {
+            for (i, key) in entries(value, sorted).iter().enumerate() {
                 text.push_str(if i > 0 { ", " } else { "" });
-                write(&key, text);
+                write(key, sorted, text);
                 text.push_str(": ");
-                write(&value.get_item(&key).unwrap_or_default(), text);
+                write(&value.get_item(key).unwrap_or_default(), sorted, text);
             }
             text.push('}');
         }
@@ -69,22 +91,27 @@ fn write(value: &Value, text: &mut String) {
 fn quoted(string: &str, text: &mut String) {
     let quote = if string.contains('\'') && !string.contains('"') { '"' } else { '\'' };
     text.push(quote);
-    for c in string.chars() {
-        match c {
-            '\\' => text.push_str("\\\\"),
-            '\n' => text.push_str("\\n"),
-            '\r' => text.push_str("\\r"),
-            '\t' => text.push_str("\\t"),
-            c if c == quote => text.extend(['\\', c]),
-            c if c.is_control() || c == '\u{ad}' => {
-                let _ = match c as u32 {
+    let mut done = 0;
+    for found in ESCAPED.find_iter(string) {
+        text.push_str(&string[done..found.start()]);
+        done = found.end();
+        for c in string[found.range()].chars() {
+            let _ = match c {
+                '\n' => write!(text, "\\n"),
+                '\r' => write!(text, "\\r"),
+                '\t' => write!(text, "\\t"),
+                '\\' => write!(text, "\\\\"),
+                '\'' | '"' if c == quote => write!(text, "\\{c}"),
+                '\'' | '"' => write!(text, "{c}"),
+                _ => match c as u32 {
                     code @ ..=0xff => write!(text, "\\x{code:02x}"),
-                    code => write!(text, "\\u{code:04x}"),
-                };
-            }
-            c => text.push(c),
+                    code @ ..=0xffff => write!(text, "\\u{code:04x}"),
+                    code => write!(text, "\\U{code:08x}"),
+                },
+            };
         }
     }
+    text.push_str(&string[done..]);
     text.push(quote);
 }
 

@@ -1,0 +1,288 @@
+//! Python's two ways to fill in a text: `text % args` and `text.format(...)`. Texts are laid out here, numbers by the engine.
+
+use minijinja::formatting::{self, FormatStyle};
+use minijinja::value::{Kwargs, Rest, ValueKind, from_args};
+use minijinja::{Error, State, Value};
+
+use super::budget::{spend, spend_all};
+use super::iterators::is_tuple;
+use super::operators::wrong;
+use super::{filters, repr};
+
+/// `text % args`.
+pub(super) fn percent(state: &mut State, text: &Value, args: &[Value]) -> Result<Value, Error> {
+    let (mut filled, mut used, mut keyed) = (String::new(), 0, false);
+    let mut next = || {
+        used += 1;
+        args.get(used - 1).ok_or_else(|| wrong("not enough arguments for the format"))
+    };
+    let mut rest = text.as_str().unwrap_or_default();
+    while let Some((before, directive)) = rest.split_once('%') {
+        filled.push_str(before);
+        rest = directive;
+        if let Some(behind) = rest.strip_prefix('%') {
+            filled.push('%');
+            rest = behind;
+            continue;
+        }
+        let mut value = None;
+        if let Some(named) = rest.strip_prefix('(') {
+            let (key, behind) = named.split_once(')').ok_or_else(|| wrong("incomplete key of a format"))?;
+            let map = args.first().filter(|map| args.len() == 1 && map.kind() == ValueKind::Map);
+            let found = map.ok_or_else(|| wrong("the format requires a mapping"))?.get_item(&Value::from(key))?;
+            if found.is_undefined() {
+                return Err(wrong(format!("the format asks for `{key}`, which is not there")));
+            }
+            (value, rest, keyed) = (Some(found), behind, true);
+        }
+        let flags = take(&mut rest, |c| "#0- +".contains(c));
+        let mut size = |rest: &mut &str| match rest.strip_prefix('*') {
+            Some(behind) => {
+                *rest = behind;
+                i64::try_from(next()?.clone()).map(|size| size.to_string())
+            }
+            None => Ok(take(rest, |c| c.is_ascii_digit()).to_owned()),
+        };
+        let (flags, width) = match size(&mut rest)? {
+            width if width.starts_with('-') => (format!("{flags}-"), width[1..].to_owned()),
+            width => (flags.to_owned(), width),
+        };
+        let precision = match rest.strip_prefix('.') {
+            Some(behind) => {
+                rest = behind;
+                Some(size(&mut rest)?)
+            }
+            None => None,
+        };
+        take(&mut rest, |c| "hlL".contains(c));
+        let letter = rest.chars().next().ok_or_else(|| wrong("incomplete format"))?;
+        rest = &rest[letter.len_utf8()..];
+        let value = match value {
+            Some(value) => value,
+            None => next()?.clone(),
+        };
+        spend_all(state, &value)?;
+        let widest = number(state, &width)?;
+        let longest = precision.as_ref().map(|precision| number(state, precision).map(|n| n.unwrap_or(0)));
+        let longest = longest.transpose()?;
+        let written = match letter {
+            's' | 'r' => {
+                let written = if letter == 'r' { repr::repr(&value) } else { repr::str(&value) };
+                let escape = text.is_safe() && !(letter == 's' && value.is_safe());
+                let written = if escape { filters::escape(&written) } else { written };
+                let layout = Layout {
+                    fill: ' ',
+                    align: if flags.contains('-') { '<' } else { '>' },
+                    width: widest.unwrap_or(0),
+                    longest,
+                };
+                layout.apply(state, &written)?
+            }
+            _ => {
+                let letter = if letter == 'u' { 'd' } else { letter };
+                let precision = precision.map(|precision| format!(".{precision}")).unwrap_or_default();
+                formatting::format(FormatStyle::Printf, &format!("%{flags}{width}{precision}{letter}"), &[value])?
+            }
+        };
+        filled.push_str(&written);
+    }
+    filled.push_str(rest);
+    let mapping = |arg: &Value| matches!(arg.kind(), ValueKind::Seq | ValueKind::Map) && !is_tuple(arg);
+    if used < args.len() && !keyed && !args.iter().any(mapping) && !args.iter().all(Value::is_undefined) {
+        return Err(wrong("not all arguments are in the format"));
+    }
+    Ok(if text.is_safe() { Value::from_safe_string(filled) } else { filled.into() })
+}
+
+/// Python's `text.format(*args, **kwargs)`.
+pub(super) fn braces(state: &mut State, text: &str, args: &[Value]) -> Result<Value, Error> {
+    let (args, named): (Rest<Value>, Kwargs) = from_args(args)?;
+    let mut fields = Fields { args: &args, named: &named, place: Place::Unknown };
+    Ok(fields.fill(state, text, 0)?.into())
+}
+
+/// How the fields of a format say which argument they are.
+#[derive(Clone, Copy)]
+enum Place {
+    Unknown,
+    /// One after another, so many so far.
+    Counted(usize),
+    Numbered,
+}
+
+struct Fields<'a> {
+    args: &'a [Value],
+    named: &'a Kwargs,
+    place: Place,
+}
+
+impl Fields<'_> {
+    /// The text with its fields filled in, which may themselves be in `depth` fields.
+    fn fill(&mut self, state: &mut State, text: &str, depth: usize) -> Result<String, Error> {
+        let (mut filled, mut rest) = (String::new(), text);
+        while let Some(at) = rest.find(['{', '}']) {
+            filled.push_str(&rest[..at]);
+            let (brace, behind) = rest[at..].split_at(1);
+            rest = behind;
+            if let Some(behind) = rest.strip_prefix(brace) {
+                filled.push_str(brace);
+                rest = behind;
+                continue;
+            }
+            if brace == "}" || depth > 1 {
+                return Err(wrong(format!("a `{brace}` of a format stands alone, or too deep")));
+            }
+            let mut open = 1;
+            let end = rest.find(|c| {
+                open += i32::from(c == '{') - i32::from(c == '}');
+                open == 0
+            });
+            let (field, behind) = rest.split_at(end.ok_or_else(|| wrong("expected `}` in a format"))?);
+            filled.push_str(&self.field(state, field, depth)?);
+            rest = &behind[1..];
+        }
+        filled.push_str(rest);
+        Ok(filled)
+    }
+
+    fn field(&mut self, state: &mut State, field: &str, depth: usize) -> Result<String, Error> {
+        let mut inside = false;
+        let end = field.find(|c| {
+            inside = if inside { c != ']' } else { c == '[' };
+            !inside && (c == '!' || c == ':')
+        });
+        let (name, rest) = field.split_at(end.unwrap_or(field.len()));
+        let (conversion, spec) = match rest.strip_prefix('!') {
+            Some(rest) => rest.split_once(':').map_or((rest, ""), |(conversion, spec)| (conversion, spec)),
+            None => ("", rest.strip_prefix(':').unwrap_or_default()),
+        };
+        let value = self.value(name)?;
+        spend_all(state, &value)?;
+        let spec = self.fill(state, spec, depth + 1)?;
+        let written = match (conversion, value.kind()) {
+            ("r", _) => repr::repr(&value),
+            ("s", _) | ("", ValueKind::String) => repr::str(&value),
+            ("", ValueKind::Number | ValueKind::Bool) => {
+                let numbers = spec.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+                numbers.map(|digits| number(state, digits).map(drop)).collect::<Result<(), _>>()?;
+                return formatting::format(FormatStyle::StrFormat, &format!("{{:{spec}}}"), &[value]);
+            }
+            ("", kind) if !spec.is_empty() => return Err(wrong(format!("{kind} has no format `{spec}`"))),
+            ("", _) => repr::str(&value),
+            _ => return Err(wrong(format!("expected the conversion `r` or `s`, found `{conversion}`"))),
+        };
+        Layout::of(state, &spec)?.apply(state, &written)
+    }
+
+    /// An argument, or what is in it: `0`, `name`, `name.key[1]`; without a name the next.
+    fn value(&mut self, field: &str) -> Result<Value, Error> {
+        let (name, mut path) = field.split_at(field.find(['.', '[']).unwrap_or(field.len()));
+        let number = match (name.parse::<usize>(), self.place) {
+            (Ok(number), Place::Unknown | Place::Numbered) => {
+                self.place = Place::Numbered;
+                Some(number)
+            }
+            (Err(_), _) if !name.is_empty() => None,
+            (Err(_), Place::Unknown) => {
+                self.place = Place::Counted(1);
+                Some(0)
+            }
+            (Err(_), Place::Counted(count)) => {
+                self.place = Place::Counted(count + 1);
+                Some(count)
+            }
+            _ => return Err(wrong("the fields of a format are either numbered or not")),
+        };
+        let missing = || wrong(format!("the format asks for argument `{field}`, which is not there"));
+        let mut value = match number {
+            Some(number) => self.args.get(number).cloned().ok_or_else(missing)?,
+            None if !self.named.has(name) => return Err(missing()),
+            None => self.named.get(name)?,
+        };
+        while !path.is_empty() {
+            let (key, behind) = match path.strip_prefix('[') {
+                Some(rest) => rest.split_once(']').ok_or_else(|| wrong("expected `]` in a format"))?,
+                None => {
+                    let rest = path.strip_prefix('.').ok_or_else(|| wrong("expected `.` or `[` in a format"))?;
+                    rest.split_at(rest.find(['.', '[']).unwrap_or(rest.len()))
+                }
+            };
+            value = value.get_item(&key.parse::<usize>().map_or_else(|_| Value::from(key), Value::from))?;
+            path = behind;
+        }
+        Ok(value)
+    }
+}
+
+/// How a text is laid out in a field.
+struct Layout {
+    fill: char,
+    /// `<`, `>` or `^`.
+    align: char,
+    /// Characters at least.
+    width: usize,
+    /// Characters of the text at most.
+    longest: Option<usize>,
+}
+
+impl Layout {
+    /// By a format such as `*^10.3s`.
+    fn of(state: &mut State, spec: &str) -> Result<Layout, Error> {
+        const ALIGNMENTS: [char; 3] = ['<', '>', '^'];
+        let mut chars = spec.chars();
+        let (mut fill, mut align, mut rest) = (' ', '<', spec);
+        match (chars.next(), chars.next()) {
+            (Some(first), Some(second)) if ALIGNMENTS.contains(&second) => {
+                (fill, align, rest) = (first, second, chars.as_str());
+            }
+            (Some(first), _) if ALIGNMENTS.contains(&first) => (align, rest) = (first, &spec[1..]),
+            _ => {}
+        }
+        if let Some(behind) = rest.strip_prefix('0').filter(|_| rest == spec) {
+            (fill, rest) = ('0', behind);
+        }
+        let width = number(state, take(&mut rest, |c| c.is_ascii_digit()))?.unwrap_or(0);
+        let mut longest = None;
+        if let Some(behind) = rest.strip_prefix('.') {
+            rest = behind;
+            longest = number(state, take(&mut rest, |c| c.is_ascii_digit()))?;
+        }
+        match rest {
+            "" | "s" => Ok(Layout { fill, align, width, longest }),
+            _ => Err(wrong(format!("expected the format of a text, found `{spec}`"))),
+        }
+    }
+
+    fn apply(&self, state: &mut State, text: &str) -> Result<String, Error> {
+        let text = match self.longest.and_then(|longest| text.char_indices().nth(longest)) {
+            Some((end, _)) => &text[..end],
+            None => text,
+        };
+        let missing = self.width.saturating_sub(text.chars().count());
+        spend(state, text.len() + missing)?;
+        let left = match self.align {
+            '<' => 0,
+            '>' => missing,
+            _ => missing / 2,
+        };
+        let fill = |n: usize| self.fill.to_string().repeat(n);
+        Ok(format!("{}{text}{}", fill(left), fill(missing - left)))
+    }
+}
+
+/// Takes what these characters make from the front of a text.
+fn take<'a>(text: &mut &'a str, is_it: impl Fn(char) -> bool) -> &'a str {
+    let (taken, rest) = text.split_at(text.find(|c| !is_it(c)).unwrap_or(text.len()));
+    *text = rest;
+    taken
+}
+
+/// A width or precision, which counts as what it can build.
+fn number(state: &mut State, digits: &str) -> Result<Option<usize>, Error> {
+    if digits.is_empty() {
+        return Ok(None);
+    }
+    let number = digits.parse().unwrap_or(usize::MAX);
+    spend(state, number)?;
+    Ok(Some(number))
+}

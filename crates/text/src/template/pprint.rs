@@ -1,0 +1,129 @@
+//! The `pprint` filter: Python's `pprint.pformat(value)`.
+
+use minijinja::value::ValueKind;
+use minijinja::{Error, State, Value};
+
+use super::budget::{ENTRY, spend};
+use super::filters::splitlines;
+use super::iterators::is_tuple;
+use super::repr;
+use super::texts::is_space;
+
+/// Characters of a line.
+const WIDTH: usize = 80;
+
+pub(super) fn pprint(state: &mut State, value: Value) -> Result<String, Error> {
+    let mut text = String::new();
+    let place = Place { indent: 0, behind: 0, top: true };
+    write(state, &value, place, &mut text)?;
+    Ok(text)
+}
+
+/// Where a value is written.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Characters before it on the line.
+    indent: usize,
+    /// Characters that must fit behind it.
+    behind: usize,
+    /// Whether it is in nothing else.
+    top: bool,
+}
+
+impl Place {
+    /// Characters that a line has for the value.
+    fn room(self) -> usize {
+        WIDTH.saturating_sub(self.indent + self.behind)
+    }
+}
+
+/// On one line if it fits, or else an entry on each.
+fn write(state: &mut State, value: &Value, place: Place, text: &mut String) -> Result<(), Error> {
+    let whole = repr::sorted(value);
+    // What is in it is written again on a line of its own.
+    spend(state, whole.len().saturating_mul(ENTRY))?;
+    if whole.chars().count() <= place.room() {
+        text.push_str(&whole);
+        return Ok(());
+    }
+    let (open, close) = match value.kind() {
+        ValueKind::String => return string(state, value.as_str().unwrap_or_default(), place, text),
+        ValueKind::Map => ("{", "}"),
+        ValueKind::Seq if is_tuple(value) => ("(", if value.len() == Some(1) { ",)" } else { ")" }),
+        ValueKind::Seq => ("[", "]"),
+        _ => {
+            text.push_str(&whole);
+            return Ok(());
+        }
+    };
+    text.push_str(open);
+    let entries = repr::entries(value, value.kind() == ValueKind::Map);
+    for (i, entry) in entries.iter().enumerate() {
+        if i > 0 {
+            line(state, place.indent + 1, ",", text)?;
+        }
+        let behind = if i + 1 < entries.len() { 1 } else { place.behind + close.len() };
+        let (indent, item) = match value.kind() {
+            ValueKind::Map => {
+                let name = repr::sorted(entry);
+                text.extend([&name, ": "]);
+                (place.indent + 3 + name.chars().count(), value.get_item(entry)?)
+            }
+            _ => (place.indent + 1, entry.clone()),
+        };
+        write(state, &item, Place { indent, behind, top: false }, text)?;
+    }
+    text.push_str(close);
+    Ok(())
+}
+
+/// Ends a line and begins another.
+fn line(state: &mut State, indent: usize, end: &str, text: &mut String) -> Result<(), Error> {
+    spend(state, indent)?;
+    text.extend([end, "\n"]);
+    text.extend(std::iter::repeat_n(' ', indent));
+    Ok(())
+}
+
+/// As literals below each other, which Python reads as one.
+fn string(state: &mut State, string: &str, place: Place, text: &mut String) -> Result<(), Error> {
+    let (indent, behind) = if place.top { (1, 1) } else { (place.indent, place.behind) };
+    let room = |last: bool| WIDTH.saturating_sub(indent + if last { behind } else { 0 });
+    let literal = |part: &str| repr::repr(&Value::from(part));
+    let fits = |part: &str, last: bool| literal(part).chars().count() <= room(last);
+    let lines = splitlines(string, true);
+    let mut literals = Vec::new();
+    for (i, &line) in lines.iter().enumerate() {
+        let last_line = i + 1 == lines.len();
+        if fits(line, last_line) {
+            literals.push(literal(line));
+            continue;
+        }
+        let mut current = 0..0;
+        while current.end < line.len() {
+            let rest = &line[current.end..];
+            let word = rest.find(is_space).unwrap_or(rest.len());
+            let len = rest[word..].find(|c| !is_space(c)).map_or(rest.len(), |spaces| word + spaces);
+            let end = current.end + len;
+            spend(state, end - current.start)?;
+            if !fits(&line[current.start..end], last_line && end == line.len()) {
+                if !current.is_empty() {
+                    literals.push(literal(&line[current.clone()]));
+                }
+                current.start = current.end;
+            }
+            current.end = end;
+        }
+        literals.push(literal(&line[current]));
+    }
+    let bracketed = place.top && literals.len() > 1;
+    text.push_str(if bracketed { "(" } else { "" });
+    for (i, literal) in literals.iter().enumerate() {
+        if i > 0 {
+            line(state, indent, "", text)?;
+        }
+        text.push_str(literal);
+    }
+    text.push_str(if bracketed { ")" } else { "" });
+    Ok(())
+}
