@@ -120,7 +120,7 @@ fn ternary_weights_that_are_no_numbers_are_named() {
         let norm = tensors.iter_mut().find(|view| view.name.ends_with("0.input_layernorm.weight")).unwrap();
         *norm = View::new(norm.name.clone(), &U8, norm.shape.clone(), vec![1; norm.cols()]).unwrap();
     });
-    names(&message, &["input_layernorm.weight", "raw data"]);
+    names(&message, &["input_layernorm.weight", "U8", "F32, F16 or BF16"]);
 }
 
 /// What loading says of a golden folder when one tensor, by the end of its name, has been exchanged.

@@ -163,8 +163,8 @@ impl Fields<'_> {
             ("r", _) => repr::repr(&value),
             ("s", _) | ("", ValueKind::String) => repr::str(&value),
             ("", ValueKind::Number | ValueKind::Bool) => {
-                let numbers = spec.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
-                numbers.map(|digits| number(state, digits).map(drop)).collect::<Result<(), _>>()?;
+                let mut numbers = spec.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+                numbers.try_for_each(|digits| number(state, digits).map(drop))?;
                 return formatting::format(FormatStyle::StrFormat, &format!("{{:{spec}}}"), &[value]);
             }
             ("", kind) if !spec.is_empty() => return Err(wrong(format!("{kind} has no format `{spec}`"))),
