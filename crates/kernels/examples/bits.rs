@@ -1,0 +1,85 @@
+//! Products of every format by every instruction set of this CPU, and a hash of their bits, which is the same on every machine:
+//! `cargo run --release -p trine-kernels --example bits`, natively or under an emulator.
+
+use trine_kernels::{Form, Input, Machine, Matrix, PANEL, Quantized, interleave, tables};
+use trine_tensor::{Entry, FORMATS, Format};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut random = Random(1);
+    let mut machines = tables().map(|table| Machine::new(table, 1)).collect::<Result<Vec<_>, _>>()?;
+    let names: Vec<&str> = machines.iter().map(|machine| machine.table.name).collect();
+    let (mut products, mut differ, mut hash) = (0, 0, 0xcbf2_9ce4_8422_2325_u64);
+    for format in FORMATS.iter().copied().filter(|format| format.packing().is_none()) {
+        for cols in [512, 768] {
+            for (rows, tokens) in [(1, 1), (37, 1), (37, 2), (21, 5), (18, 9)] {
+                let bytes = random.weights(format, rows, cols)?;
+                let plain = Matrix::new(format, rows, cols, &bytes);
+                let x = random.floats(tokens * cols);
+                let (machines, scalar) = machines.split_at_mut(names.len() - 1);
+                let reference = product(&mut scalar[0], plain, &x);
+                // FNV-1a.
+                reference.iter().for_each(|&bits| hash = (hash ^ u64::from(bits)).wrapping_mul(0x100_0000_01b3));
+                let mut panels = plain.bytes.to_vec();
+                if scalar[0].interleaves(format) {
+                    let panel = PANEL * plain.bytes.len() / rows;
+                    let whole = plain.bytes.chunks_exact(panel).zip(panels.chunks_exact_mut(panel));
+                    whole.for_each(|(rows, out)| interleave(format, rows, out));
+                }
+                let interleaved = Matrix { bytes: &panels, interleaved: scalar[0].interleaves(format), ..plain };
+                for machine in machines.iter_mut().chain(scalar) {
+                    for w in [plain, interleaved] {
+                        products += 1;
+                        if product(machine, w, &x) != reference {
+                            differ += 1;
+                            println!("{format} {rows}x{cols}, {tokens} tokens: {} differs", machine.table.name);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    println!("{}: {products} products, {differ} differ, hash {hash:016x}", names.join(", "));
+    Ok(())
+}
+
+/// The bits of a product, `[tokens, rows]`.
+fn product(machine: &mut Machine, w: Matrix, x: &[f32]) -> Vec<u32> {
+    let mut out = vec![f32::NAN; x.len() / w.cols * w.rows];
+    let mut quantized = Quantized::default();
+    let form = machine.form(w.format);
+    let input = if form == Form::Floats {
+        Input::Floats(x)
+    } else {
+        machine.quantize(x, w.cols, form, &mut quantized);
+        Input::Bytes(&quantized)
+    };
+    machine.product(w, input, &mut out);
+    out.iter().map(|x| x.to_bits()).collect()
+}
+
+/// Numbers that look random and are the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 >> 33
+    }
+
+    /// In -1..1.
+    fn floats(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.next() as f32 / (1u64 << 30) as f32 - 1.0).collect()
+    }
+
+    /// Weights that the format encoded, some blocks of them again and again: encoders search.
+    fn weights(&mut self, format: &'static Format, rows: usize, cols: usize) -> trine_tensor::Result<Vec<u8>> {
+        if format.ternary {
+            let weights: Vec<f32> = self.floats(rows * cols).iter().map(|w| w.round() * 0.7).collect();
+            return Entry { name: String::new(), format, shape: vec![rows, cols] }.encode(&weights);
+        }
+        let blocks = format.encode(&self.floats(512));
+        let blocks: Vec<&[u8]> = blocks.chunks(format.bytes).collect();
+        let count = rows * cols / format.block;
+        Ok((0..count).flat_map(|_| blocks[self.next() as usize % blocks.len()]).copied().collect())
+    }
+}
