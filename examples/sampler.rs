@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (prompt, mut candidates) = (tokens.len(), Candidates::default());
     for _ in 0..64 {
         let logits = decoder.logits(&tokens)?;
-        candidates.fill(&logits[logits.len() - decoder.spec().vocab..]);
+        candidates.fill(&logits[logits.len() - decoder.spec().vocab_size..]);
         NoRepetition.apply(&mut candidates, History { tokens: &tokens, prompt });
         let id = candidates.best().id;
         if decoder.tokenizer().is_end(id) {

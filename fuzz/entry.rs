@@ -77,7 +77,7 @@ pub fn model(file: &File) -> bool {
     }
     let Ok(spec) = Spec::of(file) else { return false };
     let _ = trine::parameters(file);
-    let _ = trine::Memory::of(file, &spec, spec.context, 512, &F16).total();
+    let _ = trine::Memory::of(file, &spec, spec.context_length, 512, &F16).total();
     let _ = language.map(|language| language.check(&spec));
     thread_local! {
         static CPU: RefCell<Cpu> =

@@ -6,7 +6,7 @@ pub use act::Act;
 
 use act::{Store, lock};
 
-use crate::{Activations, Attend, Backend, Batch, Error, Gate, KvShape, Role, Rope, Routing};
+use crate::{Activation, ActivationPrecision, Attend, Backend, Batch, Error, KvShape, Role, Rope, Routing};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -31,7 +31,7 @@ pub struct CpuOptions {
     /// The instruction set.
     pub table: &'static Table,
     /// What linear layers take at first.
-    pub activations: Activations,
+    pub activations: ActivationPrecision,
     /// Which CPUs the threads are bound to, the calling one included.
     pub affinity: Affinity,
     /// Where memory lies when there are several nodes.
@@ -54,7 +54,7 @@ impl Default for CpuOptions {
             threads: Topology::read().threads(),
             threads_batch: None,
             table: trine_kernels::tables().next().expect("the scalar table is always there"),
-            activations: Activations::Quantized,
+            activations: ActivationPrecision::Quantized,
             affinity: Affinity::None,
             numa: Numa::Off,
             huge_pages: false,
@@ -141,7 +141,7 @@ impl Cpu {
         }
         let threads = options.threads.max(options.threads_batch.unwrap_or(1)).max(1);
         let pool = Pool::bound(threads, &cpus).map_err(Error::Threads)?;
-        let shape = KvShape { layers: 0, heads: 0, head_dim: 0, blocks: 0, block_len: 16, format: &F32 };
+        let shape = KvShape { n_layers: 0, n_kv_heads: 0, head_dim: 0, blocks: 0, block_len: 16, format: &F32 };
         Ok(Cpu {
             machine: Machine::on(options.table, pool),
             cache: Vec::new(),
@@ -251,7 +251,7 @@ impl Cpu {
         let form = match (self.machine.form(matrix.format), role) {
             (Form::Blocks, Role::BitLinear) => Form::Spread,
             (form, Role::BitLinear) => form,
-            _ if self.options.activations == Activations::F32 => Form::Floats,
+            _ if self.options.activations == ActivationPrecision::F32 => Form::Floats,
             (form, _) => form,
         };
         if form != Form::Floats {
@@ -402,9 +402,9 @@ impl Backend for Cpu {
             return Err(Error::CacheType { found: shape.format.name });
         }
         let no_room = || Error::NoRoom {
-            bytes: [shape.heads, shape.head_dim, shape.blocks, shape.block_len, 2 * shape.format.bytes]
+            bytes: [shape.n_kv_heads, shape.head_dim, shape.blocks, shape.block_len, 2 * shape.format.bytes]
                 .into_iter()
-                .fold(shape.layers as u128, |bytes, n| bytes.saturating_mul(n as u128))
+                .fold(shape.n_layers as u128, |bytes, n| bytes.saturating_mul(n as u128))
                 / shape.format.block as u128,
         };
         self.cache = Vec::new();
@@ -412,16 +412,16 @@ impl Backend for Cpu {
         // The system is asked for all of it at once first, since a refusal of the parts would end the program. Memory that is asked for as
         // zeros takes room only where it is used.
         Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| no_room())?;
-        self.cache.extend((0..shape.layers).map(|_| Lines::zeroed(bytes / shape.layers)));
+        self.cache.extend((0..shape.n_layers).map(|_| Lines::zeroed(bytes / shape.n_layers)));
         self.shape = shape;
         Ok(())
     }
 
-    fn set_activations(&mut self, activations: Activations) {
+    fn set_activation_precision(&mut self, activations: ActivationPrecision) {
         self.options.activations = activations;
     }
 
-    fn read(&mut self, x: &Act, out: &mut Vec<f32>) {
+    fn to_host(&mut self, x: &Act, out: &mut Vec<f32>) {
         out.clear();
         out.extend_from_slice(&x.data);
     }
@@ -463,13 +463,13 @@ impl Backend for Cpu {
         out
     }
 
-    fn cap(&mut self, x: &Act, cap: f32) -> Act {
+    fn softcap(&mut self, x: &Act, cap: f32) -> Act {
         let mut out = self.act(x.data.len() / x.cols, x.cols);
-        self.machine.cap(&x.data, cap, x.cols, &mut out.data);
+        self.machine.softcap(&x.data, cap, x.cols, &mut out.data);
         out
     }
 
-    fn columns(&mut self, x: &Act, width: usize, range: Range<usize>) -> Act {
+    fn slice_columns(&mut self, x: &Act, width: usize, range: Range<usize>) -> Act {
         let mut out = self.act(x.data.len() / x.cols, x.cols / width * range.len());
         for (out, x) in out.data.chunks_exact_mut(range.len()).zip(x.data.chunks_exact(width)) {
             out.copy_from_slice(&x[range.clone()]);
@@ -477,7 +477,7 @@ impl Backend for Cpu {
         out
     }
 
-    fn join(&mut self, a: &Act, width: usize, b: &Act, width_b: usize) -> Act {
+    fn concat(&mut self, a: &Act, width: usize, b: &Act, width_b: usize) -> Act {
         let (runs, both) = (a.cols / width, width + width_b);
         let shared = b.cols == width_b;
         let mut out = self.act(a.data.len() / a.cols, runs * both);
@@ -489,7 +489,7 @@ impl Backend for Cpu {
         out
     }
 
-    fn linear_each(&mut self, w: &Weight, x: &Act, heads: usize) -> Act {
+    fn linear_per_head(&mut self, w: &Weight, x: &Act, heads: usize) -> Act {
         let (matrix, tokens) = (w.matrix(), x.data.len() / x.cols);
         let rows = matrix.rows / heads;
         let mut out = self.act(tokens, matrix.rows);
@@ -538,9 +538,9 @@ impl Backend for Cpu {
         out
     }
 
-    fn mix(&mut self, x: &Act, routes: &Routes) -> Act {
+    fn combine_experts(&mut self, x: &Act, routes: &Routes) -> Act {
         let mut out = self.act(routes.experts.len() / routes.used, x.cols);
-        self.machine.mix(&x.data, &routes.weights, x.cols, &mut out.data);
+        self.machine.combine_experts(&x.data, &routes.weights, x.cols, &mut out.data);
         out
     }
 
@@ -550,13 +550,13 @@ impl Backend for Cpu {
         out
     }
 
-    fn gate(&mut self, kind: Gate, gate: &Act, up: Option<&Act>) -> Act {
+    fn gated_activation(&mut self, kind: Activation, gate: &Act, up: Option<&Act>) -> Act {
         let mut out = self.act(gate.data.len() / gate.cols, gate.cols);
-        self.machine.gate(kind, &gate.data, up.map(|up| &up.data[..]), gate.cols, &mut out.data);
+        self.machine.gated_activation(kind, &gate.data, up.map(|up| &up.data[..]), gate.cols, &mut out.data);
         out
     }
 
-    fn angles(&mut self, rope: &Rope, batch: &Batch) -> Act {
+    fn rope_cache(&mut self, rope: &Rope, batch: &Batch) -> Act {
         let pairs = rope.frequencies.len();
         let mut out = self.act(batch.tokens().len(), 2 * pairs);
         // A sine and a cosine in double precision are some forty multiplications.
@@ -596,7 +596,7 @@ impl Backend for Cpu {
         out
     }
 
-    fn select(&mut self, x: &Act, rows: &[u32]) -> Act {
+    fn gather_rows(&mut self, x: &Act, rows: &[u32]) -> Act {
         self.rows(x, rows.iter().map(|&row| row as usize), 0..x.cols)
     }
 }

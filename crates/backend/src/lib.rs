@@ -13,7 +13,7 @@ pub use cpu::{Act, Cpu, CpuOptions, Weight};
 pub use rope::{Rope, Temperature};
 pub use trine_kernels::cpus::{Affinity, Topology};
 pub use trine_kernels::numa::Numa;
-pub use trine_kernels::{Attend, Gate, Groups, KV_FORMATS, KvLayout, Pairs, Routing, Score, Span};
+pub use trine_kernels::{Activation, Attend, Groups, KV_FORMATS, KvLayout, Pairs, Routing, Score, Span};
 
 use std::ops::Range;
 use trine_tensor::{Format, View};
@@ -39,9 +39,9 @@ pub enum Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvShape {
     /// Layers with a cache.
-    pub layers: usize,
+    pub n_layers: usize,
     /// Heads of keys and values.
-    pub heads: usize,
+    pub n_kv_heads: usize,
     /// Numbers of a head.
     pub head_dim: usize,
     /// Blocks, for all sequences together.
@@ -55,19 +55,19 @@ pub struct KvShape {
 impl KvShape {
     /// Where keys and values of one layer are.
     pub fn layout(&self) -> KvLayout {
-        let KvShape { heads, head_dim, blocks, block_len, format, .. } = *self;
-        KvLayout { format, heads, head_dim, blocks, block_len }
+        let KvShape { n_kv_heads, head_dim, blocks, block_len, format, .. } = *self;
+        KvLayout { format, n_kv_heads, head_dim, blocks, block_len }
     }
 
     /// Bytes of keys and values together; `None` when they cannot be counted.
     pub fn bytes(&self) -> Option<usize> {
-        self.layout().bytes()?.checked_mul(self.layers)
+        self.layout().bytes()?.checked_mul(self.n_layers)
     }
 }
 
 /// What linear layers multiply weights with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Activations {
+pub enum ActivationPrecision {
     /// Bytes where the device has products of the weights' format with bytes: the fast way.
     #[default]
     Quantized,
@@ -206,13 +206,13 @@ pub trait Backend {
     fn reserve_kv(&mut self, shape: KvShape) -> Result<(), Error>;
 
     /// Says what linear layers take from now on.
-    fn set_activations(&mut self, activations: Activations);
+    fn set_activation_precision(&mut self, activations: ActivationPrecision);
 
     /// Tells what follows, for a device that keeps account of it.
     fn enter(&mut self, _stage: Stage) {}
 
     /// Copies activations to the host, row by row.
-    fn read(&mut self, x: &Self::Act, out: &mut Vec<f32>);
+    fn to_host(&mut self, x: &Self::Act, out: &mut Vec<f32>);
 
     /// Rows of `table`, one for each token.
     fn embed(&mut self, table: &Self::Weight, tokens: &[u32]) -> Self::Act;
@@ -236,15 +236,15 @@ pub trait Backend {
     /// `factor * x`.
     fn scale(&mut self, x: &Self::Act, factor: f32) -> Self::Act;
     /// `cap * tanh(x / cap)`.
-    fn cap(&mut self, x: &Self::Act, cap: f32) -> Self::Act;
+    fn softcap(&mut self, x: &Self::Act, cap: f32) -> Self::Act;
     /// `kind(gate) * up`, or `kind(gate)` where nothing is gated.
-    fn gate(&mut self, kind: Gate, gate: &Self::Act, up: Option<&Self::Act>) -> Self::Act;
+    fn gated_activation(&mut self, kind: Activation, gate: &Self::Act, up: Option<&Self::Act>) -> Self::Act;
     /// Of each `width` numbers those in `range`.
-    fn columns(&mut self, x: &Self::Act, width: usize, range: Range<usize>) -> Self::Act;
+    fn slice_columns(&mut self, x: &Self::Act, width: usize, range: Range<usize>) -> Self::Act;
     /// Behind each `width` numbers of `a` as many of `b`, in turn; where `b` has one run of `width_b` in a row, that one behind each.
-    fn join(&mut self, a: &Self::Act, width: usize, b: &Self::Act, width_b: usize) -> Self::Act;
+    fn concat(&mut self, a: &Self::Act, width: usize, b: &Self::Act, width_b: usize) -> Self::Act;
     /// Each of `heads` parts of a row of `x` by its own part of the rows of `w`, `[tokens, rows of w]`.
-    fn linear_each(&mut self, w: &Self::Weight, x: &Self::Act, heads: usize) -> Self::Act;
+    fn linear_per_head(&mut self, w: &Self::Weight, x: &Self::Act, heads: usize) -> Self::Act;
     /// The experts of each token, whose scores are `[tokens, experts]`; `bias` counts for the choice alone.
     fn route(&mut self, scores: &Self::Act, bias: Option<&Self::Weight>, routing: &Routing) -> Self::Routes;
     /// Each token by its experts' parts of the rows of `w`, `[tokens * used, rows of w / experts]`. `x` has a row for each token, or one
@@ -253,9 +253,9 @@ pub trait Backend {
     /// `x`, `[tokens * used, width]`, plus each expert's part of `b`.
     fn experts_bias(&mut self, b: &Self::Weight, x: &Self::Act, routes: &Self::Routes) -> Self::Act;
     /// What the experts of each token say, `[tokens * used, width]`, added up with their weights: `[tokens, width]`.
-    fn mix(&mut self, x: &Self::Act, routes: &Self::Routes) -> Self::Act;
+    fn combine_experts(&mut self, x: &Self::Act, routes: &Self::Routes) -> Self::Act;
     /// Cosines and sines for the positions of a batch, for [`Backend::rope`] in every layer.
-    fn angles(&mut self, rope: &Rope, batch: &Batch) -> Self::Act;
+    fn rope_cache(&mut self, rope: &Rope, batch: &Batch) -> Self::Act;
     /// Turns every head of `x` by its token's angles.
     fn rope(&mut self, rope: &Rope, angles: &Self::Act, x: Self::Act) -> Self::Act;
     /// Stores `k` and `v` in the cache of `layer` at the batch's positions, then attends: `softmax(q kᵀ scale) v`
@@ -272,7 +272,7 @@ pub trait Backend {
         batch: &Batch,
     ) -> Self::Act;
     /// Only these rows.
-    fn select(&mut self, x: &Self::Act, rows: &[u32]) -> Self::Act;
+    fn gather_rows(&mut self, x: &Self::Act, rows: &[u32]) -> Self::Act;
 
     /// Residual, then the next norm. A fusion is a default method: a device overrides it where that measures faster, and gives the same.
     fn add_norm(&mut self, gain: &Self::Weight, a: &Self::Act, b: &Self::Act, eps: f32) -> (Self::Act, Self::Act) {

@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use trine::backend::{Activations, Affinity, Backend, Cpu, KV_FORMATS, Numa};
+use trine::backend::{ActivationPrecision, Affinity, Backend, Cpu, KV_FORMATS, Numa};
 use trine::kernels::cpus::parse_list;
 use trine::tensor::{FORMATS, File, Format, OpenOptions, format::by_name};
 use trine::{Decoder, EMBEDDED, Embedder, Llm, Options, Progress, When};
@@ -228,8 +228,8 @@ impl LoadArgs {
         self.context.map(|context| options.context(context as usize));
         self.batch.map(|batch| options.prefill_chunk(batch as usize));
         options.activations(match self.activations {
-            ActivationsArg::Int8 => Activations::Quantized,
-            ActivationsArg::F32 => Activations::F32,
+            ActivationsArg::Int8 => ActivationPrecision::Quantized,
+            ActivationsArg::F32 => ActivationPrecision::F32,
         });
         options
     }

@@ -103,7 +103,7 @@ impl<B: Backend> Engine<B> {
         tokenizer: Arc<Tokenizer>,
         options: &EngineOptions,
     ) -> Result<Engine<B>, Error> {
-        let most = model.spec().context;
+        let most = model.spec().context_length;
         let context = options.context.unwrap_or(most);
         if !(1..=most).contains(&context) {
             return Err(Error::Context { asked: context, most });
@@ -143,7 +143,7 @@ impl<B: Backend> Engine<B> {
     /// its range.
     pub fn submit(&mut self, request: &Request) -> Result<SeqId, Error> {
         let Request { prompt, sampling } = request;
-        let (context, vocab) = (self.context, self.model.spec().vocab);
+        let (context, vocab) = (self.context, self.model.spec().vocab_size);
         if prompt.is_empty() {
             return Err(Error::EmptyPrompt);
         }
@@ -173,9 +173,9 @@ impl<B: Backend> Engine<B> {
             return;
         }
         let logits = self.model.forward(&mut self.backend, &self.batch);
-        self.backend.read(&logits, &mut self.logits);
+        self.backend.to_host(&logits, &mut self.logits);
         self.backend.enter(Stage::Sample);
-        let mut rows = self.logits.chunks_exact(self.model.spec().vocab);
+        let mut rows = self.logits.chunks_exact(self.model.spec().vocab_size);
         self.scheduler
             .advance(|sequence| sequence.pick(rows.next().expect("a row for each output"), &self.tokenizer, emit));
         self.backend.enter(Stage::Idle);

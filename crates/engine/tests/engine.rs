@@ -104,7 +104,7 @@ fn an_answer_does_not_depend_on_neighbours_chunks_cache_or_preemption() {
             .collect();
         let block = engine(name, &EngineOptions::default());
         let spec = block.spec();
-        let block = spec.layers * spec.kv_heads * spec.head_dim * BLOCK_LEN * 8;
+        let block = spec.n_layers * spec.n_kv_heads * spec.head_dim * BLOCK_LEN * 8;
         let mut preempted = 0;
         for prefill_chunk in [1, 7, 16, 512] {
             for max_sequences in [1, 3, 8] {

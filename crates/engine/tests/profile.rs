@@ -150,7 +150,7 @@ fn the_snapshot_counts_what_the_file_and_the_cache_hold() {
     let weights: u64 = file.tensors().map(|view| view.bytes.len() as u64).sum();
     assert_eq!(memory.weights.iter().map(|&(_, _, bytes)| bytes).sum::<u64>(), weights);
     let (spec, blocks) = (engine.spec(), engine.load().blocks * trine_engine::BLOCK_LEN);
-    assert_eq!(memory.kv_cache as usize, spec.layers * blocks * spec.kv_heads * spec.head_dim * 8);
+    assert_eq!(memory.kv_cache as usize, spec.n_layers * blocks * spec.n_kv_heads * spec.head_dim * 8);
     assert!(memory.biggest.len() == 10 && memory.biggest.is_sorted_by(|a, b| a.bytes >= b.bytes));
     assert_eq!(memory.resident, None);
 }

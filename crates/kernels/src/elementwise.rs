@@ -5,7 +5,7 @@ use crate::simd::{LANES, Simd};
 
 /// Activation functions of feed-forward layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gate {
+pub enum Activation {
     /// `x * sigmoid(x)`.
     Silu,
     /// `max(x, 0)^2`, of BitNet b1.58 2B-4T.
@@ -81,27 +81,27 @@ pub(crate) fn sigmoid_inverse<S: Simd>(simd: S, x: S::F) -> S::F {
     simd.add(simd.splat(1.0), exp16(simd, simd.sub(simd.splat(0.0), x)))
 }
 
-impl Gate {
+impl Activation {
     #[inline(always)]
     fn activation<S: Simd>(self, simd: S, x: S::F) -> S::F {
         let (half, one) = (simd.splat(0.5), simd.splat(1.0));
         match self {
-            Gate::Silu => simd.div(x, sigmoid_inverse(simd, x)),
-            Gate::Relu2 => {
+            Activation::Silu => simd.div(x, sigmoid_inverse(simd, x)),
+            Activation::Relu2 => {
                 let x = simd.max(simd.splat(0.0), x);
                 simd.mul(x, x)
             }
-            Gate::Gelu => {
+            Activation::Gelu => {
                 let erf = erf16(simd, simd.mul(x, simd.splat(std::f32::consts::FRAC_1_SQRT_2)));
                 simd.mul(simd.mul(half, x), simd.add(one, erf))
             }
-            Gate::GeluTanh => {
+            Activation::GeluTanh => {
                 let cube = simd.mul(simd.mul(x, x), x);
                 let inner = simd.fma(simd.splat(0.044715), cube, x);
                 let tanh = tanh16(simd, simd.mul(simd.splat(0.797_884_6), inner));
                 simd.mul(simd.mul(half, x), simd.add(one, tanh))
             }
-            Gate::Clamped => {
+            Activation::Clamped => {
                 // In this order of operands NaN stays.
                 let x = simd.min(simd.splat(7.0), x);
                 simd.div(x, sigmoid_inverse(simd, simd.mul(simd.splat(1.702), x)))
@@ -110,11 +110,11 @@ impl Gate {
     }
 }
 
-impl Map for Gate {
+impl Map for Activation {
     #[inline(always)]
     fn map<S: Simd>(self, simd: S, x: S::F, up: S::F) -> S::F {
         let up = match self {
-            Gate::Clamped => {
+            Activation::Clamped => {
                 let up = simd.max(simd.splat(-7.0), simd.min(simd.splat(7.0), up));
                 simd.add(up, simd.splat(1.0))
             }
@@ -126,7 +126,7 @@ impl Map for Gate {
 
 /// An activation function without anything that it gates.
 #[derive(Clone, Copy)]
-struct Alone(Gate);
+struct Alone(Activation);
 impl Map for Alone {
     #[inline(always)]
     fn map<S: Simd>(self, simd: S, x: S::F, _: S::F) -> S::F {
@@ -136,7 +136,7 @@ impl Map for Alone {
 
 /// `out = kind(gate) * up`, or `kind(gate)` where nothing is gated.
 #[inline(always)]
-pub(crate) fn gate<S: Simd>(simd: S, kind: Gate, gate: &[f32], up: Option<&[f32]>, out: &mut [f32]) {
+pub(crate) fn gate<S: Simd>(simd: S, kind: Activation, gate: &[f32], up: Option<&[f32]>, out: &mut [f32]) {
     match up {
         Some(up) => zip(simd, kind, gate, up, out),
         None => zip(simd, Alone(kind), gate, gate, out),

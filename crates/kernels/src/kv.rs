@@ -51,7 +51,7 @@ pub struct KvLayout {
     /// One of [`KV_FORMATS`].
     pub format: &'static Format,
     /// Heads of keys and values.
-    pub heads: usize,
+    pub n_kv_heads: usize,
     /// Numbers of a head.
     pub head_dim: usize,
     /// Blocks, for all sequences together.
@@ -82,7 +82,7 @@ impl KvLayout {
             self.block_len
         );
         let row = self.format.row_bytes(self.head_dim.checked_next_multiple_of(LANES.max(self.format.block))?)?;
-        [self.heads, self.blocks, self.block_len, 2].into_iter().try_fold(row, usize::checked_mul)
+        [self.n_kv_heads, self.blocks, self.block_len, 2].into_iter().try_fold(row, usize::checked_mul)
     }
 
     /// Numbers of a row: those of a head, filled up with zeros to whole vectors and blocks.

@@ -26,7 +26,7 @@ mod simd;
 
 pub use adjoint::AdamW;
 pub use attention::{Attend, Attention, AttentionBack};
-pub use elementwise::Gate;
+pub use elementwise::Activation;
 pub use experts::{Groups, Routes, Routing, Score, route};
 pub use gemm::{Factors, Strided};
 pub use kv::{KV_FORMATS, KvLayout, Line, Lines, Span};

@@ -4,7 +4,7 @@ use crate::attention;
 use crate::dot::block::Group;
 use crate::dot::ternary::{FIVES, fives};
 use crate::dot::{Column, Columns, GROUP, Out, Rows, Tokens, stack};
-use crate::elementwise::Gate;
+use crate::elementwise::Activation;
 use crate::gemm;
 use crate::kv::Line;
 use crate::pool::Pool;
@@ -398,7 +398,14 @@ impl Machine {
     }
 
     /// `out = kind(gate) * up`, or `kind(gate)` where nothing is gated; rows of `width`.
-    pub fn gate(&mut self, kind: Gate, gate: &[f32], up: Option<&[f32]>, width: usize, out: &mut [f32]) {
+    pub fn gated_activation(
+        &mut self,
+        kind: Activation,
+        gate: &[f32],
+        up: Option<&[f32]>,
+        width: usize,
+        out: &mut [f32],
+    ) {
         let table = self.table;
         self.rows(out, width, 16 * width, &|i, out, _| {
             (table.gate)(kind, &gate[i * width..][..width], up.map(|up| &up[i * width..][..width]), out);
@@ -412,7 +419,7 @@ impl Machine {
     }
 
     /// `out = cap * tanh(x / cap)`, rows of `width`.
-    pub fn cap(&mut self, x: &[f32], cap: f32, width: usize, out: &mut [f32]) {
+    pub fn softcap(&mut self, x: &[f32], cap: f32, width: usize, out: &mut [f32]) {
         let table = self.table;
         self.rows(out, width, 16 * width, &|i, out, _| (table.cap)(&x[i * width..][..width], cap, out));
     }
@@ -421,7 +428,7 @@ impl Machine {
     ///
     /// # Panics
     /// When it has not.
-    pub fn mix(&mut self, x: &[f32], weights: &[f32], width: usize, out: &mut [f32]) {
+    pub fn combine_experts(&mut self, x: &[f32], weights: &[f32], width: usize, out: &mut [f32]) {
         let (each, table) = (x.len() / out.len().max(1), self.table);
         assert!(weights.len() * width == x.len() && x.len() == each * out.len());
         self.rows(out, width, each * width, &|i, out, _| {

@@ -4,7 +4,7 @@ use crate::adjoint::Step;
 use crate::attention::{Part, Tile};
 use crate::dot::block::Group;
 use crate::dot::{Column, Columns, Out, Rows, Tokens};
-use crate::elementwise::Gate;
+use crate::elementwise::Activation;
 use crate::gemm::{Piece, Tile as Product};
 use crate::kv::Line;
 use crate::machine::Form;
@@ -60,7 +60,7 @@ pub struct Table {
     pub(crate) rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
     pub(crate) add: fn(&[f32], &[f32], &mut [f32]),
     pub(crate) layer_norm: fn(&[f32], &[f32], Option<&[f32]>, f32, &mut [f32]),
-    pub(crate) gate: fn(Gate, &[f32], Option<&[f32]>, &mut [f32]),
+    pub(crate) gate: fn(Activation, &[f32], Option<&[f32]>, &mut [f32]),
     pub(crate) scale: fn(&[f32], f32, &mut [f32]),
     pub(crate) cap: fn(&[f32], f32, &mut [f32]),
     pub(crate) add_weighted: fn(&[f32], f32, &mut [f32]),
@@ -71,7 +71,7 @@ pub struct Table {
     pub(crate) pack: fn(&Piece, &mut [f32]),
     pub(crate) tile: fn(&Product),
     pub(crate) rms_norm_back: fn(&[f32], &[f32], f32, &[f32], &mut [f32], &mut [f32]),
-    pub(crate) gate_back: fn(Gate, &[f32], &[f32], &[f32], &mut [f32], &mut [f32]),
+    pub(crate) gate_back: fn(Activation, &[f32], &[f32], &[f32], &mut [f32], &mut [f32]),
     pub(crate) powers: fn(&[f32], f32, &mut [f32]),
     pub(crate) cross_entropy: fn(&[f32], usize, f32, &mut [f32]) -> f32,
     pub(crate) divergence: fn(&[f32], &[f32], f32, f32, &mut [f32]) -> f32,
@@ -231,7 +231,7 @@ macro_rules! table {
                 rms_norm(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) -> () = elementwise::rms_norm;
                 add(a: &[f32], b: &[f32], out: &mut [f32]) -> () = elementwise::add;
                 layer_norm(x: &[f32], gain: &[f32], bias: Option<&[f32]>, eps: f32, out: &mut [f32]) -> () = elementwise::layer_norm;
-                gate(kind: elementwise::Gate, x: &[f32], up: Option<&[f32]>, out: &mut [f32]) -> () = elementwise::gate;
+                gate(kind: elementwise::Activation, x: &[f32], up: Option<&[f32]>, out: &mut [f32]) -> () = elementwise::gate;
                 scale(x: &[f32], factor: f32, out: &mut [f32]) -> () = elementwise::scale;
                 cap(x: &[f32], most: f32, out: &mut [f32]) -> () = elementwise::cap;
                 add_weighted(x: &[f32], weight: f32, sum: &mut [f32]) -> () = elementwise::add_weighted;
@@ -242,7 +242,7 @@ macro_rules! table {
                 pack(piece: &gemm::Piece, out: &mut [f32]) -> () = gemm::pack_piece;
                 tile(job: &gemm::Tile) -> () = gemm::tile;
                 rms_norm_back(x: &[f32], gain: &[f32], eps: f32, dy: &[f32], dx: &mut [f32], dgain: &mut [f32]) -> () = adjoint::rms_norm_back;
-                gate_back(kind: elementwise::Gate, x: &[f32], up: &[f32], dy: &[f32], dx: &mut [f32], dup: &mut [f32]) -> () = adjoint::gate_back;
+                gate_back(kind: elementwise::Activation, x: &[f32], up: &[f32], dy: &[f32], dx: &mut [f32], dup: &mut [f32]) -> () = adjoint::gate_back;
                 powers(x: &[f32], temperature: f32, out: &mut [f32]) -> () = adjoint::all_powers;
                 cross_entropy(x: &[f32], target: usize, scale: f32, grad: &mut [f32]) -> f32 = adjoint::cross_entropy;
                 divergence(x: &[f32], teacher: &[f32], temperature: f32, scale: f32, grad: &mut [f32]) -> f32 = adjoint::divergence;

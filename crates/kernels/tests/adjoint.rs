@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Random, bits, machines};
-use trine_kernels::{AdamW, Gate, Machine};
+use trine_kernels::{Activation, AdamW, Machine};
 
 const WIDTHS: [usize; 4] = [1, 16, 33, 256];
 /// More than are added up at once.
@@ -70,7 +70,7 @@ fn norms_and_gates_lead_back() {
             let exact = before[col] as f64 + slope(&wide(&gain), col, &all);
             close(&format!("gain {width}"), out[ROWS * width + col], exact, 4e-6);
         }
-        for kind in [Gate::Silu, Gate::Relu2] {
+        for kind in [Activation::Silu, Activation::Relu2] {
             let out = agreed("gate", &|machine| {
                 let [mut dgate, mut dup] = [(); 2].map(|()| vec![f32::NAN; ROWS * width]);
                 machine.gate_back(kind, &x, &up, &dy, &mut dgate, &mut dup);
@@ -78,8 +78,8 @@ fn norms_and_gates_lead_back() {
             });
             for i in 0..ROWS * width {
                 let f = |x: &[f64]| match kind {
-                    Gate::Silu => x[0] / (1.0 + (-x[0]).exp()) * x[1] * dy[i] as f64,
-                    Gate::Relu2 => x[0].max(0.0).powi(2) * x[1] * dy[i] as f64,
+                    Activation::Silu => x[0] / (1.0 + (-x[0]).exp()) * x[1] * dy[i] as f64,
+                    Activation::Relu2 => x[0].max(0.0).powi(2) * x[1] * dy[i] as f64,
                     _ => unreachable!("not among those"),
                 };
                 let at = [x[i] as f64, up[i] as f64];

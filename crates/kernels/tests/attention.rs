@@ -26,7 +26,7 @@ fn attention(
     all: &[Heads],
     step: usize,
 ) -> Vec<Vec<f32>> {
-    let (q_width, kv_width) = (heads * layout.head_dim, layout.heads * layout.head_dim);
+    let (q_width, kv_width) = (heads * layout.head_dim, layout.n_kv_heads * layout.head_dim);
     let longest = all.iter().map(|one| one.q.len() / q_width).max().unwrap();
     let each = longest.div_ceil(layout.block_len);
     // Blocks of sequences alternate, later positions first.
@@ -94,7 +94,7 @@ fn exact_attention(
     let mut out = Vec::new();
     for head in 0..heads {
         let q = &one.q[(token * heads + head) * dim..][..dim];
-        let at = |position: usize| (position * layout.heads + head / (heads / layout.heads)) * dim;
+        let at = |position: usize| (position * layout.n_kv_heads + head / (heads / layout.n_kv_heads)) * dim;
         let weight = |position: usize| {
             let product: f64 = q.iter().zip(&one.k[at(position)..]).map(|(&q, &k)| q as f64 * k as f64).sum();
             let score = product * attend.scale as f64;
@@ -140,7 +140,7 @@ fn attention_agrees_with_double_precision_and_with_itself_in_every_bit() {
         let all = [sequence(17), sequence(longest), sequence(1)];
         let large = longest * longest * heads * head_dim > 10_000_000;
         for &format in KV_FORMATS {
-            let layout = KvLayout { format, heads: kv_heads, head_dim, blocks: 0, block_len: 16 };
+            let layout = KvLayout { format, n_kv_heads: kv_heads, head_dim, blocks: 0, block_len: 16 };
             let mut first: Option<Vec<u32>> = None;
             for mut machine in if large { fast_machines() } else { machines() } {
                 // One instruction set and number of threads each sees several ways to cut the work; all see one.
@@ -174,7 +174,7 @@ fn windows_soft_caps_and_sinks_agree_with_double_precision_and_with_themselves_i
         };
         let all: Vec<Heads> = lengths.iter().map(sequence).collect();
         let longest = lengths[lengths.len() - 1];
-        let layout = KvLayout { format: KV_FORMATS[0], heads: kv_heads, head_dim, blocks: 0, block_len: 16 };
+        let layout = KvLayout { format: KV_FORMATS[0], n_kv_heads: kv_heads, head_dim, blocks: 0, block_len: 16 };
         // Every window, cap and sink, ahead and back, and some together where one is in reach of the other.
         let sinks: Vec<f32> = random.floats(heads).iter().map(|x| 3.0 * x).collect();
         for (window, softcap, causal, sinks) in [
@@ -362,7 +362,7 @@ fn sixteen_thousand_positions_are_attended_to() {
     let q = random.floats(new * heads * head_dim);
     let blocks: Vec<u32> = (0..positions as u32 / 16).rev().collect();
     for &format in KV_FORMATS {
-        let layout = KvLayout { format, heads: 1, head_dim, blocks: blocks.len(), block_len: 16 };
+        let layout = KvLayout { format, n_kv_heads: 1, head_dim, blocks: blocks.len(), block_len: 16 };
         assert_eq!(layout.bytes(), Some(2 * format.row_bytes(positions * head_dim).unwrap()));
         // All queries of the sequence, of which only the last are looked at.
         let mut padded = vec![0.0; (positions - new) * heads * head_dim];
@@ -400,7 +400,7 @@ fn sixteen_thousand_positions_are_attended_to() {
 fn a_key_or_value_that_is_not_finite_is_seen() {
     for &format in KV_FORMATS {
         for mut machine in machines() {
-            let layout = KvLayout { format, heads: 1, head_dim: 32, blocks: 0, block_len: 16 };
+            let layout = KvLayout { format, n_kv_heads: 1, head_dim: 32, blocks: 0, block_len: 16 };
             for bad in [f32::NAN, f32::INFINITY] {
                 let mut one = Heads { q: vec![1.0; 20 * 32], k: vec![1.0; 20 * 32], v: vec![1.0; 20 * 32] };
                 one.v[7 * 32 + 3] = bad;

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Random, bits, machines};
-use trine_kernels::{Form, Gate, Input, Machine, Matrix, PANEL, Quantized, interleave, table, tables};
+use trine_kernels::{Activation, Form, Input, Machine, Matrix, PANEL, Quantized, interleave, table, tables};
 use trine_tensor::{Entry, FORMATS, Format};
 
 fn product(machine: &mut Machine, w: Matrix, x: &[f32]) -> Vec<f32> {
@@ -203,13 +203,15 @@ fn norm_add_and_gates_agree_with_double_precision_and_with_each_other() {
             machine.rms_norm(&a, &gain, 1e-5, &mut out[0]);
             machine.add(&a, &b, width, &mut out[1]);
             for (i, kind) in
-                [Gate::Silu, Gate::Relu2, Gate::Gelu, Gate::GeluTanh, Gate::Clamped].into_iter().enumerate()
+                [Activation::Silu, Activation::Relu2, Activation::Gelu, Activation::GeluTanh, Activation::Clamped]
+                    .into_iter()
+                    .enumerate()
             {
-                machine.gate(kind, &a, Some(&b), width, &mut out[2 + i]);
+                machine.gated_activation(kind, &a, Some(&b), width, &mut out[2 + i]);
             }
-            machine.gate(Gate::Silu, &a, None, width, &mut out[7]);
+            machine.gated_activation(Activation::Silu, &a, None, width, &mut out[7]);
             machine.scale(&a, 0.3, width, &mut out[8]);
-            machine.cap(&a, 15.0, width, &mut out[9]);
+            machine.softcap(&a, 15.0, width, &mut out[9]);
             machine.layer_norm(&a, width, &gain, None, 1e-5, &mut out[10]);
             machine.layer_norm(&a, width, &gain, Some(&bias), 1e-5, &mut out[11]);
             for i in 0..3 * width {

@@ -24,14 +24,14 @@ pub struct Shape {
     /// Whose sizes they are.
     pub of: &'static str,
     arch: &'static str,
-    width: usize,
-    layers: usize,
-    heads: usize,
-    kv_heads: usize,
+    hidden_size: usize,
+    n_layers: usize,
+    n_heads: usize,
+    n_kv_heads: usize,
     head_dim: usize,
-    feed_forward: usize,
-    vocab: usize,
-    context: u32,
+    intermediate_size: usize,
+    vocab_size: usize,
+    context_length: u32,
     rope_base: f32,
     /// The embedding is the head.
     tied: bool,
@@ -41,14 +41,14 @@ const LLAMA: Shape = Shape {
     name: "7b",
     of: "Llama 2 7B",
     arch: "llama",
-    width: 4096,
-    layers: 32,
-    heads: 32,
-    kv_heads: 32,
+    hidden_size: 4096,
+    n_layers: 32,
+    n_heads: 32,
+    n_kv_heads: 32,
     head_dim: 128,
-    feed_forward: 11008,
-    vocab: 32000,
-    context: 4096,
+    intermediate_size: 11008,
+    vocab_size: 32000,
+    context_length: 4096,
     rope_base: 10000.0,
     tied: false,
 };
@@ -57,12 +57,12 @@ const BITNET: Shape = Shape {
     name: "2b4t",
     of: "BitNet b1.58 2B-4T",
     arch: "bitnet-b1.58",
-    width: 2560,
-    layers: 30,
-    heads: 20,
-    kv_heads: 5,
-    feed_forward: 6912,
-    vocab: 128256,
+    hidden_size: 2560,
+    n_layers: 30,
+    n_heads: 20,
+    n_kv_heads: 5,
+    intermediate_size: 6912,
+    vocab_size: 128256,
     rope_base: 500_000.0,
     tied: true,
     ..LLAMA
@@ -72,13 +72,13 @@ const QWEN3: Shape = Shape {
     name: "qwen3-0.6b",
     of: "Qwen3 0.6B",
     arch: "qwen3",
-    width: 1024,
-    layers: 28,
-    heads: 16,
-    kv_heads: 8,
-    feed_forward: 3072,
-    vocab: 151_936,
-    context: 40960,
+    hidden_size: 1024,
+    n_layers: 28,
+    n_heads: 16,
+    n_kv_heads: 8,
+    intermediate_size: 3072,
+    vocab_size: 151_936,
+    context_length: 40960,
     rope_base: 1e6,
     tied: true,
     ..LLAMA
@@ -89,13 +89,13 @@ pub static SHAPES: &[&Shape] = &[
     &Shape {
         name: "tiny",
         of: "nothing: for tests",
-        width: 256,
-        layers: 2,
-        heads: 4,
-        kv_heads: 2,
+        hidden_size: 256,
+        n_layers: 2,
+        n_heads: 4,
+        n_kv_heads: 2,
         head_dim: 64,
-        feed_forward: 512,
-        vocab: 512,
+        intermediate_size: 512,
+        vocab_size: 512,
         ..LLAMA
     },
     &BITNET,
@@ -105,22 +105,22 @@ pub static SHAPES: &[&Shape] = &[
     &Shape {
         name: "1.1b",
         of: "TinyLlama 1.1B",
-        width: 2048,
-        layers: 22,
-        kv_heads: 4,
+        hidden_size: 2048,
+        n_layers: 22,
+        n_kv_heads: 4,
         head_dim: 64,
-        feed_forward: 5632,
-        context: 16384,
+        intermediate_size: 5632,
+        context_length: 16384,
         ..LLAMA
     },
     &LLAMA,
     &Shape {
         name: "qwen3-8b",
         of: "Qwen3 8B",
-        width: 4096,
-        layers: 36,
-        heads: 32,
-        feed_forward: 12288,
+        hidden_size: 4096,
+        n_layers: 36,
+        n_heads: 32,
+        intermediate_size: 12288,
         tied: false,
         ..QWEN3
     },
@@ -202,11 +202,35 @@ impl Shape {
     }
 
     fn sizes(&self) -> Sizes {
-        let Shape { layers, width, heads, kv_heads, head_dim, feed_forward, vocab, context, rope_base, tied, .. } =
-            *self;
+        let Shape {
+            n_layers,
+            hidden_size,
+            n_heads,
+            n_kv_heads,
+            head_dim,
+            intermediate_size,
+            vocab_size,
+            context_length,
+            rope_base,
+            tied,
+            ..
+        } = *self;
         let arch = Arch::of_gguf(self.arch).expect("an architecture that we know");
-        let (context, eps) = (context as usize, 1e-5);
-        Sizes { arch, layers, width, heads, kv_heads, head_dim, feed_forward, vocab, context, rope_base, eps, tied }
+        let (context_length, eps) = (context_length as usize, 1e-5);
+        Sizes {
+            arch,
+            n_layers,
+            hidden_size,
+            n_heads,
+            n_kv_heads,
+            head_dim,
+            intermediate_size,
+            vocab_size,
+            context_length,
+            rope_base,
+            eps,
+            tied,
+        }
     }
 
     fn tensors(&self, mixture: Mixture) -> Vec<Entry> {
@@ -218,7 +242,7 @@ impl Shape {
                 Role::Norm | Role::Bias => &F32,
                 Role::Head => head,
                 Role::Embedding if self.tied || body.ternary => head,
-                _ if medium && more && layer.is_some_and(|layer| more_bits(layer, self.layers)) => &Q6_K,
+                _ if medium && more && layer.is_some_and(|layer| more_bits(layer, self.n_layers)) => &Q6_K,
                 _ => body,
             };
             Entry { name, format, shape }
@@ -248,7 +272,7 @@ impl Shape {
         let letters = std::iter::once('\u{2581}').chain('a'..='z').map(|letter| (letter.to_string(), NORMAL));
         let words = (1..).map(|n| (word(n), NORMAL));
         let (tokens, types): (Vec<String>, Vec<i32>) =
-            special.into_iter().chain(bytes).chain(letters).chain(words).take(self.vocab).unzip();
+            special.into_iter().chain(bytes).chain(letters).chain(words).take(self.vocab_size).unzip();
         let scores: Vec<f32> =
             types.iter().enumerate().map(|(i, &kind)| if kind == NORMAL { -(i as f32) } else { 0.0 }).collect();
         metadata.insert("tokenizer.ggml.model", "llama");

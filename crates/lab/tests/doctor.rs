@@ -358,9 +358,10 @@ fn queries_and_keys_in_another_order_are_suspected() {
     let folder = tempfile::tempdir().unwrap();
     for (like_halves, expected) in [(true, true), (false, false)] {
         let mut parts = Parts { keys: file.metadata().clone(), tensors: file.tensors().cloned().collect() };
-        for name in (0..spec.layers).flat_map(|i| [format!("blk.{i}.attn_q.weight"), format!("blk.{i}.attn_k.weight")])
+        for name in
+            (0..spec.n_layers).flat_map(|i| [format!("blk.{i}.attn_q.weight"), format!("blk.{i}.attn_k.weight")])
         {
-            let cols = spec.width;
+            let cols = spec.hidden_size;
             // Rows that turn together are of the same size.
             parts.change(&name, |weights| {
                 for (i, row) in weights.chunks_exact_mut(cols).enumerate() {

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use trine_backend::{Activations, Backend, Batch, Cpu, CpuOptions};
+use trine_backend::{ActivationPrecision, Backend, Batch, Cpu, CpuOptions};
 use trine_engine::EngineOptions;
 use trine_kernels::tables;
 use trine_lab::bench::{Error, Kl, kl};
@@ -75,7 +75,7 @@ fn float_activations_need_no_second_file() {
         let (mut batch, mut logits) = (Batch::new(), Vec::new());
         batch.push(&(0..29).map(|i| i * 7 % 256).collect::<Vec<u32>>(), 0, &[1, 0], 29);
         let out = model.forward(&mut be, &batch);
-        be.read(&out, &mut logits);
+        be.to_host(&out, &mut logits);
         logits.into_iter().map(f32::to_bits).collect::<Vec<_>>()
     };
     for mixture in ["q4_k_m", "q8_0", "tq2_0", "i2_s"] {
@@ -85,8 +85,13 @@ fn float_activations_need_no_second_file() {
         let expected = logits(&File::open(path).unwrap(), CpuOptions::default());
         for table in tables() {
             for repack in [false, true] {
-                let options =
-                    CpuOptions { table, activations: Activations::F32, threads: 2, repack, ..CpuOptions::default() };
+                let options = CpuOptions {
+                    table,
+                    activations: ActivationPrecision::F32,
+                    threads: 2,
+                    repack,
+                    ..CpuOptions::default()
+                };
                 assert!(logits(&file, options) == expected, "{mixture}, {}, repacked: {repack}", table.name);
             }
         }

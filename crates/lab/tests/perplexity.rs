@@ -41,12 +41,12 @@ fn documents(texts: &[&str]) -> Vec<String> {
 /// The surprise of all tokens behind the first of a sequence, and of any of `ends` behind its last, from its logits alone.
 fn surprises(file: &File, ids: &[u32], ends: &[u32]) -> Vec<f64> {
     let (model, mut be) = load(file, 1);
-    let (vocab, blocks) = (model.spec().vocab, ids.len().div_ceil(16));
+    let (vocab, blocks) = (model.spec().vocab_size, ids.len().div_ceil(16));
     be.reserve_kv(model.kv_shape(blocks, 16)).unwrap();
     let (mut batch, mut logits) = (Batch::new(), Vec::new());
     batch.push(ids, 0, &(0..blocks as u32).collect::<Vec<_>>(), ids.len());
     let out = model.forward(&mut be, &batch);
-    be.read(&out, &mut logits);
+    be.to_host(&out, &mut logits);
     let surprise = |(row, ids): (&[f32], &[u32])| {
         let total: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
         -(ids.iter().map(|&id| f64::from(row[id as usize]).exp()).sum::<f64>() / total).ln()

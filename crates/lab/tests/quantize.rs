@@ -26,7 +26,7 @@ fn logits(file: &File, options: CpuOptions, chunk: usize) -> Vec<u32> {
         batch.clear();
         batch.push(tokens, i * chunk, &[1, 0], tokens.len());
         let out = model.forward(&mut be, &batch);
-        be.read(&out, &mut values);
+        be.to_host(&out, &mut values);
         bits.extend(values.iter().map(|x| x.to_bits()));
     }
     bits

@@ -33,7 +33,7 @@ fn every_mixture_makes_a_model_whose_logits_are_finite() {
         model.probe(&mut be, 1).unwrap_or_else(|error| panic!("{}: {error}", mixture.name()));
         let language = Language::of(&file).unwrap();
         language.check(model.spec()).unwrap();
-        assert_eq!((language.tokenizer.len(), language.warnings), (model.spec().vocab, vec![]));
+        assert_eq!((language.tokenizer.len(), language.warnings), (model.spec().vocab_size, vec![]));
         let text = "the miller counted 17 pear trees, é";
         let ids = language.tokenizer.encode(text, Default::default());
         assert_eq!(language.tokenizer.decode(&ids), text);
@@ -91,15 +91,15 @@ fn the_work_of_a_test_follows_from_the_tensors() {
         let mut be = Cpu::new(CpuOptions { threads: 1, ..CpuOptions::default() }).unwrap();
         let model = Model::load(&mut be, &file, &mut |_| ControlFlow::Continue(())).unwrap();
         let cost = Cost::of(&file, &model, &engine()).unwrap();
-        let &Spec { vocab, width, .. } = model.spec();
+        let &Spec { vocab_size, hidden_size, .. } = model.spec();
         let embedding = file.view("token_embd.weight").unwrap();
         let all: u64 = file.tensors().map(|view| view.bytes.len() as u64).sum();
         let weights = all - embedding.bytes.len() as u64;
-        let row = (embedding.bytes.len() / vocab) as u64;
+        let row = (embedding.bytes.len() / vocab_size) as u64;
         let kv = model.kv_shape(1, 16).bytes().unwrap() as u64 / 16;
         let matrices: u64 =
             file.tensors().filter(|view| view.rows() > 1).map(|view| (view.rows() * view.cols()) as u64).sum();
-        let head = (vocab * width) as u64;
+        let head = (vocab_size * hidden_size) as u64;
         let body = 2 * (matrices - 2 * head);
         let test = |kind, tokens, sequences, depth| Test { kind, tokens, sequences, depth };
 

@@ -4,7 +4,7 @@ use crate::attention::{Attention, Pass};
 use crate::feed_forward::FeedForward;
 use crate::loader::{Linear, Loader, Norm};
 use crate::weights::Weights;
-use crate::{Error, NormKind, Norms, Result, Spec};
+use crate::{Error, NormKind, NormPlacement, Result, Spec};
 use std::ops::ControlFlow;
 use trine_backend::{Backend, Batch, KvShape, Role, Stage};
 use trine_tensor::{File, format::F32};
@@ -35,24 +35,24 @@ struct Layer<W> {
 
 impl<W> Layer<W> {
     fn load<B: Backend<Weight = W>>(load: &mut Loader<B>, layer: usize) -> Result<Layer<W>> {
-        let &Spec { arch, width, parallel, .. } = load.spec;
+        let &Spec { arch, hidden_size, parallel_residual, .. } = load.spec;
         let name = |part: &str| format!("blk.{layer}.{part}");
-        let before = matches!(arch.norms, Norms::Before | Norms::Around);
-        let behind = arch.norms != Norms::Before;
-        let [attention, feed_forward] = match arch.norms {
-            Norms::Sums => ["attn_output_norm", "layer_output_norm"],
+        let before = matches!(arch.norm_placement, NormPlacement::Pre | NormPlacement::Sandwich);
+        let behind = arch.norm_placement != NormPlacement::Pre;
+        let [attention, feed_forward] = match arch.norm_placement {
+            NormPlacement::PostResidual => ["attn_output_norm", "layer_output_norm"],
             _ => ["post_attention_norm", "post_ffw_norm"],
         };
         // Halves in parallel may share the norm before them.
         let lacks = layer == 0 && arch.may_lack("attn_norm") && !load.weights.contains(&name("attn_norm.weight"));
-        let shared = parallel && arch.may_lack("ffn_norm") && !load.weights.contains(&name("ffn_norm.weight"));
+        let shared = parallel_residual && arch.may_lack("ffn_norm") && !load.weights.contains(&name("ffn_norm.weight"));
         Ok(Layer {
-            before_attention: load.norm_if(before && !lacks, &name("attn_norm"), &[width])?,
+            before_attention: load.norm_if(before && !lacks, &name("attn_norm"), &[hidden_size])?,
             attention: Attention::load(load, layer)?,
-            behind_attention: load.norm_if(behind, &name(attention), &[width])?,
-            before_feed_forward: load.norm_if(before && !shared, &name("ffn_norm"), &[width])?,
+            behind_attention: load.norm_if(behind, &name(attention), &[hidden_size])?,
+            before_feed_forward: load.norm_if(before && !shared, &name("ffn_norm"), &[hidden_size])?,
             feed_forward: FeedForward::load(load, layer)?,
-            behind_feed_forward: load.norm_if(behind, &name(feed_forward), &[width])?,
+            behind_feed_forward: load.norm_if(behind, &name(feed_forward), &[hidden_size])?,
         })
     }
 
@@ -60,7 +60,7 @@ impl<W> Layer<W> {
         let (spec, eps) = (pass.spec, pass.spec.eps);
         let h = self.before_attention.as_ref().map(|norm| norm.forward(be, x, eps));
         let a = self.attention.forward(be, layer, h.as_ref().unwrap_or(x), pass);
-        if spec.arch.norms == Norms::Sums {
+        if spec.arch.norm_placement == NormPlacement::PostResidual {
             let y = be.add(x, &a);
             let y = normed(be, &self.behind_attention, y, eps);
             let f = self.feed_forward.forward(be, &y, spec);
@@ -70,7 +70,7 @@ impl<W> Layer<W> {
         let a = normed(be, &self.behind_attention, a, eps);
         let a = scaled(be, a, spec.residual_scale);
         let (y, h) = match &self.before_feed_forward {
-            _ if spec.parallel => {
+            _ if spec.parallel_residual => {
                 let own = self.before_feed_forward.as_ref().map(|norm| norm.forward(be, x, eps));
                 (be.add(x, &a), own.or(h))
             }
@@ -147,9 +147,9 @@ impl<B: Backend> Model<B> {
         let load = || -> Result<Model<B>> {
             let spec = spec.map_or_else(|| Spec::of(file), Ok)?;
             let mut load = Loader { backend, weights: Weights::new(file, &spec), spec: &spec, progress, done: 0 };
-            let (width, arch) = (spec.width, spec.arch);
+            let (width, arch) = (spec.hidden_size, spec.arch);
             let embedding =
-                load.upload(load.weights.get("token_embd.weight", &[spec.vocab, width])?, Role::Embedding)?;
+                load.upload(load.weights.get("token_embd.weight", &[spec.vocab_size, width])?, Role::Embedding)?;
             let table = |load: &mut Loader<B>, wanted: bool, name: &str| -> Result<Option<B::Weight>> {
                 if !wanted {
                     return Ok(None);
@@ -161,12 +161,13 @@ impl<B: Backend> Model<B> {
             let has_kinds = load.weights.contains("token_types.weight");
             let kinds = table(&mut load, arch.encoder && has_kinds, "token_types.weight")?;
             let embedding_norm = load.norm_if(arch.embedding_norm, "token_embd_norm", &[width])?;
-            let layers = (0..spec.layers).map(|i| Layer::load(&mut load, i)).collect::<Result<Vec<_>>>()?;
-            let norm = load.norm_if(arch.norms != Norms::Sums, "output_norm", &[width])?;
+            let layers = (0..spec.n_layers).map(|i| Layer::load(&mut load, i)).collect::<Result<Vec<_>>>()?;
+            let norm = load.norm_if(arch.norm_placement != NormPlacement::PostResidual, "output_norm", &[width])?;
             let head = match with_head && !arch.encoder && load.weights.has_head() {
                 true => {
-                    let weight = load.upload(load.weights.get("output.weight", &[spec.vocab, width])?, Role::Head)?;
-                    Some(Linear::of(weight, load.bias("output", &[spec.vocab])?))
+                    let weight =
+                        load.upload(load.weights.get("output.weight", &[spec.vocab_size, width])?, Role::Head)?;
+                    Some(Linear::of(weight, load.bias("output", &[spec.vocab_size])?))
                 }
                 false => None,
             };
@@ -190,8 +191,8 @@ impl<B: Backend> Model<B> {
 
     /// The shape of a KV cache for this model, of numbers as they are computed.
     pub fn kv_shape(&self, blocks: usize, block_len: usize) -> KvShape {
-        let Spec { layers, kv_heads: heads, head_dim, .. } = self.spec;
-        KvShape { layers, heads, head_dim, blocks, block_len, format: &F32 }
+        let Spec { n_layers, n_kv_heads, head_dim, .. } = self.spec;
+        KvShape { n_layers, n_kv_heads, head_dim, blocks, block_len, format: &F32 }
     }
 
     /// Tokens to logits, `[batch.outputs(), vocab]`; of an encoder, to their last states, `[batch.outputs(), width]`.
@@ -208,8 +209,8 @@ impl<B: Backend> Model<B> {
             None => be.linear(&self.embedding, &h),
         };
         let logits = scaled(be, logits, self.spec.logit_scale);
-        match self.spec.logit_cap {
-            Some(cap) => be.cap(&logits, cap),
+        match self.spec.logit_softcap {
+            Some(cap) => be.softcap(&logits, cap),
             None => logits,
         }
     }
@@ -219,12 +220,12 @@ impl<B: Backend> Model<B> {
     /// # Panics
     /// As [`Model::forward`].
     pub fn states(&self, be: &mut B, batch: &Batch) -> B::Act {
-        let Spec { eps, vocab, ref ropes, embedding_scale, .. } = self.spec;
-        assert!(batch.tokens().iter().all(|&token| (token as usize) < vocab), "a token beyond the vocabulary");
+        let Spec { eps, vocab_size, ref ropes, embedding_scale, .. } = self.spec;
+        assert!(batch.tokens().iter().all(|&token| (token as usize) < vocab_size), "a token beyond the vocabulary");
         be.enter(Stage::Forward(batch));
-        let angles = std::array::from_fn(|i| ropes.get(i).map(|rope| be.angles(rope, batch)));
-        let query_angles = self.spec.query_rope.as_ref().map(|rope| be.angles(rope, batch));
-        let pass = Pass { spec: &self.spec, batch, angles, query_angles };
+        let angles = std::array::from_fn(|i| ropes.get(i).map(|rope| be.rope_cache(rope, batch)));
+        let query_rope_cache = self.spec.query_rope.as_ref().map(|rope| be.rope_cache(rope, batch));
+        let pass = Pass { spec: &self.spec, batch, angles, query_rope_cache };
         let x = be.embed(&self.embedding, batch.tokens());
         let mut x = scaled(be, x, embedding_scale);
         if let Some(positions) = &self.positions {
@@ -242,7 +243,7 @@ impl<B: Backend> Model<B> {
             x = layer.forward(be, i, &x, &pass);
         }
         be.enter(Stage::Head);
-        let x = be.select(&x, batch.outputs());
+        let x = be.gather_rows(&x, batch.outputs());
         normed(be, &self.norm, x, eps)
     }
 
@@ -256,7 +257,7 @@ impl<B: Backend> Model<B> {
         batch.push(&[token], 0, &[0], 1);
         let logits = self.forward(be, &batch);
         let mut values = Vec::new();
-        be.read(&logits, &mut values);
+        be.to_host(&logits, &mut values);
         match values.iter().position(|x| !x.is_finite()) {
             Some(token) => Err(Error::NotFinite { found: values[token], token, arch: self.spec.arch.gguf[0] }),
             None => Ok(()),

@@ -58,7 +58,7 @@ impl<B: Backend> Embedder<B> {
             Kind::Safetensors => of_folder(file),
         };
         let (pooling, views) = modules().map_err(|error| error.at(file.path()))?;
-        let (mut dense, mut width) = (Vec::new(), model.spec().width);
+        let (mut dense, mut width) = (Vec::new(), model.spec().hidden_size);
         for view in views {
             if view.shape.len() != 2 || view.cols() != width {
                 let expected = vec![view.rows(), width];
@@ -96,7 +96,7 @@ impl<B: Backend> Embedder<B> {
 
     /// Numbers of an embedding.
     pub fn width(&self) -> usize {
-        self.dense.last().map_or(self.model.spec().width, |dense| dense.rows)
+        self.dense.last().map_or(self.model.spec().hidden_size, |dense| dense.rows)
     }
 
     /// The embedding of a text's tokens.
@@ -107,7 +107,7 @@ impl<B: Backend> Embedder<B> {
     /// # Panics
     /// When a token is beyond the vocabulary.
     pub fn embed(&self, be: &mut B, ids: &[u32]) -> Result<Vec<f32>> {
-        let context = self.model.spec().context;
+        let context = self.model.spec().context_length;
         if !(1..=context).contains(&ids.len()) {
             return Err(Error::Length { tokens: ids.len(), most: context });
         }
@@ -117,8 +117,8 @@ impl<B: Backend> Embedder<B> {
         batch.push(ids, 0, &blocks, ids.len());
         let states = self.model.states(be, &batch);
         let mut values = Vec::new();
-        be.read(&states, &mut values);
-        let width = self.model.spec().width;
+        be.to_host(&states, &mut values);
+        let width = self.model.spec().hidden_size;
         let mut pooled: Vec<f64> = match self.pooling {
             Pooling::First => values[..width].iter().map(|&x| x.into()).collect(),
             Pooling::Last => values[values.len() - width..].iter().map(|&x| x.into()).collect(),

@@ -50,9 +50,9 @@ impl<W> Each<W> {
 
 impl<W> FeedForward<W> {
     pub fn load<B: Backend<Weight = W>>(load: &mut Loader<B>, layer: usize) -> Result<FeedForward<W>> {
-        match load.spec.experts.clone().filter(|_| load.spec.kinds[layer].experts) {
+        match load.spec.experts.clone().filter(|_| load.spec.layer_kinds[layer].experts) {
             Some(experts) => Mixture::load(load, layer, experts).map(|mix| FeedForward::Mixture(Box::new(mix))),
-            None => Dense::load(load, layer, "", load.spec.feed_forward).map(FeedForward::Dense),
+            None => Dense::load(load, layer, "", load.spec.intermediate_size).map(FeedForward::Dense),
         }
     }
 
@@ -67,13 +67,13 @@ impl<W> FeedForward<W> {
 impl<W> Dense<W> {
     /// The tensors of layer `layer` whose names end with `end`.
     fn load<B: Backend<Weight = W>>(load: &mut Loader<B>, layer: usize, end: &str, inner: usize) -> Result<Dense<W>> {
-        let &Spec { arch, width, .. } = load.spec;
+        let &Spec { arch, hidden_size, .. } = load.spec;
         let name = |part: &str| format!("blk.{layer}.{part}{end}");
         Ok(Dense {
-            gate: if arch.gated { Some(load.linear(&name("ffn_gate"), inner, width)?) } else { None },
-            up: load.linear(&name("ffn_up"), inner, width)?,
+            gate: if arch.gated { Some(load.linear(&name("ffn_gate"), inner, hidden_size)?) } else { None },
+            up: load.linear(&name("ffn_up"), inner, hidden_size)?,
             sub_norm: load.norm_if(arch.sub_norms, &name("ffn_sub_norm"), &[inner])?,
-            down: load.linear(&name("ffn_down"), width, inner)?,
+            down: load.linear(&name("ffn_down"), hidden_size, inner)?,
         })
     }
 
@@ -82,11 +82,11 @@ impl<W> Dense<W> {
             Some(gate) => {
                 let gate = gate.forward(be, h);
                 let up = self.up.forward(be, h);
-                be.gate(spec.gate, &gate, Some(&up))
+                be.gated_activation(spec.activation, &gate, Some(&up))
             }
             None => {
                 let up = self.up.forward(be, h);
-                be.gate(spec.gate, &up, None)
+                be.gated_activation(spec.activation, &up, None)
             }
         };
         if let Some(norm) = &self.sub_norm {
@@ -98,21 +98,21 @@ impl<W> Dense<W> {
 
 impl<W> Mixture<W> {
     fn load<B: Backend<Weight = W>>(load: &mut Loader<B>, layer: usize, experts: Experts) -> Result<Mixture<W>> {
-        let width = load.spec.width;
-        let Experts { count, width: inner, .. } = experts;
+        let width = load.spec.hidden_size;
+        let Experts { n_experts, intermediate_size: inner, .. } = experts;
         let name = |part: &str| format!("blk.{layer}.{part}");
         let each = |load: &mut Loader<B>, part: &str, rows: usize, cols: usize| -> Result<Each<W>> {
-            let view = load.weights.get(&name(&format!("{part}.weight")), &[count, rows, cols])?;
+            let view = load.weights.get(&name(&format!("{part}.weight")), &[n_experts, rows, cols])?;
             let weight = load.upload(view, load.role())?;
-            Ok(Each { weight, bias: load.bias(&name(part), &[count, rows])?, experts: count })
+            Ok(Each { weight, bias: load.bias(&name(part), &[n_experts, rows])?, experts: n_experts })
         };
         // The choice is made in float32, and scores are few.
-        let router = load.weights.get(&name("ffn_gate_inp.weight"), &[count, width])?;
+        let router = load.weights.get(&name("ffn_gate_inp.weight"), &[n_experts, width])?;
         let shared = load.weights.contains(&name("ffn_up_shexp.weight"));
         let shared_gate = name("ffn_gate_inp_shexp.weight");
         Ok(Mixture {
-            router: Linear::of(load.upload(router, Role::Linear)?, load.bias(&name("ffn_gate_inp"), &[count])?),
-            choice_bias: load.bias(&name("exp_probs_b"), &[count])?,
+            router: Linear::of(load.upload(router, Role::Linear)?, load.bias(&name("ffn_gate_inp"), &[n_experts])?),
+            choice_bias: load.bias(&name("exp_probs_b"), &[n_experts])?,
             gate: each(load, "ffn_gate_exps", inner, width)?,
             up: each(load, "ffn_up_exps", inner, width)?,
             down: each(load, "ffn_down_exps", width, inner)?,
@@ -136,9 +136,9 @@ impl<W> Mixture<W> {
         let routes = be.route(&scores, self.choice_bias.as_ref(), &self.experts.routing);
         let gate = self.gate.forward(be, h, &routes);
         let up = self.up.forward(be, h, &routes);
-        let inner = be.gate(spec.gate, &gate, Some(&up));
+        let inner = be.gated_activation(spec.activation, &gate, Some(&up));
         let out = self.down.forward(be, &inner, &routes);
-        let mixed = be.mix(&out, &routes);
+        let mixed = be.combine_experts(&out, &routes);
         let Some(shared) = &self.shared else { return mixed };
         let mut said = shared.forward(be, h, spec);
         if let Some(gate) = &self.shared_gate {
@@ -146,7 +146,7 @@ impl<W> Mixture<W> {
             let alone = Routing { used: 1, score: Score::Sigmoid, normalize: false, scale: 1.0, groups: None };
             let score = be.linear(gate, h);
             let routes = be.route(&score, None, &alone);
-            said = be.mix(&said, &routes);
+            said = be.combine_experts(&said, &routes);
         }
         be.add(&mixed, &said)
     }

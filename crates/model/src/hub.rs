@@ -3,7 +3,7 @@
 use crate::keys::Keys;
 use crate::{Arch, Error, Result};
 use serde_json::Value;
-use trine_backend::Gate;
+use trine_backend::Activation;
 use trine_tensor::File;
 
 /// Settings that change what is computed: the values that change nothing, in words, and how to know them.
@@ -53,15 +53,15 @@ pub(crate) fn check(config: &Value, file: &File) -> Result<()> {
 ///
 /// # Errors
 /// When there is none of this name, or no such activation.
-pub(crate) fn arch(model_type: &str, config: &Value) -> Result<(&'static Arch, Gate)> {
+pub(crate) fn arch(model_type: &str, config: &Value) -> Result<(&'static Arch, Activation)> {
     let unknown = || Error::UnknownArch { found: model_type.into(), known: Arch::hub_names() };
     let first = Arch::of_hub(model_type).next().ok_or_else(unknown)?;
     let mut named = ["hidden_activation", "hidden_act", "activation_function"].iter();
     let Some((key, name)) = named.find_map(|key| Some((*key, config.get(key)?.as_str()?))) else {
-        return Ok((first, first.gate));
+        return Ok((first, first.activation));
     };
-    let gate = first.gate_of_hub(name).ok_or_else(|| Error::bad(key, Arch::gate_names(), name))?;
-    Ok((Arch::of_hub(model_type).find(|arch| arch.gate == gate).unwrap_or(first), gate))
+    let gate = first.activation_of_hf(name).ok_or_else(|| Error::bad(key, Arch::activation_names(), name))?;
+    Ok((Arch::of_hub(model_type).find(|arch| arch.activation == gate).unwrap_or(first), gate))
 }
 
 /// What is assumed of a folder that does not say it, and why.

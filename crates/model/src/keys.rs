@@ -3,7 +3,7 @@
 use crate::{Arch, Error, Result, hub};
 use serde_json::Value;
 use std::borrow::Cow;
-use trine_backend::Gate;
+use trine_backend::Activation;
 use trine_tensor::{File, Kind, Metadata};
 
 /// What a model says of itself.
@@ -15,7 +15,7 @@ pub struct Keys<'a> {
     /// The configuration of a Hugging Face folder, as [`config`] gives it.
     pub config: Option<Cow<'a, Value>>,
     /// The activation of its feed-forward layers.
-    pub gate: Gate,
+    pub activation: Activation,
     prefix: String,
 }
 
@@ -126,7 +126,7 @@ impl<'a> Keys<'a> {
                     arch,
                     metadata: Cow::Borrowed(file.metadata()),
                     config: None,
-                    gate: arch.gate,
+                    activation: arch.activation,
                     prefix: name.to_owned(),
                 })
             }
@@ -147,7 +147,7 @@ impl<'a> Keys<'a> {
         // The same layers see ahead in some models that are made for embeddings.
         let ahead = if config["use_bidirectional_attention"] == true { "_bidirectional" } else { "" };
         let name = &format!("{name}{ahead}");
-        let (arch, gate) = hub::arch(name, config)?;
+        let (arch, activation) = hub::arch(name, config)?;
         let prefix = arch.gguf[0].to_owned();
         let mut metadata = Metadata::new();
         metadata.insert("general.architecture", prefix.as_str());
@@ -174,7 +174,7 @@ impl<'a> Keys<'a> {
                 metadata.insert(format!("{prefix}.{gguf}"), flag);
             }
         }
-        let mut keys = Keys { arch, metadata: Cow::Owned(metadata), config: Some(whole.clone()), gate, prefix };
+        let mut keys = Keys { arch, metadata: Cow::Owned(metadata), config: Some(whole.clone()), activation, prefix };
         keys.computed_of_config(config)?;
         keys.rope_of_config(config)?;
         Ok(keys)

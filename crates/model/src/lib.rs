@@ -20,13 +20,13 @@ mod spec;
 mod vocab;
 mod weights;
 
-pub use arch::{ARCHS, Arch, HeadNorms, NormKind, Norms};
+pub use arch::{ARCHS, Arch, NormKind, NormPlacement, QkNorm};
 pub use decoder::Model;
 pub use embedded::{EMBEDDED, open_file};
 pub use embedder::{Embedder, Pooling, is_for_embeddings};
 pub use error::{Error, Result};
 pub use packed::Unpack;
 pub use sizes::{Sizes, Tensor};
-pub use spec::{Experts, Latent, LayerKind, Packing, Spec};
+pub use spec::{Experts, LayerKind, Mla, Packing, Spec};
 pub use vocab::{Language, vocab_metadata};
 pub use weights::is_weight;

@@ -150,7 +150,7 @@ fn scaled(keys: &Keys, base: f64, mut frequencies: Vec<f64>) -> Result<Scaled> {
             // GGUF multiplies the usual magnitude, Hugging Face replaces it.
             magnitude = number("rope.scaling.magnitude", number("rope.scaling.attn_factor", 1.0)? * usual)?;
             let multiplier = number("rope.scaling.yarn_log_multiplier", 0.0)?;
-            if multiplier > 0.0 && !keys.arch.latent {
+            if multiplier > 0.0 && !keys.arch.mla {
                 let all = if factor > 1.0 { 1.0 + 0.1 * multiplier * libm::log(factor) } else { 1.0 };
                 magnitude = number("rope.scaling.magnitude", number("rope.scaling.attn_factor", 1.0)? * usual / all)?;
             } else if multiplier > 0.0 {

@@ -1,6 +1,6 @@
 //! The sizes of a model that does not exist yet, and the keys and tensors that follow from them.
 
-use crate::{ARCHS, Arch, HeadNorms, NormKind, Norms};
+use crate::{ARCHS, Arch, NormKind, NormPlacement, QkNorm};
 use trine_backend::Role;
 use trine_tensor::Metadata;
 
@@ -10,21 +10,21 @@ pub struct Sizes {
     /// What it has in common with others.
     pub arch: &'static Arch,
     /// Layers.
-    pub layers: usize,
+    pub n_layers: usize,
     /// Numbers of a token between layers.
-    pub width: usize,
+    pub hidden_size: usize,
     /// Query heads.
-    pub heads: usize,
+    pub n_heads: usize,
     /// Key and value heads.
-    pub kv_heads: usize,
+    pub n_kv_heads: usize,
     /// Numbers of a head.
     pub head_dim: usize,
     /// Width of the feed-forward layer.
-    pub feed_forward: usize,
+    pub intermediate_size: usize,
     /// Rows of the embedding.
-    pub vocab: usize,
+    pub vocab_size: usize,
     /// Positions it is made for.
-    pub context: usize,
+    pub context_length: usize,
     /// Base of the rotary positions.
     pub rope_base: f32,
     /// Added to the mean square in norms.
@@ -39,11 +39,22 @@ pub type Tensor = (String, Role, Vec<usize>);
 impl Sizes {
     /// Whether new models of an architecture can be made: those that are like Llama but for what [`Sizes`] says.
     pub fn fit(arch: &Arch) -> bool {
-        let &Arch { norm, norms, gated, parallel, latent, sinks, learned_positions, encoder, head_norms, .. } = arch;
-        let plain = norm == NormKind::Rms && norms == Norms::Before && gated && !parallel;
-        let heads = matches!(head_norms, HeadNorms::None | HeadNorms::Shared);
+        let &Arch {
+            norm,
+            norm_placement,
+            gated,
+            parallel_residual,
+            mla,
+            sinks,
+            learned_positions,
+            encoder,
+            qk_norm,
+            ..
+        } = arch;
+        let plain = norm == NormKind::Rms && norm_placement == NormPlacement::Pre && gated && !parallel_residual;
+        let heads = matches!(qk_norm, QkNorm::None | QkNorm::Shared);
         let experts = arch.heeds.contains(&"expert_count") && arch.gguf[0].ends_with("moe");
-        plain && heads && !experts && !latent && !sinks && !learned_positions && !encoder
+        plain && heads && !experts && !mla && !sinks && !learned_positions && !encoder
     }
 
     /// The GGUF names of architectures that fit.
@@ -57,16 +68,16 @@ impl Sizes {
         let mut metadata = Metadata::new();
         metadata.insert("general.architecture", name);
         for (key, value) in [
-            ("block_count", self.layers),
-            ("context_length", self.context),
-            ("embedding_length", self.width),
-            ("feed_forward_length", self.feed_forward),
-            ("attention.head_count", self.heads),
-            ("attention.head_count_kv", self.kv_heads),
+            ("block_count", self.n_layers),
+            ("context_length", self.context_length),
+            ("embedding_length", self.hidden_size),
+            ("feed_forward_length", self.intermediate_size),
+            ("attention.head_count", self.n_heads),
+            ("attention.head_count_kv", self.n_kv_heads),
             ("attention.key_length", self.head_dim),
             ("attention.value_length", self.head_dim),
             ("rope.dimension_count", self.head_dim),
-            ("vocab_size", self.vocab),
+            ("vocab_size", self.vocab_size),
         ] {
             metadata.insert(format!("{name}.{key}"), value as u32);
         }
@@ -77,21 +88,21 @@ impl Sizes {
 
     /// All tensors, in the order in which llama.cpp writes them.
     pub fn tensors(&self) -> Vec<Tensor> {
-        let (width, inner) = (self.width, self.feed_forward);
-        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let (width, inner) = (self.hidden_size, self.intermediate_size);
+        let (q, kv) = (self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim);
         let linear = if self.arch.bit_linear { Role::BitLinear } else { Role::Linear };
         let mut tensors = Vec::new();
         let mut push =
             |name: String, role, shape: &[usize]| tensors.push((format!("{name}.weight"), role, shape.into()));
-        push("token_embd".into(), Role::Embedding, &[self.vocab, width]);
-        for i in 0..self.layers {
+        push("token_embd".into(), Role::Embedding, &[self.vocab_size, width]);
+        for i in 0..self.n_layers {
             let name = |part: &str| format!("blk.{i}.{part}");
             push(name("attn_norm"), Role::Norm, &[width]);
             push(name("attn_q"), linear, &[q, width]);
             push(name("attn_k"), linear, &[kv, width]);
             push(name("attn_v"), linear, &[kv, width]);
             push(name("attn_output"), linear, &[width, q]);
-            if self.arch.head_norms != HeadNorms::None {
+            if self.arch.qk_norm != QkNorm::None {
                 push(name("attn_q_norm"), Role::Norm, &[self.head_dim]);
                 push(name("attn_k_norm"), Role::Norm, &[self.head_dim]);
             }
@@ -106,7 +117,7 @@ impl Sizes {
         }
         push("output_norm".into(), Role::Norm, &[width]);
         if !self.tied {
-            push("output".into(), Role::Head, &[self.vocab, width]);
+            push("output".into(), Role::Head, &[self.vocab_size, width]);
         }
         tensors
     }

@@ -2,7 +2,7 @@
 
 use crate::keys::{self, Keys};
 use crate::{Arch, Error, NormKind, Result, hub, packed, rope, weights};
-use trine_backend::{Gate, Groups, Rope, Routing, Score};
+use trine_backend::{Activation, Groups, Rope, Routing, Score};
 use trine_tensor::{File, Kind, Value};
 
 /// One model of an architecture.
@@ -11,25 +11,25 @@ pub struct Spec {
     /// What it has in common with others.
     pub arch: &'static Arch,
     /// Layers.
-    pub layers: usize,
+    pub n_layers: usize,
     /// What each of them does otherwise than its neighbours.
-    pub kinds: Vec<LayerKind>,
+    pub layer_kinds: Vec<LayerKind>,
     /// Numbers of a token between layers.
-    pub width: usize,
+    pub hidden_size: usize,
     /// Query heads.
-    pub heads: usize,
+    pub n_heads: usize,
     /// Key and value heads as they are cached, a divisor of `heads`.
-    pub kv_heads: usize,
+    pub n_kv_heads: usize,
     /// Numbers of a head as it is cached.
     pub head_dim: usize,
     /// Activation of the feed-forward layer.
-    pub gate: Gate,
+    pub activation: Activation,
     /// Width of the feed-forward layer.
-    pub feed_forward: usize,
+    pub intermediate_size: usize,
     /// Rows of the embedding.
-    pub vocab: usize,
+    pub vocab_size: usize,
     /// Positions it was trained for.
-    pub context: usize,
+    pub context_length: usize,
     /// Added to the mean square in norms.
     pub eps: f32,
     /// Rotary positions: of all layers, or of those that see everything and of those with a window.
@@ -41,11 +41,11 @@ pub struct Spec {
     /// Products of queries and keys are multiplied by this.
     pub attention_scale: f32,
     /// Scores are capped at this.
-    pub attention_cap: Option<f32>,
+    pub attention_softcap: Option<f32>,
     /// Tokens see nothing behind them.
     pub causal: bool,
     /// Attention and feed-forward layer take the same input.
-    pub parallel: bool,
+    pub parallel_residual: bool,
     /// Embeddings are multiplied by this.
     pub embedding_scale: f32,
     /// What a layer adds is multiplied by this.
@@ -53,11 +53,11 @@ pub struct Spec {
     /// Logits are multiplied by this.
     pub logit_scale: f32,
     /// Logits are capped at this.
-    pub logit_cap: Option<f32>,
+    pub logit_softcap: Option<f32>,
     /// Its experts, when it has some.
     pub experts: Option<Experts>,
     /// Its latent attention, when it has that.
-    pub latent: Option<Latent>,
+    pub mla: Option<Mla>,
     /// Linear layers round their inputs to 8 bits with one scale per token, as BitNet b1.58 does.
     pub bit_linear: bool,
     /// How the weights of linear layers are written at Hugging Face.
@@ -85,16 +85,16 @@ pub struct LayerKind {
 #[derive(Clone, Debug)]
 pub struct Experts {
     /// How many.
-    pub count: usize,
+    pub n_experts: usize,
     /// Their width.
-    pub width: usize,
+    pub intermediate_size: usize,
     /// How a token's are chosen.
     pub routing: Routing,
 }
 
-/// Latent attention (arXiv:2405.04434), with the up-projections of keys and values moved to queries and outputs.
+/// Mla attention (arXiv:2405.04434), with the up-projections of keys and values moved to queries and outputs.
 #[derive(Clone, Copy, Debug)]
-pub struct Latent {
+pub struct Mla {
     /// Width that queries are projected through, if any.
     pub q_rank: Option<usize>,
     /// Numbers that keys and values are projections of.
@@ -145,35 +145,35 @@ impl Spec {
         let keys = Keys::of(file)?;
         let arch = keys.arch;
         let many = 1..=1 << 24;
-        let layers = keys.needed("block_count", 1..=1 << 16)?;
-        let heads = keys.needed("attention.head_count", 1..=1 << 16)?;
-        let kv_heads = keys.count("attention.head_count_kv", 1..=1 << 16)?.unwrap_or(heads);
-        if heads % kv_heads != 0 {
+        let n_layers = keys.needed("block_count", 1..=1 << 16)?;
+        let n_heads = keys.needed("attention.head_count", 1..=1 << 16)?;
+        let n_kv_heads = keys.count("attention.head_count_kv", 1..=1 << 16)?.unwrap_or(n_heads);
+        if n_heads % n_kv_heads != 0 {
             return Err(Error::bad(
                 keys.said("attention.head_count_kv"),
-                format!("a divisor of {heads} heads"),
-                kv_heads,
+                format!("a divisor of {n_heads} heads"),
+                n_kv_heads,
             ));
         }
-        let width = keys.needed("embedding_length", many.clone())?;
+        let hidden_size = keys.needed("embedding_length", many.clone())?;
         keys.check_neutral()?;
-        let vocab = vocab(file, &keys)?;
+        let vocab_size = vocab(file, &keys)?;
         let eps_key = match arch.norm {
             NormKind::Rms => "attention.layer_norm_rms_epsilon",
             NormKind::Layer => "attention.layer_norm_epsilon",
         };
         let missing = || Error::MissingKey { key: keys.said(eps_key), expected: "a number" };
-        let latent = if arch.latent { Some(latent(&keys)?) } else { None };
-        let head_dim = head_dim(&keys, width, heads, latent)?;
-        let (kv_heads, cached) = latent.map_or((kv_heads, head_dim), |latent| (1, latent.rank + latent.turned));
-        let turned = latent.map_or(head_dim, |latent| latent.turned);
+        let mla = if arch.mla { Some(latent(&keys)?) } else { None };
+        let head_dim = head_dim(&keys, hidden_size, n_heads, mla)?;
+        let (n_kv_heads, cached) = mla.map_or((n_kv_heads, head_dim), |latent| (1, latent.rank + latent.turned));
+        let turned = mla.map_or(head_dim, |latent| latent.turned);
         let rope::Ropes { all: ropes, short: short_ropes, queries: query_rope, stretch } =
             rope::ropes(&keys, file, turned)?;
         let factor = |key: &str| keys.float(key, 0.0).map(|factor| factor.filter(|&factor| factor != 0.0));
         let (bit_linear, packing) = packing(&keys)?;
-        let usual = 1.0 / (scale_dim(arch, layers, width / heads, head_dim) as f32).sqrt() * stretch;
+        let usual = 1.0 / (scale_dim(arch, n_layers, hidden_size / n_heads, head_dim) as f32).sqrt() * stretch;
         let logit_scale = factor("logit_scale")?.unwrap_or(1.0);
-        let embedding_scale = if arch.scaled_embedding { (width as f32).sqrt() } else { 1.0 };
+        let embedding_scale = if arch.scaled_embedding { (hidden_size as f32).sqrt() } else { 1.0 };
         let experts = experts(&keys)?;
         let notes = match keys::has_other_parts(file) {
             true => {
@@ -200,49 +200,49 @@ impl Spec {
         let told = arch.heeds.contains(&"use_parallel_residual");
         let mut spec = Spec {
             arch,
-            layers,
-            kinds: kinds(&keys, layers, ropes.len(), experts.is_some(), !arch.encoder)?,
-            width,
-            heads,
-            kv_heads,
+            n_layers,
+            layer_kinds: kinds(&keys, n_layers, ropes.len(), experts.is_some(), !arch.encoder)?,
+            hidden_size,
+            n_heads,
+            n_kv_heads,
             head_dim: cached,
-            gate: keys.gate,
-            feed_forward: match keys.count("feed_forward_length", 0..=1 << 24)? {
+            activation: keys.activation,
+            intermediate_size: match keys.count("feed_forward_length", 0..=1 << 24)? {
                 Some(inner) if inner > 0 => inner,
                 // Models of experts alone need not have it.
-                _ if experts.is_some() => experts.as_ref().map_or(0, |experts| experts.width),
+                _ if experts.is_some() => experts.as_ref().map_or(0, |experts| experts.intermediate_size),
                 _ => keys.needed("feed_forward_length", many)?,
             },
-            vocab,
-            context: rope::context(&keys)?,
+            vocab_size,
+            context_length: rope::context(&keys)?,
             eps: keys.float(eps_key, 0.0)?.ok_or_else(missing)?,
             ropes,
             short_ropes,
             query_rope,
             attention_scale: factor("attention.scale")?.unwrap_or(usual),
-            attention_cap: factor("attn_logit_softcapping")?,
+            attention_softcap: factor("attn_logit_softcapping")?,
             causal: !arch.encoder,
-            parallel: keys.flag("use_parallel_residual")?.filter(|_| told).unwrap_or(arch.parallel),
+            parallel_residual: keys.flag("use_parallel_residual")?.filter(|_| told).unwrap_or(arch.parallel_residual),
             embedding_scale: factor("embedding_scale")?.unwrap_or(embedding_scale),
             residual_scale: factor("residual_scale")?.unwrap_or(1.0),
             logit_scale: if arch.divided_logits { 1.0 / logit_scale } else { logit_scale },
-            logit_cap: factor("final_logit_softcapping")?,
+            logit_softcap: factor("final_logit_softcapping")?,
             experts,
-            latent,
+            mla,
             bit_linear: bit_linear || arch.bit_linear,
             packing,
             notes,
             warnings,
             own_head,
         };
-        spec.limit(spec.context);
+        spec.limit(spec.context_length);
         Ok(spec)
     }
 
     /// Takes the rotations that are meant for contexts of this length.
     pub(crate) fn limit(&mut self, context: usize) {
         if let Some((most, ropes)) = self.short_ropes.take_if(|(most, _)| context <= *most) {
-            (self.ropes, self.context) = (ropes, self.context.min(most));
+            (self.ropes, self.context_length) = (ropes, self.context_length.min(most));
         }
     }
 }
@@ -262,7 +262,7 @@ fn vocab(file: &File, keys: &Keys) -> Result<usize> {
 }
 
 /// Numbers of a head of queries.
-fn head_dim(keys: &Keys, width: usize, heads: usize, latent: Option<Latent>) -> Result<usize> {
+fn head_dim(keys: &Keys, width: usize, heads: usize, latent: Option<Mla>) -> Result<usize> {
     if let Some(latent) = latent {
         return Ok(latent.plain + latent.turned);
     }
@@ -336,9 +336,9 @@ fn kinds(keys: &Keys, layers: usize, ropes: usize, experts: bool, causal: bool) 
 
 /// The experts that the keys tell of.
 fn experts(keys: &Keys) -> Result<Option<Experts>> {
-    let Some(count) = keys.count("expert_count", 0..=1 << 16)?.filter(|&count| count > 0) else { return Ok(None) };
-    let used = keys.needed("expert_used_count", 1..=count as u32)?;
-    let width = match keys.count("expert_feed_forward_length", 0..=1 << 24)?.filter(|&width| width > 0) {
+    let Some(n_experts) = keys.count("expert_count", 0..=1 << 16)?.filter(|&count| count > 0) else { return Ok(None) };
+    let used = keys.needed("expert_used_count", 1..=n_experts as u32)?;
+    let intermediate_size = match keys.count("expert_feed_forward_length", 0..=1 << 24)?.filter(|&width| width > 0) {
         Some(width) => width,
         None => keys.needed("feed_forward_length", 1..=1 << 24)?,
     };
@@ -349,13 +349,13 @@ fn experts(keys: &Keys) -> Result<Option<Experts>> {
     };
     let groups = match keys.count("expert_group_count", 0..=1 << 16)?.filter(|&groups| groups > 1) {
         None => None,
-        Some(groups) if count % groups != 0 => {
-            let expected = format!("a divisor of {count} experts");
+        Some(groups) if n_experts % groups != 0 => {
+            let expected = format!("a divisor of {n_experts} experts");
             return Err(Error::bad(keys.said("expert_group_count"), expected, groups));
         }
         Some(groups) => {
             let kept = keys.needed("expert_group_used_count", 1..=groups as u32)?;
-            if kept * (count / groups) < used {
+            if kept * (n_experts / groups) < used {
                 let expected = format!("groups with {used} experts or more together");
                 return Err(Error::bad(keys.said("expert_group_used_count"), expected, kept));
             }
@@ -365,10 +365,10 @@ fn experts(keys: &Keys) -> Result<Option<Experts>> {
     };
     let scale = keys.float("expert_weights_scale", 0.0)?.filter(|&scale| scale != 0.0).unwrap_or(1.0);
     let normalize = keys.flag("expert_weights_norm")?.unwrap_or(false);
-    Ok(Some(Experts { count, width, routing: Routing { used, score, normalize, scale, groups } }))
+    Ok(Some(Experts { n_experts, intermediate_size, routing: Routing { used, score, normalize, scale, groups } }))
 }
 
-fn latent(keys: &Keys) -> Result<Latent> {
+fn latent(keys: &Keys) -> Result<Mla> {
     let size = 1..=1 << 16;
     let turned = keys.needed("rope.dimension_count", size.clone())?;
     // Files from before keys and values were one head have only the short names.
@@ -380,7 +380,7 @@ fn latent(keys: &Keys) -> Result<Latent> {
     if key <= turned {
         return Err(Error::bad(keys.said("attention.key_length_mla"), format!("more than {turned}"), key));
     }
-    Ok(Latent {
+    Ok(Mla {
         q_rank: keys.count("attention.q_lora_rank", 0..=1 << 16)?.filter(|&rank| rank > 0),
         rank: keys.needed("attention.kv_lora_rank", size.clone())?,
         plain: key - turned,

@@ -147,7 +147,7 @@ impl Language {
     /// When it has not.
     pub fn check(&self, spec: &Spec) -> Result<()> {
         let tokens = self.tokenizer.len();
-        if tokens > spec.vocab { Err(Error::Vocabulary { tokens, rows: spec.vocab }) } else { Ok(()) }
+        if tokens > spec.vocab_size { Err(Error::Vocabulary { tokens, rows: spec.vocab_size }) } else { Ok(()) }
     }
 }
 

@@ -177,15 +177,15 @@ impl<'a> Weights<'a> {
 
     /// Where a part is inside another tensor, by whose name and in which rows.
     fn fused(&self, gguf: &str) -> Option<(String, Range<usize>)> {
-        let Spec { heads, kv_heads, head_dim, feed_forward, .. } = *self.spec;
-        let (q, kv) = (heads * head_dim, kv_heads * head_dim);
+        let Spec { n_heads, n_kv_heads, head_dim, intermediate_size, .. } = *self.spec;
+        let (q, kv) = (n_heads * head_dim, n_kv_heads * head_dim);
         let (rest, suffix) = gguf.rsplit_once('.')?;
         let (blk, part) = rest.rsplit_once('.')?;
         let (whole, rows) = match part {
             "attn_q" => ("attn_qkv", 0..q),
             "attn_k" => ("attn_qkv", q..q + kv),
             "attn_v" => ("attn_qkv", q + kv..q + 2 * kv),
-            "ffn_gate" => ("ffn_up", 0..feed_forward),
+            "ffn_gate" => ("ffn_up", 0..intermediate_size),
             _ => return None,
         };
         Some((format!("{blk}.{whole}.{suffix}"), rows))
@@ -206,7 +206,7 @@ impl<'a> Weights<'a> {
     fn view(&self, gguf: &str) -> Result<View> {
         let name = self.name(gguf).unwrap_or_else(|| gguf.to_owned());
         if name.contains("[]") && self.source.contains(&name.replace("[]", "0")) {
-            let count = self.spec.experts.as_ref().map_or(0, |experts| experts.count);
+            let count = self.spec.experts.as_ref().map_or(0, |experts| experts.n_experts);
             let views = (0..count).map(|expert| self.source.view(&name.replace("[]", &expert.to_string())));
             return stack(&name, &alike(views.collect::<Result<Vec<View>>>()?)?);
         }
@@ -216,7 +216,7 @@ impl<'a> Weights<'a> {
             return Ok(view);
         }
         let view = self.source.view(&name)?;
-        let Spec { arch, heads, kv_heads, head_dim, .. } = *self.spec;
+        let Spec { arch, n_heads, n_kv_heads, head_dim, .. } = *self.spec;
         let Arch { hub_transposed, hub_by_head, .. } = *arch;
         if self.gguf() {
             return Ok(view);
@@ -231,7 +231,7 @@ impl<'a> Weights<'a> {
             view
         };
         if hub_by_head && gguf.contains("attn_qkv") {
-            return by_head(&view, heads, heads / kv_heads, head_dim);
+            return by_head(&view, n_heads, n_heads / n_kv_heads, head_dim);
         }
         Ok(view)
     }
@@ -256,7 +256,7 @@ impl<'a> Weights<'a> {
         // Layers that foretell further tokens, for training.
         let further =
             keys::config(self.source.file).is_some_and(|config| config.get("num_nextn_predict_layers").is_some());
-        let further = further.then(|| format!("model.layers.{}.", self.spec.layers));
+        let further = further.then(|| format!("model.layers.{}.", self.spec.n_layers));
         let harmless = |name: &str| {
             !is_weight(self.source.file, name)
                 || !head && matches!(name, "output.weight" | "output.bias" | "lm_head.bias")
@@ -269,7 +269,7 @@ impl<'a> Weights<'a> {
         };
         match self.source.file.names().find(|name| !taken.contains(*name) && !harmless(name)) {
             Some(name) => {
-                let (arch, layers) = (self.spec.arch.gguf[0], self.spec.layers);
+                let (arch, layers) = (self.spec.arch.gguf[0], self.spec.n_layers);
                 Err(Error::Unused { tensor: name.to_owned(), arch, layers })
             }
             None => Ok(()),
@@ -290,8 +290,8 @@ impl<'a> Weights<'a> {
                 if gguf.contains(".ffn_gate.") && other.shape[0] != 2 * range.len() {
                     return self.view(gguf);
                 }
-                let Spec { heads, kv_heads, head_dim, .. } = *self.spec;
-                let all = (heads + 2 * kv_heads) * head_dim;
+                let Spec { n_heads, n_kv_heads, head_dim, .. } = *self.spec;
+                let all = (n_heads + 2 * n_kv_heads) * head_dim;
                 if gguf.contains(".attn_") && other.shape.first() != Some(&all) {
                     let expected = std::iter::once(all).chain(shape[1..].iter().copied()).collect();
                     return Err(Error::Shape { tensor: other.name, expected, found: other.shape });

@@ -46,7 +46,7 @@ fn every_encoder_gives_the_states_and_embeddings_of_transformers_on_every_instru
                     batch.push(&ids, 0, &blocks, ids.len());
                     let act = embedder.model().states(&mut be, &batch);
                     let mut values = Vec::new();
-                    be.read(&act, &mut values);
+                    be.to_host(&act, &mut values);
                     states.extend(values);
                 }
                 let errors = [worst(&states, &hidden), worst(&found, &embeddings)];

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use trine_backend::{Activations, Backend, Batch, Cpu, CpuOptions, KV_FORMATS, KvShape};
+use trine_backend::{ActivationPrecision, Backend, Batch, Cpu, CpuOptions, KV_FORMATS, KvShape};
 use trine_kernels::tables;
 use trine_model::{Language, Model};
 use trine_tensor::{File, Format, View, format::F32};
@@ -63,7 +63,7 @@ fn exact(threads: usize, file: &File) -> Cpu {
         tensor.format.block > 1 && !tensor.format.ternary || unpacked
     };
     if file.tensors().any(packed) {
-        be.set_activations(Activations::F32);
+        be.set_activation_precision(ActivationPrecision::F32);
     }
     be
 }
@@ -96,10 +96,10 @@ fn run(be: &mut Cpu, model: &Model<Cpu>, format: &'static Format, sequences: &[&
         }
         let out = model.forward(be, &batch);
         let mut values = Vec::new();
-        be.read(&out, &mut values);
+        be.to_host(&out, &mut values);
         let mut rest = &values[..];
         for (i, tokens) in took {
-            let (mine, others) = rest.split_at(tokens * model.spec().vocab);
+            let (mine, others) = rest.split_at(tokens * model.spec().vocab_size);
             logits[i].extend_from_slice(mine);
             rest = others;
         }

@@ -40,8 +40,8 @@ fn other_choices(path: &Path) -> (Vec<(usize, f32)>, usize) {
         batch.push(&all, 0, &blocks, greedy.len());
         let out = model.forward(&mut be, &batch);
         let mut logits = Vec::new();
-        be.read(&out, &mut logits);
-        for (step, (row, &id)) in logits.chunks(model.spec().vocab).zip(&greedy).enumerate() {
+        be.to_host(&out, &mut logits);
+        for (step, (row, &id)) in logits.chunks(model.spec().vocab_size).zip(&greedy).enumerate() {
             let most = row.iter().copied().fold(f32::MIN, f32::max);
             if most > row[id as usize] {
                 others.push((step, most - row[id as usize]));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use std::path::Path;
-use trine_backend::Gate;
+use trine_backend::Activation;
 use trine_model::{Result, Spec};
 use trine_tensor::File;
 
@@ -18,7 +18,7 @@ fn changed(name: &str, change: impl FnOnce(&mut Value)) -> Result<Spec> {
 }
 
 fn windows(spec: &Spec) -> Vec<Option<usize>> {
-    spec.kinds.iter().map(|kind| kind.window).collect()
+    spec.layer_kinds.iter().map(|kind| kind.window).collect()
 }
 
 #[test]
@@ -77,15 +77,15 @@ fn arithmetic_that_is_not_ours_is_refused_in_the_words_of_the_folder() {
 
 #[test]
 fn activations_are_those_that_the_folder_names() {
-    let gate = |name: &str, key: &str, act: &str| changed(name, |config| config[key] = act.into()).unwrap().gate;
-    assert_eq!(gate("llama", "hidden_act", "swish"), Gate::Silu);
-    assert_eq!(gate("llama", "hidden_act", "gelu"), Gate::Gelu);
-    assert_eq!(gate("gptneox", "hidden_act", "gelu_fast"), Gate::GeluTanh);
-    assert_eq!(gate("gpt2", "activation_function", "gelu"), Gate::Gelu);
+    let gate = |name: &str, key: &str, act: &str| changed(name, |config| config[key] = act.into()).unwrap().activation;
+    assert_eq!(gate("llama", "hidden_act", "swish"), Activation::Silu);
+    assert_eq!(gate("llama", "hidden_act", "gelu"), Activation::Gelu);
+    assert_eq!(gate("gptneox", "hidden_act", "gelu_fast"), Activation::GeluTanh);
+    assert_eq!(gate("gpt2", "activation_function", "gelu"), Activation::Gelu);
     // What the first Gemma calls so has always been the approximation.
-    assert_eq!(gate("gemma", "hidden_act", "gelu"), Gate::GeluTanh);
-    assert_eq!(gate("gemma3", "hidden_activation", "silu"), Gate::Silu);
-    assert_eq!(gate("bitnet", "hidden_act", "relu2"), Gate::Relu2);
+    assert_eq!(gate("gemma", "hidden_act", "gelu"), Activation::GeluTanh);
+    assert_eq!(gate("gemma3", "hidden_activation", "silu"), Activation::Silu);
+    assert_eq!(gate("bitnet", "hidden_act", "relu2"), Activation::Relu2);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_cap_that_is_none_is_none() {
         config["final_logit_softcapping"] = Value::Null;
     });
     let spec = spec.unwrap();
-    assert_eq!((spec.attention_cap, spec.logit_cap), (None, None));
+    assert_eq!((spec.attention_softcap, spec.logit_softcap), (None, None));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use trine_backend::{Activations, Backend, Batch, Cpu, CpuOptions};
+use trine_backend::{ActivationPrecision, Backend, Batch, Cpu, CpuOptions};
 use trine_kernels::{Operand, operand_of};
 use trine_model::{ARCHS, Model, Spec};
 use trine_tensor::{FORMATS, File};
@@ -83,7 +83,7 @@ fn difference(path: &Path, golden: &serde_json::Value, expected: &[f32]) -> f32 
         tensor.format.block > 1 && !tensor.format.ternary || unpacked
     };
     if file.tensors().any(blocks) {
-        be.set_activations(Activations::F32);
+        be.set_activation_precision(ActivationPrecision::F32);
     }
     let mut model = Model::load(&mut be, &file, &mut |_| ControlFlow::Continue(())).unwrap();
     model.limit_context(128);
@@ -96,7 +96,7 @@ fn difference(path: &Path, golden: &serde_json::Value, expected: &[f32]) -> f32 
         batch.push(&ids, 0, &blocks, ids.len());
         let logits = model.forward(&mut be, &batch);
         let mut values = Vec::new();
-        be.read(&logits, &mut values);
+        be.to_host(&logits, &mut values);
         found.extend(values);
     }
     found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)

@@ -94,7 +94,7 @@ impl Ours {
         let model = Model::load(&mut tape, &File::open(&path)?, &mut |_| ControlFlow::Continue(()))?;
         std::fs::remove_file(&path)?;
         let mut rng = Rng::with_seed(1);
-        let mut tokens = |n: usize| (0..n).map(|_| rng.u32(..sizes.vocab as u32)).collect::<Vec<_>>();
+        let mut tokens = |n: usize| (0..n).map(|_| rng.u32(..sizes.vocab_size as u32)).collect::<Vec<_>>();
         let (mut rows, blocks) = (Batch::new(), sequence.div_ceil(16));
         for row in 0..batch {
             let own: Vec<u32> = (row * blocks..(row + 1) * blocks).map(|block| block as u32).collect();
@@ -155,14 +155,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             let arch = Arch::of_gguf(if ternary { "bitnet" } else { "llama" }).ok_or("no such architecture")?;
             let sizes = Sizes {
                 arch,
-                layers: *layers,
-                width: *width,
-                heads: *heads,
-                kv_heads: *kv_heads,
+                n_layers: *layers,
+                hidden_size: *width,
+                n_heads: *heads,
+                n_kv_heads: *kv_heads,
                 head_dim: width / heads,
-                feed_forward: *feed_forward,
-                vocab: *vocab,
-                context: *sequence,
+                intermediate_size: *feed_forward,
+                vocab_size: *vocab,
+                context_length: *sequence,
                 rope_base: 10000.0,
                 eps: 1e-5,
                 tied: true,

@@ -25,14 +25,14 @@ pub fn sizes(model: &Model, vocab: usize, sequence: usize) -> Result<Sizes> {
     })?;
     Ok(Sizes {
         arch,
-        layers: model.layers,
-        width: model.width,
-        heads: model.heads,
-        kv_heads: model.kv_heads.unwrap_or(model.heads),
+        n_layers: model.layers,
+        hidden_size: model.width,
+        n_heads: model.heads,
+        n_kv_heads: model.kv_heads.unwrap_or(model.heads),
         head_dim: model.head_dim.unwrap_or(model.width / model.heads),
-        feed_forward: model.feed_forward,
-        vocab,
-        context: model.context.unwrap_or(sequence),
+        intermediate_size: model.feed_forward,
+        vocab_size: vocab,
+        context_length: model.context.unwrap_or(sequence),
         rope_base: model.rope_base,
         eps: model.eps,
         tied: model.tied,
@@ -73,7 +73,7 @@ pub fn write(
         let deviation = match role {
             Role::Norm => 0.0,
             Role::Embedding => EMBEDDING,
-            _ if last => 1.0 / (cols * 2.0 * sizes.layers as f32).sqrt(),
+            _ if last => 1.0 / (cols * 2.0 * sizes.n_layers as f32).sqrt(),
             _ => 1.0 / cols.sqrt(),
         };
         let mean = if *role == Role::Norm { 1.0 } else { 0.0 };

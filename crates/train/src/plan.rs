@@ -50,14 +50,14 @@ pub fn plan(config: &Config) -> Result<Plan> {
             let spec = Spec::of(&file)?;
             Sizes {
                 arch: spec.arch,
-                layers: spec.layers,
-                width: spec.width,
-                heads: spec.heads,
-                kv_heads: spec.kv_heads,
+                n_layers: spec.n_layers,
+                hidden_size: spec.hidden_size,
+                n_heads: spec.n_heads,
+                n_kv_heads: spec.n_kv_heads,
                 head_dim: spec.head_dim,
-                feed_forward: spec.feed_forward,
-                vocab: spec.vocab,
-                context: spec.context,
+                intermediate_size: spec.intermediate_size,
+                vocab_size: spec.vocab_size,
+                context_length: spec.context_length,
                 rope_base: 0.0,
                 eps: spec.eps,
                 tied: !file.contains("output.weight"),
@@ -76,22 +76,22 @@ pub fn plan(config: &Config) -> Result<Plan> {
         let lookup = role == Role::Embedding && !sizes.tied;
         products += if shape.len() == 2 && !lookup { len } else { 0 };
     }
-    let (q, kv) = (sizes.heads * sizes.head_dim, sizes.kv_heads * sizes.head_dim);
+    let (q, kv) = (sizes.n_heads * sizes.head_dim, sizes.n_kv_heads * sizes.head_dim);
     let sub_norms = usize::from(sizes.arch.sub_norms);
     // Inputs of norms and matrices, of the gate, and of attention, and what it gave.
-    let layer = 4 * sizes.width + (2 + sub_norms) * q + 2 * kv + (3 + sub_norms) * sizes.feed_forward;
+    let layer = 4 * sizes.hidden_size + (2 + sub_norms) * q + 2 * kv + (3 + sub_norms) * sizes.intermediate_size;
     let layers = match config.train.grad_checkpoint {
-        true => layer + sizes.layers * sizes.width,
-        false => layer * sizes.layers,
+        true => layer + sizes.n_layers * sizes.hidden_size,
+        false => layer * sizes.n_layers,
     };
     // The layer at work on the way back, and logits with their gradient.
-    let each = layers + layer + 2 * sizes.vocab;
+    let each = layers + layer + 2 * sizes.vocab_size;
     let portion = config.train.micro_batch.unwrap_or(batch) * sequence;
     let (weights, gradients, optimizer) = (4 * parameters + seen, 4 * parameters, 4 * moments);
     // Keys and values of the layer at work, with room for blocks that are not full.
     let cache = 2 * kv * 5 / 4;
     let activations = 4 * ((each + cache) * portion) as u64;
-    let attention = 4.0 * (sequence as f64 + 1.0) / 2.0 * (sizes.layers * q) as f64;
+    let attention = 4.0 * (sequence as f64 + 1.0) / 2.0 * (sizes.n_layers * q) as f64;
     Ok(Plan {
         parameters,
         memory: PlanMemory {

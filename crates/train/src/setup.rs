@@ -5,7 +5,7 @@ use crate::data::{self, Corpus, Packing};
 use crate::export::Formats;
 use crate::{Error, Progress, Result, init};
 use std::ops::ControlFlow;
-use trine_backend::{Cpu, CpuOptions, Gate};
+use trine_backend::{Activation, Cpu, CpuOptions};
 use trine_model::{Language, NormKind, Spec, open_file};
 use trine_tensor::format::{BF16, F16, F32, I2_S, TQ2_0, by_name};
 use trine_tensor::{File, Format, Metadata, OpenOptions};
@@ -91,7 +91,7 @@ fn model(
 ) -> Result<File> {
     if let Some(path) = &config.model.from {
         let file = open_file(path, &OpenOptions::default())?;
-        let own = Language::of(&file).map_or(Spec::of(&file)?.vocab, |own| own.tokenizer.len());
+        let own = Language::of(&file).map_or(Spec::of(&file)?.vocab_size, |own| own.tokenizer.len());
         if own != tokens {
             return Err(Error::Config {
                 key: "model.tokenizer".into(),
@@ -112,16 +112,16 @@ fn model(
 
 /// What a model computes that gradients do not go back through.
 fn no_way_back(spec: &Spec) -> Option<&'static str> {
-    let Spec { arch, gate, causal, logit_cap, ref experts, latent, .. } = *spec;
+    let Spec { arch, activation, causal, logit_softcap, ref experts, mla, .. } = *spec;
     [
         (arch.norm == NormKind::Layer, "layer norms"),
-        (!matches!(gate, Gate::Silu | Gate::Relu2), "activations other than silu and relu2"),
+        (!matches!(activation, Activation::Silu | Activation::Relu2), "activations other than silu and relu2"),
         (!arch.gated, "feed-forward layers without a gate"),
         (arch.sinks, "attention sinks"),
         (!causal, "attention that sees ahead"),
-        (logit_cap.is_some(), "capped logits"),
+        (logit_softcap.is_some(), "capped logits"),
         (experts.is_some(), "experts"),
-        (latent.is_some(), "latent attention"),
+        (mla.is_some(), "latent attention"),
     ]
     .into_iter()
     .find_map(|(there, what)| there.then_some(what))
@@ -153,7 +153,7 @@ fn formats(config: &Config, spec: &Spec) -> Result<Formats> {
         Precision::Bf16 => &BF16,
         Precision::F16 => &F16,
     };
-    let columns = [spec.width, spec.heads * spec.head_dim, spec.feed_forward];
+    let columns = [spec.hidden_size, spec.n_heads * spec.head_dim, spec.intermediate_size];
     let fits = |format: &Format| columns.iter().all(|cols| cols.is_multiple_of(format.block));
     let (inner, outer): (&'static Format, &'static Format) = match config.quantization.weights {
         Weights::None => (float, float),

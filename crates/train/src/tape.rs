@@ -7,7 +7,7 @@
 use crate::adjoint::{Adjoint, Rounding};
 use std::ops::Range;
 use std::rc::Rc;
-use trine_backend::{Activations, Backend, Batch, Error, Gate, KvShape, Role, Rope, Routing, Stage};
+use trine_backend::{Activation, ActivationPrecision, Backend, Batch, Error, KvShape, Role, Rope, Routing, Stage};
 use trine_kernels::{Attend, Factors};
 use trine_tensor::View;
 use trine_tensor::format::F32;
@@ -89,7 +89,7 @@ enum Op<A> {
     RmsNorm { gain: usize, x: Operand<A>, eps: f32 },
     Add { a: Operand<A>, b: Operand<A> },
     Scale { factor: f32, x: Operand<A> },
-    Gate { kind: Gate, gate: Operand<A>, up: Operand<A> },
+    Activation { kind: Activation, gate: Operand<A>, up: Operand<A> },
     Rope { rope: Rope, angles: Operand<A>, x: Operand<A> },
     Attention { attend: Attend, qkv: [Operand<A>; 3], out: Option<Rc<A>> },
     Select { rows: Vec<u32>, x: Operand<A>, total: usize },
@@ -103,7 +103,7 @@ impl<A> Op<A> {
             Op::Linear { x, .. } | Op::RmsNorm { x, .. } => (vec![x], vec![]),
             Op::Bias { x, .. } | Op::Scale { x, .. } | Op::Select { x, .. } => (vec![], vec![x]),
             Op::Add { a, b } => (vec![], vec![a, b]),
-            Op::Gate { gate, up, .. } => (vec![gate, up], vec![]),
+            Op::Activation { gate, up, .. } => (vec![gate, up], vec![]),
             Op::Rope { angles, x, .. } => (vec![angles], vec![x]),
             Op::Attention { qkv, .. } => (qkv.iter_mut().collect(), vec![]),
         }
@@ -209,14 +209,14 @@ impl<B: Adjoint> Tape<B> {
     fn answer(&mut self, op: &Op<B::Act>) -> B::Act {
         let Tape { device, params, batch, .. } = self;
         match op {
-            Op::Angles { rope } => device.angles(rope, batch),
+            Op::Angles { rope } => device.rope_cache(rope, batch),
             Op::Embed { table, tokens } => device.embed(&params[*table].weight, tokens),
             Op::Linear { w, x } => device.linear(&params[*w].weight, x.value()),
             Op::Bias { b, x } => device.bias(&params[*b].weight, x.value()),
             Op::RmsNorm { gain, x, eps } => device.rms_norm(&params[*gain].weight, x.value(), *eps),
             Op::Add { a, b } => device.add(a.value(), b.value()),
             Op::Scale { factor, x } => device.scale(x.value(), *factor),
-            Op::Gate { kind, gate, up } => device.gate(*kind, gate.value(), Some(up.value())),
+            Op::Activation { kind, gate, up } => device.gated_activation(*kind, gate.value(), Some(up.value())),
             Op::Rope { rope, angles, x } => {
                 let x = device.copy(x.value());
                 device.rope(rope, angles.value(), x)
@@ -225,7 +225,7 @@ impl<B: Adjoint> Tape<B> {
             Op::Attention { attend, qkv: [q, k, v], .. } => {
                 device.attention(0, q.value(), k.value(), v.value(), attend, None, batch)
             }
-            Op::Select { rows, x, .. } => device.select(x.value(), rows),
+            Op::Select { rows, x, .. } => device.gather_rows(x.value(), rows),
         }
     }
 
@@ -318,7 +318,7 @@ impl<B: Adjoint> Tape<B> {
                     let dx = device.scale(&dy, factor);
                     give(device, &x, dx);
                 }
-                Op::Gate { kind, gate, up } => {
+                Op::Activation { kind, gate, up } => {
                     let [dgate, dup] = device.gate_back(kind, gate.value(), up.value(), &dy);
                     give(device, &gate, dgate);
                     give(device, &up, dup);
@@ -385,11 +385,11 @@ impl<B: Adjoint> Backend for Tape<B> {
     }
 
     fn reserve_kv(&mut self, shape: KvShape) -> Result<(), Error> {
-        self.device.reserve_kv(KvShape { layers: 1, ..shape })
+        self.device.reserve_kv(KvShape { n_layers: 1, ..shape })
     }
 
-    fn set_activations(&mut self, activations: Activations) {
-        self.device.set_activations(activations);
+    fn set_activation_precision(&mut self, activations: ActivationPrecision) {
+        self.device.set_activation_precision(activations);
     }
 
     fn enter(&mut self, stage: Stage) {
@@ -407,8 +407,8 @@ impl<B: Adjoint> Backend for Tape<B> {
         self.device.enter(stage);
     }
 
-    fn read(&mut self, x: &Var<B::Act>, out: &mut Vec<f32>) {
-        self.device.read(&x.value, out);
+    fn to_host(&mut self, x: &Var<B::Act>, out: &mut Vec<f32>) {
+        self.device.to_host(&x.value, out);
     }
 
     fn embed(&mut self, &table: &usize, tokens: &[u32]) -> Var<B::Act> {
@@ -435,12 +435,12 @@ impl<B: Adjoint> Backend for Tape<B> {
         self.run(Op::Scale { factor, x: Operand::of(x) })
     }
 
-    fn gate(&mut self, kind: Gate, gate: &Var<B::Act>, up: Option<&Var<B::Act>>) -> Var<B::Act> {
+    fn gated_activation(&mut self, kind: Activation, gate: &Var<B::Act>, up: Option<&Var<B::Act>>) -> Var<B::Act> {
         let Some(up) = up else { no_way_back("feed-forward layers without a gate") };
-        self.run(Op::Gate { kind, gate: Operand::of(gate), up: Operand::of(up) })
+        self.run(Op::Activation { kind, gate: Operand::of(gate), up: Operand::of(up) })
     }
 
-    fn angles(&mut self, rope: &Rope, _: &Batch) -> Var<B::Act> {
+    fn rope_cache(&mut self, rope: &Rope, _: &Batch) -> Var<B::Act> {
         self.run(Op::Angles { rope: rope.clone() })
     }
 
@@ -468,19 +468,19 @@ impl<B: Adjoint> Backend for Tape<B> {
         no_way_back("layer norms")
     }
 
-    fn cap(&mut self, _: &Var<B::Act>, _: f32) -> Var<B::Act> {
+    fn softcap(&mut self, _: &Var<B::Act>, _: f32) -> Var<B::Act> {
         no_way_back("capped logits")
     }
 
-    fn columns(&mut self, _: &Var<B::Act>, _: usize, _: Range<usize>) -> Var<B::Act> {
+    fn slice_columns(&mut self, _: &Var<B::Act>, _: usize, _: Range<usize>) -> Var<B::Act> {
         no_way_back("latent attention")
     }
 
-    fn join(&mut self, _: &Var<B::Act>, _: usize, _: &Var<B::Act>, _: usize) -> Var<B::Act> {
+    fn concat(&mut self, _: &Var<B::Act>, _: usize, _: &Var<B::Act>, _: usize) -> Var<B::Act> {
         no_way_back("latent attention")
     }
 
-    fn linear_each(&mut self, _: &usize, _: &Var<B::Act>, _: usize) -> Var<B::Act> {
+    fn linear_per_head(&mut self, _: &usize, _: &Var<B::Act>, _: usize) -> Var<B::Act> {
         no_way_back("latent attention")
     }
 
@@ -496,11 +496,11 @@ impl<B: Adjoint> Backend for Tape<B> {
         no_way_back("experts")
     }
 
-    fn mix(&mut self, _: &Var<B::Act>, _: &B::Routes) -> Var<B::Act> {
+    fn combine_experts(&mut self, _: &Var<B::Act>, _: &B::Routes) -> Var<B::Act> {
         no_way_back("experts")
     }
 
-    fn select(&mut self, x: &Var<B::Act>, rows: &[u32]) -> Var<B::Act> {
+    fn gather_rows(&mut self, x: &Var<B::Act>, rows: &[u32]) -> Var<B::Act> {
         let total = self.batch.tokens().len();
         if rows.iter().copied().eq(0..total as u32) {
             return x.clone();

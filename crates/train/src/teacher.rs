@@ -50,7 +50,7 @@ impl Teacher {
         texts: &Tokens,
     ) -> Result<Teacher> {
         let file = open_file(&distill.teacher, &OpenOptions::default())?;
-        let context = Spec::of(&file)?.context;
+        let context = Spec::of(&file)?.context_length;
         if context < sequence {
             return Err(Error::Config {
                 key: "distill.teacher".into(),
@@ -84,10 +84,10 @@ impl Teacher {
             reserve(&self.model, &mut self.device, &mut self.blocks, blocks)?;
             return Ok(Lesson { rows: None, logits: self.model.forward(&mut self.device, batch) });
         };
-        let (pairs, blocks) = bridge.translate(batch, self.model.spec().context, BLOCK);
+        let (pairs, blocks) = bridge.translate(batch, self.model.spec().context_length, BLOCK);
         reserve(&self.model, &mut self.device, &mut self.blocks, blocks)?;
         let logits = self.model.forward(&mut self.device, bridge.batch());
-        let (own, pupil) = (self.model.spec().vocab, bridge.pupil().len());
+        let (own, pupil) = (self.model.spec().vocab_size, bridge.pupil().len());
         let mut weights = self.device.copy(&logits);
         self.device.machine().powers(logits.data(), own, temperature, weights.data_mut());
         let mut mapped = self.device.act(pairs.len(), pupil);

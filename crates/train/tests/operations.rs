@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Golden, near};
-use trine_backend::{Act, Backend, Batch, Cpu, CpuOptions, Gate, KvShape, Pairs, Role, Rope, Weight};
+use trine_backend::{Act, Activation, Backend, Batch, Cpu, CpuOptions, KvShape, Pairs, Role, Rope, Weight};
 use trine_kernels::{Attend, tables};
 use trine_tensor::View;
 use trine_tensor::format::F32;
@@ -51,7 +51,7 @@ fn attention_with_and_without_window_and_softcap() {
         let (k, v) = (read("k", kv_heads), read("v", kv_heads));
         let batch = batch();
         device
-            .reserve_kv(KvShape { layers: 1, heads: kv_heads, head_dim, blocks: 2, block_len: 16, format: &F32 })
+            .reserve_kv(KvShape { n_layers: 1, n_kv_heads: kv_heads, head_dim, blocks: 2, block_len: 16, format: &F32 })
             .unwrap();
         for (variant, window, softcap) in [
             ("full", None, None),
@@ -76,7 +76,7 @@ fn rope_of_both_pairings() {
         for (name, pairs) in [("adjacent", Pairs::Adjacent), ("halves", Pairs::Halves)] {
             let frequencies = (0..8).map(|i| 10000f64.powf(-f64::from(i) / 8.0)).collect();
             let rope = Rope { frequencies, magnitude: 1.0, temperature: None, pairs, head_dim: 16 };
-            let angles = device.angles(&rope, &batch());
+            let angles = device.rope_cache(&rope, &batch());
             let (x, dy) = (load(golden, device, "rope.x", 48), load(golden, device, "rope.dy", 48));
             near(name, device.rope(&rope, &angles, x).data(), &golden.numbers(&format!("rope.{name}.y")));
             near(name, device.rope_back(&rope, &angles, dy).data(), &golden.numbers(&format!("rope.{name}.dx")));
@@ -101,9 +101,9 @@ fn norms() {
 fn gates() {
     on_every_table("ops", |golden, device| {
         let [gate, up, dy] = ["gate", "up", "dy"].map(|name| load(golden, device, &format!("gate.{name}"), 40));
-        for (name, kind) in [("silu", Gate::Silu), ("relu2", Gate::Relu2)] {
+        for (name, kind) in [("silu", Activation::Silu), ("relu2", Activation::Relu2)] {
             let golden = |part: &str| golden.numbers(&format!("gate.{name}.{part}"));
-            near(name, device.gate(kind, &gate, Some(&up)).data(), &golden("y"));
+            near(name, device.gated_activation(kind, &gate, Some(&up)).data(), &golden("y"));
             let [dgate, dup] = device.gate_back(kind, &gate, &up, &dy);
             near(name, dgate.data(), &golden("dgate"));
             near(name, dup.data(), &golden("dup"));

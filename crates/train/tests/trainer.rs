@@ -111,7 +111,7 @@ fn an_exported_file_computes_what_the_tape_computes() {
                     batch.clear();
                     batch.push(&ids[at..at + len], at, &[0, 1, 2], len);
                     let logits = model.forward(&mut device, &batch);
-                    device.read(&logits, &mut part);
+                    device.to_host(&logits, &mut part);
                     found.extend_from_slice(&part);
                 }
                 let same = expected.iter().zip(&found).all(|(a, b)| a.to_bits() == b.to_bits());

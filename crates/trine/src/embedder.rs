@@ -47,7 +47,7 @@ impl Embedder {
     /// # Errors
     /// As [`Embedder::embed`], and when the model has no such token.
     pub fn embed_tokens(&mut self, ids: &[u32]) -> Result<Vec<f32>, Error> {
-        let vocab = self.spec().vocab;
+        let vocab = self.spec().vocab_size;
         if let Some(at) = ids.iter().position(|&id| id as usize >= vocab) {
             let place = format!("ids[{at}]");
             return Err(crate::engine::Error::BeyondVocabulary { place, id: ids[at], vocab }.into());

@@ -1,4 +1,4 @@
-use crate::backend::{Activations, Affinity, Backend, Batch, Cpu, CpuOptions, KvShape, Numa};
+use crate::backend::{ActivationPrecision, Affinity, Backend, Batch, Cpu, CpuOptions, KvShape, Numa};
 use crate::engine::{BLOCK_LEN, Engine, EngineOptions};
 use crate::model::{self, Language, Model, Spec};
 use crate::tensor::{File, Format, OpenOptions, memory};
@@ -39,7 +39,7 @@ pub struct Options {
     prefault: bool,
     lock: bool,
     threads_batch: Option<usize>,
-    activations: Activations,
+    activations: ActivationPrecision,
     affinity: Affinity,
     numa: Numa,
     engine: EngineOptions,
@@ -74,7 +74,7 @@ impl Default for Options {
             prefault: true,
             lock: false,
             threads_batch: None,
-            activations: Activations::Quantized,
+            activations: ActivationPrecision::Quantized,
             affinity: Affinity::None,
             numa: Numa::Off,
             engine,
@@ -97,7 +97,7 @@ impl Options {
     }
 
     /// What linear layers multiply weights with: float32 is several times slower, and nearer to the model's definition.
-    pub fn activations(&mut self, activations: Activations) -> &mut Options {
+    pub fn activations(&mut self, activations: ActivationPrecision) -> &mut Options {
         self.activations = activations;
         self
     }
@@ -386,7 +386,7 @@ impl Options {
     }
 
     fn context_of(&self, spec: &Spec) -> usize {
-        self.engine.context.unwrap_or(spec.context.min(CONTEXT))
+        self.engine.context.unwrap_or(spec.context_length.min(CONTEXT))
     }
 }
 
@@ -473,24 +473,24 @@ impl<B: Backend> Decoder<B> {
     /// # Errors
     /// When the sequence is longer than the model's context, has tokens that the model has not, or its cache finds no room.
     pub fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>, Error> {
-        let &Spec { vocab, context, .. } = self.model.spec();
-        if ids.len() > context {
-            return Err(crate::engine::Error::PromptTooLong { prompt: ids.len(), context }.into());
+        let &Spec { vocab_size, context_length, .. } = self.model.spec();
+        if ids.len() > context_length {
+            return Err(crate::engine::Error::PromptTooLong { prompt: ids.len(), context: context_length }.into());
         }
-        if let Some(at) = ids.iter().position(|&id| id as usize >= vocab) {
+        if let Some(at) = ids.iter().position(|&id| id as usize >= vocab_size) {
             let place = format!("ids[{at}]");
-            return Err(crate::engine::Error::BeyondVocabulary { place, id: ids[at], vocab }.into());
+            return Err(crate::engine::Error::BeyondVocabulary { place, id: ids[at], vocab: vocab_size }.into());
         }
         let blocks: Vec<u32> = (0..ids.len().div_ceil(BLOCK_LEN) as u32).collect();
         let shape = KvShape { format: self.cache_type, ..self.model.kv_shape(blocks.len(), BLOCK_LEN) };
         self.backend.reserve_kv(shape).map_err(model::Error::from)?;
-        let (mut all, mut some, mut batch) = (Vec::with_capacity(ids.len() * vocab), Vec::new(), Batch::new());
+        let (mut all, mut some, mut batch) = (Vec::with_capacity(ids.len() * vocab_size), Vec::new(), Batch::new());
         // Pieces, so that activations of a long sequence need no more memory than those of a short one.
         for (i, chunk) in ids.chunks(EngineOptions::default().prefill_chunk).enumerate() {
             batch.clear();
             batch.push(chunk, i * EngineOptions::default().prefill_chunk, &blocks, chunk.len());
             let logits = self.model.forward(&mut self.backend, &batch);
-            self.backend.read(&logits, &mut some);
+            self.backend.to_host(&logits, &mut some);
             all.extend_from_slice(&some);
         }
         Ok(all)

@@ -51,21 +51,24 @@ impl Memory {
     pub fn of(file: &File, spec: &Spec, context: usize, batch: usize, cache_type: &'static Format) -> Memory {
         let blocks = context.div_ceil(BLOCK_LEN);
         let kv = KvShape {
-            layers: spec.layers,
-            heads: spec.kv_heads,
+            n_layers: spec.n_layers,
+            n_kv_heads: spec.n_kv_heads,
             head_dim: spec.head_dim,
             blocks,
             block_len: BLOCK_LEN,
             format: cache_type,
         };
-        let (q, kv_width) = (spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim);
+        let (q, kv_width) = (spec.n_heads * spec.head_dim, spec.n_kv_heads * spec.head_dim);
         // What lives at the end of a layer, as floats; and what linear layers made bytes of, with a scale and a sum per 32.
-        let experts = spec.experts.as_ref().map_or(0, |experts| experts.routing.used * (experts.width + spec.width));
-        let inner = spec.feed_forward + experts;
-        let floats = 8 * spec.width + 3 * q + 2 * kv_width + 5 * inner + spec.head_dim;
-        let bytes = (2 * spec.width + q + inner) * 5 / 4;
+        let experts = spec
+            .experts
+            .as_ref()
+            .map_or(0, |experts| experts.routing.used * (experts.intermediate_size + spec.hidden_size));
+        let inner = spec.intermediate_size + experts;
+        let floats = 8 * spec.hidden_size + 3 * q + 2 * kv_width + 5 * inner + spec.head_dim;
+        let bytes = (2 * spec.hidden_size + q + inner) * 5 / 4;
         let batch = batch.min(context);
-        let logits = spec.vocab * 2;
+        let logits = spec.vocab_size * 2;
         let scratch = (batch as u64).saturating_mul((4 * floats + bytes) as u64) + 4 * logits as u64;
         Memory {
             weights: loaded(file, spec.packing).map(bytes_of).fold(0, u64::saturating_add),

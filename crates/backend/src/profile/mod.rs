@@ -7,7 +7,7 @@ mod trace;
 pub use record::{Recorder, RecorderOptions};
 pub use report::{Operation, Part, Phase, Report, Snapshot, Tensor, Time};
 
-use crate::{Activations, Attend, Backend, Batch, Error, Gate, KvShape, Role, Rope, Routing, Stage};
+use crate::{Activation, ActivationPrecision, Attend, Backend, Batch, Error, KvShape, Role, Rope, Routing, Stage};
 use record::{Meter, Work};
 use std::ops::Range;
 use std::sync::Arc;
@@ -111,13 +111,13 @@ impl<B: Backend> Backend for Profile<B> {
     fn reserve_kv(&mut self, shape: KvShape) -> Result<(), Error> {
         self.inner.reserve_kv(shape)?;
         let bytes = shape.bytes().unwrap_or(usize::MAX);
-        self.position = bytes / (shape.layers * shape.blocks * shape.block_len).max(1);
+        self.position = bytes / (shape.n_layers * shape.blocks * shape.block_len).max(1);
         self.recorder.set_kv(bytes);
         Ok(())
     }
 
-    fn set_activations(&mut self, activations: Activations) {
-        self.inner.set_activations(activations);
+    fn set_activation_precision(&mut self, activations: ActivationPrecision) {
+        self.inner.set_activation_precision(activations);
     }
 
     fn enter(&mut self, stage: Stage) {
@@ -125,9 +125,9 @@ impl<B: Backend> Backend for Profile<B> {
         self.inner.enter(stage);
     }
 
-    fn read(&mut self, x: &Self::Act, out: &mut Vec<f32>) {
-        let work = Work::new("read", Part::Other, 2 * x.len(), 0);
-        self.run(work, |be| be.read(&x.inner, out));
+    fn to_host(&mut self, x: &Self::Act, out: &mut Vec<f32>) {
+        let work = Work::new("to_host", Part::Other, 2 * x.len(), 0);
+        self.run(work, |be| be.to_host(&x.inner, out));
         self.recorder.end_pass();
     }
 
@@ -180,30 +180,31 @@ impl<B: Backend> Backend for Profile<B> {
         self.act(out, x.rows, x.cols)
     }
 
-    fn cap(&mut self, x: &Self::Act, cap: f32) -> Self::Act {
-        let work = Work::new("cap", Part::Other, 2 * x.len(), 3 * x.len());
-        let out = self.run(work, |be| be.cap(&x.inner, cap));
+    fn softcap(&mut self, x: &Self::Act, cap: f32) -> Self::Act {
+        let work = Work::new("softcap", Part::Other, 2 * x.len(), 3 * x.len());
+        let out = self.run(work, |be| be.softcap(&x.inner, cap));
         self.act(out, x.rows, x.cols)
     }
 
-    fn columns(&mut self, x: &Self::Act, width: usize, range: Range<usize>) -> Self::Act {
+    fn slice_columns(&mut self, x: &Self::Act, width: usize, range: Range<usize>) -> Self::Act {
         let cols = x.cols / width * range.len();
-        let work = Work::new("columns", Part::Other, 2 * x.rows * cols, 0);
-        let out = self.run(work, |be| be.columns(&x.inner, width, range));
+        let work = Work::new("slice_columns", Part::Other, 2 * x.rows * cols, 0);
+        let out = self.run(work, |be| be.slice_columns(&x.inner, width, range));
         self.act(out, x.rows, cols)
     }
 
-    fn join(&mut self, a: &Self::Act, width: usize, b: &Self::Act, width_b: usize) -> Self::Act {
+    fn concat(&mut self, a: &Self::Act, width: usize, b: &Self::Act, width_b: usize) -> Self::Act {
         let cols = a.cols / width * (width + width_b);
-        let work = Work::new("join", Part::Other, 2 * a.rows * cols, 0);
-        let out = self.run(work, |be| be.join(&a.inner, width, &b.inner, width_b));
+        let work = Work::new("concat", Part::Other, 2 * a.rows * cols, 0);
+        let out = self.run(work, |be| be.concat(&a.inner, width, &b.inner, width_b));
         self.act(out, a.rows, cols)
     }
 
-    fn linear_each(&mut self, w: &Self::Weight, x: &Self::Act, heads: usize) -> Self::Act {
-        let work = Work::new("linear_each", Part::Products, x.rows * (x.cols + w.rows), 2 * x.rows * w.rows * w.cols);
+    fn linear_per_head(&mut self, w: &Self::Weight, x: &Self::Act, heads: usize) -> Self::Act {
+        let work =
+            Work::new("linear_per_head", Part::Products, x.rows * (x.cols + w.rows), 2 * x.rows * w.rows * w.cols);
         let work = work.with(w.tensor, x.rows, w.bytes);
-        let out = self.run(work, |be| be.linear_each(&w.inner, &x.inner, heads));
+        let out = self.run(work, |be| be.linear_per_head(&w.inner, &x.inner, heads));
         self.act(out, x.rows, w.rows)
     }
 
@@ -229,10 +230,10 @@ impl<B: Backend> Backend for Profile<B> {
         self.act(out, x.rows, x.cols)
     }
 
-    fn mix(&mut self, x: &Self::Act, routes: &Self::Routes) -> Self::Act {
+    fn combine_experts(&mut self, x: &Self::Act, routes: &Self::Routes) -> Self::Act {
         let rows = x.rows / routes.used;
-        let work = Work::new("mix", Part::Other, x.len() + rows * x.cols, 2 * x.len());
-        let out = self.run(work, |be| be.mix(&x.inner, &routes.inner));
+        let work = Work::new("combine_experts", Part::Other, x.len() + rows * x.cols, 2 * x.len());
+        let out = self.run(work, |be| be.combine_experts(&x.inner, &routes.inner));
         self.act(out, rows, x.cols)
     }
 
@@ -242,18 +243,18 @@ impl<B: Backend> Backend for Profile<B> {
         self.act(out, a.rows, a.cols)
     }
 
-    fn gate(&mut self, kind: Gate, gate: &Self::Act, up: Option<&Self::Act>) -> Self::Act {
+    fn gated_activation(&mut self, kind: Activation, gate: &Self::Act, up: Option<&Self::Act>) -> Self::Act {
         let both = 2 + usize::from(up.is_some());
-        let work = Work::new("gate", Part::Other, both * gate.len(), 4 * gate.len());
+        let work = Work::new("gated_activation", Part::Other, both * gate.len(), 4 * gate.len());
         let up = up.map(|up| &up.inner);
-        let out = self.run(work, |be| be.gate(kind, &gate.inner, up));
+        let out = self.run(work, |be| be.gated_activation(kind, &gate.inner, up));
         self.act(out, gate.rows, gate.cols)
     }
 
-    fn angles(&mut self, rope: &Rope, batch: &Batch) -> Self::Act {
+    fn rope_cache(&mut self, rope: &Rope, batch: &Batch) -> Self::Act {
         let (rows, cols) = (batch.tokens().len(), 2 * rope.frequencies.len());
-        let work = Work::new("angles", Part::Other, rows * cols, 2 * rows * cols);
-        let out = self.run(work, |be| be.angles(rope, batch));
+        let work = Work::new("rope_cache", Part::Other, rows * cols, 2 * rows * cols);
+        let out = self.run(work, |be| be.rope_cache(rope, batch));
         self.act(out, rows, cols)
     }
 
@@ -290,9 +291,9 @@ impl<B: Backend> Backend for Profile<B> {
         self.act(out, q.rows, q.cols)
     }
 
-    fn select(&mut self, x: &Self::Act, rows: &[u32]) -> Self::Act {
-        let work = Work::new("select", Part::Other, 2 * rows.len() * x.cols, 0);
-        let out = self.run(work, |be| be.select(&x.inner, rows));
+    fn gather_rows(&mut self, x: &Self::Act, rows: &[u32]) -> Self::Act {
+        let work = Work::new("gather_rows", Part::Other, 2 * rows.len() * x.cols, 0);
+        let out = self.run(work, |be| be.gather_rows(&x.inner, rows));
         self.act(out, rows.len(), x.cols)
     }
 

@@ -67,7 +67,7 @@ impl Crossval {
         if !self.quiet {
             decoder.warnings().iter().for_each(|warning| note!("warning: {}", visible(warning)));
         }
-        let context = self.load.context.map_or_else(|| decoder.spec().context.min(4096), |n| n as usize);
+        let context = self.load.context.map_or_else(|| decoder.spec().context_length.min(4096), |n| n as usize);
         let threads = decoder.placement().threads;
         let options = Options {
             tokens: self.tokens as usize,

@@ -182,7 +182,7 @@ impl Info {
             formats: formats(file),
             notes: file.notes().iter().chain(spec.iter().flat_map(|spec| &spec.notes)).cloned().collect(),
             memory: spec.as_ref().map(|spec| {
-                let context = self.context.map_or(spec.context.min(4096), |context| context as usize);
+                let context = self.context.map_or(spec.context_length.min(4096), |context| context as usize);
                 let engine = EngineOptions::default();
                 let memory = trine::Memory::of(file, spec, context, engine.prefill_chunk, engine.cache_type);
                 Memory {
@@ -194,14 +194,14 @@ impl Info {
                 }
             }),
             shape: spec.map(|spec| Shape {
-                layers: spec.layers,
-                width: spec.width,
-                heads: spec.heads,
-                kv_heads: spec.kv_heads,
+                layers: spec.n_layers,
+                width: spec.hidden_size,
+                heads: spec.n_heads,
+                kv_heads: spec.n_kv_heads,
                 head_dim: spec.head_dim,
-                feed_forward: spec.feed_forward,
-                vocab: spec.vocab,
-                context: spec.context,
+                feed_forward: spec.intermediate_size,
+                vocab: spec.vocab_size,
+                context: spec.context_length,
                 bit_linear: spec.bit_linear,
             }),
             tokenizer: language.as_ref().map(|language| tokenizer(file, language)),

@@ -10,7 +10,7 @@ pub(crate) use adamw::{Step, squares, step};
 pub(crate) use loss::{all_powers, cross_entropy, divergence};
 
 use crate::dot::float::{dot, padded};
-use crate::elementwise::{Gate, norm_factor, sigmoid_inverse};
+use crate::elementwise::{Activation, norm_factor, sigmoid_inverse};
 use crate::machine::{Machine, Slots, WORTH};
 use crate::simd::{LANES, Simd};
 
@@ -52,7 +52,15 @@ impl Machine {
 
     /// The way back through [`Machine::gate`], whose `gate` and `up` these are: from `dy`, the derivative by its output, those by `gate`
     /// and by `up`.
-    pub fn gate_back(&mut self, kind: Gate, gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut [f32], dup: &mut [f32]) {
+    pub fn gate_back(
+        &mut self,
+        kind: Activation,
+        gate: &[f32],
+        up: &[f32],
+        dy: &[f32],
+        dgate: &mut [f32],
+        dup: &mut [f32],
+    ) {
         let table = self.table;
         let len = dgate.len();
         assert!([gate, up, dy].iter().all(|x| x.len() == len) && dup.len() == len);
@@ -155,7 +163,7 @@ pub(crate) fn rms_norm_back<S: Simd>(
 #[inline(always)]
 pub(crate) fn gate_back<S: Simd>(
     simd: S,
-    kind: Gate,
+    kind: Activation,
     gate: &[f32],
     up: &[f32],
     dy: &[f32],
@@ -167,17 +175,19 @@ pub(crate) fn gate_back<S: Simd>(
         let (x, up) = (load(simd, &gate[at.clone()]), load(simd, &up[at.clone()]));
         let dy = load(simd, &dy[at.clone()]);
         let (y, slope) = match kind {
-            Gate::Silu => {
+            Activation::Silu => {
                 let sigmoid = simd.div(one, sigmoid_inverse(simd, x));
                 let y = simd.mul(x, sigmoid);
                 // sigmoid · (1 + x · (1 − sigmoid))
                 (y, simd.fma(y, simd.sub(one, sigmoid), sigmoid))
             }
-            Gate::Relu2 => {
+            Activation::Relu2 => {
                 let x = simd.max(simd.splat(0.0), x);
                 (simd.mul(x, x), simd.add(x, x))
             }
-            Gate::Gelu | Gate::GeluTanh | Gate::Clamped => unreachable!("training refuses models with these"),
+            Activation::Gelu | Activation::GeluTanh | Activation::Clamped => {
+                unreachable!("training refuses models with these")
+            }
         };
         store(simd, simd.mul(simd.mul(dy, up), slope), &mut dgate[at.clone()]);
         store(simd, simd.mul(dy, y), &mut dup[at]);

@@ -63,7 +63,7 @@ pub(crate) struct Tile<'a> {
 
 impl<'a> Tile<'a> {
     fn group(&self) -> usize {
-        self.job.heads / self.job.layout.heads
+        self.job.heads / self.job.layout.n_kv_heads
     }
 
     fn rows(&self) -> usize {
@@ -398,7 +398,7 @@ impl Machine {
         blocks: &[u32],
         cache: &mut [Line],
     ) {
-        let (dim, heads) = (layout.head_dim, layout.heads);
+        let (dim, heads) = (layout.head_dim, layout.n_kv_heads);
         let tokens: usize = spans.iter().map(|span| span.tokens).sum();
         let cache: &mut [f32] = bytemuck::cast_slice_mut(cache);
         // A task has all of a head, so that no blocks, however wrong, make two tasks write to one place.
@@ -429,8 +429,8 @@ impl Machine {
     /// When the shapes disagree, or a window is zero.
     pub fn attention(&mut self, job: &Attention, out: &mut [f32]) {
         let (layout, table, threads) = (&job.layout, self.table, self.threads());
-        let (dim, group, record) = (layout.head_dim, job.heads / layout.heads, record(layout));
-        assert!(job.q.len() == out.len() && job.heads == group * layout.heads);
+        let (dim, group, record) = (layout.head_dim, job.heads / layout.n_kv_heads, record(layout));
+        assert!(job.q.len() == out.len() && job.heads == group * layout.n_kv_heads);
         assert!(job.attend.window != Some(0), "a token sees itself");
         assert!(job.sinks.is_empty() || job.sinks.len() == job.heads);
         assert!(job.spans.windows(2).all(|pair| pair[0].row + pair[0].tokens <= pair[1].row));
@@ -439,9 +439,9 @@ impl Machine {
         let rows = each * group;
         let tiles: usize = job.spans.iter().map(|span| span.tokens.div_ceil(each)).sum();
         let tile = |index: usize| {
-            let kv_head = index % layout.heads;
+            let kv_head = index % layout.n_kv_heads;
             // The last first: they see the most, and what is left at the end should be short.
-            let mut left = tiles - 1 - index / layout.heads;
+            let mut left = tiles - 1 - index / layout.n_kv_heads;
             let mut spans = job.spans.iter();
             let span = loop {
                 let span = spans.next().expect("a tile is in a span");
@@ -457,7 +457,7 @@ impl Machine {
             let (cache, total) = (&job.cache[kv_head * lines..][..lines], span.cached + span.tokens);
             Tile { job, blocks, cache, kv_head, token, tokens, len, total }
         };
-        let tasks = tiles * layout.heads;
+        let tasks = tiles * layout.n_kv_heads;
         let window = job.attend.window.unwrap_or(usize::MAX);
         let window = if job.attend.causal { window } else { window.saturating_mul(2) };
         let seen = |span: &Span| span.tokens * (span.cached + span.tokens).min(window);

@@ -3,7 +3,7 @@
 use super::{Error, Kind, Runner, Test};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
-use trine_backend::{Activations, Backend};
+use trine_backend::{ActivationPrecision, Backend};
 use trine_engine::{EngineOptions, sample::argmax};
 use trine_model::Model;
 
@@ -36,7 +36,7 @@ pub fn kl<B: Backend>(
     options: &EngineOptions,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Kl, Error> {
-    let vocab = model.spec().vocab;
+    let vocab = model.spec().vocab_size;
     let test = Test { kind: Kind::Prefill, tokens: ids.len(), sequences: 2, depth: 0 };
     let mut runner = Runner::new(model, backend, &[test], options)?;
     let (mut exact, mut same) = (Vec::new(), 0);
@@ -47,11 +47,11 @@ pub fn kl<B: Backend>(
             return Err(Error::Cancelled);
         }
         // Each has a sequence of its own, so that what one computes is not in the cache of the other.
-        runner.backend.set_activations(Activations::F32);
+        runner.backend.set_activation_precision(ActivationPrecision::F32);
         runner.push(0, chunk, done, chunk.len());
         runner.forward();
         std::mem::swap(&mut exact, &mut runner.logits);
-        runner.backend.set_activations(Activations::Quantized);
+        runner.backend.set_activation_precision(ActivationPrecision::Quantized);
         runner.push(1, chunk, done, chunk.len());
         runner.forward();
         for (p, q) in exact.chunks(vocab).zip(runner.logits.chunks(vocab)) {

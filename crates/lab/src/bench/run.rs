@@ -131,7 +131,7 @@ impl<'a, B: Backend> Runner<'a, B> {
         tests: &[Test],
         options: &EngineOptions,
     ) -> Result<Runner<'a, B>, Error> {
-        let context = model.spec().context;
+        let context = model.spec().context_length;
         if let Some(&test) = tests.iter().find(|test| test.depth + test.tokens > context) {
             return Err(Error::Context { test, context });
         }
@@ -160,13 +160,13 @@ impl<'a, B: Backend> Runner<'a, B> {
 
     pub(super) fn forward(&mut self) {
         let logits = self.model.forward(self.backend, &self.batch);
-        self.backend.read(&logits, &mut self.logits);
+        self.backend.to_host(&logits, &mut self.logits);
         self.batch.clear();
     }
 
     /// Any tokens after `cached` others; logits for the last.
     fn prefill(&mut self, sequence: usize, cached: usize, len: usize) {
-        let vocab = self.model.spec().vocab;
+        let vocab = self.model.spec().vocab_size;
         let tokens: Vec<u32> = (0..len).map(|i| ((cached + i) * 7919 % vocab) as u32).collect();
         for (i, chunk) in tokens.chunks(self.chunk).enumerate() {
             let last = (i + 1) * self.chunk >= len;
@@ -177,7 +177,7 @@ impl<'a, B: Backend> Runner<'a, B> {
 
     /// Each token is the most likely one after those before it, or 0.
     fn decode(&mut self, test: Test) {
-        let vocab = self.model.spec().vocab;
+        let vocab = self.model.spec().vocab_size;
         let mut tokens: Vec<u32> = (0..test.sequences).map(|sequence| (sequence * 7919 % vocab) as u32).collect();
         for i in 0..test.tokens {
             for (sequence, &token) in tokens.iter().enumerate() {

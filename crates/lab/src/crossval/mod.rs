@@ -100,12 +100,12 @@ pub fn compare<B: Backend>(
         let continuation = reference.go_on(&reference_ids, options.tokens)?;
         let taken = continuation.iter().map(|step| step.id);
         let inputs: Vec<u32> = reference_ids.iter().copied().chain(taken).collect();
-        let vocab = model.spec().vocab;
+        let vocab = model.spec().vocab_size;
         let likely = continuation.iter().flat_map(|step| &step.likely).map(|&(id, _)| id);
         if let Some(id) = inputs.iter().copied().chain(likely).find(|&id| id as usize >= vocab) {
             return Err(reference.problem(format!("expected ids below {vocab}, found {id}: it runs another model")));
         }
-        let context = model.spec().context;
+        let context = model.spec().context_length;
         if inputs.len() > context {
             let found = inputs.len();
             return Err(Error::Window { what: "prompt with its continuation", found, least: 1, most: context });
@@ -139,8 +139,8 @@ fn rows<B: Backend>(
         let end = at + chunk.len();
         batch.push(chunk, at, &blocks, end - at.max(silent).min(end));
         let rows = model.forward(backend, &batch);
-        backend.read(&rows, &mut logits);
-        all.extend_from_slice(&logits[..batch.outputs().len() * model.spec().vocab]);
+        backend.to_host(&rows, &mut logits);
+        all.extend_from_slice(&logits[..batch.outputs().len() * model.spec().vocab_size]);
         batch.clear();
         at = end;
     }

@@ -82,14 +82,14 @@ pub(super) fn measure(patient: &Patient, file: &File, spec: Option<Spec>) -> Res
         return Ok(None);
     }
     let text = Text::new(&language.tokenizer, &[TEXT.to_owned()], false, usize::MAX)?;
-    let context = model.spec().context.min(CONTEXT);
+    let context = model.spec().context_length.min(CONTEXT);
     let stride = Windows::longest_stride(context, text.has_bos()).div_ceil(2).max(1);
     let options = Options { windows: Windows::Sliding { context, stride }, batch: CONTEXT, threads, cache_type: &F32 };
     let found = perplexity(&model, &mut backend, &text, &options, &mut |_| ControlFlow::Continue(()))?;
     Ok(Some(Canary {
         tokens: found.sums.tokens,
         nats_per_token: found.nats_per_token.value,
-        uniform_nats_per_token: libm::log(model.spec().vocab as f64),
+        uniform_nats_per_token: libm::log(model.spec().vocab_size as f64),
         bits_per_byte: found.sums.nats / LN_2 / found.sums.bytes as f64,
         letters_bits_per_byte: letters(),
     }))

@@ -43,7 +43,7 @@ fn others(spec: &Spec) -> Vec<(String, Spec)> {
         let mut spec = spec.clone();
         others.extend(change(&mut spec).map(|()| (reading, spec)));
     };
-    let ordinary = spec.latent.is_none() && spec.query_rope.is_none() && spec.ropes.len() == 1;
+    let ordinary = spec.mla.is_none() && spec.query_rope.is_none() && spec.ropes.len() == 1;
     if ordinary {
         let other_pairs = |spec: &mut Spec| {
             let rope = spec.ropes.first_mut()?;
@@ -54,7 +54,7 @@ fn others(spec: &Spec) -> Vec<(String, Spec)> {
         for base in [1e4, 5e5, 1e6] {
             other(format!("rope.freq_base {base}"), &|spec| turn(spec, base));
         }
-        for heads in [spec.heads / 2, spec.heads * 2] {
+        for heads in [spec.n_heads / 2, spec.n_heads * 2] {
             other(format!("attention.head_count {heads}"), &|spec| share(spec, heads));
         }
     }
@@ -80,12 +80,12 @@ fn turn(spec: &mut Spec, base: f64) -> Option<()> {
 
 /// So many heads of the same numbers; keys and values in proportion.
 fn share(spec: &mut Spec, heads: usize) -> Option<()> {
-    let (all, group) = (spec.heads * spec.head_dim, spec.heads / spec.kv_heads);
+    let (all, group) = (spec.n_heads * spec.head_dim, spec.n_heads / spec.n_kv_heads);
     let base = libm::pow(*spec.ropes.first()?.frequencies.get(1)?, -(spec.ropes[0].frequencies.len() as f64));
     let head_dim = all.checked_div(heads).filter(|head_dim| head_dim % 2 == 0 && head_dim * heads == all)?;
     let whole = 2 * spec.ropes[0].frequencies.len() == spec.head_dim;
     (whole && heads.is_multiple_of(group)).then_some(())?;
-    (spec.kv_heads, spec.heads, spec.head_dim) = (heads / group, heads, head_dim);
+    (spec.n_kv_heads, spec.n_heads, spec.head_dim) = (heads / group, heads, head_dim);
     spec.attention_scale = 1.0 / (head_dim as f32).sqrt();
     let rope = spec.ropes.first_mut()?;
     rope.head_dim = head_dim;

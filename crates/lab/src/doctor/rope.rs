@@ -22,10 +22,10 @@ fn base(patient: &Patient, spec: &Spec) -> Option<Finding> {
     let is_llama3 = matches!(pre, Some("llama-bpe" | "llama3" | "llama-v3")) && spec.arch.gguf.contains(&"llama");
     let key = format!("{}.rope.freq_base", spec.arch.gguf[0]);
     let base = metadata.f32(&key).ok()?.unwrap_or(10000.0);
-    (patient.file.kind() != Kind::Safetensors && is_llama3 && spec.vocab > 100_000 && base <= 10000.0).then(|| {
+    (patient.file.kind() != Kind::Safetensors && is_llama3 && spec.vocab_size > 100_000 && base <= 10000.0).then(|| {
         let evidence = format!(
             "{key} is {base}, but the vocabulary of {} tokens is Llama 3's, which was trained with 500000",
-            spec.vocab
+            spec.vocab_size
         );
         Finding::new(Severity::Warning, "the base of rotary positions is not the model's", evidence, CONVERT)
     })
@@ -39,10 +39,10 @@ fn wavelength(spec: &Spec) -> Option<Finding> {
     }
     let slowest = spec.ropes.first()?.frequencies.iter().copied().fold(f64::INFINITY, f64::min);
     let wavelength = 2.0 * PI / slowest;
-    (wavelength < spec.context as f64).then(|| {
+    (wavelength < spec.context_length as f64).then(|| {
         let evidence = format!(
             "the slowest pair of numbers comes around after {wavelength:.0} positions, the context is {}",
-            spec.context
+            spec.context_length
         );
         let remedy =
             "go by a smaller --context, or convert the model again: rope.freq_base or rope.scaling is missing or wrong";
@@ -53,7 +53,7 @@ fn wavelength(spec: &Spec) -> Option<Finding> {
 /// Numbers that turn together are trained together and are of like size; where others are more alike, rows are in another order.
 fn permuted(patient: &Patient, spec: &Spec) -> Option<Finding> {
     // Latent heads have no such rows.
-    let rope = spec.ropes.first().filter(|_| spec.latent.is_none())?;
+    let rope = spec.ropes.first().filter(|_| spec.mla.is_none())?;
     let (head, half) = (spec.head_dim, rope.frequencies.len());
     let (mut adjacent, mut halves, mut count) = (0.0, 0.0, 0);
     for tensor in patient.tensors.iter().filter(|tensor| tensor.rows.len() % head == 0) {

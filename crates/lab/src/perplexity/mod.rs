@@ -114,7 +114,7 @@ pub fn perplexity<B: Backend>(
     options: &Options,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Perplexity, Error> {
-    check(options.windows, model.spec().context, text.has_bos())?;
+    check(options.windows, model.spec().context_length, text.has_bos())?;
     let cut = |(i, tokens): (usize, &Vec<Token>)| windows(options.windows, i, tokens.len(), text.has_bos());
     let all: Vec<Window> = text.documents.iter().enumerate().flat_map(cut).collect();
     let total = all.iter().map(|window| window.scored.len() as u64).sum();
@@ -229,7 +229,7 @@ impl<'a, B: Backend> Runner<'a, B> {
 
     /// Runs all windows in order, until `done` breaks off. A window may be done in several portions.
     fn run(mut self, done: &mut Done) -> Result<(), Error> {
-        let rows = (LOGITS / (4 * self.model.spec().vocab)).max(1);
+        let rows = (LOGITS / (4 * self.model.spec().vocab_size)).max(1);
         for group in std::mem::take(&mut self.groups) {
             let mut block = 0;
             for i in group {
@@ -269,7 +269,7 @@ impl<'a, B: Backend> Runner<'a, B> {
     /// Runs the batch.
     fn flush(&mut self, done: &mut Done) -> Result<ControlFlow<()>, Error> {
         let logits = self.model.forward(self.backend, &self.batch);
-        self.backend.read(&logits, &mut self.logits);
+        self.backend.to_host(&logits, &mut self.logits);
         self.batch.clear();
         let (text, windows) = (self.text, self.windows);
         let tokens = |(i, scored): &(usize, Range<usize>)| {
@@ -277,7 +277,7 @@ impl<'a, B: Backend> Runner<'a, B> {
             scored.clone().map(move |at| (at, text.targets(&document[at])))
         };
         let targets: Vec<Target> = self.scored.iter().flat_map(tokens).collect();
-        let nats = surprises(&self.logits, self.model.spec().vocab, &targets, self.threads)?;
+        let nats = surprises(&self.logits, self.model.spec().vocab_size, &targets, self.threads)?;
         let mut rest = &nats[..];
         for (i, scored) in self.scored.drain(..) {
             let nats = rest.split_off(..scored.len()).expect("a row for each");

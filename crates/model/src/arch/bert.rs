@@ -1,15 +1,15 @@
 //! BERT and what embedding models made of it.
 
-use super::{Arch, NormKind, Norms, llama::LLAMA};
-use trine_backend::{Gate, Pairs};
+use super::{Arch, NormKind, NormPlacement, llama::LLAMA};
+use trine_backend::{Activation, Pairs};
 
 /// arXiv:1810.04805.
 pub static BERT: Arch = Arch {
     gguf: &["bert"],
     hub: &["bert"],
     norm: NormKind::Layer,
-    norms: Norms::Sums,
-    gate: Gate::Gelu,
+    norm_placement: NormPlacement::PostResidual,
+    activation: Activation::Gelu,
     gated: false,
     learned_positions: true,
     embedding_norm: true,
@@ -38,8 +38,8 @@ pub static NOMIC_BERT: Arch = Arch {
     gguf: &["nomic-bert"],
     hub: &["nomic_bert"],
     pairs: Pairs::Halves,
-    gate: Gate::Silu,
-    hub_gates: &["swiglu"],
+    activation: Activation::Silu,
+    hf_activations: &["swiglu"],
     gated: true,
     learned_positions: false,
     renamed: &[
@@ -62,8 +62,8 @@ pub static MODERN_BERT: Arch = Arch {
     gguf: &["modern-bert"],
     hub: &["modernbert"],
     pairs: Pairs::Halves,
-    norms: Norms::Before,
-    hub_gates: &[],
+    norm_placement: NormPlacement::Pre,
+    hf_activations: &[],
     gated: true,
     learned_positions: false,
     global_every: 3,

@@ -1,7 +1,7 @@
 //! BitNet b1.58: ternary weights, inputs of linear layers rounded to 8 bits, and norms before the last linear layer of each half.
 
 use super::{Arch, llama::LLAMA};
-use trine_backend::{Gate, Pairs};
+use trine_backend::{Activation, Pairs};
 
 /// arXiv:2402.17764, with SiLU.
 pub static BITNET: Arch = Arch {
@@ -18,4 +18,4 @@ pub static BITNET: Arch = Arch {
 
 /// BitNet b1.58 2B-4T (arXiv:2504.12285): squared ReLU and a tied embedding.
 pub static BITNET_B158: Arch =
-    Arch { gguf: &["bitnet-b1.58", "bitnet-25"], hub: &["bitnet"], gate: Gate::Relu2, ..BITNET };
+    Arch { gguf: &["bitnet-b1.58", "bitnet-25"], hub: &["bitnet"], activation: Activation::Relu2, ..BITNET };

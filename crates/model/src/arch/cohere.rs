@@ -1,6 +1,6 @@
 //! Command R and R7B: both halves of a layer in parallel behind one norm, scaled logits.
 
-use super::{Arch, HeadNorms, NormKind, llama::LLAMA};
+use super::{Arch, NormKind, QkNorm, llama::LLAMA};
 use trine_backend::Pairs;
 
 /// Hugging Face turns adjacent numbers here, as GGUF does.
@@ -9,8 +9,8 @@ pub static COMMAND_R: Arch = Arch {
     hub: &["cohere"],
     hub_pairs: Pairs::Adjacent,
     norm: NormKind::Layer,
-    head_norms: HeadNorms::Own,
-    parallel: true,
+    qk_norm: QkNorm::Own,
+    parallel_residual: true,
     heeds: &["logit_scale"],
     optional: &["ffn_norm", "attn_q_norm", "attn_k_norm"],
     implied: &[],
@@ -23,7 +23,7 @@ pub static COMMAND_R: Arch = Arch {
 pub static COHERE2: Arch = Arch {
     gguf: &["cohere2"],
     hub: &["cohere2"],
-    head_norms: HeadNorms::None,
+    qk_norm: QkNorm::None,
     global_every: 4,
     global_unturned: true,
     ..COMMAND_R

@@ -8,7 +8,7 @@ pub static DEEPSEEK2: Arch = Arch {
     gguf: &["deepseek2"],
     hub: &["deepseek_v2", "deepseek_v3"],
     hub_pairs: Pairs::Adjacent,
-    latent: true,
+    mla: true,
     implied: &[],
     renamed: &[
         ("blk.{}.attn_q_a", "model.layers.{}.self_attn.q_a_proj"),

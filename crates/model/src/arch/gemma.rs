@@ -1,15 +1,15 @@
 //! Gemma, Gemma 2 and the text part of Gemma 3.
 
-use super::{AROUND, Arch, HeadNorms, Norms, llama::LLAMA};
-use trine_backend::{Gate, Pairs};
+use super::{AROUND, Arch, NormPlacement, QkNorm, llama::LLAMA};
+use trine_backend::{Activation, Pairs};
 
 /// arXiv:2403.08295. GGUF files hold the gains of norms with the one already added.
 pub static GEMMA: Arch = Arch {
     gguf: &["gemma"],
     hub: &["gemma"],
     pairs: Pairs::Halves,
-    gate: Gate::GeluTanh,
-    hub_gates: &["gelu"],
+    activation: Activation::GeluTanh,
+    hf_activations: &["gelu"],
     scaled_embedding: true,
     hub_gain: 1.0,
     heeds: &[],
@@ -22,8 +22,8 @@ pub static GEMMA: Arch = Arch {
 pub static GEMMA2: Arch = Arch {
     gguf: &["gemma2"],
     hub: &["gemma2"],
-    hub_gates: &[],
-    norms: Norms::Around,
+    hf_activations: &[],
+    norm_placement: NormPlacement::Sandwich,
     global_every: 2,
     scaled_by_width: &[46],
     heeds: &["attn_logit_softcapping", "final_logit_softcapping", "attention.scale"],
@@ -38,7 +38,7 @@ pub static GEMMA3: Arch = Arch {
     hub: &["gemma3_text"],
     global_every: 6,
     scaled_by_width: &[62],
-    head_norms: HeadNorms::Shared,
+    qk_norm: QkNorm::Shared,
     heeds: &["attention.scale", "final_logit_softcapping", "attn_logit_softcapping"],
     implied: &[("rope.freq_base", 1e6), ("rope.freq_base_swa", 10000.0)],
     hub_implied: &[

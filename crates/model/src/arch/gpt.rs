@@ -1,14 +1,14 @@
 //! GPT-2, and GPT-NeoX with Pythia.
 
 use super::{Arch, NormKind, llama::LLAMA};
-use trine_backend::{Gate, Pairs};
+use trine_backend::{Activation, Pairs};
 
 /// Learned positions. Hugging Face's matrices are transposed.
 pub static GPT2: Arch = Arch {
     gguf: &["gpt2"],
     hub: &["gpt2"],
     norm: NormKind::Layer,
-    gate: Gate::GeluTanh,
+    activation: Activation::GeluTanh,
     gated: false,
     learned_positions: true,
     heeds: &[],
@@ -34,9 +34,9 @@ pub static GPT_NEOX: Arch = Arch {
     hub: &["gpt_neox"],
     pairs: Pairs::Halves,
     norm: NormKind::Layer,
-    gate: Gate::Gelu,
+    activation: Activation::Gelu,
     gated: false,
-    parallel: true,
+    parallel_residual: true,
     heeds: &["use_parallel_residual"],
     implied: &[],
     hub_by_head: true,

@@ -3,7 +3,7 @@
 use super::{Arch, llama::LLAMA};
 use crate::Error;
 use crate::weights::{Part, Source, every_other, transpose};
-use trine_backend::{Gate, Pairs};
+use trine_backend::{Activation, Pairs};
 use trine_tensor::View;
 use trine_tensor::format::{MXFP4, U8};
 
@@ -12,8 +12,8 @@ pub static GPT_OSS: Arch = Arch {
     gguf: &["gpt-oss"],
     hub: &["gpt_oss"],
     pairs: Pairs::Halves,
-    hub_gates: &["silu"],
-    gate: Gate::Clamped,
+    hf_activations: &["silu"],
+    activation: Activation::Clamped,
     global_every: 2,
     sinks: true,
     implied: &[("expert_weights_norm", 1.0), ("rope.scaling.truncate", 0.0)],

@@ -1,7 +1,7 @@
 //! Llama, and everything built like it: Mistral, Falcon 3, SmolLM 2, their ternary versions; and Mixtral, with experts.
 
-use super::{Arch, HeadNorms, NormKind, Norms};
-use trine_backend::{Gate, Pairs};
+use super::{Arch, NormKind, NormPlacement, QkNorm};
+use trine_backend::{Activation, Pairs};
 
 /// arXiv:2302.13971, arXiv:2310.06825, arXiv:2401.04088.
 pub static LLAMA: Arch = Arch {
@@ -10,16 +10,16 @@ pub static LLAMA: Arch = Arch {
     pairs: Pairs::Adjacent,
     hub_pairs: Pairs::Halves,
     norm: NormKind::Rms,
-    norms: Norms::Before,
-    gate: Gate::Silu,
-    hub_gates: &[],
+    norm_placement: NormPlacement::Pre,
+    activation: Activation::Silu,
+    hf_activations: &[],
     gated: true,
-    head_norms: HeadNorms::None,
+    qk_norm: QkNorm::None,
     biased: false,
     sub_norms: false,
     bit_linear: false,
-    parallel: false,
-    latent: false,
+    parallel_residual: false,
+    mla: false,
     learned_positions: false,
     global_every: 0,
     global_first: false,

@@ -18,7 +18,7 @@ mod starcoder2;
 
 use crate::weights::Recipe;
 use std::collections::BTreeSet;
-use trine_backend::{Gate, Pairs};
+use trine_backend::{Activation, Pairs};
 
 /// Every architecture we know. A new one is a file beside these and a row here.
 pub static ARCHS: &[&Arch] = &[
@@ -68,15 +68,15 @@ pub struct Arch {
     /// What norms compute.
     pub norm: NormKind,
     /// Where they stand.
-    pub norms: Norms,
+    pub norm_placement: NormPlacement,
     /// Activation of the feed-forward layer, unless a folder names another.
-    pub gate: Gate,
+    pub activation: Activation,
     /// Names that its folders have for that activation, and others for another one.
-    pub hub_gates: &'static [&'static str],
+    pub hf_activations: &'static [&'static str],
     /// Whether it is multiplied by another projection.
     pub gated: bool,
     /// Norms of queries and keys, before rope.
-    pub head_norms: HeadNorms,
+    pub qk_norm: QkNorm,
     /// Queries, keys and values have biases in every model that is known.
     pub biased: bool,
     /// The outputs of attention and of the gate are normed before their last linear layer.
@@ -84,9 +84,9 @@ pub struct Arch {
     /// Linear layers round their inputs to 8 bits, whatever format the weights are stored in.
     pub bit_linear: bool,
     /// Attention and feed-forward layer take the same input, unless a key says otherwise.
-    pub parallel: bool,
+    pub parallel_residual: bool,
     /// Keys and values are projections of one small vector, which is what is cached (arXiv:2405.04434).
-    pub latent: bool,
+    pub mla: bool,
     /// Positions are rows of a table instead of rotations.
     pub learned_positions: bool,
     /// Each so-manyth layer sees everything, where the others have a window; 0 where all have it.
@@ -142,20 +142,20 @@ pub enum NormKind {
 
 /// Where norms stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Norms {
+pub enum NormPlacement {
     /// Before attention and before the feed-forward layer.
-    Before,
+    Pre,
     /// Behind both, before they are added.
-    Behind,
+    Post,
     /// Before and behind.
-    Around,
+    Sandwich,
     /// Behind the sums.
-    Sums,
+    PostResidual,
 }
 
 /// Norms of queries and keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeadNorms {
+pub enum QkNorm {
     /// None.
     None,
     /// One gain for all heads, each normed alone.
@@ -192,11 +192,11 @@ pub static TENSORS: &[(&str, &str)] = &[
 ];
 
 /// Names that transformers has for activations.
-pub static GATES: &[(&[&str], Gate)] = &[
-    (&["silu", "swish"], Gate::Silu),
-    (&["relu2"], Gate::Relu2),
-    (&["gelu", "gelu_python"], Gate::Gelu),
-    (&["gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_python_tanh"], Gate::GeluTanh),
+pub static ACTIVATIONS: &[(&[&str], Activation)] = &[
+    (&["silu", "swish"], Activation::Silu),
+    (&["relu2"], Activation::Relu2),
+    (&["gelu", "gelu_python"], Activation::Gelu),
+    (&["gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_python_tanh"], Activation::GeluTanh),
 ];
 
 /// Hugging Face's names of norms before and behind both halves of a layer.
@@ -245,14 +245,14 @@ impl Arch {
     }
 
     /// The activation that its Hugging Face folders mean by this name of transformers', if we compute it.
-    pub fn gate_of_hub(&self, name: &str) -> Option<Gate> {
-        let named = GATES.iter().find(|(names, _)| names.contains(&name)).map(|&(_, gate)| gate);
-        if self.hub_gates.contains(&name) { Some(self.gate) } else { named }
+    pub fn activation_of_hf(&self, name: &str) -> Option<Activation> {
+        let named = ACTIVATIONS.iter().find(|(names, _)| names.contains(&name)).map(|&(_, gate)| gate);
+        if self.hf_activations.contains(&name) { Some(self.activation) } else { named }
     }
 
     /// The names of activations that we compute, for messages.
-    pub fn gate_names() -> String {
-        GATES.iter().flat_map(|(names, _)| *names).copied().collect::<Vec<_>>().join(", ")
+    pub fn activation_names() -> String {
+        ACTIVATIONS.iter().flat_map(|(names, _)| *names).copied().collect::<Vec<_>>().join(", ")
     }
 
     /// Whether a layer may lack this part.

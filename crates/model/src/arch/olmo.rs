@@ -1,6 +1,6 @@
 //! OLMo 2, and OLMoE with experts.
 
-use super::{AROUND, Arch, HeadNorms, Norms, llama::LLAMA};
+use super::{AROUND, Arch, NormPlacement, QkNorm, llama::LLAMA};
 use trine_backend::Pairs;
 
 /// Norms behind both halves of a layer, and over all queries and all keys: arXiv:2501.00656.
@@ -8,8 +8,8 @@ pub static OLMO2: Arch = Arch {
     gguf: &["olmo2"],
     hub: &["olmo2"],
     pairs: Pairs::Halves,
-    norms: Norms::Behind,
-    head_norms: HeadNorms::Row,
+    norm_placement: NormPlacement::Post,
+    qk_norm: QkNorm::Row,
     heeds: &[],
     implied: &[],
     renamed: &AROUND,
@@ -21,7 +21,7 @@ pub static OLMOE: Arch = Arch {
     gguf: &["olmoe"],
     hub: &["olmoe"],
     pairs: Pairs::Halves,
-    head_norms: HeadNorms::Row,
+    qk_norm: QkNorm::Row,
     implied: &[],
     renamed: &[],
     ..LLAMA

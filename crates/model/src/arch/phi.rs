@@ -1,7 +1,7 @@
 //! Phi 2, 3 and 4.
 
 use super::{Arch, NormKind, llama::LLAMA};
-use trine_backend::{Gate, Pairs};
+use trine_backend::{Activation, Pairs};
 
 /// Both halves of a layer in parallel behind one norm; half of each head turns.
 pub static PHI2: Arch = Arch {
@@ -9,9 +9,9 @@ pub static PHI2: Arch = Arch {
     hub: &["phi"],
     pairs: Pairs::Halves,
     norm: NormKind::Layer,
-    gate: Gate::GeluTanh,
+    activation: Activation::GeluTanh,
     gated: false,
-    parallel: true,
+    parallel_residual: true,
     optional: &["ffn_norm"],
     heeds: &[],
     implied: &[],

@@ -1,6 +1,6 @@
 //! Qwen 2, 2.5 and 3, with and without experts.
 
-use super::{Arch, HeadNorms, llama::LLAMA};
+use super::{Arch, QkNorm, llama::LLAMA};
 use trine_backend::Pairs;
 
 /// Llama with biases on queries, keys and values: arXiv:2407.10671.
@@ -16,8 +16,7 @@ pub static QWEN2: Arch = Arch {
 };
 
 /// Llama with queries and keys normed per head: arXiv:2505.09388.
-pub static QWEN3: Arch =
-    Arch { gguf: &["qwen3"], hub: &["qwen3"], head_norms: HeadNorms::Shared, biased: false, ..QWEN2 };
+pub static QWEN3: Arch = Arch { gguf: &["qwen3"], hub: &["qwen3"], qk_norm: QkNorm::Shared, biased: false, ..QWEN2 };
 
 /// Experts beside one that all tokens share.
 pub static QWEN2_MOE: Arch = Arch {

@@ -1,6 +1,6 @@
 //! StableLM 2: layer norms, a part of each head turned, sometimes both halves of a layer in parallel and heads normed alone.
 
-use super::{Arch, HeadNorms, NormKind, llama::LLAMA};
+use super::{Arch, NormKind, QkNorm, llama::LLAMA};
 use crate::weights::{Part, Source, stack};
 use trine_backend::Pairs;
 
@@ -10,7 +10,7 @@ pub static STABLELM: Arch = Arch {
     hub: &["stablelm"],
     pairs: Pairs::Halves,
     norm: NormKind::Layer,
-    head_norms: HeadNorms::Own,
+    qk_norm: QkNorm::Own,
     optional: &["ffn_norm", "attn_q_norm", "attn_k_norm"],
     heeds: &["use_parallel_residual"],
     implied: &[],

@@ -1,7 +1,7 @@
 //! StarCoder 2: layer norms, biases everywhere, a plain feed-forward layer, and a window.
 
 use super::{Arch, NormKind, llama::LLAMA};
-use trine_backend::{Gate, Pairs};
+use trine_backend::{Activation, Pairs};
 
 /// arXiv:2402.19173.
 pub static STARCODER2: Arch = Arch {
@@ -9,7 +9,7 @@ pub static STARCODER2: Arch = Arch {
     hub: &["starcoder2"],
     pairs: Pairs::Halves,
     norm: NormKind::Layer,
-    gate: Gate::GeluTanh,
+    activation: Activation::GeluTanh,
     gated: false,
     heeds: &[],
     implied: &[],

@@ -2,7 +2,7 @@
 
 use super::{AdamW, Adjoint, Muon, Rounding, muon};
 use std::sync::{Mutex, PoisonError};
-use trine_backend::{Act, Backend, Batch, Cpu, Error, Gate, Role, Rope, Weight};
+use trine_backend::{Act, Activation, Backend, Batch, Cpu, Error, Role, Rope, Weight};
 use trine_kernels::{Attend, AttentionBack, Factors, Machine, Strided};
 use trine_tensor::format::{F32, I2_S};
 use trine_tensor::{Format, View};
@@ -109,7 +109,7 @@ impl Adjoint for Cpu {
         dx
     }
 
-    fn gate_back(&mut self, kind: Gate, gate: &Act, up: &Act, dy: &Act) -> [Act; 2] {
+    fn gate_back(&mut self, kind: Activation, gate: &Act, up: &Act, dy: &Act) -> [Act; 2] {
         let rows = gate.data().len() / gate.cols();
         let mut parts = [0; 2].map(|_| self.act(rows, gate.cols()));
         let [dgate, dup] = &mut parts;

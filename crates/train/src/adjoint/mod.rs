@@ -3,7 +3,7 @@
 mod cpu;
 mod muon;
 
-use trine_backend::{Backend, Batch, Error, Gate, Role, Rope};
+use trine_backend::{Activation, Backend, Batch, Error, Role, Rope};
 pub use trine_kernels::AdamW;
 use trine_kernels::{Attend, Factors};
 use trine_tensor::Format;
@@ -86,7 +86,7 @@ pub trait Adjoint: Backend {
         dgain: &mut Self::Act,
     ) -> Self::Act;
     /// Of [`Backend::gate`]: for the gate and for what is gated.
-    fn gate_back(&mut self, kind: Gate, gate: &Self::Act, up: &Self::Act, dy: &Self::Act) -> [Self::Act; 2];
+    fn gate_back(&mut self, kind: Activation, gate: &Self::Act, up: &Self::Act, dy: &Self::Act) -> [Self::Act; 2];
     /// Of [`Backend::rope`].
     fn rope_back(&mut self, rope: &Rope, angles: &Self::Act, dy: Self::Act) -> Self::Act;
     /// Of [`Backend::attention`] over sequences that begin in this batch: for queries, keys and values. `out` is what attention gave.

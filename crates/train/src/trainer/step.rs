@@ -99,7 +99,7 @@ impl Trainer {
             match rows {
                 None => device.divergence(logits.value(), &theirs, temperature, scale, &mut dlogits, &mut self.losses),
                 Some(rows) => {
-                    let ours = device.select(logits.value(), &rows);
+                    let ours = device.gather_rows(logits.value(), &rows);
                     let mut part = device.copy(&ours);
                     device.clear(&mut part);
                     device.divergence(&ours, &theirs, temperature, scale, &mut part, &mut self.losses);
@@ -121,12 +121,12 @@ impl Trainer {
         let mut weights: usize = self.tape.params.iter().filter(is_product).map(Param::len).sum();
         // A head of its own leaves the embedding without a product.
         if self.tape.params.iter().any(|param| param.name == "output.weight") {
-            weights -= spec.vocab * spec.width;
+            weights -= spec.vocab_size * spec.hidden_size;
         }
         let spans = || rows.iter().flat_map(|row| &row.spans);
         let tokens: usize = spans().sum();
         let pairs: usize = spans().map(|len| len * (len + 1) / 2).sum();
-        2.0 * weights as f64 * tokens as f64 + 4.0 * (pairs * spec.layers * spec.heads * spec.head_dim) as f64
+        2.0 * weights as f64 * tokens as f64 + 4.0 * (pairs * spec.n_layers * spec.n_heads * spec.head_dim) as f64
     }
 
     /// Changes the weights by their gradients, which are `scale` times too large, and whose norm would be `norm`.

@@ -298,7 +298,7 @@ impl Bench {
             })?;
         recorder.stop();
         bar.finish_and_clear();
-        let ids: Vec<u32> = story.into_iter().cycle().take(self.kl.min(model.spec().context)).collect();
+        let ids: Vec<u32> = story.into_iter().cycle().take(self.kl.min(model.spec().context_length)).collect();
         let kl = match &ids[..] {
             [] => None,
             ids => {

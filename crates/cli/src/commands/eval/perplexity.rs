@@ -88,7 +88,7 @@ impl Perplexity {
         let end = parted && !self.no_end;
         let most = self.max_tokens.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
         let text = Text::new(decoder.tokenizer(), &documents, end, most)?;
-        let context = self.load.context.map_or_else(|| decoder.spec().context.min(CONTEXT), |n| n as usize);
+        let context = self.load.context.map_or_else(|| decoder.spec().context_length.min(CONTEXT), |n| n as usize);
         let windows = match self.second_half {
             true => Windows::SecondHalf { context },
             false => Windows::Sliding { context, stride: self.stride.unwrap_or((context / 2).max(1)) },
