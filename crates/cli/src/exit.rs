@@ -89,7 +89,6 @@ fn diagnose(error: &anyhow::Error) -> (Exit, Option<&'static str>) {
     }
     match error.downcast_ref::<trine::Error>() {
         Some(trine::Error::Model(error)) => of_model(error),
-        Some(trine::Error::Kernels(_)) => (Exit::Usage, Some("`trine devices` shows what this CPU can run")),
         Some(trine::Error::Engine(error)) => of_engine(error),
         Some(trine::Error::MemoryLimit { .. }) => {
             (Exit::Work, Some("raise --mem-limit, or give less --context or a smaller --batch"))
@@ -141,7 +140,10 @@ fn of_bench(error: &trine_lab::bench::Error) -> (Exit, Option<&'static str>) {
         Error::Another { .. } | Error::OtherTests { .. } => {
             (Exit::Usage, Some("--save-baseline makes one of what runs here"))
         }
-        Error::Backend(_) => (Exit::Work, Some("give less --prefill, --decode, --depth or --batch")),
+        Error::Model(trine::model::Error::Device(_)) => {
+            (Exit::Work, Some("give less --prefill, --decode, --depth or --batch"))
+        }
+        Error::Model(error) => of_model(error),
         _ => (Exit::Work, None),
     }
 }
@@ -155,7 +157,13 @@ fn of_engine(error: &trine::engine::Error) -> (Exit, Option<&'static str>) {
             (Exit::Work, Some("shorten the prompt, or give more --context if the model has it"))
         }
         Error::BeyondVocabulary { .. } => (Exit::Usage, Some("`trine tokenize` shows the ids of tokens")),
-        Error::Backend(_) | Error::CacheTooLarge { .. } => (Exit::Work, Some("give less --context")),
+        Error::CacheTooLarge { .. } => (Exit::Work, Some("give less --context")),
+        Error::Model(trine::model::Error::Device(error)) => match of_device(error) {
+            (Exit::Work, None) => (Exit::Work, Some("give less --context")),
+            other => other,
+        },
+        Error::Model(error) => of_model(error),
+        Error::Forward(error) => of_model(error),
         _ => (Exit::Work, None),
     }
 }
@@ -186,6 +194,7 @@ fn of_model(error: &trine::model::Error) -> (Exit, Option<&'static str>) {
         Error::Length { .. } => return (Exit::Work, Some("embed a longer text in parts")),
         Error::File(error) => of_file(error),
         Error::NotWeights { .. } => Some("get the model in BF16, or quantised by a method that its config.json names"),
+        Error::UnknownDevice { .. } => return (Exit::Usage, Some("`trine devices` shows what this machine has")),
         Error::NoConfig { .. } => Some("get the config.json of the model, too"),
         Error::NoTokenizer { .. } => Some("give one with --tokenizer FILE"),
         Error::UnknownArch { .. } => Some("`trine info` shows what the file holds"),

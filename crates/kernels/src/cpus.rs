@@ -36,6 +36,20 @@ pub enum Affinity {
     List(Vec<usize>),
 }
 
+impl std::str::FromStr for Affinity {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Affinity, String> {
+        match text {
+            "none" => Ok(Affinity::None),
+            "auto" => Ok(Affinity::Auto),
+            list => parse_list(list)
+                .map(Affinity::List)
+                .ok_or_else(|| format!("expected none, auto, or a list of CPUs such as 0,2-5, found `{list}`")),
+        }
+    }
+}
+
 impl Topology {
     /// What is so on this machine.
     pub fn read() -> Topology {

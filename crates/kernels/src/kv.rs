@@ -29,6 +29,13 @@ impl Lines {
     }
 }
 
+impl Lines {
+    /// All bytes.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(self)
+    }
+}
+
 impl std::ops::Deref for Lines {
     type Target = [Line];
     fn deref(&self) -> &[Line] {
@@ -71,6 +78,8 @@ pub struct Span {
     pub cached: usize,
     /// Which part of a batch's blocks is the sequence's.
     pub blocks: std::ops::Range<usize>,
+    /// The adapter that the sequence runs with; 0 is the model itself.
+    pub adapter: u32,
 }
 
 impl KvLayout {
@@ -98,6 +107,13 @@ impl KvLayout {
     /// Bytes of one head in all blocks.
     pub(crate) fn head_bytes(&self) -> usize {
         self.blocks * self.block_len / LANES * 2 * self.half()
+    }
+
+    /// Where the bytes of a block are, `[n_kv_heads]` ranges of one layer.
+    pub fn block_bytes(&self, block: u32) -> impl Iterator<Item = std::ops::Range<usize>> {
+        let (head, each) = (self.head_bytes(), self.head_bytes() / self.blocks.max(1));
+        assert!((block as usize) < self.blocks, "block {block} of {}", self.blocks);
+        (0..self.n_kv_heads).map(move |i| i * head + block as usize * each).map(move |start| start..start + each)
     }
 
     /// Where in its head's bytes the strip of a position starts, given the sequence's blocks.

@@ -14,7 +14,23 @@ pub enum Numa {
     Bind,
 }
 
+impl std::str::FromStr for Numa {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Numa, String> {
+        match text {
+            "off" => Ok(Numa::Off),
+            "interleave" => Ok(Numa::Interleave),
+            "bind" => Ok(Numa::Bind),
+            _ => Err(format!("expected {}, found `{text}`", Numa::NAMES.join(", "))),
+        }
+    }
+}
+
 impl Numa {
+    /// The names that can be parsed.
+    pub const NAMES: [&str; 3] = ["off", "interleave", "bind"];
+
     /// Sets the policy for what this thread, and those that it starts, touch first from now on. Gives the nodes that it is about: none
     /// when it is off, or when there is only one.
     ///

@@ -30,12 +30,13 @@ fn rotate(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], pairs: Pairs
 }
 
 impl Machine {
-    /// Turns the heads of `x`, rows of `width`, each row by its own angles: `angles` has for each row the cosines of all pairs, then the sines.
-    pub fn rope(&mut self, x: &mut [f32], width: usize, head_dim: usize, angles: &[f32], pairs: Pairs) {
-        let each = angles.len() * width / x.len().max(1);
-        self.rows(x, width, 4 * width, &|row, x, _| {
-            let (cos, sin) = angles[row * each..][..each].split_at(each / 2);
-            rotate(x, head_dim, cos, sin, pairs);
+    /// Rotates the heads of `x`, rows of `width`, each row by its own angles: `cache` has for each row the cosines of all pairs, then the sines.
+    pub fn rope(&mut self, x: &[f32], width: usize, head_dim: usize, cache: &[f32], pairs: Pairs, out: &mut [f32]) {
+        let each = cache.len() * width / x.len().max(1);
+        self.rows(out, width, 4 * width, &|row, out, _| {
+            let (cos, sin) = cache[row * each..][..each].split_at(each / 2);
+            out.copy_from_slice(&x[row * width..][..width]);
+            rotate(out, head_dim, cos, sin, pairs);
         });
     }
 }

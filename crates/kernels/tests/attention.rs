@@ -42,7 +42,13 @@ fn attention(
         for (i, one) in all.iter().enumerate() {
             let end = (start + step).min(one.q.len() / q_width);
             if start < end {
-                spans.push(Span { row: rows, tokens: end - start, cached: start, blocks: i * each..(i + 1) * each });
+                spans.push(Span {
+                    row: rows,
+                    tokens: end - start,
+                    cached: start,
+                    blocks: i * each..(i + 1) * each,
+                    adapter: 0,
+                });
                 rows += end - start;
                 q.extend_from_slice(&one.q[start * q_width..end * q_width]);
                 k.extend_from_slice(&one.k[start * kv_width..end * kv_width]);
@@ -297,7 +303,8 @@ fn gradients_agree_with_double_precision_and_with_themselves_in_every_bit() {
         let dout = floats(heads);
         let wide = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
         let (exact_x, exact_dout) = (x.each_ref().map(|x| wide(x)), wide(&dout));
-        let span = |i: usize| Span { row: lengths[..i].iter().sum(), tokens: lengths[i], cached: 0, blocks: 0..0 };
+        let span =
+            |i: usize| Span { row: lengths[..i].iter().sum(), tokens: lengths[i], cached: 0, blocks: 0..0, adapter: 0 };
         let spans: Vec<Span> = (0..lengths.len()).map(span).collect();
         let large = tokens > 300;
         for (window, softcap) in
@@ -374,7 +381,7 @@ fn sixteen_thousand_positions_are_attended_to() {
         let mut first: Option<Vec<u32>> = None;
         for mut machine in machines() {
             let mut cache = Lines::zeroed(layout.bytes().unwrap());
-            let span = |tokens, cached| [Span { row: 0, tokens, cached, blocks: 0..blocks.len() }];
+            let span = |tokens, cached| [Span { row: 0, tokens, cached, blocks: 0..blocks.len(), adapter: 0 }];
             machine.store(&kv, &kv, layout, &span(positions, 0), &blocks, &mut cache);
             let spans = span(new, positions - new);
             let job = Attention {

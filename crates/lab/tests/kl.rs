@@ -89,7 +89,7 @@ fn float_activations_need_no_second_file() {
                     table,
                     activations: ActivationPrecision::F32,
                     threads: 2,
-                    repack,
+                    repack: repack.into(),
                     ..CpuOptions::default()
                 };
                 assert!(logits(&file, options) == expected, "{mixture}, {}, repacked: {repack}", table.name);

@@ -95,7 +95,7 @@ fn all_ternary_layouts_of_a_model_give_the_same_bits() {
                 assert!(last.view(&view.name).unwrap().decode() == view.decode(), "{format} {}", view.name);
             }
             for copied in [false, true] {
-                let options = CpuOptions { huge_pages: copied, repack: copied, ..CpuOptions::default() };
+                let options = CpuOptions { huge_pages: copied.into(), repack: copied.into(), ..CpuOptions::default() };
                 let bits = logits(&last, options, 29);
                 let expected = expected.get_or_insert_with(|| bits.clone());
                 assert!(*expected == bits, "{format}, copied: {copied}, {}", source.path().display());

@@ -4,7 +4,7 @@ use crate::loader::{Linear, Loader, Norm};
 use crate::spec::{LayerKind, Mla};
 use crate::weights::{rows, transpose};
 use crate::{QkNorm, Result, Spec};
-use trine_backend::{Attend, Backend, Batch, Role};
+use trine_backend::{Attend, Backend, Ops, Role};
 use trine_tensor::View;
 use trine_tensor::format::F32;
 
@@ -43,7 +43,7 @@ pub(crate) struct MlaAttention<W> {
 /// What all layers of a forward pass share.
 pub(crate) struct Pass<'a, B: Backend> {
     pub spec: &'a Spec,
-    pub batch: &'a Batch,
+    pub device: B::Pass,
     /// Angles of each rotation.
     pub angles: [Option<B::Act>; 2],
     /// Angles of queries, where they are not those of keys.
@@ -63,8 +63,8 @@ impl<W> Attention<W> {
         let Spec { attention_scale: scale, attention_softcap: softcap, causal, ref layer_kinds, .. } = *pass.spec;
         let attend = Attend { scale, window: layer_kinds[layer].window, softcap, causal };
         match self {
-            Attention::Heads(heads) => heads.forward(be, layer, h, pass, &attend),
-            Attention::Mla(latent) => latent.forward(be, layer, h, pass, &attend),
+            Attention::Heads(heads) => heads.forward(be, layer, h, pass, attend),
+            Attention::Mla(latent) => latent.forward(be, layer, h, pass, attend),
         }
     }
 }
@@ -72,7 +72,7 @@ impl<W> Attention<W> {
 /// Turns queries or keys, in layers that do.
 fn turn<B: Backend>(be: &mut B, kind: LayerKind, pass: &Pass<B>, x: B::Act) -> B::Act {
     match kind.rope.and_then(|rope| Some((rope, pass.angles[rope].as_ref()?))) {
-        Some((rope, angles)) => be.rope(&pass.spec.ropes[rope], angles, x),
+        Some((rope, angles)) => be.rope(&pass.spec.ropes[rope], angles, &x),
         None => x,
     }
 }
@@ -80,7 +80,7 @@ fn turn<B: Backend>(be: &mut B, kind: LayerKind, pass: &Pass<B>, x: B::Act) -> B
 /// Turns queries by angles of their own, where they have some.
 fn turn_queries<B: Backend>(be: &mut B, kind: LayerKind, pass: &Pass<B>, q: B::Act) -> B::Act {
     match (kind.rope, &pass.query_rope_cache) {
-        (Some(rope), Some(angles)) => be.rope(&pass.spec.ropes[rope], angles, q),
+        (Some(rope), Some(angles)) => be.rope(&pass.spec.ropes[rope], angles, &q),
         _ => turn(be, kind, pass, q),
     }
 }
@@ -122,7 +122,7 @@ impl<W> Heads<W> {
         layer: usize,
         h: &B::Act,
         pass: &Pass<B>,
-        attend: &Attend,
+        attend: Attend,
     ) -> B::Act {
         let (eps, kind) = (pass.spec.eps, pass.spec.layer_kinds[layer]);
         let mut q = self.q.forward(be, h);
@@ -134,7 +134,7 @@ impl<W> Heads<W> {
         }
         let q = turn_queries(be, kind, pass, q);
         let k = turn(be, kind, pass, k);
-        let mut h = be.attention(layer, &q, &k, &v, attend, self.sinks.as_ref(), pass.batch);
+        let mut h = be.attention(layer, &q, &k, &v, attend, self.sinks.as_ref(), &pass.device);
         if let Some(norm) = &self.sub_norm {
             h = norm.forward(be, &h, eps);
         }
@@ -187,7 +187,7 @@ impl<W> MlaAttention<W> {
         layer: usize,
         h: &B::Act,
         pass: &Pass<B>,
-        attend: &Attend,
+        attend: Attend,
     ) -> B::Act {
         let (eps, kind, heads) = (pass.spec.eps, pass.spec.layer_kinds[layer], pass.spec.n_heads);
         let Mla { rank, plain, turned, .. } = self.dims;
@@ -212,7 +212,7 @@ impl<W> MlaAttention<W> {
         let k = be.concat(&latent, rank, &k_turned, turned);
 
         // The values are the latent vectors; what attention finds behind them is not looked at.
-        let found = be.attention(layer, &q, &k, &k, attend, None, pass.batch);
+        let found = be.attention(layer, &q, &k, &k, attend, None, &pass.device);
         let found = be.slice_columns(&found, rank + turned, 0..rank);
         let values = be.linear_per_head(&self.v_b, &found, heads);
         self.o.forward(be, &values)

@@ -158,6 +158,10 @@ pub enum Error {
         /// What it was run as.
         arch: &'static str,
     },
+    #[error("adapter {adapter}: expected one that is loaded, found none of this number")]
+    UnknownAdapter { adapter: u32 },
+    #[error("device `{found}`: expected {expected}")]
+    UnknownDevice { found: String, expected: String },
 }
 
 impl Error {

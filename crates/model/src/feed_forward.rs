@@ -2,7 +2,7 @@
 
 use crate::loader::{Linear, Loader, Norm};
 use crate::{Experts, Result, Spec};
-use trine_backend::{Backend, Role, Routing, Score};
+use trine_backend::{Backend, Ops, Role, Routing, Score};
 
 pub(crate) enum FeedForward<W> {
     Dense(Dense<W>),

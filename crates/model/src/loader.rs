@@ -3,7 +3,7 @@
 use crate::weights::Weights;
 use crate::{Error, NormKind, Result, Spec};
 use std::ops::ControlFlow;
-use trine_backend::{Backend, Role};
+use trine_backend::{Backend, Ops, Role};
 use trine_tensor::View;
 use trine_tensor::format::{I8, I16, I32, I64};
 

@@ -77,7 +77,7 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(Progress) -> ControlFlo
         Some(number) => metadata.insert("general.file_type", number),
         None => metadata.remove("general.file_type"),
     };
-    let device = Cpu::new(CpuOptions { threads, huge_pages: true, ..CpuOptions::default() })?;
+    let device = Cpu::new(CpuOptions { threads, huge_pages: true.into(), ..CpuOptions::default() })?;
     let language = data::language(&language);
     Ok(Setup { file, metadata, train, validation, formats, device, language, warnings })
 }

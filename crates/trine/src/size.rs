@@ -47,6 +47,12 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// Bytes of the weights of a file as they are loaded.
+    pub(crate) fn weights_of(file: &File) -> u64 {
+        let packing = Spec::of(file).map_or(Packing::Plain, |spec| spec.packing);
+        loaded(file, packing).map(bytes_of).fold(0, u64::saturating_add)
+    }
+
     /// What a model takes with one sequence of `context` tokens, kept as `cache_type`, and batches of `batch`.
     pub fn of(file: &File, spec: &Spec, context: usize, batch: usize, cache_type: &'static Format) -> Memory {
         let blocks = context.div_ceil(BLOCK_LEN);

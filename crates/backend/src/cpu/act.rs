@@ -29,6 +29,11 @@ impl Act {
         &mut self.data
     }
 
+    /// How many rows.
+    pub fn rows(&self) -> usize {
+        self.data.len() / self.cols
+    }
+
     /// Numbers of a row.
     pub fn cols(&self) -> usize {
         self.cols
@@ -49,6 +54,8 @@ pub(super) struct Store {
     pub(super) floats: Vec<Vec<f32>>,
     pub(super) bytes: Vec<Quantized>,
     pub(super) derived: Vec<Derived>,
+    /// Bytes of all buffers of floats, in use or not.
+    pub(super) allocated: usize,
 }
 
 impl Store {
@@ -61,7 +68,9 @@ impl Store {
         let found = found.or_else(|| buffers().max_by_key(|(_, buffer)| buffer.capacity())).map(|(i, _)| i);
         let mut buffer = found.map_or_else(Vec::new, |i| self.floats.swap_remove(i));
         if buffer.capacity() < len {
+            let before = buffer.capacity();
             buffer.reserve_exact(len - buffer.len());
+            self.allocated += (buffer.capacity() - before) * size_of::<f32>();
             if self.huge_pages {
                 memory::ask_huge_pages(buffer.spare_capacity_mut());
             }

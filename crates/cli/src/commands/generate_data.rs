@@ -84,7 +84,7 @@ impl GenerateData {
         }
         let texts = self.prompts()?;
         let stop = interrupt::flag()?;
-        let llm = self.load.open_on(&self.model, self.parallel as usize, self.quiet, &stop, |cpu| cpu)?;
+        let llm = self.load.open(&self.model, self.parallel as usize, self.quiet, &stop, None)?;
         let prompts = texts.into_iter().map(|text| prompt(&llm, text)).collect::<Result<_>>()?;
         let seed = sampling.seed.unwrap_or(0);
         let keep = Keep { cut: self.keep_cut, unique: self.unique };

@@ -99,10 +99,10 @@ impl Perplexity {
             threads: decoder.placement().threads_batch,
             cache_type: self.load.machine.cache_type,
         };
-        let (model, mut backend, _) = decoder.into_parts();
+        let (mut runner, _) = decoder.into_parts();
         let bar = if self.quiet { ProgressBar::hidden() } else { progress::bar(BAR, 0) };
         let start = Instant::now();
-        let report = perplexity::perplexity(&model, &mut backend, &text, &options, &mut |progress| {
+        let report = perplexity::perplexity(&mut *runner, &text, &options, &mut |progress| {
             show(&bar, progress);
             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });

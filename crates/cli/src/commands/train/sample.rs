@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use trine::Options;
+use trine::backend::When;
 use trine::engine::Sampling;
-use trine::{Options, When};
 
 /// What a sample begins with unless the configuration says.
 const PROMPT: &str = "Once upon a time";
@@ -22,7 +23,8 @@ pub fn texts(
     stop: &Arc<AtomicBool>,
 ) -> Result<Vec<(String, String)>, trine::Error> {
     let mut options = Options::default();
-    options.threads(threads).huge_pages(When::Off).repack(When::Off);
+    let cpu = &mut options.device.cpu;
+    (cpu.threads, cpu.huge_pages, cpu.repack) = (threads, When::Off, When::Off);
     let mut llm = options.open(model)?;
     let sampling = Sampling { temperature: 0.8, seed: Some(0), max_tokens: Some(TOKENS), ..Sampling::default() };
     let usual = [PROMPT.to_owned()];
