@@ -1,6 +1,6 @@
 use crate::backend::{ActivationPrecision, Affinity, Backend, Batch, Cpu, CpuOptions, KvShape, Numa};
 use crate::engine::{BLOCK_LEN, Engine, EngineOptions};
-use crate::model::{self, Language, Model, Spec};
+use crate::model::{self, Language, Model, Sizes, Spec};
 use crate::tensor::{File, Format, OpenOptions, memory};
 use crate::text::{Template, Tokenizer};
 use crate::{EMBEDDED, Embedder, Error, Llm, Memory, Placement, Weights, When, kernels, open_file};
@@ -473,7 +473,7 @@ impl<B: Backend> Decoder<B> {
     /// # Errors
     /// When the sequence is longer than the model's context, has tokens that the model has not, or its cache finds no room.
     pub fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>, Error> {
-        let &Spec { vocab_size, context_length, .. } = self.model.spec();
+        let Sizes { vocab_size, context_length, .. } = self.model.spec().sizes;
         if ids.len() > context_length {
             return Err(crate::engine::Error::PromptTooLong { prompt: ids.len(), context: context_length }.into());
         }
