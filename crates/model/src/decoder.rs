@@ -3,7 +3,7 @@
 use crate::attention::{Attention, Pass};
 use crate::feed_forward::FeedForward;
 use crate::loader::{Linear, Loader, Norm};
-use crate::weights::Weights;
+use crate::weights::ModelWeights;
 use crate::{Error, NormKind, NormPlacement, Result, Sizes, Spec};
 use std::ops::ControlFlow;
 use trine_backend::{Backend, Batch, KvShape, Role, Stage};
@@ -148,7 +148,7 @@ impl<B: Backend> Model<B> {
     ) -> Result<Model<B>> {
         let load = || -> Result<Model<B>> {
             let spec = spec.map_or_else(|| Spec::of(file), Ok)?;
-            let mut load = Loader { backend, weights: Weights::new(file, &spec), spec: &spec, progress, done: 0 };
+            let mut load = Loader { backend, weights: ModelWeights::new(file, &spec), spec: &spec, progress, done: 0 };
             let (width, arch) = (spec.hidden_size, spec.arch);
             let embedding =
                 load.upload(load.weights.get("token_embd.weight", &[spec.vocab_size, width])?, Role::Embedding)?;

@@ -6,7 +6,7 @@ use trine_backend::{Backend, Role, Routing, Score};
 
 pub(crate) enum FeedForward<W> {
     Dense(Dense<W>),
-    Mixture(Box<Mixture<W>>),
+    Experts(Box<MixtureOfExperts<W>>),
 }
 
 pub(crate) struct Dense<W> {
@@ -18,7 +18,7 @@ pub(crate) struct Dense<W> {
 }
 
 /// Routed experts (arXiv:1701.06538), and perhaps a shared one.
-pub(crate) struct Mixture<W> {
+pub(crate) struct MixtureOfExperts<W> {
     router: Linear<W>,
     /// Added to scores to choose experts, but not to weight them (arXiv:2408.15664).
     selection_bias: Option<W>,
@@ -51,7 +51,9 @@ impl<W> Each<W> {
 impl<W> FeedForward<W> {
     pub fn load<B: Backend<Weight = W>>(load: &mut Loader<B>, layer: usize) -> Result<FeedForward<W>> {
         match load.spec.experts.clone().filter(|_| load.spec.layer_kinds[layer].experts) {
-            Some(experts) => Mixture::load(load, layer, experts).map(|mix| FeedForward::Mixture(Box::new(mix))),
+            Some(experts) => {
+                MixtureOfExperts::load(load, layer, experts).map(|mix| FeedForward::Experts(Box::new(mix)))
+            }
             None => Dense::load(load, layer, "", load.spec.intermediate_size).map(FeedForward::Dense),
         }
     }
@@ -59,7 +61,7 @@ impl<W> FeedForward<W> {
     pub fn forward<B: Backend<Weight = W>>(&self, be: &mut B, h: &B::Act, spec: &Spec) -> B::Act {
         match self {
             FeedForward::Dense(dense) => dense.forward(be, h, spec),
-            FeedForward::Mixture(mixture) => mixture.forward(be, h, spec),
+            FeedForward::Experts(mixture) => mixture.forward(be, h, spec),
         }
     }
 }
@@ -96,8 +98,12 @@ impl<W> Dense<W> {
     }
 }
 
-impl<W> Mixture<W> {
-    fn load<B: Backend<Weight = W>>(load: &mut Loader<B>, layer: usize, experts: Experts) -> Result<Mixture<W>> {
+impl<W> MixtureOfExperts<W> {
+    fn load<B: Backend<Weight = W>>(
+        load: &mut Loader<B>,
+        layer: usize,
+        experts: Experts,
+    ) -> Result<MixtureOfExperts<W>> {
         let width = load.spec.hidden_size;
         let Experts { n_experts, intermediate_size: inner, .. } = experts;
         let name = |part: &str| format!("blk.{layer}.{part}");
@@ -110,7 +116,7 @@ impl<W> Mixture<W> {
         let router = load.weights.get(&name("ffn_gate_inp.weight"), &[n_experts, width])?;
         let shared = load.weights.contains(&name("ffn_up_shexp.weight"));
         let shared_gate = name("ffn_gate_inp_shexp.weight");
-        Ok(Mixture {
+        Ok(MixtureOfExperts {
             router: Linear::of(load.upload(router, Role::Linear)?, load.bias(&name("ffn_gate_inp"), &[n_experts])?),
             selection_bias: load.bias(&name("exp_probs_b"), &[n_experts])?,
             gate: each(load, "ffn_gate_exps", inner, width)?,

@@ -1,6 +1,6 @@
 //! Uploads weights to a device, one at a time, as the parts of layers.
 
-use crate::weights::Weights;
+use crate::weights::ModelWeights;
 use crate::{Error, NormKind, Result, Spec};
 use std::ops::ControlFlow;
 use trine_backend::{Backend, Role};
@@ -9,7 +9,7 @@ use trine_tensor::format::{I8, I16, I32, I64};
 
 pub(crate) struct Loader<'a, B: Backend> {
     pub backend: &'a mut B,
-    pub weights: Weights<'a>,
+    pub weights: ModelWeights<'a>,
     pub spec: &'a Spec,
     pub progress: &'a mut dyn FnMut(u64) -> ControlFlow<()>,
     pub done: u64,

@@ -1,14 +1,14 @@
 //! What the tensors of a file become when they are loaded.
 
 use crate::Result;
+use crate::file_tensors::{FileTensors, is_weight};
 use crate::quant::{Packed, QuantMethod, is_fp8, ternary_format};
-use crate::tensors::{Tensors, is_weight};
 use trine_tensor::format::U8;
 use trine_tensor::{Entry, File, View};
 
 /// Unpacks the tensors of a file one by one.
-pub struct Unpack<'a> {
-    tensors: Tensors<'a>,
+pub struct Unpacker<'a> {
+    tensors: FileTensors<'a>,
     quant_method: QuantMethod,
 }
 
@@ -19,9 +19,9 @@ enum Unpacked {
     Packed(Packed),
 }
 
-impl<'a> Unpack<'a> {
-    pub fn new(file: &'a File, quant_method: QuantMethod) -> Unpack<'a> {
-        Unpack { tensors: Tensors::of(file), quant_method }
+impl<'a> Unpacker<'a> {
+    pub fn new(file: &'a File, quant_method: QuantMethod) -> Unpacker<'a> {
+        Unpacker { tensors: FileTensors::of(file), quant_method }
     }
 
     /// `None` for scales and the like, which belong to another tensor, and for tensors that are not weights.

@@ -11,7 +11,7 @@ const MAX_TEXT: u64 = 256 << 20;
 /// The tokenizer and chat template of a model.
 pub struct Language {
     pub tokenizer: Tokenizer,
-    /// Source of the chat template.
+    /// FileWeights of the chat template.
     pub template: Option<String>,
     /// Assumptions that were made, with reasons.
     pub warnings: Vec<String>,
@@ -261,6 +261,7 @@ fn sibling(folder: &Path) -> Option<PathBuf> {
         std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     files.sort();
     let is_gguf = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "gguf");
-    let has_tokenizer = |path: &&PathBuf| open(path).is_ok_and(|file| file.metadata().get("tokenizer.ggml.model").is_some());
+    let has_tokenizer =
+        |path: &&PathBuf| open(path).is_ok_and(|file| file.metadata().get("tokenizer.ggml.model").is_some());
     files.iter().filter(is_gguf).find(has_tokenizer).cloned()
 }

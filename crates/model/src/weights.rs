@@ -1,18 +1,18 @@
 //! The weights of a model by their GGUF names, wherever the file has them.
 
 use crate::arch::Rule;
+use crate::file_tensors::is_weight;
+use crate::file_weights::FileWeights;
 use crate::quant::{absmean, ternary, unpack_trits};
 use crate::slice::{floats, rows, rows_of_groups, same_format, stack, transpose, ungroup_qkv};
-use crate::source::Source;
-use crate::tensors::is_weight;
 use crate::{Error, Mla, QuantMethod, Result, Sizes, Spec, config};
 use std::ops::Range;
 use trine_tensor::format::{F32, U8};
 use trine_tensor::{File, Kind, View};
 
 /// The tensors of a model under GGUF names. Bytes are shared with the file, except where a Hugging Face folder packs or orders them otherwise.
-pub(crate) struct Weights<'a> {
-    source: Source<'a>,
+pub(crate) struct ModelWeights<'a> {
+    source: FileWeights<'a>,
     spec: &'a Spec,
 }
 
@@ -35,10 +35,10 @@ enum Located {
     },
 }
 
-impl<'a> Weights<'a> {
+impl<'a> ModelWeights<'a> {
     /// The weights of `file`, whose specification is `spec`.
-    pub fn new(file: &'a File, spec: &'a Spec) -> Weights<'a> {
-        Weights { source: Source::new(file, spec.quant_method), spec }
+    pub fn new(file: &'a File, spec: &'a Spec) -> ModelWeights<'a> {
+        ModelWeights { source: FileWeights::new(file, spec.quant_method), spec }
     }
 
     /// Whether the file is GGUF.
@@ -198,7 +198,7 @@ impl<'a> Weights<'a> {
     /// The weight of a norm.
     ///
     /// # Errors
-    /// As [`Weights::get`].
+    /// As [`ModelWeights::get`].
     pub fn norm(&self, gguf: &str, shape: &[usize]) -> Result<View> {
         let view = self.get(gguf, shape)?;
         let offset = self.spec.arch.hf_norm_offset;
@@ -220,7 +220,7 @@ impl<'a> Weights<'a> {
     /// A matrix of one row, which files may store as a vector.
     ///
     /// # Errors
-    /// As [`Weights::get`].
+    /// As [`ModelWeights::get`].
     pub fn row(&self, gguf: &str, cols: usize) -> Result<View> {
         let view = self.view(gguf)?;
         match view.shape[..] {
@@ -232,7 +232,7 @@ impl<'a> Weights<'a> {
     /// The matrix of a linear layer, `[rows, cols]`.
     ///
     /// # Errors
-    /// As [`Weights::get`], and when packed weights are not ternary.
+    /// As [`ModelWeights::get`], and when packed weights are not ternary.
     pub fn linear(&self, gguf: &str, rows: usize, cols: usize) -> Result<View> {
         match self.spec.quant_method {
             QuantMethod::BitNetOnline => {
@@ -262,7 +262,7 @@ impl<'a> Weights<'a> {
     /// `[heads, v_head_dim, kv_lora_rank]`. Some files have both in one matrix of `[heads * (qk_nope_head_dim + v_head_dim), kv_lora_rank]`.
     ///
     /// # Errors
-    /// As [`Weights::get`].
+    /// As [`ModelWeights::get`].
     pub fn mla_up_projections(&self, layer: usize, mla: Mla) -> Result<[View; 2]> {
         let Mla { kv_lora_rank: rank, qk_nope_head_dim: nope, v_head_dim: value, .. } = mla;
         let heads = self.spec.n_heads;

@@ -2,15 +2,15 @@
 
 use crate::backend::KvShape;
 use crate::engine::BLOCK_LEN;
-use crate::model::{QuantMethod, Spec, Unpack};
+use crate::model::{QuantMethod, Spec, Unpacker};
 use crate::tensor::format::U8;
 use crate::tensor::{Entry, File, Format};
 
 /// The weights of a model: everything in its file but tables that follow from its keys and the scales of packed weights.
 pub fn parameters(file: &File) -> u64 {
     let quant_method = Spec::of(file).map_or(QuantMethod::None, |spec| spec.quant_method);
-    let weights =
-        loaded(file, quant_method).filter(|entry| ![".weight_scale", "_scales"].iter().any(|end| entry.name.ends_with(end)));
+    let weights = loaded(file, quant_method)
+        .filter(|entry| ![".weight_scale", "_scales"].iter().any(|end| entry.name.ends_with(end)));
     weights
         .map(|entry| {
             let numbers: u64 = entry.shape.iter().map(|&n| n as u64).product();
@@ -22,7 +22,7 @@ pub fn parameters(file: &File) -> u64 {
 
 /// The tensors of a file as they are loaded.
 fn loaded(file: &File, quant_method: QuantMethod) -> impl Iterator<Item = Entry> {
-    let unpack = Unpack::new(file, quant_method);
+    let unpack = Unpacker::new(file, quant_method);
     // What is badly packed is refused when it is loaded.
     file.tensors().filter_map(move |stored| unpack.entry(stored).unwrap_or_else(|_| Some(stored.entry())))
 }

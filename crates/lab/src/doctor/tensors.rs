@@ -2,7 +2,7 @@
 
 use crate::Error;
 use std::ops::ControlFlow;
-use trine_model::{QuantMethod, Unpack};
+use trine_model::{QuantMethod, Unpacker};
 use trine_tensor::{File, View};
 
 /// What was counted of a tensor.
@@ -54,7 +54,7 @@ pub(super) fn count(
     quant_method: QuantMethod,
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<Vec<Tensor>, Error> {
-    let unpack = Unpack::new(file, quant_method);
+    let unpack = Unpacker::new(file, quant_method);
     let total = file.tensors().map(|view| view.bytes.len() as u64).sum();
     let mut done = 0;
     let mut all = Vec::new();

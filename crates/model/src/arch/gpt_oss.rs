@@ -1,8 +1,8 @@
 //! gpt-oss: experts with biases and clamped activations, windows in every other layer, and attention sinks.
 
 use super::{Arch, Rule};
+use crate::file_weights::FileWeights;
 use crate::slice::{every_other, transpose};
-use crate::source::Source;
 use crate::{Error, Result};
 use trine_backend::Activation;
 use trine_tensor::View;
@@ -49,12 +49,12 @@ static RULES: &[Rule] = &[
     },
 ];
 
-fn matrices(file: &Source, name: &str) -> Result<View> {
+fn matrices(file: &FileWeights, name: &str) -> Result<View> {
     transpose(&file.view(name)?)
 }
 
 /// MXFP4 in GGUF's layout, from `[experts, rows, groups, 16]` bytes of adjacent codes and `[experts, rows, groups]` exponents.
-fn mxfp4(file: &Source, name: &str) -> Result<View> {
+fn mxfp4(file: &FileWeights, name: &str) -> Result<View> {
     let blocks = file.view(name)?;
     let scales = file.view(&name.replace("_blocks", "_scales"))?;
     let (&[experts, rows, groups, 16], true) = (&blocks.shape[..], blocks.format == &U8) else {

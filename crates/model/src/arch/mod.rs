@@ -18,7 +18,7 @@ pub mod smollm3;
 pub mod stablelm;
 pub mod starcoder2;
 
-use crate::source::Source;
+use crate::file_weights::FileWeights;
 use std::collections::BTreeSet;
 use trine_backend::{Activation, Pairs};
 use trine_tensor::View;
@@ -141,7 +141,7 @@ pub struct Rule {
     /// Name of the tensor that holds it, where `{}` is the layer. The rule applies if the file has this tensor.
     pub from: &'static str,
     /// Reads the part from `from`, given as it is named in the file.
-    pub read: fn(&Source, &str) -> crate::Result<View>,
+    pub read: fn(&FileWeights, &str) -> crate::Result<View>,
 }
 
 /// Function of a norm.

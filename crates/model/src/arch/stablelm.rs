@@ -2,8 +2,8 @@
 
 use super::{Arch, NormKind, QkNorm, Rule};
 use crate::Result;
+use crate::file_weights::FileWeights;
 use crate::slice::stack;
-use crate::source::Source;
 use trine_tensor::View;
 
 /// arXiv:2402.17834.
@@ -30,7 +30,7 @@ pub static STABLELM: Arch = Arch {
     ..Arch::NEUTRAL
 };
 
-fn norms_of_heads(file: &Source, first: &str) -> Result<View> {
+fn norms_of_heads(file: &FileWeights, first: &str) -> Result<View> {
     let name = |head: usize| first.replace(".norms.0.", &format!(".norms.{head}."));
     let names = (0..).map(name).take_while(|name| file.contains(name));
     stack(first, &names.map(|name| file.view(&name)).collect::<Result<Vec<View>>>()?)

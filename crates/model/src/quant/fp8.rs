@@ -2,7 +2,7 @@
 
 use super::check::{floats, matrix, scales, shape};
 use crate::Result;
-use crate::tensors::Tensors;
+use crate::file_tensors::FileTensors;
 use trine_tensor::format::{BF16, F8_E4M3, F8_E5M2, F32};
 use trine_tensor::{Entry, View};
 
@@ -23,7 +23,7 @@ impl Fp8 {
     ///
     /// # Errors
     /// When the scales are missing or do not fit.
-    pub fn open(tensors: &Tensors, weight: View, block_size: Option<[usize; 2]>) -> Result<Fp8> {
+    pub fn open(tensors: &FileTensors, weight: View, block_size: Option<[usize; 2]>) -> Result<Fp8> {
         let [rows, cols] = matrix(&weight)?;
         // Scales of activations, which are not quantized here.
         let layer = weight.name.trim_end_matches("weight");

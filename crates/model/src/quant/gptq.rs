@@ -1,8 +1,8 @@
 //! GPTQ: codes in a stream of bits along the inputs, zero points in one along the outputs.
 
 use super::check::{dtype, matrix, scales, shape};
-use super::codes::{Codes, Words, range};
-use crate::tensors::Tensors;
+use super::grouped::{GroupQuantized, U32Words, range};
+use crate::file_tensors::FileTensors;
 use crate::{Error, Result};
 use trine_tensor::View;
 use trine_tensor::format::{I32, I64};
@@ -11,7 +11,13 @@ use trine_tensor::format::{I32, I64};
 ///
 /// # Errors
 /// When a tensor is missing or does not fit the others.
-pub fn open(tensors: &Tensors, layer: &str, bits: usize, group_size: Option<usize>, minus_one: bool) -> Result<Codes> {
+pub fn open(
+    tensors: &FileTensors,
+    layer: &str,
+    bits: usize,
+    group_size: Option<usize>,
+    minus_one: bool,
+) -> Result<GroupQuantized> {
     let part = |part: &str| tensors.view(&format!("{layer}.{part}"));
     let packed = part("qweight")?;
     let [lines, rows] = matrix(&packed)?;
@@ -42,16 +48,16 @@ pub fn open(tensors: &Tensors, layer: &str, bits: usize, group_size: Option<usiz
     let zero = part("qzeros")?;
     let stride = (rows * bits).div_ceil(32);
     shape(&zero, &[count, stride])?;
-    let mut zeros = Words::of(zero)?.all();
+    let mut zeros = U32Words::of(zero)?.all();
     if minus_one {
         zeros.chunks_exact_mut(stride).for_each(|row| increment(row, bits));
     }
     let zeros: Vec<i16> =
         (0..count * rows).map(|i| code(|word| zeros[i / rows * stride + word], i % rows, bits)).collect();
-    let (packed, range) = (Words::of(packed)?, range(&zeros, bits));
+    let (packed, range) = (U32Words::of(packed)?, range(&zeros, bits));
     let code =
         Box::new(move |row, col, group| code(|i| packed.at(i * rows + row), col, bits) - zeros[group * rows + row]);
-    Ok(Codes { name: format!("{layer}.weight"), rows, groups, scales: scales(&scale)?, range, code })
+    Ok(GroupQuantized { name: format!("{layer}.weight"), rows, groups, scales: scales(&scale)?, range, code })
 }
 
 /// Bits `[k * bits, (k + 1) * bits)` of a stream of words, low bits first.

@@ -7,14 +7,14 @@
 mod awq;
 mod bitnet;
 mod check;
-mod codes;
 mod fp8;
 mod gptq;
+mod grouped;
 
-use crate::tensors::Tensors;
+use crate::file_tensors::FileTensors;
 use crate::{Error, Result};
-use codes::Codes;
 use fp8::Fp8;
+use grouped::GroupQuantized;
 use serde_json::Value;
 use trine_tensor::{Entry, View};
 
@@ -92,14 +92,14 @@ impl QuantMethod {
     ///
     /// # Errors
     /// When one of its tensors is missing or does not fit the others.
-    pub(crate) fn packed(self, tensors: &Tensors, name: &str) -> Result<Option<Packed>> {
+    pub(crate) fn packed(self, tensors: &FileTensors, name: &str) -> Result<Option<Packed>> {
         let layer = || name.strip_suffix(".weight").filter(|_| !tensors.contains(name));
         match self {
             QuantMethod::Gptq { bits, group_size, minus_one } => layer()
-                .map(|layer| gptq::open(tensors, layer, bits, group_size, minus_one).map(Packed::Codes))
+                .map(|layer| gptq::open(tensors, layer, bits, group_size, minus_one).map(Packed::Grouped))
                 .transpose(),
             QuantMethod::Awq { group_size } => {
-                layer().map(|layer| awq::open(tensors, layer, group_size).map(Packed::Codes)).transpose()
+                layer().map(|layer| awq::open(tensors, layer, group_size).map(Packed::Grouped)).transpose()
             }
             QuantMethod::Fp8 { block_size } => match tensors.view(name)? {
                 view if is_fp8(&view) => Fp8::open(tensors, view, block_size).map(Packed::Fp8).map(Some),
@@ -112,7 +112,7 @@ impl QuantMethod {
 
 /// A matrix that is several tensors in the file.
 pub(crate) enum Packed {
-    Codes(Codes),
+    Grouped(GroupQuantized),
     Fp8(Fp8),
 }
 
@@ -120,7 +120,7 @@ impl Packed {
     /// Shape and format of the unpacked matrix; depends on scales and zero points, not on the weights.
     pub fn entry(&self) -> Entry {
         match self {
-            Packed::Codes(codes) => codes.entry(),
+            Packed::Grouped(codes) => codes.entry(),
             Packed::Fp8(matrix) => matrix.entry(),
         }
     }
@@ -131,7 +131,7 @@ impl Packed {
     /// When a weight is not finite.
     pub fn view(&self) -> Result<View> {
         match self {
-            Packed::Codes(codes) => codes.view(),
+            Packed::Grouped(codes) => codes.view(),
             Packed::Fp8(matrix) => matrix.view(),
         }
     }

@@ -1,8 +1,8 @@
 //! The embedding and the output head.
 
+use crate::file_tensors::find;
+use crate::file_weights::FileWeights;
 use crate::keys::Keys;
-use crate::source::Source;
-use crate::tensors::find;
 use crate::{Error, QuantMethod, Result};
 use trine_tensor::{File, Kind};
 
@@ -43,7 +43,7 @@ pub(super) fn is_tied(file: &File, keys: &Keys, quant_method: QuantMethod, warni
         None if keys.arch.scaled_embedding => !own_head,
         None => {
             let name = keys.arch.hf_name("output.weight").expect("every architecture has a name for it");
-            !Source::new(file, quant_method).contains(&name)
+            !FileWeights::new(file, quant_method).contains(&name)
         }
     })
 }

@@ -41,7 +41,7 @@ pub(super) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> 
     let rope =
         |frequencies, magnitude| check(keys, Rope { frequencies, magnitude, temperature: None, pairs, head_dim });
     let base = keys.float("rope.freq_base", 1.0)?.unwrap_or(10000.0);
-    let Scaled { frequencies, magnitude, score_scale } = scaled(keys, base as f64, powers(base, rope_dim))?;
+    let ScaledRope { frequencies, magnitude, score_scale } = scaled(keys, base as f64, powers(base, rope_dim))?;
     let divided = |list: Option<Vec<f32>>, name: &str| match list {
         None => Ok(frequencies.clone()),
         Some(list) if list.len() == frequencies.len() => {
@@ -105,14 +105,14 @@ fn powers(base: f32, rope_dim: usize) -> Vec<f64> {
     (0..rope_dim / 2).map(|i| libm::pow(base as f64, -((2 * i) as f64) / rope_dim as f64)).collect()
 }
 
-struct Scaled {
+struct ScaledRope {
     frequencies: Vec<f64>,
     magnitude: f64,
     score_scale: f32,
 }
 
 /// Frequencies scaled for longer contexts.
-fn scaled(keys: &Keys, base: f64, mut frequencies: Vec<f64>) -> Result<Scaled> {
+fn scaled(keys: &Keys, base: f64, mut frequencies: Vec<f64>) -> Result<ScaledRope> {
     let rope_dim = 2 * frequencies.len();
     let (mut magnitude, mut score_scale) = (1.0, 1.0);
     let factor = keys.float("rope.scaling.factor", f32::MIN_POSITIVE)?.map(f64::from);
@@ -195,7 +195,7 @@ fn scaled(keys: &Keys, base: f64, mut frequencies: Vec<f64>) -> Result<Scaled> {
             ));
         }
     }
-    Ok(Scaled { frequencies, magnitude, score_scale })
+    Ok(ScaledRope { frequencies, magnitude, score_scale })
 }
 
 fn check(keys: &Keys, rope: Rope) -> Result<Rope> {

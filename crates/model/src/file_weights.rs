@@ -1,22 +1,22 @@
 //! Hugging Face tensors as weights: unpacked where a quantizer packed them.
 
 use crate::Result;
+use crate::file_tensors::{FileTensors, find};
 use crate::quant::QuantMethod;
-use crate::tensors::{Tensors, find};
 use std::cell::RefCell;
 use trine_tensor::{File, View};
 
 /// The weights of a file by the names they have there, with or without the usual prefixes.
-pub struct Source<'a> {
-    pub(crate) tensors: Tensors<'a>,
+pub struct FileWeights<'a> {
+    pub(crate) tensors: FileTensors<'a>,
     quant_method: QuantMethod,
     /// The last matrix that was unpacked: several parts of it may be read in succession.
     unpacked: RefCell<Option<View>>,
 }
 
-impl<'a> Source<'a> {
-    pub(crate) fn new(file: &'a File, quant_method: QuantMethod) -> Source<'a> {
-        Source { tensors: Tensors::of(file), quant_method, unpacked: RefCell::default() }
+impl<'a> FileWeights<'a> {
+    pub(crate) fn new(file: &'a File, quant_method: QuantMethod) -> FileWeights<'a> {
+        FileWeights { tensors: FileTensors::of(file), quant_method, unpacked: RefCell::default() }
     }
 
     /// The full name in the file; of a packed matrix the one it would have unpacked.

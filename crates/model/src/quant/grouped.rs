@@ -6,12 +6,12 @@ use trine_tensor::format::{F16, F32, I32, Q4_0, Q8_0};
 use trine_tensor::{Entry, Format, View};
 
 /// The 32-bit words of a tensor, row-major.
-pub struct Words(View);
+pub struct U32Words(View);
 
-impl Words {
-    pub fn of(view: View) -> Result<Words> {
+impl U32Words {
+    pub fn of(view: View) -> Result<U32Words> {
         dtype(&view, "I32", &[&I32])?;
-        Ok(Words(view))
+        Ok(U32Words(view))
     }
 
     pub fn at(&self, i: usize) -> u32 {
@@ -24,7 +24,7 @@ impl Words {
 }
 
 /// A matrix of integers, each times the scale of its row and of the group of its column.
-pub struct Codes {
+pub struct GroupQuantized {
     pub name: String,
     pub rows: usize,
     /// The group of each column.
@@ -43,7 +43,7 @@ pub fn range(zeros: &[i16], bits: usize) -> [i16; 2] {
     [-most, (1 << bits) - 1 - least]
 }
 
-impl Codes {
+impl GroupQuantized {
     /// Shape, and the smallest format that holds every weight exactly, whatever the codes are.
     pub fn entry(&self) -> Entry {
         let blocks = self.groups.len().is_multiple_of(32)

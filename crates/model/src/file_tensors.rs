@@ -37,14 +37,14 @@ pub(crate) fn find(file: &File, name: &str) -> Option<String> {
 }
 
 /// The tensors of a file; records which were read.
-pub(crate) struct Tensors<'a> {
+pub(crate) struct FileTensors<'a> {
     pub file: &'a File,
     read: RefCell<HashSet<String>>,
 }
 
-impl<'a> Tensors<'a> {
-    pub fn of(file: &'a File) -> Tensors<'a> {
-        Tensors { file, read: RefCell::default() }
+impl<'a> FileTensors<'a> {
+    pub fn of(file: &'a File) -> FileTensors<'a> {
+        FileTensors { file, read: RefCell::default() }
     }
 
     /// Whether there is a tensor of exactly this name.
