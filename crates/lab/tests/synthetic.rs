@@ -7,7 +7,7 @@ use trine_backend::{Cpu, CpuOptions};
 use trine_engine::EngineOptions;
 use trine_lab::bench::{Contestant, Cost, Kind, Runner, Test};
 use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
-use trine_model::{Language, Model, Spec};
+use trine_model::{Language, Model, Sizes};
 use trine_tensor::File;
 
 fn write(path: &Path, shape: &Shape, mixture: Mixture, seed: u64) -> File {
@@ -91,7 +91,7 @@ fn the_work_of_a_test_follows_from_the_tensors() {
         let mut be = Cpu::new(CpuOptions { threads: 1, ..CpuOptions::default() }).unwrap();
         let model = Model::load(&mut be, &file, &mut |_| ControlFlow::Continue(())).unwrap();
         let cost = Cost::of(&file, &model, &engine()).unwrap();
-        let &Spec { vocab_size, hidden_size, .. } = model.spec();
+        let Sizes { vocab_size, hidden_size, .. } = model.spec().sizes;
         let embedding = file.view("token_embd.weight").unwrap();
         let all: u64 = file.tensors().map(|view| view.bytes.len() as u64).sum();
         let weights = all - embedding.bytes.len() as u64;

@@ -3,8 +3,8 @@
 use crate::attention::{Attention, Pass};
 use crate::feed_forward::FeedForward;
 use crate::loader::{Linear, Loader, Norm};
-use crate::weights::Weights;
-use crate::{NormKind, NormPlacement, Result, Spec};
+use crate::weights::ModelWeights;
+use crate::{NormKind, NormPlacement, Result, Sizes, Spec};
 use std::ops::ControlFlow;
 use trine_backend::{BLOCK_LEN, Backend, Batch, CacheId, Ids, KvShape, Ops, Role, Stage};
 use trine_tensor::{File, Format};
@@ -13,9 +13,10 @@ use trine_tensor::{File, Format};
 pub struct Model<B: Backend> {
     spec: Spec,
     embedding: B::Weight,
-    /// What is added to the embedding of every token: that of its position, and that of its kind.
+    /// Learned positions, added to the embeddings of tokens.
     positions: Option<B::Weight>,
-    kinds: Option<B::Weight>,
+    /// Token types, added as well; all tokens have type 0.
+    token_types: Option<B::Weight>,
     embedding_norm: Option<Norm<B::Weight>>,
     layers: Vec<Layer<B::Weight>>,
     norm: Option<Norm<B::Weight>>,
@@ -23,55 +24,56 @@ pub struct Model<B: Backend> {
     head: Option<Linear<B::Weight>>,
 }
 
-/// Norms are before and behind both halves, or not: see [`Norms`].
+/// Which norms there are depends on [`NormPlacement`].
 struct Layer<W> {
-    before_attention: Option<Norm<W>>,
+    attn_norm: Option<Norm<W>>,
     attention: Attention<W>,
-    behind_attention: Option<Norm<W>>,
-    before_feed_forward: Option<Norm<W>>,
+    post_attention_norm: Option<Norm<W>>,
+    ffn_norm: Option<Norm<W>>,
     feed_forward: FeedForward<W>,
-    behind_feed_forward: Option<Norm<W>>,
+    post_ffw_norm: Option<Norm<W>>,
 }
 
 impl<W> Layer<W> {
     fn load<B: Backend<Weight = W>>(load: &mut Loader<B>, layer: usize) -> Result<Layer<W>> {
-        let &Spec { arch, hidden_size, parallel_residual, .. } = load.spec;
+        let &Spec { sizes: Sizes { arch, hidden_size, .. }, parallel_residual, .. } = load.spec;
         let name = |part: &str| format!("blk.{layer}.{part}");
         let before = matches!(arch.norm_placement, NormPlacement::Pre | NormPlacement::Sandwich);
-        let behind = arch.norm_placement != NormPlacement::Pre;
-        let [attention, feed_forward] = match arch.norm_placement {
+        let after = arch.norm_placement != NormPlacement::Pre;
+        let [post_attention, post_ffw] = match arch.norm_placement {
             NormPlacement::PostResidual => ["attn_output_norm", "layer_output_norm"],
             _ => ["post_attention_norm", "post_ffw_norm"],
         };
-        // Halves in parallel may share the norm before them.
-        let lacks = layer == 0 && arch.may_lack("attn_norm") && !load.weights.contains(&name("attn_norm.weight"));
-        let shared = parallel_residual && arch.may_lack("ffn_norm") && !load.weights.contains(&name("ffn_norm.weight"));
+        // With a parallel residual, both halves may share one norm.
+        let lacks = layer == 0 && arch.is_optional("attn_norm") && !load.weights.contains(&name("attn_norm.weight"));
+        let shared =
+            parallel_residual && arch.is_optional("ffn_norm") && !load.weights.contains(&name("ffn_norm.weight"));
         Ok(Layer {
-            before_attention: load.norm_if(before && !lacks, &name("attn_norm"), &[hidden_size])?,
+            attn_norm: load.norm_if(before && !lacks, &name("attn_norm"), &[hidden_size])?,
             attention: Attention::load(load, layer)?,
-            behind_attention: load.norm_if(behind, &name(attention), &[hidden_size])?,
-            before_feed_forward: load.norm_if(before && !shared, &name("ffn_norm"), &[hidden_size])?,
+            post_attention_norm: load.norm_if(after, &name(post_attention), &[hidden_size])?,
+            ffn_norm: load.norm_if(before && !shared, &name("ffn_norm"), &[hidden_size])?,
             feed_forward: FeedForward::load(load, layer)?,
-            behind_feed_forward: load.norm_if(behind, &name(feed_forward), &[hidden_size])?,
+            post_ffw_norm: load.norm_if(after, &name(post_ffw), &[hidden_size])?,
         })
     }
 
     fn forward<B: Backend<Weight = W>>(&self, be: &mut B, layer: usize, x: &B::Act, pass: &Pass<B>) -> B::Act {
         let (spec, eps) = (pass.spec, pass.spec.eps);
-        let h = self.before_attention.as_ref().map(|norm| norm.forward(be, x, eps));
+        let h = self.attn_norm.as_ref().map(|norm| norm.forward(be, x, eps));
         let a = self.attention.forward(be, layer, h.as_ref().unwrap_or(x), pass);
         if spec.arch.norm_placement == NormPlacement::PostResidual {
             let y = be.add(x, &a);
-            let y = normed(be, &self.behind_attention, y, eps);
+            let y = normed(be, &self.post_attention_norm, y, eps);
             let f = self.feed_forward.forward(be, &y, spec);
             let y = be.add(&y, &f);
-            return normed(be, &self.behind_feed_forward, y, eps);
+            return normed(be, &self.post_ffw_norm, y, eps);
         }
-        let a = normed(be, &self.behind_attention, a, eps);
+        let a = normed(be, &self.post_attention_norm, a, eps);
         let a = scaled(be, a, spec.residual_scale);
-        let (y, h) = match &self.before_feed_forward {
+        let (y, h) = match &self.ffn_norm {
             _ if spec.parallel_residual => {
-                let own = self.before_feed_forward.as_ref().map(|norm| norm.forward(be, x, eps));
+                let own = self.ffn_norm.as_ref().map(|norm| norm.forward(be, x, eps));
                 (be.add(x, &a), own.or(h))
             }
             Some(norm) if norm.kind == NormKind::Rms => {
@@ -85,7 +87,7 @@ impl<W> Layer<W> {
             }
         };
         let f = self.feed_forward.forward(be, h.as_ref().unwrap_or(&y), spec);
-        let f = normed(be, &self.behind_feed_forward, f, eps);
+        let f = normed(be, &self.post_ffw_norm, f, eps);
         let f = scaled(be, f, spec.residual_scale);
         be.add(&y, &f)
     }
@@ -126,7 +128,7 @@ impl<B: Backend> Model<B> {
         let with_head = !headless;
         let load = || -> Result<Model<B>> {
             let spec = spec.map_or_else(|| Spec::of(file), Ok)?;
-            let mut load = Loader { backend, weights: Weights::new(file, &spec), spec: &spec, progress, done: 0 };
+            let mut load = Loader { backend, weights: ModelWeights::new(file, &spec), spec: &spec, progress, done: 0 };
             let (width, arch) = (spec.hidden_size, spec.arch);
             let embedding =
                 load.upload(load.weights.get("token_embd.weight", &[spec.vocab_size, width])?, Role::Embedding)?;
@@ -138,12 +140,12 @@ impl<B: Backend> Model<B> {
                 load.upload(load.weights.get(name, &[rows, width])?, Role::Embedding).map(Some)
             };
             let positions = table(&mut load, arch.learned_positions, "position_embd.weight")?;
-            let has_kinds = load.weights.contains("token_types.weight");
-            let kinds = table(&mut load, arch.encoder && has_kinds, "token_types.weight")?;
+            let has_types = load.weights.contains("token_types.weight");
+            let token_types = table(&mut load, arch.encoder && has_types, "token_types.weight")?;
             let embedding_norm = load.norm_if(arch.embedding_norm, "token_embd_norm", &[width])?;
             let layers = (0..spec.n_layers).map(|i| Layer::load(&mut load, i)).collect::<Result<Vec<_>>>()?;
             let norm = load.norm_if(arch.norm_placement != NormPlacement::PostResidual, "output_norm", &[width])?;
-            let head = match with_head && !arch.encoder && load.weights.has_head() {
+            let head = match with_head && !arch.encoder && !spec.tied {
                 true => {
                     let weight =
                         load.upload(load.weights.get("output.weight", &[spec.vocab_size, width])?, Role::Head)?;
@@ -151,8 +153,8 @@ impl<B: Backend> Model<B> {
                 }
                 false => None,
             };
-            load.weights.check_all_taken(with_head)?;
-            Ok(Model { embedding, positions, kinds, embedding_norm, layers, norm, head, spec })
+            load.weights.check_all_read(with_head)?;
+            Ok(Model { embedding, positions, token_types, embedding_norm, layers, norm, head, spec })
         };
         load().map_err(|error| error.at(file.path()))
     }
@@ -169,7 +171,7 @@ impl<B: Backend> Model<B> {
 
     /// The shape of a KV cache for this model.
     pub fn kv_shape(&self, blocks: usize, format: &'static Format) -> KvShape {
-        let Spec { n_layers, n_kv_heads, head_dim, .. } = self.spec;
+        let Sizes { n_layers, n_kv_heads, head_dim, .. } = self.spec.sizes;
         KvShape { n_layers, n_kv_heads, head_dim, blocks, block_len: BLOCK_LEN, format }
     }
 
@@ -203,7 +205,7 @@ impl<B: Backend> Model<B> {
     }
 
     fn begin(&self, be: &mut B, cache: CacheId, batch: &Batch) -> Pass<'_, B> {
-        let Spec { vocab_size, ref ropes, ref query_rope, .. } = self.spec;
+        let Spec { sizes: Sizes { vocab_size, .. }, ref ropes, ref query_rope, .. } = self.spec;
         assert!(batch.tokens().iter().all(|&token| (token as usize) < vocab_size), "a token beyond the vocabulary");
         let device = be.begin(cache, batch);
         let angles = std::array::from_fn(|i| ropes.get(i).map(|rope| be.rope_cache(rope, &device)));
@@ -214,7 +216,7 @@ impl<B: Backend> Model<B> {
     fn hidden(&self, be: &mut B, pass: &Pass<B>) -> B::Act {
         let x = be.embed(&self.embedding, Ids::Token, &pass.device);
         let mut x = scaled(be, x, self.spec.embedding_scale);
-        for (table, ids) in [(&self.positions, Ids::Position), (&self.kinds, Ids::TokenType)] {
+        for (table, ids) in [(&self.positions, Ids::Position), (&self.token_types, Ids::TokenType)] {
             if let Some(table) = table {
                 let rows = be.embed(table, ids, &pass.device);
                 x = be.add(&x, &rows);

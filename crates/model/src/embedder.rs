@@ -1,7 +1,7 @@
 //! One vector for a text: the states of its tokens pooled, projected if the model says so, and normalised.
 
 use crate::runner::{Input, Runner, ScoreOptions, Want, score};
-use crate::{Error, Result, Spec, open_file};
+use crate::{Error, Result, Sizes, Spec, open_file};
 use serde_json::Value;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -88,7 +88,7 @@ impl Embedder {
     /// # Panics
     /// When a token is not below the vocabulary size.
     pub fn embed(&self, runner: &mut dyn Runner, ids: &[u32]) -> Result<Vec<f32>> {
-        let &Spec { context_length, hidden_size, .. } = runner.spec();
+        let Sizes { context_length, hidden_size, .. } = runner.spec().sizes;
         if !(1..=context_length).contains(&ids.len()) {
             return Err(Error::Length { tokens: ids.len(), most: context_length });
         }

@@ -43,7 +43,7 @@ static LIES: &[(&str, &[&str])] = &[
     ("epsilon-negative", &["layer_norm_rms_epsilon", "at least 0", "-1"]),
     ("epsilon-missing", &["layer_norm_rms_epsilon", "missing"]),
     ("heads-0", &["llama.attention.head_count`", "found 0"]),
-    ("heads-3", &["llama.attention.head_count`", "a divisor of width 4", "found 3"]),
+    ("heads-3", &["llama.attention.head_count`", "a divisor of hidden size 4", "found 3"]),
     ("kv-heads-0", &["llama.attention.head_count_kv", "found 0"]),
     ("kv-heads-3", &["llama.attention.head_count_kv", "a divisor of 2 heads", "found 3"]),
     ("head-dim-2-31", &["llama.attention.key_length", "found 2147483648"]),

@@ -12,7 +12,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 use trine_backend::{Act, Backend, Batch, Cpu, CpuOptions};
 use trine_kernels::{Factors, limits, tables};
-use trine_model::{Arch, Model, Sizes};
+use trine_model::arch::{bitnet::BITNET, llama::LLAMA};
+use trine_model::{Model, Sizes};
 use trine_tensor::format::{BF16, F32};
 use trine_tensor::{File, Metadata};
 use trine_train::adjoint::{AdamW, Adjoint, Rounding};
@@ -152,9 +153,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             continue;
         }
         for ternary in [false, true] {
-            let arch = Arch::of_gguf(if ternary { "bitnet" } else { "llama" }).ok_or("no such architecture")?;
             let sizes = Sizes {
-                arch,
+                arch: if ternary { &BITNET } else { &LLAMA },
                 n_layers: *layers,
                 hidden_size: *width,
                 n_heads: *heads,
@@ -170,8 +170,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             let weights: usize = sizes
                 .tensors()
                 .iter()
-                .filter(|(_, _, shape)| shape.len() == 2)
-                .map(|(_, _, shape)| shape[0] * shape[1])
+                .filter(|tensor| tensor.shape.len() == 2)
+                .map(|tensor| tensor.shape[0] * tensor.shape[1])
                 .sum();
             let tokens = (batch * sequence) as f64;
             let attention = 2.0 * (sequence + 1) as f64 * (layers * width) as f64;

@@ -6,7 +6,7 @@ use fastrand::Rng;
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_backend::Role;
-use trine_model::{Arch, Sizes};
+use trine_model::{Arch, Sizes, TensorShape};
 use trine_tensor::format::F32;
 use trine_tensor::{Entry, Metadata, gguf};
 
@@ -57,16 +57,16 @@ pub fn write(
         metadata.insert(key, value.clone());
     }
     let tensors = sizes.tensors();
-    let entry = |(name, _, shape): &(String, Role, Vec<usize>)| Entry {
+    let entry = |TensorShape { name, shape, .. }: &TensorShape| Entry {
         name: name.clone(),
         format: &F32,
         shape: shape.clone(),
     };
     let mut writer = gguf::create(path, &metadata, tensors.iter().map(entry).collect())?;
     let mut rng = Rng::with_seed(seed);
-    let total = tensors.iter().map(|(_, _, shape)| shape.iter().product::<usize>() as u64).sum();
+    let total = tensors.iter().map(|tensor| tensor.shape.iter().product::<usize>() as u64).sum();
     let mut done = 0;
-    for (name, role, shape) in &tensors {
+    for TensorShape { name, role, shape } in &tensors {
         let len = shape.iter().product();
         let cols = *shape.last().expect("tensors have columns") as f32;
         let last = name.contains("attn_output.") || name.contains("ffn_down.");

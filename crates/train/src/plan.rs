@@ -4,7 +4,7 @@ use crate::config::{Config, Weights};
 use crate::setup::language;
 use crate::{Result, init};
 use trine_backend::Role;
-use trine_model::{Language, Sizes, Spec, open_file};
+use trine_model::{Language, Spec, TensorShape, open_file};
 use trine_tensor::OpenOptions;
 
 /// What a run takes.
@@ -47,27 +47,13 @@ pub fn plan(config: &Config) -> Result<Plan> {
     let sizes = match &config.model.from {
         Some(path) => {
             let file = open_file(path, &OpenOptions::default())?;
-            let spec = Spec::of(&file)?;
-            Sizes {
-                arch: spec.arch,
-                n_layers: spec.n_layers,
-                hidden_size: spec.hidden_size,
-                n_heads: spec.n_heads,
-                n_kv_heads: spec.n_kv_heads,
-                head_dim: spec.head_dim,
-                intermediate_size: spec.intermediate_size,
-                vocab_size: spec.vocab_size,
-                context_length: spec.context_length,
-                rope_base: 0.0,
-                eps: spec.eps,
-                tied: !file.contains("output.weight"),
-            }
+            Spec::of(&file)?.sizes
         }
         None => init::sizes(&config.model, Language::of_metadata(&language(config)?)?.tokenizer.len(), sequence)?,
     };
     let ternary = config.quantization.weights == Weights::Ternary;
     let (mut parameters, mut seen, mut products, mut moments) = (0u64, 0, 0, 0);
-    for (_, role, shape) in sizes.tensors() {
+    for TensorShape { role, shape, .. } in sizes.tensors() {
         let len = shape.iter().product::<usize>() as u64;
         parameters += len;
         let inner = matches!(role, Role::Linear | Role::BitLinear);

@@ -6,7 +6,7 @@ use crate::export::Formats;
 use crate::{Error, Progress, Result, init};
 use std::ops::ControlFlow;
 use trine_backend::{Activation, Cpu, CpuOptions};
-use trine_model::{Language, NormKind, Spec, open_file};
+use trine_model::{Language, NormKind, Sizes, Spec, open_file};
 use trine_tensor::format::{BF16, F16, F32, I2_S, TQ2_0, by_name};
 use trine_tensor::{File, Format, Metadata, OpenOptions};
 
@@ -112,7 +112,7 @@ fn model(
 
 /// What a model computes that gradients do not go back through.
 fn no_way_back(spec: &Spec) -> Option<&'static str> {
-    let Spec { arch, activation, causal, logit_softcap, ref experts, mla, .. } = *spec;
+    let &Spec { sizes: Sizes { arch, .. }, activation, causal, logit_softcap, ref experts, mla, .. } = spec;
     [
         (arch.norm == NormKind::Layer, "layer norms"),
         (!matches!(activation, Activation::Silu | Activation::Relu2), "activations other than silu and relu2"),

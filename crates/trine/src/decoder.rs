@@ -1,7 +1,7 @@
 use crate::backend::BLOCK_LEN;
 use crate::engine::{self, prompt_tokens};
 use crate::model::runner::{Output, Sequences, Want};
-use crate::model::{self, Language, Runner, Spec};
+use crate::model::{self, Language, Runner, Sizes, Spec};
 use crate::tensor::Format;
 use crate::text::Tokenizer;
 use crate::{Error, Options, Placement};
@@ -173,7 +173,7 @@ impl Decoder {
 
     /// Whether tokens can follow `len` others.
     fn check(&self, ids: &[u32], len: usize) -> Result<(), Error> {
-        let &Spec { vocab_size: vocab, context_length: context, .. } = self.runner.spec();
+        let Sizes { vocab_size: vocab, context_length: context, .. } = self.runner.spec().sizes;
         if len + ids.len() > context {
             return Err(engine::Error::PromptTooLong { prompt: len + ids.len(), context }.into());
         }

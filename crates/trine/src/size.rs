@@ -2,15 +2,15 @@
 
 use crate::backend::KvShape;
 use crate::engine::BLOCK_LEN;
-use crate::model::{Packing, Spec, Unpack};
+use crate::model::{QuantMethod, Spec, Unpacker};
 use crate::tensor::format::U8;
 use crate::tensor::{Entry, File, Format};
 
 /// The weights of a model: everything in its file but tables that follow from its keys and the scales of packed weights.
 pub fn parameters(file: &File) -> u64 {
-    let packing = Spec::of(file).map_or(Packing::Plain, |spec| spec.packing);
-    let weights =
-        loaded(file, packing).filter(|entry| ![".weight_scale", "_scales"].iter().any(|end| entry.name.ends_with(end)));
+    let quant_method = Spec::of(file).map_or(QuantMethod::None, |spec| spec.quant_method);
+    let weights = loaded(file, quant_method)
+        .filter(|entry| ![".weight_scale", "_scales"].iter().any(|end| entry.name.ends_with(end)));
     weights
         .map(|entry| {
             let numbers: u64 = entry.shape.iter().map(|&n| n as u64).product();
@@ -21,10 +21,10 @@ pub fn parameters(file: &File) -> u64 {
 }
 
 /// The tensors of a file as they are loaded.
-fn loaded(file: &File, packing: Packing) -> impl Iterator<Item = Entry> {
-    let unpack = Unpack::new(file, packing);
+fn loaded(file: &File, quant_method: QuantMethod) -> impl Iterator<Item = Entry> {
+    let unpack = Unpacker::new(file, quant_method);
     // What is badly packed is refused when it is loaded.
-    file.tensors().filter_map(move |stored| unpack.loaded(stored).unwrap_or_else(|_| Some(stored.entry())))
+    file.tensors().filter_map(move |stored| unpack.entry(stored).unwrap_or_else(|_| Some(stored.entry())))
 }
 
 /// Bytes of a tensor on the device, where matrices are in a format of rows.
@@ -49,8 +49,8 @@ pub struct Memory {
 impl Memory {
     /// Bytes of the weights of a file as they are loaded.
     pub(crate) fn weights_of(file: &File) -> u64 {
-        let packing = Spec::of(file).map_or(Packing::Plain, |spec| spec.packing);
-        loaded(file, packing).map(bytes_of).fold(0, u64::saturating_add)
+        let quant_method = Spec::of(file).map_or(QuantMethod::None, |spec| spec.quant_method);
+        loaded(file, quant_method).map(bytes_of).fold(0, u64::saturating_add)
     }
 
     /// What a model takes with one sequence of `context` tokens, kept as `cache_type`, and batches of `batch`.
@@ -77,7 +77,7 @@ impl Memory {
         let logits = spec.vocab_size * 2;
         let scratch = (batch as u64).saturating_mul((4 * floats + bytes) as u64) + 4 * logits as u64;
         Memory {
-            weights: loaded(file, spec.packing).map(bytes_of).fold(0, u64::saturating_add),
+            weights: loaded(file, spec.quant_method).map(bytes_of).fold(0, u64::saturating_add),
             kv_cache: kv.bytes().map_or(u64::MAX, |bytes| bytes as u64),
             scratch,
         }

@@ -20,7 +20,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use tensors::Tensor;
 use trine_backend::CpuOptions;
-use trine_model::{DeviceName, Language, Packing, Spec, open_file};
+use trine_model::{DeviceName, Language, QuantMethod, Spec, open_file};
 use trine_tensor::{File, Format, OpenOptions};
 
 /// How bad a finding is.
@@ -142,8 +142,8 @@ pub fn examine(
         Err(error) => return Ok(Report { findings: vec![file::unopened(&error)], canary: None }),
     };
     let spec = Spec::of(&file);
-    let packing = spec.as_ref().map_or(Packing::Plain, |spec| spec.packing);
-    let tensors = if cpu.is_some() { tensors::count(&file, packing, progress)? } else { Vec::new() };
+    let quant_method = spec.as_ref().map_or(QuantMethod::None, |spec| spec.quant_method);
+    let tensors = if cpu.is_some() { tensors::count(&file, quant_method, progress)? } else { Vec::new() };
     let language = tokenizer.map_or_else(|| Language::of(&file), |path| Language::open(&path));
     let mut patient = Patient { file: &file, spec, language, tensors, cpu, compare_devices, canary: None, worst: None };
     let mut findings = Vec::new();

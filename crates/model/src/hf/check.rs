@@ -1,12 +1,11 @@
-//! What a Hugging Face folder's `config.json` may ask for that nothing computes here, and what it says that its tensors do not.
+//! Settings of `config.json` that nothing computes here, and settings that its tensors contradict.
 
-use crate::keys::Keys;
 use crate::{Arch, Error, Result};
 use serde_json::Value;
 use trine_backend::Activation;
 use trine_tensor::File;
 
-/// Settings that change what is computed: the values that change nothing, in words, and how to know them.
+/// A key that changes what is computed, the supported values in words, and whether a value is one of them.
 type Setting = (&'static str, &'static str, fn(&Value) -> bool);
 
 static SETTINGS: &[Setting] = &[
@@ -27,21 +26,21 @@ static SETTINGS: &[Setting] = &[
     }),
 ];
 
-/// Settings that say that there are biases.
+/// Keys that promise biases.
 static BIASES: [&str; 5] = ["attention_bias", "qkv_bias", "use_qkv_bias", "mlp_bias", "use_bias"];
 
-/// Makes sure that nothing here would be computed otherwise than `config` says, and that what it says is there.
+/// Checks that every setting is supported and that the tensors fit it.
 ///
 /// # Errors
-/// When something would be, or is not.
+/// When one is not, or they do not.
 pub(crate) fn check(config: &Value, file: &File) -> Result<()> {
-    let said = |key: &str| config.get(key).filter(|value| !value.is_null());
-    for (key, expected, neutral) in SETTINGS {
-        if let Some(value) = said(key).filter(|value| !neutral(value)) {
+    let value = |key: &str| config.get(key).filter(|value| !value.is_null());
+    for (key, expected, supported) in SETTINGS {
+        if let Some(value) = value(key).filter(|value| !supported(value)) {
             return Err(Error::bad(*key, *expected, value));
         }
     }
-    if let Some(key) = BIASES.iter().find(|key| said(key).is_some_and(|value| value == true))
+    if let Some(key) = BIASES.iter().find(|key| value(key).is_some_and(|value| value == true))
         && !file.names().any(|name| name.ends_with("bias"))
     {
         return Err(Error::bad(*key, "false, since no tensor is a bias", true));
@@ -52,19 +51,19 @@ pub(crate) fn check(config: &Value, file: &File) -> Result<()> {
 /// The architecture of a folder, and its activation.
 ///
 /// # Errors
-/// When there is none of this name, or no such activation.
+/// When either is unknown.
 pub(crate) fn arch(model_type: &str, config: &Value) -> Result<(&'static Arch, Activation)> {
-    let unknown = || Error::UnknownArch { found: model_type.into(), known: Arch::hub_names() };
-    let first = Arch::of_hub(model_type).next().ok_or_else(unknown)?;
+    let unknown = || Error::UnknownArch { found: model_type.into(), known: Arch::hf_list() };
+    let first = Arch::of_hf(model_type).next().ok_or_else(unknown)?;
     let mut named = ["hidden_activation", "hidden_act", "activation_function"].iter();
     let Some((key, name)) = named.find_map(|key| Some((*key, config.get(key)?.as_str()?))) else {
         return Ok((first, first.activation));
     };
-    let gate = first.activation_of_hf(name).ok_or_else(|| Error::bad(key, Arch::activation_names(), name))?;
-    Ok((Arch::of_hub(model_type).find(|arch| arch.activation == gate).unwrap_or(first), gate))
+    let activation = first.activation_of_hf(name).ok_or_else(|| Error::bad(key, Arch::activation_list(), name))?;
+    Ok((Arch::of_hf(model_type).find(|arch| arch.activation == activation).unwrap_or(first), activation))
 }
 
-/// What is assumed of a folder that does not say it, and why.
+/// Warnings about settings that a folder leaves open.
 pub(crate) fn assumptions(config: &Value, arch: &Arch) -> Vec<String> {
     let mut assumed = Vec::new();
     if arch.bit_linear && config.get("quantization_config").is_none_or(Value::is_null) {
@@ -75,27 +74,4 @@ pub(crate) fn assumptions(config: &Value, arch: &Arch) -> Vec<String> {
         );
     }
     assumed
-}
-
-/// What `config.json` calls what GGUF calls `key`, for messages.
-pub(crate) fn name(config: &Value, key: &str) -> String {
-    let scaling = if config.get("rope_parameters").is_some() { "rope_parameters" } else { "rope_scaling" };
-    let of_rope = match key.strip_prefix("rope.scaling.") {
-        Some("type") => Some(format!("{scaling}.rope_type")),
-        Some("original_context_length") => Some("original_max_position_embeddings".to_owned()),
-        Some("yarn_log_multiplier") => Some(format!("{scaling}.mscale_all_dim")),
-        Some(other) => Some(format!("{scaling}.{}", other.strip_prefix("yarn_").unwrap_or(other))),
-        None => None,
-    };
-    let other = || match key {
-        "rope.freq_base" => "rope_theta",
-        "rope.dimension_count" => "partial_rotary_factor",
-        "attention.sliding_window" => "sliding_window",
-        "attention.key_length_mla" => "qk_nope_head_dim",
-        "attention.scale" => "query_pre_attn_scalar",
-        other => other,
-    };
-    let names = || Keys::hub_names(key);
-    let there = names().find(|name| config.get(name).is_some());
-    of_rope.unwrap_or_else(|| there.or_else(|| names().next()).unwrap_or_else(other).to_owned())
 }

@@ -1,4 +1,4 @@
-//! Frequencies of rotary positions under every scaling that we know.
+//! Frequencies of rotary positions under every known scaling.
 
 use crate::keys::Keys;
 use crate::{Error, Result};
@@ -7,32 +7,41 @@ use trine_backend::{Pairs, Rope, Temperature};
 use trine_tensor::{File, Kind};
 
 /// The rotations of a model.
-pub(crate) struct Ropes {
-    /// Of all layers, or of those that see everything and of those with a window; none where positions are learned.
+pub(super) struct Ropes {
+    /// `rope.freq_base`; 0 where positions are learned.
+    pub base: f32,
+    /// Of all layers, or of global ones and of those with a window; empty where positions are learned.
     pub all: Vec<Rope>,
-    /// Other ones for contexts up to a length (longrope, arXiv:2402.13753).
+    /// `(length, rotations)` for contexts up to a length (LongRoPE, arXiv:2402.13753).
     pub short: Option<(usize, Vec<Rope>)>,
-    /// That of queries, where it is not that of keys.
+    /// Of queries, where it differs from that of keys.
     pub queries: Option<Rope>,
-    /// What scores are multiplied by, beside what they usually are.
-    pub stretch: f32,
+    /// Factor on attention scores, beside the usual one.
+    pub score_scale: f32,
 }
 
-/// Rotations of heads of which `turned` numbers or fewer turn.
-pub(crate) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> {
+/// The rotations of a model with heads of `head_dim` elements.
+///
+/// # Errors
+/// When a key is missing, of the wrong type or out of range.
+pub(super) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> {
     if keys.arch.learned_positions {
-        return Ok(Ropes { all: Vec::new(), short: None, queries: None, stretch: 1.0 });
+        return Ok(Ropes { base: 0.0, all: Vec::new(), short: None, queries: None, score_scale: 1.0 });
     }
-    let turning = keys.count("rope.dimension_count", 2..=1 << 16)?.unwrap_or(head_dim);
-    if turning > head_dim || turning % 2 != 0 {
-        return Err(Error::bad(keys.said("rope.dimension_count"), format!("an even number up to {head_dim}"), turning));
+    let rope_dim = keys.count("rope.dimension_count", 2..=1 << 16)?.unwrap_or(head_dim);
+    if rope_dim > head_dim || rope_dim % 2 != 0 {
+        return Err(Error::bad(
+            keys.file_key("rope.dimension_count"),
+            format!("an even number up to {head_dim}"),
+            rope_dim,
+        ));
     }
     let gguf = matches!(file.kind(), Kind::Gguf { .. });
-    let pairs: Pairs = if gguf { keys.arch.pairs } else { keys.arch.hub_pairs };
+    let pairs: Pairs = if gguf { keys.arch.pairs } else { keys.arch.hf_pairs };
     let rope =
         |frequencies, magnitude| check(keys, Rope { frequencies, magnitude, temperature: None, pairs, head_dim });
     let base = keys.float("rope.freq_base", 1.0)?.unwrap_or(10000.0);
-    let Scaled { frequencies, magnitude, stretch } = scaled(keys, base as f64, powers(base, turning))?;
+    let ScaledRope { frequencies, magnitude, score_scale } = scaled(keys, base as f64, powers(base, rope_dim))?;
     let divided = |list: Option<Vec<f32>>, name: &str| match list {
         None => Ok(frequencies.clone()),
         Some(list) if list.len() == frequencies.len() => {
@@ -45,7 +54,7 @@ pub(crate) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> 
     };
     let tensor =
         |name: &str| if file.contains(name) { Ok(Some(file.view(name)?.decode())) } else { Ok::<_, Error>(None) };
-    // GGUF files hold the divisors of Llama 3.1 and of longrope themselves.
+    // GGUF files store the divisors of Llama 3.1 and of longrope as tensors.
     let list = |key: &str| {
         let config = keys.config.as_deref()?;
         let list = config.get("rope_parameters").or(config.get("rope_scaling"))?.get(key)?.as_array()?;
@@ -65,82 +74,91 @@ pub(crate) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> 
         }
         _ => None,
     };
-    // Layers with a window may turn by another base, unscaled.
+    // Layers with a window may have another base, unscaled.
     if let Some(base) = keys.float("rope.freq_base_swa", 1.0)? {
-        all.push(rope(powers(base, turning), 1.0)?);
+        all.push(rope(powers(base, rope_dim), 1.0)?);
     }
     let queries = match keys.float("attention.temperature_scale", 0.0)?.filter(|&scale| scale != 0.0) {
         None => None,
-        // What does not turn would not grow.
-        Some(_) if turning < head_dim => {
+        // The temperature is part of the rotation, so that it would miss elements without rope.
+        Some(_) if rope_dim < head_dim => {
             let expected = format!("{head_dim}, as there is an attention temperature");
-            return Err(Error::bad(keys.said("rope.dimension_count"), expected, turning));
+            return Err(Error::bad(keys.file_key("rope.dimension_count"), expected, rope_dim));
         }
         Some(scale) => {
-            let length = original.map_or_else(|| context(keys), Ok)?;
+            let length = original.map_or_else(|| context_length(keys), Ok)?;
             Some(Rope { temperature: Some(Temperature { scale: scale.into(), length }), ..all[0].clone() })
         }
     };
-    Ok(Ropes { all, short, queries, stretch })
+    Ok(Ropes { base, all, short, queries, score_scale })
 }
 
 /// Positions that the model was trained for.
-pub(crate) fn context(keys: &Keys) -> Result<usize> {
-    keys.needed("context_length", 1..=1 << 30)
+///
+/// # Errors
+/// When the key is missing or out of range.
+pub(super) fn context_length(keys: &Keys) -> Result<usize> {
+    keys.required("context_length", 1..=1 << 30)
 }
 
-fn powers(base: f32, turning: usize) -> Vec<f64> {
-    (0..turning / 2).map(|i| libm::pow(base as f64, -((2 * i) as f64) / turning as f64)).collect()
+fn powers(base: f32, rope_dim: usize) -> Vec<f64> {
+    (0..rope_dim / 2).map(|i| libm::pow(base as f64, -((2 * i) as f64) / rope_dim as f64)).collect()
 }
 
-struct Scaled {
+struct ScaledRope {
     frequencies: Vec<f64>,
     magnitude: f64,
-    stretch: f32,
+    score_scale: f32,
 }
 
-/// Frequencies stretched for longer contexts.
-fn scaled(keys: &Keys, base: f64, mut frequencies: Vec<f64>) -> Result<Scaled> {
-    let turning = 2 * frequencies.len();
-    let (mut magnitude, mut stretch) = (1.0, 1.0);
+/// Frequencies scaled for longer contexts.
+fn scaled(keys: &Keys, base: f64, mut frequencies: Vec<f64>) -> Result<ScaledRope> {
+    let rope_dim = 2 * frequencies.len();
+    let (mut magnitude, mut score_scale) = (1.0, 1.0);
     let factor = keys.float("rope.scaling.factor", f32::MIN_POSITIVE)?.map(f64::from);
     let named = keys.metadata.str(&keys.name("rope.scaling.type"))?;
     if keys.config.is_some() && factor.is_none() && matches!(named, Some("linear" | "llama3" | "yarn")) {
-        return Err(Error::MissingKey { key: keys.said("rope.scaling.factor"), expected: "a number" });
+        return Err(Error::MissingKey { key: keys.file_key("rope.scaling.factor"), expected: "a number" });
     }
     let factor = factor.unwrap_or(1.0);
     let number = |key: &str, default: f64| keys.float(key, 0.0).map(|value| value.map_or(default, f64::from));
     let original = || {
         let original = keys.count("rope.scaling.original_context_length", 1..=1 << 30)?;
-        original.map_or_else(|| keys.needed("context_length", 1..=1 << 30), Ok).map(|n| n as f64)
+        original.map_or_else(|| keys.required("context_length", 1..=1 << 30), Ok).map(|n| n as f64)
     };
     match named.unwrap_or(if factor == 1.0 { "none" } else { "linear" }) {
-        // Some files name the magnitude of longrope and not its kind.
+        // Some files have the magnitude of longrope without its type.
         "none" => magnitude = number("rope.scaling.attn_factor", 1.0)?,
         "linear" => frequencies.iter_mut().for_each(|frequency| *frequency /= factor),
-        // Llama 3.1: slow pairs stretch, fast ones stay, those between blend.
+        // Llama 3.1: low frequencies are divided, high ones kept, those between interpolated.
         "llama3" => {
             let (low, high) =
                 (number("rope.scaling.low_freq_factor", 1.0)?, number("rope.scaling.high_freq_factor", 4.0)?);
             if low >= high {
-                return Err(Error::bad(keys.said("rope.scaling.high_freq_factor"), format!("more than {low}"), high));
+                return Err(Error::bad(
+                    keys.file_key("rope.scaling.high_freq_factor"),
+                    format!("more than {low}"),
+                    high,
+                ));
             }
             let original = original()?;
             for frequency in &mut frequencies {
-                let turns = original * *frequency / (2.0 * PI);
-                let blend = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+                let rotations = original * *frequency / (2.0 * PI);
+                let blend = ((rotations - low) / (high - low)).clamp(0.0, 1.0);
                 *frequency *= (1.0 - blend) / factor + blend;
             }
         }
         // arXiv:2309.00071.
         "yarn" => {
             let original = original()?;
-            let pair = |turns: f64| turning as f64 * libm::log(original / (turns * 2.0 * PI)) / (2.0 * libm::log(base));
+            let pair = |rotations: f64| {
+                rope_dim as f64 * libm::log(original / (rotations * 2.0 * PI)) / (2.0 * libm::log(base))
+            };
             let (first, last) =
                 (pair(number("rope.scaling.yarn_beta_fast", 32.0)?), pair(number("rope.scaling.yarn_beta_slow", 1.0)?));
             let whole = keys.flag("rope.scaling.truncate")?.unwrap_or(true);
             let (first, last) = if whole { (first.floor(), last.ceil()) } else { (first, last) };
-            let (first, last) = (first.max(0.0), last.min(turning as f64 - 1.0));
+            let (first, last) = (first.max(0.0), last.min(rope_dim as f64 - 1.0));
             let last = if last == first { first + 0.001 } else { last };
             for (i, frequency) in frequencies.iter_mut().enumerate() {
                 let stretch = ((i as f64 - first) / (last - first)).clamp(0.0, 1.0);
@@ -154,14 +172,14 @@ fn scaled(keys: &Keys, base: f64, mut frequencies: Vec<f64>) -> Result<Scaled> {
                 let all = if factor > 1.0 { 1.0 + 0.1 * multiplier * libm::log(factor) } else { 1.0 };
                 magnitude = number("rope.scaling.magnitude", number("rope.scaling.attn_factor", 1.0)? * usual / all)?;
             } else if multiplier > 0.0 {
-                // DeepSeek puts it on the scores, also those of numbers that do not turn.
-                stretch = (1.0 + multiplier * libm::log(factor)).powi(2) as f32;
+                // DeepSeek scales all scores by it, those of elements without rope included.
+                score_scale = (1.0 + multiplier * libm::log(factor)).powi(2) as f32;
                 magnitude = number("rope.scaling.magnitude", 1.0)?;
             }
         }
         // arXiv:2402.13753; the divisors are lists.
         "longrope" => {
-            let (context, original) = (context(keys)? as f64, original()?);
+            let (context, original) = (context_length(keys)? as f64, original()?);
             let usual = if context > original {
                 (1.0 + libm::log(context / original) / libm::log(original)).sqrt()
             } else {
@@ -170,10 +188,14 @@ fn scaled(keys: &Keys, base: f64, mut frequencies: Vec<f64>) -> Result<Scaled> {
             magnitude = number("rope.scaling.magnitude", number("rope.scaling.attn_factor", usual)?)?;
         }
         other => {
-            return Err(Error::bad(keys.said("rope.scaling.type"), "none, linear, llama3, yarn or longrope", other));
+            return Err(Error::bad(
+                keys.file_key("rope.scaling.type"),
+                "none, linear, llama3, yarn or longrope",
+                other,
+            ));
         }
     }
-    Ok(Scaled { frequencies, magnitude, stretch })
+    Ok(ScaledRope { frequencies, magnitude, score_scale })
 }
 
 fn check(keys: &Keys, rope: Rope) -> Result<Rope> {
@@ -182,5 +204,5 @@ fn check(keys: &Keys, rope: Rope) -> Result<Rope> {
         return Ok(rope);
     }
     let expected = "a scaling whose parameters give finite rotations";
-    Err(Error::bad(keys.said("rope"), expected, format!("magnitude {magnitude}, frequencies {frequencies:?}")))
+    Err(Error::bad(keys.file_key("rope"), expected, format!("magnitude {magnitude}, frequencies {frequencies:?}")))
 }
