@@ -6,14 +6,15 @@ pub use act::Act;
 
 use act::{Store, lock};
 
-use crate::{Activation, ActivationPrecision, Attend, Backend, Batch, Error, KvShape, Role, Rope, Routing};
+use crate::{Activation, ActivationPrecision, AttentionOptions, Backend, Batch, Error, KvShape, Role, Rope, Routing};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use trine_kernels::cpus::{Affinity, Topology};
 use trine_kernels::numa::Numa;
 use trine_kernels::{
-    Attention, Form, Input, KV_FORMATS, Lines, Machine, Matrix, PANEL, Pool, Routes, Table, interleave,
+    ActivationLayout, Attention, CacheLines, CpuExecutor, Input, KV_FORMATS, Matrix, PANEL, Pool, Routes, Table,
+    interleave,
 };
 use trine_tensor::memory::{self, Arena};
 use trine_tensor::{Format, View, format::F32};
@@ -67,9 +68,9 @@ impl Default for CpuOptions {
 
 /// A CPU with a KV cache.
 pub struct Cpu {
-    machine: Machine,
+    executor: CpuExecutor,
     /// Keys and values of each layer.
-    cache: Vec<Lines>,
+    cache: Vec<CacheLines>,
     shape: KvShape,
     store: Arc<Mutex<Store>>,
     /// Room for copied weights.
@@ -143,7 +144,7 @@ impl Cpu {
         let pool = Pool::bound(threads, &cpus).map_err(Error::Threads)?;
         let shape = KvShape { n_layers: 0, n_kv_heads: 0, head_dim: 0, blocks: 0, block_len: 16, format: &F32 };
         Ok(Cpu {
-            machine: Machine::on(options.table, pool),
+            executor: CpuExecutor::with_pool(options.table, pool),
             cache: Vec::new(),
             shape,
             store: Arc::new(Mutex::new(Store { huge_pages: options.huge_pages, ..Store::default() })),
@@ -177,12 +178,12 @@ impl Cpu {
 
     /// The instruction set in use.
     pub fn isa(&self) -> &'static str {
-        self.machine.table.name
+        self.executor.table.name
     }
 
     /// Kernels and threads.
-    pub fn machine(&mut self) -> &mut Machine {
-        &mut self.machine
+    pub fn executor(&mut self) -> &mut CpuExecutor {
+        &mut self.executor
     }
 
     /// The shape of the KV cache.
@@ -195,7 +196,7 @@ impl Cpu {
         let matrix = w.matrix();
         let rows: Vec<u32> = (0..matrix.rows as u32).collect();
         let mut out = self.act(matrix.rows, matrix.cols);
-        self.machine.gather(matrix, &rows, &mut out.data);
+        self.executor.gather(matrix, &rows, &mut out.data);
         out
     }
 
@@ -208,32 +209,32 @@ impl Cpu {
     }
 
     /// Makes sure that `x` has its bytes in this form.
-    fn derive(&mut self, x: &Act, form: Form) {
+    fn derive(&mut self, x: &Act, form: ActivationLayout) {
         let mut derived = x.derived.borrow_mut();
         if !derived.bytes.iter().any(|(have, _)| *have == form) {
             let mut bytes = lock(&self.store).bytes.pop().unwrap_or_default();
-            self.machine.quantize(&x.data, x.cols, form, &mut bytes);
+            self.executor.quantize(&x.data, x.cols, form, &mut bytes);
             derived.bytes.push((form, bytes));
         }
     }
 
     /// The numbers that the bytes of `x`, with one scale per token, stand for: what [`Role::BitLinear`] multiplies by.
     pub fn rounded(&mut self, x: &Act) -> Act {
-        self.derive(x, Form::Tokens);
+        self.derive(x, ActivationLayout::PerToken);
         let mut out = self.act(x.data.len() / x.cols, x.cols);
         let derived = x.derived.borrow();
-        let bytes = derived.bytes.iter().find(|(form, _)| *form == Form::Tokens);
+        let bytes = derived.bytes.iter().find(|(form, _)| *form == ActivationLayout::PerToken);
         bytes.expect("just derived").1.dequantize(&mut out.data);
         out
     }
 
     /// Makes sure that `x` has the numbers that its bytes, with one scale per token, stand for.
     fn round(&mut self, x: &Act) {
-        self.derive(x, Form::Tokens);
+        self.derive(x, ActivationLayout::PerToken);
         let mut derived = x.derived.borrow_mut();
         if derived.rounded.is_none() {
             let mut rounded = lock(&self.store).floats(x.data.len());
-            let bytes = derived.bytes.iter().find(|(form, _)| *form == Form::Tokens);
+            let bytes = derived.bytes.iter().find(|(form, _)| *form == ActivationLayout::PerToken);
             bytes.expect("just derived").1.dequantize(&mut rounded);
             derived.rounded = Some(rounded);
         }
@@ -248,24 +249,24 @@ impl Cpu {
         if x.data.is_empty() {
             return out;
         }
-        let form = match (self.machine.form(matrix.format), role) {
-            (Form::Blocks, Role::BitLinear) => Form::Spread,
+        let form = match (self.executor.activation_layout(matrix.format), role) {
+            (ActivationLayout::PerBlock, Role::BitLinear) => ActivationLayout::PerTokenSpread,
             (form, Role::BitLinear) => form,
-            _ if self.options.activations == ActivationPrecision::F32 => Form::Floats,
+            _ if self.options.activations == ActivationPrecision::F32 => ActivationLayout::F32,
             (form, _) => form,
         };
-        if form != Form::Floats {
+        if form != ActivationLayout::F32 {
             self.derive(x, form);
         } else if role == Role::BitLinear {
             self.round(x);
         }
         let derived = x.derived.borrow();
         let input = match form {
-            Form::Floats if role == Role::BitLinear => Input::Floats(derived.rounded.as_ref().expect("rounded")),
-            Form::Floats => Input::Floats(&x.data),
-            _ => Input::Bytes(&derived.bytes.iter().find(|(have, _)| *have == form).expect("derived").1),
+            ActivationLayout::F32 if role == Role::BitLinear => Input::F32(derived.rounded.as_ref().expect("rounded")),
+            ActivationLayout::F32 => Input::F32(&x.data),
+            _ => Input::Quantized(&derived.bytes.iter().find(|(have, _)| *have == form).expect("derived").1),
         };
-        self.machine.product(matrix, input, &mut out.data);
+        self.executor.product(matrix, input, &mut out.data);
         drop(derived);
         out
     }
@@ -288,14 +289,14 @@ impl Cpu {
     fn settle(&mut self, view: View) -> Result<(View, bool), Error> {
         // Parts of a matrix, one for each head or expert, are multiplied alone.
         let panels = view.shape.len() < 3 || view.shape[view.shape.len() - 2].is_multiple_of(PANEL);
-        let repack = self.options.repack && view.is_mapped() && panels && self.machine.interleaves(view.format);
+        let repack = self.options.repack && view.is_mapped() && panels && self.executor.interleaves(view.format);
         let copy = repack || self.options.huge_pages && view.is_mapped();
         let view = if copy { self.copy(view, repack)? } else { view };
         if !repack {
             self.check(&view)?;
         }
         if self.options.prefault {
-            self.machine.pool().run_ranges(view.bytes.len(), PIECE, &|range, _| view.prefault(range));
+            self.executor.pool().run_ranges(view.bytes.len(), PIECE, &|range, _| view.prefault(range));
         }
         if self.options.lock {
             let refused = |source| Error::Lock { bytes: view.bytes.len(), limit: memory::lock_limit(), source };
@@ -312,7 +313,7 @@ impl Cpu {
         let (rows, tail) = copy.split_at_mut(stride * view.rows());
         tail.copy_from_slice(&view.repacked_tail());
         let rows: Vec<Mutex<&mut [u8]>> = rows.chunks_mut(stride).map(Mutex::new).collect();
-        self.machine.pool().run(rows.len(), &|i, _| view.repack_row(i, &mut lock(&rows[i])));
+        self.executor.pool().run(rows.len(), &|i, _| view.repack_row(i, &mut lock(&rows[i])));
         drop(rows);
         Ok(View::new(view.name.clone(), format, view.shape.clone(), copy.freeze()).expect("as many weights"))
     }
@@ -320,7 +321,7 @@ impl Cpu {
     /// Refuses encoded weights that are no finite numbers, and ternary ones that are not ternary.
     fn check(&mut self, view: &View) -> Result<(), Error> {
         let (stride, failure) = ((view.bytes.len() - view.format.tail) / view.rows(), Mutex::new(None));
-        self.machine.pool().run_ranges(view.rows(), (PIECE / stride.max(1)).max(1), &|rows, _| {
+        self.executor.pool().run_ranges(view.rows(), (PIECE / stride.max(1)).max(1), &|rows, _| {
             let bytes = &view.bytes[rows.start * stride..rows.end * stride];
             view.check_rows(rows.start, bytes).unwrap_or_else(|error| *lock(&failure) = Some(error));
         });
@@ -335,9 +336,9 @@ impl Cpu {
         let panel = PANEL * (len / view.rows().max(1));
         let piece = if interleaved { (PIECE / panel.max(1)).max(1) * panel } else { PIECE };
         let pieces: Vec<Mutex<&mut [u8]>> = copy.chunks_mut(piece).map(Mutex::new).collect();
-        let rooms: Vec<Mutex<Vec<u8>>> = (0..self.machine.threads()).map(|_| Mutex::default()).collect();
+        let rooms: Vec<Mutex<Vec<u8>>> = (0..self.executor.threads()).map(|_| Mutex::default()).collect();
         let failure = Mutex::new(None);
-        self.machine.pool().run(pieces.len(), &|i, thread| {
+        self.executor.pool().run(pieces.len(), &|i, thread| {
             let out = &mut **lock(&pieces[i]);
             let copied = if interleaved {
                 let mut room = lock(&rooms[thread]);
@@ -412,7 +413,7 @@ impl Backend for Cpu {
         // The system is asked for all of it at once first, since a refusal of the parts would end the program. Memory that is asked for as
         // zeros takes room only where it is used.
         Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| no_room())?;
-        self.cache.extend((0..shape.n_layers).map(|_| Lines::zeroed(bytes / shape.n_layers)));
+        self.cache.extend((0..shape.n_layers).map(|_| CacheLines::zeroed(bytes / shape.n_layers)));
         self.shape = shape;
         Ok(())
     }
@@ -429,9 +430,9 @@ impl Backend for Cpu {
     fn embed(&mut self, table: &Weight, tokens: &[u32]) -> Act {
         // A forward pass begins here.
         let [one, batch] = self.threads();
-        self.machine.pool().limit(if tokens.len() > 1 { batch } else { one });
+        self.executor.pool().limit(if tokens.len() > 1 { batch } else { one });
         let mut out = self.act(tokens.len(), table.view.cols());
-        self.machine.gather(table.matrix(), tokens, &mut out.data);
+        self.executor.gather(table.matrix(), tokens, &mut out.data);
         out
     }
 
@@ -441,31 +442,31 @@ impl Backend for Cpu {
 
     fn bias(&mut self, b: &Weight, x: &Act) -> Act {
         let mut out = self.act(x.data.len() / x.cols, x.cols);
-        self.machine.add(&x.data, &b.row, x.cols, &mut out.data);
+        self.executor.add(&x.data, &b.row, x.cols, &mut out.data);
         out
     }
 
     fn rms_norm(&mut self, gain: &Weight, x: &Act, eps: f32) -> Act {
         let mut out = self.act(x.data.len() / x.cols, x.cols);
-        self.machine.rms_norm(&x.data, &gain.row, eps, &mut out.data);
+        self.executor.rms_norm(&x.data, &gain.row, eps, &mut out.data);
         out
     }
 
     fn layer_norm(&mut self, gain: &Weight, bias: Option<&Weight>, x: &Act, width: usize, eps: f32) -> Act {
         let mut out = self.act(x.data.len() / x.cols, x.cols);
-        self.machine.layer_norm(&x.data, width, &gain.row, bias.map(|bias| &bias.row[..]), eps, &mut out.data);
+        self.executor.layer_norm(&x.data, width, &gain.row, bias.map(|bias| &bias.row[..]), eps, &mut out.data);
         out
     }
 
     fn scale(&mut self, x: &Act, factor: f32) -> Act {
         let mut out = self.act(x.data.len() / x.cols, x.cols);
-        self.machine.scale(&x.data, factor, x.cols, &mut out.data);
+        self.executor.scale(&x.data, factor, x.cols, &mut out.data);
         out
     }
 
     fn softcap(&mut self, x: &Act, cap: f32) -> Act {
         let mut out = self.act(x.data.len() / x.cols, x.cols);
-        self.machine.softcap(&x.data, cap, x.cols, &mut out.data);
+        self.executor.softcap(&x.data, cap, x.cols, &mut out.data);
         out
     }
 
@@ -504,7 +505,7 @@ impl Backend for Cpu {
     }
 
     fn route(&mut self, scores: &Act, bias: Option<&Weight>, routing: &Routing) -> Routes {
-        trine_kernels::route(&scores.data, scores.cols, bias.map(|bias| &bias.row[..]), routing)
+        self.executor.route(&scores.data, scores.cols, bias.map(|bias| &bias.row[..]), routing)
     }
 
     fn experts(&mut self, w: &Weight, x: &Act, routes: &Routes, experts: usize) -> Act {
@@ -533,26 +534,26 @@ impl Backend for Cpu {
         let bias = |expert: u32| &b.row[expert as usize * x.cols..][..x.cols];
         for (i, &expert) in routes.experts.iter().enumerate() {
             let row = i * x.cols..(i + 1) * x.cols;
-            self.machine.add(&x.data[row.clone()], bias(expert), x.cols, &mut out.data[row]);
+            self.executor.add(&x.data[row.clone()], bias(expert), x.cols, &mut out.data[row]);
         }
         out
     }
 
     fn combine_experts(&mut self, x: &Act, routes: &Routes) -> Act {
-        let mut out = self.act(routes.experts.len() / routes.used, x.cols);
-        self.machine.combine_experts(&x.data, &routes.weights, x.cols, &mut out.data);
+        let mut out = self.act(routes.experts.len() / routes.top_k, x.cols);
+        self.executor.combine_experts(&x.data, &routes.weights, x.cols, &mut out.data);
         out
     }
 
     fn add(&mut self, a: &Act, b: &Act) -> Act {
         let mut out = self.act(a.data.len() / a.cols, a.cols);
-        self.machine.add(&a.data, &b.data, a.cols, &mut out.data);
+        self.executor.add(&a.data, &b.data, a.cols, &mut out.data);
         out
     }
 
     fn gated_activation(&mut self, kind: Activation, gate: &Act, up: Option<&Act>) -> Act {
         let mut out = self.act(gate.data.len() / gate.cols, gate.cols);
-        self.machine.gated_activation(kind, &gate.data, up.map(|up| &up.data[..]), gate.cols, &mut out.data);
+        self.executor.gated_activation(kind, &gate.data, up.map(|up| &up.data[..]), gate.cols, &mut out.data);
         out
     }
 
@@ -560,7 +561,7 @@ impl Backend for Cpu {
         let pairs = rope.frequencies.len();
         let mut out = self.act(batch.tokens().len(), 2 * pairs);
         // A sine and a cosine in double precision are some forty multiplications.
-        self.machine.fill(&mut out.data, 2 * pairs, 80 * pairs, &|row, out| {
+        self.executor.fill(&mut out.data, 2 * pairs, 80 * pairs, &|row, out| {
             let (cosines, sines) = out.split_at_mut(pairs);
             for ((cos, sin), angle) in cosines.iter_mut().zip(sines).zip(rope.angles(batch.position(row))) {
                 [*cos, *sin] = angle;
@@ -571,7 +572,7 @@ impl Backend for Cpu {
 
     fn rope(&mut self, rope: &Rope, angles: &Act, mut x: Act) -> Act {
         let width = x.cols;
-        self.machine.rope(x.data_mut(), width, rope.head_dim, &angles.data, rope.pairs);
+        self.executor.rope(x.data_mut(), width, rope.head_dim, &angles.data, rope.pairs);
         x
     }
 
@@ -581,18 +582,18 @@ impl Backend for Cpu {
         q: &Act,
         k: &Act,
         v: &Act,
-        attend: &Attend,
+        attend: &AttentionOptions,
         sinks: Option<&Weight>,
         batch: &Batch,
     ) -> Act {
         let (layout, spans, blocks) = (self.shape.layout(), batch.spans(), batch.blocks());
         let mut out = self.act(batch.tokens().len(), q.cols);
         let cache = &mut self.cache[layer];
-        self.machine.store(&k.data, &v.data, layout, spans, blocks, cache);
-        let heads = q.cols / layout.head_dim;
+        self.executor.store(&k.data, &v.data, layout, spans, blocks, cache);
+        let n_heads = q.cols / layout.head_dim;
         let sinks = sinks.map_or(&[][..], |sinks| &sinks.row);
-        let job = Attention { q: &q.data, heads, layout, cache, attend: *attend, sinks, spans, blocks };
-        self.machine.attention(&job, &mut out.data);
+        let job = Attention { q: &q.data, n_heads, layout, cache, options: *attend, sinks, spans, blocks };
+        self.executor.attention(&job, &mut out.data);
         out
     }
 

@@ -13,7 +13,9 @@ pub use cpu::{Act, Cpu, CpuOptions, Weight};
 pub use rope::{Rope, Temperature};
 pub use trine_kernels::cpus::{Affinity, Topology};
 pub use trine_kernels::numa::Numa;
-pub use trine_kernels::{Activation, Attend, Groups, KV_FORMATS, KvLayout, Pairs, Routing, Score, Span};
+pub use trine_kernels::{
+    Activation, AttentionOptions, ExpertGroups, KV_FORMATS, KvLayout, RopeLayout, Routing, ScoringFunction, Span,
+};
 
 use std::ops::Range;
 use trine_tensor::{Format, View};
@@ -267,7 +269,7 @@ pub trait Backend {
         q: &Self::Act,
         k: &Self::Act,
         v: &Self::Act,
-        attend: &Attend,
+        attend: &AttentionOptions,
         sinks: Option<&Self::Weight>,
         batch: &Batch,
     ) -> Self::Act;

@@ -4,7 +4,7 @@ use crate::loader::{Linear, Loader, Norm};
 use crate::spec::{LayerKind, Mla};
 use crate::weights::{rows, transpose};
 use crate::{QkNorm, Result, Spec};
-use trine_backend::{Attend, Backend, Batch, Role};
+use trine_backend::{AttentionOptions, Backend, Batch, Role};
 use trine_tensor::View;
 use trine_tensor::format::F32;
 
@@ -61,7 +61,7 @@ impl<W> Attention<W> {
     /// What layer `layer` makes of the normed `h`.
     pub fn forward<B: Backend<Weight = W>>(&self, be: &mut B, layer: usize, h: &B::Act, pass: &Pass<B>) -> B::Act {
         let Spec { attention_scale: scale, attention_softcap: softcap, causal, ref layer_kinds, .. } = *pass.spec;
-        let attend = Attend { scale, window: layer_kinds[layer].window, softcap, causal };
+        let attend = AttentionOptions { scale, window: layer_kinds[layer].window, softcap, causal };
         match self {
             Attention::Heads(heads) => heads.forward(be, layer, h, pass, &attend),
             Attention::Mla(latent) => latent.forward(be, layer, h, pass, &attend),
@@ -122,7 +122,7 @@ impl<W> Heads<W> {
         layer: usize,
         h: &B::Act,
         pass: &Pass<B>,
-        attend: &Attend,
+        attend: &AttentionOptions,
     ) -> B::Act {
         let (eps, kind) = (pass.spec.eps, pass.spec.layer_kinds[layer]);
         let mut q = self.q.forward(be, h);
@@ -187,7 +187,7 @@ impl<W> MlaAttention<W> {
         layer: usize,
         h: &B::Act,
         pass: &Pass<B>,
-        attend: &Attend,
+        attend: &AttentionOptions,
     ) -> B::Act {
         let (eps, kind, heads) = (pass.spec.eps, pass.spec.layer_kinds[layer], pass.spec.n_heads);
         let Mla { rank, plain, turned, .. } = self.dims;

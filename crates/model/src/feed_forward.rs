@@ -2,7 +2,7 @@
 
 use crate::loader::{Linear, Loader, Norm};
 use crate::{Experts, Result, Spec};
-use trine_backend::{Backend, Role, Routing, Score};
+use trine_backend::{Backend, Role, Routing, ScoringFunction};
 
 pub(crate) enum FeedForward<W> {
     Dense(Dense<W>),
@@ -143,7 +143,8 @@ impl<W> Mixture<W> {
         let mut said = shared.forward(be, h, spec);
         if let Some(gate) = &self.shared_gate {
             // A mixture of one, whose weight is the sigmoid of its score.
-            let alone = Routing { used: 1, score: Score::Sigmoid, normalize: false, scale: 1.0, groups: None };
+            let alone =
+                Routing { top_k: 1, scoring: ScoringFunction::Sigmoid, normalize: false, scale: 1.0, groups: None };
             let score = be.linear(gate, h);
             let routes = be.route(&score, None, &alone);
             said = be.combine_experts(&said, &routes);

@@ -3,7 +3,7 @@
 use crate::keys::Keys;
 use crate::{Error, Result};
 use std::f64::consts::PI;
-use trine_backend::{Pairs, Rope, Temperature};
+use trine_backend::{Rope, RopeLayout, Temperature};
 use trine_tensor::{File, Kind};
 
 /// The rotations of a model.
@@ -28,7 +28,7 @@ pub(crate) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> 
         return Err(Error::bad(keys.said("rope.dimension_count"), format!("an even number up to {head_dim}"), turning));
     }
     let gguf = matches!(file.kind(), Kind::Gguf { .. });
-    let pairs: Pairs = if gguf { keys.arch.pairs } else { keys.arch.hub_pairs };
+    let pairs: RopeLayout = if gguf { keys.arch.pairs } else { keys.arch.hub_pairs };
     let rope =
         |frequencies, magnitude| check(keys, Rope { frequencies, magnitude, temperature: None, pairs, head_dim });
     let base = keys.float("rope.freq_base", 1.0)?.unwrap_or(10000.0);

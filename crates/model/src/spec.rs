@@ -2,7 +2,7 @@
 
 use crate::keys::{self, Keys};
 use crate::{Arch, Error, NormKind, Result, hub, packed, rope, weights};
-use trine_backend::{Activation, Groups, Rope, Routing, Score};
+use trine_backend::{Activation, ExpertGroups, Rope, Routing, ScoringFunction};
 use trine_tensor::{File, Kind, Value};
 
 /// One model of an architecture.
@@ -343,9 +343,9 @@ fn experts(keys: &Keys) -> Result<Option<Experts>> {
         None => keys.needed("feed_forward_length", 1..=1 << 24)?,
     };
     let score = match keys.count("expert_gating_func", 0..=3)?.unwrap_or(1) {
-        2 => Score::Sigmoid,
+        2 => ScoringFunction::Sigmoid,
         // The third takes the softmax of the chosen, which is that of all over its sum.
-        _ => Score::Softmax,
+        _ => ScoringFunction::Softmax,
     };
     let groups = match keys.count("expert_group_count", 0..=1 << 16)?.filter(|&groups| groups > 1) {
         None => None,
@@ -360,12 +360,20 @@ fn experts(keys: &Keys) -> Result<Option<Experts>> {
                 return Err(Error::bad(keys.said("expert_group_used_count"), expected, kept));
             }
             // Two are what sigmoids go with.
-            Some(Groups { count: groups, used: kept, best: if score == Score::Sigmoid { 2 } else { 1 } })
+            Some(ExpertGroups {
+                n_groups: groups,
+                top_k: kept,
+                summed: if score == ScoringFunction::Sigmoid { 2 } else { 1 },
+            })
         }
     };
     let scale = keys.float("expert_weights_scale", 0.0)?.filter(|&scale| scale != 0.0).unwrap_or(1.0);
     let normalize = keys.flag("expert_weights_norm")?.unwrap_or(false);
-    Ok(Some(Experts { n_experts, intermediate_size, routing: Routing { used, score, normalize, scale, groups } }))
+    Ok(Some(Experts {
+        n_experts,
+        intermediate_size,
+        routing: Routing { top_k: used, scoring: score, normalize, scale, groups },
+    }))
 }
 
 fn latent(keys: &Keys) -> Result<Mla> {

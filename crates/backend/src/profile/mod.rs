@@ -7,7 +7,9 @@ mod trace;
 pub use record::{Recorder, RecorderOptions};
 pub use report::{Operation, Part, Phase, Report, Snapshot, Tensor, Time};
 
-use crate::{Activation, ActivationPrecision, Attend, Backend, Batch, Error, KvShape, Role, Rope, Routing, Stage};
+use crate::{
+    Activation, ActivationPrecision, AttentionOptions, Backend, Batch, Error, KvShape, Role, Rope, Routing, Stage,
+};
 use record::{Meter, Work};
 use std::ops::Range;
 use std::sync::Arc;
@@ -87,8 +89,8 @@ impl<B: Backend> Profile<B> {
 /// Experts of a [`Profile`].
 pub struct Routes<R> {
     inner: R,
-    /// Experts of a token, and of all.
-    used: usize,
+    top_k: usize,
+    /// Experts of all tokens together.
     all: usize,
 }
 
@@ -209,10 +211,10 @@ impl<B: Backend> Backend for Profile<B> {
     }
 
     fn route(&mut self, scores: &Self::Act, bias: Option<&Self::Weight>, routing: &Routing) -> Self::Routes {
-        let work = Work::new("route", Part::Other, scores.len() + 2 * scores.rows * routing.used, 3 * scores.len());
+        let work = Work::new("route", Part::Other, scores.len() + 2 * scores.rows * routing.top_k, 3 * scores.len());
         let bias = bias.map(|bias| &bias.inner);
         let inner = self.run(work, |be| be.route(&scores.inner, bias, routing));
-        Routes { inner, used: routing.used, all: scores.rows * routing.used }
+        Routes { inner, top_k: routing.top_k, all: scores.rows * routing.top_k }
     }
 
     fn experts(&mut self, w: &Self::Weight, x: &Self::Act, routes: &Self::Routes, experts: usize) -> Self::Act {
@@ -231,7 +233,7 @@ impl<B: Backend> Backend for Profile<B> {
     }
 
     fn combine_experts(&mut self, x: &Self::Act, routes: &Self::Routes) -> Self::Act {
-        let rows = x.rows / routes.used;
+        let rows = x.rows / routes.top_k;
         let work = Work::new("combine_experts", Part::Other, x.len() + rows * x.cols, 2 * x.len());
         let out = self.run(work, |be| be.combine_experts(&x.inner, &routes.inner));
         self.act(out, rows, x.cols)
@@ -271,7 +273,7 @@ impl<B: Backend> Backend for Profile<B> {
         q: &Self::Act,
         k: &Self::Act,
         v: &Self::Act,
-        attend: &Attend,
+        attend: &AttentionOptions,
         sinks: Option<&Self::Weight>,
         batch: &Batch,
     ) -> Self::Act {

@@ -1,7 +1,7 @@
 //! BERT and what embedding models made of it.
 
 use super::{Arch, NormKind, NormPlacement, llama::LLAMA};
-use trine_backend::{Activation, Pairs};
+use trine_backend::{Activation, RopeLayout};
 
 /// arXiv:1810.04805.
 pub static BERT: Arch = Arch {
@@ -37,7 +37,7 @@ pub static BERT: Arch = Arch {
 pub static NOMIC_BERT: Arch = Arch {
     gguf: &["nomic-bert"],
     hub: &["nomic_bert"],
-    pairs: Pairs::Halves,
+    pairs: RopeLayout::Halves,
     activation: Activation::Silu,
     hf_activations: &["swiglu"],
     gated: true,
@@ -61,7 +61,7 @@ pub static NOMIC_BERT: Arch = Arch {
 pub static MODERN_BERT: Arch = Arch {
     gguf: &["modern-bert"],
     hub: &["modernbert"],
-    pairs: Pairs::Halves,
+    pairs: RopeLayout::Halves,
     norm_placement: NormPlacement::Pre,
     hf_activations: &[],
     gated: true,

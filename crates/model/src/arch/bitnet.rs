@@ -1,13 +1,13 @@
 //! BitNet b1.58: ternary weights, inputs of linear layers rounded to 8 bits, and norms before the last linear layer of each half.
 
 use super::{Arch, llama::LLAMA};
-use trine_backend::{Activation, Pairs};
+use trine_backend::{Activation, RopeLayout};
 
 /// arXiv:2402.17764, with SiLU.
 pub static BITNET: Arch = Arch {
     gguf: &["bitnet"],
     hub: &["bitnet"],
-    pairs: Pairs::Halves,
+    pairs: RopeLayout::Halves,
     sub_norms: true,
     bit_linear: true,
     heeds: &[],

@@ -1,13 +1,13 @@
 //! Command R and R7B: both halves of a layer in parallel behind one norm, scaled logits.
 
 use super::{Arch, NormKind, QkNorm, llama::LLAMA};
-use trine_backend::Pairs;
+use trine_backend::RopeLayout;
 
 /// Hugging Face turns adjacent numbers here, as GGUF does.
 pub static COMMAND_R: Arch = Arch {
     gguf: &["command-r"],
     hub: &["cohere"],
-    hub_pairs: Pairs::Adjacent,
+    hub_pairs: RopeLayout::Adjacent,
     norm: NormKind::Layer,
     qk_norm: QkNorm::Own,
     parallel_residual: true,

@@ -1,13 +1,13 @@
 //! DeepSeek V2 and V3: latent attention, and experts beside shared ones.
 
 use super::{Arch, llama::LLAMA};
-use trine_backend::Pairs;
+use trine_backend::RopeLayout;
 
 /// arXiv:2405.04434, arXiv:2412.19437.
 pub static DEEPSEEK2: Arch = Arch {
     gguf: &["deepseek2"],
     hub: &["deepseek_v2", "deepseek_v3"],
-    hub_pairs: Pairs::Adjacent,
+    hub_pairs: RopeLayout::Adjacent,
     mla: true,
     implied: &[],
     renamed: &[

@@ -1,13 +1,13 @@
 //! Gemma, Gemma 2 and the text part of Gemma 3.
 
 use super::{AROUND, Arch, NormPlacement, QkNorm, llama::LLAMA};
-use trine_backend::{Activation, Pairs};
+use trine_backend::{Activation, RopeLayout};
 
 /// arXiv:2403.08295. GGUF files hold the gains of norms with the one already added.
 pub static GEMMA: Arch = Arch {
     gguf: &["gemma"],
     hub: &["gemma"],
-    pairs: Pairs::Halves,
+    pairs: RopeLayout::Halves,
     activation: Activation::GeluTanh,
     hf_activations: &["gelu"],
     scaled_embedding: true,

@@ -1,7 +1,7 @@
 //! GPT-2, and GPT-NeoX with Pythia.
 
 use super::{Arch, NormKind, llama::LLAMA};
-use trine_backend::{Activation, Pairs};
+use trine_backend::{Activation, RopeLayout};
 
 /// Learned positions. Hugging Face's matrices are transposed.
 pub static GPT2: Arch = Arch {
@@ -32,7 +32,7 @@ pub static GPT2: Arch = Arch {
 pub static GPT_NEOX: Arch = Arch {
     gguf: &["gptneox"],
     hub: &["gpt_neox"],
-    pairs: Pairs::Halves,
+    pairs: RopeLayout::Halves,
     norm: NormKind::Layer,
     activation: Activation::Gelu,
     gated: false,

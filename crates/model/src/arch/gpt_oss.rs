@@ -3,7 +3,7 @@
 use super::{Arch, llama::LLAMA};
 use crate::Error;
 use crate::weights::{Part, Source, every_other, transpose};
-use trine_backend::{Activation, Pairs};
+use trine_backend::{Activation, RopeLayout};
 use trine_tensor::View;
 use trine_tensor::format::{MXFP4, U8};
 
@@ -11,7 +11,7 @@ use trine_tensor::format::{MXFP4, U8};
 pub static GPT_OSS: Arch = Arch {
     gguf: &["gpt-oss"],
     hub: &["gpt_oss"],
-    pairs: Pairs::Halves,
+    pairs: RopeLayout::Halves,
     hf_activations: &["silu"],
     activation: Activation::Clamped,
     global_every: 2,

@@ -1,14 +1,14 @@
 //! Llama, and everything built like it: Mistral, Falcon 3, SmolLM 2, their ternary versions; and Mixtral, with experts.
 
 use super::{Arch, NormKind, NormPlacement, QkNorm};
-use trine_backend::{Activation, Pairs};
+use trine_backend::{Activation, RopeLayout};
 
 /// arXiv:2302.13971, arXiv:2310.06825, arXiv:2401.04088.
 pub static LLAMA: Arch = Arch {
     gguf: &["llama"],
     hub: &["llama", "mistral", "ministral", "mixtral"],
-    pairs: Pairs::Adjacent,
-    hub_pairs: Pairs::Halves,
+    pairs: RopeLayout::Adjacent,
+    hub_pairs: RopeLayout::Halves,
     norm: NormKind::Rms,
     norm_placement: NormPlacement::Pre,
     activation: Activation::Silu,

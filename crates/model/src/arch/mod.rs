@@ -18,7 +18,7 @@ mod starcoder2;
 
 use crate::weights::Recipe;
 use std::collections::BTreeSet;
-use trine_backend::{Activation, Pairs};
+use trine_backend::{Activation, RopeLayout};
 
 /// Every architecture we know. A new one is a file beside these and a row here.
 pub static ARCHS: &[&Arch] = &[
@@ -62,9 +62,9 @@ pub struct Arch {
     /// `model_type` of its Hugging Face folders.
     pub hub: &'static [&'static str],
     /// Which numbers rope turns together in GGUF files.
-    pub pairs: Pairs,
+    pub pairs: RopeLayout,
     /// The same in Hugging Face folders.
-    pub hub_pairs: Pairs,
+    pub hub_pairs: RopeLayout,
     /// What norms compute.
     pub norm: NormKind,
     /// Where they stand.

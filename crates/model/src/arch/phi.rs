@@ -1,13 +1,13 @@
 //! Phi 2, 3 and 4.
 
 use super::{Arch, NormKind, llama::LLAMA};
-use trine_backend::{Activation, Pairs};
+use trine_backend::{Activation, RopeLayout};
 
 /// Both halves of a layer in parallel behind one norm; half of each head turns.
 pub static PHI2: Arch = Arch {
     gguf: &["phi2"],
     hub: &["phi"],
-    pairs: Pairs::Halves,
+    pairs: RopeLayout::Halves,
     norm: NormKind::Layer,
     activation: Activation::GeluTanh,
     gated: false,
@@ -28,7 +28,7 @@ pub static PHI2: Arch = Arch {
 pub static PHI3: Arch = Arch {
     gguf: &["phi3"],
     hub: &["phi3"],
-    pairs: Pairs::Halves,
+    pairs: RopeLayout::Halves,
     heeds: &[],
     implied: &[],
     renamed: &[("blk.{}.ffn_up", "model.layers.{}.mlp.gate_up_proj")],

@@ -1,14 +1,14 @@
 //! Qwen 2, 2.5 and 3, with and without experts.
 
 use super::{Arch, QkNorm, llama::LLAMA};
-use trine_backend::Pairs;
+use trine_backend::RopeLayout;
 
 /// Llama with biases on queries, keys and values: arXiv:2407.10671.
 pub static QWEN2: Arch = Arch {
     gguf: &["qwen2"],
     hub: &["qwen2"],
     biased: true,
-    pairs: Pairs::Halves,
+    pairs: RopeLayout::Halves,
     heeds: &[],
     implied: &[],
     renamed: &[],

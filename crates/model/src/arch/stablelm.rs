@@ -2,13 +2,13 @@
 
 use super::{Arch, NormKind, QkNorm, llama::LLAMA};
 use crate::weights::{Part, Source, stack};
-use trine_backend::Pairs;
+use trine_backend::RopeLayout;
 
 /// arXiv:2402.17834.
 pub static STABLELM: Arch = Arch {
     gguf: &["stablelm"],
     hub: &["stablelm"],
-    pairs: Pairs::Halves,
+    pairs: RopeLayout::Halves,
     norm: NormKind::Layer,
     qk_norm: QkNorm::Own,
     optional: &["ffn_norm", "attn_q_norm", "attn_k_norm"],

@@ -1,13 +1,13 @@
 //! StarCoder 2: layer norms, biases everywhere, a plain feed-forward layer, and a window.
 
 use super::{Arch, NormKind, llama::LLAMA};
-use trine_backend::{Activation, Pairs};
+use trine_backend::{Activation, RopeLayout};
 
 /// arXiv:2402.19173.
 pub static STARCODER2: Arch = Arch {
     gguf: &["starcoder2"],
     hub: &["starcoder2"],
-    pairs: Pairs::Halves,
+    pairs: RopeLayout::Halves,
     norm: NormKind::Layer,
     activation: Activation::GeluTanh,
     gated: false,
