@@ -21,7 +21,9 @@ pub use ops::Ops;
 pub use rope::{Rope, Temperature};
 pub use trine_kernels::cpus::{Affinity, Topology};
 pub use trine_kernels::numa::Numa;
-pub use trine_kernels::{Activation, Attend, Groups, KV_FORMATS, KvLayout, Pairs, Routing, Score, Span};
+pub use trine_kernels::{
+    Activation, AttentionOptions, ExpertGroups, KV_FORMATS, KvLayout, RopeLayout, Routing, ScoringFunction, Span,
+};
 pub use trine_kernels::{Table, table, tables};
 
 use trine_tensor::{Format, View};

@@ -1,6 +1,6 @@
 //! The operations of a decoder, as values.
 
-use crate::{Activation, Attend, Rope};
+use crate::{Activation, AttentionOptions, Rope};
 use std::ops::Range;
 
 /// Which row of an embedding table each token of a pass takes.
@@ -56,7 +56,15 @@ pub enum Op<'a, W, A, R, P> {
     Rope { rope: &'a Rope, cache: &'a A, x: &'a A },
     /// Stores `k` and `v` in the cache of `layer` at the pass's positions, then attends: `softmax(q kᵀ scale) v` as `options` says, each
     /// query head with the KV head of its group. `sinks` has one score for each query head, without a value.
-    Attention { layer: usize, q: &'a A, k: &'a A, v: &'a A, options: Attend, sinks: Option<&'a W>, pass: &'a P },
+    Attention {
+        layer: usize,
+        q: &'a A,
+        k: &'a A,
+        v: &'a A,
+        options: AttentionOptions,
+        sinks: Option<&'a W>,
+        pass: &'a P,
+    },
     /// The rows of a pass whose outputs are wanted.
     GatherOutputs { x: &'a A, pass: &'a P },
 }

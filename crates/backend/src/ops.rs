@@ -1,4 +1,4 @@
-use crate::{Activation, Attend, Backend, Ids, Op, Rope};
+use crate::{Activation, AttentionOptions, Backend, Ids, Op, Rope};
 use std::ops::Range;
 
 /// The operations of a [`Backend`] as methods, so that a forward pass reads like the paper. [`Op`] says what each computes.
@@ -88,7 +88,7 @@ pub trait Ops: Backend {
         q: &Self::Act,
         k: &Self::Act,
         v: &Self::Act,
-        options: Attend,
+        options: AttentionOptions,
         sinks: Option<&Self::Weight>,
         pass: &Self::Pass,
     ) -> Self::Act {

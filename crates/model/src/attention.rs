@@ -4,7 +4,7 @@ use crate::loader::{Linear, Loader, Norm};
 use crate::slice::rows;
 use crate::spec::{LayerKind, Mla};
 use crate::{QkNorm, Result, Sizes, Spec};
-use trine_backend::{Attend, Backend, Ops, Role};
+use trine_backend::{AttentionOptions, Backend, Ops, Role};
 
 pub(crate) enum Attention<W> {
     Heads(Box<Heads<W>>),
@@ -60,7 +60,7 @@ impl<W> Attention<W> {
     /// `[tokens, hidden_size]` to the same shape.
     pub fn forward<B: Backend<Weight = W>>(&self, be: &mut B, layer: usize, h: &B::Act, pass: &Pass<B>) -> B::Act {
         let Spec { attention_scale: scale, attention_softcap: softcap, causal, ref layer_kinds, .. } = *pass.spec;
-        let attend = Attend { scale, window: layer_kinds[layer].window, softcap, causal };
+        let attend = AttentionOptions { scale, window: layer_kinds[layer].window, softcap, causal };
         match self {
             Attention::Heads(heads) => heads.forward(be, layer, h, pass, attend),
             Attention::Mla(mla) => mla.forward(be, layer, h, pass, attend),
@@ -121,7 +121,7 @@ impl<W> Heads<W> {
         layer: usize,
         h: &B::Act,
         pass: &Pass<B>,
-        attend: Attend,
+        attend: AttentionOptions,
     ) -> B::Act {
         let (eps, kind) = (pass.spec.eps, pass.spec.layer_kinds[layer]);
         let mut q = self.q.forward(be, h);
@@ -187,7 +187,7 @@ impl<W> MlaAttention<W> {
         layer: usize,
         h: &B::Act,
         pass: &Pass<B>,
-        attend: Attend,
+        attend: AttentionOptions,
     ) -> B::Act {
         let (eps, kind, heads) = (pass.spec.eps, pass.spec.layer_kinds[layer], pass.spec.n_heads);
         let Mla { kv_lora_rank: rank, qk_nope_head_dim: nope, qk_rope_head_dim: rope_dim, .. } = self.dims;

@@ -2,7 +2,7 @@
 
 use crate::loader::{Linear, Loader, Norm};
 use crate::{Experts, Result, Sizes, Spec};
-use trine_backend::{Backend, Ops, Role, Routing, Score};
+use trine_backend::{Backend, Ops, Role, Routing, ScoringFunction};
 
 pub(crate) enum FeedForward<W> {
     Dense(Dense<W>),
@@ -149,7 +149,8 @@ impl<W> MixtureOfExperts<W> {
         let mut out = shared.forward(be, h, spec);
         if let Some(gate) = &self.shared_gate {
             // A mixture of one expert, weighted by the sigmoid of its score.
-            let alone = Routing { used: 1, score: Score::Sigmoid, normalize: false, scale: 1.0, groups: None };
+            let alone =
+                Routing { top_k: 1, scoring: ScoringFunction::Sigmoid, normalize: false, scale: 1.0, groups: None };
             let score = be.linear(gate, h);
             let routes = be.route(&score, None, &alone);
             out = be.combine_experts(&out, &routes);

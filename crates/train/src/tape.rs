@@ -8,7 +8,7 @@ use crate::adjoint::{Adjoint, Rounding};
 use std::ops::Range;
 use std::rc::Rc;
 use trine_backend::{Activation, ActivationPrecision, Backend, Batch, Error, KvShape, Role, Rope, Routing, Stage};
-use trine_kernels::{Attend, Factors};
+use trine_kernels::{AttentionOptions, Factors};
 use trine_tensor::View;
 use trine_tensor::format::F32;
 
@@ -91,7 +91,7 @@ enum Op<A> {
     Scale { factor: f32, x: Operand<A> },
     Activation { kind: Activation, gate: Operand<A>, up: Operand<A> },
     Rope { rope: Rope, angles: Operand<A>, x: Operand<A> },
-    Attention { attend: Attend, qkv: [Operand<A>; 3], out: Option<Rc<A>> },
+    Attention { attend: AttentionOptions, qkv: [Operand<A>; 3], out: Option<Rc<A>> },
     Select { rows: Vec<u32>, x: Operand<A>, total: usize },
 }
 
@@ -454,7 +454,7 @@ impl<B: Adjoint> Backend for Tape<B> {
         q: &Var<B::Act>,
         k: &Var<B::Act>,
         v: &Var<B::Act>,
-        attend: &Attend,
+        attend: &AttentionOptions,
         sinks: Option<&usize>,
         _: &Batch,
     ) -> Var<B::Act> {

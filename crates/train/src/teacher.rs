@@ -89,10 +89,10 @@ impl Teacher {
         let logits = self.model.forward(&mut self.device, bridge.batch());
         let (own, pupil) = (self.model.spec().vocab_size, bridge.pupil().len());
         let mut weights = self.device.copy(&logits);
-        self.device.machine().powers(logits.data(), own, temperature, weights.data_mut());
+        self.device.executor().softmax_numerators(logits.data(), own, temperature, weights.data_mut());
         let mut mapped = self.device.act(pairs.len(), pupil);
         let (bridge, weights, ids) = (&*bridge, weights.data(), batch.tokens());
-        self.device.machine().fill(mapped.data_mut(), pupil, 8 * own, &|i, out| {
+        self.device.executor().fill(mapped.data_mut(), pupil, 8 * own, &|i, out| {
             let (row, theirs) = pairs[i];
             bridge.carry(ids[row as usize], &weights[theirs as usize * own..][..own], temperature, out);
         });

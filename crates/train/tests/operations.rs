@@ -3,8 +3,8 @@
 mod common;
 
 use common::{Golden, near};
-use trine_backend::{Act, Activation, Backend, Batch, Cpu, CpuOptions, KvShape, Pairs, Role, Rope, Weight};
-use trine_kernels::{Attend, tables};
+use trine_backend::{Act, Activation, Backend, Batch, Cpu, CpuOptions, KvShape, Role, Rope, RopeLayout, Weight};
+use trine_kernels::{AttentionOptions, tables};
 use trine_tensor::View;
 use trine_tensor::format::F32;
 use trine_train::adjoint::{Adjoint, Muon, Rounding};
@@ -59,7 +59,7 @@ fn attention_with_and_without_window_and_softcap() {
             ("softcap", None, Some(2.0)),
             ("both", Some(5), Some(2.0)),
         ] {
-            let attend = Attend { scale: 0.25, window, softcap, causal: true };
+            let attend = AttentionOptions { scale: 0.25, window, softcap, causal: true };
             let out = device.attention(0, &q, &k, &v, &attend, None, &batch);
             let [dq, dk, dv] = device.attention_back([&q, &k, &v], &out, &dy, &attend, &batch);
             for (name, found) in [("y", &out), ("dq", &dq), ("dk", &dk), ("dv", &dv)] {
@@ -73,7 +73,7 @@ fn attention_with_and_without_window_and_softcap() {
 #[test]
 fn rope_of_both_pairings() {
     on_every_table("ops", |golden, device| {
-        for (name, pairs) in [("adjacent", Pairs::Adjacent), ("halves", Pairs::Halves)] {
+        for (name, pairs) in [("adjacent", RopeLayout::Adjacent), ("halves", RopeLayout::Halves)] {
             let frequencies = (0..8).map(|i| 10000f64.powf(-f64::from(i) / 8.0)).collect();
             let rope = Rope { frequencies, magnitude: 1.0, temperature: None, pairs, head_dim: 16 };
             let angles = device.rope_cache(&rope, &batch());

@@ -69,7 +69,7 @@ impl Memory {
         let experts = spec
             .experts
             .as_ref()
-            .map_or(0, |experts| experts.routing.used * (experts.intermediate_size + spec.hidden_size));
+            .map_or(0, |experts| experts.routing.top_k * (experts.intermediate_size + spec.hidden_size));
         let inner = spec.intermediate_size + experts;
         let floats = 8 * spec.hidden_size + 3 * q + 2 * kv_width + 5 * inner + spec.head_dim;
         let bytes = (2 * spec.hidden_size + q + inner) * 5 / 4;

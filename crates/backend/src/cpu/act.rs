@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
-use trine_kernels::{Form, Quantized};
+use trine_kernels::{ActivationLayout, QuantizedActivations};
 use trine_tensor::memory;
 
 /// Activations of the [`Cpu`](super::Cpu), `[rows, cols]`. Their memory goes back to the device when they are dropped.
@@ -42,8 +42,8 @@ impl Act {
 
 #[derive(Default)]
 pub(super) struct Derived {
-    pub(super) bytes: Vec<(Form, Quantized)>,
-    /// What the bytes of [`Form::Tokens`] stand for.
+    pub(super) bytes: Vec<(ActivationLayout, QuantizedActivations)>,
+    /// What the bytes of [`ActivationLayout::PerToken`] stand for.
     pub(super) rounded: Option<Vec<f32>>,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Derived {
 pub(super) struct Store {
     pub(super) huge_pages: bool,
     pub(super) floats: Vec<Vec<f32>>,
-    pub(super) bytes: Vec<Quantized>,
+    pub(super) bytes: Vec<QuantizedActivations>,
     pub(super) derived: Vec<Derived>,
     /// Bytes of all buffers of floats, in use or not.
     pub(super) allocated: usize,

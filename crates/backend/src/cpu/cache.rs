@@ -1,12 +1,12 @@
 //! KV caches of the CPU.
 
 use crate::{CacheId, Error, KvShape};
-use trine_kernels::{KV_FORMATS, Lines};
+use trine_kernels::{CacheLines, KV_FORMATS};
 
 /// A KV cache: keys and values of each layer.
 pub(super) struct Cache {
     pub shape: KvShape,
-    pub layers: Vec<Lines>,
+    pub layers: Vec<CacheLines>,
 }
 
 impl Cache {
@@ -24,7 +24,7 @@ impl Cache {
         // The system is asked for all of it at once first, since a refusal of the parts would end the program. Memory that is asked for as
         // zeros takes room only where it is used.
         Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| no_room())?;
-        let layers = (0..shape.n_layers).map(|_| Lines::zeroed(bytes / shape.n_layers)).collect();
+        let layers = (0..shape.n_layers).map(|_| CacheLines::zeroed(bytes / shape.n_layers)).collect();
         Ok(Cache { shape, layers })
     }
 

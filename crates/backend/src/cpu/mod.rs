@@ -16,7 +16,7 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 use trine_kernels::cpus::{Affinity, Topology};
 use trine_kernels::numa::Numa;
-use trine_kernels::{Form, Machine, Pool, Table};
+use trine_kernels::{ActivationLayout, CpuExecutor, Pool, Table};
 use trine_tensor::memory::Arena;
 
 /// Whether to do what costs some memory and time when a model is loaded, and pays while it runs.
@@ -118,7 +118,7 @@ impl Pass {
 
 /// A CPU with its KV caches.
 pub struct Cpu {
-    machine: Machine,
+    executor: CpuExecutor,
     caches: Caches,
     /// Batches of passes that are finished, to be used again.
     batches: Vec<Batch>,
@@ -156,7 +156,7 @@ impl Cpu {
         let threads = options.threads.max(options.threads_batch.unwrap_or(1)).max(1);
         let pool = Pool::bound(threads, &cpus).map_err(Error::Threads)?;
         Ok(Cpu {
-            machine: Machine::on(options.table, pool),
+            executor: CpuExecutor::with_pool(options.table, pool),
             caches: Caches::default(),
             batches: Vec::new(),
             store: Arc::new(Mutex::new(Store { huge_pages: options.huge_pages.is_on(), ..Store::default() })),
@@ -189,8 +189,8 @@ impl Cpu {
     }
 
     /// Kernels and threads.
-    pub fn machine(&mut self) -> &mut Machine {
-        &mut self.machine
+    pub fn executor(&mut self) -> &mut CpuExecutor {
+        &mut self.executor
     }
 
     /// The rows of a matrix as numbers.
@@ -198,7 +198,7 @@ impl Cpu {
         let matrix = w.matrix();
         let rows: Vec<u32> = (0..matrix.rows as u32).collect();
         let mut out = self.act(matrix.rows, matrix.cols);
-        self.machine.gather(matrix, &rows, &mut out.data);
+        self.executor.gather(matrix, &rows, &mut out.data);
         out
     }
 
@@ -211,32 +211,32 @@ impl Cpu {
     }
 
     /// Makes sure that `x` has its bytes in this form.
-    fn derive(&mut self, x: &Act, form: Form) {
+    fn derive(&mut self, x: &Act, form: ActivationLayout) {
         let mut derived = x.derived.borrow_mut();
         if !derived.bytes.iter().any(|(have, _)| *have == form) {
             let mut bytes = lock(&self.store).bytes.pop().unwrap_or_default();
-            self.machine.quantize(&x.data, x.cols, form, &mut bytes);
+            self.executor.quantize(&x.data, x.cols, form, &mut bytes);
             derived.bytes.push((form, bytes));
         }
     }
 
     /// The numbers that the bytes of `x`, with one scale per token, stand for: what [`Role::BitLinear`] multiplies by.
     pub fn rounded(&mut self, x: &Act) -> Act {
-        self.derive(x, Form::Tokens);
+        self.derive(x, ActivationLayout::PerToken);
         let mut out = self.act(x.rows(), x.cols);
         let derived = x.derived.borrow();
-        let bytes = derived.bytes.iter().find(|(form, _)| *form == Form::Tokens);
+        let bytes = derived.bytes.iter().find(|(form, _)| *form == ActivationLayout::PerToken);
         bytes.expect("just derived").1.dequantize(&mut out.data);
         out
     }
 
     /// Makes sure that `x` has the numbers that its bytes, with one scale per token, stand for.
     fn round(&mut self, x: &Act) {
-        self.derive(x, Form::Tokens);
+        self.derive(x, ActivationLayout::PerToken);
         let mut derived = x.derived.borrow_mut();
         if derived.rounded.is_none() {
             let mut rounded = lock(&self.store).floats(x.data.len());
-            let bytes = derived.bytes.iter().find(|(form, _)| *form == Form::Tokens);
+            let bytes = derived.bytes.iter().find(|(form, _)| *form == ActivationLayout::PerToken);
             bytes.expect("just derived").1.dequantize(&mut rounded);
             derived.rounded = Some(rounded);
         }

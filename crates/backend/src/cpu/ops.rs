@@ -6,7 +6,7 @@ use crate::{
     Stage, add_norm,
 };
 use std::ops::Range;
-use trine_kernels::{Attend, Attention, Form, Input, Matrix, Routes, route};
+use trine_kernels::{ActivationLayout, Attention, AttentionOptions, Input, Matrix, Routes};
 use trine_tensor::View;
 
 impl Backend for Cpu {
@@ -18,7 +18,7 @@ impl Backend for Cpu {
     fn info(&self) -> DeviceInfo {
         DeviceInfo {
             name: "cpu",
-            isa: self.machine.table.name,
+            isa: self.executor.table.name,
             threads: self.threads(),
             cpus: self.bound.clone(),
             nodes: self.nodes.clone(),
@@ -78,7 +78,7 @@ impl Backend for Cpu {
 
     fn begin(&mut self, cache: CacheId, batch: &Batch) -> Pass {
         let [one, many] = self.threads();
-        self.machine.pool().limit(if batch.tokens().len() > 1 { many } else { one });
+        self.executor.pool().limit(if batch.tokens().len() > 1 { many } else { one });
         let mut own = self.batches.pop().unwrap_or_default();
         own.clone_from(batch);
         Pass { cache, batch: own }
@@ -96,39 +96,39 @@ impl Backend for Cpu {
             Op::LinearPerHead { w, x, heads } => self.linear_per_head(w, x, heads),
             Op::Bias { b, x } => {
                 let mut out = self.act(x.rows(), x.cols);
-                self.machine.add(&x.data, &b.row, x.cols, &mut out.data);
+                self.executor.add(&x.data, &b.row, x.cols, &mut out.data);
                 out
             }
             Op::RmsNorm { gain, x, eps } => {
                 let mut out = self.act(x.rows(), x.cols);
-                self.machine.rms_norm(&x.data, &gain.row, eps, &mut out.data);
+                self.executor.rms_norm(&x.data, &gain.row, eps, &mut out.data);
                 out
             }
             Op::LayerNorm { gain, bias, x, width, eps } => {
                 let mut out = self.act(x.rows(), x.cols);
                 let bias = bias.map(|bias| &bias.row[..]);
-                self.machine.layer_norm(&x.data, width, &gain.row, bias, eps, &mut out.data);
+                self.executor.layer_norm(&x.data, width, &gain.row, bias, eps, &mut out.data);
                 out
             }
             Op::Add { a, b } => {
                 let mut out = self.act(a.rows(), a.cols);
-                self.machine.add(&a.data, &b.data, a.cols, &mut out.data);
+                self.executor.add(&a.data, &b.data, a.cols, &mut out.data);
                 out
             }
             Op::Scale { x, factor } => {
                 let mut out = self.act(x.rows(), x.cols);
-                self.machine.scale(&x.data, factor, x.cols, &mut out.data);
+                self.executor.scale(&x.data, factor, x.cols, &mut out.data);
                 out
             }
             Op::Softcap { x, cap } => {
                 let mut out = self.act(x.rows(), x.cols);
-                self.machine.softcap(&x.data, cap, x.cols, &mut out.data);
+                self.executor.softcap(&x.data, cap, x.cols, &mut out.data);
                 out
             }
             Op::GatedActivation { kind, gate, up } => {
                 let mut out = self.act(gate.rows(), gate.cols);
                 let up = up.map(|up| &up.data[..]);
-                self.machine.gated_activation(kind, &gate.data, up, gate.cols, &mut out.data);
+                self.executor.gated_activation(kind, &gate.data, up, gate.cols, &mut out.data);
                 out
             }
             Op::SliceColumns { x, width, range } => self.slice_columns(x, width, range),
@@ -136,14 +136,14 @@ impl Backend for Cpu {
             Op::Experts { w, x, routes, n_experts } => self.experts(w, x, routes, n_experts),
             Op::ExpertsBias { b, x, routes } => self.experts_bias(b, x, routes),
             Op::CombineExperts { x, routes } => {
-                let mut out = self.act(routes.experts.len() / routes.used, x.cols);
-                self.machine.combine_experts(&x.data, &routes.weights, x.cols, &mut out.data);
+                let mut out = self.act(routes.experts.len() / routes.top_k, x.cols);
+                self.executor.combine_experts(&x.data, &routes.weights, x.cols, &mut out.data);
                 out
             }
             Op::RopeCache { rope, pass } => self.rope_cache(rope, &pass.batch),
             Op::Rope { rope, cache, x } => {
                 let mut out = self.act(x.rows(), x.cols);
-                self.machine.rope(&x.data, x.cols, rope.head_dim, &cache.data, rope.pairs, &mut out.data);
+                self.executor.rope(&x.data, x.cols, rope.head_dim, &cache.data, rope.pairs, &mut out.data);
                 out
             }
             Op::Attention { layer, q, k, v, options, sinks, pass } => {
@@ -156,7 +156,7 @@ impl Backend for Cpu {
     }
 
     fn route(&mut self, scores: &Act, bias: Option<&Weight>, routing: &Routing) -> Routes {
-        route(&scores.data, scores.cols, bias.map(|bias| &bias.row[..]), routing)
+        self.executor.route(&scores.data, scores.cols, bias.map(|bias| &bias.row[..]), routing)
     }
 
     fn add_norm(&mut self, gain: &Weight, a: &Act, b: &Act, eps: f32) -> (Act, Act) {
@@ -172,24 +172,24 @@ impl Cpu {
         if x.data.is_empty() {
             return out;
         }
-        let form = match (self.machine.form(matrix.format), role) {
-            (Form::Blocks, Role::BitLinear) => Form::Spread,
+        let form = match (self.executor.activation_layout(matrix.format), role) {
+            (ActivationLayout::PerBlock, Role::BitLinear) => ActivationLayout::PerTokenSpread,
             (form, Role::BitLinear) => form,
-            _ if self.options.activations == ActivationPrecision::F32 => Form::Floats,
+            _ if self.options.activations == ActivationPrecision::F32 => ActivationLayout::F32,
             (form, _) => form,
         };
-        if form != Form::Floats {
+        if form != ActivationLayout::F32 {
             self.derive(x, form);
         } else if role == Role::BitLinear {
             self.round(x);
         }
         let derived = x.derived.borrow();
         let input = match form {
-            Form::Floats if role == Role::BitLinear => Input::Floats(derived.rounded.as_ref().expect("rounded")),
-            Form::Floats => Input::Floats(&x.data),
-            _ => Input::Bytes(&derived.bytes.iter().find(|(have, _)| *have == form).expect("derived").1),
+            ActivationLayout::F32 if role == Role::BitLinear => Input::F32(derived.rounded.as_ref().expect("rounded")),
+            ActivationLayout::F32 => Input::F32(&x.data),
+            _ => Input::Quantized(&derived.bytes.iter().find(|(have, _)| *have == form).expect("derived").1),
         };
-        self.machine.product(matrix, input, &mut out.data);
+        self.executor.product(matrix, input, &mut out.data);
         drop(derived);
         out
     }
@@ -207,12 +207,12 @@ impl Cpu {
         let tokens = batch.tokens().len();
         let mut out = self.act(tokens, table.view.cols());
         match ids {
-            Ids::Token => self.machine.gather(table.matrix(), batch.tokens(), &mut out.data),
+            Ids::Token => self.executor.gather(table.matrix(), batch.tokens(), &mut out.data),
             Ids::Position => {
                 let positions: Vec<u32> = (0..tokens).map(|row| batch.position(row) as u32).collect();
-                self.machine.gather(table.matrix(), &positions, &mut out.data);
+                self.executor.gather(table.matrix(), &positions, &mut out.data);
             }
-            Ids::TokenType => self.machine.gather(table.matrix(), &vec![0; tokens], &mut out.data),
+            Ids::TokenType => self.executor.gather(table.matrix(), &vec![0; tokens], &mut out.data),
         }
         out
     }
@@ -277,7 +277,7 @@ impl Cpu {
         let bias = |expert: u32| &b.row[expert as usize * x.cols..][..x.cols];
         for (i, &expert) in routes.experts.iter().enumerate() {
             let row = i * x.cols..(i + 1) * x.cols;
-            self.machine.add(&x.data[row.clone()], bias(expert), x.cols, &mut out.data[row]);
+            self.executor.add(&x.data[row.clone()], bias(expert), x.cols, &mut out.data[row]);
         }
         out
     }
@@ -286,7 +286,7 @@ impl Cpu {
         let pairs = rope.frequencies.len();
         let mut out = self.act(batch.tokens().len(), 2 * pairs);
         // A sine and a cosine in double precision are some forty multiplications.
-        self.machine.fill(&mut out.data, 2 * pairs, 80 * pairs, &|row, out| {
+        self.executor.fill(&mut out.data, 2 * pairs, 80 * pairs, &|row, out| {
             let (cosines, sines) = out.split_at_mut(pairs);
             for ((cos, sin), angle) in cosines.iter_mut().zip(sines).zip(rope.angles(batch.position(row))) {
                 [*cos, *sin] = angle;
@@ -295,19 +295,26 @@ impl Cpu {
         out
     }
 
-    fn attention(&mut self, layer: usize, qkv: [&Act; 3], attend: Attend, sinks: Option<&Weight>, pass: &Pass) -> Act {
+    fn attention(
+        &mut self,
+        layer: usize,
+        qkv: [&Act; 3],
+        options: AttentionOptions,
+        sinks: Option<&Weight>,
+        pass: &Pass,
+    ) -> Act {
         let ([q, k, v], Pass { cache, batch }) = (qkv, pass);
         let mut out = self.act(batch.tokens().len(), q.cols);
         let (spans, blocks) = (batch.spans(), batch.blocks());
-        let Cpu { machine, caches, .. } = self;
+        let Cpu { executor, caches, .. } = self;
         let cache = caches.get(*cache);
         let layout = cache.shape.layout();
         let cache = &mut cache.layers[layer];
-        machine.store(&k.data, &v.data, layout, spans, blocks, cache);
-        let heads = q.cols / layout.head_dim;
+        executor.store(&k.data, &v.data, layout, spans, blocks, cache);
+        let n_heads = q.cols / layout.head_dim;
         let sinks = sinks.map_or(&[][..], |sinks| &sinks.row);
-        let job = Attention { q: &q.data, heads, layout, cache, attend, sinks, spans, blocks };
-        machine.attention(&job, &mut out.data);
+        let job = Attention { q: &q.data, n_heads, layout, cache, options, sinks, spans, blocks };
+        executor.attention(&job, &mut out.data);
         out
     }
 }

@@ -79,14 +79,15 @@ impl Cpu {
     fn place(&mut self, view: View) -> Result<(View, bool), Error> {
         // Parts of a matrix, one for each head or expert, are multiplied alone.
         let panels = view.shape.len() < 3 || view.shape[view.shape.len() - 2].is_multiple_of(PANEL);
-        let repack = self.options.repack.is_on() && view.is_mapped() && panels && self.machine.interleaves(view.format);
+        let repack =
+            self.options.repack.is_on() && view.is_mapped() && panels && self.executor.interleaves(view.format);
         let copy = repack || self.options.huge_pages.is_on() && view.is_mapped();
         let view = if copy { self.copy(view, repack)? } else { view };
         if !repack {
             self.check(&view)?;
         }
         if self.options.prefault {
-            self.machine.pool().run_ranges(view.bytes.len(), PIECE, &|range, _| view.prefault(range));
+            self.executor.pool().run_ranges(view.bytes.len(), PIECE, &|range, _| view.prefault(range));
         }
         if self.options.lock {
             let refused = |source| Error::Lock { bytes: view.bytes.len(), limit: memory::lock_limit(), source };
@@ -103,7 +104,7 @@ impl Cpu {
         let (rows, tail) = copy.split_at_mut(stride * view.rows());
         tail.copy_from_slice(&view.repacked_tail());
         let rows: Vec<Mutex<&mut [u8]>> = rows.chunks_mut(stride).map(Mutex::new).collect();
-        self.machine.pool().run(rows.len(), &|i, _| view.repack_row(i, &mut lock(&rows[i])));
+        self.executor.pool().run(rows.len(), &|i, _| view.repack_row(i, &mut lock(&rows[i])));
         drop(rows);
         Ok(View::new(view.name.clone(), format, view.shape.clone(), copy.freeze()).expect("as many weights"))
     }
@@ -111,7 +112,7 @@ impl Cpu {
     /// Refuses encoded weights that are no finite numbers, and ternary ones that are not ternary.
     fn check(&mut self, view: &View) -> Result<(), Error> {
         let (stride, failure) = ((view.bytes.len() - view.format.tail) / view.rows(), Mutex::new(None));
-        self.machine.pool().run_ranges(view.rows(), (PIECE / stride.max(1)).max(1), &|rows, _| {
+        self.executor.pool().run_ranges(view.rows(), (PIECE / stride.max(1)).max(1), &|rows, _| {
             let bytes = &view.bytes[rows.start * stride..rows.end * stride];
             view.check_rows(rows.start, bytes).unwrap_or_else(|error| *lock(&failure) = Some(error));
         });
@@ -126,9 +127,9 @@ impl Cpu {
         let panel = PANEL * (len / view.rows().max(1));
         let piece = if interleaved { (PIECE / panel.max(1)).max(1) * panel } else { PIECE };
         let pieces: Vec<Mutex<&mut [u8]>> = copy.chunks_mut(piece).map(Mutex::new).collect();
-        let rooms: Vec<Mutex<Vec<u8>>> = (0..self.machine.threads()).map(|_| Mutex::default()).collect();
+        let rooms: Vec<Mutex<Vec<u8>>> = (0..self.executor.threads()).map(|_| Mutex::default()).collect();
         let failure = Mutex::new(None);
-        self.machine.pool().run(pieces.len(), &|i, thread| {
+        self.executor.pool().run(pieces.len(), &|i, thread| {
             let out = &mut **lock(&pieces[i]);
             let copied = if interleaved {
                 let mut room = lock(&rooms[thread]);

@@ -8,7 +8,8 @@ pub use record::{Recorder, RecorderOptions};
 pub use report::{Operation, Part, Phase, Report, Snapshot, Tensor, Time};
 
 use crate::{
-    ActivationPrecision, Attend, Backend, Batch, CacheId, DeviceInfo, Error, KvShape, Op, OpOf, Role, Routing, Stage,
+    ActivationPrecision, AttentionOptions, Backend, Batch, CacheId, DeviceInfo, Error, KvShape, Op, OpOf, Role,
+    Routing, Stage,
 };
 use record::{Meter, Work};
 use std::collections::HashMap;
@@ -105,8 +106,8 @@ pub struct Pass<P> {
 /// Experts of a [`Profile`].
 pub struct Routes<R> {
     inner: R,
-    /// Experts of a token, and of all.
-    used: usize,
+    top_k: usize,
+    /// Experts of all tokens together.
     all: usize,
 }
 
@@ -205,10 +206,10 @@ impl<B: Backend> Backend for Profile<B> {
     }
 
     fn route(&mut self, scores: &Self::Act, bias: Option<&Self::Weight>, routing: &Routing) -> Self::Routes {
-        let work = Work::new("route", Part::Other, scores.len() + 2 * scores.rows * routing.used, 3 * scores.len());
+        let work = Work::new("route", Part::Other, scores.len() + 2 * scores.rows * routing.top_k, 3 * scores.len());
         let bias = bias.map(|bias| &bias.inner);
         let inner = self.time(work, |be| be.route(&scores.inner, bias, routing));
-        Routes { inner, used: routing.used, all: scores.rows * routing.used }
+        Routes { inner, top_k: routing.top_k, all: scores.rows * routing.top_k }
     }
 
     fn add_norm(&mut self, gain: &Self::Weight, a: &Self::Act, b: &Self::Act, eps: f32) -> (Self::Act, Self::Act) {
@@ -269,7 +270,7 @@ fn work<W, A, R, P>(op: &Op<Weight<W>, Act<A>, Routes<R>, Pass<P>>) -> (Work, [u
         }
         Op::ExpertsBias { x, .. } => (other(3 * x.len(), x.len()), x.shape()),
         Op::CombineExperts { x, routes } => {
-            let rows = x.rows / routes.used;
+            let rows = x.rows / routes.top_k;
             (other(x.len() + rows * x.cols, 2 * x.len()), [rows, x.cols])
         }
         Op::RopeCache { rope, pass } => {
@@ -283,7 +284,7 @@ fn work<W, A, R, P>(op: &Op<Weight<W>, Act<A>, Routes<R>, Pass<P>>) -> (Work, [u
 }
 
 /// A query, its scores and the values cost two operations each for every position that its token sees.
-fn attention<A, P>([q, k, v]: [&Act<A>; 3], options: Attend, pass: &Pass<P>) -> Work {
+fn attention<A, P>([q, k, v]: [&Act<A>; 3], options: AttentionOptions, pass: &Pass<P>) -> Work {
     let (mut seen, mut held) = (0, 0);
     for span in &pass.spans {
         let len = span.cached + span.tokens;

@@ -1,7 +1,7 @@
 //! Whether the model makes more sense with other numbers than the file gives: how positions turn, how many heads there are, what norms add.
 
 use super::{Check, Finding, Patient, Severity, canary};
-use trine_backend::Pairs;
+use trine_backend::RopeLayout;
 use trine_model::Spec;
 
 pub(super) const READINGS: Check = Check { name: "readings", about: "the same text, with other numbers", run };
@@ -47,7 +47,7 @@ fn others(spec: &Spec) -> Vec<(String, Spec)> {
     if ordinary {
         let other_pairs = |spec: &mut Spec| {
             let rope = spec.ropes.first_mut()?;
-            rope.pairs = if rope.pairs == Pairs::Halves { Pairs::Adjacent } else { Pairs::Halves };
+            rope.pairs = if rope.pairs == RopeLayout::Halves { RopeLayout::Adjacent } else { RopeLayout::Halves };
             Some(())
         };
         other("rows of queries and keys in the other order".into(), &other_pairs);

@@ -2,7 +2,7 @@
 
 use super::{Check, Finding, Patient, Severity};
 use std::f64::consts::PI;
-use trine_backend::Pairs;
+use trine_backend::RopeLayout;
 use trine_model::Spec;
 use trine_tensor::Kind;
 
@@ -70,8 +70,8 @@ fn permuted(patient: &Patient, spec: &Spec) -> Option<Finding> {
         }
     }
     let (ours, other, names) = match rope.pairs {
-        Pairs::Adjacent => (adjacent, halves, ["neighbours", "halves"]),
-        Pairs::Halves => (halves, adjacent, ["halves", "neighbours"]),
+        RopeLayout::Adjacent => (adjacent, halves, ["neighbours", "halves"]),
+        RopeLayout::Halves => (halves, adjacent, ["halves", "neighbours"]),
     };
     (count >= PAIRS && ours > TIMES * other).then(|| {
         let evidence = format!(
@@ -82,7 +82,7 @@ fn permuted(patient: &Patient, spec: &Spec) -> Option<Finding> {
     })
 }
 
-/// Pairs below which nothing is concluded.
+/// RopeLayout below which nothing is concluded.
 const PAIRS: i32 = 64;
 /// How much more alike the other order must be.
 const TIMES: f64 = 2.0;

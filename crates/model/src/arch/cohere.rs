@@ -1,14 +1,14 @@
 //! Command R and R7B: attention and feed-forward in parallel after one norm, scaled logits.
 
 use super::{Arch, NormKind, QkNorm};
-use trine_backend::Pairs;
+use trine_backend::RopeLayout;
 
 /// Hugging Face rotates adjacent elements here, as GGUF does.
 pub static COMMAND_R: Arch = Arch {
     gguf: &["command-r"],
     hf: &["cohere"],
-    pairs: Pairs::Adjacent,
-    hf_pairs: Pairs::Adjacent,
+    pairs: RopeLayout::Adjacent,
+    hf_pairs: RopeLayout::Adjacent,
     norm: NormKind::Layer,
     qk_norm: QkNorm::PerHead,
     parallel_residual: true,
@@ -21,8 +21,8 @@ pub static COMMAND_R: Arch = Arch {
 pub static COHERE2: Arch = Arch {
     gguf: &["cohere2"],
     hf: &["cohere2"],
-    pairs: Pairs::Adjacent,
-    hf_pairs: Pairs::Adjacent,
+    pairs: RopeLayout::Adjacent,
+    hf_pairs: RopeLayout::Adjacent,
     norm: NormKind::Layer,
     parallel_residual: true,
     global_every: 4,

@@ -1,14 +1,14 @@
 //! DeepSeek V2 and V3: multi-head latent attention, and routed experts beside shared ones.
 
 use super::Arch;
-use trine_backend::Pairs;
+use trine_backend::RopeLayout;
 
 /// arXiv:2405.04434, arXiv:2412.19437.
 pub static DEEPSEEK2: Arch = Arch {
     gguf: &["deepseek2"],
     hf: &["deepseek_v2", "deepseek_v3"],
-    pairs: Pairs::Adjacent,
-    hf_pairs: Pairs::Adjacent,
+    pairs: RopeLayout::Adjacent,
+    hf_pairs: RopeLayout::Adjacent,
     mla: true,
     supported_keys: &["expert_count"],
     hf_names: &[

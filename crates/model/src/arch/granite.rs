@@ -2,13 +2,13 @@
 
 use super::{Arch, Rule};
 use crate::slice::half_of_each;
-use trine_backend::Pairs;
+use trine_backend::RopeLayout;
 
 /// The factors are those of the Power scheduler's paper (arXiv:2408.13359).
 pub static GRANITE: Arch = Arch {
     gguf: &["granite"],
     hf: &["granite"],
-    pairs: Pairs::Adjacent,
+    pairs: RopeLayout::Adjacent,
     divided_logits: true,
     supported_keys: &["attention.scale", "embedding_scale", "residual_scale", "logit_scale"],
     ..Arch::NEUTRAL

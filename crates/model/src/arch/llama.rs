@@ -1,13 +1,13 @@
 //! Llama, and what is built like it: Mistral, Falcon 3, SmolLM 2, their ternary versions; and Mixtral, with experts.
 
 use super::Arch;
-use trine_backend::Pairs;
+use trine_backend::RopeLayout;
 
 /// arXiv:2302.13971, arXiv:2310.06825, arXiv:2401.04088.
 pub static LLAMA: Arch = Arch {
     gguf: &["llama"],
     hf: &["llama", "mistral", "ministral", "mixtral"],
-    pairs: Pairs::Adjacent,
+    pairs: RopeLayout::Adjacent,
     default_keys: &[("expert_weights_norm", 1.0)],
     supported_keys: &["expert_count"],
     hf_names: &[
@@ -23,7 +23,7 @@ pub static LLAMA: Arch = Arch {
 pub static MISTRAL3: Arch = Arch {
     gguf: &["mistral3"],
     hf: &["ministral3"],
-    pairs: Pairs::Adjacent,
+    pairs: RopeLayout::Adjacent,
     supported_keys: &["attention.temperature_scale"],
     ..Arch::NEUTRAL
 };

@@ -20,7 +20,7 @@ pub mod starcoder2;
 
 use crate::file_weights::FileWeights;
 use std::collections::BTreeSet;
-use trine_backend::{Activation, Pairs};
+use trine_backend::{Activation, RopeLayout};
 use trine_tensor::View;
 
 /// Every architecture we know. A new one is a file beside these and a row here.
@@ -67,9 +67,9 @@ pub struct Arch {
     /// `model_type` in `config.json`.
     pub hf: &'static [&'static str],
     /// Which elements of a head rope rotates together in GGUF files.
-    pub pairs: Pairs,
+    pub pairs: RopeLayout,
     /// The same in Hugging Face folders.
-    pub hf_pairs: Pairs,
+    pub hf_pairs: RopeLayout,
     pub norm: NormKind,
     pub norm_placement: NormPlacement,
     /// Activation of the feed-forward layer, unless `config.json` names another.
@@ -223,8 +223,8 @@ impl Arch {
     pub const NEUTRAL: Arch = Arch {
         gguf: &[],
         hf: &[],
-        pairs: Pairs::Halves,
-        hf_pairs: Pairs::Halves,
+        pairs: RopeLayout::Halves,
+        hf_pairs: RopeLayout::Halves,
         norm: NormKind::Rms,
         norm_placement: NormPlacement::Pre,
         activation: Activation::Silu,

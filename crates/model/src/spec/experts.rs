@@ -2,7 +2,7 @@
 
 use crate::keys::Keys;
 use crate::{Error, Result};
-use trine_backend::{Groups, Routing, Score};
+use trine_backend::{ExpertGroups, Routing, ScoringFunction};
 
 /// Experts of a feed-forward layer (arXiv:1701.06538).
 #[derive(Clone, Debug)]
@@ -25,9 +25,9 @@ pub(super) fn experts(keys: &Keys) -> Result<Option<Experts>> {
         None => keys.required("feed_forward_length", 1..=1 << 24)?,
     };
     let score = match keys.count("expert_gating_func", 0..=3)?.unwrap_or(1) {
-        2 => Score::Sigmoid,
+        2 => ScoringFunction::Sigmoid,
         // 3 is a softmax over the chosen experts alone, which equals a normalized softmax over all.
-        _ => Score::Softmax,
+        _ => ScoringFunction::Softmax,
     };
     let groups = match keys.count("expert_group_count", 0..=1 << 16)?.filter(|&groups| groups > 1) {
         None => None,
@@ -42,10 +42,18 @@ pub(super) fn experts(keys: &Keys) -> Result<Option<Experts>> {
                 return Err(Error::bad(keys.file_key("expert_group_used_count"), expected, kept));
             }
             // DeepSeek V3, with sigmoids, ranks groups by their two best experts; V2 by the best one.
-            Some(Groups { count: groups, used: kept, best: if score == Score::Sigmoid { 2 } else { 1 } })
+            Some(ExpertGroups {
+                n_groups: groups,
+                top_k: kept,
+                summed: if score == ScoringFunction::Sigmoid { 2 } else { 1 },
+            })
         }
     };
     let scale = keys.float("expert_weights_scale", 0.0)?.filter(|&scale| scale != 0.0).unwrap_or(1.0);
     let normalize = keys.flag("expert_weights_norm")?.unwrap_or(false);
-    Ok(Some(Experts { n_experts, intermediate_size, routing: Routing { used, score, normalize, scale, groups } }))
+    Ok(Some(Experts {
+        n_experts,
+        intermediate_size,
+        routing: Routing { top_k: used, scoring: score, normalize, scale, groups },
+    }))
 }

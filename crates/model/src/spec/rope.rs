@@ -3,7 +3,7 @@
 use crate::keys::Keys;
 use crate::{Error, Result};
 use std::f64::consts::PI;
-use trine_backend::{Pairs, Rope, Temperature};
+use trine_backend::{Rope, RopeLayout, Temperature};
 use trine_tensor::{File, Kind};
 
 /// The rotations of a model.
@@ -37,7 +37,7 @@ pub(super) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> 
         ));
     }
     let gguf = matches!(file.kind(), Kind::Gguf { .. });
-    let pairs: Pairs = if gguf { keys.arch.pairs } else { keys.arch.hf_pairs };
+    let pairs: RopeLayout = if gguf { keys.arch.pairs } else { keys.arch.hf_pairs };
     let rope =
         |frequencies, magnitude| check(keys, Rope { frequencies, magnitude, temperature: None, pairs, head_dim });
     let base = keys.float("rope.freq_base", 1.0)?.unwrap_or(10000.0);

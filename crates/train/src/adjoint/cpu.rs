@@ -3,7 +3,7 @@
 use super::{AdamW, Adjoint, Muon, Rounding, muon};
 use std::sync::{Mutex, PoisonError};
 use trine_backend::{Act, Activation, Backend, Batch, Cpu, Error, Role, Rope, Weight};
-use trine_kernels::{Attend, AttentionBack, Factors, Machine, Strided};
+use trine_kernels::{AttentionBackward, AttentionOptions, CpuExecutor, Factors, Strided};
 use trine_tensor::format::{F32, I2_S};
 use trine_tensor::{Format, View};
 
@@ -30,7 +30,7 @@ impl Adjoint for Cpu {
 
     fn accumulate(&mut self, sum: &mut Act, x: &Act) {
         let (x, cols) = (x.data(), x.cols());
-        self.machine().fill(sum.data_mut(), cols, cols, &|i, sum| {
+        self.executor().fill(sum.data_mut(), cols, cols, &|i, sum| {
             sum.iter_mut().zip(&x[i * cols..]).for_each(|(sum, x)| *sum += x);
         });
     }
@@ -40,7 +40,7 @@ impl Adjoint for Cpu {
     }
 
     fn sum_of_squares(&mut self, x: &Act) -> f64 {
-        self.machine().sum_of_squares(x.data())
+        self.executor().sum_of_squares(x.data())
     }
 
     fn settle(
@@ -53,18 +53,18 @@ impl Adjoint for Cpu {
     ) -> Result<Weight, Error> {
         let cols = shape.last().copied().unwrap_or(1);
         let (format, role, bytes): (&'static Format, _, _) = match rounding {
-            Rounding::Float(format) => (format, float(role), encode(self.machine(), format, master.data())),
-            Rounding::Ternary if cols.is_multiple_of(I2_S.block) => (&I2_S, role, i2_s(self.machine(), master.data())),
+            Rounding::Float(format) => (format, float(role), encode(self.executor(), format, master.data())),
+            Rounding::Ternary if cols.is_multiple_of(I2_S.block) => (&I2_S, role, i2_s(self.executor(), master.data())),
             Rounding::Ternary => {
-                let scale = scale(self.machine(), master.data());
+                let scale = scale(self.executor(), master.data());
                 let rounded: Vec<f32> = master.data().iter().map(|&w| trit(w, 1.0 / scale) * scale).collect();
-                (&F32, role, encode(self.machine(), &F32, &rounded))
+                (&F32, role, encode(self.executor(), &F32, &rounded))
             }
             Rounding::Towards(share) => {
-                let scale = scale(self.machine(), master.data());
+                let scale = scale(self.executor(), master.data());
                 let towards = |w: f32| w + share * (trit(w, 1.0 / scale) * scale - w);
                 let rounded: Vec<f32> = master.data().iter().map(|&w| towards(w)).collect();
-                (&F32, float(role), encode(self.machine(), &F32, &rounded))
+                (&F32, float(role), encode(self.executor(), &F32, &rounded))
             }
         };
         let view = View::new(name, format, shape.to_vec(), bytes).expect("as many bytes as the format says");
@@ -72,7 +72,7 @@ impl Adjoint for Cpu {
     }
 
     fn embed_back(&mut self, tokens: &[u32], dy: &Act, dtable: &mut Act) {
-        self.machine().scatter_rows(tokens, dy.data(), dy.cols(), dtable.data_mut());
+        self.executor().scatter_rows(tokens, dy.data(), dy.cols(), dtable.data_mut());
     }
 
     fn linear_back(&mut self, w: &Weight, x: &Act, dy: &Act, factors: Factors, dw: &mut Act, dx: Option<Act>) -> Act {
@@ -81,7 +81,7 @@ impl Adjoint for Cpu {
         let rounded = (w.role() == Role::BitLinear || view.format.ternary).then(|| self.rounded(x));
         let x = rounded.as_ref().unwrap_or(x);
         let (back, input) = (turned(dy.data(), rows), plain(x.data(), cols));
-        self.machine().gemm([rows, cols, tokens], back, input, true, factors, dw.data_mut());
+        self.executor().gemm([rows, cols, tokens], back, input, true, factors, dw.data_mut());
         let decoded;
         let weights = match bytemuck::try_cast_slice(&view.bytes) {
             Ok(weights) if view.format == &F32 => weights,
@@ -93,7 +93,7 @@ impl Adjoint for Cpu {
         let add = dx.is_some();
         let mut dx = dx.unwrap_or_else(|| self.act(tokens, cols));
         let (back, weights) = (plain(dy.data(), rows), plain(weights, cols));
-        self.machine().gemm([tokens, cols, rows], back, weights, add, factors, dx.data_mut());
+        self.executor().gemm([tokens, cols, rows], back, weights, add, factors, dx.data_mut());
         dx
     }
 
@@ -105,7 +105,7 @@ impl Adjoint for Cpu {
 
     fn rms_norm_back(&mut self, gain: &Weight, x: &Act, eps: f32, dy: &Act, dgain: &mut Act) -> Act {
         let mut dx = self.act(x.data().len() / x.cols(), x.cols());
-        self.machine().rms_norm_back(x.data(), gain.row(), eps, dy.data(), dx.data_mut(), dgain.data_mut());
+        self.executor().rms_norm_back(x.data(), gain.row(), eps, dy.data(), dx.data_mut(), dgain.data_mut());
         dx
     }
 
@@ -113,7 +113,14 @@ impl Adjoint for Cpu {
         let rows = gate.data().len() / gate.cols();
         let mut parts = [0; 2].map(|_| self.act(rows, gate.cols()));
         let [dgate, dup] = &mut parts;
-        self.machine().gate_back(kind, gate.data(), up.data(), dy.data(), dgate.data_mut(), dup.data_mut());
+        self.executor().gated_activation_back(
+            kind,
+            gate.data(),
+            up.data(),
+            dy.data(),
+            dgate.data_mut(),
+            dup.data_mut(),
+        );
         parts
     }
 
@@ -125,35 +132,42 @@ impl Adjoint for Cpu {
             row[pairs..].iter_mut().for_each(|sin| *sin = -*sin);
         }
         let width = dy.cols();
-        self.machine().rope(dy.data_mut(), width, rope.head_dim, back.data(), rope.pairs);
+        self.executor().rope(dy.data_mut(), width, rope.head_dim, back.data(), rope.pairs);
         dy
     }
 
-    fn attention_back(&mut self, qkv: [&Act; 3], out: &Act, dy: &Act, attend: &Attend, batch: &Batch) -> [Act; 3] {
+    fn attention_back(
+        &mut self,
+        qkv: [&Act; 3],
+        out: &Act,
+        dy: &Act,
+        attend: &AttentionOptions,
+        batch: &Batch,
+    ) -> [Act; 3] {
         let mut parts = qkv.map(|x| self.act(x.data().len() / x.cols(), x.cols()));
         let [q, k, v] = qkv.map(Act::data);
         let head_dim = self.kv_shape().head_dim;
         let [dq, dk, dv] = &mut parts;
-        let job = AttentionBack {
+        let job = AttentionBackward {
             q,
             k,
             v,
             out: out.data(),
             dout: dy.data(),
-            heads: qkv[0].cols() / head_dim,
-            kv_heads: qkv[1].cols() / head_dim,
+            n_heads: qkv[0].cols() / head_dim,
+            n_kv_heads: qkv[1].cols() / head_dim,
             head_dim,
-            attend: *attend,
+            options: *attend,
             spans: batch.spans(),
         };
-        self.machine().attention_back(&job, dq.data_mut(), dk.data_mut(), dv.data_mut());
+        self.executor().attention_back(&job, dq.data_mut(), dk.data_mut(), dv.data_mut());
         parts
     }
 
     fn select_back(&mut self, rows: &[u32], total: usize, dy: &Act) -> Act {
         let mut dx = self.act(total, dy.cols());
         dx.data_mut().fill(0.0);
-        self.machine().scatter_rows(rows, dy.data(), dy.cols(), dx.data_mut());
+        self.executor().scatter_rows(rows, dy.data(), dy.cols(), dx.data_mut());
         dx
     }
 
@@ -161,7 +175,7 @@ impl Adjoint for Cpu {
         let mut dlogits = self.act(targets.len(), logits.cols());
         let first = losses.len();
         losses.resize(first + targets.len(), 0.0);
-        self.machine().cross_entropy(logits.data(), targets, scale, dlogits.data_mut(), &mut losses[first..]);
+        self.executor().cross_entropy(logits.data(), targets, scale, dlogits.data_mut(), &mut losses[first..]);
         dlogits
     }
 
@@ -178,16 +192,16 @@ impl Adjoint for Cpu {
         losses.resize(first + logits.data().len() / vocab, 0.0);
         let losses = &mut losses[first..];
         let (logits, teacher) = (logits.data(), teacher.data());
-        self.machine().divergence(logits, teacher, vocab, temperature, scale, dlogits.data_mut(), losses);
+        self.executor().divergence(logits, teacher, vocab, temperature, scale, dlogits.data_mut(), losses);
     }
 
     fn adamw(&mut self, step: &AdamW, w: &mut Act, g: &Act, m: &mut Act, v: &mut Act) {
-        self.machine().adamw(step, w.data_mut(), g.data(), m.data_mut(), v.data_mut());
+        self.executor().adamw(step, w.data_mut(), g.data(), m.data_mut(), v.data_mut());
     }
 
     fn muon(&mut self, step: &Muon, w: &mut Act, g: &Act, m: &mut Act) {
         let cols = w.cols();
-        muon::step(self.machine(), step, w.data_mut(), g.data(), m.data_mut(), cols);
+        muon::step(self.executor(), step, w.data_mut(), g.data(), m.data_mut(), cols);
     }
 
     fn seen(&mut self, w: &Weight) -> Vec<f32> {
@@ -207,9 +221,9 @@ fn float(role: Role) -> Role {
 const PIECE: usize = 1 << 14;
 
 /// Bytes of a matrix in a float format, written by all threads.
-fn encode(machine: &mut Machine, format: &Format, weights: &[f32]) -> Vec<u8> {
+fn encode(executor: &mut CpuExecutor, format: &Format, weights: &[f32]) -> Vec<u8> {
     let mut bytes = vec![0; weights.len() * format.bytes];
-    each_piece(machine, weights, &mut bytes, PIECE, PIECE * format.bytes, &|weights, out| {
+    each_piece(executor, weights, &mut bytes, PIECE, PIECE * format.bytes, &|weights, out| {
         (format.encode)(weights, out)
     });
     bytes
@@ -217,7 +231,7 @@ fn encode(machine: &mut Machine, format: &Format, weights: &[f32]) -> Vec<u8> {
 
 /// Calls `body` with each piece of the weights and of what is made of them.
 fn each_piece<T: Send>(
-    machine: &mut Machine,
+    executor: &mut CpuExecutor,
     weights: &[f32],
     out: &mut [T],
     piece: usize,
@@ -225,16 +239,16 @@ fn each_piece<T: Send>(
     body: &(dyn Fn(&[f32], &mut [T]) + Sync),
 ) {
     let pieces: Vec<_> = weights.chunks(piece).zip(out.chunks_mut(made)).map(Mutex::new).collect();
-    machine.pool().run(pieces.len(), &|i, _| {
+    executor.pool().run(pieces.len(), &|i, _| {
         let (weights, out) = &mut *pieces[i].lock().unwrap_or_else(PoisonError::into_inner);
         body(weights, out);
     });
 }
 
 /// The scale of a ternary matrix: the mean of `|w|`, as half precision keeps it.
-fn scale(machine: &mut Machine, weights: &[f32]) -> f32 {
+fn scale(executor: &mut CpuExecutor, weights: &[f32]) -> f32 {
     let mut sums = vec![0f64; weights.len().div_ceil(PIECE)];
-    each_piece(machine, weights, &mut sums, PIECE, 1, &|weights, sum| {
+    each_piece(executor, weights, &mut sums, PIECE, 1, &|weights, sum| {
         sum[0] = weights.chunks(64).map(|part| f64::from(part.iter().map(|w| w.abs()).sum::<f32>())).sum();
     });
     let mean = (sums.iter().sum::<f64>() / weights.len() as f64) as f32;
@@ -248,13 +262,13 @@ fn trit(w: f32, inverse: f32) -> f32 {
 }
 
 /// The bytes of the ternary form of a matrix, as [`I2_S`] defines them.
-fn i2_s(machine: &mut Machine, weights: &[f32]) -> Vec<u8> {
-    let scale = scale(machine, weights);
+fn i2_s(executor: &mut CpuExecutor, weights: &[f32]) -> Vec<u8> {
+    let scale = scale(executor, weights);
     let inverse = 1.0 / scale;
     let mut bytes = vec![0; weights.len() / I2_S.block * I2_S.bytes + I2_S.tail];
     let (codes, tail) = bytes.split_at_mut(weights.len() / I2_S.block * I2_S.bytes);
     let made = PIECE / I2_S.block * I2_S.bytes;
-    each_piece(machine, weights, codes, PIECE, made, &|weights, codes| {
+    each_piece(executor, weights, codes, PIECE, made, &|weights, codes| {
         for (block, codes) in weights.chunks_exact(I2_S.block).zip(codes.chunks_exact_mut(I2_S.bytes)) {
             let (groups, _) = block.as_chunks::<32>();
             for (i, code) in codes.iter_mut().enumerate() {

@@ -5,7 +5,7 @@ mod muon;
 
 use trine_backend::{Activation, Backend, Batch, Error, Role, Rope};
 pub use trine_kernels::AdamW;
-use trine_kernels::{Attend, Factors};
+use trine_kernels::{AttentionOptions, Factors};
 use trine_tensor::Format;
 
 /// What the forward pass sees of a master weight.
@@ -95,7 +95,7 @@ pub trait Adjoint: Backend {
         qkv: [&Self::Act; 3],
         out: &Self::Act,
         dy: &Self::Act,
-        attend: &Attend,
+        attend: &AttentionOptions,
         batch: &Batch,
     ) -> [Self::Act; 3];
     /// Of [`Backend::select`] from so many rows.

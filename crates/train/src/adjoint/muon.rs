@@ -2,7 +2,7 @@
 
 use super::Muon;
 use super::cpu::{plain, turned};
-use trine_kernels::{Factors, Machine, Strided};
+use trine_kernels::{CpuExecutor, Factors, Strided};
 
 /// The quintic whose iterates bring singular values near 1.
 const QUINTIC: [f32; 3] = [3.4445, -4.775, 2.0315];
@@ -10,7 +10,7 @@ const QUINTIC: [f32; 3] = [3.4445, -4.775, 2.0315];
 const ROUNDS: usize = 5;
 
 /// Changes `w`, `[rows, cols]`, by its gradient `g` and the momentum `m`.
-pub(super) fn step(machine: &mut Machine, muon: &Muon, w: &mut [f32], g: &[f32], m: &mut [f32], cols: usize) {
+pub(super) fn step(executor: &mut CpuExecutor, muon: &Muon, w: &mut [f32], g: &[f32], m: &mut [f32], cols: usize) {
     let (momentum, factor) = (muon.momentum as f32, muon.factor);
     // Nesterov's: one step ahead.
     let mut x: Vec<f32> = m
@@ -22,21 +22,21 @@ pub(super) fn step(machine: &mut Machine, muon: &Muon, w: &mut [f32], g: &[f32],
         })
         .collect();
     let rows = w.len() / cols;
-    orthogonalize(machine, &mut x, [rows, cols]);
+    orthogonalize(executor, &mut x, [rows, cols]);
     let rate = (muon.rate * 0.2 * (rows.max(cols) as f64).sqrt()) as f32;
     let keep = (1.0 - muon.rate * muon.decay) as f32;
     w.iter_mut().zip(&x).for_each(|(w, x)| *w = *w * keep - rate * x);
 }
 
 /// Makes of `x`, `[rows, cols]`, the nearest matrix whose singular values are all about 1. The iteration forgives the roundings of bfloat16.
-fn orthogonalize(machine: &mut Machine, x: &mut [f32], [rows, cols]: [usize; 2]) {
+fn orthogonalize(executor: &mut CpuExecutor, x: &mut [f32], [rows, cols]: [usize; 2]) {
     let (wide, short, long) = (rows <= cols, rows.min(cols), rows.max(cols));
-    let norm = machine.sum_of_squares(x).sqrt() as f32;
+    let norm = executor.sum_of_squares(x).sqrt() as f32;
     x.iter_mut().for_each(|x| *x /= norm + 1e-7);
     let (mut gram, mut power, mut next) = (vec![0.0; short * short], vec![0.0; short * short], vec![0.0; x.len()]);
     let [a, b, c] = QUINTIC;
     let mut product = |shape: [usize; 3], left: Strided<'_>, right: Strided<'_>, out: &mut [f32]| {
-        machine.gemm(shape, left, right, false, Factors::Bf16, out);
+        executor.gemm(shape, left, right, false, Factors::Bf16, out);
     };
     for _ in 0..ROUNDS {
         let (left, right) = if wide { (plain(x, cols), turned(x, cols)) } else { (turned(x, cols), plain(x, cols)) };
@@ -58,11 +58,11 @@ mod tests {
 
     #[test]
     fn singular_values_become_about_one() {
-        let mut machine = Machine::new(tables().next().unwrap(), 2).unwrap();
+        let mut executor = CpuExecutor::new(tables().next().unwrap(), 2).unwrap();
         let mut rng = Rng::with_seed(5);
         for [rows, cols] in [[48, 48], [32, 80], [80, 32], [1, 9]] {
             let mut x: Vec<f32> = (0..rows * cols).map(|_| rng.f32() - 0.5).collect();
-            orthogonalize(&mut machine, &mut x, [rows, cols]);
+            orthogonalize(&mut executor, &mut x, [rows, cols]);
             let short = rows.min(cols);
             // The length of the image of a random vector of the shorter side.
             for _ in 0..20 {

@@ -1,8 +1,9 @@
-//! The threads: a decoded token is some two hundred short parallel loops, so a loop must start and end in under a microsecond.
+//! The thread pool: decoding a token takes some two hundred short parallel loops, so a loop must start
+//! and end in under a microsecond.
 //!
-//! Workers spin for a moment after each loop, then park; where there are more threads than cores, they let others run instead. Tasks are
-//! handed out by a counter, so that a thread that is held up takes fewer; a worker that comes late finds the loop closed and takes none.
-//! Which thread runs a task never changes a result.
+//! Workers spin for a moment after each loop, then park; with more threads than cores they yield instead. Tasks are
+//! handed out by a counter, so that a delayed thread takes fewer; a worker that is late finds the loop closed and
+//! takes none. Which thread runs a task never changes a result.
 
 use crate::cpus::{Bound, bind};
 use std::any::Any;
@@ -14,8 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-/// Threads beyond any machine.
-const MOST: usize = 4096;
+/// More threads than any machine runs.
+const MAX_THREADS: usize = 4096;
 
 /// How long a worker spins before it parks.
 const SPIN: Duration = Duration::from_micros(20);
@@ -27,20 +28,20 @@ type Body<'a> = dyn Fn(usize, usize) + Sync + 'a;
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<(Thread, JoinHandle<()>)>,
-    /// Frees the thread that made the pool, if that is bound.
+    /// Unbinds the thread that made the pool, if it is bound.
     _caller: Option<Bound>,
 }
 
 struct Shared {
-    /// Number of the loop (high half), [`OPEN`], and how many workers are inside (low bits).
-    state: Line<AtomicU64>,
+    /// The loop's number (high half), [`OPEN`], and the number of workers inside (low bits).
+    state: CachePadded<AtomicU64>,
     /// Workers that take part.
     active: AtomicUsize,
     /// Whether there are more threads than cores.
     crowded: bool,
     body: UnsafeCell<Option<*const Body<'static>>>,
     tasks: AtomicUsize,
-    next: Line<AtomicUsize>,
+    next: CachePadded<AtomicUsize>,
     parked: Vec<AtomicBool>,
     stop: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -48,9 +49,9 @@ struct Shared {
 
 /// What threads write often, on cache lines of its own: CPUs fetch them in pairs.
 #[repr(align(128))]
-struct Line<T>(T);
+struct CachePadded<T>(T);
 
-impl<T> std::ops::Deref for Line<T> {
+impl<T> std::ops::Deref for CachePadded<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -68,39 +69,39 @@ const INSIDE: u64 = OPEN - 1;
 const LOOP: u64 = 1 << 32;
 
 impl Pool {
-    /// `threads` in all, the caller's included; at least one.
+    /// A pool of `threads` threads, the caller's included; at least one.
     ///
     /// # Errors
-    /// When the system gives no threads.
+    /// When the system cannot start the threads.
     pub fn new(threads: usize) -> std::io::Result<Pool> {
         Pool::bound(threads, &[])
     }
 
-    /// As [`Pool::new`], with each thread bound to one of `cpus`, in turn. The first is for the calling thread, which stays bound as
-    /// long as the pool lives.
+    /// As [`Pool::new`], with threads bound round-robin to `cpus`. The first CPU is for the calling thread, which
+    /// stays bound as long as the pool lives.
     ///
     /// # Errors
-    /// As [`Pool::new`], and when the system does not let threads run there.
+    /// As [`Pool::new`], and when the system does not allow a CPU.
     pub fn bound(threads: usize, cpus: &[usize]) -> std::io::Result<Pool> {
-        if threads > MOST {
-            return Err(std::io::Error::other(format!("{threads} threads asked for, at most {MOST} make sense")));
+        if threads > MAX_THREADS {
+            return Err(std::io::Error::other(format!("expected at most {MAX_THREADS} threads, found {threads}")));
         }
         let extra = threads.max(1) - 1;
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let shared = Arc::new(Shared {
-            state: Line(AtomicU64::new(0)),
+            state: CachePadded(AtomicU64::new(0)),
             active: AtomicUsize::new(extra),
             crowded: threads > if cpus.is_empty() { cores } else { cpus.len() },
             body: UnsafeCell::new(None),
             tasks: AtomicUsize::new(0),
-            next: Line(AtomicUsize::new(0)),
+            next: CachePadded(AtomicUsize::new(0)),
             parked: (0..extra).map(|_| AtomicBool::new(false)).collect(),
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
         let caller = if cpus.is_empty() { None } else { Some(Bound::remember()?) };
         let mut pool = Pool { shared, workers: Vec::with_capacity(extra), _caller: caller };
-        // A thread begins where the one is bound that starts it; so refusals come out here, and the caller is bound last.
+        // A thread inherits the affinity of the one that starts it: bind here, where errors can be returned, and the caller last.
         for i in (0..extra).rev() {
             if let Some(cpu) = cpus.iter().cycle().nth(i + 1) {
                 bind(*cpu)?;
@@ -116,25 +117,26 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Threads, the caller's included.
+    /// Number of threads, the caller's included.
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }
 
-    /// Threads that take part in loops now, the caller's included.
+    /// Number of threads that take part in loops, the caller's included.
     pub fn active(&self) -> usize {
         self.shared.active.load(Relaxed) + 1
     }
 
-    /// Lets only so many threads take part in the loops that follow, the caller's included; at most all, at least one.
+    /// Limits the threads that take part in the following loops, the caller's included. Clamped
+    /// to at least one and at most all.
     pub fn limit(&mut self, threads: usize) {
         self.shared.active.store(threads.clamp(1, self.threads()) - 1, Relaxed);
     }
 
-    /// Calls `body(range, thread)` with ranges that together are `0..len`: large ones first, then smaller ones down to `grain`, so that all
-    /// threads end together even if one is held up.
+    /// Calls `body(range, thread)` with ranges that cover `0..len`: large ones first, then smaller ones down to
+    /// `grain`, so that all threads end together even if one is delayed.
     pub fn run_ranges(&mut self, len: usize, grain: usize, body: &(dyn Fn(Range<usize>, usize) + Sync)) {
-        let (next, threads) = (Line(AtomicUsize::new(0)), self.active());
+        let (next, threads) = (CachePadded(AtomicUsize::new(0)), self.active());
         let end = |start: usize| start + ((len - start) / (2 * threads)).max(grain).max(1).min(len - start);
         self.run(threads.min(len.div_ceil(grain.max(1))), &|_, thread| {
             while let Ok(start) = next.fetch_update(Relaxed, Relaxed, |start| (start < len).then(|| end(start))) {
@@ -153,7 +155,7 @@ impl Pool {
         let shared = &*self.shared;
         // SAFETY: only the lifetime changes; no worker holds the pointer after this function returns.
         let body: *const Body<'static> = unsafe { std::mem::transmute(body as *const Body) };
-        // SAFETY: no loop is open and nobody is inside, and `&mut self` keeps it so.
+        // SAFETY: no loop is open and no worker is inside, and `&mut self` keeps it so.
         unsafe { *shared.body.get() = Some(body) };
         shared.tasks.store(tasks, Relaxed);
         shared.next.store(0, Relaxed);
@@ -178,7 +180,7 @@ impl Pool {
 }
 
 impl Shared {
-    /// Runs tasks until none is left. A panic ends the loop and is kept for the caller.
+    /// Runs tasks until none is left. A panic ends the loop and is passed to the caller.
     fn take_tasks(&self, thread: usize) {
         let done = catch_unwind(AssertUnwindSafe(|| {
             // SAFETY: the caller of `run` is inside it, or this worker is inside an open loop: the body is alive.
