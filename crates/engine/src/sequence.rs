@@ -3,7 +3,7 @@ use crate::event::{Emit, Event, EventKind, Finish, SeqId, Usage};
 use crate::sample::{Chain, History};
 use crate::stops::Stops;
 use crate::{BLOCK_LEN, Error, Sampling};
-use trine_text::{Stream, Tokenizer};
+use trine_text::{DecodeStream, Tokenizer};
 
 /// A request on its way: its tokens, where they are cached, how the next is picked and how it becomes text.
 pub(crate) struct Sequence {
@@ -23,7 +23,7 @@ pub(crate) struct Sequence {
     pub found: Option<usize>,
     ignore_eos: bool,
     chain: Chain,
-    stream: Stream,
+    stream: DecodeStream,
     stops: Stops,
 }
 
@@ -54,8 +54,8 @@ impl Sequence {
             chain,
             // Behind a prompt without text the answer is the beginning of one.
             stream: match prompt.iter().all(|&id| tokenizer.is_control(id)) {
-                true => Stream::new(tokenizer),
-                false => Stream::behind_prompt(tokenizer),
+                true => DecodeStream::new(tokenizer),
+                false => DecodeStream::after_prompt(tokenizer),
             },
             stops: Stops::new(&sampling.stop),
         })
@@ -70,7 +70,7 @@ impl Sequence {
         };
         self.tokens.push(pick.id);
         self.stops.take();
-        let at_end = !self.ignore_eos && tokenizer.is_end(pick.id);
+        let at_end = !self.ignore_eos && tokenizer.is_eog(pick.id);
         let stopped = !at_end && self.stops.push(self.stream.push(tokenizer, pick.id));
         let finish = match at_end || stopped {
             true => Some(Finish::Stop),

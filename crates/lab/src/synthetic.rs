@@ -11,7 +11,7 @@ use std::path::Path;
 use trine_backend::Role;
 use trine_model::{Arch, Sizes, Tensor};
 use trine_tensor::format::{F32, Layout, Q6_K, by_name};
-use trine_tensor::{Entry, Format, Metadata, Strings, gguf};
+use trine_tensor::{Format, Metadata, Strings, TensorInfo, gguf};
 
 /// Changes whenever the same request gives other bytes.
 pub const REVISION: u32 = 2;
@@ -197,7 +197,7 @@ impl Shape {
 
     /// Weights of such a model.
     pub fn parameters(&self) -> u64 {
-        let count = |entry: &Entry| entry.shape.iter().product::<usize>() as u64;
+        let count = |entry: &TensorInfo| entry.shape.iter().product::<usize>() as u64;
         self.tensors(Mixture { body: &F32, medium: false, head: &F32 }).iter().map(count).sum()
     }
 
@@ -233,7 +233,7 @@ impl Shape {
         }
     }
 
-    fn tensors(&self, mixture: Mixture) -> Vec<Entry> {
+    fn tensors(&self, mixture: Mixture) -> Vec<TensorInfo> {
         let Mixture { body, medium, head } = mixture;
         let format = |(name, role, shape): Tensor| {
             let layer = name.strip_prefix("blk.").and_then(|rest| rest.split('.').next()?.parse().ok());
@@ -245,7 +245,7 @@ impl Shape {
                 _ if medium && more && layer.is_some_and(|layer| more_bits(layer, self.n_layers)) => &Q6_K,
                 _ => body,
             };
-            Entry { name, format, shape }
+            TensorInfo { name, format, shape }
         };
         self.sizes().tensors().into_iter().map(format).collect()
     }
@@ -314,7 +314,7 @@ pub fn write(
 ) -> Result<(), Error> {
     crate::replaceable(path)?;
     let entries = shape.tensors(mixture);
-    let total = entries.iter().map(Entry::size).sum::<Result<u64, _>>()?;
+    let total = entries.iter().map(TensorInfo::size).sum::<Result<u64, _>>()?;
     let mut writer = gguf::create(path, &shape.metadata(mixture), entries.clone())?;
     let mut rng = Rng::with_seed(seed);
     let mut pools = HashMap::new();

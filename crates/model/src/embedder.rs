@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trine_backend::{Backend, Batch};
-use trine_tensor::{File, Kind, OpenOptions, View, read_small};
+use trine_tensor::{File, FileFormat, OpenOptions, View, read_small};
 
 /// Tokens of a block of the cache.
 const BLOCK: usize = 16;
@@ -53,9 +53,9 @@ impl<B: Backend> Embedder<B> {
     /// When the pooling is one that we do not know.
     pub fn of(model: Model<B>, file: &File) -> Result<Embedder<B>> {
         let usual = if model.spec().arch.encoder { Pooling::Mean } else { Pooling::Last };
-        let modules = || match file.kind() {
-            Kind::Gguf { .. } => of_keys(file),
-            Kind::Safetensors => of_folder(file),
+        let modules = || match file.format() {
+            FileFormat::Gguf { .. } => of_keys(file),
+            FileFormat::Safetensors => of_folder(file),
         };
         let (pooling, views) = modules().map_err(|error| error.at(file.path()))?;
         let (mut dense, mut width) = (Vec::new(), model.spec().hidden_size);
@@ -68,11 +68,11 @@ impl<B: Backend> Embedder<B> {
             dense.push(Dense { rows: width, weights: view.decode() });
         }
         let assumption = pooling.is_none().then(|| {
-            let (taken, where_said) = match (usual, file.kind()) {
-                (Pooling::Mean, Kind::Gguf { .. }) => ("mean", "the key pooling_type"),
-                (Pooling::Mean, Kind::Safetensors) => ("mean", "modules.json"),
-                (_, Kind::Gguf { .. }) => ("last", "the key pooling_type"),
-                (_, Kind::Safetensors) => ("last", "modules.json"),
+            let (taken, where_said) = match (usual, file.format()) {
+                (Pooling::Mean, FileFormat::Gguf { .. }) => ("mean", "the key pooling_type"),
+                (Pooling::Mean, FileFormat::Safetensors) => ("mean", "modules.json"),
+                (_, FileFormat::Gguf { .. }) => ("last", "the key pooling_type"),
+                (_, FileFormat::Safetensors) => ("last", "modules.json"),
             };
             format!("{where_said}, which says how the states of a text become one vector, is not there: took the {taken} of them")
         });
@@ -137,9 +137,9 @@ impl<B: Backend> Embedder<B> {
 
 /// Whether a file says what becomes of the states of a text: it is meant for embeddings, whatever its architecture.
 pub fn is_for_embeddings(file: &File) -> bool {
-    let said = match file.kind() {
-        Kind::Gguf { .. } => of_keys(file),
-        Kind::Safetensors => of_folder(file),
+    let said = match file.format() {
+        FileFormat::Gguf { .. } => of_keys(file),
+        FileFormat::Safetensors => of_folder(file),
     };
     said.is_ok_and(|(pooling, _)| pooling.is_some())
 }

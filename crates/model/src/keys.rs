@@ -4,7 +4,7 @@ use crate::{Arch, Error, Result, hub};
 use serde_json::Value;
 use std::borrow::Cow;
 use trine_backend::Activation;
-use trine_tensor::{File, Kind, Metadata};
+use trine_tensor::{File, FileFormat, Metadata};
 
 /// What a model says of itself.
 pub struct Keys<'a> {
@@ -117,8 +117,8 @@ static NEUTRAL: &[(&str, &[f32])] = &[
 impl<'a> Keys<'a> {
     /// Reads the keys of a model file.
     pub fn of(file: &'a File) -> Result<Keys<'a>> {
-        match file.kind() {
-            Kind::Gguf { .. } => {
+        match file.format() {
+            FileFormat::Gguf { .. } => {
                 let missing = || Error::MissingKey { key: "general.architecture".into(), expected: "the name of one" };
                 let name = file.metadata().str("general.architecture")?.ok_or_else(missing)?;
                 let arch = Arch::of_gguf(name).ok_or_else(|| unknown(name))?;
@@ -130,7 +130,7 @@ impl<'a> Keys<'a> {
                     prefix: name.to_owned(),
                 })
             }
-            Kind::Safetensors => {
+            FileFormat::Safetensors => {
                 let missing = || Error::NoConfig { path: file.files()[0].with_file_name("config.json") };
                 let config = config(file).ok_or_else(missing)?;
                 let keys = Keys::of_config(config.clone())?;

@@ -8,7 +8,7 @@ use crate::weights::{Source, ternary_format};
 use crate::{Error, Packing, Result};
 use serde_json::Value;
 use trine_tensor::format::{BF16, F8_E4M3, F8_E5M2, F16, F32, I32, I64, Q4_0, Q8_0, U8};
-use trine_tensor::{Entry, File, Format, View};
+use trine_tensor::{File, Format, TensorInfo, View};
 
 /// How `quantization_config` of a Hugging Face folder says that its linear layers are packed; `None` when it is none of these ways.
 ///
@@ -259,7 +259,7 @@ fn check_groups(scales: &View, groups: &[usize], rows: usize) -> Result<()> {
 
 impl Codes<'_> {
     /// The matrix in the smallest format that holds every weight exactly, whatever its codes are.
-    pub fn entry(&self) -> Entry {
+    pub fn info(&self) -> TensorInfo {
         let blocks = self.groups.len().is_multiple_of(32)
             && self.groups.chunks(32).all(|block| block.iter().all(|group| *group == block[0]))
             && exact(&F16, &self.scales);
@@ -271,7 +271,7 @@ impl Codes<'_> {
         } else {
             &F32
         };
-        Entry { name: self.name.clone(), format, shape: vec![self.rows, self.groups.len()] }
+        TensorInfo { name: self.name.clone(), format, shape: vec![self.rows, self.groups.len()] }
     }
 
     /// The matrix.
@@ -279,7 +279,7 @@ impl Codes<'_> {
     /// # Errors
     /// When a weight is not finite.
     pub fn view(&self) -> Result<View> {
-        let (entry, codes) = (self.entry(), self.codes());
+        let (entry, codes) = (self.info(), self.codes());
         if entry.format != &F32 {
             return Ok(View::new(&self.name, entry.format, entry.shape, self.blocks(entry.format, &codes))?);
         }
@@ -359,10 +359,10 @@ pub fn fp8(source: &Source, weight: View, block: Option<[usize; 2]>) -> Result<S
 
 impl Scaled {
     /// The matrix in the smallest format of floats that holds it exactly, whatever its weights are: 16 bits where all scales are powers of two.
-    pub fn entry(&self) -> Entry {
+    pub fn info(&self) -> TensorInfo {
         let power = |scale: &f32| scale.abs().to_bits() & 0x7f_ffff == 0 && (1e-30..1e30).contains(&scale.abs());
         let format = if self.scales.iter().all(power) { &BF16 } else { &F32 };
-        Entry { format, ..self.weight.entry() }
+        TensorInfo { format, ..self.weight.info() }
     }
 
     /// The matrix.
@@ -376,7 +376,7 @@ impl Scaled {
         for (i, w) in weights.iter_mut().enumerate() {
             *w *= self.scales[i / cols / high * across + i % cols / wide];
         }
-        floats(&self.entry(), &weights)
+        floats(&self.info(), &weights)
     }
 }
 
@@ -390,7 +390,7 @@ fn exact(format: &'static Format, weights: &[f32]) -> bool {
     })
 }
 
-fn floats(entry: &Entry, weights: &[f32]) -> Result<View> {
+fn floats(entry: &TensorInfo, weights: &[f32]) -> Result<View> {
     if let Some(&found) = weights.iter().find(|w| !w.is_finite()) {
         return Err(Error::BadWeight { tensor: entry.name.clone(), expected: "finite weights", found });
     }
@@ -461,19 +461,19 @@ impl<'a> Unpack<'a> {
     ///
     /// # Errors
     /// When it is badly packed.
-    pub fn loaded(&self, stored: &View) -> Result<Option<Entry>> {
+    pub fn loaded(&self, stored: &View) -> Result<Option<TensorInfo>> {
         let linear = stored.name.contains(".layers.") && stored.name.ends_with(".weight") && stored.shape.len() == 2;
         Ok(self.parts(stored)?.map(|parts| match (parts, self.0.packing()) {
-            (Parts::Codes(codes), _) => codes.entry(),
-            (Parts::Scaled(scaled), _) => scaled.entry(),
+            (Parts::Codes(codes), _) => codes.info(),
+            (Parts::Scaled(scaled), _) => scaled.info(),
             (Parts::Plain(view), Packing::Online) if linear => {
-                Entry { format: ternary_format(view.cols()), ..view.entry() }
+                TensorInfo { format: ternary_format(view.cols()), ..view.info() }
             }
             (Parts::Plain(view), Packing::Times | Packing::Over) if linear && view.format == &U8 => {
                 let shape = vec![4 * view.rows(), view.cols()];
-                Entry { format: ternary_format(view.cols()), shape, ..view.entry() }
+                TensorInfo { format: ternary_format(view.cols()), shape, ..view.info() }
             }
-            (Parts::Plain(view), _) => view.entry(),
+            (Parts::Plain(view), _) => view.info(),
         }))
     }
 }

@@ -4,7 +4,7 @@ use crate::keys::Keys;
 use crate::{Error, Result};
 use std::f64::consts::PI;
 use trine_backend::{Pairs, Rope, Temperature};
-use trine_tensor::{File, Kind};
+use trine_tensor::{File, FileFormat};
 
 /// The rotations of a model.
 pub(crate) struct Ropes {
@@ -27,7 +27,7 @@ pub(crate) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> 
     if turning > head_dim || turning % 2 != 0 {
         return Err(Error::bad(keys.said("rope.dimension_count"), format!("an even number up to {head_dim}"), turning));
     }
-    let gguf = matches!(file.kind(), Kind::Gguf { .. });
+    let gguf = matches!(file.format(), FileFormat::Gguf { .. });
     let pairs: Pairs = if gguf { keys.arch.pairs } else { keys.arch.hub_pairs };
     let rope =
         |frequencies, magnitude| check(keys, Rope { frequencies, magnitude, temperature: None, pairs, head_dim });

@@ -3,7 +3,7 @@
 use crate::keys::{self, Keys};
 use crate::{Arch, Error, NormKind, Result, hub, packed, rope, weights};
 use trine_backend::{Activation, Groups, Rope, Routing, Score};
-use trine_tensor::{File, Kind, Value};
+use trine_tensor::{File, FileFormat, Value};
 
 /// One model of an architecture.
 #[derive(Clone, Debug)]
@@ -249,9 +249,9 @@ impl Spec {
 
 /// Rows of the embedding.
 fn vocab(file: &File, keys: &Keys) -> Result<usize> {
-    let name = match file.kind() {
-        Kind::Gguf { .. } => "token_embd.weight".to_owned(),
-        Kind::Safetensors => keys.arch.hub_name("token_embd.weight").expect("every architecture embeds tokens"),
+    let name = match file.format() {
+        FileFormat::Gguf { .. } => "token_embd.weight".to_owned(),
+        FileFormat::Safetensors => keys.arch.hub_name("token_embd.weight").expect("every architecture embeds tokens"),
     };
     let vocab = file.view(&weights::find(file, &name).unwrap_or(name))?;
     if let Some(found) = keys.count("vocab_size", 0..=u32::MAX)?.filter(|&found| found != vocab.rows()) {

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::Range;
 use trine_tensor::format::{F32, I2_S, U8};
-use trine_tensor::{File, Format, Kind, View};
+use trine_tensor::{File, FileFormat, Format, View};
 
 /// The tensors of a file under its own names; it notes which were asked for.
 pub struct Source<'a> {
@@ -152,7 +152,7 @@ impl<'a> Weights<'a> {
 
     /// Whether they are in a GGUF file.
     pub(crate) fn gguf(&self) -> bool {
-        matches!(self.source.file.kind(), Kind::Gguf { .. })
+        matches!(self.source.file.format(), FileFormat::Gguf { .. })
     }
 
     /// The name in the file of a tensor with this GGUF name; of a list, that of the first.

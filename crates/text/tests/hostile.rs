@@ -5,7 +5,7 @@ mod common;
 use common::{PLAIN, golden, kinds};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use trine_text::{Encode, Result, Tokenizer, Vocab};
+use trine_text::{EncodeOptions, Result, Tokenizer, Vocab};
 
 const JSON: [&str; 5] =
     ["wordpiece.json", "unigram.json", "byte-fallback.json", "byte-level.json", "wordpiece-cased.json"];
@@ -15,7 +15,10 @@ const MODELS: [&str; 4] = ["spm-bpe.model", "spm-bpe-rules.model", "spm-unigram.
 fn works(tokenizer: Result<Tokenizer>) {
     let Ok(tokenizer) = tokenizer else { return };
     for special in [false, true] {
-        let ids = tokenizer.encode("ab <s> <sep>Größe 12\n\n½e\u{301} ﬁ 🦙\0", Encode { special, bos_eos: true });
+        let ids = tokenizer.encode(
+            "ab <s> <sep>Größe 12\n\n½e\u{301} ﬁ 🦙\0",
+            EncodeOptions { parse_special: special, add_special: true },
+        );
         assert!(ids.iter().all(|&id| (id as usize) < tokenizer.len()));
         tokenizer.decode(&ids);
     }
@@ -78,7 +81,7 @@ fn unigram(rules: &[u8]) -> Vocab<'static> {
         model: "t5",
         tokens: vec!["<unk>", "</s>", "\u{2581}", "a", "fi"],
         scores: vec![0.0, 0.0, -1.0, -2.0, -3.0].into(),
-        types: vec![2, 3, 1, 1, 1].into(),
+        token_types: vec![2, 3, 1, 1, 1].into(),
         ..Vocab::default()
     };
     vocab.normalization.charsmap = rules.to_vec().into();

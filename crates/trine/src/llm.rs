@@ -1,7 +1,7 @@
 use crate::backend::{Backend, Cpu};
 use crate::engine::{Answer, Engine, Request, Sampling};
 use crate::model::Spec;
-use crate::text::{Encode, Message, Template, Tokenizer};
+use crate::text::{EncodeOptions, Message, Template, Tokenizer};
 use crate::{EMBEDDED, Error, Memory, Options, Placement, Stream};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -179,7 +179,7 @@ impl<B: Backend> Llm<B> {
 
 /// See [`Llm::tokens`].
 pub(crate) fn tokens(tokenizer: &Tokenizer, prompt: &str) -> Vec<u32> {
-    let mut ids = tokenizer.encode(prompt, Encode { special: true, bos_eos: false });
+    let mut ids = tokenizer.encode(prompt, EncodeOptions { parse_special: true, add_special: false });
     let wanted = tokenizer.adds_bos() || ids.is_empty();
     if let Some(bos) = tokenizer.bos().filter(|bos| wanted && ids.first() != Some(bos)) {
         ids.insert(0, bos);

@@ -63,7 +63,7 @@ impl Store {
         if buffer.capacity() < len {
             buffer.reserve_exact(len - buffer.len());
             if self.huge_pages {
-                memory::ask_huge_pages(buffer.spare_capacity_mut());
+                memory::advise_huge_pages(buffer.spare_capacity_mut());
             }
         }
         buffer.resize(len, 0.0);

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use trine_tensor::{File, Strings};
-use trine_text::{Encode, Tokenizer, Vocab};
+use trine_text::{EncodeOptions, Tokenizer, Vocab};
 
 /// A file of the shared data, or nothing, said aloud, where the data is absent.
 pub fn shared(path: &str) -> Option<PathBuf> {
@@ -30,7 +30,7 @@ pub fn gguf(path: &str) -> Option<Vocab<'static>> {
         pre: string("pre"),
         tokens: strings("tokens"),
         scores: file.metadata().f32s(&key("scores")).unwrap().unwrap_or_default(),
-        types: file.metadata().i32s(&key("token_type")).unwrap().unwrap_or_default(),
+        token_types: file.metadata().i32s(&key("token_type")).unwrap().unwrap_or_default(),
         merges: strings("merges"),
         bos: id("bos_token_id"),
         eos: id("eos_token_id"),
@@ -60,7 +60,7 @@ pub fn llama_3() -> Option<Vocab<'static>> {
     Some(Vocab {
         model: "gpt2",
         pre: Some("llama-bpe"),
-        types: vec![1; tokens.len()].into(),
+        token_types: vec![1; tokens.len()].into(),
         tokens,
         merges: merges.collect(),
         add_bos: Some(false),
@@ -106,4 +106,4 @@ pub fn vectors(name: &str) -> Option<Vec<(String, Vec<u32>)>> {
     Some(texts.zip(ids).collect())
 }
 
-pub const PLAIN: Encode = Encode { special: false, bos_eos: false };
+pub const PLAIN: EncodeOptions = EncodeOptions { parse_special: false, add_special: false };
