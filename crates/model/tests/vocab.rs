@@ -45,7 +45,7 @@ fn the_language_of_every_kind_of_file_can_be_copied() {
 
     write("tokenizer.json", &json.tokenizer.replace(r#""normalizer": null"#, r#""normalizer": {"type": "Lowercase"}"#));
     let error = Language::metadata(folder.path()).unwrap_err().to_string();
-    assert!(error.contains("tokenizer.json: expected plain byte-level BPE"), "{error}");
+    assert!(error.contains("tokenizer.json: expected byte-level BPE"), "{error}");
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn sentencepiece_files_become_gguf_keys_where_gguf_has_them() {
     )
     .unwrap();
     let error = Language::open(&model).map(drop).unwrap_err().to_string();
-    assert!(error.contains("added_tokens_decoder.3: expected a token that takes no spaces"), "{error}");
+    assert!(error.contains("added_tokens_decoder.3: expected a token without lstrip"), "{error}");
     std::fs::remove_file(folder.path().join("tokenizer_config.json")).unwrap();
     let json = folder.path().join("tokenizer.json");
     for name in ["wordpiece.json", "wordpiece-cased.json", "unigram-of-spm.json"] {

@@ -90,7 +90,7 @@ fn the_error_for_a_renamed_shard_names_the_expected_name() {
 }
 
 /// Pieces of one tensor each, as a program writes them that tells of its formats in the first piece, or nowhere.
-fn pieces(folder: &Path, tensors: &[View], told: bool) -> PathBuf {
+fn pieces(folder: &Path, tensors: &[View], with_keys: bool) -> PathBuf {
     let path = |no: usize| folder.join(format!("model-{:05}-of-{:05}.gguf", no + 1, tensors.len()));
     for (no, tensor) in tensors.iter().enumerate() {
         let mut metadata = Metadata::new();
@@ -98,7 +98,7 @@ fn pieces(folder: &Path, tensors: &[View], told: bool) -> PathBuf {
         metadata.insert("split.count", tensors.len() as u32);
         metadata.insert("split.tensors.count", tensors.len() as u32);
         gguf::write(path(no), &metadata, std::slice::from_ref(tensor)).unwrap();
-        if no > 0 || !told {
+        if no > 0 || !with_keys {
             let key = b"trine.layouts";
             let mut bytes = fs::read(path(no)).unwrap();
             let at = bytes.windows(key.len()).position(|window| window == key).unwrap();
@@ -120,21 +120,21 @@ fn a_type_number_means_the_same_in_all_pieces() {
     // One row of Q2_0 and of Q2_0_128 fills the same place, nothing tells I2_S from I2_S_ARM.
     let two = [tensor("a", &Q2_0_128, 1), tensor("b", &Q2_0_128, 64)];
     let arm = [tensor("a", &I2_S_ARM, 8), tensor("b", &I2_S_ARM, 8)];
-    for (tensors, told) in [(&two, false), (&two, true), (&arm, true)] {
+    for (tensors, with_keys) in [(&two, false), (&two, true), (&arm, true)] {
         for order in [[0, 1], [1, 0]] {
             let tensors = order.map(|i| tensors[i].clone());
             let folder = tempfile::tempdir().unwrap();
-            let file = File::open(pieces(folder.path(), &tensors, told)).unwrap();
+            let file = File::open(pieces(folder.path(), &tensors, with_keys)).unwrap();
             for tensor in &tensors {
                 let found = file.view(&tensor.name).unwrap();
-                assert_eq!(found.format, tensor.format, "{told}: {:?}", file.notes());
+                assert_eq!(found.format, tensor.format, "{with_keys}: {:?}", file.notes());
                 assert!(found.decode() == tensor.decode());
             }
             let [note] = file.notes() else { panic!("{:?}", file.notes()) };
             assert!(note.contains(tensors[0].format.name), "{note}");
         }
     }
-    // What is said when a file is opened is said of all its pieces.
+    // The choice of the caller applies to all shards.
     let folder = tempfile::tempdir().unwrap();
     let path = pieces(folder.path(), &arm, false);
     assert!(File::open(&path).unwrap().tensors().all(|view| view.format == &I2_S));

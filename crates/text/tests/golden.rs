@@ -15,7 +15,7 @@ fn open(name: &str) -> Option<Result<Tokenizer>> {
 }
 
 #[test]
-fn every_kind_of_file_gives_the_tokens_of_its_own_library() {
+fn every_file_gives_the_tokens_of_its_own_library() {
     let all: serde_json::Map<String, Value> = serde_json::from_slice(&golden("golden.json")).unwrap();
     let mut wrong = Vec::new();
     for (name, rows) in &all {

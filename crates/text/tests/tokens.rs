@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use trine_text::{DecodeStream, EncodeOptions, TokenType, Tokenizer, Vocab};
 
 static TOKENIZERS: LazyLock<Vec<(&str, Tokenizer)>> =
-    LazyLock::new(|| common::kinds().into_iter().chain(common::tokenizers()).collect());
+    LazyLock::new(|| common::algorithms().into_iter().chain(common::tokenizers()).collect());
 
 /// Decoding gives the text back, whole and token by token.
 fn check(name: &str, tokenizer: &Tokenizer, text: &str) {
@@ -132,13 +132,13 @@ fn bos_goes_in_front_where_the_tokenizer_says_so_not_where_there_is_one() {
         &json[json.find("{\"type\": \"TemplateProcessing\"").unwrap()..json.find(",\n \"decoder\"").unwrap()];
     for (json, by_itself) in [(json.to_owned(), true), (json.replace(processor, "null"), false)] {
         for named in ["", r#""bos_token": "<s>""#] {
-            for (said, adds) in
+            for (key, adds) in
                 [("", by_itself), (r#""add_bos_token": true"#, true), (r#""add_bos_token": false"#, false)]
             {
-                let keys: Vec<&str> = [named, said].into_iter().filter(|key| !key.is_empty()).collect();
+                let keys: Vec<&str> = [named, key].into_iter().filter(|key| !key.is_empty()).collect();
                 let config = format!("{{{}}}", keys.join(", "));
                 let tokenizer = Tokenizer::from_json(json.as_bytes(), Some(config.as_bytes())).unwrap();
-                // Nothing says which token it would be.
+                // No key defines the token.
                 let adds = adds && (by_itself || !named.is_empty());
                 assert_eq!(tokenizer.adds_bos(), adds, "{by_itself} {config}");
                 assert_eq!(
@@ -194,7 +194,7 @@ fn errors_name_what_is_wrong() {
 }
 
 #[test]
-fn what_is_assumed_is_said() {
+fn warnings_name_the_assumed_pre_tokenizer() {
     let vocab = |last: &str, len: usize| {
         let names: Vec<String> = (0..len).map(|i| format!("t{i}")).collect();
         let tokens = names.iter().map(String::as_str).chain([last]).collect();
@@ -212,7 +212,7 @@ fn what_is_assumed_is_said() {
 }
 
 #[test]
-fn special_tokens_are_parsed_only_when_asked() {
+fn special_tokens_are_parsed_only_on_request() {
     let vocab = || Vocab {
         model: "gpt2",
         pre: Some("gpt-2"),

@@ -56,14 +56,14 @@ fn a_short_text_gives_a_small_vocabulary() {
 }
 
 #[test]
-fn what_cannot_be_trained_is_refused() {
+fn invalid_options_and_texts_are_refused() {
     let control =
         |names: &[&str]| BpeOptions { control: names.iter().map(|&name| name.to_owned()).collect(), ..options(400) };
     for (options, texts, expected) in [
         (options(257), &TEXTS[..], "at least 258"),
         (options(300), &[], "expected text, found none"),
         (options(300), &[""], "expected text, found none"),
-        (control(&[]), &TEXTS, "begins and ends a text"),
+        (control(&[]), &TEXTS, "a control token for BOS and EOS"),
         (control(&["the"]), &TEXTS, "found `the`"),
         (control(&["<|a|>", "<|a|>"]), &TEXTS, "found `<|a|>`"),
         (control(&[""]), &TEXTS, "found ``"),
