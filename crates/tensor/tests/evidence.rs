@@ -66,7 +66,7 @@ fn the_layout_of_trained_weights_is_found() {
     }
 }
 
-/// Puts trits that nobody trained in the place of those that somebody did, other ones for each matrix.
+/// Replaces trained trits by random ones, which differ between matrices.
 fn forget() -> impl FnMut(&mut [f32]) {
     let mut state = 1u64;
     move |weights| {

@@ -76,7 +76,7 @@ fn formats_agree_with_the_reference_bit_for_bit() {
     assert_eq!(encoded, expected);
 }
 
-/// The formats whose tensors are row behind row; tests/ternary.rs has the others.
+/// The formats that store rows. tests/ternary.rs tests the others.
 fn of_rows() -> impl Iterator<Item = &'static Format> {
     FORMATS.iter().copied().filter(|format| format.matrix_layout().is_none())
 }

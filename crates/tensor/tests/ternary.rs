@@ -1,4 +1,4 @@
-//! The ternary and binary layouts: they read as golden/ternary.py wrote them, are written as they are read, and are told apart.
+//! Ternary and binary layouts are read as golden/ternary.py wrote them, written as they are read, and distinguished.
 
 use std::path::{Path, PathBuf};
 use trine_tensor::format::{self, FORMATS};

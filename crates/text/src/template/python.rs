@@ -23,7 +23,7 @@ pub(super) fn strftime(time: NaiveDateTime, format: &str) -> Result<String, Erro
     Ok(text)
 }
 
-/// Makes blocks of `{% generation %}` tags, by which transformers marks what an assistant said, plain blocks.
+/// Replaces `{% generation %}` tags, by which transformers marks the text of the assistant, by plain blocks.
 pub(super) fn without_generation_tags(source: &str) -> String {
     let mut plain = String::with_capacity(source.len());
     let mut rest = source;
