@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         candidates.fill(&logits[logits.len() - decoder.spec().vocab_size..]);
         NoRepetition.apply(&mut candidates, History { tokens: &tokens, prompt });
         let id = candidates.best().id;
-        if decoder.tokenizer().is_end(id) {
+        if decoder.tokenizer().is_eog(id) {
             break;
         }
         tokens.push(id);

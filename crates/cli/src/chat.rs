@@ -115,7 +115,7 @@ impl Chat {
         } else {
             self.llm.render(&self.all(messages))?
         };
-        let ends: Vec<u32> = self.llm.tokenizer().ends().collect();
+        let ends: Vec<u32> = self.llm.tokenizer().eog_tokens().collect();
         self.recorder.start();
         let stream = self.llm.stream(&prompt, &self.sampling)?.stop_when(self.stop.clone());
         if self.stories && self.raw {

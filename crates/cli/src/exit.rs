@@ -212,10 +212,8 @@ fn of_file(error: &trine::tensor::Error) -> Option<&'static str> {
         Error::Io(error) if error.kind() == ErrorKind::NotFound => Some("check the path"),
         Error::NotAModel { .. } => Some("models are GGUF files, safetensors files, or folders with one of them"),
         Error::Folder { .. } => Some("name the file itself"),
-        Error::SplitMissing { .. } => Some("all pieces of a model belong in one folder"),
-        Error::Truncated { .. } | Error::PastEnd { .. } | Error::HeaderLength { .. } => {
-            Some("the file seems cut short: get it again")
-        }
+        Error::MissingShard { .. } => Some("all shards of a model belong in one folder"),
+        Error::Truncated { .. } => Some("the file seems truncated: download it again"),
         _ => None,
     }
 }

@@ -1,6 +1,6 @@
 use crate::sample::{Filter, Logprob};
 use crate::{EventKind, Finish, Sampling, Usage};
-use trine_text::{Encode, Tokenizer};
+use trine_text::{EncodeOptions, Tokenizer};
 
 /// What to generate from: text, or tokens that are taken as they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl Request {
 /// A rendered chat is a prompt like any other, as in llama.cpp. Where its template writes no BOS though the tokenizer adds one,
 /// `apply_chat_template` of transformers leaves it out.
 pub fn prompt_tokens(tokenizer: &Tokenizer, prompt: &str) -> Vec<u32> {
-    let mut ids = tokenizer.encode(prompt, Encode { special: true, bos_eos: false });
+    let mut ids = tokenizer.encode(prompt, EncodeOptions { parse_special: true, add_special: false });
     let wanted = tokenizer.adds_bos() || ids.is_empty();
     if let Some(bos) = tokenizer.bos().filter(|bos| wanted && ids.first() != Some(bos)) {
         ids.insert(0, bos);

@@ -4,7 +4,7 @@ use crate::sample::{Chain, Filter, History};
 use crate::stops::Stops;
 use crate::{BLOCK_LEN, Error, Sampling};
 use std::slice::ChunksExact;
-use trine_text::{Stream, Tokenizer};
+use trine_text::{DecodeStream, Tokenizer};
 
 /// A request on its way: its tokens, where they are cached, how the next is sampled and how it becomes text.
 pub(crate) struct Sequence {
@@ -28,7 +28,7 @@ pub(crate) struct Sequence {
     pub paused: bool,
     ignore_eos: bool,
     chain: Chain,
-    stream: Stream,
+    stream: DecodeStream,
     stops: Stops,
 }
 
@@ -62,8 +62,8 @@ impl Sequence {
             chain,
             // After a prompt without text the answer is the beginning of one.
             stream: match prompt.iter().all(|&id| tokenizer.is_control(id)) {
-                true => Stream::new(tokenizer),
-                false => Stream::behind_prompt(tokenizer),
+                true => DecodeStream::new(tokenizer),
+                false => DecodeStream::after_prompt(tokenizer),
             },
             stops: Stops::new(&sampling.stop),
         })
@@ -140,7 +140,7 @@ impl Sequence {
     /// Reports a token that was sampled, after which there are `len`; whether more are wanted.
     fn report(&mut self, id: u32, len: usize, tokenizer: &Tokenizer, emit: &mut Emit) -> bool {
         self.stops.take();
-        let at_end = !self.ignore_eos && tokenizer.is_end(id);
+        let at_end = !self.ignore_eos && tokenizer.is_eog(id);
         let stopped = !at_end && self.stops.push(self.stream.push(tokenizer, id));
         let finish = match at_end || stopped {
             true => Some(Finish::Stop),

@@ -269,7 +269,7 @@ const END: (&str, usize) = ("llama3-rope", 1);
 /// The text of tokens behind a prompt.
 fn decode(tokens: &[u32], name: &str) -> String {
     let engine = engine(name, &EngineOptions::default());
-    let mut stream = trine_text::Stream::behind_prompt(engine.tokenizer());
+    let mut stream = trine_text::DecodeStream::after_prompt(engine.tokenizer());
     let mut text: String = tokens.iter().map(|&id| stream.push(engine.tokenizer(), id).to_owned()).collect();
     text.push_str(stream.finish());
     text

@@ -2,14 +2,14 @@
 //! `cargo run --release -p trine-kernels --example bits`, natively or under an emulator.
 
 use trine_kernels::{ActivationLayout, CpuExecutor, Input, Matrix, PANEL, QuantizedActivations, interleave, tables};
-use trine_tensor::{Entry, FORMATS, Format};
+use trine_tensor::{FORMATS, Format, TensorInfo};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut random = Random(1);
     let mut executors = tables().map(|table| CpuExecutor::new(table, 1)).collect::<Result<Vec<_>, _>>()?;
     let names: Vec<&str> = executors.iter().map(|executor| executor.table.name).collect();
     let (mut products, mut differ, mut hash) = (0, 0, 0xcbf2_9ce4_8422_2325_u64);
-    for format in FORMATS.iter().copied().filter(|format| format.packing().is_none()) {
+    for format in FORMATS.iter().copied().filter(|format| format.matrix_layout().is_none()) {
         for cols in [512, 768] {
             for (rows, tokens) in [(1, 1), (37, 1), (37, 2), (21, 5), (18, 9)] {
                 let bytes = random.weights(format, rows, cols)?;
@@ -75,7 +75,7 @@ impl Random {
     fn weights(&mut self, format: &'static Format, rows: usize, cols: usize) -> trine_tensor::Result<Vec<u8>> {
         if format.ternary {
             let weights: Vec<f32> = self.floats(rows * cols).iter().map(|w| w.round() * 0.7).collect();
-            return Entry { name: String::new(), format, shape: vec![rows, cols] }.encode(&weights);
+            return TensorInfo { name: String::new(), format, shape: vec![rows, cols] }.encode(&weights);
         }
         let blocks = format.encode(&self.floats(512));
         let blocks: Vec<&[u8]> = blocks.chunks(format.bytes).collect();

@@ -7,7 +7,7 @@ use common::{Random, bits, executors};
 use trine_kernels::{
     Activation, ActivationLayout, CpuExecutor, Input, Matrix, PANEL, QuantizedActivations, interleave, table, tables,
 };
-use trine_tensor::{Entry, FORMATS, Format};
+use trine_tensor::{FORMATS, Format, TensorInfo};
 
 fn product(executor: &mut CpuExecutor, w: Matrix, x: &[f32]) -> Vec<f32> {
     let mut out = vec![f32::NAN; x.len() / w.cols * w.rows];
@@ -42,12 +42,12 @@ fn weights(format: &'static Format, rows: usize, cols: usize, random: &mut Rando
 
 /// Rows of weights as a matrix of a format.
 fn encode(format: &'static Format, weights: &[f32], cols: usize) -> Vec<u8> {
-    Entry { name: String::new(), format, shape: vec![weights.len() / cols, cols] }.encode(weights).unwrap()
+    TensorInfo { name: String::new(), format, shape: vec![weights.len() / cols, cols] }.encode(weights).unwrap()
 }
 
 /// The formats that products take: others are repacked to one of them.
 fn formats() -> impl Iterator<Item = &'static Format> {
-    FORMATS.iter().copied().filter(|format| format.packing().is_none())
+    FORMATS.iter().copied().filter(|format| format.matrix_layout().is_none())
 }
 
 #[test]

@@ -12,7 +12,7 @@ use trine_backend::Role;
 use trine_model::arch::{bitnet::BITNET, bitnet::BITNET_B158, llama::LLAMA, qwen::QWEN3};
 use trine_model::{Sizes, TensorShape};
 use trine_tensor::format::{F32, Layout, Q6_K, by_name};
-use trine_tensor::{Entry, Format, Metadata, Strings, gguf};
+use trine_tensor::{Format, Metadata, Strings, TensorInfo, gguf};
 
 /// Changes whenever the same request gives other bytes.
 pub const REVISION: u32 = 2;
@@ -204,11 +204,11 @@ impl Shape {
 
     /// Weights of such a model.
     pub fn parameters(&self) -> u64 {
-        let count = |entry: &Entry| entry.shape.iter().product::<usize>() as u64;
+        let count = |entry: &TensorInfo| entry.shape.iter().product::<usize>() as u64;
         self.tensors(Mixture { body: &F32, medium: false, head: &F32 }).iter().map(count).sum()
     }
 
-    fn tensors(&self, mixture: Mixture) -> Vec<Entry> {
+    fn tensors(&self, mixture: Mixture) -> Vec<TensorInfo> {
         let Mixture { body, medium, head } = mixture;
         let format = |TensorShape { name, role, shape }: TensorShape| {
             let layer = name.strip_prefix("blk.").and_then(|rest| rest.split('.').next()?.parse().ok());
@@ -220,7 +220,7 @@ impl Shape {
                 _ if medium && more && layer.is_some_and(|layer| more_bits(layer, self.sizes.n_layers)) => &Q6_K,
                 _ => body,
             };
-            Entry { name, format, shape }
+            TensorInfo { name, format, shape }
         };
         self.sizes.tensors().into_iter().map(format).collect()
     }
@@ -289,7 +289,7 @@ pub fn write(
 ) -> Result<(), Error> {
     crate::replaceable(path)?;
     let entries = shape.tensors(mixture);
-    let total = entries.iter().map(Entry::size).sum::<Result<u64, _>>()?;
+    let total = entries.iter().map(TensorInfo::size).sum::<Result<u64, _>>()?;
     let mut writer = gguf::create(path, &shape.metadata(mixture), entries.clone())?;
     let mut rng = Rng::with_seed(seed);
     let mut pools = HashMap::new();

@@ -9,7 +9,7 @@ use trine_lab::Error;
 use trine_lab::generate::{Counts, End, Job, Keep, Prompt, Text, Writer, generate, seed_of};
 use trine_model::{Language, Model};
 use trine_tensor::File;
-use trine_text::Encode;
+use trine_text::EncodeOptions;
 
 fn engine(parallel: usize, threads: usize) -> Engine<Cpu> {
     let file = File::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models/llama/model.gguf")).unwrap();
@@ -23,7 +23,7 @@ fn job(parallel: usize, indices: std::ops::Range<u64>) -> Job {
     let tokenizer = engine(1, 1).tokenizer().clone();
     let prompt = |text: &str| Prompt {
         text: text.to_owned(),
-        ids: tokenizer.bos().into_iter().chain(tokenizer.encode(text, Encode::default())).collect(),
+        ids: tokenizer.bos().into_iter().chain(tokenizer.encode(text, EncodeOptions::default())).collect(),
     };
     // The bias makes the model, which knows little, end its texts at many lengths.
     let end = (tokenizer.eos().unwrap(), 3.0);

@@ -7,7 +7,7 @@ use trine_lab::Error;
 use trine_lab::perplexity::{Options, Perplexity, Text, Unit, Windows, perplexity};
 use trine_model::{Language, Model};
 use trine_tensor::{File, format::F32, gguf};
-use trine_text::{Encode, Tokenizer};
+use trine_text::{EncodeOptions, Tokenizer};
 
 const STORY: &str = "The miller counted seven sacks of flour. It was raining, and the wheel turned: über, €5!\n\n\
     \"Who is there?\" she asked, and no one answered. \u{1F600} The end of it.";
@@ -57,7 +57,7 @@ fn surprises(file: &File, ids: &[u32], ends: &[u32]) -> Vec<f64> {
 
 fn ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
     let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
-    bos.into_iter().chain(tokenizer.encode(text, Encode::default())).collect()
+    bos.into_iter().chain(tokenizer.encode(text, EncodeOptions::default())).collect()
 }
 
 fn close(found: f64, expected: f64) {
@@ -79,7 +79,7 @@ fn documents_shorter_than_the_context_are_scored_whole() {
         assert_eq!(tokenizer.adds_bos(), add_bos);
         let texts: Vec<&str> = STORY.split_inclusive(&['.', '?']).collect();
         for end in [false, true] {
-            let ends: Vec<u32> = tokenizer.ends().filter(|_| end).collect();
+            let ends: Vec<u32> = tokenizer.eog_tokens().filter(|_| end).collect();
             let text = Text::new(tokenizer, &documents(&texts), end, usize::MAX).unwrap();
             let found = measure(&file, &text, &sliding(128, 64)).unwrap();
             let (mut nats, mut tokens, mut bytes, mut characters) = (0.0, 0, 0, 0);

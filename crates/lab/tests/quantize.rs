@@ -7,7 +7,7 @@ use trine_kernels::tables;
 use trine_lab::{Error, quantize};
 use trine_model::Model;
 use trine_tensor::format::{F16, F32, by_name};
-use trine_tensor::{Entry, FORMATS, File, Format, Metadata, View, gguf};
+use trine_tensor::{FORMATS, File, Format, Metadata, TensorInfo, View, gguf};
 
 fn golden(name: &str) -> File {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(name).join("model.gguf");
@@ -83,7 +83,8 @@ fn all_ternary_layouts_of_a_model_give_the_same_bits() {
         // Where an architecture does not say that activations have one scale per token, Q2_0 is multiplied with a scale for each 32 columns.
         let bitnet = source.metadata().str("general.architecture").unwrap().unwrap().starts_with("bitnet");
         // TQ1_0 and TQ2_0 want wider matrices than one of the models has.
-        let fits = |format: &&'static Format| matrices().all(|view| Entry { format, ..view.entry() }.size().is_ok());
+        let fits =
+            |format: &&'static Format| matrices().all(|view| TensorInfo { format, ..view.info() }.size().is_ok());
         let formats: Vec<_> = ternary().filter(|format| bitnet || format.ternary).filter(fits).collect();
         assert!(formats.len() >= 8, "{formats:?}");
         for format in formats {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trine_tensor::format::F32;
-use trine_tensor::{File, Kind, OpenOptions, View, read_small};
+use trine_tensor::{File, FileFormat, OpenOptions, View, read_small};
 
 /// Larger than any description of a module.
 const MAX_JSON: u64 = 1 << 20;
@@ -44,9 +44,9 @@ impl Embedder {
     /// When the pooling is not one of [`Pooling`], or a dense layer does not fit.
     pub fn of(spec: &Spec, file: &File) -> Result<Embedder> {
         let usual = if spec.arch.encoder { Pooling::Mean } else { Pooling::Last };
-        let modules = || match file.kind() {
-            Kind::Gguf { .. } => of_keys(file),
-            Kind::Safetensors => of_folder(file),
+        let modules = || match file.format() {
+            FileFormat::Gguf { .. } => of_keys(file),
+            FileFormat::Safetensors => of_folder(file),
         };
         let (pooling, views) = modules().map_err(|error| error.at(file.path()))?;
         let (mut dense, mut width) = (Vec::new(), spec.hidden_size);
@@ -59,7 +59,8 @@ impl Embedder {
             dense.push(Dense { weights: view.decode() });
         }
         let assumption = pooling.is_none().then(|| {
-            let place = if matches!(file.kind(), Kind::Gguf { .. }) { "the key pooling_type" } else { "modules.json" };
+            let place =
+                if matches!(file.format(), FileFormat::Gguf { .. }) { "the key pooling_type" } else { "modules.json" };
             let taken = if usual == Pooling::Mean { "mean" } else { "last" };
             format!("expected {place} to name the pooling, found nothing: took the {taken} of a text's hidden states")
         });
@@ -123,9 +124,9 @@ impl Embedder {
 
 /// Whether a file says what becomes of the states of a text: it is meant for embeddings, whatever its architecture.
 pub fn is_for_embeddings(file: &File) -> bool {
-    let said = match file.kind() {
-        Kind::Gguf { .. } => of_keys(file),
-        Kind::Safetensors => of_folder(file),
+    let said = match file.format() {
+        FileFormat::Gguf { .. } => of_keys(file),
+        FileFormat::Safetensors => of_folder(file),
     };
     said.is_ok_and(|(pooling, _)| pooling.is_some())
 }

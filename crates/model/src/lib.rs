@@ -15,7 +15,7 @@
 //! use std::ops::ControlFlow;
 //! use trine_model::runner::{Output, Sequences, Want};
 //! use trine_model::{DeviceOptions, EMBEDDED, Language, ModelOptions, load, open_file};
-//! use trine_text::Encode;
+//! use trine_text::EncodeOptions;
 //!
 //! let file = open_file(EMBEDDED, &Default::default())?;
 //! let tokenizer = Language::of(&file)?.tokenizer;
@@ -24,7 +24,7 @@
 //! assert_eq!(runner.spec().arch.gguf[0], "bitnet");
 //!
 //! // One sequence in a KV cache of two blocks; logits of its last token alone.
-//! let ids = tokenizer.encode("Once upon a", Encode::default());
+//! let ids = tokenizer.encode("Once upon a", EncodeOptions::default());
 //! let mut sequences = Sequences::new(&mut *runner, 2, &trine_tensor::format::F32)?;
 //! let (sequence, mut output) = (sequences.add(32), Output::default());
 //! sequences.push(sequence, &ids, 1);

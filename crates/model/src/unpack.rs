@@ -4,7 +4,7 @@ use crate::Result;
 use crate::file_tensors::{FileTensors, is_weight};
 use crate::quant::{Packed, QuantMethod, is_fp8, ternary_format};
 use trine_tensor::format::U8;
-use trine_tensor::{Entry, File, View};
+use trine_tensor::{File, TensorInfo, View};
 
 /// Unpacks the tensors of a file one by one.
 pub struct Unpacker<'a> {
@@ -63,18 +63,18 @@ impl<'a> Unpacker<'a> {
     ///
     /// # Errors
     /// When it is badly packed.
-    pub fn entry(&self, stored: &View) -> Result<Option<Entry>> {
+    pub fn entry(&self, stored: &View) -> Result<Option<TensorInfo>> {
         let linear = stored.name.contains(".layers.") && stored.name.ends_with(".weight") && stored.shape.len() == 2;
         Ok(self.open(stored)?.map(|unpacked| match (unpacked, self.quant_method) {
             (Unpacked::Packed(packed), _) => packed.entry(),
             (Unpacked::Plain(view), QuantMethod::BitNetOnline) if linear => {
-                Entry { format: ternary_format(view.cols()), ..view.entry() }
+                TensorInfo { format: ternary_format(view.cols()), ..view.info() }
             }
             (Unpacked::Plain(view), QuantMethod::BitNet { .. }) if linear && view.format == &U8 => {
                 let shape = vec![4 * view.rows(), view.cols()];
-                Entry { format: ternary_format(view.cols()), shape, ..view.entry() }
+                TensorInfo { format: ternary_format(view.cols()), shape, ..view.info() }
             }
-            (Unpacked::Plain(view), _) => view.entry(),
+            (Unpacked::Plain(view), _) => view.info(),
         }))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{Error, Result, Spec, open_file};
 use std::path::{Path, PathBuf};
-use trine_tensor::{Array, File, Kind, Metadata, OpenOptions, Strings, Value};
+use trine_tensor::{Array, File, FileFormat, Metadata, OpenOptions, Strings, Value};
 use trine_text::{Normalization, OwnedVocab, Tokenizer, Vocab};
 
 /// Maximum size of a tokenizer.json in bytes.
@@ -24,9 +24,9 @@ impl Language {
     /// When there is no tokenizer, or it is malformed.
     pub fn of(file: &File) -> Result<Language> {
         let located = |error: Error| error.at(file.path());
-        match file.kind() {
-            Kind::Gguf { .. } => Language::of_metadata(file.metadata()).map_err(located),
-            Kind::Safetensors => {
+        match file.format() {
+            FileFormat::Gguf { .. } => Language::of_metadata(file.metadata()).map_err(located),
+            FileFormat::Safetensors => {
                 let beside = beside(file)?;
                 let mut language = Language::open(&beside)?;
                 if !has_name(&beside, JSON) {
@@ -87,7 +87,7 @@ impl Language {
             return Ok(metadata);
         }
         let file = open(path)?;
-        if file.kind() == Kind::Safetensors {
+        if file.format() == FileFormat::Safetensors {
             return Language::metadata(&beside(&file)?);
         }
         Language::of(&file)?;
@@ -118,7 +118,7 @@ impl Language {
             pre: metadata.str(&key("pre"))?,
             tokens: strings("tokens")?,
             scores: metadata.f32s(&key("scores"))?.unwrap_or_default(),
-            types: metadata.i32s(&key("token_type"))?.unwrap_or_default(),
+            token_types: metadata.i32s(&key("token_type"))?.unwrap_or_default(),
             merges: strings("merges")?,
             bos: id("bos_token_id")?.or(id("cls_token_id")?),
             eos: id("eos_token_id")?,
@@ -156,7 +156,7 @@ const EXTRA_SPACES: &str = "tokenizer.ggml.remove_extra_whitespaces";
 fn normalization(metadata: &Metadata) -> Result<Normalization<'static>> {
     // The rules are bytes; older converters wrote them signed.
     let byte = |&x: &i32| u8::try_from(x).ok().or_else(|| Some(i8::try_from(x).ok()? as u8));
-    let wrong = || trine_text::Error::Charsmap { problem: "expected bytes, found larger numbers".to_owned() };
+    let wrong = || trine_text::Error::vocabulary("precompiled_charsmap", "expected bytes, found larger numbers");
     let rules = metadata.i32s(CHARSMAP)?.unwrap_or_default();
     let charsmap: Option<Vec<u8>> = rules.iter().map(byte).collect();
     Ok(Normalization {
@@ -179,7 +179,7 @@ pub fn vocab_metadata(vocab: &Vocab) -> Metadata {
     put("pre", vocab.pre.map(Value::from));
     put("tokens", Some(Strings::from_iter(&vocab.tokens).into()));
     put("scores", some(&vocab.scores, || vocab.scores.to_vec().into()));
-    put("token_type", some(&vocab.types, || vocab.types.to_vec().into()));
+    put("token_type", some(&vocab.token_types, || vocab.token_types.to_vec().into()));
     put("merges", (vocab.model == "gpt2").then(|| Strings::from_iter(&vocab.merges).into()));
     put("bos_token_id", vocab.bos.map(Value::from));
     put("eos_token_id", vocab.eos.map(Value::from));

@@ -8,7 +8,7 @@ use crate::slice::{floats, rows, rows_of_groups, same_format, stack, transpose, 
 use crate::{Error, Mla, QuantMethod, Result, Sizes, Spec, config};
 use std::ops::Range;
 use trine_tensor::format::{F32, U8};
-use trine_tensor::{File, Kind, View};
+use trine_tensor::{File, FileFormat, View};
 
 /// The tensors of a model under GGUF names. Bytes are shared with the file, except where a Hugging Face folder packs or orders them otherwise.
 pub(crate) struct ModelWeights<'a> {
@@ -43,7 +43,7 @@ impl<'a> ModelWeights<'a> {
 
     /// Whether the file is GGUF.
     pub fn is_gguf(&self) -> bool {
-        matches!(self.source.tensors.file.kind(), Kind::Gguf { .. })
+        matches!(self.source.tensors.file.format(), FileFormat::Gguf { .. })
     }
 
     /// The name in the file of a tensor with this GGUF name, with `[]` for the index of an expert.

@@ -38,7 +38,7 @@ fn every_encoder_gives_the_states_and_embeddings_of_transformers_on_every_instru
                 for prompt in json["prompts"].as_array().unwrap() {
                     let ids: Vec<u32> =
                         prompt["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
-                    let options = trine_text::Encode { special: true, bos_eos: true };
+                    let options = trine_text::EncodeOptions { parse_special: true, add_special: true };
                     assert_eq!(tokenizer.encode(prompt["text"].as_str().unwrap(), options), ids, "{}", path.display());
                     found.extend(embedder.embed(&mut be, &ids).unwrap());
                     let blocks: Vec<u32> = (0..ids.len().div_ceil(16) as u32).collect();

@@ -171,7 +171,7 @@ fn the_tokenizers_of_both_kinds_of_file_give_the_golden_ids() {
         for path in &golden.files {
             let language = Language::of(&open(path)).unwrap_or_else(|error| panic!("{error}"));
             for (text, ids, _) in &golden.prompts {
-                let options = trine_text::Encode { special: true, bos_eos: true };
+                let options = trine_text::EncodeOptions { parse_special: true, add_special: true };
                 assert_eq!(&language.tokenizer.encode(text, options), ids, "{}", path.display());
             }
         }

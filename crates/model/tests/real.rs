@@ -30,7 +30,7 @@ fn other_choices(path: &Path) -> (Vec<(usize, f32)>, usize) {
             golden[key].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
         };
         let (prompt, greedy) = (ids("prompt_ids"), ids("greedy_ids"));
-        let options = trine_text::Encode { special: false, bos_eos: true };
+        let options = trine_text::EncodeOptions { parse_special: false, add_special: true };
         assert_eq!(tokenizer.encode(golden["prompt"].as_str().unwrap(), options), prompt);
         assert_eq!(tokenizer.decode(&[&prompt[..], &greedy].concat()).trim_start(), golden["text"].as_str().unwrap());
         let all = [&prompt[..], &greedy[..greedy.len() - 1]].concat();

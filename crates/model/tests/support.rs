@@ -42,7 +42,7 @@ fn formats(out: &mut String) {
     writeln!(out, "|---|---|---|---|---|---|").unwrap();
     for format in FORMATS.iter().filter(|format| format.id.is_some()) {
         let product = match operand_of(format) {
-            _ if format.packing().is_some() => "8-bit activations, repacked when loaded",
+            _ if format.matrix_layout().is_some() => "8-bit activations, repacked when loaded",
             Operand::Bytes => "8-bit activations",
             Operand::Floats => "floats",
             Operand::Decoded => "decoded row by row",

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use trine_tensor::format::F32;
-use trine_tensor::{Entry, File, Metadata, gguf};
+use trine_tensor::{File, Metadata, TensorInfo, gguf};
 
 /// The key of the state.
 const STATE: &str = "trine.train.state";
@@ -51,8 +51,11 @@ pub fn write<S: Serialize>(path: &Path, state: &S, tensors: &Tensors) -> Result<
     metadata.insert("general.type", "checkpoint");
     metadata.insert(STATE, serde_json::to_string(state).expect("states are plain"));
     metadata.insert(HASH, hash(tensors.iter().map(|(name, values)| (&name[..], bytemuck::cast_slice(values)))));
-    let entry =
-        |(name, values): &(String, Vec<f32>)| Entry { name: name.clone(), format: &F32, shape: vec![values.len()] };
+    let entry = |(name, values): &(String, Vec<f32>)| TensorInfo {
+        name: name.clone(),
+        format: &F32,
+        shape: vec![values.len()],
+    };
     let mut writer = gguf::create(path, &metadata, tensors.iter().map(entry).collect())?;
     for (_, values) in tensors {
         writer.tensor(bytemuck::cast_slice(values))?;

@@ -5,7 +5,7 @@ use crate::adjoint::Adjoint;
 use crate::tape::Tape;
 use std::path::Path;
 use trine_backend::Role;
-use trine_tensor::{Entry, Format, Metadata, gguf};
+use trine_tensor::{Format, Metadata, TensorInfo, gguf};
 
 /// What tensors are written as.
 #[derive(Clone, Copy, Debug)]
@@ -28,9 +28,9 @@ pub fn write<B: Adjoint>(tape: &mut Tape<B>, metadata: &Metadata, formats: Forma
     };
     let entry = |i: usize| {
         let param = &tape.params[i];
-        Entry { name: param.name.clone(), format: format(param.role), shape: param.shape.clone() }
+        TensorInfo { name: param.name.clone(), format: format(param.role), shape: param.shape.clone() }
     };
-    let entries: Vec<Entry> = (0..tape.params.len()).map(entry).collect();
+    let entries: Vec<TensorInfo> = (0..tape.params.len()).map(entry).collect();
     let mut writer = gguf::create(path, metadata, entries.clone())?;
     for (i, entry) in entries.iter().enumerate() {
         writer.tensor(&entry.encode(&tape.seen(i))?)?;

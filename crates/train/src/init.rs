@@ -8,7 +8,7 @@ use std::path::Path;
 use trine_backend::Role;
 use trine_model::{Arch, Sizes, TensorShape};
 use trine_tensor::format::F32;
-use trine_tensor::{Entry, Metadata, gguf};
+use trine_tensor::{Metadata, TensorInfo, gguf};
 
 /// Standard deviation of the embedding.
 const EMBEDDING: f32 = 0.02;
@@ -57,7 +57,7 @@ pub fn write(
         metadata.insert(key, value.clone());
     }
     let tensors = sizes.tensors();
-    let entry = |TensorShape { name, shape, .. }: &TensorShape| Entry {
+    let entry = |TensorShape { name, shape, .. }: &TensorShape| TensorInfo {
         name: name.clone(),
         format: &F32,
         shape: shape.clone(),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use trine_model::vocab_metadata;
 use trine_tensor::Metadata;
-use trine_text::{BpeOptions, Encode, OwnedVocab, Tokenizer};
+use trine_text::{BpeOptions, EncodeOptions, OwnedVocab, Tokenizer};
 use trine_train::config::Data;
 use trine_train::data::{Corpus, Documents, Packing, Parting, Tokens};
 use trine_train::{Error, Result};
@@ -78,7 +78,7 @@ fn tokens_are_those_of_the_documents_in_order_for_any_number_of_threads() {
         let is_validation: BTreeSet<String> = texts(&validation).into_iter().collect();
         for text in &expected {
             let (side, next) = &mut sides[usize::from(is_validation.contains(text))];
-            let ids = [vec![0], tokenizer.encode(text, Encode::default()), vec![0]].concat();
+            let ids = [vec![0], tokenizer.encode(text, EncodeOptions::default()), vec![0]].concat();
             assert_eq!(side.document(*next).collect::<Vec<_>>(), ids, "{text:?}");
             assert_eq!(side.document_bytes(*next), text.len() as u64);
             *next += 1;

@@ -1,5 +1,5 @@
 use crate::model::{self, Language, Pooling, Runner, Spec};
-use crate::text::Encode;
+use crate::text::EncodeOptions;
 use crate::{Error, Options};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -56,7 +56,7 @@ impl Embedder {
 
     /// The tokens of a text, with those that the model puts around it.
     pub fn tokens(&self, text: &str) -> Vec<u32> {
-        self.language.tokenizer.encode(text, Encode { special: false, bos_eos: true })
+        self.language.tokenizer.encode(text, EncodeOptions { parse_special: false, add_special: true })
     }
 
     /// Numbers of an embedding.

@@ -4,7 +4,7 @@ use crate::backend::KvShape;
 use crate::engine::BLOCK_LEN;
 use crate::model::{QuantMethod, Spec, Unpacker};
 use crate::tensor::format::U8;
-use crate::tensor::{Entry, File, Format};
+use crate::tensor::{File, Format, TensorInfo};
 
 /// The weights of a model: everything in its file but tables that follow from its keys and the scales of packed weights.
 pub fn parameters(file: &File) -> u64 {
@@ -21,15 +21,15 @@ pub fn parameters(file: &File) -> u64 {
 }
 
 /// The tensors of a file as they are loaded.
-fn loaded(file: &File, quant_method: QuantMethod) -> impl Iterator<Item = Entry> {
+fn loaded(file: &File, quant_method: QuantMethod) -> impl Iterator<Item = TensorInfo> {
     let unpack = Unpacker::new(file, quant_method);
     // What is badly packed is refused when it is loaded.
-    file.tensors().filter_map(move |stored| unpack.entry(stored).unwrap_or_else(|_| Some(stored.entry())))
+    file.tensors().filter_map(move |stored| unpack.entry(stored).unwrap_or_else(|_| Some(stored.info())))
 }
 
 /// Bytes of a tensor on the device, where matrices are in a format of rows.
-fn bytes_of(mut entry: Entry) -> u64 {
-    if let Some(packing) = entry.format.packing() {
+fn bytes_of(mut entry: TensorInfo) -> u64 {
+    if let Some(packing) = entry.format.matrix_layout() {
         entry.format = packing.rows;
     }
     entry.size().unwrap_or(u64::MAX)

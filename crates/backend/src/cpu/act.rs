@@ -72,7 +72,7 @@ impl Store {
             buffer.reserve_exact(len - buffer.len());
             self.allocated += (buffer.capacity() - before) * size_of::<f32>();
             if self.huge_pages {
-                memory::ask_huge_pages(buffer.spare_capacity_mut());
+                memory::advise_huge_pages(buffer.spare_capacity_mut());
             }
         }
         buffer.resize(len, 0.0);

@@ -160,7 +160,7 @@ impl Run {
         };
         recorder.start();
         let ids = recorder.time("tokenize", Part::Tokenizer, || llm.tokens(&text));
-        let ends: Vec<u32> = llm.tokenizer().ends().collect();
+        let ends: Vec<u32> = llm.tokenizer().eog_tokens().collect();
         let stream = llm.submit(Request::new(ids, sampling))?.stop_when(stop);
         let show = |piece: &str| if self.json { Ok(()) } else { answer::print(piece) };
         let answer = Answer::of(stream, |id| ends.contains(&id), show)?;

@@ -54,7 +54,7 @@ impl Cost {
     /// The costs of the model of a GGUF file in an engine with `options`. `None` for other files, whose weights may be unpacked when they
     /// are loaded.
     pub fn of(file: &File, runner: &dyn Runner, options: &EngineOptions) -> Option<Cost> {
-        let trine_tensor::Kind::Gguf { .. } = file.kind() else { return None };
+        let trine_tensor::FileFormat::Gguf { .. } = file.format() else { return None };
         let embedding = file.view("token_embd.weight").ok()?;
         let head = file.view("output.weight").unwrap_or_else(|_| embedding.clone());
         let count = |view: &trine_tensor::View| (view.rows() * view.cols()) as u64;

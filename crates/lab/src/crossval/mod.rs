@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use trine_model::Runner;
 use trine_model::runner::{Input, ScoreOptions, Want, argmax, score};
 use trine_tensor::Format;
-use trine_text::{Encode, Tokenizer};
+use trine_text::{EncodeOptions, Tokenizer};
 
 /// Texts that most tokenizers split into words, spaces, digits, marks and letters of several scripts, each in its own way.
 pub const PROMPTS: [&str; 3] =
@@ -93,7 +93,7 @@ pub fn compare(
         if progress(comparisons.len()).is_break() {
             return Err(Error::Cancelled);
         }
-        let ids = tokenizer.encode(prompt, Encode { special: true, bos_eos: true });
+        let ids = tokenizer.encode(prompt, EncodeOptions { parse_special: true, add_special: true });
         let reference_ids = reference.tokenize(prompt)?;
         let continuation = reference.go_on(&reference_ids, options.tokens)?;
         let taken = continuation.iter().map(|step| step.id);

@@ -7,7 +7,7 @@ use trine_backend::Drift;
 use trine_model::runner::{Input, ScoreOptions, Want, score};
 use trine_model::{DeviceName, DeviceOptions, Error, load_side_by_side};
 use trine_tensor::format::F32;
-use trine_text::Encode;
+use trine_text::EncodeOptions;
 
 pub(super) const DEVICES: Check = Check { name: "devices", about: "two devices, operation by operation", run };
 
@@ -32,7 +32,7 @@ fn compare(patient: &Patient, reference: &DeviceName, device: &DeviceName) -> Re
     let (Some(cpu), Ok(language)) = (patient.cpu.clone(), &patient.language) else { return Ok(None) };
     let options = DeviceOptions { cpu, ..DeviceOptions::default() };
     let (mut runner, found) = load_side_by_side(patient.file, reference, device, &options)?;
-    let mut ids = language.tokenizer.encode(TEXT, Encode { special: false, bos_eos: true });
+    let mut ids = language.tokenizer.encode(TEXT, EncodeOptions { parse_special: false, add_special: true });
     ids.truncate(TOKENS.min(runner.spec().context_length));
     let input = Input { outputs: ids.len(), ids };
     let scoring = ScoreOptions { batch: BATCH, cache_type: &F32, want: Want::Logits };

@@ -4,7 +4,7 @@ use super::tensors::Tensor;
 use super::{Check, Finding, Patient, Severity};
 use std::collections::BTreeMap;
 use trine_model::QuantMethod;
-use trine_text::Kind;
+use trine_text::TokenType;
 
 pub(super) const WEIGHTS: Check = Check { name: "weights", about: "values, scales, dead and non-ternary tensors", run };
 
@@ -112,7 +112,7 @@ fn embedding(patient: &Patient) -> Option<Finding> {
     let language = patient.language.as_ref().ok()?;
     let table =
         patient.tensors.iter().find(|t| t.name == "token_embd.weight" || t.name == "model.embed_tokens.weight")?;
-    let is_text = |&&row: &&u32| language.tokenizer.kind(row) == Some(Kind::Normal);
+    let is_text = |&&row: &&u32| language.tokenizer.token_type(row) == Some(TokenType::Normal);
     let empty: Vec<&u32> = table.zero_rows.iter().filter(is_text).collect();
     let first = *empty.first()?;
     let share = empty.len() as f64 / language.tokenizer.len() as f64;

@@ -2,7 +2,7 @@
 
 use crate::{Error, Result};
 use trine_tensor::format::{BF16, F16, F32};
-use trine_tensor::{Entry, Format, View};
+use trine_tensor::{Format, TensorInfo, View};
 
 pub fn shape(view: &View, expected: &[usize]) -> Result<()> {
     match view.shape == expected {
@@ -39,7 +39,7 @@ pub fn scales(view: &View) -> Result<Vec<f32>> {
 }
 
 /// A tensor of float weights, all finite.
-pub fn floats(entry: &Entry, weights: &[f32]) -> Result<View> {
+pub fn floats(entry: &TensorInfo, weights: &[f32]) -> Result<View> {
     if let Some(&found) = weights.iter().find(|w| !w.is_finite()) {
         return Err(Error::BadWeight { tensor: entry.name.clone(), expected: "finite weights", found });
     }

@@ -4,7 +4,7 @@ use super::check::{floats, matrix, scales, shape};
 use crate::Result;
 use crate::file_tensors::FileTensors;
 use trine_tensor::format::{BF16, F8_E4M3, F8_E5M2, F32};
-use trine_tensor::{Entry, View};
+use trine_tensor::{TensorInfo, View};
 
 pub fn is_fp8(view: &View) -> bool {
     view.format == &F8_E4M3 || view.format == &F8_E5M2
@@ -50,10 +50,10 @@ impl Fp8 {
     }
 
     /// Shape, and the smallest float format that holds every weight exactly: BF16 where all scales are powers of two.
-    pub fn entry(&self) -> Entry {
+    pub fn entry(&self) -> TensorInfo {
         let power = |scale: &f32| scale.abs().to_bits() & 0x7f_ffff == 0 && (1e-30..1e30).contains(&scale.abs());
         let format = if self.scales.iter().all(power) { &BF16 } else { &F32 };
-        Entry { format, ..self.weight.entry() }
+        TensorInfo { format, ..self.weight.info() }
     }
 
     /// The unpacked matrix.

@@ -3,7 +3,7 @@
 use super::check::{dtype, floats};
 use crate::Result;
 use trine_tensor::format::{F16, F32, I32, Q4_0, Q8_0};
-use trine_tensor::{Entry, Format, View};
+use trine_tensor::{Format, TensorInfo, View};
 
 /// The 32-bit words of a tensor, row-major.
 pub struct U32Words(View);
@@ -45,7 +45,7 @@ pub fn range(zeros: &[i16], bits: usize) -> [i16; 2] {
 
 impl GroupQuantized {
     /// Shape, and the smallest format that holds every weight exactly, whatever the codes are.
-    pub fn entry(&self) -> Entry {
+    pub fn entry(&self) -> TensorInfo {
         let blocks = self.groups.len().is_multiple_of(32)
             && self.groups.chunks(32).all(|block| block.iter().all(|group| *group == block[0]))
             && exact(&F16, &self.scales);
@@ -57,7 +57,7 @@ impl GroupQuantized {
         } else {
             &F32
         };
-        Entry { name: self.name.clone(), format, shape: vec![self.rows, self.groups.len()] }
+        TensorInfo { name: self.name.clone(), format, shape: vec![self.rows, self.groups.len()] }
     }
 
     /// The unpacked matrix.

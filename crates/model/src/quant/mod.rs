@@ -16,7 +16,7 @@ use crate::{Error, Result};
 use fp8::Fp8;
 use grouped::GroupQuantized;
 use serde_json::Value;
-use trine_tensor::{Entry, View};
+use trine_tensor::{TensorInfo, View};
 
 pub(crate) use bitnet::{absmean, ternary, ternary_format, unpack_trits};
 pub(crate) use fp8::is_fp8;
@@ -118,7 +118,7 @@ pub(crate) enum Packed {
 
 impl Packed {
     /// Shape and format of the unpacked matrix; depends on scales and zero points, not on the weights.
-    pub fn entry(&self) -> Entry {
+    pub fn entry(&self) -> TensorInfo {
         match self {
             Packed::Grouped(codes) => codes.entry(),
             Packed::Fp8(matrix) => matrix.entry(),

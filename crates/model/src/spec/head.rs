@@ -4,16 +4,16 @@ use crate::file_tensors::find;
 use crate::file_weights::FileWeights;
 use crate::keys::Keys;
 use crate::{Error, QuantMethod, Result};
-use trine_tensor::{File, Kind};
+use trine_tensor::{File, FileFormat};
 
 /// Rows of the embedding.
 ///
 /// # Errors
 /// When it is missing, or a key has another number.
 pub(super) fn vocab_size(file: &File, keys: &Keys) -> Result<usize> {
-    let name = match file.kind() {
-        Kind::Gguf { .. } => "token_embd.weight".to_owned(),
-        Kind::Safetensors => keys.arch.hf_name("token_embd.weight").expect("every architecture embeds tokens"),
+    let name = match file.format() {
+        FileFormat::Gguf { .. } => "token_embd.weight".to_owned(),
+        FileFormat::Safetensors => keys.arch.hf_name("token_embd.weight").expect("every architecture embeds tokens"),
     };
     let embedding = file.view(&find(file, &name).unwrap_or(name))?;
     if let Some(found) = keys.count("vocab_size", 0..=u32::MAX)?.filter(|&found| found != embedding.rows()) {

@@ -14,7 +14,7 @@ use crate::keys::Keys;
 use crate::{Error, NormKind, QuantMethod, Result, Sizes, config, hf};
 use std::ops::Deref;
 use trine_backend::{Activation, Rope};
-use trine_tensor::{File, Kind};
+use trine_tensor::{File, FileFormat};
 
 /// One model of an architecture. Its [`Sizes`] are fields of it as well.
 #[derive(Clone, Debug)]
@@ -72,9 +72,9 @@ impl Spec {
     /// # Errors
     /// When a key is missing, of the wrong type, out of range or unsupported.
     pub fn of(file: &File) -> Result<Spec> {
-        let keys = match file.kind() {
-            Kind::Gguf { .. } => Keys::of_gguf(file)?,
-            Kind::Safetensors => hf::keys(file)?,
+        let keys = match file.format() {
+            FileFormat::Gguf { .. } => Keys::of_gguf(file)?,
+            FileFormat::Safetensors => hf::keys(file)?,
         };
         let arch = keys.arch;
         let many = 1..=1 << 24;

@@ -4,7 +4,7 @@ use crate::keys::Keys;
 use crate::{Error, Result};
 use std::f64::consts::PI;
 use trine_backend::{Rope, RopeLayout, Temperature};
-use trine_tensor::{File, Kind};
+use trine_tensor::{File, FileFormat};
 
 /// The rotations of a model.
 pub(super) struct Ropes {
@@ -36,7 +36,7 @@ pub(super) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> 
             rope_dim,
         ));
     }
-    let gguf = matches!(file.kind(), Kind::Gguf { .. });
+    let gguf = matches!(file.format(), FileFormat::Gguf { .. });
     let pairs: RopeLayout = if gguf { keys.arch.pairs } else { keys.arch.hf_pairs };
     let rope =
         |frequencies, magnitude| check(keys, Rope { frequencies, magnitude, temperature: None, pairs, head_dim });

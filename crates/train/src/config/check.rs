@@ -96,7 +96,7 @@ impl Config {
         within("output.keep", output.keep, 1.., "1 or more")?;
         let ternary = self.quantization.weights == Weights::Ternary;
         let inner = named("output.format", output.format.as_deref(), |format| {
-            is_float(format) || ternary && format.ternary && format.packing().is_none()
+            is_float(format) || ternary && format.ternary && format.matrix_layout().is_none()
         })?;
         let outer = named("output.embedding_format", output.embedding_format.as_deref(), |format| {
             is_float(format) || format.block > 1 && !format.ternary

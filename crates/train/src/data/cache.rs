@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Seek, Write};
 use std::path::Path;
 use trine_tensor::format::{I8, I16, I32};
-use trine_tensor::{Entry, Format, Metadata, gguf};
+use trine_tensor::{Format, Metadata, TensorInfo, gguf};
 use trine_text::Tokenizer;
 
 /// Bytes that are read at once.
@@ -143,7 +143,7 @@ pub(super) fn write(
     let mut metadata = Metadata::new();
     metadata.insert(KEY, key);
     metadata.insert(HASH, hex(hash));
-    let entry = |name: &str, format, len| Entry { name: name.to_owned(), format, shape: vec![len] };
+    let entry = |name: &str, format, len| TensorInfo { name: name.to_owned(), format, shape: vec![len] };
     let entries = vec![
         entry("tokens", if wide { &I32 } else { &I16 }, count),
         entry("lengths", &I32, sides.len()),

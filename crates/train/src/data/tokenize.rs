@@ -4,7 +4,7 @@ use crate::Result;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread;
-use trine_text::{Encode, Tokenizer};
+use trine_text::{EncodeOptions, Tokenizer};
 
 /// Bytes of text that a thread takes at once.
 const BATCH: usize = 1 << 20;
@@ -100,7 +100,7 @@ fn encode(texts: &[String], position: u64, tokenizer: &Tokenizer, validation: f6
     for text in texts {
         let before = encoded.ids.len();
         encoded.ids.extend(tokenizer.bos());
-        encoded.ids.extend(tokenizer.encode(text, Encode::default()));
+        encoded.ids.extend(tokenizer.encode(text, EncodeOptions::default()));
         encoded.ids.extend(tokenizer.eos());
         encoded.documents.push(Document {
             // Both fit: a document has a bounded length.

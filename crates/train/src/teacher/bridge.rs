@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use trine_backend::Batch;
-use trine_text::{Encode, Tokenizer};
+use trine_text::{EncodeOptions, Tokenizer};
 
 /// What a probability is at least: none is infinitely surprising.
 const LEAST: f32 = 1e-7;
@@ -38,11 +38,11 @@ impl Bridge {
             (0..pupil.len() as u32).rev().filter_map(|id| Some((pupil.piece(id)?, id))).collect();
         // What to say for a token that no text has.
         let counterpart = |id: u32| {
-            if own.is_end(id) {
+            if own.is_eog(id) {
                 return pupil.eos();
             }
             let piece = own.piece(id).filter(|piece| !piece.is_empty() && !own.is_control(id))?;
-            let first = || pupil.encode(str::from_utf8(piece).ok()?, Encode::default()).first().copied();
+            let first = || pupil.encode(str::from_utf8(piece).ok()?, EncodeOptions::default()).first().copied();
             pieces.get(piece).copied().or_else(first)
         };
         let mut shares: Vec<Shares> =
@@ -148,7 +148,7 @@ fn translate(own: &Tokenizer, pupil: &Tokenizer, ids: &[u32]) -> Option<Translat
     let said = ids.iter().filter(|&&id| !pupil.is_control(id));
     let bytes: Vec<u8> = said.flat_map(|&id| pupil.piece(id).unwrap_or(&[])).copied().collect();
     let mut theirs: Vec<u32> = own.bos().into_iter().collect();
-    theirs.extend(own.encode(str::from_utf8(&bytes).ok()?, Encode::default()));
+    theirs.extend(own.encode(str::from_utf8(&bytes).ok()?, EncodeOptions::default()));
     let total: usize = theirs.iter().map(|&id| length(own, id)).sum();
     // A teacher may put a space before a text.
     let shift @ 0..=1 = total.checked_sub(bytes.len())? else { return None };
@@ -191,7 +191,7 @@ mod tests {
     fn with_the_same_tokens_a_bridge_changes_nothing() {
         let (own, pupil) = (tokenizer("qwen2/model.gguf"), tokenizer("qwen2/model.gguf"));
         let mut ids: Vec<u32> = own.bos().into_iter().collect();
-        ids.extend(own.encode("The miller counted 17 pear trees.", Encode::default()));
+        ids.extend(own.encode("The miller counted 17 pear trees.", EncodeOptions::default()));
         let mut bridge = Bridge::new(own, pupil, [ids.clone()].into_iter());
         let (pairs, _) = bridge.translate(&batch(&ids), 64, 16);
         assert!(pairs.iter().all(|(ours, theirs)| ours == theirs) && pairs.len() == ids.len());
@@ -213,7 +213,7 @@ mod tests {
         // SentencePiece beside byte-level BPE: other tokens, and a space before the text.
         let (own, pupil) = (tokenizer("llama/model.gguf"), tokenizer("qwen2/model.gguf"));
         let text = "The miller counted 17 pear trees, and then he counted them again.";
-        let ids = pupil.encode(text, Encode::default());
+        let ids = pupil.encode(text, EncodeOptions::default());
         let mut bridge = Bridge::new(own, pupil, [].into_iter());
         let (pairs, _) = bridge.translate(&batch(&ids), 64, 16);
         let theirs = bridge.batch.tokens();
@@ -230,9 +230,9 @@ mod tests {
         let json = BpeOptions { vocab_size: 320, ..BpeOptions::default() };
         let json = json.train([Ok::<_, trine_text::Error>(text.clone())].into_iter()).unwrap();
         let pupil = Tokenizer::from_json(json.tokenizer.as_bytes(), Some(json.config.as_bytes())).unwrap();
-        let (own, ids) = (tokenizer("llama/model.gguf"), pupil.encode(&text, Encode::default()));
+        let (own, ids) = (tokenizer("llama/model.gguf"), pupil.encode(&text, EncodeOptions::default()));
         let apostrophe =
-            own.encode("Lily's", Encode::default()).into_iter().find(|&id| own.piece(id) == Some(b"'")).unwrap();
+            own.encode("Lily's", EncodeOptions::default()).into_iter().find(|&id| own.piece(id) == Some(b"'")).unwrap();
         let bridge = Bridge::new(own, pupil, [ids.clone()].into_iter());
         let mut weights = vec![0.0; bridge.own.len()];
         weights[apostrophe as usize] = 1.0;
