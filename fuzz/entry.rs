@@ -5,10 +5,10 @@
 #![allow(dead_code)]
 
 use serde_json::json;
-use std::cell::RefCell;
 use std::ops::ControlFlow;
-use trine::backend::{Cpu, CpuOptions};
-use trine::model::{Language, Model, Spec};
+use trine::backend::CpuOptions;
+use trine::model::runner::probe;
+use trine::model::{DeviceOptions, Language, ModelOptions, Spec, load};
 use trine::tensor::{File, format::F16};
 use trine::text::{EncodeOptions, OwnedVocab, Template, Tokenizer};
 
@@ -79,14 +79,9 @@ pub fn model(file: &File) -> bool {
     let _ = trine::parameters(file);
     let _ = trine::Memory::of(file, &spec, spec.context_length, 512, &F16).total();
     let _ = language.map(|language| language.check(&spec));
-    thread_local! {
-        static CPU: RefCell<Cpu> =
-            RefCell::new(Cpu::new(CpuOptions { threads: 1, ..CpuOptions::default() }).expect("one thread"));
-    }
-    CPU.with_borrow_mut(|be| {
-        let model = Model::load(be, file, &mut |_| ControlFlow::Continue(()));
-        model.is_ok_and(|model| model.probe(be, 0).is_ok())
-    })
+    let device = DeviceOptions { cpu: CpuOptions { threads: 1, ..CpuOptions::default() }, ..DeviceOptions::default() };
+    let runner = load(file, &device, ModelOptions::default(), &mut |_| ControlFlow::Continue(()));
+    runner.is_ok_and(|mut runner| probe(&mut *runner, 0).is_ok())
 }
 
 /// Reads everything that a file says.

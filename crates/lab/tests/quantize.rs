@@ -2,10 +2,11 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use trine_backend::{Backend, Batch, Cpu, CpuOptions};
+use trine_backend::{Batch, CpuOptions};
 use trine_kernels::tables;
 use trine_lab::{Error, quantize};
-use trine_model::Model;
+use trine_model::runner::{Output, Want};
+use trine_model::{DeviceOptions, ModelOptions, load};
 use trine_tensor::format::{F16, F32, by_name};
 use trine_tensor::{FORMATS, File, Format, Metadata, TensorInfo, View, gguf};
 
@@ -16,18 +17,17 @@ fn golden(name: &str) -> File {
 
 /// Logits of a few tokens, in pieces of `chunk`.
 fn logits(file: &File, options: CpuOptions, chunk: usize) -> Vec<u32> {
-    let mut be = Cpu::new(options).unwrap();
-    let model =
-        Model::load(&mut be, file, &mut |_| ControlFlow::Continue(())).unwrap_or_else(|error| panic!("{error}"));
-    be.reserve_kv(model.kv_shape(2, 16)).unwrap();
+    let device = DeviceOptions { cpu: options, ..DeviceOptions::default() };
+    let mut runner = load(file, &device, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))
+        .unwrap_or_else(|error| panic!("{error}"));
+    let cache = runner.create_cache(2, &F32).unwrap();
     let tokens: Vec<u32> = (0..29).map(|i| i * 7 % 256).collect();
-    let (mut bits, mut batch, mut values) = (Vec::new(), Batch::new(), Vec::new());
+    let (mut bits, mut batch, mut output) = (Vec::new(), Batch::new(), Output::default());
     for (i, tokens) in tokens.chunks(chunk).enumerate() {
         batch.clear();
         batch.push(tokens, i * chunk, &[1, 0], tokens.len());
-        let out = model.forward(&mut be, &batch);
-        be.to_host(&out, &mut values);
-        bits.extend(values.iter().map(|x| x.to_bits()));
+        runner.forward(cache, &batch, Want::Logits, &mut output).unwrap();
+        bits.extend(output.values.iter().map(|x| x.to_bits()));
     }
     bits
 }
