@@ -11,7 +11,7 @@ pub use weight::Weight;
 use act::{Store, lock};
 use cache::Caches;
 
-use crate::{ActivationPrecision, Batch, CacheId, Error};
+use crate::{ActivationPrecision, Batch, CacheId, Error, KvShape};
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 use trine_kernels::cpus::{Affinity, Topology};
@@ -106,10 +106,16 @@ impl Default for CpuOptions {
 /// What a forward pass on a [`Cpu`] runs, and the cache that holds its sequences.
 pub struct Pass {
     cache: CacheId,
+    shape: KvShape,
     batch: Batch,
 }
 
 impl Pass {
+    /// The shape of the cache.
+    pub fn cache_shape(&self) -> KvShape {
+        self.shape
+    }
+
     /// The tokens, spans and blocks of the pass.
     pub fn batch(&self) -> &Batch {
         &self.batch

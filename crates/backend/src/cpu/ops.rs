@@ -81,7 +81,7 @@ impl Backend for Cpu {
         self.executor.pool().limit(if batch.tokens().len() > 1 { many } else { one });
         let mut own = self.batches.pop().unwrap_or_default();
         own.clone_from(batch);
-        Pass { cache, batch: own }
+        Pass { cache, shape: self.caches.get(cache).shape, batch: own }
     }
 
     fn finish(&mut self, pass: Pass) -> Result<(), Error> {
@@ -91,9 +91,9 @@ impl Backend for Cpu {
 
     fn run(&mut self, op: OpOf<Self>) -> Act {
         match op {
-            Op::Embed { table, ids, pass } => self.embed(table, ids, &pass.batch),
+            Op::Embed { table, ids, pass } => self.run_embed(table, ids, &pass.batch),
             Op::Linear { w, x } => self.product(w.matrix(), w.role, x),
-            Op::LinearPerHead { w, x, heads } => self.linear_per_head(w, x, heads),
+            Op::LinearPerHead { w, x, heads } => self.run_linear_per_head(w, x, heads),
             Op::Bias { b, x } => {
                 let mut out = self.act(x.rows(), x.cols);
                 self.executor.add(&x.data, &b.row, x.cols, &mut out.data);
@@ -131,23 +131,23 @@ impl Backend for Cpu {
                 self.executor.gated_activation(kind, &gate.data, up, gate.cols, &mut out.data);
                 out
             }
-            Op::SliceColumns { x, width, range } => self.slice_columns(x, width, range),
-            Op::Concat { a, width, b, width_b } => self.concat(a, width, b, width_b),
-            Op::Experts { w, x, routes, n_experts } => self.experts(w, x, routes, n_experts),
-            Op::ExpertsBias { b, x, routes } => self.experts_bias(b, x, routes),
+            Op::SliceColumns { x, width, range } => self.run_slice_columns(x, width, range),
+            Op::Concat { a, width, b, width_b } => self.run_concat(a, width, b, width_b),
+            Op::Experts { w, x, routes, n_experts } => self.run_experts(w, x, routes, n_experts),
+            Op::ExpertsBias { b, x, routes } => self.run_experts_bias(b, x, routes),
             Op::CombineExperts { x, routes } => {
                 let mut out = self.act(routes.experts.len() / routes.top_k, x.cols);
                 self.executor.combine_experts(&x.data, &routes.weights, x.cols, &mut out.data);
                 out
             }
-            Op::RopeCache { rope, pass } => self.rope_cache(rope, &pass.batch),
+            Op::RopeCache { rope, pass } => self.run_rope_cache(rope, &pass.batch),
             Op::Rope { rope, cache, x } => {
                 let mut out = self.act(x.rows(), x.cols);
                 self.executor.rope(&x.data, x.cols, rope.head_dim, &cache.data, rope.pairs, &mut out.data);
                 out
             }
             Op::Attention { layer, q, k, v, options, sinks, pass } => {
-                self.attention(layer, [q, k, v], options, sinks, pass)
+                self.run_attention(layer, [q, k, v], options, sinks, pass)
             }
             Op::GatherOutputs { x, pass } => {
                 self.rows(x, pass.batch.outputs().iter().map(|&row| row as usize), 0..x.cols)
@@ -203,7 +203,7 @@ impl Cpu {
         out
     }
 
-    fn embed(&mut self, table: &Weight, ids: Ids, batch: &Batch) -> Act {
+    fn run_embed(&mut self, table: &Weight, ids: Ids, batch: &Batch) -> Act {
         let tokens = batch.tokens().len();
         let mut out = self.act(tokens, table.view.cols());
         match ids {
@@ -217,7 +217,7 @@ impl Cpu {
         out
     }
 
-    fn linear_per_head(&mut self, w: &Weight, x: &Act, heads: usize) -> Act {
+    fn run_linear_per_head(&mut self, w: &Weight, x: &Act, heads: usize) -> Act {
         let (matrix, tokens) = (w.matrix(), x.rows());
         let rows = matrix.rows / heads;
         let mut out = self.act(tokens, matrix.rows);
@@ -231,7 +231,7 @@ impl Cpu {
         out
     }
 
-    fn slice_columns(&mut self, x: &Act, width: usize, range: Range<usize>) -> Act {
+    fn run_slice_columns(&mut self, x: &Act, width: usize, range: Range<usize>) -> Act {
         let mut out = self.act(x.rows(), x.cols / width * range.len());
         for (out, x) in out.data.chunks_exact_mut(range.len()).zip(x.data.chunks_exact(width)) {
             out.copy_from_slice(&x[range.clone()]);
@@ -239,7 +239,7 @@ impl Cpu {
         out
     }
 
-    fn concat(&mut self, a: &Act, width: usize, b: &Act, width_b: usize) -> Act {
+    fn run_concat(&mut self, a: &Act, width: usize, b: &Act, width_b: usize) -> Act {
         let (runs, both) = (a.cols / width, width + width_b);
         let shared = b.cols == width_b;
         let mut out = self.act(a.rows(), runs * both);
@@ -251,7 +251,7 @@ impl Cpu {
         out
     }
 
-    fn experts(&mut self, w: &Weight, x: &Act, routes: &Routes, n_experts: usize) -> Act {
+    fn run_experts(&mut self, w: &Weight, x: &Act, routes: &Routes, n_experts: usize) -> Act {
         let (matrix, all) = (w.matrix(), routes.experts.len());
         let rows = matrix.rows / n_experts;
         // A row for each token, or for each expert of it.
@@ -272,7 +272,7 @@ impl Cpu {
         out
     }
 
-    fn experts_bias(&mut self, b: &Weight, x: &Act, routes: &Routes) -> Act {
+    fn run_experts_bias(&mut self, b: &Weight, x: &Act, routes: &Routes) -> Act {
         let mut out = self.act(x.rows(), x.cols);
         let bias = |expert: u32| &b.row[expert as usize * x.cols..][..x.cols];
         for (i, &expert) in routes.experts.iter().enumerate() {
@@ -282,7 +282,7 @@ impl Cpu {
         out
     }
 
-    fn rope_cache(&mut self, rope: &Rope, batch: &Batch) -> Act {
+    fn run_rope_cache(&mut self, rope: &Rope, batch: &Batch) -> Act {
         let pairs = rope.frequencies.len();
         let mut out = self.act(batch.tokens().len(), 2 * pairs);
         // A sine and a cosine in double precision are some forty multiplications.
@@ -295,7 +295,7 @@ impl Cpu {
         out
     }
 
-    fn attention(
+    fn run_attention(
         &mut self,
         layer: usize,
         qkv: [&Act; 3],
@@ -303,13 +303,11 @@ impl Cpu {
         sinks: Option<&Weight>,
         pass: &Pass,
     ) -> Act {
-        let ([q, k, v], Pass { cache, batch }) = (qkv, pass);
+        let ([q, k, v], Pass { cache, shape, batch }) = (qkv, pass);
         let mut out = self.act(batch.tokens().len(), q.cols);
         let (spans, blocks) = (batch.spans(), batch.blocks());
         let Cpu { executor, caches, .. } = self;
-        let cache = caches.get(*cache);
-        let layout = cache.shape.layout();
-        let cache = &mut cache.layers[layer];
+        let (layout, cache) = (shape.layout(), &mut caches.get(*cache).layers[layer]);
         executor.store(&k.data, &v.data, layout, spans, blocks, cache);
         let n_heads = q.cols / layout.head_dim;
         let sinks = sinks.map_or(&[][..], |sinks| &sinks.row);
