@@ -33,7 +33,7 @@ pub struct LoadArgs {
     #[arg(long, visible_alias = "prefill-chunk", value_name = "N", env = "TRINE_BATCH", value_parser = clap::value_parser!(u32).range(1..))]
     pub batch: Option<u32>,
     /// Precision of the inputs of linear layers: int8 where the weights' format allows, or f32, which is several times slower
-    #[arg(long, value_name = "TYPE", env = "TRINE_ACTIVATIONS", default_value = "int8", value_parser = one_of(ActivationPrecision::NAMES))]
+    #[arg(long, value_name = "TYPE", env = "TRINE_ACTIVATIONS", default_value = "int8", value_parser = one_of::<ActivationPrecision>(ActivationPrecision::NAMES))]
     activations: ActivationPrecision,
     #[command(flatten)]
     layouts: LayoutArgs,
@@ -101,14 +101,14 @@ pub struct MachineArgs {
     #[arg(long, value_name = "TYPE", env = "TRINE_CACHE_TYPE", default_value = "f32", ignore_case = true, value_parser = cache_type())]
     pub cache_type: &'static Format,
     /// Where memory lies on a machine with several NUMA nodes: as the system does it, on all in turn, or with the threads on one
-    #[arg(long, value_name = "POLICY", env = "TRINE_NUMA", default_value = "off", value_parser = one_of(Numa::NAMES))]
+    #[arg(long, value_name = "POLICY", env = "TRINE_NUMA", default_value = "off", value_parser = one_of::<Numa>(Numa::NAMES))]
     numa: Numa,
     /// Copy the weights to huge pages [auto: when the system has them, and twice the memory that the model takes]
-    #[arg(long, value_name = "WHEN", env = "TRINE_HUGE_PAGES", default_value = "auto", value_parser = one_of(When::NAMES))]
+    #[arg(long, value_name = "WHEN", env = "TRINE_HUGE_PAGES", default_value = "auto", value_parser = one_of::<When>(When::NAMES))]
     huge_pages: When,
     /// Copy weights of block formats, such as Q4_K, to the order in which products load them [auto: when there is twice the memory that the
     /// model takes]
-    #[arg(long, value_name = "WHEN", env = "TRINE_REPACK", default_value = "auto", value_parser = one_of(When::NAMES))]
+    #[arg(long, value_name = "WHEN", env = "TRINE_REPACK", default_value = "auto", value_parser = one_of::<When>(When::NAMES))]
     repack: When,
     /// Read the file into memory instead of mapping it
     #[arg(long)]

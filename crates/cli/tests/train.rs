@@ -231,7 +231,8 @@ fn rows_that_no_ternary_format_holds_give_a_warning() {
     let folder = prepared();
     let ran = train(folder.path(), TINY, &["--set", "model.hidden_size=64", "--set", "train.steps=10"]);
     assert!(ran.code == 0 && ran.err.contains("will be written as F32"), "{}", ran.err);
-    let finished = train(folder.path(), TINY, &["--set", "model.hidden_size=64", "--set", "train.steps=10", "--resume"]);
+    let finished =
+        train(folder.path(), TINY, &["--set", "model.hidden_size=64", "--set", "train.steps=10", "--resume"]);
     assert!(finished.code == 0 && finished.err.contains("increase train.steps to continue"), "{}", finished.err);
     let other = train(folder.path(), TINY, &["--set", "model.hidden_size=64", "--set", "train.steps=12", "--resume"]);
     assert!(other.code == 0 && other.err.contains("from step 10 on, these keys differ: train.steps"), "{}", other.err);

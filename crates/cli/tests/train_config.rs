@@ -127,7 +127,11 @@ fn errors_name_line_key_and_what_would_do() {
             "steps = 9\n[quantization]\nwarm_in = 10",
             "config.toml:9: `quantization.warm_in`: expected at most `train.steps`, found 10",
         ),
-        ("hidden_size = 256", "hidden_size = 250", "config.toml: `model.n_heads`: expected a divisor of `model.hidden_size`, 250"),
+        (
+            "hidden_size = 256",
+            "hidden_size = 250",
+            "config.toml: `model.n_heads`: expected a divisor of `model.hidden_size`, 250",
+        ),
         (
             "hidden_size = 256",
             "hidden_size = 320",
@@ -161,7 +165,11 @@ fn errors_name_line_key_and_what_would_do() {
             "config.toml:3: `model.context_length`: expected `train.sequence` to 1048576, found 100",
         ),
         ("hidden_size = 256", "eps = 0", "config.toml:3: `model.eps`: expected more than 0, and at most 1, found 0"),
-        ("hidden_size = 256", "architecture = \"bitnat\"", "config.toml:3: `model.architecture`: expected one of llama, "),
+        (
+            "hidden_size = 256",
+            "architecture = \"bitnat\"",
+            "config.toml:3: `model.architecture`: expected one of llama, ",
+        ),
         (
             "tokenizer = \"tokenizer.gguf\"\n",
             "",

@@ -94,7 +94,8 @@ impl Ours {
         let outer = Rounding::Float(if bf16 { &BF16 } else { &F32 });
         let mut tape = Tape::new(device, if ternary { Rounding::Ternary } else { outer }, outer);
         tape.set_factors(if bf16 { Factors::Bf16 } else { Factors::F32 });
-        let model = Model::load(&mut tape, &File::open(&path)?, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))?;
+        let model =
+            Model::load(&mut tape, &File::open(&path)?, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))?;
         std::fs::remove_file(&path)?;
         let mut rng = Rng::with_seed(1);
         let mut tokens = |n: usize| (0..n).map(|_| rng.u32(..sizes.vocab_size as u32)).collect::<Vec<_>>();

@@ -58,7 +58,9 @@ pub enum Error {
     #[error("{}: expected a checkpoint to resume from, found none", folder.display())]
     NoCheckpoint { folder: PathBuf },
     /// The gradient of a step is NaN or infinite. The weights are those before the step.
-    #[error("step {step}: the gradient of `{tensor}` is not finite (loss {loss}); a lower learning rate or a longer warmup may help")]
+    #[error(
+        "step {step}: the gradient of `{tensor}` is not finite (loss {loss}); a lower learning rate or a longer warmup may help"
+    )]
     NotFinite {
         /// The first weight with such a gradient.
         tensor: String,
@@ -74,7 +76,9 @@ pub enum Error {
         step: u64,
     },
     /// Float16 gradients overflow with every loss scale. The weights are those before the step.
-    #[error("step {step}: gradients overflow even with a loss scale of {scale:e} (loss {loss}); a lower learning rate or bf16 may help")]
+    #[error(
+        "step {step}: gradients overflow even with a loss scale of {scale:e} (loss {loss}); a lower learning rate or bf16 may help"
+    )]
     Overflow {
         step: u64,
         scale: f64,

@@ -45,13 +45,22 @@ mod tests {
             let found = schedule.rate(&optimizer, step, 110);
             assert!((found - expected).abs() < 1e-12, "{shape:?} at {step}: expected {expected}, found {found}");
         };
-        for shape in [ScheduleShape::Constant, ScheduleShape::Linear, ScheduleShape::Cosine, ScheduleShape::Wsd, ScheduleShape::TwoStage] {
+        for shape in [
+            ScheduleShape::Constant,
+            ScheduleShape::Linear,
+            ScheduleShape::Cosine,
+            ScheduleShape::Wsd,
+            ScheduleShape::TwoStage,
+        ] {
             check(shape, 1, 0.1);
             check(shape, 10, 1.0);
         }
-        for (shape, middle, end) in
-            [(ScheduleShape::Constant, 1.0, 1.0), (ScheduleShape::Linear, 0.5, 0.0), (ScheduleShape::Cosine, 0.5, 0.0), (ScheduleShape::Wsd, 1.0, 0.0)]
-        {
+        for (shape, middle, end) in [
+            (ScheduleShape::Constant, 1.0, 1.0),
+            (ScheduleShape::Linear, 0.5, 0.0),
+            (ScheduleShape::Cosine, 0.5, 0.0),
+            (ScheduleShape::Wsd, 1.0, 0.0),
+        ] {
             check(shape, 60, middle);
             check(shape, 110, end);
         }

@@ -55,7 +55,10 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(SetupProgress) -> Contr
     }
     let formats = formats(config, &spec)?;
     let mut warnings = Vec::new();
-    if config.quantization.weights == WeightQuantization::Ternary && config.output.format.is_none() && !formats.inner.ternary {
+    if config.quantization.weights == WeightQuantization::Ternary
+        && config.output.format.is_none()
+        && !formats.inner.ternary
+    {
         let (block, format) = (I2_S.block, formats.inner);
         warnings.push(format!(
             "rows of weights are not multiples of {block}, as ternary formats need: the model will be written as {format}"

@@ -20,7 +20,13 @@ fn tokenizer() -> (Tokenizer, Metadata) {
 }
 
 fn data(files: &[PathBuf]) -> DataConfig {
-    DataConfig { files: files.to_vec(), separator: "<|end|>".into(), field: "text".into(), validation: 0.25, cache: None }
+    DataConfig {
+        files: files.to_vec(),
+        separator: "<|end|>".into(),
+        field: "text".into(),
+        validation: 0.25,
+        cache: None,
+    }
 }
 
 fn open(data: &DataConfig, cache: &Path, threads: usize) -> Result<Corpus> {
@@ -257,14 +263,18 @@ fn bad_input_is_refused_with_its_place() {
     let data = data(&[path]);
     assert!(of(DataConfig { files: Vec::new(), ..data.clone() }).contains("`data.files`: expected at least one file"));
     assert!(of(DataConfig { files: vec![folder.path().join("none")], ..data.clone() }).contains("none: "));
-    assert!(of(DataConfig { files: vec![folder.path().to_owned()], ..data.clone() }).contains("expected a regular file"));
+    assert!(
+        of(DataConfig { files: vec![folder.path().to_owned()], ..data.clone() }).contains("expected a regular file")
+    );
     for share in [-0.1, 1.0, f64::NAN] {
         assert!(of(DataConfig { validation: share, ..data.clone() }).contains("`data.validation`"));
     }
     let corpus = open(&DataConfig { validation: 0.0, ..data.clone() }, &folder.path().join("cache"), 1).unwrap();
     let found = PackedDataset::shuffled(corpus.train.clone(), 50, 0).unwrap_err().to_string();
     assert!(
-        found.contains("expected documents of more than 50 tokens in all, `train.sequence`, found 6 tokens in 1 documents"),
+        found.contains(
+            "expected documents of more than 50 tokens in all, `train.sequence`, found 6 tokens in 1 documents"
+        ),
         "{found}"
     );
     assert!(PackedDataset::in_order(corpus.train, 0).is_err());
@@ -279,7 +289,6 @@ fn bad_input_is_refused_with_its_place() {
 fn a_byte_order_mark_is_no_text() {
     let input = "\u{feff}The mill.<|endoftext|>\u{feff}The lake.";
     let format = DocumentFormat::Separator("<|endoftext|>".to_owned());
-    let found: Vec<String> =
-        Documents::read(input.as_bytes(), Path::new("text"), format).map(Result::unwrap).collect();
+    let found: Vec<String> = Documents::read(input.as_bytes(), Path::new("text"), format).map(Result::unwrap).collect();
     assert_eq!(found, ["The mill.", "\u{feff}The lake."]);
 }

@@ -50,7 +50,10 @@ impl Case {
         let device = Cpu::new(CpuOptions { table, threads, ..CpuOptions::default() }).unwrap();
         let mut tape = Tape::new(device, inner, Rounding::Float(&F32));
         tape.freeze(frozen);
-        let model = Model::load(&mut tape, &File::open(path).unwrap(), ModelOptions::default(), &mut |_| ControlFlow::Continue(())).unwrap();
+        let model = Model::load(&mut tape, &File::open(path).unwrap(), ModelOptions::default(), &mut |_| {
+            ControlFlow::Continue(())
+        })
+        .unwrap();
         let (ids, mut batch, mut start) = (golden.ids("ids"), Batch::new(), 0);
         for (block, len) in golden.ids("spans").into_iter().enumerate() {
             let end = start + len as usize;
@@ -118,11 +121,8 @@ fn ten_steps_are_those_of_pytorch() {
                 case.check_gradients(&format!("grad.{step}"));
             }
             let Tape { device, params, .. } = &mut case.tape;
-            let squares: f64 = params
-                .iter()
-                .filter_map(Parameter::master)
-                .map(|master| device.sum_of_squares(&master.grad))
-                .sum();
+            let squares: f64 =
+                params.iter().filter_map(Parameter::master).map(|master| device.sum_of_squares(&master.grad)).sum();
             near(&format!("{name}: norm {step}"), &[squares.sqrt() as f32], &[norms[step as usize]]);
             let grad_factor = (1.0 / (squares.sqrt() + 1e-6)).min(1.0) as f32;
             for (param, states) in params.iter_mut().zip(&mut states) {
@@ -189,8 +189,11 @@ fn check_same_gradients(all: &mut Case, part: &mut Case, frozen: fn(&str) -> boo
 
 #[test]
 fn gradients_flow_through_frozen_weights() {
-    let all: [fn(&str) -> bool; 3] =
-        [|name| name.contains("ffn_"), |name| name.contains("norm"), |name| name.contains("attn_") || name.contains("embd")];
+    let all: [fn(&str) -> bool; 3] = [
+        |name| name.contains("ffn_"),
+        |name| name.contains("norm"),
+        |name| name.contains("attn_") || name.contains("embd"),
+    ];
     for name in ["llama", "qwen2", "qwen3"] {
         let (table, inner) = (tables().next().unwrap(), Rounding::Float(&F32));
         for frozen in all {

@@ -51,8 +51,7 @@ fn attention_with_and_without_window_and_softcap() {
         let mut read = |name: &str, heads: usize| load(golden, device, &format!("attention.{name}"), heads * head_dim);
         let (q, dy) = (read("q", heads), read("dy", heads));
         let (k, v) = (read("k", kv_heads), read("v", kv_heads));
-        let shape =
-            KvShape { n_layers: 1, n_kv_heads: kv_heads, head_dim, blocks: 2, block_len: 16, format: &F32 };
+        let shape = KvShape { n_layers: 1, n_kv_heads: kv_heads, head_dim, blocks: 2, block_len: 16, format: &F32 };
         let cache = device.create_cache(shape).unwrap();
         let pass = device.begin(cache, &batch());
         for (variant, window, softcap) in [

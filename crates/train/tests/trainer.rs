@@ -110,7 +110,9 @@ fn an_exported_file_computes_what_the_tape_computes() {
                         .unwrap()
                         .is_some_and(|recipe| recipe.contains("2e-3") || recipe.contains("0.002"))
                 );
-                let model = Model::load(&mut device, &file, ModelOptions::default(), &mut |_| ControlFlow::Continue(())).unwrap();
+                let model =
+                    Model::load(&mut device, &file, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))
+                        .unwrap();
                 let cache = device.create_cache(model.kv_shape(3, &F32)).unwrap();
                 let (mut batch, mut found, mut part) = (Batch::new(), Vec::new(), Vec::new());
                 // In portions, as an engine would.

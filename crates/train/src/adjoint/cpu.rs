@@ -5,7 +5,7 @@ use super::{Adjoint, Rounding};
 use crate::optimizer::{Hyperparameters, Rule};
 use trine_backend::cpu::{Act, Pass, Weight};
 use trine_backend::{Activation, Backend, Cpu, Error, Role, Rope};
-use trine_kernels::{AttentionOptions, AttentionBackward, Factors, Strided};
+use trine_kernels::{AttentionBackward, AttentionOptions, Factors, Strided};
 use trine_tensor::format::{F32, I2_S};
 use trine_tensor::{Format, View};
 

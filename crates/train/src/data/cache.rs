@@ -21,7 +21,11 @@ const KEY: &str = "trine.tokens.3.key";
 const HASH: &str = "trine.tokens.3.sha256";
 
 /// The cache key: a hash of all that the tokens depend on.
-pub(super) fn key(data: &DataConfig, metadata: &Metadata, progress: &mut dyn FnMut(u64) -> Result<()>) -> Result<String> {
+pub(super) fn key(
+    data: &DataConfig,
+    metadata: &Metadata,
+    progress: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<String> {
     let mut hash = Sha256::new();
     let mut field = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_le_bytes());

@@ -63,7 +63,11 @@ pub(super) fn tokenize(
 }
 
 /// Groups documents into jobs, until they end or the receiver is gone.
-fn read(mut documents: Documents, jobs: std::sync::mpsc::Sender<EncodeJob>, order: SyncSender<Result<Receiver<Encoded>>>) {
+fn read(
+    mut documents: Documents,
+    jobs: std::sync::mpsc::Sender<EncodeJob>,
+    order: SyncSender<Result<Receiver<Encoded>>>,
+) {
     loop {
         let (mut texts, mut bytes) = (Vec::new(), 0);
         let ended = loop {

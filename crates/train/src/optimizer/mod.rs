@@ -35,7 +35,8 @@ pub struct Rule {
     /// keep them as tensors with these names as suffixes, `blk.0.ffn_up.weight.m`.
     pub states: &'static [&'static str],
     /// Updates a weight, `[rows, cols]`, by its gradient of the same shape. There is one slice for each of `states`.
-    pub update: fn(&mut CpuExecutor, &Hyperparameters, cols: usize, w: &mut [f32], grad: &[f32], states: &mut [&mut [f32]]),
+    pub update:
+        fn(&mut CpuExecutor, &Hyperparameters, cols: usize, w: &mut [f32], grad: &[f32], states: &mut [&mut [f32]]),
 }
 
 /// The values with which a [`Rule`] computes one step.

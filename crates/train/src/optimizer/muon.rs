@@ -1,7 +1,7 @@
 //! Muon: momentum whose matrix is made orthogonal (arXiv:2502.16982). Updates are as large as AdamW's, so that learning rates carry over.
 
 use super::{Hyperparameters, Rule};
-use trine_kernels::{Factors, CpuExecutor, Strided};
+use trine_kernels::{CpuExecutor, Factors, Strided};
 
 pub static RULE: Rule = Rule { states: &["m"], update };
 
@@ -53,7 +53,12 @@ fn orthogonalize(executor: &mut CpuExecutor, x: &mut [f32], [rows, cols]: [usize
         power.iter_mut().zip(&gram).for_each(|(power, gram)| *power = b * gram + c * *power);
         let (left, right) = if wide { (&power[..], &*x) } else { (&*x, &power[..]) };
         let inner = if wide { [short, cols] } else { [cols, short] };
-        product([rows, cols, short], Strided::row_major(left, inner[0]), Strided::row_major(right, inner[1]), &mut next);
+        product(
+            [rows, cols, short],
+            Strided::row_major(left, inner[0]),
+            Strided::row_major(right, inner[1]),
+            &mut next,
+        );
         x.iter_mut().zip(&next).for_each(|(x, next)| *x = a * *x + next);
     }
 }

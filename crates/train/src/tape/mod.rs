@@ -204,7 +204,9 @@ impl<B: Adjoint> Tape<B> {
             Recorded::RmsNorm { gain, x, eps } => device.rms_norm(params[*gain].effective(), x.value(), *eps),
             Recorded::Add { a, b } => device.add(a.value(), b.value()),
             Recorded::Scale { factor, x } => device.scale(x.value(), *factor),
-            Recorded::GatedActivation { kind, gate, up } => device.gated_activation(*kind, gate.value(), Some(up.value())),
+            Recorded::GatedActivation { kind, gate, up } => {
+                device.gated_activation(*kind, gate.value(), Some(up.value()))
+            }
             Recorded::Rope { rope, cache, x } => device.rope(rope, cache.value(), x.value()),
             // All layers share the cache of one: each pass begins its sequences anew.
             Recorded::Attention { options, qkv: [q, k, v], .. } => {
@@ -388,9 +390,7 @@ impl<B: Adjoint> Backend for Tape<B> {
         let saved = SavedVar::of;
         let op = match op {
             Op::Embed { table, ids: Ids::Token, .. } => Recorded::Embed { table: *table },
-            Op::Linear { w, x } => {
-                Recorded::Linear { w: *w, trained: self.params[*w].master().is_some(), x: saved(x) }
-            }
+            Op::Linear { w, x } => Recorded::Linear { w: *w, trained: self.params[*w].master().is_some(), x: saved(x) },
             Op::Bias { b, x } => Recorded::Bias { b: *b, x: saved(x) },
             Op::RmsNorm { gain, x, eps } => Recorded::RmsNorm { gain: *gain, x: saved(x), eps },
             Op::Add { a, b } => Recorded::Add { a: saved(a), b: saved(b) },
@@ -429,13 +429,7 @@ impl<B: Adjoint> Backend for Tape<B> {
         no_gradient("mixture of experts")
     }
 
-    fn add_norm(
-        &mut self,
-        gain: &usize,
-        a: &Var<B::Act>,
-        b: &Var<B::Act>,
-        eps: f32,
-    ) -> (Var<B::Act>, Var<B::Act>) {
+    fn add_norm(&mut self, gain: &usize, a: &Var<B::Act>, b: &Var<B::Act>, eps: f32) -> (Var<B::Act>, Var<B::Act>) {
         add_norm(self, gain, a, b, eps)
     }
 }

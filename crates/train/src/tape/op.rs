@@ -99,9 +99,10 @@ impl<A> Recorded<A> {
         match self {
             Recorded::Constant { .. } | Recorded::RopeCache { .. } | Recorded::Embed { .. } => (vec![], vec![]),
             Recorded::Linear { x, trained: true, .. } | Recorded::RmsNorm { x, .. } => (vec![x], vec![]),
-            Recorded::Linear { x, .. } | Recorded::Bias { x, .. } | Recorded::Scale { x, .. } | Recorded::GatherOutputs { x } => {
-                (vec![], vec![x])
-            }
+            Recorded::Linear { x, .. }
+            | Recorded::Bias { x, .. }
+            | Recorded::Scale { x, .. }
+            | Recorded::GatherOutputs { x } => (vec![], vec![x]),
             Recorded::Add { a, b } => (vec![], vec![a, b]),
             Recorded::GatedActivation { gate, up, .. } => (vec![gate, up], vec![]),
             Recorded::Rope { cache, x, .. } => (vec![cache], vec![x]),

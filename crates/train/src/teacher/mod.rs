@@ -80,7 +80,13 @@ impl Teacher {
     ///
     /// # Errors
     /// When there is no memory for the KV cache.
-    pub fn logits(&mut self, device: &mut Cpu, batch: &Batch, blocks: usize, temperature: f32) -> Result<TeacherLogits> {
+    pub fn logits(
+        &mut self,
+        device: &mut Cpu,
+        batch: &Batch,
+        blocks: usize,
+        temperature: f32,
+    ) -> Result<TeacherLogits> {
         let vocab = self.runner.spec().vocab_size;
         let Some(mut vocab_map) = self.vocab_map.take() else {
             self.forward(batch, blocks)?;

@@ -229,8 +229,11 @@ mod tests {
         let json = json.train([Ok::<_, trine_text::Error>(text.clone())].into_iter()).unwrap();
         let student = Tokenizer::from_json(json.tokenizer.as_bytes(), Some(json.config.as_bytes())).unwrap();
         let (teacher, ids) = (tokenizer("llama/model.gguf"), student.encode(&text, EncodeOptions::default()));
-        let apostrophe =
-            teacher.encode("Lily's", EncodeOptions::default()).into_iter().find(|&id| teacher.piece(id) == Some(b"'")).unwrap();
+        let apostrophe = teacher
+            .encode("Lily's", EncodeOptions::default())
+            .into_iter()
+            .find(|&id| teacher.piece(id) == Some(b"'"))
+            .unwrap();
         let map = VocabMap::new(teacher, student, [ids.clone()].into_iter());
         let mut weights = vec![0.0; map.teacher.len()];
         weights[apostrophe as usize] = 1.0;

@@ -25,7 +25,6 @@ use trine_model::{Model, ModelOptions};
 use trine_tensor::Metadata;
 use trine_tensor::format::{BF16, F16, F32};
 
-
 /// A training run, with all that it has on its device and in its output folder.
 pub struct Trainer {
     config: Config,
@@ -131,7 +130,8 @@ impl Trainer {
             .map(|distill| Teacher::load(distill, config.train.threads, config.train.sequence, &file, train.tokens()))
             .transpose()?;
         let language = Some(language);
-        let state = State { config: Value::Null, language, step: 0, skipped: 0, rows: 0, tokens: 0, scaler, best: None };
+        let state =
+            State { config: Value::Null, language, step: 0, skipped: 0, rows: 0, tokens: 0, scaler, best: None };
         let mut trainer = Trainer {
             config: config.clone(),
             tape,
@@ -268,7 +268,8 @@ impl Trainer {
         self.tape.record(false);
         let (mut nats, mut tokens, mut bytes) = (0.0, 0, 0);
         for first in (0..rows).step_by(micro_batch as usize) {
-            let rows: Vec<PackedRow> = (first..rows.min(first + micro_batch)).map(|row| self.validation.row(row)).collect();
+            let rows: Vec<PackedRow> =
+                (first..rows.min(first + micro_batch)).map(|row| self.validation.row(row)).collect();
             self.fill_batch(&rows)?;
             let targets: Vec<u32> = rows.iter().flat_map(|row| row.targets.iter().copied()).collect();
             let logits = self.model.forward(&mut self.tape, self.cache.0, &self.batch)?;

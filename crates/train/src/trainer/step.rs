@@ -34,8 +34,9 @@ impl Trainer {
         let (mut loss, mut divergence, mut compared, mut flops) = (0.0, 0.0, 0.0, 0.0);
         let tokens = batch * sequence;
         for first in (0..batch).step_by(micro_batch) {
-            let rows: Vec<PackedRow> =
-                (first..batch.min(first + micro_batch)).map(|row| self.train.row(self.state.rows + row as u64)).collect();
+            let rows: Vec<PackedRow> = (first..batch.min(first + micro_batch))
+                .map(|row| self.train.row(self.state.rows + row as u64))
+                .collect();
             flops += 3.0 * self.flops(&rows);
             let parts = self.accumulate_gradients(&rows, scale / tokens as f64)?;
             loss += parts[0];
@@ -99,11 +100,14 @@ impl Trainer {
         let mut sums = [sum(&self.losses), 0.0, 0.0];
         if let (Some(teacher), Some(distill)) = (&mut self.teacher, &self.config.distill) {
             let (temperature, scale) = (distill.temperature as f32, (scale * share) as f32);
-            let TeacherLogits { rows, logits: theirs } = teacher.logits(&mut self.tape.device, &self.batch, self.blocks, temperature)?;
+            let TeacherLogits { rows, logits: theirs } =
+                teacher.logits(&mut self.tape.device, &self.batch, self.blocks, temperature)?;
             self.losses.clear();
             let device = &mut self.tape.device;
             match rows {
-                None => device.kl_divergence(logits.value(), &theirs, temperature, scale, &mut dlogits, &mut self.losses),
+                None => {
+                    device.kl_divergence(logits.value(), &theirs, temperature, scale, &mut dlogits, &mut self.losses)
+                }
                 Some(rows) => {
                     let ours = device.gather_rows(logits.value(), &rows);
                     let mut part = device.zeros_like(&ours);

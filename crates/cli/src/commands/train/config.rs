@@ -103,7 +103,9 @@ fn usage(error: &ValueError, file: &str) -> Usage {
 fn parse_set(set: &str) -> std::result::Result<ConfigValue, ValueError> {
     let location = |_| Location::Set(set.to_owned());
     ConfigValue::parse(set, &location).or_else(|error| match set.split_once('=') {
-        Some((key, text)) => ConfigValue::parse(&format!("{key} = {}", serde_json::Value::from(text.trim())), &location),
+        Some((key, text)) => {
+            ConfigValue::parse(&format!("{key} = {}", serde_json::Value::from(text.trim())), &location)
+        }
         None => Err(ValueError { expected: "KEY=VALUE".into(), found: format!("`{set}`"), ..error }),
     })
 }

@@ -86,7 +86,11 @@ impl Train {
         let folder = &config.output.folder;
         if !self.resume && !self.fresh && !checkpoints(folder).is_empty() {
             let message = format!("{}: expected a folder without checkpoints, found those of a run", folder.display());
-            return Err(Usage { message, hint: "--resume continues from the last one, --fresh deletes them and starts over" }.into());
+            return Err(Usage {
+                message,
+                hint: "--resume continues from the last one, --fresh deletes them and starts over",
+            }
+            .into());
         }
         let stop = interrupt::flag()?;
         let style = self.style();

@@ -21,7 +21,8 @@ pub fn check(plan: &Plan) -> Result<()> {
     match measure::free_memory() {
         Some(free) if needed > free => {
             let [needed, free] = [needed, free].map(units::bytes);
-            let message = format!("expected {needed} of free memory for weights, gradients and optimizer, found {free}");
+            let message =
+                format!("expected {needed} of free memory for weights, gradients and optimizer, found {free}");
             Err(Usage { message, hint: "train a smaller model; --plan shows the memory of each part" }.into())
         }
         _ => Ok(()),

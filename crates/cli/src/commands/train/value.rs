@@ -125,10 +125,13 @@ fn value_of(value: DeValue, line: &dyn Fn(usize) -> Location) -> ValueKind {
         DeValue::String(text) => ValueKind::Text(text.into()),
         DeValue::Boolean(flag) => ValueKind::Flag(flag),
         DeValue::Datetime(date) => ValueKind::Other(date.to_string()),
-        DeValue::Float(number) => number.as_str().parse().map_or(ValueKind::Other(number.to_string()), ValueKind::Number),
+        DeValue::Float(number) => {
+            number.as_str().parse().map_or(ValueKind::Other(number.to_string()), ValueKind::Number)
+        }
         DeValue::Integer(number) => {
             let (digits, radix) = (number.as_str(), number.radix());
-            let large = || u64::from_str_radix(digits, radix).map_or(ValueKind::Other(number.to_string()), ValueKind::Large);
+            let large =
+                || u64::from_str_radix(digits, radix).map_or(ValueKind::Other(number.to_string()), ValueKind::Large);
             i64::from_str_radix(digits, radix).map_or_else(|_| large(), ValueKind::Whole)
         }
     }
@@ -291,6 +294,11 @@ impl de::Error for ValueError {
     }
 
     fn missing_field(name: &'static str) -> ValueError {
-        ValueError { expected: "a value".into(), found: "none".into(), keys: vec![name.to_owned()], ..ValueError::default() }
+        ValueError {
+            expected: "a value".into(),
+            found: "none".into(),
+            keys: vec![name.to_owned()],
+            ..ValueError::default()
+        }
     }
 }
