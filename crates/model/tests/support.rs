@@ -1,4 +1,4 @@
-//! docs/SUPPORT.md: what Trine opens and how far that is from other programs, as it is found out here. `cargo test -p trine-model --test support
+//! docs/src/support.md: what Trine opens and how far that is from other programs, as it is found out here. `cargo test -p trine-model --test support
 //! -- --ignored` writes it anew.
 
 use std::collections::BTreeMap;
@@ -153,12 +153,12 @@ fn support() -> String {
 
 #[test]
 fn the_table_of_what_is_supported_is_true() {
-    let found = std::fs::read_to_string(root().join("docs/SUPPORT.md")).unwrap_or_default();
-    assert!(found == support(), "docs/SUPPORT.md is stale: cargo test -p trine-model --test support -- --ignored");
+    let found = std::fs::read_to_string(root().join("docs/src/support.md")).unwrap_or_default();
+    assert!(found == support(), "docs/src/support.md is stale: cargo test -p trine-model --test support -- --ignored");
 }
 
 #[test]
-#[ignore = "writes docs/SUPPORT.md"]
+#[ignore = "writes docs/src/support.md"]
 fn write() {
-    std::fs::write(root().join("docs/SUPPORT.md"), support()).unwrap();
+    std::fs::write(root().join("docs/src/support.md"), support()).unwrap();
 }

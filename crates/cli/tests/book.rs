@@ -1,0 +1,206 @@
+//! The README and the guide in `docs/`: links lead somewhere, commands run, and code and diffs quote what is there.
+//!
+//! Conventions for blocks of code:
+//!
+//! - `console`: lines that begin with `$ ` are run in order, in one folder per page, and must succeed. `console,no-run`: they are not.
+//! - `rust`: the lines stand in a file of `examples/`, which the compiler checks.
+//! - `diff`: for each hunk, the lines before the change stand in the file that `---` names. `diff,no-check`: they need not.
+#![cfg(unix)]
+
+mod common;
+
+use common::{run, trine};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Languages of code blocks that need no check.
+const UNCHECKED: [&str; 5] = ["console,no-run", "diff,no-check", "json", "text", "toml"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+fn files_in(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_in(&path, extension));
+        } else if path.extension().is_some_and(|found| found == extension) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Pages of the guide, and those in the root of the repository.
+fn pages() -> Vec<Page> {
+    let mut paths = files_in(&root().join("docs/src"), "md");
+    let top = std::fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path());
+    paths.extend(top.filter(|path| path.extension().is_some_and(|found| found == "md")));
+    assert!(paths.len() > 20, "the guide is missing");
+    paths.into_iter().map(Page::read).collect()
+}
+
+struct Page {
+    path: PathBuf,
+    /// Lines outside blocks of code.
+    prose: Vec<String>,
+    blocks: Vec<Block>,
+}
+
+struct Block {
+    language: String,
+    lines: Vec<String>,
+}
+
+impl Page {
+    fn read(path: PathBuf) -> Page {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut page = Page { path, prose: Vec::new(), blocks: Vec::new() };
+        let mut open = false;
+        for line in text.lines() {
+            if let Some(language) = line.strip_prefix("```") {
+                open = !open;
+                if open {
+                    page.blocks.push(Block { language: language.to_owned(), lines: Vec::new() });
+                }
+            } else if open {
+                page.blocks.last_mut().unwrap().lines.push(line.to_owned());
+            } else {
+                page.prose.push(line.to_owned());
+            }
+        }
+        assert!(!open, "{}: a block of code does not end", page.path.display());
+        page
+    }
+
+    fn blocks(&self, language: &str) -> impl Iterator<Item = &Block> {
+        self.blocks.iter().filter(move |block| block.language == language)
+    }
+
+    /// Targets of links and images.
+    fn links(&self) -> Vec<&str> {
+        let after = self.prose.iter().flat_map(|line| line.split("](").skip(1));
+        after.filter_map(|rest| rest.split(')').next()).filter(|target| !target.contains("://")).collect()
+    }
+
+    /// The fragments of its headings, as GitHub and mdBook make them.
+    fn anchors(&self) -> BTreeSet<String> {
+        let headings = self.prose.iter().filter(|line| line.starts_with('#'));
+        headings
+            .map(|line| {
+                let kept = |&c: &char| c.is_alphanumeric() || "-_ ".contains(c);
+                let text = line.trim_start_matches('#').trim().to_lowercase();
+                text.chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect()
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let book = root().join("docs/src");
+    let mut links = 0;
+    for page in pages() {
+        for link in page.links() {
+            let at = format!("{}: {link}", page.path.display());
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { page.path.clone() } else { page.path.parent().unwrap().join(file) };
+            let target = target.canonicalize().unwrap_or_else(|_| panic!("{at}: there is no such file"));
+            assert!(!page.path.starts_with(&book) || target.starts_with(&book), "{at}: not in the book");
+            assert!(anchor.is_empty() || Page::read(target).anchors().contains(anchor), "{at}: no such heading");
+            links += 1;
+        }
+    }
+    assert!(links > 50, "the links were not understood");
+}
+
+#[test]
+fn the_summary_has_every_page() {
+    let book = root().join("docs/src");
+    let summary = Page::read(book.join("SUMMARY.md"));
+    let linked: BTreeSet<PathBuf> = summary.links().iter().map(|link| book.join(link)).collect();
+    let pages = files_in(&book, "md").into_iter().filter(|path| *path != summary.path);
+    assert_eq!(linked, pages.collect::<BTreeSet<_>>());
+}
+
+#[test]
+fn commands_run() {
+    let program = Path::new(env!("CARGO_BIN_EXE_trine")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap_or_default());
+    let mut commands = 0;
+    for page in pages() {
+        let folder = tempfile::tempdir().unwrap();
+        for command in page.blocks("console").flat_map(|block| &block.lines).filter_map(|line| line.strip_prefix("$ ")) {
+            let mut shell = Command::new("sh");
+            for (variable, _) in trine().get_envs() {
+                shell.env_remove(variable);
+            }
+            shell.args(["-c", command]).env("PATH", &path).current_dir(&folder);
+            let ran = run(&mut shell, "");
+            assert_eq!(ran.code, 0, "{}: {command}\n{}{}", page.path.display(), ran.out, ran.err);
+            commands += 1;
+        }
+    }
+    assert!(commands > 20, "the commands were not understood");
+}
+
+/// Whether these lines stand in a text one after the other, whatever their indentation.
+fn contains(text: &str, lines: &[&str]) -> bool {
+    let text: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<&str> = lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).collect();
+    lines.is_empty() || text.windows(lines.len()).any(|window| window == lines)
+}
+
+#[test]
+fn code_and_diffs_quote_what_is_there() {
+    let examples = files_in(&root().join("examples"), "rs");
+    let examples: Vec<String> = examples.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    for page in pages() {
+        for block in &page.blocks {
+            let lines: Vec<&str> = block.lines.iter().map(String::as_str).collect();
+            let at = format!("{}:\n{}", page.path.display(), block.lines.join("\n"));
+            match block.language.as_str() {
+                "console" => assert!(lines.iter().any(|line| line.starts_with("$ ")), "{at}: no command"),
+                "rust" => assert!(examples.iter().any(|text| contains(text, &lines)), "{at}: in no example"),
+                "diff" => quotes(&lines, &at),
+                language => assert!(UNCHECKED.contains(&language), "{at}: expected a known language, found {language:?}"),
+            }
+        }
+    }
+}
+
+/// Checks that the lines before a change stand in the file that it changes.
+fn quotes(diff: &[&str], at: &str) {
+    let mut text = None;
+    let mut before = Vec::new();
+    for line in diff.iter().chain(["@@"].iter()) {
+        if line.starts_with("--- ") || line.starts_with("@@") {
+            let known = text.as_deref().is_none_or(|text| contains(text, &before));
+            assert!(known, "{at}\nnot found:\n{}", before.join("\n"));
+            before.clear();
+        }
+        if let Some(file) = line.strip_prefix("--- ") {
+            let path = root().join(file.strip_prefix("a/").unwrap_or(file));
+            // A new file has nothing to quote.
+            text = (file != "/dev/null").then(|| std::fs::read_to_string(&path).unwrap_or_else(|_| panic!("{at}\nno file {file}")));
+        } else if let Some(line) = line.strip_prefix([' ', '-']).filter(|_| !line.starts_with("---")) {
+            before.push(line);
+        }
+    }
+}
+
+#[test]
+fn lines_fit() {
+    let generated = ["support.md"];
+    for page in pages() {
+        let is_table = |line: &&String| !line.starts_with('|');
+        let prose = page.prose.iter().filter(is_table).chain(page.blocks.iter().flat_map(|block| &block.lines));
+        for line in prose.filter(|_| !generated.iter().any(|name| page.path.ends_with(name))) {
+            assert!(line.chars().count() <= 160, "{}: {line}", page.path.display());
+        }
+    }
+}

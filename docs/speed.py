@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+"""Draws docs/src/images/speed.svg and writes docs/src/speed-table.md from docs/measured/speed.json.
+
+    docs/speed.py
+
+Replace the figures, the date and the machine in the JSON file after measuring again. It needs Python's standard library only.
+"""
+
+import json
+from html import escape
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TESTS = [("decode", "Decode, one sequence"), ("prompt", "Prompt"), ("batch 16", "16 sequences together")]
+COLORS = {"Trine": "#d9480f", "llama.cpp": "#4c6ef5", "ik_llama.cpp": "#74a9cf", "bitnet.cpp": "#adb5bd"}
+WIDTH, NAME, GAP, BAR, SPACE, TOP = 860, 176, 26, 15, 16, 84
+
+
+def figure(value):
+    return f"{value:g}"
+
+
+def drawing(data):
+    shown = TESTS[:2]
+    column = (WIDTH - NAME - 20 - GAP * (len(shown) - 1)) / len(shown)
+    room = column - 44  # for the number after the longest bar
+    out, x, y = [], 20, 50
+    for program, color in COLORS.items():
+        out.append(f'<rect x="{x}" y="{y - 10}" width="12" height="12" rx="2" fill="{color}"/><text x="{x + 18}" y="{y}">{program}</text>')
+        x += 46 + 7.2 * len(program)
+    y = TOP
+    heads = []
+    for index, (_, title) in enumerate(shown):
+        heads.append(f'<text class="h" x="{NAME + index * (column + GAP):g}" y="{TOP}">{title}</text>')
+    y += 16
+    longest = {test: max(max(v for k, v in model[test].items() if k in COLORS) for model in data["models"]) for test, _ in shown}
+    for model in data["models"]:
+        programs = [program for program in COLORS if any(program in model[test] for test, _ in shown)]
+        name, format = model["name"].split(", ")
+        out.append(f'<text class="h" x="20" y="{y + 12}">{escape(name)}</text><text class="s" x="20" y="{y + 29}">{escape(format)}</text>')
+        for row, program in enumerate(programs):
+            for index, (test, _) in enumerate(shown):
+                value = model[test].get(program)
+                if value is None:
+                    continue
+                left, length = NAME + index * (column + GAP), value / longest[test] * room
+                note = model.get("formats", {}).get(program)
+                note = f' <tspan class="s">{note}</tspan>' if note else ""
+                weight = ' class="h"' if program == "Trine" else ""
+                at = y + row * (BAR + 3)
+                out.append(f'<rect x="{left:g}" y="{at}" width="{length:.1f}" height="{BAR}" rx="2" fill="{COLORS[program]}"/>')
+                out.append(f'<text{weight} x="{left + length + 6:.1f}" y="{at + 12}">{figure(value)}{note}</text>')
+        y += len(programs) * (BAR + 3) + SPACE
+    for line in [f"{data['date']}, {data['machine']}", data["how"]]:
+        out.append(f'<text class="s" x="20" y="{y + 6}">{escape(line)}</text>')
+        y += 16
+    height = y + 8
+    style = 'text{font:13px system-ui,-apple-system,"Segoe UI","DejaVu Sans",sans-serif;fill:#212529}.h{font-weight:600}.s{font-size:11px;fill:#6c757d}.t{font-size:16px;font-weight:600}'
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img">
+<title>Tokens per second beside native builds of other programs</title>
+<style>{style}</style>
+<rect x=".5" y=".5" width="{WIDTH - 1}" height="{height - 1}" rx="8" fill="#fff" stroke="#dee2e6"/>
+<text class="t" x="20" y="28">Tokens per second beside native builds of other programs; longer is faster</text>
+{chr(10).join(heads + out)}
+</svg>
+"""
+
+
+def table(data):
+    out = [f"<!-- Written by docs/speed.py from docs/measured/speed.json. -->\n{data['date']}, {data['machine']};\n{data['how']}. Tokens per second:\n"]
+    programs = list(COLORS)
+    out.append(f"| model | test | {' | '.join(programs)} |")
+    out.append("|---|---|" + "---|" * len(programs))
+    for model in data["models"]:
+        for test, title in TESTS:
+            if test not in model:
+                continue
+            label = f"prompt of {model[test]['tokens']}" if test == "prompt" else title.lower()
+            cells = []
+            for program in programs:
+                value, note = model[test].get(program), model.get("formats", {}).get(program)
+                cells.append("" if value is None else figure(value) + (f" ({note})" if note else ""))
+            out.append(f"| {model['name']} | {label} | {' | '.join(cells)} |")
+    out.append("")
+    out += [f"- {program}: {build}" for program, build in data["programs"].items()]
+    return "\n".join(out) + "\n"
+
+
+data = json.loads((HERE / "measured/speed.json").read_text())
+(HERE / "src/images/speed.svg").write_text(drawing(data))
+(HERE / "src/speed-table.md").write_text(table(data))
