@@ -15,7 +15,7 @@ use trine_tensor::View;
 ///     log.push(op.name());
 ///     cpu.run(op)
 /// });
-/// let x = backend.from_host(&[1.0, 2.0], 2);
+/// let x = backend.to_device(&[1.0, 2.0], 2);
 /// let y = backend.scale(&x, 3.0);
 /// let sum = backend.add(&x, &y);
 /// let mut values = Vec::new();
@@ -51,8 +51,8 @@ impl<B: Backend, F: FnMut(&mut B, OpOf<B>) -> B::Act> Backend for Around<B, F> {
         self.inner.upload(view, role)
     }
 
-    fn from_host(&mut self, values: &[f32], columns: usize) -> B::Act {
-        self.inner.from_host(values, columns)
+    fn to_device(&mut self, values: &[f32], columns: usize) -> B::Act {
+        self.inner.to_device(values, columns)
     }
 
     fn to_host(&mut self, x: &B::Act, out: &mut Vec<f32>) -> Result<(), Error> {

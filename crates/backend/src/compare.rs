@@ -92,7 +92,7 @@ impl<A: Backend, B: Backend> Compare<A, B> {
                 *found = Some(Drift { op, layer: self.layer, pass: self.pass, error, tolerance, at, values });
             }
         }
-        Both { right: self.right.from_host(&l, columns), left }
+        Both { right: self.right.to_device(&l, columns), left }
     }
 }
 
@@ -138,8 +138,8 @@ impl<A: Backend, B: Backend> Backend for Compare<A, B> {
         Ok(Both { left: self.left.upload(view.clone(), role)?, right: self.right.upload(view, role)? })
     }
 
-    fn from_host(&mut self, values: &[f32], columns: usize) -> Self::Act {
-        Both { left: self.left.from_host(values, columns), right: self.right.from_host(values, columns) }
+    fn to_device(&mut self, values: &[f32], columns: usize) -> Self::Act {
+        Both { left: self.left.to_device(values, columns), right: self.right.to_device(values, columns) }
     }
 
     fn to_host(&mut self, x: &Self::Act, out: &mut Vec<f32>) -> Result<(), Error> {

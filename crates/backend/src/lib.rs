@@ -254,7 +254,7 @@ pub trait Backend {
     fn upload(&mut self, view: View, role: Role) -> Result<Self::Weight, Error>;
 
     /// Copies activations, `[rows, columns]`, row by row, to the device.
-    fn from_host(&mut self, values: &[f32], columns: usize) -> Self::Act;
+    fn to_device(&mut self, values: &[f32], columns: usize) -> Self::Act;
 
     /// Copies activations to the host, row by row, and waits for whatever computes them.
     ///

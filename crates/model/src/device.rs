@@ -17,10 +17,16 @@ pub struct Device {
     /// The variants that this machine has, best first; empty where there is no such device. `name:variant` selects one.
     pub probe: fn() -> Vec<&'static str>,
     /// Loads a model. The name's variant is one that `probe` gave, or `None` for the best.
-    pub load: fn(&File, Option<&'static str>, &DeviceOptions, ModelOptions, &mut Progress) -> Result<Box<dyn Runner>>,
+    pub load: Load,
     /// Loads a model on a CPU and on this device, to run side by side. The error that each operation may have is the device's own.
-    pub compare: fn(&File, Cpu, Option<&'static str>, &DeviceOptions) -> Result<(Box<dyn Runner>, Found)>,
+    pub compare: LoadBeside,
 }
+
+/// Loads a model on a variant of a device.
+type Load = fn(&File, Option<&'static str>, &DeviceOptions, ModelOptions, &mut Progress) -> Result<Box<dyn Runner>>;
+
+/// Loads a model on a CPU and on a variant of a device.
+type LoadBeside = fn(&File, Cpu, Option<&'static str>, &DeviceOptions) -> Result<(Box<dyn Runner>, Found)>;
 
 type Progress<'a> = dyn FnMut(u64) -> ControlFlow<()> + 'a;
 

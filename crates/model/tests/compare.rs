@@ -51,7 +51,7 @@ fn broken(op: &'static str, error: f32) -> Around<Cpu, impl FnMut(&mut Cpu, OpOf
         }
         let (mut values, columns) = (result.data().to_vec(), result.cols());
         values[columns + 5] += error;
-        cpu.from_host(&values, columns)
+        cpu.to_device(&values, columns)
     })
 }
 
@@ -78,7 +78,7 @@ fn tolerances_are_those_of_the_operation() {
 #[test]
 fn an_operation_that_is_cloned_computes_the_same() {
     let mut cpu = cpu("scalar");
-    let x = cpu.from_host(&[1.0, -2.0, 3.0], 3);
+    let x = cpu.to_device(&[1.0, -2.0, 3.0], 3);
     let op: OpOf<Cpu> = Op::Scale { x: &x, factor: 2.0 };
     let [a, b] = [op.clone(), op].map(|op| cpu.run(op).data().to_vec());
     assert_eq!((a.clone(), a), (b, vec![2.0, -4.0, 6.0]));

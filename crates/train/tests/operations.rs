@@ -27,7 +27,7 @@ fn on_every_table(golden: &str, compare: impl Fn(&Golden, &mut Cpu)) {
 
 /// An operand of an operation, in rows of this width.
 fn load(golden: &Golden, device: &mut Cpu, name: &str, cols: usize) -> Act {
-    device.from_host(&golden.numbers(name), cols)
+    device.to_device(&golden.numbers(name), cols)
 }
 
 fn batch() -> Batch {
@@ -93,7 +93,7 @@ fn norms() {
     on_every_table("ops", |golden, device| {
         let gain = vector(golden, device, "rms_norm.gain");
         let (x, dy) = (load(golden, device, "rms_norm.x", 40), load(golden, device, "rms_norm.dy", 40));
-        let mut dgain = device.from_host(&[0.0; 40], 40);
+        let mut dgain = device.to_device(&[0.0; 40], 40);
         near("y", device.rms_norm(&gain, &x, 1e-5).data(), &golden.numbers("rms_norm.y"));
         let dx = device.rms_norm_backward(&gain, &x, 1e-5, &dy, Some(&mut dgain));
         near("dx", dx.data(), &golden.numbers("rms_norm.dx"));

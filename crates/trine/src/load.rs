@@ -20,6 +20,9 @@ pub struct Progress {
     pub total: u64,
 }
 
+/// Makes a runner of a file, on the device that the options name or on another.
+pub type LoadRunner<'a> = dyn FnMut(&File, &model::DeviceOptions) -> Result<Box<dyn Runner>, model::Error> + 'a;
+
 /// A model on its device, and what is known about it.
 struct Loaded {
     runner: Box<dyn Runner>,
@@ -57,11 +60,7 @@ impl Options {
     ///
     /// # Errors
     /// Those of [`Options::open`].
-    pub fn open_on(
-        &self,
-        path: impl AsRef<Path>,
-        load: &mut dyn FnMut(&File, &model::DeviceOptions) -> Result<Box<dyn Runner>, model::Error>,
-    ) -> Result<Llm, Error> {
+    pub fn open_on(&self, path: impl AsRef<Path>, load: &mut LoadRunner) -> Result<Llm, Error> {
         let Loaded { runner, language, memory, placement } = self.load_on(path.as_ref(), load)?;
         let Language { tokenizer, template, mut warnings } = language;
         let spelled = |id: Option<u32>| id.and_then(|id| tokenizer.name(id)).unwrap_or_default();
@@ -118,11 +117,7 @@ impl Options {
         Ok(Embedder { runner, embedder, language })
     }
 
-    fn load_on(
-        &self,
-        path: &Path,
-        load: &mut dyn FnMut(&File, &model::DeviceOptions) -> Result<Box<dyn Runner>, model::Error>,
-    ) -> Result<Loaded, Error> {
+    fn load_on(&self, path: &Path, load: &mut LoadRunner) -> Result<Loaded, Error> {
         // What costs nothing to check comes before what may take minutes.
         let mut device = self.device.clone();
         let cpu = &mut device.cpu;

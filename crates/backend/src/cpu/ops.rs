@@ -29,7 +29,7 @@ impl Backend for Cpu {
         self.load_weight(view, role)
     }
 
-    fn from_host(&mut self, values: &[f32], columns: usize) -> Act {
+    fn to_device(&mut self, values: &[f32], columns: usize) -> Act {
         let mut out = self.act(values.len() / columns.max(1), columns);
         out.data.copy_from_slice(values);
         out

@@ -132,9 +132,9 @@ impl<B: Backend> Backend for Profile<B> {
         Ok(Weight { inner, tensor: self.recorder.add(tensor), rows, cols, bytes })
     }
 
-    fn from_host(&mut self, values: &[f32], columns: usize) -> Self::Act {
-        let work = Work::new("from_host", Part::Other, 2 * values.len(), 0);
-        let out = self.time(work, |be| be.from_host(values, columns));
+    fn to_device(&mut self, values: &[f32], columns: usize) -> Self::Act {
+        let work = Work::new("to_device", Part::Other, 2 * values.len(), 0);
+        let out = self.time(work, |be| be.to_device(values, columns));
         self.act(out, values.len() / columns.max(1), columns)
     }
 

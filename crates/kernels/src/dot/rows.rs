@@ -115,11 +115,8 @@ impl BlockRows for Interleaved<'_> {
         let (at, len) = (LANES * n * W::BYTES, LANES * W::BYTES);
         debug_assert!(at + len <= self.panel.len());
         // SAFETY: the caller guarantees that the block is there.
-        Interleaved {
-            panel: unsafe { self.panel.get_unchecked(at..at + len) },
-            bytes: W::BYTES,
-            offset: W::interleaved_at,
-        }
+        let panel = unsafe { self.panel.get_unchecked(at..at + len) };
+        Interleaved { panel, bytes: W::BYTES, offset: W::interleaved_at }
     }
     #[inline(always)]
     fn columns<S: Simd>(self, simd: S, at: usize) -> [S::B; 8] {

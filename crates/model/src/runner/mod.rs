@@ -7,7 +7,7 @@ mod sequences;
 
 pub use on_device::OnDevice;
 pub use output::{Edit, Logit, Output, Want, argmax};
-pub use score::{Input, ScoreOptions, Scored, score};
+pub use score::{Input, ScoreOptions, Scored, Take, score};
 pub use sequences::Sequences;
 
 use crate::{Error, Result, Spec};

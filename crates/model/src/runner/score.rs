@@ -34,6 +34,9 @@ pub struct ScoreOptions<'a> {
     pub want: Want<'a>,
 }
 
+/// Takes the output rows of a pass, and where they belong; it may break off.
+pub type Take<'a, E> = dyn FnMut(&[Scored], &Output) -> Result<ControlFlow<()>, E> + 'a;
+
 /// Runs sequences through a model, several at a time, in a cache of their own. After each pass `take` gets its output rows and where they
 /// belong, in order; an input may come in several parts. It may break off.
 ///
@@ -43,7 +46,7 @@ pub fn score<E: From<Error>>(
     runner: &mut dyn Runner,
     inputs: &[Input],
     options: &ScoreOptions,
-    take: &mut dyn FnMut(&[Scored], &Output) -> Result<ControlFlow<()>, E>,
+    take: &mut Take<E>,
 ) -> Result<(), E> {
     let groups = groups(inputs, options.batch.max(1));
     let blocks = |group: &Range<usize>| -> usize {
@@ -78,7 +81,7 @@ fn run<E: From<Error>>(
     inputs: &[Input],
     groups: Vec<Range<usize>>,
     options: &ScoreOptions,
-    take: &mut dyn FnMut(&[Scored], &Output) -> Result<ControlFlow<()>, E>,
+    take: &mut Take<E>,
 ) -> Result<(), E> {
     let spec = runner.spec();
     let width = if matches!(options.want, Want::Hidden) { spec.hidden_size } else { spec.vocab_size };

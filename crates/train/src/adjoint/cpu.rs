@@ -11,7 +11,7 @@ use trine_tensor::{Format, View};
 
 impl Adjoint for Cpu {
     fn copy(&mut self, x: &Act) -> Act {
-        self.from_host(x.data(), x.cols())
+        self.to_device(x.data(), x.cols())
     }
 
     fn zeros_like(&mut self, x: &Act) -> Act {

@@ -314,7 +314,7 @@ impl<B: Adjoint> Backend for Tape<B> {
             if rounding == Rounding::Ternary {
                 masters_of_ternary(&mut values);
             }
-            let values = self.device.from_host(&values, cols);
+            let values = self.device.to_device(&values, cols);
             let grad = self.device.zeros_like(&values);
             let effective = self.device.quantize(&name, &shape, role, &values, rounding)?;
             TapeWeight::Trained(Master { values, grad, effective })
@@ -324,8 +324,8 @@ impl<B: Adjoint> Backend for Tape<B> {
     }
 
     /// A constant, which gets no gradient.
-    fn from_host(&mut self, values: &[f32], columns: usize) -> Var<B::Act> {
-        let value = self.device.from_host(values, columns);
+    fn to_device(&mut self, values: &[f32], columns: usize) -> Var<B::Act> {
+        let value = self.device.to_device(values, columns);
         self.constant(value)
     }
 

@@ -90,14 +90,14 @@ impl Teacher {
         let vocab = self.runner.spec().vocab_size;
         let Some(mut vocab_map) = self.vocab_map.take() else {
             self.forward(batch, blocks)?;
-            return Ok(TeacherLogits { rows: None, logits: device.from_host(&self.output.values, vocab) });
+            return Ok(TeacherLogits { rows: None, logits: device.to_device(&self.output.values, vocab) });
         };
         let (pairs, blocks) = vocab_map.retokenize(batch, self.runner.spec().context_length, BLOCK_LEN);
         let result = self.forward(vocab_map.batch(), blocks);
         let vocab_map = &*self.vocab_map.insert(vocab_map);
         result?;
         let student = vocab_map.student().len();
-        let logits = device.from_host(&self.output.values, vocab);
+        let logits = device.to_device(&self.output.values, vocab);
         let mut weights = device.copy(&logits);
         device.executor().softmax_numerators(logits.data(), vocab, temperature, weights.data_mut());
         let mut mapped = device.act(pairs.len(), student);

@@ -1,0 +1,191 @@
+//! What a runner gives is what the logits say, in any cache.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use trine_backend::{Batch, CpuOptions};
+use trine_model::runner::{Edit, Input, Output, ScoreOptions, Scored, Sequences, Want, score};
+use trine_model::{DeviceName, DeviceOptions, Error, ModelOptions, Runner, load};
+use trine_tensor::File;
+use trine_tensor::format::{F16, F32, Q8_0};
+
+fn runner(name: &str) -> Box<dyn Runner> {
+    let file = File::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(name)).unwrap();
+    let cpu = CpuOptions { threads: 1, ..CpuOptions::default() };
+    let device = DeviceOptions { cpu, ..DeviceOptions::default() };
+    load(&file, &device, ModelOptions::default(), &mut |_| ControlFlow::Continue(())).unwrap()
+}
+
+/// Ids that follow no pattern.
+fn ids(n: u32, vocab: usize) -> Vec<u32> {
+    (0..n).map(|i| (i * 37 + i * i * 11) % vocab as u32).collect()
+}
+
+/// The outputs of the last `outputs` of some ids.
+fn run(runner: &mut dyn Runner, ids: &[u32], outputs: usize, want: Want) -> Output {
+    let mut sequences = Sequences::new(runner, Sequences::blocks_of(ids.len()), &F32).unwrap();
+    let (sequence, mut output) = (sequences.add(ids.len()), Output::default());
+    sequences.push(sequence, ids, outputs);
+    sequences.run(runner, want, &mut output).unwrap();
+    sequences.release(runner);
+    output
+}
+
+#[test]
+fn the_best_logits_are_the_highest_of_all_and_their_sum_is_that_of_all() {
+    for name in ["llama", "gemma2", "bitnet-b1.58"] {
+        let mut runner = runner(name);
+        let vocab = runner.spec().vocab_size;
+        let ids = ids(19, vocab);
+        let logits = run(&mut *runner, &ids, 5, Want::Logits).values;
+        for k in [0, 1, 7, vocab, vocab + 3] {
+            let top = run(&mut *runner, &ids, 5, Want::Top { k, edits: &[] });
+            assert!(top.values.is_empty());
+            for (i, row) in logits.chunks(vocab).enumerate() {
+                let mut all: Vec<(u32, f32)> = (0..).zip(row.iter().copied()).collect();
+                all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+                all.truncate(k);
+                let found: Vec<(u32, f32)> = top.top(i).iter().map(|top| (top.id, top.logit)).collect();
+                assert_eq!(found, all, "{name}, k {k}");
+                let sum: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
+                assert!(k == 0 || (top.log_sum_exp[i] - sum.ln()).abs() < 1e-9, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn edits_come_before_the_best_are_taken() {
+    let mut runner = runner("llama");
+    let vocab = runner.spec().vocab_size;
+    let ids = ids(9, vocab);
+    let logits = run(&mut *runner, &ids, 3, Want::Logits).values;
+    // Even ids alone; a bias; nothing at all.
+    let (even, none) = (vec![0x5555_5555_5555_5555; vocab.div_ceil(64)], vec![0; vocab.div_ceil(64)]);
+    let edits = [
+        Edit { mask: Some(&even), add: &[] },
+        Edit { mask: None, add: &[(7, 1000.0), (8, -1000.0)] },
+        Edit { mask: Some(&none), add: &[] },
+    ];
+    let top = run(&mut *runner, &ids, 3, Want::Top { k: 4, edits: &edits });
+    let best = (0..vocab).step_by(2).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
+    assert!(top.top(0).len() == 4 && top.top(0)[0].id == best as u32 && top.top(0).iter().all(|top| top.id % 2 == 0));
+    assert_eq!((top.top(1)[0].id, top.top(1)[0].logit), (7, logits[vocab + 7] + 1000.0));
+    assert!(top.top(2).is_empty() && top.log_sum_exp[2] == f64::NEG_INFINITY);
+}
+
+#[test]
+fn hidden_states_have_the_width_of_the_model() {
+    let mut runner = runner("llama");
+    let (hidden, ids) = (runner.spec().hidden_size, ids(9, 200));
+    let whole = run(&mut *runner, &ids, 9, Want::Hidden).values;
+    assert_eq!(whole.len(), 9 * hidden);
+    assert_eq!(run(&mut *runner, &ids, 2, Want::Hidden).values, whole[7 * hidden..]);
+}
+
+/// A draft beside a target, or an evaluation beside a chat.
+#[test]
+fn caches_do_not_touch_each_other_and_ids_are_used_again() {
+    let mut runner = runner("qwen3");
+    let vocab = runner.spec().vocab_size;
+    let ids = ids(40, vocab);
+    let expected = run(&mut *runner, &ids, 40, Want::Logits).values;
+    let mut all = [&F32, &F32, &F16].map(|format| Sequences::new(&mut *runner, 3, format).unwrap());
+    let mut output = Output::default();
+    let mut found: [Vec<f32>; 3] = Default::default();
+    all.iter_mut().for_each(|sequences| {
+        sequences.add(40);
+    });
+    for part in ids.chunks(7) {
+        for (sequences, found) in all.iter_mut().zip(&mut found) {
+            sequences.push(0, part, part.len());
+            sequences.run(&mut *runner, Want::Logits, &mut output).unwrap();
+            found.extend_from_slice(&output.values);
+        }
+    }
+    assert!(found[0] == expected && found[1] == expected && found[2] != expected);
+    let [a, b, c] = all;
+    let before = runner.memory();
+    b.release(&mut *runner);
+    let after = runner.memory();
+    assert!(before.weights > 0 && before.weights == after.weights && before.activations > Some(0));
+    assert_eq!(before.kv_caches - after.kv_caches, runner.kv_shape(3, &F32).bytes().unwrap() as u64);
+    let again = Sequences::new(&mut *runner, 3, &F32).unwrap();
+    [a, c, again].into_iter().for_each(|sequences| sequences.release(&mut *runner));
+    assert_eq!(runner.memory().kv_caches, 0);
+}
+
+#[test]
+fn blocks_are_copied_swapped_and_moved_without_changing_a_bit() {
+    for format in [&F32, &F16, &Q8_0] {
+        let mut runner = runner("llama");
+        let ids = ids(37, runner.spec().vocab_size);
+        let expected = {
+            let cache = runner.create_cache(3, format).unwrap();
+            let (mut batch, mut output) = (Batch::new(), Output::default());
+            batch.push(&ids, 0, &[0, 1, 2], 5);
+            runner.forward(cache, &batch, Want::Logits, &mut output).unwrap();
+            runner.release_cache(cache);
+            output.values
+        };
+        let [first, second] = [0, 1].map(|_| runner.create_cache(8, format).unwrap());
+        let (mut batch, mut output) = (Batch::new(), Output::default());
+        batch.push(&ids[..32], 0, &[5, 2], 0);
+        runner.forward(first, &batch, Want::Logits, &mut output).unwrap();
+        let mut last = |runner: &mut dyn Runner, cache, blocks: &[u32]| {
+            batch.clear();
+            batch.push(&ids[32..], 32, blocks, 5);
+            runner.forward(cache, &batch, Want::Logits, &mut output).unwrap();
+            output.values.clone()
+        };
+        // Copied within the cache.
+        runner.copy_block(first, 5, 0);
+        runner.copy_block(first, 2, 7);
+        assert!(last(&mut *runner, first, &[0, 7, 1]) == expected, "{format}");
+        // Moved to another cache, over the host.
+        let mut bytes = Vec::new();
+        for (from, to) in [(5, 3), (2, 6)] {
+            runner.read_block(first, from, &mut bytes).unwrap();
+            runner.write_block(second, to, &bytes);
+        }
+        assert!(last(&mut *runner, second, &[3, 6, 0]) == expected, "{format}");
+    }
+}
+
+#[test]
+fn scoring_gives_the_rows_of_each_input_whatever_the_batch() {
+    let mut runner = runner("llama");
+    let vocab = runner.spec().vocab_size;
+    let inputs: Vec<Input> = [(20, 20), (3, 1), (33, 5), (1, 1), (7, 0)]
+        .map(|(len, outputs)| Input { ids: ids(len, vocab), outputs })
+        .into_iter()
+        .collect();
+    let alone: Vec<Vec<f32>> =
+        inputs.iter().map(|input| run(&mut *runner, &input.ids, input.outputs, Want::Logits).values).collect();
+    for batch in [1, 4, 16, 100] {
+        let options = ScoreOptions { batch, cache_type: &F32, want: Want::Logits };
+        let mut found: Vec<Vec<f32>> = vec![Vec::new(); inputs.len()];
+        score::<Error>(&mut *runner, &inputs, &options, &mut |parts, output| {
+            let mut rest = &output.values[..];
+            for Scored { input, outputs } in parts {
+                assert_eq!(found[*input].len(), outputs.start * vocab);
+                found[*input].extend_from_slice(rest.split_off(..outputs.len() * vocab).unwrap());
+            }
+            assert!(rest.is_empty());
+            Ok(ControlFlow::Continue(()))
+        })
+        .unwrap();
+        assert!(found == alone, "batches of {batch}");
+    }
+    assert_eq!(runner.memory().kv_caches, 0, "the cache is freed");
+}
+
+#[test]
+fn devices_have_names_and_variants() {
+    assert_eq!("auto".parse::<DeviceName>().unwrap(), DeviceName::Auto);
+    for name in ["cpu", "cpu:scalar"] {
+        assert_eq!(name.parse::<DeviceName>().unwrap().to_string(), name);
+    }
+    let refused = |name: &str| name.parse::<DeviceName>().unwrap_err().to_string();
+    assert!(refused("gpu").starts_with("device `gpu`: expected auto, cpu"), "{}", refused("gpu"));
+    assert!(refused("cpu:mmx").contains("cpu:scalar"), "{}", refused("cpu:mmx"));
+}
