@@ -1,6 +1,5 @@
 //! How the program ends: exit status, message and hint of every error.
 
-use crate::commands::train::ConfigError;
 use crate::table;
 use std::io::ErrorKind;
 use std::process::ExitCode;
@@ -81,9 +80,6 @@ fn diagnose(error: &anyhow::Error) -> (Exit, Option<&'static str>) {
     if let Some(error) = error.downcast_ref::<trine_lab::bench::Error>() {
         return of_bench(error);
     }
-    if error.is::<ConfigError>() {
-        return (Exit::Usage, Some("`trine train --example` shows every key"));
-    }
     if let Some(error) = error.downcast_ref::<trine::train::Error>() {
         return of_train(error);
     }
@@ -124,10 +120,10 @@ fn of_train(error: &trine::train::Error) -> (Exit, Option<&'static str>) {
         Error::Device(error) => of_device(error),
         Error::Cancelled => (Exit::Interrupted, None),
         Error::Checkpoint { earlier: Some(_), .. } => {
-            (Exit::Work, Some("delete the file, and --resume goes on from the checkpoint before it"))
+            (Exit::Work, Some("delete the file, and --resume continues from the checkpoint before it"))
         }
-        Error::Checkpoint { .. } => (Exit::Work, Some("it was the only one: --fresh begins anew")),
-        Error::NoCheckpoint { .. } => (Exit::Work, Some("without --resume the run begins")),
+        Error::Checkpoint { .. } => (Exit::Work, Some("it was the only one: --fresh starts over")),
+        Error::NoCheckpoint { .. } => (Exit::Work, Some("omit --resume to start the run")),
         Error::Busy { .. } => (Exit::Work, Some("wait for it, or give another output.folder")),
         _ => (Exit::Work, None),
     }

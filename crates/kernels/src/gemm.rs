@@ -37,6 +37,11 @@ pub struct Strided<'a> {
 }
 
 impl<'a> Strided<'a> {
+    /// A matrix whose rows of `cols` elements follow each other.
+    pub fn row_major(data: &'a [f32], cols: usize) -> Strided<'a> {
+        Strided { data, row: cols, col: 1 }
+    }
+
     /// The same matrix with rows for columns.
     pub fn transposed(self) -> Strided<'a> {
         Strided { row: self.col, col: self.row, ..self }

@@ -1,4 +1,4 @@
-//! A table: how fast models train beside eager PyTorch, step by step in turn, on the same number of threads.
+//! A table of training speed compared with eager PyTorch, step by step in turn, on the same number of threads.
 //!
 //! `cargo bench -p trine-train --bench torch -- --python python3 [--steps 7] [--threads 2] [--sizes 1.7m,10m,100m] [--precision f32]`. Without
 //! `--python` only our own speed is measured. The peer is `golden/train_speed.py`.
@@ -15,8 +15,9 @@ use trine_kernels::{Factors, limits, tables};
 use trine_model::{Arch, Model, Sizes};
 use trine_tensor::format::{BF16, F32};
 use trine_tensor::{File, Metadata};
-use trine_train::adjoint::{AdamW, Adjoint, Rounding};
-use trine_train::{Tape, init};
+use trine_train::adjoint::{Adjoint, Rounding};
+use trine_train::optimizer::{Hyperparameters, adamw};
+use trine_train::{Master, Parameter, Tape, init};
 
 /// The sizes of `golden/train_speed.py`: name, vocabulary, width, layers, heads, key and value heads, feed-forward, batch, sequence.
 const SIZES: &[(&str, [usize; 8])] = &[
@@ -25,7 +26,6 @@ const SIZES: &[(&str, [usize; 8])] = &[
     ("100m", [8192, 768, 12, 12, 4, 2688, 4, 256]),
 ];
 
-/// PyTorch at work.
 struct Peer {
     _process: Child,
     input: ChildStdin,
@@ -63,7 +63,7 @@ impl Peer {
     fn step(&mut self) -> Result<f64, Box<dyn Error>> {
         self.input.write_all(b"\n")?;
         self.input.flush()?;
-        self.line()?["seconds"].as_f64().ok_or_else(|| "the peer tells no seconds".into())
+        self.line()?["seconds"].as_f64().ok_or_else(|| "the peer reports no seconds".into())
     }
 }
 
@@ -71,7 +71,7 @@ impl Peer {
 struct Ours {
     tape: Tape<Cpu>,
     model: Model<Tape<Cpu>>,
-    means: Vec<[Act; 2]>,
+    states: Vec<[Act; 2]>,
     batch: Batch,
     targets: Vec<u32>,
     step: u64,
@@ -101,26 +101,36 @@ impl Ours {
             rows.push(&tokens(sequence), 0, &own, sequence);
         }
         tape.reserve_kv(model.kv_shape(batch * blocks, 16))?;
-        let means = (0..tape.params.len()).map(|i| [(); 2].map(|()| tape.device.copy(&tape.params[i].grad))).collect();
-        Ok(Ours { targets: tokens(batch * sequence), tape, model, means, batch: rows, step: 0 })
+        let Tape { device, params, .. } = &mut tape;
+        let masters = params.iter().filter_map(Parameter::master);
+        let states = masters.map(|master| [(); 2].map(|()| device.zeros_like(&master.values))).collect();
+        Ok(Ours { targets: tokens(batch * sequence), tape, model, states, batch: rows, step: 0 })
     }
 
     /// Seconds of one step.
     fn step(&mut self) -> Result<f64, Box<dyn Error>> {
         let begin = Instant::now();
         self.step += 1;
-        let Ours { tape, model, means, batch, targets, step } = self;
-        tape.settle()?;
+        let Ours { tape, model, states, batch, targets, step } = self;
+        tape.requantize()?;
         tape.clear_gradients();
         let logits = model.forward(tape, batch);
         let mut losses = Vec::new();
         let dlogits = tape.device.cross_entropy(logits.value(), targets, 1.0 / targets.len() as f32, &mut losses);
         tape.backward(logits, dlogits);
         let Tape { device, params, .. } = tape;
-        for (param, [m, v]) in params.iter_mut().zip(means) {
-            let decay = if param.is_inner() { 0.1 } else { 0.0 };
-            let step = AdamW { step: *step, rate: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, decay, factor: 1.0 };
-            device.adamw(&step, &mut param.master, &param.grad, m, v);
+        for (param, states) in params.iter_mut().zip(states) {
+            let hyper = Hyperparameters {
+                step: *step,
+                learning_rate: 1e-3,
+                beta1: 0.9,
+                beta2: 0.95,
+                eps: 1e-8,
+                weight_decay: if param.is_inner() { 0.1 } else { 0.0 },
+                grad_factor: 1.0,
+            };
+            let Master { values, grad, .. } = param.master_mut().ok_or("a frozen weight")?;
+            device.update(&adamw::RULE, &hyper, values, grad, states);
         }
         Ok(begin.elapsed().as_secs_f64())
     }
@@ -143,7 +153,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "{threads} threads, {steps} steps in turn, {}; medians",
         if bf16 { "bf16 here, f32 there" } else { "f32" }
     );
-    // The best of all that were measured, the first with no peer about.
+    // The best of several measurements, the first while no peer runs.
     let peak = || Ok::<_, Box<dyn Error>>(limits::peaks(tables().next().ok_or("no table")?, threads, &[]).f32);
     let mut best = peak()?;
     println!("{:6} {:8} {:>12} {:>9} {:>12} {:>7}", "size", "weights", "tokens/s", "of peak", "PyTorch", "ratio");
@@ -184,7 +194,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let (mut times, mut theirs) = (Vec::new(), Vec::new());
             for step in 0..steps + 2 {
                 let (time, their_time) = (ours.step()?, peer.as_mut().map(Peer::step).transpose()?);
-                // The first two warm caches and allocators up.
+                // The first two are for warmup.
                 if step >= 2 {
                     times.push(time);
                     theirs.extend(their_time);

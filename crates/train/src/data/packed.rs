@@ -1,21 +1,23 @@
-use super::Tokens;
+//! Packs documents into rows of equal length.
+
+use super::TokenizedDocuments;
 use crate::{Error, Result};
 use fastrand::Rng;
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Documents, one behind the other, cut into rows. A document of `n` tokens is `n - 1` pairs of a token and the one that is to follow it;
-/// pieces of several documents share a row, and a document may go on in the next row, which does not see the piece before.
+/// Concatenated documents, split into rows. A document of `n` tokens has `n - 1` pairs of an input and a target token. Pieces of several documents
+/// share a row, and a document may continue in the next row, which cannot attend to the piece before.
 ///
-/// A row depends on its number alone, so that training goes on where it stopped when the number is known.
+/// A row depends on its index alone, so that training can resume anywhere.
 #[derive(Debug)]
-pub struct Packing {
-    tokens: Tokens,
+pub struct PackedDataset {
+    tokens: TokenizedDocuments,
     sequence: usize,
-    /// Of the order of documents; `None` for that in which they are.
+    /// Seeds the order of documents; `None` for their own order.
     seed: Option<u64>,
     rows: u64,
-    /// The epoch that was last asked for.
+    /// The last epoch that was used.
     epoch: Mutex<Arc<Epoch>>,
 }
 
@@ -28,55 +30,52 @@ struct Epoch {
     ends: Vec<u64>,
 }
 
-/// Pairs that are computed together.
+/// A sequence for training.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Row {
-    /// What the model sees.
+pub struct PackedRow {
     pub inputs: Vec<u32>,
-    /// What it should say behind each.
+    /// The next token for each input.
     pub targets: Vec<u32>,
-    /// Lengths of the pieces. Attention does not look across them, and positions begin at 0 in each.
+    /// Lengths of the pieces. Attention stays inside a piece, and positions start at 0 in each.
     pub spans: Vec<usize>,
-    /// Where each piece is from.
     pub origins: Vec<Origin>,
-    /// Bytes of the text of the documents that end in this row: over all rows, of all documents that have a pair.
+    /// Bytes of text of the documents that end in this row.
     pub bytes: u64,
 }
 
-/// Where a piece is from.
+/// The source of a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
-    /// The document, of [`Tokens`].
+    /// The index of the document in [`TokenizedDocuments`].
     pub document: usize,
-    /// Where among its tokens the first input is.
+    /// The index of the first input in its tokens.
     pub offset: usize,
 }
 
-impl Packing {
-    /// Rows of exactly `sequence` pairs without end: in each epoch documents are in another order, which depends on `seed`, and what is left
-    /// after the last whole row is dropped.
+impl PackedDataset {
+    /// Infinitely many rows of exactly `sequence` pairs. Each epoch shuffles the documents anew, by `seed`, and drops the rest after the last whole row.
     ///
     /// # Errors
-    /// When there is not one row.
-    pub fn shuffled(tokens: Tokens, sequence: usize, seed: u64) -> Result<Packing> {
-        let packing = Packing::new(tokens, sequence, Some(seed))?;
+    /// When there is less than one row.
+    pub fn shuffled(tokens: TokenizedDocuments, sequence: usize, seed: u64) -> Result<PackedDataset> {
+        let packing = PackedDataset::new(tokens, sequence, Some(seed))?;
         if packing.rows == 0 {
-            let expected = format!("documents of more than {sequence} tokens in all, the sequence");
+            let expected = format!("documents of more than {sequence} tokens in all, `train.sequence`");
             let found = format!("{} tokens in {} documents", packing.tokens.tokens(), packing.tokens.len());
             return Err(Error::Config { key: "data.files".to_owned(), expected, found });
         }
         Ok(packing)
     }
 
-    /// One pass through the documents in their order, whose last row may be shorter.
+    /// One pass through the documents in order. The last row may be shorter.
     ///
     /// # Errors
     /// When `sequence` is 0.
-    pub fn in_order(tokens: Tokens, sequence: usize) -> Result<Packing> {
-        Packing::new(tokens, sequence, None)
+    pub fn in_order(tokens: TokenizedDocuments, sequence: usize) -> Result<PackedDataset> {
+        PackedDataset::new(tokens, sequence, None)
     }
 
-    fn new(tokens: Tokens, sequence: usize, seed: Option<u64>) -> Result<Packing> {
+    fn new(tokens: TokenizedDocuments, sequence: usize, seed: Option<u64>) -> Result<PackedDataset> {
         if sequence == 0 {
             let (key, expected) = ("train.sequence".to_owned(), "at least 1".to_owned());
             return Err(Error::Config { key, expected, found: "0".to_owned() });
@@ -84,24 +83,23 @@ impl Packing {
         let epoch = Epoch::new(&tokens, seed, 0);
         let pairs = epoch.pairs();
         let rows = if seed.is_some() { pairs / sequence as u64 } else { pairs.div_ceil(sequence as u64) };
-        Ok(Packing { tokens, sequence, seed, rows, epoch: Mutex::new(Arc::new(epoch)) })
+        Ok(PackedDataset { tokens, sequence, seed, rows, epoch: Mutex::new(Arc::new(epoch)) })
     }
 
-    /// Rows of an epoch.
+    /// Rows per epoch.
     pub fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// The documents.
-    pub fn tokens(&self) -> &Tokens {
+    pub fn tokens(&self) -> &TokenizedDocuments {
         &self.tokens
     }
 
-    /// A row, counted from the first epoch on. It is cheap to jump around within an epoch.
+    /// The row at an index, which counts from the first epoch on. Random access is cheap within an epoch.
     ///
     /// # Panics
-    /// When the documents are in their order and have not so many rows.
-    pub fn row(&self, index: u64) -> Row {
+    /// When the dataset has one pass, and fewer rows.
+    pub fn row(&self, index: u64) -> PackedRow {
         let epoch = match self.seed {
             Some(_) => self.epoch(index / self.rows),
             None => {
@@ -111,7 +109,7 @@ impl Packing {
         };
         let begin = index % self.rows * self.sequence as u64;
         let end = (begin + self.sequence as u64).min(epoch.pairs());
-        let mut row = Row::default();
+        let mut row = PackedRow::default();
         let mut at = begin;
         for next in epoch.ends.partition_point(|&end| end <= begin).. {
             if at == end {
@@ -149,7 +147,7 @@ impl Packing {
 }
 
 impl Epoch {
-    fn new(tokens: &Tokens, seed: Option<u64>, number: u64) -> Epoch {
+    fn new(tokens: &TokenizedDocuments, seed: Option<u64>, number: u64) -> Epoch {
         let mut documents: Vec<u32> = (0..tokens.len() as u32).collect();
         if let Some(seed) = seed {
             let hash: [u8; 32] =
@@ -172,6 +170,6 @@ impl Epoch {
 }
 
 /// Pairs of a document.
-fn pairs(tokens: &Tokens, document: usize) -> u64 {
+fn pairs(tokens: &TokenizedDocuments, document: usize) -> u64 {
     tokens.document_len(document).saturating_sub(1) as u64
 }

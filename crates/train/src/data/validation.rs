@@ -1,7 +1,8 @@
+//! Which documents are held out for validation.
+
 use sha2::{Digest, Sha256};
 
-/// Whether a document is kept for validation. This depends on its text alone: it stays where it is when others come and go, and is never on
-/// both sides when it is there twice.
+/// Whether a document is held out. This depends on its text alone: other documents do not matter, and duplicates are on the same side.
 pub(super) fn is_validation(text: &str, share: f64) -> bool {
     let hash: [u8; 32] = Sha256::digest(text).into();
     let [a, b, c, d, e, f, g, h, ..] = hash;

@@ -1,19 +1,20 @@
-//! A training run: steps, validations, checkpoints, and the model at its end.
+//! A training run: steps, validations, checkpoints, and the final model.
 
 mod save;
 mod step;
 
 use crate::adjoint::{Adjoint, Rounding};
-use crate::config::{Config, Precision, Train, Weights};
-use crate::data::{Packing, Row};
+use crate::config::{Config, Precision, TrainConfig, WeightQuantization};
+use crate::data::{PackedDataset, PackedRow};
 use crate::export::Formats;
 use crate::scaler::Scaler;
 use crate::setup::{self, Setup};
-use crate::tape::{Param, Tape};
+use crate::tape::{Parameter, Tape};
 use crate::teacher::Teacher;
-use crate::{Error, Event, Plan, Progress, Result, Validation};
+use crate::{Error, Plan, Result, SetupProgress, TrainEvent, Validation};
 use crate::{checkpoint, plan};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fs::{File, TryLockError};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -23,41 +24,44 @@ use trine_model::Model;
 use trine_tensor::Metadata;
 use trine_tensor::format::{BF16, F16, F32};
 
-/// Tokens of a block of the attention's cache.
+/// Tokens per KV block.
 const BLOCK: usize = 16;
 
-/// A run.
+/// A training run, with all that it has on its device and in its output folder.
 pub struct Trainer {
     config: Config,
     tape: Tape<Cpu>,
     model: Model<Tape<Cpu>>,
     teacher: Option<Teacher>,
-    train: Packing,
-    validation: Packing,
-    /// What the optimiser keeps for each weight: the sum of gradients, or their mean and that of their squares.
-    moments: Vec<Vec<Act>>,
+    train: PackedDataset,
+    validation: PackedDataset,
+    /// The optimizer states of each weight, as its rule has them; none for frozen weights.
+    optimizer_states: Vec<Vec<Act>>,
     state: State,
-    /// What the model's file says, but its recipe.
+    /// Of the model file, without the recipe.
     metadata: Metadata,
     formats: Formats,
-    /// Blocks of the attention's cache.
+    /// In the KV cache.
     blocks: usize,
     batch: Batch,
     losses: Vec<f32>,
-    /// What the observer has not been told yet.
+    /// To report when the run starts.
     warnings: Vec<String>,
-    /// No other run is at work in the output folder while it is open.
+    /// While it is open, no other run can use the output folder.
     _lock: File,
 }
 
-/// Where a run is.
+/// The state of a run, as checkpoints have it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct State {
-    config: Config,
-    /// The hash of the tokenizer.
+    config: Value,
+    /// A hash of the tokenizer.
     language: Option<String>,
     step: u64,
-    /// Sequences that were learned from.
+    /// Steps whose gradients overflowed. They do not count for the schedule and the optimizer.
+    #[serde(default)]
+    skipped: u64,
+    /// Sequences used so far.
     rows: u64,
     tokens: u64,
     scaler: Option<Scaler>,
@@ -65,27 +69,26 @@ struct State {
     best: Option<(u64, f64)>,
 }
 
-/// How a run ended.
+/// The end of a run, or of a part of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finished {
-    /// The model, or the checkpoint that was written when the run was stopped.
+    /// The model, or the checkpoint of a run that was stopped.
     pub model: PathBuf,
-    /// Steps done.
     pub steps: u64,
-    /// Whether somebody stopped it before its end.
+    /// Whether the observer stopped it before its end.
     pub stopped: bool,
 }
 
 impl Trainer {
-    /// Reads data and makes weights, or with `resume` goes on from the last checkpoint of the output folder. `progress` is told how far that is.
+    /// Reads the data and initializes the weights; with `resume`, continues from the last checkpoint in the output folder.
     ///
     /// # Errors
-    /// When the configuration makes no sense, a file cannot be read, there is nothing to resume, or another run is at work in the folder;
-    /// [`Error::Cancelled`] when `progress` says so.
+    /// When the configuration is invalid, a file cannot be read, there is no checkpoint to resume, or another run uses the folder;
+    /// [`Error::Cancelled`] when `progress` breaks.
     pub fn new(
         config: &Config,
         resume: bool,
-        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+        progress: &mut dyn FnMut(SetupProgress) -> ControlFlow<()>,
     ) -> Result<Trainer> {
         config.check()?;
         let folder = &config.output.folder;
@@ -101,11 +104,11 @@ impl Trainer {
             Precision::F16 => &F16,
         });
         let inner = match config.quantization.weights {
-            Weights::None => outer,
-            Weights::Ternary => Rounding::Ternary,
+            WeightQuantization::None => outer,
+            WeightQuantization::Ternary => Rounding::Ternary,
         };
         let mut tape = Tape::new(device, inner, outer);
-        tape.set_forgetful(config.train.grad_checkpoint);
+        tape.set_activation_checkpointing(config.train.grad_checkpoint);
         tape.set_factors(match config.train.precision {
             Precision::F32 => Factors::F32,
             Precision::Bf16 => Factors::Bf16,
@@ -113,13 +116,12 @@ impl Trainer {
         });
         let model = Model::load(&mut tape, &file, &mut |_| ControlFlow::Continue(()))?;
         let Tape { device, params, .. } = &mut tape;
-        let mut zeros = |param: &Param<Cpu>| {
-            let mut zeros = device.copy(&param.grad);
-            device.clear(&mut zeros);
-            zeros
+        let mut states = |param: &Parameter<Cpu>| {
+            let rule = config.optimizer.name.rule(param.is_inner());
+            let masters = param.master().into_iter().flat_map(|master| rule.states.iter().map(move |_| &master.values));
+            masters.map(|values| device.zeros_like(values)).collect()
         };
-        let count = |param: &Param<Cpu>| config.optimizer.name.moments(param.is_inner());
-        let moments = params.iter().map(|param| (0..count(param)).map(|_| zeros(param)).collect()).collect();
+        let optimizer_states = params.iter().map(&mut states).collect();
         let scaler = (config.train.precision == Precision::F16).then(|| Scaler::new(&config.train.loss_scale));
         let teacher = config
             .distill
@@ -127,7 +129,8 @@ impl Trainer {
             .map(|distill| Teacher::load(distill, config.train.threads, config.train.sequence, &file, train.tokens()))
             .transpose()?;
         let language = Some(language);
-        let state = State { config: config.clone(), language, step: 0, rows: 0, tokens: 0, scaler, best: None };
+        let state =
+            State { config: Value::Null, language, step: 0, skipped: 0, rows: 0, tokens: 0, scaler, best: None };
         let mut trainer = Trainer {
             config: config.clone(),
             tape,
@@ -135,7 +138,7 @@ impl Trainer {
             teacher,
             train,
             validation,
-            moments,
+            optimizer_states,
             state,
             metadata,
             formats,
@@ -151,53 +154,52 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// What a run would take, without beginning it.
+    /// Estimates memory and work without starting the run.
     ///
     /// # Errors
-    /// When the configuration makes no sense, or the tokenizer or a model cannot be read.
+    /// When the configuration is invalid, or the tokenizer or a model cannot be read.
     pub fn plan(config: &Config) -> Result<Plan> {
         plan::plan(config)
     }
 
-    /// Steps done.
+    /// The number of steps done.
     pub fn step(&self) -> u64 {
         self.state.step
     }
 
-    /// The logits behind each token of a sequence, `[tokens, vocab]`, as the tape computes them.
+    /// The logits after each token of a sequence, `[tokens, vocab]`, as the tape computes them.
     ///
     /// # Errors
-    /// When there is no memory for it.
+    /// When there is no memory for them.
     pub fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
-        let row = Row { inputs: ids.to_vec(), spans: vec![ids.len()], ..Row::default() };
-        self.tape.settle()?;
-        self.lay_out(&[row])?;
+        let row = PackedRow { inputs: ids.to_vec(), spans: vec![ids.len()], ..PackedRow::default() };
+        self.tape.requantize()?;
+        self.fill_batch(&[row])?;
         self.tape.record(false);
         let logits = self.model.forward(&mut self.tape, &self.batch);
         self.tape.record(true);
         Ok(logits.value().data().to_vec())
     }
 
-    /// What is trained.
     pub fn tape(&mut self) -> &mut Tape<Cpu> {
         &mut self.tape
     }
 
-    /// Runs to the end, or until `observe` breaks off; then a checkpoint is written.
+    /// Runs to the end, or until `observe` breaks, after which a checkpoint is written.
     ///
     /// # Errors
-    /// When weights stop being finite, or a file cannot be written.
-    pub fn run(&mut self, observe: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<Finished> {
-        let Config { train: Train { steps, .. }, output, .. } = self.config.clone();
+    /// When gradients or weights are not finite, or a file cannot be written.
+    pub fn run(&mut self, observe: &mut dyn FnMut(TrainEvent) -> ControlFlow<()>) -> Result<Finished> {
+        let Config { train: TrainConfig { steps, .. }, output, .. } = self.config.clone();
         let due = |every: u64, step: u64| every > 0 && step.is_multiple_of(every);
         let mut stopped = false;
         for warning in std::mem::take(&mut self.warnings) {
-            stopped |= observe(Event::Warning(&warning)).is_break();
+            stopped |= observe(TrainEvent::Warning(&warning)).is_break();
         }
         while self.state.step < steps && !stopped {
             let done = self.advance()?;
             let (step, last, mut best) = (done.step, done.step == steps, false);
-            stopped |= observe(Event::Step(&done)).is_break();
+            stopped |= observe(TrainEvent::Step(&done)).is_break();
             if (due(output.validate_every, step) || last)
                 && let Some(validation) = self.validate()?
             {
@@ -205,16 +207,16 @@ impl Trainer {
                 if best {
                     self.state.best = Some((step, validation.loss));
                 }
-                stopped |= observe(Event::Validation(&validation)).is_break();
+                stopped |= observe(TrainEvent::Validation(&validation)).is_break();
             }
             if due(output.sample_every, step) && !stopped {
                 let path = output.folder.join("sample.gguf");
                 self.export(&path)?;
-                stopped |= observe(Event::Sample { step, model: &path }).is_break();
+                stopped |= observe(TrainEvent::Sample { step, model: &path }).is_break();
             }
             if due(output.checkpoint_every, step) || best || last || stopped {
                 let path = self.save()?;
-                stopped |= observe(Event::Checkpoint { step, path: &path, best }).is_break();
+                stopped |= observe(TrainEvent::Checkpoint { step, path: &path, best }).is_break();
             }
         }
         let steps_done = self.state.step;
@@ -227,8 +229,8 @@ impl Trainer {
         Ok(Finished { model, steps: steps_done, stopped: false })
     }
 
-    /// Makes some sequences the batch that runs next; every piece of a document stands for itself.
-    fn lay_out(&mut self, rows: &[Row]) -> Result<()> {
+    /// Makes a batch of sequences, in which every piece of a document is a sequence of its own.
+    fn fill_batch(&mut self, rows: &[PackedRow]) -> Result<()> {
         self.batch.clear();
         let mut blocks = 0;
         for row in rows {
@@ -248,7 +250,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// The loss on the documents that are kept for it; none when there are none.
+    /// The loss on held-out documents; none if there are no such documents.
     ///
     /// # Errors
     /// When there is no memory for it.
@@ -257,13 +259,14 @@ impl Trainer {
         if rows == 0 {
             return Ok(None);
         }
-        let portion = self.config.train.micro_batch.unwrap_or(self.config.train.batch).max(1) as u64;
-        self.tape.settle()?;
+        let micro_batch = self.config.train.micro_batch.unwrap_or(self.config.train.batch).max(1) as u64;
+        self.tape.requantize()?;
         self.tape.record(false);
         let (mut nats, mut tokens, mut bytes) = (0.0, 0, 0);
-        for first in (0..rows).step_by(portion as usize) {
-            let rows: Vec<Row> = (first..rows.min(first + portion)).map(|row| self.validation.row(row)).collect();
-            self.lay_out(&rows)?;
+        for first in (0..rows).step_by(micro_batch as usize) {
+            let rows: Vec<PackedRow> =
+                (first..rows.min(first + micro_batch)).map(|row| self.validation.row(row)).collect();
+            self.fill_batch(&rows)?;
             let targets: Vec<u32> = rows.iter().flat_map(|row| row.targets.iter().copied()).collect();
             let logits = self.model.forward(&mut self.tape, &self.batch);
             self.losses.clear();
@@ -279,7 +282,7 @@ impl Trainer {
     }
 }
 
-/// Makes the folder of a run, and keeps others out of it.
+/// Creates the folder of a run and locks it.
 fn lock(folder: &Path) -> Result<File> {
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let path = folder.join("lock");
@@ -291,7 +294,6 @@ fn lock(folder: &Path) -> Result<File> {
     }
 }
 
-/// Losses are few and small: a plain sum in double precision.
 fn sum(losses: &[f32]) -> f64 {
     losses.iter().map(|&loss| f64::from(loss)).sum()
 }

@@ -1,21 +1,28 @@
-//! Muon: momentum whose matrix is made orthogonal (arXiv:2502.16982).
+//! Muon: momentum whose matrix is made orthogonal (arXiv:2502.16982). Updates are as large as AdamW's, so that learning rates carry over.
 
-use super::Muon;
-use super::cpu::{plain, turned};
+use super::{Hyperparameters, Rule};
 use trine_kernels::{Factors, Machine, Strided};
 
-/// The quintic whose iterates bring singular values near 1.
-const QUINTIC: [f32; 3] = [3.4445, -4.775, 2.0315];
-/// How often.
-const ROUNDS: usize = 5;
+pub static RULE: Rule = Rule { states: &["m"], update };
 
-/// Changes `w`, `[rows, cols]`, by its gradient `g` and the momentum `m`.
-pub(super) fn step(machine: &mut Machine, muon: &Muon, w: &mut [f32], g: &[f32], m: &mut [f32], cols: usize) {
-    let (momentum, factor) = (muon.momentum as f32, muon.factor);
-    // Nesterov's: one step ahead.
+/// Coefficients of the quintic iteration that brings singular values near 1.
+const QUINTIC: [f32; 3] = [3.4445, -4.775, 2.0315];
+const ITERATIONS: usize = 5;
+
+fn update(
+    machine: &mut Machine,
+    hyper: &Hyperparameters,
+    cols: usize,
+    w: &mut [f32],
+    grad: &[f32],
+    states: &mut [&mut [f32]],
+) {
+    let [m] = states else { unreachable!("a slice for each state") };
+    let (momentum, factor) = (hyper.beta1 as f32, hyper.grad_factor);
+    // Nesterov momentum looks one step ahead.
     let mut x: Vec<f32> = m
         .iter_mut()
-        .zip(g)
+        .zip(grad)
         .map(|(m, g)| {
             *m = momentum * *m + factor * g;
             momentum * *m + factor * g
@@ -23,12 +30,12 @@ pub(super) fn step(machine: &mut Machine, muon: &Muon, w: &mut [f32], g: &[f32],
         .collect();
     let rows = w.len() / cols;
     orthogonalize(machine, &mut x, [rows, cols]);
-    let rate = (muon.rate * 0.2 * (rows.max(cols) as f64).sqrt()) as f32;
-    let keep = (1.0 - muon.rate * muon.decay) as f32;
+    let rate = (hyper.learning_rate * 0.2 * (rows.max(cols) as f64).sqrt()) as f32;
+    let keep = (1.0 - hyper.learning_rate * hyper.weight_decay) as f32;
     w.iter_mut().zip(&x).for_each(|(w, x)| *w = *w * keep - rate * x);
 }
 
-/// Makes of `x`, `[rows, cols]`, the nearest matrix whose singular values are all about 1. The iteration forgives the roundings of bfloat16.
+/// Replaces `x`, `[rows, cols]`, by the nearest matrix whose singular values are all about 1 (Newton-Schulz). The iteration is stable in bfloat16.
 fn orthogonalize(machine: &mut Machine, x: &mut [f32], [rows, cols]: [usize; 2]) {
     let (wide, short, long) = (rows <= cols, rows.min(cols), rows.max(cols));
     let norm = machine.sum_of_squares(x).sqrt() as f32;
@@ -38,14 +45,20 @@ fn orthogonalize(machine: &mut Machine, x: &mut [f32], [rows, cols]: [usize; 2])
     let mut product = |shape: [usize; 3], left: Strided<'_>, right: Strided<'_>, out: &mut [f32]| {
         machine.gemm(shape, left, right, false, Factors::Bf16, out);
     };
-    for _ in 0..ROUNDS {
-        let (left, right) = if wide { (plain(x, cols), turned(x, cols)) } else { (turned(x, cols), plain(x, cols)) };
+    for _ in 0..ITERATIONS {
+        let matrix = Strided::row_major(x, cols);
+        let (left, right) = if wide { (matrix, matrix.transposed()) } else { (matrix.transposed(), matrix) };
         product([short, short, long], left, right, &mut gram);
-        product([short; 3], plain(&gram, short), plain(&gram, short), &mut power);
+        product([short; 3], Strided::row_major(&gram, short), Strided::row_major(&gram, short), &mut power);
         power.iter_mut().zip(&gram).for_each(|(power, gram)| *power = b * gram + c * *power);
         let (left, right) = if wide { (&power[..], &*x) } else { (&*x, &power[..]) };
         let inner = if wide { [short, cols] } else { [cols, short] };
-        product([rows, cols, short], plain(left, inner[0]), plain(right, inner[1]), &mut next);
+        product(
+            [rows, cols, short],
+            Strided::row_major(left, inner[0]),
+            Strided::row_major(right, inner[1]),
+            &mut next,
+        );
         x.iter_mut().zip(&next).for_each(|(x, next)| *x = a * *x + next);
     }
 }
