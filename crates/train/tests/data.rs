@@ -246,7 +246,7 @@ fn bad_input_is_refused_with_its_place() {
         assert!(found.contains(expected), "{found}");
     };
     let line = "expected an object with text in the field `text`, found";
-    check("a.jsonl", b"{\"text\": \"a\"}\n\n{\"text\": 3}", &format!("a.jsonl: line 3: {line} a number there"));
+    check("a.jsonl", b"{\"text\": \"a\"}\n\n{\"text\": 3}", &format!("a.jsonl: line 3: {line} a number in it"));
     check("a.jsonl", b"{\"texts\": \"a\"}", &format!("line 1: {line} an object without it"));
     check("a.jsonl", b"[1]\n", &format!("line 1: {line} a list"));
     check("a.jsonl", b"{\"text\": \"a\"}\r\n{\"text\": \"a", &format!("line 2: {line} invalid JSON: EOF"));
