@@ -1,12 +1,12 @@
-//! Trains a small ternary model on stories, parted by `<|endoftext|>`, and has it tell one:
-//! `cargo run --release -p trine --features train --example train -- stories.txt`. It is a few minutes old then, and speaks accordingly.
+//! Trains a small ternary model for a few minutes on stories separated by `<|endoftext|>`, and generates one:
+//! `cargo run --release -p trine --features train --example train -- stories.txt`.
 
 use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine::prelude::*;
 use trine::text::BpeOptions;
-use trine::train::{Config, Event, Trainer};
+use trine::train::{Config, TrainEvent, Trainer};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let stories = std::env::args().nth(1).ok_or("expected a text file")?;
@@ -19,9 +19,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(folder.join("tokenizer.json"), tokenizer.tokenizer)?;
     std::fs::write(folder.join("tokenizer_config.json"), tokenizer.config)?;
 
-    // What is not said is as in `trine train --example`.
+    // The defaults are those of `trine train --example`.
     let config: Config = serde_json::from_value(json!({
-        "model": { "tokenizer": folder.join("tokenizer.json"), "layers": 4, "width": 128, "heads": 4, "feed_forward": 384 },
+        "model": { "tokenizer": folder.join("tokenizer.json"), "n_layers": 4, "hidden_size": 128, "n_heads": 4, "intermediate_size": 384 },
         "data": { "files": [stories] },
         "train": { "steps": 300, "batch": 8 },
         "optimizer": { "name": "muon", "learning_rate": 4e-3 },
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }))?;
     let mut trainer = Trainer::new(&config, false, &mut |_| ControlFlow::Continue(()))?;
     let trained = trainer.run(&mut |event| {
-        if let Event::Step(step) = event
+        if let TrainEvent::Step(step) = event
             && step.step % 10 == 0
         {
             println!("step {} of {}: {:.3} nats per token", step.step, step.steps, step.loss);

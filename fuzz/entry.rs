@@ -5,12 +5,12 @@
 #![allow(dead_code)]
 
 use serde_json::json;
-use std::cell::RefCell;
 use std::ops::ControlFlow;
-use trine::backend::{Cpu, CpuOptions};
-use trine::model::{Language, Model, Spec};
+use trine::backend::CpuOptions;
+use trine::model::runner::probe;
+use trine::model::{DeviceOptions, Language, ModelOptions, Spec, load};
 use trine::tensor::{File, format::F16};
-use trine::text::{Encode, OwnedVocab, Template, Tokenizer};
+use trine::text::{EncodeOptions, OwnedVocab, Template, Tokenizer};
 
 /// Text with words, spaces, digits, marks, several scripts, and the names of special tokens.
 const TEXT: &str = "Hello  world's 123456 <s></s><|im_end|>\n\n\t naïve ☃ 你好 🦙\u{0}\u{feff} <0x0A>▁ aab";
@@ -30,7 +30,7 @@ pub fn safetensors(bytes: &[u8]) {
     }
 }
 
-/// A `tokenizer.json`, and behind a NUL byte its `tokenizer_config.json`; a GGUF file with a vocabulary; or a `tokenizer.model`.
+/// A `tokenizer.json`, and after a NUL byte its `tokenizer_config.json`; a GGUF file with a vocabulary; or a `tokenizer.model`.
 pub fn tokenizer(bytes: &[u8]) {
     let tokenizer = if bytes.starts_with(b"GGUF") {
         File::from_bytes("fuzz.gguf", bytes.to_vec()).ok().and_then(|file| Some(Language::of(&file).ok()?.tokenizer))
@@ -79,14 +79,9 @@ pub fn model(file: &File) -> bool {
     let _ = trine::parameters(file);
     let _ = trine::Memory::of(file, &spec, spec.context_length, 512, &F16).total();
     let _ = language.map(|language| language.check(&spec));
-    thread_local! {
-        static CPU: RefCell<Cpu> =
-            RefCell::new(Cpu::new(CpuOptions { threads: 1, ..CpuOptions::default() }).expect("one thread"));
-    }
-    CPU.with_borrow_mut(|be| {
-        let model = Model::load(be, file, &mut |_| ControlFlow::Continue(()));
-        model.is_ok_and(|model| model.probe(be, 0).is_ok())
-    })
+    let device = DeviceOptions { cpu: CpuOptions { threads: 1, ..CpuOptions::default() }, ..DeviceOptions::default() };
+    let runner = load(file, &device, ModelOptions::default(), &mut |_| ControlFlow::Continue(()));
+    runner.is_ok_and(|mut runner| probe(&mut *runner, 0).is_ok())
 }
 
 /// Reads everything that a file says.
@@ -103,8 +98,8 @@ pub fn touch(file: &File) {
 
 /// Encodes and decodes.
 fn speak(tokenizer: &Tokenizer) {
-    for special in [false, true] {
-        let ids = tokenizer.encode(TEXT, Encode { special, bos_eos: true });
+    for parse_special in [false, true] {
+        let ids = tokenizer.encode(TEXT, EncodeOptions { parse_special, add_special: true });
         assert!(ids.iter().all(|&id| (id as usize) < tokenizer.len()));
         let _ = (tokenizer.decode(&ids), tokenizer.decode_with_special(&ids));
     }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes `hostile/`: one small file for each way in which a model file can lie, collected from public reports on GGUF and safetensors loaders.
+"""Writes `hostile/`: one small file for each way in which a model file can be malformed, collected from public reports on GGUF and safetensors loaders.
 
 `gguf` and `safetensors` are refused when they are opened, `split` are folders with pieces of a split model, and `models` open as files but
 are no model. Which error each gives is written in `crates/tensor/tests/hostile.rs` and `crates/model/tests/hostile.rs`.

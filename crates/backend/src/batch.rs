@@ -3,7 +3,7 @@
 use trine_kernels::Span;
 
 /// Tokens of several sequences for one forward pass. Clearing and filling it again allocates nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Batch {
     tokens: Vec<u32>,
     spans: Vec<Span>,
@@ -11,6 +11,25 @@ pub struct Batch {
     /// The span of each token.
     owners: Vec<u32>,
     outputs: Vec<u32>,
+}
+
+impl Clone for Batch {
+    fn clone(&self) -> Batch {
+        let mut batch = Batch::default();
+        batch.clone_from(self);
+        batch
+    }
+
+    /// Takes over the room of `other`, too: once that is as large as it gets, nothing more is allocated.
+    fn clone_from(&mut self, other: &Batch) {
+        self.blocks.clear();
+        self.blocks.reserve(other.blocks.capacity());
+        self.tokens.clone_from(&other.tokens);
+        self.spans.clone_from(&other.spans);
+        self.blocks.clone_from(&other.blocks);
+        self.owners.clone_from(&other.owners);
+        self.outputs.clone_from(&other.outputs);
+    }
 }
 
 impl Batch {
@@ -33,9 +52,9 @@ impl Batch {
         self.outputs.clear();
     }
 
-    /// Adds new `tokens` of a sequence that has `cached` before them, in the cache blocks `blocks`, which hold both. Logits are
-    /// computed for the last `outputs` tokens.
-    pub fn push(&mut self, tokens: &[u32], cached: usize, blocks: &[u32], outputs: usize) {
+    /// Adds new `tokens` of a sequence that has `cached` before them, in the cache blocks `blocks`, which hold both. Outputs are
+    /// computed for the last `outputs` tokens. The span it returns may be given an adapter.
+    pub fn push(&mut self, tokens: &[u32], cached: usize, blocks: &[u32], outputs: usize) -> &mut Span {
         let start = self.tokens.len();
         let end = start + tokens.len();
         self.outputs.extend((end - outputs.min(tokens.len())..end).map(|row| row as u32));
@@ -43,7 +62,9 @@ impl Batch {
         self.tokens.extend_from_slice(tokens);
         let first = self.blocks.len();
         self.blocks.extend_from_slice(blocks);
-        self.spans.push(Span { row: start, tokens: tokens.len(), cached, blocks: first..self.blocks.len() });
+        let blocks = first..self.blocks.len();
+        self.spans.push(Span { row: start, tokens: tokens.len(), cached, blocks, adapter: 0 });
+        self.spans.last_mut().expect("just pushed")
     }
 
     /// All tokens, one per row.
@@ -51,7 +72,7 @@ impl Batch {
         &self.tokens
     }
 
-    /// Rows whose logits are wanted, in order.
+    /// Rows whose outputs are wanted, in order.
     pub fn outputs(&self) -> &[u32] {
         &self.outputs
     }

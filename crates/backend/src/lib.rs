@@ -3,19 +3,29 @@
 //! A [`Backend`] knows no architecture; the model above it knows no device. The signatures are functional, so that a forward pass reads
 //! like the paper; a device recycles the memory of activations that are dropped.
 
+mod around;
 mod batch;
-mod cpu;
+mod compare;
+pub mod cpu;
+mod op;
+mod ops;
 pub mod profile;
 mod rope;
 
+pub use around::Around;
 pub use batch::Batch;
-pub use cpu::{Act, Cpu, CpuOptions, Weight};
+pub use compare::{Both, Compare, Drift, Found, Tolerance};
+pub use cpu::{Cpu, CpuOptions, When};
+pub use op::{Ids, Op};
+pub use ops::Ops;
 pub use rope::{Rope, Temperature};
 pub use trine_kernels::cpus::{Affinity, Topology};
 pub use trine_kernels::numa::Numa;
-pub use trine_kernels::{Activation, Attend, Groups, KV_FORMATS, KvLayout, Pairs, Routing, Score, Span};
+pub use trine_kernels::{
+    Activation, AttentionOptions, ExpertGroups, KV_FORMATS, KvLayout, RopeLayout, Routing, ScoringFunction, Span,
+};
+pub use trine_kernels::{Table, table, tables};
 
-use std::ops::Range;
 use trine_tensor::{Format, View};
 
 /// What a weight is for. A device may treat it accordingly; training decides by it what to quantise.
@@ -33,6 +43,28 @@ pub enum Role {
     BitLinear,
     /// The output head.
     Head,
+}
+
+/// Tokens of a KV cache block.
+pub const BLOCK_LEN: usize = 16;
+
+/// A KV cache of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CacheId(pub u32);
+
+/// What a device is, for people and programs that choose one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// Such as `cpu`.
+    pub name: &'static str,
+    /// The instruction set, or whatever else the device calls its kind.
+    pub isa: &'static str,
+    /// Host threads that compute one token at a time, and larger batches.
+    pub threads: [usize; 2],
+    /// The CPU of each host thread, the caller's first; empty when the system moves them.
+    pub cpus: Vec<usize>,
+    /// NUMA nodes that memory is placed on; empty when that is left to the system.
+    pub nodes: Vec<usize>,
 }
 
 /// The shape of a KV cache.
@@ -76,13 +108,28 @@ pub enum ActivationPrecision {
     F32,
 }
 
+impl ActivationPrecision {
+    /// The names that can be parsed.
+    pub const NAMES: [&str; 2] = ["int8", "f32"];
+}
+
+impl std::str::FromStr for ActivationPrecision {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ActivationPrecision, String> {
+        match text {
+            "int8" => Ok(ActivationPrecision::Quantized),
+            "f32" => Ok(ActivationPrecision::F32),
+            _ => Err(format!("expected {}, found `{text}`", ActivationPrecision::NAMES.join(" or "))),
+        }
+    }
+}
+
 /// What a device is about to be used for: what happens until the next stage belongs to this one.
 #[derive(Clone, Copy, Debug)]
-pub enum Stage<'a> {
+pub enum Stage {
     /// A step of the engine, which begins with choosing a batch.
     Step,
-    /// A forward pass.
-    Forward(&'a Batch),
     /// A layer of the pass.
     Layer(usize),
     /// The last norm and the output head.
@@ -184,7 +231,9 @@ fn list(cpus: &[usize]) -> String {
     cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// A device that runs a decoder. `[tokens, width]` is the shape of all activations.
+/// A device that runs a decoder. The shape of all activations is `[tokens, columns]`.
+///
+/// No method has a default, so a wrapper cannot forget to forward one. [`Ops`] has the operations as methods.
 pub trait Backend {
     /// A weight on this device.
     type Weight;
@@ -192,92 +241,92 @@ pub trait Backend {
     type Act;
     /// The experts of each token, on this device.
     type Routes;
+    /// What a forward pass needs of its [`Batch`], on this device: token ids, positions, block tables and output rows.
+    type Pass;
 
-    /// The one place where a weight enters a device.
+    /// What the device is.
+    fn info(&self) -> DeviceInfo;
+
+    /// Moves a weight to the device: the one place where a weight enters it.
     ///
     /// # Errors
     /// When the device cannot hold it or cannot use it in this role.
     fn upload(&mut self, view: View, role: Role) -> Result<Self::Weight, Error>;
 
-    /// Makes a KV cache of this shape, empty, in place of the one before.
+    /// Copies activations, `[rows, columns]`, row by row, to the device.
+    fn from_host(&mut self, values: &[f32], columns: usize) -> Self::Act;
+
+    /// Copies activations to the host, row by row, and waits for whatever computes them.
     ///
     /// # Errors
-    /// When there is no room for it.
-    fn reserve_kv(&mut self, shape: KvShape) -> Result<(), Error>;
+    /// When the device failed.
+    fn to_host(&mut self, x: &Self::Act, out: &mut Vec<f32>) -> Result<(), Error>;
 
-    /// Says what linear layers take from now on.
-    fn set_activation_precision(&mut self, activations: ActivationPrecision);
+    /// The columns of activations.
+    fn columns(&self, x: &Self::Act) -> usize;
+
+    /// Makes an empty KV cache. A device may have several, of different shapes.
+    ///
+    /// # Errors
+    /// When there is no room for it, or its format is not one of [`KV_FORMATS`].
+    fn create_cache(&mut self, shape: KvShape) -> Result<CacheId, Error>;
+
+    /// Frees a KV cache.
+    ///
+    /// # Panics
+    /// When there is none of this id, as in the methods below.
+    fn release_cache(&mut self, cache: CacheId);
+
+    /// Copies the keys and values of one block, in all layers, to another block of the same cache.
+    fn copy_block(&mut self, cache: CacheId, from: u32, to: u32);
+
+    /// Copies the keys and values of one block, in all layers, to the host. The bytes mean something to this device alone.
+    ///
+    /// # Errors
+    /// When the device failed.
+    fn read_block(&mut self, cache: CacheId, block: u32, out: &mut Vec<u8>) -> Result<(), Error>;
+
+    /// Writes what [`Backend::read_block`] gave, to any block of a cache of the same shape.
+    ///
+    /// # Panics
+    /// When `bytes` has not the length of a block of this cache.
+    fn write_block(&mut self, cache: CacheId, block: u32, bytes: &[u8]);
+
+    /// Bytes that the device has allocated for activations, those kept for reuse included; `None` when it does not know.
+    fn activation_bytes(&self) -> Option<u64>;
+
+    /// Chooses the precision of the inputs of linear layers.
+    fn set_activation_precision(&mut self, precision: ActivationPrecision);
 
     /// Tells what follows, for a device that keeps account of it.
-    fn enter(&mut self, _stage: Stage) {}
+    fn enter(&mut self, stage: Stage);
 
-    /// Copies activations to the host, row by row.
-    fn to_host(&mut self, x: &Self::Act, out: &mut Vec<f32>);
+    /// Begins a forward pass over a batch whose blocks are in `cache`: all that the device needs of the batch is copied once.
+    fn begin(&mut self, cache: CacheId, batch: &Batch) -> Self::Pass;
 
-    /// Rows of `table`, one for each token.
-    fn embed(&mut self, table: &Self::Weight, tokens: &[u32]) -> Self::Act;
-    /// `x · wᵀ`, `[tokens, rows of w]`.
-    fn linear(&mut self, w: &Self::Weight, x: &Self::Act) -> Self::Act;
-    /// `x` plus the same row for every token.
-    fn bias(&mut self, b: &Self::Weight, x: &Self::Act) -> Self::Act;
-    /// Root-mean-square norm over each run of as many numbers as `gain` has: the whole row, or each head.
-    fn rms_norm(&mut self, gain: &Self::Weight, x: &Self::Act, eps: f32) -> Self::Act;
-    /// Layer norm over each run of `width` numbers; `gain` and `bias` have a multiple of those, and repeat.
-    fn layer_norm(
-        &mut self,
-        gain: &Self::Weight,
-        bias: Option<&Self::Weight>,
-        x: &Self::Act,
-        width: usize,
-        eps: f32,
-    ) -> Self::Act;
-    /// `a + b`.
-    fn add(&mut self, a: &Self::Act, b: &Self::Act) -> Self::Act;
-    /// `factor * x`.
-    fn scale(&mut self, x: &Self::Act, factor: f32) -> Self::Act;
-    /// `cap * tanh(x / cap)`.
-    fn softcap(&mut self, x: &Self::Act, cap: f32) -> Self::Act;
-    /// `kind(gate) * up`, or `kind(gate)` where nothing is gated.
-    fn gated_activation(&mut self, kind: Activation, gate: &Self::Act, up: Option<&Self::Act>) -> Self::Act;
-    /// Of each `width` numbers those in `range`.
-    fn slice_columns(&mut self, x: &Self::Act, width: usize, range: Range<usize>) -> Self::Act;
-    /// Behind each `width` numbers of `a` as many of `b`, in turn; where `b` has one run of `width_b` in a row, that one behind each.
-    fn concat(&mut self, a: &Self::Act, width: usize, b: &Self::Act, width_b: usize) -> Self::Act;
-    /// Each of `heads` parts of a row of `x` by its own part of the rows of `w`, `[tokens, rows of w]`.
-    fn linear_per_head(&mut self, w: &Self::Weight, x: &Self::Act, heads: usize) -> Self::Act;
-    /// The experts of each token, whose scores are `[tokens, experts]`; `bias` counts for the choice alone.
+    /// Ends a forward pass.
+    ///
+    /// # Errors
+    /// When the device failed in it.
+    fn finish(&mut self, pass: Self::Pass) -> Result<(), Error>;
+
+    /// Runs one operation.
+    fn run(&mut self, op: OpOf<Self>) -> Self::Act;
+
+    /// Chooses the experts of each token, whose scores are `[tokens, experts]`. `bias` counts for the choice alone.
     fn route(&mut self, scores: &Self::Act, bias: Option<&Self::Weight>, routing: &Routing) -> Self::Routes;
-    /// Each token by its experts' parts of the rows of `w`, `[tokens * used, rows of w / experts]`. `x` has a row for each token, or one
-    /// for each of its experts.
-    fn experts(&mut self, w: &Self::Weight, x: &Self::Act, routes: &Self::Routes, experts: usize) -> Self::Act;
-    /// `x`, `[tokens * used, width]`, plus each expert's part of `b`.
-    fn experts_bias(&mut self, b: &Self::Weight, x: &Self::Act, routes: &Self::Routes) -> Self::Act;
-    /// What the experts of each token say, `[tokens * used, width]`, added up with their weights: `[tokens, width]`.
-    fn combine_experts(&mut self, x: &Self::Act, routes: &Self::Routes) -> Self::Act;
-    /// Cosines and sines for the positions of a batch, for [`Backend::rope`] in every layer.
-    fn rope_cache(&mut self, rope: &Rope, batch: &Batch) -> Self::Act;
-    /// Turns every head of `x` by its token's angles.
-    fn rope(&mut self, rope: &Rope, angles: &Self::Act, x: Self::Act) -> Self::Act;
-    /// Stores `k` and `v` in the cache of `layer` at the batch's positions, then attends: `softmax(q kᵀ scale) v`
-    /// as `attend` says, each query head with the KV head of its group. `sinks` are a score of each query head without a value.
-    #[expect(clippy::too_many_arguments, reason = "as many as the operation has")]
-    fn attention(
-        &mut self,
-        layer: usize,
-        q: &Self::Act,
-        k: &Self::Act,
-        v: &Self::Act,
-        attend: &Attend,
-        sinks: Option<&Self::Weight>,
-        batch: &Batch,
-    ) -> Self::Act;
-    /// Only these rows.
-    fn gather_rows(&mut self, x: &Self::Act, rows: &[u32]) -> Self::Act;
 
-    /// Residual, then the next norm. A fusion is a default method: a device overrides it where that measures faster, and gives the same.
-    fn add_norm(&mut self, gain: &Self::Weight, a: &Self::Act, b: &Self::Act, eps: f32) -> (Self::Act, Self::Act) {
-        let sum = self.add(a, b);
-        let normed = self.rms_norm(gain, &sum, eps);
-        (sum, normed)
-    }
+    /// Residual, then the next norm: the sum, and its norm. Where a device has no kernel that does both, [`add_norm`] composes them.
+    fn add_norm(&mut self, gain: &Self::Weight, a: &Self::Act, b: &Self::Act, eps: f32) -> (Self::Act, Self::Act);
+}
+
+/// An operation on the operands of the backend `B`.
+pub type OpOf<'a, B> =
+    Op<'a, <B as Backend>::Weight, <B as Backend>::Act, <B as Backend>::Routes, <B as Backend>::Pass>;
+
+/// [`Backend::add_norm`] as two operations.
+pub fn add_norm<B: Backend>(be: &mut B, gain: &B::Weight, a: &B::Act, b: &B::Act, eps: f32) -> (B::Act, B::Act) {
+    let sum = be.add(a, b);
+    let normed = be.rms_norm(gain, &sum, eps);
+    (sum, normed)
 }

@@ -1,6 +1,6 @@
 //! Frequencies of rotary positions.
 
-use crate::Pairs;
+use crate::RopeLayout;
 
 /// Rotary position embedding: how fast each pair of a head turns.
 #[derive(Clone, Debug)]
@@ -12,7 +12,7 @@ pub struct Rope {
     /// And by this, which grows with the position.
     pub temperature: Option<Temperature>,
     /// Which numbers form a pair.
-    pub pairs: Pairs,
+    pub pairs: RopeLayout,
     /// Numbers of a head; those behind the last pair do not turn.
     pub head_dim: usize,
 }

@@ -4,10 +4,9 @@ use anyhow::Result;
 use serde_json::{Value as Json, json};
 use std::io::Write;
 use std::time::{Duration, Instant};
-use trine::backend::Backend;
-use trine::engine::{Finish, Usage};
+use trine::Stream;
+use trine::engine::{Finish, Token, Usage};
 use trine::text::Tokenizer;
-use trine::{Stream, Token};
 
 /// A finished answer.
 pub struct Answer {
@@ -24,8 +23,8 @@ pub struct Answer {
 
 impl Answer {
     /// Takes an answer token by token; `show` gets each piece of text.
-    pub fn of<B: Backend>(
-        mut stream: Stream<B>,
+    pub fn of(
+        mut stream: Stream,
         mut is_end: impl FnMut(u32) -> bool,
         mut show: impl FnMut(&str) -> Result<()>,
     ) -> Result<Answer> {

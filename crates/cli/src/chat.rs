@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use trine::Llm;
-use trine::backend::Backend;
 use trine::backend::profile::Recorder;
 use trine::engine::Sampling;
 use trine::text::Message;
@@ -23,8 +22,8 @@ const HELP: &str = "\
 Ctrl-C stops an answer.";
 
 /// A chat, and what it needs.
-pub struct Chat<B: Backend> {
-    pub llm: Llm<B>,
+pub struct Chat {
+    pub llm: Llm,
     pub sampling: Sampling,
     pub system: Option<String>,
     /// Text is continued as it is, without a template.
@@ -38,7 +37,7 @@ pub struct Chat<B: Backend> {
     pub recorder: Recorder,
 }
 
-impl<B: Backend> Chat<B> {
+impl Chat {
     /// Reads and answers until the end of input.
     pub fn run(mut self) -> Result<Exit> {
         if !self.quiet {
@@ -116,7 +115,7 @@ impl<B: Backend> Chat<B> {
         } else {
             self.llm.render(&self.all(messages))?
         };
-        let ends: Vec<u32> = self.llm.tokenizer().ends().collect();
+        let ends: Vec<u32> = self.llm.tokenizer().eog_tokens().collect();
         self.recorder.start();
         let stream = self.llm.stream(&prompt, &self.sampling)?.stop_when(self.stop.clone());
         if self.stories && self.raw {

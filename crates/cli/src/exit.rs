@@ -1,6 +1,5 @@
 //! How the program ends: exit status, message and hint of every error.
 
-use crate::commands::train::ConfigError;
 use crate::table;
 use std::io::ErrorKind;
 use std::process::ExitCode;
@@ -81,15 +80,11 @@ fn diagnose(error: &anyhow::Error) -> (Exit, Option<&'static str>) {
     if let Some(error) = error.downcast_ref::<trine_lab::bench::Error>() {
         return of_bench(error);
     }
-    if error.is::<ConfigError>() {
-        return (Exit::Usage, Some("`trine train --example` shows every key"));
-    }
     if let Some(error) = error.downcast_ref::<trine::train::Error>() {
         return of_train(error);
     }
     match error.downcast_ref::<trine::Error>() {
         Some(trine::Error::Model(error)) => of_model(error),
-        Some(trine::Error::Kernels(_)) => (Exit::Usage, Some("`trine devices` shows what this CPU can run")),
         Some(trine::Error::Engine(error)) => of_engine(error),
         Some(trine::Error::MemoryLimit { .. }) => {
             (Exit::Work, Some("raise --mem-limit, or give less --context or a smaller --batch"))
@@ -124,10 +119,10 @@ fn of_train(error: &trine::train::Error) -> (Exit, Option<&'static str>) {
         Error::Device(error) => of_device(error),
         Error::Cancelled => (Exit::Interrupted, None),
         Error::Checkpoint { earlier: Some(_), .. } => {
-            (Exit::Work, Some("delete the file, and --resume goes on from the checkpoint before it"))
+            (Exit::Work, Some("delete the file, and --resume continues from the checkpoint before it"))
         }
-        Error::Checkpoint { .. } => (Exit::Work, Some("it was the only one: --fresh begins anew")),
-        Error::NoCheckpoint { .. } => (Exit::Work, Some("without --resume the run begins")),
+        Error::Checkpoint { .. } => (Exit::Work, Some("it was the only one: --fresh starts over")),
+        Error::NoCheckpoint { .. } => (Exit::Work, Some("omit --resume to start the run")),
         Error::Busy { .. } => (Exit::Work, Some("wait for it, or give another output.folder")),
         _ => (Exit::Work, None),
     }
@@ -141,7 +136,10 @@ fn of_bench(error: &trine_lab::bench::Error) -> (Exit, Option<&'static str>) {
         Error::Another { .. } | Error::OtherTests { .. } => {
             (Exit::Usage, Some("--save-baseline makes one of what runs here"))
         }
-        Error::Backend(_) => (Exit::Work, Some("give less --prefill, --decode, --depth or --batch")),
+        Error::Model(trine::model::Error::Device(_)) => {
+            (Exit::Work, Some("give less --prefill, --decode, --depth or --batch"))
+        }
+        Error::Model(error) => of_model(error),
         _ => (Exit::Work, None),
     }
 }
@@ -155,7 +153,13 @@ fn of_engine(error: &trine::engine::Error) -> (Exit, Option<&'static str>) {
             (Exit::Work, Some("shorten the prompt, or give more --context if the model has it"))
         }
         Error::BeyondVocabulary { .. } => (Exit::Usage, Some("`trine tokenize` shows the ids of tokens")),
-        Error::Backend(_) | Error::CacheTooLarge { .. } => (Exit::Work, Some("give less --context")),
+        Error::CacheTooLarge { .. } => (Exit::Work, Some("give less --context")),
+        Error::Model(trine::model::Error::Device(error)) => match of_device(error) {
+            (Exit::Work, None) => (Exit::Work, Some("give less --context")),
+            other => other,
+        },
+        Error::Model(error) => of_model(error),
+        Error::Forward(error) => of_model(error),
         _ => (Exit::Work, None),
     }
 }
@@ -186,6 +190,7 @@ fn of_model(error: &trine::model::Error) -> (Exit, Option<&'static str>) {
         Error::Length { .. } => return (Exit::Work, Some("embed a longer text in parts")),
         Error::File(error) => of_file(error),
         Error::NotWeights { .. } => Some("get the model in BF16, or quantised by a method that its config.json names"),
+        Error::UnknownDevice { .. } => return (Exit::Usage, Some("`trine devices` shows what this machine has")),
         Error::NoConfig { .. } => Some("get the config.json of the model, too"),
         Error::NoTokenizer { .. } => Some("give one with --tokenizer FILE"),
         Error::UnknownArch { .. } => Some("`trine info` shows what the file holds"),
@@ -203,10 +208,8 @@ fn of_file(error: &trine::tensor::Error) -> Option<&'static str> {
         Error::Io(error) if error.kind() == ErrorKind::NotFound => Some("check the path"),
         Error::NotAModel { .. } => Some("models are GGUF files, safetensors files, or folders with one of them"),
         Error::Folder { .. } => Some("name the file itself"),
-        Error::SplitMissing { .. } => Some("all pieces of a model belong in one folder"),
-        Error::Truncated { .. } | Error::PastEnd { .. } | Error::HeaderLength { .. } => {
-            Some("the file seems cut short: get it again")
-        }
+        Error::MissingShard { .. } => Some("all shards of a model belong in one folder"),
+        Error::Truncated { .. } => Some("the file seems truncated: download it again"),
         _ => None,
     }
 }

@@ -4,15 +4,15 @@ use anyhow::{Context, Result, anyhow};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use trine::train::data::{Documents, Parting};
+use trine::train::data::{DocumentFormat, Documents};
 
 /// The documents of a file; of standard input for `-`.
-pub fn documents(path: &Path, parting: Parting) -> Result<Documents> {
+pub fn documents(path: &Path, format: DocumentFormat) -> Result<Documents> {
     if path == Path::new("-") {
-        return Ok(Documents::read(std::io::stdin(), Path::new("standard input"), parting));
+        return Ok(Documents::read(std::io::stdin(), Path::new("standard input"), format));
     }
     let file = File::open(path).with_context(|| path.display().to_string())?;
-    Ok(Documents::read(file, path, parting))
+    Ok(Documents::read(file, path, format))
 }
 
 /// All of standard input, less the end of its last line, which `echo` and editors put there.

@@ -8,11 +8,13 @@ use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use trine::backend::{ActivationPrecision, Affinity, Backend, Cpu, KV_FORMATS, Numa};
-use trine::kernels::cpus::parse_list;
+use trine::backend::profile::Recorder;
+use trine::backend::{ActivationPrecision, Affinity, KV_FORMATS, Numa, When};
+use trine::model::DeviceName;
 use trine::tensor::{FORMATS, File, Format, OpenOptions, format::by_name};
-use trine::{Decoder, EMBEDDED, Embedder, Llm, Options, Progress, When};
+use trine::{Decoder, EMBEDDED, Embedder, Llm, Options, Progress};
 
 /// How to load a model.
 #[derive(Args, Clone, Debug)]
@@ -30,9 +32,9 @@ pub struct LoadArgs {
     /// Most tokens of prompts, or of a text, in one batch; changes the speed, never the result [default: 512]
     #[arg(long, visible_alias = "prefill-chunk", value_name = "N", env = "TRINE_BATCH", value_parser = clap::value_parser!(u32).range(1..))]
     pub batch: Option<u32>,
-    /// What linear layers multiply weights with: 8-bit integers where the weights' format allows, or floats, which is several times slower
-    #[arg(long, value_name = "TYPE", env = "TRINE_ACTIVATIONS", default_value = "int8")]
-    activations: ActivationsArg,
+    /// Precision of the inputs of linear layers: int8 where the weights' format allows, or f32, which is several times slower
+    #[arg(long, value_name = "TYPE", env = "TRINE_ACTIVATIONS", default_value = "int8", value_parser = one_of::<ActivationPrecision>(ActivationPrecision::NAMES))]
+    activations: ActivationPrecision,
     #[command(flatten)]
     layouts: LayoutArgs,
     #[command(flatten)]
@@ -87,24 +89,27 @@ pub struct MachineArgs {
     #[arg(long, value_name = "N", env = "TRINE_THREADS_BATCH", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads_batch: Option<u32>,
     /// Bind threads to CPUs: none, auto (a physical core each), or a list such as 0,2-5 (one each, in turn)
-    #[arg(long, value_name = "CPUS", env = "TRINE_CPU_AFFINITY", default_value = "none", value_parser = affinity)]
+    #[arg(long, value_name = "CPUS", env = "TRINE_CPU_AFFINITY", default_value = "none")]
     cpu_affinity: Affinity,
-    /// Instruction set [default: the best; `trine devices` lists them]
-    #[arg(long, value_name = "NAME", env = "TRINE_ISA")]
-    isa: Option<String>,
+    /// Device: auto, or a name that `trine devices` lists, such as cpu or cpu:avx2
+    #[arg(long, value_name = "NAME", env = "TRINE_DEVICE", default_value = "auto")]
+    device: DeviceName,
+    /// Instruction set of the CPU: --isa avx2 is --device cpu:avx2
+    #[arg(long, value_name = "NAME", env = "TRINE_ISA", conflicts_with = "device", value_parser = isa)]
+    isa: Option<DeviceName>,
     /// What keys and values are kept as: fewer bytes make long contexts smaller and faster, and answers differ a little
     #[arg(long, value_name = "TYPE", env = "TRINE_CACHE_TYPE", default_value = "f32", ignore_case = true, value_parser = cache_type())]
     pub cache_type: &'static Format,
     /// Where memory lies on a machine with several NUMA nodes: as the system does it, on all in turn, or with the threads on one
-    #[arg(long, value_name = "POLICY", env = "TRINE_NUMA", default_value = "off")]
-    numa: NumaArg,
+    #[arg(long, value_name = "POLICY", env = "TRINE_NUMA", default_value = "off", value_parser = one_of::<Numa>(Numa::NAMES))]
+    numa: Numa,
     /// Copy the weights to huge pages [auto: when the system has them, and twice the memory that the model takes]
-    #[arg(long, value_name = "WHEN", env = "TRINE_HUGE_PAGES", default_value = "auto")]
-    huge_pages: WhenArg,
+    #[arg(long, value_name = "WHEN", env = "TRINE_HUGE_PAGES", default_value = "auto", value_parser = one_of::<When>(When::NAMES))]
+    huge_pages: When,
     /// Copy weights of block formats, such as Q4_K, to the order in which products load them [auto: when there is twice the memory that the
     /// model takes]
-    #[arg(long, value_name = "WHEN", env = "TRINE_REPACK", default_value = "auto")]
-    repack: WhenArg,
+    #[arg(long, value_name = "WHEN", env = "TRINE_REPACK", default_value = "auto", value_parser = one_of::<When>(When::NAMES))]
+    repack: When,
     /// Read the file into memory instead of mapping it
     #[arg(long)]
     no_mmap: bool,
@@ -119,90 +124,64 @@ pub struct MachineArgs {
     mem_limit: Option<ByteSize>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ActivationsArg {
-    Int8,
-    F32,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum NumaArg {
-    Off,
-    Interleave,
-    Bind,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum WhenArg {
-    Auto,
-    On,
-    Off,
-}
-
-impl WhenArg {
-    fn when(self) -> When {
-        match self {
-            WhenArg::Auto => When::Auto,
-            WhenArg::On => When::On,
-            WhenArg::Off => When::Off,
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum SwitchArg {
     On,
     Off,
 }
 
-fn affinity(text: &str) -> Result<Affinity, &'static str> {
-    match text {
-        "none" => Ok(Affinity::None),
-        "auto" => Ok(Affinity::Auto),
-        list => parse_list(list).map(Affinity::List).ok_or("expected none, auto, or a list of CPUs such as 0,2-5"),
-    }
+/// The values of a flag that is parsed by the library, with their names in the help.
+fn one_of<T>(names: impl IntoIterator<Item = &'static str>) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = String> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<T>())
+}
+
+fn isa(name: &str) -> Result<DeviceName, trine::model::Error> {
+    format!("cpu:{name}").parse()
 }
 
 impl MachineArgs {
     /// The options that they are.
     pub fn options(&self) -> Options {
         let mut options = Options::default();
-        self.threads.or_else(rayon_threads).map(|threads| options.threads(threads as usize));
-        self.threads_batch.map(|threads| options.threads_batch(threads as usize));
-        self.mem_limit.map(|limit| options.memory_limit(limit.as_u64()));
-        let numa = match self.numa {
-            NumaArg::Off => Numa::Off,
-            NumaArg::Interleave => Numa::Interleave,
-            NumaArg::Bind => Numa::Bind,
-        };
-        options.affinity(self.cpu_affinity.clone()).numa(numa);
-        options.huge_pages(self.huge_pages.when()).repack(self.repack.when());
-        options
-            .cache_type(self.cache_type)
-            .mmap(!self.no_mmap)
-            .prefault(self.prefault == SwitchArg::On)
-            .lock(self.mlock);
-        self.isa.as_ref().map(|isa| options.isa(isa));
+        options.device.device = self.isa.clone().unwrap_or_else(|| self.device.clone());
+        let cpu = &mut options.device.cpu;
+        if let Affinity::List(cpus) = &self.cpu_affinity {
+            cpu.threads = cpus.len();
+        }
+        if let Some(threads) = self.threads.or_else(rayon_threads) {
+            cpu.threads = threads as usize;
+        }
+        cpu.threads_batch = self.threads_batch.map(|threads| threads as usize);
+        (cpu.affinity, cpu.numa) = (self.cpu_affinity.clone(), self.numa);
+        (cpu.huge_pages, cpu.repack) = (self.huge_pages, self.repack);
+        (cpu.prefault, cpu.lock) = (self.prefault == SwitchArg::On, self.mlock);
+        options.engine.cache_type = self.cache_type;
+        options.mmap = !self.no_mmap;
+        options.memory_limit = self.mem_limit.map(|limit| limit.as_u64());
         options
     }
 }
 
 impl LoadArgs {
-    /// Loads the model on what `wrap` makes of the CPU, for so many sequences at once, shows how far it is on a terminal, and gives up when
-    /// `stop` is set.
-    pub fn open_on<B: Backend>(
+    /// Loads the model for so many sequences at once, shows the progress on a terminal, and gives up when `stop` is set. What operations take
+    /// goes to `recorder`.
+    pub fn open(
         &self,
         model: &Path,
         sequences: usize,
         quiet: bool,
         stop: &AtomicBool,
-        wrap: impl FnOnce(Cpu) -> B,
-    ) -> Result<Llm<B>, trine::Error> {
+        recorder: Option<Recorder>,
+    ) -> Result<Llm, trine::Error> {
         let mut options = self.options();
-        options.max_sequences(sequences);
-        let llm = shown(quiet, stop, |progress| options.open_on(model, progress, wrap))?;
+        options.engine.max_sequences = sequences;
+        options.device.profile = recorder;
+        let llm = shown(quiet, stop, |progress| options.open_with(model, progress))?;
         if !quiet {
-            if !matches!(self.machine.numa, NumaArg::Off) && llm.placement().nodes.is_empty() {
+            if self.machine.numa != Numa::Off && llm.placement().nodes.is_empty() {
                 note!("note: --numa does nothing here: this machine has one NUMA node");
             }
             llm.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
@@ -210,27 +189,26 @@ impl LoadArgs {
         Ok(llm)
     }
 
-    /// As [`LoadArgs::open_on`], for the model's logits alone.
+    /// As [`LoadArgs::open`], for the model's logits alone.
     pub fn load(&self, model: &Path, quiet: bool, stop: &AtomicBool) -> Result<Decoder, trine::Error> {
         shown(quiet, stop, |progress| self.options().load(model, progress))
     }
 
-    /// As [`LoadArgs::open_on`], for embeddings.
+    /// As [`LoadArgs::open`], for embeddings.
     pub fn load_embedder(&self, model: &Path, quiet: bool, stop: &AtomicBool) -> Result<Embedder, trine::Error> {
         shown(quiet, stop, |progress| self.options().load_embedder(model, progress))
     }
 
     fn options(&self) -> Options {
         let mut options = self.machine.options();
-        options.layouts(self.layouts.formats());
-        self.tokenizer.as_ref().map(|path| options.tokenizer(path));
-        self.template.as_ref().map(|source| options.template(source));
-        self.context.map(|context| options.context(context as usize));
-        self.batch.map(|batch| options.prefill_chunk(batch as usize));
-        options.activations(match self.activations {
-            ActivationsArg::Int8 => ActivationPrecision::Quantized,
-            ActivationsArg::F32 => ActivationPrecision::F32,
-        });
+        options.layouts = self.layouts.formats();
+        options.tokenizer.clone_from(&self.tokenizer);
+        options.template.clone_from(&self.template);
+        options.engine.context = self.context.map(|context| context as usize);
+        if let Some(batch) = self.batch {
+            options.engine.prefill_chunk = batch as usize;
+        }
+        options.device.cpu.activations = self.activations;
         options
     }
 }
@@ -265,7 +243,7 @@ fn cache_type() -> impl TypedValueParser<Value = &'static Format> {
 }
 
 /// Where the threads and the weights of a model are, in a few words for each.
-pub fn placement<B: Backend>(llm: &Llm<B>) -> Facts {
+pub fn placement(llm: &Llm) -> Facts {
     let (placement, memory) = (llm.placement(), llm.memory());
     let numbers = |list: &[usize]| list.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     let or = |list: &[usize], none: &str| if list.is_empty() { none.to_owned() } else { numbers(list) };

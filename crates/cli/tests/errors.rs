@@ -103,7 +103,7 @@ fn folders_that_lack_something_say_what_and_where() {
     let mut pieces: Vec<_> = names.filter(|path| path.extension().is_some_and(|end| end == "safetensors")).collect();
     pieces.sort();
     for (i, piece) in pieces.iter().enumerate() {
-        let of = format!("piece {} of {} of a model", i + 1, pieces.len());
+        let of = format!("this is shard {} of {}", i + 1, pieces.len());
         check(&["run", &piece.display().to_string(), "hi"], 3, &[&of, "folder", "model.safetensors.index.json"]);
     }
     std::fs::remove_file(shards.join("config.json")).unwrap();

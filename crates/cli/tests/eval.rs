@@ -73,7 +73,7 @@ fn texts_that_cannot_be_measured_are_refused() {
         b"{\"text\": 1}\n",
         &[],
         1,
-        "a.jsonl: line 1: expected an object with text in its field `text`, found a number there",
+        "a.jsonl: line 1: expected an object with text in the field `text`, found a number in it",
     );
     check("a.jsonl", b"{\"text\": \"b\"}\n", &["--second-half"], 2, "needs one text");
     check("a", b"Hello there", &["--context", "129"], 2, "a context of 129 tokens: expected 2 to 128");

@@ -33,7 +33,7 @@ fn a_tokenizer_is_learned_from_files() {
     assert!(ran.code == 0 && ran.err.contains("more text or a smaller --min-frequency"), "{}", ran.err);
     for (more, expected) in [
         (&["--vocab-size", "256", "--field", "story"][..], "expected a vocabulary of at least 257"),
-        (&[], "b.jsonl: line 1: expected an object with text in its field `text`, found none of this name"),
+        (&[], "b.jsonl: line 1: expected an object with text in the field `text`, found an object without it"),
         (&["--separator", ""], "a value is required for '--separator <TEXT>'"),
     ] {
         let ran = train("no.gguf", more);

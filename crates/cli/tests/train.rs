@@ -1,4 +1,4 @@
-//! `trine train`: what a run leaves behind, and that it goes on as if nothing had been.
+//! `trine train`: the files that a run writes, and that it resumes with the same bits.
 
 mod common;
 
@@ -13,10 +13,10 @@ use trine::train::checkpoints;
 /// A run of a moment.
 const TINY: &str = r#"[model]
 tokenizer = "tokenizer.gguf"
-layers = 1
-width = 128
-heads = 4
-feed_forward = 256
+n_layers = 1
+hidden_size = 128
+n_heads = 4
+intermediate_size = 256
 [data]
 files = ["text.txt"]
 validation = 0.1
@@ -62,7 +62,7 @@ fn losses(run: &Path) -> Vec<(u64, f64)> {
 }
 
 #[test]
-fn a_plan_is_told_and_nothing_starts() {
+fn a_plan_is_printed_and_nothing_starts() {
     let folder = prepared();
     let ran = train(folder.path(), TINY, &["--plan", "--json"]);
     assert_eq!(ran.code, 0, "{}", ran.err);
@@ -72,8 +72,8 @@ fn a_plan_is_told_and_nothing_starts() {
     let parts: u64 = ["weights", "gradients", "optimizer", "activations"].into_iter().map(bytes).sum();
     assert_eq!(parts, bytes("total"));
     assert_eq!(plan["tokens"], STEPS * 4 * 32);
-    let told = train(folder.path(), TINY, &["--plan"]);
-    assert!(told.out.contains("expected time") && told.out.contains("of the peak"), "{}", told.out);
+    let text = train(folder.path(), TINY, &["--plan"]);
+    assert!(text.out.contains("expected time") && text.out.contains("of the peak"), "{}", text.out);
     assert!(!folder.path().join("run").exists());
 }
 
@@ -96,7 +96,7 @@ fn a_run_leaves_a_model_a_log_and_a_plot() {
     assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>") && svg.contains("smoothed"), "{svg}");
     assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
 
-    // A second run would lose the first, unless it is told what to do.
+    // A second run needs a flag, as it could lose the first.
     let again = train(folder.path(), TINY, &[]);
     assert!(again.code == 2 && again.err.contains("--resume") && again.err.contains("--fresh"), "{}", again.err);
     let fresh = train(folder.path(), TINY, &["--fresh", "--json", "--quiet"]);
@@ -106,7 +106,7 @@ fn a_run_leaves_a_model_a_log_and_a_plot() {
 
 #[cfg(unix)]
 #[test]
-fn an_interrupted_run_goes_on_as_if_nothing_had_been() {
+fn an_interrupted_run_resumes_with_the_same_losses() {
     let folder = prepared();
     assert_eq!(train(folder.path(), TINY, &["--quiet"]).code, 0);
     let undisturbed = losses(&folder.path().join("run"));
@@ -122,11 +122,11 @@ fn an_interrupted_run_goes_on_as_if_nothing_had_been() {
     assert!(Command::new("kill").args(["-INT", &running.id().to_string()]).status().unwrap().success());
     lines.for_each(drop);
     let ended = running.wait_with_output().unwrap();
-    let told = String::from_utf8(ended.stderr).unwrap();
-    assert!(ended.status.code() == Some(130) && told.contains("trine train config.toml --resume"), "{told}");
+    let err = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.code() == Some(130) && err.contains("trine train config.toml --resume"), "{err}");
     assert!((losses(&folder.path().join("run")).len() as u64) < STEPS);
 
-    // What a program that is killed may leave behind goes away.
+    // The last lines of a killed program are removed.
     let path = folder.path().join("run/log.jsonl");
     let mut log = std::fs::read(&path).unwrap();
     log.extend(br#"{"event":"step","step":9999,"loss":1.0}"#.iter().chain(b"\n{\"event\":\"st"));
@@ -134,7 +134,7 @@ fn an_interrupted_run_goes_on_as_if_nothing_had_been() {
     let resumed = train(folder.path(), TINY, &["--resume", "--quiet"]);
     assert_eq!(resumed.code, 0, "{}", resumed.err);
     assert_eq!(losses(&folder.path().join("run")), undisturbed);
-    // Nothing is left to do, and nothing is lost by asking.
+    // With no steps left, nothing is lost.
     let curve = || std::fs::read_to_string(folder.path().join("run/loss.svg")).unwrap();
     let before = curve();
     let again = train(folder.path(), TINY, &["--resume"]);
@@ -148,7 +148,7 @@ fn an_interrupted_run_goes_on_as_if_nothing_had_been() {
 }
 
 #[test]
-fn a_text_becomes_a_tokenizer_and_a_ternary_model_that_foretells_it() {
+fn a_text_becomes_a_tokenizer_and_a_ternary_model_that_predicts_it() {
     let folder = prepared();
     let at = |name: &str| folder.path().join(name).display().to_string();
     for how in [&["train.steps=1", "output.folder=first", "schedule.warmup=1"][..], &["optimizer.learning_rate=3e-3"]] {
@@ -215,10 +215,10 @@ fn a_run_that_is_killed_again_and_again_ends_with_the_same_bits() {
 #[test]
 fn what_cannot_be_trained_is_refused_before_anything_is_written() {
     let folder = prepared();
-    let huge = train(folder.path(), TINY, &["--set", "model.layers=1000000"]);
-    assert!(huge.code == 2 && huge.err.contains("of memory, and"), "{}", huge.err);
+    let huge = train(folder.path(), TINY, &["--set", "model.n_layers=1000000"]);
+    assert!(huge.code == 2 && huge.err.contains("of free memory"), "{}", huge.err);
     let none = train(folder.path(), TINY, &["--resume"]);
-    assert!(none.code == 1 && none.err.contains("hint: without --resume"), "{}", none.err);
+    assert!(none.code == 1 && none.err.contains("hint: omit --resume"), "{}", none.err);
     assert!(!folder.path().join("run").exists());
     let again = ["tokenizer", "train", "tokenizer.gguf", "text.txt", "--vocab-size", "300"];
     let refused = run(trine().current_dir(folder.path()).args(again), "");
@@ -227,19 +227,20 @@ fn what_cannot_be_trained_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn rows_that_no_ternary_format_holds_are_told() {
+fn rows_that_no_ternary_format_holds_give_a_warning() {
     let folder = prepared();
-    let ran = train(folder.path(), TINY, &["--set", "model.width=64", "--set", "train.steps=10"]);
+    let ran = train(folder.path(), TINY, &["--set", "model.hidden_size=64", "--set", "train.steps=10"]);
     assert!(ran.code == 0 && ran.err.contains("will be written as F32"), "{}", ran.err);
-    let finished = train(folder.path(), TINY, &["--set", "model.width=64", "--set", "train.steps=10", "--resume"]);
-    assert!(finished.code == 0 && finished.err.contains("a larger train.steps goes on"), "{}", finished.err);
-    let other = train(folder.path(), TINY, &["--set", "model.width=64", "--set", "train.steps=12", "--resume"]);
-    assert!(other.code == 0 && other.err.contains("from step 10 on with another train.steps"), "{}", other.err);
+    let finished =
+        train(folder.path(), TINY, &["--set", "model.hidden_size=64", "--set", "train.steps=10", "--resume"]);
+    assert!(finished.code == 0 && finished.err.contains("increase train.steps to continue"), "{}", finished.err);
+    let other = train(folder.path(), TINY, &["--set", "model.hidden_size=64", "--set", "train.steps=12", "--resume"]);
+    assert!(other.code == 0 && other.err.contains("from step 10 on, these keys differ: train.steps"), "{}", other.err);
 }
 
 #[cfg(unix)]
 #[test]
-fn nobody_reading_ends_a_run_with_a_checkpoint() {
+fn a_closed_pipe_ends_a_run_with_a_checkpoint() {
     let folder = prepared();
     std::fs::write(folder.path().join("config.toml"), TINY).unwrap();
     let mut running = trine()
@@ -253,7 +254,7 @@ fn nobody_reading_ends_a_run_with_a_checkpoint() {
     out.read_line(&mut String::new()).unwrap();
     drop(out);
     let ended = running.wait_with_output().unwrap();
-    let told = String::from_utf8(ended.stderr).unwrap();
-    assert!(ended.status.code() == Some(130) && told.contains("--resume goes on"), "{told}");
+    let err = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.code() == Some(130) && err.contains("--resume`"), "{err}");
     assert!(!checkpoints(&folder.path().join("run")).is_empty());
 }

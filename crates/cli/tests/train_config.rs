@@ -1,13 +1,13 @@
-//! `trine train`: what is wrong with a configuration is said with its line and key.
+//! `trine train`: errors about a configuration name line and key.
 
 mod common;
 
 use common::{train, trine_with};
 
-/// A configuration that makes sense.
+/// A valid configuration.
 const CONFIG: &str = r#"[model]
 tokenizer = "tokenizer.gguf"
-width = 256
+hidden_size = 256
 [data]
 files = ["text.txt"]
 [train]
@@ -27,7 +27,7 @@ fn errors_name_line_key_and_what_would_do() {
         assert!(ran.err.contains("hint: `trine train --example`"), "{}", ran.err);
         assert!(!folder.path().join("run").exists(), "{config}");
     };
-    // A line of the configuration above, what takes its place, and what is wrong with that.
+    // A line of the configuration above, its replacement, and the error.
     let cases = [
         (
             "steps = 10",
@@ -127,41 +127,49 @@ fn errors_name_line_key_and_what_would_do() {
             "steps = 9\n[quantization]\nwarm_in = 10",
             "config.toml:9: `quantization.warm_in`: expected at most `train.steps`, found 10",
         ),
-        ("width = 256", "width = 250", "config.toml: `model.heads`: expected a divisor of `model.width`, 250"),
         (
-            "width = 256",
-            "width = 320",
-            "config.toml:3: `model.width`: expected rows of whole blocks of 256 weights, as TQ2_0 has them, found rows of 320",
+            "hidden_size = 256",
+            "hidden_size = 250",
+            "config.toml: `model.n_heads`: expected a divisor of `model.hidden_size`, 250",
         ),
         (
-            "width = 256",
-            "feed_forward = 300",
-            "config.toml:3: `model.feed_forward`: expected rows of whole blocks of 256 weights",
+            "hidden_size = 256",
+            "hidden_size = 320",
+            "config.toml:3: `model.hidden_size`: expected rows of whole TQ2_0 blocks of 256 weights, found rows of 320",
         ),
         (
-            "width = 256",
+            "hidden_size = 256",
+            "intermediate_size = 300",
+            "config.toml:3: `model.intermediate_size`: expected rows of whole TQ2_0 blocks of 256 weights",
+        ),
+        (
+            "hidden_size = 256",
             "head_dim = 30",
-            "config.toml: `model.heads`: expected rows of whole blocks of 256 weights, as TQ2_0 has them, found rows of 240",
+            "config.toml: `model.n_heads`: expected rows of whole TQ2_0 blocks of 256 weights, found rows of 240",
         ),
-        ("width = 256", "head_dim = 33", "config.toml:3: `model.head_dim`: expected an even number"),
+        ("hidden_size = 256", "head_dim = 33", "config.toml:3: `model.head_dim`: expected an even number"),
         (
-            "width = 256",
-            "kv_heads = 3",
-            "config.toml:3: `model.kv_heads`: expected a divisor of `model.heads`, 8, found 3",
+            "hidden_size = 256",
+            "n_kv_heads = 3",
+            "config.toml:3: `model.n_kv_heads`: expected a divisor of `model.n_heads`, 8, found 3",
         ),
         (
-            "width = 256",
-            "kv_heads = 0",
-            "config.toml:3: `model.kv_heads`: expected a divisor of `model.heads`, 8, found 0",
+            "hidden_size = 256",
+            "n_kv_heads = 0",
+            "config.toml:3: `model.n_kv_heads`: expected a divisor of `model.n_heads`, 8, found 0",
         ),
-        ("width = 256", "layers = 0", "config.toml:3: `model.layers`: expected 1 to 1048576, found 0"),
+        ("hidden_size = 256", "n_layers = 0", "config.toml:3: `model.n_layers`: expected 1 to 1048576, found 0"),
         (
-            "width = 256",
-            "context = 100",
-            "config.toml:3: `model.context`: expected `train.sequence` to 1048576, found 100",
+            "hidden_size = 256",
+            "context_length = 100",
+            "config.toml:3: `model.context_length`: expected `train.sequence` to 1048576, found 100",
         ),
-        ("width = 256", "eps = 0", "config.toml:3: `model.eps`: expected more than 0, and at most 1, found 0"),
-        ("width = 256", "architecture = \"bitnat\"", "config.toml:3: `model.architecture`: expected one of llama, "),
+        ("hidden_size = 256", "eps = 0", "config.toml:3: `model.eps`: expected more than 0, and at most 1, found 0"),
+        (
+            "hidden_size = 256",
+            "architecture = \"bitnat\"",
+            "config.toml:3: `model.architecture`: expected one of llama, ",
+        ),
         (
             "tokenizer = \"tokenizer.gguf\"\n",
             "",
@@ -189,9 +197,9 @@ fn errors_name_line_key_and_what_would_do() {
             "config.toml:10: `output.model`: expected a file that the run does not read, found text.txt",
         ),
         (
-            "width = 256",
-            "width = 256\nfrom = \"embedded:stories\"",
-            "config.toml:3: `model.width`: expected no size: those of `model.from` hold, found one",
+            "hidden_size = 256",
+            "hidden_size = 256\nfrom = \"embedded:stories\"",
+            "config.toml:3: `model.hidden_size`: expected no sizes with `model.from`, found one",
         ),
         (
             "[output]",
@@ -237,7 +245,7 @@ fn errors_name_line_key_and_what_would_do() {
         let config = CONFIG.replacen("[data]", &format!("[data]\nvalidation = {share}"), 1);
         check(&config, &[], &format!("config.toml:5: `data.validation`: expected 0 to 0.5, found {share}"));
     }
-    // What flags say takes the place of what the file says, and so does the place.
+    // Flags override the file, also in errors.
     check(CONFIG, &["--set", "train.steps=0"], "--set train.steps=0: `train.steps`: expected 1 or more");
     check(CONFIG, &["--set", "train.batc=1"], "--set train.batc=1: `train.batc`: expected one of ");
     check(CONFIG, &["--set", "train.precision=f64"], "--set train.precision=f64: `train.precision`: expected one of ");
@@ -247,7 +255,7 @@ fn errors_name_line_key_and_what_would_do() {
 }
 
 #[test]
-fn a_configuration_that_is_not_there_or_no_text_is_named() {
+fn a_configuration_that_is_missing_or_binary_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let none = trine_with(&["train", &folder.path().join("none.toml").display().to_string()]);
     assert!(none.code == 1 && none.err.contains("none.toml: "), "{}", none.err);

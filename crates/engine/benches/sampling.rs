@@ -50,10 +50,10 @@ fn sampling(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("128256 tokens");
     group.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1)).sample_size(20);
     for (name, sampling) in cases {
-        let mut chain = Chain::new(&sampling, 1).expect("options in their ranges");
+        let mut chain = Chain::new(&sampling, Vec::new(), 1).expect("options in their ranges");
         let history = History { tokens: &history, prompt: 512 };
         group.bench_function(name, |bencher| {
-            bencher.iter(|| chain.pick(black_box(&logits), history).expect("finite logits").id)
+            bencher.iter(|| chain.sample(black_box(&logits), history).expect("finite logits").id)
         });
     }
     group.finish();

@@ -1,55 +1,54 @@
 //! The KV cache as blocks: who uses which, and which hold what, so that a known beginning is not computed again.
 
+use crate::BLOCK_LEN;
 use std::collections::HashMap;
 
-/// Tokens of a block.
-pub const BLOCK_LEN: usize = 16;
+/// The identities of full blocks begin here; those below are the beginnings of sequences, one for each adapter.
+const FIRST_ID: u64 = 1 << 32;
 
-/// What stands before the first block of a sequence.
-const ROOT: u64 = 0;
-
-/// A full block's content: all tokens up to its end. Blocks are found by comparing tokens, so a wrong one cannot be found.
+/// What a full block holds: all tokens up to its end. Blocks are found by comparing tokens, so a wrong one cannot be found.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Content {
-    /// The name of the block before. A name is given once and never again.
+    /// The identity of the block before, which is given once and never again; of the first block, the adapter.
     before: u64,
     tokens: [u32; BLOCK_LEN],
 }
 
-/// All blocks of the cache. Those that nobody uses keep their content until they are needed, the longest unused first.
+/// All blocks of the cache. Unreferenced ones keep their content until they are needed, least recently used first.
 pub(crate) struct Blocks {
     blocks: Vec<Block>,
-    /// Block and name of each known content.
-    known: HashMap<Content, (u32, u64)>,
-    /// The last name that was given.
-    named: u64,
-    unused: usize,
+    /// Block and identity of each content that is cached.
+    cached: HashMap<Content, (u32, u64)>,
+    /// The identity that is given next.
+    next_id: u64,
+    unreferenced: usize,
 }
 
 struct Block {
-    users: u32,
-    /// Under which this block is in `known`.
+    references: u32,
+    /// Under which this block is in `cached`.
     content: Option<Content>,
-    /// Neighbours in the ring of unused blocks, whose head is a block beyond the last.
+    /// Neighbours in the ring of unreferenced blocks, whose head is a block beyond the last.
     next: u32,
     previous: u32,
 }
 
 /// The blocks of one sequence.
-#[derive(Default)]
 pub(crate) struct Table {
+    /// The adapter that the sequence runs with.
+    pub adapter: u32,
     /// In order of position.
     pub blocks: Vec<u32>,
-    /// How many at the front are full and known.
+    /// How many at the front are full and cached.
     full: usize,
-    /// The name of the last of these.
-    name: u64,
+    /// The identity of the last of these.
+    last: u64,
 }
 
 impl Table {
     /// No blocks yet, but room for so many.
-    pub fn with_capacity(blocks: usize) -> Table {
-        Table { blocks: Vec::with_capacity(blocks), ..Table::default() }
+    pub fn new(adapter: u32, blocks: usize) -> Table {
+        Table { adapter, blocks: Vec::with_capacity(blocks), full: 0, last: adapter.into() }
     }
 }
 
@@ -57,13 +56,13 @@ impl Blocks {
     /// This many blocks, all empty.
     pub fn new(blocks: usize) -> Blocks {
         let ring = |i: usize| (i % (blocks + 1)) as u32;
-        let block = |i| Block { users: 0, content: None, next: ring(i + 1), previous: ring(i + blocks) };
+        let block = |i| Block { references: 0, content: None, next: ring(i + 1), previous: ring(i + blocks) };
         Blocks {
             blocks: (0..=blocks).map(block).collect(),
             // Twice the room, so that the map never grows when entries come and go.
-            known: HashMap::with_capacity(2 * blocks),
-            named: ROOT,
-            unused: blocks,
+            cached: HashMap::with_capacity(2 * blocks),
+            next_id: FIRST_ID,
+            unreferenced: blocks,
         }
     }
 
@@ -73,91 +72,90 @@ impl Blocks {
     }
 
     /// Blocks that no sequence uses.
-    pub fn unused(&self) -> usize {
-        self.unused
+    pub fn unreferenced(&self) -> usize {
+        self.unreferenced
     }
 
-    /// Fills an empty table with known blocks that hold the beginning of `tokens`, and gives the number of tokens they hold.
-    pub fn find(&mut self, table: &mut Table, tokens: &[u32]) -> usize {
+    /// Fills an empty table with cached blocks that hold the beginning of `tokens`; returns the number of tokens they hold.
+    pub fn match_prefix(&mut self, table: &mut Table, tokens: &[u32]) -> usize {
         debug_assert!(table.blocks.is_empty());
         for chunk in tokens.as_chunks().0 {
-            let Some(&(block, name)) = self.known.get(&Content { before: table.name, tokens: *chunk }) else { break };
-            self.enter(block);
+            let Some(&(block, id)) = self.cached.get(&Content { before: table.last, tokens: *chunk }) else { break };
+            self.acquire(block);
             table.blocks.push(block);
             table.full += 1;
-            table.name = name;
+            table.last = id;
         }
         table.full * BLOCK_LEN
     }
 
-    /// Gives a table blocks for `tokens` tokens; false, and nothing is changed, when too few are unused.
+    /// Gives a table blocks for `tokens` tokens; false, and nothing is changed, when too few are unreferenced.
     pub fn grow(&mut self, table: &mut Table, tokens: usize) -> bool {
         let more = tokens.div_ceil(BLOCK_LEN).saturating_sub(table.blocks.len());
-        if more > self.unused {
+        if more > self.unreferenced {
             return false;
         }
         for _ in 0..more {
             let oldest = self.blocks[self.len()].next;
             if let Some(content) = self.blocks[oldest as usize].content.take() {
-                self.known.remove(&content);
+                self.cached.remove(&content);
             }
-            self.enter(oldest);
+            self.acquire(oldest);
             table.blocks.push(oldest);
         }
         true
     }
 
-    /// Makes the blocks that the computed `tokens` of a sequence fill known to others.
+    /// Lets others find the blocks that the computed `tokens` of a sequence fill.
     pub fn publish(&mut self, table: &mut Table, tokens: &[u32]) {
         for chunk in &tokens.as_chunks().0[table.full..] {
-            let content = Content { before: table.name, tokens: *chunk };
+            let content = Content { before: table.last, tokens: *chunk };
             let block = table.blocks[table.full];
-            // Another sequence may have computed the same meanwhile: its block stays the known one.
-            let (_, name) = *self.known.entry(content).or_insert_with(|| {
+            // Another sequence may have computed the same meanwhile: its block stays the cached one.
+            let (_, id) = *self.cached.entry(content).or_insert_with(|| {
                 self.blocks[block as usize].content = Some(content);
-                self.named += 1;
-                (block, self.named)
+                self.next_id += 1;
+                (block, self.next_id)
             });
             table.full += 1;
-            table.name = name;
+            table.last = id;
         }
     }
 
     /// Takes all blocks from a table. The last goes first, so that it is the first to be reused: a beginning serves more requests.
     pub fn release(&mut self, table: &mut Table) {
         for block in table.blocks.drain(..).rev() {
-            self.leave(block);
+            self.unreference(block);
         }
-        (table.full, table.name) = (0, ROOT);
+        (table.full, table.last) = (0, table.adapter.into());
     }
 
     /// A sequence begins to use a block.
-    fn enter(&mut self, block: u32) {
-        let Block { users, next, previous, .. } = &mut self.blocks[block as usize];
-        *users += 1;
-        if *users == 1 {
+    fn acquire(&mut self, block: u32) {
+        let Block { references, next, previous, .. } = &mut self.blocks[block as usize];
+        *references += 1;
+        if *references == 1 {
             let (next, previous) = (*next, *previous);
             self.blocks[next as usize].previous = previous;
             self.blocks[previous as usize].next = next;
-            self.unused -= 1;
+            self.unreferenced -= 1;
         }
     }
 
     /// A sequence ends to use a block. One without content is reused before those that may be found.
-    fn leave(&mut self, block: u32) {
+    fn unreference(&mut self, block: u32) {
         let head = self.len() as u32;
         let it = &mut self.blocks[block as usize];
-        it.users -= 1;
-        if it.users == 0 {
-            let known = it.content.is_some();
-            let (previous, next) = match known {
+        it.references -= 1;
+        if it.references == 0 {
+            let (previous, next) = match it.content.is_some() {
                 true => (self.blocks[head as usize].previous, head),
                 false => (head, self.blocks[head as usize].next),
             };
             (self.blocks[block as usize].previous, self.blocks[block as usize].next) = (previous, next);
             self.blocks[previous as usize].next = block;
             self.blocks[next as usize].previous = block;
-            self.unused += 1;
+            self.unreferenced += 1;
         }
     }
 }
@@ -199,15 +197,15 @@ mod tests {
             for (kinds, cut, [together, keep]) in requests {
                 let mut tokens: Vec<u32> = kinds.iter().flat_map(|kind| [*kind; BLOCK_LEN]).collect();
                 tokens.truncate(tokens.len() - cut);
-                let mut table = Table::default();
-                let cached = blocks.find(&mut table, &tokens);
+                let mut table = Table::new(0, 0);
+                let cached = blocks.match_prefix(&mut table, &tokens);
                 prop_assert_eq!(&memory.read(&table, cached), &tokens[..cached]);
                 if blocks.grow(&mut table, tokens.len()) {
                     new.push((table, tokens, cached));
                 } else {
                     blocks.release(&mut table);
                 }
-                if together && blocks.unused() > 0 {
+                if together && blocks.unreferenced() > 0 {
                     continue;
                 }
                 for (mut table, tokens, cached) in new.drain(..) {
@@ -219,7 +217,7 @@ mod tests {
                     prop_assert_eq!(&memory.read(table, tokens.len()), tokens);
                 }
                 let used: std::collections::HashSet<_> = live.iter().flat_map(|(table, _)| &table.blocks).collect();
-                prop_assert_eq!(used.len() + blocks.unused(), blocks.len());
+                prop_assert_eq!(used.len() + blocks.unreferenced(), blocks.len());
                 if !keep && !live.is_empty() {
                     let (mut gone, _) = live.swap_remove(cut % live.len());
                     blocks.release(&mut gone);
@@ -233,8 +231,8 @@ mod tests {
         let mut blocks = Blocks::new(4);
         let texts: Vec<Vec<u32>> = (0..3).map(|id| vec![id; BLOCK_LEN]).collect();
         let find = |blocks: &mut Blocks, tokens: &[u32]| {
-            let mut table = Table::default();
-            let cached = blocks.find(&mut table, tokens);
+            let mut table = Table::new(0, 0);
+            let cached = blocks.match_prefix(&mut table, tokens);
             assert!(blocks.grow(&mut table, tokens.len()));
             blocks.publish(&mut table, tokens);
             blocks.release(&mut table);
@@ -253,7 +251,7 @@ mod tests {
     fn what_follows_a_reused_block_is_not_found_behind_its_new_content() {
         let mut blocks = Blocks::new(3);
         let [a, b, c] = [1, 2, 3].map(|token| [token; BLOCK_LEN]);
-        let mut tables = [Table::default(), Table::default()];
+        let mut tables = [Table::new(0, 0), Table::new(0, 0)];
         let texts = [a.to_vec(), [a, b].concat()];
         for (table, text) in tables.iter_mut().zip(&texts) {
             assert!(blocks.grow(table, text.len()));
@@ -263,10 +261,10 @@ mod tests {
             blocks.publish(table, text);
         }
         blocks.release(&mut tables[0]);
-        let mut table = Table::default();
+        let mut table = Table::new(0, 0);
         assert!(blocks.grow(&mut table, BLOCK_LEN));
         blocks.publish(&mut table, &c);
         blocks.release(&mut table);
-        assert_eq!(blocks.find(&mut table, &[c, b].concat()), BLOCK_LEN);
+        assert_eq!(blocks.match_prefix(&mut table, &[c, b].concat()), BLOCK_LEN);
     }
 }

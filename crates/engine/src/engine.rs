@@ -1,29 +1,30 @@
 use crate::blocks::Blocks;
-use crate::event::{Emit, EventKind, Finish, SeqId, Usage};
+use crate::event::{Emit, Event, EventKind, Finish, SeqId, Usage};
+use crate::request::{Prompt, Request, prompt_tokens};
 use crate::sample::mix;
 use crate::scheduler::Scheduler;
 use crate::sequence::Sequence;
-use crate::{BLOCK_LEN, Error, Sampling};
+use crate::{BLOCK_LEN, Error};
 use std::collections::VecDeque;
-use std::ops::ControlFlow;
 use std::sync::Arc;
-use trine_backend::{Backend, Batch, KvShape, Stage};
-use trine_model::{Model, Spec};
+use trine_backend::{Batch, CacheId, Stage};
+use trine_model::runner::{Output, Want};
+use trine_model::{Runner, Spec};
 use trine_tensor::{Format, format::F32};
 use trine_text::Tokenizer;
 
 /// How much an engine may do at once.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// Most tokens of prompt and answer together; the model's when there is no number.
+    /// Maximum tokens of prompt and answer together; `None` is the model's own limit.
     pub context: Option<usize>,
-    /// Most sequences that run at once; the others wait.
+    /// Maximum sequences that run at once; the others wait.
     pub max_sequences: usize,
-    /// Most tokens of prompts in one step: more make prompts faster and let others wait longer for their next token.
+    /// Maximum prompt tokens per step. Larger chunks raise prompt throughput and inter-token latency.
     pub prefill_chunk: usize,
-    /// Bytes for the KV cache; without a number, room for `max_sequences` of full length.
+    /// Bytes for the KV cache; `None` makes room for `max_sequences` of full length.
     pub cache_bytes: Option<usize>,
-    /// What the cache keeps keys and values as, one of [`trine_backend::KV_FORMATS`].
+    /// The format of keys and values, one of [`trine_backend::KV_FORMATS`].
     pub cache_type: &'static Format,
     /// Seeds the requests that bring no seed of their own.
     pub seed: u64,
@@ -42,28 +43,6 @@ impl Default for EngineOptions {
     }
 }
 
-/// What to answer, and how.
-#[derive(Clone, Debug, Default)]
-pub struct Request {
-    /// Tokens to go on from.
-    pub prompt: Vec<u32>,
-    /// How to pick tokens, and when to end.
-    pub sampling: Sampling,
-}
-
-/// A whole answer.
-#[derive(Debug)]
-pub struct Answer {
-    /// Its text, without end token and stop string.
-    pub text: String,
-    /// Its tokens, with the one that ended it.
-    pub tokens: Vec<u32>,
-    /// Why it ended: never [`Finish::Failed`].
-    pub finish: Finish,
-    /// What it took.
-    pub usage: Usage,
-}
-
 /// How busy an engine is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
@@ -73,14 +52,17 @@ pub struct Load {
     pub waiting: usize,
     /// Cache blocks of [`BLOCK_LEN`] tokens.
     pub blocks: usize,
-    /// Of these, how many running sequences use.
+    /// Blocks that running sequences use.
     pub used_blocks: usize,
 }
 
+/// Runs two functions and returns when both are done; the first may run on another thread.
+pub type Join = Box<dyn FnMut(&mut (dyn FnMut() + Send), &mut dyn FnMut()) + Send>;
+
 /// A model that answers requests, many at a time.
-pub struct Engine<B: Backend> {
-    model: Model<B>,
-    backend: B,
+pub struct Engine {
+    runner: Box<dyn Runner>,
+    cache: CacheId,
     tokenizer: Arc<Tokenizer>,
     scheduler: Scheduler,
     context: usize,
@@ -88,39 +70,38 @@ pub struct Engine<B: Backend> {
     /// Requests so far.
     count: u64,
     batch: Batch,
-    /// Logits of the last batch, `[sequences, vocab]`.
-    logits: Vec<f32>,
+    /// Logits of the last batch, a row for each output.
+    output: Output,
+    join: Option<Join>,
 }
 
-impl<B: Backend> Engine<B> {
-    /// An engine around a model that is on `backend`, whose KV cache it takes.
+impl Engine {
+    /// An engine that runs the model of `runner` in a KV cache of its own.
     ///
     /// # Errors
     /// When an option is zero or more than the model has, or the KV cache does not fit or cannot hold one context.
     pub fn new(
-        mut model: Model<B>,
-        mut backend: B,
+        mut runner: Box<dyn Runner>,
         tokenizer: Arc<Tokenizer>,
         options: &EngineOptions,
-    ) -> Result<Engine<B>, Error> {
-        let most = model.spec().context_length;
+    ) -> Result<Engine, Error> {
+        let most = runner.spec().context_length;
         let context = options.context.unwrap_or(most);
         if !(1..=most).contains(&context) {
             return Err(Error::Context { asked: context, most });
         }
-        if model.spec().arch.encoder {
-            return Err(Error::Encoder { arch: model.spec().arch.gguf[0] });
+        if runner.spec().arch.encoder {
+            return Err(Error::Encoder { arch: runner.spec().arch.gguf[0] });
         }
-        model.limit_context(context);
-        let &EngineOptions { max_sequences, prefill_chunk, .. } = options;
+        runner.limit_context(context);
+        let &EngineOptions { max_sequences, prefill_chunk, cache_type, .. } = options;
         for (field, value) in [("max_sequences", max_sequences), ("prefill_chunk", prefill_chunk)] {
             if value == 0 {
                 return Err(Error::Zero { field });
             }
         }
         let each = context.div_ceil(BLOCK_LEN);
-        let shape = |blocks| KvShape { format: options.cache_type, ..model.kv_shape(blocks, BLOCK_LEN) };
-        let block = shape(1).bytes().unwrap_or(usize::MAX).max(1);
+        let block = runner.kv_shape(1, cache_type).bytes().unwrap_or(usize::MAX).max(1);
         let blocks = options.cache_bytes.map_or(each.saturating_mul(max_sequences), |bytes| bytes / block);
         if blocks < each {
             let bytes = options.cache_bytes.unwrap_or(0);
@@ -129,11 +110,17 @@ impl<B: Backend> Engine<B> {
         if u32::try_from(blocks).is_err() {
             return Err(Error::CacheTooLarge { blocks });
         }
-        backend.reserve_kv(shape(blocks))?;
-        let (batch, logits) = (Batch::with_capacity(blocks), Vec::new());
+        let cache = runner.create_cache(blocks, cache_type)?;
+        let (batch, output) = (Batch::with_capacity(blocks), Output::default());
         let (running, waiting, blocks) = (Vec::new(), VecDeque::new(), Blocks::new(blocks));
         let scheduler = Scheduler { running, waiting, blocks, max_sequences, prefill_chunk };
-        Ok(Engine { model, backend, tokenizer, scheduler, context, seed: options.seed, count: 0, batch, logits })
+        let seed = options.seed;
+        Ok(Engine { runner, cache, tokenizer, scheduler, context, seed, count: 0, batch, output, join: None })
+    }
+
+    /// Sets what runs [`Filter::prepare`](crate::sample::Filter::prepare) beside the forward pass. Without it, filters prepare after the pass.
+    pub fn set_join(&mut self, join: Join) {
+        self.join = Some(join);
     }
 
     /// Takes a request, to be answered by calls of [`Engine::step`].
@@ -141,9 +128,13 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// When the prompt is empty, does not fit into the context, or has tokens that the model has not, and when a sampling option is out of
     /// its range.
-    pub fn submit(&mut self, request: &Request) -> Result<SeqId, Error> {
-        let Request { prompt, sampling } = request;
-        let (context, vocab) = (self.context, self.model.spec().vocab_size);
+    pub fn submit(&mut self, request: Request) -> Result<SeqId, Error> {
+        let (context, vocab) = (self.context, self.runner.spec().vocab_size);
+        let Request { prompt, sampling, filters, adapter } = request;
+        let prompt = match prompt {
+            Prompt::Tokens(tokens) => tokens,
+            Prompt::Text(text) => prompt_tokens(&self.tokenizer, &text),
+        };
         if prompt.is_empty() {
             return Err(Error::EmptyPrompt);
         }
@@ -159,26 +150,82 @@ impl<B: Backend> Engine<B> {
         }
         let id = SeqId(self.count);
         let seed = mix(self.seed).wrapping_add(self.count);
-        self.scheduler.waiting.push_back(Sequence::new(id, prompt, sampling, &self.tokenizer, context, seed)?);
+        let (tokenizer, filters) = (&*self.tokenizer, (filters, adapter));
+        self.scheduler.waiting.push_back(Sequence::new(id, &prompt, &sampling, filters, tokenizer, context, seed)?);
         self.count += 1;
         Ok(id)
     }
 
-    /// Runs one batch, picks the next token of each sequence whose tokens are all through, and reports what happened.
+    /// Runs one batch, samples the next token of each sequence whose tokens are all computed, and reports what happened.
     pub fn step(&mut self, emit: &mut Emit) {
-        self.backend.enter(Stage::Step);
+        self.runner.enter(Stage::Step);
         self.scheduler.plan(&mut self.batch);
         if self.batch.tokens().is_empty() {
-            self.backend.enter(Stage::Idle);
+            self.runner.enter(Stage::Idle);
             return;
         }
-        let logits = self.model.forward(&mut self.backend, &self.batch);
-        self.backend.to_host(&logits, &mut self.logits);
-        self.backend.enter(Stage::Sample);
-        let mut rows = self.logits.chunks_exact(self.model.spec().vocab_size);
-        self.scheduler
-            .advance(|sequence| sequence.pick(rows.next().expect("a row for each output"), &self.tokenizer, emit));
-        self.backend.enter(Stage::Idle);
+        let result = self.forward();
+        self.runner.enter(Stage::Sample);
+        match result {
+            Ok(()) => {
+                let vocab = self.runner.spec().vocab_size;
+                let mut rows = self.output.values.chunks_exact(vocab);
+                self.scheduler.advance(|sequence| sequence.sample(&mut rows, &self.tokenizer, emit));
+            }
+            Err(error) => self.fail(error, emit),
+        }
+        self.runner.enter(Stage::Idle);
+    }
+
+    /// Runs the batch, and beside it what filters have to prepare.
+    fn forward(&mut self) -> Result<(), trine_model::Error> {
+        let Engine { runner, cache, batch, output, scheduler, join, .. } = self;
+        let mut result = Ok(());
+        let mut pass = || result = runner.forward(*cache, batch, Want::Logits, output);
+        if scheduler.running.iter().any(Sequence::prepares) {
+            let mut prepare = || scheduler.running.iter_mut().for_each(Sequence::prepare);
+            match join {
+                Some(join) => join(&mut prepare, &mut pass),
+                None => {
+                    pass();
+                    prepare();
+                }
+            }
+        } else {
+            pass();
+        }
+        result
+    }
+
+    /// Ends all sequences of a batch that could not be run.
+    fn fail(&mut self, error: trine_model::Error, emit: &mut Emit) {
+        let error = Arc::new(error);
+        for sequence in self.scheduler.take_planned() {
+            let kind =
+                EventKind::Finished { reason: Finish::Failed(Error::Forward(error.clone())), usage: sequence.usage() };
+            // There is nothing left to cancel.
+            let _ = emit(Event { sequence: sequence.id, kind });
+        }
+    }
+
+    /// Proposes the tokens that follow a sequence, as a draft model or a lookup guessed them. The next step runs them all together and keeps
+    /// those that it samples itself, so the answer is the same with any proposal. False, and nothing happens, for a sequence that is not
+    /// generating now; tokens that do not fit into its limit are left out.
+    ///
+    /// # Errors
+    /// When a token is not in the vocabulary.
+    pub fn propose(&mut self, sequence: SeqId, tokens: &[u32]) -> Result<bool, Error> {
+        let vocab = self.runner.spec().vocab_size;
+        if let Some(at) = tokens.iter().position(|&id| id as usize >= vocab) {
+            return Err(Error::BeyondVocabulary { place: format!("proposal[{at}]"), id: tokens[at], vocab });
+        }
+        let mut running = self.scheduler.running.iter_mut();
+        Ok(running.find(|running| running.id == sequence).is_some_and(|sequence| sequence.propose(tokens)))
+    }
+
+    /// Lets a sequence rest, or go on. A resting one keeps its cache blocks as long as no other needs them. False when it has finished.
+    pub fn pause(&mut self, sequence: SeqId, paused: bool) -> bool {
+        self.scheduler.find(sequence).map(|sequence| sequence.paused = paused).is_some()
     }
 
     /// Drops a sequence at once, without an event, and frees its blocks. `None` when it has finished.
@@ -186,61 +233,41 @@ impl<B: Backend> Engine<B> {
         self.scheduler.remove(sequence).map(|sequence| sequence.usage())
     }
 
-    /// Answers one request; `emit` sees its events on the way. Other sequences go on meanwhile, but their events are lost.
-    ///
-    /// # Errors
-    /// Those of [`Engine::submit`], and [`Error::NotFinite`].
-    pub fn generate(&mut self, request: &Request, emit: &mut Emit) -> Result<Answer, Error> {
-        let id = self.submit(request)?;
-        let (mut text, mut tokens, mut end) = (String::new(), Vec::new(), None);
-        while end.is_none() {
-            self.step(&mut |event| {
-                if event.sequence != id {
-                    return ControlFlow::Continue(());
-                }
-                match event.kind {
-                    EventKind::Token { id, text: more, .. } => {
-                        tokens.push(id);
-                        text.push_str(more);
-                        emit(event)
-                    }
-                    EventKind::Finished { reason, usage } => {
-                        end = Some((reason, usage));
-                        ControlFlow::Continue(())
-                    }
-                }
-            });
-        }
-        match end.expect("the loop waits for it") {
-            (Finish::Failed(error), _) => Err(error),
-            (finish, usage) => Ok(Answer { text, tokens, finish, usage }),
-        }
-    }
-
-    /// Whether there is nothing to do.
+    /// Whether a step would do nothing: no sequence is there, or all are paused.
     pub fn is_idle(&self) -> bool {
-        self.scheduler.running.is_empty() && self.scheduler.waiting.is_empty()
+        self.scheduler.running.iter().chain(&self.scheduler.waiting).all(|sequence| sequence.paused)
     }
 
     /// How busy it is.
     pub fn load(&self) -> Load {
         let Scheduler { running, waiting, blocks, .. } = &self.scheduler;
-        let used_blocks = blocks.len() - blocks.unused();
+        let used_blocks = blocks.len() - blocks.unreferenced();
         Load { running: running.len(), waiting: waiting.len(), blocks: blocks.len(), used_blocks }
     }
 
-    /// Most tokens of prompt and answer together.
+    /// Maximum tokens of prompt and answer together.
     pub fn context(&self) -> usize {
         self.context
     }
 
     /// What the model is.
     pub fn spec(&self) -> &Spec {
-        self.model.spec()
+        self.runner.spec()
+    }
+
+    /// What the model runs on, to share it with an evaluation: other caches do not touch the engine's.
+    pub fn runner(&mut self) -> &mut dyn Runner {
+        &mut *self.runner
     }
 
     /// What turns text into its tokens.
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.tokenizer
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.runner.release_cache(self.cache);
     }
 }

@@ -88,7 +88,19 @@ pub enum Error {
         /// NaN or an infinity.
         value: f32,
     },
-    /// The device refused.
+    /// A filter left no token to sample.
+    #[error("no token is allowed at position {position}: the filters of the request left none")]
+    NoCandidates { position: usize },
+    /// What a filter of one's own reports.
+    #[error("{0}")]
+    Filter(String),
+    /// The model could not be run.
     #[error(transparent)]
-    Backend(#[from] trine_backend::Error),
+    Forward(std::sync::Arc<trine_model::Error>),
+    /// The model, or its device, refused.
+    #[error(transparent)]
+    Model(#[from] trine_model::Error),
+    /// The engine of a [`Handle`](crate::Handle) has been shut down.
+    #[error("the engine has been shut down")]
+    ShutDown,
 }

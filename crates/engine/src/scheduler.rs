@@ -12,15 +12,15 @@ pub(crate) struct Scheduler {
     pub waiting: VecDeque<Sequence>,
     /// One sequence of full length fits, so that the oldest always goes on.
     pub blocks: Blocks,
-    /// Most sequences that run.
+    /// Maximum sequences that run.
     pub max_sequences: usize,
-    /// Most tokens of prompts in a batch.
+    /// Maximum prompt tokens of a batch.
     pub prefill_chunk: usize,
 }
 
 impl Scheduler {
-    /// Fills a batch: the last token of each sequence that generates, and as much of the prompts as `prefill_chunk` allows. Logits are
-    /// wanted for the sequences whose tokens will then all be cached, in the order of `running`.
+    /// Fills a batch: the last token of each sequence that generates, with what was proposed to follow it, and as much of the prompts as
+    /// `prefill_chunk` allows. Outputs are wanted for the sequences whose tokens will then all be computed, in the order of `running`.
     pub fn plan(&mut self, batch: &mut Batch) {
         batch.clear();
         self.make_room();
@@ -28,64 +28,93 @@ impl Scheduler {
         let mut budget = self.prefill_chunk;
         for sequence in &mut self.running {
             let pending = sequence.tokens.len() - sequence.cached;
-            sequence.planned = if pending == 1 { 1 } else { pending.min(budget) };
-            if pending > 1 {
+            let decodes = pending == 1 + sequence.proposed;
+            sequence.planned = match (sequence.paused, decodes) {
+                (true, _) => 0,
+                (false, true) => pending,
+                (false, false) => pending.min(budget),
+            };
+            if !decodes {
                 budget -= sequence.planned;
             }
             if sequence.planned > 0 {
                 let end = sequence.cached + sequence.planned;
-                let outputs = usize::from(end == sequence.tokens.len());
+                let outputs = if end == sequence.tokens.len() { 1 + sequence.proposed } else { 0 };
                 let new = &sequence.tokens[sequence.cached..end];
-                batch.push(new, sequence.cached, &sequence.table.blocks, outputs);
+                batch.push(new, sequence.cached, &sequence.table.blocks, outputs).adapter = sequence.table.adapter;
             }
         }
     }
 
-    /// Gives every running sequence blocks for its tokens. When too few are unused, the youngest gives up its own and waits, to be computed
-    /// again.
+    /// Gives every running sequence blocks for its tokens. When too few are free, proposals go first, then the blocks of the youngest
+    /// sequence, paused ones before others: it waits, to be computed again.
     fn make_room(&mut self) {
         let mut i = 0;
         while i < self.running.len() {
             let sequence = &mut self.running[i];
             if self.blocks.grow(&mut sequence.table, sequence.tokens.len()) {
                 i += 1;
-            } else if let Some(mut youngest) = self.running.pop() {
-                self.blocks.release(&mut youngest.table);
-                self.waiting.push_front(youngest);
+            } else if sequence.proposed > 0 {
+                sequence.withdraw();
+            } else {
+                let paused = self.running.iter().rposition(|sequence| sequence.paused);
+                let victim = paused.unwrap_or(self.running.len() - 1);
+                let mut sequence = self.running.remove(victim);
+                sequence.withdraw();
+                self.blocks.release(&mut sequence.table);
+                self.waiting.push_front(sequence);
+                i -= usize::from(victim < i);
             }
         }
     }
 
-    /// Lets the longest waiting run, as long as there is room for all their tokens. A block for each that runs stays unused, so that the
+    /// Lets those that wait longest run, as long as there is room for all their tokens. A block for each that runs stays free, so that the
     /// newcomer is not sent back at once.
     fn admit(&mut self) {
         while self.running.len() < self.max_sequences {
-            let Some(mut sequence) = self.waiting.pop_front() else { return };
+            let Some(first) = self.waiting.iter().position(|sequence| !sequence.paused) else { return };
+            let mut sequence = self.waiting.remove(first).expect("just found");
             // The last token must run, to give logits.
             let known = &sequence.tokens[..sequence.tokens.len() - 1];
-            sequence.cached = self.blocks.find(&mut sequence.table, known);
+            sequence.cached = self.blocks.match_prefix(&mut sequence.table, known);
             let fits = self.blocks.grow(&mut sequence.table, sequence.tokens.len());
-            if !fits || self.blocks.unused() < self.running.len() {
+            if !fits || self.blocks.unreferenced() < self.running.len() {
                 self.blocks.release(&mut sequence.table);
-                self.waiting.push_front(sequence);
+                self.waiting.insert(first, sequence);
                 return;
             }
-            sequence.found.get_or_insert(sequence.cached);
+            sequence.cached_tokens.get_or_insert(sequence.cached);
             self.running.push(sequence);
         }
     }
 
-    /// After the batch was run: calls `pick` for each sequence whose logits are there, which tells whether it goes on.
-    pub fn advance(&mut self, mut pick: impl FnMut(&mut Sequence) -> bool) {
+    /// After the batch was run: calls `sample` for each sequence whose outputs are there, which tells whether it goes on. Blocks become known
+    /// to others when the tokens in them are accepted.
+    pub fn advance(&mut self, mut sample: impl FnMut(&mut Sequence) -> bool) {
         self.running.retain_mut(|sequence| {
+            if sequence.planned == 0 {
+                return true;
+            }
             sequence.cached += sequence.planned;
+            let goes_on = sequence.cached < sequence.tokens.len() || sample(sequence);
             self.blocks.publish(&mut sequence.table, &sequence.tokens[..sequence.cached]);
-            let goes_on = sequence.cached < sequence.tokens.len() || pick(sequence);
             if !goes_on {
                 self.blocks.release(&mut sequence.table);
             }
             goes_on
         });
+    }
+
+    /// Takes out the sequences of the batch.
+    pub fn take_planned(&mut self) -> Vec<Sequence> {
+        let mut taken: Vec<Sequence> = self.running.extract_if(.., |sequence| sequence.planned > 0).collect();
+        taken.iter_mut().for_each(|sequence| self.blocks.release(&mut sequence.table));
+        taken
+    }
+
+    /// A sequence that runs or waits.
+    pub fn find(&mut self, id: SeqId) -> Option<&mut Sequence> {
+        self.running.iter_mut().chain(&mut self.waiting).find(|sequence| sequence.id == id)
     }
 
     /// Takes a sequence out.

@@ -1,29 +1,34 @@
 use crate::blocks::Table;
 use crate::event::{Emit, Event, EventKind, Finish, SeqId, Usage};
-use crate::sample::{Chain, History};
+use crate::sample::{Chain, Filter, History};
 use crate::stops::Stops;
 use crate::{BLOCK_LEN, Error, Sampling};
-use trine_text::{Stream, Tokenizer};
+use std::slice::ChunksExact;
+use trine_text::{DecodeStream, Tokenizer};
 
-/// A request on its way: its tokens, where they are cached, how the next is picked and how it becomes text.
+/// A request on its way: its tokens, where they are cached, how the next is sampled and how it becomes text.
 pub(crate) struct Sequence {
     pub id: SeqId,
-    /// Prompt and answer so far.
+    /// Prompt and answer so far, then what is proposed to follow.
     pub tokens: Vec<u32>,
+    /// How many tokens at the end are proposed: they become part of the answer if they are sampled, too.
+    pub proposed: usize,
     prompt: usize,
-    /// Most tokens, prompt and answer.
+    /// Maximum tokens, prompt and answer.
     limit: usize,
     /// Tokens already in the cache; the rest is what batches must run.
     pub cached: usize,
-    /// Of the rest, how many the batch at hand runs.
+    /// How many of the rest the current batch runs.
     pub planned: usize,
     /// The blocks that hold them.
     pub table: Table,
     /// Tokens that were in the cache when it first ran.
-    pub found: Option<usize>,
+    pub cached_tokens: Option<usize>,
+    /// Rests, because nobody takes its events.
+    pub paused: bool,
     ignore_eos: bool,
     chain: Chain,
-    stream: Stream,
+    stream: DecodeStream,
     stops: Stops,
 }
 
@@ -33,64 +38,132 @@ impl Sequence {
         id: SeqId,
         prompt: &[u32],
         sampling: &Sampling,
+        (filters, adapter): (Vec<Box<dyn Filter>>, u32),
         tokenizer: &Tokenizer,
         context: usize,
         seed: u64,
     ) -> Result<Sequence, Error> {
-        let chain = Chain::new(sampling, seed)?;
+        let chain = Chain::new(sampling, filters, seed)?;
         let limit = sampling.max_tokens.map_or(context, |most| context.min(prompt.len().saturating_add(most)));
         let mut tokens = Vec::with_capacity(limit);
         tokens.extend_from_slice(prompt);
         Ok(Sequence {
             id,
             tokens,
+            proposed: 0,
             prompt: prompt.len(),
             limit,
             cached: 0,
             planned: 0,
-            table: Table::with_capacity(limit.div_ceil(BLOCK_LEN)),
-            found: None,
+            table: Table::new(adapter, limit.div_ceil(BLOCK_LEN)),
+            cached_tokens: None,
+            paused: false,
             ignore_eos: sampling.ignore_eos,
             chain,
-            // Behind a prompt without text the answer is the beginning of one.
+            // After a prompt without text the answer is the beginning of one.
             stream: match prompt.iter().all(|&id| tokenizer.is_control(id)) {
-                true => Stream::new(tokenizer),
-                false => Stream::behind_prompt(tokenizer),
+                true => DecodeStream::new(tokenizer),
+                false => DecodeStream::after_prompt(tokenizer),
             },
             stops: Stops::new(&sampling.stop),
         })
     }
 
-    /// Picks the next token and reports it; whether more are wanted.
-    pub fn pick(&mut self, logits: &[f32], tokenizer: &Tokenizer, emit: &mut Emit) -> bool {
-        let sequence = self.id;
-        let pick = match self.chain.pick(logits, History { tokens: &self.tokens, prompt: self.prompt }) {
-            Ok(pick) => pick,
-            Err(error) => return self.finish(Finish::Failed(error), emit),
-        };
-        self.tokens.push(pick.id);
+    /// Takes a proposal for the tokens that follow, if it is generating.
+    pub fn propose(&mut self, tokens: &[u32]) -> bool {
+        self.withdraw();
+        let generates = self.cached + 1 == self.tokens.len();
+        if generates {
+            // One token is sampled in any case.
+            let room = self.limit - self.tokens.len() - 1;
+            self.tokens.extend_from_slice(&tokens[..tokens.len().min(room)]);
+            self.proposed = tokens.len().min(room);
+        }
+        generates
+    }
+
+    /// Forgets what was proposed.
+    pub fn withdraw(&mut self) {
+        self.tokens.truncate(self.tokens.len() - self.proposed);
+        self.proposed = 0;
+    }
+
+    /// Whether the filters have work to do beside a forward pass that gives outputs for this sequence.
+    pub fn prepares(&self) -> bool {
+        self.planned > 0 && self.cached + self.planned == self.tokens.len() && self.chain.prepares()
+    }
+
+    /// Lets the filters prepare for the tokens that will be sampled.
+    pub fn prepare(&mut self) {
+        if self.prepares() {
+            self.chain.prepare(&self.tokens, self.proposed, self.prompt);
+        }
+    }
+
+    /// Samples the tokens that follow and reports them, from a row of logits for the last token and one for each proposed token: as long as
+    /// what is sampled was proposed, the next row is valid. Whether more are wanted.
+    pub fn sample(&mut self, rows: &mut ChunksExact<f32>, tokenizer: &Tokenizer, emit: &mut Emit) -> bool {
+        let proposed = std::mem::take(&mut self.proposed);
+        let first = self.tokens.len() - proposed;
+        let (mut valid, mut goes_on) = (true, true);
+        for len in first..=first + proposed {
+            let logits = rows.next().expect("a row for each output");
+            if !valid {
+                continue;
+            }
+            valid = false;
+            let history = History { tokens: &self.tokens[..len], prompt: self.prompt };
+            let id = match self.chain.sample(logits, history) {
+                Ok(sampled) => sampled.id,
+                Err(error) => {
+                    self.tokens.truncate(len);
+                    goes_on = self.finish(Finish::Failed(error), len, emit);
+                    continue;
+                }
+            };
+            if self.tokens.get(len) == Some(&id) {
+                valid = true;
+            } else {
+                self.tokens.truncate(len);
+                self.tokens.push(id);
+            }
+            if !self.report(id, len + 1, tokenizer, emit) {
+                self.tokens.truncate(len + 1);
+                (valid, goes_on) = (false, false);
+            }
+        }
+        // The last one is still to be run.
+        self.cached = self.tokens.len() - 1;
+        goes_on
+    }
+
+    /// Reports a token that was sampled, after which there are `len`; whether more are wanted.
+    fn report(&mut self, id: u32, len: usize, tokenizer: &Tokenizer, emit: &mut Emit) -> bool {
         self.stops.take();
-        let at_end = !self.ignore_eos && tokenizer.is_end(pick.id);
-        let stopped = !at_end && self.stops.push(self.stream.push(tokenizer, pick.id));
+        let at_end = !self.ignore_eos && tokenizer.is_eog(id);
+        let stopped = !at_end && self.stops.push(self.stream.push(tokenizer, id));
         let finish = match at_end || stopped {
             true => Some(Finish::Stop),
-            false => (self.tokens.len() == self.limit).then_some(Finish::Length),
+            false => (len == self.limit).then_some(Finish::Length),
         };
         if finish.is_some() && !stopped {
             self.stops.push(self.stream.finish());
             self.stops.flush();
         }
-        let kind = EventKind::Token { id: pick.id, text: self.stops.ready(), logprob: pick.logprob, top: pick.top };
-        let wanted = emit(Event { sequence, kind }).is_continue();
+        self.chain.accept(id);
+        let sampled = self.chain.sampled();
+        let kind = EventKind::Token { id, text: self.stops.ready(), logprob: sampled.logprob, top: sampled.top };
+        let wanted = emit(Event { sequence: self.id, kind }).is_continue();
         match finish {
-            Some(finish) => self.finish(finish, emit),
-            None => wanted || self.finish(Finish::Cancelled, emit),
+            Some(finish) => self.finish(finish, len, emit),
+            None => wanted || self.finish(Finish::Cancelled, len, emit),
         }
     }
 
-    /// Reports the end; false.
-    fn finish(&self, reason: Finish, emit: &mut Emit) -> bool {
-        let kind = EventKind::Finished { reason, usage: self.usage() };
+    /// Reports the end, after `len` tokens; false.
+    fn finish(&self, reason: Finish, len: usize, emit: &mut Emit) -> bool {
+        let usage = Usage { completion_tokens: len - self.prompt, ..self.usage() };
+        let kind = EventKind::Finished { reason, usage };
         // There is nothing left to cancel.
         let _ = emit(Event { sequence: self.id, kind });
         false
@@ -100,8 +173,8 @@ impl Sequence {
     pub fn usage(&self) -> Usage {
         Usage {
             prompt_tokens: self.prompt,
-            cached_tokens: self.found.unwrap_or(0),
-            completion_tokens: self.tokens.len() - self.prompt,
+            cached_tokens: self.cached_tokens.unwrap_or(0),
+            completion_tokens: self.tokens.len() - self.proposed - self.prompt,
         }
     }
 }

@@ -18,7 +18,7 @@ fn main() {
         let stop = vec!["never \u{10FFFF}".to_owned()];
         let sampling = Sampling { ignore_eos: true, stop, logprobs: Some(5), ..Sampling::preset(preset).unwrap() };
         for (prompt, _) in golden::prompts(name) {
-            engine.submit(&Request { prompt: prompt[..27].to_vec(), sampling: sampling.clone() }).unwrap();
+            engine.submit(Request::new(prompt[..27].to_vec(), sampling.clone())).unwrap();
         }
         let mut tokens = 0;
         let mut step = || {

@@ -5,13 +5,15 @@ mod golden;
 use golden::{folder, open, prompts};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use trine_backend::Cpu;
 use trine_engine::{
     Answer, BLOCK_LEN, Engine, EngineOptions, Error, EventKind, Finish, Request, Sampling, SeqId, Usage,
 };
 
+/// A prompt and how to sample: what requests are made of.
+type Ask = (Vec<u32>, Sampling);
+
 /// An engine around a golden model.
-fn engine(name: &str, options: &EngineOptions) -> Engine<Cpu> {
+fn engine(name: &str, options: &EngineOptions) -> Engine {
     open(&folder(name), 2, options).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -25,8 +27,9 @@ struct Said {
 }
 
 /// Runs all requests together, and counts how often a sequence was sent back to wait.
-fn run(engine: &mut Engine<Cpu>, requests: &[Request]) -> (Vec<Said>, usize) {
-    let ids: Vec<SeqId> = requests.iter().map(|request| engine.submit(request).unwrap()).collect();
+fn run(engine: &mut Engine, requests: &[Ask]) -> (Vec<Said>, usize) {
+    let submit = |(prompt, sampling): &Ask| engine.submit(Request::new(prompt.clone(), sampling.clone())).unwrap();
+    let ids: Vec<SeqId> = requests.iter().map(submit).collect();
     let mut said: BTreeMap<SeqId, Said> = BTreeMap::new();
     let mut preempted = 0;
     while !engine.is_idle() {
@@ -53,11 +56,33 @@ fn run(engine: &mut Engine<Cpu>, requests: &[Request]) -> (Vec<Said>, usize) {
 /// An engine may move to a thread of its own.
 const _: fn() = || {
     fn is_send<T: Send>() {}
-    is_send::<Engine<Cpu>>();
+    is_send::<Engine>();
 };
 
-fn generate(engine: &mut Engine<Cpu>, prompt: &[u32], sampling: Sampling) -> Answer {
-    engine.generate(&Request { prompt: prompt.to_vec(), sampling }, &mut |_| ControlFlow::Continue(())).unwrap()
+/// Answers one request alone.
+fn try_generate(engine: &mut Engine, prompt: &[u32], sampling: Sampling) -> Result<Answer, Error> {
+    engine.submit(Request::new(prompt.to_vec(), sampling))?;
+    let (mut text, mut tokens, mut end) = (String::new(), Vec::new(), None);
+    while !engine.is_idle() {
+        engine.step(&mut |event| {
+            match event.kind {
+                EventKind::Token { id, text: more, .. } => {
+                    tokens.push(id);
+                    text.push_str(more);
+                }
+                EventKind::Finished { reason, usage } => end = Some((reason, usage)),
+            }
+            ControlFlow::Continue(())
+        });
+    }
+    match end.unwrap() {
+        (Finish::Failed(error), _) => Err(error),
+        (finish, usage) => Ok(Answer { text, tokens, finish, usage }),
+    }
+}
+
+fn generate(engine: &mut Engine, prompt: &[u32], sampling: Sampling) -> Answer {
+    try_generate(engine, prompt, sampling).unwrap()
 }
 
 fn greedy(change: impl Fn(&mut Sampling)) -> Sampling {
@@ -81,7 +106,7 @@ fn greedy_answers_are_those_of_transformers() {
 fn an_answer_does_not_depend_on_neighbours_chunks_cache_or_preemption() {
     for name in ["llama", "bitnet-b1.58"] {
         let prompts = prompts(name);
-        let requests: Vec<Request> = [(0, 41), (0, 33), (1, 27), (0, 32), (1, 1), (0, 16), (0, 41), (1, 17)]
+        let requests: Vec<Ask> = [(0, 41), (0, 33), (1, 27), (0, 32), (1, 1), (0, 16), (0, 41), (1, 17)]
             .into_iter()
             .enumerate()
             .map(|(i, (which, len))| {
@@ -92,7 +117,7 @@ fn an_answer_does_not_depend_on_neighbours_chunks_cache_or_preemption() {
                     max_tokens: Some(40 + i),
                     ..Sampling::preset(preset).unwrap()
                 };
-                Request { prompt: prompts[which].0[..len].to_vec(), sampling }
+                (prompts[which].0[..len].to_vec(), sampling)
             })
             .collect();
         let context = Some(96);
@@ -145,7 +170,7 @@ fn full_blocks_of_earlier_prompts_and_answers_are_found_again() {
     assert_eq!(again.tokens, first.tokens);
     // The next turn of a chat; the last token of the answer was never run.
     let turn = [&prompt[..], &first.tokens, &[7, 8, 9]].concat();
-    let cached = |prompt: &[u32], engine: &mut Engine<Cpu>| {
+    let cached = |prompt: &[u32], engine: &mut Engine| {
         generate(engine, prompt, greedy(|s| s.max_tokens = Some(1))).usage.cached_tokens
     };
     assert_eq!(cached(&turn, &mut engine), 48);
@@ -161,7 +186,7 @@ fn full_blocks_of_earlier_prompts_and_answers_are_found_again() {
 fn what_cannot_be_answered_is_refused_with_the_numbers() {
     let mut engine = engine("llama", &EngineOptions { context: Some(50), ..EngineOptions::default() });
     let mut refuse = |prompt: Vec<u32>, sampling: Sampling| {
-        let error = engine.submit(&Request { prompt, sampling }).unwrap_err().to_string();
+        let error = engine.submit(Request::new(prompt, sampling)).unwrap_err().to_string();
         assert!(engine.is_idle());
         error
     };
@@ -244,7 +269,7 @@ const END: (&str, usize) = ("llama3-rope", 1);
 /// The text of tokens behind a prompt.
 fn decode(tokens: &[u32], name: &str) -> String {
     let engine = engine(name, &EngineOptions::default());
-    let mut stream = trine_text::Stream::behind_prompt(engine.tokenizer());
+    let mut stream = trine_text::DecodeStream::after_prompt(engine.tokenizer());
     let mut text: String = tokens.iter().map(|&id| stream.push(engine.tokenizer(), id).to_owned()).collect();
     text.push_str(stream.finish());
     text
@@ -253,12 +278,14 @@ fn decode(tokens: &[u32], name: &str) -> String {
 #[test]
 fn cancelled_sequences_leave_at_once_and_the_others_do_not_notice() {
     let prompts = prompts("llama");
-    let request =
-        |which: usize| Request { prompt: prompts[which].0.clone(), sampling: greedy(|s| s.max_tokens = Some(30)) };
+    let request = |which: usize| -> Ask { (prompts[which].0.clone(), greedy(|s| s.max_tokens = Some(30))) };
     let options = EngineOptions { max_sequences: 3, ..EngineOptions::default() };
     let mut engine = engine("llama", &options);
     let expected = run(&mut engine, &[request(1)]).0.remove(0);
-    let [broken, kept, dropped, waiting] = [0, 1, 0, 0].map(|which| engine.submit(&request(which)).unwrap());
+    let [broken, kept, dropped, waiting] = [0, 1, 0, 0].map(|which| {
+        let (prompt, sampling) = request(which);
+        engine.submit(Request::new(prompt, sampling)).unwrap()
+    });
     let mut tokens: BTreeMap<SeqId, Vec<u32>> = BTreeMap::new();
     let mut ended = BTreeMap::new();
     for step in 0.. {
@@ -307,8 +334,7 @@ fn a_model_that_computes_no_numbers_fails_and_says_so() {
     std::fs::write(&path, bytes).unwrap();
 
     let mut engine = open(to.path(), 2, &EngineOptions::default()).unwrap();
-    let request = Request { prompt: vec![0, 5, 6], sampling: Sampling::default() };
-    let error = engine.generate(&request, &mut |_| panic!("nothing is picked")).unwrap_err();
+    let error = try_generate(&mut engine, &[0, 5, 6], Sampling::default()).unwrap_err();
     assert!(matches!(error, Error::NotFinite { id: 0, position: 3, .. }), "{error}");
     assert!(engine.is_idle() && engine.load().used_blocks == 0);
 }

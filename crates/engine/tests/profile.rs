@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 use trine_backend::profile::{Part, Phase, Profile, Recorder, RecorderOptions, Report};
-use trine_backend::{Backend, Cpu, CpuOptions};
+use trine_backend::{Cpu, CpuOptions};
 use trine_engine::{Engine, EngineOptions, EventKind, Request, Sampling};
 use trine_tensor::format::{F32, by_name};
 
@@ -16,11 +16,11 @@ fn device(recorder: &Recorder) -> Profile<Cpu> {
 }
 
 /// Answers prompts together, in small pieces: tokens with the bits of what was likely in their place, and how many steps it took.
-fn answer<B: Backend>(engine: &mut Engine<B>, prompts: &[Vec<u32>]) -> (Vec<(u32, Vec<u64>)>, usize) {
+fn answer(engine: &mut Engine, prompts: &[Vec<u32>]) -> (Vec<(u32, Vec<u64>)>, usize) {
     let sampling =
         Sampling { max_tokens: Some(9), logprobs: Some(20), ignore_eos: true, ..Sampling::preset("quality").unwrap() };
     for prompt in prompts {
-        engine.submit(&Request { prompt: prompt.clone(), sampling: sampling.clone() }).unwrap();
+        engine.submit(Request::new(prompt.clone(), sampling.clone())).unwrap();
     }
     let (mut said, mut steps) = (Vec::new(), 0);
     while !engine.is_idle() {

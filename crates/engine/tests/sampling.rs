@@ -9,8 +9,8 @@ use trine_engine::{Error, Sampling, params};
 fn distribution(sampling: &Sampling, logits: &[f32], tokens: &[u32], prompt: usize) -> BTreeMap<u32, f64> {
     let mut candidates = Candidates::default();
     candidates.fill(logits);
-    for filter in FILTERS.iter().filter_map(|row| (row.build)(sampling)) {
-        filter.apply(&mut candidates, History { tokens, prompt });
+    for mut filter in FILTERS.iter().filter_map(|row| (row.build)(sampling)) {
+        filter.apply(&mut candidates, History { tokens, prompt }).unwrap();
     }
     let total: f64 = candidates.items().iter().map(|item| item.logit.exp()).sum();
     candidates.items().iter().map(|item| (item.id, item.logit.exp() / total)).collect()
@@ -94,13 +94,13 @@ fn draws_follow_the_distribution() {
     ];
     for (seed, change) in (7..).zip(cases) {
         let sampling = Sampling { seed: Some(seed), ..sampling(change) };
-        let mut chain = Chain::new(&sampling, 0).unwrap();
+        let mut chain = Chain::new(&sampling, Vec::new(), 0).unwrap();
         let tokens = vec![3; 64 + DRAWS];
         let mut counts = BTreeMap::new();
         // The window of the repetition penalty is full from the start, and the answer is empty.
         for position in 64..64 + DRAWS {
             let history = History { tokens: &tokens[..position], prompt: position };
-            *counts.entry(chain.pick(&logits, history).unwrap().id).or_insert(0) += 1;
+            *counts.entry(chain.sample(&logits, history).unwrap().id).or_insert(0) += 1;
         }
         let expected = distribution(&sampling, &logits, &[3; 64], 64);
         assert!(counts.keys().all(|id| expected.contains_key(id)));
@@ -119,7 +119,7 @@ fn draws_follow_the_distribution() {
 fn greedy_takes_the_best_and_of_equals_the_lowest_id() {
     let pick = |change: &dyn Fn(&mut Sampling), logits: &[f32], tokens: &[u32]| {
         let sampling = Sampling { temperature: 0.0, ..sampling(change) };
-        Chain::new(&sampling, 0).unwrap().pick(logits, History { tokens, prompt: 1 }).unwrap().id
+        Chain::new(&sampling, Vec::new(), 0).unwrap().sample(logits, History { tokens, prompt: 1 }).unwrap().id
     };
     assert_eq!(pick(&|_| (), &[1.0, 3.0, -2.0, 3.0], &[0]), 1);
     assert_eq!(pick(&|_| (), &[0.0, -0.0, 0.0], &[0]), 0);
@@ -135,8 +135,8 @@ fn nothing_is_picked_from_what_is_no_number() {
         for (at, name) in [(0, "fast"), (3, "balanced"), (7, "quality")] {
             let mut logits = [1.0; 8];
             logits[at] = value;
-            let mut chain = Chain::new(&Sampling::preset(name).unwrap(), 0).unwrap();
-            let error = chain.pick(&logits, History { tokens: &[1, 2], prompt: 1 }).unwrap_err();
+            let mut chain = Chain::new(&Sampling::preset(name).unwrap(), Vec::new(), 0).unwrap();
+            let error = chain.sample(&logits, History { tokens: &[1, 2], prompt: 1 }).unwrap_err();
             assert!(matches!(error, Error::NotFinite { id, position: 2, .. } if id as usize == at), "{error}");
         }
     }
@@ -149,8 +149,8 @@ fn log_probabilities_are_those_of_the_model() {
     let expected = logits.map(|logit| f64::from(logit) - total.ln());
     for n in 0..8 {
         let sampling = Sampling { logprobs: Some(n), top_k: 1, temperature: 0.3, ..Sampling::default() };
-        let mut chain = Chain::new(&sampling, 0).unwrap();
-        let pick = chain.pick(&logits, History { tokens: &[1], prompt: 1 }).unwrap();
+        let mut chain = Chain::new(&sampling, Vec::new(), 0).unwrap();
+        let pick = chain.sample(&logits, History { tokens: &[1], prompt: 1 }).unwrap();
         let ids: Vec<u32> = pick.top.iter().map(|top| top.id).collect();
         assert_eq!(ids, [1, 3, 4, 0, 2][..n.min(5)]);
         let all = pick.top.iter().map(|top| (top.id, top.logprob)).chain([(pick.id, pick.logprob.unwrap())]);
@@ -220,11 +220,11 @@ proptest! {
         let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sampling = sampling(|s| (s.top_k, s.min_p, s.top_p, s.typical_p) = (k, p, p, p));
         let mut floors = 0;
-        for filter in FILTERS.iter().filter_map(|row| (row.build)(&sampling)) {
+        for mut filter in FILTERS.iter().filter_map(|row| (row.build)(&sampling)) {
             let Some(floor) = filter.floor(&logits, most) else { continue };
             let mut candidates = Candidates::default();
             candidates.fill(&logits);
-            filter.apply(&mut candidates, History { tokens: &[], prompt: 0 });
+            filter.apply(&mut candidates, History { tokens: &[], prompt: 0 }).unwrap();
             prop_assert!(candidates.items().iter().all(|item| logits[item.id as usize] >= floor));
             floors += 1;
         }
@@ -255,11 +255,11 @@ proptest! {
         let tokens: Vec<u32> = (0..20).map(|i| i * 7 % logits.len() as u32).collect();
         let found = distribution(&sampling, &logits, &tokens, 3);
         prop_assert!(!found.is_empty() && (found.values().sum::<f64>() - 1.0).abs() < 1e-9);
-        let mut used = Chain::new(&sampling, 0).unwrap();
+        let mut used = Chain::new(&sampling, Vec::new(), 0).unwrap();
         for end in 3..20 {
             let history = History { tokens: &tokens[..end], prompt: 3 };
-            let fresh = Chain::new(&sampling, 0).unwrap().pick(&logits, history).unwrap().id;
-            prop_assert_eq!(used.pick(&logits, history).unwrap().id, fresh);
+            let fresh = Chain::new(&sampling, Vec::new(), 0).unwrap().sample(&logits, history).unwrap().id;
+            prop_assert_eq!(used.sample(&logits, history).unwrap().id, fresh);
         }
     }
 }
@@ -297,7 +297,7 @@ fn options_out_of_range_are_named_with_what_is_allowed() {
         assert!(message.starts_with(&format!("{name} = ")) && message.contains("expected"), "{message}");
     }
     assert!(wrong.map(|(name, _)| name).into_iter().collect::<BTreeSet<_>>() == params().map(|p| p.name).collect());
-    let error = Chain::new(&Sampling { top_p: f64::NAN, ..Sampling::default() }, 0).err().unwrap();
+    let error = Chain::new(&Sampling { top_p: f64::NAN, ..Sampling::default() }, Vec::new(), 0).err().unwrap();
     assert_eq!(error.to_string(), "top_p = NaN: expected a number from 0 to 1");
 }
 

@@ -1,4 +1,4 @@
-//! Matrix products of every format on every instruction set of this machine: one thread, a matrix in cache.
+//! Matrix products of every format on every instruction set of this CPU: one thread, a matrix in cache.
 //!
 //! Bytes are those of the matrix, elements its weights times the tokens.
 

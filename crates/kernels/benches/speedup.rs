@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 use trine_kernels::{Table, tables};
 
-/// The least of many times: what the machine can do when nothing disturbs it.
+/// The least of many times: what the CPU can do when nothing disturbs it.
 fn best(mut case: Case, budget: Duration) -> Duration {
     let (begin, mut best) = (Instant::now(), Duration::MAX);
     for run in 0.. {

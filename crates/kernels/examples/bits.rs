@@ -1,21 +1,21 @@
 //! Products of every format by every instruction set of this CPU, and a hash of their bits, which is the same on every machine:
 //! `cargo run --release -p trine-kernels --example bits`, natively or under an emulator.
 
-use trine_kernels::{Form, Input, Machine, Matrix, PANEL, Quantized, interleave, tables};
-use trine_tensor::{Entry, FORMATS, Format};
+use trine_kernels::{ActivationLayout, CpuExecutor, Input, Matrix, PANEL, QuantizedActivations, interleave, tables};
+use trine_tensor::{FORMATS, Format, TensorInfo};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut random = Random(1);
-    let mut machines = tables().map(|table| Machine::new(table, 1)).collect::<Result<Vec<_>, _>>()?;
-    let names: Vec<&str> = machines.iter().map(|machine| machine.table.name).collect();
+    let mut executors = tables().map(|table| CpuExecutor::new(table, 1)).collect::<Result<Vec<_>, _>>()?;
+    let names: Vec<&str> = executors.iter().map(|executor| executor.table.name).collect();
     let (mut products, mut differ, mut hash) = (0, 0, 0xcbf2_9ce4_8422_2325_u64);
-    for format in FORMATS.iter().copied().filter(|format| format.packing().is_none()) {
+    for format in FORMATS.iter().copied().filter(|format| format.matrix_layout().is_none()) {
         for cols in [512, 768] {
             for (rows, tokens) in [(1, 1), (37, 1), (37, 2), (21, 5), (18, 9)] {
                 let bytes = random.weights(format, rows, cols)?;
                 let plain = Matrix::new(format, rows, cols, &bytes);
                 let x = random.floats(tokens * cols);
-                let (machines, scalar) = machines.split_at_mut(names.len() - 1);
+                let (executors, scalar) = executors.split_at_mut(names.len() - 1);
                 let reference = product(&mut scalar[0], plain, &x);
                 // FNV-1a.
                 reference.iter().for_each(|&bits| hash = (hash ^ u64::from(bits)).wrapping_mul(0x100_0000_01b3));
@@ -26,12 +26,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     whole.for_each(|(rows, out)| interleave(format, rows, out));
                 }
                 let interleaved = Matrix { bytes: &panels, interleaved: scalar[0].interleaves(format), ..plain };
-                for machine in machines.iter_mut().chain(scalar) {
+                for executor in executors.iter_mut().chain(scalar) {
                     for w in [plain, interleaved] {
                         products += 1;
-                        if product(machine, w, &x) != reference {
+                        if product(executor, w, &x) != reference {
                             differ += 1;
-                            println!("{format} {rows}x{cols}, {tokens} tokens: {} differs", machine.table.name);
+                            println!("{format} {rows}x{cols}, {tokens} tokens: {} differs", executor.table.name);
                         }
                     }
                 }
@@ -43,17 +43,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// The bits of a product, `[tokens, rows]`.
-fn product(machine: &mut Machine, w: Matrix, x: &[f32]) -> Vec<u32> {
+fn product(executor: &mut CpuExecutor, w: Matrix, x: &[f32]) -> Vec<u32> {
     let mut out = vec![f32::NAN; x.len() / w.cols * w.rows];
-    let mut quantized = Quantized::default();
-    let form = machine.form(w.format);
-    let input = if form == Form::Floats {
-        Input::Floats(x)
+    let mut quantized = QuantizedActivations::default();
+    let layout = executor.activation_layout(w.format);
+    let input = if layout == ActivationLayout::F32 {
+        Input::F32(x)
     } else {
-        machine.quantize(x, w.cols, form, &mut quantized);
-        Input::Bytes(&quantized)
+        executor.quantize(x, w.cols, layout, &mut quantized);
+        Input::Quantized(&quantized)
     };
-    machine.product(w, input, &mut out);
+    executor.product(w, input, &mut out);
     out.iter().map(|x| x.to_bits()).collect()
 }
 
@@ -75,7 +75,7 @@ impl Random {
     fn weights(&mut self, format: &'static Format, rows: usize, cols: usize) -> trine_tensor::Result<Vec<u8>> {
         if format.ternary {
             let weights: Vec<f32> = self.floats(rows * cols).iter().map(|w| w.round() * 0.7).collect();
-            return Entry { name: String::new(), format, shape: vec![rows, cols] }.encode(&weights);
+            return TensorInfo { name: String::new(), format, shape: vec![rows, cols] }.encode(&weights);
         }
         let blocks = format.encode(&self.floats(512));
         let blocks: Vec<&[u8]> = blocks.chunks(format.bytes).collect();

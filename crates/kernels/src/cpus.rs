@@ -1,49 +1,62 @@
-//! Where threads can run: cores, nodes, what the system allows this process, and binding.
+//! Where threads can run: cores, NUMA nodes, limits of this process, and binding.
 
 use std::path::{Path, PathBuf};
 
-/// What Linux tells about CPUs, by their numbers; nothing is known elsewhere.
+/// CPUs by number, as Linux reports them; empty on other systems.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Topology {
-    /// CPUs that this process may use, by the physical core that they are threads of.
+    /// CPUs that this process may use, grouped by physical core.
     pub cores: Vec<Vec<usize>>,
-    /// CPUs of each NUMA node, of those that this process may use.
+    /// NUMA nodes, with the CPUs that this process may use.
     pub nodes: Vec<Node>,
-    /// CPUs' worth of time that the control groups of this process allow.
+    /// CPU time that the control groups of this process allow, in CPUs.
     pub cpu_quota: Option<f64>,
-    /// Bytes of memory that they allow.
+    /// Memory that the control groups allow, in bytes.
     pub memory_limit: Option<u64>,
 }
 
-/// Memory and the CPUs near it.
+/// A NUMA node: memory and the CPUs near it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
-    /// Its number.
     pub id: usize,
-    /// CPUs of it that this process may use.
+    /// Its CPUs that this process may use.
     pub cpus: Vec<usize>,
 }
 
 /// Which CPUs threads are bound to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Affinity {
-    /// The system moves them as it likes.
+    /// Unbound: the system moves threads.
     #[default]
     None,
-    /// Each thread has a physical core.
+    /// Each thread to a physical core.
     Auto,
-    /// Each thread has one of these CPUs, in turn.
+    /// Threads round-robin to these CPUs.
     List(Vec<usize>),
 }
 
+impl std::str::FromStr for Affinity {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Affinity, String> {
+        match text {
+            "none" => Ok(Affinity::None),
+            "auto" => Ok(Affinity::Auto),
+            list => parse_list(list)
+                .map(Affinity::List)
+                .ok_or_else(|| format!("expected none, auto, or a list of CPUs such as 0,2-5, found `{list}`")),
+        }
+    }
+}
+
 impl Topology {
-    /// What is so on this machine.
+    /// Reads the topology of this machine.
     pub fn read() -> Topology {
         let allowed = allowed();
         if allowed.is_empty() { Topology::default() } else { Topology::under(Path::new("/"), &allowed) }
     }
 
-    /// From the files of the kernel under `root`.
+    /// Reads the kernel's files under `root`.
     fn under(root: &Path, allowed: &[usize]) -> Topology {
         let sys = root.join("sys/devices/system");
         let mut cores: Vec<(Option<String>, Vec<usize>)> = Vec::new();
@@ -72,7 +85,7 @@ impl Topology {
             };
             (quota > 0.0 && period > 0.0).then(|| quota / period)
         };
-        // The first version of control groups has no word for "none", only a number beyond all memory.
+        // Version 1 of control groups has no word for "none", only a number larger than any memory.
         let memory = |folder: &Path| {
             let bytes = line(&folder.join("memory.max")).or_else(|| line(&folder.join("memory.limit_in_bytes")))?;
             bytes.parse::<u64>().ok().filter(|&bytes| bytes < 1 << 60)
@@ -85,19 +98,19 @@ impl Topology {
         }
     }
 
-    /// Threads that compute fastest, when nothing better is known: a physical core each, as far as affinity and quota go.
+    /// The default number of threads: one per physical core, within affinity and quota.
     pub fn threads(&self) -> usize {
         let available = std::thread::available_parallelism().map_or(1, |n| n.get());
         if self.cores.is_empty() { available } else { available.min(self.cores.len()) }
     }
 
-    /// CPUs in the order in which threads take them: first one of each core.
+    /// CPUs in the order in which threads are bound to them: first one of each core.
     pub fn spread(&self) -> Vec<usize> {
         let deepest = self.cores.iter().map(Vec::len).max().unwrap_or(0);
         (0..deepest).flat_map(|i| self.cores.iter().filter_map(move |core| core.get(i).copied())).collect()
     }
 
-    /// What is left when only these CPUs may be used.
+    /// The topology restricted to some CPUs.
     pub fn within(mut self, cpus: &[usize]) -> Topology {
         let sets = self.cores.iter_mut().chain(self.nodes.iter_mut().map(|node| &mut node.cpus));
         sets.for_each(|set| set.retain(|cpu| cpus.contains(cpu)));
@@ -106,7 +119,7 @@ impl Topology {
     }
 }
 
-/// The folders of a controller for this process, from its own group up to all.
+/// The directories of a controller for this process, from its own group up to the root.
 fn groups(root: &Path, controller: &str) -> Vec<PathBuf> {
     let mount = root.join("sys/fs/cgroup");
     let text = std::fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
@@ -132,7 +145,8 @@ fn line(path: &Path) -> Option<String> {
     Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
 }
 
-/// CPUs as the kernel and `taskset` list them: `0,2-5`. `None` when it is no such list, or names more than [`MOST`].
+/// Parses a list of CPUs as the kernel and `taskset` write it, such as `0,2-5`. `None` if it is
+/// malformed, or a number is too large.
 pub fn parse_list(list: &str) -> Option<Vec<usize>> {
     let mut all = Vec::new();
     for part in list.split(',') {
@@ -146,7 +160,7 @@ pub fn parse_list(list: &str) -> Option<Vec<usize>> {
     Some(all)
 }
 
-/// CPUs that can be told apart; Linux has fewer.
+/// More CPUs than Linux supports.
 const MOST: usize = 1 << 14;
 
 pub(crate) use system::{Bound, allowed, bind};
@@ -163,7 +177,7 @@ mod system {
         sched_getaffinity(None).map(all).unwrap_or_default()
     }
 
-    /// Binds this thread, and those that it will start.
+    /// Binds this thread and those that it will start.
     pub(crate) fn bind(cpu: usize) -> io::Result<()> {
         let mut set = CpuSet::new();
         if cpu < CpuSet::MAX_CPU {
@@ -172,7 +186,7 @@ mod system {
         Ok(sched_setaffinity(None, &set)?)
     }
 
-    /// A thread that will be free again where it was before.
+    /// Restores the affinity of a thread when dropped.
     pub(crate) struct Bound {
         thread: ThreadId,
         before: CpuSet,
@@ -187,7 +201,7 @@ mod system {
     impl Drop for Bound {
         fn drop(&mut self) {
             if std::thread::current().id() == self.thread {
-                // Where it is refused, the thread stays where it is.
+                // On failure the thread stays bound.
                 let _ = sched_setaffinity(None, &self.before);
             }
         }

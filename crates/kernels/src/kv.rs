@@ -1,91 +1,62 @@
-//! Keys and values at rest: rows of a format, interleaved so that what one vector needs lies together.
+//! The KV cache: keys and values in a format, interleaved so that what one vector needs is contiguous.
 
+use crate::cache_line::CacheLine;
 use crate::simd::{LANES, Simd};
-use bytemuck::{Pod, Zeroable};
 use half::f16;
 use trine_tensor::Format;
 use trine_tensor::format::{F16, F32, Q8_0};
 
-/// Every format that a KV cache can have. A new one is a row here and an arm in `unpack`.
+/// The formats that a KV cache can have. A new one is a row here and an arm in `unpack`.
 pub static KV_FORMATS: &[&Format] = &[&F32, &F16, &Q8_0];
 
-/// A cache line: the floats of one vector, or the bytes of anything.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C, align(64))]
-pub struct Line(pub(crate) [f32; LANES]);
-
-impl Line {
-    pub(crate) const ZERO: Line = Line([0.0; LANES]);
-}
-
-/// Lines of zeros, which take memory only where they are written.
-pub struct Lines(Vec<f32>);
-
-impl Lines {
-    /// So many bytes, rounded down to whole lines.
-    pub fn zeroed(bytes: usize) -> Lines {
-        // Floats more than needed, since the system hands out untouched zeros only at its own alignment.
-        Lines(vec![0.0; bytes / size_of::<f32>() + LANES])
-    }
-}
-
-impl std::ops::Deref for Lines {
-    type Target = [Line];
-    fn deref(&self) -> &[Line] {
-        bytemuck::pod_align_to(&self.0).1
-    }
-}
-
-impl std::ops::DerefMut for Lines {
-    fn deref_mut(&mut self) -> &mut [Line] {
-        bytemuck::pod_align_to_mut(&mut self.0).1
-    }
-}
-
-/// Where the keys and values of one layer are, in blocks shared by all sequences: `[heads, blocks, block_len / 16]` strips of 16 positions.
+/// The layout of one layer's keys and values, in blocks shared by all sequences:
+/// `[n_kv_heads, blocks, block_len / 16]` strips of 16 positions.
 ///
-/// A strip has the keys, then the values. Both begin with the scales of their blocks, `[dim / format.block, 16]`, if the format has scales;
-/// then come the codes: of keys `[dim, 16]`, so that a vector is one number of 16 positions, and of values `[16, dim]`.
+/// A strip holds the keys, then the values. Both start with the scales of their blocks, `[dim / format.block, 16]`,
+/// if the format has scales; then come the codes: of keys `[dim, 16]`, so that a vector is one element of 16
+/// positions, and of values `[16, dim]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvLayout {
     /// One of [`KV_FORMATS`].
     pub format: &'static Format,
-    /// Heads of keys and values.
     pub n_kv_heads: usize,
-    /// Numbers of a head.
     pub head_dim: usize,
-    /// Blocks, for all sequences together.
+    /// Blocks of all sequences together.
     pub blocks: usize,
-    /// Tokens of a block, a multiple of 16.
+    /// Tokens per block, a multiple of 16.
     pub block_len: usize,
 }
 
-/// Tokens of one sequence that run together.
+/// Consecutive tokens of one sequence in a batch.
 #[derive(Clone, Debug)]
 pub struct Span {
-    /// Row of the first.
+    /// The batch row of the first token.
     pub row: usize,
-    /// How many.
     pub tokens: usize,
-    /// Tokens of the sequence before them: the position of the first.
+    /// Tokens of the sequence already in the cache: the position of the first.
     pub cached: usize,
-    /// Which part of a batch's blocks is the sequence's.
+    /// The sequence's range of the batch's block table.
     pub blocks: std::ops::Range<usize>,
+    /// The adapter that the sequence runs with; 0 is the model itself.
+    pub adapter: u32,
 }
 
 impl KvLayout {
-    /// Bytes of one layer, a multiple of those of a [`Line`]; `None` when they cannot be counted.
+    /// Bytes of one layer, a multiple of a [`CacheLine`]'s; `None` on overflow.
+    ///
+    /// # Panics
+    /// When `block_len` is not a multiple of 16.
     pub fn bytes(&self) -> Option<usize> {
         assert!(
             self.block_len.is_multiple_of(LANES),
-            "KV blocks of {} tokens, not a multiple of {LANES}",
+            "expected KV blocks of a multiple of {LANES} tokens, found {}",
             self.block_len
         );
         let row = self.format.row_bytes(self.head_dim.checked_next_multiple_of(LANES.max(self.format.block))?)?;
         [self.n_kv_heads, self.blocks, self.block_len, 2].into_iter().try_fold(row, usize::checked_mul)
     }
 
-    /// Numbers of a row: those of a head, filled up with zeros to whole vectors and blocks.
+    /// Elements of a row: `head_dim`, padded with zeros to whole vectors and blocks.
     pub(crate) fn dim(&self) -> usize {
         self.head_dim.next_multiple_of(LANES.max(self.format.block))
     }
@@ -100,7 +71,17 @@ impl KvLayout {
         self.blocks * self.block_len / LANES * 2 * self.half()
     }
 
-    /// Where in its head's bytes the strip of a position starts, given the sequence's blocks.
+    /// The bytes of a block, a range for each head of one layer.
+    ///
+    /// # Panics
+    /// When there is no such block.
+    pub fn block_bytes(&self, block: u32) -> impl Iterator<Item = std::ops::Range<usize>> {
+        let (head, each) = (self.head_bytes(), self.head_bytes() / self.blocks.max(1));
+        assert!((block as usize) < self.blocks, "block {block} of {}", self.blocks);
+        (0..self.n_kv_heads).map(move |i| i * head + block as usize * each).map(move |start| start..start + each)
+    }
+
+    /// Where the strip of a position starts in the bytes of its head.
     #[inline(always)]
     fn strip(&self, blocks: &[u32], position: usize) -> usize {
         let block = blocks[position / self.block_len] as usize;
@@ -109,31 +90,39 @@ impl KvLayout {
 
     /// The bytes of the keys (0) or values (1) of a strip.
     #[inline(always)]
-    pub(crate) fn bytes_of<'a>(&self, head: &'a [Line], which: usize, blocks: &[u32], position: usize) -> &'a [u8] {
+    pub(crate) fn bytes_of<'a>(
+        &self,
+        head: &'a [CacheLine],
+        which: usize,
+        blocks: &[u32],
+        position: usize,
+    ) -> &'a [u8] {
         &bytemuck::cast_slice(head)[self.strip(blocks, position) + which * self.half()..][..self.half()]
     }
 
-    /// The keys (0) or values (1) of a strip, `[dim]` or `[16, dim / 16]` lines, unpacked into `room` unless they lie there as floats.
+    /// The keys (0) or values (1) of a strip, `[dim]` or `[16, dim / 16]` lines, unpacked into `scratch`
+    /// unless the cache holds floats.
     #[inline(always)]
     pub(crate) fn load<'a, S: Simd>(
         &self,
         simd: S,
-        head: &'a [Line],
+        head: &'a [CacheLine],
         which: usize,
         blocks: &[u32],
         position: usize,
-        room: &'a mut [Line],
-    ) -> &'a [Line] {
+        scratch: &'a mut [CacheLine],
+    ) -> &'a [CacheLine] {
         let bytes = self.bytes_of(head, which, blocks, position);
         if *self.format == F32 {
             return bytemuck::cast_slice(bytes);
         }
-        let room = &mut room[..self.dim()];
-        unpack(simd, self.format, which, bytes, room);
-        room
+        let scratch = &mut scratch[..self.dim()];
+        unpack(simd, self.format, which, bytes, scratch);
+        scratch
     }
 
-    /// Writes the key (0) or the value (1) of a position into its head's bytes. `row` is `[dim]`, `encoded` room for its bytes.
+    /// Writes the key (0) or the value (1) of a position into its head's bytes. `row` is `[dim]`,
+    /// `encoded` scratch for its bytes.
     pub(crate) fn store(
         &self,
         head: &mut [u8],
@@ -147,7 +136,7 @@ impl KvLayout {
         (format.encode)(row, encoded);
         let scale = format.bytes % format.block;
         if scale > 0 {
-            // Encoding makes numbers of what is not one: a scale of NaN keeps the error alive.
+            // Encoding turns NaN and infinity into numbers: a scale of NaN keeps the error visible.
             for (row, block) in row.chunks_exact(format.block).zip(encoded.chunks_exact_mut(format.bytes)) {
                 if !row.iter().all(|x| x.is_finite()) {
                     block[..scale].copy_from_slice(&f16::NAN.to_le_bytes());
@@ -168,7 +157,7 @@ impl KvLayout {
     }
 }
 
-/// Writes the codes of a row, of `N` bytes each, behind the scales of its blocks, to every `step`th place from `start` on.
+/// Writes the codes of a row, `N` bytes each after the scales of their blocks, to every `step`th place from `start` on.
 fn scatter<const N: usize>(format: &Format, scale: usize, row: &[u8], codes: &mut [u8], start: usize, step: usize) {
     let from = row.chunks_exact(format.bytes).flat_map(|block| block[scale..].as_chunks::<N>().0);
     let to = codes.as_chunks_mut::<N>().0[start..].iter_mut().step_by(step);
@@ -177,7 +166,7 @@ fn scatter<const N: usize>(format: &Format, scale: usize, row: &[u8], codes: &mu
 
 /// The keys (0) or values (1) of a strip as floats.
 #[inline(always)]
-fn unpack<S: Simd>(simd: S, format: &Format, which: usize, bytes: &[u8], out: &mut [Line]) {
+fn unpack<S: Simd>(simd: S, format: &Format, which: usize, bytes: &[u8], out: &mut [CacheLine]) {
     if *format == F16 {
         for (bytes, out) in bytes.chunks_exact(2 * LANES).zip(out) {
             simd.store(simd.load_f16(bytes), &mut out.0);

@@ -1,22 +1,38 @@
-//! Where memory lies on machines with several nodes.
+//! Memory placement on machines with several NUMA nodes.
 
 use crate::cpus::{Node, Topology};
 
-/// How memory is placed when a machine has several nodes.
+/// Memory policy of a machine with several nodes; none has an effect on a machine with one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Numa {
-    /// As the system does it: near the thread that first touches it.
+    /// The system's default: near the thread that first touches a page.
     #[default]
     Off,
-    /// Pages go to all nodes in turn, so that all threads have the bandwidth of all nodes.
+    /// Pages round-robin over all nodes, so that all threads share the bandwidth of all nodes.
     Interleave,
     /// Threads and memory stay on one node.
     Bind,
 }
 
+impl std::str::FromStr for Numa {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Numa, String> {
+        match text {
+            "off" => Ok(Numa::Off),
+            "interleave" => Ok(Numa::Interleave),
+            "bind" => Ok(Numa::Bind),
+            _ => Err(format!("expected {}, found `{text}`", Numa::NAMES.join(", "))),
+        }
+    }
+}
+
 impl Numa {
-    /// Sets the policy for what this thread, and those that it starts, touch first from now on. Gives the nodes that it is about: none
-    /// when it is off, or when there is only one.
+    /// The names that can be parsed.
+    pub const NAMES: [&str; 3] = ["off", "interleave", "bind"];
+
+    /// Sets the policy for pages that this thread, and threads that it starts, touch first. Returns the nodes that it
+    /// affects: none when it is off, or when there is only one.
     ///
     /// # Errors
     /// When the system refuses.
@@ -40,7 +56,7 @@ fn set(numa: Numa, nodes: &[Node]) -> std::io::Result<()> {
     let most = nodes.iter().map(|node| node.id).max().unwrap_or(0);
     let mut mask = vec![0 as libc::c_ulong; most / BITS + 1];
     nodes.iter().for_each(|node| mask[node.id / BITS] |= 1 << (node.id % BITS));
-    // SAFETY: the kernel reads as many bits of the mask as it is told, one less than the number that it is given.
+    // SAFETY: the kernel reads one bit less of the mask than the number that it is given.
     let refused = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask.as_ptr(), mask.len() * BITS + 1) };
     if refused == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }

@@ -1,41 +1,31 @@
-//! Rotary position embedding (arXiv:2104.09864).
+//! Rotary position embedding (RoPE, arXiv:2104.09864).
 
-use crate::machine::Machine;
-
-/// Which two numbers of a head turn together.
+/// Which two elements of a head are rotated together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pairs {
-    /// `(2i, 2i + 1)`: GGUF files of `llama`.
+pub enum RopeLayout {
+    /// `(2i, 2i + 1)`: GGUF files of `llama`; `NORM` in llama.cpp, GPT-J style in vLLM.
     Adjacent,
-    /// `(i, i + n/2)`: Hugging Face, and most other GGUF architectures.
+    /// `(i, i + n/2)`: Hugging Face, and most other GGUF architectures; `NEOX` in llama.cpp, NeoX style in vLLM.
     Halves,
 }
 
-/// Turns as many pairs of each head as there are angles; the rest stays. Plain operations, which round alike however wide they are compiled.
-fn rotate(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], pairs: Pairs) {
+/// Rotates the first `2 * cos.len()` elements of each head. Plain operations, which round alike
+/// however wide they are compiled.
+pub(crate) fn rotate(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], layout: RopeLayout) {
     let n = cos.len();
     for head in x.chunks_exact_mut(head_dim) {
-        let turn = |x: &mut f32, y: &mut f32, (cos, sin): (&f32, &f32)| {
+        let rotate = |x: &mut f32, y: &mut f32, (cos, sin): (&f32, &f32)| {
             (*x, *y) = (*x * cos - *y * sin, *x * sin + *y * cos);
         };
         let angles = cos.iter().zip(sin);
-        match pairs {
-            Pairs::Adjacent => head.as_chunks_mut().0.iter_mut().zip(angles).for_each(|([x, y], a)| turn(x, y, a)),
-            Pairs::Halves => {
+        match layout {
+            RopeLayout::Adjacent => {
+                head.as_chunks_mut().0.iter_mut().zip(angles).for_each(|([x, y], a)| rotate(x, y, a));
+            }
+            RopeLayout::Halves => {
                 let (low, high) = head[..2 * n].split_at_mut(n);
-                low.iter_mut().zip(high).zip(angles).for_each(|((x, y), a)| turn(x, y, a));
+                low.iter_mut().zip(high).zip(angles).for_each(|((x, y), a)| rotate(x, y, a));
             }
         }
-    }
-}
-
-impl Machine {
-    /// Turns the heads of `x`, rows of `width`, each row by its own angles: `angles` has for each row the cosines of all pairs, then the sines.
-    pub fn rope(&mut self, x: &mut [f32], width: usize, head_dim: usize, angles: &[f32], pairs: Pairs) {
-        let each = angles.len() * width / x.len().max(1);
-        self.rows(x, width, 4 * width, &|row, x, _| {
-            let (cos, sin) = angles[row * each..][..each].split_at(each / 2);
-            rotate(x, head_dim, cos, sin, pairs);
-        });
     }
 }

@@ -1,27 +1,29 @@
-//! One row per instruction set: how to know that the CPU has it, and its kernels.
+//! The registry of instruction sets: how to detect each, and its kernels.
 
-use crate::adjoint::Step;
-use crate::attention::{Part, Tile};
+use crate::activations::{ActivationBlock, ActivationLayout, BlockActivations, TokenActivations};
+use crate::adjoint::adamw::Step;
+use crate::attention::{backward, forward};
+use crate::cache_line::CacheLine;
 use crate::dot::block::Group;
-use crate::dot::{Column, Columns, Out, Rows, Tokens};
 use crate::elementwise::Activation;
-use crate::gemm::{Piece, Tile as Product};
-use crate::kv::Line;
-use crate::machine::Form;
+use crate::error::Error;
+use crate::gemm;
+use crate::matrix::{Out, Rows};
 use crate::simd;
+use crate::simd::scalar::Scalar;
 use trine_tensor::Format;
 
-/// Weights widened to float, activations as they are.
+/// Multiplies by weights widened to float.
 pub(crate) type FloatKernel = fn(&Rows, &[f32], &mut Out);
-/// Weights as integers, activations as bytes with a scale for each 32; room for the unpacked groups of 16 rows.
-pub(crate) type BlockKernel = fn(&Rows, &Columns, &mut [Group], &mut Out);
-/// Weights as trits, activations as bytes with a scale for each token.
-pub(crate) type TernaryKernel = fn(&Rows, &Tokens, &mut Out);
+/// Multiplies by weights of a block format; takes scratch for the unpacked groups of 16 rows.
+pub(crate) type BlockKernel = fn(&Rows, &BlockActivations, &mut [Group], &mut Out);
+/// Multiplies by ternary weights.
+pub(crate) type TernaryKernel = fn(&Rows, &TokenActivations, &mut Out);
 
 /// The kernels of one instruction set.
 #[expect(clippy::type_complexity, reason = "the type of a kernel is the list of what it takes")]
 pub struct Table {
-    /// What `--isa` calls it.
+    /// The name, such as `avx2`.
     pub name: &'static str,
     pub(crate) supported: fn() -> bool,
     pub(crate) f32: FloatKernel,
@@ -55,31 +57,32 @@ pub struct Table {
     pub(crate) iq2_bn: TernaryKernel,
     pub(crate) tq1_0: TernaryKernel,
     pub(crate) tq2_0: TernaryKernel,
-    pub(crate) token: fn(&[f32], &mut [i8]) -> f32,
-    pub(crate) columns: fn(&[f32], usize, usize, &mut [Column]),
+    pub(crate) quantize_token: fn(&[f32], &mut [i8]) -> f32,
+    pub(crate) quantize_blocks: fn(&[f32], usize, usize, &mut [ActivationBlock]),
     pub(crate) rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
     pub(crate) add: fn(&[f32], &[f32], &mut [f32]),
     pub(crate) layer_norm: fn(&[f32], &[f32], Option<&[f32]>, f32, &mut [f32]),
-    pub(crate) gate: fn(Activation, &[f32], Option<&[f32]>, &mut [f32]),
+    pub(crate) gated_activation: fn(Activation, &[f32], Option<&[f32]>, &mut [f32]),
     pub(crate) scale: fn(&[f32], f32, &mut [f32]),
-    pub(crate) cap: fn(&[f32], f32, &mut [f32]),
+    pub(crate) softcap: fn(&[f32], f32, &mut [f32]),
     pub(crate) add_weighted: fn(&[f32], f32, &mut [f32]),
-    pub(crate) attend: fn(&Tile, usize, &mut [Line], &mut [Line]),
-    pub(crate) fold: fn(&mut [Line], &[Line]),
-    pub(crate) soften: fn(&Part, &mut [Line], &mut [Line], &mut [Line]),
-    pub(crate) differentiate: fn(&Part, &mut [Line], &mut [Line], &[Line], &[Line], &[Line]),
-    pub(crate) pack: fn(&Piece, &mut [f32]),
-    pub(crate) tile: fn(&Product),
+    pub(crate) attend_chunk: fn(&forward::Tile, usize, &mut [CacheLine], &mut [CacheLine]),
+    pub(crate) merge: fn(&mut [CacheLine], &[CacheLine]),
+    pub(crate) softmax_part: fn(&backward::Part, &mut [CacheLine], &mut [CacheLine], &mut [CacheLine]),
+    pub(crate) score_gradients:
+        fn(&backward::Part, &mut [CacheLine], &mut [CacheLine], &[CacheLine], &[CacheLine], &[CacheLine]),
+    pub(crate) pack: fn(&gemm::Piece, &mut [f32]),
+    pub(crate) tile: fn(&gemm::Tile),
     pub(crate) rms_norm_back: fn(&[f32], &[f32], f32, &[f32], &mut [f32], &mut [f32]),
-    pub(crate) gate_back: fn(Activation, &[f32], &[f32], &[f32], &mut [f32], &mut [f32]),
-    pub(crate) powers: fn(&[f32], f32, &mut [f32]),
+    pub(crate) gated_activation_back: fn(Activation, &[f32], &[f32], &[f32], &mut [f32], &mut [f32]),
+    pub(crate) softmax_numerators: fn(&[f32], f32, &mut [f32]),
     pub(crate) cross_entropy: fn(&[f32], usize, f32, &mut [f32]) -> f32,
     pub(crate) divergence: fn(&[f32], &[f32], f32, f32, &mut [f32]) -> f32,
-    pub(crate) step: fn(&Step, &mut [f32], &[f32], &mut [f32], &mut [f32]),
-    pub(crate) squares: fn(&[f32]) -> f64,
+    pub(crate) adamw: fn(&Step, &mut [f32], &[f32], &mut [f32], &mut [f32]),
+    pub(crate) sum_of_squares: fn(&[f32]) -> f64,
 }
 
-/// Best first; scalar is last and always supported.
+/// The registry of instruction sets, best first; the scalar one is last and always supported.
 static TABLES: &[&Table] = &[
     #[cfg(target_arch = "x86_64")]
     &simd::avx512::TABLE,
@@ -91,51 +94,49 @@ static TABLES: &[&Table] = &[
     &simd::neon::dotprod::TABLE,
     #[cfg(target_arch = "aarch64")]
     &simd::neon::plain::TABLE,
-    &simd::scalar::TABLE,
+    &scalar::TABLE,
 ];
 
-/// Every table that this CPU can run, best first.
+/// The tables that this CPU can run, best first; the last is `scalar`, in plain Rust.
 pub fn tables() -> impl Iterator<Item = &'static Table> {
     TABLES.iter().copied().filter(|table| (table.supported)())
 }
 
-/// The table called `name`, or an error that says what there is.
-pub fn table(name: &str) -> Result<&'static Table, crate::Error> {
+/// The table called `name`, in any case.
+///
+/// # Errors
+/// When there is no such instruction set, or this CPU lacks it.
+pub fn table(name: &str) -> Result<&'static Table, Error> {
     let known = || TABLES.iter().map(|table| table.name).collect::<Vec<_>>().join(", ");
     let found = TABLES.iter().find(|table| table.name.eq_ignore_ascii_case(name));
-    let table = found.ok_or_else(|| crate::Error::UnknownIsa { name: name.into(), known: known() })?;
+    let table = found.ok_or_else(|| Error::UnknownIsa { name: name.into(), known: known() })?;
     let present = || tables().map(|table| table.name).collect::<Vec<_>>().join(", ");
-    if (table.supported)() {
-        Ok(table)
-    } else {
-        Err(crate::Error::MissingIsa { name: name.into(), present: present() })
-    }
+    if (table.supported)() { Ok(table) } else { Err(Error::MissingIsa { name: name.into(), present: present() }) }
 }
 
-/// How this table multiplies by a matrix of some format.
+/// How a table multiplies by a matrix of some format.
 pub(crate) enum Kernel {
     Float(FloatKernel),
     Block(BlockKernel),
-    /// And the form of the activations.
-    Ternary(TernaryKernel, Form),
+    /// With the layout of the activations.
+    Ternary(TernaryKernel, ActivationLayout),
     /// Rows are decoded to float first: every format without a kernel of its own.
     Decode,
 }
 
-/// What products with a format take, on every instruction set.
+/// The activations that products with a format take, on every instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operand {
     /// Activations rounded to bytes.
     Bytes,
-    /// Floats.
     Floats,
     /// Floats, and every row is decoded first.
     Decoded,
 }
 
-/// What products with a format take.
+/// The activations that products with `format` take.
 pub fn operand_of(format: &Format) -> Operand {
-    match simd::scalar::TABLE.kernel(format) {
+    match scalar::TABLE.kernel(format) {
         Kernel::Float(_) => Operand::Floats,
         Kernel::Block(_) | Kernel::Ternary(..) => Operand::Bytes,
         Kernel::Decode => Operand::Decoded,
@@ -172,10 +173,10 @@ impl Table {
             "Q1_0" => Kernel::Block(self.q1_0),
             "Q2_0" => Kernel::Block(self.q2_0),
             "Q2_0_128" => Kernel::Block(self.q2_0_128),
-            "IQ2_BN" => Kernel::Ternary(self.iq2_bn, Form::Tokens),
-            "I2_S" => Kernel::Ternary(self.i2_s, Form::Tokens),
-            "TQ1_0" => Kernel::Ternary(self.tq1_0, Form::Fives),
-            "TQ2_0" => Kernel::Ternary(self.tq2_0, Form::Tokens),
+            "IQ2_BN" => Kernel::Ternary(self.iq2_bn, ActivationLayout::PerToken),
+            "I2_S" => Kernel::Ternary(self.i2_s, ActivationLayout::PerToken),
+            "TQ1_0" => Kernel::Ternary(self.tq1_0, ActivationLayout::Tq1),
+            "TQ2_0" => Kernel::Ternary(self.tq2_0, ActivationLayout::PerToken),
             _ => Kernel::Decode,
         }
     }
@@ -184,70 +185,82 @@ impl Table {
 /// Builds `TABLE` of one instruction set: each kernel, written once over `Simd`, compiled with that set's features.
 macro_rules! table {
     ($isa:expr, $name:literal, $(features: $features:literal,)? supported: $supported:expr) => {
-        /// See [`Simd::call`].
-        $(#[target_feature(enable = $features)])?
-        #[inline(never)]
-        fn call(job: impl $crate::simd::Job) {
-            job.run($isa);
-        }
+        $(
+            /// See [`Simd::call`](crate::simd::Simd::call).
+            #[target_feature(enable = $features)]
+            #[inline(never)]
+            fn call(job: impl $crate::simd::Job) {
+                job.run($isa);
+            }
+        )?
 
         #[allow(unused_unsafe, reason = "plain Rust needs no features")]
         pub(crate) static TABLE: $crate::table::Table = {
-            use $crate::{activation, adjoint, attention, dot::{Column, Columns, Out, Rows, Tokens, block::{self, Group}, float, grid, ternary, unpack}, elementwise, gemm, kv::Line};
+            use $crate::{
+                activations::{ActivationBlock, BlockActivations, TokenActivations}, adjoint, attention::{backward, forward},
+                cache_line::CacheLine, dot::{block::Group, float, grid, product::product, ternary, unpack}, elementwise, gemm,
+                matrix::{Out, Rows}, quantize,
+            };
             table!(@table [$(#[target_feature(enable = $features)])?] $isa, $name, $supported,
                 f32(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F32>;
                 f16(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F16>;
                 bf16(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::Bf16>;
-                q8_0(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q8_0>;
-                q4_0(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q4_0>;
-                q4_1(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q4_1>;
-                q5_0(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q5_0>;
-                q5_1(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q5_1>;
-                q2_k(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q2_K>;
-                q3_k(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q3_K>;
-                q4_k(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q4_K>;
-                q5_k(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q5_K>;
-                q6_k(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q6_K>;
-                iq4_nl(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::IQ4_NL>;
-                iq4_xs(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::IQ4_XS>;
-                mxfp4(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::MXFP4>;
-                nvfp4(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::NVFP4>;
-                iq3_s(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, grid::IQ3_S>;
-                iq3_xxs(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, grid::IQ3_XXS>;
-                iq2_s(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, grid::IQ2_S>;
-                iq2_xs(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, grid::IQ2_XS>;
-                iq2_xxs(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, grid::IQ2_XXS>;
-                iq1_m(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, grid::IQ1_M>;
-                iq1_s(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, grid::IQ1_S>;
-                q1_0(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q1_0>;
-                q2_0(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q2_0>;
-                q2_0_128(w: &Rows, x: &Columns, groups: &mut [Group], out: &mut Out) -> () = block::product::<_, unpack::Q2_0_128>;
-                iq2_bn(w: &Rows, x: &Tokens, out: &mut Out) -> () = ternary::product::<_, ternary::IQ2_BN>;
-                i2_s(w: &Rows, x: &Tokens, out: &mut Out) -> () = ternary::product::<_, ternary::I2_S>;
-                tq1_0(w: &Rows, x: &Tokens, out: &mut Out) -> () = ternary::product::<_, ternary::TQ1_0>;
-                tq2_0(w: &Rows, x: &Tokens, out: &mut Out) -> () = ternary::product::<_, ternary::TQ2_0>;
-                token(x: &[f32], q: &mut [i8]) -> f32 = activation::token;
-                columns(x: &[f32], cols: usize, tokens: usize, out: &mut [Column]) -> () = activation::columns;
+                q8_0(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q8_0>;
+                q4_0(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q4_0>;
+                q4_1(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q4_1>;
+                q5_0(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q5_0>;
+                q5_1(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q5_1>;
+                q2_k(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q2_K>;
+                q3_k(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q3_K>;
+                q4_k(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q4_K>;
+                q5_k(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q5_K>;
+                q6_k(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q6_K>;
+                iq4_nl(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::IQ4_NL>;
+                iq4_xs(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::IQ4_XS>;
+                mxfp4(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::MXFP4>;
+                nvfp4(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::NVFP4>;
+                iq3_s(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, grid::IQ3_S>;
+                iq3_xxs(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, grid::IQ3_XXS>;
+                iq2_s(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, grid::IQ2_S>;
+                iq2_xs(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, grid::IQ2_XS>;
+                iq2_xxs(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, grid::IQ2_XXS>;
+                iq1_m(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, grid::IQ1_M>;
+                iq1_s(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, grid::IQ1_S>;
+                q1_0(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q1_0>;
+                q2_0(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q2_0>;
+                q2_0_128(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q2_0_128>;
+                iq2_bn(w: &Rows, x: &TokenActivations, out: &mut Out) -> () = ternary::product::<_, ternary::IQ2_BN>;
+                i2_s(w: &Rows, x: &TokenActivations, out: &mut Out) -> () = ternary::product::<_, ternary::I2_S>;
+                tq1_0(w: &Rows, x: &TokenActivations, out: &mut Out) -> () = ternary::product::<_, ternary::TQ1_0>;
+                tq2_0(w: &Rows, x: &TokenActivations, out: &mut Out) -> () = ternary::product::<_, ternary::TQ2_0>;
+                quantize_token(x: &[f32], q: &mut [i8]) -> f32 = quantize::token;
+                quantize_blocks(x: &[f32], cols: usize, tokens: usize, out: &mut [ActivationBlock]) -> () = quantize::blocks;
                 rms_norm(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) -> () = elementwise::rms_norm;
                 add(a: &[f32], b: &[f32], out: &mut [f32]) -> () = elementwise::add;
                 layer_norm(x: &[f32], gain: &[f32], bias: Option<&[f32]>, eps: f32, out: &mut [f32]) -> () = elementwise::layer_norm;
-                gate(kind: elementwise::Activation, x: &[f32], up: Option<&[f32]>, out: &mut [f32]) -> () = elementwise::gate;
+                gated_activation(kind: elementwise::Activation, x: &[f32], up: Option<&[f32]>, out: &mut [f32]) -> () = elementwise::gated_activation;
                 scale(x: &[f32], factor: f32, out: &mut [f32]) -> () = elementwise::scale;
-                cap(x: &[f32], most: f32, out: &mut [f32]) -> () = elementwise::cap;
+                softcap(x: &[f32], cap: f32, out: &mut [f32]) -> () = elementwise::softcap;
                 add_weighted(x: &[f32], weight: f32, sum: &mut [f32]) -> () = elementwise::add_weighted;
-                attend(tile: &attention::Tile, chunk: usize, scratch: &mut [Line], states: &mut [Line]) -> () = attention::attend;
-                fold(state: &mut [Line], next: &[Line]) -> () = attention::fold;
-                soften(part: &attention::Part, scores: &mut [Line], slopes: &mut [Line], states: &mut [Line]) -> () = attention::soften;
-                differentiate(part: &attention::Part, weights: &mut [Line], grads: &mut [Line], slopes: &[Line], states: &[Line], totals: &[Line]) -> () = attention::differentiate;
+                attend_chunk(tile: &forward::Tile, chunk: usize, scratch: &mut [CacheLine], states: &mut [CacheLine]) -> () = forward::attend_chunk;
+                merge(state: &mut [CacheLine], next: &[CacheLine]) -> () = forward::merge;
+                softmax_part(
+                    part: &backward::Part, scores: &mut [CacheLine], slopes: &mut [CacheLine], states: &mut [CacheLine]
+                ) -> () = backward::softmax_part;
+                score_gradients(
+                    part: &backward::Part, weights: &mut [CacheLine], grads: &mut [CacheLine], slopes: &[CacheLine], states: &[CacheLine], totals: &[CacheLine]
+                ) -> () = backward::score_gradients;
                 pack(piece: &gemm::Piece, out: &mut [f32]) -> () = gemm::pack_piece;
                 tile(job: &gemm::Tile) -> () = gemm::tile;
-                rms_norm_back(x: &[f32], gain: &[f32], eps: f32, dy: &[f32], dx: &mut [f32], dgain: &mut [f32]) -> () = adjoint::rms_norm_back;
-                gate_back(kind: elementwise::Activation, x: &[f32], up: &[f32], dy: &[f32], dx: &mut [f32], dup: &mut [f32]) -> () = adjoint::gate_back;
-                powers(x: &[f32], temperature: f32, out: &mut [f32]) -> () = adjoint::all_powers;
-                cross_entropy(x: &[f32], target: usize, scale: f32, grad: &mut [f32]) -> f32 = adjoint::cross_entropy;
-                divergence(x: &[f32], teacher: &[f32], temperature: f32, scale: f32, grad: &mut [f32]) -> f32 = adjoint::divergence;
-                step(constants: &adjoint::Step, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) -> () = adjoint::step;
-                squares(x: &[f32]) -> f64 = adjoint::squares;
+                rms_norm_back(x: &[f32], gain: &[f32], eps: f32, dy: &[f32], dx: &mut [f32], dgain: &mut [f32]) -> () = adjoint::elementwise::rms_norm_back;
+                gated_activation_back(
+                    kind: elementwise::Activation, x: &[f32], up: &[f32], dy: &[f32], dx: &mut [f32], dup: &mut [f32]
+                ) -> () = adjoint::elementwise::gated_activation_back;
+                softmax_numerators(x: &[f32], temperature: f32, out: &mut [f32]) -> () = adjoint::loss::softmax_numerators;
+                cross_entropy(x: &[f32], target: usize, scale: f32, grad: &mut [f32]) -> f32 = adjoint::loss::cross_entropy;
+                divergence(x: &[f32], teacher: &[f32], temperature: f32, scale: f32, grad: &mut [f32]) -> f32 = adjoint::loss::divergence;
+                adamw(constants: &adjoint::adamw::Step, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) -> () = adjoint::adamw::adamw;
+                sum_of_squares(x: &[f32]) -> f64 = adjoint::adamw::sum_of_squares;
             )
         };
     };
@@ -261,7 +274,14 @@ macro_rules! table {
         fn $kernel($($arg: $type),*) -> $ret { ($body)($isa, $($arg),*) }
     };
     (@call $kernel:ident ($($arg:ident: $type:ty),*)) => {
-        // SAFETY: a table is reached only through `tables` and `table`, which asked `supported`.
+        // SAFETY: a table is reached only through `tables` and `table`, which check `supported`.
         |$($arg),*| unsafe { $kernel($($arg),*) }
     };
+}
+
+/// The scalar instruction set.
+mod scalar {
+    use super::Scalar;
+
+    table!(Scalar, "scalar", supported: true);
 }

@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{Random, bits, machines};
-use trine_kernels::{Activation, AdamW, Machine};
+use common::{Random, bits, executors};
+use trine_kernels::{Activation, AdamW, CpuExecutor};
 
 const WIDTHS: [usize; 4] = [1, 16, 33, 256];
 /// More than are added up at once.
@@ -26,13 +26,13 @@ fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| x as f64).collect()
 }
 
-/// What all machines agree on in every bit.
-fn agreed(what: &str, run: &dyn Fn(&mut Machine) -> Vec<f32>) -> Vec<f32> {
+/// What all executors agree on in every bit.
+fn agreed(what: &str, run: &dyn Fn(&mut CpuExecutor) -> Vec<f32>) -> Vec<f32> {
     let mut first: Option<Vec<f32>> = None;
-    for mut machine in machines() {
-        let out = run(&mut machine);
+    for mut executor in executors() {
+        let out = run(&mut executor);
         let first = first.get_or_insert_with(|| out.clone());
-        assert!(bits(first) == bits(&out), "{what}: {}, {} threads", machine.table.name, machine.threads());
+        assert!(bits(first) == bits(&out), "{what}: {}, {} threads", executor.table.name, executor.threads());
     }
     first.unwrap()
 }
@@ -50,9 +50,9 @@ fn norms_and_gates_lead_back() {
         let (gain, before) = (random.floats(width), random.floats(width));
         let of = |x: &[f32], row: usize| wide(&x[row * width..][..width]);
         let eps = 1e-2;
-        let out = agreed("norm", &|machine| {
+        let out = agreed("norm", &|executor| {
             let (mut dx, mut dgain) = (vec![f32::NAN; ROWS * width], before.clone());
-            machine.rms_norm_back(&x, &gain, eps, &dy, &mut dx, &mut dgain);
+            executor.rms_norm_back(&x, &gain, eps, &dy, &mut dx, &mut dgain);
             [dx, dgain].concat()
         });
         let norm = |x: &[f64], gain: &[f64], dy: &[f64]| {
@@ -71,9 +71,9 @@ fn norms_and_gates_lead_back() {
             close(&format!("gain {width}"), out[ROWS * width + col], exact, 4e-6);
         }
         for kind in [Activation::Silu, Activation::Relu2] {
-            let out = agreed("gate", &|machine| {
+            let out = agreed("gate", &|executor| {
                 let [mut dgate, mut dup] = [(); 2].map(|()| vec![f32::NAN; ROWS * width]);
-                machine.gate_back(kind, &x, &up, &dy, &mut dgate, &mut dup);
+                executor.gated_activation_back(kind, &x, &up, &dy, &mut dgate, &mut dup);
                 [dgate, dup].concat()
             });
             for i in 0..ROWS * width {
@@ -106,15 +106,15 @@ fn losses_are_their_definitions_and_lead_back() {
         let mut logits = || -> Vec<f32> { random.floats(rows * vocab).iter().map(|x| 9.0 * x + 3.0).collect() };
         let (x, teacher) = (logits(), logits());
         let targets: Vec<u32> = (0..rows).map(|i| if i == 1 { u32::MAX } else { (7 * i % vocab) as u32 }).collect();
-        let entropy = agreed("cross-entropy", &|machine| {
+        let entropy = agreed("cross-entropy", &|executor| {
             let (mut grad, mut losses) = (vec![f32::NAN; rows * vocab], vec![f32::NAN; rows]);
-            machine.cross_entropy(&x, &targets, scale, &mut grad, &mut losses);
+            executor.cross_entropy(&x, &targets, scale, &mut grad, &mut losses);
             [grad, losses].concat()
         });
         // Added to what the other loss gave.
-        let both = agreed("divergence", &|machine| {
+        let both = agreed("divergence", &|executor| {
             let (mut grad, mut losses) = (entropy[..rows * vocab].to_vec(), vec![f32::NAN; rows]);
-            machine.divergence(&x, &teacher, vocab, temperature, scale, &mut grad, &mut losses);
+            executor.divergence(&x, &teacher, vocab, temperature, scale, &mut grad, &mut losses);
             [grad, losses].concat()
         });
         for row in 0..rows {
@@ -145,9 +145,9 @@ fn powers_are_shares_of_the_largest() {
     let (mut random, temperature) = (Random(23), 0.7f32);
     for width in WIDTHS {
         let x: Vec<f32> = random.floats(3 * width).iter().map(|x| 9.0 * x).collect();
-        let found = agreed("powers", &|machine| {
+        let found = agreed("powers", &|executor| {
             let mut out = vec![f32::NAN; x.len()];
-            machine.powers(&x, width, temperature, &mut out);
+            executor.softmax_numerators(&x, width, temperature, &mut out);
             out
         });
         for (x, found) in x.chunks(width).zip(found.chunks(width)) {
@@ -161,10 +161,10 @@ fn powers_are_shares_of_the_largest() {
 
 #[test]
 fn a_logit_that_is_not_finite_is_seen_and_a_large_one_is_none() {
-    for mut machine in machines() {
+    for mut executor in executors() {
         let mut loss = |x: [f32; 3]| {
             let (mut grad, mut losses) = ([0.0; 3], [0.0]);
-            machine.cross_entropy(&x, &[1], 1.0, &mut grad, &mut losses);
+            executor.cross_entropy(&x, &[1], 1.0, &mut grad, &mut losses);
             (losses[0], grad)
         };
         assert!(loss([1.0, f32::NAN, 2.0]).0.is_nan() && loss([1.0, 0.0, f32::INFINITY]).0.is_nan());
@@ -181,10 +181,10 @@ fn adamw_moves_weights_as_defined() {
     for len in [1, 33, 40_000] {
         let start = random.floats(len);
         let gradients: Vec<Vec<f32>> = (0..3).map(|_| random.floats(len)).collect();
-        let out = agreed("adamw", &|machine| {
+        let out = agreed("adamw", &|executor| {
             let (mut w, mut m, mut v) = (start.clone(), vec![0.0; len], vec![0.0; len]);
             for (i, g) in gradients.iter().enumerate() {
-                machine.adamw(&AdamW { step: i as u64 + 1, ..config }, &mut w, g, &mut m, &mut v);
+                executor.adamw(&AdamW { step: i as u64 + 1, ..config }, &mut w, g, &mut m, &mut v);
             }
             w
         });
@@ -211,22 +211,22 @@ fn sums_of_squares_and_scattered_rows_are_exact_enough_and_the_same_everywhere()
         let x = random.floats(len);
         let exact: f64 = x.iter().map(|&x| x as f64 * x as f64).sum();
         let mut first = None;
-        for mut machine in machines() {
-            let sum = machine.sum_of_squares(&x);
+        for mut executor in executors() {
+            let sum = executor.sum_of_squares(&x);
             assert!((sum - exact).abs() <= 1e-12 * exact, "{sum} for {exact}");
-            assert_eq!(*first.get_or_insert(sum.to_bits()), sum.to_bits(), "{}", machine.table.name);
+            assert_eq!(*first.get_or_insert(sum.to_bits()), sum.to_bits(), "{}", executor.table.name);
             let mut large = vec![3e38; len.max(1)];
-            assert!(machine.sum_of_squares(&large).is_finite());
+            assert!(executor.sum_of_squares(&large).is_finite());
             large[len / 2] = f32::NEG_INFINITY;
-            assert!(!machine.sum_of_squares(&large).is_finite());
+            assert!(!executor.sum_of_squares(&large).is_finite());
         }
     }
     for width in WIDTHS {
         let rows: Vec<u32> = (0..300).map(|_| random.next() as u32 % 11).collect();
         let (dy, before) = (random.floats(rows.len() * width), random.floats(11 * width));
-        let out = agreed("scatter", &|machine| {
+        let out = agreed("scatter", &|executor| {
             let mut out = before.clone();
-            machine.scatter_rows(&rows, &dy, width, &mut out);
+            executor.scatter_rows(&rows, &dy, width, &mut out);
             out
         });
         let mut plain = before.clone();

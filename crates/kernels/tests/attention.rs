@@ -3,8 +3,10 @@
 
 mod common;
 
-use common::{Random, bits, fast_machines, machines};
-use trine_kernels::{Attend, Attention, AttentionBack, KV_FORMATS, KvLayout, Lines, Machine, Span};
+use common::{Random, bits, executors, fast_executors};
+use trine_kernels::{
+    Attention, AttentionBackward, AttentionOptions, CacheLines, CpuExecutor, KV_FORMATS, KvLayout, Span,
+};
 
 /// A sequence to attend to: `[tokens, heads, head_dim]` each.
 struct Heads {
@@ -14,14 +16,14 @@ struct Heads {
 }
 
 /// All positions, no cap.
-const PLAIN: Attend = Attend { scale: 0.4, window: None, softcap: None, causal: true };
+const PLAIN: AttentionOptions = AttentionOptions { scale: 0.4, window: None, softcap: None, causal: true };
 
 /// Attention of a batch of sequences, in steps of `step` tokens of each; `[sequences]` of `[tokens, heads, head_dim]`.
 fn attention(
-    machine: &mut Machine,
+    executor: &mut CpuExecutor,
     layout: KvLayout,
     heads: usize,
-    attend: Attend,
+    attend: AttentionOptions,
     sinks: &[f32],
     all: &[Heads],
     step: usize,
@@ -33,7 +35,7 @@ fn attention(
     let blocks: Vec<u32> =
         (0..all.len()).flat_map(|i| (0..each).rev().map(move |b| (b * all.len() + i) as u32)).collect();
     let layout = KvLayout { blocks: blocks.len(), ..layout };
-    let mut cache = Lines::zeroed(layout.bytes().unwrap());
+    let mut cache = CacheLines::zeroed(layout.bytes().unwrap());
     // What nobody wrote must not matter.
     bytemuck::cast_slice_mut::<_, u8>(&mut cache).fill(0xff);
     let mut out = vec![Vec::new(); all.len()];
@@ -42,17 +44,32 @@ fn attention(
         for (i, one) in all.iter().enumerate() {
             let end = (start + step).min(one.q.len() / q_width);
             if start < end {
-                spans.push(Span { row: rows, tokens: end - start, cached: start, blocks: i * each..(i + 1) * each });
+                spans.push(Span {
+                    row: rows,
+                    tokens: end - start,
+                    cached: start,
+                    blocks: i * each..(i + 1) * each,
+                    adapter: 0,
+                });
                 rows += end - start;
                 q.extend_from_slice(&one.q[start * q_width..end * q_width]);
                 k.extend_from_slice(&one.k[start * kv_width..end * kv_width]);
                 v.extend_from_slice(&one.v[start * kv_width..end * kv_width]);
             }
         }
-        machine.store(&k, &v, layout, &spans, &blocks, &mut cache);
-        let job = Attention { q: &q, heads, layout, cache: &cache, attend, sinks, spans: &spans, blocks: &blocks };
+        executor.store(&k, &v, layout, &spans, &blocks, &mut cache);
+        let job = Attention {
+            q: &q,
+            n_heads: heads,
+            layout,
+            cache: &cache,
+            options: attend,
+            sinks,
+            spans: &spans,
+            blocks: &blocks,
+        };
         let mut result = vec![f32::NAN; q.len()];
-        machine.attention(&job, &mut result);
+        executor.attention(&job, &mut result);
         for span in &spans {
             out[span.blocks.start / each].extend_from_slice(&result[span.row * q_width..][..span.tokens * q_width]);
         }
@@ -81,7 +98,7 @@ fn kept(layout: KvLayout, one: &Heads) -> Heads {
 fn exact_attention(
     layout: KvLayout,
     heads: usize,
-    attend: Attend,
+    attend: AttentionOptions,
     sinks: &[f32],
     one: &Heads,
     token: usize,
@@ -119,7 +136,7 @@ fn close(found: &[f32], exact: &[f64], how: &str) {
 }
 
 /// The last token of a sequence, those where a chunk of the cache ends, and some between agree with double precision.
-fn agree(out: &[f32], layout: KvLayout, heads: usize, attend: Attend, sinks: &[f32], one: &Heads, how: &str) {
+fn agree(out: &[f32], layout: KvLayout, heads: usize, attend: AttentionOptions, sinks: &[f32], one: &Heads, how: &str) {
     let (one, width) = (kept(layout, one), heads * layout.head_dim);
     let last = out.len() / width - 1;
     for (token, out) in out.chunks(width).enumerate() {
@@ -142,19 +159,22 @@ fn attention_agrees_with_double_precision_and_with_itself_in_every_bit() {
         for &format in KV_FORMATS {
             let layout = KvLayout { format, n_kv_heads: kv_heads, head_dim, blocks: 0, block_len: 16 };
             let mut first: Option<Vec<u32>> = None;
-            for mut machine in if large { fast_machines() } else { machines() } {
+            for mut executor in if large { fast_executors() } else { executors() } {
                 // One instruction set and number of threads each sees several ways to cut the work; all see one.
-                let ways: &[_] = if machine.threads() == 2 { &[(16, 999), (64, 1), (32, 37)] } else { &[(32, 100)] };
+                let ways: &[_] = if executor.threads() == 2 { &[(16, 999), (64, 1), (32, 37)] } else { &[(32, 100)] };
                 for &(block_len, step) in ways {
-                    let out = attention(&mut machine, KvLayout { block_len, ..layout }, heads, PLAIN, &[], &all, step);
+                    let out = attention(&mut executor, KvLayout { block_len, ..layout }, heads, PLAIN, &[], &all, step);
                     if first.is_none() {
                         out.iter()
                             .zip(&all)
                             .for_each(|(out, one)| agree(out, layout, heads, PLAIN, &[], one, format.name));
                     }
                     let out = bits(&out.concat());
-                    let how =
-                        format!("{format}, {}, {} threads, {block_len}, {step}", machine.table.name, machine.threads());
+                    let how = format!(
+                        "{format}, {}, {} threads, {block_len}, {step}",
+                        executor.table.name,
+                        executor.threads()
+                    );
                     assert!(*first.get_or_insert(out.clone()) == out, "{how}");
                 }
             }
@@ -189,13 +209,13 @@ fn windows_soft_caps_and_sinks_agree_with_double_precision_and_with_themselves_i
             (Some(7), None, false, &sinks),
             (Some(270), Some(2.0), false, &[]),
         ] {
-            let attend = Attend { window, softcap, causal, ..PLAIN };
+            let attend = AttentionOptions { window, softcap, causal, ..PLAIN };
             let mut first: Option<Vec<u32>> = None;
-            for mut machine in if longest > 300 { fast_machines() } else { machines() } {
+            for mut executor in if longest > 300 { fast_executors() } else { executors() } {
                 // Who sees ahead needs the whole sequence.
-                let step = if causal { [999, 100, 37][machine.threads() - 1] } else { 999 };
-                let how = format!("{attend:?}, {}, {} threads, {step}", machine.table.name, machine.threads());
-                let out = attention(&mut machine, layout, heads, attend, sinks, &all, step);
+                let step = if causal { [999, 100, 37][executor.threads() - 1] } else { 999 };
+                let how = format!("{attend:?}, {}, {} threads, {step}", executor.table.name, executor.threads());
+                let out = attention(&mut executor, layout, heads, attend, sinks, &all, step);
                 if first.is_none() {
                     out.iter().zip(&all).for_each(|(out, one)| agree(out, layout, heads, attend, sinks, one, &how));
                 }
@@ -204,9 +224,10 @@ fn windows_soft_caps_and_sinks_agree_with_double_precision_and_with_themselves_i
             }
         }
         // A window that holds everything is none.
-        let mut machine = machines().remove(0);
-        let mut with =
-            |window| attention(&mut machine, layout, heads, Attend { window, ..PLAIN }, &[], &all, 999).concat();
+        let mut executor = executors().remove(0);
+        let mut with = |window| {
+            attention(&mut executor, layout, heads, AttentionOptions { window, ..PLAIN }, &[], &all, 999).concat()
+        };
         assert_eq!(bits(&with(Some(longest))), bits(&with(None)));
     }
 }
@@ -217,7 +238,7 @@ struct Shape {
     heads: usize,
     kv_heads: usize,
     dim: usize,
-    attend: Attend,
+    attend: AttentionOptions,
 }
 
 impl Shape {
@@ -297,13 +318,14 @@ fn gradients_agree_with_double_precision_and_with_themselves_in_every_bit() {
         let dout = floats(heads);
         let wide = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
         let (exact_x, exact_dout) = (x.each_ref().map(|x| wide(x)), wide(&dout));
-        let span = |i: usize| Span { row: lengths[..i].iter().sum(), tokens: lengths[i], cached: 0, blocks: 0..0 };
+        let span =
+            |i: usize| Span { row: lengths[..i].iter().sum(), tokens: lengths[i], cached: 0, blocks: 0..0, adapter: 0 };
         let spans: Vec<Span> = (0..lengths.len()).map(span).collect();
         let large = tokens > 300;
         for (window, softcap) in
             [(None, None), (None, Some(2.0)), (Some(1), None), (Some(7), Some(2.0)), (Some(100), None)]
         {
-            let shape = Shape { lengths, heads, kv_heads, dim, attend: Attend { window, softcap, ..PLAIN } };
+            let shape = Shape { lengths, heads, kv_heads, dim, attend: AttentionOptions { window, softcap, ..PLAIN } };
             let attend = shape.attend;
             let exact_out = shape.forward(&exact_x);
             let exact = shape.backward(&exact_x, &exact_dout);
@@ -321,24 +343,24 @@ fn gradients_agree_with_double_precision_and_with_themselves_in_every_bit() {
             }
             let out: Vec<f32> = exact_out.iter().map(|&x| x as f32).collect();
             let [q, k, v] = &x;
-            let job = AttentionBack {
+            let job = AttentionBackward {
                 q,
                 k,
                 v,
                 out: &out,
                 dout: &dout,
-                heads,
-                kv_heads,
+                n_heads: heads,
+                n_kv_heads: kv_heads,
                 head_dim: dim,
-                attend,
+                options: attend,
                 spans: &spans,
             };
             let mut first: Option<[Vec<u32>; 3]> = None;
-            for mut machine in if large { fast_machines() } else { machines() } {
-                let how = format!("{heads}, {attend:?}, {}, {} threads", machine.table.name, machine.threads());
+            for mut executor in if large { fast_executors() } else { executors() } {
+                let how = format!("{heads}, {attend:?}, {}, {} threads", executor.table.name, executor.threads());
                 let mut grads = x.each_ref().map(|x| vec![f32::NAN; x.len()]);
                 let [dq, dk, dv] = &mut grads;
-                machine.attention_back(&job, dq, dk, dv);
+                executor.attention_back(&job, dq, dk, dv);
                 if first.is_none() {
                     for (found, exact) in grads.iter().zip(&exact) {
                         for (found, exact) in found.iter().zip(exact) {
@@ -372,26 +394,26 @@ fn sixteen_thousand_positions_are_attended_to() {
             .flat_map(|token| exact_attention(layout, heads, PLAIN, &[], &one, token))
             .collect();
         let mut first: Option<Vec<u32>> = None;
-        for mut machine in machines() {
-            let mut cache = Lines::zeroed(layout.bytes().unwrap());
-            let span = |tokens, cached| [Span { row: 0, tokens, cached, blocks: 0..blocks.len() }];
-            machine.store(&kv, &kv, layout, &span(positions, 0), &blocks, &mut cache);
+        for mut executor in executors() {
+            let mut cache = CacheLines::zeroed(layout.bytes().unwrap());
+            let span = |tokens, cached| [Span { row: 0, tokens, cached, blocks: 0..blocks.len(), adapter: 0 }];
+            executor.store(&kv, &kv, layout, &span(positions, 0), &blocks, &mut cache);
             let spans = span(new, positions - new);
             let job = Attention {
                 q: &q,
-                heads,
+                n_heads: heads,
                 layout,
                 cache: &cache,
-                attend: PLAIN,
+                options: PLAIN,
                 sinks: &[],
                 spans: &spans,
                 blocks: &blocks,
             };
             let mut out = vec![f32::NAN; q.len()];
-            machine.attention(&job, &mut out);
+            executor.attention(&job, &mut out);
             close(&out, &exact, format.name);
             let out = bits(&out);
-            assert_eq!(*first.get_or_insert(out.clone()), out, "{format}, {}", machine.table.name);
+            assert_eq!(*first.get_or_insert(out.clone()), out, "{format}, {}", executor.table.name);
         }
     }
 }
@@ -399,12 +421,12 @@ fn sixteen_thousand_positions_are_attended_to() {
 #[test]
 fn a_key_or_value_that_is_not_finite_is_seen() {
     for &format in KV_FORMATS {
-        for mut machine in machines() {
+        for mut executor in executors() {
             let layout = KvLayout { format, n_kv_heads: 1, head_dim: 32, blocks: 0, block_len: 16 };
             for bad in [f32::NAN, f32::INFINITY] {
                 let mut one = Heads { q: vec![1.0; 20 * 32], k: vec![1.0; 20 * 32], v: vec![1.0; 20 * 32] };
                 one.v[7 * 32 + 3] = bad;
-                let out = attention(&mut machine, layout, 1, PLAIN, &[], &[one], 20).concat();
+                let out = attention(&mut executor, layout, 1, PLAIN, &[], &[one], 20).concat();
                 assert!((0..20).all(|token| out[token * 32 + 3].is_finite() == (token < 7)), "{format}");
             }
         }

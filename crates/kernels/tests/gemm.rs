@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{Random, bits, machines};
+use common::{Random, bits, executors};
 use half::{bf16, f16};
-use trine_kernels::{Factors, Machine, Strided};
+use trine_kernels::{CpuExecutor, Factors, Strided};
 
 /// What a factor is rounded to.
 fn rounded(x: f32, factors: Factors) -> f32 {
@@ -23,7 +23,7 @@ fn layouts([rows, cols]: [usize; 2]) -> [[usize; 2]; 4] {
 #[test]
 fn products_agree_with_double_precision_and_all_machines_agree_in_every_bit() {
     let mut random = Random(11);
-    let mut machines = machines();
+    let mut executors = executors();
     let shapes = [
         [1, 1, 1],
         [3, 5, 0],
@@ -47,9 +47,9 @@ fn products_agree_with_double_precision_and_all_machines_agree_in_every_bit() {
                 let b = Strided { data: &b_data, row: b_strides[0], col: b_strides[1] };
                 let before = random.floats(m * n);
                 let add = layout % 2 == 1;
-                let run = |machine: &mut Machine| {
+                let run = |executor: &mut CpuExecutor| {
                     let mut out = if add { before.clone() } else { vec![f32::NAN; m * n] };
-                    machine.gemm(shape, a, b, add, factors, &mut out);
+                    executor.gemm(shape, a, b, add, factors, &mut out);
                     out
                 };
                 let exact: Vec<(f64, f64)> = (0..m * n)
@@ -63,11 +63,11 @@ fn products_agree_with_double_precision_and_all_machines_agree_in_every_bit() {
                         (if add { sum + before[at] as f64 } else { sum }, size)
                     })
                     .collect();
-                let (reference, first) = (run(&mut machines[0]), machines[0].table.name);
-                for machine in &mut machines {
-                    let (name, threads) = (machine.table.name, machine.threads());
+                let (reference, first) = (run(&mut executors[0]), executors[0].table.name);
+                for executor in &mut executors {
+                    let (name, threads) = (executor.table.name, executor.threads());
                     let place = format!("{shape:?} {factors:?} layout {layout}, {name}, {threads} threads");
-                    let out = run(machine);
+                    let out = run(executor);
                     // Pairs of bfloat16 are another instruction's sums.
                     if factors != Factors::Bf16 || (name == "avx512") == (first == "avx512") {
                         assert!(bits(&out) == bits(&reference), "{place}");
@@ -89,11 +89,11 @@ fn factors_are_rounded_to_the_nearest() {
         .flat_map(|x| [x, x * (1.0 + 1.0 / 4096.0), x * (1.0 + 1.0 / 2048.0), x * (1.0 + 1.0 / 512.0)])
         .collect();
     x.extend([65519.9, 65520.0, -65520.0, 1e9, 3e-8, 2.9e-8, f32::INFINITY, f32::NAN, -0.0, 1e-40]);
-    for mut machine in machines() {
+    for mut executor in executors() {
         for factors in [Factors::Bf16, Factors::F16] {
             let mut out = vec![0.0; x.len()];
             let (a, b) = (Strided { data: &x, row: 1, col: 1 }, Strided { data: &[1.0], row: 1, col: 1 });
-            machine.gemm([x.len(), 1, 1], a, b, false, factors, &mut out);
+            executor.gemm([x.len(), 1, 1], a, b, false, factors, &mut out);
             for (x, out) in x.iter().zip(out) {
                 let exact = rounded(*x, factors);
                 // Instructions for bfloat16 take what is not normal for zero.

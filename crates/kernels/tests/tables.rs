@@ -3,21 +3,23 @@
 
 mod common;
 
-use common::{Random, bits, machines};
-use trine_kernels::{Activation, Form, Input, Machine, Matrix, PANEL, Quantized, interleave, table, tables};
-use trine_tensor::{Entry, FORMATS, Format};
+use common::{Random, bits, executors};
+use trine_kernels::{
+    Activation, ActivationLayout, CpuExecutor, Input, Matrix, PANEL, QuantizedActivations, interleave, table, tables,
+};
+use trine_tensor::{FORMATS, Format, TensorInfo};
 
-fn product(machine: &mut Machine, w: Matrix, x: &[f32]) -> Vec<f32> {
+fn product(executor: &mut CpuExecutor, w: Matrix, x: &[f32]) -> Vec<f32> {
     let mut out = vec![f32::NAN; x.len() / w.cols * w.rows];
-    let mut quantized = Quantized::default();
-    let form = machine.form(w.format);
-    let input = if form == Form::Floats {
-        Input::Floats(x)
+    let mut quantized = QuantizedActivations::default();
+    let layout = executor.activation_layout(w.format);
+    let input = if layout == ActivationLayout::F32 {
+        Input::F32(x)
     } else {
-        machine.quantize(x, w.cols, form, &mut quantized);
-        Input::Bytes(&quantized)
+        executor.quantize(x, w.cols, layout, &mut quantized);
+        Input::Quantized(&quantized)
     };
-    machine.product(w, input, &mut out);
+    executor.product(w, input, &mut out);
     out
 }
 
@@ -40,18 +42,18 @@ fn weights(format: &'static Format, rows: usize, cols: usize, random: &mut Rando
 
 /// Rows of weights as a matrix of a format.
 fn encode(format: &'static Format, weights: &[f32], cols: usize) -> Vec<u8> {
-    Entry { name: String::new(), format, shape: vec![weights.len() / cols, cols] }.encode(weights).unwrap()
+    TensorInfo { name: String::new(), format, shape: vec![weights.len() / cols, cols] }.encode(weights).unwrap()
 }
 
 /// The formats that products take: others are repacked to one of them.
 fn formats() -> impl Iterator<Item = &'static Format> {
-    FORMATS.iter().copied().filter(|format| format.packing().is_none())
+    FORMATS.iter().copied().filter(|format| format.matrix_layout().is_none())
 }
 
 #[test]
 fn every_product_agrees_with_its_format_and_all_machines_agree_in_every_bit() {
     let mut random = Random(1);
-    let mut machines = machines();
+    let mut executors = executors();
     for format in formats() {
         for cols in [1, 15, 16, 17, 31, 32, 33, 64, 96, 128, 256, 384, 512, 2560] {
             if cols % format.block != 0 {
@@ -61,10 +63,10 @@ fn every_product_agrees_with_its_format_and_all_machines_agree_in_every_bit() {
                 let bytes = weights(format, rows, cols, &mut random);
                 let w = Matrix::new(format, rows, cols, &bytes);
                 let x = random.floats(tokens * cols);
-                let reference = product(&mut machines[0], w, &x);
-                for machine in &mut machines {
-                    let (name, threads) = (machine.table.name, machine.threads());
-                    let out = product(machine, w, &x);
+                let reference = product(&mut executors[0], w, &x);
+                for executor in &mut executors {
+                    let (name, threads) = (executor.table.name, executor.threads());
+                    let out = product(executor, w, &x);
                     assert_eq!(
                         bits(&out),
                         bits(&reference),
@@ -73,19 +75,19 @@ fn every_product_agrees_with_its_format_and_all_machines_agree_in_every_bit() {
                 }
                 // One token at a time gives what the batch gave.
                 for (x, out) in x.chunks(cols).zip(reference.chunks(rows)) {
-                    assert_eq!(bits(&product(&mut machines[0], w, x)), bits(out), "{format} {rows}x{cols}");
+                    assert_eq!(bits(&product(&mut executors[0], w, x)), bits(out), "{format} {rows}x{cols}");
                 }
-                if machines[0].interleaves(format) {
-                    interleaved(&mut machines, w, &x, &reference);
+                if executors[0].interleaves(format) {
+                    interleaved(&mut executors, w, &x, &reference);
                 }
-                against_decoded(w, &x, &reference, machines[0].form(format));
+                against_decoded(w, &x, &reference, executors[0].activation_layout(format));
             }
         }
     }
 }
 
 /// Whole panels of rows interleaved, the rows behind them as they are: the same products and the same rows.
-fn interleaved(machines: &mut [Machine], w: Matrix, x: &[f32], reference: &[f32]) {
+fn interleaved(executors: &mut [CpuExecutor], w: Matrix, x: &[f32], reference: &[f32]) {
     let panel = PANEL * w.format.row_bytes(w.cols).unwrap();
     let mut bytes = w.bytes.to_vec();
     for (rows, out) in w.bytes.chunks_exact(panel).zip(bytes.chunks_exact_mut(panel)) {
@@ -94,21 +96,21 @@ fn interleaved(machines: &mut [Machine], w: Matrix, x: &[f32], reference: &[f32]
     assert_eq!(bytes == w.bytes, w.rows < PANEL);
     let all: Vec<u32> = (0..w.rows as u32).collect();
     let [mut plain, mut found] = [(); 2].map(|()| vec![0.0; w.rows * w.cols]);
-    machines[0].gather(w, &all, &mut plain);
+    executors[0].gather(w, &all, &mut plain);
     let w = Matrix { bytes: &bytes, interleaved: true, ..w };
-    for machine in machines {
-        let place = format!("{} {}x{} interleaved, {}", w.format, w.rows, w.cols, machine.table.name);
-        assert_eq!(bits(&product(machine, w, x)), bits(reference), "{place}");
+    for executor in executors {
+        let place = format!("{} {}x{} interleaved, {}", w.format, w.rows, w.cols, executor.table.name);
+        assert_eq!(bits(&product(executor, w, x)), bits(reference), "{place}");
         for (x, out) in x.chunks(w.cols).zip(reference.chunks(w.rows)) {
-            assert_eq!(bits(&product(machine, w, x)), bits(out), "{place}, one token");
+            assert_eq!(bits(&product(executor, w, x)), bits(out), "{place}, one token");
         }
-        machine.gather(w, &all, &mut found);
+        executor.gather(w, &all, &mut found);
         assert_eq!(bits(&found), bits(&plain), "{place}, rows");
     }
 }
 
 /// The product of decoded weights in double precision. Bytes for activations round each by half of 1/127 of the largest in its group.
-fn against_decoded(w: Matrix, x: &[f32], out: &[f32], form: Form) {
+fn against_decoded(w: Matrix, x: &[f32], out: &[f32], layout: ActivationLayout) {
     let stride = w.format.row_bytes(w.cols).unwrap();
     let mut row = vec![0.0; w.cols];
     for r in 0..w.rows {
@@ -117,7 +119,7 @@ fn against_decoded(w: Matrix, x: &[f32], out: &[f32], form: Form) {
             let exact: f64 = row.iter().zip(x).map(|(&w, &x)| w as f64 * x as f64).sum();
             let size = row.iter().map(|&w| (w as f64).powi(2)).sum::<f64>().sqrt();
             // Rounding errors are independent: six standard deviations of a uniform error, and float32 rounding.
-            let step = if form == Form::Floats { 0.0 } else { 1.0 / 127.0 / 12f64.sqrt() };
+            let step = if layout == ActivationLayout::F32 { 0.0 } else { 1.0 / 127.0 / 12f64.sqrt() };
             let bound = size * (6.0 * step + 1e-6) + 1e-6;
             let found = out[t * w.rows + r] as f64;
             assert!(
@@ -142,12 +144,14 @@ fn ternary_layouts_of_the_same_weights_give_the_same_bits() {
             .map(|i| if i / 256 == 3 { 0.0 } else { random.float().mul_add(1.6, 0.0).round().clamp(-1.0, 1.0) * 0.75 })
             .collect();
         let x = random.floats(3 * cols);
-        for mut machine in machines() {
+        for mut executor in executors() {
             let outputs: Vec<_> = ternary
                 .iter()
-                .map(|format| bits(&product(&mut machine, Matrix::new(format, 5, cols, &encode(format, &w, cols)), &x)))
+                .map(|format| {
+                    bits(&product(&mut executor, Matrix::new(format, 5, cols, &encode(format, &w, cols)), &x))
+                })
                 .collect();
-            assert!(outputs.windows(2).all(|pair| pair[0] == pair[1]), "{}", machine.table.name);
+            assert!(outputs.windows(2).all(|pair| pair[0] == pair[1]), "{}", executor.table.name);
         }
     }
 }
@@ -155,7 +159,7 @@ fn ternary_layouts_of_the_same_weights_give_the_same_bits() {
 #[test]
 fn a_product_with_random_bytes_has_the_same_bits_everywhere() {
     let mut random = Random(3);
-    let mut machines = machines();
+    let mut executors = executors();
     for format in formats() {
         let (rows, cols) = (5, format.block * 512usize.div_ceil(format.block));
         let mut bytes: Vec<u8> =
@@ -168,22 +172,22 @@ fn a_product_with_random_bytes_has_the_same_bits_everywhere() {
         let clean = |out: Vec<f32>| {
             out.into_iter().map(|y| if y.is_nan() { u32::MAX } else { y.to_bits() }).collect::<Vec<_>>()
         };
-        let reference = clean(product(&mut machines[0], w, &x));
-        for machine in &mut machines {
-            assert_eq!(clean(product(machine, w, &x)), reference, "{format}, {}", machine.table.name);
+        let reference = clean(product(&mut executors[0], w, &x));
+        for executor in &mut executors {
+            assert_eq!(clean(product(executor, w, &x)), reference, "{format}, {}", executor.table.name);
         }
     }
 }
 
 #[test]
 fn what_is_not_finite_goes_in_and_comes_out() {
-    for mut machine in machines() {
+    for mut executor in executors() {
         for format in ["F32", "Q8_0", "I2_S"].map(|name| trine_tensor::format::by_name(name).unwrap()) {
             let bytes = format.encode(&vec![1.0; 4 * 128]);
             for bad in [f32::NAN, f32::INFINITY] {
                 let mut x = vec![1.0; 128];
                 x[77] = bad;
-                let out = product(&mut machine, Matrix::new(format, 4, 128, &bytes), &x);
+                let out = product(&mut executor, Matrix::new(format, 4, 128, &bytes), &x);
                 assert!(out.iter().all(|y| !y.is_finite()), "{format} {bad}");
             }
         }
@@ -198,22 +202,22 @@ fn norm_add_and_gates_agree_with_double_precision_and_with_each_other() {
         let a: Vec<f32> = a.iter().map(|a| a * 20.0).collect();
         let (gain, bias) = (random.floats(width), random.floats(width));
         let mut first: Option<Vec<u32>> = None;
-        for mut machine in machines() {
+        for mut executor in executors() {
             let mut out = [0; 12].map(|_| vec![0.0; 3 * width]);
-            machine.rms_norm(&a, &gain, 1e-5, &mut out[0]);
-            machine.add(&a, &b, width, &mut out[1]);
+            executor.rms_norm(&a, &gain, 1e-5, &mut out[0]);
+            executor.add(&a, &b, width, &mut out[1]);
             for (i, kind) in
                 [Activation::Silu, Activation::Relu2, Activation::Gelu, Activation::GeluTanh, Activation::Clamped]
                     .into_iter()
                     .enumerate()
             {
-                machine.gated_activation(kind, &a, Some(&b), width, &mut out[2 + i]);
+                executor.gated_activation(kind, &a, Some(&b), width, &mut out[2 + i]);
             }
-            machine.gated_activation(Activation::Silu, &a, None, width, &mut out[7]);
-            machine.scale(&a, 0.3, width, &mut out[8]);
-            machine.softcap(&a, 15.0, width, &mut out[9]);
-            machine.layer_norm(&a, width, &gain, None, 1e-5, &mut out[10]);
-            machine.layer_norm(&a, width, &gain, Some(&bias), 1e-5, &mut out[11]);
+            executor.gated_activation(Activation::Silu, &a, None, width, &mut out[7]);
+            executor.scale(&a, 0.3, width, &mut out[8]);
+            executor.softcap(&a, 15.0, width, &mut out[9]);
+            executor.layer_norm(&a, width, &gain, None, 1e-5, &mut out[10]);
+            executor.layer_norm(&a, width, &gain, Some(&bias), 1e-5, &mut out[11]);
             for i in 0..3 * width {
                 let (x, y) = (a[i] as f64, b[i] as f64);
                 let row = &a[i / width * width..][..width];
@@ -245,7 +249,7 @@ fn norm_add_and_gates_agree_with_double_precision_and_with_each_other() {
                 }
             }
             let out = bits(&out.concat());
-            assert_eq!(*first.get_or_insert(out.clone()), out, "{}", machine.table.name);
+            assert_eq!(*first.get_or_insert(out.clone()), out, "{}", executor.table.name);
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::Error;
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_tensor::format::{IQ4_NL, Q5_0, Q5_1, Q8_0};
-use trine_tensor::{Entry, File, Format, Kind, View, format::Layout, gguf};
+use trine_tensor::{File, FileFormat, Format, TensorInfo, View, format::Layout, gguf};
 
 /// What became of the tensors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ static REPLACEMENTS: &[(&[&str], &Format)] = &[
 /// The format that a matrix gets when `format` is asked for.
 fn fitting(format: &'static Format, view: &View) -> Option<&'static Format> {
     let other = REPLACEMENTS.iter().find(|(names, _)| names.contains(&format.name)).map(|&(_, other)| other);
-    [Some(format), other].into_iter().flatten().find(|format| Entry { format, ..view.entry() }.size().is_ok())
+    [Some(format), other].into_iter().flatten().find(|format| TensorInfo { format, ..view.info() }.size().is_ok())
 }
 
 /// Writes the GGUF file `input` to `output` with its matrices in `format`; vectors stay as they are, and so do the embedding and the head
@@ -56,14 +56,14 @@ pub fn quantize(
         return Err(Error::SameFile { path });
     }
     crate::replaceable(output)?;
-    let Kind::Gguf { .. } = input.kind() else { return Err(Error::NotGguf { path }) };
+    let FileFormat::Gguf { .. } = input.format() else { return Err(Error::NotGguf { path }) };
     if format.id.is_none() {
         return Err(Error::NotStorable { format: format.name });
     }
     let mut report = Report::default();
     let mut entries = Vec::new();
     for view in input.tensors() {
-        let mut entry = view.entry();
+        let mut entry = view.info();
         let layer = view.name.starts_with("blk.");
         if view.rows() == 1 || view.format == format || (format.encodes_trits() && !layer) {
             report.kept += 1;
@@ -122,7 +122,7 @@ fn encode(format: &Format, weights: &[f32]) -> Vec<u8> {
     out
 }
 
-fn rewrite(view: &View, entry: &Entry) -> Result<Vec<u8>, Error> {
+fn rewrite(view: &View, entry: &TensorInfo) -> Result<Vec<u8>, Error> {
     let weights = view.decode();
     if let Some(found) = weights.iter().find(|w| !w.is_finite()) {
         return Err(Error::NotFinite { tensor: view.name.clone(), found: *found });

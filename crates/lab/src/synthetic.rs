@@ -9,79 +9,76 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_backend::Role;
-use trine_model::{Arch, Sizes, Tensor};
+use trine_model::arch::{bitnet::BITNET, bitnet::BITNET_B158, llama::LLAMA, qwen::QWEN3};
+use trine_model::{Sizes, TensorShape};
 use trine_tensor::format::{F32, Layout, Q6_K, by_name};
-use trine_tensor::{Entry, Format, Metadata, Strings, gguf};
+use trine_tensor::{Format, Metadata, Strings, TensorInfo, gguf};
 
 /// Changes whenever the same request gives other bytes.
 pub const REVISION: u32 = 2;
 
-/// The sizes of a model.
+/// The sizes of a known model.
 #[derive(Debug)]
 pub struct Shape {
-    /// What `--shape` calls it.
+    /// Name for `--shape`.
     pub name: &'static str,
-    /// Whose sizes they are.
+    /// The model that has these sizes.
     pub of: &'static str,
-    arch: &'static str,
-    hidden_size: usize,
-    n_layers: usize,
-    n_heads: usize,
-    n_kv_heads: usize,
-    head_dim: usize,
-    intermediate_size: usize,
-    vocab_size: usize,
-    context_length: u32,
-    rope_base: f32,
-    /// The embedding is the head.
-    tied: bool,
+    pub sizes: Sizes,
 }
 
-const LLAMA: Shape = Shape {
+static LLAMA_7B: Shape = Shape {
     name: "7b",
     of: "Llama 2 7B",
-    arch: "llama",
-    hidden_size: 4096,
-    n_layers: 32,
-    n_heads: 32,
-    n_kv_heads: 32,
-    head_dim: 128,
-    intermediate_size: 11008,
-    vocab_size: 32000,
-    context_length: 4096,
-    rope_base: 10000.0,
-    tied: false,
+    sizes: Sizes {
+        arch: &LLAMA,
+        hidden_size: 4096,
+        n_layers: 32,
+        n_heads: 32,
+        n_kv_heads: 32,
+        head_dim: 128,
+        intermediate_size: 11008,
+        vocab_size: 32000,
+        context_length: 4096,
+        rope_base: 10000.0,
+        eps: 1e-5,
+        tied: false,
+    },
 };
 
-const BITNET: Shape = Shape {
+static BITNET_2B: Shape = Shape {
     name: "2b4t",
     of: "BitNet b1.58 2B-4T",
-    arch: "bitnet-b1.58",
-    hidden_size: 2560,
-    n_layers: 30,
-    n_heads: 20,
-    n_kv_heads: 5,
-    intermediate_size: 6912,
-    vocab_size: 128256,
-    rope_base: 500_000.0,
-    tied: true,
-    ..LLAMA
+    sizes: Sizes {
+        arch: &BITNET_B158,
+        hidden_size: 2560,
+        n_layers: 30,
+        n_heads: 20,
+        n_kv_heads: 5,
+        intermediate_size: 6912,
+        vocab_size: 128_256,
+        rope_base: 500_000.0,
+        tied: true,
+        ..LLAMA_7B.sizes
+    },
 };
 
-const QWEN3: Shape = Shape {
+static QWEN3_0_6B: Shape = Shape {
     name: "qwen3-0.6b",
     of: "Qwen3 0.6B",
-    arch: "qwen3",
-    hidden_size: 1024,
-    n_layers: 28,
-    n_heads: 16,
-    n_kv_heads: 8,
-    intermediate_size: 3072,
-    vocab_size: 151_936,
-    context_length: 40960,
-    rope_base: 1e6,
-    tied: true,
-    ..LLAMA
+    sizes: Sizes {
+        arch: &QWEN3,
+        hidden_size: 1024,
+        n_layers: 28,
+        n_heads: 16,
+        n_kv_heads: 8,
+        intermediate_size: 3072,
+        vocab_size: 151_936,
+        context_length: 40960,
+        rope_base: 1e6,
+        tied: true,
+        ..LLAMA_7B.sizes
+    },
 };
 
 /// Every shape we know.
@@ -89,40 +86,50 @@ pub static SHAPES: &[&Shape] = &[
     &Shape {
         name: "tiny",
         of: "nothing: for tests",
-        hidden_size: 256,
-        n_layers: 2,
-        n_heads: 4,
-        n_kv_heads: 2,
-        head_dim: 64,
-        intermediate_size: 512,
-        vocab_size: 512,
-        ..LLAMA
+        sizes: Sizes {
+            hidden_size: 256,
+            n_layers: 2,
+            n_heads: 4,
+            n_kv_heads: 2,
+            head_dim: 64,
+            intermediate_size: 512,
+            vocab_size: 512,
+            ..LLAMA_7B.sizes
+        },
     },
-    &BITNET,
-    // The same work in the one ternary architecture that llama.cpp knows; its gate is SiLU.
-    &Shape { name: "2b4t-silu", of: "BitNet b1.58 2B-4T, with llama.cpp's `bitnet`", arch: "bitnet", ..BITNET },
-    &QWEN3,
+    &BITNET_2B,
+    // The same work in the one ternary architecture that llama.cpp knows; its activation is SiLU.
+    &Shape {
+        name: "2b4t-silu",
+        of: "BitNet b1.58 2B-4T, with llama.cpp's `bitnet`",
+        sizes: Sizes { arch: &BITNET, ..BITNET_2B.sizes },
+    },
+    &QWEN3_0_6B,
     &Shape {
         name: "1.1b",
         of: "TinyLlama 1.1B",
-        hidden_size: 2048,
-        n_layers: 22,
-        n_kv_heads: 4,
-        head_dim: 64,
-        intermediate_size: 5632,
-        context_length: 16384,
-        ..LLAMA
+        sizes: Sizes {
+            hidden_size: 2048,
+            n_layers: 22,
+            n_kv_heads: 4,
+            head_dim: 64,
+            intermediate_size: 5632,
+            context_length: 16384,
+            ..LLAMA_7B.sizes
+        },
     },
-    &LLAMA,
+    &LLAMA_7B,
     &Shape {
         name: "qwen3-8b",
         of: "Qwen3 8B",
-        hidden_size: 4096,
-        n_layers: 36,
-        n_heads: 32,
-        intermediate_size: 12288,
-        tied: false,
-        ..QWEN3
+        sizes: Sizes {
+            hidden_size: 4096,
+            n_layers: 36,
+            n_heads: 32,
+            intermediate_size: 12288,
+            tied: false,
+            ..QWEN3_0_6B.sizes
+        },
     },
 ];
 
@@ -192,66 +199,34 @@ fn more_bits(layer: usize, layers: usize) -> bool {
 impl Shape {
     /// The mixture in which such a model is mostly used.
     pub fn usual_mixture(&self) -> &'static str {
-        if self.sizes().arch.sub_norms { "i2_s" } else { "q4_k_m" }
+        if self.sizes.arch.sub_norms { "i2_s" } else { "q4_k_m" }
     }
 
     /// Weights of such a model.
     pub fn parameters(&self) -> u64 {
-        let count = |entry: &Entry| entry.shape.iter().product::<usize>() as u64;
+        let count = |entry: &TensorInfo| entry.shape.iter().product::<usize>() as u64;
         self.tensors(Mixture { body: &F32, medium: false, head: &F32 }).iter().map(count).sum()
     }
 
-    fn sizes(&self) -> Sizes {
-        let Shape {
-            n_layers,
-            hidden_size,
-            n_heads,
-            n_kv_heads,
-            head_dim,
-            intermediate_size,
-            vocab_size,
-            context_length,
-            rope_base,
-            tied,
-            ..
-        } = *self;
-        let arch = Arch::of_gguf(self.arch).expect("an architecture that we know");
-        let (context_length, eps) = (context_length as usize, 1e-5);
-        Sizes {
-            arch,
-            n_layers,
-            hidden_size,
-            n_heads,
-            n_kv_heads,
-            head_dim,
-            intermediate_size,
-            vocab_size,
-            context_length,
-            rope_base,
-            eps,
-            tied,
-        }
-    }
-
-    fn tensors(&self, mixture: Mixture) -> Vec<Entry> {
+    fn tensors(&self, mixture: Mixture) -> Vec<TensorInfo> {
         let Mixture { body, medium, head } = mixture;
-        let format = |(name, role, shape): Tensor| {
+        let format = |TensorShape { name, role, shape }: TensorShape| {
             let layer = name.strip_prefix("blk.").and_then(|rest| rest.split('.').next()?.parse().ok());
             let more = ["attn_v.", "ffn_down."].iter().any(|part| name.contains(part));
             let format = match role {
                 Role::Norm | Role::Bias => &F32,
                 Role::Head => head,
-                Role::Embedding if self.tied || body.ternary => head,
-                _ if medium && more && layer.is_some_and(|layer| more_bits(layer, self.n_layers)) => &Q6_K,
+                Role::Embedding if self.sizes.tied || body.ternary => head,
+                _ if medium && more && layer.is_some_and(|layer| more_bits(layer, self.sizes.n_layers)) => &Q6_K,
                 _ => body,
             };
-            Entry { name, format, shape }
+            TensorInfo { name, format, shape }
         };
-        self.sizes().tensors().into_iter().map(format).collect()
+        self.sizes.tensors().into_iter().map(format).collect()
     }
 
     fn metadata(&self, mixture: Mixture) -> Metadata {
-        let mut metadata = self.sizes().metadata();
+        let mut metadata = self.sizes.metadata();
         metadata.insert("general.name", format!("synthetic {}", self.name));
         if let Some(number) = mixture.body.file_type() {
             metadata.insert("general.file_type", number);
@@ -272,7 +247,7 @@ impl Shape {
         let letters = std::iter::once('\u{2581}').chain('a'..='z').map(|letter| (letter.to_string(), NORMAL));
         let words = (1..).map(|n| (word(n), NORMAL));
         let (tokens, types): (Vec<String>, Vec<i32>) =
-            special.into_iter().chain(bytes).chain(letters).chain(words).take(self.vocab_size).unzip();
+            special.into_iter().chain(bytes).chain(letters).chain(words).take(self.sizes.vocab_size).unzip();
         let scores: Vec<f32> =
             types.iter().enumerate().map(|(i, &kind)| if kind == NORMAL { -(i as f32) } else { 0.0 }).collect();
         metadata.insert("tokenizer.ggml.model", "llama");
@@ -314,7 +289,7 @@ pub fn write(
 ) -> Result<(), Error> {
     crate::replaceable(path)?;
     let entries = shape.tensors(mixture);
-    let total = entries.iter().map(Entry::size).sum::<Result<u64, _>>()?;
+    let total = entries.iter().map(TensorInfo::size).sum::<Result<u64, _>>()?;
     let mut writer = gguf::create(path, &shape.metadata(mixture), entries.clone())?;
     let mut rng = Rng::with_seed(seed);
     let mut pools = HashMap::new();

@@ -2,12 +2,11 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use trine_backend::{Cpu, CpuOptions};
 use trine_engine::EngineOptions;
 use trine_lab::bench::{Comparison, Description, Limits, Machine, Outcome, Report, Sample, Samples, Test, Verdict};
-use trine_lab::bench::{Contestant, Cost, Error, Kind, Noise, compare, expect, measure, read};
+use trine_lab::bench::{Cost, Error, Kind, Noise, Subject, compare, expect, measure, read};
 use trine_lab::synthetic::{self, Mixture};
-use trine_model::Model;
+use trine_model::{DeviceOptions, ModelOptions, load};
 use trine_tensor::File;
 
 /// A report of one test with these seconds, at a bandwidth, on a machine that does little else.
@@ -102,7 +101,7 @@ fn nothing_is_claimed_of_a_machine_in_another_state() {
 /// Says that a test takes a millisecond, and takes as long; counts.
 struct Brief(u32);
 
-impl Contestant for Brief {
+impl Subject for Brief {
     fn seconds(&mut self, _test: Test) -> Result<f64, Error> {
         self.0 += 1;
         std::thread::sleep(std::time::Duration::from_millis(1));
@@ -172,9 +171,9 @@ fn a_test_is_held_against_the_peak_of_its_own_threads() {
     let (shape, mixture) = (synthetic::shape("tiny").unwrap(), Mixture::named("q4_k_m").unwrap());
     synthetic::write(&path, shape, mixture, 0, &mut |_, _| ControlFlow::Continue(())).unwrap();
     let file = File::open(&path).unwrap();
-    let mut backend = Cpu::new(CpuOptions::default()).unwrap();
-    let model = Model::load(&mut backend, &file, &mut |_| ControlFlow::Continue(())).unwrap();
-    let cost = Cost::of(&file, &model, &EngineOptions::default()).unwrap();
+    let go_on = &mut |_| ControlFlow::Continue(());
+    let runner = load(&file, &DeviceOptions::default(), ModelOptions::default(), go_on).unwrap();
+    let cost = Cost::of(&file, &*runner, &EngineOptions::default()).unwrap();
     for (kind, tokens, sequences, peak) in
         [(Kind::Decode, 8, 1, 1.0), (Kind::Decode, 8, 2, 2.0), (Kind::Prefill, 1, 1, 1.0), (Kind::Prefill, 8, 1, 2.0)]
     {

@@ -7,7 +7,7 @@ use trine_lab::Error;
 use trine_lab::doctor::{Options, Report, Severity, examine};
 use trine_model::{EMBEDDED, open_file};
 use trine_tensor::format::{F32, I2_S, I2_S_ARM, I2_S_ROWS};
-use trine_tensor::{Entry, Metadata, OpenOptions, Strings, View, gguf};
+use trine_tensor::{Metadata, OpenOptions, Strings, TensorInfo, View, gguf};
 
 fn full() -> Options {
     Options { cpu: Some(CpuOptions::default()), ..Options::default() }
@@ -490,7 +490,7 @@ fn the_layout_in_which_a_model_makes_sense_is_found() {
     for format in [&I2_S_ARM, &I2_S_ROWS] {
         let mut parts = Parts::new();
         for view in parts.tensors.iter_mut().filter(|view| view.format.ternary) {
-            let bytes = Entry { format, ..view.entry() }.encode(&view.decode()).unwrap();
+            let bytes = TensorInfo { format, ..view.info() }.encode(&view.decode()).unwrap();
             *view = View::new(&*view.name, &I2_S, view.shape.clone(), bytes).unwrap();
         }
         let path = folder.path().join("model.gguf");

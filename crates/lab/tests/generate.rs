@@ -3,27 +3,28 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
-use trine_backend::{Cpu, CpuOptions};
+use trine_backend::CpuOptions;
 use trine_engine::{Engine, EngineOptions, Sampling};
 use trine_lab::Error;
 use trine_lab::generate::{Counts, End, Job, Keep, Prompt, Text, Writer, generate, seed_of};
-use trine_model::{Language, Model};
+use trine_model::{DeviceOptions, Language, ModelOptions, load};
 use trine_tensor::File;
-use trine_text::Encode;
+use trine_text::EncodeOptions;
 
-fn engine(parallel: usize, threads: usize) -> Engine<Cpu> {
+fn engine(parallel: usize, threads: usize) -> Engine {
     let file = File::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models/llama/model.gguf")).unwrap();
-    let mut be = Cpu::new(CpuOptions { threads, ..CpuOptions::default() }).unwrap();
-    let model = Model::load(&mut be, &file, &mut |_| ControlFlow::Continue(())).unwrap();
+    let cpu = CpuOptions { threads, ..CpuOptions::default() };
+    let device = DeviceOptions { cpu, ..DeviceOptions::default() };
+    let runner = load(&file, &device, ModelOptions::default(), &mut |_| ControlFlow::Continue(())).unwrap();
     let options = EngineOptions { max_sequences: parallel, ..EngineOptions::default() };
-    Engine::new(model, be, Arc::new(Language::of(&file).unwrap().tokenizer), &options).unwrap()
+    Engine::new(runner, Arc::new(Language::of(&file).unwrap().tokenizer), &options).unwrap()
 }
 
 fn job(parallel: usize, indices: std::ops::Range<u64>) -> Job {
     let tokenizer = engine(1, 1).tokenizer().clone();
     let prompt = |text: &str| Prompt {
         text: text.to_owned(),
-        ids: tokenizer.bos().into_iter().chain(tokenizer.encode(text, Encode::default())).collect(),
+        ids: tokenizer.bos().into_iter().chain(tokenizer.encode(text, EncodeOptions::default())).collect(),
     };
     // The bias makes the model, which knows little, end its texts at many lengths.
     let end = (tokenizer.eos().unwrap(), 3.0);

@@ -2,19 +2,20 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use trine_backend::{ActivationPrecision, Backend, Batch, Cpu, CpuOptions};
+use trine_backend::{ActivationPrecision, Cpu, CpuOptions};
 use trine_engine::EngineOptions;
 use trine_kernels::tables;
 use trine_lab::bench::{Error, Kl, kl};
 use trine_lab::quantize;
 use trine_lab::synthetic::{self, Mixture};
-use trine_model::Model;
-use trine_tensor::{File, format::by_name};
+use trine_model::runner::{Output, Sequences, Want};
+use trine_model::{ModelOptions, OnDevice};
+use trine_tensor::File;
+use trine_tensor::format::{F32, by_name};
 
-fn load(file: &File, options: CpuOptions) -> (Model<Cpu>, Cpu) {
-    let mut be = Cpu::new(options).unwrap();
-    let model = Model::load(&mut be, file, &mut |_| ControlFlow::Continue(())).unwrap();
-    (model, be)
+fn load(file: &File, options: CpuOptions) -> OnDevice<Cpu> {
+    let cpu = Cpu::new(options).unwrap();
+    OnDevice::load(cpu, file, ModelOptions::default(), &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
 fn tiny(folder: &Path, mixture: &str) -> File {
@@ -35,9 +36,9 @@ fn bitnet(folder: &Path, format: &str) -> File {
 
 /// Behind 70 tokens, which are more than run together.
 fn found(file: &File) -> Kl {
-    let (model, mut be) = load(file, CpuOptions { threads: 2, ..CpuOptions::default() });
+    let mut runner = load(file, CpuOptions { threads: 2, ..CpuOptions::default() });
     let ids: Vec<u32> = (0..70).map(|i| i * 7 % 256).collect();
-    kl(&model, &mut be, &ids, &EngineOptions::default(), &mut |_, _| ControlFlow::Continue(())).unwrap()
+    kl(&mut runner, &ids, &EngineOptions::default(), &mut |_, _| ControlFlow::Continue(())).unwrap()
 }
 
 #[test]
@@ -70,12 +71,12 @@ fn rounding_that_is_the_model_costs_nothing() {
 fn float_activations_need_no_second_file() {
     let folder = tempfile::tempdir().unwrap();
     let logits = |file: &File, options: CpuOptions| {
-        let (model, mut be) = load(file, options);
-        be.reserve_kv(model.kv_shape(2, 16)).unwrap();
-        let (mut batch, mut logits) = (Batch::new(), Vec::new());
-        batch.push(&(0..29).map(|i| i * 7 % 256).collect::<Vec<u32>>(), 0, &[1, 0], 29);
-        let out = model.forward(&mut be, &batch);
-        be.to_host(&out, &mut logits);
+        let mut runner = load(file, options);
+        let mut sequences = Sequences::new(&mut runner, 2, &F32).unwrap();
+        let (sequence, mut output) = (sequences.add(29), Output::default());
+        sequences.push(sequence, &(0..29).map(|i| i * 7 % 256).collect::<Vec<u32>>(), 29);
+        sequences.run(&mut runner, Want::Logits, &mut output).unwrap();
+        let logits = output.values;
         logits.into_iter().map(f32::to_bits).collect::<Vec<_>>()
     };
     for mixture in ["q4_k_m", "q8_0", "tq2_0", "i2_s"] {
@@ -89,7 +90,7 @@ fn float_activations_need_no_second_file() {
                     table,
                     activations: ActivationPrecision::F32,
                     threads: 2,
-                    repack,
+                    repack: repack.into(),
                     ..CpuOptions::default()
                 };
                 assert!(logits(&file, options) == expected, "{mixture}, {}, repacked: {repack}", table.name);
@@ -103,10 +104,10 @@ fn float_activations_need_no_second_file() {
 fn a_comparison_ends_when_told() {
     let folder = tempfile::tempdir().unwrap();
     let file = tiny(folder.path(), "q8_0");
-    let (model, mut be) = load(&file, CpuOptions::default());
+    let mut runner = load(&file, CpuOptions::default());
     let mut compare = |n: u32| {
         let ids: Vec<u32> = (0..n).map(|i| i % 512).collect();
-        kl(&model, &mut be, &ids, &EngineOptions::default(), &mut |done, _| match done {
+        kl(&mut runner, &ids, &EngineOptions::default(), &mut |done, _| match done {
             0 => ControlFlow::Continue(()),
             _ => ControlFlow::Break(()),
         })

@@ -2,12 +2,13 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use trine_backend::{Backend, Batch, Cpu, CpuOptions};
+use trine_backend::{Cpu, CpuOptions};
 use trine_lab::Error;
 use trine_lab::perplexity::{Options, Perplexity, Text, Unit, Windows, perplexity};
-use trine_model::{Language, Model};
+use trine_model::runner::{Output, Sequences, Want};
+use trine_model::{Language, ModelOptions, OnDevice, Runner};
 use trine_tensor::{File, format::F32, gguf};
-use trine_text::{Encode, Tokenizer};
+use trine_text::{EncodeOptions, Tokenizer};
 
 const STORY: &str = "The miller counted seven sacks of flour. It was raining, and the wheel turned: über, €5!\n\n\
     \"Who is there?\" she asked, and no one answered. \u{1F600} The end of it.";
@@ -19,10 +20,9 @@ fn golden(name: &str) -> (File, Language) {
     (file, language)
 }
 
-fn load(file: &File, threads: usize) -> (Model<Cpu>, Cpu) {
-    let mut be = Cpu::new(CpuOptions { threads, ..CpuOptions::default() }).unwrap();
-    let model = Model::load(&mut be, file, &mut |_| ControlFlow::Continue(())).unwrap();
-    (model, be)
+fn load(file: &File, threads: usize) -> OnDevice<Cpu> {
+    let cpu = Cpu::new(CpuOptions { threads, ..CpuOptions::default() }).unwrap();
+    OnDevice::load(cpu, file, ModelOptions::default(), &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
 fn sliding(context: usize, stride: usize) -> Options {
@@ -30,8 +30,7 @@ fn sliding(context: usize, stride: usize) -> Options {
 }
 
 fn measure(file: &File, text: &Text, options: &Options) -> Result<Perplexity, Error> {
-    let (model, mut be) = load(file, options.threads);
-    perplexity(&model, &mut be, text, options, &mut |_| ControlFlow::Continue(()))
+    perplexity(&mut load(file, options.threads), text, options, &mut |_| ControlFlow::Continue(()))
 }
 
 fn documents(texts: &[&str]) -> Vec<String> {
@@ -40,13 +39,12 @@ fn documents(texts: &[&str]) -> Vec<String> {
 
 /// The surprise of all tokens behind the first of a sequence, and of any of `ends` behind its last, from its logits alone.
 fn surprises(file: &File, ids: &[u32], ends: &[u32]) -> Vec<f64> {
-    let (model, mut be) = load(file, 1);
-    let (vocab, blocks) = (model.spec().vocab_size, ids.len().div_ceil(16));
-    be.reserve_kv(model.kv_shape(blocks, 16)).unwrap();
-    let (mut batch, mut logits) = (Batch::new(), Vec::new());
-    batch.push(ids, 0, &(0..blocks as u32).collect::<Vec<_>>(), ids.len());
-    let out = model.forward(&mut be, &batch);
-    be.to_host(&out, &mut logits);
+    let mut runner = load(file, 1);
+    let mut sequences = Sequences::new(&mut runner, Sequences::blocks_of(ids.len()), &F32).unwrap();
+    let (sequence, mut output) = (sequences.add(ids.len()), Output::default());
+    sequences.push(sequence, ids, ids.len());
+    sequences.run(&mut runner, Want::Logits, &mut output).unwrap();
+    let (logits, vocab) = (output.values, runner.spec().vocab_size);
     let surprise = |(row, ids): (&[f32], &[u32])| {
         let total: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
         -(ids.iter().map(|&id| f64::from(row[id as usize]).exp()).sum::<f64>() / total).ln()
@@ -57,7 +55,7 @@ fn surprises(file: &File, ids: &[u32], ends: &[u32]) -> Vec<f64> {
 
 fn ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
     let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
-    bos.into_iter().chain(tokenizer.encode(text, Encode::default())).collect()
+    bos.into_iter().chain(tokenizer.encode(text, EncodeOptions::default())).collect()
 }
 
 fn close(found: f64, expected: f64) {
@@ -79,7 +77,7 @@ fn documents_shorter_than_the_context_are_scored_whole() {
         assert_eq!(tokenizer.adds_bos(), add_bos);
         let texts: Vec<&str> = STORY.split_inclusive(&['.', '?']).collect();
         for end in [false, true] {
-            let ends: Vec<u32> = tokenizer.ends().filter(|_| end).collect();
+            let ends: Vec<u32> = tokenizer.eog_tokens().filter(|_| end).collect();
             let text = Text::new(tokenizer, &documents(&texts), end, usize::MAX).unwrap();
             let found = measure(&file, &text, &sliding(128, 64)).unwrap();
             let (mut nats, mut tokens, mut bytes, mut characters) = (0.0, 0, 0, 0);
@@ -163,10 +161,10 @@ fn what_is_known_when_it_ends_early_is_told() {
     let (file, language) = golden("llama");
     let texts: Vec<&str> = STORY.split_inclusive(' ').collect();
     let text = Text::new(&language.tokenizer, &documents(&texts), true, usize::MAX).unwrap();
-    let (model, mut be) = load(&file, 1);
+    let mut runner = load(&file, 1);
     let options = Options { batch: 8, ..sliding(64, 32) };
     let mut until = |most: u64| {
-        perplexity(&model, &mut be, &text, &options, &mut |progress| match progress.sums.tokens < most {
+        perplexity(&mut runner, &text, &options, &mut |progress| match progress.sums.tokens < most {
             true => ControlFlow::Continue(()),
             false => ControlFlow::Break(()),
         })

@@ -2,12 +2,13 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use trine_backend::{Backend, Batch, Cpu, CpuOptions};
+use trine_backend::{Batch, CpuOptions};
 use trine_kernels::tables;
 use trine_lab::{Error, quantize};
-use trine_model::Model;
+use trine_model::runner::{Output, Want};
+use trine_model::{DeviceOptions, ModelOptions, load};
 use trine_tensor::format::{F16, F32, by_name};
-use trine_tensor::{Entry, FORMATS, File, Format, Metadata, View, gguf};
+use trine_tensor::{FORMATS, File, Format, Metadata, TensorInfo, View, gguf};
 
 fn golden(name: &str) -> File {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(name).join("model.gguf");
@@ -16,18 +17,17 @@ fn golden(name: &str) -> File {
 
 /// Logits of a few tokens, in pieces of `chunk`.
 fn logits(file: &File, options: CpuOptions, chunk: usize) -> Vec<u32> {
-    let mut be = Cpu::new(options).unwrap();
-    let model =
-        Model::load(&mut be, file, &mut |_| ControlFlow::Continue(())).unwrap_or_else(|error| panic!("{error}"));
-    be.reserve_kv(model.kv_shape(2, 16)).unwrap();
+    let device = DeviceOptions { cpu: options, ..DeviceOptions::default() };
+    let mut runner = load(file, &device, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))
+        .unwrap_or_else(|error| panic!("{error}"));
+    let cache = runner.create_cache(2, &F32).unwrap();
     let tokens: Vec<u32> = (0..29).map(|i| i * 7 % 256).collect();
-    let (mut bits, mut batch, mut values) = (Vec::new(), Batch::new(), Vec::new());
+    let (mut bits, mut batch, mut output) = (Vec::new(), Batch::new(), Output::default());
     for (i, tokens) in tokens.chunks(chunk).enumerate() {
         batch.clear();
         batch.push(tokens, i * chunk, &[1, 0], tokens.len());
-        let out = model.forward(&mut be, &batch);
-        be.to_host(&out, &mut values);
-        bits.extend(values.iter().map(|x| x.to_bits()));
+        runner.forward(cache, &batch, Want::Logits, &mut output).unwrap();
+        bits.extend(output.values.iter().map(|x| x.to_bits()));
     }
     bits
 }
@@ -83,7 +83,8 @@ fn all_ternary_layouts_of_a_model_give_the_same_bits() {
         // Where an architecture does not say that activations have one scale per token, Q2_0 is multiplied with a scale for each 32 columns.
         let bitnet = source.metadata().str("general.architecture").unwrap().unwrap().starts_with("bitnet");
         // TQ1_0 and TQ2_0 want wider matrices than one of the models has.
-        let fits = |format: &&'static Format| matrices().all(|view| Entry { format, ..view.entry() }.size().is_ok());
+        let fits =
+            |format: &&'static Format| matrices().all(|view| TensorInfo { format, ..view.info() }.size().is_ok());
         let formats: Vec<_> = ternary().filter(|format| bitnet || format.ternary).filter(fits).collect();
         assert!(formats.len() >= 8, "{formats:?}");
         for format in formats {
@@ -95,7 +96,7 @@ fn all_ternary_layouts_of_a_model_give_the_same_bits() {
                 assert!(last.view(&view.name).unwrap().decode() == view.decode(), "{format} {}", view.name);
             }
             for copied in [false, true] {
-                let options = CpuOptions { huge_pages: copied, repack: copied, ..CpuOptions::default() };
+                let options = CpuOptions { huge_pages: copied.into(), repack: copied.into(), ..CpuOptions::default() };
                 let bits = logits(&last, options, 29);
                 let expected = expected.get_or_insert_with(|| bits.clone());
                 assert!(*expected == bits, "{format}, copied: {copied}, {}", source.path().display());

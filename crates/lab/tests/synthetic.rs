@@ -3,12 +3,13 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
-use trine_backend::{Cpu, CpuOptions};
 use trine_engine::EngineOptions;
-use trine_lab::bench::{Contestant, Cost, Kind, Runner, Test};
+use trine_lab::bench::{Cost, Kind, Subject, Test, Trine};
 use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
-use trine_model::{Language, Model, Spec};
+use trine_model::runner::probe;
+use trine_model::{DeviceOptions, Language, ModelOptions, Runner, Sizes};
 use trine_tensor::File;
+use trine_tensor::format::F32;
 
 fn write(path: &Path, shape: &Shape, mixture: Mixture, seed: u64) -> File {
     synthetic::write(path, shape, mixture, seed, &mut |_, _| ControlFlow::Continue(())).unwrap();
@@ -17,6 +18,11 @@ fn write(path: &Path, shape: &Shape, mixture: Mixture, seed: u64) -> File {
 
 fn tiny() -> &'static Shape {
     synthetic::shape("tiny").unwrap()
+}
+
+fn load(file: &File) -> Box<dyn Runner> {
+    let go_on = &mut |_| ControlFlow::Continue(());
+    trine_model::load(file, &DeviceOptions::default(), ModelOptions::default(), go_on).unwrap()
 }
 
 fn mixtures() -> impl Iterator<Item = Mixture> {
@@ -28,12 +34,11 @@ fn every_mixture_makes_a_model_whose_logits_are_finite() {
     let folder = tempfile::tempdir().unwrap();
     for mixture in mixtures() {
         let file = write(&folder.path().join(mixture.name()), tiny(), mixture, 7);
-        let mut be = Cpu::new(CpuOptions { threads: 2, ..CpuOptions::default() }).unwrap();
-        let model = Model::load(&mut be, &file, &mut |_| ControlFlow::Continue(())).unwrap();
-        model.probe(&mut be, 1).unwrap_or_else(|error| panic!("{}: {error}", mixture.name()));
+        let mut runner = load(&file);
+        probe(&mut *runner, 1).unwrap_or_else(|error| panic!("{}: {error}", mixture.name()));
         let language = Language::of(&file).unwrap();
-        language.check(model.spec()).unwrap();
-        assert_eq!((language.tokenizer.len(), language.warnings), (model.spec().vocab_size, vec![]));
+        language.check(runner.spec()).unwrap();
+        assert_eq!((language.tokenizer.len(), language.warnings), (runner.spec().vocab_size, vec![]));
         let text = "the miller counted 17 pear trees, é";
         let ids = language.tokenizer.encode(text, Default::default());
         assert_eq!(language.tokenizer.decode(&ids), text);
@@ -88,15 +93,14 @@ fn the_work_of_a_test_follows_from_the_tensors() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["f16", "q4_k_m", "i2_s"] {
         let file = write(&folder.path().join(name), tiny(), Mixture::named(name).unwrap(), 0);
-        let mut be = Cpu::new(CpuOptions { threads: 1, ..CpuOptions::default() }).unwrap();
-        let model = Model::load(&mut be, &file, &mut |_| ControlFlow::Continue(())).unwrap();
-        let cost = Cost::of(&file, &model, &engine()).unwrap();
-        let &Spec { vocab_size, hidden_size, .. } = model.spec();
+        let runner = load(&file);
+        let cost = Cost::of(&file, &*runner, &engine()).unwrap();
+        let Sizes { vocab_size, hidden_size, .. } = runner.spec().sizes;
         let embedding = file.view("token_embd.weight").unwrap();
         let all: u64 = file.tensors().map(|view| view.bytes.len() as u64).sum();
         let weights = all - embedding.bytes.len() as u64;
         let row = (embedding.bytes.len() / vocab_size) as u64;
-        let kv = model.kv_shape(1, 16).bytes().unwrap() as u64 / 16;
+        let kv = runner.kv_shape(1, &F32).bytes().unwrap() as u64 / 16;
         let matrices: u64 =
             file.tensors().filter(|view| view.rows() > 1).map(|view| (view.rows() * view.cols()) as u64).sum();
         let head = (vocab_size * hidden_size) as u64;
@@ -121,16 +125,15 @@ fn the_work_of_a_test_follows_from_the_tensors() {
 }
 
 #[test]
-fn a_runner_refuses_tests_beyond_the_context() {
+fn trine_refuses_tests_beyond_the_context() {
     let folder = tempfile::tempdir().unwrap();
     let file = write(&folder.path().join("x"), tiny(), Mixture::named("q8_0").unwrap(), 0);
-    let mut be = Cpu::new(CpuOptions::default()).unwrap();
-    let model = Model::load(&mut be, &file, &mut |_| ControlFlow::Continue(())).unwrap();
+    let mut runner = load(&file);
     let test = |depth| [Test { kind: Kind::Decode, tokens: 6, sequences: 3, depth }];
-    assert!(Runner::new(&model, &mut be, &test(4091), &engine()).err().unwrap().to_string().contains("4096"));
-    let mut runner = Runner::new(&model, &mut be, &test(50), &engine()).unwrap();
-    assert!(runner.seconds(test(50)[0]).unwrap() > 0.0);
-    assert!((runner.first_token() as usize) < 512);
+    assert!(Trine::new(&mut *runner, &test(4091), &engine()).err().unwrap().to_string().contains("4096"));
+    let mut trine = Trine::new(&mut *runner, &test(50), &engine()).unwrap();
+    assert!(trine.seconds(test(50)[0]).unwrap() > 0.0);
+    assert!((trine.first_token().unwrap() as usize) < 512);
 }
 
 #[test]

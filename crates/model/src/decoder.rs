@@ -3,19 +3,20 @@
 use crate::attention::{Attention, Pass};
 use crate::feed_forward::FeedForward;
 use crate::loader::{Linear, Loader, Norm};
-use crate::weights::Weights;
-use crate::{Error, NormKind, NormPlacement, Result, Spec};
+use crate::weights::ModelWeights;
+use crate::{NormKind, NormPlacement, Result, Sizes, Spec};
 use std::ops::ControlFlow;
-use trine_backend::{Backend, Batch, KvShape, Role, Stage};
-use trine_tensor::{File, format::F32};
+use trine_backend::{BLOCK_LEN, Backend, Batch, CacheId, Ids, KvShape, Ops, Role, Stage};
+use trine_tensor::{File, Format};
 
 /// A decoder whose weights are on a device.
 pub struct Model<B: Backend> {
     spec: Spec,
     embedding: B::Weight,
-    /// What is added to the embedding of every token: that of its position, and that of its kind.
+    /// Learned positions, added to the embeddings of tokens.
     positions: Option<B::Weight>,
-    kinds: Option<B::Weight>,
+    /// Token types, added as well; all tokens have type 0.
+    token_types: Option<B::Weight>,
     embedding_norm: Option<Norm<B::Weight>>,
     layers: Vec<Layer<B::Weight>>,
     norm: Option<Norm<B::Weight>>,
@@ -23,55 +24,56 @@ pub struct Model<B: Backend> {
     head: Option<Linear<B::Weight>>,
 }
 
-/// Norms are before and behind both halves, or not: see [`Norms`].
+/// Which norms there are depends on [`NormPlacement`].
 struct Layer<W> {
-    before_attention: Option<Norm<W>>,
+    attn_norm: Option<Norm<W>>,
     attention: Attention<W>,
-    behind_attention: Option<Norm<W>>,
-    before_feed_forward: Option<Norm<W>>,
+    post_attention_norm: Option<Norm<W>>,
+    ffn_norm: Option<Norm<W>>,
     feed_forward: FeedForward<W>,
-    behind_feed_forward: Option<Norm<W>>,
+    post_ffw_norm: Option<Norm<W>>,
 }
 
 impl<W> Layer<W> {
     fn load<B: Backend<Weight = W>>(load: &mut Loader<B>, layer: usize) -> Result<Layer<W>> {
-        let &Spec { arch, hidden_size, parallel_residual, .. } = load.spec;
+        let &Spec { sizes: Sizes { arch, hidden_size, .. }, parallel_residual, .. } = load.spec;
         let name = |part: &str| format!("blk.{layer}.{part}");
         let before = matches!(arch.norm_placement, NormPlacement::Pre | NormPlacement::Sandwich);
-        let behind = arch.norm_placement != NormPlacement::Pre;
-        let [attention, feed_forward] = match arch.norm_placement {
+        let after = arch.norm_placement != NormPlacement::Pre;
+        let [post_attention, post_ffw] = match arch.norm_placement {
             NormPlacement::PostResidual => ["attn_output_norm", "layer_output_norm"],
             _ => ["post_attention_norm", "post_ffw_norm"],
         };
-        // Halves in parallel may share the norm before them.
-        let lacks = layer == 0 && arch.may_lack("attn_norm") && !load.weights.contains(&name("attn_norm.weight"));
-        let shared = parallel_residual && arch.may_lack("ffn_norm") && !load.weights.contains(&name("ffn_norm.weight"));
+        // With a parallel residual, both halves may share one norm.
+        let lacks = layer == 0 && arch.is_optional("attn_norm") && !load.weights.contains(&name("attn_norm.weight"));
+        let shared =
+            parallel_residual && arch.is_optional("ffn_norm") && !load.weights.contains(&name("ffn_norm.weight"));
         Ok(Layer {
-            before_attention: load.norm_if(before && !lacks, &name("attn_norm"), &[hidden_size])?,
+            attn_norm: load.norm_if(before && !lacks, &name("attn_norm"), &[hidden_size])?,
             attention: Attention::load(load, layer)?,
-            behind_attention: load.norm_if(behind, &name(attention), &[hidden_size])?,
-            before_feed_forward: load.norm_if(before && !shared, &name("ffn_norm"), &[hidden_size])?,
+            post_attention_norm: load.norm_if(after, &name(post_attention), &[hidden_size])?,
+            ffn_norm: load.norm_if(before && !shared, &name("ffn_norm"), &[hidden_size])?,
             feed_forward: FeedForward::load(load, layer)?,
-            behind_feed_forward: load.norm_if(behind, &name(feed_forward), &[hidden_size])?,
+            post_ffw_norm: load.norm_if(after, &name(post_ffw), &[hidden_size])?,
         })
     }
 
     fn forward<B: Backend<Weight = W>>(&self, be: &mut B, layer: usize, x: &B::Act, pass: &Pass<B>) -> B::Act {
         let (spec, eps) = (pass.spec, pass.spec.eps);
-        let h = self.before_attention.as_ref().map(|norm| norm.forward(be, x, eps));
+        let h = self.attn_norm.as_ref().map(|norm| norm.forward(be, x, eps));
         let a = self.attention.forward(be, layer, h.as_ref().unwrap_or(x), pass);
         if spec.arch.norm_placement == NormPlacement::PostResidual {
             let y = be.add(x, &a);
-            let y = normed(be, &self.behind_attention, y, eps);
+            let y = normed(be, &self.post_attention_norm, y, eps);
             let f = self.feed_forward.forward(be, &y, spec);
             let y = be.add(&y, &f);
-            return normed(be, &self.behind_feed_forward, y, eps);
+            return normed(be, &self.post_ffw_norm, y, eps);
         }
-        let a = normed(be, &self.behind_attention, a, eps);
+        let a = normed(be, &self.post_attention_norm, a, eps);
         let a = scaled(be, a, spec.residual_scale);
-        let (y, h) = match &self.before_feed_forward {
+        let (y, h) = match &self.ffn_norm {
             _ if spec.parallel_residual => {
-                let own = self.before_feed_forward.as_ref().map(|norm| norm.forward(be, x, eps));
+                let own = self.ffn_norm.as_ref().map(|norm| norm.forward(be, x, eps));
                 (be.add(x, &a), own.or(h))
             }
             Some(norm) if norm.kind == NormKind::Rms => {
@@ -85,7 +87,7 @@ impl<W> Layer<W> {
             }
         };
         let f = self.feed_forward.forward(be, h.as_ref().unwrap_or(&y), spec);
-        let f = normed(be, &self.behind_feed_forward, f, eps);
+        let f = normed(be, &self.post_ffw_norm, f, eps);
         let f = scaled(be, f, spec.residual_scale);
         be.add(&y, &f)
     }
@@ -102,51 +104,31 @@ fn scaled<B: Backend>(be: &mut B, x: B::Act, factor: f32) -> B::Act {
     if factor == 1.0 { x } else { be.scale(&x, factor) }
 }
 
+/// How to load a model.
+#[derive(Clone, Debug, Default)]
+pub struct ModelOptions {
+    /// A specification that need not be the file's: to see whether the model makes more sense so.
+    pub spec: Option<Spec>,
+    /// Load no head, which the file may lack: for hidden states alone. Logits make no sense then.
+    pub headless: bool,
+}
+
 impl<B: Backend> Model<B> {
-    /// Brings the model of `file` to a device. `progress` is told how many bytes of weights are there, and may end
-    /// it.
+    /// Loads the model of `file`. `progress` is told the bytes of weights that are loaded, and may break off.
     ///
     /// # Errors
-    /// When the file's keys and tensors do not make a model that we know, the device refuses, or `progress` breaks off.
-    pub fn load(backend: &mut B, file: &File, progress: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<Model<B>> {
-        Model::load_parts(backend, file, None, true, progress)
-    }
-
-    /// As [`Model::load`], of a specification that need not be the file's: to see whether the model makes more sense so.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn load_as(
+    /// When the file's keys and tensors are not those of a model that we know, the device refuses a weight, or `progress` breaks off.
+    pub fn load(
         backend: &mut B,
         file: &File,
-        spec: Spec,
+        options: ModelOptions,
         progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Model<B>> {
-        Model::load_parts(backend, file, Some(spec), true, progress)
-    }
-
-    /// As [`Model::load`], for its states alone: it may lack a head, and has none on the device. Its logits make no sense.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn load_headless(
-        backend: &mut B,
-        file: &File,
-        progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
-    ) -> Result<Model<B>> {
-        Model::load_parts(backend, file, None, false, progress)
-    }
-
-    fn load_parts(
-        backend: &mut B,
-        file: &File,
-        spec: Option<Spec>,
-        with_head: bool,
-        progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
-    ) -> Result<Model<B>> {
+        let ModelOptions { spec, headless } = options;
+        let with_head = !headless;
         let load = || -> Result<Model<B>> {
             let spec = spec.map_or_else(|| Spec::of(file), Ok)?;
-            let mut load = Loader { backend, weights: Weights::new(file, &spec), spec: &spec, progress, done: 0 };
+            let mut load = Loader { backend, weights: ModelWeights::new(file, &spec), spec: &spec, progress, done: 0 };
             let (width, arch) = (spec.hidden_size, spec.arch);
             let embedding =
                 load.upload(load.weights.get("token_embd.weight", &[spec.vocab_size, width])?, Role::Embedding)?;
@@ -158,12 +140,12 @@ impl<B: Backend> Model<B> {
                 load.upload(load.weights.get(name, &[rows, width])?, Role::Embedding).map(Some)
             };
             let positions = table(&mut load, arch.learned_positions, "position_embd.weight")?;
-            let has_kinds = load.weights.contains("token_types.weight");
-            let kinds = table(&mut load, arch.encoder && has_kinds, "token_types.weight")?;
+            let has_types = load.weights.contains("token_types.weight");
+            let token_types = table(&mut load, arch.encoder && has_types, "token_types.weight")?;
             let embedding_norm = load.norm_if(arch.embedding_norm, "token_embd_norm", &[width])?;
             let layers = (0..spec.n_layers).map(|i| Layer::load(&mut load, i)).collect::<Result<Vec<_>>>()?;
             let norm = load.norm_if(arch.norm_placement != NormPlacement::PostResidual, "output_norm", &[width])?;
-            let head = match with_head && !arch.encoder && load.weights.has_head() {
+            let head = match with_head && !arch.encoder && !spec.tied {
                 true => {
                     let weight =
                         load.upload(load.weights.get("output.weight", &[spec.vocab_size, width])?, Role::Head)?;
@@ -171,8 +153,8 @@ impl<B: Backend> Model<B> {
                 }
                 false => None,
             };
-            load.weights.check_all_taken(with_head)?;
-            Ok(Model { embedding, positions, kinds, embedding_norm, layers, norm, head, spec })
+            load.weights.check_all_read(with_head)?;
+            Ok(Model { embedding, positions, token_types, embedding_norm, layers, norm, head, spec })
         };
         load().map_err(|error| error.at(file.path()))
     }
@@ -182,85 +164,83 @@ impl<B: Backend> Model<B> {
         &self.spec
     }
 
-    /// Says how long sequences can become, for models that turn by other frequencies where they are short (longrope): their context is no longer
-    /// then. It is decided once for all sequences, as llama.cpp does; transformers goes over to the other frequencies in the midst of a sequence
-    /// that grows beyond the original context, and leaves the keys that it has cached as they are.
+    /// See [`Runner::limit_context`](crate::Runner::limit_context).
     pub fn limit_context(&mut self, context: usize) {
         self.spec.limit(context);
     }
 
-    /// The shape of a KV cache for this model, of numbers as they are computed.
-    pub fn kv_shape(&self, blocks: usize, block_len: usize) -> KvShape {
-        let Spec { n_layers, n_kv_heads, head_dim, .. } = self.spec;
-        KvShape { n_layers, n_kv_heads, head_dim, blocks, block_len, format: &F32 }
+    /// The shape of a KV cache for this model.
+    pub fn kv_shape(&self, blocks: usize, format: &'static Format) -> KvShape {
+        let Sizes { n_layers, n_kv_heads, head_dim, .. } = self.spec.sizes;
+        KvShape { n_layers, n_kv_heads, head_dim, blocks, block_len: BLOCK_LEN, format }
     }
 
-    /// Tokens to logits, `[batch.outputs(), vocab]`; of an encoder, to their last states, `[batch.outputs(), width]`.
+    /// Tokens to logits, `[batch.outputs(), vocab_size]`; of an encoder, to hidden states.
+    ///
+    /// # Errors
+    /// When the device fails.
     ///
     /// # Panics
-    /// When a token is not below `spec().vocab`, or a block is not in the device's KV cache.
-    pub fn forward(&self, be: &mut B, batch: &Batch) -> B::Act {
-        let h = self.states(be, batch);
-        if self.spec.arch.encoder {
-            return h;
+    /// When a token is not below `spec().vocab_size`, or a block is not in the cache.
+    pub fn forward(&self, be: &mut B, cache: CacheId, batch: &Batch) -> Result<B::Act> {
+        let pass = self.begin(be, cache, batch);
+        let h = self.hidden(be, &pass);
+        let logits = if self.spec.arch.encoder { h } else { self.logits(be, &h) };
+        be.finish(pass.device)?;
+        Ok(logits)
+    }
+
+    /// Tokens to hidden states after the last norm, `[batch.outputs(), hidden_size]`: what the head takes.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    ///
+    /// # Panics
+    /// As [`Model::forward`].
+    pub fn hidden_states(&self, be: &mut B, cache: CacheId, batch: &Batch) -> Result<B::Act> {
+        let pass = self.begin(be, cache, batch);
+        let h = self.hidden(be, &pass);
+        be.finish(pass.device)?;
+        Ok(h)
+    }
+
+    fn begin(&self, be: &mut B, cache: CacheId, batch: &Batch) -> Pass<'_, B> {
+        let Spec { sizes: Sizes { vocab_size, .. }, ref ropes, ref query_rope, .. } = self.spec;
+        assert!(batch.tokens().iter().all(|&token| (token as usize) < vocab_size), "a token beyond the vocabulary");
+        let device = be.begin(cache, batch);
+        let angles = std::array::from_fn(|i| ropes.get(i).map(|rope| be.rope_cache(rope, &device)));
+        let query_rope_cache = query_rope.as_ref().map(|rope| be.rope_cache(rope, &device));
+        Pass { spec: &self.spec, device, angles, query_rope_cache }
+    }
+
+    fn hidden(&self, be: &mut B, pass: &Pass<B>) -> B::Act {
+        let x = be.embed(&self.embedding, Ids::Token, &pass.device);
+        let mut x = scaled(be, x, self.spec.embedding_scale);
+        for (table, ids) in [(&self.positions, Ids::Position), (&self.token_types, Ids::TokenType)] {
+            if let Some(table) = table {
+                let rows = be.embed(table, ids, &pass.device);
+                x = be.add(&x, &rows);
+            }
         }
+        x = normed(be, &self.embedding_norm, x, self.spec.eps);
+        for (i, layer) in self.layers.iter().enumerate() {
+            be.enter(Stage::Layer(i));
+            x = layer.forward(be, i, &x, pass);
+        }
+        be.enter(Stage::Head);
+        let x = be.gather_outputs(&x, &pass.device);
+        normed(be, &self.norm, x, self.spec.eps)
+    }
+
+    fn logits(&self, be: &mut B, h: &B::Act) -> B::Act {
         let logits = match &self.head {
-            Some(head) => head.forward(be, &h),
-            None => be.linear(&self.embedding, &h),
+            Some(head) => head.forward(be, h),
+            None => be.linear(&self.embedding, h),
         };
         let logits = scaled(be, logits, self.spec.logit_scale);
         match self.spec.logit_softcap {
             Some(cap) => be.softcap(&logits, cap),
             None => logits,
-        }
-    }
-
-    /// Tokens to what the head takes: their last states, normed, `[batch.outputs(), width]`.
-    ///
-    /// # Panics
-    /// As [`Model::forward`].
-    pub fn states(&self, be: &mut B, batch: &Batch) -> B::Act {
-        let Spec { eps, vocab_size, ref ropes, embedding_scale, .. } = self.spec;
-        assert!(batch.tokens().iter().all(|&token| (token as usize) < vocab_size), "a token beyond the vocabulary");
-        be.enter(Stage::Forward(batch));
-        let angles = std::array::from_fn(|i| ropes.get(i).map(|rope| be.rope_cache(rope, batch)));
-        let query_rope_cache = self.spec.query_rope.as_ref().map(|rope| be.rope_cache(rope, batch));
-        let pass = Pass { spec: &self.spec, batch, angles, query_rope_cache };
-        let x = be.embed(&self.embedding, batch.tokens());
-        let mut x = scaled(be, x, embedding_scale);
-        if let Some(positions) = &self.positions {
-            let at: Vec<u32> = (0..batch.tokens().len()).map(|row| batch.position(row) as u32).collect();
-            let rows = be.embed(positions, &at);
-            x = be.add(&x, &rows);
-        }
-        if let Some(kinds) = &self.kinds {
-            let rows = be.embed(kinds, &vec![0; batch.tokens().len()]);
-            x = be.add(&x, &rows);
-        }
-        x = normed(be, &self.embedding_norm, x, eps);
-        for (i, layer) in self.layers.iter().enumerate() {
-            be.enter(Stage::Layer(i));
-            x = layer.forward(be, i, &x, &pass);
-        }
-        be.enter(Stage::Head);
-        let x = be.gather_rows(&x, batch.outputs());
-        normed(be, &self.norm, x, eps)
-    }
-
-    /// Runs one token through the model, to find out at once that it computes nonsense. Takes the device's KV cache.
-    ///
-    /// # Errors
-    /// When a logit is NaN or infinite.
-    pub fn probe(&self, be: &mut B, token: u32) -> Result<()> {
-        be.reserve_kv(self.kv_shape(1, 16))?;
-        let mut batch = Batch::new();
-        batch.push(&[token], 0, &[0], 1);
-        let logits = self.forward(be, &batch);
-        let mut values = Vec::new();
-        be.to_host(&logits, &mut values);
-        match values.iter().position(|x| !x.is_finite()) {
-            Some(token) => Err(Error::NotFinite { found: values[token], token, arch: self.spec.arch.gguf[0] }),
-            None => Ok(()),
         }
     }
 }

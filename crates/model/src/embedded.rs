@@ -1,20 +1,20 @@
-//! The model that is part of every program.
+//! The model that is part of the library.
 
 use std::path::Path;
 use trine_tensor::{Bytes, File, OpenOptions, Result};
 
-/// Stands for the path of the small model that is part of the program: ternary, in BitNet's architecture, trained by Trine to write stories
-/// for children. `assets/` has its recipe.
+/// Path of the small model that is part of the library: ternary, of BitNet's architecture, trained by Trine to write stories for children.
+/// `assets/` has its recipe.
 pub const EMBEDDED: &str = "embedded:stories";
 
-/// Bytes that begin a cache line, as the weights of a mapped file do.
+/// Bytes aligned to a cache line, as the weights of a mapped file are.
 #[repr(C, align(64))]
 struct Aligned<T: ?Sized>(T);
 
 static STORIES: &Aligned<[u8]> = &Aligned(*include_bytes!("../../../assets/stories.gguf"));
 
-/// Opens a model file as [`File::open_with`] does, or, for [`EMBEDDED`], the model in the program, which is neither mapped nor copied. A file
-/// of that very name is `./embedded:stories`.
+/// Opens a model file as [`File::open_with`] does, or for [`EMBEDDED`] the model in the library, which is neither mapped nor copied. To open
+/// a file of that name, write `./embedded:stories`.
 ///
 /// # Errors
 /// As [`File::open_with`].

@@ -1,14 +1,13 @@
 //! One vector for a text: the states of its tokens pooled, projected if the model says so, and normalised.
 
-use crate::{Error, Model, Result, open_file};
+use crate::runner::{Input, Runner, ScoreOptions, Want, score};
+use crate::{Error, Result, Sizes, Spec, open_file};
 use serde_json::Value;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use trine_backend::{Backend, Batch};
-use trine_tensor::{File, Kind, OpenOptions, View, read_small};
+use trine_tensor::format::F32;
+use trine_tensor::{File, FileFormat, OpenOptions, View, read_small};
 
-/// Tokens of a block of the cache.
-const BLOCK: usize = 16;
 /// Larger than any description of a module.
 const MAX_JSON: u64 = 1 << 20;
 
@@ -23,68 +22,51 @@ pub enum Pooling {
     Last,
 }
 
-/// A model on a device that makes embeddings: vectors of length 1 whose products tell how much texts have in common.
-pub struct Embedder<B: Backend> {
-    model: Model<B>,
+/// How a model makes embeddings: vectors of length 1 whose products tell how much texts have in common. The model itself runs in a
+/// [`Runner`], which need not have a head.
+pub struct Embedder {
     pooling: Pooling,
     assumption: Option<String>,
-    /// `[outputs, inputs]` each.
     dense: Vec<Dense>,
+    width: usize,
 }
 
+/// A linear layer after pooling, `[rows, columns]`.
 struct Dense {
-    rows: usize,
     weights: Vec<f32>,
 }
 
-impl<B: Backend> Embedder<B> {
-    /// Brings the model of `file` to a device; `progress` as in [`Model::load`]. What is done with states is said by the keys of GGUF, or by
-    /// the files that sentence-transformers puts beside safetensors; without either, encoders take the mean and others the last.
+impl Embedder {
+    /// How the model of `file` makes embeddings: by the keys of GGUF, or by the files that sentence-transformers puts beside safetensors;
+    /// without either, encoders take the mean of the hidden states and decoders the last.
     ///
     /// # Errors
-    /// As [`Model::load`], and when the pooling is one that we do not know.
-    pub fn load(backend: &mut B, file: &File, progress: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<Embedder<B>> {
-        Embedder::of(Model::load_headless(backend, file, progress)?, file)
-    }
-
-    /// The same of a model that has been loaded from `file`.
-    ///
-    /// # Errors
-    /// When the pooling is one that we do not know.
-    pub fn of(model: Model<B>, file: &File) -> Result<Embedder<B>> {
-        let usual = if model.spec().arch.encoder { Pooling::Mean } else { Pooling::Last };
-        let modules = || match file.kind() {
-            Kind::Gguf { .. } => of_keys(file),
-            Kind::Safetensors => of_folder(file),
+    /// When the pooling is not one of [`Pooling`], or a dense layer does not fit.
+    pub fn of(spec: &Spec, file: &File) -> Result<Embedder> {
+        let usual = if spec.arch.encoder { Pooling::Mean } else { Pooling::Last };
+        let modules = || match file.format() {
+            FileFormat::Gguf { .. } => of_keys(file),
+            FileFormat::Safetensors => of_folder(file),
         };
         let (pooling, views) = modules().map_err(|error| error.at(file.path()))?;
-        let (mut dense, mut width) = (Vec::new(), model.spec().hidden_size);
+        let (mut dense, mut width) = (Vec::new(), spec.hidden_size);
         for view in views {
             if view.shape.len() != 2 || view.cols() != width {
                 let expected = vec![view.rows(), width];
                 return Err(Error::Shape { tensor: view.name, expected, found: view.shape }.at(file.path()));
             }
             width = view.rows();
-            dense.push(Dense { rows: width, weights: view.decode() });
+            dense.push(Dense { weights: view.decode() });
         }
         let assumption = pooling.is_none().then(|| {
-            let (taken, where_said) = match (usual, file.kind()) {
-                (Pooling::Mean, Kind::Gguf { .. }) => ("mean", "the key pooling_type"),
-                (Pooling::Mean, Kind::Safetensors) => ("mean", "modules.json"),
-                (_, Kind::Gguf { .. }) => ("last", "the key pooling_type"),
-                (_, Kind::Safetensors) => ("last", "modules.json"),
-            };
-            format!("{where_said}, which says how the states of a text become one vector, is not there: took the {taken} of them")
+            let place =
+                if matches!(file.format(), FileFormat::Gguf { .. }) { "the key pooling_type" } else { "modules.json" };
+            let taken = if usual == Pooling::Mean { "mean" } else { "last" };
+            format!("expected {place} to name the pooling, found nothing: took the {taken} of a text's hidden states")
         });
-        Ok(Embedder { model, pooling: pooling.unwrap_or(usual), assumption, dense })
+        Ok(Embedder { pooling: pooling.unwrap_or(usual), assumption, dense, width })
     }
 
-    /// The model.
-    pub fn model(&self) -> &Model<B> {
-        &self.model
-    }
-
-    /// What becomes of the states of a text's tokens.
     pub fn pooling(&self) -> Pooling {
         self.pooling
     }
@@ -94,36 +76,41 @@ impl<B: Backend> Embedder<B> {
         self.assumption.as_deref()
     }
 
-    /// Numbers of an embedding.
+    /// The length of an embedding.
     pub fn width(&self) -> usize {
-        self.dense.last().map_or(self.model.spec().hidden_size, |dense| dense.rows)
+        self.width
     }
 
-    /// The embedding of a text's tokens.
+    /// The embedding of a text's tokens, computed by the model that `runner` holds.
     ///
     /// # Errors
-    /// When it has none, or more than the model's context, or the cache finds no room.
+    /// When there are no tokens, or more than the model's context, or the cache finds no room.
     ///
     /// # Panics
-    /// When a token is beyond the vocabulary.
-    pub fn embed(&self, be: &mut B, ids: &[u32]) -> Result<Vec<f32>> {
-        let context = self.model.spec().context_length;
-        if !(1..=context).contains(&ids.len()) {
-            return Err(Error::Length { tokens: ids.len(), most: context });
+    /// When a token is not below the vocabulary size.
+    pub fn embed(&self, runner: &mut dyn Runner, ids: &[u32]) -> Result<Vec<f32>> {
+        let Sizes { context_length, hidden_size, .. } = runner.spec().sizes;
+        if !(1..=context_length).contains(&ids.len()) {
+            return Err(Error::Length { tokens: ids.len(), most: context_length });
         }
-        let blocks: Vec<u32> = (0..ids.len().div_ceil(BLOCK) as u32).collect();
-        be.reserve_kv(self.model.kv_shape(blocks.len(), BLOCK))?;
-        let mut batch = Batch::new();
-        batch.push(ids, 0, &blocks, ids.len());
-        let states = self.model.states(be, &batch);
-        let mut values = Vec::new();
-        be.to_host(&states, &mut values);
-        let width = self.model.spec().hidden_size;
+        let options = ScoreOptions { batch: ids.len(), cache_type: &F32, want: Want::Hidden };
+        let mut values = Vec::with_capacity(ids.len() * hidden_size);
+        let input = Input { ids: ids.to_vec(), outputs: ids.len() };
+        score::<Error>(runner, &[input], &options, &mut |_, output| {
+            values.extend_from_slice(&output.values);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(self.pool(&values, hidden_size))
+    }
+
+    /// Hidden states, `[tokens, hidden_size]`, to a vector of length 1.
+    fn pool(&self, states: &[f32], hidden_size: usize) -> Vec<f32> {
+        let tokens = (states.len() / hidden_size) as f64;
         let mut pooled: Vec<f64> = match self.pooling {
-            Pooling::First => values[..width].iter().map(|&x| x.into()).collect(),
-            Pooling::Last => values[values.len() - width..].iter().map(|&x| x.into()).collect(),
-            Pooling::Mean => (0..width)
-                .map(|i| values[i..].iter().step_by(width).map(|&x| f64::from(x)).sum::<f64>() / ids.len() as f64)
+            Pooling::First => states[..hidden_size].iter().map(|&x| x.into()).collect(),
+            Pooling::Last => states[states.len() - hidden_size..].iter().map(|&x| x.into()).collect(),
+            Pooling::Mean => (0..hidden_size)
+                .map(|i| states[i..].iter().step_by(hidden_size).map(|&x| f64::from(x)).sum::<f64>() / tokens)
                 .collect(),
         };
         for dense in &self.dense {
@@ -131,15 +118,15 @@ impl<B: Backend> Embedder<B> {
             pooled = rows.map(|row| row.iter().zip(&pooled).map(|(&w, x)| f64::from(w) * x).sum()).collect();
         }
         let length = pooled.iter().map(|x| x * x).sum::<f64>().sqrt().max(1e-12);
-        Ok(pooled.into_iter().map(|x| (x / length) as f32).collect())
+        pooled.into_iter().map(|x| (x / length) as f32).collect()
     }
 }
 
 /// Whether a file says what becomes of the states of a text: it is meant for embeddings, whatever its architecture.
 pub fn is_for_embeddings(file: &File) -> bool {
-    let said = match file.kind() {
-        Kind::Gguf { .. } => of_keys(file),
-        Kind::Safetensors => of_folder(file),
+    let said = match file.format() {
+        FileFormat::Gguf { .. } => of_keys(file),
+        FileFormat::Safetensors => of_folder(file),
     };
     said.is_ok_and(|(pooling, _)| pooling.is_some())
 }

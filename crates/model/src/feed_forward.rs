@@ -1,32 +1,32 @@
 //! The feed-forward half of a layer: dense, or a mixture of experts.
 
 use crate::loader::{Linear, Loader, Norm};
-use crate::{Experts, Result, Spec};
-use trine_backend::{Backend, Role, Routing, Score};
+use crate::{Experts, Result, Sizes, Spec};
+use trine_backend::{Backend, Ops, Role, Routing, ScoringFunction};
 
 pub(crate) enum FeedForward<W> {
     Dense(Dense<W>),
-    Mixture(Box<Mixture<W>>),
+    Experts(Box<MixtureOfExperts<W>>),
 }
 
 pub(crate) struct Dense<W> {
-    /// None where the activation gates nothing.
+    /// `None` where the activation is not gated.
     gate: Option<Linear<W>>,
     up: Linear<W>,
     sub_norm: Option<Norm<W>>,
     down: Linear<W>,
 }
 
-/// Experts that each token chooses some of (arXiv:1701.06538), and perhaps one that all share.
-pub(crate) struct Mixture<W> {
+/// Routed experts (arXiv:1701.06538), and perhaps a shared one.
+pub(crate) struct MixtureOfExperts<W> {
     router: Linear<W>,
-    /// Added to scores for the choice alone.
-    choice_bias: Option<W>,
+    /// Added to scores to choose experts, but not to weight them (arXiv:2408.15664).
+    selection_bias: Option<W>,
     gate: Each<W>,
     up: Each<W>,
     down: Each<W>,
     shared: Option<Dense<W>>,
-    /// How much the shared one says.
+    /// Scores the output of the shared expert.
     shared_gate: Option<W>,
     experts: Experts,
 }
@@ -51,7 +51,9 @@ impl<W> Each<W> {
 impl<W> FeedForward<W> {
     pub fn load<B: Backend<Weight = W>>(load: &mut Loader<B>, layer: usize) -> Result<FeedForward<W>> {
         match load.spec.experts.clone().filter(|_| load.spec.layer_kinds[layer].experts) {
-            Some(experts) => Mixture::load(load, layer, experts).map(|mix| FeedForward::Mixture(Box::new(mix))),
+            Some(experts) => {
+                MixtureOfExperts::load(load, layer, experts).map(|mix| FeedForward::Experts(Box::new(mix)))
+            }
             None => Dense::load(load, layer, "", load.spec.intermediate_size).map(FeedForward::Dense),
         }
     }
@@ -59,15 +61,15 @@ impl<W> FeedForward<W> {
     pub fn forward<B: Backend<Weight = W>>(&self, be: &mut B, h: &B::Act, spec: &Spec) -> B::Act {
         match self {
             FeedForward::Dense(dense) => dense.forward(be, h, spec),
-            FeedForward::Mixture(mixture) => mixture.forward(be, h, spec),
+            FeedForward::Experts(mixture) => mixture.forward(be, h, spec),
         }
     }
 }
 
 impl<W> Dense<W> {
-    /// The tensors of layer `layer` whose names end with `end`.
+    /// Loads the tensors of a layer whose names end with `end`.
     fn load<B: Backend<Weight = W>>(load: &mut Loader<B>, layer: usize, end: &str, inner: usize) -> Result<Dense<W>> {
-        let &Spec { arch, hidden_size, .. } = load.spec;
+        let Sizes { arch, hidden_size, .. } = load.spec.sizes;
         let name = |part: &str| format!("blk.{layer}.{part}{end}");
         Ok(Dense {
             gate: if arch.gated { Some(load.linear(&name("ffn_gate"), inner, hidden_size)?) } else { None },
@@ -96,8 +98,12 @@ impl<W> Dense<W> {
     }
 }
 
-impl<W> Mixture<W> {
-    fn load<B: Backend<Weight = W>>(load: &mut Loader<B>, layer: usize, experts: Experts) -> Result<Mixture<W>> {
+impl<W> MixtureOfExperts<W> {
+    fn load<B: Backend<Weight = W>>(
+        load: &mut Loader<B>,
+        layer: usize,
+        experts: Experts,
+    ) -> Result<MixtureOfExperts<W>> {
         let width = load.spec.hidden_size;
         let Experts { n_experts, intermediate_size: inner, .. } = experts;
         let name = |part: &str| format!("blk.{layer}.{part}");
@@ -106,13 +112,13 @@ impl<W> Mixture<W> {
             let weight = load.upload(view, load.role())?;
             Ok(Each { weight, bias: load.bias(&name(part), &[n_experts, rows])?, experts: n_experts })
         };
-        // The choice is made in float32, and scores are few.
+        // Routing is in float32 even in ternary models.
         let router = load.weights.get(&name("ffn_gate_inp.weight"), &[n_experts, width])?;
         let shared = load.weights.contains(&name("ffn_up_shexp.weight"));
         let shared_gate = name("ffn_gate_inp_shexp.weight");
-        Ok(Mixture {
+        Ok(MixtureOfExperts {
             router: Linear::of(load.upload(router, Role::Linear)?, load.bias(&name("ffn_gate_inp"), &[n_experts])?),
-            choice_bias: load.bias(&name("exp_probs_b"), &[n_experts])?,
+            selection_bias: load.bias(&name("exp_probs_b"), &[n_experts])?,
             gate: each(load, "ffn_gate_exps", inner, width)?,
             up: each(load, "ffn_up_exps", inner, width)?,
             down: each(load, "ffn_down_exps", width, inner)?,
@@ -133,21 +139,22 @@ impl<W> Mixture<W> {
 
     fn forward<B: Backend<Weight = W>>(&self, be: &mut B, h: &B::Act, spec: &Spec) -> B::Act {
         let scores = self.router.forward(be, h);
-        let routes = be.route(&scores, self.choice_bias.as_ref(), &self.experts.routing);
+        let routes = be.route(&scores, self.selection_bias.as_ref(), &self.experts.routing);
         let gate = self.gate.forward(be, h, &routes);
         let up = self.up.forward(be, h, &routes);
         let inner = be.gated_activation(spec.activation, &gate, Some(&up));
         let out = self.down.forward(be, &inner, &routes);
         let mixed = be.combine_experts(&out, &routes);
         let Some(shared) = &self.shared else { return mixed };
-        let mut said = shared.forward(be, h, spec);
+        let mut out = shared.forward(be, h, spec);
         if let Some(gate) = &self.shared_gate {
-            // A mixture of one, whose weight is the sigmoid of its score.
-            let alone = Routing { used: 1, score: Score::Sigmoid, normalize: false, scale: 1.0, groups: None };
+            // A mixture of one expert, weighted by the sigmoid of its score.
+            let alone =
+                Routing { top_k: 1, scoring: ScoringFunction::Sigmoid, normalize: false, scale: 1.0, groups: None };
             let score = be.linear(gate, h);
             let routes = be.route(&score, None, &alone);
-            said = be.combine_experts(&said, &routes);
+            out = be.combine_experts(&out, &routes);
         }
-        be.add(&mixed, &said)
+        be.add(&mixed, &out)
     }
 }

@@ -1,32 +1,71 @@
-//! How models differ, and the one decoder that runs them all.
+//! Language models from files: what a file holds, and the one decoder that runs it.
 //!
-//! An architecture is data ([`Arch`]), a model is numbers ([`Spec`]); [`Model::forward`] is the only forward pass in the project and
-//! names no device, number format or architecture.
+//! Models differ less than their implementations suggest. Here an architecture is data (an [`Arch`], a row of [`ARCHS`]), a model is its
+//! numbers (a [`Spec`], read from GGUF keys or from `config.json`), and [`Model::forward`] is the only forward pass. It names no device,
+//! number format or architecture, so that a new architecture is a row and a new device a [`Backend`](trine_backend::Backend).
+//!
+//! - [`Spec::of`] reads and checks what a model is; [`Sizes`] describe one that is yet to be made.
+//! - [`Language::of`] gives its tokenizer and chat template.
+//! - [`load`] brings it to a device: a [`Runner`], which everything above runs models through.
+//! - [`Model::load`] uploads its weights: those of GGUF files as they are, those of Hugging Face folders renamed, cut or unpacked ([`QuantMethod`]).
+//! - [`Embedder`] pools hidden states into a vector per text.
+//! - [`open_file`] opens a model file; [`EMBEDDED`] names a small model that is part of the program.
+//!
+//! ```
+//! use std::ops::ControlFlow;
+//! use trine_model::runner::{Output, Sequences, Want};
+//! use trine_model::{DeviceOptions, EMBEDDED, Language, ModelOptions, load, open_file};
+//! use trine_text::EncodeOptions;
+//!
+//! let file = open_file(EMBEDDED, &Default::default())?;
+//! let tokenizer = Language::of(&file)?.tokenizer;
+//! let mut progress = |_bytes| ControlFlow::Continue(());
+//! let mut runner = load(&file, &DeviceOptions::default(), ModelOptions::default(), &mut progress)?;
+//! assert_eq!(runner.spec().arch.gguf[0], "bitnet");
+//!
+//! // One sequence in a KV cache of two blocks; logits of its last token alone.
+//! let ids = tokenizer.encode("Once upon a", EncodeOptions::default());
+//! let mut sequences = Sequences::new(&mut *runner, 2, &trine_tensor::format::F32)?;
+//! let (sequence, mut output) = (sequences.add(32), Output::default());
+//! sequences.push(sequence, &ids, 1);
+//! sequences.run(&mut *runner, Want::Logits, &mut output)?;
+//! assert_eq!(output.values.len(), runner.spec().vocab_size);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod arch;
 mod attention;
+mod config;
 mod decoder;
+mod device;
 mod embedded;
 mod embedder;
 mod error;
 mod feed_forward;
-mod hub;
+mod file_tensors;
+mod file_weights;
+mod hf;
 mod keys;
 mod loader;
-mod packed;
-mod rope;
+mod quant;
+pub mod runner;
 mod sizes;
+mod slice;
 mod spec;
+mod unpack;
 mod vocab;
 mod weights;
 
 pub use arch::{ARCHS, Arch, NormKind, NormPlacement, QkNorm};
-pub use decoder::Model;
+pub use decoder::{Model, ModelOptions};
+pub use device::{DEVICES, Device, DeviceName, DeviceOptions, load, load_side_by_side};
 pub use embedded::{EMBEDDED, open_file};
 pub use embedder::{Embedder, Pooling, is_for_embeddings};
 pub use error::{Error, Result};
-pub use packed::Unpack;
-pub use sizes::{Sizes, Tensor};
-pub use spec::{Experts, LayerKind, Mla, Packing, Spec};
+pub use file_tensors::is_weight;
+pub use quant::QuantMethod;
+pub use runner::{OnDevice, Runner, RunnerMemory};
+pub use sizes::{Sizes, TensorShape};
+pub use spec::{Experts, LayerKind, Mla, Spec};
+pub use unpack::Unpacker;
 pub use vocab::{Language, vocab_metadata};
-pub use weights::is_weight;

@@ -1,15 +1,15 @@
-//! Brings weights to a device, one at a time, as the parts that layers are made of.
+//! Uploads weights to a device, one at a time, as the parts of layers.
 
-use crate::weights::Weights;
+use crate::weights::ModelWeights;
 use crate::{Error, NormKind, Result, Spec};
 use std::ops::ControlFlow;
-use trine_backend::{Backend, Role};
+use trine_backend::{Backend, Ops, Role};
 use trine_tensor::View;
 use trine_tensor::format::{I8, I16, I32, I64};
 
 pub(crate) struct Loader<'a, B: Backend> {
     pub backend: &'a mut B,
-    pub weights: Weights<'a>,
+    pub weights: ModelWeights<'a>,
     pub spec: &'a Spec,
     pub progress: &'a mut dyn FnMut(u64) -> ControlFlow<()>,
     pub done: u64,
@@ -18,7 +18,7 @@ pub(crate) struct Loader<'a, B: Backend> {
 impl<B: Backend> Loader<'_, B> {
     pub fn upload(&mut self, view: View, role: Role) -> Result<B::Weight> {
         // GGUF has integers only where they are the weights themselves.
-        let integers = !self.weights.gguf() && [&I8, &I16, &I32, &I64].contains(&view.format);
+        let integers = !self.weights.is_gguf() && [&I8, &I16, &I32, &I64].contains(&view.format);
         if integers || view.format.id.is_none() {
             return Err(Error::NotWeights { tensor: view.name, found: view.format.name });
         }
@@ -30,7 +30,7 @@ impl<B: Backend> Loader<'_, B> {
         }
     }
 
-    /// What linear layers of this model are.
+    /// The role of the weights of linear layers.
     pub fn role(&self) -> Role {
         if self.spec.bit_linear { Role::BitLinear } else { Role::Linear }
     }
@@ -43,7 +43,7 @@ impl<B: Backend> Loader<'_, B> {
         }
     }
 
-    /// Whether the tensor is missing here: the first layer, or the one behind it, has it.
+    /// Whether another layer has this tensor: the first, or for the first the second.
     fn neighbour_has(&self, name: &str) -> bool {
         let part = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
         part.is_some_and(|(layer, part)| {
@@ -52,9 +52,9 @@ impl<B: Backend> Loader<'_, B> {
         })
     }
 
-    /// A norm of rows of `shape`, of which each run of the last dimension is normed alone.
+    /// A norm with weights of `shape`, over the last dimension.
     pub fn norm(&mut self, name: &str, shape: &[usize]) -> Result<Norm<B::Weight>> {
-        let gain = self.upload(self.weights.gain(&format!("{name}.weight"), shape)?, Role::Norm)?;
+        let gain = self.upload(self.weights.norm(&format!("{name}.weight"), shape)?, Role::Norm)?;
         let kind = self.spec.arch.norm;
         let bias = if kind == NormKind::Layer { self.bias(name, shape)? } else { None };
         Ok(Norm { gain, bias, kind, width: shape[shape.len() - 1] })
@@ -71,7 +71,6 @@ impl<B: Backend> Loader<'_, B> {
     }
 }
 
-/// A norm.
 pub(crate) struct Norm<W> {
     pub gain: W,
     bias: Option<W>,
@@ -88,7 +87,6 @@ impl<W> Norm<W> {
     }
 }
 
-/// A linear layer.
 pub(crate) struct Linear<W> {
     weight: W,
     bias: Option<W>,

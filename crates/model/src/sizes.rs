@@ -1,43 +1,48 @@
-//! The sizes of a model that does not exist yet, and the keys and tensors that follow from them.
+//! The sizes of a model, and the keys and tensors that follow from them.
 
 use crate::{ARCHS, Arch, NormKind, NormPlacement, QkNorm};
 use trine_backend::Role;
 use trine_tensor::Metadata;
 
-/// Everything that the file of a new model says, but its weights and its language.
-#[derive(Clone, Debug)]
+/// The sizes of a model, whether it is in a file or does not exist yet.
+#[derive(Clone, Copy, Debug)]
 pub struct Sizes {
-    /// What it has in common with others.
     pub arch: &'static Arch,
-    /// Layers.
     pub n_layers: usize,
-    /// Numbers of a token between layers.
+    /// Width of the residual stream.
     pub hidden_size: usize,
     /// Query heads.
     pub n_heads: usize,
-    /// Key and value heads.
+    /// Key and value heads as they are cached, a divisor of `n_heads`; 1 with multi-head latent attention.
     pub n_kv_heads: usize,
-    /// Numbers of a head.
+    /// Elements of a head as it is cached; `kv_lora_rank + qk_rope_head_dim` with multi-head latent attention.
     pub head_dim: usize,
     /// Width of the feed-forward layer.
     pub intermediate_size: usize,
     /// Rows of the embedding.
     pub vocab_size: usize,
-    /// Positions it is made for.
+    /// Positions the model was trained for.
     pub context_length: usize,
-    /// Base of the rotary positions.
+    /// Base of the rotary frequencies.
     pub rope_base: f32,
-    /// Added to the mean square in norms.
+    /// Epsilon of norms.
     pub eps: f32,
-    /// The embedding is the head.
+    /// The embedding is the output head as well.
     pub tied: bool,
 }
 
-/// A tensor of a model: its GGUF name, what it is for, and its shape.
-pub type Tensor = (String, Role, Vec<usize>);
+/// A tensor of a model that does not exist yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorShape {
+    /// GGUF name.
+    pub name: String,
+    pub role: Role,
+    /// Row-major.
+    pub shape: Vec<usize>,
+}
 
 impl Sizes {
-    /// Whether new models of an architecture can be made: those that are like Llama but for what [`Sizes`] says.
+    /// Whether new models of an architecture can be made: those whose tensors [`Sizes::tensors`] lists.
     pub fn fit(arch: &Arch) -> bool {
         let &Arch {
             norm,
@@ -53,16 +58,16 @@ impl Sizes {
         } = arch;
         let plain = norm == NormKind::Rms && norm_placement == NormPlacement::Pre && gated && !parallel_residual;
         let heads = matches!(qk_norm, QkNorm::None | QkNorm::Shared);
-        let experts = arch.heeds.contains(&"expert_count") && arch.gguf[0].ends_with("moe");
+        let experts = arch.supported_keys.contains(&"expert_count") && arch.gguf[0].ends_with("moe");
         plain && heads && !experts && !mla && !sinks && !learned_positions && !encoder
     }
 
-    /// The GGUF names of architectures that fit.
+    /// The GGUF names of the architectures that fit.
     pub fn names() -> impl Iterator<Item = &'static str> {
         ARCHS.iter().filter(|arch| Sizes::fit(arch)).flat_map(|arch| arch.gguf).copied()
     }
 
-    /// The GGUF keys that say so.
+    /// The GGUF keys of a model of these sizes.
     pub fn metadata(&self) -> Metadata {
         let name = self.arch.gguf[0];
         let mut metadata = Metadata::new();
@@ -86,22 +91,23 @@ impl Sizes {
         metadata
     }
 
-    /// All tensors, in the order in which llama.cpp writes them.
-    pub fn tensors(&self) -> Vec<Tensor> {
-        let (width, inner) = (self.hidden_size, self.intermediate_size);
+    /// All tensors, in the order of llama.cpp's converter.
+    pub fn tensors(&self) -> Vec<TensorShape> {
+        let (hidden, inner) = (self.hidden_size, self.intermediate_size);
         let (q, kv) = (self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim);
         let linear = if self.arch.bit_linear { Role::BitLinear } else { Role::Linear };
         let mut tensors = Vec::new();
-        let mut push =
-            |name: String, role, shape: &[usize]| tensors.push((format!("{name}.weight"), role, shape.into()));
-        push("token_embd".into(), Role::Embedding, &[self.vocab_size, width]);
+        let mut push = |name: String, role, shape: &[usize]| {
+            tensors.push(TensorShape { name: format!("{name}.weight"), role, shape: shape.into() });
+        };
+        push("token_embd".into(), Role::Embedding, &[self.vocab_size, hidden]);
         for i in 0..self.n_layers {
             let name = |part: &str| format!("blk.{i}.{part}");
-            push(name("attn_norm"), Role::Norm, &[width]);
-            push(name("attn_q"), linear, &[q, width]);
-            push(name("attn_k"), linear, &[kv, width]);
-            push(name("attn_v"), linear, &[kv, width]);
-            push(name("attn_output"), linear, &[width, q]);
+            push(name("attn_norm"), Role::Norm, &[hidden]);
+            push(name("attn_q"), linear, &[q, hidden]);
+            push(name("attn_k"), linear, &[kv, hidden]);
+            push(name("attn_v"), linear, &[kv, hidden]);
+            push(name("attn_output"), linear, &[hidden, q]);
             if self.arch.qk_norm != QkNorm::None {
                 push(name("attn_q_norm"), Role::Norm, &[self.head_dim]);
                 push(name("attn_k_norm"), Role::Norm, &[self.head_dim]);
@@ -110,14 +116,14 @@ impl Sizes {
                 push(name("attn_sub_norm"), Role::Norm, &[q]);
                 push(name("ffn_sub_norm"), Role::Norm, &[inner]);
             }
-            push(name("ffn_norm"), Role::Norm, &[width]);
-            push(name("ffn_gate"), linear, &[inner, width]);
-            push(name("ffn_up"), linear, &[inner, width]);
-            push(name("ffn_down"), linear, &[width, inner]);
+            push(name("ffn_norm"), Role::Norm, &[hidden]);
+            push(name("ffn_gate"), linear, &[inner, hidden]);
+            push(name("ffn_up"), linear, &[inner, hidden]);
+            push(name("ffn_down"), linear, &[hidden, inner]);
         }
-        push("output_norm".into(), Role::Norm, &[width]);
+        push("output_norm".into(), Role::Norm, &[hidden]);
         if !self.tied {
-            push("output".into(), Role::Head, &[self.vocab_size, width]);
+            push("output".into(), Role::Head, &[self.vocab_size, hidden]);
         }
         tensors
     }

@@ -2,32 +2,31 @@
 
 use crate::{Error, Result, Spec, open_file};
 use std::path::{Path, PathBuf};
-use trine_tensor::{Array, File, Kind, Metadata, OpenOptions, Strings, Value};
+use trine_tensor::{Array, File, FileFormat, Metadata, OpenOptions, Strings, Value};
 use trine_text::{Normalization, OwnedVocab, Tokenizer, Vocab};
 
-/// Larger than any tokenizer.json.
+/// Maximum size of a tokenizer.json in bytes.
 const MAX_TEXT: u64 = 256 << 20;
 
-/// What turns text into a model's tokens.
+/// The tokenizer and chat template of a model.
 pub struct Language {
-    /// The tokenizer.
     pub tokenizer: Tokenizer,
-    /// The source of its chat template, when it has one.
+    /// FileWeights of the chat template.
     pub template: Option<String>,
-    /// What was assumed, and why.
+    /// Assumptions that were made, with reasons.
     pub warnings: Vec<String>,
 }
 
 impl Language {
-    /// The language of a model: in the metadata of GGUF, or beside safetensors in `tokenizer.json`, `tokenizer.model` or a GGUF file.
+    /// Reads the metadata of GGUF, or the `tokenizer.json`, `tokenizer.model` or GGUF file beside safetensors.
     ///
     /// # Errors
-    /// When there is none, or it is damaged.
+    /// When there is no tokenizer, or it is malformed.
     pub fn of(file: &File) -> Result<Language> {
         let located = |error: Error| error.at(file.path());
-        match file.kind() {
-            Kind::Gguf { .. } => Language::of_metadata(file.metadata()).map_err(located),
-            Kind::Safetensors => {
+        match file.format() {
+            FileFormat::Gguf { .. } => Language::of_metadata(file.metadata()).map_err(located),
+            FileFormat::Safetensors => {
                 let beside = beside(file)?;
                 let mut language = Language::open(&beside)?;
                 if !has_name(&beside, JSON) {
@@ -40,11 +39,10 @@ impl Language {
         }
     }
 
-    /// The language in a file of its own: a `tokenizer.json`, a `tokenizer.model` (of SentencePiece or of tiktoken), a GGUF file, or a
-    /// folder with one of them.
+    /// Reads a `tokenizer.json`, a `tokenizer.model` (SentencePiece or tiktoken), a GGUF file, or a folder with one of them.
     ///
     /// # Errors
-    /// When it cannot be read or is none of them.
+    /// When it cannot be read or is none of these.
     pub fn open(path: &Path) -> Result<Language> {
         if path.is_dir()
             && let Some(path) = within(path)
@@ -62,11 +60,11 @@ impl Language {
         Ok(Language { warnings: tokenizer.warnings().to_vec(), tokenizer, template })
     }
 
-    /// The keys `tokenizer.*` that give a GGUF file the language of `path`, which is what [`Language::open`] takes. A `tokenizer.json` that
-    /// is not plain byte-level BPE must have its `tokenizer.model` beside it, which is then read.
+    /// The keys `tokenizer.*` of a GGUF file with the tokenizer and template at `path`, as [`Language::open`] takes it. A `tokenizer.json`
+    /// that is not plain byte-level BPE must have its `tokenizer.model` beside it, which is read instead.
     ///
     /// # Errors
-    /// As there, and when GGUF cannot say it.
+    /// As [`Language::open`], and when GGUF cannot represent the tokenizer.
     pub fn metadata(path: &Path) -> Result<Metadata> {
         if path.is_dir()
             && let Some(path) = within(path)
@@ -89,7 +87,7 @@ impl Language {
             return Ok(metadata);
         }
         let file = open(path)?;
-        if file.kind() == Kind::Safetensors {
+        if file.format() == FileFormat::Safetensors {
             return Language::metadata(&beside(&file)?);
         }
         Language::of(&file)?;
@@ -100,7 +98,7 @@ impl Language {
         Ok(metadata)
     }
 
-    /// The language that the keys `tokenizer.*` of a GGUF file say.
+    /// Reads the keys `tokenizer.*` of a GGUF file.
     ///
     /// # Errors
     /// As [`Language::of`].
@@ -120,7 +118,7 @@ impl Language {
             pre: metadata.str(&key("pre"))?,
             tokens: strings("tokens")?,
             scores: metadata.f32s(&key("scores"))?.unwrap_or_default(),
-            types: metadata.i32s(&key("token_type"))?.unwrap_or_default(),
+            token_types: metadata.i32s(&key("token_type"))?.unwrap_or_default(),
             merges: strings("merges")?,
             bos: id("bos_token_id")?.or(id("cls_token_id")?),
             eos: id("eos_token_id")?,
@@ -141,10 +139,10 @@ impl Language {
         Ok(Language { warnings: tokenizer.warnings().to_vec(), tokenizer, template })
     }
 
-    /// Makes sure that the model has an embedding for every token.
+    /// Checks that the model has an embedding for every token.
     ///
     /// # Errors
-    /// When it has not.
+    /// When it has fewer.
     pub fn check(&self, spec: &Spec) -> Result<()> {
         let tokens = self.tokenizer.len();
         if tokens > spec.vocab_size { Err(Error::Vocabulary { tokens, rows: spec.vocab_size }) } else { Ok(()) }
@@ -154,11 +152,11 @@ impl Language {
 const CHARSMAP: &str = "tokenizer.ggml.precompiled_charsmap";
 const EXTRA_SPACES: &str = "tokenizer.ggml.remove_extra_whitespaces";
 
-/// What SentencePiece's Unigram does to a text first.
+/// The normalization of SentencePiece's Unigram.
 fn normalization(metadata: &Metadata) -> Result<Normalization<'static>> {
-    // The rules are bytes, in files of older programs with a sign.
+    // The rules are bytes; older converters wrote them signed.
     let byte = |&x: &i32| u8::try_from(x).ok().or_else(|| Some(i8::try_from(x).ok()? as u8));
-    let wrong = || trine_text::Error::Charsmap { problem: "expected bytes, found larger numbers".to_owned() };
+    let wrong = || trine_text::Error::vocabulary("precompiled_charsmap", "expected bytes, found larger numbers");
     let rules = metadata.i32s(CHARSMAP)?.unwrap_or_default();
     let charsmap: Option<Vec<u8>> = rules.iter().map(byte).collect();
     Ok(Normalization {
@@ -168,7 +166,7 @@ fn normalization(metadata: &Metadata) -> Result<Normalization<'static>> {
     })
 }
 
-/// The keys `tokenizer.ggml.*` that say what `vocab` says.
+/// The keys `tokenizer.ggml.*` of a vocabulary.
 pub fn vocab_metadata(vocab: &Vocab) -> Metadata {
     let mut metadata = Metadata::new();
     let mut put = |name: &str, value: Option<Value>| {
@@ -181,7 +179,7 @@ pub fn vocab_metadata(vocab: &Vocab) -> Metadata {
     put("pre", vocab.pre.map(Value::from));
     put("tokens", Some(Strings::from_iter(&vocab.tokens).into()));
     put("scores", some(&vocab.scores, || vocab.scores.to_vec().into()));
-    put("token_type", some(&vocab.types, || vocab.types.to_vec().into()));
+    put("token_type", some(&vocab.token_types, || vocab.token_types.to_vec().into()));
     put("merges", (vocab.model == "gpt2").then(|| Strings::from_iter(&vocab.merges).into()));
     put("bos_token_id", vocab.bos.map(Value::from));
     put("eos_token_id", vocab.eos.map(Value::from));
@@ -205,7 +203,7 @@ pub fn vocab_metadata(vocab: &Vocab) -> Metadata {
     metadata
 }
 
-/// A `tokenizer.json` or `tokenizer.model`, and what lies beside it.
+/// A `tokenizer.json` or `tokenizer.model`, and the files beside it.
 struct Files {
     tokenizer: Vec<u8>,
     config: Option<Vec<u8>>,
@@ -225,27 +223,26 @@ impl Files {
     }
 }
 
-/// A model, for its language alone.
 fn open(path: &Path) -> Result<File> {
     Ok(open_file(path, &OpenOptions::default())?)
 }
 
-/// Endings of the name of a `tokenizer.json`.
+/// Extensions of `tokenizer.json`.
 const JSON: &[&str] = &["json"];
-/// Endings of the names of a `tokenizer.model`.
+/// Extensions of `tokenizer.model`.
 const MODEL: &[&str] = &["model", "tiktoken"];
 
 fn has_name(path: &Path, endings: &[&str]) -> bool {
     path.extension().is_some_and(|extension| endings.iter().any(|ending| extension == *ending))
 }
 
-/// The tokenizer of its own that a folder has.
+/// The tokenizer file of a folder.
 fn within(folder: &Path) -> Option<PathBuf> {
     let files = ["tokenizer.json", "tokenizer.model"].map(|name| folder.join(name));
     files.into_iter().find(|path| path.exists())
 }
 
-/// The tokenizer of a model that has none inside: one in its folder, or else in a GGUF file there.
+/// The tokenizer file in the folder of a model, or else a GGUF file there.
 fn beside(file: &File) -> Result<PathBuf> {
     let folder = folder(file.path());
     let expected = "tokenizer.json or tokenizer.model beside the model, or a tokenizer named with --tokenizer";
@@ -253,17 +250,18 @@ fn beside(file: &File) -> Result<PathBuf> {
     within(&folder).or_else(|| sibling(&folder)).ok_or_else(none)
 }
 
-/// The folder that a model's other files are in.
+/// The folder of a model.
 fn folder(path: &Path) -> PathBuf {
     if path.is_dir() { path.to_owned() } else { path.parent().map(Path::to_owned).unwrap_or_default() }
 }
 
-/// A GGUF file with a tokenizer, the first by name.
+/// The first GGUF file by name that has a tokenizer.
 fn sibling(folder: &Path) -> Option<PathBuf> {
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     files.sort();
     let is_gguf = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "gguf");
-    let speaks = |path: &&PathBuf| open(path).is_ok_and(|file| file.metadata().get("tokenizer.ggml.model").is_some());
-    files.iter().filter(is_gguf).find(speaks).cloned()
+    let has_tokenizer =
+        |path: &&PathBuf| open(path).is_ok_and(|file| file.metadata().get("tokenizer.ggml.model").is_some());
+    files.iter().filter(is_gguf).find(has_tokenizer).cloned()
 }

@@ -2,10 +2,12 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use trine_backend::{Backend, Batch, Cpu, CpuOptions};
+use trine_backend::{Cpu, CpuOptions};
 use trine_kernels::tables;
-use trine_model::{Embedder, Language};
+use trine_model::runner::{Input, ScoreOptions, Want, score};
+use trine_model::{Embedder, Error, Language, ModelOptions, OnDevice, Runner};
 use trine_tensor::File;
+use trine_tensor::format::F32;
 
 fn floats(path: &Path) -> Vec<f32> {
     std::fs::read(path).unwrap().as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
@@ -31,23 +33,25 @@ fn every_encoder_gives_the_states_and_embeddings_of_transformers_on_every_instru
             let tokenizer = Language::of(&file).unwrap_or_else(|error| panic!("{error}")).tokenizer;
             let mut first = None;
             for table in tables() {
-                let mut be = Cpu::new(CpuOptions { threads: 2, table, ..CpuOptions::default() }).unwrap();
-                let embedder = Embedder::load(&mut be, &file, &mut |_| ControlFlow::Continue(()))
+                let cpu = Cpu::new(CpuOptions { threads: 2, table, ..CpuOptions::default() }).unwrap();
+                let headless = ModelOptions { headless: true, ..ModelOptions::default() };
+                let mut runner = OnDevice::load(cpu, &file, headless, &mut |_| ControlFlow::Continue(()))
                     .unwrap_or_else(|error| panic!("{error}"));
+                let embedder = Embedder::of(runner.spec(), &file).unwrap_or_else(|error| panic!("{error}"));
                 let (mut states, mut found) = (Vec::new(), Vec::new());
                 for prompt in json["prompts"].as_array().unwrap() {
                     let ids: Vec<u32> =
                         prompt["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
-                    let options = trine_text::Encode { special: true, bos_eos: true };
+                    let options = trine_text::EncodeOptions { parse_special: true, add_special: true };
                     assert_eq!(tokenizer.encode(prompt["text"].as_str().unwrap(), options), ids, "{}", path.display());
-                    found.extend(embedder.embed(&mut be, &ids).unwrap());
-                    let blocks: Vec<u32> = (0..ids.len().div_ceil(16) as u32).collect();
-                    let mut batch = Batch::new();
-                    batch.push(&ids, 0, &blocks, ids.len());
-                    let act = embedder.model().states(&mut be, &batch);
-                    let mut values = Vec::new();
-                    be.to_host(&act, &mut values);
-                    states.extend(values);
+                    found.extend(embedder.embed(&mut runner, &ids).unwrap());
+                    let options = ScoreOptions { batch: 512, cache_type: &F32, want: Want::Hidden };
+                    let input = Input { outputs: ids.len(), ids };
+                    score::<Error>(&mut runner, &[input], &options, &mut |_, output| {
+                        states.extend_from_slice(&output.values);
+                        Ok(ControlFlow::Continue(()))
+                    })
+                    .unwrap();
                 }
                 let errors = [worst(&states, &hidden), worst(&found, &embeddings)];
                 println!("{:40} {:8} {errors:?}", path.display(), table.name);

@@ -2,9 +2,10 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use trine_backend::{ActivationPrecision, Backend, Batch, Cpu, CpuOptions, KV_FORMATS, KvShape};
+use trine_backend::{ActivationPrecision, BLOCK_LEN, Backend, Batch, Cpu, CpuOptions, KV_FORMATS};
 use trine_kernels::tables;
-use trine_model::{Language, Model};
+use trine_model::runner::{Output, Want};
+use trine_model::{Language, ModelOptions, OnDevice, Runner};
 use trine_tensor::{File, Format, View, format::F32};
 
 fn folder() -> PathBuf {
@@ -45,10 +46,10 @@ fn goldens() -> Vec<Golden> {
 }
 
 /// A model for the prompts, which are shorter than this.
-fn load(be: &mut Cpu, file: &File) -> trine_model::Result<Model<Cpu>> {
-    let mut model = Model::load(be, file, &mut |_| ControlFlow::Continue(()))?;
-    model.limit_context(128);
-    Ok(model)
+fn load(cpu: Cpu, file: &File) -> trine_model::Result<OnDevice<Cpu>> {
+    let mut runner = OnDevice::load(cpu, file, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))?;
+    runner.limit_context(128);
+    Ok(runner)
 }
 
 fn cpu(table: usize, threads: usize) -> Cpu {
@@ -68,18 +69,17 @@ fn exact(threads: usize, file: &File) -> Cpu {
     be
 }
 
-const BLOCK: usize = 16;
-
 /// Opens a folder's safetensors, or a GGUF file.
 fn open(path: &Path) -> File {
     File::open(path).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Logits of all tokens of several sequences, with a cache of `format`, run in pieces of `chunk` tokens of each in turn.
-fn run(be: &mut Cpu, model: &Model<Cpu>, format: &'static Format, sequences: &[&[u32]], chunk: usize) -> Vec<Vec<f32>> {
+fn run(runner: &mut dyn Runner, format: &'static Format, sequences: &[&[u32]], chunk: usize) -> Vec<Vec<f32>> {
     let longest = sequences.iter().map(|ids| ids.len()).max().unwrap();
-    let each = longest.div_ceil(BLOCK) as u32;
-    be.reserve_kv(KvShape { format, ..model.kv_shape(each as usize * sequences.len(), BLOCK) }).unwrap();
+    let each = longest.div_ceil(BLOCK_LEN) as u32;
+    let cache = runner.create_cache(each as usize * sequences.len(), format).unwrap();
+    let (vocab, mut output) = (runner.spec().vocab_size, Output::default());
     let mut logits = vec![Vec::new(); sequences.len()];
     let mut batch = Batch::new();
     for start in (0..longest).step_by(chunk) {
@@ -94,16 +94,15 @@ fn run(be: &mut Cpu, model: &Model<Cpu>, format: &'static Format, sequences: &[&
                 took.push((i, end - start));
             }
         }
-        let out = model.forward(be, &batch);
-        let mut values = Vec::new();
-        be.to_host(&out, &mut values);
-        let mut rest = &values[..];
+        runner.forward(cache, &batch, Want::Logits, &mut output).unwrap();
+        let mut rest = &output.values[..];
         for (i, tokens) in took {
-            let (mine, others) = rest.split_at(tokens * model.spec().vocab_size);
+            let (mine, others) = rest.split_at(tokens * vocab);
             logits[i].extend_from_slice(mine);
             rest = others;
         }
     }
+    runner.release_cache(cache);
     logits
 }
 
@@ -121,16 +120,15 @@ fn every_model_gives_the_logits_of_transformers() {
     for golden in goldens() {
         for path in &golden.files {
             let file = open(path);
-            let mut be = exact(2, &file);
-            let model = match load(&mut be, &file) {
-                Ok(model) => model,
+            let mut runner = match load(exact(2, &file), &file) {
+                Ok(runner) => runner,
                 Err(error) => {
                     wrong.push(error.to_string());
                     continue;
                 }
             };
             let prompts: Vec<&[u32]> = golden.prompts.iter().map(|(_, ids, _)| &ids[..]).collect();
-            let logits = run(&mut be, &model, &F32, &prompts, usize::MAX >> 1).concat();
+            let logits = run(&mut runner, &F32, &prompts, usize::MAX >> 1).concat();
             assert_eq!(logits.len(), golden.logits.len());
             let worst = logits.iter().zip(&golden.logits).map(|(a, b)| (a - b).abs()).max_by(f32::total_cmp).unwrap();
             println!("{:16} {:14} largest difference {worst:.1e}", golden.name, path.file_name().unwrap().display());
@@ -149,12 +147,11 @@ fn every_model_continues_as_transformers_does() {
     for golden in goldens() {
         for path in &golden.files {
             let file = open(path);
-            let mut be = exact(1, &file);
-            let model = load(&mut be, &file).unwrap();
+            let mut runner = load(exact(1, &file), &file).unwrap();
             for (_, ids, greedy) in &golden.prompts {
                 let mut ids = ids.clone();
                 for &expected in greedy {
-                    let logits = run(&mut be, &model, &F32, &[&ids], 7).concat();
+                    let logits = run(&mut runner, &F32, &[&ids], 7).concat();
                     let last = &logits[logits.len() - golden.vocab..];
                     let best = (0..golden.vocab).max_by(|&a, &b| last[a].total_cmp(&last[b])).unwrap() as u32;
                     assert_eq!(best, expected, "{}", path.display());
@@ -171,7 +168,7 @@ fn the_tokenizers_of_both_kinds_of_file_give_the_golden_ids() {
         for path in &golden.files {
             let language = Language::of(&open(path)).unwrap_or_else(|error| panic!("{error}"));
             for (text, ids, _) in &golden.prompts {
-                let options = trine_text::Encode { special: true, bos_eos: true };
+                let options = trine_text::EncodeOptions { parse_special: true, add_special: true };
                 assert_eq!(&language.tokenizer.encode(text, options), ids, "{}", path.display());
             }
         }
@@ -189,9 +186,8 @@ fn logits_have_the_same_bits_however_they_are_computed() {
                 let mut first = None;
                 for table in 0..tables().count() {
                     for threads in [1, 2] {
-                        let mut be = cpu(table, threads);
-                        let model = load(&mut be, &file).unwrap();
-                        let isa = be.isa();
+                        let mut runner = load(cpu(table, threads), &file).unwrap();
+                        let isa = runner.device().isa;
                         let mut check = |what: &str, logits: &[Vec<f32>]| {
                             let how = format!("{}, {isa}, {threads} threads, {format} cache, {what}", path.display());
                             let hash = hash(logits);
@@ -200,9 +196,9 @@ fn logits_have_the_same_bits_however_they_are_computed() {
                         for (what, chunk) in
                             [("together", usize::MAX >> 1), ("one by one", 1), ("in fives", 5), ("in sixteens", 16)]
                         {
-                            check(what, &run(&mut be, &model, format, &prompts, chunk));
+                            check(what, &run(&mut runner, format, &prompts, chunk));
                         }
-                        let alone = |ids: &&[u32]| run(&mut be, &model, format, &[ids], 1000).concat();
+                        let alone = |ids: &&[u32]| run(&mut runner, format, &[ids], 1000).concat();
                         let alone: Vec<Vec<f32>> = prompts.iter().map(alone).collect();
                         check("alone", &alone);
                     }
@@ -240,9 +236,8 @@ fn older_files_of_deepseek_give_the_same_logits() {
         let path = scratch.path().join(&golden.name);
         trine_tensor::gguf::write(&path, &keys, &tensors).unwrap();
         let file = open(&path);
-        let mut be = exact(1, &file);
-        let model = load(&mut be, &file).unwrap();
-        let prompts = golden.prompts.iter().flat_map(|(_, ids, _)| run(&mut be, &model, &F32, &[ids], 1000).concat());
+        let mut runner = load(exact(1, &file), &file).unwrap();
+        let prompts = golden.prompts.iter().flat_map(|(_, ids, _)| run(&mut runner, &F32, &[ids], 1000).concat());
         let worst = prompts.zip(&golden.logits).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst < 1e-4, "{}: {worst}", golden.name);
     }

@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_backend::{Cpu, CpuOptions};
-use trine_model::{Language, Model, Result};
+use trine_model::runner::probe;
+use trine_model::{Language, ModelOptions, OnDevice, Result, Runner};
 use trine_tensor::File;
 
 /// All that this process may have allocated at once; its files have a quarter of a megabyte.
@@ -11,19 +12,20 @@ use trine_tensor::File;
 static ALLOCATOR: cap::Cap<std::alloc::System> = cap::Cap::new(std::alloc::System, 64 << 20);
 
 /// Everything that happens to a file before the first token.
-fn load(be: &mut Cpu, path: &Path) -> Result<()> {
-    let mut load = || {
+fn load(path: &Path) -> Result<()> {
+    let load = || {
         let file = File::open(path)?;
         let language = Language::of(&file)?;
-        let model = Model::load(be, &file, &mut |_| ControlFlow::Continue(()))?;
-        language.check(model.spec())?;
-        model.probe(be, 0)
+        let cpu = Cpu::new(CpuOptions { threads: 1, ..CpuOptions::default() })?;
+        let mut runner = OnDevice::load(cpu, &file, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))?;
+        language.check(runner.spec())?;
+        probe(&mut runner, 0)
     };
     load().map_err(|error| error.at(path))
 }
 
 /// What each file of `golden/hostile/models` (made by `golden/hostile.py`) is refused with.
-static LIES: &[(&str, &[&str])] = &[
+static MALFORMED: &[(&str, &[&str])] = &[
     ("architecture-missing", &["`general.architecture` is missing"]),
     ("architecture-unknown", &["`lama`", "llama"]),
     ("architecture-number", &["general.architecture", "a string", "u32 1"]),
@@ -43,7 +45,7 @@ static LIES: &[(&str, &[&str])] = &[
     ("epsilon-negative", &["layer_norm_rms_epsilon", "at least 0", "-1"]),
     ("epsilon-missing", &["layer_norm_rms_epsilon", "missing"]),
     ("heads-0", &["llama.attention.head_count`", "found 0"]),
-    ("heads-3", &["llama.attention.head_count`", "a divisor of width 4", "found 3"]),
+    ("heads-3", &["llama.attention.head_count`", "a divisor of hidden size 4", "found 3"]),
     ("kv-heads-0", &["llama.attention.head_count_kv", "found 0"]),
     ("kv-heads-3", &["llama.attention.head_count_kv", "a divisor of 2 heads", "found 3"]),
     ("head-dim-2-31", &["llama.attention.key_length", "found 2147483648"]),
@@ -95,17 +97,16 @@ static LIES: &[(&str, &[&str])] = &[
 #[test]
 fn every_lie_of_a_model_has_its_own_error() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/hostile/models");
-    let mut be = Cpu::new(CpuOptions { threads: 1, ..Default::default() }).unwrap();
     let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     let mut wrong = Vec::new();
     for path in ["good", "tq2-0-good"].map(|name| folder.join(name).with_extension("gguf")) {
-        load(&mut be, &path).unwrap_or_else(|error| panic!("{error}"));
+        load(&path).unwrap_or_else(|error| panic!("{error}"));
         files.retain(|file| *file != path);
     }
-    for (name, expected) in LIES {
+    for (name, expected) in MALFORMED {
         let path = folder.join(name).with_extension("gguf");
         files.retain(|file| *file != path);
-        let found = load(&mut be, &path).err().map_or("it ran".to_owned(), |error| error.to_string());
+        let found = load(&path).err().map_or("it ran".to_owned(), |error| error.to_string());
         let located = found.starts_with(&*path.to_string_lossy());
         if !located || expected.iter().any(|text| !found.contains(text)) {
             wrong.push(format!("{name}: expected {expected:?}, found: {found}"));

@@ -2,9 +2,10 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use trine_backend::{Backend, Batch, Cpu, CpuOptions};
-use trine_model::{Language, Model};
+use trine_model::runner::{Input, ScoreOptions, Want, score};
+use trine_model::{DeviceOptions, Error, Language, ModelOptions, load};
 use trine_tensor::File;
+use trine_tensor::format::F32;
 
 fn models() -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
@@ -22,26 +23,28 @@ fn other_choices(path: &Path) -> (Vec<(usize, f32)>, usize) {
         serde_json::from_slice(&std::fs::read(folder.join("golden_numpy.json")).unwrap()).unwrap();
     let file = File::open(path).unwrap();
     let tokenizer = Language::of(&file).unwrap().tokenizer;
-    let mut be = Cpu::new(CpuOptions::default()).unwrap();
-    let model = Model::load(&mut be, &file, &mut |_| ControlFlow::Continue(())).unwrap();
+    let go_on = &mut |_| ControlFlow::Continue(());
+    let mut runner = load(&file, &DeviceOptions::default(), ModelOptions::default(), go_on).unwrap();
+    let vocab = runner.spec().vocab_size;
     let (mut others, mut steps) = (Vec::new(), 0);
     for golden in goldens.as_array().unwrap() {
         let ids = |key: &str| -> Vec<u32> {
             golden[key].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
         };
         let (prompt, greedy) = (ids("prompt_ids"), ids("greedy_ids"));
-        let options = trine_text::Encode { special: false, bos_eos: true };
+        let options = trine_text::EncodeOptions { parse_special: false, add_special: true };
         assert_eq!(tokenizer.encode(golden["prompt"].as_str().unwrap(), options), prompt);
         assert_eq!(tokenizer.decode(&[&prompt[..], &greedy].concat()).trim_start(), golden["text"].as_str().unwrap());
         let all = [&prompt[..], &greedy[..greedy.len() - 1]].concat();
-        let blocks: Vec<u32> = (0..all.len().div_ceil(16) as u32).collect();
-        be.reserve_kv(model.kv_shape(blocks.len(), 16)).unwrap();
-        let mut batch = Batch::new();
-        batch.push(&all, 0, &blocks, greedy.len());
-        let out = model.forward(&mut be, &batch);
         let mut logits = Vec::new();
-        be.to_host(&out, &mut logits);
-        for (step, (row, &id)) in logits.chunks(model.spec().vocab_size).zip(&greedy).enumerate() {
+        let input = Input { ids: all, outputs: greedy.len() };
+        let options = ScoreOptions { batch: 512, cache_type: &F32, want: Want::Logits };
+        score::<Error>(&mut *runner, &[input], &options, &mut |_, output| {
+            logits.extend_from_slice(&output.values);
+            Ok(ControlFlow::Continue(()))
+        })
+        .unwrap();
+        for (step, (row, &id)) in logits.chunks(vocab).zip(&greedy).enumerate() {
             let most = row.iter().copied().fold(f32::MIN, f32::max);
             if most > row[id as usize] {
                 others.push((step, most - row[id as usize]));

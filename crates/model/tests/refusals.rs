@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trine_backend::{Cpu, CpuOptions};
-use trine_model::{Language, Model};
+use trine_model::{Language, Model, ModelOptions};
 use trine_tensor::format::{F32, U8};
 use trine_tensor::{File, Metadata, Value, View, gguf, safetensors};
 
@@ -17,7 +17,7 @@ fn load(path: &Path) -> String {
     let mut load = || {
         let file = File::open(path)?;
         Language::of(&file)?;
-        Model::load(&mut be, &file, &mut |_| ControlFlow::Continue(()))?;
+        Model::load(&mut be, &file, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))?;
         Ok::<_, trine_model::Error>(())
     };
     load().err().map_or(String::new(), |error| error.to_string())

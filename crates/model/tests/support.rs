@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use trine_backend::{ActivationPrecision, Backend, Batch, Cpu, CpuOptions};
+use trine_backend::{ActivationPrecision, CpuOptions};
 use trine_kernels::{Operand, operand_of};
-use trine_model::{ARCHS, Model, Spec};
+use trine_model::runner::{Input, ScoreOptions, Want, score};
+use trine_model::{ARCHS, DeviceOptions, Error, ModelOptions, Spec, load};
+use trine_tensor::format::F32;
 use trine_tensor::{FORMATS, File};
 use trine_text::PRE_TOKENIZERS;
 
@@ -42,7 +44,7 @@ fn formats(out: &mut String) {
     writeln!(out, "|---|---|---|---|---|---|").unwrap();
     for format in FORMATS.iter().filter(|format| format.id.is_some()) {
         let product = match operand_of(format) {
-            _ if format.packing().is_some() => "8-bit activations, repacked when loaded",
+            _ if format.matrix_layout().is_some() => "8-bit activations, repacked when loaded",
             Operand::Bytes => "8-bit activations",
             Operand::Floats => "floats",
             Operand::Decoded => "decoded row by row",
@@ -77,28 +79,29 @@ fn tokenizers(out: &mut String) {
 /// The largest difference of a logit, for a file's prompts.
 fn difference(path: &Path, golden: &serde_json::Value, expected: &[f32]) -> f32 {
     let file = File::open(path).unwrap();
-    let mut be = Cpu::new(CpuOptions { threads: 2, ..CpuOptions::default() }).unwrap();
+    let mut cpu = CpuOptions { threads: 2, ..CpuOptions::default() };
     let blocks = |tensor: &trine_tensor::View| {
         let unpacked = [".qweight", "_blocks"].iter().any(|end| tensor.name.ends_with(end));
         tensor.format.block > 1 && !tensor.format.ternary || unpacked
     };
     if file.tensors().any(blocks) {
-        be.set_activation_precision(ActivationPrecision::F32);
+        cpu.activations = ActivationPrecision::F32;
     }
-    let mut model = Model::load(&mut be, &file, &mut |_| ControlFlow::Continue(())).unwrap();
-    model.limit_context(128);
+    let device = DeviceOptions { cpu, ..DeviceOptions::default() };
+    let mut runner = load(&file, &device, ModelOptions::default(), &mut |_| ControlFlow::Continue(())).unwrap();
+    runner.limit_context(128);
+    let input = |prompt: &serde_json::Value| {
+        let ids: Vec<u32> = serde_json::from_value(prompt["ids"].clone()).unwrap();
+        Input { outputs: ids.len(), ids }
+    };
+    let inputs: Vec<Input> = golden["prompts"].as_array().unwrap().iter().map(input).collect();
+    let options = ScoreOptions { batch: 512, cache_type: &F32, want: Want::Logits };
     let mut found = Vec::new();
-    for prompt in golden["prompts"].as_array().unwrap() {
-        let ids: Vec<u32> = prompt["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
-        let blocks: Vec<u32> = (0..ids.len().div_ceil(16) as u32).collect();
-        be.reserve_kv(model.kv_shape(blocks.len(), 16)).unwrap();
-        let mut batch = Batch::new();
-        batch.push(&ids, 0, &blocks, ids.len());
-        let logits = model.forward(&mut be, &batch);
-        let mut values = Vec::new();
-        be.to_host(&logits, &mut values);
-        found.extend(values);
-    }
+    score::<Error>(&mut *runner, &inputs, &options, &mut |_, output| {
+        found.extend_from_slice(&output.values);
+        Ok(ControlFlow::Continue(()))
+    })
+    .unwrap();
     found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
@@ -128,8 +131,8 @@ fn architectures(out: &mut String) {
     }
     let all: Vec<_> = ARCHS.iter().flat_map(|arch| arch.gguf).copied().collect();
     writeln!(out, "\nAll names of architectures in GGUF files: {}.", all.join(", ")).unwrap();
-    let hub: Vec<_> = ARCHS.iter().flat_map(|arch| arch.hub).copied().collect();
-    writeln!(out, "\nAll `model_type`s of Hugging Face folders: {}.", hub.join(", ")).unwrap();
+    let hf: Vec<_> = ARCHS.iter().flat_map(|arch| arch.hf).copied().collect();
+    writeln!(out, "\nAll `model_type`s of Hugging Face folders: {}.", hf.join(", ")).unwrap();
 }
 
 fn support() -> String {

@@ -1,18 +1,37 @@
-//! Tensors at rest: names, shapes, what each format's bytes mean, and the files they live in.
+//! Model files: GGUF and safetensors, and the weight formats in them.
 //!
-//! [`File::open`] maps a GGUF or safetensors file and checks it once; [`File::view`] gives a tensor as a [`View`],
-//! a range of the mapping; [`Format`] says what its bytes mean. There is no arithmetic here beyond encode and decode,
-//! and nothing copies weights when a file is opened.
+//! A model file comes from a stranger and may have gigabytes. This crate opens it without copying a weight, and checks it so thoroughly that
+//! nothing after it needs to: every tensor is inside the file, has whole blocks, and overlaps no other. A malformed file is an [`Error`] that
+//! names the place, what was expected and what was found; it never panics, and never allocates more than the file's size justifies.
 //!
-//! ```no_run
-//! let file = trine_tensor::File::open("model.gguf")?;
-//! let width = file.metadata().u32("llama.embedding_length")?;
-//! let first_row = {
-//!     let view = file.view("token_embd.weight")?;
-//!     let mut row = vec![0.0; view.cols()];
-//!     view.decode_row(0, &mut row);
-//!     row
-//! };
+//! - [`File`] maps a GGUF or safetensors file, or all shards of one, and finds tensors by name. [`Metadata`] has the keys of GGUF.
+//! - [`View`] is a tensor: name, shape, [`Format`], and a range of the file's bytes.
+//! - [`FORMATS`] are all weight formats, from F32 to ternary ones, with scalar code for encoding and decoding. It is the definition that fast
+//!   kernels are tested against; there is no other arithmetic in this crate.
+//! - [`gguf`] and [`safetensors`] write files. A [`Writer`] replaces a file only when it is complete.
+//!
+//! ```
+//! use trine_tensor::{File, Metadata, TensorInfo, View, format, gguf};
+//!
+//! # let folder = std::env::temp_dir().join(format!("trine-tensor-doc-{}", std::process::id()));
+//! # std::fs::create_dir_all(&folder)?;
+//! # let path = folder.join("model.gguf");
+//! // A matrix of 2 rows and 32 columns, as 8-bit integers with a scale per 32 weights.
+//! let info = TensorInfo { name: "token_embd.weight".to_owned(), format: &format::Q8_0, shape: vec![2, 32] };
+//! let weights: Vec<f32> = (0..64).map(|i| i as f32 / 64.0).collect();
+//! let view = View::new(info.name.clone(), info.format, info.shape.clone(), info.encode(&weights)?)?;
+//! let mut metadata = Metadata::new();
+//! metadata.insert("llama.embedding_length", 32u32);
+//! gguf::write(&path, &metadata, &[view])?;
+//!
+//! let file = File::open(&path)?;
+//! assert_eq!(file.metadata().u32("llama.embedding_length")?, Some(32));
+//! let view = file.view("token_embd.weight")?;
+//! let mut row = vec![0.0; view.cols()];
+//! view.decode_row(1, &mut row);
+//! assert!((row[31] - 63.0 / 64.0).abs() < 0.01);
+//! # drop((file, view));
+//! # std::fs::remove_dir_all(&folder)?;
 //! # Ok::<(), trine_tensor::Error>(())
 //! ```
 
@@ -25,14 +44,16 @@ pub mod memory;
 mod metadata;
 mod replacement;
 pub mod safetensors;
+mod small;
 mod view;
 mod writer;
 
 pub use bytes::Bytes;
 pub use error::{Error, Result};
-pub use file::{File, Kind, OpenOptions, read_small};
+pub use file::{File, FileFormat, OpenOptions};
 pub use format::{FORMATS, Format};
 pub use metadata::{Array, Metadata, Strings, Value};
 pub use replacement::Replacement;
-pub use view::{Entry, View};
+pub use small::read_small;
+pub use view::{TensorInfo, View};
 pub use writer::Writer;

@@ -1,4 +1,4 @@
-//! A mapped file, and the ways around its mapping.
+//! A memory-mapped file.
 
 use std::fs::File;
 use std::io;
@@ -9,7 +9,7 @@ use memmap2::Mmap;
 /// The smallest page of any system.
 const PAGE: usize = 4096;
 
-/// A file and its read-only mapping; a clone is the same one.
+/// A file and its read-only mapping. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Mapping(Arc<Mapped>);
 
@@ -28,13 +28,13 @@ impl AsRef<[u8]> for Mapping {
 impl Mapping {
     /// Maps all of a file.
     pub(crate) fn new(file: File) -> io::Result<Mapping> {
-        // SAFETY: the mapping is read-only and read as plain bytes, of which every value is valid. That nobody changes
-        // or cuts the file meanwhile is asked of the caller of `File::open`.
+        // SAFETY: the mapping is read-only and read as plain bytes, of which every value is valid. The documentation of
+        // `File::open` requires that nothing changes or truncates the file meanwhile.
         let bytes = unsafe { Mmap::map(&file) }?;
         Ok(Mapping(Arc::new(Mapped { bytes, file })))
     }
 
-    /// Where `bytes` are in the file, if they are in the mapping.
+    /// The offset of `bytes` in the file, if they are in the mapping.
     pub(crate) fn find(&self, bytes: &[u8]) -> Option<usize> {
         let start = (bytes.as_ptr() as usize).checked_sub(self.0.bytes.as_ptr() as usize)?;
         (start + bytes.len() <= self.0.bytes.len()).then_some(start)
@@ -57,7 +57,7 @@ impl Mapping {
     pub(crate) fn prefault(&self, offset: usize, len: usize) {
         #[cfg(target_os = "linux")]
         match self.0.bytes.advise_range(memmap2::Advice::PopulateRead, offset, len) {
-            // Systems older than the advice bring a page when it is touched.
+            // Older kernels do not know the advice: touch every page.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
             _ => return,
         }

@@ -1,17 +1,17 @@
-//! Memory for weights and caches: huge pages, locking, and room that many tensors share.
+//! Memory for weights and caches: huge pages, locking, and shared allocations.
 
 use bytes::BytesMut;
 
-/// A page that the CPU finds through one entry of its translation buffer: 2 MiB on x86-64 and on most ARM systems.
+/// The size of a huge page in bytes: 2 MiB on x86-64 and most ARM systems. A huge page needs one entry of the CPU's TLB.
 pub const HUGE_PAGE: usize = 2 << 20;
 
-/// What the widest loads of a CPU are aligned to.
+/// The alignment of the widest vector loads, in bytes.
 const ALIGN: usize = 64;
 
-/// Bytes that an [`Arena`] asks for at once. What is not used of them takes no memory.
+/// The minimum allocation of an [`Arena`] in bytes. Unused pages take no memory.
 const CHUNK: usize = 64 << 20;
 
-/// Room for weights that are copied, one after the other, so that small ones share huge pages.
+/// Allocates memory for weights in large chunks, so that small tensors share huge pages.
 #[derive(Debug)]
 pub struct Arena {
     rest: BytesMut,
@@ -19,15 +19,15 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// An empty one, which asks for huge pages or leaves that to the system.
+    /// Creates an empty arena, which requests huge pages or leaves them to the system's default.
     pub fn new(huge_pages: bool) -> Arena {
         Arena { rest: BytesMut::new(), huge_pages }
     }
 
-    /// `len` zero bytes at a multiple of 64.
+    /// Allocates `len` zero bytes, aligned to 64 bytes.
     ///
     /// # Errors
-    /// When the system has not so many.
+    /// When the system has not enough memory.
     pub fn take(&mut self, len: usize) -> std::io::Result<BytesMut> {
         let room = len.max(1).next_multiple_of(ALIGN);
         if room > self.rest.len() {
@@ -39,27 +39,27 @@ impl Arena {
     }
 }
 
-/// `len` zero bytes at the start of a huge page, which take no memory until they are written.
+/// Allocates `len` zero bytes, aligned to a huge page. They take no memory until they are written.
 ///
 /// # Errors
-/// When the system has not so many.
+/// When the system has not enough memory.
 pub(crate) fn zeroed(len: usize, huge_pages: bool) -> std::io::Result<BytesMut> {
     let out_of_memory = |_| std::io::Error::from(std::io::ErrorKind::OutOfMemory);
     let whole = len.saturating_add(HUGE_PAGE);
-    // A failure of the allocation itself would end the program.
+    // `BytesMut::zeroed` aborts the program if the allocation fails.
     Vec::<u8>::new().try_reserve_exact(whole).map_err(out_of_memory)?;
     let mut bytes = BytesMut::zeroed(whole);
     let _ = bytes.split_to(bytes.as_ptr().align_offset(HUGE_PAGE));
     bytes.truncate(len);
     if huge_pages {
-        ask_huge_pages(&bytes);
+        advise_huge_pages(&bytes);
     }
     Ok(bytes)
 }
 
-/// Asks the system for huge pages where `memory` spans whole ones; best before it is first written. No value changes, and the system
-/// may decline: [`huge_bytes`] tells what was got.
-pub fn ask_huge_pages<T>(memory: &[T]) {
+/// Advises the system to use huge pages for `memory`, preferably before it is first written. The content does not change, and the system
+/// may ignore it: [`huge_bytes`] returns the result.
+pub fn advise_huge_pages<T>(memory: &[T]) {
     #[cfg(target_os = "linux")]
     {
         let skip = memory.as_ptr().cast::<u8>().align_offset(HUGE_PAGE);
@@ -74,10 +74,10 @@ pub fn ask_huge_pages<T>(memory: &[T]) {
     let _ = memory;
 }
 
-/// Keeps `memory` from being swapped out or dropped until it is unmapped.
+/// Locks `memory` in RAM until it is unmapped.
 ///
 /// # Errors
-/// When the system refuses: most often because [`lock_limit`] is lower.
+/// When the system reports one, most often because [`lock_limit`] is lower.
 pub fn lock(memory: &[u8]) -> std::io::Result<()> {
     #[cfg(unix)]
     // SAFETY: the range is that of a slice, and locking changes no content.
@@ -86,7 +86,7 @@ pub fn lock(memory: &[u8]) -> std::io::Result<()> {
     return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, format!("for {} bytes", memory.len())));
 }
 
-/// Bytes that this process may [`lock`], when the system limits them.
+/// Maximum number of bytes that this process may [`lock`], if it is limited.
 pub fn lock_limit() -> Option<u64> {
     #[cfg(unix)]
     return rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
@@ -94,13 +94,13 @@ pub fn lock_limit() -> Option<u64> {
     return None;
 }
 
-/// The system's setting of transparent huge pages: `always`, `madvise` (who asks gets them) or `never`; `None` where it has none.
+/// The system's setting for transparent huge pages: `always`, `madvise` (on advice) or `never`; `None` if it has none.
 pub fn transparent_huge_pages() -> Option<String> {
     let modes = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").ok()?;
     Some(modes.split_once('[')?.1.split_once(']')?.0.to_owned())
 }
 
-/// Bytes of this process that lie in huge pages now; `None` where the system does not tell.
+/// The number of bytes of this process in huge pages; `None` if the system does not report it.
 pub fn huge_bytes() -> Option<u64> {
     let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").ok()?;
     let field = |name: &str| {

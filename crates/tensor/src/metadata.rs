@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use indexmap::IndexMap;
 
+use crate::error::in_key;
 use crate::{Error, Result};
 
 /// One value of a GGUF file.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)] // the variants are their types
 pub enum Value {
     U8(u8),
     I8(i8),
@@ -25,9 +25,8 @@ pub enum Value {
     Array(Array),
 }
 
-/// An array of a GGUF file; all elements have one type. Arrays of arrays are refused when a file is read.
+/// An array of a GGUF file. All elements have one type; arrays of arrays are not supported.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)] // the variants are their types
 pub enum Array {
     U8(Vec<u8>),
     I8(Vec<i8>),
@@ -43,32 +42,28 @@ pub enum Array {
     String(Strings),
 }
 
-/// Many strings, one behind the other.
+/// An array of strings in one allocation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Strings {
     text: String,
-    /// Where each string ends.
+    /// The end of each string in `text`.
     ends: Vec<usize>,
 }
 
 impl Strings {
-    /// Number of strings.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there is no string.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// The strings in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
         let mut start = 0;
         self.ends.iter().map(move |&end| &self.text[std::mem::replace(&mut start, end)..end])
     }
 
-    /// Adds a string at the end.
     pub fn push(&mut self, string: &str) {
         self.text.push_str(string);
         self.ends.push(self.text.len());
@@ -84,7 +79,6 @@ impl<S: AsRef<str>> FromIterator<S> for Strings {
 }
 
 impl Array {
-    /// Number of elements.
     pub fn len(&self) -> usize {
         match self {
             Array::U8(v) => v.len(),
@@ -102,7 +96,6 @@ impl Array {
         }
     }
 
-    /// Whether there is no element.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -124,7 +117,7 @@ impl Array {
         }
     }
 
-    /// The elements, `None` when one does not fit or they are no integers.
+    /// The elements; `None` if they are not integers, or one does not fit.
     fn to_i32s(&self) -> Option<Vec<i32>> {
         fn all<T: Copy + TryInto<i32>>(v: &[T]) -> Option<Vec<i32>> {
             v.iter().map(|&x| x.try_into().ok()).collect()
@@ -144,7 +137,7 @@ impl Array {
 }
 
 impl Value {
-    /// The value as an integer, `None` when it is something else.
+    /// The value as an integer; `None` if it is not one.
     fn integer(&self) -> Option<i128> {
         Some(match *self {
             Value::U8(x) => x.into(),
@@ -159,7 +152,7 @@ impl Value {
         })
     }
 
-    /// Type and, where it is short, value: what an error says was found.
+    /// The type, and the value if it is short, for errors.
     fn describe(&self) -> String {
         match self {
             Value::U8(x) => format!("u8 {x}"),
@@ -179,47 +172,42 @@ impl Value {
     }
 }
 
-/// The keys of a GGUF file, in the order of the file.
+/// Keys and values of a GGUF file, in the order of the file.
 ///
-/// The typed getters return `None` for a key that is not there, and [`Error::Type`] for one of another type.
-/// Integers of any width convert when the value fits, and both widths of floats do.
+/// The typed getters return `None` for a missing key, and an error for a value of another type. Integers of any width are
+/// converted if the value fits, floats of either width are rounded.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metadata {
     values: IndexMap<String, Value>,
 }
 
 impl Metadata {
-    /// No keys.
     pub fn new() -> Metadata {
         Metadata::default()
     }
 
-    /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.values.get(key)
     }
 
-    /// Sets a key, at the end when it is new, and returns the value it had.
+    /// Sets a value and returns the old one. A new key is added at the end.
     pub fn insert(&mut self, key: impl Into<String>, value: impl Into<Value>) -> Option<Value> {
         self.values.insert(key.into(), value.into())
     }
 
-    /// Removes a key, keeps the others in order, and returns the value it had.
+    /// Removes a key and returns its value. The others keep their order.
     pub fn remove(&mut self, key: &str) -> Option<Value> {
         self.values.shift_remove(key)
     }
 
-    /// Keys and values in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
         self.values.iter().map(|(key, value)| (key.as_str(), value))
     }
 
-    /// Number of keys.
     pub fn len(&self) -> usize {
         self.values.len()
     }
 
-    /// Whether there are no keys.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
@@ -243,7 +231,6 @@ impl Metadata {
         })
     }
 
-    /// A boolean.
     pub fn bool(&self, key: &str) -> Result<Option<bool>> {
         self.typed(key, "bool", |v| match *v {
             Value::Bool(x) => Some(x),
@@ -251,7 +238,6 @@ impl Metadata {
         })
     }
 
-    /// A string.
     pub fn str(&self, key: &str) -> Result<Option<&str>> {
         self.typed(key, "a string", |v| match v {
             Value::String(x) => Some(x.as_str()),
@@ -259,7 +245,6 @@ impl Metadata {
         })
     }
 
-    /// An array of strings.
     pub fn strs(&self, key: &str) -> Result<Option<&Strings>> {
         self.typed(key, "an array of string", |v| match v {
             Value::Array(Array::String(x)) => Some(x),
@@ -294,7 +279,7 @@ impl Metadata {
         let Some(value) = self.get(key) else { return Ok(None) };
         match convert(value) {
             Some(x) => Ok(Some(x)),
-            None => Err(Error::Type { key: key.to_string(), expected, found: value.describe() }),
+            None => Err(Error::malformed(in_key(key), expected, value.describe())),
         }
     }
 }

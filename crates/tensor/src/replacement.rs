@@ -1,23 +1,22 @@
-//! A file that appears whole or not at all.
+//! Writing a file atomically.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
-/// A file in the making. Its bytes go to a temporary file in the same folder, which takes the place of the old file, or of none, in
-/// [`Replacement::finish`]; dropped before, or killed, it leaves the old file as it was. Through a symbolic link, it is the file behind it that is
-/// replaced.
+/// Creates or replaces a file atomically. Bytes are written to a temporary file in the same folder, which [`Replacement::finish`] moves to
+/// its path. If it is dropped before, or the program is killed, an old file stays as it was. A symbolic link is followed.
 pub struct Replacement {
     target: PathBuf,
     file: BufWriter<NamedTempFile>,
 }
 
 impl Replacement {
-    /// Begins a file.
+    /// Creates the temporary file.
     ///
     /// # Errors
-    /// When none can be made in this folder.
+    /// When the folder is not writable.
     pub fn new(path: &Path) -> io::Result<Replacement> {
         let target = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
         let mut builder = tempfile::Builder::new();
@@ -28,15 +27,15 @@ impl Replacement {
         Ok(Replacement { target, file })
     }
 
-    /// Puts the file in place, on disk and under its name.
+    /// Flushes the file to disk and moves it to its path.
     ///
     /// # Errors
-    /// When the system cannot; the old file is then as it was.
+    /// When the system reports one. An old file then stays as it was.
     pub fn finish(self) -> io::Result<()> {
         let file = self.file.into_inner()?;
         file.as_file().sync_all()?;
         file.persist(&self.target)?;
-        // The new name is safe from a power failure only when the folder is on disk, too.
+        // The new name survives a power failure only if the folder is on disk too.
         #[cfg(unix)]
         File::open(folder(&self.target))?.sync_all()?;
         Ok(())
@@ -53,7 +52,6 @@ impl Write for Replacement {
     }
 }
 
-/// Where a file is.
 fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

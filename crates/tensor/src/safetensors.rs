@@ -1,7 +1,7 @@
 //! Safetensors: the length of a JSON header, the header, and the tensors' bytes one after another.
 //!
-//! Specification: <https://github.com/huggingface/safetensors#format>. The header is read by our own code because a
-//! tensor named twice must be an error, and the JSON maps of the `safetensors` crate keep the last silently.
+//! Specification: <https://github.com/huggingface/safetensors#format>. The `safetensors` crate is not used since it
+//! accepts a header with duplicate names, of which it keeps the last.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,14 +11,15 @@ use indexmap::IndexMap;
 use indexmap::map::Entry as Slot;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
+use crate::error::in_tensor;
 use crate::format::{self, Format};
-use crate::view::{Order, size};
+use crate::view::{Sidecar, size};
 use crate::writer::write_all;
-use crate::{Bytes, Entry, Error, Result, View};
+use crate::{Bytes, Error, Result, TensorInfo, View};
 
 pub use crate::writer::Writer;
 
-/// The types of tensors, by their safetensors name.
+/// Formats by their name in safetensors.
 const DTYPES: &[(&str, &Format)] = &[
     ("F32", &format::F32),
     ("F16", &format::F16),
@@ -38,24 +39,24 @@ const MAX_DIMENSIONS: usize = 8;
 const MAX_NAME: usize = 65535;
 const METADATA: &str = "__metadata__";
 
-/// Reads and checks the header, and gives the tensors as ranges of `bytes` in the order of the header. Every byte after
-/// the header must belong to exactly one tensor.
+/// Reads and checks the header, and returns the tensors as ranges of `bytes` in the order of the header. Every byte
+/// after the header must belong to exactly one tensor.
 pub fn read(bytes: &Bytes) -> Result<IndexMap<String, View>> {
     let Some((length, rest)) = bytes.split_first_chunk() else {
-        let what = "the length of the header".to_string();
-        return Err(Error::Truncated { what, expected: 8, found: bytes.len() as u64 });
+        let place = "the length of the header".to_string();
+        return Err(Error::Truncated { place, expected: 8, found: bytes.len() as u64 });
     };
     let (length, left) = (u64::from_le_bytes(*length), rest.len() as u64);
     if length > left {
-        return Err(Error::HeaderLength { found: length, left });
+        return Err(Error::Truncated { place: "the header".to_string(), expected: length, found: left });
     }
     let (header, data) = rest.split_at(length as usize);
-    let header: Unique<Field> =
-        serde_json::from_slice(header).map_err(|source| Error::Json { what: "the header", source })?;
+    let header: Unique<HeaderField> =
+        serde_json::from_slice(header).map_err(|source| Error::Json { place: "the header", source })?;
     let data = bytes.slice(bytes.len() - data.len()..);
     let mut tensors = IndexMap::new();
     for (name, field) in header.0 {
-        if let Field::Tensor(tensor) = field {
+        if let HeaderField::Tensor(tensor) = field {
             tensors.insert(name.clone(), tensor.view(name, &data)?);
         }
     }
@@ -63,7 +64,7 @@ pub fn read(bytes: &Bytes) -> Result<IndexMap<String, View>> {
     Ok(tensors)
 }
 
-/// Refuses tensors that share bytes, and bytes that belong to none.
+/// Refuses tensors that overlap, and bytes that belong to no tensor.
 fn check_cover(tensors: &IndexMap<String, View>, data: &Bytes) -> Result<()> {
     let start = |view: &View| view.bytes.as_ptr() as u64 - data.as_ptr() as u64;
     let mut order: Vec<&View> = tensors.values().collect();
@@ -72,72 +73,74 @@ fn check_cover(tensors: &IndexMap<String, View>, data: &Bytes) -> Result<()> {
     for (i, view) in order.iter().enumerate() {
         let from = start(view);
         if from < covered {
-            return Err(Error::Overlap { first: order[i - 1].name.clone(), second: view.name.clone() });
+            return Err(Error::overlap(&order[i - 1].name, &view.name));
         }
         if from > covered {
-            return Err(Error::Gap { from: covered, to: from });
+            return Err(gap(covered, from));
         }
         covered = from + view.bytes.len() as u64;
     }
     let end = data.len() as u64;
-    if covered == end { Ok(()) } else { Err(Error::Gap { from: covered, to: end }) }
+    if covered == end { Ok(()) } else { Err(gap(covered, end)) }
 }
 
-/// A value of the header: a tensor, or the free-form metadata, which nobody needs.
-enum Field {
-    Tensor(Tensor),
+fn gap(from: u64, to: u64) -> Error {
+    Error::malformed(format!("bytes {from} to {to} of the data section"), "bytes of a tensor", "a gap")
+}
+
+/// A value of the header: a tensor, or the free-form metadata, which is ignored.
+enum HeaderField {
+    Tensor(TensorField),
     Metadata,
 }
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Tensor {
+struct TensorField {
     dtype: String,
-    shape: Shape,
+    shape: Dimensions,
     data_offsets: (u64, u64),
 }
 
-impl Tensor {
+impl TensorField {
     fn view(self, name: String, data: &Bytes) -> Result<View> {
         let Some(&(_, format)) = DTYPES.iter().find(|(dtype, _)| *dtype == self.dtype) else {
-            return Err(Error::UnknownFormat { tensor: name, found: self.dtype.chars().take(40).collect() });
+            let names: Vec<_> = DTYPES.iter().map(|(dtype, _)| *dtype).collect();
+            let (found, hint) =
+                (self.dtype.chars().take(40).collect(), format!("expected one of {}", names.join(", ")));
+            return Err(Error::UnknownFormat { tensor: name, found, hint });
         };
         let size = size(&name, format, &self.shape.0)?;
         let shape = self.shape.0.iter().map(|&n| n as usize).collect();
         let (start, end) = self.data_offsets;
-        let found = data.len() as u64;
-        if end > found {
-            return Err(Error::PastEnd { tensor: name, offset: start, expected: end.saturating_sub(start), found });
+        let len = data.len() as u64;
+        if end > len {
+            return Err(Error::past_end(&name, start, end.saturating_sub(start), len));
         }
+        let info = TensorInfo { name, format, shape };
         if end.checked_sub(start) != Some(size) {
-            let found = end.saturating_sub(start);
-            return Err(Error::Length { tensor: name, shape, format: format.name, expected: size, found });
+            return Err(info.wrong_length(end.saturating_sub(start)));
         }
-        Ok(View {
-            name,
-            format,
-            shape,
-            bytes: data.slice(start as usize..end as usize),
-            mapping: None,
-            order: Order::default(),
-        })
+        let TensorInfo { name, shape, .. } = info;
+        let bytes = data.slice(start as usize..end as usize);
+        Ok(View { name, format, shape, bytes, mapping: None, sidecar: Sidecar::default() })
     }
 }
 
-/// A short list of dimensions: a long one is refused before it takes memory.
-struct Shape(Vec<u64>);
+/// At most [`MAX_DIMENSIONS`] dimensions. A longer list is refused while it is read.
+struct Dimensions(Vec<u64>);
 
-impl<'de> Deserialize<'de> for Shape {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Shape, D::Error> {
-        struct Dimensions;
-        impl<'de> Visitor<'de> for Dimensions {
-            type Value = Shape;
+impl<'de> Deserialize<'de> for Dimensions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Dimensions, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Dimensions;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
                 write!(f, "at most {MAX_DIMENSIONS} dimensions")
             }
 
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Shape, A::Error> {
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Dimensions, A::Error> {
                 let mut shape = Vec::with_capacity(MAX_DIMENSIONS);
                 while let Some(n) = seq.next_element()? {
                     if shape.len() == MAX_DIMENSIONS {
@@ -145,23 +148,23 @@ impl<'de> Deserialize<'de> for Shape {
                     }
                     shape.push(n);
                 }
-                Ok(Shape(shape))
+                Ok(Dimensions(shape))
             }
         }
-        deserializer.deserialize_seq(Dimensions)
+        deserializer.deserialize_seq(List)
     }
 }
 
-/// How the value of a JSON key is read, which may depend on the key.
+/// A value of a JSON object, whose type may depend on the key.
 pub(crate) trait Member: Sized {
     fn next<'de, A: MapAccess<'de>>(key: &str, map: &mut A) -> std::result::Result<Self, A::Error>;
 }
 
-impl Member for Field {
-    fn next<'de, A: MapAccess<'de>>(key: &str, map: &mut A) -> std::result::Result<Field, A::Error> {
+impl Member for HeaderField {
+    fn next<'de, A: MapAccess<'de>>(key: &str, map: &mut A) -> std::result::Result<HeaderField, A::Error> {
         match key {
-            METADATA => map.next_value::<IgnoredAny>().map(|_| Field::Metadata),
-            _ => map.next_value().map(Field::Tensor),
+            METADATA => map.next_value::<IgnoredAny>().map(|_| HeaderField::Metadata),
+            _ => map.next_value().map(HeaderField::Tensor),
         }
     }
 }
@@ -172,7 +175,7 @@ impl Member for String {
     }
 }
 
-/// A JSON object in its order; a key that occurs twice, or is too long for a name, is an error.
+/// A JSON object in the order of the file. A key that occurs twice, or is longer than [`MAX_NAME`] bytes, is an error.
 pub(crate) struct Unique<V>(pub IndexMap<String, V>);
 
 impl<'de, V: Member> Deserialize<'de> for Unique<V> {
@@ -189,9 +192,9 @@ impl<'de, V: Member> Deserialize<'de> for Unique<V> {
                 let mut members = IndexMap::new();
                 while let Some(key) = map.next_key::<String>()? {
                     if key.len() > MAX_NAME {
+                        let found = key.len();
                         return Err(A::Error::custom(format!(
-                            "a name of {} bytes, expected at most {MAX_NAME}",
-                            key.len()
+                            "name: expected at most {MAX_NAME} bytes, found {found}"
                         )));
                     }
                     let value = V::next(&key, &mut map)?;
@@ -207,38 +210,38 @@ impl<'de, V: Member> Deserialize<'de> for Unique<V> {
     }
 }
 
-/// Writes a file. It takes the place of an old one only when it is whole and on disk.
+/// Writes a file. It replaces an old file only when it is complete and on disk.
 pub fn write(path: impl AsRef<Path>, tensors: &[View]) -> Result<()> {
-    write_all(create(path, tensors.iter().map(View::entry).collect())?, tensors)
+    write_all(create(path, tensors.iter().map(View::info).collect())?, tensors)
 }
 
-/// Begins a file with these tensors, whose bytes then go through the [`Writer`] in this order.
-pub fn create(path: impl AsRef<Path>, tensors: Vec<Entry>) -> Result<Writer> {
+/// Creates a file. The bytes of the tensors are then written to the [`Writer`], in the same order.
+pub fn create(path: impl AsRef<Path>, tensors: Vec<TensorInfo>) -> Result<Writer> {
     let path = path.as_ref();
     let header = header(&tensors).map_err(|e| e.at(path))?;
     Writer::create(path, &header, tensors, 1)
 }
 
-/// Length and header; the header ends in spaces so that the data begins on a multiple of 64 bytes.
-fn header(tensors: &[Entry]) -> Result<Vec<u8>> {
+/// Length and header. The header ends in spaces so that the data begins at a multiple of 64 bytes.
+fn header(tensors: &[TensorInfo]) -> Result<Vec<u8>> {
     let mut fields = serde_json::Map::new();
-    // Python's transformers refuses a file that does not say which framework wrote it.
+    // Python's transformers refuses a file without the name of the framework.
     fields.insert(METADATA.to_string(), serde_json::json!({ "format": "pt" }));
     let mut offset = 0u64;
-    for entry in tensors {
-        let tensor = || entry.name.clone();
-        let Some((dtype, _)) = DTYPES.iter().find(|(_, format)| *format == entry.format) else {
-            return Err(Error::NotStorable { tensor: tensor(), format: entry.format.name, kind: "safetensors" });
+    for info in tensors {
+        let place = || in_tensor(&info.name);
+        let Some((dtype, _)) = DTYPES.iter().find(|(_, format)| *format == info.format) else {
+            return Err(Error::unsupported(place(), "a format with a name in safetensors", info.format));
         };
-        if entry.shape.len() > MAX_DIMENSIONS {
-            let (found, limit) = (entry.shape.len() as u64, MAX_DIMENSIONS as u64);
-            return Err(Error::Dimensions { tensor: tensor(), found, limit });
+        let found = info.shape.len();
+        if found > MAX_DIMENSIONS {
+            return Err(Error::malformed(place(), format_args!("at most {MAX_DIMENSIONS} dimensions"), found));
         }
-        let end = offset.saturating_add(entry.size()?);
-        let field = serde_json::json!({ "dtype": dtype, "shape": entry.shape, "data_offsets": [offset, end] });
+        let end = offset.saturating_add(info.size()?);
+        let field = serde_json::json!({ "dtype": dtype, "shape": info.shape, "data_offsets": [offset, end] });
         offset = end;
-        if fields.insert(entry.name.clone(), field).is_some() {
-            return Err(Error::DuplicateTensor { tensor: tensor() });
+        if fields.insert(info.name.clone(), field).is_some() {
+            return Err(Error::duplicate(place()));
         }
     }
     let mut json = serde_json::Value::Object(fields).to_string().into_bytes();

@@ -1,24 +1,24 @@
-//! Writing a model file so that it appears whole or not at all.
+//! Writing a model file atomically.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::{Entry, Error, Replacement, Result};
+use crate::{Error, Replacement, Result, TensorInfo};
 
-/// A model file in the making. The header is in place; tensors follow one by one in the order it announced, so that
-/// only one of them need be in memory. [`Writer::finish`] puts the file in place; dropped before, or killed, it leaves
-/// the old file as it was.
+/// Writes the tensors of a new model file one after another, in the order of its header, so that only one of them need be in
+/// memory. [`Writer::finish`] puts the file in place. If the writer is dropped before, or the program is killed, an old file
+/// stays as it was.
 pub struct Writer {
     path: PathBuf,
     file: Replacement,
-    tensors: Vec<Entry>,
+    tensors: Vec<TensorInfo>,
     written: usize,
     alignment: usize,
 }
 
 impl Writer {
-    /// Begins a file with a complete header; each tensor is padded to `alignment`.
-    pub(crate) fn create(path: &Path, header: &[u8], tensors: Vec<Entry>, alignment: usize) -> Result<Writer> {
+    /// Creates a file with a complete header. Each tensor is padded to `alignment`.
+    pub(crate) fn create(path: &Path, header: &[u8], tensors: Vec<TensorInfo>, alignment: usize) -> Result<Writer> {
         let begin = || {
             let mut file = Replacement::new(path)?;
             file.write_all(header)?;
@@ -28,21 +28,23 @@ impl Writer {
         Ok(Writer { path: path.to_path_buf(), file, tensors, written: 0, alignment })
     }
 
-    /// Writes the bytes of the next tensor. Refuses more or fewer bytes than its entry says.
+    /// Writes the bytes of the next tensor. Refuses more or fewer bytes than its shape and format need.
     pub fn tensor(&mut self, bytes: &[u8]) -> Result<()> {
         match self.tensors.get(self.written) {
-            Some(entry) if entry.size()? != bytes.len() as u64 => Err(entry.wrong_length(bytes.len()).at(&self.path)),
+            Some(info) if info.size()? != bytes.len() as u64 => {
+                Err(info.wrong_length(bytes.len() as u64).at(&self.path))
+            }
             _ => self.tensor_in_parts([bytes]),
         }
     }
 
-    /// As [`Writer::tensor`], for bytes that need not be in memory together. After an error the file cannot be finished.
+    /// As [`Writer::tensor`], for bytes that are not in memory together. After an error the file cannot be finished.
     pub fn tensor_in_parts<T: AsRef<[u8]>>(&mut self, parts: impl IntoIterator<Item = T>) -> Result<()> {
         let count = self.tensors.len();
-        let Some(entry) = self.tensors.get(self.written) else {
-            return Err(Error::Unfinished { expected: count, found: count + 1 }.at(&self.path));
+        let Some(info) = self.tensors.get(self.written) else {
+            return Err(unfinished(count, count + 1).at(&self.path));
         };
-        let expected = entry.size()?;
+        let expected = info.size()?;
         let next = std::mem::replace(&mut self.written, usize::MAX) + 1;
         let mut found = 0;
         for part in parts {
@@ -54,7 +56,7 @@ impl Writer {
             self.file.write_all(part).map_err(|e| Error::Io(e).at(&self.path))?;
         }
         if found != expected {
-            return Err(entry.wrong_length(found as usize).at(&self.path));
+            return Err(info.wrong_length(found).at(&self.path));
         }
         let padding = (expected.next_multiple_of(self.alignment as u64) - expected) as usize;
         self.file.write_all(&vec![0; padding]).map_err(|e| Error::Io(e).at(&self.path))?;
@@ -62,17 +64,21 @@ impl Writer {
         Ok(())
     }
 
-    /// Puts the file in place, on disk and under its name. Refuses when tensors are missing.
+    /// Flushes the file to disk and moves it to its path. Refuses when tensors are missing.
     pub fn finish(self) -> Result<()> {
         let Writer { path, file, tensors, written, .. } = self;
         if written != tensors.len() {
-            return Err(Error::Unfinished { expected: tensors.len(), found: written }.at(&path));
+            return Err(unfinished(tensors.len(), written).at(&path));
         }
         file.finish().map_err(|e| Error::Io(e).at(&path))
     }
 }
 
-/// Writes the tensors that the header announced, and finishes the file.
+fn unfinished(expected: usize, found: usize) -> Error {
+    Error::malformed("the file", format_args!("the {expected} tensors of its header"), found)
+}
+
+/// Writes all tensors, and finishes the file.
 pub(crate) fn write_all(mut writer: Writer, tensors: &[crate::View]) -> Result<()> {
     for view in tensors {
         writer.tensor(&view.stored()?)?;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use trine_tensor::format::{I2_S, I2_S_ARM, I2_S_ROWS, TL1, TL2};
-use trine_tensor::{Entry, File, Format, View, gguf};
+use trine_tensor::{File, Format, TensorInfo, View, gguf};
 
 /// Trained ternary models.
 fn models() -> Vec<PathBuf> {
@@ -22,13 +22,13 @@ fn scratch(name: &str) -> PathBuf {
 }
 
 /// The bytes of a model whose ternary matrices are in `format`, without what Trine says about it.
-fn untold(model: &Path, format: &'static Format, mut change: impl FnMut(&mut [f32])) -> Vec<u8> {
+fn without_keys(model: &Path, format: &'static Format, mut change: impl FnMut(&mut [f32])) -> Vec<u8> {
     let file = File::open(model).unwrap();
     let mut convert = |view: &View| {
         if !view.format.ternary {
             return view.clone();
         }
-        let entry = Entry { format, ..view.entry() };
+        let entry = TensorInfo { format, ..view.info() };
         let mut weights = view.decode();
         change(&mut weights);
         View::new(&*view.name, format, view.shape.clone(), entry.encode(&weights).unwrap()).unwrap()
@@ -58,7 +58,7 @@ fn assert_same(found: &File, model: &Path) {
 fn the_layout_of_trained_weights_is_found() {
     for model in models() {
         for format in [&I2_S, &I2_S_ARM, &I2_S_ROWS] {
-            let file = File::from_bytes("model.gguf", untold(&model, format, |_| {})).unwrap();
+            let file = File::from_bytes("model.gguf", without_keys(&model, format, |_| {})).unwrap();
             println!("{format}: {:?} {:?}", file.notes(), file.warnings());
             assert_same(&file, &model);
             assert!(file.warnings().is_empty() && file.notes()[0].contains("zeros"));
@@ -66,7 +66,7 @@ fn the_layout_of_trained_weights_is_found() {
     }
 }
 
-/// Puts trits that nobody trained in the place of those that somebody did, other ones for each matrix.
+/// Replaces trained trits by random ones, which differ between matrices.
 fn forget() -> impl FnMut(&mut [f32]) {
     let mut state = 1u64;
     move |weights| {
@@ -79,11 +79,11 @@ fn forget() -> impl FnMut(&mut [f32]) {
 }
 
 #[test]
-fn what_weights_do_not_tell_is_assumed_with_a_warning() {
+fn what_weights_do_not_prove_is_assumed_with_a_warning() {
     for format in [&I2_S, &I2_S_ARM, &I2_S_ROWS] {
-        let file = File::from_bytes("model.gguf", untold(&models()[0], format, forget())).unwrap();
+        let file = File::from_bytes("model.gguf", without_keys(&models()[0], format, forget())).unwrap();
         assert!(file.warnings()[0].contains("I2_S_ARM, I2_S_ROWS") && file.notes().is_empty());
-        assert!(file.tensors().all(|view| view.format.packing().is_none()));
+        assert!(file.tensors().all(|view| view.format.matrix_layout().is_none()));
     }
 }
 
@@ -103,11 +103,13 @@ fn the_tiles_of_trained_weights_are_found_and_others_refused() {
     for model in models() {
         let proves = !model.ends_with("stories.gguf");
         for (format, wide) in [(&TL1, 128), (&TL2, 96)] {
-            std::fs::write(&path, untold(&model, format, |_| {})).unwrap();
+            std::fs::write(&path, without_keys(&model, format, |_| {})).unwrap();
             let alone = File::open(&path);
             match &alone {
                 Ok(file) => assert_same(file, &model),
-                Err(error) => assert!(!proves && error.to_string().contains("only with the tiles"), "{error}"),
+                Err(error) => {
+                    assert!(!proves && error.to_string().contains("expected the tiles of its kernel"), "{error}")
+                }
             }
             let others = [([128, 256], [128, wide, 32]), ([768, 256], [256, wide, 32]), ([256, 768], [256, wide, 32])];
             let with = |tiles: [usize; 3]| {
@@ -128,9 +130,9 @@ fn the_tiles_of_trained_weights_are_found_and_others_refused() {
                 }
             }
             std::fs::remove_file(&config).unwrap();
-            // Of weights that nobody trained, tiles are taken on trust.
-            std::fs::write(&path, untold(&model, format, forget())).unwrap();
-            assert!(File::open(&path).unwrap_err().to_string().contains("only with the tiles"));
+            // The tiles of random weights cannot be verified.
+            std::fs::write(&path, without_keys(&model, format, forget())).unwrap();
+            assert!(File::open(&path).unwrap_err().to_string().contains("expected the tiles of its kernel"));
             assert!(!with([256, wide, 32]).unwrap().warnings().is_empty());
             std::fs::remove_file(&config).unwrap();
         }

@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use trine_tensor::{Entry, Error, File, Kind, Metadata, OpenOptions, View, format, gguf, safetensors};
+use trine_tensor::{Error, File, FileFormat, Metadata, OpenOptions, TensorInfo, View, format, gguf, safetensors};
 
 fn same(file: &File, tensors: &[View]) {
     assert_eq!(file.tensors().len(), tensors.len());
@@ -30,7 +30,7 @@ fn a_gguf_file_holds_what_was_written() {
         for mmap in [false, true] {
             let file =
                 File::open_with(&path, &OpenOptions { mmap, huge_pages: !mmap, ..OpenOptions::default() }).unwrap();
-            assert_eq!(file.kind(), Kind::Gguf { version: 3 });
+            assert_eq!(file.format(), FileFormat::Gguf { version: 3 });
             assert_eq!(file.metadata(), &metadata);
             assert_eq!(file.size(), fs::metadata(&path).unwrap().len());
             same(&file, &tensors);
@@ -50,7 +50,7 @@ fn a_safetensors_file_holds_what_was_written() {
     tensors.push(View::new("scalar", &format::F32, vec![], vec![0, 0, 128, 63]).unwrap());
     safetensors::write(&path, &tensors).unwrap();
     let file = File::open(&path).unwrap();
-    assert_eq!((file.kind(), file.config()), (Kind::Safetensors, None));
+    assert_eq!((file.format(), file.config()), (FileFormat::Safetensors, None));
     // JSON objects have no order of their own.
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     let mut names: Vec<_> = file.names().collect();
@@ -94,7 +94,7 @@ fn a_folder_stands_for_the_model_in_it() {
         refused("the name of a file in the same folder");
     }
     index(r#"{"b": "b.safetensors", "d": "c.safetensors"}"#);
-    refused("tensor \"d\" is in \"c.safetensors\", but it is not");
+    refused("tensor \"d\": expected a tensor of this name in \"c.safetensors\", as listed in the index, found none");
     index(r#"{"b": "b.safetensors", "b": "c.safetensors"}"#);
     refused("occurs twice");
     index(r#"{"b": "gone.safetensors"}"#);
@@ -107,15 +107,15 @@ fn a_folder_stands_for_the_model_in_it() {
 }
 
 #[test]
-fn an_unknown_tensor_is_told_with_its_neighbours() {
+fn the_error_for_an_unknown_tensor_lists_similar_names() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.gguf");
     let tensor = |name: &str| View::new(name, &format::F32, vec![1], vec![0; 4]).unwrap();
     gguf::write(&path, &Metadata::new(), &["output", "blk.0.attn_q.weight", "blk.1.ffn_up.weight"].map(tensor))
         .unwrap();
     let error = File::open(&path).unwrap().view("blk.0.attn_k.weight").unwrap_err();
-    let Error::NoTensor { near, .. } = error.cause() else { panic!("{error}") };
-    assert_eq!(near[0], "blk.0.attn_q.weight");
+    let Error::NoTensor { hint, .. } = error.cause() else { panic!("{error}") };
+    assert!(hint.contains("[\"blk.0.attn_q.weight\", "), "{hint}");
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn typed_getters_convert_what_fits_and_name_what_does_not() {
 }
 
 #[test]
-fn what_is_no_model_is_told_by_its_first_bytes() {
+fn the_error_for_another_file_shows_its_first_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x");
     for (bytes, expected) in [(&b""[..], "empty"), (b"PK\x03\x04zipped up", r"PK\x03\x04zipped "), (b"GG", "GG")] {
@@ -152,27 +152,29 @@ fn what_is_no_model_is_told_by_its_first_bytes() {
     }
     assert!(matches!(File::open(folder.path().join("absent")).unwrap_err().cause(), Error::Io(_)));
     #[cfg(unix)]
-    assert!(matches!(File::open("/dev/null").unwrap_err().cause(), Error::NotAFile));
+    assert!(matches!(File::open("/dev/null").unwrap_err().cause(), Error::Io(_)));
 }
 
 #[test]
-fn a_writer_refuses_what_its_header_did_not_announce() {
+fn a_writer_refuses_tensors_that_are_not_in_its_header() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.gguf");
-    let entry = |name: &str, format| Entry { name: name.to_string(), format, shape: vec![4] };
-    let create = |entries: &[Entry]| gguf::create(&path, &Metadata::new(), entries.to_vec());
+    let entry = |name: &str, format| TensorInfo { name: name.to_string(), format, shape: vec![4] };
+    let create = |entries: &[TensorInfo]| gguf::create(&path, &Metadata::new(), entries.to_vec());
     let mut writer = create(&[entry("a", &format::F32)]).unwrap();
-    assert!(matches!(writer.tensor(&[0; 15]).unwrap_err().cause(), Error::Length { expected: 16, found: 15, .. }));
-    assert!(matches!(writer.finish().unwrap_err().cause(), Error::Unfinished { expected: 1, found: 0 }));
-    let twice = create(&[entry("a", &format::F32), entry("a", &format::F32)]);
-    assert!(matches!(twice.err().unwrap().cause(), Error::DuplicateTensor { .. }));
-    assert!(matches!(create(&[entry("a", &format::U8)]).err().unwrap().cause(), Error::NotStorable { .. }));
-    assert!(matches!(create(&[entry("a", &format::Q8_0)]).err().unwrap().cause(), Error::Block { .. }));
+    let check = |error: Error, text: &str| assert!(error.to_string().contains(text), "{error}");
+    check(writer.tensor(&[0; 15]).unwrap_err(), "tensor \"a\": expected 16 bytes for [4] in F32, found 15");
+    check(writer.finish().unwrap_err(), "expected the 1 tensors of its header, found 0");
+    check(create(&[entry("a", &format::F32), entry("a", &format::F32)]).err().unwrap(), "the same name twice");
+    check(create(&[entry("a", &format::U8)]).err().unwrap(), "found U8, which is not supported");
+    check(
+        create(&[entry("a", &format::Q8_0)]).err().unwrap(),
+        "expected rows of a multiple of 32 weights for Q8_0, found 4",
+    );
     for name in [String::new(), "a".repeat(65536)] {
-        let error = create(&[entry(&name, &format::F32)]).err().unwrap();
-        assert!(matches!(error.cause(), Error::NameLength { .. }), "{error}");
+        check(create(&[entry(&name, &format::F32)]).err().unwrap(), "expected 1 to 65535 bytes, found");
     }
-    // Nothing is left behind.
+    // No temporary file is left.
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
@@ -229,7 +231,7 @@ fn real_files_open_and_agree() {
     let models = fs::read_dir(models).unwrap().map(|entry| entry.unwrap().path());
     for model in models.filter(|path| path.is_dir()) {
         let opened = File::open(&model).unwrap();
-        assert!(opened.config().is_some() && opened.kind() == Kind::Safetensors);
+        assert!(opened.config().is_some() && opened.format() == FileFormat::Safetensors);
         let files = fs::read_dir(&model).unwrap().map(|entry| entry.unwrap().path());
         let ggufs: Vec<File> = files
             .filter(|path| path.extension().is_some_and(|e| e == "gguf"))

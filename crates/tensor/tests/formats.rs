@@ -1,7 +1,7 @@
 //! What every format promises, over all of them.
 
 use trine_tensor::format::{self, FORMATS, Format};
-use trine_tensor::{Entry, File, View};
+use trine_tensor::{File, TensorInfo, View};
 
 /// Independent uniform numbers in 0..1 (splitmix64).
 fn uniform(seed: u64) -> impl FnMut() -> f32 {
@@ -76,9 +76,9 @@ fn formats_agree_with_the_reference_bit_for_bit() {
     assert_eq!(encoded, expected);
 }
 
-/// The formats whose tensors are row behind row; tests/ternary.rs has the others.
+/// The formats that store rows. tests/ternary.rs tests the others.
 fn of_rows() -> impl Iterator<Item = &'static Format> {
-    FORMATS.iter().copied().filter(|format| format.packing().is_none())
+    FORMATS.iter().copied().filter(|format| format.matrix_layout().is_none())
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn errors_are_near_the_least_that_so_many_bits_allow() {
 fn rows_of_a_view_are_those_of_the_whole() {
     for format in of_rows() {
         let weights = gaussian(3 * 512, 4);
-        let entry = Entry { name: "w".to_owned(), format, shape: vec![3, 512] };
+        let entry = TensorInfo { name: "w".to_owned(), format, shape: vec![3, 512] };
         let view = View::new("w", format, vec![3, 512], entry.encode(&weights).unwrap()).unwrap();
         let mut row = vec![0.0; 512];
         for (i, expected) in view.decode().chunks(512).enumerate() {

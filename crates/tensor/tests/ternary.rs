@@ -1,8 +1,8 @@
-//! The ternary and binary layouts: they read as golden/ternary.py wrote them, are written as they are read, and are told apart.
+//! Ternary and binary layouts are read as golden/ternary.py wrote them, written as they are read, and distinguished.
 
 use std::path::{Path, PathBuf};
 use trine_tensor::format::{self, FORMATS};
-use trine_tensor::{Entry, Error, File, Format, Metadata, OpenOptions, View, gguf};
+use trine_tensor::{Error, File, Format, Metadata, OpenOptions, TensorInfo, View, gguf};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/ternary")
@@ -59,7 +59,7 @@ fn files_of_other_programs_read_as_they_were_written() {
             }
             let rows = view.by_rows();
             rows.check().unwrap();
-            assert!(rows.format.packing().is_none());
+            assert!(rows.format.matrix_layout().is_none());
         }
     }
 }
@@ -68,10 +68,10 @@ fn files_of_other_programs_read_as_they_were_written() {
 fn what_is_encoded_has_the_bytes_of_the_other_program_where_the_order_is_one_of_the_file() {
     for (name, format) in [("i2_s-arm.gguf", &format::I2_S_ARM), ("i2_s-rows.gguf", &format::I2_S_ROWS)] {
         let view = open(&golden().join(name), &[format]).unwrap().view("w").unwrap();
-        assert!(view.entry().encode(&view.decode()).unwrap() == *view.bytes, "{name}");
+        assert!(view.info().encode(&view.decode()).unwrap() == *view.bytes, "{name}");
     }
     for view in File::open(golden().join("iq_bn.gguf")).unwrap().tensors().filter(|view| !view.name.contains('.')) {
-        assert!(view.entry().encode(&view.decode()).unwrap() == *view.bytes, "{}", view.name);
+        assert!(view.info().encode(&view.decode()).unwrap() == *view.bytes, "{}", view.name);
     }
 }
 
@@ -88,7 +88,7 @@ fn every_layout_gives_back_what_it_was_given_through_a_file() {
         for shape in [[32, 256], [64, 768], [160, 512]] {
             // Half precision holds the scale.
             let weights: Vec<f32> = trits(shape[0] * shape[1], 5).into_iter().map(|t| 0.375 * t).collect();
-            let entry = Entry { name: "w".to_owned(), format, shape: shape.to_vec() };
+            let entry = TensorInfo { name: "w".to_owned(), format, shape: shape.to_vec() };
             let bytes = entry.encode(&weights).unwrap_or_else(|error| panic!("{format} {shape:?}: {error}"));
             let view = View::new("w", format, shape.to_vec(), bytes).unwrap();
             assert!(view.decode() == weights, "{format} {shape:?}");
@@ -133,7 +133,7 @@ fn renumbered(bytes: &mut [u8], from: u32, to: u32) {
 }
 
 #[test]
-fn what_cannot_be_told_is_refused_with_what_to_do() {
+fn ambiguous_files_are_refused_with_a_hint() {
     let error = |result: Result<File, Error>| match result.map(|file| file.notes().to_vec()) {
         Err(error) => error.to_string(),
         Ok(notes) => panic!("opened: {notes:?}"),
@@ -148,7 +148,7 @@ fn what_cannot_be_told_is_refused_with_what_to_do() {
     check(error(changed("i2_s-x86.gguf", |bytes| renumbered(bytes, 36, 31))), &["Q4_0_4_4", "quantize again"]);
     check(error(changed("i2_s-x86.gguf", |bytes| renumbered(bytes, 36, 37))), &["type 37", "quantize again"]);
     check(error(changed("i2_s-x86.gguf", |bytes| renumbered(bytes, 36, 77))), &["type 77", "expected one of"]);
-    // The layouts of I2_S are assumed, with a warning, unless who opens the file knows.
+    // The layouts of I2_S are assumed, with a warning, unless the caller chooses one.
     let warnings = changed("i2_s-arm.gguf", |_| {}).unwrap().warnings().join("\n");
     assert!(warnings.contains("I2_S_ARM, I2_S_ROWS") && warnings.contains("--layout"), "{warnings}");
     assert!(open(&golden().join("i2_s-x86.gguf"), &[&format::I2_S]).unwrap().warnings().is_empty());
@@ -178,11 +178,11 @@ fn tiles_that_are_not_those_of_the_bytes_are_refused() {
     let path = folder.join("model.gguf");
     std::fs::copy(golden().join("tl2.gguf"), &path).unwrap();
     for (ini, part) in [
-        ("[a]\nm = 128\nk = 512\nbm = 64\nbk = 96\nbmm = 32\n", "no TL2 with tiles of 64 x 96"),
+        ("[a]\nm = 128\nk = 512\nbm = 64\nbk = 96\nbmm = 32\n", "expected TL2 with tiles of 64 x 96"),
         ("[a]\nm = 128\nk = 512\nbm = 0\nbk = 0\nbmm = 0\n", "at least 1, found \"bm = 0\""),
         ("[a]\nm = 128\nk = 512\nbm = 100\nbk = 96\nbmm = 32\n", "bm = 100, expected a multiple of bmm = 32"),
         ("[a]\nm = 128\nk = 512\nbm = 128\nbk = 80\nbmm = 32\n", "bk = 80, expected a multiple of 24"),
-        ("[a]\nm = 64\nk = 512\nbm = 64\nbk = 96\nbmm = 32\n", "are for 64 x 512, none for it"),
+        ("[a]\nm = 64\nk = 512\nbm = 64\nbk = 96\nbmm = 32\n", "found sections in kernel_config.ini for 64 x 512 only"),
         ("[a]\nm = 128\n", "a section without all"),
         ("m = 128\n", "m = 128"),
         ("[a]\nm = -1\n", "m = -1"),
@@ -199,7 +199,7 @@ fn tiles_that_are_not_those_of_the_bytes_are_refused() {
 #[test]
 fn codes_and_scales_that_cannot_be_are_found() {
     for format in ternary().chain([&format::Q1_0, &format::Q4_K]) {
-        let entry = Entry { name: "w".to_owned(), format, shape: vec![32, 512] };
+        let entry = TensorInfo { name: "w".to_owned(), format, shape: vec![32, 512] };
         let good = View::new("w", format, entry.shape.clone(), entry.encode(&trits(32 * 512, 1)).unwrap()).unwrap();
         good.by_rows().check().unwrap();
         for fill in [0xff, 0x7f] {

@@ -43,7 +43,7 @@ fn tokenizers(criterion: &mut Criterion) {
     let golden = std::fs::read(golden).expect("a golden tokenizer");
     let golden = ("golden", Tokenizer::from_json(&golden, None).expect("a golden tokenizer"));
     let text = text();
-    for (name, tokenizer) in [golden].into_iter().chain(common::kinds()).chain(common::tokenizers()) {
+    for (name, tokenizer) in [golden].into_iter().chain(common::algorithms()).chain(common::tokenizers()) {
         let mut group = criterion.benchmark_group(name);
         group.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1)).sample_size(10);
         group.throughput(Throughput::Bytes(text.len() as u64));

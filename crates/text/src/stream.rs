@@ -1,42 +1,56 @@
-use crate::Tokenizer;
-use crate::vocab::Kind;
+//! Converting tokens to text.
 
-/// Tokens to text one at a time, as they are generated: only whole UTF-8 comes out.
+use crate::{TokenType, Tokenizer};
+
+impl Tokenizer {
+    /// Converts tokens to text. Control and unknown tokens are left out, bytes that are not UTF-8 become U+FFFD, ids outside the
+    /// vocabulary are ignored, and the space that encoding adds at the beginning is removed.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        DecodeStream::new(self).decode(self, ids)
+    }
+
+    /// As [`Tokenizer::decode`], with the names of control tokens.
+    pub fn decode_with_special(&self, ids: &[u32]) -> String {
+        DecodeStream::with_special(self).decode(self, ids)
+    }
+}
+
+/// Converts tokens to text one at a time, as they are generated. It returns only complete UTF-8 characters.
 #[derive(Debug, Clone)]
-pub struct Stream {
-    /// Bytes that do not make a character yet: fewer than four between two calls.
+pub struct DecodeStream {
+    /// The bytes of an incomplete character; fewer than four between two calls.
     pending: Vec<u8>,
-    /// What the last call gave.
+    /// The result of the last call.
     text: String,
     special: bool,
-    /// Whether a space at the beginning is the one that encoding puts there.
+    /// Whether a space at the beginning is removed.
     strip: bool,
 }
 
-impl Stream {
-    /// From the beginning of a text: all that is pushed is what [`Tokenizer::decode`] gives for the same tokens.
-    pub fn new(tokenizer: &Tokenizer) -> Stream {
-        Stream { pending: Vec::new(), text: String::new(), special: false, strip: tokenizer.space_prefix() }
+impl DecodeStream {
+    /// A stream at the beginning of a text. All results together are what [`Tokenizer::decode`] returns.
+    pub fn new(tokenizer: &Tokenizer) -> DecodeStream {
+        DecodeStream { pending: Vec::new(), text: String::new(), special: false, strip: tokenizer.space_prefix() }
     }
 
-    /// As [`Stream::new`], with the names of control tokens, as in [`Tokenizer::decode_with_special`].
-    pub fn with_special(tokenizer: &Tokenizer) -> Stream {
-        Stream { special: true, ..Stream::new(tokenizer) }
+    /// As [`DecodeStream::new`], with the names of control tokens.
+    pub fn with_special(tokenizer: &Tokenizer) -> DecodeStream {
+        DecodeStream { special: true, ..DecodeStream::new(tokenizer) }
     }
 
-    /// Behind a prompt: a space at the beginning is text, since nothing was put in front of what is generated.
-    pub fn behind_prompt(tokenizer: &Tokenizer) -> Stream {
-        Stream { strip: false, ..Stream::new(tokenizer) }
+    /// A stream after a prompt. A space at the beginning is kept.
+    pub fn after_prompt(tokenizer: &Tokenizer) -> DecodeStream {
+        DecodeStream { strip: false, ..DecodeStream::new(tokenizer) }
     }
 
-    /// Takes a token and gives the text that became whole with it, if any. Allocates nothing once its buffers have
-    /// grown to the longest token.
+    /// Adds a token and returns the text that it completes, which may be empty. Does not allocate once its buffers have the size
+    /// of the longest token.
     pub fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> &str {
         self.text.clear();
-        let shown = tokenizer.kind(id).is_some_and(|kind| self.special || kind.is_text());
+        let shown = tokenizer.token_type(id).is_some_and(|kind| self.special || kind.is_text());
         let mut piece = tokenizer.piece(id).filter(|_| shown).unwrap_or_default();
         if self.strip && !piece.is_empty() {
-            let is_text = !matches!(tokenizer.kind(id), Some(Kind::Control | Kind::Unknown));
+            let is_text = !matches!(tokenizer.token_type(id), Some(TokenType::Control | TokenType::Unknown));
             if is_text {
                 piece = piece.strip_prefix(b" ").unwrap_or(piece);
                 self.strip = false;
@@ -66,7 +80,7 @@ impl Stream {
         &self.text
     }
 
-    /// What is left at the end: U+FFFD for a character that never became whole. The stream is then empty.
+    /// Ends the text and returns the rest: U+FFFD for an incomplete character. The stream is then empty.
     pub fn finish(&mut self) -> &str {
         self.text.clear();
         if !self.pending.is_empty() {
@@ -74,5 +88,13 @@ impl Stream {
             self.text.push(char::REPLACEMENT_CHARACTER);
         }
         &self.text
+    }
+    fn decode(mut self, tokenizer: &Tokenizer, ids: &[u32]) -> String {
+        let mut text = String::with_capacity(ids.len() * 4);
+        for &id in ids {
+            text.push_str(self.push(tokenizer, id));
+        }
+        text.push_str(self.finish());
+        text
     }
 }

@@ -1,8 +1,8 @@
-//! A tokenizer learned from text: byte-level BPE (Sennrich et al. 2016, arXiv:1508.07909), trained by the library that defines its files.
+//! Training of byte-level BPE (Sennrich et al. 2016, arXiv:1508.07909) by the tokenizers crate.
 
-use crate::bytes::ALPHABET;
-use crate::pre::{GPT_2, PRE_TOKENIZERS};
-use crate::split::Splitter;
+use crate::tokenizer::byte_alphabet::ALPHABET;
+use crate::tokenizer::pre_tokenizer::splitter::Splitter;
+use crate::tokenizer::pre_tokenizer::{GPT_2, PRE_TOKENIZERS};
 use crate::{Error, Result};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -10,17 +10,17 @@ use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::{AddedToken, Trainer};
 
-/// The library counts pairs in 32 bits.
-const MOST: u64 = i32::MAX as u64;
+/// The tokenizers crate counts pairs in an `i32`.
+const MAX_COUNT: u64 = i32::MAX as u64;
 
-/// What a tokenizer is to become.
+/// Options for training a tokenizer.
 #[derive(Debug, Clone)]
 pub struct BpeOptions {
-    /// Tokens: the control tokens, the 256 bytes, and what merging adds, which a short text may leave incomplete.
+    /// Maximum number of tokens: control tokens, 256 bytes, and merged tokens.
     pub vocab_size: usize,
-    /// How often a pair must occur to be merged.
+    /// Minimum number of occurrences for a pair to be merged.
     pub min_frequency: u64,
-    /// Names of the control tokens, whose ids are 0, 1, ...; the first begins and ends a text.
+    /// Names of the control tokens, with ids from 0. The first is BOS and EOS.
     pub control: Vec<String>,
 }
 
@@ -30,20 +30,20 @@ impl Default for BpeOptions {
     }
 }
 
-/// A tokenizer in the files of Hugging Face.
+/// The contents of a tokenizer's files for Hugging Face.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenizerJson {
     /// `tokenizer.json`.
     pub tokenizer: String,
-    /// `tokenizer_config.json`: BOS, EOS, and that BOS goes in front of a text.
+    /// `tokenizer_config.json`, which defines BOS and EOS, and that BOS is added before a text.
     pub config: String,
 }
 
 impl BpeOptions {
-    /// Trains on `texts`, which are split into words as GPT-2 does it. The result does not depend on their order.
+    /// Trains on `texts` with the pre-tokenizer of GPT-2. The result does not depend on their order.
     ///
     /// # Errors
-    /// The first error among `texts`; options that cannot be; texts without a word, or too many for the counts of the library.
+    /// The first error of `texts`; and when the options are invalid, or there is no text, or too much of it to count.
     pub fn train<E: From<Error> + Send>(
         &self,
         texts: impl Iterator<Item = std::result::Result<String, E>> + Send,
@@ -61,7 +61,7 @@ impl BpeOptions {
             .build();
         let mut failed = None;
         let texts = texts.map_while(|text| text.map_err(|error| failed = Some(error)).ok());
-        // How often each byte has another behind it in a word, which no pair of tokens exceeds that has it in its middle.
+        // For each byte, the number of times another one follows it in a word: an upper bound of the counts of pairs.
         let lefts = [const { AtomicU64::new(0) }; 256];
         let fed = trainer.feed(texts, |text| {
             let (mut words, mut counts) = (Vec::new(), [0; 256]);
@@ -79,12 +79,12 @@ impl BpeOptions {
         }
         fed.map_err(library)?;
         let most = lefts.into_iter().map(AtomicU64::into_inner).max().unwrap_or(0);
-        if most > MOST {
-            let problem = format!("expected texts in which no byte occurs more than {MOST} times, found {most}");
-            return Err(Error::Training { problem }.into());
+        if most > MAX_COUNT {
+            let problem = format!("expected texts in which no byte occurs more than {MAX_COUNT} times, found {most}");
+            return Err(Error::Training(problem).into());
         }
         if trainer.get_word_count() == 0 {
-            return Err(Error::Training { problem: "expected text, found none".to_owned() }.into());
+            return Err(Error::Training("expected text, found none".to_owned()).into());
         }
         let mut model = BPE::default();
         let control = trainer.train(&mut model).map_err(library)?;
@@ -92,23 +92,23 @@ impl BpeOptions {
     }
 
     fn check(&self, splitter: &Splitter) -> Result<()> {
-        let wrong = |problem| Err(Error::Training { problem });
-        let least = self.control.len() + ALPHABET.len();
-        if self.vocab_size < least || u32::try_from(self.vocab_size).is_err() {
-            let what = "the control tokens and the 256 bytes";
-            return wrong(format!("expected a vocabulary of at least {least}, {what}, found {}", self.vocab_size));
+        let wrong = |problem| Err(Error::Training(problem));
+        let min = self.control.len() + ALPHABET.len();
+        if self.vocab_size < min || u32::try_from(self.vocab_size).is_err() {
+            let expected = format!("a vocabulary of at least {min} tokens (control tokens and 256 bytes)");
+            return wrong(format!("expected {expected}, found {}", self.vocab_size));
         }
         if self.control.is_empty() {
-            return wrong("expected a control token that begins and ends a text, found none".to_owned());
+            return wrong("expected a control token for BOS and EOS, found none".to_owned());
         }
         let mut seen = HashSet::new();
         for name in &self.control {
-            // A name that the trainer could merge would come out of plain text.
+            // Plain text could become a token whose name is one word.
             let mut words = 0;
             splitter.split(name, &mut |_| words += 1);
             if words < 2 || !seen.insert(name) {
                 return wrong(format!(
-                    "expected control tokens that are no words of plain text and all different, such as `<|name|>`, found `{name}`"
+                    "expected unique control tokens of more than one word, such as `<|name|>`, found `{name}`"
                 ));
             }
         }
@@ -129,5 +129,5 @@ impl BpeOptions {
 }
 
 fn library(error: tokenizers::Error) -> Error {
-    Error::Training { problem: error.to_string() }
+    Error::Training(error.to_string())
 }

@@ -5,10 +5,10 @@ mod common;
 use common::{LOSSY, PLAIN, SPACED};
 use proptest::prelude::*;
 use std::sync::LazyLock;
-use trine_text::{Encode, Kind, Stream, Tokenizer, Vocab};
+use trine_text::{DecodeStream, EncodeOptions, TokenType, Tokenizer, Vocab};
 
 static TOKENIZERS: LazyLock<Vec<(&str, Tokenizer)>> =
-    LazyLock::new(|| common::kinds().into_iter().chain(common::tokenizers()).collect());
+    LazyLock::new(|| common::algorithms().into_iter().chain(common::tokenizers()).collect());
 
 /// Decoding gives the text back, whole and token by token.
 fn check(name: &str, tokenizer: &Tokenizer, text: &str) {
@@ -17,16 +17,18 @@ fn check(name: &str, tokenizer: &Tokenizer, text: &str) {
     let text = &if spaced { text.replace('\u{2581}', " ") } else { text.to_owned() };
     let ids = tokenizer.encode(text, PLAIN);
     let decoded = tokenizer.decode(&ids);
-    let known = ids.iter().all(|&id| !matches!(tokenizer.kind(id), Some(Kind::Unknown | Kind::Control)));
+    let known =
+        ids.iter().all(|&id| !matches!(tokenizer.token_type(id), Some(TokenType::Unknown | TokenType::Control)));
     if LOSSY.contains(&name) {
         let again = tokenizer.decode(&tokenizer.encode(&decoded, PLAIN));
         assert!(again == decoded || !known, "{name}: {text:.60?} {decoded:.60?} {again:.60?}");
     } else {
         assert!(decoded == *text, "{name}: {text:.60?} {decoded:.60?}");
     }
-    for (mut stream, expected) in
-        [(Stream::new(tokenizer), decoded), (Stream::with_special(tokenizer), tokenizer.decode_with_special(&ids))]
-    {
+    for (mut stream, expected) in [
+        (DecodeStream::new(tokenizer), decoded),
+        (DecodeStream::with_special(tokenizer), tokenizer.decode_with_special(&ids)),
+    ] {
         let mut streamed: String = ids.iter().map(|&id| stream.push(tokenizer, id).to_owned()).collect();
         streamed.push_str(stream.finish());
         assert_eq!(streamed, expected, "{name}");
@@ -46,10 +48,10 @@ proptest! {
     fn any_tokens_decode_as_they_stream(ids in prop::collection::vec(any::<u16>(), 0..60)) {
         for (name, tokenizer) in TOKENIZERS.iter() {
             let ids: Vec<u32> = ids.iter().map(|&id| u32::from(id)).collect();
-            let mut stream = Stream::behind_prompt(tokenizer);
+            let mut stream = DecodeStream::after_prompt(tokenizer);
             let mut streamed: String = ids.iter().map(|&id| stream.push(tokenizer, id).to_owned()).collect();
             streamed.push_str(stream.finish());
-            let text = |&&id: &&u32| tokenizer.kind(id).is_some_and(|kind| !matches!(kind, Kind::Control | Kind::Unknown));
+            let text = |&&id: &&u32| tokenizer.token_type(id).is_some_and(|kind| !matches!(kind, TokenType::Control | TokenType::Unknown));
             let bytes: Vec<u8> = ids.iter().filter(text).flat_map(|&id| tokenizer.piece(id).unwrap()).copied().collect();
             assert_eq!(streamed, String::from_utf8_lossy(&bytes), "{name}");
         }
@@ -74,14 +76,14 @@ proptest! {
         let fill = |x: f32| if fit && x.is_nan() { 0.0 } else { x };
         let vocab = Vocab {
             scores: if fit { (0..len).map(|i| fill(*scores.get(i).unwrap_or(&0.0))).collect() } else { scores.into() },
-            types: if fit { Vec::new() } else { types }.into(),
+            token_types: if fit { Vec::new() } else { types }.into(),
             merges: if fit { Vec::new() } else { merges.iter().map(String::as_str).collect() },
             model: &model, pre: pre.as_deref(), tokens: tokens.iter().map(String::as_str).collect(), bos, eos, eot, unk, pad: None,
             add_bos: flags[0], add_eos: flags[1], add_space_prefix: flags[2], ..Vocab::default()
         };
         if let Ok(tokenizer) = Tokenizer::new(vocab) {
-            for (special, bos_eos) in [(false, false), (true, true)] {
-                let ids = tokenizer.encode(&text, Encode { special, bos_eos });
+            for (special, add_special) in [(false, false), (true, true)] {
+                let ids = tokenizer.encode(&text, EncodeOptions { parse_special: special, add_special });
                 assert!(ids.iter().all(|&id| (id as usize) < tokenizer.len()));
                 tokenizer.decode(&ids);
             }
@@ -94,7 +96,7 @@ proptest! {
         let mut mangled = JSON.to_vec();
         json.into_iter().for_each(|at| mangled[at] = byte);
         if let Ok(tokenizer) = Tokenizer::from_json(&mangled, None) {
-            let ids = tokenizer.encode("ab <s>é", Encode { special: true, bos_eos: true });
+            let ids = tokenizer.encode("ab <s>é", EncodeOptions { parse_special: true, add_special: true });
             tokenizer.decode(&ids);
         }
         let _ = Tokenizer::from_json(JSON, Some(config.as_bytes()));
@@ -113,9 +115,12 @@ const JSON: &[u8] = br#"{"version": "1.0", "truncation": null, "padding": null,
 #[test]
 fn a_tokenizer_json_like_sentencepiece_is_read() {
     let tokenizer = Tokenizer::from_json(JSON, None).unwrap();
-    assert_eq!(tokenizer.encode("ab\u{e9}", Encode { special: false, bos_eos: true }), [0, 6, 3, 4, 5]);
+    assert_eq!(
+        tokenizer.encode("ab\u{e9}", EncodeOptions { parse_special: false, add_special: true }),
+        [0, 6, 3, 4, 5]
+    );
     assert_eq!(tokenizer.decode(&[0, 3, 4, 5]), "ab\u{e9}");
-    assert_eq!(tokenizer.kind(4), Some(Kind::Byte));
+    assert_eq!(tokenizer.token_type(4), Some(TokenType::Byte));
     let far = String::from_utf8(JSON.to_vec()).unwrap().replace("\"_\": 6", "\"_\": 4000000000");
     assert!(Tokenizer::from_json(far.as_bytes(), None).unwrap_err().to_string().contains("4000000000"));
 }
@@ -127,16 +132,19 @@ fn bos_goes_in_front_where_the_tokenizer_says_so_not_where_there_is_one() {
         &json[json.find("{\"type\": \"TemplateProcessing\"").unwrap()..json.find(",\n \"decoder\"").unwrap()];
     for (json, by_itself) in [(json.to_owned(), true), (json.replace(processor, "null"), false)] {
         for named in ["", r#""bos_token": "<s>""#] {
-            for (said, adds) in
+            for (key, adds) in
                 [("", by_itself), (r#""add_bos_token": true"#, true), (r#""add_bos_token": false"#, false)]
             {
-                let keys: Vec<&str> = [named, said].into_iter().filter(|key| !key.is_empty()).collect();
+                let keys: Vec<&str> = [named, key].into_iter().filter(|key| !key.is_empty()).collect();
                 let config = format!("{{{}}}", keys.join(", "));
                 let tokenizer = Tokenizer::from_json(json.as_bytes(), Some(config.as_bytes())).unwrap();
-                // Nothing says which token it would be.
+                // No key defines the token.
                 let adds = adds && (by_itself || !named.is_empty());
                 assert_eq!(tokenizer.adds_bos(), adds, "{by_itself} {config}");
-                assert_eq!(tokenizer.encode("a", Encode { special: false, bos_eos: true })[0] == 0, adds);
+                assert_eq!(
+                    tokenizer.encode("a", EncodeOptions { parse_special: false, add_special: true })[0] == 0,
+                    adds
+                );
             }
         }
     }
@@ -166,13 +174,15 @@ fn errors_name_what_is_wrong() {
     let cases: [(&str, Spoil); 10] = [
         ("expected one of llama, t5, bert, gpt2, gemma4, found `rwkv`", |v| v.model = "rwkv"),
         ("llama-bpe, llama3, ", |v| v.pre = Some("x")),
-        ("tokenizer.ggml.token_type: expected 3 entries, one for each token, found 1", |v| v.types = vec![1].into()),
+        ("tokenizer.ggml.token_type: expected 3 entries, one for each token, found 1", |v| {
+            v.token_types = vec![1].into()
+        }),
         ("tokenizer.ggml.scores: expected 3 entries, one for each token, found 0", |v| v.model = "llama"),
         ("bos_token_id: expected an id below 3", |v| v.bos = Some(3)),
         ("merge 0 (`ab`)", |v| v.merges = vec!["ab"]),
         ("has no `ba`", |v| v.merges = vec!["b a"]),
-        ("found 9", |v| v.types = vec![1, 9, 1].into()),
-        ("`<0x-1>`", |v| (v.tokens[0], v.types) = ("<0x-1>", vec![6, 1, 1].into())),
+        ("found 9", |v| v.token_types = vec![1, 9, 1].into()),
+        ("`<0x-1>`", |v| (v.tokens[0], v.token_types) = ("<0x-1>", vec![6, 1, 1].into())),
         ("found NaN", |v| (v.model, v.scores) = ("llama", vec![0.0, f32::NAN, 0.0].into())),
     ];
     for (part, spoil) in cases {
@@ -184,7 +194,7 @@ fn errors_name_what_is_wrong() {
 }
 
 #[test]
-fn what_is_assumed_is_said() {
+fn warnings_name_the_assumed_pre_tokenizer() {
     let vocab = |last: &str, len: usize| {
         let names: Vec<String> = (0..len).map(|i| format!("t{i}")).collect();
         let tokens = names.iter().map(String::as_str).chain([last]).collect();
@@ -202,21 +212,24 @@ fn what_is_assumed_is_said() {
 }
 
 #[test]
-fn special_tokens_are_parsed_only_when_asked() {
+fn special_tokens_are_parsed_only_on_request() {
     let vocab = || Vocab {
         model: "gpt2",
         pre: Some("gpt-2"),
         tokens: vec!["a", "<", "|", ">", "<|end|>", "<a>", "<|return|>"],
-        types: vec![1, 1, 1, 1, 3, 4, 3].into(),
+        token_types: vec![1, 1, 1, 1, 3, 4, 3].into(),
         eos: Some(6),
         ..Vocab::default()
     };
     let tokenizer = Tokenizer::new(vocab()).unwrap();
-    assert_eq!(tokenizer.encode("a<|return|><a>", Encode { special: true, bos_eos: false }), [0, 6, 5]);
+    assert_eq!(
+        tokenizer.encode("a<|return|><a>", EncodeOptions { parse_special: true, add_special: false }),
+        [0, 6, 5]
+    );
     assert_eq!(tokenizer.encode("<|<a>", PLAIN), [1, 2, 5]);
     assert_eq!(tokenizer.decode(&[0, 6, 5]), "a<a>");
     assert_eq!(tokenizer.decode_with_special(&[0, 6, 5]), "a<|return|><a>");
-    assert!(tokenizer.is_end(4) && tokenizer.is_end(6) && !tokenizer.is_end(5));
+    assert!(tokenizer.is_eog(4) && tokenizer.is_eog(6) && !tokenizer.is_eog(5));
     let harmony = Vocab {
         tokens: {
             let mut t = vocab().tokens;
@@ -225,5 +238,5 @@ fn special_tokens_are_parsed_only_when_asked() {
         },
         ..vocab()
     };
-    assert!(!Tokenizer::new(harmony).unwrap().is_end(4), "with <|return|> and <|call|>, <|end|> ends only a message");
+    assert!(!Tokenizer::new(harmony).unwrap().is_eog(4), "with <|return|> and <|call|>, <|end|> ends only a message");
 }

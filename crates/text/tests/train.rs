@@ -1,6 +1,6 @@
 //! A tokenizer learned from text is what the library makes of it, whichever file it is kept in.
 
-use trine_text::{BpeOptions, Encode, Error, OwnedVocab, Tokenizer, TokenizerJson};
+use trine_text::{BpeOptions, EncodeOptions, Error, OwnedVocab, Tokenizer, TokenizerJson};
 
 const TEXTS: [&str; 4] = [
     "Once upon a time there was a little mill. The miller's mill milled all day, and all the millers were merry.",
@@ -35,15 +35,15 @@ fn the_same_text_gives_the_same_tokens_in_any_order_and_from_either_file() {
         assert_eq!(of_gguf.len(), vocab_size);
         for ours in [&of_json, &of_gguf] {
             assert_eq!((ours.bos(), ours.eos(), ours.adds_bos()), (Some(0), Some(0), true));
-            assert!(ours.is_end(0) && ours.is_control(1) && ours.warnings().is_empty());
+            assert!(ours.is_eog(0) && ours.is_control(1) && ours.warnings().is_empty());
             for text in TEXTS.iter().chain(&HOSTILE) {
-                let ids = ours.encode(text, Encode { special: true, bos_eos: false });
+                let ids = ours.encode(text, EncodeOptions { parse_special: true, add_special: false });
                 assert_eq!(ids, library.encode(*text, false).unwrap().get_ids(), "{text:?}");
-                let plain = ours.encode(text, Encode::default());
+                let plain = ours.encode(text, EncodeOptions::default());
                 assert_eq!((ours.decode(&plain).as_str(), plain.contains(&0)), (*text, false));
             }
         }
-        let length = |text| of_gguf.encode(text, Encode::default()).len();
+        let length = |text| of_gguf.encode(text, EncodeOptions::default()).len();
         assert!(vocab_size == 258 || length(TEXTS[0]) < TEXTS[0].len());
     }
 }
@@ -56,14 +56,14 @@ fn a_short_text_gives_a_small_vocabulary() {
 }
 
 #[test]
-fn what_cannot_be_trained_is_refused() {
+fn invalid_options_and_texts_are_refused() {
     let control =
         |names: &[&str]| BpeOptions { control: names.iter().map(|&name| name.to_owned()).collect(), ..options(400) };
     for (options, texts, expected) in [
         (options(257), &TEXTS[..], "at least 258"),
         (options(300), &[], "expected text, found none"),
         (options(300), &[""], "expected text, found none"),
-        (control(&[]), &TEXTS, "begins and ends a text"),
+        (control(&[]), &TEXTS, "a control token for BOS and EOS"),
         (control(&["the"]), &TEXTS, "found `the`"),
         (control(&["<|a|>", "<|a|>"]), &TEXTS, "found `<|a|>`"),
         (control(&[""]), &TEXTS, "found ``"),

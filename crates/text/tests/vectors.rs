@@ -3,7 +3,7 @@
 mod common;
 
 use common::{PLAIN, shared, vectors};
-use trine_text::{Encode, Tokenizer};
+use trine_text::{EncodeOptions, Tokenizer};
 
 #[test]
 fn every_vocabulary_gives_the_tokens_of_llama_cpp() {
@@ -22,23 +22,23 @@ fn a_tokenizer_json_gives_the_tokens_of_the_gguf_file() {
     let json = std::fs::read(json).unwrap();
     let config = br#"{"bos_token": "<|endoftext|>", "eos_token": {"content": "<|endoftext|>"}, "add_bos_token": true,
         "chat_template": [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]}"#;
-    let hub = Tokenizer::from_json(&json, Some(config)).unwrap();
+    let hf = Tokenizer::from_json(&json, Some(config)).unwrap();
     let gguf = Tokenizer::new(common::gguf("tokenizers/ggml-vocab-gpt-2.gguf").unwrap()).unwrap();
-    assert_eq!(hub.len(), gguf.len());
+    assert_eq!(hf.len(), gguf.len());
     for (text, ids) in vectors("gpt-2").unwrap() {
-        assert_eq!(hub.encode(&text, PLAIN), ids, "{text:?}");
-        assert_eq!(hub.decode(&ids), text);
+        assert_eq!(hf.encode(&text, PLAIN), ids, "{text:?}");
+        assert_eq!(hf.decode(&ids), text);
     }
     for special in [false, true] {
-        let options = Encode { special, bos_eos: false };
+        let options = EncodeOptions { parse_special: special, add_special: false };
         let text = "a<|endoftext|>b";
-        assert_eq!(hub.encode(text, options), gguf.encode(text, options), "special: {special}");
+        assert_eq!(hf.encode(text, options), gguf.encode(text, options), "special: {special}");
     }
-    for id in 0..hub.len() as u32 {
-        assert_eq!((hub.piece(id), hub.kind(id)), (gguf.piece(id), gguf.kind(id)), "{id}");
+    for id in 0..hf.len() as u32 {
+        assert_eq!((hf.piece(id), hf.token_type(id)), (gguf.piece(id), gguf.token_type(id)), "{id}");
     }
-    assert_eq!(hub.encode("a", Encode { special: false, bos_eos: true }), [50_256, 64]);
-    assert_eq!((hub.bos(), hub.eos(), hub.adds_bos()), (Some(50_256), Some(50_256), true));
-    assert_eq!(hub.chat_template(), Some("d"));
-    assert!(hub.is_end(50_256) && hub.is_control(50_256) && !hub.is_end(0));
+    assert_eq!(hf.encode("a", EncodeOptions { parse_special: false, add_special: true }), [50_256, 64]);
+    assert_eq!((hf.bos(), hf.eos(), hf.adds_bos()), (Some(50_256), Some(50_256), true));
+    assert_eq!(hf.chat_template(), Some("d"));
+    assert!(hf.is_eog(50_256) && hf.is_control(50_256) && !hf.is_eog(0));
 }

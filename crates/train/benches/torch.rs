@@ -1,4 +1,4 @@
-//! A table: how fast models train beside eager PyTorch, step by step in turn, on the same number of threads.
+//! A table of training speed compared with eager PyTorch, step by step in turn, on the same number of threads.
 //!
 //! `cargo bench -p trine-train --bench torch -- --python python3 [--steps 7] [--threads 2] [--sizes 1.7m,10m,100m] [--precision f32]`. Without
 //! `--python` only our own speed is measured. The peer is `golden/train_speed.py`.
@@ -10,13 +10,16 @@ use std::io::{BufRead, BufReader, Write};
 use std::ops::ControlFlow;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
-use trine_backend::{Act, Backend, Batch, Cpu, CpuOptions};
+use trine_backend::cpu::Act;
+use trine_backend::{Backend, Batch, CacheId, Cpu, CpuOptions};
 use trine_kernels::{Factors, limits, tables};
-use trine_model::{Arch, Model, Sizes};
+use trine_model::arch::{bitnet::BITNET, llama::LLAMA};
+use trine_model::{Model, ModelOptions, Sizes};
 use trine_tensor::format::{BF16, F32};
 use trine_tensor::{File, Metadata};
-use trine_train::adjoint::{AdamW, Adjoint, Rounding};
-use trine_train::{Tape, init};
+use trine_train::adjoint::{Adjoint, Rounding};
+use trine_train::optimizer::{Hyperparameters, adamw};
+use trine_train::{Master, Parameter, Tape, init};
 
 /// The sizes of `golden/train_speed.py`: name, vocabulary, width, layers, heads, key and value heads, feed-forward, batch, sequence.
 const SIZES: &[(&str, [usize; 8])] = &[
@@ -25,7 +28,6 @@ const SIZES: &[(&str, [usize; 8])] = &[
     ("100m", [8192, 768, 12, 12, 4, 2688, 4, 256]),
 ];
 
-/// PyTorch at work.
 struct Peer {
     _process: Child,
     input: ChildStdin,
@@ -63,15 +65,16 @@ impl Peer {
     fn step(&mut self) -> Result<f64, Box<dyn Error>> {
         self.input.write_all(b"\n")?;
         self.input.flush()?;
-        self.line()?["seconds"].as_f64().ok_or_else(|| "the peer tells no seconds".into())
+        self.line()?["seconds"].as_f64().ok_or_else(|| "the peer reports no seconds".into())
     }
 }
 
 /// A model in training.
 struct Ours {
+    cache: CacheId,
     tape: Tape<Cpu>,
     model: Model<Tape<Cpu>>,
-    means: Vec<[Act; 2]>,
+    states: Vec<[Act; 2]>,
     batch: Batch,
     targets: Vec<u32>,
     step: u64,
@@ -87,11 +90,12 @@ impl Ours {
     ) -> Result<Ours, Box<dyn Error>> {
         let path = std::env::temp_dir().join(format!("trine-bench-{}.gguf", std::process::id()));
         init::write(&path, sizes, &Metadata::new(), 0, &mut |_, _| ControlFlow::Continue(()))?;
-        let device = Cpu::new(CpuOptions { threads, huge_pages: true, ..CpuOptions::default() })?;
+        let device = Cpu::new(CpuOptions { threads, huge_pages: true.into(), ..CpuOptions::default() })?;
         let outer = Rounding::Float(if bf16 { &BF16 } else { &F32 });
         let mut tape = Tape::new(device, if ternary { Rounding::Ternary } else { outer }, outer);
         tape.set_factors(if bf16 { Factors::Bf16 } else { Factors::F32 });
-        let model = Model::load(&mut tape, &File::open(&path)?, &mut |_| ControlFlow::Continue(()))?;
+        let model =
+            Model::load(&mut tape, &File::open(&path)?, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))?;
         std::fs::remove_file(&path)?;
         let mut rng = Rng::with_seed(1);
         let mut tokens = |n: usize| (0..n).map(|_| rng.u32(..sizes.vocab_size as u32)).collect::<Vec<_>>();
@@ -100,27 +104,37 @@ impl Ours {
             let own: Vec<u32> = (row * blocks..(row + 1) * blocks).map(|block| block as u32).collect();
             rows.push(&tokens(sequence), 0, &own, sequence);
         }
-        tape.reserve_kv(model.kv_shape(batch * blocks, 16))?;
-        let means = (0..tape.params.len()).map(|i| [(); 2].map(|()| tape.device.copy(&tape.params[i].grad))).collect();
-        Ok(Ours { targets: tokens(batch * sequence), tape, model, means, batch: rows, step: 0 })
+        let cache = tape.create_cache(model.kv_shape(batch * blocks, &F32))?;
+        let Tape { device, params, .. } = &mut tape;
+        let masters = params.iter().filter_map(Parameter::master);
+        let states = masters.map(|master| [(); 2].map(|()| device.zeros_like(&master.values))).collect();
+        Ok(Ours { targets: tokens(batch * sequence), tape, model, cache, states, batch: rows, step: 0 })
     }
 
     /// Seconds of one step.
     fn step(&mut self) -> Result<f64, Box<dyn Error>> {
         let begin = Instant::now();
         self.step += 1;
-        let Ours { tape, model, means, batch, targets, step } = self;
-        tape.settle()?;
+        let Ours { tape, model, cache, states, batch, targets, step } = self;
+        tape.requantize()?;
         tape.clear_gradients();
-        let logits = model.forward(tape, batch);
+        let logits = model.forward(tape, *cache, batch)?;
         let mut losses = Vec::new();
         let dlogits = tape.device.cross_entropy(logits.value(), targets, 1.0 / targets.len() as f32, &mut losses);
-        tape.backward(logits, dlogits);
+        tape.backward(logits, dlogits)?;
         let Tape { device, params, .. } = tape;
-        for (param, [m, v]) in params.iter_mut().zip(means) {
-            let decay = if param.is_inner() { 0.1 } else { 0.0 };
-            let step = AdamW { step: *step, rate: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, decay, factor: 1.0 };
-            device.adamw(&step, &mut param.master, &param.grad, m, v);
+        for (param, states) in params.iter_mut().zip(states) {
+            let hyper = Hyperparameters {
+                step: *step,
+                learning_rate: 1e-3,
+                beta1: 0.9,
+                beta2: 0.95,
+                eps: 1e-8,
+                weight_decay: if param.is_inner() { 0.1 } else { 0.0 },
+                grad_factor: 1.0,
+            };
+            let Master { values, grad, .. } = param.master_mut().ok_or("a frozen weight")?;
+            device.update(&adamw::RULE, &hyper, values, grad, states);
         }
         Ok(begin.elapsed().as_secs_f64())
     }
@@ -143,7 +157,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "{threads} threads, {steps} steps in turn, {}; medians",
         if bf16 { "bf16 here, f32 there" } else { "f32" }
     );
-    // The best of all that were measured, the first with no peer about.
+    // The best of several measurements, the first while no peer runs.
     let peak = || Ok::<_, Box<dyn Error>>(limits::peaks(tables().next().ok_or("no table")?, threads, &[]).f32);
     let mut best = peak()?;
     println!("{:6} {:8} {:>12} {:>9} {:>12} {:>7}", "size", "weights", "tokens/s", "of peak", "PyTorch", "ratio");
@@ -152,9 +166,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             continue;
         }
         for ternary in [false, true] {
-            let arch = Arch::of_gguf(if ternary { "bitnet" } else { "llama" }).ok_or("no such architecture")?;
             let sizes = Sizes {
-                arch,
+                arch: if ternary { &BITNET } else { &LLAMA },
                 n_layers: *layers,
                 hidden_size: *width,
                 n_heads: *heads,
@@ -170,8 +183,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             let weights: usize = sizes
                 .tensors()
                 .iter()
-                .filter(|(_, _, shape)| shape.len() == 2)
-                .map(|(_, _, shape)| shape[0] * shape[1])
+                .filter(|tensor| tensor.shape.len() == 2)
+                .map(|tensor| tensor.shape[0] * tensor.shape[1])
                 .sum();
             let tokens = (batch * sequence) as f64;
             let attention = 2.0 * (sequence + 1) as f64 * (layers * width) as f64;
@@ -184,7 +197,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let (mut times, mut theirs) = (Vec::new(), Vec::new());
             for step in 0..steps + 2 {
                 let (time, their_time) = (ours.step()?, peer.as_mut().map(Peer::step).transpose()?);
-                // The first two warm caches and allocators up.
+                // The first two are for warmup.
                 if step >= 2 {
                     times.push(time);
                     theirs.extend(their_time);

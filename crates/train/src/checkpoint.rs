@@ -1,4 +1,4 @@
-//! Everything that a run needs to go on as if it had never ended: weights, means of gradients, and a state.
+//! Checkpoints: all that a run needs to continue with the same bits. Master weights, optimizer states, and the state of the run as JSON.
 
 use crate::data::hex;
 use crate::{Error, Result};
@@ -8,27 +8,27 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use trine_tensor::format::F32;
-use trine_tensor::{Entry, File, Metadata, gguf};
+use trine_tensor::{File, Metadata, TensorInfo, gguf};
 
-/// The key of the state.
+/// The metadata key of the state.
 const STATE: &str = "trine.train.state";
-/// The key of the hash of all numbers.
+/// The metadata key of the hash of all tensors.
 const HASH: &str = "trine.train.sha256";
 
-/// Numbers of a checkpoint, by name.
+/// Tensors, each with its name.
 pub type Tensors = Vec<(String, Vec<f32>)>;
 
-/// The checkpoint of a step, in the folder of a run.
+/// The path of a step's checkpoint in the output folder of a run.
 pub fn path(folder: &Path, step: u64) -> PathBuf {
     folder.join("checkpoints").join(format!("step-{step:08}.gguf"))
 }
 
-/// The checkpoints in the output folder of a run, in order.
+/// The checkpoints in the output folder of a run, by step.
 pub fn checkpoints(folder: &Path) -> Vec<PathBuf> {
     steps(folder).into_iter().map(|step| path(folder, step)).collect()
 }
 
-/// The steps of all checkpoints of a run, in order.
+/// The steps of all checkpoints in the output folder of a run, in ascending order.
 pub fn steps(folder: &Path) -> Vec<u64> {
     let entries = std::fs::read_dir(folder.join("checkpoints")).into_iter().flatten().flatten();
     let step = |entry: std::fs::DirEntry| {
@@ -40,7 +40,7 @@ pub fn steps(folder: &Path) -> Vec<u64> {
     steps
 }
 
-/// Writes a checkpoint, whole or not at all.
+/// Writes a checkpoint atomically.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -51,8 +51,11 @@ pub fn write<S: Serialize>(path: &Path, state: &S, tensors: &Tensors) -> Result<
     metadata.insert("general.type", "checkpoint");
     metadata.insert(STATE, serde_json::to_string(state).expect("states are plain"));
     metadata.insert(HASH, hash(tensors.iter().map(|(name, values)| (&name[..], bytemuck::cast_slice(values)))));
-    let entry =
-        |(name, values): &(String, Vec<f32>)| Entry { name: name.clone(), format: &F32, shape: vec![values.len()] };
+    let entry = |(name, values): &(String, Vec<f32>)| TensorInfo {
+        name: name.clone(),
+        format: &F32,
+        shape: vec![values.len()],
+    };
     let mut writer = gguf::create(path, &metadata, tensors.iter().map(entry).collect())?;
     for (_, values) in tensors {
         writer.tensor(bytemuck::cast_slice(values))?;
@@ -66,20 +69,20 @@ fn hash<'a>(tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
     hex(tensors.into_values().fold(Sha256::new(), Digest::chain_update))
 }
 
-/// A checkpoint that is open.
+/// An open checkpoint.
 pub struct Checkpoint {
     file: File,
 }
 
 impl Checkpoint {
     /// # Errors
-    /// When it cannot be read, or its numbers are not those that were written.
+    /// When it cannot be read, or its tensors do not have the hash in its metadata.
     pub fn open(path: &Path) -> Result<Checkpoint> {
         let file = File::open(path)?;
         let (expected, found) =
             (file.metadata().str(HASH)?, hash(file.tensors().map(|view| (&view.name[..], &view.bytes[..]))));
         if expected != Some(&found) {
-            let expected = expected.unwrap_or("a hash, as every checkpoint has");
+            let expected = expected.unwrap_or("a hash");
             let problem = format!("`{HASH}`: expected {expected}, found tensors whose hash is {found}");
             return Err(Error::Checkpoint { path: path.into(), problem, earlier: None });
         }
@@ -87,7 +90,7 @@ impl Checkpoint {
     }
 
     /// # Errors
-    /// When there is none, or not such a one.
+    /// When the state is missing or invalid.
     pub fn state<S: DeserializeOwned>(&self) -> Result<S> {
         let bad = |problem: String| Error::Checkpoint { path: self.file.path().into(), problem, earlier: None };
         let text = self.file.metadata().str(STATE)?;
@@ -95,14 +98,14 @@ impl Checkpoint {
         serde_json::from_str(text).map_err(|error| bad(format!("`{STATE}`: {error}")))
     }
 
-    /// The numbers of this name, so many.
+    /// The `len` elements of a tensor.
     ///
     /// # Errors
-    /// When they are not there.
+    /// When there is no such tensor, or it has another length.
     pub fn tensor(&self, name: &str, len: usize) -> Result<Vec<f32>> {
         let values = self.file.view(name)?.decode();
         if values.len() != len {
-            let problem = format!("tensor `{name}`: expected {len} numbers, found {}", values.len());
+            let problem = format!("tensor `{name}`: expected {len} elements, found {}", values.len());
             return Err(Error::Checkpoint { path: self.file.path().into(), problem, earlier: None });
         }
         Ok(values)

@@ -1,124 +1,97 @@
-//! Why a model cannot be trained.
+//! Errors of training.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What is wrong. Messages name the file, key or tensor, what was expected and what was found.
+/// Why training fails. Messages name the file, key or tensor, what was expected and what was found.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The model file.
     #[error(transparent)]
     Model(#[from] trine_model::Error),
-    /// A tensor file.
     #[error(transparent)]
     File(#[from] trine_tensor::Error),
-    /// The tokenizer.
     #[error(transparent)]
     Text(#[from] trine_text::Error),
-    /// The device.
     #[error(transparent)]
     Device(#[from] trine_backend::Error),
-    /// A file that is not a model.
+    /// A file that is not a model cannot be read or written.
     #[error("{}: {source}", path.display())]
-    Io {
-        /// It.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// A value of the configuration that cannot be.
+    Io { path: PathBuf, source: io::Error },
+    /// A value of the configuration is invalid.
     #[error("`{key}`: expected {expected}, found {found}")]
     Config {
-        /// Its name, as `train.batch`.
+        /// Such as `train.batch`.
         key: String,
-        /// What would do.
         expected: String,
-        /// What is there.
         found: String,
     },
-    /// A text that cannot be learned from.
+    /// A document cannot be read.
     #[error("{}: {place}: expected {expected}, found {found}", path.display())]
     Document {
-        /// The file that it is in.
         path: PathBuf,
-        /// Where in the file.
+        /// Such as `line 7`.
         place: String,
-        /// What would do.
         expected: String,
-        /// What is there.
         found: String,
     },
-    /// A text without any document.
+    /// There is no document in any file.
     #[error("{}: expected text, found none", path.display())]
     NoText {
-        /// The file, the last one of several.
+        /// The last of the files.
         path: PathBuf,
     },
-    /// A checkpoint that is not one, or not any more.
+    /// A checkpoint is damaged, or of another run.
     #[error("{}: {problem}{}", path.display(), earlier.map(|step| format!("; without it, step {step} is the last")).unwrap_or_default())]
     Checkpoint {
-        /// The file.
         path: PathBuf,
-        /// What was expected and what was found.
         problem: String,
         /// The step of the checkpoint before it, if there is one.
         earlier: Option<u64>,
     },
-    /// Another run is at work there.
-    #[error("{}: expected a folder for this run alone, found another at work in it", folder.display())]
-    Busy {
-        /// The output folder.
-        folder: PathBuf,
-    },
-    /// Nothing to go on from.
+    /// Another run uses the output folder.
+    #[error("{}: expected a folder for this run alone, found another run in it", folder.display())]
+    Busy { folder: PathBuf },
+    /// There is no checkpoint to resume from.
     #[error("{}: expected a checkpoint to resume from, found none", folder.display())]
-    NoCheckpoint {
-        /// Where they would be.
-        folder: PathBuf,
-    },
-    /// Training has gone astray.
+    NoCheckpoint { folder: PathBuf },
+    /// The gradient of a step is NaN or infinite. The weights are those before the step.
     #[error(
-        "step {step}: the gradient of `{tensor}` is not finite (loss {loss}); a lower learning rate or a longer warm-up may help"
+        "step {step}: the gradient of `{tensor}` is not finite (loss {loss}); a lower learning rate or a longer warmup may help"
     )]
     NotFinite {
-        /// The first such weight.
+        /// The first weight with such a gradient.
         tensor: String,
-        /// The step that was not done.
         step: u64,
         /// Mean loss of the step.
         loss: f64,
     },
-    /// Training went astray in its last step.
-    #[error("step {step} left `{tensor}` not finite; a lower learning rate or a longer warm-up may help")]
+    /// A weight is NaN or infinite after a step.
+    #[error("step {step} left `{tensor}` not finite; a lower learning rate or a longer warmup may help")]
     NotFiniteWeight {
         /// The first such weight.
         tensor: String,
-        /// The step.
         step: u64,
     },
-    /// Gradients overflow at any scale.
+    /// Float16 gradients overflow with every loss scale. The weights are those before the step.
     #[error(
         "step {step}: gradients overflow even with a loss scale of {scale:e} (loss {loss}); a lower learning rate or bf16 may help"
     )]
     Overflow {
-        /// The step that was not done.
         step: u64,
-        /// What the loss was multiplied by.
         scale: f64,
         /// Mean loss of the step.
         loss: f64,
     },
-    /// The caller gave up.
+    /// The caller cancelled the work.
     #[error("cancelled")]
     Cancelled,
 }
 
 impl Error {
-    /// What the system says of a file.
+    /// For `map_err` on operations with a file.
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Error {
         move |source| Error::Io { path: path.to_owned(), source }
     }

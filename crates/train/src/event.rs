@@ -1,86 +1,74 @@
-//! What a trainer tells while it works.
+//! What a trainer reports while it works.
 
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// How far something is that must be done before training begins.
+/// The progress of work before the first step.
 #[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// What is being done.
+pub struct SetupProgress {
+    /// Such as "reading texts".
     pub what: &'static str,
-    /// How much of it.
     pub done: u64,
-    /// Of how much.
     pub total: u64,
 }
 
-/// Something that happened.
+/// Something that happened in a run.
 #[derive(Clone, Copy, Debug)]
-pub enum Event<'a> {
-    /// The weights changed once, or a step was skipped.
-    Step(&'a Step),
-    /// The model was tried on documents that it does not learn from.
+pub enum TrainEvent<'a> {
+    Step(&'a StepMetrics),
     Validation(&'a Validation),
-    /// A checkpoint is on disk.
+    /// A checkpoint was written.
     Checkpoint {
-        /// Steps done.
         step: u64,
-        /// Where.
         path: &'a Path,
         /// Whether its validation loss is the lowest so far.
         best: bool,
     },
-    /// A model file is on disk from which sample texts can be made.
+    /// A model file was written, to generate sample texts from.
     Sample {
-        /// Steps done.
         step: u64,
-        /// Where.
         model: &'a Path,
     },
-    /// Something a person should know.
     Warning(&'a str),
 }
 
-/// One step of an optimiser.
+/// One step of training, which updated the weights unless it was skipped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Step {
-    /// Steps done, this one included.
+pub struct StepMetrics {
+    /// Counted from 1.
     pub step: u64,
-    /// Steps in all.
+    /// Steps of the run.
     pub steps: u64,
     /// Mean cross-entropy, nats per token.
     pub loss: f64,
-    /// Mean divergence from the teacher, nats per token, where there is one.
+    /// Mean divergence from the teacher, nats per token, if there is a teacher.
     pub distillation: Option<f64>,
-    /// Tokens that were learned from in this step.
+    /// Target tokens of this step.
     pub tokens: u64,
-    /// Tokens in all steps so far.
+    /// Target tokens of all steps so far.
     pub total_tokens: u64,
-    /// Of this step.
     pub learning_rate: f64,
-    /// Norm of all gradients before clipping.
+    /// Norm of all gradients together, before clipping.
     pub grad_norm: f64,
-    /// What gradients are multiplied by on their way, in half precision.
+    /// The factor of the loss, in float16.
     pub loss_scale: Option<f64>,
-    /// Whether gradients overflowed, so that the weights stayed.
+    /// Whether gradients overflowed in float16, so that the weights stayed as they were.
     pub skipped: bool,
-    /// Floating-point operations of the step's matrix products, forward and backward: `6 x weights x tokens` and attention's.
+    /// Floating-point operations of matrix products, forward and backward: `6 x weights x tokens`, and those of attention.
     pub flops: f64,
-    /// Seconds that the step took.
     pub seconds: f64,
 }
 
-/// How well unseen documents are predicted.
+/// How well held-out documents are predicted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Validation {
-    /// Steps done.
     pub step: u64,
     /// Mean cross-entropy, nats per token.
     pub loss: f64,
     /// `e^loss`.
     pub perplexity: f64,
-    /// Bits per byte of text, which other tokenizers can be compared by.
+    /// Bits per byte of text: comparable between tokenizers.
     pub bits_per_byte: f64,
-    /// Tokens that were predicted.
+    /// Target tokens.
     pub tokens: u64,
 }

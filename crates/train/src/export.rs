@@ -1,22 +1,22 @@
-//! A trained model as a file.
+//! Model files of trained weights.
 
 use crate::Result;
 use crate::adjoint::Adjoint;
 use crate::tape::Tape;
 use std::path::Path;
 use trine_backend::Role;
-use trine_tensor::{Entry, Format, Metadata, gguf};
+use trine_tensor::{Format, Metadata, TensorInfo, gguf};
 
-/// What tensors are written as.
+/// The file formats of tensors.
 #[derive(Clone, Copy, Debug)]
 pub struct Formats {
     /// Matrices inside layers.
     pub inner: &'static Format,
-    /// Embedding and head.
+    /// Embeddings and output heads.
     pub outer: &'static Format,
 }
 
-/// Writes the weights as the forward pass sees them.
+/// Writes the effective weights. Norms and biases are float32.
 ///
 /// # Errors
 /// When a matrix does not fit its format, or the file cannot be written.
@@ -28,12 +28,12 @@ pub fn write<B: Adjoint>(tape: &mut Tape<B>, metadata: &Metadata, formats: Forma
     };
     let entry = |i: usize| {
         let param = &tape.params[i];
-        Entry { name: param.name.clone(), format: format(param.role), shape: param.shape.clone() }
+        TensorInfo { name: param.name.clone(), format: format(param.role), shape: param.shape.clone() }
     };
-    let entries: Vec<Entry> = (0..tape.params.len()).map(entry).collect();
+    let entries: Vec<TensorInfo> = (0..tape.params.len()).map(entry).collect();
     let mut writer = gguf::create(path, metadata, entries.clone())?;
     for (i, entry) in entries.iter().enumerate() {
-        writer.tensor(&entry.encode(&tape.seen(i))?)?;
+        writer.tensor(&entry.encode(&tape.effective_weights(i))?)?;
     }
     Ok(writer.finish()?)
 }

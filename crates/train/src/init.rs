@@ -1,49 +1,51 @@
-//! A new model: its sizes, its language, random weights.
+//! New models: sizes, a tokenizer, random weights.
 
-use crate::config::Model;
+use crate::config::ModelConfig;
 use crate::{Error, Result};
 use fastrand::Rng;
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_backend::Role;
-use trine_model::{Arch, Sizes};
+use trine_model::{Arch, Sizes, TensorShape};
 use trine_tensor::format::F32;
-use trine_tensor::{Entry, Metadata, gguf};
+use trine_tensor::{Metadata, TensorInfo, gguf};
 
-/// Standard deviation of the embedding.
+/// Standard deviation of embeddings.
 const EMBEDDING: f32 = 0.02;
 
-/// What a configuration says of a model with so many tokens, for sequences of so many.
+/// The sizes of a configuration, for a vocabulary of `vocab_size` tokens and sequences of `sequence` tokens.
 ///
 /// # Errors
-/// When nobody has written down its architecture.
-pub fn sizes(model: &Model, vocab: usize, sequence: usize) -> Result<Sizes> {
+/// When its architecture is not known, or has no neutral sizes.
+pub fn sizes(model: &ModelConfig, vocab_size: usize, sequence: usize) -> Result<Sizes> {
     let arch = Arch::of_gguf(&model.architecture).filter(|arch| Sizes::fit(arch)).ok_or_else(|| Error::Config {
         key: "model.architecture".into(),
-        expected: Sizes::names().collect::<Vec<_>>().join(", "),
+        expected: format!("one of {}", Sizes::names().collect::<Vec<_>>().join(", ")),
         found: model.architecture.clone(),
     })?;
     Ok(Sizes {
         arch,
-        n_layers: model.layers,
-        hidden_size: model.width,
-        n_heads: model.heads,
-        n_kv_heads: model.kv_heads.unwrap_or(model.heads),
-        head_dim: model.head_dim.unwrap_or(model.width / model.heads),
-        intermediate_size: model.feed_forward,
-        vocab_size: vocab,
-        context_length: model.context.unwrap_or(sequence),
+        n_layers: model.n_layers,
+        hidden_size: model.hidden_size,
+        n_heads: model.n_heads,
+        n_kv_heads: model.n_kv_heads.unwrap_or(model.n_heads),
+        head_dim: model.head_dim.unwrap_or(model.hidden_size / model.n_heads),
+        intermediate_size: model.intermediate_size,
+        vocab_size,
+        context_length: model.context_length.unwrap_or(sequence),
         rope_base: model.rope_base,
         eps: model.eps,
         tied: model.tied,
     })
 }
 
-/// Writes a model of these sizes and this language as float32; `progress` is told how many weights are written, and of how many. Matrices keep the size of what they are multiplied with; the last ones of each half of
-/// a layer are smaller by the root of their number, so that their sum is not larger (GPT-2); gains are 1.
+/// Writes a float32 model with random weights and the tokenizer keys in `language`; `progress` gets the number of weights written and of all.
+///
+/// Weights are normal. The output of a matrix has the variance of its input; the last matrix of each half of a layer is smaller by the root of
+/// their number, so that the residual sum keeps its size (GPT-2). Gains of norms are 1.
 ///
 /// # Errors
-/// When the file cannot be written; [`Error::Cancelled`] when `progress` says so.
+/// When the file cannot be written; [`Error::Cancelled`] when `progress` breaks.
 pub fn write(
     path: &Path,
     sizes: &Sizes,
@@ -57,16 +59,16 @@ pub fn write(
         metadata.insert(key, value.clone());
     }
     let tensors = sizes.tensors();
-    let entry = |(name, _, shape): &(String, Role, Vec<usize>)| Entry {
+    let entry = |TensorShape { name, shape, .. }: &TensorShape| TensorInfo {
         name: name.clone(),
         format: &F32,
         shape: shape.clone(),
     };
     let mut writer = gguf::create(path, &metadata, tensors.iter().map(entry).collect())?;
     let mut rng = Rng::with_seed(seed);
-    let total = tensors.iter().map(|(_, _, shape)| shape.iter().product::<usize>() as u64).sum();
+    let total = tensors.iter().map(|tensor| tensor.shape.iter().product::<usize>() as u64).sum();
     let mut done = 0;
-    for (name, role, shape) in &tensors {
+    for TensorShape { name, role, shape } in &tensors {
         let len = shape.iter().product();
         let cols = *shape.last().expect("tensors have columns") as f32;
         let last = name.contains("attn_output.") || name.contains("ffn_down.");
@@ -87,7 +89,7 @@ pub fn write(
     Ok(writer.finish()?)
 }
 
-/// A normal number, by Box and Muller, in plain Rust: the same on every machine.
+/// A number of the standard normal distribution (Box-Muller), the same on every machine.
 fn normal(rng: &mut Rng) -> f32 {
     let (radius, angle) = (1.0 - rng.f64(), rng.f64() * std::f64::consts::TAU);
     (libm::sqrt(-2.0 * libm::log(radius)) * libm::cos(angle)) as f32

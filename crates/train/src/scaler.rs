@@ -1,40 +1,46 @@
-//! A scale that keeps half-precision gradients from vanishing (arXiv:1710.03740).
+//! The loss scale: keeps float16 gradients from vanishing (mixed precision training, arXiv:1710.03740).
 
 use crate::config::LossScale;
 use serde::{Deserialize, Serialize};
 
-/// A scale so small that it is not what gradients overflow by: half precision's smallest normal number.
-const LEAST: f64 = 1.0 / 16384.0;
+/// A dynamic scale this small is not why gradients overflow: the smallest normal float16 number.
+const MIN_SCALE: f64 = 1.0 / 16384.0;
+/// Overflows in a row after which a static scale is not going to work: as many as take a dynamic scale from its default to [`MIN_SCALE`].
+const MAX_OVERFLOWS: u64 = 30;
 
-/// What the loss is multiplied by now.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scaler {
-    /// It.
+    /// The factor of the loss in this step.
     pub scale: f64,
-    /// Steps since it changed.
+    /// Steps since the scale changed.
     pub steps: u64,
+    /// Steps in a row whose gradients overflowed.
+    #[serde(default)]
+    pub overflows: u64,
 }
 
 impl Scaler {
-    /// As it begins.
     pub fn new(config: &LossScale) -> Scaler {
-        Scaler { scale: config.initial, steps: 0 }
+        Scaler { scale: config.initial, steps: 0, overflows: 0 }
     }
 
-    /// Whether no scale will do.
-    pub fn is_lost(&self) -> bool {
-        self.scale < LEAST
+    /// Whether another overflow means that no scale will do.
+    pub fn is_exhausted(&self, config: &LossScale) -> bool {
+        if config.is_static() { self.overflows >= MAX_OVERFLOWS } else { self.scale < MIN_SCALE }
     }
 
-    /// Learns whether the gradients of a step were finite: grows after many that were, and shrinks after one that was not.
+    /// Adjusts the scale after a step whose gradients were finite, or overflowed.
     pub fn update(&mut self, config: &LossScale, finite: bool) {
         self.steps += 1;
+        self.overflows = if finite { 0 } else { self.overflows + 1 };
         let factor = match finite {
+            _ if config.is_static() => return,
             false => config.backoff,
             true if self.steps >= config.growth_interval => config.growth,
             true => return,
         };
-        *self = Scaler { scale: self.scale * factor, steps: 0 };
+        self.scale *= factor;
+        self.steps = 0;
     }
 }
 
@@ -53,6 +59,22 @@ mod tests {
         }
         assert_eq!(scaler.scale, 32768.0);
         scaler.update(&config, true);
-        assert_eq!(scaler, Scaler { scale: 65536.0, steps: 0 });
+        assert_eq!(scaler, Scaler { scale: 65536.0, steps: 0, overflows: 0 });
+    }
+
+    #[test]
+    fn a_static_scale_never_changes() {
+        let config = LossScale { growth: 1.0, growth_interval: 2, ..LossScale::default() };
+        let mut scaler = Scaler::new(&config);
+        for _ in 0..MAX_OVERFLOWS {
+            assert!(!scaler.is_exhausted(&config));
+            scaler.update(&config, false);
+            assert_eq!(scaler.scale, config.initial);
+        }
+        assert!(scaler.is_exhausted(&config));
+        for _ in 0..5 {
+            scaler.update(&config, true);
+            assert!(scaler.scale == config.initial && !scaler.is_exhausted(&config));
+        }
     }
 }

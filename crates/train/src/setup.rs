@@ -1,40 +1,35 @@
-//! What a run begins with: a model file, its language, documents as tokens, and a device.
+//! What a run starts with: a model file, its tokenizer, tokenized documents, and a device.
 
-use crate::config::{Config, Precision, Weights};
-use crate::data::{self, Corpus, Packing};
+use crate::config::{Config, Precision, WeightQuantization};
+use crate::data::{self, Corpus, PackedDataset};
 use crate::export::Formats;
-use crate::{Error, Progress, Result, init};
+use crate::{Error, Result, SetupProgress, init};
 use std::ops::ControlFlow;
 use trine_backend::{Activation, Cpu, CpuOptions};
-use trine_model::{Language, NormKind, Spec, open_file};
+use trine_model::{Language, NormKind, Sizes, Spec, open_file};
 use trine_tensor::format::{BF16, F16, F32, I2_S, TQ2_0, by_name};
 use trine_tensor::{File, Format, Metadata, OpenOptions};
 
-/// All of it.
 pub struct Setup {
-    /// The model with which training begins.
+    /// The initial model.
     pub file: File,
-    /// What the file of the trained model says.
+    /// Of the trained model's file.
     pub metadata: Metadata,
-    /// Sequences to learn from.
-    pub train: Packing,
-    /// Sequences to be tried on.
-    pub validation: Packing,
-    /// What the trained model is written as.
+    pub train: PackedDataset,
+    pub validation: PackedDataset,
+    /// Of the trained model's file.
     pub formats: Formats,
-    /// Where it runs.
     pub device: Cpu,
-    /// The hash of the tokenizer.
+    /// A hash of the tokenizer.
     pub language: String,
-    /// What a person should know.
     pub warnings: Vec<String>,
 }
 
-/// Reads and makes what a run needs.
+/// Reads the data and the model, or initializes a new model.
 ///
 /// # Errors
-/// When the configuration makes no sense, or a file cannot be read or written; [`Error::Cancelled`] when `progress` says so.
-pub fn prepare(config: &Config, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Setup> {
+/// When the configuration is invalid, or a file cannot be read or written; [`Error::Cancelled`] when `progress` breaks.
+pub fn prepare(config: &Config, progress: &mut dyn FnMut(SetupProgress) -> ControlFlow<()>) -> Result<Setup> {
     let folder = &config.output.folder;
     if let Some(parent) = config.output.model.as_ref().and_then(|model| model.parent()) {
         std::fs::create_dir_all(parent).map_err(Error::io(parent))?;
@@ -44,30 +39,33 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(Progress) -> ControlFlo
     let cache = config.data.cache.clone().unwrap_or_else(|| folder.join("cache"));
     let threads = config.train.threads.unwrap_or_else(|| CpuOptions::default().threads);
     let corpus = Corpus::open(&config.data, &tokenizer, &language, &cache, threads, &mut |done, total| {
-        progress(Progress { what: "reading texts", done, total })
+        progress(SetupProgress { what: "reading texts", done, total })
     })?;
     let file = model(config, &language, tokenizer.len(), progress)?;
     let sequence = config.train.sequence;
-    let train = Packing::shuffled(corpus.train, sequence, config.train.seed)?;
-    let validation = Packing::in_order(corpus.validation, sequence)?;
+    let train = PackedDataset::shuffled(corpus.train, sequence, config.train.seed)?;
+    let validation = PackedDataset::in_order(corpus.validation, sequence)?;
     let spec = Spec::of(&file)?;
-    if let Some(what) = no_way_back(&spec) {
+    if let Some(what) = no_gradient(&spec) {
         return Err(Error::Config {
             key: "model.from".into(),
-            expected: format!("a model without {what}: gradients through them are not written"),
+            expected: format!("a model without {what}, which has no gradient"),
             found: format!("architecture `{}`", spec.arch.gguf[0]),
         });
     }
     let formats = formats(config, &spec)?;
     let mut warnings = Vec::new();
-    if config.quantization.weights == Weights::Ternary && config.output.format.is_none() && !formats.inner.ternary {
+    if config.quantization.weights == WeightQuantization::Ternary
+        && config.output.format.is_none()
+        && !formats.inner.ternary
+    {
         let (block, format) = (I2_S.block, formats.inner);
         warnings.push(format!(
-            "rows of ternary weights are no multiples of {block} here, and no ternary format holds them: the model will be written as {format}"
+            "rows of weights are not multiples of {block}, as ternary formats need: the model will be written as {format}"
         ));
     }
     if validation.rows() == 0 && config.data.validation > 0.0 {
-        warnings.push("no document was kept for validation: there are too few".into());
+        warnings.push("no document is held out for validation: there are too few".into());
     }
     let mut metadata = file.metadata().clone();
     for (key, value) in language.iter() {
@@ -77,17 +75,17 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(Progress) -> ControlFlo
         Some(number) => metadata.insert("general.file_type", number),
         None => metadata.remove("general.file_type"),
     };
-    let device = Cpu::new(CpuOptions { threads, huge_pages: true, ..CpuOptions::default() })?;
-    let language = data::language(&language);
+    let device = Cpu::new(CpuOptions { threads, huge_pages: true.into(), ..CpuOptions::default() })?;
+    let language = data::tokenizer_hash(&language);
     Ok(Setup { file, metadata, train, validation, formats, device, language, warnings })
 }
 
-/// The model with which training begins: one that is there, or a new one.
+/// The initial model: `model.from`, or a new one.
 fn model(
     config: &Config,
     language: &Metadata,
     tokens: usize,
-    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    progress: &mut dyn FnMut(SetupProgress) -> ControlFlow<()>,
 ) -> Result<File> {
     if let Some(path) = &config.model.from {
         let file = open_file(path, &OpenOptions::default())?;
@@ -96,7 +94,7 @@ fn model(
             return Err(Error::Config {
                 key: "model.tokenizer".into(),
                 expected: format!("the {own} tokens of `model.from`"),
-                found: format!("{tokens}"),
+                found: tokens.to_string(),
             });
         }
         return Ok(file);
@@ -105,29 +103,29 @@ fn model(
     let path = tempfile::NamedTempFile::with_suffix_in(".gguf", folder).map_err(Error::io(folder))?.into_temp_path();
     let sizes = init::sizes(&config.model, tokens, config.train.sequence)?;
     init::write(&path, &sizes, language, config.train.seed, &mut |done, total| {
-        progress(Progress { what: "making weights", done, total })
+        progress(SetupProgress { what: "initializing weights", done, total })
     })?;
     Ok(File::open(&path)?)
 }
 
-/// What a model computes that gradients do not go back through.
-fn no_way_back(spec: &Spec) -> Option<&'static str> {
-    let Spec { arch, activation, causal, logit_softcap, ref experts, mla, .. } = *spec;
+/// The first operation of a model that has no gradient.
+fn no_gradient(spec: &Spec) -> Option<&'static str> {
+    let Spec { sizes: Sizes { arch, .. }, activation, causal, logit_softcap, ref experts, mla, .. } = *spec;
     [
-        (arch.norm == NormKind::Layer, "layer norms"),
+        (arch.norm == NormKind::Layer, "layer norm"),
         (!matches!(activation, Activation::Silu | Activation::Relu2), "activations other than silu and relu2"),
         (!arch.gated, "feed-forward layers without a gate"),
         (arch.sinks, "attention sinks"),
-        (!causal, "attention that sees ahead"),
-        (logit_softcap.is_some(), "capped logits"),
-        (experts.is_some(), "experts"),
-        (mla.is_some(), "latent attention"),
+        (!causal, "bidirectional attention"),
+        (logit_softcap.is_some(), "softcapped logits"),
+        (experts.is_some(), "mixture of experts"),
+        (mla.is_some(), "multi-head latent attention"),
     ]
     .into_iter()
     .find_map(|(there, what)| there.then_some(what))
 }
 
-/// The keys of the tokenizer.
+/// The metadata of the tokenizer.
 pub(crate) fn language(config: &Config) -> Result<Metadata> {
     let source = config.model.tokenizer.as_ref().or(config.model.from.as_ref());
     let missing = || Error::Config {
@@ -138,13 +136,13 @@ pub(crate) fn language(config: &Config) -> Result<Metadata> {
     Ok(Language::metadata(source.ok_or_else(missing)?)?)
 }
 
-/// The formats that were asked for, or those that hold what was trained.
+/// The formats in the configuration; by default, those that hold the effective weights exactly, and float16 for the embedding of a ternary model.
 fn formats(config: &Config, spec: &Spec) -> Result<Formats> {
     let named = |key: &str, name: &Option<String>| match name {
         None => Ok(None),
         Some(name) => by_name(name).map(Some).ok_or_else(|| Error::Config {
             key: key.into(),
-            expected: "a format that files hold".into(),
+            expected: "a file format".into(),
             found: name.clone(),
         }),
     };
@@ -156,8 +154,8 @@ fn formats(config: &Config, spec: &Spec) -> Result<Formats> {
     let columns = [spec.hidden_size, spec.n_heads * spec.head_dim, spec.intermediate_size];
     let fits = |format: &Format| columns.iter().all(|cols| cols.is_multiple_of(format.block));
     let (inner, outer): (&'static Format, &'static Format) = match config.quantization.weights {
-        Weights::None => (float, float),
-        Weights::Ternary => ([&TQ2_0, &I2_S].into_iter().find(|format| fits(format)).unwrap_or(&F32), &F16),
+        WeightQuantization::None => (float, float),
+        WeightQuantization::Ternary => ([&TQ2_0, &I2_S].into_iter().find(|format| fits(format)).unwrap_or(&F32), &F16),
     };
     Ok(Formats {
         inner: named("output.format", &config.output.format)?.unwrap_or(inner),

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use trine_model::vocab_metadata;
 use trine_tensor::Metadata;
-use trine_text::{BpeOptions, Encode, OwnedVocab, Tokenizer};
-use trine_train::config::Data;
-use trine_train::data::{Corpus, Documents, Packing, Parting, Tokens};
+use trine_text::{BpeOptions, EncodeOptions, OwnedVocab, Tokenizer};
+use trine_train::config::DataConfig;
+use trine_train::data::{Corpus, DocumentFormat, Documents, PackedDataset, TokenizedDocuments};
 use trine_train::{Error, Result};
 
 /// A tokenizer of few merges, and what a file says of it.
@@ -19,11 +19,17 @@ fn tokenizer() -> (Tokenizer, Metadata) {
     (Tokenizer::new(vocab.vocab()).unwrap(), vocab_metadata(&vocab.vocab()))
 }
 
-fn data(files: &[PathBuf]) -> Data {
-    Data { files: files.to_vec(), separator: "<|end|>".into(), field: "text".into(), validation: 0.25, cache: None }
+fn data(files: &[PathBuf]) -> DataConfig {
+    DataConfig {
+        files: files.to_vec(),
+        separator: "<|end|>".into(),
+        field: "text".into(),
+        validation: 0.25,
+        cache: None,
+    }
 }
 
-fn open(data: &Data, cache: &Path, threads: usize) -> Result<Corpus> {
+fn open(data: &DataConfig, cache: &Path, threads: usize) -> Result<Corpus> {
     let (tokenizer, metadata) = tokenizer();
     Corpus::open(data, &tokenizer, &metadata, cache, threads, &mut |_, _| ControlFlow::Continue(()))
 }
@@ -48,7 +54,7 @@ fn files(folder: &Path, documents: usize) -> (Vec<String>, Vec<PathBuf>) {
 }
 
 /// The texts of documents.
-fn texts(tokens: &Tokens) -> Vec<String> {
+fn texts(tokens: &TokenizedDocuments) -> Vec<String> {
     let (tokenizer, _) = tokenizer();
     (0..tokens.len()).map(|i| tokenizer.decode(&tokens.document(i).collect::<Vec<_>>())).collect()
 }
@@ -78,7 +84,7 @@ fn tokens_are_those_of_the_documents_in_order_for_any_number_of_threads() {
         let is_validation: BTreeSet<String> = texts(&validation).into_iter().collect();
         for text in &expected {
             let (side, next) = &mut sides[usize::from(is_validation.contains(text))];
-            let ids = [vec![0], tokenizer.encode(text, Encode::default()), vec![0]].concat();
+            let ids = [vec![0], tokenizer.encode(text, EncodeOptions::default()), vec![0]].concat();
             assert_eq!(side.document(*next).collect::<Vec<_>>(), ids, "{text:?}");
             assert_eq!(side.document_bytes(*next), text.len() as u64);
             *next += 1;
@@ -105,7 +111,7 @@ fn the_side_of_a_document_depends_on_its_text_alone() {
     assert_eq!(sides(&paths), [train.clone(), validation.clone()]);
     let [fewer, kept] = sides(&paths[..1]);
     assert!(fewer.is_subset(&train) && kept.is_subset(&validation));
-    let all = Data { validation: 0.0, ..data(&paths) };
+    let all = DataConfig { validation: 0.0, ..data(&paths) };
     assert!(open(&all, &folder.path().join("cache"), 1).unwrap().validation.is_empty());
 }
 
@@ -114,15 +120,15 @@ fn an_epoch_has_every_pair_once_and_rows_depend_on_their_number_alone() {
     let folder = TempDir::new().unwrap();
     let (_, paths) = files(folder.path(), 60);
     let Corpus { train, validation } = open(&data(&paths), folder.path(), 2).unwrap();
-    let pairs = |tokens: &Tokens| tokens.tokens() - tokens.len() as u64;
+    let pairs = |tokens: &TokenizedDocuments| tokens.tokens() - tokens.len() as u64;
     for sequence in [1, 7, 64, 1500] {
-        let shuffled = Packing::shuffled(train.clone(), sequence, 3).unwrap();
-        let ordered = Packing::in_order(validation.clone(), sequence).unwrap();
+        let shuffled = PackedDataset::shuffled(train.clone(), sequence, 3).unwrap();
+        let ordered = PackedDataset::in_order(validation.clone(), sequence).unwrap();
         for (packing, epochs) in [(&shuffled, 3), (&ordered, 1)] {
             let tokens = packing.tokens();
             let mut orders = BTreeSet::new();
             for epoch in 0..epochs {
-                let (mut seen, mut bytes) = (BTreeMap::new(), 0);
+                let (mut counts, mut bytes) = (BTreeMap::new(), 0);
                 let mut order = Vec::new();
                 for index in epoch * packing.rows()..(epoch + 1) * packing.rows() {
                     let row = packing.row(index);
@@ -134,14 +140,14 @@ fn an_epoch_has_every_pair_once_and_rows_depend_on_their_number_alone() {
                         let document: Vec<u32> = tokens.document(origin.document).collect();
                         assert_eq!(row.inputs[at..at + span], document[origin.offset..origin.offset + span]);
                         assert_eq!(row.targets[at..at + span], document[origin.offset + 1..origin.offset + 1 + span]);
-                        (0..span).for_each(|i| *seen.entry((origin.document, origin.offset + i)).or_insert(0) += 1);
+                        (0..span).for_each(|i| *counts.entry((origin.document, origin.offset + i)).or_insert(0) += 1);
                         order.push(origin.document);
                         at += span;
                     }
                     bytes += row.bytes;
                 }
-                assert!(seen.values().all(|&times| times == 1));
-                let left = pairs(tokens) - seen.len() as u64;
+                assert!(counts.values().all(|&times| times == 1));
+                let left = pairs(tokens) - counts.len() as u64;
                 if epochs == 1 {
                     assert_eq!((left, bytes), (0, tokens.bytes()));
                     assert!(order.is_sorted());
@@ -152,13 +158,13 @@ fn an_epoch_has_every_pair_once_and_rows_depend_on_their_number_alone() {
             }
             assert_eq!(orders.len() as u64, epochs, "each epoch has an order of its own");
         }
-        // Whoever begins in the middle gets what the others get.
-        let again = Packing::shuffled(train.clone(), sequence, 3).unwrap();
+        // Random access gives the same rows.
+        let again = PackedDataset::shuffled(train.clone(), sequence, 3).unwrap();
         let mut numbers: Vec<u64> = (0..2 * shuffled.rows()).collect();
         fastrand::Rng::with_seed(1).shuffle(&mut numbers);
         numbers.truncate(200);
         assert!(numbers.iter().all(|&number| again.row(number) == shuffled.row(number)));
-        let other = Packing::shuffled(train.clone(), sequence, 4).unwrap();
+        let other = PackedDataset::shuffled(train.clone(), sequence, 4).unwrap();
         assert!((0..shuffled.rows()).any(|number| other.row(number) != shuffled.row(number)));
     }
 }
@@ -186,8 +192,8 @@ fn a_damaged_cache_is_made_again_and_a_whole_one_is_taken() {
     open(&data(&paths), &cache, 1).unwrap();
     assert_eq!(modified(), before);
     // Whatever the tokens depend on gives another file.
-    open(&Data { validation: 0.5, ..data(&paths) }, &cache, 1).unwrap();
-    open(&Data { separator: "\n".into(), ..data(&paths) }, &cache, 1).unwrap();
+    open(&DataConfig { validation: 0.5, ..data(&paths) }, &cache, 1).unwrap();
+    open(&DataConfig { separator: "\n".into(), ..data(&paths) }, &cache, 1).unwrap();
     std::fs::write(&paths[0], "other text").unwrap();
     open(&data(&paths), &cache, 1).unwrap();
     assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 4);
@@ -209,24 +215,24 @@ fn a_separator_is_found_wherever_it_stands() {
 
 #[test]
 fn white_space_around_a_document_counts_only_where_nothing_parts_it_from_others() {
-    let of = |text: &'static str, parting: &Parting| {
-        let mut documents = Documents::read(text.as_bytes(), Path::new("x"), parting.clone());
+    let of = |text: &'static str, format: &DocumentFormat| {
+        let mut documents = Documents::read(text.as_bytes(), Path::new("x"), format.clone());
         let texts = documents.by_ref().collect::<Result<Vec<_>>>();
-        (texts.map_err(|error| error.to_string()), documents.is_parted())
+        (texts.map_err(|error| error.to_string()), documents.is_separated())
     };
-    let check = |text: &'static str, parting: &Parting, texts: &[&str], parted: bool| {
-        assert_eq!(of(text, parting), (Ok(texts.iter().map(|text| text.to_string()).collect()), parted), "{text:?}");
+    let check = |text: &'static str, format: &DocumentFormat, texts: &[&str], separated: bool| {
+        assert_eq!(of(text, format), (Ok(texts.iter().map(|text| text.to_string()).collect()), separated), "{text:?}");
     };
-    let [separator, none] = ["<|>", ""].map(|text| Parting::Separator(text.to_owned()));
-    let lines = Parting::Jsonl("text".to_owned());
+    let [separator, none] = ["<|>", ""].map(|text| DocumentFormat::Separator(text.to_owned()));
+    let lines = DocumentFormat::Jsonl("text".to_owned());
     check("a\n<|>\n\n b<|><|>\t<|>c\u{a0}\n", &separator, &["a", "b", "c"], true);
     check(" a \n", &separator, &[" a \n"], false);
     check(" a<|>b\n", &none, &[" a<|>b\n"], false);
     check("{\"text\": \" a\\n\", \"n\": 1}\r\n\n{\"text\": \" \"}\n{\"text\": \"b\"}", &lines, &["a", "b"], true);
-    for (text, parting) in
+    for (text, format) in
         [("", &separator), ("<|>", &separator), (" \n<|> \n", &separator), ("\n", &none), ("\n", &lines)]
     {
-        assert_eq!(of(text, parting).0, Err("x: expected text, found none".to_owned()), "{text:?}");
+        assert_eq!(of(text, format).0, Err("x: expected text, found none".to_owned()), "{text:?}");
     }
 }
 
@@ -239,11 +245,11 @@ fn bad_input_is_refused_with_its_place() {
         let found = error(open(&data(&[path]), &folder.path().join("cache"), 2));
         assert!(found.contains(expected), "{found}");
     };
-    let line = "expected an object with text in its field `text`, found";
+    let line = "expected an object with text in the field `text`, found";
     check("a.jsonl", b"{\"text\": \"a\"}\n\n{\"text\": 3}", &format!("a.jsonl: line 3: {line} a number there"));
-    check("a.jsonl", b"{\"texts\": \"a\"}", &format!("line 1: {line} none of this name"));
+    check("a.jsonl", b"{\"texts\": \"a\"}", &format!("line 1: {line} an object without it"));
     check("a.jsonl", b"[1]\n", &format!("line 1: {line} a list"));
-    check("a.jsonl", b"{\"text\": \"a\"}\r\n{\"text\": \"a", &format!("line 2: {line} no JSON: EOF"));
+    check("a.jsonl", b"{\"text\": \"a\"}\r\n{\"text\": \"a", &format!("line 2: {line} invalid JSON: EOF"));
     check("a.jsonl", b"{\"text\": \"a\"}\n{\"text\": \"\xff\"}", "byte 24: expected UTF-8, found the byte 0xff");
     check("a.txt", b"ab<|end|>\xc3\xa9\xc3", "a.txt: byte 11: expected UTF-8, found the byte 0xc3");
     check("a.txt", b"", "a.txt: expected text, found none");
@@ -253,22 +259,26 @@ fn bad_input_is_refused_with_its_place() {
 
     let path = folder.path().join("a.txt");
     std::fs::write(&path, "tiny").unwrap();
-    let of = |data: Data| error(open(&data, &folder.path().join("cache"), 1));
+    let of = |data: DataConfig| error(open(&data, &folder.path().join("cache"), 1));
     let data = data(&[path]);
-    assert!(of(Data { files: Vec::new(), ..data.clone() }).contains("`data.files`: expected at least one file"));
-    assert!(of(Data { files: vec![folder.path().join("none")], ..data.clone() }).contains("none: "));
-    assert!(of(Data { files: vec![folder.path().to_owned()], ..data.clone() }).contains("expected a file"));
-    for share in [-0.1, 1.0, f64::NAN] {
-        assert!(of(Data { validation: share, ..data.clone() }).contains("`data.validation`"));
-    }
-    let corpus = open(&Data { validation: 0.0, ..data.clone() }, &folder.path().join("cache"), 1).unwrap();
-    let found = Packing::shuffled(corpus.train.clone(), 50, 0).unwrap_err().to_string();
+    assert!(of(DataConfig { files: Vec::new(), ..data.clone() }).contains("`data.files`: expected at least one file"));
+    assert!(of(DataConfig { files: vec![folder.path().join("none")], ..data.clone() }).contains("none: "));
     assert!(
-        found.contains("expected documents of more than 50 tokens in all, the sequence, found 6 tokens in 1 documents"),
+        of(DataConfig { files: vec![folder.path().to_owned()], ..data.clone() }).contains("expected a regular file")
+    );
+    for share in [-0.1, 1.0, f64::NAN] {
+        assert!(of(DataConfig { validation: share, ..data.clone() }).contains("`data.validation`"));
+    }
+    let corpus = open(&DataConfig { validation: 0.0, ..data.clone() }, &folder.path().join("cache"), 1).unwrap();
+    let found = PackedDataset::shuffled(corpus.train.clone(), 50, 0).unwrap_err().to_string();
+    assert!(
+        found.contains(
+            "expected documents of more than 50 tokens in all, `train.sequence`, found 6 tokens in 1 documents"
+        ),
         "{found}"
     );
-    assert!(Packing::in_order(corpus.train, 0).is_err());
-    assert_eq!(Packing::in_order(corpus.validation, 8).unwrap().rows(), 0);
+    assert!(PackedDataset::in_order(corpus.train, 0).is_err());
+    assert_eq!(PackedDataset::in_order(corpus.validation, 8).unwrap().rows(), 0);
 
     let (tokenizer, metadata) = tokenizer();
     let cancelled = Corpus::open(&data, &tokenizer, &metadata, folder.path(), 1, &mut |_, _| ControlFlow::Break(()));
@@ -278,8 +288,7 @@ fn bad_input_is_refused_with_its_place() {
 #[test]
 fn a_byte_order_mark_is_no_text() {
     let input = "\u{feff}The mill.<|endoftext|>\u{feff}The lake.";
-    let parting = Parting::Separator("<|endoftext|>".to_owned());
-    let found: Vec<String> =
-        Documents::read(input.as_bytes(), Path::new("text"), parting).map(Result::unwrap).collect();
+    let format = DocumentFormat::Separator("<|endoftext|>".to_owned());
+    let found: Vec<String> = Documents::read(input.as_bytes(), Path::new("text"), format).map(Result::unwrap).collect();
     assert_eq!(found, ["The mill.", "\u{feff}The lake."]);
 }

@@ -30,7 +30,7 @@ fn memory_is_linear_in_length() {
     let config: Config = serde_json::from_value(json!({
         "model": {
             "tokenizer": path("tokenizer.gguf"), "architecture": "llama",
-            "layers": 1, "width": 64, "heads": 2, "kv_heads": 1, "feed_forward": 64,
+            "n_layers": 1, "hidden_size": 64, "n_heads": 2, "n_kv_heads": 1, "intermediate_size": 64,
         },
         "data": {"files": [path("text.txt")], "validation": 0},
         "train": {"steps": 1, "batch": 1, "sequence": TOKENS, "threads": 2},

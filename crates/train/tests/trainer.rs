@@ -1,17 +1,18 @@
-//! Whole runs: what they write, what they go on from, and what does not depend on how they are divided.
+//! Whole runs: what they write, what they resume from, and what does not depend on how they are divided.
 
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use trine_backend::{Backend, Batch, Cpu, CpuOptions};
-use trine_model::{Model, vocab_metadata};
+use trine_model::{Model, ModelOptions, vocab_metadata};
+use trine_tensor::format::F32;
 use trine_tensor::{File, gguf};
 use trine_text::{BpeOptions, OwnedVocab};
-use trine_train::config::Shape;
-use trine_train::{Config, Error, Event, Finished, Step, Trainer, checkpoints};
+use trine_train::config::ScheduleShape;
+use trine_train::{Config, Error, Finished, Parameter, StepMetrics, TrainEvent, Trainer, checkpoints};
 
-/// Stories that somebody could have written, and a tokenizer for them.
+/// Random stories, and a tokenizer for them.
 fn texts(folder: &Path) -> [PathBuf; 2] {
     let mut random = fastrand::Rng::with_seed(3);
     let mut pick = |words: &[&'static str]| words[random.usize(..words.len())];
@@ -35,7 +36,7 @@ fn texts(folder: &Path) -> [PathBuf; 2] {
 fn config(folder: &Path, change: Value) -> Config {
     let [text, tokenizer] = texts(folder);
     let mut config = json!({
-        "model": {"tokenizer": tokenizer, "layers": 2, "width": 256, "heads": 4, "kv_heads": 2, "feed_forward": 256},
+        "model": {"tokenizer": tokenizer, "n_layers": 2, "hidden_size": 256, "n_heads": 4, "n_kv_heads": 2, "intermediate_size": 256},
         "data": {"files": [text], "validation": 0.1},
         "train": {"steps": 6, "batch": 4, "sequence": 32, "threads": 2},
         "optimizer": {"learning_rate": 2e-3},
@@ -59,27 +60,33 @@ fn trainer(config: &Config, resume: bool) -> Trainer {
 }
 
 /// Runs until a step is done; all steps.
-fn run(trainer: &mut Trainer, until: u64) -> (Vec<Step>, Finished) {
+fn run(trainer: &mut Trainer, until: u64) -> (Vec<StepMetrics>, Finished) {
     let mut steps = Vec::new();
     let finished = trainer.run(&mut |event| {
-        if let Event::Step(step) = event {
+        if let TrainEvent::Step(step) = event {
             steps.push(step.clone());
         }
         match event {
-            Event::Step(step) if step.step == until => ControlFlow::Break(()),
+            TrainEvent::Step(step) if step.step == until => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
         }
     });
     (steps, finished.unwrap())
 }
 
-fn losses(steps: &[Step]) -> Vec<u64> {
+/// All master weights.
+fn weights(trainer: &mut Trainer) -> Vec<f32> {
+    let masters = trainer.tape().params.iter().filter_map(Parameter::master);
+    masters.flat_map(|master| master.values.data().to_vec()).collect()
+}
+
+fn losses(steps: &[StepMetrics]) -> Vec<u64> {
     steps.iter().map(|step| step.loss.to_bits()).collect()
 }
 
 #[test]
 fn an_exported_file_computes_what_the_tape_computes() {
-    // The last sees its weights rounded bit by bit, and wholly in the third step.
+    // In the last, quantization starts gradually, and is complete in the third step.
     for (architecture, warm_in) in [("bitnet", 0), ("bitnet-b1.58", 0), ("llama", 3)] {
         let folder = TempDir::new().unwrap();
         let change = json!({"model": {"architecture": architecture}, "quantization": {"warm_in": warm_in}});
@@ -103,15 +110,17 @@ fn an_exported_file_computes_what_the_tape_computes() {
                         .unwrap()
                         .is_some_and(|recipe| recipe.contains("2e-3") || recipe.contains("0.002"))
                 );
-                let model = Model::load(&mut device, &file, &mut |_| ControlFlow::Continue(())).unwrap();
-                device.reserve_kv(model.kv_shape(3, 16)).unwrap();
+                let model =
+                    Model::load(&mut device, &file, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))
+                        .unwrap();
+                let cache = device.create_cache(model.kv_shape(3, &F32)).unwrap();
                 let (mut batch, mut found, mut part) = (Batch::new(), Vec::new(), Vec::new());
                 // In portions, as an engine would.
                 for (at, len) in [(0, 17), (17, 1), (18, 22)] {
                     batch.clear();
                     batch.push(&ids[at..at + len], at, &[0, 1, 2], len);
-                    let logits = model.forward(&mut device, &batch);
-                    device.to_host(&logits, &mut part);
+                    let logits = model.forward(&mut device, cache, &batch).unwrap();
+                    device.to_host(&logits, &mut part).unwrap();
                     found.extend_from_slice(&part);
                 }
                 let same = expected.iter().zip(&found).all(|(a, b)| a.to_bits() == b.to_bits());
@@ -126,6 +135,8 @@ fn a_run_that_was_stopped_ends_with_the_same_bits() {
     for change in [
         json!({}),
         json!({"train": {"precision": "f16"}}),
+        // Skips the first step.
+        json!({"train": {"precision": "f16", "loss_scale": {"initial": 1e30, "backoff": 1e-27}}}),
         json!({"optimizer": {"name": "muon"}, "train": {"threads": 1}}),
     ] {
         let (whole, parts) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -134,7 +145,7 @@ fn a_run_that_was_stopped_ends_with_the_same_bits() {
         let config = config(parts.path(), change);
         let (mut found, stopped) = run(&mut trainer(&config, false), 3);
         assert!(stopped.stopped && stopped.steps == 3);
-        // Whoever goes on may have more threads.
+        // A run may resume with more threads.
         let mut more = config.clone();
         more.train.threads = Some(3);
         let (rest, end) = run(&mut trainer(&more, true), u64::MAX);
@@ -149,21 +160,24 @@ fn a_run_that_was_stopped_ends_with_the_same_bits() {
 }
 
 #[test]
-fn portions_add_up_to_the_batch() {
-    let gradients = |portion: usize| {
+fn micro_batches_add_up_to_the_batch() {
+    let gradients = |micro_batch: usize| {
         let folder = TempDir::new().unwrap();
-        let mut trainer = trainer(&config(folder.path(), json!({"train": {"micro_batch": portion}})), false);
+        let mut trainer = trainer(&config(folder.path(), json!({"train": {"micro_batch": micro_batch}})), false);
         let loss = trainer.advance().unwrap().loss;
-        let all: Vec<f32> = trainer.tape().params.iter().flat_map(|param| param.grad.data().to_vec()).collect();
+        let all: Vec<f32> = {
+            let masters = trainer.tape().params.iter().filter_map(Parameter::master);
+            masters.flat_map(|master| master.grad.data().to_vec()).collect()
+        };
         (loss, all)
     };
     let (loss, whole) = gradients(4);
     let largest = whole.iter().fold(0f32, |most, x| most.max(x.abs()));
-    for portion in [1, 2, 3] {
-        let (other, parts) = gradients(portion);
+    for micro_batch in [1, 2, 3] {
+        let (other, parts) = gradients(micro_batch);
         assert!((loss - other).abs() < 1e-6 * loss, "{loss} and {other}");
         let worst = whole.iter().zip(&parts).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
-        assert!(worst < 1e-5 * largest, "portions of {portion}: {worst} beside {largest}");
+        assert!(worst < 1e-5 * largest, "micro batches of {micro_batch}: {worst}, largest {largest}");
     }
 }
 
@@ -173,13 +187,41 @@ fn an_overflow_halves_the_scale_and_leaves_the_weights() {
     let scale = json!({"initial": 1e30, "growth": 2.0, "growth_interval": 2000, "backoff": 0.5});
     let mut trainer =
         trainer(&config(folder.path(), json!({"train": {"precision": "f16", "loss_scale": scale}})), false);
-    let weights = |trainer: &mut Trainer| {
-        trainer.tape().params.iter().flat_map(|param| param.master.data().to_vec()).collect::<Vec<f32>>()
-    };
     let before = weights(&mut trainer);
     let first = trainer.advance().unwrap();
     assert!(first.skipped && first.loss_scale == Some(1e30) && weights(&mut trainer) == before);
     assert_eq!(trainer.advance().unwrap().loss_scale, Some(0.5e30));
+}
+
+#[test]
+fn a_skipped_step_advances_neither_schedule_nor_bias_correction() {
+    let folder = TempDir::new().unwrap();
+    // Overflows once, and never again.
+    let scale = json!({"initial": 1e30, "growth": 2.0, "growth_interval": 2000, "backoff": 1e-27});
+    let change = json!({"train": {"precision": "f16", "loss_scale": scale}, "optimizer": {"weight_decay": 0.0}});
+    let mut trainer = trainer(&config(folder.path(), change), false);
+    let before = weights(&mut trainer);
+    let [first, second, third] = [(); 3].map(|()| (trainer.advance().unwrap(), weights(&mut trainer)));
+    assert_eq!([&first, &second, &third].map(|(step, _)| step.skipped), [true, false, false]);
+    // Of two updates over which the rate rises to 2e-3.
+    assert_eq!([&first, &second, &third].map(|(step, _)| step.learning_rate), [1e-3, 1e-3, 2e-3]);
+    // The first update of AdamW is as large as the learning rate, as its means are corrected for the one gradient in them.
+    let largest = before.iter().zip(&second.1).map(|(before, after)| (before - after).abs()).fold(0.0, f32::max);
+    assert!(before == first.1 && (largest / 1e-3 - 1.0).abs() < 0.01, "{largest}");
+}
+
+#[test]
+fn a_static_scale_stays_after_an_overflow() {
+    let folder = TempDir::new().unwrap();
+    let scale = json!({"initial": 1e30, "growth": 1.0, "growth_interval": 2000, "backoff": 0.5});
+    let change = json!({"train": {"precision": "f16", "steps": 100, "loss_scale": scale}});
+    let mut trainer = trainer(&config(folder.path(), change), false);
+    for _ in 0..2 {
+        let step = trainer.advance().unwrap();
+        assert!(step.skipped && step.loss_scale == Some(1e30), "{step:?}");
+    }
+    let error = (0..100).find_map(|_| trainer.advance().err()).unwrap();
+    assert!(matches!(error, Error::Overflow { scale: 1e30, .. }), "{error}");
 }
 
 #[test]
@@ -190,7 +232,7 @@ fn every_precision_learns_alike() {
         run(&mut trainer(&config, false), u64::MAX).0.last().unwrap().loss
     };
     let exact = end("f32");
-    assert!(exact < 4.0, "{exact}: it should have learned that texts begin alike");
+    assert!(exact < 4.0, "{exact}: expected to learn how texts begin");
     for precision in ["bf16", "f16"] {
         let loss = end(precision);
         assert!((loss - exact).abs() < 0.05 * exact, "{precision}: {loss}, f32: {exact}");
@@ -198,7 +240,7 @@ fn every_precision_learns_alike() {
 }
 
 #[test]
-fn a_pupil_that_is_its_own_teacher_has_nothing_to_learn_from_it() {
+fn a_student_that_is_its_own_teacher_has_nothing_to_learn_from_it() {
     let folder = TempDir::new().unwrap();
     let dense = json!({"weights": "none"});
     let (_, finished) = run(&mut trainer(&config(folder.path(), json!({"quantization": dense})), false), u64::MAX);
@@ -246,7 +288,7 @@ fn weights_that_are_lost_are_not_kept() {
         let mut config = config(folder.path(), json!({"train": {"precision": precision, "steps": steps}}));
         config.optimizer.learning_rate = rate;
         config.schedule.warmup = Some(0);
-        config.schedule.shape = Shape::Constant;
+        config.schedule.shape = ScheduleShape::Constant;
         config.output.validate_every = 1;
         let mut trainer = trainer(&config, false);
         let error = trainer.run(&mut |_| ControlFlow::Continue(())).unwrap_err();
@@ -289,8 +331,8 @@ fn the_best_stays() {
     let (mut losses, mut best) = (Vec::new(), 0);
     let watched = trainer(&config, false).run(&mut |event| {
         match event {
-            Event::Validation(validation) => losses.push(validation.loss),
-            Event::Checkpoint { step, best: true, .. } => best = step as usize,
+            TrainEvent::Validation(validation) => losses.push(validation.loss),
+            TrainEvent::Checkpoint { step, best: true, .. } => best = step as usize,
             _ => {}
         }
         ControlFlow::Continue(())
@@ -313,7 +355,7 @@ fn what_the_weights_depend_on_cannot_change_between_parts_of_a_run() {
     };
     for (key, message) in [
         ("`train.seed`: expected 0", refused(&|config| config.train.seed = 1)),
-        ("`model.width`: expected 256", refused(&|config| config.model.width = 512)),
+        ("`model.hidden_size`: expected 256", refused(&|config| config.model.hidden_size = 512)),
         ("`train.batch`: expected 4", refused(&|config| config.train.batch = 5)),
     ] {
         assert!(message.contains(key), "{message}");

@@ -1,6 +1,5 @@
-use crate::backend::Cpu;
-use crate::model::{self, Language, Pooling, Spec};
-use crate::text::Encode;
+use crate::model::{self, Language, Pooling, Runner, Spec};
+use crate::text::EncodeOptions;
 use crate::{Error, Options};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -19,8 +18,8 @@ use std::path::Path;
 /// # Ok::<(), trine::Error>(())
 /// ```
 pub struct Embedder {
-    pub(crate) model: model::Embedder<Cpu>,
-    pub(crate) backend: Cpu,
+    pub(crate) runner: Box<dyn Runner>,
+    pub(crate) embedder: model::Embedder,
     pub(crate) language: Language,
 }
 
@@ -52,27 +51,27 @@ impl Embedder {
             let place = format!("ids[{at}]");
             return Err(crate::engine::Error::BeyondVocabulary { place, id: ids[at], vocab }.into());
         }
-        Ok(self.model.embed(&mut self.backend, ids)?)
+        Ok(self.embedder.embed(&mut *self.runner, ids)?)
     }
 
     /// The tokens of a text, with those that the model puts around it.
     pub fn tokens(&self, text: &str) -> Vec<u32> {
-        self.language.tokenizer.encode(text, Encode { special: false, bos_eos: true })
+        self.language.tokenizer.encode(text, EncodeOptions { parse_special: false, add_special: true })
     }
 
     /// Numbers of an embedding.
     pub fn width(&self) -> usize {
-        self.model.width()
+        self.embedder.width()
     }
 
     /// What becomes of the states of a text's tokens.
     pub fn pooling(&self) -> Pooling {
-        self.model.pooling()
+        self.embedder.pooling()
     }
 
     /// What the model is.
     pub fn spec(&self) -> &Spec {
-        self.model.model().spec()
+        self.runner.spec()
     }
 
     /// What was assumed about the model, and why.

@@ -1,4 +1,4 @@
-use crate::{Memory, engine, kernels, model, text};
+use crate::{Memory, engine, model, tensor, text};
 
 /// Why a model cannot be loaded, or cannot answer.
 #[derive(Debug, thiserror::Error)]
@@ -7,9 +7,6 @@ pub enum Error {
     /// The file, its tokenizer, or the device.
     #[error(transparent)]
     Model(#[from] model::Error),
-    /// The instruction set.
-    #[error(transparent)]
-    Kernels(#[from] kernels::Error),
     /// The request.
     #[error(transparent)]
     Engine(#[from] engine::Error),
@@ -30,4 +27,84 @@ pub enum Error {
     /// A chat with a model that does not say how chats are written.
     #[error("the model has no chat template")]
     NoTemplate,
+}
+
+/// What went wrong, for programs that act on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The file does not exist or cannot be read.
+    Io,
+    /// The file is malformed, or not a model that we know.
+    Model,
+    /// The machine has too little memory, or the model takes more than was allowed.
+    Memory,
+    /// The device cannot be had, or failed.
+    Device,
+    /// An option or a request makes no sense for this model: a caller's mistake.
+    Invalid,
+    /// The prompt does not fit into the context.
+    PromptTooLong,
+    /// The chat template is missing, does not compile, or refuses the messages.
+    Template,
+    /// The model computed something that is not a number.
+    NotFinite,
+    /// The caller broke off.
+    Cancelled,
+}
+
+impl Error {
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Model(error) => of_model(error),
+            Error::Engine(error) => of_engine(error),
+            Error::Text(_) | Error::NoTemplate => ErrorKind::Template,
+            Error::MemoryLimit { .. } => ErrorKind::Memory,
+        }
+    }
+}
+
+fn of_model(error: &model::Error) -> ErrorKind {
+    use model::Error as E;
+    match error {
+        E::In { source, .. } => of_model(source),
+        E::Cancelled => ErrorKind::Cancelled,
+        E::NotFinite { .. } => ErrorKind::NotFinite,
+        E::UnknownDevice { .. } | E::UnknownAdapter { .. } | E::Length { .. } => ErrorKind::Invalid,
+        E::Device(error) => of_backend(error),
+        E::File(error) => of_file(error),
+        _ => ErrorKind::Model,
+    }
+}
+
+fn of_file(error: &tensor::Error) -> ErrorKind {
+    match error {
+        tensor::Error::In { source, .. } => of_file(source),
+        tensor::Error::Io(_) => ErrorKind::Io,
+        _ => ErrorKind::Model,
+    }
+}
+
+fn of_backend(error: &crate::backend::Error) -> ErrorKind {
+    use crate::backend::Error as E;
+    match error {
+        E::NoRoom { .. } | E::NoMemory { .. } | E::Lock { .. } => ErrorKind::Memory,
+        E::Damaged(_) | E::TooWide { .. } | E::Unfit { .. } => ErrorKind::Model,
+        E::Read { .. } => ErrorKind::Io,
+        E::CacheType { .. } => ErrorKind::Invalid,
+        _ => ErrorKind::Device,
+    }
+}
+
+fn of_engine(error: &engine::Error) -> ErrorKind {
+    use engine::Error as E;
+    match error {
+        E::PromptTooLong { .. } => ErrorKind::PromptTooLong,
+        E::NotFinite { .. } => ErrorKind::NotFinite,
+        E::CacheTooSmall { .. } | E::CacheTooLarge { .. } => ErrorKind::Memory,
+        E::Model(error) => of_model(error),
+        E::Forward(error) => of_model(error),
+        E::ShutDown => ErrorKind::Cancelled,
+        _ => ErrorKind::Invalid,
+    }
 }

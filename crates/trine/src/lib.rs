@@ -16,21 +16,25 @@
 //! Behind them are the crates that are named here as modules; the [`engine`] answers many requests at once. With the feature `train` there is
 //! also the module `train`, which makes models.
 
+mod decoder;
 mod embedder;
 mod error;
 mod llm;
 mod load;
+mod options;
 mod placement;
 mod size;
 mod stream;
 
+pub use decoder::Decoder;
 pub use embedder::Embedder;
-pub use error::Error;
+pub use error::{Error, ErrorKind};
 pub use llm::Llm;
-pub use load::{Decoder, Options, Progress};
-pub use placement::{Placement, Weights, When};
+pub use load::Progress;
+pub use options::Options;
+pub use placement::{Placement, WeightStorage};
 pub use size::{Memory, parameters};
-pub use stream::{Stream, Token};
+pub use stream::Stream;
 pub use trine_backend as backend;
 pub use trine_engine as engine;
 pub use trine_kernels as kernels;
@@ -43,7 +47,7 @@ pub use trine_train as train;
 
 /// All that most programs need.
 pub mod prelude {
-    pub use crate::engine::{Answer, Finish, Sampling, Usage};
+    pub use crate::engine::{Answer, Finish, Request, Sampling, Token, Usage};
     pub use crate::text::Message;
-    pub use crate::{Decoder, EMBEDDED, Embedder, Error, Llm, Options, Progress, Stream, Token};
+    pub use crate::{Decoder, EMBEDDED, Embedder, Error, Llm, Options, Progress, Stream};
 }

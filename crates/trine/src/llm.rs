@@ -1,19 +1,16 @@
-use crate::backend::{Backend, Cpu};
-use crate::engine::{Answer, Engine, Request, Sampling};
+use crate::engine::{Answer, Engine, Request, Sampling, prompt_tokens};
 use crate::model::Spec;
-use crate::text::{Encode, Message, Template, Tokenizer};
+use crate::text::{Message, Template, Tokenizer};
 use crate::{EMBEDDED, Error, Memory, Options, Placement, Stream};
-use std::ops::ControlFlow;
 use std::path::Path;
 
-/// A model that answers: on the CPU, or on what [`Options::open_on`] made of it.
-pub struct Llm<B: Backend = Cpu> {
-    pub(crate) engine: Engine<B>,
+/// A model that answers, one request at a time. [`Llm::into_parts`] gives the engine, which answers many.
+pub struct Llm {
+    pub(crate) engine: Engine,
     pub(crate) template: Option<Template>,
     pub(crate) warnings: Vec<String>,
     pub(crate) memory: Memory,
     pub(crate) placement: Placement,
-    pub(crate) isa: &'static str,
 }
 
 impl Llm {
@@ -34,14 +31,13 @@ impl Llm {
     }
 }
 
-impl<B: Backend> Llm<B> {
+impl Llm {
     /// Continues a text, and gives the whole answer.
     ///
     /// # Errors
     /// When the prompt does not fit into the context, or a sampling option is out of its range.
     pub fn generate(&mut self, prompt: &str, sampling: &Sampling) -> Result<Answer, Error> {
-        let request = Request { prompt: self.tokens(prompt), sampling: sampling.clone() };
-        Ok(self.engine.generate(&request, &mut |_| ControlFlow::Continue(()))?)
+        self.stream(prompt, sampling)?.answer()
     }
 
     /// Continues a text, token by token. Who drops the stream cancels the rest.
@@ -61,9 +57,8 @@ impl<B: Backend> Llm<B> {
     ///
     /// # Errors
     /// As [`Llm::generate`].
-    pub fn stream(&mut self, prompt: &str, sampling: &Sampling) -> Result<Stream<'_, B>, Error> {
-        let prompt = self.tokens(prompt);
-        self.continue_tokens(prompt, sampling)
+    pub fn stream(&mut self, prompt: &str, sampling: &Sampling) -> Result<Stream<'_>, Error> {
+        self.submit(Request::new(prompt, sampling.clone()))
     }
 
     /// Answers the last message of a chat, which is written as the model's template says.
@@ -83,17 +78,17 @@ impl<B: Backend> Llm<B> {
     ///
     /// # Errors
     /// [`Error::NoTemplate`]; when the template refuses these messages; and those of [`Llm::generate`].
-    pub fn chat(&mut self, messages: &[Message], sampling: &Sampling) -> Result<Stream<'_, B>, Error> {
-        let prompt = self.tokens(&self.render(messages)?);
-        self.continue_tokens(prompt, sampling)
+    pub fn chat(&mut self, messages: &[Message], sampling: &Sampling) -> Result<Stream<'_>, Error> {
+        let prompt = self.render(messages)?;
+        self.submit(Request::new(prompt, sampling.clone()))
     }
 
-    /// Continues tokens, which are taken as they are.
+    /// Answers a request: with a prompt of tokens, say, or with filters of one's own.
     ///
     /// # Errors
     /// As [`Llm::generate`], and when the model has no such token.
-    pub fn continue_tokens(&mut self, prompt: Vec<u32>, sampling: &Sampling) -> Result<Stream<'_, B>, Error> {
-        let sequence = self.engine.submit(&Request { prompt, sampling: sampling.clone() })?;
+    pub fn submit(&mut self, request: Request) -> Result<Stream<'_>, Error> {
+        let sequence = self.engine.submit(request)?;
         Ok(Stream::new(&mut self.engine, sequence))
     }
 
@@ -106,13 +101,9 @@ impl<B: Backend> Llm<B> {
         Ok(template.render(messages, None, true, &Default::default())?)
     }
 
-    /// The tokens of a prompt: BOS in front where the tokenizer puts one in front of every text ([`Tokenizer::adds_bos`]) and this one does
-    /// not have it, and for an empty text it alone. Names of control tokens become these tokens.
-    ///
-    /// A rendered chat is a prompt like any other, as in llama.cpp. Where its template writes no BOS though the tokenizer puts one in
-    /// front, `apply_chat_template` of transformers leaves it out.
+    /// The tokens of a prompt, as [`prompt_tokens`] gives them.
     pub fn tokens(&self, prompt: &str) -> Vec<u32> {
-        tokens(self.tokenizer(), prompt)
+        prompt_tokens(self.tokenizer(), prompt)
     }
 
     /// Uses another chat template than the model's own.
@@ -168,21 +159,11 @@ impl<B: Backend> Llm<B> {
 
     /// The instruction set in use.
     pub fn isa(&self) -> &'static str {
-        self.isa
+        self.placement.isa
     }
 
     /// The engine, to run many requests at once, and the chat template.
-    pub fn into_parts(self) -> (Engine<B>, Option<Template>) {
+    pub fn into_parts(self) -> (Engine, Option<Template>) {
         (self.engine, self.template)
     }
-}
-
-/// See [`Llm::tokens`].
-pub(crate) fn tokens(tokenizer: &Tokenizer, prompt: &str) -> Vec<u32> {
-    let mut ids = tokenizer.encode(prompt, Encode { special: true, bos_eos: false });
-    let wanted = tokenizer.adds_bos() || ids.is_empty();
-    if let Some(bos) = tokenizer.bos().filter(|bos| wanted && ids.first() != Some(bos)) {
-        ids.insert(0, bos);
-    }
-    ids
 }

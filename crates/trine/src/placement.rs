@@ -1,24 +1,15 @@
 //! Where the threads and the weights of a loaded model are.
 
-use crate::Memory;
-use crate::backend::{Cpu, Topology};
+use crate::backend::{CpuOptions, DeviceInfo, Topology, When};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
-
-/// Whether to do what costs some memory and time when a model is loaded, and pays while it runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum When {
-    /// Where it can be had, and there is twice the memory that the model takes.
-    #[default]
-    Auto,
-    /// Always.
-    On,
-    /// Never.
-    Off,
-}
 
 /// Where the threads and the weights of a loaded model are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
+    /// The name of the device.
+    pub device: &'static str,
+    /// The instruction set in use.
+    pub isa: &'static str,
     /// Threads for one token at a time.
     pub threads: usize,
     /// Threads for batches of more.
@@ -28,7 +19,7 @@ pub struct Placement {
     /// Nodes that memory is placed on; empty when that is left to the system, as on every machine with one node.
     pub nodes: Vec<usize>,
     /// What the weights lie in.
-    pub weights: Weights,
+    pub weights: WeightStorage,
     /// Whether they are locked there.
     pub locked: bool,
     /// Bytes of this process that lay in huge pages when the model was loaded; `None` where the system does not tell.
@@ -37,7 +28,7 @@ pub struct Placement {
 
 /// What weights lie in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weights {
+pub enum WeightStorage {
     /// The pages of the mapped file, shared with others that map it.
     Mapped,
     /// Memory of our own that a mapped file was copied to, for which huge pages were asked.
@@ -52,45 +43,37 @@ pub enum Weights {
     Embedded,
 }
 
-impl std::fmt::Display for Weights {
+impl std::fmt::Display for WeightStorage {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         f.write_str(match self {
-            Weights::Mapped => "in the mapped file",
-            Weights::Copied => "copied from the mapped file",
-            Weights::CopiedRepacked => "copied from the mapped file and repacked",
-            Weights::MappedRepacked => "in the mapped file, or copied from it and repacked",
-            Weights::Read => "read from the file",
-            Weights::Embedded => "in the program",
+            WeightStorage::Mapped => "in the mapped file",
+            WeightStorage::Copied => "copied from the mapped file",
+            WeightStorage::CopiedRepacked => "copied from the mapped file and repacked",
+            WeightStorage::MappedRepacked => "in the mapped file, or copied from it and repacked",
+            WeightStorage::Read => "read from the file",
+            WeightStorage::Embedded => "in the program",
         })
-    }
-}
-
-impl When {
-    /// Whether to do it for a model that takes so much memory, where it can be had.
-    pub(crate) fn pays(self, possible: bool, memory: &Memory) -> bool {
-        match self {
-            When::On => true,
-            When::Off => false,
-            When::Auto => possible && available_memory().is_some_and(|available| available / 2 >= memory.total()),
-        }
     }
 }
 
 impl Placement {
     /// Where things go on a device; huge pages are not known yet.
-    pub(crate) fn of(backend: &Cpu, mmap: bool) -> Placement {
-        let ([threads, threads_batch], options) = (backend.threads(), backend.options());
+    pub(crate) fn of(device: &DeviceInfo, options: &CpuOptions, mmap: bool) -> Placement {
+        let [threads, threads_batch] = device.threads;
+        let on = |when: When| when == When::On;
         Placement {
+            device: device.name,
+            isa: device.isa,
             threads,
             threads_batch,
-            cpus: backend.bound().to_vec(),
-            nodes: backend.nodes().to_vec(),
-            weights: match (mmap, options.huge_pages, options.repack) {
-                (false, ..) => Weights::Read,
-                (true, true, true) => Weights::CopiedRepacked,
-                (true, true, false) => Weights::Copied,
-                (true, false, true) => Weights::MappedRepacked,
-                (true, false, false) => Weights::Mapped,
+            cpus: device.cpus.clone(),
+            nodes: device.nodes.clone(),
+            weights: match (mmap, on(options.huge_pages), on(options.repack)) {
+                (false, ..) => WeightStorage::Read,
+                (true, true, true) => WeightStorage::CopiedRepacked,
+                (true, true, false) => WeightStorage::Copied,
+                (true, false, true) => WeightStorage::MappedRepacked,
+                (true, false, false) => WeightStorage::Mapped,
             },
             locked: options.lock,
             huge_bytes: None,
@@ -99,7 +82,7 @@ impl Placement {
 }
 
 /// Bytes that this process can still have, by what is free in the machine and what control groups allow.
-fn available_memory() -> Option<u64> {
+pub(crate) fn available_memory() -> Option<u64> {
     let wanted = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
     let free = System::new_with_specifics(wanted).ok()?.available_memory();
     Some(free.min(Topology::read().memory_limit.unwrap_or(u64::MAX)))

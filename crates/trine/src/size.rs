@@ -2,15 +2,15 @@
 
 use crate::backend::KvShape;
 use crate::engine::BLOCK_LEN;
-use crate::model::{Packing, Spec, Unpack};
+use crate::model::{QuantMethod, Spec, Unpacker};
 use crate::tensor::format::U8;
-use crate::tensor::{Entry, File, Format};
+use crate::tensor::{File, Format, TensorInfo};
 
 /// The weights of a model: everything in its file but tables that follow from its keys and the scales of packed weights.
 pub fn parameters(file: &File) -> u64 {
-    let packing = Spec::of(file).map_or(Packing::Plain, |spec| spec.packing);
-    let weights =
-        loaded(file, packing).filter(|entry| ![".weight_scale", "_scales"].iter().any(|end| entry.name.ends_with(end)));
+    let quant_method = Spec::of(file).map_or(QuantMethod::None, |spec| spec.quant_method);
+    let weights = loaded(file, quant_method)
+        .filter(|entry| ![".weight_scale", "_scales"].iter().any(|end| entry.name.ends_with(end)));
     weights
         .map(|entry| {
             let numbers: u64 = entry.shape.iter().map(|&n| n as u64).product();
@@ -21,15 +21,15 @@ pub fn parameters(file: &File) -> u64 {
 }
 
 /// The tensors of a file as they are loaded.
-fn loaded(file: &File, packing: Packing) -> impl Iterator<Item = Entry> {
-    let unpack = Unpack::new(file, packing);
+fn loaded(file: &File, quant_method: QuantMethod) -> impl Iterator<Item = TensorInfo> {
+    let unpack = Unpacker::new(file, quant_method);
     // What is badly packed is refused when it is loaded.
-    file.tensors().filter_map(move |stored| unpack.loaded(stored).unwrap_or_else(|_| Some(stored.entry())))
+    file.tensors().filter_map(move |stored| unpack.entry(stored).unwrap_or_else(|_| Some(stored.info())))
 }
 
 /// Bytes of a tensor on the device, where matrices are in a format of rows.
-fn bytes_of(mut entry: Entry) -> u64 {
-    if let Some(packing) = entry.format.packing() {
+fn bytes_of(mut entry: TensorInfo) -> u64 {
+    if let Some(packing) = entry.format.matrix_layout() {
         entry.format = packing.rows;
     }
     entry.size().unwrap_or(u64::MAX)
@@ -47,6 +47,12 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// Bytes of the weights of a file as they are loaded.
+    pub(crate) fn weights_of(file: &File) -> u64 {
+        let quant_method = Spec::of(file).map_or(QuantMethod::None, |spec| spec.quant_method);
+        loaded(file, quant_method).map(bytes_of).fold(0, u64::saturating_add)
+    }
+
     /// What a model takes with one sequence of `context` tokens, kept as `cache_type`, and batches of `batch`.
     pub fn of(file: &File, spec: &Spec, context: usize, batch: usize, cache_type: &'static Format) -> Memory {
         let blocks = context.div_ceil(BLOCK_LEN);
@@ -63,7 +69,7 @@ impl Memory {
         let experts = spec
             .experts
             .as_ref()
-            .map_or(0, |experts| experts.routing.used * (experts.intermediate_size + spec.hidden_size));
+            .map_or(0, |experts| experts.routing.top_k * (experts.intermediate_size + spec.hidden_size));
         let inner = spec.intermediate_size + experts;
         let floats = 8 * spec.hidden_size + 3 * q + 2 * kv_width + 5 * inner + spec.head_dim;
         let bytes = (2 * spec.hidden_size + q + inner) * 5 / 4;
@@ -71,7 +77,7 @@ impl Memory {
         let logits = spec.vocab_size * 2;
         let scratch = (batch as u64).saturating_mul((4 * floats + bytes) as u64) + 4 * logits as u64;
         Memory {
-            weights: loaded(file, spec.packing).map(bytes_of).fold(0, u64::saturating_add),
+            weights: loaded(file, spec.quant_method).map(bytes_of).fold(0, u64::saturating_add),
             kv_cache: kv.bytes().map_or(u64::MAX, |bytes| bytes as u64),
             scratch,
         }

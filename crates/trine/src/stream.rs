@@ -1,41 +1,26 @@
 use crate::Error;
-use crate::backend::{Backend, Cpu};
-use crate::engine::sample::Logprob;
-use crate::engine::{Engine, EventKind, Finish, SeqId, Usage};
+use crate::engine::{Answer, Engine, Finish, SeqId, Token, Update, Usage};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// A generated token.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Token {
-    /// The token.
-    pub id: u32,
-    /// Text that became certain with it: often a word, sometimes none, or that of several tokens.
-    pub text: String,
-    /// The logarithm of its probability, when asked for.
-    pub logprob: Option<f64>,
-    /// The most likely tokens in its place, as many as asked for.
-    pub top: Vec<Logprob>,
-}
-
 /// An answer as it is generated. When it ends, [`Stream::finish`] tells why.
-pub struct Stream<'a, B: Backend = Cpu> {
-    engine: &'a mut Engine<B>,
+pub struct Stream<'a> {
+    engine: &'a mut Engine,
     sequence: SeqId,
     stop: Option<Arc<AtomicBool>>,
     ready: VecDeque<Token>,
     end: Option<(Finish, Usage)>,
 }
 
-impl<'a, B: Backend> Stream<'a, B> {
-    pub(crate) fn new(engine: &'a mut Engine<B>, sequence: SeqId) -> Stream<'a, B> {
+impl<'a> Stream<'a> {
+    pub(crate) fn new(engine: &'a mut Engine, sequence: SeqId) -> Stream<'a> {
         Stream { engine, sequence, stop: None, ready: VecDeque::new(), end: None }
     }
 
     /// Ends with [`Finish::Cancelled`] as soon as `flag` is set: at most one batch later, also while the prompt is still being read.
-    pub fn stop_when(mut self, flag: Arc<AtomicBool>) -> Stream<'a, B> {
+    pub fn stop_when(mut self, flag: Arc<AtomicBool>) -> Stream<'a> {
         self.stop = Some(flag);
         self
     }
@@ -50,6 +35,21 @@ impl<'a, B: Backend> Stream<'a, B> {
         self.end.as_ref().map(|(_, usage)| *usage)
     }
 
+    /// Waits for the whole answer.
+    ///
+    /// # Errors
+    /// When a logit is not finite, or a filter ends the request.
+    pub fn answer(mut self) -> Result<Answer, Error> {
+        let (mut text, mut tokens) = (String::new(), Vec::new());
+        for token in &mut self {
+            let token = token?;
+            tokens.push(token.id);
+            text.push_str(&token.text);
+        }
+        let (finish, usage) = self.end.take().expect("nothing follows");
+        Ok(Answer { text, tokens, finish, usage })
+    }
+
     fn step(&mut self) {
         if self.stop.as_ref().is_some_and(|stop| stop.load(Relaxed)) {
             let usage = self.engine.cancel(self.sequence).unwrap_or_default();
@@ -58,11 +58,9 @@ impl<'a, B: Backend> Stream<'a, B> {
         }
         self.engine.step(&mut |event| {
             if event.sequence == self.sequence {
-                match event.kind {
-                    EventKind::Token { id, text, logprob, top } => {
-                        self.ready.push_back(Token { id, text: text.to_owned(), logprob, top: top.to_vec() });
-                    }
-                    EventKind::Finished { reason, usage } => self.end = Some((reason, usage)),
+                match event.kind.into() {
+                    Update::Token(token) => self.ready.push_back(token),
+                    Update::Finished { reason, usage } => self.end = Some((reason, usage)),
                 }
             }
             ControlFlow::Continue(())
@@ -70,7 +68,7 @@ impl<'a, B: Backend> Stream<'a, B> {
     }
 }
 
-impl<B: Backend> Iterator for Stream<'_, B> {
+impl Iterator for Stream<'_> {
     type Item = Result<Token, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -91,7 +89,7 @@ impl<B: Backend> Iterator for Stream<'_, B> {
     }
 }
 
-impl<B: Backend> Drop for Stream<'_, B> {
+impl Drop for Stream<'_> {
     fn drop(&mut self) {
         if self.end.is_none() {
             self.engine.cancel(self.sequence);

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
-use trine_kernels::{Form, Quantized};
+use trine_kernels::{ActivationLayout, QuantizedActivations};
 use trine_tensor::memory;
 
 /// Activations of the [`Cpu`](super::Cpu), `[rows, cols]`. Their memory goes back to the device when they are dropped.
@@ -29,6 +29,11 @@ impl Act {
         &mut self.data
     }
 
+    /// How many rows.
+    pub fn rows(&self) -> usize {
+        self.data.len() / self.cols
+    }
+
     /// Numbers of a row.
     pub fn cols(&self) -> usize {
         self.cols
@@ -37,8 +42,8 @@ impl Act {
 
 #[derive(Default)]
 pub(super) struct Derived {
-    pub(super) bytes: Vec<(Form, Quantized)>,
-    /// What the bytes of [`Form::Tokens`] stand for.
+    pub(super) bytes: Vec<(ActivationLayout, QuantizedActivations)>,
+    /// What the bytes of [`ActivationLayout::PerToken`] stand for.
     pub(super) rounded: Option<Vec<f32>>,
 }
 
@@ -47,8 +52,10 @@ pub(super) struct Derived {
 pub(super) struct Store {
     pub(super) huge_pages: bool,
     pub(super) floats: Vec<Vec<f32>>,
-    pub(super) bytes: Vec<Quantized>,
+    pub(super) bytes: Vec<QuantizedActivations>,
     pub(super) derived: Vec<Derived>,
+    /// Bytes of all buffers of floats, in use or not.
+    pub(super) allocated: usize,
 }
 
 impl Store {
@@ -61,9 +68,11 @@ impl Store {
         let found = found.or_else(|| buffers().max_by_key(|(_, buffer)| buffer.capacity())).map(|(i, _)| i);
         let mut buffer = found.map_or_else(Vec::new, |i| self.floats.swap_remove(i));
         if buffer.capacity() < len {
+            let before = buffer.capacity();
             buffer.reserve_exact(len - buffer.len());
+            self.allocated += (buffer.capacity() - before) * size_of::<f32>();
             if self.huge_pages {
-                memory::ask_huge_pages(buffer.spare_capacity_mut());
+                memory::advise_huge_pages(buffer.spare_capacity_mut());
             }
         }
         buffer.resize(len, 0.0);

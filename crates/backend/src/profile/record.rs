@@ -231,20 +231,6 @@ impl Recorder {
                 record.close(0, Place::Plan);
                 record.begin(0, "step", None, 0);
             }
-            Stage::Forward(batch) => {
-                // A batch of which every token gives logits has no prompt in it.
-                let rows = batch.tokens().len();
-                let phase = if rows == batch.outputs().len() { Phase::Decode } else { Phase::Prefill };
-                let planned = matches!(record.place, Place::Plan);
-                if planned {
-                    record.phase = phase;
-                }
-                record.close(1, Place::Pass);
-                record.phase = phase;
-                let time = &mut record.times[phase as usize];
-                (time.passes, time.tokens) = (time.passes + 1, time.tokens + rows as u64);
-                record.begin(1, phase.label(), None, rows);
-            }
             Stage::Layer(i) => {
                 record.close(2, Place::Pass);
                 record.begin(2, "layer", Some(i as u32), 0);
@@ -259,6 +245,24 @@ impl Recorder {
             }
             Stage::Idle => record.close(0, Place::Outside),
         }
+    }
+
+    /// A forward pass begins.
+    pub(super) fn begin_pass(&self, rows: usize, outputs: usize) {
+        let mut record = self.lock();
+        if !record.running {
+            return;
+        }
+        // A batch in which every token has an output has no prompt in it.
+        let phase = if rows == outputs { Phase::Decode } else { Phase::Prefill };
+        if matches!(record.place, Place::Plan) {
+            record.phase = phase;
+        }
+        record.close(1, Place::Pass);
+        record.phase = phase;
+        let time = &mut record.times[phase as usize];
+        (time.passes, time.tokens) = (time.passes + 1, time.tokens + rows as u64);
+        record.begin(1, phase.label(), None, rows);
     }
 
     /// The logits are there.

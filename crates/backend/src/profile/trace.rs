@@ -13,7 +13,7 @@ const TID: u32 = 1;
 
 /// A span (`ph` X), a counter (C), metadata (M) or a point in time (i).
 #[derive(Serialize)]
-struct Entry<'a, A> {
+struct TensorInfo<'a, A> {
     name: &'a str,
     cat: &'a str,
     ph: &'a str,
@@ -65,14 +65,14 @@ fn micros(time: Duration) -> f64 {
     time.as_nanos() as f64 / 1000.0
 }
 
-fn entry<'a, A>(name: &'a str, ph: &'a str, at: Duration, args: A) -> Entry<'a, A> {
-    Entry { name, cat: "", ph, ts: micros(at), dur: None, pid: PID, tid: TID, args }
+fn entry<'a, A>(name: &'a str, ph: &'a str, at: Duration, args: A) -> TensorInfo<'a, A> {
+    TensorInfo { name, cat: "", ph, ts: micros(at), dur: None, pid: PID, tid: TID, args }
 }
 
 /// Names of the levels.
 const CATEGORIES: [&str; 4] = ["step", "pass", "layer", "operation"];
 
-fn span<'a>(record: &'a Record, event: &'a Event) -> Entry<'a, Args<'a>> {
+fn span<'a>(record: &'a Record, event: &'a Event) -> TensorInfo<'a, Args<'a>> {
     let tensor = event.tensor.map(|tensor| &record.tensors[tensor as usize]);
     let some = |n: u64| Some(n).filter(|&n| n > 0);
     let args = Args {
@@ -87,7 +87,7 @@ fn span<'a>(record: &'a Record, event: &'a Event) -> Entry<'a, Args<'a>> {
         gops: rate(event.operations, event.time),
     };
     let (cat, dur) = (CATEGORIES[event.level as usize], Some(micros(event.time)));
-    Entry { cat, dur, ..entry(event.name, "X", event.start, args) }
+    TensorInfo { cat, dur, ..entry(event.name, "X", event.start, args) }
 }
 
 impl Recorder {

@@ -77,14 +77,13 @@ impl Crossval {
         let prompts: Vec<String> =
             if self.prompt.is_empty() { PROMPTS.map(str::to_owned).to_vec() } else { self.prompt.clone() };
         let reference = Reference::start(&source, file, context, threads)?;
-        let (model, mut backend, Language { tokenizer, .. }) = decoder.into_parts();
+        let (mut runner, Language { tokenizer, .. }) = decoder.into_parts();
         let bar = if self.quiet { ProgressBar::hidden() } else { progress::bar("{bar:30} {pos}/{len} texts", 0) };
         bar.set_length(prompts.len() as u64);
-        let compared =
-            crossval::compare(&model, &mut backend, &tokenizer, &reference, &prompts, &options, &mut |done| {
-                bar.set_position(done as u64);
-                if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            });
+        let compared = crossval::compare(&mut *runner, &tokenizer, &reference, &prompts, &options, &mut |done| {
+            bar.set_position(done as u64);
+            if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
         bar.finish_and_clear();
         let compared = compared?;
         let agree =

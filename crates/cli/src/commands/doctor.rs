@@ -1,4 +1,4 @@
-use crate::exit::Exit;
+use crate::exit::{Exit, Usage};
 use crate::load::LayoutArgs;
 use crate::{interrupt, progress, table};
 use anyhow::Result;
@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use trine::backend::CpuOptions;
+use trine::model::DeviceName;
 use trine_lab::doctor::{CHECKS, Options, Report, Severity, examine};
 
 /// Explain why a model talks nonsense or does not run
@@ -17,6 +18,7 @@ use trine_lab::doctor::{CHECKS, Options, Report, Severity, examine};
     trine doctor model.gguf\n  \
     trine doctor model.gguf --tokenizer tokenizer.json     as `run` would have it\n  \
     trine doctor model.gguf --quick                        without reading the weights\n  \
+    trine doctor model.gguf --compare-devices cpu,cpu:scalar\n  \
     trine doctor folder/ --json | jq '.findings[].title'\n\n\
     Looks at the header, the tokenizer, the chat template and the rotary positions, reads all weights once, and has the\n\
     model foretell a short English text. Each finding comes with its evidence and what to do. The exit status is 0 when\n\
@@ -29,6 +31,9 @@ pub struct Doctor {
     tokenizer: Option<PathBuf>,
     #[command(flatten)]
     layouts: LayoutArgs,
+    /// Run a text on two devices side by side, and report the first operation whose results differ
+    #[arg(long, value_name = "CPU,DEVICE", value_delimiter = ',', num_args = 1, conflicts_with = "quick")]
+    compare_devices: Vec<DeviceName>,
     /// Look at the header only: no weights, no text
     #[arg(long)]
     quick: bool,
@@ -39,11 +44,20 @@ pub struct Doctor {
 
 impl Doctor {
     pub fn run(self) -> Result<Exit> {
+        let compare_devices = match &self.compare_devices[..] {
+            [] => None,
+            [reference, device] => Some([reference.clone(), device.clone()]),
+            _ => {
+                let message = format!("expected two devices, found {}", self.compare_devices.len());
+                return Err(Usage { message, hint: "as in --compare-devices cpu,cpu:scalar" }.into());
+            }
+        };
         let stop = interrupt::flag()?;
         let bar = progress::bytes("reading weights", 0);
         let options = Options {
             cpu: (!self.quick).then(CpuOptions::default),
             tokenizer: self.tokenizer.clone(),
+            compare_devices,
             layouts: self.layouts.formats(),
         };
         let report = examine(&self.model, &options, &mut |done, total| {

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use trine::Llm;
-use trine::train::data::Parting;
+use trine::train::data::DocumentFormat;
 use trine_lab::generate::{self, Counts, Job, Keep, Prompt, Writer};
 
 const BAR: &str = "{bar:30} {pos}/{len} texts {eta}  {msg}";
@@ -84,7 +84,7 @@ impl GenerateData {
         }
         let texts = self.prompts()?;
         let stop = interrupt::flag()?;
-        let llm = self.load.open_on(&self.model, self.parallel as usize, self.quiet, &stop, |cpu| cpu)?;
+        let llm = self.load.open(&self.model, self.parallel as usize, self.quiet, &stop, None)?;
         let prompts = texts.into_iter().map(|text| prompt(&llm, text)).collect::<Result<_>>()?;
         let seed = sampling.seed.unwrap_or(0);
         let keep = Keep { cut: self.keep_cut, unique: self.unique };
@@ -138,7 +138,7 @@ impl GenerateData {
     /// What texts begin with: at least one.
     fn prompts(&self) -> Result<Vec<String>> {
         let Some(path) = &self.prompts else { return Ok(vec![self.prompt.clone().unwrap_or_default()]) };
-        let prompts = input::documents(path, Parting::of(path, "\n", "text"))?;
+        let prompts = input::documents(path, DocumentFormat::of(path, "\n", "text"))?;
         prompts.map(|text| Ok(text?.trim().to_owned())).collect()
     }
 }

@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use trine::engine::EngineOptions;
 use trine::model::{Language, Spec};
-use trine::tensor::{Array, File, Kind, Value};
+use trine::tensor::{Array, File, FileFormat, Value};
 
 /// Show what is in a model file
 #[derive(Args)]
@@ -169,9 +169,9 @@ impl Info {
         let of_config = || Some(file.config()?.get("model_type")?.as_str()?.to_owned());
         Report {
             path: file.path().display().to_string(),
-            kind: match file.kind() {
-                Kind::Gguf { version } => format!("GGUF {version}"),
-                Kind::Safetensors => "safetensors".to_owned(),
+            kind: match file.format() {
+                FileFormat::Gguf { version } => format!("GGUF {version}"),
+                FileFormat::Safetensors => "safetensors".to_owned(),
             },
             bytes: file.size(),
             name: text("general.name"),
@@ -242,7 +242,7 @@ fn tokenizer(file: &File, language: &Language) -> Tokenizer {
         tokens: tokenizer.len(),
         bos: tokenizer.bos().map(token),
         eos: tokenizer.eos().map(token),
-        ends: tokenizer.ends().map(token).collect(),
+        ends: tokenizer.eog_tokens().map(token).collect(),
         adds_bos: tokenizer.adds_bos(),
     }
 }

@@ -13,7 +13,7 @@ mod quantize;
 mod run;
 mod tokenize;
 mod tokenizer;
-pub mod train;
+mod train;
 
 use crate::exit::Exit;
 use anyhow::Result;

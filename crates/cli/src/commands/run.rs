@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf, is_separator};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
-use trine::backend::Backend;
-use trine::backend::profile::{Part, Profile, Recorder};
+use trine::backend::profile::{Part, Recorder};
+use trine::engine::Request;
 use trine::text::Message;
 use trine::{EMBEDDED, Llm};
 
@@ -107,22 +107,21 @@ impl Run {
         let stop = interrupt::flag()?;
         let start = Instant::now();
         let load = &self.load;
-        let Some(path) = &self.profile else {
-            let llm = load.open_on(&model, 1, self.quiet, &stop, |cpu| cpu)?;
-            return self.answer(llm, Asked { model, prompt }, start.elapsed(), stop, &Recorder::default());
-        };
-        let profile = Profiling::new(path, &model)?;
-        let llm = load.open_on(&model, 1, self.quiet, &stop, |cpu| Profile::new(cpu, profile.recorder.clone()))?;
-        let recorder = profile.recorder.clone();
+        let profile = self.profile.as_ref().map(|path| Profiling::new(path, &model)).transpose()?;
+        let recorder = profile.as_ref().map(|profile| profile.recorder.clone());
+        let llm = load.open(&model, 1, self.quiet, &stop, recorder.clone())?;
+        let recorder = recorder.unwrap_or_default();
         let exit = self.answer(llm, Asked { model, prompt }, start.elapsed(), stop, &recorder)?;
-        profile.finish()?;
+        if let Some(profile) = profile {
+            profile.finish()?;
+        }
         Ok(exit)
     }
 
     /// Answers the prompt, or chats when there is none.
-    fn answer<B: Backend>(
+    fn answer(
         self,
-        mut llm: Llm<B>,
+        mut llm: Llm,
         Asked { model, prompt }: Asked,
         load_time: Duration,
         stop: Arc<AtomicBool>,
@@ -161,8 +160,8 @@ impl Run {
         };
         recorder.start();
         let ids = recorder.time("tokenize", Part::Tokenizer, || llm.tokens(&text));
-        let ends: Vec<u32> = llm.tokenizer().ends().collect();
-        let stream = llm.continue_tokens(ids, &sampling)?.stop_when(stop);
+        let ends: Vec<u32> = llm.tokenizer().eog_tokens().collect();
+        let stream = llm.submit(Request::new(ids, sampling))?.stop_when(stop);
         let show = |piece: &str| if self.json { Ok(()) } else { answer::print(piece) };
         let answer = Answer::of(stream, |id| ends.contains(&id), show)?;
         recorder.stop();

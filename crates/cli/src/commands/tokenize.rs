@@ -6,7 +6,7 @@ use serde_json::json;
 use std::io::Write;
 use std::path::PathBuf;
 use trine::model::Language;
-use trine::text::{Encode, Tokenizer};
+use trine::text::{EncodeOptions, Tokenizer};
 
 /// Turn text into the tokens of a model, or back
 #[derive(Args)]
@@ -58,7 +58,8 @@ impl Tokenize {
             }
         } else {
             let text = self.text.map_or_else(input::text, Ok)?;
-            let ids = tokenizer.encode(&text, Encode { special: !self.no_special, bos_eos: !self.no_bos });
+            let ids =
+                tokenizer.encode(&text, EncodeOptions { parse_special: !self.no_special, add_special: !self.no_bos });
             let piece = |id: u32| visible(tokenizer.piece(id).unwrap_or_default());
             if self.json {
                 let pieces: Vec<_> = ids.iter().map(|&id| piece(id)).collect();

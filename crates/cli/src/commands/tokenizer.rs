@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use trine::model::vocab_metadata;
 use trine::tensor::gguf;
-use trine::text::{BpeOptions, Encode, OwnedVocab, Tokenizer, TokenizerJson};
+use trine::text::{BpeOptions, EncodeOptions, OwnedVocab, Tokenizer, TokenizerJson};
 use trine::train::Error;
 use trine::train::data::Documents;
 
@@ -101,7 +101,7 @@ impl Train {
                 let text = text?;
                 documents += 1;
                 bytes += text.len() as u64;
-                tokens += tokenizer.encode(&text, Encode::default()).len() as u64;
+                tokens += tokenizer.encode(&text, EncodeOptions::default()).len() as u64;
             }
             Ok(())
         })?;

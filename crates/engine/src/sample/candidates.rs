@@ -1,7 +1,7 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-/// A token that may be picked.
+/// A token that may be sampled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
     /// Its id.
@@ -10,7 +10,7 @@ pub struct Candidate {
     pub logit: f64,
 }
 
-/// The tokens that may be picked: at first all, by id. There is always at least one.
+/// The tokens that may be sampled: at first all, by id. Every filter gets at least one.
 #[derive(Debug, Default)]
 pub struct Candidates {
     items: Vec<Candidate>,
@@ -72,6 +72,13 @@ impl Candidates {
             Some(item) if item.id == id => self.items.get_mut(id as usize),
             _ => self.items.iter_mut().find(|item| item.id == id),
         }
+    }
+
+    /// Keeps the tokens that `keep` allows; none may be left.
+    pub fn retain(&mut self, mut keep: impl FnMut(u32) -> bool) {
+        let ordered = self.sorted == self.items.len();
+        self.items.retain(|item| keep(item.id));
+        self.sorted = if ordered { self.items.len() } else { 0 };
     }
 
     /// Adds to one logit.

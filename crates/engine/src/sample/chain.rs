@@ -2,7 +2,7 @@ use super::random::uniform;
 use super::{Candidates, FILTERS, Filter, History, argmax};
 use crate::{Error, Sampling};
 
-/// Picks the tokens of one request.
+/// Samples the tokens of one request.
 ///
 /// The order is llama.cpp's default: bias and penalties, top-k, typical, top-p, min-p, temperature, then a draw. Equals go by id, sums
 /// run in a fixed order, and exponentials are computed in plain Rust: the same logits give the same token on every machine.
@@ -12,6 +12,8 @@ pub struct Chain {
     seed: u64,
     logprobs: Option<usize>,
     candidates: Candidates,
+    /// What was sampled last, and its log probability.
+    last: (u32, Option<f64>),
     top: Vec<Logprob>,
 }
 
@@ -24,44 +26,44 @@ pub struct Logprob {
     pub logprob: f64,
 }
 
-/// A picked token.
+/// A sampled token.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Pick<'a> {
-    /// The token.
+pub struct Sampled<'a> {
     pub id: u32,
-    /// Its log probability, if wanted.
+    /// Its log probability, if requested.
     pub logprob: Option<f64>,
-    /// The most likely tokens, as many as wanted.
+    /// The most likely tokens, as many as requested.
     pub top: &'a [Logprob],
 }
 
 impl Chain {
-    /// The filters that these options ask for. `seed` is used when they name none.
+    /// `own` filters, then those that the options ask for. `seed` is used when they name none.
     ///
     /// # Errors
     /// [`Error::Option`].
-    pub fn new(sampling: &Sampling, seed: u64) -> Result<Chain, Error> {
+    pub fn new(sampling: &Sampling, own: Vec<Box<dyn Filter>>, seed: u64) -> Result<Chain, Error> {
         sampling.check()?;
         let greedy = sampling.temperature == 0.0;
         let rows = FILTERS.iter().filter(|row| row.reorders || !greedy);
         Ok(Chain {
-            filters: rows.filter_map(|row| (row.build)(sampling)).collect(),
+            filters: own.into_iter().chain(rows.filter_map(|row| (row.build)(sampling))).collect(),
             greedy,
             seed: sampling.seed.unwrap_or(seed),
             logprobs: sampling.logprobs,
             candidates: Candidates::default(),
+            last: (0, None),
             top: Vec::with_capacity(sampling.logprobs.unwrap_or(0)),
         })
     }
 
-    /// Picks the token that follows `history`. Allocates nothing once its buffers have grown to the vocabulary.
+    /// Samples the token that follows `history`. Allocates nothing once its buffers have grown to the vocabulary.
     ///
     /// # Errors
-    /// [`Error::NotFinite`].
+    /// [`Error::NotFinite`], [`Error::NoCandidates`], and those of the filters.
     ///
     /// # Panics
     /// When there are no logits.
-    pub fn pick(&mut self, logits: &[f32], history: History) -> Result<Pick<'_>, Error> {
+    pub fn sample(&mut self, logits: &[f32], history: History) -> Result<Sampled<'_>, Error> {
         let position = history.tokens.len();
         let best = argmax(logits).map_err(|id| Error::NotFinite { id, position, value: logits[id as usize] })?;
         let most = logits[best as usize];
@@ -72,11 +74,47 @@ impl Chain {
                 Some(floor) => self.candidates.fill_from(logits, floor),
                 None => self.candidates.fill(logits),
             }
-            self.filters.iter().for_each(|filter| filter.apply(&mut self.candidates, history));
+            for filter in &mut self.filters {
+                filter.apply(&mut self.candidates, history)?;
+                if self.candidates.items().is_empty() {
+                    return Err(Error::NoCandidates { position });
+                }
+            }
             if self.greedy { self.candidates.best().id } else { self.candidates.draw(uniform(self.seed, position)) }
         };
         let logprob = self.logprobs.map(|n| self.logprobs(logits, most, id, n));
-        Ok(Pick { id, logprob, top: &self.top })
+        self.last = (id, logprob);
+        Ok(self.sampled())
+    }
+
+    /// What was sampled last.
+    pub fn sampled(&self) -> Sampled<'_> {
+        let (id, logprob) = self.last;
+        Sampled { id, logprob, top: &self.top }
+    }
+
+    /// Tells the filters that a token is part of the answer.
+    pub fn accept(&mut self, token: u32) {
+        self.filters.iter_mut().for_each(|filter| filter.accept(token));
+    }
+
+    /// Whether a filter has work to do beside a forward pass.
+    pub fn prepares(&self) -> bool {
+        self.filters.iter().any(|filter| filter.prepares())
+    }
+
+    /// Lets the filters prepare for the token after each of the last `1 + proposed` of `tokens`.
+    pub fn prepare(&mut self, tokens: &[u32], proposed: usize, prompt: usize) {
+        let first = tokens.len() - proposed;
+        for filter in self.filters.iter_mut().filter(|filter| filter.prepares()) {
+            for len in first..=tokens.len() {
+                filter.prepare(History { tokens: &tokens[..len], prompt });
+                if let Some(&next) = tokens.get(len) {
+                    filter.accept(next);
+                }
+            }
+            filter.rollback(proposed);
+        }
     }
 
     /// Log-softmax of the raw logits, of which the highest is `most`, of one token; its `n` highest go to `top`.

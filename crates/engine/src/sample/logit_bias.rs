@@ -1,4 +1,5 @@
 use super::{Candidates, Filter, History, Row};
+use crate::Error;
 use crate::param::{Field, Param};
 use std::collections::BTreeMap;
 
@@ -6,8 +7,9 @@ use std::collections::BTreeMap;
 struct LogitBias(BTreeMap<u32, f64>);
 
 impl Filter for LogitBias {
-    fn apply(&self, candidates: &mut Candidates, _: History) {
+    fn apply(&mut self, candidates: &mut Candidates, _: History) -> Result<(), Error> {
         self.0.iter().for_each(|(&id, &bias)| candidates.add(id, bias));
+        Ok(())
     }
 }
 

@@ -1,12 +1,14 @@
 use super::{Candidates, Filter, History, Row};
+use crate::Error;
 use crate::param::{Field, Param};
 
 /// Keeps tokens with at least this share of the most likely token's probability (arXiv:2407.01082).
 struct MinP(f64);
 
 impl Filter for MinP {
-    fn apply(&self, candidates: &mut Candidates, _: History) {
+    fn apply(&mut self, candidates: &mut Candidates, _: History) -> Result<(), Error> {
         candidates.keep_from(candidates.best().logit + libm::log(self.0));
+        Ok(())
     }
 
     fn floor(&self, _: &[f32], most: f32) -> Option<f32> {

@@ -1,6 +1,5 @@
 //! Logits to a token: a chain of filters, each in a file of its own, then a draw.
 
-mod argmax;
 mod candidates;
 mod chain;
 mod logit_bias;
@@ -13,15 +12,15 @@ mod top_k;
 mod top_p;
 mod typical;
 
-pub use argmax::argmax;
 pub use candidates::{Candidate, Candidates};
-pub use chain::{Chain, Logprob, Pick};
+pub use chain::{Chain, Logprob, Sampled};
 pub(crate) use random::mix;
+pub use trine_model::runner::argmax;
 
-use crate::Sampling;
 use crate::param::Param;
+use crate::{Error, Sampling};
 
-/// The tokens before the one to pick.
+/// The tokens before the one that is sampled.
 #[derive(Clone, Copy, Debug)]
 pub struct History<'a> {
     /// Prompt and answer so far.
@@ -30,10 +29,29 @@ pub struct History<'a> {
     pub prompt: usize,
 }
 
-/// Changes what may be picked and how likely it is. It never takes the last candidate away.
+/// Changes what may be sampled and how likely it is. A filter belongs to one request and may keep state, such as a grammar's.
 pub trait Filter: Send {
-    /// Changes the candidates for the token behind `history`.
-    fn apply(&self, candidates: &mut Candidates, history: History);
+    /// Changes the candidates for the token that follows `history`. There is at least one; without any left the request ends with
+    /// [`Error::NoCandidates`].
+    ///
+    /// # Errors
+    /// Whatever makes it impossible to go on: the request ends with it.
+    fn apply(&mut self, candidates: &mut Candidates, history: History) -> Result<(), Error>;
+
+    /// A token was sampled and is part of the answer now.
+    fn accept(&mut self, _token: u32) {}
+
+    /// Undoes the last `n` calls of [`Filter::accept`].
+    fn rollback(&mut self, _n: usize) {}
+
+    /// Whether [`Filter::prepare`] does anything.
+    fn prepares(&self) -> bool {
+        false
+    }
+
+    /// Does work for the token that follows `history` while the model computes its logits, such as the mask of a grammar. A step may ask for
+    /// several tokens, with [`Filter::accept`] between them and one [`Filter::rollback`] at the end.
+    fn prepare(&mut self, _history: History) {}
 
     /// A logit below which it keeps no token of these, if it is the first filter: candidates that it would drop need not be made. All are
     /// finite, and `most` is the highest.

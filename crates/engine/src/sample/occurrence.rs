@@ -1,4 +1,5 @@
 use super::{Candidates, Filter, History, Row};
+use crate::Error;
 use crate::param::{Field, Param};
 
 /// Takes `count * frequency + presence` from the logits of tokens that the answer has `count` times: OpenAI's formula.
@@ -8,9 +9,10 @@ struct Occurrence {
 }
 
 impl Filter for Occurrence {
-    fn apply(&self, candidates: &mut Candidates, history: History) {
+    fn apply(&mut self, candidates: &mut Candidates, history: History) -> Result<(), Error> {
         let answer = &history.tokens[history.prompt..];
         candidates.adjust(answer, |logit, count| logit - (f64::from(count) * self.frequency + self.presence));
+        Ok(())
     }
 }
 

@@ -1,4 +1,5 @@
 use super::{Candidates, Filter, History, Row};
+use crate::Error;
 use crate::param::{Field, Param};
 
 /// Divides the positive and multiplies the negative logits of tokens that are among the last `window` of prompt and answer: the formula
@@ -9,9 +10,10 @@ struct Repetition {
 }
 
 impl Filter for Repetition {
-    fn apply(&self, candidates: &mut Candidates, history: History) {
+    fn apply(&mut self, candidates: &mut Candidates, history: History) -> Result<(), Error> {
         let tokens = &history.tokens[history.tokens.len().saturating_sub(self.window)..];
         candidates.adjust(tokens, |logit, _| if logit > 0.0 { logit / self.penalty } else { logit * self.penalty });
+        Ok(())
     }
 }
 

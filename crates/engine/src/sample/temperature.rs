@@ -1,12 +1,14 @@
 use super::{Candidates, Filter, History, Row};
+use crate::Error;
 use crate::param::{Field, Param};
 
 /// Divides all logits by a positive number.
 struct Temperature(f64);
 
 impl Filter for Temperature {
-    fn apply(&self, candidates: &mut Candidates, _: History) {
+    fn apply(&mut self, candidates: &mut Candidates, _: History) -> Result<(), Error> {
         candidates.divide(self.0);
+        Ok(())
     }
 }
 

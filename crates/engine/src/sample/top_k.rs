@@ -1,4 +1,5 @@
 use super::{Candidates, Filter, History, Row};
+use crate::Error;
 use crate::param::{Field, Param};
 
 /// Keeps the `k` most likely (Fan et al., arXiv:1805.04833).
@@ -8,9 +9,10 @@ struct TopK(usize);
 const GROUPS: usize = 2048;
 
 impl Filter for TopK {
-    fn apply(&self, candidates: &mut Candidates, _: History) {
+    fn apply(&mut self, candidates: &mut Candidates, _: History) -> Result<(), Error> {
         candidates.sort(self.0);
         candidates.truncate(self.0);
+        Ok(())
     }
 
     /// The highest logits of `k` groups are `k` logits, and as many are at least as high as the lowest of them. Few others are when there are

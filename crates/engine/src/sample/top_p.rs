@@ -1,15 +1,17 @@
 use super::{Candidate, Candidates, Filter, History, Row};
+use crate::Error;
 use crate::param::{Field, Param};
 
 /// Keeps the fewest most likely tokens that together have probability `p`: nucleus sampling (arXiv:1904.09751).
 struct TopP(f64);
 
 impl Filter for TopP {
-    fn apply(&self, candidates: &mut Candidates, _: History) {
+    fn apply(&mut self, candidates: &mut Candidates, _: History) -> Result<(), Error> {
         let most = candidates.best().logit;
         let weight = |item: &Candidate| libm::exp(item.logit - most);
         let total: f64 = candidates.items().iter().map(weight).sum();
         candidates.keep_until(self.0 * total, weight, |candidates, range| candidates.sort(range.end));
+        Ok(())
     }
 }
 

@@ -1,4 +1,5 @@
 use super::{Candidate, Candidates, Filter, History, Row};
+use crate::Error;
 use crate::param::{Field, Param};
 
 /// Keeps the tokens whose surprise is nearest to the expected one, the entropy, and that together have probability `p`: locally typical
@@ -6,7 +7,7 @@ use crate::param::{Field, Param};
 struct Typical(f64);
 
 impl Filter for Typical {
-    fn apply(&self, candidates: &mut Candidates, _: History) {
+    fn apply(&mut self, candidates: &mut Candidates, _: History) -> Result<(), Error> {
         let most = candidates.best().logit;
         let weight = |item: &Candidate| libm::exp(item.logit - most);
         let total: f64 = candidates.items().iter().map(weight).sum();
@@ -15,6 +16,7 @@ impl Filter for Typical {
         let entropy: f64 = candidates.items().iter().map(|item| weight(item) / total * surprise(item)).sum();
         let distance = |item: &Candidate| (surprise(item) - entropy).abs();
         candidates.keep_until(self.0 * total, weight, |candidates, range| candidates.sort_by_key(range, distance));
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use trine_backend::{Backend, Cpu, CpuOptions};
 use trine_engine::{Engine, EngineOptions, Error};
-use trine_model::{Language, Model};
+use trine_model::{Language, ModelOptions, OnDevice};
 use trine_tensor::File;
 
 /// Where a golden model is.
@@ -14,15 +14,19 @@ pub fn folder(name: &str) -> PathBuf {
 }
 
 /// An engine around the model in a folder.
-pub fn open(folder: &Path, threads: usize, options: &EngineOptions) -> Result<Engine<Cpu>, Error> {
+pub fn open(folder: &Path, threads: usize, options: &EngineOptions) -> Result<Engine, Error> {
     open_on(folder, Cpu::new(CpuOptions { threads, ..CpuOptions::default() }).unwrap(), options)
 }
 
-/// The same on any device.
-pub fn open_on<B: Backend>(folder: &Path, mut device: B, options: &EngineOptions) -> Result<Engine<B>, Error> {
+/// The same on any backend.
+pub fn open_on<B>(folder: &Path, backend: B, options: &EngineOptions) -> Result<Engine, Error>
+where
+    B: Backend + Send + 'static,
+    B::Weight: Send,
+{
     let file = File::open(folder).unwrap();
-    let model = Model::load(&mut device, &file, &mut |_| ControlFlow::Continue(())).unwrap();
-    Engine::new(model, device, Arc::new(Language::of(&file).unwrap().tokenizer), options)
+    let runner = OnDevice::load(backend, &file, ModelOptions::default(), &mut |_| ControlFlow::Continue(())).unwrap();
+    Engine::new(Box::new(runner), Arc::new(Language::of(&file).unwrap().tokenizer), options)
 }
 
 /// The prompts of a golden model, and the 16 tokens that greedily follow each.

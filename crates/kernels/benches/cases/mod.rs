@@ -1,6 +1,6 @@
 //! What both benches of matrix products run: one thread, a matrix that stays in the cache.
 
-use trine_kernels::{Form, Input, Machine, Matrix, Quantized, Table};
+use trine_kernels::{ActivationLayout, CpuExecutor, Input, Matrix, QuantizedActivations, Table};
 use trine_tensor::{FORMATS, Format, format::Layout};
 
 /// Rows and columns of the matrix.
@@ -29,12 +29,12 @@ pub fn formats() -> impl Iterator<Item = &'static Format> {
 
 /// A product that can be run again and again.
 pub struct Case {
-    machine: Machine,
+    executor: CpuExecutor,
     format: &'static Format,
     /// The matrix.
     pub bytes: Vec<u8>,
     x: Vec<f32>,
-    quantized: Option<Quantized>,
+    quantized: Option<QuantizedActivations>,
     out: Vec<f32>,
 }
 
@@ -44,21 +44,21 @@ impl Case {
         let (rows, tail) = some.split_at(some.len() - format.tail);
         let bytes = [&rows.repeat(SIDE / ROWS), tail].concat();
         let x = floats(tokens * SIDE);
-        let mut machine = Machine::new(table, 1).expect("one thread needs no other");
-        let form = machine.form(format);
-        let quantized = (form != Form::Floats).then(|| {
-            let mut quantized = Quantized::default();
-            machine.quantize(&x, SIDE, form, &mut quantized);
+        let mut executor = CpuExecutor::new(table, 1).expect("one thread needs no other");
+        let layout = executor.activation_layout(format);
+        let quantized = (layout != ActivationLayout::F32).then(|| {
+            let mut quantized = QuantizedActivations::default();
+            executor.quantize(&x, SIDE, layout, &mut quantized);
             quantized
         });
-        Case { machine, format, bytes, x, quantized, out: vec![0.0; tokens * SIDE] }
+        Case { executor, format, bytes, x, quantized, out: vec![0.0; tokens * SIDE] }
     }
 
     /// Runs it once.
     pub fn run(&mut self) -> &[f32] {
         let matrix = Matrix::new(self.format, SIDE, SIDE, &self.bytes);
-        let input = self.quantized.as_ref().map_or(Input::Floats(&self.x), Input::Bytes);
-        self.machine.product(matrix, input, &mut self.out);
+        let input = self.quantized.as_ref().map_or(Input::F32(&self.x), Input::Quantized);
+        self.executor.product(matrix, input, &mut self.out);
         &self.out
     }
 }

@@ -1,32 +1,28 @@
 //! AdamW (arXiv:1711.05101), and the norm of a gradient.
 
-use super::{in_parallel, load, store, vectors};
-use crate::machine::{Machine, Slots};
+use crate::math::{load_tail, store_tail, vectors};
 use crate::simd::{LANES, Simd};
 
-/// Numbers of a task, and of a sum that is added to others.
-const CHUNK: usize = 1 << 14;
-
-/// A step of AdamW, with decay decoupled from the gradient as PyTorch has it.
+/// Hyperparameters of one step of AdamW, with decay decoupled from the gradient as in PyTorch.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamW {
     /// Steps, this one included: at least 1.
     pub step: u64,
     /// Learning rate.
     pub rate: f64,
-    /// How much of the gradients' mean is kept.
+    /// Decay rate of the running mean of gradients.
     pub beta1: f64,
-    /// How much of the mean of their squares is kept.
+    /// Decay rate of the running mean of their squares.
     pub beta2: f64,
     /// Added to the root of that mean.
     pub eps: f64,
     /// Weights shrink by `rate * decay`.
     pub decay: f64,
-    /// The gradient is multiplied by this before all else: below 1, it clips.
+    /// The gradient is multiplied by this first: below 1, it clips.
     pub factor: f32,
 }
 
-/// What the kernel needs of it.
+/// What the kernel needs of [`AdamW`], in single precision.
 pub(crate) struct Step {
     keep: f32,
     rate: f32,
@@ -39,7 +35,7 @@ pub(crate) struct Step {
 }
 
 impl AdamW {
-    fn constants(&self) -> Step {
+    pub(crate) fn constants(&self) -> Step {
         let betas = [self.beta1, self.beta2];
         let [mean, square] = betas.map(|beta| 1.0 - libm::pow(beta, self.step as f64));
         Step {
@@ -54,58 +50,29 @@ impl AdamW {
     }
 }
 
-impl Machine {
-    /// Moves weights `w` against their gradient `g`; `m` and `v` are the running means of the gradient and of its square. All are as long.
-    pub fn adamw(&mut self, config: &AdamW, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
-        let (len, table, step) = (w.len(), self.table, config.constants());
-        assert!(g.len() == len && m.len() == len && v.len() == len);
-        let all = [w, m, v].map(Slots::of);
-        in_parallel(&mut self.pool, len.div_ceil(CHUNK), 16 * len, &|task| {
-            let (at, end) = (task * CHUNK, len.min((task + 1) * CHUNK));
-            // SAFETY: a range of each that is there and belongs to this task alone.
-            let [w, m, v] = [0, 1, 2].map(|i| unsafe { std::slice::from_raw_parts_mut(all[i].at(at), end - at) });
-            (table.step)(&step, w, &g[at..end], m, v);
-        });
-    }
-
-    /// `Σ x²`. It is finite if and only if every `x` is.
-    pub fn sum_of_squares(&mut self, x: &[f32]) -> f64 {
-        let (len, table) = (x.len(), self.table);
-        let tasks = len.div_ceil(CHUNK);
-        let sums = self.packed.of::<f64>(tasks);
-        let slots = Slots::of(sums);
-        in_parallel(&mut self.pool, tasks, len, &|task| {
-            let sum = (table.squares)(&x[task * CHUNK..len.min((task + 1) * CHUNK)]);
-            // SAFETY: a sum for each task.
-            unsafe { *slots.at(task) = sum };
-        });
-        sums.iter().sum()
-    }
-}
-
-/// A part of [`Machine::adamw`].
+/// Moves weights `w` against their gradient `g`; `m` and `v` are the running means of the gradient and of its square.
 #[inline(always)]
-pub(crate) fn step<S: Simd>(simd: S, step: &Step, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+pub(crate) fn adamw<S: Simd>(simd: S, step: &Step, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
     let (keep, rate, root, eps) =
         (simd.splat(step.keep), simd.splat(step.rate), simd.splat(step.root), simd.splat(step.eps));
     let (factor, betas, rest) = (simd.splat(step.factor), step.betas, step.rest);
     for at in vectors(w.len()) {
-        let g = simd.mul(load(simd, &g[at.clone()]), factor);
-        let mean = simd.mul(load(simd, &m[at.clone()]), simd.splat(betas[0]));
+        let g = simd.mul(load_tail(simd, &g[at.clone()]), factor);
+        let mean = simd.mul(load_tail(simd, &m[at.clone()]), simd.splat(betas[0]));
         let mean = simd.fma(g, simd.splat(rest[0]), mean);
-        let square = simd.mul(load(simd, &v[at.clone()]), simd.splat(betas[1]));
+        let square = simd.mul(load_tail(simd, &v[at.clone()]), simd.splat(betas[1]));
         let square = simd.fma(simd.mul(g, g), simd.splat(rest[1]), square);
-        store(simd, mean, &mut m[at.clone()]);
-        store(simd, square, &mut v[at.clone()]);
+        store_tail(simd, mean, &mut m[at.clone()]);
+        store_tail(simd, square, &mut v[at.clone()]);
         let change = simd.div(mean, simd.fma(simd.sqrt(square), root, eps));
-        let kept = simd.mul(load(simd, &w[at.clone()]), keep);
-        store(simd, simd.sub(kept, simd.mul(rate, change)), &mut w[at]);
+        let kept = simd.mul(load_tail(simd, &w[at.clone()]), keep);
+        store_tail(simd, simd.sub(kept, simd.mul(rate, change)), &mut w[at]);
     }
 }
 
 /// `Σ x²` in double precision, in which no square of a float overflows.
 #[inline(always)]
-pub(crate) fn squares<S: Simd>(_: S, x: &[f32]) -> f64 {
+pub(crate) fn sum_of_squares<S: Simd>(_: S, x: &[f32]) -> f64 {
     let mut sums = [0.0; LANES];
     let (whole, rest) = x.as_chunks::<LANES>();
     for x in whole {

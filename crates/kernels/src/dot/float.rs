@@ -1,11 +1,12 @@
 //! Products with weights that are floats: F32, F16, BF16.
 
-use super::{AHEAD, Out, Rows, begin};
+use super::{AHEAD, prefetch_rows};
+use crate::math::load_padded;
+use crate::matrix::{Out, Rows};
 use crate::simd::{LANES, Simd};
 
 /// A float format: how 16 weights are widened.
 pub(crate) trait Weights {
-    /// Bytes of one weight.
     const BYTES: usize;
     fn load<S: Simd>(simd: S, bytes: &[u8]) -> S::F;
 }
@@ -43,7 +44,7 @@ impl Weights for Bf16 {
 pub(crate) fn product<S: Simd, W: Weights>(simd: S, w: &Rows, x: &[f32], out: &mut Out) {
     let (cols, end) = (w.cols, w.range.end);
     let tokens = x.len() / cols;
-    begin(simd, w, 4);
+    prefetch_rows(simd, w, 4);
     let mut row = w.range.start;
     while row + 4 <= end {
         let mut token = 0;
@@ -80,12 +81,12 @@ fn tile<S: Simd, W: Weights, const R: usize, const T: usize>(
     let inputs: [&[f32]; T] = std::array::from_fn(|t| &x[(token + t) * cols..][..cols]);
     let mut sums = [[simd.splat(0.0); T]; R];
     let whole = cols - cols % LANES;
-    // The rows behind these as they lie; for further tokens all is there.
+    // The rows after these in memory; for further tokens all is there.
     let first = weights[0].as_ptr();
     let ahead = if token == 0 { first.wrapping_add(R * w.stride + AHEAD) } else { first };
     for col in (0..whole).step_by(LANES) {
         for line in (0..R * LANES * W::BYTES).step_by(64) {
-            simd.prefetch_second(ahead.wrapping_add(R * col * W::BYTES + line));
+            simd.prefetch_l2(ahead.wrapping_add(R * col * W::BYTES + line));
         }
         let x: [S::F; T] = std::array::from_fn(|t| simd.load(&inputs[t][col..]));
         for r in 0..R {
@@ -96,7 +97,7 @@ fn tile<S: Simd, W: Weights, const R: usize, const T: usize>(
         }
     }
     if whole < cols {
-        let x: [S::F; T] = std::array::from_fn(|t| padded(simd, &inputs[t][whole..]));
+        let x: [S::F; T] = std::array::from_fn(|t| load_padded(simd, &inputs[t][whole..]));
         for r in 0..R {
             let mut rest = [0; 4 * LANES];
             let bytes = &weights[r][whole * W::BYTES..];
@@ -109,29 +110,7 @@ fn tile<S: Simd, W: Weights, const R: usize, const T: usize>(
     }
     for r in 0..R {
         for t in 0..T {
-            out.put(token + t, row + r, &[simd.sum(sums[r][t])]);
+            out.write(token + t, row + r, &[simd.reduce_sum(sums[r][t])]);
         }
     }
-}
-
-/// Fewer than 16 floats, and zeros.
-#[inline(always)]
-pub(crate) fn padded<S: Simd>(simd: S, x: &[f32]) -> S::F {
-    let mut all = [0.0; LANES];
-    all[..x.len()].copy_from_slice(x);
-    simd.load(&all)
-}
-
-/// `a · b` in the canonical order.
-#[inline(always)]
-pub(crate) fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
-    let mut sum = simd.splat(0.0);
-    let whole = a.len() - a.len() % LANES;
-    for i in (0..whole).step_by(LANES) {
-        sum = simd.fma(simd.load(&a[i..]), simd.load(&b[i..]), sum);
-    }
-    if whole < a.len() {
-        sum = simd.fma(padded(simd, &a[whole..]), padded(simd, &b[whole..a.len()]), sum);
-    }
-    simd.sum(sum)
 }

@@ -1,11 +1,13 @@
-//! Products with ternary formats, weights `d * {-1, 0, 1}`, after BitNet b1.58 (arXiv:2402.17764): activations are bytes with one
-//! scale per token, so that all sums are exact integers.
+//! Products with ternary formats, weights `d * {-1, 0, 1}`, as in BitNet b1.58 (arXiv:2402.17764): activations are
+//! bytes with one scale per token, so that all sums are exact integers.
 //!
-//! Codes are stored as `t + 1`, so that the unsigned-by-signed byte product applies: `Σ t·q = Σ code·q - Σ q`.
-//! Blocks with the same `d` are one exact sum; a block whose `d` is zero says nothing. Hence a model with one scale per matrix gives the
-//! same bits from every layout, whether the format writes that scale once or in each block.
+//! Codes are stored as `t + 1`, so that the unsigned-by-signed byte product applies: `Σ t·q = Σ code·q - Σ q`. Blocks
+//! with the same `d` are one exact sum; a block whose `d` is zero is skipped. Hence a model with one scale per matrix
+//! gives the same bits from every layout, whether the format writes that scale once or in each block.
 
-use super::{AHEAD, CACHED, Out, Rows, Tokens, begin};
+use super::{AHEAD, prefetch_rows};
+use crate::activations::{CACHED, TokenActivations};
+use crate::matrix::{Out, Rows};
 use crate::simd::{BYTES, Simd};
 use half::f16;
 use std::ops::Range;
@@ -17,17 +19,18 @@ pub(crate) trait Trits {
     /// Bytes of a block, and of its codes.
     const BYTES: usize;
     const CODES: usize;
-    /// Bytes of the activations that a block meets.
+    /// Bytes of the activations that a block is multiplied by.
     const WIDTH: usize;
     /// Blocks that fill a vector.
     const STEP: usize;
     /// Vectors of codes in those.
     const VECTORS: usize;
-    /// One row's codes meet all activations before the next row's: for codes that take work, and activations that take none.
+    /// Multiply one row's codes by all activations before the next row's: for codes that are costly to
+    /// unpack, and activations that are not.
     const ROWS_FIRST: bool = false;
-    /// The scale of a block, or of the row when that has a head, which is then what is asked with.
+    /// The scale of a block; if the row has a head, that of the row, of which `block` is then the head.
     fn scale(block: &[u8], tail: &[u8]) -> f32;
-    /// Differs between blocks of different scales, and is 0 for a scale that is 0.
+    /// A number that differs between blocks of different scales, and is 0 for a scale of 0.
     #[inline(always)]
     fn mark(block: &[u8]) -> u16 {
         let bits = u16::from_le_bytes([block[Self::CODES], block[Self::CODES + 1]]);
@@ -35,7 +38,7 @@ pub(crate) trait Trits {
     }
     /// Vector `n` of codes, at most 3.
     fn codes<S: Simd>(simd: S, packed: S::B, n: usize) -> S::B;
-    /// The activations that vector `n` of codes meets.
+    /// The activations that vector `n` of codes is multiplied by.
     fn activations<S: Simd>(simd: S, q: &[i8], n: usize) -> S::B;
 }
 
@@ -44,7 +47,7 @@ pub(crate) trait Trits {
 fn two_bits<S: Simd>(simd: S, q: &[i8], n: usize) -> S::B {
     let q: &[u8] = bytemuck::cast_slice(q);
     let (low, high) = (q[32 * n..].first_chunk(), q[32 * (n + 4)..].first_chunk());
-    simd.pair(low.expect("32 columns"), high.expect("32 columns"))
+    simd.load_halves(low.expect("32 columns"), high.expect("32 columns"))
 }
 
 #[expect(non_camel_case_types, reason = "the format's name")]
@@ -65,7 +68,7 @@ impl Trits for I2_S {
     }
     #[inline(always)]
     fn codes<S: Simd>(simd: S, packed: S::B, n: usize) -> S::B {
-        simd.shift_mask(packed, 6 - 2 * n as u32, 3)
+        simd.shr_mask(packed, 6 - 2 * n as u32, 3)
     }
     #[inline(always)]
     fn activations<S: Simd>(simd: S, q: &[i8], n: usize) -> S::B {
@@ -92,13 +95,13 @@ impl Trits for IQ2_BN {
     }
     #[inline(always)]
     fn codes<S: Simd>(simd: S, packed: S::B, n: usize) -> S::B {
-        simd.shift_mask(packed, 2 * n as u32, 3)
+        simd.shr_mask(packed, 2 * n as u32, 3)
     }
     #[inline(always)]
     fn activations<S: Simd>(simd: S, q: &[i8], n: usize) -> S::B {
         let q: &[u8] = bytemuck::cast_slice(q);
         let part = |block: usize| q[64 * block + 16 * n..].first_chunk().expect("16 columns");
-        simd.quad([part(0), part(1), part(2), part(3)])
+        simd.load_quarters([part(0), part(1), part(2), part(3)])
     }
 }
 
@@ -115,7 +118,7 @@ impl Trits for TQ2_0 {
     }
     #[inline(always)]
     fn codes<S: Simd>(simd: S, packed: S::B, n: usize) -> S::B {
-        simd.shift_mask(packed, 2 * n as u32, 3)
+        simd.shr_mask(packed, 2 * n as u32, 3)
     }
     #[inline(always)]
     fn activations<S: Simd>(simd: S, q: &[i8], n: usize) -> S::B {
@@ -123,18 +126,19 @@ impl Trits for TQ2_0 {
     }
 }
 
-/// Bytes of activations that stay in the innermost cache, beside rows that pass by.
+/// Bytes of activations that stay in the first-level cache while rows are streamed through it.
 const FIRST: usize = 16 << 10;
 
-/// Bytes of activations that meet a block of TQ1_0: five vectors, one for each trit of its bytes.
-pub(crate) const FIVES: usize = 5 * BYTES;
+/// Bytes of activations that a block of TQ1_0 is multiplied by: five vectors, one for each trit of its bytes.
+pub(crate) const TQ1_WIDTH: usize = 5 * BYTES;
 
-/// Of 48 bytes with five trits, the first 32 hold 32 weights each time and the others 16; four more bytes hold four trits.
+/// Of 48 bytes with five trits, the first 32 hold 32 weights each time and the others 16; four more bytes hold four
+/// trits.
 pub(crate) struct TQ1_0;
 impl Trits for TQ1_0 {
     const BYTES: usize = 54;
     const CODES: usize = 52;
-    const WIDTH: usize = FIVES;
+    const WIDTH: usize = TQ1_WIDTH;
     const STEP: usize = 1;
     const VECTORS: usize = 5;
     const ROWS_FIRST: bool = true;
@@ -149,12 +153,12 @@ impl Trits for TQ1_0 {
     #[inline(always)]
     fn activations<S: Simd>(simd: S, q: &[i8], n: usize) -> S::B {
         let q: &[u8] = bytemuck::cast_slice(q);
-        simd.bytes(q[BYTES * n..].first_chunk().expect("64 columns"))
+        simd.load_bytes(q[BYTES * n..].first_chunk().expect("64 columns"))
     }
 }
 
-/// The activations of 256 columns in the order in which [`TQ1_0`] meets them: where a byte has no weight they are zero.
-pub(crate) fn fives(q: &[i8; 256], out: &mut [i8; FIVES]) {
+/// The activations of 256 columns in the order of [`TQ1_0`]'s trits, zero where a byte has no weight.
+pub(crate) fn tq1_order(q: &[i8; 256], out: &mut [i8; TQ1_WIDTH]) {
     for (n, out) in out.as_chunks_mut::<BYTES>().0.iter_mut().enumerate() {
         out[..32].copy_from_slice(&q[32 * n..][..32]);
         out[32..48].copy_from_slice(&q[160 + 16 * n..][..16]);
@@ -165,11 +169,11 @@ pub(crate) fn fives(q: &[i8; 256], out: &mut [i8; FIVES]) {
     }
 }
 
-/// `x` has one scale per token.
+/// Multiplies some rows by all tokens.
 #[inline(always)]
-pub(crate) fn product<S: Simd, W: Trits>(simd: S, w: &Rows, x: &Tokens, out: &mut Out) {
-    begin(simd, w, 4);
-    // A row at a time reads the activations from the first cache, four rows at a time from the second.
+pub(crate) fn product<S: Simd, W: Trits>(simd: S, w: &Rows, x: &TokenActivations, out: &mut Out) {
+    prefetch_rows(simd, w, 4);
+    // A row at a time reads the activations from the first-level cache, four rows at a time from the second.
     let most = match S::WIDE {
         true => (CACHED / x.width.max(1)).next_multiple_of(5),
         false => (FIRST / x.width.max(1)).next_multiple_of(4),
@@ -192,7 +196,7 @@ fn tokens<S: Simd, W: Trits, const R: usize>(
     simd: S,
     w: &Rows,
     row: usize,
-    x: &Tokens,
+    x: &TokenActivations,
     block: Range<usize>,
     out: &mut Out,
 ) -> usize {
@@ -209,13 +213,13 @@ fn tokens<S: Simd, W: Trits, const R: usize>(
     R
 }
 
-/// `R` rows by `T` tokens, as if each row had one scale; where that is found to be wrong, row by row.
+/// `R` rows by `T` tokens, assuming that each row has one scale; where that turns out wrong, row by row.
 #[inline(always)]
 fn tile<S: Simd, W: Trits, const R: usize, const T: usize>(
     simd: S,
     w: &Rows,
     row: usize,
-    x: &Tokens,
+    x: &TokenActivations,
     token: usize,
     out: &mut Out,
 ) -> usize {
@@ -230,7 +234,7 @@ fn tile<S: Simd, W: Trits, const R: usize, const T: usize>(
         }
         return T;
     }
-    // Part of a vector may be left: zeros fill it up.
+    // Part of a vector may remain: it is padded with zeros.
     let from = steps * W::STEP * W::BYTES;
     if stride > from {
         let (mut codes, mut rest) = ([[0u8; BYTES]; R], [[0i8; 256]; T]);
@@ -251,12 +255,13 @@ fn tile<S: Simd, W: Trits, const R: usize, const T: usize>(
         for r in 0..R {
             y[r] = W::scale(w.row(row + r), w.tail).mul_add((sums[t][r] - total) as f32, 0.0) * scale;
         }
-        out.put(token + t, row, &y);
+        out.write(token + t, row, &y);
     }
     T
 }
 
-/// The sums of the products of whole vectors, and whether a row has no scale or several. The running sums never leave this function, or they would not stay in registers.
+/// The sums of the products of whole vectors, and whether a row has no scale or several. The running sums never leave
+/// this function, or they would not stay in registers.
 #[inline(always)]
 fn products<S: Simd, W: Trits, const R: usize, const T: usize>(
     simd: S,
@@ -269,36 +274,36 @@ fn products<S: Simd, W: Trits, const R: usize, const T: usize>(
     for r in 0..R {
         marks[r] = W::mark(rows[r]);
     }
-    let mut sums = [[simd.zero(); T]; R];
-    if S::SMALL == usize::MAX {
+    let mut sums = [[simd.zero_i32(); T]; R];
+    if S::MAX_SMALL_DOTS == usize::MAX {
         for step in 0..steps {
             step_of::<S, W, R, T>(simd, rows, q, step, &marks, &mut differ, &mut sums);
         }
     } else {
-        for first in (0..steps).step_by(S::SMALL / W::VECTORS) {
-            let mut small = [[simd.zero(); T]; R];
-            for step in first..steps.min(first + S::SMALL / W::VECTORS) {
+        for first in (0..steps).step_by(S::MAX_SMALL_DOTS / W::VECTORS) {
+            let mut small = [[simd.zero_i32(); T]; R];
+            for step in first..steps.min(first + S::MAX_SMALL_DOTS / W::VECTORS) {
                 step_of::<S, W, R, T>(simd, rows, q, step, &marks, &mut differ, &mut small);
             }
             for r in 0..R {
                 for t in 0..T {
-                    sums[r][t] = simd.add_int(sums[r][t], simd.widen(small[r][t]));
+                    sums[r][t] = simd.add_i32(sums[r][t], simd.widen(small[r][t]));
                 }
             }
         }
     }
     let mut added = [[0; 4]; T];
     for t in 0..T {
-        let mut four = [simd.zero(); 4];
+        let mut four = [simd.zero_i32(); 4];
         for r in 0..R {
             four[r] = sums[r][t];
         }
-        added[t] = simd.sums(four);
+        added[t] = simd.reduce_sums(four);
     }
     (added, differ != 0 || marks.contains(&0))
 }
 
-/// Adds the products of step `step`; `differ` is no longer 0 where a row's mark is another.
+/// Adds the products of step `step`; `differ` becomes nonzero if a row's mark changes.
 #[inline(always)]
 fn step_of<S: Simd, W: Trits, const R: usize, const T: usize>(
     simd: S,
@@ -311,7 +316,7 @@ fn step_of<S: Simd, W: Trits, const R: usize, const T: usize>(
 ) {
     let ahead = rows[0].as_ptr().wrapping_add(R * rows[0].len() + AHEAD);
     for r in 0..R {
-        simd.prefetch(ahead.wrapping_add((step * R + r) * BYTES));
+        simd.prefetch_l1(ahead.wrapping_add((step * R + r) * BYTES));
         *differ |= W::mark(&rows[r][step * W::STEP * W::BYTES..]) ^ marks[r];
     }
     if W::ROWS_FIRST {
@@ -328,7 +333,7 @@ fn step_of<S: Simd, W: Trits, const R: usize, const T: usize>(
         return;
     }
     for n in 0..W::VECTORS {
-        let mut vectors = [simd.splat8(0); T];
+        let mut vectors = [simd.splat_u8(0); T];
         for t in 0..T {
             let q = &q[t][step * W::STEP * W::WIDTH..][..W::STEP * W::WIDTH];
             vectors[t] = W::activations(simd, q, n);
@@ -347,14 +352,14 @@ fn step_of<S: Simd, W: Trits, const R: usize, const T: usize>(
 #[inline(always)]
 fn packed<S: Simd>(simd: S, bytes: &[u8], len: usize) -> S::B {
     if len == BYTES {
-        return simd.bytes(bytes.first_chunk().expect("64 bytes"));
+        return simd.load_bytes(bytes.first_chunk().expect("64 bytes"));
     }
-    simd.part(&bytes[..len])
+    simd.load_partial(&bytes[..len])
 }
 
 /// One row whose blocks have scales of their own, by one token.
 #[inline(always)]
-fn runs<S: Simd, W: Trits>(simd: S, w: &Rows, row: usize, x: &Tokens, token: usize, out: &mut Out) {
+fn runs<S: Simd, W: Trits>(simd: S, w: &Rows, row: usize, x: &TokenActivations, token: usize, out: &mut Out) {
     let (mut y, mut run, mut sum) = (0f32, 0f32, 0);
     for (block, q) in w.row(row).chunks_exact(W::BYTES).zip(x.q[token * x.width..][..x.width].chunks_exact(W::WIDTH)) {
         let d = W::scale(block, w.tail);
@@ -366,13 +371,13 @@ fn runs<S: Simd, W: Trits>(simd: S, w: &Rows, row: usize, x: &Tokens, token: usi
             (run, sum) = (d, 0);
         }
         let packed = packed(simd, block, W::CODES);
-        let mut products = simd.zero();
+        let mut products = simd.zero_i32();
         for n in 0..W::VECTORS {
             products = simd.dot(products, W::codes(simd, packed, n), W::activations(simd, q, n));
         }
-        let [products, ..] = simd.sums([products, simd.zero(), simd.zero(), simd.zero()]);
+        let [products, ..] = simd.reduce_sums([products, simd.zero_i32(), simd.zero_i32(), simd.zero_i32()]);
         sum += products - q.iter().map(|&q| q as i32).sum::<i32>();
     }
     y = run.mul_add(sum as f32, y);
-    out.put(token, row, &[y * x.scales[token]]);
+    out.write(token, row, &[y * x.scales[token]]);
 }

@@ -1,4 +1,4 @@
-//! The speed at which memory is read.
+//! Memory bandwidth.
 
 use super::together;
 use memmap2::MmapMut;
@@ -6,11 +6,11 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Far more than any cache that is shared by a few cores holds.
+/// Far more than the cache that a few cores share.
 const BYTES: usize = 512 << 20;
-/// What a thread reads before it asks for more, so that one that is held up takes less.
+/// Bytes of a task, so that a delayed thread takes fewer.
 const CHUNK: usize = 2 << 20;
-/// How often a sample reads all: an eighth of a second at 34 GB/s.
+/// Passes over the buffer per sample: an eighth of a second at 34 GB/s.
 const PASSES: usize = 8;
 const HUGE: usize = 2 << 20;
 const WORDS: usize = BYTES / size_of::<u64>();
@@ -18,14 +18,14 @@ const WORDS: usize = BYTES / size_of::<u64>();
 /// The size of the pages that memory is mapped with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pages {
-    /// The system's usual ones, mostly of 4 KiB.
+    /// The system's default, mostly 4 KiB.
     Small,
     /// 2 MiB.
     Huge,
 }
 
 impl Pages {
-    /// As people write it.
+    /// The usual size, for display.
     pub fn name(self) -> &'static str {
         match self {
             Pages::Small => "4 KiB",
@@ -34,7 +34,7 @@ impl Pages {
     }
 }
 
-/// A buffer of 512 MiB that samples of the bandwidth read.
+/// Measures read bandwidth over a buffer of 512 MiB.
 pub struct Meter {
     map: MmapMut,
     range: Range<usize>,
@@ -43,8 +43,8 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// A buffer in such pages, written once by as many threads as will read it, each bound to one of `cpus`, in turn, or to none when there
-    /// are none. `None` when the system has no such memory: huge pages are asked for, and looked for afterwards.
+    /// Maps a buffer with pages of the given size and writes it once, with the threads that will read it, bound
+    /// round-robin to `cpus` if there are any. `None` if the system lacks the memory, or grants no huge pages.
     pub fn new(threads: usize, cpus: &[usize], pages: Pages) -> Option<Meter> {
         let map = MmapMut::map_anon(BYTES + HUGE).ok()?;
         let start = map.as_ptr().addr().next_multiple_of(HUGE) - map.as_ptr().addr();

@@ -1,7 +1,7 @@
-//! What this machine can do at most, measured: bytes read from memory, and multiplications from registers.
+//! Measures the limits of this machine: bytes read from memory, and multiplications from registers.
 //!
-//! Every measurement computes a sum whose value is known beforehand, and panics when it finds another: no figure stands for work that was
-//! not done.
+//! Every measurement computes a sum whose value is known, and panics if it finds another: no figure
+//! counts work that was not done.
 
 mod bandwidth;
 mod peak;
@@ -13,13 +13,13 @@ use crate::cpus::bind;
 use std::sync::Barrier;
 use std::time::Instant;
 
-/// Runs `body(thread)` on so many new threads at once, each bound to one of `cpus`, in turn, where there are some; the seconds from when all
-/// are there until the last has finished, and what they gave.
+/// Runs `body(thread)` on `threads` new threads at once, bound round-robin to `cpus` if there are any. Returns the
+/// seconds from when all have started until the last has finished, and the results.
 fn together(threads: usize, cpus: &[usize], body: &(dyn Fn(usize) -> u64 + Sync)) -> (f64, Vec<u64>) {
     let barrier = Barrier::new(threads);
     let timed = |thread| {
         if let Some(&cpu) = cpus.iter().cycle().nth(thread) {
-            // Where it is refused, the thread stays where it is.
+            // On failure the thread stays unbound.
             let _ = bind(cpu);
         }
         barrier.wait();

@@ -1,31 +1,32 @@
-//! The speed of multiplications whose operands are in registers or the first cache.
+//! Peak speed of multiplications whose operands are in registers or the first-level cache.
 
 use super::together;
 use crate::Table;
 use std::hint::black_box;
 
-/// Runs of which the best counts: what else a machine does only makes them slower.
+/// Runs of which the best counts: other work on the machine only makes them slower.
 const RUNS: usize = 5;
 /// Multiply-adds of a thread in one run, about: some 20 ms on a fast core, and 100 times fewer without optimisation.
 const WORK: u64 = if cfg!(debug_assertions) { 1 << 25 } else { 1 << 32 };
 
-/// Most operations per second; a multiplication and an addition count as two.
+/// Peak operations per second; a multiplication and an addition count as two.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Peaks {
-    /// Bytes times bytes, into integers.
+    /// Products of bytes, summed in integers.
     pub int8: f64,
-    /// Single precision.
+    /// Multiply-adds of single precision.
     pub f32: f64,
 }
 
-/// A loop of multiply-adds of ones: how many times, to the sum of its results.
+/// A loop of multiply-adds of ones.
 struct Kernel {
     /// Multiply-adds of a round.
     width: u64,
+    /// Takes the number of rounds and returns the sum of all products.
     run: fn(u64) -> u64,
 }
 
-/// What so many threads reach with the instructions of a table, each bound to one of `cpus`, in turn, or to none when there are none.
+/// The peaks of `threads` threads with the instructions of a table, bound round-robin to `cpus` if there are any.
 ///
 /// # Panics
 /// When a result is wrong.
@@ -60,7 +61,7 @@ fn kernels(table: &Table) -> [Kernel; 2] {
     }
 }
 
-/// What the compiler makes of plain code.
+/// As the compiler vectorizes plain code.
 fn int8(rounds: u64) -> u64 {
     let (u, s) = (black_box([1u8; 1024]), black_box([1i8; 1024]));
     let dot = |u: &[u8; 1024], s: &[i8; 1024]| u.iter().zip(s).map(|(&u, &s)| i32::from(u) * i32::from(s)).sum::<i32>();

@@ -1,6 +1,7 @@
 //! x86-64 with AVX2, FMA and F16C: two registers for everything.
 
-use super::{BYTES, Job, LANES, Simd, spread_bits, spread_bytes};
+use super::bytes::{bit_masks, bit_sources};
+use super::{BYTES, Job, LANES, Simd, SimdBytes, SimdF32, SimdI32};
 use core::arch::x86_64::*;
 
 /// Only built inside the `target_feature` functions of this file's table.
@@ -10,7 +11,8 @@ pub(crate) struct Avx2(());
 table!(Avx2(()), "avx2", features: "avx2,fma,f16c",
     supported: is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c"));
 
-/// The same for both registers. Not a function of a closure, which would not be inlined where the CPU's features are known.
+/// The same for both registers. Not a function of a closure, which would not be inlined where the CPU's features are
+/// known.
 macro_rules! both {
     ($a:expr, |$half:ident| $body:expr) => {{
         let a = $a;
@@ -33,17 +35,8 @@ macro_rules! each {
 // SAFETY (all blocks below): `Avx2` exists only where the CPU has the instructions, and every pointer comes from a slice that was
 // just cut to the length that is read or written.
 #[allow(clippy::undocumented_unsafe_blocks)]
-impl Simd for Avx2 {
-    const WIDE: bool = false;
-    const RAISED: i32 = 0;
+impl SimdF32 for Avx2 {
     type F = (__m256, __m256);
-    type B = (__m256i, __m256i);
-    type I = (__m256i, __m256i);
-
-    #[inline(always)]
-    fn call(self, job: impl Job) {
-        unsafe { call(job) }
-    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -141,28 +134,41 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    fn largest(self, a: Self::F) -> f32 {
-        unsafe { largest8(_mm256_max_ps(a.0, a.1)) }
+    fn reduce_max(self, a: Self::F) -> f32 {
+        unsafe { max8(_mm256_max_ps(a.0, a.1)) }
     }
     #[inline(always)]
-    fn sum(self, a: Self::F) -> f32 {
+    fn reduce_sum(self, a: Self::F) -> f32 {
         unsafe {
             let eight = _mm256_add_ps(a.0, a.1);
             sum8(eight)
         }
     }
+    #[inline(always)]
+    fn load_i8(self, x: &[i8; LANES]) -> Self::F {
+        unsafe {
+            let x = _mm_loadu_si128(x.as_ptr().cast());
+            let high = _mm_unpackhi_epi64(x, x);
+            (_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(high)))
+        }
+    }
+}
+
+#[allow(clippy::undocumented_unsafe_blocks, reason = "as above")]
+impl SimdBytes for Avx2 {
+    type B = (__m256i, __m256i);
 
     #[inline(always)]
-    fn bytes(self, x: &[u8; BYTES]) -> Self::B {
+    fn load_bytes(self, x: &[u8; BYTES]) -> Self::B {
         let x = x.as_ptr().cast::<__m256i>();
         unsafe { (_mm256_loadu_si256(x), _mm256_loadu_si256(x.add(1))) }
     }
     #[inline(always)]
-    fn pair(self, low: &[u8; 32], high: &[u8; 32]) -> Self::B {
+    fn load_halves(self, low: &[u8; 32], high: &[u8; 32]) -> Self::B {
         unsafe { (_mm256_loadu_si256(low.as_ptr().cast()), _mm256_loadu_si256(high.as_ptr().cast())) }
     }
     #[inline(always)]
-    fn quad(self, [a, b, c, d]: [&[u8; 16]; 4]) -> Self::B {
+    fn load_quarters(self, [a, b, c, d]: [&[u8; 16]; 4]) -> Self::B {
         unsafe {
             let (a, b) = (_mm_loadu_si128(a.as_ptr().cast()), _mm_loadu_si128(b.as_ptr().cast()));
             let (c, d) = (_mm_loadu_si128(c.as_ptr().cast()), _mm_loadu_si128(d.as_ptr().cast()));
@@ -170,12 +176,12 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    fn splat4(self, x: &[i8; 4]) -> Self::B {
+    fn splat_i8x4(self, x: &[i8; 4]) -> Self::B {
         let x = unsafe { _mm256_set1_epi32(i32::from_le_bytes(*bytemuck::cast_ref(x))) };
         (x, x)
     }
     #[inline(always)]
-    fn splat8(self, x: u8) -> Self::B {
+    fn splat_u8(self, x: u8) -> Self::B {
         let x = unsafe { _mm256_set1_epi8(x as i8) };
         (x, x)
     }
@@ -188,13 +194,13 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    fn shift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
-        let mask = self.splat8(mask).0;
+    fn shr_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
+        let mask = self.splat_u8(mask).0;
         both!(a, |a| unsafe { _mm256_and_si256(_mm256_srl_epi16(a, _mm_cvtsi32_si128(n as i32)), mask) })
     }
     #[inline(always)]
-    fn lift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
-        let mask = self.splat8(mask).0;
+    fn shl_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
+        let mask = self.splat_u8(mask).0;
         both!(a, |a| unsafe { _mm256_and_si256(_mm256_sll_epi16(a, _mm_cvtsi32_si128(n as i32)), mask) })
     }
     #[inline(always)]
@@ -202,20 +208,20 @@ impl Simd for Avx2 {
         unsafe { (_mm256_or_si256(a.0, b.0), _mm256_or_si256(a.1, b.1)) }
     }
     #[inline(always)]
-    fn pick(self, table: &[u8; 16], a: Self::B) -> Self::B {
+    fn lookup(self, table: &[u8; 16], a: Self::B) -> Self::B {
         let table = unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast())) };
         both!(a, |a| unsafe { _mm256_shuffle_epi8(table, a) })
     }
     #[inline(always)]
-    fn spread(self, a: Self::B, n: u32, value: u8) -> Self::B {
-        let (byte, bit) = (self.quad([&spread_bytes(n); 4]).0, self.splat4(&spread_bits(n)).0);
+    fn expand_bits(self, a: Self::B, n: u32, value: u8) -> Self::B {
+        let (byte, bit) = (self.load_quarters([&bit_sources(n); 4]).0, self.splat_i8x4(&bit_masks(n)).0);
         both!(a, |a| unsafe {
             let set = _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(a, byte), bit), bit);
             _mm256_and_si256(set, _mm256_set1_epi8(value as i8))
         })
     }
     #[inline(always)]
-    fn fields(self, a: Self::B, at: [u32; 4], mask: [u8; 4]) -> Self::B {
+    fn bit_fields(self, a: Self::B, at: [u32; 4], mask: [u8; 4]) -> Self::B {
         // For even and for odd bytes: two bytes with all of a field, and the power of two that moves it to the upper one. Arithmetic, of
         // which constants become constants, as they would not of loops.
         let order = |a: u32, b: u32| (0x0100_0100 + a / 8 * 0x0101 + b / 8 * 0x0101_0000) as i32;
@@ -283,14 +289,22 @@ impl Simd for Avx2 {
             ]
         }
     }
+}
+
+#[allow(clippy::undocumented_unsafe_blocks, reason = "as above")]
+impl SimdI32 for Avx2 {
+    type I = (__m256i, __m256i);
+    const BIAS: i32 = 0;
+    /// Pairs of products in 16 bits: `40 * 2 * 3 * 127 < 2^15`.
+    const MAX_SMALL_DOTS: usize = 40;
 
     #[inline(always)]
-    fn zero(self) -> Self::I {
+    fn zero_i32(self) -> Self::I {
         let zero = unsafe { _mm256_setzero_si256() };
         (zero, zero)
     }
     #[inline(always)]
-    fn splat_int(self, x: i32) -> Self::I {
+    fn splat_i32(self, x: i32) -> Self::I {
         let x = unsafe { _mm256_set1_epi32(x) };
         (x, x)
     }
@@ -305,11 +319,9 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    fn add_int(self, a: Self::I, b: Self::I) -> Self::I {
+    fn add_i32(self, a: Self::I, b: Self::I) -> Self::I {
         unsafe { each!(_mm256_add_epi32, a, b) }
     }
-    /// Pairs of products in 16 bits: `40 * 2 * 3 * 127 < 2^15`.
-    const SMALL: usize = 40;
     #[inline(always)]
     fn dot_small(self, sums: Self::I, u: Self::B, s: Self::B) -> Self::I {
         unsafe { each!(_mm256_add_epi16, sums, each!(_mm256_maddubs_epi16, u, s)) }
@@ -320,30 +332,30 @@ impl Simd for Avx2 {
         both!(sums, |sums| unsafe { _mm256_madd_epi16(sums, one) })
     }
     #[inline(always)]
-    fn raise(self, a: Self::B) -> Self::B {
+    fn bias(self, a: Self::B) -> Self::B {
         a
     }
     #[inline(always)]
-    fn dot_raised(self, sums: Self::I, a: Self::B, s: Self::B) -> Self::I {
+    fn dot_biased(self, sums: Self::I, a: Self::B, s: Self::B) -> Self::I {
         let s = unsafe { each!(_mm256_sign_epi8, s, a) };
         self.dot(sums, both!(a, |a| unsafe { _mm256_abs_epi8(a) }), s)
     }
     #[inline(always)]
-    fn byte(self, a: Self::B, n: u32) -> Self::I {
+    fn extract_u8(self, a: Self::B, n: u32) -> Self::I {
         let n = unsafe { _mm_cvtsi32_si128(8 * n as i32) };
         both!(a, |a| unsafe { _mm256_and_si256(_mm256_srl_epi32(a, n), _mm256_set1_epi32(255)) })
     }
     #[inline(always)]
-    fn signed_byte(self, a: Self::B, n: u32) -> Self::I {
+    fn extract_i8(self, a: Self::B, n: u32) -> Self::I {
         let n = unsafe { _mm_cvtsi32_si128(24 - 8 * n as i32) };
         both!(a, |a| unsafe { _mm256_srai_epi32(_mm256_sll_epi32(a, n), 24) })
     }
     #[inline(always)]
-    fn to_float(self, a: Self::I) -> Self::F {
+    fn to_f32(self, a: Self::I) -> Self::F {
         unsafe { (_mm256_cvtepi32_ps(a.0), _mm256_cvtepi32_ps(a.1)) }
     }
     #[inline(always)]
-    fn two_f16(self, a: Self::B) -> [Self::F; 2] {
+    fn unpack_f16(self, a: Self::B) -> [Self::F; 2] {
         let low = both!(a, |a| unsafe { _mm256_and_si256(a, _mm256_set1_epi32(0xffff)) });
         let high = both!(a, |a| unsafe { _mm256_srli_epi32(a, 16) });
         let (low, high) = unsafe { (_mm256_packus_epi32(low.0, low.1), _mm256_packus_epi32(high.0, high.1)) };
@@ -354,7 +366,7 @@ impl Simd for Avx2 {
         [widen.0, widen.1]
     }
     #[inline(always)]
-    fn sums(self, [a, b, c, d]: [Self::I; 4]) -> [i32; 4] {
+    fn reduce_sums(self, [a, b, c, d]: [Self::I; 4]) -> [i32; 4] {
         unsafe {
             let (a, b) = (_mm256_add_epi32(a.0, a.1), _mm256_add_epi32(b.0, b.1));
             let (c, d) = (_mm256_add_epi32(c.0, c.1), _mm256_add_epi32(d.0, d.1));
@@ -365,22 +377,23 @@ impl Simd for Avx2 {
             out
         }
     }
+}
+
+#[allow(clippy::undocumented_unsafe_blocks, reason = "as above")]
+impl Simd for Avx2 {
+    const WIDE: bool = false;
+
     #[inline(always)]
-    fn prefetch(self, at: *const u8) {
+    fn call(self, job: impl Job) {
+        unsafe { call(job) }
+    }
+    #[inline(always)]
+    fn prefetch_l1(self, at: *const u8) {
         unsafe { _mm_prefetch(at.cast(), _MM_HINT_T0) }
     }
     #[inline(always)]
-    fn prefetch_second(self, at: *const u8) {
+    fn prefetch_l2(self, at: *const u8) {
         unsafe { _mm_prefetch(at.cast(), _MM_HINT_T1) }
-    }
-
-    #[inline(always)]
-    fn load_i8(self, x: &[i8; LANES]) -> Self::F {
-        unsafe {
-            let x = _mm_loadu_si128(x.as_ptr().cast());
-            let high = _mm_unpackhi_epi64(x, x);
-            (_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(high)))
-        }
     }
 }
 
@@ -403,7 +416,7 @@ pub(super) unsafe fn sum8(eight: __m256) -> f32 {
 /// # Safety
 /// The CPU has AVX2.
 #[inline(always)]
-pub(super) unsafe fn largest8(eight: __m256) -> f32 {
+pub(super) unsafe fn max8(eight: __m256) -> f32 {
     // SAFETY: as the function's.
     unsafe {
         let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));

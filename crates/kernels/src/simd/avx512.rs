@@ -1,8 +1,7 @@
 //! x86-64 with AVX-512 (F, BW, DQ, VL), VNNI and VBMI (Ice Lake, Zen 4 and later): everything in one register.
 
-use super::avx2::{largest8, sum8};
-use super::{BYTES, Grid, Job, LANES, Simd};
-use crate::gemm;
+use super::avx2::{max8, sum8};
+use super::{BYTES, Grid, Job, LANES, Simd, SimdBytes, SimdF32, SimdI32};
 use core::arch::x86_64::*;
 use core::mem::transmute;
 
@@ -13,9 +12,10 @@ pub(crate) struct Avx512(());
 table!(Avx512(()), "avx512", features: "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx2,fma,f16c",
     supported: is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vbmi") && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c"));
+        && is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vbmi")
+        && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c"));
 
-/// What [`Simd::trits`] of each byte are: the first four, two bits each, and the fifth.
+/// What [`SimdBytes::trits`] of each byte are: the first four, two bits each, and the fifth.
 static TRITS: [[[u8; BYTES]; 4]; 2] = {
     let mut tables = [[[0; BYTES]; 4]; 2];
     let mut byte = 0;
@@ -34,8 +34,9 @@ static TRITS: [[[u8; BYTES]; 4]; 2] = {
 
 /// Only called where the CPU has AVX512-BF16, too.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-fn pairs(tile: &gemm::Tile) {
-    gemm::pairs(Avx512(()), tile);
+#[inline(never)]
+fn call_bf16(job: impl Job) {
+    job.run(Avx512(()));
 }
 
 impl Avx512 {
@@ -44,18 +45,18 @@ impl Avx512 {
     fn look_up<const N: usize>(self, table: &[[u8; BYTES]; N], low: __m512i, high: __m512i) -> __m512i {
         let mut parts = [low; 16];
         for i in 0..N / 2 {
-            let (first, second) = (self.bytes(&table[2 * i]), self.bytes(&table[2 * i + 1]));
+            let (first, second) = (self.load_bytes(&table[2 * i]), self.load_bytes(&table[2 * i + 1]));
             // SAFETY: `Avx512` exists only where the CPU has the instructions.
             parts[i] = unsafe { _mm512_permutex2var_epi8(first, low, second) };
         }
-        // An instruction heeds 7 bits of the index; each of the others chooses between halves of what is left.
+        // The instruction uses 7 bits of the index; each of the others chooses between halves of what is left.
         for bit in 0..4 {
             for i in 0..N >> (bit + 2) {
                 // SAFETY: as above.
                 parts[i] = unsafe {
                     let set = match bit {
                         0 => _mm512_movepi8_mask(low),
-                        _ => _mm512_test_epi8_mask(high, self.splat8(1 << (bit - 1))),
+                        _ => _mm512_test_epi8_mask(high, self.splat_u8(1 << (bit - 1))),
                     };
                     _mm512_mask_blend_epi8(set, parts[2 * i], parts[2 * i + 1])
                 };
@@ -79,17 +80,8 @@ impl Avx512 {
 // SAFETY (all blocks below): `Avx512` exists only where the CPU has the instructions, and every pointer comes from a slice that was
 // just cut to the length that is read or written.
 #[allow(clippy::undocumented_unsafe_blocks)]
-impl Simd for Avx512 {
-    const WIDE: bool = true;
-    const RAISED: i32 = 128;
+impl SimdF32 for Avx512 {
     type F = __m512;
-    type B = __m512i;
-    type I = __m512i;
-
-    #[inline(always)]
-    fn call(self, job: impl Job) {
-        unsafe { call(job) }
-    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -139,14 +131,6 @@ impl Simd for Avx512 {
         unsafe { _mm512_fmadd_ps(a, b, c) }
     }
     #[inline(always)]
-    fn pairs(self) -> Option<fn(&gemm::Tile)> {
-        is_x86_feature_detected!("avx512bf16").then_some(|tile| unsafe { pairs(tile) })
-    }
-    #[inline(always)]
-    fn fma_pairs(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-        unsafe { _mm512_dpbf16_ps(c, transmute::<__m512, __m512bh>(a), transmute::<__m512, __m512bh>(b)) }
-    }
-    #[inline(always)]
     fn max(self, a: Self::F, b: Self::F) -> Self::F {
         unsafe { _mm512_max_ps(a, b) }
     }
@@ -178,32 +162,41 @@ impl Simd for Avx512 {
         unsafe { _mm_storeu_si128(out[..LANES].as_mut_ptr().cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(a))) }
     }
     #[inline(always)]
-    fn largest(self, a: Self::F) -> f32 {
-        unsafe { largest8(_mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1))) }
+    fn reduce_max(self, a: Self::F) -> f32 {
+        unsafe { max8(_mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1))) }
     }
     #[inline(always)]
-    fn sum(self, a: Self::F) -> f32 {
+    fn reduce_sum(self, a: Self::F) -> f32 {
         unsafe { sum8(_mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1))) }
     }
+    #[inline(always)]
+    fn load_i8(self, x: &[i8; LANES]) -> Self::F {
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast()))) }
+    }
+}
+
+#[allow(clippy::undocumented_unsafe_blocks, reason = "as above")]
+impl SimdBytes for Avx512 {
+    type B = __m512i;
 
     #[inline(always)]
-    fn bytes(self, x: &[u8; BYTES]) -> Self::B {
+    fn load_bytes(self, x: &[u8; BYTES]) -> Self::B {
         unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
     }
     #[inline(always)]
-    fn part(self, x: &[u8]) -> Self::B {
+    fn load_partial(self, x: &[u8]) -> Self::B {
         assert!(x.len() < BYTES);
         unsafe { _mm512_maskz_loadu_epi8((1 << x.len()) - 1, x.as_ptr().cast()) }
     }
     #[inline(always)]
-    fn pair(self, low: &[u8; 32], high: &[u8; 32]) -> Self::B {
+    fn load_halves(self, low: &[u8; 32], high: &[u8; 32]) -> Self::B {
         unsafe {
             let low = _mm512_castsi256_si512(_mm256_loadu_si256(low.as_ptr().cast()));
             _mm512_inserti64x4(low, _mm256_loadu_si256(high.as_ptr().cast()), 1)
         }
     }
     #[inline(always)]
-    fn quad(self, x: [&[u8; 16]; 4]) -> Self::B {
+    fn load_quarters(self, x: [&[u8; 16]; 4]) -> Self::B {
         unsafe {
             let first = _mm512_castsi128_si512(_mm_loadu_si128(x[0].as_ptr().cast()));
             let two = _mm512_mask_broadcast_i32x4(first, 0x00f0, _mm_loadu_si128(x[1].as_ptr().cast()));
@@ -212,11 +205,11 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    fn splat4(self, x: &[i8; 4]) -> Self::B {
+    fn splat_i8x4(self, x: &[i8; 4]) -> Self::B {
         unsafe { _mm512_set1_epi32(i32::from_le_bytes(*bytemuck::cast_ref(x))) }
     }
     #[inline(always)]
-    fn splat8(self, x: u8) -> Self::B {
+    fn splat_u8(self, x: u8) -> Self::B {
         unsafe { _mm512_set1_epi8(x as i8) }
     }
     #[inline(always)]
@@ -224,23 +217,23 @@ impl Simd for Avx512 {
         unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), a) }
     }
     #[inline(always)]
-    fn shift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
-        unsafe { _mm512_and_si512(_mm512_srl_epi16(a, _mm_cvtsi32_si128(n as i32)), self.splat8(mask)) }
+    fn shr_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
+        unsafe { _mm512_and_si512(_mm512_srl_epi16(a, _mm_cvtsi32_si128(n as i32)), self.splat_u8(mask)) }
     }
     #[inline(always)]
-    fn lift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
-        unsafe { _mm512_and_si512(_mm512_sll_epi16(a, _mm_cvtsi32_si128(n as i32)), self.splat8(mask)) }
+    fn shl_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
+        unsafe { _mm512_and_si512(_mm512_sll_epi16(a, _mm_cvtsi32_si128(n as i32)), self.splat_u8(mask)) }
     }
     #[inline(always)]
     fn or(self, a: Self::B, b: Self::B) -> Self::B {
         unsafe { _mm512_or_si512(a, b) }
     }
     #[inline(always)]
-    fn pick(self, table: &[u8; 16], a: Self::B) -> Self::B {
+    fn lookup(self, table: &[u8; 16], a: Self::B) -> Self::B {
         unsafe { _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())), a) }
     }
     #[inline(always)]
-    fn points<const WIDTH: usize, const N: usize>(
+    fn grid_points<const WIDTH: usize, const N: usize>(
         self,
         grid: &Grid<WIDTH, N>,
         low: Self::B,
@@ -251,22 +244,22 @@ impl Simd for Avx512 {
         for k in 0..WIDTH {
             points[k] = if WIDTH == 8 {
                 let at = 8 * (k as u32 / 2);
-                self.fields(packed[k % 2], [at, at + 2, at + 4, at + 6], [3; 4])
+                self.bit_fields(packed[k % 2], [at, at + 2, at + 4, at + 6], [3; 4])
             } else {
                 let at = 8 * k as u32;
-                let first = self.fields(packed[0], [at, at + 4, 0, 0], [15, 15, 0, 0]);
-                self.or(first, self.fields(packed[1], [0, 0, at, at + 4], [0, 0, 15, 15]))
+                let first = self.bit_fields(packed[0], [at, at + 4, 0, 0], [15, 15, 0, 0]);
+                self.or(first, self.bit_fields(packed[1], [0, 0, at, at + 4], [0, 0, 15, 15]))
             };
         }
         points
     }
     #[inline(always)]
-    fn fields(self, a: Self::B, at: [u32; 4], mask: [u8; 4]) -> Self::B {
+    fn bit_fields(self, a: Self::B, at: [u32; 4], mask: [u8; 4]) -> Self::B {
         self.select_bits(a, [at[0] as u8, at[1] as u8, at[2] as u8, at[3] as u8], mask)
     }
     #[inline(always)]
-    fn spread(self, a: Self::B, n: u32, value: u8) -> Self::B {
-        // The bit that is asked for is where `value` is; those before it do not matter.
+    fn expand_bits(self, a: Self::B, n: u32, value: u8) -> Self::B {
+        // Moves the bit to where `value` is; the mask clears the others.
         let at = (4 * n as u8).wrapping_sub(value.trailing_zeros() as u8);
         self.select_bits(a, [at, at.wrapping_add(1), at.wrapping_add(2), at.wrapping_add(3)], [value; 4])
     }
@@ -274,10 +267,10 @@ impl Simd for Avx512 {
     fn trits(self, a: Self::B) -> [Self::B; 5] {
         let (packed, fifth) = (self.look_up(&TRITS[0], a, a), self.look_up(&TRITS[1], a, a));
         let trit = [
-            self.shift_mask(packed, 0, 3),
-            self.shift_mask(packed, 2, 3),
-            self.shift_mask(packed, 4, 3),
-            self.shift_mask(packed, 6, 3),
+            self.shr_mask(packed, 0, 3),
+            self.shr_mask(packed, 2, 3),
+            self.shr_mask(packed, 4, 3),
+            self.shr_mask(packed, 6, 3),
         ];
         [trit[0], trit[1], trit[2], trit[3], fifth]
     }
@@ -309,13 +302,19 @@ impl Simd for Avx512 {
             ]
         }
     }
+}
+
+#[allow(clippy::undocumented_unsafe_blocks, reason = "as above")]
+impl SimdI32 for Avx512 {
+    type I = __m512i;
+    const BIAS: i32 = 128;
 
     #[inline(always)]
-    fn zero(self) -> Self::I {
+    fn zero_i32(self) -> Self::I {
         unsafe { _mm512_setzero_si512() }
     }
     #[inline(always)]
-    fn splat_int(self, x: i32) -> Self::I {
+    fn splat_i32(self, x: i32) -> Self::I {
         unsafe { _mm512_set1_epi32(x) }
     }
     #[inline(always)]
@@ -323,38 +322,38 @@ impl Simd for Avx512 {
         unsafe { _mm512_dpbusd_epi32(sums, u, s) }
     }
     #[inline(always)]
-    fn add_int(self, a: Self::I, b: Self::I) -> Self::I {
+    fn add_i32(self, a: Self::I, b: Self::I) -> Self::I {
         unsafe { _mm512_add_epi32(a, b) }
     }
     #[inline(always)]
-    fn raise(self, a: Self::B) -> Self::B {
-        unsafe { _mm512_xor_si512(a, self.splat8(128)) }
+    fn bias(self, a: Self::B) -> Self::B {
+        unsafe { _mm512_xor_si512(a, self.splat_u8(128)) }
     }
     #[inline(always)]
-    fn dot_raised(self, sums: Self::I, a: Self::B, s: Self::B) -> Self::I {
+    fn dot_biased(self, sums: Self::I, a: Self::B, s: Self::B) -> Self::I {
         unsafe { _mm512_dpbusd_epi32(sums, a, s) }
     }
     #[inline(always)]
-    fn byte(self, a: Self::B, n: u32) -> Self::I {
+    fn extract_u8(self, a: Self::B, n: u32) -> Self::I {
         unsafe { _mm512_and_si512(_mm512_srl_epi32(a, _mm_cvtsi32_si128(8 * n as i32)), _mm512_set1_epi32(255)) }
     }
     #[inline(always)]
-    fn signed_byte(self, a: Self::B, n: u32) -> Self::I {
+    fn extract_i8(self, a: Self::B, n: u32) -> Self::I {
         unsafe { _mm512_srai_epi32(_mm512_sll_epi32(a, _mm_cvtsi32_si128(24 - 8 * n as i32)), 24) }
     }
     #[inline(always)]
-    fn to_float(self, a: Self::I) -> Self::F {
+    fn to_f32(self, a: Self::I) -> Self::F {
         unsafe { _mm512_cvtepi32_ps(a) }
     }
     #[inline(always)]
-    fn two_f16(self, a: Self::B) -> [Self::F; 2] {
+    fn unpack_f16(self, a: Self::B) -> [Self::F; 2] {
         unsafe {
             let (low, high) = (_mm512_cvtepi32_epi16(a), _mm512_cvtepi32_epi16(_mm512_srli_epi32(a, 16)));
             [_mm512_cvtph_ps(low), _mm512_cvtph_ps(high)]
         }
     }
     #[inline(always)]
-    fn sums(self, [a, b, c, d]: [Self::I; 4]) -> [i32; 4] {
+    fn reduce_sums(self, [a, b, c, d]: [Self::I; 4]) -> [i32; 4] {
         unsafe {
             let two = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
             let others = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
@@ -366,17 +365,35 @@ impl Simd for Avx512 {
             out
         }
     }
+}
+
+#[allow(clippy::undocumented_unsafe_blocks, reason = "as above")]
+impl Simd for Avx512 {
+    const WIDE: bool = true;
+
     #[inline(always)]
-    fn prefetch(self, at: *const u8) {
+    fn call(self, job: impl Job) {
+        unsafe { call(job) }
+    }
+    #[inline(always)]
+    fn has_dot_bf16(self) -> bool {
+        is_x86_feature_detected!("avx512bf16")
+    }
+    #[inline(always)]
+    fn call_bf16(self, job: impl Job) {
+        assert!(self.has_dot_bf16());
+        unsafe { call_bf16(job) }
+    }
+    #[inline(always)]
+    fn dot_bf16(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        unsafe { _mm512_dpbf16_ps(c, transmute::<__m512, __m512bh>(a), transmute::<__m512, __m512bh>(b)) }
+    }
+    #[inline(always)]
+    fn prefetch_l1(self, at: *const u8) {
         unsafe { _mm_prefetch(at.cast(), _MM_HINT_T0) }
     }
     #[inline(always)]
-    fn prefetch_second(self, at: *const u8) {
+    fn prefetch_l2(self, at: *const u8) {
         unsafe { _mm_prefetch(at.cast(), _MM_HINT_T1) }
-    }
-
-    #[inline(always)]
-    fn load_i8(self, x: &[i8; LANES]) -> Self::F {
-        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast()))) }
     }
 }

@@ -1,7 +1,8 @@
-//! aarch64: four registers for everything. CPUs differ in how they multiply bytes, so there are three tables: with I8MM, with the dot
-//! product of Armv8.2, and with plain NEON, which every such CPU has.
+//! aarch64: four registers for everything. CPUs differ in how they multiply bytes, so there are three tables: with
+//! I8MM, with the dot product of Armv8.2, and with plain NEON, which every such CPU has.
 
-use super::{BYTES, Job, LANES, Simd, spread_bits, spread_bytes};
+use super::bytes::{bit_masks, bit_sources};
+use super::{BYTES, Job, LANES, Simd, SimdBytes, SimdF32, SimdI32};
 use core::arch::{aarch64::*, asm};
 use std::arch::is_aarch64_feature_detected;
 
@@ -135,7 +136,8 @@ pub(crate) mod i8mm {
     }
 }
 
-/// The same for all four registers. Not a function of a closure, which would not be inlined where the CPU's features are known.
+/// The same for all four registers. Not a function of a closure, which would not be inlined
+/// where the CPU's features are known.
 macro_rules! each {
     (|$($x:ident),+| $body:expr) => {
         [each!(@ 0 |$($x),+| $body), each!(@ 1 |$($x),+| $body), each!(@ 2 |$($x),+| $body), each!(@ 3 |$($x),+| $body)]
@@ -149,17 +151,8 @@ macro_rules! each {
 // SAFETY (all blocks below): `Neon` exists only where the CPU has the instructions, and every pointer comes from a slice that was
 // just cut to the length that is read or written.
 #[allow(clippy::undocumented_unsafe_blocks)]
-impl<M: Multiply> Simd for Neon<M> {
-    const WIDE: bool = false;
-    const RAISED: i32 = 0;
+impl<M: Multiply> SimdF32 for Neon<M> {
     type F = [float32x4_t; 4];
-    type B = [uint8x16_t; 4];
-    type I = [int32x4_t; 4];
-
-    #[inline(always)]
-    fn call(self, job: impl Job) {
-        unsafe { M::call(job) }
-    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -182,7 +175,7 @@ impl<M: Multiply> Simd for Neon<M> {
     }
     #[inline(always)]
     fn load_f32(self, bytes: &[u8]) -> Self::F {
-        let x = self.bytes(bytes.first_chunk().expect("16 floats"));
+        let x = self.load_bytes(bytes.first_chunk().expect("16 floats"));
         each!(|x| unsafe { vreinterpretq_f32_u8(x) })
     }
     #[inline(always)]
@@ -253,7 +246,7 @@ impl<M: Multiply> Simd for Neon<M> {
         }
     }
     #[inline(always)]
-    fn largest(self, [a, b, c, d]: Self::F) -> f32 {
+    fn reduce_max(self, [a, b, c, d]: Self::F) -> f32 {
         unsafe {
             let most = |a, b| vbslq_f32(vcgtq_f32(a, b), a, b);
             let four = most(most(a, c), most(b, d));
@@ -262,34 +255,53 @@ impl<M: Multiply> Simd for Neon<M> {
         }
     }
     #[inline(always)]
-    fn sum(self, [a, b, c, d]: Self::F) -> f32 {
+    fn reduce_sum(self, [a, b, c, d]: Self::F) -> f32 {
         unsafe {
             let four = vaddq_f32(vaddq_f32(a, c), vaddq_f32(b, d));
             vpadds_f32(vadd_f32(vget_low_f32(four), vget_high_f32(four)))
         }
     }
+    #[inline(always)]
+    fn load_i8(self, x: &[i8; LANES]) -> Self::F {
+        unsafe {
+            let x = vld1q_s8(x.as_ptr());
+            let (low, high) = (vmovl_s8(vget_low_s8(x)), vmovl_high_s8(x));
+            let x = [
+                vmovl_s16(vget_low_s16(low)),
+                vmovl_high_s16(low),
+                vmovl_s16(vget_low_s16(high)),
+                vmovl_high_s16(high),
+            ];
+            self.to_f32(x)
+        }
+    }
+}
+
+#[allow(clippy::undocumented_unsafe_blocks, reason = "as above")]
+impl<M: Multiply> SimdBytes for Neon<M> {
+    type B = [uint8x16_t; 4];
 
     #[inline(always)]
-    fn bytes(self, x: &[u8; BYTES]) -> Self::B {
+    fn load_bytes(self, x: &[u8; BYTES]) -> Self::B {
         let x = x.as_ptr();
         unsafe { [vld1q_u8(x), vld1q_u8(x.add(16)), vld1q_u8(x.add(32)), vld1q_u8(x.add(48))] }
     }
     #[inline(always)]
-    fn pair(self, low: &[u8; 32], high: &[u8; 32]) -> Self::B {
+    fn load_halves(self, low: &[u8; 32], high: &[u8; 32]) -> Self::B {
         let (low, high) = (low.as_ptr(), high.as_ptr());
         unsafe { [vld1q_u8(low), vld1q_u8(low.add(16)), vld1q_u8(high), vld1q_u8(high.add(16))] }
     }
     #[inline(always)]
-    fn quad(self, x: [&[u8; 16]; 4]) -> Self::B {
+    fn load_quarters(self, x: [&[u8; 16]; 4]) -> Self::B {
         each!(|x| unsafe { vld1q_u8(x.as_ptr()) })
     }
     #[inline(always)]
-    fn splat4(self, x: &[i8; 4]) -> Self::B {
+    fn splat_i8x4(self, x: &[i8; 4]) -> Self::B {
         let x = u32::from_le_bytes(*bytemuck::cast_ref(x));
         [unsafe { vreinterpretq_u8_u32(vdupq_n_u32(x)) }; 4]
     }
     #[inline(always)]
-    fn splat8(self, x: u8) -> Self::B {
+    fn splat_u8(self, x: u8) -> Self::B {
         [unsafe { vdupq_n_u8(x) }; 4]
     }
     #[inline(always)]
@@ -303,11 +315,11 @@ impl<M: Multiply> Simd for Neon<M> {
         }
     }
     #[inline(always)]
-    fn shift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
+    fn shr_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
         each!(|a| unsafe { vandq_u8(vshlq_u8(a, vdupq_n_s8(-(n as i8))), vdupq_n_u8(mask)) })
     }
     #[inline(always)]
-    fn lift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
+    fn shl_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
         each!(|a| unsafe { vandq_u8(vshlq_u8(a, vdupq_n_s8(n as i8)), vdupq_n_u8(mask)) })
     }
     #[inline(always)]
@@ -315,18 +327,18 @@ impl<M: Multiply> Simd for Neon<M> {
         each!(|a, b| unsafe { vorrq_u8(a, b) })
     }
     #[inline(always)]
-    fn pick(self, table: &[u8; 16], a: Self::B) -> Self::B {
+    fn lookup(self, table: &[u8; 16], a: Self::B) -> Self::B {
         let table = unsafe { vld1q_u8(table.as_ptr()) };
         each!(|a| unsafe { vqtbl1q_u8(table, a) })
     }
     #[inline(always)]
-    fn spread(self, a: Self::B, n: u32, value: u8) -> Self::B {
-        let (byte, bit) = (self.quad([&spread_bytes(n); 4])[0], self.splat4(&spread_bits(n))[0]);
+    fn expand_bits(self, a: Self::B, n: u32, value: u8) -> Self::B {
+        let (byte, bit) = (self.load_quarters([&bit_sources(n); 4])[0], self.splat_i8x4(&bit_masks(n))[0]);
         each!(|a| unsafe { vandq_u8(vtstq_u8(vqtbl1q_u8(a, byte), bit), vdupq_n_u8(value)) })
     }
     #[inline(always)]
-    fn fields(self, a: Self::B, at: [u32; 4], mask: [u8; 4]) -> Self::B {
-        let mut fields = self.splat8(0);
+    fn bit_fields(self, a: Self::B, at: [u32; 4], mask: [u8; 4]) -> Self::B {
+        let mut fields = self.splat_u8(0);
         for j in 0..4 {
             let (left, mask) = (8 * j as i32 - at[j] as i32, (mask[j] as u32) << (8 * j));
             let field = each!(|a| unsafe {
@@ -367,13 +379,19 @@ impl<M: Multiply> Simd for Neon<M> {
         }
         columns
     }
+}
+
+#[allow(clippy::undocumented_unsafe_blocks, reason = "as above")]
+impl<M: Multiply> SimdI32 for Neon<M> {
+    type I = [int32x4_t; 4];
+    const BIAS: i32 = 0;
 
     #[inline(always)]
-    fn zero(self) -> Self::I {
-        self.splat_int(0)
+    fn zero_i32(self) -> Self::I {
+        self.splat_i32(0)
     }
     #[inline(always)]
-    fn splat_int(self, x: i32) -> Self::I {
+    fn splat_i32(self, x: i32) -> Self::I {
         [unsafe { vdupq_n_s32(x) }; 4]
     }
     #[inline(always)]
@@ -381,34 +399,34 @@ impl<M: Multiply> Simd for Neon<M> {
         each!(|sums, u, s| unsafe { M::unsigned(sums, u, s) })
     }
     #[inline(always)]
-    fn add_int(self, a: Self::I, b: Self::I) -> Self::I {
+    fn add_i32(self, a: Self::I, b: Self::I) -> Self::I {
         unsafe { [vaddq_s32(a[0], b[0]), vaddq_s32(a[1], b[1]), vaddq_s32(a[2], b[2]), vaddq_s32(a[3], b[3])] }
     }
     #[inline(always)]
-    fn raise(self, a: Self::B) -> Self::B {
+    fn bias(self, a: Self::B) -> Self::B {
         a
     }
     #[inline(always)]
-    fn dot_raised(self, sums: Self::I, a: Self::B, s: Self::B) -> Self::I {
+    fn dot_biased(self, sums: Self::I, a: Self::B, s: Self::B) -> Self::I {
         each!(|sums, a, s| unsafe { M::signed(sums, a, s) })
     }
     #[inline(always)]
-    fn byte(self, a: Self::B, n: u32) -> Self::I {
+    fn extract_u8(self, a: Self::B, n: u32) -> Self::I {
         each!(|a| unsafe {
             let byte = vshlq_u32(vreinterpretq_u32_u8(a), vdupq_n_s32(-8 * n as i32));
             vreinterpretq_s32_u32(vandq_u32(byte, vdupq_n_u32(255)))
         })
     }
     #[inline(always)]
-    fn signed_byte(self, a: Self::B, n: u32) -> Self::I {
+    fn extract_i8(self, a: Self::B, n: u32) -> Self::I {
         each!(|a| unsafe { vshrq_n_s32::<24>(vshlq_s32(vreinterpretq_s32_u8(a), vdupq_n_s32(24 - 8 * n as i32))) })
     }
     #[inline(always)]
-    fn to_float(self, a: Self::I) -> Self::F {
+    fn to_f32(self, a: Self::I) -> Self::F {
         each!(|a| unsafe { vcvtq_f32_s32(a) })
     }
     #[inline(always)]
-    fn two_f16(self, a: Self::B) -> [Self::F; 2] {
+    fn unpack_f16(self, a: Self::B) -> [Self::F; 2] {
         let a = each!(|a| unsafe { vreinterpretq_u32_u8(a) });
         [
             each!(|a| unsafe { vcvt_f32_f16(vreinterpret_f16_u16(vmovn_u32(a))) }),
@@ -416,7 +434,7 @@ impl<M: Multiply> Simd for Neon<M> {
         ]
     }
     #[inline(always)]
-    fn sums(self, a: [Self::I; 4]) -> [i32; 4] {
+    fn reduce_sums(self, a: [Self::I; 4]) -> [i32; 4] {
         unsafe {
             let [a, b, c, d] = each!(|a| vaddq_s32(vaddq_s32(a[0], a[1]), vaddq_s32(a[2], a[3])));
             let mut out = [0; 4];
@@ -424,27 +442,23 @@ impl<M: Multiply> Simd for Neon<M> {
             out
         }
     }
+}
+
+#[allow(clippy::undocumented_unsafe_blocks, reason = "as above")]
+impl<M: Multiply> Simd for Neon<M> {
+    const WIDE: bool = false;
+
     #[inline(always)]
-    fn prefetch(self, at: *const u8) {
+    fn call(self, job: impl Job) {
+        unsafe { M::call(job) }
+    }
+    #[inline(always)]
+    fn prefetch_l1(self, at: *const u8) {
         unsafe { asm!("prfm pldl1keep, [{at}]", at = in(reg) at, options(readonly, nostack, preserves_flags)) }
     }
     #[inline(always)]
-    fn prefetch_second(self, at: *const u8) {
+    fn prefetch_l2(self, at: *const u8) {
         unsafe { asm!("prfm pldl2keep, [{at}]", at = in(reg) at, options(readonly, nostack, preserves_flags)) }
-    }
-    #[inline(always)]
-    fn load_i8(self, x: &[i8; LANES]) -> Self::F {
-        unsafe {
-            let x = vld1q_s8(x.as_ptr());
-            let (low, high) = (vmovl_s8(vget_low_s8(x)), vmovl_high_s8(x));
-            let x = [
-                vmovl_s16(vget_low_s16(low)),
-                vmovl_high_s16(low),
-                vmovl_s16(vget_low_s16(high)),
-                vmovl_high_s16(high),
-            ];
-            self.to_float(x)
-        }
     }
 }
 

@@ -1,29 +1,24 @@
 //! Plain Rust: the definition that the other instruction sets are tested against, and the fallback for CPUs without them.
 
-use super::{BYTES, Job, LANES, Simd};
+use super::{BYTES, Job, LANES, Simd, SimdBytes, SimdF32, SimdI32};
 use half::{bf16, f16};
 use std::array::from_fn;
 
 #[derive(Clone, Copy)]
-pub(crate) struct Scalar(pub ());
+pub(crate) struct Scalar;
 
-table!(Scalar(()), "scalar", supported: true);
+/// See [`Simd::call`].
+#[inline(never)]
+fn call(job: impl Job) {
+    job.run(Scalar);
+}
 
 fn le<const N: usize>(bytes: &[u8], i: usize) -> [u8; N] {
     from_fn(|j| bytes[i * N + j])
 }
 
-impl Simd for Scalar {
-    const WIDE: bool = false;
-    const RAISED: i32 = 0;
+impl SimdF32 for Scalar {
     type F = [f32; LANES];
-    type B = [u8; BYTES];
-    type I = [i32; LANES];
-
-    #[inline(always)]
-    fn call(self, job: impl Job) {
-        call(job);
-    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -98,37 +93,45 @@ impl Simd for Scalar {
         out[..LANES].copy_from_slice(&a.map(|a| a as i8));
     }
     #[inline(always)]
-    fn largest(self, a: Self::F) -> f32 {
+    fn reduce_max(self, a: Self::F) -> f32 {
         let most = |a: f32, b: f32| if a > b { a } else { b };
         let eight: [f32; 8] = from_fn(|i| most(a[i], a[i + 8]));
         let four: [f32; 4] = from_fn(|i| most(eight[i], eight[i + 4]));
         most(most(four[0], four[2]), most(four[1], four[3]))
     }
     #[inline(always)]
-    fn sum(self, a: Self::F) -> f32 {
+    fn reduce_sum(self, a: Self::F) -> f32 {
         let eight: [f32; 8] = from_fn(|i| a[i] + a[i + 8]);
         let four: [f32; 4] = from_fn(|i| eight[i] + eight[i + 4]);
         (four[0] + four[2]) + (four[1] + four[3])
     }
+    #[inline(always)]
+    fn load_i8(self, x: &[i8; LANES]) -> Self::F {
+        x.map(f32::from)
+    }
+}
+
+impl SimdBytes for Scalar {
+    type B = [u8; BYTES];
 
     #[inline(always)]
-    fn bytes(self, x: &[u8; BYTES]) -> Self::B {
+    fn load_bytes(self, x: &[u8; BYTES]) -> Self::B {
         *x
     }
     #[inline(always)]
-    fn pair(self, low: &[u8; 32], high: &[u8; 32]) -> Self::B {
+    fn load_halves(self, low: &[u8; 32], high: &[u8; 32]) -> Self::B {
         from_fn(|i| if i < 32 { low[i] } else { high[i - 32] })
     }
     #[inline(always)]
-    fn quad(self, x: [&[u8; 16]; 4]) -> Self::B {
+    fn load_quarters(self, x: [&[u8; 16]; 4]) -> Self::B {
         from_fn(|i| x[i / 16][i % 16])
     }
     #[inline(always)]
-    fn splat4(self, x: &[i8; 4]) -> Self::B {
+    fn splat_i8x4(self, x: &[i8; 4]) -> Self::B {
         from_fn(|i| x[i % 4] as u8)
     }
     #[inline(always)]
-    fn splat8(self, x: u8) -> Self::B {
+    fn splat_u8(self, x: u8) -> Self::B {
         [x; BYTES]
     }
     #[inline(always)]
@@ -136,11 +139,11 @@ impl Simd for Scalar {
         *out = a;
     }
     #[inline(always)]
-    fn shift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
+    fn shr_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
         a.map(|a| (a >> n) & mask)
     }
     #[inline(always)]
-    fn lift_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
+    fn shl_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
         a.map(|a| (a << n) & mask)
     }
     #[inline(always)]
@@ -148,16 +151,16 @@ impl Simd for Scalar {
         from_fn(|i| a[i] | b[i])
     }
     #[inline(always)]
-    fn pick(self, table: &[u8; 16], a: Self::B) -> Self::B {
+    fn lookup(self, table: &[u8; 16], a: Self::B) -> Self::B {
         a.map(|a| table[a as usize & 15])
     }
     #[inline(always)]
-    fn spread(self, a: Self::B, n: u32, value: u8) -> Self::B {
+    fn expand_bits(self, a: Self::B, n: u32, value: u8) -> Self::B {
         let n = n as usize;
         from_fn(|i| if a[i / 4 * 4 + n / 2] >> (n % 2 * 4 + i % 4) & 1 == 1 { value } else { 0 })
     }
     #[inline(always)]
-    fn fields(self, a: Self::B, at: [u32; 4], mask: [u8; 4]) -> Self::B {
+    fn bit_fields(self, a: Self::B, at: [u32; 4], mask: [u8; 4]) -> Self::B {
         from_fn(|i| (u32::from_le_bytes(le(&a, i / 4)) >> at[i % 4]) as u8 & mask[i % 4])
     }
     #[inline(always)]
@@ -172,13 +175,18 @@ impl Simd for Scalar {
     fn transpose4(self, rows: [Self::B; 4]) -> [Self::B; 4] {
         from_fn(|c| from_fn(|i| rows[i / 4 % 4][16 * (i / 16) + 4 * c + i % 4]))
     }
+}
+
+impl SimdI32 for Scalar {
+    type I = [i32; LANES];
+    const BIAS: i32 = 0;
 
     #[inline(always)]
-    fn zero(self) -> Self::I {
+    fn zero_i32(self) -> Self::I {
         [0; LANES]
     }
     #[inline(always)]
-    fn splat_int(self, x: i32) -> Self::I {
+    fn splat_i32(self, x: i32) -> Self::I {
         [x; LANES]
     }
     #[inline(always)]
@@ -186,43 +194,48 @@ impl Simd for Scalar {
         from_fn(|j| sums[j] + (4 * j..4 * j + 4).map(|i| u[i] as i32 * s[i] as i8 as i32).sum::<i32>())
     }
     #[inline(always)]
-    fn add_int(self, a: Self::I, b: Self::I) -> Self::I {
+    fn add_i32(self, a: Self::I, b: Self::I) -> Self::I {
         std::array::from_fn(|i| a[i] + b[i])
     }
     #[inline(always)]
-    fn raise(self, a: Self::B) -> Self::B {
+    fn bias(self, a: Self::B) -> Self::B {
         a
     }
     #[inline(always)]
-    fn dot_raised(self, sums: Self::I, a: Self::B, s: Self::B) -> Self::I {
+    fn dot_biased(self, sums: Self::I, a: Self::B, s: Self::B) -> Self::I {
         from_fn(|j| sums[j] + (4 * j..4 * j + 4).map(|i| a[i] as i8 as i32 * s[i] as i8 as i32).sum::<i32>())
     }
     #[inline(always)]
-    fn byte(self, a: Self::B, n: u32) -> Self::I {
+    fn extract_u8(self, a: Self::B, n: u32) -> Self::I {
         from_fn(|j| a[4 * j + n as usize] as i32)
     }
     #[inline(always)]
-    fn signed_byte(self, a: Self::B, n: u32) -> Self::I {
+    fn extract_i8(self, a: Self::B, n: u32) -> Self::I {
         from_fn(|j| a[4 * j + n as usize] as i8 as i32)
     }
     #[inline(always)]
-    fn to_float(self, a: Self::I) -> Self::F {
+    fn to_f32(self, a: Self::I) -> Self::F {
         a.map(|a| a as f32)
     }
     #[inline(always)]
-    fn two_f16(self, a: Self::B) -> [Self::F; 2] {
+    fn unpack_f16(self, a: Self::B) -> [Self::F; 2] {
         [0, 2].map(|at| from_fn(|j| f16::from_le_bytes([a[4 * j + at], a[4 * j + at + 1]]).to_f32()))
     }
     #[inline(always)]
-    fn sums(self, a: [Self::I; 4]) -> [i32; 4] {
+    fn reduce_sums(self, a: [Self::I; 4]) -> [i32; 4] {
         a.map(|a| a.into_iter().fold(0, i32::wrapping_add))
     }
+}
+
+impl Simd for Scalar {
+    const WIDE: bool = false;
+
     #[inline(always)]
-    fn prefetch(self, _: *const u8) {}
-    #[inline(always)]
-    fn prefetch_second(self, _: *const u8) {}
-    #[inline(always)]
-    fn load_i8(self, x: &[i8; LANES]) -> Self::F {
-        x.map(f32::from)
+    fn call(self, job: impl Job) {
+        call(job);
     }
+    #[inline(always)]
+    fn prefetch_l1(self, _: *const u8) {}
+    #[inline(always)]
+    fn prefetch_l2(self, _: *const u8) {}
 }

@@ -1,6 +1,6 @@
 //! What the tests of kernels share.
 
-use trine_kernels::{Machine, tables};
+use trine_kernels::{CpuExecutor, tables};
 
 /// Numbers that look random and are the same everywhere.
 pub struct Random(pub u64);
@@ -19,20 +19,20 @@ impl Random {
     }
 }
 
-/// Every machine there is: all tables on one thread and on several.
-pub fn machines() -> Vec<Machine> {
-    let machine = |table, threads| Machine::new(table, threads).unwrap();
-    tables().flat_map(|table| [1, 2, 3].map(|threads| machine(table, threads))).collect()
+/// Every executor there is: all tables on one thread and on several.
+pub fn executors() -> Vec<CpuExecutor> {
+    let executor = |table, threads| CpuExecutor::new(table, threads).unwrap();
+    tables().flat_map(|table| [1, 2, 3].map(|threads| executor(table, threads))).collect()
 }
 
-/// As [`machines`], less plain code where there is anything faster: for cases that are too large for it.
+/// As [`executors`], less plain code where there is anything faster: for cases that are too large for it.
 #[allow(dead_code, reason = "not all tests have large cases")]
-pub fn fast_machines() -> Vec<Machine> {
-    let mut machines = machines();
-    if machines[0].table.name != "scalar" {
-        machines.retain(|machine| machine.table.name != "scalar");
+pub fn fast_executors() -> Vec<CpuExecutor> {
+    let mut executors = executors();
+    if executors[0].table.name != "scalar" {
+        executors.retain(|executor| executor.table.name != "scalar");
     }
-    machines
+    executors
 }
 
 pub fn bits(x: &[f32]) -> Vec<u32> {

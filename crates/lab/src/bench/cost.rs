@@ -1,9 +1,8 @@
 //! The work that a test is, from the model's sizes alone.
 
 use super::{Kind, Test};
-use trine_backend::{Backend, KvShape};
 use trine_engine::{BLOCK_LEN, EngineOptions};
-use trine_model::Model;
+use trine_model::Runner;
 use trine_tensor::{File, Format};
 
 /// What a step of a model costs at least.
@@ -54,12 +53,12 @@ pub struct Work {
 impl Cost {
     /// The costs of the model of a GGUF file in an engine with `options`. `None` for other files, whose weights may be unpacked when they
     /// are loaded.
-    pub fn of<B: Backend>(file: &File, model: &Model<B>, options: &EngineOptions) -> Option<Cost> {
-        let trine_tensor::Kind::Gguf { .. } = file.kind() else { return None };
+    pub fn of(file: &File, runner: &dyn Runner, options: &EngineOptions) -> Option<Cost> {
+        let trine_tensor::FileFormat::Gguf { .. } = file.format() else { return None };
         let embedding = file.view("token_embd.weight").ok()?;
         let head = file.view("output.weight").unwrap_or_else(|_| embedding.clone());
         let count = |view: &trine_tensor::View| (view.rows() * view.cols()) as u64;
-        let kv = KvShape { format: options.cache_type, ..model.kv_shape(1, BLOCK_LEN) };
+        let kv = runner.kv_shape(1, options.cache_type);
         let mut cost = Cost {
             body: 0,
             head: head.bytes.len() as u64,

@@ -1,11 +1,12 @@
 //! What the speed of quantised activations costs.
 
-use super::{Error, Kind, Runner, Test};
+use super::{Error, Kind, Test};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
-use trine_backend::{ActivationPrecision, Backend};
-use trine_engine::{EngineOptions, sample::argmax};
-use trine_model::Model;
+use trine_backend::ActivationPrecision;
+use trine_engine::EngineOptions;
+use trine_model::Runner;
+use trine_model::runner::{Output, Sequences, Want, argmax};
 
 /// Tokens that run together: their logits are held twice.
 const CHUNK: usize = 64;
@@ -29,41 +30,57 @@ pub struct Kl {
 ///
 /// # Errors
 /// When the text is longer than the model's context, there is no room for the caches, or `progress` breaks off.
-pub fn kl<B: Backend>(
-    model: &Model<B>,
-    backend: &mut B,
+pub fn kl(
+    runner: &mut dyn Runner,
     ids: &[u32],
     options: &EngineOptions,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Kl, Error> {
-    let vocab = model.spec().vocab_size;
-    let test = Test { kind: Kind::Prefill, tokens: ids.len(), sequences: 2, depth: 0 };
-    let mut runner = Runner::new(model, backend, &[test], options)?;
-    let (mut exact, mut same) = (Vec::new(), 0);
-    let mut divergences = Vec::with_capacity(ids.len());
-    for chunk in ids.chunks(CHUNK) {
-        let done = divergences.len();
-        if progress(done, ids.len()).is_break() {
-            return Err(Error::Cancelled);
-        }
-        // Each has a sequence of its own, so that what one computes is not in the cache of the other.
-        runner.backend.set_activation_precision(ActivationPrecision::F32);
-        runner.push(0, chunk, done, chunk.len());
-        runner.forward();
-        std::mem::swap(&mut exact, &mut runner.logits);
-        runner.backend.set_activation_precision(ActivationPrecision::Quantized);
-        runner.push(1, chunk, done, chunk.len());
-        runner.forward();
-        for (p, q) in exact.chunks(vocab).zip(runner.logits.chunks(vocab)) {
-            divergences.push(divergence(p, q));
-            same += usize::from(argmax(p) == argmax(q));
-        }
+    let context = runner.spec().context_length;
+    if ids.len() > context {
+        let test = Test { kind: Kind::Prefill, tokens: ids.len(), sequences: 1, depth: 0 };
+        return Err(Error::Context { test, context });
     }
+    let mut sequences = Sequences::new(runner, 2 * Sequences::blocks_of(ids.len()), options.cache_type)?;
+    let compared = compare(runner, &mut sequences, ids, progress);
+    runner.set_activation_precision(ActivationPrecision::Quantized);
+    sequences.release(runner);
+    let (divergences, same) = compared?;
     let n = ids.len() as f64;
     let mean = divergences.iter().sum::<f64>() / n;
     let squares: f64 = divergences.iter().map(|kl| (kl - mean).powi(2)).sum();
     let error = (ids.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt());
     Ok(Kl { mean, error, same_best: same as f64 / n, tokens: ids.len() })
+}
+
+/// The divergence after each token, and how often both have the same most likely next token.
+fn compare(
+    runner: &mut dyn Runner,
+    sequences: &mut Sequences,
+    ids: &[u32],
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<(Vec<f64>, usize), Error> {
+    let vocab = runner.spec().vocab_size;
+    // Each has a sequence of its own, so that what one computes is not in the cache of the other.
+    let each = [ActivationPrecision::F32, ActivationPrecision::Quantized].map(|p| (p, sequences.add(ids.len())));
+    let mut outputs = [Output::default(), Output::default()];
+    let (mut divergences, mut same) = (Vec::with_capacity(ids.len()), 0);
+    for chunk in ids.chunks(CHUNK) {
+        if progress(divergences.len(), ids.len()).is_break() {
+            return Err(Error::Cancelled);
+        }
+        for ((precision, sequence), output) in each.into_iter().zip(&mut outputs) {
+            runner.set_activation_precision(precision);
+            sequences.push(sequence, chunk, chunk.len());
+            sequences.run(runner, Want::Logits, output)?;
+        }
+        let [exact, quantized] = &outputs;
+        for (p, q) in exact.values.chunks(vocab).zip(quantized.values.chunks(vocab)) {
+            divergences.push(divergence(p, q));
+            same += usize::from(argmax(p) == argmax(q));
+        }
+    }
+    Ok((divergences, same))
 }
 
 /// `KL(softmax(p) ‖ softmax(q))`, nats.

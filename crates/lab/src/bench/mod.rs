@@ -18,7 +18,7 @@ pub use kl::{Kl, TEXT, kl};
 pub use noise::{Noise, Snapshot, peak_memory};
 pub use peer::{Peer, PeerKind};
 pub use report::{Against, Description, Limits, Machine, Outcome, Report, Versus};
-pub use run::{Contestant, Runner, Sample, Samples, measure};
+pub use run::{Sample, Samples, Subject, Trine, measure};
 pub use stats::{Interval, Shift, median_interval, shift};
 
 use serde::{Deserialize, Serialize};
@@ -80,9 +80,9 @@ pub enum Error {
     /// The caller gave up.
     #[error("cancelled")]
     Cancelled,
-    /// The device.
+    /// The model, or its device.
     #[error(transparent)]
-    Backend(#[from] trine_backend::Error),
+    Model(#[from] trine_model::Error),
     /// A test that the model cannot do.
     #[error("{test}: the model's context has {context} tokens")]
     Context {

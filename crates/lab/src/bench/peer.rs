@@ -1,6 +1,6 @@
 //! Other programs that run the same tests on the same file.
 
-use super::{Contestant, Error, Kind, Test};
+use super::{Error, Kind, Subject, Test};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -155,7 +155,7 @@ fn explained(error: Error, file: &Path) -> Error {
     Error::Peer { peer, problem }
 }
 
-impl Contestant for Peer {
+impl Subject for Peer {
     fn seconds(&mut self, test: Test) -> Result<f64, Error> {
         if let PeerKind::LlamaBench { program } = &self.kind {
             return self.llama_bench(program, test);

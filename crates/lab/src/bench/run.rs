@@ -4,9 +4,9 @@ use super::{Error, Kind, Noise, Snapshot, Test};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
-use trine_backend::{Backend, Batch, KvShape};
-use trine_engine::{BLOCK_LEN, EngineOptions, sample::argmax};
-use trine_model::Model;
+use trine_engine::EngineOptions;
+use trine_model::Runner;
+use trine_model::runner::{Output, Sequences, Want, argmax};
 
 /// What the bandwidths before and after a run may differ by.
 const STEADY: f64 = 0.15;
@@ -16,7 +16,7 @@ const SHORTEST: Duration = Duration::from_millis(200);
 const ATTEMPTS: usize = 3;
 
 /// Something that runs tests.
-pub trait Contestant {
+pub trait Subject {
     /// Runs a test once, for so many seconds.
     ///
     /// # Errors
@@ -50,38 +50,38 @@ pub struct Samples {
     pub discarded: usize,
 }
 
-/// Runs all tests by all contestants in turn, `repetitions` times; `[contestant][test]`. In each run a test is repeated for at least 0.2 s, so
+/// Runs all tests by all subjects in turn, `repetitions` times; `[subject][test]`. In each run a test is repeated for at least 0.2 s, so
 /// that what lasts milliseconds is not measured by chance. `bandwidth` measures that of memory, where it can be
 /// measured. `progress` is told how many of how many runs are done, and may break off.
 ///
 /// # Errors
-/// When a contestant fails, or `progress` breaks off.
+/// When a subject fails, or `progress` breaks off.
 pub fn measure(
-    contestants: &mut [&mut dyn Contestant],
+    subjects: &mut [&mut dyn Subject],
     tests: &[Test],
     repetitions: usize,
     bandwidth: &mut dyn FnMut() -> Option<f64>,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Vec<Vec<Samples>>, Error> {
-    let mut samples = vec![vec![Samples::default(); tests.len()]; contestants.len()];
-    let total = repetitions * tests.len() * contestants.len();
+    let mut samples = vec![vec![Samples::default(); tests.len()]; subjects.len()];
+    let total = repetitions * tests.len() * subjects.len();
     let mut done = 0;
     let mut before = bandwidth();
     for _ in 0..repetitions {
         for (t, &test) in tests.iter().enumerate() {
-            for (contestant, samples) in contestants.iter_mut().zip(&mut samples) {
+            for (subject, samples) in subjects.iter_mut().zip(&mut samples) {
                 done += 1;
-                if !contestant.can(test) {
+                if !subject.can(test) {
                     continue;
                 }
                 for attempt in 1.. {
                     if progress(done - 1, total).is_break() {
                         return Err(Error::Cancelled);
                     }
-                    let start = Snapshot::now().filter(|_| contestant.is_here());
+                    let start = Snapshot::now().filter(|_| subject.is_here());
                     let (began, mut seconds, mut passes) = (Instant::now(), 0.0, 0);
                     while passes == 0 || began.elapsed() < SHORTEST {
-                        seconds += contestant.seconds(test)?;
+                        seconds += subject.seconds(test)?;
                         passes += 1;
                     }
                     let noise = start.and_then(|start| Snapshot::now()?.since(start));
@@ -108,96 +108,97 @@ pub fn measure(
 }
 
 /// Trine itself: a model on a device.
-pub struct Runner<'a, B: Backend> {
-    model: &'a Model<B>,
-    pub(super) backend: &'a mut B,
-    /// Blocks of the KV cache for each sequence.
-    blocks: usize,
+pub struct Trine<'a> {
+    pub(super) runner: &'a mut dyn Runner,
+    pub(super) sequences: Sequences,
     /// Tokens of a prompt that run together.
     chunk: usize,
-    batch: Batch,
-    pub(super) logits: Vec<f32>,
+    pub(super) output: Output,
 }
 
-impl<'a, B: Backend> Runner<'a, B> {
+impl<'a> Trine<'a> {
     /// Makes room for these tests in a cache as an engine with `options` has it, and gives the sequences the tokens that they are to have
     /// already.
     ///
     /// # Errors
     /// When a test is longer than the model's context, or the device has no room.
-    pub fn new(
-        model: &'a Model<B>,
-        backend: &'a mut B,
-        tests: &[Test],
-        options: &EngineOptions,
-    ) -> Result<Runner<'a, B>, Error> {
-        let context = model.spec().context_length;
+    pub fn new(runner: &'a mut dyn Runner, tests: &[Test], options: &EngineOptions) -> Result<Trine<'a>, Error> {
+        let context = runner.spec().context_length;
         if let Some(&test) = tests.iter().find(|test| test.depth + test.tokens > context) {
             return Err(Error::Context { test, context });
         }
         let most = |count: fn(&Test) -> usize| tests.iter().map(count).max().unwrap_or(0);
-        let blocks = most(|test| test.depth + test.tokens).max(1).div_ceil(BLOCK_LEN);
-        let sequences = most(|test| test.sequences).max(1);
-        let (format, chunk) = (options.cache_type, options.prefill_chunk.max(1));
-        backend.reserve_kv(KvShape { format, ..model.kv_shape(blocks * sequences, BLOCK_LEN) })?;
-        let mut runner = Runner { model, backend, blocks, chunk, batch: Batch::new(), logits: Vec::new() };
+        let (tokens, count) = (most(|test| test.depth + test.tokens).max(1), most(|test| test.sequences).max(1));
+        let mut sequences = Sequences::new(runner, Sequences::blocks_of(tokens) * count, options.cache_type)?;
+        (0..count).for_each(|_| {
+            sequences.add(tokens);
+        });
+        let chunk = options.prefill_chunk.max(1);
+        let mut trine = Trine { runner, sequences, chunk, output: Output::default() };
         let depth = most(|test| test.depth);
-        (0..sequences).for_each(|sequence| runner.prefill(sequence, 0, depth));
-        Ok(runner)
+        (0..count).try_for_each(|sequence| trine.prefill(sequence, 0, depth))?;
+        Ok(trine)
     }
 
-    /// The most likely token behind one token, the first of a sequence, or 0 where a logit is no number: what a user waits for after loading.
-    pub fn first_token(&mut self) -> u32 {
-        self.prefill(0, 0, 1);
-        argmax(&self.logits).unwrap_or(0)
+    /// The most likely token after one token, the first of a sequence, or 0 where a logit is not finite: what a user waits for after loading.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn first_token(&mut self) -> Result<u32, Error> {
+        self.prefill(0, 0, 1)?;
+        Ok(argmax(&self.output.values).unwrap_or(0))
     }
 
-    pub(super) fn push(&mut self, sequence: usize, tokens: &[u32], cached: usize, outputs: usize) {
-        let blocks: Vec<u32> =
-            (sequence * self.blocks..(sequence + 1) * self.blocks).map(|block| block as u32).collect();
-        self.batch.push(tokens, cached, &blocks, outputs);
-    }
-
-    pub(super) fn forward(&mut self) {
-        let logits = self.model.forward(self.backend, &self.batch);
-        self.backend.to_host(&logits, &mut self.logits);
-        self.batch.clear();
+    /// Runs what is queued.
+    pub(super) fn forward(&mut self) -> Result<(), Error> {
+        Ok(self.sequences.run(self.runner, Want::Logits, &mut self.output)?)
     }
 
     /// Any tokens after `cached` others; logits for the last.
-    fn prefill(&mut self, sequence: usize, cached: usize, len: usize) {
-        let vocab = self.model.spec().vocab_size;
+    fn prefill(&mut self, sequence: usize, cached: usize, len: usize) -> Result<(), Error> {
+        let vocab = self.runner.spec().vocab_size;
         let tokens: Vec<u32> = (0..len).map(|i| ((cached + i) * 7919 % vocab) as u32).collect();
+        self.sequences.truncate(sequence, cached);
         for (i, chunk) in tokens.chunks(self.chunk).enumerate() {
             let last = (i + 1) * self.chunk >= len;
-            self.push(sequence, chunk, cached + i * self.chunk, usize::from(last));
-            self.forward();
+            self.sequences.push(sequence, chunk, usize::from(last));
+            self.forward()?;
         }
+        Ok(())
     }
 
     /// Each token is the most likely one after those before it, or 0.
-    fn decode(&mut self, test: Test) {
-        let vocab = self.model.spec().vocab_size;
+    fn decode(&mut self, test: Test) -> Result<(), Error> {
+        let vocab = self.runner.spec().vocab_size;
         let mut tokens: Vec<u32> = (0..test.sequences).map(|sequence| (sequence * 7919 % vocab) as u32).collect();
-        for i in 0..test.tokens {
+        (0..test.sequences).for_each(|sequence| self.sequences.truncate(sequence, test.depth));
+        for _ in 0..test.tokens {
             for (sequence, &token) in tokens.iter().enumerate() {
-                self.push(sequence, &[token], test.depth + i, 1);
+                self.sequences.push(sequence, &[token], 1);
             }
-            self.forward();
+            self.forward()?;
             tokens
                 .iter_mut()
-                .zip(self.logits.chunks(vocab))
+                .zip(self.output.values.chunks(vocab))
                 .for_each(|(token, logits)| *token = argmax(logits).unwrap_or(0));
         }
+        Ok(())
+    }
+
+    /// Frees the cache.
+    pub fn release(self) {
+        self.sequences.release(self.runner);
     }
 }
 
-impl<B: Backend> Contestant for Runner<'_, B> {
+impl Subject for Trine<'_> {
     fn seconds(&mut self, test: Test) -> Result<f64, Error> {
         let start = Instant::now();
         match test.kind {
-            Kind::Prefill => (0..test.sequences).for_each(|sequence| self.prefill(sequence, test.depth, test.tokens)),
-            Kind::Decode => self.decode(test),
+            Kind::Prefill => {
+                (0..test.sequences).try_for_each(|sequence| self.prefill(sequence, test.depth, test.tokens))?;
+            }
+            Kind::Decode => self.decode(test)?,
         }
         Ok(start.elapsed().as_secs_f64())
     }

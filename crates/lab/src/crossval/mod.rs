@@ -8,11 +8,10 @@ pub use reference::{Reference, Source};
 use crate::Error;
 use serde::Serialize;
 use std::ops::ControlFlow;
-use trine_backend::{Backend, Batch, KvShape};
-use trine_engine::{BLOCK_LEN, sample::argmax};
-use trine_model::Model;
+use trine_model::Runner;
+use trine_model::runner::{Input, ScoreOptions, Want, argmax, score};
 use trine_tensor::Format;
-use trine_text::{Encode, Tokenizer};
+use trine_text::{EncodeOptions, Tokenizer};
 
 /// Texts that most tokenizers split into words, spaces, digits, marks and letters of several scripts, each in its own way.
 pub const PROMPTS: [&str; 3] =
@@ -81,9 +80,8 @@ impl Comparison {
 /// # Errors
 /// When the reference does not answer, its ids or the texts are none that the model can read, a logit is no number, there is no room for the
 /// caches, or `progress` breaks off.
-pub fn compare<B: Backend>(
-    model: &Model<B>,
-    backend: &mut B,
+pub fn compare(
+    runner: &mut dyn Runner,
     tokenizer: &Tokenizer,
     reference: &Reference,
     prompts: &[String],
@@ -95,24 +93,24 @@ pub fn compare<B: Backend>(
         if progress(comparisons.len()).is_break() {
             return Err(Error::Cancelled);
         }
-        let ids = tokenizer.encode(prompt, Encode { special: true, bos_eos: true });
+        let ids = tokenizer.encode(prompt, EncodeOptions { parse_special: true, add_special: true });
         let reference_ids = reference.tokenize(prompt)?;
         let continuation = reference.go_on(&reference_ids, options.tokens)?;
         let taken = continuation.iter().map(|step| step.id);
         let inputs: Vec<u32> = reference_ids.iter().copied().chain(taken).collect();
-        let vocab = model.spec().vocab_size;
+        let vocab = runner.spec().vocab_size;
         let likely = continuation.iter().flat_map(|step| &step.likely).map(|&(id, _)| id);
         if let Some(id) = inputs.iter().copied().chain(likely).find(|&id| id as usize >= vocab) {
             return Err(reference.problem(format!("expected ids below {vocab}, found {id}: it runs another model")));
         }
-        let context = model.spec().context_length;
+        let context = runner.spec().context_length;
         if inputs.len() > context {
             let found = inputs.len();
             return Err(Error::Window { what: "prompt with its continuation", found, least: 1, most: context });
         }
         let mut steps = Vec::with_capacity(continuation.len());
         if let Some(inputs) = inputs.len().checked_sub(1).map(|last| &inputs[..last]) {
-            let rows = rows(model, backend, inputs, continuation.len(), options)?;
+            let rows = rows(runner, inputs, continuation.len(), options)?;
             for (i, (row, theirs)) in rows.chunks(vocab).zip(&continuation).enumerate() {
                 steps.push(step(row, reference_ids.len() + i, theirs)?);
             }
@@ -122,28 +120,14 @@ pub fn compare<B: Backend>(
     Ok(comparisons)
 }
 
-/// The logits behind the last `outputs` of `ids`, `[outputs, vocab]`.
-fn rows<B: Backend>(
-    model: &Model<B>,
-    backend: &mut B,
-    ids: &[u32],
-    outputs: usize,
-    options: &Options,
-) -> Result<Vec<f32>, Error> {
-    let blocks: Vec<u32> = (0..ids.len().div_ceil(BLOCK_LEN) as u32).collect();
-    backend.reserve_kv(KvShape { format: options.cache_type, ..model.kv_shape(blocks.len(), BLOCK_LEN) })?;
-    let (mut batch, mut logits, mut all) = (Batch::new(), Vec::new(), Vec::new());
-    let silent = ids.len() - outputs;
-    let mut at = 0;
-    for chunk in ids.chunks(options.batch.max(1)) {
-        let end = at + chunk.len();
-        batch.push(chunk, at, &blocks, end - at.max(silent).min(end));
-        let rows = model.forward(backend, &batch);
-        backend.to_host(&rows, &mut logits);
-        all.extend_from_slice(&logits[..batch.outputs().len() * model.spec().vocab_size]);
-        batch.clear();
-        at = end;
-    }
+/// The logits after the last `outputs` of `ids`, `[outputs, vocab_size]`.
+fn rows(runner: &mut dyn Runner, ids: &[u32], outputs: usize, options: &Options) -> Result<Vec<f32>, Error> {
+    let mut all = Vec::new();
+    let scoring = ScoreOptions { batch: options.batch, cache_type: options.cache_type, want: Want::Logits };
+    score(runner, &[Input { ids: ids.to_vec(), outputs }], &scoring, &mut |_, output| {
+        all.extend_from_slice(&output.values);
+        Ok::<_, Error>(ControlFlow::Continue(()))
+    })?;
     Ok(all)
 }
 

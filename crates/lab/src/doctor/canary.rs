@@ -6,15 +6,15 @@ use crate::perplexity::{Options, Text, Windows, perplexity};
 use serde::Serialize;
 use std::f64::consts::LN_2;
 use std::ops::ControlFlow;
-use trine_backend::Cpu;
-use trine_model::{Model, Spec, is_for_embeddings};
+use trine_model::runner::probe;
+use trine_model::{DeviceOptions, ModelOptions, Spec, is_for_embeddings, load};
 use trine_tensor::File;
 use trine_tensor::format::F32;
 
 pub(super) const CANARY: Check = Check { name: "canary", about: "a short text, foretold", run };
 
 /// Plain English that no model was trained on, some two hundred tokens.
-const TEXT: &str = "The old woman lived at the edge of the village, in a small house with a red door. Every morning she went out \
+pub(super) const TEXT: &str = "The old woman lived at the edge of the village, in a small house with a red door. Every morning she went out \
     to feed her hens, and every evening she sat by the window and looked at the hills. One day a boy knocked at the door. He was \
     cold and wet, because it had rained all night. \"Come in,\" she said, \"and sit by the fire.\" She gave him a bowl of soup and \
     a piece of bread, and asked him where he came from. The boy told her that he had lost his way in the forest. He had followed \
@@ -68,28 +68,24 @@ pub(super) fn measure(patient: &Patient, file: &File, spec: Option<Spec>) -> Res
     // Who reads a text as a whole, or was trained to tell texts apart, foretells nothing.
     let encoder = patient.spec.as_ref().is_ok_and(|spec| spec.arch.encoder);
     let foretells = !encoder && !is_for_embeddings(patient.file);
-    let load = if foretells { Model::load } else { Model::load_headless };
     let threads = options.threads;
-    let mut backend = Cpu::new(options)?;
-    let go_on = &mut |_| ControlFlow::Continue(());
-    let mut model = match spec {
-        Some(spec) => Model::load_as(&mut backend, file, spec, go_on)?,
-        None => load(&mut backend, file, go_on)?,
-    };
-    model.limit_context(CONTEXT);
-    model.probe(&mut backend, language.tokenizer.bos().unwrap_or(0))?;
+    let device = DeviceOptions { cpu: options, ..DeviceOptions::default() };
+    let model = ModelOptions { spec, headless: !foretells };
+    let mut runner = load(file, &device, model, &mut |_| ControlFlow::Continue(()))?;
+    runner.limit_context(CONTEXT);
+    probe(&mut *runner, language.tokenizer.bos().unwrap_or(0))?;
     if !foretells {
         return Ok(None);
     }
     let text = Text::new(&language.tokenizer, &[TEXT.to_owned()], false, usize::MAX)?;
-    let context = model.spec().context_length.min(CONTEXT);
+    let context = runner.spec().context_length.min(CONTEXT);
     let stride = Windows::longest_stride(context, text.has_bos()).div_ceil(2).max(1);
     let options = Options { windows: Windows::Sliding { context, stride }, batch: CONTEXT, threads, cache_type: &F32 };
-    let found = perplexity(&model, &mut backend, &text, &options, &mut |_| ControlFlow::Continue(()))?;
+    let found = perplexity(&mut *runner, &text, &options, &mut |_| ControlFlow::Continue(()))?;
     Ok(Some(Canary {
         tokens: found.sums.tokens,
         nats_per_token: found.nats_per_token.value,
-        uniform_nats_per_token: libm::log(model.spec().vocab_size as f64),
+        uniform_nats_per_token: libm::log(runner.spec().vocab_size as f64),
         bits_per_byte: found.sums.nats / LN_2 / found.sums.bytes as f64,
         letters_bits_per_byte: letters(),
     }))

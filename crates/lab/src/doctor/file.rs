@@ -2,7 +2,7 @@
 
 use super::{Check, Finding, Patient, Severity};
 use std::collections::BTreeMap;
-use trine_tensor::{Error, FORMATS, Kind};
+use trine_tensor::{Error, FORMATS, FileFormat};
 
 pub(super) const FILE: Check = Check { name: "file", about: "header, architecture, number formats", run };
 
@@ -14,7 +14,7 @@ pub(super) fn unopened(error: &Error) -> Finding {
         Error::Io(_) => "check the path, and whether you may read it",
         Error::NotAModel { .. } => "name a GGUF file, a safetensors file, or a folder with one of them",
         Error::Folder { .. } => "name the file itself",
-        Error::Truncated { .. } | Error::PastEnd { .. } | Error::HeaderLength { .. } => AGAIN,
+        Error::Truncated { .. } => AGAIN,
         Error::AmbiguousFormat { .. } => {
             "say which format it is with --layout NAME: the message names those that it could be"
         }
@@ -50,7 +50,7 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
 
 /// `general.file_type` against the format of most weights.
 fn file_type(patient: &Patient) -> Option<Finding> {
-    let Kind::Gguf { .. } = patient.file.kind() else { return None };
+    let FileFormat::Gguf { .. } = patient.file.format() else { return None };
     let said = patient.file.metadata().u32("general.file_type").ok()??;
     let said = FORMATS.iter().find(|format| format.file_type() == Some(said))?;
     let mut weights = BTreeMap::new();

@@ -1,6 +1,7 @@
 //! Why a model talks nonsense or fails: checks of a file, each finding with its evidence and what to do.
 
 mod canary;
+mod devices;
 mod file;
 mod layout;
 mod readings;
@@ -19,7 +20,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use tensors::Tensor;
 use trine_backend::CpuOptions;
-use trine_model::{Language, Packing, Spec, open_file};
+use trine_model::{DeviceName, Language, QuantMethod, Spec, open_file};
 use trine_tensor::{File, Format, OpenOptions};
 
 /// How bad a finding is.
@@ -76,6 +77,7 @@ pub static CHECKS: &[Check] = &[
     rope::ROPE,
     weights::WEIGHTS,
     canary::CANARY,
+    devices::DEVICES,
     layout::LAYOUT,
     readings::READINGS,
 ];
@@ -90,6 +92,7 @@ struct Patient<'a> {
     tensors: Vec<Tensor>,
     /// How the canary runs; absent in a quick examination.
     cpu: Option<CpuOptions>,
+    compare_devices: Option<[DeviceName; 2]>,
     canary: Option<Canary>,
     /// The worst that was found so far.
     worst: Option<Severity>,
@@ -118,6 +121,8 @@ pub struct Options {
     pub cpu: Option<CpuOptions>,
     /// Another tokenizer than the file's own.
     pub tokenizer: Option<PathBuf>,
+    /// Two devices that run the text side by side, the first of them a CPU.
+    pub compare_devices: Option<[DeviceName; 2]>,
     /// What type numbers of GGUF mean that several formats have, where the file does not tell.
     pub layouts: Vec<&'static Format>,
 }
@@ -131,16 +136,16 @@ pub fn examine(
     options: &Options,
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<Report, Error> {
-    let Options { cpu, tokenizer, layouts } = options.clone();
+    let Options { cpu, tokenizer, compare_devices, layouts } = options.clone();
     let file = match open_file(path, &OpenOptions { layouts, ..OpenOptions::default() }) {
         Ok(file) => file,
         Err(error) => return Ok(Report { findings: vec![file::unopened(&error)], canary: None }),
     };
     let spec = Spec::of(&file);
-    let packing = spec.as_ref().map_or(Packing::Plain, |spec| spec.packing);
-    let tensors = if cpu.is_some() { tensors::count(&file, packing, progress)? } else { Vec::new() };
+    let quant_method = spec.as_ref().map_or(QuantMethod::None, |spec| spec.quant_method);
+    let tensors = if cpu.is_some() { tensors::count(&file, quant_method, progress)? } else { Vec::new() };
     let language = tokenizer.map_or_else(|| Language::of(&file), |path| Language::open(&path));
-    let mut patient = Patient { file: &file, spec, language, tensors, cpu, canary: None, worst: None };
+    let mut patient = Patient { file: &file, spec, language, tensors, cpu, compare_devices, canary: None, worst: None };
     let mut findings = Vec::new();
     for check in CHECKS {
         findings.extend((check.run)(&mut patient));

@@ -1,7 +1,7 @@
 //! Whether the model makes more sense with other numbers than the file gives: how positions turn, how many heads there are, what norms add.
 
 use super::{Check, Finding, Patient, Severity, canary};
-use trine_backend::Pairs;
+use trine_backend::RopeLayout;
 use trine_model::Spec;
 
 pub(super) const READINGS: Check = Check { name: "readings", about: "the same text, with other numbers", run };
@@ -47,7 +47,7 @@ fn others(spec: &Spec) -> Vec<(String, Spec)> {
     if ordinary {
         let other_pairs = |spec: &mut Spec| {
             let rope = spec.ropes.first_mut()?;
-            rope.pairs = if rope.pairs == Pairs::Halves { Pairs::Adjacent } else { Pairs::Halves };
+            rope.pairs = if rope.pairs == RopeLayout::Halves { RopeLayout::Adjacent } else { RopeLayout::Halves };
             Some(())
         };
         other("rows of queries and keys in the other order".into(), &other_pairs);
@@ -60,7 +60,7 @@ fn others(spec: &Spec) -> Vec<(String, Spec)> {
     }
     if spec.eps > 1e-4 {
         other("an epsilon of norms of 0.00001".into(), &|spec| {
-            spec.eps = 1e-5;
+            spec.sizes.eps = 1e-5;
             Some(())
         });
     }
@@ -85,7 +85,7 @@ fn share(spec: &mut Spec, heads: usize) -> Option<()> {
     let head_dim = all.checked_div(heads).filter(|head_dim| head_dim % 2 == 0 && head_dim * heads == all)?;
     let whole = 2 * spec.ropes[0].frequencies.len() == spec.head_dim;
     (whole && heads.is_multiple_of(group)).then_some(())?;
-    (spec.n_kv_heads, spec.n_heads, spec.head_dim) = (heads / group, heads, head_dim);
+    (spec.sizes.n_kv_heads, spec.sizes.n_heads, spec.sizes.head_dim) = (heads / group, heads, head_dim);
     spec.attention_scale = 1.0 / (head_dim as f32).sqrt();
     let rope = spec.ropes.first_mut()?;
     rope.head_dim = head_dim;

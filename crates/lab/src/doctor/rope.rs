@@ -2,9 +2,9 @@
 
 use super::{Check, Finding, Patient, Severity};
 use std::f64::consts::PI;
-use trine_backend::Pairs;
+use trine_backend::RopeLayout;
 use trine_model::Spec;
-use trine_tensor::Kind;
+use trine_tensor::FileFormat;
 
 pub(super) const ROPE: Check = Check { name: "rope", about: "base, scaling and order of rotary positions", run };
 
@@ -22,13 +22,14 @@ fn base(patient: &Patient, spec: &Spec) -> Option<Finding> {
     let is_llama3 = matches!(pre, Some("llama-bpe" | "llama3" | "llama-v3")) && spec.arch.gguf.contains(&"llama");
     let key = format!("{}.rope.freq_base", spec.arch.gguf[0]);
     let base = metadata.f32(&key).ok()?.unwrap_or(10000.0);
-    (patient.file.kind() != Kind::Safetensors && is_llama3 && spec.vocab_size > 100_000 && base <= 10000.0).then(|| {
-        let evidence = format!(
-            "{key} is {base}, but the vocabulary of {} tokens is Llama 3's, which was trained with 500000",
-            spec.vocab_size
-        );
-        Finding::new(Severity::Warning, "the base of rotary positions is not the model's", evidence, CONVERT)
-    })
+    (patient.file.format() != FileFormat::Safetensors && is_llama3 && spec.vocab_size > 100_000 && base <= 10000.0)
+        .then(|| {
+            let evidence = format!(
+                "{key} is {base}, but the vocabulary of {} tokens is Llama 3's, which was trained with 500000",
+                spec.vocab_size
+            );
+            Finding::new(Severity::Warning, "the base of rotary positions is not the model's", evidence, CONVERT)
+        })
 }
 
 /// A context in which even the slowest pair comes around, so that far positions look like near ones. Encoders of long texts are published with
@@ -70,8 +71,8 @@ fn permuted(patient: &Patient, spec: &Spec) -> Option<Finding> {
         }
     }
     let (ours, other, names) = match rope.pairs {
-        Pairs::Adjacent => (adjacent, halves, ["neighbours", "halves"]),
-        Pairs::Halves => (halves, adjacent, ["halves", "neighbours"]),
+        RopeLayout::Adjacent => (adjacent, halves, ["neighbours", "halves"]),
+        RopeLayout::Halves => (halves, adjacent, ["halves", "neighbours"]),
     };
     (count >= PAIRS && ours > TIMES * other).then(|| {
         let evidence = format!(
@@ -82,7 +83,7 @@ fn permuted(patient: &Patient, spec: &Spec) -> Option<Finding> {
     })
 }
 
-/// Pairs below which nothing is concluded.
+/// RopeLayout below which nothing is concluded.
 const PAIRS: i32 = 64;
 /// How much more alike the other order must be.
 const TIMES: f64 = 2.0;

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use std::ops::ControlFlow;
-use trine_model::{Packing, Unpack};
+use trine_model::{QuantMethod, Unpacker};
 use trine_tensor::{File, View};
 
 /// What was counted of a tensor.
@@ -51,10 +51,10 @@ impl Tensor {
 /// Counts all tensors of a file, unpacked where another quantiser packed them.
 pub(super) fn count(
     file: &File,
-    packing: Packing,
+    quant_method: QuantMethod,
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<Vec<Tensor>, Error> {
-    let unpack = Unpack::new(file, packing);
+    let unpack = Unpacker::new(file, quant_method);
     let total = file.tensors().map(|view| view.bytes.len() as u64).sum();
     let mut done = 0;
     let mut all = Vec::new();

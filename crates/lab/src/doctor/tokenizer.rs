@@ -2,7 +2,7 @@
 
 use super::{Check, Finding, Patient, Severity};
 use trine_model::Error;
-use trine_text::{Encode, Kind, Tokenizer};
+use trine_text::{EncodeOptions, TokenType, Tokenizer};
 
 pub(super) const TOKENIZER: Check = Check { name: "tokenizer", about: "vocabulary, special tokens, round trip", run };
 
@@ -43,7 +43,7 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
         return findings;
     }
     findings.extend(special(tokenizer));
-    let back = tokenizer.decode(&tokenizer.encode(SAMPLE, Encode::default()));
+    let back = tokenizer.decode(&tokenizer.encode(SAMPLE, EncodeOptions::default()));
     if back != SAMPLE {
         let evidence = format!("{SAMPLE:?} becomes {back:?}");
         findings.push(Finding::new(Severity::Warning, "a text does not come back from its tokens", evidence, OTHER));
@@ -54,7 +54,7 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
 /// BOS and EOS: there, and control tokens.
 fn special(tokenizer: &Tokenizer) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if tokenizer.ends().next().is_none() {
+    if tokenizer.eog_tokens().next().is_none() {
         let evidence = "no token of the vocabulary is an end: neither tokenizer.ggml.eos_token_id nor a name that is known for one";
         findings.push(Finding::new(
             Severity::Warning,
@@ -64,10 +64,10 @@ fn special(tokenizer: &Tokenizer) -> Vec<Finding> {
         ));
     }
     for (name, id) in [("BOS", tokenizer.bos()), ("EOS", tokenizer.eos())] {
-        let Some(id) = id.filter(|&id| tokenizer.kind(id) != Some(Kind::Control)) else { continue };
-        let kind = tokenizer.kind(id).map_or_else(|| "unknown".to_owned(), |kind| format!("{kind:?}").to_lowercase());
+        let Some(id) = id.filter(|&id| tokenizer.token_type(id) != Some(TokenType::Control)) else { continue };
+        let found = tokenizer.token_type(id).map_or_else(|| "unknown".to_owned(), |t| format!("{t:?}").to_lowercase());
         let evidence =
-            format!("{name} is token {id}, `{}`, whose type is {kind}", tokenizer.name(id).unwrap_or_default());
+            format!("{name} is token {id}, `{}`, whose type is {found}", tokenizer.name(id).unwrap_or_default());
         findings.push(Finding::new(Severity::Warning, format!("{name} is not a control token"), evidence, OTHER));
     }
     findings

@@ -3,8 +3,8 @@
 use super::tensors::Tensor;
 use super::{Check, Finding, Patient, Severity};
 use std::collections::BTreeMap;
-use trine_model::Packing;
-use trine_text::Kind;
+use trine_model::QuantMethod;
+use trine_text::TokenType;
 
 pub(super) const WEIGHTS: Check = Check { name: "weights", about: "values, scales, dead and non-ternary tensors", run };
 
@@ -54,7 +54,7 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
         (sane && (rms > usual * TIMES || rms * TIMES < usual))
             .then(|| format!("the root of the mean square is {rms:e}, in the middle of other layers {usual:e}"))
     });
-    let is_ternary = patient.spec.as_ref().is_ok_and(|spec| spec.bit_linear && spec.packing == Packing::Plain);
+    let is_ternary = patient.spec.as_ref().is_ok_and(|spec| spec.bit_linear && spec.quant_method == QuantMethod::None);
     let code = "convert the model again: a ternary code beyond the three, or scales in the wrong place, mean another byte layout";
     list(Severity::Error, "ternary codes are not ternary", code, &|t| {
         let is = trine_tensor::format::by_name(t.format).is_some_and(|format| format.ternary);
@@ -112,7 +112,7 @@ fn embedding(patient: &Patient) -> Option<Finding> {
     let language = patient.language.as_ref().ok()?;
     let table =
         patient.tensors.iter().find(|t| t.name == "token_embd.weight" || t.name == "model.embed_tokens.weight")?;
-    let is_text = |&&row: &&u32| language.tokenizer.kind(row) == Some(Kind::Normal);
+    let is_text = |&&row: &&u32| language.tokenizer.token_type(row) == Some(TokenType::Normal);
     let empty: Vec<&u32> = table.zero_rows.iter().filter(is_text).collect();
     let first = *empty.first()?;
     let share = empty.len() as f64 / language.tokenizer.len() as f64;

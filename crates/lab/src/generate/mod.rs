@@ -8,7 +8,6 @@ use crate::Error;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::ops::{ControlFlow, Range};
-use trine_backend::Backend;
 use trine_engine::{Engine, EventKind, Finish, Request, Sampling, SeqId};
 
 /// What is to be written.
@@ -78,8 +77,8 @@ struct Pending {
 ///
 /// # Errors
 /// When a prompt does not fit into the context, an option is out of its range, a logit is not finite, or `take` fails.
-pub fn generate<B: Backend>(
-    engine: &mut Engine<B>,
+pub fn generate(
+    engine: &mut Engine,
     job: &Job,
     take: &mut dyn FnMut(Vec<Text>, u64) -> Result<ControlFlow<()>, Error>,
 ) -> Result<(), Error> {
@@ -92,7 +91,7 @@ pub fn generate<B: Backend>(
             let seed = seed_of(job.seed, index);
             let prompt = &job.prompts[(index % job.prompts.len() as u64) as usize];
             let sampling = Sampling { seed: Some(seed), ..job.sampling.clone() };
-            let sequence = engine.submit(&Request { prompt: prompt.ids.clone(), sampling })?;
+            let sequence = engine.submit(Request::new(prompt.ids.clone(), sampling))?;
             let text = Text { text: prompt.text.clone(), tokens: 0, finish: End::Stop, index, seed };
             pending.push_back(Pending { sequence, text, done: false });
             running += 1;

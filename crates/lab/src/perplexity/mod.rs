@@ -13,14 +13,10 @@ use serde::Serialize;
 use std::f64::consts::LN_2;
 use std::ops::{ControlFlow, Range};
 use text::Token;
-use trine_backend::{Backend, Batch, KvShape};
-use trine_engine::{BLOCK_LEN, sample::argmax};
-use trine_model::Model;
+use trine_model::Runner;
+use trine_model::runner::{Input, ScoreOptions, Want, argmax, score};
 use trine_tensor::Format;
 use windows::{Window, windows};
-
-/// Bytes of logits that are held at once, unless those of a single token are more.
-const LOGITS: usize = 64 << 20;
 
 /// How a text is measured.
 #[derive(Clone, Debug)]
@@ -107,14 +103,13 @@ pub struct Perplexity {
 /// # Errors
 /// When the context or stride makes no sense, nothing can be scored, there is no room for the cache, a logit is not finite, or `progress`
 /// breaks off before anything is known.
-pub fn perplexity<B: Backend>(
-    model: &Model<B>,
-    backend: &mut B,
+pub fn perplexity(
+    runner: &mut dyn Runner,
     text: &Text,
     options: &Options,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Perplexity, Error> {
-    check(options.windows, model.spec().context_length, text.has_bos())?;
+    check(options.windows, runner.spec().context_length, text.has_bos())?;
     let cut = |(i, tokens): (usize, &Vec<Token>)| windows(options.windows, i, tokens.len(), text.has_bos());
     let all: Vec<Window> = text.documents.iter().enumerate().flat_map(cut).collect();
     let total = all.iter().map(|window| window.scored.len() as u64).sum();
@@ -134,7 +129,7 @@ pub fn perplexity<B: Backend>(
         seen = i + 1;
         progress(Progress { sums, total })
     };
-    Runner::new(model, backend, text, &all, options)?.run(&mut run)?;
+    run_windows(runner, text, &all, options, &mut run)?;
     units.retain(|unit| unit.tokens > 0);
     if units.is_empty() {
         return Err(Error::Cancelled);
@@ -178,115 +173,44 @@ fn check(windows: Windows, most: usize, bos: bool) -> Result<(), Error> {
     }
 }
 
-/// Runs windows, several at a time.
-struct Runner<'a, B: Backend> {
-    model: &'a Model<B>,
-    backend: &'a mut B,
-    text: &'a Text,
-    windows: &'a [Window],
-    /// Windows whose tokens are in the cache together.
-    groups: Vec<Range<usize>>,
-    /// Most tokens of a batch.
-    most: usize,
-    threads: usize,
-    batch: Batch,
-    /// Where the logits of the batch belong: the tokens, in order, that each window has scored with it.
-    scored: Vec<(usize, Range<usize>)>,
-    logits: Vec<f32>,
-}
-
 /// Takes which tokens of a window's document have which surprise.
 type Done<'a> = dyn FnMut(usize, Range<usize>, &[f64]) -> ControlFlow<()> + 'a;
 
-impl<'a, B: Backend> Runner<'a, B> {
-    fn new(
-        model: &'a Model<B>,
-        backend: &'a mut B,
-        text: &'a Text,
-        windows: &'a [Window],
-        options: &Options,
-    ) -> Result<Runner<'a, B>, Error> {
-        let (most, threads) = (options.batch.max(1), options.threads.max(1));
-        let mut groups: Vec<Range<usize>> = Vec::new();
-        let (mut tokens, mut blocks, mut most_blocks) = (0, 0, 0);
-        for (i, Window { start, scored, .. }) in windows.iter().enumerate() {
-            let len = usize::from(text.has_bos()) + scored.end - 1 - start;
-            match groups.last_mut().filter(|_| tokens + len <= most) {
-                Some(group) => group.end = i + 1,
-                None => {
-                    groups.push(i..i + 1);
-                    (tokens, blocks) = (0, 0);
-                }
-            }
-            tokens += len;
-            blocks += len.div_ceil(BLOCK_LEN);
-            most_blocks = blocks.max(most_blocks);
-        }
-        backend.reserve_kv(KvShape { format: options.cache_type, ..model.kv_shape(most_blocks, BLOCK_LEN) })?;
-        let (batch, scored, logits) = (Batch::new(), Vec::new(), Vec::new());
-        Ok(Runner { model, backend, text, windows, groups, most, threads, batch, scored, logits })
-    }
-
-    /// Runs all windows in order, until `done` breaks off. A window may be done in several portions.
-    fn run(mut self, done: &mut Done) -> Result<(), Error> {
-        let rows = (LOGITS / (4 * self.model.spec().vocab_size)).max(1);
-        for group in std::mem::take(&mut self.groups) {
-            let mut block = 0;
-            for i in group {
-                let Window { document, start, ref scored } = self.windows[i];
-                let tokens = &self.text.documents[document][start..scored.end - 1];
-                let ids: Vec<u32> = self.text.bos.into_iter().chain(tokens.iter().map(|token| token.id)).collect();
-                let blocks: Vec<u32> = (block..).take(ids.len().div_ceil(BLOCK_LEN)).collect();
-                block += blocks.len() as u32;
-                // Tokens that are there as context only.
-                let silent = ids.len() - scored.len();
-                let mut at = 0;
-                while at < ids.len() {
-                    let rows = rows - self.batch.outputs().len() + silent.saturating_sub(at);
-                    let room = rows.min(self.most - self.batch.tokens().len());
-                    if room == 0 {
-                        if self.flush(done)?.is_break() {
-                            return Ok(());
-                        }
-                        continue;
-                    }
-                    let end = ids.len().min(at + room);
-                    let first = at.max(silent).min(end);
-                    self.batch.push(&ids[at..end], at, &blocks, end - first);
-                    let token = |input: usize| scored.start + input.max(silent) - silent;
-                    self.scored.push((i, token(first)..token(end)));
-                    at = end;
-                }
-            }
-            // The next group takes the same blocks.
-            if self.flush(done)?.is_break() {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs the batch.
-    fn flush(&mut self, done: &mut Done) -> Result<ControlFlow<()>, Error> {
-        let logits = self.model.forward(self.backend, &self.batch);
-        self.backend.to_host(&logits, &mut self.logits);
-        self.batch.clear();
-        let (text, windows) = (self.text, self.windows);
-        let tokens = |(i, scored): &(usize, Range<usize>)| {
-            let document = &text.documents[windows[*i].document];
-            scored.clone().map(move |at| (at, text.targets(&document[at])))
+/// Runs all windows in order, several at a time, until `done` breaks off. A window may come in several parts.
+fn run_windows(
+    runner: &mut dyn Runner,
+    text: &Text,
+    windows: &[Window],
+    options: &Options,
+    done: &mut Done,
+) -> Result<(), Error> {
+    let input = |&Window { document, start, ref scored }: &Window| {
+        let tokens = &text.documents[document][start..scored.end - 1];
+        let ids = text.bos.into_iter().chain(tokens.iter().map(|token| token.id)).collect();
+        Input { ids, outputs: scored.len() }
+    };
+    let inputs: Vec<Input> = windows.iter().map(input).collect();
+    let vocab = runner.spec().vocab_size;
+    let scoring = ScoreOptions { batch: options.batch, cache_type: options.cache_type, want: Want::Logits };
+    score(runner, &inputs, &scoring, &mut |parts, output| {
+        let places = parts.iter().map(|part| {
+            let Window { document, ref scored, .. } = windows[part.input];
+            (part.input, document, scored.start + part.outputs.start..scored.start + part.outputs.end)
+        });
+        let target = |(_, document, scored): (usize, usize, Range<usize>)| {
+            scored.map(move |at| (at, text.targets(&text.documents[document][at])))
         };
-        let targets: Vec<Target> = self.scored.iter().flat_map(tokens).collect();
-        let nats = surprises(&self.logits, self.model.spec().vocab_size, &targets, self.threads)?;
+        let targets: Vec<Target> = places.clone().flat_map(target).collect();
+        let nats = surprises(&output.values, vocab, &targets, options.threads.max(1))?;
         let mut rest = &nats[..];
-        for (i, scored) in self.scored.drain(..) {
+        for (i, _, scored) in places {
             let nats = rest.split_off(..scored.len()).expect("a row for each");
             if done(i, scored, nats).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
         Ok(ControlFlow::Continue(()))
-    }
+    })
 }
 
 /// A position in a document, for messages, and the tokens of which one stands there.

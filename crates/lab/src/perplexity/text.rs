@@ -1,7 +1,7 @@
 //! A text as tokens, with how much of it each stands for.
 
 use crate::Error;
-use trine_text::{Encode, Kind, Tokenizer};
+use trine_text::{EncodeOptions, TokenType, Tokenizer};
 
 /// Documents as a model reads them.
 pub struct Text {
@@ -33,7 +33,7 @@ impl Text {
     /// [`Error::Spelling`] when tokens are not the whole text, byte by byte: bits per byte would be those of another text.
     pub fn new(tokenizer: &Tokenizer, documents: &[String], end: bool, most: usize) -> Result<Text, Error> {
         let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
-        let ends: Vec<u32> = tokenizer.ends().filter(|_| end).collect();
+        let ends: Vec<u32> = tokenizer.eog_tokens().filter(|_| end).collect();
         let mut left = most;
         let mut all = Vec::new();
         for (i, text) in documents.iter().enumerate() {
@@ -76,9 +76,9 @@ impl Text {
 
 /// The tokens of a text, or the first byte that they do not spell.
 fn spelled(tokenizer: &Tokenizer, text: &str) -> Result<Vec<Token>, usize> {
-    let ids = tokenizer.encode(text, Encode::default());
+    let ids = tokenizer.encode(text, EncodeOptions::default());
     let piece = |id: u32| {
-        let is_text = !matches!(tokenizer.kind(id), Some(Kind::Control | Kind::Unknown));
+        let is_text = !matches!(tokenizer.token_type(id), Some(TokenType::Control | TokenType::Unknown));
         tokenizer.piece(id).filter(|_| is_text).unwrap_or_default()
     };
     // The space that encoding puts in front is no text.

@@ -1,12 +1,12 @@
-//! BERT and what embedding models made of it.
+//! BERT, and the embedding models derived from it.
 
-use super::{Arch, NormKind, NormPlacement, llama::LLAMA};
-use trine_backend::{Activation, Pairs};
+use super::{Arch, NormKind, NormPlacement};
+use trine_backend::Activation;
 
 /// arXiv:1810.04805.
 pub static BERT: Arch = Arch {
     gguf: &["bert"],
-    hub: &["bert"],
+    hf: &["bert"],
     norm: NormKind::Layer,
     norm_placement: NormPlacement::PostResidual,
     activation: Activation::Gelu,
@@ -14,9 +14,8 @@ pub static BERT: Arch = Arch {
     learned_positions: true,
     embedding_norm: true,
     encoder: true,
-    heeds: &["attention.causal"],
-    implied: &[],
-    renamed: &[
+    supported_keys: &["attention.causal"],
+    hf_names: &[
         ("token_embd", "embeddings.word_embeddings"),
         ("position_embd", "embeddings.position_embeddings"),
         ("token_types", "embeddings.token_type_embeddings"),
@@ -30,19 +29,20 @@ pub static BERT: Arch = Arch {
         ("blk.{}.ffn_down", "encoder.layer.{}.output.dense"),
         ("blk.{}.layer_output_norm", "encoder.layer.{}.output.LayerNorm"),
     ],
-    ..LLAMA
+    ..Arch::NEUTRAL
 };
 
-/// Rotations and gates in place of learned positions and plain layers (arXiv:2402.01613).
+/// Rope and gated feed-forward layers (arXiv:2402.01613).
 pub static NOMIC_BERT: Arch = Arch {
     gguf: &["nomic-bert"],
-    hub: &["nomic_bert"],
-    pairs: Pairs::Halves,
-    activation: Activation::Silu,
+    hf: &["nomic_bert"],
+    norm: NormKind::Layer,
+    norm_placement: NormPlacement::PostResidual,
     hf_activations: &["swiglu"],
-    gated: true,
-    learned_positions: false,
-    renamed: &[
+    embedding_norm: true,
+    encoder: true,
+    supported_keys: &["attention.causal"],
+    hf_names: &[
         ("token_embd", "embeddings.word_embeddings"),
         ("token_types", "embeddings.token_type_embeddings"),
         ("token_embd_norm", "emb_ln"),
@@ -54,23 +54,23 @@ pub static NOMIC_BERT: Arch = Arch {
         ("blk.{}.ffn_down", "encoder.layers.{}.mlp.fc2"),
         ("blk.{}.layer_output_norm", "encoder.layers.{}.norm2"),
     ],
-    ..BERT
+    ..Arch::NEUTRAL
 };
 
-/// Norms before, windows in two of three layers, no biases (arXiv:2412.13663). The first layer's input is normed already.
+/// Pre-norm, sliding windows in two of three layers, no biases (arXiv:2412.13663). The first layer has no attention norm.
 pub static MODERN_BERT: Arch = Arch {
     gguf: &["modern-bert"],
-    hub: &["modernbert"],
-    pairs: Pairs::Halves,
-    norm_placement: NormPlacement::Pre,
-    hf_activations: &[],
-    gated: true,
-    learned_positions: false,
+    hf: &["modernbert"],
+    norm: NormKind::Layer,
+    activation: Activation::Gelu,
     global_every: 3,
     global_first: true,
+    embedding_norm: true,
+    encoder: true,
     optional: &["attn_norm"],
-    implied: &[("rope.freq_base", 160000.0), ("rope.freq_base_swa", 10000.0)],
-    renamed: &[
+    supported_keys: &["attention.causal"],
+    default_keys: &[("rope.freq_base", 160000.0), ("rope.freq_base_swa", 10000.0)],
+    hf_names: &[
         ("token_embd", "embeddings.tok_embeddings"),
         ("token_embd_norm", "embeddings.norm"),
         ("output_norm", "final_norm"),
@@ -81,5 +81,5 @@ pub static MODERN_BERT: Arch = Arch {
         ("blk.{}.ffn_up", "layers.{}.mlp.Wi"),
         ("blk.{}.ffn_down", "layers.{}.mlp.Wo"),
     ],
-    ..BERT
+    ..Arch::NEUTRAL
 };

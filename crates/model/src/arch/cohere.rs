@@ -1,30 +1,33 @@
-//! Command R and R7B: both halves of a layer in parallel behind one norm, scaled logits.
+//! Command R and R7B: attention and feed-forward in parallel after one norm, scaled logits.
 
-use super::{Arch, NormKind, QkNorm, llama::LLAMA};
-use trine_backend::Pairs;
+use super::{Arch, NormKind, QkNorm};
+use trine_backend::RopeLayout;
 
-/// Hugging Face turns adjacent numbers here, as GGUF does.
+/// Hugging Face rotates adjacent elements here, as GGUF does.
 pub static COMMAND_R: Arch = Arch {
     gguf: &["command-r"],
-    hub: &["cohere"],
-    hub_pairs: Pairs::Adjacent,
+    hf: &["cohere"],
+    pairs: RopeLayout::Adjacent,
+    hf_pairs: RopeLayout::Adjacent,
     norm: NormKind::Layer,
-    qk_norm: QkNorm::Own,
+    qk_norm: QkNorm::PerHead,
     parallel_residual: true,
-    heeds: &["logit_scale"],
+    supported_keys: &["logit_scale"],
     optional: &["ffn_norm", "attn_q_norm", "attn_k_norm"],
-    implied: &[],
-    // What stands before the feed-forward layer elsewhere is the norm of both here.
-    renamed: &[],
-    ..LLAMA
+    ..Arch::NEUTRAL
 };
 
-/// Windows in three of four layers; the others do not turn queries and keys.
+/// Sliding windows in three of four layers; the others have no rope.
 pub static COHERE2: Arch = Arch {
     gguf: &["cohere2"],
-    hub: &["cohere2"],
-    qk_norm: QkNorm::None,
+    hf: &["cohere2"],
+    pairs: RopeLayout::Adjacent,
+    hf_pairs: RopeLayout::Adjacent,
+    norm: NormKind::Layer,
+    parallel_residual: true,
     global_every: 4,
-    global_unturned: true,
-    ..COMMAND_R
+    global_nope: true,
+    supported_keys: &["logit_scale"],
+    optional: &["ffn_norm"],
+    ..Arch::NEUTRAL
 };

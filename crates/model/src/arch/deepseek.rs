@@ -1,16 +1,17 @@
-//! DeepSeek V2 and V3: latent attention, and experts beside shared ones.
+//! DeepSeek V2 and V3: multi-head latent attention, and routed experts beside shared ones.
 
-use super::{Arch, llama::LLAMA};
-use trine_backend::Pairs;
+use super::Arch;
+use trine_backend::RopeLayout;
 
 /// arXiv:2405.04434, arXiv:2412.19437.
 pub static DEEPSEEK2: Arch = Arch {
     gguf: &["deepseek2"],
-    hub: &["deepseek_v2", "deepseek_v3"],
-    hub_pairs: Pairs::Adjacent,
+    hf: &["deepseek_v2", "deepseek_v3"],
+    pairs: RopeLayout::Adjacent,
+    hf_pairs: RopeLayout::Adjacent,
     mla: true,
-    implied: &[],
-    renamed: &[
+    supported_keys: &["expert_count"],
+    hf_names: &[
         ("blk.{}.attn_q_a", "model.layers.{}.self_attn.q_a_proj"),
         ("blk.{}.attn_q_a_norm", "model.layers.{}.self_attn.q_a_layernorm"),
         ("blk.{}.attn_q_b", "model.layers.{}.self_attn.q_b_proj"),
@@ -22,5 +23,5 @@ pub static DEEPSEEK2: Arch = Arch {
         ("blk.{}.ffn_up_shexp", "model.layers.{}.mlp.shared_experts.up_proj"),
         ("blk.{}.ffn_down_shexp", "model.layers.{}.mlp.shared_experts.down_proj"),
     ],
-    ..LLAMA
+    ..Arch::NEUTRAL
 };

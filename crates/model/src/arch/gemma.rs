@@ -1,47 +1,48 @@
 //! Gemma, Gemma 2 and the text part of Gemma 3.
 
-use super::{AROUND, Arch, NormPlacement, QkNorm, llama::LLAMA};
-use trine_backend::{Activation, Pairs};
+use super::{Arch, NormPlacement, POST_NORM_NAMES, QkNorm};
+use trine_backend::Activation;
 
-/// arXiv:2403.08295. GGUF files hold the gains of norms with the one already added.
+/// arXiv:2403.08295. GGUF files store the weights of norms with the offset already added.
 pub static GEMMA: Arch = Arch {
     gguf: &["gemma"],
-    hub: &["gemma"],
-    pairs: Pairs::Halves,
+    hf: &["gemma"],
     activation: Activation::GeluTanh,
     hf_activations: &["gelu"],
     scaled_embedding: true,
-    hub_gain: 1.0,
-    heeds: &[],
-    implied: &[],
-    renamed: &[],
-    ..LLAMA
+    hf_norm_offset: 1.0,
+    ..Arch::NEUTRAL
 };
 
-/// Windows in every other layer, norms on both sides, capped scores and logits: arXiv:2408.00118.
+/// Sliding windows in every other layer, sandwich norms, softcapped scores and logits (arXiv:2408.00118).
 pub static GEMMA2: Arch = Arch {
     gguf: &["gemma2"],
-    hub: &["gemma2"],
-    hf_activations: &[],
+    hf: &["gemma2"],
     norm_placement: NormPlacement::Sandwich,
+    activation: Activation::GeluTanh,
     global_every: 2,
-    scaled_by_width: &[46],
-    heeds: &["attn_logit_softcapping", "final_logit_softcapping", "attention.scale"],
-    implied: &[("attn_logit_softcapping", 50.0), ("final_logit_softcapping", 30.0)],
-    renamed: &AROUND,
-    ..GEMMA
+    scaled_embedding: true,
+    hidden_query_scalar: &[46],
+    supported_keys: &["attn_logit_softcapping", "final_logit_softcapping", "attention.scale"],
+    default_keys: &[("attn_logit_softcapping", 50.0), ("final_logit_softcapping", 30.0)],
+    hf_norm_offset: 1.0,
+    hf_names: &POST_NORM_NAMES,
+    ..Arch::NEUTRAL
 };
 
-/// Windows in five of six layers, with frequencies of their own: arXiv:2503.19786.
+/// Sliding windows in five of six layers, with a rope base of their own (arXiv:2503.19786).
 pub static GEMMA3: Arch = Arch {
     gguf: &["gemma3"],
-    hub: &["gemma3_text"],
-    global_every: 6,
-    scaled_by_width: &[62],
+    hf: &["gemma3_text"],
+    norm_placement: NormPlacement::Sandwich,
+    activation: Activation::GeluTanh,
     qk_norm: QkNorm::Shared,
-    heeds: &["attention.scale", "final_logit_softcapping", "attn_logit_softcapping"],
-    implied: &[("rope.freq_base", 1e6), ("rope.freq_base_swa", 10000.0)],
-    hub_implied: &[
+    global_every: 6,
+    scaled_embedding: true,
+    hidden_query_scalar: &[62],
+    supported_keys: &["attention.scale", "final_logit_softcapping", "attn_logit_softcapping"],
+    default_keys: &[("rope.freq_base", 1e6), ("rope.freq_base_swa", 10000.0)],
+    hf_default_keys: &[
         ("context_length", 131_072.0),
         ("attention.head_count", 8.0),
         ("attention.head_count_kv", 4.0),
@@ -49,14 +50,16 @@ pub static GEMMA3: Arch = Arch {
         ("attention.layer_norm_rms_epsilon", 1e-6),
         ("attention.sliding_window", 4096.0),
     ],
-    ..GEMMA2
+    hf_norm_offset: 1.0,
+    hf_names: &POST_NORM_NAMES,
+    ..Arch::NEUTRAL
 };
 
-/// Gemma 3 that sees ahead, for embeddings: arXiv:2509.20354.
+/// Gemma 3 with bidirectional attention, for embeddings (arXiv:2509.20354).
 pub static GEMMA_EMBEDDING: Arch = Arch {
     gguf: &["gemma-embedding"],
-    hub: &["gemma3_text_bidirectional"],
-    heeds: &["attention.scale", "attention.causal"],
+    hf: &["gemma3_text_bidirectional"],
+    supported_keys: &["attention.scale", "attention.causal"],
     encoder: true,
     ..GEMMA3
 };

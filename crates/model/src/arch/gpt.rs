@@ -1,20 +1,18 @@
 //! GPT-2, and GPT-NeoX with Pythia.
 
-use super::{Arch, NormKind, llama::LLAMA};
-use trine_backend::{Activation, Pairs};
+use super::{Arch, NormKind};
+use trine_backend::Activation;
 
-/// Learned positions. Hugging Face's matrices are transposed.
+/// Learned positions.
 pub static GPT2: Arch = Arch {
     gguf: &["gpt2"],
-    hub: &["gpt2"],
+    hf: &["gpt2"],
     norm: NormKind::Layer,
     activation: Activation::GeluTanh,
     gated: false,
     learned_positions: true,
-    heeds: &[],
-    implied: &[],
-    hub_transposed: true,
-    renamed: &[
+    hf_transposed: true,
+    hf_names: &[
         ("token_embd", "transformer.wte"),
         ("position_embd", "transformer.wpe"),
         ("output_norm", "transformer.ln_f"),
@@ -25,22 +23,20 @@ pub static GPT2: Arch = Arch {
         ("blk.{}.ffn_up", "transformer.h.{}.mlp.c_fc"),
         ("blk.{}.ffn_down", "transformer.h.{}.mlp.c_proj"),
     ],
-    ..LLAMA
+    ..Arch::NEUTRAL
 };
 
-/// Both halves of a layer in parallel, each behind a norm of its own (arXiv:2204.06745, arXiv:2304.01373).
+/// Attention and feed-forward in parallel, each with a norm of its own (arXiv:2204.06745, arXiv:2304.01373).
 pub static GPT_NEOX: Arch = Arch {
     gguf: &["gptneox"],
-    hub: &["gpt_neox"],
-    pairs: Pairs::Halves,
+    hf: &["gpt_neox"],
     norm: NormKind::Layer,
     activation: Activation::Gelu,
     gated: false,
     parallel_residual: true,
-    heeds: &["use_parallel_residual"],
-    implied: &[],
-    hub_by_head: true,
-    renamed: &[
+    supported_keys: &["use_parallel_residual"],
+    hf_qkv_by_head: true,
+    hf_names: &[
         ("token_embd", "gpt_neox.embed_in"),
         ("output_norm", "gpt_neox.final_layer_norm"),
         ("output", "embed_out"),
@@ -51,5 +47,5 @@ pub static GPT_NEOX: Arch = Arch {
         ("blk.{}.ffn_up", "gpt_neox.layers.{}.mlp.dense_h_to_4h"),
         ("blk.{}.ffn_down", "gpt_neox.layers.{}.mlp.dense_4h_to_h"),
     ],
-    ..LLAMA
+    ..Arch::NEUTRAL
 };

@@ -1,39 +1,34 @@
-//! Granite 3: Llama with factors on embeddings, scores, sums and logits; with experts, too.
+//! Granite 3: Llama with factors on embeddings, scores, residuals and logits; with experts, too.
 
-use super::{Arch, llama::LLAMA};
-use crate::weights::{Part, Source, halves_of_experts};
+use super::{Arch, Rule};
+use crate::slice::half_of_each;
+use trine_backend::RopeLayout;
 
-/// The factors are Power's (arXiv:2408.13359).
+/// The factors are those of the Power scheduler's paper (arXiv:2408.13359).
 pub static GRANITE: Arch = Arch {
     gguf: &["granite"],
-    hub: &["granite"],
+    hf: &["granite"],
+    pairs: RopeLayout::Adjacent,
     divided_logits: true,
-    heeds: &["attention.scale", "embedding_scale", "residual_scale", "logit_scale"],
-    implied: &[],
-    renamed: &[],
-    ..LLAMA
+    supported_keys: &["attention.scale", "embedding_scale", "residual_scale", "logit_scale"],
+    ..Arch::NEUTRAL
 };
 
-/// Hugging Face keeps gate and up of all experts in one tensor.
+const GATE_UP: &str = "model.layers.{}.block_sparse_moe.input_linear.weight";
+
 pub static GRANITE_MOE: Arch = Arch {
     gguf: &["granitemoe"],
-    hub: &["granitemoe"],
-    heeds: &["attention.scale", "embedding_scale", "residual_scale", "logit_scale", "expert_count"],
-    implied: &[("expert_weights_norm", 1.0)],
-    recipe: Some(recipe),
-    renamed: &[
+    hf: &["granitemoe"],
+    supported_keys: &["attention.scale", "embedding_scale", "residual_scale", "logit_scale", "expert_count"],
+    default_keys: &[("expert_weights_norm", 1.0)],
+    // Gate and up of all experts are one tensor.
+    hf_rules: &[
+        Rule { part: "ffn_gate_exps.weight", from: GATE_UP, read: |file, name| half_of_each(&file.view(name)?, 0) },
+        Rule { part: "ffn_up_exps.weight", from: GATE_UP, read: |file, name| half_of_each(&file.view(name)?, 1) },
+    ],
+    hf_names: &[
         ("blk.{}.ffn_gate_inp", "model.layers.{}.block_sparse_moe.router.layer"),
         ("blk.{}.ffn_down_exps", "model.layers.{}.block_sparse_moe.output_linear"),
     ],
     ..GRANITE
 };
-
-fn recipe(source: &Source, layer: &str, part: Part) -> crate::Result<Option<trine_tensor::View>> {
-    let half = match part {
-        ("ffn_gate_exps", "weight") => 0,
-        ("ffn_up_exps", "weight") => 1,
-        _ => return Ok(None),
-    };
-    let both = source.view(&format!("model.layers.{layer}.block_sparse_moe.input_linear.weight"))?;
-    halves_of_experts(&both, half).map(Some)
-}

@@ -1,24 +1,27 @@
-//! How models differ, as data: one file for each family.
+//! How models differ, as data: one file per family.
+//!
+//! A row names what differs from [`Arch::NEUTRAL`], or from a sibling to which it only adds.
 
-mod bert;
-mod bitnet;
-mod cohere;
-mod deepseek;
-mod gemma;
-mod gpt;
-mod gpt_oss;
-mod granite;
-mod llama;
-mod olmo;
-mod phi;
-mod qwen;
-mod smollm3;
-mod stablelm;
-mod starcoder2;
+pub mod bert;
+pub mod bitnet;
+pub mod cohere;
+pub mod deepseek;
+pub mod gemma;
+pub mod gpt;
+pub mod gpt_oss;
+pub mod granite;
+pub mod llama;
+pub mod olmo;
+pub mod phi;
+pub mod qwen;
+pub mod smollm3;
+pub mod stablelm;
+pub mod starcoder2;
 
-use crate::weights::Recipe;
+use crate::file_weights::FileWeights;
 use std::collections::BTreeSet;
-use trine_backend::{Activation, Pairs};
+use trine_backend::{Activation, RopeLayout};
+use trine_tensor::View;
 
 /// Every architecture we know. A new one is a file beside these and a row here.
 pub static ARCHS: &[&Arch] = &[
@@ -55,119 +58,128 @@ pub static ARCHS: &[&Arch] = &[
 ];
 
 /// What all models of an architecture have in common.
+///
+/// Fields that begin with `hf_` hold for Hugging Face folders alone.
 #[derive(Debug)]
 pub struct Arch {
-    /// `general.architecture` of its GGUF files; the first is what Trine writes.
+    /// `general.architecture` of GGUF files; the first is the one that Trine writes.
     pub gguf: &'static [&'static str],
-    /// `model_type` of its Hugging Face folders.
-    pub hub: &'static [&'static str],
-    /// Which numbers rope turns together in GGUF files.
-    pub pairs: Pairs,
+    /// `model_type` in `config.json`.
+    pub hf: &'static [&'static str],
+    /// Which elements of a head rope rotates together in GGUF files.
+    pub pairs: RopeLayout,
     /// The same in Hugging Face folders.
-    pub hub_pairs: Pairs,
-    /// What norms compute.
+    pub hf_pairs: RopeLayout,
     pub norm: NormKind,
-    /// Where they stand.
     pub norm_placement: NormPlacement,
-    /// Activation of the feed-forward layer, unless a folder names another.
+    /// Activation of the feed-forward layer, unless `config.json` names another.
     pub activation: Activation,
-    /// Names that its folders have for that activation, and others for another one.
+    /// Names of `activation` in `config.json` that mean another function elsewhere.
     pub hf_activations: &'static [&'static str],
-    /// Whether it is multiplied by another projection.
+    /// The activation multiplies an up projection (a gated linear unit, arXiv:2002.05202).
     pub gated: bool,
-    /// Norms of queries and keys, before rope.
+    /// Norms of queries and keys, applied before rope.
     pub qk_norm: QkNorm,
-    /// Queries, keys and values have biases in every model that is known.
-    pub biased: bool,
-    /// The outputs of attention and of the gate are normed before their last linear layer.
+    /// Every known model has biases on queries, keys and values.
+    pub qkv_bias: bool,
+    /// Norms before the output projection of attention and the down projection (BitNet, arXiv:2310.11453).
     pub sub_norms: bool,
-    /// Linear layers round their inputs to 8 bits, whatever format the weights are stored in.
+    /// Linear layers quantize their inputs to 8 bits, whatever the format of the weights.
     pub bit_linear: bool,
-    /// Attention and feed-forward layer take the same input, unless a key says otherwise.
+    /// Attention and feed-forward take the same input, unless a key says otherwise.
     pub parallel_residual: bool,
-    /// Keys and values are projections of one small vector, which is what is cached (arXiv:2405.04434).
+    /// Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434 section 2.1): caches the compressed KV vector.
     pub mla: bool,
-    /// Positions are rows of a table instead of rotations.
+    /// Positions are rows of an embedding instead of rotations.
     pub learned_positions: bool,
-    /// Each so-manyth layer sees everything, where the others have a window; 0 where all have it.
+    /// Every n-th layer attends globally, the others within a sliding window; 0 where all layers have the window.
     pub global_every: usize,
-    /// The first of so many layers sees everything, and not the last of them.
+    /// The global layer is the first of each group of `global_every`, not the last.
     pub global_first: bool,
-    /// Layers that see everything do not turn queries and keys.
-    pub global_unturned: bool,
-    /// Each so-manyth layer does not turn queries and keys; 0 where all do.
-    pub unturned_every: usize,
-    /// Embeddings are normed.
+    /// Global layers do without rope.
+    pub global_nope: bool,
+    /// Every n-th layer does without rope (NoPE, arXiv:2305.19466); 0 where none does.
+    pub nope_every: usize,
     pub embedding_norm: bool,
-    /// Embeddings are multiplied by the root of the width.
+    /// Embeddings are multiplied by `sqrt(hidden_size)`.
     pub scaled_embedding: bool,
     /// Logits are divided by `logit_scale`, not multiplied.
     pub divided_logits: bool,
-    /// Heads have a score that takes part in softmax and has no value.
+    /// Each head has a learned logit that takes part in softmax without a value (arXiv:2309.17453).
     pub sinks: bool,
-    /// It reads a text as a whole and gives its tokens' last states instead of logits.
+    /// Attention is bidirectional, and the forward pass returns hidden states instead of logits.
     pub encoder: bool,
-    /// Values of keys that its files may leave out.
-    pub implied: &'static [(&'static str, f32)],
-    /// And those that its Hugging Face folders may leave out, whose defaults transformers has.
-    pub hub_implied: &'static [(&'static str, f32)],
-    /// Keys of [`crate::keys`] that change what is computed, and that it heeds.
-    pub heeds: &'static [&'static str],
+    /// Values of keys that files may omit.
+    pub default_keys: &'static [(&'static str, f32)],
+    /// Further ones that `config.json` may omit, with the defaults of transformers.
+    pub hf_default_keys: &'static [(&'static str, f32)],
+    /// Keys that change what is computed and that this architecture supports; others must be neutral.
+    pub supported_keys: &'static [&'static str],
     /// Parts of layers that files may lack.
     pub optional: &'static [&'static str],
-    /// What Hugging Face folders add to the gains of norms.
-    pub hub_gain: f32,
-    /// Hugging Face's matrices are `[inputs, outputs]`.
-    pub hub_transposed: bool,
-    /// Rows of Hugging Face's fused queries, keys and values are ordered by head.
-    pub hub_by_head: bool,
-    /// How tensors are found in Hugging Face folders that neither have them nor a list of their parts.
-    pub recipe: Option<Recipe>,
-    /// Hugging Face's names that differ from the usual ones in [`TENSORS`]: `(GGUF, Hugging Face)`.
-    pub renamed: &'static [(&'static str, &'static str)],
-    /// Parts of layers that GGUF files of this architecture call otherwise than all others.
-    pub aliases: &'static [(&'static str, &'static str)],
-    /// Models of so many layers divide scores by the root of the width of a head as all heads share it, whatever their heads have.
-    pub scaled_by_width: &'static [usize],
+    /// Added to the weights of norms (Gemma computes `1 + weight`).
+    pub hf_norm_offset: f32,
+    /// Matrices are `[inputs, outputs]` (`Conv1D` of transformers).
+    pub hf_transposed: bool,
+    /// Rows of fused queries, keys and values are grouped by KV head.
+    pub hf_qkv_by_head: bool,
+    /// Where tensors are found that are stored in another shape.
+    pub hf_rules: &'static [Rule],
+    /// Tensor names that differ from [`HF_NAMES`]: `(GGUF, Hugging Face)`.
+    pub hf_names: &'static [(&'static str, &'static str)],
+    /// Parts of layers with another name in GGUF files of this architecture: `(usual, own)`.
+    pub gguf_aliases: &'static [(&'static str, &'static str)],
+    /// Layer counts of models whose `query_pre_attn_scalar` is `hidden_size / n_heads` instead of `head_dim`, which GGUF files omit.
+    pub hidden_query_scalar: &'static [usize],
 }
 
-/// What norms compute.
+/// Derives a part of a layer from a Hugging Face tensor of another shape.
+#[derive(Debug)]
+pub struct Rule {
+    /// GGUF name within the layer, such as `ffn_up_exps.weight`.
+    pub part: &'static str,
+    /// Name of the tensor that holds it, where `{}` is the layer. The rule applies if the file has this tensor.
+    pub from: &'static str,
+    /// Reads the part from `from`, given as it is named in the file.
+    pub read: fn(&FileWeights, &str) -> crate::Result<View>,
+}
+
+/// Function of a norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormKind {
-    /// Root mean square (arXiv:1910.07467).
+    /// RMSNorm (arXiv:1910.07467).
     Rms,
-    /// Mean and variance (arXiv:1607.06450).
+    /// LayerNorm (arXiv:1607.06450).
     Layer,
 }
 
-/// Where norms stand.
+/// Where the norms of a layer are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormPlacement {
     /// Before attention and before the feed-forward layer.
     Pre,
-    /// Behind both, before they are added.
+    /// After both, before the residual addition.
     Post,
-    /// Before and behind.
+    /// Before and after both.
     Sandwich,
-    /// Behind the sums.
+    /// After the residual additions.
     PostResidual,
 }
 
 /// Norms of queries and keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QkNorm {
-    /// None.
     None,
-    /// One gain for all heads, each normed alone.
+    /// Each head alone, with one weight of `[head_dim]` for all heads.
     Shared,
-    /// Each head normed alone, with a gain of its own.
-    Own,
-    /// All heads normed together.
+    /// Each head alone, with a weight per head: `[heads, head_dim]`.
+    PerHead,
+    /// All heads together, `[heads * head_dim]`.
     Row,
 }
 
 /// Names of tensors in GGUF and at Hugging Face, without `.weight` or `.bias`; `{}` is the layer, `[]` an expert.
-pub static TENSORS: &[(&str, &str)] = &[
+pub static HF_NAMES: &[(&str, &str)] = &[
     ("token_embd", "model.embed_tokens"),
     ("output_norm", "model.norm"),
     ("output", "lm_head"),
@@ -191,7 +203,7 @@ pub static TENSORS: &[(&str, &str)] = &[
     ("blk.{}.ffn_down_exps", "model.layers.{}.mlp.experts.[].down_proj"),
 ];
 
-/// Names that transformers has for activations.
+/// Names of activations in transformers.
 pub static ACTIVATIONS: &[(&[&str], Activation)] = &[
     (&["silu", "swish"], Activation::Silu),
     (&["relu2"], Activation::Relu2),
@@ -199,64 +211,111 @@ pub static ACTIVATIONS: &[(&[&str], Activation)] = &[
     (&["gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_python_tanh"], Activation::GeluTanh),
 ];
 
-/// Hugging Face's names of norms before and behind both halves of a layer.
-const AROUND: [(&str, &str); 3] = [
+/// Hugging Face's names of norms after both halves of a layer, where `ffn_norm` is not `post_attention_layernorm`.
+const POST_NORM_NAMES: [(&str, &str); 3] = [
     ("blk.{}.post_attention_norm", "model.layers.{}.post_attention_layernorm"),
     ("blk.{}.ffn_norm", "model.layers.{}.pre_feedforward_layernorm"),
     ("blk.{}.post_ffw_norm", "model.layers.{}.post_feedforward_layernorm"),
 ];
 
 impl Arch {
-    /// The architecture of a GGUF file.
+    /// Llama without experts: RMSNorm before each half of a layer, rope over halves of a head, a SiLU-gated feed-forward layer.
+    pub const NEUTRAL: Arch = Arch {
+        gguf: &[],
+        hf: &[],
+        pairs: RopeLayout::Halves,
+        hf_pairs: RopeLayout::Halves,
+        norm: NormKind::Rms,
+        norm_placement: NormPlacement::Pre,
+        activation: Activation::Silu,
+        hf_activations: &[],
+        gated: true,
+        qk_norm: QkNorm::None,
+        qkv_bias: false,
+        sub_norms: false,
+        bit_linear: false,
+        parallel_residual: false,
+        mla: false,
+        learned_positions: false,
+        global_every: 0,
+        global_first: false,
+        global_nope: false,
+        nope_every: 0,
+        embedding_norm: false,
+        scaled_embedding: false,
+        divided_logits: false,
+        sinks: false,
+        encoder: false,
+        default_keys: &[],
+        hf_default_keys: &[],
+        supported_keys: &[],
+        optional: &[],
+        hf_norm_offset: 0.0,
+        hf_transposed: false,
+        hf_qkv_by_head: false,
+        hf_rules: &[],
+        hf_names: &[],
+        gguf_aliases: &[],
+        hidden_query_scalar: &[],
+    };
+
+    /// The architecture with this `general.architecture`.
     pub fn of_gguf(name: &str) -> Option<&'static Arch> {
         ARCHS.iter().copied().find(|arch| arch.gguf.contains(&name))
     }
 
-    /// The GGUF names of all, for messages.
-    pub fn names() -> String {
+    /// The GGUF names of all architectures, separated by commas.
+    pub fn gguf_list() -> String {
         ARCHS.iter().flat_map(|arch| arch.gguf).copied().collect::<Vec<_>>().join(", ")
     }
 
-    /// The architectures of Hugging Face folders of this type, which differ in their activations.
-    pub fn of_hub(model_type: &str) -> impl Iterator<Item = &'static Arch> {
-        ARCHS.iter().copied().filter(move |arch| arch.hub.contains(&model_type))
+    /// The architectures with this `model_type`; they differ in their activation.
+    pub fn of_hf(model_type: &str) -> impl Iterator<Item = &'static Arch> {
+        ARCHS.iter().copied().filter(move |arch| arch.hf.contains(&model_type))
     }
 
-    /// The types of Hugging Face folders, for messages.
-    pub fn hub_names() -> String {
-        let names: BTreeSet<&str> = ARCHS.iter().flat_map(|arch| arch.hub).copied().collect();
+    /// Every `model_type`, in alphabetical order, separated by commas.
+    pub fn hf_list() -> String {
+        let names: BTreeSet<&str> = ARCHS.iter().flat_map(|arch| arch.hf).copied().collect();
         Vec::from_iter(names).join(", ")
     }
 
-    /// Hugging Face's name for a GGUF tensor, such as `blk.3.attn_q.weight`; with `[]` for the number of an expert.
-    pub fn hub_name(&self, gguf: &str) -> Option<String> {
+    /// Hugging Face's name of a GGUF tensor such as `blk.3.attn_q.weight`, with `[]` for the index of an expert.
+    ///
+    /// ```
+    /// use trine_model::arch::llama::LLAMA;
+    ///
+    /// let name = LLAMA.hf_name("blk.3.attn_q.weight");
+    /// assert_eq!(name.as_deref(), Some("model.layers.3.self_attn.q_proj.weight"));
+    /// ```
+    pub fn hf_name(&self, gguf: &str) -> Option<String> {
         let (stem, suffix) = gguf.rsplit_once('.')?;
         let (layer, pattern) = match stem.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
             Some((layer, rest)) => (layer, format!("blk.{{}}.{rest}")),
             None => ("", stem.to_owned()),
         };
-        // A whole name among those that differ stands for itself.
+        // A row may give the full name, suffix included.
         let whole = format!("{pattern}.{suffix}");
-        if let Some((_, name)) = self.renamed.iter().find(|(gguf, _)| *gguf == whole) {
+        if let Some((_, name)) = self.hf_names.iter().find(|(gguf, _)| *gguf == whole) {
             return Some(name.replace("{}", layer));
         }
-        let (_, name) = self.renamed.iter().chain(TENSORS).find(|(gguf, _)| *gguf == pattern)?;
+        let (_, name) = self.hf_names.iter().chain(HF_NAMES).find(|(gguf, _)| *gguf == pattern)?;
         Some(format!("{}.{suffix}", name.replace("{}", layer)))
     }
 
-    /// The activation that its Hugging Face folders mean by this name of transformers', if we compute it.
+    /// The activation with this name in `config.json`, if it is supported.
     pub fn activation_of_hf(&self, name: &str) -> Option<Activation> {
-        let named = ACTIVATIONS.iter().find(|(names, _)| names.contains(&name)).map(|&(_, gate)| gate);
+        let named = ACTIVATIONS.iter().find(|(names, _)| names.contains(&name)).map(|&(_, activation)| activation);
         if self.hf_activations.contains(&name) { Some(self.activation) } else { named }
     }
 
-    /// The names of activations that we compute, for messages.
-    pub fn activation_names() -> String {
+    /// The names of all supported activations, separated by commas.
+    pub fn activation_list() -> String {
         ACTIVATIONS.iter().flat_map(|(names, _)| *names).copied().collect::<Vec<_>>().join(", ")
     }
 
-    /// Whether a layer may lack this part.
-    pub fn may_lack(&self, part: &str) -> bool {
+    /// Whether a file may lack this part of a layer.
+    pub fn is_optional(&self, part: &str) -> bool {
         self.optional.contains(&part)
     }
 }

@@ -1,29 +1,19 @@
 //! Qwen 2, 2.5 and 3, with and without experts.
 
-use super::{Arch, QkNorm, llama::LLAMA};
-use trine_backend::Pairs;
+use super::{Arch, QkNorm};
 
-/// Llama with biases on queries, keys and values: arXiv:2407.10671.
-pub static QWEN2: Arch = Arch {
-    gguf: &["qwen2"],
-    hub: &["qwen2"],
-    biased: true,
-    pairs: Pairs::Halves,
-    heeds: &[],
-    implied: &[],
-    renamed: &[],
-    ..LLAMA
-};
+/// Biases on queries, keys and values (arXiv:2407.10671).
+pub static QWEN2: Arch = Arch { gguf: &["qwen2"], hf: &["qwen2"], qkv_bias: true, ..Arch::NEUTRAL };
 
-/// Llama with queries and keys normed per head: arXiv:2505.09388.
-pub static QWEN3: Arch = Arch { gguf: &["qwen3"], hub: &["qwen3"], qk_norm: QkNorm::Shared, biased: false, ..QWEN2 };
+/// Queries and keys normed per head (arXiv:2505.09388).
+pub static QWEN3: Arch = Arch { gguf: &["qwen3"], hf: &["qwen3"], qk_norm: QkNorm::Shared, ..Arch::NEUTRAL };
 
-/// Experts beside one that all tokens share.
+/// Routed experts beside a shared one.
 pub static QWEN2_MOE: Arch = Arch {
     gguf: &["qwen2moe"],
-    hub: &["qwen2_moe"],
-    heeds: &["expert_count"],
-    renamed: &[
+    hf: &["qwen2_moe"],
+    supported_keys: &["expert_count"],
+    hf_names: &[
         ("blk.{}.ffn_gate_inp_shexp", "model.layers.{}.mlp.shared_expert_gate"),
         ("blk.{}.ffn_gate_shexp", "model.layers.{}.mlp.shared_expert.gate_proj"),
         ("blk.{}.ffn_up_shexp", "model.layers.{}.mlp.shared_expert.up_proj"),
@@ -32,11 +22,11 @@ pub static QWEN2_MOE: Arch = Arch {
     ..QWEN2
 };
 
-/// Experts alone.
+/// Routed experts alone.
 pub static QWEN3_MOE: Arch = Arch {
     gguf: &["qwen3moe"],
-    hub: &["qwen3_moe"],
-    heeds: &["expert_count"],
-    implied: &[("expert_weights_norm", 1.0)],
+    hf: &["qwen3_moe"],
+    supported_keys: &["expert_count"],
+    default_keys: &[("expert_weights_norm", 1.0)],
     ..QWEN3
 };

@@ -1,7 +1,8 @@
-//! SmolLM 3: Llama that does not turn every fourth layer (arXiv:2501.18795).
+//! SmolLM 3: Llama without rope in every fourth layer.
 
-use super::{Arch, llama::LLAMA};
+use super::Arch;
+use trine_backend::RopeLayout;
 
-/// As GGUF and Hugging Face have it.
+/// NoPE, arXiv:2501.18795.
 pub static SMOLLM3: Arch =
-    Arch { gguf: &["smollm3"], hub: &["smollm3"], unturned_every: 4, heeds: &[], implied: &[], renamed: &[], ..LLAMA };
+    Arch { gguf: &["smollm3"], hf: &["smollm3"], pairs: RopeLayout::Adjacent, nope_every: 4, ..Arch::NEUTRAL };

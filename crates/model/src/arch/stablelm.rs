@@ -1,35 +1,37 @@
-//! StableLM 2: layer norms, a part of each head turned, sometimes both halves of a layer in parallel and heads normed alone.
+//! StableLM 2: layer norms, rope on a part of each head, sometimes a parallel residual and norms per head.
 
-use super::{Arch, NormKind, QkNorm, llama::LLAMA};
-use crate::weights::{Part, Source, stack};
-use trine_backend::Pairs;
+use super::{Arch, NormKind, QkNorm, Rule};
+use crate::Result;
+use crate::file_weights::FileWeights;
+use crate::slice::stack;
+use trine_tensor::View;
 
 /// arXiv:2402.17834.
 pub static STABLELM: Arch = Arch {
     gguf: &["stablelm"],
-    hub: &["stablelm"],
-    pairs: Pairs::Halves,
+    hf: &["stablelm"],
     norm: NormKind::Layer,
-    qk_norm: QkNorm::Own,
+    qk_norm: QkNorm::PerHead,
     optional: &["ffn_norm", "attn_q_norm", "attn_k_norm"],
-    heeds: &["use_parallel_residual"],
-    implied: &[],
-    recipe: Some(recipe),
-    renamed: &[],
-    ..LLAMA
+    supported_keys: &["use_parallel_residual"],
+    // The norm of each head is a tensor of its own.
+    hf_rules: &[
+        Rule {
+            part: "attn_q_norm.weight",
+            from: "model.layers.{}.self_attn.q_layernorm.norms.0.weight",
+            read: norms_of_heads,
+        },
+        Rule {
+            part: "attn_k_norm.weight",
+            from: "model.layers.{}.self_attn.k_layernorm.norms.0.weight",
+            read: norms_of_heads,
+        },
+    ],
+    ..Arch::NEUTRAL
 };
 
-/// Hugging Face has a tensor for the norm of each head.
-fn recipe(source: &Source, layer: &str, part: Part) -> crate::Result<Option<trine_tensor::View>> {
-    let which = match part {
-        ("attn_q_norm", "weight") => "q_layernorm",
-        ("attn_k_norm", "weight") => "k_layernorm",
-        _ => return Ok(None),
-    };
-    let name = |head: usize| format!("model.layers.{layer}.self_attn.{which}.norms.{head}.weight");
-    let mut heads = Vec::new();
-    while source.contains(&name(heads.len())) {
-        heads.push(source.view(&name(heads.len()))?);
-    }
-    if heads.is_empty() { Ok(None) } else { stack(&name(0), &heads).map(Some) }
+fn norms_of_heads(file: &FileWeights, first: &str) -> Result<View> {
+    let name = |head: usize| first.replace(".norms.0.", &format!(".norms.{head}."));
+    let names = (0..).map(name).take_while(|name| file.contains(name));
+    stack(first, &names.map(|name| file.view(&name)).collect::<Result<Vec<View>>>()?)
 }

@@ -1,18 +1,15 @@
-//! StarCoder 2: layer norms, biases everywhere, a plain feed-forward layer, and a window.
+//! StarCoder 2: layer norms, biases everywhere, a feed-forward layer without a gate, and a sliding window.
 
-use super::{Arch, NormKind, llama::LLAMA};
-use trine_backend::{Activation, Pairs};
+use super::{Arch, NormKind};
+use trine_backend::Activation;
 
 /// arXiv:2402.19173.
 pub static STARCODER2: Arch = Arch {
     gguf: &["starcoder2"],
-    hub: &["starcoder2"],
-    pairs: Pairs::Halves,
+    hf: &["starcoder2"],
     norm: NormKind::Layer,
     activation: Activation::GeluTanh,
     gated: false,
-    heeds: &[],
-    implied: &[],
-    renamed: &[("blk.{}.ffn_up", "model.layers.{}.mlp.c_fc"), ("blk.{}.ffn_down", "model.layers.{}.mlp.c_proj")],
-    ..LLAMA
+    hf_names: &[("blk.{}.ffn_up", "model.layers.{}.mlp.c_fc"), ("blk.{}.ffn_down", "model.layers.{}.mlp.c_proj")],
+    ..Arch::NEUTRAL
 };

@@ -1,9 +1,10 @@
-//! What encoded weights cannot be: scales that are no finite number, and ternary codes that are none.
+//! Validation of encoded weights: finite scales and valid ternary codes.
 
 use super::{Format, f16_at};
+use crate::error::in_tensor;
 use crate::{Error, Result, View};
 
-/// Where blocks have their scales in half precision. What is not listed has none, or any bytes are finite.
+/// Offsets of the f16 scales in a block, by format. Formats that are not listed have none, or only finite ones.
 #[rustfmt::skip]
 static SCALES: &[(&str, &[usize])] = &[
     ("Q8_0", &[0]), ("Q4_0", &[0]), ("Q4_1", &[0, 2]), ("Q5_0", &[0]), ("Q5_1", &[0, 2]), ("Q8_1", &[0, 2]),
@@ -12,7 +13,7 @@ static SCALES: &[(&str, &[usize])] = &[
     ("IQ1_S", &[0]), ("Q1_0", &[0]), ("Q2_0", &[0]), ("Q2_0_128", &[0]), ("TQ1_0", &[52]), ("TQ2_0", &[64]),
 ];
 
-/// Bytes of a block that hold four ternary codes each, of formats where two bits can say what no trit is.
+/// The number of bytes in a block that hold four 2-bit ternary codes each, of formats in which the code 3 is invalid.
 fn coded(format: &Format) -> usize {
     match format.name {
         "I2_S" => 32,
@@ -31,14 +32,14 @@ impl View {
         self.check_rows(0, &self.bytes[..self.bytes.len() - self.format.tail])
     }
 
-    /// Makes sure that `rows`, the bytes of rows of this matrix from row `first` on, have finite scales, and ternary codes where the format is.
-    /// Floats may be anything.
+    /// Checks that `rows`, the bytes of this matrix from row `first` on, have finite scales and valid ternary codes. Weights in floating
+    /// point are not checked.
     ///
     /// # Errors
-    /// When they have not.
+    /// For the first invalid row.
     ///
     /// # Panics
-    /// When the matrix is not [by rows](View::by_rows).
+    /// When the format does not store rows (see [`View::by_rows`]).
     pub fn check_rows(&self, first: usize, rows: &[u8]) -> Result<()> {
         let format = self.format;
         let scales = SCALES.iter().find(|(name, _)| *name == format.name).map_or(&[][..], |(_, at)| at);
@@ -47,19 +48,24 @@ impl View {
         if scales.is_empty() && coded == 0 {
             return Ok(());
         }
+        let bad_scale = |row: usize, found: f32| {
+            Err(Error::malformed(format!("{}, row {row}", in_tensor(&self.name)), "finite scales", found))
+        };
         let stride = format.row_bytes(self.cols()).expect("whole blocks");
         for (row, bytes) in rows.chunks_exact(stride).enumerate() {
             let (row, (head, blocks)) = (first + row, bytes.split_at(format.head()));
             let own = head.first_chunk().map(|scale| f32::from_le_bytes(*scale));
             if let Some(found) = own.or(whole).filter(|scale| !scale.is_finite()) {
-                return Err(Error::BadScale { tensor: self.name.clone(), row, found });
+                return bad_scale(row, found);
             }
             for block in blocks.chunks_exact(format.bytes) {
                 if let Some(found) = scales.iter().map(|&at| f16_at(&block[at..])).find(|scale| !scale.is_finite()) {
-                    return Err(Error::BadScale { tensor: self.name.clone(), row, found });
+                    return bad_scale(row, found);
                 }
                 if block[..coded].iter().fold(0, |both, byte| both | byte & byte >> 1) & 0x55 != 0 {
-                    return Err(Error::NotTernary { tensor: self.name.clone(), row });
+                    let place = format!("{}, row {row}", in_tensor(&self.name));
+                    let found = "the unused code 3; is the layout another? (--layout NAME)";
+                    return Err(Error::malformed(place, "ternary weights", found));
                 }
             }
         }

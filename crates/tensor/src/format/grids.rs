@@ -16,7 +16,7 @@ pub static IQ3_S: [[u8; 4]; 512] = points(2048, &[1, 3, 5, 7, 9, 11, 13, 15]);
 /// Points of IQ1_S and IQ1_M, each coordinate greater by 1.
 pub static IQ1: [[u8; 8]; 2048] = points(2560, &[0, 1, 2]);
 
-/// The `N` points behind the first `skip` of the file.
+/// The `N` points after the first `skip` of the file.
 const fn points<const N: usize, const WIDTH: usize>(skip: usize, levels: &[u8]) -> [[u8; WIDTH]; N] {
     let mut points = [[0; WIDTH]; N];
     let bits = 16 / WIDTH;

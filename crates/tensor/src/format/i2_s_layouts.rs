@@ -5,20 +5,26 @@
 //! bits. Both end with the tail of I2_S. The second was compared with `quantize_i2_s` in `src/ggml-bitnet-mad.cpp` of microsoft/BitNet, the first only
 //! with what products of ARM builds load there.
 
-use super::layout::{Layout, Packing, Place};
+use super::layout::{Layout, MatrixLayout, TiledShape};
 use super::{Format, I2_S, i2_s};
 
 /// [`super::I2_S`] of ARM builds.
 pub static I2_S_ARM: Format = Format {
     name: "I2_S_ARM",
-    layout: Layout::Matrix(&Packing { rows: &I2_S, tiled: false, size, read: read_arm, write: write_arm }),
+    layout: Layout::Matrix(&MatrixLayout { rows: &I2_S, tiled: false, size, read: read_arm, write: write_arm }),
     ..i2_s::FORMAT
 };
 
 /// [`super::I2_S`] of builds without `ACT_PARALLEL`.
 pub static I2_S_ROWS: Format = Format {
     name: "I2_S_ROWS",
-    layout: Layout::Matrix(&Packing { rows: &I2_S, tiled: false, size: size_rows, read: read_rows, write: write_rows }),
+    layout: Layout::Matrix(&MatrixLayout {
+        rows: &I2_S,
+        tiled: false,
+        size: size_rows,
+        read: read_rows,
+        write: write_rows,
+    }),
     ..i2_s::FORMAT
 };
 
@@ -30,7 +36,7 @@ fn size_rows(rows: u64, cols: u64) -> Option<u64> {
     if rows.is_multiple_of(4) { size(rows, cols) } else { None }
 }
 
-fn read_arm(matrix: &Place, bytes: &[u8], row: usize, out: &mut [u8]) -> Option<f32> {
+fn read_arm(matrix: &TiledShape, bytes: &[u8], row: usize, out: &mut [u8]) -> Option<f32> {
     let bytes = &bytes[row * matrix.cols / 4..][..matrix.cols / 4];
     for (block, out) in bytes.chunks_exact(16).zip(out.chunks_exact_mut(64)) {
         for (i, code) in out.iter_mut().enumerate() {
@@ -40,7 +46,7 @@ fn read_arm(matrix: &Place, bytes: &[u8], row: usize, out: &mut [u8]) -> Option<
     None
 }
 
-fn write_arm(matrix: &Place, row: usize, codes: &[u8], _: f32, out: &mut [u8]) {
+fn write_arm(matrix: &TiledShape, row: usize, codes: &[u8], _: f32, out: &mut [u8]) {
     let out = &mut out[row * matrix.cols / 4..][..matrix.cols / 4];
     for (block, codes) in out.chunks_exact_mut(16).zip(codes.chunks_exact(64)) {
         for (i, code) in codes.iter().enumerate() {
@@ -49,13 +55,13 @@ fn write_arm(matrix: &Place, row: usize, codes: &[u8], _: f32, out: &mut [u8]) {
     }
 }
 
-fn read_rows(matrix: &Place, bytes: &[u8], row: usize, out: &mut [u8]) -> Option<f32> {
+fn read_rows(matrix: &TiledShape, bytes: &[u8], row: usize, out: &mut [u8]) -> Option<f32> {
     let bytes = &bytes[row / 4 * matrix.cols..][..matrix.cols];
     bytes.iter().zip(out).for_each(|(byte, code)| *code = byte >> (6 - row % 4 * 2) & 3);
     None
 }
 
-fn write_rows(matrix: &Place, row: usize, codes: &[u8], _: f32, out: &mut [u8]) {
+fn write_rows(matrix: &TiledShape, row: usize, codes: &[u8], _: f32, out: &mut [u8]) {
     let out = &mut out[row / 4 * matrix.cols..][..matrix.cols];
     out.iter_mut().zip(codes).for_each(|(byte, code)| *byte |= code << (6 - row % 4 * 2));
 }

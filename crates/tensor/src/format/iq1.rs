@@ -9,7 +9,7 @@
 use half::f16;
 use std::sync::LazyLock;
 
-use super::grid::{self, BLOCK, Codes, Grid, Layout, Signs};
+use super::grid::{self, BLOCK, GridCodes, GridFormat, GridPoints, Signs};
 use super::iq2::halves;
 use super::{Format, grids, layout};
 
@@ -22,8 +22,8 @@ pub static IQ1_S: Format = Format {
     tail: 0,
     ternary: false,
     layout: layout::Layout::Rows,
-    decode: grid::decode::<S, 50>,
-    encode: grid::encode::<S, 50>,
+    decode: grid::decode::<Iq1S, 50>,
+    encode: grid::encode::<Iq1S, 50>,
 };
 
 /// 1.75 bits: 2,048 points of eight weights, a 3-bit scale per 16 weights.
@@ -35,17 +35,17 @@ pub static IQ1_M: Format = Format {
     tail: 0,
     ternary: false,
     layout: layout::Layout::Rows,
-    decode: grid::decode::<M, 56>,
-    encode: grid::encode::<M, 56>,
+    decode: grid::decode::<Iq1M, 56>,
+    encode: grid::encode::<Iq1M, 56>,
 };
 
 /// Set in the index of a point that is moved down: the grid has all points twice.
 const DOWN: u16 = 2048;
 
-fn both() -> &'static Grid {
-    static GRID: LazyLock<Grid> = LazyLock::new(|| {
+fn both() -> &'static GridPoints {
+    static GRID: LazyLock<GridPoints> = LazyLock::new(|| {
         let moved = |by: f32| grids::IQ1.iter().map(move |point| point.map(|x| f32::from(x) - 1.0 + by));
-        Grid::new(moved(0.125).chain(moved(-0.125)))
+        GridPoints::new(moved(0.125).chain(moved(-0.125)))
     });
     &GRID
 }
@@ -54,20 +54,20 @@ fn scale(d: f32, code: u8) -> f32 {
     d * f32::from(2 * code + 1)
 }
 
-struct S;
-impl Layout for S {
+struct Iq1S;
+impl GridFormat for Iq1S {
     const PART: usize = 32;
     const TOP: u8 = 7;
     const SIGNS: Signs = Signs::None;
     const HALVES: usize = 2;
-    fn grid() -> &'static Grid {
+    fn grid() -> &'static GridPoints {
         both()
     }
     fn scale(d: f32, code: u8) -> f32 {
         scale(d, code)
     }
-    fn read(block: &[u8]) -> Codes {
-        let mut codes = Codes { d: f16::from_le_bytes([block[0], block[1]]), ..Codes::ZERO };
+    fn read(block: &[u8]) -> GridCodes {
+        let mut codes = GridCodes { d: f16::from_le_bytes([block[0], block[1]]), ..GridCodes::ZERO };
         for (n, high) in block[34..].as_chunks().0.iter().enumerate() {
             let high = u16::from_le_bytes(*high);
             codes.scales[n] = (high >> 12) as u8 & 7;
@@ -77,7 +77,7 @@ impl Layout for S {
         }
         codes
     }
-    fn write(codes: &Codes, block: &mut [u8]) {
+    fn write(codes: &GridCodes, block: &mut [u8]) {
         block[..2].copy_from_slice(&codes.d.to_le_bytes());
         for n in 0..8 {
             let mut high = u16::from(codes.scales[n]) << 12 | (codes.points[4 * n] / DOWN) << 15;
@@ -90,19 +90,19 @@ impl Layout for S {
     }
 }
 
-struct M;
-impl Layout for M {
+struct Iq1M;
+impl GridFormat for Iq1M {
     const PART: usize = 16;
     const TOP: u8 = 7;
     const SIGNS: Signs = Signs::None;
-    fn grid() -> &'static Grid {
+    fn grid() -> &'static GridPoints {
         both()
     }
     fn scale(d: f32, code: u8) -> f32 {
         scale(d, code)
     }
-    fn read(block: &[u8]) -> Codes {
-        let mut codes = Codes::ZERO;
+    fn read(block: &[u8]) -> GridCodes {
+        let mut codes = GridCodes::ZERO;
         for i in 0..32 {
             // The bit above the high three is the one that says down.
             codes.points[i] = u16::from(block[i]) | u16::from(halves(&block[32..], i)) << 8;
@@ -116,7 +116,7 @@ impl Layout for M {
         codes.d = f16::from_bits(d);
         codes
     }
-    fn write(codes: &Codes, block: &mut [u8]) {
+    fn write(codes: &GridCodes, block: &mut [u8]) {
         for (i, point) in codes.points[..32].iter().enumerate() {
             block[i] = *point as u8;
             block[32 + i / 2] |= ((point >> 8) as u8) << (i % 2 * 4);

@@ -9,7 +9,7 @@
 use half::f16;
 use std::sync::LazyLock;
 
-use super::grid::{self, BLOCK, Codes, Grid, Layout, Signs};
+use super::grid::{self, BLOCK, GridCodes, GridFormat, GridPoints, Signs};
 use super::{Format, grids, layout};
 
 /// 2.06 bits: 256 points of eight weights, a 4-bit scale per 32 weights.
@@ -21,8 +21,8 @@ pub static IQ2_XXS: Format = Format {
     tail: 0,
     ternary: false,
     layout: layout::Layout::Rows,
-    decode: grid::decode::<Xxs, 66>,
-    encode: grid::encode::<Xxs, 66>,
+    decode: grid::decode::<Iq2Xxs, 66>,
+    encode: grid::encode::<Iq2Xxs, 66>,
 };
 
 /// 2.31 bits: 512 points of eight weights, a 4-bit scale per 16 weights.
@@ -34,8 +34,8 @@ pub static IQ2_XS: Format = Format {
     tail: 0,
     ternary: false,
     layout: layout::Layout::Rows,
-    decode: grid::decode::<Xs, 74>,
-    encode: grid::encode::<Xs, 74>,
+    decode: grid::decode::<Iq2Xs, 74>,
+    encode: grid::encode::<Iq2Xs, 74>,
 };
 
 /// 2.56 bits: 1,024 points of eight weights and all signs, a 4-bit scale per 16 weights.
@@ -47,8 +47,8 @@ pub static IQ2_S: Format = Format {
     tail: 0,
     ternary: false,
     layout: layout::Layout::Rows,
-    decode: grid::decode::<S, 82>,
-    encode: grid::encode::<S, 82>,
+    decode: grid::decode::<Iq2S, 82>,
+    encode: grid::encode::<Iq2S, 82>,
 };
 
 /// Seven signs and the eighth that makes the number of negative ones even.
@@ -65,21 +65,21 @@ fn scale(d: f32, code: u8) -> f32 {
     d * (0.5 + f32::from(code)) * 0.25
 }
 
-struct Xxs;
-impl Layout for Xxs {
+struct Iq2Xxs;
+impl GridFormat for Iq2Xxs {
     const PART: usize = 32;
     const TOP: u8 = 15;
     const SIGNS: Signs = Signs::Even;
-    fn grid() -> &'static Grid {
-        static GRID: LazyLock<Grid> =
-            LazyLock::new(|| Grid::new(grids::IQ2_XXS.iter().map(|point| point.map(f32::from))));
+    fn grid() -> &'static GridPoints {
+        static GRID: LazyLock<GridPoints> =
+            LazyLock::new(|| GridPoints::new(grids::IQ2_XXS.iter().map(|point| point.map(f32::from))));
         &GRID
     }
     fn scale(d: f32, code: u8) -> f32 {
         scale(d, code)
     }
-    fn read(block: &[u8]) -> Codes {
-        let mut codes = Codes { d: f16::from_le_bytes([block[0], block[1]]), ..Codes::ZERO };
+    fn read(block: &[u8]) -> GridCodes {
+        let mut codes = GridCodes { d: f16::from_le_bytes([block[0], block[1]]), ..GridCodes::ZERO };
         for (n, [points @ .., a, b, c, d]) in block[2..].as_chunks::<8>().0.iter().enumerate() {
             let rest = u32::from_le_bytes([*a, *b, *c, *d]);
             codes.scales[n] = (rest >> 28) as u8;
@@ -90,7 +90,7 @@ impl Layout for Xxs {
         }
         codes
     }
-    fn write(codes: &Codes, block: &mut [u8]) {
+    fn write(codes: &GridCodes, block: &mut [u8]) {
         block[..2].copy_from_slice(&codes.d.to_le_bytes());
         for (n, out) in block[2..].as_chunks_mut::<8>().0.iter_mut().enumerate() {
             let mut rest = u32::from(codes.scales[n]) << 28;
@@ -103,21 +103,21 @@ impl Layout for Xxs {
     }
 }
 
-struct Xs;
-impl Layout for Xs {
+struct Iq2Xs;
+impl GridFormat for Iq2Xs {
     const PART: usize = 16;
     const TOP: u8 = 15;
     const SIGNS: Signs = Signs::Even;
-    fn grid() -> &'static Grid {
-        static GRID: LazyLock<Grid> =
-            LazyLock::new(|| Grid::new(grids::IQ2_XS.iter().map(|point| point.map(f32::from))));
+    fn grid() -> &'static GridPoints {
+        static GRID: LazyLock<GridPoints> =
+            LazyLock::new(|| GridPoints::new(grids::IQ2_XS.iter().map(|point| point.map(f32::from))));
         &GRID
     }
     fn scale(d: f32, code: u8) -> f32 {
         scale(d, code)
     }
-    fn read(block: &[u8]) -> Codes {
-        let mut codes = Codes { d: f16::from_le_bytes([block[0], block[1]]), ..Codes::ZERO };
+    fn read(block: &[u8]) -> GridCodes {
+        let mut codes = GridCodes { d: f16::from_le_bytes([block[0], block[1]]), ..GridCodes::ZERO };
         for (i, bytes) in block[2..66].as_chunks().0.iter().enumerate() {
             let both = u16::from_le_bytes(*bytes);
             codes.points[i] = both & 511;
@@ -126,7 +126,7 @@ impl Layout for Xs {
         codes.scales = std::array::from_fn(|i| halves(&block[66..], i));
         codes
     }
-    fn write(codes: &Codes, block: &mut [u8]) {
+    fn write(codes: &GridCodes, block: &mut [u8]) {
         block[..2].copy_from_slice(&codes.d.to_le_bytes());
         for (i, out) in block[2..66].as_chunks_mut().0.iter_mut().enumerate() {
             *out = (codes.points[i] | u16::from(codes.signs[i] & 127) << 9).to_le_bytes();
@@ -137,21 +137,21 @@ impl Layout for Xs {
     }
 }
 
-struct S;
-impl Layout for S {
+struct Iq2S;
+impl GridFormat for Iq2S {
     const PART: usize = 16;
     const TOP: u8 = 15;
     const SIGNS: Signs = Signs::Any;
-    fn grid() -> &'static Grid {
-        static GRID: LazyLock<Grid> =
-            LazyLock::new(|| Grid::new(grids::IQ2_S.iter().map(|point| point.map(f32::from))));
+    fn grid() -> &'static GridPoints {
+        static GRID: LazyLock<GridPoints> =
+            LazyLock::new(|| GridPoints::new(grids::IQ2_S.iter().map(|point| point.map(f32::from))));
         &GRID
     }
     fn scale(d: f32, code: u8) -> f32 {
         scale(d, code)
     }
-    fn read(block: &[u8]) -> Codes {
-        let mut codes = Codes { d: f16::from_le_bytes([block[0], block[1]]), ..Codes::ZERO };
+    fn read(block: &[u8]) -> GridCodes {
+        let mut codes = GridCodes { d: f16::from_le_bytes([block[0], block[1]]), ..GridCodes::ZERO };
         for i in 0..32 {
             codes.points[i] = u16::from(block[2 + i]) | u16::from(block[66 + i / 4] >> (i % 4 * 2) & 3) << 8;
         }
@@ -159,7 +159,7 @@ impl Layout for S {
         codes.scales = std::array::from_fn(|i| halves(&block[74..], i));
         codes
     }
-    fn write(codes: &Codes, block: &mut [u8]) {
+    fn write(codes: &GridCodes, block: &mut [u8]) {
         block[..2].copy_from_slice(&codes.d.to_le_bytes());
         for (i, point) in codes.points[..32].iter().enumerate() {
             block[2 + i] = *point as u8;

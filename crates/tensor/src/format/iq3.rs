@@ -8,7 +8,7 @@
 use half::f16;
 use std::sync::LazyLock;
 
-use super::grid::{self, BLOCK, Codes, Grid, Layout, Signs};
+use super::grid::{self, BLOCK, GridCodes, GridFormat, GridPoints, Signs};
 use super::iq2::{even, halves};
 use super::{Format, grids, layout};
 
@@ -21,8 +21,8 @@ pub static IQ3_XXS: Format = Format {
     tail: 0,
     ternary: false,
     layout: layout::Layout::Rows,
-    decode: grid::decode::<Xxs, 98>,
-    encode: grid::encode::<Xxs, 98>,
+    decode: grid::decode::<Iq3Xxs, 98>,
+    encode: grid::encode::<Iq3Xxs, 98>,
 };
 
 /// 3.44 bits: 512 points of four weights and all signs, a 4-bit scale per 32 weights.
@@ -34,25 +34,25 @@ pub static IQ3_S: Format = Format {
     tail: 0,
     ternary: false,
     layout: layout::Layout::Rows,
-    decode: grid::decode::<S, 110>,
-    encode: grid::encode::<S, 110>,
+    decode: grid::decode::<Iq3S, 110>,
+    encode: grid::encode::<Iq3S, 110>,
 };
 
-struct Xxs;
-impl Layout for Xxs {
+struct Iq3Xxs;
+impl GridFormat for Iq3Xxs {
     const PART: usize = 32;
     const TOP: u8 = 15;
     const SIGNS: Signs = Signs::Even;
-    fn grid() -> &'static Grid {
-        static GRID: LazyLock<Grid> =
-            LazyLock::new(|| Grid::new(grids::IQ3_XXS.iter().map(|point| point.map(f32::from))));
+    fn grid() -> &'static GridPoints {
+        static GRID: LazyLock<GridPoints> =
+            LazyLock::new(|| GridPoints::new(grids::IQ3_XXS.iter().map(|point| point.map(f32::from))));
         &GRID
     }
     fn scale(d: f32, code: u8) -> f32 {
         d * (0.5 + f32::from(code)) * 0.5
     }
-    fn read(block: &[u8]) -> Codes {
-        let mut codes = Codes { d: f16::from_le_bytes([block[0], block[1]]), ..Codes::ZERO };
+    fn read(block: &[u8]) -> GridCodes {
+        let mut codes = GridCodes { d: f16::from_le_bytes([block[0], block[1]]), ..GridCodes::ZERO };
         codes.points = std::array::from_fn(|i| u16::from(block[2 + i]));
         for (n, rest) in block[66..].as_chunks().0.iter().enumerate() {
             let rest = u32::from_le_bytes(*rest);
@@ -63,7 +63,7 @@ impl Layout for Xxs {
         }
         codes
     }
-    fn write(codes: &Codes, block: &mut [u8]) {
+    fn write(codes: &GridCodes, block: &mut [u8]) {
         block[..2].copy_from_slice(&codes.d.to_le_bytes());
         for (point, out) in codes.points.iter().zip(&mut block[2..66]) {
             *out = *point as u8;
@@ -75,21 +75,21 @@ impl Layout for Xxs {
     }
 }
 
-struct S;
-impl Layout for S {
+struct Iq3S;
+impl GridFormat for Iq3S {
     const PART: usize = 32;
     const TOP: u8 = 15;
     const SIGNS: Signs = Signs::Any;
-    fn grid() -> &'static Grid {
-        static GRID: LazyLock<Grid> =
-            LazyLock::new(|| Grid::new(grids::IQ3_S.iter().map(|point| point.map(f32::from))));
+    fn grid() -> &'static GridPoints {
+        static GRID: LazyLock<GridPoints> =
+            LazyLock::new(|| GridPoints::new(grids::IQ3_S.iter().map(|point| point.map(f32::from))));
         &GRID
     }
     fn scale(d: f32, code: u8) -> f32 {
         d * f32::from(1 + 2 * code)
     }
-    fn read(block: &[u8]) -> Codes {
-        let mut codes = Codes { d: f16::from_le_bytes([block[0], block[1]]), ..Codes::ZERO };
+    fn read(block: &[u8]) -> GridCodes {
+        let mut codes = GridCodes { d: f16::from_le_bytes([block[0], block[1]]), ..GridCodes::ZERO };
         for i in 0..64 {
             codes.points[i] = u16::from(block[2 + i]) | u16::from(block[66 + i / 8] >> (i % 8) & 1) << 8;
         }
@@ -97,7 +97,7 @@ impl Layout for S {
         (0..8).for_each(|i| codes.scales[i] = halves(&block[106..], i));
         codes
     }
-    fn write(codes: &Codes, block: &mut [u8]) {
+    fn write(codes: &GridCodes, block: &mut [u8]) {
         block[..2].copy_from_slice(&codes.d.to_le_bytes());
         for (i, point) in codes.points.iter().enumerate() {
             block[2 + i] = *point as u8;

@@ -7,7 +7,7 @@
 //! `16 l + 4 k + i` has the columns `16 l + i + {0, 4, 8, 12}` of row `k`, lowest bits first.
 //! The first two were compared with `iqk_quantize.cpp` of ik_llama.cpp.
 
-use super::layout::{Layout, Packing, Place};
+use super::layout::{Layout, MatrixLayout, TiledShape};
 use super::{Format, abs_max, f16_at, finite, inverse, layout, to_f16, trit};
 
 const BLOCK: usize = 64;
@@ -33,7 +33,7 @@ pub static IQ1_BN: Format = Format {
     name: "IQ1_BN",
     id: Some(134),
     bytes: 13,
-    layout: Layout::Matrix(&Packing { rows: &IQ2_BN, tiled: false, size: size1, read: read1, write: write1 }),
+    layout: Layout::Matrix(&MatrixLayout { rows: &IQ2_BN, tiled: false, size: size1, read: read1, write: write1 }),
     ..FORMAT
 };
 
@@ -41,7 +41,7 @@ pub static IQ1_BN: Format = Format {
 pub static IQ2_BN_R4: Format = Format {
     name: "IQ2_BN_R4",
     id: Some(335),
-    layout: Layout::Matrix(&Packing { rows: &IQ2_BN, tiled: false, size: size4, read: read4, write: write4 }),
+    layout: Layout::Matrix(&MatrixLayout { rows: &IQ2_BN, tiled: false, size: size4, read: read4, write: write4 }),
     ..FORMAT
 };
 
@@ -82,7 +82,7 @@ fn place1(i: usize) -> (usize, usize) {
     }
 }
 
-fn read1(matrix: &Place, bytes: &[u8], row: usize, out: &mut [u8]) -> Option<f32> {
+fn read1(matrix: &TiledShape, bytes: &[u8], row: usize, out: &mut [u8]) -> Option<f32> {
     let row = &bytes[row * stride1(matrix.cols)..][..stride1(matrix.cols)];
     for (block, out) in row[2..].chunks_exact(13).zip(out.chunks_exact_mut(BLOCK)) {
         for (i, code) in out.iter_mut().enumerate() {
@@ -93,7 +93,7 @@ fn read1(matrix: &Place, bytes: &[u8], row: usize, out: &mut [u8]) -> Option<f32
     Some(f16_at(row))
 }
 
-fn write1(matrix: &Place, row: usize, codes: &[u8], scale: f32, out: &mut [u8]) {
+fn write1(matrix: &TiledShape, row: usize, codes: &[u8], scale: f32, out: &mut [u8]) {
     let row = &mut out[row * stride1(matrix.cols)..][..stride1(matrix.cols)];
     row[..2].copy_from_slice(&to_f16(scale).to_le_bytes());
     for (block, codes) in row[2..].chunks_exact_mut(13).zip(codes.chunks_exact(BLOCK)) {
@@ -111,17 +111,17 @@ fn size4(rows: u64, cols: u64) -> Option<u64> {
 }
 
 /// Where the four rows begin, and among their codes the byte and shift of column `col` of row `row`.
-fn place4(matrix: &Place, row: usize, col: usize) -> (usize, usize) {
+fn place4(matrix: &TiledShape, row: usize, col: usize) -> (usize, usize) {
     let start = row / 4 * (4 * HEAD + matrix.cols) + 4 * HEAD;
     let (block, i) = (col / 64, col % 64);
     (start + 64 * block + i / 16 * 16 + row % 4 * 4 + i % 4, i % 16 / 4 * 2)
 }
 
-fn head4(matrix: &Place, row: usize) -> usize {
+fn head4(matrix: &TiledShape, row: usize) -> usize {
     row / 4 * (4 * HEAD + matrix.cols) + row % 4 * HEAD
 }
 
-fn read4(matrix: &Place, bytes: &[u8], row: usize, out: &mut [u8]) -> Option<f32> {
+fn read4(matrix: &TiledShape, bytes: &[u8], row: usize, out: &mut [u8]) -> Option<f32> {
     for (col, code) in out.iter_mut().enumerate() {
         let (byte, shift) = place4(matrix, row, col);
         *code = bytes[byte] >> shift & 3;
@@ -129,7 +129,7 @@ fn read4(matrix: &Place, bytes: &[u8], row: usize, out: &mut [u8]) -> Option<f32
     bytes[head4(matrix, row)..].first_chunk().map(|head| f32::from_le_bytes(*head))
 }
 
-fn write4(matrix: &Place, row: usize, codes: &[u8], scale: f32, out: &mut [u8]) {
+fn write4(matrix: &TiledShape, row: usize, codes: &[u8], scale: f32, out: &mut [u8]) {
     out[head4(matrix, row)..][..HEAD].copy_from_slice(&scale.to_le_bytes());
     for (col, code) in codes.iter().enumerate() {
         let (byte, shift) = place4(matrix, row, col);

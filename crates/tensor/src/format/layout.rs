@@ -1,56 +1,52 @@
-//! Layouts of tensors that are not plainly blocks: rows that begin with a scale, and ternary matrices whose bytes are not their rows one
-//! behind the other.
+//! Layouts of tensors that are not simply rows of blocks: rows that begin with a scale, and ternary matrices that are not stored by rows.
 
 use super::{Format, Tiles};
 
-/// How the blocks of a tensor lie.
+/// The order of the blocks of a tensor.
 pub enum Layout {
-    /// Row behind row.
+    /// One row after another.
     Rows,
-    /// Row behind row, each with so many bytes before its blocks.
+    /// One row after another, each with this number of bytes before its blocks.
     Headed(usize),
-    /// In an order of the whole matrix.
-    Matrix(&'static Packing),
+    /// An order of the whole matrix.
+    Matrix(&'static MatrixLayout),
 }
 
-/// The order of a whole ternary matrix. Products take such a matrix only after it was repacked by rows, which changes no weight.
-pub struct Packing {
-    /// What it is repacked to: [`super::I2_S`] or [`super::IQ2_BN`].
+/// The order of a whole ternary matrix. Kernels multiply such a matrix after it is repacked by rows, which changes no weight.
+pub struct MatrixLayout {
+    /// The format of the repacked matrix: [`super::I2_S`] or [`super::IQ2_BN`].
     pub rows: &'static Format,
     /// Whether the order depends on [`Tiles`].
     pub tiled: bool,
-    /// Bytes of a matrix without the format's tail; `None` when there can be no such matrix, or its bytes cannot be counted.
+    /// The size of a matrix in bytes, without the format's tail; `None` if it cannot be stored, or the size overflows.
     pub size: fn(rows: u64, cols: u64) -> Option<u64>,
-    /// The codes `t + 1` of a row, `out` with one byte for each weight, 3 for what is none; and the row's scale where rows have one.
-    pub read: fn(matrix: &Place, bytes: &[u8], row: usize, out: &mut [u8]) -> Option<f32>,
-    /// Puts the codes of a row and its scale into bytes that began as zeros.
-    pub write: fn(matrix: &Place, row: usize, codes: &[u8], scale: f32, out: &mut [u8]),
+    /// Writes the codes `t + 1` of a row to `out`, one byte per weight, 3 for an invalid code. Returns the row's scale, if rows have one.
+    pub read: fn(matrix: &TiledShape, bytes: &[u8], row: usize, out: &mut [u8]) -> Option<f32>,
+    /// Writes the codes of a row and its scale to bytes that are initially zero.
+    pub write: fn(matrix: &TiledShape, row: usize, codes: &[u8], scale: f32, out: &mut [u8]),
 }
 
-/// A matrix as a [`Packing`] sees it.
+/// The shape of a matrix, and the tiles of a [`MatrixLayout`] that has them.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
-    /// Its rows.
+pub struct TiledShape {
     pub rows: usize,
-    /// Weights of a row.
     pub cols: usize,
-    /// The tiles of a [`Packing`] that has them.
     pub tiles: Tiles,
 }
 
 impl Format {
-    /// Bytes before the blocks of each row.
+    /// The number of bytes before the blocks of each row.
     pub fn head(&self) -> usize {
         if let Layout::Headed(head) = self.layout { head } else { 0 }
     }
 
-    /// The order of the whole matrix, when it is not row behind row.
-    pub fn packing(&self) -> Option<&'static Packing> {
-        if let Layout::Matrix(packing) = self.layout { Some(packing) } else { None }
+    /// The order of the whole matrix, if it is not stored by rows.
+    pub fn matrix_layout(&self) -> Option<&'static MatrixLayout> {
+        if let Layout::Matrix(layout) = self.layout { Some(layout) } else { None }
     }
 }
 
-/// The codes of a row that was packed by rows, in [`super::I2_S`] or [`super::IQ2_BN`], two bits each: `out` has a byte for each.
+/// Writes the 2-bit codes of a row of [`super::I2_S`] or [`super::IQ2_BN`] to `out`, one byte per code.
 pub(crate) fn codes(format: &Format, row: &[u8], out: &mut [u8]) {
     let (quarter, high) = quarters(format);
     for (block, out) in row[format.head()..].chunks_exact(quarter).zip(out.chunks_exact_mut(4 * quarter)) {
@@ -61,7 +57,7 @@ pub(crate) fn codes(format: &Format, row: &[u8], out: &mut [u8]) {
     }
 }
 
-/// The opposite of [`codes`], all but the head.
+/// The inverse of [`codes`], without the head.
 pub(crate) fn pack(format: &Format, codes: &[u8], row: &mut [u8]) {
     let (quarter, high) = quarters(format);
     let blocks = row[format.head()..].chunks_exact_mut(quarter);
@@ -74,7 +70,7 @@ pub(crate) fn pack(format: &Format, codes: &[u8], row: &mut [u8]) {
     }
 }
 
-/// Bytes of a block, each with a code of every quarter of it, and whether the first quarter has the highest bits.
+/// The bytes per block, each of which holds a code of every quarter, and whether the first quarter has the highest bits.
 fn quarters(format: &Format) -> (usize, bool) {
     (format.bytes, format.head() == 0)
 }

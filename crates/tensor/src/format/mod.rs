@@ -1,9 +1,8 @@
-//! What the bytes of a weight format mean, in plain scalar code.
+//! Weight formats: encoding and decoding in plain scalar code.
 //!
-//! This is the definition that fast code elsewhere is tested against. `decode` agrees bit for bit with ggml's own
-//! definition of each type. `encode` never panics: a NaN counts as 0, an infinity as the largest finite `f32`, and a
-//! block scale beyond what `f16` holds saturates there, so what is decoded again is finite. (F32, F64, F16 and BF16
-//! keep NaN and infinities.)
+//! This is the definition that the fast kernels are tested against. `decode` agrees with ggml bit for bit. `encode` never
+//! panics, and its result decodes to finite weights: a NaN becomes 0, an infinity the largest finite `f32`, and a block scale
+//! is limited to the range of `f16`. (F32, F64, F16 and BF16 keep NaN and infinities.)
 
 mod check;
 mod fp4;
@@ -47,7 +46,7 @@ pub use iq1::{IQ1_M, IQ1_S};
 pub use iq2::{IQ2_S, IQ2_XS, IQ2_XXS};
 pub use iq3::{IQ3_S, IQ3_XXS};
 pub use iq4::{IQ4_NL, IQ4_XS, LEVELS as IQ4_LEVELS};
-pub use layout::{Layout, Packing, Place};
+pub use layout::{Layout, MatrixLayout, TiledShape};
 pub use number::{BF16, BOOL, F8_E4M3, F8_E5M2, F16, F32, F64, I8, I16, I32, I64, U8};
 pub use q1_0::{Q1_0, Q2_0, Q2_0_128};
 pub use q2_k::Q2_K;
@@ -61,12 +60,12 @@ pub use q6_k::Q6_K;
 pub use q8_0::Q8_0;
 pub use q8_1::Q8_1;
 pub use q8_k::Q8_K;
-pub use tiles::{Kernels, Tiles};
+pub use tiles::{KernelTiles, Tiles};
 pub use tl::{TL1, TL2};
 pub use tq1_0::TQ1_0;
 pub use tq2_0::TQ2_0;
 
-/// Every weight format we know. A new one is a file beside these and a row here.
+/// All weight formats. To add one, write a file beside these and add a row here.
 #[rustfmt::skip]
 pub static FORMATS: &[&Format] = &[
     &F32, &F16, &BF16,
@@ -79,11 +78,11 @@ pub static FORMATS: &[&Format] = &[
     &F64, &I8, &I16, &I32, &I64, &U8, &BOOL, &F8_E4M3, &F8_E5M2,
 ];
 
-/// A weight format: a tensor is rows of whole blocks without gaps, then a tail; or what [`Layout`] says.
+/// A weight format. A tensor consists of rows of whole blocks without gaps, and a tail, or has another [`Layout`].
 pub struct Format {
-    /// The name GGUF tools give it, such as `Q4_K`.
+    /// The name in GGUF tools, such as `Q4_K`.
     pub name: &'static str,
-    /// GGUF type number; `None` when GGUF cannot store it.
+    /// GGUF's type number; `None` if GGUF cannot store the format.
     pub id: Option<u32>,
     /// Weights per block.
     pub block: usize,
@@ -93,18 +92,18 @@ pub struct Format {
     pub tail: usize,
     /// Whether every weight is one of -s, 0, s with a scale s.
     pub ternary: bool,
-    /// How rows and blocks lie.
+    /// The order of rows and blocks.
     pub layout: Layout,
-    /// Weights of whole blocks: `row` has `n * bytes` bytes, `out` room for `n * block` weights, and `tail` is the
-    /// tensor's tail (empty unless the format has one). What has no counterpart on the other side is left alone.
-    /// Of a row with a head: of one such row. Of a [`Layout::Matrix`]: what that of its rows does.
+    /// Decodes `n` blocks: `row` has `n * bytes` bytes, `out` has `n * block` elements, and `tail` is the tensor's tail
+    /// (empty unless the format has one). If the lengths differ, the rest of the longer one is ignored. With
+    /// [`Layout::Headed`], decodes one row with its head. With [`Layout::Matrix`], decodes rows of the repacked format.
     pub decode: fn(row: &[u8], tail: &[u8], out: &mut [f32]),
-    /// Bytes of a whole tensor: `weights` are all its rows, `cols` a multiple of `block`; `out` has room for
-    /// [`Format::size`] bytes, tail included. Otherwise as `decode`.
+    /// Encodes a whole tensor: `weights` has all its rows, whose length is a multiple of `block`, and `out` has
+    /// [`Format::size`] bytes. Otherwise as `decode`.
     pub encode: fn(weights: &[f32], out: &mut [u8]),
 }
 
-/// `general.file_type` of a file whose matrices are mostly in a format, by llama.cpp's numbers, and bitnet.cpp's for its own.
+/// `general.file_type` by the format of most matrices in a file, as in llama.cpp and bitnet.cpp.
 static FILE_TYPES: &[(&str, u32)] = &[
     ("F32", 0),
     ("F16", 1),
@@ -140,22 +139,22 @@ static FILE_TYPES: &[(&str, u32)] = &[
 ];
 
 impl Format {
-    /// Whether models are stored so: ggml makes Q8_1 and Q8_K of activations alone, and other formats have no number.
+    /// Whether GGUF files store weights in this format. Q8_1 and Q8_K are used for activations only.
     pub fn stores_models(&self) -> bool {
         self.id.is_some() && !["Q8_1", "Q8_K"].contains(&self.name)
     }
 
-    /// `general.file_type` of a file whose matrices are mostly in this format.
+    /// `general.file_type` of a file that has most matrices in this format.
     pub fn file_type(&self) -> Option<u32> {
         FILE_TYPES.iter().find(|(name, _)| *name == self.name).map(|&(_, number)| number)
     }
 
-    /// Whether what is encoded has only the weights -s, 0 and s, though what is decoded may have others: such formats are for ternary models.
+    /// Whether [`Format::encode`] only writes the weights -s, 0 and s, even if the format can hold others.
     pub fn encodes_trits(&self) -> bool {
         self.ternary || self.name.starts_with("Q2_0")
     }
 
-    /// Bytes of a row; `None` when it is not whole blocks or cannot be counted.
+    /// The size of a row in bytes; `None` if it is not whole blocks, or the size overflows.
     pub fn row_bytes(&self, cols: usize) -> Option<usize> {
         if !cols.is_multiple_of(self.block) {
             return None;
@@ -163,27 +162,26 @@ impl Format {
         (cols / self.block).checked_mul(self.bytes)?.checked_add(self.head())
     }
 
-    /// Bytes of a tensor, tail included; `None` when the format cannot hold such a tensor or the bytes cannot be counted.
+    /// The size of a tensor in bytes, with its tail; `None` if the format cannot hold it, or the size overflows.
     pub fn size(&self, rows: u64, cols: u64) -> Option<u64> {
         let rows = match self.layout {
-            Layout::Matrix(packing) => (packing.size)(rows, cols)?,
+            Layout::Matrix(layout) => (layout.size)(rows, cols)?,
             _ => rows.checked_mul(self.row_bytes(usize::try_from(cols).ok()?)? as u64)?,
         };
         rows.checked_add(self.tail as u64)
     }
 
-    /// Bits per weight of a large tensor, without its tail and what its rows begin with.
+    /// Bits per weight, without tails and heads of rows.
     pub fn bits_per_weight(&self) -> f64 {
         (self.bytes * 8) as f64 / self.block as f64
     }
 
-    /// A row's worth of bytes, or of a format without heads any number of rows'. A matrix in an order of its own is encoded by
-    /// [`crate::Entry::encode`].
+    /// Encodes a row, or any number of rows of a format without heads. [`crate::TensorInfo::encode`] encodes tensors of any layout.
     ///
     /// # Panics
-    /// When `weights` are not whole blocks, or the order is one of the whole matrix.
+    /// When `weights` are not whole blocks, or the format has a [`MatrixLayout`].
     pub fn encode(&self, weights: &[f32]) -> Vec<u8> {
-        assert!(self.packing().is_none(), "{} is no format of rows", self.name);
+        assert!(self.matrix_layout().is_none(), "{} does not store rows", self.name);
         assert!(weights.len().is_multiple_of(self.block), "{} encodes blocks of {} weights", self.name, self.block);
         let mut out = vec![0; self.head() + weights.len() / self.block * self.bytes + self.tail];
         (self.encode)(weights, &mut out);
@@ -191,7 +189,6 @@ impl Format {
     }
 }
 
-/// Formats are equal when they are the same row of [`FORMATS`].
 impl PartialEq for Format {
     fn eq(&self, other: &Format) -> bool {
         self.name == other.name
@@ -212,33 +209,33 @@ impl std::fmt::Display for Format {
     }
 }
 
-/// The format with this GGUF type number.
+/// Finds a format by its type number in GGUF. If several have it, the first is the usual one.
 pub fn by_id(id: u32) -> Option<&'static Format> {
     FORMATS.iter().copied().find(|f| f.id == Some(id))
 }
 
-/// The format of this name, in upper or lower case.
+/// Finds a format by its name, ignoring case.
 pub fn by_name(name: &str) -> Option<&'static Format> {
     FORMATS.iter().copied().find(|f| f.name.eq_ignore_ascii_case(name))
 }
 
-/// All formats with their GGUF numbers, for messages.
+/// The names of all formats with their type numbers, for errors.
 pub(crate) fn names() -> String {
     let name = |f: &&Format| f.id.map_or(f.name.to_string(), |id| format!("{} ({id})", f.name));
     FORMATS.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
-/// The `f16` at the start of `bytes`.
+/// Reads the `f16` at the start of `bytes`.
 fn f16_at(bytes: &[u8]) -> f32 {
     f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
 }
 
-/// A block scale, rounded to `f16` and saturated at its largest value.
+/// Rounds a block scale to `f16`, saturating.
 fn to_f16(scale: f32) -> f16 {
     f16::from_f32(scale.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()))
 }
 
-/// `w`, where NaN counts as 0 and an infinity as the largest finite value.
+/// Replaces NaN by 0 and an infinity by the largest finite value.
 fn finite(w: f32) -> f32 {
     if w.is_nan() { 0.0 } else { w.clamp(f32::MIN, f32::MAX) }
 }
@@ -248,7 +245,7 @@ fn abs_max(weights: &[f32]) -> f32 {
     weights.iter().fold(0.0, |max, w| max.max(w.abs()))
 }
 
-/// `1 / x`, or 0 when `x` is 0: the factor that turns weights into codes.
+/// `1 / x`, or 0 if `x` is 0.
 fn inverse(x: f32) -> f32 {
     if x == 0.0 { 0.0 } else { 1.0 / x }
 }

@@ -1,25 +1,25 @@
-//! The tiles in whose order TL1 and TL2 store a matrix: part of a build of bitnet.cpp, which no file of its own records.
+//! The tiles that determine the order of TL1 and TL2. They are constants in a build of bitnet.cpp, which does not record them in files.
 
 use std::fmt;
 use std::num::NonZero;
 
 use super::Format;
 
-/// Rows and columns of the tiles of a matrix.
+/// The tiles of a matrix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tiles {
-    /// Rows of a tile: `BM`.
+    /// Rows per tile: `BM`.
     pub rows: usize,
-    /// Columns of a tile: `BK`.
+    /// Columns per tile: `BK`.
     pub cols: usize,
-    /// Rows that a kernel takes at once: `bm`.
+    /// Rows per step of a kernel: `bm`.
     pub step: usize,
 }
 
-/// Tiles for the matrices of these shapes, `[rows, cols]`.
-pub type Kernels = Vec<([usize; 2], Tiles)>;
+/// Tiles by the shape of matrices, `[rows, cols]`.
+pub type KernelTiles = Vec<([usize; 2], Tiles)>;
 
-/// What bitnet.cpp's `setup_env.py` builds for the models that it knows: type, rows, columns, BM, BK, bm.
+/// The presets of bitnet.cpp's `setup_env.py` for its models: type, `[rows, columns]`, `[BM, BK, bm]`.
 #[rustfmt::skip]
 static PRESETS: &[(&str, [usize; 2], [usize; 3])] = &[
     ("TL1", [1536, 4096], [256, 128, 32]), ("TL1", [1536, 1536], [128, 64, 64]), ("TL1", [4096, 1536], [256, 128, 32]),
@@ -32,7 +32,7 @@ static PRESETS: &[(&str, [usize; 2], [usize; 3])] = &[
     ("TL2", [1024, 4096], [256, 96, 32]), ("TL2", [4096, 4096], [128, 96, 32]),
 ];
 
-/// The tiles that bitnet.cpp is built with for a matrix of a model that it knows.
+/// The preset of bitnet.cpp for a shape.
 pub(crate) fn preset(format: &Format, shape: [usize; 2]) -> Option<Tiles> {
     let found = PRESETS.iter().find(|(name, known, _)| *name == format.name && *known == shape);
     found.map(|&(.., [rows, cols, step])| Tiles { rows, cols, step })
@@ -46,7 +46,7 @@ impl fmt::Display for Tiles {
 }
 
 impl Tiles {
-    /// The tiles in which a matrix is written that has none yet; `None` where none fit.
+    /// The tiles for writing a matrix; `None` if none fit.
     pub(crate) fn choose(format: &Format, [rows, cols]: [usize; 2]) -> Option<Tiles> {
         let widths: &[usize] = if format.name == "TL1" { &[128, 64, 32, 16, 8] } else { &[96] };
         let tall = [256, 160, 128, 96, 64, 32].into_iter().find(|&n| rows.is_multiple_of(n))?;
@@ -54,7 +54,7 @@ impl Tiles {
         widths.iter().map(fits).find(|tiles| tiles.misfit(format, [rows, cols]).is_none())
     }
 
-    /// Why a matrix of this shape cannot be stored so, in the names of `kernel_config.ini`; `None` when it can.
+    /// Why a matrix of this shape cannot have these tiles, in the names of `kernel_config.ini`; `None` if it can.
     pub(crate) fn misfit(&self, format: &Format, [m, k]: [usize; 2]) -> Option<String> {
         let Tiles { rows: bm, cols: bk, step: bmm } = *self;
         let multiple = |n: usize, of: usize| of != 0 && n.is_multiple_of(of);
@@ -71,7 +71,7 @@ impl Tiles {
                 false => format!("bk = {bk}, expected a multiple of {} that divides k = {k}", 256 / bmm),
             }
         } else {
-            // 24 columns by 32 rows share words of signs; what no tile reaches is stored in pairs, 32 columns at a time.
+            // 24 columns by 32 rows share words of signs. The columns after the last tile are stored in pairs, 32 columns at a time.
             match multiple(bk, 24) && k % bk <= 256 && k % bk % 32 == 0 {
                 true => return None,
                 false => format!(
@@ -82,7 +82,7 @@ impl Tiles {
         Some(wrong)
     }
 
-    /// Tiles that a build of bitnet.cpp could have for a matrix of this shape.
+    /// All tiles that a build of bitnet.cpp may have for a matrix of this shape.
     pub(crate) fn all(format: &Format, shape: [usize; 2]) -> Vec<Tiles> {
         let widths: &[usize] =
             if format.name == "TL1" { &[16, 32, 64, 96, 128, 160, 256, 512] } else { &[24, 48, 96, 192, 384] };
@@ -93,10 +93,9 @@ impl Tiles {
     }
 }
 
-/// Reads `kernel_config.ini` as bitnet.cpp writes it: sections with `m`, `k`, `bm`, `bk` and `bmm`, all of them at least 1. `Err` has
-/// the line that is none of it.
-pub(crate) fn parse(text: &str) -> Result<Kernels, String> {
-    let mut kernels = Kernels::new();
+/// Parses `kernel_config.ini` of bitnet.cpp: sections with `m`, `k`, `bm`, `bk` and `bmm`, all of them at least 1. `Err` has the invalid line.
+pub(crate) fn parse(text: &str) -> Result<KernelTiles, String> {
+    let mut kernels = KernelTiles::new();
     let mut section: Option<[Option<usize>; 5]> = None;
     let mut close = |section: Option<[Option<usize>; 5]>| match section {
         Some([Some(m), Some(k), Some(rows), Some(cols), Some(step)]) => {
@@ -121,8 +120,8 @@ pub(crate) fn parse(text: &str) -> Result<Kernels, String> {
     Ok(kernels)
 }
 
-/// The opposite of [`parse`].
-pub(crate) fn print(kernels: &Kernels) -> String {
+/// The inverse of [`parse`].
+pub(crate) fn print(kernels: &KernelTiles) -> String {
     let section = |(i, ([m, k], tiles)): (usize, &([usize; 2], Tiles))| {
         let Tiles { rows, cols, step } = tiles;
         format!("[Kernels_{i}]\nm = {m}\nk = {k}\nbm = {rows}\nbk = {cols}\nbmm = {step}\n")

@@ -1,56 +1,61 @@
-//! In which order the bytes of ternary matrices lie, where several are possible: what trained weights have in common, and shuffled ones have not.
+//! Statistics that determine the order of the bytes in ternary matrices, where several orders are possible.
 //!
-//! Each order reads the same codes, so none is impossible. But trained matrices have more zeros in some rows and columns than in others, the more
-//! so the less a feature matters, and a wrong order mixes rows and columns. [`tiles`] goes by how unlike the rows and the columns of a matrix are.
-//! [`layout`] cannot: [`crate::format::I2_S_ARM`] only permutes columns, alike in all matrices. It goes by a feature of the feed-forward network,
-//! which is a row of `ffn_gate` and `ffn_up`, and a column of `ffn_down`.
+//! Every order gives valid codes, so none can be excluded. But trained matrices have more zeros in some rows and columns than in others, and a
+//! wrong order mixes rows and columns. [`tiles`] compares how much the counts of zeros vary between rows and between columns.
+//! [`layout`] cannot, as [`crate::format::I2_S_ARM`] permutes the columns of all matrices alike. It correlates the features of the feed-forward
+//! network: feature `i` is row `i` of `ffn_gate` and `ffn_up`, and column `i` of `ffn_down`.
 
 use std::collections::HashMap;
 
-use crate::format::{Format, Place, Tiles, layout};
+use crate::format::{Format, TiledShape, Tiles, layout};
 
-/// Standard deviations by which one order must be likelier than another. When neither is right, differences are as often positive as negative,
-/// and so much comes by chance with a probability below `exp(-5^2 / 2)`, four in a million, whatever their distribution.
+/// Standard deviations by which one order must be likelier than another. If neither is right, the sign of each difference is random, and a sum
+/// as large as this has a probability below `exp(-5^2 / 2)`, four in a million, whatever the distribution.
 const DECISIVE: f64 = 5.0;
-/// Weights of a matrix that are looked at.
+/// Maximum number of sampled weights per matrix.
 const OF_A_MATRIX: usize = 1 << 19;
-/// Weights of all matrices of a shape that are looked at for each choice of tiles.
+/// Maximum number of sampled weights in all matrices of a shape, for each choice of tiles.
 const OF_A_SHAPE: usize = 1 << 20;
-/// Rows that are looked at together; features are compared with these neighbours alone, since heads differ, too, and wrong orders keep them.
+/// Rows per sampled run. Features are ranked within a run only, since heads differ too, and wrong orders keep heads together.
 const RUN: usize = 16;
 
-/// A ternary matrix whose order is to be found, without its tail.
-pub(super) struct Matrix<'a> {
+/// A ternary matrix of unknown order, without its tail.
+pub(super) struct TernaryMatrix<'a> {
     pub name: &'a str,
     /// Rows and columns.
     pub shape: [usize; 2],
     pub bytes: &'a [u8],
 }
 
-/// The format among `formats` that these matrices are decisively likeliest to have, when there is one.
-pub(super) fn layout(matrices: &[Matrix], formats: &[&'static Format]) -> Option<&'static Format> {
+/// The one of `formats` that is decisively more likely than the others, if there is one.
+pub(super) fn layout(matrices: &[TernaryMatrix], formats: &[&'static Format]) -> Option<&'static Format> {
     let terms: Vec<Vec<f64>> = formats.iter().map(|format| likeness(matrices, format)).collect::<Option<_>>()?;
     let best = best(&terms)?;
-    // Where features were unlike in the right order, they would be less so in wrong ones.
+    // A correlation that is negative in the right order would be weaker in a wrong one.
     let none = vec![0.0; terms[best].len()];
     let decisive = deviations(&terms[best], &none) >= DECISIVE && is_decisive(&terms, best);
     decisive.then(|| formats[best])
 }
 
-/// What the weights of matrices say of tiles.
-pub(super) enum Verdict {
-    /// These tiles are decisively likelier than all others.
+/// The result of comparing tiles.
+pub(super) enum TilesVerdict {
+    /// These tiles are decisively more likely than all others.
     Proved(Tiles),
-    /// These tiles are decisively likelier than those that were asked about, though not than all others.
+    /// These tiles are decisively more likely than the claimed ones, but not than all others.
     Likelier(Tiles),
-    /// No tiles are decisively likelier than those that were asked about, or if none were, than all others.
+    /// Nothing is decisive.
     Open,
-    /// With the tiles that were asked about, the bytes are not ternary.
+    /// With the claimed tiles, the bytes are not ternary.
     NotTernary,
 }
 
-/// Judges the tiles `claimed` of matrices that have one shape, beside `others`.
-pub(super) fn tiles(matrices: &[Matrix], format: &Format, claimed: Option<Tiles>, others: Vec<Tiles>) -> Verdict {
+/// Compares the `claimed` tiles of matrices of one shape with `others`.
+pub(super) fn tiles(
+    matrices: &[TernaryMatrix],
+    format: &Format,
+    claimed: Option<Tiles>,
+    others: Vec<Tiles>,
+) -> TilesVerdict {
     let n = OF_A_SHAPE / matrices.len().clamp(1, OF_A_SHAPE);
     let spread = |tiles: &Tiles| {
         let mut terms = Vec::new();
@@ -61,42 +66,42 @@ pub(super) fn tiles(matrices: &[Matrix], format: &Format, claimed: Option<Tiles>
     };
     let first = claimed.map(|tiles| spread(&tiles));
     if matches!(first, Some(None)) {
-        return Verdict::NotTernary;
+        return TilesVerdict::NotTernary;
     }
     let rest = others.into_iter().filter(|other| Some(*other) != claimed);
     let rest = rest.filter_map(|other| Some((other, spread(&other)?)));
     let (tiles, terms): (Vec<Tiles>, Vec<Vec<f64>>) = claimed.zip(first.flatten()).into_iter().chain(rest).unzip();
     match best(&terms) {
-        Some(best) if is_decisive(&terms, best) => Verdict::Proved(tiles[best]),
+        Some(best) if is_decisive(&terms, best) => TilesVerdict::Proved(tiles[best]),
         Some(best) if best > 0 && claimed.is_some() && deviations(&terms[best], &terms[0]) >= DECISIVE => {
-            Verdict::Likelier(tiles[best])
+            TilesVerdict::Likelier(tiles[best])
         }
-        _ => Verdict::Open,
+        _ => TilesVerdict::Open,
     }
 }
 
-/// The likeliest; of equals the first.
+/// The index of the first largest sum.
 fn best(terms: &[Vec<f64>]) -> Option<usize> {
     let sums = terms.iter().map(|terms| terms.iter().sum::<f64>());
     sums.enumerate().reduce(|best, next| if next.1 > best.1 { next } else { best }).map(|(i, _)| i)
 }
 
-/// Whether one is decisively likelier than all that are not the same in other words.
+/// Whether one is decisively more likely than all that differ from it.
 fn is_decisive(terms: &[Vec<f64>], best: usize) -> bool {
     let mut rivals = terms.iter().filter(|rival| **rival != terms[best]).peekable();
     rivals.peek().is_some() && rivals.all(|rival| deviations(&terms[best], rival) >= DECISIVE)
 }
 
-/// By how many standard deviations the terms of `a` are larger than those of `b`; 0 when they are the same.
+/// How many standard deviations the sum of `a` exceeds that of `b` by; 0 when they are equal.
 fn deviations(a: &[f64], b: &[f64]) -> f64 {
     let differences = || a.iter().zip(b).map(|(a, b)| a - b);
     let (sum, squares): (f64, f64) = (differences().sum(), differences().map(|d| d * d).sum());
     if squares > 0.0 { sum / squares.sqrt() } else { 0.0 }
 }
 
-/// For each feature that is looked at, how alike its rows in `ffn_gate` and `ffn_up` are to its column in `ffn_down`. `None` when codes are not ternary.
-fn likeness(matrices: &[Matrix], format: &Format) -> Option<Vec<f64>> {
-    let by_name: HashMap<&str, &Matrix> = matrices.iter().map(|matrix| (matrix.name, matrix)).collect();
+/// For each sampled feature, the correlation of its rows in `ffn_gate` and `ffn_up` with its column in `ffn_down`. `None` when codes are not ternary.
+fn likeness(matrices: &[TernaryMatrix], format: &Format) -> Option<Vec<f64>> {
+    let by_name: HashMap<&str, &TernaryMatrix> = matrices.iter().map(|matrix| (matrix.name, matrix)).collect();
     let mut terms = Vec::new();
     for down in matrices {
         let Some(prefix) = down.name.strip_suffix("ffn_down.weight") else { continue };
@@ -115,35 +120,35 @@ fn likeness(matrices: &[Matrix], format: &Format) -> Option<Vec<f64>> {
     Some(terms)
 }
 
-/// The rank of each value among those of its run, from the middle one.
+/// The rank of each value within its run, with 0 in the middle.
 fn among_neighbours(values: &[f64]) -> Vec<f64> {
     let above = |value: f64, other: f64| f64::from(i8::from(value > other) - i8::from(value < other));
     let rank = |run: &[f64], value: f64| run.iter().map(|&other| above(value, other)).sum();
     values.chunks(RUN).flat_map(|run| run.iter().map(|&value| rank(run, value)).collect::<Vec<f64>>()).collect()
 }
 
-/// Zeros of a matrix, counted in some of its rows.
+/// Numbers of zeros in a sample of a matrix's rows.
 struct Zeros {
-    /// The rows.
+    /// The indices of the sampled rows.
     sample: Vec<usize>,
-    /// Zeros of each of these rows.
+    /// For each sampled row.
     rows: Vec<f64>,
-    /// Zeros of each column, in these rows.
+    /// For each column, within the sampled rows.
     cols: Vec<f64>,
 }
 
-impl Matrix<'_> {
-    /// Counts about `n` weights. `None` when a code is not ternary.
+impl TernaryMatrix<'_> {
+    /// Samples about `n` weights. `None` when a code is not ternary.
     fn zeros(&self, format: &Format, tiles: Tiles, n: usize) -> Option<Zeros> {
         let [rows, cols] = self.shape;
-        let place = Place { rows, cols, tiles };
+        let shape = TiledShape { rows, cols, tiles };
         let (runs, most) = (rows.div_ceil(RUN), (n / cols / RUN).max(1));
         let mut zeros = Zeros { sample: Vec::new(), rows: Vec::new(), cols: vec![0.0; cols] };
         let mut codes = vec![0; cols];
         for run in (0..runs).step_by(runs.div_ceil(most)) {
             for row in (run * RUN..rows).take(RUN) {
-                match format.packing() {
-                    Some(packing) => _ = (packing.read)(&place, self.bytes, row, &mut codes),
+                match format.matrix_layout() {
+                    Some(layout) => _ = (layout.read)(&shape, self.bytes, row, &mut codes),
                     None => {
                         let stride = self.bytes.len() / rows;
                         layout::codes(format, &self.bytes[row * stride..][..stride], &mut codes);
@@ -167,7 +172,7 @@ impl Matrix<'_> {
 }
 
 impl Zeros {
-    /// For each row and column, the square of how far its zeros are from the mean, in units of chance.
+    /// For each row and column, the squared deviation from the mean, in units of the variance that chance gives.
     fn spread(&self, terms: &mut Vec<f64>) {
         let (rows, cols) = (self.rows.len() as f64, self.cols.len() as f64);
         let share = self.rows.iter().sum::<f64>() / (rows * cols);

@@ -1,25 +1,31 @@
 //! GGUF, versions 1 to 3, little-endian.
 //!
-//! A header of counts, the metadata, a table of tensors, padding to the alignment, and the tensors' bytes, each at a
-//! multiple of the alignment. Counts, lengths and dimensions have 32 bits in version 1 and 64 in the others, which differ in
-//! nothing. A model may be split into several files ([`Piece`]). Specification: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
+//! A file consists of counts, the metadata, a table of tensors, padding to the alignment, and the tensors' bytes, each at a
+//! multiple of the alignment. Counts, lengths and dimensions have 32 bits in version 1 and 64 bits in versions 2 and 3, which
+//! have the same layout. A model may be split into several files ([`Shard`]).
+//! Specification: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
-mod dialect;
 mod evidence;
-mod kernels;
+mod header;
+mod notes;
 mod read;
-mod split;
+mod shards;
+mod tiles;
+mod type_ids;
 mod write;
 
+use crate::error::in_key;
 use crate::{Error, Metadata, Result};
 
 pub use crate::writer::Writer;
-pub(crate) use dialect::Hints;
-pub use dialect::{Notes, candidates};
+pub(crate) use header::header;
+pub use notes::Notes;
+pub(crate) use read::contents;
 pub use read::{Contents, read};
-pub(crate) use read::{Header, contents, header};
-pub use split::Piece;
-pub(crate) use split::{join, numbered, only_set};
+pub use shards::Shard;
+pub(crate) use shards::{join, numbered, only_set};
+pub(crate) use type_ids::Hints;
+pub use type_ids::candidates;
 pub use write::{create, write};
 
 /// The first four bytes of every GGUF file.
@@ -31,7 +37,7 @@ const MAX_ALIGNMENT: u32 = 1 << 24;
 const MAX_DIMENSIONS: usize = 4;
 const MAX_NAME: usize = 65535;
 
-/// The type numbers of values.
+/// Type numbers of metadata values.
 mod id {
     pub const U8: u32 = 0;
     pub const I8: u32 = 1;
@@ -48,8 +54,12 @@ mod id {
     pub const F64: u32 = 12;
 }
 
-/// The alignment the metadata asks for.
+/// The alignment of the data section, in bytes.
 fn alignment(metadata: &Metadata) -> Result<u32> {
     let found = metadata.u32(ALIGNMENT)?.unwrap_or(DEFAULT_ALIGNMENT);
-    if found.is_power_of_two() && found <= MAX_ALIGNMENT { Ok(found) } else { Err(Error::Alignment { found }) }
+    if found.is_power_of_two() && found <= MAX_ALIGNMENT {
+        Ok(found)
+    } else {
+        Err(Error::malformed(in_key(ALIGNMENT), format_args!("a power of two up to {MAX_ALIGNMENT}"), found))
+    }
 }

@@ -1,27 +1,29 @@
-//! Writing a header.
+//! Writing a file.
 
 use std::path::Path;
 
-use super::{MAGIC, MAX_DIMENSIONS, MAX_NAME, alignment, dialect, id};
+use super::header::{check_dimensions, check_name};
+use super::{MAGIC, alignment, id, type_ids};
+use crate::error::in_tensor;
 use crate::writer::{Writer, write_all};
-use crate::{Array, Entry, Error, Format, Metadata, Result, Value, View};
+use crate::{Array, Error, Metadata, Result, TensorInfo, Value, View};
 
-/// Writes a file of version 3. It takes the place of an old one only when it is whole and on disk.
+/// Writes a file of version 3. It replaces an old file only when it is complete and on disk.
 pub fn write(path: impl AsRef<Path>, metadata: &Metadata, tensors: &[View]) -> Result<()> {
-    write_all(create(path, metadata, tensors.iter().map(View::entry).collect())?, tensors)
+    write_all(create(path, metadata, tensors.iter().map(View::info).collect())?, tensors)
 }
 
-/// Begins a file of version 3 with these keys and tensors, whose bytes then go through the [`Writer`] in this order.
-/// `general.alignment` among the keys sets the alignment, otherwise it is 32.
-pub fn create(path: impl AsRef<Path>, metadata: &Metadata, tensors: Vec<Entry>) -> Result<Writer> {
+/// Creates a file of version 3 with this metadata. The bytes of the tensors are then written to the [`Writer`], in the same order.
+/// The alignment is the value of `general.alignment`, or 32 bytes.
+pub fn create(path: impl AsRef<Path>, metadata: &Metadata, tensors: Vec<TensorInfo>) -> Result<Writer> {
     let path = path.as_ref();
     let (header, alignment) = header(metadata, &tensors).map_err(|e| e.at(path))?;
     Writer::create(path, &header, tensors, alignment)
 }
 
 /// Everything before the data section, padded, and the alignment.
-fn header(metadata: &Metadata, tensors: &[Entry]) -> Result<(Vec<u8>, usize)> {
-    let metadata = &dialect::describe(metadata, tensors)?;
+fn header(metadata: &Metadata, tensors: &[TensorInfo]) -> Result<(Vec<u8>, usize)> {
+    let metadata = &type_ids::describe(metadata, tensors)?;
     let alignment = alignment(metadata)? as u64;
     let mut out = Vec::new();
     out.extend(MAGIC);
@@ -34,47 +36,32 @@ fn header(metadata: &Metadata, tensors: &[Entry]) -> Result<(Vec<u8>, usize)> {
     }
     let mut names = std::collections::HashSet::new();
     let mut offset = 0u64;
-    for entry in tensors {
-        let tensor = || entry.name.clone();
-        if !names.insert(&entry.name) {
-            return Err(Error::DuplicateTensor { tensor: tensor() });
+    for info in tensors {
+        if !names.insert(&info.name) {
+            return Err(Error::duplicate(in_tensor(&info.name)));
         }
-        if entry.shape.len() > MAX_DIMENSIONS {
-            let found = entry.shape.len() as u64;
-            return Err(Error::Dimensions { tensor: tensor(), found, limit: MAX_DIMENSIONS as u64 });
-        }
-        let id = storable(&entry.name, entry.format)?;
-        put_name(&mut out, &entry.name)?;
-        out.extend((entry.shape.len() as u32).to_le_bytes());
-        for &n in entry.shape.iter().rev() {
+        check_dimensions(&info.name, info.shape.len())?;
+        let unknown = || Error::unsupported(in_tensor(&info.name), "a format with a type number in GGUF", info.format);
+        let id = info.format.id.ok_or_else(unknown)?;
+        put_name(&mut out, &info.name)?;
+        out.extend((info.shape.len() as u32).to_le_bytes());
+        for &n in info.shape.iter().rev() {
             out.extend((n as u64).to_le_bytes());
         }
         out.extend(id.to_le_bytes());
         out.extend(offset.to_le_bytes());
-        offset = entry
+        offset = info
             .size()?
             .checked_next_multiple_of(alignment)
             .and_then(|size| offset.checked_add(size))
-            .ok_or_else(|| too_large(entry))?;
+            .ok_or_else(|| info.overflow())?;
     }
     out.resize(out.len().next_multiple_of(alignment as usize), 0);
     Ok((out, alignment as usize))
 }
 
-fn storable(name: &str, format: &Format) -> Result<u32> {
-    format.id.ok_or_else(|| Error::NotStorable { tensor: name.to_string(), format: format.name, kind: "GGUF" })
-}
-
-fn too_large(entry: &Entry) -> Error {
-    let shape = entry.shape.iter().map(|&n| n as u64).collect();
-    Error::TooLarge { tensor: entry.name.clone(), shape, format: entry.format.name }
-}
-
 fn put_name(out: &mut Vec<u8>, name: &str) -> Result<()> {
-    if !(1..=MAX_NAME).contains(&name.len()) {
-        let what = format!("{:?}...", name.chars().take(40).collect::<String>());
-        return Err(Error::NameLength { what, found: name.len() as u64 });
-    }
+    check_name(name, || format!("the name {:?}...", name.chars().take(40).collect::<String>()))?;
     put_string(out, name);
     Ok(())
 }

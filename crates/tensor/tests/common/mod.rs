@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use trine_tensor::{Array, Entry, FORMATS, Metadata, Value, View};
+use trine_tensor::{Array, FORMATS, Metadata, TensorInfo, Value, View};
 
 /// Every type of value.
 pub fn metadata() -> Metadata {
@@ -48,12 +48,12 @@ pub fn tensors(keep: impl Fn(&View) -> bool) -> Vec<View> {
     let weights: Vec<f32> = (0..512).map(|i| ((i * 37) % 101) as f32 - 50.0).collect();
     let view = |(i, format): (usize, &&'static trine_tensor::Format)| {
         let shape = if i % 2 == 0 { vec![2, 256] } else { vec![2, 1, 256] };
-        let entry = Entry { name: format!("blk.{i}.{format}"), format, shape: shape.clone() };
+        let entry = TensorInfo { name: format!("blk.{i}.{format}"), format, shape: shape.clone() };
         View::new(entry.name.clone(), format, shape, entry.encode(&weights).unwrap()).unwrap()
     };
     FORMATS
         .iter()
-        .filter(|format| format.packing().is_none() && format.name != "Q2_0_128")
+        .filter(|format| format.matrix_layout().is_none() && format.name != "Q2_0_128")
         .enumerate()
         .map(view)
         .filter(keep)

@@ -4,8 +4,9 @@ use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use super::budget::{ENTRY, spend, spend_all};
-use super::iterators::{Generator, Group, is_hashable};
-use super::operators::{order, wrong};
+use super::iterators::{Generator, GroupTuple, is_hashable};
+use super::strings::{escape, splitlines};
+use super::values::{escaped, given, iterate, number, order, plain, wrong};
 use super::{format, json, pprint, repr, texts, wrap};
 
 /// Filters that give a generator in Python.
@@ -108,28 +109,6 @@ pub(super) fn apply(state: &mut State, name: &str, args: &[Value]) -> Result<Val
     }
 }
 
-/// A text with what HTML gives a meaning escaped, as `markupsafe` does it.
-pub(super) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&#34;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
-}
-
-/// A value's text, escaped if it is not safe.
-pub(super) fn escaped(value: &Value) -> String {
-    let text = repr::str(value);
-    if value.is_safe() { text } else { escape(&text) }
-}
-
 /// Groups of the engine by what `path` leads to, as tuples, where Python could have sorted their keys.
 fn groups(state: &mut State, found: &Value, path: &str) -> Result<Value, Error> {
     let (mut groups, mut last) = (Vec::new(), None);
@@ -145,7 +124,7 @@ fn groups(state: &mut State, found: &Value, path: &str) -> Result<Value, Error> 
         let own = items.first().map_or(Ok(Value::UNDEFINED), |item| attribute(item, path))?;
         let key = if own.is_undefined() { key } else { own };
         spend(state, (items.len() + 1) * ENTRY)?;
-        groups.push(Value::from_object(Group { key, items: items.into() }));
+        groups.push(Value::from_object(GroupTuple { key, items: items.into() }));
     }
     Ok(groups.into())
 }
@@ -181,22 +160,6 @@ fn integer(text: &str, base: u32) -> Option<i128> {
         return None;
     }
     i128::from_str_radix(&format!("{sign}{}", plain(digits)?), base).ok()
-}
-
-/// Digits without the underscores that Python allows between them.
-fn plain(digits: &str) -> Option<String> {
-    let wrong = digits.starts_with('_') || digits.ends_with('_') || digits.contains("__");
-    (!wrong).then(|| digits.replace('_', ""))
-}
-
-/// Python's `float(value)`, where it gives one.
-pub(super) fn number(value: &Value) -> Result<Option<f64>, Error> {
-    match value.kind() {
-        ValueKind::Undefined => Err(wrong("an undefined value is no number")),
-        ValueKind::Bool => Ok(Some(value.is_true().into())),
-        ValueKind::String => Ok(value.as_str().and_then(|text| plain(text.trim())?.parse().ok())),
-        _ => Ok(f64::try_from(value.clone()).ok()),
-    }
 }
 
 fn replace(state: &mut State, text: Value, old: Value, new: Value, count: Option<i64>) -> Result<String, Error> {
@@ -251,33 +214,6 @@ pub(super) fn joined(state: &mut State, by: &str, items: &[Value]) -> Result<Str
     Ok(items.join(by))
 }
 
-/// What is in `value`; unlike the engine's, nothing is in nothing.
-pub(super) fn iterate(state: &mut State, value: &Value) -> Result<Vec<Value>, Error> {
-    spend(state, value.as_str().map_or(0, |text| text.len() * ENTRY))?;
-    if value.is_none() {
-        return Err(wrong("none is not iterable"));
-    }
-    Ok(value.try_iter()?.collect())
-}
-
-/// The arguments of a filter, given by place or by name.
-pub(super) fn given<const N: usize>(
-    names: [&str; N],
-    args: &[Value],
-    options: &Kwargs,
-) -> Result<[Option<Value>; N], Error> {
-    if args.len() > N {
-        return Err(wrong(format!("expected at most {N} arguments, found {}", args.len())));
-    }
-    let mut found = [const { None }; N];
-    for (i, name) in names.into_iter().enumerate() {
-        let named = options.get(name)?;
-        found[i] = args.get(i).cloned().or(named);
-    }
-    options.assert_all_used()?;
-    Ok(found)
-}
-
 fn indent(state: &mut State, value: Value, args: Rest<Value>, options: Kwargs) -> Result<String, Error> {
     let [width, first, blank] = given(["width", "first", "blank"], &args, &options)?;
     let [first, blank] = [first, blank].map(|flag| flag.is_some_and(|flag| flag.is_true()));
@@ -298,21 +234,4 @@ fn indent(state: &mut State, value: Value, args: Rest<Value>, options: Kwargs) -
         indented.push_str(line);
     }
     Ok(indented)
-}
-
-/// Python's `text.splitlines(ends)`.
-pub(super) fn splitlines(text: &str, ends: bool) -> Vec<&str> {
-    const BREAKS: &[char] =
-        &['\n', '\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}'];
-    let mut lines = Vec::new();
-    let mut rest = text;
-    while let Some(at) = rest.find(BREAKS) {
-        let end = if rest[at..].starts_with("\r\n") { 2 } else { rest[at..].chars().next().map_or(1, char::len_utf8) };
-        lines.push(&rest[..if ends { at + end } else { at }]);
-        rest = &rest[at + end..];
-    }
-    if !rest.is_empty() {
-        lines.push(rest);
-    }
-    lines
 }

@@ -6,8 +6,9 @@ use minijinja::{Error, State, Value};
 
 use super::budget::{spend, spend_all};
 use super::iterators::is_tuple;
-use super::operators::wrong;
-use super::{filters, repr};
+use super::repr;
+use super::strings::escape;
+use super::values::wrong;
 
 /// `text % args`.
 pub(super) fn percent(state: &mut State, text: &Value, args: &[Value]) -> Result<Value, Error> {
@@ -20,25 +21,25 @@ pub(super) fn percent(state: &mut State, text: &Value, args: &[Value]) -> Result
     while let Some((before, directive)) = rest.split_once('%') {
         filled.push_str(before);
         rest = directive;
-        if let Some(behind) = rest.strip_prefix('%') {
+        if let Some(after) = rest.strip_prefix('%') {
             filled.push('%');
-            rest = behind;
+            rest = after;
             continue;
         }
         let mut value = None;
         if let Some(named) = rest.strip_prefix('(') {
-            let (key, behind) = named.split_once(')').ok_or_else(|| wrong("incomplete key of a format"))?;
+            let (key, after) = named.split_once(')').ok_or_else(|| wrong("incomplete key of a format"))?;
             let map = args.first().filter(|map| args.len() == 1 && map.kind() == ValueKind::Map);
             let found = map.ok_or_else(|| wrong("the format requires a mapping"))?.get_item(&Value::from(key))?;
             if found.is_undefined() {
                 return Err(wrong(format!("the format asks for `{key}`, which is not there")));
             }
-            (value, rest, keyed) = (Some(found), behind, true);
+            (value, rest, keyed) = (Some(found), after, true);
         }
         let flags = take(&mut rest, |c| "#0- +".contains(c));
         let mut size = |rest: &mut &str| match rest.strip_prefix('*') {
-            Some(behind) => {
-                *rest = behind;
+            Some(after) => {
+                *rest = after;
                 i64::try_from(next()?.clone()).map(|size| size.to_string())
             }
             None => Ok(take(rest, |c| c.is_ascii_digit()).to_owned()),
@@ -48,8 +49,8 @@ pub(super) fn percent(state: &mut State, text: &Value, args: &[Value]) -> Result
             width => (flags.to_owned(), width),
         };
         let precision = match rest.strip_prefix('.') {
-            Some(behind) => {
-                rest = behind;
+            Some(after) => {
+                rest = after;
                 Some(size(&mut rest)?)
             }
             None => None,
@@ -69,8 +70,8 @@ pub(super) fn percent(state: &mut State, text: &Value, args: &[Value]) -> Result
             's' | 'r' => {
                 let written = if letter == 'r' { repr::repr(&value) } else { repr::str(&value) };
                 let escape = text.is_safe() && !(letter == 's' && value.is_safe());
-                let written = if escape { filters::escape(&written) } else { written };
-                let layout = Layout {
+                let written = if escape { self::escape(&written) } else { written };
+                let layout = Alignment {
                     fill: ' ',
                     align: if flags.contains('-') { '<' } else { '>' },
                     width: widest.unwrap_or(0),
@@ -97,36 +98,37 @@ pub(super) fn percent(state: &mut State, text: &Value, args: &[Value]) -> Result
 /// Python's `text.format(*args, **kwargs)`.
 pub(super) fn braces(state: &mut State, text: &str, args: &[Value]) -> Result<Value, Error> {
     let (args, named): (Rest<Value>, Kwargs) = from_args(args)?;
-    let mut fields = Fields { args: &args, named: &named, place: Place::Unknown };
+    let mut fields = Fields { args: &args, named: &named, numbering: FieldNumbering::Unknown };
     Ok(fields.fill(state, text, 0)?.into())
 }
 
-/// How the fields of a format say which argument they are.
+/// How the fields of a format are numbered. Python does not allow both ways in one format.
 #[derive(Clone, Copy)]
-enum Place {
+enum FieldNumbering {
     Unknown,
-    /// One after another, so many so far.
+    /// `{}`: automatic, with the number of fields so far.
     Counted(usize),
+    /// `{0}`.
     Numbered,
 }
 
 struct Fields<'a> {
     args: &'a [Value],
     named: &'a Kwargs,
-    place: Place,
+    numbering: FieldNumbering,
 }
 
 impl Fields<'_> {
-    /// The text with its fields filled in, which may themselves be in `depth` fields.
+    /// Replaces the fields of a text that is nested in `depth` fields.
     fn fill(&mut self, state: &mut State, text: &str, depth: usize) -> Result<String, Error> {
         let (mut filled, mut rest) = (String::new(), text);
         while let Some(at) = rest.find(['{', '}']) {
             filled.push_str(&rest[..at]);
-            let (brace, behind) = rest[at..].split_at(1);
-            rest = behind;
-            if let Some(behind) = rest.strip_prefix(brace) {
+            let (brace, after) = rest[at..].split_at(1);
+            rest = after;
+            if let Some(after) = rest.strip_prefix(brace) {
                 filled.push_str(brace);
-                rest = behind;
+                rest = after;
                 continue;
             }
             if brace == "}" || depth > 1 {
@@ -137,9 +139,9 @@ impl Fields<'_> {
                 open += i32::from(c == '{') - i32::from(c == '}');
                 open == 0
             });
-            let (field, behind) = rest.split_at(end.ok_or_else(|| wrong("expected `}` in a format"))?);
+            let (field, after) = rest.split_at(end.ok_or_else(|| wrong("expected `}` in a format"))?);
             filled.push_str(&self.field(state, field, depth)?);
-            rest = &behind[1..];
+            rest = &after[1..];
         }
         filled.push_str(rest);
         Ok(filled)
@@ -171,24 +173,24 @@ impl Fields<'_> {
             ("", _) => repr::str(&value),
             _ => return Err(wrong(format!("expected the conversion `r` or `s`, found `{conversion}`"))),
         };
-        Layout::of(state, &spec)?.apply(state, &written)
+        Alignment::of(state, &spec)?.apply(state, &written)
     }
 
     /// An argument, or what is in it: `0`, `name`, `name.key[1]`; without a name the next.
     fn value(&mut self, field: &str) -> Result<Value, Error> {
         let (name, mut path) = field.split_at(field.find(['.', '[']).unwrap_or(field.len()));
-        let number = match (name.parse::<usize>(), self.place) {
-            (Ok(number), Place::Unknown | Place::Numbered) => {
-                self.place = Place::Numbered;
+        let number = match (name.parse::<usize>(), self.numbering) {
+            (Ok(number), FieldNumbering::Unknown | FieldNumbering::Numbered) => {
+                self.numbering = FieldNumbering::Numbered;
                 Some(number)
             }
             (Err(_), _) if !name.is_empty() => None,
-            (Err(_), Place::Unknown) => {
-                self.place = Place::Counted(1);
+            (Err(_), FieldNumbering::Unknown) => {
+                self.numbering = FieldNumbering::Counted(1);
                 Some(0)
             }
-            (Err(_), Place::Counted(count)) => {
-                self.place = Place::Counted(count + 1);
+            (Err(_), FieldNumbering::Counted(count)) => {
+                self.numbering = FieldNumbering::Counted(count + 1);
                 Some(count)
             }
             _ => return Err(wrong("the fields of a format are either numbered or not")),
@@ -200,7 +202,7 @@ impl Fields<'_> {
             None => self.named.get(name)?,
         };
         while !path.is_empty() {
-            let (key, behind) = match path.strip_prefix('[') {
+            let (key, after) = match path.strip_prefix('[') {
                 Some(rest) => rest.split_once(']').ok_or_else(|| wrong("expected `]` in a format"))?,
                 None => {
                     let rest = path.strip_prefix('.').ok_or_else(|| wrong("expected `.` or `[` in a format"))?;
@@ -208,26 +210,26 @@ impl Fields<'_> {
                 }
             };
             value = value.get_item(&key.parse::<usize>().map_or_else(|_| Value::from(key), Value::from))?;
-            path = behind;
+            path = after;
         }
         Ok(value)
     }
 }
 
-/// How a text is laid out in a field.
-struct Layout {
+/// The padding and truncation of a field.
+struct Alignment {
     fill: char,
     /// `<`, `>` or `^`.
     align: char,
-    /// Characters at least.
+    /// Minimum width in characters.
     width: usize,
-    /// Characters of the text at most.
+    /// Maximum number of characters of the text.
     longest: Option<usize>,
 }
 
-impl Layout {
-    /// By a format such as `*^10.3s`.
-    fn of(state: &mut State, spec: &str) -> Result<Layout, Error> {
+impl Alignment {
+    /// Parses a format specification such as `*^10.3s`.
+    fn of(state: &mut State, spec: &str) -> Result<Alignment, Error> {
         const ALIGNMENTS: [char; 3] = ['<', '>', '^'];
         let mut chars = spec.chars();
         let (mut fill, mut align, mut rest) = (' ', '<', spec);
@@ -238,17 +240,17 @@ impl Layout {
             (Some(first), _) if ALIGNMENTS.contains(&first) => (align, rest) = (first, &spec[1..]),
             _ => {}
         }
-        if let Some(behind) = rest.strip_prefix('0').filter(|_| rest == spec) {
-            (fill, rest) = ('0', behind);
+        if let Some(after) = rest.strip_prefix('0').filter(|_| rest == spec) {
+            (fill, rest) = ('0', after);
         }
         let width = number(state, take(&mut rest, |c| c.is_ascii_digit()))?.unwrap_or(0);
         let mut longest = None;
-        if let Some(behind) = rest.strip_prefix('.') {
-            rest = behind;
+        if let Some(after) = rest.strip_prefix('.') {
+            rest = after;
             longest = number(state, take(&mut rest, |c| c.is_ascii_digit()))?;
         }
         match rest {
-            "" | "s" => Ok(Layout { fill, align, width, longest }),
+            "" | "s" => Ok(Alignment { fill, align, width, longest }),
             _ => Err(wrong(format!("expected the format of a text, found `{spec}`"))),
         }
     }

@@ -61,16 +61,16 @@ impl Object for DictView {
     }
 }
 
-/// A group of `groupby`: a tuple whose entries have names, too.
+/// A group of `groupby`: a named tuple.
 #[derive(Debug)]
-pub(super) struct Group {
-    /// What its items have in common, `grouper`.
+pub(super) struct GroupTuple {
+    /// The common value of the items, `grouper`.
     pub(super) key: Value,
     /// `list`.
     pub(super) items: Value,
 }
 
-impl Object for Group {
+impl Object for GroupTuple {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
         ObjectRepr::Seq
     }
@@ -90,7 +90,7 @@ impl Object for Group {
 
 /// Whether a value is a tuple of Python's.
 pub(super) fn is_tuple(value: &Value) -> bool {
-    value.is_tuple() || value.downcast_object_ref::<Group>().is_some()
+    value.is_tuple() || value.downcast_object_ref::<GroupTuple>().is_some()
 }
 
 /// Whether a value is a list or tuple of Python's, which has entries by number and is sliced.

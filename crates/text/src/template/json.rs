@@ -12,9 +12,9 @@ const DEPTH: usize = 128;
 /// Bytes of JSON.
 const LENGTH: usize = 64 << 20;
 
-/// How `json.dumps` was asked to write.
-struct Style {
-    /// What one level is indented by; on one line when absent.
+/// The options of `json.dumps`.
+struct JsonStyle {
+    /// The indentation of one level; everything is on one line if absent.
     indent: Option<String>,
     /// Between the entries of a list or dictionary.
     item: String,
@@ -43,7 +43,7 @@ pub(super) fn tojson(value: &Value, indent: Option<Value>, options: Kwargs) -> R
     let sort_keys = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     let ensure_ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
     options.assert_all_used()?;
-    let style = Style { indent, item, key, sort_keys, ensure_ascii };
+    let style = JsonStyle { indent, item, key, sort_keys, ensure_ascii };
     let mut json = String::new();
     style.write(value, 0, &mut json)?;
     Ok(json.into())
@@ -53,7 +53,7 @@ fn wrong(found: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::InvalidOperation, format!("tojson: {found} cannot be written as JSON"))
 }
 
-impl Style {
+impl JsonStyle {
     fn write(&self, value: &Value, depth: usize, json: &mut String) -> Result<(), Error> {
         if depth > DEPTH {
             return Err(wrong(format!("a value of more than {DEPTH} levels")));

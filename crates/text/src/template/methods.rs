@@ -5,9 +5,10 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat;
 
 use super::budget::{ENTRY, spend, spend_flat};
-use super::filters::{iterate, joined, replaced, splitlines};
+use super::filters::{joined, replaced};
 use super::iterators::{DictView, is_list};
-use super::operators::wrong;
+use super::strings::{is_space, splitlines};
+use super::values::{iterate, wrong};
 use super::{format, texts};
 
 /// Adds the methods of Python's texts, lists and dictionaries, and what tests mean in Python.
@@ -41,7 +42,7 @@ fn string_method(state: &mut State, value: &Value, text: &str, name: &str, args:
     let side = |chars: Option<String>| {
         move |c: char| match &chars {
             Some(chars) => chars.contains(c),
-            None => texts::is_space(c),
+            None => is_space(c),
         }
     };
     Ok(match name {
@@ -104,7 +105,7 @@ fn string_method(state: &mut State, value: &Value, text: &str, name: &str, args:
             let first = name == "partition";
             let parts = match if first { text.split_once(by) } else { text.rsplit_once(by) } {
                 _ if by.is_empty() => return Err(wrong(format!("{name}: expected a separator"))),
-                Some((before, behind)) => [before, by, behind],
+                Some((before, after)) => [before, by, after],
                 None if first => [text, "", ""],
                 None => ["", "", text],
             };
@@ -175,19 +176,15 @@ fn string_method(state: &mut State, value: &Value, text: &str, name: &str, args:
 /// Words, at most `most` cuts, counted from the end if `last`.
 fn split_space(text: &str, most: usize, last: bool) -> Vec<&str> {
     let mut parts = Vec::new();
-    let mut rest = if last { text.trim_end_matches(texts::is_space) } else { text.trim_start_matches(texts::is_space) };
-    while !rest.trim_matches(texts::is_space).is_empty() {
-        let cut = if last { rest.rfind(texts::is_space) } else { rest.find(texts::is_space) };
+    let mut rest = if last { text.trim_end_matches(is_space) } else { text.trim_start_matches(is_space) };
+    while !rest.trim_matches(is_space).is_empty() {
+        let cut = if last { rest.rfind(is_space) } else { rest.find(is_space) };
         match cut {
             Some(at) if parts.len() < most => {
                 let width = rest[at..].chars().next().map_or(1, char::len_utf8);
-                let (before, behind) = (&rest[..at], &rest[at + width..]);
-                parts.push(if last { behind } else { before });
-                rest = if last {
-                    before.trim_end_matches(texts::is_space)
-                } else {
-                    behind.trim_start_matches(texts::is_space)
-                };
+                let (before, after) = (&rest[..at], &rest[at + width..]);
+                parts.push(if last { after } else { before });
+                rest = if last { before.trim_end_matches(is_space) } else { after.trim_start_matches(is_space) };
             }
             _ => {
                 parts.push(rest);

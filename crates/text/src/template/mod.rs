@@ -1,4 +1,4 @@
-//! Chat templates: the messages of a chat become one prompt, as Hugging Face's `apply_chat_template` makes it.
+//! Chat templates: rendering the messages of a chat to one prompt, like `apply_chat_template` of Hugging Face.
 
 mod budget;
 mod filters;
@@ -11,7 +11,9 @@ mod pprint;
 mod python;
 mod repr;
 mod rewrite;
+mod strings;
 mod texts;
+mod values;
 mod wrap;
 
 use crate::{Error, Result};
@@ -24,60 +26,73 @@ use serde::{Deserialize, Serialize};
 use serde_json::Map;
 use std::collections::BTreeMap;
 
-/// Instructions that one rendering may take; a real template takes some thousands.
+/// Maximum number of instructions per rendering. Real templates need some thousands.
 const STEPS: u64 = 2_000_000;
 
-/// Frames of macros and loops inside each other.
+/// Maximum number of nested macros and loops.
 const DEPTH: usize = 200;
 
-/// Bytes that a template may have, four times the longest known.
+/// Maximum size of a template in bytes, four times the largest known.
 const SOURCE: usize = 64 << 10;
 
-/// Bytes of stack for the engine: enough for what [`SOURCE`] can nest and [`STEPS`] can build. They are only reserved.
+/// Stack size of the engine in bytes, which suffices for any nesting within [`SOURCE`] and [`STEPS`]. It is only reserved.
 const STACK: usize = 256 << 20;
 
-/// The template's name in error messages.
+/// The name of the template in errors.
 const NAME: &str = "chat template";
 
-/// One message of a chat. Messages of any other shape can be rendered as general JSON.
+/// A message of a chat. [`Template::render`] also takes messages of other types that serialize to JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {
-    /// `system`, `user`, `assistant`, `tool`, or what else the template knows.
+    /// `system`, `user`, `assistant`, `tool`, or any other role of the template.
     pub role: String,
-    /// Usually a string; for some models a list of parts; null where a message has only tool calls.
+    /// Usually a string; for some models a list of parts; null in a message that has only tool calls.
     #[serde(default)]
     pub content: serde_json::Value,
-    /// Everything else a template may look at: `name`, `tool_calls`, `tool_call_id`, `reasoning_content`.
+    /// Other fields, such as `name`, `tool_calls`, `tool_call_id`, `reasoning_content`.
     #[serde(flatten)]
     pub rest: Map<String, serde_json::Value>,
 }
 
 impl Message {
-    /// A message that is text.
+    /// A message with text content.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Message {
         Message { role: role.into(), content: content.into().into(), rest: Map::new() }
     }
 }
 
-/// A compiled chat template (Jinja, set up as Hugging Face transformers sets it up).
+/// A compiled chat template: Jinja with the filters, methods and options of Hugging Face transformers.
 ///
-/// Templates come with model files and may be hostile: a template reaches nothing but its arguments, and its length and
-/// the steps, depth, and bytes read and built of a rendering are bounded.
+/// Templates come with model files and may be malicious. A template can access only its arguments, and its size, and the
+/// instructions, nesting and memory of a rendering, are limited.
+///
+/// ```
+/// use trine_text::{Message, Template};
+///
+/// let source = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{{ eos_token }}{% endfor %}";
+/// let template = Template::new(source, "<s>", "</s>")?;
+/// let messages = [Message::new("user", "Hello")];
+/// assert_eq!(template.render(&messages, None, true, &Default::default())?, "<|user|>Hello</s>");
+/// # Ok::<(), trine_text::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Template {
     environment: Environment<'static>,
     source: String,
-    /// The source as the engine takes it.
+    /// The source without tags that the engine does not know.
     plain: String,
     bos: String,
     eos: String,
 }
 
 impl Template {
-    /// Compiles a template; `bos` and `eos` are the spellings it gets as `bos_token` and `eos_token`.
+    /// Compiles a template. `bos` and `eos` are the names of these tokens, its variables `bos_token` and `eos_token`.
+    ///
+    /// # Errors
+    /// When the template has a syntax error, or is too large.
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<Template> {
         let mut environment = Environment::new();
-        // Errors then name what is undefined.
+        // In debug mode, errors name undefined variables.
         environment.set_debug(true);
         environment.set_fuel(Some(STEPS));
         environment.set_recursion_limit(DEPTH);
@@ -98,7 +113,7 @@ impl Template {
         Ok(template)
     }
 
-    /// Renders as if it was always `time`, which some templates write into the prompt.
+    /// Sets the time that templates may write to the prompt. The default is the current local time.
     pub fn at(mut self, time: NaiveDateTime) -> Template {
         self.set_clock(move || time);
         self
@@ -108,11 +123,12 @@ impl Template {
         self.environment.add_function("strftime_now", move |format: &str| python::strftime(now(), format));
     }
 
-    /// The prompt for `messages`, which are a slice of [`Message`] or general JSON. `tools` are function definitions
-    /// as in OpenAI's API; with `add_generation_prompt` the prompt ends where the assistant's turn begins; `extra`
-    /// are further variables (`enable_thinking`), and win over the others.
+    /// Renders a prompt from `messages`, a slice of [`Message`] or any type that serializes to a list of messages. `tools` are
+    /// function definitions as in OpenAI's API. With `add_generation_prompt`, the prompt ends with the start of an assistant
+    /// message. `extra` has further variables, such as `enable_thinking`, which override the others.
     ///
-    /// Fails where the template does: it may refuse a chat by `raise_exception`.
+    /// # Errors
+    /// When the template fails, which it may do deliberately by `raise_exception`, or exceeds a limit.
     pub fn render<M: Serialize + ?Sized>(
         &self,
         messages: &M,
@@ -133,7 +149,7 @@ impl Template {
         on_own_stack(|| self.render_here(Value::from(context)))
     }
 
-    /// The program of the engine for the template, with Python's operators.
+    /// Compiles the template to instructions of the engine, with Python's operators.
     fn compile(&self) -> Result<(Instructions<'_>, BTreeMap<&str, Instructions<'_>>)> {
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(explain)?;
         let tree = machinery::parse(&self.plain, NAME, syntax).map_err(explain)?;
@@ -151,24 +167,23 @@ impl Template {
         Ok(text)
     }
 
-    /// The template as it was given.
+    /// The source of the template.
     pub fn source(&self) -> &str {
         &self.source
     }
 }
 
-/// Runs the engine where it can do no harm: should it panic, that is an error, and it compiles, drops and prints what a
-/// template nests frame by frame.
+/// Runs the engine in a thread with a large stack, since it recurses for nested templates, and converts a panic to an error.
 fn on_own_stack<T: Send>(run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name(NAME.to_owned()).stack_size(STACK);
         let thread = thread.spawn_scoped(scope, run);
-        let thread = thread.map_err(|error| Error::Template(format!("no thread to run it in: {error}")))?;
+        let thread = thread.map_err(|error| Error::Template(format!("cannot start a thread: {error}")))?;
         thread.join().unwrap_or_else(|_| Err(Error::Template("the template engine failed".to_owned())))
     })
 }
 
-/// The error with everything it was caused by, on one line.
+/// Converts an error with all its causes, on one line.
 fn explain(error: minijinja::Error) -> Error {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(&error);

@@ -6,6 +6,8 @@ use std::cmp::Ordering;
 
 use super::budget::{spend, spend_all, spend_flat};
 use super::iterators::{is_hashable, is_iterator, is_list, is_tuple};
+use super::strings::escape;
+use super::values::{escaped, floats, integers, order, refused, wrong};
 use super::{filters, format, repr};
 
 /// Filters that take time or memory by the number of entries at most, not by what is in them.
@@ -32,19 +34,10 @@ pub(super) fn install(environment: &mut Environment) {
     environment.set_formatter(|out, state, value| {
         spend_all(state, value)?;
         let escape = !matches!(state.auto_escape(), minijinja::AutoEscape::None) && !value.is_safe();
-        let text = if escape { filters::escape(&repr::str(value)) } else { repr::str(value) };
+        let text = if escape { self::escape(&repr::str(value)) } else { repr::str(value) };
         spend(state, text.len())?;
         Ok(out.write_str(&text)?)
     });
-}
-
-/// What Python raises a `TypeError` for.
-pub(super) fn wrong(problem: impl std::fmt::Display) -> Error {
-    Error::new(ErrorKind::InvalidOperation, problem.to_string())
-}
-
-fn refused(op: &str, a: &Value, b: &Value) -> Error {
-    wrong(format!("{} {op} {}: not defined for these types", a.kind(), b.kind()))
 }
 
 /// Applies a filter: its value, its name, its arguments.
@@ -92,24 +85,6 @@ fn weighed(state: &mut State, value: Value) -> Result<Value, Error> {
     Ok(value)
 }
 
-fn integers(a: &Value, b: &Value) -> Option<(i128, i128)> {
-    let whole = |value: &Value| match value.kind() {
-        ValueKind::Bool => Some(value.is_true().into()),
-        ValueKind::Number if value.is_integer() => i128::try_from(value.clone()).ok(),
-        _ => None,
-    };
-    Some((whole(a)?, whole(b)?))
-}
-
-fn floats(a: &Value, b: &Value) -> Option<(f64, f64)> {
-    let float = |value: &Value| match value.kind() {
-        ValueKind::Bool => Some(f64::from(u8::from(value.is_true()))),
-        ValueKind::Number => f64::try_from(value.clone()).ok().or(i128::try_from(value.clone()).ok().map(|n| n as f64)),
-        _ => None,
-    };
-    Some((float(a)?, float(b)?))
-}
-
 fn number(value: Option<i128>) -> Result<Value, Error> {
     let value = value.ok_or_else(|| wrong("an integer of more than 128 bits"))?;
     Ok(i64::try_from(value).map_or_else(|_| Value::from(value), Value::from))
@@ -120,7 +95,7 @@ fn markup(parts: [&Value; 2]) -> Value {
     if !parts.iter().any(|part| part.is_safe()) {
         return Value::from(parts.map(|part| part.as_str().unwrap_or_default()).concat());
     }
-    Value::from_safe_string(parts.map(filters::escaped).concat())
+    Value::from_safe_string(parts.map(escaped).concat())
 }
 
 fn add(state: &mut State, a: Value, b: Value) -> Result<Value, Error> {
@@ -229,22 +204,6 @@ fn equal(state: &mut State, a: &Value, b: &Value) -> Result<bool, Error> {
     spend_all(state, a)?;
     spend_all(state, b)?;
     Ok(a == b && !is_iterator(a) && !is_iterator(b))
-}
-
-/// How two values are ordered, where they are.
-pub(super) fn order(state: &mut State, a: &Value, b: &Value) -> Result<Ordering, Error> {
-    spend_all(state, a)?;
-    spend_all(state, b)?;
-    match (integers(a, b), floats(a, b), a.as_str(), b.as_str()) {
-        (Some((a, b)), ..) => Ok(a.cmp(&b)),
-        (_, Some((a, b)), ..) => a.partial_cmp(&b).ok_or_else(|| wrong("NaN has no order")),
-        (.., Some(a), Some(b)) => Ok(a.cmp(b)),
-        _ if is_list(a) && is_list(b) && is_tuple(a) == is_tuple(b) => {
-            let differ = a.try_iter()?.zip(b.try_iter()?).find(|(a, b)| a != b);
-            differ.map_or(Ok(a.len().cmp(&b.len())), |(a, b)| order(state, &a, &b))
-        }
-        _ => Err(refused("<", a, b)),
-    }
 }
 
 /// `value[key]`, undefined where there is none.

@@ -4,41 +4,40 @@ use minijinja::value::ValueKind;
 use minijinja::{Error, State, Value};
 
 use super::budget::{ENTRY, spend};
-use super::filters::splitlines;
 use super::iterators::is_tuple;
 use super::repr;
-use super::texts::is_space;
+use super::strings::{is_space, splitlines};
 
 /// Characters of a line.
 const WIDTH: usize = 80;
 
 pub(super) fn pprint(state: &mut State, value: Value) -> Result<String, Error> {
     let mut text = String::new();
-    let place = Place { indent: 0, behind: 0, top: true };
+    let place = Position { indent: 0, after: 0, top: true };
     write(state, &value, place, &mut text)?;
     Ok(text)
 }
 
-/// Where a value is written.
+/// The position of a value in the output.
 #[derive(Clone, Copy)]
-struct Place {
-    /// Characters before it on the line.
+struct Position {
+    /// Characters before the value on the line.
     indent: usize,
-    /// Characters that must fit behind it.
-    behind: usize,
-    /// Whether it is in nothing else.
+    /// Characters after the value on the line.
+    after: usize,
+    /// Whether the value is not nested.
     top: bool,
 }
 
-impl Place {
-    /// Characters that a line has for the value.
+impl Position {
+    /// The number of characters available for the value.
     fn room(self) -> usize {
-        WIDTH.saturating_sub(self.indent + self.behind)
+        WIDTH.saturating_sub(self.indent + self.after)
     }
 }
 
 /// On one line if it fits, or else an entry on each.
-fn write(state: &mut State, value: &Value, place: Place, text: &mut String) -> Result<(), Error> {
+fn write(state: &mut State, value: &Value, place: Position, text: &mut String) -> Result<(), Error> {
     let whole = repr::sorted(value);
     // What is in it is written again on a line of its own.
     spend(state, whole.len().saturating_mul(ENTRY))?;
@@ -62,7 +61,7 @@ fn write(state: &mut State, value: &Value, place: Place, text: &mut String) -> R
         if i > 0 {
             line(state, place.indent + 1, ",", text)?;
         }
-        let behind = if i + 1 < entries.len() { 1 } else { place.behind + close.len() };
+        let after = if i + 1 < entries.len() { 1 } else { place.after + close.len() };
         let (indent, item) = match value.kind() {
             ValueKind::Map => {
                 let name = repr::sorted(entry);
@@ -71,7 +70,7 @@ fn write(state: &mut State, value: &Value, place: Place, text: &mut String) -> R
             }
             _ => (place.indent + 1, entry.clone()),
         };
-        write(state, &item, Place { indent, behind, top: false }, text)?;
+        write(state, &item, Position { indent, after, top: false }, text)?;
     }
     text.push_str(close);
     Ok(())
@@ -86,9 +85,9 @@ fn line(state: &mut State, indent: usize, end: &str, text: &mut String) -> Resul
 }
 
 /// As literals below each other, which Python reads as one.
-fn string(state: &mut State, string: &str, place: Place, text: &mut String) -> Result<(), Error> {
-    let (indent, behind) = if place.top { (1, 1) } else { (place.indent, place.behind) };
-    let room = |last: bool| WIDTH.saturating_sub(indent + if last { behind } else { 0 });
+fn string(state: &mut State, string: &str, place: Position, text: &mut String) -> Result<(), Error> {
+    let (indent, after) = if place.top { (1, 1) } else { (place.indent, place.after) };
+    let room = |last: bool| WIDTH.saturating_sub(indent + if last { after } else { 0 });
     let literal = |part: &str| repr::repr(&Value::from(part));
     let fits = |part: &str, last: bool| literal(part).chars().count() <= room(last);
     let lines = splitlines(string, true);

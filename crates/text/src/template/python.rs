@@ -23,7 +23,7 @@ pub(super) fn strftime(time: NaiveDateTime, format: &str) -> Result<String, Erro
     Ok(text)
 }
 
-/// Makes blocks of `{% generation %}` tags, by which transformers marks what an assistant said, plain blocks.
+/// Replaces `{% generation %}` tags, by which transformers marks the text of the assistant, by plain blocks.
 pub(super) fn without_generation_tags(source: &str) -> String {
     let mut plain = String::with_capacity(source.len());
     let mut rest = source;
@@ -32,7 +32,7 @@ pub(super) fn without_generation_tags(source: &str) -> String {
         plain.push_str(before);
         let name = tag.trim_start_matches(['-', '+']).trim_start();
         let len = name.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(name.len());
-        let (name, behind) = name.split_at(len);
+        let (name, after) = name.split_at(len);
         let block = match name {
             "generation" => "with",
             "endgeneration" => "endwith",
@@ -41,9 +41,9 @@ pub(super) fn without_generation_tags(source: &str) -> String {
                 continue;
             }
         };
-        plain.push_str(&tag[..tag.len() - behind.len() - name.len()]);
+        plain.push_str(&tag[..tag.len() - after.len() - name.len()]);
         plain.push_str(block);
-        rest = behind;
+        rest = after;
     }
     plain.push_str(rest);
     plain

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::sync::LazyLock;
 
 use super::iterators::{DictView, is_tuple};
-use super::texts::pattern;
+use super::strings::pattern;
 
 /// What is not written as it is between quotes: these, and what Python calls not printable.
 static ESCAPED: LazyLock<Regex> = LazyLock::new(|| pattern(r#"[\\'"\p{C}\p{Z}--\x20]"#));

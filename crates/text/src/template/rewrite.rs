@@ -154,7 +154,7 @@ fn arg<'a>(arg: &CallArg<'a>) -> CallArg<'a> {
     }
 }
 
-/// The arguments of a filter or test, behind its name.
+/// The arguments of a filter or test, after its name.
 fn named<'a>(name: &str, args: &[CallArg<'a>], span: Span) -> Vec<CallArg<'a>> {
     let name: String = name.split_ascii_whitespace().collect();
     [CallArg::Pos(constant(name.into(), span))].into_iter().chain(args.iter().map(arg)).collect()

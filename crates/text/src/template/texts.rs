@@ -7,19 +7,14 @@ use std::fmt::Write;
 use std::sync::LazyLock;
 
 use super::budget::{ENTRY, spend};
-use super::filters::{escape, escaped, given, iterate, number};
-use super::operators::wrong;
 use super::repr;
+use super::strings::{escape, is_space, pattern};
+use super::values::{escaped, given, integer, iterate, number, wrong};
 
 /// What Python's `\w+` finds.
 static WORDS: LazyLock<Regex> = LazyLock::new(|| pattern(r"[\p{L}\p{N}_]+"));
 
 static IDENTIFIER: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[\p{XID_Start}_]\p{XID_Continue}*$"));
-
-/// A regular expression of ours.
-pub(super) fn pattern(pattern: &str) -> Regex {
-    Regex::new(pattern).expect("a pattern of ours is right")
-}
 
 pub(super) fn install(environment: &mut Environment) {
     environment.add_filter("wordcount", |value: Value| WORDS.find_iter(&repr::str(&value)).count());
@@ -32,16 +27,6 @@ pub(super) fn install(environment: &mut Environment) {
     environment.add_filter("urlencode", urlencode);
     environment.add_filter("filesizeformat", filesizeformat);
     environment.add_filter("xmlattr", xmlattr);
-}
-
-/// An integer argument.
-pub(super) fn integer(value: Option<Value>, usual: i64) -> Result<i64, Error> {
-    value.map_or(Ok(usual), i64::try_from)
-}
-
-/// Python's whitespace.
-pub(super) fn is_space(c: char) -> bool {
-    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
 /// `text.ljust(width, fill)`, `rjust`, `center`, or `zfill` without `fill`.
@@ -131,9 +116,9 @@ fn striptags(value: Value) -> String {
             Some(comment) => comment.split_once("-->"),
             None => tag.split_once('>'),
         };
-        let Some((_, behind)) = end else { break };
+        let Some((_, after)) = end else { break };
         plain.push_str(before);
-        rest = behind;
+        rest = after;
     }
     plain.push_str(rest);
     let words: Vec<&str> = plain.split(is_space).filter(|word| !word.is_empty()).collect();

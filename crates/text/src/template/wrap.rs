@@ -7,10 +7,9 @@ use std::ops::Range;
 use std::sync::LazyLock;
 
 use super::budget::{ENTRY, spend};
-use super::filters::{given, splitlines};
-use super::operators::wrong;
 use super::repr;
-use super::texts::{integer, is_space, pattern};
+use super::strings::{is_space, pattern, splitlines};
+use super::values::{given, integer, wrong};
 
 static LETTER: LazyLock<Regex> = LazyLock::new(|| pattern(r"[\p{L}\p{N}_--\p{Nd}]"));
 
@@ -44,7 +43,7 @@ struct Wrap {
     width: usize,
     /// Whether words longer than a line are broken.
     long: bool,
-    /// Whether words are broken behind hyphens.
+    /// Whether words are broken after hyphens.
     hyphens: bool,
 }
 
@@ -109,11 +108,11 @@ fn is_letter(c: char) -> bool {
     c == '_' || if c.is_ascii() { c.is_ascii_alphabetic() } else { LETTER.is_match(&*c.encode_utf8(&mut [0; 4])) }
 }
 
-/// Where the first part of a word from `start` to `end` ends: behind a hyphen between letters, or at a dash of several hyphens.
+/// Where the first part of a word from `start` to `end` ends: after a hyphen between letters, or at a dash of several hyphens.
 fn part(text: &[char], start: usize, end: usize) -> usize {
     let letter = |at: usize| text.get(at).is_some_and(|&c| is_letter(c));
     let in_word = |at: usize| letter(at) || text.get(at).is_some_and(|c| c.is_numeric());
-    // Where a dash behind a word and before another ends.
+    // Where a dash after a word and before another ends.
     let dash = |at: usize| {
         let behind_word = at > 0 && (in_word(at - 1) || "!\"'&.,?".contains(text[at - 1]));
         let len = if behind_word { text[at..].iter().take_while(|&&c| c == '-').count() } else { 0 };
@@ -127,8 +126,8 @@ fn part(text: &[char], start: usize, end: usize) -> usize {
             continue;
         }
         let before = letter(at - 1) && at > 1 && (letter(at - 2) || text[at - 2] == '-' && at > 2 && letter(at - 3));
-        let behind = letter(at + 1) && (letter(at + 2) || text.get(at + 2) == Some(&'-') && letter(at + 3));
-        if before && behind {
+        let after = letter(at + 1) && (letter(at + 2) || text.get(at + 2) == Some(&'-') && letter(at + 3));
+        if before && after {
             return at + 1;
         }
         if dash(at).is_some() {

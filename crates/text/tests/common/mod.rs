@@ -1,11 +1,11 @@
-//! The shared test data: where it lies, and vocabularies read from it.
+//! Test data: paths, and vocabularies read from them.
 #![allow(dead_code, reason = "each test uses some of it")]
 
 use std::path::{Path, PathBuf};
 use trine_tensor::{File, Strings};
-use trine_text::{Encode, Tokenizer, Vocab};
+use trine_text::{EncodeOptions, Tokenizer, Vocab};
 
-/// A file of the shared data, or nothing, said aloud, where the data is absent.
+/// A file of the shared data; prints a message and returns `None` if it is absent.
 pub fn shared(path: &str) -> Option<PathBuf> {
     let root = std::env::var_os("TRINE_SHARED")
         .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")), PathBuf::from);
@@ -30,7 +30,7 @@ pub fn gguf(path: &str) -> Option<Vocab<'static>> {
         pre: string("pre"),
         tokens: strings("tokens"),
         scores: file.metadata().f32s(&key("scores")).unwrap().unwrap_or_default(),
-        types: file.metadata().i32s(&key("token_type")).unwrap().unwrap_or_default(),
+        token_types: file.metadata().i32s(&key("token_type")).unwrap().unwrap_or_default(),
         merges: strings("merges"),
         bos: id("bos_token_id"),
         eos: id("eos_token_id"),
@@ -60,7 +60,7 @@ pub fn llama_3() -> Option<Vocab<'static>> {
     Some(Vocab {
         model: "gpt2",
         pre: Some("llama-bpe"),
-        types: vec![1; tokens.len()].into(),
+        token_types: vec![1; tokens.len()].into(),
         tokens,
         merges: merges.collect(),
         add_bos: Some(false),
@@ -81,8 +81,8 @@ pub fn tokenizers() -> Vec<(&'static str, Tokenizer)> {
     all.filter_map(|(name, vocab)| Some((name, Tokenizer::new(vocab?).unwrap()))).collect()
 }
 
-/// A tokenizer of every kind, from golden/tokenizers.
-pub fn kinds() -> Vec<(&'static str, Tokenizer)> {
+/// A tokenizer of each algorithm, from golden/tokenizers.
+pub fn algorithms() -> Vec<(&'static str, Tokenizer)> {
     let models = ["spm-bpe", "spm-bpe-rules", "spm-unigram", "spm-unigram-bytes"];
     let models = models.map(|name| (name, Tokenizer::from_model(&golden(&format!("{name}.model")), None).unwrap()));
     let json = ["wordpiece", "unigram", "byte-fallback", "byte-fallback-bare", "byte-level"];
@@ -90,10 +90,10 @@ pub fn kinds() -> Vec<(&'static str, Tokenizer)> {
     models.into_iter().chain(json).collect()
 }
 
-/// Those that rewrite texts, or cannot spell some: decoding gives back only what decoding gave.
+/// Tokenizers that do not preserve every text. Decoding preserves only text that was decoded before.
 pub const LOSSY: [&str; 6] = ["bert-bge", "spm-bpe-rules", "spm-unigram", "wordpiece", "unigram", "byte-level"];
 
-/// Those that take U+2581 for a space.
+/// Tokenizers that use U+2581 for a space.
 pub const SPACED: [&str; 6] =
     ["llama-spm", "phi-3", "spm-bpe", "spm-unigram-bytes", "byte-fallback", "byte-fallback-bare"];
 
@@ -106,4 +106,4 @@ pub fn vectors(name: &str) -> Option<Vec<(String, Vec<u32>)>> {
     Some(texts.zip(ids).collect())
 }
 
-pub const PLAIN: Encode = Encode { special: false, bos_eos: false };
+pub const PLAIN: EncodeOptions = EncodeOptions { parse_special: false, add_special: false };

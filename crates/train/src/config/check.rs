@@ -1,6 +1,6 @@
-//! Which values of a configuration make sense, and make sense together.
+//! Checks of the values of a configuration, alone and together.
 
-use super::{Config, Distill, Model, Weights};
+use super::{Config, DistillConfig, ModelConfig, WeightQuantization};
 use crate::{Error, Result};
 use std::fmt::Display;
 use std::ops::RangeBounds;
@@ -8,13 +8,12 @@ use trine_model::Sizes;
 use trine_tensor::FORMATS;
 use trine_tensor::format::{self, BF16, F16, F32, Format};
 
-/// The largest size of a model or a batch: products of a few of them can be counted.
-const MOST: usize = 1 << 20;
-/// The most threads.
-const THREADS: usize = 1024;
+/// The largest size of a model or a batch. Products of three fit an integer.
+const MAX_SIZE: usize = 1 << 20;
+const MAX_THREADS: usize = 1024;
 
 impl Config {
-    /// Makes sure that the values are within their ranges and fit each other, without a look at any file.
+    /// Checks that all values are in their ranges and fit each other, without reading any file.
     ///
     /// # Errors
     /// [`Error::Config`] for the first that does not.
@@ -35,8 +34,8 @@ impl Config {
             expect(model.tokenizer.is_some(), "model.tokenizer", "a tokenizer, or a model in `model.from`", "neither")?;
             model.check_sizes()?;
         }
-        if let Some(context) = model.context {
-            within("model.context", context, self.train.sequence..=MOST, "`train.sequence` to 1048576")?;
+        if let Some(context) = model.context_length {
+            within("model.context_length", context, self.train.sequence..=MAX_SIZE, "`train.sequence` to 1048576")?;
         }
         Ok(())
     }
@@ -44,7 +43,7 @@ impl Config {
     fn check_data(&self) -> Result<()> {
         let data = &self.data;
         expect(!data.files.is_empty(), "data.files", "at least one file", "an empty list")?;
-        expect(!data.separator.is_empty(), "data.separator", "a text", "an empty one")?;
+        expect(!data.separator.is_empty(), "data.separator", "a text", "an empty text")?;
         expect(!data.field.is_empty(), "data.field", "the name of a field", "an empty one")?;
         within("data.validation", data.validation, 0.0..=0.5, "0 to 0.5")
     }
@@ -52,11 +51,11 @@ impl Config {
     fn check_train(&self) -> Result<()> {
         let train = &self.train;
         within("train.steps", train.steps, 1..=1 << 40, "1 or more, and at most 2^40")?;
-        within("train.batch", train.batch, 1..=MOST, "1 to 1048576")?;
+        within("train.batch", train.batch, 1..=MAX_SIZE, "1 to 1048576")?;
         if let Some(micro_batch) = train.micro_batch {
             within("train.micro_batch", micro_batch, 1..=train.batch, "1 to `train.batch`")?;
         }
-        within("train.sequence", train.sequence, 2..=MOST, "2 to 1048576")?;
+        within("train.sequence", train.sequence, 2..=MAX_SIZE, "2 to 1048576")?;
         within("train.clip_grad_norm", train.clip_grad_norm, 0.0..=f64::MAX, "0 (none) or more")?;
         let scale = &train.loss_scale;
         within("train.loss_scale.initial", scale.initial, f64::MIN_POSITIVE..=f64::MAX, "more than 0")?;
@@ -64,14 +63,13 @@ impl Config {
         within("train.loss_scale.growth_interval", scale.growth_interval, 1.., "1 or more")?;
         within("train.loss_scale.backoff", scale.backoff, f64::MIN_POSITIVE..1.0, "more than 0 and less than 1")?;
         if let Some(threads) = train.threads {
-            within("train.threads", threads, 1..=THREADS, "1 to 1024")?;
+            within("train.threads", threads, 1..=MAX_THREADS, "1 to 1024")?;
         }
         let warmup = self.schedule.warmup.unwrap_or(0);
         within("schedule.warmup", warmup, ..=train.steps, "at most `train.steps`")?;
         within("quantization.warm_in", self.quantization.warm_in, ..=train.steps, "at most `train.steps`")
     }
 
-    /// Optimiser and schedule.
     fn check_rates(&self) -> Result<()> {
         let (optimizer, schedule) = (&self.optimizer, &self.schedule);
         let positive = f64::MIN_POSITIVE..=f64::MAX;
@@ -94,63 +92,66 @@ impl Config {
             expect(!is_read, "output.model", "a file that the run does not read", path.display())?;
         }
         within("output.keep", output.keep, 1.., "1 or more")?;
-        let ternary = self.quantization.weights == Weights::Ternary;
+        let ternary = self.quantization.weights == WeightQuantization::Ternary;
         let inner = named("output.format", output.format.as_deref(), |format| {
-            is_float(format) || ternary && format.ternary && format.packing().is_none()
+            is_float(format) || ternary && format.ternary && format.matrix_layout().is_none()
         })?;
         let outer = named("output.embedding_format", output.embedding_format.as_deref(), |format| {
             is_float(format) || format.block > 1 && !format.ternary
         })?;
         let model = &self.model;
         if model.from.is_none() {
-            let attention = model.heads * model.head_dim();
-            let widths =
-                [("model.width", model.width), ("model.feed_forward", model.feed_forward), ("model.heads", attention)];
+            let attention = model.n_heads * model.head_dim();
+            let columns = [
+                ("model.hidden_size", model.hidden_size),
+                ("model.intermediate_size", model.intermediate_size),
+                ("model.n_heads", attention),
+            ];
             if let Some(format) = inner {
-                widths.iter().try_for_each(|&(key, cols)| whole_blocks(key, cols, format))?;
+                columns.iter().try_for_each(|&(key, cols)| whole_blocks(key, cols, format))?;
             }
             if let Some(format) = outer {
-                whole_blocks("model.width", model.width, format)?;
+                whole_blocks("model.hidden_size", model.hidden_size, format)?;
             }
         }
         Ok(())
     }
 }
 
-impl Model {
+impl ModelConfig {
     fn head_dim(&self) -> usize {
-        self.head_dim.unwrap_or(self.width / self.heads.max(1))
+        self.head_dim.unwrap_or(self.hidden_size / self.n_heads.max(1))
     }
 
     fn check_sizes(&self) -> Result<()> {
         if !Sizes::names().any(|name| name == self.architecture) {
             return Err(wrong("model.architecture", one_of(Sizes::names()), format!("`{}`", self.architecture)));
         }
-        within("model.layers", self.layers, 1..=MOST, "1 to 1048576")?;
-        within("model.width", self.width, 1..=MOST, "1 to 1048576")?;
-        within("model.heads", self.heads, 1..=self.width, "1 to `model.width`")?;
-        within("model.feed_forward", self.feed_forward, 1..=MOST, "1 to 1048576")?;
-        let kv_heads = self.kv_heads.unwrap_or(self.heads);
-        let divides = kv_heads > 0 && self.heads.is_multiple_of(kv_heads);
-        expect(divides, "model.kv_heads", format!("a divisor of `model.heads`, {}", self.heads), kv_heads)?;
+        within("model.n_layers", self.n_layers, 1..=MAX_SIZE, "1 to 1048576")?;
+        within("model.hidden_size", self.hidden_size, 1..=MAX_SIZE, "1 to 1048576")?;
+        within("model.n_heads", self.n_heads, 1..=self.hidden_size, "1 to `model.hidden_size`")?;
+        within("model.intermediate_size", self.intermediate_size, 1..=MAX_SIZE, "1 to 1048576")?;
+        let kv_heads = self.n_kv_heads.unwrap_or(self.n_heads);
+        let divides = kv_heads > 0 && self.n_heads.is_multiple_of(kv_heads);
+        expect(divides, "model.n_kv_heads", format!("a divisor of `model.n_heads`, {}", self.n_heads), kv_heads)?;
         if self.head_dim.is_none() {
-            let divides = self.width.is_multiple_of(self.heads);
+            let divides = self.hidden_size.is_multiple_of(self.n_heads);
             expect(
                 divides,
-                "model.heads",
-                format!("a divisor of `model.width`, {}, or a `head_dim`", self.width),
-                self.heads,
+                "model.n_heads",
+                format!("a divisor of `model.hidden_size`, {}, or a `head_dim`", self.hidden_size),
+                self.n_heads,
             )?;
         }
         let dim = self.head_dim();
-        let even = (2..=MOST).contains(&dim) && dim.is_multiple_of(2);
-        expect(even, "model.head_dim", "an even number, whose pairs positions turn", dim)?;
+        let even = (2..=MAX_SIZE).contains(&dim) && dim.is_multiple_of(2);
+        expect(even, "model.head_dim", "an even number, as rope rotates pairs", dim)?;
         within("model.rope_base", self.rope_base, f32::MIN_POSITIVE..=f32::MAX, "more than 0")?;
         within("model.eps", self.eps, f32::MIN_POSITIVE..=1.0, "more than 0, and at most 1")
     }
 }
 
-impl Distill {
+impl DistillConfig {
     fn check(&self) -> Result<()> {
         within("distill.share", self.share, 0.0..=1.0, "0 to 1")?;
         within("distill.temperature", self.temperature, 0.01..=100.0, "0.01 to 100")
@@ -165,12 +166,12 @@ fn expect(holds: bool, key: &str, expected: impl Display, found: impl Display) -
     if holds { Ok(()) } else { Err(wrong(key, expected, found)) }
 }
 
-/// NaN is in no range.
+/// Checks that a value is in a range; NaN is in none.
 fn within<T: PartialOrd + Display>(key: &str, value: T, range: impl RangeBounds<T>, expected: &str) -> Result<()> {
     expect(range.contains(&value), key, expected, value)
 }
 
-/// The format of this name, if there is one.
+/// The format with this name, if a name is given.
 fn named(key: &str, name: Option<&str>, fits: impl Fn(&Format) -> bool) -> Result<Option<&'static Format>> {
     let Some(name) = name else { return Ok(None) };
     format::by_name(name).filter(|format| fits(format)).map(Some).ok_or_else(|| {
@@ -183,9 +184,9 @@ fn is_float(format: &Format) -> bool {
     [&F32, &F16, &BF16].contains(&format)
 }
 
-/// A matrix with rows of `cols` weights can be written.
+/// Checks that rows of `cols` weights are whole blocks of a format.
 fn whole_blocks(key: &str, cols: usize, format: &Format) -> Result<()> {
-    let expected = || format!("rows of whole blocks of {} weights, as {format} has them", format.block);
+    let expected = || format!("rows of whole {format} blocks of {} weights", format.block);
     expect(cols.is_multiple_of(format.block), key, expected(), format!("rows of {cols}"))
 }
 

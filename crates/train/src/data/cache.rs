@@ -1,34 +1,38 @@
-//! Tokens at rest: a GGUF file of integers, so that it is written whole or not at all, and mapped.
+//! The token cache: a GGUF file of integers, which is written atomically and mapped.
 
 use super::documents::Documents;
 use super::tokenize::{Document, Encoded, tokenize};
-use super::tokens::{self, Corpus, Tokens};
-use crate::config::Data;
+use super::tokens::{self, Corpus, TokenizedDocuments};
+use crate::config::DataConfig;
 use crate::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, Write};
 use std::path::Path;
 use trine_tensor::format::{I8, I16, I32};
-use trine_tensor::{Entry, Format, Metadata, gguf};
+use trine_tensor::{Format, Metadata, TensorInfo, gguf};
 use trine_text::Tokenizer;
 
-/// Bytes that are read at once.
+/// Bytes per read.
 const CHUNK: usize = 1 << 20;
-/// What the tokens depend on; changes with the layout of the file, too.
+/// The metadata key of the cache key. It has the version of the file layout.
 const KEY: &str = "trine.tokens.3.key";
-/// The hash of all tensors.
+/// The metadata key of the hash of all tensors.
 const HASH: &str = "trine.tokens.3.sha256";
 
-/// The hash of all that the tokens depend on.
-pub(super) fn key(data: &Data, metadata: &Metadata, progress: &mut dyn FnMut(u64) -> Result<()>) -> Result<String> {
+/// The cache key: a hash of all that the tokens depend on.
+pub(super) fn key(
+    data: &DataConfig,
+    metadata: &Metadata,
+    progress: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<String> {
     let mut hash = Sha256::new();
     let mut field = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_le_bytes());
         hash.update(bytes);
     };
     field(KEY.as_bytes());
-    field(language(metadata).as_bytes());
+    field(tokenizer_hash(metadata).as_bytes());
     field(data.separator.as_bytes());
     field(data.field.as_bytes());
     field(&data.validation.to_le_bytes());
@@ -52,8 +56,8 @@ pub(super) fn key(data: &Data, metadata: &Metadata, progress: &mut dyn FnMut(u64
     Ok(hex(hash))
 }
 
-/// The hash of what a model file says of its tokenizer.
-pub(crate) fn language(metadata: &Metadata) -> String {
+/// A hash of the tokenizer in a model's metadata.
+pub(crate) fn tokenizer_hash(metadata: &Metadata) -> String {
     let mut hash = Sha256::new();
     for (key, value) in metadata.iter().filter(|(key, _)| key.starts_with("tokenizer.ggml.")) {
         for field in [key, &*format!("{value:?}")] {
@@ -64,7 +68,7 @@ pub(crate) fn language(metadata: &Metadata) -> String {
     hex(hash)
 }
 
-/// Reads a file of this key, whose ids must be below `vocab`.
+/// Reads a file with this key, whose ids must be below `vocab`.
 pub(super) fn load(path: &Path, key: &str, vocab: usize) -> Result<Corpus> {
     let wrong = |place: &str, expected: &str, found: String| Error::Document {
         path: path.to_owned(),
@@ -92,7 +96,7 @@ pub(super) fn load(path: &Path, key: &str, vocab: usize) -> Result<Corpus> {
     if let Some(id) = tokens::ids(&ids, wide, 0, count).find(|&id| id as usize >= vocab) {
         return Err(wrong("tokens", &format!("ids below {vocab}"), id.to_string()));
     }
-    let [mut train, mut validation] = [(); 2].map(|()| Tokens::new(ids.clone(), wide));
+    let [mut train, mut validation] = [(); 2].map(|()| TokenizedDocuments::new(ids.clone(), wide));
     let number = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_le_bytes);
     let mut start = 0;
     for ((length, text), side) in lengths.chunks_exact(4).zip(texts.chunks_exact(4)).zip(sides.iter()) {
@@ -106,7 +110,7 @@ pub(super) fn load(path: &Path, key: &str, vocab: usize) -> Result<Corpus> {
     Ok(Corpus { train, validation })
 }
 
-/// Makes the file of this key.
+/// Writes the file for this key.
 pub(super) fn write(
     path: &Path,
     key: &str,
@@ -119,7 +123,7 @@ pub(super) fn write(
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let wide = is_wide(tokenizer.len());
-    // How many tokens there are is known when all are written.
+    // The header needs the number of tokens, which is known at the end.
     let mut ids = BufWriter::with_capacity(CHUNK, tempfile::tempfile_in(folder).map_err(Error::io(folder))?);
     let (mut hash, mut count) = (Sha256::new(), 0);
     let [mut lengths, mut texts, mut sides] = [const { Vec::new() }; 3];
@@ -127,7 +131,7 @@ pub(super) fn write(
         count += encoded.len();
         let bytes: Vec<u8> = match wide {
             true => encoded.into_iter().flat_map(u32::to_le_bytes).collect(),
-            // As the vocabulary is small enough.
+            // The vocabulary has at most 2^16 tokens.
             false => encoded.into_iter().flat_map(|id| (id as u16).to_le_bytes()).collect(),
         };
         hash.update(&bytes);
@@ -143,7 +147,7 @@ pub(super) fn write(
     let mut metadata = Metadata::new();
     metadata.insert(KEY, key);
     metadata.insert(HASH, hex(hash));
-    let entry = |name: &str, format, len| Entry { name: name.to_owned(), format, shape: vec![len] };
+    let entry = |name: &str, format, len| TensorInfo { name: name.to_owned(), format, shape: vec![len] };
     let entries = vec![
         entry("tokens", if wide { &I32 } else { &I16 }, count),
         entry("lengths", &I32, sides.len()),
@@ -168,12 +172,12 @@ pub(super) fn write(
     Ok(writer.finish()?)
 }
 
-/// Whether ids need four bytes.
+/// Whether ids need four bytes instead of two.
 fn is_wide(vocab: usize) -> bool {
     vocab > 1 << 16
 }
 
-/// A hash as text.
+/// A hash in hexadecimal.
 pub(crate) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

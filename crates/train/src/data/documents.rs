@@ -1,3 +1,5 @@
+//! Reads documents from text and JSONL files.
+
 use crate::{Error, Result};
 use memchr::memmem::Finder;
 use serde_json::Value;
@@ -7,57 +9,55 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Bytes that are read at once.
+/// Bytes per read.
 const CHUNK: u64 = 1 << 20;
-/// Larger than any document; a file that lacks its separator is taken for one.
+/// The maximum bytes of a document. A file that lacks its separator would be one.
 const MAX_DOCUMENT: usize = 256 << 20;
 
-/// What parts the documents of a file. White space around a document that is parted from others is not part of it.
+/// How a file holds documents. White space around separated documents is trimmed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Parting {
-    /// This text stands between them. A file without it is one document, as it is; so is any when it is empty.
+pub enum DocumentFormat {
+    /// This text stands between documents. A file without it is one document, untrimmed; so is every file if the separator is empty.
     Separator(String),
-    /// Each line is a JSON object with a document in this field. Empty lines are left out.
+    /// Each line is a JSON object with a document in this field. Empty lines are skipped.
     Jsonl(String),
 }
 
-impl Parting {
-    /// That of a file: JSONL where its name ends with `.jsonl`, a separator elsewhere.
-    pub fn of(path: &Path, separator: &str, field: &str) -> Parting {
+impl DocumentFormat {
+    /// JSONL for names that end with `.jsonl`, separated text otherwise.
+    pub fn of(path: &Path, separator: &str, field: &str) -> DocumentFormat {
         match path.extension().is_some_and(|extension| extension == "jsonl") {
-            true => Parting::Jsonl(field.to_owned()),
-            false => Parting::Separator(separator.to_owned()),
+            true => DocumentFormat::Jsonl(field.to_owned()),
+            false => DocumentFormat::Separator(separator.to_owned()),
         }
     }
 }
 
-/// The documents of texts: in order, one in memory at a time, and without those of white space alone. Texts without any document are an error.
+/// An iterator over documents in order, one in memory at a time, that skips those of white space alone. It is an error if there is no document.
 pub struct Documents {
-    files: VecDeque<(PathBuf, Parting)>,
+    files: VecDeque<(PathBuf, DocumentFormat)>,
     size: u64,
-    /// Bytes of the files before the open one.
+    /// Bytes of the files before the current one.
     before: u64,
-    open: Option<Open>,
-    parted: bool,
+    open: Option<OpenFile>,
+    separated: bool,
     /// Whether there was a document.
     found: bool,
 }
 
-/// The file that is read.
-struct Open {
+struct OpenFile {
     path: PathBuf,
-    pieces: Pieces,
-    /// Of a JSONL file.
+    pieces: Splitter,
+    /// The field of a JSONL file.
     field: Option<String>,
-    /// So far.
     lines: u64,
 }
 
 impl Documents {
-    /// Those of files. Makes sure that there are such files, and reads nothing yet.
+    /// The documents of files. All files are opened once, and read later.
     ///
     /// # Errors
-    /// When there is no file, or one cannot be read.
+    /// When `files` is empty, or one cannot be opened or is not a regular file.
     pub fn open(files: &[PathBuf], separator: &str, field: &str) -> Result<Documents> {
         if files.is_empty() {
             let (key, expected) = ("data.files".to_owned(), "at least one file".to_owned());
@@ -67,33 +67,33 @@ impl Documents {
         for path in files {
             let metadata = File::open(path).and_then(|file| file.metadata()).map_err(Error::io(path))?;
             if !metadata.is_file() {
-                return Err(Error::io(path)(io::Error::other("expected a file, found something else")));
+                return Err(Error::io(path)(io::Error::other("expected a regular file, found something else")));
             }
             size += metadata.len();
         }
-        let files = files.iter().map(|path| (path.clone(), Parting::of(path, separator, field))).collect();
-        Ok(Documents { files, size, before: 0, open: None, parted: false, found: false })
+        let files = files.iter().map(|path| (path.clone(), DocumentFormat::of(path, separator, field))).collect();
+        Ok(Documents { files, size, before: 0, open: None, separated: false, found: false })
     }
 
-    /// Those of one text that comes from anywhere, which errors call `name`; its size is taken for 0.
-    pub fn read(input: impl Read + Send + 'static, name: &Path, parting: Parting) -> Documents {
-        let open = Some(Open::new(name.to_owned(), Box::new(input), parting));
-        Documents { files: VecDeque::new(), size: 0, before: 0, open, parted: false, found: false }
+    /// The documents of a stream, which errors call `name`. Its size counts as 0.
+    pub fn read(input: impl Read + Send + 'static, name: &Path, format: DocumentFormat) -> Documents {
+        let open = Some(OpenFile::new(name.to_owned(), Box::new(input), format));
+        Documents { files: VecDeque::new(), size: 0, before: 0, open, separated: false, found: false }
     }
 
-    /// Bytes of all files.
+    /// Bytes of all files together.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Bytes of the files up to the end of the last document.
+    /// Bytes read of all files, up to the end of the last document.
     pub fn position(&self) -> u64 {
         self.before + self.open.as_ref().map_or(0, |open| open.pieces.position())
     }
 
-    /// Whether the last document was parted from others, so that it is whole. Otherwise it is all of its file, which may begin and end anywhere.
-    pub fn is_parted(&self) -> bool {
-        self.parted
+    /// Whether the last document was separated from others. Otherwise it is a whole file.
+    pub fn is_separated(&self) -> bool {
+        self.separated
     }
 
     /// The next document, which may be empty.
@@ -102,13 +102,13 @@ impl Documents {
             let open = match &mut self.open {
                 Some(open) => open,
                 none => {
-                    let Some((path, parting)) = self.files.pop_front() else { return Ok(None) };
+                    let Some((path, format)) = self.files.pop_front() else { return Ok(None) };
                     let file = File::open(&path).map_err(Error::io(&path))?;
-                    none.insert(Open::new(path, Box::new(file), parting))
+                    none.insert(OpenFile::new(path, Box::new(file), format))
                 }
             };
             if let Some(text) = open.next()? {
-                self.parted = open.is_parted();
+                self.separated = open.is_separated();
                 return Ok(Some(text));
             }
             if self.files.is_empty() && !self.found {
@@ -136,17 +136,17 @@ impl Iterator for Documents {
     }
 }
 
-impl Open {
-    fn new(path: PathBuf, input: Box<dyn Read + Send>, parting: Parting) -> Open {
-        let (separator, field) = match parting {
-            Parting::Separator(separator) => (separator, None),
-            Parting::Jsonl(field) => ("\n".to_owned(), Some(field)),
+impl OpenFile {
+    fn new(path: PathBuf, input: Box<dyn Read + Send>, format: DocumentFormat) -> OpenFile {
+        let (separator, field) = match format {
+            DocumentFormat::Separator(separator) => (separator, None),
+            DocumentFormat::Jsonl(field) => ("\n".to_owned(), Some(field)),
         };
-        Open { path, pieces: Pieces::new(input, &separator), field, lines: 0 }
+        OpenFile { path, pieces: Splitter::new(input, &separator), field, lines: 0 }
     }
 
-    /// Whether documents so far were parted from others.
-    fn is_parted(&self) -> bool {
+    /// Whether documents so far were separated from others.
+    fn is_separated(&self) -> bool {
         self.field.is_some() || self.pieces.cut
     }
 
@@ -161,14 +161,14 @@ impl Open {
         let start = self.pieces.offset(&piece);
         let bytes = &self.pieces.buffer[piece];
         if bytes.len() > MAX_DOCUMENT {
-            let expected = format!("a document of at most {MAX_DOCUMENT} bytes and a separator behind it");
+            let expected = format!("a document of at most {MAX_DOCUMENT} bytes and a separator after it");
             return Err(wrong(format!("byte {start}"), &expected, "a longer one".to_owned()));
         }
         let text = str::from_utf8(bytes).map_err(|error| {
             let at = start + error.valid_up_to() as u64;
             wrong(format!("byte {at}"), "UTF-8", format!("the byte 0x{:02x}", bytes[error.valid_up_to()]))
         })?;
-        // A byte order mark is no text.
+        // A byte order mark is not text.
         let text = text.strip_prefix('\u{feff}').filter(|_| start == 0).unwrap_or(text);
         let Some(field) = &self.field else {
             return Ok(Some(if self.pieces.cut { text.trim() } else { text }.to_owned()));
@@ -178,20 +178,20 @@ impl Open {
             return Ok(Some(String::new()));
         }
         let place = format!("line {}", self.lines);
-        let wrong = |found| wrong(place, &format!("an object with text in its field `{field}`"), found);
+        let wrong = |found| wrong(place, &format!("an object with text in the field `{field}`"), found);
         match serde_json::from_str(text) {
             Ok(Value::Object(object)) => match object.get(field) {
                 Some(Value::String(text)) => Ok(Some(text.trim().to_owned())),
-                Some(other) => Err(wrong(format!("{} there", kind(other)))),
-                None => Err(wrong("none of this name".to_owned())),
+                Some(other) => Err(wrong(format!("{} in it", kind(other)))),
+                None => Err(wrong("an object without it".to_owned())),
             },
             Ok(other) => Err(wrong(kind(&other).to_owned())),
-            Err(error) => Err(wrong(format!("no JSON: {error}"))),
+            Err(error) => Err(wrong(format!("invalid JSON: {error}"))),
         }
     }
 }
 
-/// What an error says was found.
+/// The type of a value, for errors.
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -203,45 +203,45 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// A text, cut where a separator stands.
-struct Pieces {
+/// A text, split at separators.
+struct Splitter {
     input: Box<dyn Read + Send>,
     separator: Finder<'static>,
-    /// The piece that is looked for, and what was read behind it.
+    /// The current piece, and what was read after it.
     buffer: Vec<u8>,
-    /// Where `buffer` begins in the text.
+    /// The offset of `buffer` in the text.
     offset: u64,
-    /// Where the next piece begins in `buffer`.
+    /// The start of the next piece in `buffer`.
     start: usize,
-    /// Where in `buffer` the search for its end goes on.
+    /// The start of the unsearched rest of `buffer`.
     searched: usize,
     /// Whether a separator was found.
     cut: bool,
     ended: bool,
 }
 
-impl Pieces {
-    fn new(input: Box<dyn Read + Send>, separator: &str) -> Pieces {
+impl Splitter {
+    fn new(input: Box<dyn Read + Send>, separator: &str) -> Splitter {
         let separator = Finder::new(separator).into_owned();
-        Pieces { input, separator, buffer: Vec::new(), offset: 0, start: 0, searched: 0, cut: false, ended: false }
+        Splitter { input, separator, buffer: Vec::new(), offset: 0, start: 0, searched: 0, cut: false, ended: false }
     }
 
-    /// Bytes of the text up to the next piece.
+    /// The offset of the next piece in the text.
     fn position(&self) -> u64 {
         self.offset + self.start as u64
     }
 
-    /// Where a piece begins in the text.
+    /// The offset of a piece in the text.
     fn offset(&self, piece: &Range<usize>) -> u64 {
         self.offset + piece.start as u64
     }
 
-    /// The next piece, as a range of `buffer`. Of one that is too long, only the beginning.
+    /// The next piece, as a range of `buffer`. If it is too long, only its beginning.
     fn next(&mut self) -> io::Result<Option<Range<usize>>> {
         let length = self.separator.needle().len();
         loop {
             let start = self.start;
-            // An empty one stands nowhere.
+            // An empty separator is never found.
             if length > 0
                 && let Some(at) = self.separator.find(&self.buffer[self.searched..])
             {

@@ -1,13 +1,13 @@
-//! What a model learns from: documents, their tokens, and sequences into which they are packed.
+//! Training data: documents, their tokens, and the sequences into which they are packed.
 
 mod cache;
 mod documents;
-mod packing;
-mod split;
+mod packed;
 mod tokenize;
 mod tokens;
+mod validation;
 
-pub(crate) use cache::{hex, language};
-pub use documents::{Documents, Parting};
-pub use packing::{Origin, Packing, Row};
-pub use tokens::{Corpus, Tokens};
+pub(crate) use cache::{hex, tokenizer_hash};
+pub use documents::{DocumentFormat, Documents};
+pub use packed::{Origin, PackedDataset, PackedRow};
+pub use tokens::{Corpus, TokenizedDocuments};

@@ -1,39 +1,38 @@
+//! Tokenizes documents by several threads, in order.
+
 use super::Documents;
-use super::split::is_validation;
+use super::validation::is_validation;
 use crate::Result;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread;
-use trine_text::{Encode, Tokenizer};
+use trine_text::{EncodeOptions, Tokenizer};
 
-/// Bytes of text that a thread takes at once.
+/// Bytes of text per job.
 const BATCH: usize = 1 << 20;
 
-/// Some documents in a row.
+/// The tokens of consecutive documents.
 pub(super) struct Encoded {
-    /// The tokens of all.
     pub ids: Vec<u32>,
-    /// What the documents are.
     pub documents: Vec<Document>,
-    /// Bytes of the files up to the end of the last.
+    /// Bytes read of all files, up to the end of the last document.
     pub position: u64,
 }
 
-/// A document among others.
 #[derive(Clone, Copy)]
 pub(super) struct Document {
-    /// Tokens, BOS and EOS included.
+    /// BOS and EOS included.
     pub tokens: u32,
-    /// Bytes of its text.
+    /// Length of the text.
     pub bytes: u32,
-    /// Whether it is kept for validation.
+    /// Whether it is held out.
     pub validation: bool,
 }
 
-/// Documents to encode, the position behind them, and where the result goes.
-type Job = (Vec<String>, u64, SyncSender<Encoded>);
+/// Documents to encode, the bytes read up to their end, and a channel for the result.
+type EncodeJob = (Vec<String>, u64, SyncSender<Encoded>);
 
-/// Gives `take` all documents as `[BOS] tokens [EOS]`, whichever the tokenizer has, in order. This many threads encode them.
+/// Passes all documents to `take` in order, as `[BOS] tokens [EOS]` if the tokenizer has those.
 ///
 /// # Errors
 /// Those of `documents` and of `take`.
@@ -44,27 +43,31 @@ pub(super) fn tokenize(
     threads: usize,
     mut take: impl FnMut(Encoded) -> Result<()>,
 ) -> Result<()> {
-    let (jobs, queue) = channel::<Job>();
-    // In the order of the documents, where each result will come from. It bounds what is in memory.
+    let (jobs, queue) = channel::<EncodeJob>();
+    // The channels of results, in the order of documents. Its bound limits the documents in memory.
     let (order, results) = sync_channel::<Result<Receiver<Encoded>>>(2 * threads);
     let queue = Mutex::new(queue);
     let work = || {
-        // The lock is free again before the work begins.
+        // The lock is released before the work starts.
         let next = || queue.lock().ok()?.recv().ok();
         while let Some((texts, position, result)) = next() {
-            // Nobody waits for it after an error.
+            // After an error, nobody receives it.
             let _ = result.send(encode(&texts, position, tokenizer, validation));
         }
     };
     thread::scope(move |scope| {
         (0..threads).for_each(|_| drop(scope.spawn(work)));
         scope.spawn(move || read(documents, jobs, order));
-        results.into_iter().try_for_each(|result| take(result?.recv().expect("who encodes does not panic")))
+        results.into_iter().try_for_each(|result| take(result?.recv().expect("encoding does not panic")))
     })
 }
 
-/// Makes jobs of documents, until they end or nobody wants more.
-fn read(mut documents: Documents, jobs: std::sync::mpsc::Sender<Job>, order: SyncSender<Result<Receiver<Encoded>>>) {
+/// Groups documents into jobs, until they end or the receiver is gone.
+fn read(
+    mut documents: Documents,
+    jobs: std::sync::mpsc::Sender<EncodeJob>,
+    order: SyncSender<Result<Receiver<Encoded>>>,
+) {
     loop {
         let (mut texts, mut bytes) = (Vec::new(), 0);
         let ended = loop {
@@ -100,10 +103,10 @@ fn encode(texts: &[String], position: u64, tokenizer: &Tokenizer, validation: f6
     for text in texts {
         let before = encoded.ids.len();
         encoded.ids.extend(tokenizer.bos());
-        encoded.ids.extend(tokenizer.encode(text, Encode::default()));
+        encoded.ids.extend(tokenizer.encode(text, EncodeOptions::default()));
         encoded.ids.extend(tokenizer.eos());
         encoded.documents.push(Document {
-            // Both fit: a document has a bounded length.
+            // Both fit: the length of documents is limited.
             tokens: (encoded.ids.len() - before) as u32,
             bytes: text.len() as u32,
             validation: is_validation(text, validation),

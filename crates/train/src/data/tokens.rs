@@ -1,35 +1,35 @@
+//! Tokenized documents.
+
 use super::cache;
 use super::documents::Documents;
 use super::tokenize::Document;
-use crate::config::Data;
+use crate::config::DataConfig;
 use crate::{Error, Result};
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_tensor::{Bytes, Metadata};
 use trine_text::Tokenizer;
 
-/// The tokens of all documents, in two parts.
+/// The tokens of all documents.
 #[derive(Debug)]
 pub struct Corpus {
-    /// What is learned from.
-    pub train: Tokens,
-    /// What is kept to see how well that goes.
-    pub validation: Tokens,
+    pub train: TokenizedDocuments,
+    /// The held-out documents.
+    pub validation: TokenizedDocuments,
 }
 
 impl Corpus {
-    /// The tokens of the documents of `data`, each as `[BOS] tokens [EOS]`, whichever the tokenizer has. `metadata` is what a model file
-    /// says of `tokenizer`. They are kept in the folder `cache`, under a name that depends on all that they depend on, and taken from there
-    /// the next time; a damaged file is made again. Neither memory nor the result depend on the number of documents or `threads`, but for 16
-    /// bytes for each document.
+    /// Tokenizes the documents of `data`, each as `[BOS] tokens [EOS]` if the tokenizer has those. `metadata` has the keys of `tokenizer`.
     ///
-    /// `progress` is told how many bytes were read, and of how many: all files are read once to know them, and once more when they are
-    /// not in the cache.
+    /// The tokens are cached in a file in the folder `cache`, whose name is a hash of the texts, the tokenizer and the settings; a damaged file is
+    /// written again. The result does not depend on `threads`. Memory grows by 16 bytes per document.
+    ///
+    /// `progress` gets the number of bytes read and of all: files are read once to hash them, and once more if they are not in the cache.
     ///
     /// # Errors
-    /// Texts that cannot be read, or are no text; no document at all; [`Error::Cancelled`] when `progress` says so.
+    /// When a text cannot be read or is not UTF-8, or there is no document; [`Error::Cancelled`] when `progress` breaks.
     pub fn open(
-        data: &Data,
+        data: &DataConfig,
         tokenizer: &Tokenizer,
         metadata: &Metadata,
         cache: &Path,
@@ -59,31 +59,30 @@ impl Corpus {
     }
 }
 
-/// Documents as tokens.
+/// The tokens of documents.
 #[derive(Debug, Clone)]
-pub struct Tokens {
-    /// Of this and other documents: two or four bytes each.
+pub struct TokenizedDocuments {
+    /// Ids of these and other documents, in two or four bytes each.
     ids: Bytes,
     wide: bool,
-    /// Where each document begins among the ids, its tokens, and the bytes of its text.
+    /// For each document, the index of its first id, its tokens, and the bytes of its text.
     documents: Vec<(u64, u32, u32)>,
 }
 
-impl Tokens {
-    pub(super) fn new(ids: Bytes, wide: bool) -> Tokens {
-        Tokens { ids, wide, documents: Vec::new() }
+impl TokenizedDocuments {
+    pub(super) fn new(ids: Bytes, wide: bool) -> TokenizedDocuments {
+        TokenizedDocuments { ids, wide, documents: Vec::new() }
     }
 
     pub(super) fn push(&mut self, start: u64, document: Document) {
         self.documents.push((start, document.tokens, document.bytes));
     }
 
-    /// Number of documents.
+    /// The number of documents.
     pub fn len(&self) -> usize {
         self.documents.len()
     }
 
-    /// Whether there is no document.
     pub fn is_empty(&self) -> bool {
         self.documents.is_empty()
     }
@@ -98,10 +97,10 @@ impl Tokens {
         self.documents.iter().map(|document| u64::from(document.2)).sum()
     }
 
-    /// Tokens of a document.
+    /// The number of tokens of a document.
     ///
     /// # Panics
-    /// When there are not so many documents, as below.
+    /// When there is no such document, as below.
     pub fn document_len(&self, document: usize) -> usize {
         self.documents[document].1 as usize
     }
@@ -118,7 +117,7 @@ impl Tokens {
     }
 }
 
-/// Some of the ids in `bytes`.
+/// `len` ids in `bytes`, from index `start` on.
 pub(super) fn ids(bytes: &[u8], wide: bool, start: usize, len: usize) -> impl ExactSizeIterator<Item = u32> {
     let size = if wide { 4 } else { 2 };
     bytes[start * size..(start + len) * size].chunks_exact(size).map(|id| match *id {

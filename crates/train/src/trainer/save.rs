@@ -1,30 +1,26 @@
-//! What a run leaves on disk: checkpoints, and models.
+//! Checkpoints and models of a run.
 
 use super::{State, Trainer};
 use crate::adjoint::{Adjoint, Rounding};
 use crate::checkpoint::{self, Checkpoint, Tensors};
-use crate::config::Weights;
-use crate::tape::Tape;
+use crate::config::WeightQuantization;
+use crate::tape::{Parameter, Tape, TapeWeight};
 use crate::{Error, Result, export};
-use std::iter;
 use std::path::{Path, PathBuf};
-
-/// Names of a weight, and of what the optimiser keeps for it.
-const SUFFIXES: [&str; 3] = ["", ".m", ".v"];
+use trine_backend::cpu::Act;
 
 impl Trainer {
-    /// Writes a checkpoint, and removes those that are too many.
+    /// Writes a checkpoint and removes old ones.
     pub(super) fn save(&mut self) -> Result<PathBuf> {
         self.check_weights()?;
         let folder = self.config.output.folder.clone();
         let path = checkpoint::path(&folder, self.state.step);
         let mut tensors = Tensors::new();
-        for (param, moments) in self.tape.params.iter().zip(&self.moments) {
-            for (suffix, values) in SUFFIXES.iter().zip(iter::once(&param.master).chain(moments)) {
-                tensors.push((format!("{}{suffix}", param.name), values.data().to_vec()));
-            }
-        }
-        self.state.config = self.config.clone();
+        self.each_saved(&mut |name, values| {
+            tensors.push((name.to_owned(), values.data().to_vec()));
+            Ok(())
+        })?;
+        self.state.config = serde_json::to_value(&self.config).expect("configurations are plain");
         checkpoint::write(&path, &self.state, &tensors)?;
         let best = self.state.best.map(|(step, _)| step);
         let steps = checkpoint::steps(&folder);
@@ -36,16 +32,17 @@ impl Trainer {
         Ok(path)
     }
 
-    /// Makes sure that what is kept can be used.
+    /// Checks that all weights are finite.
     fn check_weights(&mut self) -> Result<()> {
         let Tape { device, params, .. } = &mut self.tape;
-        match params.iter().find(|param| !device.sum_of_squares(&param.master).is_finite()) {
+        let mut is_finite = |values: &Act| device.sum_of_squares(values).is_finite();
+        match params.iter().find(|param| param.master().is_some_and(|master| !is_finite(&master.values))) {
             None => Ok(()),
             Some(param) => Err(Error::NotFiniteWeight { tensor: param.name.clone(), step: self.state.step }),
         }
     }
 
-    /// Goes on from the last checkpoint.
+    /// Continues from the last checkpoint.
     pub(super) fn restore(&mut self) -> Result<()> {
         let folder = &self.config.output.folder;
         let mut steps = checkpoint::steps(folder);
@@ -63,35 +60,47 @@ impl Trainer {
         let state: State = file.state().map_err(damaged)?;
         let changed = self.config.check_resumes(&state.config)?;
         if !changed.is_empty() {
-            self.warnings.push(format!("from step {step} on with another {}", changed.join(", ")));
+            self.warnings.push(format!("from step {step} on, these keys differ: {}", changed.join(", ")));
         }
         if state.language.is_some() && state.language != self.state.language {
             return Err(Error::Config {
                 key: "model.tokenizer".into(),
                 expected: "the tokenizer with which this run began".into(),
-                found: "another".into(),
+                found: "another tokenizer".into(),
             });
         }
-        for (param, moments) in self.tape.params.iter_mut().zip(&mut self.moments) {
-            for (suffix, values) in SUFFIXES.iter().zip(iter::once(&mut param.master).chain(moments)) {
-                let saved = file.tensor(&format!("{}{suffix}", param.name), values.data().len())?;
-                values.data_mut().copy_from_slice(&saved);
-            }
-        }
+        self.each_saved(&mut |name, values| {
+            let saved = file.tensor(name, values.data().len())?;
+            values.data_mut().copy_from_slice(&saved);
+            Ok(())
+        })?;
         self.state = state;
         Ok(())
     }
 
-    /// Writes the model as it is, with its recipe.
+    /// Calls `body` with the master and optimizer states of each trained weight, and the names of their tensors in checkpoints.
+    fn each_saved(&mut self, body: &mut dyn FnMut(&str, &mut Act) -> Result<()>) -> Result<()> {
+        for (param, states) in self.tape.params.iter_mut().zip(&mut self.optimizer_states) {
+            let rule = self.config.optimizer.name.rule(param.is_inner());
+            let Parameter { name, weight: TapeWeight::Trained(master), .. } = param else { continue };
+            body(name, &mut master.values)?;
+            for (suffix, state) in rule.states.iter().zip(states) {
+                body(&format!("{name}.{suffix}"), state)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the current model, with the configuration in its metadata.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When a weight is not finite, or the file cannot be written.
     pub fn export(&mut self, path: &Path) -> Result<()> {
         self.check_weights()?;
-        if self.config.quantization.weights == Weights::Ternary {
+        if self.config.quantization.weights == WeightQuantization::Ternary {
             self.tape.set_inner(Rounding::Ternary);
         }
-        self.tape.settle()?;
+        self.tape.requantize()?;
         let mut metadata = self.metadata.clone();
         let name = self.config.output.name.clone();
         if let Some(name) = name {

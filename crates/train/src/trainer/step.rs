@@ -1,40 +1,44 @@
-//! One step: gradients of a batch, and what the optimiser makes of them.
+//! One step: the gradients of a batch, and the update of the weights.
 
 use super::{Trainer, sum};
-use crate::adjoint::{AdamW, Adjoint, Muon, Rounding};
-use crate::config::{Config, Weights};
-use crate::data::Row;
-use crate::tape::{Param, Tape};
-use crate::teacher::Lesson;
-use crate::{Error, Result, Step};
+use crate::adjoint::{Adjoint, Rounding};
+use crate::config::{Config, WeightQuantization};
+use crate::data::PackedRow;
+use crate::optimizer::Hyperparameters;
+use crate::tape::{Master, Parameter, Tape};
+use crate::teacher::TeacherLogits;
+use crate::{Error, Result, StepMetrics};
 use std::time::Instant;
-use trine_backend::{Backend, Cpu};
+use trine_backend::Cpu;
 
 impl Trainer {
-    /// One step of the optimiser.
+    /// Computes the gradients of a batch and updates the weights.
     ///
     /// # Errors
-    /// When gradients are not finite, and no loss scale explains it.
-    pub fn advance(&mut self) -> Result<Step> {
+    /// When gradients are not finite, and a smaller loss scale would not help.
+    pub fn advance(&mut self) -> Result<StepMetrics> {
         let begin = Instant::now();
         let Config { train, quantization, .. } = &self.config;
         let (batch, sequence, steps) = (train.batch, train.sequence, train.steps);
-        let portion = train.micro_batch.unwrap_or(batch).clamp(1, batch);
+        let micro_batch = train.micro_batch.unwrap_or(batch).clamp(1, batch);
         let step = self.state.step + 1;
-        if quantization.warm_in > 0 && quantization.weights == Weights::Ternary {
-            let share = (step as f32 / quantization.warm_in as f32).min(1.0);
-            self.tape.set_inner(if share < 1.0 { Rounding::Towards(share) } else { Rounding::Ternary });
+        // The number of the update, for all that changes over a run.
+        let update = step - self.state.skipped;
+        if quantization.warm_in > 0 && quantization.weights == WeightQuantization::Ternary {
+            let share = (update as f32 / quantization.warm_in as f32).min(1.0);
+            self.tape.set_inner(if share < 1.0 { Rounding::Blend(share) } else { Rounding::Ternary });
         }
-        self.tape.settle()?;
+        self.tape.requantize()?;
         self.tape.clear_gradients();
         let scale = self.state.scaler.map_or(1.0, |scaler| scaler.scale);
         let (mut loss, mut divergence, mut compared, mut flops) = (0.0, 0.0, 0.0, 0.0);
         let tokens = batch * sequence;
-        for first in (0..batch).step_by(portion) {
-            let rows: Vec<Row> =
-                (first..batch.min(first + portion)).map(|row| self.train.row(self.state.rows + row as u64)).collect();
+        for first in (0..batch).step_by(micro_batch) {
+            let rows: Vec<PackedRow> = (first..batch.min(first + micro_batch))
+                .map(|row| self.train.row(self.state.rows + row as u64))
+                .collect();
             flops += 3.0 * self.flops(&rows);
-            let parts = self.learn(&rows, scale / tokens as f64)?;
+            let parts = self.accumulate_gradients(&rows, scale / tokens as f64)?;
             loss += parts[0];
             divergence += parts[1];
             compared += parts[2];
@@ -42,8 +46,9 @@ impl Trainer {
         let mut squares = 0.0;
         for i in 0..self.tape.params.len() {
             let Tape { device, params, .. } = &mut self.tape;
-            let sum = device.sum_of_squares(&params[i].grad);
-            // No loss scale makes a loss infinite.
+            let Some(master) = params[i].master() else { continue };
+            let sum = device.sum_of_squares(&master.grad);
+            // The loss itself does not depend on the loss scale.
             if !sum.is_finite() && (self.state.scaler.is_none() || !loss.is_finite()) {
                 return Err(Error::NotFinite { tensor: params[i].name.clone(), step, loss: loss / tokens as f64 });
             }
@@ -52,19 +57,21 @@ impl Trainer {
         let norm = squares.sqrt() / scale;
         let finite = norm.is_finite();
         if let Some(scaler) = &mut self.state.scaler {
-            if !finite && scaler.is_lost() {
+            let config = &self.config.train.loss_scale;
+            if !finite && scaler.is_exhausted(config) {
                 return Err(Error::Overflow { step, scale, loss: loss / tokens as f64 });
             }
-            scaler.update(&self.config.train.loss_scale, finite);
+            scaler.update(config, finite);
         }
-        let rate = self.config.schedule.rate(&self.config.optimizer, step, steps);
-        if finite {
-            self.update(step, rate, norm, scale);
+        let rate = self.config.schedule.rate(&self.config.optimizer, update, steps);
+        match finite {
+            true => self.update(update, rate, norm, scale),
+            false => self.state.skipped += 1,
         }
         self.state.step = step;
         self.state.rows += batch as u64;
         self.state.tokens += tokens as u64;
-        Ok(Step {
+        Ok(StepMetrics {
             step,
             steps,
             loss: loss / tokens as f64,
@@ -80,46 +87,48 @@ impl Trainer {
         })
     }
 
-    /// Adds the gradients of some sequences, and returns the sums of their losses and of their divergences from the teacher, and of how many tokens.
-    /// Each token's gradient counts `scale`.
-    fn learn(&mut self, rows: &[Row], scale: f64) -> Result<[f64; 3]> {
-        self.lay_out(rows)?;
+    /// Adds the gradients of sequences, each token's times `scale`. Returns the sum of losses, the sum of divergences from the teacher, and the number
+    /// of tokens that have such a divergence.
+    fn accumulate_gradients(&mut self, rows: &[PackedRow], scale: f64) -> Result<[f64; 3]> {
+        self.fill_batch(rows)?;
         let share = self.config.distill.as_ref().map_or(0.0, |distill| distill.share);
         let targets: Vec<u32> = rows.iter().flat_map(|row| row.targets.iter().copied()).collect();
-        let logits = self.model.forward(&mut self.tape, &self.batch);
+        let logits = self.model.forward(&mut self.tape, self.cache.0, &self.batch)?;
         self.losses.clear();
         let own = (scale * (1.0 - share)) as f32;
         let mut dlogits = self.tape.device.cross_entropy(logits.value(), &targets, own, &mut self.losses);
         let mut sums = [sum(&self.losses), 0.0, 0.0];
         if let (Some(teacher), Some(distill)) = (&mut self.teacher, &self.config.distill) {
             let (temperature, scale) = (distill.temperature as f32, (scale * share) as f32);
-            let Lesson { rows, logits: theirs } = teacher.lesson(&self.batch, self.blocks, temperature)?;
+            let TeacherLogits { rows, logits: theirs } =
+                teacher.logits(&mut self.tape.device, &self.batch, self.blocks, temperature)?;
             self.losses.clear();
             let device = &mut self.tape.device;
             match rows {
-                None => device.divergence(logits.value(), &theirs, temperature, scale, &mut dlogits, &mut self.losses),
+                None => {
+                    device.kl_divergence(logits.value(), &theirs, temperature, scale, &mut dlogits, &mut self.losses)
+                }
                 Some(rows) => {
                     let ours = device.gather_rows(logits.value(), &rows);
-                    let mut part = device.copy(&ours);
-                    device.clear(&mut part);
-                    device.divergence(&ours, &theirs, temperature, scale, &mut part, &mut self.losses);
-                    let part = device.select_back(&rows, targets.len(), &part);
+                    let mut part = device.zeros_like(&ours);
+                    device.kl_divergence(&ours, &theirs, temperature, scale, &mut part, &mut self.losses);
+                    let part = device.gather_rows_backward(&rows, targets.len(), &part);
                     device.accumulate(&mut dlogits, &part);
                 }
             }
             sums[1] = sum(&self.losses);
             sums[2] = self.losses.len() as f64;
         }
-        self.tape.backward(logits, dlogits);
+        self.tape.backward(logits, dlogits)?;
         Ok(sums)
     }
 
     /// Floating-point operations of the matrix products of a forward pass.
-    fn flops(&self, rows: &[Row]) -> f64 {
+    fn flops(&self, rows: &[PackedRow]) -> f64 {
         let spec = self.model.spec();
-        let is_product = |param: &&Param<Cpu>| param.shape.len() == 2;
-        let mut weights: usize = self.tape.params.iter().filter(is_product).map(Param::len).sum();
-        // A head of its own leaves the embedding without a product.
+        let is_product = |param: &&Parameter<Cpu>| param.shape.len() == 2;
+        let mut weights: usize = self.tape.params.iter().filter(is_product).map(Parameter::len).sum();
+        // With a separate output head, the embedding is no product.
         if self.tape.params.iter().any(|param| param.name == "output.weight") {
             weights -= spec.vocab_size * spec.hidden_size;
         }
@@ -129,22 +138,26 @@ impl Trainer {
         2.0 * weights as f64 * tokens as f64 + 4.0 * (pairs * spec.n_layers * spec.n_heads * spec.head_dim) as f64
     }
 
-    /// Changes the weights by their gradients, which are `scale` times too large, and whose norm would be `norm`.
-    fn update(&mut self, step: u64, rate: f64, norm: f64, scale: f64) {
+    /// Updates the weights for the `step`th time by their gradients, which are `scale` times too large, and whose norm without that is `norm`.
+    fn update(&mut self, step: u64, learning_rate: f64, norm: f64, scale: f64) {
         let Config { train, optimizer, schedule, .. } = &self.config;
         let clip = train.clip_grad_norm;
         let factor = if clip > 0.0 { (clip / (norm + 1e-6)).min(1.0) } else { 1.0 } / scale;
         let decay = schedule.decay(optimizer, step, train.steps);
         let Tape { device, params, .. } = &mut self.tape;
-        for (param, moments) in params.iter_mut().zip(&mut self.moments) {
-            let decay = if param.is_inner() { decay } else { 0.0 };
-            let (beta1, beta2, eps, factor) = (optimizer.beta1, optimizer.beta2, optimizer.eps, factor as f32);
-            let Param { master, grad, .. } = param;
-            match &mut moments[..] {
-                [m] => device.muon(&Muon { rate, momentum: beta1, decay, factor }, master, grad, m),
-                [m, v] => device.adamw(&AdamW { step, rate, beta1, beta2, eps, decay, factor }, master, grad, m, v),
-                _ => unreachable!("an optimiser keeps one or two numbers for each weight"),
-            }
+        for (param, states) in params.iter_mut().zip(&mut self.optimizer_states) {
+            let inner = param.is_inner();
+            let Some(Master { values, grad, .. }) = param.master_mut() else { continue };
+            let hyper = Hyperparameters {
+                step,
+                learning_rate,
+                beta1: optimizer.beta1,
+                beta2: optimizer.beta2,
+                eps: optimizer.eps,
+                weight_decay: if inner { decay } else { 0.0 },
+                grad_factor: factor as f32,
+            };
+            device.update(optimizer.name.rule(inner), &hyper, values, grad, states);
         }
     }
 }

@@ -1,10 +1,9 @@
-//! Numbers of `golden/train/`, which `golden/train.py` made with PyTorch.
+//! Values of `golden/train/`, which `golden/train.py` made with PyTorch.
 #![allow(dead_code, reason = "each test uses some of it")]
 
 use std::path::PathBuf;
 use trine_tensor::File;
 
-/// Where they are.
 pub fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../golden/train")
 }
@@ -48,5 +47,5 @@ pub fn near(what: &str, found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let largest = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
     let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
-    assert!(worst <= 1e-4 * largest, "{what}: {worst} beside {largest}");
+    assert!(worst <= 1e-4 * largest, "{what}: {worst}, largest {largest}");
 }

@@ -14,14 +14,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Instant, SystemTime};
 use trine::EMBEDDED;
-use trine::backend::profile::{Profile, Recorder};
-use trine::backend::{Backend, Cpu};
+use trine::Placement;
+use trine::backend::profile::Recorder;
 use trine::engine::EngineOptions;
 use trine::kernels::limits::{Meter, Pages, peaks};
 use trine::tensor::{File, OpenOptions};
 use trine_lab::bench::{
-    self, Against, Comparison, Contestant, Cost, Description, Kind, Limits, Outcome, Peer, PeerKind, Report, Runner,
-    Test, Verdict, Versus,
+    self, Against, Comparison, Cost, Description, Kind, Limits, Outcome, Peer, PeerKind, Report, Subject, Test,
+    Verdict, Versus,
 };
 use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
 
@@ -143,12 +143,8 @@ impl Bench {
         }
         let profile = self.profile.as_deref().map(|file| Profiling::new(file, &path)).transpose()?;
         let save = self.save_baseline.as_deref().map(|file| Output::new(file, &path)).transpose()?;
-        let report = match &profile {
-            None => self.measure(&path, synthetic, &tests, &stop, |cpu| cpu, &Recorder::default()),
-            Some(Profiling { recorder, .. }) => {
-                self.measure(&path, synthetic, &tests, &stop, |cpu| Profile::new(cpu, recorder.clone()), recorder)
-            }
-        };
+        let recorder = profile.as_ref().map(|profile| &profile.recorder);
+        let report = self.measure(&path, synthetic, &tests, &stop, recorder);
         let report = match report {
             Err(error) if matches!(error.downcast_ref(), Some(bench::Error::Cancelled)) => {
                 return Ok(Exit::Interrupted);
@@ -222,34 +218,32 @@ impl Bench {
     }
 
     /// Loads the model and runs the tests.
-    fn measure<B: Backend>(
+    fn measure(
         &self,
         path: &Path,
         synthetic: Option<(&'static Shape, Mixture)>,
         tests: &[Test],
         stop: &AtomicBool,
-        wrap: impl FnOnce(Cpu) -> B,
-        recorder: &Recorder,
+        recorder: Option<&Recorder>,
     ) -> Result<Report> {
         let flow = || if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        let options = self.machine.options();
+        let mut options = self.machine.options();
+        options.device.profile = recorder.cloned();
         // Loading may bind this thread, which then sees no other CPU.
         let machine = measure::machine();
         let start = Instant::now();
-        let (mut threads, mut isa) = ([0; 2], "");
-        let decoder = options.load_with(path, &mut |_| flow(), |cpu| {
-            (threads, isa) = (cpu.threads(), cpu.isa());
-            wrap(cpu)
-        })?;
+        let decoder = options.load(path, &mut |_| flow())?;
         let load_seconds = start.elapsed().as_secs_f64();
         let placement = decoder.placement().clone();
         let story = decoder.tokens(bench::TEXT);
-        let (model, mut backend, _) = decoder.into_parts();
+        let (mut runner, _) = decoder.into_parts();
         let engine = EngineOptions { cache_type: self.machine.cache_type, ..EngineOptions::default() };
-        Runner::new(&model, &mut backend, &[], &engine)?.first_token();
+        let mut trine = bench::Trine::new(&mut *runner, &[], &engine)?;
+        trine.first_token()?;
+        trine.release();
         let first_token_seconds = start.elapsed().as_secs_f64();
 
-        let [threads, threads_batch] = threads;
+        let Placement { threads, threads_batch, isa, .. } = placement;
         let mut peer = match self.against.clone() {
             None => None,
             Some(PeerKind::Xllamacpp { .. }) => {
@@ -257,14 +251,14 @@ impl Bench {
             }
             Some(kind) => Some(Peer::start(kind, path, threads, tests)?),
         };
-        let mut runner = Runner::new(&model, &mut backend, tests, &engine)?;
+        let mut trine = bench::Trine::new(&mut *runner, tests, &engine)?;
         let bar = bar("warming up", tests.len() * self.warmup as usize);
         for _ in 0..self.warmup {
             for &test in tests {
                 if flow().is_break() {
                     return Err(bench::Error::Cancelled.into());
                 }
-                runner.seconds(test)?;
+                trine.seconds(test)?;
                 bar.inc(1);
             }
         }
@@ -280,30 +274,31 @@ impl Bench {
         let mut bandwidths = Vec::new();
         // A profile is one of runs, and not of what is measured between them.
         let mut bandwidth = || {
-            recorder.stop();
+            recorder.inspect(|recorder| recorder.stop());
             let speed = meter.as_ref().map(|(meter, _)| meter.sample());
-            recorder.start();
+            recorder.inspect(|recorder| recorder.start());
             let speed = speed?;
             bandwidths.push(speed);
             Some(speed)
         };
-        let mut contestants: Vec<&mut dyn Contestant> = vec![&mut runner];
-        contestants.extend(peer.as_mut().map(|peer| peer as &mut dyn Contestant));
+        let mut subjects: Vec<&mut dyn Subject> = vec![&mut trine];
+        subjects.extend(peer.as_mut().map(|peer| peer as &mut dyn Subject));
         let bar = self::bar("measuring", 0);
         let mut samples =
-            bench::measure(&mut contestants, tests, self.repetitions as usize, &mut bandwidth, &mut |done, total| {
+            bench::measure(&mut subjects, tests, self.repetitions as usize, &mut bandwidth, &mut |done, total| {
                 bar.set_length(total as u64);
                 bar.set_position(done as u64);
                 flow()
             })?;
-        recorder.stop();
+        recorder.inspect(|recorder| recorder.stop());
+        trine.release();
         bar.finish_and_clear();
-        let ids: Vec<u32> = story.into_iter().cycle().take(self.kl.min(model.spec().context_length)).collect();
+        let ids: Vec<u32> = story.into_iter().cycle().take(self.kl.min(runner.spec().context_length)).collect();
         let kl = match &ids[..] {
             [] => None,
             ids => {
                 let bar = self::bar("comparing activations", ids.len());
-                let kl = bench::kl(&model, &mut backend, ids, &engine, &mut |done, _| {
+                let kl = bench::kl(&mut *runner, ids, &engine, &mut |done, _| {
                     bar.set_position(done as u64);
                     flow()
                 });
@@ -321,7 +316,7 @@ impl Bench {
             f32_batch: Some(batch.f32),
         };
         let file = trine::open_file(path, &OpenOptions::default())?;
-        let cost = Cost::of(&file, &model, &engine);
+        let cost = Cost::of(&file, &*runner, &engine);
         let theirs = samples.drain(1..).next();
         let ours = samples.swap_remove(0);
         let against = peer.zip(theirs).map(|(peer, theirs)| Against {
@@ -335,7 +330,7 @@ impl Bench {
             trine: env!("CARGO_PKG_VERSION").to_owned(),
             time: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|time| time.as_secs()),
             machine,
-            subject: describe(&file, model.spec().arch.gguf[0], synthetic),
+            subject: describe(&file, runner.spec().arch.gguf[0], synthetic),
             threads,
             threads_batch,
             isa: isa.to_owned(),

@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
-use trine::train::data::Parting;
+use trine::train::data::DocumentFormat;
 use trine_lab::perplexity::{self, Estimate, Options, Progress, Text, Unit, Windows};
 
 /// Tokens of a window when nobody asks for more, if the model has that many.
@@ -99,10 +99,10 @@ impl Perplexity {
             threads: decoder.placement().threads_batch,
             cache_type: self.load.machine.cache_type,
         };
-        let (model, mut backend, _) = decoder.into_parts();
+        let (mut runner, _) = decoder.into_parts();
         let bar = if self.quiet { ProgressBar::hidden() } else { progress::bar(BAR, 0) };
         let start = Instant::now();
-        let report = perplexity::perplexity(&model, &mut backend, &text, &options, &mut |progress| {
+        let report = perplexity::perplexity(&mut *runner, &text, &options, &mut |progress| {
             show(&bar, progress);
             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
@@ -134,18 +134,18 @@ impl Perplexity {
 
     /// The texts, and whether they are whole.
     fn documents(&self) -> Result<(Vec<String>, bool)> {
-        let parting = match &self.field {
-            Some(field) => Parting::Jsonl(field.clone()),
-            None => Parting::of(&self.text, if self.second_half { "" } else { &self.separator }, "text"),
+        let format = match &self.field {
+            Some(field) => DocumentFormat::Jsonl(field.clone()),
+            None => DocumentFormat::of(&self.text, if self.second_half { "" } else { &self.separator }, "text"),
         };
-        if self.second_half && matches!(parting, Parting::Jsonl(_)) {
+        if self.second_half && matches!(format, DocumentFormat::Jsonl(_)) {
             let message = "--second-half needs one text, not JSONL".to_owned();
             return Err(Usage { message, hint: "give a text file" }.into());
         }
-        let mut documents = input::documents(&self.text, parting)?;
+        let mut documents = input::documents(&self.text, format)?;
         let most = self.max_documents.map_or(usize::MAX, |most| most as usize);
         let texts = documents.by_ref().take(most).collect::<Result<_, _>>()?;
-        Ok((texts, documents.is_parted()))
+        Ok((texts, documents.is_separated()))
     }
 }
 

@@ -1,9 +1,9 @@
-//! A curve in characters.
+//! A bar chart in characters.
 
-/// The eighths of a character from below.
+/// Bars of 0 to 8 eighths of a character.
 const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// Positive values as columns on a logarithmic scale, from the highest line to the lowest; the ends of the scale stand beside it.
+/// Lines of a chart of positive values on a logarithmic scale, from the top; the ends of the scale are at the right.
 pub fn lines(values: &[f64], columns: usize, rows: usize) -> Vec<String> {
     let columns = columns.min(values.len());
     let mean = |column: usize| {
@@ -14,7 +14,7 @@ pub fn lines(values: &[f64], columns: usize, rows: usize) -> Vec<String> {
     let (low, high) = means.iter().fold((f64::MAX, f64::MIN), |(low, high), &mean| (low.min(mean), high.max(mean)));
     let scale = |mean: f64| mean.max(f64::MIN_POSITIVE).ln();
     let span = scale(high) - scale(low);
-    // The lowest column is one eighth high.
+    // The lowest bar is one eighth high.
     let height = |mean: f64| {
         let share = if span > 0.0 { (scale(mean) - scale(low)) / span } else { 0.0 };
         1 + (share * (rows * 8 - 1) as f64).round() as usize

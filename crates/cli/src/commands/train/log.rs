@@ -1,19 +1,19 @@
-//! `log.jsonl`: what happened in a run, a line of JSON for each event.
+//! `log.jsonl`: the events of a run, one line of JSON each.
 
-use super::history::History;
+use super::curve::LossCurve;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use trine::train::{Step, Validation};
+use trine::train::{StepMetrics, Validation};
 
-/// A line of the log. What is no number is null.
+/// A line of the log. Numbers that are not finite are null.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
-pub enum Record<'a> {
-    Step(&'a Step),
+pub enum LogRecord<'a> {
+    Step(&'a StepMetrics),
     Validation(&'a Validation),
     Checkpoint {
         step: u64,
@@ -25,29 +25,29 @@ pub enum Record<'a> {
         prompt: &'a str,
         text: &'a str,
     },
-    /// Before the first step of a run that goes on, the step is not known.
+    /// The step is unknown before the first step of a resumed run.
     Warning {
         step: Option<u64>,
         text: &'a str,
     },
 }
 
-/// The log of a run, and the curve in it.
+/// The log of a run, and the curve of its losses.
 pub struct Log {
     path: PathBuf,
     file: File,
-    /// Whether it may hold lines of steps that are done again.
+    /// Whether the file may have lines of steps that are run again.
     uncut: bool,
-    /// Lines that wait for a step to be known.
-    held: String,
-    pub history: History,
+    /// Lines to write when the step is known.
+    pending: String,
+    pub curve: LossCurve,
 }
 
 impl Log {
-    /// The log in a folder: that of the run that goes on, or an empty one.
+    /// Opens the log in a folder, or creates an empty one unless the run is resumed.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the file cannot be written.
     pub fn open(folder: &Path, resume: bool) -> Result<Log> {
         let path = folder.join("log.jsonl");
         let open = || {
@@ -55,66 +55,66 @@ impl Log {
             File::options().read(true).write(true).create(true).truncate(!resume).open(&path)
         };
         let file = open().with_context(|| path.display().to_string())?;
-        Ok(Log { path, file, uncut: resume, held: String::new(), history: History::default() })
+        Ok(Log { path, file, uncut: resume, pending: String::new(), curve: LossCurve::default() })
     }
 
-    /// Writes a line, and gives it back. Before the first, what a run that broke off had written of the same steps goes away.
+    /// Writes a line and returns it. The first one removes the lines of an interrupted run about the same steps.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write(&mut self, record: &Record) -> Result<String> {
+    pub fn write(&mut self, record: &LogRecord) -> Result<String> {
         let json = serde_json::to_value(record)?;
         let line = json.to_string();
-        self.held += &line;
-        self.held.push('\n');
+        self.pending += &line;
+        self.pending.push('\n');
         if !self.uncut || json["step"].is_u64() {
             let mut write = || {
                 if std::mem::take(&mut self.uncut) {
-                    cut(&mut self.file, |event| is_before(event, &json), &mut self.history)?;
+                    cut(&mut self.file, |event| is_before(event, &json), &mut self.curve)?;
                 }
-                self.file.write_all(std::mem::take(&mut self.held).as_bytes())
+                self.file.write_all(std::mem::take(&mut self.pending).as_bytes())
             };
             write().with_context(|| self.path.display().to_string())?;
         }
         match record {
-            Record::Step(step) => self.history.step(step),
-            Record::Validation(validation) => self.history.validation(validation),
+            LogRecord::Step(step) => self.curve.step(step),
+            LogRecord::Validation(validation) => self.curve.validation(validation),
             _ => {}
         }
         Ok(line)
     }
 
-    /// Writes what waits, and knows the whole curve even where a run had nothing left to do.
+    /// Writes pending lines, and completes the curve even if the run had no steps left.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn finish(&mut self) -> Result<()> {
         let mut write = || {
             if std::mem::take(&mut self.uncut) {
-                cut(&mut self.file, |_| true, &mut self.history)?;
+                cut(&mut self.file, |_| true, &mut self.curve)?;
             }
-            self.file.write_all(std::mem::take(&mut self.held).as_bytes())
+            self.file.write_all(std::mem::take(&mut self.pending).as_bytes())
         };
         write().with_context(|| self.path.display().to_string())
     }
 }
 
-/// Whether an event was before another. A step comes before what is done after it.
+/// Whether an event comes before another. A step comes before its validation, checkpoint and samples.
 fn is_before(event: &Value, next: &Value) -> bool {
     let step = |event: &Value| event["step"].as_u64();
     step(event) < step(next) || step(event) == step(next) && next["event"] != "step" && event["event"] != next["event"]
 }
 
-/// Ends a log before the first event that is not to stay, and reads what stays.
-fn cut(file: &mut File, stays: impl Fn(&Value) -> bool, history: &mut History) -> std::io::Result<()> {
+/// Truncates a log before the first event that `keep` rejects, and reads the rest into the curve.
+fn cut(file: &mut File, keep: impl Fn(&Value) -> bool, curve: &mut LossCurve) -> std::io::Result<()> {
     let mut end = 0;
     let mut lines = BufReader::new(&*file);
     let mut line = Vec::new();
     while lines.read_until(b'\n', &mut line)? > 0 {
-        let Some(event) = whole(&line).filter(&stays) else { break };
+        let Some(event) = whole(&line).filter(&keep) else { break };
         match event["event"].as_str() {
-            Some("step") => serde_json::from_value(event).iter().for_each(|step| history.step(step)),
-            Some("validation") => serde_json::from_value(event).iter().for_each(|found| history.validation(found)),
+            Some("step") => serde_json::from_value(event).iter().for_each(|step| curve.step(step)),
+            Some("validation") => serde_json::from_value(event).iter().for_each(|found| curve.validation(found)),
             _ => {}
         }
         end += line.len() as u64;
@@ -124,7 +124,7 @@ fn cut(file: &mut File, stays: impl Fn(&Value) -> bool, history: &mut History) -
     file.seek(SeekFrom::Start(end)).map(drop)
 }
 
-/// The event on a line, unless the program was ended while it wrote it.
+/// The event on a line, unless the line is incomplete because the program was killed.
 fn whole(line: &[u8]) -> Option<Value> {
     line.ends_with(b"\n").then(|| serde_json::from_slice(line).ok()).flatten()
 }

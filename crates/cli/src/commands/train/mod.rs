@@ -1,17 +1,15 @@
-//! `trine train`.
+//! `trine train`: trains a model as a configuration says.
 
 mod chart;
 mod config;
-mod history;
+mod curve;
 mod log;
-mod place;
 mod plan;
 mod plot;
 mod sample;
+mod value;
 mod view;
 mod watch;
-
-pub use config::ConfigError;
 
 use crate::exit::{Exit, Usage, is_closed_pipe};
 use crate::table::Facts;
@@ -26,47 +24,47 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use trine::kernels::cpus::Topology;
-use trine::train::{Finished, Progress, Trainer, checkpoints};
-use view::{Style, View};
+use trine::train::{Finished, SetupProgress, Trainer, checkpoints};
+use view::{RunView, ViewStyle};
 use watch::Watch;
 
 /// Train a model
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
-    trine train --example > config.toml                    a configuration to begin with\n  \
-    trine train config.toml --plan                         what it takes: memory and time\n  \
+    trine train --example > config.toml                    write an example configuration\n  \
+    trine train config.toml --plan                         estimate memory and time\n  \
     trine train config.toml                                train, and write a GGUF file\n  \
-    trine train config.toml --resume                       go on from the last checkpoint\n  \
+    trine train config.toml --resume                       continue from the last checkpoint\n  \
     trine train config.toml --set train.steps=100 --set output.folder=try\n  \
     trine train config.toml --json | jq .loss              every event as a line of JSON\n\n\
-    Ctrl-C writes a checkpoint and ends; a second Ctrl-C ends at once. The output folder gets checkpoints, log.jsonl (every event)\n\
-    and loss.svg. Paths in a configuration are relative to it, those of --set to the current folder.")]
+    Ctrl-C writes a checkpoint and exits; a second Ctrl-C exits at once. The output folder receives checkpoints, log.jsonl (every\n\
+    event) and loss.svg. Paths in a configuration are relative to it, those of --set to the current folder.")]
 pub struct Train {
-    /// The configuration
+    /// Configuration file (TOML)
     #[arg(required_unless_present = "example")]
     config: Option<PathBuf>,
-    /// Print a configuration with every key
+    /// Print an example configuration with every key
     #[arg(long, conflicts_with_all = ["config", "plan", "resume", "fresh", "set"])]
     example: bool,
-    /// Print the memory and time that it takes, and start nothing
+    /// Estimate memory and time without training
     #[arg(long, conflicts_with_all = ["resume", "fresh"])]
     plan: bool,
-    /// Go on from the last checkpoint in the output folder
+    /// Continue from the last checkpoint in the output folder
     #[arg(long, conflicts_with = "fresh")]
     resume: bool,
-    /// Begin anew in an output folder that has checkpoints
+    /// Delete the checkpoints in the output folder and start over
     #[arg(long)]
     fresh: bool,
-    /// Take this value in the place of the configuration's, such as train.steps=100; can be given several times
+    /// Override a value of the configuration, such as train.steps=100; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Threads that compute; as --set train.threads=N
+    /// Number of threads, as --set train.threads=N
     #[arg(long, value_name = "N", env = "TRINE_THREADS", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
     /// Print every event as a line of JSON
     #[arg(long)]
     json: bool,
-    /// Show nothing but warnings
+    /// Show only warnings
     #[arg(short, long)]
     quiet: bool,
 }
@@ -87,13 +85,17 @@ impl Train {
         }
         let folder = &config.output.folder;
         if !self.resume && !self.fresh && !checkpoints(folder).is_empty() {
-            let message = format!("{} has the checkpoints of a run", folder.display());
-            return Err(Usage { message, hint: "--resume goes on from the last one, --fresh begins anew" }.into());
+            let message = format!("{}: expected a folder without checkpoints, found those of a run", folder.display());
+            return Err(Usage {
+                message,
+                hint: "--resume continues from the last one, --fresh deletes them and starts over",
+            }
+            .into());
         }
         let stop = interrupt::flag()?;
         let style = self.style();
-        let bar = preparing(style);
-        let mut prepare = |Progress { what, done, total }| {
+        let bar = setup_bar(style);
+        let mut prepare = |SetupProgress { what, done, total }| {
             bar.set_message(what);
             bar.set_length(total);
             bar.set_position(done);
@@ -106,16 +108,16 @@ impl Train {
                 std::fs::remove_file(&old).with_context(|| old.display().to_string())?;
             }
         }
-        let peak = if style == Style::Nothing {
+        let peak = if style == ViewStyle::Nothing {
             None
         } else {
-            let _ = prepare(Progress { what: "measuring the f32 peak", done: 0, total: 0 });
+            let _ = prepare(SetupProgress { what: "measuring the f32 peak", done: 0, total: 0 });
             measure::f32_peak(threads)
         };
         bar.finish_and_clear();
         let mut watch = Watch {
             log: Log::open(folder, self.resume)?,
-            view: View::new(style, peak),
+            view: RunView::new(style, peak),
             step: None,
             json: self.json,
             prompts: &config.output.sample_prompts,
@@ -124,63 +126,63 @@ impl Train {
             failed: None,
         };
         if trainer.step() >= config.train.steps {
-            note!("the run has done its {} steps: a larger train.steps goes on", units::count(trainer.step()));
+            note!("all {} steps are done: increase train.steps to continue", units::count(trainer.step()));
         }
         let finished = trainer.run(&mut |event| watch.event(event));
         watch.log.finish()?;
-        watch.view.finish(&watch.log.history);
+        watch.view.finish(&watch.log.curve);
         if let (Some(error), Ok(finished)) = (watch.failed.take(), &finished) {
-            note!("stopped after step {}: trine train {} --resume goes on", finished.steps, quoted(path));
+            note!("stopped after step {}: continue with `trine train {} --resume`", finished.steps, quoted(path));
             return if is_closed_pipe(&error) { Ok(Exit::Interrupted) } else { Err(error) };
         }
         let finished = finished?;
         let plot = folder.join("loss.svg");
-        plot::write(&plot, &finished.model, &folder.display().to_string(), &watch.log.history)?;
+        plot::write(&plot, &finished.model, &folder.display().to_string(), &watch.log.curve)?;
         if self.json {
             let Finished { model, steps, stopped } = &finished;
             let line = json!({ "event": "finished", "step": steps, "model": model, "stopped": stopped });
             writeln!(std::io::stdout(), "{line}")?;
         }
         if finished.stopped {
-            note!("stopped after step {}: trine train {} --resume goes on", finished.steps, quoted(path));
+            note!("stopped after step {}: continue with `trine train {} --resume`", finished.steps, quoted(path));
             return Ok(Exit::Interrupted);
         }
         if !self.json {
-            tell(&finished, &watch, &plot)?;
+            summarize(&finished, &watch, &plot)?;
         }
         Ok(Exit::Done)
     }
 
-    /// A picture on a terminal that shows nothing else, lines elsewhere.
-    fn style(&self) -> Style {
+    /// A picture on a terminal, unless events are printed to it; lines elsewhere.
+    fn style(&self) -> ViewStyle {
         if self.quiet {
-            Style::Nothing
+            ViewStyle::Nothing
         } else if std::io::stderr().is_terminal() && !(self.json && std::io::stdout().is_terminal()) {
-            Style::Picture
+            ViewStyle::Picture
         } else {
-            Style::Lines
+            ViewStyle::Lines
         }
     }
 }
 
-/// A bar for what comes before the first step.
-fn preparing(style: Style) -> ProgressBar {
-    if style == Style::Nothing {
+/// The progress bar until the first step.
+fn setup_bar(style: ViewStyle) -> ProgressBar {
+    if style == ViewStyle::Nothing {
         return ProgressBar::hidden();
     }
     progress::bar("{msg} {bar:30} {percent} % {eta}", 0)
 }
 
-/// What came of it, and how to use it.
-fn tell(finished: &Finished, watch: &Watch, plot: &Path) -> Result<()> {
+/// Prints the results, and how to use the model.
+fn summarize(finished: &Finished, watch: &Watch, plot: &Path) -> Result<()> {
     let mut facts = Facts::default();
     let size = std::fs::metadata(&finished.model).map_or("unknown".to_owned(), |file| units::bytes(file.len()));
     facts.push("model", format!("{} ({size})", finished.model.display()));
-    let loss = watch.log.history.points.last().map_or("unknown".to_owned(), |point| format!("{:.4}", point.smooth));
+    let loss = watch.log.curve.points.last().map_or("unknown".to_owned(), |point| format!("{:.4}", point.smooth));
     let time = units::duration(watch.view.seconds());
     facts.push("training", format!("loss {loss} after {} steps, {time}", units::count(finished.steps)));
     if let Some(validation) = watch.view.last_validation() {
-        facts.push("validation", view::told(validation));
+        facts.push("validation", view::describe(validation));
     }
     facts.push("curve", plot.display().to_string());
     facts.push("run it", format!("trine run {} \"Once upon a time\"", quoted(&finished.model)));
@@ -188,7 +190,7 @@ fn tell(finished: &Finished, watch: &Watch, plot: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A path as a shell takes it.
+/// A path, quoted for a shell if necessary.
 fn quoted(path: &Path) -> String {
     let path = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/._-+:@%".contains(c);

@@ -1,4 +1,4 @@
-//! `--plan`: what a run takes, before it starts.
+//! `--plan`: the memory and time of a run.
 
 use crate::exit::Usage;
 use crate::table::{Facts, columns};
@@ -8,30 +8,31 @@ use serde_json::json;
 use std::io::Write;
 use trine::train::{Plan, PlanMemory};
 
-/// The share of the machine's float32 peak that a step is taken to reach.
+/// The assumed share of the float32 peak that steps reach.
 const SHARE: f64 = 0.4;
 
-/// Makes sure that what stays in memory for the whole run fits it.
+/// Checks that there is enough memory for weights, gradients and optimizer states.
 ///
 /// # Errors
-/// When there is not so much.
+/// When there is not.
 pub fn check(plan: &Plan) -> Result<()> {
     let PlanMemory { weights, gradients, optimizer, .. } = plan.memory;
     let needed = weights + gradients + optimizer;
     match measure::free_memory() {
         Some(free) if needed > free => {
             let [needed, free] = [needed, free].map(units::bytes);
-            let message = format!("weights, gradients and optimizer take {needed} of memory, and {free} are free");
-            Err(Usage { message, hint: "train a smaller model; --plan shows what takes how much" }.into())
+            let message =
+                format!("expected {needed} of free memory for weights, gradients and optimizer, found {free}");
+            Err(Usage { message, hint: "train a smaller model; --plan shows the memory of each part" }.into())
         }
         _ => Ok(()),
     }
 }
 
-/// Prints memory by part and the expected time.
+/// Prints the memory by part and the expected time.
 ///
 /// # Errors
-/// When nobody reads it.
+/// When stdout is closed.
 pub fn print(plan: &Plan, threads: usize, json: bool) -> Result<()> {
     let free = measure::free_memory();
     let peak = measure::f32_peak(threads);
@@ -67,7 +68,7 @@ pub fn print(plan: &Plan, threads: usize, json: bool) -> Result<()> {
         ["  gradients".to_owned(), units::bytes(memory.gradients)],
         ["  optimizer".to_owned(), units::bytes(memory.optimizer)],
         ["  activations".to_owned(), units::bytes(memory.activations)],
-        ["  all".to_owned(), units::bytes(memory.total)],
+        ["  total".to_owned(), units::bytes(memory.total)],
         ["  free now".to_owned(), free.map_or_else(unknown, units::bytes)],
     ];
     writeln!(out, "{}\n", columns(&rows, 1))?;
@@ -77,13 +78,13 @@ pub fn print(plan: &Plan, threads: usize, json: bool) -> Result<()> {
     facts.push("operations", format!("{:.3e} per token", plan.flops_per_token));
     facts.push("f32 peak", peak.map_or_else(unknown, |peak| format!("{:.1} GFLOPS, {threads} threads", peak / 1e9)));
     let share = SHARE * 100.0;
-    let time = |seconds| format!("{}, if {share:.0} % of the peak are reached", units::duration(seconds));
+    let time = |seconds| format!("{}, at {share:.0} % of the peak", units::duration(seconds));
     facts.push("expected time", seconds.map_or_else(unknown, time));
     facts.print(&mut out)?;
     if free.is_some_and(|free| memory.total > free) {
         note!(
-            "warning: this takes more memory than is free\n\
-             hint: give a smaller train.micro_batch or train.sequence, or train.grad_checkpoint = true"
+            "warning: this needs more memory than is free\n\
+             hint: set a smaller train.micro_batch or train.sequence, or train.grad_checkpoint = true"
         );
     }
     Ok(())

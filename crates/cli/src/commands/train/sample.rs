@@ -3,15 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use trine::Options;
+use trine::backend::When;
 use trine::engine::Sampling;
-use trine::{Options, When};
 
-/// What a sample begins with unless the configuration says.
+/// The default prompt.
 const PROMPT: &str = "Once upon a time";
-/// Tokens of a sample.
+/// Maximum tokens of a sample.
 const TOKENS: usize = 60;
 
-/// Prompts and how the model goes on; always with the same seed, so that samples of different steps can be compared.
+/// Prompts and their completions, always with the same seed, so that samples of different steps can be compared.
 ///
 /// # Errors
 /// When the model cannot be loaded or run.
@@ -22,11 +23,12 @@ pub fn texts(
     stop: &Arc<AtomicBool>,
 ) -> Result<Vec<(String, String)>, trine::Error> {
     let mut options = Options::default();
-    options.threads(threads).huge_pages(When::Off).repack(When::Off);
+    let cpu = &mut options.device.cpu;
+    (cpu.threads, cpu.huge_pages, cpu.repack) = (threads, When::Off, When::Off);
     let mut llm = options.open(model)?;
     let sampling = Sampling { temperature: 0.8, seed: Some(0), max_tokens: Some(TOKENS), ..Sampling::default() };
-    let usual = [PROMPT.to_owned()];
-    let prompts = if prompts.is_empty() { &usual } else { prompts };
+    let default = [PROMPT.to_owned()];
+    let prompts = if prompts.is_empty() { &default } else { prompts };
     let text = |prompt: &String| {
         let stream = llm.stream(prompt, &sampling)?.stop_when(stop.clone());
         let text = stream.map(|token| Ok(token?.text)).collect::<Result<String, trine::Error>>()?;

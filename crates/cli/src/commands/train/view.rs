@@ -1,58 +1,56 @@
-//! What a person sees of a run: a picture that changes on a terminal, lines elsewhere.
+//! Shows a run: a live picture on a terminal, lines elsewhere.
 
 use super::chart;
-use super::history::History;
+use super::curve::LossCurve;
 use crate::table::visible;
 use crate::{answer, units};
 use console::{Term, style, truncate_str};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
-use trine::train::{Step, Validation};
+use trine::train::{StepMetrics, Validation};
 
-/// Between two pictures, and between two lines.
+/// Minimum time between two pictures, and between two lines.
 const PICTURES: Duration = Duration::from_millis(100);
 const LINES: Duration = Duration::from_secs(5);
-/// Steps over which speeds are taken.
+/// Steps over which the speed is averaged.
 const STEPS: usize = 20;
-/// The curve of the loss.
+/// Columns and rows of the loss chart.
 const CURVE: (usize, usize) = (60, 5);
 
-/// How a run is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Style {
+pub enum ViewStyle {
     Picture,
     Lines,
     Nothing,
 }
 
-/// The view of a run.
-pub struct View {
-    style: Style,
+pub struct RunView {
+    style: ViewStyle,
     bar: ProgressBar,
-    /// Most float32 operations per second, where it was measured.
+    /// Peak float32 operations per second, if it was measured.
     peak: Option<f64>,
     start: Instant,
-    /// Steps since then.
+    /// Steps since the start.
     done: u64,
     shown: Option<Instant>,
-    /// The last steps, whose speed counts.
-    recent: VecDeque<Step>,
+    /// The last `STEPS` steps.
+    recent: VecDeque<StepMetrics>,
     validation: Option<Validation>,
-    /// Of the last sample.
+    /// The last sample and its step.
     sample: Option<(u64, String)>,
 }
 
-impl View {
-    /// The view of a run that begins now.
-    pub fn new(style: Style, peak: Option<f64>) -> View {
+impl RunView {
+    /// The view of a run that starts now.
+    pub fn new(style: ViewStyle, peak: Option<f64>) -> RunView {
         let bar = match style {
-            Style::Picture => ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()),
+            ViewStyle::Picture => ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()),
             _ => ProgressBar::hidden(),
         };
         let template = ProgressStyle::with_template("{bar:40.cyan/dim} step {human_pos} of {human_len}{msg}");
         bar.set_style(template.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━━─"));
-        View {
+        RunView {
             style,
             bar,
             peak,
@@ -65,29 +63,28 @@ impl View {
         }
     }
 
-    /// A step was done.
-    pub fn step(&mut self, step: &Step, history: &History) {
+    pub fn step(&mut self, step: &StepMetrics, curve: &LossCurve) {
         self.done += 1;
         if self.recent.len() == STEPS {
             self.recent.pop_front();
         }
         self.recent.push_back(step.clone());
-        let wait = if self.style == Style::Picture { PICTURES } else { LINES };
+        let wait = if self.style == ViewStyle::Picture { PICTURES } else { LINES };
         if step.step == step.steps || self.shown.is_none_or(|shown| shown.elapsed() >= wait) {
-            self.show(step, history);
+            self.show(step, curve);
         }
     }
 
-    fn show(&mut self, step: &Step, history: &History) {
+    fn show(&mut self, step: &StepMetrics, curve: &LossCurve) {
         self.shown = Some(Instant::now());
         match self.style {
-            Style::Nothing => {}
-            Style::Picture => self.draw(step, history),
-            Style::Lines => note!(
+            ViewStyle::Nothing => {}
+            ViewStyle::Picture => self.draw(step, curve),
+            ViewStyle::Lines => note!(
                 "step {} of {}: loss {}, rate {:.2e}, norm {:.3}, {}, memory {}, {} left",
                 step.step,
                 step.steps,
-                loss(step, history),
+                loss(step, curve),
                 step.learning_rate,
                 step.grad_norm,
                 self.speed(),
@@ -97,74 +94,70 @@ impl View {
         }
     }
 
-    fn draw(&self, step: &Step, history: &History) {
+    fn draw(&self, step: &StepMetrics, curve: &LossCurve) {
         self.bar.set_length(step.steps);
         self.bar.set_position(step.step);
-        self.bar.set_message(self.picture(step, history));
+        self.bar.set_message(self.picture(step, curve));
     }
 
-    /// The model was tried.
     pub fn validation(&mut self, validation: &Validation) {
-        if self.style == Style::Lines {
-            note!("validation at step {}: {}", validation.step, told(validation));
+        if self.style == ViewStyle::Lines {
+            note!("validation at step {}: {}", validation.step, describe(validation));
         }
         self.validation = Some(validation.clone());
     }
 
-    /// A checkpoint is on disk.
     pub fn checkpoint(&mut self, step: u64, best: bool) {
-        if self.style == Style::Lines {
+        if self.style == ViewStyle::Lines {
             note!("checkpoint at step {step}{}", if best { ", the best so far" } else { "" });
         }
     }
 
-    /// The model wrote a text.
     pub fn sample(&mut self, step: u64, prompt: &str, text: &str) {
         let text = visible(&format!("{prompt}{text}"));
-        if self.style == Style::Lines {
+        if self.style == ViewStyle::Lines {
             note!("sample at step {step}: {text}");
         }
         self.sample = Some((step, text));
     }
 
-    /// Something a person should know, whatever the style.
+    /// Shows a warning in all styles.
     pub fn warning(&self, text: &str) {
         self.bar.suspend(|| note!("warning: {}", visible(text)));
     }
 
-    /// Leaves a last picture.
-    pub fn finish(&self, history: &History) {
-        if let Some(step) = self.recent.back().filter(|_| self.style == Style::Picture) {
-            self.draw(step, history);
+    /// Draws a last picture.
+    pub fn finish(&self, curve: &LossCurve) {
+        if let Some(step) = self.recent.back().filter(|_| self.style == ViewStyle::Picture) {
+            self.draw(step, curve);
         }
         self.bar.abandon();
     }
 
-    /// Seconds since the run began, or went on.
+    /// Seconds since the start.
     pub fn seconds(&self) -> f64 {
         self.start.elapsed().as_secs_f64()
     }
 
-    /// The last validation.
     pub fn last_validation(&self) -> Option<&Validation> {
         self.validation.as_ref()
     }
 
-    /// What stands behind and under the bar.
-    fn picture(&self, step: &Step, history: &History) -> String {
+    /// The text after and below the bar.
+    fn picture(&self, step: &StepMetrics, curve: &LossCurve) -> String {
         let width = usize::from(Term::stderr().size().1).max(20) - 1;
         let mut lines = vec![format!(", {} left", self.left(step))];
         let mut line = |what: &str, text: &str| {
             let text = format!("{} {text}", style(format!("{what:>10}")).for_stderr().dim());
             lines.push(truncate_str(&text, width, "…").into_owned());
         };
-        let losses: Vec<f64> = history.points.iter().map(|point| point.loss).collect();
+        let losses: Vec<f64> = curve.points.iter().map(|point| point.loss).collect();
         for (i, bars) in chart::lines(&losses, CURVE.0.min(width.saturating_sub(20)), CURVE.1).iter().enumerate() {
             line(if i == 0 { "loss" } else { "" }, bars);
         }
-        line("", &format!("{} nats per token", loss(step, history)));
+        line("", &format!("{} nats per token", loss(step, curve)));
         if let Some(validation) = &self.validation {
-            line("validation", &format!("{} (step {})", told(validation), validation.step));
+            line("validation", &format!("{} (step {})", describe(validation), validation.step));
         }
         line("rate", &format!("{:.2e}, gradient norm {:.3}", step.learning_rate, step.grad_norm));
         line("speed", &self.speed());
@@ -179,7 +172,7 @@ impl View {
     }
 
     fn speed(&self) -> String {
-        let sum = |of: fn(&Step) -> f64| self.recent.iter().map(of).sum::<f64>();
+        let sum = |of: fn(&StepMetrics) -> f64| self.recent.iter().map(of).sum::<f64>();
         let seconds = sum(|step| step.seconds);
         if seconds <= 0.0 {
             return "speed unknown".to_owned();
@@ -189,22 +182,21 @@ impl View {
         format!("{tokens} tokens/s{}", self.peak.map(share).unwrap_or_default())
     }
 
-    /// The time that the rest takes, validations and all, when it goes on as since the start.
-    fn left(&self, step: &Step) -> String {
+    /// The expected time of the remaining steps, validations included.
+    fn left(&self, step: &StepMetrics) -> String {
         units::duration(self.seconds() / self.done as f64 * step.steps.saturating_sub(step.step) as f64)
     }
 }
 
-/// The loss, smoothed, and what else is part of it.
-fn loss(step: &Step, history: &History) -> String {
-    let smooth = history.points.last().map_or(step.loss, |point| point.smooth);
+/// The smoothed loss, and details of the step.
+fn loss(step: &StepMetrics, curve: &LossCurve) -> String {
+    let smooth = curve.points.last().map_or(step.loss, |point| point.smooth);
     let distillation = step.distillation.map(|loss| format!(", distillation {loss:.4}")).unwrap_or_default();
     let skipped = if step.skipped { ", skipped" } else { "" };
     format!("{smooth:.4}{distillation}{skipped}")
 }
 
-/// A validation in words.
-pub fn told(validation: &Validation) -> String {
+pub fn describe(validation: &Validation) -> String {
     let Validation { loss, perplexity, bits_per_byte, .. } = validation;
     format!("loss {loss:.4}, perplexity {perplexity:.2}, {bits_per_byte:.4} bits per byte")
 }

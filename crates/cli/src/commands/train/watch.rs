@@ -1,37 +1,36 @@
-//! What is done at every event of a run: it is logged, shown and printed.
+//! Logs, shows and prints the events of a run.
 
-use super::log::{Log, Record};
+use super::log::{Log, LogRecord};
 use super::sample;
-use super::view::View;
+use super::view::RunView;
 use anyhow::Result;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use trine::train::Event;
+use trine::train::TrainEvent;
 
-/// Who watches a run.
 pub struct Watch<'a> {
     pub log: Log,
-    pub view: View,
-    /// Steps done, as soon as that is known.
+    pub view: RunView,
+    /// The last step, once it is known.
     pub step: Option<u64>,
-    /// Whether events go to stdout, too.
+    /// Whether to print events to stdout as JSON.
     pub json: bool,
-    /// What sample texts begin with.
+    /// The prompts of sample texts.
     pub prompts: &'a [String],
     pub threads: usize,
-    /// Set by Ctrl-C.
+    /// Set by the Ctrl-C handler.
     pub stop: Arc<AtomicBool>,
-    /// Why the run was broken off, if not by `stop`.
+    /// Why an event could not be handled.
     pub failed: Option<anyhow::Error>,
 }
 
 impl Watch<'_> {
-    /// Breaks the run off after Ctrl-C, and when the event cannot be written.
-    pub fn event(&mut self, event: Event) -> ControlFlow<()> {
-        if let Err(error) = self.tell(event) {
+    /// Handles an event. Stops the run after Ctrl-C, and after an error.
+    pub fn event(&mut self, event: TrainEvent) -> ControlFlow<()> {
+        if let Err(error) = self.handle(event) {
             self.failed.get_or_insert(error);
         }
         if self.failed.is_some() || self.stop.load(Relaxed) {
@@ -41,32 +40,32 @@ impl Watch<'_> {
         }
     }
 
-    fn tell(&mut self, event: Event) -> Result<()> {
+    fn handle(&mut self, event: TrainEvent) -> Result<()> {
         match event {
-            Event::Step(step) => {
+            TrainEvent::Step(step) => {
                 self.step = Some(step.step);
-                self.record(&Record::Step(step))?;
-                self.view.step(step, &self.log.history);
+                self.record(&LogRecord::Step(step))?;
+                self.view.step(step, &self.log.curve);
             }
-            Event::Validation(validation) => {
-                self.record(&Record::Validation(validation))?;
+            TrainEvent::Validation(validation) => {
+                self.record(&LogRecord::Validation(validation))?;
                 self.view.validation(validation);
             }
-            Event::Checkpoint { step, path, best } => {
-                self.record(&Record::Checkpoint { step, path, best })?;
+            TrainEvent::Checkpoint { step, path, best } => {
+                self.record(&LogRecord::Checkpoint { step, path, best })?;
                 self.view.checkpoint(step, best);
             }
-            Event::Sample { step, model } => self.sample(step, model)?,
-            Event::Warning(text) => self.warning(text)?,
+            TrainEvent::Sample { step, model } => self.sample(step, model)?,
+            TrainEvent::Warning(text) => self.warning(text)?,
         }
         Ok(())
     }
 
-    /// A model that cannot write a text is no reason to stop training it.
+    /// An error in generation is only a warning.
     fn sample(&mut self, step: u64, model: &Path) -> Result<()> {
         match sample::texts(model, self.prompts, self.threads, &self.stop) {
             Ok(texts) => texts.iter().try_for_each(|(prompt, text)| {
-                self.record(&Record::Sample { step, prompt, text })?;
+                self.record(&LogRecord::Sample { step, prompt, text })?;
                 self.view.sample(step, prompt, text);
                 Ok(())
             }),
@@ -76,10 +75,10 @@ impl Watch<'_> {
 
     fn warning(&mut self, text: &str) -> Result<()> {
         self.view.warning(text);
-        self.record(&Record::Warning { step: self.step, text })
+        self.record(&LogRecord::Warning { step: self.step, text })
     }
 
-    fn record(&mut self, record: &Record) -> Result<()> {
+    fn record(&mut self, record: &LogRecord) -> Result<()> {
         let line = self.log.write(record)?;
         if self.json {
             writeln!(std::io::stdout(), "{line}")?;

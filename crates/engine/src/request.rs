@@ -1,0 +1,112 @@
+use crate::sample::{Filter, Logprob};
+use crate::{EventKind, Finish, Sampling, Usage};
+use trine_text::{EncodeOptions, Tokenizer};
+
+/// What to generate from: text, or tokens that are taken as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prompt {
+    /// Becomes the tokens of [`prompt_tokens`].
+    Text(String),
+    Tokens(Vec<u32>),
+}
+
+impl Default for Prompt {
+    fn default() -> Prompt {
+        Prompt::Tokens(Vec::new())
+    }
+}
+
+impl From<&str> for Prompt {
+    fn from(text: &str) -> Prompt {
+        Prompt::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Prompt {
+    fn from(text: String) -> Prompt {
+        Prompt::Text(text)
+    }
+}
+
+impl From<Vec<u32>> for Prompt {
+    fn from(tokens: Vec<u32>) -> Prompt {
+        Prompt::Tokens(tokens)
+    }
+}
+
+/// What to generate, and how.
+#[derive(Default)]
+pub struct Request {
+    pub prompt: Prompt,
+    pub sampling: Sampling,
+    /// Filters of one's own. They run before those of `sampling`, in this order, at temperature 0, too.
+    pub filters: Vec<Box<dyn Filter>>,
+    /// The adapter to run with; 0 is the model itself. Sequences with different adapters share no keys and values.
+    pub adapter: u32,
+}
+
+impl Request {
+    pub fn new(prompt: impl Into<Prompt>, sampling: Sampling) -> Request {
+        Request { prompt: prompt.into(), sampling, ..Request::default() }
+    }
+}
+
+/// The tokens of a prompt: BOS in front where the tokenizer puts one before every text ([`Tokenizer::adds_bos`]) and this one does not begin
+/// with it; for an empty text BOS alone. Names of control tokens become these tokens.
+///
+/// A rendered chat is a prompt like any other, as in llama.cpp. Where its template writes no BOS though the tokenizer adds one,
+/// `apply_chat_template` of transformers leaves it out.
+pub fn prompt_tokens(tokenizer: &Tokenizer, prompt: &str) -> Vec<u32> {
+    let mut ids = tokenizer.encode(prompt, EncodeOptions { parse_special: true, add_special: false });
+    let wanted = tokenizer.adds_bos() || ids.is_empty();
+    if let Some(bos) = tokenizer.bos().filter(|bos| wanted && ids.first() != Some(bos)) {
+        ids.insert(0, bos);
+    }
+    ids
+}
+
+/// A generated token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Token {
+    pub id: u32,
+    /// Text that became certain with it: often a word, sometimes none, or that of several tokens.
+    pub text: String,
+    /// The natural logarithm of its probability, when requested.
+    pub logprob: Option<f64>,
+    /// The most likely tokens in its place, as many as requested.
+    pub top: Vec<Logprob>,
+}
+
+/// What happened to a request: an [`EventKind`] that owns its text.
+#[derive(Debug)]
+pub enum Update {
+    Token(Token),
+    /// The last update.
+    Finished {
+        reason: Finish,
+        usage: Usage,
+    },
+}
+
+impl From<EventKind<'_>> for Update {
+    fn from(kind: EventKind) -> Update {
+        match kind {
+            EventKind::Token { id, text, logprob, top } => {
+                Update::Token(Token { id, text: text.to_owned(), logprob, top: top.to_vec() })
+            }
+            EventKind::Finished { reason, usage } => Update::Finished { reason, usage },
+        }
+    }
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its text, without end token and stop string.
+    pub text: String,
+    /// Its tokens, the one that ended it included.
+    pub tokens: Vec<u32>,
+    /// Why it ended: never [`Finish::Failed`].
+    pub finish: Finish,
+    pub usage: Usage,
+}

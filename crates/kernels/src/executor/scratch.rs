@@ -1,0 +1,61 @@
+//! Memory that the executor keeps between calls, so that kernels need not allocate.
+
+use crate::cache_line::CacheLine;
+use crate::dot::block::Group;
+use std::sync::{Mutex, MutexGuard};
+
+/// Scratch of one thread.
+#[derive(Default)]
+pub(super) struct Scratch {
+    pub floats: Vec<f32>,
+    pub bytes: Vec<u8>,
+    pub indices: Vec<u32>,
+    pub groups: Vec<Group>,
+    pub lines: Vec<CacheLine>,
+    pub backward: BackwardScratch,
+}
+
+/// Scratch of a thread for the gradients of attention.
+#[derive(Default)]
+pub(super) struct BackwardScratch {
+    /// Queries times the scale, of a tile: `[rows, head_dim]`.
+    pub q: Vec<f32>,
+    /// Gradients of a tile's output and queries, `[rows, head_dim]`.
+    pub dout: Vec<f32>,
+    pub dq: Vec<f32>,
+    /// Gradients of all keys and values of a head, `[tokens, head_dim]`.
+    pub dk: Vec<f32>,
+    pub dv: Vec<f32>,
+    /// See [`softmax_part`](crate::attention::backward::softmax_part): `[rows, WIDTH]`.
+    pub weights: Vec<CacheLine>,
+    pub grads: Vec<CacheLine>,
+    pub slopes: Vec<CacheLine>,
+    /// Largest score and sum of weights of each row, in a part and in total.
+    pub states: Vec<CacheLine>,
+    pub totals: Vec<CacheLine>,
+    pub packed: PackBuffer,
+}
+
+/// Memory for numbers of any type.
+#[derive(Default)]
+pub(super) struct PackBuffer(Vec<CacheLine>);
+
+impl PackBuffer {
+    /// `len` elements of any content.
+    pub fn of<T: bytemuck::Pod>(&mut self, len: usize) -> &mut [T] {
+        let lines = (len * size_of::<T>()).div_ceil(size_of::<CacheLine>());
+        grow(&mut self.0, lines, CacheLine::ZERO);
+        &mut bytemuck::cast_slice_mut(&mut self.0[..lines])[..len]
+    }
+}
+
+/// Makes `scratch` at least `len` long.
+pub(super) fn grow<T: Clone>(scratch: &mut Vec<T>, len: usize, fill: T) {
+    if scratch.len() < len {
+        scratch.resize(len, fill);
+    }
+}
+
+pub(super) fn lock<T>(scratch: &Mutex<T>) -> MutexGuard<'_, T> {
+    scratch.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

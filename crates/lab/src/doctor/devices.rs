@@ -1,0 +1,41 @@
+//! Whether a device computes what the CPU computes, operation by operation.
+
+use super::canary::TEXT;
+use super::{Check, Finding, Patient, Severity};
+use std::ops::ControlFlow;
+use trine_backend::Drift;
+use trine_model::runner::{Input, ScoreOptions, Want, score};
+use trine_model::{DeviceName, DeviceOptions, Error, load_side_by_side};
+use trine_tensor::format::F32;
+use trine_text::EncodeOptions;
+
+pub(super) const DEVICES: Check = Check { name: "devices", about: "two devices, operation by operation", run };
+
+/// Maximum tokens of the text that are run: a device that drifts does so at once.
+const TOKENS: usize = 48;
+/// Tokens of a pass: both a prompt's and single ones are compared.
+const BATCH: usize = 47;
+
+fn run(patient: &mut Patient) -> Vec<Finding> {
+    let Some([reference, device]) = patient.compare_devices.clone() else { return Vec::new() };
+    let evidence = match compare(patient, &reference, &device) {
+        Ok(None) => return Vec::new(),
+        Ok(Some(drift)) => drift.to_string(),
+        Err(error) => error.to_string(),
+    };
+    let title = format!("{device} does not compute what {reference} computes");
+    let remedy = "run the model on the CPU, and report the operation with the machine's `trine devices`";
+    vec![Finding::new(Severity::Error, title, evidence, remedy)]
+}
+
+fn compare(patient: &Patient, reference: &DeviceName, device: &DeviceName) -> Result<Option<Drift>, Error> {
+    let (Some(cpu), Ok(language)) = (patient.cpu.clone(), &patient.language) else { return Ok(None) };
+    let options = DeviceOptions { cpu, ..DeviceOptions::default() };
+    let (mut runner, found) = load_side_by_side(patient.file, reference, device, &options)?;
+    let mut ids = language.tokenizer.encode(TEXT, EncodeOptions { parse_special: false, add_special: true });
+    ids.truncate(TOKENS.min(runner.spec().context_length));
+    let input = Input { outputs: ids.len(), ids };
+    let scoring = ScoreOptions { batch: BATCH, cache_type: &F32, want: Want::Logits };
+    score::<Error>(&mut *runner, &[input], &scoring, &mut |_, _| Ok(ControlFlow::Continue(())))?;
+    Ok(found.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take())
+}

@@ -1,0 +1,184 @@
+//! The devices that models run on. This is the only place above `backend` that names one.
+
+use crate::{Error, ModelOptions, OnDevice, Result, Runner};
+use std::fmt;
+use std::ops::ControlFlow;
+use std::str::FromStr;
+use trine_backend::profile::{Profile, Recorder};
+use trine_backend::{Backend, Compare, Cpu, CpuOptions, Found, Tolerance, tables};
+use trine_tensor::File;
+
+/// A kind of device.
+pub struct Device {
+    /// What `--device` calls it.
+    pub name: &'static str,
+    /// One line for people.
+    pub about: &'static str,
+    /// The variants that this machine has, best first; empty where there is no such device. `name:variant` selects one.
+    pub probe: fn() -> Vec<&'static str>,
+    /// Loads a model. The name's variant is one that `probe` gave, or `None` for the best.
+    pub load: fn(&File, Option<&'static str>, &DeviceOptions, ModelOptions, &mut Progress) -> Result<Box<dyn Runner>>,
+    /// Loads a model on a CPU and on this device, to run side by side. The error that each operation may have is the device's own.
+    pub compare: fn(&File, Cpu, Option<&'static str>, &DeviceOptions) -> Result<(Box<dyn Runner>, Found)>,
+}
+
+type Progress<'a> = dyn FnMut(u64) -> ControlFlow<()> + 'a;
+
+/// Every kind of device, the preferred first. A new one is a row here and an implementation of [`Backend`].
+pub static DEVICES: &[Device] = &[Device {
+    name: "cpu",
+    about: "this machine's CPU; its variants are instruction sets",
+    probe: || tables().map(|table| table.name).collect(),
+    load: |file, isa, options, model, progress| on(cpu(isa, options)?, file, options, model, progress),
+    compare: |file, reference, isa, options| {
+        // All instruction sets give the same bits.
+        side_by_side(file, reference, cpu(isa, options)?, |_| 0.0)
+    },
+}];
+
+fn cpu(isa: Option<&str>, options: &DeviceOptions) -> Result<Cpu> {
+    let mut options = options.cpu.clone();
+    if let Some(table) = isa.and_then(|isa| tables().find(|table| table.name == isa)) {
+        options.table = table;
+    }
+    Ok(Cpu::new(options)?)
+}
+
+/// Which device: `auto`, the name of one of [`DEVICES`], or `name:variant`, such as `cpu:avx2`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DeviceName {
+    /// The first of [`DEVICES`] that this machine has.
+    #[default]
+    Auto,
+    Named {
+        name: &'static str,
+        variant: Option<&'static str>,
+    },
+}
+
+impl DeviceName {
+    fn find(&self) -> (&'static Device, Option<&'static str>) {
+        let (device, variant) = match *self {
+            DeviceName::Auto => (DEVICES.iter().find(|device| !(device.probe)().is_empty()), None),
+            DeviceName::Named { name, variant } => (DEVICES.iter().find(|device| device.name == name), variant),
+        };
+        (device.expect("every machine has a CPU"), variant)
+    }
+}
+
+impl FromStr for DeviceName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<DeviceName> {
+        if text == "auto" {
+            return Ok(DeviceName::Auto);
+        }
+        let (name, variant) = text.split_once(':').map_or((text, None), |(name, variant)| (name, Some(variant)));
+        let unknown = |expected: String| Error::UnknownDevice { found: text.to_owned(), expected };
+        let names = || DEVICES.iter().map(|device| device.name).collect::<Vec<_>>().join(", ");
+        let device = DEVICES.iter().find(|device| device.name == name);
+        let device =
+            device.ok_or_else(|| unknown(format!("auto, {} or one of them with `:` and a variant", names())))?;
+        let variants = (device.probe)();
+        let known = |variant: &str| variants.iter().copied().find(|known| *known == variant);
+        let variant = match variant {
+            Some(variant) => Some(known(variant).ok_or_else(|| {
+                unknown(format!(
+                    "one of {}",
+                    variants.iter().map(|v| format!("{name}:{v}")).collect::<Vec<_>>().join(", ")
+                ))
+            })?),
+            None => None,
+        };
+        Ok(DeviceName::Named { name: device.name, variant })
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            DeviceName::Auto => f.write_str("auto"),
+            DeviceName::Named { name, variant: None } => f.write_str(name),
+            DeviceName::Named { name, variant: Some(variant) } => write!(f, "{name}:{variant}"),
+        }
+    }
+}
+
+/// Where to run a model, and how.
+#[derive(Clone, Default)]
+pub struct DeviceOptions {
+    pub device: DeviceName,
+    /// How to run on a CPU. An instruction set that `device` names takes precedence.
+    pub cpu: CpuOptions,
+    /// Where to record what every operation takes.
+    pub profile: Option<Recorder>,
+}
+
+/// Loads the model of `file` on the device that the options name. `progress` is told the bytes of weights that are loaded, and may break
+/// off.
+///
+/// # Errors
+/// As [`OnDevice::load`], and when the device cannot be had.
+pub fn load(
+    file: &File,
+    options: &DeviceOptions,
+    model: ModelOptions,
+    progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> Result<Box<dyn Runner>> {
+    let (device, variant) = options.device.find();
+    (device.load)(file, variant, options, model, progress)
+}
+
+/// Loads the model of `file` on two devices, which run every operation side by side; the first one that differs by more than it may is left in
+/// the second value. The reference is a CPU.
+///
+/// # Errors
+/// As [`load`], and when `reference` is not a CPU.
+pub fn load_side_by_side(
+    file: &File,
+    reference: &DeviceName,
+    device: &DeviceName,
+    options: &DeviceOptions,
+) -> Result<(Box<dyn Runner>, Found)> {
+    let isa = match *reference {
+        DeviceName::Auto => None,
+        DeviceName::Named { name: "cpu", variant } => variant,
+        _ => {
+            let (found, expected) = (reference.to_string(), "cpu, or cpu with a variant, as the reference".to_owned());
+            return Err(Error::UnknownDevice { found, expected });
+        }
+    };
+    let (device, variant) = device.find();
+    (device.compare)(file, cpu(isa, options)?, variant, options)
+}
+
+fn side_by_side<B>(file: &File, reference: Cpu, device: B, tolerance: Tolerance) -> Result<(Box<dyn Runner>, Found)>
+where
+    B: Backend + Send + 'static,
+    B::Weight: Send,
+{
+    let (backend, found) = Compare::new(reference, device, tolerance);
+    let runner = OnDevice::load(backend, file, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))?;
+    Ok((Box::new(runner), found))
+}
+
+/// Loads a model on a backend, which is profiled if the options say so.
+fn on<B>(
+    backend: B,
+    file: &File,
+    options: &DeviceOptions,
+    model: ModelOptions,
+    progress: &mut Progress,
+) -> Result<Box<dyn Runner>>
+where
+    B: Backend + Send + 'static,
+    B::Weight: Send,
+{
+    Ok(match &options.profile {
+        Some(recorder) => {
+            let backend = Profile::new(backend, recorder.clone());
+            Box::new(OnDevice::load(backend, file, model, progress)?)
+        }
+        None => Box::new(OnDevice::load(backend, file, model, progress)?),
+    })
+}

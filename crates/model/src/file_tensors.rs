@@ -1,0 +1,70 @@
+//! The tensors of a file by the names they have there.
+
+use crate::Result;
+use crate::config::is_multimodal;
+use std::cell::RefCell;
+use std::collections::HashSet;
+use trine_tensor::{File, View};
+
+/// Prefixes that some folders of an architecture have and others lack.
+const PREFIXES: [&str; 5] = ["model.", "transformer.", "bert.", "language_model.", "model.language_model."];
+
+/// Prefixes of the parts of multimodal models that are not for text, with or without `model.` before them.
+const OTHER_PARTS: [&str; 2] = ["vision_tower.", "multi_modal_projector."];
+
+/// Tables that follow from the configuration, which early releases of transformers stored.
+const TABLES: [&str; 6] = [
+    ".rotary_emb.inv_freq",
+    ".attn.bias",
+    ".attn.masked_bias",
+    ".attention.bias",
+    ".attention.masked_bias",
+    "embeddings.position_ids",
+];
+
+/// Whether a tensor is a weight of the text model: neither a table that follows from the configuration nor part of a vision tower.
+pub fn is_weight(file: &File, name: &str) -> bool {
+    let part = name.strip_prefix("model.").unwrap_or(name);
+    let other = || is_multimodal(file) && OTHER_PARTS.iter().any(|other| part.starts_with(other));
+    !(name.starts_with("rope_f") || TABLES.iter().any(|end| name.ends_with(end)) || other())
+}
+
+/// The name of a tensor in this file, which may lack a usual prefix or have another.
+pub(crate) fn find(file: &File, name: &str) -> Option<String> {
+    let shorter = || std::iter::once(name).chain(PREFIXES.iter().filter_map(|prefix| name.strip_prefix(prefix)));
+    let longer = shorter().flat_map(|name| PREFIXES.iter().map(move |prefix| format!("{prefix}{name}")));
+    shorter().map(str::to_owned).chain(longer).find(|name| file.contains(name))
+}
+
+/// The tensors of a file; records which were read.
+pub(crate) struct FileTensors<'a> {
+    pub file: &'a File,
+    read: RefCell<HashSet<String>>,
+}
+
+impl<'a> FileTensors<'a> {
+    pub fn of(file: &'a File) -> FileTensors<'a> {
+        FileTensors { file, read: RefCell::default() }
+    }
+
+    /// Whether there is a tensor of exactly this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.file.contains(name)
+    }
+
+    /// The tensor of exactly this name, as stored.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn view(&self, name: &str) -> Result<View> {
+        let view = self.file.view(name)?;
+        self.read.borrow_mut().insert(view.name.clone());
+        Ok(view)
+    }
+
+    /// The tensors that were not read.
+    pub fn unread(&self) -> impl Iterator<Item = &str> {
+        let read = self.read.borrow();
+        self.file.names().filter(move |name| !read.contains(*name))
+    }
+}

@@ -1,0 +1,77 @@
+//! Settings of `config.json` that nothing computes here, and settings that its tensors contradict.
+
+use crate::{Arch, Error, Result};
+use serde_json::Value;
+use trine_backend::Activation;
+use trine_tensor::File;
+
+/// A key that changes what is computed, the supported values in words, and whether a value is one of them.
+type Setting = (&'static str, &'static str, fn(&Value) -> bool);
+
+static SETTINGS: &[Setting] = &[
+    ("scale_attn_by_inverse_layer_idx", "false, or none", |value| value == false),
+    ("scale_attn_weights", "true, or none", |value| value == true),
+    ("decoder_sparse_step", "1, or none: every layer has experts", |value| value == 1),
+    ("mlp_only_layers", "an empty list: every layer has experts", |value| value.as_array().is_some_and(Vec::is_empty)),
+    ("moe_layer_freq", "1, or none: every layer has experts", |value| value == 1),
+    ("clip_qkv", "none", |_| false),
+    ("alibi", "false, or none", |value| value == false),
+    ("is_decoder", "false, or none", |value| value == false),
+    ("position_embedding_type", "no relative positions", |value| {
+        value.as_str().is_some_and(|kind| !kind.starts_with("relative"))
+    }),
+    ("layer_types", "a list of full_attention and sliding_attention", |value| {
+        let known = |kind: &Value| matches!(kind.as_str(), Some("full_attention" | "sliding_attention"));
+        value.as_array().is_some_and(|types| types.iter().all(known))
+    }),
+];
+
+/// Keys that promise biases.
+static BIASES: [&str; 5] = ["attention_bias", "qkv_bias", "use_qkv_bias", "mlp_bias", "use_bias"];
+
+/// Checks that every setting is supported and that the tensors fit it.
+///
+/// # Errors
+/// When one is not, or they do not.
+pub(crate) fn check(config: &Value, file: &File) -> Result<()> {
+    let value = |key: &str| config.get(key).filter(|value| !value.is_null());
+    for (key, expected, supported) in SETTINGS {
+        if let Some(value) = value(key).filter(|value| !supported(value)) {
+            return Err(Error::bad(*key, *expected, value));
+        }
+    }
+    if let Some(key) = BIASES.iter().find(|key| value(key).is_some_and(|value| value == true))
+        && !file.names().any(|name| name.ends_with("bias"))
+    {
+        return Err(Error::bad(*key, "false, since no tensor is a bias", true));
+    }
+    Ok(())
+}
+
+/// The architecture of a folder, and its activation.
+///
+/// # Errors
+/// When either is unknown.
+pub(crate) fn arch(model_type: &str, config: &Value) -> Result<(&'static Arch, Activation)> {
+    let unknown = || Error::UnknownArch { found: model_type.into(), known: Arch::hf_list() };
+    let first = Arch::of_hf(model_type).next().ok_or_else(unknown)?;
+    let mut named = ["hidden_activation", "hidden_act", "activation_function"].iter();
+    let Some((key, name)) = named.find_map(|key| Some((*key, config.get(key)?.as_str()?))) else {
+        return Ok((first, first.activation));
+    };
+    let activation = first.activation_of_hf(name).ok_or_else(|| Error::bad(key, Arch::activation_list(), name))?;
+    Ok((Arch::of_hf(model_type).find(|arch| arch.activation == activation).unwrap_or(first), activation))
+}
+
+/// Warnings about settings that a folder leaves open.
+pub(crate) fn assumptions(config: &Value, arch: &Arch) -> Vec<String> {
+    let mut assumed = Vec::new();
+    if arch.bit_linear && config.get("quantization_config").is_none_or(Value::is_null) {
+        assumed.push(
+            "config.json has no quantization_config: the weights are taken as they are, and inputs of linear layers are rounded to 8 \
+             bits as in BitNet b1.58; transformers would compute with floats"
+                .to_owned(),
+        );
+    }
+    assumed
+}

@@ -1,0 +1,116 @@
+use super::{Output, Runner, RunnerMemory, Want};
+use crate::{Error, Model, ModelOptions, Result, Spec};
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use trine_backend::{ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, KvShape, Stage};
+use trine_tensor::{File, Format};
+
+/// A model on a backend: the one implementation of [`Runner`] for devices.
+pub struct OnDevice<B: Backend> {
+    model: Model<B>,
+    backend: B,
+    info: DeviceInfo,
+    weights: u64,
+    /// Bytes of each cache.
+    caches: HashMap<CacheId, u64>,
+}
+
+impl<B: Backend> OnDevice<B> {
+    /// Loads the model of `file`. `progress` is told the bytes of weights that are loaded, and may break off.
+    ///
+    /// # Errors
+    /// When the file's keys and tensors are not those of a model that we know, the device refuses a weight, or `progress` breaks off.
+    pub fn load(
+        mut backend: B,
+        file: &File,
+        options: ModelOptions,
+        progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<OnDevice<B>> {
+        let mut weights = 0;
+        let model = Model::load(&mut backend, file, options, &mut |done| {
+            weights = done;
+            progress(done)
+        })?;
+        Ok(OnDevice { model, info: backend.info(), backend, weights, caches: HashMap::new() })
+    }
+}
+
+impl<B> Runner for OnDevice<B>
+where
+    B: Backend + Send,
+    B::Weight: Send,
+{
+    fn spec(&self) -> &Spec {
+        self.model.spec()
+    }
+
+    fn device(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn limit_context(&mut self, context_length: usize) {
+        self.model.limit_context(context_length);
+    }
+
+    fn set_activation_precision(&mut self, precision: ActivationPrecision) {
+        self.backend.set_activation_precision(precision);
+    }
+
+    fn kv_shape(&self, blocks: usize, format: &'static Format) -> KvShape {
+        self.model.kv_shape(blocks, format)
+    }
+
+    fn create_cache(&mut self, blocks: usize, format: &'static Format) -> Result<CacheId> {
+        let shape = self.model.kv_shape(blocks, format);
+        let cache = self.backend.create_cache(shape)?;
+        self.caches.insert(cache, shape.bytes().map_or(u64::MAX, |bytes| bytes as u64));
+        Ok(cache)
+    }
+
+    fn release_cache(&mut self, cache: CacheId) {
+        self.backend.release_cache(cache);
+        self.caches.remove(&cache);
+    }
+
+    fn copy_block(&mut self, cache: CacheId, from: u32, to: u32) {
+        self.backend.copy_block(cache, from, to);
+    }
+
+    fn read_block(&mut self, cache: CacheId, block: u32, out: &mut Vec<u8>) -> Result<()> {
+        Ok(self.backend.read_block(cache, block, out)?)
+    }
+
+    fn write_block(&mut self, cache: CacheId, block: u32, bytes: &[u8]) {
+        self.backend.write_block(cache, block, bytes);
+    }
+
+    fn forward(&mut self, cache: CacheId, batch: &Batch, want: Want, output: &mut Output) -> Result<()> {
+        if let Some(span) = batch.spans().iter().find(|span| span.adapter != 0) {
+            return Err(Error::UnknownAdapter { adapter: span.adapter });
+        }
+        let OnDevice { model, backend, .. } = self;
+        let values = match want {
+            Want::Hidden => model.hidden_states(backend, cache, batch)?,
+            Want::Logits | Want::Top { .. } => model.forward(backend, cache, batch)?,
+        };
+        backend.to_host(&values, &mut output.values)?;
+        if let Want::Top { k, edits } = want {
+            let found = output.take_top(model.spec().vocab_size, k, edits);
+            let arch = model.spec().arch.gguf[0];
+            found.map_err(|at| Error::NotFinite { found: at.logit, token: at.id as usize, arch })?;
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, stage: Stage) {
+        self.backend.enter(stage);
+    }
+
+    fn memory(&self) -> RunnerMemory {
+        RunnerMemory {
+            weights: self.weights,
+            kv_caches: self.caches.values().fold(0, |sum, bytes| sum.saturating_add(*bytes)),
+            activations: self.backend.activation_bytes(),
+        }
+    }
+}

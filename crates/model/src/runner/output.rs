@@ -1,0 +1,119 @@
+/// What a forward pass gives for each output row of its batch.
+#[derive(Clone, Copy, Debug)]
+pub enum Want<'a> {
+    /// All logits, `[outputs, vocab_size]`, in [`Output::values`]; of an encoder, its hidden states.
+    Logits,
+    /// The `k` highest logits of each row, and the logarithm of the sum of all exponentials.
+    Top {
+        /// How many.
+        k: usize,
+        /// Changes to the logits of each row before that: one for each output row, or none at all.
+        edits: &'a [Edit<'a>],
+    },
+    /// Hidden states after the last norm, `[outputs, hidden_size]`, in [`Output::values`].
+    Hidden,
+}
+
+/// Changes to one row of logits.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Edit<'a> {
+    /// Bit `id % 64` of word `id / 64` says whether a token is allowed; without a mask, all are.
+    pub mask: Option<&'a [u64]>,
+    /// Added to the logits of these tokens.
+    pub add: &'a [(u32, f32)],
+}
+
+/// A token and its logit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Logit {
+    pub id: u32,
+    pub logit: f32,
+}
+
+/// What a forward pass gave. Its buffers are used again by the next one.
+#[derive(Clone, Debug, Default)]
+pub struct Output {
+    /// Rows of [`Want::Logits`] or [`Want::Hidden`].
+    pub values: Vec<f32>,
+    /// Of [`Want::Top`], for each row `ln(Σ exp(logit))` over the allowed tokens, after the edits.
+    pub log_sum_exp: Vec<f64>,
+    top: Vec<Logit>,
+    /// Where the tokens of each row end.
+    ends: Vec<usize>,
+}
+
+impl Output {
+    /// The highest logits of an output row, highest first, equal ones by id: `k` of them, or as many as are allowed.
+    ///
+    /// # Panics
+    /// When the pass had no such row, or was not asked for [`Want::Top`].
+    pub fn top(&self, row: usize) -> &[Logit] {
+        let start = if row == 0 { 0 } else { self.ends[row - 1] };
+        &self.top[start..self.ends[row]]
+    }
+
+    /// Takes the highest logits of `values`, and leaves no values. An error names the first token whose logit is not finite.
+    pub(super) fn take_top(&mut self, vocab_size: usize, k: usize, edits: &[Edit]) -> Result<(), Logit> {
+        let Output { values, log_sum_exp, top, ends } = self;
+        top.clear();
+        ends.clear();
+        log_sum_exp.clear();
+        for (i, row) in values.chunks_exact_mut(vocab_size).enumerate() {
+            argmax(row).map_err(|id| Logit { id, logit: row[id as usize] })?;
+            let edit = edits.get(i).copied().unwrap_or_default();
+            for &(id, add) in edit.add {
+                row[id as usize] += add;
+            }
+            let allowed = |id: u32| edit.mask.is_none_or(|mask| mask[id as usize / 64] >> (id % 64) & 1 == 1);
+            let start = top.len();
+            for (id, &logit) in (0..).zip(&*row) {
+                let full = top.len() - start == k;
+                if full && top.last().is_none_or(|last| logit <= last.logit) || !allowed(id) {
+                    continue;
+                }
+                top.truncate(if full { top.len() - 1 } else { top.len() });
+                let at = start + top[start..].partition_point(|other| other.logit >= logit);
+                top.insert(at, Logit { id, logit });
+            }
+            ends.push(top.len());
+            let most = top.get(start).map_or(f64::NEG_INFINITY, |best| best.logit.into());
+            let allowed = (0..).zip(&*row).filter(|(id, _)| allowed(*id));
+            let sum: f64 = allowed.map(|(_, &logit)| libm::exp(f64::from(logit) - most)).sum();
+            log_sum_exp.push(most + libm::log(sum));
+        }
+        values.clear();
+        Ok(())
+    }
+}
+/// Numbers that are looked at before it is asked where the highest is.
+const BLOCK: usize = 1024;
+/// What the compiler makes vectors of.
+const LANES: usize = 16;
+
+/// The token of the highest logit; of equals, the lowest id. 0 without logits.
+///
+/// # Errors
+/// The first token whose logit is not finite.
+pub fn argmax(logits: &[f32]) -> Result<u32, u32> {
+    let (mut most, mut at) = (f32::NEG_INFINITY, 0);
+    for (i, block) in logits.chunks(BLOCK).enumerate() {
+        let (mut highest, mut odd) = ([f32::NEG_INFINITY; LANES], [false; LANES]);
+        let (chunks, rest) = block.as_chunks::<LANES>();
+        for chunk in chunks.iter().map(<[f32; LANES]>::as_slice).chain([rest]) {
+            for ((highest, odd), &x) in highest.iter_mut().zip(&mut odd).zip(chunk) {
+                *highest = if x > *highest { x } else { *highest };
+                *odd |= !x.is_finite();
+            }
+        }
+        if odd.contains(&true) {
+            let inside = block.iter().position(|x| !x.is_finite()).expect("there is one");
+            return Err((i * BLOCK + inside) as u32);
+        }
+        let highest = highest.into_iter().fold(f32::NEG_INFINITY, f32::max);
+        if highest > most {
+            (most, at) = (highest, i * BLOCK);
+        }
+    }
+    let inside = logits[at..].iter().position(|&x| x == most).unwrap_or(0);
+    Ok((at + inside) as u32)
+}

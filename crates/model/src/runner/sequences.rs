@@ -1,0 +1,104 @@
+use super::{Output, Runner, Want};
+use crate::Result;
+use trine_backend::{BLOCK_LEN, Batch, CacheId};
+use trine_tensor::Format;
+
+/// Sequences that run through a model by hand, in a KV cache of their own: for evaluations and programs that need logits. Requests that
+/// generate text go to an engine.
+#[derive(Debug)]
+pub struct Sequences {
+    cache: CacheId,
+    blocks: u32,
+    /// The first block and the length of each sequence, those still queued included.
+    sequences: Vec<(u32, usize)>,
+    /// The first block that no sequence has.
+    next: u32,
+    batch: Batch,
+}
+
+impl Sequences {
+    /// No sequences yet, and a cache of so many blocks of [`BLOCK_LEN`] tokens.
+    ///
+    /// # Errors
+    /// When there is no room for the cache.
+    pub fn new(runner: &mut dyn Runner, blocks: usize, format: &'static Format) -> Result<Sequences> {
+        let cache = runner.create_cache(blocks, format)?;
+        Ok(Sequences { cache, blocks: blocks as u32, sequences: Vec::new(), next: 0, batch: Batch::new() })
+    }
+
+    /// The blocks that a sequence of so many tokens takes.
+    pub fn blocks_of(tokens: usize) -> usize {
+        tokens.div_ceil(BLOCK_LEN)
+    }
+
+    /// A new, empty sequence of at most so many tokens; its index.
+    ///
+    /// # Panics
+    /// When the cache has too few blocks left.
+    pub fn add(&mut self, tokens: usize) -> usize {
+        let end = self.next as usize + Sequences::blocks_of(tokens);
+        assert!(end <= self.blocks as usize, "{end} blocks of a cache of {}", self.blocks);
+        self.sequences.push((self.next, 0));
+        self.next = end as u32;
+        self.sequences.len() - 1
+    }
+
+    /// Queues tokens that follow a sequence. Outputs are wanted for the last `outputs` of them.
+    pub fn push(&mut self, sequence: usize, ids: &[u32], outputs: usize) {
+        let (first, len) = self.sequences[sequence];
+        let blocks: Vec<u32> = (first..first + Sequences::blocks_of(len + ids.len()) as u32).collect();
+        self.batch.push(ids, len, &blocks, outputs);
+        self.sequences[sequence].1 += ids.len();
+    }
+
+    /// Tokens that are queued, and how many of them have outputs.
+    pub fn queued(&self) -> [usize; 2] {
+        [self.batch.tokens().len(), self.batch.outputs().len()]
+    }
+
+    /// Runs what is queued; the outputs are in the order of the calls of [`Sequences::push`].
+    ///
+    /// # Errors
+    /// As [`Runner::forward`].
+    pub fn run(&mut self, runner: &mut dyn Runner, want: Want, output: &mut Output) -> Result<()> {
+        let result = runner.forward(self.cache, &self.batch, want, output);
+        self.batch.clear();
+        result
+    }
+
+    /// Tokens of a sequence.
+    pub fn len(&self, sequence: usize) -> usize {
+        self.sequences[sequence].1
+    }
+
+    /// Forgets the tokens of a sequence from position `len` on.
+    pub fn truncate(&mut self, sequence: usize, len: usize) {
+        let old = &mut self.sequences[sequence].1;
+        *old = len.min(*old);
+    }
+
+    /// Takes over the tokens of the only sequence of another cache of the same format, with their keys and values.
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn copy_from(&mut self, runner: &mut dyn Runner, other: &Sequences) -> Result<()> {
+        let ((first, len), mut bytes) = (other.sequences[0], Vec::new());
+        for i in 0..Sequences::blocks_of(len) as u32 {
+            runner.read_block(other.cache, first + i, &mut bytes)?;
+            runner.write_block(self.cache, self.sequences[0].0 + i, &bytes);
+        }
+        self.sequences[0].1 = len;
+        Ok(())
+    }
+
+    /// Forgets all sequences. The cache stays.
+    pub fn clear(&mut self) {
+        self.sequences.clear();
+        self.next = 0;
+    }
+
+    /// Frees the cache.
+    pub fn release(self, runner: &mut dyn Runner) {
+        runner.release_cache(self.cache);
+    }
+}

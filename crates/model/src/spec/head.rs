@@ -1,0 +1,62 @@
+//! The embedding and the output head.
+
+use crate::file_tensors::find;
+use crate::file_weights::FileWeights;
+use crate::keys::Keys;
+use crate::{Error, QuantMethod, Result};
+use trine_tensor::{File, FileFormat};
+
+/// Rows of the embedding.
+///
+/// # Errors
+/// When it is missing, or a key has another number.
+pub(super) fn vocab_size(file: &File, keys: &Keys) -> Result<usize> {
+    let name = match file.format() {
+        FileFormat::Gguf { .. } => "token_embd.weight".to_owned(),
+        FileFormat::Safetensors => keys.arch.hf_name("token_embd.weight").expect("every architecture embeds tokens"),
+    };
+    let embedding = file.view(&find(file, &name).unwrap_or(name))?;
+    if let Some(found) = keys.count("vocab_size", 0..=u32::MAX)?.filter(|&found| found != embedding.rows()) {
+        let expected = format!("the {} rows of the embedding", embedding.rows());
+        return Err(Error::bad(keys.file_key("vocab_size"), expected, found));
+    }
+    Ok(embedding.rows())
+}
+
+/// Whether the embedding is the output head as well. In GGUF files it is if there is no other; for Hugging Face folders,
+/// `tie_word_embeddings` says it, or else the file.
+///
+/// # Errors
+/// When one of the two cannot be read.
+pub(super) fn is_tied(file: &File, keys: &Keys, quant_method: QuantMethod, warnings: &mut Vec<String>) -> Result<bool> {
+    let Some(config) = keys.config.as_deref() else { return Ok(!file.contains("output.weight")) };
+    let own_head = has_own_head(file)?;
+    let tied = config.get("tie_word_embeddings").and_then(|tied| tied.as_bool());
+    if own_head && tied == Some(true) {
+        warnings.push(
+            "config.json says tie_word_embeddings, but lm_head.weight is another matrix than the embedding: it is the head"
+                .to_owned(),
+        );
+    }
+    Ok(match tied {
+        Some(tied) => tied && !own_head,
+        None if keys.arch.scaled_embedding => !own_head,
+        None => {
+            let name = keys.arch.hf_name("output.weight").expect("every architecture has a name for it");
+            !FileWeights::new(file, quant_method).contains(&name)
+        }
+    })
+}
+
+/// Whether a folder has another matrix for the head than for the embedding. Tied models may be saved with both.
+fn has_own_head(file: &File) -> Result<bool> {
+    let [head, embedding] =
+        ["lm_head.weight", "model.embed_tokens.weight"].map(|name| find(file, name).map(|name| file.view(&name)));
+    match (head, embedding) {
+        (Some(head), Some(embedding)) => {
+            let (head, embedding) = (head?, embedding?);
+            Ok(head.format != embedding.format || head.bytes[..] != embedding.bytes[..])
+        }
+        _ => Ok(false),
+    }
+}

@@ -1,0 +1,71 @@
+//! How the layers of a model differ from each other.
+
+use crate::Result;
+use crate::keys::Keys;
+use trine_tensor::{Array, Value};
+
+/// What a layer does differently from its neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerKind {
+    /// Positions that a token attends to, its own included; `None` for all.
+    pub window: Option<usize>,
+    /// Index of its rotation in [`Spec::ropes`](crate::Spec::ropes), if it has one.
+    pub rope: Option<usize>,
+    /// Whether its feed-forward layer has experts.
+    pub experts: bool,
+}
+
+/// The kind of each layer of a model with `ropes` rotations.
+///
+/// # Errors
+/// When a key is of the wrong type or out of range.
+pub(super) fn layer_kinds(
+    keys: &Keys,
+    layers: usize,
+    ropes: usize,
+    experts: bool,
+    causal: bool,
+) -> Result<Vec<LayerKind>> {
+    let arch = keys.arch;
+    let window = keys.count("attention.sliding_window", 0..=u32::MAX)?.filter(|&window| window > 0);
+    let dense = keys.count("leading_dense_block_count", 0..=1 << 16)?.unwrap_or(0);
+    // Bidirectional attention splits the window between both sides.
+    let window = window.map(|window| if causal { window } else { window / 2 + 1 });
+    let every = |n: usize, layer: usize| n > 0 && (layer + 1).is_multiple_of(n);
+    let ahead = if arch.global_first { arch.global_every.saturating_sub(1) } else { 0 };
+    let mut global: Vec<bool> = (0..layers).map(|layer| every(arch.global_every, layer + ahead)).collect();
+    let mut rotary: Vec<bool> = (0..layers).map(|layer| !every(arch.nope_every, layer)).collect();
+    let pattern = keys.name("attention.sliding_window_pattern");
+    match keys.metadata.get(&pattern) {
+        Some(Value::Array(Array::Bool(windowed))) if windowed.len() == layers => {
+            global = windowed.iter().map(|windowed| !windowed).collect();
+        }
+        Some(_) => {
+            let n = keys.count("attention.sliding_window_pattern", 0..=1 << 16)?.unwrap_or(0);
+            let ahead = if arch.global_first { n.saturating_sub(1) } else { 0 };
+            global = (0..layers).map(|layer| every(n, layer + ahead)).collect();
+        }
+        None => {}
+    }
+    // config.json may list the layers.
+    let list = |key: &str| keys.config.as_deref()?.get(key)?.as_array().filter(|list| list.len() == layers);
+    // Or name the first layer with a window.
+    let first = keys.config.as_deref().and_then(|config| config.get("max_window_layers")?.as_u64());
+    if let Some(first) = first {
+        global = (0..layers as u64).map(|layer| layer < first).collect();
+    }
+    if let Some(types) = list("layer_types") {
+        global = types.iter().map(|kind| kind != "sliding_attention").collect();
+    }
+    // Contrary to the name of the key, 1 is a layer with rope.
+    if let Some(list) = list("no_rope_layers") {
+        rotary = list.iter().map(|rotary| *rotary != 0).collect();
+    }
+    let kind = |layer: usize| {
+        let window = window.filter(|_| !global[layer]);
+        let rotary = rotary[layer] && ropes > 0 && !(arch.global_nope && window.is_none());
+        let rope = rotary.then_some(if window.is_some() { ropes - 1 } else { 0 });
+        LayerKind { window, rope, experts: experts && layer >= dense }
+    };
+    Ok((0..layers).map(kind).collect())
+}

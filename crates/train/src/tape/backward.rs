@@ -1,0 +1,94 @@
+//! The backward pass over a tape.
+
+use super::op::{Recorded, SavedVar, Var};
+use super::parameter::TapeWeight;
+use super::{Tape, TapePass};
+use crate::adjoint::Adjoint;
+use trine_backend::{Error, Ops};
+
+impl<B: Adjoint> Tape<B> {
+    /// Adds to the gradients of all trained weights what follows from `dy`, the gradient of `y`, and clears the tape.
+    ///
+    /// # Errors
+    /// When the device failed in the pass.
+    pub fn backward(&mut self, y: Var<B::Act>, dy: B::Act) -> Result<(), Error> {
+        self.end_layer();
+        let mut grads: Vec<Option<B::Act>> = (0..self.ops.len()).map(|_| None).collect();
+        grads[y.id] = Some(dy);
+        drop(y);
+        while !self.ops.is_empty() {
+            if let Some(layer) = self.checkpointed.pop_if(|layer| layer.end == self.ops.len()) {
+                self.recompute(layer);
+            }
+            let op = self.ops.pop().expect("there is one");
+            let Some(dy) = grads.pop().flatten() else { continue };
+            let Tape { device, params, pass, factors, .. } = self;
+            let TapePass { device: pass, batch } = pass.as_ref().expect("a pass was recorded");
+            let mut give = |device: &mut B, to: &SavedVar<B::Act>, part: B::Act| match &mut grads[to.id] {
+                Some(sum) => device.accumulate(sum, &part),
+                empty => *empty = Some(part),
+            };
+            match op {
+                Recorded::Constant { .. } | Recorded::RopeCache { .. } => {}
+                Recorded::Embed { table } => {
+                    if let Some(master) = params[table].master_mut() {
+                        device.embed_backward(batch.tokens(), &dy, &mut master.grad);
+                    }
+                }
+                Recorded::Linear { w, x, .. } => {
+                    if let Some(master) = params[w].master_mut() {
+                        let grad = &mut master.grad;
+                        device.linear_backward_weight(&master.effective, x.value(), &dy, *factors, grad);
+                    }
+                    let dx = grads[x.id].take();
+                    grads[x.id] = Some(device.linear_backward_input(params[w].effective(), &dy, *factors, dx));
+                }
+                Recorded::Bias { b, x } => {
+                    if let Some(master) = params[b].master_mut() {
+                        device.bias_backward(&dy, &mut master.grad);
+                    }
+                    give(device, &x, dy);
+                }
+                Recorded::RmsNorm { gain, x, eps } => {
+                    let (gain, dgain) = match &mut params[gain].weight {
+                        TapeWeight::Frozen(gain) => (&*gain, None),
+                        TapeWeight::Trained(master) => (&master.effective, Some(&mut master.grad)),
+                    };
+                    let dx = device.rms_norm_backward(gain, x.value(), eps, &dy, dgain);
+                    give(device, &x, dx);
+                }
+                Recorded::Add { a, b } => {
+                    let part = device.copy(&dy);
+                    give(device, &a, part);
+                    give(device, &b, dy);
+                }
+                Recorded::Scale { factor, x } => {
+                    let dx = device.scale(&dy, factor);
+                    give(device, &x, dx);
+                }
+                Recorded::GatedActivation { kind, gate, up } => {
+                    let [dgate, dup] = device.gated_activation_backward(kind, gate.value(), up.value(), &dy);
+                    give(device, &gate, dgate);
+                    give(device, &up, dup);
+                }
+                Recorded::Rope { rope, cache, x } => {
+                    let dx = device.rope_backward(&rope, cache.value(), dy);
+                    give(device, &x, dx);
+                }
+                Recorded::Attention { options, qkv, out } => {
+                    let out = out.expect("kept with the operands");
+                    let qkv_values = qkv.each_ref().map(SavedVar::value);
+                    let parts = device.attention_backward(qkv_values, &out, &dy, &options, pass);
+                    for (to, part) in qkv.iter().zip(parts) {
+                        give(device, to, part);
+                    }
+                }
+                Recorded::GatherOutputs { x } => {
+                    let dx = device.gather_rows_backward(batch.outputs(), batch.tokens().len(), &dy);
+                    give(device, &x, dx);
+                }
+            }
+        }
+        self.finish_pass()
+    }
+}

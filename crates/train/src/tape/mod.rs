@@ -1,0 +1,435 @@
+//! The tape: a backend that runs on another one and records its operations, so that gradients can be computed.
+//!
+//! It records the coarse operations of the decoder, and of their operands only those that gradients need. With activation checkpointing
+//! (arXiv:1604.06174) it keeps only the input of each layer, and computes the layer again in the backward pass: the same bits.
+
+mod backward;
+mod op;
+mod parameter;
+
+pub use op::Var;
+pub use parameter::{Master, Parameter, TapeWeight};
+
+use crate::adjoint::{Adjoint, Rounding};
+use op::{Recorded, SavedVar};
+use std::ops::Range;
+use std::rc::Rc;
+use trine_backend::{
+    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, Ids, KvShape, Op, OpOf, Ops, Role, Routing, Stage,
+    add_norm,
+};
+use trine_kernels::Factors;
+use trine_tensor::View;
+use trine_tensor::format::F32;
+
+/// A device that records what it computes.
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// use trine_backend::{Backend, Batch, Cpu, CpuOptions};
+/// use trine_model::{Model, ModelOptions};
+/// use trine_tensor::{File, Metadata, format::F32};
+/// use trine_train::adjoint::{Adjoint, Rounding};
+/// use trine_train::config::ModelConfig;
+/// use trine_train::{Tape, init};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let config = ModelConfig {
+///     architecture: "llama".into(),
+///     n_layers: 1,
+///     hidden_size: 32,
+///     n_heads: 2,
+///     intermediate_size: 64,
+///     ..ModelConfig::default()
+/// };
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("model.gguf");
+/// init::write(&path, &init::sizes(&config, 50, 16)?, &Metadata::new(), 0, &mut |_, _| ControlFlow::Continue(()))?;
+///
+/// let float = Rounding::Float(&F32);
+/// let mut tape = Tape::new(Cpu::new(CpuOptions::default())?, float, float);
+/// tape.freeze(|name| name.contains("norm"));
+/// let go_on = &mut |_| ControlFlow::Continue(());
+/// let model = Model::load(&mut tape, &File::open(&path)?, ModelOptions::default(), go_on)?;
+/// let cache = tape.create_cache(model.kv_shape(1, &F32))?;
+/// let mut batch = Batch::new();
+/// batch.push(&[3, 1, 4, 1], 0, &[0], 4);
+///
+/// let logits = model.forward(&mut tape, cache, &batch)?;
+/// let mut losses = Vec::new();
+/// let dlogits = tape.device.cross_entropy(logits.value(), &[1, 4, 1, 5], 1.0 / 4.0, &mut losses);
+/// tape.backward(logits, dlogits)?;
+/// for param in &tape.params {
+///     match param.master() {
+///         Some(master) => assert!(tape.device.sum_of_squares(&master.grad) > 0.0),
+///         None => assert!(param.name.contains("norm")),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Tape<B: Adjoint> {
+    pub device: B,
+    /// All weights, in the order in which the model loads them.
+    pub params: Vec<Parameter<B>>,
+    /// Whether the weight of a tensor of this name is frozen.
+    frozen: Box<dyn Fn(&str) -> bool>,
+    /// Of matrices inside layers.
+    inner: Rounding,
+    /// Of embeddings and output heads.
+    outer: Rounding,
+    /// What matrix products of the backward pass round their factors to.
+    factors: Factors,
+    activation_checkpointing: bool,
+    recording: bool,
+    ops: Vec<Recorded<B::Act>>,
+    /// The operations of layers that are to be recomputed.
+    checkpointed: Vec<Range<usize>>,
+    /// The first operation of the current layer, if it is to be recomputed.
+    layer_start: Option<usize>,
+    /// The pass that is recorded.
+    pass: Option<TapePass<B::Pass>>,
+}
+
+/// A forward pass on the tape, which keeps it for the backward pass.
+pub struct TapePass<P> {
+    device: Rc<P>,
+    batch: Rc<Batch>,
+}
+
+impl<P> Clone for TapePass<P> {
+    fn clone(&self) -> Self {
+        TapePass { device: self.device.clone(), batch: self.batch.clone() }
+    }
+}
+
+impl<B: Adjoint> Tape<B> {
+    /// A tape over a device. `inner` is the rounding of matrices inside layers, `outer` that of embeddings and output heads; norms and biases
+    /// are float32.
+    pub fn new(device: B, inner: Rounding, outer: Rounding) -> Tape<B> {
+        Tape {
+            device,
+            params: Vec::new(),
+            frozen: Box::new(|_| false),
+            inner,
+            outer,
+            factors: Factors::F32,
+            activation_checkpointing: false,
+            recording: true,
+            ops: Vec::new(),
+            checkpointed: Vec::new(),
+            layer_start: None,
+            pass: None,
+        }
+    }
+
+    /// Chooses the weights that are frozen, by the names of their tensors, among those uploaded from now on. By default, none is.
+    pub fn freeze(&mut self, frozen: impl Fn(&str) -> bool + 'static) {
+        self.frozen = Box::new(frozen);
+    }
+
+    /// What matrix products of the backward pass round their factors to from now on. By default, they are float32.
+    pub fn set_factors(&mut self, factors: Factors) {
+        self.factors = factors;
+    }
+
+    /// Whether layers are recomputed in the backward pass instead of recorded: slower, in less memory. By default, they are recorded.
+    pub fn set_activation_checkpointing(&mut self, on: bool) {
+        self.activation_checkpointing = on;
+    }
+
+    /// Whether operations are recorded from now on. Validation needs no gradients, and less memory without.
+    pub fn record(&mut self, recording: bool) {
+        self.recording = recording;
+    }
+
+    /// The rounding of matrices inside layers from the next [`Tape::requantize`] on.
+    pub fn set_inner(&mut self, rounding: Rounding) {
+        self.inner = rounding;
+    }
+
+    fn rounding(&self, role: Role) -> Rounding {
+        match role {
+            Role::Linear | Role::BitLinear => self.inner,
+            Role::Embedding | Role::Head => self.outer,
+            Role::Norm | Role::Bias => Rounding::Float(&F32),
+        }
+    }
+
+    /// Computes the effective weights from the master weights, which have changed.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub fn requantize(&mut self) -> Result<(), Error> {
+        for i in 0..self.params.len() {
+            let rounding = self.rounding(self.params[i].role);
+            let Parameter { name, shape, role, weight } = &mut self.params[i];
+            if let TapeWeight::Trained(Master { values, effective, .. }) = weight {
+                *effective = self.device.quantize(name, shape, *role, values, rounding)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The values of weight `i` that the forward pass multiplies by.
+    pub fn effective_weights(&mut self, i: usize) -> Vec<f32> {
+        self.device.dequantize(self.params[i].effective())
+    }
+
+    /// Sets all gradients to 0.
+    pub fn clear_gradients(&mut self) {
+        for master in self.params.iter_mut().filter_map(Parameter::master_mut) {
+            self.device.clear(&mut master.grad);
+        }
+    }
+
+    /// Discards the operations of a forward pass that needs no backward pass.
+    pub fn discard(&mut self) {
+        self.ops.clear();
+        self.checkpointed.clear();
+        self.layer_start = None;
+        self.pass = None;
+    }
+
+    /// Computes an operation whose operands are all there.
+    fn compute(&mut self, op: &Recorded<B::Act>) -> B::Act {
+        let Tape { device, params, pass, .. } = self;
+        let pass = &*pass.as_ref().expect("a pass has begun").device;
+        match op {
+            Recorded::Constant { value } => device.copy(value),
+            Recorded::RopeCache { rope } => device.rope_cache(rope, pass),
+            Recorded::Embed { table } => device.embed(params[*table].effective(), Ids::Token, pass),
+            Recorded::Linear { w, x, .. } => device.linear(params[*w].effective(), x.value()),
+            Recorded::Bias { b, x } => device.bias(params[*b].effective(), x.value()),
+            Recorded::RmsNorm { gain, x, eps } => device.rms_norm(params[*gain].effective(), x.value(), *eps),
+            Recorded::Add { a, b } => device.add(a.value(), b.value()),
+            Recorded::Scale { factor, x } => device.scale(x.value(), *factor),
+            Recorded::GatedActivation { kind, gate, up } => {
+                device.gated_activation(*kind, gate.value(), Some(up.value()))
+            }
+            Recorded::Rope { rope, cache, x } => device.rope(rope, cache.value(), x.value()),
+            // All layers share the cache of one: each pass begins its sequences anew.
+            Recorded::Attention { options, qkv: [q, k, v], .. } => {
+                device.attention(0, q.value(), k.value(), v.value(), *options, None, pass)
+            }
+            Recorded::GatherOutputs { x } => device.gather_outputs(x.value(), pass),
+        }
+    }
+
+    fn record_op(&mut self, mut op: Recorded<B::Act>) -> Var<B::Act> {
+        let value = Rc::new(self.compute(&op));
+        if !self.recording {
+            return Var { id: 0, value };
+        }
+        let (needed, others) = op.operands();
+        match self.layer_start {
+            None => others.into_iter().for_each(|operand| operand.value = None),
+            Some(first) => needed.into_iter().chain(others).for_each(|operand| {
+                operand.value.take_if(|_| operand.id >= first);
+            }),
+        }
+        if let (Recorded::Attention { out, .. }, None) = (&mut op, self.layer_start) {
+            *out = Some(value.clone());
+        }
+        self.ops.push(op);
+        Var { id: self.ops.len() - 1, value }
+    }
+
+    /// Activations that follow from nothing on the tape.
+    fn constant(&mut self, value: B::Act) -> Var<B::Act> {
+        let value = Rc::new(value);
+        if self.recording {
+            self.ops.push(Recorded::Constant { value: value.clone() });
+        }
+        Var { id: self.ops.len().saturating_sub(1), value }
+    }
+
+    /// Ends the device's pass.
+    fn finish_pass(&mut self) -> Result<(), Error> {
+        let pass = self.pass.take().and_then(|pass| Rc::try_unwrap(pass.device).ok());
+        pass.map_or(Ok(()), |pass| self.device.finish(pass))
+    }
+
+    /// Ends a layer that is to be recomputed, if there is one.
+    fn end_layer(&mut self) {
+        self.checkpointed.extend(self.layer_start.take().map(|first| first..self.ops.len()));
+    }
+
+    /// Computes a layer again, and keeps what its gradients need.
+    fn recompute(&mut self, layer: Range<usize>) {
+        let first = layer.start;
+        let mut ops: Vec<Recorded<B::Act>> = self.ops.drain(layer).collect();
+        let mut values: Vec<Rc<B::Act>> = Vec::with_capacity(ops.len());
+        for op in &mut ops {
+            let (needed, others) = op.operands();
+            for operand in needed.into_iter().chain(others) {
+                if operand.id >= first {
+                    operand.value = Some(values[operand.id - first].clone());
+                }
+            }
+            let value = Rc::new(self.compute(op));
+            op.operands().1.into_iter().for_each(|operand| operand.value = None);
+            if let Recorded::Attention { out, .. } = op {
+                *out = Some(value.clone());
+            }
+            values.push(value);
+        }
+        self.ops.extend(ops);
+    }
+}
+
+/// Scales a matrix that is ternary, `s` times {-1, 0, 1}, so that [`Rounding::Ternary`] gives `s` again: its scale is the mean of `|w|`, which counts
+/// zeros. Other matrices stay as they are.
+fn masters_of_ternary(weights: &mut [f32]) {
+    let Some(s) = weights.iter().map(|w| w.abs()).find(|&w| w > 0.0) else { return };
+    if weights.iter().all(|&w| w == 0.0 || w.abs() == s) {
+        let others = weights.iter().filter(|&&w| w != 0.0).count();
+        let factor = weights.len() as f64 / others as f64;
+        weights.iter_mut().for_each(|w| *w = (f64::from(*w) * factor) as f32);
+    }
+}
+
+/// [`Trainer`](crate::Trainer) rejects models with such operations.
+fn no_gradient(what: &str) -> ! {
+    unreachable!("training rejects models with {what}")
+}
+
+impl<B: Adjoint> Backend for Tape<B> {
+    /// An index into [`Tape::params`].
+    type Weight = usize;
+    type Act = Var<B::Act>;
+    type Routes = B::Routes;
+    type Pass = TapePass<B::Pass>;
+
+    fn info(&self) -> DeviceInfo {
+        self.device.info()
+    }
+
+    fn upload(&mut self, view: View, role: Role) -> Result<usize, Error> {
+        let (name, shape) = (view.name.clone(), view.shape.clone());
+        let weight = if (self.frozen)(&name) {
+            TapeWeight::Frozen(self.device.upload(view, role)?)
+        } else {
+            let (mut values, cols, rounding) = (view.decode(), view.cols(), self.rounding(role));
+            if rounding == Rounding::Ternary {
+                masters_of_ternary(&mut values);
+            }
+            let values = self.device.from_host(&values, cols);
+            let grad = self.device.zeros_like(&values);
+            let effective = self.device.quantize(&name, &shape, role, &values, rounding)?;
+            TapeWeight::Trained(Master { values, grad, effective })
+        };
+        self.params.push(Parameter { name, shape, role, weight });
+        Ok(self.params.len() - 1)
+    }
+
+    /// A constant, which gets no gradient.
+    fn from_host(&mut self, values: &[f32], columns: usize) -> Var<B::Act> {
+        let value = self.device.from_host(values, columns);
+        self.constant(value)
+    }
+
+    fn to_host(&mut self, x: &Var<B::Act>, out: &mut Vec<f32>) -> Result<(), Error> {
+        self.device.to_host(&x.value, out)
+    }
+
+    fn columns(&self, x: &Var<B::Act>) -> usize {
+        self.device.columns(&x.value)
+    }
+
+    fn create_cache(&mut self, shape: KvShape) -> Result<CacheId, Error> {
+        self.device.create_cache(KvShape { n_layers: 1, ..shape })
+    }
+
+    fn release_cache(&mut self, cache: CacheId) {
+        self.device.release_cache(cache);
+    }
+
+    fn copy_block(&mut self, cache: CacheId, from: u32, to: u32) {
+        self.device.copy_block(cache, from, to);
+    }
+
+    fn read_block(&mut self, cache: CacheId, block: u32, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.device.read_block(cache, block, out)
+    }
+
+    fn write_block(&mut self, cache: CacheId, block: u32, bytes: &[u8]) {
+        self.device.write_block(cache, block, bytes);
+    }
+
+    fn activation_bytes(&self) -> Option<u64> {
+        self.device.activation_bytes()
+    }
+
+    fn set_activation_precision(&mut self, precision: ActivationPrecision) {
+        self.device.set_activation_precision(precision);
+    }
+
+    fn enter(&mut self, stage: Stage) {
+        self.end_layer();
+        if matches!(stage, Stage::Layer(_)) && self.activation_checkpointing && self.recording {
+            self.layer_start = Some(self.ops.len());
+        }
+        self.device.enter(stage);
+    }
+
+    fn begin(&mut self, cache: CacheId, batch: &Batch) -> TapePass<B::Pass> {
+        self.discard();
+        let pass = TapePass { device: Rc::new(self.device.begin(cache, batch)), batch: Rc::new(batch.clone()) };
+        self.pass = Some(pass.clone());
+        pass
+    }
+
+    /// Ends the forward pass. The device's pass goes on until the backward pass has used it.
+    fn finish(&mut self, pass: TapePass<B::Pass>) -> Result<(), Error> {
+        drop(pass);
+        if self.recording { Ok(()) } else { self.finish_pass() }
+    }
+
+    fn run(&mut self, op: OpOf<Self>) -> Var<B::Act> {
+        let saved = SavedVar::of;
+        let op = match op {
+            Op::Embed { table, ids: Ids::Token, .. } => Recorded::Embed { table: *table },
+            Op::Linear { w, x } => Recorded::Linear { w: *w, trained: self.params[*w].master().is_some(), x: saved(x) },
+            Op::Bias { b, x } => Recorded::Bias { b: *b, x: saved(x) },
+            Op::RmsNorm { gain, x, eps } => Recorded::RmsNorm { gain: *gain, x: saved(x), eps },
+            Op::Add { a, b } => Recorded::Add { a: saved(a), b: saved(b) },
+            Op::Scale { x, factor } => Recorded::Scale { factor, x: saved(x) },
+            Op::GatedActivation { kind, gate, up: Some(up) } => {
+                Recorded::GatedActivation { kind, gate: saved(gate), up: saved(up) }
+            }
+            Op::RopeCache { rope, .. } => Recorded::RopeCache { rope: rope.clone() },
+            Op::Rope { rope, cache, x } => Recorded::Rope { rope: rope.clone(), cache: saved(cache), x: saved(x) },
+            Op::Attention { q, k, v, options, sinks: None, .. } => {
+                Recorded::Attention { options, qkv: [q, k, v].map(saved), out: None }
+            }
+            Op::GatherOutputs { x, pass } => {
+                // All rows are the rows themselves.
+                if pass.batch.outputs().iter().copied().eq(0..pass.batch.tokens().len() as u32) {
+                    return x.clone();
+                }
+                Recorded::GatherOutputs { x: saved(x) }
+            }
+            Op::Embed { .. } => no_gradient("learned positions or token types"),
+            Op::GatedActivation { up: None, .. } => no_gradient("feed-forward layers without a gate"),
+            Op::Attention { sinks: Some(_), .. } => no_gradient("attention sinks"),
+            Op::LayerNorm { .. } => no_gradient("layer norm"),
+            Op::Softcap { .. } => no_gradient("softcapped logits"),
+            Op::SliceColumns { .. } | Op::Concat { .. } | Op::LinearPerHead { .. } => {
+                no_gradient("multi-head latent attention")
+            }
+            Op::Experts { .. } | Op::ExpertsBias { .. } | Op::CombineExperts { .. } => {
+                no_gradient("mixture of experts")
+            }
+        };
+        self.record_op(op)
+    }
+
+    fn route(&mut self, _: &Var<B::Act>, _: Option<&usize>, _: &Routing) -> B::Routes {
+        no_gradient("mixture of experts")
+    }
+
+    fn add_norm(&mut self, gain: &usize, a: &Var<B::Act>, b: &Var<B::Act>, eps: f32) -> (Var<B::Act>, Var<B::Act>) {
+        add_norm(self, gain, a, b, eps)
+    }
+}

@@ -1,0 +1,185 @@
+use crate::backend::BLOCK_LEN;
+use crate::engine::{self, prompt_tokens};
+use crate::model::runner::{Output, Sequences, Want};
+use crate::model::{self, Language, Runner, Sizes, Spec};
+use crate::tensor::Format;
+use crate::text::Tokenizer;
+use crate::{Error, Options, Placement};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// Tokens that run together. It changes the speed, never a logit.
+const CHUNK: usize = 512;
+
+/// A model without an engine: tokens to logits, one sequence at a time.
+///
+/// ```
+/// use trine::prelude::*;
+///
+/// let mut decoder = Decoder::open(EMBEDDED)?;
+/// let mut ids = decoder.tokens("Once upon a time");
+/// let mut logits = decoder.extend(&ids)?; // of the last token
+/// for _ in 0..8 {
+///     let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap() as u32;
+///     ids.push(best);
+///     logits = decoder.extend(&[best])?; // keys and values of the others are kept
+/// }
+/// println!("{}", decoder.tokenizer().decode(&ids));
+/// let all = decoder.logits(&ids)?; // of every token
+/// assert_eq!(all[(ids.len() - 1) * logits.len()..], logits);
+/// # Ok::<(), trine::Error>(())
+/// ```
+pub struct Decoder {
+    pub(crate) runner: Box<dyn Runner>,
+    pub(crate) language: Language,
+    pub(crate) placement: Placement,
+    pub(crate) cache_type: &'static Format,
+    /// The sequence of [`Decoder::extend`], and the tokens that its cache has room for.
+    sequences: Option<(Sequences, usize)>,
+    ids: Vec<u32>,
+    output: Output,
+}
+
+impl Decoder {
+    pub(crate) fn new(
+        runner: Box<dyn Runner>,
+        language: Language,
+        placement: Placement,
+        cache_type: &'static Format,
+    ) -> Decoder {
+        let (ids, output) = (Vec::new(), Output::default());
+        Decoder { runner, language, placement, cache_type, sequences: None, ids, output }
+    }
+
+    /// Loads a model with default [`Options`].
+    ///
+    /// # Errors
+    /// When the file cannot be opened or is not a model.
+    pub fn open(path: impl AsRef<Path>) -> Result<Decoder, Error> {
+        Options::default().load(path, &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// The model on its device and its language, for programs that run batches of their own.
+    pub fn into_parts(self) -> (Box<dyn Runner>, Language) {
+        (self.runner, self.language)
+    }
+
+    /// The model on its device.
+    pub fn runner(&mut self) -> &mut dyn Runner {
+        &mut *self.runner
+    }
+
+    /// What the model is.
+    pub fn spec(&self) -> &Spec {
+        self.runner.spec()
+    }
+
+    /// Where its threads and weights are.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// What was assumed about the model, and why.
+    pub fn warnings(&self) -> &[String] {
+        &self.language.warnings
+    }
+
+    /// Text to tokens and back.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.language.tokenizer
+    }
+
+    /// The tokens of a prompt, as [`prompt_tokens`] gives them.
+    pub fn tokens(&self, prompt: &str) -> Vec<u32> {
+        prompt_tokens(&self.language.tokenizer, prompt)
+    }
+
+    /// The logits after each token of a sequence, `[tokens, vocab_size]`. The sequence of [`Decoder::extend`] is not touched.
+    ///
+    /// # Errors
+    /// When the sequence is longer than the model's context, has tokens that the model has not, or its cache finds no room.
+    pub fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>, Error> {
+        self.check(ids, 0)?;
+        let runner = &mut *self.runner;
+        let mut sequences = Sequences::new(runner, Sequences::blocks_of(ids.len()), self.cache_type)?;
+        let sequence = sequences.add(ids.len());
+        let mut all = Vec::with_capacity(ids.len() * runner.spec().vocab_size);
+        let mut run = || -> Result<(), model::Error> {
+            for chunk in ids.chunks(CHUNK) {
+                sequences.push(sequence, chunk, chunk.len());
+                sequences.run(runner, Want::Logits, &mut self.output)?;
+                all.extend_from_slice(&self.output.values);
+            }
+            Ok(())
+        };
+        let result = run();
+        sequences.release(runner);
+        result?;
+        Ok(all)
+    }
+
+    /// Appends tokens to a sequence that the decoder keeps, and returns the logits after the last one, `[vocab_size]`. Earlier tokens are not
+    /// computed again.
+    ///
+    /// # Errors
+    /// As [`Decoder::logits`], and when there are no tokens.
+    pub fn extend(&mut self, ids: &[u32]) -> Result<Vec<f32>, Error> {
+        if ids.is_empty() {
+            return Err(engine::Error::EmptyPrompt.into());
+        }
+        self.check(ids, self.ids.len())?;
+        self.make_room(self.ids.len() + ids.len())?;
+        self.ids.extend_from_slice(ids);
+        self.run(ids)?;
+        Ok(self.output.values.clone())
+    }
+
+    /// Forgets the tokens of [`Decoder::extend`] from position `len` on.
+    pub fn truncate(&mut self, len: usize) {
+        self.ids.truncate(len);
+        if let Some((sequences, _)) = &mut self.sequences {
+            sequences.truncate(0, len);
+        }
+    }
+
+    /// Runs tokens that follow the kept sequence; the logits of the last go to `output`.
+    fn run(&mut self, ids: &[u32]) -> Result<(), Error> {
+        let (sequences, _) = self.sequences.as_mut().expect("there is room");
+        let last = ids.len().div_ceil(CHUNK) - 1;
+        for (i, chunk) in ids.chunks(CHUNK).enumerate() {
+            sequences.push(0, chunk, usize::from(i == last));
+            sequences.run(&mut *self.runner, Want::Logits, &mut self.output)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the kept sequence room for so many tokens: twice as many as it had, whose keys and values are carried over.
+    fn make_room(&mut self, tokens: usize) -> Result<(), Error> {
+        let room = self.sequences.as_ref().map_or(0, |(_, room)| *room);
+        if tokens <= room {
+            return Ok(());
+        }
+        let room = tokens.max(2 * room).min(self.spec().context_length).next_multiple_of(BLOCK_LEN);
+        let mut sequences = Sequences::new(&mut *self.runner, Sequences::blocks_of(room), self.cache_type)?;
+        sequences.add(room);
+        if let Some((old, _)) = self.sequences.take() {
+            let copied = sequences.copy_from(&mut *self.runner, &old);
+            old.release(&mut *self.runner);
+            copied?;
+        }
+        self.sequences = Some((sequences, room));
+        Ok(())
+    }
+
+    /// Whether tokens can follow `len` others.
+    fn check(&self, ids: &[u32], len: usize) -> Result<(), Error> {
+        let Sizes { vocab_size: vocab, context_length: context, .. } = self.runner.spec().sizes;
+        if len + ids.len() > context {
+            return Err(engine::Error::PromptTooLong { prompt: len + ids.len(), context }.into());
+        }
+        match ids.iter().position(|&id| id as usize >= vocab) {
+            Some(at) => Err(engine::Error::BeyondVocabulary { place: format!("ids[{at}]"), id: ids[at], vocab }.into()),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+use crate::Memory;
+use crate::backend::When;
+use crate::engine::EngineOptions;
+use crate::model::{DeviceOptions, Spec};
+use crate::tensor::{File, Format};
+use std::path::PathBuf;
+
+/// How to load a model and run it.
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// use trine::prelude::*;
+///
+/// let mut options = Options::default();
+/// options.device.device = "cpu:scalar".parse()?;
+/// options.device.cpu.threads = 2;
+/// options.engine.context = Some(64);
+/// let llm = options.open_with(EMBEDDED, &mut |progress| {
+///     eprintln!("{} of {} bytes", progress.done, progress.total);
+///     ControlFlow::Continue(()) // or Break(()), to give up
+/// })?;
+/// assert_eq!(llm.context(), 64);
+/// # let cancelled = Options::default().open_with(EMBEDDED, &mut |_| ControlFlow::Break(()));
+/// # assert!(cancelled.is_err_and(|error| error.kind() == trine::ErrorKind::Cancelled));
+/// # Ok::<(), trine::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Options {
+    /// The device, and how to run on it. [`When::Auto`] is decided by the memory there is.
+    pub device: DeviceOptions,
+    /// Context, sequences, batch and KV cache. The default is one sequence of the model's context, at most 4096 tokens.
+    pub engine: EngineOptions,
+    /// Another tokenizer than the model's own: a `tokenizer.json`, a `tokenizer.model`, a GGUF file, or a folder with one of them.
+    pub tokenizer: Option<PathBuf>,
+    /// The source of another chat template (Jinja) than the model's own; one that does not compile is an error.
+    pub template: Option<String>,
+    /// What type numbers of GGUF mean that programs have given to several formats, such as I2_S of an ARM build, where the file does not
+    /// tell.
+    pub layouts: Vec<&'static Format>,
+    /// Map the file instead of reading it into memory.
+    pub mmap: bool,
+    /// Refuse models that take more bytes than this.
+    pub memory_limit: Option<u64>,
+}
+
+/// Tokens of context that a sequence gets by default, if the model has that many.
+const CONTEXT: usize = 4096;
+
+impl Default for Options {
+    fn default() -> Options {
+        let mut device = DeviceOptions::default();
+        (device.cpu.huge_pages, device.cpu.repack) = (When::Auto, When::Auto);
+        Options {
+            device,
+            engine: EngineOptions { max_sequences: 1, ..EngineOptions::default() },
+            tokenizer: None,
+            template: None,
+            layouts: Vec::new(),
+            mmap: true,
+            memory_limit: None,
+        }
+    }
+}
+
+impl Options {
+    /// What the model takes with as many sequences as the engine may run.
+    pub(crate) fn memory_of(&self, file: &File, spec: &Spec) -> Memory {
+        let EngineOptions { prefill_chunk, cache_type, .. } = self.engine;
+        let one = Memory::of(file, spec, self.context_of(spec), prefill_chunk, cache_type);
+        let all = one.kv_cache.saturating_mul(self.engine.max_sequences as u64);
+        Memory { kv_cache: self.engine.cache_bytes.map_or(all, |bytes| bytes as u64), ..one }
+    }
+
+    pub(crate) fn context_of(&self, spec: &Spec) -> usize {
+        self.engine.context.unwrap_or(spec.context_length.min(CONTEXT))
+    }
+}

@@ -1,0 +1,44 @@
+//! A runner of one's own in an engine: `cargo run --release --example runner -- "Once upon a time"`, with a model after it, if any.
+//!
+//! An engine asks a [`Runner`] for logits and does not care how they come about. This one halves those of another runner.
+
+use std::ops::ControlFlow;
+use trine::backend::{ActivationPrecision, Batch, CacheId, DeviceInfo, KvShape, Stage};
+use trine::model::runner::{Output, Want};
+use trine::model::{Error, ModelOptions, Runner, RunnerMemory, Spec, load};
+use trine::prelude::*;
+use trine::tensor::Format;
+
+struct Halved(Box<dyn Runner>);
+
+#[rustfmt::skip]
+impl Runner for Halved {
+    fn forward(&mut self, cache: CacheId, batch: &Batch, want: Want, output: &mut Output) -> Result<(), Error> {
+        self.0.forward(cache, batch, want, output)?;
+        output.values.iter_mut().for_each(|logit| *logit /= 2.0);
+        Ok(())
+    }
+    fn spec(&self) -> &Spec { self.0.spec() }
+    fn device(&self) -> &DeviceInfo { self.0.device() }
+    fn limit_context(&mut self, context_length: usize) { self.0.limit_context(context_length) }
+    fn set_activation_precision(&mut self, precision: ActivationPrecision) { self.0.set_activation_precision(precision) }
+    fn kv_shape(&self, blocks: usize, format: &'static Format) -> KvShape { self.0.kv_shape(blocks, format) }
+    fn create_cache(&mut self, blocks: usize, format: &'static Format) -> Result<CacheId, Error> { self.0.create_cache(blocks, format) }
+    fn release_cache(&mut self, cache: CacheId) { self.0.release_cache(cache) }
+    fn copy_block(&mut self, cache: CacheId, from: u32, to: u32) { self.0.copy_block(cache, from, to) }
+    fn read_block(&mut self, cache: CacheId, block: u32, out: &mut Vec<u8>) -> Result<(), Error> { self.0.read_block(cache, block, out) }
+    fn write_block(&mut self, cache: CacheId, block: u32, bytes: &[u8]) { self.0.write_block(cache, block, bytes) }
+    fn enter(&mut self, stage: Stage) { self.0.enter(stage) }
+    fn memory(&self) -> RunnerMemory { self.0.memory() }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1);
+    let prompt = args.next().ok_or("expected a prompt")?;
+    let mut llm = Options::default().open_on(args.next().unwrap_or(EMBEDDED.into()), &mut |file, device| {
+        Ok(Box::new(Halved(load(file, device, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))?)))
+    })?;
+    let sampling = Sampling { max_tokens: Some(64), seed: Some(1), ..Sampling::default() };
+    println!("{prompt}{}", llm.generate(&prompt, &sampling)?.text);
+    Ok(())
+}
