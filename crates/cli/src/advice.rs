@@ -1,33 +1,32 @@
-//! What of the system's settings would make models faster, and the command that changes it. Nothing is changed here.
+//! System settings that affect speed, and the commands that improve them.
 
 use serde::Serialize;
 use trine::tensor::memory;
 
-/// Settings of the system that matter; what it does not tell is null.
+/// System settings; unknown values are null.
 #[derive(Default, Serialize)]
 pub struct Settings {
     /// Transparent huge pages: `always`, `madvise` or `never`.
     pub transparent_huge_pages: Option<String>,
-    /// Huge pages that are set aside, which models do not use.
+    /// Huge pages reserved by the administrator, which models do not use.
     pub reserved_huge_pages: Option<u64>,
-    /// How the CPU's clock is governed.
+    /// CPU frequency governor.
     pub governor: Option<String>,
-    /// Bytes that may be locked; null without a limit, too.
+    /// Maximum bytes of locked memory; null without a limit as well.
     pub lock_limit_bytes: Option<u64>,
     pub swap_total_bytes: Option<u64>,
     pub swap_used_bytes: Option<u64>,
 }
 
-/// Something that would help.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Advice {
     pub why: String,
-    /// What to type.
+    /// A shell command.
     pub command: &'static str,
 }
 
 impl Settings {
-    /// Those of this machine, with its swap space as total and used.
+    /// Reads the settings. `swap` is the total and used swap space.
     pub fn read(swap: Option<[u64; 2]>) -> Settings {
         let line = |path: &str| Some(std::fs::read_to_string(path).ok()?.trim().to_owned());
         Settings {
@@ -40,31 +39,28 @@ impl Settings {
         }
     }
 
-    /// What would help.
+    /// Advice for each setting that costs speed.
     pub fn advice(&self) -> Vec<Advice> {
         let mut all = Vec::new();
         let mut add = |why: &str, command| all.push(Advice { why: why.to_owned(), command });
         if self.transparent_huge_pages.as_deref() == Some("never") {
             add(
-                "huge pages are off: with them, weights are read faster where memory has the bandwidth",
+                "huge pages are off: with them, weights are read faster if memory bandwidth allows",
                 "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled",
             );
         }
         if self.reserved_huge_pages.is_some_and(|pages| pages > 0) {
             add(
-                "huge pages are set aside, which models do not use: they take transparent ones",
+                "reserved huge pages are unused by models, which use transparent huge pages",
                 "sudo sysctl vm.nr_hugepages=0",
             );
         }
         if let Some(governor) = self.governor.as_deref().filter(|&governor| governor != "performance") {
-            let why = format!("the clock is governed by `{governor}`: it may rise late when a token begins");
+            let why = format!("the CPU frequency governor is `{governor}`, which may raise the clock too late");
             add(&why, "sudo cpupower frequency-set --governor performance");
         }
         if self.swap_used_bytes.is_some_and(|used| used > 0) {
-            add(
-                "this machine swaps: a model that is swapped out answers at the speed of the disk",
-                "trine run MODEL --mlock",
-            );
+            add("this machine swaps: a swapped-out model runs at the speed of the disk", "trine run MODEL --mlock");
         }
         all
     }
@@ -75,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn advice_is_given_where_a_setting_stands_in_the_way() {
+    fn each_setting_that_costs_speed_gets_advice() {
         let text = |text: &str| Some(text.to_owned());
         let good =
             Settings { transparent_huge_pages: text("madvise"), governor: text("performance"), ..Settings::default() };

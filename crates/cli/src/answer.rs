@@ -1,4 +1,4 @@
-//! One answer: its text as it comes, and what it took.
+//! Answers with their timings.
 
 use anyhow::Result;
 use serde_json::{Value as Json, json};
@@ -9,25 +9,25 @@ use trine::engine::{Finish, Token, Usage};
 use trine::text::Tokenizer;
 
 /// A finished answer.
-pub struct Answer {
+pub struct TimedAnswer {
     pub text: String,
-    /// Its tokens, less the one that ended it.
+    /// The tokens without the end-of-sequence token.
     pub tokens: Vec<Token>,
     pub finish: &'static str,
     pub usage: Usage,
-    /// From the request to the first token.
+    /// Time to the first token.
     pub prompt_time: Duration,
-    /// From there to the end.
+    /// Time from the first token to the last.
     pub generation_time: Duration,
 }
 
-impl Answer {
-    /// Takes an answer token by token; `show` gets each piece of text.
+impl TimedAnswer {
+    /// Collects an answer token by token, and passes each piece of text to `show`.
     pub fn of(
         mut stream: Stream,
         mut is_end: impl FnMut(u32) -> bool,
         mut show: impl FnMut(&str) -> Result<()>,
-    ) -> Result<Answer> {
+    ) -> Result<TimedAnswer> {
         let start = Instant::now();
         let (mut text, mut tokens, mut first) = (String::new(), Vec::new(), None);
         for token in &mut stream {
@@ -48,33 +48,32 @@ impl Answer {
             _ => "cancelled",
         };
         let usage = stream.usage().unwrap_or_default();
-        Ok(Answer { text, tokens, finish, usage, prompt_time: first - start, generation_time: end - first })
+        Ok(TimedAnswer { text, tokens, finish, usage, prompt_time: first - start, generation_time: end - first })
     }
 
-    /// Tokens of the prompt that were computed, per second; `None` for a prompt that was not read to its end.
+    /// Computed prompt tokens per second; `None` if prefill was cancelled.
     pub fn prompt_rate(&self) -> Option<f64> {
-        if self.is_unread() {
+        if self.prefill_cancelled() {
             return None;
         }
         rate(self.usage.prompt_tokens - self.usage.cached_tokens, self.prompt_time)
     }
 
-    /// Whether it was cancelled before all of the prompt was read.
-    fn is_unread(&self) -> bool {
+    fn prefill_cancelled(&self) -> bool {
         self.finish == "cancelled" && self.usage.completion_tokens == 0
     }
 
-    /// Tokens behind the first, per second.
+    /// Tokens after the first, per second.
     pub fn generation_rate(&self) -> Option<f64> {
         rate(self.usage.completion_tokens.saturating_sub(1), self.generation_time)
     }
 
-    /// What it took, on one line.
+    /// The statistics on one line.
     pub fn summary(&self) -> String {
         let Usage { prompt_tokens, cached_tokens, completion_tokens } = self.usage;
         let per_second = |rate: Option<f64>| rate.map_or(String::new(), |rate| format!(" at {rate:.1} tokens/s"));
         let cached = if cached_tokens > 0 { format!(" ({cached_tokens} cached)") } else { String::new() };
-        let cached = if self.is_unread() { " (not read to the end)".to_owned() } else { cached };
+        let cached = if self.prefill_cancelled() { " (cancelled)".to_owned() } else { cached };
         format!(
             "prompt {prompt_tokens} tokens{cached}{}, answer {completion_tokens} tokens{}, peak memory {}",
             per_second(self.prompt_rate()),
@@ -83,7 +82,7 @@ impl Answer {
         )
     }
 
-    /// All of it, as the field names of OpenAI's API where that has them.
+    /// The answer as JSON, with the field names of OpenAI's API where they exist.
     pub fn json(&self, tokenizer: &Tokenizer, load_time: Duration) -> Json {
         let spelled = |id: u32| String::from_utf8_lossy(tokenizer.piece(id).unwrap_or_default()).into_owned();
         let entry = |id: u32, logprob: f64| json!({ "id": id, "token": spelled(id), "logprob": logprob });
@@ -117,7 +116,7 @@ impl Answer {
     }
 }
 
-/// Prints a piece of an answer at once.
+/// Prints a piece of an answer without buffering.
 pub fn print(piece: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(piece.as_bytes())?;
@@ -128,17 +127,17 @@ fn rate(tokens: usize, time: Duration) -> Option<f64> {
     (tokens > 0 && !time.is_zero()).then(|| tokens as f64 / time.as_secs_f64())
 }
 
-/// The most memory that this process had at once.
+/// Peak resident memory of this process, in bytes.
 pub fn peak_memory() -> Option<u64> {
     memory("VmHWM:")
 }
 
-/// The memory that this process has.
+/// Resident memory of this process, in bytes.
 pub fn resident() -> Option<u64> {
     memory("VmRSS:")
 }
 
-/// A line of this process's status in bytes, where the system tells (Linux).
+/// A line of `/proc/self/status` (Linux), in bytes.
 fn memory(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;

@@ -1,6 +1,6 @@
 //! The chat in a terminal.
 
-use crate::answer::{self, Answer};
+use crate::answer::{self, TimedAnswer};
 use crate::exit::{self, Exit};
 use anyhow::{Context, Result};
 use rustyline::DefaultEditor;
@@ -14,26 +14,25 @@ use trine::engine::Sampling;
 use trine::text::Message;
 
 const HELP: &str = "\
-/clear        forget what was said
-/save FILE    write the chat to a file, as JSON
-/stats        what the last answer took
-/system TEXT  what the model is told before everything
-/exit         end (as Ctrl-D does)
+/clear        start a new conversation
+/save FILE    save the conversation as JSON
+/stats        show statistics of the last answer
+/system TEXT  set the system message
+/exit         exit, as Ctrl-D
 Ctrl-C stops an answer.";
 
-/// A chat, and what it needs.
 pub struct Chat {
     pub llm: Llm,
     pub sampling: Sampling,
     pub system: Option<String>,
-    /// Text is continued as it is, without a template.
+    /// Continue plain text, without a template.
     pub raw: bool,
-    /// Each line begins a text of its own, and a raw answer shows it from its beginning.
+    /// Each line begins a new text. With `raw`, it is printed before its continuation.
     pub stories: bool,
     pub quiet: bool,
-    /// Set by Ctrl-C.
+    /// Set by the Ctrl-C handler.
     pub stop: Arc<AtomicBool>,
-    /// Records answers, and not the time between them.
+    /// Records answers, but not the time between them.
     pub recorder: Recorder,
 }
 
@@ -42,14 +41,14 @@ impl Chat {
     pub fn run(mut self) -> Result<Exit> {
         if !self.quiet {
             if self.stories {
-                note!("each line that you write begins a story, such as: One day, a little fox");
+                note!("each line you write begins a story, for example: One day, a little fox");
             }
             note!("/help lists the commands");
         }
         let mut editor = DefaultEditor::new()?;
         let history = history();
         if let Some(path) = &history {
-            // There is none the first time.
+            // The first time there is no file.
             let _ = editor.load_history(path);
         }
         let (mut messages, mut last) = (Vec::new(), None);
@@ -71,13 +70,15 @@ impl Chat {
                 ("/clear", _) => messages.clear(),
                 ("/system", "") => self.system = None,
                 ("/system", text) => self.system = Some(text.to_owned()),
-                ("/stats", _) => note!("{}", last.as_ref().map_or("no answer yet".to_owned(), Answer::summary)),
-                ("/save", "") => note!("error: /save needs the name of a file"),
+                ("/stats", _) => note!("{}", last.as_ref().map_or("no answer yet".to_owned(), TimedAnswer::summary)),
+                ("/save", "") => note!("error: /save: expected a file name, found none"),
                 ("/save", path) => match save(path, &self.all(&messages)) {
                     Ok(()) => note!("saved to {path}"),
                     Err(error) => note!("error: {error:#}"),
                 },
-                (command, _) if command.starts_with('/') => note!("error: no command {command}: /help lists them"),
+                (command, _) if command.starts_with('/') => {
+                    note!("error: unknown command {command}; /help lists the commands")
+                }
                 _ => {
                     messages.push(Message::new("user", line));
                     match self.answer(&messages) {
@@ -94,20 +95,20 @@ impl Chat {
             }
         }
         if let Some(path) = history {
-            // A chat is no worse for a history that cannot be written.
+            // A history that cannot be written is not an error.
             let _ = path.parent().map(std::fs::create_dir_all);
             let _ = editor.save_history(&path);
         }
         Ok(Exit::Done)
     }
 
-    /// The system's message, if any, and the others.
+    /// The conversation, with the system message if there is one.
     fn all(&self, messages: &[Message]) -> Vec<Message> {
         let system = self.system.as_ref().map(|text| Message::new("system", text.as_str()));
         system.into_iter().chain(messages.iter().cloned()).collect()
     }
 
-    fn answer(&mut self, messages: &[Message]) -> Result<Answer> {
+    fn answer(&mut self, messages: &[Message]) -> Result<TimedAnswer> {
         self.stop.store(false, Relaxed);
         let messages = if self.stories { &messages[messages.len() - 1..] } else { messages };
         let prompt = if self.raw {
@@ -121,13 +122,13 @@ impl Chat {
         if self.stories && self.raw {
             answer::print(&prompt)?;
         }
-        let answer = Answer::of(stream, |id| ends.contains(&id), answer::print);
+        let answer = TimedAnswer::of(stream, |id| ends.contains(&id), answer::print);
         self.recorder.stop();
         let answer = answer?;
         answer::print("\n")?;
         match answer.finish {
             "cancelled" => note!("(stopped)"),
-            "length" => note!("(cut: the limit of tokens is reached)"),
+            "length" => note!("(cut off: maximum number of tokens reached)"),
             _ => {}
         }
         Ok(answer)
@@ -139,7 +140,7 @@ fn save(path: &str, messages: &[Message]) -> Result<()> {
     std::fs::write(path, json + "\n").with_context(|| path.to_owned())
 }
 
-/// `trine/history` in the folder for state, where the system has one.
+/// `trine/history` in the state folder of the user, if the system has one.
 fn history() -> Option<PathBuf> {
     Some(dirs::state_dir().or_else(dirs::data_local_dir)?.join("trine").join("history"))
 }

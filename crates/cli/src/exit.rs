@@ -1,25 +1,24 @@
-//! How the program ends: exit status, message and hint of every error.
+//! Exit statuses, and the messages and hints of errors.
 
 use crate::table;
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
-/// Exit status.
+/// The exit status of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// All went well.
     Done = 0,
-    /// The work failed.
+    /// The command failed.
     Work = 1,
-    /// The command line makes no sense.
+    /// The command line or configuration is invalid.
     Usage = 2,
-    /// The model file cannot be opened, or makes no sense.
+    /// The model file cannot be opened, or is invalid.
     Model = 3,
-    /// Slower than the baseline.
+    /// `trine bench` is slower than its baseline.
     Regression = 4,
-    /// `trine doctor` found something.
+    /// `trine doctor` or `trine crossval` found a problem.
     Findings = 5,
-    /// By Ctrl-C.
+    /// Ctrl-C.
     Interrupted = 130,
 }
 
@@ -29,25 +28,23 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// An error of the command line that its grammar cannot express.
+/// An error in the command line that its grammar cannot express, or in a configuration.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct Usage {
-    /// What is wrong.
+pub struct UsageError {
     pub message: String,
-    /// What would be right.
     pub hint: &'static str,
 }
 
-/// Says what went wrong, in one sentence and with a hint.
+/// Prints an error and its hint, and returns the exit status.
 pub fn report(error: &anyhow::Error) -> Exit {
     if is_closed_pipe(error) {
         return Exit::Done;
     }
     let (exit, hint) = diagnose(error);
-    // What was done comes before what went wrong; an error by itself says it all.
-    let said = if error.is::<String>() { 2 } else { 1 };
-    let texts: Vec<String> = error.chain().take(said).map(ToString::to_string).collect();
+    // A context is followed by its cause. The message of an error of the libraries includes its causes.
+    let count = if error.is::<String>() { 2 } else { 1 };
+    let texts: Vec<String> = error.chain().take(count).map(ToString::to_string).collect();
     note!("error: {}", table::visible(&texts.join(": ")));
     if let Some(hint) = hint {
         note!("hint: {hint}");
@@ -55,7 +52,7 @@ pub fn report(error: &anyhow::Error) -> Exit {
     exit
 }
 
-/// Whether nobody reads what the program prints any more, which is no failure.
+/// Whether the reader of the output is gone, which is not an error.
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let system = |error: &(dyn std::error::Error + 'static)| {
         error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
@@ -63,9 +60,9 @@ pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(system)
 }
 
-/// The exit status and the hint that an error deserves.
+/// The exit status and the hint of an error.
 fn diagnose(error: &anyhow::Error) -> (Exit, Option<&'static str>) {
-    if let Some(usage) = error.downcast_ref::<Usage>() {
+    if let Some(usage) = error.downcast_ref::<UsageError>() {
         return (Exit::Usage, Some(usage.hint));
     }
     if let Some(error) = error.downcast_ref::<trine::model::Error>() {
@@ -87,9 +84,9 @@ fn diagnose(error: &anyhow::Error) -> (Exit, Option<&'static str>) {
         Some(trine::Error::Model(error)) => of_model(error),
         Some(trine::Error::Engine(error)) => of_engine(error),
         Some(trine::Error::MemoryLimit { .. }) => {
-            (Exit::Work, Some("raise --mem-limit, or give less --context or a smaller --batch"))
+            (Exit::Work, Some("raise --mem-limit, or lower --context or --batch"))
         }
-        Some(trine::Error::Text(_)) => (Exit::Work, Some("--raw goes without the chat template")),
+        Some(trine::Error::Text(_)) => (Exit::Work, Some("--raw omits the chat template")),
         _ => (Exit::Work, None),
     }
 }
@@ -102,11 +99,9 @@ fn of_lab(error: &trine_lab::Error) -> (Exit, Option<&'static str>) {
         Error::Cancelled => (Exit::Interrupted, None),
         Error::Engine(error) => of_engine(error),
         Error::Backend(error) => of_device(error),
-        Error::Window { .. } => (Exit::Usage, Some("`trine info` shows the context of a model")),
-        Error::Exists { .. } => {
-            (Exit::Work, Some("--resume goes on with it; otherwise delete it or give another name"))
-        }
-        Error::NotTernary { .. } => (Exit::Work, Some("take q4_k or another format that holds any weights")),
+        Error::Window { .. } => (Exit::Usage, Some("`trine info` shows the context length of a model")),
+        Error::Exists { .. } => (Exit::Work, Some("--resume continues it; otherwise delete it or choose another name")),
+        Error::NotTernary { .. } => (Exit::Work, Some("choose q4_k or another format for any weights")),
         _ => (Exit::Work, None),
     }
 }
@@ -123,7 +118,7 @@ fn of_train(error: &trine::train::Error) -> (Exit, Option<&'static str>) {
         }
         Error::Checkpoint { .. } => (Exit::Work, Some("it was the only one: --fresh starts over")),
         Error::NoCheckpoint { .. } => (Exit::Work, Some("omit --resume to start the run")),
-        Error::Busy { .. } => (Exit::Work, Some("wait for it, or give another output.folder")),
+        Error::Busy { .. } => (Exit::Work, Some("wait for it, or choose another output.folder")),
         _ => (Exit::Work, None),
     }
 }
@@ -132,12 +127,12 @@ fn of_bench(error: &trine_lab::bench::Error) -> (Exit, Option<&'static str>) {
     use trine_lab::bench::Error;
     match error {
         Error::Cancelled => (Exit::Interrupted, None),
-        Error::Context { .. } => (Exit::Usage, Some("give less --prefill, --decode or --depth")),
+        Error::Context { .. } => (Exit::Usage, Some("lower --prefill, --decode or --depth")),
         Error::Another { .. } | Error::OtherTests { .. } => {
-            (Exit::Usage, Some("--save-baseline makes one of what runs here"))
+            (Exit::Usage, Some("--save-baseline writes one for these tests"))
         }
         Error::Model(trine::model::Error::Device(_)) => {
-            (Exit::Work, Some("give less --prefill, --decode, --depth or --batch"))
+            (Exit::Work, Some("lower --prefill, --decode, --depth or --batch"))
         }
         Error::Model(error) => of_model(error),
         _ => (Exit::Work, None),
@@ -148,14 +143,14 @@ fn of_engine(error: &trine::engine::Error) -> (Exit, Option<&'static str>) {
     use trine::engine::Error;
     match error {
         Error::Option { .. } | Error::UnknownPreset { .. } | Error::Zero { .. } => (Exit::Usage, None),
-        Error::Context { .. } => (Exit::Usage, Some("`trine info` shows the context of a model")),
+        Error::Context { .. } => (Exit::Usage, Some("`trine info` shows the context length of a model")),
         Error::PromptTooLong { .. } => {
-            (Exit::Work, Some("shorten the prompt, or give more --context if the model has it"))
+            (Exit::Work, Some("shorten the prompt, or raise --context if the model allows it"))
         }
         Error::BeyondVocabulary { .. } => (Exit::Usage, Some("`trine tokenize` shows the ids of tokens")),
-        Error::CacheTooLarge { .. } => (Exit::Work, Some("give less --context")),
+        Error::CacheTooLarge { .. } => (Exit::Work, Some("lower --context")),
         Error::Model(trine::model::Error::Device(error)) => match of_device(error) {
-            (Exit::Work, None) => (Exit::Work, Some("give less --context")),
+            (Exit::Work, None) => (Exit::Work, Some("lower --context")),
             other => other,
         },
         Error::Model(error) => of_model(error),
@@ -171,11 +166,11 @@ fn of_device(error: &trine::backend::Error) -> (Exit, Option<&'static str>) {
         Error::Lock { .. } => (
             Exit::Work,
             Some(
-                "raise the limit with `ulimit -l unlimited` or, for a service, LimitMEMLOCK=infinity; or go without --mlock",
+                "raise the limit with `ulimit -l unlimited` or, for a service, LimitMEMLOCK=infinity; or omit --mlock",
             ),
         ),
         Error::Unfit { .. } => (Exit::Model, None),
-        Error::Damaged(_) => (Exit::Model, Some("`trine doctor` looks for what is wrong with the file")),
+        Error::Damaged(_) => (Exit::Model, Some("`trine doctor` checks the file")),
         Error::NoMemory { .. } => (Exit::Work, Some("--huge-pages off leaves the weights in the mapped file")),
         _ => (Exit::Work, None),
     }
@@ -187,16 +182,16 @@ fn of_model(error: &trine::model::Error) -> (Exit, Option<&'static str>) {
         Error::In { source, .. } => return of_model(source),
         Error::Cancelled => return (Exit::Interrupted, None),
         Error::Device(error) => return of_device(error),
-        Error::Length { .. } => return (Exit::Work, Some("embed a longer text in parts")),
+        Error::Length { .. } => return (Exit::Work, Some("split the text")),
         Error::File(error) => of_file(error),
-        Error::NotWeights { .. } => Some("get the model in BF16, or quantised by a method that its config.json names"),
-        Error::UnknownDevice { .. } => return (Exit::Usage, Some("`trine devices` shows what this machine has")),
-        Error::NoConfig { .. } => Some("get the config.json of the model, too"),
-        Error::NoTokenizer { .. } => Some("give one with --tokenizer FILE"),
-        Error::UnknownArch { .. } => Some("`trine info` shows what the file holds"),
-        Error::Vocabulary { .. } => Some("give the tokenizer of this very model with --tokenizer FILE"),
-        Error::NotFinite { .. } => Some("get or convert the file again; `trine doctor` looks for the tensor"),
-        Error::Text(_) => Some("another tokenizer can be given with --tokenizer FILE"),
+        Error::NotWeights { .. } => Some("get the model in BF16, or quantized by a method that its config.json names"),
+        Error::UnknownDevice { .. } => return (Exit::Usage, Some("`trine devices` lists the devices of this machine")),
+        Error::NoConfig { .. } => Some("get the config.json of the model as well"),
+        Error::NoTokenizer { .. } => Some("pass one with --tokenizer FILE"),
+        Error::UnknownArch { .. } => Some("`trine info` shows the contents of the file"),
+        Error::Vocabulary { .. } => Some("pass the tokenizer of this model with --tokenizer FILE"),
+        Error::NotFinite { .. } => Some("get or convert the file again; `trine doctor` finds the tensor"),
+        Error::Text(_) => Some("pass another tokenizer with --tokenizer FILE"),
         _ => None,
     };
     (Exit::Model, hint)
@@ -206,8 +201,8 @@ fn of_file(error: &trine::tensor::Error) -> Option<&'static str> {
     use trine::tensor::Error;
     match error.cause() {
         Error::Io(error) if error.kind() == ErrorKind::NotFound => Some("check the path"),
-        Error::NotAModel { .. } => Some("models are GGUF files, safetensors files, or folders with one of them"),
-        Error::Folder { .. } => Some("name the file itself"),
+        Error::NotAModel { .. } => Some("a model is a GGUF file, a safetensors file, or a folder with one of them"),
+        Error::Folder { .. } => Some("pass the file itself"),
         Error::MissingShard { .. } => Some("all shards of a model belong in one folder"),
         Error::Truncated { .. } => Some("the file seems truncated: download it again"),
         _ => None,

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 use trine::train::data::{DocumentFormat, Documents};
 
-/// The documents of a file; of standard input for `-`.
+/// The documents of a file, or of standard input for `-`.
 pub fn documents(path: &Path, format: DocumentFormat) -> Result<Documents> {
     if path == Path::new("-") {
         return Ok(Documents::read(std::io::stdin(), Path::new("standard input"), format));
@@ -15,7 +15,7 @@ pub fn documents(path: &Path, format: DocumentFormat) -> Result<Documents> {
     Ok(Documents::read(file, path, format))
 }
 
-/// All of standard input, less the end of its last line, which `echo` and editors put there.
+/// Standard input, without its last newline, which `echo` and editors add.
 pub fn text() -> Result<String> {
     let mut bytes = Vec::new();
     std::io::stdin().lock().read_to_end(&mut bytes)?;

@@ -1,13 +1,13 @@
-//! Ctrl-C: ends an answer or a load; a second one ends the program.
+//! Ctrl-C stops an answer or the loading of a model; a second Ctrl-C exits.
 
 use crate::exit::Exit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// A flag that Ctrl-C sets, and who uses it clears.
+/// A flag that Ctrl-C sets. Its user may clear it.
 ///
 /// # Errors
-/// When the system takes no handler.
+/// When the handler cannot be installed.
 pub fn flag() -> anyhow::Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let set = flag.clone();

@@ -1,6 +1,6 @@
 //! The program `trine`.
 
-/// Prints a line on stderr; when nobody reads it any more, so be it.
+/// Prints a line on stderr, and ignores errors.
 macro_rules! note {
     ($($arg:tt)*) => {{
         let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{}\n", format_args!($($arg)*)));
@@ -12,6 +12,7 @@ mod answer;
 mod chat;
 mod commands;
 mod exit;
+mod help;
 mod input;
 mod interrupt;
 mod load;
@@ -23,12 +24,12 @@ mod sampling;
 mod table;
 mod units;
 
-use clap::Parser;
+use clap::{FromArgMatches, Parser};
 use commands::Command;
 use exit::Exit;
 use std::process::ExitCode;
 
-/// Small-bit language models on your own machine.
+/// Low-bit language models on your own machine
 #[derive(Parser)]
 #[command(
     name = "trine",
@@ -36,17 +37,18 @@ use std::process::ExitCode;
     max_term_width = 100,
     subcommand_required = true,
     arg_required_else_help = true,
-    after_help = "Exit status:\n  \
-        0    done\n  \
-        1    the work failed\n  \
-        2    the command line makes no sense\n  \
-        3    the model file cannot be opened, or makes no sense\n  \
-        4    slower than the baseline of `trine bench`\n  \
-        5    `trine doctor` found something\n  \
+    after_help = "`trine COMMAND -h` lists common options, `trine COMMAND --help` all of them.",
+    after_long_help = "Exit status:\n  \
+        0    success\n  \
+        1    the command failed\n  \
+        2    the command line or configuration is invalid\n  \
+        3    the model file cannot be opened, or is invalid\n  \
+        4    `trine bench` is slower than its baseline\n  \
+        5    `trine doctor` or `trine crossval` found a problem\n  \
         130  interrupted\n\n\
-        Wherever a model is named, `embedded:stories` is the small one that is part of trine.\n\
-        A reader that goes away (`trine ... | head`) ends the program quietly with 0.\n\
-        RUST_LOG=debug shows what happens inside, on stderr."
+        The name of the built-in model is `embedded:stories`.\n\
+        If the reader of its output exits (`trine ... | head`), trine exits with 0.\n\
+        RUST_LOG=debug shows internal events on stderr."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -58,12 +60,12 @@ fn main() -> ExitCode {
     if !missing.is_empty() {
         note!(
             "error: this program was compiled for CPUs with {}, which this one does not have\n\
-             hint: take a build for every CPU, or compile it without `-C target-cpu`",
+             hint: use a portable build, or compile without `-C target-cpu`",
             missing.join(", ")
         );
         return Exit::Work.into();
     }
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&help::command().get_matches()).unwrap_or_else(|error| error.exit());
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr())
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

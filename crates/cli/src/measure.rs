@@ -1,4 +1,4 @@
-//! The machine as `trine devices --measure` and `trine bench` describe it.
+//! Measures the machine, for `trine devices --measure` and `trine bench`.
 
 use crate::table::Facts;
 use serde::Serialize;
@@ -7,9 +7,8 @@ use trine::kernels::cpus::Topology;
 use trine::kernels::limits::{Meter, Pages, Peaks, peaks};
 use trine_lab::bench::Machine;
 
-/// What the machine can do at most.
 #[derive(Serialize)]
-pub struct Limits {
+pub struct MachineLimits {
     bandwidth: Vec<Bandwidth>,
     peaks: Vec<Peak>,
 }
@@ -18,7 +17,7 @@ pub struct Limits {
 struct Bandwidth {
     threads: usize,
     pages: &'static str,
-    /// Null where the system does not give such pages.
+    /// Null if the system does not grant such pages.
     bytes_per_second: Option<f64>,
 }
 
@@ -30,14 +29,14 @@ struct Peak {
     f32_operations_per_second: f64,
 }
 
-/// Samples of a bandwidth, of which the median counts.
+/// Samples of a bandwidth; their median is reported.
 const SAMPLES: usize = 5;
 
-/// Measures with one thread and with all, which takes some seconds.
-pub fn limits() -> Limits {
+/// Measures with one thread and with all. Takes some seconds.
+pub fn limits() -> MachineLimits {
     let all = std::thread::available_parallelism().map_or(1, |n| n.get());
     let counts = if all > 1 { vec![1, all] } else { vec![1] };
-    let mut limits = Limits { bandwidth: Vec::new(), peaks: Vec::new() };
+    let mut limits = MachineLimits { bandwidth: Vec::new(), peaks: Vec::new() };
     for &threads in &counts {
         for pages in [Pages::Small, Pages::Huge] {
             let mut samples: Vec<f64> =
@@ -61,9 +60,9 @@ pub fn limits() -> Limits {
     limits
 }
 
-impl Limits {
-    /// As rows of a table.
-    pub fn tell(&self, facts: &mut Facts) {
+impl MachineLimits {
+    /// Adds the limits to a table.
+    pub fn print(&self, facts: &mut Facts) {
         let threads = |n: usize| if n == 1 { "1 thread".to_owned() } else { format!("{n} threads") };
         for Bandwidth { threads: n, pages, bytes_per_second } in &self.bandwidth {
             let speed = bytes_per_second.map_or("not granted".into(), |speed| format!("{:.1} GB/s", speed / 1e9));
@@ -82,7 +81,7 @@ impl Limits {
     }
 }
 
-/// This machine, as far as speeds depend on it.
+/// The properties of this machine that speeds depend on.
 pub fn machine() -> Machine {
     let wanted =
         RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()).with_memory(MemoryRefreshKind::nothing().with_ram());
@@ -96,7 +95,7 @@ pub fn machine() -> Machine {
     }
 }
 
-/// Bytes that this process can still have, by what is free in the machine and what control groups allow.
+/// Bytes that this process can still allocate: the free memory, or the limit of its control group if that is less.
 pub fn free_memory() -> Option<u64> {
     let wanted = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
     let free = System::new_with_specifics(wanted).ok()?.available_memory();
@@ -104,7 +103,7 @@ pub fn free_memory() -> Option<u64> {
     Some(free.min(limit)).filter(|&bytes| bytes > 0)
 }
 
-/// Most float32 operations per second of so many threads, which takes less than a second.
+/// Peak float32 operations per second of `threads` threads. Takes less than a second.
 pub fn f32_peak(threads: usize) -> Option<f64> {
     trine::kernels::tables().next().map(|table| peaks(table, threads, &[]).f32)
 }

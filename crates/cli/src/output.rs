@@ -1,4 +1,4 @@
-//! Files that the program writes beside a model: whole, or not at all.
+//! Output files, which appear only when they are complete.
 
 use anyhow::{Context, Result};
 use std::fs::File;
@@ -6,25 +6,25 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use trine::tensor::Replacement;
 
-/// A file to be, of which nothing is seen before it is whole.
-pub struct Output {
+/// A file that appears only when it is complete.
+pub struct OutputFile {
     path: PathBuf,
     to: To,
 }
 
 enum To {
-    /// What takes the place of an old file of this name, or makes a new one.
+    /// A new file, or the replacement of an existing one.
     File(Replacement),
-    /// A pipe or a device, which no file must take the place of.
+    /// A pipe or a device, which must not be replaced.
     Device(File),
 }
 
-impl Output {
-    /// Makes sure that it can be written, before any work is done for it.
+impl OutputFile {
+    /// Checks that the file can be written, before the work for it begins.
     ///
     /// # Errors
-    /// When it cannot, or is a file of the model.
-    pub fn new(path: &Path, model: &Path) -> Result<Output> {
+    /// When it cannot, or when it is a file of the model.
+    pub fn new(path: &Path, model: &Path) -> Result<OutputFile> {
         let open = || -> io::Result<To> {
             if path.exists() && !path.is_file() {
                 return Ok(To::Device(File::options().write(true).open(path)?));
@@ -32,19 +32,19 @@ impl Output {
             let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
             let model = model.canonicalize().unwrap_or_else(|_| model.to_owned());
             if target == model || path.exists() && target.parent() == Some(&model) {
-                return Err(io::Error::other("this is a file of the model: give another name"));
+                return Err(io::Error::other("expected another file, found a file of the model"));
             }
             Ok(To::File(Replacement::new(path)?))
         };
-        Ok(Output { path: path.to_owned(), to: open().with_context(|| path.display().to_string())? })
+        Ok(OutputFile { path: path.to_owned(), to: open().with_context(|| path.display().to_string())? })
     }
 
-    /// Writes all of it.
+    /// Writes the whole file.
     ///
     /// # Errors
-    /// When `body` fails, or the system.
+    /// When `body` or the system fails.
     pub fn write(self, body: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-        let Output { path, to } = self;
+        let OutputFile { path, to } = self;
         let write = || match to {
             To::Device(file) => {
                 let mut out = BufWriter::new(file);

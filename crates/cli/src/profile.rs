@@ -1,31 +1,30 @@
 //! `--profile`: the trace in a file, and its summary on stderr.
 
-use crate::output::Output;
+use crate::output::OutputFile;
 use crate::{answer, table, units};
 use anyhow::Result;
 use std::path::Path;
 use std::time::Duration;
 use trine::backend::profile::{Part, Phase, Recorder, RecorderOptions, Report, Time};
 
-/// Operations that the summary lists.
+/// Number of operations in the summary.
 const SLOWEST: usize = 15;
 
-/// A profile that is being taken.
+/// A profile that is being recorded.
 pub struct Profiling {
-    /// What the profiled device writes to.
     pub recorder: Recorder,
-    file: Output,
+    file: OutputFile,
 }
 
 impl Profiling {
-    /// Makes sure first that the file can be written; it is not one of the model's.
+    /// Checks that the file can be written, and is not a file of the model.
     pub fn new(path: &Path, model: &Path) -> Result<Profiling> {
-        let file = Output::new(path, model)?;
+        let file = OutputFile::new(path, model)?;
         let recorder = Recorder::new(RecorderOptions { resident: answer::resident, ..RecorderOptions::default() });
         Ok(Profiling { recorder, file })
     }
 
-    /// Says where the time went and writes the trace.
+    /// Prints the summary and writes the trace.
     pub fn finish(self) -> Result<()> {
         self.recorder.stop();
         note!("{}", summary(&self.recorder.report()));
@@ -45,7 +44,7 @@ fn summary(report: &Report) -> String {
     [slowest(report), parts(report), memory(report)].join("\n\n")
 }
 
-/// The operations that took longest.
+/// The slowest operations.
 fn slowest(report: &Report) -> String {
     let rate = |rate: Option<f64>| rate.map_or("-".to_owned(), |rate| format!("{rate:.1}"));
     let mut rows = vec![["slowest operations", "", "", "calls", "ms", "share", "GB/s", "GOPS"].map(str::to_owned)];
@@ -66,7 +65,7 @@ fn slowest(report: &Report) -> String {
     table::columns(&rows, 3)
 }
 
-/// Where the time of each phase went.
+/// The time of each phase, by part.
 fn parts(report: &Report) -> String {
     let phases = [(Phase::Prefill, &report.prefill), (Phase::Decode, &report.decode)];
     let per_token = |time: Duration, phase: &Time| match u32::try_from(phase.tokens) {
@@ -76,7 +75,7 @@ fn parts(report: &Report) -> String {
     let text = |text: &str| text.to_owned();
     let [prefill, decode] =
         phases.map(|(phase, time)| format!("{} ({} tokens)", phase.label(), units::count(time.tokens)));
-    let (what, token, part) = (text("where the time went, ms"), text("a token"), text("share"));
+    let (what, token, part) = (text("time, ms"), text("per token"), text("share"));
     let mut rows = vec![[what, prefill, token.clone(), part.clone(), decode, token, part]];
     let mut row = |label: &str, of: &dyn Fn(&Time) -> Duration| {
         let [a, b] = phases.map(|(_, phase)| {
@@ -92,7 +91,7 @@ fn parts(report: &Report) -> String {
     table::columns(&rows, 1)
 }
 
-/// Who has the memory.
+/// Memory by use.
 fn memory(report: &Report) -> String {
     let memory = &report.memory;
     let mut rows = vec![["memory".to_owned(), String::new()]];
@@ -103,8 +102,8 @@ fn memory(report: &Report) -> String {
         row(format!("weights, {format} ({} tensors)", units::count(count as u64)), Some(bytes));
     }
     row("KV cache".to_owned(), Some(memory.kv_cache));
-    row("activations, at most".to_owned(), Some(memory.activations));
-    row("the process".to_owned(), memory.resident);
+    row("activations, peak".to_owned(), Some(memory.activations));
+    row("process".to_owned(), memory.resident);
     for tensor in &memory.biggest {
         let shape = tensor.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
         row(format!("  {} {} [{shape}]", table::visible(&tensor.name), tensor.format), Some(tensor.bytes as u64));

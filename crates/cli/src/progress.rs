@@ -1,14 +1,14 @@
-//! Progress bars, which Indicatif draws on terminals only.
+//! Progress bars, drawn on terminals only.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar that looks like one of Indicatif's templates.
+/// A bar from a template of Indicatif.
 pub fn bar(template: &str, len: u64) -> ProgressBar {
     let style = ProgressStyle::with_template(template);
     ProgressBar::new(len).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// A bar over bytes with which something is done.
+/// A bar over bytes; `verb` names the work.
 pub fn bytes(verb: &'static str, len: u64) -> ProgressBar {
     bar("{msg} {bar:30} {binary_bytes}/{binary_total_bytes} {eta}", len).with_message(verb)
 }

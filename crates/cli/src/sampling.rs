@@ -1,24 +1,27 @@
-//! A flag for every sampling option of the engine, made from the engine's own list of them.
+//! A flag for every sampling option of the engine, generated from the engine's list.
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use trine::engine::{Field, Param, Sampling, params};
 
-/// How tokens are picked.
+/// How tokens are sampled.
 #[derive(Clone, Debug)]
 pub struct SamplingArgs(pub Sampling);
 
-/// Where sampling options start from when nobody says.
+/// The default preset.
 const PRESET: &str = "balanced";
 const HEADING: &str = "Sampling";
+/// Options in the short help.
+const COMMON: [&str; 6] = ["temperature", "top_k", "top_p", "seed", "max_tokens", "stop"];
 
-/// What kind of flag a field makes.
+/// Whether an option takes no value.
 fn is_switch(param: &Param) -> bool {
     matches!((param.field)(&mut Sampling::default()), Field::Switch(_))
 }
 
-/// `repetition_penalty` is `--repetition-penalty`.
+/// The flag of an option: that of `repetition_penalty` is `--repetition-penalty`.
 fn arg(param: &'static Param) -> Arg {
     let arg = Arg::new(param.name).long(param.name.replace('_', "-")).help(param.help).help_heading(HEADING);
+    let arg = arg.hide_short_help(!COMMON.contains(&param.name));
     let value = match (param.field)(&mut Sampling::default()) {
         Field::Switch(_) => return arg.action(ArgAction::SetTrue),
         Field::Float(_) => "NUMBER",
@@ -30,7 +33,7 @@ fn arg(param: &'static Param) -> Arg {
     checked(arg, param, value)
 }
 
-/// An argument whose value is checked as soon as it is read.
+/// An argument whose value is checked when it is parsed.
 fn checked(arg: Arg, param: &'static Param, value: &'static str) -> Arg {
     let check = |text: &str| param.set(&mut Sampling::default(), text).map(|()| text.to_owned());
     arg.value_name(value).allow_hyphen_values(true).value_parser(check)
@@ -41,7 +44,7 @@ impl Args for SamplingArgs {
         let presets: Vec<&str> = Sampling::presets().collect();
         let preset = Arg::new("preset")
             .long("preset")
-            .help("Start from a well-tried combination; other options change it")
+            .help("Preset of sampling options, which the other options override")
             .value_name("NAME")
             .value_parser(presets)
             .default_value(PRESET)

@@ -2,24 +2,22 @@
 
 use std::io::{self, Write};
 
-/// Two columns: what, and its value.
+/// Rows of a name and a value.
 #[derive(Default)]
 pub struct Facts(Vec<(String, String)>);
 
 impl Facts {
-    /// Adds a row.
     pub fn push(&mut self, what: impl Into<String>, value: impl Into<String>) {
         self.0.push((what.into(), value.into()));
     }
 
-    /// Writes all rows.
     pub fn print(&self, out: &mut impl Write) -> io::Result<()> {
         let width = self.0.iter().map(|(what, _)| what.chars().count()).max().unwrap_or(0);
         self.0.iter().try_for_each(|(what, value)| writeln!(out, "{:width$}  {}", visible(what), visible(value)))
     }
 }
 
-/// Rows as lines of columns, the first `left` of them aligned to the left and the others, numbers, to the right.
+/// Aligns rows of text. The first `left` columns are aligned to the left, the others to the right.
 pub fn columns<const N: usize>(rows: &[[String; N]], left: usize) -> String {
     let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
@@ -33,7 +31,7 @@ pub fn columns<const N: usize>(rows: &[[String; N]], left: usize) -> String {
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Text of a file on one line: what could steer a terminal is escaped.
+/// Untrusted text on one line, with control characters escaped.
 pub fn visible(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Numbers for people.
 
 /// Digits in groups of three.
 pub fn count(n: u64) -> String {
@@ -18,7 +18,7 @@ pub fn bytes(n: u64) -> String {
     format!("{:.2} {}", n as f64 / (1u64 << (10 * power)) as f64, UNITS[power - 1])
 }
 
-/// A span of time in its two largest units.
+/// A duration in its two largest units.
 pub fn duration(seconds: f64) -> String {
     let whole = seconds.max(0.0).round() as u64;
     let (days, hours, minutes) = (whole / 86400, whole / 3600 % 24, whole / 60 % 60);

@@ -133,7 +133,7 @@ fn a_peer_runs_the_same_tests() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn invalid_arguments_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let model = tiny(folder.path());
     let path = folder.path().join("none.json").display().to_string();
@@ -142,7 +142,7 @@ fn what_makes_no_sense_is_refused() {
         (&["bench", "--shape", "tiny", &model], 2, "--shape"),
         (&["bench", "--shape", "tiny", "--format", "q9"], 2, "q4_k_m"),
         (&["bench", "--shape", "tiny", "--head", "u8"], 2, "q6_k"),
-        (&["bench", &model, "--prefill", "0", "--decode", "0"], 2, "nothing to measure"),
+        (&["bench", &model, "--prefill", "0", "--decode", "0"], 2, "expected a test, found none"),
         (&["bench", &model, "--prefill", "5000"], 2, "4096"),
         (&["bench", &model, "--batch", "0"], 2, "--batch"),
         (&["bench", &model, "--write-model", &path], 2, "--write-model"),
@@ -150,7 +150,7 @@ fn what_makes_no_sense_is_refused() {
         (&["bench", &model, "--head", "q6_k"], 2, "--head"),
         (&["bench", "--format", "q4_0"], 2, "--shape"),
         (&["bench", "--write-model", &path], 2, "--shape"),
-        (&["bench", "--against", "xllamacpp"], 2, "needs a file"),
+        (&["bench", "--against", "xllamacpp"], 2, "expected a model file"),
         (&["bench", "--shape", "tiny", "--write-model", &path, "--json"], 2, "--json"),
         (&["bench", &model, "--baseline", &path], 1, "none.json"),
         (&["bench", &model, "--baseline", &model], 1, "expected a report"),
@@ -180,17 +180,17 @@ fn what_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn the_limits_of_the_machine_are_measured_when_asked_for() {
+fn the_limits_of_the_machine_are_measured_on_request() {
     let ran = trine_with(&["devices", "--measure", "--json"]);
     let json: Value = serde_json::from_str(&ran.out).unwrap();
     let limits = &json["limits"];
     assert!(
         limits["bandwidth"].as_array().unwrap().iter().all(|b| b["bytes_per_second"].as_f64().is_none_or(|b| b > 0.0))
     );
-    let isas = json["devices"][0]["isas"].as_array().unwrap();
-    for isa in isas {
-        let peak = |isa: &Value| limits["peaks"].as_array().unwrap().iter().find(|peak| &peak["isa"] == isa).cloned();
-        let peak = peak(isa).unwrap_or_else(|| panic!("{isa}"));
+    for variant in json["devices"][0]["variants"].as_array().unwrap() {
+        let isa = variant.as_str().unwrap().strip_prefix("cpu:").unwrap();
+        let peak = limits["peaks"].as_array().unwrap().iter().find(|peak| peak["isa"] == isa);
+        let peak = peak.unwrap_or_else(|| panic!("{isa}"));
         assert!(
             peak["int8_operations_per_second"].as_f64() > Some(0.0)
                 && peak["f32_operations_per_second"].as_f64() > Some(0.0)

@@ -32,7 +32,7 @@ fn control_c_stops_an_answer_and_control_d_ends() {
     session.send_line(&format!("/save {}", saved.display())).unwrap();
     session.exp_string("saved to").unwrap();
     session.send_line("/frobnicate").unwrap();
-    session.exp_string("no command /frobnicate").unwrap();
+    session.exp_string("unknown command /frobnicate").unwrap();
     session.send_line("/help").unwrap();
     session.exp_string("Ctrl-C stops an answer.").unwrap();
     // Keys count when the line editor has the terminal.

@@ -1,4 +1,4 @@
-//! The model that is part of the program: what it is taken for, and that every command takes it.
+//! The built-in model: when it is the default, and that every command accepts it.
 
 mod common;
 
@@ -6,7 +6,7 @@ use common::{Ran, llama, run, trine, trine_with};
 use trine::EMBEDDED;
 
 const PROMPT: &str = "Once upon a time";
-/// What is said of the model that nobody named.
+/// Part of the note about the default model.
 const NOTE: &str = "no model was named";
 const GREEDY: [&str; 6] = ["--temperature", "0", "--max-tokens", "24", "--ignore-eos", "--json"];
 
@@ -44,7 +44,7 @@ fn it_continues_a_prompt_in_the_same_way_always() {
     assert!(verbose.err.contains(", in the program"), "{}", verbose.err);
 }
 
-/// A prompt that stands alone, from a pipe or nowhere goes to the embedded model, which is said.
+/// A single prompt, one from a pipe or none goes to the embedded model, and a note reports it.
 #[test]
 fn it_answers_where_no_model_is_named() {
     let expected = greedy(&[PROMPT], "").json()["ids"].clone();
@@ -52,7 +52,7 @@ fn it_answers_where_no_model_is_named() {
         let ran = greedy(args, input);
         assert_eq!((ran.code, &ran.json()["ids"]), (0, &expected), "{args:?}: {}", ran.err);
         assert!(ran.err.contains(NOTE), "{}", ran.err);
-        assert_eq!(ran.err.contains("there is no file of this name"), args == [PROMPT], "{}", ran.err);
+        assert_eq!(ran.err.contains("no file has this name"), args == [PROMPT], "{}", ran.err);
         assert!(!ran.err.contains("chat template"), "{}", ran.err);
     }
     let system = greedy(&[PROMPT, "--system", "Be brief."], "");
@@ -85,10 +85,10 @@ fn an_argument_that_stands_alone_is_a_model_if_it_looks_like_one() {
         ["miller", "Once upon a time", "either / or", "He said: and/or.", "The end.", "3.5", "./ a", "embedded: yes"]
     {
         let ran = ran(argument);
-        let said = [NOTE, "there is no file of this name"].iter().all(|words| ran.err.contains(words));
-        assert!(ran.code == 0 && said, "{argument}: {}", ran.err);
+        let notes = [NOTE, "no file has this name"].iter().all(|words| ran.err.contains(words));
+        assert!(ran.code == 0 && notes, "{argument}: {}", ran.err);
     }
-    // With a prompt behind it, any argument is a model.
+    // Before a prompt, any argument is a model.
     let ran = trine_with(&["run", "miller", "hi"]);
     assert!(ran.code == 3 && ran.err.contains("miller"), "{}", ran.err);
 }

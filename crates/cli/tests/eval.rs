@@ -52,7 +52,7 @@ fn perplexity_is_of_the_same_text_however_it_comes() {
         (&false.into(), &serde_json::Value::Null, &"windows".into())
     );
     let human = trine_with(&["eval", "perplexity", &llama(), &text]).out;
-    for fact in ["perplexity", "bits per byte", "bits per character", "3 documents with their ends", "95 %"] {
+    for fact in ["perplexity", "bits per byte", "bits per character", "3 documents and their ends", "95 %"] {
         assert!(human.contains(fact), "{human}");
     }
 }
@@ -139,7 +139,7 @@ fn bits_per_byte_are_those_of_transformers() {
 }
 
 #[test]
-fn what_continues_no_text_foretells_none() {
+fn encoders_predict_no_text() {
     let encoder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/encoders/modernbert").display().to_string();
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("text.txt");

@@ -1,4 +1,4 @@
-//! How tokens are picked and when generation ends: one struct for flags, requests and configuration files.
+//! How tokens are sampled and when generation ends: one struct for flags, requests and configuration files.
 
 use crate::Error;
 use crate::param::{Field, Param, params};
@@ -22,27 +22,27 @@ pub struct Sampling {
     pub min_p: f64,
     /// Keeps the tokens of most typical surprise that together have this probability; 1 keeps all.
     pub typical_p: f64,
-    /// Makes tokens that were there less likely; 1 changes nothing.
+    /// Penalizes tokens that already appeared; 1 disables it.
     pub repetition_penalty: f64,
-    /// Tokens, of prompt and answer, that `repetition_penalty` looks back on; 0 none, more than there are: all.
+    /// Number of last tokens, of prompt and answer, that `repetition_penalty` considers.
     pub repeat_last_n: usize,
-    /// Taken from a token's logit once for each time the answer has it.
+    /// Subtracted from a token's logit for each time it appeared in the answer.
     pub frequency_penalty: f64,
-    /// Taken from a token's logit if the answer has it.
+    /// Subtracted from a token's logit if it appeared in the answer.
     pub presence_penalty: f64,
     /// Added to the logits of tokens, by id.
     #[serde(deserialize_with = "biases")]
     pub logit_bias: BTreeMap<u32, f64>,
     /// The same seed gives the same answer; without one the engine chooses.
     pub seed: Option<u64>,
-    /// Reports the log probability of each token and of this many most likely ones.
+    /// Reports the log probability of each token, and of this many of the most likely ones.
     pub logprobs: Option<usize>,
-    /// Tokens to generate; without a number, to the end of the context.
+    /// Maximum number of tokens to generate; `None` for the rest of the context.
     pub max_tokens: Option<usize>,
-    /// Texts that end the answer and are no part of it.
+    /// Texts that end the answer, and are not part of it.
     #[serde(deserialize_with = "one_or_many")]
     pub stop: Vec<String>,
-    /// Goes on behind the model's own end.
+    /// Continues after the end-of-sequence token.
     pub ignore_eos: bool,
 }
 
@@ -133,31 +133,31 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
 pub(crate) static PARAMS: &[Param] = &[
     Param {
         name: "seed",
-        help: "Make the answer repeatable",
+        help: "Seed of the random numbers, for reproducible answers",
         range: (0.0, f64::INFINITY),
         field: |sampling| Field::Seed(&mut sampling.seed),
     },
     Param {
         name: "logprobs",
-        help: "Report log probabilities, and those of this many most likely tokens",
+        help: "Report log probabilities, including those of the N most likely tokens",
         range: (0.0, 20.0),
         field: |sampling| Field::Limit(&mut sampling.logprobs),
     },
     Param {
         name: "max_tokens",
-        help: "Most tokens to generate",
+        help: "Maximum number of tokens to generate",
         range: (1.0, f64::INFINITY),
         field: |sampling| Field::Limit(&mut sampling.max_tokens),
     },
     Param {
         name: "stop",
-        help: "End before this text (may be given several times)",
+        help: "Stop before this text; may be repeated",
         range: (0.0, 64.0),
         field: |sampling| Field::Texts(&mut sampling.stop),
     },
     Param {
         name: "ignore_eos",
-        help: "Go on behind the model's own end",
+        help: "Continue after the end-of-sequence token",
         range: (0.0, 1.0),
         field: |sampling| Field::Switch(&mut sampling.ignore_eos),
     },

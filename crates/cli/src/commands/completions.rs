@@ -3,11 +3,11 @@ use anyhow::Result;
 use clap::{Args, CommandFactory};
 use std::io::Write;
 
-/// Print completions for a shell
+/// Print a completion script for a shell
 #[derive(Args)]
-#[command(after_help = "Example:\n  trine completions bash > ~/.local/share/bash-completion/completions/trine")]
+#[command(after_help = "Example:\n  \
+    trine completions bash > ~/.local/share/bash-completion/completions/trine")]
 pub struct Completions {
-    /// Which shell
     shell: clap_complete::Shell,
 }
 

@@ -1,6 +1,6 @@
 use crate::advice::{Advice, Settings};
 use crate::exit::Exit;
-use crate::measure;
+use crate::measure::{self, MachineLimits};
 use crate::table::Facts;
 use crate::units;
 use anyhow::Result;
@@ -10,80 +10,88 @@ use std::io::Write;
 use std::path::Path;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 use trine::backend::Topology;
+use trine::model::{DEVICES, Device};
 
-/// Show what this machine can compute with, and what would make it faster
+/// List devices, and settings that slow them down
 #[derive(Args)]
-#[command(
-    after_help = "Examples:\n  trine devices\n  trine devices --json\n  trine devices --measure\n  taskset -c 0 trine devices"
-)]
+#[command(after_help = "Examples:\n  \
+    trine devices\n  \
+    trine devices --json | jq -r '.devices[].name'\n  \
+    trine devices --measure\n  \
+    taskset -c 0 trine devices")]
 pub struct Devices {
-    /// Print JSON; what is not known is null
+    /// Print JSON; unknown values are null
     #[arg(long)]
     json: bool,
-    /// Measure the limits: how fast memory is read, and the peaks of arithmetic
+    /// Measure memory bandwidth and peak arithmetic speed
     #[arg(long)]
     measure: bool,
 }
 
 #[derive(Serialize)]
-struct Report {
-    devices: Vec<Device>,
-    memory: Memory,
+struct DevicesReport {
+    devices: Vec<DeviceReport>,
+    cpu: CpuReport,
+    memory: SystemMemory,
     settings: Settings,
     advice: Vec<Advice>,
-    /// Null when they were not asked for.
-    limits: Option<measure::Limits>,
+    /// Null without `--measure`.
+    limits: Option<MachineLimits>,
+}
+
+/// A kind of device that `--device` accepts.
+#[derive(Serialize)]
+struct DeviceReport {
+    name: &'static str,
+    about: &'static str,
+    /// Names of its variants, such as `cpu:avx2`, best first.
+    variants: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct Device {
-    /// What `--device` would call it.
-    name: &'static str,
+struct CpuReport {
     model: Option<String>,
-    /// Physical cores and logical CPUs of the machine.
+    /// Physical cores of the machine.
     physical_cores: Option<usize>,
+    /// Logical CPUs of the machine.
     logical_cpus: Option<usize>,
     /// Whether a core runs several threads.
     smt: Option<bool>,
     /// CPUs that this process may use, by affinity and control group.
     cores_available: Option<usize>,
-    /// CPUs that it may use by affinity, by physical core.
+    /// CPUs that this process may use by affinity, by physical core.
     cores: Vec<Vec<usize>>,
-    /// CPUs' worth of time that control groups allow.
+    /// CPU time that control groups allow, in CPUs.
     cpu_quota: Option<f64>,
-    /// Threads that compute when no number is given.
+    /// Default number of threads.
     threads: usize,
     numa_nodes: Vec<NumaNode>,
-    /// Instruction sets that `--isa` takes here, best first.
-    isas: Vec<&'static str>,
-    /// The one that is taken.
-    isa: &'static str,
-    /// Features of the CPU that matter to kernels.
+    /// CPU features that kernels use.
     features: Vec<&'static str>,
-    caches: Vec<Cache>,
+    caches: Vec<CpuCache>,
 }
 
 #[derive(Serialize)]
 struct NumaNode {
     id: usize,
-    /// Those that this process may use.
+    /// CPUs that this process may use.
     cpus: Vec<usize>,
 }
 
 #[derive(Serialize)]
-struct Cache {
+struct CpuCache {
     level: Option<u32>,
     kind: Option<String>,
     bytes: Option<u64>,
-    /// CPUs that share it, as the kernel lists them.
+    /// CPUs that share it, as Linux lists them.
     shared: Option<String>,
 }
 
 #[derive(Serialize)]
-struct Memory {
+struct SystemMemory {
     total_bytes: Option<u64>,
     available_bytes: Option<u64>,
-    /// The limit of the control group, where there is one below the total.
+    /// The limit of the control group, if it is less than the total.
     limit_bytes: Option<u64>,
 }
 
@@ -101,22 +109,20 @@ impl Devices {
     }
 }
 
-fn report() -> Report {
+fn report() -> DevicesReport {
     let wanted =
         RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()).with_memory(MemoryRefreshKind::everything());
-    // Not every system can be asked.
+    // None on systems that sysinfo does not support.
     let system = System::new_with_specifics(wanted).ok();
     let known = |n: u64| Some(n).filter(|&n| n > 0);
     let brand = |system: &System| Some(system.cpus().first()?.brand().trim().to_owned());
     let model = system.as_ref().and_then(brand).filter(|model| !model.is_empty());
-    let isas: Vec<&str> = trine::kernels::tables().map(|table| table.name).collect();
     let total = system.as_ref().and_then(|system| known(system.total_memory()));
     let topology = Topology::read();
     let (physical_cores, logical_cpus) =
         (System::physical_core_count().ok(), system.as_ref().map(|system| system.cpus().len()));
     let threads = topology.threads();
-    let cpu = Device {
-        name: "cpu",
+    let cpu = CpuReport {
         model,
         physical_cores,
         logical_cpus,
@@ -126,18 +132,25 @@ fn report() -> Report {
         threads,
         numa_nodes: topology.nodes.into_iter().map(|node| NumaNode { id: node.id, cpus: node.cpus }).collect(),
         cores_available: std::thread::available_parallelism().ok().map(|n| n.get()),
-        isa: isas[0],
-        isas,
         features: features(),
         caches: caches(Path::new("/sys/devices/system/cpu/cpu0/cache")),
     };
-    let memory = Memory {
+    let memory = SystemMemory {
         total_bytes: total,
         available_bytes: system.as_ref().and_then(|system| known(system.available_memory())),
         limit_bytes: topology.memory_limit.filter(|&limit| total.is_none_or(|total| limit < total)),
     };
     let settings = Settings::read(system.as_ref().map(|system| [system.total_swap(), system.used_swap()]));
-    Report { devices: vec![cpu], memory, advice: settings.advice(), settings, limits: None }
+    DevicesReport { devices: devices(), cpu, memory, advice: settings.advice(), settings, limits: None }
+}
+
+/// The devices of this machine, in the order of the registry.
+fn devices() -> Vec<DeviceReport> {
+    let report = |device: &Device| {
+        let variants = (device.probe)().into_iter().map(|variant| format!("{}:{variant}", device.name)).collect();
+        DeviceReport { name: device.name, about: device.about, variants }
+    };
+    DEVICES.iter().map(report).filter(|device| !device.variants.is_empty()).collect()
 }
 
 macro_rules! detected {
@@ -162,8 +175,8 @@ fn features() -> Vec<&'static str> {
     Vec::new()
 }
 
-/// The caches of the first CPU, as Linux tells them; none elsewhere.
-fn caches(folder: &Path) -> Vec<Cache> {
+/// The caches of the first CPU on Linux; none on other systems.
+fn caches(folder: &Path) -> Vec<CpuCache> {
     let mut caches = Vec::new();
     for index in 0.. {
         let folder = folder.join(format!("index{index}"));
@@ -171,7 +184,7 @@ fn caches(folder: &Path) -> Vec<Cache> {
             break;
         }
         let read = |name: &str| Some(std::fs::read_to_string(folder.join(name)).ok()?.trim().to_owned());
-        caches.push(Cache {
+        caches.push(CpuCache {
             level: read("level").and_then(|level| level.parse().ok()),
             kind: read("type").map(|kind| kind.to_lowercase()),
             bytes: read("size").and_then(|size| Some(size.strip_suffix('K')?.parse::<u64>().ok()? << 10)),
@@ -181,38 +194,39 @@ fn caches(folder: &Path) -> Vec<Cache> {
     caches
 }
 
-fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
+fn print(report: &DevicesReport, out: &mut impl Write) -> std::io::Result<()> {
     let unknown = || "unknown".to_owned();
     let mut facts = Facts::default();
     for device in &report.devices {
-        facts.push("device", device.name);
-        facts.push("model", device.model.clone().unwrap_or_else(unknown));
-        let number = |n: Option<usize>| n.map_or_else(unknown, |n| n.to_string());
-        let smt = match device.smt {
-            Some(true) => "several threads to a core",
-            Some(false) => "one thread to a core",
-            None => "threads to a core unknown",
-        };
-        let (physical, logical) = (number(device.physical_cores), number(device.logical_cpus));
-        facts.push("cores", format!("{physical} physical, {logical} logical, {smt}"));
-        facts.push("cores available", number(device.cores_available));
-        if let Some(quota) = device.cpu_quota {
-            facts.push("CPU quota", format!("{quota} CPUs"));
-        }
-        facts.push("threads", format!("{}, when no number is given", device.threads));
-        for node in &device.numa_nodes {
-            let cpus: Vec<String> = node.cpus.iter().map(usize::to_string).collect();
-            facts.push(format!("NUMA node {}", node.id), format!("CPUs {}", cpus.join(", ")));
-        }
-        facts.push("instruction sets", format!("{} (takes {})", device.isas.join(", "), device.isa));
-        facts.push("features", device.features.join(" "));
-        for cache in &device.caches {
-            let level = cache.level.map_or_else(unknown, |level| level.to_string());
-            let kind = cache.kind.as_deref().unwrap_or("unknown");
-            let size = cache.bytes.map_or_else(unknown, units::bytes);
-            let shared = cache.shared.as_ref().map(|cpus| format!(", of CPUs {cpus}")).unwrap_or_default();
-            facts.push(format!("cache L{level}"), format!("{size} {kind}{shared}"));
-        }
+        facts.push("device", format!("{}: {}", device.name, device.about));
+        facts.push("variants", format!("{} (best first)", device.variants.join(", ")));
+    }
+    let cpu = &report.cpu;
+    facts.push("CPU model", cpu.model.clone().unwrap_or_else(unknown));
+    let number = |n: Option<usize>| n.map_or_else(unknown, |n| n.to_string());
+    let smt = match cpu.smt {
+        Some(true) => "several threads per core",
+        Some(false) => "one thread per core",
+        None => "unknown threads per core",
+    };
+    let (physical, logical) = (number(cpu.physical_cores), number(cpu.logical_cpus));
+    facts.push("cores", format!("{physical} physical, {logical} logical, {smt}"));
+    facts.push("cores available", number(cpu.cores_available));
+    if let Some(quota) = cpu.cpu_quota {
+        facts.push("CPU quota", format!("{quota} CPUs"));
+    }
+    facts.push("default threads", cpu.threads.to_string());
+    for node in &cpu.numa_nodes {
+        let cpus: Vec<String> = node.cpus.iter().map(usize::to_string).collect();
+        facts.push(format!("NUMA node {}", node.id), format!("CPUs {}", cpus.join(", ")));
+    }
+    facts.push("CPU features", cpu.features.join(" "));
+    for cache in &cpu.caches {
+        let level = cache.level.map_or_else(unknown, |level| level.to_string());
+        let kind = cache.kind.as_deref().unwrap_or("unknown");
+        let size = cache.bytes.map_or_else(unknown, units::bytes);
+        let shared = cache.shared.as_ref().map(|cpus| format!(", shared by CPUs {cpus}")).unwrap_or_default();
+        facts.push(format!("cache L{level}"), format!("{size} {kind}{shared}"));
     }
     facts.push("memory", report.memory.total_bytes.map_or_else(unknown, units::bytes));
     facts.push("memory available", report.memory.available_bytes.map_or_else(unknown, units::bytes));
@@ -226,17 +240,15 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
         _ => unknown(),
     };
     facts.push("swap", swap);
-    let limit = settings
-        .lock_limit_bytes
-        .map_or_else(|| "no limit known".to_owned(), |n| format!("at most {}", units::bytes(n)));
-    facts.push("memory to lock", limit);
+    let limit = settings.lock_limit_bytes.map_or_else(|| "no known limit".to_owned(), units::bytes);
+    facts.push("locked memory limit", limit);
     facts.push("transparent huge pages", settings.transparent_huge_pages.clone().unwrap_or_else(unknown));
     facts.push("reserved huge pages", settings.reserved_huge_pages.map_or_else(unknown, |n| n.to_string()));
-    facts.push("governor", settings.governor.clone().unwrap_or_else(unknown));
-    report.limits.iter().for_each(|limits| limits.tell(&mut facts));
+    facts.push("frequency governor", settings.governor.clone().unwrap_or_else(unknown));
+    report.limits.iter().for_each(|limits| limits.print(&mut facts));
     facts.print(out)?;
     if report.advice.is_empty() {
-        writeln!(out, "\nNone of these settings stands in the way of speed.")?;
+        writeln!(out, "\nNone of these settings costs speed.")?;
     }
     report.advice.iter().try_for_each(|advice| writeln!(out, "\n{}:\n  {}", advice.why, advice.command))
 }

@@ -1,4 +1,4 @@
-use crate::exit::{Exit, Usage};
+use crate::exit::{Exit, UsageError};
 use crate::load::LayoutArgs;
 use crate::{interrupt, progress, table};
 use anyhow::Result;
@@ -12,32 +12,35 @@ use trine::backend::CpuOptions;
 use trine::model::DeviceName;
 use trine_lab::doctor::{CHECKS, Options, Report, Severity, examine};
 
-/// Explain why a model talks nonsense or does not run
+/// Find out why a model does not run, or answers nonsense
+///
+/// Checks the header, the tokenizer, the chat template and the rotary positions, reads all weights once, and measures how well the
+/// model predicts a short English text. Each finding comes with evidence and a remedy. The exit status is 5 if there is a warning
+/// or an error, also for a file that does not open.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     trine doctor model.gguf\n  \
-    trine doctor model.gguf --tokenizer tokenizer.json     as `run` would have it\n  \
-    trine doctor model.gguf --quick                        without reading the weights\n  \
+    trine doctor model.gguf --tokenizer tokenizer.json\n  \
+    trine doctor model.gguf --quick              without reading the weights\n  \
     trine doctor model.gguf --compare-devices cpu,cpu:scalar\n  \
-    trine doctor folder/ --json | jq '.findings[].title'\n\n\
-    Looks at the header, the tokenizer, the chat template and the rotary positions, reads all weights once, and has the\n\
-    model foretell a short English text. Each finding comes with its evidence and what to do. The exit status is 0 when\n\
-    nothing worse than a note is found, and 5 otherwise, also for a file that does not open.")]
+    trine doctor folder/ --json | jq '.findings[].title'")]
 pub struct Doctor {
-    /// A GGUF or safetensors file, or a folder with one
+    /// Model: a GGUF or safetensors file, or its folder
     model: PathBuf,
-    /// Another tokenizer than the file's own: a tokenizer.json, a tokenizer.model, a GGUF file, or a folder with one of them
+    /// Use this tokenizer instead of the model's
+    ///
+    /// A tokenizer.json, a tokenizer.model, a GGUF file, or a folder with one of them.
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
     #[command(flatten)]
     layouts: LayoutArgs,
-    /// Run a text on two devices side by side, and report the first operation whose results differ
+    /// Report the first operation whose results differ between two devices
     #[arg(long, value_name = "CPU,DEVICE", value_delimiter = ',', num_args = 1, conflicts_with = "quick")]
     compare_devices: Vec<DeviceName>,
-    /// Look at the header only: no weights, no text
+    /// Check the header only
     #[arg(long)]
     quick: bool,
-    /// Print one object of JSON; what is not known is null
+    /// Print one line of JSON; unknown values are null
     #[arg(long)]
     json: bool,
 }
@@ -48,8 +51,8 @@ impl Doctor {
             [] => None,
             [reference, device] => Some([reference.clone(), device.clone()]),
             _ => {
-                let message = format!("expected two devices, found {}", self.compare_devices.len());
-                return Err(Usage { message, hint: "as in --compare-devices cpu,cpu:scalar" }.into());
+                let message = format!("--compare-devices: expected two devices, found {}", self.compare_devices.len());
+                return Err(UsageError { message, hint: "for example --compare-devices cpu,cpu:scalar" }.into());
             }
         };
         let stop = interrupt::flag()?;

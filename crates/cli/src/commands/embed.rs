@@ -8,22 +8,23 @@ use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Make embeddings: a vector of length 1 for each text
+/// Compute the embedding of each text, a vector of length 1
+///
+/// Some models expect a prefix, such as "search_query: ", which is part of the text.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     trine embed bge.gguf \"The cat sleeps.\" \"A dog barks.\"\n  \
     trine embed qwen3-embedding/ < lines.txt > vectors.jsonl\n  \
-    trine embed model.gguf --json \"search_query: cats\"\n\n\
-    Some models want a word in front of a text, such as \"search_query: \": it is part of the text, and yours to write.")]
+    trine embed model.gguf --json \"search_query: cats\"")]
 pub struct Embed {
-    /// A GGUF or safetensors file, or a folder with one
+    /// Model: a GGUF or safetensors file, or its folder
     model: PathBuf,
-    /// Texts; without one, the lines of standard input
+    /// Texts [default: the lines of stdin]
     texts: Vec<String>,
-    /// Print an object for each text: its tokens and its embedding
+    /// Print an object for each text, with its number of tokens
     #[arg(long)]
     json: bool,
-    /// No progress, no warnings
+    /// Print no progress and no warnings
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-use crate::exit::{Exit, Usage};
+use crate::exit::{Exit, UsageError};
 use crate::load::LoadArgs;
 use crate::sampling::SamplingArgs;
 use crate::{input, interrupt, progress, units};
@@ -17,51 +17,55 @@ use trine_lab::generate::{self, Counts, Job, Keep, Prompt, Writer};
 
 const BAR: &str = "{bar:30} {pos}/{len} texts {eta}  {msg}";
 
-/// Let a model write many texts, to train another on
+/// Generate texts with a model, to train another one
+///
+/// A line of the JSONL file is {"text": prompt and answer, "tokens": number of generated tokens, "finish": "stop" or "length",
+/// "index": N, "seed": N}; `trine run --raw --seed` with that seed and the same options writes the same text again. A text depends
+/// on --seed, its index, its prompt and the sampling options, but not on --parallel or the machine. Lines are in order of index;
+/// missing indices were dropped.
+///
+/// --resume continues after the last complete line. The options must be the same as before; only the seed is checked. Ctrl-C
+/// exits with status 130 and leaves only complete texts.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
-    trine generate-data model.gguf stories.jsonl --count 20000 --temperature 0.8 --max-tokens 400\n  \
-    trine generate-data model.gguf stories.jsonl --count 20000 --temperature 0.8 --max-tokens 400 --resume\n  \
-    trine generate-data model.gguf stories.txt --count 100 --prompt \"Once upon a time\"\n\n\
-    A line of the JSONL file is {\"text\": the prompt and what followed, \"tokens\": tokens picked, \"finish\": \"stop\" or \
-    \"length\", \"index\": N, \"seed\": N}; `trine run --raw --seed` with that seed and the same options writes the same text \
-    again. A text depends on --seed, its index, its prompt and the sampling options, and neither on --parallel nor on \
-    the machine. Lines are in order of index; indices that are not there were dropped.\n\n\
-    --resume goes on behind the last whole line; the options must be those of before, of which only the seed is \
-    checked. Ctrl-C ends with 130 and leaves whole texts only.")]
+    trine generate-data model.gguf out.jsonl --count 20000 --max-tokens 400\n  \
+    trine generate-data model.gguf out.jsonl --count 20000 --max-tokens 400 --resume\n  \
+    trine generate-data model.gguf out.txt --count 100 --prompt \"Once upon a time\"")]
 pub struct GenerateData {
-    /// A GGUF or safetensors file, or a folder with one
+    /// Model: a GGUF or safetensors file, or its folder
     model: PathBuf,
-    /// The new file: JSONL, or plain text with separators if it ends with .txt
+    /// Output: JSONL, or plain text with separators if its name ends with .txt
     out: PathBuf,
-    /// Texts to begin; those that are dropped count
+    /// Number of texts to generate, including those that are dropped
     #[arg(long, value_name = "N")]
     count: u64,
-    /// What every text begins with; nothing but BOS when there is no prompt
+    /// Beginning of every text [default: BOS only]
     #[arg(long, value_name = "TEXT", conflicts_with = "prompts")]
     prompt: Option<String>,
-    /// Prompts, taken in turn: the lines of a text file, or the field `text` of each line of a .jsonl file, less white space around them
+    /// File of prompts, used in rotation: text lines, or the field `text` of .jsonl lines
+    ///
+    /// White space around a prompt is removed.
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
-    /// Texts to write at once; changes the speed, never a text
+    /// Number of texts to generate concurrently; changes the speed, never a text
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = value_parser!(u32).range(1..=4096))]
     parallel: u32,
-    /// Go on with a JSONL file behind its last whole line
+    /// Continue a JSONL file after its last complete line
     #[arg(long)]
     resume: bool,
-    /// Keep texts that --max-tokens or the context cut off, which are dropped otherwise
+    /// Keep texts cut off by --max-tokens or the context, which are dropped by default
     #[arg(long)]
     keep_cut: bool,
-    /// Drop texts that are equal to an earlier one
+    /// Drop texts equal to an earlier one
     #[arg(long)]
     unique: bool,
-    /// What stands on a line behind each text of a .txt file
+    /// Separator after each text of a .txt file, on a line of its own
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, default_value = "<|endoftext|>")]
     separator: String,
     /// Print one line of JSON at the end
     #[arg(long)]
     json: bool,
-    /// No progress, no warnings, no numbers at the end
+    /// Print no progress, warnings or statistics
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
@@ -74,13 +78,13 @@ impl GenerateData {
     pub fn run(self) -> Result<Exit> {
         let sampling = self.sampling.0.clone();
         if sampling.logprobs.is_some() {
-            let message = "--logprobs has no place in the file".to_owned();
-            return Err(Usage { message, hint: "go without it" }.into());
+            let message = "expected no --logprobs, which the file does not store".to_owned();
+            return Err(UsageError { message, hint: "omit it" }.into());
         }
         let plain = self.out.extension().is_some_and(|extension| extension == "txt");
         if plain && self.resume {
-            let message = "--resume needs JSONL, which tells what was dropped".to_owned();
-            return Err(Usage { message, hint: "write a .jsonl file" }.into());
+            let message = "--resume needs JSONL, whose lines have an index".to_owned();
+            return Err(UsageError { message, hint: "write a .jsonl file" }.into());
         }
         let texts = self.prompts()?;
         let stop = interrupt::flag()?;
@@ -121,7 +125,7 @@ impl GenerateData {
         } else if !self.quiet {
             let kept = |kept: bool| if kept { "kept" } else { "dropped" };
             note!(
-                "{}: {} texts of {} tokens; {cut} cut off ({}), {duplicates} equal to others ({}); {rate:.0} tokens/s",
+                "{}: {} texts of {} tokens; {cut} cut off ({}), {duplicates} duplicates ({}); {rate:.0} tokens/s",
                 self.out.display(),
                 units::count(texts),
                 units::count(tokens),
@@ -130,12 +134,12 @@ impl GenerateData {
             );
         }
         if cut > 0 && texts == 0 && !self.keep_cut {
-            note!("hint: no text came to its end: give more --max-tokens, or --keep-cut");
+            note!("hint: no text is complete: increase --max-tokens, or pass --keep-cut");
         }
         Ok(if complete { Exit::Done } else { Exit::Interrupted })
     }
 
-    /// What texts begin with: at least one.
+    /// At least one prompt.
     fn prompts(&self) -> Result<Vec<String>> {
         let Some(path) = &self.prompts else { return Ok(vec![self.prompt.clone().unwrap_or_default()]) };
         let prompts = input::documents(path, DocumentFormat::of(path, "\n", "text"))?;
@@ -147,8 +151,8 @@ impl GenerateData {
 fn prompt(llm: &Llm, text: String) -> Result<Prompt> {
     let ids = llm.tokens(&text);
     if ids.is_empty() {
-        let message = "a text must begin with something, and the model has no BOS".to_owned();
-        return Err(Usage { message, hint: "give a --prompt" }.into());
+        let message = "expected a prompt, found none, for a model without BOS".to_owned();
+        return Err(UsageError { message, hint: "pass a --prompt" }.into());
     }
     Ok(Prompt { text, ids })
 }

@@ -13,17 +13,17 @@ use trine::engine::EngineOptions;
 use trine::model::{Language, Spec};
 use trine::tensor::{Array, File, FileFormat, Value};
 
-/// Show what is in a model file
+/// Show the contents of a model file
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     trine info model.gguf\n  \
     trine info model.gguf --tensors --metadata\n  \
     trine info folder/ --json | jq .parameters\n  \
-    trine info embedded:stories                            the small model that is part of trine")]
+    trine info embedded:stories                  the built-in model")]
 pub struct Info {
-    /// A GGUF or safetensors file, or a folder with one
+    /// Model: a GGUF or safetensors file, or its folder
     model: PathBuf,
-    /// Plan the memory for a context of this many tokens [default: the model's, at most 4096]
+    /// Context length for the memory estimate [default: the model's, at most 4096]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     context: Option<u32>,
     #[command(flatten)]
@@ -31,43 +31,43 @@ pub struct Info {
     /// List all tensors
     #[arg(long)]
     tensors: bool,
-    /// List all keys; long lists are cut
+    /// List all metadata; long lists are shortened
     #[arg(long)]
     metadata: bool,
     /// Print the chat template
     #[arg(long)]
     template: bool,
-    /// Print JSON; what is not known is null
+    /// Print JSON; unknown values are null
     #[arg(long)]
     json: bool,
 }
 
-/// Elements of a list in the metadata that are shown.
+/// Shown elements of a list in the metadata.
 const SHOWN: usize = 4;
-/// Characters of a value that are shown on its line.
+/// Shown characters of a value.
 const LINE: usize = 80;
 
 #[derive(Serialize)]
-struct Report {
+struct InfoReport {
     path: String,
     kind: String,
     bytes: u64,
     name: Option<String>,
     architecture: Option<String>,
-    /// Whether Trine runs it.
+    /// Whether the architecture is known.
     supported: bool,
     parameters: u64,
     bits_per_weight: Option<f64>,
-    formats: Vec<Format>,
-    /// What was decided about type numbers with several meanings.
+    formats: Vec<FormatReport>,
+    /// How ambiguous type numbers were read.
     notes: Vec<String>,
-    shape: Option<Shape>,
-    tokenizer: Option<Tokenizer>,
+    shape: Option<ShapeReport>,
+    tokenizer: Option<TokenizerReport>,
     chat_template: bool,
-    memory: Option<Memory>,
+    memory: Option<MemoryReport>,
     warnings: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tensors: Option<Vec<Tensor>>,
+    tensors: Option<Vec<TensorReport>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<serde_json::Map<String, Json>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,44 +75,43 @@ struct Report {
 }
 
 #[derive(Serialize)]
-struct Format {
+struct FormatReport {
     name: &'static str,
     tensors: usize,
     bytes: u64,
 }
 
-/// The numbers of the decoder.
 #[derive(Serialize)]
-struct Shape {
-    layers: usize,
-    width: usize,
-    heads: usize,
-    kv_heads: usize,
+struct ShapeReport {
+    n_layers: usize,
+    hidden_size: usize,
+    n_heads: usize,
+    n_kv_heads: usize,
     head_dim: usize,
-    feed_forward: usize,
-    vocab: usize,
-    context: usize,
+    intermediate_size: usize,
+    vocab_size: usize,
+    context_length: usize,
     bit_linear: bool,
 }
 
 #[derive(Serialize)]
-struct Tokenizer {
+struct TokenizerReport {
     kind: String,
     tokens: usize,
-    bos: Option<Token>,
-    eos: Option<Token>,
-    ends: Vec<Token>,
+    bos: Option<TokenReport>,
+    eos: Option<TokenReport>,
+    ends: Vec<TokenReport>,
     adds_bos: bool,
 }
 
 #[derive(Serialize)]
-struct Token {
+struct TokenReport {
     id: u32,
     name: Option<String>,
 }
 
 #[derive(Serialize)]
-struct Memory {
+struct MemoryReport {
     context: usize,
     weights_bytes: u64,
     kv_cache_bytes: u64,
@@ -121,7 +120,7 @@ struct Memory {
 }
 
 #[derive(Serialize)]
-struct Tensor {
+struct TensorReport {
     name: String,
     format: &'static str,
     shape: Vec<usize>,
@@ -142,7 +141,7 @@ impl Info {
         Ok(Exit::Done)
     }
 
-    fn report(&self, file: &File) -> Report {
+    fn report(&self, file: &File) -> InfoReport {
         let mut warnings = file.warnings().to_vec();
         let spec = Spec::of(file).map_err(|error| warnings.push(error.to_string())).ok();
         let language = Language::of(file).map_err(|error| warnings.push(error.to_string())).ok();
@@ -150,7 +149,7 @@ impl Info {
         if let Some(language) = &language {
             warnings.extend(language.warnings.iter().cloned());
             if language.template.is_none() {
-                warnings.push("there is no chat template: chats continue plain text".to_owned());
+                warnings.push("the model has no chat template: chats continue plain text".to_owned());
             }
             if let Some(Err(error)) = spec.as_ref().map(|spec| language.check(spec)) {
                 warnings.push(error.to_string());
@@ -159,7 +158,7 @@ impl Info {
         let weights = file.tensors().filter(|view| trine::model::is_weight(file, &view.name));
         let weights: u64 = weights.map(|view| view.bytes.len() as u64).sum();
         let parameters = trine::parameters(file);
-        let tensor = |view: &trine::tensor::View| Tensor {
+        let tensor = |view: &trine::tensor::View| TensorReport {
             name: view.name.clone(),
             format: view.format.name,
             shape: view.shape.clone(),
@@ -167,7 +166,7 @@ impl Info {
         };
         let text = |key: &str| file.metadata().str(key).ok().flatten().map(str::to_owned);
         let of_config = || Some(file.config()?.get("model_type")?.as_str()?.to_owned());
-        Report {
+        InfoReport {
             path: file.path().display().to_string(),
             kind: match file.format() {
                 FileFormat::Gguf { version } => format!("GGUF {version}"),
@@ -185,7 +184,7 @@ impl Info {
                 let context = self.context.map_or(spec.context_length.min(4096), |context| context as usize);
                 let engine = EngineOptions::default();
                 let memory = trine::Memory::of(file, spec, context, engine.prefill_chunk, engine.cache_type);
-                Memory {
+                MemoryReport {
                     context,
                     weights_bytes: memory.weights,
                     kv_cache_bytes: memory.kv_cache,
@@ -193,15 +192,15 @@ impl Info {
                     total_bytes: memory.total(),
                 }
             }),
-            shape: spec.map(|spec| Shape {
-                layers: spec.n_layers,
-                width: spec.hidden_size,
-                heads: spec.n_heads,
-                kv_heads: spec.n_kv_heads,
+            shape: spec.map(|spec| ShapeReport {
+                n_layers: spec.n_layers,
+                hidden_size: spec.hidden_size,
+                n_heads: spec.n_heads,
+                n_kv_heads: spec.n_kv_heads,
                 head_dim: spec.head_dim,
-                feed_forward: spec.intermediate_size,
-                vocab: spec.vocab_size,
-                context: spec.context_length,
+                intermediate_size: spec.intermediate_size,
+                vocab_size: spec.vocab_size,
+                context_length: spec.context_length,
                 bit_linear: spec.bit_linear,
             }),
             tokenizer: language.as_ref().map(|language| tokenizer(file, language)),
@@ -214,8 +213,8 @@ impl Info {
     }
 }
 
-/// Tensors and bytes of each format, the largest first.
-fn formats(file: &File) -> Vec<Format> {
+/// Tensors and bytes of each format, largest first.
+fn formats(file: &File) -> Vec<FormatReport> {
     let mut formats = BTreeMap::new();
     for view in file.tensors() {
         let (tensors, bytes) = formats.entry(view.format.name).or_insert((0, 0));
@@ -223,21 +222,21 @@ fn formats(file: &File) -> Vec<Format> {
         *bytes += view.bytes.len() as u64;
     }
     let mut formats: Vec<_> =
-        formats.into_iter().map(|(name, (tensors, bytes))| Format { name, tensors, bytes }).collect();
+        formats.into_iter().map(|(name, (tensors, bytes))| FormatReport { name, tensors, bytes }).collect();
     formats.sort_by_key(|format| std::cmp::Reverse(format.bytes));
     formats
 }
 
-fn tokenizer(file: &File, language: &Language) -> Tokenizer {
+fn tokenizer(file: &File, language: &Language) -> TokenizerReport {
     let tokenizer = &language.tokenizer;
-    let token = |id: u32| Token { id, name: tokenizer.name(id).map(str::to_owned) };
+    let token = |id: u32| TokenReport { id, name: tokenizer.name(id).map(str::to_owned) };
     let key = |name: &str| file.metadata().str(name).ok().flatten();
     let kind = match (key("tokenizer.ggml.model"), key("tokenizer.ggml.pre")) {
         (Some(model), Some(pre)) => format!("{model}, pre-tokenizer {pre}"),
         (Some(model), None) => model.to_owned(),
-        (None, _) => "in a file of its own".to_owned(),
+        (None, _) => "in a separate file".to_owned(),
     };
-    Tokenizer {
+    TokenizerReport {
         kind,
         tokens: tokenizer.len(),
         bos: tokenizer.bos().map(token),
@@ -247,14 +246,14 @@ fn tokenizer(file: &File, language: &Language) -> Tokenizer {
     }
 }
 
-/// The keys of GGUF, or config.json.
+/// The metadata of a GGUF file, or config.json.
 fn metadata(file: &File) -> serde_json::Map<String, Json> {
     let keys = file.metadata().iter().map(|(key, value)| (key.to_owned(), shorten(value)));
     let config = file.config().and_then(Json::as_object).into_iter().flatten();
     keys.chain(config.map(|(key, value)| (key.clone(), value.clone()))).collect()
 }
 
-/// A value as JSON; of a long list, its length and first elements.
+/// A value as JSON; a long list as its length and first elements.
 fn shorten(value: &Value) -> Json {
     macro_rules! list {
         ($items:expr) => {
@@ -273,7 +272,7 @@ fn shorten(value: &Value) -> Json {
         Value::I32(n) => json!(n),
         Value::U64(n) => json!(n),
         Value::I64(n) => json!(n),
-        // By its own digits, not those of the nearest f64.
+        // The shortest digits of the f32, not those of the nearest f64.
         Value::F32(n) => json!(n.to_string().parse::<f64>().ok()),
         Value::F64(n) => json!(n),
         Value::Bool(n) => json!(n),
@@ -295,11 +294,11 @@ fn shorten(value: &Value) -> Json {
     }
 }
 
-fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
+fn print(report: &InfoReport, out: &mut impl Write) -> std::io::Result<()> {
     let mut facts = Facts::default();
     facts.push("file", format!("{} ({}, {})", report.path, report.kind, units::bytes(report.bytes)));
     facts.push("name", report.name.as_deref().unwrap_or("unknown"));
-    let unsupported = if report.supported { "" } else { " (not one that can be run)" };
+    let unsupported = if report.supported { "" } else { " (not supported)" };
     facts.push("architecture", format!("{}{unsupported}", report.architecture.as_deref().unwrap_or("unknown")));
     facts.push("parameters", units::count(report.parameters));
     let bits = report.bits_per_weight.map_or("unknown".to_owned(), |bits| format!("{bits:.2}"));
@@ -312,34 +311,35 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
         facts.push("note", note);
     }
     if let Some(shape) = &report.shape {
-        facts.push("layers", format!("{} of width {}, feed-forward {}", shape.layers, shape.width, shape.feed_forward));
-        facts.push("heads", format!("{} of {}, {} for keys and values", shape.heads, shape.head_dim, shape.kv_heads));
-        facts.push("vocabulary", units::count(shape.vocab as u64));
-        facts.push("context", units::count(shape.context as u64));
+        let (hidden, intermediate) = (shape.hidden_size, shape.intermediate_size);
+        facts.push("layers", format!("{}, hidden size {hidden}, intermediate size {intermediate}", shape.n_layers));
+        facts.push("heads", format!("{} of size {}, {} KV heads", shape.n_heads, shape.head_dim, shape.n_kv_heads));
+        facts.push("vocabulary", units::count(shape.vocab_size as u64));
+        facts.push("context length", units::count(shape.context_length as u64));
         if shape.bit_linear {
-            facts.push("activations", "8 bits, one scale per token");
+            facts.push("activations", "int8, one scale per token");
         }
     }
     match &report.tokenizer {
         Some(tokenizer) => {
             facts.push("tokenizer", format!("{}, {} tokens", tokenizer.kind, units::count(tokenizer.tokens as u64)));
-            let show = |token: &Token| format!("{} `{}`", token.id, token.name.as_deref().unwrap_or(""));
+            let show = |token: &TokenReport| format!("{} `{}`", token.id, token.name.as_deref().unwrap_or(""));
             let bos = tokenizer.bos.as_ref().map_or("none".to_owned(), show);
-            facts.push("begins with", format!("{bos}{}", if tokenizer.adds_bos { "" } else { " (not put in front)" }));
-            facts.push("ends with", tokenizer.ends.iter().map(show).collect::<Vec<_>>().join(", "));
+            facts.push("BOS", format!("{bos}{}", if tokenizer.adds_bos { "" } else { " (not added)" }));
+            facts.push("end of generation", tokenizer.ends.iter().map(show).collect::<Vec<_>>().join(", "));
         }
         None => facts.push("tokenizer", "none"),
     }
     facts.push("chat template", if report.chat_template { "yes" } else { "no" });
     if let Some(memory) = &report.memory {
         let plan = format!(
-            "{}: weights {}, keys and values {}, activations at most {}",
+            "{}: weights {}, KV cache {}, activations up to {}",
             units::bytes(memory.total_bytes),
             units::bytes(memory.weights_bytes),
             units::bytes(memory.kv_cache_bytes),
             units::bytes(memory.scratch_bytes)
         );
-        facts.push(format!("memory at {}", units::count(memory.context as u64)), plan);
+        facts.push(format!("memory, context {}", units::count(memory.context as u64)), plan);
     }
     for warning in &report.warnings {
         facts.push("warning", warning);
@@ -347,7 +347,7 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
     facts.print(out)?;
     if let Some(tensors) = &report.tensors {
         writeln!(out)?;
-        let row = |tensor: &Tensor| {
+        let row = |tensor: &TensorReport| {
             let shape = tensor.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
             (tensor.name.clone(), format!("{:10} {shape:>14}  {:>12}", tensor.format, units::bytes(tensor.bytes)))
         };
@@ -358,7 +358,7 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
         let show = |value: &Json| match (value["length"].as_u64(), &value["first"]) {
             (Some(length), Json::Array(first)) => {
                 let first = first.iter().map(Json::to_string).collect::<Vec<_>>().join(", ");
-                format!("[{first}, ...] ({} in all)", units::count(length))
+                format!("[{first}, ...] ({} in total)", units::count(length))
             }
             _ => cut(value.to_string()),
         };
@@ -371,7 +371,7 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A value on one line.
+/// A value on one line, shortened if it is long.
 fn cut(text: String) -> String {
     match text.char_indices().nth(LINE) {
         Some((at, _)) => format!("{}... ({} bytes)", &text[..at], units::count(text.len() as u64)),

@@ -19,42 +19,50 @@ use crate::exit::Exit;
 use anyhow::Result;
 use clap::Subcommand;
 
-/// Every command. A new one is a file beside these and two rows here.
+/// All commands. To add one, add a file in this folder, two rows here, and its name in [`GROUPS`].
 #[derive(Subcommand)]
 pub enum Command {
     Run(run::Run),
-    Info(info::Info),
-    Tokenize(tokenize::Tokenize),
-    Tokenizer(tokenizer::TokenizerCommand),
-    Quantize(quantize::Quantize),
     Embed(embed::Embed),
-    Eval(eval::Eval),
-    GenerateData(generate_data::GenerateData),
-    Train(train::Train),
-    Bench(bench::Bench),
-    Devices(devices::Devices),
+    Tokenize(tokenize::Tokenize),
+    Info(info::Info),
+    Quantize(quantize::Quantize),
     Doctor(doctor::Doctor),
+    Train(train::Train),
+    Tokenizer(tokenizer::TokenizerCommand),
+    GenerateData(generate_data::GenerateData),
+    Bench(bench::Bench),
+    Eval(eval::Eval),
     Crossval(crossval::Crossval),
+    Devices(devices::Devices),
     Completions(completions::Completions),
 }
 
+/// The commands by subject, as the help lists them.
+pub const GROUPS: [(&str, &[&str]); 5] = [
+    ("Run models", &["run", "embed", "tokenize"]),
+    ("Model files", &["info", "quantize", "doctor"]),
+    ("Train models", &["train", "tokenizer", "generate-data"]),
+    ("Measure", &["bench", "eval", "crossval", "devices"]),
+    ("Other", &["completions", "help"]),
+];
+
 impl Command {
-    /// Does it.
     pub fn run(self) -> Result<Exit> {
         match self {
             Command::Run(command) => command.run(),
-            Command::Info(command) => command.run(),
-            Command::Tokenize(command) => command.run(),
-            Command::Tokenizer(command) => command.run(),
-            Command::Quantize(command) => command.run(),
             Command::Embed(command) => command.run(),
-            Command::Eval(command) => command.run(),
-            Command::GenerateData(command) => command.run(),
-            Command::Train(command) => command.run(),
-            Command::Bench(command) => command.run(),
-            Command::Devices(command) => command.run(),
+            Command::Tokenize(command) => command.run(),
+            Command::Info(command) => command.run(),
+            Command::Quantize(command) => command.run(),
             Command::Doctor(command) => command.run(),
+            Command::Train(command) => command.run(),
+            Command::Tokenizer(command) => command.run(),
+            Command::GenerateData(command) => command.run(),
+            Command::Bench(command) => command.run(),
+            Command::Eval(command) => command.run(),
             Command::Crossval(command) => command.run(),
+            Command::Devices(command) => command.run(),
             Command::Completions(command) => command.run(),
         }
     }

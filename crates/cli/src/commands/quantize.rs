@@ -1,4 +1,4 @@
-use crate::exit::{Exit, Usage};
+use crate::exit::{Exit, UsageError};
 use crate::load::LayoutArgs;
 use crate::{interrupt, progress, table, units};
 use anyhow::Result;
@@ -10,22 +10,24 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use trine::tensor::{FORMATS, format};
 
-/// Write a model in another number format
+/// Convert a model to another number format
+///
+/// Matrices are converted, vectors are kept. Rows that are not multiples of 256 weights get a format of about as many bits with
+/// blocks of 32. A ternary format (TQ1_0, TQ2_0, I2_S, TL1, TL2, IQ1_BN, ...) accepts only weights that are ternary already,
+/// and keeps the embedding and the head. An existing output file is replaced once the new one is complete.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     trine quantize model-f16.gguf model-q4_k.gguf --format q4_k\n  \
-    trine quantize bitnet-tq2_0.gguf bitnet-i2_s.gguf --format i2_s\n\n\
-    Matrices change, vectors stay as they are. Rows that are not multiples of 256 weights get blocks of 32 of\n\
-    about as many bits. A ternary format (TQ1_0, TQ2_0, I2_S, TL1, TL2, IQ1_BN, ...) takes only weights that\n\
-    are ternary already, and leaves the embedding and the head as they are.\n\
-    The output appears when it is whole; until then an older file of that name stays.")]
+    trine quantize bitnet-tq2_0.gguf bitnet-i2_s.gguf --format i2_s")]
 pub struct Quantize {
-    /// A GGUF file
+    /// Input: a GGUF file
     input: PathBuf,
-    /// Where the new file goes
+    /// Output file
     output: PathBuf,
-    /// The format: f32, f16, bf16, q8_0, q6_k, q5_k, q5_1, q5_0, q4_k, q4_1, q4_0, iq4_nl, iq4_xs, mxfp4, nvfp4, q3_k,
-    /// iq3_s, iq3_xxs, q2_k, iq2_s, iq2_xs, iq2_xxs, iq1_m, iq1_s, q1_0, q2_0, tq2_0, i2_s, tl1, tl2, iq2_bn, iq1_bn or tq1_0
+    /// Format, such as q8_0, q4_k or i2_s
+    ///
+    /// One of f32, f16, bf16, q8_0, q6_k, q5_k, q5_1, q5_0, q4_k, q4_1, q4_0, iq4_nl, iq4_xs, mxfp4, nvfp4, q3_k, iq3_s, iq3_xxs,
+    /// q2_k, iq2_s, iq2_xs, iq2_xxs, iq1_m, iq1_s, q1_0, q2_0, tq2_0, i2_s, tl1, tl2, iq2_bn, iq1_bn, tq1_0.
     #[arg(short, long, value_name = "NAME")]
     format: String,
     #[command(flatten)]
@@ -37,10 +39,11 @@ pub struct Quantize {
 
 impl Quantize {
     pub fn run(self) -> Result<Exit> {
-        let format = format::by_name(&self.format).filter(|format| format.stores_models()).ok_or_else(|| Usage {
-            message: format!("unknown format `{}`: there are {}", self.format, names()),
-            hint: "as in --format q4_k",
-        })?;
+        let format =
+            format::by_name(&self.format).filter(|format| format.stores_models()).ok_or_else(|| UsageError {
+                message: format!("--format: expected one of {}, found `{}`", names(), self.format),
+                hint: "for example --format q4_k",
+            })?;
         let stop = interrupt::flag()?;
         let file = self.layouts.open(&self.input)?;
         file.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
@@ -66,17 +69,17 @@ impl Quantize {
         let (before, after) = (units::bytes(report.bytes_before), units::bytes(report.bytes_after));
         writeln!(
             out,
-            "{}: {} tensors in {format}, {} as they were; {before} -> {after}",
+            "{}: {} tensors in {format}, {} unchanged; {before} -> {after}",
             self.output.display(),
             report.rewritten,
             report.kept
         )?;
-        let fate = [(&report.replaced, "have a format of shorter blocks"), (&report.unfit, "stay as they were")];
-        for (tensors, fate) in fate {
+        let exceptions = [(&report.replaced, "have a format with shorter blocks"), (&report.unfit, "are unchanged")];
+        for (tensors, what) in exceptions {
             if let [first, ..] = &tensors[..] {
                 let (count, block) = (tensors.len(), format.block);
                 note!(
-                    "warning: {count} tensors {fate}: their rows are not multiples of {block} weights ({first}, ...)"
+                    "warning: {count} tensors {what}: their rows are not multiples of {block} weights ({first}, ...)"
                 );
             }
         }

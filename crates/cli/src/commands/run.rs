@@ -1,6 +1,6 @@
-use crate::answer::{self, Answer};
+use crate::answer::{self, TimedAnswer};
 use crate::chat::Chat;
-use crate::exit::{Exit, Usage};
+use crate::exit::{Exit, UsageError};
 use crate::load::{self, LoadArgs};
 use crate::profile::Profiling;
 use crate::sampling::SamplingArgs;
@@ -20,46 +20,49 @@ use trine::text::Message;
 use trine::{EMBEDDED, Llm};
 
 /// Answer a prompt, or chat
+///
+/// A single argument is a model if a file or folder of this name exists, if it ends with .gguf, .safetensors or .json, or if it
+/// has a path separator and no space; otherwise it is a prompt. Without a model, the small model built into trine continues the
+/// prompt as plain text. Its name is `embedded:stories`, here and in all other commands.
+///
+/// Only the answer goes to stdout. Ctrl-C stops it after the current batch, which a smaller --batch makes shorter; a second
+/// Ctrl-C exits at once.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
-    trine run \"Once upon a time\"                           a story by the small model that is part of trine\n  \
-    trine run                                              each line that you write begins a story\n  \
-    trine run model.gguf                                   chat\n  \
-    trine run model.gguf \"Why is the sky blue?\"            one answer\n  \
-    trine run model.gguf \"Once upon a time\" --raw --echo   go on with a text\n  \
-    echo \"Hello\" | trine run model.gguf                    a prompt from a pipe\n  \
-    trine run model.gguf \"Hello\" --temperature 0 --json    for programs\n\n\
-    An argument that stands alone is a model if there is a file or folder of this name, if it ends with .gguf, \
-    .safetensors or .json, or if it has the separator of paths and no space; otherwise it is a prompt. Without a model, \
-    the small one that is part of trine continues the prompt as plain text; it can be named, too, here and in all other \
-    commands: `embedded:stories`.\n\n\
-    Only the answer goes to stdout; all else to stderr. Ctrl-C stops when the batch at work is done (a smaller --batch \
-    makes that sooner); a second Ctrl-C ends the program at once.")]
+    trine run \"Once upon a time\"                 a story by the built-in model\n  \
+    trine run                                    each line you write begins a story\n  \
+    trine run model.gguf                         chat\n  \
+    trine run model.gguf \"Why is the sky blue?\"  one answer\n  \
+    trine run model.gguf \"Once upon\" --raw       continue a text\n  \
+    echo \"Hello\" | trine run model.gguf          read the prompt from a pipe\n  \
+    trine run model.gguf \"Hello\" --json          output for programs")]
 pub struct Run {
-    /// A GGUF or safetensors file, or a folder with one [default: the small model that is part of trine]
+    /// Model: a GGUF or safetensors file, or its folder [default: built-in]
     model: Option<PathBuf>,
-    /// The prompt; `-` or none reads it from standard input, and on a terminal none begins a chat
+    /// Prompt; `-` reads it from stdin
+    ///
+    /// Without a prompt, it is read from stdin as well, unless that is a terminal, where a chat begins.
     prompt: Option<String>,
-    /// Continue the prompt as plain text, without the model's chat template
+    /// Continue the prompt as plain text, without the chat template
     #[arg(long)]
     raw: bool,
-    /// What the model is told before the prompt
+    /// System message, before the prompt
     #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
     system: Option<String>,
     /// Print the prompt before the answer
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with = "json", hide_short_help = true)]
     echo: bool,
-    /// Print one line of JSON instead of the text; what is not known is null
+    /// Print one line of JSON; unknown values are null
     #[arg(long)]
     json: bool,
-    /// No warnings, no numbers at the end
+    /// Print no warnings and no statistics
     #[arg(short, long)]
     quiet: bool,
-    /// Say where threads and weights are
-    #[arg(short, long, conflicts_with = "quiet")]
+    /// Show the placement of threads and weights
+    #[arg(short, long, conflicts_with = "quiet", hide_short_help = true)]
     verbose: bool,
-    /// Write where the time goes to a file that Perfetto and chrome://tracing open, and print a summary
-    #[arg(long, value_name = "FILE")]
+    /// Write a trace for Perfetto or chrome://tracing to a file, and print a summary
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
     profile: Option<PathBuf>,
     #[command(flatten)]
     load: LoadArgs,
@@ -67,13 +70,7 @@ pub struct Run {
     sampling: SamplingArgs,
 }
 
-/// What is run, and what it gets; without a prompt, a chat.
-struct Asked {
-    model: PathBuf,
-    prompt: Option<String>,
-}
-
-/// Whether an argument that stands alone names a model, and is no prompt.
+/// Whether a single argument is a model, not a prompt.
 fn is_model(argument: &Path) -> bool {
     let Some(text) = argument.to_str() else { return true };
     let ends = |end: &OsStr| ["gguf", "safetensors", "json"].iter().any(|known| end.eq_ignore_ascii_case(known));
@@ -87,7 +84,7 @@ impl Run {
         if self.prompt.is_none() && self.model.as_deref().is_some_and(|argument| !is_model(argument)) {
             self.prompt = self.model.take().map(|argument| argument.display().to_string());
             if self.prompt.as_deref() != Some("-") {
-                why = "there is no file of this name, so it is the prompt; ";
+                why = "no file has this name, so it is the prompt; ";
             }
         }
         let prompt = match self.prompt.as_deref() {
@@ -97,11 +94,11 @@ impl Run {
         };
         if prompt.is_none() && self.json {
             let message = "--json needs a prompt".to_owned();
-            return Err(Usage { message, hint: "give it as an argument or through a pipe" }.into());
+            return Err(UsageError { message, hint: "pass it as an argument or through a pipe" }.into());
         }
         if self.sampling.0.logprobs.is_some() && !self.json {
-            let message = "--logprobs shows in --json only".to_owned();
-            return Err(Usage { message, hint: "add --json" }.into());
+            let message = "--logprobs needs --json".to_owned();
+            return Err(UsageError { message, hint: "add --json" }.into());
         }
         let model = self.model.take().map_or_else(|| load::unnamed(why, self.quiet), Ok)?;
         let stop = interrupt::flag()?;
@@ -111,18 +108,19 @@ impl Run {
         let recorder = profile.as_ref().map(|profile| profile.recorder.clone());
         let llm = load.open(&model, 1, self.quiet, &stop, recorder.clone())?;
         let recorder = recorder.unwrap_or_default();
-        let exit = self.answer(llm, Asked { model, prompt }, start.elapsed(), stop, &recorder)?;
+        let exit = self.answer(llm, &model, prompt, start.elapsed(), stop, &recorder)?;
         if let Some(profile) = profile {
             profile.finish()?;
         }
         Ok(exit)
     }
 
-    /// Answers the prompt, or chats when there is none.
+    /// Answers the prompt, or chats without one.
     fn answer(
         self,
         mut llm: Llm,
-        Asked { model, prompt }: Asked,
+        model: &Path,
+        prompt: Option<String>,
         load_time: Duration,
         stop: Arc<AtomicBool>,
         recorder: &Recorder,
@@ -131,16 +129,16 @@ impl Run {
             note!("context {}, threads {}, {}", llm.context(), llm.threads(), llm.isa());
         }
         if self.verbose {
-            // Nobody need read it.
+            // A closed stderr is not an error.
             let _ = load::placement(&llm).print(&mut std::io::stderr());
         }
         let stories = model == Path::new(EMBEDDED);
         let raw = self.raw || !llm.has_template();
-        // Of the model that writes stories nobody expects a chat, except who gives --system.
+        // The built-in model writes stories; only --system expects a chat.
         let expected = self.raw || stories && self.system.is_none();
         if raw && !expected && !self.quiet {
             let system = if self.system.is_some() { ", without --system" } else { "" };
-            note!("note: the model has no chat template: the prompt is continued as plain text{system}");
+            note!("note: the model has no chat template: continuing the prompt as plain text{system}");
         }
         let mut sampling = self.sampling.0;
         let Some(prompt) = prompt else {
@@ -163,7 +161,7 @@ impl Run {
         let ends: Vec<u32> = llm.tokenizer().eog_tokens().collect();
         let stream = llm.submit(Request::new(ids, sampling))?.stop_when(stop);
         let show = |piece: &str| if self.json { Ok(()) } else { answer::print(piece) };
-        let answer = Answer::of(stream, |id| ends.contains(&id), show)?;
+        let answer = TimedAnswer::of(stream, |id| ends.contains(&id), show)?;
         recorder.stop();
         let mut out = std::io::stdout().lock();
         if self.json {

@@ -1,4 +1,4 @@
-use crate::exit::{Exit, Usage};
+use crate::exit::{Exit, UsageError};
 use crate::{input, table};
 use anyhow::Result;
 use clap::Args;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use trine::model::Language;
 use trine::text::{EncodeOptions, Tokenizer};
 
-/// Turn text into the tokens of a model, or back
+/// Convert text to tokens, or back
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     trine tokenize model.gguf \"Once upon a time\"\n  \
@@ -16,23 +16,23 @@ use trine::text::{EncodeOptions, Tokenizer};
     trine tokenize model.gguf --decode \"1 403 407 261 378\"\n  \
     trine tokenize tokenizer.json --count < story.txt")]
 pub struct Tokenize {
-    /// A model, a tokenizer.json or a tokenizer.model (SentencePiece or tiktoken)
+    /// Model, tokenizer.json or tokenizer.model (SentencePiece or tiktoken)
     model: PathBuf,
-    /// The text; without it, standard input, less the end of its last line
+    /// Text [default: stdin, without its last newline]
     text: Option<String>,
-    /// Print a line for each token: its id and its piece of text
+    /// Print a line for each token: its id and its text
     #[arg(long, conflicts_with = "count")]
     pieces: bool,
     /// Print only the number of tokens
     #[arg(long)]
     count: bool,
-    /// Print the text of these ids, with the names of control tokens
+    /// Print the text of these ids, including control tokens
     #[arg(long, value_name = "IDS", conflicts_with_all = ["text", "pieces", "count"])]
     decode: Option<String>,
-    /// Take the names of control tokens as plain text; with --decode, leave them out
+    /// Treat names of control tokens as plain text; with --decode, omit them
     #[arg(long)]
     no_special: bool,
-    /// Put no BOS in front and no EOS behind
+    /// Add neither BOS nor EOS
     #[arg(long)]
     no_bos: bool,
     /// Print JSON
@@ -78,14 +78,14 @@ impl Tokenize {
     }
 }
 
-/// Ids between spaces, commas or brackets, so that what `tokenize` prints may be pasted.
+/// Parses ids between spaces, commas or brackets, such as the output of `tokenize`.
 fn parse_ids(text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
     let words = text.split(|c: char| c.is_whitespace() || ",[]".contains(c)).filter(|word| !word.is_empty());
     words
         .map(|word| {
             let id = word.parse().ok().filter(|&id| (id as usize) < tokenizer.len());
-            let message = || format!("--decode: expected ids below {}, found `{word}`", tokenizer.len());
-            let usage = || Usage { message: message(), hint: "as in --decode \"1 403 407\"" };
+            let message = || format!("--decode: expected ids less than {}, found `{word}`", tokenizer.len());
+            let usage = || UsageError { message: message(), hint: "for example --decode \"1 403 407\"" };
             Ok(id.ok_or_else(usage)?)
         })
         .collect()

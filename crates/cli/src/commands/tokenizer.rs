@@ -1,5 +1,5 @@
-use crate::exit::{Exit, Usage};
-use crate::output::Output;
+use crate::exit::{Exit, UsageError};
+use crate::output::OutputFile;
 use crate::{interrupt, progress, units};
 use anyhow::Result;
 use clap::builder::NonEmptyStringValueParser;
@@ -17,49 +17,50 @@ use trine::text::{BpeOptions, EncodeOptions, OwnedVocab, Tokenizer, TokenizerJso
 use trine::train::Error;
 use trine::train::data::Documents;
 
-/// Make a tokenizer of your own
+/// Train a tokenizer
 #[derive(Args)]
 pub struct TokenizerCommand {
     #[command(subcommand)]
-    command: Command,
+    action: TokenizerAction,
 }
 
 #[derive(Subcommand)]
-enum Command {
-    Train(Train),
+enum TokenizerAction {
+    Train(TrainTokenizer),
 }
 
-/// Learn a tokenizer from text: byte-level BPE
+/// Train a byte-level BPE tokenizer on text
+///
+/// The output is a GGUF file with a vocabulary only, or, if its name ends with .json, a tokenizer.json with a
+/// tokenizer_config.json in the same folder. The same text and options give the same file.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     trine tokenizer train tokenizer.gguf stories.txt --vocab-size 4096\n  \
     trine tokenizer train tokenizer.gguf a.jsonl b.jsonl --field story\n  \
-    trine tokenizer train folder/tokenizer.json stories.txt --vocab-size 2048\n\n\
-    The output is a GGUF file that holds only a vocabulary, or, where its name ends with\n\
-    .json, a tokenizer.json and the tokenizer_config.json beside it.\n\
-    The same text and options give the same file.")]
-struct Train {
-    /// Where the tokenizer goes
+    trine tokenizer train folder/tokenizer.json stories.txt --vocab-size 2048")]
+struct TrainTokenizer {
+    /// Output file
     output: PathBuf,
-    /// Text files, whose documents a separator parts, and JSONL files (.jsonl), a document in each line
+    /// Text files with separators between documents, or .jsonl files with one in each line
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// Tokens, the control tokens and the 256 bytes included
+    /// Vocabulary size, including the control tokens and the 256 bytes
     #[arg(short, long, value_name = "N", default_value_t = BpeOptions::default().vocab_size)]
     vocab_size: usize,
-    /// How often a pair must occur to be merged
+    /// Minimum frequency of a pair to be merged
     #[arg(long, value_name = "N", default_value_t = BpeOptions::default().min_frequency)]
     min_frequency: u64,
-    /// A control token, as often as there are; the first begins and ends a text
+    /// Control token; may be repeated. The first begins and ends a text
     #[arg(long, value_name = "NAME", default_values_t = BpeOptions::default().control)]
     control: Vec<String>,
-    /// What stands between documents of text files
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, default_value = "<|endoftext|>", value_parser = NonEmptyStringValueParser::new())]
+    /// Separator between the documents of text files
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, default_value = "<|endoftext|>")]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     separator: String,
-    /// The field of a JSONL line that holds the text
+    /// Field of a JSONL line that holds the text
     #[arg(long, value_name = "NAME", default_value = "text")]
     field: String,
-    /// Replace a file that is there
+    /// Replace an existing file
     #[arg(short, long)]
     force: bool,
     /// Print one line of JSON
@@ -69,7 +70,7 @@ struct Train {
 
 impl TokenizerCommand {
     pub fn run(self) -> Result<Exit> {
-        let Command::Train(train) = self.command;
+        let TokenizerAction::Train(train) = self.action;
         match train.run() {
             Err(error) if matches!(error.downcast_ref(), Some(Error::Cancelled)) => Ok(Exit::Interrupted),
             other => other,
@@ -77,11 +78,11 @@ impl TokenizerCommand {
     }
 }
 
-impl Train {
+impl TrainTokenizer {
     fn run(self) -> Result<Exit> {
         if !self.force && self.output.exists() {
-            let message = format!("{} is there already", self.output.display());
-            return Err(Usage { message, hint: "--force replaces it" }.into());
+            let message = format!("{}: expected no file, found one", self.output.display());
+            return Err(UsageError { message, hint: "--force replaces it" }.into());
         }
         let stop = interrupt::flag()?;
         let started = Instant::now();
@@ -108,8 +109,8 @@ impl Train {
         if self.output.extension().is_some_and(|extension| extension == "json") {
             let beside = self.output.with_file_name("tokenizer_config.json");
             if beside == self.output {
-                let message = "the output is what goes beside it: tokenizer_config.json".to_owned();
-                return Err(Usage { message, hint: "as in tokenizer.json" }.into());
+                let message = "expected another output than tokenizer_config.json, which is written as well".to_owned();
+                return Err(UsageError { message, hint: "for example tokenizer.json" }.into());
             }
             write(&beside, config)?;
             write(&self.output, json)?;
@@ -129,7 +130,7 @@ impl Train {
         } else {
             writeln!(
                 out,
-                "{}: {} tokens, learned in {seconds:.1} s; {} documents, {}, are {} tokens: {bytes_per_token:.3} bytes each",
+                "{}: {} tokens, trained in {seconds:.1} s on {} documents of {}, {} tokens, {bytes_per_token:.3} bytes per token",
                 self.output.display(),
                 tokenizer.len(),
                 units::count(documents),
@@ -139,36 +140,36 @@ impl Train {
         }
         if tokenizer.len() < self.vocab_size {
             note!(
-                "warning: the text has merges for {} tokens only: more text or a smaller --min-frequency gives more",
+                "warning: the text has merges for only {} tokens; more text or a smaller --min-frequency gives more",
                 tokenizer.len()
             );
         }
         Ok(Exit::Done)
     }
 
-    /// Gives `body` all documents, under a progress bar, until Ctrl-C.
+    /// Passes all documents to `body`, with a progress bar, until Ctrl-C.
     fn read<T>(
         &self,
         verb: &'static str,
         stop: &AtomicBool,
-        body: impl FnOnce(Texts) -> Result<T, Error>,
+        body: impl FnOnce(DocumentReader) -> Result<T, Error>,
     ) -> Result<T> {
         let documents = Documents::open(&self.files, &self.separator, &self.field)?;
         let bar = progress::bytes(verb, documents.size());
-        let result = body(Texts { documents, stop, bar: &bar });
+        let result = body(DocumentReader { documents, stop, bar: &bar });
         bar.finish_and_clear();
         Ok(result?)
     }
 }
 
-/// Documents that are counted, and end with Ctrl-C.
-struct Texts<'a> {
+/// Documents, until Ctrl-C.
+struct DocumentReader<'a> {
     documents: Documents,
     stop: &'a AtomicBool,
     bar: &'a ProgressBar,
 }
 
-impl Iterator for Texts<'_> {
+impl Iterator for DocumentReader<'_> {
     type Item = Result<String, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -182,5 +183,5 @@ impl Iterator for Texts<'_> {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    Output::new(path, Path::new(""))?.write(|out| out.write_all(bytes))
+    OutputFile::new(path, Path::new(""))?.write(|out| out.write_all(bytes))
 }

@@ -17,7 +17,7 @@ pub(super) const ROW: Row = Row {
     name: "logit_bias",
     params: &[Param {
         name: "logit_bias",
-        help: "Add to the logit of a token, as in 42=-1.5 (may be given several times)",
+        help: "Add to the logit of a token, such as 42=-1.5; may be repeated",
         range: (-100.0, 100.0),
         field: |sampling| Field::Biases(&mut sampling.logit_bias),
     }],

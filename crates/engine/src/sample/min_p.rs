@@ -21,7 +21,7 @@ pub(super) const ROW: Row = Row {
     name: "min_p",
     params: &[Param {
         name: "min_p",
-        help: "Keep tokens with this share of the most likely token's probability (0 = all)",
+        help: "Sample from tokens with at least this share of the top probability (0 = all)",
         range: (0.0, 1.0),
         field: |sampling| Field::Float(&mut sampling.min_p),
     }],

@@ -21,13 +21,13 @@ pub(super) const ROW: Row = Row {
     params: &[
         Param {
             name: "frequency_penalty",
-            help: "Make tokens less likely each time the answer has them (0 = off)",
+            help: "Penalize tokens for each time they appeared in the answer (0 = off)",
             range: (-2.0, 2.0),
             field: |sampling| Field::Float(&mut sampling.frequency_penalty),
         },
         Param {
             name: "presence_penalty",
-            help: "Make tokens less likely once the answer has them (0 = off)",
+            help: "Penalize tokens that appeared in the answer (0 = off)",
             range: (-2.0, 2.0),
             field: |sampling| Field::Float(&mut sampling.presence_penalty),
         },

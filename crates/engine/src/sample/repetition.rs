@@ -22,13 +22,13 @@ pub(super) const ROW: Row = Row {
     params: &[
         Param {
             name: "repetition_penalty",
-            help: "Make tokens that were there less likely (1 = off)",
+            help: "Penalize tokens that already appeared (1 = off)",
             range: (0.01, 100.0),
             field: |sampling| Field::Float(&mut sampling.repetition_penalty),
         },
         Param {
             name: "repeat_last_n",
-            help: "Tokens that the repetition penalty looks back on",
+            help: "Number of last tokens that the repetition penalty considers",
             range: (0.0, f64::INFINITY),
             field: |sampling| Field::Count(&mut sampling.repeat_last_n),
         },

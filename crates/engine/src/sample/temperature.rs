@@ -16,7 +16,7 @@ pub(super) const ROW: Row = Row {
     name: "temperature",
     params: &[Param {
         name: "temperature",
-        help: "Divide the logits by this (0 = always the most likely token)",
+        help: "Temperature of sampling (0 = greedy)",
         range: (0.0, f64::INFINITY),
         field: |sampling| Field::Float(&mut sampling.temperature),
     }],

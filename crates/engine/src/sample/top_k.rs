@@ -35,7 +35,7 @@ pub(super) const ROW: Row = Row {
     name: "top_k",
     params: &[Param {
         name: "top_k",
-        help: "Keep this many of the most likely tokens (0 = all)",
+        help: "Sample from the N most likely tokens (0 = all)",
         range: (0.0, f64::INFINITY),
         field: |sampling| Field::Count(&mut sampling.top_k),
     }],

@@ -19,7 +19,7 @@ pub(super) const ROW: Row = Row {
     name: "top_p",
     params: &[Param {
         name: "top_p",
-        help: "Keep the most likely tokens that together have this probability (1 = all)",
+        help: "Sample from the most likely tokens of this total probability (1 = all)",
         range: (0.0, 1.0),
         field: |sampling| Field::Float(&mut sampling.top_p),
     }],

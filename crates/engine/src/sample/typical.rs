@@ -24,7 +24,7 @@ pub(super) const ROW: Row = Row {
     name: "typical",
     params: &[Param {
         name: "typical_p",
-        help: "Keep the tokens of most typical surprise that together have this probability (1 = all)",
+        help: "Sample from the locally typical tokens of this total probability (1 = all)",
         range: (0.0, 1.0),
         field: |sampling| Field::Float(&mut sampling.typical_p),
     }],

@@ -1,8 +1,8 @@
 mod print;
 
-use crate::exit::{Exit, Usage};
+use crate::exit::{Exit, UsageError};
 use crate::load::MachineArgs;
-use crate::output::Output;
+use crate::output::OutputFile;
 use crate::profile::Profiling;
 use crate::{interrupt, load, measure, progress};
 use anyhow::{Context, Result};
@@ -25,82 +25,94 @@ use trine_lab::bench::{
 };
 use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
 
-/// Measure how fast a model runs, beside what the machine can do
+/// Measure the speed of a model, and the limits of the machine
+///
+/// Tests are named as in llama-bench: pp512 is a prompt of 512 tokens, tg64x16 generates 64 tokens for each of 16 sequences.
+/// Tokens/s are those of all sequences together: the median over runs, with its 95 % confidence interval (with fewer than 6 runs, at
+/// the level shown). A run repeats short tests for 0.2 s. Memory bandwidth is measured before and after each run, and a run is
+/// repeated if it changed.
+///
+/// With --baseline the exit status is 4 if a test is significantly slower by more than 5 %, on a machine that is no busier and
+/// whose memory is as fast.
+///
+/// Synthetic models have random weights, always the same. They are cached in the user's cache folder, under trine/bench, and may
+/// be deleted at any time.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
-    trine bench                                            the small model that is part of trine\n  \
+    trine bench                                  the built-in model\n  \
     trine bench model.gguf\n  \
     trine bench --shape 2b4t --format i2_s --batch 1,4,16\n  \
     trine bench model.gguf --save-baseline before.json\n  \
     trine bench model.gguf --baseline before.json\n  \
-    trine bench --shape 1.1b --format q4_k_m --against xllamacpp --python .venv/bin/python\n  \
-    trine bench --shape 7b --format q4_0 --write-model 7b.gguf\n\n\
-    Tests are named as llama-bench names them: pp512 is a prompt of 512 tokens, tg64x16 are 64 tokens of each of \
-    16 sequences, one after the other; tokens/s are of all sequences together. A speed is the median of whole runs; \
-    behind it is where the median may lie, at 95 % (with less than 6 runs at what is said). \
-    The bandwidth of memory is measured before and after each run; a run during which it changed is repeated. \
-    A run repeats what is short for 0.2 s. \
-    With --baseline the exit status is 4 when a test became slower by more than 5 %, that is no chance, and the \
-    machine was no busier and its memory as fast.\n\n\
-    Synthetic models have random weights, the same each time. They are kept in the user's cache folder, under \
-    trine/bench, where they may be deleted at any time.")]
+    trine bench model.gguf --against xllamacpp --python .venv/bin/python\n  \
+    trine bench --shape 7b --format q4_0 --write-model 7b.gguf")]
 pub struct Bench {
-    /// A GGUF or safetensors file, or a folder with one [default: the small model that is part of trine]
+    /// Model: a GGUF or safetensors file, or its folder [default: built-in]
     model: Option<PathBuf>,
-    /// A synthetic model of this shape: 2b4t, 1.1b, 7b, ...
+    /// Synthetic model of this shape: 2b4t, 1.1b, 7b, ...
     #[arg(long, value_name = "NAME", conflicts_with = "model")]
     shape: Option<String>,
-    /// Its format, as of llama.cpp's quantiser: q4_k_m, i2_s, f16, ... [default: i2_s for BitNet, otherwise q4_k_m]
+    /// Format of the synthetic model, such as q4_k_m, i2_s or f16
+    ///
+    /// The names are those of llama.cpp's quantizer. The default is i2_s for BitNet, and q4_k_m otherwise.
     #[arg(long, value_name = "NAME", requires = "shape", conflicts_with = "model")]
     format: Option<String>,
-    /// The format of its head [default: q6_k, or the format if that has more bits]
-    #[arg(long, value_name = "NAME", requires = "shape", conflicts_with = "model")]
+    /// Format of its output head [default: q6_k, or the format if that has more bits]
+    #[arg(long, value_name = "NAME", requires = "shape", conflicts_with = "model", hide_short_help = true)]
     head: Option<String>,
-    /// Write the synthetic model here, and measure nothing
-    #[arg(long, value_name = "FILE", requires = "shape", conflicts_with_all = ["model", "json", "save_baseline", "baseline", "record", "against", "profile"])]
+    /// Write the synthetic model to a file, and measure nothing
+    #[arg(long, value_name = "FILE", requires = "shape", hide_short_help = true)]
+    #[arg(conflicts_with_all = ["model", "json", "save_baseline", "baseline", "record", "against", "profile"])]
     write_model: Option<PathBuf>,
-    /// Tokens of prompts; 0 for none
+    /// Prompt lengths in tokens; 0 for none
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "512")]
     prefill: Vec<usize>,
-    /// Tokens to decode; 0 for none
+    /// Numbers of tokens to generate; 0 for none
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "64")]
     decode: Vec<usize>,
-    /// Sequences that decode together
-    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,2,4,8,16", value_parser = value_parser!(u32).range(1..=1024))]
+    /// Numbers of sequences to generate concurrently
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,2,4,8,16")]
+    #[arg(value_parser = value_parser!(u32).range(1..=1024))]
     batch: Vec<u32>,
-    /// Tokens that every sequence has before a test
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    /// Number of tokens in the KV cache before each test
+    #[arg(long, value_name = "N", default_value_t = 0, hide_short_help = true)]
     depth: usize,
-    /// Runs of each test
+    /// Number of runs of each test
     #[arg(short, long, value_name = "N", default_value_t = 6, value_parser = value_parser!(u32).range(1..=100))]
     repetitions: u32,
-    /// Runs of each test before those that count; peak memory is not known without
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    /// Number of runs before the first that counts
+    ///
+    /// With 0, peak memory is unknown.
+    #[arg(long, value_name = "N", default_value_t = 1, hide_short_help = true)]
     warmup: u32,
-    /// Compare quantised with float32 activations behind each of so many tokens of a short story, which repeats itself; 0 for none.
-    /// Layers that the model defines with rounded inputs, as BitNet does, round them in both
-    #[arg(long, value_name = "N", default_value_t = 32)]
+    /// Compare int8 with f32 activations over N tokens; 0 for none
+    ///
+    /// Reports the KL divergence after each of N tokens of a short story, which is repeated if necessary. Layers whose inputs are
+    /// int8 by definition, as in BitNet, have int8 inputs in both.
+    #[arg(long, value_name = "N", default_value_t = 32, hide_short_help = true)]
     kl: usize,
-    /// Write where the time goes to a file that Perfetto and chrome://tracing open, and print a summary
-    #[arg(long, value_name = "FILE")]
+    /// Write a trace for Perfetto or chrome://tracing to a file, and print a summary
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
     profile: Option<PathBuf>,
-    /// Print one line of JSON; what is not known is null
+    /// Print one line of JSON; unknown values are null
     #[arg(long)]
     json: bool,
-    /// Keep what was measured in a file
+    /// Save the results to a file, for --baseline
     #[arg(long, value_name = "FILE")]
     save_baseline: Option<PathBuf>,
-    /// Compare with what was kept
+    /// Compare with saved results
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
-    /// Append what was measured to this machine's record, bench.jsonl in the user's data folder under trine
-    #[arg(long)]
+    /// Append the results to trine/bench.jsonl in the user's data folder
+    #[arg(long, hide_short_help = true)]
     record: bool,
-    /// Run another program on the same file in turn: xllamacpp, or llama-bench=PATH
-    #[arg(long, value_name = "PEER", value_parser = peer)]
+    /// Compare with another program: xllamacpp, or llama-bench=PATH
+    ///
+    /// It runs the same file, alternating with trine.
+    #[arg(long, value_name = "PROGRAM", value_parser = peer)]
     against: Option<PeerKind>,
-    /// The Python that has xllamacpp
-    #[arg(long, value_name = "FILE", default_value = "python3", requires = "against")]
+    /// Python interpreter that has xllamacpp
+    #[arg(long, value_name = "FILE", default_value = "python3", requires = "against", hide_short_help = true)]
     python: PathBuf,
     #[command(flatten)]
     machine: MachineArgs,
@@ -110,7 +122,7 @@ fn peer(text: &str) -> Result<PeerKind, String> {
     match text.split_once('=') {
         None if text == "xllamacpp" => Ok(PeerKind::Xllamacpp { python: PathBuf::new() }),
         Some(("llama-bench", path)) if !path.is_empty() => Ok(PeerKind::LlamaBench { program: path.into() }),
-        _ => Err("expected xllamacpp or llama-bench=PATH".to_owned()),
+        _ => Err(format!("expected xllamacpp or llama-bench=PATH, found `{text}`")),
     }
 }
 
@@ -137,12 +149,12 @@ impl Bench {
             }
         };
         if self.against.is_some() && path == Path::new(EMBEDDED) {
-            let message = format!("--against needs a file, which {EMBEDDED} is not");
+            let message = format!("--against: expected a model file, found {EMBEDDED}");
             let hint = "`trine quantize embedded:stories FILE --format tq2_0` writes one";
-            return Err(Usage { message, hint }.into());
+            return Err(UsageError { message, hint }.into());
         }
         let profile = self.profile.as_deref().map(|file| Profiling::new(file, &path)).transpose()?;
-        let save = self.save_baseline.as_deref().map(|file| Output::new(file, &path)).transpose()?;
+        let save = self.save_baseline.as_deref().map(|file| OutputFile::new(file, &path)).transpose()?;
         let recorder = profile.as_ref().map(|profile| &profile.recorder);
         let report = self.measure(&path, synthetic, &tests, &stop, recorder);
         let report = match report {
@@ -180,21 +192,21 @@ impl Bench {
 
     fn synthetic(&self) -> Result<Option<(&'static Shape, Mixture)>> {
         let Some(name) = &self.shape else { return Ok(None) };
-        let unknown = |what: &str, name: &str, known: String, hint| Usage {
-            message: format!("unknown {what} `{name}`: there are {known}"),
+        let unknown = |flag: &str, name: &str, known: String, hint| UsageError {
+            message: format!("{flag}: expected one of {known}, found `{name}`"),
             hint,
         };
         let shape = synthetic::shape(name).ok_or_else(|| {
             let known = SHAPES.iter().map(|shape| shape.name).collect::<Vec<_>>().join(", ");
-            unknown("shape", name, known, "as in --shape 2b4t")
+            unknown("--shape", name, known, "for example --shape 2b4t")
         })?;
         let format = self.format.as_deref().unwrap_or(shape.usual_mixture());
         let mut mixture = Mixture::named(format)
-            .ok_or_else(|| unknown("format", format, Mixture::names(), "as in --format q4_k_m"))?;
+            .ok_or_else(|| unknown("--format", format, Mixture::names(), "for example --format q4_k_m"))?;
         if let Some(head) = &self.head {
             mixture = mixture
                 .with_head(head)
-                .ok_or_else(|| unknown("format", head, Mixture::names(), "as in --head q6_k"))?;
+                .ok_or_else(|| unknown("--head", head, Mixture::names(), "for example --head q6_k"))?;
         }
         Ok(Some((shape, mixture)))
     }
@@ -211,8 +223,8 @@ impl Bench {
             }
         }
         if tests.is_empty() {
-            let message = "there is nothing to measure".to_owned();
-            return Err(Usage { message, hint: "give --prefill or --decode" }.into());
+            let message = "expected a test, found none".to_owned();
+            return Err(UsageError { message, hint: "pass --prefill or --decode" }.into());
         }
         Ok(tests)
     }
@@ -229,7 +241,7 @@ impl Bench {
         let flow = || if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let mut options = self.machine.options();
         options.device.profile = recorder.cloned();
-        // Loading may bind this thread, which then sees no other CPU.
+        // Loading may bind this thread to a CPU, and then it sees no other.
         let machine = measure::machine();
         let start = Instant::now();
         let decoder = options.load(path, &mut |_| flow())?;
@@ -263,7 +275,7 @@ impl Bench {
             }
         }
         bar.finish_and_clear();
-        // What follows needs memory of its own.
+        // The measurements below allocate memory of their own.
         let peak_memory_bytes = if self.warmup > 0 { bench::peak_memory() } else { None };
 
         let table = trine::kernels::table(isa)?;
@@ -272,7 +284,7 @@ impl Bench {
         let found = |pages| Meter::new(threads, &placement.cpus, pages).map(|meter| (meter, pages));
         let meter = found(Pages::Huge).or_else(|| found(Pages::Small));
         let mut bandwidths = Vec::new();
-        // A profile is one of runs, and not of what is measured between them.
+        // The profile covers the runs only.
         let mut bandwidth = || {
             recorder.inspect(|recorder| recorder.stop());
             let speed = meter.as_ref().map(|(meter, _)| meter.sample());
@@ -367,13 +379,13 @@ fn describe(file: &File, architecture: &str, synthetic: Option<(&'static Shape, 
     }
 }
 
-/// Where a synthetic model is kept.
+/// The path of a cached synthetic model.
 fn cached(shape: &Shape, mixture: Mixture) -> PathBuf {
     let folder = dirs::cache_dir().unwrap_or_else(std::env::temp_dir).join("trine").join("bench");
     folder.join(format!("{}-{}-{}.gguf", shape.name, mixture.name(), synthetic::REVISION))
 }
 
-/// As [`write`], into a folder that need not be there, without a word.
+/// Writes a synthetic model, and creates its folder if necessary.
 fn write_new(path: &Path, shape: &Shape, mixture: Mixture, stop: &AtomicBool) -> Result<Exit> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
@@ -402,7 +414,7 @@ fn write(path: &Path, shape: &Shape, mixture: Mixture, stop: &AtomicBool) -> Res
 
 /// Appends a line to this machine's record.
 fn record(line: &str) -> Result<PathBuf> {
-    let folder = dirs::data_dir().context("this system has no folder for a user's data")?.join("trine");
+    let folder = dirs::data_dir().context("expected a data folder of the user, found none")?.join("trine");
     let path = folder.join("bench.jsonl");
     let append = || {
         std::fs::create_dir_all(&folder)?;

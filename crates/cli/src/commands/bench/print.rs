@@ -1,11 +1,10 @@
-//! A report for people.
+//! The report as text.
 
 use crate::table::{Facts, columns};
 use crate::units;
 use std::io::{self, Write};
 use trine_lab::bench::{Against, Comparison, Report, THRESHOLD, Verdict};
 
-/// Writes all of it.
 pub fn report(report: &Report, baseline: Option<&[Comparison]>, out: &mut impl Write) -> io::Result<()> {
     let mut facts = Facts::default();
     let unknown = || "unknown".to_owned();
@@ -34,13 +33,10 @@ pub fn report(report: &Report, baseline: Option<&[Comparison]>, out: &mut impl W
         |kl| {
             let error = kl.error.map(|error| format!(" ± {error:.1e}")).unwrap_or_default();
             let same = kl.same_best * 100.0;
-            format!(
-                "KL {:.2e}{error} nats to float32 ones, {same:.1} % the same best token ({} tokens)",
-                kl.mean, kl.tokens
-            )
+            format!("KL {:.2e}{error} nats to f32, {same:.1} % the same best token ({} tokens)", kl.mean, kl.tokens)
         },
     );
-    facts.push("quantised activations", kl);
+    facts.push("quantized activations", kl);
     let limits = &report.limits;
     let pages = limits.pages.as_deref().unwrap_or("unknown");
     facts.push("memory reads", format!("{} in pages of {pages}", giga(limits.bandwidth, "GB/s")));
@@ -82,7 +78,7 @@ pub fn report(report: &Report, baseline: Option<&[Comparison]>, out: &mut impl W
     Ok(())
 }
 
-/// An interval, and how sure it is when that is less than usual.
+/// An interval, with its level if that is less than 95 %.
 fn between(low: f64, high: f64, confidence: f64) -> String {
     let sure = if confidence < 0.95 { format!(" ({:.0} %)", confidence * 100.0) } else { String::new() };
     format!("{low:.2}-{high:.2}{sure}")
@@ -105,7 +101,7 @@ fn against(found: &Against, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{}", columns(&rows, 1))
 }
 
-/// What became of a test since the baseline, in a sentence.
+/// The change of a test since the baseline, in a sentence.
 fn verdict(comparison: &Comparison, report: &Report) -> String {
     let test = &comparison.test;
     let percent = |ratio: f64| format!("{:.1} %", (ratio - 1.0).abs() * 100.0);
@@ -129,7 +125,7 @@ fn verdict(comparison: &Comparison, report: &Report) -> String {
             let share = |noise: Option<f64>| noise.map_or("unknown".to_owned(), |n| format!("{:.0} %", n * 100.0));
             let (then, now) = (share(then), share(now));
             format!(
-                "{test}: cannot tell: slower by {by}{range}, but others' share of the CPUs was {then} then and is {now} now"
+                "{test}: cannot tell: slower by {by}{range}, but the CPU share of other processes was {then} then and is {now} now"
             )
         }
         Verdict::NotInBaseline => format!("{test}: not in the baseline"),

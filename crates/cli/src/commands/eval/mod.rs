@@ -1,4 +1,4 @@
-//! Measures of how good a model is, one file each.
+//! Quality measures, one file each.
 
 mod perplexity;
 
@@ -6,17 +6,17 @@ use crate::exit::Exit;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-/// Measure how good a model is
+/// Measure the quality of a model
 #[derive(Args)]
 pub struct Eval {
     #[command(subcommand)]
     measure: Measure,
 }
 
-/// Every measure. A new one is a file beside these and two rows here.
+/// All measures. To add one, add a file in this folder and two rows here.
 #[derive(Subcommand)]
 enum Measure {
-    Perplexity(perplexity::Perplexity),
+    Perplexity(perplexity::EvalPerplexity),
 }
 
 impl Eval {

@@ -1,4 +1,4 @@
-use crate::exit::{Exit, Usage};
+use crate::exit::{Exit, UsageError};
 use crate::load::LoadArgs;
 use crate::table::{Facts, visible};
 use crate::{input, interrupt, progress, units};
@@ -15,79 +15,87 @@ use std::time::Instant;
 use trine::train::data::DocumentFormat;
 use trine_lab::perplexity::{self, Estimate, Options, Progress, Text, Unit, Windows};
 
-/// Tokens of a window when nobody asks for more, if the model has that many.
+/// Default context length, unless the model's is shorter.
 const CONTEXT: usize = 4096;
 const BAR: &str = "{bar:30} {pos}/{len} tokens {per_sec} {eta}  {msg}";
 
-/// Measure how well a model foretells a text
+/// Measure how well a model predicts a text
+///
+/// The surprise of a token is -ln p, given the tokens before it. Perplexity is e to the mean surprise per token; bits per byte are
+/// the total surprise, in bits, divided by the bytes of the scored text, and bits per character divided by its characters (Unicode
+/// code points). Only these two can be compared between models with different tokenizers.
+///
+/// BOS is never scored. The end of a document is scored by the total probability of the tokens that end generation, since models
+/// use different ones; it has no bytes, but its bits count. A file without the separator is one document without an end, and its
+/// white space is kept; around other documents, white space is removed. In a model without BOS the first token of a document is
+/// not scored, and its bytes are not counted. Names of control tokens in the text are plain text.
+///
+/// A document longer than --context is read in windows, each after BOS if the model uses it. A window begins --stride tokens after
+/// the previous one, and scores the tokens that are not scored yet: every token counts once, and after the first window each has at
+/// least context - stride tokens before it.
+///
+/// Intervals are 95 % confidence intervals from Student's t distribution over documents, or over the windows of a single document,
+/// which are assumed to be independent; tokens within one are not.
+///
+/// Ctrl-C prints the results so far and exits with status 130.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     trine eval perplexity model.gguf story.txt\n  \
     trine eval perplexity model.gguf stories.jsonl --max-documents 500 --json\n  \
     trine eval perplexity model.gguf wiki.test.raw --second-half --context 512\n  \
-    zcat text.gz | trine eval perplexity model.gguf -\n\n\
-    What is counted: each token's surprise, -ln p, given the tokens before it. Perplexity is e to the mean surprise of a \
-    token; bits per byte are the surprise of all scored tokens, in bits, over the bytes of their text, and bits per \
-    character the same over characters (Unicode code points). Only these two can be compared between models with \
-    different tokenizers. BOS is never scored. The end of a document is: as the probability that any token comes at which \
-    generation ends, since models do not agree on which one ends a text. It has no bytes, and its bits belong to the \
-    document, whose end every model has to foretell. A text that is one document without an end (a file without the \
-    separator) has none, and stays as it is; around others, white space is left out. In a model without BOS the first token of a document is not scored, nor are its \
-    bytes counted. Names of control tokens in the text are plain text.\n\n\
-    A document longer than --context is read in windows, each behind BOS where the model wants it. A window begins \
-    --stride tokens behind the one before and scores the tokens that were not scored yet, so that every token counts \
-    once, and all but those of the first window have at least context - stride tokens in front of them.\n\n\
-    Intervals are at 95 %: the ratio's variance over documents (for a single document over its windows), which are taken \
-    as independent of each other while the tokens inside of one need not be, with Student's distribution.\n\n\
-    Ctrl-C prints what is known so far and ends with 130.")]
-pub struct Perplexity {
-    /// A GGUF or safetensors file, or a folder with one
+    zcat text.gz | trine eval perplexity model.gguf -")]
+pub struct EvalPerplexity {
+    /// Model: a GGUF or safetensors file, or its folder
     model: PathBuf,
-    /// A text file, a .jsonl file with a text in each line, or `-` for text from standard input
+    /// Text file, .jsonl file with a text in each line, or `-` for text from stdin
     text: PathBuf,
-    /// What stands between documents of a text file. Empty: the file is one document
+    /// Separator between the documents of a text file; empty for one document
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, default_value = "<|endoftext|>")]
     separator: String,
-    /// The field of a JSONL line that holds the text; makes any file JSONL [default: text]
+    /// Field of a JSONL line that holds the text [default: text]
+    ///
+    /// With this option, every file is read as JSONL.
     #[arg(long, value_name = "NAME")]
     field: Option<String>,
-    /// Tokens between the beginnings of windows [default: half the context]
+    /// Number of tokens between the beginnings of windows [default: half the context]
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
-    /// Score as llama.cpp's llama-perplexity does: the file is one document without an end, windows do not overlap, BOS stands in place of the
-    /// first token of each where the model wants it, the second half is scored, and what does not fill a window is left out
+    /// Score as llama.cpp's llama-perplexity
+    ///
+    /// The file is one document without an end; windows do not overlap; BOS replaces the first token of each if the model uses it;
+    /// the second half of a window is scored; an incomplete last window is omitted.
     #[arg(long, conflicts_with_all = ["stride", "separator", "field", "no_end"])]
     second_half: bool,
     /// Do not score the ends of documents
     #[arg(long)]
     no_end: bool,
-    /// Read so many documents
+    /// Maximum number of documents
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     max_documents: Option<u32>,
-    /// Read so many tokens; the last document may be cut
+    /// Maximum number of tokens; the last document may be cut
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     max_tokens: Option<u64>,
-    /// Print one line of JSON; what is not known is null
+    /// Print one line of JSON; unknown values are null
     #[arg(long)]
     json: bool,
-    /// No progress, no warnings
+    /// Print no progress and no warnings
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
     load: LoadArgs,
 }
 
-impl Perplexity {
+impl EvalPerplexity {
     pub fn run(self) -> Result<Exit> {
         let stop = interrupt::flag()?;
-        let (documents, parted) = self.documents()?;
+        let (documents, separated) = self.documents()?;
         let decoder = self.load.load(&self.model, self.quiet, &stop)?;
         if !self.quiet {
             decoder.warnings().iter().for_each(|warning| note!("warning: {}", visible(warning)));
         }
-        let end = parted && !self.no_end;
-        let most = self.max_tokens.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
-        let text = Text::new(decoder.tokenizer(), &documents, end, most)?;
+        let end = separated && !self.no_end;
+        let max = self.max_tokens.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
+        let text = Text::new(decoder.tokenizer(), &documents, end, max)?;
         let context = self.load.context.map_or_else(|| decoder.spec().context_length.min(CONTEXT), |n| n as usize);
         let windows = match self.second_half {
             true => Windows::SecondHalf { context },
@@ -132,24 +140,24 @@ impl Perplexity {
         Ok(if report.complete { Exit::Done } else { Exit::Interrupted })
     }
 
-    /// The texts, and whether they are whole.
+    /// The documents, and whether separators end them.
     fn documents(&self) -> Result<(Vec<String>, bool)> {
         let format = match &self.field {
             Some(field) => DocumentFormat::Jsonl(field.clone()),
             None => DocumentFormat::of(&self.text, if self.second_half { "" } else { &self.separator }, "text"),
         };
         if self.second_half && matches!(format, DocumentFormat::Jsonl(_)) {
-            let message = "--second-half needs one text, not JSONL".to_owned();
-            return Err(Usage { message, hint: "give a text file" }.into());
+            let message = "--second-half: expected a text file, found JSONL".to_owned();
+            return Err(UsageError { message, hint: "pass a text file, or omit --second-half" }.into());
         }
         let mut documents = input::documents(&self.text, format)?;
-        let most = self.max_documents.map_or(usize::MAX, |most| most as usize);
-        let texts = documents.by_ref().take(most).collect::<Result<_, _>>()?;
+        let max = self.max_documents.map_or(usize::MAX, |max| max as usize);
+        let texts = documents.by_ref().take(max).collect::<Result<_, _>>()?;
         Ok((texts, documents.is_separated()))
     }
 }
 
-/// Tells what is known so far.
+/// Shows the results so far.
 fn show(bar: &ProgressBar, Progress { sums, total }: Progress) {
     bar.set_length(total);
     bar.set_position(sums.tokens);
@@ -179,9 +187,9 @@ fn print(
     let (tokens, bytes, characters) =
         (units::count(sums.tokens), units::count(sums.bytes), units::count(sums.characters));
     facts.push("scored", format!("{tokens} tokens of {bytes} bytes, {characters} characters"));
-    let ends = if text.has_ends() { " with their ends" } else { "" };
+    let ends = if text.has_ends() { " and their ends" } else { "" };
     let how = match windows {
-        Windows::Sliding { context, stride } => format!("of at most {context} tokens every {stride}"),
+        Windows::Sliding { context, stride } => format!("of up to {context} tokens, stride {stride}"),
         Windows::SecondHalf { context } => format!("of {context} tokens, second half"),
     };
     facts.push(
@@ -192,7 +200,7 @@ fn print(
     facts.push("intervals", format!("95 %, over {unit}"));
     facts.push("speed", format!("{:.0} tokens/s, {seconds:.1} s", sums.tokens as f64 / seconds));
     if !report.complete {
-        facts.push("interrupted", "the numbers are those of the tokens so far");
+        facts.push("interrupted", "the results are those of the tokens so far");
     }
     facts.print(out)
 }

@@ -1,7 +1,7 @@
 //! Reads and checks `config.toml` and `--set`.
 
 use super::value::{ConfigValue, Location, ValueError};
-use crate::exit::Usage;
+use crate::exit::UsageError;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::fs::File;
@@ -40,7 +40,7 @@ pub struct ConfigSource {
 /// of `set` to the current folder.
 ///
 /// # Errors
-/// [`Usage`] for an invalid value, or when the file cannot be read.
+/// [`UsageError`] for an invalid value, or when the file cannot be read.
 pub fn read(path: &Path, set: &[String]) -> Result<(Config, ConfigSource)> {
     let mut text = String::new();
     let mut read = || File::open(path)?.take(MAX_BYTES).read_to_string(&mut text);
@@ -90,13 +90,13 @@ impl ConfigSource {
 }
 
 /// An error about a configuration, with file and line or flag.
-fn usage(error: &ValueError, file: &str) -> Usage {
+fn usage(error: &ValueError, file: &str) -> UsageError {
     let location = match &error.location {
         None => file.to_owned(),
         Some(Location::Line(line)) => format!("{file}:{line}"),
         Some(Location::Set(set)) => format!("--set {set}"),
     };
-    Usage { message: format!("{location}: {error}"), hint: "`trine train --example` shows every key" }
+    UsageError { message: format!("{location}: {error}"), hint: "`trine train --example` shows every key" }
 }
 
 /// Parses a text such as `train.steps=100`: TOML in which strings need no quotes.

@@ -1,4 +1,4 @@
-//! `trine train`: trains a model as a configuration says.
+//! `trine train`: trains a model from a configuration.
 
 mod chart;
 mod config;
@@ -11,7 +11,7 @@ mod value;
 mod view;
 mod watch;
 
-use crate::exit::{Exit, Usage, is_closed_pipe};
+use crate::exit::{Exit, UsageError, is_closed_pipe};
 use crate::table::Facts;
 use crate::{interrupt, measure, progress, units};
 use anyhow::{Context, Result};
@@ -29,16 +29,17 @@ use view::{RunView, ViewStyle};
 use watch::Watch;
 
 /// Train a model
+///
+/// Ctrl-C writes a checkpoint and exits; a second Ctrl-C exits at once. The output folder receives checkpoints, log.jsonl (every
+/// event) and loss.svg. Paths in a configuration are relative to it, those of --set to the current folder.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
-    trine train --example > config.toml                    write an example configuration\n  \
-    trine train config.toml --plan                         estimate memory and time\n  \
-    trine train config.toml                                train, and write a GGUF file\n  \
-    trine train config.toml --resume                       continue from the last checkpoint\n  \
+    trine train --example > config.toml          write an example configuration\n  \
+    trine train config.toml --plan               estimate memory and time\n  \
+    trine train config.toml                      train, and write a GGUF file\n  \
+    trine train config.toml --resume             continue from the last checkpoint\n  \
     trine train config.toml --set train.steps=100 --set output.folder=try\n  \
-    trine train config.toml --json | jq .loss              every event as a line of JSON\n\n\
-    Ctrl-C writes a checkpoint and exits; a second Ctrl-C exits at once. The output folder receives checkpoints, log.jsonl (every\n\
-    event) and loss.svg. Paths in a configuration are relative to it, those of --set to the current folder.")]
+    trine train config.toml --json | jq .loss    every event as a line of JSON")]
 pub struct Train {
     /// Configuration file (TOML)
     #[arg(required_unless_present = "example")]
@@ -55,10 +56,10 @@ pub struct Train {
     /// Delete the checkpoints in the output folder and start over
     #[arg(long)]
     fresh: bool,
-    /// Override a value of the configuration, such as train.steps=100; may be repeated
+    /// Override a value, such as train.steps=100; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Number of threads, as --set train.threads=N
+    /// Number of threads, same as --set train.threads=N
     #[arg(long, value_name = "N", env = "TRINE_THREADS", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
     /// Print every event as a line of JSON
@@ -86,7 +87,7 @@ impl Train {
         let folder = &config.output.folder;
         if !self.resume && !self.fresh && !checkpoints(folder).is_empty() {
             let message = format!("{}: expected a folder without checkpoints, found those of a run", folder.display());
-            return Err(Usage {
+            return Err(UsageError {
                 message,
                 hint: "--resume continues from the last one, --fresh deletes them and starts over",
             }

@@ -1,6 +1,6 @@
 //! `--plan`: the memory and time of a run.
 
-use crate::exit::Usage;
+use crate::exit::UsageError;
 use crate::table::{Facts, columns};
 use crate::{measure, units};
 use anyhow::Result;
@@ -23,7 +23,7 @@ pub fn check(plan: &Plan) -> Result<()> {
             let [needed, free] = [needed, free].map(units::bytes);
             let message =
                 format!("expected {needed} of free memory for weights, gradients and optimizer, found {free}");
-            Err(Usage { message, hint: "train a smaller model; --plan shows the memory of each part" }.into())
+            Err(UsageError { message, hint: "train a smaller model; --plan shows the memory of each part" }.into())
         }
         _ => Ok(()),
     }

@@ -1,7 +1,7 @@
 //! `loss.svg`: the losses and learning rates of a run.
 
 use super::curve::{LossCurve, Point};
-use crate::output::Output;
+use crate::output::OutputFile;
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
@@ -28,7 +28,7 @@ pub fn write(path: &Path, model: &Path, title: &str, curve: &LossCurve) -> Resul
     }
     let mut svg = String::new();
     draw(&mut svg, title, curve).map_err(|error| anyhow!("{}: {error}", path.display()))?;
-    Output::new(path, model)?.write(|out| out.write_all(svg.as_bytes()))
+    OutputFile::new(path, model)?.write(|out| out.write_all(svg.as_bytes()))
 }
 
 fn draw(svg: &mut String, title: &str, curve: &LossCurve) -> Result<(), Box<dyn std::error::Error>> {
