@@ -1,4 +1,4 @@
-//! Continues a text: `cargo run --release --example generate -- "Once upon a time"`, with a model of one's own behind it, if any.
+//! Continues a text: `cargo run --release --example generate -- "Once upon a time"`, with a model after it, if any.
 
 use std::io::Write;
 use trine::prelude::*;
@@ -6,7 +6,8 @@ use trine::prelude::*;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let prompt = args.next().ok_or("expected a prompt")?;
-    let mut llm = Llm::open(args.next().unwrap_or(EMBEDDED.into()))?;
+    let model = args.next().unwrap_or(EMBEDDED.into()); // such as "model.gguf"
+    let mut llm = Llm::open(model)?;
     let sampling = Sampling { max_tokens: Some(200), ..Sampling::preset("balanced")? };
     print!("{prompt}");
     for token in llm.stream(&prompt, &sampling)? {

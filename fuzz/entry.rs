@@ -5,11 +5,14 @@
 #![allow(dead_code)]
 
 use serde_json::json;
+use std::cell::RefCell;
 use std::ops::ControlFlow;
-use trine::backend::CpuOptions;
-use trine::model::runner::probe;
-use trine::model::{DeviceOptions, Language, ModelOptions, Spec, load};
-use trine::tensor::{File, format::F16};
+use trine::backend::{Backend, Batch, Cpu, CpuOptions};
+use trine::model::{Language, Model, ModelOptions, Spec};
+use trine::tensor::{
+    File,
+    format::{F16, F32},
+};
 use trine::text::{EncodeOptions, OwnedVocab, Template, Tokenizer};
 
 /// Text with words, spaces, digits, marks, several scripts, and the names of special tokens.
@@ -79,9 +82,24 @@ pub fn model(file: &File) -> bool {
     let _ = trine::parameters(file);
     let _ = trine::Memory::of(file, &spec, spec.context_length, 512, &F16).total();
     let _ = language.map(|language| language.check(&spec));
-    let device = DeviceOptions { cpu: CpuOptions { threads: 1, ..CpuOptions::default() }, ..DeviceOptions::default() };
-    let runner = load(file, &device, ModelOptions::default(), &mut |_| ControlFlow::Continue(()));
-    runner.is_ok_and(|mut runner| probe(&mut *runner, 0).is_ok())
+    thread_local! {
+        static CPU: RefCell<Cpu> =
+            RefCell::new(Cpu::new(CpuOptions { threads: 1, ..CpuOptions::default() }).expect("one thread"));
+    }
+    CPU.with_borrow_mut(|cpu| {
+        let model = Model::load(cpu, file, ModelOptions::default(), &mut |_| ControlFlow::Continue(()));
+        model.is_ok_and(|model| first_token(cpu, &model))
+    })
+}
+
+/// Whether the logits of token 0 are finite.
+fn first_token(cpu: &mut Cpu, model: &Model<Cpu>) -> bool {
+    let Ok(cache) = cpu.create_cache(model.kv_shape(1, &F32)) else { return false };
+    let (mut batch, mut logits) = (Batch::new(), Vec::new());
+    batch.push(&[0], 0, &[0], 1);
+    let result = model.forward(cpu, cache, &batch).map(|out| cpu.to_host(&out, &mut logits));
+    cpu.release_cache(cache);
+    matches!(result, Ok(Ok(()))) && logits.iter().all(|x| x.is_finite())
 }
 
 /// Reads everything that a file says.

@@ -85,12 +85,12 @@ impl Output {
         Ok(())
     }
 }
-/// Numbers that are looked at before it is asked where the highest is.
+/// Logits that are compared before the highest is located.
 const BLOCK: usize = 1024;
-/// What the compiler makes vectors of.
+/// Elements of the vectors that the compiler makes.
 const LANES: usize = 16;
 
-/// The token of the highest logit; of equals, the lowest id. 0 without logits.
+/// The token with the highest logit; the lowest id of equal ones; 0 without logits.
 ///
 /// # Errors
 /// The first token whose logit is not finite.

@@ -1,6 +1,7 @@
 //! Training data: documents, their tokens, and the sequences into which they are packed.
 
 mod cache;
+mod corpus;
 mod documents;
 mod packed;
 mod tokenize;
