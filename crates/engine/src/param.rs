@@ -1,7 +1,7 @@
 //! What a program or server needs to know of a sampling option to offer it: a new one appears there by itself.
 
-use crate::sample::FILTERS;
-use crate::{Error, Sampling, sampling};
+use crate::Error;
+use crate::options::Sampling;
 use std::collections::BTreeMap;
 
 /// A sampling option: a flag of the program, a field of a request and a key of the configuration, of the same name.
@@ -34,11 +34,6 @@ pub enum Field<'a> {
     Texts(&'a mut Vec<String>),
     /// Numbers by token id, written `id=number`.
     Biases(&'a mut BTreeMap<u32, f64>),
-}
-
-/// All sampling options: those of the filters in their order, then the others.
-pub fn params() -> impl Iterator<Item = &'static Param> {
-    FILTERS.iter().flat_map(|row| row.params).chain(sampling::PARAMS)
 }
 
 impl Param {

@@ -1,6 +1,7 @@
 use super::random::uniform;
 use super::{Candidates, FILTERS, Filter, History, argmax};
-use crate::{Error, Sampling};
+use crate::Error;
+use crate::options::Sampling;
 
 /// Samples the tokens of one request.
 ///

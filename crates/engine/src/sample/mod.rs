@@ -17,8 +17,9 @@ pub use chain::{Chain, Logprob, Sampled};
 pub(crate) use random::mix;
 pub use trine_model::runner::argmax;
 
+use crate::Error;
+use crate::options::Sampling;
 use crate::param::Param;
-use crate::{Error, Sampling};
 
 /// The tokens before the one that is sampled.
 #[derive(Clone, Copy, Debug)]
