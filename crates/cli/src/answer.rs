@@ -8,7 +8,6 @@ use trine::Stream;
 use trine::engine::{Finish, Token, Usage};
 use trine::text::Tokenizer;
 
-/// A finished answer.
 pub struct TimedAnswer {
     pub text: String,
     /// The tokens without the end-of-sequence token.

@@ -19,7 +19,9 @@ pub fn command() -> Command {
             let _ = writeln!(groups, "  {literal}{name:14}{literal:#} {about}");
         }
     }
-    let template = format!("{{about}}\n\n{{usage-heading}} {{usage}}\n{groups}\nOptions:\n{{options}}{{after-help}}");
+    let template = format!(
+        "{{about}}\n\n{{usage-heading}} {{usage}}\n{groups}\n{header}Options:{header:#}\n{{options}}{{after-help}}"
+    );
     Cli::command().help_template(template)
 }
 

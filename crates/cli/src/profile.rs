@@ -91,7 +91,6 @@ fn parts(report: &Report) -> String {
     table::columns(&rows, 1)
 }
 
-/// Memory by use.
 fn memory(report: &Report) -> String {
     let memory = &report.memory;
     let mut rows = vec![["memory".to_owned(), String::new()]];

@@ -7,8 +7,7 @@ use trine::engine::{Field, Param, Sampling, params};
 #[derive(Clone, Debug)]
 pub struct SamplingArgs(pub Sampling);
 
-/// The default preset.
-const PRESET: &str = "balanced";
+const DEFAULT_PRESET: &str = "balanced";
 const HEADING: &str = "Sampling";
 /// Options in the short help.
 const COMMON: [&str; 6] = ["temperature", "top_k", "top_p", "seed", "max_tokens", "stop"];
@@ -47,7 +46,7 @@ impl Args for SamplingArgs {
             .help("Preset of sampling options, which the other options override")
             .value_name("NAME")
             .value_parser(presets)
-            .default_value(PRESET)
+            .default_value(DEFAULT_PRESET)
             .help_heading(HEADING);
         command.arg(preset).args(params().map(arg))
     }
@@ -60,7 +59,7 @@ impl Args for SamplingArgs {
 impl FromArgMatches for SamplingArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<SamplingArgs, clap::Error> {
         let invalid = |error: trine::engine::Error| clap::Error::raw(clap::error::ErrorKind::ValueValidation, error);
-        let preset = matches.get_one::<String>("preset").map_or(PRESET, |name| name);
+        let preset = matches.get_one::<String>("preset").map_or(DEFAULT_PRESET, |name| name);
         let mut sampling = Sampling::preset(preset).map_err(invalid)?;
         for param in params() {
             if is_switch(param) {

@@ -44,6 +44,9 @@ fn help_fits_the_terminal() {
         for columns in [80, 100] {
             for flag in ["-h", "--help"] {
                 let text = help(command, flag, columns);
+                let examples = text.lines().skip_while(|line| !line.starts_with("Example")).skip(1);
+                let wrapped = examples.take_while(|line| !line.is_empty()).find(|line| !line.contains("trine "));
+                assert_eq!(wrapped, None, "{command:?} {flag} at {columns} columns");
                 let long = text.lines().find(|line| line.chars().count() > columns);
                 assert_eq!(long, None, "{command:?} {flag} at {columns} columns");
             }

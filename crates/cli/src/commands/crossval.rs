@@ -30,7 +30,7 @@ pub struct Crossval {
     /// Model: a GGUF or safetensors file, or its folder
     model: PathBuf,
     /// llama-server, the URL of a running one, or a Python with xllamacpp
-    #[arg(long, value_name = "PROGRAM|URL")]
+    #[arg(long, value_name = "PROGRAM")]
     reference: String,
     /// Model file for the reference [default: the model]
     #[arg(long, value_name = "FILE")]

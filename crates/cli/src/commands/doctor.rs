@@ -35,7 +35,9 @@ pub struct Doctor {
     #[command(flatten)]
     layouts: LayoutArgs,
     /// Report the first operation whose results differ between two devices
-    #[arg(long, value_name = "CPU,DEVICE", value_delimiter = ',', num_args = 1, conflicts_with = "quick")]
+    ///
+    /// The first device is the reference, and must be a CPU.
+    #[arg(long, value_name = "A,B", value_delimiter = ',', num_args = 1, conflicts_with = "quick")]
     compare_devices: Vec<DeviceName>,
     /// Check the header only
     #[arg(long)]

@@ -28,8 +28,8 @@ const BAR: &str = "{bar:30} {pos}/{len} texts {eta}  {msg}";
 /// exits with status 130 and leaves only complete texts.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
-    trine generate-data model.gguf out.jsonl --count 20000 --max-tokens 400\n  \
-    trine generate-data model.gguf out.jsonl --count 20000 --max-tokens 400 --resume\n  \
+    trine generate-data model.gguf out.jsonl --count 20000\n  \
+    trine generate-data model.gguf out.jsonl --count 20000 --resume\n  \
     trine generate-data model.gguf out.txt --count 100 --prompt \"Once upon a time\"")]
 pub struct GenerateData {
     /// Model: a GGUF or safetensors file, or its folder

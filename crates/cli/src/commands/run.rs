@@ -30,7 +30,7 @@ use trine::{EMBEDDED, Llm};
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     trine run \"Once upon a time\"                 a story by the built-in model\n  \
-    trine run                                    each line you write begins a story\n  \
+    trine run                                    every line begins a story\n  \
     trine run model.gguf                         chat\n  \
     trine run model.gguf \"Why is the sky blue?\"  one answer\n  \
     trine run model.gguf \"Once upon\" --raw       continue a text\n  \
