@@ -332,7 +332,7 @@ fn a_file_that_does_not_open_is_a_finding() {
         std::fs::write(&path, bytes).unwrap();
         let report = doctor(&path);
         let [finding] = &report.findings[..] else { panic!("{name}: {report:?}") };
-        assert_eq!((&*finding.title, report.canary, report.is_healthy()), ("the file does not open", None, false));
+        assert_eq!((&*finding.title, report.smoke_test, report.is_healthy()), ("the file does not open", None, false));
         assert!(finding.evidence.contains(name), "{finding:?}");
     }
 }
@@ -341,12 +341,12 @@ fn a_file_that_does_not_open_is_a_finding() {
 fn a_quick_look_reads_no_weights_and_who_waits_may_give_up() {
     let path = Path::new(EMBEDDED);
     let report = examine(path, &Options::default(), &mut |_, _| panic!("weights were read")).unwrap();
-    assert_eq!((report.findings.len(), report.canary), (0, None));
+    assert_eq!((report.findings.len(), report.smoke_test), (0, None));
     let stopped = examine(path, &full(), &mut |_, _| ControlFlow::Break(()));
     assert!(matches!(stopped, Err(Error::Cancelled)));
-    let canary = doctor(path).canary.unwrap();
-    assert!(canary.bits_per_byte < canary.letters_bits_per_byte, "{canary:?}");
-    assert!((4.0..4.6).contains(&canary.letters_bits_per_byte), "{canary:?}");
+    let smoke_test = doctor(path).smoke_test.unwrap();
+    assert!(smoke_test.bits_per_byte < smoke_test.letters_bits_per_byte, "{smoke_test:?}");
+    assert!((4.0..4.6).contains(&smoke_test.letters_bits_per_byte), "{smoke_test:?}");
 }
 
 /// A model of Llama whose queries and keys were not brought into GGUF's order.
@@ -436,7 +436,7 @@ fn another_tokenizer_takes_the_place_of_a_damaged_one() {
     gguf::write(&damaged, &parts.keys, &parts.tensors).unwrap();
     assert_eq!(titles(&doctor(&damaged)), ["the tokenizer is damaged or unknown"]);
     let report = doctor_with(&damaged, &Options { tokenizer: Some(good), ..full() });
-    assert!(report.findings.is_empty() && report.canary.is_some(), "{report:#?}");
+    assert!(report.findings.is_empty() && report.smoke_test.is_some(), "{report:#?}");
 }
 
 /// Files and folders of models, by the folder that they are in.
