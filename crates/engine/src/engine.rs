@@ -260,7 +260,7 @@ impl Engine {
         &mut *self.runner
     }
 
-    /// What turns text into its tokens.
+    /// Text to tokens and back.
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.tokenizer
     }

@@ -22,7 +22,7 @@ pub enum EventKind<'a> {
     Token {
         /// The token.
         id: u32,
-        /// Text that became certain with it. It may lag behind the tokens: characters may need several, and what may become a stop string
+        /// Text that became certain with it. It may come later than the tokens: characters may need several, and what may become a stop string
         /// is held back.
         text: &'a str,
         /// The token's log probability, when asked for.

@@ -133,7 +133,7 @@ pub enum Error {
         /// The most.
         most: usize,
     },
-    /// A text too short to foretell anything in it.
+    /// A text too short to predict anything in it.
     #[error("nothing can be scored in a text of {tokens} tokens with a context of {context}: it is too short")]
     NothingToScore {
         /// Tokens of all documents.

@@ -70,7 +70,7 @@ pub struct CpuOptions {
     pub activations: ActivationPrecision,
     /// Which CPUs the threads are bound to, the calling one included.
     pub affinity: Affinity,
-    /// Where memory lies when there are several nodes.
+    /// The NUMA policy of memory.
     pub numa: Numa,
     /// Copy weights of a mapped file to huge pages, and ask for such pages for activations: faster where memory has more bandwidth than 4 KiB
     /// pages let through, but other programs no longer share the weights. Not for the KV cache, of which a short sequence touches a little of

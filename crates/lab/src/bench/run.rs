@@ -52,7 +52,7 @@ pub struct Samples {
 
 /// Runs all tests by all subjects in turn, `repetitions` times; `[subject][test]`. In each run a test is repeated for at least 0.2 s, so
 /// that what lasts milliseconds is not measured by chance. `bandwidth` measures that of memory, where it can be
-/// measured. `progress` is told how many of how many runs are done, and may break off.
+/// measured. `progress` gets how many of how many runs are done, and may break off.
 ///
 /// # Errors
 /// When a subject fails, or `progress` breaks off.

@@ -51,17 +51,18 @@ fn run(context: &mut Context) -> Vec<Finding> {
 /// `general.file_type` against the format of most weights.
 fn file_type(context: &Context) -> Option<Finding> {
     let FileFormat::Gguf { .. } = context.file.format() else { return None };
-    let said = context.file.metadata().u32("general.file_type").ok()??;
-    let said = FORMATS.iter().find(|format| format.file_type() == Some(said))?;
+    let declared = context.file.metadata().u32("general.file_type").ok()??;
+    let declared = FORMATS.iter().find(|format| format.file_type() == Some(declared))?;
     let mut weights = BTreeMap::new();
     for view in context.file.tensors().filter(|view| view.shape.len() > 1) {
         *weights.entry(view.format.name).or_insert(0) += view.rows() * view.cols();
     }
     let (most, _) = weights.iter().max_by_key(|(_, weights)| **weights)?;
     // Layouts of one format share a number.
-    let any = FORMATS.iter().any(|format| format.file_type() == said.file_type() && weights.contains_key(format.name));
+    let any =
+        FORMATS.iter().any(|format| format.file_type() == declared.file_type() && weights.contains_key(format.name));
     (!any).then(|| {
-        let evidence = format!("general.file_type says {said}, most weights are {most}, none is {said}");
+        let evidence = format!("general.file_type is {declared}, most weights are {most}, none is {declared}");
         Finding::new(
             Severity::Note,
             "the file's type is not that of its tensors",

@@ -16,12 +16,12 @@ fn run(context: &mut Context) -> Vec<Finding> {
         return Vec::new();
     };
     let Ok(spec) = &context.spec else { return Vec::new() };
-    let foretold = others(spec).into_iter().filter_map(|(reading, spec)| {
+    let predicted = others(spec).into_iter().filter_map(|(reading, spec)| {
         // What does not run so is not so.
         let smoke_test = smoke_test::measure(context, context.file, Some(spec)).ok()??;
         Some((reading, smoke_test.bits_per_byte))
     });
-    let best = foretold.min_by(|a, b| a.1.total_cmp(&b.1));
+    let best = predicted.min_by(|a, b| a.1.total_cmp(&b.1));
     let as_read = format!("{:.2} bits per byte of plain English", read.bits_per_byte);
     if let Some((reading, bits)) = best.filter(|(_, bits)| *bits < BETTER * read.bits_per_byte) {
         let title = format!("the model makes more sense with {reading}");
@@ -35,7 +35,7 @@ fn run(context: &mut Context) -> Vec<Finding> {
     let evidence = format!("{as_read}; models of a few million weights have 1.3 and less, large ones below 1");
     let remedy = "nothing, if the model is meant for another language or for code, or was trained little; otherwise compare its keys with those \
          of its original";
-    vec![Finding::new(Severity::Note, "the model foretells English badly", evidence, remedy)]
+    vec![Finding::new(Severity::Note, "the model predicts English badly", evidence, remedy)]
 }
 
 /// The other hypotheses, in words, with what the model would be.

@@ -35,13 +35,13 @@ fn better(context: &Context) -> Option<Finding> {
     }
     let meanings = known.iter().filter_map(|format| format.id).flat_map(gguf::candidates);
     let others = meanings.filter(|format| !known.contains(format));
-    let foretold = others.filter_map(|format| {
+    let predicted = others.filter_map(|format| {
         let file = open_file(context.file.path(), &OpenOptions { layouts: vec![format], ..OpenOptions::default() });
         // What does not open or run in this layout does not have it.
         let smoke_test = smoke_test::measure(context, &file.ok()?, None).ok()??;
         smoke_test.judge().is_none().then_some((format, smoke_test.bits_per_byte))
     });
-    let (format, bits) = foretold.min_by(|a, b| a.1.total_cmp(&b.1))?;
+    let (format, bits) = predicted.min_by(|a, b| a.1.total_cmp(&b.1))?;
     let evidence =
         format!("{bits:.2} bits per byte of plain English as {format}, {:.2} as it was read", read.bits_per_byte);
     let remedy = format!("choose the layout with --layout {}", format.name.to_ascii_lowercase());

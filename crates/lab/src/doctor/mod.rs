@@ -103,7 +103,7 @@ struct Context<'a> {
 pub struct Report {
     /// The worst first.
     pub findings: Vec<Finding>,
-    /// How well the model foretells plain English; unknown when it was not run.
+    /// How well the model predicts plain English; unknown when it was not run.
     pub smoke_test: Option<SmokeTest>,
 }
 
@@ -127,7 +127,7 @@ pub struct Options {
     pub layouts: Vec<&'static Format>,
 }
 
-/// Examines a model file, which need not even open. `progress` is told the bytes of weights read and their sum, and may end it.
+/// Examines a model file, which need not even open. `progress` gets the bytes of weights read and their sum, and may break off.
 ///
 /// # Errors
 /// When `progress` breaks off; whatever else is wrong is a finding.

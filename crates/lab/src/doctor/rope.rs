@@ -1,4 +1,4 @@
-//! Rotary positions: whether base and scaling fit the model, and whether queries and keys are in the order that the architecture turns them.
+//! RoPE: whether base and scaling fit the model, and whether queries and keys have the rope layout of the architecture.
 
 use super::{Check, Context, Finding, Severity};
 use std::f64::consts::PI;
@@ -76,7 +76,7 @@ fn permuted(context: &Context, spec: &Spec) -> Option<Finding> {
     };
     (count >= PAIRS && ours > TIMES * other).then(|| {
         let evidence = format!(
-            "rows of queries and keys that are turned together ({}) differ by {:.3} in the logarithm of their size, those that would be if {} were turned by {:.3}, over {count} pairs",
+            "rows of queries and keys that are rotated together ({}) differ by {:.3} in the logarithm of their size, those that would be if {} were rotated by {:.3}, over {count} pairs",
             names[0], ours / f64::from(count), names[1], other / f64::from(count)
         );
         Finding::new(Severity::Warning, "queries and keys seem to be in another order than rotary positions expect", evidence, CONVERT)

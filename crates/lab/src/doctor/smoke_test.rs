@@ -1,4 +1,4 @@
-//! Whether the model runs, and foretells plain English better than who knows nothing of it.
+//! Whether the model runs, and predicts plain English better than chance.
 
 use super::{Check, Context, Finding, Severity};
 use crate::Error;
@@ -25,10 +25,9 @@ pub(super) const TEXT: &str = "The old woman lived at the edge of the village, i
 /// Most tokens that the model reads at once.
 const CONTEXT: usize = 512;
 
-/// How well a model foretells a short English text, beside who knows less.
+/// How well a model predicts a short English text, beside trivial baselines.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SmokeTest {
-    /// Tokens foretold.
     pub tokens: u64,
     /// `-ln p` of a token, the mean.
     pub nats_per_token: f64,
@@ -65,16 +64,16 @@ fn run(context: &mut Context) -> Vec<Finding> {
 /// Runs the text on `file`, which is that of the context or the same read otherwise, as what it says it is or as `spec`.
 pub(super) fn measure(context: &Context, file: &File, spec: Option<Spec>) -> Result<Option<SmokeTest>, Error> {
     let (Some(options), Ok(language)) = (context.cpu.clone(), &context.language) else { return Ok(None) };
-    // Who reads a text as a whole, or was trained to tell texts apart, foretells nothing.
+    // Encoders and models for embeddings predict no next token.
     let encoder = context.spec.as_ref().is_ok_and(|spec| spec.arch.encoder);
-    let foretells = !encoder && !is_for_embeddings(context.file);
+    let predicts = !encoder && !is_for_embeddings(context.file);
     let threads = options.threads;
     let device = DeviceOptions { cpu: options, ..DeviceOptions::default() };
-    let model = ModelOptions { spec, headless: !foretells };
+    let model = ModelOptions { spec, headless: !predicts };
     let mut runner = load(file, &device, model, &mut |_| ControlFlow::Continue(()))?;
     runner.limit_context(CONTEXT);
     probe(&mut *runner, language.tokenizer.bos().unwrap_or(0))?;
-    if !foretells {
+    if !predicts {
         return Ok(None);
     }
     let text = Text::new(&language.tokenizer, &[TEXT.to_owned()], false, usize::MAX)?;
@@ -92,7 +91,7 @@ pub(super) fn measure(context: &Context, file: &File, spec: Option<Spec>) -> Res
 }
 
 impl SmokeTest {
-    /// What is wrong with a model that foretells so, if something is.
+    /// What is wrong with a model that predicts like this, if anything.
     pub(super) fn judge(&self) -> Option<Finding> {
         let SmokeTest { tokens, nats_per_token, uniform_nats_per_token, bits_per_byte, letters_bits_per_byte } = self;
         let evidence = format!(
@@ -102,9 +101,9 @@ impl SmokeTest {
         let remedy = "if the model is trained, and on English: its weights or its tokenizer are not read as they were written. Compare the \
              checksum, take the file of another publisher, or convert it again";
         if nats_per_token >= uniform_nats_per_token {
-            Some(Finding::new(Severity::Error, "the model foretells English worse than chance", evidence, remedy))
+            Some(Finding::new(Severity::Error, "the model predicts English worse than chance", evidence, remedy))
         } else if bits_per_byte >= letters_bits_per_byte {
-            let title = "the model foretells English no better than the frequency of letters";
+            let title = "the model predicts English no better than the frequency of letters";
             Some(Finding::new(Severity::Warning, title, evidence, remedy))
         } else {
             None

@@ -59,7 +59,7 @@ pub(super) fn count(
     let mut done = 0;
     let mut all = Vec::new();
     for stored in file.tensors() {
-        // What cannot be unpacked is said when the model is to run.
+        // What cannot be unpacked is reported when the model is loaded.
         let Ok(Some(view)) = unpack.view(stored) else { continue };
         let view = view.by_rows();
         let mut row = vec![0.0; view.cols()];

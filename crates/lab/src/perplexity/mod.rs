@@ -1,4 +1,4 @@
-//! How well a model foretells a text.
+//! Perplexity: how well a model predicts a text.
 
 mod ratio;
 mod text;
@@ -72,7 +72,7 @@ pub enum Unit {
     Windows,
 }
 
-/// How well a model foretells a text.
+/// How well a model predicts a text.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Perplexity {
     /// `e` to the nats per token.
@@ -95,7 +95,7 @@ pub struct Perplexity {
     pub complete: bool,
 }
 
-/// Measures how well a model foretells a text. `progress` may break off: the result is then that of the tokens so far.
+/// Measures how well a model predicts a text. `progress` may break off: the result is then that of the tokens so far.
 ///
 /// Each token's surprise is the negative logarithm of what the softmax of the logits gives it, in float64. The same text gives the same
 /// result, to the bit, for every batch and every number of threads.
