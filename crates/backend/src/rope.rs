@@ -20,7 +20,6 @@ pub struct Rope {
 /// The temperature of attention at far positions, as Llama 4 has it: `1 + scale ln(1 + floor(position / length))`.
 #[derive(Clone, Copy, Debug)]
 pub struct Temperature {
-    /// How fast it grows.
     pub scale: f64,
     /// Positions before it begins to grow.
     pub length: usize,

@@ -248,7 +248,6 @@ impl Outlet {
 struct Worker {
     engine: Engine,
     inbox: Receiver<Command>,
-    /// For new generations.
     commands: async_channel::WeakSender<Command>,
     outlets: HashMap<SeqId, Outlet>,
 }

@@ -9,28 +9,21 @@ use std::collections::BTreeMap;
 pub struct Param {
     /// The field of [`Sampling`].
     pub name: &'static str,
-    /// One line for people.
     pub help: &'static str,
     /// Least and greatest allowed number; of [`Field::Texts`], how many, and of [`Field::Biases`], each bias.
     pub range: (f64, f64),
-    /// The field itself.
     pub field: fn(&mut Sampling) -> Field<'_>,
 }
 
 /// A field of [`Sampling`], by type.
 #[derive(Debug)]
 pub enum Field<'a> {
-    /// A number.
     Float(&'a mut f64),
-    /// A whole number.
     Count(&'a mut usize),
     /// A whole number, or no limit.
     Limit(&'a mut Option<usize>),
-    /// A seed, or any.
     Seed(&'a mut Option<u64>),
-    /// Yes or no.
     Switch(&'a mut bool),
-    /// Any number of texts.
     Texts(&'a mut Vec<String>),
     /// Numbers by token id, written `id=number`.
     Biases(&'a mut BTreeMap<u32, f64>),

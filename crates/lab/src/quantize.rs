@@ -19,7 +19,6 @@ pub struct Report {
     pub unfit: Vec<String>,
     /// Bytes of all tensors before.
     pub bytes_before: u64,
-    /// And after.
     pub bytes_after: u64,
 }
 

@@ -64,7 +64,6 @@ pub struct CpuOptions {
     pub threads: usize,
     /// Threads for batches of more than one token; as many as `threads` without a number.
     pub threads_batch: Option<usize>,
-    /// The instruction set.
     pub table: &'static Table,
     /// What linear layers take at first.
     pub activations: ActivationPrecision,

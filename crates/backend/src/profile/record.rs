@@ -123,7 +123,6 @@ pub(super) struct Event {
 pub(super) struct Sample {
     pub at: Duration,
     pub resident: Option<u64>,
-    /// The most in the pass.
     pub activations: usize,
 }
 
@@ -142,7 +141,6 @@ const LEVELS: usize = 3;
 #[derive(Default)]
 pub(super) struct Record {
     pub options: RecorderOptions,
-    /// The trace's zero.
     origin: Option<Instant>,
     running: bool,
     place: Place,

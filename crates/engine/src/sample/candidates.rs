@@ -4,7 +4,6 @@ use std::ops::Range;
 /// A token that may be sampled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
-    /// Its id.
     pub id: u32,
     /// Its logit, as the filters left it.
     pub logit: f64,

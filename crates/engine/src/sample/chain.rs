@@ -21,7 +21,6 @@ pub struct Chain {
 /// A token and the logarithm of the probability that the model gave it, before any filter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Logprob {
-    /// The token.
     pub id: u32,
     /// At most 0.
     pub logprob: f64,

@@ -64,9 +64,7 @@ pub trait Filter: Send {
 /// A filter as the rest of the world sees it.
 #[derive(Debug)]
 pub struct Row {
-    /// Its name.
     pub name: &'static str,
-    /// Its options.
     pub params: &'static [Param],
     /// Whether it may change which token is the most likely one; at temperature 0 only those filters run.
     pub reorders: bool,

@@ -44,7 +44,6 @@ pub struct Sample {
 /// The runs of one test.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
-    /// Those that count.
     pub kept: Vec<Sample>,
     /// Runs during which the bandwidth changed, which were repeated.
     pub discarded: usize,

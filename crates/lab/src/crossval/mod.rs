@@ -34,9 +34,7 @@ pub struct Options {
 /// Both programs on one text.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
-    /// The text.
     pub prompt: String,
-    /// Its ids here.
     pub ids: Vec<u32>,
     /// Its ids there, which both models are given.
     pub reference_ids: Vec<u32>,

@@ -72,7 +72,6 @@ impl Drop for Reference {
 
 /// A token that the reference takes.
 pub(super) struct Step {
-    /// Its id.
     pub id: u32,
     /// The likeliest tokens at its place, each with its `ln p`; none where the reference does not tell.
     pub likely: Vec<(u32, f64)>,

@@ -38,13 +38,11 @@ pub enum Severity {
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Finding {
-    /// How bad it is.
     pub severity: Severity,
     /// What it is, in a few words.
     pub title: String,
     /// What was found, where, and what it should be.
     pub evidence: String,
-    /// What to do.
     pub remedy: String,
 }
 
@@ -61,9 +59,7 @@ impl Finding {
 
 /// A family of checks.
 pub struct Check {
-    /// Its name.
     pub name: &'static str,
-    /// What it looks at.
     pub about: &'static str,
     run: fn(&mut Context) -> Vec<Finding>,
 }
@@ -101,7 +97,6 @@ struct Context<'a> {
 /// What was found in a file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// The worst first.
     pub findings: Vec<Finding>,
     /// How well the model predicts plain English; unknown when it was not run.
     pub smoke_test: Option<SmokeTest>,

@@ -20,7 +20,6 @@ pub struct Keep {
 /// What became of texts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Written.
     pub texts: u64,
     /// Their tokens.
     pub tokens: u64,
@@ -34,7 +33,6 @@ pub struct Counts {
 pub struct Writer {
     path: PathBuf,
     file: File,
-    /// Of plain text.
     separator: Option<String>,
     keep: Keep,
     /// Hashes of the texts in the file.

@@ -56,7 +56,6 @@ impl Sums {
 /// How far a measurement is.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
-    /// What is known.
     pub sums: Sums,
     /// Tokens to score in all.
     pub total: u64,
@@ -66,7 +65,6 @@ pub struct Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
-    /// Whole documents.
     Documents,
     /// The windows of the only document. Neighbours are about the same things, so that the truth may lie outside more often than it should.
     Windows,
