@@ -21,6 +21,7 @@ impl Runner for Halved {
     fn spec(&self) -> &Spec { self.0.spec() }
     fn device(&self) -> &DeviceInfo { self.0.device() }
     fn limit_context(&mut self, context_length: usize) { self.0.limit_context(context_length) }
+    fn has_adapter(&self, adapter: u32) -> bool { self.0.has_adapter(adapter) }
     fn set_activation_precision(&mut self, precision: ActivationPrecision) { self.0.set_activation_precision(precision) }
     fn kv_shape(&self, blocks: usize, format: &'static Format) -> KvShape { self.0.kv_shape(blocks, format) }
     fn create_cache(&mut self, blocks: usize, format: &'static Format) -> Result<CacheId, Error> { self.0.create_cache(blocks, format) }

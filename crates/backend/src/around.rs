@@ -3,7 +3,7 @@ use crate::{
 };
 use trine_tensor::View;
 
-/// A backend around another, of which a function sees every operation: it may time or log it, look at its operands and results, or change
+/// A backend around another, of which a function sees every operation (the choice of experts, [`Backend::route`], is not one): it may time or log it, look at its operands and results, or change
 /// them. Weights, activations and caches are those of the inner backend.
 ///
 /// ```

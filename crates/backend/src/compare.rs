@@ -71,8 +71,7 @@ impl<A: Backend, B: Backend> Compare<A, B> {
         (Compare { left, right, tolerance, found: shared, layer: None, pass: 0, caches, created: 0 }, found)
     }
 
-    /// Compares the results of an operation, and goes on with the left one. `columns` of a row are only known to the devices, so places are
-    /// found by the number of rows.
+    /// Compares the results of an operation, and goes on with the left one.
     fn both(&mut self, op: &'static str, left: A::Act, right: B::Act) -> Both<A::Act, B::Act> {
         let [mut l, mut r] = [Vec::new(), Vec::new()];
         let columns = self.left.columns(&left);

@@ -226,6 +226,19 @@ mod tests {
     }
 
     #[test]
+    fn adapters_share_no_blocks() {
+        let (mut blocks, tokens) = (Blocks::new(4), [5; BLOCK_LEN]);
+        let mut table = Table::new(0, 1);
+        assert!(blocks.grow(&mut table, BLOCK_LEN));
+        blocks.publish(&mut table, &tokens);
+        for (adapter, cached) in [(0, BLOCK_LEN), (7, 0), (0, BLOCK_LEN)] {
+            let mut other = Table::new(adapter, 1);
+            assert_eq!(blocks.match_prefix(&mut other, &tokens), cached, "adapter {adapter}");
+            blocks.release(&mut other);
+        }
+    }
+
+    #[test]
     fn released_blocks_are_found_until_they_are_reused_the_oldest_first() {
         let mut blocks = Blocks::new(4);
         let texts: Vec<Vec<u32>> = (0..3).map(|id| vec![id; BLOCK_LEN]).collect();

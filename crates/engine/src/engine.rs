@@ -138,6 +138,9 @@ impl Engine {
         if prompt.len() >= context {
             return Err(Error::PromptTooLong { prompt: prompt.len(), context });
         }
+        if !self.runner.has_adapter(adapter) {
+            return Err(trine_model::Error::UnknownAdapter { adapter }.into());
+        }
         let beyond = |id: u32| id as usize >= vocab;
         if let Some(at) = prompt.iter().position(|&id| beyond(id)) {
             return Err(Error::BeyondVocabulary { place: format!("prompt[{at}]"), id: prompt[at], vocab });

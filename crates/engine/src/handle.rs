@@ -1,12 +1,15 @@
 //! An engine on a thread of its own.
 
-use crate::{Answer, Engine, Error, EventKind, Finish, Load, Request, SeqId, Token, Update, Usage};
+use crate::{
+    Answer, Engine, Error, EventKind, Finish, Load, Prompt, Request, SeqId, Token, Update, Usage, prompt_tokens,
+};
 use async_channel::{Receiver, Sender, TrySendError};
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use trine_text::Tokenizer;
 
 /// Updates that a generation holds before its sequence is paused.
 const CAPACITY: usize = 32;
@@ -40,13 +43,14 @@ const CAPACITY: usize = 32;
 #[derive(Clone)]
 pub struct Handle {
     commands: Sender<Command>,
+    tokenizer: Arc<Tokenizer>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 /// The answer to a request, as it is generated. When it is dropped, the request is cancelled within one step, whether it waits, reads its
 /// prompt or generates.
 ///
-/// Updates come through a bounded channel: as long as nobody takes them, this sequence rests, and no other. Threads wait with
+/// Updates come through a channel that holds 32 of them: as long as nobody takes any, this sequence is paused, and no other. Threads wait with
 /// [`Generation::recv`] or iterate; async tasks await [`Generation::next_async`], with any executor.
 pub struct Generation {
     id: SeqId,
@@ -80,7 +84,7 @@ impl Handle {
         let own = commands.downgrade();
         let run = move || match make() {
             Ok(engine) => {
-                let _ = ready.send_blocking(Ok(()));
+                let _ = ready.send_blocking(Ok(engine.tokenizer().clone()));
                 Worker { engine, inbox, commands: own, outlets: HashMap::new() }.run();
             }
             Err(error) => {
@@ -92,8 +96,8 @@ impl Handle {
             let threads = trine_backend::Error::Threads(source);
             Error::Model(threads.into())
         })?;
-        made.recv_blocking().map_err(|_| Error::ShutDown)??;
-        Ok(Handle { commands, thread: Arc::new(Mutex::new(Some(thread))) })
+        let tokenizer = made.recv_blocking().map_err(|_| Error::ShutDown)??;
+        Ok(Handle { commands, tokenizer, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
     /// Submits a request. It waits until the engine has taken it, not until it is answered.
@@ -102,7 +106,8 @@ impl Handle {
     /// Those of [`Engine::submit`], and [`Error::ShutDown`].
     pub fn submit(&self, request: Request) -> Result<Generation, Error> {
         let (reply, answer) = async_channel::bounded(1);
-        self.commands.send_blocking(Command::Submit(Box::new(request), reply)).map_err(|_| Error::ShutDown)?;
+        let request = Box::new(self.encoded(request));
+        self.commands.send_blocking(Command::Submit(request, reply)).map_err(|_| Error::ShutDown)?;
         answer.recv_blocking().map_err(|_| Error::ShutDown)?
     }
 
@@ -112,8 +117,17 @@ impl Handle {
     /// As there.
     pub async fn submit_async(&self, request: Request) -> Result<Generation, Error> {
         let (reply, answer) = async_channel::bounded(1);
-        self.commands.send(Command::Submit(Box::new(request), reply)).await.map_err(|_| Error::ShutDown)?;
+        let request = Box::new(self.encoded(request));
+        self.commands.send(Command::Submit(request, reply)).await.map_err(|_| Error::ShutDown)?;
         answer.recv().await.map_err(|_| Error::ShutDown)?
+    }
+
+    /// The request with a prompt of tokens: a long text is encoded on the caller's thread, not on the engine's.
+    fn encoded(&self, mut request: Request) -> Request {
+        if let Prompt::Text(text) = &request.prompt {
+            request.prompt = prompt_tokens(&self.tokenizer, text).into();
+        }
+        request
     }
 
     /// Cancels a request: its last update is [`Finish::Cancelled`]. Does nothing when it has finished.
@@ -135,8 +149,9 @@ impl Handle {
     /// [`Error::ShutDown`].
     pub fn shutdown(&self) {
         let _ = self.commands.send_blocking(Command::Shutdown);
-        let thread = self.thread.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
-        if let Some(thread) = thread {
+        // Whoever else shuts it down waits for the lock until it has ended.
+        let mut thread = self.thread.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(thread) = thread.take() {
             // A panic has been reported on the thread itself.
             let _ = thread.join();
         }
@@ -252,24 +267,34 @@ struct Worker {
     outlets: HashMap<SeqId, Outlet>,
 }
 
+impl Drop for Worker {
+    /// Drops the commands that nobody will obey, also after a panic: whoever waits for an answer finds its channel closed.
+    fn drop(&mut self) {
+        self.inbox.close();
+        while self.inbox.try_recv().is_ok() {}
+    }
+}
+
 impl Worker {
     fn run(mut self) {
         loop {
-            // Without work there is nothing to do but to wait for a command.
-            let command =
-                if self.engine.is_idle() { self.inbox.recv_blocking().ok() } else { self.inbox.try_recv().ok() };
-            match command {
-                Some(command) => {
-                    if self.obey(command).is_break() {
-                        break;
-                    }
+            // Without work there is nothing to do but to wait for a command, and without senders none comes.
+            if self.engine.is_idle() {
+                let Ok(command) = self.inbox.recv_blocking() else { break };
+                if self.obey(command).is_break() {
+                    break;
                 }
-                None if self.engine.is_idle() => break,
-                None => self.step(),
+            }
+            // Those that are there now, and no later ones: commands must not keep sequences waiting.
+            let commands: Vec<Command> =
+                std::iter::from_fn(|| self.inbox.try_recv().ok()).take(self.inbox.len()).collect();
+            if commands.into_iter().any(|command| self.obey(command).is_break()) {
+                break;
+            }
+            if !self.engine.is_idle() {
+                self.step();
             }
         }
-        // Whoever still waits for a command's answer, or submits, finds the channel closed.
-        self.inbox.close();
         let waiting: Vec<SeqId> = self.outlets.keys().copied().collect();
         waiting.into_iter().for_each(|id| self.cancel(id));
     }
@@ -307,11 +332,11 @@ impl Worker {
     }
 
     fn cancel(&mut self, id: SeqId) {
-        let Some(usage) = self.engine.cancel(id) else { return };
-        if let Some(outlet) = self.outlets.get_mut(&id) {
+        if let (Some(usage), Some(outlet)) = (self.engine.cancel(id), self.outlets.get_mut(&id)) {
             outlet.held.push_back(Update::Finished { reason: Finish::Cancelled, usage });
-            self.flush(id);
         }
+        // A sequence that has ended may still hold updates that nobody takes any more.
+        self.flush(id);
     }
 
     fn step(&mut self) {

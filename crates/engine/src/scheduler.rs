@@ -6,7 +6,7 @@ use crate::sequence::Sequence;
 use std::collections::VecDeque;
 use trine_backend::Batch;
 
-/// The sequences in the engine, oldest first: those that run are older than those that wait.
+/// The sequences in the engine, both lists oldest first.
 pub(crate) struct Scheduler {
     pub running: Vec<Sequence>,
     pub waiting: VecDeque<Sequence>,
@@ -25,14 +25,18 @@ impl Scheduler {
         batch.clear();
         self.make_room();
         self.admit();
-        let mut budget = self.prefill_chunk;
+        let (mut budget, mut active) = (self.prefill_chunk, 0);
         for sequence in &mut self.running {
             let pending = sequence.tokens.len() - sequence.cached;
             let decodes = pending == 1 + sequence.proposed;
-            sequence.planned = match (sequence.paused, decodes) {
-                (true, _) => 0,
-                (false, true) => pending,
-                (false, false) => pending.min(budget),
+            active += usize::from(!sequence.paused);
+            sequence.planned = if sequence.paused || active > self.max_sequences {
+                // One that goes on after a pause may find its place taken.
+                0
+            } else if decodes {
+                pending
+            } else {
+                pending.min(budget)
             };
             if !decodes {
                 budget -= sequence.planned;
@@ -57,34 +61,47 @@ impl Scheduler {
             } else if sequence.proposed > 0 {
                 sequence.withdraw();
             } else {
-                let paused = self.running.iter().rposition(|sequence| sequence.paused);
-                let victim = paused.unwrap_or(self.running.len() - 1);
-                let mut sequence = self.running.remove(victim);
-                sequence.withdraw();
-                self.blocks.release(&mut sequence.table);
-                self.waiting.push_front(sequence);
+                let victim = self.last_paused().unwrap_or(self.running.len() - 1);
+                self.preempt(victim);
                 i -= usize::from(victim < i);
             }
         }
     }
 
-    /// Lets those that wait longest run, as long as there is room for all their tokens. A block for each that runs stays free, so that the
-    /// newcomer is not sent back at once.
+    fn last_paused(&self) -> Option<usize> {
+        self.running.iter().rposition(|sequence| sequence.paused)
+    }
+
+    /// Takes the blocks of a running sequence and lets it wait in its place by age.
+    fn preempt(&mut self, victim: usize) {
+        let mut sequence = self.running.remove(victim);
+        sequence.withdraw();
+        self.blocks.release(&mut sequence.table);
+        let at = self.waiting.partition_point(|waiting| waiting.id < sequence.id);
+        self.waiting.insert(at, sequence);
+    }
+
+    /// Lets those that wait longest run, as long as there is room for all their tokens; paused sequences give theirs away. A block for each that
+    /// runs stays free, so that the newcomer is not sent back at once.
     fn admit(&mut self) {
-        while self.running.len() < self.max_sequences {
+        let active = |running: &[Sequence]| running.iter().filter(|sequence| !sequence.paused).count();
+        while active(&self.running) < self.max_sequences {
             let Some(first) = self.waiting.iter().position(|sequence| !sequence.paused) else { return };
             let mut sequence = self.waiting.remove(first).expect("just found");
             // The last token must run, to give logits.
             let known = &sequence.tokens[..sequence.tokens.len() - 1];
             sequence.cached = self.blocks.match_prefix(&mut sequence.table, known);
             let fits = self.blocks.grow(&mut sequence.table, sequence.tokens.len());
-            if !fits || self.blocks.unreferenced() < self.running.len() {
+            if !fits || self.blocks.unreferenced() < active(&self.running) {
                 self.blocks.release(&mut sequence.table);
                 self.waiting.insert(first, sequence);
-                return;
+                let Some(paused) = self.last_paused() else { return };
+                self.preempt(paused);
+                continue;
             }
             sequence.cached_tokens.get_or_insert(sequence.cached);
-            self.running.push(sequence);
+            let at = self.running.partition_point(|running| running.id < sequence.id);
+            self.running.insert(at, sequence);
         }
     }
 

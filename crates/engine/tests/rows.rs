@@ -224,29 +224,45 @@ fn a_paused_sequence_rests_and_goes_on_with_the_same_tokens() {
 }
 
 #[test]
-fn adapters_share_no_blocks_and_unknown_ones_are_refused() {
+fn an_adapter_that_is_not_loaded_is_refused() {
+    let request = Request { adapter: 7, ..Request::new(vec![1, 2], sampling("fast")) };
+    let error = engine().submit(request).unwrap_err().to_string();
+    assert_eq!(error, "adapter 7: expected one that is loaded, found none of this number");
+}
+
+/// One place and a small cache: paused sequences have neither for themselves.
+#[test]
+fn paused_sequences_leave_their_places_and_blocks_to_others() {
     let (prompt, _) = prompts("llama").remove(0);
-    let mut engine = engine();
-    let mut usage = |adapter: u32| {
-        engine.submit(Request { adapter, ..Request::new(prompt.clone(), sampling("fast")) }).unwrap();
-        let mut end = None;
-        while !engine.is_idle() {
+    let (expected, _) = answer(Request::new(prompt.clone(), sampling("quality")), |_| Vec::new());
+    let expected: Vec<u32> = expected.iter().map(|&(id, _)| id).collect();
+    let spec = engine().spec().clone();
+    let block = spec.n_layers * spec.n_kv_heads * spec.head_dim * trine_engine::BLOCK_LEN * 8;
+    let cache_bytes = Some(6 * block);
+    let options = EngineOptions { context: Some(96), cache_bytes, max_sequences: 1, ..EngineOptions::default() };
+    let mut engine = open(&folder("llama"), 1, &options).unwrap();
+    let ids: Vec<SeqId> =
+        (0..3).map(|_| engine.submit(Request::new(prompt.clone(), sampling("quality"))).unwrap()).collect();
+    let mut said: Vec<Vec<u32>> = vec![Vec::new(); 3];
+    let mut run = |engine: &mut Engine, steps: usize| {
+        for _ in 0..steps {
             engine.step(&mut |event| {
-                if let EventKind::Finished { reason, usage } = event.kind {
-                    end = Some((reason, usage.cached_tokens));
+                if let EventKind::Token { id, .. } = event.kind {
+                    said[ids.iter().position(|id| *id == event.sequence).unwrap()].push(id);
                 }
                 ControlFlow::Continue(())
             });
         }
-        end.unwrap()
+        said.iter().map(Vec::len).collect::<Vec<_>>()
     };
-    assert_eq!(usage(0).1, 0);
-    assert_eq!(usage(0).1, 32);
-    let (reason, cached) = usage(7);
-    let Finish::Failed(error) = reason else { panic!("{reason:?}") };
-    assert_eq!(
-        (error.to_string().as_str(), cached),
-        ("adapter 7: expected one that is loaded, found none of this number", 0)
-    );
-    assert_eq!(usage(0).1, 32);
+    assert_eq!(run(&mut engine, 3), [3, 0, 0]);
+    engine.pause(ids[0], true);
+    assert_eq!(run(&mut engine, 3), [3, 3, 0]);
+    engine.pause(ids[1], true);
+    assert_eq!(run(&mut engine, 3), [3, 3, 3]);
+    engine.pause(ids[2], true);
+    assert!(engine.is_idle());
+    ids.iter().for_each(|&id| assert!(engine.pause(id, false)));
+    assert_eq!(run(&mut engine, 100), [24, 24, 24]);
+    assert!(said.iter().all(|said| *said == expected) && engine.load().used_blocks == 0);
 }

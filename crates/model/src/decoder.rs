@@ -4,7 +4,7 @@ use crate::attention::{Attention, Pass};
 use crate::feed_forward::FeedForward;
 use crate::loader::{Linear, Loader, Norm};
 use crate::weights::ModelWeights;
-use crate::{NormKind, NormPlacement, Result, Sizes, Spec};
+use crate::{Error, NormKind, NormPlacement, Result, Sizes, Spec};
 use std::ops::ControlFlow;
 use trine_backend::{BLOCK_LEN, Backend, Batch, CacheId, Ids, KvShape, Ops, Role, Stage};
 use trine_tensor::{File, Format};
@@ -139,6 +139,13 @@ impl<B: Backend> Model<B> {
                 let rows = load.weights.rows(name)?;
                 load.upload(load.weights.get(name, &[rows, width])?, Role::Embedding).map(Some)
             };
+            if arch.learned_positions {
+                let (rows, found) = (load.weights.rows("position_embd.weight")?, spec.context_length);
+                if found > rows {
+                    let expected = format!("at most {rows}, the rows of position_embd.weight");
+                    return Err(Error::bad("context_length", expected, found));
+                }
+            }
             let positions = table(&mut load, arch.learned_positions, "position_embd.weight")?;
             let has_types = load.weights.contains("token_types.weight");
             let token_types = table(&mut load, arch.encoder && has_types, "token_types.weight")?;

@@ -66,6 +66,8 @@ pub enum Error {
         "the model's logits are not finite ({found} at token {token}): its weights are damaged, or of another architecture than `{arch}`"
     )]
     NotFinite { found: f32, token: usize, arch: &'static str },
+    #[error("expected a model with logits, found the encoder `{arch}`")]
+    NoLogits { arch: &'static str },
     #[error("adapter {adapter}: expected one that is loaded, found none of this number")]
     UnknownAdapter { adapter: u32 },
     #[error("device `{found}`: expected {expected}")]

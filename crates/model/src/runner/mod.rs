@@ -48,6 +48,9 @@ pub trait Runner: Send {
     /// has cached.
     fn limit_context(&mut self, context_length: usize);
 
+    /// Whether sequences may name this adapter in their [`Span`](trine_backend::Span); 0 is the model itself.
+    fn has_adapter(&self, adapter: u32) -> bool;
+
     /// Chooses the precision of the inputs of linear layers.
     fn set_activation_precision(&mut self, precision: ActivationPrecision);
 
@@ -81,7 +84,8 @@ pub trait Runner: Send {
     /// Runs a batch whose sequences are in `cache`, and puts what is wanted of its output rows into `output`.
     ///
     /// # Errors
-    /// When the device failed, a logit of [`Want::Top`] is not finite, or a sequence names an adapter that this runner has not.
+    /// When the device failed, a logit of [`Want::Top`] is not finite, the model is an encoder and logits are wanted, or a sequence names an
+    /// adapter that this runner has not.
     ///
     /// # Panics
     /// When a token is not below `spec().vocab_size`, or a block is not in the cache.

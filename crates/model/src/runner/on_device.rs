@@ -52,6 +52,10 @@ where
         self.model.limit_context(context_length);
     }
 
+    fn has_adapter(&self, adapter: u32) -> bool {
+        adapter == 0
+    }
+
     fn set_activation_precision(&mut self, precision: ActivationPrecision) {
         self.backend.set_activation_precision(precision);
     }
@@ -85,9 +89,13 @@ where
     }
 
     fn forward(&mut self, cache: CacheId, batch: &Batch, want: Want, output: &mut Output) -> Result<()> {
-        if let Some(span) = batch.spans().iter().find(|span| span.adapter != 0) {
+        if let Some(span) = batch.spans().iter().find(|span| !self.has_adapter(span.adapter)) {
             return Err(Error::UnknownAdapter { adapter: span.adapter });
         }
+        if self.model.spec().arch.encoder && matches!(want, Want::Top { .. }) {
+            return Err(Error::NoLogits { arch: self.model.spec().arch.gguf[0] });
+        }
+        output.clear();
         let OnDevice { model, backend, .. } = self;
         let values = match want {
             Want::Hidden => model.hidden_states(backend, cache, batch)?,

@@ -16,9 +16,9 @@ pub enum Want<'a> {
 /// Changes to one row of logits.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Edit<'a> {
-    /// Bit `id % 64` of word `id / 64` says whether a token is allowed; without a mask, all are.
+    /// Bit `id % 64` of word `id / 64` says whether a token is allowed; without a mask, all are. It must have a bit for each token.
     pub mask: Option<&'a [u64]>,
-    /// Added to the logits of these tokens.
+    /// Finite numbers that are added to the logits of these tokens, which must be in the vocabulary.
     pub add: &'a [(u32, f32)],
 }
 
@@ -51,12 +51,17 @@ impl Output {
         &self.top[start..self.ends[row]]
     }
 
+    /// Forgets the last pass.
+    pub(super) fn clear(&mut self) {
+        self.values.clear();
+        self.log_sum_exp.clear();
+        self.top.clear();
+        self.ends.clear();
+    }
+
     /// Takes the highest logits of `values`, and leaves no values. An error names the first token whose logit is not finite.
     pub(super) fn take_top(&mut self, vocab_size: usize, k: usize, edits: &[Edit]) -> Result<(), Logit> {
         let Output { values, log_sum_exp, top, ends } = self;
-        top.clear();
-        ends.clear();
-        log_sum_exp.clear();
         for (i, row) in values.chunks_exact_mut(vocab_size).enumerate() {
             argmax(row).map_err(|id| Logit { id, logit: row[id as usize] })?;
             let edit = edits.get(i).copied().unwrap_or_default();
@@ -75,10 +80,10 @@ impl Output {
                 top.insert(at, Logit { id, logit });
             }
             ends.push(top.len());
-            let most = top.get(start).map_or(f64::NEG_INFINITY, |best| best.logit.into());
-            let allowed = (0..).zip(&*row).filter(|(id, _)| allowed(*id));
-            let sum: f64 = allowed.map(|(_, &logit)| libm::exp(f64::from(logit) - most)).sum();
-            log_sum_exp.push(most + libm::log(sum));
+            let allowed = || (0..).zip(&*row).filter(|(id, _)| allowed(*id)).map(|(_, &logit)| f64::from(logit));
+            let most = allowed().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = allowed().map(|logit| libm::exp(logit - most)).sum();
+            log_sum_exp.push(if most.is_finite() { most + libm::log(sum) } else { most });
         }
         values.clear();
         Ok(())

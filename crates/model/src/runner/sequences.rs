@@ -9,11 +9,20 @@ use trine_tensor::Format;
 pub struct Sequences {
     cache: CacheId,
     blocks: u32,
-    /// The first block and the length of each sequence, those still queued included.
-    sequences: Vec<(u32, usize)>,
+    sequences: Vec<Place>,
     /// The first block that no sequence has.
     next: u32,
     batch: Batch,
+}
+
+/// Where a sequence is in the cache.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    first: u32,
+    /// Tokens that it has room for.
+    room: usize,
+    /// Tokens that it has, those queued included.
+    len: usize,
 }
 
 impl Sequences {
@@ -38,17 +47,21 @@ impl Sequences {
     pub fn add(&mut self, tokens: usize) -> usize {
         let end = self.next as usize + Sequences::blocks_of(tokens);
         assert!(end <= self.blocks as usize, "{end} blocks of a cache of {}", self.blocks);
-        self.sequences.push((self.next, 0));
+        self.sequences.push(Place { first: self.next, room: tokens, len: 0 });
         self.next = end as u32;
         self.sequences.len() - 1
     }
 
     /// Queues tokens that follow a sequence. Outputs are wanted for the last `outputs` of them.
+    ///
+    /// # Panics
+    /// When they are more than the sequence has room for.
     pub fn push(&mut self, sequence: usize, ids: &[u32], outputs: usize) {
-        let (first, len) = self.sequences[sequence];
+        let Place { first, room, len } = self.sequences[sequence];
+        assert!(len + ids.len() <= room, "{} tokens in a sequence of at most {room}", len + ids.len());
         let blocks: Vec<u32> = (first..first + Sequences::blocks_of(len + ids.len()) as u32).collect();
         self.batch.push(ids, len, &blocks, outputs);
-        self.sequences[sequence].1 += ids.len();
+        self.sequences[sequence].len += ids.len();
     }
 
     /// Tokens that are queued, and how many of them have outputs.
@@ -68,12 +81,13 @@ impl Sequences {
 
     /// Tokens of a sequence.
     pub fn len(&self, sequence: usize) -> usize {
-        self.sequences[sequence].1
+        self.sequences[sequence].len
     }
 
     /// Forgets the tokens of a sequence from position `len` on.
     pub fn truncate(&mut self, sequence: usize, len: usize) {
-        let old = &mut self.sequences[sequence].1;
+        debug_assert!(self.batch.tokens().is_empty(), "queued tokens are run first");
+        let old = &mut self.sequences[sequence].len;
         *old = len.min(*old);
     }
 
@@ -82,18 +96,23 @@ impl Sequences {
     /// # Errors
     /// When the device failed.
     pub fn copy_from(&mut self, runner: &mut dyn Runner, other: &Sequences) -> Result<()> {
-        let ((first, len), mut bytes) = (other.sequences[0], Vec::new());
+        let (Place { first, len, .. }, mut bytes) = (other.sequences[0], Vec::new());
+        assert!(
+            len <= self.sequences[0].room && other.batch.tokens().is_empty(),
+            "room for {len} tokens, none of them queued"
+        );
         for i in 0..Sequences::blocks_of(len) as u32 {
             runner.read_block(other.cache, first + i, &mut bytes)?;
-            runner.write_block(self.cache, self.sequences[0].0 + i, &bytes);
+            runner.write_block(self.cache, self.sequences[0].first + i, &bytes);
         }
-        self.sequences[0].1 = len;
+        self.sequences[0].len = len;
         Ok(())
     }
 
     /// Forgets all sequences. The cache stays.
     pub fn clear(&mut self) {
         self.sequences.clear();
+        self.batch.clear();
         self.next = 0;
     }
 
