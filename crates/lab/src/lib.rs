@@ -1,4 +1,4 @@
-//! Making, rewriting, examining and measuring models, and having them write.
+//! Tools for models: quantization, synthetic models, diagnosis, comparison with llama.cpp, perplexity, benchmarks and text generation.
 
 pub mod bench;
 pub mod crossval;
@@ -133,7 +133,7 @@ pub enum Error {
         /// The most.
         most: usize,
     },
-    /// A text too short to foretell anything in it.
+    /// The text is too short to score a token.
     #[error("nothing can be scored in a text of {tokens} tokens with a context of {context}: it is too short")]
     NothingToScore {
         /// Tokens of all documents.

@@ -43,7 +43,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A new file: JSONL, or plain text with a line of `separator` behind each text.
+    /// A new file: JSONL, or plain text with a line of `separator` after each text.
     ///
     /// # Errors
     /// [`Error::Exists`], and when it cannot be made.

@@ -1,4 +1,4 @@
-//! How well a model foretells a text.
+//! Perplexity of a model on a text.
 
 mod ratio;
 mod text;
@@ -18,12 +18,12 @@ use trine_model::runner::{Input, ScoreOptions, Want, argmax, score};
 use trine_tensor::Format;
 use windows::{Window, windows};
 
-/// How a text is measured.
+/// Options of a measurement.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How documents are cut.
     pub windows: Windows,
-    /// Most tokens that run together, of several windows. It changes the speed, never the result.
+    /// Maximum tokens per forward pass, of several windows. It changes the speed, never the result.
     pub batch: usize,
     /// Threads that turn logits into probabilities.
     pub threads: usize,
@@ -72,7 +72,7 @@ pub enum Unit {
     Windows,
 }
 
-/// How well a model foretells a text.
+/// Perplexity of a model on a text, and its cost per byte and character.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Perplexity {
     /// `e` to the nats per token.
@@ -95,7 +95,7 @@ pub struct Perplexity {
     pub complete: bool,
 }
 
-/// Measures how well a model foretells a text. `progress` may break off: the result is then that of the tokens so far.
+/// Measures the perplexity of a model on a text. `progress` may break off: the result is then that of the tokens so far.
 ///
 /// Each token's surprise is the negative logarithm of what the softmax of the logits gives it, in float64. The same text gives the same
 /// result, to the bit, for every batch and every number of threads.
