@@ -1,4 +1,4 @@
-//! Continues a text: `cargo run --release --example generate -- "Once upon a time"`, with a model of one's own behind it, if any.
+//! Continues a text: `cargo run --release --example generate -- "Once upon a time"`, with a model after it, if any.
 
 use std::io::Write;
 use trine::prelude::*;

@@ -18,8 +18,8 @@ fn the_exit_status_tells_whether_something_was_found() {
         (EMBEDDED, 0, vec![]),
         (short.to_str().unwrap(), 5, vec!["the file does not open"]),
         (missing.to_str().unwrap(), 5, vec!["the file does not open"]),
-        (untrained.to_str().unwrap(), 5, vec!["the model foretells English worse than chance"]),
-        (packed.to_str().unwrap(), 5, vec!["the model foretells English worse than chance"]),
+        (untrained.to_str().unwrap(), 5, vec!["the model predicts English worse than chance"]),
+        (packed.to_str().unwrap(), 5, vec!["the model predicts English worse than chance"]),
     ];
     for (model, code, titles) in cases {
         let ran = trine_with(&["doctor", model, "--json"]);

@@ -137,7 +137,7 @@ fn what_is_broken_is_found_and_nothing_else() {
                 let width = p.tensors.iter().find(|view| view.name == "token_embd.weight").unwrap().cols();
                 p.change("token_embd.weight", |w| w[300 * width..500 * width].fill(0.0));
             }),
-            &["tokens of text have no embedding", "the model foretells English badly"],
+            &["tokens of text have no embedding", "the model predicts English badly"],
         ),
         (
             "no pre-tokenizer",
@@ -299,7 +299,7 @@ fn what_is_broken_is_found_and_nothing_else() {
                 tokens[260..n].rotate_left(97);
                 p.set("tokenizer.ggml.tokens", Strings::from_iter(&tokens));
             }),
-            &["the model foretells English worse than chance"],
+            &["the model predicts English worse than chance"],
         ),
     ];
     let folder = tempfile::tempdir().unwrap();
@@ -459,7 +459,7 @@ fn sound_models_of_all_kinds_have_nothing_else() {
     assert!(all.len() > 80, "golden models are missing");
     for path in all {
         let report = doctor(&path);
-        let foretells = |title: &str| title.starts_with("the model foretells English");
+        let foretells = |title: &str| title.starts_with("the model predicts English");
         let other = report.findings.iter().find(|f| f.severity > Severity::Note && !foretells(&f.title));
         wrong.extend(other.map(|finding| format!("{}: {finding:?}", path.display())));
     }

@@ -33,7 +33,7 @@
 //! - `tokio`: a [`engine::Handle`] shared by async tasks
 //! - `sampler`: a custom sampling filter
 //! - `backend`: a custom wrapper around a backend
-//! - `runner`: a model on a device, below the engine
+//! - `runner`: a custom [`model::Runner`] in an engine
 //!
 //! # Debug builds
 //!

@@ -102,9 +102,9 @@ impl Canary {
         let remedy = "if the model is trained, and on English: its weights or its tokenizer are not read as they were written. Compare the \
              checksum, take the file of another publisher, or convert it again";
         if nats_per_token >= uniform_nats_per_token {
-            Some(Finding::new(Severity::Error, "the model foretells English worse than chance", evidence, remedy))
+            Some(Finding::new(Severity::Error, "the model predicts English worse than chance", evidence, remedy))
         } else if bits_per_byte >= letters_bits_per_byte {
-            let title = "the model foretells English no better than the frequency of letters";
+            let title = "the model predicts English no better than the frequency of letters";
             Some(Finding::new(Severity::Warning, title, evidence, remedy))
         } else {
             None

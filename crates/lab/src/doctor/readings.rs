@@ -33,7 +33,7 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
     let evidence = format!("{as_read}; models of a few million weights have 1.3 and less, large ones below 1");
     let remedy = "nothing, if the model is meant for another language or for code, or was trained little; otherwise compare its keys with those \
          of its original";
-    vec![Finding::new(Severity::Note, "the model foretells English badly", evidence, remedy)]
+    vec![Finding::new(Severity::Note, "the model predicts English badly", evidence, remedy)]
 }
 
 /// The other readings, in words, with what the model would be.
