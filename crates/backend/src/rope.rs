@@ -13,7 +13,7 @@ pub struct Rope {
     pub temperature: Option<Temperature>,
     /// Which numbers form a pair.
     pub pairs: RopeLayout,
-    /// Numbers of a head; those behind the last pair do not turn.
+    /// Numbers of a head; those after the last pair are not rotated.
     pub head_dim: usize,
 }
 

@@ -42,7 +42,7 @@ pub struct Sampling {
     /// Texts that end the answer and are no part of it.
     #[serde(deserialize_with = "one_or_many")]
     pub stop: Vec<String>,
-    /// Goes on behind the model's own end.
+    /// Ignores EOS.
     pub ignore_eos: bool,
 }
 

@@ -158,7 +158,7 @@ pub struct Snapshot {
     pub kv_cache: u64,
     /// The most that activations took at once, as float32.
     pub activations: u64,
-    /// The process behind the last pass, where known.
+    /// The process after the last pass, where known.
     pub resident: Option<u64>,
     /// The ten biggest weights.
     pub biggest: Vec<Tensor>,

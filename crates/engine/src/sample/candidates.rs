@@ -14,7 +14,7 @@ pub struct Candidate {
 #[derive(Debug, Default)]
 pub struct Candidates {
     items: Vec<Candidate>,
-    /// How many at the front are in order, and before all behind them.
+    /// How many at the front are in order, and before all after them.
     sorted: usize,
     /// How often a token occurs, while [`Candidates::adjust`] counts; zeros otherwise.
     counts: Vec<u32>,

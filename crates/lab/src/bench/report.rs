@@ -29,7 +29,7 @@ pub struct Report {
     pub huge_bytes: Option<u64>,
     /// From opening the file to a model that is ready.
     pub load_seconds: Option<f64>,
-    /// From opening the file to the first token behind a prompt of one.
+    /// From opening the file to the first token after a prompt of one.
     pub first_token_seconds: Option<f64>,
     /// The most memory of the process at once, pages of the mapped file included.
     pub peak_memory_bytes: Option<u64>,

@@ -1,4 +1,4 @@
-//! Another program's numbers beside ours: the ids of the same texts, and the probabilities behind each of the tokens with which that program
+//! Another program's numbers beside ours: the ids of the same texts, and the probabilities after each of the tokens with which that program
 //! goes on. A mistake in either shows as a difference that rounding does not explain.
 
 mod reference;
@@ -40,7 +40,7 @@ pub struct Comparison {
     pub ids: Vec<u32>,
     /// Its ids there, which both models are given.
     pub reference_ids: Vec<u32>,
-    /// The tokens behind it.
+    /// The tokens after it.
     pub steps: Vec<Step>,
 }
 
@@ -131,7 +131,7 @@ fn rows(runner: &mut dyn Runner, ids: &[u32], outputs: usize, options: &Options)
     Ok(all)
 }
 
-/// Trine's logits behind a token beside what the reference says. `position` is for messages.
+/// Trine's logits after a token beside what the reference says. `position` is for messages.
 fn step(row: &[f32], position: usize, theirs: &reference::Step) -> Result<Step, Error> {
     let not_finite = |id: u32| trine_engine::Error::NotFinite { id, position, value: row[id as usize] };
     let id = argmax(row).map_err(not_finite)?;
