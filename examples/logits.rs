@@ -1,4 +1,4 @@
-//! Writes the logits behind every token: `cargo run --release --example logits -- MODEL IDS.json LOGITS.f32`.
+//! Writes the logits after every token: `cargo run --release --example logits -- MODEL IDS.json LOGITS.f32`.
 //!
 //! IDS.json is a list of token ids, or a list of such lists, each run from an empty cache. LOGITS.f32 is float32, little-endian,
 //! `[positions, vocab]`, one list after another: what `golden/compare_llamacpp.py kl --trine` reads.

@@ -1,4 +1,4 @@
-//! Making, rewriting, examining and measuring models, and having them write.
+//! Tools for models: quantization, synthetic models, diagnosis, comparison with llama.cpp, perplexity, benchmarks and text generation.
 
 pub mod bench;
 pub mod crossval;

@@ -11,10 +11,39 @@
 //! # Ok::<(), trine::Error>(())
 //! ```
 //!
-//! [`Llm::embedded`] is a small model that is part of the program, and [`EMBEDDED`] stands for its path. [`Llm::stream`] gives the text piece
-//! by piece, [`Llm::chat`] goes through the model's chat template, [`Decoder::logits`] is the bare model, [`Embedder`] makes vectors of texts, and [`Options`] says how to load.
-//! Behind them are the crates that are named here as modules; the [`engine`] answers many requests at once. With the feature `train` there is
-//! also the module `train`, which makes models.
+//! # Which type to use
+//!
+//! | type | use it for |
+//! |---|---|
+//! | [`Llm`] | one text or chat at a time: [`Llm::generate`], [`Llm::stream`], [`Llm::chat`] |
+//! | [`Decoder`] | the bare model: token ids in, logits out, with a sampler of your own |
+//! | [`engine::Engine`] | many requests in one batch, in a loop that you drive step by step |
+//! | [`engine::Handle`] | many requests from threads or async tasks; the engine runs on its own thread |
+//!
+//! [`Embedder`] computes embeddings, and [`Options`] configures loading. [`Llm::embedded`] is a small model that is part of the library;
+//! [`EMBEDDED`] stands for its path. The feature `train` adds the module `train`.
+//!
+//! # Examples
+//!
+//! The folder `examples` of the repository has a program for each:
+//!
+//! - `generate`: text from a prompt
+//! - `logits`: the logits of a list of tokens
+//! - `threads`: a [`engine::Handle`] shared by threads
+//! - `tokio`: a [`engine::Handle`] shared by async tasks
+//! - `sampler`: a custom sampling filter
+//! - `backend`: a custom wrapper around a backend
+//! - `runner`: a custom [`model::Runner`] in an engine
+//!
+//! # Debug builds
+//!
+//! Without optimization, inference is much slower. Use `cargo run --release`, or optimize the dependencies in debug builds
+//! with these lines in the `Cargo.toml` of your workspace:
+//!
+//! ```toml
+//! [profile.dev.package."*"]
+//! opt-level = 3
+//! ```
 
 mod decoder;
 mod embedder;

@@ -18,12 +18,12 @@ use trine_model::runner::{Input, ScoreOptions, Want, argmax, score};
 use trine_tensor::Format;
 use windows::{Window, windows};
 
-/// How a text is measured.
+/// Options of a measurement.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How documents are cut.
     pub windows: Windows,
-    /// Most tokens that run together, of several windows. It changes the speed, never the result.
+    /// Maximum tokens per forward pass, of several windows. It changes the speed, never the result.
     pub batch: usize,
     /// Threads that turn logits into probabilities.
     pub threads: usize,
