@@ -82,7 +82,7 @@ fn models_that_cannot_be_opened_or_are_invalid_exit_with_3() {
     check(&["run", &steering, "hi"], 3, &["hint: "]);
     check(&["info", &steering, "--template", "--metadata"], 0, &[]);
     let mute = changed(folder.path(), "mute.gguf", |metadata, _| drop(metadata.remove("tokenizer.ggml.model")));
-    check(&["run", &mute, "hi"], 3, &["tokenizer", "hint: give one with --tokenizer"]);
+    check(&["run", &mute, "hi"], 3, &["tokenizer", "hint: pass one with --tokenizer"]);
 }
 
 #[test]
