@@ -38,11 +38,9 @@ pub struct Drift {
     pub pass: usize,
     /// `‖left - right‖ / ‖left‖`; infinite where one of them is not finite and the other is.
     pub error: f64,
-    /// What was allowed.
     pub tolerance: f64,
     /// Row and column of the largest difference.
     pub at: [usize; 2],
-    /// Both values there.
     pub values: [f32; 2],
 }
 

@@ -37,11 +37,9 @@ pub enum Role {
     Norm,
     /// Added to the output of a linear layer.
     Bias,
-    /// A linear layer.
     Linear,
     /// A linear layer whose input is rounded to 8 bits with one absmax scale per token, as BitNet b1.58 defines it (arXiv:2402.17764).
     BitLinear,
-    /// The output head.
     Head,
 }
 
@@ -70,11 +68,9 @@ pub struct DeviceInfo {
 /// The shape of a KV cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvShape {
-    /// Layers with a cache.
     pub n_layers: usize,
     /// Heads of keys and values.
     pub n_kv_heads: usize,
-    /// Numbers of a head.
     pub head_dim: usize,
     /// Blocks, for all sequences together.
     pub blocks: usize,
@@ -130,7 +126,6 @@ impl std::str::FromStr for ActivationPrecision {
 pub enum Stage {
     /// A step of the engine, which begins with choosing a batch.
     Step,
-    /// A layer of the pass.
     Layer(usize),
     /// The last norm and the output head.
     Head,
@@ -148,12 +143,7 @@ pub enum Error {
     Threads(#[source] std::io::Error),
     /// A CPU that threads cannot be bound to.
     #[error("threads cannot be bound to CPU {cpu}: this process may use {}", list(allowed))]
-    Affinity {
-        /// What was asked for.
-        cpu: usize,
-        /// What would work.
-        allowed: Vec<usize>,
-    },
+    Affinity { cpu: usize, allowed: Vec<usize> },
     /// A system that binds no threads.
     #[error("this system does not let a program bind its threads to CPUs")]
     NoAffinity,
@@ -163,64 +153,32 @@ pub enum Error {
     /// Weights that cannot be locked.
     #[error("{bytes} bytes of weights cannot be locked in memory: {source}{}", limit.map(|limit| format!(" (this process may lock {limit} bytes, RLIMIT_MEMLOCK)")).unwrap_or_default())]
     Lock {
-        /// Of one tensor.
         bytes: usize,
         /// What is allowed in all.
         limit: Option<u64>,
-        /// What the system says.
         source: std::io::Error,
     },
     /// No room for a copy of a weight.
     #[error("{bytes} bytes of weights do not fit into memory")]
-    NoMemory {
-        /// Of one tensor.
-        bytes: usize,
-    },
+    NoMemory { bytes: usize },
     /// A weight that cannot be read from its file.
     #[error("tensor `{tensor}`: {source}")]
-    Read {
-        /// Its name.
-        tensor: String,
-        /// What the file says.
-        source: Box<trine_tensor::Error>,
-    },
+    Read { tensor: String, source: Box<trine_tensor::Error> },
     /// A weight whose bytes are none.
     #[error("{0}")]
     Damaged(Box<trine_tensor::Error>),
     /// A matrix so wide that integer sums could overflow.
     #[error("tensor `{tensor}`: rows of {found} numbers, more than the {most} that this device multiplies exactly")]
-    TooWide {
-        /// Its name.
-        tensor: String,
-        /// Its columns.
-        found: usize,
-        /// What works.
-        most: usize,
-    },
+    TooWide { tensor: String, found: usize, most: usize },
     /// A weight whose format or shape cannot play its role.
     #[error("tensor `{tensor}` of format {format}: cannot serve as {role:?}: {reason}")]
-    Unfit {
-        /// Its name.
-        tensor: String,
-        /// Its format.
-        format: &'static str,
-        /// What it was to be.
-        role: Role,
-        /// Why not.
-        reason: &'static str,
-    },
+    Unfit { tensor: String, format: &'static str, role: Role, reason: &'static str },
     /// A format that a KV cache cannot have.
     #[error("a KV cache of format {found}: there are {}", names(KV_FORMATS))]
-    CacheType {
-        /// What was asked for.
-        found: &'static str,
-    },
+    CacheType { found: &'static str },
     /// Not enough memory for the KV cache.
     #[error("a KV cache of {bytes} bytes does not fit into memory: ask for a shorter context or fewer sequences")]
-    NoRoom {
-        /// What was asked for.
-        bytes: u128,
-    },
+    NoRoom { bytes: u128 },
 }
 
 fn names(formats: &[&Format]) -> String {

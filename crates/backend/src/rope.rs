@@ -2,7 +2,7 @@
 
 use crate::RopeLayout;
 
-/// Rotary position embedding: how fast each pair of a head turns.
+/// Rotary position embedding (RoPE, arXiv:2104.09864): the frequency of each pair of a head.
 #[derive(Clone, Debug)]
 pub struct Rope {
     /// Radians per position of each pair.
@@ -13,14 +13,13 @@ pub struct Rope {
     pub temperature: Option<Temperature>,
     /// Which numbers form a pair.
     pub pairs: RopeLayout,
-    /// Numbers of a head; those behind the last pair do not turn.
+    /// Elements of a head; those after the last pair are not rotated.
     pub head_dim: usize,
 }
 
 /// The temperature of attention at far positions, as Llama 4 has it: `1 + scale ln(1 + floor(position / length))`.
 #[derive(Clone, Copy, Debug)]
 pub struct Temperature {
-    /// How fast it grows.
     pub scale: f64,
     /// Positions before it begins to grow.
     pub length: usize,

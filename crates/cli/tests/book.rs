@@ -159,7 +159,12 @@ fn contains(text: &str, lines: &[&str]) -> bool {
 #[test]
 fn code_and_diffs_quote_what_is_there() {
     let examples = files_in(&root().join("examples"), "rs");
-    let examples: Vec<String> = examples.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let documented = files_in(&root().join("crates/trine/src"), "rs");
+    let code = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path).unwrap();
+        text.lines().map(|line| line.trim().trim_start_matches("///")).collect::<Vec<_>>().join("\n")
+    };
+    let examples: Vec<String> = examples.iter().chain(&documented).map(code).collect();
     for page in pages() {
         for block in &page.blocks {
             let lines: Vec<&str> = block.lines.iter().map(String::as_str).collect();

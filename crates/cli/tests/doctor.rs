@@ -18,8 +18,8 @@ fn the_exit_status_tells_whether_something_was_found() {
         (EMBEDDED, 0, vec![]),
         (short.to_str().unwrap(), 5, vec!["the file does not open"]),
         (missing.to_str().unwrap(), 5, vec!["the file does not open"]),
-        (untrained.to_str().unwrap(), 5, vec!["the model foretells English worse than chance"]),
-        (packed.to_str().unwrap(), 5, vec!["the model foretells English worse than chance"]),
+        (untrained.to_str().unwrap(), 5, vec!["the model predicts English worse than chance"]),
+        (packed.to_str().unwrap(), 5, vec!["the model predicts English worse than chance"]),
     ];
     for (model, code, titles) in cases {
         let ran = trine_with(&["doctor", model, "--json"]);
@@ -27,7 +27,7 @@ fn the_exit_status_tells_whether_something_was_found() {
         let found: Vec<&str> =
             json["findings"].as_array().unwrap().iter().map(|finding| finding["title"].as_str().unwrap()).collect();
         assert_eq!((ran.code, found, json["healthy"] == true), (code, titles.clone(), code == 0), "{}", ran.out);
-        assert_eq!(json["canary"].is_null(), titles == ["the file does not open"], "{}", ran.out);
+        assert_eq!(json["smoke_test"].is_null(), titles == ["the file does not open"], "{}", ran.out);
         let human = trine_with(&["doctor", model]);
         assert_eq!(human.code, code);
         assert!(titles.iter().all(|title| human.out.contains(title)), "{}", human.out);

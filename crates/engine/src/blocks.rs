@@ -37,7 +37,6 @@ struct Block {
 pub(crate) struct Table {
     /// The adapter that the sequence runs with.
     pub adapter: u32,
-    /// In order of position.
     pub blocks: Vec<u32>,
     /// How many at the front are full and cached.
     full: usize,

@@ -46,9 +46,7 @@ impl Default for EngineOptions {
 /// How busy an engine is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
-    /// Sequences that run.
     pub running: usize,
-    /// Sequences that wait.
     pub waiting: usize,
     /// Cache blocks of [`BLOCK_LEN`] tokens.
     pub blocks: usize,
@@ -67,7 +65,6 @@ pub struct Engine {
     scheduler: Scheduler,
     context: usize,
     seed: u64,
-    /// Requests so far.
     count: u64,
     batch: Batch,
     /// Logits of the last batch, a row for each output.
@@ -260,7 +257,7 @@ impl Engine {
         &mut *self.runner
     }
 
-    /// What turns text into its tokens.
+    /// Text to tokens and back.
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.tokenizer
     }

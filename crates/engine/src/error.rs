@@ -3,28 +3,13 @@
 pub enum Error {
     /// A model that continues no text.
     #[error("a model of architecture `{arch}` is an encoder: it gives embeddings of texts and does not continue them")]
-    Encoder {
-        /// Its architecture.
-        arch: &'static str,
-    },
+    Encoder { arch: &'static str },
     /// A sampling option out of its range, or not of its type.
     #[error("{field} = {value}: expected {expected}")]
-    Option {
-        /// Its name.
-        field: &'static str,
-        /// What was given.
-        value: String,
-        /// What is allowed.
-        expected: String,
-    },
+    Option { field: &'static str, value: String, expected: String },
     /// No preset of this name.
     #[error("no preset is called `{found}`; there are {known}")]
-    UnknownPreset {
-        /// What was asked for.
-        found: String,
-        /// All there are.
-        known: String,
-    },
+    UnknownPreset { found: String, known: String },
     /// A prompt without tokens.
     #[error("the prompt is empty: expected at least one token")]
     EmptyPrompt,
@@ -39,53 +24,37 @@ pub enum Error {
     /// A token that the model does not have.
     #[error("{place}: token {id} is not one of the model's {vocab}")]
     BeyondVocabulary {
-        /// Where it stands.
         place: String,
-        /// The token.
         id: u32,
         /// Tokens of the model.
         vocab: usize,
     },
     /// A context of zero tokens, or longer than the model's.
     #[error("a context of {asked} tokens: expected 1 to {most}, the model's")]
-    Context {
-        /// What was asked for.
-        asked: usize,
-        /// The model's.
-        most: usize,
-    },
+    Context { asked: usize, most: usize },
     /// An engine option that must be positive is zero.
     #[error("{field} = 0: expected at least 1")]
-    Zero {
-        /// Its name.
-        field: &'static str,
-    },
+    Zero { field: &'static str },
     /// A KV cache that cannot hold one sequence of full length.
     #[error(
         "a KV cache of {bytes} bytes cannot hold one context: {needed} bytes are needed; give more or shorten the context"
     )]
     CacheTooSmall {
-        /// What was given.
         bytes: usize,
         /// What one context needs.
         needed: usize,
     },
     /// A KV cache of more blocks than can be numbered.
     #[error("a KV cache of {blocks} blocks of {} tokens: expected at most {}", crate::BLOCK_LEN, u32::MAX)]
-    CacheTooLarge {
-        /// What was asked for.
-        blocks: usize,
-    },
+    CacheTooLarge { blocks: usize },
     /// The model computed something that is no number: nothing can be picked.
     #[error(
         "the logit of token {id} at position {position} is {value}: the weights are broken or their scale overflows"
     )]
     NotFinite {
-        /// The first such token.
         id: u32,
         /// Tokens before the one that was to be picked.
         position: usize,
-        /// NaN or an infinity.
         value: f32,
     },
     /// A filter left no token to sample.

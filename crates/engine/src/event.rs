@@ -9,9 +9,7 @@ pub struct SeqId(pub u64);
 /// What happened to a sequence.
 #[derive(Debug)]
 pub struct Event<'a> {
-    /// Which.
     pub sequence: SeqId,
-    /// What.
     pub kind: EventKind<'a>,
 }
 
@@ -20,9 +18,8 @@ pub struct Event<'a> {
 pub enum EventKind<'a> {
     /// A token was picked; that which ends the answer, too.
     Token {
-        /// The token.
         id: u32,
-        /// Text that became certain with it. It may lag behind the tokens: characters may need several, and what may become a stop string
+        /// Text that became certain with it. It may come later than the tokens: characters may need several, and what may become a stop string
         /// is held back.
         text: &'a str,
         /// The token's log probability, when asked for.
@@ -30,11 +27,8 @@ pub enum EventKind<'a> {
         /// The most likely tokens, as many as asked for.
         top: &'a [Logprob],
     },
-    /// Nothing follows.
     Finished {
-        /// Why.
         reason: Finish,
-        /// What it took.
         usage: Usage,
     },
 }
@@ -51,7 +45,6 @@ pub enum Finish {
     Length,
     /// Nobody wants it any more.
     Cancelled,
-    /// It cannot go on.
     Failed(Error),
 }
 

@@ -57,7 +57,7 @@ pub struct Generation {
     finished: bool,
 }
 
-/// What the engine's thread is told.
+/// Commands to the engine's thread.
 enum Command {
     Submit(Box<Request>, Sender<Result<Generation, Error>>),
     Cancel(SeqId),
@@ -248,7 +248,6 @@ impl Outlet {
 struct Worker {
     engine: Engine,
     inbox: Receiver<Command>,
-    /// For new generations.
     commands: async_channel::WeakSender<Command>,
     outlets: HashMap<SeqId, Outlet>,
 }

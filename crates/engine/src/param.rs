@@ -1,7 +1,7 @@
 //! What a program or server needs to know of a sampling option to offer it: a new one appears there by itself.
 
-use crate::sample::FILTERS;
-use crate::{Error, Sampling, sampling};
+use crate::Error;
+use crate::options::Sampling;
 use std::collections::BTreeMap;
 
 /// A sampling option: a flag of the program, a field of a request and a key of the configuration, of the same name.
@@ -9,36 +9,24 @@ use std::collections::BTreeMap;
 pub struct Param {
     /// The field of [`Sampling`].
     pub name: &'static str,
-    /// One line for people.
     pub help: &'static str,
     /// Least and greatest allowed number; of [`Field::Texts`], how many, and of [`Field::Biases`], each bias.
     pub range: (f64, f64),
-    /// The field itself.
     pub field: fn(&mut Sampling) -> Field<'_>,
 }
 
 /// A field of [`Sampling`], by type.
 #[derive(Debug)]
 pub enum Field<'a> {
-    /// A number.
     Float(&'a mut f64),
-    /// A whole number.
     Count(&'a mut usize),
     /// A whole number, or no limit.
     Limit(&'a mut Option<usize>),
-    /// A seed, or any.
     Seed(&'a mut Option<u64>),
-    /// Yes or no.
     Switch(&'a mut bool),
-    /// Any number of texts.
     Texts(&'a mut Vec<String>),
     /// Numbers by token id, written `id=number`.
     Biases(&'a mut BTreeMap<u32, f64>),
-}
-
-/// All sampling options: those of the filters in their order, then the others.
-pub fn params() -> impl Iterator<Item = &'static Param> {
-    FILTERS.iter().flat_map(|row| row.params).chain(sampling::PARAMS)
 }
 
 impl Param {

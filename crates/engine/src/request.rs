@@ -81,11 +81,7 @@ pub struct Token {
 #[derive(Debug)]
 pub enum Update {
     Token(Token),
-    /// The last update.
-    Finished {
-        reason: Finish,
-        usage: Usage,
-    },
+    Finished { reason: Finish, usage: Usage },
 }
 
 impl From<EventKind<'_>> for Update {

@@ -141,11 +141,11 @@ fn losses_are_their_definitions_and_lead_back() {
 }
 
 #[test]
-fn powers_are_shares_of_the_largest() {
+fn softmax_numerators_are_relative_to_the_largest() {
     let (mut random, temperature) = (Random(23), 0.7f32);
     for width in WIDTHS {
         let x: Vec<f32> = random.floats(3 * width).iter().map(|x| 9.0 * x).collect();
-        let found = agreed("powers", &|executor| {
+        let found = agreed("softmax numerators", &|executor| {
             let mut out = vec![f32::NAN; x.len()];
             executor.softmax_numerators(&x, width, temperature, &mut out);
             out
@@ -153,7 +153,7 @@ fn powers_are_shares_of_the_largest() {
         for (x, found) in x.chunks(width).zip(found.chunks(width)) {
             let most = x.iter().copied().fold(f32::MIN, f32::max);
             for (&x, &found) in x.iter().zip(found) {
-                close("power", found, (f64::from(x - most) / f64::from(temperature)).exp(), 2e-6);
+                close("numerator", found, (f64::from(x - most) / f64::from(temperature)).exp(), 2e-6);
             }
         }
     }

@@ -15,7 +15,7 @@ fn rounded(x: f32, factors: Factors) -> f32 {
     }
 }
 
-/// Strides of a matrix of so many rows and columns: row-major, column-major, and neither.
+/// Strides of a matrix: row-major, column-major, and neither.
 fn layouts([rows, cols]: [usize; 2]) -> [[usize; 2]; 4] {
     [[cols, 1], [1, rows], [cols + 5, 1], [2 * cols + 1, 2]]
 }

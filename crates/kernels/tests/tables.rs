@@ -23,7 +23,7 @@ fn product(executor: &mut CpuExecutor, w: Matrix, x: &[f32]) -> Vec<f32> {
     out
 }
 
-/// Random weights that a format was asked to encode.
+/// Random weights, encoded in a format.
 fn weights(format: &'static Format, rows: usize, cols: usize, random: &mut Random) -> Vec<u8> {
     let count = rows * cols;
     if format.ternary {
@@ -86,7 +86,7 @@ fn every_product_agrees_with_its_format_and_all_machines_agree_in_every_bit() {
     }
 }
 
-/// Whole panels of rows interleaved, the rows behind them as they are: the same products and the same rows.
+/// Interleaving whole panels, and leaving the rows after them as they are, changes neither products nor decoded rows.
 fn interleaved(executors: &mut [CpuExecutor], w: Matrix, x: &[f32], reference: &[f32]) {
     let panel = PANEL * w.format.row_bytes(w.cols).unwrap();
     let mut bytes = w.bytes.to_vec();

@@ -22,44 +22,29 @@ pub enum Error {
     Cancelled,
     /// Only GGUF files are rewritten.
     #[error("{path}: expected a GGUF file, found safetensors")]
-    NotGguf {
-        /// The file.
-        path: String,
-    },
+    NotGguf { path: String },
     /// The new file would take the place of the old one.
     #[error("{path}: the new file must have another name than the old one")]
-    SameFile {
-        /// The file.
-        path: String,
-    },
+    SameFile { path: String },
     /// What the new file would replace is a folder or a device.
     #[error("{path}: expected the name of a new or an old file, found something else")]
-    NotAFile {
-        /// It.
-        path: String,
-    },
+    NotAFile { path: String },
     /// Weights that are damaged.
     #[error("tensor `{tensor}`: expected finite weights, found {found}")]
     NotFinite {
-        /// Its name.
         tensor: String,
         /// The first such weight.
         found: f32,
     },
     /// A format that no file can hold.
     #[error("format {format} cannot be written to a GGUF file")]
-    NotStorable {
-        /// Its name.
-        format: &'static str,
-    },
+    NotStorable { format: &'static str },
     /// Weights that a ternary format would destroy.
     #[error(
         "tensor `{tensor}`: {format} holds ternary weights, found others: {worst} where {nearest} is the nearest it can hold"
     )]
     NotTernary {
-        /// Its name.
         tensor: String,
-        /// The format asked for.
         format: &'static str,
         /// The weight furthest from what the format can hold.
         worst: f32,
@@ -68,12 +53,7 @@ pub enum Error {
     },
     /// Another program that does not do what it should.
     #[error("{reference}: {problem}")]
-    Reference {
-        /// Its path or address.
-        reference: String,
-        /// What is wrong.
-        problem: String,
-    },
+    Reference { reference: String, problem: String },
     /// The engine, or what it cannot do with these logits.
     #[error(transparent)]
     Engine(#[from] trine_engine::Error),
@@ -85,28 +65,17 @@ pub enum Error {
     Backend(#[from] trine_backend::Error),
     /// A file that cannot be read or written.
     #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: String,
-        /// Why not.
-        source: std::io::Error,
-    },
+    Io { path: String, source: std::io::Error },
     /// A file that would be overwritten.
     #[error("{path}: expected the name of a new file, found one")]
-    Exists {
-        /// The file.
-        path: String,
-    },
+    Exists { path: String },
     /// A line of JSONL that is something else.
     #[error("{path}: line {line}: expected {expected}, found {found}")]
     Line {
-        /// The file.
         path: String,
         /// Counted from 1.
         line: usize,
-        /// What it should be.
         expected: String,
-        /// What it is.
         found: String,
     },
     /// A text of which a tokenizer leaves something out, or changes it.
@@ -118,7 +87,6 @@ pub enum Error {
         document: usize,
         /// Bytes before what is not spelled.
         at: usize,
-        /// What is there.
         text: String,
     },
     /// Windows that a model cannot have.
@@ -126,14 +94,12 @@ pub enum Error {
     Window {
         /// The context or the stride.
         what: &'static str,
-        /// What was asked for.
         found: usize,
         /// The least that makes sense.
         least: usize,
-        /// The most.
         most: usize,
     },
-    /// A text too short to foretell anything in it.
+    /// A text too short to predict anything in it.
     #[error("nothing can be scored in a text of {tokens} tokens with a context of {context}: it is too short")]
     NothingToScore {
         /// Tokens of all documents.
@@ -143,14 +109,7 @@ pub enum Error {
     },
     /// No tensor can be held in this format.
     #[error("no tensor of {path} can be held in {format}: its rows must be multiples of {block} weights")]
-    Nothing {
-        /// The file.
-        path: String,
-        /// The format asked for.
-        format: &'static str,
-        /// Weights of a block.
-        block: usize,
-    },
+    Nothing { path: String, format: &'static str, block: usize },
 }
 
 /// Refuses what a new file must not take the place of: a folder, or a device.

@@ -19,7 +19,6 @@ pub struct Report {
     pub unfit: Vec<String>,
     /// Bytes of all tensors before.
     pub bytes_before: u64,
-    /// And after.
     pub bytes_after: u64,
 }
 
@@ -39,7 +38,7 @@ fn fitting(format: &'static Format, view: &View) -> Option<&'static Format> {
 }
 
 /// Writes the GGUF file `input` to `output` with its matrices in `format`; vectors stay as they are, and so do the embedding and the head
-/// when the format is ternary. Where rows are not whole blocks of 256, a format of 32 that is near takes its place. `progress` is told how
+/// when the format is ternary. Where rows are not whole blocks of 256, a format of 32 that is near takes its place. `progress` gets how
 /// many bytes of `input` are done, and may break off.
 ///
 /// # Errors

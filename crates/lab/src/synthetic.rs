@@ -275,7 +275,7 @@ const POOL: usize = 1 << 16;
 /// Bytes that are written at once.
 const PART: usize = 1 << 20;
 
-/// Writes a model. Its weights keep the size of activations about what it was, so that logits are finite. `progress` is told the bytes
+/// Writes a model. Its weights keep the size of activations about what it was, so that logits are finite. `progress` gets the bytes
 /// that are written of how many, and may break off.
 ///
 /// # Errors

@@ -137,7 +137,7 @@ fn what_is_broken_is_found_and_nothing_else() {
                 let width = p.tensors.iter().find(|view| view.name == "token_embd.weight").unwrap().cols();
                 p.change("token_embd.weight", |w| w[300 * width..500 * width].fill(0.0));
             }),
-            &["tokens of text have no embedding", "the model foretells English badly"],
+            &["tokens of text have no embedding", "the model predicts English badly"],
         ),
         (
             "no pre-tokenizer",
@@ -299,7 +299,7 @@ fn what_is_broken_is_found_and_nothing_else() {
                 tokens[260..n].rotate_left(97);
                 p.set("tokenizer.ggml.tokens", Strings::from_iter(&tokens));
             }),
-            &["the model foretells English worse than chance"],
+            &["the model predicts English worse than chance"],
         ),
     ];
     let folder = tempfile::tempdir().unwrap();
@@ -332,7 +332,7 @@ fn a_file_that_does_not_open_is_a_finding() {
         std::fs::write(&path, bytes).unwrap();
         let report = doctor(&path);
         let [finding] = &report.findings[..] else { panic!("{name}: {report:?}") };
-        assert_eq!((&*finding.title, report.canary, report.is_healthy()), ("the file does not open", None, false));
+        assert_eq!((&*finding.title, report.smoke_test, report.is_healthy()), ("the file does not open", None, false));
         assert!(finding.evidence.contains(name), "{finding:?}");
     }
 }
@@ -341,12 +341,12 @@ fn a_file_that_does_not_open_is_a_finding() {
 fn a_quick_look_reads_no_weights_and_who_waits_may_give_up() {
     let path = Path::new(EMBEDDED);
     let report = examine(path, &Options::default(), &mut |_, _| panic!("weights were read")).unwrap();
-    assert_eq!((report.findings.len(), report.canary), (0, None));
+    assert_eq!((report.findings.len(), report.smoke_test), (0, None));
     let stopped = examine(path, &full(), &mut |_, _| ControlFlow::Break(()));
     assert!(matches!(stopped, Err(Error::Cancelled)));
-    let canary = doctor(path).canary.unwrap();
-    assert!(canary.bits_per_byte < canary.letters_bits_per_byte, "{canary:?}");
-    assert!((4.0..4.6).contains(&canary.letters_bits_per_byte), "{canary:?}");
+    let smoke_test = doctor(path).smoke_test.unwrap();
+    assert!(smoke_test.bits_per_byte < smoke_test.letters_bits_per_byte, "{smoke_test:?}");
+    assert!((4.0..4.6).contains(&smoke_test.letters_bits_per_byte), "{smoke_test:?}");
 }
 
 /// A model of Llama whose queries and keys were not brought into GGUF's order.
@@ -436,7 +436,7 @@ fn another_tokenizer_takes_the_place_of_a_damaged_one() {
     gguf::write(&damaged, &parts.keys, &parts.tensors).unwrap();
     assert_eq!(titles(&doctor(&damaged)), ["the tokenizer is damaged or unknown"]);
     let report = doctor_with(&damaged, &Options { tokenizer: Some(good), ..full() });
-    assert!(report.findings.is_empty() && report.canary.is_some(), "{report:#?}");
+    assert!(report.findings.is_empty() && report.smoke_test.is_some(), "{report:#?}");
 }
 
 /// Files and folders of models, by the folder that they are in.
@@ -450,7 +450,7 @@ fn models(folder: &Path) -> Vec<PathBuf> {
     models
 }
 
-/// Random models foretell nothing, and are well otherwise: of every architecture, packed by every quantiser.
+/// Random models predict nothing, and are well otherwise: of every architecture, packed by every quantiser.
 #[test]
 fn sound_models_of_all_kinds_have_nothing_else() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden");
@@ -459,8 +459,8 @@ fn sound_models_of_all_kinds_have_nothing_else() {
     assert!(all.len() > 80, "golden models are missing");
     for path in all {
         let report = doctor(&path);
-        let foretells = |title: &str| title.starts_with("the model foretells English");
-        let other = report.findings.iter().find(|f| f.severity > Severity::Note && !foretells(&f.title));
+        let predicts = |title: &str| title.starts_with("the model predicts English");
+        let other = report.findings.iter().find(|f| f.severity > Severity::Note && !predicts(&f.title));
         wrong.extend(other.map(|finding| format!("{}: {finding:?}", path.display())));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

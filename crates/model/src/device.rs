@@ -12,7 +12,6 @@ use trine_tensor::File;
 pub struct Device {
     /// What `--device` calls it.
     pub name: &'static str,
-    /// One line for people.
     pub about: &'static str,
     /// The variants that this machine has, best first; empty where there is no such device. `name:variant` selects one.
     pub probe: fn() -> Vec<&'static str>,

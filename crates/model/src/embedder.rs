@@ -14,11 +14,8 @@ const MAX_JSON: u64 = 1 << 20;
 /// What becomes of the states of a text's tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pooling {
-    /// Their mean.
     Mean,
-    /// The first.
     First,
-    /// The last.
     Last,
 }
 

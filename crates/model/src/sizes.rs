@@ -11,7 +11,6 @@ pub struct Sizes {
     pub n_layers: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
-    /// Query heads.
     pub n_heads: usize,
     /// Key and value heads as they are cached, a divisor of `n_heads`; 1 with multi-head latent attention.
     pub n_kv_heads: usize,
@@ -25,7 +24,6 @@ pub struct Sizes {
     pub context_length: usize,
     /// Base of the rotary frequencies.
     pub rope_base: f32,
-    /// Epsilon of norms.
     pub eps: f32,
     /// The embedding is the output head as well.
     pub tied: bool,
@@ -34,10 +32,8 @@ pub struct Sizes {
 /// A tensor of a model that does not exist yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorShape {
-    /// GGUF name.
     pub name: String,
     pub role: Role,
-    /// Row-major.
     pub shape: Vec<usize>,
 }
 

@@ -37,7 +37,6 @@ pub enum TrainEvent<'a> {
 pub struct StepMetrics {
     /// Counted from 1.
     pub step: u64,
-    /// Steps of the run.
     pub steps: u64,
     /// Mean cross-entropy, nats per token.
     pub loss: f64,

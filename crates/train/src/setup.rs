@@ -11,7 +11,6 @@ use trine_tensor::format::{BF16, F16, F32, I2_S, TQ2_0, by_name};
 use trine_tensor::{File, Format, Metadata, OpenOptions};
 
 pub struct Setup {
-    /// The initial model.
     pub file: File,
     /// Of the trained model's file.
     pub metadata: Metadata,

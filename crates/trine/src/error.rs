@@ -18,12 +18,7 @@ pub enum Error {
         "the model takes {} bytes of memory (weights {}, KV cache {}, activations {}), more than the limit of {limit}",
         needed.total(), needed.weights, needed.kv_cache, needed.scratch
     )]
-    MemoryLimit {
-        /// What it may take.
-        limit: u64,
-        /// What it takes.
-        needed: Memory,
-    },
+    MemoryLimit { limit: u64, needed: Memory },
     /// A chat with a model that does not say how chats are written.
     #[error("the model has no chat template")]
     NoTemplate,
@@ -49,7 +44,6 @@ pub enum ErrorKind {
     Template,
     /// The model computed something that is not a number.
     NotFinite,
-    /// The caller broke off.
     Cancelled,
 }
 

@@ -6,6 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// An answer as it is generated. When it ends, [`Stream::finish`] tells why.
+///
+/// ```
+/// use trine::prelude::*;
+///
+/// let mut llm = Llm::embedded()?; // or Llm::open("model.gguf")?
+/// let sampling = Sampling { max_tokens: Some(64), ..Sampling::preset("balanced")? };
+/// for token in llm.stream("Once upon a time", &sampling)? {
+///     print!("{}", token?.text);
+/// }
+/// # Ok::<(), trine::Error>(())
+/// ```
 pub struct Stream<'a> {
     engine: &'a mut Engine,
     sequence: SeqId,

@@ -64,13 +64,12 @@ pub struct CpuOptions {
     pub threads: usize,
     /// Threads for batches of more than one token; as many as `threads` without a number.
     pub threads_batch: Option<usize>,
-    /// The instruction set.
     pub table: &'static Table,
     /// What linear layers take at first.
     pub activations: ActivationPrecision,
     /// Which CPUs the threads are bound to, the calling one included.
     pub affinity: Affinity,
-    /// Where memory lies when there are several nodes.
+    /// The NUMA policy of memory.
     pub numa: Numa,
     /// Copy weights of a mapped file to huge pages, and ask for such pages for activations: faster where memory has more bandwidth than 4 KiB
     /// pages let through, but other programs no longer share the weights. Not for the KV cache, of which a short sequence touches a little of

@@ -20,7 +20,7 @@ pub struct Weight {
 }
 
 impl Weight {
-    /// Its tensor, as it lies on the device.
+    /// Its tensor, as it is stored on the device.
     ///
     /// # Panics
     /// When its rows are interleaved, so that the bytes are not what the format says.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// What a [`Recorder`] writes down.
 #[derive(Clone, Debug)]
 pub struct RecorderOptions {
-    /// Most events of the trace; those behind are left out, which the trace says. An event takes about 70 bytes of memory, and 200 in a file.
+    /// Maximum events of the trace; the trace says how many more were left out. An event takes about 70 bytes of memory, and 200 in a file.
     pub events: usize,
     /// Levels of the trace: 1 has steps, 2 also passes and sampling, 3 layers, 4 operations.
     pub depth: u8,
@@ -119,11 +119,10 @@ pub(super) struct Event {
     pub operations: u64,
 }
 
-/// The memory behind a pass.
+/// The memory after a pass.
 pub(super) struct Sample {
     pub at: Duration,
     pub resident: Option<u64>,
-    /// The most in the pass.
     pub activations: usize,
 }
 
@@ -142,7 +141,6 @@ const LEVELS: usize = 3;
 #[derive(Default)]
 pub(super) struct Record {
     pub options: RecorderOptions,
-    /// The trace's zero.
     origin: Option<Instant>,
     running: bool,
     place: Place,
@@ -155,7 +153,7 @@ pub(super) struct Record {
     totals: HashMap<(Phase, &'static str, Option<u32>), Operation>,
     pub events: Vec<Event>,
     pub samples: Vec<Sample>,
-    /// What the process occupied behind the last pass.
+    /// What the process occupied after the last pass.
     resident: Option<u64>,
     pub left_out: u64,
     pub tensors: Vec<Tensor>,

@@ -77,17 +77,12 @@ impl Phase {
 pub struct Operation {
     /// Of the device's method.
     pub name: &'static str,
-    /// What it counts as.
     pub part: Part,
-    /// When it ran.
     pub phase: Phase,
     /// Its weight, with `*` for the layer's number.
     pub tensor: Option<String>,
-    /// The weight's format.
     pub format: Option<&'static str>,
-    /// How often it ran.
     pub calls: u64,
-    /// How long.
     pub time: Duration,
     /// Bytes moved at least.
     pub bytes: u64,
@@ -115,11 +110,9 @@ pub(super) fn rate(count: u64, time: Duration) -> Option<f64> {
 /// The time of a phase.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Time {
-    /// Forward passes.
     pub passes: u64,
     /// Tokens in them.
     pub tokens: u64,
-    /// All of it.
     pub time: Duration,
     /// The same divided, in the order of [`Part::ALL`].
     pub parts: [Duration; Part::ALL.len()],
@@ -128,9 +121,7 @@ pub struct Time {
 /// A weight.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
-    /// Its name in the file.
     pub name: String,
-    /// Its format.
     pub format: &'static str,
     /// Slowest dimension first.
     pub shape: Vec<usize>,
@@ -158,7 +149,7 @@ pub struct Snapshot {
     pub kv_cache: u64,
     /// The most that activations took at once, as float32.
     pub activations: u64,
-    /// The process behind the last pass, where known.
+    /// The process after the last pass, where known.
     pub resident: Option<u64>,
     /// The ten biggest weights.
     pub biggest: Vec<Tensor>,
@@ -183,13 +174,10 @@ impl Snapshot {
 /// What a [`Recorder`](super::Recorder) found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// Slowest first.
     pub operations: Vec<Operation>,
     /// Reading prompts, from the start on.
     pub prefill: Time,
-    /// Generating.
     pub decode: Time,
-    /// The memory.
     pub memory: Snapshot,
     /// Events that found no room in the trace.
     pub left_out: u64,

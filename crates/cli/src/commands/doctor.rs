@@ -78,8 +78,7 @@ impl Doctor {
         let mut out = std::io::stdout().lock();
         if self.json {
             let healthy = report.is_healthy();
-            let object =
-                json!({ "path": self.model, "healthy": healthy, "findings": report.findings, "canary": report.canary });
+            let object = json!({ "path": self.model, "healthy": healthy, "findings": report.findings, "smoke_test": report.smoke_test });
             writeln!(out, "{object}")?;
         } else {
             self.print(&report, &mut out)?;
@@ -98,11 +97,11 @@ impl Doctor {
             writeln!(out, "  found: {}", table::visible(&finding.evidence))?;
             writeln!(out, "  to do: {}\n", table::visible(&finding.remedy))?;
         }
-        if let Some(canary) = &report.canary {
+        if let Some(smoke_test) = &report.smoke_test {
             writeln!(
                 out,
                 "{} tokens of plain English: {:.2} bits per byte (letters alone: {:.2})",
-                canary.tokens, canary.bits_per_byte, canary.letters_bits_per_byte
+                smoke_test.tokens, smoke_test.bits_per_byte, smoke_test.letters_bits_per_byte
             )?;
         }
         let looked = CHECKS.iter().map(|check| check.name).collect::<Vec<_>>().join(", ");

@@ -4,7 +4,6 @@ use std::ops::Range;
 /// A token that may be sampled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
-    /// Its id.
     pub id: u32,
     /// Its logit, as the filters left it.
     pub logit: f64,
@@ -14,7 +13,7 @@ pub struct Candidate {
 #[derive(Debug, Default)]
 pub struct Candidates {
     items: Vec<Candidate>,
-    /// How many at the front are in order, and before all behind them.
+    /// How many at the front are in order, and before all after them.
     sorted: usize,
     /// How often a token occurs, while [`Candidates::adjust`] counts; zeros otherwise.
     counts: Vec<u32>,

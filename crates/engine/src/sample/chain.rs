@@ -1,6 +1,7 @@
 use super::random::uniform;
 use super::{Candidates, FILTERS, Filter, History, argmax};
-use crate::{Error, Sampling};
+use crate::Error;
+use crate::options::Sampling;
 
 /// Samples the tokens of one request.
 ///
@@ -20,7 +21,6 @@ pub struct Chain {
 /// A token and the logarithm of the probability that the model gave it, before any filter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Logprob {
-    /// The token.
     pub id: u32,
     /// At most 0.
     pub logprob: f64,

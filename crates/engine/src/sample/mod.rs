@@ -17,8 +17,9 @@ pub use chain::{Chain, Logprob, Sampled};
 pub(crate) use random::mix;
 pub use trine_model::runner::argmax;
 
+use crate::Error;
+use crate::options::Sampling;
 use crate::param::Param;
-use crate::{Error, Sampling};
 
 /// The tokens before the one that is sampled.
 #[derive(Clone, Copy, Debug)]
@@ -63,9 +64,7 @@ pub trait Filter: Send {
 /// A filter as the rest of the world sees it.
 #[derive(Debug)]
 pub struct Row {
-    /// Its name.
     pub name: &'static str,
-    /// Its options.
     pub params: &'static [Param],
     /// Whether it may change which token is the most likely one; at temperature 0 only those filters run.
     pub reorders: bool,

@@ -22,17 +22,13 @@ const MAX_BYTES: u64 = 64 << 20;
 /// A test then and now.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
-    /// Its name.
     pub test: String,
     /// The median of the baseline, if that has such a test.
     pub baseline: Option<f64>,
-    /// And now.
     pub tokens_per_second: f64,
-    /// Now over then.
     pub ratio: Option<f64>,
     /// The least that it may be, at 95 %.
     pub low: Option<f64>,
-    /// And the most.
     pub high: Option<f64>,
     /// Probability of such samples when nothing has changed.
     pub p: Option<f64>,
@@ -49,7 +45,6 @@ pub enum Verdict {
     Regression,
     /// No chance, but not more than the threshold.
     Slower,
-    /// No chance.
     Faster,
     /// If there is a difference, it is below the threshold.
     NoDifference,
@@ -62,7 +57,6 @@ pub enum Verdict {
     OtherNoise {
         /// Their share of the time of all CPUs then, 0 to 1.
         then: Option<f64>,
-        /// And now.
         now: Option<f64>,
     },
     /// The baseline has no such test.
@@ -71,7 +65,6 @@ pub enum Verdict {
     OtherBandwidth {
         /// Bytes per second then.
         then: f64,
-        /// And now.
         now: f64,
     },
 }

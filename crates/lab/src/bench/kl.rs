@@ -19,14 +19,14 @@ pub struct Kl {
     pub mean: f64,
     /// Standard error of the mean over the tokens; unknown for one token.
     pub error: Option<f64>,
-    /// Share of tokens behind which both have the same most likely next token.
+    /// Share of tokens after which both have the same most likely next token.
     pub same_best: f64,
-    /// Tokens behind which the distributions were compared.
+    /// Tokens after which the distributions were compared.
     pub tokens: usize,
 }
 
-/// Compares the two behind each of `ids`, at least one token of a text, with the weights as they are on the device, which has quantised
-/// activations again afterwards. `progress` is told how many of how many tokens are done, and may break off.
+/// Compares the two after each of `ids`, at least one token of a text, with the weights as they are on the device, which has quantised
+/// activations again afterwards. `progress` gets how many of how many tokens are done, and may break off.
 ///
 /// # Errors
 /// When the text is longer than the model's context, there is no room for the caches, or `progress` breaks off.

@@ -30,7 +30,6 @@ pub struct Test {
     pub kind: Kind,
     /// Tokens of each sequence.
     pub tokens: usize,
-    /// Sequences at once.
     pub sequences: usize,
     /// Tokens that each sequence already has.
     pub depth: usize,
@@ -85,56 +84,20 @@ pub enum Error {
     Model(#[from] trine_model::Error),
     /// A test that the model cannot do.
     #[error("{test}: the model's context has {context} tokens")]
-    Context {
-        /// The test.
-        test: Test,
-        /// The context.
-        context: usize,
-    },
+    Context { test: Test, context: usize },
     /// A file of measurements cannot be read or written.
     #[error("{path}: {source}")]
-    File {
-        /// The file.
-        path: String,
-        /// Why not.
-        source: std::io::Error,
-    },
+    File { path: String, source: std::io::Error },
     /// A file that is no report of a bench.
     #[error("{path}: expected a report of `trine bench`: {problem}")]
-    NotAReport {
-        /// The file.
-        path: String,
-        /// What is wrong.
-        problem: String,
-    },
+    NotAReport { path: String, problem: String },
     /// A baseline of something else.
     #[error("{path}: the baseline is of another {what}: expected {expected}, found {found}")]
-    Another {
-        /// The file.
-        path: String,
-        /// What differs.
-        what: &'static str,
-        /// What runs now.
-        expected: String,
-        /// What ran then.
-        found: String,
-    },
+    Another { path: String, what: &'static str, expected: String, found: String },
     /// A baseline of other tests.
     #[error("{path}: the baseline has none of these tests: expected {expected}, found {found}")]
-    OtherTests {
-        /// The file.
-        path: String,
-        /// What is to run.
-        expected: String,
-        /// What ran then.
-        found: String,
-    },
+    OtherTests { path: String, expected: String, found: String },
     /// Another program that does not do what it should.
     #[error("{peer}: {problem}")]
-    Peer {
-        /// Its name.
-        peer: String,
-        /// What is wrong.
-        problem: String,
-    },
+    Peer { peer: String, problem: String },
 }

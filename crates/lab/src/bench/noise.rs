@@ -12,7 +12,7 @@ pub struct Noise {
     pub others: f64,
 }
 
-/// Ticks of all CPUs, of 10 ms, in which shares can be told to some percent.
+/// Ticks of all CPUs, of 10 ms, in which shares can be measured to some percent.
 const TICKS: u64 = 16;
 
 /// The clocks at one moment, in ticks.

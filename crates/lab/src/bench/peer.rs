@@ -11,15 +11,9 @@ use trine_tensor::File;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerKind {
     /// llama.cpp as PyPI's `xllamacpp` has it, by this Python.
-    Xllamacpp {
-        /// The interpreter.
-        python: PathBuf,
-    },
+    Xllamacpp { python: PathBuf },
     /// llama.cpp's `llama-bench`, or that of a relative.
-    LlamaBench {
-        /// The program.
-        program: PathBuf,
-    },
+    LlamaBench { program: PathBuf },
 }
 
 /// A program that is ready.

@@ -6,11 +6,9 @@ use serde::{Deserialize, Serialize};
 /// One run of the bench. What is not known is `None`, and `null` in JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// The version of Trine.
     pub trine: String,
     /// Seconds since 1970.
     pub time: Option<u64>,
-    /// Where it ran.
     pub machine: Machine,
     /// What ran.
     #[serde(flatten)]
@@ -29,7 +27,7 @@ pub struct Report {
     pub huge_bytes: Option<u64>,
     /// From opening the file to a model that is ready.
     pub load_seconds: Option<f64>,
-    /// From opening the file to the first token behind a prompt of one.
+    /// From opening the file to the first token after a prompt of one.
     pub first_token_seconds: Option<f64>,
     /// The most memory of the process at once, pages of the mapped file included.
     pub peak_memory_bytes: Option<u64>,
@@ -37,7 +35,6 @@ pub struct Report {
     pub kl: Option<Kl>,
     /// What the machine can do with these threads and instructions.
     pub limits: Limits,
-    /// The tests.
     pub results: Vec<Outcome>,
     /// Another program beside it.
     pub against: Option<Against>,
@@ -50,9 +47,7 @@ pub struct Machine {
     pub cpu: Option<String>,
     /// Cores that the process may use.
     pub cores: Option<usize>,
-    /// Memory.
     pub memory_bytes: Option<u64>,
-    /// The operating system.
     pub os: String,
 }
 
@@ -65,9 +60,7 @@ pub struct Description {
     pub shape: Option<String>,
     /// The mixture of a synthetic model, otherwise the format of most bytes.
     pub format: String,
-    /// Its architecture.
     pub architecture: String,
-    /// Its weights.
     pub parameters: u64,
     /// Their bytes.
     pub weights_bytes: u64,
@@ -93,15 +86,12 @@ pub struct Limits {
 /// One test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Its name.
     pub test: String,
     /// The median of runs; of all sequences together.
     pub tokens_per_second: f64,
     /// The least that the median may be.
     pub low: f64,
-    /// And the most.
     pub high: f64,
-    /// How sure that is.
     pub confidence: f64,
     /// The least bytes that a run must read, per second.
     pub bytes_per_second: Option<f64>,
@@ -123,14 +113,12 @@ pub struct Outcome {
     pub unsteady: usize,
     /// Tokens of a run.
     pub tokens: usize,
-    /// The runs that count.
     pub samples: Vec<Sample>,
 }
 
 /// The same tests by another program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Against {
-    /// Its name.
     pub peer: String,
     /// What it says its version is.
     pub version: Option<String>,
@@ -143,19 +131,15 @@ pub struct Against {
 /// One test by both.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Versus {
-    /// Its name.
     pub test: String,
-    /// The peer's median.
     pub tokens_per_second: f64,
     /// The least that it may be.
     pub low: f64,
-    /// And the most.
     pub high: f64,
     /// Trine's speed over the peer's: the median over pairs of neighbouring runs.
     pub ratio: f64,
     /// The least that the ratio may be.
     pub ratio_low: f64,
-    /// And the most.
     pub ratio_high: f64,
     /// How sure both intervals are.
     pub confidence: f64,

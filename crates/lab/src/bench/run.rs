@@ -44,7 +44,6 @@ pub struct Sample {
 /// The runs of one test.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
-    /// Those that count.
     pub kept: Vec<Sample>,
     /// Runs during which the bandwidth changed, which were repeated.
     pub discarded: usize,
@@ -52,7 +51,7 @@ pub struct Samples {
 
 /// Runs all tests by all subjects in turn, `repetitions` times; `[subject][test]`. In each run a test is repeated for at least 0.2 s, so
 /// that what lasts milliseconds is not measured by chance. `bandwidth` measures that of memory, where it can be
-/// measured. `progress` is told how many of how many runs are done, and may break off.
+/// measured. `progress` gets how many of how many runs are done, and may break off.
 ///
 /// # Errors
 /// When a subject fails, or `progress` breaks off.

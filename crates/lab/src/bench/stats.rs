@@ -10,7 +10,6 @@ pub struct Interval {
     pub median: f64,
     /// The least that it may be.
     pub low: f64,
-    /// And the most.
     pub high: f64,
     /// How often such an interval has the true median: at least 0.95 where the samples are enough for that.
     pub confidence: f64,

@@ -1,4 +1,4 @@
-//! Another program's numbers beside ours: the ids of the same texts, and the probabilities behind each of the tokens with which that program
+//! Another program's numbers beside ours: the ids of the same texts, and the probabilities after each of the tokens with which that program
 //! goes on. A mistake in either shows as a difference that rounding does not explain.
 
 mod reference;
@@ -34,13 +34,11 @@ pub struct Options {
 /// Both programs on one text.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
-    /// The text.
     pub prompt: String,
-    /// Its ids here.
     pub ids: Vec<u32>,
     /// Its ids there, which both models are given.
     pub reference_ids: Vec<u32>,
-    /// The tokens behind it.
+    /// The tokens after it.
     pub steps: Vec<Step>,
 }
 
@@ -75,7 +73,7 @@ impl Comparison {
     }
 }
 
-/// Compares the two on each of these texts. `progress` is told how many are done, and may break off.
+/// Compares the two on each of these texts. `progress` gets how many are done, and may break off.
 ///
 /// # Errors
 /// When the reference does not answer, its ids or the texts are none that the model can read, a logit is no number, there is no room for the
@@ -131,7 +129,7 @@ fn rows(runner: &mut dyn Runner, ids: &[u32], outputs: usize, options: &Options)
     Ok(all)
 }
 
-/// Trine's logits behind a token beside what the reference says. `position` is for messages.
+/// Trine's logits after a token beside the reference's. `position` is for messages.
 fn step(row: &[f32], position: usize, theirs: &reference::Step) -> Result<Step, Error> {
     let not_finite = |id: u32| trine_engine::Error::NotFinite { id, position, value: row[id as usize] };
     let id = argmax(row).map_err(not_finite)?;

@@ -72,7 +72,6 @@ impl Drop for Reference {
 
 /// A token that the reference takes.
 pub(super) struct Step {
-    /// Its id.
     pub id: u32,
     /// The likeliest tokens at its place, each with its `ln p`; none where the reference does not tell.
     pub likely: Vec<(u32, f64)>,
@@ -171,7 +170,7 @@ impl Reference {
         }
     }
 
-    /// The ids of a text, with what stands before and behind every text, and the names of control tokens as these.
+    /// The ids of a text, with what stands before and after every text, and the names of control tokens as these.
     pub(super) fn tokenize(&self, text: &str) -> Result<Vec<u32>, Error> {
         let answer = self.post("/tokenize", &json!({ "content": text, "add_special": true, "parse_special": true }))?;
         let ids = answer["tokens"].as_array().and_then(|ids| ids.iter().map(id).collect());

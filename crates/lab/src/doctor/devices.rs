@@ -1,7 +1,7 @@
 //! Whether a device computes what the CPU computes, operation by operation.
 
-use super::canary::TEXT;
-use super::{Check, Finding, Patient, Severity};
+use super::smoke_test::TEXT;
+use super::{Check, Context, Finding, Severity};
 use std::ops::ControlFlow;
 use trine_backend::Drift;
 use trine_model::runner::{Input, ScoreOptions, Want, score};
@@ -16,9 +16,9 @@ const TOKENS: usize = 48;
 /// Tokens of a pass: both a prompt's and single ones are compared.
 const BATCH: usize = 47;
 
-fn run(patient: &mut Patient) -> Vec<Finding> {
-    let Some([reference, device]) = patient.compare_devices.clone() else { return Vec::new() };
-    let evidence = match compare(patient, &reference, &device) {
+fn run(context: &mut Context) -> Vec<Finding> {
+    let Some([reference, device]) = context.compare_devices.clone() else { return Vec::new() };
+    let evidence = match compare(context, &reference, &device) {
         Ok(None) => return Vec::new(),
         Ok(Some(drift)) => drift.to_string(),
         Err(error) => error.to_string(),
@@ -28,10 +28,10 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
     vec![Finding::new(Severity::Error, title, evidence, remedy)]
 }
 
-fn compare(patient: &Patient, reference: &DeviceName, device: &DeviceName) -> Result<Option<Drift>, Error> {
-    let (Some(cpu), Ok(language)) = (patient.cpu.clone(), &patient.language) else { return Ok(None) };
+fn compare(context: &Context, reference: &DeviceName, device: &DeviceName) -> Result<Option<Drift>, Error> {
+    let (Some(cpu), Ok(language)) = (context.cpu.clone(), &context.language) else { return Ok(None) };
     let options = DeviceOptions { cpu, ..DeviceOptions::default() };
-    let (mut runner, found) = load_side_by_side(patient.file, reference, device, &options)?;
+    let (mut runner, found) = load_side_by_side(context.file, reference, device, &options)?;
     let mut ids = language.tokenizer.encode(TEXT, EncodeOptions { parse_special: false, add_special: true });
     ids.truncate(TOKENS.min(runner.spec().context_length));
     let input = Input { outputs: ids.len(), ids };

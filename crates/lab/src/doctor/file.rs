@@ -1,6 +1,6 @@
 //! The file itself: whether it opens, says what it is, and holds what it says.
 
-use super::{Check, Finding, Patient, Severity};
+use super::{Check, Context, Finding, Severity};
 use std::collections::BTreeMap;
 use trine_tensor::{Error, FORMATS, FileFormat};
 
@@ -24,9 +24,9 @@ pub(super) fn unopened(error: &Error) -> Finding {
     Finding::new(Severity::Error, "the file does not open", error.to_string(), remedy)
 }
 
-fn run(patient: &mut Patient) -> Vec<Finding> {
+fn run(context: &mut Context) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if let Err(error) = &patient.spec {
+    if let Err(error) = &context.spec {
         use trine_model::Error;
         let remedy = match error {
             Error::UnknownArch { .. } => "take a model of an architecture that the message names",
@@ -36,12 +36,12 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
         };
         findings.push(Finding::new(Severity::Error, "the model's numbers make no sense", error.to_string(), remedy));
     }
-    findings.extend(file_type(patient));
-    let numbers = patient.file.notes().iter().map(|note| {
+    findings.extend(file_type(context));
+    let numbers = context.file.notes().iter().map(|note| {
         let remedy = "nothing, if the model makes sense; if not, choose another with --layout NAME";
         Finding::new(Severity::Note, "a type number has several meanings", note, remedy)
     });
-    let model = patient.spec.iter().flat_map(|spec| &spec.notes).map(|note| {
+    let model = context.spec.iter().flat_map(|spec| &spec.notes).map(|note| {
         let remedy = "nothing, if texts are all that you have for it";
         Finding::new(Severity::Note, "a part of the model is left out", note, remedy)
     });
@@ -49,19 +49,20 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
 }
 
 /// `general.file_type` against the format of most weights.
-fn file_type(patient: &Patient) -> Option<Finding> {
-    let FileFormat::Gguf { .. } = patient.file.format() else { return None };
-    let said = patient.file.metadata().u32("general.file_type").ok()??;
-    let said = FORMATS.iter().find(|format| format.file_type() == Some(said))?;
+fn file_type(context: &Context) -> Option<Finding> {
+    let FileFormat::Gguf { .. } = context.file.format() else { return None };
+    let declared = context.file.metadata().u32("general.file_type").ok()??;
+    let declared = FORMATS.iter().find(|format| format.file_type() == Some(declared))?;
     let mut weights = BTreeMap::new();
-    for view in patient.file.tensors().filter(|view| view.shape.len() > 1) {
+    for view in context.file.tensors().filter(|view| view.shape.len() > 1) {
         *weights.entry(view.format.name).or_insert(0) += view.rows() * view.cols();
     }
     let (most, _) = weights.iter().max_by_key(|(_, weights)| **weights)?;
     // Layouts of one format share a number.
-    let any = FORMATS.iter().any(|format| format.file_type() == said.file_type() && weights.contains_key(format.name));
+    let any =
+        FORMATS.iter().any(|format| format.file_type() == declared.file_type() && weights.contains_key(format.name));
     (!any).then(|| {
-        let evidence = format!("general.file_type says {said}, most weights are {most}, none is {said}");
+        let evidence = format!("general.file_type is {declared}, most weights are {most}, none is {declared}");
         Finding::new(
             Severity::Note,
             "the file's type is not that of its tensors",

@@ -1,14 +1,14 @@
 //! The layouts of ternary matrices: what was assumed of them, and whether the model makes sense in another than the one it was read in.
 
-use super::{Check, Finding, Patient, Severity, canary};
+use super::{Check, Context, Finding, Severity, smoke_test};
 use trine_model::open_file;
 use trine_tensor::{Format, OpenOptions, gguf};
 
 pub(super) const LAYOUT: Check = Check { name: "layout", about: "the order of ternary weights", run };
 
-fn run(patient: &mut Patient) -> Vec<Finding> {
-    let is_nonsense = patient.canary.is_some_and(|canary| canary.judge().is_some());
-    let better = if is_nonsense { better(patient) } else { None };
+fn run(context: &mut Context) -> Vec<Finding> {
+    let is_nonsense = context.smoke_test.is_some_and(|smoke_test| smoke_test.judge().is_some());
+    let better = if is_nonsense { better(context) } else { None };
     if let Some(better) = better {
         return vec![better];
     }
@@ -21,27 +21,27 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
         };
         Finding::new(Severity::Note, "the layout of weights was assumed", warning, remedy)
     };
-    patient.file.warnings().iter().map(assumed).collect()
+    context.file.warnings().iter().map(assumed).collect()
 }
 
-/// The layout in which the canary foretells its text best, if it does so well.
-fn better(patient: &Patient) -> Option<Finding> {
-    let read = patient.canary?;
+/// The layout in which the smoke test predicts its text best, if it does so well.
+fn better(context: &Context) -> Option<Finding> {
+    let read = context.smoke_test?;
     let mut known: Vec<&'static Format> = Vec::new();
-    for view in patient.file.tensors().filter(|view| view.format.id.is_some()) {
+    for view in context.file.tensors().filter(|view| view.format.id.is_some()) {
         if !known.contains(&view.format) {
             known.push(view.format);
         }
     }
     let meanings = known.iter().filter_map(|format| format.id).flat_map(gguf::candidates);
     let others = meanings.filter(|format| !known.contains(format));
-    let foretold = others.filter_map(|format| {
-        let file = open_file(patient.file.path(), &OpenOptions { layouts: vec![format], ..OpenOptions::default() });
+    let predicted = others.filter_map(|format| {
+        let file = open_file(context.file.path(), &OpenOptions { layouts: vec![format], ..OpenOptions::default() });
         // What does not open or run in this layout does not have it.
-        let canary = canary::measure(patient, &file.ok()?, None).ok()??;
-        canary.judge().is_none().then_some((format, canary.bits_per_byte))
+        let smoke_test = smoke_test::measure(context, &file.ok()?, None).ok()??;
+        smoke_test.judge().is_none().then_some((format, smoke_test.bits_per_byte))
     });
-    let (format, bits) = foretold.min_by(|a, b| a.1.total_cmp(&b.1))?;
+    let (format, bits) = predicted.min_by(|a, b| a.1.total_cmp(&b.1))?;
     let evidence =
         format!("{bits:.2} bits per byte of plain English as {format}, {:.2} as it was read", read.bits_per_byte);
     let remedy = format!("choose the layout with --layout {}", format.name.to_ascii_lowercase());

@@ -1,18 +1,18 @@
 //! Why a model talks nonsense or fails: checks of a file, each finding with its evidence and what to do.
 
-mod canary;
 mod devices;
 mod file;
+mod hypotheses;
 mod layout;
-mod readings;
 mod rope;
 mod rotation;
+mod smoke_test;
 mod template;
 mod tensors;
 mod tokenizer;
 mod weights;
 
-pub use canary::Canary;
+pub use smoke_test::SmokeTest;
 
 use crate::Error;
 use serde::Serialize;
@@ -38,13 +38,11 @@ pub enum Severity {
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Finding {
-    /// How bad it is.
     pub severity: Severity,
     /// What it is, in a few words.
     pub title: String,
     /// What was found, where, and what it should be.
     pub evidence: String,
-    /// What to do.
     pub remedy: String,
 }
 
@@ -61,11 +59,9 @@ impl Finding {
 
 /// A family of checks.
 pub struct Check {
-    /// Its name.
     pub name: &'static str,
-    /// What it looks at.
     pub about: &'static str,
-    run: fn(&mut Patient) -> Vec<Finding>,
+    run: fn(&mut Context) -> Vec<Finding>,
 }
 
 /// All checks, in the order in which they run: what explains others comes first. A new one is a file and a row.
@@ -76,24 +72,24 @@ pub static CHECKS: &[Check] = &[
     template::TEMPLATE,
     rope::ROPE,
     weights::WEIGHTS,
-    canary::CANARY,
+    smoke_test::SMOKE_TEST,
     devices::DEVICES,
     layout::LAYOUT,
-    readings::READINGS,
+    hypotheses::HYPOTHESES,
 ];
 
 /// What checks look at.
-struct Patient<'a> {
+struct Context<'a> {
     file: &'a File,
     /// What kind of model it is, and why that is not known.
     spec: Result<Spec, trine_model::Error>,
     language: Result<Language, trine_model::Error>,
     /// What was counted of each tensor; empty in a quick examination.
     tensors: Vec<Tensor>,
-    /// How the canary runs; absent in a quick examination.
+    /// How the smoke test runs; absent in a quick examination.
     cpu: Option<CpuOptions>,
     compare_devices: Option<[DeviceName; 2]>,
-    canary: Option<Canary>,
+    smoke_test: Option<SmokeTest>,
     /// The worst that was found so far.
     worst: Option<Severity>,
 }
@@ -101,10 +97,9 @@ struct Patient<'a> {
 /// What was found in a file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// The worst first.
     pub findings: Vec<Finding>,
-    /// How well the model foretells plain English; unknown when it was not run.
-    pub canary: Option<Canary>,
+    /// How well the model predicts plain English; unknown when it was not run.
+    pub smoke_test: Option<SmokeTest>,
 }
 
 impl Report {
@@ -127,7 +122,7 @@ pub struct Options {
     pub layouts: Vec<&'static Format>,
 }
 
-/// Examines a model file, which need not even open. `progress` is told the bytes of weights read and their sum, and may end it.
+/// Examines a model file, which need not even open. `progress` gets the bytes of weights read and their sum, and may break off.
 ///
 /// # Errors
 /// When `progress` breaks off; whatever else is wrong is a finding.
@@ -139,18 +134,19 @@ pub fn examine(
     let Options { cpu, tokenizer, compare_devices, layouts } = options.clone();
     let file = match open_file(path, &OpenOptions { layouts, ..OpenOptions::default() }) {
         Ok(file) => file,
-        Err(error) => return Ok(Report { findings: vec![file::unopened(&error)], canary: None }),
+        Err(error) => return Ok(Report { findings: vec![file::unopened(&error)], smoke_test: None }),
     };
     let spec = Spec::of(&file);
     let quant_method = spec.as_ref().map_or(QuantMethod::None, |spec| spec.quant_method);
     let tensors = if cpu.is_some() { tensors::count(&file, quant_method, progress)? } else { Vec::new() };
     let language = tokenizer.map_or_else(|| Language::of(&file), |path| Language::open(&path));
-    let mut patient = Patient { file: &file, spec, language, tensors, cpu, compare_devices, canary: None, worst: None };
+    let mut context =
+        Context { file: &file, spec, language, tensors, cpu, compare_devices, smoke_test: None, worst: None };
     let mut findings = Vec::new();
     for check in CHECKS {
-        findings.extend((check.run)(&mut patient));
-        patient.worst = findings.iter().map(|finding: &Finding| finding.severity).max();
+        findings.extend((check.run)(&mut context));
+        context.worst = findings.iter().map(|finding: &Finding| finding.severity).max();
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-    Ok(Report { findings, canary: patient.canary })
+    Ok(Report { findings, smoke_test: context.smoke_test })
 }

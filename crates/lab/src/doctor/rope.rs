@@ -1,6 +1,6 @@
-//! Rotary positions: whether base and scaling fit the model, and whether queries and keys are in the order that the architecture turns them.
+//! RoPE: whether base and scaling fit the model, and whether queries and keys have the rope layout of the architecture.
 
-use super::{Check, Finding, Patient, Severity};
+use super::{Check, Context, Finding, Severity};
 use std::f64::consts::PI;
 use trine_backend::RopeLayout;
 use trine_model::Spec;
@@ -10,19 +10,19 @@ pub(super) const ROPE: Check = Check { name: "rope", about: "base, scaling and o
 
 const CONVERT: &str = "convert the model again from its original, with a converter that knows it";
 
-fn run(patient: &mut Patient) -> Vec<Finding> {
-    let Ok(spec) = &patient.spec else { return Vec::new() };
-    [base(patient, spec), wavelength(spec), permuted(patient, spec)].into_iter().flatten().collect()
+fn run(context: &mut Context) -> Vec<Finding> {
+    let Ok(spec) = &context.spec else { return Vec::new() };
+    [base(context, spec), wavelength(spec), permuted(context, spec)].into_iter().flatten().collect()
 }
 
 /// Llama 3's vocabulary with the base of Llama 2, which converters write when they find none.
-fn base(patient: &Patient, spec: &Spec) -> Option<Finding> {
-    let metadata = patient.file.metadata();
+fn base(context: &Context, spec: &Spec) -> Option<Finding> {
+    let metadata = context.file.metadata();
     let pre = metadata.str("tokenizer.ggml.pre").ok().flatten();
     let is_llama3 = matches!(pre, Some("llama-bpe" | "llama3" | "llama-v3")) && spec.arch.gguf.contains(&"llama");
     let key = format!("{}.rope.freq_base", spec.arch.gguf[0]);
     let base = metadata.f32(&key).ok()?.unwrap_or(10000.0);
-    (patient.file.format() != FileFormat::Safetensors && is_llama3 && spec.vocab_size > 100_000 && base <= 10000.0)
+    (context.file.format() != FileFormat::Safetensors && is_llama3 && spec.vocab_size > 100_000 && base <= 10000.0)
         .then(|| {
             let evidence = format!(
                 "{key} is {base}, but the vocabulary of {} tokens is Llama 3's, which was trained with 500000",
@@ -52,12 +52,12 @@ fn wavelength(spec: &Spec) -> Option<Finding> {
 }
 
 /// Numbers that turn together are trained together and are of like size; where others are more alike, rows are in another order.
-fn permuted(patient: &Patient, spec: &Spec) -> Option<Finding> {
+fn permuted(context: &Context, spec: &Spec) -> Option<Finding> {
     // Latent heads have no such rows.
     let rope = spec.ropes.first().filter(|_| spec.mla.is_none())?;
     let (head, half) = (spec.head_dim, rope.frequencies.len());
     let (mut adjacent, mut halves, mut count) = (0.0, 0.0, 0);
-    for tensor in patient.tensors.iter().filter(|tensor| tensor.rows.len() % head == 0) {
+    for tensor in context.tensors.iter().filter(|tensor| tensor.rows.len() % head == 0) {
         for rows in tensor.rows.chunks_exact(head) {
             let differ = |a: usize, b: usize| (libm::log(rows[a]) - libm::log(rows[b])).abs() / 2.0;
             if rows.iter().any(|&square| square <= 0.0 || !square.is_finite()) {
@@ -76,7 +76,7 @@ fn permuted(patient: &Patient, spec: &Spec) -> Option<Finding> {
     };
     (count >= PAIRS && ours > TIMES * other).then(|| {
         let evidence = format!(
-            "rows of queries and keys that are turned together ({}) differ by {:.3} in the logarithm of their size, those that would be if {} were turned by {:.3}, over {count} pairs",
+            "rows of queries and keys that are rotated together ({}) differ by {:.3} in the logarithm of their size, those that would be if {} were rotated by {:.3}, over {count} pairs",
             names[0], ours / f64::from(count), names[1], other / f64::from(count)
         );
         Finding::new(Severity::Warning, "queries and keys seem to be in another order than rotary positions expect", evidence, CONVERT)

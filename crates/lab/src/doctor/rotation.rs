@@ -1,6 +1,6 @@
 //! Rotations of activations that a file asks for and Trine does not apply.
 
-use super::{Check, Finding, Patient, Severity};
+use super::{Check, Context, Finding, Severity};
 use trine_tensor::Value;
 
 pub(super) const ROTATION: Check =
@@ -9,7 +9,7 @@ pub(super) const ROTATION: Check =
 /// What names of keys about rotations contain.
 const NAMES: &[&str] = &["hadamard", "quarot", "spinquant", "rotation"];
 
-fn run(patient: &mut Patient) -> Vec<Finding> {
+fn run(context: &mut Context) -> Vec<Finding> {
     let is_off = |value: &str| matches!(value.to_lowercase().as_str(), "false" | "0" | "none" | "null" | "");
     let named = |name: &str| NAMES.iter().any(|part| name.to_lowercase().contains(part));
     let written = |value: &Value| match value {
@@ -17,8 +17,8 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
         Value::String(value) => value.clone(),
         value => format!("{value:?}"),
     };
-    let metadata = patient.file.metadata().iter().map(|(key, value)| (key.to_owned(), written(value)));
-    let config = patient.file.config().and_then(|config| config.get("quantization_config")?.as_object());
+    let metadata = context.file.metadata().iter().map(|(key, value)| (key.to_owned(), written(value)));
+    let config = context.file.config().and_then(|config| config.get("quantization_config")?.as_object());
     let config =
         config.into_iter().flatten().map(|(key, value)| (format!("quantization_config.{key}"), value.to_string()));
     let asked = metadata.chain(config).filter(|(key, value)| named(key) && !is_off(value.trim_matches('"')));

@@ -1,6 +1,6 @@
 //! The chat template: whether it compiles, and writes what the vocabulary knows.
 
-use super::{Check, Finding, Patient, Severity};
+use super::{Check, Context, Finding, Severity};
 use trine_text::{Message, Template, Tokenizer};
 
 pub(super) const TEMPLATE: Check =
@@ -11,8 +11,8 @@ const CHAT: &[&str] = &["<|im_start|>", "<|start_header_id|>", "<start_of_turn>"
 
 const GREETING: &str = "Hello!";
 
-fn run(patient: &mut Patient) -> Vec<Finding> {
-    let Ok(language) = &patient.language else { return Vec::new() };
+fn run(context: &mut Context) -> Vec<Finding> {
+    let Ok(language) = &context.language else { return Vec::new() };
     let tokenizer = &language.tokenizer;
     let Some(source) = &language.template else { return missing(tokenizer).into_iter().collect() };
     let spelled = |id: Option<u32>| id.and_then(|id| tokenizer.name(id)).unwrap_or_default();

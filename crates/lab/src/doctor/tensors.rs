@@ -10,7 +10,6 @@ pub(super) struct Tensor {
     pub name: String,
     pub format: &'static str,
     pub shape: Vec<usize>,
-    /// Weights.
     pub count: u64,
     /// Those that are NaN or infinite; the rest is counted without them.
     pub not_finite: u64,
@@ -18,7 +17,6 @@ pub(super) struct Tensor {
     pub least: f32,
     pub most: f32,
     pub squares: f64,
-    /// Rows of zeros alone.
     pub zero_rows: Vec<u32>,
     /// Weights that no ternary code gives: beyond the scale in a ternary format, or of two sizes in a row of another.
     pub not_ternary: u64,
@@ -59,7 +57,7 @@ pub(super) fn count(
     let mut done = 0;
     let mut all = Vec::new();
     for stored in file.tensors() {
-        // What cannot be unpacked is said when the model is to run.
+        // What cannot be unpacked is reported when the model is loaded.
         let Ok(Some(view)) = unpack.view(stored) else { continue };
         let view = view.by_rows();
         let mut row = vec![0.0; view.cols()];

@@ -1,6 +1,6 @@
 //! Text to tokens: what is missing, what was assumed, and whether a text comes back.
 
-use super::{Check, Finding, Patient, Severity};
+use super::{Check, Context, Finding, Severity};
 use trine_model::Error;
 use trine_text::{EncodeOptions, TokenType, Tokenizer};
 
@@ -11,8 +11,8 @@ const OTHER: &str = "give the tokenizer of this very model with --tokenizer FILE
 /// What should come back as it was.
 const SAMPLE: &str = "Hello, world! It's 12345 o'clock: \"x = y\"\n  the end.";
 
-fn run(patient: &mut Patient) -> Vec<Finding> {
-    let language = match &patient.language {
+fn run(context: &mut Context) -> Vec<Finding> {
+    let language = match &context.language {
         Ok(language) => language,
         Err(error) => {
             let mut cause = error;
@@ -29,7 +29,7 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
     let assumed =
         |warning: &String| Finding::new(Severity::Warning, "something was assumed of the tokenizer", warning, OTHER);
     let mut findings: Vec<Finding> = language.warnings.iter().map(assumed).collect();
-    if let Some(Err(error)) = patient.spec.as_ref().ok().map(|spec| language.check(spec)) {
+    if let Some(Err(error)) = context.spec.as_ref().ok().map(|spec| language.check(spec)) {
         findings.push(Finding::new(
             Severity::Error,
             "the vocabulary is not that of the model",
@@ -39,7 +39,7 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
     }
     let tokenizer = &language.tokenizer;
     // Who writes nothing needs no end, and no spelling that comes back.
-    if patient.spec.as_ref().is_ok_and(|spec| spec.arch.encoder) {
+    if context.spec.as_ref().is_ok_and(|spec| spec.arch.encoder) {
         return findings;
     }
     findings.extend(special(tokenizer));

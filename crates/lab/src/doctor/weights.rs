@@ -1,7 +1,7 @@
 //! The weights: finite, of a size that makes sense, alive, and ternary where the model is.
 
 use super::tensors::Tensor;
-use super::{Check, Finding, Patient, Severity};
+use super::{Check, Context, Finding, Severity};
 use std::collections::BTreeMap;
 use trine_model::QuantMethod;
 use trine_text::TokenType;
@@ -21,8 +21,8 @@ const ZEROS: f64 = 0.95;
 
 const AGAIN: &str = "get the file again and compare its checksum; if it is as published, convert the model again";
 
-fn run(patient: &mut Patient) -> Vec<Finding> {
-    let tensors = &patient.tensors;
+fn run(context: &mut Context) -> Vec<Finding> {
+    let tensors = &context.tensors;
     let mut findings = Vec::new();
     let mut list = |severity, title: &str, remedy: &str, is: &dyn Fn(&Tensor) -> Option<String>| {
         let found: Vec<(&str, String)> = tensors.iter().filter_map(|t| Some((&*t.name, is(t)?))).collect();
@@ -54,7 +54,7 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
         (sane && (rms > usual * TIMES || rms * TIMES < usual))
             .then(|| format!("the root of the mean square is {rms:e}, in the middle of other layers {usual:e}"))
     });
-    let is_ternary = patient.spec.as_ref().is_ok_and(|spec| spec.bit_linear && spec.quant_method == QuantMethod::None);
+    let is_ternary = context.spec.as_ref().is_ok_and(|spec| spec.bit_linear && spec.quant_method == QuantMethod::None);
     let code = "convert the model again: a ternary code beyond the three, or scales in the wrong place, mean another byte layout";
     list(Severity::Error, "ternary codes are not ternary", code, &|t| {
         let is = trine_tensor::format::by_name(t.format).is_some_and(|format| format.ternary);
@@ -76,7 +76,7 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
         (is_ternary && is_linear(t) && share > ZEROS && !t.is_constant())
             .then(|| format!("{:.1} % of {} weights", share * 100.0, t.count))
     });
-    findings.extend(embedding(patient));
+    findings.extend(embedding(context));
     findings
 }
 
@@ -108,10 +108,10 @@ fn usual(tensors: &[Tensor]) -> BTreeMap<String, f64> {
 }
 
 /// Tokens of text whose embedding is nothing.
-fn embedding(patient: &Patient) -> Option<Finding> {
-    let language = patient.language.as_ref().ok()?;
+fn embedding(context: &Context) -> Option<Finding> {
+    let language = context.language.as_ref().ok()?;
     let table =
-        patient.tensors.iter().find(|t| t.name == "token_embd.weight" || t.name == "model.embed_tokens.weight")?;
+        context.tensors.iter().find(|t| t.name == "token_embd.weight" || t.name == "model.embed_tokens.weight")?;
     let is_text = |&&row: &&u32| language.tokenizer.token_type(row) == Some(TokenType::Normal);
     let empty: Vec<&u32> = table.zero_rows.iter().filter(is_text).collect();
     let first = *empty.first()?;

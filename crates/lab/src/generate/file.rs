@@ -20,7 +20,6 @@ pub struct Keep {
 /// What became of texts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Written.
     pub texts: u64,
     /// Their tokens.
     pub tokens: u64,
@@ -34,7 +33,6 @@ pub struct Counts {
 pub struct Writer {
     path: PathBuf,
     file: File,
-    /// Of plain text.
     separator: Option<String>,
     keep: Keep,
     /// Hashes of the texts in the file.
@@ -43,7 +41,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A new file: JSONL, or plain text with a line of `separator` behind each text.
+    /// A new file: JSONL, or plain text with a line of `separator` after each text.
     ///
     /// # Errors
     /// [`Error::Exists`], and when it cannot be made.
@@ -83,7 +81,7 @@ impl Writer {
             let bad = |found: String| Error::Line {
                 path: path.display().to_string(),
                 line: number,
-                expected: format!("a generated text of seed {seed}, behind those of the lines before"),
+                expected: format!("a generated text of seed {seed}, after those of the lines before"),
                 found,
             };
             let text: Text = serde_json::from_slice(&line).map_err(|error| bad(error.to_string()))?;

@@ -41,9 +41,7 @@ pub struct Text {
     pub text: String,
     /// Tokens that the model picked, its end included.
     pub tokens: usize,
-    /// How it ended.
     pub finish: End,
-    /// Its number.
     pub index: u64,
     /// The seed that its tokens were picked with.
     pub seed: u64,

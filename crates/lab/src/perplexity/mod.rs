@@ -1,4 +1,4 @@
-//! How well a model foretells a text.
+//! Perplexity: how well a model predicts a text.
 
 mod ratio;
 mod text;
@@ -56,7 +56,6 @@ impl Sums {
 /// How far a measurement is.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
-    /// What is known.
     pub sums: Sums,
     /// Tokens to score in all.
     pub total: u64,
@@ -66,13 +65,12 @@ pub struct Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
-    /// Whole documents.
     Documents,
     /// The windows of the only document. Neighbours are about the same things, so that the truth may lie outside more often than it should.
     Windows,
 }
 
-/// How well a model foretells a text.
+/// How well a model predicts a text.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Perplexity {
     /// `e` to the nats per token.
@@ -95,7 +93,7 @@ pub struct Perplexity {
     pub complete: bool,
 }
 
-/// Measures how well a model foretells a text. `progress` may break off: the result is then that of the tokens so far.
+/// Measures how well a model predicts a text. `progress` may break off: the result is then that of the tokens so far.
 ///
 /// Each token's surprise is the negative logarithm of what the softmax of the logits gives it, in float64. The same text gives the same
 /// result, to the bit, for every batch and every number of threads.

@@ -8,11 +8,9 @@ const Z: f64 = 1.959963984540054;
 /// A number, and where it may lie at 95 %.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Estimate {
-    /// What was measured.
     pub value: f64,
     /// The least that it may be; unknown with a single unit.
     pub low: Option<f64>,
-    /// And the most.
     pub high: Option<f64>,
 }
 

@@ -8,7 +8,7 @@ pub struct Text {
     /// What stands in front of every window.
     pub(super) bos: Option<u32>,
     pub(super) documents: Vec<Vec<Token>>,
-    /// What may stand behind a document; empty when nothing does.
+    /// Tokens that may end a document; empty when none does.
     ends: Vec<u32>,
 }
 

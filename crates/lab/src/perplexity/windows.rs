@@ -6,12 +6,12 @@ use std::ops::Range;
 /// wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Windows {
-    /// Each window begins `stride` tokens behind the one before and scores what was not scored yet: every token once, and all but a
+    /// Each window begins `stride` tokens after the one before and scores what was not scored yet: every token once, and all but a
     /// document's first window with at least `context - stride + 1` tokens in front.
     Sliding {
         /// Most tokens that the model reads at once.
         context: usize,
-        /// Between the beginnings of windows; at most what `context` leaves behind BOS.
+        /// Between the beginnings of windows; at most what `context` leaves after BOS.
         stride: usize,
     },
     /// As llama.cpp's `llama-perplexity`: windows of `context` tokens side by side, BOS in place of the first token of each, of which the
@@ -36,7 +36,7 @@ impl Windows {
     }
 }
 
-/// Tokens that a model reads together, those of a document from `start` to the last but one of `scored`, behind BOS where there is one.
+/// Tokens that a model reads together, those of a document from `start` to the last but one of `scored`, after BOS if there is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Window {
     pub document: usize,
@@ -45,7 +45,7 @@ pub(super) struct Window {
     pub scored: Range<usize>,
 }
 
-/// The windows of a document of `len` tokens, behind BOS or not.
+/// The windows of a document of `len` tokens, after BOS or not.
 pub(super) fn windows(how: Windows, document: usize, len: usize, bos: bool) -> Vec<Window> {
     let front = usize::from(bos);
     let mut all = Vec::new();
@@ -100,7 +100,7 @@ mod tests {
     }
 
     /// By llama.cpp's words: chunk `i` is `tokens[i * n_ctx..]`, its first token becomes BOS, and the logits of positions `n_ctx / 2` to
-    /// `n_ctx - 2` meet the tokens behind them.
+    /// `n_ctx - 2` meet the tokens after them.
     #[test]
     fn second_halves_are_llama_cpps() {
         for (bos, context, len) in [false, true]

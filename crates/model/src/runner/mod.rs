@@ -99,7 +99,6 @@ pub trait Runner: Send {
 pub struct RunnerMemory {
     /// Weights, as they are stored in the file.
     pub weights: u64,
-    /// All KV caches.
     pub kv_caches: u64,
     /// Activations, buffers kept for reuse included; `None` when the device does not know.
     pub activations: Option<u64>,

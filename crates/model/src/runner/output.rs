@@ -5,7 +5,6 @@ pub enum Want<'a> {
     Logits,
     /// The `k` highest logits of each row, and the logarithm of the sum of all exponentials.
     Top {
-        /// How many.
         k: usize,
         /// Changes to the logits of each row before that: one for each output row, or none at all.
         edits: &'a [Edit<'a>],

@@ -8,7 +8,6 @@ use trine_backend::{ExpertGroups, Routing, ScoringFunction};
 #[derive(Clone, Debug)]
 pub struct Experts {
     pub n_experts: usize,
-    /// Width of each expert.
     pub intermediate_size: usize,
     pub routing: Routing,
 }

@@ -38,13 +38,10 @@ pub struct Spec {
     pub causal: bool,
     /// Attention and feed-forward take the same input.
     pub parallel_residual: bool,
-    /// Factor on embeddings.
     pub embedding_scale: f32,
     /// Factor on what a half of a layer adds to the residual stream.
     pub residual_scale: f32,
-    /// Factor on logits.
     pub logit_scale: f32,
-    /// Softcap of logits.
     pub logit_softcap: Option<f32>,
     pub experts: Option<Experts>,
     pub mla: Option<Mla>,

@@ -36,7 +36,6 @@ pub struct ModelConfig {
     pub architecture: String,
     pub n_layers: usize,
     pub hidden_size: usize,
-    /// Query heads.
     pub n_heads: usize,
     /// Key and value heads, `n_heads` by default.
     pub n_kv_heads: Option<usize>,

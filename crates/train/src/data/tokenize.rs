@@ -21,9 +21,7 @@ pub(super) struct Encoded {
 
 #[derive(Clone, Copy)]
 pub(super) struct Document {
-    /// BOS and EOS included.
     pub tokens: u32,
-    /// Length of the text.
     pub bytes: u32,
     /// Whether it is held out.
     pub validation: bool,

@@ -1,6 +1,6 @@
-//! Whether the model runs, and foretells plain English better than who knows nothing of it.
+//! Whether the model runs, and predicts plain English better than chance.
 
-use super::{Check, Finding, Patient, Severity};
+use super::{Check, Context, Finding, Severity};
 use crate::Error;
 use crate::perplexity::{Options, Text, Windows, perplexity};
 use serde::Serialize;
@@ -11,7 +11,7 @@ use trine_model::{DeviceOptions, ModelOptions, Spec, is_for_embeddings, load};
 use trine_tensor::File;
 use trine_tensor::format::F32;
 
-pub(super) const CANARY: Check = Check { name: "canary", about: "a short text, foretold", run };
+pub(super) const SMOKE_TEST: Check = Check { name: "smoke test", about: "a short text, predicted", run };
 
 /// Plain English that no model was trained on, some two hundred tokens.
 pub(super) const TEXT: &str = "The old woman lived at the edge of the village, in a small house with a red door. Every morning she went out \
@@ -25,10 +25,9 @@ pub(super) const TEXT: &str = "The old woman lived at the edge of the village, i
 /// Most tokens that the model reads at once.
 const CONTEXT: usize = 512;
 
-/// How well a model foretells a short English text, beside who knows less.
+/// How well a model predicts a short English text, beside trivial baselines.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Canary {
-    /// Tokens foretold.
+pub struct SmokeTest {
     pub tokens: u64,
     /// `-ln p` of a token, the mean.
     pub nats_per_token: f64,
@@ -40,16 +39,16 @@ pub struct Canary {
     pub letters_bits_per_byte: f64,
 }
 
-fn run(patient: &mut Patient) -> Vec<Finding> {
+fn run(context: &mut Context) -> Vec<Finding> {
     // What is already known to be broken explains whatever the text would show.
-    if patient.worst == Some(Severity::Error) {
+    if context.worst == Some(Severity::Error) {
         return Vec::new();
     }
-    match measure(patient, patient.file, None) {
+    match measure(context, context.file, None) {
         Ok(None) => Vec::new(),
-        Ok(Some(canary)) => {
-            patient.canary = Some(canary);
-            canary.judge().into_iter().collect()
+        Ok(Some(smoke_test)) => {
+            context.smoke_test = Some(smoke_test);
+            smoke_test.judge().into_iter().collect()
         }
         Err(error) => {
             let remedy = match &error {
@@ -62,19 +61,19 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
     }
 }
 
-/// Runs the text on `file`, which is that of the patient or the same read otherwise, as what it says it is or as `spec`.
-pub(super) fn measure(patient: &Patient, file: &File, spec: Option<Spec>) -> Result<Option<Canary>, Error> {
-    let (Some(options), Ok(language)) = (patient.cpu.clone(), &patient.language) else { return Ok(None) };
-    // Who reads a text as a whole, or was trained to tell texts apart, foretells nothing.
-    let encoder = patient.spec.as_ref().is_ok_and(|spec| spec.arch.encoder);
-    let foretells = !encoder && !is_for_embeddings(patient.file);
+/// Runs the text on `file`, which is that of the context or the same read otherwise, as what it says it is or as `spec`.
+pub(super) fn measure(context: &Context, file: &File, spec: Option<Spec>) -> Result<Option<SmokeTest>, Error> {
+    let (Some(options), Ok(language)) = (context.cpu.clone(), &context.language) else { return Ok(None) };
+    // Encoders and models for embeddings predict no next token.
+    let encoder = context.spec.as_ref().is_ok_and(|spec| spec.arch.encoder);
+    let predicts = !encoder && !is_for_embeddings(context.file);
     let threads = options.threads;
     let device = DeviceOptions { cpu: options, ..DeviceOptions::default() };
-    let model = ModelOptions { spec, headless: !foretells };
+    let model = ModelOptions { spec, headless: !predicts };
     let mut runner = load(file, &device, model, &mut |_| ControlFlow::Continue(()))?;
     runner.limit_context(CONTEXT);
     probe(&mut *runner, language.tokenizer.bos().unwrap_or(0))?;
-    if !foretells {
+    if !predicts {
         return Ok(None);
     }
     let text = Text::new(&language.tokenizer, &[TEXT.to_owned()], false, usize::MAX)?;
@@ -82,7 +81,7 @@ pub(super) fn measure(patient: &Patient, file: &File, spec: Option<Spec>) -> Res
     let stride = Windows::longest_stride(context, text.has_bos()).div_ceil(2).max(1);
     let options = Options { windows: Windows::Sliding { context, stride }, batch: CONTEXT, threads, cache_type: &F32 };
     let found = perplexity(&mut *runner, &text, &options, &mut |_| ControlFlow::Continue(()))?;
-    Ok(Some(Canary {
+    Ok(Some(SmokeTest {
         tokens: found.sums.tokens,
         nats_per_token: found.nats_per_token.value,
         uniform_nats_per_token: libm::log(runner.spec().vocab_size as f64),
@@ -91,10 +90,10 @@ pub(super) fn measure(patient: &Patient, file: &File, spec: Option<Spec>) -> Res
     }))
 }
 
-impl Canary {
-    /// What is wrong with a model that foretells so, if something is.
+impl SmokeTest {
+    /// What is wrong with a model that predicts like this, if anything.
     pub(super) fn judge(&self) -> Option<Finding> {
-        let Canary { tokens, nats_per_token, uniform_nats_per_token, bits_per_byte, letters_bits_per_byte } = self;
+        let SmokeTest { tokens, nats_per_token, uniform_nats_per_token, bits_per_byte, letters_bits_per_byte } = self;
         let evidence = format!(
             "over {tokens} tokens of plain English {bits_per_byte:.2} bits per byte ({nats_per_token:.2} nats per token); who knows only how often \
              each letter comes has {letters_bits_per_byte:.2} bits per byte, who takes all tokens for equally likely {uniform_nats_per_token:.2} nats per token"
@@ -102,9 +101,9 @@ impl Canary {
         let remedy = "if the model is trained, and on English: its weights or its tokenizer are not read as they were written. Compare the \
              checksum, take the file of another publisher, or convert it again";
         if nats_per_token >= uniform_nats_per_token {
-            Some(Finding::new(Severity::Error, "the model foretells English worse than chance", evidence, remedy))
+            Some(Finding::new(Severity::Error, "the model predicts English worse than chance", evidence, remedy))
         } else if bits_per_byte >= letters_bits_per_byte {
-            let title = "the model foretells English no better than the frequency of letters";
+            let title = "the model predicts English no better than the frequency of letters";
             Some(Finding::new(Severity::Warning, title, evidence, remedy))
         } else {
             None
@@ -127,14 +126,14 @@ mod tests {
     #[test]
     fn a_canary_is_judged_by_who_knows_less() {
         let title = |nats_per_token: f64, bits_per_byte: f64| {
-            let canary = Canary {
+            let smoke_test = SmokeTest {
                 tokens: 200,
                 nats_per_token,
                 uniform_nats_per_token: 7.0,
                 bits_per_byte,
                 letters_bits_per_byte: letters(),
             };
-            canary.judge().map(|finding| (finding.severity, finding.title))
+            smoke_test.judge().map(|finding| (finding.severity, finding.title))
         };
         assert_eq!(title(3.0, 1.5), None);
         let (severity, found) = title(6.9, 4.5).unwrap();

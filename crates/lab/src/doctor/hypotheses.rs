@@ -1,25 +1,27 @@
 //! Whether the model makes more sense with other numbers than the file gives: how positions turn, how many heads there are, what norms add.
 
-use super::{Check, Finding, Patient, Severity, canary};
+use super::{Check, Context, Finding, Severity, smoke_test};
 use trine_backend::RopeLayout;
 use trine_model::Spec;
 
-pub(super) const READINGS: Check = Check { name: "readings", about: "the same text, with other numbers", run };
+pub(super) const HYPOTHESES: Check = Check { name: "hypotheses", about: "the same text, with other numbers", run };
 
 /// Bits per byte of plain English below which a model is well.
 const WELL: f64 = 1.6;
 /// What another reading must save.
 const BETTER: f64 = 0.8;
 
-fn run(patient: &mut Patient) -> Vec<Finding> {
-    let Some(read) = patient.canary.filter(|canary| canary.bits_per_byte >= WELL) else { return Vec::new() };
-    let Ok(spec) = &patient.spec else { return Vec::new() };
-    let foretold = others(spec).into_iter().filter_map(|(reading, spec)| {
+fn run(context: &mut Context) -> Vec<Finding> {
+    let Some(read) = context.smoke_test.filter(|smoke_test| smoke_test.bits_per_byte >= WELL) else {
+        return Vec::new();
+    };
+    let Ok(spec) = &context.spec else { return Vec::new() };
+    let predicted = others(spec).into_iter().filter_map(|(reading, spec)| {
         // What does not run so is not so.
-        let canary = canary::measure(patient, patient.file, Some(spec)).ok()??;
-        Some((reading, canary.bits_per_byte))
+        let smoke_test = smoke_test::measure(context, context.file, Some(spec)).ok()??;
+        Some((reading, smoke_test.bits_per_byte))
     });
-    let best = foretold.min_by(|a, b| a.1.total_cmp(&b.1));
+    let best = predicted.min_by(|a, b| a.1.total_cmp(&b.1));
     let as_read = format!("{:.2} bits per byte of plain English", read.bits_per_byte);
     if let Some((reading, bits)) = best.filter(|(_, bits)| *bits < BETTER * read.bits_per_byte) {
         let title = format!("the model makes more sense with {reading}");
@@ -33,10 +35,10 @@ fn run(patient: &mut Patient) -> Vec<Finding> {
     let evidence = format!("{as_read}; models of a few million weights have 1.3 and less, large ones below 1");
     let remedy = "nothing, if the model is meant for another language or for code, or was trained little; otherwise compare its keys with those \
          of its original";
-    vec![Finding::new(Severity::Note, "the model foretells English badly", evidence, remedy)]
+    vec![Finding::new(Severity::Note, "the model predicts English badly", evidence, remedy)]
 }
 
-/// The other readings, in words, with what the model would be.
+/// The other hypotheses, in words, with what the model would be.
 fn others(spec: &Spec) -> Vec<(String, Spec)> {
     let mut others = Vec::new();
     let mut other = |reading: String, change: &dyn Fn(&mut Spec) -> Option<()>| {
