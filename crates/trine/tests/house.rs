@@ -47,3 +47,41 @@ fn dependencies_point_down() {
     }
     assert!(edges > FLOORS.len(), "the manifests were not understood");
 }
+
+/// The Rust sources under a folder of `crates/`, with their paths.
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut folders = vec![crates().join(folder)];
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                sources.push((path, text));
+            }
+        }
+    }
+    assert!(!sources.is_empty(), "{folder}");
+    sources
+}
+
+#[test]
+fn nothing_above_the_model_is_generic_over_a_backend() {
+    for folder in ["engine/src", "lab/src", "trine/src", "cli/src"] {
+        for (path, text) in sources(folder) {
+            assert!(!text.contains("B: Backend"), "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_decoder_names_no_device_no_cache_block_and_no_number_format() {
+    for (path, text) in sources("model/src") {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(name == "device.rs" || !text.contains("Cpu::") && !text.contains("CpuOptions"), "{name}");
+        if ["attention.rs", "feed_forward.rs", "loader.rs"].contains(&name) {
+            assert!(!text.contains("F32") && !text.contains("BLOCK_LEN"), "{name}");
+        }
+    }
+}
