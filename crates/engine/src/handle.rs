@@ -7,7 +7,7 @@ use async_channel::{Receiver, Sender, TrySendError};
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use trine_text::Tokenizer;
 
@@ -56,9 +56,23 @@ pub struct Generation {
     id: SeqId,
     updates: Receiver<Update>,
     commands: Sender<Command>,
-    /// Set by the engine's thread when it has paused the sequence because the channel is full.
-    paused: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     finished: bool,
+}
+
+/// What a generation and the engine's thread share beside the channel.
+#[derive(Default)]
+struct Shared {
+    /// Set when the sequence is paused because the channel is full.
+    paused: AtomicBool,
+    /// Updates that found the channel full when the engine was shut down.
+    rest: Mutex<VecDeque<Update>>,
+}
+
+impl Shared {
+    fn rest(&self) -> MutexGuard<'_, VecDeque<Update>> {
+        self.rest.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
 }
 
 /// Commands to the engine's thread.
@@ -234,7 +248,7 @@ struct Outlet {
     updates: Sender<Update>,
     /// Updates that found the channel full.
     held: VecDeque<Update>,
-    paused: Arc<AtomicBool>,
+    shared: Arc<Shared>,
 }
 
 impl Outlet {
@@ -245,7 +259,7 @@ impl Outlet {
                 Ok(()) => {}
                 Err(TrySendError::Full(update)) => {
                     self.held.push_front(update);
-                    self.paused.store(true, Ordering::SeqCst);
+                    self.shared.paused.store(true, Ordering::SeqCst);
                     // Whoever takes an update from now on sees the flag and sends a command; whoever took one before left room.
                     if self.updates.is_full() {
                         return false;
@@ -297,6 +311,9 @@ impl Worker {
         }
         let waiting: Vec<SeqId> = self.outlets.keys().copied().collect();
         waiting.into_iter().for_each(|id| self.cancel(id));
+        for (_, outlet) in self.outlets.drain() {
+            *outlet.shared.rest() = outlet.held;
+        }
     }
 
     fn obey(&mut self, command: Command) -> ControlFlow<()> {
@@ -326,9 +343,9 @@ impl Worker {
             return Err(Error::ShutDown);
         };
         let (sender, updates) = async_channel::bounded(CAPACITY);
-        let paused = Arc::new(AtomicBool::new(false));
-        self.outlets.insert(id, Outlet { updates: sender, held: VecDeque::new(), paused: paused.clone() });
-        Ok(Generation { id, updates, commands, paused, finished: false })
+        let shared = Arc::<Shared>::default();
+        self.outlets.insert(id, Outlet { updates: sender, held: VecDeque::new(), shared: shared.clone() });
+        Ok(Generation { id, updates, commands, shared, finished: false })
     }
 
     fn cancel(&mut self, id: SeqId) {
