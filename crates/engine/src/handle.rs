@@ -198,9 +198,10 @@ impl Generation {
 
     /// Wakes a sequence that rests, and notes the end. Without an update the engine's thread is gone.
     fn taken(&mut self, update: Option<Update>) -> Option<Update> {
-        if self.paused.swap(false, Ordering::SeqCst) {
+        if self.shared.paused.swap(false, Ordering::SeqCst) {
             let _ = self.commands.try_send(Command::Resume(self.id));
         }
+        let update = update.or_else(|| self.shared.rest().pop_front());
         let update =
             update.unwrap_or(Update::Finished { reason: Finish::Failed(Error::ShutDown), usage: Usage::default() });
         self.finished = matches!(update, Update::Finished { .. });
