@@ -290,7 +290,7 @@ fn masters_of_ternary(weights: &mut [f32]) {
 }
 
 /// [`Trainer`](crate::Trainer) rejects models with such operations.
-fn no_gradient(what: &str) -> ! {
+fn rejected(what: &str) -> ! {
     unreachable!("training rejects models with {what}")
 }
 
@@ -410,23 +410,21 @@ impl<B: Adjoint> Backend for Tape<B> {
                 }
                 Recorded::GatherOutputs { x: saved(x) }
             }
-            Op::Embed { .. } => no_gradient("learned positions or token types"),
-            Op::GatedActivation { up: None, .. } => no_gradient("feed-forward layers without a gate"),
-            Op::Attention { sinks: Some(_), .. } => no_gradient("attention sinks"),
-            Op::LayerNorm { .. } => no_gradient("layer norm"),
-            Op::Softcap { .. } => no_gradient("softcapped logits"),
+            Op::Embed { .. } => rejected("learned positions or token types"),
+            Op::GatedActivation { up: None, .. } => rejected("feed-forward layers without a gate"),
+            Op::Attention { sinks: Some(_), .. } => rejected("attention sinks"),
+            Op::LayerNorm { .. } => rejected("layer norm"),
+            Op::Softcap { .. } => rejected("softcapped logits"),
             Op::SliceColumns { .. } | Op::Concat { .. } | Op::LinearPerHead { .. } => {
-                no_gradient("multi-head latent attention")
+                rejected("multi-head latent attention")
             }
-            Op::Experts { .. } | Op::ExpertsBias { .. } | Op::CombineExperts { .. } => {
-                no_gradient("mixture of experts")
-            }
+            Op::Experts { .. } | Op::ExpertsBias { .. } | Op::CombineExperts { .. } => rejected("mixture of experts"),
         };
         self.record_op(op)
     }
 
     fn route(&mut self, _: &Var<B::Act>, _: Option<&usize>, _: &Routing) -> B::Routes {
-        no_gradient("mixture of experts")
+        rejected("mixture of experts")
     }
 
     fn add_norm(&mut self, gain: &usize, a: &Var<B::Act>, b: &Var<B::Act>, eps: f32) -> (Var<B::Act>, Var<B::Act>) {
