@@ -94,7 +94,7 @@ pub fn model(file: &File) -> bool {
 
 /// Whether the logits of token 0 are finite.
 fn first_token(cpu: &mut Cpu, model: &Model<Cpu>) -> bool {
-    let Ok(cache) = cpu.create_cache(model.kv_shape(1, &F32)) else { return false };
+    let Ok(cache) = cpu.create_cache(model.spec().kv_shape(1, &F32)) else { return false };
     let (mut batch, mut logits) = (Batch::new(), Vec::new());
     batch.push(&[0], 0, &[0], 1);
     let result = model.forward(cpu, cache, &batch).map(|out| cpu.to_host(&out, &mut logits));

@@ -1,7 +1,49 @@
 //! What a decoder asks of a device, and the devices that answer.
 //!
-//! A [`Backend`] knows no architecture; the model above it knows no device. The signatures are functional, so that a forward pass reads
-//! like the paper; a device recycles the memory of activations that are dropped.
+//! A decoder is a list of some twenty coarse operations: products, norms, attention, rope. A [`Backend`] holds weights, activations and KV
+//! caches, and runs these operations. It knows no architecture, and the model above it knows no device, so every architecture runs on every
+//! device.
+//!
+//! Operations are functional: they take activations and return new ones, so that a forward pass reads like the paper. A device recycles the
+//! memory of activations that are dropped. Operations are also values, [`Op`], which a wrapper can time, log or compare without naming each.
+//!
+//! # Overview
+//!
+//! - [`Backend`] is the trait of devices; [`Ops`] has its operations as methods.
+//! - [`Batch`] says which tokens a pass runs, in which blocks of the KV cache. [`Backend::begin`] copies it to the device once.
+//! - [`Cpu`] is the CPU, by the kernels of `trine-kernels`.
+//! - [`Around`] calls a function for each operation of another backend, [`profile`] records times and bytes, and [`Compare`] runs two backends
+//!   and finds the first operation whose results differ.
+//!
+//! # Example
+//!
+//! A linear layer, on the CPU and within a wrapper that counts operations:
+//!
+//! ```
+//! use trine_backend::{Around, Backend, Cpu, CpuOptions, Error, OpOf, Ops, Role};
+//! use trine_tensor::{View, format::F32};
+//!
+//! let mut count = 0;
+//! let cpu = Cpu::new(CpuOptions { threads: 1, ..CpuOptions::default() })?;
+//! let mut device = Around::new(cpu, |cpu: &mut Cpu, op: OpOf<Cpu>| {
+//!     count += 1;
+//!     cpu.run(op)
+//! });
+//!
+//! // Two rows of three weights, and two tokens.
+//! let w = View::new("w", &F32, vec![2, 3], F32.encode(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])).unwrap();
+//! let w = device.upload(w, Role::Linear)?;
+//! let x = device.to_device(&[1.0, 0.0, 0.0, 0.0, 1.0, 1.0], 3);
+//! let y = device.linear(&w, &x);
+//! let y = device.add(&y, &y);
+//!
+//! let mut out = Vec::new();
+//! device.to_host(&y, &mut out)?;
+//! assert_eq!(out, [2.0, 8.0, 10.0, 22.0]);
+//! drop(device);
+//! assert_eq!(count, 2);
+//! # Ok::<(), Error>(())
+//! ```
 
 mod around;
 mod batch;

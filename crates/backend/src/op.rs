@@ -14,7 +14,7 @@ pub enum Ids {
     TokenType,
 }
 
-/// One operation with its operands, which are borrowed. All are pure: they return new activations.
+/// One operation with its operands, which are borrowed. They return new activations; [`Op::Attention`] alone changes something else, the KV cache.
 ///
 /// The type parameters are those of a [`Backend`](crate::Backend); [`OpOf`](crate::OpOf) names them. Shapes are `[tokens, columns]`.
 #[derive(Debug)]

@@ -3,7 +3,7 @@ use std::ops::Range;
 
 /// The operations of a [`Backend`] as methods, so that a forward pass reads like the paper. [`Op`] says what each computes.
 ///
-/// Every backend has them, and none can replace them: whatever a model computes goes through [`Backend::run`].
+/// Every backend has them, and none can replace them: they go through [`Backend::run`].
 pub trait Ops: Backend {
     /// Runs [`Op::Embed`].
     #[must_use]

@@ -1,7 +1,7 @@
 //! System settings that affect speed, and the commands that improve them.
 
 use serde::Serialize;
-use trine::tensor::memory;
+use trine_tensor::memory;
 
 /// System settings; unknown values are null.
 #[derive(Default, Serialize)]

@@ -5,8 +5,8 @@ use serde_json::{Value as Json, json};
 use std::io::Write;
 use std::time::{Duration, Instant};
 use trine::Stream;
-use trine::engine::{Finish, Token, Usage};
-use trine::text::Tokenizer;
+use trine_engine::{Finish, Token, Usage};
+use trine_text::Tokenizer;
 
 pub struct TimedAnswer {
     pub text: String,

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use trine::Llm;
-use trine::backend::profile::Recorder;
-use trine::engine::Sampling;
-use trine::text::Message;
+use trine_backend::profile::Recorder;
+use trine_engine::Sampling;
+use trine_text::Message;
 
 const HELP: &str = "\
 /clear        start a new conversation

@@ -60,57 +60,98 @@ pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(system)
 }
 
-/// The exit status and the hint of an error.
-fn diagnose(error: &anyhow::Error) -> (Exit, Option<&'static str>) {
-    if let Some(usage) = error.downcast_ref::<UsageError>() {
-        return (Exit::Usage, Some(usage.hint));
+/// The exit status of an error, and a hint.
+type Diagnosis = (Exit, Option<&'static str>);
+
+fn diagnose(error: &anyhow::Error) -> Diagnosis {
+    fn of<E: std::error::Error + Send + Sync + 'static>(
+        error: &anyhow::Error,
+        diagnosis: fn(&E) -> Diagnosis,
+    ) -> Option<Diagnosis> {
+        error.downcast_ref().map(diagnosis)
     }
-    if let Some(error) = error.downcast_ref::<trine::model::Error>() {
-        return of_model(error);
-    }
-    if let Some(error) = error.downcast_ref::<trine::tensor::Error>() {
-        return (Exit::Model, of_file(error));
-    }
-    if let Some(error) = error.downcast_ref::<trine_lab::Error>() {
-        return of_lab(error);
-    }
-    if let Some(error) = error.downcast_ref::<trine_lab::bench::Error>() {
-        return of_bench(error);
-    }
-    if let Some(error) = error.downcast_ref::<trine::train::Error>() {
-        return of_train(error);
-    }
-    match error.downcast_ref::<trine::Error>() {
-        Some(trine::Error::Model(error)) => of_model(error),
-        Some(trine::Error::Engine(error)) => of_engine(error),
-        Some(trine::Error::MemoryLimit { .. }) => {
-            (Exit::Work, Some("raise --mem-limit, or lower --context or --batch"))
-        }
-        Some(trine::Error::Text(_)) => (Exit::Work, Some("--raw omits the chat template")),
+    of(error, |usage: &UsageError| (Exit::Usage, Some(usage.hint)))
+        .or_else(|| of(error, of_model))
+        .or_else(|| of(error, of_file))
+        .or_else(|| of(error, of_facade))
+        .or_else(|| of(error, of_train))
+        .or_else(|| of(error, of_bench))
+        .or_else(|| of(error, of_crossval))
+        .or_else(|| of(error, of_generate))
+        .or_else(|| of(error, of_perplexity))
+        .or_else(|| of(error, of_quantize))
+        .or_else(|| of(error, of_synthetic))
+        .unwrap_or((Exit::Work, None))
+}
+
+fn of_facade(error: &trine::Error) -> Diagnosis {
+    use trine::Error;
+    match error {
+        Error::Model(error) => of_model(error),
+        Error::Engine(error) => of_engine(error),
+        Error::MemoryLimit { .. } => (Exit::Work, Some("raise --mem-limit, or lower --context or --batch")),
+        Error::Text(_) => (Exit::Work, Some("--raw omits the chat template")),
         _ => (Exit::Work, None),
     }
 }
 
-fn of_lab(error: &trine_lab::Error) -> (Exit, Option<&'static str>) {
-    use trine_lab::Error;
+const SHOW_CONTEXT: &str = "`trine info` shows the context length of a model";
+
+fn of_crossval(error: &trine_lab::crossval::Error) -> Diagnosis {
+    use trine_lab::crossval::Error;
     match error {
-        Error::File(error) => (Exit::Model, of_file(error)),
-        Error::Model(error) => of_model(error),
         Error::Cancelled => (Exit::Interrupted, None),
+        Error::Model(error) => of_model(error),
         Error::Engine(error) => of_engine(error),
-        Error::Backend(error) => of_device(error),
-        Error::Window { .. } => (Exit::Usage, Some("`trine info` shows the context length of a model")),
+        Error::Context { .. } => (Exit::Usage, Some(SHOW_CONTEXT)),
+        _ => (Exit::Work, None),
+    }
+}
+
+fn of_generate(error: &trine_lab::generate::Error) -> Diagnosis {
+    use trine_lab::generate::Error;
+    match error {
+        Error::Engine(error) => of_engine(error),
         Error::Exists { .. } => (Exit::Work, Some("--resume continues it; otherwise delete it or choose another name")),
+        _ => (Exit::Work, None),
+    }
+}
+
+fn of_perplexity(error: &trine_lab::perplexity::Error) -> Diagnosis {
+    use trine_lab::perplexity::Error;
+    match error {
+        Error::Cancelled => (Exit::Interrupted, None),
+        Error::Model(error) => of_model(error),
+        Error::Engine(error) => of_engine(error),
+        Error::Window { .. } => (Exit::Usage, Some(SHOW_CONTEXT)),
+        _ => (Exit::Work, None),
+    }
+}
+
+fn of_quantize(error: &trine_lab::quantize::Error) -> Diagnosis {
+    use trine_lab::quantize::Error;
+    match error {
+        Error::Cancelled => (Exit::Interrupted, None),
+        Error::File(error) => of_file(error),
         Error::NotTernary { .. } => (Exit::Work, Some("choose q4_k or another format for any weights")),
         _ => (Exit::Work, None),
     }
 }
 
-fn of_train(error: &trine::train::Error) -> (Exit, Option<&'static str>) {
-    use trine::train::Error;
+fn of_synthetic(error: &trine_lab::synthetic::Error) -> Diagnosis {
+    use trine_lab::synthetic::Error;
+    match error {
+        Error::Cancelled => (Exit::Interrupted, None),
+        Error::File(error) => of_file(error),
+        _ => (Exit::Work, None),
+    }
+}
+
+fn of_train(error: &trine_train::Error) -> Diagnosis {
+    use trine_train::Error;
     match error {
         Error::Model(error) => of_model(error),
-        Error::File(error) => (Exit::Model, of_file(error)),
+        Error::File(error) => of_file(error),
         Error::Device(error) => of_device(error),
         Error::Cancelled => (Exit::Interrupted, None),
         Error::Checkpoint { earlier: Some(_), .. } => {
@@ -123,7 +164,7 @@ fn of_train(error: &trine::train::Error) -> (Exit, Option<&'static str>) {
     }
 }
 
-fn of_bench(error: &trine_lab::bench::Error) -> (Exit, Option<&'static str>) {
+fn of_bench(error: &trine_lab::bench::Error) -> Diagnosis {
     use trine_lab::bench::Error;
     match error {
         Error::Cancelled => (Exit::Interrupted, None),
@@ -131,7 +172,7 @@ fn of_bench(error: &trine_lab::bench::Error) -> (Exit, Option<&'static str>) {
         Error::Another { .. } | Error::OtherTests { .. } => {
             (Exit::Usage, Some("--save-baseline writes one for these tests"))
         }
-        Error::Model(trine::model::Error::Device(_)) => {
+        Error::Model(trine_model::Error::Device(_)) => {
             (Exit::Work, Some("lower --prefill, --decode, --depth or --batch"))
         }
         Error::Model(error) => of_model(error),
@@ -139,17 +180,17 @@ fn of_bench(error: &trine_lab::bench::Error) -> (Exit, Option<&'static str>) {
     }
 }
 
-fn of_engine(error: &trine::engine::Error) -> (Exit, Option<&'static str>) {
-    use trine::engine::Error;
+fn of_engine(error: &trine_engine::Error) -> Diagnosis {
+    use trine_engine::Error;
     match error {
         Error::Option { .. } | Error::UnknownPreset { .. } | Error::Zero { .. } => (Exit::Usage, None),
-        Error::Context { .. } => (Exit::Usage, Some("`trine info` shows the context length of a model")),
+        Error::Context { .. } => (Exit::Usage, Some(SHOW_CONTEXT)),
         Error::PromptTooLong { .. } => {
             (Exit::Work, Some("shorten the prompt, or raise --context if the model allows it"))
         }
         Error::BeyondVocabulary { .. } => (Exit::Usage, Some("`trine tokenize` shows the ids of tokens")),
         Error::CacheTooLarge { .. } => (Exit::Work, Some("lower --context")),
-        Error::Model(trine::model::Error::Device(error)) => match of_device(error) {
+        Error::Model(trine_model::Error::Device(error)) => match of_device(error) {
             (Exit::Work, None) => (Exit::Work, Some("lower --context")),
             other => other,
         },
@@ -159,8 +200,8 @@ fn of_engine(error: &trine::engine::Error) -> (Exit, Option<&'static str>) {
     }
 }
 
-fn of_device(error: &trine::backend::Error) -> (Exit, Option<&'static str>) {
-    use trine::backend::Error;
+fn of_device(error: &trine_backend::Error) -> Diagnosis {
+    use trine_backend::Error;
     match error {
         Error::Affinity { .. } => (Exit::Usage, Some("`trine devices` shows the CPUs")),
         Error::Lock { .. } => (
@@ -176,14 +217,14 @@ fn of_device(error: &trine::backend::Error) -> (Exit, Option<&'static str>) {
     }
 }
 
-fn of_model(error: &trine::model::Error) -> (Exit, Option<&'static str>) {
-    use trine::model::Error;
+fn of_model(error: &trine_model::Error) -> Diagnosis {
+    use trine_model::Error;
     let hint = match error {
         Error::In { source, .. } => return of_model(source),
         Error::Cancelled => return (Exit::Interrupted, None),
         Error::Device(error) => return of_device(error),
         Error::Length { .. } => return (Exit::Work, Some("split the text")),
-        Error::File(error) => of_file(error),
+        Error::File(error) => return of_file(error),
         Error::NotWeights { .. } => Some("get the model in BF16, or quantized by a method that its config.json names"),
         Error::UnknownDevice { .. } => return (Exit::Usage, Some("`trine devices` lists the devices of this machine")),
         Error::NoConfig { .. } => Some("get the config.json of the model as well"),
@@ -197,14 +238,17 @@ fn of_model(error: &trine::model::Error) -> (Exit, Option<&'static str>) {
     (Exit::Model, hint)
 }
 
-fn of_file(error: &trine::tensor::Error) -> Option<&'static str> {
-    use trine::tensor::Error;
-    match error.cause() {
+fn of_file(error: &trine_tensor::Error) -> Diagnosis {
+    use trine_tensor::Error;
+    let hint = match error.cause() {
+        // An output that is a folder or a device.
+        Error::Io(error) if error.kind() == ErrorKind::InvalidInput => return (Exit::Work, None),
         Error::Io(error) if error.kind() == ErrorKind::NotFound => Some("check the path"),
         Error::NotAModel { .. } => Some("a model is a GGUF file, a safetensors file, or a folder with one of them"),
         Error::Folder { .. } => Some("pass the file itself"),
         Error::MissingShard { .. } => Some("all shards of a model belong in one folder"),
         Error::Truncated { .. } => Some("the file seems truncated: download it again"),
         _ => None,
-    }
+    };
+    (Exit::Model, hint)
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, anyhow};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use trine::train::data::{DocumentFormat, Documents};
+use trine_train::data::{DocumentFormat, Documents};
 
 /// The documents of a file, or of standard input for `-`.
 pub fn documents(path: &Path, format: DocumentFormat) -> Result<Documents> {

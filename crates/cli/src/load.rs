@@ -10,11 +10,11 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use trine::backend::profile::Recorder;
-use trine::backend::{ActivationPrecision, Affinity, KV_FORMATS, Numa, When};
-use trine::model::DeviceName;
-use trine::tensor::{FORMATS, File, Format, OpenOptions, format::by_name};
 use trine::{Decoder, EMBEDDED, Embedder, Llm, Options, Progress};
+use trine_backend::profile::Recorder;
+use trine_backend::{ActivationPrecision, Affinity, KV_FORMATS, Numa, When};
+use trine_model::DeviceName;
+use trine_tensor::{FORMATS, File, Format, OpenOptions, format::by_name};
 
 /// How to load a model.
 #[derive(Args, Clone, Debug)]
@@ -68,14 +68,14 @@ impl LayoutArgs {
     }
 
     /// Opens a file with these formats.
-    pub fn open(&self, model: &Path) -> Result<File, trine::tensor::Error> {
+    pub fn open(&self, model: &Path) -> Result<File, trine_tensor::Error> {
         trine::open_file(model, &OpenOptions { layouts: self.formats(), ..OpenOptions::default() })
     }
 }
 
 /// Reads a template of at most 1 MiB.
 fn template(path: &str) -> Result<String, String> {
-    let bytes = trine::tensor::read_small(Path::new(path), 1 << 20).map_err(|error| error.to_string())?;
+    let bytes = trine_tensor::read_small(Path::new(path), 1 << 20).map_err(|error| error.to_string())?;
     String::from_utf8(bytes).map_err(|_| format!("{path}: expected UTF-8 text"))
 }
 
@@ -171,7 +171,7 @@ where
     PossibleValuesParser::new(names).try_map(|name| name.parse::<T>())
 }
 
-fn isa(name: &str) -> Result<DeviceName, trine::model::Error> {
+fn isa(name: &str) -> Result<DeviceName, trine_model::Error> {
     format!("cpu:{name}").parse()
 }
 
@@ -246,7 +246,7 @@ impl LoadArgs {
 }
 
 /// The default model. The note about it begins with `why`.
-pub fn unnamed(why: &str, quiet: bool) -> Result<PathBuf, trine::tensor::Error> {
+pub fn unnamed(why: &str, quiet: bool) -> Result<PathBuf, trine_tensor::Error> {
     if !quiet {
         let file = trine::open_file(EMBEDDED, &OpenOptions::default())?;
         let name = file.metadata().str("general.name")?.unwrap_or(EMBEDDED);

@@ -56,7 +56,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let missing = trine::kernels::missing_features();
+    let missing = trine_kernels::missing_features();
     if !missing.is_empty() {
         note!(
             "error: this program was compiled for CPUs with {}, which this one does not have\n\

@@ -3,8 +3,8 @@
 use crate::table::Facts;
 use serde::Serialize;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
-use trine::kernels::cpus::Topology;
-use trine::kernels::limits::{Meter, Pages, Peaks, peaks};
+use trine_kernels::cpus::Topology;
+use trine_kernels::limits::{Meter, Pages, Peaks, peaks};
 use trine_lab::bench::Machine;
 
 #[derive(Serialize)]
@@ -46,7 +46,7 @@ pub fn limits() -> MachineLimits {
             limits.bandwidth.push(Bandwidth { threads, pages: pages.name(), bytes_per_second });
         }
     }
-    for table in trine::kernels::tables() {
+    for table in trine_kernels::tables() {
         for &threads in &counts {
             let Peaks { int8, f32 } = peaks(table, threads, &[]);
             limits.peaks.push(Peak {
@@ -105,5 +105,5 @@ pub fn free_memory() -> Option<u64> {
 
 /// Peak float32 operations per second of `threads` threads. Takes less than a second.
 pub fn f32_peak(threads: usize) -> Option<f64> {
-    trine::kernels::tables().next().map(|table| peaks(table, threads, &[]).f32)
+    trine_kernels::tables().next().map(|table| peaks(table, threads, &[]).f32)
 }

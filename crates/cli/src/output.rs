@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use trine::tensor::Replacement;
+use trine_tensor::Replacement;
 
 /// A file that appears only when it is complete.
 pub struct OutputFile {

@@ -5,7 +5,7 @@ use crate::{answer, table, units};
 use anyhow::Result;
 use std::path::Path;
 use std::time::Duration;
-use trine::backend::profile::{Part, Phase, Recorder, RecorderOptions, Report, Time};
+use trine_backend::profile::{Part, Phase, ProfileReport, Recorder, RecorderOptions, Time};
 
 /// Number of operations in the summary.
 const SLOWEST: usize = 15;
@@ -40,12 +40,12 @@ fn share(part: Duration, whole: Duration) -> String {
     if whole.is_zero() { String::new() } else { format!("{:.1} %", part.as_secs_f64() / whole.as_secs_f64() * 100.0) }
 }
 
-fn summary(report: &Report) -> String {
+fn summary(report: &ProfileReport) -> String {
     [slowest(report), parts(report), memory(report)].join("\n\n")
 }
 
 /// The slowest operations.
-fn slowest(report: &Report) -> String {
+fn slowest(report: &ProfileReport) -> String {
     let rate = |rate: Option<f64>| rate.map_or("-".to_owned(), |rate| format!("{rate:.1}"));
     let mut rows = vec![["slowest operations", "", "", "calls", "ms", "share", "GB/s", "GOPS"].map(str::to_owned)];
     let all = report.prefill.time + report.decode.time;
@@ -66,7 +66,7 @@ fn slowest(report: &Report) -> String {
 }
 
 /// The time of each phase, by part.
-fn parts(report: &Report) -> String {
+fn parts(report: &ProfileReport) -> String {
     let phases = [(Phase::Prefill, &report.prefill), (Phase::Decode, &report.decode)];
     let per_token = |time: Duration, phase: &Time| match u32::try_from(phase.tokens) {
         Ok(tokens @ 1..) => millis(time / tokens),
@@ -91,7 +91,7 @@ fn parts(report: &Report) -> String {
     table::columns(&rows, 1)
 }
 
-fn memory(report: &Report) -> String {
+fn memory(report: &ProfileReport) -> String {
     let memory = &report.memory;
     let mut rows = vec![["memory".to_owned(), String::new()]];
     let mut row = |what: String, bytes: Option<u64>| {

@@ -1,7 +1,7 @@
 //! A flag for every sampling option of the engine, generated from the engine's list.
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
-use trine::engine::{Field, Param, Sampling, params};
+use trine_engine::{Field, Param, Sampling, params};
 
 /// How tokens are sampled.
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ impl Args for SamplingArgs {
 
 impl FromArgMatches for SamplingArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<SamplingArgs, clap::Error> {
-        let invalid = |error: trine::engine::Error| clap::Error::raw(clap::error::ErrorKind::ValueValidation, error);
+        let invalid = |error: trine_engine::Error| clap::Error::raw(clap::error::ErrorKind::ValueValidation, error);
         let preset = matches.get_one::<String>("preset").map_or(DEFAULT_PRESET, |name| name);
         let mut sampling = Sampling::preset(preset).map_err(invalid)?;
         for param in params() {

@@ -98,7 +98,7 @@ fn a_baseline_tells_a_slower_program_by_the_exit_status() {
         let ran = bench(&["--baseline", &baseline, "--cpu-affinity", "auto", "-r", "1"]);
         assert_eq!((ran.code, &ran.json()["machine"]), (0, &saved.json()["machine"]), "{}", ran.err);
     }
-    if let Some(other) = trine::kernels::tables().nth(1) {
+    if let Some(other) = trine_kernels::tables().nth(1) {
         let ran = bench(&["--baseline", &baseline, "--isa", other.name, "-r", "1"]);
         assert_eq!(ran.code, 2, "{}", ran.err);
     }

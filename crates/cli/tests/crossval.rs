@@ -3,7 +3,7 @@
 mod common;
 
 use common::{changed, golden, llama, trine_with};
-use trine::tensor::Value;
+use trine_tensor::Value;
 
 #[test]
 fn a_reference_agrees_with_what_is_right_and_not_with_what_is_wrong() {

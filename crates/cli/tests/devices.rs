@@ -5,7 +5,7 @@ mod common;
 use common::trine_with;
 use serde_json::Value;
 use trine::EMBEDDED;
-use trine::model::DEVICES;
+use trine_model::DEVICES;
 
 #[test]
 fn devices_are_those_of_the_registry() {

@@ -6,7 +6,7 @@ use common::{changed, llama, spoil, trine, trine_with};
 use std::io::Read;
 use std::path::Path;
 use std::process::Stdio;
-use trine::tensor::{Array, Value};
+use trine_tensor::{Array, Value};
 
 /// Runs and expects this status, and these texts on stderr.
 fn check(args: &[&str], code: i32, texts: &[&str]) {

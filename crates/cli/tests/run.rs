@@ -65,17 +65,15 @@ fn every_sampling_option_is_a_flag() {
     let help = trine_with(&["run", "--help"]).out;
     let mut args = vec!["run".to_owned(), llama(), PROMPT.to_owned(), "--json".to_owned()];
     let mut count = 0;
-    for param in trine::engine::params() {
+    for param in trine_engine::params() {
         let flag = format!("--{}", param.name.replace('_', "-"));
         assert!(help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")), "{flag}");
         let value = match (param.field)(&mut Default::default()) {
-            trine::engine::Field::Float(_) => Some("0.5"),
-            trine::engine::Field::Count(_) | trine::engine::Field::Limit(_) | trine::engine::Field::Seed(_) => {
-                Some("3")
-            }
-            trine::engine::Field::Switch(_) => None,
-            trine::engine::Field::Texts(_) => Some("never"),
-            trine::engine::Field::Biases(_) => Some("5=-1"),
+            trine_engine::Field::Float(_) => Some("0.5"),
+            trine_engine::Field::Count(_) | trine_engine::Field::Limit(_) | trine_engine::Field::Seed(_) => Some("3"),
+            trine_engine::Field::Switch(_) => None,
+            trine_engine::Field::Texts(_) => Some("never"),
+            trine_engine::Field::Biases(_) => Some("5=-1"),
         };
         args.extend([Some(flag), value.map(str::to_owned)].into_iter().flatten());
         count += 1;

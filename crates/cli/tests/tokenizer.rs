@@ -3,7 +3,7 @@
 mod common;
 
 use common::trine_with;
-use trine::tensor::File;
+use trine_tensor::File;
 
 #[test]
 fn a_tokenizer_is_learned_from_files() {

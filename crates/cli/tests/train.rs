@@ -7,8 +7,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
-use trine::tensor::File;
-use trine::train::checkpoints;
+use trine_tensor::File;
+use trine_train::checkpoints;
 
 /// A run of a moment.
 const TINY: &str = r#"[model]

@@ -34,7 +34,7 @@ struct Block {
 }
 
 /// The blocks of one sequence.
-pub(crate) struct Table {
+pub(crate) struct BlockTable {
     /// The adapter that the sequence runs with.
     pub adapter: u32,
     pub blocks: Vec<u32>,
@@ -44,10 +44,10 @@ pub(crate) struct Table {
     last: u64,
 }
 
-impl Table {
+impl BlockTable {
     /// No blocks yet, but room for so many.
-    pub fn new(adapter: u32, blocks: usize) -> Table {
-        Table { adapter, blocks: Vec::with_capacity(blocks), full: 0, last: adapter.into() }
+    pub fn new(adapter: u32, blocks: usize) -> BlockTable {
+        BlockTable { adapter, blocks: Vec::with_capacity(blocks), full: 0, last: adapter.into() }
     }
 }
 
@@ -76,7 +76,7 @@ impl Blocks {
     }
 
     /// Fills an empty table with cached blocks that hold the beginning of `tokens`; returns the number of tokens they hold.
-    pub fn match_prefix(&mut self, table: &mut Table, tokens: &[u32]) -> usize {
+    pub fn match_prefix(&mut self, table: &mut BlockTable, tokens: &[u32]) -> usize {
         debug_assert!(table.blocks.is_empty());
         for chunk in tokens.as_chunks().0 {
             let Some(&(block, id)) = self.cached.get(&Content { before: table.last, tokens: *chunk }) else { break };
@@ -89,7 +89,7 @@ impl Blocks {
     }
 
     /// Gives a table blocks for `tokens` tokens; false, and nothing is changed, when too few are unreferenced.
-    pub fn grow(&mut self, table: &mut Table, tokens: usize) -> bool {
+    pub fn grow(&mut self, table: &mut BlockTable, tokens: usize) -> bool {
         let more = tokens.div_ceil(BLOCK_LEN).saturating_sub(table.blocks.len());
         if more > self.unreferenced {
             return false;
@@ -106,7 +106,7 @@ impl Blocks {
     }
 
     /// Lets others find the blocks that the computed `tokens` of a sequence fill.
-    pub fn publish(&mut self, table: &mut Table, tokens: &[u32]) {
+    pub fn publish(&mut self, table: &mut BlockTable, tokens: &[u32]) {
         for chunk in &tokens.as_chunks().0[table.full..] {
             let content = Content { before: table.last, tokens: *chunk };
             let block = table.blocks[table.full];
@@ -122,7 +122,7 @@ impl Blocks {
     }
 
     /// Takes all blocks from a table. The last goes first, so that it is the first to be reused: a beginning serves more requests.
-    pub fn release(&mut self, table: &mut Table) {
+    pub fn release(&mut self, table: &mut BlockTable) {
         for block in table.blocks.drain(..).rev() {
             self.unreference(block);
         }
@@ -168,7 +168,7 @@ mod tests {
     struct Memory(Vec<Vec<u32>>);
 
     impl Memory {
-        fn compute(&mut self, table: &Table, tokens: &[u32], from: usize) {
+        fn compute(&mut self, table: &BlockTable, tokens: &[u32], from: usize) {
             for position in from..tokens.len() {
                 let block = &mut self.0[table.blocks[position / BLOCK_LEN] as usize];
                 block.truncate(position % BLOCK_LEN);
@@ -176,7 +176,7 @@ mod tests {
             }
         }
 
-        fn read(&self, table: &Table, tokens: usize) -> Vec<u32> {
+        fn read(&self, table: &BlockTable, tokens: usize) -> Vec<u32> {
             (0..tokens).map(|i| self.0[table.blocks[i / BLOCK_LEN] as usize][i % BLOCK_LEN]).collect()
         }
     }
@@ -191,12 +191,12 @@ mod tests {
         ) {
             let mut blocks = Blocks::new(8);
             let mut memory = Memory(vec![Vec::new(); 8]);
-            let mut live: Vec<(Table, Vec<u32>)> = Vec::new();
+            let mut live: Vec<(BlockTable, Vec<u32>)> = Vec::new();
             let mut new = Vec::new();
             for (kinds, cut, [together, keep]) in requests {
                 let mut tokens: Vec<u32> = kinds.iter().flat_map(|kind| [*kind; BLOCK_LEN]).collect();
                 tokens.truncate(tokens.len() - cut);
-                let mut table = Table::new(0, 0);
+                let mut table = BlockTable::new(0, 0);
                 let cached = blocks.match_prefix(&mut table, &tokens);
                 prop_assert_eq!(&memory.read(&table, cached), &tokens[..cached]);
                 if blocks.grow(&mut table, tokens.len()) {
@@ -228,11 +228,11 @@ mod tests {
     #[test]
     fn adapters_share_no_blocks() {
         let (mut blocks, tokens) = (Blocks::new(4), [5; BLOCK_LEN]);
-        let mut table = Table::new(0, 1);
+        let mut table = BlockTable::new(0, 1);
         assert!(blocks.grow(&mut table, BLOCK_LEN));
         blocks.publish(&mut table, &tokens);
         for (adapter, cached) in [(0, BLOCK_LEN), (7, 0), (0, BLOCK_LEN)] {
-            let mut other = Table::new(adapter, 1);
+            let mut other = BlockTable::new(adapter, 1);
             assert_eq!(blocks.match_prefix(&mut other, &tokens), cached, "adapter {adapter}");
             blocks.release(&mut other);
         }
@@ -243,7 +243,7 @@ mod tests {
         let mut blocks = Blocks::new(4);
         let texts: Vec<Vec<u32>> = (0..3).map(|id| vec![id; BLOCK_LEN]).collect();
         let find = |blocks: &mut Blocks, tokens: &[u32]| {
-            let mut table = Table::new(0, 0);
+            let mut table = BlockTable::new(0, 0);
             let cached = blocks.match_prefix(&mut table, tokens);
             assert!(blocks.grow(&mut table, tokens.len()));
             blocks.publish(&mut table, tokens);
@@ -263,7 +263,7 @@ mod tests {
     fn what_follows_a_reused_block_is_not_found_behind_its_new_content() {
         let mut blocks = Blocks::new(3);
         let [a, b, c] = [1, 2, 3].map(|token| [token; BLOCK_LEN]);
-        let mut tables = [Table::new(0, 0), Table::new(0, 0)];
+        let mut tables = [BlockTable::new(0, 0), BlockTable::new(0, 0)];
         let texts = [a.to_vec(), [a, b].concat()];
         for (table, text) in tables.iter_mut().zip(&texts) {
             assert!(blocks.grow(table, text.len()));
@@ -273,7 +273,7 @@ mod tests {
             blocks.publish(table, text);
         }
         blocks.release(&mut tables[0]);
-        let mut table = Table::new(0, 0);
+        let mut table = BlockTable::new(0, 0);
         assert!(blocks.grow(&mut table, BLOCK_LEN));
         blocks.publish(&mut table, &c);
         blocks.release(&mut table);

@@ -1,7 +1,7 @@
 //! What a program or server needs to know of a sampling option to offer it: a new one appears there by itself.
 
 use crate::Error;
-use crate::options::Sampling;
+use crate::sampling::Sampling;
 use std::collections::BTreeMap;
 
 /// A sampling option: a flag of the program, a field of a request and a key of the configuration, of the same name.

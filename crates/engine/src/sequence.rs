@@ -1,4 +1,4 @@
-use crate::blocks::Table;
+use crate::blocks::BlockTable;
 use crate::event::{Emit, Event, EventKind, Finish, SeqId, Usage};
 use crate::sample::{Chain, Filter, History};
 use crate::stops::Stops;
@@ -21,7 +21,7 @@ pub(crate) struct Sequence {
     /// How many of the rest the current batch runs.
     pub planned: usize,
     /// The blocks that hold them.
-    pub table: Table,
+    pub table: BlockTable,
     /// Tokens that were in the cache when it first ran.
     pub cached_tokens: Option<usize>,
     /// Rests, because nobody takes its events.
@@ -55,7 +55,7 @@ impl Sequence {
             limit,
             cached: 0,
             planned: 0,
-            table: Table::new(adapter, limit.div_ceil(BLOCK_LEN)),
+            table: BlockTable::new(adapter, limit.div_ceil(BLOCK_LEN)),
             cached_tokens: None,
             paused: false,
             ignore_eos: sampling.ignore_eos,

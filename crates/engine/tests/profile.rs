@@ -6,7 +6,7 @@ use golden::{folder, open, open_on, prompts};
 use serde_json::Value;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
-use trine_backend::profile::{Part, Phase, Profile, Recorder, RecorderOptions, Report};
+use trine_backend::profile::{Part, Phase, Profile, ProfileReport, Recorder, RecorderOptions};
 use trine_backend::{Cpu, CpuOptions};
 use trine_engine::{Engine, EngineOptions, EventKind, Request, Sampling};
 use trine_tensor::format::{F32, by_name};
@@ -39,7 +39,7 @@ const OPTIONS: EngineOptions =
     EngineOptions { context: None, max_sequences: 4, prefill_chunk: 16, cache_bytes: None, cache_type: &F32, seed: 1 };
 
 /// A profile of the golden `name`: its report, its trace, the steps and the time that they took.
-fn profile(name: &str, options: RecorderOptions) -> (Report, Value, usize, Duration) {
+fn profile(name: &str, options: RecorderOptions) -> (ProfileReport, Value, usize, Duration) {
     let prompts: Vec<Vec<u32>> = prompts(name).into_iter().map(|(prompt, _)| prompt).collect();
     let recorder = Recorder::new(options);
     let mut engine = open_on(&folder(name), device(&recorder), &OPTIONS).unwrap();
@@ -134,7 +134,7 @@ fn a_trace_that_is_cut_says_so_and_the_report_is_whole() {
     assert!(report.left_out > 0);
     let last = trace["traceEvents"].as_array().unwrap().last().unwrap();
     assert!(last["ph"] == "i" && last["name"].as_str().unwrap().contains(&report.left_out.to_string()), "{last}");
-    let calls = |report: &Report| report.operations.iter().map(|operation| operation.calls).sum::<u64>();
+    let calls = |report: &ProfileReport| report.operations.iter().map(|operation| operation.calls).sum::<u64>();
     assert_eq!(calls(&report), calls(&whole));
     let (_, shallow, steps, _) = profile("llama", RecorderOptions { depth: 1, ..RecorderOptions::default() });
     let all = shallow["traceEvents"].as_array().unwrap().iter().filter(|event| event["ph"] == "X").count();

@@ -73,7 +73,7 @@ pub(crate) struct Piece<'a> {
 }
 
 /// A tile of the product of two packed blocks.
-pub(crate) struct Tile<'a> {
+pub(crate) struct GemmTile<'a> {
     pub a: &'a [f32],
     pub b: &'a [f32],
     pub depth: usize,
@@ -98,7 +98,7 @@ unsafe impl Sync for Target {}
 
 impl Target {
     /// # Safety
-    /// The rows and columns of every [`Tile`] with this target are alive while it is computed, and no two tiles overlap.
+    /// The rows and columns of every [`GemmTile`] with this target are alive while it is computed, and no two tiles overlap.
     pub unsafe fn new(at: *mut f32, stride: usize) -> Target {
         Target { at, stride }
     }
@@ -219,7 +219,7 @@ fn to_f16(x: f32) -> f32 {
 
 /// Computes a tile of the product of packed blocks.
 #[inline(always)]
-pub(crate) fn tile<S: Simd>(simd: S, tile: &Tile) {
+pub(crate) fn tile<S: Simd>(simd: S, tile: &GemmTile) {
     if tile.factors == Factors::Bf16 && simd.has_dot_bf16() {
         simd.call_bf16(Bf16Tile(tile));
     } else if S::WIDE {
@@ -230,7 +230,7 @@ pub(crate) fn tile<S: Simd>(simd: S, tile: &Tile) {
 }
 
 /// A tile of which pairs of bfloat16 are packed.
-struct Bf16Tile<'a>(&'a Tile<'a>);
+struct Bf16Tile<'a>(&'a GemmTile<'a>);
 
 impl Job for Bf16Tile<'_> {
     #[inline(always)]
@@ -241,7 +241,7 @@ impl Job for Bf16Tile<'_> {
 
 /// Computes a tile in parts of `R` rows by `C` vectors, whose sums fit the registers.
 #[inline(always)]
-fn parts<S: Simd, const BF16: bool, const R: usize, const C: usize>(simd: S, tile: &Tile) {
+fn parts<S: Simd, const BF16: bool, const R: usize, const C: usize>(simd: S, tile: &GemmTile) {
     let even = tile.depth.next_multiple_of(2);
     let steps = if BF16 { even / 2 } else { tile.depth };
     for col in tile.cols.clone().step_by(COLS) {

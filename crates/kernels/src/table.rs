@@ -1,7 +1,7 @@
 //! The registry of instruction sets: how to detect each, and its kernels.
 
 use crate::activations::{ActivationBlock, ActivationLayout, BlockActivations, TokenActivations};
-use crate::adjoint::adamw::Step;
+use crate::adjoint::adamw::AdamWStep;
 use crate::attention::{backward, forward};
 use crate::cache_line::CacheLine;
 use crate::dot::block::Group;
@@ -66,19 +66,19 @@ pub struct Table {
     pub(crate) scale: fn(&[f32], f32, &mut [f32]),
     pub(crate) softcap: fn(&[f32], f32, &mut [f32]),
     pub(crate) add_weighted: fn(&[f32], f32, &mut [f32]),
-    pub(crate) attend_chunk: fn(&forward::Tile, usize, &mut [CacheLine], &mut [CacheLine]),
+    pub(crate) attend_chunk: fn(&forward::AttentionTile, usize, &mut [CacheLine], &mut [CacheLine]),
     pub(crate) merge: fn(&mut [CacheLine], &[CacheLine]),
-    pub(crate) softmax_part: fn(&backward::Part, &mut [CacheLine], &mut [CacheLine], &mut [CacheLine]),
+    pub(crate) softmax_part: fn(&backward::BackwardTile, &mut [CacheLine], &mut [CacheLine], &mut [CacheLine]),
     pub(crate) score_gradients:
-        fn(&backward::Part, &mut [CacheLine], &mut [CacheLine], &[CacheLine], &[CacheLine], &[CacheLine]),
+        fn(&backward::BackwardTile, &mut [CacheLine], &mut [CacheLine], &[CacheLine], &[CacheLine], &[CacheLine]),
     pub(crate) pack: fn(&gemm::Piece, &mut [f32]),
-    pub(crate) tile: fn(&gemm::Tile),
+    pub(crate) tile: fn(&gemm::GemmTile),
     pub(crate) rms_norm_back: fn(&[f32], &[f32], f32, &[f32], &mut [f32], &mut [f32]),
     pub(crate) gated_activation_back: fn(Activation, &[f32], &[f32], &[f32], &mut [f32], &mut [f32]),
     pub(crate) softmax_numerators: fn(&[f32], f32, &mut [f32]),
     pub(crate) cross_entropy: fn(&[f32], usize, f32, &mut [f32]) -> f32,
     pub(crate) divergence: fn(&[f32], &[f32], f32, f32, &mut [f32]) -> f32,
-    pub(crate) adamw: fn(&Step, &mut [f32], &[f32], &mut [f32], &mut [f32]),
+    pub(crate) adamw: fn(&AdamWStep, &mut [f32], &[f32], &mut [f32], &mut [f32]),
     pub(crate) sum_of_squares: fn(&[f32]) -> f64,
 }
 
@@ -242,16 +242,16 @@ macro_rules! table {
                 scale(x: &[f32], factor: f32, out: &mut [f32]) -> () = elementwise::scale;
                 softcap(x: &[f32], cap: f32, out: &mut [f32]) -> () = elementwise::softcap;
                 add_weighted(x: &[f32], weight: f32, sum: &mut [f32]) -> () = elementwise::add_weighted;
-                attend_chunk(tile: &forward::Tile, chunk: usize, scratch: &mut [CacheLine], states: &mut [CacheLine]) -> () = forward::attend_chunk;
+                attend_chunk(tile: &forward::AttentionTile, chunk: usize, scratch: &mut [CacheLine], states: &mut [CacheLine]) -> () = forward::attend_chunk;
                 merge(state: &mut [CacheLine], next: &[CacheLine]) -> () = forward::merge;
                 softmax_part(
-                    part: &backward::Part, scores: &mut [CacheLine], slopes: &mut [CacheLine], states: &mut [CacheLine]
+                    part: &backward::BackwardTile, scores: &mut [CacheLine], slopes: &mut [CacheLine], states: &mut [CacheLine]
                 ) -> () = backward::softmax_part;
                 score_gradients(
-                    part: &backward::Part, weights: &mut [CacheLine], grads: &mut [CacheLine], slopes: &[CacheLine], states: &[CacheLine], totals: &[CacheLine]
+                    part: &backward::BackwardTile, weights: &mut [CacheLine], grads: &mut [CacheLine], slopes: &[CacheLine], states: &[CacheLine], totals: &[CacheLine]
                 ) -> () = backward::score_gradients;
                 pack(piece: &gemm::Piece, out: &mut [f32]) -> () = gemm::pack_piece;
-                tile(job: &gemm::Tile) -> () = gemm::tile;
+                tile(job: &gemm::GemmTile) -> () = gemm::tile;
                 rms_norm_back(x: &[f32], gain: &[f32], eps: f32, dy: &[f32], dx: &mut [f32], dgain: &mut [f32]) -> () = adjoint::elementwise::rms_norm_back;
                 gated_activation_back(
                     kind: elementwise::Activation, x: &[f32], up: &[f32], dy: &[f32], dx: &mut [f32], dup: &mut [f32]
@@ -259,7 +259,7 @@ macro_rules! table {
                 softmax_numerators(x: &[f32], temperature: f32, out: &mut [f32]) -> () = adjoint::loss::softmax_numerators;
                 cross_entropy(x: &[f32], target: usize, scale: f32, grad: &mut [f32]) -> f32 = adjoint::loss::cross_entropy;
                 divergence(x: &[f32], teacher: &[f32], temperature: f32, scale: f32, grad: &mut [f32]) -> f32 = adjoint::loss::divergence;
-                adamw(constants: &adjoint::adamw::Step, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) -> () = adjoint::adamw::adamw;
+                adamw(constants: &adjoint::adamw::AdamWStep, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) -> () = adjoint::adamw::adamw;
                 sum_of_squares(x: &[f32]) -> f64 = adjoint::adamw::sum_of_squares;
             )
         };

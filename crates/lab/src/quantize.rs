@@ -1,14 +1,45 @@
 //! The same model in another format.
 
-use crate::Error;
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_tensor::format::{IQ4_NL, Q5_0, Q5_1, Q8_0};
 use trine_tensor::{File, FileFormat, Format, TensorInfo, View, format::Layout, gguf};
 
+/// Why a model cannot be quantized.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// `progress` broke off.
+    #[error("cancelled")]
+    Cancelled,
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] trine_tensor::Error),
+    /// The input is no GGUF file.
+    #[error("{path}: expected a GGUF file, found safetensors")]
+    NotGguf { path: String },
+    /// The output is the input.
+    #[error("{path}: the new file must have another name than the old one")]
+    SameFile { path: String },
+    /// No file can hold the format.
+    #[error("format {format} cannot be written to a GGUF file")]
+    NotStorable { format: &'static str },
+    /// No matrix has rows of whole blocks of the format; `block` is in weights.
+    #[error("no tensor of {path} can be held in {format}: its rows must be multiples of {block} weights")]
+    Nothing { path: String, format: &'static str, block: usize },
+    /// A weight, the first such, is NaN or infinite.
+    #[error("tensor `{tensor}`: expected finite weights, found {found}")]
+    NotFinite { tensor: String, found: f32 },
+    /// A ternary format would destroy the weights. `worst` is the one furthest from what the format can hold, `nearest` what it would become.
+    #[error(
+        "tensor `{tensor}`: {format} holds ternary weights, found others: {worst} where {nearest} is the nearest it can hold"
+    )]
+    NotTernary { tensor: String, format: &'static str, worst: f32, nearest: f32 },
+}
+
 /// What became of the tensors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct QuantizeReport {
     /// In the new format now.
     pub rewritten: usize,
     /// As they were: vectors, for a ternary format the embedding and head, and matrices that already had the format.
@@ -48,18 +79,17 @@ pub fn quantize(
     output: &Path,
     format: &'static Format,
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
-) -> Result<Report, Error> {
+) -> Result<QuantizeReport, Error> {
     let path = input.path().display().to_string();
     let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
     if input.files().iter().any(|file| same(file, output)) {
         return Err(Error::SameFile { path });
     }
-    crate::replaceable(output)?;
     let FileFormat::Gguf { .. } = input.format() else { return Err(Error::NotGguf { path }) };
     if format.id.is_none() {
         return Err(Error::NotStorable { format: format.name });
     }
-    let mut report = Report::default();
+    let mut report = QuantizeReport::default();
     let mut entries = Vec::new();
     for view in input.tensors() {
         let mut entry = view.info();
@@ -84,9 +114,10 @@ pub fn quantize(
         return Err(Error::Nothing { path, format: format.name, block: format.block });
     }
     let mut metadata = input.metadata().clone();
-    if let Some(number) = format.file_type() {
-        metadata.insert("general.file_type", number);
-    }
+    match format.file_type() {
+        Some(number) => metadata.insert("general.file_type", number),
+        None => metadata.remove("general.file_type"),
+    };
     let mut writer = gguf::create(output, &metadata, entries.clone())?;
     let mut done = 0;
     for (view, entry) in input.tensors().zip(&entries) {

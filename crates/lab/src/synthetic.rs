@@ -3,7 +3,6 @@
 //! A file opens in every program that reads its architecture and formats: it has all keys, tensors of plausible sizes, and a small
 //! language of its own. The same shape, mixture and seed give the same bytes.
 
-use crate::Error;
 use fastrand::Rng;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -275,6 +274,18 @@ const POOL: usize = 1 << 16;
 /// Bytes that are written at once.
 const PART: usize = 1 << 20;
 
+/// Why a synthetic model cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// `progress` broke off.
+    #[error("cancelled")]
+    Cancelled,
+    /// The file cannot be written, or a format does not fit the shape's rows.
+    #[error(transparent)]
+    File(#[from] trine_tensor::Error),
+}
+
 /// Writes a model. Its weights keep the size of activations about what it was, so that logits are finite. `progress` gets the bytes
 /// that are written of how many, and may break off.
 ///
@@ -287,7 +298,6 @@ pub fn write(
     seed: u64,
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<(), Error> {
-    crate::replaceable(path)?;
     let entries = shape.tensors(mixture);
     let total = entries.iter().map(TensorInfo::size).sum::<Result<u64, _>>()?;
     let mut writer = gguf::create(path, &shape.metadata(mixture), entries.clone())?;

@@ -3,20 +3,22 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_engine::EngineOptions;
-use trine_lab::bench::{Comparison, Description, Limits, Machine, Outcome, Report, Sample, Samples, Test, Verdict};
+use trine_lab::bench::{
+    BenchReport, Comparison, Description, Limits, Machine, Outcome, Sample, Samples, Test, Verdict,
+};
 use trine_lab::bench::{Cost, Error, Kind, Noise, Subject, compare, expect, measure, read};
 use trine_lab::synthetic::{self, Mixture};
 use trine_model::{DeviceOptions, ModelOptions, load};
 use trine_tensor::File;
 
 /// A report of one test with these seconds, at a bandwidth, on a machine that does little else.
-fn report(kind: Kind, seconds: &[f64], bandwidth: f64) -> Report {
+fn report(kind: Kind, seconds: &[f64], bandwidth: f64) -> BenchReport {
     let noise = Some(Noise { steal: 0.01, others: 0.02 });
     let sample = |&seconds: &f64| Sample { seconds, bandwidth: Some(bandwidth), steady: Some(true), noise };
     let samples = Samples { kept: seconds.iter().map(sample).collect(), discarded: 0 };
     let test = Test { kind, tokens: 64, sequences: 1, depth: 0 };
     let limits = Limits::default();
-    Report {
+    BenchReport {
         trine: "0".into(),
         time: None,
         machine: Machine { cpu: Some("CPU".into()), cores: Some(2), memory_bytes: None, os: "linux".into() },
@@ -80,8 +82,9 @@ fn nothing_is_claimed_of_a_machine_in_another_state() {
     for kind in [Kind::Decode, Kind::Prefill] {
         let reports =
             |then, now| (report(kind, &seconds(1.2, 0.01, 6), now), report(kind, &seconds(1.0, 0.01, 6), then));
-        let compared =
-            |(slow, fast): (Report, Report)| compare(&slow, &fast, Path::new("then.json")).unwrap().remove(0).verdict;
+        let compared = |(slow, fast): (BenchReport, BenchReport)| {
+            compare(&slow, &fast, Path::new("then.json")).unwrap().remove(0).verdict
+        };
         assert_eq!(compared(reports(6e10, 3.4e10)), Verdict::OtherBandwidth { then: 6e10, now: 3.4e10 });
         assert_eq!(compared(reports(3.6e10, 3.4e10)), Verdict::Regression);
         let busy = |then: Option<Noise>, now: Option<Noise>| {
@@ -129,7 +132,7 @@ fn what_is_short_is_repeated_within_a_run() {
 #[test]
 fn a_baseline_of_something_else_is_refused() {
     let now = report(Kind::Decode, &[1.0], 1.0);
-    let changes: [fn(&mut Report); 8] = [
+    let changes: [fn(&mut BenchReport); 8] = [
         |then| then.machine.cpu = Some("another".into()),
         |then| then.subject.architecture = "bitnet".into(),
         |then| then.subject.parameters = 2,

@@ -3,25 +3,24 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trine_backend::CpuOptions;
-use trine_lab::Error;
-use trine_lab::doctor::{Options, Report, Severity, examine};
+use trine_lab::doctor::{DoctorOptions, DoctorReport, Severity, examine};
 use trine_model::{EMBEDDED, open_file};
 use trine_tensor::format::{F32, I2_S, I2_S_ARM, I2_S_ROWS};
 use trine_tensor::{Metadata, OpenOptions, Strings, TensorInfo, View, gguf};
 
-fn full() -> Options {
-    Options { cpu: Some(CpuOptions::default()), ..Options::default() }
+fn full() -> DoctorOptions {
+    DoctorOptions { cpu: Some(CpuOptions::default()), ..DoctorOptions::default() }
 }
 
-fn doctor(path: &Path) -> Report {
+fn doctor(path: &Path) -> DoctorReport {
     doctor_with(path, &full())
 }
 
-fn doctor_with(path: &Path, options: &Options) -> Report {
+fn doctor_with(path: &Path, options: &DoctorOptions) -> DoctorReport {
     examine(path, options, &mut |_, _| ControlFlow::Continue(())).unwrap()
 }
 
-fn titles(report: &Report) -> Vec<&str> {
+fn titles(report: &DoctorReport) -> Vec<&str> {
     report.findings.iter().map(|finding| &*finding.title).collect()
 }
 
@@ -340,10 +339,10 @@ fn a_file_that_does_not_open_is_a_finding() {
 #[test]
 fn a_quick_look_reads_no_weights_and_who_waits_may_give_up() {
     let path = Path::new(EMBEDDED);
-    let report = examine(path, &Options::default(), &mut |_, _| panic!("weights were read")).unwrap();
+    let report = examine(path, &DoctorOptions::default(), &mut |_, _| panic!("weights were read")).unwrap();
     assert_eq!((report.findings.len(), report.smoke_test), (0, None));
     let stopped = examine(path, &full(), &mut |_, _| ControlFlow::Break(()));
-    assert!(matches!(stopped, Err(Error::Cancelled)));
+    assert!(stopped.is_none());
     let smoke_test = doctor(path).smoke_test.unwrap();
     assert!(smoke_test.bits_per_byte < smoke_test.letters_bits_per_byte, "{smoke_test:?}");
     assert!((4.0..4.6).contains(&smoke_test.letters_bits_per_byte), "{smoke_test:?}");
@@ -397,7 +396,7 @@ fn the_base_of_llama_2_with_the_vocabulary_of_llama_3_is_found() {
         parts.set("llama.rope.freq_base", base);
         let path = folder.path().join("model.gguf");
         gguf::write(&path, &parts.keys, &parts.tensors).unwrap();
-        let report = doctor_with(&path, &Options::default());
+        let report = doctor_with(&path, &DoctorOptions::default());
         let found = report.findings.iter().filter(|finding| finding.title.contains("base of rotary positions")).count();
         assert_eq!(found, expected, "{:?}", report.findings);
     }
@@ -409,7 +408,7 @@ fn a_layout_that_nothing_tells_is_found_by_the_weights_and_can_be_chosen() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("arm.gguf");
     let file = open_file(EMBEDDED, &OpenOptions::default()).unwrap();
-    trine_lab::quantize(&file, &path, &I2_S_ARM, &mut |_| ControlFlow::Continue(())).unwrap();
+    trine_lab::quantize::quantize(&file, &path, &I2_S_ARM, &mut |_| ControlFlow::Continue(())).unwrap();
     let told = doctor(&path);
     assert!(told.is_healthy() && titles(&told) == ["a type number has several meanings"], "{told:#?}");
     let mut bytes = std::fs::read(&path).unwrap();
@@ -420,9 +419,9 @@ fn a_layout_that_nothing_tells_is_found_by_the_weights_and_can_be_chosen() {
     let found = doctor(&path);
     assert!(found.is_healthy() && titles(&found) == ["a type number has several meanings"], "{found:#?}");
     assert!(found.findings[0].evidence.contains("I2_S_ARM"), "{found:#?}");
-    let wrong = doctor_with(&path, &Options { layouts: vec![&I2_S], ..full() });
+    let wrong = doctor_with(&path, &DoctorOptions { layouts: vec![&I2_S], ..full() });
     assert!(wrong.findings.iter().any(|finding| finding.remedy.contains("--layout i2_s_arm")), "{wrong:#?}");
-    let chosen = doctor_with(&path, &Options { layouts: vec![&I2_S_ARM], ..full() });
+    let chosen = doctor_with(&path, &DoctorOptions { layouts: vec![&I2_S_ARM], ..full() });
     assert!(chosen.is_healthy(), "{chosen:#?}");
 }
 
@@ -435,7 +434,7 @@ fn another_tokenizer_takes_the_place_of_a_damaged_one() {
     parts.set("tokenizer.ggml.pre", "martian");
     gguf::write(&damaged, &parts.keys, &parts.tensors).unwrap();
     assert_eq!(titles(&doctor(&damaged)), ["the tokenizer is damaged or unknown"]);
-    let report = doctor_with(&damaged, &Options { tokenizer: Some(good), ..full() });
+    let report = doctor_with(&damaged, &DoctorOptions { tokenizer: Some(good), ..full() });
     assert!(report.findings.is_empty() && report.smoke_test.is_some(), "{report:#?}");
 }
 

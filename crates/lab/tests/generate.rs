@@ -5,8 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use trine_backend::CpuOptions;
 use trine_engine::{Engine, EngineOptions, Sampling};
-use trine_lab::Error;
-use trine_lab::generate::{Counts, End, Job, Keep, Prompt, Text, Writer, generate, seed_of};
+use trine_lab::generate::Error;
+use trine_lab::generate::{
+    Counts, End, GenerateOptions, GeneratedText, Keep, TextPrompt, TextWriter, generate, seed_of,
+};
 use trine_model::{DeviceOptions, Language, ModelOptions, load};
 use trine_tensor::File;
 use trine_text::EncodeOptions;
@@ -20,21 +22,21 @@ fn engine(parallel: usize, threads: usize) -> Engine {
     Engine::new(runner, Arc::new(Language::of(&file).unwrap().tokenizer), &options).unwrap()
 }
 
-fn job(parallel: usize, indices: std::ops::Range<u64>) -> Job {
+fn job(parallel: usize, indices: std::ops::Range<u64>) -> GenerateOptions {
     let tokenizer = engine(1, 1).tokenizer().clone();
-    let prompt = |text: &str| Prompt {
+    let prompt = |text: &str| TextPrompt {
         text: text.to_owned(),
         ids: tokenizer.bos().into_iter().chain(tokenizer.encode(text, EncodeOptions::default())).collect(),
     };
     // The bias makes the model, which knows little, end its texts at many lengths.
     let end = (tokenizer.eos().unwrap(), 3.0);
     let sampling = Sampling { max_tokens: Some(20), logit_bias: [end].into(), ..Sampling::default() };
-    Job { prompts: vec![prompt(""), prompt("The miller")], sampling, seed: 7, indices, parallel }
+    GenerateOptions { prompts: vec![prompt(""), prompt("The miller")], sampling, seed: 7, indices, parallel }
 }
 
-fn texts(job: &Job, threads: usize) -> Vec<Text> {
+fn texts(job: &GenerateOptions, threads: usize) -> Vec<GeneratedText> {
     let mut all = Vec::new();
-    let mut take = |texts: Vec<Text>, _| {
+    let mut take = |texts: Vec<GeneratedText>, _| {
         all.extend(texts);
         Ok(ControlFlow::Continue(()))
     };
@@ -62,8 +64,8 @@ fn texts_are_the_same_however_many_are_written_at_once() {
 /// Writes to a file until so many texts were taken.
 fn write(path: &Path, keep: Keep, resume: bool, most: usize) -> Counts {
     let (mut writer, next) = match resume {
-        true => Writer::resume(path, keep, 7).unwrap(),
-        false => (Writer::create(path, None, keep).unwrap(), 0),
+        true => TextWriter::resume(path, keep, 7).unwrap(),
+        false => (TextWriter::create(path, None, keep).unwrap(), 0),
     };
     let mut taken = 0;
     generate(&mut engine(8, 1), &job(8, next..120), &mut |texts, _| {
@@ -107,7 +109,7 @@ fn other_files_are_left_as_they_are() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.jsonl");
     let line = |index: u64, seed: u64| {
-        let text = Text { text: String::new(), tokens: 1, finish: End::Stop, index, seed };
+        let text = GeneratedText { text: String::new(), tokens: 1, finish: End::Stop, index, seed };
         serde_json::to_string(&text).unwrap() + "\n"
     };
     let lines = [line(0, seed_of(7, 0)), line(1, seed_of(7, 1))];
@@ -118,22 +120,22 @@ fn other_files_are_left_as_they_are() {
         lines[0].clone() + "\n",
     ] {
         std::fs::write(&path, content.clone() + "rest").unwrap();
-        let error = Writer::resume(&path, Keep::default(), 7).err().unwrap();
+        let error = TextWriter::resume(&path, Keep::default(), 7).err().unwrap();
         assert!(matches!(error, Error::Line { .. }) && error.to_string().contains("x.jsonl: line "), "{error}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), content + "rest");
     }
-    assert!(matches!(Writer::create(&path, None, Keep::default()), Err(Error::Exists { .. })));
+    assert!(matches!(TextWriter::create(&path, None, Keep::default()), Err(Error::Exists { .. })));
     std::fs::write(&path, lines.concat()).unwrap();
-    assert_eq!(Writer::resume(&path, Keep::default(), 7).unwrap().1, 2);
+    assert_eq!(TextWriter::resume(&path, Keep::default(), 7).unwrap().1, 2);
 }
 
 #[test]
 fn plain_text_has_a_separator_behind_each_text() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.txt");
-    let mut writer = Writer::create(&path, Some("<|>"), Keep::default()).unwrap();
+    let mut writer = TextWriter::create(&path, Some("<|>"), Keep::default()).unwrap();
     for (index, text) in ["One.\nTwo.", "Three."].into_iter().enumerate() {
-        let text = Text { text: text.to_owned(), tokens: 3, finish: End::Stop, index: index as u64, seed: 0 };
+        let text = GeneratedText { text: text.to_owned(), tokens: 3, finish: End::Stop, index: index as u64, seed: 0 };
         writer.write(&text).unwrap();
     }
     assert_eq!(std::fs::read_to_string(path).unwrap(), "One.\nTwo.\n<|>\nThree.\n<|>\n");

@@ -6,7 +6,7 @@ use trine_backend::{ActivationPrecision, Cpu, CpuOptions};
 use trine_engine::EngineOptions;
 use trine_kernels::tables;
 use trine_lab::bench::{Error, Kl, kl};
-use trine_lab::quantize;
+use trine_lab::quantize::quantize;
 use trine_lab::synthetic::{self, Mixture};
 use trine_model::runner::{Output, Sequences, Want};
 use trine_model::{ModelOptions, OnDevice};

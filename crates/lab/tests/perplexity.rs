@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_backend::{Cpu, CpuOptions};
-use trine_lab::Error;
-use trine_lab::perplexity::{Options, Perplexity, Text, Unit, Windows, perplexity};
+use trine_lab::perplexity::Error;
+use trine_lab::perplexity::{Perplexity, PerplexityOptions, Text, Unit, Windows, perplexity};
 use trine_model::runner::{Output, Sequences, Want};
 use trine_model::{Language, ModelOptions, OnDevice, Runner};
 use trine_tensor::{File, format::F32, gguf};
@@ -25,11 +25,11 @@ fn load(file: &File, threads: usize) -> OnDevice<Cpu> {
     OnDevice::load(cpu, file, ModelOptions::default(), &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
-fn sliding(context: usize, stride: usize) -> Options {
-    Options { windows: Windows::Sliding { context, stride }, batch: 512, threads: 1, cache_type: &F32 }
+fn sliding(context: usize, stride: usize) -> PerplexityOptions {
+    PerplexityOptions { windows: Windows::Sliding { context, stride }, batch: 512, threads: 1, cache_type: &F32 }
 }
 
-fn measure(file: &File, text: &Text, options: &Options) -> Result<Perplexity, Error> {
+fn measure(file: &File, text: &Text, options: &PerplexityOptions) -> Result<Perplexity, Error> {
     perplexity(&mut load(file, options.threads), text, options, &mut |_| ControlFlow::Continue(()))
 }
 
@@ -127,7 +127,7 @@ fn windows_are_scored_as_they_stand() {
             assert_eq!((found.documents, found.unit), (1, Unit::Windows));
         }
         let context = 20;
-        let options = Options { windows: Windows::SecondHalf { context }, ..sliding(1, 1) };
+        let options = PerplexityOptions { windows: Windows::SecondHalf { context }, ..sliding(1, 1) };
         let found = measure(&file, &text, &options).unwrap();
         let (mut nats, mut tokens) = (0.0, 0);
         for chunk in all.chunks_exact(context) {
@@ -148,9 +148,10 @@ fn the_same_bits_for_every_batch_and_number_of_threads() {
     let texts: Vec<&str> = STORY.split_inclusive(' ').chain([STORY]).collect();
     let text = Text::new(&language.tokenizer, &documents(&texts), true, usize::MAX).unwrap();
     for windows in [Windows::Sliding { context: 40, stride: 13 }, Windows::SecondHalf { context: 10 }] {
-        let first = measure(&file, &text, &Options { windows, ..sliding(1, 1) }).unwrap();
+        let first = measure(&file, &text, &PerplexityOptions { windows, ..sliding(1, 1) }).unwrap();
         for (batch, threads) in [(1, 1), (1, 2), (7, 3), (64, 2), (100_000, 8)] {
-            let found = measure(&file, &text, &Options { windows, batch, threads, cache_type: &F32 }).unwrap();
+            let found =
+                measure(&file, &text, &PerplexityOptions { windows, batch, threads, cache_type: &F32 }).unwrap();
             assert_eq!(found, first, "batches of {batch}, {threads} threads");
         }
     }
@@ -162,7 +163,7 @@ fn what_is_known_when_it_ends_early_is_told() {
     let texts: Vec<&str> = STORY.split_inclusive(' ').collect();
     let text = Text::new(&language.tokenizer, &documents(&texts), true, usize::MAX).unwrap();
     let mut runner = load(&file, 1);
-    let options = Options { batch: 8, ..sliding(64, 32) };
+    let options = PerplexityOptions { batch: 8, ..sliding(64, 32) };
     let mut until = |most: u64| {
         perplexity(&mut runner, &text, &options, &mut |progress| match progress.sums.tokens < most {
             true => ControlFlow::Continue(()),
@@ -188,12 +189,12 @@ fn what_makes_no_sense_is_refused() {
         (sliding(129, 1), "context of 129 tokens: expected 2 to 128"),
         (sliding(16, 0), "stride of 0"),
         (sliding(16, 16), "stride of 16 tokens: expected 1 to 15"),
-        (Options { windows: Windows::SecondHalf { context: 2 }, ..sliding(1, 1) }, "expected 3 to 128"),
+        (PerplexityOptions { windows: Windows::SecondHalf { context: 2 }, ..sliding(1, 1) }, "expected 3 to 128"),
     ] {
         let error = measure(&file, &story, &options).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
     }
-    let short = Options { windows: Windows::SecondHalf { context: 64 }, ..sliding(1, 1) };
+    let short = PerplexityOptions { windows: Windows::SecondHalf { context: 64 }, ..sliding(1, 1) };
     let error = measure(&file, &text(&["Hello"]).unwrap(), &short).unwrap_err();
     assert!(matches!(error, Error::NothingToScore { context: 64, .. }), "{error}");
 }

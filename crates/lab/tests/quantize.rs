@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trine_backend::{Batch, CpuOptions};
 use trine_kernels::tables;
-use trine_lab::{Error, quantize};
+use trine_lab::quantize::{Error, quantize};
 use trine_model::runner::{Output, Want};
 use trine_model::{DeviceOptions, ModelOptions, load};
 use trine_tensor::format::{F16, F32, by_name};

@@ -65,7 +65,7 @@ fn an_interrupted_file_is_not_left_behind() {
         calls += 1;
         if calls > 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    assert!(matches!(written, Err(trine_lab::Error::Cancelled)));
+    assert!(matches!(written, Err(synthetic::Error::Cancelled)));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 

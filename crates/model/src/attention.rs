@@ -6,7 +6,7 @@ use crate::spec::{LayerKind, Mla};
 use crate::{QkNorm, Result, Sizes, Spec};
 use trine_backend::{AttentionOptions, Backend, Ops, Role};
 
-pub(crate) enum Attention<W> {
+pub(crate) enum AttentionLayer<W> {
     Heads(Box<Heads<W>>),
     Mla(Box<MlaAttention<W>>),
 }
@@ -40,7 +40,7 @@ pub(crate) struct MlaAttention<W> {
 }
 
 /// What the layers of a forward pass share.
-pub(crate) struct Pass<'a, B: Backend> {
+pub(crate) struct ForwardPass<'a, B: Backend> {
     pub spec: &'a Spec,
     pub device: B::Pass,
     /// Cosines and sines of each rotation.
@@ -49,27 +49,33 @@ pub(crate) struct Pass<'a, B: Backend> {
     pub query_rope_cache: Option<B::Act>,
 }
 
-impl<W> Attention<W> {
-    pub fn load<B: Backend<Weight = W>>(load: &mut Loader<B>, layer: usize) -> Result<Attention<W>> {
+impl<W> AttentionLayer<W> {
+    pub fn load<B: Backend<Weight = W>>(load: &mut Loader<B>, layer: usize) -> Result<AttentionLayer<W>> {
         match load.spec.mla {
-            Some(dims) => MlaAttention::load(load, layer, dims).map(|mla| Attention::Mla(Box::new(mla))),
-            None => Heads::load(load, layer).map(|heads| Attention::Heads(Box::new(heads))),
+            Some(dims) => MlaAttention::load(load, layer, dims).map(|mla| AttentionLayer::Mla(Box::new(mla))),
+            None => Heads::load(load, layer).map(|heads| AttentionLayer::Heads(Box::new(heads))),
         }
     }
 
     /// `[tokens, hidden_size]` to the same shape.
-    pub fn forward<B: Backend<Weight = W>>(&self, be: &mut B, layer: usize, h: &B::Act, pass: &Pass<B>) -> B::Act {
+    pub fn forward<B: Backend<Weight = W>>(
+        &self,
+        be: &mut B,
+        layer: usize,
+        h: &B::Act,
+        pass: &ForwardPass<B>,
+    ) -> B::Act {
         let Spec { attention_scale: scale, attention_softcap: softcap, causal, ref layer_kinds, .. } = *pass.spec;
         let attend = AttentionOptions { scale, window: layer_kinds[layer].window, softcap, causal };
         match self {
-            Attention::Heads(heads) => heads.forward(be, layer, h, pass, attend),
-            Attention::Mla(mla) => mla.forward(be, layer, h, pass, attend),
+            AttentionLayer::Heads(heads) => heads.forward(be, layer, h, pass, attend),
+            AttentionLayer::Mla(mla) => mla.forward(be, layer, h, pass, attend),
         }
     }
 }
 
 /// Rotates queries or keys, in layers with rope.
-fn rope<B: Backend>(be: &mut B, kind: LayerKind, pass: &Pass<B>, x: B::Act) -> B::Act {
+fn rope<B: Backend>(be: &mut B, kind: LayerKind, pass: &ForwardPass<B>, x: B::Act) -> B::Act {
     match kind.rope.and_then(|rope| Some((rope, pass.angles[rope].as_ref()?))) {
         Some((rope, angles)) => be.rope(&pass.spec.ropes[rope], angles, &x),
         None => x,
@@ -77,7 +83,7 @@ fn rope<B: Backend>(be: &mut B, kind: LayerKind, pass: &Pass<B>, x: B::Act) -> B
 }
 
 /// Rotates queries, by a rotation of their own if the model has one.
-fn rope_queries<B: Backend>(be: &mut B, kind: LayerKind, pass: &Pass<B>, q: B::Act) -> B::Act {
+fn rope_queries<B: Backend>(be: &mut B, kind: LayerKind, pass: &ForwardPass<B>, q: B::Act) -> B::Act {
     match (kind.rope, &pass.query_rope_cache) {
         (Some(rope), Some(angles)) => be.rope(&pass.spec.ropes[rope], angles, &q),
         _ => rope(be, kind, pass, q),
@@ -120,7 +126,7 @@ impl<W> Heads<W> {
         be: &mut B,
         layer: usize,
         h: &B::Act,
-        pass: &Pass<B>,
+        pass: &ForwardPass<B>,
         attend: AttentionOptions,
     ) -> B::Act {
         let (eps, kind) = (pass.spec.eps, pass.spec.layer_kinds[layer]);
@@ -186,7 +192,7 @@ impl<W> MlaAttention<W> {
         be: &mut B,
         layer: usize,
         h: &B::Act,
-        pass: &Pass<B>,
+        pass: &ForwardPass<B>,
         attend: AttentionOptions,
     ) -> B::Act {
         let (eps, kind, heads) = (pass.spec.eps, pass.spec.layer_kinds[layer], pass.spec.n_heads);

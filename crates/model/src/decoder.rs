@@ -1,13 +1,13 @@
 //! The one decoder that runs every architecture, and the only forward pass in the project.
 
-use crate::attention::{Attention, Pass};
+use crate::attention::{AttentionLayer, ForwardPass};
 use crate::feed_forward::FeedForward;
 use crate::loader::{Linear, Loader, Norm};
 use crate::weights::ModelWeights;
 use crate::{Error, NormKind, NormPlacement, Result, Sizes, Spec};
 use std::ops::ControlFlow;
-use trine_backend::{BLOCK_LEN, Backend, Batch, CacheId, Ids, KvShape, Ops, Role, Stage};
-use trine_tensor::{File, Format};
+use trine_backend::{Backend, Batch, CacheId, Ids, Ops, Role, Stage};
+use trine_tensor::File;
 
 /// A decoder whose weights are on a device.
 pub struct Model<B: Backend> {
@@ -27,7 +27,7 @@ pub struct Model<B: Backend> {
 /// Which norms there are depends on [`NormPlacement`].
 struct Layer<W> {
     attn_norm: Option<Norm<W>>,
-    attention: Attention<W>,
+    attention: AttentionLayer<W>,
     post_attention_norm: Option<Norm<W>>,
     ffn_norm: Option<Norm<W>>,
     feed_forward: FeedForward<W>,
@@ -50,7 +50,7 @@ impl<W> Layer<W> {
             parallel_residual && arch.is_optional("ffn_norm") && !load.weights.contains(&name("ffn_norm.weight"));
         Ok(Layer {
             attn_norm: load.norm_if(before && !lacks, &name("attn_norm"), &[hidden_size])?,
-            attention: Attention::load(load, layer)?,
+            attention: AttentionLayer::load(load, layer)?,
             post_attention_norm: load.norm_if(after, &name(post_attention), &[hidden_size])?,
             ffn_norm: load.norm_if(before && !shared, &name("ffn_norm"), &[hidden_size])?,
             feed_forward: FeedForward::load(load, layer)?,
@@ -58,7 +58,7 @@ impl<W> Layer<W> {
         })
     }
 
-    fn forward<B: Backend<Weight = W>>(&self, be: &mut B, layer: usize, x: &B::Act, pass: &Pass<B>) -> B::Act {
+    fn forward<B: Backend<Weight = W>>(&self, be: &mut B, layer: usize, x: &B::Act, pass: &ForwardPass<B>) -> B::Act {
         let (spec, eps) = (pass.spec, pass.spec.eps);
         let h = self.attn_norm.as_ref().map(|norm| norm.forward(be, x, eps));
         let a = self.attention.forward(be, layer, h.as_ref().unwrap_or(x), pass);
@@ -176,12 +176,6 @@ impl<B: Backend> Model<B> {
         self.spec.limit(context);
     }
 
-    /// The shape of a KV cache for this model.
-    pub fn kv_shape(&self, blocks: usize, format: &'static Format) -> KvShape {
-        let Sizes { n_layers, n_kv_heads, head_dim, .. } = self.spec.sizes;
-        KvShape { n_layers, n_kv_heads, head_dim, blocks, block_len: BLOCK_LEN, format }
-    }
-
     /// Tokens to logits, `[batch.outputs(), vocab_size]`; of an encoder, to hidden states.
     ///
     /// # Errors
@@ -211,16 +205,16 @@ impl<B: Backend> Model<B> {
         Ok(h)
     }
 
-    fn begin(&self, be: &mut B, cache: CacheId, batch: &Batch) -> Pass<'_, B> {
+    fn begin(&self, be: &mut B, cache: CacheId, batch: &Batch) -> ForwardPass<'_, B> {
         let Spec { sizes: Sizes { vocab_size, .. }, ref ropes, ref query_rope, .. } = self.spec;
         assert!(batch.tokens().iter().all(|&token| (token as usize) < vocab_size), "a token beyond the vocabulary");
         let device = be.begin(cache, batch);
         let angles = std::array::from_fn(|i| ropes.get(i).map(|rope| be.rope_cache(rope, &device)));
         let query_rope_cache = query_rope.as_ref().map(|rope| be.rope_cache(rope, &device));
-        Pass { spec: &self.spec, device, angles, query_rope_cache }
+        ForwardPass { spec: &self.spec, device, angles, query_rope_cache }
     }
 
-    fn hidden(&self, be: &mut B, pass: &Pass<B>) -> B::Act {
+    fn hidden(&self, be: &mut B, pass: &ForwardPass<B>) -> B::Act {
         let x = be.embed(&self.embedding, Ids::Token, &pass.device);
         let mut x = scaled(be, x, self.spec.embedding_scale);
         for (table, ids) in [(&self.positions, Ids::Position), (&self.token_types, Ids::TokenType)] {

@@ -22,12 +22,12 @@ pub struct Device {
 }
 
 /// Loads a model on a variant of a device.
-type Load = fn(&File, Option<&'static str>, &DeviceOptions, ModelOptions, &mut Progress) -> Result<Box<dyn Runner>>;
+type Load = fn(&File, Option<&'static str>, &DeviceOptions, ModelOptions, &mut OnBytes) -> Result<Box<dyn Runner>>;
 
 /// Loads a model on a CPU and on a variant of a device.
 type LoadBeside = fn(&File, Cpu, Option<&'static str>, &DeviceOptions) -> Result<(Box<dyn Runner>, Found)>;
 
-type Progress<'a> = dyn FnMut(u64) -> ControlFlow<()> + 'a;
+type OnBytes<'a> = dyn FnMut(u64) -> ControlFlow<()> + 'a;
 
 /// Every kind of device, the preferred first. A new one is a row here and an implementation of [`Backend`].
 pub static DEVICES: &[Device] = &[Device {
@@ -173,7 +173,7 @@ fn on<B>(
     file: &File,
     options: &DeviceOptions,
     model: ModelOptions,
-    progress: &mut Progress,
+    progress: &mut OnBytes,
 ) -> Result<Box<dyn Runner>>
 where
     B: Backend + Send + 'static,

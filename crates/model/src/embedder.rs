@@ -1,6 +1,6 @@
 //! One vector for a text: the states of its tokens pooled, projected if the model says so, and normalised.
 
-use crate::runner::{Input, Runner, ScoreOptions, Want, score};
+use crate::runner::{Runner, ScoreInput, ScoreOptions, Want, score};
 use crate::{Error, Result, Sizes, Spec, open_file};
 use serde_json::Value;
 use std::ops::ControlFlow;
@@ -92,7 +92,7 @@ impl Embedder {
         }
         let options = ScoreOptions { batch: ids.len(), cache_type: &F32, want: Want::Hidden };
         let mut values = Vec::with_capacity(ids.len() * hidden_size);
-        let input = Input { ids: ids.to_vec(), outputs: ids.len() };
+        let input = ScoreInput { ids: ids.to_vec(), outputs: ids.len() };
         score::<Error>(runner, &[input], &options, &mut |_, output| {
             values.extend_from_slice(&output.values);
             Ok(ControlFlow::Continue(()))

@@ -1,6 +1,6 @@
 //! The weights of a model by their GGUF names, wherever the file has them.
 
-use crate::arch::Rule;
+use crate::arch::TensorRule;
 use crate::file_tensors::is_weight;
 use crate::file_weights::FileWeights;
 use crate::quant::{absmean, ternary, unpack_trits};
@@ -25,7 +25,7 @@ enum Located {
     GroupedQkv(String),
     /// One tensor per expert, whose index replaces `[]`.
     Experts(String),
-    Rule(&'static Rule, String),
+    Rule(&'static TensorRule, String),
     /// Rows of a fused tensor, which must have `all` rows; `part` is the GGUF name of what they hold.
     Rows {
         part: String,

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use trine_backend::cpu::Act;
 use trine_backend::{Around, Backend, Compare, Cpu, CpuOptions, Drift, Op, OpOf};
-use trine_model::runner::{Input, ScoreOptions, Want, score};
+use trine_model::runner::{ScoreInput, ScoreOptions, Want, score};
 use trine_model::{Error, ModelOptions, OnDevice};
 use trine_tensor::File;
 use trine_tensor::format::F32;
@@ -25,7 +25,7 @@ where
     let mut runner =
         OnDevice::load(backend, &file, ModelOptions::default(), &mut |_| ControlFlow::Continue(())).unwrap();
     let options = ScoreOptions { batch: 7, cache_type: &F32, want: Want::Logits };
-    let input = Input { ids: (1..11).collect(), outputs: 10 };
+    let input = ScoreInput { ids: (1..11).collect(), outputs: 10 };
     score::<Error>(&mut runner, &[input], &options, &mut |_, _| Ok(ControlFlow::Continue(()))).unwrap();
     found.lock().unwrap().clone()
 }

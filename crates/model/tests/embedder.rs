@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use trine_backend::{Cpu, CpuOptions};
 use trine_kernels::tables;
-use trine_model::runner::{Input, ScoreOptions, Want, score};
+use trine_model::runner::{ScoreInput, ScoreOptions, Want, score};
 use trine_model::{Embedder, Error, Language, ModelOptions, OnDevice, Runner};
 use trine_tensor::File;
 use trine_tensor::format::F32;
@@ -46,7 +46,7 @@ fn every_encoder_gives_the_states_and_embeddings_of_transformers_on_every_instru
                     assert_eq!(tokenizer.encode(prompt["text"].as_str().unwrap(), options), ids, "{}", path.display());
                     found.extend(embedder.embed(&mut runner, &ids).unwrap());
                     let options = ScoreOptions { batch: 512, cache_type: &F32, want: Want::Hidden };
-                    let input = Input { outputs: ids.len(), ids };
+                    let input = ScoreInput { outputs: ids.len(), ids };
                     score::<Error>(&mut runner, &[input], &options, &mut |_, output| {
                         states.extend_from_slice(&output.values);
                         Ok(ControlFlow::Continue(()))

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use trine_model::runner::{Input, ScoreOptions, Want, score};
+use trine_model::runner::{ScoreInput, ScoreOptions, Want, score};
 use trine_model::{DeviceOptions, Error, Language, ModelOptions, load};
 use trine_tensor::File;
 use trine_tensor::format::F32;
@@ -37,7 +37,7 @@ fn other_choices(path: &Path) -> (Vec<(usize, f32)>, usize) {
         assert_eq!(tokenizer.decode(&[&prompt[..], &greedy].concat()).trim_start(), golden["text"].as_str().unwrap());
         let all = [&prompt[..], &greedy[..greedy.len() - 1]].concat();
         let mut logits = Vec::new();
-        let input = Input { ids: all, outputs: greedy.len() };
+        let input = ScoreInput { ids: all, outputs: greedy.len() };
         let options = ScoreOptions { batch: 512, cache_type: &F32, want: Want::Logits };
         score::<Error>(&mut *runner, &[input], &options, &mut |_, output| {
             logits.extend_from_slice(&output.values);

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_backend::{Batch, CpuOptions};
-use trine_model::runner::{Edit, Input, Output, ScoreOptions, Scored, Sequences, Want, score};
+use trine_model::runner::{Edit, Output, ScoreInput, ScoreOptions, Scored, Sequences, Want, score};
 use trine_model::{DeviceName, DeviceOptions, Error, ModelOptions, Runner, load};
 use trine_tensor::File;
 use trine_tensor::format::{F16, F32, Q8_0};
@@ -155,8 +155,8 @@ fn blocks_are_copied_swapped_and_moved_without_changing_a_bit() {
 fn scoring_gives_the_rows_of_each_input_whatever_the_batch() {
     let mut runner = runner("llama");
     let vocab = runner.spec().vocab_size;
-    let inputs: Vec<Input> = [(20, 20), (3, 1), (33, 5), (1, 1), (7, 0)]
-        .map(|(len, outputs)| Input { ids: ids(len, vocab), outputs })
+    let inputs: Vec<ScoreInput> = [(20, 20), (3, 1), (33, 5), (1, 1), (7, 0)]
+        .map(|(len, outputs)| ScoreInput { ids: ids(len, vocab), outputs })
         .into_iter()
         .collect();
     let alone: Vec<Vec<f32>> =

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trine_backend::{ActivationPrecision, CpuOptions};
 use trine_kernels::{Operand, operand_of};
-use trine_model::runner::{Input, ScoreOptions, Want, score};
+use trine_model::runner::{ScoreInput, ScoreOptions, Want, score};
 use trine_model::{ARCHS, DeviceOptions, Error, ModelOptions, Spec, load};
 use trine_tensor::format::F32;
 use trine_tensor::{FORMATS, File};
@@ -92,9 +92,9 @@ fn difference(path: &Path, golden: &serde_json::Value, expected: &[f32]) -> f32 
     runner.limit_context(128);
     let input = |prompt: &serde_json::Value| {
         let ids: Vec<u32> = serde_json::from_value(prompt["ids"].clone()).unwrap();
-        Input { outputs: ids.len(), ids }
+        ScoreInput { outputs: ids.len(), ids }
     };
-    let inputs: Vec<Input> = golden["prompts"].as_array().unwrap().iter().map(input).collect();
+    let inputs: Vec<ScoreInput> = golden["prompts"].as_array().unwrap().iter().map(input).collect();
     let options = ScoreOptions { batch: 512, cache_type: &F32, want: Want::Logits };
     let mut found = Vec::new();
     score::<Error>(&mut *runner, &inputs, &options, &mut |_, output| {

@@ -16,9 +16,13 @@ impl Replacement {
     /// Creates the temporary file.
     ///
     /// # Errors
-    /// When the folder is not writable.
+    /// When the folder is not writable, or the path is that of a folder or a device.
     pub fn new(path: &Path) -> io::Result<Replacement> {
         let target = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        if target.exists() && !target.is_file() {
+            let problem = "expected the name of a new or an existing file, found something else";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+        }
         let mut builder = tempfile::Builder::new();
         builder.prefix(".trine-").suffix(".partial");
         #[cfg(unix)]

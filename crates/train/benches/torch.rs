@@ -104,7 +104,7 @@ impl Ours {
             let own: Vec<u32> = (row * blocks..(row + 1) * blocks).map(|block| block as u32).collect();
             rows.push(&tokens(sequence), 0, &own, sequence);
         }
-        let cache = tape.create_cache(model.kv_shape(batch * blocks, &F32))?;
+        let cache = tape.create_cache(model.spec().kv_shape(batch * blocks, &F32))?;
         let Tape { device, params, .. } = &mut tape;
         let masters = params.iter().filter_map(Parameter::master);
         let states = masters.map(|master| [(); 2].map(|()| device.zeros_like(&master.values))).collect();

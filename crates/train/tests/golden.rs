@@ -60,7 +60,7 @@ impl Case {
             batch.push(&ids[start..end], 0, &[block as u32], len as usize);
             start = end;
         }
-        let cache = tape.create_cache(model.kv_shape(8, &F32)).unwrap();
+        let cache = tape.create_cache(model.spec().kv_shape(8, &F32)).unwrap();
         let targets = golden.ids("targets");
         Case { golden, tape, model, cache, batch, targets }
     }

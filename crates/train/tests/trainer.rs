@@ -113,7 +113,7 @@ fn an_exported_file_computes_what_the_tape_computes() {
                 let model =
                     Model::load(&mut device, &file, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))
                         .unwrap();
-                let cache = device.create_cache(model.kv_shape(3, &F32)).unwrap();
+                let cache = device.create_cache(model.spec().kv_shape(3, &F32)).unwrap();
                 let (mut batch, mut found, mut part) = (Batch::new(), Vec::new(), Vec::new());
                 // In portions, as an engine would.
                 for (at, len) in [(0, 17), (17, 1), (18, 22)] {

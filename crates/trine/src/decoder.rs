@@ -1,12 +1,12 @@
-use crate::backend::BLOCK_LEN;
-use crate::engine::{self, prompt_tokens};
-use crate::model::runner::{Output, Sequences, Want};
-use crate::model::{self, Language, Runner, Sizes, Spec};
-use crate::tensor::Format;
-use crate::text::Tokenizer;
 use crate::{Error, Options, Placement};
 use std::ops::ControlFlow;
 use std::path::Path;
+use trine_backend::BLOCK_LEN;
+use trine_engine::prompt_tokens;
+use trine_model::runner::{Output, Sequences, Want};
+use trine_model::{Language, Runner, Sizes, Spec};
+use trine_tensor::Format;
+use trine_text::Tokenizer;
 
 /// Tokens that run together. It changes the speed, never a logit.
 const CHUNK: usize = 512;
@@ -104,7 +104,7 @@ impl Decoder {
         let mut sequences = Sequences::new(runner, Sequences::blocks_of(ids.len()), self.cache_type)?;
         let sequence = sequences.add(ids.len());
         let mut all = Vec::with_capacity(ids.len() * runner.spec().vocab_size);
-        let mut run = || -> Result<(), model::Error> {
+        let mut run = || -> Result<(), trine_model::Error> {
             for chunk in ids.chunks(CHUNK) {
                 sequences.push(sequence, chunk, chunk.len());
                 sequences.run(runner, Want::Logits, &mut self.output)?;
@@ -125,7 +125,7 @@ impl Decoder {
     /// As [`Decoder::logits`], and when there are no tokens.
     pub fn extend(&mut self, ids: &[u32]) -> Result<Vec<f32>, Error> {
         if ids.is_empty() {
-            return Err(engine::Error::EmptyPrompt.into());
+            return Err(trine_engine::Error::EmptyPrompt.into());
         }
         self.check(ids, self.ids.len())?;
         self.make_room(self.ids.len() + ids.len())?;
@@ -175,10 +175,12 @@ impl Decoder {
     fn check(&self, ids: &[u32], len: usize) -> Result<(), Error> {
         let Sizes { vocab_size: vocab, context_length: context, .. } = self.runner.spec().sizes;
         if len + ids.len() > context {
-            return Err(engine::Error::PromptTooLong { prompt: len + ids.len(), context }.into());
+            return Err(trine_engine::Error::PromptTooLong { prompt: len + ids.len(), context }.into());
         }
         match ids.iter().position(|&id| id as usize >= vocab) {
-            Some(at) => Err(engine::Error::BeyondVocabulary { place: format!("ids[{at}]"), id: ids[at], vocab }.into()),
+            Some(at) => {
+                Err(trine_engine::Error::BeyondVocabulary { place: format!("ids[{at}]"), id: ids[at], vocab }.into())
+            }
             None => Ok(()),
         }
     }

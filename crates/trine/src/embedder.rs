@@ -1,8 +1,8 @@
-use crate::model::{self, Language, Pooling, Runner, Spec};
-use crate::text::EncodeOptions;
 use crate::{Error, Options};
 use std::ops::ControlFlow;
 use std::path::Path;
+use trine_model::{Language, Pooling, Runner, Spec};
+use trine_text::EncodeOptions;
 
 /// A model that makes embeddings on a CPU: vectors of length 1, whose products tell how much texts have in common.
 ///
@@ -19,7 +19,7 @@ use std::path::Path;
 /// ```
 pub struct Embedder {
     pub(crate) runner: Box<dyn Runner>,
-    pub(crate) embedder: model::Embedder,
+    pub(crate) embedder: trine_model::Embedder,
     pub(crate) language: Language,
 }
 
@@ -49,7 +49,7 @@ impl Embedder {
         let vocab = self.spec().vocab_size;
         if let Some(at) = ids.iter().position(|&id| id as usize >= vocab) {
             let place = format!("ids[{at}]");
-            return Err(crate::engine::Error::BeyondVocabulary { place, id: ids[at], vocab }.into());
+            return Err(trine_engine::Error::BeyondVocabulary { place, id: ids[at], vocab }.into());
         }
         Ok(self.embedder.embed(&mut *self.runner, ids)?)
     }

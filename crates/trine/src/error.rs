@@ -1,4 +1,4 @@
-use crate::{Memory, engine, model, tensor, text};
+use crate::Memory;
 
 /// Why a model cannot be loaded, or cannot answer.
 #[derive(Debug, thiserror::Error)]
@@ -6,13 +6,13 @@ use crate::{Memory, engine, model, tensor, text};
 pub enum Error {
     /// The file, its tokenizer, or the device.
     #[error(transparent)]
-    Model(#[from] model::Error),
+    Model(#[from] trine_model::Error),
     /// The request.
     #[error(transparent)]
-    Engine(#[from] engine::Error),
+    Engine(#[from] trine_engine::Error),
     /// The chat template.
     #[error(transparent)]
-    Text(#[from] text::Error),
+    Text(#[from] trine_text::Error),
     /// More memory than the model may take.
     #[error(
         "the model takes {} bytes of memory (weights {}, KV cache {}, activations {}), more than the limit of {limit}",
@@ -58,8 +58,8 @@ impl Error {
     }
 }
 
-fn of_model(error: &model::Error) -> ErrorKind {
-    use model::Error as E;
+fn of_model(error: &trine_model::Error) -> ErrorKind {
+    use trine_model::Error as E;
     match error {
         E::In { source, .. } => of_model(source),
         E::Cancelled => ErrorKind::Cancelled,
@@ -71,16 +71,16 @@ fn of_model(error: &model::Error) -> ErrorKind {
     }
 }
 
-fn of_file(error: &tensor::Error) -> ErrorKind {
+fn of_file(error: &trine_tensor::Error) -> ErrorKind {
     match error {
-        tensor::Error::In { source, .. } => of_file(source),
-        tensor::Error::Io(_) => ErrorKind::Io,
+        trine_tensor::Error::In { source, .. } => of_file(source),
+        trine_tensor::Error::Io(_) => ErrorKind::Io,
         _ => ErrorKind::Model,
     }
 }
 
-fn of_backend(error: &crate::backend::Error) -> ErrorKind {
-    use crate::backend::Error as E;
+fn of_backend(error: &trine_backend::Error) -> ErrorKind {
+    use trine_backend::Error as E;
     match error {
         E::NoRoom { .. } | E::NoMemory { .. } | E::Lock { .. } => ErrorKind::Memory,
         E::Damaged(_) | E::TooWide { .. } | E::Unfit { .. } => ErrorKind::Model,
@@ -90,8 +90,8 @@ fn of_backend(error: &crate::backend::Error) -> ErrorKind {
     }
 }
 
-fn of_engine(error: &engine::Error) -> ErrorKind {
-    use engine::Error as E;
+fn of_engine(error: &trine_engine::Error) -> ErrorKind {
+    use trine_engine::Error as E;
     match error {
         E::PromptTooLong { .. } => ErrorKind::PromptTooLong,
         E::NotFinite { .. } => ErrorKind::NotFinite,

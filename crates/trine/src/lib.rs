@@ -64,15 +64,50 @@ pub use options::Options;
 pub use placement::{Placement, WeightStorage};
 pub use size::{Memory, parameters};
 pub use stream::Stream;
-pub use trine_backend as backend;
-pub use trine_engine as engine;
-pub use trine_kernels as kernels;
-pub use trine_model as model;
 pub use trine_model::{EMBEDDED, open_file};
-pub use trine_tensor as tensor;
-pub use trine_text as text;
 #[cfg(feature = "train")]
 pub use trine_train as train;
+
+/// Many requests at once: the engine, its handle, and the filters that choose tokens.
+pub mod engine {
+    pub use trine_engine::{
+        Answer, Emit, Engine, EngineOptions, Error, Event, EventKind, Field, Finish, Generation, Handle, Join, Load,
+        Param, Prompt, Request, Sampling, SeqId, Token, Update, Usage, params, prompt_tokens, sample,
+    };
+}
+
+/// A model on a device: what it is, and forward passes.
+pub mod model {
+    pub use trine_model::{
+        DEVICES, Device, DeviceName, DeviceOptions, Error, Experts, Language, LayerKind, Mla, Model, ModelOptions,
+        OnDevice, Pooling, QuantMethod, Runner, RunnerMemory, Sizes, Spec, TensorShape, load, runner,
+    };
+}
+
+/// Devices: the operations of a forward pass, the CPU, and wrappers that time or compare them.
+pub mod backend {
+    pub use trine_backend::{
+        ActivationPrecision, Affinity, Around, Backend, Batch, CacheId, Compare, Cpu, CpuOptions, DeviceInfo, Drift,
+        Error, Ids, KV_FORMATS, KvShape, Numa, Op, OpOf, Ops, Role, Rope, Stage, Temperature, Tolerance, Topology,
+        When, profile,
+    };
+}
+
+/// Model files: their metadata and tensors, read and written, and the formats of weights.
+pub mod tensor {
+    pub use trine_tensor::{
+        Array, Bytes, Error, FORMATS, File, FileFormat, Format, Metadata, OpenOptions, Replacement, Strings,
+        TensorInfo, Value, View, Writer, format, gguf, safetensors,
+    };
+}
+
+/// Tokenizers, chat templates, and decoding as tokens are generated.
+pub mod text {
+    pub use trine_text::{
+        BpeOptions, DecodeStream, EncodeOptions, Error, Message, Normalization, OwnedVocab, Template, TokenType,
+        Tokenizer, TokenizerJson, Vocab,
+    };
+}
 
 /// All that most programs need.
 pub mod prelude {

@@ -1,8 +1,8 @@
-use crate::engine::{Answer, Engine, Request, Sampling, prompt_tokens};
-use crate::model::Spec;
-use crate::text::{Message, Template, Tokenizer};
 use crate::{EMBEDDED, Error, Memory, Options, Placement, Stream};
 use std::path::Path;
+use trine_engine::{Answer, Engine, Request, Sampling, prompt_tokens};
+use trine_model::Spec;
+use trine_text::{Message, Template, Tokenizer};
 
 /// A model that answers, one request at a time. [`Llm::into_parts`] gives the engine, which answers many.
 pub struct Llm {

@@ -1,15 +1,15 @@
 //! From a path to a model that is ready.
 
-use crate::backend::When;
-use crate::engine::{self, Engine, EngineOptions};
-use crate::model::runner::probe;
-use crate::model::{self, Language, ModelOptions, Runner, Spec};
-use crate::tensor::{File, OpenOptions, memory};
-use crate::text::Template;
 use crate::{Decoder, EMBEDDED, Embedder, Error, Llm, Memory, Options, Placement, WeightStorage, open_file};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use trine_backend::When;
+use trine_engine::{Engine, EngineOptions};
+use trine_model::runner::probe;
+use trine_model::{Language, ModelOptions, Runner, Spec};
+use trine_tensor::{File, OpenOptions, memory};
+use trine_text::Template;
 
 /// How far loading is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,8 @@ pub struct Progress {
 }
 
 /// Makes a runner of a file, on the device that the options name or on another.
-pub type LoadRunner<'a> = dyn FnMut(&File, &model::DeviceOptions) -> Result<Box<dyn Runner>, model::Error> + 'a;
+pub type LoadRunner<'a> =
+    dyn FnMut(&File, &trine_model::DeviceOptions) -> Result<Box<dyn Runner>, trine_model::Error> + 'a;
 
 /// A model on its device, and what is known about it.
 struct Loaded {
@@ -43,7 +44,7 @@ impl Options {
     /// [`Options::open`] with progress, which may break off.
     ///
     /// # Errors
-    /// Those of [`Options::open`], and [`model::Error::Cancelled`].
+    /// Those of [`Options::open`], and [`trine_model::Error::Cancelled`].
     pub fn open_with(
         &self,
         path: impl AsRef<Path>,
@@ -51,7 +52,7 @@ impl Options {
     ) -> Result<Llm, Error> {
         self.open_on(path, &mut |file, device| {
             let total = Memory::weights_of(file);
-            model::load(file, device, ModelOptions::default(), &mut |done| progress(Progress { done, total }))
+            trine_model::load(file, device, ModelOptions::default(), &mut |done| progress(Progress { done, total }))
         })
     }
 
@@ -87,10 +88,10 @@ impl Options {
     ) -> Result<Decoder, Error> {
         let Loaded { runner, language, placement, .. } = self.load_on(path.as_ref(), &mut |file, device| {
             let total = Memory::weights_of(file);
-            model::load(file, device, ModelOptions::default(), &mut |done| progress(Progress { done, total }))
+            trine_model::load(file, device, ModelOptions::default(), &mut |done| progress(Progress { done, total }))
         })?;
         if runner.spec().arch.encoder {
-            return Err(engine::Error::Encoder { arch: runner.spec().arch.gguf[0] }.into());
+            return Err(trine_engine::Error::Encoder { arch: runner.spec().arch.gguf[0] }.into());
         }
         Ok(Decoder::new(runner, language, placement, self.engine.cache_type))
     }
@@ -108,8 +109,9 @@ impl Options {
         let mut embedder = None;
         let Loaded { runner, mut language, .. } = self.load_on(path.as_ref(), &mut |file, device| {
             let total = Memory::weights_of(file);
-            let runner = model::load(file, device, headless.clone(), &mut |done| progress(Progress { done, total }))?;
-            embedder = Some(model::Embedder::of(runner.spec(), file)?);
+            let runner =
+                trine_model::load(file, device, headless.clone(), &mut |done| progress(Progress { done, total }))?;
+            embedder = Some(trine_model::Embedder::of(runner.spec(), file)?);
             Ok(runner)
         })?;
         let embedder = embedder.expect("made with the runner");
@@ -123,7 +125,7 @@ impl Options {
         let cpu = &mut device.cpu;
         let huge_pages = cpu.huge_pages != When::Off;
         let open = OpenOptions { mmap: self.mmap, huge_pages, layouts: self.layouts.clone() };
-        let file = open_file(path, &open).map_err(model::Error::from)?;
+        let file = open_file(path, &open).map_err(trine_model::Error::from)?;
         let spec = Spec::of(&file).map_err(|error| error.at(file.path()))?;
         file.notes().iter().chain(&spec.notes).for_each(|note| tracing::info!("{note}"));
         let memory = self.memory_of(&file, &spec);

@@ -1,9 +1,9 @@
 use crate::Memory;
-use crate::backend::When;
-use crate::engine::EngineOptions;
-use crate::model::{DeviceOptions, Spec};
-use crate::tensor::{File, Format};
 use std::path::PathBuf;
+use trine_backend::When;
+use trine_engine::EngineOptions;
+use trine_model::{DeviceOptions, Spec};
+use trine_tensor::{File, Format};
 
 /// How to load a model and run it.
 ///

@@ -1,7 +1,7 @@
 //! Where the threads and the weights of a loaded model are.
 
-use crate::backend::{CpuOptions, DeviceInfo, Topology, When};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+use trine_backend::{CpuOptions, DeviceInfo, Topology, When};
 
 /// Where the threads and the weights of a loaded model are.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! How large a model is, and how much memory it takes.
 
-use crate::backend::KvShape;
-use crate::engine::BLOCK_LEN;
-use crate::model::{QuantMethod, Spec, Unpacker};
-use crate::tensor::format::U8;
-use crate::tensor::{File, Format, TensorInfo};
+use trine_backend::KvShape;
+use trine_engine::BLOCK_LEN;
+use trine_model::{QuantMethod, Spec, Unpacker};
+use trine_tensor::format::U8;
+use trine_tensor::{File, Format, TensorInfo};
 
 /// The weights of a model: everything in its file but tables that follow from its keys and the scales of packed weights.
 pub fn parameters(file: &File) -> u64 {

@@ -1,9 +1,9 @@
 use crate::Error;
-use crate::engine::{Answer, Engine, Finish, SeqId, Token, Update, Usage};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use trine_engine::{Answer, Engine, Finish, SeqId, Token, Update, Usage};
 
 /// An answer as it is generated. When it ends, [`Stream::finish`] tells why.
 ///

@@ -5,13 +5,13 @@ mod report;
 mod trace;
 
 pub use record::{Recorder, RecorderOptions};
-pub use report::{Operation, Part, Phase, Report, Snapshot, Tensor, Time};
+pub use report::{MemoryUse, Operation, Part, Phase, ProfileReport, TensorMemory, Time};
 
 use crate::{
     ActivationPrecision, AttentionOptions, Backend, Batch, CacheId, DeviceInfo, Error, KvShape, Op, OpOf, Role,
     Routing, Stage,
 };
-use record::{Meter, Work};
+use record::{ActivationMeter, OpWork};
 use std::collections::HashMap;
 use std::sync::Arc;
 use trine_kernels::Span;
@@ -25,7 +25,7 @@ use trine_tensor::View;
 pub struct Profile<B> {
     inner: B,
     recorder: Recorder,
-    activations: Arc<Meter>,
+    activations: Arc<ActivationMeter>,
     /// Bytes of each KV cache, and those of one position of one layer.
     caches: HashMap<CacheId, (usize, usize)>,
 }
@@ -62,7 +62,7 @@ impl<A> Act<A> {
 /// Bytes that are in use until this is dropped.
 struct Held {
     bytes: usize,
-    meter: Arc<Meter>,
+    meter: Arc<ActivationMeter>,
 }
 
 impl Drop for Held {
@@ -84,7 +84,7 @@ impl<B: Backend> Profile<B> {
         Act { inner, rows, cols, _held: Held { bytes, meter: self.activations.clone() } }
     }
 
-    fn time<T>(&mut self, work: Work, body: impl FnOnce(&mut B) -> T) -> T {
+    fn time<T>(&mut self, work: OpWork, body: impl FnOnce(&mut B) -> T) -> T {
         let start = self.recorder.begin();
         let result = body(&mut self.inner);
         self.recorder.end(start, work);
@@ -127,19 +127,20 @@ impl<B: Backend> Backend for Profile<B> {
 
     fn upload(&mut self, view: View, role: Role) -> Result<Self::Weight, Error> {
         let (rows, cols, bytes) = (view.rows(), view.cols(), view.bytes.len());
-        let tensor = Tensor { name: view.name.clone(), format: view.format.name, shape: view.shape.clone(), bytes };
+        let tensor =
+            TensorMemory { name: view.name.clone(), format: view.format.name, shape: view.shape.clone(), bytes };
         let inner = self.inner.upload(view, role)?;
         Ok(Weight { inner, tensor: self.recorder.add(tensor), rows, cols, bytes })
     }
 
     fn to_device(&mut self, values: &[f32], columns: usize) -> Self::Act {
-        let work = Work::new("to_device", Part::Other, 2 * values.len(), 0);
+        let work = OpWork::new("to_device", Part::Other, 2 * values.len(), 0);
         let out = self.time(work, |be| be.to_device(values, columns));
         self.act(out, values.len() / columns.max(1), columns)
     }
 
     fn to_host(&mut self, x: &Self::Act, out: &mut Vec<f32>) -> Result<(), Error> {
-        let work = Work::new("to_host", Part::Other, 2 * x.len(), 0);
+        let work = OpWork::new("to_host", Part::Other, 2 * x.len(), 0);
         let result = self.time(work, |be| be.to_host(&x.inner, out));
         self.recorder.end_pass();
         result
@@ -206,14 +207,14 @@ impl<B: Backend> Backend for Profile<B> {
     }
 
     fn route(&mut self, scores: &Self::Act, bias: Option<&Self::Weight>, routing: &Routing) -> Self::Routes {
-        let work = Work::new("route", Part::Other, scores.len() + 2 * scores.rows * routing.top_k, 3 * scores.len());
+        let work = OpWork::new("route", Part::Other, scores.len() + 2 * scores.rows * routing.top_k, 3 * scores.len());
         let bias = bias.map(|bias| &bias.inner);
         let inner = self.time(work, |be| be.route(&scores.inner, bias, routing));
         Routes { inner, top_k: routing.top_k, all: scores.rows * routing.top_k }
     }
 
     fn add_norm(&mut self, gain: &Self::Weight, a: &Self::Act, b: &Self::Act, eps: f32) -> (Self::Act, Self::Act) {
-        let work = Work::new("add_norm", Part::Norms, 4 * a.len(), 5 * a.len());
+        let work = OpWork::new("add_norm", Part::Norms, 4 * a.len(), 5 * a.len());
         let work = work.with(gain.tensor, a.rows, gain.bytes);
         let (sum, normed) = self.time(work, |be| be.add_norm(&gain.inner, &a.inner, &b.inner, eps));
         (self.act(sum, a.rows, a.cols), self.act(normed, a.rows, a.cols))
@@ -221,10 +222,10 @@ impl<B: Backend> Backend for Profile<B> {
 }
 
 /// The work of an operation, and the shape of its result.
-fn work<W, A, R, P>(op: &Op<Weight<W>, Act<A>, Routes<R>, Pass<P>>) -> (Work, [usize; 2]) {
+fn work<W, A, R, P>(op: &Op<Weight<W>, Act<A>, Routes<R>, Pass<P>>) -> (OpWork, [usize; 2]) {
     let name = op.name();
-    let other = |moved, operations| Work::new(name, Part::Other, moved, operations);
-    let products = |moved, operations| Work::new(name, Part::Products, moved, operations);
+    let other = |moved, operations| OpWork::new(name, Part::Other, moved, operations);
+    let products = |moved, operations| OpWork::new(name, Part::Products, moved, operations);
     match *op {
         Op::Embed { table, pass, .. } => {
             let (rows, cols) = (pass.tokens, table.cols);
@@ -241,11 +242,11 @@ fn work<W, A, R, P>(op: &Op<Weight<W>, Act<A>, Routes<R>, Pass<P>>) -> (Work, [u
         }
         Op::Bias { b, x } => (other(2 * x.len(), x.len()).with(b.tensor, x.rows, b.bytes), x.shape()),
         Op::RmsNorm { gain, x, .. } => {
-            let work = Work::new(name, Part::Norms, 2 * x.len(), 4 * x.len());
+            let work = OpWork::new(name, Part::Norms, 2 * x.len(), 4 * x.len());
             (work.with(gain.tensor, x.rows, gain.bytes), x.shape())
         }
         Op::LayerNorm { gain, bias, x, .. } => {
-            let work = Work::new(name, Part::Norms, 2 * x.len(), 7 * x.len());
+            let work = OpWork::new(name, Part::Norms, 2 * x.len(), 7 * x.len());
             (work.with(gain.tensor, x.rows, gain.bytes + bias.map_or(0, |bias| bias.bytes)), x.shape())
         }
         Op::Add { a, .. } => (other(3 * a.len(), a.len()), a.shape()),
@@ -284,14 +285,14 @@ fn work<W, A, R, P>(op: &Op<Weight<W>, Act<A>, Routes<R>, Pass<P>>) -> (Work, [u
 }
 
 /// A query, its scores and the values cost two operations each for every position that its token sees.
-fn attention<A, P>([q, k, v]: [&Act<A>; 3], options: AttentionOptions, pass: &Pass<P>) -> Work {
+fn attention<A, P>([q, k, v]: [&Act<A>; 3], options: AttentionOptions, pass: &Pass<P>) -> OpWork {
     let (mut seen, mut held) = (0, 0);
     for span in &pass.spans {
         let len = span.cached + span.tokens;
         seen += (span.cached..len).map(|position| options.seen(position, len).len()).sum::<usize>();
         held += len - options.seen(span.cached, len).start;
     }
-    let mut work = Work::new("attention", Part::Attention, 2 * q.len() + k.len() + v.len(), 4 * q.cols * seen);
+    let mut work = OpWork::new("attention", Part::Attention, 2 * q.len() + k.len() + v.len(), 4 * q.cols * seen);
     work.bytes += (q.rows + held) * pass.position;
     work.rows = q.rows;
     work

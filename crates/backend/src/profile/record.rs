@@ -1,7 +1,7 @@
 //! What is written down while the device works.
 
 use super::floats;
-use super::report::{Operation, Part, Phase, Report, Snapshot, Tensor, Time};
+use super::report::{MemoryUse, Operation, Part, Phase, ProfileReport, TensorMemory, Time};
 use crate::Stage;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -46,19 +46,19 @@ impl Default for RecorderOptions {
 #[derive(Clone, Default)]
 pub struct Recorder {
     record: Arc<Mutex<Record>>,
-    activations: Arc<Meter>,
+    activations: Arc<ActivationMeter>,
 }
 
 /// Bytes in use.
 #[derive(Default)]
-pub(super) struct Meter {
+pub(super) struct ActivationMeter {
     live: AtomicUsize,
     /// At most, ever and since the last pass.
     peak: AtomicUsize,
     recent: AtomicUsize,
 }
 
-impl Meter {
+impl ActivationMeter {
     pub fn take(&self, bytes: usize) {
         let live = self.live.fetch_add(bytes, Relaxed) + bytes;
         self.peak.fetch_max(live, Relaxed);
@@ -71,7 +71,7 @@ impl Meter {
 }
 
 /// What one operation is.
-pub(super) struct Work {
+pub(super) struct OpWork {
     pub op: &'static str,
     pub part: Part,
     pub tensor: Option<u32>,
@@ -81,14 +81,14 @@ pub(super) struct Work {
     pub operations: usize,
 }
 
-impl Work {
+impl OpWork {
     /// Work that moves so many numbers of activations.
-    pub fn new(op: &'static str, part: Part, moved: usize, operations: usize) -> Work {
-        Work { op, part, tensor: None, rows: 0, bytes: floats(moved), operations }
+    pub fn new(op: &'static str, part: Part, moved: usize, operations: usize) -> OpWork {
+        OpWork { op, part, tensor: None, rows: 0, bytes: floats(moved), operations }
     }
 
     /// With a weight that takes `bytes` to read.
-    pub fn with(mut self, tensor: u32, rows: usize, bytes: usize) -> Work {
+    pub fn with(mut self, tensor: u32, rows: usize, bytes: usize) -> OpWork {
         (self.tensor, self.rows) = (Some(tensor), rows);
         self.bytes += bytes;
         self
@@ -106,7 +106,7 @@ enum Place {
 }
 
 /// A span of the trace.
-pub(super) struct Event {
+pub(super) struct TraceEvent {
     /// Since the first start.
     pub start: Duration,
     pub time: Duration,
@@ -120,7 +120,7 @@ pub(super) struct Event {
 }
 
 /// The memory after a pass.
-pub(super) struct Sample {
+pub(super) struct MemorySample {
     pub at: Duration,
     pub resident: Option<u64>,
     pub activations: usize,
@@ -151,12 +151,12 @@ pub(super) struct Record {
     times: [Time; 2],
     open: [Option<Open>; LEVELS],
     totals: HashMap<(Phase, &'static str, Option<u32>), Operation>,
-    pub events: Vec<Event>,
-    pub samples: Vec<Sample>,
+    pub events: Vec<TraceEvent>,
+    pub samples: Vec<MemorySample>,
     /// What the process occupied after the last pass.
     resident: Option<u64>,
     pub left_out: u64,
-    pub tensors: Vec<Tensor>,
+    pub tensors: Vec<TensorMemory>,
     /// For each tensor, the first that differs from it only in the numbers of its name: all of them are one line of the report.
     kinds: Vec<u32>,
     firsts: HashMap<(String, &'static str, Vec<usize>), u32>,
@@ -175,7 +175,7 @@ impl Recorder {
         self.record.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    pub(super) fn meter(&self) -> Arc<Meter> {
+    pub(super) fn meter(&self) -> Arc<ActivationMeter> {
         self.activations.clone()
     }
 
@@ -201,7 +201,7 @@ impl Recorder {
     pub fn time<T>(&self, name: &'static str, part: Part, body: impl FnOnce() -> T) -> T {
         let start = self.begin();
         let result = body();
-        self.end(start, Work::new(name, part, 0, 0));
+        self.end(start, OpWork::new(name, part, 0, 0));
         result
     }
 
@@ -210,7 +210,7 @@ impl Recorder {
         self.lock().running.then(Instant::now)
     }
 
-    pub(super) fn end(&self, start: Option<Instant>, work: Work) {
+    pub(super) fn end(&self, start: Option<Instant>, work: OpWork) {
         let Some(start) = start else { return };
         let time = start.elapsed();
         let mut record = self.lock();
@@ -272,7 +272,7 @@ impl Recorder {
         }
     }
 
-    pub(super) fn add(&self, tensor: Tensor) -> u32 {
+    pub(super) fn add(&self, tensor: TensorMemory) -> u32 {
         let mut record = self.lock();
         let id = record.tensors.len() as u32;
         let kind = (tensor.kind(), tensor.format, tensor.shape.clone());
@@ -288,14 +288,14 @@ impl Recorder {
     }
 
     /// What was counted until [`Recorder::stop`], or until now but for the stage that goes on.
-    pub fn report(&self) -> Report {
+    pub fn report(&self) -> ProfileReport {
         let record = self.lock();
         let mut operations: Vec<Operation> = record.totals.values().cloned().collect();
         operations.sort_by(|a, b| b.time.cmp(&a.time).then_with(|| a.name.cmp(b.name)));
         let peak = self.activations.peak.load(Relaxed);
-        let memory = Snapshot::of(&record.tensors, record.kv, peak, record.resident);
+        let memory = MemoryUse::of(&record.tensors, record.kv, peak, record.resident);
         let [prefill, decode] = record.times.clone();
-        Report { operations, prefill, decode, memory, left_out: record.left_out }
+        ProfileReport { operations, prefill, decode, memory, left_out: record.left_out }
     }
 }
 
@@ -305,8 +305,8 @@ impl Record {
         self.origin.map_or(Duration::ZERO, |origin| time.saturating_duration_since(origin))
     }
 
-    fn count(&mut self, start: Instant, time: Duration, work: Work) {
-        let Work { op, part, tensor, rows, bytes, operations } = work;
+    fn count(&mut self, start: Instant, time: Duration, work: OpWork) {
+        let OpWork { op, part, tensor, rows, bytes, operations } = work;
         let layer = self.open[2].and_then(|layer| layer.layer);
         let kind = tensor.map(|tensor| self.kinds[tensor as usize]);
         let phase = self.phase;
@@ -316,7 +316,7 @@ impl Record {
         let tensors = &self.tensors;
         let total = self.totals.entry((phase, op, kind)).or_insert_with(|| {
             let tensor = kind.map(|kind| &tensors[kind as usize]);
-            let (tensor, format) = (tensor.map(Tensor::kind), tensor.map(|tensor| tensor.format));
+            let (tensor, format) = (tensor.map(TensorMemory::kind), tensor.map(|tensor| tensor.format));
             Operation { name: op, part, phase, tensor, format, calls: 0, time: Duration::ZERO, bytes: 0, operations: 0 }
         });
         total.calls += 1;
@@ -324,10 +324,10 @@ impl Record {
         total.bytes += bytes;
         total.operations += operations;
         let (start, level) = (self.at(start), LEVELS as u8);
-        self.push(Event { start, time, level, name: op, layer, tensor, rows: rows as u32, bytes, operations });
+        self.push(TraceEvent { start, time, level, name: op, layer, tensor, rows: rows as u32, bytes, operations });
     }
 
-    fn push(&mut self, event: Event) {
+    fn push(&mut self, event: TraceEvent) {
         if event.level >= self.options.depth {
             return;
         }
@@ -345,7 +345,7 @@ impl Record {
             if let Some(Open { start, name, layer, rows }) = self.open[level].take() {
                 let (start, time) = (self.at(start), now - start);
                 let (rows, level) = (rows as u32, level as u8);
-                self.push(Event { start, time, level, name, layer, tensor: None, rows, bytes: 0, operations: 0 });
+                self.push(TraceEvent { start, time, level, name, layer, tensor: None, rows, bytes: 0, operations: 0 });
             }
         }
         if let Some(since) = self.since.replace(now) {
@@ -362,12 +362,12 @@ impl Record {
         (self.place, self.inside) = (place, Duration::ZERO);
     }
 
-    fn sample(&mut self, activations: &Meter) {
+    fn sample(&mut self, activations: &ActivationMeter) {
         self.resident = (self.options.resident)();
         if self.samples.len() < self.options.events {
             let (at, resident) = (self.at(Instant::now()), self.resident);
             let activations = activations.recent.swap(activations.live.load(Relaxed), Relaxed);
-            self.samples.push(Sample { at, resident, activations });
+            self.samples.push(MemorySample { at, resident, activations });
         }
     }
 }

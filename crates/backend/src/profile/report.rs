@@ -120,7 +120,7 @@ pub struct Time {
 
 /// A weight.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Tensor {
+pub struct TensorMemory {
     pub name: String,
     pub format: &'static str,
     /// Slowest dimension first.
@@ -129,7 +129,7 @@ pub struct Tensor {
     pub bytes: usize,
 }
 
-impl Tensor {
+impl TensorMemory {
     /// Its name with `*` for the numbers between dots.
     pub(super) fn kind(&self) -> String {
         let parts = self.name.split('.').map(|part| if part.parse::<u32>().is_ok() { "*" } else { part });
@@ -137,12 +137,12 @@ impl Tensor {
     }
 }
 
-/// Tensors that a [`Snapshot`] names.
+/// Tensors that a [`MemoryUse`] names.
 const BIGGEST: usize = 10;
 
 /// Who has the memory, in bytes.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Snapshot {
+pub struct MemoryUse {
     /// Weights: format, how many tensors, bytes; most bytes first.
     pub weights: Vec<(&'static str, usize, u64)>,
     /// The KV cache, at its largest.
@@ -152,11 +152,11 @@ pub struct Snapshot {
     /// The process after the last pass, where known.
     pub resident: Option<u64>,
     /// The ten biggest weights.
-    pub biggest: Vec<Tensor>,
+    pub biggest: Vec<TensorMemory>,
 }
 
-impl Snapshot {
-    pub(super) fn of(tensors: &[Tensor], kv: usize, activations: usize, resident: Option<u64>) -> Snapshot {
+impl MemoryUse {
+    pub(super) fn of(tensors: &[TensorMemory], kv: usize, activations: usize, resident: Option<u64>) -> MemoryUse {
         let mut formats: BTreeMap<&'static str, (usize, u64)> = BTreeMap::new();
         for tensor in tensors {
             let (count, bytes) = formats.entry(tensor.format).or_default();
@@ -164,21 +164,21 @@ impl Snapshot {
         }
         let mut weights: Vec<_> = formats.into_iter().map(|(format, (count, bytes))| (format, count, bytes)).collect();
         weights.sort_by_key(|&(_, _, bytes)| std::cmp::Reverse(bytes));
-        let mut biggest: Vec<&Tensor> = tensors.iter().collect();
+        let mut biggest: Vec<&TensorMemory> = tensors.iter().collect();
         biggest.sort_by_key(|tensor| std::cmp::Reverse(tensor.bytes));
         let biggest = biggest.into_iter().take(BIGGEST).cloned().collect();
-        Snapshot { weights, kv_cache: kv as u64, activations: activations as u64, resident, biggest }
+        MemoryUse { weights, kv_cache: kv as u64, activations: activations as u64, resident, biggest }
     }
 }
 
 /// What a [`Recorder`](super::Recorder) found.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Report {
+pub struct ProfileReport {
     pub operations: Vec<Operation>,
     /// Reading prompts, from the start on.
     pub prefill: Time,
     pub decode: Time,
-    pub memory: Snapshot,
+    pub memory: MemoryUse,
     /// Events that found no room in the trace.
     pub left_out: u64,
 }

@@ -1,6 +1,6 @@
 //! The trace as a file for Perfetto and `chrome://tracing`: "Trace Event Format", the JSON object form.
 
-use super::record::{Event, Record, Recorder};
+use super::record::{Record, Recorder, TraceEvent};
 use super::report::rate;
 use serde::Serialize;
 use std::cmp::Reverse;
@@ -72,7 +72,7 @@ fn entry<'a, A>(name: &'a str, ph: &'a str, at: Duration, args: A) -> TensorInfo
 /// Names of the levels.
 const CATEGORIES: [&str; 4] = ["step", "pass", "layer", "operation"];
 
-fn span<'a>(record: &'a Record, event: &'a Event) -> TensorInfo<'a, Args<'a>> {
+fn span<'a>(record: &'a Record, event: &'a TraceEvent) -> TensorInfo<'a, Args<'a>> {
     let tensor = event.tensor.map(|tensor| &record.tensors[tensor as usize]);
     let some = |n: u64| Some(n).filter(|&n| n > 0);
     let args = Args {

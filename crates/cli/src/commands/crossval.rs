@@ -10,9 +10,9 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
-use trine::model::Language;
-use trine::text::Tokenizer;
-use trine_lab::crossval::{self, Comparison, Options, PROMPTS, Reference, Source};
+use trine_lab::crossval::{self, CrossvalOptions, PROMPTS, PromptComparison, Reference, Source};
+use trine_model::Language;
+use trine_text::Tokenizer;
 
 /// Compare tokens and probabilities with llama.cpp's
 ///
@@ -69,7 +69,7 @@ impl Crossval {
         }
         let context = self.load.context.map_or_else(|| decoder.spec().context_length.min(4096), |n| n as usize);
         let threads = decoder.placement().threads;
-        let options = Options {
+        let options = CrossvalOptions {
             tokens: self.tokens as usize,
             batch: self.load.batch.map_or(512, |batch| batch as usize),
             cache_type: self.load.machine.cache_type,
@@ -105,8 +105,8 @@ impl Crossval {
 }
 
 /// Prints the comparison of one text.
-fn print(comparison: &Comparison, tokenizer: &Tokenizer, out: &mut impl Write) -> io::Result<()> {
-    let Comparison { prompt, ids, reference_ids, steps } = comparison;
+fn print(comparison: &PromptComparison, tokenizer: &Tokenizer, out: &mut impl Write) -> io::Result<()> {
+    let PromptComparison { prompt, ids, reference_ids, steps } = comparison;
     let piece = |id: u32| format!("{id} `{}`", visible(&tokenizer.decode_with_special(&[id])));
     writeln!(out, "{}", table::visible(prompt))?;
     match ids.iter().zip(reference_ids).position(|(a, b)| a != b).or((!comparison.same_ids()).then_some(usize::MAX)) {

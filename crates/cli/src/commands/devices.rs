@@ -9,8 +9,8 @@ use serde::Serialize;
 use std::io::Write;
 use std::path::Path;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
-use trine::backend::Topology;
-use trine::model::{DEVICES, Device};
+use trine_backend::Topology;
+use trine_model::{DEVICES, Device};
 
 /// List devices, and settings that slow them down
 #[derive(Args)]

@@ -8,9 +8,9 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
-use trine::backend::CpuOptions;
-use trine::model::DeviceName;
-use trine_lab::doctor::{CHECKS, Options, Report, Severity, examine};
+use trine_backend::CpuOptions;
+use trine_lab::doctor::{CHECKS, DoctorOptions, DoctorReport, Severity, examine};
+use trine_model::DeviceName;
 
 /// Find out why a model does not run, or answers nonsense
 ///
@@ -59,7 +59,7 @@ impl Doctor {
         };
         let stop = interrupt::flag()?;
         let bar = progress::bytes("reading weights", 0);
-        let options = Options {
+        let options = DoctorOptions {
             cpu: (!self.quick).then(CpuOptions::default),
             tokenizer: self.tokenizer.clone(),
             compare_devices,
@@ -71,10 +71,7 @@ impl Doctor {
             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         bar.finish_and_clear();
-        let report = match report {
-            Err(trine_lab::Error::Cancelled) => return Ok(Exit::Interrupted),
-            report => report?,
-        };
+        let Some(report) = report else { return Ok(Exit::Interrupted) };
         let mut out = std::io::stdout().lock();
         if self.json {
             let healthy = report.is_healthy();
@@ -86,7 +83,7 @@ impl Doctor {
         Ok(if report.is_healthy() { Exit::Done } else { Exit::Findings })
     }
 
-    fn print(&self, report: &Report, out: &mut impl Write) -> Result<()> {
+    fn print(&self, report: &DoctorReport, out: &mut impl Write) -> Result<()> {
         for finding in &report.findings {
             let severity = match finding.severity {
                 Severity::Note => "note",

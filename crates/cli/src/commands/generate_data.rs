@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use trine::Llm;
-use trine::train::data::DocumentFormat;
-use trine_lab::generate::{self, Counts, Job, Keep, Prompt, Writer};
+use trine_lab::generate::{self, Counts, GenerateOptions, Keep, TextPrompt, TextWriter};
+use trine_train::data::DocumentFormat;
 
 const BAR: &str = "{bar:30} {pos}/{len} texts {eta}  {msg}";
 
@@ -93,11 +93,11 @@ impl GenerateData {
         let seed = sampling.seed.unwrap_or(0);
         let keep = Keep { cut: self.keep_cut, unique: self.unique };
         let (mut writer, first) = match self.resume {
-            true => Writer::resume(&self.out, keep, seed)?,
-            false => (Writer::create(&self.out, plain.then_some(self.separator.as_str()), keep)?, 0),
+            true => TextWriter::resume(&self.out, keep, seed)?,
+            false => (TextWriter::create(&self.out, plain.then_some(self.separator.as_str()), keep)?, 0),
         };
         let indices = first.min(self.count)..self.count;
-        let job = Job { prompts, sampling, seed, indices, parallel: self.parallel as usize };
+        let job = GenerateOptions { prompts, sampling, seed, indices, parallel: self.parallel as usize };
         let mut engine = llm.into_parts().0;
         let bar = if self.quiet { ProgressBar::hidden() } else { progress::bar(BAR, self.count).with_position(first) };
         let (start, mut done, mut picked) = (Instant::now(), job.indices.start, 0);
@@ -148,11 +148,11 @@ impl GenerateData {
 }
 
 /// A prompt and its tokens.
-fn prompt(llm: &Llm, text: String) -> Result<Prompt> {
+fn prompt(llm: &Llm, text: String) -> Result<TextPrompt> {
     let ids = llm.tokens(&text);
     if ids.is_empty() {
         let message = "expected a prompt, found none, for a model without BOS".to_owned();
         return Err(UsageError { message, hint: "pass a --prompt" }.into());
     }
-    Ok(Prompt { text, ids })
+    Ok(TextPrompt { text, ids })
 }

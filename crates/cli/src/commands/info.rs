@@ -9,9 +9,9 @@ use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
-use trine::engine::EngineOptions;
-use trine::model::{Language, Spec};
-use trine::tensor::{Array, File, FileFormat, Value};
+use trine_engine::EngineOptions;
+use trine_model::{Language, Spec};
+use trine_tensor::{Array, File, FileFormat, Value};
 
 /// Show the contents of a model file
 #[derive(Args)]
@@ -155,10 +155,10 @@ impl Info {
                 warnings.push(error.to_string());
             }
         }
-        let weights = file.tensors().filter(|view| trine::model::is_weight(file, &view.name));
+        let weights = file.tensors().filter(|view| trine_model::is_weight(file, &view.name));
         let weights: u64 = weights.map(|view| view.bytes.len() as u64).sum();
         let parameters = trine::parameters(file);
-        let tensor = |view: &trine::tensor::View| TensorReport {
+        let tensor = |view: &trine_tensor::View| TensorReport {
             name: view.name.clone(),
             format: view.format.name,
             shape: view.shape.clone(),

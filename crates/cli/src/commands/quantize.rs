@@ -8,7 +8,8 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
-use trine::tensor::{FORMATS, format};
+use trine_lab::quantize::{Error, quantize};
+use trine_tensor::{FORMATS, format};
 
 /// Convert a model to another number format
 ///
@@ -25,10 +26,7 @@ pub struct Quantize {
     /// Output file
     output: PathBuf,
     /// Format, such as q8_0, q4_k or i2_s
-    ///
-    /// One of f32, f16, bf16, q8_0, q6_k, q5_k, q5_1, q5_0, q4_k, q4_1, q4_0, iq4_nl, iq4_xs, mxfp4, nvfp4, q3_k, iq3_s, iq3_xxs,
-    /// q2_k, iq2_s, iq2_xs, iq2_xxs, iq1_m, iq1_s, q1_0, q2_0, tq2_0, i2_s, tl1, tl2, iq2_bn, iq1_bn, tq1_0.
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", long_help = format!("Format, one of {}", names().to_lowercase()))]
     format: String,
     #[command(flatten)]
     layouts: LayoutArgs,
@@ -48,13 +46,13 @@ impl Quantize {
         let file = self.layouts.open(&self.input)?;
         file.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
         let bar = progress::bytes("writing", file.tensors().map(|view| view.bytes.len() as u64).sum());
-        let report = trine_lab::quantize(&file, &self.output, format, &mut |done| {
+        let report = quantize(&file, &self.output, format, &mut |done| {
             bar.set_position(done);
             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         bar.finish_and_clear();
         let report = match report {
-            Err(trine_lab::Error::Cancelled) => return Ok(Exit::Interrupted),
+            Err(Error::Cancelled) => return Ok(Exit::Interrupted),
             report => report?,
         };
         let mut out = std::io::stdout().lock();

@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf, is_separator};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
-use trine::backend::profile::{Part, Recorder};
-use trine::engine::Request;
-use trine::text::Message;
 use trine::{EMBEDDED, Llm};
+use trine_backend::profile::{Part, Recorder};
+use trine_engine::Request;
+use trine_text::Message;
 
 /// Answer a prompt, or chat
 ///

@@ -5,8 +5,8 @@ use clap::Args;
 use serde_json::json;
 use std::io::Write;
 use std::path::PathBuf;
-use trine::model::Language;
-use trine::text::{EncodeOptions, Tokenizer};
+use trine_model::Language;
+use trine_text::{EncodeOptions, Tokenizer};
 
 /// Convert text to tokens, or back
 #[derive(Args)]

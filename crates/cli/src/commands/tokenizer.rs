@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
-use trine::model::vocab_metadata;
-use trine::tensor::gguf;
-use trine::text::{BpeOptions, EncodeOptions, OwnedVocab, Tokenizer, TokenizerJson};
-use trine::train::Error;
-use trine::train::data::Documents;
+use trine_model::vocab_metadata;
+use trine_tensor::gguf;
+use trine_text::{BpeOptions, EncodeOptions, OwnedVocab, Tokenizer, TokenizerJson};
+use trine_train::Error;
+use trine_train::data::Documents;
 
 /// Train a tokenizer
 #[derive(Args)]

@@ -4,8 +4,8 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use trine::tensor::format::F32;
-use trine::tensor::{File, Metadata, View, gguf};
+use trine_tensor::format::F32;
+use trine_tensor::{File, Metadata, View, gguf};
 
 /// What a run of the program gave.
 pub struct Ran {

@@ -1,7 +1,7 @@
 use super::random::uniform;
 use super::{Candidates, FILTERS, Filter, History, argmax};
 use crate::Error;
-use crate::options::Sampling;
+use crate::sampling::Sampling;
 
 /// Samples the tokens of one request.
 ///

@@ -1,4 +1,4 @@
-use super::{Candidates, Filter, History, Row};
+use super::{Candidates, Filter, FilterRow, History};
 use crate::Error;
 use crate::param::{Field, Param};
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ impl Filter for LogitBias {
     }
 }
 
-pub(super) const ROW: Row = Row {
+pub(super) const ROW: FilterRow = FilterRow {
     name: "logit_bias",
     params: &[Param {
         name: "logit_bias",

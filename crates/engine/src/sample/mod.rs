@@ -18,8 +18,8 @@ pub(crate) use random::mix;
 pub use trine_model::runner::argmax;
 
 use crate::Error;
-use crate::options::Sampling;
 use crate::param::Param;
+use crate::sampling::Sampling;
 
 /// The tokens before the one that is sampled.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +63,7 @@ pub trait Filter: Send {
 
 /// A filter as the rest of the world sees it.
 #[derive(Debug)]
-pub struct Row {
+pub struct FilterRow {
     pub name: &'static str,
     pub params: &'static [Param],
     /// Whether it may change which token is the most likely one; at temperature 0 only those filters run.
@@ -73,7 +73,7 @@ pub struct Row {
 }
 
 /// Every filter, in the order in which they run: llama.cpp's default.
-pub static FILTERS: &[Row] = &[
+pub static FILTERS: &[FilterRow] = &[
     logit_bias::ROW,
     repetition::ROW,
     occurrence::ROW,

@@ -1,4 +1,4 @@
-use super::{Candidates, Filter, History, Row};
+use super::{Candidates, Filter, FilterRow, History};
 use crate::Error;
 use crate::param::{Field, Param};
 
@@ -16,7 +16,7 @@ impl Filter for Occurrence {
     }
 }
 
-pub(super) const ROW: Row = Row {
+pub(super) const ROW: FilterRow = FilterRow {
     name: "occurrence",
     params: &[
         Param {

@@ -1,4 +1,4 @@
-use super::{Candidates, Filter, History, Row};
+use super::{Candidates, Filter, FilterRow, History};
 use crate::Error;
 use crate::param::{Field, Param};
 
@@ -17,7 +17,7 @@ impl Filter for Repetition {
     }
 }
 
-pub(super) const ROW: Row = Row {
+pub(super) const ROW: FilterRow = FilterRow {
     name: "repetition",
     params: &[
         Param {

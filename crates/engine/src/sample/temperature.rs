@@ -1,4 +1,4 @@
-use super::{Candidates, Filter, History, Row};
+use super::{Candidates, Filter, FilterRow, History};
 use crate::Error;
 use crate::param::{Field, Param};
 
@@ -12,7 +12,7 @@ impl Filter for Temperature {
     }
 }
 
-pub(super) const ROW: Row = Row {
+pub(super) const ROW: FilterRow = FilterRow {
     name: "temperature",
     params: &[Param {
         name: "temperature",

@@ -1,4 +1,4 @@
-use super::{Candidates, Filter, History, Row};
+use super::{Candidates, Filter, FilterRow, History};
 use crate::Error;
 use crate::param::{Field, Param};
 
@@ -31,7 +31,7 @@ impl Filter for TopK {
     }
 }
 
-pub(super) const ROW: Row = Row {
+pub(super) const ROW: FilterRow = FilterRow {
     name: "top_k",
     params: &[Param {
         name: "top_k",

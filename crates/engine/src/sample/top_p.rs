@@ -1,4 +1,4 @@
-use super::{Candidate, Candidates, Filter, History, Row};
+use super::{Candidate, Candidates, Filter, FilterRow, History};
 use crate::Error;
 use crate::param::{Field, Param};
 
@@ -15,7 +15,7 @@ impl Filter for TopP {
     }
 }
 
-pub(super) const ROW: Row = Row {
+pub(super) const ROW: FilterRow = FilterRow {
     name: "top_p",
     params: &[Param {
         name: "top_p",

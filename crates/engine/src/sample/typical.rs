@@ -1,4 +1,4 @@
-use super::{Candidate, Candidates, Filter, History, Row};
+use super::{Candidate, Candidates, Filter, FilterRow, History};
 use crate::Error;
 use crate::param::{Field, Param};
 
@@ -20,7 +20,7 @@ impl Filter for Typical {
     }
 }
 
-pub(super) const ROW: Row = Row {
+pub(super) const ROW: FilterRow = FilterRow {
     name: "typical",
     params: &[Param {
         name: "typical_p",

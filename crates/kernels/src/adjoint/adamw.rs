@@ -23,7 +23,7 @@ pub struct AdamW {
 }
 
 /// What the kernel needs of [`AdamW`], in single precision.
-pub(crate) struct Step {
+pub(crate) struct AdamWStep {
     keep: f32,
     rate: f32,
     betas: [f32; 2],
@@ -35,10 +35,10 @@ pub(crate) struct Step {
 }
 
 impl AdamW {
-    pub(crate) fn constants(&self) -> Step {
+    pub(crate) fn constants(&self) -> AdamWStep {
         let betas = [self.beta1, self.beta2];
         let [mean, square] = betas.map(|beta| 1.0 - libm::pow(beta, self.step as f64));
-        Step {
+        AdamWStep {
             keep: (1.0 - self.rate * self.decay) as f32,
             rate: (self.rate / mean) as f32,
             betas: betas.map(|beta| beta as f32),
@@ -52,7 +52,7 @@ impl AdamW {
 
 /// Moves weights `w` against their gradient `g`; `m` and `v` are the running means of the gradient and of its square.
 #[inline(always)]
-pub(crate) fn adamw<S: Simd>(simd: S, step: &Step, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+pub(crate) fn adamw<S: Simd>(simd: S, step: &AdamWStep, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
     let (keep, rate, root, eps) =
         (simd.splat(step.keep), simd.splat(step.rate), simd.splat(step.root), simd.splat(step.eps));
     let (factor, betas, rest) = (simd.splat(step.factor), step.betas, step.rest);

@@ -44,7 +44,7 @@ pub struct AttentionBackward<'a> {
 }
 
 /// Consecutive tokens of a sequence with the query heads of one KV head, and some of the keys that they see.
-pub(crate) struct Part {
+pub(crate) struct BackwardTile {
     pub options: AttentionOptions,
     /// Query heads per KV head.
     pub group: usize,
@@ -54,7 +54,7 @@ pub(crate) struct Part {
     pub keys: Range<usize>,
 }
 
-impl Part {
+impl BackwardTile {
     fn rows(&self) -> usize {
         self.tokens * self.group
     }
@@ -74,7 +74,7 @@ impl Part {
 #[inline(always)]
 pub(crate) fn softmax_part<S: Simd>(
     simd: S,
-    part: &Part,
+    part: &BackwardTile,
     scores: &mut [CacheLine],
     slopes: &mut [CacheLine],
     states: &mut [CacheLine],
@@ -107,7 +107,7 @@ pub(crate) fn softmax_part<S: Simd>(
 #[inline(always)]
 pub(crate) fn score_gradients<S: Simd>(
     simd: S,
-    part: &Part,
+    part: &BackwardTile,
     weights: &mut [CacheLine],
     grads: &mut [CacheLine],
     slopes: &[CacheLine],

@@ -46,7 +46,7 @@ pub struct Attention<'a> {
 }
 
 /// Consecutive tokens of a sequence, and the query heads of one KV head.
-pub(crate) struct Tile<'a> {
+pub(crate) struct AttentionTile<'a> {
     pub job: &'a Attention<'a>,
     /// The block table of the sequence.
     pub blocks: &'a [u32],
@@ -62,7 +62,7 @@ pub(crate) struct Tile<'a> {
     pub total: usize,
 }
 
-impl<'a> Tile<'a> {
+impl<'a> AttentionTile<'a> {
     pub fn group(&self) -> usize {
         self.job.n_heads / self.job.layout.n_kv_heads
     }
@@ -117,7 +117,7 @@ pub(crate) fn scratch_len(layout: &KvLayout, rows: usize) -> usize {
 #[inline(always)]
 pub(crate) fn attend_chunk<S: Simd>(
     simd: S,
-    tile: &Tile,
+    tile: &AttentionTile,
     chunk: usize,
     scratch: &mut [CacheLine],
     states: &mut [CacheLine],
@@ -242,7 +242,7 @@ fn prefetch<S: Simd>(simd: S, bytes: &[u8], i: usize, steps: usize) {
 #[inline(always)]
 fn score<S: Simd, const R: usize, const P: usize>(
     simd: S,
-    tile: &Tile,
+    tile: &AttentionTile,
     keys: [(&[CacheLine], &[u8]); P],
     out: &mut Scores,
 ) {

@@ -3,7 +3,7 @@
 use super::disjoint::Disjoint;
 use super::scratch::{grow, lock};
 use super::{CpuExecutor, MIN_PARALLEL_WORK};
-use crate::attention::forward::{Attention, CHUNK, ROWS, Tile, normalize, scratch_len, state_len};
+use crate::attention::forward::{Attention, AttentionTile, CHUNK, ROWS, normalize, scratch_len, state_len};
 use crate::cache_line::CacheLine;
 use crate::kv::{KvLayout, Span};
 
@@ -174,7 +174,7 @@ impl<'a> Plan<'a> {
         scratch_len(&self.job.layout, self.rows) + 2 * self.rows * self.state_len
     }
 
-    fn tile(&self, task: usize) -> Tile<'a> {
+    fn tile(&self, task: usize) -> AttentionTile<'a> {
         let (job, layout) = (self.job, &self.job.layout);
         let kv_head = task % layout.n_kv_heads;
         // The last tile first: it sees the most, and what is left at the end should be short.
@@ -188,7 +188,7 @@ impl<'a> Plan<'a> {
             }
         };
         let (first, lines) = (left * self.tokens, layout.head_bytes() / size_of::<CacheLine>());
-        Tile {
+        AttentionTile {
             job,
             blocks: &job.blocks[span.blocks.clone()],
             cache: &job.cache[kv_head * lines..][..lines],
@@ -209,7 +209,7 @@ struct Output<'a> {
 
 impl Output<'_> {
     /// Writes a row of a tile from its final state.
-    fn write(&self, tile: &Tile, row: usize, state: &[CacheLine]) {
+    fn write(&self, tile: &AttentionTile, row: usize, state: &[CacheLine]) {
         let (head, dim) = (tile.head(row), self.job.layout.head_dim);
         let sink = self.job.sinks.get(head % self.job.n_heads).copied();
         // SAFETY: the row of a tile is inside the output, and no other tile has it.

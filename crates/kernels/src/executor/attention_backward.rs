@@ -4,7 +4,7 @@ use super::disjoint::Disjoint;
 use super::gemm::{Product, gemm};
 use super::scratch::{BackwardScratch, lock};
 use super::{CpuExecutor, MIN_PARALLEL_WORK};
-use crate::attention::backward::{AttentionBackward, KEYS, Part, ROWS, WIDTH};
+use crate::attention::backward::{AttentionBackward, BackwardTile, KEYS, ROWS, WIDTH};
 use crate::cache_line::CacheLine;
 use crate::gemm::{Factors, Strided};
 use crate::kv::Span;
@@ -105,7 +105,7 @@ fn head_back<'a>(
         let all = options.seen(position, 0).start..position + tokens;
         let parts = || {
             let keys = all.clone().step_by(KEYS).map(|start| start..all.end.min(start + KEYS));
-            keys.map(|keys| Part { options, group, position, tokens, keys })
+            keys.map(|keys| BackwardTile { options, group, position, tokens, keys })
         };
         for part in parts() {
             let k = from(job.k, part.keys.start);

@@ -3,7 +3,7 @@
 use super::disjoint::Disjoint;
 use super::scratch::PackBuffer;
 use super::{CpuExecutor, MIN_PARALLEL_WORK};
-use crate::gemm::{COLS, DEPTH, Factors, Piece, ROWS, Strided, Target, Tile};
+use crate::gemm::{COLS, DEPTH, Factors, GemmTile, Piece, ROWS, Strided, Target};
 use crate::table::Table;
 
 /// Rows of `a`, and columns of `b`, that are packed at once.
@@ -92,7 +92,7 @@ fn product(
                 pack(table, [(a, rows, ROWS, &mut *pack_a), (b, cols, COLS, &mut *pack_b)], depth, factors, run);
                 // SAFETY: the band starts inside `out`, which outlives its tiles, and each task computes a tile of its own.
                 let target = unsafe { Target::new(out.as_mut_ptr().add(row * stride + col), stride) };
-                let tile = Tile {
+                let tile = GemmTile {
                     a: pack_a,
                     b: pack_b,
                     depth,
@@ -133,7 +133,7 @@ fn pack(
 }
 
 /// Computes the product of packed blocks, a tile per task.
-fn multiply(table: &Table, all: &Tile, threads: usize, run: &mut Run) {
+fn multiply(table: &Table, all: &GemmTile, threads: usize, run: &mut Run) {
     let (rows, cols) = (all.rows.end, all.cols.end);
     let [height, mut width] = TILE;
     // Small products in smaller tiles, so that there is something for every thread.
@@ -145,6 +145,6 @@ fn multiply(table: &Table, all: &Tile, threads: usize, run: &mut Run) {
         // Down first: the panels of `b` stay in the cache.
         let (row, col) = (task % down * height, task / down * width);
         let (rows, cols) = (row..rows.min(row + height), col..cols.min(col + width));
-        (table.tile)(&Tile { rows, cols, ..*all });
+        (table.tile)(&GemmTile { rows, cols, ..*all });
     });
 }

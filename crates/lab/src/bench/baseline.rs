@@ -1,7 +1,7 @@
 //! Whether a model runs slower than it did.
 
 use super::report::median;
-use super::{Description, Error, Outcome, Report, Shift, Test, shift};
+use super::{BenchReport, Description, Error, Outcome, Shift, Test, shift};
 use serde::Serialize;
 use std::path::Path;
 
@@ -73,11 +73,11 @@ pub enum Verdict {
 ///
 /// # Errors
 /// When the file cannot be read or is none.
-pub fn read(path: &Path) -> Result<Report, Error> {
+pub fn read(path: &Path) -> Result<BenchReport, Error> {
     let name = || path.display().to_string();
     let not = |problem: String| Error::NotAReport { path: name(), problem };
     let text = trine_tensor::read_small(path, MAX_BYTES).map_err(|error| not(error.to_string()))?;
-    let report: Report = serde_json::from_slice(&text).map_err(|error| not(error.to_string()))?;
+    let report: BenchReport = serde_json::from_slice(&text).map_err(|error| not(error.to_string()))?;
     for outcome in &report.results {
         let test = &outcome.test;
         if outcome.samples.is_empty() || outcome.samples.len() > MOST {
@@ -96,7 +96,7 @@ pub fn read(path: &Path) -> Result<Report, Error> {
 ///
 /// # Errors
 /// When it has none.
-pub fn expect(then: &Report, tests: &[Test], path: &Path) -> Result<(), Error> {
+pub fn expect(then: &BenchReport, tests: &[Test], path: &Path) -> Result<(), Error> {
     let expected: Vec<String> = tests.iter().map(Test::to_string).collect();
     let found: Vec<&str> = then.results.iter().map(|outcome| outcome.test.as_str()).collect();
     if expected.iter().any(|test| found.contains(&test.as_str())) {
@@ -110,17 +110,17 @@ pub fn expect(then: &Report, tests: &[Test], path: &Path) -> Result<(), Error> {
 ///
 /// # Errors
 /// When the two are not of the same machine, model, threads or instruction set.
-pub fn compare(now: &Report, then: &Report, path: &Path) -> Result<Vec<Comparison>, Error> {
-    let machine = |report: &Report| {
+pub fn compare(now: &BenchReport, then: &BenchReport, path: &Path) -> Result<Vec<Comparison>, Error> {
+    let machine = |report: &BenchReport| {
         let (cpu, cores) = (report.machine.cpu.as_deref().unwrap_or("unknown CPU"), report.machine.cores);
         format!("{cpu}, {} cores, {}", cores.map_or("unknown".into(), |n| n.to_string()), report.machine.os)
     };
     // What a model is, since the same file has many paths, and a path may have another file tomorrow.
-    let model = |report: &Report| {
+    let model = |report: &BenchReport| {
         let Description { architecture, parameters, weights_bytes, .. } = &report.subject;
         format!("{architecture}, {parameters} weights in {weights_bytes} bytes")
     };
-    let facts = |report: &Report| {
+    let facts = |report: &BenchReport| {
         [
             ("machine", machine(report)),
             ("model", model(report)),

@@ -17,7 +17,7 @@ pub use cost::{Cost, Work};
 pub use kl::{Kl, TEXT, kl};
 pub use noise::{Noise, Snapshot, peak_memory};
 pub use peer::{Peer, PeerKind};
-pub use report::{Against, Description, Limits, Machine, Outcome, Report, Versus};
+pub use report::{Against, BenchReport, Description, Limits, Machine, Outcome, Versus};
 pub use run::{Sample, Samples, Subject, Trine, measure};
 pub use stats::{Interval, Shift, median_interval, shift};
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// One run of the bench. What is not known is `None`, and `null` in JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Report {
+pub struct BenchReport {
     pub trine: String,
     /// Seconds since 1970.
     pub time: Option<u64>,

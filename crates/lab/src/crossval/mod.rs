@@ -3,15 +3,36 @@
 
 mod reference;
 
+use reference::ReferenceStep;
 pub use reference::{Reference, Source};
 
-use crate::Error;
 use serde::Serialize;
 use std::ops::ControlFlow;
 use trine_model::Runner;
-use trine_model::runner::{Input, ScoreOptions, Want, argmax, score};
+use trine_model::runner::{ScoreInput, ScoreOptions, Want, argmax, score};
 use trine_tensor::Format;
 use trine_text::{EncodeOptions, Tokenizer};
+
+/// Why two programs cannot be compared.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// `progress` broke off.
+    #[error("cancelled")]
+    Cancelled,
+    /// The forward pass failed, or there is no room for the cache.
+    #[error(transparent)]
+    Model(#[from] trine_model::Error),
+    /// A logit is not finite.
+    #[error(transparent)]
+    Engine(#[from] trine_engine::Error),
+    /// The reference does not do what it should.
+    #[error("{reference}: {problem}")]
+    Reference { reference: String, problem: String },
+    /// A prompt with its continuation does not fit into the context; both are in tokens.
+    #[error("a prompt with its continuation of {found} tokens: the model's context has {context}")]
+    Context { found: usize, context: usize },
+}
 
 /// Texts that most tokenizers split into words, spaces, digits, marks and letters of several scripts, each in its own way.
 pub const PROMPTS: [&str; 3] =
@@ -22,7 +43,7 @@ const LIKELY: f64 = 0.01;
 
 /// How to compare.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct CrossvalOptions {
     /// Tokens with which the reference goes on, at most.
     pub tokens: usize,
     /// Tokens of a batch, at most.
@@ -33,7 +54,7 @@ pub struct Options {
 
 /// Both programs on one text.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Comparison {
+pub struct PromptComparison {
     pub prompt: String,
     pub ids: Vec<u32>,
     /// Its ids there, which both models are given.
@@ -56,7 +77,7 @@ pub struct Step {
     pub difference: Option<f64>,
 }
 
-impl Comparison {
+impl PromptComparison {
     /// Whether both have the same ids for the text.
     pub fn same_ids(&self) -> bool {
         self.ids == self.reference_ids
@@ -83,9 +104,9 @@ pub fn compare(
     tokenizer: &Tokenizer,
     reference: &Reference,
     prompts: &[String],
-    options: &Options,
+    options: &CrossvalOptions,
     progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
-) -> Result<Vec<Comparison>, Error> {
+) -> Result<Vec<PromptComparison>, Error> {
     let mut comparisons = Vec::with_capacity(prompts.len());
     for prompt in prompts {
         if progress(comparisons.len()).is_break() {
@@ -104,7 +125,7 @@ pub fn compare(
         let context = runner.spec().context_length;
         if inputs.len() > context {
             let found = inputs.len();
-            return Err(Error::Window { what: "prompt with its continuation", found, least: 1, most: context });
+            return Err(Error::Context { found, context });
         }
         let mut steps = Vec::with_capacity(continuation.len());
         if let Some(inputs) = inputs.len().checked_sub(1).map(|last| &inputs[..last]) {
@@ -113,16 +134,16 @@ pub fn compare(
                 steps.push(step(row, reference_ids.len() + i, theirs)?);
             }
         }
-        comparisons.push(Comparison { prompt: prompt.clone(), ids, reference_ids, steps });
+        comparisons.push(PromptComparison { prompt: prompt.clone(), ids, reference_ids, steps });
     }
     Ok(comparisons)
 }
 
 /// The logits after the last `outputs` of `ids`, `[outputs, vocab_size]`.
-fn rows(runner: &mut dyn Runner, ids: &[u32], outputs: usize, options: &Options) -> Result<Vec<f32>, Error> {
+fn rows(runner: &mut dyn Runner, ids: &[u32], outputs: usize, options: &CrossvalOptions) -> Result<Vec<f32>, Error> {
     let mut all = Vec::new();
     let scoring = ScoreOptions { batch: options.batch, cache_type: options.cache_type, want: Want::Logits };
-    score(runner, &[Input { ids: ids.to_vec(), outputs }], &scoring, &mut |_, output| {
+    score(runner, &[ScoreInput { ids: ids.to_vec(), outputs }], &scoring, &mut |_, output| {
         all.extend_from_slice(&output.values);
         Ok::<_, Error>(ControlFlow::Continue(()))
     })?;
@@ -130,7 +151,7 @@ fn rows(runner: &mut dyn Runner, ids: &[u32], outputs: usize, options: &Options)
 }
 
 /// Trine's logits after a token beside the reference's. `position` is for messages.
-fn step(row: &[f32], position: usize, theirs: &reference::Step) -> Result<Step, Error> {
+fn step(row: &[f32], position: usize, theirs: &ReferenceStep) -> Result<Step, Error> {
     let not_finite = |id: u32| trine_engine::Error::NotFinite { id, position, value: row[id as usize] };
     let id = argmax(row).map_err(not_finite)?;
     let most = f64::from(row[id as usize]);

@@ -1,6 +1,6 @@
 //! llama.cpp's server, or that of a relative: it says which ids a text has, and how likely it takes which tokens.
 
-use crate::Error;
+use super::Error;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -71,7 +71,7 @@ impl Drop for Reference {
 }
 
 /// A token that the reference takes.
-pub(super) struct Step {
+pub(super) struct ReferenceStep {
     pub id: u32,
     /// The likeliest tokens at its place, each with its `ln p`; none where the reference does not tell.
     pub likely: Vec<(u32, f64)>,
@@ -179,7 +179,7 @@ impl Reference {
 
     /// The tokens with which it goes on, the most likely one each time, until the text ends. Each is asked for alone: of several it does not
     /// say how likely those are that end within a letter.
-    pub(super) fn go_on(&self, ids: &[u32], tokens: usize) -> Result<Vec<Step>, Error> {
+    pub(super) fn go_on(&self, ids: &[u32], tokens: usize) -> Result<Vec<ReferenceStep>, Error> {
         let (mut ids, mut steps) = (ids.to_vec(), Vec::new());
         while steps.len() < tokens {
             let answer = self.post(
@@ -196,7 +196,7 @@ impl Reference {
             let likely =
                 answer["completion_probabilities"][0]["top_logprobs"].as_array().map(Vec::as_slice).unwrap_or_default();
             let likely = likely.iter().map(|token| Some((id(&token["id"])?, token["logprob"].as_f64()?)));
-            steps.push(Step { id: taken, likely: likely.collect::<Option<_>>().ok_or_else(unexpected)? });
+            steps.push(ReferenceStep { id: taken, likely: likely.collect::<Option<_>>().ok_or_else(unexpected)? });
             if answer["stop_type"] == "eos" {
                 break;
             }

@@ -4,7 +4,7 @@ use super::smoke_test::TEXT;
 use super::{Check, Context, Finding, Severity};
 use std::ops::ControlFlow;
 use trine_backend::Drift;
-use trine_model::runner::{Input, ScoreOptions, Want, score};
+use trine_model::runner::{ScoreInput, ScoreOptions, Want, score};
 use trine_model::{DeviceName, DeviceOptions, Error, load_side_by_side};
 use trine_tensor::format::F32;
 use trine_text::EncodeOptions;
@@ -34,7 +34,7 @@ fn compare(context: &Context, reference: &DeviceName, device: &DeviceName) -> Re
     let (mut runner, found) = load_side_by_side(context.file, reference, device, &options)?;
     let mut ids = language.tokenizer.encode(TEXT, EncodeOptions { parse_special: false, add_special: true });
     ids.truncate(TOKENS.min(runner.spec().context_length));
-    let input = Input { outputs: ids.len(), ids };
+    let input = ScoreInput { outputs: ids.len(), ids };
     let scoring = ScoreOptions { batch: BATCH, cache_type: &F32, want: Want::Logits };
     score::<Error>(&mut *runner, &[input], &scoring, &mut |_, _| Ok(ControlFlow::Continue(())))?;
     Ok(found.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take())

@@ -14,11 +14,10 @@ mod weights;
 
 pub use smoke_test::SmokeTest;
 
-use crate::Error;
 use serde::Serialize;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use tensors::Tensor;
+use tensors::TensorStats;
 use trine_backend::CpuOptions;
 use trine_model::{DeviceName, Language, QuantMethod, Spec, open_file};
 use trine_tensor::{File, Format, OpenOptions};
@@ -85,7 +84,7 @@ struct Context<'a> {
     spec: Result<Spec, trine_model::Error>,
     language: Result<Language, trine_model::Error>,
     /// What was counted of each tensor; empty in a quick examination.
-    tensors: Vec<Tensor>,
+    tensors: Vec<TensorStats>,
     /// How the smoke test runs; absent in a quick examination.
     cpu: Option<CpuOptions>,
     compare_devices: Option<[DeviceName; 2]>,
@@ -96,13 +95,13 @@ struct Context<'a> {
 
 /// What was found in a file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
+pub struct DoctorReport {
     pub findings: Vec<Finding>,
     /// How well the model predicts plain English; unknown when it was not run.
     pub smoke_test: Option<SmokeTest>,
 }
 
-impl Report {
+impl DoctorReport {
     /// Whether nothing worse than a note was found.
     pub fn is_healthy(&self) -> bool {
         self.findings.iter().all(|finding| finding.severity == Severity::Note)
@@ -111,7 +110,7 @@ impl Report {
 
 /// How to examine a file.
 #[derive(Clone, Default)]
-pub struct Options {
+pub struct DoctorOptions {
     /// What the model runs a short text on, after all its weights were read once; without it, only the header is looked at.
     pub cpu: Option<CpuOptions>,
     /// Another tokenizer than the file's own.
@@ -122,19 +121,17 @@ pub struct Options {
     pub layouts: Vec<&'static Format>,
 }
 
-/// Examines a model file, which need not even open. `progress` gets the bytes of weights read and their sum, and may break off.
-///
-/// # Errors
-/// When `progress` breaks off; whatever else is wrong is a finding.
+/// Examines a model file, which need not even open. `progress` gets the bytes of weights read and their sum, and may break off:
+/// then there is no report. Whatever is wrong is a finding.
 pub fn examine(
     path: &Path,
-    options: &Options,
+    options: &DoctorOptions,
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
-) -> Result<Report, Error> {
-    let Options { cpu, tokenizer, compare_devices, layouts } = options.clone();
+) -> Option<DoctorReport> {
+    let DoctorOptions { cpu, tokenizer, compare_devices, layouts } = options.clone();
     let file = match open_file(path, &OpenOptions { layouts, ..OpenOptions::default() }) {
         Ok(file) => file,
-        Err(error) => return Ok(Report { findings: vec![file::unopened(&error)], smoke_test: None }),
+        Err(error) => return Some(DoctorReport { findings: vec![file::unopened(&error)], smoke_test: None }),
     };
     let spec = Spec::of(&file);
     let quant_method = spec.as_ref().map_or(QuantMethod::None, |spec| spec.quant_method);
@@ -148,5 +145,5 @@ pub fn examine(
         context.worst = findings.iter().map(|finding: &Finding| finding.severity).max();
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-    Ok(Report { findings, smoke_test: context.smoke_test })
+    Some(DoctorReport { findings, smoke_test: context.smoke_test })
 }

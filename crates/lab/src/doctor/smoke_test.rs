@@ -1,8 +1,7 @@
 //! Whether the model runs, and predicts plain English better than chance.
 
 use super::{Check, Context, Finding, Severity};
-use crate::Error;
-use crate::perplexity::{Options, Text, Windows, perplexity};
+use crate::perplexity::{Error, PerplexityOptions, Text, Windows, perplexity};
 use serde::Serialize;
 use std::f64::consts::LN_2;
 use std::ops::ControlFlow;
@@ -79,7 +78,8 @@ pub(super) fn measure(context: &Context, file: &File, spec: Option<Spec>) -> Res
     let text = Text::new(&language.tokenizer, &[TEXT.to_owned()], false, usize::MAX)?;
     let context = runner.spec().context_length.min(CONTEXT);
     let stride = Windows::longest_stride(context, text.has_bos()).div_ceil(2).max(1);
-    let options = Options { windows: Windows::Sliding { context, stride }, batch: CONTEXT, threads, cache_type: &F32 };
+    let options =
+        PerplexityOptions { windows: Windows::Sliding { context, stride }, batch: CONTEXT, threads, cache_type: &F32 };
     let found = perplexity(&mut *runner, &text, &options, &mut |_| ControlFlow::Continue(()))?;
     Ok(Some(SmokeTest {
         tokens: found.sums.tokens,

@@ -1,12 +1,11 @@
 //! One pass over all weights, a row at a time.
 
-use crate::Error;
 use std::ops::ControlFlow;
 use trine_model::{QuantMethod, Unpacker};
 use trine_tensor::{File, View};
 
 /// What was counted of a tensor.
-pub(super) struct Tensor {
+pub(super) struct TensorStats {
     pub name: String,
     pub format: &'static str,
     pub shape: Vec<usize>,
@@ -24,7 +23,7 @@ pub(super) struct Tensor {
     pub rows: Vec<f64>,
 }
 
-impl Tensor {
+impl TensorStats {
     /// The root of the mean square.
     pub fn rms(&self) -> f64 {
         (self.squares / (self.count - self.not_finite).max(1) as f64).sqrt()
@@ -46,12 +45,12 @@ impl Tensor {
     }
 }
 
-/// Counts all tensors of a file, unpacked where another quantiser packed them.
+/// Counts all tensors of a file, unpacked where another quantizer packed them; `None` if `progress` breaks off.
 pub(super) fn count(
     file: &File,
     quant_method: QuantMethod,
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
-) -> Result<Vec<Tensor>, Error> {
+) -> Option<Vec<TensorStats>> {
     let unpack = Unpacker::new(file, quant_method);
     let total = file.tensors().map(|view| view.bytes.len() as u64).sum();
     let mut done = 0;
@@ -61,7 +60,7 @@ pub(super) fn count(
         let Ok(Some(view)) = unpack.view(stored) else { continue };
         let view = view.by_rows();
         let mut row = vec![0.0; view.cols()];
-        let mut tensor = Tensor {
+        let mut tensor = TensorStats {
             name: view.name.clone(),
             format: view.format.name,
             shape: view.shape.clone(),
@@ -84,16 +83,16 @@ pub(super) fn count(
                 tensor.rows.push(squares);
             }
             if progress(done + (stored.bytes.len() / view.rows() * (i + 1)) as u64, total).is_break() {
-                return Err(Error::Cancelled);
+                return None;
             }
         }
         done += stored.bytes.len() as u64;
         all.push(tensor);
     }
-    Ok(all)
+    Some(all)
 }
 
-impl Tensor {
+impl TensorStats {
     /// Counts row `i`, and gives its sum of squares.
     fn add(&mut self, view: &View, i: usize, row: &[f32]) -> f64 {
         let (mut squares, mut zeros) = (0.0, 0);

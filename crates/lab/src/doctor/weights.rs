@@ -1,6 +1,6 @@
 //! The weights: finite, of a size that makes sense, alive, and ternary where the model is.
 
-use super::tensors::Tensor;
+use super::tensors::TensorStats;
 use super::{Check, Context, Finding, Severity};
 use std::collections::BTreeMap;
 use trine_model::QuantMethod;
@@ -24,7 +24,7 @@ const AGAIN: &str = "get the file again and compare its checksum; if it is as pu
 fn run(context: &mut Context) -> Vec<Finding> {
     let tensors = &context.tensors;
     let mut findings = Vec::new();
-    let mut list = |severity, title: &str, remedy: &str, is: &dyn Fn(&Tensor) -> Option<String>| {
+    let mut list = |severity, title: &str, remedy: &str, is: &dyn Fn(&TensorStats) -> Option<String>| {
         let found: Vec<(&str, String)> = tensors.iter().filter_map(|t| Some((&*t.name, is(t)?))).collect();
         if let [(name, evidence), rest @ ..] = &found[..] {
             let more = if rest.is_empty() { String::new() } else { format!("; and {} tensors more", rest.len()) };
@@ -81,7 +81,7 @@ fn run(context: &mut Context) -> Vec<Finding> {
 }
 
 /// Whether it is a linear layer inside of a layer.
-fn is_linear(t: &Tensor) -> bool {
+fn is_linear(t: &TensorStats) -> bool {
     t.is_matrix() && (t.name.starts_with("blk.") || t.name.contains(".layers.")) && t.name.ends_with(".weight")
 }
 
@@ -94,7 +94,7 @@ fn stem(name: &str) -> String {
 }
 
 /// The middle of the root mean squares of each kind of tensor that enough layers have.
-fn usual(tensors: &[Tensor]) -> BTreeMap<String, f64> {
+fn usual(tensors: &[TensorStats]) -> BTreeMap<String, f64> {
     let mut all: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     tensors
         .iter()

@@ -1,7 +1,6 @@
 //! The file that texts go to, whole texts only.
 
-use super::{End, Text, seed_of};
-use crate::Error;
+use super::{End, Error, GeneratedText, seed_of};
 use std::collections::HashSet;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -30,7 +29,7 @@ pub struct Counts {
 }
 
 /// Writes texts as lines of JSON, or as plain text with a separator.
-pub struct Writer {
+pub struct TextWriter {
     path: PathBuf,
     file: File,
     separator: Option<String>,
@@ -40,18 +39,18 @@ pub struct Writer {
     counts: Counts,
 }
 
-impl Writer {
+impl TextWriter {
     /// A new file: JSONL, or plain text with a line of `separator` after each text.
     ///
     /// # Errors
     /// [`Error::Exists`], and when it cannot be made.
-    pub fn create(path: &Path, separator: Option<&str>, keep: Keep) -> Result<Writer, Error> {
+    pub fn create(path: &Path, separator: Option<&str>, keep: Keep) -> Result<TextWriter, Error> {
         if path.is_file() {
             return Err(Error::Exists { path: path.display().to_string() });
         }
         let file = File::options().append(true).create(true).open(path).map_err(|source| failed(path, source))?;
         let separator = separator.map(str::to_owned);
-        Ok(Writer { path: path.to_owned(), file, separator, keep, seen: HashSet::new(), counts: Counts::default() })
+        Ok(TextWriter { path: path.to_owned(), file, separator, keep, seen: HashSet::new(), counts: Counts::default() })
     }
 
     /// Goes on with a JSONL file of the same job, of which a last line that is not whole is taken away; a new file where there is none. The
@@ -59,10 +58,10 @@ impl Writer {
     ///
     /// # Errors
     /// When it cannot be read or written, and [`Error::Line`] when it is not of such a job with this seed: it then stays as it is.
-    pub fn resume(path: &Path, keep: Keep, seed: u64) -> Result<(Writer, u64), Error> {
+    pub fn resume(path: &Path, keep: Keep, seed: u64) -> Result<(TextWriter, u64), Error> {
         let io = |source| failed(path, source);
         let file = File::options().read(true).append(true).create(true).open(path).map_err(io)?;
-        let mut writer = Writer {
+        let mut writer = TextWriter {
             path: path.to_owned(),
             file,
             separator: None,
@@ -84,7 +83,7 @@ impl Writer {
                 expected: format!("a generated text of seed {seed}, after those of the lines before"),
                 found,
             };
-            let text: Text = serde_json::from_slice(&line).map_err(|error| bad(error.to_string()))?;
+            let text: GeneratedText = serde_json::from_slice(&line).map_err(|error| bad(error.to_string()))?;
             if text.index < next || text.seed != seed_of(seed, text.index) {
                 return Err(bad(format!("index {} and seed {}", text.index, text.seed)));
             }
@@ -100,7 +99,7 @@ impl Writer {
     ///
     /// # Errors
     /// When the system fails.
-    pub fn write(&mut self, text: &Text) -> Result<(), Error> {
+    pub fn write(&mut self, text: &GeneratedText) -> Result<(), Error> {
         let cut = text.finish == End::Length;
         self.counts.cut += u64::from(cut);
         if cut && !self.keep.cut {

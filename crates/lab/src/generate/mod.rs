@@ -2,19 +2,36 @@
 
 mod file;
 
-pub use file::{Counts, Keep, Writer};
+pub use file::{Counts, Keep, TextWriter};
 
-use crate::Error;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::ops::{ControlFlow, Range};
 use trine_engine::{Engine, EventKind, Finish, Request, Sampling, SeqId};
 
+/// Why texts cannot be generated.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A request is invalid, or its forward pass failed.
+    #[error(transparent)]
+    Engine(#[from] trine_engine::Error),
+    /// The output exists.
+    #[error("{path}: expected the name of a new file, found one")]
+    Exists { path: String },
+    /// The output cannot be read or written.
+    #[error("{path}: {source}")]
+    Io { path: String, source: std::io::Error },
+    /// A line of an output to resume, counted from 1, is not of this job.
+    #[error("{path}: line {line}: expected {expected}, found {found}")]
+    Line { path: String, line: usize, expected: String, found: String },
+}
+
 /// What is to be written.
 #[derive(Clone, Debug)]
-pub struct Job {
+pub struct GenerateOptions {
     /// What texts begin with, in turn: text `i` with prompt `i` modulo their number, of which there is one at least.
-    pub prompts: Vec<Prompt>,
+    pub prompts: Vec<TextPrompt>,
     /// How tokens are picked. The seed is that of each text.
     pub sampling: Sampling,
     /// What the seeds of texts are made of.
@@ -27,7 +44,7 @@ pub struct Job {
 
 /// The beginning of texts.
 #[derive(Clone, Debug)]
-pub struct Prompt {
+pub struct TextPrompt {
     /// As it stands in front of what the model writes.
     pub text: String,
     /// Its tokens, BOS included.
@@ -36,7 +53,7 @@ pub struct Prompt {
 
 /// A text that a model wrote: a line of a JSONL file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Text {
+pub struct GeneratedText {
     /// The prompt and what followed.
     pub text: String,
     /// Tokens that the model picked, its end included.
@@ -66,7 +83,7 @@ pub fn seed_of(seed: u64, index: u64) -> u64 {
 /// A text that is not with the taker yet.
 struct Pending {
     sequence: SeqId,
-    text: Text,
+    text: GeneratedText,
     done: bool,
 }
 
@@ -77,8 +94,8 @@ struct Pending {
 /// When a prompt does not fit into the context, an option is out of its range, a logit is not finite, or `take` fails.
 pub fn generate(
     engine: &mut Engine,
-    job: &Job,
-    take: &mut dyn FnMut(Vec<Text>, u64) -> Result<ControlFlow<()>, Error>,
+    job: &GenerateOptions,
+    take: &mut dyn FnMut(Vec<GeneratedText>, u64) -> Result<ControlFlow<()>, Error>,
 ) -> Result<(), Error> {
     let mut next = job.indices.clone();
     let mut pending: VecDeque<Pending> = VecDeque::new();
@@ -90,7 +107,7 @@ pub fn generate(
             let prompt = &job.prompts[(index % job.prompts.len() as u64) as usize];
             let sampling = Sampling { seed: Some(seed), ..job.sampling.clone() };
             let sequence = engine.submit(Request::new(prompt.ids.clone(), sampling))?;
-            let text = Text { text: prompt.text.clone(), tokens: 0, finish: End::Stop, index, seed };
+            let text = GeneratedText { text: prompt.text.clone(), tokens: 0, finish: End::Stop, index, seed };
             pending.push_back(Pending { sequence, text, done: false });
             running += 1;
         }

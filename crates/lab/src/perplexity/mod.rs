@@ -8,19 +8,44 @@ pub use ratio::Estimate;
 pub use text::Text;
 pub use windows::Windows;
 
-use crate::Error;
 use serde::Serialize;
 use std::f64::consts::LN_2;
 use std::ops::{ControlFlow, Range};
-use text::Token;
+use text::ScoredToken;
 use trine_model::Runner;
-use trine_model::runner::{Input, ScoreOptions, Want, argmax, score};
+use trine_model::runner::{ScoreInput, ScoreOptions, Want, argmax, score};
 use trine_tensor::Format;
 use windows::{Window, windows};
 
+/// Why a text cannot be measured.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// `progress` broke off before anything was known.
+    #[error("cancelled")]
+    Cancelled,
+    /// The forward pass failed, or there is no room for the cache.
+    #[error(transparent)]
+    Model(#[from] trine_model::Error),
+    /// A logit is not finite.
+    #[error(transparent)]
+    Engine(#[from] trine_engine::Error),
+    /// The tokenizer changes the text or leaves something out. `document` counts from 1, `at` are bytes before the place.
+    #[error(
+        "document {document}: the model's tokens cannot spell `{text}` at byte {at}: its bits per byte would be those of another text"
+    )]
+    Spelling { document: usize, at: usize, text: String },
+    /// A context or stride, `what`, that the model cannot have.
+    #[error("a {what} of {found} tokens: expected {least} to {most}")]
+    Window { what: &'static str, found: usize, least: usize, most: usize },
+    /// The text has too few tokens to predict any.
+    #[error("nothing can be scored in a text of {tokens} tokens with a context of {context}: it is too short")]
+    NothingToScore { tokens: usize, context: usize },
+}
+
 /// Options of a measurement.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct PerplexityOptions {
     /// How documents are cut.
     pub windows: Windows,
     /// Maximum tokens per forward pass, of several windows. It changes the speed, never the result.
@@ -45,7 +70,7 @@ pub struct Sums {
 }
 
 impl Sums {
-    fn add(&mut self, token: &Token, nats: f64) {
+    fn add(&mut self, token: &ScoredToken, nats: f64) {
         self.nats += nats;
         self.tokens += 1;
         self.bytes += u64::from(token.bytes);
@@ -55,7 +80,7 @@ impl Sums {
 
 /// How far a measurement is.
 #[derive(Clone, Copy, Debug)]
-pub struct Progress {
+pub struct PerplexityProgress {
     pub sums: Sums,
     /// Tokens to score in all.
     pub total: u64,
@@ -104,11 +129,11 @@ pub struct Perplexity {
 pub fn perplexity(
     runner: &mut dyn Runner,
     text: &Text,
-    options: &Options,
-    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    options: &PerplexityOptions,
+    progress: &mut dyn FnMut(PerplexityProgress) -> ControlFlow<()>,
 ) -> Result<Perplexity, Error> {
     check(options.windows, runner.spec().context_length, text.has_bos())?;
-    let cut = |(i, tokens): (usize, &Vec<Token>)| windows(options.windows, i, tokens.len(), text.has_bos());
+    let cut = |(i, tokens): (usize, &Vec<ScoredToken>)| windows(options.windows, i, tokens.len(), text.has_bos());
     let all: Vec<Window> = text.documents.iter().enumerate().flat_map(cut).collect();
     let total = all.iter().map(|window| window.scored.len() as u64).sum();
     if total == 0 {
@@ -125,7 +150,7 @@ pub fn perplexity(
             sums.add(token, nats);
         }
         seen = i + 1;
-        progress(Progress { sums, total })
+        progress(PerplexityProgress { sums, total })
     };
     run_windows(runner, text, &all, options, &mut run)?;
     units.retain(|unit| unit.tokens > 0);
@@ -179,15 +204,15 @@ fn run_windows(
     runner: &mut dyn Runner,
     text: &Text,
     windows: &[Window],
-    options: &Options,
+    options: &PerplexityOptions,
     done: &mut Done,
 ) -> Result<(), Error> {
     let input = |&Window { document, start, ref scored }: &Window| {
         let tokens = &text.documents[document][start..scored.end - 1];
         let ids = text.bos.into_iter().chain(tokens.iter().map(|token| token.id)).collect();
-        Input { ids, outputs: scored.len() }
+        ScoreInput { ids, outputs: scored.len() }
     };
-    let inputs: Vec<Input> = windows.iter().map(input).collect();
+    let inputs: Vec<ScoreInput> = windows.iter().map(input).collect();
     let vocab = runner.spec().vocab_size;
     let scoring = ScoreOptions { batch: options.batch, cache_type: options.cache_type, want: Want::Logits };
     score(runner, &inputs, &scoring, &mut |parts, output| {

@@ -1,20 +1,20 @@
 //! A text as tokens, with how much of it each stands for.
 
-use crate::Error;
+use super::Error;
 use trine_text::{EncodeOptions, TokenType, Tokenizer};
 
 /// Documents as a model reads them.
 pub struct Text {
     /// What stands in front of every window.
     pub(super) bos: Option<u32>,
-    pub(super) documents: Vec<Vec<Token>>,
+    pub(super) documents: Vec<Vec<ScoredToken>>,
     /// Tokens that may end a document; empty when none does.
     ends: Vec<u32>,
 }
 
 /// A token, and what of the text it stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Token {
+pub(super) struct ScoredToken {
     /// The token; any of [`Text::targets`] at the end of a document.
     pub id: u32,
     /// Whether it is the end of a document.
@@ -42,7 +42,7 @@ impl Text {
                 at,
                 text: text[text.floor_char_boundary(at)..].chars().take(20).collect(),
             })?;
-            tokens.extend(ends.first().map(|&id| Token { id, end: true, bytes: 0, characters: 0 }));
+            tokens.extend(ends.first().map(|&id| ScoredToken { id, end: true, bytes: 0, characters: 0 }));
             tokens.truncate(left);
             left -= tokens.len();
             all.push(tokens);
@@ -64,7 +64,7 @@ impl Text {
     }
 
     /// The tokens that may stand in the place of one.
-    pub(super) fn targets<'a>(&'a self, token: &'a Token) -> &'a [u32] {
+    pub(super) fn targets<'a>(&'a self, token: &'a ScoredToken) -> &'a [u32] {
         if token.end { &self.ends } else { std::slice::from_ref(&token.id) }
     }
 
@@ -75,7 +75,7 @@ impl Text {
 }
 
 /// The tokens of a text, or the first byte that they do not spell.
-fn spelled(tokenizer: &Tokenizer, text: &str) -> Result<Vec<Token>, usize> {
+fn spelled(tokenizer: &Tokenizer, text: &str) -> Result<Vec<ScoredToken>, usize> {
     let ids = tokenizer.encode(text, EncodeOptions::default());
     let piece = |id: u32| {
         let is_text = !matches!(tokenizer.token_type(id), Some(TokenType::Control | TokenType::Unknown));
@@ -97,7 +97,7 @@ fn spelled(tokenizer: &Tokenizer, text: &str) -> Result<Vec<Token>, usize> {
         }
         at += bytes.len();
         let characters = bytes.iter().filter(|&&byte| byte & 0xC0 != 0x80).count() as u32;
-        tokens.push(Token { id, end: false, bytes: bytes.len() as u32, characters });
+        tokens.push(ScoredToken { id, end: false, bytes: bytes.len() as u32, characters });
     }
     if at == text.len() { Ok(tokens) } else { Err(at) }
 }

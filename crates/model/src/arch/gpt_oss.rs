@@ -1,6 +1,6 @@
 //! gpt-oss: experts with biases and clamped activations, windows in every other layer, and attention sinks.
 
-use super::{Arch, Rule};
+use super::{Arch, TensorRule};
 use crate::file_weights::FileWeights;
 use crate::slice::{every_other, transpose};
 use crate::{Error, Result};
@@ -33,16 +33,28 @@ const GATE_UP: &str = "model.layers.{}.mlp.experts.gate_up_proj";
 const GATE_UP_BIAS: &str = "model.layers.{}.mlp.experts.gate_up_proj_bias";
 
 /// Rows of gate and up alternate, and matrices are MXFP4 blocks or `[experts, inputs, outputs]`.
-static RULES: &[Rule] = &[
-    Rule { part: "ffn_gate_exps.weight", from: GATE_UP_BLOCKS, read: |file, name| every_other(&mxfp4(file, name)?, 0) },
-    Rule { part: "ffn_up_exps.weight", from: GATE_UP_BLOCKS, read: |file, name| every_other(&mxfp4(file, name)?, 1) },
-    Rule { part: "ffn_gate_exps.weight", from: GATE_UP, read: |file, name| every_other(&matrices(file, name)?, 0) },
-    Rule { part: "ffn_up_exps.weight", from: GATE_UP, read: |file, name| every_other(&matrices(file, name)?, 1) },
-    Rule { part: "ffn_down_exps.weight", from: "model.layers.{}.mlp.experts.down_proj_blocks", read: mxfp4 },
-    Rule { part: "ffn_down_exps.weight", from: "model.layers.{}.mlp.experts.down_proj", read: matrices },
-    Rule { part: "ffn_gate_exps.bias", from: GATE_UP_BIAS, read: |file, name| every_other(&file.view(name)?, 0) },
-    Rule { part: "ffn_up_exps.bias", from: GATE_UP_BIAS, read: |file, name| every_other(&file.view(name)?, 1) },
-    Rule {
+static RULES: &[TensorRule] = &[
+    TensorRule {
+        part: "ffn_gate_exps.weight",
+        from: GATE_UP_BLOCKS,
+        read: |file, name| every_other(&mxfp4(file, name)?, 0),
+    },
+    TensorRule {
+        part: "ffn_up_exps.weight",
+        from: GATE_UP_BLOCKS,
+        read: |file, name| every_other(&mxfp4(file, name)?, 1),
+    },
+    TensorRule {
+        part: "ffn_gate_exps.weight",
+        from: GATE_UP,
+        read: |file, name| every_other(&matrices(file, name)?, 0),
+    },
+    TensorRule { part: "ffn_up_exps.weight", from: GATE_UP, read: |file, name| every_other(&matrices(file, name)?, 1) },
+    TensorRule { part: "ffn_down_exps.weight", from: "model.layers.{}.mlp.experts.down_proj_blocks", read: mxfp4 },
+    TensorRule { part: "ffn_down_exps.weight", from: "model.layers.{}.mlp.experts.down_proj", read: matrices },
+    TensorRule { part: "ffn_gate_exps.bias", from: GATE_UP_BIAS, read: |file, name| every_other(&file.view(name)?, 0) },
+    TensorRule { part: "ffn_up_exps.bias", from: GATE_UP_BIAS, read: |file, name| every_other(&file.view(name)?, 1) },
+    TensorRule {
         part: "ffn_down_exps.bias",
         from: "model.layers.{}.mlp.experts.down_proj_bias",
         read: |file, name| file.view(name),

@@ -1,6 +1,6 @@
 //! Granite 3: Llama with factors on embeddings, scores, residuals and logits; with experts, too.
 
-use super::{Arch, Rule};
+use super::{Arch, TensorRule};
 use crate::slice::half_of_each;
 use trine_backend::RopeLayout;
 
@@ -23,8 +23,12 @@ pub static GRANITE_MOE: Arch = Arch {
     default_keys: &[("expert_weights_norm", 1.0)],
     // Gate and up of all experts are one tensor.
     hf_rules: &[
-        Rule { part: "ffn_gate_exps.weight", from: GATE_UP, read: |file, name| half_of_each(&file.view(name)?, 0) },
-        Rule { part: "ffn_up_exps.weight", from: GATE_UP, read: |file, name| half_of_each(&file.view(name)?, 1) },
+        TensorRule {
+            part: "ffn_gate_exps.weight",
+            from: GATE_UP,
+            read: |file, name| half_of_each(&file.view(name)?, 0),
+        },
+        TensorRule { part: "ffn_up_exps.weight", from: GATE_UP, read: |file, name| half_of_each(&file.view(name)?, 1) },
     ],
     hf_names: &[
         ("blk.{}.ffn_gate_inp", "model.layers.{}.block_sparse_moe.router.layer"),

@@ -124,7 +124,7 @@ pub struct Arch {
     /// Rows of fused queries, keys and values are grouped by KV head.
     pub hf_qkv_by_head: bool,
     /// Where tensors are found that are stored in another shape.
-    pub hf_rules: &'static [Rule],
+    pub hf_rules: &'static [TensorRule],
     /// Tensor names that differ from [`HF_NAMES`]: `(GGUF, Hugging Face)`.
     pub hf_names: &'static [(&'static str, &'static str)],
     /// Parts of layers with another name in GGUF files of this architecture: `(usual, own)`.
@@ -135,7 +135,7 @@ pub struct Arch {
 
 /// Derives a part of a layer from a Hugging Face tensor of another shape.
 #[derive(Debug)]
-pub struct Rule {
+pub struct TensorRule {
     /// GGUF name within the layer, such as `ffn_up_exps.weight`.
     pub part: &'static str,
     /// Name of the tensor that holds it, where `{}` is the layer. The rule applies if the file has this tensor.

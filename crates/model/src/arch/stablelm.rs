@@ -1,6 +1,6 @@
 //! StableLM 2: layer norms, rope on a part of each head, sometimes a parallel residual and norms per head.
 
-use super::{Arch, NormKind, QkNorm, Rule};
+use super::{Arch, NormKind, QkNorm, TensorRule};
 use crate::Result;
 use crate::file_weights::FileWeights;
 use crate::slice::stack;
@@ -16,12 +16,12 @@ pub static STABLELM: Arch = Arch {
     supported_keys: &["use_parallel_residual"],
     // The norm of each head is a tensor of its own.
     hf_rules: &[
-        Rule {
+        TensorRule {
             part: "attn_q_norm.weight",
             from: "model.layers.{}.self_attn.q_layernorm.norms.0.weight",
             read: norms_of_heads,
         },
-        Rule {
+        TensorRule {
             part: "attn_k_norm.weight",
             from: "model.layers.{}.self_attn.k_layernorm.norms.0.weight",
             read: norms_of_heads,

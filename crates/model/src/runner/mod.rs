@@ -7,12 +7,20 @@ mod sequences;
 
 pub use on_device::OnDevice;
 pub use output::{Edit, Logit, Output, Want, argmax};
-pub use score::{Input, ScoreOptions, Scored, Take, score};
+pub use score::{ScoreInput, ScoreOptions, Scored, Take, score};
 pub use sequences::Sequences;
 
-use crate::{Error, Result, Spec};
-use trine_backend::{ActivationPrecision, Batch, CacheId, DeviceInfo, KvShape, Stage};
+use crate::{Error, Result, Sizes, Spec};
+use trine_backend::{ActivationPrecision, BLOCK_LEN, Batch, CacheId, DeviceInfo, KvShape, Stage};
 use trine_tensor::Format;
+
+impl Spec {
+    /// The shape of a KV cache of `blocks` blocks for this model.
+    pub fn kv_shape(&self, blocks: usize, format: &'static Format) -> KvShape {
+        let Sizes { n_layers, n_kv_heads, head_dim, .. } = self.sizes;
+        KvShape { n_layers, n_kv_heads, head_dim, blocks, block_len: BLOCK_LEN, format }
+    }
+}
 
 /// A model on a device, with its KV caches.
 ///

@@ -61,11 +61,11 @@ where
     }
 
     fn kv_shape(&self, blocks: usize, format: &'static Format) -> KvShape {
-        self.model.kv_shape(blocks, format)
+        self.model.spec().kv_shape(blocks, format)
     }
 
     fn create_cache(&mut self, blocks: usize, format: &'static Format) -> Result<CacheId> {
-        let shape = self.model.kv_shape(blocks, format);
+        let shape = self.model.spec().kv_shape(blocks, format);
         let cache = self.backend.create_cache(shape)?;
         self.caches.insert(cache, shape.bytes().map_or(u64::MAX, |bytes| bytes as u64));
         Ok(cache)

@@ -8,7 +8,7 @@ const OUTPUT_BYTES: usize = 64 << 20;
 
 /// A sequence to be run from its beginning.
 #[derive(Clone, Debug)]
-pub struct Input {
+pub struct ScoreInput {
     pub ids: Vec<u32>,
     /// Outputs are wanted for the last so many tokens.
     pub outputs: usize,
@@ -44,7 +44,7 @@ pub type Take<'a, E> = dyn FnMut(&[Scored], &Output) -> Result<ControlFlow<()>, 
 /// When there is no room for the cache, a pass fails, or `take` does.
 pub fn score<E: From<Error>>(
     runner: &mut dyn Runner,
-    inputs: &[Input],
+    inputs: &[ScoreInput],
     options: &ScoreOptions,
     take: &mut Take<E>,
 ) -> Result<(), E> {
@@ -60,9 +60,9 @@ pub fn score<E: From<Error>>(
 }
 
 /// Inputs whose tokens are in the cache together: as many as have no more than `batch` tokens, at least one.
-fn groups(inputs: &[Input], batch: usize) -> Vec<Range<usize>> {
+fn groups(inputs: &[ScoreInput], batch: usize) -> Vec<Range<usize>> {
     let (mut groups, mut tokens): (Vec<Range<usize>>, _) = (Vec::new(), 0);
-    for (i, Input { ids, .. }) in inputs.iter().enumerate() {
+    for (i, ScoreInput { ids, .. }) in inputs.iter().enumerate() {
         match groups.last_mut().filter(|_| tokens + ids.len() <= batch) {
             Some(group) => group.end = i + 1,
             None => {
@@ -78,7 +78,7 @@ fn groups(inputs: &[Input], batch: usize) -> Vec<Range<usize>> {
 fn run<E: From<Error>>(
     runner: &mut dyn Runner,
     sequences: &mut Sequences,
-    inputs: &[Input],
+    inputs: &[ScoreInput],
     groups: Vec<Range<usize>>,
     options: &ScoreOptions,
     take: &mut Take<E>,
@@ -92,7 +92,7 @@ fn run<E: From<Error>>(
     let (mut scored, mut output) = (Vec::new(), Output::default());
     for group in groups {
         sequences.clear();
-        for (i, Input { ids, outputs }) in group.clone().zip(&inputs[group]) {
+        for (i, ScoreInput { ids, outputs }) in group.clone().zip(&inputs[group]) {
             let sequence = sequences.add(ids.len());
             // Tokens that are there as context only.
             let silent = ids.len().saturating_sub(*outputs);

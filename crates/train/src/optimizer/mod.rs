@@ -35,11 +35,11 @@ pub struct Rule {
     /// keep them as tensors with these names as suffixes, `blk.0.ffn_up.weight.m`.
     pub states: &'static [&'static str],
     /// Updates a weight, `[rows, cols]`, by its gradient of the same shape. There is one slice for each of `states`.
-    pub update: Update,
+    pub update: RuleUpdate,
 }
 
 /// The update of a weight: of `cols` columns, `w`, its gradient, and the states.
-pub type Update = fn(&mut CpuExecutor, &Hyperparameters, usize, &mut [f32], &[f32], &mut [&mut [f32]]);
+pub type RuleUpdate = fn(&mut CpuExecutor, &Hyperparameters, usize, &mut [f32], &[f32], &mut [&mut [f32]]);
 
 /// The values with which a [`Rule`] computes one step.
 #[derive(Clone, Copy, Debug, PartialEq)]

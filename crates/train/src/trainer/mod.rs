@@ -122,7 +122,7 @@ impl Trainer {
             masters.map(|values| device.zeros_like(values)).collect()
         };
         let optimizer_states = params.iter().map(&mut states).collect();
-        let cache = (tape.create_cache(model.kv_shape(1, &F32))?, 1);
+        let cache = (tape.create_cache(model.spec().kv_shape(1, &F32))?, 1);
         let scaler = (config.train.precision == Precision::F16).then(|| Scaler::new(&config.train.loss_scale));
         let teacher = config
             .distill
@@ -248,7 +248,7 @@ impl Trainer {
         if blocks as usize > room {
             self.tape.release_cache(cache);
             let room = blocks as usize + blocks as usize / 4;
-            self.cache = (self.tape.create_cache(self.model.kv_shape(room, &F32))?, room);
+            self.cache = (self.tape.create_cache(self.model.spec().kv_shape(room, &F32))?, room);
         }
         self.blocks = blocks as usize;
         Ok(())

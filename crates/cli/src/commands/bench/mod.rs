@@ -15,15 +15,15 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Instant, SystemTime};
 use trine::EMBEDDED;
 use trine::Placement;
-use trine::backend::profile::Recorder;
-use trine::engine::EngineOptions;
-use trine::kernels::limits::{Meter, Pages, peaks};
-use trine::tensor::{File, OpenOptions};
+use trine_backend::profile::Recorder;
+use trine_engine::EngineOptions;
+use trine_kernels::limits::{Meter, Pages, peaks};
 use trine_lab::bench::{
-    self, Against, Comparison, Cost, Description, Kind, Limits, Outcome, Peer, PeerKind, Report, Subject, Test,
+    self, Against, BenchReport, Comparison, Cost, Description, Kind, Limits, Outcome, Peer, PeerKind, Subject, Test,
     Verdict, Versus,
 };
 use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
+use trine_tensor::{File, OpenOptions};
 
 /// Measure the speed of a model, and the limits of the machine
 ///
@@ -237,7 +237,7 @@ impl Bench {
         tests: &[Test],
         stop: &AtomicBool,
         recorder: Option<&Recorder>,
-    ) -> Result<Report> {
+    ) -> Result<BenchReport> {
         let flow = || if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let mut options = self.machine.options();
         options.device.profile = recorder.cloned();
@@ -278,7 +278,7 @@ impl Bench {
         // The measurements below allocate memory of their own.
         let peak_memory_bytes = if self.warmup > 0 { bench::peak_memory() } else { None };
 
-        let table = trine::kernels::table(isa)?;
+        let table = trine_kernels::table(isa)?;
         let one = peaks(table, threads, &placement.cpus);
         let batch = if threads_batch == threads { one } else { peaks(table, threads_batch, &placement.cpus) };
         let found = |pages| Meter::new(threads, &placement.cpus, pages).map(|meter| (meter, pages));
@@ -338,7 +338,7 @@ impl Bench {
             results: (0..tests.len()).filter_map(|i| Versus::of(tests[i], &ours[i], &theirs[i])).collect(),
         });
         let outcome = |(&test, samples)| Outcome::of(test, samples, cost.as_ref(), &limits);
-        Ok(Report {
+        Ok(BenchReport {
             trine: env!("CARGO_PKG_VERSION").to_owned(),
             time: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|time| time.as_secs()),
             machine,
@@ -398,7 +398,7 @@ fn write_new(path: &Path, shape: &Shape, mixture: Mixture, stop: &AtomicBool) ->
     });
     bar.finish_and_clear();
     match written {
-        Err(trine_lab::Error::Cancelled) => Ok(Exit::Interrupted),
+        Err(synthetic::Error::Cancelled) => Ok(Exit::Interrupted),
         written => Ok(written.map(|()| Exit::Done)?),
     }
 }

@@ -3,9 +3,9 @@
 use crate::table::{Facts, columns};
 use crate::units;
 use std::io::{self, Write};
-use trine_lab::bench::{Against, Comparison, Report, THRESHOLD, Verdict};
+use trine_lab::bench::{Against, BenchReport, Comparison, THRESHOLD, Verdict};
 
-pub fn report(report: &Report, baseline: Option<&[Comparison]>, out: &mut impl Write) -> io::Result<()> {
+pub fn report(report: &BenchReport, baseline: Option<&[Comparison]>, out: &mut impl Write) -> io::Result<()> {
     let mut facts = Facts::default();
     let unknown = || "unknown".to_owned();
     let seconds = |seconds: Option<f64>| seconds.map_or_else(unknown, |seconds| format!("{seconds:.2} s"));
@@ -102,7 +102,7 @@ fn against(found: &Against, out: &mut impl Write) -> io::Result<()> {
 }
 
 /// The change of a test since the baseline, in a sentence.
-fn verdict(comparison: &Comparison, report: &Report) -> String {
+fn verdict(comparison: &Comparison, report: &BenchReport) -> String {
     let test = &comparison.test;
     let percent = |ratio: f64| format!("{:.1} %", (ratio - 1.0).abs() * 100.0);
     let range = match (comparison.low, comparison.high) {

@@ -12,8 +12,8 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
-use trine::train::data::DocumentFormat;
-use trine_lab::perplexity::{self, Estimate, Options, Progress, Text, Unit, Windows};
+use trine_lab::perplexity::{self, Estimate, PerplexityOptions, PerplexityProgress, Text, Unit, Windows};
+use trine_train::data::DocumentFormat;
 
 /// Default context length, unless the model's is shorter.
 const CONTEXT: usize = 4096;
@@ -101,7 +101,7 @@ impl EvalPerplexity {
             true => Windows::SecondHalf { context },
             false => Windows::Sliding { context, stride: self.stride.unwrap_or((context / 2).max(1)) },
         };
-        let options = Options {
+        let options = PerplexityOptions {
             windows,
             batch: self.load.batch.map_or(512, |batch| batch as usize),
             threads: decoder.placement().threads_batch,
@@ -158,7 +158,7 @@ impl EvalPerplexity {
 }
 
 /// Shows the results so far.
-fn show(bar: &ProgressBar, Progress { sums, total }: Progress) {
+fn show(bar: &ProgressBar, PerplexityProgress { sums, total }: PerplexityProgress) {
     bar.set_length(total);
     bar.set_position(sums.tokens);
     let ratio = |of: u64| sums.nats / of.max(1) as f64;

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use trine::EMBEDDED;
-use trine::train::Config;
+use trine_train::Config;
 
 /// The output of `--example`: every key, with its default value if it has one.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -70,9 +70,9 @@ pub fn read(path: &Path, set: &[String]) -> Result<(Config, ConfigSource)> {
 
 impl ConfigSource {
     /// Adds the location to an error about a value.
-    pub fn explain(&self, error: trine::train::Error) -> anyhow::Error {
+    pub fn explain(&self, error: trine_train::Error) -> anyhow::Error {
         match error {
-            trine::train::Error::Config { key, expected, found } => self.error(&key, &expected, &found),
+            trine_train::Error::Config { key, expected, found } => self.error(&key, &expected, &found),
             error => error.into(),
         }
     }

@@ -1,6 +1,6 @@
 //! The losses and learning rates of a run.
 
-use trine::train::{StepMetrics, Validation};
+use trine_train::{StepMetrics, Validation};
 
 /// Decay rate of the smoothed loss: an average over about 10 steps.
 const DECAY: f64 = 0.9;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use trine::train::{StepMetrics, Validation};
+use trine_train::{StepMetrics, Validation};
 
 /// A line of the log. Numbers that are not finite are null.
 #[derive(Serialize)]

@@ -23,8 +23,8 @@ use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
-use trine::kernels::cpus::Topology;
-use trine::train::{Finished, SetupProgress, Trainer, checkpoints};
+use trine_kernels::cpus::Topology;
+use trine_train::{Finished, SetupProgress, Trainer, checkpoints};
 use view::{RunView, ViewStyle};
 use watch::Watch;
 

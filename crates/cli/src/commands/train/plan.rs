@@ -6,7 +6,7 @@ use crate::{measure, units};
 use anyhow::Result;
 use serde_json::json;
 use std::io::Write;
-use trine::train::{Plan, PlanMemory};
+use trine_train::{Plan, PlanMemory};
 
 /// The assumed share of the float32 peak that steps reach.
 const SHARE: f64 = 0.4;

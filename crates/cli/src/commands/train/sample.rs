@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use trine::Options;
-use trine::backend::When;
-use trine::engine::Sampling;
+use trine_backend::When;
+use trine_engine::Sampling;
 
 /// The default prompt.
 const PROMPT: &str = "Once upon a time";

@@ -8,7 +8,7 @@ use console::{Term, style, truncate_str};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
-use trine::train::{StepMetrics, Validation};
+use trine_train::{StepMetrics, Validation};
 
 /// Minimum time between two pictures, and between two lines.
 const PICTURES: Duration = Duration::from_millis(100);

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use trine::train::TrainEvent;
+use trine_train::TrainEvent;
 
 pub struct Watch<'a> {
     pub log: Log,
