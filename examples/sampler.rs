@@ -1,7 +1,7 @@
-//! A filter of one's own: `cargo run --release --example sampler -- "Once upon a time"`, with a model of one's own after it, if any.
+//! A custom filter: `cargo run --release --example sampler -- "Once upon a time"`, with the path of a model after it, if any.
 //!
-//! A [`Filter`] changes what may be sampled. This one forbids to repeat three tokens in a row. As a row of `FILTERS` in the engine it would
-//! have a flag and a field of requests; here it goes with a request.
+//! A [`Filter`] changes what may be sampled. This one forbids repeating any run of three tokens, as `no_repeat_ngram_size=3` does in
+//! transformers. As a row of `FILTERS` in the engine it would have a flag; here it goes with a request.
 
 use trine::engine::Error;
 use trine::engine::sample::{Candidates, Filter, History};

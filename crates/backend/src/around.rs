@@ -3,8 +3,8 @@ use crate::{
 };
 use trine_tensor::View;
 
-/// A backend around another, of which a function sees every operation (the choice of experts, [`Backend::route`], is not one): it may time or log it, look at its operands and results, or change
-/// them. Weights, activations and caches are those of the inner backend.
+/// A backend around another that hands every operation to a function, which may time or log it, look at its operands and results, or
+/// change them. The choice of experts, [`Backend::route`], is no operation. Weights, activations and caches are those of the inner backend.
 ///
 /// ```
 /// use trine_backend::{Around, Backend, Cpu, CpuOptions, Op, Ops};

@@ -43,7 +43,7 @@ impl Batch {
         Batch { blocks: Vec::with_capacity(blocks), ..Batch::default() }
     }
 
-    /// Forgets all.
+    /// Removes all sequences, and keeps the memory.
     pub fn clear(&mut self) {
         self.tokens.clear();
         self.spans.clear();

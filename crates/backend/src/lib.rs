@@ -73,7 +73,7 @@ use trine_tensor::{Format, View};
 /// What a weight is for. A device may treat it accordingly; training decides by it what to quantise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Rows that tokens pick, and the output head where the two are one.
+    /// The embeddings of tokens; also the output head where the two are tied.
     Embedding,
     /// Gains of a norm, or any other factor for each column.
     Norm,
@@ -135,14 +135,14 @@ impl KvShape {
     }
 }
 
-/// What linear layers multiply weights with.
+/// The precision of the inputs of linear layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ActivationPrecision {
-    /// Bytes where the device has products of the weights' format with bytes: the fast way.
+    /// 8-bit integers with scales, where the device has such a kernel for the format of the weights: faster.
     #[default]
     Quantized,
-    /// Numbers as they are, for every format: what the distance of the fast way is measured to. Layers that the model defines with rounded
-    /// inputs, [`Role::BitLinear`], round them all the same.
+    /// Full precision for every format: the reference for the error of `Quantized`. [`Role::BitLinear`] layers, which are defined with
+    /// rounded inputs, round them all the same.
     F32,
 }
 
@@ -179,6 +179,7 @@ pub enum Stage {
 
 /// What can go wrong on a device.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// No threads.
     #[error("the system gives no more threads: {0}")]
@@ -189,10 +190,10 @@ pub enum Error {
     /// A system that binds no threads.
     #[error("this system does not let a program bind its threads to CPUs")]
     NoAffinity,
-    /// A memory policy.
+    /// The system refused a memory policy.
     #[error("the system refuses the NUMA policy: {0}")]
     Numa(#[source] std::io::Error),
-    /// Weights that cannot be locked.
+    /// The weights cannot be locked in memory.
     #[error("{bytes} bytes of weights cannot be locked in memory: {source}{}", limit.map(|limit| format!(" (this process may lock {limit} bytes, RLIMIT_MEMLOCK)")).unwrap_or_default())]
     Lock {
         bytes: usize,
@@ -206,7 +207,7 @@ pub enum Error {
     /// A weight that cannot be read from its file.
     #[error("tensor `{tensor}`: {source}")]
     Read { tensor: String, source: Box<trine_tensor::Error> },
-    /// A weight whose bytes are none.
+    /// A weight's bytes are invalid in its format.
     #[error("{0}")]
     Damaged(Box<trine_tensor::Error>),
     /// A matrix so wide that integer sums could overflow.
@@ -289,7 +290,7 @@ pub trait Backend {
     /// Writes what [`Backend::read_block`] gave, to any block of a cache of the same shape.
     ///
     /// # Panics
-    /// When `bytes` has not the length of a block of this cache.
+    /// When `bytes` does not have the length of a block of this cache.
     fn write_block(&mut self, cache: CacheId, block: u32, bytes: &[u8]);
 
     /// Bytes that the device has allocated for activations, those kept for reuse included; `None` when it does not know.

@@ -181,25 +181,116 @@ fn code_and_diffs_quote_what_is_there() {
     }
 }
 
-/// Checks that the lines before a change stand in the file that it changes.
-fn quotes(diff: &[&str], at: &str) {
-    let mut text = None;
-    let mut before = Vec::new();
-    for line in diff.iter().chain(["@@"].iter()) {
-        if line.starts_with("--- ") || line.starts_with("@@") {
-            let known = text.as_deref().is_none_or(|text| contains(text, &before));
-            assert!(known, "{at}\nnot found:\n{}", before.join("\n"));
-            before.clear();
-        }
+/// A hunk of a diff: the lines before and after the change.
+#[derive(Default)]
+struct Hunk<'a> {
+    /// `None` for a new file.
+    file: Option<&'a str>,
+    new: &'a str,
+    before: Vec<&'a str>,
+    after: Vec<&'a str>,
+}
+
+fn hunks<'a>(diff: &[&'a str]) -> Vec<Hunk<'a>> {
+    let mut hunks: Vec<Hunk> = Vec::new();
+    let path = |name: &'a str| name.strip_prefix(['a', 'b']).and_then(|name| name.strip_prefix('/'));
+    let mut names = (None, "");
+    for &line in diff {
         if let Some(file) = line.strip_prefix("--- ") {
-            let path = root().join(file.strip_prefix("a/").unwrap_or(file));
-            // A new file has nothing to quote.
-            text = (file != "/dev/null")
-                .then(|| std::fs::read_to_string(&path).unwrap_or_else(|_| panic!("{at}\nno file {file}")));
-        } else if let Some(line) = line.strip_prefix([' ', '-']).filter(|_| !line.starts_with("---")) {
-            before.push(line);
+            names.0 = path(file);
+        } else if let Some(file) = line.strip_prefix("+++ ") {
+            names.1 = path(file).unwrap_or(file);
+        } else if line.starts_with("@@") {
+            hunks.push(Hunk { file: names.0, new: names.1, ..Hunk::default() });
+        } else if let Some(hunk) = hunks.last_mut() {
+            let (sign, text) = line.split_at(line.len().min(1));
+            if sign != "+" {
+                hunk.before.push(text);
+            }
+            if sign != "-" {
+                hunk.after.push(text);
+            }
         }
     }
+    hunks
+}
+
+/// Where a hunk's lines before the change stand in a text, whatever their indentation and empty lines.
+fn found(text: &[&str], before: &[&str]) -> Option<std::ops::Range<usize>> {
+    let filled = |(_, line): &(usize, &str)| !line.is_empty();
+    let text: Vec<(usize, &str)> = text.iter().map(|line| line.trim()).enumerate().filter(filled).collect();
+    let before: Vec<&str> = before.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).collect();
+    let same = |window: &&[(usize, &str)]| window.iter().map(|(_, line)| line).eq(&before);
+    text.windows(before.len().max(1)).find(same).map(|window| window[0].0..window[window.len() - 1].0 + 1)
+}
+
+/// Applies the diffs of a page to a copy of the repository, and compiles it. It takes minutes:
+/// `cargo test -p trine-cli --test book -- --ignored`.
+#[test]
+#[ignore = "compiles the workspace anew"]
+fn diffs_of_the_guide_compile() {
+    for page in pages().iter().filter(|page| page.path.starts_with(root().join("docs/src/add"))) {
+        let copy = tempfile::tempdir().unwrap();
+        let at = page.path.display();
+        let clone = ["clone", "--quiet", "--shared", "."].map(std::ffi::OsStr::new);
+        let mut git = Command::new("git");
+        assert!(git.args(clone).arg(copy.path()).current_dir(root()).status().unwrap().success());
+        for hunk in page.blocks("diff").flat_map(|block| {
+            let lines: Vec<&str> = block.lines.iter().map(String::as_str).collect();
+            hunks(&lines)
+        }) {
+            let path = copy.path().join(hunk.file.unwrap_or(hunk.new));
+            let text = hunk.file.map_or_else(String::new, |_| std::fs::read_to_string(&path).unwrap());
+            let mut lines: Vec<&str> = text.lines().collect();
+            let place = if hunk.before.iter().all(|line| line.trim().is_empty()) {
+                lines.len()..lines.len()
+            } else {
+                found(&lines, &hunk.before).unwrap_or_else(|| panic!("{at}: {}: {:?}", hunk.new, hunk.before))
+            };
+            lines.splice(place, hunk.after);
+            std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+        }
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["check", "--workspace", "--offline", "--locked"]).current_dir(copy.path());
+        cargo.env("CARGO_TARGET_DIR", root().join("target/book"));
+        let checked = run(&mut cargo, "");
+        assert_eq!(checked.code, 0, "{at}\n{}", checked.err);
+    }
+}
+
+/// Checks that the lines before a change stand in the file that it changes.
+fn quotes(diff: &[&str], at: &str) {
+    for hunk in hunks(diff) {
+        let Some(file) = hunk.file else { continue };
+        let text = std::fs::read_to_string(root().join(file)).unwrap_or_else(|_| panic!("{at}\nno file {file}"));
+        let lines: Vec<&str> = text.lines().collect();
+        let known = hunk.before.iter().all(|line| line.trim().is_empty()) || found(&lines, &hunk.before).is_some();
+        assert!(known, "{at}\nnot found:\n{}", hunk.before.join("\n"));
+    }
+}
+
+/// Paths of this repository that prose names are there: in the pages for developers, all that have a folder and an extension.
+#[test]
+fn paths_exist() {
+    let mut paths = 0;
+    for page in pages()
+        .iter()
+        .filter(|page| !page.path.ends_with("CHANGELOG.md") && !page.path.to_string_lossy().contains("/log/"))
+    {
+        for name in page.prose.iter().flat_map(|line| line.split('`').skip(1).step_by(2)) {
+            let rust = name.ends_with(".rs") || name.ends_with(".py") && name.contains('/');
+            let placeholder = ["x.rs", "x/"].iter().any(|end| name.ends_with(end)) || name.contains(['*', ' ', '{']);
+            if !rust || placeholder || !name.contains('/') {
+                continue;
+            }
+            let roots =
+                ["", "crates", "crates/kernels/src", "crates/tensor/src", "crates/model/src", "crates/train/src"];
+            let known = roots.iter().any(|folder| root().join(folder).join(name).exists());
+            assert!(known, "{}: there is no {name}", page.path.display());
+            paths += 1;
+        }
+    }
+    assert!(paths > 40, "the paths were not understood: {paths}");
 }
 
 #[test]

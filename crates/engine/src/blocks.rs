@@ -141,7 +141,7 @@ impl Blocks {
         }
     }
 
-    /// A sequence ends to use a block. One without content is reused before those that may be found.
+    /// A sequence stops using a block. One without content is reused before those that may be found.
     fn unreference(&mut self, block: u32) {
         let head = self.len() as u32;
         let it = &mut self.blocks[block as usize];

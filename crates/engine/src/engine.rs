@@ -123,7 +123,7 @@ impl Engine {
     /// Takes a request, to be answered by calls of [`Engine::step`].
     ///
     /// # Errors
-    /// When the prompt is empty, does not fit into the context, or has tokens that the model has not, and when a sampling option is out of
+    /// When the prompt is empty, does not fit into the context, or has tokens that the model does not have, and when a sampling option is out of
     /// its range.
     pub fn submit(&mut self, request: Request) -> Result<SeqId, Error> {
         let (context, vocab) = (self.context, self.runner.spec().vocab_size);

@@ -1,5 +1,6 @@
 /// What can go wrong with a request or with making an engine.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A model that continues no text.
     #[error("a model of architecture `{arch}` is an encoder: it gives embeddings of texts and does not continue them")]
@@ -60,7 +61,7 @@ pub enum Error {
     /// A filter left no token to sample.
     #[error("no token is allowed at position {position}: the filters of the request left none")]
     NoCandidates { position: usize },
-    /// What a filter of one's own reports.
+    /// A custom filter failed.
     #[error("{0}")]
     Filter(String),
     /// The model could not be run.
@@ -72,4 +73,7 @@ pub enum Error {
     /// The engine of a [`Handle`](crate::Handle) has been shut down.
     #[error("the engine has been shut down")]
     ShutDown,
+    /// The thread of a [`Handle`](crate::Handle) panicked, in a custom filter for example. The engine is gone.
+    #[error("the engine's thread panicked")]
+    Panicked,
 }

@@ -16,7 +16,7 @@ pub struct Event<'a> {
 /// Tokens, then the end.
 #[derive(Debug)]
 pub enum EventKind<'a> {
-    /// A token was picked; that which ends the answer, too.
+    /// A token was sampled, also the one that ends the answer.
     Token {
         id: u32,
         /// Text that became certain with it. It may come later than the tokens: characters may need several, and what may become a stop string

@@ -45,6 +45,12 @@ pub struct Handle {
     commands: Sender<Command>,
     tokenizer: Arc<Tokenizer>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    panicked: Arc<AtomicBool>,
+}
+
+/// Why an engine's thread does not answer.
+fn gone(panicked: &AtomicBool) -> Error {
+    if panicked.load(Ordering::SeqCst) { Error::Panicked } else { Error::ShutDown }
 }
 
 /// The answer to a request, as it is generated. When it is dropped, the request is cancelled within one step, whether it waits, reads its
@@ -57,6 +63,7 @@ pub struct Generation {
     updates: Receiver<Update>,
     commands: Sender<Command>,
     shared: Arc<Shared>,
+    panicked: Arc<AtomicBool>,
     finished: bool,
 }
 
@@ -89,17 +96,18 @@ impl Handle {
     /// Starts a thread, makes an engine on it and runs it there. CPU affinity thus binds the thread that computes.
     ///
     /// # Errors
-    /// Those of `make`.
+    /// Those of `make`, and [`Error::Panicked`] when it panics.
     pub fn spawn<E: From<Error> + Send + 'static>(
         make: impl FnOnce() -> Result<Engine, E> + Send + 'static,
     ) -> Result<Handle, E> {
         let (commands, inbox) = async_channel::unbounded();
         let (ready, made) = async_channel::bounded(1);
-        let own = commands.downgrade();
+        let panicked = Arc::<AtomicBool>::default();
+        let (own, flag) = (commands.downgrade(), panicked.clone());
         let run = move || match make() {
             Ok(engine) => {
                 let _ = ready.send_blocking(Ok(engine.tokenizer().clone()));
-                Worker { engine, inbox, commands: own, outlets: HashMap::new() }.run();
+                Worker { engine, inbox, commands: own, outlets: HashMap::new(), panicked: flag }.run();
             }
             Err(error) => {
                 let _ = ready.send_blocking(Err(error));
@@ -110,30 +118,39 @@ impl Handle {
             let threads = trine_backend::Error::Threads(source);
             Error::Model(threads.into())
         })?;
-        let tokenizer = made.recv_blocking().map_err(|_| Error::ShutDown)??;
-        Ok(Handle { commands, tokenizer, thread: Arc::new(Mutex::new(Some(thread))) })
+        let tokenizer = made.recv_blocking().map_err(|_| Error::Panicked)??;
+        Ok(Handle { commands, tokenizer, thread: Arc::new(Mutex::new(Some(thread))), panicked })
+    }
+
+    /// The tokenizer of the model.
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.tokenizer
+    }
+
+    fn gone(&self) -> Error {
+        gone(&self.panicked)
     }
 
     /// Submits a request. It waits until the engine has taken it, not until it is answered.
     ///
     /// # Errors
-    /// Those of [`Engine::submit`], and [`Error::ShutDown`].
+    /// Those of [`Engine::submit`], and [`Error::ShutDown`] or [`Error::Panicked`] when the engine is gone.
     pub fn submit(&self, request: Request) -> Result<Generation, Error> {
         let (reply, answer) = async_channel::bounded(1);
         let request = Box::new(self.encoded(request));
-        self.commands.send_blocking(Command::Submit(request, reply)).map_err(|_| Error::ShutDown)?;
-        answer.recv_blocking().map_err(|_| Error::ShutDown)?
+        self.commands.send_blocking(Command::Submit(request, reply)).map_err(|_| self.gone())?;
+        answer.recv_blocking().map_err(|_| self.gone())?
     }
 
     /// [`Handle::submit`] for async tasks.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Handle::submit`].
     pub async fn submit_async(&self, request: Request) -> Result<Generation, Error> {
         let (reply, answer) = async_channel::bounded(1);
         let request = Box::new(self.encoded(request));
-        self.commands.send(Command::Submit(request, reply)).await.map_err(|_| Error::ShutDown)?;
-        answer.recv().await.map_err(|_| Error::ShutDown)?
+        self.commands.send(Command::Submit(request, reply)).await.map_err(|_| self.gone())?;
+        answer.recv().await.map_err(|_| self.gone())?
     }
 
     /// The request with a prompt of tokens: a long text is encoded on the caller's thread, not on the engine's.
@@ -152,11 +169,11 @@ impl Handle {
     /// How busy the engine is.
     ///
     /// # Errors
-    /// [`Error::ShutDown`].
+    /// [`Error::ShutDown`] or [`Error::Panicked`] when the engine is gone.
     pub fn load(&self) -> Result<Load, Error> {
         let (reply, answer) = async_channel::bounded(1);
-        self.commands.send_blocking(Command::Load(reply)).map_err(|_| Error::ShutDown)?;
-        answer.recv_blocking().map_err(|_| Error::ShutDown)
+        self.commands.send_blocking(Command::Load(reply)).map_err(|_| self.gone())?;
+        answer.recv_blocking().map_err(|_| self.gone())
     }
 
     /// Cancels all requests, ends the engine's thread and waits for it. Generations get [`Finish::Cancelled`]; later calls fail with
@@ -202,13 +219,15 @@ impl Generation {
             let _ = self.commands.try_send(Command::Resume(self.id));
         }
         let update = update.or_else(|| self.shared.rest().pop_front());
-        let update =
-            update.unwrap_or(Update::Finished { reason: Finish::Failed(Error::ShutDown), usage: Usage::default() });
+        let update = update.unwrap_or_else(|| Update::Finished {
+            reason: Finish::Failed(gone(&self.panicked)),
+            usage: Usage::default(),
+        });
         self.finished = matches!(update, Update::Finished { .. });
         Some(update)
     }
 
-    /// Waits for the whole answer.
+    /// Waits for the end, and returns the tokens that were not received yet.
     ///
     /// # Errors
     /// When the request fails on the way.
@@ -222,7 +241,7 @@ impl Generation {
                 }
                 Some(Update::Finished { reason: Finish::Failed(error), .. }) => return Err(error),
                 Some(Update::Finished { reason: finish, usage }) => return Ok(Answer { text, tokens, finish, usage }),
-                None => return Err(Error::ShutDown),
+                None => return Err(gone(&self.panicked)),
             }
         }
     }
@@ -280,11 +299,13 @@ struct Worker {
     inbox: Receiver<Command>,
     commands: async_channel::WeakSender<Command>,
     outlets: HashMap<SeqId, Outlet>,
+    panicked: Arc<AtomicBool>,
 }
 
 impl Drop for Worker {
     /// Drops the commands that nobody will obey, also after a panic: whoever waits for an answer finds its channel closed.
     fn drop(&mut self) {
+        self.panicked.store(std::thread::panicking(), Ordering::SeqCst);
         self.inbox.close();
         while self.inbox.try_recv().is_ok() {}
     }
@@ -346,7 +367,8 @@ impl Worker {
         let (sender, updates) = async_channel::bounded(CAPACITY);
         let shared = Arc::<Shared>::default();
         self.outlets.insert(id, Outlet { updates: sender, held: VecDeque::new(), shared: shared.clone() });
-        Ok(Generation { id, updates, commands, shared, finished: false })
+        let panicked = self.panicked.clone();
+        Ok(Generation { id, updates, commands, shared, panicked, finished: false })
     }
 
     fn cancel(&mut self, id: SeqId) {

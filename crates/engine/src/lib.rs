@@ -9,7 +9,7 @@
 //!
 //! # Overview
 //!
-//! - [`Request`] holds a prompt, its [`Sampling`] and filters of one's own; [`Engine::submit`] gives it an id.
+//! - [`Request`] holds a prompt, its [`Sampling`] and custom filters; [`Engine::submit`] gives it an id.
 //! - [`Engine::step`] is called until [`Engine::is_idle`]; each event is a token or the end of a sequence.
 //! - [`Handle::submit`] gives a [`Generation`], a stream of [`Update`]s. Dropping it cancels the request.
 //! - [`sample::Filter`] is the trait of whatever changes which token is chosen; [`params`] lists the options that requests may have.

@@ -39,7 +39,7 @@ impl From<Vec<u32>> for Prompt {
 pub struct Request {
     pub prompt: Prompt,
     pub sampling: Sampling,
-    /// Filters of one's own. They run before those of `sampling`, in this order, at temperature 0, too.
+    /// Custom filters. They run before those of `sampling`, in this order, also at temperature 0.
     pub filters: Vec<Box<dyn Filter>>,
     /// The adapter to run with; 0 is the model itself. Sequences with different adapters share no keys and values.
     pub adapter: u32,

@@ -6,7 +6,7 @@ use crate::sample::FILTERS;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
-/// Options of one request. Every field is described by a [`Param`], which is also its flag.
+/// Options of one request. Every field is described by a [`Param`](crate::Param), which is also its flag.
 ///
 /// The defaults are OpenAI's: the model's own distribution, no filter on; `repeat_last_n` is llama.cpp's 64, without effect as
 /// long as `repetition_penalty` is 1.
@@ -84,7 +84,7 @@ impl Sampling {
         PRESETS.iter().map(|row| row.0)
     }
 
-    /// A combination by name: `fast` is greedy, `balanced` cautious, `quality` wider and without repetition.
+    /// A combination by name: `fast` is greedy, `balanced` cautious, `quality` wider, with a repetition penalty of 1.1.
     ///
     /// # Errors
     /// [`Error::UnknownPreset`].

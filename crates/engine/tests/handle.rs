@@ -4,6 +4,7 @@ mod golden;
 
 use golden::{folder, open, prompts};
 use std::time::{Duration, Instant};
+use trine_engine::sample::{Candidates, Filter, History};
 use trine_engine::{EngineOptions, Error, Finish, Handle, Load, Request, Sampling, Update};
 
 fn handle(max_sequences: usize) -> Handle {
@@ -95,7 +96,8 @@ fn dropping_or_cancelling_a_generation_frees_it_wherever_it_is() {
     let waiting = handle.submit(request(80)).unwrap();
     let mut cancelled = handle.submit(request(80)).unwrap();
     handle.cancel(cancelled.id());
-    let end = cancelled.recv().unwrap();
+    // It runs if those before it rest because their channels are full.
+    let end = cancelled.by_ref().last().unwrap();
     assert!(matches!(end, Update::Finished { reason: Finish::Cancelled, .. }), "{end:?}");
     assert!(cancelled.recv().is_none());
     drop(waiting);
@@ -125,4 +127,24 @@ fn shutting_down_ends_everything_and_dropping_all_handles_ends_the_thread() {
     let refused =
         Handle::spawn(|| open(&folder("llama"), 1, &EngineOptions { max_sequences: 0, ..Default::default() }));
     assert!(matches!(refused.err(), Some(Error::Zero { .. })));
+}
+
+struct Panic;
+
+impl Filter for Panic {
+    fn apply(&mut self, _: &mut Candidates, _: History) -> Result<(), Error> {
+        panic!("a bug of this filter");
+    }
+}
+
+#[test]
+fn a_panic_on_the_thread_is_told_from_a_shutdown() {
+    let handle = handle(2);
+    let beside = handle.submit(request(80)).unwrap();
+    let broken = handle.submit(Request { filters: vec![Box::new(Panic)], ..request(1) }).unwrap();
+    assert!(matches!(broken.answer(), Err(Error::Panicked)));
+    assert!(matches!(beside.answer(), Err(Error::Panicked)));
+    assert!(matches!(handle.submit(request(1)).err(), Some(Error::Panicked)));
+    let unmade = Handle::spawn(|| -> Result<trine_engine::Engine, Error> { panic!("a bug of the caller") });
+    assert!(matches!(unmade.err(), Some(Error::Panicked)));
 }

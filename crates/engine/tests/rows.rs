@@ -1,4 +1,4 @@
-//! Proposals, filters of one's own and pauses: what is answered depends on none of them but the filters.
+//! Proposals, custom filters and pauses: what is answered depends on none of them but the filters.
 
 mod golden;
 

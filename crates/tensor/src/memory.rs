@@ -27,7 +27,7 @@ impl Arena {
     /// Allocates `len` zero bytes, aligned to 64 bytes.
     ///
     /// # Errors
-    /// When the system has not enough memory.
+    /// When there is not enough memory.
     pub fn take(&mut self, len: usize) -> std::io::Result<BytesMut> {
         let room = len.max(1).next_multiple_of(ALIGN);
         if room > self.rest.len() {
@@ -42,7 +42,7 @@ impl Arena {
 /// Allocates `len` zero bytes, aligned to a huge page. They take no memory until they are written.
 ///
 /// # Errors
-/// When the system has not enough memory.
+/// When there is not enough memory.
 pub(crate) fn zeroed(len: usize, huge_pages: bool) -> std::io::Result<BytesMut> {
     let out_of_memory = |_| std::io::Error::from(std::io::ErrorKind::OutOfMemory);
     let whole = len.saturating_add(HUGE_PAGE);

@@ -198,7 +198,7 @@ impl View {
     /// Writes the bytes of row `i` of [`View::by_rows`] to `out`.
     ///
     /// # Panics
-    /// When the format stores rows itself, `i` is out of bounds, or `out` has not the size of a row.
+    /// When the format stores rows itself, `i` is out of bounds, or `out` does not have the length of a row.
     pub fn repack_row(&self, i: usize, out: &mut [u8]) {
         let layout = self.format.matrix_layout().expect("a layout of the whole matrix");
         let shape = TiledShape { rows: self.rows(), cols: self.cols(), tiles: self.sidecar.tiles };

@@ -99,6 +99,7 @@ fn of_engine(error: &trine_engine::Error) -> ErrorKind {
         E::Model(error) => of_model(error),
         E::Forward(error) => of_model(error),
         E::ShutDown => ErrorKind::Cancelled,
+        E::Panicked => ErrorKind::Device,
         _ => ErrorKind::Invalid,
     }
 }

@@ -1,4 +1,4 @@
-//! Small-bit language models in one library: open a model file, run it, stream its text.
+//! Low-bit language models in one library: open a model file, run it, stream its text.
 //!
 //! ```
 //! use trine::prelude::*;
@@ -19,13 +19,17 @@
 //! | [`Decoder`] | the bare model: token ids in, logits out, with a sampler of your own |
 //! | [`engine::Engine`] | many requests in one batch, in a loop that you drive step by step |
 //! | [`engine::Handle`] | many requests from threads or async tasks; the engine runs on its own thread |
+//! | [`Embedder`] | texts in, vectors out |
 //!
-//! [`Embedder`] computes embeddings, and [`Options`] configures loading. [`Llm::embedded`] is a small model that is part of the library;
-//! [`EMBEDDED`] stands for its path. The feature `train` adds the module `train`.
+//! [`Options`] configures loading. [`Llm::embedded`] is a small model that is part of the library; [`EMBEDDED`] stands for its path. The
+//! feature `train` adds the module `train`.
+//!
+//! The modules have what is below these types: [`model`] a model on a device, [`backend`] devices, [`tensor`] model files, [`text`]
+//! tokenizers and chat templates.
 //!
 //! # Examples
 //!
-//! The folder `examples` of the repository has a program for each:
+//! The folder `examples` of the repository has these programs:
 //!
 //! - `generate`: text from a prompt
 //! - `logits`: the logits of a list of tokens
@@ -34,6 +38,7 @@
 //! - `sampler`: a custom sampling filter
 //! - `backend`: a custom wrapper around a backend
 //! - `runner`: a custom [`model::Runner`] in an engine
+//! - `train`: a model trained on a text, with the feature `train`
 //!
 //! # Debug builds
 //!

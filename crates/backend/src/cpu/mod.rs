@@ -19,7 +19,7 @@ use trine_kernels::numa::Numa;
 use trine_kernels::{ActivationLayout, CpuExecutor, Pool, Table};
 use trine_tensor::memory::Arena;
 
-/// Whether to do what costs some memory and time when a model is loaded, and pays while it runs.
+/// Whether to spend memory and load time for faster inference.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum When {
     /// Whoever loads the model decides by the memory there is; a [`Cpu`] of its own takes it for off.
@@ -64,8 +64,9 @@ pub struct CpuOptions {
     pub threads: usize,
     /// Threads for batches of more than one token; as many as `threads` without a number.
     pub threads_batch: Option<usize>,
+    /// The instruction set: by default the best that this CPU has.
     pub table: &'static Table,
-    /// What linear layers take at first.
+    /// The precision of the inputs of linear layers.
     pub activations: ActivationPrecision,
     /// Which CPUs the threads are bound to, the calling one included.
     pub affinity: Affinity,
@@ -138,6 +139,8 @@ pub struct Cpu {
 }
 
 impl Cpu {
+    /// Starts the threads. Weights and caches come later.
+    ///
     /// # Errors
     /// When the system gives no threads, or does not let them run where the options say.
     pub fn new(options: CpuOptions) -> Result<Cpu, Error> {
@@ -172,7 +175,6 @@ impl Cpu {
         })
     }
 
-    /// How it runs.
     pub fn options(&self) -> &CpuOptions {
         &self.options
     }
@@ -225,7 +227,7 @@ impl Cpu {
         }
     }
 
-    /// The numbers that the bytes of `x`, with one scale per token, stand for: what [`Role::BitLinear`] multiplies by.
+    /// The numbers that the bytes of `x`, with one scale per token, stand for: what [`Role::BitLinear`](crate::Role::BitLinear) multiplies by.
     pub fn rounded(&mut self, x: &Act) -> Act {
         self.derive(x, ActivationLayout::PerToken);
         let mut out = self.act(x.rows(), x.cols);

@@ -63,7 +63,6 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// Its name.
     pub fn label(self) -> &'static str {
         match self {
             Phase::Prefill => "prefill",

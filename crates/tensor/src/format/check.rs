@@ -27,7 +27,7 @@ impl View {
     /// [`View::check_rows`] of all rows.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`View::check_rows`].
     pub fn check(&self) -> Result<()> {
         self.check_rows(0, &self.bytes[..self.bytes.len() - self.format.tail])
     }

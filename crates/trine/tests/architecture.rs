@@ -1,9 +1,9 @@
-//! The house stands as ARCHITECTURE.md draws it.
+//! ARCHITECTURE.md and what the crates import say the same.
 
 use std::path::{Path, PathBuf};
 
-/// Crates by floor: a crate may use those of lower floors, and its own floor only where written.
-const FLOORS: &[(&str, u32)] = &[
+/// Crates by layer: a crate may use those of lower layers, and its own layer only where written.
+const LAYERS: &[(&str, u32)] = &[
     ("tensor", 0),
     ("text", 0),
     ("kernels", 1),
@@ -34,18 +34,18 @@ fn uses(name: &str) -> Vec<String> {
 
 #[test]
 fn dependencies_point_down() {
-    let floor =
-        |name: &str| FLOORS.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("{name} has no floor")).1;
+    let layer =
+        |name: &str| LAYERS.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("{name} has no layer")).1;
     let mut edges = 0;
     for entry in std::fs::read_dir(crates()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         for used in uses(&name) {
             let beside = NEIGHBOURS.contains(&(&name, &used));
-            assert!(beside || floor(&used) < floor(&name), "{name} must not use {used}");
+            assert!(beside || layer(&used) < layer(&name), "{name} must not use {used}");
             edges += 1;
         }
     }
-    assert!(edges > FLOORS.len(), "the manifests were not understood");
+    assert!(edges > LAYERS.len(), "the manifests were not understood");
 }
 
 /// The Rust sources under a folder of `crates/`, with their paths.
