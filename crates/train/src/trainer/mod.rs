@@ -183,6 +183,7 @@ impl Trainer {
         Ok(logits.value().data().to_vec())
     }
 
+    /// The tape, with the device and all weights.
     pub fn tape(&mut self) -> &mut Tape<Cpu> {
         &mut self.tape
     }
