@@ -24,6 +24,7 @@ pub enum Rounding {
 ///
 /// Every method gives the same bits for any number of threads.
 pub trait Adjoint: Backend {
+    /// A copy of `x`.
     fn copy(&mut self, x: &Self::Act) -> Self::Act;
     /// Zeros in the shape of `x`.
     fn zeros_like(&mut self, x: &Self::Act) -> Self::Act;
@@ -96,8 +97,9 @@ pub trait Adjoint: Backend {
         up: &Self::Act,
         dy: &Self::Act,
     ) -> [Self::Act; 2];
-    /// Of [`Ops::rope`](trine_backend::Ops::rope).
-    fn rope_backward(&mut self, rope: &Rope, rope_cache: &Self::Act, dy: Self::Act) -> Self::Act;
+    /// The cache with which [`Ops::rope`](trine_backend::Ops::rope) is its own backward pass: the transpose of a rotation is the rotation by the
+    /// negative angle.
+    fn rope_cache_backward(&mut self, rope: &Rope, rope_cache: &Self::Act) -> Self::Act;
     /// Of [`Ops::attention`](trine_backend::Ops::attention) over sequences that begin in this batch, for queries, keys and values. `out` is the output of attention.
     fn attention_backward(
         &mut self,

@@ -4,6 +4,7 @@ use super::op::{Recorded, SavedVar, Var};
 use super::parameter::TapeWeight;
 use super::{Tape, TapePass};
 use crate::adjoint::Adjoint;
+use std::collections::HashMap;
 use trine_backend::{Error, Ops};
 
 impl<B: Adjoint> Tape<B> {
@@ -15,6 +16,8 @@ impl<B: Adjoint> Tape<B> {
         self.end_layer();
         let mut grads: Vec<Option<B::Act>> = (0..self.ops.len()).map(|_| None).collect();
         grads[y.id] = Some(dy);
+        // Of rope caches, by the operations that computed them: all layers share them.
+        let mut inverses: HashMap<usize, B::Act> = HashMap::new();
         drop(y);
         while !self.ops.is_empty() {
             if let Some(layer) = self.checkpointed.pop_if(|layer| layer.end == self.ops.len()) {
@@ -72,7 +75,10 @@ impl<B: Adjoint> Tape<B> {
                     give(device, &up, dup);
                 }
                 Recorded::Rope { rope, cache, x } => {
-                    let dx = device.rope_backward(&rope, cache.value(), dy);
+                    let inverse = inverses
+                        .entry(cache.id)
+                        .or_insert_with(|| device.rope_cache_backward(&rope, cache.value()));
+                    let dx = device.rope(&rope, inverse, &dy);
                     give(device, &x, dx);
                 }
                 Recorded::Attention { options, qkv, out } => {
