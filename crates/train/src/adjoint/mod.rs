@@ -115,7 +115,7 @@ pub trait Adjoint: Backend {
     fn gather_rows_backward(&mut self, rows: &[u32], total: usize, dy: &Self::Act) -> Self::Act;
 
     /// Appends the cross-entropy of each row of `logits` and its target to `losses`, in nats; returns the gradient of their sum times `scale`. Rows whose
-    /// target is [`NO_TARGET`] count as 0.
+    /// target is [`IGNORE_INDEX`] count as 0.
     fn cross_entropy(&mut self, logits: &Self::Act, targets: &[u32], scale: f32, losses: &mut Vec<f32>) -> Self::Act;
     /// Appends `KL(softmax(teacher / t) ‖ softmax(logits / t))` of each row to `losses`, in nats; adds the gradient of their sum times `scale * t²` to
     /// `dlogits` (arXiv:1503.02531).
@@ -130,5 +130,5 @@ pub trait Adjoint: Backend {
     );
 }
 
-/// The target of a row without a target.
-pub const NO_TARGET: u32 = u32::MAX;
+/// The target of a row that [`Adjoint::cross_entropy`] ignores.
+pub const IGNORE_INDEX: u32 = u32::MAX;

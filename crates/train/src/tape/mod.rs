@@ -8,7 +8,7 @@ mod op;
 mod parameter;
 
 pub use op::Var;
-pub use parameter::{Master, Parameter, TapeWeight};
+pub use parameter::{MasterWeight, Parameter, TapeWeight};
 
 use crate::adjoint::{Adjoint, Rounding};
 use op::{Recorded, SavedVar};
@@ -164,7 +164,7 @@ impl<B: Adjoint> Tape<B> {
         for i in 0..self.params.len() {
             let rounding = self.rounding(self.params[i].role);
             let Parameter { name, shape, role, weight } = &mut self.params[i];
-            if let TapeWeight::Trained(Master { values, effective, .. }) = weight {
+            if let TapeWeight::Trained(MasterWeight { values, effective, .. }) = weight {
                 *effective = self.device.quantize(name, shape, *role, values, rounding)?;
             }
         }
@@ -317,7 +317,7 @@ impl<B: Adjoint> Backend for Tape<B> {
             let values = self.device.to_device(&values, cols);
             let grad = self.device.zeros_like(&values);
             let effective = self.device.quantize(&name, &shape, role, &values, rounding)?;
-            TapeWeight::Trained(Master { values, grad, effective })
+            TapeWeight::Trained(MasterWeight { values, grad, effective })
         };
         self.params.push(Parameter { name, shape, role, weight });
         Ok(self.params.len() - 1)

@@ -5,7 +5,7 @@ use crate::adjoint::{Adjoint, Rounding};
 use crate::config::{Config, WeightQuantization};
 use crate::data::PackedRow;
 use crate::optimizer::Hyperparameters;
-use crate::tape::{Master, Parameter, Tape};
+use crate::tape::{MasterWeight, Parameter, Tape};
 use crate::teacher::TeacherLogits;
 use crate::{Error, Result, StepMetrics};
 use std::time::Instant;
@@ -147,7 +147,7 @@ impl Trainer {
         let Tape { device, params, .. } = &mut self.tape;
         for (param, states) in params.iter_mut().zip(&mut self.optimizer_states) {
             let inner = param.is_inner();
-            let Some(Master { values, grad, .. }) = param.master_mut() else { continue };
+            let Some(MasterWeight { values, grad, .. }) = param.master_mut() else { continue };
             let hyper = Hyperparameters {
                 step,
                 learning_rate,
