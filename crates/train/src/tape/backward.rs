@@ -75,9 +75,8 @@ impl<B: Adjoint> Tape<B> {
                     give(device, &up, dup);
                 }
                 Recorded::Rope { rope, cache, x } => {
-                    let inverse = inverses
-                        .entry(cache.id)
-                        .or_insert_with(|| device.rope_cache_backward(&rope, cache.value()));
+                    let inverse =
+                        inverses.entry(cache.id).or_insert_with(|| device.rope_cache_backward(&rope, cache.value()));
                     let dx = device.rope(&rope, inverse, &dy);
                     give(device, &x, dx);
                 }

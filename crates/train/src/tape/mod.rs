@@ -138,9 +138,12 @@ impl<B: Adjoint> Tape<B> {
         self.activation_checkpointing = on;
     }
 
-    /// Whether operations are recorded from now on. Validation needs no gradients, and less memory without.
-    pub fn record(&mut self, recording: bool) {
+    /// Calls `body` without recording its operations. Validation needs no gradients, and less memory without.
+    pub fn no_grad<T>(&mut self, body: impl FnOnce(&mut Tape<B>) -> T) -> T {
+        let recording = std::mem::replace(&mut self.recording, false);
+        let result = body(self);
         self.recording = recording;
+        result
     }
 
     /// The rounding of matrices inside layers from the next [`Tape::requantize`] on.

@@ -90,10 +90,10 @@ impl Trainer {
     /// Adds the gradients of sequences, each token's times `scale`. Returns the sum of losses, the sum of divergences from the teacher, and the number
     /// of tokens that have such a divergence.
     fn accumulate_gradients(&mut self, rows: &[PackedRow], scale: f64) -> Result<[f64; 3]> {
-        self.fill_batch(rows)?;
+        let cache = self.fill_batch(rows)?;
         let share = self.config.distill.as_ref().map_or(0.0, |distill| distill.share);
         let targets: Vec<u32> = rows.iter().flat_map(|row| row.targets.iter().copied()).collect();
-        let logits = self.model.forward(&mut self.tape, self.cache.0, &self.batch)?;
+        let logits = self.model.forward(&mut self.tape, cache, &self.batch)?;
         self.losses.clear();
         let own = (scale * (1.0 - share)) as f32;
         let mut dlogits = self.tape.device.cross_entropy(logits.value(), &targets, own, &mut self.losses);
