@@ -36,6 +36,8 @@ pub struct Trainer {
     /// The optimizer states of each weight, as its rule has them; none for frozen weights.
     optimizer_states: Vec<Vec<Act>>,
     state: State,
+    /// The step whose checkpoint was written or read last.
+    saved: Option<u64>,
     /// Of the model file, without the recipe.
     metadata: Metadata,
     formats: Formats,
@@ -140,6 +142,7 @@ impl Trainer {
             validation,
             optimizer_states,
             state,
+            saved: None,
             metadata,
             formats,
             cache: None,
@@ -185,7 +188,7 @@ impl Trainer {
         &mut self.tape
     }
 
-    /// Runs to the end, or until `observe` breaks, after which a checkpoint is written.
+    /// Runs to the end, or until `observe` breaks, after which a checkpoint is written unless there is one of this step.
     ///
     /// # Errors
     /// When gradients or weights are not finite, or a file cannot be written.
@@ -214,7 +217,7 @@ impl Trainer {
                 self.export(&path)?;
                 stopped |= observe(TrainEvent::Sample { step, model: &path }).is_break();
             }
-            if due(output.checkpoint_every, step) || best || last || stopped {
+            if due(output.checkpoint_every, step) || best || last {
                 let path = self.save()?;
                 stopped |= observe(TrainEvent::Checkpoint { step, path: &path, best }).is_break();
             }
@@ -222,6 +225,11 @@ impl Trainer {
         let steps_done = self.state.step;
         if steps_done < steps {
             let model = checkpoint::path(&output.folder, steps_done);
+            if self.saved != Some(steps_done) {
+                self.save()?;
+                // The run stops, whatever the answer.
+                let _ = observe(TrainEvent::Checkpoint { step: steps_done, path: &model, best: false });
+            }
             return Ok(Finished { model, steps: steps_done, stopped: true });
         }
         let model = output.model.unwrap_or_else(|| output.folder.join("model.gguf"));
