@@ -19,7 +19,7 @@ use trine_tensor::format::{BF16, F32};
 use trine_tensor::{File, Metadata};
 use trine_train::adjoint::{Adjoint, Rounding};
 use trine_train::optimizer::{Hyperparameters, adamw};
-use trine_train::{Master, Parameter, Tape, init};
+use trine_train::{MasterWeight, Parameter, Tape, init};
 
 /// The sizes of `golden/train_speed.py`: name, vocabulary, width, layers, heads, key and value heads, feed-forward, batch, sequence.
 const SIZES: &[(&str, [usize; 8])] = &[
@@ -133,7 +133,7 @@ impl Ours {
                 weight_decay: if param.is_inner() { 0.1 } else { 0.0 },
                 grad_factor: 1.0,
             };
-            let Master { values, grad, .. } = param.master_mut().ok_or("a frozen weight")?;
+            let MasterWeight { values, grad, .. } = param.master_mut().ok_or("a frozen weight")?;
             device.update(&adamw::RULE, &hyper, values, grad, states);
         }
         Ok(begin.elapsed().as_secs_f64())

@@ -77,5 +77,5 @@ pub use config::Config;
 pub use error::{Error, Result};
 pub use event::{SetupProgress, StepMetrics, TrainEvent, Validation};
 pub use plan::{Plan, PlanMemory};
-pub use tape::{Master, Parameter, Tape, TapeWeight, Var};
+pub use tape::{MasterWeight, Parameter, Tape, TapeWeight, Var, unsupported_operation};
 pub use trainer::{Finished, Trainer};

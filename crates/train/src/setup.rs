@@ -3,10 +3,10 @@
 use crate::config::{Config, Precision, WeightQuantization};
 use crate::data::{self, Corpus, PackedDataset};
 use crate::export::Formats;
-use crate::{Error, Result, SetupProgress, init};
+use crate::{Error, Result, SetupProgress, init, unsupported_operation};
 use std::ops::ControlFlow;
-use trine_backend::{Activation, Cpu, CpuOptions};
-use trine_model::{Language, NormKind, Sizes, Spec, open_file};
+use trine_backend::{Cpu, CpuOptions};
+use trine_model::{Language, Spec, open_file};
 use trine_tensor::format::{BF16, F16, F32, I2_S, TQ2_0, by_name};
 use trine_tensor::{File, Format, Metadata, OpenOptions};
 
@@ -45,7 +45,7 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(SetupProgress) -> Contr
     let train = PackedDataset::shuffled(corpus.train, sequence, config.train.seed)?;
     let validation = PackedDataset::in_order(corpus.validation, sequence)?;
     let spec = Spec::of(&file)?;
-    if let Some(what) = no_gradient(&spec) {
+    if let Some(what) = unsupported_operation(&spec) {
         return Err(Error::Config {
             key: "model.from".into(),
             expected: format!("a model without {what}, which has no gradient"),
@@ -105,23 +105,6 @@ fn model(
         progress(SetupProgress { what: "initializing weights", done, total })
     })?;
     Ok(File::open(&path)?)
-}
-
-/// The first operation of a model that has no gradient.
-fn no_gradient(spec: &Spec) -> Option<&'static str> {
-    let Spec { sizes: Sizes { arch, .. }, activation, causal, logit_softcap, ref experts, mla, .. } = *spec;
-    [
-        (arch.norm == NormKind::Layer, "layer norm"),
-        (!matches!(activation, Activation::Silu | Activation::Relu2), "activations other than silu and relu2"),
-        (!arch.gated, "feed-forward layers without a gate"),
-        (arch.sinks, "attention sinks"),
-        (!causal, "bidirectional attention"),
-        (logit_softcap.is_some(), "softcapped logits"),
-        (experts.is_some(), "mixture of experts"),
-        (mla.is_some(), "multi-head latent attention"),
-    ]
-    .into_iter()
-    .find_map(|(there, what)| there.then_some(what))
 }
 
 /// The metadata of the tokenizer.

@@ -14,7 +14,7 @@ use trine_tensor::format::{F32, I2_S};
 use trine_train::adjoint::{Adjoint, Rounding};
 use trine_train::export::{self, Formats};
 use trine_train::optimizer::{Hyperparameters, adamw};
-use trine_train::{Master, Parameter, Tape, Var};
+use trine_train::{MasterWeight, Parameter, Tape, Var};
 
 const MODELS: &[&str] = &["llama", "qwen2", "qwen3", "bitnet", "bitnet-b1.58"];
 const STEPS: u64 = 10;
@@ -128,7 +128,7 @@ fn ten_steps_are_those_of_pytorch() {
             for (param, states) in params.iter_mut().zip(&mut states) {
                 let weight_decay = if param.is_inner() { 0.1 } else { 0.0 };
                 let hyper = Hyperparameters { weight_decay, grad_factor, ..hyper(step + 1) };
-                let Master { values, grad, .. } = param.master_mut().unwrap();
+                let MasterWeight { values, grad, .. } = param.master_mut().unwrap();
                 device.update(&adamw::RULE, &hyper, values, grad, states);
             }
         }
@@ -226,7 +226,7 @@ fn frozen_weights_may_be_quantized_and_do_not_change() {
         let (loss, before) = (part.pass(), effective(&mut part));
         for _ in 0..5 {
             let Tape { device, params, .. } = &mut part.tape;
-            for Master { values, grad, .. } in params.iter_mut().filter_map(Parameter::master_mut) {
+            for MasterWeight { values, grad, .. } in params.iter_mut().filter_map(Parameter::master_mut) {
                 let mut states = [device.zeros_like(values), device.zeros_like(values)];
                 device.update(&adamw::RULE, &hyper(1), values, grad, &mut states);
             }

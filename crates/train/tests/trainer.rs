@@ -160,6 +160,35 @@ fn a_run_that_was_stopped_ends_with_the_same_bits() {
 }
 
 #[test]
+fn a_run_that_a_warning_stopped_has_a_checkpoint() {
+    let folder = TempDir::new().unwrap();
+    // The warning: no document is held out.
+    let mut config = config(folder.path(), json!({"data": {"validation": 1e-9}, "output": {"checkpoint_every": 0}}));
+    let stop_at_warning = |trainer: &mut Trainer| {
+        let mut events = Vec::new();
+        let finished = trainer.run(&mut |event| {
+            events.push(format!("{event:?}"));
+            match event {
+                TrainEvent::Warning(_) => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        });
+        (finished.unwrap(), events)
+    };
+    let (stopped, events) = stop_at_warning(&mut trainer(&config, false));
+    assert!(stopped.stopped && stopped.steps == 0 && stopped.model.exists(), "{stopped:?}");
+    assert!(events.len() == 2 && events[1].starts_with("Checkpoint"), "{events:?}");
+    assert_eq!(checkpoints(&config.output.folder), [stopped.model]);
+    let (_, stopped) = run(&mut trainer(&config, true), 3);
+    // A resumed run has its checkpoint already, and keeps it as it is.
+    let before = std::fs::read(&stopped.model).unwrap();
+    config.optimizer.learning_rate = 1e-3;
+    let (again, events) = stop_at_warning(&mut trainer(&config, true));
+    assert!(again == stopped && events.iter().all(|event| event.starts_with("Warning")), "{events:?}");
+    assert!(std::fs::read(&stopped.model).unwrap() == before);
+}
+
+#[test]
 fn micro_batches_add_up_to_the_batch() {
     let gradients = |micro_batch: usize| {
         let folder = TempDir::new().unwrap();

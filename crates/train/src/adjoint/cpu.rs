@@ -100,8 +100,9 @@ impl Adjoint for Cpu {
     }
 
     fn bias_backward(&mut self, dy: &Act, db: &mut Act) {
+        let db = db.data_mut();
         for dy in dy.data().chunks_exact(dy.cols()) {
-            db.data_mut().iter_mut().zip(dy).for_each(|(db, dy)| *db += dy);
+            db.iter_mut().zip(dy).for_each(|(db, dy)| *db += dy);
         }
     }
 
@@ -134,16 +135,13 @@ impl Adjoint for Cpu {
         parts
     }
 
-    fn rope_backward(&mut self, rope: &Rope, rope_cache: &Act, dy: Act) -> Act {
-        // The transpose of a rotation is the rotation by the negative angle.
+    fn rope_cache_backward(&mut self, rope: &Rope, rope_cache: &Act) -> Act {
         let mut inverse = self.copy(rope_cache);
         let pairs = rope.frequencies.len();
         for row in inverse.data_mut().chunks_exact_mut(2 * pairs) {
             row[pairs..].iter_mut().for_each(|sin| *sin = -*sin);
         }
-        let (cols, mut dx) = (dy.cols(), self.act(dy.rows(), dy.cols()));
-        self.executor().rope(dy.data(), cols, rope.head_dim, inverse.data(), rope.pairs, dx.data_mut());
-        dx
+        inverse
     }
 
     fn attention_backward(

@@ -24,6 +24,7 @@ pub enum Rounding {
 ///
 /// Every method gives the same bits for any number of threads.
 pub trait Adjoint: Backend {
+    /// A copy of `x`.
     fn copy(&mut self, x: &Self::Act) -> Self::Act;
     /// Zeros in the shape of `x`.
     fn zeros_like(&mut self, x: &Self::Act) -> Self::Act;
@@ -96,8 +97,9 @@ pub trait Adjoint: Backend {
         up: &Self::Act,
         dy: &Self::Act,
     ) -> [Self::Act; 2];
-    /// Of [`Ops::rope`](trine_backend::Ops::rope).
-    fn rope_backward(&mut self, rope: &Rope, rope_cache: &Self::Act, dy: Self::Act) -> Self::Act;
+    /// The cache with which [`Ops::rope`](trine_backend::Ops::rope) is its own backward pass: the transpose of a rotation is the rotation by the
+    /// negative angle.
+    fn rope_cache_backward(&mut self, rope: &Rope, rope_cache: &Self::Act) -> Self::Act;
     /// Of [`Ops::attention`](trine_backend::Ops::attention) over sequences that begin in this batch, for queries, keys and values. `out` is the output of attention.
     fn attention_backward(
         &mut self,
@@ -113,7 +115,7 @@ pub trait Adjoint: Backend {
     fn gather_rows_backward(&mut self, rows: &[u32], total: usize, dy: &Self::Act) -> Self::Act;
 
     /// Appends the cross-entropy of each row of `logits` and its target to `losses`, in nats; returns the gradient of their sum times `scale`. Rows whose
-    /// target is [`NO_TARGET`] count as 0.
+    /// target is [`IGNORE_INDEX`] count as 0.
     fn cross_entropy(&mut self, logits: &Self::Act, targets: &[u32], scale: f32, losses: &mut Vec<f32>) -> Self::Act;
     /// Appends `KL(softmax(teacher / t) ‖ softmax(logits / t))` of each row to `losses`, in nats; adds the gradient of their sum times `scale * t²` to
     /// `dlogits` (arXiv:1503.02531).
@@ -128,5 +130,5 @@ pub trait Adjoint: Backend {
     );
 }
 
-/// The target of a row without a target.
-pub const NO_TARGET: u32 = u32::MAX;
+/// The target of a row that [`Adjoint::cross_entropy`] ignores.
+pub const IGNORE_INDEX: u32 = u32::MAX;

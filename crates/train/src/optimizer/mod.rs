@@ -60,6 +60,7 @@ pub struct Hyperparameters {
 }
 
 impl Optimizer {
+    /// The row of [`OPTIMIZERS`] with this name, or `None`.
     pub fn by_name(name: &str) -> Option<&'static Optimizer> {
         OPTIMIZERS.iter().find(|optimizer| optimizer.name == name)
     }

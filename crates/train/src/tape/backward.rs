@@ -4,6 +4,7 @@ use super::op::{Recorded, SavedVar, Var};
 use super::parameter::TapeWeight;
 use super::{Tape, TapePass};
 use crate::adjoint::Adjoint;
+use std::rc::Rc;
 use trine_backend::{Error, Ops};
 
 impl<B: Adjoint> Tape<B> {
@@ -11,10 +12,16 @@ impl<B: Adjoint> Tape<B> {
     ///
     /// # Errors
     /// When the device failed in the pass.
+    ///
+    /// # Panics
+    /// When `y` is not of the pass that the tape recorded: it follows from constants alone, or was computed in [`Tape::no_grad`] or an earlier pass.
     pub fn backward(&mut self, y: Var<B::Act>, dy: B::Act) -> Result<(), Error> {
         self.end_layer();
+        let last = y.id.filter(|&id| id < self.ops.len()).expect("`y` is of the pass that the tape recorded");
         let mut grads: Vec<Option<B::Act>> = (0..self.ops.len()).map(|_| None).collect();
-        grads[y.id] = Some(dy);
+        grads[last] = Some(dy);
+        // Rope caches, which layers share, and their inverses.
+        let mut inverses: Vec<(Rc<B::Act>, B::Act)> = Vec::new();
         drop(y);
         while !self.ops.is_empty() {
             if let Some(layer) = self.checkpointed.pop_if(|layer| layer.end == self.ops.len()) {
@@ -24,12 +31,13 @@ impl<B: Adjoint> Tape<B> {
             let Some(dy) = grads.pop().flatten() else { continue };
             let Tape { device, params, pass, factors, .. } = self;
             let TapePass { device: pass, batch } = pass.as_ref().expect("a pass was recorded");
-            let mut give = |device: &mut B, to: &SavedVar<B::Act>, part: B::Act| match &mut grads[to.id] {
-                Some(sum) => device.accumulate(sum, &part),
-                empty => *empty = Some(part),
+            let mut give = |device: &mut B, to: &SavedVar<B::Act>, part: B::Act| match to.id.map(|id| &mut grads[id]) {
+                None => {}
+                Some(Some(sum)) => device.accumulate(sum, &part),
+                Some(empty) => *empty = Some(part),
             };
             match op {
-                Recorded::Constant { .. } | Recorded::RopeCache { .. } => {}
+                Recorded::RopeCache { .. } => {}
                 Recorded::Embed { table } => {
                     if let Some(master) = params[table].master_mut() {
                         device.embed_backward(batch.tokens(), &dy, &mut master.grad);
@@ -40,8 +48,9 @@ impl<B: Adjoint> Tape<B> {
                         let grad = &mut master.grad;
                         device.linear_backward_weight(&master.effective, x.value(), &dy, *factors, grad);
                     }
-                    let dx = grads[x.id].take();
-                    grads[x.id] = Some(device.linear_backward_input(params[w].effective(), &dy, *factors, dx));
+                    if let Some(dx) = x.id.map(|id| &mut grads[id]) {
+                        *dx = Some(device.linear_backward_input(params[w].effective(), &dy, *factors, dx.take()));
+                    }
                 }
                 Recorded::Bias { b, x } => {
                     if let Some(master) = params[b].master_mut() {
@@ -72,7 +81,14 @@ impl<B: Adjoint> Tape<B> {
                     give(device, &up, dup);
                 }
                 Recorded::Rope { rope, cache, x } => {
-                    let dx = device.rope_backward(&rope, cache.value(), dy);
+                    let cache = cache.value.expect("kept with the operands");
+                    let found = inverses.iter().position(|(of, _)| Rc::ptr_eq(of, &cache));
+                    let i = found.unwrap_or_else(|| {
+                        let inverse = device.rope_cache_backward(&rope, &cache);
+                        inverses.push((cache, inverse));
+                        inverses.len() - 1
+                    });
+                    let dx = device.rope(&rope, &inverses[i].1, &dy);
                     give(device, &x, dx);
                 }
                 Recorded::Attention { options, qkv, out } => {

@@ -7,23 +7,28 @@ mod backward;
 mod op;
 mod parameter;
 
-pub use op::Var;
-pub use parameter::{Master, Parameter, TapeWeight};
+pub use op::{Var, unsupported_operation};
+pub use parameter::{MasterWeight, Parameter, TapeWeight};
 
 use crate::adjoint::{Adjoint, Rounding};
 use op::{Recorded, SavedVar};
 use std::ops::Range;
 use std::rc::Rc;
 use trine_backend::{
-    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, Ids, KvShape, Op, OpOf, Ops, Role, Routing, Stage,
-    add_norm,
+    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, Ids, KvShape, Op, OpOf, Ops, Role, Routing, Span,
+    Stage, add_norm,
 };
 use trine_kernels::Factors;
 use trine_tensor::View;
 use trine_tensor::format::F32;
 
-/// A device that records what it computes.
+/// A device that records what it computes: one pass at a time, forward, then [backward](Tape::backward).
 ///
+/// # Panics
+/// When an operation has no gradient, for which [`unsupported_operation`] checks a model beforehand, or runs outside a pass; and when a batch
+/// continues a sequence: all layers share one cache, so that every sequence begins in its batch.
+///
+/// # Examples
 /// ```
 /// use std::ops::ControlFlow;
 /// use trine_backend::{Backend, Batch, Cpu, CpuOptions};
@@ -89,6 +94,8 @@ pub struct Tape<B: Adjoint> {
     layer_start: Option<usize>,
     /// The pass that is recorded.
     pass: Option<TapePass<B::Pass>>,
+    /// Of a pass that the one after it discarded, which reports it.
+    failure: Option<Error>,
 }
 
 /// A forward pass on the tape, which keeps it for the backward pass.
@@ -120,6 +127,7 @@ impl<B: Adjoint> Tape<B> {
             checkpointed: Vec::new(),
             layer_start: None,
             pass: None,
+            failure: None,
         }
     }
 
@@ -138,9 +146,12 @@ impl<B: Adjoint> Tape<B> {
         self.activation_checkpointing = on;
     }
 
-    /// Whether operations are recorded from now on. Validation needs no gradients, and less memory without.
-    pub fn record(&mut self, recording: bool) {
+    /// Calls `body` without recording its operations. Validation needs no gradients, and less memory without.
+    pub fn no_grad<T>(&mut self, body: impl FnOnce(&mut Tape<B>) -> T) -> T {
+        let recording = std::mem::replace(&mut self.recording, false);
+        let result = body(self);
         self.recording = recording;
+        result
     }
 
     /// The rounding of matrices inside layers from the next [`Tape::requantize`] on.
@@ -164,7 +175,7 @@ impl<B: Adjoint> Tape<B> {
         for i in 0..self.params.len() {
             let rounding = self.rounding(self.params[i].role);
             let Parameter { name, shape, role, weight } = &mut self.params[i];
-            if let TapeWeight::Trained(Master { values, effective, .. }) = weight {
+            if let TapeWeight::Trained(MasterWeight { values, effective, .. }) = weight {
                 *effective = self.device.quantize(name, shape, *role, values, rounding)?;
             }
         }
@@ -183,12 +194,15 @@ impl<B: Adjoint> Tape<B> {
         }
     }
 
-    /// Discards the operations of a forward pass that needs no backward pass.
-    pub fn discard(&mut self) {
+    /// Ends a forward pass that needs no backward pass.
+    ///
+    /// # Errors
+    /// When the device failed in the pass.
+    pub fn discard(&mut self) -> Result<(), Error> {
         self.ops.clear();
         self.checkpointed.clear();
         self.layer_start = None;
-        self.pass = None;
+        self.finish_pass()
     }
 
     /// Computes an operation whose operands are all there.
@@ -196,7 +210,6 @@ impl<B: Adjoint> Tape<B> {
         let Tape { device, params, pass, .. } = self;
         let pass = &*pass.as_ref().expect("a pass has begun").device;
         match op {
-            Recorded::Constant { value } => device.copy(value),
             Recorded::RopeCache { rope } => device.rope_cache(rope, pass),
             Recorded::Embed { table } => device.embed(params[*table].effective(), Ids::Token, pass),
             Recorded::Linear { w, x, .. } => device.linear(params[*w].effective(), x.value()),
@@ -219,29 +232,20 @@ impl<B: Adjoint> Tape<B> {
     fn record_op(&mut self, mut op: Recorded<B::Act>) -> Var<B::Act> {
         let value = Rc::new(self.compute(&op));
         if !self.recording {
-            return Var { id: 0, value };
+            return Var { id: None, value };
         }
         let (needed, others) = op.operands();
         match self.layer_start {
             None => others.into_iter().for_each(|operand| operand.value = None),
             Some(first) => needed.into_iter().chain(others).for_each(|operand| {
-                operand.value.take_if(|_| operand.id >= first);
+                operand.value.take_if(|_| operand.id >= Some(first));
             }),
         }
         if let (Recorded::Attention { out, .. }, None) = (&mut op, self.layer_start) {
             *out = Some(value.clone());
         }
         self.ops.push(op);
-        Var { id: self.ops.len() - 1, value }
-    }
-
-    /// Activations that follow from nothing on the tape.
-    fn constant(&mut self, value: B::Act) -> Var<B::Act> {
-        let value = Rc::new(value);
-        if self.recording {
-            self.ops.push(Recorded::Constant { value: value.clone() });
-        }
-        Var { id: self.ops.len().saturating_sub(1), value }
+        Var { id: Some(self.ops.len() - 1), value }
     }
 
     /// Ends the device's pass.
@@ -263,8 +267,8 @@ impl<B: Adjoint> Tape<B> {
         for op in &mut ops {
             let (needed, others) = op.operands();
             for operand in needed.into_iter().chain(others) {
-                if operand.id >= first {
-                    operand.value = Some(values[operand.id - first].clone());
+                if let Some(i) = operand.id.and_then(|id| id.checked_sub(first)) {
+                    operand.value = Some(values[i].clone());
                 }
             }
             let value = Rc::new(self.compute(op));
@@ -289,9 +293,9 @@ fn masters_of_ternary(weights: &mut [f32]) {
     }
 }
 
-/// Models with such operations are refused by `no_gradient` in `setup.rs`, before training begins.
+/// Models with such operations are those that [`unsupported_operation`] finds.
 fn rejected(what: &str) -> ! {
-    unreachable!("training rejects models with {what}")
+    panic!("the tape has no gradient of {what}")
 }
 
 impl<B: Adjoint> Backend for Tape<B> {
@@ -317,7 +321,7 @@ impl<B: Adjoint> Backend for Tape<B> {
             let values = self.device.to_device(&values, cols);
             let grad = self.device.zeros_like(&values);
             let effective = self.device.quantize(&name, &shape, role, &values, rounding)?;
-            TapeWeight::Trained(Master { values, grad, effective })
+            TapeWeight::Trained(MasterWeight { values, grad, effective })
         };
         self.params.push(Parameter { name, shape, role, weight });
         Ok(self.params.len() - 1)
@@ -325,8 +329,7 @@ impl<B: Adjoint> Backend for Tape<B> {
 
     /// A constant, which gets no gradient.
     fn to_device(&mut self, values: &[f32], columns: usize) -> Var<B::Act> {
-        let value = self.device.to_device(values, columns);
-        self.constant(value)
+        Var { id: None, value: Rc::new(self.device.to_device(values, columns)) }
     }
 
     fn to_host(&mut self, x: &Var<B::Act>, out: &mut Vec<f32>) -> Result<(), Error> {
@@ -374,7 +377,9 @@ impl<B: Adjoint> Backend for Tape<B> {
     }
 
     fn begin(&mut self, cache: CacheId, batch: &Batch) -> TapePass<B::Pass> {
-        self.discard();
+        let is_new = |span: &Span| span.cached == 0;
+        assert!(batch.spans().iter().all(is_new), "a sequence on the tape begins in its batch");
+        self.failure = self.discard().err().or(self.failure.take());
         let pass = TapePass { device: Rc::new(self.device.begin(cache, batch)), batch: Rc::new(batch.clone()) };
         self.pass = Some(pass.clone());
         pass
@@ -383,6 +388,7 @@ impl<B: Adjoint> Backend for Tape<B> {
     /// Ends the forward pass. The device's pass goes on until the backward pass has used it.
     fn finish(&mut self, pass: TapePass<B::Pass>) -> Result<(), Error> {
         drop(pass);
+        self.failure.take().map_or(Ok(()), Err)?;
         if self.recording { Ok(()) } else { self.finish_pass() }
     }
 

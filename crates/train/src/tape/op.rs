@@ -3,10 +3,12 @@
 use std::rc::Rc;
 use trine_backend::{Activation, Rope};
 use trine_kernels::AttentionOptions;
+use trine_model::{NormKind, Sizes, Spec};
 
-/// Activations of a recorded forward pass.
+/// Activations of a forward pass on a [`Tape`](super::Tape).
 pub struct Var<A> {
-    pub(super) id: usize,
+    /// The operation that computed it; none for constants, which get no gradient.
+    pub(super) id: Option<usize>,
     pub(super) value: Rc<A>,
 }
 
@@ -23,9 +25,9 @@ impl<A> Var<A> {
     }
 }
 
-/// A saved input of an operation: the operation that computed it, and its value for as long as that is needed.
+/// A saved input of an operation: the operation that computed it, if any did, and its value for as long as that is needed.
 pub(super) struct SavedVar<A> {
-    pub id: usize,
+    pub id: Option<usize>,
     pub value: Option<Rc<A>>,
 }
 
@@ -41,9 +43,6 @@ impl<A> SavedVar<A> {
 
 /// An operation, with its weights by their index in [`Tape::params`](super::Tape::params).
 pub(super) enum Recorded<A> {
-    Constant {
-        value: Rc<A>,
-    },
     RopeCache {
         rope: Rope,
     },
@@ -97,7 +96,7 @@ impl<A> Recorded<A> {
     /// Operands whose values the backward pass needs, and those that only computing the operation again would need.
     pub fn operands(&mut self) -> (Vec<&mut SavedVar<A>>, Vec<&mut SavedVar<A>>) {
         match self {
-            Recorded::Constant { .. } | Recorded::RopeCache { .. } | Recorded::Embed { .. } => (vec![], vec![]),
+            Recorded::RopeCache { .. } | Recorded::Embed { .. } => (vec![], vec![]),
             Recorded::Linear { x, trained: true, .. } | Recorded::RmsNorm { x, .. } => (vec![x], vec![]),
             Recorded::Linear { x, .. }
             | Recorded::Bias { x, .. }
@@ -109,4 +108,21 @@ impl<A> Recorded<A> {
             Recorded::Attention { qkv, .. } => (qkv.iter_mut().collect(), vec![]),
         }
     }
+}
+
+/// The first operation of a model for which [`Tape`](super::Tape) has no gradient; `None` if it can be trained.
+pub fn unsupported_operation(spec: &Spec) -> Option<&'static str> {
+    let Spec { sizes: Sizes { arch, .. }, activation, causal, logit_softcap, ref experts, mla, .. } = *spec;
+    [
+        (arch.norm == NormKind::Layer, "layer norm"),
+        (!matches!(activation, Activation::Silu | Activation::Relu2), "activations other than silu and relu2"),
+        (!arch.gated, "feed-forward layers without a gate"),
+        (arch.sinks, "attention sinks"),
+        (!causal, "bidirectional attention"),
+        (logit_softcap.is_some(), "softcapped logits"),
+        (experts.is_some(), "mixture of experts"),
+        (mla.is_some(), "multi-head latent attention"),
+    ]
+    .into_iter()
+    .find_map(|(there, what)| there.then_some(what))
 }

@@ -15,11 +15,11 @@ pub struct Parameter<B: Backend> {
 pub enum TapeWeight<B: Backend> {
     /// As its file has it, in any format that the device can multiply by. Gradients flow through it, and it has none itself.
     Frozen(B::Weight),
-    Trained(Master<B>),
+    Trained(MasterWeight<B>),
 }
 
 /// A weight that training changes.
-pub struct Master<B: Backend> {
+pub struct MasterWeight<B: Backend> {
     /// In float32, `[rows, cols]`.
     pub values: B::Act,
     /// The sum of gradients since [`Tape::clear_gradients`](super::Tape::clear_gradients).
@@ -44,7 +44,7 @@ impl<B: Backend> Parameter<B> {
     }
 
     /// None if it is frozen.
-    pub fn master(&self) -> Option<&Master<B>> {
+    pub fn master(&self) -> Option<&MasterWeight<B>> {
         match &self.weight {
             TapeWeight::Frozen(_) => None,
             TapeWeight::Trained(master) => Some(master),
@@ -52,7 +52,7 @@ impl<B: Backend> Parameter<B> {
     }
 
     /// None if it is frozen.
-    pub fn master_mut(&mut self) -> Option<&mut Master<B>> {
+    pub fn master_mut(&mut self) -> Option<&mut MasterWeight<B>> {
         match &mut self.weight {
             TapeWeight::Frozen(_) => None,
             TapeWeight::Trained(master) => Some(master),

@@ -36,11 +36,13 @@ pub struct Trainer {
     /// The optimizer states of each weight, as its rule has them; none for frozen weights.
     optimizer_states: Vec<Vec<Act>>,
     state: State,
+    /// The step whose checkpoint was written or read last.
+    saved: Option<u64>,
     /// Of the model file, without the recipe.
     metadata: Metadata,
     formats: Formats,
     /// The KV cache, and how many blocks it has.
-    cache: (CacheId, usize),
+    cache: Option<(CacheId, usize)>,
     /// Blocks of the current batch.
     blocks: usize,
     batch: Batch,
@@ -122,7 +124,6 @@ impl Trainer {
             masters.map(|values| device.zeros_like(values)).collect()
         };
         let optimizer_states = params.iter().map(&mut states).collect();
-        let cache = (tape.create_cache(model.spec().kv_shape(1, &F32))?, 1);
         let scaler = (config.train.precision == Precision::F16).then(|| Scaler::new(&config.train.loss_scale));
         let teacher = config
             .distill
@@ -141,10 +142,11 @@ impl Trainer {
             validation,
             optimizer_states,
             state,
+            saved: None,
             metadata,
             formats,
+            cache: None,
             blocks: 0,
-            cache,
             batch: Batch::new(),
             losses: Vec::new(),
             warnings,
@@ -176,18 +178,17 @@ impl Trainer {
     pub fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
         let row = PackedRow { inputs: ids.to_vec(), spans: vec![ids.len()], ..PackedRow::default() };
         self.tape.requantize()?;
-        self.fill_batch(&[row])?;
-        self.tape.record(false);
-        let logits = self.model.forward(&mut self.tape, self.cache.0, &self.batch)?;
-        self.tape.record(true);
+        let cache = self.fill_batch(&[row])?;
+        let logits = self.tape.no_grad(|tape| self.model.forward(tape, cache, &self.batch))?;
         Ok(logits.value().data().to_vec())
     }
 
+    /// The tape, with the device and all weights.
     pub fn tape(&mut self) -> &mut Tape<Cpu> {
         &mut self.tape
     }
 
-    /// Runs to the end, or until `observe` breaks, after which a checkpoint is written.
+    /// Runs to the end, or until `observe` breaks, after which a checkpoint is written unless there is one of this step.
     ///
     /// # Errors
     /// When gradients or weights are not finite, or a file cannot be written.
@@ -216,7 +217,7 @@ impl Trainer {
                 self.export(&path)?;
                 stopped |= observe(TrainEvent::Sample { step, model: &path }).is_break();
             }
-            if due(output.checkpoint_every, step) || best || last || stopped {
+            if due(output.checkpoint_every, step) || best || last {
                 let path = self.save()?;
                 stopped |= observe(TrainEvent::Checkpoint { step, path: &path, best }).is_break();
             }
@@ -224,6 +225,11 @@ impl Trainer {
         let steps_done = self.state.step;
         if steps_done < steps {
             let model = checkpoint::path(&output.folder, steps_done);
+            if self.saved != Some(steps_done) {
+                self.save()?;
+                // The run stops, whatever the answer.
+                let _ = observe(TrainEvent::Checkpoint { step: steps_done, path: &model, best: false });
+            }
             return Ok(Finished { model, steps: steps_done, stopped: true });
         }
         let model = output.model.unwrap_or_else(|| output.folder.join("model.gguf"));
@@ -231,8 +237,8 @@ impl Trainer {
         Ok(Finished { model, steps: steps_done, stopped: false })
     }
 
-    /// Makes a batch of sequences, in which every piece of a document is a sequence of its own.
-    fn fill_batch(&mut self, rows: &[PackedRow]) -> Result<()> {
+    /// Makes a batch of sequences, in which every piece of a document is a sequence of its own. Returns a cache with room for it.
+    fn fill_batch(&mut self, rows: &[PackedRow]) -> Result<CacheId> {
         self.batch.clear();
         let mut blocks = 0;
         for row in rows {
@@ -244,14 +250,19 @@ impl Trainer {
                 start += len;
             }
         }
-        let (cache, room) = self.cache;
-        if blocks as usize > room {
-            self.tape.release_cache(cache);
-            let room = blocks as usize + blocks as usize / 4;
-            self.cache = (self.tape.create_cache(self.model.spec().kv_shape(room, &F32))?, room);
-        }
         self.blocks = blocks as usize;
-        Ok(())
+        if let Some((cache, room)) = self.cache
+            && room >= self.blocks
+        {
+            return Ok(cache);
+        }
+        if let Some((old, _)) = self.cache.take() {
+            self.tape.release_cache(old);
+        }
+        let room = self.blocks + self.blocks / 4;
+        let cache = self.tape.create_cache(self.model.spec().kv_shape(room, &F32))?;
+        self.cache = Some((cache, room));
+        Ok(cache)
     }
 
     /// The loss on held-out documents; none if there are no such documents.
@@ -265,21 +276,19 @@ impl Trainer {
         }
         let micro_batch = self.config.train.micro_batch.unwrap_or(self.config.train.batch).max(1) as u64;
         self.tape.requantize()?;
-        self.tape.record(false);
         let (mut nats, mut tokens, mut bytes) = (0.0, 0, 0);
         for first in (0..rows).step_by(micro_batch as usize) {
             let rows: Vec<PackedRow> =
                 (first..rows.min(first + micro_batch)).map(|row| self.validation.row(row)).collect();
-            self.fill_batch(&rows)?;
+            let cache = self.fill_batch(&rows)?;
             let targets: Vec<u32> = rows.iter().flat_map(|row| row.targets.iter().copied()).collect();
-            let logits = self.model.forward(&mut self.tape, self.cache.0, &self.batch)?;
+            let logits = self.tape.no_grad(|tape| self.model.forward(tape, cache, &self.batch))?;
             self.losses.clear();
             self.tape.device.cross_entropy(logits.value(), &targets, 0.0, &mut self.losses);
             nats += sum(&self.losses);
             tokens += targets.len() as u64;
             bytes += rows.iter().map(|row| row.bytes).sum::<u64>();
         }
-        self.tape.record(true);
         let loss = nats / tokens as f64;
         let bits_per_byte = nats / std::f64::consts::LN_2 / bytes as f64;
         Ok(Some(Validation { step: self.state.step, loss, perplexity: loss.exp(), bits_per_byte, tokens }))

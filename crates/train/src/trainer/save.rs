@@ -22,6 +22,7 @@ impl Trainer {
         })?;
         self.state.config = serde_json::to_value(&self.config).expect("configurations are plain");
         checkpoint::write(&path, &self.state, &tensors)?;
+        self.saved = Some(self.state.step);
         let best = self.state.best.map(|(step, _)| step);
         let steps = checkpoint::steps(&folder);
         let keep = steps.len().saturating_sub(self.config.output.keep.max(1));
@@ -75,6 +76,7 @@ impl Trainer {
             Ok(())
         })?;
         self.state = state;
+        self.saved = Some(step);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use crate::adjoint::{Adjoint, Rounding};
 use crate::config::{Config, WeightQuantization};
 use crate::data::PackedRow;
 use crate::optimizer::Hyperparameters;
-use crate::tape::{Master, Parameter, Tape};
+use crate::tape::{MasterWeight, Parameter, Tape};
 use crate::teacher::TeacherLogits;
 use crate::{Error, Result, StepMetrics};
 use std::time::Instant;
@@ -90,10 +90,10 @@ impl Trainer {
     /// Adds the gradients of sequences, each token's times `scale`. Returns the sum of losses, the sum of divergences from the teacher, and the number
     /// of tokens that have such a divergence.
     fn accumulate_gradients(&mut self, rows: &[PackedRow], scale: f64) -> Result<[f64; 3]> {
-        self.fill_batch(rows)?;
+        let cache = self.fill_batch(rows)?;
         let share = self.config.distill.as_ref().map_or(0.0, |distill| distill.share);
         let targets: Vec<u32> = rows.iter().flat_map(|row| row.targets.iter().copied()).collect();
-        let logits = self.model.forward(&mut self.tape, self.cache.0, &self.batch)?;
+        let logits = self.model.forward(&mut self.tape, cache, &self.batch)?;
         self.losses.clear();
         let own = (scale * (1.0 - share)) as f32;
         let mut dlogits = self.tape.device.cross_entropy(logits.value(), &targets, own, &mut self.losses);
@@ -147,7 +147,7 @@ impl Trainer {
         let Tape { device, params, .. } = &mut self.tape;
         for (param, states) in params.iter_mut().zip(&mut self.optimizer_states) {
             let inner = param.is_inner();
-            let Some(Master { values, grad, .. }) = param.master_mut() else { continue };
+            let Some(MasterWeight { values, grad, .. }) = param.master_mut() else { continue };
             let hyper = Hyperparameters {
                 step,
                 learning_rate,
