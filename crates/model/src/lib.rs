@@ -30,6 +30,7 @@
 //! sequences.push(sequence, &ids, 1);
 //! sequences.run(&mut *runner, Want::Logits, &mut output)?;
 //! assert_eq!(output.values.len(), runner.spec().vocab_size);
+//! sequences.release(&mut *runner);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

@@ -48,6 +48,8 @@
 mod decoder;
 mod embedder;
 mod error;
+#[cfg(test)]
+mod failing;
 mod llm;
 mod load;
 mod options;
