@@ -4,7 +4,7 @@ use std::path::Path;
 use trine_backend::BLOCK_LEN;
 use trine_engine::prompt_tokens;
 use trine_model::runner::{Output, Sequences, Want};
-use trine_model::{Language, Runner, Sizes, Spec};
+use trine_model::{Language, Runner, Spec};
 use trine_tensor::Format;
 use trine_text::Tokenizer;
 
@@ -182,16 +182,22 @@ impl Decoder {
 
     /// Whether tokens can follow `len` others.
     fn check(&self, ids: &[u32], len: usize) -> Result<(), Error> {
-        let Sizes { vocab_size: vocab, context_length: context, .. } = self.runner.spec().sizes;
+        let context = self.spec().context_length;
         if len + ids.len() > context {
             return Err(trine_engine::Error::PromptTooLong { prompt: len + ids.len(), context }.into());
         }
-        match ids.iter().position(|&id| id as usize >= vocab) {
-            Some(at) => {
-                Err(trine_engine::Error::BeyondVocabulary { place: format!("ids[{at}]"), id: ids[at], vocab }.into())
-            }
-            None => Ok(()),
+        check_ids(ids, self.spec())
+    }
+}
+
+/// Whether the model has these tokens.
+pub(crate) fn check_ids(ids: &[u32], spec: &Spec) -> Result<(), Error> {
+    let vocab = spec.vocab_size;
+    match ids.iter().position(|&id| id as usize >= vocab) {
+        Some(at) => {
+            Err(trine_engine::Error::BeyondVocabulary { place: format!("ids[{at}]"), id: ids[at], vocab }.into())
         }
+        None => Ok(()),
     }
 }
 
@@ -219,7 +225,7 @@ mod tests {
                 let logits = decoder.extend(&ids[decoder.len()..end]).unwrap();
                 assert!(logits == all[(end - 1) * vocab..end * vocab], "{end}");
             }
-            let one = decoder.runner().kv_shape(1, decoder.cache_type).bytes().unwrap() as u64;
+            let one = decoder.runner.kv_shape(1, decoder.cache_type).bytes().unwrap() as u64;
             assert!(caches[0] == 0 && caches[1] <= 38 * one, "{caches:?}");
             assert_eq!(decoder.runner().memory().kv_caches, 38 * one, "one cache");
             assert_eq!(decoder.into_parts().0.memory().kv_caches, 0);

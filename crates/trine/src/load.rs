@@ -1,5 +1,6 @@
 //! From a path to a model that is ready.
 
+use crate::llm::compile;
 use crate::{Decoder, EMBEDDED, Embedder, Error, Llm, Memory, Options, Placement, WeightStorage, open_file};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -7,9 +8,8 @@ use std::sync::Arc;
 use trine_backend::When;
 use trine_engine::{Engine, EngineOptions};
 use trine_model::runner::probe;
-use trine_model::{Language, ModelOptions, Runner, Spec};
+use trine_model::{Language, ModelOptions, PoolingHead, Runner, Spec};
 use trine_tensor::{File, OpenOptions, memory};
-use trine_text::Template;
 
 /// How far loading is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,12 +64,12 @@ impl Options {
     pub fn open_on(&self, path: impl AsRef<Path>, load: &mut LoadRunner) -> Result<Llm, Error> {
         let Loaded { runner, language, memory, placement } = self.load_on(path.as_ref(), load)?;
         let Language { tokenizer, template, mut warnings } = language;
-        let spelled = |id: Option<u32>| id.and_then(|id| tokenizer.name(id)).unwrap_or_default();
-        let compile = |source: String| Template::new(&source, spelled(tokenizer.bos()), spelled(tokenizer.eos()));
         // A model whose template does not compile can still continue text.
         let template = match &self.template {
-            Some(source) => Some(compile(source.clone())?),
-            None => template.and_then(|source| compile(source).map_err(|e| warnings.push(e.to_string())).ok()),
+            Some(source) => Some(compile(source, &tokenizer)?),
+            None => {
+                template.and_then(|source| compile(&source, &tokenizer).map_err(|e| warnings.push(e.to_string())).ok())
+            }
         };
         let context = Some(self.context_of(runner.spec()));
         let options = EngineOptions { context, ..self.engine.clone() };
@@ -106,17 +106,17 @@ impl Options {
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Embedder, Error> {
         let headless = ModelOptions { headless: true, ..ModelOptions::default() };
-        let mut embedder = None;
+        let mut pooling_head = None;
         let Loaded { runner, mut language, .. } = self.load_on(path.as_ref(), &mut |file, device| {
             let total = Memory::weights_of(file);
             let runner =
                 trine_model::load(file, device, headless.clone(), &mut |done| progress(Progress { done, total }))?;
-            embedder = Some(trine_model::Embedder::of(runner.spec(), file)?);
+            pooling_head = Some(PoolingHead::of(runner.spec(), file)?);
             Ok(runner)
         })?;
-        let embedder = embedder.expect("made with the runner");
-        language.warnings.extend(embedder.assumption().map(str::to_owned));
-        Ok(Embedder { runner, embedder, language })
+        let pooling_head = pooling_head.expect("made with the runner");
+        language.warnings.extend(pooling_head.assumption().map(str::to_owned));
+        Ok(Embedder { runner, pooling_head, language })
     }
 
     fn load_on(&self, path: &Path, load: &mut LoadRunner) -> Result<Loaded, Error> {
