@@ -62,7 +62,7 @@ pub use decoder::{Model, ModelOptions};
 pub use device::{DEVICES, Device, DeviceName, DeviceOptions, load, load_side_by_side};
 pub use embedded::{EMBEDDED, open_file};
 pub use error::{Error, Result};
-pub use file_tensors::is_weight;
+pub use file_tensors::{is_head, is_weight};
 pub use pooling::{Pooling, PoolingHead, is_for_embeddings};
 pub use quant::QuantMethod;
 pub use runner::{OnDevice, Runner, RunnerMemory};

@@ -61,7 +61,7 @@ pub use decoder::Decoder;
 pub use embedder::Embedder;
 pub use error::{Error, ErrorKind};
 pub use llm::Llm;
-pub use load::{LoadRunner, Progress};
+pub use load::Progress;
 pub use options::Options;
 pub use placement::{Placement, WeightStorage};
 pub use size::{Memory, parameters};

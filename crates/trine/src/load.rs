@@ -1,14 +1,14 @@
 //! From a path to a model that is ready.
 
 use crate::llm::compile;
-use crate::{Decoder, EMBEDDED, Embedder, Error, Llm, Memory, Options, Placement, WeightStorage, open_file};
+use crate::{Decoder, EMBEDDED, Embedder, Error, Llm, Memory, Options, Placement, WeightStorage, open_file, size};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use trine_backend::When;
 use trine_engine::{Engine, EngineOptions};
-use trine_model::runner::probe;
-use trine_model::{Language, ModelOptions, PoolingHead, Runner, Spec};
+use trine_model::runner::{Want, probe};
+use trine_model::{DeviceOptions, Language, ModelOptions, PoolingHead, Runner, Spec};
 use trine_tensor::{File, OpenOptions, memory};
 
 /// How far loading is.
@@ -16,17 +16,14 @@ use trine_tensor::{File, OpenOptions, memory};
 pub struct Progress {
     /// Bytes of weights that are loaded.
     pub done: u64,
-    /// All bytes.
+    /// All bytes, which `done` reaches.
     pub total: u64,
 }
-
-/// Makes a runner of a file, on the device that the options name or on another.
-pub type LoadRunner<'a> =
-    dyn FnMut(&File, &trine_model::DeviceOptions) -> Result<Box<dyn Runner>, trine_model::Error> + 'a;
 
 /// A model on its device, and what is known about it.
 struct Loaded {
     runner: Box<dyn Runner>,
+    file: File,
     language: Language,
     memory: Memory,
     placement: Placement,
@@ -50,19 +47,52 @@ impl Options {
         path: impl AsRef<Path>,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Llm, Error> {
-        self.open_on(path, &mut |file, device| {
-            let total = Memory::weights_of(file);
-            trine_model::load(file, device, ModelOptions::default(), &mut |done| progress(Progress { done, total }))
-        })
+        self.llm(self.load_with(path.as_ref(), Want::Logits, progress)?)
     }
 
-    /// [`Options::open`] on a runner of one's own, which `load` makes of the file: a backend wrapped around another, or a [`Runner`] that is
-    /// no single device.
+    /// [`Options::open`] on a runner of one's own, which `load` makes of the file, on the device that the options name or on another: a
+    /// backend wrapped around another, or a [`Runner`] that is no single device.
     ///
     /// # Errors
     /// Those of [`Options::open`].
-    pub fn open_on(&self, path: impl AsRef<Path>, load: &mut LoadRunner) -> Result<Llm, Error> {
-        let Loaded { runner, language, memory, placement } = self.load_on(path.as_ref(), load)?;
+    pub fn open_on(
+        &self,
+        path: impl AsRef<Path>,
+        load: impl FnOnce(&File, &DeviceOptions) -> Result<Box<dyn Runner>, trine_model::Error>,
+    ) -> Result<Llm, Error> {
+        self.llm(self.load_on(path.as_ref(), Want::Logits, load)?)
+    }
+
+    /// Loads a model without an engine: for its logits alone.
+    ///
+    /// # Errors
+    /// Those of [`Options::open_with`].
+    pub fn load(
+        &self,
+        path: impl AsRef<Path>,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Decoder, Error> {
+        let Loaded { runner, language, placement, .. } = self.load_with(path.as_ref(), Want::Logits, progress)?;
+        Ok(Decoder::new(runner, language, placement, self.engine.cache_type))
+    }
+
+    /// Loads a model that makes embeddings.
+    ///
+    /// # Errors
+    /// Those of [`Options::open_with`], and when the file names a pooling that we do not know.
+    pub fn load_embedder(
+        &self,
+        path: impl AsRef<Path>,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Embedder, Error> {
+        let Loaded { runner, file, mut language, .. } = self.load_with(path.as_ref(), Want::Hidden, progress)?;
+        let pooling_head = PoolingHead::of(runner.spec(), &file)?;
+        language.warnings.extend(pooling_head.assumption().map(str::to_owned));
+        Ok(Embedder { runner, pooling_head, language })
+    }
+
+    fn llm(&self, loaded: Loaded) -> Result<Llm, Error> {
+        let Loaded { runner, language, memory, placement, .. } = loaded;
         let Language { tokenizer, template, mut warnings } = language;
         // A model whose template does not compile can still continue text.
         let template = match &self.template {
@@ -77,49 +107,32 @@ impl Options {
         Ok(Llm { engine, template, warnings, memory, placement })
     }
 
-    /// Loads a model without an engine: for its logits alone.
-    ///
-    /// # Errors
-    /// Those of [`Options::open_with`].
-    pub fn load(
+    /// Loads a model on the device that the options name, with a head if logits are wanted.
+    fn load_with(
         &self,
-        path: impl AsRef<Path>,
+        path: &Path,
+        want: Want,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Decoder, Error> {
-        let Loaded { runner, language, placement, .. } = self.load_on(path.as_ref(), &mut |file, device| {
-            let total = Memory::weights_of(file);
-            trine_model::load(file, device, ModelOptions::default(), &mut |done| progress(Progress { done, total }))
-        })?;
-        if runner.spec().arch.encoder {
-            return Err(trine_engine::Error::Encoder { arch: runner.spec().arch.gguf[0] }.into());
-        }
-        Ok(Decoder::new(runner, language, placement, self.engine.cache_type))
+    ) -> Result<Loaded, Error> {
+        self.load_on(path, want, |file, device| {
+            let model = ModelOptions { headless: matches!(want, Want::Hidden), ..ModelOptions::default() };
+            let total = size::uploaded(file, model.headless);
+            let mut note = |done: u64| progress(Progress { done: done.min(total), total });
+            let runner = trine_model::load(file, device, model, &mut note)?;
+            // What the model does not take from the file counts as done.
+            match note(total) {
+                ControlFlow::Continue(()) => Ok(runner),
+                ControlFlow::Break(()) => Err(trine_model::Error::Cancelled),
+            }
+        })
     }
 
-    /// Loads a model that makes embeddings.
-    ///
-    /// # Errors
-    /// Those of [`Options::open_with`], and when the file names a pooling that we do not know.
-    pub fn load_embedder(
+    fn load_on(
         &self,
-        path: impl AsRef<Path>,
-        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Embedder, Error> {
-        let headless = ModelOptions { headless: true, ..ModelOptions::default() };
-        let mut pooling_head = None;
-        let Loaded { runner, mut language, .. } = self.load_on(path.as_ref(), &mut |file, device| {
-            let total = Memory::weights_of(file);
-            let runner =
-                trine_model::load(file, device, headless.clone(), &mut |done| progress(Progress { done, total }))?;
-            pooling_head = Some(PoolingHead::of(runner.spec(), file)?);
-            Ok(runner)
-        })?;
-        let pooling_head = pooling_head.expect("made with the runner");
-        language.warnings.extend(pooling_head.assumption().map(str::to_owned));
-        Ok(Embedder { runner, pooling_head, language })
-    }
-
-    fn load_on(&self, path: &Path, load: &mut LoadRunner) -> Result<Loaded, Error> {
+        path: &Path,
+        want: Want,
+        load: impl FnOnce(&File, &DeviceOptions) -> Result<Box<dyn Runner>, trine_model::Error>,
+    ) -> Result<Loaded, Error> {
         // What costs nothing to check comes before what may take minutes.
         let mut device = self.device.clone();
         let cpu = &mut device.cpu;
@@ -128,6 +141,9 @@ impl Options {
         let file = open_file(path, &open).map_err(trine_model::Error::from)?;
         let spec = Spec::of(&file).map_err(|error| error.at(file.path()))?;
         file.notes().iter().chain(&spec.notes).for_each(|note| tracing::info!("{note}"));
+        if spec.arch.encoder && matches!(want, Want::Logits) {
+            return Err(trine_engine::Error::Encoder { arch: spec.arch.gguf[0] }.into());
+        }
         let memory = self.memory_of(&file, &spec);
         if let Some(limit) = self.memory_limit.filter(|&limit| memory.total() > limit) {
             return Err(Error::MemoryLimit { limit, needed: memory });
@@ -142,14 +158,14 @@ impl Options {
         let mut runner = load(&file, &device)?;
         runner.limit_context(self.context_of(&spec));
         let token = language.tokenizer.bos().unwrap_or(0);
-        probe(&mut *runner, token).map_err(|error| error.at(file.path()))?;
+        probe(&mut *runner, token, want).map_err(|error| error.at(file.path()))?;
         let mut placement = Placement::of(runner.device(), &device.cpu, self.mmap);
         if file.path() == Path::new(EMBEDDED) {
             placement.weights = WeightStorage::Embedded;
         }
         placement.huge_bytes = memory::huge_bytes();
         tracing::info!(arch = spec.arch.gguf[0], isa = placement.isa, ?memory, ?placement, "loaded");
-        Ok(Loaded { runner, language, memory, placement })
+        Ok(Loaded { runner, file, language, memory, placement })
     }
 }
 
