@@ -110,6 +110,22 @@ fn a_model_without_its_head_gives_the_same_hidden_states_and_no_logits() {
     }
 }
 
+/// Phi's original context, for which it has rotations of its own, is 16 tokens.
+#[test]
+fn a_limit_lowers_the_context_of_every_model_and_never_raises_it() {
+    for name in ["llama", "phi-longrope"] {
+        let mut runner = runner(name);
+        let most = runner.spec().context_length;
+        assert_eq!(runner.spec().longest_context_like(most), most, "{name}");
+        for (limit, context) in [(most + 1, most), (12, 12), (most, 12), (7, 7)] {
+            let same = runner.spec().longest_context_like(limit);
+            assert!(same >= context.min(limit) && same <= runner.spec().context_length, "{name}");
+            runner.limit_context(limit);
+            assert_eq!(runner.spec().context_length, context, "{name}");
+        }
+    }
+}
+
 /// A draft beside a target, or an evaluation beside a chat.
 #[test]
 fn caches_do_not_touch_each_other_and_ids_are_used_again() {

@@ -1,6 +1,7 @@
 //! From a path to a model that is ready.
 
 use crate::llm::compile;
+use crate::options::CONTEXT;
 use crate::{Decoder, EMBEDDED, Embedder, Error, Llm, Memory, Options, Placement, WeightStorage, open_file, size};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -144,6 +145,10 @@ impl Options {
         if spec.arch.encoder && matches!(want, Want::Logits) {
             return Err(trine_engine::Error::Encoder { arch: spec.arch.gguf[0] }.into());
         }
+        let most = spec.context_length;
+        if let Some(asked) = self.engine.context.filter(|context| !(1..=most).contains(context)) {
+            return Err(trine_engine::Error::Context { asked, most }.into());
+        }
         let memory = self.memory_of(&file, &spec);
         if let Some(limit) = self.memory_limit.filter(|&limit| memory.total() > limit) {
             return Err(Error::MemoryLimit { limit, needed: memory });
@@ -156,7 +161,8 @@ impl Options {
         cpu.huge_pages = decide(cpu.huge_pages, possible, &memory);
         cpu.repack = decide(cpu.repack, true, &memory);
         let mut runner = load(&file, &device)?;
-        runner.limit_context(self.context_of(&spec));
+        // Without an engine, what is not limited may be as long as the model allows.
+        runner.limit_context(self.engine.context.unwrap_or_else(|| spec.longest_context_like(CONTEXT)));
         let token = language.tokenizer.bos().unwrap_or(0);
         probe(&mut *runner, token, want).map_err(|error| error.at(file.path()))?;
         let mut placement = Placement::of(runner.device(), &device.cpu, self.mmap);

@@ -76,7 +76,7 @@ pub(super) fn measure(context: &Context, file: &File, spec: Option<Spec>) -> Res
         return Ok(None);
     }
     let text = Text::new(&language.tokenizer, &[TEXT.to_owned()], false, usize::MAX)?;
-    let context = runner.spec().context_length.min(CONTEXT);
+    let context = runner.spec().context_length;
     let stride = Windows::longest_stride(context, text.has_bos()).div_ceil(2).max(1);
     let options =
         PerplexityOptions { windows: Windows::Sliding { context, stride }, batch: CONTEXT, threads, cache_type: &F32 };

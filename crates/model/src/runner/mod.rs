@@ -51,9 +51,10 @@ pub trait Runner: Send {
     /// What it runs on.
     fn device(&self) -> &DeviceInfo;
 
-    /// Limits the context. Models with longrope, such as Phi 3.5, take the rope frequencies that are meant for this length: one list for all
-    /// sequences, as llama.cpp does; transformers changes lists within a sequence that outgrows the original context and keeps the keys it
-    /// has cached.
+    /// Lowers `spec().context_length` to this length, unless it is lower already. Models with LongRoPE, such as Phi 3.5, take the rope
+    /// frequencies that are meant for this length: one list for all sequences, as llama.cpp does; transformers changes lists within a
+    /// sequence that outgrows the original context and keeps the keys it has cached. Whoever runs batches keeps to the limit:
+    /// [`Runner::forward`] does not check it.
     fn limit_context(&mut self, context_length: usize);
 
     /// Whether sequences may name this adapter in their [`Span`](trine_backend::Span); 0 is the model itself.
