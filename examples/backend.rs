@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let prompt = args.next().ok_or("expected a prompt")?;
     let times = Arc::new(Mutex::new(BTreeMap::<&str, Duration>::new()));
-    let mut llm = Options::default().open_on(args.next().unwrap_or(EMBEDDED.into()), &mut |file, device| {
+    let mut llm = Options::default().open_on(args.next().unwrap_or(EMBEDDED.into()), |file, device| {
         let times = times.clone();
         let timed = Around::new(Cpu::new(device.cpu.clone())?, move |cpu: &mut Cpu, op: OpOf<Cpu>| {
             let (name, start) = (op.name(), Instant::now());

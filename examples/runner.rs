@@ -36,7 +36,7 @@ impl Runner for Halved {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let prompt = args.next().ok_or("expected a prompt")?;
-    let mut llm = Options::default().open_on(args.next().unwrap_or(EMBEDDED.into()), &mut |file, device| {
+    let mut llm = Options::default().open_on(args.next().unwrap_or(EMBEDDED.into()), |file, device| {
         Ok(Box::new(Halved(load(file, device, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))?)))
     })?;
     let sampling = Sampling { max_tokens: Some(64), seed: Some(1), ..Sampling::default() };

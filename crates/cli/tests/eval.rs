@@ -76,7 +76,7 @@ fn texts_that_cannot_be_measured_are_refused() {
         "a.jsonl: line 1: expected an object with text in the field `text`, found a number in it",
     );
     check("a.jsonl", b"{\"text\": \"b\"}\n", &["--second-half"], 2, "expected a text file, found JSONL");
-    check("a", b"Hello there", &["--context", "129"], 2, "a context of 129 tokens: expected 2 to 128");
+    check("a", b"Hello there", &["--context", "129"], 2, "a context of 129 tokens: expected 1 to 128");
     check("a", b"Hello there", &["--stride", "128"], 2, "a stride of 128 tokens: expected 1 to 127");
     check("a", b"Hello there", &["--second-half"], 1, "it is too short");
     check("a", b"Hello", &["--second-half", "--stride", "1"], 2, "--second-half");

@@ -6,7 +6,7 @@ use std::process::Command;
 use trine_engine::EngineOptions;
 use trine_lab::bench::{Cost, Kind, Subject, Test, Trine};
 use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
-use trine_model::runner::probe;
+use trine_model::runner::{Want, probe};
 use trine_model::{DeviceOptions, Language, ModelOptions, Runner, Sizes};
 use trine_tensor::File;
 use trine_tensor::format::F32;
@@ -35,7 +35,7 @@ fn every_mixture_makes_a_model_whose_logits_are_finite() {
     for mixture in mixtures() {
         let file = write(&folder.path().join(mixture.name()), tiny(), mixture, 7);
         let mut runner = load(&file);
-        probe(&mut *runner, 1).unwrap_or_else(|error| panic!("{}: {error}", mixture.name()));
+        probe(&mut *runner, 1, Want::Logits).unwrap_or_else(|error| panic!("{}: {error}", mixture.name()));
         let language = Language::of(&file).unwrap();
         language.check(runner.spec()).unwrap();
         assert_eq!((language.tokenizer.len(), language.warnings), (runner.spec().vocab_size, vec![]));

@@ -20,8 +20,15 @@ pub struct Model<B: Backend> {
     embedding_norm: Option<Norm<B::Weight>>,
     layers: Vec<Layer<B::Weight>>,
     norm: Option<Norm<B::Weight>>,
-    /// None when the embedding is the head as well.
-    head: Option<Linear<B::Weight>>,
+    /// `None` for an encoder, and for a model that was loaded without its head.
+    head: Option<Head<B::Weight>>,
+}
+
+/// What makes logits of hidden states.
+enum Head<W> {
+    Own(Linear<W>),
+    /// The embedding.
+    Tied,
 }
 
 /// Which norms there are depends on [`NormPlacement`].
@@ -109,7 +116,7 @@ fn scaled<B: Backend>(be: &mut B, x: B::Act, factor: f32) -> B::Act {
 pub struct ModelOptions {
     /// A specification that need not be the file's: to see whether the model makes more sense so.
     pub spec: Option<Spec>,
-    /// Load no head, which the file may lack: for hidden states alone. Logits make no sense then.
+    /// Load no head, which the file may lack: for hidden states alone. A model without a head gives no logits.
     pub headless: bool,
 }
 
@@ -125,7 +132,6 @@ impl<B: Backend> Model<B> {
         progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Model<B>> {
         let ModelOptions { spec, headless } = options;
-        let with_head = !headless;
         let load = || -> Result<Model<B>> {
             let spec = spec.map_or_else(|| Spec::of(file), Ok)?;
             let mut load = Loader { backend, weights: ModelWeights::new(file, &spec), spec: &spec, progress, done: 0 };
@@ -152,15 +158,15 @@ impl<B: Backend> Model<B> {
             let embedding_norm = load.norm_if(arch.embedding_norm, "token_embd_norm", &[width])?;
             let layers = (0..spec.n_layers).map(|i| Layer::load(&mut load, i)).collect::<Result<Vec<_>>>()?;
             let norm = load.norm_if(arch.norm_placement != NormPlacement::PostResidual, "output_norm", &[width])?;
-            let head = match with_head && !arch.encoder && !spec.tied {
-                true => {
-                    let weight =
-                        load.upload(load.weights.get("output.weight", &[spec.vocab_size, width])?, Role::Head)?;
-                    Some(Linear::of(weight, load.bias("output", &[spec.vocab_size])?))
-                }
-                false => None,
+            let head = if headless || arch.encoder {
+                None
+            } else if spec.tied {
+                Some(Head::Tied)
+            } else {
+                let weight = load.upload(load.weights.get("output.weight", &[spec.vocab_size, width])?, Role::Head)?;
+                Some(Head::Own(Linear::of(weight, load.bias("output", &[spec.vocab_size])?)))
             };
-            load.weights.check_all_read(with_head)?;
+            load.weights.check_all_read(!headless)?;
             Ok(Model { embedding, positions, token_types, embedding_norm, layers, norm, head, spec })
         };
         load().map_err(|error| error.at(file.path()))
@@ -176,17 +182,18 @@ impl<B: Backend> Model<B> {
         self.spec.limit(context);
     }
 
-    /// Tokens to logits, `[batch.outputs(), vocab_size]`; of an encoder, to hidden states.
+    /// Tokens to logits, `[batch.outputs(), vocab_size]`.
     ///
     /// # Errors
-    /// When the device fails.
+    /// When the device fails, and [`Error::NoLogits`].
     ///
     /// # Panics
     /// When a token is not below `spec().vocab_size`, or a block is not in the cache.
     pub fn forward(&self, be: &mut B, cache: CacheId, batch: &Batch) -> Result<B::Act> {
+        let Some(head) = &self.head else { return Err(Error::NoLogits { arch: self.spec.arch.gguf[0] }) };
         let pass = self.begin(be, cache, batch);
         let h = self.hidden(be, &pass);
-        let logits = if self.spec.arch.encoder { h } else { self.logits(be, &h) };
+        let logits = self.logits(be, head, &h);
         be.finish(pass.device)?;
         Ok(logits)
     }
@@ -194,7 +201,7 @@ impl<B: Backend> Model<B> {
     /// Tokens to hidden states after the last norm, `[batch.outputs(), hidden_size]`: what the head takes.
     ///
     /// # Errors
-    /// As [`Model::forward`].
+    /// When the device fails.
     ///
     /// # Panics
     /// As [`Model::forward`].
@@ -233,10 +240,10 @@ impl<B: Backend> Model<B> {
         normed(be, &self.norm, x, self.spec.eps)
     }
 
-    fn logits(&self, be: &mut B, h: &B::Act) -> B::Act {
-        let logits = match &self.head {
-            Some(head) => head.forward(be, h),
-            None => be.linear(&self.embedding, h),
+    fn logits(&self, be: &mut B, head: &Head<B::Weight>, h: &B::Act) -> B::Act {
+        let logits = match head {
+            Head::Own(head) => head.forward(be, h),
+            Head::Tied => be.linear(&self.embedding, h),
         };
         let logits = scaled(be, logits, self.spec.logit_scale);
         match self.spec.logit_softcap {

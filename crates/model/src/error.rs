@@ -61,12 +61,13 @@ pub enum Error {
     /// The progress callback returned [`ControlFlow::Break`](std::ops::ControlFlow::Break).
     #[error("loading was cancelled")]
     Cancelled,
-    /// The logit of `token` is NaN or infinite.
+    /// The logit of `token` is NaN or infinite; without logits, this element of a hidden state.
     #[error(
-        "the model's logits are not finite ({found} at token {token}): its weights are damaged, or of another architecture than `{arch}`"
+        "the model's outputs are not finite ({found} at index {token}): its weights are damaged, or of another architecture than `{arch}`"
     )]
     NotFinite { found: f32, token: usize, arch: &'static str },
-    #[error("expected a model with logits, found the encoder `{arch}`")]
+    /// The model is an encoder, or was loaded without its head.
+    #[error("expected a model with logits, found `{arch}` without an output head")]
     NoLogits { arch: &'static str },
     #[error("adapter {adapter}: expected one that is loaded, found none of this number")]
     UnknownAdapter { adapter: u32 },

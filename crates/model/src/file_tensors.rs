@@ -29,6 +29,12 @@ pub fn is_weight(file: &File, name: &str) -> bool {
     !(name.starts_with("rope_f") || TABLES.iter().any(|end| name.ends_with(end)) || other())
 }
 
+/// Whether a tensor is the output head, or its bias.
+pub fn is_head(name: &str) -> bool {
+    let heads = ["output.weight", "output.bias", "lm_head.weight", "lm_head.bias", "embed_out.weight"];
+    heads.contains(&name) || name.ends_with(".lm_head.weight")
+}
+
 /// The name of a tensor in this file, which may lack a usual prefix or have another.
 pub(crate) fn find(file: &File, name: &str) -> Option<String> {
     let shorter = || std::iter::once(name).chain(PREFIXES.iter().filter_map(|prefix| name.strip_prefix(prefix)));

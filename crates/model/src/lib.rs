@@ -8,7 +8,7 @@
 //! - [`Language::of`] gives its tokenizer and chat template.
 //! - [`load`] brings it to a device: a [`Runner`], which everything above runs models through.
 //! - [`Model::load`] uploads its weights: those of GGUF files as they are, those of Hugging Face folders renamed, cut or unpacked ([`QuantMethod`]).
-//! - [`Embedder`] pools hidden states into a vector per text.
+//! - [`PoolingHead`] pools hidden states into a vector per text.
 //! - [`open_file`] opens a model file; [`EMBEDDED`] names a small model that is part of the program.
 //!
 //! ```
@@ -30,6 +30,7 @@
 //! sequences.push(sequence, &ids, 1);
 //! sequences.run(&mut *runner, Want::Logits, &mut output)?;
 //! assert_eq!(output.values.len(), runner.spec().vocab_size);
+//! sequences.release(&mut *runner);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -39,7 +40,6 @@ mod config;
 mod decoder;
 mod device;
 mod embedded;
-mod embedder;
 mod error;
 mod feed_forward;
 mod file_tensors;
@@ -47,6 +47,7 @@ mod file_weights;
 mod hf;
 mod keys;
 mod loader;
+mod pooling;
 mod quant;
 pub mod runner;
 mod sizes;
@@ -60,9 +61,9 @@ pub use arch::{ARCHS, Arch, NormKind, NormPlacement, QkNorm};
 pub use decoder::{Model, ModelOptions};
 pub use device::{DEVICES, Device, DeviceName, DeviceOptions, load, load_side_by_side};
 pub use embedded::{EMBEDDED, open_file};
-pub use embedder::{Embedder, Pooling, is_for_embeddings};
 pub use error::{Error, Result};
-pub use file_tensors::is_weight;
+pub use file_tensors::{is_head, is_weight};
+pub use pooling::{Pooling, PoolingHead, is_for_embeddings};
 pub use quant::QuantMethod;
 pub use runner::{OnDevice, Runner, RunnerMemory};
 pub use sizes::{Sizes, TensorShape};

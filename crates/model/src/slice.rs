@@ -25,7 +25,7 @@ pub(crate) fn floats(view: &View) -> Result<View> {
     Ok(View::new(&view.name, &F32, view.shape.clone(), F32.encode(&view.decode()))?)
 }
 
-/// FileTensors of one format: float32 where they differ, as experts do that were unpacked to different formats.
+/// Tensors of one format: float32 where they differ, as experts do that were unpacked to different formats.
 pub(crate) fn same_format(views: Vec<View>) -> Result<Vec<View>> {
     if views.iter().all(|view| view.format == views[0].format) {
         return Ok(views);
@@ -33,7 +33,7 @@ pub(crate) fn same_format(views: Vec<View>) -> Result<Vec<View>> {
     views.iter().map(floats).collect()
 }
 
-/// FileTensors of one shape and format as one tensor with a new first dimension.
+/// Tensors of one shape and format as one tensor with a new first dimension.
 pub(crate) fn stack(name: &str, views: &[View]) -> Result<View> {
     let Some(first) = views.first() else {
         return Err(Error::Shape { tensor: name.to_owned(), expected: vec![1], found: vec![0] });

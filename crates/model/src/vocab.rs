@@ -11,7 +11,7 @@ const MAX_TEXT: u64 = 256 << 20;
 /// The tokenizer and chat template of a model.
 pub struct Language {
     pub tokenizer: Tokenizer,
-    /// FileWeights of the chat template.
+    /// Jinja source of the chat template.
     pub template: Option<String>,
     /// Assumptions that were made, with reasons.
     pub warnings: Vec<String>,

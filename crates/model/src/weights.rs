@@ -1,7 +1,7 @@
 //! The weights of a model by their GGUF names, wherever the file has them.
 
 use crate::arch::TensorRule;
-use crate::file_tensors::is_weight;
+use crate::file_tensors::{is_head, is_weight};
 use crate::file_weights::FileWeights;
 use crate::quant::{absmean, ternary, unpack_trits};
 use crate::slice::{floats, rows, rows_of_groups, same_format, stack, transpose, ungroup_qkv};
@@ -166,7 +166,7 @@ impl<'a> ModelWeights<'a> {
         let further = further.then(|| format!("model.layers.{}.", self.spec.n_layers));
         let harmless = |name: &str| {
             !is_weight(file, name)
-                || !head && matches!(name, "output.weight" | "output.bias" | "lm_head.bias")
+                || !head && is_head(name)
                 || name == "lm_head.weight"
                 || name.ends_with(".lm_head.weight")
                 || further.as_ref().is_some_and(|further| name.starts_with(further))

@@ -5,7 +5,7 @@ use std::path::Path;
 use trine_backend::{Cpu, CpuOptions};
 use trine_kernels::tables;
 use trine_model::runner::{ScoreInput, ScoreOptions, Want, score};
-use trine_model::{Embedder, Error, Language, ModelOptions, OnDevice, Runner};
+use trine_model::{Error, Language, ModelOptions, OnDevice, PoolingHead, Runner};
 use trine_tensor::File;
 use trine_tensor::format::F32;
 
@@ -37,14 +37,14 @@ fn every_encoder_gives_the_states_and_embeddings_of_transformers_on_every_instru
                 let headless = ModelOptions { headless: true, ..ModelOptions::default() };
                 let mut runner = OnDevice::load(cpu, &file, headless, &mut |_| ControlFlow::Continue(()))
                     .unwrap_or_else(|error| panic!("{error}"));
-                let embedder = Embedder::of(runner.spec(), &file).unwrap_or_else(|error| panic!("{error}"));
+                let pooling_head = PoolingHead::of(runner.spec(), &file).unwrap_or_else(|error| panic!("{error}"));
                 let (mut states, mut found) = (Vec::new(), Vec::new());
                 for prompt in json["prompts"].as_array().unwrap() {
                     let ids: Vec<u32> =
                         prompt["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
                     let options = trine_text::EncodeOptions { parse_special: true, add_special: true };
                     assert_eq!(tokenizer.encode(prompt["text"].as_str().unwrap(), options), ids, "{}", path.display());
-                    found.extend(embedder.embed(&mut runner, &ids).unwrap());
+                    found.extend(pooling_head.embed(&mut runner, &ids).unwrap());
                     let options = ScoreOptions { batch: 512, cache_type: &F32, want: Want::Hidden };
                     let input = ScoreInput { outputs: ids.len(), ids };
                     score::<Error>(&mut runner, &[input], &options, &mut |_, output| {

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_backend::{Cpu, CpuOptions};
-use trine_model::runner::probe;
+use trine_model::runner::{Want, probe};
 use trine_model::{Language, ModelOptions, OnDevice, Result, Runner};
 use trine_tensor::File;
 
@@ -19,7 +19,7 @@ fn load(path: &Path) -> Result<()> {
         let cpu = Cpu::new(CpuOptions { threads: 1, ..CpuOptions::default() })?;
         let mut runner = OnDevice::load(cpu, &file, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))?;
         language.check(runner.spec())?;
-        probe(&mut runner, 0)
+        probe(&mut runner, 0, Want::Logits)
     };
     load().map_err(|error| error.at(path))
 }

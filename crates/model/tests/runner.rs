@@ -3,16 +3,20 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_backend::{Batch, CpuOptions};
-use trine_model::runner::{Edit, Output, ScoreInput, ScoreOptions, Scored, Sequences, Want, score};
+use trine_model::runner::{Edit, Output, ScoreInput, ScoreOptions, Scored, Sequences, Want, probe, score};
 use trine_model::{DeviceName, DeviceOptions, Error, ModelOptions, Runner, load};
 use trine_tensor::File;
 use trine_tensor::format::{F16, F32, Q8_0};
 
 fn runner(name: &str) -> Box<dyn Runner> {
+    runner_of(name, ModelOptions::default())
+}
+
+fn runner_of(name: &str, model: ModelOptions) -> Box<dyn Runner> {
     let file = File::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(name)).unwrap();
     let cpu = CpuOptions { threads: 1, ..CpuOptions::default() };
     let device = DeviceOptions { cpu, ..DeviceOptions::default() };
-    load(&file, &device, ModelOptions::default(), &mut |_| ControlFlow::Continue(())).unwrap()
+    load(&file, &device, model, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
 /// Ids that follow no pattern.
@@ -80,6 +84,46 @@ fn hidden_states_have_the_width_of_the_model() {
     let whole = run(&mut *runner, &ids, 9, Want::Hidden).values;
     assert_eq!(whole.len(), 9 * hidden);
     assert_eq!(run(&mut *runner, &ids, 2, Want::Hidden).values, whole[7 * hidden..]);
+}
+
+/// Heads of their own, and one that is the embedding.
+#[test]
+fn a_model_without_its_head_gives_the_same_hidden_states_and_no_logits() {
+    for name in ["llama", "gptneox", "qwen2"] {
+        let [mut whole, mut headless] =
+            [false, true].map(|headless| runner_of(name, ModelOptions { headless, ..ModelOptions::default() }));
+        assert_eq!(whole.spec().tied, name == "qwen2");
+        assert_eq!(whole.memory().weights == headless.memory().weights, whole.spec().tied);
+        let (ids, cache) = (ids(9, 200), headless.create_cache(1, &F32).unwrap());
+        let (mut batch, mut output) = (Batch::new(), Output::default());
+        batch.push(&ids, 0, &[0], 2);
+        for want in [Want::Logits, Want::Top { k: 1, edits: &[] }] {
+            headless.forward(cache, &batch, Want::Hidden, &mut output).unwrap();
+            assert!(output.values == run(&mut *whole, &ids, 2, Want::Hidden).values, "{name}");
+            let refused = headless.forward(cache, &batch, want, &mut output);
+            assert!(matches!(refused, Err(Error::NoLogits { .. })), "{name}: {refused:?}");
+            assert!(output.values.is_empty(), "what another pass gave is gone");
+        }
+        headless.release_cache(cache);
+        probe(&mut *headless, 1, Want::Hidden).unwrap();
+        probe(&mut *headless, 1, Want::Logits).unwrap_err();
+    }
+}
+
+/// Phi's original context, for which it has rotations of its own, is 16 tokens.
+#[test]
+fn a_limit_lowers_the_context_of_every_model_and_never_raises_it() {
+    for name in ["llama", "phi-longrope"] {
+        let mut runner = runner(name);
+        let most = runner.spec().context_length;
+        assert_eq!(runner.spec().longest_context_like(most), most, "{name}");
+        for (limit, context) in [(most + 1, most), (12, 12), (most, 12), (7, 7)] {
+            let same = runner.spec().longest_context_like(limit);
+            assert!(same >= context.min(limit) && same <= runner.spec().context_length, "{name}");
+            runner.limit_context(limit);
+            assert_eq!(runner.spec().context_length, context, "{name}");
+        }
+    }
 }
 
 /// A draft beside a target, or an evaluation beside a chat.

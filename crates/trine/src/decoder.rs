@@ -4,7 +4,7 @@ use std::path::Path;
 use trine_backend::BLOCK_LEN;
 use trine_engine::prompt_tokens;
 use trine_model::runner::{Output, Sequences, Want};
-use trine_model::{Language, Runner, Sizes, Spec};
+use trine_model::{Language, Runner, Spec};
 use trine_tensor::Format;
 use trine_text::Tokenizer;
 
@@ -36,7 +36,6 @@ pub struct Decoder {
     pub(crate) cache_type: &'static Format,
     /// The sequence of [`Decoder::extend`], and the tokens that its cache has room for.
     sequences: Option<(Sequences, usize)>,
-    ids: Vec<u32>,
     output: Output,
 }
 
@@ -47,8 +46,7 @@ impl Decoder {
         placement: Placement,
         cache_type: &'static Format,
     ) -> Decoder {
-        let (ids, output) = (Vec::new(), Output::default());
-        Decoder { runner, language, placement, cache_type, sequences: None, ids, output }
+        Decoder { runner, language, placement, cache_type, sequences: None, output: Output::default() }
     }
 
     /// Loads a model with default [`Options`].
@@ -59,8 +57,11 @@ impl Decoder {
         Options::default().load(path, &mut |_| ControlFlow::Continue(()))
     }
 
-    /// The model on its device and its language, for programs that run batches of their own.
-    pub fn into_parts(self) -> (Box<dyn Runner>, Language) {
+    /// The model on its device and its language, for programs that run batches of their own. The sequence of [`Decoder::extend`] is freed.
+    pub fn into_parts(mut self) -> (Box<dyn Runner>, Language) {
+        if let Some((sequences, _)) = self.sequences {
+            sequences.release(&mut *self.runner);
+        }
         (self.runner, self.language)
     }
 
@@ -122,24 +123,29 @@ impl Decoder {
     /// computed again.
     ///
     /// # Errors
-    /// As [`Decoder::logits`], and when there are no tokens.
+    /// As [`Decoder::logits`], and when there are no tokens. The sequence stays as it was.
     pub fn extend(&mut self, ids: &[u32]) -> Result<Vec<f32>, Error> {
         if ids.is_empty() {
             return Err(trine_engine::Error::EmptyPrompt.into());
         }
-        self.check(ids, self.ids.len())?;
-        self.make_room(self.ids.len() + ids.len())?;
-        self.ids.extend_from_slice(ids);
-        self.run(ids)?;
+        let len = self.len();
+        self.check(ids, len)?;
+        self.make_room(len + ids.len())?;
+        // Chunks before the one that failed have run.
+        self.run(ids).inspect_err(|_| self.truncate(len))?;
         Ok(self.output.values.clone())
     }
 
     /// Forgets the tokens of [`Decoder::extend`] from position `len` on.
     pub fn truncate(&mut self, len: usize) {
-        self.ids.truncate(len);
         if let Some((sequences, _)) = &mut self.sequences {
             sequences.truncate(0, len);
         }
+    }
+
+    /// Tokens of the kept sequence.
+    fn len(&self) -> usize {
+        self.sequences.as_ref().map_or(0, |(sequences, _)| sequences.len(0))
     }
 
     /// Runs tokens that follow the kept sequence; the logits of the last go to `output`.
@@ -162,26 +168,67 @@ impl Decoder {
         let room = tokens.max(2 * room).min(self.spec().context_length).next_multiple_of(BLOCK_LEN);
         let mut sequences = Sequences::new(&mut *self.runner, Sequences::blocks_of(room), self.cache_type)?;
         sequences.add(room);
-        if let Some((old, _)) = self.sequences.take() {
-            let copied = sequences.copy_from(&mut *self.runner, &old);
-            old.release(&mut *self.runner);
-            copied?;
+        if let Some((old, _)) = &self.sequences
+            && let Err(error) = sequences.copy_from(&mut *self.runner, old)
+        {
+            sequences.release(&mut *self.runner);
+            return Err(error.into());
         }
-        self.sequences = Some((sequences, room));
+        if let Some((old, _)) = self.sequences.replace((sequences, room)) {
+            old.release(&mut *self.runner);
+        }
         Ok(())
     }
 
     /// Whether tokens can follow `len` others.
     fn check(&self, ids: &[u32], len: usize) -> Result<(), Error> {
-        let Sizes { vocab_size: vocab, context_length: context, .. } = self.runner.spec().sizes;
+        let context = self.spec().context_length;
         if len + ids.len() > context {
             return Err(trine_engine::Error::PromptTooLong { prompt: len + ids.len(), context }.into());
         }
-        match ids.iter().position(|&id| id as usize >= vocab) {
-            Some(at) => {
-                Err(trine_engine::Error::BeyondVocabulary { place: format!("ids[{at}]"), id: ids[at], vocab }.into())
+        check_ids(ids, self.spec())
+    }
+}
+
+/// Whether the model has these tokens.
+pub(crate) fn check_ids(ids: &[u32], spec: &Spec) -> Result<(), Error> {
+    let vocab = spec.vocab_size;
+    match ids.iter().position(|&id| id as usize >= vocab) {
+        Some(at) => {
+            Err(trine_engine::Error::BeyondVocabulary { place: format!("ids[{at}]"), id: ids[at], vocab }.into())
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::failing;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    /// Chunks are of 512 tokens, so that a chunk runs before the second pass fails.
+    #[test]
+    fn a_pass_that_fails_changes_neither_the_sequence_nor_the_memory() {
+        let ids: Vec<u32> = (0..600).map(|i| i * 37 % 200).collect();
+        for (forward, read_block, to) in [(1, 0, 12), (1, 0, 600), (2, 0, 600), (0, 1, 600)] {
+            let (mut decoder, faults) = failing::decoder("phi4-mini");
+            let all = decoder.logits(&ids).unwrap();
+            let vocab = decoder.spec().vocab_size;
+            let mut caches = vec![decoder.runner().memory().kv_caches];
+            decoder.extend(&ids[..9]).unwrap();
+            faults.forward.store(forward, Relaxed);
+            faults.read_block.store(read_block, Relaxed);
+            decoder.extend(&ids[9..to]).unwrap_err();
+            assert_eq!(decoder.len(), 9);
+            caches.push(decoder.runner().memory().kv_caches);
+            for end in [10, 600] {
+                let logits = decoder.extend(&ids[decoder.len()..end]).unwrap();
+                assert!(logits == all[(end - 1) * vocab..end * vocab], "{end}");
             }
-            None => Ok(()),
+            let one = decoder.runner.kv_shape(1, decoder.cache_type).bytes().unwrap() as u64;
+            assert!(caches[0] == 0 && caches[1] <= 38 * one, "{caches:?}");
+            assert_eq!(decoder.runner().memory().kv_caches, 38 * one, "one cache");
+            assert_eq!(decoder.into_parts().0.memory().kv_caches, 0);
         }
     }
 }

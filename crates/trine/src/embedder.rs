@@ -1,10 +1,11 @@
+use crate::decoder::check_ids;
 use crate::{Error, Options};
 use std::ops::ControlFlow;
 use std::path::Path;
-use trine_model::{Language, Pooling, Runner, Spec};
+use trine_model::{Language, Pooling, PoolingHead, Runner, Spec};
 use trine_text::EncodeOptions;
 
-/// A model that makes embeddings on a CPU: vectors of length 1, whose products tell how much texts have in common.
+/// A model that makes embeddings: unit-length vectors; their dot product is the cosine similarity.
 ///
 /// ```
 /// use trine::prelude::*;
@@ -19,7 +20,7 @@ use trine_text::EncodeOptions;
 /// ```
 pub struct Embedder {
     pub(crate) runner: Box<dyn Runner>,
-    pub(crate) embedder: trine_model::Embedder,
+    pub(crate) pooling_head: PoolingHead,
     pub(crate) language: Language,
 }
 
@@ -46,12 +47,8 @@ impl Embedder {
     /// # Errors
     /// As [`Embedder::embed`], and when the model has no such token.
     pub fn embed_tokens(&mut self, ids: &[u32]) -> Result<Vec<f32>, Error> {
-        let vocab = self.spec().vocab_size;
-        if let Some(at) = ids.iter().position(|&id| id as usize >= vocab) {
-            let place = format!("ids[{at}]");
-            return Err(trine_engine::Error::BeyondVocabulary { place, id: ids[at], vocab }.into());
-        }
-        Ok(self.embedder.embed(&mut *self.runner, ids)?)
+        check_ids(ids, self.spec())?;
+        Ok(self.pooling_head.embed(&mut *self.runner, ids)?)
     }
 
     /// The tokens of a text, with those that the model puts around it.
@@ -61,12 +58,12 @@ impl Embedder {
 
     /// Numbers of an embedding.
     pub fn width(&self) -> usize {
-        self.embedder.width()
+        self.pooling_head.width()
     }
 
     /// What becomes of the states of a text's tokens.
     pub fn pooling(&self) -> Pooling {
-        self.embedder.pooling()
+        self.pooling_head.pooling()
     }
 
     /// What the model is.

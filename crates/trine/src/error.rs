@@ -22,6 +22,9 @@ pub enum Error {
     /// A chat with a model that does not say how chats are written.
     #[error("the model has no chat template")]
     NoTemplate,
+    /// The rest of an answer whose error a [`Stream`](crate::Stream) has given already.
+    #[error("the answer has failed already")]
+    AlreadyFailed,
 }
 
 /// What went wrong, for programs that act on it.
@@ -54,6 +57,7 @@ impl Error {
             Error::Engine(error) => of_engine(error),
             Error::Text(_) | Error::NoTemplate => ErrorKind::Template,
             Error::MemoryLimit { .. } => ErrorKind::Memory,
+            Error::AlreadyFailed => ErrorKind::Invalid,
         }
     }
 }

@@ -53,6 +53,8 @@
 mod decoder;
 mod embedder;
 mod error;
+#[cfg(test)]
+mod failing;
 mod llm;
 mod load;
 mod options;
@@ -64,7 +66,7 @@ pub use decoder::Decoder;
 pub use embedder::Embedder;
 pub use error::{Error, ErrorKind};
 pub use llm::Llm;
-pub use load::{LoadRunner, Progress};
+pub use load::Progress;
 pub use options::Options;
 pub use placement::{Placement, WeightStorage};
 pub use size::{Memory, parameters};

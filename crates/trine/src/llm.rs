@@ -111,9 +111,7 @@ impl Llm {
     /// # Errors
     /// When it is no template.
     pub fn set_template(&mut self, source: &str) -> Result<(), Error> {
-        let tokenizer = self.tokenizer();
-        let spelled = |id: Option<u32>| id.and_then(|id| tokenizer.name(id)).unwrap_or_default();
-        self.template = Some(Template::new(source, spelled(tokenizer.bos()), spelled(tokenizer.eos()))?);
+        self.template = Some(compile(source, self.tokenizer())?);
         Ok(())
     }
 
@@ -166,4 +164,10 @@ impl Llm {
     pub fn into_parts(self) -> (Engine, Option<Template>) {
         (self.engine, self.template)
     }
+}
+
+/// Compiles a chat template for the special tokens of `tokenizer`.
+pub(crate) fn compile(source: &str, tokenizer: &Tokenizer) -> Result<Template, trine_text::Error> {
+    let spelled = |id: Option<u32>| id.and_then(|id| tokenizer.name(id)).unwrap_or_default();
+    Template::new(source, spelled(tokenizer.bos()), spelled(tokenizer.eos()))
 }

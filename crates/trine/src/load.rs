@@ -1,32 +1,30 @@
 //! From a path to a model that is ready.
 
-use crate::{Decoder, EMBEDDED, Embedder, Error, Llm, Memory, Options, Placement, WeightStorage, open_file};
+use crate::llm::compile;
+use crate::options::CONTEXT;
+use crate::{Decoder, EMBEDDED, Embedder, Error, Llm, Memory, Options, Placement, WeightStorage, open_file, size};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use trine_backend::When;
 use trine_engine::{Engine, EngineOptions};
-use trine_model::runner::probe;
-use trine_model::{Language, ModelOptions, Runner, Spec};
+use trine_model::runner::{Want, probe};
+use trine_model::{DeviceOptions, Language, ModelOptions, PoolingHead, Runner, Spec};
 use trine_tensor::{File, OpenOptions, memory};
-use trine_text::Template;
 
 /// How far loading is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Bytes of weights that are loaded.
     pub done: u64,
-    /// All bytes.
+    /// All bytes, which `done` reaches.
     pub total: u64,
 }
-
-/// Makes a runner of a file, on the device that the options name or on another.
-pub type LoadRunner<'a> =
-    dyn FnMut(&File, &trine_model::DeviceOptions) -> Result<Box<dyn Runner>, trine_model::Error> + 'a;
 
 /// A model on its device, and what is known about it.
 struct Loaded {
     runner: Box<dyn Runner>,
+    file: File,
     language: Language,
     memory: Memory,
     placement: Placement,
@@ -50,31 +48,20 @@ impl Options {
         path: impl AsRef<Path>,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Llm, Error> {
-        self.open_on(path, &mut |file, device| {
-            let total = Memory::weights_of(file);
-            trine_model::load(file, device, ModelOptions::default(), &mut |done| progress(Progress { done, total }))
-        })
+        self.llm(self.load_with(path.as_ref(), Want::Logits, progress)?)
     }
 
-    /// [`Options::open`] on a runner of one's own, which `load` makes of the file: a backend wrapped around another, or a [`Runner`] that is
-    /// no single device.
+    /// [`Options::open`] on a runner of one's own, which `load` makes of the file, on the device that the options name or on another: a
+    /// backend wrapped around another, or a [`Runner`] that is no single device.
     ///
     /// # Errors
     /// Those of [`Options::open`].
-    pub fn open_on(&self, path: impl AsRef<Path>, load: &mut LoadRunner) -> Result<Llm, Error> {
-        let Loaded { runner, language, memory, placement } = self.load_on(path.as_ref(), load)?;
-        let Language { tokenizer, template, mut warnings } = language;
-        let spelled = |id: Option<u32>| id.and_then(|id| tokenizer.name(id)).unwrap_or_default();
-        let compile = |source: String| Template::new(&source, spelled(tokenizer.bos()), spelled(tokenizer.eos()));
-        // A model whose template does not compile can still continue text.
-        let template = match &self.template {
-            Some(source) => Some(compile(source.clone())?),
-            None => template.and_then(|source| compile(source).map_err(|e| warnings.push(e.to_string())).ok()),
-        };
-        let context = Some(self.context_of(runner.spec()));
-        let options = EngineOptions { context, ..self.engine.clone() };
-        let engine = Engine::new(runner, Arc::new(tokenizer), &options)?;
-        Ok(Llm { engine, template, warnings, memory, placement })
+    pub fn open_on(
+        &self,
+        path: impl AsRef<Path>,
+        load: impl FnOnce(&File, &DeviceOptions) -> Result<Box<dyn Runner>, trine_model::Error>,
+    ) -> Result<Llm, Error> {
+        self.llm(self.load_on(path.as_ref(), Want::Logits, load)?)
     }
 
     /// Loads a model without an engine: for its logits alone.
@@ -86,13 +73,7 @@ impl Options {
         path: impl AsRef<Path>,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Decoder, Error> {
-        let Loaded { runner, language, placement, .. } = self.load_on(path.as_ref(), &mut |file, device| {
-            let total = Memory::weights_of(file);
-            trine_model::load(file, device, ModelOptions::default(), &mut |done| progress(Progress { done, total }))
-        })?;
-        if runner.spec().arch.encoder {
-            return Err(trine_engine::Error::Encoder { arch: runner.spec().arch.gguf[0] }.into());
-        }
+        let Loaded { runner, language, placement, .. } = self.load_with(path.as_ref(), Want::Logits, progress)?;
         Ok(Decoder::new(runner, language, placement, self.engine.cache_type))
     }
 
@@ -105,21 +86,54 @@ impl Options {
         path: impl AsRef<Path>,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Embedder, Error> {
-        let headless = ModelOptions { headless: true, ..ModelOptions::default() };
-        let mut embedder = None;
-        let Loaded { runner, mut language, .. } = self.load_on(path.as_ref(), &mut |file, device| {
-            let total = Memory::weights_of(file);
-            let runner =
-                trine_model::load(file, device, headless.clone(), &mut |done| progress(Progress { done, total }))?;
-            embedder = Some(trine_model::Embedder::of(runner.spec(), file)?);
-            Ok(runner)
-        })?;
-        let embedder = embedder.expect("made with the runner");
-        language.warnings.extend(embedder.assumption().map(str::to_owned));
-        Ok(Embedder { runner, embedder, language })
+        let Loaded { runner, file, mut language, .. } = self.load_with(path.as_ref(), Want::Hidden, progress)?;
+        let pooling_head = PoolingHead::of(runner.spec(), &file)?;
+        language.warnings.extend(pooling_head.assumption().map(str::to_owned));
+        Ok(Embedder { runner, pooling_head, language })
     }
 
-    fn load_on(&self, path: &Path, load: &mut LoadRunner) -> Result<Loaded, Error> {
+    fn llm(&self, loaded: Loaded) -> Result<Llm, Error> {
+        let Loaded { runner, language, memory, placement, .. } = loaded;
+        let Language { tokenizer, template, mut warnings } = language;
+        // A model whose template does not compile can still continue text.
+        let template = match &self.template {
+            Some(source) => Some(compile(source, &tokenizer)?),
+            None => {
+                template.and_then(|source| compile(&source, &tokenizer).map_err(|e| warnings.push(e.to_string())).ok())
+            }
+        };
+        let context = Some(self.context_of(runner.spec()));
+        let options = EngineOptions { context, ..self.engine.clone() };
+        let engine = Engine::new(runner, Arc::new(tokenizer), &options)?;
+        Ok(Llm { engine, template, warnings, memory, placement })
+    }
+
+    /// Loads a model on the device that the options name, with a head if logits are wanted.
+    fn load_with(
+        &self,
+        path: &Path,
+        want: Want,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Loaded, Error> {
+        self.load_on(path, want, |file, device| {
+            let model = ModelOptions { headless: matches!(want, Want::Hidden), ..ModelOptions::default() };
+            let total = size::uploaded(file, model.headless);
+            let mut note = |done: u64| progress(Progress { done: done.min(total), total });
+            let runner = trine_model::load(file, device, model, &mut note)?;
+            // What the model does not take from the file counts as done.
+            match note(total) {
+                ControlFlow::Continue(()) => Ok(runner),
+                ControlFlow::Break(()) => Err(trine_model::Error::Cancelled),
+            }
+        })
+    }
+
+    fn load_on(
+        &self,
+        path: &Path,
+        want: Want,
+        load: impl FnOnce(&File, &DeviceOptions) -> Result<Box<dyn Runner>, trine_model::Error>,
+    ) -> Result<Loaded, Error> {
         // What costs nothing to check comes before what may take minutes.
         let mut device = self.device.clone();
         let cpu = &mut device.cpu;
@@ -128,6 +142,13 @@ impl Options {
         let file = open_file(path, &open).map_err(trine_model::Error::from)?;
         let spec = Spec::of(&file).map_err(|error| error.at(file.path()))?;
         file.notes().iter().chain(&spec.notes).for_each(|note| tracing::info!("{note}"));
+        if spec.arch.encoder && matches!(want, Want::Logits) {
+            return Err(trine_engine::Error::Encoder { arch: spec.arch.gguf[0] }.into());
+        }
+        let most = spec.context_length;
+        if let Some(asked) = self.engine.context.filter(|context| !(1..=most).contains(context)) {
+            return Err(trine_engine::Error::Context { asked, most }.into());
+        }
         let memory = self.memory_of(&file, &spec);
         if let Some(limit) = self.memory_limit.filter(|&limit| memory.total() > limit) {
             return Err(Error::MemoryLimit { limit, needed: memory });
@@ -140,16 +161,17 @@ impl Options {
         cpu.huge_pages = decide(cpu.huge_pages, possible, &memory);
         cpu.repack = decide(cpu.repack, true, &memory);
         let mut runner = load(&file, &device)?;
-        runner.limit_context(self.context_of(&spec));
+        // Without an engine, what is not limited may be as long as the model allows.
+        runner.limit_context(self.engine.context.unwrap_or_else(|| spec.longest_context_like(CONTEXT)));
         let token = language.tokenizer.bos().unwrap_or(0);
-        probe(&mut *runner, token).map_err(|error| error.at(file.path()))?;
+        probe(&mut *runner, token, want).map_err(|error| error.at(file.path()))?;
         let mut placement = Placement::of(runner.device(), &device.cpu, self.mmap);
         if file.path() == Path::new(EMBEDDED) {
             placement.weights = WeightStorage::Embedded;
         }
         placement.huge_bytes = memory::huge_bytes();
         tracing::info!(arch = spec.arch.gguf[0], isa = placement.isa, ?memory, ?placement, "loaded");
-        Ok(Loaded { runner, language, memory, placement })
+        Ok(Loaded { runner, file, language, memory, placement })
     }
 }
 

@@ -28,7 +28,8 @@ use trine_tensor::{File, Format};
 pub struct Options {
     /// The device, and how to run on it. [`When::Auto`] is decided by the memory there is.
     pub device: DeviceOptions,
-    /// Context, sequences, batch and KV cache. The default is one sequence of the model's context, at most 4096 tokens.
+    /// Context, sequences, batch and KV cache. The default is one sequence of the model's context, at most 4096 tokens; without an engine,
+    /// the context is limited only where it is given, or where the rotations of LongRoPE depend on it.
     pub engine: EngineOptions,
     /// Another tokenizer than the model's own: a `tokenizer.json`, a `tokenizer.model`, a GGUF file, or a folder with one of them.
     pub tokenizer: Option<PathBuf>,
@@ -44,7 +45,7 @@ pub struct Options {
 }
 
 /// Tokens of context that a sequence gets by default, if the model has that many.
-const CONTEXT: usize = 4096;
+pub(crate) const CONTEXT: usize = 4096;
 
 impl Default for Options {
     fn default() -> Options {

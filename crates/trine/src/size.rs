@@ -2,7 +2,7 @@
 
 use trine_backend::KvShape;
 use trine_engine::BLOCK_LEN;
-use trine_model::{QuantMethod, Spec, Unpacker};
+use trine_model::{QuantMethod, Spec, Unpacker, is_head};
 use trine_tensor::format::U8;
 use trine_tensor::{File, Format, TensorInfo};
 
@@ -35,6 +35,16 @@ fn bytes_of(mut entry: TensorInfo) -> u64 {
     entry.size().unwrap_or(u64::MAX)
 }
 
+/// Bytes of the weights of a file that are uploaded, as the file has them, or unpacked where they are unpacked when loaded.
+pub(crate) fn uploaded(file: &File, headless: bool) -> u64 {
+    let spec = Spec::of(file);
+    let quant_method = spec.as_ref().map_or(QuantMethod::None, |spec| spec.quant_method);
+    // Folders of tied models may have a copy of the embedding.
+    let idle_head = headless || spec.is_ok_and(|spec| spec.tied);
+    let weights = loaded(file, quant_method).filter(|entry| !(idle_head && is_head(&entry.name)));
+    weights.map(|entry| entry.size().unwrap_or(u64::MAX)).fold(0, u64::saturating_add)
+}
+
 /// Bytes that a running model takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
@@ -47,12 +57,6 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Bytes of the weights of a file as they are loaded.
-    pub(crate) fn weights_of(file: &File) -> u64 {
-        let quant_method = Spec::of(file).map_or(QuantMethod::None, |spec| spec.quant_method);
-        loaded(file, quant_method).map(bytes_of).fold(0, u64::saturating_add)
-    }
-
     /// What a model takes with one sequence of `context` tokens, kept as `cache_type`, and batches of `batch`.
     pub fn of(file: &File, spec: &Spec, context: usize, batch: usize, cache_type: &'static Format) -> Memory {
         let blocks = context.div_ceil(BLOCK_LEN);
@@ -86,5 +90,23 @@ impl Memory {
     /// All of it.
     pub fn total(&self) -> u64 {
         self.weights.saturating_add(self.kv_cache).saturating_add(self.scratch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn layouts_of_whole_matrices_are_uploaded_as_the_file_has_them() {
+        for name in ["tl1.gguf", "tl2.gguf"] {
+            let file =
+                File::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/ternary").join(name)).unwrap();
+            assert!(file.tensors().any(|view| view.format.matrix_layout().is_some()), "{name}");
+            let there = file.tensors().map(|view| view.bytes.len() as u64).sum();
+            // TL2 may be padded.
+            assert!(uploaded(&file, false).abs_diff(there) <= 32, "{name}");
+        }
     }
 }

@@ -22,7 +22,8 @@ pub struct Stream<'a> {
     sequence: SeqId,
     stop: Option<Arc<AtomicBool>>,
     ready: VecDeque<Token>,
-    end: Option<(Finish, Usage)>,
+    /// Why the answer ended, unless the iterator has given the error it failed with; and what it took.
+    end: Option<(Option<Finish>, Usage)>,
 }
 
 impl<'a> Stream<'a> {
@@ -36,9 +37,9 @@ impl<'a> Stream<'a> {
         self
     }
 
-    /// Why the answer ended; `None` as long as it goes on.
+    /// Why the answer ended; `None` as long as it goes on, and after the iterator has given the error that it failed with.
     pub fn finish(&self) -> Option<&Finish> {
-        self.end.as_ref().map(|(finish, _)| finish)
+        self.end.as_ref()?.0.as_ref()
     }
 
     /// What the answer took; `None` as long as it goes on.
@@ -46,10 +47,10 @@ impl<'a> Stream<'a> {
         self.end.as_ref().map(|(_, usage)| *usage)
     }
 
-    /// Waits for the whole answer.
+    /// Waits for the end, and collects the tokens that the iterator has not given yet: the whole answer, if it has given none.
     ///
     /// # Errors
-    /// When a logit is not finite, or a filter ends the request.
+    /// When a logit is not finite, or a filter ends the request; and [`Error::AlreadyFailed`].
     pub fn answer(mut self) -> Result<Answer, Error> {
         let (mut text, mut tokens) = (String::new(), Vec::new());
         for token in &mut self {
@@ -57,21 +58,23 @@ impl<'a> Stream<'a> {
             tokens.push(token.id);
             text.push_str(&token.text);
         }
-        let (finish, usage) = self.end.take().expect("nothing follows");
-        Ok(Answer { text, tokens, finish, usage })
+        match self.end.take() {
+            Some((Some(finish), usage)) => Ok(Answer { text, tokens, finish, usage }),
+            _ => Err(Error::AlreadyFailed),
+        }
     }
 
     fn step(&mut self) {
         if self.stop.as_ref().is_some_and(|stop| stop.load(Relaxed)) {
             let usage = self.engine.cancel(self.sequence).unwrap_or_default();
-            self.end = Some((Finish::Cancelled, usage));
+            self.end = Some((Some(Finish::Cancelled), usage));
             return;
         }
         self.engine.step(&mut |event| {
             if event.sequence == self.sequence {
                 match event.kind.into() {
                     Update::Token(token) => self.ready.push_back(token),
-                    Update::Finished { reason, usage } => self.end = Some((reason, usage)),
+                    Update::Finished { reason, usage } => self.end = Some((Some(reason), usage)),
                 }
             }
             ControlFlow::Continue(())
@@ -86,16 +89,16 @@ impl Iterator for Stream<'_> {
         while self.ready.is_empty() && self.end.is_none() {
             self.step();
         }
-        match (self.ready.pop_front(), &mut self.end) {
-            (Some(token), _) => Some(Ok(token)),
-            (None, Some((finish @ Finish::Failed(_), _))) => {
-                // An error is given once; what remains is that nothing follows.
-                match std::mem::replace(finish, Finish::Cancelled) {
-                    Finish::Failed(error) => Some(Err(error.into())),
-                    _ => None,
-                }
+        if let Some(token) = self.ready.pop_front() {
+            return Some(Ok(token));
+        }
+        let (finish, _) = self.end.as_mut()?;
+        match finish.take() {
+            Some(Finish::Failed(error)) => Some(Err(error.into())),
+            other => {
+                *finish = other;
+                None
             }
-            (None, _) => None,
         }
     }
 }
@@ -105,5 +108,43 @@ impl Drop for Stream<'_> {
         if self.end.is_none() {
             self.engine.cancel(self.sequence);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::failing::{Failing, Faults};
+    use crate::prelude::*;
+    use std::ops::ControlFlow;
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering::Relaxed;
+    use trine_model::load;
+
+    const PROMPT: &str = "Once upon a time";
+
+    /// The third pass fails, that of the prompt is the first.
+    #[test]
+    fn a_stream_that_failed_never_becomes_an_answer() {
+        let faults = Arc::<Faults>::default();
+        let open = Options::default().open_on(EMBEDDED, |file, device| {
+            let inner = load(file, device, Default::default(), &mut |_| ControlFlow::Continue(()))?;
+            Ok(Box::new(Failing { inner, faults: faults.clone() }))
+        });
+        let (mut llm, sampling) = (open.unwrap(), Sampling { max_tokens: Some(8), ..Sampling::greedy() });
+        faults.forward.store(3, Relaxed);
+        let mut failing = llm.stream(PROMPT, &sampling).unwrap();
+        assert!(failing.by_ref().take(2).all(|token| token.is_ok()));
+        assert!(failing.finish().is_none() && failing.usage().is_none());
+        assert!(matches!(failing.next(), Some(Err(Error::Engine(trine_engine::Error::Forward(_))))));
+        assert!(failing.next().is_none() && failing.finish().is_none() && failing.usage().is_some());
+        assert!(matches!(failing.answer(), Err(Error::AlreadyFailed)));
+        // The error is the answer's if the iterator has not given it.
+        faults.forward.store(3, Relaxed);
+        assert!(matches!(llm.generate(PROMPT, &sampling), Err(Error::Engine(trine_engine::Error::Forward(_)))));
+        // What the iterator has given is no part of the answer.
+        let whole = llm.generate(PROMPT, &sampling).unwrap();
+        let mut rest = llm.stream(PROMPT, &sampling).unwrap();
+        assert!(rest.by_ref().take(2).all(|token| token.is_ok()));
+        assert_eq!(rest.answer().unwrap().tokens, whole.tokens[2..]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use trine::Options;
+use trine::{Error, Options, Progress};
 
 /// The largest difference from transformers' logits when the model is loaded for `context` tokens.
 fn difference(golden: &str, context: usize) -> f32 {
@@ -29,9 +29,42 @@ fn frequencies_are_those_for_the_context_that_a_model_is_loaded_for() {
     assert!(difference("phi-longrope", 128) < 1e-4);
 }
 
-/// The bytes that are uploaded are those that were counted, but for tensors that no model asks for and parts that are cut out of others.
+/// Loads a model with a context, for text, logits and embeddings; the context that each then has, or why not.
+fn contexts(golden: &str, context: Option<usize>) -> [Result<usize, Error>; 3] {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(golden);
+    let mut options = Options::default();
+    (options.device.cpu.threads, options.engine.context) = (1, context);
+    let mut go_on = |_| ControlFlow::Continue(());
+    [
+        options.open(&folder).map(|llm| llm.context()),
+        options.load(&folder, &mut go_on).map(|decoder| decoder.spec().context_length),
+        options.load_embedder(&folder, &mut go_on).map(|embedder| embedder.spec().context_length),
+    ]
+}
+
 #[test]
-fn memory_counts_weights_as_they_are_loaded() {
+fn a_context_that_is_given_limits_whatever_is_loaded() {
+    assert_eq!(contexts("llama", Some(16)).map(Result::unwrap), [16; 3]);
+    assert_eq!(contexts("phi4-mini", Some(16)).map(Result::unwrap), [16; 3]);
+    for asked in [0, 129] {
+        for refused in contexts("llama", Some(asked)) {
+            let error = refused.unwrap_err().to_string();
+            assert_eq!(error, format!("a context of {asked} tokens: expected 1 to 128, the model's"));
+        }
+    }
+    // Only an engine has a default, as it makes room for all of its context.
+    assert_eq!(contexts("gpt-oss", None).map(Result::unwrap), [4096, 131072, 131072]);
+    let mut options = Options::default();
+    options.engine.context = Some(16);
+    let mut decoder = options.load(trine::EMBEDDED, &mut |_| ControlFlow::Continue(())).unwrap();
+    decoder.extend(&[1; 16]).unwrap();
+    assert!(decoder.extend(&[1]).is_err() && decoder.logits(&[1; 17]).is_err());
+}
+
+/// The bytes that are uploaded are those that were counted, but for tensors that no model asks for and parts that are cut out of others.
+/// Whatever they are, progress ends at its total.
+#[test]
+fn progress_counts_weights_as_they_are_loaded() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models");
     let kinds = ["llama", "bitnet", "qwen3", "gemma3-vision", "mistral3"];
     let mut wrong = Vec::new();
@@ -40,15 +73,22 @@ fn memory_counts_weights_as_they_are_loaded() {
         if !kinds.iter().any(|kind| name.starts_with(kind)) {
             continue;
         }
-        let mut last = None;
-        let mut note = |progress| {
-            last = Some(progress);
-            ControlFlow::Continue(())
-        };
-        Options::default().load(&path, &mut note).unwrap();
-        let last = last.unwrap();
-        if last.done.abs_diff(last.total) * 50 > last.total {
-            wrong.push(format!("{name}: {last:?}"));
+        for headless in [false, true] {
+            let mut seen: Vec<Progress> = Vec::new();
+            let mut note = |progress| {
+                seen.push(progress);
+                ControlFlow::Continue(())
+            };
+            match headless {
+                true => drop(Options::default().load_embedder(&path, &mut note).unwrap()),
+                false => drop(Options::default().load(&path, &mut note).unwrap()),
+            }
+            let [.., uploaded, last] = seen[..] else { panic!("{name}: {seen:?}") };
+            assert_eq!(last.done, last.total, "{name}");
+            assert!(seen.is_sorted_by_key(|progress| progress.done), "{name}");
+            if uploaded.done.abs_diff(last.total) * 50 > last.total {
+                wrong.push(format!("{name}, headless: {headless}: {uploaded:?}"));
+            }
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

@@ -135,8 +135,13 @@ impl<'a> Trine<'a> {
         let chunk = options.prefill_chunk.max(1);
         let mut trine = Trine { runner, sequences, chunk, output: Output::default() };
         let depth = most(|test| test.depth);
-        (0..count).try_for_each(|sequence| trine.prefill(sequence, 0, depth))?;
-        Ok(trine)
+        match (0..count).try_for_each(|sequence| trine.prefill(sequence, 0, depth)) {
+            Ok(()) => Ok(trine),
+            Err(error) => {
+                trine.release();
+                Err(error)
+            }
+        }
     }
 
     /// The most likely token after one token, the first of a sequence, or 0 where a logit is not finite: what a user waits for after loading.

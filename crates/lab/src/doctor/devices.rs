@@ -35,7 +35,8 @@ fn compare(context: &Context, reference: &DeviceName, device: &DeviceName) -> Re
     let mut ids = language.tokenizer.encode(TEXT, EncodeOptions { parse_special: false, add_special: true });
     ids.truncate(TOKENS.min(runner.spec().context_length));
     let input = ScoreInput { outputs: ids.len(), ids };
-    let scoring = ScoreOptions { batch: BATCH, cache_type: &F32, want: Want::Logits };
+    let want = if runner.spec().arch.encoder { Want::Hidden } else { Want::Logits };
+    let scoring = ScoreOptions { batch: BATCH, cache_type: &F32, want };
     score::<Error>(&mut *runner, &[input], &scoring, &mut |_, _| Ok(ControlFlow::Continue(())))?;
     Ok(found.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take())
 }

@@ -5,7 +5,7 @@ use crate::perplexity::{Error, PerplexityOptions, Text, Windows, perplexity};
 use serde::Serialize;
 use std::f64::consts::LN_2;
 use std::ops::ControlFlow;
-use trine_model::runner::probe;
+use trine_model::runner::{Want, probe};
 use trine_model::{DeviceOptions, ModelOptions, Spec, is_for_embeddings, load};
 use trine_tensor::File;
 use trine_tensor::format::F32;
@@ -68,15 +68,15 @@ pub(super) fn measure(context: &Context, file: &File, spec: Option<Spec>) -> Res
     let predicts = !encoder && !is_for_embeddings(context.file);
     let threads = options.threads;
     let device = DeviceOptions { cpu: options, ..DeviceOptions::default() };
-    let model = ModelOptions { spec, headless: !predicts };
-    let mut runner = load(file, &device, model, &mut |_| ControlFlow::Continue(()))?;
+    let (headless, want) = if predicts { (false, Want::Logits) } else { (true, Want::Hidden) };
+    let mut runner = load(file, &device, ModelOptions { spec, headless }, &mut |_| ControlFlow::Continue(()))?;
     runner.limit_context(CONTEXT);
-    probe(&mut *runner, language.tokenizer.bos().unwrap_or(0))?;
+    probe(&mut *runner, language.tokenizer.bos().unwrap_or(0), want)?;
     if !predicts {
         return Ok(None);
     }
     let text = Text::new(&language.tokenizer, &[TEXT.to_owned()], false, usize::MAX)?;
-    let context = runner.spec().context_length.min(CONTEXT);
+    let context = runner.spec().context_length;
     let stride = Windows::longest_stride(context, text.has_bos()).div_ceil(2).max(1);
     let options =
         PerplexityOptions { windows: Windows::Sliding { context, stride }, batch: CONTEXT, threads, cache_type: &F32 };

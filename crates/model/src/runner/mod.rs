@@ -51,9 +51,10 @@ pub trait Runner: Send {
     /// What it runs on.
     fn device(&self) -> &DeviceInfo;
 
-    /// Limits the context. Models with longrope, such as Phi 3.5, take the rope frequencies that are meant for this length: one list for all
-    /// sequences, as llama.cpp does; transformers changes lists within a sequence that outgrows the original context and keeps the keys it
-    /// has cached.
+    /// Lowers `spec().context_length` to this length, unless it is lower already. Models with LongRoPE, such as Phi 3.5, take the rope
+    /// frequencies that are meant for this length: one list for all sequences, as llama.cpp does; transformers changes lists within a
+    /// sequence that outgrows the original context and keeps the keys it has cached. Whoever runs batches keeps to the limit:
+    /// [`Runner::forward`] does not check it.
     fn limit_context(&mut self, context_length: usize);
 
     /// Whether sequences may name this adapter in their [`Span`](trine_backend::Span); 0 is the model itself.
@@ -89,14 +90,15 @@ pub trait Runner: Send {
     /// Writes what [`Runner::read_block`] gave, to any block of a cache of the same shape.
     fn write_block(&mut self, cache: CacheId, block: u32, bytes: &[u8]);
 
-    /// Runs a batch whose sequences are in `cache`, and puts what is wanted of its output rows into `output`.
+    /// Runs a batch whose sequences are in `cache`, and puts what is wanted of its output rows into `output`, which is cleared first.
     ///
     /// # Errors
-    /// When the device failed, a logit of [`Want::Top`] is not finite, the model is an encoder and logits are wanted, or a sequence names an
-    /// adapter that this runner has not.
+    /// When the device failed, a logit of [`Want::Top`] is not finite, or a sequence names an adapter that this runner has not; and
+    /// [`Error::NoLogits`].
     ///
     /// # Panics
-    /// When a token is not below `spec().vocab_size`, or a block is not in the cache.
+    /// When a token is not below `spec().vocab_size`, a block is not in the cache, an [`Edit`] adds to a token beyond the vocabulary, or its
+    /// mask has fewer bits than that has tokens.
     fn forward(&mut self, cache: CacheId, batch: &Batch, want: Want, output: &mut Output) -> Result<()>;
 
     /// Tells a profiler which stage begins.
@@ -106,25 +108,26 @@ pub trait Runner: Send {
     fn memory(&self) -> RunnerMemory;
 }
 
-/// Bytes on the device of a [`Runner`].
+/// The memory that a [`Runner`] takes, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunnerMemory {
-    /// Weights, as they are stored in the file.
+    /// The weights that were uploaded. A device that keeps them in another layout may take more.
     pub weights: u64,
     pub kv_caches: u64,
-    /// Activations, buffers kept for reuse included; `None` when the device does not know.
+    /// Buffers kept for reuse included; `None` when the device does not know.
     pub activations: Option<u64>,
 }
 
-/// Runs one token, to find out at once that a model computes nonsense.
+/// Runs one token, to find out at once that a model computes nonsense. `want` is [`Want::Hidden`] for models without a head, and
+/// [`Want::Logits`] for others.
 ///
 /// # Errors
-/// When a logit is not finite, or there is no room for a cache of one block.
-pub fn probe(runner: &mut dyn Runner, token: u32) -> Result<()> {
+/// When an output is not finite, there is no room for a cache of one block, or the pass fails.
+pub fn probe(runner: &mut dyn Runner, token: u32, want: Want) -> Result<()> {
     let (mut sequences, mut output) = (Sequences::new(runner, 1, &trine_tensor::format::F32)?, Output::default());
     let sequence = sequences.add(1);
     sequences.push(sequence, &[token], 1);
-    let result = sequences.run(runner, Want::Logits, &mut output);
+    let result = sequences.run(runner, want, &mut output);
     sequences.release(runner);
     result?;
     match output.values.iter().position(|x| !x.is_finite()) {

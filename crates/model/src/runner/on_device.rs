@@ -89,13 +89,10 @@ where
     }
 
     fn forward(&mut self, cache: CacheId, batch: &Batch, want: Want, output: &mut Output) -> Result<()> {
+        output.clear();
         if let Some(span) = batch.spans().iter().find(|span| !self.has_adapter(span.adapter)) {
             return Err(Error::UnknownAdapter { adapter: span.adapter });
         }
-        if self.model.spec().arch.encoder && matches!(want, Want::Top { .. }) {
-            return Err(Error::NoLogits { arch: self.model.spec().arch.gguf[0] });
-        }
-        output.clear();
         let OnDevice { model, backend, .. } = self;
         let values = match want {
             Want::Hidden => model.hidden_states(backend, cache, batch)?,

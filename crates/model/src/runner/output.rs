@@ -1,7 +1,7 @@
 /// What a forward pass gives for each output row of its batch.
 #[derive(Clone, Copy, Debug)]
 pub enum Want<'a> {
-    /// All logits, `[outputs, vocab_size]`, in [`Output::values`]; of an encoder, its hidden states.
+    /// All logits, `[outputs, vocab_size]`, in [`Output::values`].
     Logits,
     /// The `k` highest logits of each row, and the logarithm of the sum of all exponentials.
     Top {

@@ -5,7 +5,10 @@ use trine_tensor::Format;
 
 /// Sequences that run through a model by hand, in a KV cache of their own: for evaluations and programs that need logits. Requests that
 /// generate text go to an engine.
+///
+/// The cache stays on the device until [`Sequences::release`]: dropping the sequences does not free it.
 #[derive(Debug)]
+#[must_use = "the cache stays on the device until `release`"]
 pub struct Sequences {
     cache: CacheId,
     blocks: u32,
@@ -21,8 +24,10 @@ struct Place {
     first: u32,
     /// Tokens that it has room for.
     room: usize,
-    /// Tokens that it has, those queued included.
+    /// Tokens that have run.
     len: usize,
+    /// Tokens that follow them in the batch.
+    queued: usize,
 }
 
 impl Sequences {
@@ -47,7 +52,7 @@ impl Sequences {
     pub fn add(&mut self, tokens: usize) -> usize {
         let end = self.next as usize + Sequences::blocks_of(tokens);
         assert!(end <= self.blocks as usize, "{end} blocks of a cache of {}", self.blocks);
-        self.sequences.push(Place { first: self.next, room: tokens, len: 0 });
+        self.sequences.push(Place { first: self.next, room: tokens, len: 0, queued: 0 });
         self.next = end as u32;
         self.sequences.len() - 1
     }
@@ -57,11 +62,12 @@ impl Sequences {
     /// # Panics
     /// When they are more than the sequence has room for.
     pub fn push(&mut self, sequence: usize, ids: &[u32], outputs: usize) {
-        let Place { first, room, len } = self.sequences[sequence];
+        let Place { first, room, .. } = self.sequences[sequence];
+        let len = self.len(sequence);
         assert!(len + ids.len() <= room, "{} tokens in a sequence of at most {room}", len + ids.len());
         let blocks: Vec<u32> = (first..first + Sequences::blocks_of(len + ids.len()) as u32).collect();
         self.batch.push(ids, len, &blocks, outputs);
-        self.sequences[sequence].len += ids.len();
+        self.sequences[sequence].queued += ids.len();
     }
 
     /// Tokens that are queued, and how many of them have outputs.
@@ -72,21 +78,29 @@ impl Sequences {
     /// Runs what is queued; the outputs are in the order of the calls of [`Sequences::push`].
     ///
     /// # Errors
-    /// As [`Runner::forward`].
+    /// As [`Runner::forward`]. The queued tokens are then no part of their sequences.
     pub fn run(&mut self, runner: &mut dyn Runner, want: Want, output: &mut Output) -> Result<()> {
         let result = runner.forward(self.cache, &self.batch, want, output);
         self.batch.clear();
+        for place in &mut self.sequences {
+            let queued = std::mem::take(&mut place.queued);
+            place.len += if result.is_ok() { queued } else { 0 };
+        }
         result
     }
 
-    /// Tokens of a sequence.
+    /// Tokens of a sequence, those queued included.
     pub fn len(&self, sequence: usize) -> usize {
-        self.sequences[sequence].len
+        let Place { len, queued, .. } = self.sequences[sequence];
+        len + queued
     }
 
     /// Forgets the tokens of a sequence from position `len` on.
+    ///
+    /// # Panics
+    /// When tokens are queued.
     pub fn truncate(&mut self, sequence: usize, len: usize) {
-        debug_assert!(self.batch.tokens().is_empty(), "queued tokens are run first");
+        assert!(self.batch.tokens().is_empty(), "queued tokens are run first");
         let old = &mut self.sequences[sequence].len;
         *old = len.min(*old);
     }

@@ -164,10 +164,19 @@ impl Spec {
         Ok(spec)
     }
 
-    /// Switches to the rotations for contexts of this length.
+    /// Limits the context, and switches to the rotations for it.
     pub(crate) fn limit(&mut self, context: usize) {
-        if let Some((length, ropes)) = self.short_ropes.take_if(|(length, _)| context <= *length) {
-            (self.ropes, self.sizes.context_length) = (ropes, self.sizes.context_length.min(length));
+        if let Some((_, ropes)) = self.short_ropes.take_if(|(length, _)| context <= *length) {
+            self.ropes = ropes;
+        }
+        self.sizes.context_length = self.sizes.context_length.min(context);
+    }
+
+    /// The longest context with the rotations of a context of `context` tokens: the model's, unless LongRoPE has others for short contexts.
+    pub fn longest_context_like(&self, context: usize) -> usize {
+        match self.short_ropes {
+            Some((length, _)) if context <= length => length.min(self.context_length),
+            _ => self.context_length,
         }
     }
 }

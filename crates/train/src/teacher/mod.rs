@@ -62,7 +62,8 @@ impl Teacher {
         options.threads = threads.unwrap_or(options.threads);
         let device = DeviceOptions { cpu: options, ..DeviceOptions::default() };
         let mut runner = load(&file, &device, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))?;
-        runner.limit_context(sequence);
+        // A text may have more tokens in the teacher's vocabulary than in the student's.
+        runner.limit_context(runner.spec().longest_context_like(sequence));
         let tokens = |file: &File| file.metadata().get("tokenizer.ggml.tokens").cloned();
         let vocab_map = match tokens(&file) == tokens(student) {
             true => None,

@@ -19,9 +19,9 @@ pub enum Pooling {
     Last,
 }
 
-/// How a model makes embeddings: vectors of length 1 whose products tell how much texts have in common. The model itself runs in a
-/// [`Runner`], which need not have a head.
-pub struct Embedder {
+/// Makes an embedding of a text's hidden states, a unit-length vector: pooling, and linear layers if the model has some. The model itself
+/// runs in a [`Runner`], which need not have an output head.
+pub struct PoolingHead {
     pooling: Pooling,
     assumption: Option<String>,
     dense: Vec<Dense>,
@@ -33,13 +33,13 @@ struct Dense {
     weights: Vec<f32>,
 }
 
-impl Embedder {
-    /// How the model of `file` makes embeddings: by the keys of GGUF, or by the files that sentence-transformers puts beside safetensors;
+impl PoolingHead {
+    /// What the model of `file` makes embeddings with: by the keys of GGUF, or by the files that sentence-transformers puts beside safetensors;
     /// without either, encoders take the mean of the hidden states and decoders the last.
     ///
     /// # Errors
     /// When the pooling is not one of [`Pooling`], or a dense layer does not fit.
-    pub fn of(spec: &Spec, file: &File) -> Result<Embedder> {
+    pub fn of(spec: &Spec, file: &File) -> Result<PoolingHead> {
         let usual = if spec.arch.encoder { Pooling::Mean } else { Pooling::Last };
         let modules = || match file.format() {
             FileFormat::Gguf { .. } => of_keys(file),
@@ -61,7 +61,7 @@ impl Embedder {
             let taken = if usual == Pooling::Mean { "mean" } else { "last" };
             format!("expected {place} to name the pooling, found nothing: took the {taken} of a text's hidden states")
         });
-        Ok(Embedder { pooling: pooling.unwrap_or(usual), assumption, dense, width })
+        Ok(PoolingHead { pooling: pooling.unwrap_or(usual), assumption, dense, width })
     }
 
     pub fn pooling(&self) -> Pooling {
@@ -91,8 +91,9 @@ impl Embedder {
             return Err(Error::Length { tokens: ids.len(), most: context_length });
         }
         let options = ScoreOptions { batch: ids.len(), cache_type: &F32, want: Want::Hidden };
-        let mut values = Vec::with_capacity(ids.len() * hidden_size);
-        let input = ScoreInput { ids: ids.to_vec(), outputs: ids.len() };
+        let outputs = if self.pooling == Pooling::Last { 1 } else { ids.len() };
+        let mut values = Vec::with_capacity(outputs * hidden_size);
+        let input = ScoreInput { ids: ids.to_vec(), outputs };
         score::<Error>(runner, &[input], &options, &mut |_, output| {
             values.extend_from_slice(&output.values);
             Ok(ControlFlow::Continue(()))
@@ -100,7 +101,7 @@ impl Embedder {
         Ok(self.pool(&values, hidden_size))
     }
 
-    /// Hidden states, `[tokens, hidden_size]`, to a vector of length 1.
+    /// Hidden states, `[tokens, hidden_size]`, or that of the last token alone where it is what counts, to a vector of length 1.
     fn pool(&self, states: &[f32], hidden_size: usize) -> Vec<f32> {
         let tokens = (states.len() / hidden_size) as f64;
         let mut pooled: Vec<f64> = match self.pooling {
