@@ -1,4 +1,4 @@
-//! A runner of one's own in an engine: `cargo run --release --example runner -- "Once upon a time"`, with a model after it, if any.
+//! A custom runner in an engine: `cargo run --release --example runner -- "Once upon a time"`, with a model after it, if any.
 //!
 //! An engine asks a [`Runner`] for logits and does not care how they come about. This one halves those of another runner.
 

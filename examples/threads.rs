@@ -1,17 +1,12 @@
 //! An engine for several threads: `cargo run --release --example threads -- "Once upon a time" "The little dog"`.
 
-use trine::engine::Handle;
 use trine::prelude::*;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let prompts: Vec<String> = std::env::args().skip(1).collect();
-    // The engine is made on the thread that runs it.
-    let sequences = prompts.len().max(1);
-    let handle = Handle::spawn(move || {
-        let mut options = Options::default();
-        options.engine.max_sequences = sequences;
-        Ok::<_, Error>(options.open(EMBEDDED)?.into_parts().0)
-    })?;
+    let mut options = Options::default();
+    options.engine.max_sequences = prompts.len().max(1);
+    let (handle, _) = options.spawn(EMBEDDED)?;
     std::thread::scope(|scope| {
         for prompt in &prompts {
             let handle = handle.clone();

@@ -1,13 +1,13 @@
 //! An engine for async tasks: `cargo run --release --example tokio -- "Once upon a time"`. A task that is dropped cancels its request.
 
 use std::time::Duration;
-use trine::engine::{Handle, Update};
+use trine::engine::Update;
 use trine::prelude::*;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let prompt = std::env::args().nth(1).ok_or("expected a prompt")?;
-    let handle = Handle::spawn(|| Ok::<_, Error>(Llm::embedded()?.into_parts().0))?;
+    let (handle, _) = Options::default().spawn(EMBEDDED)?;
     let sampling = Sampling { max_tokens: Some(64), ..Sampling::greedy() };
     let mut story = handle.submit_async(Request::new(prompt, sampling)).await?;
     let told = tokio::time::timeout(Duration::from_secs(20), async {

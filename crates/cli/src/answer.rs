@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use std::io::Write;
 use std::time::{Duration, Instant};
 use trine::Stream;
-use trine_engine::{Finish, Token, Usage};
+use trine_engine::{FinishReason, Token, Usage};
 use trine_text::Tokenizer;
 
 pub struct TimedAnswer {
@@ -38,12 +38,12 @@ impl TimedAnswer {
         }
         let end = Instant::now();
         let first = first.unwrap_or(end);
-        let finish = match stream.finish() {
-            Some(Finish::Stop) => {
+        let finish = match stream.finish_reason() {
+            Some(FinishReason::Stop) => {
                 tokens.pop_if(|token| is_end(token.id));
                 "stop"
             }
-            Some(Finish::Length) => "length",
+            Some(FinishReason::Length) => "length",
             _ => "cancelled",
         };
         let usage = stream.usage().unwrap_or_default();

@@ -1,5 +1,5 @@
 use crate::blocks::Blocks;
-use crate::event::{Emit, Event, EventKind, Finish, SeqId, Usage};
+use crate::event::{Emit, Event, EventKind, FinishReason, SeqId, Usage};
 use crate::request::{Prompt, Request, prompt_tokens};
 use crate::sample::mix;
 use crate::scheduler::Scheduler;
@@ -88,7 +88,7 @@ impl Engine {
             return Err(Error::Context { asked: context, most });
         }
         if runner.spec().arch.encoder {
-            return Err(Error::Encoder { arch: runner.spec().arch.gguf[0] });
+            return Err(Error::Encoder { arch: runner.spec().arch.name() });
         }
         runner.limit_context(context);
         let &EngineOptions { max_sequences, prefill_chunk, cache_type, .. } = options;
@@ -201,8 +201,10 @@ impl Engine {
     fn fail(&mut self, error: trine_model::Error, emit: &mut Emit) {
         let error = Arc::new(error);
         for sequence in self.scheduler.take_planned() {
-            let kind =
-                EventKind::Finished { reason: Finish::Failed(Error::Forward(error.clone())), usage: sequence.usage() };
+            let kind = EventKind::Finished {
+                reason: FinishReason::Failed(Error::Forward(error.clone())),
+                usage: sequence.usage(),
+            };
             // There is nothing left to cancel.
             let _ = emit(Event { sequence: sequence.id, kind });
         }

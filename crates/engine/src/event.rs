@@ -28,7 +28,7 @@ pub enum EventKind<'a> {
         top: &'a [Logprob],
     },
     Finished {
-        reason: Finish,
+        reason: FinishReason,
         usage: Usage,
     },
 }
@@ -38,7 +38,7 @@ pub type Emit<'a> = dyn FnMut(Event) -> ControlFlow<()> + 'a;
 
 /// Why an answer ends.
 #[derive(Debug)]
-pub enum Finish {
+pub enum FinishReason {
     /// The model's own end, or a stop string.
     Stop,
     /// `max_tokens` were generated, or the context is full.

@@ -1,7 +1,7 @@
 //! An engine on a thread of its own.
 
 use crate::{
-    Answer, Engine, Error, EventKind, Finish, Load, Prompt, Request, SeqId, Token, Update, Usage, prompt_tokens,
+    Answer, Engine, Error, EventKind, FinishReason, Load, Prompt, Request, SeqId, Token, Update, Usage, prompt_tokens,
 };
 use async_channel::{Receiver, Sender, TrySendError};
 use std::collections::{HashMap, VecDeque};
@@ -161,7 +161,7 @@ impl Handle {
         request
     }
 
-    /// Cancels a request: its last update is [`Finish::Cancelled`]. Does nothing when it has finished.
+    /// Cancels a request: its last update is [`FinishReason::Cancelled`]. Does nothing when it has finished.
     pub fn cancel(&self, sequence: SeqId) {
         let _ = self.commands.send_blocking(Command::Cancel(sequence));
     }
@@ -176,7 +176,7 @@ impl Handle {
         answer.recv_blocking().map_err(|_| self.gone())
     }
 
-    /// Cancels all requests, ends the engine's thread and waits for it. Generations get [`Finish::Cancelled`]; later calls fail with
+    /// Cancels all requests, ends the engine's thread and waits for it. Generations get [`FinishReason::Cancelled`]; later calls fail with
     /// [`Error::ShutDown`].
     pub fn shutdown(&self) {
         let _ = self.commands.send_blocking(Command::Shutdown);
@@ -220,7 +220,7 @@ impl Generation {
         }
         let update = update.or_else(|| self.shared.rest().pop_front());
         let update = update.unwrap_or_else(|| Update::Finished {
-            reason: Finish::Failed(gone(&self.panicked)),
+            reason: FinishReason::Failed(gone(&self.panicked)),
             usage: Usage::default(),
         });
         self.finished = matches!(update, Update::Finished { .. });
@@ -239,8 +239,10 @@ impl Generation {
                     tokens.push(id);
                     text.push_str(&more);
                 }
-                Some(Update::Finished { reason: Finish::Failed(error), .. }) => return Err(error),
-                Some(Update::Finished { reason: finish, usage }) => return Ok(Answer { text, tokens, finish, usage }),
+                Some(Update::Finished { reason: FinishReason::Failed(error), .. }) => return Err(error),
+                Some(Update::Finished { reason: finish_reason, usage }) => {
+                    return Ok(Answer { text, tokens, finish_reason, usage });
+                }
                 None => return Err(gone(&self.panicked)),
             }
         }
@@ -373,7 +375,7 @@ impl Worker {
 
     fn cancel(&mut self, id: SeqId) {
         if let (Some(usage), Some(outlet)) = (self.engine.cancel(id), self.outlets.get_mut(&id)) {
-            outlet.held.push_back(Update::Finished { reason: Finish::Cancelled, usage });
+            outlet.held.push_back(Update::Finished { reason: FinishReason::Cancelled, usage });
         }
         // A sequence that has ended may still hold updates that nobody takes any more.
         self.flush(id);

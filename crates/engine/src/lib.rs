@@ -61,7 +61,7 @@ mod stops;
 
 pub use engine::{Engine, EngineOptions, Join, Load};
 pub use error::Error;
-pub use event::{Emit, Event, EventKind, Finish, SeqId, Usage};
+pub use event::{Emit, Event, EventKind, FinishReason, SeqId, Usage};
 pub use handle::{Generation, Handle};
 pub use param::{Field, Param};
 pub use request::{Answer, Prompt, Request, Token, Update, prompt_tokens};

@@ -1,5 +1,5 @@
 use crate::sample::{Filter, Logprob};
-use crate::{EventKind, Finish, Sampling, Usage};
+use crate::{EventKind, FinishReason, Sampling, Usage};
 use trine_text::{EncodeOptions, Tokenizer};
 
 /// What to generate from: text, or tokens that are taken as they are.
@@ -81,7 +81,7 @@ pub struct Token {
 #[derive(Debug)]
 pub enum Update {
     Token(Token),
-    Finished { reason: Finish, usage: Usage },
+    Finished { reason: FinishReason, usage: Usage },
 }
 
 impl From<EventKind<'_>> for Update {
@@ -102,7 +102,7 @@ pub struct Answer {
     pub text: String,
     /// Its tokens, the one that ended it included.
     pub tokens: Vec<u32>,
-    /// Why it ended: never [`Finish::Failed`].
-    pub finish: Finish,
+    /// Why it ended: never [`FinishReason::Failed`].
+    pub finish_reason: FinishReason,
     pub usage: Usage,
 }

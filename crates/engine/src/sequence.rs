@@ -1,5 +1,5 @@
 use crate::blocks::BlockTable;
-use crate::event::{Emit, Event, EventKind, Finish, SeqId, Usage};
+use crate::event::{Emit, Event, EventKind, FinishReason, SeqId, Usage};
 use crate::sample::{Chain, Filter, History};
 use crate::stops::Stops;
 use crate::{BLOCK_LEN, Error, Sampling};
@@ -117,7 +117,7 @@ impl Sequence {
                 Ok(sampled) => sampled.id,
                 Err(error) => {
                     self.tokens.truncate(len);
-                    goes_on = self.finish(Finish::Failed(error), len, emit);
+                    goes_on = self.finish(FinishReason::Failed(error), len, emit);
                     continue;
                 }
             };
@@ -143,8 +143,8 @@ impl Sequence {
         let at_end = !self.ignore_eos && tokenizer.is_eog(id);
         let stopped = !at_end && self.stops.push(self.stream.push(tokenizer, id));
         let finish = match at_end || stopped {
-            true => Some(Finish::Stop),
-            false => (len == self.limit).then_some(Finish::Length),
+            true => Some(FinishReason::Stop),
+            false => (len == self.limit).then_some(FinishReason::Length),
         };
         if finish.is_some() && !stopped {
             self.stops.push(self.stream.finish());
@@ -156,12 +156,12 @@ impl Sequence {
         let wanted = emit(Event { sequence: self.id, kind }).is_continue();
         match finish {
             Some(finish) => self.finish(finish, len, emit),
-            None => wanted || self.finish(Finish::Cancelled, len, emit),
+            None => wanted || self.finish(FinishReason::Cancelled, len, emit),
         }
     }
 
     /// Reports the end, after `len` tokens; false.
-    fn finish(&self, reason: Finish, len: usize, emit: &mut Emit) -> bool {
+    fn finish(&self, reason: FinishReason, len: usize, emit: &mut Emit) -> bool {
         let usage = Usage { completion_tokens: len - self.prompt, ..self.usage() };
         let kind = EventKind::Finished { reason, usage };
         // There is nothing left to cancel.

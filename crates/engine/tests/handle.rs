@@ -5,7 +5,7 @@ mod golden;
 use golden::{folder, open, prompts};
 use std::time::{Duration, Instant};
 use trine_engine::sample::{Candidates, Filter, History};
-use trine_engine::{EngineOptions, Error, Finish, Handle, Load, Request, Sampling, Update};
+use trine_engine::{EngineOptions, Error, FinishReason, Handle, Load, Request, Sampling, Update};
 
 fn handle(max_sequences: usize) -> Handle {
     let options = EngineOptions { max_sequences, prefill_chunk: 8, ..EngineOptions::default() };
@@ -98,7 +98,7 @@ fn dropping_or_cancelling_a_generation_frees_it_wherever_it_is() {
     handle.cancel(cancelled.id());
     // It runs if those before it rest because their channels are full.
     let end = cancelled.by_ref().last().unwrap();
-    assert!(matches!(end, Update::Finished { reason: Finish::Cancelled, .. }), "{end:?}");
+    assert!(matches!(end, Update::Finished { reason: FinishReason::Cancelled, .. }), "{end:?}");
     assert!(cancelled.recv().is_none());
     drop(waiting);
     drop(running);
@@ -119,7 +119,7 @@ fn shutting_down_ends_everything_and_dropping_all_handles_ends_the_thread() {
     assert!(matches!(running.recv(), Some(Update::Token(_))));
     handle.shutdown();
     assert!(matches!(running.last(), Some(Update::Finished { .. })));
-    assert!(matches!(waiting.last(), Some(Update::Finished { reason: Finish::Cancelled, .. })));
+    assert!(matches!(waiting.last(), Some(Update::Finished { reason: FinishReason::Cancelled, .. })));
     assert!(matches!(handle.submit(request(1)).err(), Some(Error::ShutDown)));
     assert!(matches!(handle.load(), Err(Error::ShutDown)));
     handle.shutdown();

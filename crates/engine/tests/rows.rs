@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use trine_engine::sample::{Candidates, Filter, History};
-use trine_engine::{Engine, EngineOptions, Error, EventKind, Finish, Request, Sampling, SeqId};
+use trine_engine::{Engine, EngineOptions, Error, EventKind, FinishReason, Request, Sampling, SeqId};
 
 fn engine() -> Engine {
     open(&folder("llama"), 1, &EngineOptions::default()).unwrap()
@@ -171,7 +171,7 @@ fn a_filter_that_leaves_nothing_or_fails_ends_its_request_and_no_other() {
     while !engine.is_idle() {
         engine.step(&mut |event| {
             match event.kind {
-                EventKind::Finished { reason: Finish::Failed(error), .. } => {
+                EventKind::Finished { reason: FinishReason::Failed(error), .. } => {
                     ends.push((event.sequence, error.to_string()))
                 }
                 EventKind::Finished { reason, .. } => ends.push((event.sequence, format!("{reason:?}"))),

@@ -190,7 +190,7 @@ impl<B: Backend> Model<B> {
     /// # Panics
     /// When a token is not below `spec().vocab_size`, or a block is not in the cache.
     pub fn forward(&self, be: &mut B, cache: CacheId, batch: &Batch) -> Result<B::Act> {
-        let Some(head) = &self.head else { return Err(Error::NoLogits { arch: self.spec.arch.gguf[0] }) };
+        let Some(head) = &self.head else { return Err(Error::NoLogits { arch: self.spec.arch.name() }) };
         let pass = self.begin(be, cache, batch);
         let h = self.hidden(be, &pass);
         let logits = self.logits(be, head, &h);

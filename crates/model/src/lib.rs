@@ -21,7 +21,7 @@
 //! let tokenizer = Language::of(&file)?.tokenizer;
 //! let mut progress = |_bytes| ControlFlow::Continue(());
 //! let mut runner = load(&file, &DeviceOptions::default(), ModelOptions::default(), &mut progress)?;
-//! assert_eq!(runner.spec().arch.gguf[0], "bitnet");
+//! assert_eq!(runner.spec().arch.name(), "bitnet");
 //!
 //! // One sequence in a KV cache of two blocks; logits of its last token alone.
 //! let ids = tokenizer.encode("Once upon a", EncodeOptions::default());

@@ -54,7 +54,7 @@ impl Sizes {
         } = arch;
         let plain = norm == NormKind::Rms && norm_placement == NormPlacement::Pre && gated && !parallel_residual;
         let heads = matches!(qk_norm, QkNorm::None | QkNorm::Shared);
-        let experts = arch.supported_keys.contains(&"expert_count") && arch.gguf[0].ends_with("moe");
+        let experts = arch.supported_keys.contains(&"expert_count") && arch.name().ends_with("moe");
         plain && heads && !experts && !mla && !sinks && !learned_positions && !encoder
     }
 
@@ -65,7 +65,7 @@ impl Sizes {
 
     /// The GGUF keys of a model of these sizes.
     pub fn metadata(&self) -> Metadata {
-        let name = self.arch.gguf[0];
+        let name = self.arch.name();
         let mut metadata = Metadata::new();
         metadata.insert("general.architecture", name);
         for (key, value) in [

@@ -176,7 +176,7 @@ impl<'a> ModelWeights<'a> {
         };
         match self.source.tensors.unread().find(|name| !harmless(name)) {
             Some(name) => {
-                let (arch, layers) = (self.spec.arch.gguf[0], self.spec.n_layers);
+                let (arch, layers) = (self.spec.arch.name(), self.spec.n_layers);
                 Err(Error::Unused { tensor: name.to_owned(), arch, layers })
             }
             None => Ok(()),

@@ -127,7 +127,7 @@ fn architectures(out: &mut String) {
             (None, why) => why.unwrap_or_default().to_owned(),
         };
         let name = folder.file_name().unwrap().display();
-        writeln!(out, "| {name} | {} | {ours} | {theirs} | {agrees} |", arch.gguf[0]).unwrap();
+        writeln!(out, "| {name} | {} | {ours} | {theirs} | {agrees} |", arch.name()).unwrap();
     }
     let all: Vec<_> = ARCHS.iter().flat_map(|arch| arch.gguf).copied().collect();
     writeln!(out, "\nAll names of architectures in GGUF files: {}.", all.join(", ")).unwrap();

@@ -49,7 +49,7 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(SetupProgress) -> Contr
         return Err(Error::Config {
             key: "model.from".into(),
             expected: format!("a model without {what}, which has no gradient"),
-            found: format!("architecture `{}`", spec.arch.gguf[0]),
+            found: format!("architecture `{}`", spec.arch.name()),
         });
     }
     let formats = formats(config, &spec)?;

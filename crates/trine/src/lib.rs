@@ -78,8 +78,8 @@ pub use trine_train as train;
 /// Many requests at once: the engine, its handle, and the filters that choose tokens.
 pub mod engine {
     pub use trine_engine::{
-        Answer, Emit, Engine, EngineOptions, Error, Event, EventKind, Field, Finish, Generation, Handle, Join, Load,
-        Param, Prompt, Request, Sampling, SeqId, Token, Update, Usage, params, prompt_tokens, sample,
+        Answer, Emit, Engine, EngineOptions, Error, Event, EventKind, Field, FinishReason, Generation, Handle, Join,
+        Load, Param, Prompt, Request, Sampling, SeqId, Token, Update, Usage, params, prompt_tokens, sample,
     };
 }
 
@@ -118,7 +118,7 @@ pub mod text {
 
 /// All that most programs need.
 pub mod prelude {
-    pub use crate::engine::{Answer, Finish, Request, Sampling, Token, Usage};
+    pub use crate::engine::{Answer, FinishReason, Request, Sampling, Token, Usage};
     pub use crate::text::Message;
     pub use crate::{Decoder, EMBEDDED, Embedder, Error, Llm, Options, Progress, Stream};
 }

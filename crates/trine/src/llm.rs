@@ -4,7 +4,7 @@ use trine_engine::{Answer, Engine, Request, Sampling, prompt_tokens};
 use trine_model::Spec;
 use trine_text::{Message, Template, Tokenizer};
 
-/// A model that answers, one request at a time. [`Llm::into_parts`] gives the engine, which answers many.
+/// A model that answers, one request at a time. [`Options::spawn`] gives a handle for many requests at once.
 pub struct Llm {
     pub(crate) engine: Engine,
     pub(crate) template: Option<Template>,
@@ -83,7 +83,7 @@ impl Llm {
         self.submit(Request::new(prompt, sampling.clone()))
     }
 
-    /// Answers a request: with a prompt of tokens, say, or with filters of one's own.
+    /// Answers a request: with a prompt of tokens, say, or with custom filters.
     ///
     /// # Errors
     /// As [`Llm::generate`], and when the model has no such token.

@@ -7,10 +7,11 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use trine_backend::When;
-use trine_engine::{Engine, EngineOptions};
+use trine_engine::{Engine, EngineOptions, Handle};
 use trine_model::runner::{Want, probe};
 use trine_model::{DeviceOptions, Language, ModelOptions, PoolingHead, Runner, Spec};
 use trine_tensor::{File, OpenOptions, memory};
+use trine_text::Template;
 
 /// How far loading is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +52,7 @@ impl Options {
         self.llm(self.load_with(path.as_ref(), Want::Logits, progress)?)
     }
 
-    /// [`Options::open`] on a runner of one's own, which `load` makes of the file, on the device that the options name or on another: a
+    /// [`Options::open`] on a custom runner, which `load` makes of the file, on the device that the options name or on another: a
     /// backend wrapped around another, or a [`Runner`] that is no single device.
     ///
     /// # Errors
@@ -62,6 +63,23 @@ impl Options {
         load: impl FnOnce(&File, &DeviceOptions) -> Result<Box<dyn Runner>, trine_model::Error>,
     ) -> Result<Llm, Error> {
         self.llm(self.load_on(path.as_ref(), Want::Logits, load)?)
+    }
+
+    /// Loads a model on a thread of its own, which answers the requests of threads and async tasks. The model's chat template, if it has one,
+    /// comes with the handle.
+    ///
+    /// # Errors
+    /// Those of [`Options::open`].
+    pub fn spawn(&self, path: impl AsRef<Path>) -> Result<(Handle, Option<Template>), Error> {
+        let (options, path) = (self.clone(), path.as_ref().to_owned());
+        let (sender, receiver) = std::sync::mpsc::channel();
+        // The engine is made on the thread that runs it, which CPU affinity binds.
+        let handle = Handle::spawn(move || {
+            let (engine, template) = options.open(path)?.into_parts();
+            let _ = sender.send(template);
+            Ok::<_, Error>(engine)
+        })?;
+        Ok((handle, receiver.recv().unwrap_or_default()))
     }
 
     /// Loads a model without an engine: for its logits alone.
@@ -143,7 +161,7 @@ impl Options {
         let spec = Spec::of(&file).map_err(|error| error.at(file.path()))?;
         file.notes().iter().chain(&spec.notes).for_each(|note| tracing::info!("{note}"));
         if spec.arch.encoder && matches!(want, Want::Logits) {
-            return Err(trine_engine::Error::Encoder { arch: spec.arch.gguf[0] }.into());
+            return Err(trine_engine::Error::Encoder { arch: spec.arch.name() }.into());
         }
         let most = spec.context_length;
         if let Some(asked) = self.engine.context.filter(|context| !(1..=most).contains(context)) {
@@ -170,7 +188,7 @@ impl Options {
             placement.weights = WeightStorage::Embedded;
         }
         placement.huge_bytes = memory::huge_bytes();
-        tracing::info!(arch = spec.arch.gguf[0], isa = placement.isa, ?memory, ?placement, "loaded");
+        tracing::info!(arch = spec.arch.name(), isa = placement.isa, ?memory, ?placement, "loaded");
         Ok(Loaded { runner, file, language, memory, placement })
     }
 }

@@ -3,9 +3,9 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use trine_engine::{Answer, Engine, Finish, SeqId, Token, Update, Usage};
+use trine_engine::{Answer, Engine, FinishReason, SeqId, Token, Update, Usage};
 
-/// An answer as it is generated. When it ends, [`Stream::finish`] tells why.
+/// An answer as it is generated. When it ends, [`Stream::finish_reason`] tells why.
 ///
 /// ```
 /// use trine::prelude::*;
@@ -23,7 +23,7 @@ pub struct Stream<'a> {
     stop: Option<Arc<AtomicBool>>,
     ready: VecDeque<Token>,
     /// Why the answer ended, unless the iterator has given the error it failed with; and what it took.
-    end: Option<(Option<Finish>, Usage)>,
+    end: Option<(Option<FinishReason>, Usage)>,
 }
 
 impl<'a> Stream<'a> {
@@ -31,14 +31,14 @@ impl<'a> Stream<'a> {
         Stream { engine, sequence, stop: None, ready: VecDeque::new(), end: None }
     }
 
-    /// Ends with [`Finish::Cancelled`] as soon as `flag` is set: at most one batch later, also while the prompt is still being read.
+    /// Ends with [`FinishReason::Cancelled`] as soon as `flag` is set: at most one batch later, also while the prompt is still being read.
     pub fn stop_when(mut self, flag: Arc<AtomicBool>) -> Stream<'a> {
         self.stop = Some(flag);
         self
     }
 
     /// Why the answer ended; `None` as long as it goes on, and after the iterator has given the error that it failed with.
-    pub fn finish(&self) -> Option<&Finish> {
+    pub fn finish_reason(&self) -> Option<&FinishReason> {
         self.end.as_ref()?.0.as_ref()
     }
 
@@ -59,7 +59,7 @@ impl<'a> Stream<'a> {
             text.push_str(&token.text);
         }
         match self.end.take() {
-            Some((Some(finish), usage)) => Ok(Answer { text, tokens, finish, usage }),
+            Some((Some(finish_reason), usage)) => Ok(Answer { text, tokens, finish_reason, usage }),
             _ => Err(Error::AlreadyFailed),
         }
     }
@@ -67,7 +67,7 @@ impl<'a> Stream<'a> {
     fn step(&mut self) {
         if self.stop.as_ref().is_some_and(|stop| stop.load(Relaxed)) {
             let usage = self.engine.cancel(self.sequence).unwrap_or_default();
-            self.end = Some((Some(Finish::Cancelled), usage));
+            self.end = Some((Some(FinishReason::Cancelled), usage));
             return;
         }
         self.engine.step(&mut |event| {
@@ -94,7 +94,7 @@ impl Iterator for Stream<'_> {
         }
         let (finish, _) = self.end.as_mut()?;
         match finish.take() {
-            Some(Finish::Failed(error)) => Some(Err(error.into())),
+            Some(FinishReason::Failed(error)) => Some(Err(error.into())),
             other => {
                 *finish = other;
                 None
@@ -134,9 +134,9 @@ mod tests {
         faults.forward.store(3, Relaxed);
         let mut failing = llm.stream(PROMPT, &sampling).unwrap();
         assert!(failing.by_ref().take(2).all(|token| token.is_ok()));
-        assert!(failing.finish().is_none() && failing.usage().is_none());
+        assert!(failing.finish_reason().is_none() && failing.usage().is_none());
         assert!(matches!(failing.next(), Some(Err(Error::Engine(trine_engine::Error::Forward(_))))));
-        assert!(failing.next().is_none() && failing.finish().is_none() && failing.usage().is_some());
+        assert!(failing.next().is_none() && failing.finish_reason().is_none() && failing.usage().is_some());
         assert!(matches!(failing.answer(), Err(Error::AlreadyFailed)));
         // The error is the answer's if the iterator has not given it.
         faults.forward.store(3, Relaxed);

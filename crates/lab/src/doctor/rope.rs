@@ -20,7 +20,7 @@ fn base(context: &Context, spec: &Spec) -> Option<Finding> {
     let metadata = context.file.metadata();
     let pre = metadata.str("tokenizer.ggml.pre").ok().flatten();
     let is_llama3 = matches!(pre, Some("llama-bpe" | "llama3" | "llama-v3")) && spec.arch.gguf.contains(&"llama");
-    let key = format!("{}.rope.freq_base", spec.arch.gguf[0]);
+    let key = format!("{}.rope.freq_base", spec.arch.name());
     let base = metadata.f32(&key).ok()?.unwrap_or(10000.0);
     (context.file.format() != FileFormat::Safetensors && is_llama3 && spec.vocab_size > 100_000 && base <= 10000.0)
         .then(|| {

@@ -7,7 +7,7 @@ pub use file::{Counts, Keep, TextWriter};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::ops::{ControlFlow, Range};
-use trine_engine::{Engine, EventKind, Finish, Request, Sampling, SeqId};
+use trine_engine::{Engine, EventKind, FinishReason, Request, Sampling, SeqId};
 
 /// Why texts cannot be generated.
 #[derive(Debug, thiserror::Error)]
@@ -129,9 +129,9 @@ pub fn generate(
                 EventKind::Finished { reason, .. } => {
                     (*done, running) = (true, running - 1);
                     match reason {
-                        Finish::Length => text.finish = End::Length,
-                        Finish::Failed(error) => failure = Some(error),
-                        Finish::Stop | Finish::Cancelled => {}
+                        FinishReason::Length => text.finish = End::Length,
+                        FinishReason::Failed(error) => failure = Some(error),
+                        FinishReason::Stop | FinishReason::Cancelled => {}
                     }
                 }
             }

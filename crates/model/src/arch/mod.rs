@@ -219,6 +219,11 @@ const POST_NORM_NAMES: [(&str, &str); 3] = [
 ];
 
 impl Arch {
+    /// The name in the GGUF files that Trine writes.
+    pub fn name(&self) -> &'static str {
+        self.gguf[0]
+    }
+
     /// Llama without experts: RMSNorm before each half of a layer, rope over halves of a head, a SiLU-gated feed-forward layer.
     pub const NEUTRAL: Arch = Arch {
         gguf: &[],

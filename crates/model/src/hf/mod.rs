@@ -33,7 +33,7 @@ fn plain(config: Cow<Value>) -> Result<Keys> {
     let name = config["model_type"].as_str().ok_or_else(missing)?;
     let bidirectional = if config["use_bidirectional_attention"] == true { "_bidirectional" } else { "" };
     let (arch, activation) = check::arch(&format!("{name}{bidirectional}"), &config)?;
-    let prefix = arch.gguf[0].to_owned();
+    let prefix = arch.name().to_owned();
     let mut metadata = Metadata::new();
     metadata.insert("general.architecture", prefix.as_str());
     for (hf, gguf) in COUNTS {

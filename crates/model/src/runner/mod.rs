@@ -131,7 +131,7 @@ pub fn probe(runner: &mut dyn Runner, token: u32, want: Want) -> Result<()> {
     sequences.release(runner);
     result?;
     match output.values.iter().position(|x| !x.is_finite()) {
-        Some(token) => Err(Error::NotFinite { found: output.values[token], token, arch: runner.spec().arch.gguf[0] }),
+        Some(token) => Err(Error::NotFinite { found: output.values[token], token, arch: runner.spec().arch.name() }),
         None => Ok(()),
     }
 }

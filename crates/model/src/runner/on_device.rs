@@ -101,7 +101,7 @@ where
         backend.to_host(&values, &mut output.values)?;
         if let Want::Top { k, edits } = want {
             let found = output.take_top(model.spec().vocab_size, k, edits);
-            let arch = model.spec().arch.gguf[0];
+            let arch = model.spec().arch.name();
             found.map_err(|at| Error::NotFinite { found: at.logit, token: at.id as usize, arch })?;
         }
         Ok(())

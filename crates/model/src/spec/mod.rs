@@ -105,7 +105,7 @@ impl Spec {
         let mut warnings = keys.config.as_deref().map_or_else(Vec::new, |config| hf::assumptions(config, arch));
         let tied = head::is_tied(file, &keys, quant_method, &mut warnings)?;
         if arch.qkv_bias && !file.names().any(|name| name.ends_with(".bias")) {
-            let name = arch.gguf[0];
+            let name = arch.name();
             warnings.push(format!(
                 "no tensor is a bias, where every {name} model has biases of queries, keys and values: is it one?"
             ));

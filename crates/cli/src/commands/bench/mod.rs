@@ -342,7 +342,7 @@ impl Bench {
             trine: env!("CARGO_PKG_VERSION").to_owned(),
             time: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|time| time.as_secs()),
             machine,
-            subject: describe(&file, runner.spec().arch.gguf[0], synthetic),
+            subject: describe(&file, runner.spec().arch.name(), synthetic),
             threads,
             threads_batch,
             isa: isa.to_owned(),
