@@ -8,7 +8,7 @@
 //! - [`perplexity`] measures how well a model predicts a text.
 //! - [`crossval`] compares token ids and probabilities with llama.cpp.
 //! - [`doctor`] examines a file: weights, tokenizer, chat template, and a short text that the model must predict.
-//! - [`bench`] measures speed beside the limits of the machine and beside other programs, and the KL divergence between two files.
+//! - [`mod@bench`] measures speed beside the limits of the machine and beside other programs, and the KL divergence between two files.
 //! - [`generate`] lets a model write many texts, as data to train on.
 //! - [`synthetic`] writes models of given sizes with random weights.
 //!

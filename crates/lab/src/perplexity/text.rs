@@ -26,7 +26,7 @@ pub(super) struct ScoredToken {
 
 impl Text {
     /// Tokens of documents, BOS in front where the tokenizer adds it. Names of control tokens in the text are plain text. With `end`, each
-    /// document's end is a token, too: any of those at which generation ends ([`Tokenizer::ends`]), since models do not agree on which one of
+    /// document's end is a token, too: any of those at which generation ends ([`Tokenizer::eog_tokens`]), since models do not agree on which one of
     /// them ends a text. No more than `most` tokens are taken, of which the last document may be cut.
     ///
     /// # Errors
