@@ -110,6 +110,20 @@ fn a_model_without_its_head_gives_the_same_hidden_states_and_no_logits() {
     }
 }
 
+#[test]
+fn tokens_of_a_pass_that_fails_are_no_part_of_their_sequences() {
+    let mut runner = runner_of("llama", ModelOptions { headless: true, ..ModelOptions::default() });
+    let (mut sequences, mut output) = (Sequences::new(&mut *runner, 2, &F32).unwrap(), Output::default());
+    let both = [sequences.add(9), sequences.add(9)];
+    sequences.push(both[0], &[1, 2], 1);
+    sequences.run(&mut *runner, Want::Hidden, &mut output).unwrap();
+    both.iter().for_each(|&sequence| sequences.push(sequence, &[3, 4, 5], 1));
+    assert_eq!(both.map(|sequence| sequences.len(sequence)), [5, 3]);
+    sequences.run(&mut *runner, Want::Logits, &mut output).unwrap_err();
+    assert_eq!((both.map(|sequence| sequences.len(sequence)), sequences.queued()), ([2, 0], [0, 0]));
+    sequences.release(&mut *runner);
+}
+
 /// Phi's original context, for which it has rotations of its own, is 16 tokens.
 #[test]
 fn a_limit_lowers_the_context_of_every_model_and_never_raises_it() {
