@@ -1,8 +1,7 @@
 use std::fmt::Display;
-use thiserror::Error;
 
 /// Why a tokenizer cannot be loaded or trained, or a chat template cannot be rendered.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A tokenizer file or vocabulary is malformed, or has a feature that is not implemented. `place` is a file, or a GGUF key.

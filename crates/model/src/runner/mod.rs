@@ -66,7 +66,7 @@ pub trait Runner: Send {
     /// The shape of a cache of so many blocks.
     fn kv_shape(&self, blocks: usize, format: &'static Format) -> KvShape;
 
-    /// Makes an empty KV cache of so many blocks of [`BLOCK_LEN`](trine_backend::BLOCK_LEN) tokens. A runner may have several at once.
+    /// Makes an empty KV cache of so many blocks of [`BLOCK_LEN`] tokens. A runner may have several at once.
     ///
     /// # Errors
     /// When the device has no room for it, or cannot keep keys and values in this format.
