@@ -25,7 +25,8 @@ def drawing(data):
     column = (WIDTH - NAME - 20 - GAP * (len(shown) - 1)) / len(shown)
     room = column - 44  # for the number after the longest bar
     out, x, y = [], 20, 50
-    for program, color in COLORS.items():
+    for program in data["programs"]:
+        color = COLORS[program]
         out.append(f'<rect x="{x}" y="{y - 10}" width="12" height="12" rx="2" fill="{color}"/><text x="{x + 18}" y="{y}">{program}</text>')
         x += 46 + 7.2 * len(program)
     y = TOP
@@ -68,7 +69,7 @@ def drawing(data):
 
 def table(data):
     out = [f"<!-- Written by docs/speed.py from docs/measured/speed.json. -->\n{data['date']}, {data['machine']};\n{data['how']}. Tokens per second:\n"]
-    programs = list(COLORS)
+    programs = list(data["programs"])
     out.append(f"| model | test | {' | '.join(programs)} |")
     out.append("|---|---|" + "---|" * len(programs))
     for model in data["models"]:
