@@ -93,7 +93,7 @@ pub trait Runner: Send {
     /// Runs a batch whose sequences are in `cache`, and puts what is wanted of its output rows into `output`, which is cleared first.
     ///
     /// # Errors
-    /// When the device failed, a logit of [`Want::Top`] is not finite, or a sequence names an adapter that this runner has not; and
+    /// When the device failed, a logit of [`Want::Top`] is not finite, or a sequence names an adapter that this runner does not have; and
     /// [`Error::NoLogits`].
     ///
     /// # Panics
