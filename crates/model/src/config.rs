@@ -3,19 +3,116 @@
 use crate::{Error, Result};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
 use trine_tensor::File;
 
 /// Multimodal models whose text part runs alone: `(model_type, model_type of the text part where text_config has none)`.
 static MULTIMODAL: &[(&str, &str)] = &[("gemma3", "gemma3_text"), ("mistral3", "mistral")];
 
-/// The `config.json` of a folder. For a multimodal model, `text_config` overrides the keys beside it.
-pub(crate) fn config(file: &File) -> Option<Cow<'_, Value>> {
-    let config = file.config()?;
-    let Some((text, model_type)) = text_config(config) else { return Some(Cow::Borrowed(config)) };
-    let mut merged = config.as_object()?.clone();
-    merged.insert("model_type".into(), model_type.into());
-    merged.extend(text.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), value.clone())));
-    Some(Cow::Owned(merged.into()))
+/// A `config.json` that records which of its keys were read; clones share the record. A key within an object has a path, such as
+/// `rope_scaling.factor`.
+#[derive(Clone)]
+pub(crate) struct Config<'a> {
+    value: Cow<'a, Value>,
+    read: Rc<RefCell<BTreeSet<String>>>,
+}
+
+impl<'a> Config<'a> {
+    /// The `config.json` of a folder. For a multimodal model, `text_config` overrides the keys beside it.
+    pub fn of(file: &'a File) -> Option<Config<'a>> {
+        let config = file.config()?;
+        let value = match text_config(config) {
+            None => Cow::Borrowed(config),
+            Some((text, model_type)) => {
+                let mut merged = config.as_object()?.clone();
+                merged.insert("model_type".into(), model_type.into());
+                merged.extend(text.iter().filter(|(_, value)| !value.is_null()).map(|(k, v)| (k.clone(), v.clone())));
+                Cow::Owned(merged.into())
+            }
+        };
+        Some(Config { value, read: Rc::default() })
+    }
+
+    /// Everything, for whoever reads an object of it alone.
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// The value at a path, null included, which does not count as read.
+    pub fn peek(&self, path: &str) -> Option<&Value> {
+        path.split('.').try_fold(&*self.value, |value, key| value.get(key))
+    }
+
+    /// The value at a path, which is then read; `None` if it is missing or null.
+    pub fn get(&self, path: &str) -> Option<&Value> {
+        self.read.borrow_mut().insert(path.to_owned());
+        self.peek(path).filter(|value| !value.is_null())
+    }
+
+    /// Whether there is a value at a path that is not null.
+    pub fn has(&self, path: &str) -> bool {
+        self.peek(path).is_some_and(|value| !value.is_null())
+    }
+
+    /// A number; `None` if it is missing or null.
+    ///
+    /// # Errors
+    /// When it is no number.
+    pub fn number(&self, path: &str) -> Result<Option<f64>> {
+        let number = |value: &Value| value.as_f64().ok_or_else(|| Error::bad(path, "a number", value));
+        self.get(path).map(number).transpose()
+    }
+
+    /// A count below 2^32; `None` if it is missing or null.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn count(&self, path: &str) -> Result<Option<u32>> {
+        let count = |value: &Value| value.as_u64().and_then(|n| u32::try_from(n).ok());
+        let checked = |value| count(value).ok_or_else(|| Error::bad(path, "a count below 2^32", value));
+        self.get(path).map(checked).transpose()
+    }
+
+    /// A boolean; `None` if it is missing or null.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn flag(&self, path: &str) -> Result<Option<bool>> {
+        let flag = |value: &Value| value.as_bool().ok_or_else(|| Error::bad(path, "true or false", value));
+        self.get(path).map(flag).transpose()
+    }
+
+    /// A string; `None` if it is missing or null.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn text(&self, path: &str) -> Result<Option<&str>> {
+        let text = |value| Value::as_str(value).ok_or_else(|| Error::bad(path, "a string", value));
+        self.get(path).map(text).transpose()
+    }
+
+    /// Paths of keys with a value that nobody read.
+    pub fn unread(&self) -> BTreeSet<String> {
+        let mut paths = BTreeSet::new();
+        self.walk("", &self.value, &mut paths);
+        paths
+    }
+
+    /// Objects of which a part was read are looked into.
+    fn walk(&self, prefix: &str, value: &Value, paths: &mut BTreeSet<String>) {
+        let read = self.read.borrow();
+        for (key, value) in value.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+            let path = format!("{prefix}{key}");
+            let within = format!("{path}.");
+            if value.is_object() && read.range(within.clone()..).next().is_some_and(|next| next.starts_with(&within)) {
+                self.walk(&within, value, paths);
+            } else if !read.contains(&path) {
+                paths.insert(path);
+            }
+        }
+    }
 }
 
 fn text_config(config: &Value) -> Option<(&Map<String, Value>, &'static str)> {
@@ -27,12 +124,4 @@ fn text_config(config: &Value) -> Option<(&Map<String, Value>, &'static str)> {
 /// Whether a folder holds parts beside the text model.
 pub(crate) fn is_multimodal(file: &File) -> bool {
     file.config().is_some_and(|config| text_config(config).is_some())
-}
-
-/// A number in `config.json`; `None` if it is missing or null.
-pub(crate) fn number(config: &Value, key: &'static str) -> Result<Option<f64>> {
-    match config.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => value.as_f64().map(Some).ok_or_else(|| Error::bad(key, "a number", value)),
-    }
 }

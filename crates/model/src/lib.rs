@@ -63,6 +63,7 @@ pub use device::{DEVICES, Device, DeviceName, DeviceOptions, load, load_side_by_
 pub use embedded::{EMBEDDED, open_file};
 pub use error::{Error, Result};
 pub use file_tensors::{is_head, is_weight};
+pub use keys::{IGNORED_GGUF_KEYS, IGNORED_HF_KEYS, IgnoredKeys};
 pub use pooling::{Pooling, PoolingHead, is_for_embeddings};
 pub use quant::QuantMethod;
 pub use runner::{OnDevice, Runner, RunnerMemory};

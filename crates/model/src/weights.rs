@@ -5,7 +5,8 @@ use crate::file_tensors::{is_head, is_weight};
 use crate::file_weights::FileWeights;
 use crate::quant::{absmean, ternary, unpack_trits};
 use crate::slice::{floats, rows, rows_of_groups, same_format, stack, transpose, ungroup_qkv};
-use crate::{Error, Mla, QuantMethod, Result, Sizes, Spec, config};
+use crate::config::Config;
+use crate::{Error, Mla, QuantMethod, Result, Sizes, Spec};
 use std::ops::Range;
 use trine_tensor::format::{F32, U8};
 use trine_tensor::{File, FileFormat, View};
@@ -162,7 +163,7 @@ impl<'a> ModelWeights<'a> {
     pub fn check_all_read(&self, head: bool) -> Result<()> {
         let file = self.source.tensors.file;
         // Layers for multi-token prediction, which only training uses.
-        let further = config::config(file).is_some_and(|config| config.get("num_nextn_predict_layers").is_some());
+        let further = Config::of(file).is_some_and(|config| config.get("num_nextn_predict_layers").is_some());
         let further = further.then(|| format!("model.layers.{}.", self.spec.n_layers));
         let harmless = |name: &str| {
             !is_weight(file, name)

@@ -1,5 +1,6 @@
 //! Settings of `config.json` that nothing computes here, and settings that its tensors contradict.
 
+use crate::config::Config;
 use crate::{Arch, Error, Result};
 use serde_json::Value;
 use trine_backend::Activation;
@@ -33,14 +34,13 @@ static BIASES: [&str; 5] = ["attention_bias", "qkv_bias", "use_qkv_bias", "mlp_b
 ///
 /// # Errors
 /// When one is not, or they do not.
-pub(crate) fn check(config: &Value, file: &File) -> Result<()> {
-    let value = |key: &str| config.get(key).filter(|value| !value.is_null());
+pub(super) fn check(config: &Config, file: &File) -> Result<()> {
     for (key, expected, supported) in SETTINGS {
-        if let Some(value) = value(key).filter(|value| !supported(value)) {
+        if let Some(value) = config.get(key).filter(|value| !supported(value)) {
             return Err(Error::bad(*key, *expected, value));
         }
     }
-    if let Some(key) = BIASES.iter().find(|key| value(key).is_some_and(|value| value == true))
+    if let Some(key) = BIASES.iter().find(|key| config.get(key).is_some_and(|value| value == true))
         && !file.names().any(|name| name.ends_with("bias"))
     {
         return Err(Error::bad(*key, "false, since no tensor is a bias", true));
@@ -52,21 +52,25 @@ pub(crate) fn check(config: &Value, file: &File) -> Result<()> {
 ///
 /// # Errors
 /// When either is unknown.
-pub(crate) fn arch(model_type: &str, config: &Value) -> Result<(&'static Arch, Activation)> {
-    let unknown = || Error::UnknownArch { found: model_type.into(), known: Arch::hf_list() };
-    let first = Arch::of_hf(model_type).next().ok_or_else(unknown)?;
+pub(super) fn arch(config: &Config) -> Result<(&'static Arch, Activation)> {
+    let missing = || Error::MissingKey { key: "model_type".into(), expected: "the name of an architecture" };
+    let name = config.text("model_type")?.ok_or_else(missing)?;
+    let bidirectional = if config.flag("use_bidirectional_attention")? == Some(true) { "_bidirectional" } else { "" };
+    let model_type = format!("{name}{bidirectional}");
+    let unknown = || Error::UnknownArch { found: model_type.clone(), known: Arch::hf_list() };
+    let first = Arch::of_hf(&model_type).next().ok_or_else(unknown)?;
     let mut named = ["hidden_activation", "hidden_act", "activation_function"].iter();
     let Some((key, name)) = named.find_map(|key| Some((*key, config.get(key)?.as_str()?))) else {
         return Ok((first, first.activation));
     };
     let activation = first.activation_of_hf(name).ok_or_else(|| Error::bad(key, Arch::activation_list(), name))?;
-    Ok((Arch::of_hf(model_type).find(|arch| arch.activation == activation).unwrap_or(first), activation))
+    Ok((Arch::of_hf(&model_type).find(|arch| arch.activation == activation).unwrap_or(first), activation))
 }
 
 /// Warnings about settings that a folder leaves open.
-pub(crate) fn assumptions(config: &Value, arch: &Arch) -> Vec<String> {
+pub(crate) fn assumptions(config: &Config, arch: &Arch) -> Vec<String> {
     let mut assumed = Vec::new();
-    if arch.bit_linear && config.get("quantization_config").is_none_or(Value::is_null) {
+    if arch.bit_linear && config.get("quantization_config").is_none() {
         assumed.push(
             "config.json has no quantization_config: the weights are taken as they are, and inputs of linear layers are rounded to 8 \
              bits as in BitNet b1.58; transformers would compute with floats"

@@ -5,13 +5,11 @@ mod rope;
 
 pub(crate) use check::assumptions;
 
-use crate::config::{config, number};
+use crate::config::Config;
 use crate::keys::Keys;
 use crate::keys::names::{COUNTS, FLAGS, NUMBERS};
 use crate::{Error, Result};
-use serde_json::Value;
-use std::borrow::Cow;
-use trine_tensor::{File, Metadata};
+use trine_tensor::File;
 
 /// The keys of a Hugging Face folder.
 ///
@@ -19,8 +17,10 @@ use trine_tensor::{File, Metadata};
 /// When `config.json` is missing, or has settings that are unknown or unsupported.
 pub(crate) fn keys(file: &File) -> Result<Keys<'_>> {
     let missing = || Error::NoConfig { path: file.files()[0].with_file_name("config.json") };
-    let config = config(file).ok_or_else(missing)?;
-    let mut keys = plain(config.clone())?;
+    let config = Config::of(file).ok_or_else(missing)?;
+    let (arch, activation) = check::arch(&config)?;
+    let mut keys = Keys::of_config(arch, activation, config.clone());
+    plain(&mut keys, &config)?;
     derived(&mut keys, &config)?;
     rope::translate(&mut keys, &config)?;
     check::check(&config, file)?;
@@ -28,70 +28,59 @@ pub(crate) fn keys(file: &File) -> Result<Keys<'_>> {
 }
 
 /// Keys that differ in their names alone.
-fn plain(config: Cow<Value>) -> Result<Keys> {
-    let missing = || Error::MissingKey { key: "model_type".into(), expected: "the name of an architecture" };
-    let name = config["model_type"].as_str().ok_or_else(missing)?;
-    let bidirectional = if config["use_bidirectional_attention"] == true { "_bidirectional" } else { "" };
-    let (arch, activation) = check::arch(&format!("{name}{bidirectional}"), &config)?;
-    let prefix = arch.name().to_owned();
-    let mut metadata = Metadata::new();
-    metadata.insert("general.architecture", prefix.as_str());
+fn plain(keys: &mut Keys, config: &Config) -> Result<()> {
     for (hf, gguf) in COUNTS {
-        if let Some(value) = config.get(hf).filter(|value| !value.is_null()) {
-            let number = value.as_u64().and_then(|n| u32::try_from(n).ok());
-            let number = number.ok_or_else(|| Error::bad(*hf, "a count below 2^32", value))?;
-            metadata.insert(format!("{prefix}.{gguf}"), number);
+        if let Some(value) = config.count(hf)? {
+            keys.translate(*hf, gguf, value);
         }
     }
     for (hf, gguf) in NUMBERS {
-        match number(&config, hf)? {
-            Some(value) => _ = metadata.insert(format!("{prefix}.{gguf}"), value as f32),
+        match config.number(hf)? {
+            Some(value) => keys.translate(*hf, gguf, value as f32),
             // Null turns softcapping off; the default of the key would turn it on.
-            None if hf.ends_with("softcapping") && config.get(hf).is_some() => {
-                metadata.insert(format!("{prefix}.{gguf}"), 0f32);
-            }
+            None if hf.ends_with("softcapping") && config.peek(hf).is_some() => keys.translate(*hf, gguf, 0f32),
             None => {}
         }
     }
     for (hf, gguf) in FLAGS {
-        if let Some(value) = config.get(hf).filter(|value| !value.is_null()) {
-            let flag = value.as_bool().ok_or_else(|| Error::bad(*hf, "true or false", value))?;
-            metadata.insert(format!("{prefix}.{gguf}"), flag);
+        if let Some(value) = config.flag(hf)? {
+            keys.translate(*hf, gguf, value);
         }
     }
-    Ok(Keys { arch, metadata: Cow::Owned(metadata), config: Some(config), activation, prefix })
+    Ok(())
 }
 
 /// Keys whose values GGUF defines otherwise.
-fn derived(keys: &mut Keys, config: &Value) -> Result<()> {
-    let count = |key: &str| config.get(key).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
-    if config["use_sliding_window"] != false
-        && let Some(window) = count("sliding_window")
+fn derived(keys: &mut Keys, config: &Config) -> Result<()> {
+    if config.flag("use_sliding_window")? != Some(false)
+        && let Some(window) = config.count("sliding_window")?
     {
-        keys.insert("attention.sliding_window", window);
+        keys.translate("sliding_window", "attention.sliding_window", window);
     }
-    if let (Some(nope), Some(rope)) = (count("qk_nope_head_dim"), count("qk_rope_head_dim")) {
-        keys.insert("attention.key_length_mla", nope.saturating_add(rope));
+    if let (Some(nope), Some(rope)) = (config.count("qk_nope_head_dim")?, config.count("qk_rope_head_dim")?) {
+        keys.translate("qk_nope_head_dim", "attention.key_length_mla", nope.saturating_add(rope));
     }
-    if let (Some(hidden_size), None) = (count("n_embd"), count("n_inner")) {
-        keys.insert("feed_forward_length", hidden_size.saturating_mul(4));
+    if let (Some(hidden_size), None) = (config.count("n_embd")?, config.count("n_inner")?) {
+        keys.translate("n_inner", "feed_forward_length", hidden_size.saturating_mul(4));
     }
-    match config["scoring_func"].as_str() {
-        Some("softmax") => keys.insert("expert_gating_func", 1u32),
-        Some("sigmoid") => keys.insert("expert_gating_func", 2u32),
+    let is_v3 = config.text("model_type")? == Some("deepseek_v3");
+    let gating = match config.text("scoring_func")? {
+        Some("softmax") => Some(1u32),
+        Some("sigmoid") => Some(2),
         Some(other) => return Err(Error::bad("scoring_func", "softmax or sigmoid", other)),
-        None if config["model_type"] == "deepseek_v3" => keys.insert("expert_gating_func", 2u32),
-        None => {}
+        None => is_v3.then_some(2),
+    };
+    if let Some(gating) = gating {
+        keys.translate("scoring_func", "expert_gating_func", gating);
     }
-    if let Some(limit) = number(config, "swiglu_limit")?.filter(|&limit| limit != 7.0) {
+    if let Some(limit) = config.number("swiglu_limit")?.filter(|&limit| limit != 7.0) {
         return Err(Error::bad("swiglu_limit", "7, or none", limit));
     }
-    if config["model_type"] != "deepseek_v3" && config["topk_method"] != "group_limited_greedy" {
-        let key = keys.name("expert_group_count");
-        keys.metadata.to_mut().remove(&key);
+    if !is_v3 && config.text("topk_method")? != Some("group_limited_greedy") {
+        keys.remove("expert_group_count");
     }
-    if let Some(scalar) = number(config, "query_pre_attn_scalar")? {
-        keys.insert("attention.scale", scalar.powf(-0.5) as f32);
+    if let Some(scalar) = config.number("query_pre_attn_scalar")? {
+        keys.translate("query_pre_attn_scalar", "attention.scale", scalar.powf(-0.5) as f32);
     }
     Ok(())
 }

@@ -1,23 +1,32 @@
-//! The keys of a model by their GGUF names, from GGUF or translated from `config.json`.
+//! The keys of a model by their GGUF names, from GGUF or translated from `config.json`, and which of them were read.
 
+mod ignored;
 pub(crate) mod names;
 
+pub use ignored::{IGNORED_GGUF_KEYS, IGNORED_HF_KEYS, IgnoredKeys};
+
+use crate::config::Config;
 use crate::{Arch, Error, Result};
-use serde_json::Value;
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use trine_backend::Activation;
-use trine_tensor::{File, Metadata};
+use trine_tensor::{File, Metadata, Value};
 
 pub(crate) struct Keys<'a> {
     pub arch: &'static Arch,
-    /// GGUF keys; those of the architecture begin with `prefix`.
-    pub metadata: Cow<'a, Metadata>,
-    /// The configuration of a Hugging Face folder, as [`crate::config::config`] returns it.
-    pub config: Option<Cow<'a, Value>>,
+    /// The configuration of a Hugging Face folder.
+    pub config: Option<Config<'a>>,
     /// Activation of the feed-forward layers.
     pub activation: Activation,
-    pub prefix: String,
+    /// GGUF keys; those of the architecture begin with `prefix`.
+    metadata: Cow<'a, Metadata>,
+    prefix: String,
+    /// Keys of the architecture that were read, without their prefix.
+    read: RefCell<BTreeSet<String>>,
+    /// Keys of `config.json`, and the keys of the architecture that they became.
+    translated: Vec<(String, &'static str)>,
 }
 
 /// Keys that change what is computed, with the values that change nothing.
@@ -44,24 +53,61 @@ impl<'a> Keys<'a> {
         let name = file.metadata().str("general.architecture")?.ok_or_else(missing)?;
         let unknown = || Error::UnknownArch { found: name.into(), known: Arch::gguf_list() };
         let arch = Arch::of_gguf(name).ok_or_else(unknown)?;
-        let (metadata, activation) = (Cow::Borrowed(file.metadata()), arch.activation);
-        Ok(Keys { arch, metadata, config: None, activation, prefix: name.to_owned() })
+        Ok(Keys::new(arch, name, arch.activation, Cow::Borrowed(file.metadata()), None))
     }
 
-    /// Inserts a key of the architecture.
-    pub fn insert(&mut self, key: &str, value: impl Into<trine_tensor::Value>) {
+    /// The keys of a Hugging Face folder, to be translated.
+    pub fn of_config(arch: &'static Arch, activation: Activation, config: Config<'a>) -> Keys<'a> {
+        let mut metadata = Metadata::new();
+        metadata.insert("general.architecture", arch.name());
+        Keys::new(arch, arch.name(), activation, Cow::Owned(metadata), Some(config))
+    }
+
+    fn new(
+        arch: &'static Arch,
+        prefix: &str,
+        activation: Activation,
+        metadata: Cow<'a, Metadata>,
+        config: Option<Config<'a>>,
+    ) -> Keys<'a> {
+        let (prefix, read, translated) = (prefix.to_owned(), RefCell::default(), Vec::new());
+        Keys { arch, config, activation, metadata, prefix, read, translated }
+    }
+
+    /// Inserts a key of the architecture, which the value at `path` of `config.json` becomes.
+    pub fn translate(&mut self, path: impl Into<String>, key: &'static str, value: impl Into<Value>) {
+        self.translated.push((path.into(), key));
         let key = self.name(key);
         self.metadata.to_mut().insert(key, value);
     }
 
+    /// Removes a key of the architecture.
+    pub fn remove(&mut self, key: &str) {
+        let key = self.name(key);
+        self.metadata.to_mut().remove(&key);
+    }
+
     /// What the file calls a key, for messages.
     pub fn file_key(&self, key: &str) -> String {
-        self.config.as_deref().map_or_else(|| self.name(key), |config| names::hf_name(config, key))
+        let Some(config) = &self.config else { return self.name(key) };
+        let translated = self.translated.iter().rev().find(|(_, gguf)| *gguf == key).map(|(path, _)| path.clone());
+        translated.unwrap_or_else(|| names::hf_name(config, key))
     }
 
     /// The full GGUF name of a key of the architecture.
     pub fn name(&self, key: &str) -> String {
         format!("{}.{key}", self.prefix)
+    }
+
+    /// Records that a key is read, and gives its full name.
+    fn reading(&self, key: &str) -> String {
+        self.read.borrow_mut().insert(key.to_owned());
+        self.name(key)
+    }
+
+    /// A value of any type.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.metadata.get(&self.reading(key))
     }
 
     /// An integer in `range`.
@@ -70,7 +116,7 @@ impl<'a> Keys<'a> {
     /// When it is out of range or of another type.
     pub fn count(&self, key: &str, range: RangeInclusive<u32>) -> Result<Option<usize>> {
         let default = self.default(key).map(|n| n as u32);
-        match self.metadata.u32(&self.name(key))?.or(default) {
+        match self.metadata.u32(&self.reading(key))?.or(default) {
             Some(n) if range.contains(&n) => Ok(Some(n as usize)),
             Some(n) => Err(Error::bad(self.file_key(key), format!("{} to {}", range.start(), range.end()), n)),
             None => Ok(None),
@@ -97,7 +143,27 @@ impl<'a> Keys<'a> {
     /// # Errors
     /// When it is of another type.
     pub fn flag(&self, key: &str) -> Result<Option<bool>> {
-        Ok(self.metadata.bool(&self.name(key))?.or(self.default(key).map(|value| value != 0.0)))
+        Ok(self.metadata.bool(&self.reading(key))?.or(self.default(key).map(|value| value != 0.0)))
+    }
+
+    /// A finite number of at least `least`.
+    ///
+    /// # Errors
+    /// When it is not, or of another type.
+    pub fn float(&self, key: &str, least: f32) -> Result<Option<f32>> {
+        match self.metadata.f32(&self.reading(key))?.or(self.default(key)) {
+            Some(x) if x.is_finite() && x >= least => Ok(Some(x)),
+            Some(x) => Err(Error::bad(self.file_key(key), format!("a finite number of at least {least}"), x)),
+            None => Ok(None),
+        }
+    }
+
+    /// A string.
+    ///
+    /// # Errors
+    /// When it is of another type.
+    pub fn text(&self, key: &str) -> Result<Option<&str>> {
+        Ok(self.metadata.str(&self.reading(key))?)
     }
 
     /// Checks that every key that the architecture does not support is missing or neutral.
@@ -106,17 +172,17 @@ impl<'a> Keys<'a> {
     /// When one is not.
     pub fn check_neutral(&self) -> Result<()> {
         for (key, neutral) in NEUTRAL_VALUES.iter().filter(|(key, _)| !self.arch.supported_keys.contains(key)) {
-            let key = self.name(key);
-            let found = match self.metadata.get(&key) {
+            let name = self.reading(key);
+            let found = match self.metadata.get(&name) {
                 None => continue,
-                Some(_) => self.metadata.f32(&key).or_else(|_| self.metadata.u32(&key).map(|n| n.map(|n| n as f32)))?,
+                Some(_) => self.metadata.f32(&name).or_else(|_| self.metadata.u32(&name).map(|n| n.map(|n| n as f32)))?,
             };
             if let Some(found) = found.filter(|found| !neutral.contains(found)) {
                 let neutral = neutral.iter().map(|x| x.to_string()).collect::<Vec<_>>().join(" or ");
-                return Err(Error::bad(key, format!("{neutral}, or none, in this architecture"), found));
+                return Err(Error::bad(self.file_key(key), format!("{neutral}, or none, in this architecture"), found));
             }
         }
-        match self.metadata.bool(&self.name("attention.causal"))? {
+        match self.flag("attention.causal")? {
             Some(false) if !self.arch.supported_keys.contains(&"attention.causal") => {
                 Err(Error::bad(self.name("attention.causal"), "true, or none", false))
             }
@@ -124,15 +190,23 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// A finite number of at least `least`.
-    ///
-    /// # Errors
-    /// When it is not, or of another type.
-    pub fn float(&self, key: &str, least: f32) -> Result<Option<f32>> {
-        match self.metadata.f32(&self.name(key))?.or(self.default(key)) {
-            Some(x) if x.is_finite() && x >= least => Ok(Some(x)),
-            Some(x) => Err(Error::bad(self.file_key(key), format!("a finite number of at least {least}"), x)),
-            None => Ok(None),
+    /// Keys that were not read and are not known to change nothing, as the file calls them.
+    pub fn unknown(&self) -> Vec<String> {
+        let read = self.read.borrow();
+        match &self.config {
+            None => {
+                let own = self.metadata.iter().filter_map(|(key, _)| key.strip_prefix(&*self.prefix)?.strip_prefix('.'));
+                let unread = own.filter(|key| !read.contains(*key) && !ignored::is_ignored(IGNORED_GGUF_KEYS, key));
+                unread.map(|key| self.name(key)).collect()
+            }
+            Some(config) => {
+                // What was translated was read if its translation was.
+                let (read, unread): (Vec<_>, Vec<_>) = self.translated.iter().partition(|(_, key)| read.contains(*key));
+                let paths = |list: Vec<&(String, _)>| list.into_iter().map(|(path, _)| path.clone()).collect::<BTreeSet<_>>();
+                let mut unknown = &(&paths(unread) | &config.unread()) - &paths(read);
+                unknown.retain(|path| config.has(path) && !ignored::is_ignored(IGNORED_HF_KEYS, path));
+                unknown.into_iter().collect()
+            }
         }
     }
 }

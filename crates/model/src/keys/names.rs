@@ -1,6 +1,6 @@
 //! Keys of `config.json` and the GGUF keys of the same meaning, as llama.cpp's converter maps them.
 
-use serde_json::Value;
+use crate::config::Config;
 
 /// Integers.
 pub(crate) static COUNTS: &[(&str, &str)] = &[
@@ -59,8 +59,8 @@ pub(crate) static FLAGS: &[(&str, &str)] =
     &[("use_parallel_residual", "use_parallel_residual"), ("norm_topk_prob", "expert_weights_norm")];
 
 /// What `config.json` calls a GGUF key, for messages.
-pub(crate) fn hf_name(config: &Value, key: &str) -> String {
-    let scaling = if config.get("rope_parameters").is_some() { "rope_parameters" } else { "rope_scaling" };
+pub(crate) fn hf_name(config: &Config, key: &str) -> String {
+    let scaling = if config.peek("rope_parameters").is_some() { "rope_parameters" } else { "rope_scaling" };
     let of_rope = match key.strip_prefix("rope.scaling.") {
         Some("type") => Some(format!("{scaling}.rope_type")),
         Some("original_context_length") => Some("original_max_position_embeddings".to_owned()),
@@ -77,6 +77,6 @@ pub(crate) fn hf_name(config: &Value, key: &str) -> String {
         other => other,
     };
     let names = || COUNTS.iter().chain(NUMBERS).chain(FLAGS).filter(|(_, gguf)| *gguf == key).map(|&(hf, _)| hf);
-    let there = names().find(|name| config.get(name).is_some());
+    let there = names().find(|name| config.peek(name).is_some());
     of_rope.unwrap_or_else(|| there.or_else(|| names().next()).unwrap_or_else(other).to_owned())
 }

@@ -29,7 +29,7 @@ pub(super) fn vocab_size(file: &File, keys: &Keys) -> Result<usize> {
 /// # Errors
 /// When one of the two cannot be read.
 pub(super) fn is_tied(file: &File, keys: &Keys, quant_method: QuantMethod, warnings: &mut Vec<String>) -> Result<bool> {
-    let Some(config) = keys.config.as_deref() else { return Ok(!file.contains("output.weight")) };
+    let Some(config) = &keys.config else { return Ok(!file.contains("output.weight")) };
     let own_head = has_own_head(file)?;
     let tied = config.get("tie_word_embeddings").and_then(|tied| tied.as_bool());
     if own_head && tied == Some(true) {

@@ -35,8 +35,7 @@ pub(super) fn layer_kinds(
     let ahead = if arch.global_first { arch.global_every.saturating_sub(1) } else { 0 };
     let mut global: Vec<bool> = (0..layers).map(|layer| every(arch.global_every, layer + ahead)).collect();
     let mut rotary: Vec<bool> = (0..layers).map(|layer| !every(arch.nope_every, layer)).collect();
-    let pattern = keys.name("attention.sliding_window_pattern");
-    match keys.metadata.get(&pattern) {
+    match keys.get("attention.sliding_window_pattern") {
         Some(Value::Array(Array::Bool(windowed))) if windowed.len() == layers => {
             global = windowed.iter().map(|windowed| !windowed).collect();
         }
@@ -48,9 +47,9 @@ pub(super) fn layer_kinds(
         None => {}
     }
     // config.json may list the layers.
-    let list = |key: &str| keys.config.as_deref()?.get(key)?.as_array().filter(|list| list.len() == layers);
+    let list = |key: &str| keys.config.as_ref()?.get(key)?.as_array().filter(|list| list.len() == layers);
     // Or name the first layer with a window.
-    let first = keys.config.as_deref().and_then(|config| config.get("max_window_layers")?.as_u64());
+    let first = keys.config.as_ref().and_then(|config| config.get("max_window_layers")?.as_u64());
     if let Some(first) = first {
         global = (0..layers as u64).map(|layer| layer < first).collect();
     }

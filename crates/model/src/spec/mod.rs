@@ -10,8 +10,9 @@ pub use experts::Experts;
 pub use heads::Mla;
 pub use layers::LayerKind;
 
+use crate::config::is_multimodal;
 use crate::keys::Keys;
-use crate::{Error, NormKind, QuantMethod, Result, Sizes, config, hf};
+use crate::{Error, NormKind, QuantMethod, Result, Sizes, hf};
 use std::ops::Deref;
 use trine_backend::{Activation, Rope};
 use trine_tensor::{File, FileFormat};
@@ -96,13 +97,13 @@ impl Spec {
             mla.map_or((n_kv_heads, query_dim), |mla| (1, mla.kv_lora_rank + mla.qk_rope_head_dim));
         let rope = rope::ropes(&keys, file, mla.map_or(query_dim, |mla| mla.qk_rope_head_dim))?;
         let factor = |key: &str| keys.float(key, 0.0).map(|factor| factor.filter(|&factor| factor != 0.0));
-        let quant_method = keys.config.as_deref().map_or(Ok(QuantMethod::None), QuantMethod::of)?;
+        let quant_method = keys.config.as_ref().map_or(Ok(QuantMethod::None), |config| QuantMethod::of(config.value()))?;
         let query_scalar = heads::query_scalar(arch, n_layers, hidden_size / n_heads, query_dim);
         let usual_scale = 1.0 / (query_scalar as f32).sqrt() * rope.score_scale;
         let logit_scale = factor("logit_scale")?.unwrap_or(1.0);
         let embedding_scale = if arch.scaled_embedding { (hidden_size as f32).sqrt() } else { 1.0 };
         let experts = experts::experts(&keys)?;
-        let mut warnings = keys.config.as_deref().map_or_else(Vec::new, |config| hf::assumptions(config, arch));
+        let mut warnings = keys.config.as_ref().map_or_else(Vec::new, |config| hf::assumptions(config, arch));
         let tied = head::is_tied(file, &keys, quant_method, &mut warnings)?;
         if arch.qkv_bias && !file.names().any(|name| name.ends_with(".bias")) {
             let name = arch.name();
@@ -111,7 +112,7 @@ impl Spec {
             ));
         }
         let mut notes = Vec::new();
-        if config::is_multimodal(file) {
+        if is_multimodal(file) {
             notes
                 .push("the model also takes images, which Trine does not support: only its text part is loaded".into());
         }
@@ -160,6 +161,8 @@ impl Spec {
             notes,
             warnings,
         };
+        let place = if keys.config.is_some() { "config.json" } else { "the file" };
+        spec.warnings.extend(keys.unknown().iter().map(|key| format!("{place} has key `{key}`, which Trine does not know: it is ignored")));
         spec.limit(spec.context_length);
         Ok(spec)
     }

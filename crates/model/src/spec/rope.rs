@@ -56,8 +56,9 @@ pub(super) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> 
         |name: &str| if file.contains(name) { Ok(Some(file.view(name)?.decode())) } else { Ok::<_, Error>(None) };
     // GGUF files store the divisors of Llama 3.1 and of longrope as tensors.
     let list = |key: &str| {
-        let config = keys.config.as_deref()?;
-        let list = config.get("rope_parameters").or(config.get("rope_scaling"))?.get(key)?.as_array()?;
+        let config = keys.config.as_ref()?;
+        let list = |section: &str| config.get(&format!("{section}.{key}"))?.as_array();
+        let list = list("rope_parameters").or_else(|| list("rope_scaling"))?;
         Some(list.iter().map(|x| x.as_f64().unwrap_or(f64::NAN) as f32).collect::<Vec<f32>>())
     };
     let of = |name: &str, key: &str| Ok::<_, Error>(if gguf { tensor(name)? } else { list(key) });
@@ -116,7 +117,7 @@ fn scaled(keys: &Keys, base: f64, mut frequencies: Vec<f64>) -> Result<ScaledRop
     let rope_dim = 2 * frequencies.len();
     let (mut magnitude, mut score_scale) = (1.0, 1.0);
     let factor = keys.float("rope.scaling.factor", f32::MIN_POSITIVE)?.map(f64::from);
-    let named = keys.metadata.str(&keys.name("rope.scaling.type"))?;
+    let named = keys.text("rope.scaling.type")?;
     if keys.config.is_some() && factor.is_none() && matches!(named, Some("linear" | "llama3" | "yarn")) {
         return Err(Error::MissingKey { key: keys.file_key("rope.scaling.factor"), expected: "a number" });
     }

@@ -1,0 +1,125 @@
+//! Whatever a key of `config.json` changes in transformers changes here as well, or is refused (golden/keys.py).
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use trine_backend::{ActivationPrecision, BLOCK_LEN, Batch, Cpu, CpuOptions};
+use trine_model::runner::{Output, Want};
+use trine_model::{ModelOptions, OnDevice, Runner, Spec};
+use trine_tensor::{File, format::F32};
+
+/// Every ninth logit is in the golden file.
+const STEP: usize = 9;
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden")
+}
+
+/// A golden folder with another `config.json`.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn of(name: &str) -> Folder {
+        let (place, folder) = (golden().join("models").join(name), tempfile::tempdir().unwrap());
+        for entry in std::fs::read_dir(place).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap();
+            if name.to_string_lossy().contains("safetensors") {
+                std::fs::copy(&path, folder.path().join(name)).unwrap();
+            }
+        }
+        Folder(folder)
+    }
+
+    fn open(&self, config: &Value) -> File {
+        std::fs::write(self.0.path().join("config.json"), config.to_string()).unwrap();
+        File::open(self.0.path()).unwrap()
+    }
+}
+
+/// What a model is, without remarks.
+fn described(mut spec: Spec) -> String {
+    spec.warnings.clear();
+    spec.notes.clear();
+    format!("{spec:?}")
+}
+
+/// Every ninth logit of the last token.
+fn logits(file: &File, ids: &[u32]) -> trine_model::Result<Vec<f64>> {
+    let mut cpu = Cpu::new(CpuOptions { threads: 1, ..CpuOptions::default() })?;
+    if file.tensors().any(|tensor| [".qweight", "_blocks"].iter().any(|end| tensor.name.ends_with(end))) {
+        cpu.set_activation_precision(ActivationPrecision::F32);
+    }
+    let mut runner = OnDevice::load(cpu, file, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))?;
+    runner.limit_context(128);
+    let blocks: Vec<u32> = (0..ids.len().div_ceil(BLOCK_LEN) as u32).collect();
+    let cache = runner.create_cache(blocks.len(), &F32)?;
+    let (mut batch, mut output) = (Batch::new(), Output::default());
+    batch.push(ids, 0, &blocks, 1);
+    runner.forward(cache, &batch, Want::Logits, &mut output)?;
+    Ok(output.values.iter().step_by(STEP).map(|&x| x.into()).collect())
+}
+
+fn put(config: &mut Value, path: &str, value: Value) {
+    let (parents, last) = path.rsplit_once('.').map_or(("", path), |(parents, last)| (parents, last));
+    let place = parents.split('.').filter(|key| !key.is_empty()).fold(config, |value, key| &mut value[key]);
+    place[last] = value;
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
+}
+
+/// What is wrong with one change of a configuration; `None` if nothing is.
+fn problem(folder: &Folder, changed: &Value, base: &str, ids: &[u32], same: &[f64], expected: &Value) -> Option<String> {
+    let file = folder.open(changed);
+    let spec = match Spec::of(&file) {
+        Ok(spec) => spec,
+        Err(error) if expected == "same" => return Some(format!("refused, and changes nothing: {error}")),
+        Err(_) => return None,
+    };
+    let expected = match expected.as_str() {
+        Some("same") if described(spec) == base => return None,
+        Some("same") => same.to_vec(),
+        // transformers does not load the folder.
+        Some(_) => return None,
+        None => numbers(expected),
+    };
+    match logits(&file, ids) {
+        Err(_) => None,
+        Ok(found) => {
+            let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).max_by(f64::total_cmp).unwrap();
+            let like_base = found.iter().zip(same).all(|(a, b)| (a - b).abs() < 1e-3);
+            let ignored = if like_base { "ignored" } else { "computed otherwise" };
+            (worst.is_nan() || worst > 1e-3).then(|| format!("{ignored}: logits differ by {worst:.1e}"))
+        }
+    }
+}
+
+#[test]
+fn every_key_is_computed_as_in_transformers_or_refused() {
+    let cases: BTreeMap<String, Value> =
+        serde_json::from_slice(&std::fs::read(golden().join("keys.json")).unwrap()).unwrap();
+    let mut problems = Vec::new();
+    for (name, model) in &cases {
+        let folder = Folder::of(name);
+        let config = File::open(golden().join("models").join(name)).unwrap().config().unwrap().clone();
+        let ids: Vec<u32> = model["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+        let same = numbers(&model["base"]);
+        let base = described(Spec::of(&folder.open(&config)).unwrap());
+        for case in model["cases"].as_array().unwrap() {
+            let (path, value) = (case[0].as_str().unwrap(), &case[1]);
+            let mut changed = config.clone();
+            put(&mut changed, path, value.clone());
+            if path == "rope_scaling" {
+                changed.as_object_mut().unwrap().remove("rope_parameters");
+            }
+            if let Some(problem) = problem(&folder, &changed, &base, &ids, &same, &case[2]) {
+                problems.push(format!("{name}: {path} = {value}: {problem}"));
+            }
+        }
+    }
+    assert!(cases.len() >= 40, "golden/keys.json has {} models", cases.len());
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+}
