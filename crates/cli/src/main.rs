@@ -11,6 +11,7 @@ mod advice;
 mod answer;
 mod chat;
 mod commands;
+mod environment;
 mod exit;
 mod help;
 mod input;
@@ -26,7 +27,6 @@ mod units;
 
 use clap::{FromArgMatches, Parser};
 use commands::Command;
-use exit::Exit;
 use std::process::ExitCode;
 
 /// Low-bit language models on your own machine
@@ -56,16 +56,14 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let missing = trine_kernels::missing_features();
-    if !missing.is_empty() {
-        note!(
-            "error: this program was compiled for CPUs with {}, which this one does not have\n\
-             hint: use a portable build, or compile without `-C target-cpu`",
-            missing.join(", ")
-        );
-        return Exit::Work.into();
-    }
-    let cli = Cli::from_arg_matches(&help::command().get_matches()).unwrap_or_else(|error| error.exit());
+    // All that follows may use the features that it asks for.
+    trine_kernels::require_cpu_features();
+    start()
+}
+
+#[inline(never)]
+fn start() -> ExitCode {
+    let cli = Cli::from_arg_matches(&environment::matches(help::command())).unwrap_or_else(|error| error.exit());
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr())
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -1,11 +1,12 @@
 //! `--profile`: the trace in a file, and its summary on stderr.
 
 use crate::output::OutputFile;
-use crate::{answer, table, units};
+use crate::{table, units};
 use anyhow::Result;
 use std::path::Path;
 use std::time::Duration;
 use trine_backend::profile::{Part, Phase, ProfileReport, Recorder, RecorderOptions, Time};
+use trine_tensor::memory;
 
 /// Number of operations in the summary.
 const SLOWEST: usize = 15;
@@ -20,7 +21,7 @@ impl Profiling {
     /// Checks that the file can be written, and is not a file of the model.
     pub fn new(path: &Path, model: &Path) -> Result<Profiling> {
         let file = OutputFile::new(path, model)?;
-        let recorder = Recorder::new(RecorderOptions { resident: answer::resident, ..RecorderOptions::default() });
+        let recorder = Recorder::new(RecorderOptions { resident: memory::resident, ..RecorderOptions::default() });
         Ok(Profiling { recorder, file })
     }
 

@@ -132,9 +132,34 @@ impl<B: Backend> Model<B> {
         progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Model<B>> {
         let ModelOptions { spec, headless } = options;
-        let load = || -> Result<Model<B>> {
+        let load = || {
             let spec = spec.map_or_else(|| Spec::of(file), Ok)?;
-            let mut load = Loader { backend, weights: ModelWeights::new(file, &spec), spec: &spec, progress, done: 0 };
+            let weights = ModelWeights::new(file, &spec);
+            let model = Model::of(backend, &weights, &spec, headless, progress)?;
+            weights.check_all_read(!headless)?;
+            Ok(model)
+        };
+        load().map_err(|error: Error| error.at(file.path()))
+    }
+
+    /// The model without its weights, for a backend that does not read them: it has their shapes and formats.
+    ///
+    /// # Errors
+    /// As [`Model::load`], as far as shapes tell.
+    pub(crate) fn load_shapes(backend: &mut B, file: &File, spec: &Spec, headless: bool) -> Result<Model<B>> {
+        let weights = ModelWeights::shapes(file, spec);
+        let model = Model::of(backend, &weights, spec, headless, &mut |_| ControlFlow::Continue(()));
+        model.map_err(|error| error.at(file.path()))
+    }
+
+    fn of(
+        backend: &mut B,
+        weights: &ModelWeights,
+        spec: &Spec,
+        headless: bool,
+        progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Model<B>> {
+        let mut load = Loader { backend, weights, spec, progress, done: 0 };
             let (width, arch) = (spec.hidden_size, spec.arch);
             let embedding =
                 load.upload(load.weights.get("token_embd.weight", &[spec.vocab_size, width])?, Role::Embedding)?;
@@ -166,10 +191,7 @@ impl<B: Backend> Model<B> {
                 let weight = load.upload(load.weights.get("output.weight", &[spec.vocab_size, width])?, Role::Head)?;
                 Some(Head::Own(Linear::of(weight, load.bias("output", &[spec.vocab_size])?)))
             };
-            load.weights.check_all_read(!headless)?;
-            Ok(Model { embedding, positions, token_types, embedding_norm, layers, norm, head, spec })
-        };
-        load().map_err(|error| error.at(file.path()))
+            Ok(Model { embedding, positions, token_types, embedding_norm, layers, norm, head, spec: spec.clone() })
     }
 
     /// What this model is.

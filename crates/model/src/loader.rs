@@ -9,7 +9,7 @@ use trine_tensor::format::{I8, I16, I32, I64};
 
 pub(crate) struct Loader<'a, B: Backend> {
     pub backend: &'a mut B,
-    pub weights: ModelWeights<'a>,
+    pub weights: &'a ModelWeights<'a>,
     pub spec: &'a Spec,
     pub progress: &'a mut dyn FnMut(u64) -> ControlFlow<()>,
     pub done: u64,

@@ -2,13 +2,13 @@
 
 use crate::arch::TensorRule;
 use crate::file_tensors::{is_head, is_weight};
-use crate::file_weights::FileWeights;
-use crate::quant::{absmean, ternary, unpack_trits};
+use crate::file_weights::{FileWeights, zeros};
+use crate::quant::{absmean, ternary, ternary_format, unpack_trits};
 use crate::slice::{floats, rows, rows_of_groups, same_format, stack, transpose, ungroup_qkv};
 use crate::{Error, Mla, QuantMethod, Result, Sizes, Spec, config};
 use std::ops::Range;
 use trine_tensor::format::{F32, U8};
-use trine_tensor::{File, FileFormat, View};
+use trine_tensor::{File, FileFormat, Format, TensorInfo, View};
 
 /// The tensors of a model under GGUF names. Bytes are shared with the file, except where a Hugging Face folder packs or orders them otherwise.
 pub(crate) struct ModelWeights<'a> {
@@ -39,6 +39,17 @@ impl<'a> ModelWeights<'a> {
     /// The weights of `file`, whose specification is `spec`.
     pub fn new(file: &'a File, spec: &'a Spec) -> ModelWeights<'a> {
         ModelWeights { source: FileWeights::new(file, spec.quant_method), spec }
+    }
+
+    /// The same weights without reading one: what would have to be unpacked or copied is zeros of its shape and format.
+    pub fn shapes(file: &'a File, spec: &'a Spec) -> ModelWeights<'a> {
+        let mut weights = ModelWeights::new(file, spec);
+        weights.source.shapes = true;
+        weights
+    }
+
+    fn zeros(&self, name: &str, format: &'static Format, shape: &[usize]) -> Result<View> {
+        zeros(TensorInfo { name: name.to_owned(), format, shape: shape.to_vec() })
     }
 
     /// Whether the file is GGUF.
@@ -126,15 +137,24 @@ impl<'a> ModelWeights<'a> {
         match located {
             Located::Tensor(name) => self.source.view(&name),
             Located::Transposed(name) => match self.source.view(&name)? {
+                view if self.source.shapes && view.shape.len() == 2 && self.source.tensors.contains(&view.name) => {
+                    self.zeros(&view.name, view.format, &[view.shape[1], view.shape[0]])
+                }
                 view if view.shape.len() == 2 && self.source.tensors.contains(&view.name) => transpose(&view),
                 view => Ok(view),
             },
+            Located::GroupedQkv(name) if self.source.shapes => self.source.view(&name),
             Located::GroupedQkv(name) => {
                 let Sizes { n_heads, n_kv_heads, head_dim, .. } = self.spec.sizes;
                 ungroup_qkv(&self.source.view(&name)?, n_heads, n_heads / n_kv_heads, head_dim)
             }
             Located::Experts(name) => {
                 let count = self.spec.experts.as_ref().map_or(0, |experts| experts.n_experts);
+                if self.source.shapes {
+                    let one = self.source.view(&name.replace("[]", "0"))?;
+                    let shape: Vec<usize> = std::iter::once(count).chain(one.shape.iter().copied()).collect();
+                    return self.zeros(&name, one.format, &shape);
+                }
                 let views = (0..count).map(|expert| self.source.view(&name.replace("[]", &expert.to_string())));
                 stack(&name, &same_format(views.collect::<Result<Vec<View>>>()?)?)
             }
@@ -188,6 +208,11 @@ impl<'a> ModelWeights<'a> {
     /// # Errors
     /// When it is missing or has another shape.
     pub fn get(&self, gguf: &str, shape: &[usize]) -> Result<View> {
+        if self.source.shapes
+            && let Some(Located::Rule(_, from)) = self.locate(gguf)
+        {
+            return self.zeros(gguf, self.source.view(&from)?.format, shape);
+        }
         let view = self.view(gguf)?;
         if view.shape != shape {
             return Err(Error::Shape { tensor: view.name, expected: shape.to_vec(), found: view.shape });
@@ -202,7 +227,7 @@ impl<'a> ModelWeights<'a> {
     pub fn norm(&self, gguf: &str, shape: &[usize]) -> Result<View> {
         let view = self.get(gguf, shape)?;
         let offset = self.spec.arch.hf_norm_offset;
-        if self.is_gguf() || offset == 0.0 {
+        if self.is_gguf() || offset == 0.0 || self.source.shapes {
             return Ok(view);
         }
         let weights: Vec<f32> = view.decode().iter().map(|weight| weight + offset).collect();
@@ -235,6 +260,10 @@ impl<'a> ModelWeights<'a> {
     /// As [`ModelWeights::get`], and when packed weights are not ternary.
     pub fn linear(&self, gguf: &str, rows: usize, cols: usize) -> Result<View> {
         match self.spec.quant_method {
+            QuantMethod::BitNetOnline if self.source.shapes => self.zeros(gguf, ternary_format(cols), &[rows, cols]),
+            QuantMethod::BitNet { .. } if self.source.shapes && self.view(gguf)?.format == &U8 => {
+                self.zeros(gguf, ternary_format(cols), &[rows, cols])
+            }
             QuantMethod::BitNetOnline => {
                 let view = self.get(gguf, &[rows, cols])?;
                 ternary(&view.name, rows, cols, absmean(&view.name, view.decode())?)
@@ -272,6 +301,11 @@ impl<'a> ModelWeights<'a> {
             return Ok([k_b, self.get(&name("attn_v_b"), &[heads, value, rank])?]);
         }
         let both = self.get(&name("attn_kv_b"), &[heads * (nope + value), rank])?;
+        if self.source.shapes {
+            let format = if both.format.block == 1 { both.format } else { &F32 };
+            let zeros = |part: &str, shape: &[usize]| self.zeros(&name(part), format, shape);
+            return Ok([zeros("attn_k_b", &[heads, rank, nope])?, zeros("attn_v_b", &[heads, value, rank])?]);
+        }
         // Blocks along a row cannot be transposed.
         let both = if both.format.block == 1 { both } else { floats(&both)? };
         let k_b = rows_of_groups(&both, nope + value, 0..nope)?;

@@ -15,10 +15,17 @@ pub enum Error {
     Text(#[from] trine_text::Error),
     /// More memory than the model may take.
     #[error(
-        "the model takes {} bytes of memory (weights {}, KV cache {}, activations {}), more than the limit of {limit}",
-        needed.total(), needed.weights, needed.kv_cache, needed.scratch
+        "the model takes {} bytes of memory (weights {}, KV cache {}, activations {}, program {}), more than the limit of {limit}",
+        needed.total(), needed.weights, needed.kv_cache, needed.scratch, needed.program
     )]
     MemoryLimit { limit: u64, needed: Memory },
+    /// More memory than the control group of the process allows, beyond which the system would end it.
+    #[error(
+        "the model takes {} bytes of memory besides its mapped file (weights {}, KV cache {}, activations {}, program {}), more than the \
+         {limit} that the control group of this process allows",
+        needed.pinned(), needed.weights - needed.mapped, needed.kv_cache, needed.scratch, needed.program
+    )]
+    ControlGroup { limit: u64, needed: Memory },
     /// A chat with a model that does not say how chats are written.
     #[error("the model has no chat template")]
     NoTemplate,
@@ -56,7 +63,7 @@ impl Error {
             Error::Model(error) => of_model(error),
             Error::Engine(error) => of_engine(error),
             Error::Text(_) | Error::NoTemplate => ErrorKind::Template,
-            Error::MemoryLimit { .. } => ErrorKind::Memory,
+            Error::MemoryLimit { .. } | Error::ControlGroup { .. } => ErrorKind::Memory,
             Error::AlreadyFailed => ErrorKind::Invalid,
         }
     }

@@ -1,10 +1,13 @@
 //! How large a model is, and how much memory it takes.
 
-use trine_backend::KvShape;
-use trine_engine::BLOCK_LEN;
-use trine_model::{QuantMethod, Spec, Unpacker, is_head};
+use crate::placement::available_memory;
+use crate::{Error, Options};
+use trine_backend::{WeightBytes, When};
+use trine_engine::EngineOptions;
+use trine_engine::sample::Candidate;
+use trine_model::{DeviceOptions, MemoryPlan, QuantMethod, Spec, Unpacker, Workload, is_head};
 use trine_tensor::format::U8;
-use trine_tensor::{File, Format, TensorInfo};
+use trine_tensor::{File, TensorInfo, memory};
 
 /// The weights of a model: everything in its file but tables that follow from its keys and the scales of packed weights.
 pub fn parameters(file: &File) -> u64 {
@@ -27,14 +30,6 @@ fn loaded(file: &File, quant_method: QuantMethod) -> impl Iterator<Item = Tensor
     file.tensors().filter_map(move |stored| unpack.entry(stored).unwrap_or_else(|_| Some(stored.info())))
 }
 
-/// Bytes of a tensor on the device, where matrices are in a format of rows.
-fn bytes_of(mut entry: TensorInfo) -> u64 {
-    if let Some(packing) = entry.format.matrix_layout() {
-        entry.format = packing.rows;
-    }
-    entry.size().unwrap_or(u64::MAX)
-}
-
 /// Bytes of the weights of a file that are uploaded, as the file has them, or unpacked where they are unpacked when loaded.
 pub(crate) fn uploaded(file: &File, headless: bool) -> u64 {
     let spec = Spec::of(file);
@@ -45,51 +40,95 @@ pub(crate) fn uploaded(file: &File, headless: bool) -> u64 {
     weights.map(|entry| entry.size().unwrap_or(u64::MAX)).fold(0, u64::saturating_add)
 }
 
-/// Bytes that a running model takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Bytes that a process takes that runs a model: the plan before it is loaded, which holds when it runs, within 2 % and a few MiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Weights, as they are in the file, or unpacked where they are unpacked when loaded. When the file is mapped, the system may take its pages back.
+    /// Weights, in whatever form and place they are used.
     pub weights: u64,
-    /// Keys and values of one sequence that fills the context.
+    /// Those that lie in a mapped file, whose pages the system may take back.
+    pub mapped: u64,
+    /// Those that are copied in the order in which products load them.
+    pub repacked: u64,
+    /// Keys and values of all sequences that run at once, when each fills its context.
     pub kv_cache: u64,
-    /// Activations of the largest batch, at most.
+    /// Activations of the largest batch, and what kernels and sampling need.
     pub scratch: u64,
+    /// What the process had before weights were loaded: the program itself, and the vocabulary. 0 where the system does not tell.
+    pub program: u64,
 }
 
 impl Memory {
-    /// What a model takes with one sequence of `context` tokens, kept as `cache_type`, and batches of `batch`.
-    pub fn of(file: &File, spec: &Spec, context: usize, batch: usize, cache_type: &'static Format) -> Memory {
-        let blocks = context.div_ceil(BLOCK_LEN);
-        let kv = KvShape {
-            n_layers: spec.n_layers,
-            n_kv_heads: spec.n_kv_heads,
-            head_dim: spec.head_dim,
-            blocks,
-            block_len: BLOCK_LEN,
-            format: cache_type,
-        };
-        let (q, kv_width) = (spec.n_heads * spec.head_dim, spec.n_kv_heads * spec.head_dim);
-        // What lives at the end of a layer, as floats; and what linear layers made bytes of, with a scale and a sum per 32.
-        let experts = spec
-            .experts
-            .as_ref()
-            .map_or(0, |experts| experts.routing.top_k * (experts.intermediate_size + spec.hidden_size));
-        let inner = spec.intermediate_size + experts;
-        let floats = 8 * spec.hidden_size + 3 * q + 2 * kv_width + 5 * inner + spec.head_dim;
-        let bytes = (2 * spec.hidden_size + q + inner) * 5 / 4;
-        let batch = batch.min(context);
-        let logits = spec.vocab_size * 2;
-        let scratch = (batch as u64).saturating_mul((4 * floats + bytes) as u64) + 4 * logits as u64;
-        Memory {
-            weights: loaded(file, spec.quant_method).map(bytes_of).fold(0, u64::saturating_add),
-            kv_cache: kv.bytes().map_or(u64::MAX, |bytes| bytes as u64),
-            scratch,
-        }
-    }
-
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.weights.saturating_add(self.kv_cache).saturating_add(self.scratch)
+        [self.kv_cache, self.scratch, self.program].into_iter().fold(self.weights, u64::saturating_add)
+    }
+
+    /// All but what the system may take back.
+    pub fn pinned(&self) -> u64 {
+        self.total().saturating_sub(self.mapped)
+    }
+}
+
+/// Bytes of a token that is sampled from, in a sampler's list and counts.
+const CANDIDATE: usize = size_of::<Candidate>() + size_of::<u32>();
+
+impl Options {
+    /// The memory that a model will take with these options. Its vocabulary counts if it is loaded already.
+    ///
+    /// # Errors
+    /// When the file is not a model.
+    pub fn plan(&self, file: &File) -> Result<Memory, Error> {
+        let spec = Spec::of(file).map_err(|error| error.at(file.path()))?;
+        Ok(self.plan_of(file, &spec, spec.arch.encoder)?.0)
+    }
+
+    /// The plan, and the device's options in which nothing is left to decide.
+    pub(crate) fn plan_of(
+        &self,
+        file: &File,
+        spec: &Spec,
+        headless: bool,
+    ) -> Result<(Memory, DeviceOptions), trine_model::Error> {
+        let EngineOptions { max_sequences: sequences, prefill_chunk: batch, cache_type, .. } = self.engine;
+        let work = Workload { context: self.context_of(spec), sequences, batch, cache_type, headless };
+        let read = if self.mmap { 0 } else { file.size() };
+        let program = memory::resident().unwrap_or(0).saturating_sub(read);
+        let plan = |device: &DeviceOptions| -> Result<Memory, trine_model::Error> {
+            let MemoryPlan { weights, kv_cache, activations } = trine_model::plan(file, spec, device, &work)?;
+            let WeightBytes { mapped, held, copied, repacked } = weights;
+            let samplers = if headless { 0 } else { sequences * spec.vocab_size * CANDIDATE };
+            Ok(Memory {
+                weights: mapped + copied + if self.mmap { held } else { read },
+                mapped,
+                repacked,
+                kv_cache: self.engine.cache_bytes.map_or(kv_cache, |bytes| bytes as u64),
+                scratch: activations + samplers as u64,
+                program,
+            })
+        };
+        let mut device = self.device.clone();
+        let memory = plan(&device)?;
+        let possible = memory::transparent_huge_pages().is_some_and(|mode| mode != "never");
+        // There is twice the memory that the model takes.
+        let room = available_memory().is_some_and(|room| room / 2 >= memory.total());
+        let cpu = &mut device.cpu;
+        let decide = |when: When, possible: bool| if when == When::Auto { (possible && room).into() } else { when };
+        cpu.huge_pages = decide(cpu.huge_pages, possible);
+        // What was read already would take its memory twice.
+        cpu.repack = decide(cpu.repack, self.mmap);
+        let decided = plan(&device)?;
+        let fits = |memory: &Memory| self.memory_limit.is_none_or(|limit| memory.total() <= limit);
+        if !fits(&decided) && fits(&memory) {
+            for (when, asked) in [
+                (&mut device.cpu.huge_pages, self.device.cpu.huge_pages),
+                (&mut device.cpu.repack, self.device.cpu.repack),
+            ] {
+                *when = if asked == When::Auto { When::Off } else { asked };
+            }
+            let memory = plan(&device)?;
+            return Ok((memory, device));
+        }
+        Ok((decided, device))
     }
 }
 

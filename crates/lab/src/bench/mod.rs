@@ -15,7 +15,7 @@ mod stats;
 pub use baseline::{Comparison, THRESHOLD, Verdict, compare, expect, read};
 pub use cost::{Cost, Work};
 pub use kl::{Kl, TEXT, kl};
-pub use noise::{Noise, Snapshot, peak_memory};
+pub use noise::{Noise, Snapshot};
 pub use peer::{Peer, PeerKind};
 pub use report::{Against, BenchReport, Description, Limits, Machine, Outcome, Versus};
 pub use run::{Sample, Samples, Subject, Trine, measure};

@@ -23,7 +23,7 @@ use trine_lab::bench::{
     Verdict, Versus,
 };
 use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
-use trine_tensor::{File, OpenOptions};
+use trine_tensor::{File, OpenOptions, memory};
 
 /// Measure the speed of a model, and the limits of the machine
 ///
@@ -276,7 +276,7 @@ impl Bench {
         }
         bar.finish_and_clear();
         // The measurements below allocate memory of their own.
-        let peak_memory_bytes = if self.warmup > 0 { bench::peak_memory() } else { None };
+        let peak_memory_bytes = if self.warmup > 0 { memory::peak_resident() } else { None };
 
         let table = trine_kernels::table(isa)?;
         let one = peaks(table, threads, &placement.cpus);
