@@ -18,6 +18,8 @@ pub enum Exit {
     Regression = 4,
     /// `trine doctor` or `trine crossval` found a problem.
     Findings = 5,
+    /// `trine bench` cannot tell whether it is slower than its baseline.
+    CannotTell = 6,
     /// Ctrl-C.
     Interrupted = 130,
 }

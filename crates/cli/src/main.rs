@@ -45,6 +45,7 @@ use std::process::ExitCode;
         3    the model file cannot be opened, or is invalid\n  \
         4    `trine bench` is slower than its baseline\n  \
         5    `trine doctor` or `trine crossval` found a problem\n  \
+        6    `trine bench` cannot tell whether it is slower than its baseline\n  \
         130  interrupted\n\n\
         The name of the built-in model is `embedded:stories`.\n\
         If the reader of its output exits (`trine ... | head`), trine exits with 0.\n\

@@ -34,7 +34,7 @@ fn a_cpu_that_lacks_a_feature_is_told_so() {
             let program = folder.path().join("program");
             let mut rustc = Command::new("rustc");
             rustc.args(["--edition=2024", "-C", &format!("opt-level={level}"), "-o"]).arg(&program).arg(&source);
-            flags.iter().for_each(|flag| drop(rustc.args(["-C", flag])));
+            rustc.args(flags.iter().flat_map(|flag| ["-C", flag]));
             assert!(rustc.status().unwrap().success(), "{flags:?}");
             let run = |cpu: &str| Command::new("qemu-x86_64").args(["-cpu", cpu]).arg(&program).output().unwrap();
             if let Some(cpu) = lacking {

@@ -188,16 +188,9 @@ impl File {
         self.size
     }
 
-    /// Gives the pages of a mapped file back to the system, for when its tensors have been copied. Whoever reads them again waits for the
-    /// disk, and reads the same.
-    pub fn release_pages(&self) {
-        let mut last = None;
-        for mapping in self.tensors.values().filter_map(|view| view.mapping.as_ref()) {
-            if last.is_none_or(|last: &Mapping| !last.is(mapping)) {
-                mapping.release();
-            }
-            last = Some(mapping);
-        }
+    /// Whether the file is mapped, not read into memory.
+    pub fn is_mapped(&self) -> bool {
+        self.tensors.values().any(|view| view.mapping.is_some())
     }
 
     /// The names of the tensors, in the order of the file.

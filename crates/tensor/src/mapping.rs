@@ -53,18 +53,6 @@ impl Mapping {
         }
     }
 
-    /// Whether both are the same mapping.
-    pub(crate) fn is(&self, other: &Mapping) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-
-    /// Gives the pages back to the system, which reads them again when they are used.
-    pub(crate) fn release(&self) {
-        #[cfg(target_os = "linux")]
-        // SAFETY: the mapping is read-only and of a file, so its pages have the same content when they are read again.
-        let _ = unsafe { self.0.bytes.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
-    }
-
     /// Brings a range into memory.
     pub(crate) fn prefault(&self, offset: usize, len: usize) {
         #[cfg(target_os = "linux")]

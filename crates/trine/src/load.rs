@@ -148,7 +148,7 @@ impl Options {
     }
 
     /// Refuses a model that takes more memory than it may.
-    fn check_limits(&self, needed: Memory) -> Result<(), Error> {
+    pub(crate) fn check_limits(&self, needed: Memory) -> Result<(), Error> {
         if let Some(limit) = self.memory_limit.filter(|&limit| needed.total() > limit) {
             return Err(Error::MemoryLimit { limit, needed });
         }
@@ -189,10 +189,6 @@ impl Options {
         runner.limit_context(self.engine.context.unwrap_or_else(|| spec.longest_context_like(CONTEXT)));
         let token = language.tokenizer.bos().unwrap_or(0);
         probe(&mut *runner, token, want).map_err(|error| error.at(file.path()))?;
-        if device.cpu.huge_pages == When::On {
-            // All matrices were copied, and nothing else is read again.
-            file.release_pages();
-        }
         let mut placement = Placement::of(runner.device(), &device.cpu, self.mmap, memory.repacked > 0);
         if file.path() == Path::new(EMBEDDED) {
             placement.weights = WeightStorage::Embedded;

@@ -92,14 +92,19 @@ impl Options {
         let EngineOptions { max_sequences: sequences, prefill_chunk: batch, cache_type, .. } = self.engine;
         let work = Workload { context: self.context_of(spec), sequences, batch, cache_type, headless };
         let read = if self.mmap { 0 } else { file.size() };
-        let program = memory::resident().unwrap_or(0).saturating_sub(read);
+        let program = memory::resident().unwrap_or(0).saturating_sub(if file.is_mapped() { 0 } else { read });
         let plan = |device: &DeviceOptions| -> Result<Memory, trine_model::Error> {
-            let MemoryPlan { weights, kv_cache, activations } = trine_model::plan(file, spec, device, &work)?;
+            let mut device = device.clone();
+            if !self.mmap {
+                // A file that is read is not copied again for its pages.
+                device.cpu.huge_pages = When::Off;
+            }
+            let MemoryPlan { weights, kv_cache, activations } = trine_model::plan(file, spec, &device, &work)?;
             let WeightBytes { mapped, held, copied, repacked } = weights;
             let samplers = if headless { 0 } else { sequences * spec.vocab_size * CANDIDATE };
             Ok(Memory {
-                weights: mapped + copied + if self.mmap { held } else { read },
-                mapped,
+                weights: copied + if self.mmap { mapped + held } else { read },
+                mapped: if self.mmap { mapped } else { 0 },
                 repacked,
                 kv_cache: self.engine.cache_bytes.map_or(kv_cache, |bytes| bytes as u64),
                 scratch: activations + samplers as u64,
@@ -117,18 +122,14 @@ impl Options {
         // What was read already would take its memory twice.
         cpu.repack = decide(cpu.repack, self.mmap);
         let decided = plan(&device)?;
-        let fits = |memory: &Memory| self.memory_limit.is_none_or(|limit| memory.total() <= limit);
-        if !fits(&decided) && fits(&memory) {
-            for (when, asked) in [
-                (&mut device.cpu.huge_pages, self.device.cpu.huge_pages),
-                (&mut device.cpu.repack, self.device.cpu.repack),
-            ] {
-                *when = if asked == When::Auto { When::Off } else { asked };
-            }
-            let memory = plan(&device)?;
-            return Ok((memory, device));
+        if self.check_limits(decided).is_ok() || self.check_limits(memory).is_err() {
+            return Ok((decided, device));
         }
-        Ok((decided, device))
+        // What is left to us leaves room.
+        let off = |when: When| if when == When::Auto { When::Off } else { when };
+        device.cpu.huge_pages = off(self.device.cpu.huge_pages);
+        device.cpu.repack = off(self.device.cpu.repack);
+        Ok((memory, device))
     }
 }
 

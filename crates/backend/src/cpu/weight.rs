@@ -46,6 +46,14 @@ impl Weight {
     }
 }
 
+/// The same tensor in memory of its own. Reading a few bytes through a mapping would bring many pages around them into memory.
+fn read(view: &View) -> Result<View, Error> {
+    let mut bytes = vec![0; view.bytes.len()];
+    let read = view.copy_to(0, &mut bytes);
+    read.map_err(|source| Error::Read { tensor: view.name.clone(), source: Box::new(source) })?;
+    Ok(View::new(view.name.clone(), view.format, view.shape.clone(), bytes).expect("as it was"))
+}
+
 /// Whether the bytes of a matrix are copied, and whether its rows are interleaved then.
 pub(super) fn placement(options: &CpuOptions, executor: &CpuExecutor, view: &View) -> (bool, bool) {
     // Parts of a matrix, one for each head or expert, are multiplied alone.
@@ -66,7 +74,7 @@ impl Cpu {
             return Err(unfit("it is raw data, not weights"));
         }
         match role {
-            Role::Norm | Role::Bias => row = view.decode(),
+            Role::Norm | Role::Bias => row = read(&view)?.decode(),
             Role::Embedding | Role::Head | Role::Linear | Role::BitLinear => {
                 if view.cols() > MAX_COLUMNS {
                     return Err(Error::TooWide { found: view.cols(), tensor: view.name, most: MAX_COLUMNS });

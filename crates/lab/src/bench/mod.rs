@@ -16,7 +16,7 @@ pub use baseline::{Comparison, THRESHOLD, Verdict, compare, expect, read};
 pub use cost::{Cost, Work};
 pub use kl::{Kl, TEXT, kl};
 pub use noise::{Noise, Snapshot};
-pub use peer::{Peer, PeerKind};
+pub use peer::{Peer, PeerKind, PeerOptions};
 pub use report::{Against, BenchReport, Description, Limits, Machine, Outcome, Versus};
 pub use run::{Sample, Samples, Subject, Trine, measure};
 pub use stats::{Interval, Shift, median_interval, shift};

@@ -17,9 +17,9 @@ use trine::EMBEDDED;
 use trine::Placement;
 use trine_backend::profile::Recorder;
 use trine_engine::EngineOptions;
-use trine_kernels::limits::{Meter, Pages, peaks};
+use trine_kernels::limits::{Meter, Pages, Peaks, peaks};
 use trine_lab::bench::{
-    self, Against, BenchReport, Comparison, Cost, Description, Kind, Limits, Outcome, Peer, PeerKind, Subject, Test,
+    self, Against, BenchReport, Cost, Description, Kind, Limits, Outcome, Peer, PeerKind, PeerOptions, Subject, Test,
     Verdict, Versus,
 };
 use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
@@ -32,8 +32,10 @@ use trine_tensor::{File, OpenOptions, memory};
 /// the level shown). A run repeats short tests for 0.2 s. Memory bandwidth is measured before and after each run, and a run is
 /// repeated if it changed.
 ///
-/// With --baseline the exit status is 4 if a test is significantly slower by more than 5 %, on a machine that is no busier and
-/// whose memory is as fast.
+/// A limit is the bandwidth around the runs and the peak before and after them. `!` marks a share that is more than all of it.
+///
+/// With --baseline the exit status is 4 if a test is significantly slower by more than 5 %, on a machine that is no busier, and
+/// by more than slower memory explains. It is 6 if that cannot be told of a test, and of none that it is slower.
 ///
 /// Synthetic models have random weights, always the same. They are cached in the user's cache folder, under trine/bench, and may
 /// be deleted at any time.
@@ -108,7 +110,8 @@ pub struct Bench {
     record: bool,
     /// Compare with another program: xllamacpp, or llama-bench=PATH
     ///
-    /// It runs the same file, alternating with trine.
+    /// It runs the same file, alternating with trine, with as many threads and the same format of the KV cache. With xllamacpp, the
+    /// times to load the file and until the first token are printed for both.
     #[arg(long, value_name = "PROGRAM", value_parser = peer)]
     against: Option<PeerKind>,
     /// Python interpreter that has xllamacpp
@@ -186,8 +189,12 @@ impl Bench {
         if let Some(profile) = profile {
             profile.finish()?;
         }
-        let regression = |comparison: &Comparison| comparison.verdict == Verdict::Regression;
-        Ok(if comparisons.is_some_and(|all| all.iter().any(regression)) { Exit::Regression } else { Exit::Done })
+        let verdicts: Vec<Verdict> = comparisons.iter().flatten().map(|comparison| comparison.verdict).collect();
+        Ok(match verdicts {
+            verdicts if verdicts.contains(&Verdict::Regression) => Exit::Regression,
+            verdicts if verdicts.iter().any(|verdict| verdict.is_open()) => Exit::CannotTell,
+            _ => Exit::Done,
+        })
     }
 
     fn synthetic(&self) -> Result<Option<(&'static Shape, Mixture)>> {
@@ -256,13 +263,12 @@ impl Bench {
         let first_token_seconds = start.elapsed().as_secs_f64();
 
         let Placement { threads, threads_batch, isa, .. } = placement;
-        let mut peer = match self.against.clone() {
-            None => None,
-            Some(PeerKind::Xllamacpp { .. }) => {
-                Some(Peer::start(PeerKind::Xllamacpp { python: self.python.clone() }, path, threads, tests)?)
-            }
-            Some(kind) => Some(Peer::start(kind, path, threads, tests)?),
-        };
+        let options = PeerOptions { threads, threads_batch, cache_type: engine.cache_type };
+        let kind = self.against.clone().map(|kind| match kind {
+            PeerKind::Xllamacpp { .. } => PeerKind::Xllamacpp { python: self.python.clone() },
+            kind => kind,
+        });
+        let mut peer = kind.map(|kind| Peer::start(kind, path, options, tests)).transpose()?;
         let mut trine = bench::Trine::new(&mut *runner, tests, &engine)?;
         let bar = bar("warming up", tests.len() * self.warmup as usize);
         for _ in 0..self.warmup {
@@ -279,8 +285,11 @@ impl Bench {
         let peak_memory_bytes = if self.warmup > 0 { memory::peak_resident() } else { None };
 
         let table = trine_kernels::table(isa)?;
-        let one = peaks(table, threads, &placement.cpus);
-        let batch = if threads_batch == threads { one } else { peaks(table, threads_batch, &placement.cpus) };
+        let measure_peaks = || {
+            let one = peaks(table, threads, &placement.cpus);
+            (one, if threads_batch == threads { one } else { peaks(table, threads_batch, &placement.cpus) })
+        };
+        let (one, batch) = measure_peaks();
         let found = |pages| Meter::new(threads, &placement.cpus, pages).map(|meter| (meter, pages));
         let meter = found(Pages::Huge).or_else(|| found(Pages::Small));
         let mut bandwidths = Vec::new();
@@ -305,6 +314,12 @@ impl Bench {
         recorder.inspect(|recorder| recorder.stop());
         trine.release();
         bar.finish_and_clear();
+        // What disturbed one of the two measurements need not have disturbed the runs.
+        let (one, batch) = {
+            let (again, batch_again) = measure_peaks();
+            let most = |a: Peaks, b: Peaks| Peaks { int8: a.int8.max(b.int8), f32: a.f32.max(b.f32) };
+            (most(one, again), most(batch, batch_again))
+        };
         let ids: Vec<u32> = story.into_iter().cycle().take(self.kl.min(runner.spec().context_length)).collect();
         let kl = match &ids[..] {
             [] => None,
@@ -335,6 +350,7 @@ impl Bench {
             peer: peer.name().to_owned(),
             version: peer.version.clone(),
             load_seconds: peer.load_seconds,
+            first_token_seconds: peer.first_token_seconds,
             results: (0..tests.len()).filter_map(|i| Versus::of(tests[i], &ours[i], &theirs[i])).collect(),
         });
         let outcome = |(&test, samples)| Outcome::of(test, samples, cost.as_ref(), &limits);
