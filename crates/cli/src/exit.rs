@@ -91,10 +91,13 @@ fn of_facade(error: &trine::Error) -> Diagnosis {
     match error {
         Error::Model(error) => of_model(error),
         Error::Engine(error) => of_engine(error),
-        Error::MemoryLimit { .. } => (Exit::Work, Some("raise --mem-limit or TRINE_MEM_LIMIT, or lower --context or --batch")),
-        Error::ControlGroup { .. } => {
-            (Exit::Work, Some("raise the memory limit of the control group or container, or lower --context or --batch"))
+        Error::MemoryLimit { .. } => {
+            (Exit::Work, Some("raise --mem-limit or TRINE_MEM_LIMIT, or lower --context or --batch"))
         }
+        Error::ControlGroup { .. } => (
+            Exit::Work,
+            Some("raise the memory limit of the control group or container, or lower --context or --batch"),
+        ),
         Error::Text(_) => (Exit::Work, Some("--raw omits the chat template")),
         _ => (Exit::Work, None),
     }

@@ -46,7 +46,7 @@ pub struct LoadArgs {
     #[arg(value_parser = one_of::<ActivationPrecision>(ActivationPrecision::NAMES))]
     activations: ActivationPrecision,
     #[command(flatten)]
-    layouts: LayoutArgs,
+    pub layouts: LayoutArgs,
     #[command(flatten)]
     pub machine: MachineArgs,
 }

@@ -47,7 +47,7 @@ fn info_counts_the_parameters_of_every_golden_model() {
         let mut counted = parameters(&config);
         for model in [golden(&name), golden(&name).join("model.gguf")].iter().filter(|path| path.exists()) {
             let model = model.display().to_string();
-            let ran = trine_with(&["info", &model, "--json"]);
+            let ran = trine_with(&["info", &model, "--json", "--huge-pages", "off", "--repack", "off"]);
             let json: Value = serde_json::from_str(&ran.out).unwrap();
             // GGUF has as many as the folder.
             let found = json["parameters"].as_u64().unwrap();
@@ -59,9 +59,12 @@ fn info_counts_the_parameters_of_every_golden_model() {
                 assert_eq!(&json["shape"]["context_length"], context, "{model}");
             }
             let bytes: u64 = json["formats"].as_array().unwrap().iter().map(|f| f["bytes"].as_u64().unwrap()).sum();
-            // What is packed becomes larger; tables that follow from the keys are not loaded.
+            // What is packed becomes larger, and norms become F32; tables that follow from the keys are not loaded.
             let loaded = json["memory"]["weights_bytes"].as_u64().unwrap();
-            assert!(loaded <= bytes || !config["quantization_config"].is_null(), "{model}: {loaded} of {bytes} bytes");
+            assert!(
+                loaded <= bytes / 4 * 5 || !config["quantization_config"].is_null(),
+                "{model}: {loaded} of {bytes} bytes"
+            );
             assert!(name != "llama" || loaded == bytes, "{model}: {loaded} of {bytes} bytes");
             let human = trine_with(&["info", &model, "--tensors", "--metadata", "--context", "64"]);
             assert_eq!(human.code, 0, "{}", human.err);

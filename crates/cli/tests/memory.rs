@@ -46,8 +46,10 @@ fn a_run_takes_the_memory_that_was_planned() {
         assert_eq!(ran.code, 0, "{flags:?}: {}", ran.err);
         let taken = ran.json()["timings"]["peak_memory_bytes"].as_u64().unwrap();
         let error = taken as f64 / total as f64 - 1.0;
-        println!("{flags:?}: planned {total}, taken {taken}, {:+.1} %: {}", error * 100.0, plan["memory"]);
-        assert!(error.abs() <= 0.02, "{flags:?}: planned {total}, taken {taken}: {}", plan["memory"]);
+        println!("{flags:?}: planned {total}, taken {taken}, {:+.1} %", error * 100.0);
+        // 2 %, and what is small beside the weights of a real model: code that is run later, and gaps between buffers.
+        let allowed = total / 50 + (2 << 20);
+        assert!(taken.abs_diff(total) <= allowed, "{flags:?}: planned {total}, taken {taken}: {}", plan["memory"]);
     }
 }
 

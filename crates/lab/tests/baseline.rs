@@ -147,11 +147,9 @@ fn shares_of_more_than_all_are_marked() {
     let runner = load(&file, &DeviceOptions::default(), ModelOptions::default(), go_on).unwrap();
     let cost = Cost::of(&file, &*runner, &EngineOptions::default()).unwrap();
     let test = Test { kind: Kind::Decode, tokens: 8, sequences: 1, depth: 0 };
-    for (limits, bandwidth, beyond) in [
-        (Limits::default(), Some(1e12), false),
-        (Limits::default(), Some(1.0), true),
-        (limits, Some(1e12), true),
-    ] {
+    for (limits, bandwidth, beyond) in
+        [(Limits::default(), Some(1e12), false), (Limits::default(), Some(1.0), true), (limits, Some(1e12), true)]
+    {
         let run = Sample { seconds: 1.0, bandwidth, steady: None, noise: None };
         let samples = Samples { kept: vec![run], discarded: 0 };
         let outcome = Outcome::of(test, samples, Some(&cost), &limits).unwrap();

@@ -160,38 +160,38 @@ impl<B: Backend> Model<B> {
         progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Model<B>> {
         let mut load = Loader { backend, weights, spec, progress, done: 0 };
-            let (width, arch) = (spec.hidden_size, spec.arch);
-            let embedding =
-                load.upload(load.weights.get("token_embd.weight", &[spec.vocab_size, width])?, Role::Embedding)?;
-            let table = |load: &mut Loader<B>, wanted: bool, name: &str| -> Result<Option<B::Weight>> {
-                if !wanted {
-                    return Ok(None);
-                }
-                let rows = load.weights.rows(name)?;
-                load.upload(load.weights.get(name, &[rows, width])?, Role::Embedding).map(Some)
-            };
-            if arch.learned_positions {
-                let (rows, found) = (load.weights.rows("position_embd.weight")?, spec.context_length);
-                if found > rows {
-                    let expected = format!("at most {rows}, the rows of position_embd.weight");
-                    return Err(Error::bad("context_length", expected, found));
-                }
+        let (width, arch) = (spec.hidden_size, spec.arch);
+        let embedding =
+            load.upload(load.weights.get("token_embd.weight", &[spec.vocab_size, width])?, Role::Embedding)?;
+        let table = |load: &mut Loader<B>, wanted: bool, name: &str| -> Result<Option<B::Weight>> {
+            if !wanted {
+                return Ok(None);
             }
-            let positions = table(&mut load, arch.learned_positions, "position_embd.weight")?;
-            let has_types = load.weights.contains("token_types.weight");
-            let token_types = table(&mut load, arch.encoder && has_types, "token_types.weight")?;
-            let embedding_norm = load.norm_if(arch.embedding_norm, "token_embd_norm", &[width])?;
-            let layers = (0..spec.n_layers).map(|i| Layer::load(&mut load, i)).collect::<Result<Vec<_>>>()?;
-            let norm = load.norm_if(arch.norm_placement != NormPlacement::PostResidual, "output_norm", &[width])?;
-            let head = if headless || arch.encoder {
-                None
-            } else if spec.tied {
-                Some(Head::Tied)
-            } else {
-                let weight = load.upload(load.weights.get("output.weight", &[spec.vocab_size, width])?, Role::Head)?;
-                Some(Head::Own(Linear::of(weight, load.bias("output", &[spec.vocab_size])?)))
-            };
-            Ok(Model { embedding, positions, token_types, embedding_norm, layers, norm, head, spec: spec.clone() })
+            let rows = load.weights.rows(name)?;
+            load.upload(load.weights.get(name, &[rows, width])?, Role::Embedding).map(Some)
+        };
+        if arch.learned_positions {
+            let (rows, found) = (load.weights.rows("position_embd.weight")?, spec.context_length);
+            if found > rows {
+                let expected = format!("at most {rows}, the rows of position_embd.weight");
+                return Err(Error::bad("context_length", expected, found));
+            }
+        }
+        let positions = table(&mut load, arch.learned_positions, "position_embd.weight")?;
+        let has_types = load.weights.contains("token_types.weight");
+        let token_types = table(&mut load, arch.encoder && has_types, "token_types.weight")?;
+        let embedding_norm = load.norm_if(arch.embedding_norm, "token_embd_norm", &[width])?;
+        let layers = (0..spec.n_layers).map(|i| Layer::load(&mut load, i)).collect::<Result<Vec<_>>>()?;
+        let norm = load.norm_if(arch.norm_placement != NormPlacement::PostResidual, "output_norm", &[width])?;
+        let head = if headless || arch.encoder {
+            None
+        } else if spec.tied {
+            Some(Head::Tied)
+        } else {
+            let weight = load.upload(load.weights.get("output.weight", &[spec.vocab_size, width])?, Role::Head)?;
+            Some(Head::Own(Linear::of(weight, load.bias("output", &[spec.vocab_size])?)))
+        };
+        Ok(Model { embedding, positions, token_types, embedding_norm, layers, norm, head, spec: spec.clone() })
     }
 
     /// What this model is.

@@ -5,7 +5,7 @@ use crate::{Error, Options};
 use trine_backend::{WeightBytes, When};
 use trine_engine::EngineOptions;
 use trine_engine::sample::Candidate;
-use trine_model::{DeviceOptions, MemoryPlan, QuantMethod, Spec, Unpacker, Workload, is_head};
+use trine_model::{DeviceOptions, MemoryPlan, QuantMethod, Spec, Unpacker, Workload, is_head, is_weight};
 use trine_tensor::format::U8;
 use trine_tensor::{File, TensorInfo, memory};
 
@@ -21,6 +21,18 @@ pub fn parameters(file: &File) -> u64 {
             if entry.format == &U8 { 2 * numbers } else { numbers }
         })
         .sum()
+}
+
+/// Bytes of the tensors of a file that hold weights, as the file has them.
+pub fn tensor_bytes(file: &File) -> u64 {
+    let weights = file.tensors().filter(|view| is_weight(file, &view.name));
+    weights.map(|view| view.bytes.len() as u64).sum()
+}
+
+/// Bits of a weight on average; `None` for a file without weights.
+pub fn bits_per_weight(file: &File) -> Option<f64> {
+    let parameters = parameters(file);
+    (parameters > 0).then(|| tensor_bytes(file) as f64 * 8.0 / parameters as f64)
 }
 
 /// The tensors of a file as they are loaded.

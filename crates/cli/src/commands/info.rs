@@ -169,8 +169,6 @@ impl Info {
                 warnings.push(error.to_string());
             }
         }
-        let weights = file.tensors().filter(|view| trine_model::is_weight(file, &view.name));
-        let weights: u64 = weights.map(|view| view.bytes.len() as u64).sum();
         let parameters = trine::parameters(file);
         let memory = spec.as_ref().and_then(|spec| {
             let context = self.context.map_or(spec.context_length.min(4096), |context| context as usize);
@@ -209,7 +207,7 @@ impl Info {
             supported: spec.is_some(),
             known,
             parameters,
-            bits_per_weight: (parameters > 0).then(|| weights as f64 * 8.0 / parameters as f64),
+            bits_per_weight: trine::bits_per_weight(file),
             formats: formats(file),
             notes: file.notes().iter().chain(spec.iter().flat_map(|spec| &spec.notes)).cloned().collect(),
             memory,
@@ -317,7 +315,7 @@ fn shorten(value: &Value) -> Json {
 
 fn print(report: &InfoReport, out: &mut impl Write) -> std::io::Result<()> {
     let mut facts = Facts::default();
-    facts.push("file", format!("{} ({}, {})", report.path, report.kind, units::bytes(report.bytes)));
+    facts.push("file", format!("{} ({}, {} on disk)", report.path, report.kind, units::bytes(report.bytes)));
     facts.push("name", report.name.as_deref().unwrap_or("unknown"));
     let unsupported = match (report.supported, report.known) {
         (true, _) => "",
@@ -330,7 +328,7 @@ fn print(report: &InfoReport, out: &mut impl Write) -> std::io::Result<()> {
     facts.push("bits per weight", bits);
     for format in &report.formats {
         let name = format!("format {}", format.name);
-        facts.push(name, format!("{} tensors, {}", format.tensors, units::bytes(format.bytes)));
+        facts.push(name, format!("{}, {}", units::plural(format.tensors as u64, "tensor"), units::bytes(format.bytes)));
     }
     for note in &report.notes {
         facts.push("note", note);

@@ -3,8 +3,8 @@
 use super::disjoint::Disjoint;
 use super::scratch::{grow, lock};
 use super::{CpuExecutor, MIN_PARALLEL_WORK};
-use crate::attention::options::AttentionOptions;
 use crate::attention::forward::{Attention, AttentionTile, CHUNK, ROWS, normalize, scratch_len, state_len};
+use crate::attention::options::AttentionOptions;
 use crate::cache_line::CacheLine;
 use crate::kv::{KvLayout, Span};
 

@@ -22,6 +22,7 @@ use trine_lab::bench::{
     self, Against, BenchReport, Cost, Description, Kind, Limits, Outcome, Peer, PeerKind, PeerOptions, Subject, Test,
     Verdict, Versus,
 };
+use trine_lab::crossval::{PYTHON, Source};
 use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
 use trine_tensor::{File, OpenOptions, memory};
 
@@ -108,24 +109,29 @@ pub struct Bench {
     /// Append the results to trine/bench.jsonl in the user's data folder
     #[arg(long, hide_short_help = true)]
     record: bool,
-    /// Compare with another program: xllamacpp, or llama-bench=PATH
+    /// Compare with another program: xllamacpp, a Python that has it, or llama.cpp's llama-bench
     ///
     /// It runs the same file, alternating with trine, with as many threads and the same format of the KV cache. With xllamacpp, the
     /// times to load the file and until the first token are printed for both.
     #[arg(long, value_name = "PROGRAM", value_parser = peer)]
     against: Option<PeerKind>,
     /// Python interpreter that has xllamacpp
-    #[arg(long, value_name = "FILE", default_value = "python3", requires = "against", hide_short_help = true)]
+    #[arg(long, value_name = "FILE", default_value = PYTHON, requires = "against", hide_short_help = true)]
     python: PathBuf,
     #[command(flatten)]
     machine: MachineArgs,
 }
 
+/// As `trine crossval` reads its reference: a Python, or any program of llama.cpp for the one beside it.
 fn peer(text: &str) -> Result<PeerKind, String> {
-    match text.split_once('=') {
-        None if text == "xllamacpp" => Ok(PeerKind::Xllamacpp { python: PathBuf::new() }),
-        Some(("llama-bench", path)) if !path.is_empty() => Ok(PeerKind::LlamaBench { program: path.into() }),
-        _ => Err(format!("expected xllamacpp or llama-bench=PATH, found `{text}`")),
+    match (text.split_once('='), Source::of(text)) {
+        (Some(("llama-bench", path)), _) if !path.is_empty() => Ok(PeerKind::LlamaBench { program: path.into() }),
+        (None, Source::Python(python)) => Ok(PeerKind::Xllamacpp { python }),
+        (None, Source::Server(server)) if text.contains("llama") => {
+            let name = format!("llama-bench{}", std::env::consts::EXE_SUFFIX);
+            Ok(PeerKind::LlamaBench { program: server.with_file_name(name) })
+        }
+        _ => Err(format!("expected xllamacpp, a Python that has it, llama-bench or llama-bench=PATH, found `{text}`")),
     }
 }
 
@@ -265,7 +271,9 @@ impl Bench {
         let Placement { threads, threads_batch, isa, .. } = placement;
         let options = PeerOptions { threads, threads_batch, cache_type: engine.cache_type };
         let kind = self.against.clone().map(|kind| match kind {
-            PeerKind::Xllamacpp { .. } => PeerKind::Xllamacpp { python: self.python.clone() },
+            PeerKind::Xllamacpp { python } if python == Path::new(PYTHON) => {
+                PeerKind::Xllamacpp { python: self.python.clone() }
+            }
             kind => kind,
         });
         let mut peer = kind.map(|kind| Peer::start(kind, path, options, tests)).transpose()?;
@@ -391,7 +399,7 @@ fn describe(file: &File, architecture: &str, synthetic: Option<(&'static Shape, 
         format: synthetic.map_or_else(|| most.to_lowercase(), |(_, mixture)| mixture.name()),
         architecture: architecture.to_owned(),
         parameters: trine::parameters(file),
-        weights_bytes: formats.iter().map(|(_, bytes)| bytes).sum(),
+        weights_bytes: trine::tensor_bytes(file),
     }
 }
 

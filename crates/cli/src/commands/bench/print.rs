@@ -41,7 +41,11 @@ pub fn report(report: &BenchReport, baseline: Option<&[Comparison]>, out: &mut i
         |kl| {
             let error = kl.error.map(|error| format!(" ± {error:.1e}")).unwrap_or_default();
             let same = kl.same_best * 100.0;
-            format!("KL {:.2e}{error} nats to f32, {same:.1} % the same best token ({})", kl.mean, units::plural(kl.tokens as u64, "token"))
+            format!(
+                "KL {:.2e}{error} nats to f32, {same:.1} % the same best token ({})",
+                kl.mean,
+                units::plural(kl.tokens as u64, "token")
+            )
         },
     );
     facts.push("quantized activations", kl);
