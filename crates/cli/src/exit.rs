@@ -249,10 +249,11 @@ fn of_file(error: &trine_tensor::Error) -> Diagnosis {
         // An output that is a folder or a device.
         Error::Io(error) if error.kind() == ErrorKind::InvalidInput => return (Exit::Work, None),
         Error::Io(error) if error.kind() == ErrorKind::NotFound => Some("check the path"),
+        Error::NotFound { .. } => Some("check the path"),
         Error::NotAModel { .. } => Some("a model is a GGUF file, a safetensors file, or a folder with one of them"),
-        Error::Folder { .. } => Some("pass the file itself"),
+        Error::Folder { .. } => Some("pass the file or the folder of the model itself"),
         Error::MissingShard { .. } => Some("all shards of a model belong in one folder"),
-        Error::Truncated { .. } => Some("the file seems truncated: download it again"),
+        Error::Truncated { .. } => Some("the file is cut short, or its header is damaged: get it again"),
         _ => None,
     };
     (Exit::Model, hint)
