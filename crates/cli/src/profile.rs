@@ -75,7 +75,7 @@ fn parts(report: &ProfileReport) -> String {
     };
     let text = |text: &str| text.to_owned();
     let [prefill, decode] =
-        phases.map(|(phase, time)| format!("{} ({} tokens)", phase.label(), units::count(time.tokens)));
+        phases.map(|(phase, time)| format!("{} ({})", phase.label(), units::plural(time.tokens, "token")));
     let (what, token, part) = (text("time, ms"), text("per token"), text("share"));
     let mut rows = vec![[what, prefill, token.clone(), part.clone(), decode, token, part]];
     let mut row = |label: &str, of: &dyn Fn(&Time) -> Duration| {
@@ -99,7 +99,7 @@ fn memory(report: &ProfileReport) -> String {
         rows.push([what, bytes.map_or("unknown".to_owned(), units::bytes)]);
     };
     for &(format, count, bytes) in &memory.weights {
-        row(format!("weights, {format} ({} tensors)", units::count(count as u64)), Some(bytes));
+        row(format!("weights, {format} ({})", units::plural(count as u64, "tensor")), Some(bytes));
     }
     row("KV cache".to_owned(), Some(memory.kv_cache));
     row("activations, peak".to_owned(), Some(memory.activations));

@@ -175,6 +175,7 @@ fn invalid_arguments_are_rejected() {
             "cannot run",
         ),
         (&["bench", "none.gguf"], 3, "none.gguf"),
+        (&["bench", "scaling"], 2, "the word `scaling`"),
     ] {
         let ran = trine_with(args);
         assert_eq!(ran.code, code, "{args:?}: {}", ran.err);

@@ -123,3 +123,35 @@ fn control_tokens_are_taken_as_such_unless_told_otherwise() {
     assert!(ids(&["--no-bos", "--no-special"]).split(' ').count() > 3);
     assert_eq!(trine_with(&["tokenize", &llama(), "--decode", "[0, 1]"]).out, "<|bos|><|eos|>\n");
 }
+
+#[test]
+fn an_architecture_is_not_called_unsupported_for_want_of_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let lacking = common::changed(folder.path(), "key.gguf", |metadata, _| {
+        metadata.remove("llama.embedding_length");
+    });
+    let foreign = common::changed(folder.path(), "parrot.gguf", |metadata, _| {
+        metadata.insert("general.architecture", "parrot");
+    });
+    let out = trine_with(&["info", &lacking]).out;
+    assert!(out.contains("llama (known, but see the warning)") && out.contains("llama.embedding_length"), "{out}");
+    let out = trine_with(&["info", &foreign]).out;
+    assert!(out.contains("parrot (not supported)"), "{out}");
+}
+
+#[test]
+fn the_memory_plan_follows_the_options_of_a_run() {
+    let plan = |more: &[&str]| -> Value {
+        let model = llama();
+        let args = [&["info", &model, "--json", "--context", "96"], more].concat();
+        serde_json::from_str::<Value>(&trine_with(&args).out).unwrap()["memory"].clone()
+    };
+    let cache = |more: &[&str]| plan(more)["kv_cache_bytes"].as_u64().unwrap();
+    assert_eq!(cache(&[]), 2 * cache(&["--cache-type", "f16"]));
+    let scratch = |more: &[&str]| plan(more)["scratch_bytes"].as_u64().unwrap();
+    assert!(scratch(&["--batch", "8"]) < scratch(&["--batch", "64"]));
+    let memory = plan(&[]);
+    let parts = ["weights_bytes", "kv_cache_bytes", "scratch_bytes", "program_bytes"];
+    let sum: u64 = parts.iter().map(|part| memory[part].as_u64().unwrap()).sum();
+    assert_eq!(memory["total_bytes"], sum);
+}

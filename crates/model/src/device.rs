@@ -6,7 +6,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::str::FromStr;
 use trine_backend::profile::{Profile, Recorder};
-use trine_backend::{Backend, Compare, Cpu, CpuOptions, Found, Tolerance, tables};
+use trine_backend::{Backend, Compare, Cpu, CpuOptions, CpuPlan, Found, Tolerance, tables};
 use trine_tensor::File;
 
 /// A kind of device.
@@ -41,7 +41,7 @@ pub static DEVICES: &[Device] = &[Device {
     about: "this machine's CPU; its variants are instruction sets",
     probe: || tables().map(|table| table.name).collect(),
     load: |file, isa, options, model, progress| on(cpu(isa, options)?, file, options, model, progress),
-    plan: |file, spec, isa, options, work| on_cpu(file, spec, &cpu_options(isa, options), work),
+    plan: |file, spec, isa, options, work| on_cpu(CpuPlan::new(&cpu_options(isa, options))?, file, spec, work),
     compare: |file, reference, isa, options| {
         // All instruction sets give the same bits.
         side_by_side(file, reference, cpu(isa, options)?, |_| 0.0)

@@ -1,7 +1,7 @@
 //! The memory that a model will take, before it is loaded.
 
 use crate::{Model, Result, Spec};
-use trine_backend::{BLOCK_LEN, Backend, Batch, CpuOptions, CpuPlan, WeightBytes};
+use trine_backend::{BLOCK_LEN, Backend, Batch, CpuPlan, WeightBytes};
 use trine_tensor::{File, Format};
 
 /// How much a model runs at once.
@@ -28,13 +28,17 @@ pub struct MemoryPlan {
     pub activations: u64,
 }
 
+/// The longest context that passes are planned with.
+const LONGEST: usize = 1 << 17;
+
 /// Plans a model on the CPU: all its passes are run, without numbers.
-pub(crate) fn on_cpu(file: &File, spec: &Spec, options: &CpuOptions, work: &Workload) -> Result<MemoryPlan> {
+pub(crate) fn on_cpu(mut cpu: CpuPlan, file: &File, spec: &Spec, work: &Workload) -> Result<MemoryPlan> {
     let &Workload { context, sequences, batch, cache_type, headless } = work;
-    let mut cpu = CpuPlan::new(options)?;
     let model = Model::load_shapes(&mut cpu, file, spec, headless)?;
     let cache = cpu.create_cache(spec.kv_shape(1, cache_type))?;
     let mut outputs = 0;
+    // What attention needs of a longer context is small beside its cache.
+    let context = context.clamp(1, LONGEST);
     let chunk = if spec.causal { batch.clamp(1, context) } else { context };
     // The first token tells whether the model makes sense; then the last part of a prompt, and the last token of all sequences.
     for (sequences, tokens, cached) in [(1, 1, 0), (1, chunk, context - chunk), (sequences.max(1), 1, context - 1)] {
@@ -49,7 +53,7 @@ pub(crate) fn on_cpu(file: &File, spec: &Spec, options: &CpuOptions, work: &Work
         };
         outputs = outputs.max(batch.outputs().len() * cpu.columns(&values) * size_of::<f32>());
     }
-    let blocks = context.div_ceil(BLOCK_LEN).saturating_mul(sequences);
+    let blocks = work.context.div_ceil(BLOCK_LEN).saturating_mul(sequences);
     Ok(MemoryPlan {
         weights: cpu.weights(),
         kv_cache: spec.kv_shape(blocks, cache_type).bytes().map_or(u64::MAX, |bytes| bytes as u64),

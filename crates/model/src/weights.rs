@@ -7,7 +7,7 @@ use crate::quant::{absmean, ternary, ternary_format, unpack_trits};
 use crate::slice::{floats, rows, rows_of_groups, same_format, stack, transpose, ungroup_qkv};
 use crate::{Error, Mla, QuantMethod, Result, Sizes, Spec, config};
 use std::ops::Range;
-use trine_tensor::format::{F32, U8};
+use trine_tensor::format::{F32, MXFP4, U8};
 use trine_tensor::{File, FileFormat, Format, TensorInfo, View};
 
 /// The tensors of a model under GGUF names. Bytes are shared with the file, except where a Hugging Face folder packs or orders them otherwise.
@@ -211,7 +211,9 @@ impl<'a> ModelWeights<'a> {
         if self.source.shapes
             && let Some(Located::Rule(_, from)) = self.locate(gguf)
         {
-            return self.zeros(gguf, self.source.view(&from)?.format, shape);
+            // Folders store MXFP4 as bytes, which the rule puts together.
+            let format = self.source.view(&from)?.format;
+            return self.zeros(gguf, if format == &U8 { &MXFP4 } else { format }, shape);
         }
         let view = self.view(gguf)?;
         if view.shape != shape {

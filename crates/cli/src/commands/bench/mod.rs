@@ -157,6 +157,12 @@ impl Bench {
                 path
             }
         };
+        let is_word = path.extension().is_none() && path.components().count() == 1 && path != Path::new(EMBEDDED);
+        if is_word && !path.exists() {
+            let message = format!("expected a model file or its folder, found the word `{}`", path.display());
+            let hint = "--shape NAME measures a synthetic model; without either, the built-in model is measured";
+            return Err(UsageError { message, hint }.into());
+        }
         if self.against.is_some() && path == Path::new(EMBEDDED) {
             let message = format!("--against: expected a model file, found {EMBEDDED}");
             let hint = "`trine quantize embedded:stories FILE --format tq2_0` writes one";
