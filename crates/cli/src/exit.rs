@@ -91,6 +91,7 @@ fn of_facade(error: &trine::Error) -> Diagnosis {
         Error::Engine(error) => of_engine(error),
         Error::MemoryLimit { .. } => (Exit::Work, Some("raise --mem-limit, or lower --context or --batch")),
         Error::Text(_) => (Exit::Work, Some("--raw omits the chat template")),
+        Error::UnknownPrompt { .. } => (Exit::Usage, Some("--no-prompt embeds the texts alone")),
         _ => (Exit::Work, None),
     }
 }

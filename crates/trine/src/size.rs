@@ -38,7 +38,7 @@ fn bytes_of(mut entry: TensorInfo) -> u64 {
 /// Bytes of the weights of a file that are uploaded, as the file has them, or unpacked where they are unpacked when loaded.
 pub(crate) fn uploaded(file: &File, headless: bool) -> u64 {
     let spec = Spec::of(file);
-    let quant_method = spec.as_ref().map_or(QuantMethod::None, |spec| spec.quant_method);
+    let quant_method = spec.as_ref().map_or(QuantMethod::None, |spec| spec.quant_method.clone());
     // Folders of tied models may have a copy of the embedding.
     let idle_head = headless || spec.is_ok_and(|spec| spec.tied);
     let weights = loaded(file, quant_method).filter(|entry| !(idle_head && is_head(&entry.name)));
@@ -81,7 +81,7 @@ impl Memory {
         let logits = spec.vocab_size * 2;
         let scratch = (batch as u64).saturating_mul((4 * floats + bytes) as u64) + 4 * logits as u64;
         Memory {
-            weights: loaded(file, spec.quant_method).map(bytes_of).fold(0, u64::saturating_add),
+            weights: loaded(file, spec.quant_method.clone()).map(bytes_of).fold(0, u64::saturating_add),
             kv_cache: kv.bytes().map_or(u64::MAX, |bytes| bytes as u64),
             scratch,
         }
