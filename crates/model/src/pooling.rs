@@ -21,9 +21,15 @@ pub enum Pooling {
 /// What follows pooling, as the file has it.
 pub(crate) enum Module {
     /// A linear layer, `[rows, columns]`.
-    Dense { weight: View, bias: Option<View>, activation: Activation },
+    Dense(Box<DenseModule>),
     /// Makes the length 1.
     Normalize,
+}
+
+pub(crate) struct DenseModule {
+    pub weight: View,
+    pub bias: Option<View>,
+    pub activation: Activation,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +65,11 @@ impl PoolingHead {
             read(file).map_err(|error| error.at(file.path()))?;
         let (mut layers, mut width) = (Vec::new(), spec.hidden_size);
         for module in modules {
-            let Module::Dense { weight, bias, activation } = module else {
+            let Module::Dense(dense) = module else {
                 layers.push(Layer::Normalize);
                 continue;
             };
+            let DenseModule { weight, bias, activation } = *dense;
             let rows = weight.rows();
             let shape = |view: &View, expected: Vec<usize>| match view.shape == expected {
                 true => Ok(()),
@@ -192,7 +199,9 @@ fn of_keys(file: &File) -> Result<Folder> {
         Some(other) => return Err(Error::bad(key, "0 (none), 1 (mean), 2 (first) or 3 (last)", other)),
     };
     let dense = ["dense_2.weight", "dense_3.weight"].into_iter().filter(|name| file.contains(name));
-    let dense =
-        dense.map(|name| Ok(Module::Dense { weight: file.view(name)?, bias: None, activation: Activation::Identity }));
+    let dense = dense.map(|name| {
+        let module = DenseModule { weight: file.view(name)?, bias: None, activation: Activation::Identity };
+        Ok(Module::Dense(Box::new(module)))
+    });
     Ok(Folder { pooling, modules: dense.collect::<Result<_>>()?, ..Folder::default() })
 }

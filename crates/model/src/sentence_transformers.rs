@@ -2,7 +2,7 @@
 
 use crate::keys::files::FileKeys;
 use crate::keys::ignored::IgnoredKeys;
-use crate::pooling::{Activation, Module, Pooling};
+use crate::pooling::{Activation, DenseModule, Module, Pooling};
 use crate::{Error, Result, open_file};
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -186,7 +186,7 @@ fn dense(place: &Path, found: &mut Folder) -> Result<Module> {
     let file = open_file(place.join("model.safetensors"), &OpenOptions::default())?;
     let bias = own.get("bias").is_none_or(|value| value == true);
     let bias = if bias { Some(file.view("linear.bias")?) } else { None };
-    Ok(Module::Dense { weight: file.view("linear.weight")?, bias, activation })
+    Ok(Module::Dense(Box::new(DenseModule { weight: file.view("linear.weight")?, bias, activation })))
 }
 
 /// The keys of pooling before `pooling_mode`.

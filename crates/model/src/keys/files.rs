@@ -3,6 +3,9 @@
 use super::ignored::IgnoredKeys;
 use serde_json::Value;
 
+/// A key, and whether a value of it changes nothing.
+pub type NeutralKey = (&'static str, fn(&Value) -> bool);
+
 /// The keys of a file.
 #[derive(Debug)]
 pub struct FileKeys {
@@ -10,6 +13,6 @@ pub struct FileKeys {
     pub file: &'static str,
     pub read: &'static [&'static str],
     pub ignored: &'static [IgnoredKeys],
-    /// Keys that would change what is computed, with the values that change nothing, which missing and null do not either.
-    pub neutral: &'static [(&'static str, fn(&Value) -> bool)],
+    /// Keys that would change what is computed; missing ones and null do not.
+    pub neutral: &'static [NeutralKey],
 }
