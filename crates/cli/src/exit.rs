@@ -98,6 +98,7 @@ fn of_facade(error: &trine::Error) -> Diagnosis {
             Exit::Work,
             Some("raise the memory limit of the control group or container, or lower --context or --batch"),
         ),
+        Error::UnknownPrompt { .. } => (Exit::Usage, Some("--no-prompt embeds the texts alone")),
         Error::Text(_) => {
             (Exit::Work, Some("--raw continues the prompt without the chat template, --template FILE uses another"))
         }

@@ -65,7 +65,7 @@ fn info_counts_the_parameters_of_every_golden_model() {
                 loaded <= bytes / 4 * 5 || !config["quantization_config"].is_null(),
                 "{model}: {loaded} of {bytes} bytes"
             );
-            assert!(name != "llama" || loaded == bytes, "{model}: {loaded} of {bytes} bytes");
+            assert!(name != "llama" || loaded.abs_diff(bytes) < bytes / 100, "{model}: {loaded} of {bytes} bytes");
             let human = trine_with(&["info", &model, "--tensors", "--metadata", "--context", "64"]);
             assert_eq!(human.code, 0, "{}", human.err);
             assert!(

@@ -185,6 +185,8 @@ impl<B: Backend> Model<B> {
         let norm = load.norm_if(arch.norm_placement != NormPlacement::PostResidual, "output_norm", &[width])?;
         let head = if headless || arch.encoder {
             None
+        } else if let Some(weight) = load.weights.bitnet_head(spec.vocab_size, width)? {
+            Some(Head::Own(load.linear_of(weight, None)?))
         } else if spec.tied {
             Some(Head::Tied)
         } else {

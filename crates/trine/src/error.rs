@@ -29,6 +29,9 @@ pub enum Error {
     /// A chat with a model that does not say how chats are written.
     #[error("the model has no chat template")]
     NoTemplate,
+    /// An embedding model has no prompt of this name.
+    #[error("prompt {found:?}: expected one of the model's, {known:?}")]
+    UnknownPrompt { found: String, known: Vec<String> },
     /// The rest of an answer whose error a [`Stream`](crate::Stream) has given already.
     #[error("the answer has failed already")]
     AlreadyFailed,
@@ -64,7 +67,7 @@ impl Error {
             Error::Engine(error) => of_engine(error),
             Error::Text(_) | Error::NoTemplate => ErrorKind::Template,
             Error::MemoryLimit { .. } | Error::ControlGroup { .. } => ErrorKind::Memory,
-            Error::AlreadyFailed => ErrorKind::Invalid,
+            Error::AlreadyFailed | Error::UnknownPrompt { .. } => ErrorKind::Invalid,
         }
     }
 }

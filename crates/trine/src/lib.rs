@@ -89,7 +89,7 @@ pub mod engine {
 pub mod model {
     pub use trine_model::{
         DEVICES, Device, DeviceName, DeviceOptions, Error, Experts, Language, LayerKind, Mla, Model, ModelOptions,
-        OnDevice, Pooling, QuantMethod, Runner, RunnerMemory, Sizes, Spec, TensorShape, load, runner,
+        OnDevice, Pooling, QuantMethod, Runner, RunnerMemory, Sizes, Spec, TensorShape, TextSettings, load, runner,
     };
 }
 

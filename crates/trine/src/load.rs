@@ -107,8 +107,12 @@ impl Options {
     ) -> Result<Embedder, Error> {
         let Loaded { runner, file, mut language, .. } = self.load_with(path.as_ref(), Want::Hidden, progress)?;
         let pooling_head = PoolingHead::of(runner.spec(), &file)?;
-        language.warnings.extend(pooling_head.assumption().map(str::to_owned));
-        Ok(Embedder { runner, pooling_head, language })
+        language.warnings.extend_from_slice(pooling_head.warnings());
+        let mut embedder = Embedder { runner, pooling_head, language, prompt: String::new(), prompt_tokens: 0 };
+        if let Some(name) = embedder.texts().default_prompt.clone() {
+            embedder.choose_prompt(Some(&name))?;
+        }
+        Ok(embedder)
     }
 
     /// The chat template that [`Options::open`] gives the model, without its weights.

@@ -45,7 +45,7 @@ fn loaded(file: &File, quant_method: QuantMethod) -> impl Iterator<Item = Tensor
 /// Bytes of the weights of a file that are uploaded, as the file has them, or unpacked where they are unpacked when loaded.
 pub(crate) fn uploaded(file: &File, headless: bool) -> u64 {
     let spec = Spec::of(file);
-    let quant_method = spec.as_ref().map_or(QuantMethod::None, |spec| spec.quant_method);
+    let quant_method = spec.as_ref().map_or(QuantMethod::None, |spec| spec.quant_method.clone());
     // Folders of tied models may have a copy of the embedding.
     let idle_head = headless || spec.is_ok_and(|spec| spec.tied);
     let weights = loaded(file, quant_method).filter(|entry| !(idle_head && is_head(&entry.name)));
