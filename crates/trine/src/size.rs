@@ -1,15 +1,16 @@
 //! How large a model is, and how much memory it takes.
 
+use std::collections::HashSet;
 use trine_backend::KvShape;
 use trine_engine::BLOCK_LEN;
 use trine_model::{QuantMethod, Spec, Unpacker, is_head};
 use trine_tensor::format::U8;
-use trine_tensor::{File, Format, TensorInfo};
+use trine_tensor::{File, Format, TensorInfo, View};
 
 /// The weights of a model: everything in its file but tables that follow from its keys and the scales of packed weights.
 pub fn parameters(file: &File) -> u64 {
     let quant_method = Spec::of(file).map_or(QuantMethod::None, |spec| spec.quant_method);
-    let weights = loaded(file, quant_method)
+    let weights = unpacked(file, distinct(file), quant_method)
         .filter(|entry| ![".weight_scale", "_scales"].iter().any(|end| entry.name.ends_with(end)));
     weights
         .map(|entry| {
@@ -20,11 +21,30 @@ pub fn parameters(file: &File) -> u64 {
         .sum()
 }
 
+/// The tensors of a file, each under one name.
+pub fn distinct(file: &File) -> impl Iterator<Item = &View> {
+    let mut seen = HashSet::new();
+    file.tensors().filter(move |view| seen.insert(view.bytes.as_ptr()))
+}
+
 /// The tensors of a file as they are loaded.
 fn loaded(file: &File, quant_method: QuantMethod) -> impl Iterator<Item = TensorInfo> {
+    unpacked(file, file.tensors(), quant_method)
+}
+
+fn unpacked<'a>(
+    file: &'a File,
+    tensors: impl Iterator<Item = &'a View>,
+    quant_method: QuantMethod,
+) -> impl Iterator<Item = TensorInfo> {
     let unpack = Unpacker::new(file, quant_method);
     // What is badly packed is refused when it is loaded.
-    file.tensors().filter_map(move |stored| unpack.entry(stored).unwrap_or_else(|_| Some(stored.info())))
+    tensors.filter_map(move |stored| unpack.entry(stored).unwrap_or_else(|_| Some(stored.info())))
+}
+
+/// A head that is in no tensor of its own.
+fn made_head(spec: &Spec) -> Option<TensorInfo> {
+    spec.quant_method.bitnet().and_then(|bitnet| bitnet.made_head(&spec.sizes))
 }
 
 /// Bytes of a tensor on the device, where matrices are in a format of rows.
@@ -40,9 +60,10 @@ pub(crate) fn uploaded(file: &File, headless: bool) -> u64 {
     let spec = Spec::of(file);
     let quant_method = spec.as_ref().map_or(QuantMethod::None, |spec| spec.quant_method.clone());
     // Folders of tied models may have a copy of the embedding.
-    let idle_head = headless || spec.is_ok_and(|spec| spec.tied);
+    let idle_head = headless || spec.as_ref().is_ok_and(|spec| spec.tied);
+    let made = spec.as_ref().ok().filter(|_| !headless).and_then(made_head);
     let weights = loaded(file, quant_method).filter(|entry| !(idle_head && is_head(&entry.name)));
-    weights.map(|entry| entry.size().unwrap_or(u64::MAX)).fold(0, u64::saturating_add)
+    weights.chain(made).map(|entry| entry.size().unwrap_or(u64::MAX)).fold(0, u64::saturating_add)
 }
 
 /// Bytes that a running model takes.
@@ -81,7 +102,10 @@ impl Memory {
         let logits = spec.vocab_size * 2;
         let scratch = (batch as u64).saturating_mul((4 * floats + bytes) as u64) + 4 * logits as u64;
         Memory {
-            weights: loaded(file, spec.quant_method.clone()).map(bytes_of).fold(0, u64::saturating_add),
+            weights: unpacked(file, distinct(file), spec.quant_method.clone())
+                .chain(made_head(spec))
+                .map(bytes_of)
+                .fold(0, u64::saturating_add),
             kv_cache: kv.bytes().map_or(u64::MAX, |bytes| bytes as u64),
             scratch,
         }
