@@ -33,6 +33,9 @@ fn parameters(config: &Value) -> Option<u64> {
         "bitnet" => width + inner,
         _ => 0,
     };
+    // A norm on the inputs of each linear layer.
+    let normed = config["quantization_config"]["use_rms_norm"] == true;
+    let extra = extra + if normed { 5 * width + q + inner } else { 0 };
     let layer = width * (2 * q + 2 * kv + 3 * inner) + 2 * width + extra;
     let embeddings = if config["tie_word_embeddings"] == true { 1 } else { 2 };
     Some(embeddings * n("vocab_size") * width + n("num_hidden_layers") * layer + width)

@@ -71,7 +71,7 @@ pub use llm::Llm;
 pub use load::Progress;
 pub use options::Options;
 pub use placement::{Placement, WeightStorage};
-pub use size::{Memory, bits_per_weight, parameters, tensor_bytes};
+pub use size::{Memory, bits_per_weight, distinct, parameters, tensor_bytes};
 pub use stream::Stream;
 pub use trine_model::{EMBEDDED, open_file};
 #[cfg(feature = "train")]

@@ -2,17 +2,18 @@
 
 use crate::placement::available_memory;
 use crate::{Error, Options};
+use std::collections::HashSet;
 use trine_backend::{WeightBytes, When};
 use trine_engine::EngineOptions;
 use trine_engine::sample::Candidate;
 use trine_model::{DeviceOptions, MemoryPlan, QuantMethod, Spec, Unpacker, Workload, is_head, is_weight};
 use trine_tensor::format::U8;
-use trine_tensor::{File, TensorInfo, memory};
+use trine_tensor::{File, TensorInfo, View, memory};
 
 /// The weights of a model: everything in its file but tables that follow from its keys and the scales of packed weights.
 pub fn parameters(file: &File) -> u64 {
     let quant_method = Spec::of(file).map_or(QuantMethod::None, |spec| spec.quant_method);
-    let weights = loaded(file, quant_method)
+    let weights = unpacked(file, distinct(file), quant_method)
         .filter(|entry| ![".weight_scale", "_scales"].iter().any(|end| entry.name.ends_with(end)));
     weights
         .map(|entry| {
@@ -25,7 +26,7 @@ pub fn parameters(file: &File) -> u64 {
 
 /// Bytes of the tensors of a file that hold weights, as the file has them.
 pub fn tensor_bytes(file: &File) -> u64 {
-    let weights = file.tensors().filter(|view| is_weight(file, &view.name));
+    let weights = distinct(file).filter(|view| is_weight(file, &view.name));
     weights.map(|view| view.bytes.len() as u64).sum()
 }
 
@@ -35,11 +36,30 @@ pub fn bits_per_weight(file: &File) -> Option<f64> {
     (parameters > 0).then(|| tensor_bytes(file) as f64 * 8.0 / parameters as f64)
 }
 
+/// The tensors of a file, each under one name.
+pub fn distinct(file: &File) -> impl Iterator<Item = &View> {
+    let mut seen = HashSet::new();
+    file.tensors().filter(move |view| seen.insert(view.bytes.as_ptr()))
+}
+
 /// The tensors of a file as they are loaded.
 fn loaded(file: &File, quant_method: QuantMethod) -> impl Iterator<Item = TensorInfo> {
+    unpacked(file, file.tensors(), quant_method)
+}
+
+fn unpacked<'a>(
+    file: &'a File,
+    tensors: impl Iterator<Item = &'a View>,
+    quant_method: QuantMethod,
+) -> impl Iterator<Item = TensorInfo> {
     let unpack = Unpacker::new(file, quant_method);
     // What is badly packed is refused when it is loaded.
-    file.tensors().filter_map(move |stored| unpack.entry(stored).unwrap_or_else(|_| Some(stored.info())))
+    tensors.filter_map(move |stored| unpack.entry(stored).unwrap_or_else(|_| Some(stored.info())))
+}
+
+/// A head that is in no tensor of its own.
+fn made_head(spec: &Spec) -> Option<TensorInfo> {
+    spec.quant_method.bitnet().and_then(|bitnet| bitnet.made_head(&spec.sizes))
 }
 
 /// Bytes of the weights of a file that are uploaded, as the file has them, or unpacked where they are unpacked when loaded.
@@ -47,9 +67,10 @@ pub(crate) fn uploaded(file: &File, headless: bool) -> u64 {
     let spec = Spec::of(file);
     let quant_method = spec.as_ref().map_or(QuantMethod::None, |spec| spec.quant_method.clone());
     // Folders of tied models may have a copy of the embedding.
-    let idle_head = headless || spec.is_ok_and(|spec| spec.tied);
+    let idle_head = headless || spec.as_ref().is_ok_and(|spec| spec.tied);
+    let made = spec.as_ref().ok().filter(|_| !headless).and_then(made_head);
     let weights = loaded(file, quant_method).filter(|entry| !(idle_head && is_head(&entry.name)));
-    weights.map(|entry| entry.size().unwrap_or(u64::MAX)).fold(0, u64::saturating_add)
+    weights.chain(made).map(|entry| entry.size().unwrap_or(u64::MAX)).fold(0, u64::saturating_add)
 }
 
 /// Bytes that a process takes that runs a model: the plan before it is loaded, which holds when it runs, within 2 % and a few MiB.

@@ -235,7 +235,7 @@ impl Info {
 /// Tensors and bytes of each format, largest first.
 fn formats(file: &File) -> Vec<FormatReport> {
     let mut formats = BTreeMap::new();
-    for view in file.tensors() {
+    for view in trine::distinct(file) {
         let (tensors, bytes) = formats.entry(view.format.name).or_insert((0, 0));
         *tensors += 1;
         *bytes += view.bytes.len() as u64;

@@ -14,7 +14,7 @@ mod keys;
 mod layers;
 
 use crate::file_tensors::FileTensors;
-use crate::{Error, Result};
+use crate::{Error, Result, Sizes};
 use fp8::Fp8;
 use grouped::GroupQuantized;
 use layers::{DynamicLayers, GroupSettings, KeptLayers};
@@ -80,6 +80,13 @@ impl BitNet {
         !self.kept.contains(layer)
     }
 
+    /// The head that is made of the embedding, if a model of these sizes has such a one.
+    pub fn made_head(&self, sizes: &Sizes) -> Option<TensorInfo> {
+        let made = sizes.tied && self.weights == BitNetWeights::Rounded && self.converts("lm_head");
+        let (format, shape) = (ternary_format(sizes.hidden_size), vec![sizes.vocab_size, sizes.hidden_size]);
+        made.then(|| TensorInfo { name: "lm_head.weight".to_owned(), format, shape })
+    }
+
     fn of(config: &Value) -> Result<BitNet> {
         let text = |key: &str, default: &'static str| config.get(key).and_then(Value::as_str).unwrap_or(default);
         let weights = match (text("linear_class", "bitlinear"), text("quantization_mode", "offline")) {
@@ -137,7 +144,7 @@ impl QuantMethod {
     }
 
     /// BitNet's settings, if linear layers round their inputs to 8 bits.
-    pub(crate) fn bitnet(&self) -> Option<&BitNet> {
+    pub fn bitnet(&self) -> Option<&BitNet> {
         if let QuantMethod::BitNet(bitnet) = self { Some(bitnet) } else { None }
     }
 
