@@ -151,7 +151,7 @@ impl<W> MlaAttention<W> {
     fn load<B: Backend<Weight = W>>(load: &mut Loader<B>, layer: usize, dims: Mla) -> Result<MlaAttention<W>> {
         let Sizes { hidden_size, n_heads, .. } = load.spec.sizes;
         let name = |part: &str| format!("blk.{layer}.{part}");
-        let Mla { q_lora_rank, kv_lora_rank: rank, qk_nope_head_dim, qk_rope_head_dim, v_head_dim } = dims;
+        let Mla { q_lora_rank, kv_lora_rank: rank, qk_nope_head_dim, qk_rope_head_dim, v_head_dim, .. } = dims;
         let q = n_heads * (qk_nope_head_dim + qk_rope_head_dim);
         let all = load.weights.linear(&name("attn_kv_a_mqa.weight"), rank + qk_rope_head_dim, hidden_size)?;
         let biases = load.weights.contains(&name("attn_kv_a_mqa.bias"));
@@ -160,9 +160,8 @@ impl<W> MlaAttention<W> {
             false => None,
         };
         let part = |load: &mut Loader<B>, range: std::ops::Range<usize>| -> Result<Linear<W>> {
-            let weight = load.upload(rows(&all, range.clone())?, load.role())?;
-            let bias = biases.as_ref().map(|bias| load.upload(rows(bias, range)?, Role::Bias)).transpose()?;
-            Ok(Linear::of(weight, bias))
+            let bias = biases.as_ref().map(|bias| load.upload(rows(bias, range.clone())?, Role::Bias)).transpose()?;
+            load.linear_of(rows(&all, range)?, bias)
         };
         let [k_b, v_b] = load.weights.mla_up_projections(layer, dims)?;
         Ok(MlaAttention {
@@ -195,8 +194,9 @@ impl<W> MlaAttention<W> {
         pass: &ForwardPass<B>,
         attend: AttentionOptions,
     ) -> B::Act {
-        let (eps, kind, heads) = (pass.spec.eps, pass.spec.layer_kinds[layer], pass.spec.n_heads);
-        let Mla { kv_lora_rank: rank, qk_nope_head_dim: nope, qk_rope_head_dim: rope_dim, .. } = self.dims;
+        let (kind, heads) = (pass.spec.layer_kinds[layer], pass.spec.n_heads);
+        let Mla { kv_lora_rank: rank, qk_nope_head_dim: nope, qk_rope_head_dim: rope_dim, norm_eps: eps, .. } =
+            self.dims;
         let q = match &self.q_a {
             Some((q_a, norm)) => {
                 let q = q_a.forward(be, h);

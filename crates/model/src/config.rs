@@ -11,6 +11,9 @@ use trine_tensor::File;
 /// Multimodal models whose text part runs alone: `(model_type, model_type of the text part where text_config has none)`.
 static MULTIMODAL: &[(&str, &str)] = &[("gemma3", "gemma3_text"), ("mistral3", "mistral")];
 
+/// Keys beside `text_config` that are about the text part, too.
+const OF_THE_WHOLE: [&str; 2] = ["tie_word_embeddings", "quantization_config"];
+
 /// A `config.json` that records which of its keys were read; clones share the record. A key within an object has a path, such as
 /// `rope_scaling.factor`.
 #[derive(Clone)]
@@ -20,13 +23,14 @@ pub(crate) struct Config<'a> {
 }
 
 impl<'a> Config<'a> {
-    /// The `config.json` of a folder. For a multimodal model, `text_config` overrides the keys beside it.
+    /// The `config.json` of a folder. For a multimodal model, it is `text_config`, with the keys beside it that are about all parts.
     pub fn of(file: &'a File) -> Option<Config<'a>> {
         let config = file.config()?;
         let value = match text_config(config) {
             None => Cow::Borrowed(config),
             Some((text, model_type)) => {
-                let mut merged = config.as_object()?.clone();
+                let whole = config.as_object()?.iter().filter(|(key, _)| OF_THE_WHOLE.contains(&key.as_str()));
+                let mut merged: Map<String, Value> = whole.map(|(key, value)| (key.clone(), value.clone())).collect();
                 merged.insert("model_type".into(), model_type.into());
                 merged.extend(text.iter().filter(|(_, value)| !value.is_null()).map(|(k, v)| (k.clone(), v.clone())));
                 Cow::Owned(merged.into())

@@ -40,7 +40,7 @@ pub static GEMMA3: Arch = Arch {
     global_every: 6,
     scaled_embedding: true,
     hidden_query_scalar: &[62],
-    supported_keys: &["attention.scale", "final_logit_softcapping", "attn_logit_softcapping"],
+    supported_keys: &["attention.scale", "final_logit_softcapping"],
     default_keys: &[("rope.freq_base", 1e6), ("rope.freq_base_swa", 10000.0)],
     hf_default_keys: &[
         ("context_length", 131_072.0),

@@ -311,7 +311,11 @@ impl Arch {
     /// The activation with this name in `config.json`, if it is supported.
     pub fn activation_of_hf(&self, name: &str) -> Option<Activation> {
         let named = ACTIVATIONS.iter().find(|(names, _)| names.contains(&name)).map(|&(_, activation)| activation);
-        if self.hf_activations.contains(&name) { Some(self.activation) } else { named }
+        if self.hf_activations.contains(&name) {
+            return Some(self.activation);
+        }
+        // Clamped activations have no name in transformers.
+        named.filter(|_| self.activation != Activation::Clamped)
     }
 
     /// The names of all supported activations, separated by commas.

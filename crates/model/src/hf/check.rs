@@ -18,6 +18,7 @@ static SETTINGS: &[Setting] = &[
     ("clip_qkv", "none", |_| false),
     ("alibi", "false, or none", |value| value == false),
     ("is_decoder", "false, or none", |value| value == false),
+    ("swiglu_alpha", "1.702, or none", |value| value == 1.702),
     ("position_embedding_type", "no relative positions", |value| {
         value.as_str().is_some_and(|kind| !kind.starts_with("relative"))
     }),
@@ -29,6 +30,17 @@ static SETTINGS: &[Setting] = &[
 
 /// Keys that promise biases.
 static BIASES: [&str; 5] = ["attention_bias", "qkv_bias", "use_qkv_bias", "mlp_bias", "use_bias"];
+
+/// Keys that deny tensors, and parts of the names of these.
+static DENIED: &[(&str, &[&str])] = &[
+    ("attention_bias", &["self_attn.q_proj.bias", "attention.query_key_value.bias"]),
+    ("qkv_bias", &["self_attn.q_proj.bias"]),
+    ("use_qkv_bias", &["self_attn.q_proj.bias"]),
+    ("mlp_bias", &["mlp.up_proj.bias"]),
+    ("use_bias", &["self_attn.q_proj.bias", "mlp.c_fc.bias"]),
+    ("use_qk_norm", &["self_attn.q_norm"]),
+    ("qk_layernorm", &["self_attn.q_layernorm"]),
+];
 
 /// Checks that every setting is supported and that the tensors fit it.
 ///
@@ -45,6 +57,17 @@ pub(super) fn check(config: &Config, file: &File) -> Result<()> {
     {
         return Err(Error::bad(*key, "false, since no tensor is a bias", true));
     }
+    for (key, parts) in DENIED.iter().filter(|(key, _)| config.get(key).is_some_and(|value| value == false)) {
+        if let Some(name) = file.names().find(|name| parts.iter().any(|part| name.contains(part))) {
+            return Err(Error::bad(*key, format!("true, since there is a tensor `{name}`"), false));
+        }
+    }
+    if config.text("model_type")? == Some("stablelm")
+        && config.flag("use_parallel_residual")? == Some(true)
+        && let Some(name) = file.names().find(|name| name.contains("post_attention_layernorm"))
+    {
+        return Err(Error::bad("use_parallel_residual", format!("false, since there is a tensor `{name}`"), true));
+    }
     Ok(())
 }
 
@@ -59,7 +82,12 @@ pub(super) fn arch(config: &Config) -> Result<(&'static Arch, Activation)> {
     let model_type = format!("{name}{bidirectional}");
     let unknown = || Error::UnknownArch { found: model_type.clone(), known: Arch::hf_list() };
     let first = Arch::of_hf(&model_type).next().ok_or_else(unknown)?;
-    let mut named = ["hidden_activation", "hidden_act", "activation_function"].iter();
+    // Gemma 1 had the key of its successors for a time, which transformers does not read any more.
+    let keys: &[&str] = match name {
+        "gemma" => &["hidden_act", "hidden_activation"],
+        _ => &["hidden_activation", "hidden_act", "activation_function"],
+    };
+    let mut named = keys.iter();
     let Some((key, name)) = named.find_map(|key| Some((*key, config.get(key)?.as_str()?))) else {
         return Ok((first, first.activation));
     };

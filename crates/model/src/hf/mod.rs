@@ -7,7 +7,7 @@ pub(crate) use check::assumptions;
 
 use crate::config::Config;
 use crate::keys::Keys;
-use crate::keys::names::{COUNTS, FLAGS, NUMBERS};
+use crate::keys::names::{COUNTS, FLAGS, NUMBERS, is_known};
 use crate::{Error, Result};
 use trine_tensor::File;
 
@@ -29,22 +29,29 @@ pub(crate) fn keys(file: &File) -> Result<Keys<'_>> {
 
 /// Keys that differ in their names alone.
 fn plain(keys: &mut Keys, config: &Config) -> Result<()> {
-    for (hf, gguf) in COUNTS {
+    let model_type = config.text("model_type")?.unwrap_or_default();
+    fn of<'a>(
+        table: &'a [(&'a str, &'static str)],
+        model_type: &str,
+    ) -> impl Iterator<Item = &'a (&'a str, &'static str)> {
+        table.iter().filter(move |(hf, _)| is_known(model_type, hf))
+    }
+    for (hf, gguf) in of(COUNTS, model_type) {
         if let Some(value) = config.count(hf)? {
-            keys.translate(*hf, gguf, value);
+            keys.translate(*hf, gguf, value)?;
         }
     }
-    for (hf, gguf) in NUMBERS {
+    for (hf, gguf) in of(NUMBERS, model_type) {
         match config.number(hf)? {
-            Some(value) => keys.translate(*hf, gguf, value as f32),
+            Some(value) => keys.translate(*hf, gguf, value as f32)?,
             // Null turns softcapping off; the default of the key would turn it on.
-            None if hf.ends_with("softcapping") && config.peek(hf).is_some() => keys.translate(*hf, gguf, 0f32),
+            None if hf.ends_with("softcapping") && config.peek(hf).is_some() => keys.translate(*hf, gguf, 0f32)?,
             None => {}
         }
     }
-    for (hf, gguf) in FLAGS {
+    for (hf, gguf) in of(FLAGS, model_type) {
         if let Some(value) = config.flag(hf)? {
-            keys.translate(*hf, gguf, value);
+            keys.translate(*hf, gguf, value)?;
         }
     }
     Ok(())
@@ -55,13 +62,13 @@ fn derived(keys: &mut Keys, config: &Config) -> Result<()> {
     if config.flag("use_sliding_window")? != Some(false)
         && let Some(window) = config.count("sliding_window")?
     {
-        keys.translate("sliding_window", "attention.sliding_window", window);
+        keys.translate("sliding_window", "attention.sliding_window", window)?;
     }
     if let (Some(nope), Some(rope)) = (config.count("qk_nope_head_dim")?, config.count("qk_rope_head_dim")?) {
-        keys.translate("qk_nope_head_dim", "attention.key_length_mla", nope.saturating_add(rope));
+        keys.translate("qk_nope_head_dim", "attention.key_length_mla", nope.saturating_add(rope))?;
     }
     if let (Some(hidden_size), None) = (config.count("n_embd")?, config.count("n_inner")?) {
-        keys.translate("n_inner", "feed_forward_length", hidden_size.saturating_mul(4));
+        keys.translate("n_inner", "feed_forward_length", hidden_size.saturating_mul(4))?;
     }
     let is_v3 = config.text("model_type")? == Some("deepseek_v3");
     let gating = match config.text("scoring_func")? {
@@ -71,7 +78,7 @@ fn derived(keys: &mut Keys, config: &Config) -> Result<()> {
         None => is_v3.then_some(2),
     };
     if let Some(gating) = gating {
-        keys.translate("scoring_func", "expert_gating_func", gating);
+        keys.translate("scoring_func", "expert_gating_func", gating)?;
     }
     if let Some(limit) = config.number("swiglu_limit")?.filter(|&limit| limit != 7.0) {
         return Err(Error::bad("swiglu_limit", "7, or none", limit));
@@ -80,7 +87,7 @@ fn derived(keys: &mut Keys, config: &Config) -> Result<()> {
         keys.remove("expert_group_count");
     }
     if let Some(scalar) = config.number("query_pre_attn_scalar")? {
-        keys.translate("query_pre_attn_scalar", "attention.scale", scalar.powf(-0.5) as f32);
+        keys.translate("query_pre_attn_scalar", "attention.scale", scalar.powf(-0.5) as f32)?;
     }
     Ok(())
 }

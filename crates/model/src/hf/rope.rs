@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::keys::Keys;
+use crate::keys::names::is_known;
 use crate::{Error, Result};
 use serde_json::Value;
 
@@ -18,8 +19,10 @@ static SCALING: [(&str, &str); 6] = [
 /// # Errors
 /// When a value is of the wrong type or out of range.
 pub(super) fn translate(keys: &mut Keys, config: &Config) -> Result<()> {
-    let sections = ["rope_parameters", "rope_scaling"];
-    let section = sections.into_iter().find(|name| config.peek(name).is_some_and(Value::is_object)).unwrap_or(sections[0]);
+    // As in transformers, the older one counts where both are there.
+    let sections = ["rope_scaling", "rope_parameters"];
+    let section =
+        sections.into_iter().find(|name| config.peek(name).is_some_and(Value::is_object)).unwrap_or(sections[1]);
     let all = format!("{section}.full_attention");
     // Layers with a sliding window may have a base of their own.
     let (scaling, windowed) = if config.peek(&all).is_some() {
@@ -43,44 +46,48 @@ pub(super) fn translate(keys: &mut Keys, config: &Config) -> Result<()> {
     let base = within("rope_theta");
     let bases = [&*base, "rope_theta", "rotary_emb_base", "global_rope_theta", "default_theta"];
     if let Some((path, base)) = first(&bases)? {
-        keys.translate(path, "rope.freq_base", base as f32);
+        keys.translate(path, "rope.freq_base", base as f32)?;
     }
     if let Some(path) = windowed
         && let Some(base) = config.number(&path)?
     {
-        keys.translate(path, "rope.freq_base_swa", base as f32);
+        keys.translate(path, "rope.freq_base_swa", base as f32)?;
     }
     for (hf, gguf) in SCALING {
         if let Some(value) = config.number(&within(hf))? {
-            keys.translate(within(hf), gguf, value as f32);
+            keys.translate(within(hf), gguf, value as f32)?;
         }
     }
     if let Some(truncate) = config.flag(&within("truncate"))? {
-        keys.translate(within("truncate"), "rope.scaling.truncate", truncate);
+        keys.translate(within("truncate"), "rope.scaling.truncate", truncate)?;
     }
     // YaRN as DeepSeek parameterises it (arXiv:2405.04434, section 3.1.4).
     if let Some(all) = config.number(&within("mscale_all_dim"))?.filter(|&all| all != 0.0) {
         let factor = config.number(&within("factor"))?.unwrap_or(1.0).max(1.0);
         let magnitude = |mscale: f64| 0.1 * mscale * libm::log(factor) + 1.0;
-        keys.translate(within("mscale_all_dim"), "rope.scaling.yarn_log_multiplier", (0.1 * all) as f32);
+        keys.translate(within("mscale_all_dim"), "rope.scaling.yarn_log_multiplier", (0.1 * all) as f32)?;
         if config.number(&within("attention_factor"))?.is_none() {
             let own = config.number(&within("mscale"))?.filter(|&own| own != 0.0);
             let magnitude = own.map_or(magnitude(1.0), |own| magnitude(own) / magnitude(all));
-            keys.translate(within("mscale"), "rope.scaling.magnitude", magnitude as f32);
+            keys.translate(within("mscale"), "rope.scaling.magnitude", magnitude as f32)?;
         }
     }
     let fraction = within("partial_rotary_factor");
     let fractions = [&*fraction, "partial_rotary_factor", "rotary_pct", "rotary_emb_fraction"];
-    if let Some((path, fraction)) = first(&fractions)? {
+    let model_type = config.text("model_type")?.unwrap_or_default();
+    let known = |(path, _): &(String, f64)| {
+        !path.ends_with("partial_rotary_factor") || is_known(model_type, "partial_rotary_factor")
+    };
+    if let Some((path, fraction)) = first(&fractions)?.filter(known) {
         if !(fraction > 0.0 && fraction <= 1.0) {
             return Err(Error::bad(path, "a number above 0, up to 1", fraction));
         }
-        keys.translate(path, "rope.dimension_count", (head_dim as f64 * fraction) as u32);
+        keys.translate(path, "rope.dimension_count", (head_dim as f64 * fraction) as u32)?;
     }
     let original = within("original_max_position_embeddings");
     for path in [&*original, "original_max_position_embeddings"] {
         if let Some(original) = config.count(path)? {
-            keys.translate(path, "rope.scaling.original_context_length", original);
+            keys.translate(path, "rope.scaling.original_context_length", original)?;
             break;
         }
     }
@@ -94,9 +101,9 @@ pub(super) fn translate(keys: &mut Keys, config: &Config) -> Result<()> {
         "su" => "longrope",
         other => other,
     };
-    keys.translate(path, "rope.scaling.type", rope_type);
+    keys.translate(path, "rope.scaling.type", rope_type)?;
     if let Some(scale) = config.number(&within("llama_4_scaling_beta"))? {
-        keys.translate(within("llama_4_scaling_beta"), "attention.temperature_scale", scale as f32);
+        keys.translate(within("llama_4_scaling_beta"), "attention.temperature_scale", scale as f32)?;
     }
     Ok(())
 }

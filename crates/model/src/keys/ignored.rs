@@ -1,6 +1,6 @@
 //! Keys that nothing computed here depends on, and where the program that made the file ignores them as well.
 
-/// Keys that change no logits.
+/// Keys that change nothing.
 #[derive(Debug)]
 pub struct IgnoredKeys {
     pub keys: &'static [&'static str],
@@ -8,16 +8,139 @@ pub struct IgnoredKeys {
     pub reason: &'static str,
 }
 
-/// Keys of `config.json`. `golden/keys.py` changes each and compares the logits of transformers.
+/// Keys of `config.json`. `golden/keys.py` changes those of transformers' classes and compares the logits.
 pub static IGNORED_HF_KEYS: &[IgnoredKeys] = &[
     IgnoredKeys {
-        keys: &["architectures", "auto_map", "_name_or_path", "transformers_version", "custom_pipelines", "model_name"],
-        reason: "names of the model and its code: `model_type` says what is computed",
+        keys: &[
+            "architectures",
+            "auto_map",
+            "_name_or_path",
+            "transformers_version",
+            "model_name",
+            "dtype",
+            "torch_dtype",
+            "problem_type",
+            "id2label",
+            "label2id",
+            "finetuning_task",
+            "task_specific_params",
+            "tokenizer_class",
+            "language",
+            "license",
+        ],
+        reason: "names of the model, its code, its labels and its types: `model_type` and the tensors say what is computed",
+    },
+    IgnoredKeys {
+        keys: &[
+            "attention_dropout",
+            "attn_pdrop",
+            "embd_pdrop",
+            "resid_pdrop",
+            "residual_dropout",
+            "hidden_dropout",
+            "hidden_dropout_prob",
+            "attention_probs_dropout_prob",
+            "embedding_dropout",
+            "classifier_dropout",
+            "summary_first_dropout",
+            "mlp_dropout",
+            "initializer_range",
+            "initializer_factor",
+            "initializer_cutoff_factor",
+            "output_router_logits",
+            "router_aux_loss_coef",
+            "router_jitter_noise",
+            "aux_loss_alpha",
+            "seq_aux",
+            "num_nextn_predict_layers",
+            "gradient_checkpointing",
+            "ep_size",
+        ],
+        reason: "used in training alone",
+    },
+    IgnoredKeys {
+        keys: &[
+            "output_attentions",
+            "output_hidden_states",
+            "return_dict",
+            "use_cache",
+            "torchscript",
+            "chunk_size_feed_forward",
+            "is_encoder_decoder",
+            "attn_implementation",
+            "_attn_implementation",
+            "_attn_implementation_autoset",
+            "pretraining_tp",
+            "reorder_and_upcast_attn",
+            "reference_compile",
+            "deterministic_flash_attn",
+            "sparse_prediction",
+            "sparse_pred_ignore_index",
+            "use_mambapy",
+            "cache_implementation",
+        ],
+        reason: "what a forward pass of transformers returns, and how it runs",
+    },
+    IgnoredKeys {
+        keys: &[
+            "bos_token_id",
+            "eos_token_id",
+            "pad_token_id",
+            "sep_token_id",
+            "cls_token_id",
+            "decoder_start_token_id",
+            "image_token_index",
+            "image_token_id",
+            "boi_token_index",
+            "eoi_token_index",
+            "mm_tokens_per_image",
+        ],
+        reason: "ids of tokens, which the tokenizer and the sampler read, or of parts that are not loaded",
+    },
+    IgnoredKeys {
+        keys: &[
+            "summary_type",
+            "summary_use_proj",
+            "summary_proj_to_labels",
+            "summary_activation",
+            "classifier_activation",
+            "classifier_bias",
+            "classifier_pooling",
+            "decoder_bias",
+        ],
+        reason: "heads for other tasks",
+    },
+    IgnoredKeys {
+        keys: &[
+            "n_ctx",
+            "experts_per_token",
+            "layer_switch",
+            "mlp_type",
+            "norm_type",
+            "no_rope_layer_interval",
+            "order_of_interleaved_layers",
+            "qk_head_dim",
+            "use_embedding_sharing",
+            "use_gated_activation",
+            "use_parallel_block",
+            "use_parallel_embedding",
+            "initial_context_length",
+        ],
+        reason: "in published files, and read by no code of transformers",
     },
 ];
 
 /// Keys of an architecture in GGUF, without its prefix.
-pub static IGNORED_GGUF_KEYS: &[IgnoredKeys] = &[];
+pub static IGNORED_GGUF_KEYS: &[IgnoredKeys] = &[
+    IgnoredKeys {
+        keys: &["vocab_size", "rope.scaling.finetuned", "tensor_data_layout", "nextn_predict_layers", "pooling_type"],
+        reason: "what the tensors or other parts of the program say",
+    },
+    IgnoredKeys {
+        keys: &["attention.group_norm_epsilon", "attention.group_norm_groups"],
+        reason: "of norms that no model here has",
+    },
+];
 
 pub(super) fn is_ignored(table: &[IgnoredKeys], key: &str) -> bool {
     table.iter().any(|row| row.keys.contains(&key))

@@ -1,12 +1,13 @@
 //! The keys of a model by their GGUF names, from GGUF or translated from `config.json`, and which of them were read.
 
-mod ignored;
+pub(crate) mod files;
+pub(crate) mod ignored;
 pub(crate) mod names;
-
-pub use ignored::{IGNORED_GGUF_KEYS, IGNORED_HF_KEYS, IgnoredKeys};
+mod strict;
 
 use crate::config::Config;
 use crate::{Arch, Error, Result};
+use ignored::{IGNORED_GGUF_KEYS, IGNORED_HF_KEYS};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -50,6 +51,9 @@ impl<'a> Keys<'a> {
     /// When the architecture is missing or unknown.
     pub fn of_gguf(file: &'a File) -> Result<Keys<'a>> {
         let missing = || Error::MissingKey { key: "general.architecture".into(), expected: "the name of one" };
+        if let Some(kind) = file.metadata().str("general.type")?.filter(|kind| *kind != "model") {
+            return Err(Error::bad("general.type", "a model", kind));
+        }
         let name = file.metadata().str("general.architecture")?.ok_or_else(missing)?;
         let unknown = || Error::UnknownArch { found: name.into(), known: Arch::gguf_list() };
         let arch = Arch::of_gguf(name).ok_or_else(unknown)?;
@@ -75,10 +79,23 @@ impl<'a> Keys<'a> {
     }
 
     /// Inserts a key of the architecture, which the value at `path` of `config.json` becomes.
-    pub fn translate(&mut self, path: impl Into<String>, key: &'static str, value: impl Into<Value>) {
-        self.translated.push((path.into(), key));
-        let key = self.name(key);
-        self.metadata.to_mut().insert(key, value);
+    ///
+    /// # Errors
+    /// When another value became this key.
+    pub fn translate(&mut self, path: impl Into<String>, key: &'static str, value: impl Into<Value>) -> Result<()> {
+        let (path, value, name) = (path.into(), value.into(), self.name(key));
+        let earlier = self.translated.iter().rev().find(|(_, gguf)| *gguf == key);
+        if let (Some((earlier, _)), Some(found)) = (earlier, self.metadata.get(&name))
+            && *found != value
+            && !key.starts_with("rope.")
+            && !key.starts_with("attention.scale")
+        {
+            let expected = format!("the value of `{earlier}`, which means the same");
+            return Err(Error::bad(path, expected, "another"));
+        }
+        self.translated.push((path, key));
+        self.metadata.to_mut().insert(name, value);
+        Ok(())
     }
 
     /// Removes a key of the architecture.
@@ -116,11 +133,26 @@ impl<'a> Keys<'a> {
     /// When it is out of range or of another type.
     pub fn count(&self, key: &str, range: RangeInclusive<u32>) -> Result<Option<usize>> {
         let default = self.default(key).map(|n| n as u32);
-        match self.metadata.u32(&self.reading(key))?.or(default) {
+        match self.same(key)?.or(default) {
             Some(n) if range.contains(&n) => Ok(Some(n as usize)),
             Some(n) => Err(Error::bad(self.file_key(key), format!("{} to {}", range.start(), range.end()), n)),
             None => Ok(None),
         }
+    }
+
+    /// An integer, or that of every layer if there is one for each.
+    fn same(&self, key: &str) -> Result<Option<u32>> {
+        let name = self.reading(key);
+        if !matches!(self.metadata.get(&name), Some(trine_tensor::Value::Array(_))) {
+            return Ok(self.metadata.u32(&name)?);
+        }
+        let layers = self.metadata.i32s(&name)?.unwrap_or_default();
+        let Some(other) = layers.iter().position(|n| *n != layers[0]) else {
+            let number = |&n: &i32| u32::try_from(n).map_err(|_| Error::bad(self.file_key(key), "counts", n));
+            return layers.first().map(number).transpose();
+        };
+        let found = format!("{} in layer 0 and {} in layer {other}", layers[0], layers[other]);
+        Err(Error::bad(self.file_key(key), "the same number in every layer", found))
     }
 
     /// An integer in `range` that must be there.
@@ -175,7 +207,9 @@ impl<'a> Keys<'a> {
             let name = self.reading(key);
             let found = match self.metadata.get(&name) {
                 None => continue,
-                Some(_) => self.metadata.f32(&name).or_else(|_| self.metadata.u32(&name).map(|n| n.map(|n| n as f32)))?,
+                Some(_) => {
+                    self.metadata.f32(&name).or_else(|_| self.metadata.u32(&name).map(|n| n.map(|n| n as f32)))?
+                }
             };
             if let Some(found) = found.filter(|found| !neutral.contains(found)) {
                 let neutral = neutral.iter().map(|x| x.to_string()).collect::<Vec<_>>().join(" or ");
@@ -195,14 +229,16 @@ impl<'a> Keys<'a> {
         let read = self.read.borrow();
         match &self.config {
             None => {
-                let own = self.metadata.iter().filter_map(|(key, _)| key.strip_prefix(&*self.prefix)?.strip_prefix('.'));
+                let own =
+                    self.metadata.iter().filter_map(|(key, _)| key.strip_prefix(&*self.prefix)?.strip_prefix('.'));
                 let unread = own.filter(|key| !read.contains(*key) && !ignored::is_ignored(IGNORED_GGUF_KEYS, key));
                 unread.map(|key| self.name(key)).collect()
             }
             Some(config) => {
                 // What was translated was read if its translation was.
                 let (read, unread): (Vec<_>, Vec<_>) = self.translated.iter().partition(|(_, key)| read.contains(*key));
-                let paths = |list: Vec<&(String, _)>| list.into_iter().map(|(path, _)| path.clone()).collect::<BTreeSet<_>>();
+                let paths =
+                    |list: Vec<&(String, _)>| list.into_iter().map(|(path, _)| path.clone()).collect::<BTreeSet<_>>();
                 let mut unknown = &(&paths(unread) | &config.unread()) - &paths(read);
                 unknown.retain(|path| config.has(path) && !ignored::is_ignored(IGNORED_HF_KEYS, path));
                 unknown.into_iter().collect()

@@ -58,6 +58,31 @@ pub(crate) static NUMBERS: &[(&str, &str)] = &[
 pub(crate) static FLAGS: &[(&str, &str)] =
     &[("use_parallel_residual", "use_parallel_residual"), ("norm_topk_prob", "expert_weights_norm")];
 
+/// Keys that only these values of `model_type` have; others are unknown in transformers, too.
+static ONLY_IN: &[(&[&str], &[&str])] = &[
+    (&["local_attention", "global_attn_every_n_layers", "local_rope_theta"], &["modernbert"]),
+    (&["sliding_window_pattern"], &["gemma3_text", "cohere2"]),
+    (&["rope_local_base_freq"], &["gemma3_text"]),
+    (&["partial_rotary_factor"], &["phi", "phi3", "stablelm", "gpt_neox"]),
+    (
+        &[
+            "qk_rope_head_dim",
+            "v_head_dim",
+            "kv_lora_rank",
+            "q_lora_rank",
+            "n_group",
+            "topk_group",
+            "routed_scaling_factor",
+        ],
+        &["deepseek_v2", "deepseek_v3"],
+    ),
+];
+
+/// Whether a model of `model_type` has this key.
+pub(crate) fn is_known(model_type: &str, key: &str) -> bool {
+    ONLY_IN.iter().all(|(keys, types)| !keys.contains(&key) || types.contains(&model_type))
+}
+
 /// What `config.json` calls a GGUF key, for messages.
 pub(crate) fn hf_name(config: &Config, key: &str) -> String {
     let scaling = if config.peek("rope_parameters").is_some() { "rope_parameters" } else { "rope_scaling" };

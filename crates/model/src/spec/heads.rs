@@ -16,12 +16,14 @@ pub struct Mla {
     pub qk_rope_head_dim: usize,
     /// Elements of a value head.
     pub v_head_dim: usize,
+    /// Added to the variance in the norms of compressed vectors: 1e-6 in transformers, whatever the key says; that of all norms in GGUF files.
+    pub norm_eps: f32,
 }
 
 impl Mla {
     /// # Errors
     /// When a key is missing, of the wrong type or out of range.
-    pub(super) fn of(keys: &Keys) -> Result<Mla> {
+    pub(super) fn of(keys: &Keys, eps: f32) -> Result<Mla> {
         let size = 1..=1 << 16;
         let qk_rope_head_dim = keys.required("rope.dimension_count", size.clone())?;
         // Older GGUF files cache every head, and have the keys without `_mla` alone.
@@ -43,6 +45,7 @@ impl Mla {
             qk_nope_head_dim: key - qk_rope_head_dim,
             qk_rope_head_dim,
             v_head_dim: of("attention.value_length")?,
+            norm_eps: if keys.config.is_some() { 1e-6 } else { eps },
         })
     }
 }

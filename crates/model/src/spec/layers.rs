@@ -63,7 +63,7 @@ pub(super) fn layer_kinds(
     let kind = |layer: usize| {
         let window = window.filter(|_| !global[layer]);
         let rotary = rotary[layer] && ropes > 0 && !(arch.global_nope && window.is_none());
-        let rope = rotary.then_some(if window.is_some() { ropes - 1 } else { 0 });
+        let rope = rotary.then(|| if window.is_some() { ropes - 1 } else { 0 });
         LayerKind { window, rope, experts: experts && layer >= dense }
     };
     Ok((0..layers).map(kind).collect())

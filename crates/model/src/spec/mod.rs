@@ -79,11 +79,15 @@ impl Spec {
         let n_layers = keys.required("block_count", 1..=1 << 16)?;
         let n_heads = keys.required("attention.head_count", 1..=1 << 16)?;
         let n_kv_heads = keys.count("attention.head_count_kv", 1..=1 << 16)?.unwrap_or(n_heads);
-        if n_heads % n_kv_heads != 0 {
-            let key = keys.file_key("attention.head_count_kv");
-            return Err(Error::bad(key, format!("a divisor of {n_heads} heads"), n_kv_heads));
-        }
         let hidden_size = keys.required("embedding_length", many.clone())?;
+        if n_heads % n_kv_heads != 0 {
+            let (key, kv) = (keys.file_key("attention.head_count"), keys.file_key("attention.head_count_kv"));
+            // Heads that do not divide the hidden size are more likely the wrong number.
+            return Err(match hidden_size.is_multiple_of(n_heads) {
+                true => Error::bad(kv, format!("a divisor of {n_heads} heads"), n_kv_heads),
+                false => Error::bad(key, format!("a multiple of {kv}, which is {n_kv_heads}"), n_heads),
+            });
+        }
         keys.check_neutral()?;
         let vocab_size = head::vocab_size(file, &keys)?;
         let eps_key = match arch.norm {
@@ -91,20 +95,27 @@ impl Spec {
             NormKind::Layer => "attention.layer_norm_epsilon",
         };
         let missing = || Error::MissingKey { key: keys.file_key(eps_key), expected: "a number" };
-        let mla = if arch.mla { Some(Mla::of(&keys)?) } else { None };
+        let eps = keys.float(eps_key, 0.0)?.ok_or_else(missing)?;
+        let mla = if arch.mla { Some(Mla::of(&keys, eps)?) } else { None };
         let query_dim = heads::head_dim(&keys, hidden_size, n_heads, mla)?;
         let (n_kv_heads, head_dim) =
             mla.map_or((n_kv_heads, query_dim), |mla| (1, mla.kv_lora_rank + mla.qk_rope_head_dim));
         let rope = rope::ropes(&keys, file, mla.map_or(query_dim, |mla| mla.qk_rope_head_dim))?;
         let factor = |key: &str| keys.float(key, 0.0).map(|factor| factor.filter(|&factor| factor != 0.0));
-        let quant_method = keys.config.as_ref().map_or(Ok(QuantMethod::None), |config| QuantMethod::of(config.value()))?;
+        let quant_method = keys.config.as_ref().map_or(Ok(QuantMethod::None), |config| {
+            config.get("quantization_config");
+            QuantMethod::of(config.value())
+        })?;
         let query_scalar = heads::query_scalar(arch, n_layers, hidden_size / n_heads, query_dim);
         let usual_scale = 1.0 / (query_scalar as f32).sqrt() * rope.score_scale;
         let logit_scale = factor("logit_scale")?.unwrap_or(1.0);
         let embedding_scale = if arch.scaled_embedding { (hidden_size as f32).sqrt() } else { 1.0 };
         let experts = experts::experts(&keys)?;
         let mut warnings = keys.config.as_ref().map_or_else(Vec::new, |config| hf::assumptions(config, arch));
-        let tied = head::is_tied(file, &keys, quant_method, &mut warnings)?;
+        if let Some(config) = &keys.config {
+            warnings.extend(QuantMethod::warnings(config.value())?);
+        }
+        let tied = head::is_tied(file, &keys, &quant_method, &mut warnings)?;
         if arch.qkv_bias && !file.names().any(|name| name.ends_with(".bias")) {
             let name = arch.name();
             warnings.push(format!(
@@ -115,6 +126,10 @@ impl Spec {
         if is_multimodal(file) {
             notes
                 .push("the model also takes images, which Trine does not support: only its text part is loaded".into());
+        }
+        notes.extend(quant_method.note(file));
+        if mla.is_some() && quant_method.bitnet().is_some_and(|bitnet| bitnet.norm_eps.is_some()) {
+            return Err(Error::bad("quantization_config.use_rms_norm", "false in this architecture", true));
         }
         let parallel = keys.flag("use_parallel_residual")?;
         let parallel = parallel.filter(|_| arch.supported_keys.contains(&"use_parallel_residual"));
@@ -136,7 +151,7 @@ impl Spec {
             vocab_size,
             context_length: rope::context_length(&keys)?,
             rope_base: rope.base,
-            eps: keys.float(eps_key, 0.0)?.ok_or_else(missing)?,
+            eps,
             tied,
         };
         let mut spec = Spec {
@@ -156,13 +171,17 @@ impl Spec {
             logit_softcap: factor("final_logit_softcapping")?,
             experts,
             mla,
-            bit_linear: quant_method.is_bitnet() || arch.bit_linear,
+            bit_linear: quant_method.bitnet().is_some() || arch.bit_linear,
             quant_method,
             notes,
             warnings,
         };
         let place = if keys.config.is_some() { "config.json" } else { "the file" };
-        spec.warnings.extend(keys.unknown().iter().map(|key| format!("{place} has key `{key}`, which Trine does not know: it is ignored")));
+        spec.warnings.extend(
+            keys.unknown()
+                .iter()
+                .map(|key| format!("{place} has key `{key}`, which Trine does not know: it is ignored")),
+        );
         spec.limit(spec.context_length);
         Ok(spec)
     }

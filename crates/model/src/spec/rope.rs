@@ -37,7 +37,12 @@ pub(super) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> 
         ));
     }
     let gguf = matches!(file.format(), FileFormat::Gguf { .. });
-    let pairs: RopeLayout = if gguf { keys.arch.pairs } else { keys.arch.hf_pairs };
+    let interleaved = keys.config.as_ref().map_or(Ok(None), |config| config.flag("rope_interleave"))?;
+    let pairs: RopeLayout = match interleaved.filter(|_| keys.arch.mla) {
+        _ if gguf => keys.arch.pairs,
+        Some(false) => RopeLayout::Halves,
+        _ => keys.arch.hf_pairs,
+    };
     let rope =
         |frequencies, magnitude| check(keys, Rope { frequencies, magnitude, temperature: None, pairs, head_dim });
     let base = keys.float("rope.freq_base", 1.0)?.unwrap_or(10000.0);
@@ -116,7 +121,10 @@ struct ScaledRope {
 fn scaled(keys: &Keys, base: f64, mut frequencies: Vec<f64>) -> Result<ScaledRope> {
     let rope_dim = 2 * frequencies.len();
     let (mut magnitude, mut score_scale) = (1.0, 1.0);
-    let factor = keys.float("rope.scaling.factor", f32::MIN_POSITIVE)?.map(f64::from);
+    let factor = keys.float("rope.scaling.factor", 0.0)?.map(f64::from);
+    if factor == Some(0.0) {
+        return Err(Error::bad(keys.file_key("rope.scaling.factor"), "a number above 0", 0));
+    }
     let named = keys.text("rope.scaling.type")?;
     if keys.config.is_some() && factor.is_none() && matches!(named, Some("linear" | "llama3" | "yarn")) {
         return Err(Error::MissingKey { key: keys.file_key("rope.scaling.factor"), expected: "a number" });
