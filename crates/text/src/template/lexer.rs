@@ -367,7 +367,7 @@ fn unescape(literal: &str) -> std::result::Result<String, String> {
                 let code = letter as u32;
                 text.push_str(&match code {
                     ..=0xff => format!("\\x{code:02x}"),
-                    ..=0xffff => format!("\\u{code:04x}"),
+                    0x100..=0xffff => format!("\\u{code:04x}"),
                     _ => format!("\\U{code:08x}"),
                 });
                 continue;

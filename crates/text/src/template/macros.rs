@@ -78,7 +78,7 @@ impl Object for Macro {
             });
         }
         let mut more = args.names();
-        more.retain(|name| !self.params.contains(name) && !(name == "caller" && self.reads("caller")));
+        more.retain(|name| !(self.params.contains(name) || name == "caller" && self.reads("caller")));
         if let Some(name) = more.first().filter(|_| !self.reads("kwargs")) {
             return Err(args.fail(format!("unexpected argument `{name}`")));
         }

@@ -97,7 +97,8 @@ impl<'a> Parser<'a> {
                 let name = self.expression()?;
                 let ignore_missing = self.is_name("ignore") && *self.next_token() == Token::Name("missing");
                 if ignore_missing {
-                    (self.advance(), self.advance());
+                    self.advance();
+                    self.advance();
                 }
                 self.context();
                 Stmt::Include(Spanned::new(ast::Include { name, ignore_missing }, self.span(from)))
@@ -113,7 +114,7 @@ impl<'a> Parser<'a> {
                 self.context();
                 Stmt::Import(Spanned::new(ast::Import { expr, name }, self.span(from)))
             }
-            "from" => self.from_import(from)?,
+            "from" => self.import_from(from)?,
             "break" | "continue" if self.loops == 0 => {
                 return Err(super::at_line(line, format!("`{name}` outside of a loop")));
             }
@@ -275,12 +276,13 @@ impl<'a> Parser<'a> {
     fn context(&mut self) -> bool {
         let found = (self.is_name("with") || self.is_name("without")) && *self.next_token() == Token::Name("context");
         if found {
-            (self.advance(), self.advance());
+            self.advance();
+            self.advance();
         }
         found
     }
 
-    fn from_import(&mut self, from: usize) -> Result<Stmt<'a>> {
+    fn import_from(&mut self, from: usize) -> Result<Stmt<'a>> {
         let expr = self.expression()?;
         self.expect_name("import")?;
         let mut names = Vec::new();
