@@ -1,17 +1,18 @@
 //! Python's two ways to fill in a text: `text % args` and `text.format(...)`. Texts are laid out here, numbers by the engine.
 
 use minijinja::formatting::{self, FormatStyle};
-use minijinja::value::{Kwargs, Rest, ValueKind, from_args};
+use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, State, Value};
 
+use super::attributes::is_dict;
 use super::budget::{spend, spend_all};
-use super::iterators::is_tuple;
+use super::numbers::multiply;
 use super::repr;
-use super::strings::escape;
+use super::strings::{escape, text_like};
 use super::values::wrong;
 
-/// `text % args`.
-pub(super) fn percent(state: &mut State, text: &Value, args: &[Value]) -> Result<Value, Error> {
+/// `text % args`, where `map` is the only argument if that has keys.
+pub(super) fn percent(state: &mut State, text: &Value, args: &[Value], map: Option<&Value>) -> Result<Value, Error> {
     let (mut filled, mut used, mut keyed) = (String::new(), 0, false);
     let mut next = || {
         used += 1;
@@ -29,8 +30,10 @@ pub(super) fn percent(state: &mut State, text: &Value, args: &[Value]) -> Result
         let mut value = None;
         if let Some(named) = rest.strip_prefix('(') {
             let (key, after) = named.split_once(')').ok_or_else(|| wrong("incomplete key of a format"))?;
-            let map = args.first().filter(|map| args.len() == 1 && map.kind() == ValueKind::Map);
-            let found = map.ok_or_else(|| wrong("the format requires a mapping"))?.get_item(&Value::from(key))?;
+            let found = map
+                .filter(|map| is_dict(map))
+                .ok_or_else(|| wrong("the format requires a mapping"))?
+                .get_item(&Value::from(key))?;
             if found.is_undefined() {
                 return Err(wrong(format!("the format asks for `{key}`, which is not there")));
             }
@@ -88,18 +91,30 @@ pub(super) fn percent(state: &mut State, text: &Value, args: &[Value]) -> Result
         filled.push_str(&written);
     }
     filled.push_str(rest);
-    let mapping = |arg: &Value| matches!(arg.kind(), ValueKind::Seq | ValueKind::Map) && !is_tuple(arg);
-    if used < args.len() && !keyed && !args.iter().any(mapping) && !args.iter().all(Value::is_undefined) {
+    if used < args.len() && !keyed && map.is_none() {
         return Err(wrong("not all arguments are in the format"));
     }
     Ok(if text.is_safe() { Value::from_safe_string(filled) } else { filled.into() })
 }
 
 /// Python's `text.format(*args, **kwargs)`.
-pub(super) fn braces(state: &mut State, text: &str, args: &[Value]) -> Result<Value, Error> {
-    let (args, named): (Rest<Value>, Kwargs) = from_args(args)?;
-    let mut fields = Fields { args: &args, named: &named, numbering: FieldNumbering::Unknown };
-    Ok(fields.fill(state, text, 0)?.into())
+pub(super) fn braces(state: &mut State, text: &Value, args: &[Value], named: &Kwargs) -> Result<Value, Error> {
+    filled(state, text, args, &|name| if named.has(name) { named.peek(name).ok() } else { None })
+}
+
+/// Python's `text.format_map(map)`.
+pub(super) fn braces_of(state: &mut State, text: &Value, map: &Value) -> Result<Value, Error> {
+    filled(state, text, &[], &|name| map.get_item(&name.into()).ok().filter(|value| !value.is_undefined()))
+}
+
+fn filled(
+    state: &mut State,
+    text: &Value,
+    args: &[Value],
+    named: &dyn Fn(&str) -> Option<Value>,
+) -> Result<Value, Error> {
+    let mut fields = Fields { args, named, safe: text.is_safe(), numbering: FieldNumbering::Unknown };
+    Ok(text_like(text, fields.fill(state, text.as_str().unwrap_or_default(), 0)?))
 }
 
 /// How the fields of a format are numbered. Python does not allow both ways in one format.
@@ -114,7 +129,9 @@ enum FieldNumbering {
 
 struct Fields<'a> {
     args: &'a [Value],
-    named: &'a Kwargs,
+    named: &'a dyn Fn(&str) -> Option<Value>,
+    /// Whether what is filled in is escaped.
+    safe: bool,
     numbering: FieldNumbering,
 }
 
@@ -140,7 +157,8 @@ impl Fields<'_> {
                 open == 0
             });
             let (field, after) = rest.split_at(end.ok_or_else(|| wrong("expected `}` in a format"))?);
-            filled.push_str(&self.field(state, field, depth)?);
+            let value = self.field(state, field, depth)?;
+            filled.push_str(&if self.safe && depth == 0 { escape(&value) } else { value });
             rest = &after[1..];
         }
         filled.push_str(rest);
@@ -167,6 +185,10 @@ impl Fields<'_> {
             ("", ValueKind::Number | ValueKind::Bool) => {
                 let mut numbers = spec.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
                 numbers.try_for_each(|digits| number(state, digits).map(drop))?;
+                if let Some(spec) = spec.strip_suffix('%').filter(|spec| spec.is_empty() || spec.starts_with('.')) {
+                    let hundred = multiply(&value, &100.into())?;
+                    return Ok(formatting::format(FormatStyle::StrFormat, &format!("{{:{spec}f}}"), &[hundred])? + "%");
+                }
                 return formatting::format(FormatStyle::StrFormat, &format!("{{:{spec}}}"), &[value]);
             }
             ("", kind) if !spec.is_empty() => return Err(wrong(format!("{kind} has no format `{spec}`"))),
@@ -198,8 +220,7 @@ impl Fields<'_> {
         let missing = || wrong(format!("the format asks for argument `{field}`, which is not there"));
         let mut value = match number {
             Some(number) => self.args.get(number).cloned().ok_or_else(missing)?,
-            None if !self.named.has(name) => return Err(missing()),
-            None => self.named.get(name)?,
+            None => (self.named)(name).ok_or_else(missing)?,
         };
         while !path.is_empty() {
             let (key, after) = match path.strip_prefix('[') {

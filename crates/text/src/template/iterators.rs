@@ -1,9 +1,12 @@
 //! What Python iterates over but does not keep as a list.
 
 use minijinja::Value;
-use minijinja::value::{Enumerator, Object, ObjectRepr, ValueKind};
+use minijinja::value::{Enumerator, Object, ObjectRepr};
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::attributes::is_dict;
 
 /// A generator: without a length, always true, and read once.
 #[derive(Debug)]
@@ -36,6 +39,10 @@ impl Object for Generator {
 
     fn is_true(self: &Arc<Self>) -> bool {
         true
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("<generator object>")
     }
 }
 
@@ -108,5 +115,5 @@ pub(super) fn is_iterator(value: &Value) -> bool {
 
 /// Whether a value can be a key of a dictionary.
 pub(super) fn is_hashable(value: &Value) -> bool {
-    value.kind() != ValueKind::Map && (!is_list(value) || is_tuple(value))
+    !is_dict(value) && (!is_list(value) || is_tuple(value))
 }

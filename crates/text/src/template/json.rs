@@ -1,9 +1,11 @@
 //! The `tojson` filter: Python's `json.dumps(value, ensure_ascii=False, ...)`.
 
-use minijinja::value::{Kwargs, ValueKind};
-use minijinja::{Error, ErrorKind, Value};
+use minijinja::value::ValueKind;
+use minijinja::{Error, ErrorKind, State, Value};
 use std::fmt::Write;
 
+use super::args::{Args, optional, required};
+use super::attributes::is_dict;
 use super::repr;
 
 /// Lists and dictionaries inside each other.
@@ -24,28 +26,29 @@ struct JsonStyle {
     ensure_ascii: bool,
 }
 
-pub(super) fn tojson(value: &Value, indent: Option<Value>, options: Kwargs) -> Result<Value, Error> {
-    let indent = indent.or(options.get("indent")?).filter(|indent| !indent.is_none());
-    let indent = match indent {
-        None => None,
-        Some(indent) => Some(match indent.as_str() {
-            Some(indent) => indent.to_owned(),
-            None => " ".repeat(usize::try_from(indent)?.min(64)),
-        }),
+pub(super) fn tojson(_: &mut State, args: &Args) -> Result<Value, Error> {
+    let [value, ensure_ascii, indent, separators, sort_keys] = args.bind([
+        required("x"),
+        optional("ensure_ascii", false),
+        optional("indent", ()),
+        optional("separators", ()),
+        optional("sort_keys", false),
+    ])?;
+    let indent = match indent.as_str() {
+        Some(indent) => Some(indent.to_owned()),
+        None => args.integer_or_none(&indent)?.map(|indent| " ".repeat(indent.clamp(0, 64) as usize)),
     };
-    let separators: Option<Value> = options.get("separators")?;
-    let separators = separators.filter(|separators| !separators.is_none());
-    let (item, key) = match separators {
-        None if indent.is_some() => (",".to_owned(), ": ".to_owned()),
-        None => (", ".to_owned(), ": ".to_owned()),
-        Some(pair) => (pair.get_item_by_index(0)?.to_string(), pair.get_item_by_index(1)?.to_string()),
+    let (item, key) = match separators.len() {
+        _ if separators.is_none() => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
+        Some(2) => {
+            let [item, key] = [separators.get_item_by_index(0)?, separators.get_item_by_index(1)?];
+            (args.text(&item)?.to_owned(), args.text(&key)?.to_owned())
+        }
+        _ => return Err(args.fail("expected two separators")),
     };
-    let sort_keys = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
-    let ensure_ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
-    options.assert_all_used()?;
-    let style = JsonStyle { indent, item, key, sort_keys, ensure_ascii };
+    let style = JsonStyle { indent, item, key, sort_keys: sort_keys.is_true(), ensure_ascii: ensure_ascii.is_true() };
     let mut json = String::new();
-    style.write(value, 0, &mut json)?;
+    style.write(&value, 0, &mut json)?;
     Ok(json.into())
 }
 
@@ -71,9 +74,13 @@ impl JsonStyle {
                 let items: Vec<Value> = value.try_iter()?.collect();
                 self.list(['[', ']'], items.len(), depth, json, |i, json| self.write(&items[i], depth + 1, json))?;
             }
-            ValueKind::Map => {
+            ValueKind::Map if is_dict(value) => {
                 let mut keys: Vec<Value> = value.try_iter()?.collect();
                 if self.sort_keys {
+                    let texts = keys.iter().filter(|key| key.as_str().is_some()).count();
+                    if texts != 0 && texts != keys.len() {
+                        return Err(wrong("a dictionary of sorted strings and other keys"));
+                    }
                     keys.sort();
                 }
                 self.list(['{', '}'], keys.len(), depth, json, |i, json| {

@@ -1,17 +1,25 @@
 //! Chat templates: rendering the messages of a chat to one prompt, like `apply_chat_template` of Hugging Face.
 
+mod args;
+mod attributes;
 mod budget;
+mod classes;
 mod filters;
 mod format;
+mod functions;
 mod iterators;
 mod json;
+mod lexer;
+mod macros;
 mod methods;
+mod numbers;
 mod operators;
+mod parser;
 mod pprint;
 mod python;
 mod repr;
-mod rewrite;
 mod strings;
+mod tests;
 mod texts;
 mod values;
 mod wrap;
@@ -19,9 +27,8 @@ mod wrap;
 use crate::{Error, Result};
 use chrono::NaiveDateTime;
 use minijinja::machinery::{self, CodeGenerator, Instructions};
-use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment, ErrorKind, Value};
+use minijinja::{AutoEscape, Environment, Value};
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 use std::collections::BTreeMap;
@@ -79,8 +86,8 @@ impl Message {
 pub struct Template {
     environment: Environment<'static>,
     source: String,
-    /// The source without tags that the engine does not know.
-    plain: String,
+    /// The source as Jinja reads it.
+    normalized: String,
     bos: String,
     eos: String,
 }
@@ -91,19 +98,17 @@ impl Template {
     /// # Errors
     /// When the template has a syntax error, or is too large.
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<Template> {
-        let mut environment = Environment::new();
+        let mut environment = Environment::empty();
         // In debug mode, errors name undefined variables.
         environment.set_debug(true);
         environment.set_fuel(Some(STEPS));
         environment.set_recursion_limit(DEPTH);
-        filters::install(&mut environment);
-        methods::install(&mut environment);
         operators::install(&mut environment);
-        environment.add_function("raise_exception", |message: String| -> std::result::Result<Value, _> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-        });
-        let plain = python::without_generation_tags(source);
-        let mut template = Template { environment, source: source.to_owned(), plain, bos: bos.into(), eos: eos.into() };
+        functions::install(&mut environment);
+        macros::install(&mut environment);
+        let normalized = lexer::normalized(source);
+        let mut template =
+            Template { environment, source: source.to_owned(), normalized, bos: bos.into(), eos: eos.into() };
         template.set_clock(|| chrono::Local::now().naive_local());
         if source.len() > SOURCE {
             let problem = format!("expected at most {SOURCE} bytes, found {}", source.len());
@@ -151,10 +156,9 @@ impl Template {
 
     /// Compiles the template to instructions of the engine, with Python's operators.
     fn compile(&self) -> Result<(Instructions<'_>, BTreeMap<&str, Instructions<'_>>)> {
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(explain)?;
-        let tree = machinery::parse(&self.plain, NAME, syntax).map_err(explain)?;
-        let mut generator = CodeGenerator::new(NAME, &self.plain);
-        generator.compile_stmt(&rewrite::stmt(&tree));
+        let tree = parser::parse(&self.normalized)?;
+        let mut generator = CodeGenerator::new(NAME, &self.normalized);
+        generator.compile_stmt(&tree);
         Ok(generator.finish())
     }
 

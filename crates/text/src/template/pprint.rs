@@ -3,6 +3,8 @@
 use minijinja::value::ValueKind;
 use minijinja::{Error, State, Value};
 
+use super::args::{Args, required};
+use super::attributes::is_dict;
 use super::budget::{ENTRY, spend};
 use super::iterators::is_tuple;
 use super::repr;
@@ -11,11 +13,12 @@ use super::strings::{is_space, splitlines};
 /// Characters of a line.
 const WIDTH: usize = 80;
 
-pub(super) fn pprint(state: &mut State, value: Value) -> Result<String, Error> {
+pub(super) fn pprint(state: &mut State, args: &Args) -> Result<Value, Error> {
+    let [value] = args.bind([required("value")])?;
     let mut text = String::new();
     let place = Position { indent: 0, after: 0, top: true };
     write(state, &value, place, &mut text)?;
-    Ok(text)
+    Ok(text.into())
 }
 
 /// The position of a value in the output.
@@ -47,7 +50,7 @@ fn write(state: &mut State, value: &Value, place: Position, text: &mut String) -
     }
     let (open, close) = match value.kind() {
         ValueKind::String => return string(state, value.as_str().unwrap_or_default(), place, text),
-        ValueKind::Map => ("{", "}"),
+        ValueKind::Map if is_dict(value) => ("{", "}"),
         ValueKind::Seq if is_tuple(value) => ("(", if value.len() == Some(1) { ",)" } else { ")" }),
         ValueKind::Seq => ("[", "]"),
         _ => {

@@ -1,4 +1,4 @@
-//! What Hugging Face adds to Jinja: the clock and the tags of training.
+//! What Hugging Face adds to Jinja: the clock.
 
 use chrono::NaiveDateTime;
 use minijinja::{Error, ErrorKind};
@@ -21,30 +21,4 @@ pub(super) fn strftime(time: NaiveDateTime, format: &str) -> Result<String, Erro
         Error::new(ErrorKind::InvalidOperation, message)
     })?;
     Ok(text)
-}
-
-/// Replaces `{% generation %}` tags, by which transformers marks the text of the assistant, by plain blocks.
-pub(super) fn without_generation_tags(source: &str) -> String {
-    let mut plain = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(at) = rest.find("{%") {
-        let (before, tag) = rest.split_at(at + 2);
-        plain.push_str(before);
-        let name = tag.trim_start_matches(['-', '+']).trim_start();
-        let len = name.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(name.len());
-        let (name, after) = name.split_at(len);
-        let block = match name {
-            "generation" => "with",
-            "endgeneration" => "endwith",
-            _ => {
-                rest = tag;
-                continue;
-            }
-        };
-        plain.push_str(&tag[..tag.len() - after.len() - name.len()]);
-        plain.push_str(block);
-        rest = after;
-    }
-    plain.push_str(rest);
-    plain
 }

@@ -6,6 +6,7 @@ use regex_automata::meta::Regex;
 use std::fmt::Write;
 use std::sync::LazyLock;
 
+use super::attributes::{is_dict, is_namespace};
 use super::iterators::{DictView, is_tuple};
 use super::strings::pattern;
 
@@ -15,9 +16,9 @@ static ESCAPED: LazyLock<Regex> = LazyLock::new(|| pattern(r#"[\\'"\p{C}\p{Z}--\
 /// `str(value)`.
 pub(super) fn str(value: &Value) -> String {
     match value.as_str() {
-        Some(text) => text.to_owned(),
-        None if value.is_undefined() => String::new(),
-        None => repr(value),
+        Some(text) if value.kind() == ValueKind::String => text.to_owned(),
+        _ if value.is_undefined() => String::new(),
+        _ => repr(value),
     }
 }
 
@@ -53,6 +54,12 @@ fn write(value: &Value, sorted: bool, text: &mut String) {
     }
     match value.kind() {
         ValueKind::Undefined => text.push_str("Undefined"),
+        ValueKind::Bytes => bytes(value.as_bytes().unwrap_or_default(), text),
+        ValueKind::String if value.is_safe() => {
+            text.push_str("Markup(");
+            quoted(value.as_str().unwrap_or_default(), text);
+            text.push(')');
+        }
         ValueKind::String => quoted(value.as_str().unwrap_or_default(), text),
         ValueKind::Number if !value.is_integer() => {
             text.push_str(&f64::try_from(value.clone()).map_or_else(|_| value.to_string(), float));
@@ -71,20 +78,41 @@ fn write(value: &Value, sorted: bool, text: &mut String) {
             }
             text.push_str(close);
         }
+        ValueKind::Map if !is_namespace(value) && !is_dict(value) => {
+            let _ = write!(text, "{value}");
+        }
         ValueKind::Map => {
-            text.push('{');
+            text.push_str(if is_namespace(value) { "<Namespace {" } else { "{" });
             for (i, key) in entries(value, sorted).iter().enumerate() {
                 text.push_str(if i > 0 { ", " } else { "" });
                 write(key, sorted, text);
                 text.push_str(": ");
                 write(&value.get_item(key).unwrap_or_default(), sorted, text);
             }
-            text.push('}');
+            text.push_str(if is_namespace(value) { "}>" } else { "}" });
         }
         _ => {
             let _ = write!(text, "{value}");
         }
     }
+}
+
+/// `b'...'`, with what is not ASCII escaped.
+fn bytes(bytes: &[u8], text: &mut String) {
+    let quote = if bytes.contains(&b'\'') && !bytes.contains(&b'"') { '"' } else { '\'' };
+    text.extend(['b', quote]);
+    for &byte in bytes {
+        let _ = match byte {
+            b'\n' => write!(text, "\\n"),
+            b'\r' => write!(text, "\\r"),
+            b'\t' => write!(text, "\\t"),
+            b'\\' => write!(text, "\\\\"),
+            b' '..=b'~' if char::from(byte) != quote => write!(text, "{}", char::from(byte)),
+            b' '..=b'~' => write!(text, "\\{quote}"),
+            _ => write!(text, "\\x{byte:02x}"),
+        };
+    }
+    text.push(quote);
 }
 
 /// Between single quotes, or double ones where that saves escapes.

@@ -1,5 +1,6 @@
 //! Python's functions of strings that need no budget.
 
+use minijinja::Value;
 use regex_automata::meta::Regex;
 
 /// Compiles a constant regular expression.
@@ -28,6 +29,11 @@ pub(super) fn escape(text: &str) -> String {
     escaped
 }
 
+/// A text that is marked as safe if `of` is.
+pub(super) fn text_like(of: &Value, text: String) -> Value {
+    if of.is_safe() { Value::from_safe_string(text) } else { text.into() }
+}
+
 /// Python's `text.splitlines(ends)`.
 pub(super) fn splitlines(text: &str, ends: bool) -> Vec<&str> {
     const BREAKS: &[char] =
@@ -43,4 +49,30 @@ pub(super) fn splitlines(text: &str, ends: bool) -> Vec<&str> {
         lines.push(rest);
     }
     lines
+}
+
+/// The capital of a letter at the start of a word.
+pub(super) fn titlecase(c: char) -> String {
+    match c {
+        // Letters of two have a form of their own.
+        'Ǆ'..='ǆ' => 'ǅ'.into(),
+        'Ǉ'..='ǉ' => 'ǈ'.into(),
+        'Ǌ'..='ǌ' => 'ǋ'.into(),
+        'Ǳ'..='ǳ' => 'ǲ'.into(),
+        // As have those with an iota, which is below or beside.
+        'ᾀ'..='ᾇ' | 'ᾐ'..='ᾗ' | 'ᾠ'..='ᾧ' => char::from_u32(c as u32 + 8).unwrap_or(c).into(),
+        'ᾳ' | 'ῃ' | 'ῳ' => char::from_u32(c as u32 + 9).unwrap_or(c).into(),
+        'ᾈ'..='ᾏ' | 'ᾘ'..='ᾟ' | 'ᾨ'..='ᾯ' | 'ᾼ' | 'ῌ' | 'ῼ' => c.into(),
+        _ => {
+            let mut upper = c.to_uppercase();
+            let first = upper.next().into_iter();
+            first.chain(upper.flat_map(char::to_lowercase)).collect()
+        }
+    }
+}
+
+/// Python's `text.capitalize()`.
+pub(super) fn capitalize(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |first| titlecase(first) + &chars.as_str().to_lowercase())
 }

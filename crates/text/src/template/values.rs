@@ -1,9 +1,10 @@
-//! Python's conversions and comparisons of values, and the arguments of filters.
+//! Python's conversions and comparisons of values.
 
-use minijinja::value::{Kwargs, ValueKind};
+use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, State, Value};
 use std::cmp::Ordering;
 
+use super::attributes::is_dict;
 use super::budget::{ENTRY, spend, spend_all};
 use super::iterators::{is_list, is_tuple};
 use super::repr;
@@ -16,29 +17,6 @@ pub(super) fn wrong(problem: impl std::fmt::Display) -> Error {
 
 pub(super) fn refused(op: &str, a: &Value, b: &Value) -> Error {
     wrong(format!("{} {op} {}: not defined for these types", a.kind(), b.kind()))
-}
-
-/// The arguments of a filter, by position or by name.
-pub(super) fn given<const N: usize>(
-    names: [&str; N],
-    args: &[Value],
-    options: &Kwargs,
-) -> Result<[Option<Value>; N], Error> {
-    if args.len() > N {
-        return Err(wrong(format!("expected at most {N} arguments, found {}", args.len())));
-    }
-    let mut found = [const { None }; N];
-    for (i, name) in names.into_iter().enumerate() {
-        let named = options.get(name)?;
-        found[i] = args.get(i).cloned().or(named);
-    }
-    options.assert_all_used()?;
-    Ok(found)
-}
-
-/// An integer argument.
-pub(super) fn integer(value: Option<Value>, usual: i64) -> Result<i64, Error> {
-    value.map_or(Ok(usual), i64::try_from)
 }
 
 /// Digits without the underscores that Python allows between them.
@@ -66,8 +44,9 @@ pub(super) fn escaped(value: &Value) -> String {
 /// The items of `value`. Unlike in the engine, `none` is an error.
 pub(super) fn iterate(state: &mut State, value: &Value) -> Result<Vec<Value>, Error> {
     spend(state, value.as_str().map_or(0, |text| text.len() * ENTRY))?;
-    if value.is_none() {
-        return Err(wrong("none is not iterable"));
+    let known = is_dict(value) || !matches!(value.kind(), ValueKind::None | ValueKind::Map);
+    if !known {
+        return Err(wrong("expected something to iterate over, found none or a namespace"));
     }
     Ok(value.try_iter()?.collect())
 }
@@ -90,17 +69,17 @@ pub(super) fn floats(a: &Value, b: &Value) -> Option<(f64, f64)> {
     Some((float(a)?, float(b)?))
 }
 
-/// Compares two values, if they have an order.
-pub(super) fn order(state: &mut State, a: &Value, b: &Value) -> Result<Ordering, Error> {
+/// Compares two values of types that have an order. NaN has none.
+pub(super) fn order(state: &mut State, a: &Value, b: &Value) -> Result<Option<Ordering>, Error> {
     spend_all(state, a)?;
     spend_all(state, b)?;
     match (integers(a, b), floats(a, b), a.as_str(), b.as_str()) {
-        (Some((a, b)), ..) => Ok(a.cmp(&b)),
-        (_, Some((a, b)), ..) => a.partial_cmp(&b).ok_or_else(|| wrong("NaN has no order")),
-        (.., Some(a), Some(b)) => Ok(a.cmp(b)),
+        (Some((a, b)), ..) => Ok(Some(a.cmp(&b))),
+        (_, Some((a, b)), ..) => Ok(a.partial_cmp(&b)),
+        (.., Some(a), Some(b)) => Ok(Some(a.cmp(b))),
         _ if is_list(a) && is_list(b) && is_tuple(a) == is_tuple(b) => {
             let differ = a.try_iter()?.zip(b.try_iter()?).find(|(a, b)| a != b);
-            differ.map_or(Ok(a.len().cmp(&b.len())), |(a, b)| order(state, &a, &b))
+            differ.map_or(Ok(Some(a.len().cmp(&b.len()))), |(a, b)| order(state, &a, &b))
         }
         _ => Err(refused("<", a, b)),
     }

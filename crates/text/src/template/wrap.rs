@@ -1,41 +1,46 @@
 //! The `wordwrap` filter: Python's `textwrap.wrap(line, width, ...)` of each line.
 
-use minijinja::value::{Kwargs, Rest};
 use minijinja::{Error, State, Value};
 use regex_automata::meta::Regex;
 use std::ops::Range;
 use std::sync::LazyLock;
 
+use super::args::{Args, optional, required};
 use super::budget::{ENTRY, spend};
-use super::repr;
 use super::strings::{is_space, pattern, splitlines};
-use super::values::{given, integer, wrong};
 
 static LETTER: LazyLock<Regex> = LazyLock::new(|| pattern(r"[\p{L}\p{N}_--\p{Nd}]"));
 
-pub(super) fn wordwrap(state: &mut State, value: Value, args: Rest<Value>, options: Kwargs) -> Result<String, Error> {
-    let names = ["width", "break_long_words", "wrapstring", "break_on_hyphens"];
-    let [width, long, by, hyphens] = given(names, &args, &options)?;
-    let text = value.as_str().ok_or_else(|| wrong("wordwrap: expected a text"))?;
-    let by = by.filter(|by| !by.is_none()).map_or("\n".to_owned(), |by| repr::str(&by));
-    let width = usize::try_from(integer(width, 79)?).ok().filter(|&width| width > 0);
+pub(super) fn wordwrap(state: &mut State, args: &Args) -> Result<Value, Error> {
+    let [value, width, long, by, hyphens] = args.bind([
+        required("s"),
+        optional("width", 79),
+        optional("break_long_words", true),
+        optional("wrapstring", ()),
+        optional("break_on_hyphens", true),
+    ])?;
+    let text = args.text(&value)?;
+    let by = if by.is_none() { "\n" } else { args.text(&by)? };
     let wrap = Wrap {
-        width: width.ok_or_else(|| wrong("wordwrap: expected a width above 0"))?,
-        long: long.is_none_or(|long| long.is_true()),
-        hyphens: hyphens.is_none_or(|hyphens| hyphens.is_true()),
+        width: usize::try_from(args.integer(&width)?).unwrap_or(0),
+        long: long.is_true(),
+        hyphens: hyphens.is_true(),
     };
     let mut wrapped = String::new();
     for (i, line) in splitlines(text, false).into_iter().enumerate() {
+        if wrap.width == 0 {
+            return Err(args.fail("expected a width above 0"));
+        }
         spend(state, by.len() + line.len() * ENTRY)?;
-        wrapped.push_str(if i > 0 { &by } else { "" });
+        wrapped.push_str(if i > 0 { by } else { "" });
         let chars: Vec<char> = line.chars().collect();
         for (i, line) in wrap.lines(&chars).into_iter().enumerate() {
             spend(state, by.len())?;
-            wrapped.push_str(if i > 0 { &by } else { "" });
+            wrapped.push_str(if i > 0 { by } else { "" });
             wrapped.extend(line.into_iter().flat_map(|chunk| &chars[chunk]));
         }
     }
-    Ok(wrapped)
+    Ok(wrapped.into())
 }
 
 struct Wrap {

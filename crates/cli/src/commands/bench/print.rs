@@ -6,12 +6,12 @@ use std::io::{self, Write};
 use trine_lab::bench::{Against, BenchReport, Comparison, THRESHOLD, Verdict};
 
 /// What the columns are.
-const LEGEND: &str = "\
-    95 %: interval of the median; GB/s and GOPS: the least that a test reads and multiplies; of memory: of the bandwidth around the
-    runs; of int8, of f32: of the peaks above; steal, others: CPU time that the host and other processes took";
+const LEGEND: &str = "95 %: interval of the median; GB/s, GOPS: the least that a test reads and multiplies;\n\
+    of memory: of the bandwidth around the runs; of int8, of f32: of the peaks above;\n\
+    steal, others: CPU time that the host and other processes took";
 
-const BEYOND: &str = "\
-    ! more than all: weights that a cache holds are not read from memory, or the limit was measured at another speed of the machine";
+const BEYOND: &str =
+    "!: more than all: a cache gave what memory would have, or the limit was measured while the machine was slower";
 
 pub fn report(report: &BenchReport, baseline: Option<&[Comparison]>, out: &mut impl Write) -> io::Result<()> {
     let mut facts = Facts::default();
