@@ -128,6 +128,19 @@ pub static IGNORED_HF_KEYS: &[IgnoredKeys] = &[
         ],
         reason: "in published files, and read by no code of transformers",
     },
+    IgnoredKeys {
+        keys: &[
+            "shared_expert_intermediate_size",
+            "n_shared_experts",
+            "topk_group",
+            "topk_method",
+            "hidden_act",
+            "hidden_activation",
+            "rope_parameters.type",
+            "rope_scaling.type",
+        ],
+        reason: "where nothing reads them, the shapes of tensors or another key say it",
+    },
 ];
 
 /// Keys of an architecture in GGUF, without its prefix.
