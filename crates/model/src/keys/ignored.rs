@@ -146,6 +146,16 @@ pub static IGNORED_HF_KEYS: &[IgnoredKeys] = &[
 /// Keys of an architecture in GGUF, without its prefix.
 pub static IGNORED_GGUF_KEYS: &[IgnoredKeys] = &[
     IgnoredKeys {
+        keys: &[
+            "expert_shared_feed_forward_length",
+            "expert_shared_count",
+            "expert_group_used_count",
+            "attention.key_length",
+            "attention.value_length",
+        ],
+        reason: "where nothing reads them, the shapes of tensors or another key say it",
+    },
+    IgnoredKeys {
         keys: &["vocab_size", "rope.scaling.finetuned", "tensor_data_layout", "nextn_predict_layers", "pooling_type"],
         reason: "what the tensors or other parts of the program say",
     },
