@@ -15,7 +15,7 @@ pub fn documents(path: &Path, format: DocumentFormat) -> Result<Documents> {
     Ok(Documents::read(file, path, format))
 }
 
-/// Standard input, without its last newline, which `echo` and editors add.
+/// Standard input, without its last newline, which `echo` and editors add, and without a byte order mark, which other editors put first.
 pub fn text() -> Result<String> {
     let mut bytes = Vec::new();
     std::io::stdin().lock().read_to_end(&mut bytes)?;
@@ -25,6 +25,9 @@ pub fn text() -> Result<String> {
             error.utf8_error().valid_up_to()
         )
     })?;
+    if text.starts_with('\u{feff}') {
+        text.drain(..'\u{feff}'.len_utf8());
+    }
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {

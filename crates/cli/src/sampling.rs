@@ -2,10 +2,48 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use trine_engine::{Field, Param, Sampling, params};
+use trine_model::GenerationConfig;
 
 /// How tokens are sampled.
 #[derive(Clone, Debug)]
-pub struct SamplingArgs(pub Sampling);
+pub struct SamplingArgs {
+    /// The preset that was passed.
+    preset: Option<Sampling>,
+    /// Options that were passed, with their values.
+    values: Vec<(&'static Param, String)>,
+}
+
+impl SamplingArgs {
+    /// The options that were passed, over the preset that was passed or else `default`.
+    pub fn over(&self, default: Sampling) -> Result<Sampling, trine_engine::Error> {
+        let mut sampling = self.preset.clone().unwrap_or(default);
+        // Texts replace those of the default; each value adds one.
+        if self.values.iter().any(|(param, _)| param.name == "stop") {
+            sampling.stop.clear();
+        }
+        self.values.iter().try_for_each(|(param, value)| param.set(&mut sampling, value))?;
+        Ok(sampling)
+    }
+
+    /// As [`SamplingArgs::over`] for the default preset.
+    pub fn sampling(&self) -> Result<Sampling, trine_engine::Error> {
+        self.over(Sampling::preset(DEFAULT_PRESET)?)
+    }
+
+    /// As [`SamplingArgs::over`] for what a model recommends. A note tells what that is.
+    pub fn recommended(&self, generation: &GenerationConfig, quiet: bool) -> Result<Sampling, trine_engine::Error> {
+        let default = Sampling::preset(DEFAULT_PRESET)?;
+        let recommended = default.clone().recommended(generation);
+        let changed =
+            |param: &&Param| param.show(&recommended) != param.show(&default) && param.name != "repeat_last_n";
+        let shown = |param: &Param| Some(format!("{} {}", param.name.replace('_', "-"), param.show(&recommended)?));
+        let list: Vec<String> = params().filter(changed).filter_map(shown).collect();
+        if self.preset.is_none() && !list.is_empty() && !quiet {
+            note!("note: generation_config.json sets {}; options override it", list.join(", "));
+        }
+        self.over(recommended)
+    }
+}
 
 const DEFAULT_PRESET: &str = "balanced";
 const HEADING: &str = "Sampling";
@@ -44,9 +82,9 @@ impl Args for SamplingArgs {
         let preset = Arg::new("preset")
             .long("preset")
             .help("Preset of sampling options, which the other options override")
+            .long_help("Preset of sampling options, which the other options override [default: the model's own options, or balanced]")
             .value_name("NAME")
             .value_parser(presets)
-            .default_value(DEFAULT_PRESET)
             .help_heading(HEADING);
         command.arg(preset).args(params().map(arg))
     }
@@ -59,20 +97,19 @@ impl Args for SamplingArgs {
 impl FromArgMatches for SamplingArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<SamplingArgs, clap::Error> {
         let invalid = |error: trine_engine::Error| clap::Error::raw(clap::error::ErrorKind::ValueValidation, error);
-        let preset = matches.get_one::<String>("preset").map_or(DEFAULT_PRESET, |name| name);
-        let mut sampling = Sampling::preset(preset).map_err(invalid)?;
+        let preset = matches.get_one::<String>("preset").map(|name| Sampling::preset(name)).transpose();
+        let mut values = Vec::new();
         for param in params() {
-            if is_switch(param) {
-                if matches.get_flag(param.name) {
-                    param.set(&mut sampling, "true").map_err(invalid)?;
-                }
-            } else {
-                for text in matches.get_many::<String>(param.name).into_iter().flatten() {
-                    param.set(&mut sampling, text).map_err(invalid)?;
-                }
+            if !is_switch(param) {
+                let texts = matches.get_many::<String>(param.name).into_iter().flatten();
+                values.extend(texts.map(|text| (param, text.clone())));
+            } else if matches.get_flag(param.name) {
+                values.push((param, "true".to_owned()));
             }
         }
-        Ok(SamplingArgs(sampling))
+        let args = SamplingArgs { preset: preset.map_err(invalid)?, values };
+        args.sampling().map_err(invalid)?;
+        Ok(args)
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

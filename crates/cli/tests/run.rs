@@ -402,3 +402,77 @@ fn weights_are_called_repacked_if_some_are() {
         }
     }
 }
+
+/// The golden llama as a folder of Hugging Face, with one more file.
+fn folder_with(name: &str, content: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(golden("llama").join(file), folder.path().join(file)).unwrap();
+    }
+    std::fs::write(folder.path().join(name), content).unwrap();
+    folder
+}
+
+#[test]
+fn the_generation_config_says_where_answers_end_and_how_to_sample() {
+    let run = |config: &str, options: &[&str]| {
+        let folder = folder_with("generation_config.json", config);
+        let model = folder.path().display().to_string();
+        trine_with(&[&["run", &model, PROMPT, "--raw", "--seed", "7", "--json"], options].concat())
+    };
+    let greedy = run("{}", &["--temperature", "0", "--max-tokens", "6"]);
+    let ids = greedy.json()["ids"].clone();
+    assert!(!greedy.err.contains("generation_config.json"), "{}", greedy.err);
+    let third = &ids[2];
+    for config in [format!(r#"{{"eos_token_id": {third}}}"#), format!(r#"{{"eos_token_id": [1, {third}]}}"#)] {
+        let json = run(&config, &["--temperature", "0", "--max-tokens", "6"]).json();
+        let end = ids.as_array().unwrap().iter().position(|id| id == third).unwrap();
+        assert_eq!(json["finish_reason"], "stop", "{config}");
+        assert_eq!(json["ids"].as_array().unwrap()[..], ids.as_array().unwrap()[..end], "{config}");
+    }
+
+    let config =
+        r#"{"do_sample": true, "temperature": 0.6, "top_k": 20, "repetition_penalty": 1.1, "max_new_tokens": 5}"#;
+    let ran = run(config, &[]);
+    let note = "note: generation_config.json sets repetition-penalty 1.1, top-k 20, top-p 1, temperature 0.6, max-tokens 5; options override it";
+    assert!(ran.err.contains(note), "{}", ran.err);
+    assert_eq!(ran.json()["ids"].as_array().unwrap().len(), 5);
+    let options = ["--repetition-penalty", "1.1", "--repeat-last-n", "9999", "--top-k", "20", "--top-p", "1"];
+    let same = run("{}", &[&options[..], &["--temperature", "0.6", "--max-tokens", "5"]].concat());
+    assert_eq!(ran.json()["ids"], same.json()["ids"]);
+    assert_eq!(run(config, &["--max-tokens", "2"]).json()["ids"].as_array().unwrap().len(), 2);
+    assert!(!run(config, &["--quiet"]).err.contains("note"));
+    let fast = run(config, &["--preset", "fast", "--max-tokens", "6"]);
+    assert!(fast.json()["ids"] == ids && !fast.err.contains("generation_config.json"), "{}", fast.err);
+    assert_eq!(run(r#"{"do_sample": false, "temperature": 0.6}"#, &["--max-tokens", "6"]).json()["ids"], ids);
+
+    let ran = run(r#"{"num_beams": 4, "top_q": 1}"#, &["--max-tokens", "1"]);
+    assert!(ran.err.contains("warning: generation_config.json: `num_beams` = 4 is not applied"), "{}", ran.err);
+    assert!(ran.err.contains("warning: generation_config.json: the key `top_q` is not known"), "{}", ran.err);
+    let ran = run(r#"{"top_p": 1.5}"#, &[]);
+    assert!(ran.code != 0 && ran.err.contains("top_p of generation_config.json"), "{}", ran.err);
+}
+
+#[test]
+fn a_byte_order_mark_is_no_text() {
+    let ids = |text: &str| run(trine().args(["tokenize", &llama()]), text).out;
+    assert_eq!(ids("\u{feff}The miller"), ids("The miller"));
+    assert_ne!(ids("The \u{feff}miller"), ids("The miller"));
+}
+
+#[test]
+fn a_text_that_begins_with_bos_gets_no_second_one_in_a_prompt_and_a_warning_elsewhere() {
+    let folder = folder_with("tokenizer_config.json", r#"{"bos_token": "<|bos|>", "add_bos_token": true}"#);
+    let model = folder.path().display().to_string();
+    let prompt_tokens = |prompt: &str| {
+        let ran = trine_with(&["run", &model, prompt, "--raw", "--max-tokens", "1", "--json"]);
+        ran.json()["usage"]["prompt_tokens"].clone()
+    };
+    assert_eq!(prompt_tokens("<|bos|>The miller"), prompt_tokens("The miller"));
+    for (text, options, warned) in
+        [("<|bos|>The", &[][..], true), ("The", &[], false), ("<|bos|>The", &["--no-bos"], false)]
+    {
+        let ran = trine_with(&[&["tokenize", &model, text], options].concat());
+        assert_eq!(ran.err.contains("begins with BOS"), warned, "{text} {options:?}: {}", ran.err);
+    }
+}

@@ -5,6 +5,7 @@ use crate::param::{Field, Param};
 use crate::sample::FILTERS;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
+use trine_model::GenerationConfig;
 
 /// Options of one request. Every field is described by a [`Param`](crate::Param), which is also its flag.
 ///
@@ -95,6 +96,35 @@ impl Sampling {
             known: Sampling::presets().collect::<Vec<_>>().join(", "),
         })?;
         Ok(Sampling { temperature, top_k, top_p, repetition_penalty, ..Sampling::default() })
+    }
+
+    /// What a model recommends in its `generation_config.json`, and these options where it recommends nothing.
+    ///
+    /// Where it says how to sample, what it leaves open is as in transformers: `top_k` 50, and no other filter. `do_sample` = false is greedy;
+    /// where it is missing beside a temperature or a filter, these are used. A repetition penalty considers all tokens.
+    #[must_use]
+    pub fn recommended(self, generation: &GenerationConfig) -> Sampling {
+        let GenerationConfig { do_sample, temperature, top_k, top_p, min_p, typical_p, .. } = *generation;
+        let number = temperature.or(top_p).or(min_p).or(typical_p);
+        let samples = do_sample.is_some() || number.is_some() || top_k.is_some();
+        let mut sampling = match samples {
+            false => self,
+            true => Sampling {
+                temperature: if do_sample == Some(false) { 0.0 } else { temperature.unwrap_or(1.0) },
+                top_k: top_k.unwrap_or(50),
+                top_p: top_p.unwrap_or(1.0),
+                min_p: min_p.unwrap_or(0.0),
+                typical_p: typical_p.unwrap_or(1.0),
+                repetition_penalty: 1.0,
+                ..self
+            },
+        };
+        if let Some(penalty) = generation.repetition_penalty {
+            (sampling.repetition_penalty, sampling.repeat_last_n) = (penalty, usize::MAX);
+        }
+        sampling.max_tokens = generation.max_new_tokens.or(sampling.max_tokens);
+        sampling.stop.extend_from_slice(&generation.stop_strings);
+        sampling
     }
 
     /// Whether every field is in its range.

@@ -44,6 +44,7 @@ mod error;
 mod feed_forward;
 mod file_tensors;
 mod file_weights;
+mod generation;
 mod hf;
 mod keys;
 mod loader;
@@ -65,8 +66,10 @@ pub use device::{DEVICES, Device, DeviceName, DeviceOptions, load, load_side_by_
 pub use embedded::{EMBEDDED, open_file};
 pub use error::{Error, Result};
 pub use file_tensors::{is_head, is_weight};
+pub use generation::GenerationConfig;
 pub use keys::files::FileKeys;
 pub use keys::ignored::{IGNORED_GGUF_KEYS, IGNORED_HF_KEYS, IgnoredKeys};
+pub use keys::tokenizer::{GENERATION_CONFIG, GGUF_TOKENIZER, SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG};
 pub use plan::{MemoryPlan, Workload};
 pub use pooling::{Pooling, PoolingHead, is_for_embeddings};
 pub use quant::{BitNet, BitNetWeights, QuantMethod};

@@ -1,9 +1,11 @@
-//! The tokenizer and chat template that come with a model.
+//! The tokenizer, chat template and generation settings that come with a model.
 
-use crate::{Error, Result, Spec, open_file};
+use crate::keys::tokenizer::check_tokenizer;
+use crate::{Error, FileKeys, GenerationConfig, Result, SPECIAL_TOKENS_MAP, Spec, TOKENIZER_CONFIG, open_file};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use trine_tensor::{Array, File, FileFormat, Metadata, OpenOptions, Strings, Value};
-use trine_text::{Normalization, OwnedVocab, Tokenizer, Vocab};
+use trine_text::{EncodeOptions, Normalization, OwnedVocab, Tokenizer, TokenizerJson, Vocab, complete_config};
 
 /// Maximum size of a tokenizer.json in bytes.
 const MAX_TEXT: u64 = 256 << 20;
@@ -13,12 +15,15 @@ pub struct Language {
     pub tokenizer: Tokenizer,
     /// Jinja source of the chat template.
     pub template: Option<String>,
+    /// What the folder says about sampling.
+    pub generation: GenerationConfig,
     /// Assumptions that were made, with reasons.
     pub warnings: Vec<String>,
 }
 
 impl Language {
-    /// Reads the metadata of GGUF, or the `tokenizer.json`, `tokenizer.model` or GGUF file beside safetensors.
+    /// Reads the metadata of GGUF, or the `tokenizer.json`, `tokenizer.model`, `vocab.json` with `merges.txt`, `vocab.txt` or GGUF file beside
+    /// safetensors.
     ///
     /// # Errors
     /// When there is no tokenizer, or it is malformed.
@@ -29,7 +34,7 @@ impl Language {
             FileFormat::Safetensors => {
                 let beside = beside(file)?;
                 let mut language = Language::open(&beside)?;
-                if !has_name(&beside, JSON) {
+                if !is_json(&beside) {
                     language
                         .warnings
                         .push(format!("there is no tokenizer.json: took the tokenizer of {}", beside.display()));
@@ -39,7 +44,8 @@ impl Language {
         }
     }
 
-    /// Reads a `tokenizer.json`, a `tokenizer.model` (SentencePiece or tiktoken), a GGUF file, or a folder with one of them.
+    /// Reads a `tokenizer.json`, a `tokenizer.model` (SentencePiece or tiktoken), a `vocab.json` with `merges.txt`, a `vocab.txt`, a GGUF file,
+    /// or a folder with one of them, and the small files beside them.
     ///
     /// # Errors
     /// When it cannot be read or is none of these.
@@ -49,15 +55,17 @@ impl Language {
         {
             return Language::open(&path);
         }
-        let (json, model) = (has_name(path, JSON), has_name(path, MODEL));
+        let (json, model) = (is_json(path), has_name(path, MODEL));
         if !json && !model {
             return Language::of(&open(path)?);
         }
-        let Files { tokenizer, config, template } = Files::read(path)?;
+        let Files { tokenizer, config, template, generation, mut warnings } = Files::read(path)?;
         let read = if json { Tokenizer::from_json } else { Tokenizer::from_model };
-        let tokenizer = read(&tokenizer, config.as_deref()).map_err(|error| Error::from(error).at(path))?;
+        let mut tokenizer = read(&tokenizer, config.as_deref()).map_err(|error| Error::from(error).at(path))?;
+        tokenizer.end_at(generation.eos.iter().copied());
         let template = template.or_else(|| tokenizer.chat_template().map(str::to_owned));
-        Ok(Language { warnings: tokenizer.warnings().to_vec(), tokenizer, template })
+        warnings.extend_from_slice(tokenizer.warnings());
+        Ok(Language { tokenizer, template, generation, warnings })
     }
 
     /// The keys `tokenizer.*` of a GGUF file with the tokenizer and template at `path`, as [`Language::open`] takes it. A `tokenizer.json`
@@ -71,9 +79,9 @@ impl Language {
         {
             return Language::metadata(&path);
         }
-        let json = has_name(path, JSON);
+        let json = is_json(path);
         if json || has_name(path, MODEL) {
-            let Files { tokenizer, config, template } = Files::read(path)?;
+            let Files { tokenizer, config, template, generation, .. } = Files::read(path)?;
             let read = if json { OwnedVocab::from_json } else { OwnedVocab::from_model };
             let vocab = read(&tokenizer, config.as_deref()).and_then(OwnedVocab::for_gguf);
             let model = path.with_file_name("tokenizer.model");
@@ -81,7 +89,9 @@ impl Language {
                 return Language::metadata(&model);
             }
             let vocab = vocab.map_err(|error| Error::from(error).at(path))?;
-            let mut metadata = vocab_metadata(&vocab.vocab());
+            let mut vocabulary = vocab.vocab();
+            add_eos(&mut vocabulary, &generation.eos)?;
+            let mut metadata = vocab_metadata(&vocabulary);
             let template = template.or_else(|| vocab.chat_template().map(str::to_owned));
             template.map(|template| metadata.insert("tokenizer.chat_template", template));
             return Ok(metadata);
@@ -108,21 +118,22 @@ impl Language {
         let model = metadata.str(&key("model"))?.ok_or(Error::NoTokenizer { expected })?;
         let strings =
             |name: &str| Ok::<_, Error>(metadata.strs(&key(name))?.into_iter().flat_map(Strings::iter).collect());
-        let id = |name: &str| metadata.u32(&key(name));
+        let id = |name: &str| special_id(metadata, &key(name));
         let flag = |name: &str| metadata.bool(&key(name));
         if matches!(model, "gpt2" | "gemma4") && metadata.get(&key("merges")).is_none() {
             return Err(Error::MissingKey { key: key("merges"), expected: "the merges of a byte-level BPE" });
         }
         let vocab = Vocab {
             model,
-            pre: metadata.str(&key("pre"))?,
+            pre: metadata.str(&key("pre"))?.filter(|pre| !pre.is_empty()).or_else(|| only_pre_tokenizer(metadata)),
             tokens: strings("tokens")?,
-            scores: metadata.f32s(&key("scores"))?.unwrap_or_default(),
+            scores: scores(metadata, &key("scores"))?,
             token_types: metadata.i32s(&key("token_type"))?.unwrap_or_default(),
             merges: strings("merges")?,
             bos: id("bos_token_id")?.or(id("cls_token_id")?),
             eos: id("eos_token_id")?,
             eot: id("eot_token_id")?,
+            eog: EOG_IDS.iter().filter_map(|name| id(name).transpose()).collect::<Result<_>>()?,
             sep: id("seperator_token_id")?.or(id("separator_token_id")?),
             mask: id("mask_token_id")?,
             unk: id("unknown_token_id")?,
@@ -132,23 +143,38 @@ impl Language {
             add_space_prefix: flag("add_space_prefix")?,
             lowercase: flag("normalizer.lowercase")?,
             strip_accents: flag("normalizer.strip_accents")?,
-            normalization: if model == "t5" { normalization(metadata)? } else { Normalization::default() },
+            normalization: Normalization {
+                prefix_once: metadata.bool(PREFIX_ONCE)?.unwrap_or(false),
+                ..if model == "t5" { normalization(metadata)? } else { Normalization::default() }
+            },
         };
         let tokenizer = Tokenizer::new(vocab)?;
         let template = metadata.str("tokenizer.chat_template")?.map(str::to_owned);
-        Ok(Language { warnings: tokenizer.warnings().to_vec(), tokenizer, template })
+        let warnings = [check_tokenizer(metadata), tokenizer.warnings().to_vec()].concat();
+        Ok(Language { tokenizer, template, generation: GenerationConfig::default(), warnings })
     }
 
-    /// Checks that the model has an embedding for every token.
+    /// Checks that the model has an embedding for every token of a text. Control tokens may lack one, as a padding token that a
+    /// configuration adds: the engine refuses prompts with them.
     ///
     /// # Errors
     /// When it has fewer.
     pub fn check(&self, spec: &Spec) -> Result<()> {
-        let tokens = self.tokenizer.len();
-        if tokens > spec.vocab_size { Err(Error::Vocabulary { tokens, rows: spec.vocab_size }) } else { Ok(()) }
+        let (tokenizer, rows) = (&self.tokenizer, spec.vocab_size);
+        let around = tokenizer.encode("", EncodeOptions { add_special: true, parse_special: false });
+        let mut beyond = rows as u32..tokenizer.len() as u32;
+        if beyond.any(|id| !tokenizer.is_control(id) || around.contains(&id)) {
+            return Err(Error::Vocabulary { tokens: tokenizer.len(), rows });
+        }
+        Ok(())
     }
 }
 
+/// Keys of tokens that end generation, beside `eos_token_id` and `eot_token_id`.
+static EOG_IDS: [&str; 4] = ["eom_token_id", "fim_pad_token_id", "fim_rep_token_id", "fim_sep_token_id"];
+
+/// A key of Trine: GGUF has none for `"legacy": false`.
+const PREFIX_ONCE: &str = "tokenizer.trine.space_prefix_once";
 const CHARSMAP: &str = "tokenizer.ggml.precompiled_charsmap";
 const EXTRA_SPACES: &str = "tokenizer.ggml.remove_extra_whitespaces";
 
@@ -162,8 +188,44 @@ fn normalization(metadata: &Metadata) -> Result<Normalization<'static>> {
     Ok(Normalization {
         charsmap: charsmap.ok_or_else(wrong)?.into(),
         remove_extra_whitespaces: metadata.bool(EXTRA_SPACES)?.unwrap_or(false),
-        whole: false,
+        ..Normalization::default()
     })
+}
+
+/// The id of a special token. 4294967295, which is -1, means none, as ggml's own conversions of llama2.c write it.
+fn special_id(metadata: &Metadata, key: &str) -> Result<Option<u32>> {
+    Ok(metadata.u32(key)?.filter(|&id| id != u32::MAX))
+}
+
+/// The scores of SentencePiece, which some converters write as integers.
+fn scores<'a>(metadata: &'a Metadata, key: &str) -> Result<Cow<'a, [f32]>> {
+    match metadata.get(key) {
+        Some(Value::Array(Array::I32(scores))) => Ok(scores.iter().map(|&score| score as f32).collect()),
+        _ => Ok(metadata.f32s(key)?.unwrap_or_default()),
+    }
+}
+
+/// The pre-tokenizer of a file that names none, if all models of its architecture have the same.
+fn only_pre_tokenizer(metadata: &Metadata) -> Option<&'static str> {
+    let arch = metadata.str("general.architecture").ok()??;
+    ["gpt2", "gptneox"].contains(&arch).then_some("gpt-2")
+}
+
+/// Makes tokens end generation in a GGUF file, which has keys for some beside those of well-known names.
+fn add_eos(vocab: &mut Vocab, eos: &[u32]) -> Result<()> {
+    for &id in eos {
+        let tokenizer = Tokenizer::new(vocab.clone())?;
+        if tokenizer.is_eog(id) {
+            continue;
+        }
+        match (vocab.eos, vocab.eot, &vocab.eog[..]) {
+            (None, ..) => vocab.eos = Some(id),
+            (_, None, _) => vocab.eot = Some(id),
+            (.., named) if named.len() < EOG_IDS.len() => vocab.eog.push(id),
+            _ => return Err(Error::bad("eos_token_id", "no more tokens than a GGUF file can name", eos.len())),
+        }
+    }
+    Ok(())
 }
 
 /// The keys `tokenizer.ggml.*` of a vocabulary.
@@ -184,6 +246,9 @@ pub fn vocab_metadata(vocab: &Vocab) -> Metadata {
     put("bos_token_id", vocab.bos.map(Value::from));
     put("eos_token_id", vocab.eos.map(Value::from));
     put("eot_token_id", vocab.eot.map(Value::from));
+    for (name, &id) in EOG_IDS.iter().zip(&vocab.eog) {
+        put(name, Some(id.into()));
+    }
     put("seperator_token_id", vocab.sep.map(Value::from));
     put("mask_token_id", vocab.mask.map(Value::from));
     put("unknown_token_id", vocab.unk.map(Value::from));
@@ -193,6 +258,9 @@ pub fn vocab_metadata(vocab: &Vocab) -> Metadata {
     put("add_space_prefix", vocab.add_space_prefix.map(Value::from));
     put("normalizer.lowercase", vocab.lowercase.map(Value::from));
     put("normalizer.strip_accents", vocab.strip_accents.map(Value::from));
+    if vocab.normalization.prefix_once {
+        metadata.insert(PREFIX_ONCE, true);
+    }
     if vocab.model == "t5" {
         let Normalization { charsmap, remove_extra_whitespaces, .. } = &vocab.normalization;
         metadata.insert(EXTRA_SPACES, *remove_extra_whitespaces);
@@ -209,26 +277,55 @@ struct Files {
     config: Option<Vec<u8>>,
     /// `chat_template.jinja`.
     template: Option<String>,
+    generation: GenerationConfig,
+    /// Keys that are not known, or not applied.
+    warnings: Vec<String>,
 }
 
 impl Files {
     fn read(path: &Path) -> Result<Files> {
-        let read = |path: &Path| trine_tensor::read_small(path, MAX_TEXT);
-        let beside = |name: &str| {
-            let path = path.with_file_name(name);
-            if path.exists() { read(&path).map(Some) } else { Ok(None) }
-        };
+        let mut tokenizer = trine_tensor::read_small(path, MAX_TEXT)?;
+        let beside = |name: &str| read_beside(path, name);
         let template = beside("chat_template.jinja")?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        Ok(Files { tokenizer: read(path)?, config: beside("tokenizer_config.json")?, template })
+        let (own, map, added) =
+            (beside(TOKENIZER_CONFIG.file)?, beside(SPECIAL_TOKENS_MAP.file)?, beside("added_tokens.json")?);
+        let config = complete_config(own.as_deref(), map.as_deref(), added.as_deref());
+        let mut config = config.map_err(|error| Error::from(error).at(path))?;
+        let merges = if path.ends_with(VOCAB_JSON) { beside("merges.txt")? } else { None };
+        if path.ends_with(VOCAB_TXT) || merges.is_some() {
+            let model =
+                beside("config.json")?.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+            let model_type = model.as_ref().and_then(|config| config["model_type"].as_str());
+            let made = TokenizerJson::from_vocab(&tokenizer, merges.as_deref(), config.as_deref(), model_type);
+            let made = made.map_err(|error| Error::from(error).at(path))?;
+            (tokenizer, config) = (made.tokenizer.into_bytes(), Some(made.config.into_bytes()));
+        }
+        let generation = GenerationConfig::beside(path)?;
+        let keys = |table: &FileKeys, file: &Option<Vec<u8>>| {
+            let object = file.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok());
+            object.map(|object| table.check(&object)).unwrap_or_default()
+        };
+        let mut warnings = [keys(&TOKENIZER_CONFIG, &own), keys(&SPECIAL_TOKENS_MAP, &map)].concat();
+        warnings.extend_from_slice(&generation.warnings);
+        Ok(Files { tokenizer, config, template, generation, warnings })
     }
+}
+
+/// A small file in the folder of another.
+pub(crate) fn read_beside(path: &Path, name: &str) -> Result<Option<Vec<u8>>> {
+    let path = path.with_file_name(name);
+    if path.exists() { Ok(Some(trine_tensor::read_small(&path, MAX_TEXT)?)) } else { Ok(None) }
 }
 
 fn open(path: &Path) -> Result<File> {
     Ok(open_file(path, &OpenOptions::default())?)
 }
 
-/// Extensions of `tokenizer.json`.
+/// Extensions of `tokenizer.json`, and of the `vocab.json` of slow tokenizers.
 const JSON: &[&str] = &["json"];
+/// Files of slow tokenizers, the first with its `merges.txt`.
+const VOCAB_JSON: &str = "vocab.json";
+const VOCAB_TXT: &str = "vocab.txt";
 /// Extensions of `tokenizer.model`.
 const MODEL: &[&str] = &["model", "tiktoken"];
 
@@ -236,16 +333,26 @@ fn has_name(path: &Path, endings: &[&str]) -> bool {
     path.extension().is_some_and(|extension| endings.iter().any(|ending| extension == *ending))
 }
 
+/// Whether a file is a `tokenizer.json`, or becomes one.
+fn is_json(path: &Path) -> bool {
+    has_name(path, JSON) || path.ends_with(VOCAB_TXT)
+}
+
 /// The tokenizer file of a folder.
 fn within(folder: &Path) -> Option<PathBuf> {
-    let files = ["tokenizer.json", "tokenizer.model"].map(|name| folder.join(name));
-    files.into_iter().find(|path| path.exists())
+    let files = ["tokenizer.json", "tokenizer.model", VOCAB_JSON, VOCAB_TXT].map(|name| folder.join(name));
+    files.into_iter().find(|path| path.exists() && (!path.ends_with(VOCAB_JSON) || merges(path).exists()))
+}
+
+/// The `merges.txt` that belongs to a `vocab.json`.
+fn merges(path: &Path) -> PathBuf {
+    path.with_file_name("merges.txt")
 }
 
 /// The tokenizer file in the folder of a model, or else a GGUF file there.
 fn beside(file: &File) -> Result<PathBuf> {
     let folder = folder(file.path());
-    let expected = "tokenizer.json or tokenizer.model beside the model, or a tokenizer named with --tokenizer";
+    let expected = "tokenizer.json, tokenizer.model, vocab.json with merges.txt, or vocab.txt beside the model, or a tokenizer named with --tokenizer";
     let none = || Error::NoTokenizer { expected }.at(file.path());
     within(&folder).or_else(|| sibling(&folder)).ok_or_else(none)
 }

@@ -76,7 +76,7 @@ static MALFORMED: &[(&str, &[&str])] = &[
     ("byte-long", &["token 3 (`<0x041>`)"]),
     ("bos-beyond", &["tokenizer.ggml.bos_token_id", "below 7", "found 7"]),
     ("bos-negative", &["tokenizer.ggml.bos_token_id", "u32", "i32 -1"]),
-    ("eos-2-32", &["tokenizer.ggml.eos_token_id", "below 7", "found 4294967295"]),
+    ("eos-2-32", &["tokenizer.ggml.eos_token_id", "below 7", "found 4294967294"]),
     ("unknown-beyond", &["tokenizer.ggml.unknown_token_id", "below 7", "found 7"]),
     ("tokenizer-unknown", &["tokenizer.ggml.model", "gpt2", "`lama`"]),
     ("merges-missing", &["tokenizer.ggml.merges", "missing"]),

@@ -39,6 +39,7 @@ mod tokenizer;
 mod train;
 
 pub use error::{Error, Result};
+pub use files::hf::added::complete_config;
 pub use files::vocab::OwnedVocab;
 pub use stream::DecodeStream;
 pub use template::{Message, Template};

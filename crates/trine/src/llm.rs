@@ -1,7 +1,7 @@
 use crate::{ChatOptions, EMBEDDED, Error, Memory, Options, Placement, Stream};
 use std::path::Path;
 use trine_engine::{Answer, Engine, Request, Sampling, prompt_tokens};
-use trine_model::Spec;
+use trine_model::{GenerationConfig, Spec};
 use trine_text::{Message, Template, Tokenizer};
 
 /// A model that answers, one request at a time. [`Options::spawn`] gives a handle for many requests at once.
@@ -9,6 +9,7 @@ pub struct Llm {
     pub(crate) engine: Engine,
     /// The model's chat template, or why it does not compile.
     pub(crate) template: Option<Result<Template, String>>,
+    pub(crate) generation: GenerationConfig,
     pub(crate) warnings: Vec<String>,
     pub(crate) memory: Memory,
     pub(crate) placement: Placement,
@@ -165,6 +166,20 @@ impl Llm {
     /// Text to tokens and back.
     pub fn tokenizer(&self) -> &Tokenizer {
         self.engine.tokenizer()
+    }
+
+    /// What the model's `generation_config.json` says, if it has one: [`Sampling::recommended`] makes options of it.
+    ///
+    /// ```
+    /// use trine::prelude::*;
+    ///
+    /// let llm = Llm::embedded()?;
+    /// let sampling = Sampling::preset("balanced")?.recommended(llm.generation());
+    /// # assert_eq!(sampling, Sampling::preset("balanced")?);
+    /// # Ok::<(), trine::Error>(())
+    /// ```
+    pub fn generation(&self) -> &GenerationConfig {
+        &self.generation
     }
 
     /// What was assumed about the model, and why.

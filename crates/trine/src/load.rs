@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use trine_backend::When;
-use trine_engine::{Engine, EngineOptions, Handle};
+use trine_engine::{Engine, EngineOptions, Handle, Sampling};
 use trine_model::runner::{Want, probe};
 use trine_model::{DeviceOptions, Language, ModelOptions, PoolingHead, Runner, Spec};
 use trine_tensor::{File, OpenOptions, memory};
@@ -133,7 +133,7 @@ impl Options {
 
     fn llm(&self, loaded: Loaded) -> Result<Llm, Error> {
         let Loaded { runner, language, memory, placement, .. } = loaded;
-        let Language { tokenizer, template, warnings } = language;
+        let Language { tokenizer, template, generation, warnings } = language;
         // A model whose own template does not compile can still continue text.
         let template = match &self.template {
             Some(source) => Some(Ok(compile(source, &tokenizer)?)),
@@ -144,10 +144,16 @@ impl Options {
                 })
             }),
         };
+        if let Err(trine_engine::Error::Option { field, value, expected }) =
+            Sampling::default().recommended(&generation).check()
+        {
+            let key = format!("{field} of generation_config.json");
+            return Err(trine_model::Error::BadKey { key, expected, found: value }.into());
+        }
         let context = Some(self.context_of(runner.spec()));
         let options = EngineOptions { context, ..self.engine.clone() };
         let engine = Engine::new(runner, Arc::new(tokenizer), &options)?;
-        Ok(Llm { engine, template, warnings, memory, placement })
+        Ok(Llm { engine, template, generation, warnings, memory, placement })
     }
 
     /// Loads a model on the device that the options name, with a head if logits are wanted.

@@ -76,8 +76,7 @@ pub struct GenerateData {
 
 impl GenerateData {
     pub fn run(self) -> Result<Exit> {
-        let sampling = self.sampling.0.clone();
-        if sampling.logprobs.is_some() {
+        if self.sampling.sampling()?.logprobs.is_some() {
             let message = "expected no --logprobs, which the file does not store".to_owned();
             return Err(UsageError { message, hint: "omit it" }.into());
         }
@@ -89,6 +88,7 @@ impl GenerateData {
         let texts = self.prompts()?;
         let stop = interrupt::flag()?;
         let llm = self.load.open(&self.model, self.parallel as usize, self.quiet, &stop, None)?;
+        let sampling = self.sampling.recommended(llm.generation(), self.quiet)?;
         let prompts = texts.into_iter().map(|text| prompt(&llm, text)).collect::<Result<_>>()?;
         let seed = sampling.seed.unwrap_or(0);
         let keep = Keep { cut: self.keep_cut, unique: self.unique };

@@ -103,7 +103,7 @@ impl Run {
             let message = "--show-prompt needs a prompt".to_owned();
             return Err(UsageError { message, hint: "pass it as an argument or through a pipe" }.into());
         }
-        if self.sampling.0.logprobs.is_some() && !self.json {
+        if self.sampling.sampling()?.logprobs.is_some() && !self.json {
             let message = "--logprobs needs --json".to_owned();
             return Err(UsageError { message, hint: "add --json" }.into());
         }
@@ -183,11 +183,11 @@ impl Run {
             let system = if self.system.is_some() { ", without --system" } else { "" };
             note!("note: the model has no chat template: continuing the prompt as plain text{system}");
         }
+        let mut sampling = self.sampling.recommended(llm.generation(), self.quiet)?;
         let Some(prompt) = prompt else {
-            let (sampling, system, quiet, recorder) = (self.sampling.0, self.system, self.quiet, recorder.clone());
+            let (system, quiet, recorder) = (self.system, self.quiet, recorder.clone());
             return Chat { llm, sampling, system, options, raw, stories, quiet, stop, recorder }.run();
         };
-        let mut sampling = self.sampling.0.clone();
         let seed = *sampling.seed.get_or_insert_with(|| RandomState::new().build_hasher().finish());
         if self.echo {
             answer::print(&prompt)?;

@@ -60,6 +60,15 @@ impl Tokenize {
             let text = self.text.map_or_else(input::text, Ok)?;
             let ids =
                 tokenizer.encode(&text, EncodeOptions { parse_special: !self.no_special, add_special: !self.no_bos });
+            if let [first, second, ..] = ids[..]
+                && first == second
+                && tokenizer.bos() == Some(first)
+                && tokenizer.adds_bos()
+            {
+                note!(
+                    "warning: the text begins with BOS, and gets another one; --no-bos adds none, as `trine run` does here"
+                );
+            }
             let piece = |id: u32| visible(tokenizer.piece(id).unwrap_or_default());
             if self.json {
                 let pieces: Vec<_> = ids.iter().map(|&id| piece(id)).collect();

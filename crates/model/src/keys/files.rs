@@ -9,8 +9,9 @@ pub type NeutralKey = (&'static str, fn(&Value) -> bool);
 /// The keys of a file.
 #[derive(Debug)]
 pub struct FileKeys {
-    /// The name of the file, or the prefix of GGUF keys.
+    /// The name of the file.
     pub file: &'static str,
+    /// `*_token` is every name that ends like this.
     pub read: &'static [&'static str],
     pub ignored: &'static [IgnoredKeys],
     /// Keys that would change what is computed; missing ones and null do not.

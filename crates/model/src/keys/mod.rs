@@ -4,6 +4,7 @@ pub(crate) mod files;
 pub(crate) mod ignored;
 pub(crate) mod names;
 mod strict;
+pub(crate) mod tokenizer;
 
 use crate::config::Config;
 use crate::{Arch, Error, Result};

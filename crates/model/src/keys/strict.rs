@@ -1,4 +1,4 @@
-//! Files whose keys must not say what nothing here does.
+//! What a file says that nothing here does.
 
 use super::files::FileKeys;
 use crate::{Error, Result};
@@ -11,18 +11,51 @@ impl FileKeys {
     /// When a key has a value that would change what is computed.
     pub fn strict(&self, keys: &Map<String, Value>) -> Result<Vec<String>> {
         let mut warnings = Vec::new();
-        let ignored = |key: &str| self.ignored.iter().any(|row| row.keys.contains(&key));
-        for (key, value) in keys.iter().filter(|(key, value)| !value.is_null() && !ignored(key)) {
-            match self.neutral.iter().find(|(name, _)| name == key) {
-                Some((_, neutral)) if neutral(value) => {}
-                Some(_) => {
-                    let expected = "a value that changes nothing, since Trine does not do what it says";
-                    return Err(Error::bad(format!("{key}` of `{}", self.file), expected, value));
-                }
-                None if self.read.contains(&&**key) => {}
-                None => warnings.push(format!("{}: the key `{key}` is not known, and not applied", self.file)),
+        for (key, value, is_known) in self.not_applied(keys) {
+            if is_known {
+                let expected = "a value that changes nothing, since Trine does not do what it says";
+                return Err(Error::bad(format!("{key}` of `{}", self.file), expected, value));
             }
+            warnings.push(self.unknown(key));
         }
         Ok(warnings)
+    }
+
+    /// Warnings about keys that are unknown, or have a value that would change what is computed.
+    pub fn check(&self, keys: &Map<String, Value>) -> Vec<String> {
+        let warning = |(key, value, is_known): (&str, &Value, bool)| match is_known {
+            true => format!("{}: `{key}` = {} is not applied", self.file, short(value)),
+            false => self.unknown(key),
+        };
+        self.not_applied(keys).map(warning).collect()
+    }
+
+    /// Keys that nothing follows, with whether they are known.
+    fn not_applied<'a>(&self, keys: &'a Map<String, Value>) -> impl Iterator<Item = (&'a str, &'a Value, bool)> {
+        let ignored = |key: &str| self.ignored.iter().any(|row| row.keys.contains(&key));
+        let is_read = |name: &&str, key: &str| match name.strip_prefix('*') {
+            Some(end) => key.ends_with(end),
+            None => *name == key,
+        };
+        let read = move |key: &str| self.read.iter().any(|name| is_read(name, key));
+        keys.iter().filter(move |(key, value)| !value.is_null() && !ignored(key)).filter_map(move |(key, value)| {
+            match self.neutral.iter().find(|(name, _)| name == key) {
+                Some((_, neutral)) => (!neutral(value)).then_some((key.as_str(), value, true)),
+                None => (!read(key)).then_some((key.as_str(), value, false)),
+            }
+        })
+    }
+
+    fn unknown(&self, key: &str) -> String {
+        format!("{}: the key `{key}` is not known, and not applied", self.file)
+    }
+}
+
+/// A value, shortened.
+fn short(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(40) {
+        Some((at, _)) => format!("{}...", &text[..at]),
+        None => text,
     }
 }

@@ -1,6 +1,6 @@
 //! Tokenizers in files other than GGUF: `tokenizer.json` of Hugging Face, and `tokenizer.model` of SentencePiece and tiktoken.
 
-mod hf;
+pub(crate) mod hf;
 mod sentencepiece;
 mod tiktoken;
 pub(crate) mod vocab;
@@ -16,9 +16,10 @@ impl OwnedVocab {
     /// When it is malformed, or is not byte-level BPE, WordPiece or Unigram that GGUF can hold.
     pub fn from_json(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<OwnedVocab> {
         let tokenizer = Tokenizer::from_json(tokenizer_json, tokenizer_config)?;
-        match hf::to_gguf::read(&tokenizer, tokenizer_json)? {
+        let inner = hf::parse(tokenizer_json, &config::parse(tokenizer_config)?, &mut Vec::new())?;
+        match hf::to_gguf::read(&tokenizer, &inner, tokenizer_json)? {
             Some(vocab) => Ok(vocab),
-            None => hf::bpe::read(tokenizer, tokenizer_json),
+            None => hf::bpe::read(tokenizer, &inner, tokenizer_json),
         }
     }
 
@@ -61,7 +62,8 @@ impl Tokenizer {
     /// As [`OwnedVocab::from_model`].
     pub fn from_model(tokenizer_model: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokenizer> {
         let vocab = OwnedVocab::from_model(tokenizer_model, tokenizer_config)?;
-        let tokenizer = Tokenizer::new(vocab.vocab())?;
+        let mut tokenizer = Tokenizer::new(vocab.vocab())?;
+        tokenizer.warnings.splice(0..0, vocab.warnings);
         Ok(Tokenizer { chat_template: vocab.chat_template, ..tokenizer })
     }
 

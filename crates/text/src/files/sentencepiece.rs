@@ -125,9 +125,10 @@ pub(crate) fn read(bytes: &[u8]) -> Result<OwnedVocab> {
         normalization: Normalization {
             charsmap: normalizer.precompiled_charsmap.into(),
             remove_extra_whitespaces: normalizer.remove_extra_whitespaces.unwrap_or(true),
-            whole: true,
+            pieces: tokens.len(),
+            prefix_once: false,
         },
         ..Vocab::default()
     };
-    Ok(OwnedVocab { rest, tokens, merges: Vec::new(), chat_template: None })
+    Ok(OwnedVocab { rest, tokens, merges: Vec::new(), chat_template: None, warnings: Vec::new() })
 }

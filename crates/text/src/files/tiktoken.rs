@@ -82,5 +82,5 @@ pub(crate) fn read(ranks: &[u8]) -> Result<OwnedVocab> {
         ..Vocab::default()
     };
     let tokens = tokens.iter().map(|token| spelled(token)).chain(control).collect();
-    Ok(OwnedVocab { rest, tokens, merges, chat_template: None })
+    Ok(OwnedVocab { rest, tokens, merges, chat_template: None, warnings: Vec::new() })
 }

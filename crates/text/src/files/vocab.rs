@@ -11,6 +11,7 @@ pub struct OwnedVocab {
     pub(crate) tokens: Vec<String>,
     pub(crate) merges: Vec<String>,
     pub(crate) chat_template: Option<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 impl OwnedVocab {
@@ -27,15 +28,10 @@ impl OwnedVocab {
                 remove_extra_whitespaces";
             return Err(Error::vocabulary("tokenizer.model", problem));
         }
-        if std::mem::take(&mut normalization.whole) {
-            for (name, _) in self
-                .tokens
-                .iter_mut()
-                .zip(&*self.rest.token_types)
-                .filter(|(_, kind)| **kind == TokenType::UserDefined.number())
-            {
-                *name = name.replace(SPACE, " ");
-            }
+        let pieces = std::mem::take(&mut normalization.pieces);
+        let names = self.tokens.iter_mut().zip(&*self.rest.token_types).take(pieces);
+        for (name, _) in names.filter(|(_, kind)| **kind == TokenType::UserDefined.number()) {
+            *name = name.replace(SPACE, " ");
         }
         Ok(self)
     }

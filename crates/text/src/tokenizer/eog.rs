@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 pub(crate) fn eog_tokens(
     names: &[&str],
     token_types: &mut [TokenType],
-    declared: [Option<u32>; 3],
+    declared: impl IntoIterator<Item = u32>,
     warnings: &mut Vec<String>,
 ) -> BTreeSet<u32> {
     let has = |name: &str| names.contains(&name);
@@ -16,7 +16,7 @@ pub(crate) fn eog_tokens(
     let is_eog = |name: &str| {
         known.contains(name) && !NOT_EOG.iter().any(|(end, with)| *end == name && with.iter().all(|name| has(name)))
     };
-    let mut eog = BTreeSet::from_iter(declared.into_iter().flatten());
+    let mut eog = BTreeSet::from_iter(declared);
     for (id, name) in (0u32..).zip(names).filter(|(_, name)| is_eog(name)) {
         eog.insert(id);
         let token_type = &mut token_types[id as usize];

@@ -68,7 +68,8 @@ impl Tokenizer {
         (algorithm.set_defaults)(&mut vocab);
         let mut token_types = vocab.check()?;
         let mut warnings = Vec::new();
-        let eog = eog_tokens(&vocab.tokens, &mut token_types, [vocab.eos, vocab.eot, vocab.bos], &mut warnings);
+        let declared = [vocab.eos, vocab.eot, vocab.bos].into_iter().flatten().chain(vocab.eog.iter().copied());
+        let eog = eog_tokens(&vocab.tokens, &mut token_types, declared, &mut warnings);
         let metaspace = vocab.pre.and_then(PreTokenizer::find).is_some_and(|pre| pre.metaspace);
         let piece = if metaspace { Spm::piece } else { algorithm.piece };
         let tokens = TokenTable::new(&vocab.tokens, token_types, piece);
@@ -141,6 +142,11 @@ impl Tokenizer {
     /// The end-of-sequence token.
     pub fn eos(&self) -> Option<u32> {
         self.eos
+    }
+
+    /// Makes more tokens end generation. They may be beyond the vocabulary, as rows of an embedding are.
+    pub fn end_at(&mut self, ids: impl IntoIterator<Item = u32>) {
+        self.eog.extend(ids);
     }
 
     /// Whether a token ends generation: EOS, end of turn, tokens of well-known names such as `<|im_end|>`, and BOS.

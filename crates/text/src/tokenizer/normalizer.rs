@@ -14,6 +14,8 @@ pub(crate) struct Normalizer {
     charsmap: Option<Charsmap>,
     /// Whether a space is added before a text.
     pub space_prefix: bool,
+    /// Whether that is only done where a text begins, and not also after control tokens in it.
+    prefix_once: bool,
     /// Whether spaces at both ends, and all but one of each run, are removed.
     remove_extra_spaces: bool,
     /// Tokens that are not normalized, and are matched in the normalized text.
@@ -25,12 +27,16 @@ impl Normalizer {
         let Normalization { charsmap, remove_extra_whitespaces, .. } = &vocab.normalization;
         let problem = |problem: String| Error::vocabulary("precompiled_charsmap", problem);
         let charsmap = if charsmap.is_empty() { None } else { Some(Charsmap::parse(charsmap).map_err(problem)?) };
-        Ok(Normalizer { charsmap, space_prefix, remove_extra_spaces: *remove_extra_whitespaces, user_defined })
+        let (prefix_once, remove_extra_spaces) = (vocab.normalization.prefix_once, *remove_extra_whitespaces);
+        Ok(Normalizer { charsmap, space_prefix, prefix_once, remove_extra_spaces, user_defined })
     }
 
-    /// Normalizes a text. Spaces become [`SPACE`].
-    pub fn normalize(&self, text: &str) -> String {
-        let prefix = if self.space_prefix && !text.is_empty() { SPACE } else { "" };
+    /// Normalizes a part of a text, which is the `first` or follows a control token. Spaces become [`SPACE`].
+    pub fn normalize(&self, text: &str, first: bool) -> String {
+        // Transformers puts no space in front of one where it puts it only once.
+        let once = || first && !text.starts_with(' ') && !text.starts_with(SPACE);
+        let prefixed = self.space_prefix && !text.is_empty() && (!self.prefix_once || once());
+        let prefix = if prefixed { SPACE } else { "" };
         let mut out =
             NormalizedText { text: String::with_capacity(text.len() + text.len() / 4 + prefix.len()), spaced: true };
         out.text.push_str(prefix);

@@ -22,14 +22,6 @@ impl SpecialTokens {
         }
     }
 
-    /// Without user-defined tokens, which the caller matches after normalization.
-    pub fn control(names: &[&str], token_types: &[TokenType]) -> SpecialTokens {
-        SpecialTokens {
-            user_defined: None,
-            all: TokenFinder::new(names, token_types, &[TokenType::Control, TokenType::Unknown]),
-        }
-    }
-
     /// Appends the tokens of `text`. `plain` appends those of the text between special tokens.
     pub fn encode<'a>(
         &self,

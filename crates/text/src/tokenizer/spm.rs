@@ -89,17 +89,19 @@ impl Spm {
                     .to_owned(),
             );
         }
-        let whole = vocab.normalization.whole;
-        let user_defined =
-            TokenFinder::new(&vocab.tokens, &tokens.token_types, &[TokenType::UserDefined]).filter(|_| whole);
-        let specials = if whole { SpecialTokens::control } else { SpecialTokens::new };
+        let pieces = vocab.normalization.pieces.min(vocab.tokens.len());
+        let mut token_types = tokens.token_types.clone();
+        let user_defined = TokenFinder::new(&vocab.tokens[..pieces], &token_types, &[TokenType::UserDefined]);
+        for token_type in token_types[..pieces].iter_mut().filter(|kind| **kind == TokenType::UserDefined) {
+            *token_type = TokenType::Normal;
+        }
         let spells_space = spells_all || tokens.spelled().any(|(_, name)| name == SPACE.as_bytes());
         let crosses = |name: &[u8]| {
             let name = String::from_utf8_lossy(name);
             name.trim_start_matches(SPACE).contains(SPACE)
         };
         Ok(Box::new(Spm {
-            specials: specials(&vocab.tokens, &tokens.token_types),
+            specials: SpecialTokens::new(&vocab.tokens, &token_types),
             normalizer: Normalizer::new(vocab, user_defined, vocab.add_space_prefix.unwrap_or(space_prefix))?,
             model,
             bytes,
@@ -158,8 +160,10 @@ impl ScoreBpe {
 impl Encoder for Spm {
     fn encode(&self, tokens: &TokenTable, text: &str, parse_special: bool, ids: &mut Vec<u32>) {
         let mut scratch = SpmScratch::default();
+        let whole = text;
         self.specials.encode(text, parse_special, ids, |text, ids| {
-            let text = self.normalizer.normalize(text);
+            let first = std::ptr::eq(text.as_ptr(), whole.as_ptr());
+            let text = self.normalizer.normalize(text, first);
             let mut cache = WordCache::default();
             special::encode(&self.normalizer.user_defined, &text, ids, |text, ids| {
                 let mut rest = text;

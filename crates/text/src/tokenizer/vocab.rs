@@ -24,6 +24,8 @@ pub struct Vocab<'a> {
     pub eos: Option<u32>,
     /// `eot_token_id`: the end of a message in a chat.
     pub eot: Option<u32>,
+    /// Other tokens that end generation: `eom_token_id`, `fim_pad_token_id`, `fim_rep_token_id` and `fim_sep_token_id`, as in llama.cpp.
+    pub eog: Vec<u32>,
     /// `seperator_token_id` (sic): the end of a text in WordPiece models.
     pub sep: Option<u32>,
     /// `mask_token_id`: a masked word, which the model predicts.
@@ -52,9 +54,12 @@ pub struct Normalization<'a> {
     pub charsmap: Cow<'a, [u8]>,
     /// `remove_extra_whitespaces`: whether spaces at both ends, and all but one of each run, are removed.
     pub remove_extra_whitespaces: bool,
-    /// Whether a text is normalized as a whole, except for user-defined tokens, as SentencePiece does. Otherwise the text between
-    /// user-defined tokens is normalized in separate parts, as llama.cpp does.
-    pub whole: bool,
+    /// The number of tokens of SentencePiece. A text is normalized as a whole, except for those of them that are user-defined. The text
+    /// between later ones, and between all of them if this is 0, is normalized in separate parts, as llama.cpp does.
+    pub pieces: usize,
+    /// Whether the space of `add_space_prefix` is added to a text only, and not also to what follows a control token in it: `"legacy": false`
+    /// of `tokenizer_config.json`. GGUF has no key for it.
+    pub prefix_once: bool,
 }
 
 /// The purpose of a token: GGUF's `token_type`.

@@ -12,13 +12,12 @@ use tokenizers::pre_tokenizers::split::SplitPattern;
 use tokenizers::tokenizer::SplitDelimiterBehavior;
 use tokenizers::{ModelWrapper, PreTokenizerWrapper};
 
-/// Reads a `tokenizer.json` of byte-level BPE, which was loaded as `tokenizer`.
-pub(crate) fn read(tokenizer: Tokenizer, tokenizer_json: &[u8]) -> Result<OwnedVocab> {
+/// Reads a `tokenizer.json` of byte-level BPE, which was parsed as `inner` and loaded as `tokenizer`.
+pub(crate) fn read(tokenizer: Tokenizer, inner: &tokenizers::Tokenizer, tokenizer_json: &[u8]) -> Result<OwnedVocab> {
     let wrong = |problem: &str| Error::vocabulary("tokenizer.json", problem);
-    let inner = tokenizers::Tokenizer::from_bytes(tokenizer_json).map_err(|error| wrong(&error.to_string()))?;
     let len = tokenizer.len() as u32;
     let names: Vec<&str> = (0..len).map(|id| tokenizer.name(id).unwrap_or_default()).collect();
-    let bpe = recognize(&inner, tokenizer_json, &names, &tokenizer.tokens).ok_or_else(|| {
+    let bpe = recognize(inner, tokenizer_json, &names, &tokenizer.tokens).ok_or_else(|| {
         wrong("expected byte-level BPE, WordPiece or Unigram that GGUF can hold, found another tokenizer")
     })?;
     let same = |pre: &&PreTokenizer| {
@@ -47,7 +46,8 @@ pub(crate) fn read(tokenizer: Tokenizer, tokenizer_json: &[u8]) -> Result<OwnedV
         add_eos: Some(add_eos),
         ..Vocab::default()
     };
-    Ok(OwnedVocab { rest, tokens, merges: bpe.merges, chat_template: tokenizer.chat_template })
+    let (chat_template, warnings) = (tokenizer.chat_template, tokenizer.warnings);
+    Ok(OwnedVocab { rest, tokens, merges: bpe.merges, chat_template, warnings })
 }
 
 /// The parts of a `tokenizer.json` to which the tokenizers crate gives no access.

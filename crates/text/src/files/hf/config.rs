@@ -1,5 +1,6 @@
-//! Hugging Face's `tokenizer_config.json`.
+//! Hugging Face's `tokenizer_config.json`: parsing it, and applying it to a vocabulary of SentencePiece or tiktoken.
 
+use super::added::{listed_tokens, special_tokens};
 use crate::files::vocab::OwnedVocab;
 use crate::{Error, Result, TokenType};
 use serde_json::Value;
@@ -11,11 +12,16 @@ const MAX_UNUSED: usize = 1 << 16;
 
 /// Parses the file, or returns `null` if there is none.
 pub(crate) fn parse(config: Option<&[u8]>) -> Result<Value> {
-    let config = config.map_or(Ok(Value::Null), serde_json::from_slice);
-    config.map_err(|error| wrong(error.to_string()))
+    parse_file(CONFIG, config)
 }
 
-fn wrong(problem: String) -> Error {
+/// Parses the file of this name, or returns `null` if there is none.
+pub(crate) fn parse_file(name: &str, file: Option<&[u8]>) -> Result<Value> {
+    let parsed = file.map_or(Ok(Value::Null), serde_json::from_slice);
+    parsed.map_err(|error| Error::vocabulary(name, error.to_string()))
+}
+
+pub(crate) fn wrong(problem: String) -> Error {
     Error::vocabulary(CONFIG, problem)
 }
 
@@ -46,26 +52,22 @@ pub(crate) fn chat_template(config: &Value) -> Result<Option<String>> {
 
 /// Applies the configuration to a vocabulary: added tokens, BOS, EOS, whether they are added to texts, and the chat template.
 pub(crate) fn apply(config: &Value, vocab: &mut OwnedVocab) -> Result<()> {
-    let mut added = Vec::new();
-    for (id, token) in config["added_tokens_decoder"].as_object().into_iter().flatten() {
-        let problem = |what: &str| wrong(format!("added_tokens_decoder.{id}: {what}, found {token}"));
-        let id: usize = id.parse().map_err(|_| problem("expected an id as its name"))?;
-        let name = token["content"].as_str().ok_or_else(|| problem("expected content"))?;
+    let (listed, special) = (listed_tokens(config)?, special_tokens(config)?);
+    let (mut scores, mut types) =
+        (std::mem::take(&mut vocab.rest.scores).into_owned(), std::mem::take(&mut vocab.rest.token_types).into_owned());
+    let named = |name: &str| special.iter().any(|token| token.content == name);
+    for (id, token) in listed {
+        let problem = |what: &str| wrong(format!("added_tokens_decoder.{id}: {what}, found `{}`", token.content));
         if id > vocab.tokens.len() + MAX_UNUSED {
             return Err(problem(&format!("expected an id at most {MAX_UNUSED} beyond the vocabulary")));
         }
-        if ["lstrip", "rstrip", "single_word"].iter().any(|flag| token[*flag] == true) {
+        if token.lstrip || token.rstrip || token.single_word {
             return Err(problem("expected a token without lstrip, rstrip and single_word"));
         }
-        if vocab.tokens.get(id).is_some_and(|there| there != name) {
+        if vocab.tokens.get(id).is_some_and(|there| *there != token.content) {
             return Err(problem(&format!("expected `{}`", vocab.tokens[id])));
         }
-        added.push((id, name, if token["special"] == true { TokenType::Control } else { TokenType::UserDefined }));
-    }
-    added.sort_unstable_by_key(|&(id, ..)| id);
-    let (mut scores, mut types) =
-        (std::mem::take(&mut vocab.rest.scores).into_owned(), std::mem::take(&mut vocab.rest.token_types).into_owned());
-    for (id, name, kind) in added {
+        let kind = if token.special || named(&token.content) { TokenType::Control } else { TokenType::UserDefined };
         if id < vocab.tokens.len() {
             // The unknown token keeps its type.
             if kind == TokenType::Control && types[id] == TokenType::Normal.number() {
@@ -73,12 +75,27 @@ pub(crate) fn apply(config: &Value, vocab: &mut OwnedVocab) -> Result<()> {
             }
             continue;
         }
-        while vocab.tokens.len() <= id {
-            let here = vocab.tokens.len();
-            let (name, kind) =
-                if here == id { (name.to_owned(), kind) } else { (format!("[PAD{here}]"), TokenType::Unused) };
-            vocab.tokens.push(name);
-            types.push(kind.number());
+        for unused in vocab.tokens.len()..id {
+            vocab.tokens.push(format!("[PAD{unused}]"));
+        }
+        vocab.tokens.push(token.content);
+        types.resize(id, TokenType::Unused.number());
+        types.push(kind.number());
+    }
+    for token in special {
+        if token.lstrip || token.rstrip || token.single_word {
+            vocab.warnings.push(format!(
+                "tokenizer_config.json: `{}` is matched without its lstrip, rstrip and single_word",
+                token.content
+            ));
+        }
+        match vocab.tokens.iter().position(|name| *name == token.content) {
+            Some(id) if types[id] == TokenType::Normal.number() => types[id] = TokenType::Control.number(),
+            Some(_) => {}
+            None => {
+                vocab.tokens.push(token.content);
+                types.push(TokenType::Control.number());
+            }
         }
     }
     if !scores.is_empty() {
@@ -91,6 +108,8 @@ pub(crate) fn apply(config: &Value, vocab: &mut OwnedVocab) -> Result<()> {
     (rest.bos, rest.eos) = (bos.or(rest.bos), eos.or(rest.eos));
     rest.add_bos = config["add_bos_token"].as_bool().or(rest.add_bos);
     rest.add_eos = config["add_eos_token"].as_bool().or(rest.add_eos);
+    rest.add_space_prefix = config["add_prefix_space"].as_bool().or(rest.add_space_prefix);
+    rest.normalization.prefix_once = config["legacy"] == false;
     vocab.chat_template = chat_template(config)?;
     Ok(())
 }

@@ -1,8 +1,11 @@
-//! Hugging Face's `tokenizer.json` and `tokenizer_config.json`.
+//! Hugging Face's `tokenizer.json` and `tokenizer_config.json`, and the files of slow tokenizers.
 
+pub(crate) mod added;
 pub(super) mod bpe;
 pub(super) mod config;
 mod expansion;
+mod overrides;
+mod slow;
 pub(super) mod to_gguf;
 
 use crate::tokenizer::bpe::Bpe;
@@ -26,8 +29,8 @@ use tokenizers::{Encoding, Token};
 const TOKENIZER: &str = "tokenizer.json";
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`, and from its `tokenizer_config.json` BOS, EOS, whether they are added, and the chat
-    /// template. It does not read a template in a separate `chat_template.jinja`.
+    /// Reads a `tokenizer.json`, and from its `tokenizer_config.json` added tokens, BOS, EOS, whether they are added, and the chat
+    /// template. It does not read a template in a separate `chat_template.jinja`. [`crate::complete_config`] reads older files.
     ///
     /// Text that the vocabulary cannot represent is left out when encoding.
     ///
@@ -47,11 +50,24 @@ fn wrong(problem: impl Into<String>) -> Error {
     Error::vocabulary(TOKENIZER, problem)
 }
 
+/// A `tokenizer.json` with the added tokens of its configuration.
+pub(super) fn parse(
+    tokenizer_json: &[u8],
+    config: &Value,
+    warnings: &mut Vec<String>,
+) -> Result<tokenizers::Tokenizer> {
+    let mut inner = tokenizers::Tokenizer::from_bytes(tokenizer_json).map_err(|error| wrong(error.to_string()))?;
+    overrides::apply(&mut inner, config, warnings)?;
+    added::add(&mut inner, config, warnings)?;
+    Ok(inner)
+}
+
 fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokenizer> {
     expansion::check(tokenizer_json).map_err(wrong)?;
     let parts: RawTokenizer = serde_json::from_slice(tokenizer_json).map_err(|error| wrong(error.to_string()))?;
     parts.check_rules()?;
-    let inner = tokenizers::Tokenizer::from_bytes(tokenizer_json).map_err(|error| wrong(error.to_string()))?;
+    let (config, mut warnings) = (config::parse(tokenizer_config)?, Vec::new());
+    let inner = parse(tokenizer_json, &config, &mut warnings)?;
     parts.check_unknown(&inner)?;
     let dropout = match inner.get_model() {
         ModelWrapper::BPE(model) => model.dropout.filter(|&dropout| dropout != 0.0),
@@ -60,18 +76,17 @@ fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokeni
     if let Some(dropout) = dropout {
         return Err(wrong(format!("model.dropout: expected 0 or none, found {dropout}, which makes encoding random")));
     }
-    let config = config::parse(tokenizer_config)?;
 
     let decoding = Decoding::of(&parts.decoder)?;
-    let (names, mut token_types) = tokens(&inner, &decoding, tokenizer_json.len())?;
+    let size = tokenizer_json.len() + tokenizer_config.map_or(0, <[u8]>::len);
+    let (names, mut token_types) = tokens(&inner, &decoding, size)?;
     let special = |key| config::special_token(&config, key, |name| inner.token_to_id(name));
     let (mut prefix, mut suffix) = around(&inner)?;
     // A single token before every text is BOS, even if the configuration does not name it.
     let only = if let [one] = prefix[..] { Some(one) } else { None };
     let (bos, eos) = (special("bos_token")?.or(only), special("eos_token")?);
-    let mut warnings = Vec::new();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let eog = eog_tokens(&names, &mut token_types, [eos, None, bos], &mut warnings);
+    let eog = eog_tokens(&names, &mut token_types, [eos, bos].into_iter().flatten(), &mut warnings);
     match (config["add_bos_token"].as_bool(), bos) {
         (Some(true), Some(bos)) if !prefix.contains(&bos) => prefix.insert(0, bos),
         (Some(false), Some(bos)) => prefix.retain(|&id| id != bos),
@@ -189,12 +204,12 @@ impl Decoding {
     }
 }
 
-/// The names and types of all tokens. Unused ids have an empty name. `bytes` is the size of the file.
+/// The names and types of all tokens. Unused ids have an empty name. `bytes` is the size of the files.
 fn tokens(inner: &tokenizers::Tokenizer, decoding: &Decoding, bytes: usize) -> Result<(Vec<String>, Vec<TokenType>)> {
     let vocab = inner.get_vocab(true);
     let last = vocab.values().max().copied().ok_or_else(|| wrong("model.vocab: expected tokens, found none"))?;
     if last as usize >= bytes {
-        return Err(wrong(format!("model.vocab: expected ids below {bytes}, the size of the file, found {last}")));
+        return Err(wrong(format!("model.vocab: expected ids below {bytes}, the size of the files, found {last}")));
     }
     let len = last as usize + 1;
     let (mut names, mut token_types) = (vec![String::new(); len], vec![TokenType::Unused; len]);

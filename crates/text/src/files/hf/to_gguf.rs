@@ -7,21 +7,23 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-/// The vocabulary of a `tokenizer.json`, which was loaded as `tokenizer`; `None` if its model is another.
+/// The vocabulary of a `tokenizer.json`, which was parsed as `inner` and loaded as `tokenizer`; `None` if its model is another.
 ///
 /// # Errors
 /// When it has a feature that GGUF lacks.
-pub(crate) fn read(tokenizer: &Tokenizer, json: &[u8]) -> Result<Option<OwnedVocab>> {
-    let json: Value = serde_json::from_slice(json).map_err(|error| wrong(error.to_string()))?;
+pub(crate) fn read(tokenizer: &Tokenizer, inner: &tokenizers::Tokenizer, json: &[u8]) -> Result<Option<OwnedVocab>> {
+    let mut json: Value = serde_json::from_slice(json).map_err(|error| wrong(error.to_string()))?;
+    // The configuration may have changed it.
+    json["normalizer"] = serde_json::to_value(inner.get_normalizer()).map_err(|error| wrong(error.to_string()))?;
     let mut vocab = match json["model"]["type"].as_str() {
         Some("WordPiece") => wordpiece(tokenizer, &json)?,
         Some("Unigram") => unigram(tokenizer, &json)?,
         _ => return Ok(None),
     };
-    for token in json["added_tokens"].as_array().into_iter().flatten() {
-        for flag in ["lstrip", "rstrip", "single_word"] {
-            if token[flag] == true {
-                return Err(wrong(format!("added_tokens: expected tokens without {flag}, found {token}")));
+    for token in inner.get_added_vocabulary().get_added_tokens_decoder().values() {
+        for (flag, set) in [("lstrip", token.lstrip), ("rstrip", token.rstrip), ("single_word", token.single_word)] {
+            if set {
+                return Err(wrong(format!("added_tokens: expected tokens without {flag}, found `{}`", token.content)));
             }
         }
     }
@@ -29,6 +31,7 @@ pub(crate) fn read(tokenizer: &Tokenizer, json: &[u8]) -> Result<Option<OwnedVoc
     vocab.rest.pad = tokenizer.id("[PAD]").or_else(|| tokenizer.id("<pad>"));
     vocab.rest.mask = tokenizer.id("[MASK]").or_else(|| tokenizer.id("<mask>"));
     vocab.chat_template = tokenizer.chat_template.clone();
+    vocab.warnings = tokenizer.warnings.clone();
     Ok(Some(vocab))
 }
 
@@ -77,7 +80,13 @@ fn wordpiece(tokenizer: &Tokenizer, json: &Value) -> Result<OwnedVocab> {
         strip_accents: json["normalizer"]["strip_accents"].as_bool(),
         ..Vocab::default()
     };
-    Ok(OwnedVocab { rest, tokens: names(tokenizer, spell), merges: Vec::new(), chat_template: None })
+    Ok(OwnedVocab {
+        rest,
+        tokens: names(tokenizer, spell),
+        merges: Vec::new(),
+        chat_template: None,
+        warnings: Vec::new(),
+    })
 }
 
 fn unigram(tokenizer: &Tokenizer, json: &Value) -> Result<OwnedVocab> {
@@ -140,10 +149,10 @@ fn unigram(tokenizer: &Tokenizer, json: &Value) -> Result<OwnedVocab> {
         normalization: Normalization {
             charsmap: charsmap.into(),
             remove_extra_whitespaces: extra_spaces,
-            whole: false,
+            ..Normalization::default()
         },
         ..Vocab::default()
     };
     let tokens = names(tokenizer, str::to_owned);
-    Ok(OwnedVocab { rest, tokens, merges: Vec::new(), chat_template: None })
+    Ok(OwnedVocab { rest, tokens, merges: Vec::new(), chat_template: None, warnings: Vec::new() })
 }
