@@ -17,12 +17,15 @@ mod input;
 mod interrupt;
 mod load;
 mod measure;
+mod near;
 mod output;
 mod profile;
 mod progress;
 mod sampling;
 mod table;
+mod terminal;
 mod units;
+mod wrap;
 
 use clap::{FromArgMatches, Parser};
 use commands::Command;

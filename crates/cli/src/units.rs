@@ -8,6 +8,11 @@ pub fn count(n: u64) -> String {
     groups.join(",")
 }
 
+/// A number of things, whose plural ends with an s.
+pub fn counted(n: u64, what: &str) -> String {
+    format!("{} {what}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
 /// Bytes in the largest binary unit that leaves at least one.
 pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
