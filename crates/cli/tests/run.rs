@@ -202,7 +202,8 @@ fn stop_texts_end_an_answer_before_them() {
 
 #[test]
 fn answers_say_how_they_end() {
-    let text = greedy(&llama(), &[]).json()["text"].as_str().unwrap().to_owned();
+    let model = llama();
+    let text = greedy(&model, &[]).json()["text"].as_str().unwrap().to_owned();
     let stop: String = text.chars().skip(3).take(2).collect();
     for (options, ending, reason) in [
         (&["--max-tokens", "3", "--ignore-eos"][..], "stopped at --max-tokens", "length"),
@@ -210,7 +211,7 @@ fn answers_say_how_they_end() {
         (&["--stop", &stop], "stop string", "stop"),
         (&["--logit-bias", "1=100"], "end token", "stop"),
     ] {
-        let args = [&["run", &llama(), PROMPT, "--raw", "--temperature", "0"], options].concat();
+        let args = [&["run", &model, PROMPT, "--raw", "--temperature", "0"], options].concat();
         let ran = trine_with(&[&args[..], &["--json"]].concat());
         assert_eq!((&ran.json()["ended_by"], &ran.json()["finish_reason"]), (&ending.into(), &reason.into()));
         assert!(ran.err.contains(&format!("({ending})")), "{}", ran.err);
