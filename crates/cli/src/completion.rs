@@ -1,8 +1,10 @@
 //! What a shell offers for a word of the command line. The scripts of `trine completions` ask this program, with the shell in `COMPLETE`.
 
 use clap::{Arg, Command};
-use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter};
-use clap_complete::env::{EnvCompleter, Shells};
+use clap_complete::engine::{
+    ArgValueCandidates, ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter,
+};
+use clap_complete::env::Shells;
 use std::ffi::OsStr;
 use std::io::Write;
 use trine::EMBEDDED;
@@ -85,7 +87,8 @@ fn command() -> Command {
 /// The script that makes a shell ask.
 pub fn script(shell: &str) -> std::io::Result<Vec<u8>> {
     let shells = Shells::builtins();
-    let completer = shells.completer(shell).ok_or_else(|| std::io::Error::other(format!("{shell}: expected a shell")))?;
+    let completer =
+        shells.completer(shell).ok_or_else(|| std::io::Error::other(format!("{shell}: expected a shell")))?;
     let mut script = Vec::new();
     completer.write_registration(VARIABLE, "trine", "trine", "trine", &mut script)?;
     Ok(script)

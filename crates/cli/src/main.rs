@@ -1,16 +1,20 @@
 //! The program `trine`.
 
-/// Prints a line on stderr, and ignores errors.
+/// Prints lines on stderr; a label such as `error: ` is coloured.
 macro_rules! note {
-    ($($arg:tt)*) => {{
-        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{}\n", format_args!($($arg)*)));
-    }};
+    ($($arg:tt)*) => { crate::say::note(format_args!($($arg)*)) };
+}
+
+/// Prints lines on stderr that are dim on a terminal.
+macro_rules! aside {
+    ($($arg:tt)*) => { crate::say::aside(format_args!($($arg)*)) };
 }
 
 mod advice;
 mod answer;
 mod chat;
 mod commands;
+mod completion;
 mod exit;
 mod help;
 mod input;
@@ -22,6 +26,7 @@ mod output;
 mod profile;
 mod progress;
 mod sampling;
+mod say;
 mod table;
 mod terminal;
 mod units;
@@ -68,7 +73,11 @@ fn main() -> ExitCode {
         );
         return Exit::Work.into();
     }
-    let cli = Cli::from_arg_matches(&help::command().get_matches()).unwrap_or_else(|error| error.exit());
+    if let Some(answered) = completion::answer() {
+        return if answered.is_ok() { Exit::Done.into() } else { Exit::Work.into() };
+    }
+    let matches = help::command().try_get_matches().unwrap_or_else(|error| help::suggest(error).exit());
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr())
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

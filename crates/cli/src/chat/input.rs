@@ -61,7 +61,7 @@ impl Input {
                     return Ok(Some(message(&line)));
                 }
                 Err(ReadlineError::Eof) => return Ok(None),
-                Err(ReadlineError::Interrupted) => note!("(Ctrl-D or /bye exits)"),
+                Err(ReadlineError::Interrupted) => aside!("(Ctrl-D or /bye exits)"),
                 Err(ReadlineError::Io(error)) if error.kind() == ErrorKind::InvalidData => {
                     note!("note: a byte that is not UTF-8 was left out, with what was pasted after it");
                     typed = self.editor.helper().map(|helper| helper.line.take()).unwrap_or_default();

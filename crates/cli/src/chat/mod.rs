@@ -69,9 +69,9 @@ impl Chat {
     pub fn run(mut self) -> Result<Exit> {
         if !self.options.quiet {
             if self.options.stories {
-                note!("each line you write begins a story, for example: One day, a little fox");
+                aside!("each line you write begins a story, for example: One day, a little fox");
             }
-            note!("/help lists the commands");
+            aside!("/help lists the commands");
         }
         let mut input = Input::new()?;
         while let Some(text) = input.read()? {
@@ -103,28 +103,28 @@ impl Chat {
         };
         match (name, argument) {
             ("/bye", _) => return Ok(false),
-            ("/help", _) => note!("{}", commands::help()),
+            ("/help", _) => aside!("{}", commands::help()),
             ("/clear", _) => {
                 self.conversation.clear();
-                note!("(a new conversation)");
+                aside!("(a new conversation)");
             }
             ("/retry", _) => self.retry()?,
             ("/system", "") => self.conversation.system = None,
             ("/system", text) => self.conversation.system = Some(text.to_owned()),
-            ("/set", "") => note!("{}", settings::list(&self.options.sampling, self.options.drop_oldest)),
+            ("/set", "") => aside!("{}", settings::list(&self.options.sampling, self.options.drop_oldest)),
             ("/set", text) => self.set(text)?,
-            ("/stats", _) => note!("{}", self.stats()),
+            ("/stats", _) => aside!("{}", self.stats()),
             ("/save" | "/load", "" | "--force") => note!("error: {name}: expected the name of a file, found none"),
             ("/save", path) => {
                 let forced = path.strip_prefix("--force ").map(str::trim_start);
                 let path = home(forced.unwrap_or(path));
                 self.conversation.save(&path, forced.is_some(), &self.options.model)?;
-                note!("(saved to {})", path.display());
+                aside!("(saved to {})", path.display());
             }
             ("/load", path) => {
                 self.conversation.load(&home(path))?;
                 let count = self.conversation.all().len() as u64;
-                note!("({})", crate::units::counted(count, "message"));
+                aside!("({})", crate::units::counted(count, "message"));
             }
             _ => unreachable!("a command in the list"),
         }
@@ -180,7 +180,7 @@ impl Chat {
             dropped += 1;
         }
         if dropped > 0 {
-            note!("(the context is full: forgot the oldest {})", crate::units::counted(dropped, "turn"));
+            aside!("(the context is full: forgot the oldest {})", crate::units::counted(dropped, "turn"));
         }
         if ids.len() >= context {
             let message = format!("{} tokens do not fit into the context of {context} tokens", ids.len());
@@ -215,7 +215,7 @@ impl Chat {
             facts.extend(self.left());
         }
         if !facts.is_empty() {
-            note!("({})", facts.join("; "));
+            aside!("({})", facts.join("; "));
         }
         Ok(())
     }

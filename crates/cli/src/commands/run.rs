@@ -144,7 +144,7 @@ impl Run {
         recorder: &Recorder,
     ) -> Result<Exit> {
         if !self.quiet {
-            note!("context {}, threads {}, {}", llm.context(), llm.threads(), llm.isa());
+            aside!("context {}, threads {}, {}", llm.context(), llm.threads(), llm.isa());
         }
         if self.verbose {
             // A closed stderr is not an error.
@@ -198,7 +198,7 @@ impl Run {
             out.end_line()?;
         }
         if !self.quiet {
-            note!("{}", answer.summary());
+            aside!("{}", answer.summary());
         }
         Ok(if matches!(answer.finish, FinishReason::Cancelled) { Exit::Interrupted } else { Exit::Done })
     }
