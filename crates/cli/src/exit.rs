@@ -19,6 +19,8 @@ pub enum Exit {
     Regression = 4,
     /// `trine doctor` or `trine crossval` found a problem.
     Findings = 5,
+    /// `trine bench` cannot tell whether it is slower than its baseline.
+    CannotTell = 6,
     /// Ctrl-C.
     Interrupted = 130,
 }
@@ -119,8 +121,20 @@ fn of_facade(error: &trine::Error) -> Diagnosis {
     match error {
         Error::Model(error) => of_model(error),
         Error::Engine(error) => of_engine(error),
-        Error::MemoryLimit { .. } => (Exit::Work, Some("raise --mem-limit, or lower --context or --batch")),
-        Error::Text(_) => (Exit::Work, Some("--raw omits the chat template")),
+        Error::MemoryLimit { .. } => {
+            (Exit::Work, Some("raise --mem-limit or TRINE_MEM_LIMIT, or lower --context or --batch"))
+        }
+        Error::ControlGroup { .. } => (
+            Exit::Work,
+            Some("raise the memory limit of the control group or container, or lower --context or --batch"),
+        ),
+        Error::UnknownPrompt { .. } => (Exit::Usage, Some("--no-prompt embeds the texts alone")),
+        Error::Text(_) => {
+            (Exit::Work, Some("--raw continues the prompt without the chat template, --template FILE uses another"))
+        }
+        Error::NoTemplate => {
+            (Exit::Work, Some("--template FILE gives it one; otherwise omit --tools and --template-arg"))
+        }
         _ => (Exit::Work, None),
     }
 }
@@ -274,10 +288,11 @@ fn of_file(error: &trine_tensor::Error) -> Diagnosis {
         // An output that is a folder or a device.
         Error::Io(error) if error.kind() == ErrorKind::InvalidInput => return (Exit::Work, None),
         Error::Io(error) if error.kind() == ErrorKind::NotFound => Some("check the path"),
+        Error::NotFound { .. } => Some("check the path"),
         Error::NotAModel { .. } => Some("a model is a GGUF file, a safetensors file, or a folder with one of them"),
-        Error::Folder { .. } => Some("pass the file itself"),
+        Error::Folder { .. } => Some("pass the file or the folder of the model itself"),
         Error::MissingShard { .. } => Some("all shards of a model belong in one folder"),
-        Error::Truncated { .. } => Some("the file seems truncated: download it again"),
+        Error::Truncated { .. } => Some("the file is cut short, or its header is damaged: get it again"),
         _ => None,
     };
     (Exit::Model, hint)

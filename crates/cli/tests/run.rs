@@ -4,6 +4,8 @@ mod common;
 
 use common::{Ran, changed, golden, llama, run, trine, trine_with};
 use serde_json::Value;
+use trine_tensor::View;
+use trine_tensor::format::Q8_0;
 
 const PROMPT: &str = "The miller counted";
 
@@ -240,9 +242,78 @@ fn prompts_go_through_the_chat_template_unless_raw() {
     std::fs::write(&other, "{{ bos_token }}<{{ messages[0].content }}>").unwrap();
     let other = other.display().to_string();
     assert_eq!(ids(&["hi", "--template", &other]), ids(&["<hi>", "--raw"]));
-    std::fs::write(&other, "{% if %}").unwrap();
+    std::fs::write(&other, "\n{% if %}").unwrap();
     let ran = trine_with(&["run", &model, "hi", "--template", &other]);
-    assert!(ran.code == 1 && ran.err.contains("chat template"), "{}", ran.err);
+    assert!(ran.code == 1 && ran.err.contains("chat template: line 2: "), "{}", ran.err);
+}
+
+#[test]
+fn a_template_that_does_not_compile_is_an_error_for_chats_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = changed(folder.path(), "broken.gguf", |metadata, _| {
+        metadata.insert("tokenizer.chat_template", "{{ bos_token }}\n{% for m in messages %}\n{{ m.content }");
+    });
+    let few = ["--max-tokens", "1"];
+    for args in [&["hi"][..], &["hi", "--show-prompt"], &["hi", "--json"]] {
+        let ran = trine_with(&[&["run", &broken], args, &few].concat());
+        assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{}", ran.err);
+        for part in ["error: chat template: line 3: ", "hint: --raw", "--template FILE"] {
+            assert!(ran.err.contains(part), "{args:?}: {}", ran.err);
+        }
+    }
+    let good = folder.path().join("good.jinja");
+    std::fs::write(&good, "{{ messages[0].content }}").unwrap();
+    for way in [&["--raw"][..], &["--template", &good.display().to_string()]] {
+        let ran = trine_with(&[&["run", &broken, "hi"], way, &few].concat());
+        assert!(ran.code == 0 && !ran.err.contains("template"), "{way:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn show_prompt_prints_what_the_model_gets() {
+    let folder = tempfile::tempdir().unwrap();
+    let template = "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}\
+        {% for tool in tools or [] %}<{{ tool.function.name }}>{% endfor %}\
+        {% if enable_thinking is defined %}{{ enable_thinking }} {{ style }}{% endif %}[assistant]";
+    let model =
+        changed(folder.path(), "chat.gguf", |metadata, _| drop(metadata.insert("tokenizer.chat_template", template)));
+    let tools = folder.path().join("tools.json");
+    std::fs::write(&tools, r#"[{"type": "function", "function": {"name": "now"}}]"#).unwrap();
+    let tools = tools.display().to_string();
+    let show = |args: &[&str]| trine_with(&[&["run", &model, "hi", "--show-prompt"], args].concat());
+    for (args, expected) in [
+        (&[][..], "<|bos|>[user] hi\n[assistant]"),
+        (&["--system", "Be brief."], "<|bos|>[system] Be brief.\n[user] hi\n[assistant]"),
+        (&["--raw"], "hi"),
+        (&["--tools", &tools], "<|bos|>[user] hi\n<now>[assistant]"),
+        (
+            &["--template-arg", "enable_thinking=false", "--template-arg", "style=as is"],
+            "<|bos|>[user] hi\nFalse as is[assistant]",
+        ),
+    ] {
+        let ran = show(args);
+        assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, expected, ""), "{args:?}");
+    }
+    // The same prompt is answered.
+    let ids = |args: &[&str]| trine_with(&[&["run", &model], args, &["--temperature", "0", "--json"]].concat()).json();
+    assert_eq!(
+        ids(&["hi", "--tools", &tools, "--max-tokens", "4"])["ids"],
+        ids(&["[user] hi\n<now>[assistant]", "--raw", "--max-tokens", "4"])["ids"]
+    );
+    let ran = show(&["--template-arg", "enable_thinkin=false"]);
+    assert!(ran.code == 0 && ran.err.contains("does not use `enable_thinkin`"), "{}", ran.err);
+    for (args, part) in [
+        (&["--tools", &model][..], "chat.gguf"),
+        (&["--template-arg", "thinking"], "NAME=VALUE"),
+        (&["--template-arg", "a b=1"], "`a b`"),
+    ] {
+        let ran = show(args);
+        assert!(ran.code == 2 && ran.err.contains(part), "{args:?}: {}", ran.err);
+    }
+    // Without a template there is nothing that could use them.
+    let ran = trine_with(&["run", &llama(), "hi", "--tools", &tools]);
+    assert!(ran.code == 1 && ran.err.contains("no chat template") && ran.err.contains("hint: "), "{}", ran.err);
+    assert_eq!(trine_with(&["run", &llama(), "hi", "--show-prompt"]).out, "hi");
 }
 
 /// Real models, whose goldens were made by another implementation (needs the folder `shared`).
@@ -296,4 +367,58 @@ fn a_profile_is_a_trace_in_a_file_and_a_summary_and_changes_no_token() {
     let nowhere = folder.path().join("no/trace.json").display().to_string();
     let ran = trine_with(&["run", &llama(), PROMPT, "--raw", "--profile", &nowhere]);
     assert!(ran.code == 1 && ran.err.contains(&nowhere), "{} {}", ran.code, ran.err);
+}
+
+/// The golden llama with this tensor in Q8_0, whose last block has this scale.
+fn with_q8_0(folder: &std::path::Path, tensor: &str, scale: Option<u16>) -> String {
+    changed(folder, "q8_0.gguf", |_, tensors| {
+        let view = tensors.iter_mut().find(|view| view.name == tensor).unwrap();
+        let mut bytes = Q8_0.encode(&view.decode());
+        let at = bytes.len() - Q8_0.bytes;
+        scale.iter().for_each(|scale| bytes[at..at + 2].copy_from_slice(&scale.to_le_bytes()));
+        *view = View::new(tensor, &Q8_0, view.shape.clone(), bytes).unwrap();
+    })
+}
+
+const MAPPED: [&str; 4] = ["--huge-pages", "off", "--repack", "off"];
+
+#[test]
+fn prefault_off_neither_reads_nor_checks_what_is_not_used() {
+    let folder = tempfile::tempdir().unwrap();
+    // The embedding of a token that is not used is no number.
+    let model = with_q8_0(folder.path(), "token_embd.weight", Some(0x7e00));
+    let with = |more: &[&str]| {
+        trine_with(
+            &[&["run", &model, PROMPT, "--raw", "--temperature", "0", "--max-tokens", "4"], &MAPPED[..], more].concat(),
+        )
+    };
+    for more in [&[][..], &["--prefault=on"]] {
+        let ran = with(more);
+        assert!(ran.code == 3 && ran.err.contains("token_embd.weight"), "{}", ran.err);
+    }
+    assert_eq!(with(&["--prefault=off"]).code, 0);
+}
+
+#[test]
+fn weights_are_called_repacked_if_some_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let blocks = with_q8_0(folder.path(), "blk.0.ffn_down.weight", None);
+    let expected = greedy(&llama(), &["--logprobs", "1"]).json();
+    for (model, flags, says) in [
+        (&llama(), &["--huge-pages", "off", "--repack", "on"][..], "in the mapped file"),
+        (&llama(), &["--huge-pages", "on", "--repack", "on"], "copied from the mapped file"),
+        (&llama(), &["--no-mmap", "--repack", "on"], "read from the file"),
+        (&blocks, &["--huge-pages", "off", "--repack", "off"], "in the mapped file"),
+        (&blocks, &["--huge-pages", "off", "--repack", "on"], "in the mapped file, or copied from it and repacked"),
+        (&blocks, &["--huge-pages", "on", "--repack", "on"], "copied from the mapped file and repacked"),
+        (&blocks, &["--no-mmap", "--repack", "on"], "read from the file, or copied from that and repacked"),
+        (&blocks, &["--no-mmap"], "read from the file"),
+    ] {
+        let ran = greedy(model, &[flags, &["-v", "--logprobs", "1"]].concat());
+        let line = ran.err.lines().find(|line| line.starts_with("weights ")).unwrap();
+        assert!(line.ends_with(&format!(", {says}")), "{flags:?}: {line}");
+        if *model == llama() {
+            assert_eq!(ran.json()["logprobs"], expected["logprobs"], "{flags:?}");
+        }
+    }
 }

@@ -19,6 +19,9 @@ pub enum Error {
     /// The operating system reported an error.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// There is no model at the path. `hint` says what there is instead.
+    #[error("expected a file or a folder, found nothing of this name{hint}")]
+    NotFound { hint: String },
     /// The file is neither GGUF nor safetensors.
     #[error("expected a GGUF or safetensors file, found {found}")]
     NotAModel { found: String },
@@ -80,6 +83,12 @@ impl Error {
     pub(crate) fn past_end(tensor: &str, offset: u64, size: u64, len: u64) -> Error {
         let place = format!("{} at byte {offset} of the data section", in_tensor(tensor));
         Error::Truncated { place, expected: size, found: len.saturating_sub(offset) }
+    }
+
+    /// A tensor begins at `offset` of a data section whose tensors have `all` bytes together, and ends after them.
+    pub(crate) fn wrong_offset(tensor: &str, offset: u64, all: u64) -> Error {
+        let expected = format_args!("a place within the {all} bytes that all tensors have together");
+        Error::malformed(format!("the offset of {}", in_tensor(tensor)), expected, offset)
     }
 
     /// A shape is too large for its bytes to be counted.

@@ -50,6 +50,7 @@
 //! opt-level = 3
 //! ```
 
+mod chat;
 mod decoder;
 mod embedder;
 mod error;
@@ -62,6 +63,7 @@ mod placement;
 mod size;
 mod stream;
 
+pub use chat::ChatOptions;
 pub use decoder::Decoder;
 pub use embedder::Embedder;
 pub use error::{Error, ErrorKind};
@@ -69,7 +71,7 @@ pub use llm::Llm;
 pub use load::Progress;
 pub use options::Options;
 pub use placement::{Placement, WeightStorage};
-pub use size::{Memory, parameters};
+pub use size::{Memory, bits_per_weight, distinct, parameters, tensor_bytes};
 pub use stream::Stream;
 pub use trine_model::{EMBEDDED, open_file};
 #[cfg(feature = "train")]
@@ -87,7 +89,7 @@ pub mod engine {
 pub mod model {
     pub use trine_model::{
         DEVICES, Device, DeviceName, DeviceOptions, Error, Experts, Language, LayerKind, Mla, Model, ModelOptions,
-        OnDevice, Pooling, QuantMethod, Runner, RunnerMemory, Sizes, Spec, TensorShape, load, runner,
+        OnDevice, Pooling, QuantMethod, Runner, RunnerMemory, Sizes, Spec, TensorShape, TextSettings, load, runner,
     };
 }
 
@@ -120,5 +122,5 @@ pub mod text {
 pub mod prelude {
     pub use crate::engine::{Answer, FinishReason, Request, Sampling, Token, Usage};
     pub use crate::text::Message;
-    pub use crate::{Decoder, EMBEDDED, Embedder, Error, Llm, Options, Progress, Stream};
+    pub use crate::{ChatOptions, Decoder, EMBEDDED, Embedder, Error, Llm, Options, Progress, Stream};
 }

@@ -2,6 +2,7 @@
 
 use crate::llm::compile;
 use crate::options::CONTEXT;
+use crate::placement::{available_memory, group_limit};
 use crate::{Decoder, EMBEDDED, Embedder, Error, Llm, Memory, Options, Placement, WeightStorage, open_file, size};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -65,12 +66,12 @@ impl Options {
         self.llm(self.load_on(path.as_ref(), Want::Logits, load)?)
     }
 
-    /// Loads a model on a thread of its own, which answers the requests of threads and async tasks. The model's chat template, if it has one,
-    /// comes with the handle.
+    /// Loads a model on a thread of its own, which answers the requests of threads and async tasks. The model's chat template comes with the
+    /// handle, or why there is none, as [`Llm::template`] says.
     ///
     /// # Errors
     /// Those of [`Options::open`].
-    pub fn spawn(&self, path: impl AsRef<Path>) -> Result<(Handle, Option<Template>), Error> {
+    pub fn spawn(&self, path: impl AsRef<Path>) -> Result<(Handle, Result<Template, Error>), Error> {
         let (options, path) = (self.clone(), path.as_ref().to_owned());
         let (sender, receiver) = std::sync::mpsc::channel();
         // The engine is made on the thread that runs it, which CPU affinity binds.
@@ -79,7 +80,7 @@ impl Options {
             let _ = sender.send(template);
             Ok::<_, Error>(engine)
         })?;
-        Ok((handle, receiver.recv().unwrap_or_default()))
+        Ok((handle, receiver.recv().unwrap_or(Err(Error::NoTemplate))))
     }
 
     /// Loads a model without an engine: for its logits alone.
@@ -106,19 +107,42 @@ impl Options {
     ) -> Result<Embedder, Error> {
         let Loaded { runner, file, mut language, .. } = self.load_with(path.as_ref(), Want::Hidden, progress)?;
         let pooling_head = PoolingHead::of(runner.spec(), &file)?;
-        language.warnings.extend(pooling_head.assumption().map(str::to_owned));
-        Ok(Embedder { runner, pooling_head, language })
+        language.warnings.extend_from_slice(pooling_head.warnings());
+        let mut embedder = Embedder { runner, pooling_head, language, prompt: String::new(), prompt_tokens: 0 };
+        if let Some(name) = embedder.texts().default_prompt.clone() {
+            embedder.choose_prompt(Some(&name))?;
+        }
+        Ok(embedder)
+    }
+
+    /// The chat template that [`Options::open`] gives the model, without its weights.
+    ///
+    /// # Errors
+    /// Those of [`Llm::template`], and when the file cannot be opened or has no tokenizer.
+    pub fn open_template(&self, path: impl AsRef<Path>) -> Result<Template, Error> {
+        let open = OpenOptions { layouts: self.layouts.clone(), ..OpenOptions::default() };
+        let file = open_file(path.as_ref(), &open).map_err(trine_model::Error::from)?;
+        let Language { tokenizer, template, .. } = self.language(&file)?;
+        let source = self.template.as_ref().or(template.as_ref()).ok_or(Error::NoTemplate)?;
+        Ok(compile(source, &tokenizer)?)
+    }
+
+    fn language(&self, file: &File) -> Result<Language, trine_model::Error> {
+        self.tokenizer.as_ref().map_or_else(|| Language::of(file), |path| Language::open(path))
     }
 
     fn llm(&self, loaded: Loaded) -> Result<Llm, Error> {
         let Loaded { runner, language, memory, placement, .. } = loaded;
-        let Language { tokenizer, template, mut warnings } = language;
-        // A model whose template does not compile can still continue text.
+        let Language { tokenizer, template, warnings } = language;
+        // A model whose own template does not compile can still continue text.
         let template = match &self.template {
-            Some(source) => Some(compile(source, &tokenizer)?),
-            None => {
-                template.and_then(|source| compile(&source, &tokenizer).map_err(|e| warnings.push(e.to_string())).ok())
-            }
+            Some(source) => Some(Ok(compile(source, &tokenizer)?)),
+            None => template.map(|source| {
+                compile(&source, &tokenizer).map_err(|error| match error {
+                    trine_text::Error::Template(problem) => problem,
+                    other => other.to_string(),
+                })
+            }),
         };
         let context = Some(self.context_of(runner.spec()));
         let options = EngineOptions { context, ..self.engine.clone() };
@@ -146,6 +170,17 @@ impl Options {
         })
     }
 
+    /// Refuses a model that takes more memory than it may.
+    pub(crate) fn check_limits(&self, needed: Memory) -> Result<(), Error> {
+        if let Some(limit) = self.memory_limit.filter(|&limit| needed.total() > limit) {
+            return Err(Error::MemoryLimit { limit, needed });
+        }
+        match group_limit().filter(|&limit| needed.pinned() > limit) {
+            Some(limit) => Err(Error::ControlGroup { limit, needed }),
+            None => Ok(()),
+        }
+    }
+
     fn load_on(
         &self,
         path: &Path,
@@ -153,9 +188,7 @@ impl Options {
         load: impl FnOnce(&File, &DeviceOptions) -> Result<Box<dyn Runner>, trine_model::Error>,
     ) -> Result<Loaded, Error> {
         // What costs nothing to check comes before what may take minutes.
-        let mut device = self.device.clone();
-        let cpu = &mut device.cpu;
-        let huge_pages = cpu.huge_pages != When::Off;
+        let huge_pages = self.device.cpu.huge_pages != When::Off;
         let open = OpenOptions { mmap: self.mmap, huge_pages, layouts: self.layouts.clone() };
         let file = open_file(path, &open).map_err(trine_model::Error::from)?;
         let spec = Spec::of(&file).map_err(|error| error.at(file.path()))?;
@@ -167,23 +200,19 @@ impl Options {
         if let Some(asked) = self.engine.context.filter(|context| !(1..=most).contains(context)) {
             return Err(trine_engine::Error::Context { asked, most }.into());
         }
-        let memory = self.memory_of(&file, &spec);
-        if let Some(limit) = self.memory_limit.filter(|&limit| memory.total() > limit) {
-            return Err(Error::MemoryLimit { limit, needed: memory });
-        }
-        let mut language = self.tokenizer.as_ref().map_or_else(|| Language::of(&file), |path| Language::open(path))?;
+        let mut language = self.language(&file)?;
         language.warnings.extend(spec.warnings.iter().cloned());
         language.warnings.extend_from_slice(file.warnings());
         language.check(&spec).map_err(|error| error.at(file.path()))?;
-        let possible = memory::transparent_huge_pages().is_some_and(|mode| mode != "never");
-        cpu.huge_pages = decide(cpu.huge_pages, possible, &memory);
-        cpu.repack = decide(cpu.repack, true, &memory);
+        let (memory, device) = self.plan_of(&file, &spec, matches!(want, Want::Hidden))?;
+        self.check_limits(memory)?;
+        language.warnings.extend(shortage(memory));
         let mut runner = load(&file, &device)?;
         // Without an engine, what is not limited may be as long as the model allows.
         runner.limit_context(self.engine.context.unwrap_or_else(|| spec.longest_context_like(CONTEXT)));
         let token = language.tokenizer.bos().unwrap_or(0);
         probe(&mut *runner, token, want).map_err(|error| error.at(file.path()))?;
-        let mut placement = Placement::of(runner.device(), &device.cpu, self.mmap);
+        let mut placement = Placement::of(runner.device(), &device.cpu, self.mmap, memory.repacked > 0);
         if file.path() == Path::new(EMBEDDED) {
             placement.weights = WeightStorage::Embedded;
         }
@@ -193,13 +222,15 @@ impl Options {
     }
 }
 
-/// Decides [`When::Auto`]: where it can be had, and there is twice the memory that the model takes.
-fn decide(when: When, possible: bool, memory: &Memory) -> When {
-    match when {
-        When::Auto => {
-            let room = || crate::placement::available_memory().is_some_and(|room| room / 2 >= memory.total());
-            (possible && room()).into()
-        }
-        decided => decided,
-    }
+/// A warning when a model takes most of the memory that there is.
+fn shortage(memory: Memory) -> Option<String> {
+    let there = available_memory()?.saturating_add(memory.program);
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    (memory.total() > there / 5 * 4).then(|| {
+        format!(
+            "the model takes {} MiB of memory, more than 80 % of the {} MiB that there are",
+            mib(memory.total()),
+            mib(there)
+        )
+    })
 }

@@ -22,9 +22,11 @@ use trine_engine::{FinishReason, Request, Sampling};
 /// Tokens of a full context that are kept free for an answer, when the oldest messages are dropped: one of so many.
 const ROOM: usize = 4;
 
-pub struct ChatOptions {
+pub struct ChatSetup {
     pub sampling: Sampling,
     pub system: Option<String>,
+    /// Variables of the chat template.
+    pub template: trine::ChatOptions,
     /// Continue plain text, without a template.
     pub raw: bool,
     /// Each line begins a new text. With `raw`, it is printed before its continuation.
@@ -39,7 +41,7 @@ pub struct ChatOptions {
 
 pub struct Chat {
     llm: Llm,
-    options: ChatOptions,
+    options: ChatSetup,
     /// The sampling options that `/set` returns to.
     initial: Sampling,
     conversation: Conversation,
@@ -59,7 +61,7 @@ struct Last {
 }
 
 impl Chat {
-    pub fn new(llm: Llm, mut options: ChatOptions, stop: Arc<AtomicBool>, recorder: Recorder) -> Chat {
+    pub fn new(llm: Llm, mut options: ChatSetup, stop: Arc<AtomicBool>, recorder: Recorder) -> Chat {
         let conversation = Conversation::new(options.system.take());
         let initial = options.sampling.clone();
         Chat { llm, options, initial, conversation, last: None, retries: 0, stop, recorder }
@@ -124,7 +126,7 @@ impl Chat {
             ("/load", path) => {
                 self.conversation.load(&home(path))?;
                 let count = self.conversation.all().len() as u64;
-                aside!("({})", crate::units::counted(count, "message"));
+                aside!("({})", crate::units::plural(count, "message"));
             }
             _ => unreachable!("a command in the list"),
         }
@@ -180,7 +182,7 @@ impl Chat {
             dropped += 1;
         }
         if dropped > 0 {
-            aside!("(the context is full: forgot the oldest {})", crate::units::counted(dropped, "turn"));
+            aside!("(the context is full: forgot the oldest {})", crate::units::plural(dropped, "turn"));
         }
         if ids.len() >= context {
             let message = format!("{} tokens do not fit into the context of {context} tokens", ids.len());
@@ -225,7 +227,7 @@ impl Chat {
         let messages = self.conversation.messages();
         match self.options.raw {
             true => Ok(messages.iter().filter_map(|message| message.content.as_str()).collect()),
-            false => Ok(self.llm.render(&self.conversation.all())?),
+            false => Ok(self.llm.render_with(&self.conversation.all(), &self.options.template)?),
         }
     }
 
