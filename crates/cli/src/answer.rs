@@ -1,11 +1,13 @@
 //! Answers with their timings.
 
+use crate::{progress, units};
 use anyhow::Result;
+use indicatif::ProgressBar;
 use serde_json::{Value as Json, json};
 use std::io::Write;
 use std::time::{Duration, Instant};
 use trine::Stream;
-use trine_engine::{FinishReason, Token, Usage};
+use trine_engine::{Answer, FinishReason, Token, Usage};
 use trine_tensor::memory;
 use trine_text::Tokenizer;
 
@@ -13,7 +15,7 @@ pub struct TimedAnswer {
     pub text: String,
     /// The tokens without the end-of-sequence token.
     pub tokens: Vec<Token>,
-    pub finish: &'static str,
+    pub finish: FinishReason,
     pub usage: Usage,
     /// Time to the first token.
     pub prompt_time: Duration,
@@ -22,13 +24,12 @@ pub struct TimedAnswer {
 }
 
 impl TimedAnswer {
-    /// Collects an answer token by token, and passes each piece of text to `show`.
-    pub fn of(
-        mut stream: Stream,
-        mut is_end: impl FnMut(u32) -> bool,
-        mut show: impl FnMut(&str) -> Result<()>,
-    ) -> Result<TimedAnswer> {
+    /// Collects an answer token by token, and passes each piece of text to `show`. With a `pace`, the prompt is read at that.
+    pub fn of(mut stream: Stream, pace: Option<Pace>, mut show: impl FnMut(&str) -> Result<()>) -> Result<TimedAnswer> {
         let start = Instant::now();
+        if let Some(pace) = pace {
+            pace.read(&mut stream);
+        }
         let (mut text, mut tokens, mut first) = (String::new(), Vec::new(), None);
         for token in &mut stream {
             let token = token?;
@@ -39,15 +40,10 @@ impl TimedAnswer {
         }
         let end = Instant::now();
         let first = first.unwrap_or(end);
-        let finish = match stream.finish_reason() {
-            Some(FinishReason::Stop) => {
-                tokens.pop_if(|token| is_end(token.id));
-                "stop"
-            }
-            Some(FinishReason::Length) => "length",
-            _ => "cancelled",
-        };
-        let usage = stream.usage().unwrap_or_default();
+        let Answer { finish_reason: finish, usage, .. } = stream.answer()?;
+        if matches!(finish, FinishReason::EndToken) {
+            tokens.pop();
+        }
         Ok(TimedAnswer { text, tokens, finish, usage, prompt_time: first - start, generation_time: end - first })
     }
 
@@ -60,12 +56,23 @@ impl TimedAnswer {
     }
 
     fn prefill_cancelled(&self) -> bool {
-        self.finish == "cancelled" && self.usage.completion_tokens == 0
+        matches!(self.finish, FinishReason::Cancelled) && self.usage.completion_tokens == 0
     }
 
     /// Tokens after the first, per second.
     pub fn generation_rate(&self) -> Option<f64> {
         rate(self.usage.completion_tokens.saturating_sub(1), self.generation_time)
+    }
+
+    /// Why it ended.
+    pub fn ending(&self) -> &'static str {
+        match self.finish {
+            FinishReason::EndToken => "end token",
+            FinishReason::StopString => "stop string",
+            FinishReason::MaxTokens => "stopped at --max-tokens",
+            FinishReason::ContextFull => "context full",
+            FinishReason::Cancelled | FinishReason::Failed(_) => "stopped",
+        }
     }
 
     /// The statistics on one line.
@@ -75,10 +82,13 @@ impl TimedAnswer {
         let cached = if cached_tokens > 0 { format!(" ({cached_tokens} cached)") } else { String::new() };
         let cached = if self.prefill_cancelled() { " (cancelled)".to_owned() } else { cached };
         format!(
-            "prompt {prompt_tokens} tokens{cached}{}, answer {completion_tokens} tokens{}, peak memory {}",
+            "prompt {}{cached}{}, answer {}{} ({}), peak memory {}",
+            units::plural(prompt_tokens as u64, "token"),
             per_second(self.prompt_rate()),
+            units::plural(completion_tokens as u64, "token"),
             per_second(self.generation_rate()),
-            memory::peak_resident().map_or("unknown".to_owned(), crate::units::bytes)
+            self.ending(),
+            memory::peak_resident().map_or("unknown".to_owned(), units::bytes)
         )
     }
 
@@ -97,7 +107,8 @@ impl TimedAnswer {
             "text": self.text,
             "ids": self.tokens.iter().map(|token| token.id).collect::<Vec<_>>(),
             "logprobs": if logprobs.is_empty() { Json::Null } else { logprobs.into() },
-            "finish_reason": self.finish,
+            "finish_reason": self.finish.name(),
+            "ended_by": self.ending(),
             "usage": {
                 "prompt_tokens": prompt_tokens,
                 "completion_tokens": completion_tokens,
@@ -113,6 +124,40 @@ impl TimedAnswer {
                 "peak_memory_bytes": memory::peak_resident(),
             },
         })
+    }
+}
+
+/// How a prompt is read for somebody who waits: in chunks short enough that Ctrl-C is answered at once, and with a progress bar if it
+/// takes long.
+#[derive(Clone, Copy)]
+pub struct Pace {
+    /// Maximum tokens of a chunk.
+    pub most: usize,
+    pub bar: bool,
+}
+
+impl Pace {
+    /// The first chunk, and the smallest: below it most machines spend the time of a chunk on reading the weights.
+    const TOKENS: usize = 16;
+    /// The time that a chunk may take.
+    const CHUNK: Duration = Duration::from_millis(60);
+    /// The time after which progress is shown.
+    const PATIENCE: Duration = Duration::from_millis(400);
+
+    fn read(self, stream: &mut Stream) {
+        let (start, mut bar) = (Instant::now(), ProgressBar::hidden());
+        let mut chunk = Self::TOKENS.min(self.most);
+        loop {
+            let before = Instant::now();
+            let Some((done, total)) = stream.read_prompt(chunk) else { break };
+            let ratio = Self::CHUNK.as_secs_f64() / before.elapsed().as_secs_f64().max(1e-6);
+            chunk = ((chunk as f64 * ratio.min(2.0)) as usize).max(Self::TOKENS).min(self.most);
+            if self.bar && bar.is_hidden() && start.elapsed() >= Self::PATIENCE {
+                bar = progress::bar("reading the prompt {bar:30} {human_pos}/{human_len} tokens {eta}", total as u64);
+            }
+            bar.set_position(done as u64);
+        }
+        bar.finish_and_clear();
     }
 }
 

@@ -16,7 +16,9 @@ pub fn matches(command: Command) -> ArgMatches {
     let names = names(&command);
     // What is wrong without variables is not theirs.
     let flags = match with(command.clone(), |_| None).try_get_matches() {
-        Err(error) if !matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => error.exit(),
+        Err(error) if !matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            crate::help::suggest(error).exit()
+        }
         flags => flags.unwrap_or_default(),
     };
     let command = with(command, variable);

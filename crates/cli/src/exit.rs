@@ -1,7 +1,8 @@
 //! Exit statuses, and the messages and hints of errors.
 
-use crate::table;
+use crate::{near, table};
 use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// The exit status of the program.
@@ -48,10 +49,39 @@ pub fn report(error: &anyhow::Error) -> Exit {
     let count = if error.is::<String>() { 2 } else { 1 };
     let texts: Vec<String> = error.chain().take(count).map(ToString::to_string).collect();
     note!("error: {}", table::visible(&texts.join(": ")));
-    if let Some(hint) = hint {
-        note!("hint: {hint}");
+    if let Some(hint) = missing(error).or(hint.map(str::to_owned)) {
+        note!("hint: {}", table::visible(&hint));
     }
     exit
+}
+
+/// A hint with the models that may be meant, where there is none: at a path with no file, or in a folder.
+fn missing(error: &anyhow::Error) -> Option<String> {
+    fn file(error: &trine_model::Error) -> Option<&trine_tensor::Error> {
+        match error {
+            trine_model::Error::In { source, .. } => file(source),
+            trine_model::Error::File(error) => Some(error),
+            _ => None,
+        }
+    }
+    let facade = || match error.downcast_ref()? {
+        trine::Error::Model(error) => file(error),
+        _ => None,
+    };
+    let found = error.downcast_ref().or_else(|| file(error.downcast_ref()?)).or_else(facade)?;
+    let trine_tensor::Error::In { path, .. } = found else { return None };
+    let list = |paths: Vec<PathBuf>| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+    match found.cause() {
+        trine_tensor::Error::Io(error) if error.kind() == ErrorKind::NotFound => match list(near::models(path)) {
+            near if !near.is_empty() => Some(format!("did you mean {near}?")),
+            _ => Some("check the path; trine does not download models".to_owned()),
+        },
+        trine_tensor::Error::Folder { .. } => match list(near::inside(path)) {
+            inside if !inside.is_empty() => Some(format!("this folder has several models: pass one, such as {inside}")),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// Whether the reader of the output is gone, which is not an error.

@@ -2,6 +2,8 @@
 
 use crate::Cli;
 use crate::commands::GROUPS;
+use crate::near;
+use clap::error::{ContextKind, ContextValue};
 use clap::{Command, CommandFactory};
 use std::fmt::Write;
 
@@ -23,6 +25,30 @@ pub fn command() -> Command {
         "{{about}}\n\n{{usage-heading}} {{usage}}\n{groups}\n{header}Options:{header:#}\n{{options}}{{after-help}}"
     );
     Cli::command().help_template(template)
+}
+
+/// Names of commands elsewhere, and ours for the same.
+const ELSEWHERE: [(&str, &str); 9] = [
+    ("chat", "run"),
+    ("generate", "run"),
+    ("complete", "run"),
+    ("convert", "quantize"),
+    ("benchmark", "bench"),
+    ("perplexity", "eval"),
+    ("show", "info"),
+    ("inspect", "info"),
+    ("finetune", "train"),
+];
+
+/// Adds the command that is meant to the error about one that is not there.
+pub fn suggest(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) else { return error };
+    let elsewhere = ELSEWHERE.iter().find(|(other, _)| other == name).map(|(_, ours)| *ours);
+    let names = GROUPS.iter().flat_map(|(_, names)| *names).copied();
+    if let Some(meant) = elsewhere.or_else(|| near::best(name, names)) {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![meant.to_owned()]));
+    }
+    error
 }
 
 #[cfg(test)]

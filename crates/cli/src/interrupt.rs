@@ -1,18 +1,20 @@
 //! Ctrl-C stops an answer or the loading of a model; a second Ctrl-C exits.
 
 use crate::exit::Exit;
+use crate::terminal::Settings;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// A flag that Ctrl-C sets. Its user may clear it.
+/// A flag that Ctrl-C sets. Its user may clear it. The terminal is left as it is now.
 ///
 /// # Errors
 /// When the handler cannot be installed.
 pub fn flag() -> anyhow::Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
-    let set = flag.clone();
+    let (set, terminal) = (flag.clone(), Settings::now());
     ctrlc::set_handler(move || {
         if set.swap(true, Relaxed) {
+            terminal.restore();
             std::process::exit(Exit::Interrupted as i32);
         }
     })?;

@@ -1,11 +1,13 @@
 //! Options for loading a model.
 
+use crate::answer::Pace;
 use crate::table::{self, Facts};
 use crate::{progress, units};
 use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
+use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -13,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use trine::{Decoder, EMBEDDED, Embedder, Llm, Options, Progress};
 use trine_backend::profile::Recorder;
 use trine_backend::{ActivationPrecision, Affinity, KV_FORMATS, Numa, When};
+use trine_engine::EngineOptions;
 use trine_model::DeviceName;
 use trine_tensor::{FORMATS, File, Format, OpenOptions, format::by_name};
 use trine_text::Template;
@@ -232,6 +235,13 @@ impl LoadArgs {
     /// Like [`LoadArgs::open`], for embeddings.
     pub fn load_embedder(&self, model: &Path, quiet: bool, stop: &AtomicBool) -> Result<Embedder, trine::Error> {
         shown(quiet, stop, |progress| self.options().load_embedder(model, progress))
+    }
+
+    /// Chunks of the prompt for somebody who waits, unless `--batch` gives their size.
+    pub fn pace(&self, quiet: bool) -> Option<Pace> {
+        let waits = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();
+        let most = EngineOptions::default().prefill_chunk;
+        (waits && self.batch.is_none()).then_some(Pace { most, bar: !quiet })
     }
 
     /// The chat template that [`LoadArgs::open`] gives the model, without its weights.

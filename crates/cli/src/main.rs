@@ -1,16 +1,20 @@
 //! The program `trine`.
 
-/// Prints a line on stderr, and ignores errors.
+/// Prints lines on stderr; a label such as `error: ` is coloured.
 macro_rules! note {
-    ($($arg:tt)*) => {{
-        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{}\n", format_args!($($arg)*)));
-    }};
+    ($($arg:tt)*) => { crate::say::note(format_args!($($arg)*)) };
+}
+
+/// Prints lines on stderr that are dim on a terminal.
+macro_rules! aside {
+    ($($arg:tt)*) => { crate::say::aside(format_args!($($arg)*)) };
 }
 
 mod advice;
 mod answer;
 mod chat;
 mod commands;
+mod completion;
 mod environment;
 mod exit;
 mod help;
@@ -18,16 +22,21 @@ mod input;
 mod interrupt;
 mod load;
 mod measure;
+mod near;
 mod output;
 mod profile;
 mod progress;
 mod sampling;
+mod say;
 mod table;
 mod template;
+mod terminal;
 mod units;
+mod wrap;
 
 use clap::{FromArgMatches, Parser};
 use commands::Command;
+use exit::Exit;
 use std::process::ExitCode;
 
 /// Low-bit language models on your own machine
@@ -65,6 +74,9 @@ fn main() -> ExitCode {
 
 #[inline(never)]
 fn start() -> ExitCode {
+    if let Some(answered) = completion::answer() {
+        return if answered.is_ok() { Exit::Done.into() } else { Exit::Work.into() };
+    }
     let cli = Cli::from_arg_matches(&environment::matches(help::command())).unwrap_or_else(|error| error.exit());
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr())

@@ -1,6 +1,7 @@
 //! A flag for every sampling option of the engine, generated from the engine's list.
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use trine_engine::{Field, Param, Sampling, params};
 use trine_model::GenerationConfig;
 
@@ -49,6 +50,11 @@ const DEFAULT_PRESET: &str = "balanced";
 const HEADING: &str = "Sampling";
 /// Options in the short help.
 const COMMON: [&str; 6] = ["temperature", "top_k", "top_p", "seed", "max_tokens", "stop"];
+
+/// A seed for an answer that was given none.
+pub fn random_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
 
 /// Whether an option takes no value.
 fn is_switch(param: &Param) -> bool {

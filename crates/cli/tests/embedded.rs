@@ -76,14 +76,24 @@ fn an_argument_that_stands_alone_is_a_model_if_it_looks_like_one() {
     assert!(matches!(ran("a miller"), Ran { code: 0, err, .. } if !err.contains(NOTE)));
     let models =
         ["empty", "text", "none.gguf", "none.GGUF", "my model.safetensors", "config.json", "no/where", "embedded:none"];
-    for argument in models {
+    let names = ["miller", "3.5", "llama3", "qwen3:8b", "meta-llama/Llama-3.2-1B"];
+    for argument in models.into_iter().chain(names) {
         let ran = ran(argument);
         let expected = format!("error: {argument}");
-        assert!(ran.code == 3 && ran.err.starts_with(&expected) && !ran.err.contains(NOTE), "{argument}: {}", ran.err);
+        assert!(ran.code == 3 && ran.err.contains(&expected) && !ran.err.contains(NOTE), "{argument}: {}", ran.err);
+        let word = argument.chars().all(|c| c.is_ascii_alphanumeric() || ".:".contains(c)) && names.contains(&argument);
+        assert!(!word || ran.err.contains("as a prompt: trine run embedded:stories"), "{argument}: {}", ran.err);
     }
-    for argument in
-        ["miller", "Once upon a time", "either / or", "He said: and/or.", "The end.", "3.5", "./ a", "embedded: yes"]
-    {
+    for argument in [
+        "Hello!",
+        "小さな村",
+        "Once upon a time",
+        "either / or",
+        "He said: and/or.",
+        "The end.",
+        "./ a",
+        "embedded: yes",
+    ] {
         let ran = ran(argument);
         let notes = [NOTE, "no file has this name"].iter().all(|words| ran.err.contains(words));
         assert!(ran.code == 0 && notes, "{argument}: {}", ran.err);

@@ -48,7 +48,8 @@ fn models_that_cannot_be_opened_or_are_invalid_exit_with_3() {
     std::fs::create_dir(folder.path().join("empty")).unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
     for command in ["run", "info", "tokenize"] {
-        check(&[command, &at("none.gguf")], 3, &["none.gguf", "hint: check the path"]);
+        check(&[command, &at("none.gguf")], 3, &["none.gguf", "hint: "]);
+        check(&[command, &at("nothing-like-it")], 3, &["nothing-like-it", "hint: check the path"]);
         check(
             &[command, concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")],
             3,

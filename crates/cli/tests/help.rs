@@ -3,6 +3,7 @@
 mod common;
 
 use common::{run, trine, trine_with};
+use std::path::Path;
 
 const COMMANDS: [&[&str]; 15] = [
     &["run"],
@@ -73,6 +74,67 @@ fn every_command_has_examples_and_completions() {
     }
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = trine_with(&["completions", shell]).out;
-        assert!(COMMANDS.iter().all(|command| script.contains(command[0])), "{shell}");
+        assert!(script.contains("trine") && script.contains("COMPLETE"), "{shell}: {script}");
     }
+}
+
+/// What a shell offers for the last of some words.
+fn offered(shell: &str, folder: &Path, words: &[&str]) -> String {
+    let mut command = trine();
+    command.env("COMPLETE", shell).env("_CLAP_COMPLETE_INDEX", words.len().to_string()).env("_CLAP_IFS", "\n");
+    let ran = run(command.current_dir(folder).args(["--", "trine"]).args(words), "");
+    assert_eq!((ran.code, &*ran.err), (0, ""), "{words:?}");
+    ran.out
+}
+
+#[test]
+fn shells_offer_commands_files_and_names() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("mill.gguf"), "").unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        for (words, expected) in [
+            (&["qua"][..], "quantize"),
+            (&["run", ""], "mill.gguf"),
+            (&["run", "emb"], "embedded:stories"),
+            (&["info", "mi"], "mill.gguf"),
+            (&["bench", ""], "embedded:stories"),
+            (&["eval", "perplexity", "emb"], "embedded:stories"),
+            (&["quantize", "mill.gguf", "out.gguf", "--format", "q4"], "q4_k"),
+            (&["run", "mill.gguf", "--isa", ""], "scalar"),
+            (&["run", "mill.gguf", "--device", "cpu:"], "cpu:scalar"),
+            (&["run", "mill.gguf", "--cache-type", ""], "q8_0"),
+            (&["bench", "--shape", ""], "tiny"),
+            (&["run", "mill.gguf", "--tokenizer", "mi"], "mill.gguf"),
+            (&["run", "mill.gguf", "--temp"], "--temperature"),
+        ] {
+            let offered = offered(shell, folder.path(), words);
+            // zsh takes an unescaped colon for the beginning of a description.
+            assert!(offered.replace("\\:", ":").contains(expected), "{shell} {words:?}: {offered}");
+        }
+    }
+}
+
+#[test]
+fn a_mistyped_or_foreign_command_names_ours() {
+    for (typed, meant) in
+        [("rnu", "run"), ("chat", "run"), ("tokenise", "tokenize"), ("convert", "quantize"), ("benchmark", "bench")]
+    {
+        let ran = trine_with(&[typed]);
+        assert!(ran.code == 2 && ran.err.contains(&format!("'{meant}'")), "{typed}: {}", ran.err);
+    }
+}
+
+#[test]
+fn errors_are_coloured_as_those_of_the_command_line() {
+    let coloured = |args: &[&str]| {
+        let output = trine().args(args).env("CLICOLOR_FORCE", "1").env_remove("NO_COLOR").output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let (ours, claps) = (coloured(&["info", "no-such.gguf"]), coloured(&["no-such"]));
+    let red = |text: &str| {
+        let label = text.split("error").next().unwrap().to_owned();
+        assert!(label.contains("\x1b[1m") && label.contains("\x1b[31m"), "{text:?}");
+    };
+    red(&ours);
+    red(&claps);
 }

@@ -43,7 +43,7 @@ fn json_is_one_line_with_every_field() {
     let json = ran.json();
     let mut keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort();
-    let expected = ["finish_reason", "ids", "logprobs", "model", "seed", "text", "timings", "usage"];
+    let expected = ["ended_by", "finish_reason", "ids", "logprobs", "model", "seed", "text", "timings", "usage"];
     assert_eq!(keys, expected);
     assert_eq!((&json["seed"], &json["finish_reason"]), (&7.into(), &"length".into()));
     assert_eq!(json["ids"].as_array().unwrap().len(), 12);
@@ -200,6 +200,26 @@ fn stop_texts_end_an_answer_before_them() {
     let stop: String = text.chars().skip(3).take(2).collect();
     let json = greedy(&llama(), &["--stop", "not there", "--stop", &stop]).json();
     assert_eq!((&json["text"], &json["finish_reason"]), (&text[..text.find(&stop).unwrap()].into(), &"stop".into()));
+}
+
+#[test]
+fn answers_say_how_they_end() {
+    let model = llama();
+    let text = greedy(&model, &[]).json()["text"].as_str().unwrap().to_owned();
+    let stop: String = text.chars().skip(3).take(2).collect();
+    for (options, ending, reason) in [
+        (&["--max-tokens", "3", "--ignore-eos"][..], "stopped at --max-tokens", "length"),
+        (&["--context", "16", "--ignore-eos"], "context full", "length"),
+        (&["--stop", &stop], "stop string", "stop"),
+        (&["--logit-bias", "1=100"], "end token", "stop"),
+    ] {
+        let args = [&["run", &model, PROMPT, "--raw", "--temperature", "0"], options].concat();
+        let ran = trine_with(&[&args[..], &["--json"]].concat());
+        assert_eq!((&ran.json()["ended_by"], &ran.json()["finish_reason"]), (&ending.into(), &reason.into()));
+        assert!(ran.err.contains(&format!("({ending})")), "{}", ran.err);
+        let out = trine_with(&args).out;
+        assert_eq!(out, format!("{}\n", ran.json()["text"].as_str().unwrap()), "a whole line for pipes and files");
+    }
 }
 
 #[test]

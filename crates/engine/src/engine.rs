@@ -235,6 +235,20 @@ impl Engine {
         self.scheduler.remove(sequence).map(|sequence| sequence.usage())
     }
 
+    /// Sets how many tokens of prompts a step runs at most, and returns what it was. The bits of an answer do not depend on it.
+    ///
+    /// # Panics
+    /// With 0.
+    pub fn set_prefill_chunk(&mut self, tokens: usize) -> usize {
+        assert!(tokens > 0, "a chunk of prompt tokens");
+        std::mem::replace(&mut self.scheduler.prefill_chunk, tokens)
+    }
+
+    /// How many tokens of a sequence's prompt are computed, and how many it has. `None` when it has finished.
+    pub fn prompt_progress(&mut self, sequence: SeqId) -> Option<(usize, usize)> {
+        self.scheduler.find(sequence).map(|sequence| sequence.prompt_progress())
+    }
+
     /// Whether a step would do nothing: no sequence is there, or all are paused.
     pub fn is_idle(&self) -> bool {
         self.scheduler.running.iter().chain(&self.scheduler.waiting).all(|sequence| sequence.paused)

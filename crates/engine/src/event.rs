@@ -39,13 +39,29 @@ pub type Emit<'a> = dyn FnMut(Event) -> ControlFlow<()> + 'a;
 /// Why an answer ends.
 #[derive(Debug)]
 pub enum FinishReason {
-    /// The model's own end, or a stop string.
-    Stop,
-    /// `max_tokens` were generated, or the context is full.
-    Length,
+    /// The model's own end: a token that ends generation.
+    EndToken,
+    /// A stop string.
+    StopString,
+    /// `max_tokens` were generated.
+    MaxTokens,
+    /// The context is full.
+    ContextFull,
     /// Nobody wants it any more.
     Cancelled,
     Failed(Error),
+}
+
+impl FinishReason {
+    /// Its name in OpenAI's API, `stop` or `length`, for answers that are complete or cut off; else `cancelled` or `error`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            FinishReason::EndToken | FinishReason::StopString => "stop",
+            FinishReason::MaxTokens | FinishReason::ContextFull => "length",
+            FinishReason::Cancelled => "cancelled",
+            FinishReason::Failed(_) => "error",
+        }
+    }
 }
 
 /// What an answer took.

@@ -16,6 +16,8 @@ pub(crate) struct Sequence {
     prompt: usize,
     /// Maximum tokens, prompt and answer.
     limit: usize,
+    /// Whether `max_tokens` sets the limit, not the context.
+    capped: bool,
     /// Tokens already in the cache; the rest is what batches must run.
     pub cached: usize,
     /// How many of the rest the current batch runs.
@@ -53,6 +55,7 @@ impl Sequence {
             proposed: 0,
             prompt: prompt.len(),
             limit,
+            capped: sampling.max_tokens.is_some_and(|most| most <= context - prompt.len()),
             cached: 0,
             planned: 0,
             table: BlockTable::new(adapter, limit.div_ceil(BLOCK_LEN)),
@@ -142,9 +145,12 @@ impl Sequence {
         self.stops.take();
         let at_end = !self.ignore_eos && tokenizer.is_eog(id);
         let stopped = !at_end && self.stops.push(self.stream.push(tokenizer, id));
-        let finish = match at_end || stopped {
-            true => Some(FinishReason::Stop),
-            false => (len == self.limit).then_some(FinishReason::Length),
+        let finish = match (at_end, stopped) {
+            (true, _) => Some(FinishReason::EndToken),
+            (_, true) => Some(FinishReason::StopString),
+            _ if len < self.limit => None,
+            _ if self.capped => Some(FinishReason::MaxTokens),
+            _ => Some(FinishReason::ContextFull),
         };
         if finish.is_some() && !stopped {
             self.stops.push(self.stream.finish());
@@ -167,6 +173,11 @@ impl Sequence {
         // There is nothing left to cancel.
         let _ = emit(Event { sequence: self.id, kind });
         false
+    }
+
+    /// Computed tokens of the prompt, and all of them.
+    pub fn prompt_progress(&self) -> (usize, usize) {
+        (self.cached.min(self.prompt), self.prompt)
     }
 
     /// What it took so far.

@@ -221,16 +221,19 @@ fn an_answer_ends_at_its_length_the_context_or_the_models_end() {
     let mut engine = engine("llama", &EngineOptions { context: Some(50), ..EngineOptions::default() });
     for (max_tokens, expected) in [(Some(1), 1), (Some(8), 8), (Some(9), 9), (Some(usize::MAX), 9), (None, 9)] {
         let answer = generate(&mut engine, &prompt, greedy(|s| s.max_tokens = max_tokens));
-        assert!(matches!(answer.finish_reason, FinishReason::Length));
+        match max_tokens {
+            Some(1..=9) => assert!(matches!(answer.finish_reason, FinishReason::MaxTokens)),
+            _ => assert!(matches!(answer.finish_reason, FinishReason::ContextFull)),
+        }
         assert_eq!((answer.tokens.len(), answer.usage.completion_tokens), (expected, expected));
     }
     // EOS is made certain.
     let eos = |s: &mut Sampling| s.logit_bias = [(1, 100.0)].into();
     let answer = generate(&mut engine, &prompt, Sampling { ignore_eos: false, ..greedy(eos) });
-    assert!(matches!(answer.finish_reason, FinishReason::Stop));
+    assert!(matches!(answer.finish_reason, FinishReason::EndToken));
     assert_eq!((&answer.tokens[..], &*answer.text), (&[1][..], ""));
     let answer = generate(&mut engine, &prompt, greedy(eos));
-    assert!(matches!(answer.finish_reason, FinishReason::Length));
+    assert!(matches!(answer.finish_reason, FinishReason::ContextFull));
     assert_eq!((&answer.tokens[..], &*answer.text), (&[1; 9][..], ""));
 }
 
@@ -245,7 +248,7 @@ fn text_before_a_stop_string_is_given_and_what_is_held_back_comes_with_the_end()
             generate(&mut engine, &prompt, Sampling { stop: stop.to_vec(), ..sampling })
         };
         let whole = with(&[]);
-        assert_eq!(matches!(whole.finish_reason, FinishReason::Stop), name == END.0);
+        assert_eq!(matches!(whole.finish_reason, FinishReason::EndToken), name == END.0);
         let text = &whole.text;
         assert_eq!(*text, decode(&whole.tokens, name));
         let places: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
@@ -253,7 +256,7 @@ fn text_before_a_stop_string_is_given_and_what_is_held_back_comes_with_the_end()
             let stop = text[window[0]..window[3]].to_owned();
             let answer = with(std::slice::from_ref(&stop));
             assert_eq!(answer.text, text[..text.find(&stop).unwrap()], "stop {stop:?}");
-            assert!(matches!(answer.finish_reason, FinishReason::Stop));
+            assert!(matches!(answer.finish_reason, FinishReason::StopString));
             assert!(whole.tokens.starts_with(&answer.tokens));
         }
         // The answer ends while a stop string has only begun.

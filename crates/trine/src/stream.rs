@@ -37,6 +37,21 @@ impl<'a> Stream<'a> {
         self
     }
 
+    /// Runs at most `chunk` tokens of the prompt, and tells how many are done, of how many; `None` when the answer has begun or ended.
+    /// The iterator does the same without a break, in chunks of [`EngineOptions::prefill_chunk`](trine_engine::EngineOptions).
+    ///
+    /// # Panics
+    /// With a chunk of 0.
+    pub fn read_prompt(&mut self, chunk: usize) -> Option<(usize, usize)> {
+        if !self.ready.is_empty() || self.end.is_some() {
+            return None;
+        }
+        let before = self.engine.set_prefill_chunk(chunk);
+        self.step();
+        self.engine.set_prefill_chunk(before);
+        self.engine.prompt_progress(self.sequence).filter(|_| self.ready.is_empty() && self.end.is_none())
+    }
+
     /// Why the answer ended; `None` as long as it goes on, and after the iterator has given the error that it failed with.
     pub fn finish_reason(&self) -> Option<&FinishReason> {
         self.end.as_ref()?.0.as_ref()

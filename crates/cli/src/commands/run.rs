@@ -1,15 +1,16 @@
-use crate::answer::{self, TimedAnswer};
-use crate::chat::Chat;
+use crate::answer::TimedAnswer;
+use crate::chat::{Chat, ChatSetup};
 use crate::exit::{Exit, UsageError};
 use crate::load::{self, LoadArgs};
 use crate::profile::Profiling;
-use crate::sampling::SamplingArgs;
+use crate::sampling::{self, SamplingArgs};
 use crate::template::{self, TemplateArgs};
-use crate::{input, interrupt};
+use crate::terminal::Quiet;
+use crate::wrap::Printer;
+use crate::{input, interrupt, table};
 use anyhow::Result;
 use clap::Args;
 use std::ffi::OsStr;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf, is_separator};
 use std::sync::Arc;
@@ -17,14 +18,14 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use trine::{EMBEDDED, Error, Llm};
 use trine_backend::profile::{Part, Recorder};
-use trine_engine::Request;
+use trine_engine::{FinishReason, Request};
 use trine_text::Message;
 
 /// Answer a prompt, or chat
 ///
 /// A single argument is a model if a file or folder of this name exists, if it ends with .gguf, .safetensors or .json, or if it
-/// has a path separator and no space; otherwise it is a prompt. Without a model, the small model built into trine continues the
-/// prompt as plain text. Its name is `embedded:stories`, here and in all other commands.
+/// is one word or a path without spaces; otherwise it is a prompt. Without a model, the small model built into trine continues
+/// the prompt as plain text. Its name is `embedded:stories`, here and in all other commands.
 ///
 /// Only the answer goes to stdout. Ctrl-C stops it after the current batch, which a smaller --batch makes shorter; a second
 /// Ctrl-C exits at once.
@@ -50,6 +51,9 @@ pub struct Run {
     /// System message, before the prompt
     #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
     system: Option<String>,
+    /// Forget the oldest messages of a chat when the context is full
+    #[arg(long, hide_short_help = true)]
+    drop_oldest: bool,
     /// Print the prompt before the answer
     #[arg(long, conflicts_with = "json", hide_short_help = true)]
     echo: bool,
@@ -77,18 +81,30 @@ pub struct Run {
 fn is_model(argument: &Path) -> bool {
     let Some(text) = argument.to_str() else { return true };
     let ends = |end: &OsStr| ["gguf", "safetensors", "json"].iter().any(|known| end.eq_ignore_ascii_case(known));
-    let path_like = text.contains(is_separator) || text.starts_with("embedded:");
-    argument.exists() || argument.extension().is_some_and(ends) || path_like && !text.contains(char::is_whitespace)
+    let path_like = text.contains(is_separator) && !text.contains(char::is_whitespace);
+    argument.exists() || argument.extension().is_some_and(ends) || path_like || is_name(text)
+}
+
+/// Whether a word could be the name of a model, such as `llama3` or `qwen3:8b`.
+fn is_name(text: &str) -> bool {
+    let known = |c: char| c.is_ascii_alphanumeric() || "-_.:@+".contains(c);
+    text.contains(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(known)
 }
 
 impl Run {
     pub fn run(mut self) -> Result<Exit> {
         let mut why = "";
-        if self.prompt.is_none() && self.model.as_deref().is_some_and(|argument| !is_model(argument)) {
-            self.prompt = self.model.take().map(|argument| argument.display().to_string());
+        if let Some(argument) = self.model.take_if(|argument| self.prompt.is_none() && !is_model(argument)) {
+            self.prompt = Some(argument.display().to_string());
             if self.prompt.as_deref() != Some("-") {
                 why = "no file has this name, so it is the prompt; ";
             }
+        }
+        if let Some(word) = self.model.as_ref().filter(|model| self.prompt.is_none() && !model.exists())
+            && word.to_str().is_some_and(|word| word != EMBEDDED && is_name(word))
+        {
+            let word = table::visible(&word.display().to_string());
+            note!("note: one word is a model; as a prompt: trine run {EMBEDDED} {word}");
         }
         let prompt = match self.prompt.as_deref() {
             Some("-") => Some(input::text()?),
@@ -112,6 +128,8 @@ impl Run {
             return self.show_prompt(&model, prompt);
         }
         let stop = interrupt::flag()?;
+        // Keys that are typed before a chat asks for them wait.
+        let _quiet = prompt.is_none().then(Quiet::new);
         let start = Instant::now();
         let load = &self.load;
         let profile = self.profile.as_ref().map(|path| Profiling::new(path, &model)).transpose()?;
@@ -162,7 +180,7 @@ impl Run {
         recorder: &Recorder,
     ) -> Result<Exit> {
         if !self.quiet {
-            note!("context {}, threads {}, {}", llm.context(), llm.threads(), llm.isa());
+            aside!("context {}, threads {}, {}", llm.context(), llm.threads(), llm.isa());
         }
         if self.verbose {
             // A closed stderr is not an error.
@@ -184,34 +202,43 @@ impl Run {
             note!("note: the model has no chat template: continuing the prompt as plain text{system}");
         }
         let mut sampling = self.sampling.recommended(llm.generation(), self.quiet)?;
+        let pace = self.load.pace(self.quiet);
         let Some(prompt) = prompt else {
-            let (system, quiet, recorder) = (self.system, self.quiet, recorder.clone());
-            return Chat { llm, sampling, system, options, raw, stories, quiet, stop, recorder }.run();
+            let setup = ChatSetup {
+                sampling,
+                system: self.system,
+                template: options,
+                raw,
+                stories,
+                drop_oldest: self.drop_oldest,
+                quiet: self.quiet,
+                pace,
+                model: model.to_owned(),
+            };
+            return Chat::new(llm, setup, stop, recorder.clone()).run();
         };
-        let seed = *sampling.seed.get_or_insert_with(|| RandomState::new().build_hasher().finish());
+        let seed = *sampling.seed.get_or_insert_with(sampling::random_seed);
+        let mut out = Printer::new();
         if self.echo {
-            answer::print(&prompt)?;
+            out.print(&prompt)?;
         }
         let text = if raw { prompt } else { llm.render_with(&self.messages(&prompt), &options)? };
         recorder.start();
         let ids = recorder.time("tokenize", Part::Tokenizer, || llm.tokens(&text));
-        let ends: Vec<u32> = llm.tokenizer().eog_tokens().collect();
         let stream = llm.submit(Request::new(ids, sampling))?.stop_when(stop);
-        let show = |piece: &str| if self.json { Ok(()) } else { answer::print(piece) };
-        let answer = TimedAnswer::of(stream, |id| ends.contains(&id), show)?;
+        let answer = TimedAnswer::of(stream, pace, |piece| if self.json { Ok(()) } else { out.print(piece) })?;
         recorder.stop();
-        let mut out = std::io::stdout().lock();
         if self.json {
             let mut report = answer.json(llm.tokenizer(), load_time);
             report["model"] = model.display().to_string().into();
             report["seed"] = seed.into();
-            writeln!(out, "{report}")?;
-        } else if out.is_terminal() && !answer.text.ends_with('\n') {
-            writeln!(out)?;
+            writeln!(std::io::stdout(), "{report}")?;
+        } else {
+            out.end_line()?;
         }
         if !self.quiet {
-            note!("{}", answer.summary());
+            aside!("{}", answer.summary());
         }
-        Ok(if answer.finish == "cancelled" { Exit::Interrupted } else { Exit::Done })
+        Ok(if matches!(answer.finish, FinishReason::Cancelled) { Exit::Interrupted } else { Exit::Done })
     }
 }

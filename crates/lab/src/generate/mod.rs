@@ -129,9 +129,9 @@ pub fn generate(
                 EventKind::Finished { reason, .. } => {
                     (*done, running) = (true, running - 1);
                     match reason {
-                        FinishReason::Length => text.finish = End::Length,
+                        FinishReason::MaxTokens | FinishReason::ContextFull => text.finish = End::Length,
                         FinishReason::Failed(error) => failure = Some(error),
-                        FinishReason::Stop | FinishReason::Cancelled => {}
+                        FinishReason::EndToken | FinishReason::StopString | FinishReason::Cancelled => {}
                     }
                 }
             }

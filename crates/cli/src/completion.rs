@@ -1,0 +1,95 @@
+//! What a shell offers for a word of the command line. The scripts of `trine completions` ask this program, with the shell in `COMPLETE`.
+
+use clap::{Arg, Command};
+use clap_complete::engine::{
+    ArgValueCandidates, ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter,
+};
+use clap_complete::env::Shells;
+use std::ffi::OsStr;
+use std::io::Write;
+use trine::EMBEDDED;
+use trine_lab::synthetic::SHAPES;
+use trine_model::DEVICES;
+use trine_tensor::FORMATS;
+
+/// The variable that names the shell which asks.
+const VARIABLE: &str = "COMPLETE";
+
+/// Values that are no files, for an argument of any command.
+type Names = fn() -> Vec<String>;
+
+/// Arguments whose values the command line does not list itself.
+const VALUES: &[(&str, Names)] = &[("format", formats), ("isa", isas), ("device", devices), ("shape", shapes)];
+
+fn formats() -> Vec<String> {
+    FORMATS.iter().filter(|format| format.stores_models()).map(|format| format.name.to_lowercase()).collect()
+}
+
+fn isas() -> Vec<String> {
+    DEVICES.iter().filter(|device| device.name == "cpu").flat_map(|cpu| (cpu.probe)()).map(str::to_owned).collect()
+}
+
+fn devices() -> Vec<String> {
+    let variants = |device: &trine_model::Device| {
+        let name = device.name;
+        (device.probe)().into_iter().map(move |variant| format!("{name}:{variant}"))
+    };
+    ["auto".to_owned(), "cpu".to_owned()].into_iter().chain(DEVICES.iter().flat_map(variants)).collect()
+}
+
+fn shapes() -> Vec<String> {
+    SHAPES.iter().map(|shape| shape.name.to_owned()).collect()
+}
+
+/// Files, folders and the built-in model.
+fn models(word: &OsStr) -> Vec<CompletionCandidate> {
+    let mut found = PathCompleter::any().complete(word);
+    if word.to_str().is_some_and(|word| EMBEDDED.starts_with(word)) {
+        found.push(CompletionCandidate::new(EMBEDDED));
+    }
+    found
+}
+
+/// The command line, with what to offer for its arguments.
+fn with_values(command: Command) -> Command {
+    let values = |arg: Arg| match arg.get_id().as_str() {
+        "model" | "input" => arg.add(ArgValueCompleter::new(models)),
+        id => match VALUES.iter().find(|(name, _)| *name == id) {
+            Some((_, names)) => {
+                let names = *names;
+                arg.add(ArgValueCandidates::new(move || names().into_iter().map(CompletionCandidate::new).collect()))
+            }
+            None => arg,
+        },
+    };
+    command.mut_args(values).mut_subcommands(with_values)
+}
+
+/// Answers a shell that asks what to offer; `None` if none does.
+pub fn answer() -> Option<std::io::Result<()>> {
+    let shell = std::env::var_os(VARIABLE).filter(|shell| !shell.is_empty())?;
+    let shells = Shells::builtins();
+    let completer = shells.completer(shell.to_str()?)?;
+    // The words of the command line follow `--`.
+    let words = std::env::args_os().skip_while(|word| word != "--").skip(1).collect();
+    let mut offered = Vec::new();
+    let folder = std::env::current_dir().ok();
+    let answer = completer.write_complete(&mut command(), words, folder.as_deref(), &mut offered);
+    Some(answer.and_then(|()| std::io::stdout().write_all(&offered)))
+}
+
+fn command() -> Command {
+    let mut command = with_values(<crate::Cli as clap::CommandFactory>::command());
+    command.build();
+    command
+}
+
+/// The script that makes a shell ask.
+pub fn script(shell: &str) -> std::io::Result<Vec<u8>> {
+    let shells = Shells::builtins();
+    let completer =
+        shells.completer(shell).ok_or_else(|| std::io::Error::other(format!("{shell}: expected a shell")))?;
+    let mut script = Vec::new();
+    completer.write_registration(VARIABLE, "trine", "trine", "trine", &mut script)?;
+    Ok(script)
+}
