@@ -118,6 +118,8 @@ pub struct ModelOptions {
     pub spec: Option<Spec>,
     /// Load no head, which the file may lack: for hidden states alone. A model without a head gives no logits.
     pub headless: bool,
+    /// Name tensors to the device as GGUF does, not as the file does.
+    pub gguf_names: bool,
 }
 
 impl<B: Backend> Model<B> {
@@ -131,10 +133,11 @@ impl<B: Backend> Model<B> {
         options: ModelOptions,
         progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Model<B>> {
-        let ModelOptions { spec, headless } = options;
+        let ModelOptions { spec, headless, gguf_names } = options;
         let load = || -> Result<Model<B>> {
             let spec = spec.map_or_else(|| Spec::of(file), Ok)?;
-            let mut load = Loader { backend, weights: ModelWeights::new(file, &spec), spec: &spec, progress, done: 0 };
+            let weights = ModelWeights::new(file, &spec, gguf_names);
+            let mut load = Loader { backend, weights, spec: &spec, progress, done: 0 };
             let (width, arch) = (spec.hidden_size, spec.arch);
             let embedding =
                 load.upload(load.weights.get("token_embd.weight", &[spec.vocab_size, width])?, Role::Embedding)?;

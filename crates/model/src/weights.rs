@@ -14,6 +14,8 @@ use trine_tensor::{File, FileFormat, View};
 pub(crate) struct ModelWeights<'a> {
     source: FileWeights<'a>,
     spec: &'a Spec,
+    /// Whether tensors get their GGUF names instead of those of the file.
+    gguf_names: bool,
 }
 
 /// Where the data of a tensor is. Names are those of the file.
@@ -36,9 +38,9 @@ enum Located {
 }
 
 impl<'a> ModelWeights<'a> {
-    /// The weights of `file`, whose specification is `spec`.
-    pub fn new(file: &'a File, spec: &'a Spec) -> ModelWeights<'a> {
-        ModelWeights { source: FileWeights::new(file, spec.quant_method), spec }
+    /// The weights of `file`, whose specification is `spec`, under the names of the file or those of GGUF.
+    pub fn new(file: &'a File, spec: &'a Spec, gguf_names: bool) -> ModelWeights<'a> {
+        ModelWeights { source: FileWeights::new(file, spec.quant_method), spec, gguf_names }
     }
 
     /// Whether the file is GGUF.
@@ -192,7 +194,7 @@ impl<'a> ModelWeights<'a> {
         if view.shape != shape {
             return Err(Error::Shape { tensor: view.name, expected: shape.to_vec(), found: view.shape });
         }
-        Ok(view)
+        Ok(if self.gguf_names { View { name: gguf.to_owned(), ..view } } else { view })
     }
 
     /// The weight of a norm.

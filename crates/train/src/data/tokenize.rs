@@ -3,10 +3,11 @@
 use super::Documents;
 use super::validation::is_validation;
 use crate::Result;
+use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread;
-use trine_text::{EncodeOptions, Tokenizer};
+use trine_text::{EncodeOptions, TokenType, Tokenizer};
 
 /// Bytes of text per job.
 const BATCH: usize = 1 << 20;
@@ -15,6 +16,8 @@ const BATCH: usize = 1 << 20;
 pub(super) struct Encoded {
     pub ids: Vec<u32>,
     pub documents: Vec<Document>,
+    /// How often each character occurs.
+    pub characters: HashMap<char, u64>,
     /// Bytes read of all files, up to the end of the last document.
     pub position: u64,
 }
@@ -97,8 +100,10 @@ fn read(
 }
 
 fn encode(texts: &[String], position: u64, tokenizer: &Tokenizer, validation: f64) -> Encoded {
-    let mut encoded = Encoded { ids: Vec::new(), documents: Vec::with_capacity(texts.len()), position };
+    let (ids, documents) = (Vec::new(), Vec::with_capacity(texts.len()));
+    let mut encoded = Encoded { ids, documents, characters: HashMap::new(), position };
     for text in texts {
+        text.chars().for_each(|c| *encoded.characters.entry(c).or_default() += 1);
         let before = encoded.ids.len();
         encoded.ids.extend(tokenizer.bos());
         encoded.ids.extend(tokenizer.encode(text, EncodeOptions::default()));
@@ -111,4 +116,33 @@ fn encode(texts: &[String], position: u64, tokenizer: &Tokenizer, validation: f6
         });
     }
     encoded
+}
+
+/// Characters that a vocabulary cannot spell.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Unspelled {
+    /// The most frequent ones, at most 16.
+    pub characters: String,
+    /// Of all characters but white space, the share that cannot be spelled.
+    pub share: f64,
+}
+
+impl Unspelled {
+    /// Those of a text with these characters.
+    pub(super) fn of(characters: &HashMap<char, u64>, tokenizer: &Tokenizer) -> Unspelled {
+        let visible = || characters.iter().filter(|(c, _)| !c.is_whitespace() && !c.is_control());
+        let is_unspelled = |c: char| {
+            let ids = tokenizer.encode(c.encode_utf8(&mut [0; 4]), EncodeOptions::default());
+            let unknown = ids.iter().any(|&id| tokenizer.token_type(id) == Some(TokenType::Unknown));
+            // Normalization may remove a mark, but no letter or digit.
+            unknown || ids.is_empty() && c.is_alphanumeric()
+        };
+        let mut unspelled: Vec<(char, u64)> =
+            visible().map(|(&c, &n)| (c, n)).filter(|&(c, _)| is_unspelled(c)).collect();
+        unspelled.sort_unstable_by_key(|&(c, n)| (std::cmp::Reverse(n), c));
+        let sum = |n: &mut dyn Iterator<Item = u64>| n.sum::<u64>() as f64;
+        let all = sum(&mut visible().map(|(_, &n)| n)).max(1.0);
+        let share = sum(&mut unspelled.iter().map(|&(_, n)| n)) / all;
+        Unspelled { characters: unspelled.into_iter().take(16).map(|(c, _)| c).collect(), share }
+    }
 }

@@ -198,7 +198,8 @@ fn loss(step: &StepMetrics, curve: &LossCurve) -> String {
 
 pub fn describe(validation: &Validation) -> String {
     let Validation { loss, perplexity, bits_per_byte, .. } = validation;
-    format!("loss {loss:.4}, perplexity {perplexity:.2}, {bits_per_byte:.4} bits per byte")
+    let bits = bits_per_byte.map(|bits| format!(", {bits:.4} bits per byte")).unwrap_or_default();
+    format!("loss {loss:.4}, perplexity {perplexity:.2}{bits}")
 }
 
 fn memory() -> String {
