@@ -255,10 +255,11 @@ fn of_file(error: &trine_tensor::Error) -> Diagnosis {
         Error::Write(error) => return (Exit::Work, full(error)),
         Error::Lossy { .. } => return (Exit::Work, Some("choose bf16 or f32, or get the model again: such weights are rare")),
         Error::Io(error) if error.kind() == ErrorKind::NotFound => Some("check the path"),
+        Error::NotFound { .. } => Some("check the path"),
         Error::NotAModel { .. } => Some("a model is a GGUF file, a safetensors file, or a folder with one of them"),
-        Error::Folder { .. } => Some("pass the file itself"),
+        Error::Folder { .. } => Some("pass the file or the folder of the model itself"),
         Error::MissingShard { .. } => Some("all shards of a model belong in one folder"),
-        Error::Truncated { .. } => Some("the file seems truncated: download it again"),
+        Error::Truncated { .. } => Some("the file is cut short, or its header is damaged: get it again"),
         _ => None,
     };
     (Exit::Model, hint)

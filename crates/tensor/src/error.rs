@@ -25,6 +25,9 @@ pub enum Error {
     /// A format cannot hold the weights of a tensor. `weight` is the one that would change most, or the first that the format has no number for.
     #[error("tensor {tensor:?}: expected weights that {format} can hold, found {weight:e}, which would become {encoded:e}")]
     Lossy { tensor: String, format: &'static str, weight: f32, encoded: f32 },
+    /// There is no model at the path. `hint` says what there is instead.
+    #[error("expected a file or a folder, found nothing of this name{hint}")]
+    NotFound { hint: String },
     /// The file is neither GGUF nor safetensors.
     #[error("expected a GGUF or safetensors file, found {found}")]
     NotAModel { found: String },
@@ -86,6 +89,12 @@ impl Error {
     pub(crate) fn past_end(tensor: &str, offset: u64, size: u64, len: u64) -> Error {
         let place = format!("{} at byte {offset} of the data section", in_tensor(tensor));
         Error::Truncated { place, expected: size, found: len.saturating_sub(offset) }
+    }
+
+    /// A tensor begins at `offset` of a data section whose tensors have `all` bytes together, and ends after them.
+    pub(crate) fn wrong_offset(tensor: &str, offset: u64, all: u64) -> Error {
+        let expected = format_args!("a place within the {all} bytes that all tensors have together");
+        Error::malformed(format!("the offset of {}", in_tensor(tensor)), expected, offset)
     }
 
     /// A shape is too large for its bytes to be counted.

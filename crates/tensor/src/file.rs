@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 
 use crate::error::in_tensor;
+use crate::folder::{INDEX, absent, find, most_similar};
 use crate::gguf::{self, Contents, Hints, Notes};
 use crate::mapping::Mapping;
 use crate::memory::zeroed;
 use crate::safetensors::Unique;
-use crate::small::read_small;
+use crate::small::{LFS_POINTER, is_lfs_pointer, read_small};
 use crate::{Bytes, Error, Format, Metadata, Result, View, safetensors};
 
 /// Options for [`File::open_with`].
@@ -53,8 +54,6 @@ pub struct File {
     notes: Notes,
 }
 
-const INDEX: &str = "model.safetensors.index.json";
-
 /// Larger than any index of shards, in bytes.
 const MAX_INDEX: u64 = 32 << 20;
 /// Larger than any config.json, in bytes. Parsed, it takes about thirty times its size.
@@ -77,7 +76,7 @@ impl File {
     /// As [`File::open`], with options.
     pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<File> {
         let path = path.as_ref();
-        let is_dir = fs::metadata(path).map_err(|e| Error::Io(e).at(path))?.is_dir();
+        let is_dir = fs::metadata(path).map_err(|error| absent(path, error).at(path))?.is_dir();
         let chosen = if is_dir { find(path).map_err(|e| e.at(path))? } else { path.to_path_buf() };
         if chosen.file_name().is_some_and(|name| name == INDEX) {
             return File::open_shards(path, &chosen, options);
@@ -216,10 +215,12 @@ impl File {
                 let hint = format!("this is shard {no} of {count}; open the folder of all shards, or {index:?} in it");
                 return Error::NoTensor { tensor, hint }.at(&self.path);
             }
-            let mut similar: Vec<&str> = self.names().collect();
-            similar.sort_by_cached_key(|other| std::cmp::Reverse(resemblance(name, other)));
-            similar.truncate(3);
-            Error::NoTensor { tensor, hint: format!("the most similar names are {similar:?}") }.at(&self.path)
+            let similar = most_similar(name, self.names().collect());
+            let hint = match similar.is_empty() {
+                true => "the file has no tensors".to_owned(),
+                false => format!("the most similar names are {similar:?}"),
+            };
+            Error::NoTensor { tensor, hint }.at(&self.path)
         })
     }
 
@@ -242,43 +243,6 @@ impl File {
     pub fn config(&self) -> Option<&serde_json::Value> {
         self.config.as_ref()
     }
-}
-
-/// The length of the common prefix and suffix of two names, in bytes.
-fn resemblance(a: &str, b: &str) -> usize {
-    let same = |(x, y): &(u8, u8)| x == y;
-    let start = a.bytes().zip(b.bytes()).take_while(same).count();
-    let end = a.bytes().rev().zip(b.bytes().rev()).take_while(same).count();
-    start + end
-}
-
-/// The only model in a folder.
-fn find(folder: &Path) -> Result<PathBuf> {
-    let named = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
-    if let Some(path) = named("model.safetensors").or_else(|| named(INDEX)) {
-        return Ok(path);
-    }
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_file() && path.extension().is_some_and(|e| e == "safetensors" || e == "gguf") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    for extension in ["safetensors", "gguf"] {
-        let these: Vec<_> = files.iter().filter(|path| path.extension().is_some_and(|e| e == extension)).collect();
-        match these[..] {
-            [] => {}
-            [only] => return Ok(only.clone()),
-            _ => match gguf::only_set(&these) {
-                Some(first) => return Ok(first),
-                None => break,
-            },
-        }
-    }
-    let names: Vec<_> = files.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy()).collect();
-    Err(Error::Folder { found: if names.is_empty() { "none".to_string() } else { names.join(", ") } })
 }
 
 /// A file's bytes, and the mapping if they were not read.
@@ -319,6 +283,8 @@ fn detect(bytes: &[u8]) -> Result<Detected> {
         Ok(Detected::Gguf)
     } else if bytes.get(8) == Some(&b'{') {
         Ok(Detected::Safetensors)
+    } else if is_lfs_pointer(bytes) {
+        Err(Error::NotAModel { found: LFS_POINTER.to_string() })
     } else if bytes.is_empty() {
         Err(Error::NotAModel { found: "an empty file".to_string() })
     } else {

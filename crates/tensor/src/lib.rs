@@ -37,6 +37,7 @@
 
 mod error;
 mod file;
+mod folder;
 pub mod format;
 pub mod gguf;
 mod mapping;

@@ -22,6 +22,8 @@ pub enum Value {
     F64(f64),
     Bool(bool),
     String(String),
+    /// A string that is not UTF-8.
+    Bytes(Vec<u8>),
     Array(Array),
 }
 
@@ -40,6 +42,8 @@ pub enum Array {
     F64(Vec<f64>),
     Bool(Vec<bool>),
     String(Strings),
+    /// Strings, of which at least one is not UTF-8.
+    Bytes(Vec<Vec<u8>>),
 }
 
 /// An array of strings in one allocation.
@@ -93,6 +97,7 @@ impl Array {
             Array::F64(v) => v.len(),
             Array::Bool(v) => v.len(),
             Array::String(v) => v.len(),
+            Array::Bytes(v) => v.len(),
         }
     }
 
@@ -114,6 +119,7 @@ impl Array {
             Array::F64(_) => "f64",
             Array::Bool(_) => "bool",
             Array::String(_) => "string",
+            Array::Bytes(_) => "string, of which one is not UTF-8",
         }
     }
 
@@ -131,7 +137,7 @@ impl Array {
             Array::I32(v) => all(v),
             Array::U64(v) => all(v),
             Array::I64(v) => all(v),
-            Array::F32(_) | Array::F64(_) | Array::Bool(_) | Array::String(_) => None,
+            Array::F32(_) | Array::F64(_) | Array::Bool(_) | Array::String(_) | Array::Bytes(_) => None,
         }
     }
 }
@@ -148,7 +154,9 @@ impl Value {
             Value::I32(x) => x.into(),
             Value::U64(x) => x.into(),
             Value::I64(x) => x.into(),
-            Value::F32(_) | Value::F64(_) | Value::Bool(_) | Value::String(_) | Value::Array(_) => return None,
+            Value::F32(_) | Value::F64(_) | Value::Bool(_) | Value::String(_) | Value::Bytes(_) | Value::Array(_) => {
+                return None;
+            }
         })
     }
 
@@ -167,6 +175,7 @@ impl Value {
             Value::F64(x) => format!("f64 {x}"),
             Value::Bool(x) => format!("bool {x}"),
             Value::String(_) => "a string".to_string(),
+            Value::Bytes(_) => "a string that is not UTF-8".to_string(),
             Value::Array(a) => format!("an array of {} {}", a.len(), a.type_name()),
         }
     }
@@ -175,7 +184,7 @@ impl Value {
 /// Keys and values of a GGUF file, in the order of the file.
 ///
 /// The typed getters return `None` for a missing key, and an error for a value of another type. Integers of any width are
-/// converted if the value fits, floats of either width are rounded.
+/// converted if the value fits, floats of either width are rounded. Strings that are not UTF-8 are an error only for their getters.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metadata {
     values: IndexMap<String, Value>,
@@ -252,11 +261,12 @@ impl Metadata {
         })
     }
 
-    /// An array of floats; `f64` are rounded.
+    /// An array of floats; `f64` are rounded, and integers converted.
     pub fn f32s(&self, key: &str) -> Result<Option<Cow<'_, [f32]>>> {
         self.typed(key, "an array of f32", |v| match v {
             Value::Array(Array::F32(x)) => Some(Cow::Borrowed(x.as_slice())),
             Value::Array(Array::F64(x)) => Some(x.iter().map(|&x| x as f32).collect()),
+            Value::Array(array) => array.to_i32s().map(|x| x.iter().map(|&x| x as f32).collect()),
             _ => None,
         })
     }

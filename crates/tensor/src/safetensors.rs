@@ -40,7 +40,8 @@ const MAX_NAME: usize = 65535;
 const METADATA: &str = "__metadata__";
 
 /// Reads and checks the header, and returns the tensors as ranges of `bytes` in the order of the header. Every byte
-/// after the header must belong to exactly one tensor.
+/// after the header must belong to exactly one tensor. A tensor that `save_model` of PyTorch left out, since another has the same memory,
+/// follows under its own name, which the metadata has.
 pub fn read(bytes: &Bytes) -> Result<IndexMap<String, View>> {
     let Some((length, rest)) = bytes.split_first_chunk() else {
         let place = "the length of the header".to_string();
@@ -55,12 +56,20 @@ pub fn read(bytes: &Bytes) -> Result<IndexMap<String, View>> {
         serde_json::from_slice(header).map_err(|source| Error::Json { place: "the header", source })?;
     let data = bytes.slice(bytes.len() - data.len()..);
     let mut tensors = IndexMap::new();
+    let mut shared = IndexMap::new();
     for (name, field) in header.0 {
-        if let HeaderField::Tensor(tensor) = field {
-            tensors.insert(name.clone(), tensor.view(name, &data)?);
+        match field {
+            HeaderField::Tensor(tensor) => _ = tensors.insert(name.clone(), tensor.view(name, &data)?),
+            HeaderField::Metadata(texts) => shared = texts,
         }
     }
     check_cover(&tensors, &data)?;
+    for (name, stored) in shared {
+        if let Some(view) = tensors.get(&stored).filter(|_| !tensors.contains_key(&name)) {
+            let view = View { name: name.clone(), ..view.clone() };
+            tensors.insert(name, view);
+        }
+    }
     Ok(tensors)
 }
 
@@ -88,10 +97,33 @@ fn gap(from: u64, to: u64) -> Error {
     Error::malformed(format!("bytes {from} to {to} of the data section"), "bytes of a tensor", "a gap")
 }
 
-/// A value of the header: a tensor, or the free-form metadata, which is ignored.
+/// A value of the header: a tensor, or the texts of the free-form metadata.
 enum HeaderField {
     Tensor(TensorField),
-    Metadata,
+    Metadata(IndexMap<String, String>),
+}
+
+/// The free-form metadata; what is no text is ignored.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Texts {
+    All(IndexMap<String, Text>),
+    Other(IgnoredAny),
+}
+
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Text {
+    Is(String),
+    Other(IgnoredAny),
+}
+
+impl Texts {
+    fn texts(self) -> IndexMap<String, String> {
+        let Texts::All(all) = self else { return IndexMap::new() };
+        let text = |(key, text)| if let Text::Is(text) = text { Some((key, text)) } else { None };
+        all.into_iter().filter_map(text).collect()
+    }
 }
 
 #[derive(serde::Deserialize)]
@@ -114,12 +146,12 @@ impl TensorField {
         let shape = self.shape.0.iter().map(|&n| n as usize).collect();
         let (start, end) = self.data_offsets;
         let len = data.len() as u64;
-        if end > len {
-            return Err(Error::past_end(&name, start, end.saturating_sub(start), len));
-        }
         let info = TensorInfo { name, format, shape };
         if end.checked_sub(start) != Some(size) {
             return Err(info.wrong_length(end.saturating_sub(start)));
+        }
+        if end > len {
+            return Err(Error::past_end(&info.name, start, size, len));
         }
         let TensorInfo { name, shape, .. } = info;
         let bytes = data.slice(start as usize..end as usize);
@@ -163,7 +195,7 @@ pub(crate) trait Member: Sized {
 impl Member for HeaderField {
     fn next<'de, A: MapAccess<'de>>(key: &str, map: &mut A) -> std::result::Result<HeaderField, A::Error> {
         match key {
-            METADATA => map.next_value::<IgnoredAny>().map(|_| HeaderField::Metadata),
+            METADATA => map.next_value::<Texts>().map(|metadata| HeaderField::Metadata(metadata.texts())),
             _ => map.next_value().map(HeaderField::Tensor),
         }
     }

@@ -74,6 +74,11 @@ fn a_folder_stands_for_the_model_in_it() {
     };
 
     refused("found none");
+    for folder in ["models/y", "models/x"] {
+        fs::create_dir_all(at(folder)).unwrap();
+        gguf::write(at(folder).join("a.gguf"), &Metadata::new(), &[tensor("a")]).unwrap();
+    }
+    refused("found none, but models in \"models/x\", \"models/y\"");
     gguf::write(at("a.gguf"), &Metadata::new(), &[tensor("a")]).unwrap();
     assert_eq!(names(folder.path()).unwrap(), ["a"]);
     safetensors::write(at("b.safetensors"), &[tensor("b")]).unwrap();
@@ -107,6 +112,20 @@ fn a_folder_stands_for_the_model_in_it() {
 }
 
 #[test]
+fn the_error_for_a_path_that_is_not_there_lists_what_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let error = |path: &str| File::open(at(path)).unwrap_err().to_string();
+    let none = "expected a file or a folder, found nothing of this name";
+    assert_eq!(error("nope.gguf"), format!("{}: {none}", at("nope.gguf").display()));
+    for name in ["model-q4.gguf", "model-q8.gguf", "other.safetensors", "third.gguf", "notes.txt"] {
+        fs::write(at(name), "").unwrap();
+    }
+    assert!(error("model_q8.gguf").ends_with("; beside it are \"model-q8.gguf\", \"model-q4.gguf\", \"third.gguf\""));
+    assert!(error("models/a.gguf").ends_with(&format!("{none}, nor a folder {:?}", at("models"))));
+}
+
+#[test]
 fn the_error_for_an_unknown_tensor_lists_similar_names() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.gguf");
@@ -132,13 +151,79 @@ fn typed_getters_convert_what_fits_and_name_what_does_not() {
     assert_eq!(metadata.i32s("test.16").unwrap().unwrap().as_ref(), [1, 2]);
     assert_eq!(metadata.f32s("test.20").unwrap().unwrap().as_ref(), [1.5]);
     assert!(metadata.strs("test.23").unwrap().unwrap().iter().eq(["a", ""]));
+    assert_eq!(metadata.f32s("test.17").unwrap().unwrap().as_ref(), [-1.0, 2.0]);
     let message = |error: Error| error.to_string();
     assert_eq!(message(metadata.u32("test.1").unwrap_err()), "key \"test.1\": expected u32, found i8 -1");
     assert_eq!(
         message(metadata.str("test.20").unwrap_err()),
         "key \"test.20\": expected a string, found an array of 1 f32"
     );
+    let error = metadata.str("test.24").unwrap_err();
+    assert_eq!(message(error), "key \"test.24\": expected a string, found a string that is not UTF-8");
+    let error = metadata.strs("test.25").unwrap_err();
+    assert!(message(error).ends_with("found an array of 3 string, of which one is not UTF-8"));
     assert!(metadata.u32("test.6").is_err() && metadata.i32("test.6").is_err() && metadata.f32("test.4").is_err());
+}
+
+/// As in C, and in llama.cpp.
+#[test]
+fn any_number_but_0_is_true() {
+    let mut metadata = Metadata::new();
+    metadata.insert("a", true);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.gguf");
+    gguf::write(&path, &metadata, &[]).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let at = 4 + 4 + 8 + 8 + 8 + 1 + 4;
+    assert_eq!(bytes[at], 1);
+    bytes[at] = 2;
+    assert_eq!(gguf::read(&bytes.into()).unwrap().metadata, metadata);
+}
+
+#[test]
+fn a_pointer_of_git_lfs_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n";
+    for name in ["model.gguf", "model.safetensors", "tokenizer.json"] {
+        let path = folder.path().join(name);
+        fs::write(&path, pointer).unwrap();
+        let error = match name {
+            "tokenizer.json" => trine_tensor::read_small(&path, 1 << 20).unwrap_err(),
+            _ => File::open(&path).unwrap_err(),
+        };
+        assert!(error.to_string().contains("a pointer of Git LFS: get the file itself (`git lfs pull`)"), "{error}");
+    }
+}
+
+/// `save_model` of PyTorch's safetensors writes one of several tensors with the same memory, and the names of the others.
+#[test]
+fn a_tensor_that_shares_anothers_bytes_has_its_own_name() {
+    let read = |metadata: &str| {
+        let header = format!(r#"{{"__metadata__":{metadata},"b":{{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}}}"#);
+        let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &1f32.to_le_bytes()].concat();
+        let tensors = safetensors::read(&bytes.into()).unwrap();
+        tensors.into_values().map(|view| (view.name.clone(), view.decode())).collect::<Vec<_>>()
+    };
+    let own = ("b".to_owned(), vec![1.0]);
+    assert_eq!(read(r#"{"a":"b","format":"pt"}"#), [own.clone(), ("a".to_owned(), vec![1.0])]);
+    for other in [r#"{"format":"pt"}"#, r#"{"b":"a","a":["b"]}"#, r#"{"b":"b"}"#, "5", "{}"] {
+        assert_eq!(read(other), std::slice::from_ref(&own), "{other}");
+    }
+}
+
+#[test]
+fn a_key_that_is_too_long_is_not_blamed_for_its_bytes() {
+    let counts = [b"GGUF".as_slice(), &3u32.to_le_bytes(), &0u64.to_le_bytes(), &1u64.to_le_bytes()].concat();
+    let bytes = [&counts, &65536u64.to_le_bytes()[..], &[0xff; 65536], &[0; 8]].concat();
+    let error = gguf::read(&bytes.into()).unwrap_err().to_string();
+    assert_eq!(error, "the name of key 0: expected 1 to 65535 bytes, found 65536");
+}
+
+#[test]
+fn a_file_without_tensors_says_so() {
+    let error =
+        File::from_bytes("x", [b"GGUF\x03\0\0\0".as_slice(), &[0; 16]].concat()).unwrap().view("a").unwrap_err();
+    assert!(error.to_string().ends_with("there is no tensor \"a\": the file has no tensors"), "{error}");
 }
 
 #[test]
@@ -150,7 +235,7 @@ fn the_error_for_another_file_shows_its_first_bytes() {
         let error = File::open(&path).unwrap_err().to_string();
         assert!(error.contains(expected) && error.contains("expected a GGUF or safetensors file"), "{error}");
     }
-    assert!(matches!(File::open(folder.path().join("absent")).unwrap_err().cause(), Error::Io(_)));
+    assert!(matches!(File::open(folder.path().join("absent")).unwrap_err().cause(), Error::NotFound { .. }));
     #[cfg(unix)]
     assert!(matches!(File::open("/dev/null").unwrap_err().cause(), Error::Io(_)));
 }

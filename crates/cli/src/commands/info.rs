@@ -277,6 +277,7 @@ fn shorten(value: &Value) -> Json {
         Value::F64(n) => json!(n),
         Value::Bool(n) => json!(n),
         Value::String(text) => json!(text),
+        Value::Bytes(text) => json!(String::from_utf8_lossy(text)),
         Value::Array(array) => match array {
             Array::U8(items) => list!(items),
             Array::I8(items) => list!(items),
@@ -290,6 +291,7 @@ fn shorten(value: &Value) -> Json {
             Array::F64(items) => list!(items),
             Array::Bool(items) => list!(items),
             Array::String(items) => list!(items.iter().collect::<Vec<_>>()),
+            Array::Bytes(items) => list!(items.iter().map(|item| String::from_utf8_lossy(item)).collect::<Vec<_>>()),
         },
     }
 }

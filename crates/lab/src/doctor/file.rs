@@ -11,14 +11,14 @@ const AGAIN: &str = "get the file again, and compare its size and checksum with 
 /// The finding of a file that does not open.
 pub(super) fn unopened(error: &Error) -> Finding {
     let remedy = match error.cause() {
-        Error::Io(_) => "check the path, and whether you may read it",
+        Error::Io(_) | Error::NotFound { .. } => "check the path, and whether you may read it",
         Error::NotAModel { .. } => "name a GGUF file, a safetensors file, or a folder with one of them",
         Error::Folder { .. } => "name the file itself",
         Error::Truncated { .. } => AGAIN,
         Error::AmbiguousFormat { .. } => {
             "say which format it is with --layout NAME: the message names those that it could be"
         }
-        Error::UnknownFormat { .. } => "convert the model to a format that `trine quantize --help` names",
+        Error::UnknownFormat { .. } => "take a file of the model in a format that the message names",
         _ => "get or convert the file again: its header is damaged, or not as the specification says",
     };
     Finding::new(Severity::Error, "the file does not open", error.to_string(), remedy)
@@ -42,7 +42,7 @@ fn run(context: &mut Context) -> Vec<Finding> {
         Finding::new(Severity::Note, "a type number has several meanings", note, remedy)
     });
     let model = context.spec.iter().flat_map(|spec| &spec.notes).map(|note| {
-        let remedy = "nothing, if texts are all that you have for it";
+        let remedy = "nothing: the model works without it";
         Finding::new(Severity::Note, "a part of the model is left out", note, remedy)
     });
     findings.into_iter().chain(numbers).chain(model).collect()

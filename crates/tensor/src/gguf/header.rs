@@ -132,29 +132,28 @@ impl<'a> Reader<'a> {
     fn check_room(&self, place: impl Fn() -> String, found: u64, least: usize) -> Result<u64> {
         let room = (self.rest.len() / least) as u64;
         let expected = || format!("at most {room}, for which the file has room");
-        if found <= room { Ok(found) } else { Err(Error::malformed(place(), expected(), found)) }
+        let found_text = || format!("{found}: the file is cut short, or damaged here");
+        if found <= room { Ok(found) } else { Err(Error::malformed(place(), expected(), found_text())) }
     }
 
-    fn str(&mut self, place: impl Fn() -> String) -> Result<&'a str> {
+    /// The bytes of a string.
+    fn bytes(&mut self, place: impl Fn() -> String) -> Result<&'a [u8]> {
         let len = self.size(&place)?;
         let len = self.check_room(|| format!("the length of {}", place()), len, 1)?;
-        let bytes = self.take(len as usize, &place)?;
-        let invalid = |e: std::str::Utf8Error| format!("an invalid byte at position {}", e.valid_up_to());
-        std::str::from_utf8(bytes).map_err(|e| Error::malformed(place(), "UTF-8", invalid(e)))
+        self.take(len as usize, &place)
     }
 
     fn name(&mut self, place: impl Fn() -> String) -> Result<String> {
-        let name = self.str(&place)?;
-        check_name(name, place)?;
+        let bytes = self.bytes(&place)?;
+        check_name(bytes, &place)?;
+        let invalid = |e: std::str::Utf8Error| format!("an invalid byte at position {}", e.valid_up_to());
+        let name = std::str::from_utf8(bytes).map_err(|e| Error::malformed(place(), "UTF-8", invalid(e)))?;
         Ok(name.to_owned())
     }
 
+    /// As in C, any number but 0 is true.
     fn bool(&mut self, key: &str) -> Result<bool> {
-        match self.number(|| value_of(key), u8::from_le_bytes)? {
-            0 => Ok(false),
-            1 => Ok(true),
-            found => Err(Error::malformed(in_key(key), "a boolean (0 or 1)", found)),
-        }
+        Ok(self.number(|| value_of(key), u8::from_le_bytes)? != 0)
     }
 
     fn value(&mut self, key: &str) -> Result<Value> {
@@ -171,7 +170,10 @@ impl<'a> Reader<'a> {
             id::F32 => Value::F32(self.number(place, f32::from_le_bytes)?),
             id::F64 => Value::F64(self.number(place, f64::from_le_bytes)?),
             id::BOOL => Value::Bool(self.bool(key)?),
-            id::STRING => Value::String(self.str(place)?.to_owned()),
+            id::STRING => {
+                let bytes = self.bytes(place)?.to_vec();
+                String::from_utf8(bytes).map_or_else(|error| Value::Bytes(error.into_bytes()), Value::String)
+            }
             id::ARRAY => Value::Array(self.array(key)?),
             found => return Err(unknown_type(key, found)),
         })
@@ -196,10 +198,19 @@ impl<'a> Reader<'a> {
                 let n = self.fits(key, n, self.word())?;
                 // Grows with the strings that are found, since the count may be far too large.
                 let mut strings = Strings::default();
+                let mut invalid: Option<Vec<Vec<u8>>> = None;
                 for i in 0..n {
-                    strings.push(self.str(|| format!("element {i} of {}", in_key(key)))?);
+                    let bytes = self.bytes(|| format!("element {i} of {}", in_key(key)))?;
+                    match (&mut invalid, std::str::from_utf8(bytes)) {
+                        (None, Ok(string)) => strings.push(string),
+                        (None, Err(_)) => {
+                            let before = strings.iter().map(|string| string.as_bytes().to_vec());
+                            invalid = Some(before.chain([bytes.to_vec()]).collect());
+                        }
+                        (Some(all), _) => all.push(bytes.to_vec()),
+                    }
                 }
-                Array::String(strings)
+                invalid.map_or(Array::String(strings), Array::Bytes)
             }
             id::ARRAY => {
                 return Err(Error::unsupported(
@@ -258,7 +269,7 @@ pub(super) fn check_dimensions(tensor: &str, found: usize) -> Result<()> {
 }
 
 /// Refuses a name of no bytes, or of more than GGUF allows.
-pub(super) fn check_name(name: &str, place: impl FnOnce() -> String) -> Result<()> {
+pub(super) fn check_name(name: &[u8], place: impl FnOnce() -> String) -> Result<()> {
     match name.len() {
         1..=MAX_NAME => Ok(()),
         found => Err(Error::malformed(place(), format_args!("1 to {MAX_NAME} bytes"), found)),

@@ -49,10 +49,18 @@ fn slice(table: Vec<ResolvedTensor>, shard: &Header, tensors: &mut IndexMap<Stri
             return Err(Error::overlap(&first.info.name, &second.info.name));
         }
     }
+    // The tensors one after another, with those that are part of another.
+    let padded = |size: u64| size.checked_next_multiple_of(shard.alignment).unwrap_or(u64::MAX);
+    let parts = (shard.table.len() - table.len()) as u64 * shard.alignment;
+    let all = table.iter().fold(parts, |sum, tensor| sum.saturating_add(padded(tensor.size)));
     for ResolvedTensor { info: TensorInfo { name, format, shape }, size, offset, sidecar } in table {
         let len = data.len() as u64;
         if offset.checked_add(size).is_none_or(|end| end > len) {
-            return Err(Error::past_end(&name, offset, size, len));
+            // In a file that is cut short, offsets are those of the whole file.
+            return Err(match offset.checked_add(size) {
+                Some(end) if end <= all => Error::past_end(&name, offset, size, len),
+                _ => Error::wrong_offset(&name, offset, all),
+            });
         }
         let bytes = data.slice(offset as usize..(offset + size) as usize);
         match tensors.entry(name.clone()) {

@@ -61,14 +61,20 @@ fn header(metadata: &Metadata, tensors: &[TensorInfo]) -> Result<(Vec<u8>, usize
 }
 
 fn put_name(out: &mut Vec<u8>, name: &str) -> Result<()> {
-    check_name(name, || format!("the name {:?}...", name.chars().take(40).collect::<String>()))?;
-    put_string(out, name);
+    check_name(name.as_bytes(), || format!("the name {:?}...", name.chars().take(40).collect::<String>()))?;
+    put_string(out, name.as_bytes());
     Ok(())
 }
 
-fn put_string(out: &mut Vec<u8>, string: &str) {
+fn put_string(out: &mut Vec<u8>, string: &[u8]) {
     out.extend((string.len() as u64).to_le_bytes());
-    out.extend(string.as_bytes());
+    out.extend(string);
+}
+
+fn put_strings<'a>(out: &mut Vec<u8>, strings: impl ExactSizeIterator<Item = &'a [u8]>) {
+    out.extend(id::STRING.to_le_bytes());
+    out.extend((strings.len() as u64).to_le_bytes());
+    strings.for_each(|string| put_string(out, string));
 }
 
 fn put_value(out: &mut Vec<u8>, value: &Value) {
@@ -89,6 +95,10 @@ fn put_value(out: &mut Vec<u8>, value: &Value) {
         Value::F64(x) => number(out, id::F64, x.to_le_bytes()),
         Value::Bool(x) => number(out, id::BOOL, [u8::from(*x)]),
         Value::String(x) => {
+            out.extend(id::STRING.to_le_bytes());
+            put_string(out, x.as_bytes());
+        }
+        Value::Bytes(x) => {
             out.extend(id::STRING.to_le_bytes());
             put_string(out, x);
         }
@@ -117,10 +127,7 @@ fn put_array(out: &mut Vec<u8>, array: &Array) {
         Array::F32(v) => numbers(out, id::F32, v, f32::to_le_bytes),
         Array::F64(v) => numbers(out, id::F64, v, f64::to_le_bytes),
         Array::Bool(v) => numbers(out, id::BOOL, v, |x| [u8::from(x)]),
-        Array::String(v) => {
-            out.extend(id::STRING.to_le_bytes());
-            out.extend((v.len() as u64).to_le_bytes());
-            v.iter().for_each(|x| put_string(out, x));
-        }
+        Array::String(v) => put_strings(out, v.iter().map(str::as_bytes)),
+        Array::Bytes(v) => put_strings(out, v.iter().map(Vec::as_slice)),
     }
 }

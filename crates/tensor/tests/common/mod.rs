@@ -35,6 +35,8 @@ pub fn metadata() -> Metadata {
         Value::Array(Array::F64(vec![])),
         Value::Array(Array::Bool(vec![true, false])),
         Value::Array(Array::String(["a", ""].into_iter().collect())),
+        Value::Bytes(b"ok\xc0".to_vec()),
+        Value::Array(Array::Bytes(vec![b"a".to_vec(), b"\xff".to_vec(), vec![]])),
     ];
     metadata.insert("general.architecture", "test");
     for (i, value) in values.into_iter().enumerate() {
