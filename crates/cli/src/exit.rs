@@ -253,7 +253,9 @@ fn of_file(error: &trine_tensor::Error) -> Diagnosis {
     use trine_tensor::Error;
     let hint = match error.cause() {
         Error::Write(error) => return (Exit::Work, full(error)),
-        Error::Lossy { .. } => return (Exit::Work, Some("choose bf16 or f32, or get the model again: such weights are rare")),
+        Error::Lossy { .. } => {
+            return (Exit::Work, Some("choose bf16 or f32, or get the model again: such weights are rare"));
+        }
         Error::Io(error) if error.kind() == ErrorKind::NotFound => Some("check the path"),
         Error::NotFound { .. } => Some("check the path"),
         Error::NotAModel { .. } => Some("a model is a GGUF file, a safetensors file, or a folder with one of them"),

@@ -74,6 +74,10 @@ fn a_plan_is_printed_and_nothing_starts() {
     assert_eq!(plan["tokens"], STEPS * 4 * 32);
     let text = train(folder.path(), TINY, &["--plan"]);
     assert!(text.out.contains("expected time") && text.out.contains("of the peak"), "{}", text.out);
+    for missing in ["data.files=['none.txt']", "distill.teacher=none.gguf", "model.tokenizer=none.gguf"] {
+        let ran = train(folder.path(), TINY, &["--plan", "--set", missing]);
+        assert!(ran.code != 0 && ran.err.contains("none."), "{missing}: {}", ran.err);
+    }
     assert!(!folder.path().join("run").exists());
 }
 
@@ -123,7 +127,10 @@ fn an_interrupted_run_resumes_with_the_same_losses() {
     lines.for_each(drop);
     let ended = running.wait_with_output().unwrap();
     let err = String::from_utf8(ended.stderr).unwrap();
-    assert!(ended.status.code() == Some(130) && err.contains("trine train config.toml --set train.seed=0 --resume --json`"), "{err}");
+    assert!(
+        ended.status.code() == Some(130) && err.contains("trine train config.toml --set train.seed=0 --resume --json`"),
+        "{err}"
+    );
     assert!((losses(&folder.path().join("run")).len() as u64) < STEPS);
 
     // The last lines of a killed program are removed.
@@ -255,7 +262,10 @@ fn a_closed_pipe_ends_a_run_with_a_checkpoint() {
     drop(out);
     let ended = running.wait_with_output().unwrap();
     let err = String::from_utf8(ended.stderr).unwrap();
-    assert!(ended.status.code() == Some(0) && err.contains("trine train config.toml --resume --json --quiet`"), "{err}");
+    assert!(
+        ended.status.code() == Some(0) && err.contains("trine train config.toml --resume --json --quiet`"),
+        "{err}"
+    );
     assert!(!checkpoints(&folder.path().join("run")).is_empty());
 }
 
@@ -312,9 +322,10 @@ fn a_vocabulary_that_cannot_spell_the_texts_is_refused() {
     let ran = train(folder.path(), TINY, &["--set", "train.steps=2"]);
     assert!(ran.code == 2 && ran.err.contains("a vocabulary that can spell the texts"), "{}", ran.err);
     // A stray character is a warning, and there are no bits per byte.
-    let abc: String = (0..200).map(|i| format!("{}<|endoftext|>", &"abc cab abc bca cab aab "[i % 5..].repeat(3))).collect();
+    let abc: String =
+        (0..200).map(|i| format!("{}<|endoftext|>", &"abc cab abc bca cab aab "[i % 5..].repeat(3))).collect();
     std::fs::write(&text, format!("{abc}abc z")).unwrap();
     let ran = train(folder.path(), TINY, &["--set", "train.steps=2"]);
-    assert!(ran.code == 0 && ran.err.contains("the vocabulary lacks \"z\""), "{}", ran.err);
+    assert!(ran.code == 0 && ran.err.contains("the vocabulary lacks \"z\" (0.0"), "{}", ran.err);
     assert!(!ran.err.contains(" bits per byte\n") && !ran.out.contains("bits per byte"), "{}{}", ran.out, ran.err);
 }

@@ -224,7 +224,11 @@ fn what_would_break_a_model_is_refused_and_named() {
         assert!(matches!(error, Error::NotStorable { .. }) && error.to_string().contains("Q4_K"), "{error}");
     }
     let error = refusal(&golden("llama"), &folder.path().join("out.safetensors"), &F16);
-    assert!(error.to_string().ends_with("out.safetensors: expected a name that ends with .gguf, found one that ends with .safetensors"));
+    assert!(
+        error
+            .to_string()
+            .ends_with("out.safetensors: expected a name that ends with .gguf, found one that ends with .safetensors")
+    );
     // What does not run is no model.
     let hostile = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/hostile/models");
     for path in std::fs::read_dir(hostile).unwrap().map(|entry| entry.unwrap().path()) {

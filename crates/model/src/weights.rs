@@ -190,11 +190,14 @@ impl<'a> ModelWeights<'a> {
     /// # Errors
     /// When it is missing or has another shape.
     pub fn get(&self, gguf: &str, shape: &[usize]) -> Result<View> {
-        let view = self.view(gguf)?;
+        let mut view = self.view(gguf)?;
         if view.shape != shape {
             return Err(Error::Shape { tensor: view.name, expected: shape.to_vec(), found: view.shape });
         }
-        Ok(if self.gguf_names { View { name: gguf.to_owned(), ..view } } else { view })
+        if self.gguf_names {
+            view.name = gguf.to_owned();
+        }
+        Ok(view)
     }
 
     /// The weight of a norm.

@@ -239,8 +239,7 @@ fn what_a_format_cannot_hold_is_told_from_what_it_rounds() {
     let mut uniform = uniform(7);
     let small: Vec<f32> = (0..1024).map(|_| 0.02 * (uniform() - 0.5)).collect();
     // A few weights much larger than the others, as embeddings have them.
-    let outliers: Vec<f32> =
-        plain.iter().enumerate().map(|(i, w)| if i % 100 == 0 { 40.0 * w } else { *w }).collect();
+    let outliers: Vec<f32> = plain.iter().enumerate().map(|(i, w)| if i % 100 == 0 { 40.0 * w } else { *w }).collect();
     let with = |weight: f32| {
         let mut weights = plain.clone();
         weights[300] = weight;

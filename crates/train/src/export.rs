@@ -29,8 +29,10 @@ pub struct FileLayout {
 }
 
 /// Matrices that files may have as one, and its name.
-const FUSED: [(&[&str], &str); 2] =
-    [(&["attn_q.weight", "attn_k.weight", "attn_v.weight"], "attn_qkv.weight"), (&["ffn_gate.weight", "ffn_up.weight"], "ffn_up.weight")];
+const FUSED: [(&[&str], &str); 2] = [
+    (&["attn_q.weight", "attn_k.weight", "attn_v.weight"], "attn_qkv.weight"),
+    (&["ffn_gate.weight", "ffn_up.weight"], "ffn_up.weight"),
+];
 
 /// Writes the effective weights. Norms and biases are float32.
 ///

@@ -28,7 +28,7 @@ pub struct Setup {
     pub warnings: Vec<String>,
 }
 
-/// The largest share of characters that a vocabulary may lack: a stray symbol, not a script.
+/// The largest share of a text that a vocabulary may lack: a stray symbol, not a script.
 const MOST_UNSPELLED: f64 = 0.01;
 
 /// Reads the data and the model, or initializes a new model.
@@ -48,7 +48,7 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(SetupProgress) -> Contr
         progress(SetupProgress { what: "reading texts", done, total })
     })?;
     let Unspelled { characters, share } = &corpus.unspelled;
-    let lacks = format!("{:?} and others, {:.3} % of all characters", characters, 100.0 * share);
+    let lacks = format!("{characters:?} ({:.3} % of the text)", 100.0 * share);
     if *share > MOST_UNSPELLED {
         return Err(Error::Config {
             key: "model.tokenizer".into(),
@@ -56,7 +56,7 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(SetupProgress) -> Contr
             found: format!("one that lacks {lacks}"),
         });
     }
-    let (spells_all, data) = (characters.is_empty(), corpus.key.clone());
+    let (spells_all, data) = (*share == 0.0, corpus.key.clone());
     let file = model(config, &language, tokenizer.len(), progress)?;
     let sequence = config.train.sequence;
     let train = PackedDataset::shuffled(corpus.train, sequence, config.train.seed)?;
@@ -73,7 +73,9 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(SetupProgress) -> Contr
     if spec.bit_linear && !spec.arch.bit_linear && !formats.inner.ternary {
         return Err(Error::Config {
             key: "output.format".into(),
-            expected: "a ternary format, as inputs of linear layers are rounded in no other GGUF file of this architecture".into(),
+            expected:
+                "a ternary format, as inputs of linear layers are rounded in no other GGUF file of this architecture"
+                    .into(),
             found: formats.inner.name.to_lowercase(),
         });
     }

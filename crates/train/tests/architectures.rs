@@ -80,7 +80,8 @@ fn what_is_trained_from_any_kind_of_file_can_be_opened_and_is_the_same_model() {
     folders.sort();
     let (mut archs, mut refused) = (BTreeSet::new(), Vec::new());
     for source in folders.iter().flat_map(|folder| [folder.clone(), folder.join("model.gguf")]) {
-        let Some(spec) = source.exists().then(|| Spec::of(&open_file(&source, &OpenOptions::default()).unwrap()).unwrap())
+        let Some(spec) =
+            source.exists().then(|| Spec::of(&open_file(&source, &OpenOptions::default()).unwrap()).unwrap())
         else {
             continue;
         };
@@ -101,7 +102,8 @@ fn what_is_trained_from_any_kind_of_file_can_be_opened_and_is_the_same_model() {
         }
     }
     let found: Vec<&str> = archs.into_iter().collect();
-    let expected = ["bitnet", "bitnet-b1.58", "granite", "llama", "mistral3", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"];
+    let expected =
+        ["bitnet", "bitnet-b1.58", "granite", "llama", "mistral3", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"];
     assert_eq!(found, expected, "of {}", ARCHS.len());
     assert_eq!(refused.len(), 1, "{refused:?}");
 }

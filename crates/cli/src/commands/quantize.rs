@@ -73,7 +73,8 @@ impl Quantize {
             return Ok(Exit::Done);
         }
         let (before, after) = (units::bytes(report.bytes_before), units::bytes(report.bytes_after));
-        let formats: Vec<String> = report.formats.iter().map(|(format, count)| format!("{count} in {format}")).collect();
+        let formats: Vec<String> =
+            report.formats.iter().map(|(format, count)| format!("{count} in {format}")).collect();
         writeln!(
             out,
             "{}: {} tensors, {}; {} unchanged; {before} -> {after}",

@@ -6,7 +6,7 @@
 //! high half of byte `j`, and 16 bytes of codes per sub-block. In 16 bytes of codes, byte `j` holds weight `j` in its low and weight
 //! `16 + j` in its high half.
 
-use super::{Format, Layout, f16_at, bounded, inverse, search, to_f16};
+use super::{Format, Layout, bounded, f16_at, inverse, search, to_f16};
 
 /// What codes of 4 bits mean.
 pub const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];

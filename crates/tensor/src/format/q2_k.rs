@@ -4,7 +4,7 @@
 //! Bytes: 16 of scales (low half) and offsets (high half), 64 of codes, `d` and `dmin` as `f16`. The pair of bits `n` (lowest first) of byte
 //! `m` of a half of the codes is weight `32 n + m` of half a block.
 
-use super::{Format, Layout, f16_at, bounded, inverse, search, to_f16};
+use super::{Format, Layout, bounded, f16_at, inverse, search, to_f16};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 84;

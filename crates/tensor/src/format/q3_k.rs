@@ -5,7 +5,7 @@
 //! block. Scale `4 g + j` has its low four bits in byte `4 (g mod 2) + j`, in the low (g = 0, 1) or high half, and its high two
 //! in the pair `g` of byte `8 + j`.
 
-use super::{Format, Layout, f16_at, bounded, inverse, search, to_f16};
+use super::{Format, Layout, bounded, f16_at, inverse, search, to_f16};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 110;

@@ -4,7 +4,7 @@
 //! weights. In a half, weight `32 n + m` has its low bits in the low (n = 0, 1) or high (n = 2, 3) half of byte
 //! `32 (n mod 2) + m` of 64, and its high bits in the pair `n` (lowest first) of byte `m` of 32.
 
-use super::{Format, Layout, f16_at, bounded, inverse, search, to_f16};
+use super::{Format, Layout, bounded, f16_at, inverse, search, to_f16};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 210;

@@ -133,7 +133,12 @@ impl ModelConfig {
         }
         within("model.n_layers", self.n_layers, 1..=MAX_COUNT, "1 to 65536")?;
         within("model.hidden_size", self.hidden_size, 1..=MAX_SIZE, "1 to 1048576")?;
-        within("model.n_heads", self.n_heads, 1..=self.hidden_size.min(MAX_COUNT), "1 to `model.hidden_size`, and at most 65536")?;
+        within(
+            "model.n_heads",
+            self.n_heads,
+            1..=self.hidden_size.min(MAX_COUNT),
+            "1 to `model.hidden_size`, and at most 65536",
+        )?;
         within("model.intermediate_size", self.intermediate_size, 1..=MAX_SIZE, "1 to 1048576")?;
         let kv_heads = self.n_kv_heads.unwrap_or(self.n_heads);
         let divides = kv_heads > 0 && self.n_heads.is_multiple_of(kv_heads);

@@ -131,30 +131,37 @@ pub(super) fn write(
     let wide = is_wide(tokenizer.len());
     // The header needs the number of tokens, which is known at the end.
     let mut ids = BufWriter::with_capacity(CHUNK, tempfile::tempfile_in(folder).map_err(Error::io(folder))?);
-    let (mut hash, mut count, mut all) = (Sha256::new(), 0, HashMap::new());
+    let (mut hash, mut count, mut all, mut unknown) = (Sha256::new(), 0, HashMap::new(), 0);
     let [mut lengths, mut texts, mut sides] = [const { Vec::new() }; 3];
-    tokenize(documents, tokenizer, validation, threads, |Encoded { ids: encoded, documents, characters, position }| {
-        characters.into_iter().for_each(|(c, n)| *all.entry(c).or_default() += n);
-        count += encoded.len();
-        let bytes: Vec<u8> = match wide {
-            true => encoded.into_iter().flat_map(u32::to_le_bytes).collect(),
-            // The vocabulary has at most 2^16 tokens.
-            false => encoded.into_iter().flat_map(|id| (id as u16).to_le_bytes()).collect(),
-        };
-        hash.update(&bytes);
-        ids.write_all(&bytes).map_err(Error::io(folder))?;
-        for document in documents {
-            lengths.extend(document.tokens.to_le_bytes());
-            texts.extend(document.bytes.to_le_bytes());
-            sides.push(u8::from(document.validation));
-        }
-        progress(position)
-    })?;
+    tokenize(
+        documents,
+        tokenizer,
+        validation,
+        threads,
+        |Encoded { ids: encoded, documents, characters, unknown: more, position }| {
+            characters.into_iter().for_each(|(c, n)| *all.entry(c).or_default() += n);
+            count += encoded.len();
+            unknown += more;
+            let bytes: Vec<u8> = match wide {
+                true => encoded.into_iter().flat_map(u32::to_le_bytes).collect(),
+                // The vocabulary has at most 2^16 tokens.
+                false => encoded.into_iter().flat_map(|id| (id as u16).to_le_bytes()).collect(),
+            };
+            hash.update(&bytes);
+            ids.write_all(&bytes).map_err(Error::io(folder))?;
+            for document in documents {
+                lengths.extend(document.tokens.to_le_bytes());
+                texts.extend(document.bytes.to_le_bytes());
+                sides.push(u8::from(document.validation));
+            }
+            progress(position)
+        },
+    )?;
     [&lengths, &texts, &sides].into_iter().for_each(|bytes| hash.update(bytes));
     let mut metadata = Metadata::new();
     metadata.insert(KEY, key);
     metadata.insert(HASH, hex(hash));
-    let unspelled = Unspelled::of(&all, tokenizer);
+    let unspelled = Unspelled::of(&all, unknown as f64 / count.max(1) as f64, tokenizer);
     metadata.insert(UNSPELLED[0], unspelled.characters);
     metadata.insert(UNSPELLED[1], unspelled.share as f32);
     let entry = |name: &str, format, len| TensorInfo { name: name.to_owned(), format, shape: vec![len] };

@@ -10,6 +10,6 @@ mod validation;
 
 pub(crate) use cache::{hex, tokenizer_hash};
 pub use documents::{DocumentFormat, Documents};
-pub use tokenize::Unspelled;
 pub use packed::{Origin, PackedDataset, PackedRow};
+pub use tokenize::Unspelled;
 pub use tokens::{Corpus, TokenizedDocuments};

@@ -132,7 +132,8 @@ impl Trainer {
             masters.map(|values| device.zeros_like(values)).collect()
         };
         let optimizer_states = params.iter().map(&mut states).collect();
-        let scaler = if config.train.precision == Precision::F16 { Scaler::new(&config.train.loss_scale) } else { None };
+        let scaler =
+            if config.train.precision == Precision::F16 { Scaler::new(&config.train.loss_scale) } else { None };
         let teacher = config
             .distill
             .as_ref()

@@ -148,7 +148,8 @@ impl Train {
         plot::write(&plot, &finished.model, &folder.display().to_string(), &watch.log.curve)?;
         if self.json {
             let Finished { model, steps, stopped } = &finished;
-            let line = json!({ "event": "finished", "step": steps, "model": model, "stopped": stopped });
+            let loss = watch.log.curve.points.last().map(|point| point.smooth);
+            let line = json!({ "event": "finished", "step": steps, "model": model, "stopped": stopped, "loss": loss });
             writeln!(std::io::stdout(), "{line}")?;
         }
         if finished.stopped {
@@ -168,7 +169,8 @@ impl Train {
             words.extend(["--set".to_owned(), quoted(set)]);
         }
         words.extend(self.threads.map(|threads| format!("--threads {threads}")));
-        let flags = [(resume, "--resume"), (!resume && self.fresh, "--fresh"), (self.json, "--json"), (self.quiet, "--quiet")];
+        let flags =
+            [(resume, "--resume"), (!resume && self.fresh, "--fresh"), (self.json, "--json"), (self.quiet, "--quiet")];
         words.extend(flags.iter().filter(|(given, _)| *given).map(|(_, flag)| (*flag).to_owned()));
         words.join(" ")
     }
@@ -213,5 +215,9 @@ fn summarize(finished: &Finished, watch: &Watch, plot: &Path) -> Result<()> {
 /// A word, quoted for a shell if necessary.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/._-+:@%=,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
