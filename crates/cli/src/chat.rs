@@ -8,7 +8,7 @@ use rustyline::error::ReadlineError;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use trine::Llm;
+use trine::{ChatOptions, Llm};
 use trine_backend::profile::Recorder;
 use trine_engine::Sampling;
 use trine_text::Message;
@@ -25,6 +25,7 @@ pub struct Chat {
     pub llm: Llm,
     pub sampling: Sampling,
     pub system: Option<String>,
+    pub options: ChatOptions,
     /// Continue plain text, without a template.
     pub raw: bool,
     /// Each line begins a new text. With `raw`, it is printed before its continuation.
@@ -114,7 +115,7 @@ impl Chat {
         let prompt = if self.raw {
             messages.iter().filter_map(|message| message.content.as_str()).collect()
         } else {
-            self.llm.render(&self.all(messages))?
+            self.llm.render_with(&self.all(messages), &self.options)?
         };
         let ends: Vec<u32> = self.llm.tokenizer().eog_tokens().collect();
         self.recorder.start();

@@ -90,7 +90,12 @@ fn of_facade(error: &trine::Error) -> Diagnosis {
         Error::Model(error) => of_model(error),
         Error::Engine(error) => of_engine(error),
         Error::MemoryLimit { .. } => (Exit::Work, Some("raise --mem-limit, or lower --context or --batch")),
-        Error::Text(_) => (Exit::Work, Some("--raw omits the chat template")),
+        Error::Text(_) => {
+            (Exit::Work, Some("--raw continues the prompt without the chat template, --template FILE uses another"))
+        }
+        Error::NoTemplate => {
+            (Exit::Work, Some("--template FILE gives it one; otherwise omit --tools and --template-arg"))
+        }
         _ => (Exit::Work, None),
     }
 }

@@ -15,6 +15,7 @@ use trine_backend::profile::Recorder;
 use trine_backend::{ActivationPrecision, Affinity, KV_FORMATS, Numa, When};
 use trine_model::DeviceName;
 use trine_tensor::{FORMATS, File, Format, OpenOptions, format::by_name};
+use trine_text::Template;
 
 /// How to load a model.
 #[derive(Args, Clone, Debug)]
@@ -229,6 +230,11 @@ impl LoadArgs {
     /// Like [`LoadArgs::open`], for embeddings.
     pub fn load_embedder(&self, model: &Path, quiet: bool, stop: &AtomicBool) -> Result<Embedder, trine::Error> {
         shown(quiet, stop, |progress| self.options().load_embedder(model, progress))
+    }
+
+    /// The chat template that [`LoadArgs::open`] gives the model, without its weights.
+    pub fn open_template(&self, model: &Path) -> Result<Template, trine::Error> {
+        self.options().open_template(model)
     }
 
     fn options(&self) -> Options {

@@ -22,6 +22,7 @@ mod profile;
 mod progress;
 mod sampling;
 mod table;
+mod template;
 mod units;
 
 use clap::{FromArgMatches, Parser};

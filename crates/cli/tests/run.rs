@@ -220,9 +220,78 @@ fn prompts_go_through_the_chat_template_unless_raw() {
     std::fs::write(&other, "{{ bos_token }}<{{ messages[0].content }}>").unwrap();
     let other = other.display().to_string();
     assert_eq!(ids(&["hi", "--template", &other]), ids(&["<hi>", "--raw"]));
-    std::fs::write(&other, "{% if %}").unwrap();
+    std::fs::write(&other, "\n{% if %}").unwrap();
     let ran = trine_with(&["run", &model, "hi", "--template", &other]);
-    assert!(ran.code == 1 && ran.err.contains("chat template"), "{}", ran.err);
+    assert!(ran.code == 1 && ran.err.contains("chat template: line 2: "), "{}", ran.err);
+}
+
+#[test]
+fn a_template_that_does_not_compile_is_an_error_for_chats_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = changed(folder.path(), "broken.gguf", |metadata, _| {
+        metadata.insert("tokenizer.chat_template", "{{ bos_token }}\n{% for m in messages %}\n{{ m.content }");
+    });
+    let few = ["--max-tokens", "1"];
+    for args in [&["hi"][..], &["hi", "--show-prompt"], &["hi", "--json"]] {
+        let ran = trine_with(&[&["run", &broken], args, &few].concat());
+        assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{}", ran.err);
+        for part in ["error: chat template: line 3: ", "hint: --raw", "--template FILE"] {
+            assert!(ran.err.contains(part), "{args:?}: {}", ran.err);
+        }
+    }
+    let good = folder.path().join("good.jinja");
+    std::fs::write(&good, "{{ messages[0].content }}").unwrap();
+    for way in [&["--raw"][..], &["--template", &good.display().to_string()]] {
+        let ran = trine_with(&[&["run", &broken, "hi"], way, &few].concat());
+        assert!(ran.code == 0 && !ran.err.contains("template"), "{way:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn show_prompt_prints_what_the_model_gets() {
+    let folder = tempfile::tempdir().unwrap();
+    let template = "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}\
+        {% for tool in tools or [] %}<{{ tool.function.name }}>{% endfor %}\
+        {% if enable_thinking is defined %}{{ enable_thinking }} {{ style }}{% endif %}[assistant]";
+    let model =
+        changed(folder.path(), "chat.gguf", |metadata, _| drop(metadata.insert("tokenizer.chat_template", template)));
+    let tools = folder.path().join("tools.json");
+    std::fs::write(&tools, r#"[{"type": "function", "function": {"name": "now"}}]"#).unwrap();
+    let tools = tools.display().to_string();
+    let show = |args: &[&str]| trine_with(&[&["run", &model, "hi", "--show-prompt"], args].concat());
+    for (args, expected) in [
+        (&[][..], "<|bos|>[user] hi\n[assistant]"),
+        (&["--system", "Be brief."], "<|bos|>[system] Be brief.\n[user] hi\n[assistant]"),
+        (&["--raw"], "hi"),
+        (&["--tools", &tools], "<|bos|>[user] hi\n<now>[assistant]"),
+        (
+            &["--template-arg", "enable_thinking=false", "--template-arg", "style=as is"],
+            "<|bos|>[user] hi\nFalse as is[assistant]",
+        ),
+    ] {
+        let ran = show(args);
+        assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, expected, ""), "{args:?}");
+    }
+    // The same prompt is answered.
+    let ids = |args: &[&str]| trine_with(&[&["run", &model], args, &["--temperature", "0", "--json"]].concat()).json();
+    assert_eq!(
+        ids(&["hi", "--tools", &tools, "--max-tokens", "4"])["ids"],
+        ids(&["[user] hi\n<now>[assistant]", "--raw", "--max-tokens", "4"])["ids"]
+    );
+    let ran = show(&["--template-arg", "enable_thinkin=false"]);
+    assert!(ran.code == 0 && ran.err.contains("does not use `enable_thinkin`"), "{}", ran.err);
+    for (args, part) in [
+        (&["--tools", &model][..], "chat.gguf"),
+        (&["--template-arg", "thinking"], "NAME=VALUE"),
+        (&["--template-arg", "a b=1"], "`a b`"),
+    ] {
+        let ran = show(args);
+        assert!(ran.code == 2 && ran.err.contains(part), "{args:?}: {}", ran.err);
+    }
+    // Without a template there is nothing that could use them.
+    let ran = trine_with(&["run", &llama(), "hi", "--tools", &tools]);
+    assert!(ran.code == 1 && ran.err.contains("no chat template") && ran.err.contains("hint: "), "{}", ran.err);
+    assert_eq!(trine_with(&["run", &llama(), "hi", "--show-prompt"]).out, "hi");
 }
 
 /// Real models, whose goldens were made by another implementation (needs the folder `shared`).

@@ -50,6 +50,7 @@
 //! opt-level = 3
 //! ```
 
+mod chat;
 mod decoder;
 mod embedder;
 mod error;
@@ -62,6 +63,7 @@ mod placement;
 mod size;
 mod stream;
 
+pub use chat::ChatOptions;
 pub use decoder::Decoder;
 pub use embedder::Embedder;
 pub use error::{Error, ErrorKind};
@@ -120,5 +122,5 @@ pub mod text {
 pub mod prelude {
     pub use crate::engine::{Answer, FinishReason, Request, Sampling, Token, Usage};
     pub use crate::text::Message;
-    pub use crate::{Decoder, EMBEDDED, Embedder, Error, Llm, Options, Progress, Stream};
+    pub use crate::{ChatOptions, Decoder, EMBEDDED, Embedder, Error, Llm, Options, Progress, Stream};
 }

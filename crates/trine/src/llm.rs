@@ -1,4 +1,4 @@
-use crate::{EMBEDDED, Error, Memory, Options, Placement, Stream};
+use crate::{ChatOptions, EMBEDDED, Error, Memory, Options, Placement, Stream};
 use std::path::Path;
 use trine_engine::{Answer, Engine, Request, Sampling, prompt_tokens};
 use trine_model::Spec;
@@ -7,7 +7,8 @@ use trine_text::{Message, Template, Tokenizer};
 /// A model that answers, one request at a time. [`Options::spawn`] gives a handle for many requests at once.
 pub struct Llm {
     pub(crate) engine: Engine,
-    pub(crate) template: Option<Template>,
+    /// The model's chat template, or why it does not compile.
+    pub(crate) template: Option<Result<Template, String>>,
     pub(crate) warnings: Vec<String>,
     pub(crate) memory: Memory,
     pub(crate) placement: Placement,
@@ -77,9 +78,22 @@ impl Llm {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NoTemplate`]; when the template refuses these messages; and those of [`Llm::generate`].
+    /// Those of [`Llm::render`] and [`Llm::generate`].
     pub fn chat(&mut self, messages: &[Message], sampling: &Sampling) -> Result<Stream<'_>, Error> {
-        let prompt = self.render(messages)?;
+        self.chat_with(messages, &ChatOptions::default(), sampling)
+    }
+
+    /// [`Llm::chat`] with tools and variables of the template.
+    ///
+    /// # Errors
+    /// As [`Llm::chat`].
+    pub fn chat_with(
+        &mut self,
+        messages: &[Message],
+        options: &ChatOptions,
+        sampling: &Sampling,
+    ) -> Result<Stream<'_>, Error> {
+        let prompt = self.render_with(messages, options)?;
         self.submit(Request::new(prompt, sampling.clone()))
     }
 
@@ -95,10 +109,17 @@ impl Llm {
     /// The prompt for the assistant's answer to a chat.
     ///
     /// # Errors
-    /// [`Error::NoTemplate`], and when the template refuses these messages.
+    /// Those of [`Llm::template`], and when the template refuses these messages.
     pub fn render(&self, messages: &[Message]) -> Result<String, Error> {
-        let template = self.template.as_ref().ok_or(Error::NoTemplate)?;
-        Ok(template.render(messages, None, true, &Default::default())?)
+        self.render_with(messages, &ChatOptions::default())
+    }
+
+    /// [`Llm::render`] with tools and variables of the template.
+    ///
+    /// # Errors
+    /// As [`Llm::render`].
+    pub fn render_with(&self, messages: &[Message], options: &ChatOptions) -> Result<String, Error> {
+        options.render(self.template()?, messages)
     }
 
     /// The tokens of a prompt, as [`prompt_tokens`] gives them.
@@ -111,13 +132,24 @@ impl Llm {
     /// # Errors
     /// When it is no template.
     pub fn set_template(&mut self, source: &str) -> Result<(), Error> {
-        self.template = Some(compile(source, self.tokenizer())?);
+        self.template = Some(Ok(compile(source, self.tokenizer())?));
         Ok(())
     }
 
-    /// Whether chats have a template.
+    /// Whether the model has a chat template. It may be one that does not compile.
     pub fn has_template(&self) -> bool {
         self.template.is_some()
+    }
+
+    /// The chat template.
+    ///
+    /// # Errors
+    /// [`Error::NoTemplate`], and when the template does not compile.
+    pub fn template(&self) -> Result<&Template, Error> {
+        match self.template.as_ref().ok_or(Error::NoTemplate)? {
+            Ok(template) => Ok(template),
+            Err(problem) => Err(trine_text::Error::Template(problem.clone()).into()),
+        }
     }
 
     /// Most tokens of prompt and answer together.
@@ -160,9 +192,11 @@ impl Llm {
         self.placement.isa
     }
 
-    /// The engine, to run many requests at once, and the chat template.
-    pub fn into_parts(self) -> (Engine, Option<Template>) {
-        (self.engine, self.template)
+    /// The engine, to run many requests at once, and the chat template, or why there is none, as [`Llm::template`] says.
+    pub fn into_parts(self) -> (Engine, Result<Template, Error>) {
+        let template = self.template.ok_or(Error::NoTemplate);
+        let template = template.and_then(|template| Ok(template.map_err(trine_text::Error::Template)?));
+        (self.engine, template)
     }
 }
 

@@ -65,12 +65,12 @@ impl Options {
         self.llm(self.load_on(path.as_ref(), Want::Logits, load)?)
     }
 
-    /// Loads a model on a thread of its own, which answers the requests of threads and async tasks. The model's chat template, if it has one,
-    /// comes with the handle.
+    /// Loads a model on a thread of its own, which answers the requests of threads and async tasks. The model's chat template comes with the
+    /// handle, or why there is none, as [`Llm::template`] says.
     ///
     /// # Errors
     /// Those of [`Options::open`].
-    pub fn spawn(&self, path: impl AsRef<Path>) -> Result<(Handle, Option<Template>), Error> {
+    pub fn spawn(&self, path: impl AsRef<Path>) -> Result<(Handle, Result<Template, Error>), Error> {
         let (options, path) = (self.clone(), path.as_ref().to_owned());
         let (sender, receiver) = std::sync::mpsc::channel();
         // The engine is made on the thread that runs it, which CPU affinity binds.
@@ -79,7 +79,7 @@ impl Options {
             let _ = sender.send(template);
             Ok::<_, Error>(engine)
         })?;
-        Ok((handle, receiver.recv().unwrap_or_default()))
+        Ok((handle, receiver.recv().unwrap_or(Err(Error::NoTemplate))))
     }
 
     /// Loads a model without an engine: for its logits alone.
@@ -110,15 +110,34 @@ impl Options {
         Ok(Embedder { runner, pooling_head, language })
     }
 
+    /// The chat template that [`Options::open`] gives the model, without its weights.
+    ///
+    /// # Errors
+    /// Those of [`Llm::template`], and when the file cannot be opened or has no tokenizer.
+    pub fn open_template(&self, path: impl AsRef<Path>) -> Result<Template, Error> {
+        let open = OpenOptions { layouts: self.layouts.clone(), ..OpenOptions::default() };
+        let file = open_file(path.as_ref(), &open).map_err(trine_model::Error::from)?;
+        let Language { tokenizer, template, .. } = self.language(&file)?;
+        let source = self.template.as_ref().or(template.as_ref()).ok_or(Error::NoTemplate)?;
+        Ok(compile(source, &tokenizer)?)
+    }
+
+    fn language(&self, file: &File) -> Result<Language, trine_model::Error> {
+        self.tokenizer.as_ref().map_or_else(|| Language::of(file), |path| Language::open(path))
+    }
+
     fn llm(&self, loaded: Loaded) -> Result<Llm, Error> {
         let Loaded { runner, language, memory, placement, .. } = loaded;
-        let Language { tokenizer, template, mut warnings } = language;
-        // A model whose template does not compile can still continue text.
+        let Language { tokenizer, template, warnings } = language;
+        // A model whose own template does not compile can still continue text.
         let template = match &self.template {
-            Some(source) => Some(compile(source, &tokenizer)?),
-            None => {
-                template.and_then(|source| compile(&source, &tokenizer).map_err(|e| warnings.push(e.to_string())).ok())
-            }
+            Some(source) => Some(Ok(compile(source, &tokenizer)?)),
+            None => template.map(|source| {
+                compile(&source, &tokenizer).map_err(|error| match error {
+                    trine_text::Error::Template(problem) => problem,
+                    other => other.to_string(),
+                })
+            }),
         };
         let context = Some(self.context_of(runner.spec()));
         let options = EngineOptions { context, ..self.engine.clone() };
@@ -171,7 +190,7 @@ impl Options {
         if let Some(limit) = self.memory_limit.filter(|&limit| memory.total() > limit) {
             return Err(Error::MemoryLimit { limit, needed: memory });
         }
-        let mut language = self.tokenizer.as_ref().map_or_else(|| Language::of(&file), |path| Language::open(path))?;
+        let mut language = self.language(&file)?;
         language.warnings.extend(spec.warnings.iter().cloned());
         language.warnings.extend_from_slice(file.warnings());
         language.check(&spec).map_err(|error| error.at(file.path()))?;

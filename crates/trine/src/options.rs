@@ -33,7 +33,8 @@ pub struct Options {
     pub engine: EngineOptions,
     /// Another tokenizer than the model's own: a `tokenizer.json`, a `tokenizer.model`, a GGUF file, or a folder with one of them.
     pub tokenizer: Option<PathBuf>,
-    /// The source of another chat template (Jinja) than the model's own; one that does not compile is an error.
+    /// The source of another chat template (Jinja) than the model's own. One that does not compile is an error when the model is opened;
+    /// the model's own, when a chat is rendered.
     pub template: Option<String>,
     /// What type numbers of GGUF mean that programs have given to several formats, such as I2_S of an ARM build, where the file does not
     /// tell.

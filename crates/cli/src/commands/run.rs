@@ -4,6 +4,7 @@ use crate::exit::{Exit, UsageError};
 use crate::load::{self, LoadArgs};
 use crate::profile::Profiling;
 use crate::sampling::SamplingArgs;
+use crate::template::{self, TemplateArgs};
 use crate::{input, interrupt};
 use anyhow::Result;
 use clap::Args;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf, is_separator};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
-use trine::{EMBEDDED, Llm};
+use trine::{EMBEDDED, Error, Llm};
 use trine_backend::profile::{Part, Recorder};
 use trine_engine::Request;
 use trine_text::Message;
@@ -65,6 +66,8 @@ pub struct Run {
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     profile: Option<PathBuf>,
     #[command(flatten)]
+    template: TemplateArgs,
+    #[command(flatten)]
     load: LoadArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
@@ -96,11 +99,18 @@ impl Run {
             let message = "--json needs a prompt".to_owned();
             return Err(UsageError { message, hint: "pass it as an argument or through a pipe" }.into());
         }
+        if prompt.is_none() && self.template.show_prompt {
+            let message = "--show-prompt needs a prompt".to_owned();
+            return Err(UsageError { message, hint: "pass it as an argument or through a pipe" }.into());
+        }
         if self.sampling.0.logprobs.is_some() && !self.json {
             let message = "--logprobs needs --json".to_owned();
             return Err(UsageError { message, hint: "add --json" }.into());
         }
         let model = self.model.take().map_or_else(|| load::unnamed(why, self.quiet), Ok)?;
+        if let Some(prompt) = prompt.as_ref().filter(|_| self.template.show_prompt) {
+            return self.show_prompt(&model, prompt);
+        }
         let stop = interrupt::flag()?;
         let start = Instant::now();
         let load = &self.load;
@@ -113,6 +123,32 @@ impl Run {
             profile.finish()?;
         }
         Ok(exit)
+    }
+
+    /// Prints the prompt as the model would get it.
+    fn show_prompt(&self, model: &Path, prompt: &str) -> Result<Exit> {
+        let template = match self.load.open_template(model) {
+            _ if self.raw => None,
+            Err(Error::NoTemplate) if !self.template.any() => None,
+            template => Some(template?),
+        };
+        let options = self.template.options();
+        match template {
+            Some(template) => {
+                if !self.quiet {
+                    template::note_unused(&options, &template);
+                }
+                template::show(&options.render(&template, &self.messages(prompt))?)?;
+            }
+            None => template::show(prompt)?,
+        }
+        Ok(Exit::Done)
+    }
+
+    /// The prompt as a message, after the system message if there is one.
+    fn messages(&self, prompt: &str) -> Vec<Message> {
+        let system = self.system.as_ref().map(|text| Message::new("system", text.as_str()));
+        system.into_iter().chain([Message::new("user", prompt)]).collect()
     }
 
     /// Answers the prompt, or chats without one.
@@ -133,29 +169,30 @@ impl Run {
             let _ = load::placement(&llm).print(&mut std::io::stderr());
         }
         let stories = model == Path::new(EMBEDDED);
-        let raw = self.raw || !llm.has_template();
+        let raw = self.raw || !llm.has_template() && !self.template.any();
+        let options = self.template.options();
+        if !raw {
+            let template = llm.template()?;
+            if !self.quiet {
+                template::note_unused(&options, template);
+            }
+        }
         // The built-in model writes stories; only --system expects a chat.
         let expected = self.raw || stories && self.system.is_none();
         if raw && !expected && !self.quiet {
             let system = if self.system.is_some() { ", without --system" } else { "" };
             note!("note: the model has no chat template: continuing the prompt as plain text{system}");
         }
-        let mut sampling = self.sampling.0;
         let Some(prompt) = prompt else {
-            let (system, quiet, recorder) = (self.system, self.quiet, recorder.clone());
-            return Chat { llm, sampling, system, raw, stories, quiet, stop, recorder }.run();
+            let (sampling, system, quiet, recorder) = (self.sampling.0, self.system, self.quiet, recorder.clone());
+            return Chat { llm, sampling, system, options, raw, stories, quiet, stop, recorder }.run();
         };
+        let mut sampling = self.sampling.0.clone();
         let seed = *sampling.seed.get_or_insert_with(|| RandomState::new().build_hasher().finish());
         if self.echo {
             answer::print(&prompt)?;
         }
-        let text = if raw {
-            prompt
-        } else {
-            let system = self.system.map(|text| Message::new("system", text));
-            let messages: Vec<Message> = system.into_iter().chain([Message::new("user", prompt)]).collect();
-            llm.render(&messages)?
-        };
+        let text = if raw { prompt } else { llm.render_with(&self.messages(&prompt), &options)? };
         recorder.start();
         let ids = recorder.time("tokenize", Part::Tokenizer, || llm.tokens(&text));
         let ends: Vec<u32> = llm.tokenizer().eog_tokens().collect();

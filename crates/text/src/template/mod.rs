@@ -183,13 +183,14 @@ fn on_own_stack<T: Send>(run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     })
 }
 
-/// Converts an error with all its causes, on one line.
+/// Converts an error with all its causes, on one line, which begins with the line of the template.
 fn explain(error: minijinja::Error) -> Error {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
+    let line = error.line().map_or(String::new(), |line| format!("line {line}: "));
+    let (mut text, mut cause) = (String::new(), Some(&error as &dyn std::error::Error));
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        text.push_str(if text.is_empty() { "" } else { ": " });
+        text.push_str(error.to_string().split(&format!(" (in {NAME}:")).next().unwrap_or_default());
         cause = error.source();
     }
-    Error::Template(text)
+    Error::Template(line + &text)
 }
