@@ -9,10 +9,7 @@ use std::cell::RefCell;
 use std::ops::ControlFlow;
 use trine::backend::{Backend, Batch, Cpu, CpuOptions};
 use trine::model::{Language, Model, ModelOptions, Spec};
-use trine::tensor::{
-    File,
-    format::{F16, F32},
-};
+use trine::tensor::{File, format::F32};
 use trine::text::{EncodeOptions, OwnedVocab, Template, Tokenizer};
 
 /// Text with words, spaces, digits, marks, several scripts, and the names of special tokens.
@@ -80,7 +77,7 @@ pub fn model(file: &File) -> bool {
     }
     let Ok(spec) = Spec::of(file) else { return false };
     let _ = trine::parameters(file);
-    let _ = trine::Memory::of(file, &spec, spec.context_length, 512, &F16).total();
+    let _ = trine::Options::default().plan(file).map(|memory| memory.total());
     let _ = language.map(|language| language.check(&spec));
     thread_local! {
         static CPU: RefCell<Cpu> =

@@ -209,7 +209,8 @@ def write_modules(folder, row, width, seed):
     """The files of sentence-transformers, and the matrices of the dense layers."""
     kinds = [("", "Transformer"), ("1_Pooling", "Pooling")]
     modes = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
-    chosen = {f"pooling_mode_{mode}": mode.startswith(row["pooling"]) for mode in modes}
+    own = dict(cls="cls_token", mean="mean_tokens").get(row["pooling"], row["pooling"])
+    chosen = {f"pooling_mode_{mode}": mode == own for mode in modes}
     configs = {"1_Pooling": dict(word_embedding_dimension=width, **chosen, include_prompt=True)}
     generator, dense = torch.Generator().manual_seed(seed), []
     for i, (inner, outer) in enumerate(zip(row.get("dense", []), row.get("dense", [])[1:]), 2):

@@ -114,6 +114,37 @@ LLAMAS = {
         quantization=dict(BITNET, linear_class="autobitlinear", quantization_mode="online"),
         weights="W' = clamp(round(W / a), -1, 1) * a with a = max(mean|W|, 1e-5) per tensor, computed in float32 at load",
     ),
+    # The head is not among the modules that are listed, so that it is ternary, too.
+    "bitnet-kept": dict(
+        cls=transformers.BitNetForCausalLM,
+        config=dict(
+            TERNARY,
+            intermediate_size=128,
+            num_hidden_layers=1,
+            hidden_act="relu2",
+            rope_parameters=rope("default"),
+            tie_word_embeddings=True,
+        ),
+        dtype=torch.bfloat16,
+        quantization=dict(
+            BITNET, linear_class="autobitlinear", quantization_mode="online", modules_to_not_convert=["q_proj", "layers.0.mlp.up"]
+        ),
+        weights="as in bitnet-online; float32 where modules_to_not_convert says it",
+    ),
+    "llama-bitlinear-rms": dict(
+        cls=transformers.LlamaForCausalLM,
+        config=dict(TERNARY, num_hidden_layers=1, rope_parameters=rope("default"), tie_word_embeddings=True),
+        dtype=torch.bfloat16,
+        quantization=dict(BITNET, linear_class="bitlinear", use_rms_norm=True, rms_norm_eps=1e-3),
+        weights="ternary / weight_scale",
+    ),
+    # As `safetensors.torch.save_model` writes a tied pair.
+    "llama-save-model": dict(
+        cls=transformers.LlamaForCausalLM,
+        config=dict(ROPE, num_hidden_layers=1, rope_parameters=rope("default"), tie_word_embeddings=True),
+        dtype=torch.float16,
+        saved_as={"model.embed_tokens.weight": "lm_head.weight"},
+    ),
     "bitnet-b1.58": dict(
         cls=transformers.BitNetForCausalLM,
         config=dict(TERNARY, hidden_act="relu2", rope_parameters=rope("default"), tie_word_embeddings=True),

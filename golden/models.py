@@ -132,6 +132,9 @@ def packed_state(model, quantization, dtype, generator):
             scale = (1 / scale.float()).to(torch.bfloat16)
         state[name] = pack_weights(ternary)
         state[name + "_scale"] = scale
+        if quantization.get("use_rms_norm"):
+            noise = torch.randn(parameter.shape[1], generator=generator)
+            state[name.removesuffix("weight") + "rms_norm.weight"] = grid(1 + (0.25 * noise).clamp(-0.75, 1), 1 / 64).to(dtype)
     return state
 
 
@@ -167,6 +170,10 @@ def write_folder(folder, row, seed):
         save_file(stored, folder / "packed.safetensors", metadata={"format": "pt"})
         save_file(plain, folder / "model.safetensors", metadata={"format": "pt"})
         return
+    if "saved_as" in row:
+        state = load_file(folder / "model.safetensors")
+        state = {row["saved_as"].get(name, name): tensor for name, tensor in state.items()}
+        save_file(state, folder / "model.safetensors", metadata=row["saved_as"])
     finish_config(path, row)
 
 

@@ -145,6 +145,23 @@ COMPRESSED = dict(
     ),
 )
 
+
+
+def by_inputs(weight, generator):
+    """Layers of 96 inputs as the rule of `llama-gptq-dynamic` has them, the others as the rest of the configuration."""
+    own = dict(bits=8, group_size=32) if weight.shape[1] == 96 else dict(bits=4, group_size=64)
+    return gptq(weight, generator, sym=True, desc_act=False, **own)
+
+
+def with_unused_scales(state, generator, **how):
+    """As vLLM's tools write them: scales of an FP8 KV cache, and of outputs."""
+    stored, plain = pack(state, generator, **how)
+    for name in [name for name in stored if name.endswith("k_proj.weight")]:
+        layer = name.removesuffix("k_proj.weight")
+        stored |= {layer + part: torch.tensor([0.02]) for part in ("k_scale", "v_scale", "q_proj.output_scale")}
+    return stored, plain
+
+
 QWEN3_MOE = dict(
     cls=transformers.Qwen3MoeForCausalLM,
     config=dict(
@@ -159,6 +176,20 @@ PACKED = {
     "llama-gptq-3bit": gptq_row(bits=3, group_size=32, sym=False),
     "llama-gptq-2bit": gptq_row(bits=2, group_size=32, sym=False),
     "llama-gptq-v2": gptq_row(bits=4, group_size=32, sym=False, checkpoint_format="gptq_v2", kept=["layers.0.mlp.down"]),
+    "llama-gptq-dynamic": row(
+        dict(
+            quant_method="gptq",
+            bits=4,
+            group_size=64,
+            sym=True,
+            desc_act=False,
+            checkpoint_format="gptq",
+            dynamic={"-:.*k_proj": {}, "+:.*\\.down_": dict(bits=8, group_size=32)},
+        ),
+        by_inputs,
+        kept=["k_proj"],
+        config=dict(num_hidden_layers=1),
+    ),
     "qwen2-gptq": gptq_row(bits=4, group_size=32, cls=transformers.Qwen2ForCausalLM),
     "phi-gptq": gptq_row(bits=4, group_size=32, cls=transformers.Phi3ForCausalLM, config=dict(pad_token_id=1)),
     "qwen3moe-gptq": gptq_row(bits=4, group_size=32, sym=False, **QWEN3_MOE),
@@ -175,6 +206,18 @@ PACKED = {
     "llama-fp8-tensor": row(
         dict(quant_method="fp8", activation_scheme="dynamic"),
         partial(fp8, block=None, scale_name="weight_scale", scale_shape=()),
+    ),
+    "llama-fp8-kv": dict(
+        row(
+            dict(COMPRESSED, kv_cache_scheme=dict(num_bits=8, type="float", strategy="tensor", dynamic=False, symmetric=True)),
+            None,
+            config=dict(num_hidden_layers=1),
+        ),
+        packed=partial(
+            with_unused_scales,
+            method=partial(fp8, block=[1, 96], scale_name="weight_scale", scale_shape=(-1, 1), scale_dtype=torch.bfloat16),
+            kept=(),
+        ),
     ),
     "llama-fp8-channel": row(
         COMPRESSED,

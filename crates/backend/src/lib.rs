@@ -57,7 +57,7 @@ mod rope;
 pub use around::Around;
 pub use batch::Batch;
 pub use compare::{Both, Compare, Drift, Found, Tolerance};
-pub use cpu::{Cpu, CpuOptions, When};
+pub use cpu::{Cpu, CpuOptions, CpuPlan, WeightBytes, When};
 pub use op::{Ids, Op};
 pub use ops::Ops;
 pub use rope::{Rope, Temperature};

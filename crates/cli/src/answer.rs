@@ -6,6 +6,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 use trine::Stream;
 use trine_engine::{FinishReason, Token, Usage};
+use trine_tensor::memory;
 use trine_text::Tokenizer;
 
 pub struct TimedAnswer {
@@ -77,7 +78,7 @@ impl TimedAnswer {
             "prompt {prompt_tokens} tokens{cached}{}, answer {completion_tokens} tokens{}, peak memory {}",
             per_second(self.prompt_rate()),
             per_second(self.generation_rate()),
-            peak_memory().map_or("unknown".to_owned(), crate::units::bytes)
+            memory::peak_resident().map_or("unknown".to_owned(), crate::units::bytes)
         )
     }
 
@@ -109,7 +110,7 @@ impl TimedAnswer {
                 "prompt_tokens_per_second": self.prompt_rate(),
                 "generation_seconds": self.generation_time.as_secs_f64(),
                 "generation_tokens_per_second": self.generation_rate(),
-                "peak_memory_bytes": peak_memory(),
+                "peak_memory_bytes": memory::peak_resident(),
             },
         })
     }
@@ -124,21 +125,4 @@ pub fn print(piece: &str) -> Result<()> {
 
 fn rate(tokens: usize, time: Duration) -> Option<f64> {
     (tokens > 0 && !time.is_zero()).then(|| tokens as f64 / time.as_secs_f64())
-}
-
-/// Peak resident memory of this process, in bytes.
-pub fn peak_memory() -> Option<u64> {
-    memory("VmHWM:")
-}
-
-/// Resident memory of this process, in bytes.
-pub fn resident() -> Option<u64> {
-    memory("VmRSS:")
-}
-
-/// A line of `/proc/self/status` (Linux), in bytes.
-fn memory(name: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
 }

@@ -18,6 +18,8 @@ pub enum Exit {
     Regression = 4,
     /// `trine doctor` or `trine crossval` found a problem.
     Findings = 5,
+    /// `trine bench` cannot tell whether it is slower than its baseline.
+    CannotTell = 6,
     /// Ctrl-C.
     Interrupted = 130,
 }
@@ -89,7 +91,14 @@ fn of_facade(error: &trine::Error) -> Diagnosis {
     match error {
         Error::Model(error) => of_model(error),
         Error::Engine(error) => of_engine(error),
-        Error::MemoryLimit { .. } => (Exit::Work, Some("raise --mem-limit, or lower --context or --batch")),
+        Error::MemoryLimit { .. } => {
+            (Exit::Work, Some("raise --mem-limit or TRINE_MEM_LIMIT, or lower --context or --batch"))
+        }
+        Error::ControlGroup { .. } => (
+            Exit::Work,
+            Some("raise the memory limit of the control group or container, or lower --context or --batch"),
+        ),
+        Error::UnknownPrompt { .. } => (Exit::Usage, Some("--no-prompt embeds the texts alone")),
         Error::Text(_) => {
             (Exit::Work, Some("--raw continues the prompt without the chat template, --template FILE uses another"))
         }

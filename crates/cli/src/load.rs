@@ -47,7 +47,7 @@ pub struct LoadArgs {
     #[arg(value_parser = one_of::<ActivationPrecision>(ActivationPrecision::NAMES))]
     activations: ActivationPrecision,
     #[command(flatten)]
-    layouts: LayoutArgs,
+    pub layouts: LayoutArgs,
     #[command(flatten)]
     pub machine: MachineArgs,
 }
@@ -96,7 +96,7 @@ fn layout() -> impl TypedValueParser<Value = &'static Format> {
 pub struct MachineArgs {
     /// Number of threads [default: the number of physical cores]
     ///
-    /// RAYON_NUM_THREADS sets another default.
+    /// RAYON_NUM_THREADS counts where TRINE_THREADS is unset.
     #[arg(long, value_name = "N", env = "TRINE_THREADS", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
     /// Number of threads for prompts and other batches of more than one token [default: as --threads]
@@ -137,23 +137,25 @@ pub struct MachineArgs {
     huge_pages: When,
     /// Interleave the rows of block formats, such as Q4_K, for speed
     ///
-    /// auto does so when there is twice as much free memory as the model needs.
+    /// auto does so when there is twice as much free memory as the model needs, and the file is mapped.
     #[arg(long, value_name = "WHEN", env = "TRINE_REPACK", default_value = "auto", hide_short_help = true)]
     #[arg(value_parser = one_of::<When>(When::NAMES))]
     repack: When,
     /// Read the file into memory instead of mapping it
     #[arg(long, hide_short_help = true)]
     no_mmap: bool,
-    /// Read the mapped file into memory at load time
+    /// Read and check the weights in a mapped file at load time
     ///
-    /// off reads pages when they are first used.
+    /// off reads pages when they are first used, and does not check them.
     #[arg(long, value_name = "WHEN", default_value = "on", default_missing_value = "on", hide_short_help = true)]
     #[arg(num_args = 0..=1, require_equals = true)]
     prefault: SwitchArg,
     /// Lock the weights in memory
     #[arg(long, hide_short_help = true)]
     mlock: bool,
-    /// Reject models that need more memory than this, such as 900MB or 4GiB
+    /// Reject models with which trine needs more memory than this, such as 900MB or 4GiB
+    ///
+    /// `trine info` shows what it needs. The limit of a control group is kept as well.
     #[arg(long, value_name = "SIZE", env = "TRINE_MEM_LIMIT", hide_short_help = true)]
     mem_limit: Option<ByteSize>,
 }
@@ -184,7 +186,7 @@ impl MachineArgs {
         if let Affinity::List(cpus) = &self.cpu_affinity {
             cpu.threads = cpus.len();
         }
-        if let Some(threads) = self.threads.or_else(rayon_threads) {
+        if let Some(threads) = self.threads {
             cpu.threads = threads as usize;
         }
         cpu.threads_batch = self.threads_batch.map(|threads| threads as usize);
@@ -293,11 +295,8 @@ pub fn placement(llm: &Llm) -> Facts {
     facts.push("weights", format!("{}, {}{locked}", units::bytes(memory.weights), placement.weights));
     facts.push("in huge pages", placement.huge_bytes.map_or_else(|| "unknown".to_owned(), units::bytes));
     facts.push("KV cache", format!("{} when full", units::bytes(memory.kv_cache)));
-    facts.push("activations", format!("up to {}", units::bytes(memory.scratch)));
+    facts.push("activations", units::bytes(memory.scratch));
+    facts.push("program and vocabulary", units::bytes(memory.program));
+    facts.push("memory in all", units::bytes(memory.total()));
     facts
-}
-
-/// The value of rayon's variable, in which 0 means the default.
-fn rayon_threads() -> Option<u32> {
-    std::env::var("RAYON_NUM_THREADS").ok()?.parse().ok().filter(|&threads| threads > 0)
 }

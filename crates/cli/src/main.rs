@@ -11,6 +11,7 @@ mod advice;
 mod answer;
 mod chat;
 mod commands;
+mod environment;
 mod exit;
 mod help;
 mod input;
@@ -27,7 +28,6 @@ mod units;
 
 use clap::{FromArgMatches, Parser};
 use commands::Command;
-use exit::Exit;
 use std::process::ExitCode;
 
 /// Low-bit language models on your own machine
@@ -46,6 +46,7 @@ use std::process::ExitCode;
         3    the model file cannot be opened, or is invalid\n  \
         4    `trine bench` is slower than its baseline\n  \
         5    `trine doctor` or `trine crossval` found a problem\n  \
+        6    `trine bench` cannot tell whether it is slower than its baseline\n  \
         130  interrupted\n\n\
         The name of the built-in model is `embedded:stories`.\n\
         If the reader of its output exits (`trine ... | head`), trine exits with 0.\n\
@@ -57,16 +58,14 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let missing = trine_kernels::missing_features();
-    if !missing.is_empty() {
-        note!(
-            "error: this program was compiled for CPUs with {}, which this one does not have\n\
-             hint: use a portable build, or compile without `-C target-cpu`",
-            missing.join(", ")
-        );
-        return Exit::Work.into();
-    }
-    let cli = Cli::from_arg_matches(&help::command().get_matches()).unwrap_or_else(|error| error.exit());
+    // All that follows may use the features that it asks for.
+    trine_kernels::require_cpu_features();
+    start()
+}
+
+#[inline(never)]
+fn start() -> ExitCode {
+    let cli = Cli::from_arg_matches(&environment::matches(help::command())).unwrap_or_else(|error| error.exit());
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr())
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

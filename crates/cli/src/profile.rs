@@ -1,11 +1,12 @@
 //! `--profile`: the trace in a file, and its summary on stderr.
 
 use crate::output::OutputFile;
-use crate::{answer, table, units};
+use crate::{table, units};
 use anyhow::Result;
 use std::path::Path;
 use std::time::Duration;
 use trine_backend::profile::{Part, Phase, ProfileReport, Recorder, RecorderOptions, Time};
+use trine_tensor::memory;
 
 /// Number of operations in the summary.
 const SLOWEST: usize = 15;
@@ -20,7 +21,7 @@ impl Profiling {
     /// Checks that the file can be written, and is not a file of the model.
     pub fn new(path: &Path, model: &Path) -> Result<Profiling> {
         let file = OutputFile::new(path, model)?;
-        let recorder = Recorder::new(RecorderOptions { resident: answer::resident, ..RecorderOptions::default() });
+        let recorder = Recorder::new(RecorderOptions { resident: memory::resident, ..RecorderOptions::default() });
         Ok(Profiling { recorder, file })
     }
 
@@ -74,7 +75,7 @@ fn parts(report: &ProfileReport) -> String {
     };
     let text = |text: &str| text.to_owned();
     let [prefill, decode] =
-        phases.map(|(phase, time)| format!("{} ({} tokens)", phase.label(), units::count(time.tokens)));
+        phases.map(|(phase, time)| format!("{} ({})", phase.label(), units::plural(time.tokens, "token")));
     let (what, token, part) = (text("time, ms"), text("per token"), text("share"));
     let mut rows = vec![[what, prefill, token.clone(), part.clone(), decode, token, part]];
     let mut row = |label: &str, of: &dyn Fn(&Time) -> Duration| {
@@ -98,7 +99,7 @@ fn memory(report: &ProfileReport) -> String {
         rows.push([what, bytes.map_or("unknown".to_owned(), units::bytes)]);
     };
     for &(format, count, bytes) in &memory.weights {
-        row(format!("weights, {format} ({} tensors)", units::count(count as u64)), Some(bytes));
+        row(format!("weights, {format} ({})", units::plural(count as u64, "tensor")), Some(bytes));
     }
     row("KV cache".to_owned(), Some(memory.kv_cache));
     row("activations, peak".to_owned(), Some(memory.activations));

@@ -8,6 +8,20 @@ pub fn count(n: u64) -> String {
     groups.join(",")
 }
 
+/// A measured number with the digits that measurements of it share: three, and more before the point.
+pub fn measured(x: f64) -> String {
+    match x.abs() {
+        size if size >= 99.95 => count(x.round().max(0.0) as u64),
+        size if size >= 9.995 => format!("{x:.1}"),
+        _ => format!("{x:.2}"),
+    }
+}
+
+/// A number of things, with their name in the singular or in the plural.
+pub fn plural(n: u64, thing: &str) -> String {
+    format!("{} {thing}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
 /// Bytes in the largest binary unit that leaves at least one.
 pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];

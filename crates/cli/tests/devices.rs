@@ -22,7 +22,10 @@ fn devices_are_those_of_the_registry() {
         assert!(human.contains(&variants.join(", ")), "{human}");
     }
     assert_eq!(json["cpu"]["cores_available"], std::thread::available_parallelism().unwrap().get());
-    for fact in ["physical", "transparent huge pages", "governor", "swap"] {
+    if cfg!(target_os = "linux") {
+        assert!(json["cpu"]["sockets"].as_u64() <= json["cpu"]["physical_cores"].as_u64(), "{json}");
+    }
+    for fact in ["sockets", "physical", "transparent huge pages", "governor", "swap"] {
         assert!(human.contains(fact), "{human}");
     }
     for advice in json["advice"].as_array().unwrap() {

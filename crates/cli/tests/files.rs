@@ -33,6 +33,9 @@ fn parameters(config: &Value) -> Option<u64> {
         "bitnet" => width + inner,
         _ => 0,
     };
+    // A norm on the inputs of each linear layer.
+    let normed = config["quantization_config"]["use_rms_norm"] == true;
+    let extra = extra + if normed { 5 * width + q + inner } else { 0 };
     let layer = width * (2 * q + 2 * kv + 3 * inner) + 2 * width + extra;
     let embeddings = if config["tie_word_embeddings"] == true { 1 } else { 2 };
     Some(embeddings * n("vocab_size") * width + n("num_hidden_layers") * layer + width)
@@ -47,7 +50,7 @@ fn info_counts_the_parameters_of_every_golden_model() {
         let mut counted = parameters(&config);
         for model in [golden(&name), golden(&name).join("model.gguf")].iter().filter(|path| path.exists()) {
             let model = model.display().to_string();
-            let ran = trine_with(&["info", &model, "--json"]);
+            let ran = trine_with(&["info", &model, "--json", "--huge-pages", "off", "--repack", "off"]);
             let json: Value = serde_json::from_str(&ran.out).unwrap();
             // GGUF has as many as the folder.
             let found = json["parameters"].as_u64().unwrap();
@@ -59,10 +62,13 @@ fn info_counts_the_parameters_of_every_golden_model() {
                 assert_eq!(&json["shape"]["context_length"], context, "{model}");
             }
             let bytes: u64 = json["formats"].as_array().unwrap().iter().map(|f| f["bytes"].as_u64().unwrap()).sum();
-            // What is packed becomes larger; tables that follow from the keys are not loaded.
+            // What is packed becomes larger, and norms become F32; tables that follow from the keys are not loaded.
             let loaded = json["memory"]["weights_bytes"].as_u64().unwrap();
-            assert!(loaded <= bytes || !config["quantization_config"].is_null(), "{model}: {loaded} of {bytes} bytes");
-            assert!(name != "llama" || loaded == bytes, "{model}: {loaded} of {bytes} bytes");
+            assert!(
+                loaded <= bytes / 4 * 5 || !config["quantization_config"].is_null(),
+                "{model}: {loaded} of {bytes} bytes"
+            );
+            assert!(name != "llama" || loaded.abs_diff(bytes) < bytes / 100, "{model}: {loaded} of {bytes} bytes");
             let human = trine_with(&["info", &model, "--tensors", "--metadata", "--context", "64"]);
             assert_eq!(human.code, 0, "{}", human.err);
             assert!(
@@ -119,4 +125,36 @@ fn control_tokens_are_taken_as_such_unless_told_otherwise() {
     assert_eq!(ids(&["--no-bos"]), "1\n");
     assert!(ids(&["--no-bos", "--no-special"]).split(' ').count() > 3);
     assert_eq!(trine_with(&["tokenize", &llama(), "--decode", "[0, 1]"]).out, "<|bos|><|eos|>\n");
+}
+
+#[test]
+fn an_architecture_is_not_called_unsupported_for_want_of_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let lacking = common::changed(folder.path(), "key.gguf", |metadata, _| {
+        metadata.remove("llama.embedding_length");
+    });
+    let foreign = common::changed(folder.path(), "parrot.gguf", |metadata, _| {
+        metadata.insert("general.architecture", "parrot");
+    });
+    let out = trine_with(&["info", &lacking]).out;
+    assert!(out.contains("llama (known, but see the warning)") && out.contains("llama.embedding_length"), "{out}");
+    let out = trine_with(&["info", &foreign]).out;
+    assert!(out.contains("parrot (not supported)"), "{out}");
+}
+
+#[test]
+fn the_memory_plan_follows_the_options_of_a_run() {
+    let plan = |more: &[&str]| -> Value {
+        let model = llama();
+        let args = [&["info", &model, "--json", "--context", "96"], more].concat();
+        serde_json::from_str::<Value>(&trine_with(&args).out).unwrap()["memory"].clone()
+    };
+    let cache = |more: &[&str]| plan(more)["kv_cache_bytes"].as_u64().unwrap();
+    assert_eq!(cache(&[]), 2 * cache(&["--cache-type", "f16"]));
+    let scratch = |more: &[&str]| plan(more)["scratch_bytes"].as_u64().unwrap();
+    assert!(scratch(&["--batch", "8"]) < scratch(&["--batch", "64"]));
+    let memory = plan(&[]);
+    let parts = ["weights_bytes", "kv_cache_bytes", "scratch_bytes", "program_bytes"];
+    let sum: u64 = parts.iter().map(|part| memory[part].as_u64().unwrap()).sum();
+    assert_eq!(memory["total_bytes"], sum);
 }

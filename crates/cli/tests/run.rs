@@ -4,6 +4,8 @@ mod common;
 
 use common::{Ran, changed, golden, llama, run, trine, trine_with};
 use serde_json::Value;
+use trine_tensor::View;
+use trine_tensor::format::Q8_0;
 
 const PROMPT: &str = "The miller counted";
 
@@ -369,4 +371,58 @@ fn quantize_writes_gguf_files_and_replaces_none_untold() {
     // A folder that is no folder, or a full disk: not the model's fault.
     let nowhere = quantize(&at("none/b.gguf"), &["--format", "q8_0"]);
     assert!(nowhere.code == 1 && nowhere.err.contains("none/b.gguf"), "{} {}", nowhere.code, nowhere.err);
+}
+
+/// The golden llama with this tensor in Q8_0, whose last block has this scale.
+fn with_q8_0(folder: &std::path::Path, tensor: &str, scale: Option<u16>) -> String {
+    changed(folder, "q8_0.gguf", |_, tensors| {
+        let view = tensors.iter_mut().find(|view| view.name == tensor).unwrap();
+        let mut bytes = Q8_0.encode(&view.decode());
+        let at = bytes.len() - Q8_0.bytes;
+        scale.iter().for_each(|scale| bytes[at..at + 2].copy_from_slice(&scale.to_le_bytes()));
+        *view = View::new(tensor, &Q8_0, view.shape.clone(), bytes).unwrap();
+    })
+}
+
+const MAPPED: [&str; 4] = ["--huge-pages", "off", "--repack", "off"];
+
+#[test]
+fn prefault_off_neither_reads_nor_checks_what_is_not_used() {
+    let folder = tempfile::tempdir().unwrap();
+    // The embedding of a token that is not used is no number.
+    let model = with_q8_0(folder.path(), "token_embd.weight", Some(0x7e00));
+    let with = |more: &[&str]| {
+        trine_with(
+            &[&["run", &model, PROMPT, "--raw", "--temperature", "0", "--max-tokens", "4"], &MAPPED[..], more].concat(),
+        )
+    };
+    for more in [&[][..], &["--prefault=on"]] {
+        let ran = with(more);
+        assert!(ran.code == 3 && ran.err.contains("token_embd.weight"), "{}", ran.err);
+    }
+    assert_eq!(with(&["--prefault=off"]).code, 0);
+}
+
+#[test]
+fn weights_are_called_repacked_if_some_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let blocks = with_q8_0(folder.path(), "blk.0.ffn_down.weight", None);
+    let expected = greedy(&llama(), &["--logprobs", "1"]).json();
+    for (model, flags, says) in [
+        (&llama(), &["--huge-pages", "off", "--repack", "on"][..], "in the mapped file"),
+        (&llama(), &["--huge-pages", "on", "--repack", "on"], "copied from the mapped file"),
+        (&llama(), &["--no-mmap", "--repack", "on"], "read from the file"),
+        (&blocks, &["--huge-pages", "off", "--repack", "off"], "in the mapped file"),
+        (&blocks, &["--huge-pages", "off", "--repack", "on"], "in the mapped file, or copied from it and repacked"),
+        (&blocks, &["--huge-pages", "on", "--repack", "on"], "copied from the mapped file and repacked"),
+        (&blocks, &["--no-mmap", "--repack", "on"], "read from the file, or copied from that and repacked"),
+        (&blocks, &["--no-mmap"], "read from the file"),
+    ] {
+        let ran = greedy(model, &[flags, &["-v", "--logprobs", "1"]].concat());
+        let line = ran.err.lines().find(|line| line.starts_with("weights ")).unwrap();
+        assert!(line.ends_with(&format!(", {says}")), "{flags:?}: {line}");
+        if *model == llama() {
+            assert_eq!(ran.json()["logprobs"], expected["logprobs"], "{flags:?}");
+        }
+    }
 }

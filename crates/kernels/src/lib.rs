@@ -84,16 +84,12 @@ pub use dot::interleave::interleave;
 pub use elementwise::Activation;
 pub use error::Error;
 pub use executor::CpuExecutor;
+pub use executor::attention::attention_bytes;
 pub use executor::pool::Pool;
 pub use experts::{ExpertGroups, Routes, Routing, ScoringFunction};
 pub use gemm::{Factors, Strided};
 pub use kv::{KV_FORMATS, KvLayout, Span};
 pub use matrix::{Matrix, PANEL};
 pub use rope::RopeLayout;
+pub use simd::require_cpu_features;
 pub use table::{Operand, Table, operand_of, table, tables};
-
-/// Names of CPU features that this program was compiled to need and that this CPU lacks. The
-/// program must exit if there are any.
-pub fn missing_features() -> Vec<&'static str> {
-    simd::missing_features()
-}

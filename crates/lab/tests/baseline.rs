@@ -101,6 +101,62 @@ fn nothing_is_claimed_of_a_machine_in_another_state() {
     }
 }
 
+/// Slower memory excuses what it explains, and faster memory hides no more than it can.
+#[test]
+fn another_bandwidth_explains_as_much_as_memory_takes_part() {
+    let (slow, fast) = (3.4e10, 6e10);
+    let open = |then, now| Verdict::OtherBandwidth { then, now };
+    for (factor, share, then, now, expected) in [
+        // Three times as slow is more than memory of 57 % of the speed explains.
+        (3.0, None, fast, slow, Verdict::Regression),
+        (3.0, Some(0.9), fast, slow, Verdict::Regression),
+        (1.5, Some(0.9), fast, slow, open(fast, slow)),
+        (1.2, None, fast, slow, open(fast, slow)),
+        // Memory has hardly a part in it.
+        (1.2, Some(0.05), fast, slow, Verdict::Regression),
+        (1.0, Some(0.9), fast, slow, Verdict::NoDifference),
+        (0.8, Some(0.9), fast, slow, Verdict::Faster),
+        // Memory has become faster.
+        (1.2, Some(0.9), slow, fast, Verdict::Regression),
+        (1.0, Some(0.9), slow, fast, open(slow, fast)),
+        (0.7, Some(0.9), slow, fast, open(slow, fast)),
+        (0.7, Some(0.05), slow, fast, Verdict::Faster),
+        (1.0, Some(0.05), slow, fast, Verdict::NoDifference),
+    ] {
+        let report = |factor, bandwidth| {
+            let mut report = report(Kind::Decode, &seconds(factor, 0.01, 6), bandwidth);
+            report.results[0].bandwidth_share = share;
+            report
+        };
+        let found = compare(&report(factor, now), &report(1.0, then), Path::new("then.json")).unwrap().remove(0);
+        assert_eq!(found.verdict, expected, "{factor} {share:?} {then} {now}");
+        assert_eq!(found.verdict.is_open(), matches!(expected, Verdict::OtherBandwidth { .. }));
+        assert!(found.ratio.is_some());
+    }
+}
+
+#[test]
+fn shares_of_more_than_all_are_marked() {
+    let limits = Limits { int8: Some(1.0), f32: Some(1.0), ..Limits::default() };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    let (shape, mixture) = (synthetic::shape("tiny").unwrap(), Mixture::named("q4_k_m").unwrap());
+    synthetic::write(&path, shape, mixture, 0, &mut |_, _| ControlFlow::Continue(())).unwrap();
+    let file = File::open(&path).unwrap();
+    let go_on = &mut |_| ControlFlow::Continue(());
+    let runner = load(&file, &DeviceOptions::default(), ModelOptions::default(), go_on).unwrap();
+    let cost = Cost::of(&file, &*runner, &EngineOptions::default()).unwrap();
+    let test = Test { kind: Kind::Decode, tokens: 8, sequences: 1, depth: 0 };
+    for (limits, bandwidth, beyond) in
+        [(Limits::default(), Some(1e12), false), (Limits::default(), Some(1.0), true), (limits, Some(1e12), true)]
+    {
+        let run = Sample { seconds: 1.0, bandwidth, steady: None, noise: None };
+        let samples = Samples { kept: vec![run], discarded: 0 };
+        let outcome = Outcome::of(test, samples, Some(&cost), &limits).unwrap();
+        assert_eq!(outcome.beyond_limits, beyond, "{outcome:?}");
+    }
+}
+
 /// Says that a test takes a millisecond, and takes as long; counts.
 struct Brief(u32);
 

@@ -45,6 +45,15 @@ fn check(keys: &Keys, spec: &Spec) -> Result<()> {
         let expected = format!("{:?}, as GGUF files of {} have it", arch.activation, arch.name());
         return Err(Error::bad("hidden_act", expected, format!("{:?}", spec.activation)));
     }
+    if let Some(bitnet) = spec.quant_method.bitnet() {
+        const PARTS: [&str; 7] = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
+        let layers = (0..spec.n_layers).flat_map(|i| PARTS.iter().map(move |part| format!("blk.{i}.{part}.")));
+        let own = |name: &str| arch.hf_name(name).is_some_and(|name| bitnet.converts(name.trim_end_matches('.')));
+        if bitnet.norm_eps.is_some() || own("output.") || !layers.into_iter().all(|layer| own(&layer)) {
+            let expected = "linear layers of one kind without norms, as GGUF has no keys for others";
+            return Err(Error::bad("quantization_config", expected, "modules_to_not_convert or use_rms_norm"));
+        }
+    }
     let every = |n: usize, layer: usize| n > 0 && (layer + 1).is_multiple_of(n);
     let windowed = |layer: usize| spec.layer_kinds[layer].window.is_some();
     let rotary = |layer: usize| !every(arch.nope_every, layer) && (windowed(layer) || !arch.global_nope);

@@ -160,9 +160,8 @@ impl<W> MlaAttention<W> {
             false => None,
         };
         let part = |load: &mut Loader<B>, range: std::ops::Range<usize>| -> Result<Linear<W>> {
-            let weight = load.upload(rows(&all, range.clone())?, load.role())?;
-            let bias = biases.as_ref().map(|bias| load.upload(rows(bias, range)?, Role::Bias)).transpose()?;
-            Ok(Linear::of(weight, bias))
+            let bias = biases.as_ref().map(|bias| load.upload(rows(bias, range.clone())?, Role::Bias)).transpose()?;
+            load.linear_of(rows(&all, range)?, bias)
         };
         let [k_b, v_b] = load.weights.mla_up_projections(layer, dims)?;
         Ok(MlaAttention {

@@ -134,45 +134,69 @@ impl<B: Backend> Model<B> {
         progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Model<B>> {
         let ModelOptions { spec, headless, gguf_names } = options;
-        let load = || -> Result<Model<B>> {
+        let load = || {
             let spec = spec.map_or_else(|| Spec::of(file), Ok)?;
-            let weights = ModelWeights::new(file, &spec, gguf_names);
-            let mut load = Loader { backend, weights, spec: &spec, progress, done: 0 };
-            let (width, arch) = (spec.hidden_size, spec.arch);
-            let embedding =
-                load.upload(load.weights.get("token_embd.weight", &[spec.vocab_size, width])?, Role::Embedding)?;
-            let table = |load: &mut Loader<B>, wanted: bool, name: &str| -> Result<Option<B::Weight>> {
-                if !wanted {
-                    return Ok(None);
-                }
-                let rows = load.weights.rows(name)?;
-                load.upload(load.weights.get(name, &[rows, width])?, Role::Embedding).map(Some)
-            };
-            if arch.learned_positions {
-                let (rows, found) = (load.weights.rows("position_embd.weight")?, spec.context_length);
-                if found > rows {
-                    let expected = format!("at most {rows}, the rows of position_embd.weight");
-                    return Err(Error::bad("context_length", expected, found));
-                }
-            }
-            let positions = table(&mut load, arch.learned_positions, "position_embd.weight")?;
-            let has_types = load.weights.contains("token_types.weight");
-            let token_types = table(&mut load, arch.encoder && has_types, "token_types.weight")?;
-            let embedding_norm = load.norm_if(arch.embedding_norm, "token_embd_norm", &[width])?;
-            let layers = (0..spec.n_layers).map(|i| Layer::load(&mut load, i)).collect::<Result<Vec<_>>>()?;
-            let norm = load.norm_if(arch.norm_placement != NormPlacement::PostResidual, "output_norm", &[width])?;
-            let head = if headless || arch.encoder {
-                None
-            } else if spec.tied {
-                Some(Head::Tied)
-            } else {
-                let weight = load.upload(load.weights.get("output.weight", &[spec.vocab_size, width])?, Role::Head)?;
-                Some(Head::Own(Linear::of(weight, load.bias("output", &[spec.vocab_size])?)))
-            };
-            load.weights.check_all_read(!headless)?;
-            Ok(Model { embedding, positions, token_types, embedding_norm, layers, norm, head, spec })
+            let mut weights = ModelWeights::new(file, &spec);
+            weights.gguf_names = gguf_names;
+            let model = Model::of(backend, &weights, &spec, headless, progress)?;
+            weights.check_all_read(!headless)?;
+            Ok(model)
         };
-        load().map_err(|error| error.at(file.path()))
+        load().map_err(|error: Error| error.at(file.path()))
+    }
+
+    /// The model without its weights, for a backend that does not read them: it has their shapes and formats.
+    ///
+    /// # Errors
+    /// As [`Model::load`], as far as shapes tell.
+    pub(crate) fn load_shapes(backend: &mut B, file: &File, spec: &Spec, headless: bool) -> Result<Model<B>> {
+        let weights = ModelWeights::shapes(file, spec);
+        let model = Model::of(backend, &weights, spec, headless, &mut |_| ControlFlow::Continue(()));
+        model.map_err(|error| error.at(file.path()))
+    }
+
+    fn of(
+        backend: &mut B,
+        weights: &ModelWeights,
+        spec: &Spec,
+        headless: bool,
+        progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Model<B>> {
+        let mut load = Loader { backend, weights, spec, progress, done: 0 };
+        let (width, arch) = (spec.hidden_size, spec.arch);
+        let embedding =
+            load.upload(load.weights.get("token_embd.weight", &[spec.vocab_size, width])?, Role::Embedding)?;
+        let table = |load: &mut Loader<B>, wanted: bool, name: &str| -> Result<Option<B::Weight>> {
+            if !wanted {
+                return Ok(None);
+            }
+            let rows = load.weights.rows(name)?;
+            load.upload(load.weights.get(name, &[rows, width])?, Role::Embedding).map(Some)
+        };
+        if arch.learned_positions {
+            let (rows, found) = (load.weights.rows("position_embd.weight")?, spec.context_length);
+            if found > rows {
+                let expected = format!("at most {rows}, the rows of position_embd.weight");
+                return Err(Error::bad("context_length", expected, found));
+            }
+        }
+        let positions = table(&mut load, arch.learned_positions, "position_embd.weight")?;
+        let has_types = load.weights.contains("token_types.weight");
+        let token_types = table(&mut load, arch.encoder && has_types, "token_types.weight")?;
+        let embedding_norm = load.norm_if(arch.embedding_norm, "token_embd_norm", &[width])?;
+        let layers = (0..spec.n_layers).map(|i| Layer::load(&mut load, i)).collect::<Result<Vec<_>>>()?;
+        let norm = load.norm_if(arch.norm_placement != NormPlacement::PostResidual, "output_norm", &[width])?;
+        let head = if headless || arch.encoder {
+            None
+        } else if let Some(weight) = load.weights.bitnet_head(spec.vocab_size, width)? {
+            Some(Head::Own(load.linear_of(weight, None)?))
+        } else if spec.tied {
+            Some(Head::Tied)
+        } else {
+            let weight = load.upload(load.weights.get("output.weight", &[spec.vocab_size, width])?, Role::Head)?;
+            Some(Head::Own(Linear::of(weight, load.bias("output", &[spec.vocab_size])?)))
+        };
+        Ok(Model { embedding, positions, token_types, embedding_norm, layers, norm, head, spec: spec.clone() })
     }
 
     /// What this model is.

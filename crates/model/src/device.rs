@@ -1,11 +1,12 @@
 //! The devices that models run on. This is the only place above `backend` that names one.
 
-use crate::{Error, ModelOptions, OnDevice, Result, Runner};
+use crate::plan::on_cpu;
+use crate::{Error, MemoryPlan, ModelOptions, OnDevice, Result, Runner, Spec, Workload};
 use std::fmt;
 use std::ops::ControlFlow;
 use std::str::FromStr;
 use trine_backend::profile::{Profile, Recorder};
-use trine_backend::{Backend, Compare, Cpu, CpuOptions, Found, Tolerance, tables};
+use trine_backend::{Backend, Compare, Cpu, CpuOptions, CpuPlan, Found, Tolerance, tables};
 use trine_tensor::File;
 
 /// A kind of device.
@@ -17,12 +18,17 @@ pub struct Device {
     pub probe: fn() -> Vec<&'static str>,
     /// Loads a model. The name's variant is one that `probe` gave, or `None` for the best.
     pub load: Load,
+    /// The memory that a model will take on it.
+    pub plan: Plan,
     /// Loads a model on a CPU and on this device, to run side by side. The error that each operation may have is the device's own.
     pub compare: LoadBeside,
 }
 
 /// Loads a model on a variant of a device.
 type Load = fn(&File, Option<&'static str>, &DeviceOptions, ModelOptions, &mut OnBytes) -> Result<Box<dyn Runner>>;
+
+/// Plans a model on a variant of a device.
+type Plan = fn(&File, &Spec, Option<&'static str>, &DeviceOptions, &Workload) -> Result<MemoryPlan>;
 
 /// Loads a model on a CPU and on a variant of a device.
 type LoadBeside = fn(&File, Cpu, Option<&'static str>, &DeviceOptions) -> Result<(Box<dyn Runner>, Found)>;
@@ -35,6 +41,7 @@ pub static DEVICES: &[Device] = &[Device {
     about: "this machine's CPU; its variants are instruction sets",
     probe: || tables().map(|table| table.name).collect(),
     load: |file, isa, options, model, progress| on(cpu(isa, options)?, file, options, model, progress),
+    plan: |file, spec, isa, options, work| on_cpu(CpuPlan::new(&cpu_options(isa, options))?, file, spec, work),
     compare: |file, reference, isa, options| {
         // All instruction sets give the same bits.
         side_by_side(file, reference, cpu(isa, options)?, |_| 0.0)
@@ -42,11 +49,15 @@ pub static DEVICES: &[Device] = &[Device {
 }];
 
 fn cpu(isa: Option<&str>, options: &DeviceOptions) -> Result<Cpu> {
+    Ok(Cpu::new(cpu_options(isa, options))?)
+}
+
+fn cpu_options(isa: Option<&str>, options: &DeviceOptions) -> CpuOptions {
     let mut options = options.cpu.clone();
     if let Some(table) = isa.and_then(|isa| tables().find(|table| table.name == isa)) {
         options.table = table;
     }
-    Ok(Cpu::new(options)?)
+    options
 }
 
 /// Which device: `auto`, the name of one of [`DEVICES`], or `name:variant`, such as `cpu:avx2`.
@@ -132,6 +143,15 @@ pub fn load(
 ) -> Result<Box<dyn Runner>> {
     let (device, variant) = options.device.find();
     (device.load)(file, variant, options, model, progress)
+}
+
+/// The memory that the model of `file`, whose specification is `spec`, will take on the device that the options name. No weight is read.
+///
+/// # Errors
+/// When its tensors are not those of such a model.
+pub fn plan(file: &File, spec: &Spec, options: &DeviceOptions, work: &Workload) -> Result<MemoryPlan> {
+    let (device, variant) = options.device.find();
+    (device.plan)(file, spec, variant, options, work)
 }
 
 /// Loads the model of `file` on two devices, which run every operation side by side; the first one that differs by more than it may is left in

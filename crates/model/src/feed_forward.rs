@@ -130,7 +130,7 @@ impl<W> MixtureOfExperts<W> {
                 false => None,
             },
             shared_gate: match load.weights.contains(&shared_gate) {
-                true => Some(load.upload(load.weights.row(&shared_gate, width)?, Role::Linear)?),
+                true => Some(load.upload(load.weights.get(&shared_gate, &[1, width])?, Role::Linear)?),
                 false => None,
             },
             experts,

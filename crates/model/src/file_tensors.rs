@@ -35,8 +35,16 @@ pub fn is_head(name: &str) -> bool {
     heads.contains(&name) || name.ends_with(".lm_head.weight")
 }
 
-/// The name of a tensor in this file, which may lack a usual prefix or have another.
+/// Ends of names that transformers renames when it loads a file: `(ours, in files converted from TensorFlow)`.
+const OLD_NAMES: [(&str, &str); 2] = [("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")];
+
+/// The name of a tensor in this file, which may lack a usual prefix or have another, and be an old one.
 pub(crate) fn find(file: &File, name: &str) -> Option<String> {
+    let mut old = OLD_NAMES.iter().filter_map(|(new, old)| Some(format!("{}{old}", name.strip_suffix(new)?)));
+    prefixed(file, name).or_else(|| prefixed(file, &old.next()?))
+}
+
+fn prefixed(file: &File, name: &str) -> Option<String> {
     let shorter = || std::iter::once(name).chain(PREFIXES.iter().filter_map(|prefix| name.strip_prefix(prefix)));
     let longer = shorter().flat_map(|name| PREFIXES.iter().map(move |prefix| format!("{prefix}{name}")));
     shorter().map(str::to_owned).chain(longer).find(|name| file.contains(name))

@@ -9,7 +9,7 @@ use trine_tensor::format::{I8, I16, I32, I64};
 
 pub(crate) struct Loader<'a, B: Backend> {
     pub backend: &'a mut B,
-    pub weights: ModelWeights<'a>,
+    pub weights: &'a ModelWeights<'a>,
     pub spec: &'a Spec,
     pub progress: &'a mut dyn FnMut(u64) -> ControlFlow<()>,
     pub done: u64,
@@ -33,6 +33,14 @@ impl<B: Backend> Loader<'_, B> {
     /// The role of the weights of linear layers.
     pub fn role(&self) -> Role {
         if self.spec.bit_linear { Role::BitLinear } else { Role::Linear }
+    }
+
+    /// The role of a matrix by its name in the file.
+    fn role_of(&self, name: &str) -> Role {
+        match self.spec.quant_method.bitnet() {
+            Some(_) if self.weights.bitnet(name).is_none() => Role::Linear,
+            _ => self.role(),
+        }
     }
 
     pub fn bias(&mut self, name: &str, shape: &[usize]) -> Result<Option<B::Weight>> {
@@ -66,8 +74,18 @@ impl<B: Backend> Loader<'_, B> {
 
     pub fn linear(&mut self, name: &str, rows: usize, cols: usize) -> Result<Linear<B::Weight>> {
         let weight = self.weights.linear(&format!("{name}.weight"), rows, cols)?;
-        let weight = self.upload(weight, self.role())?;
-        Ok(Linear { weight, bias: self.bias(name, &[rows])? })
+        let bias = self.bias(name, &[rows])?;
+        self.linear_of(weight, bias)
+    }
+
+    /// A linear layer with this matrix.
+    pub fn linear_of(&mut self, weight: View, bias: Option<B::Weight>) -> Result<Linear<B::Weight>> {
+        let role = self.role_of(&weight.name);
+        let eps = self.weights.bitnet(&weight.name).and_then(|bitnet| bitnet.norm_eps);
+        let gain = eps.map(|_| self.weights.input_norm(&weight.name, weight.cols())).transpose()?;
+        let weight = self.upload(weight, role)?;
+        let gain = gain.map(|gain| self.upload(gain, Role::Norm)).transpose()?;
+        Ok(Linear { weight, bias, input_norm: gain.zip(eps) })
     }
 }
 
@@ -90,15 +108,23 @@ impl<W> Norm<W> {
 pub(crate) struct Linear<W> {
     weight: W,
     bias: Option<W>,
+    /// Weights and epsilon of an RMSNorm on the inputs.
+    input_norm: Option<(W, f32)>,
 }
 
 impl<W> Linear<W> {
     pub fn of(weight: W, bias: Option<W>) -> Linear<W> {
-        Linear { weight, bias }
+        Linear { weight, bias, input_norm: None }
     }
 
     pub fn forward<B: Backend<Weight = W>>(&self, be: &mut B, x: &B::Act) -> B::Act {
-        let y = be.linear(&self.weight, x);
+        let y = match &self.input_norm {
+            Some((gain, eps)) => {
+                let x = be.rms_norm(gain, x, *eps);
+                be.linear(&self.weight, &x)
+            }
+            None => be.linear(&self.weight, x),
+        };
         match &self.bias {
             Some(bias) => be.bias(bias, &y),
             None => y,

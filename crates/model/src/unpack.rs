@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::file_tensors::{FileTensors, is_weight};
-use crate::quant::{Packed, QuantMethod, is_fp8, ternary_format};
+use crate::quant::{BitNetWeights, Packed, QuantMethod, is_fp8, is_unused_scale, ternary_format};
 use trine_tensor::format::U8;
 use trine_tensor::{File, TensorInfo, View};
 
@@ -12,7 +12,7 @@ pub struct Unpacker<'a> {
     quant_method: QuantMethod,
 }
 
-const FP8_SCALES: [&str; 4] = [".weight_scale_inv", ".weight_scale", ".input_scale", ".activation_scale"];
+const FP8_SCALES: [&str; 2] = [".weight_scale_inv", ".weight_scale"];
 
 enum Unpacked {
     Plain(View),
@@ -34,14 +34,16 @@ impl<'a> Unpacker<'a> {
             layers.any(|layer| self.tensors.contains(&format!("{layer}{to}")))
         };
         let packed = |name: &str| self.quant_method.packed(&self.tensors, name);
-        let packed = match self.quant_method {
+        let packed = match &self.quant_method {
             QuantMethod::Gptq { .. } | QuantMethod::Awq { .. } => match stored.name.strip_suffix(".qweight") {
                 Some(layer) => packed(&format!("{layer}.weight"))?,
                 None if belongs(&[".qzeros", ".scales", ".g_idx"], ".qweight") => return Ok(None),
                 None => None,
             },
             QuantMethod::Fp8 { .. } if is_fp8(stored) => packed(&stored.name)?,
-            QuantMethod::Fp8 { .. } if belongs(&FP8_SCALES, ".weight") => return Ok(None),
+            QuantMethod::Fp8 { .. } if belongs(&FP8_SCALES, ".weight") || is_unused_scale(&stored.name) => {
+                return Ok(None);
+            }
             _ => None,
         };
         Ok(Some(packed.map_or_else(|| Unpacked::Plain(stored.clone()), Unpacked::Packed)))
@@ -64,13 +66,15 @@ impl<'a> Unpacker<'a> {
     /// # Errors
     /// When it is badly packed.
     pub fn entry(&self, stored: &View) -> Result<Option<TensorInfo>> {
-        let linear = stored.name.contains(".layers.") && stored.name.ends_with(".weight") && stored.shape.len() == 2;
-        Ok(self.open(stored)?.map(|unpacked| match (unpacked, self.quant_method) {
+        let layer = stored.name.strip_suffix(".weight").filter(|_| stored.shape.len() == 2);
+        let layer = layer.filter(|layer| layer.contains(".layers.") || *layer == "lm_head");
+        let bitnet = self.quant_method.bitnet().filter(|bitnet| layer.is_some_and(|layer| bitnet.converts(layer)));
+        Ok(self.open(stored)?.map(|unpacked| match (unpacked, bitnet.map(|bitnet| bitnet.weights)) {
             (Unpacked::Packed(packed), _) => packed.entry(),
-            (Unpacked::Plain(view), QuantMethod::BitNetOnline) if linear => {
+            (Unpacked::Plain(view), Some(BitNetWeights::Rounded)) => {
                 TensorInfo { format: ternary_format(view.cols()), ..view.info() }
             }
-            (Unpacked::Plain(view), QuantMethod::BitNet { .. }) if linear && view.format == &U8 => {
+            (Unpacked::Plain(view), Some(_)) if view.format == &U8 => {
                 let shape = vec![4 * view.rows(), view.cols()];
                 TensorInfo { format: ternary_format(view.cols()), shape, ..view.info() }
             }

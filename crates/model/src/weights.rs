@@ -2,20 +2,20 @@
 
 use crate::arch::TensorRule;
 use crate::file_tensors::{is_head, is_weight};
-use crate::file_weights::FileWeights;
-use crate::quant::{absmean, ternary, unpack_trits};
+use crate::file_weights::{FileWeights, zeros};
+use crate::quant::{BitNet, BitNetWeights, absmean, is_unused_scale, ternary, ternary_format, unpack_trits};
 use crate::slice::{floats, rows, rows_of_groups, same_format, stack, transpose, ungroup_qkv};
 use crate::{Error, Mla, QuantMethod, Result, Sizes, Spec, config};
 use std::ops::Range;
-use trine_tensor::format::{F32, U8};
-use trine_tensor::{File, FileFormat, View};
+use trine_tensor::format::{F32, MXFP4, U8};
+use trine_tensor::{File, FileFormat, Format, TensorInfo, View};
 
 /// The tensors of a model under GGUF names. Bytes are shared with the file, except where a Hugging Face folder packs or orders them otherwise.
 pub(crate) struct ModelWeights<'a> {
     source: FileWeights<'a>,
     spec: &'a Spec,
     /// Whether tensors get their GGUF names instead of those of the file.
-    gguf_names: bool,
+    pub gguf_names: bool,
 }
 
 /// Where the data of a tensor is. Names are those of the file.
@@ -38,9 +38,20 @@ enum Located {
 }
 
 impl<'a> ModelWeights<'a> {
-    /// The weights of `file`, whose specification is `spec`, under the names of the file or those of GGUF.
-    pub fn new(file: &'a File, spec: &'a Spec, gguf_names: bool) -> ModelWeights<'a> {
-        ModelWeights { source: FileWeights::new(file, spec.quant_method), spec, gguf_names }
+    /// The weights of `file`, whose specification is `spec`.
+    pub fn new(file: &'a File, spec: &'a Spec) -> ModelWeights<'a> {
+        ModelWeights { source: FileWeights::new(file, spec.quant_method.clone()), spec, gguf_names: false }
+    }
+
+    /// The same weights without reading one: what would have to be unpacked or copied is zeros of its shape and format.
+    pub fn shapes(file: &'a File, spec: &'a Spec) -> ModelWeights<'a> {
+        let mut weights = ModelWeights::new(file, spec);
+        weights.source.shapes = true;
+        weights
+    }
+
+    fn zeros(&self, name: &str, format: &'static Format, shape: &[usize]) -> Result<View> {
+        zeros(TensorInfo { name: name.to_owned(), format, shape: shape.to_vec() })
     }
 
     /// Whether the file is GGUF.
@@ -128,15 +139,24 @@ impl<'a> ModelWeights<'a> {
         match located {
             Located::Tensor(name) => self.source.view(&name),
             Located::Transposed(name) => match self.source.view(&name)? {
+                view if self.source.shapes && view.shape.len() == 2 && self.source.tensors.contains(&view.name) => {
+                    self.zeros(&view.name, view.format, &[view.shape[1], view.shape[0]])
+                }
                 view if view.shape.len() == 2 && self.source.tensors.contains(&view.name) => transpose(&view),
                 view => Ok(view),
             },
+            Located::GroupedQkv(name) if self.source.shapes => self.source.view(&name),
             Located::GroupedQkv(name) => {
                 let Sizes { n_heads, n_kv_heads, head_dim, .. } = self.spec.sizes;
                 ungroup_qkv(&self.source.view(&name)?, n_heads, n_heads / n_kv_heads, head_dim)
             }
             Located::Experts(name) => {
                 let count = self.spec.experts.as_ref().map_or(0, |experts| experts.n_experts);
+                if self.source.shapes {
+                    let one = self.source.view(&name.replace("[]", "0"))?;
+                    let shape: Vec<usize> = std::iter::once(count).chain(one.shape.iter().copied()).collect();
+                    return self.zeros(&name, one.format, &shape);
+                }
                 let views = (0..count).map(|expert| self.source.view(&name.replace("[]", &expert.to_string())));
                 stack(&name, &same_format(views.collect::<Result<Vec<View>>>()?)?)
             }
@@ -173,6 +193,7 @@ impl<'a> ModelWeights<'a> {
                 || name.ends_with(".lm_head.weight")
                 || further.as_ref().is_some_and(|further| name.starts_with(further))
                 || matches!(name, "dense_2.weight" | "dense_3.weight")
+                || matches!(self.spec.quant_method, QuantMethod::Fp8 { .. }) && is_unused_scale(name)
                 || self.spec.arch.encoder
                     && ["pooler.", "cls.", "head.", "decoder."].iter().any(|part| name.contains(part))
         };
@@ -185,15 +206,24 @@ impl<'a> ModelWeights<'a> {
         }
     }
 
-    /// A tensor of this shape.
+    /// A tensor of this shape. The first dimensions may be left out, or be there, where they are 1, as ggml has it.
     ///
     /// # Errors
     /// When it is missing or has another shape.
     pub fn get(&self, gguf: &str, shape: &[usize]) -> Result<View> {
+        if self.source.shapes
+            && let Some(Located::Rule(_, from)) = self.locate(gguf)
+        {
+            // Folders store MXFP4 as bytes, which the rule puts together.
+            let format = self.source.view(&from)?.format;
+            return self.zeros(gguf, if format == &U8 { &MXFP4 } else { format }, shape);
+        }
         let mut view = self.view(gguf)?;
-        if view.shape != shape {
+        let significant = |shape: &[usize]| shape.iter().position(|&n| n != 1).unwrap_or(shape.len());
+        if view.shape[significant(&view.shape)..] != shape[significant(shape)..] {
             return Err(Error::Shape { tensor: view.name, expected: shape.to_vec(), found: view.shape });
         }
+        view.shape = shape.to_vec();
         if self.gguf_names {
             view.name = gguf.to_owned();
         }
@@ -207,7 +237,7 @@ impl<'a> ModelWeights<'a> {
     pub fn norm(&self, gguf: &str, shape: &[usize]) -> Result<View> {
         let view = self.get(gguf, shape)?;
         let offset = self.spec.arch.hf_norm_offset;
-        if self.is_gguf() || offset == 0.0 {
+        if self.is_gguf() || offset == 0.0 || self.source.shapes {
             return Ok(view);
         }
         let weights: Vec<f32> = view.decode().iter().map(|weight| weight + offset).collect();
@@ -222,44 +252,106 @@ impl<'a> ModelWeights<'a> {
         Ok(self.view(gguf)?.rows())
     }
 
-    /// A matrix of one row, which files may store as a vector.
-    ///
-    /// # Errors
-    /// As [`ModelWeights::get`].
-    pub fn row(&self, gguf: &str, cols: usize) -> Result<View> {
-        let view = self.view(gguf)?;
-        match view.shape[..] {
-            [found] if found == cols => Ok(view.with(vec![1, cols], view.bytes.clone())?),
-            _ => self.get(gguf, &[1, cols]),
-        }
-    }
-
     /// The matrix of a linear layer, `[rows, cols]`.
     ///
     /// # Errors
     /// As [`ModelWeights::get`], and when packed weights are not ternary.
     pub fn linear(&self, gguf: &str, rows: usize, cols: usize) -> Result<View> {
-        match self.spec.quant_method {
-            QuantMethod::BitNetOnline => {
+        let view = self.view(gguf)?;
+        let Some(bitnet) = self.bitnet(&view.name) else { return self.get(gguf, &[rows, cols]) };
+        let packed = view.format == &U8;
+        if self.source.shapes && (packed || bitnet.weights == BitNetWeights::Rounded) {
+            return self.zeros(gguf, ternary_format(cols), &[rows, cols]);
+        }
+        match bitnet.weights {
+            BitNetWeights::Rounded => {
                 let view = self.get(gguf, &[rows, cols])?;
                 ternary(&view.name, rows, cols, absmean(&view.name, view.decode())?)
             }
-            QuantMethod::BitNet { inverse_scale } if self.view(gguf)?.format == &U8 => {
+            BitNetWeights::Scaled | BitNetWeights::Divided if packed => {
                 let packed = self.get(gguf, &[rows / 4, cols])?;
                 let name = packed.name.clone();
                 if !rows.is_multiple_of(4) {
                     let (expected, found) = (vec![rows.next_multiple_of(4), cols], vec![rows, cols]);
                     return Err(Error::Shape { tensor: name, expected, found });
                 }
-                let scale = self.get(&format!("{gguf}_scale"), &[1])?.decode()[0];
-                if !(scale.is_finite() && scale > 0.0) {
-                    let expected = "a finite scale above zero";
-                    return Err(Error::BadWeight { tensor: format!("{name}_scale"), expected, found: scale });
-                }
-                let scale = if inverse_scale { 1.0 / scale } else { scale };
+                let scale = self.weight_scale(gguf)?;
+                let scale = if bitnet.weights == BitNetWeights::Divided { 1.0 / scale } else { scale };
                 ternary(&name, rows, cols, unpack_trits(&packed, scale)?)
             }
-            _ => self.get(gguf, &[rows, cols]),
+            BitNetWeights::Scaled => {
+                let view = self.get(gguf, &[rows, cols])?;
+                let scale = if self.contains(&format!("{gguf}_scale")) { self.weight_scale(gguf)? } else { 1.0 };
+                let weights: Vec<f32> = view.decode().iter().map(|weight| weight * scale).collect();
+                if scale == 1.0 { Ok(view) } else { Ok(View::new(view.name, &F32, view.shape, F32.encode(&weights))?) }
+            }
+            BitNetWeights::Divided => {
+                let expected = "U8, four ternary weights to a byte, as modules_to_not_convert does not name the layer";
+                Err(Error::Dtype { tensor: view.name, expected, found: view.format.name })
+            }
+        }
+    }
+
+    /// The scale of BitNet's weights.
+    fn weight_scale(&self, gguf: &str) -> Result<f32> {
+        let view = self.get(&format!("{gguf}_scale"), &[1])?;
+        match view.decode()[0] {
+            scale if scale.is_finite() && scale > 0.0 => Ok(scale),
+            found => Err(Error::BadWeight { tensor: view.name, expected: "a finite scale above zero", found }),
+        }
+    }
+
+    /// BitNet's settings, if the matrix of this name, as tensors get it, is of one of its layers.
+    pub fn bitnet(&self, name: &str) -> Option<&BitNet> {
+        let bitnet = self.spec.quant_method.bitnet()?;
+        let own = if self.gguf_names { self.file_name(name) } else { None };
+        let name = own.as_deref().unwrap_or(name);
+        bitnet.converts(name.strip_suffix(".weight").unwrap_or(name)).then_some(bitnet)
+    }
+
+    /// The weights of the norm on the inputs of a BitNet layer, by the name of its matrix; 1 where the file has none.
+    ///
+    /// # Errors
+    /// When they have another shape.
+    pub fn input_norm(&self, name: &str, cols: usize) -> Result<View> {
+        let norm = format!("{}.rms_norm.weight", name.strip_suffix(".weight").unwrap_or(name));
+        if !self.source.tensors.contains(&norm) {
+            return Ok(View::new(norm, &F32, vec![cols], F32.encode(&vec![1.0; cols]))?);
+        }
+        let view = self.source.tensors.view(&norm)?;
+        match view.shape == [cols] {
+            true => Ok(view),
+            false => Err(Error::Shape { tensor: view.name, expected: vec![cols], found: view.shape }),
+        }
+    }
+
+    /// The matrix of the head, which may be the embedding as well, if BitNet converts it.
+    ///
+    /// # Errors
+    /// As [`ModelWeights::linear`].
+    pub fn bitnet_head(&self, rows: usize, cols: usize) -> Result<Option<View>> {
+        const HEAD: &str = "lm_head.weight";
+        let (Some(bitnet), true) = (self.bitnet(HEAD), self.spec.tied) else {
+            return if self.bitnet(HEAD).is_some() {
+                self.linear("output.weight", rows, cols).map(Some)
+            } else {
+                Ok(None)
+            };
+        };
+        let mut view = self.get("token_embd.weight", &[rows, cols])?;
+        match bitnet.weights {
+            BitNetWeights::Rounded if self.source.shapes => {
+                self.zeros(HEAD, ternary_format(cols), &[rows, cols]).map(Some)
+            }
+            BitNetWeights::Rounded => ternary(HEAD, rows, cols, absmean(&view.name, view.decode())?).map(Some),
+            BitNetWeights::Scaled => {
+                view.name = HEAD.to_owned();
+                Ok(Some(view))
+            }
+            BitNetWeights::Divided => {
+                let expected = "lm_head in modules_to_not_convert, as the embedding is the head";
+                Err(Error::bad("quantization_config.modules_to_not_convert", expected, "a list without it"))
+            }
         }
     }
 
@@ -277,6 +369,11 @@ impl<'a> ModelWeights<'a> {
             return Ok([k_b, self.get(&name("attn_v_b"), &[heads, value, rank])?]);
         }
         let both = self.get(&name("attn_kv_b"), &[heads * (nope + value), rank])?;
+        if self.source.shapes {
+            let format = if both.format.block == 1 { both.format } else { &F32 };
+            let zeros = |part: &str, shape: &[usize]| self.zeros(&name(part), format, shape);
+            return Ok([zeros("attn_k_b", &[heads, rank, nope])?, zeros("attn_v_b", &[heads, value, rank])?]);
+        }
         // Blocks along a row cannot be transposed.
         let both = if both.format.block == 1 { both } else { floats(&both)? };
         let k_b = rows_of_groups(&both, nope + value, 0..nope)?;

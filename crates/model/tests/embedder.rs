@@ -44,7 +44,7 @@ fn every_encoder_gives_the_states_and_embeddings_of_transformers_on_every_instru
                         prompt["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
                     let options = trine_text::EncodeOptions { parse_special: true, add_special: true };
                     assert_eq!(tokenizer.encode(prompt["text"].as_str().unwrap(), options), ids, "{}", path.display());
-                    found.extend(pooling_head.embed(&mut runner, &ids).unwrap());
+                    found.extend(pooling_head.embed(&mut runner, &ids, 0).unwrap());
                     let options = ScoreOptions { batch: 512, cache_type: &F32, want: Want::Hidden };
                     let input = ScoreInput { outputs: ids.len(), ids };
                     score::<Error>(&mut runner, &[input], &options, &mut |_, output| {

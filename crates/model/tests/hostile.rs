@@ -40,7 +40,10 @@ static MALFORMED: &[(&str, &[&str])] = &[
     ("width-2-31", &["llama.embedding_length", "found 2147483648"]),
     ("width-differs", &["token_embd.weight", "[7, 8]", "[7, 4]"]),
     ("feed-forward-0", &["llama.feed_forward_length", "found 0"]),
-    ("feed-forward-array", &["llama.feed_forward_length", "an array of 2 u32"]),
+    (
+        "feed-forward-array",
+        &["llama.feed_forward_length", "the same number in every layer", "8 in layer 0 and 9 in layer 1"],
+    ),
     ("epsilon-nan", &["layer_norm_rms_epsilon", "finite", "NaN"]),
     ("epsilon-negative", &["layer_norm_rms_epsilon", "at least 0", "-1"]),
     ("epsilon-missing", &["layer_norm_rms_epsilon", "missing"]),

@@ -100,6 +100,33 @@ fn keys_of_other_arithmetic_are_named() {
     names(&changed("llama", |keys, _| drop(keys.remove("tokenizer.ggml.merges"))), &["tokenizer.ggml.merges"]);
 }
 
+/// ggml drops last dimensions of 1, and takes one number for all layers or one for each.
+#[test]
+fn shapes_and_numbers_may_be_written_as_ggml_takes_them() {
+    let ones = |_: &mut Metadata, tensors: &mut Vec<View>| {
+        for view in tensors.iter_mut().filter(|view| view.shape.len() < 3) {
+            view.shape.insert(0, 1);
+        }
+    };
+    assert_eq!(changed("llama", ones), "");
+    assert_eq!(changed("qwen2moe", ones), "");
+    let heads = |list: &'static [i32]| {
+        changed("llama", |keys, _| drop(keys.insert("llama.attention.head_count", list.to_vec())))
+    };
+    assert_eq!(heads(&[4, 4]), "");
+    names(&heads(&[4, 2]), &["head_count", "the same number in every layer", "4 in layer 0 and 2 in layer 1"]);
+    names(&heads(&[-4, -4]), &["head_count", "counts", "-4"]);
+    let multiple = "a multiple of llama.attention.head_count_kv, which is 2";
+    names(&heads(&[7, 7]), &["`llama.attention.head_count`", multiple, "found 7"]);
+    let raw = |keys: &mut Metadata, _: &mut Vec<View>| {
+        keys.insert("general.description", Value::Bytes(vec![0xff]));
+    };
+    assert_eq!(changed("llama", raw), "");
+    names(&changed("llama", |keys, _| drop(keys.insert("general.type", "adapter"))), &["general.type", "adapter"]);
+    let factor = changed("llama-yarn", |keys, _| drop(keys.insert("llama.rope.scaling.factor", 0f32)));
+    names(&factor, &["`llama.rope.scaling.factor`: expected a number above 0, found 0"]);
+}
+
 #[test]
 fn ternary_weights_that_are_no_numbers_are_named() {
     for bad in [f32::NAN, f32::INFINITY, 0.0, -1.0] {
@@ -121,6 +148,30 @@ fn ternary_weights_that_are_no_numbers_are_named() {
         *norm = View::new(norm.name.clone(), &U8, norm.shape.clone(), vec![1; norm.cols()]).unwrap();
     });
     names(&message, &["input_layernorm.weight", "U8", "F32, F16 or BF16"]);
+}
+
+#[test]
+fn layers_of_bitnet_have_weights_of_their_kind() {
+    let message = changed_folder("llama-bitlinear", |_, tensors| {
+        let view = tensors.iter_mut().find(|view| view.name.ends_with("q_proj.weight")).unwrap();
+        *view = View::new(&view.name, &F32, vec![128, 128], F32.encode(&[0.5; 128 * 128])).unwrap();
+    });
+    names(&message, &["q_proj.weight", "modules_to_not_convert does not name the layer", "F32"]);
+    let of = |name: &str, key: &'static str, value: serde_json::Value| {
+        changed_folder(name, |config, _| config["quantization_config"][key] = value)
+    };
+    names(&of("llama-bitlinear", "modules_to_not_convert", serde_json::json!([])), &["lm_head", "the embedding is"]);
+    names(&of("bitnet-online", "linear_class", "other".into()), &["linear_class", "other, online"]);
+    names(&of("bitnet-online", "modules_to_not_convert", "q_proj".into()), &["modules_to_not_convert", "a list"]);
+    names(&of("llama-bitlinear-rms", "rms_norm_eps", "x".into()), &["rms_norm_eps", "a number"]);
+    names(&of("bitnet-online", "quant_method", "hqq".into()), &["quant_method", "gptq, awq", "hqq"]);
+    // Floats as they are, beside the packed weights of other layers.
+    let message = changed_folder("bitnet-b1.58", |_, tensors| {
+        tensors.retain(|view| !view.name.ends_with("0.self_attn.q_proj.weight_scale"));
+        let view = tensors.iter_mut().find(|view| view.name.ends_with("q_proj.weight")).unwrap();
+        *view = View::new(&view.name, &F32, vec![128, 128], F32.encode(&[0.5; 128 * 128])).unwrap();
+    });
+    assert_eq!(message, "");
 }
 
 /// What loading says of a golden folder when one tensor, by the end of its name, has been exchanged.
@@ -154,6 +205,7 @@ fn damaged_packed_weights_are_named() {
         ("llama-gptq-3bit", "k_proj.qweight", &|view| of(view, "I32", &[7, 32]), "[9, 32]"),
         ("llama-gptq", "k_proj.qzeros", &|view| of(view, "I32", &[2, 3]), "expected shape [2, 4], found [2, 3]"),
         ("llama-gptq", "k_proj.scales", &|view| of(view, "F16", &[1, 32]), "groups that have scales, found 1"),
+        ("llama-gptq", "k_proj.scales", &|view| of(view, "F16", &[4, 32]), "are the 4 groups of tensor"),
         ("llama-gptq", "k_proj.scales", &|view| filled(view, f32::NAN), "finite scales"),
         (act_order, "k_proj.g_idx", &|view| filled(view, 2.0), "groups that have scales, found 2"),
         (act_order, "k_proj.g_idx", &|view| filled(view, -1.0), "groups that have scales, found -1"),
@@ -202,6 +254,17 @@ fn damaged_packed_weights_are_named() {
             &message,
             &["quantization_config", if key.contains("format") || key == "version" { "format" } else { key }],
         );
+    }
+    for (rule, said) in [
+        (serde_json::json!({".*k_proj": {"group_size": 64}}), "k_proj.scales`, found 64"),
+        (serde_json::json!({".*k_proj": {"bits": 5}}), "2, 3, 4 or 8"),
+        (serde_json::json!({".*k_proj": {"format": "gptq_v2"}}), "dynamic"),
+        (serde_json::json!({"(?<=k)_proj": {}}), "look-around"),
+        (serde_json::json!({"-:.*k_proj": {}, ".*k_proj": {"bits": 5, "sym": true}}), "2, 3, 4 or 8"),
+        (serde_json::json!({".*q_proj": {"group_size": 32, "desc_act": false}}), ""),
+    ] {
+        let message = changed_folder("llama-gptq", |config, _| config["quantization_config"]["dynamic"] = rule);
+        assert!(message.contains(said) && message.is_empty() == said.is_empty(), "{said}: {message}");
     }
     // Bits of another quantiser's: the shape tells.
     let message = changed_folder("llama-gptq", |config, _| config["quantization_config"]["bits"] = 8.into());

@@ -187,6 +187,11 @@ impl File {
         self.size
     }
 
+    /// Whether the file is mapped, not read into memory.
+    pub fn is_mapped(&self) -> bool {
+        self.tensors.values().any(|view| view.mapping.is_some())
+    }
+
     /// The names of the tensors, in the order of the file.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.tensors.keys().map(String::as_str)

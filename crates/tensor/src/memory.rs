@@ -39,6 +39,39 @@ impl Arena {
     }
 }
 
+/// The size that an [`Arena`] would have, without its memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ArenaSize {
+    huge_pages: bool,
+    /// Bytes of the last chunk that are left, and that are taken.
+    rest: usize,
+    taken: usize,
+    /// Bytes of all chunks before it.
+    before: usize,
+}
+
+impl ArenaSize {
+    /// The size of an empty arena.
+    pub fn new(huge_pages: bool) -> ArenaSize {
+        ArenaSize { huge_pages, ..ArenaSize::default() }
+    }
+
+    /// As [`Arena::take`].
+    pub fn take(&mut self, len: usize) {
+        let room = len.max(1).next_multiple_of(ALIGN);
+        if room > self.rest {
+            *self = ArenaSize { rest: room.max(CHUNK), taken: 0, before: self.bytes(), ..*self };
+        }
+        self.rest -= room;
+        self.taken += room;
+    }
+
+    /// Bytes of memory once all of it is written: whole pages.
+    pub fn bytes(&self) -> usize {
+        self.before + if self.huge_pages { self.taken.next_multiple_of(HUGE_PAGE) } else { self.taken }
+    }
+}
+
 /// Allocates `len` zero bytes, aligned to a huge page. They take no memory until they are written.
 ///
 /// # Errors
@@ -108,6 +141,23 @@ pub fn huge_bytes() -> Option<u64> {
         line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
     };
     Some((field("AnonHugePages:")? + field("FilePmdMapped:").unwrap_or(0)) << 10)
+}
+
+/// Resident memory of this process in bytes; `None` if the system does not report it.
+pub fn resident() -> Option<u64> {
+    status("VmRSS:")
+}
+
+/// The most resident memory that this process has had, in bytes; `None` if the system does not report it.
+pub fn peak_resident() -> Option<u64> {
+    status("VmHWM:")
+}
+
+/// A line of `/proc/self/status` (Linux), in bytes.
+fn status(name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
 }
 
 #[cfg(test)]

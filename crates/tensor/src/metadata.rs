@@ -261,12 +261,12 @@ impl Metadata {
         })
     }
 
-    /// An array of floats; `f64` are rounded, and integers converted.
+    /// An array of floats; `f64` are rounded, and `i32` converted.
     pub fn f32s(&self, key: &str) -> Result<Option<Cow<'_, [f32]>>> {
         self.typed(key, "an array of f32", |v| match v {
             Value::Array(Array::F32(x)) => Some(Cow::Borrowed(x.as_slice())),
             Value::Array(Array::F64(x)) => Some(x.iter().map(|&x| x as f32).collect()),
-            Value::Array(array) => array.to_i32s().map(|x| x.iter().map(|&x| x as f32).collect()),
+            Value::Array(Array::I32(x)) => Some(x.iter().map(|&x| x as f32).collect()),
             _ => None,
         })
     }

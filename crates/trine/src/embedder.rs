@@ -2,7 +2,7 @@ use crate::decoder::check_ids;
 use crate::{Error, Options};
 use std::ops::ControlFlow;
 use std::path::Path;
-use trine_model::{Language, Pooling, PoolingHead, Runner, Spec};
+use trine_model::{Language, Pooling, PoolingHead, Runner, Spec, TextSettings};
 use trine_text::EncodeOptions;
 
 /// A model that makes embeddings: unit-length vectors; their dot product is the cosine similarity.
@@ -22,6 +22,10 @@ pub struct Embedder {
     pub(crate) runner: Box<dyn Runner>,
     pub(crate) pooling_head: PoolingHead,
     pub(crate) language: Language,
+    /// Precedes every text.
+    pub(crate) prompt: String,
+    /// Tokens of the prompt that take no part in pooling.
+    pub(crate) prompt_tokens: usize,
 }
 
 impl Embedder {
@@ -42,18 +46,75 @@ impl Embedder {
         self.embed_tokens(&ids)
     }
 
-    /// The embedding of tokens.
+    /// The embedding of tokens, as [`Embedder::tokens`] gives them.
     ///
     /// # Errors
     /// As [`Embedder::embed`], and when the model has no such token.
     pub fn embed_tokens(&mut self, ids: &[u32]) -> Result<Vec<f32>, Error> {
         check_ids(ids, self.spec())?;
-        Ok(self.pooling_head.embed(&mut *self.runner, ids)?)
+        Ok(self.pooling_head.embed(&mut *self.runner, ids, self.prompt_tokens)?)
     }
 
-    /// The tokens of a text, with those that the model puts around it.
+    /// The tokens of a text after the prompt, with those that the model puts around it, and no more than the folder of the model says.
     pub fn tokens(&self, text: &str) -> Vec<u32> {
-        self.language.tokenizer.encode(text, EncodeOptions { parse_special: false, add_special: true })
+        self.encode(text).0
+    }
+
+    /// [`Embedder::tokens`], and the number of tokens that were left out at the end of the text.
+    pub fn encode(&self, text: &str) -> (Vec<u32>, usize) {
+        let TextSettings { lowercase, max_tokens, .. } = *self.texts();
+        let mut text = format!("{}{text}", self.prompt);
+        if lowercase {
+            text = text.chars().flat_map(char::to_lowercase).collect();
+        }
+        let mut ids = self.ids(&text, true);
+        let Some(cut) = max_tokens.and_then(|most| ids.len().checked_sub(most)).filter(|&cut| cut > 0) else {
+            return (ids, 0);
+        };
+        // The tokens around the text stay.
+        let own = self.ids(&text, false);
+        let start = (0..=ids.len().saturating_sub(own.len())).find(|&start| ids[start..].starts_with(&own));
+        let end = start.map_or(ids.len(), |start| start + own.len());
+        ids.drain(end.saturating_sub(cut)..end);
+        (ids, cut)
+    }
+
+    fn ids(&self, text: &str, add_special: bool) -> Vec<u32> {
+        self.language.tokenizer.encode(text, EncodeOptions { parse_special: false, add_special })
+    }
+
+    /// What the files of sentence-transformers say about texts: prompts by their names, and the longest text.
+    pub fn texts(&self) -> &TextSettings {
+        self.pooling_head.texts()
+    }
+
+    /// The text that precedes others; empty if there is none. It is the model's default until another is chosen.
+    pub fn prompt(&self) -> &str {
+        &self.prompt
+    }
+
+    /// Chooses the prompt that precedes texts by its name among [`TextSettings::prompts`], or none.
+    ///
+    /// # Errors
+    /// When the model has no prompt of this name.
+    pub fn choose_prompt(&mut self, name: Option<&str>) -> Result<(), Error> {
+        let known = &self.texts().prompts;
+        self.prompt = match name {
+            None => String::new(),
+            Some(name) => match known.iter().find(|(known, _)| known == name) {
+                Some((_, prompt)) => prompt.clone(),
+                None => {
+                    let names = known.iter().map(|(name, _)| name.clone()).collect();
+                    return Err(Error::UnknownPrompt { found: name.to_owned(), known: names });
+                }
+            },
+        };
+        // As sentence-transformers counts them: with the tokens before the prompt, and without the one after it.
+        let outside = !self.texts().include_prompt && !self.prompt.is_empty();
+        let ids = if outside { self.ids(&self.prompt, true) } else { Vec::new() };
+        let after = ids.last().is_some_and(|last| !self.ids(&self.prompt, false).ends_with(&[*last]));
+        self.prompt_tokens = ids.len() - usize::from(after);
+        Ok(())
     }
 
     /// Numbers of an embedding.

@@ -15,13 +15,23 @@ pub enum Error {
     Text(#[from] trine_text::Error),
     /// More memory than the model may take.
     #[error(
-        "the model takes {} bytes of memory (weights {}, KV cache {}, activations {}), more than the limit of {limit}",
-        needed.total(), needed.weights, needed.kv_cache, needed.scratch
+        "the model takes {} bytes of memory (weights {}, KV cache {}, activations {}, program {}), more than the limit of {limit}",
+        needed.total(), needed.weights, needed.kv_cache, needed.scratch, needed.program
     )]
     MemoryLimit { limit: u64, needed: Memory },
+    /// More memory than the control group of the process allows, beyond which the system would end it.
+    #[error(
+        "the model takes {} bytes of memory besides its mapped file (weights {}, KV cache {}, activations {}, program {}), more than the \
+         {limit} that the control group of this process allows",
+        needed.pinned(), needed.weights - needed.mapped, needed.kv_cache, needed.scratch, needed.program
+    )]
+    ControlGroup { limit: u64, needed: Memory },
     /// A chat with a model that does not say how chats are written.
     #[error("the model has no chat template")]
     NoTemplate,
+    /// An embedding model has no prompt of this name.
+    #[error("prompt {found:?}: expected one of the model's, {known:?}")]
+    UnknownPrompt { found: String, known: Vec<String> },
     /// The rest of an answer whose error a [`Stream`](crate::Stream) has given already.
     #[error("the answer has failed already")]
     AlreadyFailed,
@@ -56,8 +66,8 @@ impl Error {
             Error::Model(error) => of_model(error),
             Error::Engine(error) => of_engine(error),
             Error::Text(_) | Error::NoTemplate => ErrorKind::Template,
-            Error::MemoryLimit { .. } => ErrorKind::Memory,
-            Error::AlreadyFailed => ErrorKind::Invalid,
+            Error::MemoryLimit { .. } | Error::ControlGroup { .. } => ErrorKind::Memory,
+            Error::AlreadyFailed | Error::UnknownPrompt { .. } => ErrorKind::Invalid,
         }
     }
 }

@@ -71,7 +71,7 @@ pub use llm::Llm;
 pub use load::Progress;
 pub use options::Options;
 pub use placement::{Placement, WeightStorage};
-pub use size::{Memory, parameters};
+pub use size::{Memory, bits_per_weight, distinct, parameters, tensor_bytes};
 pub use stream::Stream;
 pub use trine_model::{EMBEDDED, open_file};
 #[cfg(feature = "train")]
@@ -89,7 +89,7 @@ pub mod engine {
 pub mod model {
     pub use trine_model::{
         DEVICES, Device, DeviceName, DeviceOptions, Error, Experts, Language, LayerKind, Mla, Model, ModelOptions,
-        OnDevice, Pooling, QuantMethod, Runner, RunnerMemory, Sizes, Spec, TensorShape, load, runner,
+        OnDevice, Pooling, QuantMethod, Runner, RunnerMemory, Sizes, Spec, TensorShape, TextSettings, load, runner,
     };
 }
 

@@ -2,6 +2,7 @@
 
 use crate::llm::compile;
 use crate::options::CONTEXT;
+use crate::placement::{available_memory, group_limit};
 use crate::{Decoder, EMBEDDED, Embedder, Error, Llm, Memory, Options, Placement, WeightStorage, open_file, size};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -106,8 +107,12 @@ impl Options {
     ) -> Result<Embedder, Error> {
         let Loaded { runner, file, mut language, .. } = self.load_with(path.as_ref(), Want::Hidden, progress)?;
         let pooling_head = PoolingHead::of(runner.spec(), &file)?;
-        language.warnings.extend(pooling_head.assumption().map(str::to_owned));
-        Ok(Embedder { runner, pooling_head, language })
+        language.warnings.extend_from_slice(pooling_head.warnings());
+        let mut embedder = Embedder { runner, pooling_head, language, prompt: String::new(), prompt_tokens: 0 };
+        if let Some(name) = embedder.texts().default_prompt.clone() {
+            embedder.choose_prompt(Some(&name))?;
+        }
+        Ok(embedder)
     }
 
     /// The chat template that [`Options::open`] gives the model, without its weights.
@@ -165,6 +170,17 @@ impl Options {
         })
     }
 
+    /// Refuses a model that takes more memory than it may.
+    pub(crate) fn check_limits(&self, needed: Memory) -> Result<(), Error> {
+        if let Some(limit) = self.memory_limit.filter(|&limit| needed.total() > limit) {
+            return Err(Error::MemoryLimit { limit, needed });
+        }
+        match group_limit().filter(|&limit| needed.pinned() > limit) {
+            Some(limit) => Err(Error::ControlGroup { limit, needed }),
+            None => Ok(()),
+        }
+    }
+
     fn load_on(
         &self,
         path: &Path,
@@ -172,9 +188,7 @@ impl Options {
         load: impl FnOnce(&File, &DeviceOptions) -> Result<Box<dyn Runner>, trine_model::Error>,
     ) -> Result<Loaded, Error> {
         // What costs nothing to check comes before what may take minutes.
-        let mut device = self.device.clone();
-        let cpu = &mut device.cpu;
-        let huge_pages = cpu.huge_pages != When::Off;
+        let huge_pages = self.device.cpu.huge_pages != When::Off;
         let open = OpenOptions { mmap: self.mmap, huge_pages, layouts: self.layouts.clone() };
         let file = open_file(path, &open).map_err(trine_model::Error::from)?;
         let spec = Spec::of(&file).map_err(|error| error.at(file.path()))?;
@@ -186,23 +200,19 @@ impl Options {
         if let Some(asked) = self.engine.context.filter(|context| !(1..=most).contains(context)) {
             return Err(trine_engine::Error::Context { asked, most }.into());
         }
-        let memory = self.memory_of(&file, &spec);
-        if let Some(limit) = self.memory_limit.filter(|&limit| memory.total() > limit) {
-            return Err(Error::MemoryLimit { limit, needed: memory });
-        }
         let mut language = self.language(&file)?;
         language.warnings.extend(spec.warnings.iter().cloned());
         language.warnings.extend_from_slice(file.warnings());
         language.check(&spec).map_err(|error| error.at(file.path()))?;
-        let possible = memory::transparent_huge_pages().is_some_and(|mode| mode != "never");
-        cpu.huge_pages = decide(cpu.huge_pages, possible, &memory);
-        cpu.repack = decide(cpu.repack, true, &memory);
+        let (memory, device) = self.plan_of(&file, &spec, matches!(want, Want::Hidden))?;
+        self.check_limits(memory)?;
+        language.warnings.extend(shortage(memory));
         let mut runner = load(&file, &device)?;
         // Without an engine, what is not limited may be as long as the model allows.
         runner.limit_context(self.engine.context.unwrap_or_else(|| spec.longest_context_like(CONTEXT)));
         let token = language.tokenizer.bos().unwrap_or(0);
         probe(&mut *runner, token, want).map_err(|error| error.at(file.path()))?;
-        let mut placement = Placement::of(runner.device(), &device.cpu, self.mmap);
+        let mut placement = Placement::of(runner.device(), &device.cpu, self.mmap, memory.repacked > 0);
         if file.path() == Path::new(EMBEDDED) {
             placement.weights = WeightStorage::Embedded;
         }
@@ -212,13 +222,15 @@ impl Options {
     }
 }
 
-/// Decides [`When::Auto`]: where it can be had, and there is twice the memory that the model takes.
-fn decide(when: When, possible: bool, memory: &Memory) -> When {
-    match when {
-        When::Auto => {
-            let room = || crate::placement::available_memory().is_some_and(|room| room / 2 >= memory.total());
-            (possible && room()).into()
-        }
-        decided => decided,
-    }
+/// A warning when a model takes most of the memory that there is.
+fn shortage(memory: Memory) -> Option<String> {
+    let there = available_memory()?.saturating_add(memory.program);
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    (memory.total() > there / 5 * 4).then(|| {
+        format!(
+            "the model takes {} MiB of memory, more than 80 % of the {} MiB that there are",
+            mib(memory.total()),
+            mib(there)
+        )
+    })
 }

@@ -1,9 +1,8 @@
-use crate::Memory;
 use std::path::PathBuf;
 use trine_backend::When;
 use trine_engine::EngineOptions;
 use trine_model::{DeviceOptions, Spec};
-use trine_tensor::{File, Format};
+use trine_tensor::Format;
 
 /// How to load a model and run it.
 ///
@@ -41,7 +40,7 @@ pub struct Options {
     pub layouts: Vec<&'static Format>,
     /// Map the file instead of reading it into memory.
     pub mmap: bool,
-    /// Refuse models that take more bytes than this.
+    /// Refuse models with which the process takes more bytes than this, as [`Options::plan`] counts them.
     pub memory_limit: Option<u64>,
 }
 
@@ -65,14 +64,6 @@ impl Default for Options {
 }
 
 impl Options {
-    /// What the model takes with as many sequences as the engine may run.
-    pub(crate) fn memory_of(&self, file: &File, spec: &Spec) -> Memory {
-        let EngineOptions { prefill_chunk, cache_type, .. } = self.engine;
-        let one = Memory::of(file, spec, self.context_of(spec), prefill_chunk, cache_type);
-        let all = one.kv_cache.saturating_mul(self.engine.max_sequences as u64);
-        Memory { kv_cache: self.engine.cache_bytes.map_or(all, |bytes| bytes as u64), ..one }
-    }
-
     pub(crate) fn context_of(&self, spec: &Spec) -> usize {
         self.engine.context.unwrap_or(spec.context_length.min(CONTEXT))
     }

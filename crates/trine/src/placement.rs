@@ -2,6 +2,7 @@
 
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 use trine_backend::{CpuOptions, DeviceInfo, Topology, When};
+use trine_tensor::memory;
 
 /// Where the threads and the weights of a loaded model are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub enum WeightStorage {
     MappedRepacked,
     /// Memory of our own that the file was read into.
     Read,
+    /// The same, and for those that products load in another order a copy in that.
+    ReadRepacked,
     /// The program, which they are part of.
     Embedded,
 }
@@ -51,6 +54,7 @@ impl std::fmt::Display for WeightStorage {
             WeightStorage::CopiedRepacked => "copied from the mapped file and repacked",
             WeightStorage::MappedRepacked => "in the mapped file, or copied from it and repacked",
             WeightStorage::Read => "read from the file",
+            WeightStorage::ReadRepacked => "read from the file, or copied from that and repacked",
             WeightStorage::Embedded => "in the program",
         })
     }
@@ -58,7 +62,7 @@ impl std::fmt::Display for WeightStorage {
 
 impl Placement {
     /// Where things go on a device; huge pages are not known yet.
-    pub(crate) fn of(device: &DeviceInfo, options: &CpuOptions, mmap: bool) -> Placement {
+    pub(crate) fn of(device: &DeviceInfo, options: &CpuOptions, mmap: bool, repacked: bool) -> Placement {
         let [threads, threads_batch] = device.threads;
         let on = |when: When| when == When::On;
         Placement {
@@ -68,8 +72,9 @@ impl Placement {
             threads_batch,
             cpus: device.cpus.clone(),
             nodes: device.nodes.clone(),
-            weights: match (mmap, on(options.huge_pages), on(options.repack)) {
-                (false, ..) => WeightStorage::Read,
+            weights: match (mmap, on(options.huge_pages), repacked) {
+                (false, _, false) => WeightStorage::Read,
+                (false, _, true) => WeightStorage::ReadRepacked,
                 (true, true, true) => WeightStorage::CopiedRepacked,
                 (true, true, false) => WeightStorage::Copied,
                 (true, false, true) => WeightStorage::MappedRepacked,
@@ -81,9 +86,17 @@ impl Placement {
     }
 }
 
+/// Bytes that the control groups of this process allow, if they are fewer than the machine has.
+pub(crate) fn group_limit() -> Option<u64> {
+    let wanted = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let total = System::new_with_specifics(wanted).ok()?.total_memory();
+    Topology::read().memory_limit.filter(|&limit| limit < total)
+}
+
 /// Bytes that this process can still have, by what is free in the machine and what control groups allow.
 pub(crate) fn available_memory() -> Option<u64> {
     let wanted = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
     let free = System::new_with_specifics(wanted).ok()?.available_memory();
-    Some(free.min(Topology::read().memory_limit.unwrap_or(u64::MAX)))
+    let limit = Topology::read().memory_limit.unwrap_or(u64::MAX);
+    Some(free.min(limit.saturating_sub(memory::resident().unwrap_or(0))))
 }

@@ -1,15 +1,19 @@
 //! How large a model is, and how much memory it takes.
 
-use trine_backend::KvShape;
-use trine_engine::BLOCK_LEN;
-use trine_model::{QuantMethod, Spec, Unpacker, is_head};
+use crate::placement::available_memory;
+use crate::{Error, Options};
+use std::collections::HashSet;
+use trine_backend::{WeightBytes, When};
+use trine_engine::EngineOptions;
+use trine_engine::sample::Candidate;
+use trine_model::{DeviceOptions, MemoryPlan, QuantMethod, Spec, Unpacker, Workload, is_head, is_weight};
 use trine_tensor::format::U8;
-use trine_tensor::{File, Format, TensorInfo};
+use trine_tensor::{File, TensorInfo, View, memory};
 
 /// The weights of a model: everything in its file but tables that follow from its keys and the scales of packed weights.
 pub fn parameters(file: &File) -> u64 {
     let quant_method = Spec::of(file).map_or(QuantMethod::None, |spec| spec.quant_method);
-    let weights = loaded(file, quant_method)
+    let weights = unpacked(file, distinct(file), quant_method)
         .filter(|entry| ![".weight_scale", "_scales"].iter().any(|end| entry.name.ends_with(end)));
     weights
         .map(|entry| {
@@ -20,76 +24,145 @@ pub fn parameters(file: &File) -> u64 {
         .sum()
 }
 
-/// The tensors of a file as they are loaded.
-fn loaded(file: &File, quant_method: QuantMethod) -> impl Iterator<Item = TensorInfo> {
-    let unpack = Unpacker::new(file, quant_method);
-    // What is badly packed is refused when it is loaded.
-    file.tensors().filter_map(move |stored| unpack.entry(stored).unwrap_or_else(|_| Some(stored.info())))
+/// Bytes of the tensors of a file that hold weights, as the file has them.
+pub fn tensor_bytes(file: &File) -> u64 {
+    let weights = distinct(file).filter(|view| is_weight(file, &view.name));
+    weights.map(|view| view.bytes.len() as u64).sum()
 }
 
-/// Bytes of a tensor on the device, where matrices are in a format of rows.
-fn bytes_of(mut entry: TensorInfo) -> u64 {
-    if let Some(packing) = entry.format.matrix_layout() {
-        entry.format = packing.rows;
-    }
-    entry.size().unwrap_or(u64::MAX)
+/// Bits of a weight on average; `None` for a file without weights.
+pub fn bits_per_weight(file: &File) -> Option<f64> {
+    let parameters = parameters(file);
+    (parameters > 0).then(|| tensor_bytes(file) as f64 * 8.0 / parameters as f64)
+}
+
+/// The tensors of a file, each under one name.
+pub fn distinct(file: &File) -> impl Iterator<Item = &View> {
+    let mut seen = HashSet::new();
+    file.tensors().filter(move |view| seen.insert(view.bytes.as_ptr()))
+}
+
+/// The tensors of a file as they are loaded.
+fn loaded(file: &File, quant_method: QuantMethod) -> impl Iterator<Item = TensorInfo> {
+    unpacked(file, file.tensors(), quant_method)
+}
+
+fn unpacked<'a>(
+    file: &'a File,
+    tensors: impl Iterator<Item = &'a View>,
+    quant_method: QuantMethod,
+) -> impl Iterator<Item = TensorInfo> {
+    let unpack = Unpacker::new(file, quant_method);
+    // What is badly packed is refused when it is loaded.
+    tensors.filter_map(move |stored| unpack.entry(stored).unwrap_or_else(|_| Some(stored.info())))
+}
+
+/// A head that is in no tensor of its own.
+fn made_head(spec: &Spec) -> Option<TensorInfo> {
+    spec.quant_method.bitnet().and_then(|bitnet| bitnet.made_head(&spec.sizes))
 }
 
 /// Bytes of the weights of a file that are uploaded, as the file has them, or unpacked where they are unpacked when loaded.
 pub(crate) fn uploaded(file: &File, headless: bool) -> u64 {
     let spec = Spec::of(file);
-    let quant_method = spec.as_ref().map_or(QuantMethod::None, |spec| spec.quant_method);
+    let quant_method = spec.as_ref().map_or(QuantMethod::None, |spec| spec.quant_method.clone());
     // Folders of tied models may have a copy of the embedding.
-    let idle_head = headless || spec.is_ok_and(|spec| spec.tied);
+    let idle_head = headless || spec.as_ref().is_ok_and(|spec| spec.tied);
+    let made = spec.as_ref().ok().filter(|_| !headless).and_then(made_head);
     let weights = loaded(file, quant_method).filter(|entry| !(idle_head && is_head(&entry.name)));
-    weights.map(|entry| entry.size().unwrap_or(u64::MAX)).fold(0, u64::saturating_add)
+    weights.chain(made).map(|entry| entry.size().unwrap_or(u64::MAX)).fold(0, u64::saturating_add)
 }
 
-/// Bytes that a running model takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Bytes that a process takes that runs a model: the plan before it is loaded, which holds when it runs, within 2 % and a few MiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Weights, as they are in the file, or unpacked where they are unpacked when loaded. When the file is mapped, the system may take its pages back.
+    /// Weights, in whatever form and place they are used.
     pub weights: u64,
-    /// Keys and values of one sequence that fills the context.
+    /// Those that lie in a mapped file, whose pages the system may take back.
+    pub mapped: u64,
+    /// Those that are copied in the order in which products load them.
+    pub repacked: u64,
+    /// Keys and values of all sequences that run at once, when each fills its context.
     pub kv_cache: u64,
-    /// Activations of the largest batch, at most.
+    /// Activations of the largest batch, and what kernels and sampling need.
     pub scratch: u64,
+    /// What the process had before weights were loaded: the program itself, and the vocabulary. 0 where the system does not tell.
+    pub program: u64,
 }
 
 impl Memory {
-    /// What a model takes with one sequence of `context` tokens, kept as `cache_type`, and batches of `batch`.
-    pub fn of(file: &File, spec: &Spec, context: usize, batch: usize, cache_type: &'static Format) -> Memory {
-        let blocks = context.div_ceil(BLOCK_LEN);
-        let kv = KvShape {
-            n_layers: spec.n_layers,
-            n_kv_heads: spec.n_kv_heads,
-            head_dim: spec.head_dim,
-            blocks,
-            block_len: BLOCK_LEN,
-            format: cache_type,
-        };
-        let (q, kv_width) = (spec.n_heads * spec.head_dim, spec.n_kv_heads * spec.head_dim);
-        // What lives at the end of a layer, as floats; and what linear layers made bytes of, with a scale and a sum per 32.
-        let experts = spec
-            .experts
-            .as_ref()
-            .map_or(0, |experts| experts.routing.top_k * (experts.intermediate_size + spec.hidden_size));
-        let inner = spec.intermediate_size + experts;
-        let floats = 8 * spec.hidden_size + 3 * q + 2 * kv_width + 5 * inner + spec.head_dim;
-        let bytes = (2 * spec.hidden_size + q + inner) * 5 / 4;
-        let batch = batch.min(context);
-        let logits = spec.vocab_size * 2;
-        let scratch = (batch as u64).saturating_mul((4 * floats + bytes) as u64) + 4 * logits as u64;
-        Memory {
-            weights: loaded(file, spec.quant_method).map(bytes_of).fold(0, u64::saturating_add),
-            kv_cache: kv.bytes().map_or(u64::MAX, |bytes| bytes as u64),
-            scratch,
-        }
-    }
-
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.weights.saturating_add(self.kv_cache).saturating_add(self.scratch)
+        [self.kv_cache, self.scratch, self.program].into_iter().fold(self.weights, u64::saturating_add)
+    }
+
+    /// All but what the system may take back.
+    pub fn pinned(&self) -> u64 {
+        self.total().saturating_sub(self.mapped)
+    }
+}
+
+/// Bytes of a token that is sampled from, in a sampler's list and counts.
+const CANDIDATE: usize = size_of::<Candidate>() + size_of::<u32>();
+
+impl Options {
+    /// The memory that a model will take with these options. Its vocabulary counts if it is loaded already.
+    ///
+    /// # Errors
+    /// When the file is not a model.
+    pub fn plan(&self, file: &File) -> Result<Memory, Error> {
+        let spec = Spec::of(file).map_err(|error| error.at(file.path()))?;
+        Ok(self.plan_of(file, &spec, spec.arch.encoder)?.0)
+    }
+
+    /// The plan, and the device's options in which nothing is left to decide.
+    pub(crate) fn plan_of(
+        &self,
+        file: &File,
+        spec: &Spec,
+        headless: bool,
+    ) -> Result<(Memory, DeviceOptions), trine_model::Error> {
+        let EngineOptions { max_sequences: sequences, prefill_chunk: batch, cache_type, .. } = self.engine;
+        let work = Workload { context: self.context_of(spec), sequences, batch, cache_type, headless };
+        let read = if self.mmap { 0 } else { file.size() };
+        let program = memory::resident().unwrap_or(0).saturating_sub(if file.is_mapped() { 0 } else { read });
+        let plan = |device: &DeviceOptions| -> Result<Memory, trine_model::Error> {
+            let mut device = device.clone();
+            if !self.mmap {
+                // A file that is read is not copied again for its pages.
+                device.cpu.huge_pages = When::Off;
+            }
+            let MemoryPlan { weights, kv_cache, activations } = trine_model::plan(file, spec, &device, &work)?;
+            let WeightBytes { mapped, held, copied, repacked } = weights;
+            let samplers = if headless { 0 } else { sequences * spec.vocab_size * CANDIDATE };
+            Ok(Memory {
+                weights: copied + if self.mmap { mapped + held } else { read },
+                mapped: if self.mmap { mapped } else { 0 },
+                repacked,
+                kv_cache: self.engine.cache_bytes.map_or(kv_cache, |bytes| bytes as u64),
+                scratch: activations + samplers as u64,
+                program,
+            })
+        };
+        let mut device = self.device.clone();
+        let memory = plan(&device)?;
+        let possible = memory::transparent_huge_pages().is_some_and(|mode| mode != "never");
+        // There is twice the memory that the model takes.
+        let room = available_memory().is_some_and(|room| room / 2 >= memory.total());
+        let cpu = &mut device.cpu;
+        let decide = |when: When, possible: bool| if when == When::Auto { (possible && room).into() } else { when };
+        cpu.huge_pages = decide(cpu.huge_pages, possible);
+        // What was read already would take its memory twice.
+        cpu.repack = decide(cpu.repack, self.mmap);
+        let decided = plan(&device)?;
+        if self.check_limits(decided).is_ok() || self.check_limits(memory).is_err() {
+            return Ok((decided, device));
+        }
+        // What is left to us leaves room.
+        let off = |when: When| if when == When::Auto { When::Off } else { when };
+        device.cpu.huge_pages = off(self.device.cpu.huge_pages);
+        device.cpu.repack = off(self.device.cpu.repack);
+        Ok((memory, device))
     }
 }
 

@@ -58,14 +58,33 @@ pub(super) struct Store {
     pub(super) allocated: usize,
 }
 
+/// A buffer, or what a plan knows of one.
+pub(super) trait Buffers {
+    fn len(&self) -> usize;
+    fn capacity(&self) -> usize;
+}
+
+impl Buffers for Vec<f32> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+    fn capacity(&self) -> usize {
+        self.capacity()
+    }
+}
+
+/// The buffer to take for one of this length: one that had it, or else the smallest that is large enough, or the largest, which has to grow.
+pub(super) fn choose<B: Buffers>(buffers: &[B], len: usize) -> Option<usize> {
+    let all = || buffers.iter().enumerate();
+    let fits = all().filter(|(_, buffer)| buffer.capacity() >= len);
+    let found = fits.min_by_key(|(_, buffer)| (buffer.len() != len, buffer.capacity()));
+    found.or_else(|| all().max_by_key(|(_, buffer)| buffer.capacity())).map(|(i, _)| i)
+}
+
 impl Store {
-    /// A buffer of this length, of any content: one that had it, or else the smallest that is large enough, or the largest, grown. What a
-    /// buffer has lost of its length is filled when it gets it back.
+    /// A buffer of this length, of any content. What a buffer has lost of its length is filled when it gets it back.
     pub(super) fn floats(&mut self, len: usize) -> Vec<f32> {
-        let fits = |(_, buffer): &(usize, &Vec<f32>)| buffer.capacity() >= len;
-        let buffers = || self.floats.iter().enumerate();
-        let found = buffers().filter(fits).min_by_key(|(_, buffer)| (buffer.len() != len, buffer.capacity()));
-        let found = found.or_else(|| buffers().max_by_key(|(_, buffer)| buffer.capacity())).map(|(i, _)| i);
+        let found = choose(&self.floats, len);
         let mut buffer = found.map_or_else(Vec::new, |i| self.floats.swap_remove(i));
         if buffer.capacity() < len {
             let before = buffer.capacity();

@@ -3,12 +3,14 @@
 mod act;
 mod cache;
 mod ops;
+mod plan;
 mod weight;
 
 pub use act::Act;
+pub use plan::{CpuPlan, PlannedAct, PlannedWeight, WeightBytes};
 pub use weight::Weight;
 
-use act::{Store, lock};
+use act::{Buffers, Store, lock};
 use cache::Caches;
 
 use crate::{ActivationPrecision, Batch, CacheId, Error, KvShape};
@@ -76,10 +78,10 @@ pub struct CpuOptions {
     /// pages let through, but other programs no longer share the weights. Not for the KV cache, of which a short sequence touches a little of
     /// many pages.
     pub huge_pages: When,
-    /// Copy weights of block formats, such as Q4_K, from a mapped file to the order in which products load them: up to twice as fast for one
-    /// token at a time.
+    /// Copy weights of block formats, such as Q4_K, to the order in which products load them: up to twice as fast for one token at a time.
     pub repack: When,
-    /// Bring mapped weights into memory as they are uploaded, with all threads.
+    /// Bring mapped weights into memory as they are uploaded, with all threads, and check them. Without it, what stays in a mapped file is
+    /// neither read nor checked before it is used.
     pub prefault: bool,
     /// Keep weights from being swapped out or dropped.
     pub lock: bool,

@@ -6,8 +6,8 @@ use crate::{
     Stage, add_norm,
 };
 use std::ops::Range;
-use trine_kernels::{ActivationLayout, Attention, AttentionOptions, Input, Matrix, Routes};
-use trine_tensor::View;
+use trine_kernels::{ActivationLayout, Attention, AttentionOptions, CpuExecutor, Input, Matrix, Routes};
+use trine_tensor::{Format, View};
 
 impl Backend for Cpu {
     type Weight = Weight;
@@ -164,6 +164,21 @@ impl Backend for Cpu {
     }
 }
 
+/// What a product with a matrix of this format takes.
+pub(super) fn layout_of(
+    executor: &CpuExecutor,
+    format: &Format,
+    role: Role,
+    precision: ActivationPrecision,
+) -> ActivationLayout {
+    match (executor.activation_layout(format), role) {
+        (ActivationLayout::PerBlock, Role::BitLinear) => ActivationLayout::PerTokenSpread,
+        (layout, Role::BitLinear) => layout,
+        _ if precision == ActivationPrecision::F32 => ActivationLayout::F32,
+        (layout, _) => layout,
+    }
+}
+
 impl Cpu {
     /// `x · wᵀ`.
     fn product(&mut self, matrix: Matrix, role: Role, x: &Act) -> Act {
@@ -172,12 +187,7 @@ impl Cpu {
         if x.data.is_empty() {
             return out;
         }
-        let form = match (self.executor.activation_layout(matrix.format), role) {
-            (ActivationLayout::PerBlock, Role::BitLinear) => ActivationLayout::PerTokenSpread,
-            (form, Role::BitLinear) => form,
-            _ if self.options.activations == ActivationPrecision::F32 => ActivationLayout::F32,
-            (form, _) => form,
-        };
+        let form = layout_of(&self.executor, matrix.format, role, self.options.activations);
         if form != ActivationLayout::F32 {
             self.derive(x, form);
         } else if role == Role::BitLinear {

@@ -1,9 +1,9 @@
 //! Weights of the CPU: where their bytes go, and the checks on the way.
 
-use super::{Cpu, lock};
+use super::{Cpu, CpuOptions, lock};
 use crate::{Error, Role};
 use std::sync::Mutex;
-use trine_kernels::{Matrix, PANEL, interleave};
+use trine_kernels::{CpuExecutor, Matrix, PANEL, interleave};
 use trine_tensor::{Format, View, memory};
 
 /// Columns that the exact integer sums of ternary products allow: `3 * 127 * 2^22 < 2^31`.
@@ -46,6 +46,22 @@ impl Weight {
     }
 }
 
+/// The same tensor in memory of its own. Reading a few bytes through a mapping would bring many pages around them into memory.
+fn read(view: &View) -> Result<View, Error> {
+    let mut bytes = vec![0; view.bytes.len()];
+    let read = view.copy_to(0, &mut bytes);
+    read.map_err(|source| Error::Read { tensor: view.name.clone(), source: Box::new(source) })?;
+    Ok(View::new(view.name.clone(), view.format, view.shape.clone(), bytes).expect("as it was"))
+}
+
+/// Whether the bytes of a matrix are copied, and whether its rows are interleaved then.
+pub(super) fn placement(options: &CpuOptions, executor: &CpuExecutor, view: &View) -> (bool, bool) {
+    // Parts of a matrix, one for each head or expert, are multiplied alone.
+    let panels = view.shape.len() < 3 || view.shape[view.shape.len() - 2].is_multiple_of(PANEL);
+    let repack = options.repack.is_on() && panels && executor.interleaves(view.format);
+    (repack || options.huge_pages.is_on() && view.is_mapped(), repack)
+}
+
 /// Bytes of a weight that one thread reads at once.
 const PIECE: usize = 1 << 20;
 
@@ -58,7 +74,7 @@ impl Cpu {
             return Err(unfit("it is raw data, not weights"));
         }
         match role {
-            Role::Norm | Role::Bias => row = view.decode(),
+            Role::Norm | Role::Bias => row = read(&view)?.decode(),
             Role::Embedding | Role::Head | Role::Linear | Role::BitLinear => {
                 if view.cols() > MAX_COLUMNS {
                     return Err(Error::TooWide { found: view.cols(), tensor: view.name, most: MAX_COLUMNS });
@@ -77,13 +93,9 @@ impl Cpu {
 
     /// Brings the bytes of a matrix to where the options want them, and says whether its rows are interleaved now.
     fn place(&mut self, view: View) -> Result<(View, bool), Error> {
-        // Parts of a matrix, one for each head or expert, are multiplied alone.
-        let panels = view.shape.len() < 3 || view.shape[view.shape.len() - 2].is_multiple_of(PANEL);
-        let repack =
-            self.options.repack.is_on() && view.is_mapped() && panels && self.executor.interleaves(view.format);
-        let copy = repack || self.options.huge_pages.is_on() && view.is_mapped();
+        let (copy, repack) = placement(&self.options, &self.executor, &view);
         let view = if copy { self.copy(view, repack)? } else { view };
-        if !repack {
+        if !repack && (self.options.prefault || !view.is_mapped()) {
             self.check(&view)?;
         }
         if self.options.prefault {

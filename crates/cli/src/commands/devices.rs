@@ -51,6 +51,8 @@ struct DeviceReport {
 #[derive(Serialize)]
 struct CpuReport {
     model: Option<String>,
+    /// CPU packages that this process may use.
+    sockets: Option<usize>,
     /// Physical cores of the machine.
     physical_cores: Option<usize>,
     /// Logical CPUs of the machine.
@@ -122,8 +124,10 @@ fn report() -> DevicesReport {
     let (physical_cores, logical_cpus) =
         (System::physical_core_count().ok(), system.as_ref().map(|system| system.cpus().len()));
     let threads = topology.threads();
+    let sockets = sockets(topology.cores.iter().flatten(), Path::new("/sys/devices/system/cpu"));
     let cpu = CpuReport {
         model,
+        sockets,
         physical_cores,
         logical_cpus,
         smt: physical_cores.zip(logical_cpus).map(|(physical, logical)| logical > physical),
@@ -175,6 +179,13 @@ fn features() -> Vec<&'static str> {
     Vec::new()
 }
 
+/// Packages of these CPUs on Linux; none on other systems.
+fn sockets<'a>(cpus: impl Iterator<Item = &'a usize>, folder: &Path) -> Option<usize> {
+    let package = |cpu: &usize| std::fs::read_to_string(folder.join(format!("cpu{cpu}/topology/physical_package_id")));
+    let packages: std::collections::BTreeSet<String> = cpus.map(package).collect::<Result<_, _>>().ok()?;
+    Some(packages.len()).filter(|&packages| packages > 0)
+}
+
 /// The caches of the first CPU on Linux; none on other systems.
 fn caches(folder: &Path) -> Vec<CpuCache> {
     let mut caches = Vec::new();
@@ -211,6 +222,7 @@ fn print(report: &DevicesReport, out: &mut impl Write) -> std::io::Result<()> {
     };
     let (physical, logical) = (number(cpu.physical_cores), number(cpu.logical_cpus));
     facts.push("cores", format!("{physical} physical, {logical} logical, {smt}"));
+    facts.push("sockets", number(cpu.sockets));
     facts.push("cores available", number(cpu.cores_available));
     if let Some(quota) = cpu.cpu_quota {
         facts.push("CPU quota", format!("{quota} CPUs"));

@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Compute the embedding of each text, a vector of length 1
 ///
-/// Some models expect a prefix, such as "search_query: ", which is part of the text.
+/// Some models expect a prefix, such as "search_query: ". It is part of the text, unless the model's folder has it as a prompt
+/// (config_sentence_transformers.json): the default one precedes each text.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     trine embed bge.gguf \"The cat sleeps.\" \"A dog barks.\"\n  \
@@ -21,6 +22,12 @@ pub struct Embed {
     model: PathBuf,
     /// Texts [default: the lines of stdin]
     texts: Vec<String>,
+    /// Name of the prompt that precedes each text [default: the model's default prompt]
+    #[arg(long, value_name = "NAME")]
+    prompt_name: Option<String>,
+    /// Embed the texts alone, without the model's default prompt
+    #[arg(long, conflicts_with = "prompt_name")]
+    no_prompt: bool,
     /// Print an object for each text, with its number of tokens
     #[arg(long)]
     json: bool,
@@ -35,7 +42,14 @@ impl Embed {
     pub fn run(self) -> Result<Exit> {
         let stop = interrupt::flag()?;
         let mut embedder = self.load.load_embedder(&self.model, self.quiet, &stop)?;
+        if self.no_prompt || self.prompt_name.is_some() {
+            embedder.choose_prompt(self.prompt_name.as_deref())?;
+        }
         if !self.quiet {
+            if !embedder.prompt().is_empty() {
+                let prompt = format!("{:?}", embedder.prompt());
+                note!("note: each text follows the prompt {}; --no-prompt leaves it out", table::visible(&prompt));
+            }
             embedder.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
         }
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
@@ -49,7 +63,11 @@ impl Embed {
                 return Ok(Exit::Interrupted);
             }
             let text = text.with_context(|| format!("line {} of standard input", i + 1))?;
-            let ids = embedder.tokens(&text);
+            let (ids, cut) = embedder.encode(&text);
+            if cut > 0 && !self.quiet {
+                let (number, most) = (i + 1, ids.len());
+                note!("warning: text {number}: the model takes {most} tokens of a text: left out the last {cut}");
+            }
             let embedding = embedder.embed_tokens(&ids).with_context(|| format!("text {}", i + 1))?;
             match self.json {
                 true => writeln!(out, "{}", json!({ "index": i, "tokens": ids.len(), "embedding": embedding }))?,

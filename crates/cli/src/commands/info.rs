@@ -1,5 +1,5 @@
 use crate::exit::Exit;
-use crate::load::LayoutArgs;
+use crate::load::{LayoutArgs, MachineArgs};
 use crate::table::{self, Facts};
 use crate::units;
 use anyhow::Result;
@@ -9,7 +9,6 @@ use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
-use trine_engine::EngineOptions;
 use trine_model::{Language, Spec};
 use trine_tensor::{Array, File, FileFormat, Value};
 
@@ -23,9 +22,13 @@ use trine_tensor::{Array, File, FileFormat, Value};
 pub struct Info {
     /// Model: a GGUF or safetensors file, or its folder
     model: PathBuf,
-    /// Context length for the memory estimate [default: the model's, at most 4096]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Context length of the memory plan [default: the model's, at most 4096]
+    #[arg(long, value_name = "N", env = "TRINE_CONTEXT", value_parser = clap::value_parser!(u32).range(1..))]
     context: Option<u32>,
+    /// Maximum number of prompt tokens in one forward pass of the memory plan [default: 512]
+    #[arg(long, value_name = "N", env = "TRINE_BATCH", hide_short_help = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    batch: Option<u32>,
     #[command(flatten)]
     layouts: LayoutArgs,
     /// List all tensors
@@ -40,6 +43,8 @@ pub struct Info {
     /// Print JSON; unknown values are null
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    machine: MachineArgs,
 }
 
 /// Shown elements of a list in the metadata.
@@ -54,8 +59,11 @@ struct InfoReport {
     bytes: u64,
     name: Option<String>,
     architecture: Option<String>,
-    /// Whether the architecture is known.
+    /// Whether it can be run.
     supported: bool,
+    /// Whether the architecture is one that is known.
+    #[serde(skip)]
+    known: bool,
     parameters: u64,
     bits_per_weight: Option<f64>,
     formats: Vec<FormatReport>,
@@ -116,6 +124,7 @@ struct MemoryReport {
     weights_bytes: u64,
     kv_cache_bytes: u64,
     scratch_bytes: u64,
+    program_bytes: u64,
     total_bytes: u64,
 }
 
@@ -143,7 +152,12 @@ impl Info {
 
     fn report(&self, file: &File) -> InfoReport {
         let mut warnings = file.warnings().to_vec();
-        let spec = Spec::of(file).map_err(|error| warnings.push(error.to_string())).ok();
+        let mut known = true;
+        let spec = Spec::of(file).map_err(|error| {
+            known = !matches!(error, trine_model::Error::UnknownArch { .. } | trine_model::Error::NoConfig { .. });
+            warnings.push(error.to_string());
+        });
+        let spec = spec.ok();
         let language = Language::of(file).map_err(|error| warnings.push(error.to_string())).ok();
         warnings.extend(spec.iter().flat_map(|spec| &spec.warnings).cloned());
         if let Some(language) = &language {
@@ -155,9 +169,24 @@ impl Info {
                 warnings.push(error.to_string());
             }
         }
-        let weights = file.tensors().filter(|view| trine_model::is_weight(file, &view.name));
-        let weights: u64 = weights.map(|view| view.bytes.len() as u64).sum();
         let parameters = trine::parameters(file);
+        let memory = spec.as_ref().and_then(|spec| {
+            let context = self.context.map_or(spec.context_length.min(4096), |context| context as usize);
+            let mut options = self.machine.options();
+            options.engine.context = Some(context);
+            if let Some(batch) = self.batch {
+                options.engine.prefill_chunk = batch as usize;
+            }
+            let memory = options.plan(file).map_err(|error| warnings.push(error.to_string())).ok()?;
+            Some(MemoryReport {
+                context,
+                weights_bytes: memory.weights,
+                kv_cache_bytes: memory.kv_cache,
+                scratch_bytes: memory.scratch,
+                program_bytes: memory.program,
+                total_bytes: memory.total(),
+            })
+        });
         let tensor = |view: &trine_tensor::View| TensorReport {
             name: view.name.clone(),
             format: view.format.name,
@@ -176,22 +205,12 @@ impl Info {
             name: text("general.name"),
             architecture: text("general.architecture").or_else(of_config),
             supported: spec.is_some(),
+            known,
             parameters,
-            bits_per_weight: (parameters > 0).then(|| weights as f64 * 8.0 / parameters as f64),
+            bits_per_weight: trine::bits_per_weight(file),
             formats: formats(file),
             notes: file.notes().iter().chain(spec.iter().flat_map(|spec| &spec.notes)).cloned().collect(),
-            memory: spec.as_ref().map(|spec| {
-                let context = self.context.map_or(spec.context_length.min(4096), |context| context as usize);
-                let engine = EngineOptions::default();
-                let memory = trine::Memory::of(file, spec, context, engine.prefill_chunk, engine.cache_type);
-                MemoryReport {
-                    context,
-                    weights_bytes: memory.weights,
-                    kv_cache_bytes: memory.kv_cache,
-                    scratch_bytes: memory.scratch,
-                    total_bytes: memory.total(),
-                }
-            }),
+            memory,
             shape: spec.map(|spec| ShapeReport {
                 n_layers: spec.n_layers,
                 hidden_size: spec.hidden_size,
@@ -216,7 +235,7 @@ impl Info {
 /// Tensors and bytes of each format, largest first.
 fn formats(file: &File) -> Vec<FormatReport> {
     let mut formats = BTreeMap::new();
-    for view in file.tensors() {
+    for view in trine::distinct(file) {
         let (tensors, bytes) = formats.entry(view.format.name).or_insert((0, 0));
         *tensors += 1;
         *bytes += view.bytes.len() as u64;
@@ -298,16 +317,20 @@ fn shorten(value: &Value) -> Json {
 
 fn print(report: &InfoReport, out: &mut impl Write) -> std::io::Result<()> {
     let mut facts = Facts::default();
-    facts.push("file", format!("{} ({}, {})", report.path, report.kind, units::bytes(report.bytes)));
+    facts.push("file", format!("{} ({}, {} on disk)", report.path, report.kind, units::bytes(report.bytes)));
     facts.push("name", report.name.as_deref().unwrap_or("unknown"));
-    let unsupported = if report.supported { "" } else { " (not supported)" };
+    let unsupported = match (report.supported, report.known) {
+        (true, _) => "",
+        (false, true) => " (known, but see the warning)",
+        (false, false) => " (not supported)",
+    };
     facts.push("architecture", format!("{}{unsupported}", report.architecture.as_deref().unwrap_or("unknown")));
     facts.push("parameters", units::count(report.parameters));
     let bits = report.bits_per_weight.map_or("unknown".to_owned(), |bits| format!("{bits:.2}"));
     facts.push("bits per weight", bits);
     for format in &report.formats {
         let name = format!("format {}", format.name);
-        facts.push(name, format!("{} tensors, {}", format.tensors, units::bytes(format.bytes)));
+        facts.push(name, format!("{}, {}", units::plural(format.tensors as u64, "tensor"), units::bytes(format.bytes)));
     }
     for note in &report.notes {
         facts.push("note", note);
@@ -335,11 +358,12 @@ fn print(report: &InfoReport, out: &mut impl Write) -> std::io::Result<()> {
     facts.push("chat template", if report.chat_template { "yes" } else { "no" });
     if let Some(memory) = &report.memory {
         let plan = format!(
-            "{}: weights {}, KV cache {}, activations up to {}",
+            "{}: weights {}, KV cache {}, activations {}, program {}",
             units::bytes(memory.total_bytes),
             units::bytes(memory.weights_bytes),
             units::bytes(memory.kv_cache_bytes),
-            units::bytes(memory.scratch_bytes)
+            units::bytes(memory.scratch_bytes),
+            units::bytes(memory.program_bytes)
         );
         facts.push(format!("memory, context {}", units::count(memory.context as u64)), plan);
     }

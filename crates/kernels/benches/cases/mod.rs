@@ -61,4 +61,31 @@ impl Case {
         self.executor.product(matrix, input, &mut self.out);
         &self.out
     }
+
+    /// The same product as plain Rust does it at its best: each row is decoded to floats once, and multiplied in lanes that the compiler can
+    /// make vectors of, for the CPU that the program is compiled for.
+    #[allow(dead_code, reason = "one benchmark compares with it")]
+    pub fn run_plain(&mut self) -> &[f32] {
+        let Case { format, bytes, x, out, .. } = self;
+        let (rows, tail) = bytes.split_at(bytes.len() - format.tail);
+        let mut row = vec![0.0; SIDE];
+        for (i, bytes) in rows.chunks_exact(rows.len() / SIDE).enumerate() {
+            (format.decode)(bytes, tail, &mut row);
+            for (token, x) in x.chunks_exact(SIDE).enumerate() {
+                out[token * SIDE + i] = dot(&row, x);
+            }
+        }
+        out
+    }
+}
+
+#[allow(dead_code, reason = "one benchmark compares with it")]
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0.0; 16];
+    for (a, b) in a.as_chunks::<16>().0.iter().zip(b.as_chunks::<16>().0) {
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            *sum += a * b;
+        }
+    }
+    sums.iter().sum()
 }

@@ -4,6 +4,7 @@ use super::disjoint::Disjoint;
 use super::scratch::{grow, lock};
 use super::{CpuExecutor, MIN_PARALLEL_WORK};
 use crate::attention::forward::{Attention, AttentionTile, CHUNK, ROWS, normalize, scratch_len, state_len};
+use crate::attention::options::AttentionOptions;
 use crate::cache_line::CacheLine;
 use crate::kv::{KvLayout, Span};
 
@@ -56,7 +57,7 @@ impl CpuExecutor {
         assert!(job.spans.last().is_none_or(|span| (span.row + span.tokens) * job.n_heads * dim <= out.len()));
         let (plan, threads) = (Plan::new(job), self.threads());
         let out = Output { job, data: Disjoint::of(out) };
-        if plan.work < MIN_PARALLEL_WORK || threads == 1 || plan.chunks <= 1 || plan.tasks() >= 4 * threads {
+        if plan.is_by_tile(threads) {
             self.attend_by_tile(&plan, &out);
         } else {
             self.attend_by_chunk(&plan, &out);
@@ -129,6 +130,20 @@ impl CpuExecutor {
     }
 }
 
+/// Bytes that attention over these spans takes beside its output: the scratch of all threads, and the states that they share.
+pub fn attention_bytes(
+    layout: KvLayout,
+    n_heads: usize,
+    options: AttentionOptions,
+    spans: &[Span],
+    threads: usize,
+) -> usize {
+    let job = Attention { q: &[], n_heads, layout, cache: &[], options, sinks: &[], spans, blocks: &[] };
+    let plan = Plan::new(&job);
+    let states = if plan.is_by_tile(threads) { 0 } else { plan.tasks() * plan.chunks * plan.rows * plan.state_len };
+    (threads * plan.scratch_len() + states) * size_of::<CacheLine>()
+}
+
 /// How the attention of a batch is cut into tiles: a task is a tile of one KV head.
 struct Plan<'a> {
     job: &'a Attention<'a>,
@@ -163,6 +178,11 @@ impl<'a> Plan<'a> {
             state_len: state_len(layout),
             work: 2 * layout.head_dim * job.n_heads * spans.iter().map(seen).sum::<usize>(),
         }
+    }
+
+    /// Whether a tile is a task, or else a run of its chunks.
+    fn is_by_tile(&self, threads: usize) -> bool {
+        self.work < MIN_PARALLEL_WORK || threads == 1 || self.chunks <= 1 || self.tasks() >= 4 * threads
     }
 
     fn tasks(&self) -> usize {

@@ -1,7 +1,7 @@
 //! Runs kernels on a thread pool: cuts operations into tasks and owns all memory that kernels need.
 
 mod adjoint;
-mod attention;
+pub(crate) mod attention;
 mod attention_backward;
 mod disjoint;
 mod elementwise;

@@ -72,6 +72,22 @@ impl CpuExecutor {
     }
 }
 
+impl QuantizedActivations {
+    /// Bytes that activations `[tokens, cols]` take in this layout: those of blocks, and those of lines.
+    pub fn bytes_for(tokens: usize, cols: usize, layout: ActivationLayout) -> [usize; 2] {
+        let blocks = tokens * cols / GROUP * size_of::<ActivationBlock>();
+        let lines = |width: usize| tokens * (width + size_of::<f32>() + size_of::<i32>());
+        let whole = cols.next_multiple_of(size_of::<CacheLine>());
+        match layout {
+            ActivationLayout::F32 => [0, 0],
+            ActivationLayout::PerBlock => [blocks, 0],
+            ActivationLayout::PerToken => [0, lines(whole)],
+            ActivationLayout::PerTokenSpread => [blocks, lines(whole)],
+            ActivationLayout::Tq1 => [0, lines(cols / 256 * TQ1_WIDTH)],
+        }
+    }
+}
+
 /// The part of `0..parts` that a task does.
 fn share(task: usize, tasks: usize, parts: usize) -> Range<usize> {
     task * parts / tasks..(task + 1) * parts / tasks

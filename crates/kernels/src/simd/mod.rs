@@ -21,7 +21,7 @@ pub(crate) mod avx512;
 pub(crate) mod neon;
 
 pub(crate) use bytes::{BYTES, Grid, SimdBytes};
-pub(crate) use features::missing_features;
+pub use features::require_cpu_features;
 pub(crate) use float::{LANES, SimdF32};
 pub(crate) use int::SimdI32;
 

@@ -8,7 +8,7 @@ use std::path::Path;
 /// A loss of speed beyond this is a regression.
 pub const THRESHOLD: f64 = 0.05;
 
-/// Bandwidths that differ by more are of two states of the machine, between which speeds cannot be compared.
+/// Bandwidths that differ by more are of two states of the machine, which may be why speeds differ where memory has a part in them.
 const SAME_STATE: f64 = 0.15;
 
 /// When others take so much more of the CPUs than before, what is slower need not be Trine.
@@ -61,12 +61,19 @@ pub enum Verdict {
     },
     /// The baseline has no such test.
     NotInBaseline,
-    /// Memory had another speed then: the machine was in another state.
+    /// Memory had another speed then, which may be why it is slower, or hide that it is.
     OtherBandwidth {
         /// Bytes per second then.
         then: f64,
         now: f64,
     },
+}
+
+impl Verdict {
+    /// Whether it stays open if Trine is slower.
+    pub fn is_open(self) -> bool {
+        matches!(self, Verdict::Unclear { .. } | Verdict::OtherNoise { .. } | Verdict::OtherBandwidth { .. })
+    }
 }
 
 /// Reads a report.
@@ -151,18 +158,22 @@ fn judge(now: &Outcome, then: Option<&Outcome>) -> Comparison {
         verdict,
     };
     let Some(then) = then else { return unknown(Verdict::NotInBaseline) };
-    if let (Some(then), Some(now)) = (bandwidth(then), bandwidth(now))
-        && (then - now).abs() > SAME_STATE * then.max(now)
-    {
-        return unknown(Verdict::OtherBandwidth { then, now });
-    }
     let Some(found) = shift(&now.speeds(), &then.speeds()) else { return unknown(Verdict::Unclear { more: 1 }) };
     let Shift { ratio, interval, p } = found;
+    let memory = by_memory(then, now);
+    let known = |outcome| bandwidth(outcome).unwrap_or(0.0);
+    let other_bandwidth = Verdict::OtherBandwidth { then: known(then), now: known(now) };
     let verdict = match interval {
-        Some((_, high)) if high < 1.0 && ratio < 1.0 - THRESHOLD => match (noise(then), noise(now)) {
-            (Some(then), Some(now)) if now <= then + SAME_NOISE => Verdict::Regression,
-            (then, now) => Verdict::OtherNoise { then, now },
-        },
+        // Slower than memory explains.
+        Some((_, high)) if high < memory.min(1.0) && ratio < (1.0 - THRESHOLD) * memory.min(1.0) => {
+            match (noise(then), noise(now)) {
+                (Some(then), Some(now)) if now <= then + SAME_NOISE => Verdict::Regression,
+                (then, now) => Verdict::OtherNoise { then, now },
+            }
+        }
+        Some((_, high)) if high < 1.0 && ratio < 1.0 - THRESHOLD => other_bandwidth,
+        // Faster memory may hide that Trine is slower.
+        Some(_) if memory > 1.0 + THRESHOLD => other_bandwidth,
         Some((_, high)) if high < 1.0 => Verdict::Slower,
         Some((low, _)) if low > 1.0 => Verdict::Faster,
         Some((low, high)) if low >= 1.0 - THRESHOLD && high <= 1.0 / (1.0 - THRESHOLD) => Verdict::NoDifference,
@@ -179,6 +190,18 @@ fn more(interval: Option<(f64, f64)>, n: usize) -> usize {
     let narrow = -(1.0 - THRESHOLD).ln();
     let needed = n as f64 * ((high / low).ln() / 2.0 / narrow).powi(2);
     (needed.ceil() as usize).saturating_sub(n).max(1)
+}
+
+/// The ratio of speeds that another bandwidth alone may cause; 1 where it is about the same. Of the time of a test, memory takes the share
+/// of the bandwidth that it uses, or all of it where that is unknown.
+fn by_memory(then: &Outcome, now: &Outcome) -> f64 {
+    match (bandwidth(then), bandwidth(now)) {
+        (Some(before), Some(after)) if (before - after).abs() > SAME_STATE * before.max(after) => {
+            let share = then.bandwidth_share.map_or(1.0, |share| share.clamp(0.0, 1.0));
+            1.0 / (1.0 - share + share * before / after)
+        }
+        _ => 1.0,
+    }
 }
 
 /// The median bandwidth around the runs.

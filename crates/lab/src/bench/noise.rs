@@ -51,13 +51,6 @@ impl Snapshot {
     }
 }
 
-/// The most memory that this process had at once, in bytes, mapped files included; `None` where the system does not tell.
-pub fn peak_memory() -> Option<u64> {
-    let status = read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

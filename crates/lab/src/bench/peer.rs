@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use trine_tensor::File;
+use trine_tensor::{File, Format};
 
 /// Which program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,13 +20,26 @@ pub enum PeerKind {
 pub struct Peer {
     kind: PeerKind,
     file: PathBuf,
-    threads: usize,
+    options: PeerOptions,
     /// The Python that holds the model.
     process: Option<Process>,
     /// What it says its version is.
     pub version: Option<String>,
     /// How long it took to load the model.
     pub load_seconds: Option<f64>,
+    /// From opening the file to the first token after a prompt of one.
+    pub first_token_seconds: Option<f64>,
+}
+
+/// What a program is told of how Trine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerOptions {
+    /// Threads for one token at a time.
+    pub threads: usize,
+    /// Threads for batches of more.
+    pub threads_batch: usize,
+    /// What keys and values are kept as.
+    pub cache_type: &'static Format,
 }
 
 struct Process {
@@ -58,14 +71,18 @@ impl Peer {
     ///
     /// # Errors
     /// When it is not there or cannot open the file.
-    pub fn start(kind: PeerKind, file: &Path, threads: usize, tests: &[Test]) -> Result<Peer, Error> {
-        let mut peer = Peer { kind, file: file.to_owned(), threads, process: None, version: None, load_seconds: None };
+    pub fn start(kind: PeerKind, file: &Path, options: PeerOptions, tests: &[Test]) -> Result<Peer, Error> {
+        let (version, load_seconds, first_token_seconds) = (None, None, None);
+        let file = file.to_owned();
+        let mut peer = Peer { kind, file, options, process: None, version, load_seconds, first_token_seconds };
+        let (file, PeerOptions { threads, threads_batch, cache_type }) = (&peer.file.clone(), options);
         match &peer.kind {
             PeerKind::Xllamacpp { python } => {
                 let most = |count: fn(&Test) -> usize| tests.iter().map(count).max().unwrap_or(0).to_string();
                 let mut command = Command::new(python);
                 command.args(["-c", include_str!("xllamacpp.py")]).arg(file);
-                command.args([threads.to_string(), most(|test| test.sequences)]);
+                command.args([threads.to_string(), threads_batch.to_string()]);
+                command.args([cache_type.id.unwrap_or_default().to_string(), most(|test| test.sequences)]);
                 command.args([most(|test| test.tokens + test.depth), most(|test| test.depth)]);
                 let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
                 let mut child = spawned.map_err(|error| {
@@ -77,6 +94,7 @@ impl Peer {
                 let ready = peer.answer().map_err(|error| explained(error, file))?;
                 peer.version = ready["version"].as_str().map(str::to_owned);
                 peer.load_seconds = ready["load_seconds"].as_f64();
+                peer.first_token_seconds = ready["first_token_seconds"].as_f64();
             }
             PeerKind::LlamaBench { program } => {
                 let ran = Command::new(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -119,7 +137,8 @@ impl Peer {
         };
         let mut command = Command::new(program);
         command.arg("-m").arg(&self.file).args(["-r", "1", "-o", "json"]);
-        command.args(["-t", &self.threads.to_string(), "-p", &prefill.to_string(), "-n", &decode.to_string()]);
+        command.args(arguments(self.options, test));
+        command.args(["-p", &prefill.to_string(), "-n", &decode.to_string()]);
         if test.depth > 0 {
             command.args(["-d", &test.depth.to_string()]);
         }
@@ -132,6 +151,19 @@ impl Peer {
             self.problem(format!("{test}: {last}"))
         })
     }
+}
+
+/// Threads and KV cache of a test, as llama-bench takes them.
+fn arguments(options: PeerOptions, test: Test) -> Vec<String> {
+    let PeerOptions { threads, threads_batch, cache_type } = options;
+    let (threads, cache) = (if test.is_batch() { threads_batch } else { threads }, cache_type.name.to_lowercase());
+    let mut arguments = vec!["-t".to_owned(), threads.to_string(), "-ctk".to_owned(), cache.clone()];
+    arguments.extend(["-ctv".to_owned(), cache]);
+    if cache_type.block > 1 {
+        // It quantizes values in flash attention alone.
+        arguments.extend(["-fa".to_owned(), "1".to_owned()]);
+    }
+    arguments
 }
 
 /// With what llama.cpp does not say: what stands in the file that it does not know, and what it knows instead.
@@ -169,5 +201,24 @@ impl Subject for Peer {
 
     fn is_here(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trine_tensor::format::{F16, F32, Q8_0};
+
+    #[test]
+    fn llama_bench_is_told_the_threads_of_the_test_and_the_kv_type() {
+        let test = |kind, tokens, sequences| Test { kind, tokens, sequences, depth: 0 };
+        for (cache_type, test, expected) in [
+            (&F32, test(Kind::Prefill, 512, 1), "-t 8 -ctk f32 -ctv f32"),
+            (&F16, test(Kind::Decode, 64, 1), "-t 4 -ctk f16 -ctv f16"),
+            (&Q8_0, test(Kind::Decode, 64, 1), "-t 4 -ctk q8_0 -ctv q8_0 -fa 1"),
+        ] {
+            let options = PeerOptions { threads: 4, threads_batch: 8, cache_type };
+            assert_eq!(arguments(options, test).join(" "), expected);
+        }
     }
 }

@@ -95,6 +95,9 @@ pub struct Outcome {
     pub confidence: f64,
     /// The least bytes that a run must read, per second.
     pub bytes_per_second: Option<f64>,
+    /// A share of what the machine can do is more than all of it: the limit was measured too low, or a cache gave what memory would have.
+    #[serde(default)]
+    pub beyond_limits: bool,
     /// Of the bandwidth measured around the runs.
     pub bandwidth_share: Option<f64>,
     /// Multiplications and additions with weights, per second.
@@ -124,6 +127,9 @@ pub struct Against {
     pub version: Option<String>,
     /// How long it took to load the model.
     pub load_seconds: Option<f64>,
+    /// From opening the file to the first token after a prompt of one.
+    #[serde(default)]
+    pub first_token_seconds: Option<f64>,
     /// The tests that it can do.
     pub results: Vec<Versus>,
 }
@@ -168,17 +174,21 @@ impl Outcome {
             if test.is_batch() { (limits.int8_batch, limits.f32_batch) } else { (limits.int8, limits.f32) };
         let noise =
             |which: fn(&super::Noise) -> f64| median(kept.iter().map(|sample| sample.noise.as_ref().map(which)));
+        let bandwidth_share = median(kept.iter().map(|run| Some(work?.bytes as f64 / run.seconds / run.bandwidth?)));
+        let int8_share = share(work.map(|work| work.int8), int8);
+        let f32_share = share(work.map(|work| work.f32), f32);
         Some(Outcome {
+            beyond_limits: [bandwidth_share, int8_share, f32_share].into_iter().flatten().any(|share| share > 1.0),
             test: test.to_string(),
             tokens_per_second: speed,
             low,
             high,
             confidence,
             bytes_per_second: work.map(|work| per_second(work.bytes)),
-            bandwidth_share: median(kept.iter().map(|run| Some(work?.bytes as f64 / run.seconds / run.bandwidth?))),
+            bandwidth_share,
             operations_per_second: work.map(|work| per_second(work.int8 + work.f32)),
-            int8_share: share(work.map(|work| work.int8), int8),
-            f32_share: share(work.map(|work| work.f32), f32),
+            int8_share,
+            f32_share,
             steal: noise(|noise| noise.steal),
             others: noise(|noise| noise.others),
             discarded,

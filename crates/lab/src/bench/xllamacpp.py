@@ -1,7 +1,8 @@
 """llama.cpp, held ready for tests: one JSON line when the model is loaded, then one for each line of `kind tokens sequences depth`.
 
 The C API is called inside the shared library of PyPI `xllamacpp`. Its parameter structs travel by value, so this script knows their layout,
-and refuses a library whose defaults are laid out differently. All but sizes and threads stays at llama.cpp's defaults.
+and refuses a library whose defaults are laid out differently. All but sizes, threads and the type of the KV cache stays at llama.cpp's
+defaults.
 """
 
 import ctypes
@@ -27,7 +28,7 @@ except ImportError as error:
     fail(f"{error}; `{sys.executable} -m pip install xllamacpp` installs it, --python names another Python")
 
 PATH = sys.argv[1]
-THREADS, SEQUENCES, CONTEXT, DEPTH = map(int, sys.argv[2:6])
+THREADS, THREADS_BATCH, CACHE_TYPE, SEQUENCES, CONTEXT, DEPTH = map(int, sys.argv[2:8])
 
 
 class Params(ctypes.Structure):
@@ -37,7 +38,8 @@ class Params(ctypes.Structure):
 
 
 # Words of llama_context_params.
-N_CTX, N_BATCH, N_SEQ_MAX, N_THREADS, N_THREADS_BATCH = 0, 1, 3, 7, 8
+N_CTX, N_BATCH, N_SEQ_MAX, N_THREADS, N_THREADS_BATCH, TYPE_K, TYPE_V = 0, 1, 3, 7, 8, 26, 27
+F16 = 1
 DEFAULTS = [512, 2048, 512, 1, 0, 0, 1, 4, 4, 0, *[2**32 - 1] * 4]
 
 
@@ -82,7 +84,7 @@ for name, restype, argtypes in [
 lib.llama_log_set(log, None)
 lib.llama_backend_init()
 params = lib.llama_context_default_params()
-if list(params.words[: len(DEFAULTS)]) != DEFAULTS:
+if list(params.words[: len(DEFAULTS)]) != DEFAULTS or [params.words[TYPE_K], params.words[TYPE_V]] != [F16, F16]:
     fail(f"the parameters of xllamacpp {xllamacpp.__version__} are laid out differently from those of 2026.10")
 
 start = time.perf_counter()
@@ -92,7 +94,8 @@ if not model:
 # Contexts are rounded up so that every sequence has its own.
 params.words[N_CTX] = (CONTEXT + 255) // 256 * 256 * SEQUENCES
 params.words[N_SEQ_MAX] = SEQUENCES
-params.words[N_THREADS] = params.words[N_THREADS_BATCH] = THREADS
+params.words[N_THREADS], params.words[N_THREADS_BATCH] = THREADS, THREADS_BATCH
+params.words[TYPE_K] = params.words[TYPE_V] = CACHE_TYPE
 context = lib.llama_init_from_model(model, params)
 if not context:
     fail(f"it cannot make a context for {PATH}: {errors[0] if errors else 'no reason given'}")
@@ -134,9 +137,12 @@ def test(kind, tokens, sequences, depth):
     return seconds
 
 
+run([(3, 0, 0, 1)])
+FIRST_TOKEN = time.perf_counter() - start
+lib.llama_memory_seq_rm(memory, 0, 0, -1)
 for sequence in range(SEQUENCES):
     prefill(sequence, 0, DEPTH)
-say(version=xllamacpp.__version__, load_seconds=LOADED)
+say(version=xllamacpp.__version__, load_seconds=LOADED, first_token_seconds=FIRST_TOKEN)
 for line in sys.stdin:
     kind, *sizes = line.split()
     say(seconds=test(kind, *map(int, sizes)))

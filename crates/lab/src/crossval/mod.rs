@@ -4,7 +4,7 @@
 mod reference;
 
 use reference::ReferenceStep;
-pub use reference::{Reference, Source};
+pub use reference::{PYTHON, Reference, Source};
 
 use serde::Serialize;
 use std::ops::ControlFlow;

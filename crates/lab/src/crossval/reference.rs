@@ -16,6 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Most bytes of an answer.
 const LONGEST: u64 = 256 << 20;
 
+/// The Python of `xllamacpp` where none is named.
+pub const PYTHON: &str = "python3";
+
 /// Where the reference is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -28,7 +31,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// What people mean by it: an address, a Python, a program of llama.cpp, or the folder of one. Every program of llama.cpp stands for the
+    /// What people mean by it: an address, `xllamacpp`, a Python that has that, a program of llama.cpp, or the folder of one. Every program of llama.cpp stands for the
     /// `llama-server` beside it, which alone tells ids and probabilities.
     pub fn of(name: &str) -> Source {
         if name.starts_with("http://") {
@@ -36,6 +39,9 @@ impl Source {
         }
         let path = Path::new(name);
         let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name == "xllamacpp" {
+            return Source::Python(PYTHON.into());
+        }
         if file.starts_with("python") {
             return Source::Python(path.to_owned());
         }

@@ -134,7 +134,7 @@ pub fn examine(
         Err(error) => return Some(DoctorReport { findings: vec![file::unopened(&error)], smoke_test: None }),
     };
     let spec = Spec::of(&file);
-    let quant_method = spec.as_ref().map_or(QuantMethod::None, |spec| spec.quant_method);
+    let quant_method = spec.as_ref().map_or(QuantMethod::None, |spec| spec.quant_method.clone());
     let tensors = if cpu.is_some() { tensors::count(&file, quant_method, progress)? } else { Vec::new() };
     let language = tokenizer.map_or_else(|| Language::of(&file), |path| Language::open(&path));
     let mut context =

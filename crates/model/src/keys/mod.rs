@@ -1,6 +1,9 @@
 //! The keys of a model by their GGUF names, from GGUF or translated from `config.json`.
 
+pub(crate) mod files;
+pub(crate) mod ignored;
 pub(crate) mod names;
+mod strict;
 
 use crate::{Arch, Error, Result};
 use serde_json::Value;
@@ -41,6 +44,9 @@ impl<'a> Keys<'a> {
     /// When the architecture is missing or unknown.
     pub fn of_gguf(file: &'a File) -> Result<Keys<'a>> {
         let missing = || Error::MissingKey { key: "general.architecture".into(), expected: "the name of one" };
+        if let Some(kind) = file.metadata().str("general.type")?.filter(|kind| *kind != "model") {
+            return Err(Error::bad("general.type", "a model", kind));
+        }
         let name = file.metadata().str("general.architecture")?.ok_or_else(missing)?;
         let unknown = || Error::UnknownArch { found: name.into(), known: Arch::gguf_list() };
         let arch = Arch::of_gguf(name).ok_or_else(unknown)?;
@@ -70,11 +76,26 @@ impl<'a> Keys<'a> {
     /// When it is out of range or of another type.
     pub fn count(&self, key: &str, range: RangeInclusive<u32>) -> Result<Option<usize>> {
         let default = self.default(key).map(|n| n as u32);
-        match self.metadata.u32(&self.name(key))?.or(default) {
+        match self.same(key)?.or(default) {
             Some(n) if range.contains(&n) => Ok(Some(n as usize)),
             Some(n) => Err(Error::bad(self.file_key(key), format!("{} to {}", range.start(), range.end()), n)),
             None => Ok(None),
         }
+    }
+
+    /// An integer, or that of every layer if there is one for each.
+    fn same(&self, key: &str) -> Result<Option<u32>> {
+        let name = self.name(key);
+        if !matches!(self.metadata.get(&name), Some(trine_tensor::Value::Array(_))) {
+            return Ok(self.metadata.u32(&name)?);
+        }
+        let layers = self.metadata.i32s(&name)?.unwrap_or_default();
+        let Some(other) = layers.iter().position(|n| *n != layers[0]) else {
+            let number = |&n: &i32| u32::try_from(n).map_err(|_| Error::bad(self.file_key(key), "counts", n));
+            return layers.first().map(number).transpose();
+        };
+        let found = format!("{} in layer 0 and {} in layer {other}", layers[0], layers[other]);
+        Err(Error::bad(self.file_key(key), "the same number in every layer", found))
     }
 
     /// An integer in `range` that must be there.

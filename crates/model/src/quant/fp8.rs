@@ -6,6 +6,15 @@ use crate::file_tensors::FileTensors;
 use trine_tensor::format::{BF16, F8_E4M3, F8_E5M2, F32};
 use trine_tensor::{TensorInfo, View};
 
+/// Ends of the names of scales that nothing here uses: activations, keys and values are not rounded to 8-bit floats.
+static UNUSED_SCALES: &[&str] =
+    &[".input_scale", ".activation_scale", ".output_scale", ".q_scale", ".k_scale", ".v_scale", ".prob_scale"];
+
+/// Whether a tensor is a scale of activations, or of a KV cache of 8-bit floats.
+pub fn is_unused_scale(name: &str) -> bool {
+    UNUSED_SCALES.iter().any(|end| name.ends_with(end))
+}
+
 pub fn is_fp8(view: &View) -> bool {
     view.format == &F8_E4M3 || view.format == &F8_E5M2
 }
@@ -25,13 +34,6 @@ impl Fp8 {
     /// When the scales are missing or do not fit.
     pub fn open(tensors: &FileTensors, weight: View, block_size: Option<[usize; 2]>) -> Result<Fp8> {
         let [rows, cols] = matrix(&weight)?;
-        // Scales of activations, which are not quantized here.
-        let layer = weight.name.trim_end_matches("weight");
-        for unused in ["input_scale", "activation_scale"].map(|part| format!("{layer}{part}")) {
-            if tensors.contains(&unused) {
-                tensors.view(&unused)?;
-            }
-        }
         let inverse = format!("{}_scale_inv", weight.name);
         let scale =
             tensors.view(&if tensors.contains(&inverse) { inverse } else { format!("{}_scale", weight.name) })?;

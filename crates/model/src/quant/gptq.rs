@@ -4,7 +4,6 @@ use super::check::{dtype, matrix, scales, shape};
 use super::grouped::{GroupQuantized, U32Words, range};
 use crate::file_tensors::FileTensors;
 use crate::{Error, Result};
-use trine_tensor::View;
 use trine_tensor::format::{I32, I64};
 
 /// The matrix `[outputs, inputs]` of a layer: `scale * (code - zero)`.
@@ -44,7 +43,11 @@ pub fn open(
             groups = given.iter().map(|&group| group as usize).collect();
         }
     }
-    check_groups(&scale, &groups, rows)?;
+    if count != group_size.map_or(1, |size| cols.div_ceil(size)) {
+        let expected = format!("a size by which {cols} inputs are the {count} groups of tensor `{}`", scale.name);
+        let found = group_size.map_or("-1".to_owned(), |size| size.to_string());
+        return Err(Error::bad("quantization_config.group_size", expected, found));
+    }
     let zero = part("qzeros")?;
     let stride = (rows * bits).div_ceil(32);
     shape(&zero, &[count, stride])?;
@@ -80,9 +83,4 @@ fn increment(words: &mut [u32], bits: usize) {
         // Only where a code continues in the next word.
         carry = if (32 * (i + 1)).is_multiple_of(bits) { 0 } else { sum >> 32 };
     }
-}
-
-fn check_groups(scales: &View, groups: &[usize], rows: usize) -> Result<()> {
-    let count = groups.iter().max().map_or(0, |last| last + 1);
-    if count > scales.rows() { shape(scales, &[count, rows]) } else { Ok(()) }
 }

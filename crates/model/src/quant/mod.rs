@@ -10,29 +10,27 @@ mod check;
 mod fp8;
 mod gptq;
 mod grouped;
+mod keys;
+mod layers;
 
 use crate::file_tensors::FileTensors;
-use crate::{Error, Result};
+use crate::{Error, Result, Sizes};
 use fp8::Fp8;
 use grouped::GroupQuantized;
+use layers::{DynamicLayers, GroupSettings, KeptLayers};
 use serde_json::Value;
-use trine_tensor::{TensorInfo, View};
+use trine_tensor::{File, TensorInfo, View};
 
 pub(crate) use bitnet::{absmean, ternary, ternary_format, unpack_trits};
-pub(crate) use fp8::is_fp8;
+pub(crate) use fp8::{is_fp8, is_unused_scale};
 
 /// `quantization_config.quant_method` of a Hugging Face folder: how it stores the weights of linear layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum QuantMethod {
     /// As plain tensors; every GGUF file.
     None,
-    /// Float weights that are rounded to ternary ones when loaded: `autobitlinear`, `online` (arXiv:2402.17764).
-    BitNetOnline,
-    /// Four ternary weights per byte, `offline`.
-    BitNet {
-        /// Weights are divided by `weight_scale` (`bitlinear`) instead of multiplied (`autobitlinear`).
-        inverse_scale: bool,
-    },
+    /// Ternary weights, and inputs that are rounded to 8 bits.
+    BitNet(BitNet),
     /// Integers with scales and zero points of groups of inputs (arXiv:2210.17323).
     Gptq {
         bits: usize,
@@ -40,6 +38,8 @@ pub enum QuantMethod {
         group_size: Option<usize>,
         /// Zero points are stored minus one, as in `checkpoint_format` `gptq`; `gptq_v2` stores them as they are.
         minus_one: bool,
+        /// Layers with other settings.
+        dynamic: DynamicLayers,
     },
     /// 4-bit integers with scales and zero points of groups of inputs (arXiv:2306.00978).
     Awq {
@@ -51,6 +51,60 @@ pub enum QuantMethod {
         /// Rows and columns per scale; `None` for a scale per row or per matrix.
         block_size: Option<[usize; 2]>,
     },
+}
+
+/// BitNet's linear layers, as `integrations/bitnet.py` of transformers computes them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BitNet {
+    pub weights: BitNetWeights,
+    /// Layers that are plain linear ones.
+    kept: KeptLayers,
+    /// Epsilon of the RMSNorm on the inputs of each of these layers, if there is one.
+    pub(crate) norm_eps: Option<f32>,
+}
+
+/// How BitNet's weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BitNetWeights {
+    /// In floats, which are rounded to ternary weights when loaded: `autobitlinear`, `online` (arXiv:2402.17764).
+    Rounded,
+    /// Four to a byte, multiplied by `weight_scale`, or else floats: `autobitlinear`, `offline`.
+    Scaled,
+    /// Four to a byte, divided by `weight_scale`: `bitlinear`.
+    Divided,
+}
+
+impl BitNet {
+    /// Whether a layer, by its name in the file, is one of BitNet's.
+    pub(crate) fn converts(&self, layer: &str) -> bool {
+        !self.kept.contains(layer)
+    }
+
+    /// The head that is made of the embedding, if a model of these sizes has such a one.
+    pub fn made_head(&self, sizes: &Sizes) -> Option<TensorInfo> {
+        let made = sizes.tied && self.weights == BitNetWeights::Rounded && self.converts("lm_head");
+        let (format, shape) = (ternary_format(sizes.hidden_size), vec![sizes.vocab_size, sizes.hidden_size]);
+        made.then(|| TensorInfo { name: "lm_head.weight".to_owned(), format, shape })
+    }
+
+    fn of(config: &Value) -> Result<BitNet> {
+        let text = |key: &str, default: &'static str| config.get(key).and_then(Value::as_str).unwrap_or(default);
+        let weights = match (text("linear_class", "bitlinear"), text("quantization_mode", "offline")) {
+            ("autobitlinear", "online") => BitNetWeights::Rounded,
+            ("autobitlinear", "offline") => BitNetWeights::Scaled,
+            ("bitlinear", _) => BitNetWeights::Divided,
+            (class, mode) => {
+                let expected = "bitlinear or autobitlinear, online or offline";
+                return Err(Error::bad("quantization_config.linear_class", expected, format!("{class}, {mode}")));
+            }
+        };
+        let kept = KeptLayers::of("quantization_config.modules_to_not_convert", config.get("modules_to_not_convert"))?;
+        let normed = config.get("use_rms_norm").is_some_and(|value| value == true);
+        let eps = config.get("rms_norm_eps").filter(|eps| !eps.is_null());
+        let bad = |eps: &Value| Error::bad("quantization_config.rms_norm_eps", "a number of at least 0", eps);
+        let eps = eps.map_or(Ok(1e-6), |eps| eps.as_f64().filter(|eps| *eps >= 0.0).ok_or_else(|| bad(eps)))?;
+        Ok(BitNet { weights, kept, norm_eps: normed.then_some(eps as f32) })
+    }
 }
 
 impl QuantMethod {
@@ -71,33 +125,51 @@ impl QuantMethod {
         if let Some(method) = group_or_block(config)? {
             return Ok(method);
         }
-        match (text("quant_method", ""), text("linear_class", "bitlinear"), text("quantization_mode", "offline")) {
-            ("bitnet", "autobitlinear", "online") => Ok(QuantMethod::BitNetOnline),
-            ("bitnet", "autobitlinear", "offline") => Ok(QuantMethod::BitNet { inverse_scale: false }),
-            ("bitnet", "bitlinear", "offline") => Ok(QuantMethod::BitNet { inverse_scale: true }),
-            _ => Err(Error::bad(
-                "quantization_config",
-                "none, or quant_method gptq, awq, fp8, compressed-tensors, or bitnet with a known linear_class",
-                config,
-            )),
+        match text("quant_method", "") {
+            "bitnet" => BitNet::of(config).map(QuantMethod::BitNet),
+            other => {
+                let expected = "gptq, awq, fp8, compressed-tensors, mxfp4 or bitnet";
+                Err(Error::bad("quantization_config.quant_method", expected, other))
+            }
         }
     }
 
-    /// Whether linear layers round their inputs to 8 bits.
-    pub(crate) fn is_bitnet(self) -> bool {
-        matches!(self, QuantMethod::BitNetOnline | QuantMethod::BitNet { .. })
+    /// Warnings about keys of `quantization_config` that are unknown.
+    ///
+    /// # Errors
+    /// When one says what is not done here.
+    pub(crate) fn warnings(config: &Value) -> Result<Vec<String>> {
+        let Some(config) = config.get("quantization_config").and_then(Value::as_object) else { return Ok(Vec::new()) };
+        keys::check(config.get("quant_method").and_then(Value::as_str).unwrap_or_default(), config)
+    }
+
+    /// BitNet's settings, if linear layers round their inputs to 8 bits.
+    pub fn bitnet(&self) -> Option<&BitNet> {
+        if let QuantMethod::BitNet(bitnet) = self { Some(bitnet) } else { None }
+    }
+
+    /// What a file has for this method that is not used here.
+    pub(crate) fn note(&self, file: &File) -> Option<String> {
+        let fp8 = matches!(self, QuantMethod::Fp8 { .. });
+        let unused = file.names().find(|name| fp8 && is_unused_scale(name))?;
+        Some(format!(
+            "scales such as {unused} belong to activations, or to a KV cache, of 8-bit floats, which Trine does not have: they are not used"
+        ))
     }
 
     /// The matrix `name`, if this method packs it so that it can be unpacked without knowing the model.
     ///
     /// # Errors
     /// When one of its tensors is missing or does not fit the others.
-    pub(crate) fn packed(self, tensors: &FileTensors, name: &str) -> Result<Option<Packed>> {
+    pub(crate) fn packed(&self, tensors: &FileTensors, name: &str) -> Result<Option<Packed>> {
         let layer = || name.strip_suffix(".weight").filter(|_| !tensors.contains(name));
-        match self {
-            QuantMethod::Gptq { bits, group_size, minus_one } => layer()
-                .map(|layer| gptq::open(tensors, layer, bits, group_size, minus_one).map(Packed::Grouped))
-                .transpose(),
+        match *self {
+            QuantMethod::Gptq { bits, group_size, minus_one, ref dynamic } => {
+                let Some(layer) = layer() else { return Ok(None) };
+                let own = dynamic.get(layer);
+                let (bits, group_size) = (own.bits.unwrap_or(bits), own.group_size.unwrap_or(group_size));
+                gptq::open(tensors, layer, bits, group_size, minus_one).map(Packed::Grouped).map(Some)
+            }
             QuantMethod::Awq { group_size } => {
                 layer().map(|layer| awq::open(tensors, layer, group_size).map(Packed::Grouped)).transpose()
             }
@@ -105,7 +177,7 @@ impl QuantMethod {
                 view if is_fp8(&view) => Fp8::open(tensors, view, block_size).map(Packed::Fp8).map(Some),
                 _ => Ok(None),
             },
-            QuantMethod::None | QuantMethod::BitNetOnline | QuantMethod::BitNet { .. } => Ok(None),
+            QuantMethod::None | QuantMethod::BitNet(_) => Ok(None),
         }
     }
 }
@@ -147,25 +219,17 @@ fn group_or_block(config: &Value) -> Result<Option<QuantMethod>> {
     let bad =
         |key: &str, expected: &str, found: Value| Error::bad(format!("quantization_config.{key}"), expected, found);
     let number = |keys: &[&str]| found(keys).unwrap_or(Value::Null);
-    let group = || match number(&["group_size", "q_group_size"]) {
-        value if value.as_i64() == Some(-1) => Ok(None),
-        value => match value.as_u64().filter(|size| (1..=1 << 24).contains(size)) {
-            Some(size) => Ok(Some(size as usize)),
-            None => Err(bad("group_size", "-1, or inputs per group", value)),
-        },
-    };
+    let group = || group_size(&number(&["group_size", "q_group_size"]));
     let bits = number(&["bits", "w_bit"]);
     let format = text(&["checkpoint_format", "format", "version"], "");
     match (&*text(&["quant_method"], ""), &*format) {
         ("gptq", "" | "gptq" | "gptq_v2") if number(&["is_marlin_format"]).as_bool() != Some(true) => {
-            match bits.as_u64() {
-                Some(bits @ (2 | 3 | 4 | 8)) => Ok(Some(QuantMethod::Gptq {
-                    bits: bits as usize,
-                    group_size: group()?,
-                    minus_one: format != "gptq_v2",
-                })),
-                _ => Err(bad("bits", "2, 3, 4 or 8", bits)),
-            }
+            Ok(Some(QuantMethod::Gptq {
+                bits: gptq_bits(&bits)?,
+                group_size: group()?,
+                minus_one: format != "gptq_v2",
+                dynamic: DynamicLayers::of("quantization_config.dynamic", config.get("dynamic"), own_settings)?,
+            }))
         }
         ("awq", "" | "gemm") if bits.as_u64() == Some(4) => Ok(Some(QuantMethod::Awq { group_size: group()? })),
         ("awq", "" | "gemm") => Err(bad("bits", "4", bits)),
@@ -193,6 +257,47 @@ fn group_or_block(config: &Value) -> Result<Option<QuantMethod>> {
         }
         _ => Ok(None),
     }
+}
+
+fn gptq_bits(value: &Value) -> Result<usize> {
+    match value.as_u64() {
+        Some(bits @ (2 | 3 | 4 | 8)) => Ok(bits as usize),
+        _ => Err(Error::bad("quantization_config.bits", "2, 3, 4 or 8", value)),
+    }
+}
+
+/// Inputs per group; `None` for one group of all.
+fn group_size(value: &Value) -> Result<Option<usize>> {
+    match (value.as_i64(), value.as_u64().filter(|size| (1..=1 << 24).contains(size))) {
+        (Some(-1), _) => Ok(None),
+        (_, Some(size)) => Ok(Some(size as usize)),
+        _ => Err(Error::bad("quantization_config.group_size", "-1, or inputs per group", value)),
+    }
+}
+
+/// What a rule of GPTQModel's `dynamic` says of its layers.
+fn own_settings(rule: &Value) -> Result<GroupSettings> {
+    let bad = |found: &dyn std::fmt::Display| {
+        let expected = "rules with bits, group_size, and how the layer was quantized";
+        Error::bad("quantization_config.dynamic", expected, found)
+    };
+    let mut own = GroupSettings::default();
+    for (key, value) in rule.as_object().ok_or_else(|| bad(rule))? {
+        match key.as_str() {
+            "bits" => own.bits = Some(gptq_bits(value)?),
+            "group_size" => own.group_size = Some(group_size(value)?),
+            // What they lead to is in the tensors of the layer.
+            "sym"
+            | "desc_act"
+            | "act_group_aware"
+            | "mse"
+            | "damp_percent"
+            | "damp_auto_increment"
+            | "static_groups" => {}
+            other => return Err(bad(&other)),
+        }
+    }
+    Ok(own)
 }
 
 /// Rows and columns per scale.

@@ -28,7 +28,12 @@ pub(super) fn vocab_size(file: &File, keys: &Keys) -> Result<usize> {
 ///
 /// # Errors
 /// When one of the two cannot be read.
-pub(super) fn is_tied(file: &File, keys: &Keys, quant_method: QuantMethod, warnings: &mut Vec<String>) -> Result<bool> {
+pub(super) fn is_tied(
+    file: &File,
+    keys: &Keys,
+    quant_method: &QuantMethod,
+    warnings: &mut Vec<String>,
+) -> Result<bool> {
     let Some(config) = keys.config.as_deref() else { return Ok(!file.contains("output.weight")) };
     let own_head = has_own_head(file)?;
     let tied = config.get("tie_word_embeddings").and_then(|tied| tied.as_bool());
@@ -43,7 +48,7 @@ pub(super) fn is_tied(file: &File, keys: &Keys, quant_method: QuantMethod, warni
         None if keys.arch.scaled_embedding => !own_head,
         None => {
             let name = keys.arch.hf_name("output.weight").expect("every architecture has a name for it");
-            !FileWeights::new(file, quant_method).contains(&name)
+            !FileWeights::new(file, quant_method.clone()).contains(&name)
         }
     })
 }

@@ -78,11 +78,15 @@ impl Spec {
         let n_layers = keys.required("block_count", 1..=1 << 16)?;
         let n_heads = keys.required("attention.head_count", 1..=1 << 16)?;
         let n_kv_heads = keys.count("attention.head_count_kv", 1..=1 << 16)?.unwrap_or(n_heads);
-        if n_heads % n_kv_heads != 0 {
-            let key = keys.file_key("attention.head_count_kv");
-            return Err(Error::bad(key, format!("a divisor of {n_heads} heads"), n_kv_heads));
-        }
         let hidden_size = keys.required("embedding_length", many.clone())?;
+        if n_heads % n_kv_heads != 0 {
+            let (key, kv) = (keys.file_key("attention.head_count"), keys.file_key("attention.head_count_kv"));
+            // Heads that do not divide the hidden size are more likely the wrong number.
+            return Err(match hidden_size.is_multiple_of(n_heads) {
+                true => Error::bad(kv, format!("a divisor of {n_heads} heads"), n_kv_heads),
+                false => Error::bad(key, format!("a multiple of {kv}, which is {n_kv_heads}"), n_heads),
+            });
+        }
         keys.check_neutral()?;
         let vocab_size = head::vocab_size(file, &keys)?;
         let eps_key = match arch.norm {
@@ -103,7 +107,10 @@ impl Spec {
         let embedding_scale = if arch.scaled_embedding { (hidden_size as f32).sqrt() } else { 1.0 };
         let experts = experts::experts(&keys)?;
         let mut warnings = keys.config.as_deref().map_or_else(Vec::new, |config| hf::assumptions(config, arch));
-        let tied = head::is_tied(file, &keys, quant_method, &mut warnings)?;
+        if let Some(config) = keys.config.as_deref() {
+            warnings.extend(QuantMethod::warnings(config)?);
+        }
+        let tied = head::is_tied(file, &keys, &quant_method, &mut warnings)?;
         if arch.qkv_bias && !file.names().any(|name| name.ends_with(".bias")) {
             let name = arch.name();
             warnings.push(format!(
@@ -114,6 +121,10 @@ impl Spec {
         if config::is_multimodal(file) {
             notes
                 .push("the model also takes images, which Trine does not support: only its text part is loaded".into());
+        }
+        notes.extend(quant_method.note(file));
+        if mla.is_some() && quant_method.bitnet().is_some_and(|bitnet| bitnet.norm_eps.is_some()) {
+            return Err(Error::bad("quantization_config.use_rms_norm", "false in this architecture", true));
         }
         let parallel = keys.flag("use_parallel_residual")?;
         let parallel = parallel.filter(|_| arch.supported_keys.contains(&"use_parallel_residual"));
@@ -155,7 +166,7 @@ impl Spec {
             logit_softcap: factor("final_logit_softcapping")?,
             experts,
             mla,
-            bit_linear: quant_method.is_bitnet() || arch.bit_linear,
+            bit_linear: quant_method.bitnet().is_some() || arch.bit_linear,
             quant_method,
             notes,
             warnings,

@@ -115,7 +115,10 @@ struct ScaledRope {
 fn scaled(keys: &Keys, base: f64, mut frequencies: Vec<f64>) -> Result<ScaledRope> {
     let rope_dim = 2 * frequencies.len();
     let (mut magnitude, mut score_scale) = (1.0, 1.0);
-    let factor = keys.float("rope.scaling.factor", f32::MIN_POSITIVE)?.map(f64::from);
+    let factor = keys.float("rope.scaling.factor", 0.0)?.map(f64::from);
+    if factor == Some(0.0) {
+        return Err(Error::bad(keys.file_key("rope.scaling.factor"), "a number above 0", 0));
+    }
     let named = keys.metadata.str(&keys.name("rope.scaling.type"))?;
     if keys.config.is_some() && factor.is_none() && matches!(named, Some("linear" | "llama3" | "yarn")) {
         return Err(Error::MissingKey { key: keys.file_key("rope.scaling.factor"), expected: "a number" });

@@ -17,13 +17,14 @@ use trine::EMBEDDED;
 use trine::Placement;
 use trine_backend::profile::Recorder;
 use trine_engine::EngineOptions;
-use trine_kernels::limits::{Meter, Pages, peaks};
+use trine_kernels::limits::{Meter, Pages, Peaks, peaks};
 use trine_lab::bench::{
-    self, Against, BenchReport, Comparison, Cost, Description, Kind, Limits, Outcome, Peer, PeerKind, Subject, Test,
+    self, Against, BenchReport, Cost, Description, Kind, Limits, Outcome, Peer, PeerKind, PeerOptions, Subject, Test,
     Verdict, Versus,
 };
+use trine_lab::crossval::{PYTHON, Source};
 use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
-use trine_tensor::{File, OpenOptions};
+use trine_tensor::{File, OpenOptions, memory};
 
 /// Measure the speed of a model, and the limits of the machine
 ///
@@ -32,8 +33,10 @@ use trine_tensor::{File, OpenOptions};
 /// the level shown). A run repeats short tests for 0.2 s. Memory bandwidth is measured before and after each run, and a run is
 /// repeated if it changed.
 ///
-/// With --baseline the exit status is 4 if a test is significantly slower by more than 5 %, on a machine that is no busier and
-/// whose memory is as fast.
+/// A limit is the bandwidth around the runs and the peak before and after them. `!` marks a share that is more than all of it.
+///
+/// With --baseline the exit status is 4 if a test is significantly slower by more than 5 %, on a machine that is no busier, and
+/// by more than slower memory explains. It is 6 if that cannot be told of a test, and of none that it is slower.
 ///
 /// Synthetic models have random weights, always the same. They are cached in the user's cache folder, under trine/bench, and may
 /// be deleted at any time.
@@ -106,23 +109,29 @@ pub struct Bench {
     /// Append the results to trine/bench.jsonl in the user's data folder
     #[arg(long, hide_short_help = true)]
     record: bool,
-    /// Compare with another program: xllamacpp, or llama-bench=PATH
+    /// Compare with another program: xllamacpp, a Python that has it, or llama.cpp's llama-bench
     ///
-    /// It runs the same file, alternating with trine.
+    /// It runs the same file, alternating with trine, with as many threads and the same format of the KV cache. With xllamacpp, the
+    /// times to load the file and until the first token are printed for both.
     #[arg(long, value_name = "PROGRAM", value_parser = peer)]
     against: Option<PeerKind>,
     /// Python interpreter that has xllamacpp
-    #[arg(long, value_name = "FILE", default_value = "python3", requires = "against", hide_short_help = true)]
+    #[arg(long, value_name = "FILE", default_value = PYTHON, requires = "against", hide_short_help = true)]
     python: PathBuf,
     #[command(flatten)]
     machine: MachineArgs,
 }
 
+/// As `trine crossval` reads its reference: a Python, or any program of llama.cpp for the one beside it.
 fn peer(text: &str) -> Result<PeerKind, String> {
-    match text.split_once('=') {
-        None if text == "xllamacpp" => Ok(PeerKind::Xllamacpp { python: PathBuf::new() }),
-        Some(("llama-bench", path)) if !path.is_empty() => Ok(PeerKind::LlamaBench { program: path.into() }),
-        _ => Err(format!("expected xllamacpp or llama-bench=PATH, found `{text}`")),
+    match (text.split_once('='), Source::of(text)) {
+        (Some(("llama-bench", path)), _) if !path.is_empty() => Ok(PeerKind::LlamaBench { program: path.into() }),
+        (None, Source::Python(python)) => Ok(PeerKind::Xllamacpp { python }),
+        (None, Source::Server(server)) if text.contains("llama") => {
+            let name = format!("llama-bench{}", std::env::consts::EXE_SUFFIX);
+            Ok(PeerKind::LlamaBench { program: server.with_file_name(name) })
+        }
+        _ => Err(format!("expected xllamacpp, a Python that has it, llama-bench or llama-bench=PATH, found `{text}`")),
     }
 }
 
@@ -148,6 +157,12 @@ impl Bench {
                 path
             }
         };
+        let is_word = path.extension().is_none() && path.components().count() == 1 && path != Path::new(EMBEDDED);
+        if is_word && !path.exists() {
+            let message = format!("expected a model file or its folder, found the word `{}`", path.display());
+            let hint = "--shape NAME measures a synthetic model; without either, the built-in model is measured";
+            return Err(UsageError { message, hint }.into());
+        }
         if self.against.is_some() && path == Path::new(EMBEDDED) {
             let message = format!("--against: expected a model file, found {EMBEDDED}");
             let hint = "`trine quantize embedded:stories FILE --format tq2_0` writes one";
@@ -186,8 +201,12 @@ impl Bench {
         if let Some(profile) = profile {
             profile.finish()?;
         }
-        let regression = |comparison: &Comparison| comparison.verdict == Verdict::Regression;
-        Ok(if comparisons.is_some_and(|all| all.iter().any(regression)) { Exit::Regression } else { Exit::Done })
+        let verdicts: Vec<Verdict> = comparisons.iter().flatten().map(|comparison| comparison.verdict).collect();
+        Ok(match verdicts {
+            verdicts if verdicts.contains(&Verdict::Regression) => Exit::Regression,
+            verdicts if verdicts.iter().any(|verdict| verdict.is_open()) => Exit::CannotTell,
+            _ => Exit::Done,
+        })
     }
 
     fn synthetic(&self) -> Result<Option<(&'static Shape, Mixture)>> {
@@ -256,13 +275,14 @@ impl Bench {
         let first_token_seconds = start.elapsed().as_secs_f64();
 
         let Placement { threads, threads_batch, isa, .. } = placement;
-        let mut peer = match self.against.clone() {
-            None => None,
-            Some(PeerKind::Xllamacpp { .. }) => {
-                Some(Peer::start(PeerKind::Xllamacpp { python: self.python.clone() }, path, threads, tests)?)
+        let options = PeerOptions { threads, threads_batch, cache_type: engine.cache_type };
+        let kind = self.against.clone().map(|kind| match kind {
+            PeerKind::Xllamacpp { python } if python == Path::new(PYTHON) => {
+                PeerKind::Xllamacpp { python: self.python.clone() }
             }
-            Some(kind) => Some(Peer::start(kind, path, threads, tests)?),
-        };
+            kind => kind,
+        });
+        let mut peer = kind.map(|kind| Peer::start(kind, path, options, tests)).transpose()?;
         let mut trine = bench::Trine::new(&mut *runner, tests, &engine)?;
         let bar = bar("warming up", tests.len() * self.warmup as usize);
         for _ in 0..self.warmup {
@@ -276,11 +296,14 @@ impl Bench {
         }
         bar.finish_and_clear();
         // The measurements below allocate memory of their own.
-        let peak_memory_bytes = if self.warmup > 0 { bench::peak_memory() } else { None };
+        let peak_memory_bytes = if self.warmup > 0 { memory::peak_resident() } else { None };
 
         let table = trine_kernels::table(isa)?;
-        let one = peaks(table, threads, &placement.cpus);
-        let batch = if threads_batch == threads { one } else { peaks(table, threads_batch, &placement.cpus) };
+        let measure_peaks = || {
+            let one = peaks(table, threads, &placement.cpus);
+            (one, if threads_batch == threads { one } else { peaks(table, threads_batch, &placement.cpus) })
+        };
+        let (one, batch) = measure_peaks();
         let found = |pages| Meter::new(threads, &placement.cpus, pages).map(|meter| (meter, pages));
         let meter = found(Pages::Huge).or_else(|| found(Pages::Small));
         let mut bandwidths = Vec::new();
@@ -305,6 +328,12 @@ impl Bench {
         recorder.inspect(|recorder| recorder.stop());
         trine.release();
         bar.finish_and_clear();
+        // What disturbed one of the two measurements need not have disturbed the runs.
+        let (one, batch) = {
+            let (again, batch_again) = measure_peaks();
+            let most = |a: Peaks, b: Peaks| Peaks { int8: a.int8.max(b.int8), f32: a.f32.max(b.f32) };
+            (most(one, again), most(batch, batch_again))
+        };
         let ids: Vec<u32> = story.into_iter().cycle().take(self.kl.min(runner.spec().context_length)).collect();
         let kl = match &ids[..] {
             [] => None,
@@ -335,6 +364,7 @@ impl Bench {
             peer: peer.name().to_owned(),
             version: peer.version.clone(),
             load_seconds: peer.load_seconds,
+            first_token_seconds: peer.first_token_seconds,
             results: (0..tests.len()).filter_map(|i| Versus::of(tests[i], &ours[i], &theirs[i])).collect(),
         });
         let outcome = |(&test, samples)| Outcome::of(test, samples, cost.as_ref(), &limits);
@@ -375,7 +405,7 @@ fn describe(file: &File, architecture: &str, synthetic: Option<(&'static Shape, 
         format: synthetic.map_or_else(|| most.to_lowercase(), |(_, mixture)| mixture.name()),
         architecture: architecture.to_owned(),
         parameters: trine::parameters(file),
-        weights_bytes: formats.iter().map(|(_, bytes)| bytes).sum(),
+        weights_bytes: trine::tensor_bytes(file),
     }
 }
 

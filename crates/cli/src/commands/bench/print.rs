@@ -5,17 +5,25 @@ use crate::units;
 use std::io::{self, Write};
 use trine_lab::bench::{Against, BenchReport, Comparison, THRESHOLD, Verdict};
 
+/// What the columns are.
+const LEGEND: &str = "95 %: interval of the median; GB/s, GOPS: the least that a test reads and multiplies;\n\
+    of memory: of the bandwidth around the runs; of int8, of f32: of the peaks above;\n\
+    steal, others: CPU time that the host and other processes took";
+
+const BEYOND: &str =
+    "!: more than all: a cache gave what memory would have, or the limit was measured while the machine was slower";
+
 pub fn report(report: &BenchReport, baseline: Option<&[Comparison]>, out: &mut impl Write) -> io::Result<()> {
     let mut facts = Facts::default();
     let unknown = || "unknown".to_owned();
     let seconds = |seconds: Option<f64>| seconds.map_or_else(unknown, |seconds| format!("{seconds:.2} s"));
-    let giga = |n: Option<f64>, unit: &str| n.map_or_else(unknown, |n| format!("{:.1} {unit}", n / 1e9));
+    let giga = |n: Option<f64>, unit: &str| n.map_or_else(unknown, |n| format!("{} {unit}", units::measured(n / 1e9)));
     let subject = &report.subject;
     let name = subject.shape.as_ref().unwrap_or(&subject.model);
     facts.push("model", format!("{name} ({}), {}", subject.architecture, subject.format));
     let (count, bytes) = (units::count(subject.parameters), units::bytes(subject.weights_bytes));
     let huge = report.huge_bytes.map_or_else(unknown, units::bytes);
-    facts.push("weights", format!("{count} in {bytes}, {}, {huge} in huge pages", report.weights_in));
+    facts.push("weights", format!("{count} in {bytes} of tensors, {}, {huge} in huge pages", report.weights_in));
     facts.push("machine", report.machine.cpu.clone().unwrap_or_else(unknown));
     let batch = if report.threads_batch == report.threads {
         String::new()
@@ -33,7 +41,11 @@ pub fn report(report: &BenchReport, baseline: Option<&[Comparison]>, out: &mut i
         |kl| {
             let error = kl.error.map(|error| format!(" ± {error:.1e}")).unwrap_or_default();
             let same = kl.same_best * 100.0;
-            format!("KL {:.2e}{error} nats to f32, {same:.1} % the same best token ({} tokens)", kl.mean, kl.tokens)
+            format!(
+                "KL {:.2e}{error} nats to f32, {same:.1} % the same best token ({})",
+                kl.mean,
+                units::plural(kl.tokens as u64, "token")
+            )
         },
     );
     facts.push("quantized activations", kl);
@@ -47,27 +59,33 @@ pub fn report(report: &BenchReport, baseline: Option<&[Comparison]>, out: &mut i
     }
     facts.print(out)?;
 
-    let number = |n: Option<f64>, scale: f64| n.map_or("-".to_owned(), |n| format!("{:.1}", n * scale));
+    let number = |n: Option<f64>, scale: f64| n.map_or("-".to_owned(), |n| units::measured(n * scale));
     let percent = |n: Option<f64>| n.map_or("-".to_owned(), |n| format!("{:.0} %", n * 100.0));
+    let share = |n: Option<f64>| format!("{}{}", percent(n), if n.is_some_and(|n| n > 1.0) { " !" } else { "" });
     let title = ["test", "tokens/s", "95 %", "GB/s", "of memory", "GOPS", "of int8", "of f32", "steal", "others"];
     let mut rows = vec![title.map(str::to_owned)];
     rows.extend(report.results.iter().map(|outcome| {
         [
             outcome.test.clone(),
-            format!("{:.2}", outcome.tokens_per_second),
+            units::measured(outcome.tokens_per_second),
             between(outcome.low, outcome.high, outcome.confidence),
             number(outcome.bytes_per_second, 1e-9),
-            percent(outcome.bandwidth_share),
+            share(outcome.bandwidth_share),
             number(outcome.operations_per_second, 1e-9),
-            percent(outcome.int8_share),
-            percent(outcome.f32_share),
+            share(outcome.int8_share),
+            share(outcome.f32_share),
             percent(outcome.steal),
             percent(outcome.others),
         ]
     }));
     writeln!(out, "\n{}", columns(&rows, 1))?;
+    writeln!(out, "{LEGEND}")?;
+    if report.results.iter().any(|outcome| outcome.beyond_limits) {
+        writeln!(out, "{BEYOND}")?;
+    }
     for outcome in report.results.iter().filter(|outcome| outcome.unsteady > 0) {
-        writeln!(out, "{}: memory's bandwidth changed during {} runs", outcome.test, outcome.unsteady)?;
+        let runs = units::plural(outcome.unsteady as u64, "run");
+        writeln!(out, "{}: memory's bandwidth changed during {runs}", outcome.test)?;
     }
     if let Some(found) = &report.against {
         against(found, out)?;
@@ -81,56 +99,60 @@ pub fn report(report: &BenchReport, baseline: Option<&[Comparison]>, out: &mut i
 /// An interval, with its level if that is less than 95 %.
 fn between(low: f64, high: f64, confidence: f64) -> String {
     let sure = if confidence < 0.95 { format!(" ({:.0} %)", confidence * 100.0) } else { String::new() };
-    format!("{low:.2}-{high:.2}{sure}")
+    format!("{}-{}{sure}", units::measured(low), units::measured(high))
 }
 
 fn against(found: &Against, out: &mut impl Write) -> io::Result<()> {
     let version = found.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
     let load = found.load_seconds.map(|seconds| format!(", loaded in {seconds:.2} s")).unwrap_or_default();
-    writeln!(out, "\nagainst {}{version}{load}", found.peer)?;
-    let mut rows = vec![["test", "tokens/s", "95 %", "Trine is faster by", "95 %"].map(str::to_owned)];
+    let first = found.first_token_seconds.map(|seconds| format!(", first token at {seconds:.2} s")).unwrap_or_default();
+    writeln!(out, "\nagainst {}{version}{load}{first}", found.peer)?;
+    let mut rows = vec![["test", "tokens/s", "95 %", "Trine is", "95 %"].map(str::to_owned)];
     rows.extend(found.results.iter().map(|versus| {
         [
             versus.test.clone(),
-            format!("{:.2}", versus.tokens_per_second),
+            units::measured(versus.tokens_per_second),
             between(versus.low, versus.high, versus.confidence),
-            format!("{:.2}x", versus.ratio),
+            format!("{}x as fast", units::measured(versus.ratio)),
             between(versus.ratio_low, versus.ratio_high, versus.confidence),
         ]
     }));
     writeln!(out, "{}", columns(&rows, 1))
 }
 
-/// The change of a test since the baseline, in a sentence.
+/// A test before and after, and what follows, in a sentence.
 fn verdict(comparison: &Comparison, report: &BenchReport) -> String {
-    let test = &comparison.test;
-    let percent = |ratio: f64| format!("{:.1} %", (ratio - 1.0).abs() * 100.0);
+    let Comparison { test, baseline, tokens_per_second: after, .. } = comparison;
+    let Some(before) = baseline else { return format!("{test}: not in the baseline") };
+    let signed = |ratio: f64| format!("{:+.1} %", (ratio - 1.0) * 100.0);
     let range = match (comparison.low, comparison.high) {
-        (Some(low), Some(high)) => format!(" [{:+.1} to {:+.1} %]", (low - 1.0) * 100.0, (high - 1.0) * 100.0),
+        (Some(low), Some(high)) => format!(" [{} to {}]", signed(low), signed(high)),
         _ => String::new(),
     };
-    let by = comparison.ratio.map(percent).unwrap_or_default();
+    let change = comparison.ratio.map(signed).unwrap_or_default();
+    let (before, after) = (units::measured(*before), units::measured(*after));
     let samples =
         report.results.iter().find(|outcome| outcome.test == *test).map_or(0, |outcome| outcome.samples.len());
-    match comparison.verdict {
-        Verdict::Regression => format!("{test}: slower by {by}{range}: a regression"),
-        Verdict::Slower => format!("{test}: slower by {by}{range}"),
-        Verdict::Faster => format!("{test}: faster by {by}{range}"),
-        Verdict::NoDifference => format!("{test}: no difference found{range}"),
+    let says = match comparison.verdict {
+        Verdict::Regression => "a regression".to_owned(),
+        Verdict::Slower => "slower".to_owned(),
+        Verdict::Faster => "faster".to_owned(),
+        Verdict::NoDifference => "no difference found".to_owned(),
+        Verdict::NotInBaseline => "not in the baseline".to_owned(),
         Verdict::Unclear { more } => {
-            let limit = THRESHOLD * 100.0;
-            format!("{test}: cannot tell {limit:.0} % apart with these {samples} samples: {more} more needed{range}")
+            let (limit, more) = (THRESHOLD * 100.0, units::plural(more as u64, "more run"));
+            let samples = units::plural(samples as u64, "run");
+            format!("cannot tell {limit:.0} % apart with {samples}: needs {more}")
         }
         Verdict::OtherNoise { then, now } => {
             let share = |noise: Option<f64>| noise.map_or("unknown".to_owned(), |n| format!("{:.0} %", n * 100.0));
             let (then, now) = (share(then), share(now));
-            format!(
-                "{test}: cannot tell: slower by {by}{range}, but the CPU share of other processes was {then} then and is {now} now"
-            )
+            format!("cannot tell: the CPU share of other processes was {then} then and is {now} now")
         }
-        Verdict::NotInBaseline => format!("{test}: not in the baseline"),
         Verdict::OtherBandwidth { then, now } => {
-            format!("{test}: cannot tell: memory gave {:.1} GB/s then and {:.1} GB/s now", then / 1e9, now / 1e9)
+            let [then, now] = [then, now].map(|speed| units::measured(speed / 1e9));
+            format!("cannot tell: memory gave {then} GB/s then and {now} GB/s now")
         }
-    }
+    };
+    format!("{test}: {before} tokens/s before, {after} now, {change}{range}: {says}")
 }

@@ -3,11 +3,12 @@
 use super::chart;
 use super::curve::LossCurve;
 use crate::table::visible;
-use crate::{answer, progress, units};
+use crate::{progress, units};
 use console::{Term, style, truncate_str};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+use trine_tensor::memory;
 use trine_train::{StepMetrics, Validation};
 
 /// Minimum time between two pictures, and between two lines.
@@ -209,5 +210,5 @@ pub fn describe(validation: &Validation) -> String {
 
 fn memory() -> String {
     let bytes = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), units::bytes);
-    format!("{}, at most {}", bytes(answer::resident()), bytes(answer::peak_memory()))
+    format!("{}, at most {}", bytes(memory::resident()), bytes(memory::peak_resident()))
 }

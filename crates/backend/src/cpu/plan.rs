@@ -1,0 +1,327 @@
+//! The memory that a model takes on the CPU, found by running it without numbers.
+
+use super::ops::layout_of;
+use super::weight::placement;
+use super::{Buffers, CpuOptions};
+use crate::{
+    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, KvShape, Op, OpOf, Role, Routing, Stage, add_norm,
+};
+use std::cell::RefCell;
+use std::rc::Rc;
+use trine_kernels::{ActivationLayout, CpuExecutor, QuantizedActivations, attention_bytes};
+use trine_tensor::format::I2_S;
+use trine_tensor::memory::ArenaSize;
+use trine_tensor::{Format, View};
+
+/// Bytes of the weights, by where they lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WeightBytes {
+    /// In pages of mapped files.
+    pub mapped: u64,
+    /// In memory that they came in: of a file that was read, or of what was unpacked.
+    pub held: u64,
+    /// In memory that they are copied to.
+    pub copied: u64,
+    /// Of these, those whose rows are interleaved.
+    pub repacked: u64,
+}
+
+/// A [`Backend`] that has the sizes of weights, activations and buffers that the [`Cpu`](super::Cpu) would have, and nothing in them. Weights are
+/// not read.
+pub struct CpuPlan {
+    executor: CpuExecutor,
+    options: CpuOptions,
+    threads: usize,
+    weights: WeightBytes,
+    arena: ArenaSize,
+    store: Rc<RefCell<Store>>,
+    caches: Vec<KvShape>,
+    /// The most that kernels need in a pass, by all threads together.
+    kernels: usize,
+}
+
+/// A weight of a [`CpuPlan`].
+pub struct PlannedWeight {
+    format: &'static Format,
+    rows: usize,
+    cols: usize,
+    role: Role,
+}
+
+/// Activations of a [`CpuPlan`].
+pub struct PlannedAct {
+    rows: usize,
+    cols: usize,
+    buffer: Size,
+    derived: RefCell<Derived>,
+    store: Rc<RefCell<Store>>,
+}
+
+#[derive(Default)]
+struct Derived {
+    bytes: Vec<(ActivationLayout, [usize; 2])>,
+    rounded: Option<Size>,
+}
+
+/// Elements of a buffer, and how many it has room for.
+#[derive(Clone, Copy)]
+struct Size {
+    len: usize,
+    capacity: usize,
+}
+
+impl Buffers for Size {
+    fn len(&self) -> usize {
+        self.len
+    }
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+}
+
+#[derive(Default)]
+struct Store {
+    floats: Vec<Size>,
+    /// Bytes of the buffers of [`QuantizedActivations`].
+    bytes: Vec<[usize; 2]>,
+    allocated: usize,
+}
+
+impl Store {
+    fn floats(&mut self, len: usize) -> Size {
+        let found = super::act::choose(&self.floats, len).map(|i| self.floats.swap_remove(i));
+        let mut buffer = found.unwrap_or(Size { len: 0, capacity: 0 });
+        if buffer.capacity < len {
+            self.allocated += (len - buffer.capacity) * size_of::<f32>();
+            buffer.capacity = len;
+        }
+        Size { len, ..buffer }
+    }
+
+    fn bytes(&mut self, needed: [usize; 2]) -> [usize; 2] {
+        let mut buffer = self.bytes.pop().unwrap_or_default();
+        for (have, needed) in buffer.iter_mut().zip(needed) {
+            if *have < needed {
+                // As a `Vec` grows.
+                let grown = needed.max(2 * *have);
+                self.allocated += grown - *have;
+                *have = grown;
+            }
+        }
+        buffer
+    }
+}
+
+impl Drop for PlannedAct {
+    fn drop(&mut self) {
+        let (derived, mut store) = (self.derived.take(), self.store.borrow_mut());
+        store.floats.push(self.buffer);
+        store.floats.extend(derived.rounded);
+        store.bytes.extend(derived.bytes.into_iter().map(|(_, bytes)| bytes));
+    }
+}
+
+impl CpuPlan {
+    /// Nothing is planned yet.
+    ///
+    /// # Errors
+    /// None that a [`Cpu`](super::Cpu) of one thread does not have.
+    pub fn new(options: &CpuOptions) -> Result<CpuPlan, Error> {
+        Ok(CpuPlan {
+            executor: CpuExecutor::new(options.table, 1).map_err(Error::Threads)?,
+            threads: options.threads.max(options.threads_batch.unwrap_or(1)).max(1),
+            weights: WeightBytes::default(),
+            arena: ArenaSize::new(options.huge_pages.is_on()),
+            store: Rc::default(),
+            caches: Vec::new(),
+            kernels: 0,
+            options: options.clone(),
+        })
+    }
+
+    /// The bytes of all weights that were uploaded.
+    pub fn weights(&self) -> WeightBytes {
+        WeightBytes { copied: self.weights.copied + self.arena.bytes() as u64, ..self.weights }
+    }
+
+    /// The bytes of activations and of what kernels need, after all passes so far.
+    pub fn activations(&self) -> u64 {
+        (self.store.borrow().allocated + self.kernels) as u64
+    }
+
+    fn act(&self, rows: usize, cols: usize) -> PlannedAct {
+        let buffer = self.store.borrow_mut().floats(rows * cols);
+        PlannedAct { rows, cols, buffer, derived: RefCell::default(), store: self.store.clone() }
+    }
+
+    fn like(&self, x: &PlannedAct) -> PlannedAct {
+        self.act(x.rows, x.cols)
+    }
+
+    fn derive(&self, x: &PlannedAct, layout: ActivationLayout) {
+        let mut derived = x.derived.borrow_mut();
+        if derived.bytes.iter().all(|(have, _)| *have != layout) {
+            let needed = QuantizedActivations::bytes_for(x.rows, x.cols, layout);
+            derived.bytes.push((layout, self.store.borrow_mut().bytes(needed)));
+        }
+    }
+
+    /// A product with `rows` rows of `w`.
+    fn product(&self, w: &PlannedWeight, rows: usize, x: &PlannedAct) -> PlannedAct {
+        let out = self.act(x.rows, rows);
+        if x.rows == 0 {
+            return out;
+        }
+        let layout = layout_of(&self.executor, w.format, w.role, self.options.activations);
+        if layout != ActivationLayout::F32 {
+            self.derive(x, layout);
+        } else if w.role == Role::BitLinear {
+            self.derive(x, ActivationLayout::PerToken);
+            let mut derived = x.derived.borrow_mut();
+            if derived.rounded.is_none() {
+                derived.rounded = Some(self.store.borrow_mut().floats(x.rows * x.cols));
+            }
+        }
+        out
+    }
+
+    /// Products with parts of `w`, one after the other; the largest has so many tokens.
+    fn parts(&self, w: &PlannedWeight, parts: usize, tokens: usize, cols: usize) {
+        for _ in 0..parts.min(2) {
+            let x = self.act(tokens, cols);
+            self.product(w, w.rows / parts, &x);
+        }
+    }
+}
+
+impl Backend for CpuPlan {
+    type Weight = PlannedWeight;
+    type Act = PlannedAct;
+    /// Experts of all tokens, and of each.
+    type Routes = [usize; 2];
+    /// The cache and the batch.
+    type Pass = (KvShape, Batch);
+
+    fn info(&self) -> DeviceInfo {
+        DeviceInfo { name: "plan", isa: self.options.table.name, ..DeviceInfo::default() }
+    }
+
+    fn upload(&mut self, view: View, role: Role) -> Result<PlannedWeight, Error> {
+        let (rows, cols, len) = (view.rows(), view.cols(), view.bytes.len());
+        let mut weight = PlannedWeight { format: view.format, rows, cols, role };
+        if matches!(role, Role::Norm | Role::Bias) {
+            self.weights.copied += (size_of::<f32>() * rows * cols) as u64;
+            return Ok(weight);
+        }
+        let ternary = || role == Role::BitLinear && view.format.name.starts_with("Q2_0") && cols % I2_S.block == 0;
+        if let Some(format) = view.rows_format() {
+            weight.format = format;
+            self.arena.take(format.size(rows as u64, cols as u64).unwrap_or(0) as usize);
+        } else if ternary() {
+            weight.format = &I2_S;
+            self.weights.copied += I2_S.size(rows as u64, cols as u64).unwrap_or(0);
+        } else {
+            let (copy, repack) = placement(&self.options, &self.executor, &view);
+            match copy {
+                true => self.arena.take(len),
+                false if view.is_mapped() => self.weights.mapped += len as u64,
+                false => self.weights.held += len as u64,
+            }
+            self.weights.repacked += if repack { len as u64 } else { 0 };
+        }
+        Ok(weight)
+    }
+
+    fn to_device(&mut self, values: &[f32], columns: usize) -> PlannedAct {
+        self.act(values.len() / columns.max(1), columns)
+    }
+
+    fn to_host(&mut self, x: &PlannedAct, out: &mut Vec<f32>) -> Result<(), Error> {
+        out.clear();
+        out.resize(x.rows * x.cols, 0.0);
+        Ok(())
+    }
+
+    fn columns(&self, x: &PlannedAct) -> usize {
+        x.cols
+    }
+
+    fn create_cache(&mut self, shape: KvShape) -> Result<CacheId, Error> {
+        self.caches.push(shape);
+        Ok(CacheId(self.caches.len() as u32 - 1))
+    }
+
+    fn release_cache(&mut self, _: CacheId) {}
+
+    fn copy_block(&mut self, _: CacheId, _: u32, _: u32) {}
+
+    fn read_block(&mut self, _: CacheId, _: u32, _: &mut Vec<u8>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn write_block(&mut self, _: CacheId, _: u32, _: &[u8]) {}
+
+    fn activation_bytes(&self) -> Option<u64> {
+        Some(self.activations())
+    }
+
+    fn set_activation_precision(&mut self, precision: ActivationPrecision) {
+        self.options.activations = precision;
+    }
+
+    fn enter(&mut self, _: Stage) {}
+
+    fn begin(&mut self, cache: CacheId, batch: &Batch) -> (KvShape, Batch) {
+        (self.caches[cache.0 as usize], batch.clone())
+    }
+
+    fn finish(&mut self, _: (KvShape, Batch)) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn run(&mut self, op: OpOf<Self>) -> PlannedAct {
+        match op {
+            Op::Embed { table, pass, .. } => self.act(pass.1.tokens().len(), table.cols),
+            Op::Linear { w, x } => self.product(w, w.rows, x),
+            Op::LinearPerHead { w, x, heads } => {
+                let out = self.act(x.rows, w.rows);
+                self.parts(w, heads, x.rows, w.cols);
+                out
+            }
+            Op::Bias { x, .. }
+            | Op::RmsNorm { x, .. }
+            | Op::LayerNorm { x, .. }
+            | Op::Scale { x, .. }
+            | Op::Softcap { x, .. }
+            | Op::ExpertsBias { x, .. }
+            | Op::Rope { x, .. } => self.like(x),
+            Op::Add { a, .. } => self.like(a),
+            Op::GatedActivation { gate, .. } => self.like(gate),
+            Op::SliceColumns { x, width, range } => self.act(x.rows, x.cols / width * range.len()),
+            Op::Concat { a, width, width_b, .. } => self.act(a.rows, a.cols / width * (width + width_b)),
+            Op::Experts { w, x, routes: &[all, top_k], n_experts } => {
+                let out = self.act(all, w.rows / n_experts);
+                // All tokens may choose the same expert, each once.
+                self.parts(w, n_experts, all / top_k.max(1), x.cols);
+                out
+            }
+            Op::CombineExperts { x, routes: &[all, top_k] } => self.act(all / top_k.max(1), x.cols),
+            Op::RopeCache { rope, pass } => self.act(pass.1.tokens().len(), 2 * rope.frequencies.len()),
+            Op::Attention { q, options, pass: (shape, batch), .. } => {
+                let n_heads = q.cols / shape.head_dim;
+                let needed = attention_bytes(shape.layout(), n_heads, options, batch.spans(), self.threads);
+                self.kernels = self.kernels.max(needed);
+                self.act(batch.tokens().len(), q.cols)
+            }
+            Op::GatherOutputs { x, pass } => self.act(pass.1.outputs().len(), x.cols),
+        }
+    }
+
+    fn route(&mut self, scores: &PlannedAct, _: Option<&PlannedWeight>, routing: &Routing) -> [usize; 2] {
+        [scores.rows * routing.top_k, routing.top_k]
+    }
+
+    fn add_norm(&mut self, gain: &PlannedWeight, a: &PlannedAct, b: &PlannedAct, eps: f32) -> (PlannedAct, PlannedAct) {
+        add_norm(self, gain, a, b, eps)
+    }
+}

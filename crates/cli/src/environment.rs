@@ -1,0 +1,99 @@
+//! Environment variables. One rule for all: an empty one counts as unset, a flag overrides its variable, errors name what they are about, and
+//! a `TRINE_*` that no flag has is a warning.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command};
+use std::ffi::OsStr;
+
+const PREFIX: &str = "TRINE_";
+
+/// A variable of other programs for the number of threads, which counts where ours is unset; 0 is its word for the default.
+const RAYON: &str = "RAYON_NUM_THREADS";
+
+/// Parses the command line, with variables where it has no flags. Exits on errors, and for `--help`.
+pub fn matches(command: Command) -> ArgMatches {
+    let names = names(&command);
+    // What is wrong without variables is not theirs.
+    let flags = match with(command.clone(), |_| None).try_get_matches() {
+        Err(error) if !matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => error.exit(),
+        flags => flags.unwrap_or_default(),
+    };
+    let command = with(command, variable);
+    let matches = command.clone().try_get_matches().unwrap_or_else(|error| named(error, command, &flags).exit());
+    if !is_quiet(&matches) {
+        for found in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
+            if found.starts_with(PREFIX) && !names.contains(&found) {
+                let near = names.iter().max_by(|a, b| likeness(&found, a).total_cmp(&likeness(&found, b)));
+                let near = near.filter(|near| likeness(&found, near) > 0.7);
+                let near = near.map_or_else(String::new, |near| format!("; a similar one is {near}"));
+                note!("warning: {found} is no variable that trine reads{near}");
+            }
+        }
+    }
+    matches
+}
+
+fn likeness(a: &str, b: &str) -> f64 {
+    strsim::normalized_damerau_levenshtein(a, b)
+}
+
+/// The variable to read for a flag that has this one, if it is set.
+fn variable(name: &OsStr) -> Option<&OsStr> {
+    let set = |name: &OsStr| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let rayon = || set(RAYON.as_ref()) && std::env::var_os(RAYON).is_some_and(|value| value != "0");
+    match set(name) {
+        true => Some(name),
+        false if name == "TRINE_THREADS" && rayon() => Some(RAYON.as_ref()),
+        false => None,
+    }
+}
+
+/// The command line whose flags have other variables, or none.
+fn with(command: Command, variable: fn(&OsStr) -> Option<&OsStr>) -> Command {
+    let command = command.mut_args(|arg| {
+        let name = arg.get_env().map(OsStr::to_owned);
+        let read = name.as_deref().and_then(variable).map(OsStr::to_owned);
+        match read {
+            _ if name == read => arg,
+            Some(read) => arg.env(read),
+            None => arg.env(None),
+        }
+    });
+    command.mut_subcommands(|command| with(command, variable))
+}
+
+/// All variables of flags.
+fn names(command: &Command) -> Vec<String> {
+    let own = command.get_arguments().filter_map(|arg| Some(arg.get_env()?.to_str()?.to_owned()));
+    own.chain(command.get_subcommands().flat_map(names)).collect()
+}
+
+/// The error of a variable, which clap thinks is one of its flag.
+fn named(mut error: clap::Error, mut command: Command, flags: &ArgMatches) -> clap::Error {
+    command.build();
+    for kind in [ContextKind::InvalidArg, ContextKind::PriorArg] {
+        if let Some(ContextValue::String(flag)) = error.get(kind)
+            && let Some(name) = find(&command, flags, flag)
+        {
+            error.insert(kind, ContextValue::String(name));
+        }
+    }
+    error
+}
+
+/// The variable that is read for a flag, as clap writes that, unless the flag was given.
+fn find(command: &Command, flags: &ArgMatches, flag: &str) -> Option<String> {
+    if let Some((name, flags)) = flags.subcommand() {
+        return find(command.find_subcommand(name)?, flags, flag);
+    }
+    let arg = command.get_arguments().find(|arg| arg.to_string() == flag)?;
+    let given = flags.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+    arg.get_env().filter(|_| !given)?.to_str().map(str::to_owned)
+}
+
+/// Whether the command was told to print no warnings.
+fn is_quiet(matches: &ArgMatches) -> bool {
+    let own = matches.try_get_one::<bool>("quiet").ok().flatten() == Some(&true);
+    own || matches.subcommand().is_some_and(|(_, matches)| is_quiet(matches))
+}
