@@ -5,12 +5,13 @@ use crate::adjoint::Adjoint;
 use crate::tape::Tape;
 use std::path::Path;
 use trine_backend::Role;
+use trine_tensor::format::F32;
 use trine_tensor::{Format, Metadata, TensorInfo, View, gguf};
 
 /// The file formats of tensors.
 #[derive(Clone, Copy, Debug)]
 pub struct Formats {
-    /// Matrices inside layers.
+    /// Matrices inside layers; float32 where rows are not whole blocks of it.
     pub inner: &'static Format,
     /// Embeddings and output heads.
     pub outer: &'static Format,
@@ -42,12 +43,15 @@ pub fn write<B: Adjoint>(tape: &mut Tape<B>, layout: &FileLayout, formats: Forma
     let format = |role| match role {
         Role::Linear | Role::BitLinear => formats.inner,
         Role::Embedding | Role::Head => formats.outer,
-        Role::Norm | Role::Bias => &trine_tensor::format::F32,
+        Role::Norm | Role::Bias => &F32,
     };
     let mut entries: Vec<(TensorInfo, Vec<usize>)> = Vec::new();
     let mut next = 0;
     while let Some(param) = tape.params.get(next) {
-        let entry = TensorInfo { name: param.name.clone(), format: format(param.role), shape: param.shape.clone() };
+        let format = format(param.role);
+        let fits = param.shape.last().is_none_or(|cols| cols.is_multiple_of(format.block)) || !param.is_inner();
+        let format = if fits { format } else { &F32 };
+        let entry = TensorInfo { name: param.name.clone(), format, shape: param.shape.clone() };
         // One scale for a whole tensor cannot be that of several.
         let parts = if layout.fused && entry.format.tail == 0 { parts(tape, next) } else { None };
         let (fused, count) = parts.unwrap_or((entry.name.clone(), 1));

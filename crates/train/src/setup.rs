@@ -70,6 +70,13 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(SetupProgress) -> Contr
         });
     }
     let formats = formats(config, &spec)?;
+    if spec.bit_linear && config.quantization.weights == WeightQuantization::None {
+        return Err(Error::Config {
+            key: "quantization.weights".into(),
+            expected: format!("ternary, as linear layers of this {} round their inputs", spec.arch.name()),
+            found: "none".into(),
+        });
+    }
     if spec.bit_linear && !spec.arch.bit_linear && !formats.inner.ternary {
         return Err(Error::Config {
             key: "output.format".into(),
@@ -83,13 +90,11 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(SetupProgress) -> Contr
     if !spells_all {
         warnings.push(format!("the vocabulary lacks {lacks}: there are no bits per byte"));
     }
-    if config.quantization.weights == WeightQuantization::Ternary
-        && config.output.format.is_none()
-        && !formats.inner.ternary
-    {
-        let (block, format) = (I2_S.block, formats.inner);
+    let unfit = columns(&spec).iter().any(|cols| !cols.is_multiple_of(I2_S.block));
+    if config.quantization.weights == WeightQuantization::Ternary && config.output.format.is_none() && unfit {
+        let block = I2_S.block;
         warnings.push(format!(
-            "rows of weights are not multiples of {block}, as ternary formats need: the model will be written as {format}"
+            "rows of some weights are not multiples of {block}, as ternary formats need: these will be written as F32"
         ));
     }
     if validation.rows() == 0 && config.data.validation > 0.0 {
@@ -169,14 +174,28 @@ fn formats(config: &Config, spec: &Spec) -> Result<Formats> {
         Precision::Bf16 => &BF16,
         Precision::F16 => &F16,
     };
-    let columns = [spec.hidden_size, spec.n_heads * spec.head_dim, spec.intermediate_size];
+    let columns = columns(spec);
     let fits = |format: &Format| columns.iter().all(|cols| cols.is_multiple_of(format.block));
+    // What does not fit is float32, in training and in the file.
+    let some_fit = columns.iter().any(|cols| cols.is_multiple_of(I2_S.block));
     let (inner, outer): (&'static Format, &'static Format) = match config.quantization.weights {
         WeightQuantization::None => (float, float),
-        WeightQuantization::Ternary => ([&TQ2_0, &I2_S].into_iter().find(|format| fits(format)).unwrap_or(&F32), &F16),
+        WeightQuantization::Ternary if fits(&TQ2_0) => (&TQ2_0, &F16),
+        WeightQuantization::Ternary => (if some_fit { &I2_S } else { &F32 }, &F16),
     };
+    let named_inner = named("output.format", &config.output.format)?;
+    if let Some(format) = named_inner.filter(|format| !fits(format)) {
+        let expected = format!("a format for rows of {columns:?} weights");
+        let found = format!("{format}, which has blocks of {}", format.block);
+        return Err(Error::Config { key: "output.format".into(), expected, found });
+    }
     Ok(Formats {
-        inner: named("output.format", &config.output.format)?.unwrap_or(inner),
+        inner: named_inner.unwrap_or(inner),
         outer: named("output.embedding_format", &config.output.embedding_format)?.unwrap_or(outer),
     })
+}
+
+/// The lengths of rows of the matrices inside layers.
+fn columns(spec: &Spec) -> [usize; 3] {
+    [spec.hidden_size, spec.n_heads * spec.head_dim, spec.intermediate_size]
 }

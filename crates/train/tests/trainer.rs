@@ -275,7 +275,8 @@ fn every_precision_learns_alike() {
 fn a_student_that_is_its_own_teacher_has_nothing_to_learn_from_it() {
     let folder = TempDir::new().unwrap();
     let dense = json!({"weights": "none"});
-    let (_, finished) = run(&mut trainer(&config(folder.path(), json!({"quantization": dense})), false), u64::MAX);
+    let change = json!({"quantization": dense, "model": {"architecture": "llama"}});
+    let (_, finished) = run(&mut trainer(&config(folder.path(), change), false), u64::MAX);
     let again = TempDir::new().unwrap();
     let change = json!({
         "quantization": dense,
