@@ -177,6 +177,10 @@ fn of_quantize(error: &trine_lab::quantize::Error) -> Diagnosis {
     match error {
         Error::Cancelled => (Exit::Interrupted, None),
         Error::File(error) => of_file(error),
+        Error::Model(error) => of_model(error),
+        Error::Extension { .. } => (Exit::Usage, Some("quantize writes GGUF files")),
+        Error::NotStorable { .. } => (Exit::Usage, Some("for example --format q4_k")),
+        Error::NotFinite { .. } => (Exit::Model, Some("get or convert the file again")),
         Error::NotTernary { .. } => (Exit::Work, Some("choose q4_k or another format for any weights")),
         _ => (Exit::Work, None),
     }
@@ -203,6 +207,7 @@ fn of_train(error: &trine_train::Error) -> Diagnosis {
         }
         Error::Checkpoint { .. } => (Exit::Work, Some("it was the only one: --fresh starts over")),
         Error::NoCheckpoint { .. } => (Exit::Work, Some("omit --resume to start the run")),
+        Error::Io { source, .. } => (Exit::Work, full(source)),
         Error::Busy { .. } => (Exit::Work, Some("wait for it, or choose another output.folder")),
         _ => (Exit::Work, None),
     }
@@ -282,11 +287,19 @@ fn of_model(error: &trine_model::Error) -> Diagnosis {
     (Exit::Model, hint)
 }
 
+/// A hint about a file that cannot be written.
+fn full(error: &std::io::Error) -> Option<&'static str> {
+    let full = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::FileTooLarge].contains(&error.kind());
+    full.then_some("free some space, or write to another disk")
+}
+
 fn of_file(error: &trine_tensor::Error) -> Diagnosis {
     use trine_tensor::Error;
     let hint = match error.cause() {
-        // An output that is a folder or a device.
-        Error::Io(error) if error.kind() == ErrorKind::InvalidInput => return (Exit::Work, None),
+        Error::Write(error) => return (Exit::Work, full(error)),
+        Error::Lossy { .. } => {
+            return (Exit::Work, Some("choose bf16 or f32, or get the model again: such weights are rare"));
+        }
         Error::Io(error) if error.kind() == ErrorKind::NotFound => Some("check the path"),
         Error::NotFound { .. } => Some("check the path"),
         Error::NotAModel { .. } => Some("a model is a GGUF file, a safetensors file, or a folder with one of them"),

@@ -4,8 +4,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// A bar from a template of Indicatif.
 pub fn bar(template: &str, len: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template(template);
-    ProgressBar::new(len).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    ProgressBar::new(len).with_style(style(template))
+}
+
+/// How all bars look.
+pub fn style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(&template.replace("{bar:30}", "{bar:30.cyan/dim}"));
+    style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━━─")
 }
 
 /// A bar over bytes; `verb` names the work.

@@ -369,6 +369,30 @@ fn a_profile_is_a_trace_in_a_file_and_a_summary_and_changes_no_token() {
     assert!(ran.code == 1 && ran.err.contains(&nowhere), "{} {}", ran.code, ran.err);
 }
 
+#[test]
+fn quantize_writes_gguf_files_and_replaces_none_untold() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let quantize = |output: &str, more: &[&str]| trine_with(&[&["quantize", &llama(), output], more].concat());
+    let first = quantize(&at("a.gguf"), &["--format", "q4_k", "--json"]);
+    assert_eq!(first.code, 0, "{}", first.err);
+    let formats = &first.json()["formats"];
+    assert!(formats["Q5_0"].as_u64() > Some(5) && formats["F32"].as_u64() > Some(3), "{formats}");
+    let again = quantize(&at("a.gguf"), &["--format", "q8_0"]);
+    assert!(again.code == 2 && again.err.contains("--force replaces it"), "{}", again.err);
+    let forced = quantize(&at("a.gguf"), &["--format", "q8_0", "--force"]);
+    assert!(forced.code == 0 && forced.out.contains(" in Q8_0"), "{}{}", forced.out, forced.err);
+    let other = quantize(&at("a.safetensors"), &["--format", "q8_0"]);
+    assert!(other.code == 2 && other.err.contains("ends with .gguf"), "{}", other.err);
+    for format in ["i8", "i16", "i32", "i64", "q8_k"] {
+        let ran = quantize(&at("b.gguf"), &["--format", format]);
+        assert!(ran.code == 2 && ran.err.contains("--format: expected one of F32"), "{}", ran.err);
+    }
+    // A folder that is no folder, or a full disk: not the model's fault.
+    let nowhere = quantize(&at("none/b.gguf"), &["--format", "q8_0"]);
+    assert!(nowhere.code == 1 && nowhere.err.contains("none/b.gguf"), "{} {}", nowhere.code, nowhere.err);
+}
+
 /// The golden llama with this tensor in Q8_0, whose last block has this scale.
 fn with_q8_0(folder: &std::path::Path, tensor: &str, scale: Option<u16>) -> String {
     changed(folder, "q8_0.gguf", |_, tensors| {

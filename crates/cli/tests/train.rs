@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
-use trine_tensor::File;
+use trine_tensor::{File, Metadata, Strings, gguf};
 use trine_train::checkpoints;
 
 /// A run of a moment.
@@ -74,6 +74,10 @@ fn a_plan_is_printed_and_nothing_starts() {
     assert_eq!(plan["tokens"], STEPS * 4 * 32);
     let text = train(folder.path(), TINY, &["--plan"]);
     assert!(text.out.contains("expected time") && text.out.contains("of the peak"), "{}", text.out);
+    for missing in ["data.files=['none.txt']", "distill.teacher=none.gguf", "model.tokenizer=none.gguf"] {
+        let ran = train(folder.path(), TINY, &["--plan", "--set", missing]);
+        assert!(ran.code != 0 && ran.err.contains("none."), "{missing}: {}", ran.err);
+    }
     assert!(!folder.path().join("run").exists());
 }
 
@@ -112,7 +116,7 @@ fn an_interrupted_run_resumes_with_the_same_losses() {
     let undisturbed = losses(&folder.path().join("run"));
     let mut running = trine()
         .current_dir(folder.path())
-        .args(["train", "config.toml", "--fresh", "--json"])
+        .args(["train", "config.toml", "--fresh", "--json", "--set", "train.seed=0"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -123,7 +127,10 @@ fn an_interrupted_run_resumes_with_the_same_losses() {
     lines.for_each(drop);
     let ended = running.wait_with_output().unwrap();
     let err = String::from_utf8(ended.stderr).unwrap();
-    assert!(ended.status.code() == Some(130) && err.contains("trine train config.toml --resume"), "{err}");
+    assert!(
+        ended.status.code() == Some(130) && err.contains("trine train config.toml --set train.seed=0 --resume --json`"),
+        "{err}"
+    );
     assert!((losses(&folder.path().join("run")).len() as u64) < STEPS);
 
     // The last lines of a killed program are removed.
@@ -215,7 +222,7 @@ fn a_run_that_is_killed_again_and_again_ends_with_the_same_bits() {
 #[test]
 fn what_cannot_be_trained_is_refused_before_anything_is_written() {
     let folder = prepared();
-    let huge = train(folder.path(), TINY, &["--set", "model.n_layers=1000000"]);
+    let huge = train(folder.path(), TINY, &["--set", "model.n_layers=65536"]);
     assert!(huge.code == 2 && huge.err.contains("of free memory"), "{}", huge.err);
     let none = train(folder.path(), TINY, &["--resume"]);
     assert!(none.code == 1 && none.err.contains("hint: omit --resume"), "{}", none.err);
@@ -255,6 +262,70 @@ fn a_closed_pipe_ends_a_run_with_a_checkpoint() {
     drop(out);
     let ended = running.wait_with_output().unwrap();
     let err = String::from_utf8(ended.stderr).unwrap();
-    assert!(ended.status.code() == Some(130) && err.contains("--resume`"), "{err}");
+    assert!(
+        ended.status.code() == Some(0) && err.contains("trine train config.toml --resume --json --quiet`"),
+        "{err}"
+    );
     assert!(!checkpoints(&folder.path().join("run")).is_empty());
+}
+
+#[test]
+fn other_texts_are_no_continuation() {
+    let folder = prepared();
+    let ran = train(folder.path(), TINY, &["--set", "train.steps=10", "--quiet"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    // The same texts elsewhere are the same.
+    std::fs::copy(folder.path().join("text.txt"), folder.path().join("copy.txt")).unwrap();
+    let more = ["--set", "train.steps=11", "--resume", "--set", "data.files=['copy.txt']"];
+    let same = train(folder.path(), TINY, &more);
+    assert!(same.code == 0 && !same.err.contains("data.files"), "{}", same.err);
+    let text = std::fs::read_to_string(folder.path().join("text.txt")).unwrap().replacen("cat", "cow", 1);
+    std::fs::write(folder.path().join("text.txt"), text).unwrap();
+    let other = train(folder.path(), TINY, &["--resume"]);
+    assert!(other.code == 2 && other.err.contains("`data.files`: expected the texts with which"), "{}", other.err);
+}
+
+#[test]
+fn equal_weights_give_equal_files_without_paths() {
+    let folder = prepared();
+    let other = folder.path().join("elsewhere");
+    std::fs::create_dir(&other).unwrap();
+    for name in ["text.txt", "tokenizer.gguf"] {
+        std::fs::copy(folder.path().join(name), other.join(name)).unwrap();
+    }
+    let set = ["--set", "train.steps=5", "--quiet"];
+    assert_eq!(train(folder.path(), TINY, &set).code, 0);
+    let more = ["--set", "output.folder=another", "--set", "output.checkpoint_every=2", "--threads", "1"];
+    assert_eq!(train(&other, TINY, &[&set[..], &more].concat()).code, 0);
+    let [a, b] = [folder.path().join("run"), other.join("another")].map(|run| std::fs::read(run.join("model.gguf")));
+    let a = a.unwrap();
+    assert!(a == b.unwrap());
+    for name in ["text.txt", "tokenizer.gguf", &folder.path().display().to_string()] {
+        assert!(a.windows(name.len()).all(|part| part != name.as_bytes()), "{name}");
+    }
+}
+
+#[test]
+fn a_vocabulary_that_cannot_spell_the_texts_is_refused() {
+    let folder = prepared();
+    let text = folder.path().join("text.txt");
+    // A vocabulary without bytes: characters that the text has not are unknown.
+    let mut metadata = Metadata::new();
+    let tokens = ["<unk>", "a", "b", "c", " "];
+    metadata.insert("general.architecture", "llama");
+    metadata.insert("tokenizer.ggml.model", "llama");
+    metadata.insert("tokenizer.ggml.tokens", Strings::from_iter(tokens));
+    metadata.insert("tokenizer.ggml.scores", vec![0f32; tokens.len()]);
+    metadata.insert("tokenizer.ggml.token_type", vec![2i32, 1, 1, 1, 1]);
+    metadata.insert("tokenizer.ggml.unknown_token_id", 0u32);
+    gguf::write(folder.path().join("tokenizer.gguf"), &metadata, &[]).unwrap();
+    let ran = train(folder.path(), TINY, &["--set", "train.steps=2"]);
+    assert!(ran.code == 2 && ran.err.contains("a vocabulary that can spell the texts"), "{}", ran.err);
+    // A stray character is a warning, and there are no bits per byte.
+    let abc: String =
+        (0..200).map(|i| format!("{}<|endoftext|>", &"abc cab abc bca cab aab "[i % 5..].repeat(3))).collect();
+    std::fs::write(&text, format!("{abc}abc z")).unwrap();
+    let ran = train(folder.path(), TINY, &["--set", "train.steps=2"]);
+    assert!(ran.code == 0 && ran.err.contains("the vocabulary lacks \"z\" (0.0"), "{}", ran.err);
+    assert!(!ran.err.contains(" bits per byte\n") && !ran.out.contains("bits per byte"), "{}{}", ran.out, ran.err);
 }

@@ -43,7 +43,7 @@ fn errors_name_line_key_and_what_would_do() {
         (
             "[train]",
             "[train]\nloss_scale.groth = 1",
-            "config.toml:7: `train.loss_scale.groth`: expected one of initial, growth, growth_interval, backoff, found an unknown key; did you mean `train.loss_scale.growth`?",
+            "config.toml:7: `train.loss_scale.groth`: expected one of kind, initial, growth, growth_interval, backoff, found an unknown key; did you mean `train.loss_scale.growth`?",
         ),
         (
             "steps = 10",

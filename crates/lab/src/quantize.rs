@@ -1,9 +1,12 @@
 //! The same model in another format.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
+use trine_backend::{Cpu, CpuOptions};
+use trine_model::{Language, Model, ModelOptions};
 use trine_tensor::format::{IQ4_NL, Q5_0, Q5_1, Q8_0};
-use trine_tensor::{File, FileFormat, Format, TensorInfo, View, format::Layout, gguf};
+use trine_tensor::{Bytes, FORMATS, File, FileFormat, Format, TensorInfo, View, format::Layout, gguf};
 
 /// Why a model cannot be quantized.
 #[derive(Debug, thiserror::Error)]
@@ -12,17 +15,23 @@ pub enum Error {
     /// `progress` broke off.
     #[error("cancelled")]
     Cancelled,
-    /// A file cannot be read or written.
+    /// A file cannot be read or written, or the format cannot hold the weights.
     #[error(transparent)]
     File(#[from] trine_tensor::Error),
+    /// The input is no model that can be run.
+    #[error(transparent)]
+    Model(#[from] trine_model::Error),
     /// The input is no GGUF file.
     #[error("{path}: expected a GGUF file, found safetensors")]
     NotGguf { path: String },
     /// The output is the input.
     #[error("{path}: the new file must have another name than the old one")]
     SameFile { path: String },
-    /// No file can hold the format.
-    #[error("format {format} cannot be written to a GGUF file")]
+    /// The name of the output is that of another kind of file.
+    #[error("{path}: expected a name that ends with .gguf, found one that ends with .{extension}")]
+    Extension { path: String, extension: String },
+    /// The format is not for weights, or no file can hold it.
+    #[error("expected a format for weights in a GGUF file, one of {}, found {format}", names())]
     NotStorable { format: &'static str },
     /// No matrix has rows of whole blocks of the format; `block` is in weights.
     #[error("no tensor of {path} can be held in {format}: its rows must be multiples of {block} weights")]
@@ -37,21 +46,39 @@ pub enum Error {
     NotTernary { tensor: String, format: &'static str, worst: f32, nearest: f32 },
 }
 
+/// The names of the formats that [`quantize`] writes.
+pub fn names() -> String {
+    FORMATS.iter().filter(|format| format.stores_models()).map(|format| format.name).collect::<Vec<_>>().join(", ")
+}
+
 /// What became of the tensors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QuantizeReport {
     /// In the new format now.
     pub rewritten: usize,
-    /// As they were: vectors, for a ternary format the embedding and head, and matrices that already had the format.
+    /// As they were: vectors, what is no matrix of a linear layer, for a ternary format the embedding and head, and matrices that already had
+    /// the format.
     pub kept: usize,
     /// In a format of shorter blocks, because their rows are not whole blocks of the one asked for.
     pub replaced: Vec<String>,
     /// As they were, because their rows are not whole blocks of any of both.
     pub unfit: Vec<String>,
+    /// The number of tensors in each format, all tensors of the new file.
+    pub formats: BTreeMap<&'static str, usize>,
     /// Bytes of all tensors before.
     pub bytes_before: u64,
     pub bytes_after: u64,
 }
+
+/// Tensors of several rows that are not multiplied by, or by which a layer chooses its experts, as they end in GGUF.
+const KEPT: [&str; 6] = [
+    ".bias",
+    "_norm.weight",
+    "ffn_gate_inp.weight",
+    "ffn_gate_inp_shexp.weight",
+    "position_embd.weight",
+    "token_types.weight",
+];
 
 /// What takes the place of a format in rows that are not whole blocks of 256: blocks of 32 with as many bits or a few more, as llama.cpp
 /// chooses them.
@@ -72,8 +99,10 @@ fn fitting(format: &'static Format, view: &View) -> Option<&'static Format> {
 /// when the format is ternary. Where rows are not whole blocks of 256, a format of 32 that is near takes its place. `progress` gets how
 /// many bytes of `input` are done, and may break off.
 ///
+/// The input must be a model that can be run, and each tensor is checked after it was encoded.
+///
 /// # Errors
-/// When a file cannot be read or written, or a ternary format is asked to hold weights that are not ternary; then `output` stays as it was.
+/// When a file cannot be read or written, the input cannot be run, or the format cannot hold the weights; then `output` stays as it was.
 pub fn quantize(
     input: &File,
     output: &Path,
@@ -85,16 +114,22 @@ pub fn quantize(
     if input.files().iter().any(|file| same(file, output)) {
         return Err(Error::SameFile { path });
     }
+    if let Some(extension) = output.extension().filter(|extension| !extension.eq_ignore_ascii_case("gguf")) {
+        let (path, extension) = (output.display().to_string(), extension.display().to_string());
+        return Err(Error::Extension { path, extension });
+    }
     let FileFormat::Gguf { .. } = input.format() else { return Err(Error::NotGguf { path }) };
-    if format.id.is_none() {
+    if !format.stores_models() {
         return Err(Error::NotStorable { format: format.name });
     }
+    check_runs(input, progress)?;
     let mut report = QuantizeReport::default();
     let mut entries = Vec::new();
     for view in input.tensors() {
         let mut entry = view.info();
         let layer = view.name.starts_with("blk.");
-        if view.rows() == 1 || view.format == format || (format.encodes_trits() && !layer) {
+        let no_product = view.rows() == 1 || KEPT.iter().any(|end| view.name.ends_with(end));
+        if no_product || view.format == format || (format.encodes_trits() && !layer) {
             report.kept += 1;
         } else if let Some(fitting) = fitting(format, view) {
             entry.format = fitting;
@@ -108,13 +143,14 @@ pub fn quantize(
         }
         report.bytes_before += view.bytes.len() as u64;
         report.bytes_after += entry.size()?;
+        *report.formats.entry(entry.format.name).or_default() += 1;
         entries.push(entry);
     }
     if report.rewritten + report.replaced.len() == 0 && !report.unfit.is_empty() {
         return Err(Error::Nothing { path, format: format.name, block: format.block });
     }
     let mut metadata = input.metadata().clone();
-    match format.file_type() {
+    match most(&entries).and_then(Format::file_type) {
         Some(number) => metadata.insert("general.file_type", number),
         None => metadata.remove("general.file_type"),
     };
@@ -135,6 +171,39 @@ pub fn quantize(
     Ok(report)
 }
 
+/// Loads the model as a run does, from the mapped file.
+fn check_runs(file: &File, progress: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<(), Error> {
+    let mut cpu = Cpu::new(CpuOptions::default()).map_err(trine_model::Error::from)?;
+    let loaded = Model::load(&mut cpu, file, ModelOptions::default(), &mut |_| progress(0));
+    let model = match loaded {
+        Err(trine_model::Error::Cancelled) => return Err(Error::Cancelled),
+        loaded => loaded?,
+    };
+    if file.metadata().get("tokenizer.ggml.model").is_some() {
+        Language::of(file)?.check(model.spec())?;
+    }
+    // Tensors that are not uploaded, such as divisors of rotations, and norms and biases, which devices take as they are.
+    for view in file.tensors().filter(|view| view.format.block == 1) {
+        if let Some(found) = view.decode().into_iter().find(|w| !w.is_finite()) {
+            return Err(Error::NotFinite { tensor: view.name.clone(), found });
+        }
+    }
+    Ok(())
+}
+
+/// The format that holds most weights of matrices.
+fn most(entries: &[TensorInfo]) -> Option<&'static Format> {
+    let mut weights: Vec<(&'static Format, usize)> = Vec::new();
+    for entry in entries.iter().filter(|entry| entry.shape.len() > 1) {
+        let len = entry.shape.iter().product::<usize>();
+        match weights.iter_mut().find(|(format, _)| *format == entry.format) {
+            Some((_, sum)) => *sum += len,
+            None => weights.push((entry.format, len)),
+        }
+    }
+    weights.into_iter().max_by_key(|(_, sum)| *sum).map(|(format, _)| format)
+}
+
 /// [`Format::encode`] by all cores where blocks do not depend on each other.
 fn encode(format: &Format, weights: &[f32]) -> Vec<u8> {
     let blocks = weights.len() / format.block;
@@ -152,7 +221,7 @@ fn encode(format: &Format, weights: &[f32]) -> Vec<u8> {
     out
 }
 
-fn rewrite(view: &View, entry: &TensorInfo) -> Result<Vec<u8>, Error> {
+fn rewrite(view: &View, entry: &TensorInfo) -> Result<Bytes, Error> {
     let weights = view.decode();
     if let Some(found) = weights.iter().find(|w| !w.is_finite()) {
         return Err(Error::NotFinite { tensor: view.name.clone(), found: *found });
@@ -162,8 +231,9 @@ fn rewrite(view: &View, entry: &TensorInfo) -> Result<Vec<u8>, Error> {
     } else {
         entry.encode(&weights)?
     };
+    let written = View::new(&*view.name, entry.format, view.shape.clone(), bytes)?;
     if entry.format.encodes_trits() {
-        let written = View::new(&*view.name, entry.format, view.shape.clone(), bytes.clone())?.decode();
+        let written = written.decode();
         let pairs = || weights.iter().zip(&written);
         let (&worst, &nearest) =
             pairs().max_by(|a, b| (a.0 - a.1).abs().total_cmp(&(b.0 - b.1).abs())).expect("tensors are not empty");
@@ -173,5 +243,6 @@ fn rewrite(view: &View, entry: &TensorInfo) -> Result<Vec<u8>, Error> {
             return Err(Error::NotTernary { tensor: view.name.clone(), format: entry.format.name, worst, nearest });
         }
     }
-    Ok(bytes)
+    written.check_encoded(&weights)?;
+    Ok(written.bytes)
 }

@@ -1,5 +1,6 @@
 //! A rewritten model is the same model.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trine_backend::{Batch, CpuOptions};
@@ -8,7 +9,7 @@ use trine_lab::quantize::{Error, quantize};
 use trine_model::runner::{Output, Want};
 use trine_model::{DeviceOptions, ModelOptions, load};
 use trine_tensor::format::{F16, F32, by_name};
-use trine_tensor::{FORMATS, File, Format, Metadata, TensorInfo, View, gguf};
+use trine_tensor::{FORMATS, File, FileFormat, Format, Metadata, TensorInfo, View, gguf};
 
 fn golden(name: &str) -> File {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(name).join("model.gguf");
@@ -38,6 +39,10 @@ fn rewritten(file: &File, format: &str, folder: &Path) -> File {
         .unwrap_or_else(|error| panic!("{format}: {error}"));
     assert!(report.unfit.is_empty());
     File::open(path).unwrap()
+}
+
+fn refusal(file: &File, output: &Path, format: &'static Format) -> Error {
+    quantize(file, output, format, &mut |_| ControlFlow::Continue(())).unwrap_err()
 }
 
 /// All formats that hold ternary weights with one scale exactly.
@@ -110,8 +115,7 @@ fn all_ternary_layouts_of_a_model_give_the_same_bits() {
 fn every_format_has_the_same_bits_however_it_is_computed() {
     let folder = tempfile::tempdir().unwrap();
     let source = golden("bitnet");
-    let integers = ["I8", "I16", "I32", "I64"];
-    for format in FORMATS.iter().filter(|format| format.id.is_some() && !integers.contains(&format.name)) {
+    for format in FORMATS.iter().filter(|format| format.stores_models()) {
         let file = rewritten(&source, format.name, folder.path());
         let mut first = None;
         for table in tables() {
@@ -131,22 +135,11 @@ fn a_ternary_format_refuses_other_weights_and_leaves_the_old_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.gguf");
     std::fs::write(&path, "old").unwrap();
-    let weights = trine_tensor::format::F32.encode(&(0..256 * 4).map(|i| (i as f32).sin()).collect::<Vec<_>>());
-    let shape = vec![4, 256];
-    let view = trine_tensor::View::new("blk.0.attn_q.weight", by_name("F32").unwrap(), shape, weights).unwrap();
-    let source = folder.path().join("in.gguf");
-    trine_tensor::gguf::write(&source, &Default::default(), &[view]).unwrap();
-    for format in ["I2_S", "TQ1_0", "TQ2_0"] {
-        let error =
-            quantize(
-                &File::open(&source).unwrap(),
-                &path,
-                by_name(format).unwrap(),
-                &mut |_| ControlFlow::Continue(()),
-            )
-            .unwrap_err();
+    let source = golden("qwen3");
+    for format in ["I2_S", "IQ2_BN"] {
+        let error = refusal(&source, &path, by_name(format).unwrap());
         assert!(matches!(error, Error::NotTernary { .. }), "{error}");
-        assert!(error.to_string().contains("blk.0.attn_q.weight"), "{error}");
+        assert!(error.to_string().contains("blk.0.attn_"), "{error}");
     }
     assert_eq!(std::fs::read(&path).unwrap(), b"old");
 }
@@ -185,5 +178,91 @@ fn folders_are_refused_whatever_packed_them() {
         let error = quantize(&file, &output, &F16, &mut |_| ControlFlow::Continue(())).unwrap_err();
         assert!(matches!(error, Error::NotGguf { .. }) && error.to_string().contains(name), "{error}");
         assert!(!output.exists());
+    }
+}
+
+/// The golden llama with another tensor in place of one of its own.
+fn changed(folder: &Path, name: &str, change: impl Fn(&mut [f32])) -> File {
+    let source = golden("llama");
+    let views: Vec<View> = source
+        .tensors()
+        .map(|view| {
+            let mut weights = view.decode();
+            if view.name == name {
+                change(&mut weights);
+            }
+            View::new(&*view.name, &F32, view.shape.clone(), F32.encode(&weights)).unwrap()
+        })
+        .collect();
+    let path = folder.join("changed.gguf");
+    gguf::write(&path, source.metadata(), &views).unwrap();
+    File::open(path).unwrap()
+}
+
+#[test]
+fn what_would_break_a_model_is_refused_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out.gguf");
+    let name = "blk.1.ffn_down.weight";
+    let cases: [(f32, &[&str]); 4] = [
+        (1e5, &["F16"]),
+        (1e10, &["F16", "Q8_0", "Q4_0", "Q5_1", "IQ4_NL"]),
+        (1e38, &["F16", "Q8_0", "Q4_0", "Q5_1", "IQ4_NL"]),
+        (f32::NAN, &["F32", "F16", "BF16", "Q8_0", "MXFP4"]),
+    ];
+    for (weight, formats) in cases {
+        let source = changed(folder.path(), name, |weights| weights[7] = weight);
+        for format in formats {
+            let error = refusal(&source, &output, by_name(format).unwrap()).to_string();
+            assert!(error.contains(name), "{format} of {weight}: {error}");
+        }
+    }
+    let norm = changed(folder.path(), "output_norm.weight", |weights| weights[0] = f32::INFINITY);
+    assert!(refusal(&norm, &output, &F16).to_string().contains("output_norm.weight"));
+    for format in FORMATS.iter().filter(|format| !format.stores_models()) {
+        let error = refusal(&golden("llama"), &output, format);
+        assert!(matches!(error, Error::NotStorable { .. }) && error.to_string().contains("Q4_K"), "{error}");
+    }
+    let error = refusal(&golden("llama"), &folder.path().join("out.safetensors"), &F16);
+    assert!(
+        error
+            .to_string()
+            .ends_with("out.safetensors: expected a name that ends with .gguf, found one that ends with .safetensors")
+    );
+    // What does not run is no model.
+    let hostile = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/hostile/models");
+    for path in std::fs::read_dir(hostile).unwrap().map(|entry| entry.unwrap().path()) {
+        let file = File::open(&path).unwrap();
+        if !path.ends_with("good.gguf") && matches!(file.format(), FileFormat::Gguf { .. }) {
+            let error = quantize(&file, &output, &F16, &mut |_| ControlFlow::Continue(()));
+            assert!(error.is_err(), "{}", path.display());
+        }
+    }
+    assert!(!output.exists());
+}
+
+#[test]
+fn what_is_multiplied_changes_and_every_tensor_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["llama", "qwen2moe", "command-r-plus", "gpt2", "phi-longrope", "stablelm-parallel"] {
+        let source = golden(name);
+        for (format, other) in [("Q8_0", "Q8_0"), ("Q4_K", "Q5_0"), ("Q2_K", "IQ4_NL")] {
+            let path = folder.path().join(format!("{name}-{format}.gguf"));
+            let report =
+                quantize(&source, &path, by_name(format).unwrap(), &mut |_| ControlFlow::Continue(())).unwrap();
+            let file = File::open(&path).unwrap();
+            let mut formats = BTreeMap::new();
+            file.tensors().for_each(|view| *formats.entry(view.format.name).or_default() += 1);
+            assert_eq!(report.formats, formats, "{name}");
+            assert_eq!(report.rewritten + report.replaced.len(), formats[other], "{name}");
+            assert_eq!(report.kept + report.unfit.len() + formats[other], source.tensors().count(), "{name}");
+            let declared = file.metadata().u32("general.file_type").unwrap();
+            assert_eq!(declared, by_name(other).unwrap().file_type(), "{name} {format}");
+            let kept = ["norm.weight", ".bias", "ffn_gate_inp.weight", "position_embd.weight"];
+            for view in file.tensors().filter(|view| kept.iter().any(|end| view.name.ends_with(end))) {
+                assert_eq!(view.format, source.view(&view.name).unwrap().format, "{name} {}", view.name);
+            }
+            assert!(logits(&file, CpuOptions::default(), 29).iter().all(|&bits| f32::from_bits(bits).is_finite()));
+        }
     }
 }

@@ -118,6 +118,8 @@ pub struct ModelOptions {
     pub spec: Option<Spec>,
     /// Load no head, which the file may lack: for hidden states alone. A model without a head gives no logits.
     pub headless: bool,
+    /// Name tensors to the device as GGUF does, not as the file does.
+    pub gguf_names: bool,
 }
 
 impl<B: Backend> Model<B> {
@@ -131,10 +133,11 @@ impl<B: Backend> Model<B> {
         options: ModelOptions,
         progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Model<B>> {
-        let ModelOptions { spec, headless } = options;
+        let ModelOptions { spec, headless, gguf_names } = options;
         let load = || {
             let spec = spec.map_or_else(|| Spec::of(file), Ok)?;
-            let weights = ModelWeights::new(file, &spec);
+            let mut weights = ModelWeights::new(file, &spec);
+            weights.gguf_names = gguf_names;
             let model = Model::of(backend, &weights, &spec, headless, progress)?;
             weights.check_all_read(!headless)?;
             Ok(model)

@@ -35,6 +35,7 @@
 //! ```
 
 pub mod arch;
+mod as_gguf;
 mod attention;
 mod config;
 mod decoder;
@@ -61,6 +62,7 @@ mod vocab;
 mod weights;
 
 pub use arch::{ARCHS, Arch, NormKind, NormPlacement, QkNorm};
+pub use as_gguf::{as_gguf, is_in_halves};
 pub use decoder::{Model, ModelOptions};
 pub use device::{DEVICES, Device, DeviceName, DeviceOptions, load, load_side_by_side, plan};
 pub use embedded::{EMBEDDED, open_file};

@@ -15,6 +15,8 @@ use trine_tensor::{File, FileFormat, Format, TensorInfo, View};
 pub(crate) struct ModelWeights<'a> {
     source: FileWeights<'a>,
     spec: &'a Spec,
+    /// Whether tensors get their GGUF names instead of those of the file.
+    pub gguf_names: bool,
 }
 
 /// Where the data of a tensor is. Names are those of the file.
@@ -39,7 +41,7 @@ enum Located {
 impl<'a> ModelWeights<'a> {
     /// The weights of `file`, whose specification is `spec`.
     pub fn new(file: &'a File, spec: &'a Spec) -> ModelWeights<'a> {
-        ModelWeights { source: FileWeights::new(file, spec.quant_method.clone()), spec }
+        ModelWeights { source: FileWeights::new(file, spec.quant_method.clone()), spec, gguf_names: false }
     }
 
     /// The same weights without reading one: what would have to be unpacked or copied is zeros of its shape and format.
@@ -223,6 +225,9 @@ impl<'a> ModelWeights<'a> {
             return Err(Error::Shape { tensor: view.name, expected: shape.to_vec(), found: view.shape });
         }
         view.shape = shape.to_vec();
+        if self.gguf_names {
+            view.name = gguf.to_owned();
+        }
         Ok(view)
     }
 
@@ -297,9 +302,11 @@ impl<'a> ModelWeights<'a> {
         }
     }
 
-    /// BitNet's settings, if the matrix of this name in the file is of one of its layers.
+    /// BitNet's settings, if the matrix of this name, as tensors get it, is of one of its layers.
     pub fn bitnet(&self, name: &str) -> Option<&BitNet> {
         let bitnet = self.spec.quant_method.bitnet()?;
+        let own = if self.gguf_names { self.file_name(name) } else { None };
+        let name = own.as_deref().unwrap_or(name);
         bitnet.converts(name.strip_suffix(".weight").unwrap_or(name)).then_some(bitnet)
     }
 

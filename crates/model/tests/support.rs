@@ -57,8 +57,7 @@ fn formats(out: &mut String) {
                 None => "nothing yet",
             },
         };
-        let number = format.block == 1 && !["F32", "F16", "BF16"].contains(&format.name);
-        let writes = if format.stores_models() && !number { "yes" } else { "" };
+        let writes = if format.stores_models() { "yes" } else { "" };
         let (name, id, bits) = (format.name, format.id.unwrap(), format.bits_per_weight());
         writeln!(out, "| {name} | {id} | {} | {writes} | {product} | {checked} |", (bits * 1e4).round() / 1e4).unwrap();
     }

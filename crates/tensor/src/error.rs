@@ -19,6 +19,14 @@ pub enum Error {
     /// The operating system reported an error.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// The operating system reported an error about a file that is written.
+    #[error("{0}")]
+    Write(std::io::Error),
+    /// A format cannot hold the weights of a tensor. `weight` is the one that would change most, or the first that the format has no number for.
+    #[error(
+        "tensor {tensor:?}: expected weights that {format} can hold, found {weight:e}, which would become {encoded:e}"
+    )]
+    Lossy { tensor: String, format: &'static str, weight: f32, encoded: f32 },
     /// There is no model at the path. `hint` says what there is instead.
     #[error("expected a file or a folder, found nothing of this name{hint}")]
     NotFound { hint: String },

@@ -1,12 +1,17 @@
 //! Writing a file atomically.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
+const PREFIX: &str = ".trine-";
+const SUFFIX: &str = ".partial";
+
 /// Creates or replaces a file atomically. Bytes are written to a temporary file in the same folder, which [`Replacement::finish`] moves to
 /// its path. If it is dropped before, or the program is killed, an old file stays as it was. A symbolic link is followed.
+///
+/// A temporary file is locked while it is written. One that a killed program left is not, and the next replacement in its folder removes it.
 pub struct Replacement {
     target: PathBuf,
     file: BufWriter<NamedTempFile>,
@@ -23,12 +28,15 @@ impl Replacement {
             let problem = "expected the name of a new or an existing file, found something else";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
         }
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".trine-").suffix(".partial");
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file = BufWriter::with_capacity(1 << 20, builder.tempfile_in(folder(&target))?);
-        Ok(Replacement { target, file })
+        remove_left(folder(&target));
+        let file = loop {
+            let file = temporary(folder(&target))?;
+            // Another program may have taken it for one that was left, before it was locked.
+            if !matches!(file.as_file().try_lock(), Err(TryLockError::WouldBlock)) && file.path().exists() {
+                break file;
+            }
+        };
+        Ok(Replacement { target, file: BufWriter::with_capacity(1 << 20, file) })
     }
 
     /// Flushes the file to disk and moves it to its path.
@@ -53,6 +61,28 @@ impl Write for Replacement {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(PREFIX).suffix(SUFFIX);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
+}
+
+/// Removes the temporary files in a folder that nobody writes any more. What cannot be removed stays.
+fn remove_left(folder: &Path) {
+    for entry in folder.read_dir().into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_temporary = name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX));
+        if is_temporary
+            && let Ok(file) = File::options().write(true).open(entry.path())
+            && file.try_lock().is_ok()
+        {
+            let _ = std::fs::remove_file(entry.path());
+        }
     }
 }
 

@@ -24,7 +24,7 @@ impl Writer {
             file.write_all(header)?;
             Ok(file)
         };
-        let file = begin().map_err(|e: std::io::Error| Error::Io(e).at(path))?;
+        let file = begin().map_err(|e: std::io::Error| Error::Write(e).at(path))?;
         Ok(Writer { path: path.to_path_buf(), file, tensors, written: 0, alignment })
     }
 
@@ -53,13 +53,13 @@ impl Writer {
             if found > expected {
                 break;
             }
-            self.file.write_all(part).map_err(|e| Error::Io(e).at(&self.path))?;
+            self.file.write_all(part).map_err(|e| Error::Write(e).at(&self.path))?;
         }
         if found != expected {
             return Err(info.wrong_length(found).at(&self.path));
         }
         let padding = (expected.next_multiple_of(self.alignment as u64) - expected) as usize;
-        self.file.write_all(&vec![0; padding]).map_err(|e| Error::Io(e).at(&self.path))?;
+        self.file.write_all(&vec![0; padding]).map_err(|e| Error::Write(e).at(&self.path))?;
         self.written = next;
         Ok(())
     }
@@ -70,7 +70,7 @@ impl Writer {
         if written != tensors.len() {
             return Err(unfinished(tensors.len(), written).at(&path));
         }
-        file.finish().map_err(|e| Error::Io(e).at(&path))
+        file.finish().map_err(|e| Error::Write(e).at(&path))
     }
 }
 

@@ -216,3 +216,52 @@ fn eight_bit_floats_are_those_of_the_paper() {
     let found = decode(&format::F8_E4M3, &format::F8_E4M3.encode(&[1.0625, 1.1875, 1.07, 1e9, -465.0]), 5);
     assert_eq!(found, [1.0, 1.25, 1.125, 448.0, -448.0]);
 }
+
+#[test]
+fn block_formats_hold_large_weights_or_the_largest_that_they_can() {
+    for format in of_rows().filter(|format| format.block > 1) {
+        for large in [1e6, 1e12, 1e20, 1e38, f32::MAX] {
+            let weights: Vec<f32> = (0..1024).map(|i| if i % 3 == 0 { large } else { -large }).collect();
+            let found = decode(format, &format.encode(&weights), weights.len());
+            let largest = found.iter().fold(0f32, |most, w| most.max(w.abs()));
+            assert!((2e3..=f32::MAX).contains(&largest), "{format}: {large:e} becomes {largest:e}");
+        }
+    }
+}
+
+#[test]
+fn what_a_format_cannot_hold_is_told_from_what_it_rounds() {
+    let check = |format: &'static Format, weights: &[f32]| {
+        let info = TensorInfo { name: "w".into(), format, shape: vec![4, weights.len() / 4] };
+        View::new("w", format, info.shape.clone(), info.encode(weights).unwrap()).unwrap().check_encoded(weights)
+    };
+    let plain = gaussian(1024, 5);
+    let mut uniform = uniform(7);
+    let small: Vec<f32> = (0..1024).map(|_| 0.02 * (uniform() - 0.5)).collect();
+    // A few weights much larger than the others, as embeddings have them.
+    let outliers: Vec<f32> = plain.iter().enumerate().map(|(i, w)| if i % 100 == 0 { 40.0 * w } else { *w }).collect();
+    let with = |weight: f32| {
+        let mut weights = plain.clone();
+        weights[300] = weight;
+        weights
+    };
+    for format in FORMATS.iter().filter(|format| format.stores_models() && !format.encodes_trits()) {
+        // One bit holds the mean alone.
+        let outliers = if format.name == "Q1_0" { &plain } else { &outliers };
+        for weights in [&plain, &small, outliers, &vec![0.0; 1024]] {
+            check(format, weights).unwrap_or_else(|error| panic!("{error}"));
+        }
+        let refused = |weights: &[f32]| check(format, weights).is_err();
+        let floats = ["F32", "F64", "BF16"].contains(&format.name);
+        assert_eq!(refused(&with(1e38)), !floats && format.name != "MXFP4", "{format}");
+        assert!(floats || format.name == "MXFP4" || refused(&vec![1e-9; 1024]), "{format}");
+        assert!(refused(&with(f32::INFINITY)) && refused(&with(f32::NAN)), "{format}");
+    }
+    let error = check(&format::F16, &with(1e5)).unwrap_err().to_string();
+    assert_eq!(error, "tensor \"w\": expected weights that F16 can hold, found 1e5, which would become inf");
+    assert!(check(&format::I8, &plain).is_err());
+    for format in FORMATS {
+        let other = ["I8", "I16", "I32", "I64", "U8", "BOOL", "Q8_1", "Q8_K"].contains(&format.name);
+        assert_eq!(format.weights, !other, "{format}");
+    }
+}

@@ -66,8 +66,8 @@ pub struct Validation {
     pub loss: f64,
     /// `e^loss`.
     pub perplexity: f64,
-    /// Bits per byte of text: comparable between tokenizers.
-    pub bits_per_byte: f64,
+    /// Bits per byte of text: comparable between tokenizers. None if the vocabulary cannot spell all of it.
+    pub bits_per_byte: Option<f64>,
     /// Target tokens.
     pub tokens: u64,
 }

@@ -1,6 +1,7 @@
 //! Estimates of the memory and work of a run.
 
 use crate::config::{Config, WeightQuantization};
+use crate::data::Documents;
 use crate::setup::language;
 use crate::{Result, init};
 use trine_backend::Role;
@@ -37,6 +38,11 @@ pub struct PlanMemory {
 /// When the configuration is invalid, or the tokenizer or a model cannot be read.
 pub fn plan(config: &Config) -> Result<Plan> {
     config.check()?;
+    // Whether all files are there.
+    Documents::open(&config.data.files, &config.data.separator, &config.data.field)?;
+    if let Some(distill) = &config.distill {
+        open_file(&distill.teacher, &OpenOptions::default())?;
+    }
     let (steps, batch, sequence) = (config.train.steps, config.train.batch, config.train.sequence);
     let sizes = match &config.model.from {
         Some(path) => {

@@ -1,6 +1,6 @@
 //! The loss scale: keeps float16 gradients from vanishing (mixed precision training, arXiv:1710.03740).
 
-use crate::config::LossScale;
+use crate::config::{LossScale, LossScaleKind};
 use serde::{Deserialize, Serialize};
 
 /// A dynamic scale this small is not why gradients overflow: the smallest normal float16 number.
@@ -20,13 +20,17 @@ pub struct Scaler {
 }
 
 impl Scaler {
-    pub fn new(config: &LossScale) -> Scaler {
-        Scaler { scale: config.initial, steps: 0, overflows: 0 }
+    /// None where the loss is not scaled.
+    pub fn new(config: &LossScale) -> Option<Scaler> {
+        (config.kind != LossScaleKind::None).then_some(Scaler { scale: config.initial, steps: 0, overflows: 0 })
     }
 
     /// Whether another overflow means that no scale will do.
     pub fn is_exhausted(&self, config: &LossScale) -> bool {
-        if config.is_static() { self.overflows >= MAX_OVERFLOWS } else { self.scale < MIN_SCALE }
+        match config.kind {
+            LossScaleKind::Dynamic if config.backoff < 1.0 => self.scale < MIN_SCALE,
+            _ => self.overflows >= MAX_OVERFLOWS,
+        }
     }
 
     /// Adjusts the scale after a step whose gradients were finite, or overflowed.
@@ -34,7 +38,7 @@ impl Scaler {
         self.steps += 1;
         self.overflows = if finite { 0 } else { self.overflows + 1 };
         let factor = match finite {
-            _ if config.is_static() => return,
+            _ if config.kind != LossScaleKind::Dynamic => return,
             false => config.backoff,
             true if self.steps >= config.growth_interval => config.growth,
             true => return,
@@ -51,7 +55,7 @@ mod tests {
     #[test]
     fn the_scale_halves_at_an_overflow_and_doubles_after_two_thousand_steps() {
         let config = LossScale::default();
-        let mut scaler = Scaler::new(&config);
+        let mut scaler = Scaler::new(&config).unwrap();
         scaler.update(&config, false);
         assert_eq!(scaler.scale, 32768.0);
         for _ in 0..1999 {
@@ -64,8 +68,8 @@ mod tests {
 
     #[test]
     fn a_static_scale_never_changes() {
-        let config = LossScale { growth: 1.0, growth_interval: 2, ..LossScale::default() };
-        let mut scaler = Scaler::new(&config);
+        let config = LossScale { kind: LossScaleKind::Static, growth_interval: 2, ..LossScale::default() };
+        let mut scaler = Scaler::new(&config).unwrap();
         for _ in 0..MAX_OVERFLOWS {
             assert!(!scaler.is_exhausted(&config));
             scaler.update(&config, false);
@@ -76,5 +80,19 @@ mod tests {
             scaler.update(&config, true);
             assert!(scaler.scale == config.initial && !scaler.is_exhausted(&config));
         }
+    }
+
+    #[test]
+    fn without_a_scale_there_is_nothing_to_adjust() {
+        let config = LossScale { kind: LossScaleKind::None, ..LossScale::default() };
+        assert_eq!(Scaler::new(&config), None);
+    }
+
+    #[test]
+    fn a_scale_that_only_grows_gives_up_in_the_end() {
+        let config = LossScale { backoff: 1.0, ..LossScale::default() };
+        let mut scaler = Scaler::new(&config).unwrap();
+        (0..MAX_OVERFLOWS).for_each(|_| scaler.update(&config, false));
+        assert!(scaler.scale == config.initial && scaler.is_exhausted(&config));
     }
 }

@@ -1,19 +1,19 @@
 //! What a run starts with: a model file, its tokenizer, tokenized documents, and a device.
 
 use crate::config::{Config, Precision, WeightQuantization};
-use crate::data::{self, Corpus, PackedDataset};
-use crate::export::Formats;
+use crate::data::{self, Corpus, PackedDataset, Unspelled};
+use crate::export::{FileLayout, Formats};
 use crate::{Error, Result, SetupProgress, init, unsupported_operation};
 use std::ops::ControlFlow;
 use trine_backend::{Cpu, CpuOptions};
-use trine_model::{Language, Spec, open_file};
+use trine_model::{Language, Spec, as_gguf, is_in_halves, open_file};
 use trine_tensor::format::{BF16, F16, F32, I2_S, TQ2_0, by_name};
 use trine_tensor::{File, Format, Metadata, OpenOptions};
 
 pub struct Setup {
     pub file: File,
     /// Of the trained model's file.
-    pub metadata: Metadata,
+    pub layout: FileLayout,
     pub train: PackedDataset,
     pub validation: PackedDataset,
     /// Of the trained model's file.
@@ -21,8 +21,15 @@ pub struct Setup {
     pub device: Cpu,
     /// A hash of the tokenizer.
     pub language: String,
+    /// A hash of the texts and of how they become tokens.
+    pub data: String,
+    /// Whether the vocabulary spells all of the texts.
+    pub spells_all: bool,
     pub warnings: Vec<String>,
 }
+
+/// The largest share of a text that a vocabulary may lack: a stray symbol, not a script.
+const MOST_UNSPELLED: f64 = 0.01;
 
 /// Reads the data and the model, or initializes a new model.
 ///
@@ -40,6 +47,16 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(SetupProgress) -> Contr
     let corpus = Corpus::open(&config.data, &tokenizer, &language, &cache, threads, &mut |done, total| {
         progress(SetupProgress { what: "reading texts", done, total })
     })?;
+    let Unspelled { characters, share } = &corpus.unspelled;
+    let lacks = format!("{characters:?} ({:.3} % of the text)", 100.0 * share);
+    if *share > MOST_UNSPELLED {
+        return Err(Error::Config {
+            key: "model.tokenizer".into(),
+            expected: "a vocabulary that can spell the texts".into(),
+            found: format!("one that lacks {lacks}"),
+        });
+    }
+    let (spells_all, data) = (*share == 0.0, corpus.key.clone());
     let file = model(config, &language, tokenizer.len(), progress)?;
     let sequence = config.train.sequence;
     let train = PackedDataset::shuffled(corpus.train, sequence, config.train.seed)?;
@@ -53,20 +70,40 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(SetupProgress) -> Contr
         });
     }
     let formats = formats(config, &spec)?;
+    if spec.bit_linear && config.quantization.weights == WeightQuantization::None {
+        return Err(Error::Config {
+            key: "quantization.weights".into(),
+            expected: format!("ternary, as linear layers of this {} round their inputs", spec.arch.name()),
+            found: "none".into(),
+        });
+    }
+    if spec.bit_linear && !spec.arch.bit_linear && !formats.inner.ternary {
+        return Err(Error::Config {
+            key: "output.format".into(),
+            expected:
+                "a ternary format, as inputs of linear layers are rounded in no other GGUF file of this architecture"
+                    .into(),
+            found: formats.inner.name.to_lowercase(),
+        });
+    }
     let mut warnings = Vec::new();
-    if config.quantization.weights == WeightQuantization::Ternary
-        && config.output.format.is_none()
-        && !formats.inner.ternary
-    {
-        let (block, format) = (I2_S.block, formats.inner);
+    if !spells_all {
+        warnings.push(format!("the vocabulary lacks {lacks}: there are no bits per byte"));
+    }
+    let unfit = columns(&spec).iter().any(|cols| !cols.is_multiple_of(I2_S.block));
+    if config.quantization.weights == WeightQuantization::Ternary && config.output.format.is_none() && unfit {
+        let block = I2_S.block;
         warnings.push(format!(
-            "rows of weights are not multiples of {block}, as ternary formats need: the model will be written as {format}"
+            "rows of some weights are not multiples of {block}, as ternary formats need: these will be written as F32"
         ));
     }
     if validation.rows() == 0 && config.data.validation > 0.0 {
-        warnings.push("no document is held out for validation: there are too few".into());
+        let (documents, separator) = (train.tokens().len(), &config.data.separator);
+        warnings.push(format!(
+            "no document is held out for validation, as there are too few ({documents}): is {separator:?} what separates them (data.separator)?"
+        ));
     }
-    let mut metadata = file.metadata().clone();
+    let (mut metadata, tensors) = as_gguf(&file, &spec)?;
     for (key, value) in language.iter() {
         metadata.insert(key, value.clone());
     }
@@ -74,9 +111,12 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(SetupProgress) -> Contr
         Some(number) => metadata.insert("general.file_type", number),
         None => metadata.remove("general.file_type"),
     };
+    let rope_dim = spec.ropes.first().map_or(0, |rope| 2 * rope.frequencies.len());
+    let interleave = is_in_halves(&file, &spec).then_some([spec.head_dim, rope_dim]);
+    let layout = FileLayout { metadata, tensors, interleave, fused: spec.arch.gguf_fused };
     let device = Cpu::new(CpuOptions { threads, huge_pages: true.into(), ..CpuOptions::default() })?;
     let language = data::tokenizer_hash(&language);
-    Ok(Setup { file, metadata, train, validation, formats, device, language, warnings })
+    Ok(Setup { file, layout, train, validation, formats, device, language, data, spells_all, warnings })
 }
 
 /// The initial model: `model.from`, or a new one.
@@ -99,7 +139,8 @@ fn model(
         return Ok(file);
     }
     let folder = &config.output.folder;
-    let path = tempfile::NamedTempFile::with_suffix_in(".gguf", folder).map_err(Error::io(folder))?.into_temp_path();
+    // The folder is locked, so that nobody else has this name, and what a killed run left is replaced.
+    let path = tempfile::TempPath::try_from_path(folder.join(".initial.gguf")).map_err(Error::io(folder))?;
     let sizes = init::sizes(&config.model, tokens, config.train.sequence)?;
     init::write(&path, &sizes, language, config.train.seed, &mut |done, total| {
         progress(SetupProgress { what: "initializing weights", done, total })
@@ -133,14 +174,28 @@ fn formats(config: &Config, spec: &Spec) -> Result<Formats> {
         Precision::Bf16 => &BF16,
         Precision::F16 => &F16,
     };
-    let columns = [spec.hidden_size, spec.n_heads * spec.head_dim, spec.intermediate_size];
+    let columns = columns(spec);
     let fits = |format: &Format| columns.iter().all(|cols| cols.is_multiple_of(format.block));
+    // What does not fit is float32, in training and in the file.
+    let some_fit = columns.iter().any(|cols| cols.is_multiple_of(I2_S.block));
     let (inner, outer): (&'static Format, &'static Format) = match config.quantization.weights {
         WeightQuantization::None => (float, float),
-        WeightQuantization::Ternary => ([&TQ2_0, &I2_S].into_iter().find(|format| fits(format)).unwrap_or(&F32), &F16),
+        WeightQuantization::Ternary if fits(&TQ2_0) => (&TQ2_0, &F16),
+        WeightQuantization::Ternary => (if some_fit { &I2_S } else { &F32 }, &F16),
     };
+    let named_inner = named("output.format", &config.output.format)?;
+    if let Some(format) = named_inner.filter(|format| !fits(format)) {
+        let expected = format!("a format for rows of {columns:?} weights");
+        let found = format!("{format}, which has blocks of {}", format.block);
+        return Err(Error::Config { key: "output.format".into(), expected, found });
+    }
     Ok(Formats {
-        inner: named("output.format", &config.output.format)?.unwrap_or(inner),
+        inner: named_inner.unwrap_or(inner),
         outer: named("output.embedding_format", &config.output.embedding_format)?.unwrap_or(outer),
     })
+}
+
+/// The lengths of rows of the matrices inside layers.
+fn columns(spec: &Spec) -> [usize; 3] {
+    [spec.hidden_size, spec.n_heads * spec.head_dim, spec.intermediate_size]
 }

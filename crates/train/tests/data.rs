@@ -79,7 +79,7 @@ fn tokens_are_those_of_the_documents_in_order_for_any_number_of_threads() {
     let mut caches = Vec::new();
     for threads in [1, 2, 5] {
         let cache = folder.path().join(format!("{threads}/deep"));
-        let Corpus { train, validation } = open(&data(&paths), &cache, threads).unwrap();
+        let Corpus { train, validation, .. } = open(&data(&paths), &cache, threads).unwrap();
         let mut sides = [(&train, 0), (&validation, 0)];
         let is_validation: BTreeSet<String> = texts(&validation).into_iter().collect();
         for text in &expected {
@@ -100,7 +100,7 @@ fn the_side_of_a_document_depends_on_its_text_alone() {
     let folder = TempDir::new().unwrap();
     let (expected, mut paths) = files(folder.path(), 1000);
     let sides = |paths: &[PathBuf]| {
-        let Corpus { train, validation } = open(&data(paths), folder.path().join("cache").as_ref(), 2).unwrap();
+        let Corpus { train, validation, .. } = open(&data(paths), folder.path().join("cache").as_ref(), 2).unwrap();
         [train, validation].map(|tokens| BTreeSet::from_iter(texts(&tokens)))
     };
     let [train, validation] = sides(&paths);
@@ -119,7 +119,7 @@ fn the_side_of_a_document_depends_on_its_text_alone() {
 fn an_epoch_has_every_pair_once_and_rows_depend_on_their_number_alone() {
     let folder = TempDir::new().unwrap();
     let (_, paths) = files(folder.path(), 60);
-    let Corpus { train, validation } = open(&data(&paths), folder.path(), 2).unwrap();
+    let Corpus { train, validation, .. } = open(&data(&paths), folder.path(), 2).unwrap();
     let pairs = |tokens: &TokenizedDocuments| tokens.tokens() - tokens.len() as u64;
     for sequence in [1, 7, 64, 1500] {
         let shuffled = PackedDataset::shuffled(train.clone(), sequence, 3).unwrap();

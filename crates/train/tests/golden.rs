@@ -12,7 +12,7 @@ use trine_model::{Model, ModelOptions};
 use trine_tensor::File;
 use trine_tensor::format::{F32, I2_S};
 use trine_train::adjoint::{Adjoint, Rounding};
-use trine_train::export::{self, Formats};
+use trine_train::export::{self, FileLayout, Formats};
 use trine_train::optimizer::{Hyperparameters, adamw};
 use trine_train::{MasterWeight, Parameter, Tape, Var};
 
@@ -215,7 +215,8 @@ fn frozen_weights_may_be_quantized_and_do_not_change() {
     for name in ["bitnet", "bitnet-b1.58"] {
         let mut case = Case::new(name, table, 2, Rounding::Ternary);
         let metadata = File::open(path(name)).unwrap().metadata().clone();
-        export::write(&mut case.tape, &metadata, Formats { inner: &I2_S, outer: &F32 }, &base).unwrap();
+        let layout = FileLayout { metadata, ..FileLayout::default() };
+        export::write(&mut case.tape, &layout, Formats { inner: &I2_S, outer: &F32 }, &base).unwrap();
         let load = |frozen| Case::load(name, &base, table, 2, Rounding::Ternary, frozen);
         let mut part = load(matrices);
         check_same_gradients(&mut load(|_| false), &mut part, matrices);

@@ -8,14 +8,14 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
-use trine_lab::quantize::{Error, quantize};
-use trine_tensor::{FORMATS, format};
+use trine_lab::quantize::{Error, names, quantize};
+use trine_tensor::format;
 
 /// Convert a model to another number format
 ///
 /// Matrices are converted, vectors are kept. Rows that are not multiples of 256 weights get a format of about as many bits with
 /// blocks of 32. A ternary format (TQ1_0, TQ2_0, I2_S, TL1, TL2, IQ1_BN, ...) accepts only weights that are ternary already,
-/// and keeps the embedding and the head. An existing output file is replaced once the new one is complete.
+/// and keeps the embedding and the head. The input must be a model that `trine run` can run.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     trine quantize model-f16.gguf model-q4_k.gguf --format q4_k\n  \
@@ -30,6 +30,9 @@ pub struct Quantize {
     format: String,
     #[command(flatten)]
     layouts: LayoutArgs,
+    /// Replace an existing file, once the new one is complete
+    #[arg(long)]
+    force: bool,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -42,6 +45,10 @@ impl Quantize {
                 message: format!("--format: expected one of {}, found `{}`", names(), self.format),
                 hint: "for example --format q4_k",
             })?;
+        if !self.force && self.output.exists() {
+            let message = format!("{}: expected no file, found one", self.output.display());
+            return Err(UsageError { message, hint: "--force replaces it" }.into());
+        }
         let stop = interrupt::flag()?;
         let file = self.layouts.open(&self.input)?;
         file.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
@@ -59,18 +66,22 @@ impl Quantize {
         if self.json {
             let report = json!({
                 "output": self.output, "format": format.name, "rewritten": report.rewritten, "kept": report.kept,
-                "replaced": report.replaced, "unfit": report.unfit, "bytes_before": report.bytes_before, "bytes_after": report.bytes_after,
+                "replaced": report.replaced, "unfit": report.unfit, "formats": report.formats,
+                "bytes_before": report.bytes_before, "bytes_after": report.bytes_after,
             });
             writeln!(out, "{report}")?;
             return Ok(Exit::Done);
         }
         let (before, after) = (units::bytes(report.bytes_before), units::bytes(report.bytes_after));
+        let formats: Vec<String> =
+            report.formats.iter().map(|(format, count)| format!("{count} in {format}")).collect();
         writeln!(
             out,
-            "{}: {} tensors in {format}, {} unchanged; {before} -> {after}",
+            "{}: {} tensors, {}; {} unchanged; {before} -> {after}",
             self.output.display(),
-            report.rewritten,
-            report.kept
+            report.formats.values().sum::<usize>(),
+            formats.join(", "),
+            report.kept + report.unfit.len(),
         )?;
         let exceptions = [(&report.replaced, "have a format with shorter blocks"), (&report.unfit, "are unchanged")];
         for (tensors, what) in exceptions {
@@ -83,9 +94,4 @@ impl Quantize {
         }
         Ok(Exit::Done)
     }
-}
-
-/// The formats that a file can hold.
-fn names() -> String {
-    FORMATS.iter().filter(|format| format.stores_models()).map(|format| format.name).collect::<Vec<_>>().join(", ")
 }

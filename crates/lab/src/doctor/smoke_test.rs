@@ -69,7 +69,9 @@ pub(super) fn measure(context: &Context, file: &File, spec: Option<Spec>) -> Res
     let threads = options.threads;
     let device = DeviceOptions { cpu: options, ..DeviceOptions::default() };
     let (headless, want) = if predicts { (false, Want::Logits) } else { (true, Want::Hidden) };
-    let mut runner = load(file, &device, ModelOptions { spec, headless }, &mut |_| ControlFlow::Continue(()))?;
+    let mut runner = load(file, &device, ModelOptions { spec, headless, ..ModelOptions::default() }, &mut |_| {
+        ControlFlow::Continue(())
+    })?;
     runner.limit_context(CONTEXT);
     probe(&mut *runner, language.tokenizer.bos().unwrap_or(0), want)?;
     if !predicts {

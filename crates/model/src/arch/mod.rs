@@ -129,6 +129,8 @@ pub struct Arch {
     pub hf_names: &'static [(&'static str, &'static str)],
     /// Parts of layers with another name in GGUF files of this architecture: `(usual, own)`.
     pub gguf_aliases: &'static [(&'static str, &'static str)],
+    /// GGUF files have queries, keys and values in one matrix, and gate and up in another.
+    pub gguf_fused: bool,
     /// Layer counts of models whose `query_pre_attn_scalar` is `hidden_size / n_heads` instead of `head_dim`, which GGUF files omit.
     pub hidden_query_scalar: &'static [usize],
 }
@@ -261,6 +263,7 @@ impl Arch {
         hf_rules: &[],
         hf_names: &[],
         gguf_aliases: &[],
+        gguf_fused: false,
         hidden_query_scalar: &[],
     };
 

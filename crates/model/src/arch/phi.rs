@@ -25,6 +25,7 @@ pub static PHI2: Arch = Arch {
 pub static PHI3: Arch = Arch {
     gguf: &["phi3"],
     hf: &["phi3"],
+    gguf_fused: true,
     hf_names: &[("blk.{}.ffn_up", "model.layers.{}.mlp.gate_up_proj")],
     ..Arch::NEUTRAL
 };

@@ -23,7 +23,7 @@ pub(crate) struct Keys<'a> {
     /// Activation of the feed-forward layers.
     pub activation: Activation,
     /// GGUF keys; those of the architecture begin with `prefix`.
-    metadata: Cow<'a, Metadata>,
+    pub metadata: Cow<'a, Metadata>,
     prefix: String,
     /// Keys of the architecture that were read, without their prefix.
     read: RefCell<BTreeSet<String>>,
@@ -95,8 +95,14 @@ impl<'a> Keys<'a> {
             return Err(Error::bad(path, expected, "another"));
         }
         self.translated.push((path, key));
-        self.metadata.to_mut().insert(name, value);
+        self.insert(key, value);
         Ok(())
+    }
+
+    /// Inserts a key of the architecture that no value of the file alone became.
+    pub fn insert(&mut self, key: &str, value: impl Into<Value>) {
+        let key = self.name(key);
+        self.metadata.to_mut().insert(key, value);
     }
 
     /// Removes a key of the architecture.

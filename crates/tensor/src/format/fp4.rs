@@ -5,7 +5,7 @@
 //! weights, byte `j` holds weight `j` in its low and weight `n / 2 + j` in its high half. The levels here are twice those of E2M1, and the
 //! scales half of what their bits say.
 
-use super::{Format, Layout, finite};
+use super::{Format, Layout, bounded, finite};
 
 /// What codes of 4 bits mean: twice an E2M1.
 pub const LEVELS: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
@@ -39,6 +39,7 @@ pub static MXFP4: Format = Format {
     bytes: 17,
     tail: 0,
     ternary: false,
+    weights: true,
     layout: Layout::Rows,
     decode: |row, _, out| {
         for (block, out) in row.as_chunks::<17>().0.iter().zip(out.as_chunks_mut::<32>().0) {
@@ -63,6 +64,7 @@ pub static NVFP4: Format = Format {
     bytes: 36,
     tail: 0,
     ternary: false,
+    weights: true,
     layout: Layout::Rows,
     decode: |row, _, out| {
         for (block, out) in row.as_chunks::<36>().0.iter().zip(out.as_chunks_mut::<64>().0) {
@@ -75,7 +77,7 @@ pub static NVFP4: Format = Format {
     encode: |weights, out| {
         for (block, out) in weights.as_chunks::<64>().0.iter().zip(out.as_chunks_mut::<36>().0) {
             for (i, part) in block.as_chunks::<16>().0.iter().enumerate() {
-                let part = part.map(finite);
+                let part = part.map(bounded);
                 let scale = super::abs_max(&part) / 12.0;
                 let first = (0..126).take_while(|&x| UE4M3_HALVES[x] < scale).count();
                 let error = |&x: &usize| -> f32 {

@@ -23,6 +23,7 @@ pub(super) const FORMAT: Format = Format {
     bytes: BYTES,
     tail: TAIL,
     ternary: true,
+    weights: true,
     layout: Layout::Rows,
     decode,
     encode,

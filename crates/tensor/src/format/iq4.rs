@@ -6,7 +6,7 @@
 //! high half of byte `j`, and 16 bytes of codes per sub-block. In 16 bytes of codes, byte `j` holds weight `j` in its low and weight
 //! `16 + j` in its high half.
 
-use super::{Format, Layout, f16_at, finite, inverse, search, to_f16};
+use super::{Format, Layout, bounded, f16_at, inverse, search, to_f16};
 
 /// What codes of 4 bits mean.
 pub const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
@@ -19,6 +19,7 @@ pub static IQ4_NL: Format = Format {
     bytes: 18,
     tail: 0,
     ternary: false,
+    weights: true,
     layout: Layout::Rows,
     decode: |row, _, out| {
         for (block, out) in row.as_chunks::<18>().0.iter().zip(out.as_chunks_mut().0) {
@@ -27,7 +28,7 @@ pub static IQ4_NL: Format = Format {
     },
     encode: |weights, out| {
         for (block, out) in weights.as_chunks().0.iter().zip(out.as_chunks_mut::<18>().0) {
-            let block = block.map(finite);
+            let block = block.map(bounded);
             let d = to_f16(search::levels(&block, &LEVELS));
             out[..2].copy_from_slice(&d.to_le_bytes());
             pack(&block, d.to_f32(), &mut out[2..]);
@@ -43,6 +44,7 @@ pub static IQ4_XS: Format = Format {
     bytes: 136,
     tail: 0,
     ternary: false,
+    weights: true,
     layout: Layout::Rows,
     decode: |row, _, out| {
         for (block, out) in row.as_chunks::<136>().0.iter().zip(out.as_chunks_mut::<256>().0) {
@@ -56,7 +58,7 @@ pub static IQ4_XS: Format = Format {
     // Scales are searched per sub-block, rounded to 6 bits, and the codes chosen for the rounded ones.
     encode: |weights, out| {
         for (block, out) in weights.as_chunks::<256>().0.iter().zip(out.as_chunks_mut::<136>().0) {
-            let block = block.map(finite);
+            let block = block.map(bounded);
             let parts = block.as_chunks().0;
             let fits: [f32; 8] = std::array::from_fn(|i| search::levels(&parts[i], &LEVELS));
             let max = fits.iter().fold(0f32, |max, &s| if s.abs() > max.abs() { s } else { max });

@@ -23,6 +23,7 @@ const FORMAT: Format = Format {
     bytes: 16,
     tail: 0,
     ternary: true,
+    weights: true,
     layout: Layout::Headed(HEAD),
     decode,
     encode,

@@ -17,6 +17,7 @@ mod iq3;
 mod iq4;
 mod iq_bn;
 pub(crate) mod layout;
+mod loss;
 mod number;
 mod q1_0;
 mod q2_k;
@@ -92,6 +93,8 @@ pub struct Format {
     pub tail: usize,
     /// Whether every weight is one of -s, 0, s with a scale s.
     pub ternary: bool,
+    /// Whether models have weights in it. Others hold activations, indices, masks or packed codes.
+    pub weights: bool,
     /// The order of rows and blocks.
     pub layout: Layout,
     /// Decodes `n` blocks: `row` has `n * bytes` bytes, `out` has `n * block` elements, and `tail` is the tensor's tail
@@ -139,9 +142,9 @@ static FILE_TYPES: &[(&str, u32)] = &[
 ];
 
 impl Format {
-    /// Whether GGUF files store weights in this format. Q8_1 and Q8_K are used for activations only.
+    /// Whether GGUF files store weights in this format.
     pub fn stores_models(&self) -> bool {
-        self.id.is_some() && !["Q8_1", "Q8_K"].contains(&self.name)
+        self.id.is_some() && self.weights
     }
 
     /// `general.file_type` of a file that has most matrices in this format.
@@ -238,6 +241,11 @@ fn to_f16(scale: f32) -> f16 {
 /// Replaces NaN by 0 and an infinity by the largest finite value.
 fn finite(w: f32) -> f32 {
     if w.is_nan() { 0.0 } else { w.clamp(f32::MIN, f32::MAX) }
+}
+
+/// Replaces NaN by 0 and limits magnitudes to 2^30, more than `f16` scales of scales reach, so that sums of products stay finite.
+fn bounded(w: f32) -> f32 {
+    if w.is_nan() { 0.0 } else { w.clamp(-1_073_741_824.0, 1_073_741_824.0) }
 }
 
 /// Largest absolute value.

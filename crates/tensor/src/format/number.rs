@@ -9,7 +9,7 @@ use half::{bf16, f16};
 use super::{Format, Layout};
 
 macro_rules! number {
-    ($format:ident, $id:expr, $type:ty, $to:expr, $from:expr) => {
+    ($format:ident, $id:expr, $weights:expr, $type:ty, $to:expr, $from:expr) => {
         #[doc = concat!("`", stringify!($type), "`, as it is.")]
         pub static $format: Format = Format {
             name: stringify!($format),
@@ -18,6 +18,7 @@ macro_rules! number {
             bytes: size_of::<$type>(),
             tail: 0,
             ternary: false,
+            weights: $weights,
             layout: Layout::Rows,
             decode: |row, _, out| {
                 for (bytes, w) in row.as_chunks().0.iter().zip(out) {
@@ -34,18 +35,18 @@ macro_rules! number {
     };
 }
 
-number!(F32, Some(0), f32, |x| x, |w| w);
-number!(F16, Some(1), f16, f16::to_f32, f16::from_f32);
-number!(BF16, Some(30), bf16, bf16::to_f32, bf16::from_f32);
-number!(F64, Some(28), f64, |x| x as f32, |w: f32| w as f64);
-number!(I8, Some(24), i8, |x| x as f32, |w: f32| w.round() as i8);
-number!(I16, Some(25), i16, |x| x as f32, |w: f32| w.round() as i16);
-number!(I32, Some(26), i32, |x| x as f32, |w: f32| w.round() as i32);
-number!(I64, Some(27), i64, |x| x as f32, |w: f32| w.round() as i64);
-number!(U8, None, u8, |x| x as f32, |w: f32| w.round() as u8);
-number!(F8_E4M3, None, u8, e4m3, |w| nearest(w, e4m3, 0x7e));
-number!(F8_E5M2, None, u8, e5m2, |w| nearest(w, e5m2, 0x7b));
-number!(BOOL, None, u8, |x| f32::from(x != 0), |w: f32| u8::from(w.round() > 0.0));
+number!(F32, Some(0), true, f32, |x| x, |w| w);
+number!(F16, Some(1), true, f16, f16::to_f32, f16::from_f32);
+number!(BF16, Some(30), true, bf16, bf16::to_f32, bf16::from_f32);
+number!(F64, Some(28), true, f64, |x| x as f32, |w: f32| w as f64);
+number!(I8, Some(24), false, i8, |x| x as f32, |w: f32| w.round() as i8);
+number!(I16, Some(25), false, i16, |x| x as f32, |w: f32| w.round() as i16);
+number!(I32, Some(26), false, i32, |x| x as f32, |w: f32| w.round() as i32);
+number!(I64, Some(27), false, i64, |x| x as f32, |w: f32| w.round() as i64);
+number!(U8, None, false, u8, |x| x as f32, |w: f32| w.round() as u8);
+number!(F8_E4M3, None, true, u8, e4m3, |w| nearest(w, e4m3, 0x7e));
+number!(F8_E5M2, None, true, u8, e5m2, |w| nearest(w, e5m2, 0x7b));
+number!(BOOL, None, false, u8, |x| f32::from(x != 0), |w: f32| u8::from(w.round() > 0.0));
 
 /// 4 bits of exponent and 3 of mantissa, without infinities: an `f16` of other bias.
 fn e4m3(code: u8) -> f32 {

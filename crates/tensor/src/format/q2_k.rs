@@ -4,7 +4,7 @@
 //! Bytes: 16 of scales (low half) and offsets (high half), 64 of codes, `d` and `dmin` as `f16`. The pair of bits `n` (lowest first) of byte
 //! `m` of a half of the codes is weight `32 n + m` of half a block.
 
-use super::{Format, Layout, f16_at, finite, inverse, search, to_f16};
+use super::{Format, Layout, bounded, f16_at, inverse, search, to_f16};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 84;
@@ -19,6 +19,7 @@ pub static Q2_K: Format = Format {
     bytes: BYTES,
     tail: 0,
     ternary: false,
+    weights: true,
     layout: Layout::Rows,
     decode,
     encode,
@@ -44,7 +45,7 @@ fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
 /// Scales and offsets are searched per sub-block, rounded to 4 bits, and the codes chosen for the rounded ones.
 fn encode(weights: &[f32], out: &mut [u8]) {
     for (block, out) in weights.as_chunks::<BLOCK>().0.iter().zip(out.chunks_exact_mut(BYTES)) {
-        let block = block.map(finite);
+        let block = block.map(bounded);
         let parts = block.as_chunks::<16>().0;
         let fits: [(f32, f32); 16] = std::array::from_fn(|i| search::offset(&parts[i], 3.0));
         let largest = |get: fn(&(f32, f32)) -> f32| to_f16(fits.iter().map(get).fold(0.0, f32::max) / 15.0);

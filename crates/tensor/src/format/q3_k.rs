@@ -5,7 +5,7 @@
 //! block. Scale `4 g + j` has its low four bits in byte `4 (g mod 2) + j`, in the low (g = 0, 1) or high half, and its high two
 //! in the pair `g` of byte `8 + j`.
 
-use super::{Format, Layout, f16_at, finite, inverse, search, to_f16};
+use super::{Format, Layout, bounded, f16_at, inverse, search, to_f16};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 110;
@@ -21,6 +21,7 @@ pub static Q3_K: Format = Format {
     bytes: BYTES,
     tail: 0,
     ternary: false,
+    weights: true,
     layout: Layout::Rows,
     decode,
     encode,
@@ -55,7 +56,7 @@ fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
 /// Scales are searched per sub-block, rounded to 6 bits, and the codes chosen for the rounded ones.
 fn encode(weights: &[f32], out: &mut [u8]) {
     for (block, out) in weights.as_chunks::<BLOCK>().0.iter().zip(out.chunks_exact_mut(BYTES)) {
-        let block = block.map(finite);
+        let block = block.map(bounded);
         let parts = block.as_chunks::<16>().0;
         let fits: [f32; 16] = std::array::from_fn(|i| search::symmetric(&parts[i], -4.0, 3.0));
         let max = fits.iter().fold(0f32, |max, &s| if s.abs() > max.abs() { s } else { max });

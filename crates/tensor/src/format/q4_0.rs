@@ -14,6 +14,7 @@ pub static Q4_0: Format = Format {
     bytes: BYTES,
     tail: 0,
     ternary: false,
+    weights: true,
     layout: Layout::Rows,
     decode,
     encode,

@@ -16,6 +16,7 @@ pub static Q5_0: Format = Format {
     bytes: 22,
     tail: 0,
     ternary: false,
+    weights: true,
     layout: Layout::Rows,
     decode: |row, _, out| {
         for (block, out) in row.as_chunks::<22>().0.iter().zip(out.as_chunks_mut().0) {
@@ -44,6 +45,7 @@ pub static Q5_1: Format = Format {
     bytes: 24,
     tail: 0,
     ternary: false,
+    weights: true,
     layout: Layout::Rows,
     decode: |row, _, out| {
         for (block, out) in row.as_chunks::<24>().0.iter().zip(out.as_chunks_mut().0) {

@@ -4,7 +4,7 @@
 //! halves of sub-blocks `2 i` and `2 i + 1` are the low and high halves of bytes `32 i..32 i + 32`.
 
 use super::head::{self, HEAD};
-use super::{Format, Layout, finite, inverse};
+use super::{Format, Layout, bounded, inverse};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 176;
@@ -18,6 +18,7 @@ pub static Q5_K: Format = Format {
     bytes: BYTES,
     tail: 0,
     ternary: false,
+    weights: true,
     layout: Layout::Rows,
     decode,
     encode,
@@ -38,7 +39,7 @@ fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
 /// The codes are chosen for the rounded scales and offsets.
 fn encode(weights: &[f32], out: &mut [u8]) {
     for (block, out) in weights.as_chunks::<BLOCK>().0.iter().zip(out.chunks_exact_mut(BYTES)) {
-        let block = block.map(finite);
+        let block = block.map(bounded);
         let (head, codes) = out.split_at_mut(HEAD);
         let fits = head::fit(&block, 31.0, head);
         codes.fill(0);

@@ -4,7 +4,7 @@
 //! weights. In a half, weight `32 n + m` has its low bits in the low (n = 0, 1) or high (n = 2, 3) half of byte
 //! `32 (n mod 2) + m` of 64, and its high bits in the pair `n` (lowest first) of byte `m` of 32.
 
-use super::{Format, Layout, f16_at, finite, inverse, search, to_f16};
+use super::{Format, Layout, bounded, f16_at, inverse, search, to_f16};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 210;
@@ -20,6 +20,7 @@ pub static Q6_K: Format = Format {
     bytes: BYTES,
     tail: 0,
     ternary: false,
+    weights: true,
     layout: Layout::Rows,
     decode,
     encode,
@@ -45,7 +46,7 @@ fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
 /// Scales are searched per sub-block, rounded to 8 bits, and the codes chosen for the rounded ones.
 fn encode(weights: &[f32], out: &mut [u8]) {
     for (block, out) in weights.as_chunks::<BLOCK>().0.iter().zip(out.chunks_exact_mut(BYTES)) {
-        let block = block.map(finite);
+        let block = block.map(bounded);
         let mut fits = [0.0; 16];
         for (fit, part) in fits.iter_mut().zip(block.as_chunks::<16>().0) {
             *fit = search::symmetric(part, -32.0, 31.0);

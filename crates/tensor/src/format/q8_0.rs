@@ -13,6 +13,7 @@ pub static Q8_0: Format = Format {
     bytes: BYTES,
     tail: 0,
     ternary: false,
+    weights: true,
     layout: Layout::Rows,
     decode,
     encode,

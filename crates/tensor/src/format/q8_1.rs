@@ -16,6 +16,7 @@ pub static Q8_1: Format = Format {
     bytes: BYTES,
     tail: 0,
     ternary: false,
+    weights: false,
     layout: Layout::Rows,
     decode,
     encode,

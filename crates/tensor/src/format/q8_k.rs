@@ -17,6 +17,7 @@ pub static Q8_K: Format = Format {
     bytes: BYTES,
     tail: 0,
     ternary: false,
+    weights: false,
     layout: Layout::Rows,
     decode,
     encode,

@@ -22,6 +22,7 @@ pub static TQ1_0: Format = Format {
     bytes: BYTES,
     tail: 0,
     ternary: true,
+    weights: true,
     layout: Layout::Rows,
     decode,
     encode,

@@ -16,6 +16,7 @@ pub static TQ2_0: Format = Format {
     bytes: BYTES,
     tail: 0,
     ternary: true,
+    weights: true,
     layout: Layout::Rows,
     decode,
     encode,

@@ -10,6 +10,8 @@ use trine_tensor::format::{self, BF16, F16, F32, Format};
 
 /// The largest size of a model or a batch. Products of three fit an integer.
 const MAX_SIZE: usize = 1 << 20;
+/// The largest number of layers or heads, and of elements of a head, as in files.
+const MAX_COUNT: usize = 1 << 16;
 const MAX_THREADS: usize = 1024;
 
 impl Config {
@@ -59,9 +61,9 @@ impl Config {
         within("train.clip_grad_norm", train.clip_grad_norm, 0.0..=f64::MAX, "0 (none) or more")?;
         let scale = &train.loss_scale;
         within("train.loss_scale.initial", scale.initial, f64::MIN_POSITIVE..=f64::MAX, "more than 0")?;
-        within("train.loss_scale.growth", scale.growth, 1.0..=f64::MAX, "1 (static) or more")?;
+        within("train.loss_scale.growth", scale.growth, 1.0..=f64::MAX, "1 or more")?;
         within("train.loss_scale.growth_interval", scale.growth_interval, 1.., "1 or more")?;
-        within("train.loss_scale.backoff", scale.backoff, f64::MIN_POSITIVE..1.0, "more than 0 and less than 1")?;
+        within("train.loss_scale.backoff", scale.backoff, f64::MIN_POSITIVE..=1.0, "more than 0, and at most 1")?;
         if let Some(threads) = train.threads {
             within("train.threads", threads, 1..=MAX_THREADS, "1 to 1024")?;
         }
@@ -90,6 +92,8 @@ impl Config {
             let read = [model.from.as_ref(), model.tokenizer.as_ref(), teacher];
             let is_read = read.into_iter().flatten().chain(&self.data.files).any(|file| file == path);
             expect(!is_read, "output.model", "a file that the run does not read", path.display())?;
+            let is_gguf = path.extension().is_none_or(|extension| extension.eq_ignore_ascii_case("gguf"));
+            expect(is_gguf, "output.model", "a name that ends with .gguf", path.display())?;
         }
         within("output.keep", output.keep, 1.., "1 or more")?;
         let ternary = self.quantization.weights == WeightQuantization::Ternary;
@@ -97,7 +101,7 @@ impl Config {
             is_float(format) || ternary && format.ternary && format.matrix_layout().is_none()
         })?;
         let outer = named("output.embedding_format", output.embedding_format.as_deref(), |format| {
-            is_float(format) || format.block > 1 && !format.ternary
+            is_float(format) || format.block > 1 && format.stores_models() && !format.ternary
         })?;
         let model = &self.model;
         if model.from.is_none() {
@@ -127,9 +131,14 @@ impl ModelConfig {
         if !Sizes::names().any(|name| name == self.architecture) {
             return Err(wrong("model.architecture", one_of(Sizes::names()), format!("`{}`", self.architecture)));
         }
-        within("model.n_layers", self.n_layers, 1..=MAX_SIZE, "1 to 1048576")?;
+        within("model.n_layers", self.n_layers, 1..=MAX_COUNT, "1 to 65536")?;
         within("model.hidden_size", self.hidden_size, 1..=MAX_SIZE, "1 to 1048576")?;
-        within("model.n_heads", self.n_heads, 1..=self.hidden_size, "1 to `model.hidden_size`")?;
+        within(
+            "model.n_heads",
+            self.n_heads,
+            1..=self.hidden_size.min(MAX_COUNT),
+            "1 to `model.hidden_size`, and at most 65536",
+        )?;
         within("model.intermediate_size", self.intermediate_size, 1..=MAX_SIZE, "1 to 1048576")?;
         let kv_heads = self.n_kv_heads.unwrap_or(self.n_heads);
         let divides = kv_heads > 0 && self.n_heads.is_multiple_of(kv_heads);
@@ -144,8 +153,8 @@ impl ModelConfig {
             )?;
         }
         let dim = self.head_dim();
-        let even = (2..=MAX_SIZE).contains(&dim) && dim.is_multiple_of(2);
-        expect(even, "model.head_dim", "an even number, as rope rotates pairs", dim)?;
+        let even = (2..=MAX_COUNT).contains(&dim) && dim.is_multiple_of(2);
+        expect(even, "model.head_dim", "an even number up to 65536, as rope rotates pairs", dim)?;
         within("model.rope_base", self.rope_base, f32::MIN_POSITIVE..=f32::MAX, "more than 0")?;
         within("model.eps", self.eps, f32::MIN_POSITIVE..=1.0, "more than 0, and at most 1")
     }

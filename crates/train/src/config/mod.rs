@@ -160,24 +160,32 @@ pub enum Precision {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LossScale {
+    pub kind: LossScaleKind,
+    /// The first scale, and the only one of a static scale.
     pub initial: f64,
-    /// The scale is multiplied by it after `growth_interval` steps without an overflow. With 1, the scale is static: it never changes.
+    /// A dynamic scale is multiplied by it after `growth_interval` steps without an overflow.
     pub growth: f64,
     pub growth_interval: u64,
-    /// The scale is multiplied by it after an overflow, unless it is static.
+    /// A dynamic scale is multiplied by it after an overflow.
     pub backoff: f64,
 }
 
-impl LossScale {
-    /// Whether the scale never changes.
-    pub fn is_static(&self) -> bool {
-        self.growth == 1.0
-    }
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LossScaleKind {
+    /// Grows until gradients overflow. Steps that overflow are skipped.
+    #[default]
+    Dynamic,
+    /// Never changes. Steps that overflow are skipped.
+    Static,
+    /// The loss is not scaled, and an overflow ends the run.
+    None,
 }
 
 impl Default for LossScale {
     fn default() -> Self {
-        LossScale { initial: 65536.0, growth: 2.0, growth_interval: 2000, backoff: 0.5 }
+        let kind = LossScaleKind::Dynamic;
+        LossScale { kind, initial: 65536.0, growth: 2.0, growth_interval: 2000, backoff: 0.5 }
     }
 }
 

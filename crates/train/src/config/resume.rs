@@ -30,9 +30,23 @@ static FIXED: &[(&str, &[&str])] = &[
 /// Tables whose other keys influence the weights from then on.
 const TABLES: [&str; 7] = ["model", "data", "train", "quantization", "optimizer", "schedule", "distill"];
 /// Keys of these tables that do not.
-const NO_INFLUENCE: [&str; 4] = ["data.cache", "train.threads", "train.grad_checkpoint", "model.context_length"];
+const NO_INFLUENCE: [&str; 5] =
+    ["data.files", "data.cache", "train.threads", "train.grad_checkpoint", "model.context_length"];
+/// Keys that name files. [`Config::recipe`] leaves them out.
+const PATHS: [&str; 5] = ["model.from", "model.tokenizer", "data.files", "data.cache", "distill.teacher"];
 
 impl Config {
+    /// All on which the weights depend, without the names of files: the same for equal weights, wherever the run was.
+    pub(crate) fn recipe(&self) -> Value {
+        let mut recipe = serde_json::to_value(self).expect("configurations are plain");
+        recipe.as_object_mut().expect("a table").retain(|table, _| TABLES.contains(&&table[..]));
+        for key in NO_INFLUENCE.iter().chain(&PATHS) {
+            let (table, key) = key.split_once('.').expect("a key of a table");
+            recipe.get_mut(table).and_then(Value::as_object_mut).map(|table| table.remove(key));
+        }
+        recipe
+    }
+
     /// Checks that a run that began with `before`, a configuration as JSON, can continue with this one; returns the other keys that differ and
     /// influence the weights.
     ///

@@ -1,11 +1,12 @@
 //! The token cache: a GGUF file of integers, which is written atomically and mapped.
 
 use super::documents::Documents;
-use super::tokenize::{Document, Encoded, tokenize};
+use super::tokenize::{Document, Encoded, Unspelled, tokenize};
 use super::tokens::{self, Corpus, TokenizedDocuments};
 use crate::config::DataConfig;
 use crate::{Error, Result};
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, Write};
 use std::path::Path;
@@ -16,9 +17,11 @@ use trine_text::Tokenizer;
 /// Bytes per read.
 const CHUNK: usize = 1 << 20;
 /// The metadata key of the cache key. It has the version of the file layout.
-const KEY: &str = "trine.tokens.3.key";
+const KEY: &str = "trine.tokens.4.key";
 /// The metadata key of the hash of all tensors.
-const HASH: &str = "trine.tokens.3.sha256";
+const HASH: &str = "trine.tokens.4.sha256";
+/// The metadata keys of what the vocabulary cannot spell.
+const UNSPELLED: [&str; 2] = ["trine.tokens.4.unspelled", "trine.tokens.4.unspelled_share"];
 
 /// The cache key: a hash of all that the tokens depend on.
 pub(super) fn key(
@@ -107,7 +110,10 @@ pub(super) fn load(path: &Path, key: &str, vocab: usize) -> Result<Corpus> {
     if start != count as u64 {
         return Err(wrong("lengths", &format!("{count} tokens in all"), start.to_string()));
     }
-    Ok(Corpus { train, validation })
+    let [characters, share] = UNSPELLED;
+    let characters = file.metadata().str(characters)?.unwrap_or_default().to_owned();
+    let unspelled = Unspelled { characters, share: file.metadata().f32(share)?.unwrap_or(0.0).into() };
+    Ok(Corpus { train, validation, unspelled, key: key.to_owned() })
 }
 
 /// Writes the file for this key.
@@ -125,28 +131,39 @@ pub(super) fn write(
     let wide = is_wide(tokenizer.len());
     // The header needs the number of tokens, which is known at the end.
     let mut ids = BufWriter::with_capacity(CHUNK, tempfile::tempfile_in(folder).map_err(Error::io(folder))?);
-    let (mut hash, mut count) = (Sha256::new(), 0);
+    let (mut hash, mut count, mut all, mut unknown) = (Sha256::new(), 0, HashMap::new(), 0);
     let [mut lengths, mut texts, mut sides] = [const { Vec::new() }; 3];
-    tokenize(documents, tokenizer, validation, threads, |Encoded { ids: encoded, documents, position }| {
-        count += encoded.len();
-        let bytes: Vec<u8> = match wide {
-            true => encoded.into_iter().flat_map(u32::to_le_bytes).collect(),
-            // The vocabulary has at most 2^16 tokens.
-            false => encoded.into_iter().flat_map(|id| (id as u16).to_le_bytes()).collect(),
-        };
-        hash.update(&bytes);
-        ids.write_all(&bytes).map_err(Error::io(folder))?;
-        for document in documents {
-            lengths.extend(document.tokens.to_le_bytes());
-            texts.extend(document.bytes.to_le_bytes());
-            sides.push(u8::from(document.validation));
-        }
-        progress(position)
-    })?;
+    tokenize(
+        documents,
+        tokenizer,
+        validation,
+        threads,
+        |Encoded { ids: encoded, documents, characters, unknown: more, position }| {
+            characters.into_iter().for_each(|(c, n)| *all.entry(c).or_default() += n);
+            count += encoded.len();
+            unknown += more;
+            let bytes: Vec<u8> = match wide {
+                true => encoded.into_iter().flat_map(u32::to_le_bytes).collect(),
+                // The vocabulary has at most 2^16 tokens.
+                false => encoded.into_iter().flat_map(|id| (id as u16).to_le_bytes()).collect(),
+            };
+            hash.update(&bytes);
+            ids.write_all(&bytes).map_err(Error::io(folder))?;
+            for document in documents {
+                lengths.extend(document.tokens.to_le_bytes());
+                texts.extend(document.bytes.to_le_bytes());
+                sides.push(u8::from(document.validation));
+            }
+            progress(position)
+        },
+    )?;
     [&lengths, &texts, &sides].into_iter().for_each(|bytes| hash.update(bytes));
     let mut metadata = Metadata::new();
     metadata.insert(KEY, key);
     metadata.insert(HASH, hex(hash));
+    let unspelled = Unspelled::of(&all, unknown as f64 / count.max(1) as f64, tokenizer);
+    metadata.insert(UNSPELLED[0], unspelled.characters);
+    metadata.insert(UNSPELLED[1], unspelled.share as f32);
     let entry = |name: &str, format, len| TensorInfo { name: name.to_owned(), format, shape: vec![len] };
     let entries = vec![
         entry("tokens", if wide { &I32 } else { &I16 }, count),

@@ -11,4 +11,5 @@ mod validation;
 pub(crate) use cache::{hex, tokenizer_hash};
 pub use documents::{DocumentFormat, Documents};
 pub use packed::{Origin, PackedDataset, PackedRow};
+pub use tokenize::Unspelled;
 pub use tokens::{Corpus, TokenizedDocuments};

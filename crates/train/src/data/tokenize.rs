@@ -3,10 +3,11 @@
 use super::Documents;
 use super::validation::is_validation;
 use crate::Result;
+use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread;
-use trine_text::{EncodeOptions, Tokenizer};
+use trine_text::{EncodeOptions, TokenType, Tokenizer};
 
 /// Bytes of text per job.
 const BATCH: usize = 1 << 20;
@@ -15,6 +16,10 @@ const BATCH: usize = 1 << 20;
 pub(super) struct Encoded {
     pub ids: Vec<u32>,
     pub documents: Vec<Document>,
+    /// How often each character occurs.
+    pub characters: HashMap<char, u64>,
+    /// Tokens that stand for unknown text.
+    pub unknown: u64,
     /// Bytes read of all files, up to the end of the last document.
     pub position: u64,
 }
@@ -97,8 +102,10 @@ fn read(
 }
 
 fn encode(texts: &[String], position: u64, tokenizer: &Tokenizer, validation: f64) -> Encoded {
-    let mut encoded = Encoded { ids: Vec::new(), documents: Vec::with_capacity(texts.len()), position };
+    let (ids, documents) = (Vec::new(), Vec::with_capacity(texts.len()));
+    let mut encoded = Encoded { ids, documents, characters: HashMap::new(), unknown: 0, position };
     for text in texts {
+        text.chars().for_each(|c| *encoded.characters.entry(c).or_default() += 1);
         let before = encoded.ids.len();
         encoded.ids.extend(tokenizer.bos());
         encoded.ids.extend(tokenizer.encode(text, EncodeOptions::default()));
@@ -110,5 +117,41 @@ fn encode(texts: &[String], position: u64, tokenizer: &Tokenizer, validation: f6
             validation: is_validation(text, validation),
         });
     }
+    encoded.unknown = encoded.ids.iter().filter(|&&id| is_unknown(tokenizer, id)).count() as u64;
     encoded
+}
+
+/// Text that a vocabulary cannot spell.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Unspelled {
+    /// Characters that it lacks, at most 16, the most frequent first.
+    pub characters: String,
+    /// The share of tokens that stand for unknown text; without such a token, that of characters that are left out.
+    pub share: f64,
+}
+
+impl Unspelled {
+    /// What is unknown in a text with these characters, of whose tokens `share` are unknown.
+    pub(super) fn of(characters: &HashMap<char, u64>, share: f64, tokenizer: &Tokenizer) -> Unspelled {
+        let has_unknown = (0..tokenizer.len() as u32).any(|id| is_unknown(tokenizer, id));
+        if has_unknown && share == 0.0 {
+            return Unspelled::default();
+        }
+        let visible = || characters.iter().filter(|(c, _)| !c.is_whitespace() && !c.is_control());
+        let is_unspelled = |c: char| {
+            let ids = tokenizer.encode(c.encode_utf8(&mut [0; 4]), EncodeOptions::default());
+            // Normalization may remove a mark, but no letter or digit.
+            ids.iter().any(|&id| is_unknown(tokenizer, id)) || ids.is_empty() && c.is_alphanumeric()
+        };
+        let mut unspelled: Vec<(char, u64)> =
+            visible().map(|(&c, &n)| (c, n)).filter(|&(c, _)| is_unspelled(c)).collect();
+        unspelled.sort_unstable_by_key(|&(c, n)| (std::cmp::Reverse(n), c));
+        let [left_out, all] = [unspelled.iter().map(|&(_, n)| n).sum(), visible().map(|(_, &n)| n).sum::<u64>()];
+        let share = if has_unknown { share } else { left_out as f64 / all.max(1) as f64 };
+        Unspelled { characters: unspelled.into_iter().take(16).map(|(c, _)| c).collect(), share }
+    }
+}
+
+fn is_unknown(tokenizer: &Tokenizer, id: u32) -> bool {
+    tokenizer.token_type(id) == Some(TokenType::Unknown)
 }

@@ -1,6 +1,6 @@
 //! Tokenized documents.
 
-use super::tokenize::Document;
+use super::tokenize::{Document, Unspelled};
 use trine_tensor::Bytes;
 
 /// The tokens of all documents.
@@ -9,6 +9,10 @@ pub struct Corpus {
     pub train: TokenizedDocuments,
     /// The held-out documents.
     pub validation: TokenizedDocuments,
+    /// What the vocabulary cannot spell.
+    pub unspelled: Unspelled,
+    /// A hash of all that the tokens depend on: texts, tokenizer and settings.
+    pub key: String,
 }
 
 /// The tokens of documents.

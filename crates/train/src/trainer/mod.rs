@@ -6,7 +6,7 @@ mod step;
 use crate::adjoint::{Adjoint, Rounding};
 use crate::config::{Config, Precision, TrainConfig, WeightQuantization};
 use crate::data::{PackedDataset, PackedRow};
-use crate::export::Formats;
+use crate::export::{FileLayout, Formats};
 use crate::scaler::Scaler;
 use crate::setup::{self, Setup};
 use crate::tape::{Parameter, Tape};
@@ -22,7 +22,6 @@ use trine_backend::cpu::Act;
 use trine_backend::{BLOCK_LEN, Backend, Batch, CacheId, Cpu};
 use trine_kernels::Factors;
 use trine_model::{Model, ModelOptions};
-use trine_tensor::Metadata;
 use trine_tensor::format::{BF16, F16, F32};
 
 /// A training run, with all that it has on its device and in its output folder.
@@ -33,13 +32,15 @@ pub struct Trainer {
     teacher: Option<Teacher>,
     train: PackedDataset,
     validation: PackedDataset,
+    /// Whether the vocabulary spells all of the texts, so that bytes can be counted.
+    spells_all: bool,
     /// The optimizer states of each weight, as its rule has them; none for frozen weights.
     optimizer_states: Vec<Vec<Act>>,
     state: State,
     /// The step whose checkpoint was written or read last.
     saved: Option<u64>,
-    /// Of the model file, without the recipe.
-    metadata: Metadata,
+    /// Of the model file; its metadata lacks the recipe.
+    layout: FileLayout,
     formats: Formats,
     /// The KV cache, and how many blocks it has.
     cache: Option<(CacheId, usize)>,
@@ -59,6 +60,9 @@ struct State {
     config: Value,
     /// A hash of the tokenizer.
     language: Option<String>,
+    /// A hash of the texts, the tokenizer, and how those are read.
+    #[serde(default)]
+    data: Option<String>,
     step: u64,
     /// Steps whose gradients overflowed. They do not count for the schedule and the optimizer.
     #[serde(default)]
@@ -69,6 +73,9 @@ struct State {
     scaler: Option<Scaler>,
     /// The step and loss of the best validation.
     best: Option<(u64, f64)>,
+    /// Those of the last validation.
+    #[serde(default)]
+    validated: Option<(u64, f64)>,
 }
 
 /// The end of a run, or of a part of it.
@@ -98,7 +105,7 @@ impl Trainer {
             return Err(Error::NoCheckpoint { folder: folder.join("checkpoints") });
         }
         let lock = lock(folder)?;
-        let Setup { file, metadata, train, validation, formats, device, language, warnings } =
+        let Setup { file, layout, train, validation, formats, device, language, data, spells_all, warnings } =
             setup::prepare(config, progress)?;
         let outer = Rounding::Float(match config.train.precision {
             Precision::F32 => &F32,
@@ -116,7 +123,8 @@ impl Trainer {
             Precision::Bf16 => Factors::Bf16,
             Precision::F16 => Factors::F16,
         });
-        let model = Model::load(&mut tape, &file, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))?;
+        let options = ModelOptions { gguf_names: true, ..ModelOptions::default() };
+        let model = Model::load(&mut tape, &file, options, &mut |_| ControlFlow::Continue(()))?;
         let Tape { device, params, .. } = &mut tape;
         let mut states = |param: &Parameter<Cpu>| {
             let rule = config.optimizer.name.rule(param.is_inner());
@@ -124,15 +132,25 @@ impl Trainer {
             masters.map(|values| device.zeros_like(values)).collect()
         };
         let optimizer_states = params.iter().map(&mut states).collect();
-        let scaler = (config.train.precision == Precision::F16).then(|| Scaler::new(&config.train.loss_scale));
+        let scaler =
+            if config.train.precision == Precision::F16 { Scaler::new(&config.train.loss_scale) } else { None };
         let teacher = config
             .distill
             .as_ref()
             .map(|distill| Teacher::load(distill, config.train.threads, config.train.sequence, &file, train.tokens()))
             .transpose()?;
-        let language = Some(language);
-        let state =
-            State { config: Value::Null, language, step: 0, skipped: 0, rows: 0, tokens: 0, scaler, best: None };
+        let state = State {
+            config: Value::Null,
+            language: Some(language),
+            data: Some(data),
+            step: 0,
+            skipped: 0,
+            rows: 0,
+            tokens: 0,
+            scaler,
+            best: None,
+            validated: None,
+        };
         let mut trainer = Trainer {
             config: config.clone(),
             tape,
@@ -140,10 +158,11 @@ impl Trainer {
             teacher,
             train,
             validation,
+            spells_all,
             optimizer_states,
             state,
             saved: None,
-            metadata,
+            layout,
             formats,
             cache: None,
             blocks: 0,
@@ -207,6 +226,7 @@ impl Trainer {
                 && let Some(validation) = self.validate()?
             {
                 best = validation.loss.is_finite() && self.state.best.is_none_or(|(_, loss)| validation.loss < loss);
+                self.state.validated = Some((step, validation.loss));
                 if best {
                     self.state.best = Some((step, validation.loss));
                 }
@@ -290,7 +310,7 @@ impl Trainer {
             bytes += rows.iter().map(|row| row.bytes).sum::<u64>();
         }
         let loss = nats / tokens as f64;
-        let bits_per_byte = nats / std::f64::consts::LN_2 / bytes as f64;
+        let bits_per_byte = self.spells_all.then(|| nats / std::f64::consts::LN_2 / bytes as f64);
         Ok(Some(Validation { step: self.state.step, loss, perplexity: loss.exp(), bits_per_byte, tokens }))
     }
 }

@@ -70,6 +70,13 @@ impl Trainer {
                 found: "another tokenizer".into(),
             });
         }
+        if state.data.is_some() && state.data != self.state.data {
+            return Err(Error::Config {
+                key: "data.files".into(),
+                expected: "the texts with which this run began; `model.from` starts another run with its model".into(),
+                found: "other texts".into(),
+            });
+        }
         self.each_saved(&mut |name, values| {
             let saved = file.tensor(name, values.data().len())?;
             values.data_mut().copy_from_slice(&saved);
@@ -93,7 +100,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Writes the current model, with the configuration in its metadata.
+    /// Writes the current model, with its recipe in its metadata. Equal weights give equal files.
     ///
     /// # Errors
     /// When a weight is not finite, or the file cannot be written.
@@ -103,17 +110,18 @@ impl Trainer {
             self.tape.set_inner(Rounding::Ternary);
         }
         self.tape.requantize()?;
-        let mut metadata = self.metadata.clone();
+        let mut layout = self.layout.clone();
+        let metadata = &mut layout.metadata;
         let name = self.config.output.name.clone();
         if let Some(name) = name {
             metadata.insert("general.name", name);
         }
-        metadata.insert("trine.train.config", serde_json::to_string(&self.config).expect("configurations are plain"));
+        metadata.insert("trine.train.config", self.config.recipe().to_string());
         metadata.insert("trine.train.steps", self.state.step);
         metadata.insert("trine.train.tokens", self.state.tokens);
-        if let Some((_, loss)) = self.state.best {
+        if let Some((_, loss)) = self.state.validated.filter(|&(step, _)| step == self.state.step) {
             metadata.insert("trine.train.validation_loss", loss as f32);
         }
-        export::write(&mut self.tape, &metadata, self.formats, path)
+        export::write(&mut self.tape, &layout, self.formats, path)
     }
 }

@@ -9,6 +9,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use trine::EMBEDDED;
 use trine_train::Config;
+use trine_train::config::LossScaleKind;
 
 /// The output of `--example`: every key, with its default value if it has one.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -57,6 +58,16 @@ pub fn read(path: &Path, set: &[String]) -> Result<(Config, ConfigSource)> {
         && let Some(key) = SIZES.iter().find(|key| source.root.at(key).is_some())
     {
         return Err(source.error(key, "no sizes with `model.from`", "one"));
+    }
+    let scale = &config.train.loss_scale;
+    let idle: &[&str] = match scale.kind {
+        LossScaleKind::Dynamic => &[],
+        LossScaleKind::Static => &["growth", "growth_interval", "backoff"],
+        LossScaleKind::None => &["initial", "growth", "growth_interval", "backoff"],
+    };
+    let keys = idle.iter().map(|key| format!("train.loss_scale.{key}"));
+    if let Some(key) = keys.into_iter().find(|key| source.root.at(key).is_some()) {
+        return Err(source.error(&key, "no value with a loss scale of this kind", "one"));
     }
     let folder = path.parent().unwrap_or(Path::new(""));
     for (key, file) in paths(&mut config) {

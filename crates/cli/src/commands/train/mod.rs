@@ -103,7 +103,14 @@ impl Train {
             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         plan::check(&Trainer::plan(&config).map_err(|error| source.explain(error))?)?;
-        let mut trainer = Trainer::new(&config, self.resume, &mut prepare).map_err(|error| source.explain(error))?;
+        let mut trainer = match Trainer::new(&config, self.resume, &mut prepare) {
+            Err(trine_train::Error::Cancelled) => {
+                bar.finish_and_clear();
+                note!("stopped before the first step: start again with `{}`", self.command(path, self.resume));
+                return Ok(Exit::Interrupted);
+            }
+            trainer => trainer.map_err(|error| source.explain(error))?,
+        };
         if self.fresh {
             for old in checkpoints(folder) {
                 std::fs::remove_file(&old).with_context(|| old.display().to_string())?;
@@ -133,25 +140,39 @@ impl Train {
         watch.log.finish()?;
         watch.view.finish(&watch.log.curve);
         if let (Some(error), Ok(finished)) = (watch.failed.take(), &finished) {
-            note!("stopped after step {}: continue with `trine train {} --resume`", finished.steps, quoted(path));
-            return if is_closed_pipe(&error) { Ok(Exit::Interrupted) } else { Err(error) };
+            note!("stopped after step {}: continue with `{}`", finished.steps, self.command(path, true));
+            return if is_closed_pipe(&error) { Ok(Exit::Done) } else { Err(error) };
         }
         let finished = finished?;
         let plot = folder.join("loss.svg");
         plot::write(&plot, &finished.model, &folder.display().to_string(), &watch.log.curve)?;
         if self.json {
             let Finished { model, steps, stopped } = &finished;
-            let line = json!({ "event": "finished", "step": steps, "model": model, "stopped": stopped });
+            let loss = watch.log.curve.points.last().map(|point| point.smooth);
+            let line = json!({ "event": "finished", "step": steps, "model": model, "stopped": stopped, "loss": loss });
             writeln!(std::io::stdout(), "{line}")?;
         }
         if finished.stopped {
-            note!("stopped after step {}: continue with `trine train {} --resume`", finished.steps, quoted(path));
+            note!("stopped after step {}: continue with `{}`", finished.steps, self.command(path, true));
             return Ok(Exit::Interrupted);
         }
         if !self.json {
             summarize(&finished, &watch, &plot)?;
         }
         Ok(Exit::Done)
+    }
+
+    /// The command that starts this run, or resumes it.
+    fn command(&self, config: &Path, resume: bool) -> String {
+        let mut words = vec!["trine train".to_owned(), quoted(&config.display().to_string())];
+        for set in &self.set {
+            words.extend(["--set".to_owned(), quoted(set)]);
+        }
+        words.extend(self.threads.map(|threads| format!("--threads {threads}")));
+        let flags =
+            [(resume, "--resume"), (!resume && self.fresh, "--fresh"), (self.json, "--json"), (self.quiet, "--quiet")];
+        words.extend(flags.iter().filter(|(given, _)| *given).map(|(_, flag)| (*flag).to_owned()));
+        words.join(" ")
     }
 
     /// A picture on a terminal, unless events are printed to it; lines elsewhere.
@@ -186,14 +207,17 @@ fn summarize(finished: &Finished, watch: &Watch, plot: &Path) -> Result<()> {
         facts.push("validation", view::describe(validation));
     }
     facts.push("curve", plot.display().to_string());
-    facts.push("run it", format!("trine run {} \"Once upon a time\"", quoted(&finished.model)));
+    facts.push("run it", format!("trine run {} \"Once upon a time\"", quoted(&finished.model.display().to_string())));
     facts.print(&mut std::io::stdout().lock())?;
     Ok(())
 }
 
-/// A path, quoted for a shell if necessary.
-fn quoted(path: &Path) -> String {
-    let path = path.display().to_string();
-    let plain = |c: char| c.is_alphanumeric() || "/._-+:@%".contains(c);
-    if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
+/// A word, quoted for a shell if necessary.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:@%=,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }

@@ -41,7 +41,11 @@ fn draw(svg: &mut String, title: &str, curve: &LossCurve) -> Result<(), Box<dyn 
     let losses = points.iter().map(|point| point.loss).chain(curve.validations.iter().map(|&(_, loss)| loss));
 
     let mut chart = chart(&upper, title, steps.clone(), range(losses))?;
-    chart.configure_mesh().light_line_style(TRANSPARENT).y_desc("loss, nats per token").draw()?;
+    // Ticks are at round numbers, which need no further decimals.
+    let tick = |value: &f64| format!("{}", (value * 1e6).round() / 1e6);
+    let mut mesh = chart.configure_mesh();
+    mesh.light_line_style(TRANSPARENT).x_label_formatter(&tick).y_label_formatter(&tick);
+    mesh.y_desc("loss, nats per token").draw()?;
     let line = |of: fn(&Point) -> f64| thinned().map(move |point| (point.step as f64, of(point)));
     chart
         .draw_series(LineSeries::new(line(|point| point.loss), BLUE.mix(0.25)))?
@@ -63,7 +67,7 @@ fn draw(svg: &mut String, title: &str, curve: &LossCurve) -> Result<(), Box<dyn 
     let mut chart = self::chart(&lower, "", steps, range(points.iter().map(|point| point.learning_rate)))?;
     let rate = |rate: &f64| format!("{rate:.1e}");
     let mut mesh = chart.configure_mesh();
-    mesh.light_line_style(TRANSPARENT).y_labels(3).y_label_formatter(&rate);
+    mesh.light_line_style(TRANSPARENT).y_labels(3).x_label_formatter(&tick).y_label_formatter(&rate);
     mesh.x_desc("step").y_desc("learning rate").draw()?;
     chart.draw_series(LineSeries::new(line(|point| point.learning_rate), &GREEN))?;
     root.present()?;

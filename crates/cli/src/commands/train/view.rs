@@ -3,9 +3,9 @@
 use super::chart;
 use super::curve::LossCurve;
 use crate::table::visible;
-use crate::units;
+use crate::{progress, units};
 use console::{Term, style, truncate_str};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use trine_tensor::memory;
@@ -49,8 +49,6 @@ impl RunView {
             ViewStyle::Picture => ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()),
             _ => ProgressBar::hidden(),
         };
-        let template = ProgressStyle::with_template("{bar:40.cyan/dim} step {human_pos} of {human_len}{msg}");
-        bar.set_style(template.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━━─"));
         RunView {
             style,
             bar,
@@ -82,20 +80,26 @@ impl RunView {
             ViewStyle::Nothing => {}
             ViewStyle::Picture => self.draw(step, curve),
             ViewStyle::Lines => note!(
-                "step {} of {}: loss {}, rate {:.2e}, norm {:.3}, {}, memory {}, {} left",
+                "step {} of {}: loss {}, {} tokens seen, rate {:.2e}, norm {:.3}, {}, memory {}, {}, {} left",
                 step.step,
                 step.steps,
                 loss(step, curve),
+                units::count(step.total_tokens),
                 step.learning_rate,
                 step.grad_norm,
                 self.speed(),
                 memory(),
+                units::duration(self.seconds()),
                 self.left(step)
             ),
         }
     }
 
     fn draw(&self, step: &StepMetrics, curve: &LossCurve) {
+        // On a narrow terminal the first line would wrap, which leaves parts of it behind.
+        let columns = usize::from(Term::stderr().size().1).saturating_sub(32).clamp(1, 40);
+        let template = format!("{{bar:{columns}.cyan/dim}} step {{human_pos}} of {{human_len}}{{msg}}");
+        self.bar.set_style(progress::style(&template));
         self.bar.set_length(step.steps);
         self.bar.set_position(step.step);
         self.bar.set_message(self.picture(step, curve));
@@ -147,11 +151,12 @@ impl RunView {
     /// The text after and below the bar.
     fn picture(&self, step: &StepMetrics, curve: &LossCurve) -> String {
         let width = usize::from(Term::stderr().size().1).max(20) - 1;
-        let mut lines = vec![format!(", {} left", self.left(step))];
+        let mut lines = vec![String::new()];
         let mut line = |what: &str, text: &str| {
             let text = format!("{} {text}", style(format!("{what:>10}")).for_stderr().dim());
             lines.push(truncate_str(&text, width, "…").into_owned());
         };
+        line("time", &format!("{}, {} left", units::duration(self.seconds()), self.left(step)));
         let losses: Vec<f64> = curve.points.iter().map(|point| point.loss).collect();
         for (i, bars) in chart::lines(&losses, CURVE.0.min(width.saturating_sub(20)), CURVE.1).iter().enumerate() {
             line(if i == 0 { "loss" } else { "" }, bars);
@@ -161,7 +166,7 @@ impl RunView {
             line("validation", &format!("{} (step {})", describe(validation), validation.step));
         }
         line("rate", &format!("{:.2e}, gradient norm {:.3}", step.learning_rate, step.grad_norm));
-        line("speed", &self.speed());
+        line("speed", &format!("{}, {} tokens seen", self.speed(), units::count(step.total_tokens)));
         line("memory", &memory());
         if let Some((step, text)) = &self.sample {
             let text: Vec<char> = format!("{text} (step {step})").chars().collect();
@@ -199,7 +204,8 @@ fn loss(step: &StepMetrics, curve: &LossCurve) -> String {
 
 pub fn describe(validation: &Validation) -> String {
     let Validation { loss, perplexity, bits_per_byte, .. } = validation;
-    format!("loss {loss:.4}, perplexity {perplexity:.2}, {bits_per_byte:.4} bits per byte")
+    let bits = bits_per_byte.map(|bits| format!(", {bits:.4} bits per byte")).unwrap_or_default();
+    format!("loss {loss:.4}, perplexity {perplexity:.2}{bits}")
 }
 
 fn memory() -> String {
