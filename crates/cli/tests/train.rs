@@ -319,13 +319,13 @@ fn a_vocabulary_that_cannot_spell_the_texts_is_refused() {
     metadata.insert("tokenizer.ggml.token_type", vec![2i32, 1, 1, 1, 1]);
     metadata.insert("tokenizer.ggml.unknown_token_id", 0u32);
     gguf::write(folder.path().join("tokenizer.gguf"), &metadata, &[]).unwrap();
-    let ran = train(folder.path(), TINY, &["--set", "train.steps=2"]);
+    let ran = train(folder.path(), TINY, &["--set", "train.steps=6"]);
     assert!(ran.code == 2 && ran.err.contains("a vocabulary that can spell the texts"), "{}", ran.err);
     // A stray character is a warning, and there are no bits per byte.
     let abc: String =
         (0..200).map(|i| format!("{}<|endoftext|>", &"abc cab abc bca cab aab "[i % 5..].repeat(3))).collect();
     std::fs::write(&text, format!("{abc}abc z")).unwrap();
-    let ran = train(folder.path(), TINY, &["--set", "train.steps=2"]);
+    let ran = train(folder.path(), TINY, &["--set", "train.steps=6"]);
     assert!(ran.code == 0 && ran.err.contains("the vocabulary lacks \"z\" (0.0"), "{}", ran.err);
     assert!(!ran.err.contains(" bits per byte\n") && !ran.out.contains("bits per byte"), "{}{}", ran.out, ran.err);
 }

@@ -317,7 +317,7 @@ fn cancelled_sequences_leave_at_once_and_the_others_do_not_notice() {
         }
     }
     assert_eq!(tokens[&kept], expected.tokens);
-    assert_eq!(ended, [(broken, ("Cancelled".to_owned(), 5)), (kept, ("Length".to_owned(), 30))].into());
+    assert_eq!(ended, [(broken, ("Cancelled".to_owned(), 5)), (kept, ("MaxTokens".to_owned(), 30))].into());
     assert_eq!(engine.load().used_blocks, 0);
 }
 

@@ -85,7 +85,7 @@ fn a_full_channel_pauses_its_own_sequence_alone() {
             Update::Finished { reason, usage } => break (format!("{reason:?}"), usage.completion_tokens),
         }
     };
-    assert_eq!((tokens, end), (expected.tokens, ("Length".to_owned(), 80)));
+    assert_eq!((tokens, end), (expected.tokens, ("MaxTokens".to_owned(), 80)));
     assert!(slow.recv().is_none());
 }
 

@@ -183,7 +183,7 @@ fn a_filter_that_leaves_nothing_or_fails_ends_its_request_and_no_other() {
     let expected = [
         (empty, "no token is allowed at position 41: the filters of the request left none"),
         (fails, "the grammar has no such rule"),
-        (plain, "Length"),
+        (plain, "MaxTokens"),
     ];
     assert_eq!(ends, expected.map(|(id, end)| (id, end.to_owned())));
 }

@@ -139,7 +139,7 @@ fn a_ternary_format_refuses_other_weights_and_leaves_the_old_file() {
     for format in ["I2_S", "IQ2_BN"] {
         let error = refusal(&source, &path, by_name(format).unwrap());
         assert!(matches!(error, Error::NotTernary { .. }), "{error}");
-        assert!(error.to_string().contains("blk.0.attn_"), "{error}");
+        assert!(error.to_string().contains("blk.0."), "{error}");
     }
     assert_eq!(std::fs::read(&path).unwrap(), b"old");
 }
@@ -233,7 +233,7 @@ fn what_would_break_a_model_is_refused_and_named() {
     let hostile = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/hostile/models");
     for path in std::fs::read_dir(hostile).unwrap().map(|entry| entry.unwrap().path()) {
         let file = File::open(&path).unwrap();
-        if !path.ends_with("good.gguf") && matches!(file.format(), FileFormat::Gguf { .. }) {
+        if !path.to_string_lossy().ends_with("good.gguf") && matches!(file.format(), FileFormat::Gguf { .. }) {
             let error = quantize(&file, &output, &F16, &mut |_| ControlFlow::Continue(()));
             assert!(error.is_err(), "{}", path.display());
         }

@@ -138,6 +138,7 @@ pub static IGNORED_HF_KEYS: &[IgnoredKeys] = &[
             "hidden_activation",
             "rope_parameters.type",
             "rope_scaling.type",
+            "type_vocab_size",
         ],
         reason: "where nothing reads them, the shapes of tensors or another key say it",
     },
