@@ -177,7 +177,7 @@ impl Handle {
     }
 
     /// Cancels all requests, ends the engine's thread and waits for it. Generations get [`FinishReason::Cancelled`]; later calls fail with
-    /// [`Error::ShutDown`].
+    /// [`Error::ShutDown`], or [`Error::Panicked`] if the thread panicked before. Blocks until the current step ends.
     pub fn shutdown(&self) {
         let _ = self.commands.send_blocking(Command::Shutdown);
         // Whoever else shuts it down waits for the lock until it has ended.

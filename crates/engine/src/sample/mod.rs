@@ -39,7 +39,8 @@ pub trait Filter: Send {
     /// Whatever makes it impossible to go on: the request ends with it.
     fn apply(&mut self, candidates: &mut Candidates, history: History) -> Result<(), Error>;
 
-    /// A token was sampled and is part of the answer now.
+    /// A token follows: it was sampled, or it is proposed and [`Filter::rollback`] may undo it. A proposed token may be one that the filter
+    /// forbids.
     fn accept(&mut self, _token: u32) {}
 
     /// Undoes the last `n` calls of [`Filter::accept`].

@@ -15,8 +15,8 @@ use op::{Recorded, SavedVar};
 use std::ops::Range;
 use std::rc::Rc;
 use trine_backend::{
-    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, Ids, KvShape, Op, OpOf, Ops, Role, Routing, Span,
-    Stage, add_norm,
+    Activation, ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, Ids, KvShape, Op, OpOf, Ops, Role,
+    Routing, Span, Stage, add_norm,
 };
 use trine_kernels::Factors;
 use trine_tensor::View;
@@ -401,12 +401,12 @@ impl<B: Adjoint> Backend for Tape<B> {
             Op::RmsNorm { gain, x, eps } => Recorded::RmsNorm { gain: *gain, x: saved(x), eps },
             Op::Add { a, b } => Recorded::Add { a: saved(a), b: saved(b) },
             Op::Scale { x, factor } => Recorded::Scale { factor, x: saved(x) },
-            Op::GatedActivation { kind, gate, up: Some(up) } => {
+            Op::GatedActivation { kind: kind @ (Activation::Silu | Activation::Relu2), gate, up: Some(up) } => {
                 Recorded::GatedActivation { kind, gate: saved(gate), up: saved(up) }
             }
             Op::RopeCache { rope, .. } => Recorded::RopeCache { rope: rope.clone() },
             Op::Rope { rope, cache, x } => Recorded::Rope { rope: rope.clone(), cache: saved(cache), x: saved(x) },
-            Op::Attention { q, k, v, options, sinks: None, .. } => {
+            Op::Attention { q, k, v, options, sinks: None, .. } if options.causal => {
                 Recorded::Attention { options, qkv: [q, k, v].map(saved), out: None }
             }
             Op::GatherOutputs { x, pass } => {
@@ -418,7 +418,9 @@ impl<B: Adjoint> Backend for Tape<B> {
             }
             Op::Embed { .. } => rejected("learned positions or token types"),
             Op::GatedActivation { up: None, .. } => rejected("feed-forward layers without a gate"),
+            Op::GatedActivation { .. } => rejected("activations other than silu and relu2"),
             Op::Attention { sinks: Some(_), .. } => rejected("attention sinks"),
+            Op::Attention { .. } => rejected("bidirectional attention"),
             Op::LayerNorm { .. } => rejected("layer norm"),
             Op::Softcap { .. } => rejected("softcapped logits"),
             Op::SliceColumns { .. } | Op::Concat { .. } | Op::LinearPerHead { .. } => {
