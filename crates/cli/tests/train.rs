@@ -311,7 +311,7 @@ fn a_vocabulary_that_cannot_spell_the_texts_is_refused() {
     let text = folder.path().join("text.txt");
     // A vocabulary without bytes: characters that the text has not are unknown.
     let mut metadata = Metadata::new();
-    let tokens = ["<unk>", "a", "b", "c", " "];
+    let tokens = ["<unk>", "a", "b", "c", "\u{2581}"];
     metadata.insert("general.architecture", "llama");
     metadata.insert("tokenizer.ggml.model", "llama");
     metadata.insert("tokenizer.ggml.tokens", Strings::from_iter(tokens));

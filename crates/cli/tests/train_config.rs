@@ -103,7 +103,7 @@ fn errors_name_line_key_and_what_would_do() {
         ("files = [\"text.txt\"]", "", "config.toml:4: `data.files`: expected a value, found none"),
         ("[output]\nfolder = \"run\"\nformat = \"tq2_0\"", "", "config.toml:1: `output`: expected a value, found none"),
         ("steps = 10", "steps = 0", "config.toml:7: `train.steps`: expected 1 or more, and at most "),
-        ("steps = 10", "batch = 0", "config.toml:7: `train.batch`: expected 1 to 65536, found 0"),
+        ("steps = 10", "batch = 0", "config.toml:7: `train.batch`: expected 1 to 1048576, found 0"),
         (
             "steps = 10",
             "batch = 2\nmicro_batch = 3",
