@@ -137,16 +137,15 @@ impl Unspelled {
         if has_unknown && share == 0.0 {
             return Unspelled::default();
         }
-        let visible = || characters.iter().filter(|(c, _)| !c.is_whitespace() && !c.is_control());
         let is_unspelled = |c: char| {
             let ids = tokenizer.encode(c.encode_utf8(&mut [0; 4]), EncodeOptions::default());
             // Normalization may remove a mark, but no letter or digit.
             ids.iter().any(|&id| is_unknown(tokenizer, id)) || ids.is_empty() && c.is_alphanumeric()
         };
         let mut unspelled: Vec<(char, u64)> =
-            visible().map(|(&c, &n)| (c, n)).filter(|&(c, _)| is_unspelled(c)).collect();
+            characters.iter().map(|(&c, &n)| (c, n)).filter(|&(c, _)| is_unspelled(c)).collect();
         unspelled.sort_unstable_by_key(|&(c, n)| (std::cmp::Reverse(n), c));
-        let [left_out, all] = [unspelled.iter().map(|&(_, n)| n).sum(), visible().map(|(_, &n)| n).sum::<u64>()];
+        let [left_out, all] = [unspelled.iter().map(|&(_, n)| n).sum(), characters.values().sum::<u64>()];
         let share = if has_unknown { share } else { left_out as f64 / all.max(1) as f64 };
         Unspelled { characters: unspelled.into_iter().take(16).map(|(c, _)| c).collect(), share }
     }
