@@ -1,6 +1,7 @@
 //! Environment variables. One rule for all: an empty one counts as unset, a flag overrides its variable, errors name what they are about, and
 //! a `TRINE_*` that no flag has is a warning.
 
+use crate::near;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
@@ -26,18 +27,15 @@ pub fn matches(command: Command) -> ArgMatches {
     if !is_quiet(&matches) {
         for found in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
             if found.starts_with(PREFIX) && !names.contains(&found) {
-                let near = names.iter().max_by(|a, b| likeness(&found, a).total_cmp(&likeness(&found, b)));
-                let near = near.filter(|near| likeness(&found, near) > 0.7);
-                let near = near.map_or_else(String::new, |near| format!("; a similar one is {near}"));
+                // All have the prefix, which says nothing about likeness.
+                let known = names.iter().filter_map(|name| name.strip_prefix(PREFIX));
+                let near = near::best(&found[PREFIX.len()..], known);
+                let near = near.map_or_else(String::new, |near| format!("; a similar one is {PREFIX}{near}"));
                 note!("warning: {found} is no variable that trine reads{near}");
             }
         }
     }
     matches
-}
-
-fn likeness(a: &str, b: &str) -> f64 {
-    strsim::normalized_damerau_levenshtein(a, b)
 }
 
 /// The variable to read for a flag that has this one, if it is set.

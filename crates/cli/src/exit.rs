@@ -72,7 +72,7 @@ fn missing(error: &anyhow::Error) -> Option<String> {
     let trine_tensor::Error::In { path, .. } = found else { return None };
     let list = |paths: Vec<PathBuf>| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
     match found.cause() {
-        trine_tensor::Error::Io(error) if error.kind() == ErrorKind::NotFound => match list(near::models(path)) {
+        trine_tensor::Error::NotFound => match list(near::models(path)) {
             near if !near.is_empty() => Some(format!("did you mean {near}?")),
             _ => Some("check the path; trine does not download models".to_owned()),
         },
@@ -301,7 +301,7 @@ fn of_file(error: &trine_tensor::Error) -> Diagnosis {
             return (Exit::Work, Some("choose bf16 or f32, or get the model again: such weights are rare"));
         }
         Error::Io(error) if error.kind() == ErrorKind::NotFound => Some("check the path"),
-        Error::NotFound { .. } => Some("check the path"),
+        Error::NotFound => Some("check the path"),
         Error::NotAModel { .. } => Some("a model is a GGUF file, a safetensors file, or a folder with one of them"),
         Error::Folder { .. } => Some("pass the file or the folder of the model itself"),
         Error::MissingShard { .. } => Some("all shards of a model belong in one folder"),

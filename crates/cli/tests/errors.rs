@@ -87,6 +87,26 @@ fn models_that_cannot_be_opened_or_are_invalid_exit_with_3() {
 }
 
 #[test]
+fn models_that_are_not_there_are_answered_with_those_that_are_like_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::copy(llama(), at("llama-3b.gguf")).unwrap();
+    std::fs::copy(llama(), at("mistral.gguf")).unwrap();
+    let (wrong, hint) = (at("lama-3b.gguf"), format!("hint: did you mean {}", at("llama-3b.gguf")));
+    let commands: [&[&str]; 5] = [
+        &["run", &wrong, "Hi"],
+        &["info", &wrong],
+        &["tokenize", &wrong, "Hi"],
+        &["embed", &wrong, "Hi"],
+        &["quantize", &wrong, &at("out.gguf"), "-f", "q8_0"],
+    ];
+    for command in commands {
+        check(command, 3, &["found nothing of this name", &hint]);
+    }
+    check(&["run", &at(""), "Hi"], 3, &["found llama-3b.gguf, mistral.gguf", "several models", &at("mistral.gguf")]);
+}
+
+#[test]
 fn folders_that_lack_something_say_what_and_where() {
     let folder = tempfile::tempdir().unwrap();
     let copy = |model: &str, name: &str| {

@@ -97,6 +97,11 @@ impl<'a> Config<'a> {
         self.get(path).map(text).transpose()
     }
 
+    /// The object with the scaling of rotations; as in transformers, the older one counts where both are there.
+    pub fn rope_section(&self) -> &'static str {
+        if self.peek("rope_scaling").is_some_and(Value::is_object) { "rope_scaling" } else { "rope_parameters" }
+    }
+
     /// Paths of keys with a value that nobody read.
     pub fn unread(&self) -> BTreeSet<String> {
         let mut paths = BTreeSet::new();

@@ -27,9 +27,9 @@ pub enum Error {
         "tensor {tensor:?}: expected weights that {format} can hold, found {weight:e}, which would become {encoded:e}"
     )]
     Lossy { tensor: String, format: &'static str, weight: f32, encoded: f32 },
-    /// There is no model at the path. `hint` says what there is instead.
-    #[error("expected a file or a folder, found nothing of this name{hint}")]
-    NotFound { hint: String },
+    /// There is no file or folder at the path.
+    #[error("expected a file or a folder, found nothing of this name")]
+    NotFound,
     /// The file is neither GGUF nor safetensors.
     #[error("expected a GGUF or safetensors file, found {found}")]
     NotAModel { found: String },
@@ -91,6 +91,11 @@ impl Error {
     pub(crate) fn past_end(tensor: &str, offset: u64, size: u64, len: u64) -> Error {
         let place = format!("{} at byte {offset} of the data section", in_tensor(tensor));
         Error::Truncated { place, expected: size, found: len.saturating_sub(offset) }
+    }
+
+    /// The error of a path that cannot be opened.
+    pub(crate) fn of_path(error: std::io::Error) -> Error {
+        if error.kind() == std::io::ErrorKind::NotFound { Error::NotFound } else { Error::Io(error) }
     }
 
     /// A tensor begins at `offset` of a data section whose tensors have `all` bytes together, and ends after them.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 
 use crate::error::in_tensor;
-use crate::folder::{INDEX, absent, find, most_similar};
+use crate::folder::{INDEX, find};
 use crate::gguf::{self, Contents, Hints, Notes};
 use crate::mapping::Mapping;
 use crate::memory::zeroed;
@@ -76,7 +76,7 @@ impl File {
     /// As [`File::open`], with options.
     pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<File> {
         let path = path.as_ref();
-        let is_dir = fs::metadata(path).map_err(|error| absent(path, error).at(path))?.is_dir();
+        let is_dir = fs::metadata(path).map_err(|error| Error::of_path(error).at(path))?.is_dir();
         let chosen = if is_dir { find(path).map_err(|e| e.at(path))? } else { path.to_path_buf() };
         if chosen.file_name().is_some_and(|name| name == INDEX) {
             return File::open_shards(path, &chosen, options);
@@ -307,4 +307,19 @@ fn config(model: &Path) -> Result<Option<serde_json::Value>> {
     }
     let json = |source| Error::Json { place: "the configuration", source }.at(&path);
     serde_json::from_slice(&read_small(&path, MAX_CONFIG)?).map(Some).map_err(json)
+}
+
+/// Names that resemble `name`, the most similar first, at most three.
+fn most_similar<S: AsRef<str>>(name: &str, mut names: Vec<S>) -> Vec<S> {
+    names.sort_by_cached_key(|other| std::cmp::Reverse(resemblance(name, other.as_ref())));
+    names.truncate(3);
+    names
+}
+
+/// The length of the common prefix and suffix of two names, in bytes.
+fn resemblance(a: &str, b: &str) -> usize {
+    let same = |(x, y): &(u8, u8)| x == y;
+    let start = a.bytes().zip(b.bytes()).take_while(same).count();
+    let end = a.bytes().rev().zip(b.bytes().rev()).take_while(same).count();
+    start + end
 }

@@ -74,11 +74,6 @@ fn a_folder_stands_for_the_model_in_it() {
     };
 
     refused("found none");
-    for folder in ["models/y", "models/x"] {
-        fs::create_dir_all(at(folder)).unwrap();
-        gguf::write(at(folder).join("a.gguf"), &Metadata::new(), &[tensor("a")]).unwrap();
-    }
-    refused("found none, but models in \"models/x\", \"models/y\"");
     gguf::write(at("a.gguf"), &Metadata::new(), &[tensor("a")]).unwrap();
     assert_eq!(names(folder.path()).unwrap(), ["a"]);
     safetensors::write(at("b.safetensors"), &[tensor("b")]).unwrap();
@@ -112,17 +107,10 @@ fn a_folder_stands_for_the_model_in_it() {
 }
 
 #[test]
-fn the_error_for_a_path_that_is_not_there_lists_what_is() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
-    let error = |path: &str| File::open(at(path)).unwrap_err().to_string();
-    let none = "expected a file or a folder, found nothing of this name";
-    assert_eq!(error("nope.gguf"), format!("{}: {none}", at("nope.gguf").display()));
-    for name in ["model-q4.gguf", "model-q8.gguf", "other.safetensors", "third.gguf", "notes.txt"] {
-        fs::write(at(name), "").unwrap();
-    }
-    assert!(error("model_q8.gguf").ends_with("; beside it are \"model-q8.gguf\", \"model-q4.gguf\", \"third.gguf\""));
-    assert!(error("models/a.gguf").ends_with(&format!("{none}, nor a folder {:?}", at("models"))));
+fn the_error_for_a_path_that_is_not_there_names_it() {
+    let path = tempfile::tempdir().unwrap().path().join("nope.gguf");
+    let expected = format!("{}: expected a file or a folder, found nothing of this name", path.display());
+    assert_eq!(File::open(&path).unwrap_err().to_string(), expected);
 }
 
 #[test]

@@ -88,9 +88,7 @@ fn of_model(error: &trine_model::Error) -> ErrorKind {
 fn of_file(error: &trine_tensor::Error) -> ErrorKind {
     match error {
         trine_tensor::Error::In { source, .. } => of_file(source),
-        trine_tensor::Error::Io(_) | trine_tensor::Error::NotFound { .. } | trine_tensor::Error::Write(_) => {
-            ErrorKind::Io
-        }
+        trine_tensor::Error::Io(_) | trine_tensor::Error::NotFound | trine_tensor::Error::Write(_) => ErrorKind::Io,
         _ => ErrorKind::Model,
     }
 }

@@ -11,7 +11,7 @@ const AGAIN: &str = "get the file again, and compare its size and checksum with 
 /// The finding of a file that does not open.
 pub(super) fn unopened(error: &Error) -> Finding {
     let remedy = match error.cause() {
-        Error::Io(_) | Error::NotFound { .. } => "check the path, and whether you may read it",
+        Error::Io(_) | Error::NotFound => "check the path, and whether you may read it",
         Error::NotAModel { .. } => "name a GGUF file, a safetensors file, or a folder with one of them",
         Error::Folder { .. } => "name the file itself",
         Error::Truncated { .. } => AGAIN,

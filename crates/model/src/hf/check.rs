@@ -28,11 +28,8 @@ static SETTINGS: &[Setting] = &[
     }),
 ];
 
-/// Keys that promise biases.
-static BIASES: [&str; 5] = ["attention_bias", "qkv_bias", "use_qkv_bias", "mlp_bias", "use_bias"];
-
-/// Keys that deny tensors, and parts of the names of these.
-static DENIED: &[(&str, &[&str])] = &[
+/// Keys that say whether there are tensors, and parts of the names of these.
+static PARTS: &[(&str, &[&str])] = &[
     ("attention_bias", &["self_attn.q_proj.bias", "attention.query_key_value.bias"]),
     ("qkv_bias", &["self_attn.q_proj.bias"]),
     ("use_qkv_bias", &["self_attn.q_proj.bias"]),
@@ -52,14 +49,19 @@ pub(super) fn check(config: &Config, file: &File) -> Result<()> {
             return Err(Error::bad(*key, *expected, value));
         }
     }
-    if let Some(key) = BIASES.iter().find(|key| config.get(key).is_some_and(|value| value == true))
-        && !file.names().any(|name| name.ends_with("bias"))
-    {
-        return Err(Error::bad(*key, "false, since no tensor is a bias", true));
-    }
-    for (key, parts) in DENIED.iter().filter(|(key, _)| config.get(key).is_some_and(|value| value == false)) {
-        if let Some(name) = file.names().find(|name| parts.iter().any(|part| name.contains(part))) {
-            return Err(Error::bad(*key, format!("true, since there is a tensor `{name}`"), false));
+    for (key, parts) in PARTS {
+        let tensor = file.names().find(|name| parts.iter().any(|part| name.contains(part)));
+        let bias = key.ends_with("bias");
+        match (config.get(key).and_then(Value::as_bool), tensor) {
+            (Some(false), Some(name)) => {
+                return Err(Error::bad(*key, format!("true, since there is a tensor `{name}`"), false));
+            }
+            // Names of biases differ between architectures.
+            (Some(true), None) if !bias || !file.names().any(|name| name.ends_with("bias")) => {
+                let kind = if bias { "bias" } else { "norm of queries" };
+                return Err(Error::bad(*key, format!("false, since no tensor is a {kind}"), true));
+            }
+            _ => {}
         }
     }
     if config.text("model_type")? == Some("stablelm")

@@ -4,7 +4,6 @@ use crate::config::Config;
 use crate::keys::Keys;
 use crate::keys::names::is_known;
 use crate::{Error, Result};
-use serde_json::Value;
 
 /// Numbers of the scaling and their GGUF keys.
 static SCALING: [(&str, &str); 6] = [
@@ -19,10 +18,7 @@ static SCALING: [(&str, &str); 6] = [
 /// # Errors
 /// When a value is of the wrong type or out of range.
 pub(super) fn translate(keys: &mut Keys, config: &Config) -> Result<()> {
-    // As in transformers, the older one counts where both are there.
-    let sections = ["rope_scaling", "rope_parameters"];
-    let section =
-        sections.into_iter().find(|name| config.peek(name).is_some_and(Value::is_object)).unwrap_or(sections[1]);
+    let section = config.rope_section();
     let all = format!("{section}.full_attention");
     // Layers with a sliding window may have a base of their own.
     let (scaling, windowed) = if config.peek(&all).is_some() {

@@ -166,6 +166,7 @@ pub static IGNORED_GGUF_KEYS: &[IgnoredKeys] = &[
     },
 ];
 
+/// Whether a row has the key.
 pub(super) fn is_ignored(table: &[IgnoredKeys], key: &str) -> bool {
     table.iter().any(|row| row.keys.contains(&key))
 }

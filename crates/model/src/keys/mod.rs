@@ -3,7 +3,7 @@
 pub(crate) mod files;
 pub(crate) mod ignored;
 pub(crate) mod names;
-mod strict;
+pub(crate) mod strict;
 pub(crate) mod tokenizer;
 
 use crate::config::Config;
@@ -88,8 +88,6 @@ impl<'a> Keys<'a> {
         let earlier = self.translated.iter().rev().find(|(_, gguf)| *gguf == key);
         if let (Some((earlier, _)), Some(found)) = (earlier, self.metadata.get(&name))
             && *found != value
-            && !key.starts_with("rope.")
-            && !key.starts_with("attention.scale")
         {
             let expected = format!("the value of `{earlier}`, which means the same");
             return Err(Error::bad(path, expected, "another"));
@@ -231,15 +229,15 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// Keys that were not read and are not known to change nothing, as the file calls them.
-    pub fn unknown(&self) -> Vec<String> {
+    /// Warnings about keys that were not read and are not known to change nothing.
+    pub fn warnings(&self) -> Vec<String> {
         let read = self.read.borrow();
-        match &self.config {
+        let (file, unknown): (_, Vec<String>) = match &self.config {
             None => {
                 let own =
                     self.metadata.iter().filter_map(|(key, _)| key.strip_prefix(&*self.prefix)?.strip_prefix('.'));
                 let unread = own.filter(|key| !read.contains(*key) && !ignored::is_ignored(IGNORED_GGUF_KEYS, key));
-                unread.map(|key| self.name(key)).collect()
+                ("GGUF", unread.map(|key| self.name(key)).collect())
             }
             Some(config) => {
                 // What was translated was read if its translation was.
@@ -248,8 +246,9 @@ impl<'a> Keys<'a> {
                     |list: Vec<&(String, _)>| list.into_iter().map(|(path, _)| path.clone()).collect::<BTreeSet<_>>();
                 let mut unknown = &(&paths(unread) | &config.unread()) - &paths(read);
                 unknown.retain(|path| config.has(path) && !ignored::is_ignored(IGNORED_HF_KEYS, path));
-                unknown.into_iter().collect()
+                ("config.json", unknown.into_iter().collect())
             }
-        }
+        };
+        unknown.iter().map(|key| strict::unknown(file, key)).collect()
     }
 }

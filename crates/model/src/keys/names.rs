@@ -85,7 +85,7 @@ pub(crate) fn is_known(model_type: &str, key: &str) -> bool {
 
 /// What `config.json` calls a GGUF key, for messages.
 pub(crate) fn hf_name(config: &Config, key: &str) -> String {
-    let scaling = if config.peek("rope_parameters").is_some() { "rope_parameters" } else { "rope_scaling" };
+    let scaling = config.rope_section();
     let of_rope = match key.strip_prefix("rope.scaling.") {
         Some("type") => Some(format!("{scaling}.rope_type")),
         Some("original_context_length") => Some("original_max_position_embeddings".to_owned()),

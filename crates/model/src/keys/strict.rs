@@ -1,6 +1,7 @@
 //! What a file says that nothing here does.
 
 use super::files::FileKeys;
+use super::ignored::is_ignored;
 use crate::{Error, Result};
 use serde_json::{Map, Value};
 
@@ -32,23 +33,27 @@ impl FileKeys {
 
     /// Keys that nothing follows, with whether they are known.
     fn not_applied<'a>(&self, keys: &'a Map<String, Value>) -> impl Iterator<Item = (&'a str, &'a Value, bool)> {
-        let ignored = |key: &str| self.ignored.iter().any(|row| row.keys.contains(&key));
         let is_read = |name: &&str, key: &str| match name.strip_prefix('*') {
             Some(end) => key.ends_with(end),
             None => *name == key,
         };
         let read = move |key: &str| self.read.iter().any(|name| is_read(name, key));
-        keys.iter().filter(move |(key, value)| !value.is_null() && !ignored(key)).filter_map(move |(key, value)| {
-            match self.neutral.iter().find(|(name, _)| name == key) {
+        keys.iter().filter(move |(key, value)| !value.is_null() && !is_ignored(self.ignored, key)).filter_map(
+            move |(key, value)| match self.neutral.iter().find(|(name, _)| name == key) {
                 Some((_, neutral)) => (!neutral(value)).then_some((key.as_str(), value, true)),
                 None => (!read(key)).then_some((key.as_str(), value, false)),
-            }
-        })
+            },
+        )
     }
 
     fn unknown(&self, key: &str) -> String {
-        format!("{}: the key `{key}` is not known, and not applied", self.file)
+        unknown(self.file, key)
     }
+}
+
+/// The warning about a key of a file that nothing reads.
+pub(crate) fn unknown(file: &str, key: &str) -> String {
+    format!("{file}: the key `{key}` is not known, and not applied")
 }
 
 /// A value, shortened.

@@ -131,8 +131,8 @@ impl Spec {
         if mla.is_some() && quant_method.bitnet().is_some_and(|bitnet| bitnet.norm_eps.is_some()) {
             return Err(Error::bad("quantization_config.use_rms_norm", "false in this architecture", true));
         }
-        let parallel = keys.flag("use_parallel_residual")?;
-        let parallel = parallel.filter(|_| arch.supported_keys.contains(&"use_parallel_residual"));
+        let chooses = arch.supported_keys.contains(&"use_parallel_residual");
+        let parallel = if chooses { keys.flag("use_parallel_residual")? } else { None };
         let layer_kinds = layers::layer_kinds(&keys, n_layers, rope.all.len(), experts.is_some(), !arch.encoder)?;
         let intermediate_size = match keys.count("feed_forward_length", 0..=1 << 24)? {
             Some(inner) if inner > 0 => inner,
@@ -176,12 +176,7 @@ impl Spec {
             notes,
             warnings,
         };
-        let place = if keys.config.is_some() { "config.json" } else { "the file" };
-        spec.warnings.extend(
-            keys.unknown()
-                .iter()
-                .map(|key| format!("{place} has key `{key}`, which Trine does not know: it is ignored")),
-        );
+        spec.warnings.extend(keys.warnings());
         spec.limit(spec.context_length);
         Ok(spec)
     }

@@ -37,8 +37,8 @@ pub(super) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> 
         ));
     }
     let gguf = matches!(file.format(), FileFormat::Gguf { .. });
-    let interleaved = keys.config.as_ref().map_or(Ok(None), |config| config.flag("rope_interleave"))?;
-    let pairs: RopeLayout = match interleaved.filter(|_| keys.arch.mla) {
+    let of_mla = keys.config.as_ref().filter(|_| keys.arch.mla);
+    let pairs: RopeLayout = match of_mla.map_or(Ok(None), |config| config.flag("rope_interleave"))? {
         _ if gguf => keys.arch.pairs,
         Some(false) => RopeLayout::Halves,
         _ => keys.arch.hf_pairs,
@@ -62,8 +62,7 @@ pub(super) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> 
     // GGUF files store the divisors of Llama 3.1 and of longrope as tensors.
     let list = |key: &str| {
         let config = keys.config.as_ref()?;
-        let list = |section: &str| config.get(&format!("{section}.{key}"))?.as_array();
-        let list = list("rope_parameters").or_else(|| list("rope_scaling"))?;
+        let list = config.get(&format!("{}.{key}", config.rope_section()))?.as_array()?;
         Some(list.iter().map(|x| x.as_f64().unwrap_or(f64::NAN) as f32).collect::<Vec<f32>>())
     };
     let of = |name: &str, key: &str| Ok::<_, Error>(if gguf { tensor(name)? } else { list(key) });
