@@ -269,7 +269,7 @@ fn of_device(error: &trine_backend::Error) -> Diagnosis {
 fn of_model(error: &trine_model::Error) -> Diagnosis {
     use trine_model::Error;
     let hint = match error {
-        Error::In { source, .. } => return of_model(source),
+        Error::In { source, .. } | Error::Defaults { source, .. } => return of_model(source),
         Error::Cancelled => return (Exit::Interrupted, None),
         Error::Device(error) => return of_device(error),
         Error::Length { .. } => return (Exit::Work, Some("split the text")),

@@ -24,6 +24,9 @@ pub enum Error {
     UnknownArch { found: String, known: String },
     #[error("key `{key}` is missing: expected {expected}")]
     MissingKey { key: String, expected: &'static str },
+    /// The error `source` follows from the defaults of keys that `config.json` lacks: `keys` has them.
+    #[error("{source}; config.json lacks {keys} by default: add what it is in this model")]
+    Defaults { keys: String, source: Box<Error> },
     #[error("key `{key}`: expected {expected}, found {found}")]
     BadKey { key: String, expected: String, found: String },
     /// A tensor does not have the shape that the keys imply. Shapes are row-major.

@@ -9,7 +9,6 @@ pub static BITNET: Arch = Arch {
     hf: &["bitnet"],
     sub_norms: true,
     bit_linear: true,
-    hf_default_keys: &[("rope.freq_base", 500_000.0)],
     ..Arch::NEUTRAL
 };
 

@@ -1,9 +1,11 @@
 //! Translates the `config.json` of a Hugging Face folder to GGUF keys.
 
 mod check;
+mod defaults;
 mod rope;
 
 pub(crate) use check::assumptions;
+pub(crate) use defaults::{Class, explain};
 
 use crate::config::Config;
 use crate::keys::Keys;

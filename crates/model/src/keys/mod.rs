@@ -29,6 +29,8 @@ pub(crate) struct Keys<'a> {
     read: RefCell<BTreeSet<String>>,
     /// Keys of `config.json`, and the keys of the architecture that they became.
     translated: Vec<(String, &'static str)>,
+    /// Warnings about keys that others overrule.
+    pub remarks: Vec<String>,
 }
 
 /// Keys that change what is computed, with the values that change nothing.
@@ -76,7 +78,7 @@ impl<'a> Keys<'a> {
         config: Option<Config<'a>>,
     ) -> Keys<'a> {
         let (prefix, read, translated) = (prefix.to_owned(), RefCell::default(), Vec::new());
-        Keys { arch, config, activation, metadata, prefix, read, translated }
+        Keys { arch, config, activation, metadata, prefix, read, translated, remarks: Vec::new() }
     }
 
     /// Inserts a key of the architecture, which the value at `path` of `config.json` becomes.
@@ -171,8 +173,7 @@ impl<'a> Keys<'a> {
 
     /// The value of a key that the file may omit.
     fn default(&self, key: &str) -> Option<f32> {
-        let of_hf = self.config.iter().flat_map(|_| self.arch.hf_default_keys);
-        self.arch.default_keys.iter().chain(of_hf).find(|(name, _)| *name == key).map(|&(_, value)| value)
+        self.arch.default_keys.iter().find(|(name, _)| *name == key).map(|&(_, value)| value)
     }
 
     /// A boolean.
@@ -249,6 +250,7 @@ impl<'a> Keys<'a> {
                 ("config.json", unknown.into_iter().collect())
             }
         };
-        unknown.iter().map(|key| strict::unknown(file, key)).collect()
+        let unknown = unknown.iter().map(|key| strict::unknown(file, key));
+        self.remarks.iter().cloned().chain(unknown).collect()
     }
 }

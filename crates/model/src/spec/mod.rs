@@ -70,6 +70,10 @@ impl Spec {
     /// # Errors
     /// When a key is missing, of the wrong type, out of range or unsupported.
     pub fn of(file: &File) -> Result<Spec> {
+        Spec::read(file).map_err(|error| hf::explain(file, error))
+    }
+
+    fn read(file: &File) -> Result<Spec> {
         let keys = match file.format() {
             FileFormat::Gguf { .. } => Keys::of_gguf(file)?,
             FileFormat::Safetensors => hf::keys(file)?,

@@ -28,13 +28,12 @@ pub(super) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> 
     if keys.arch.learned_positions {
         return Ok(Ropes { base: 0.0, all: Vec::new(), short: None, queries: None, score_scale: 1.0 });
     }
-    let rope_dim = keys.count("rope.dimension_count", 2..=1 << 16)?.unwrap_or(head_dim);
+    let own = keys.count("rope.dimension_count", 2..=1 << 16)?;
+    let rope_dim = own.unwrap_or(head_dim);
     if rope_dim > head_dim || rope_dim % 2 != 0 {
-        return Err(Error::bad(
-            keys.file_key("rope.dimension_count"),
-            format!("an even number up to {head_dim}"),
-            rope_dim,
-        ));
+        // A key that is not there is not wrong.
+        let key = if own.is_some() { "rope.dimension_count" } else { "attention.key_length" };
+        return Err(Error::bad(keys.file_key(key), format!("an even number up to {head_dim}"), rope_dim));
     }
     let gguf = matches!(file.format(), FileFormat::Gguf { .. });
     let of_mla = keys.config.as_ref().filter(|_| keys.arch.mla);
