@@ -6,7 +6,7 @@
 defaults.json has, for each model_type whose folders Trine reads, the defaults of the keys of its configuration class that Trine reads; those of
 rotations as the class computes them. `aliases` are further names of keys.
 
-absent_keys.json is as keys.json (golden/keys.py), but that keys are removed: per golden decoder (golden/models) each key alone, each key together
+absent_keys.json is as keys.json (golden/keys.py), but that keys are removed: per golden decoder (golden/models) and encoder (golden/encoders) each key alone, each key together
 with the lists of layers that stand for it, and all keys that say no size. A case is the paths that are removed, what is changed beside that, and
 what became of the logits.
 """
@@ -181,8 +181,9 @@ def main():
     (SOURCES / "hf/defaults.json").write_text("{\n" + rows + "\n}\n")
     path = HERE / "absent_keys.json"
     found = json.loads(path.read_text()) if path.exists() else {}
-    for name in sys.argv[1:] or sorted(folder.name for folder in (HERE / "models").iterdir()):
-        found[name] = sweep(HERE / "models" / name)
+    names = [folder.name for folder in (HERE / "models").iterdir()] + [f"encoders/{folder.name}" for folder in (HERE / "encoders").iterdir()]
+    for name in sys.argv[1:] or sorted(names):
+        found[name] = sweep(HERE / ("" if "/" in name else "models") / name)
     lines = []
     for name, model in sorted(found.items()):
         if model:

@@ -129,6 +129,11 @@ impl<'a> Config<'a> {
         if scaling.is_some_and(|scaling| !scaling.is_empty()) { "rope_scaling" } else { "rope_parameters" }
     }
 
+    /// Paths that were looked for.
+    pub fn looked_for(&self) -> BTreeSet<String> {
+        self.read.borrow().clone()
+    }
+
     /// Paths of keys with a value that nobody read.
     pub fn unread(&self) -> BTreeSet<String> {
         let mut paths = BTreeSet::new();

@@ -8,9 +8,10 @@ use trine_backend::Activation;
 use trine_tensor::File;
 
 /// A key that changes what is computed, the supported values in words, and whether a value is one of them.
-type Setting = (&'static str, &'static str, fn(&Value) -> bool);
+pub type Setting = (&'static str, &'static str, fn(&Value) -> bool);
 
-static SETTINGS: &[Setting] = &[
+/// Keys of `config.json` that must have a value that changes nothing.
+pub static SETTINGS: &[Setting] = &[
     ("scale_attn_by_inverse_layer_idx", "false, or none", |value| value == false),
     ("scale_attn_weights", "true, or none", |value| value == true),
     ("decoder_sparse_step", "1, or none: every layer has experts", |value| value == 1),

@@ -4,6 +4,7 @@ mod check;
 mod defaults;
 mod rope;
 
+pub use check::SETTINGS;
 pub(crate) use check::assumptions;
 pub(crate) use defaults::{Class, explain};
 
@@ -61,7 +62,9 @@ fn plain(keys: &mut Keys, config: &Config) -> Result<()> {
 
 /// Keys whose values GGUF defines otherwise.
 fn derived(keys: &mut Keys, config: &Config) -> Result<()> {
-    if config.flag("use_sliding_window")? != Some(false)
+    // The default of transformers.
+    let has_window = !config.text("model_type")?.is_some_and(|name| name.starts_with("qwen"));
+    if config.flag("use_sliding_window")?.unwrap_or(has_window)
         && let Some(window) = config.count("sliding_window")?
     {
         keys.translate("sliding_window", "attention.sliding_window", window)?;
