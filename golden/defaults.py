@@ -68,7 +68,7 @@ def defaults(cls, read):
     values = {}
     for field in dataclasses.fields(cls):
         value = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
-        if field.name in read and isinstance(value, (bool, int, float, str, list)):
+        if field.name in read and isinstance(value, (type(None), bool, int, float, str, list)):
             values[field.name] = value
     if hasattr(cls(), "rope_parameters"):
         values |= of_rope(cls)
@@ -79,7 +79,7 @@ def table():
     archs = "".join(path.read_text() for path in (SOURCES / "arch").glob("*.rs"))
     types = {name for names in re.findall(r"\bhf: &\[([^]]*)\]", archs) for name in re.findall(r'"(\w+)"', names)}
     paths = [SOURCES / "keys/names.rs", *(SOURCES / "hf").glob("*.rs"), *(SOURCES / "spec").glob("*.rs")]
-    read = {name for path in paths for name in re.findall(r'"([a-z0-9_]+)"', path.read_text())} - {"layer_types"}
+    read = {name for path in paths for name in re.findall(r'"([a-z0-9_]+)"', path.read_text())} - {"layer_types", "rope_parameters"}
     rows = {}
     for name in sorted(types - OTHERS):
         if name in CONFIG_MAPPING:

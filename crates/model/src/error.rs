@@ -25,7 +25,7 @@ pub enum Error {
     #[error("key `{key}` is missing: expected {expected}")]
     MissingKey { key: String, expected: &'static str },
     /// The error `source` follows from the defaults of keys that `config.json` lacks: `keys` has them.
-    #[error("{source}; config.json lacks {keys} by default: add what it is in this model")]
+    #[error("{source}; config.json lacks keys, which have defaults then: {keys}")]
     Defaults { keys: String, source: Box<Error> },
     #[error("key `{key}`: expected {expected}, found {found}")]
     BadKey { key: String, expected: String, found: String },

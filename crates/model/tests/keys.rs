@@ -184,7 +184,12 @@ fn every_key_is_computed_as_in_transformers_or_refused() {
 }
 
 /// Where Trine does not follow transformers when keys are absent: `(model, part of the keys that are removed or changed, why)`.
-static ABSENT_OTHERWISE: &[(&str, &str, &str)] = &[];
+static ABSENT_OTHERWISE: &[(&str, &str, &str)] = &[
+    ("", "[\"quantization_config\"]", "the shapes of packed weights tell that it is missing"),
+    ("qwen3moe", "[\"num_local_experts\"]", "the class has it as num_experts, which is named"),
+    ("encoders/modernbert", "\"sliding_window\"", "no folder has it, and that it is not applied is a warning"),
+    ("gemma3", "\"type\":\"linear\"", "transformers reads `type`, the old name, only where layers share a rotation"),
+];
 
 #[test]
 fn every_absent_key_is_as_in_transformers_or_refused_by_name() {
@@ -206,7 +211,7 @@ fn every_absent_key_is_as_in_transformers_or_refused_by_name() {
             let removed: Vec<&str> = case[0].as_array().unwrap().iter().map(|path| path.as_str().unwrap()).collect();
             let changes = case[1].as_object().unwrap();
             let title = format!("{removed:?} {}", case[1]);
-            if ABSENT_OTHERWISE.iter().any(|(model, part, _)| name == model && title.contains(part)) {
+            if ABSENT_OTHERWISE.iter().any(|(model, part, _)| name.starts_with(model) && title.contains(part)) {
                 continue;
             }
             let mut changed = config.clone();
@@ -228,7 +233,7 @@ fn every_absent_key_is_as_in_transformers_or_refused_by_name() {
             problems.extend(problem.map(|problem| format!("{name}: without {title}: {problem}")));
         }
     }
-    assert!(n >= 1500, "golden/absent_keys.json has {n} cases");
+    assert!(n >= 1700, "golden/absent_keys.json has {n} cases");
     assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
 }
 
@@ -307,6 +312,7 @@ static NOT_AS_LLAMA_CPP: &[(&str, &str, &str, &str)] = &[
         "",
         "Trine takes the factors for the context of the file, llama.cpp those for the one asked for",
     ),
+    ("phi-longrope", "rope.scaling.original_context_length", "null", "the same, as it is the context then"),
     (
         "deepseek2",
         "rope.scaling.original_context_length",

@@ -50,13 +50,23 @@ fn is_none(key: &str, config: &Map<String, Value>) -> bool {
 /// Names the keys that a folder lacks and whose defaults may be why it is refused.
 pub(crate) fn explain(file: &File, error: Error) -> Error {
     let Some(config) = Config::of(file) else { return error };
-    let named = |key: &str| Some(format!("`{key}`, which is {}", config.default_of(key)?));
+    // Where a class has no such key, the size of heads follows from others.
+    let default =
+        |key: &str| config.default_of(key).or((key == "head_dim" && !config.has(key)).then_some(&Value::Null));
+    let named = |key: &str| match default(key)? {
+        Value::Null if !["head_dim", "num_key_value_heads"].contains(&key) => None,
+        value => Some(format!("`{key}` ({value})")),
+    };
+    const OTHERS: [&str; 4] =
+        ["qk_nope_head_dim", "partial_rotary_factor", "use_parallel_residual", "tie_word_embeddings"];
+    let sizes = || COUNTS.iter().map(|(key, _)| *key).chain(OTHERS);
     let keys: Vec<String> = match &error {
-        Error::BadKey { key, .. } => named(key).into_iter().collect(),
+        Error::BadKey { key, .. } if !sizes().any(|size| size == key) && named(key).is_some() => {
+            named(key).into_iter().collect()
+        }
+        Error::BadKey { .. } => sizes().filter_map(named).collect(),
         Error::Shape { .. } | Error::Unused { .. } | Error::File(_) => {
-            let sizes = COUNTS.iter().map(|(key, _)| *key);
-            let of_tensors = sizes.chain(PARTS.iter().map(|(key, _)| *key)).chain(["tie_word_embeddings"]);
-            of_tensors.filter_map(named).collect()
+            sizes().chain(PARTS.iter().map(|(key, _)| *key)).filter_map(named).collect()
         }
         _ => Vec::new(),
     };

@@ -62,10 +62,10 @@ fn plain(keys: &mut Keys, config: &Config) -> Result<()> {
 
 /// Keys whose values GGUF defines otherwise.
 fn derived(keys: &mut Keys, config: &Config) -> Result<()> {
-    // The default of transformers.
-    let has_window = !config.text("model_type")?.is_some_and(|name| name.starts_with("qwen"));
-    if config.flag("use_sliding_window")?.unwrap_or(has_window)
+    let off = config.is_of_class("use_sliding_window") && config.flag("use_sliding_window")? == Some(false);
+    if config.is_of_class("sliding_window")
         && let Some(window) = config.count("sliding_window")?
+        && !off
     {
         keys.translate("sliding_window", "attention.sliding_window", window)?;
     }

@@ -31,7 +31,8 @@ fn first(keys: &mut Keys, config: &Config, path: &str, names: &[&str]) -> Result
         match (&found, config.number(path)?) {
             (None, Some(number)) => found = Some((path.to_owned(), number)),
             (Some((first, number)), Some(other)) if config.has(path) && other != *number => {
-                keys.remarks.push(format!("config.json: `{path}` = {other} is not applied: `{first}` = {number} counts"));
+                keys.remarks
+                    .push(format!("config.json: `{path}` = {other} is not applied: `{first}` = {number} counts"));
             }
             _ => {}
         }
@@ -46,6 +47,15 @@ pub(super) fn translate(keys: &mut Keys, config: &Config) -> Result<()> {
     let all = format!("{section}.full_attention");
     let scaling = if config.peek(&all).is_some() { &*all } else { section };
     let within = |key: &str| format!("{scaling}.{key}");
+    let of_kinds = LOCAL_BASES.iter().any(|base| config.is_of_class(base));
+    if of_kinds && scaling == "rope_parameters" {
+        for path in ["rope_parameters.rope_type", "rope_parameters.type"] {
+            if let Some(found) = config.text(path)?.filter(|&found| found != "default") {
+                let expected = "full_attention and sliding_attention, each with a rope_type";
+                return Err(Error::bad("rope_parameters", expected, format!("one rope_type, {found}")));
+            }
+        }
+    }
     let head_dim = match keys.count("attention.key_length", 1..=1 << 16)? {
         Some(head_dim) => head_dim,
         None => {
@@ -95,9 +105,11 @@ pub(super) fn translate(keys: &mut Keys, config: &Config) -> Result<()> {
         keys.translate(path, "rope.dimension_count", (head_dim as f64 * fraction) as u32)?;
     }
     let original = within("original_max_position_embeddings");
-    for path in [&*original, "original_max_position_embeddings"] {
+    let originals = ["original_max_position_embeddings", &original];
+    // As in transformers, the key beside the section counts, but not where there is one for each kind of layer.
+    for path in &originals[usize::from(of_kinds)..] {
         if let Some(original) = config.count(path)? {
-            keys.translate(path, "rope.scaling.original_context_length", original)?;
+            keys.translate(*path, "rope.scaling.original_context_length", original)?;
             break;
         }
     }

@@ -51,14 +51,18 @@ pub(super) fn layer_kinds(
     // Or name the first layer with a window.
     let first = keys.config.as_ref().filter(|config| config.is_of_class("max_window_layers"));
     if let Some(first) = first.and_then(|config| config.get("max_window_layers")?.as_u64()) {
-        global = (0..layers as u64).map(|layer| layer < first).collect();
+        let before = |layer: usize| (layer as u64) < first;
+        // Or else the first without one, of those that would have it.
+        let pattern = arch.global_every > 0;
+        global =
+            (0..layers).map(|layer| if pattern { global[layer] || !before(layer) } else { before(layer) }).collect();
     }
     if let Some(config) = keys.config.as_ref().filter(|config| config.is_of_class("no_rope_layer_interval")) {
-        let interval = config.count("no_rope_layer_interval")?.unwrap_or(0);
-        if interval == 0 {
-            return Err(Error::bad("no_rope_layer_interval", "1 or more", interval));
+        match config.count("no_rope_layer_interval")? {
+            Some(0) => return Err(Error::bad("no_rope_layer_interval", "1 or more", 0)),
+            Some(interval) => rotary = (0..layers).map(|layer| !every(interval as usize, layer)).collect(),
+            None => {}
         }
-        rotary = (0..layers).map(|layer| !every(interval as usize, layer)).collect();
         // Contrary to the name of the key, 1 is a layer with rope.
         if let Some(list) = config.get("no_rope_layers").and_then(|list| list.as_array()) {
             if list.len() < layers {
@@ -67,7 +71,9 @@ pub(super) fn layer_kinds(
             rotary = list[..layers].iter().map(|rotary| *rotary != 0).collect();
         }
         // Those with rope attend globally.
-        global = rotary.clone();
+        if arch.nope_every > 0 {
+            global = rotary.clone();
+        }
     }
     if let Some(types) = list("layer_types") {
         global = types.iter().map(|kind| kind != "sliding_attention").collect();

@@ -61,7 +61,7 @@ pub(super) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> 
         |name: &str| if file.contains(name) { Ok(Some(file.view(name)?.decode())) } else { Ok::<_, Error>(None) };
     // GGUF files store the divisors of Llama 3.1 and of longrope as tensors.
     let list = |key: &str| {
-        let config = keys.config.as_ref()?;
+        let config = keys.config.as_ref().filter(|_| matches!(keys.text("rope.scaling.type"), Ok(Some("longrope"))))?;
         let list = config.get(&format!("{}.{key}", config.rope_section()))?.as_array()?;
         Some(list.iter().map(|x| x.as_f64().unwrap_or(f64::NAN) as f32).collect::<Vec<f32>>())
     };
