@@ -90,8 +90,8 @@ fn models_that_cannot_be_opened_or_are_invalid_exit_with_3() {
     check(&["run", &mute, "hi"], 3, &["tokenizer", "hint: pass one with --tokenizer"]);
 }
 
-/// Arguments of every command that reads a model, `MODEL`, and fails without it.
-const READ: [&str; 9] = [
+/// Arguments of commands that read a model, `MODEL`, and fail without it.
+const READ: [&str; 8] = [
     "run MODEL hi",
     "info MODEL",
     "tokenize MODEL hi",
@@ -100,10 +100,9 @@ const READ: [&str; 9] = [
     "generate-data MODEL OUT.jsonl --count 1",
     "bench MODEL",
     "eval perplexity MODEL TEXT",
-    "crossval MODEL --reference llama-server --reference-model MODEL",
 ];
 
-/// Arguments of every command that writes a file, `OUT`.
+/// Arguments of commands that write a file, `OUT`.
 const WRITE: [&str; 6] = [
     "quantize MODEL OUT.gguf --format q8_0",
     "generate-data MODEL OUT.jsonl --count 1",
