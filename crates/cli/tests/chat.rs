@@ -7,10 +7,15 @@ use rexpect::session::{PtySession, spawn_command};
 
 /// A chat with a model whose answers do not end, and the folder it keeps its history in.
 fn chat(folder: &std::path::Path, more: &[&str]) -> PtySession {
+    chat_on("xterm", folder, more)
+}
+
+/// A chat on a terminal of this kind.
+fn chat_on(terminal: &str, folder: &std::path::Path, more: &[&str]) -> PtySession {
     let mut command = common::trine();
     let model = common::long(folder);
     command.args(["run", &model, "--ignore-eos", "--seed", "1"]).args(more);
-    command.env("XDG_STATE_HOME", folder).env("TERM", "xterm");
+    command.env("XDG_STATE_HOME", folder).env("TERM", terminal);
     spawn_command(command, Some(60_000)).unwrap()
 }
 
@@ -97,6 +102,30 @@ fn keys_wait_unseen_while_the_model_answers() {
     session.exp_string("QQ-QQ").unwrap();
     session.exp_string("(stopped at --max-tokens").unwrap();
     session.send_line("/bye").unwrap();
+    session.exp_eof().unwrap();
+}
+
+#[test]
+fn a_terminal_without_line_editing_shows_what_is_typed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut session = chat_on("dumb", folder.path(), &["--max-tokens", "4", "--raw"]);
+    session.exp_string("> ").unwrap();
+    session.send_line("The miller").unwrap();
+    session.exp_string("The miller").unwrap();
+    session.exp_string("(stopped at --max-tokens").unwrap();
+    session.send_line("/system Be brief.").unwrap();
+    session.exp_string("/system: expected a chat template, found none").unwrap();
+    session.send_line("/load nosuch.json").unwrap();
+    session.exp_string("error: nosuch.json: ").unwrap();
+    session.send_line("/bye").unwrap();
+    session.exp_eof().unwrap();
+}
+
+#[test]
+fn a_continuation_on_a_terminal_begins_with_its_prompt() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut session = chat(folder.path(), &["The miller", "--max-tokens", "4", "--raw", "-q"]);
+    session.exp_string("The miller").unwrap();
     session.exp_eof().unwrap();
 }
 
