@@ -7,15 +7,10 @@ use rexpect::session::{PtySession, spawn_command};
 
 /// A chat with a model whose answers do not end, and the folder it keeps its history in.
 fn chat(folder: &std::path::Path, more: &[&str]) -> PtySession {
-    chat_on("xterm", folder, more)
-}
-
-/// A chat on a terminal of this kind.
-fn chat_on(terminal: &str, folder: &std::path::Path, more: &[&str]) -> PtySession {
     let mut command = common::trine();
     let model = common::long(folder);
     command.args(["run", &model, "--ignore-eos", "--seed", "1"]).args(more);
-    command.env("XDG_STATE_HOME", folder).env("TERM", terminal);
+    command.env("XDG_STATE_HOME", folder).env("TERM", "xterm");
     spawn_command(command, Some(60_000)).unwrap()
 }
 
@@ -108,7 +103,11 @@ fn keys_wait_unseen_while_the_model_answers() {
 #[test]
 fn a_terminal_without_line_editing_shows_what_is_typed() {
     let folder = tempfile::tempdir().unwrap();
-    let mut session = chat_on("dumb", folder.path(), &["--max-tokens", "4", "--raw"]);
+    let mut command = std::process::Command::new("sh");
+    // Sessions begin without echo.
+    command.args(["-c", "stty echo && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_trine"), "run", &common::llama()]);
+    command.args(["--max-tokens", "4", "--raw"]).env("XDG_STATE_HOME", folder.path()).env("TERM", "dumb");
+    let mut session = spawn_command(command, Some(60_000)).unwrap();
     session.exp_string("> ").unwrap();
     session.send_line("The miller").unwrap();
     session.exp_string("The miller").unwrap();

@@ -260,11 +260,12 @@ fn rows_that_no_ternary_format_holds_give_a_warning() {
 #[test]
 fn a_float_model_that_becomes_ternary_gives_a_warning() {
     let folder = prepared();
+    let sizes = "n_layers = 1\nhidden_size = 128\nn_heads = 4\nintermediate_size = 256\n";
     let from = |more: &[&str]| {
-        let model = common::llama();
+        let (config, model) = (TINY.replace(sizes, ""), common::llama());
         let set = format!("model.from={model}");
         let args = ["--set", &set, "--set", &format!("model.tokenizer={model}"), "--set", "train.steps=1"];
-        train(folder.path(), TINY, &[&args[..], &["--set", "schedule.warmup=1", "--fresh"], more].concat())
+        train(folder.path(), &config, &[&args[..], &["--set", "schedule.warmup=1", "--fresh"], more].concat())
     };
     let (ternary, float) = (from(&[]), from(&["--set", "quantization.weights=none"]));
     assert!(ternary.code == 0 && ternary.err.contains("training makes them ternary"), "{}", ternary.err);
