@@ -31,6 +31,10 @@ fn invalid_commands_exit_with_2() {
     check(&run(&["--logit-bias", "5000=1"]), 2, &["token 5000", "288"]);
     check(&run(&["--preset", "best"]), 2, &["fast, balanced, quality"]);
     check(&run(&["--isa", "mmx"]), 2, &["`cpu:mmx`", "cpu:scalar"]);
+    let folder = env!("CARGO_MANIFEST_DIR");
+    for option in ["--template", "--tools"] {
+        check(&[&run(&[option])[..], &[folder]].concat(), 2, &[option, folder, "expected a file, found a folder"]);
+    }
     check(&run(&["--threads", "0"]), 2, &["--threads"]);
     check(&run(&["--cache-type", "q4_0"]), 2, &["q4_0", "f32, f16, q8_0"]);
     check(&["bench", model, "--cache-type", "q9"], 2, &["q9", "f32, f16, q8_0"]);
@@ -166,6 +170,68 @@ fn models_that_cannot_be_opened_or_are_invalid_exit_with_3() {
     check(&["info", &steering, "--template", "--metadata"], 0, &[]);
     let mute = changed(folder.path(), "mute.gguf", |metadata, _| drop(metadata.remove("tokenizer.ggml.model")));
     check(&["run", &mute, "hi"], 3, &["tokenizer", "hint: pass one with --tokenizer"]);
+}
+
+/// Arguments of commands that read a model, `MODEL`, and fail without it.
+const READ: [&str; 8] = [
+    "run MODEL hi",
+    "info MODEL",
+    "tokenize MODEL hi",
+    "embed MODEL hi",
+    "quantize MODEL OUT.gguf --format q8_0",
+    "generate-data MODEL OUT.jsonl --count 1",
+    "bench MODEL",
+    "eval perplexity MODEL TEXT",
+];
+
+/// Arguments of commands that write a file, `OUT`.
+const WRITE: [&str; 6] = [
+    "quantize MODEL OUT.gguf --format q8_0",
+    "generate-data MODEL OUT.jsonl --count 1",
+    "tokenizer train OUT.gguf TEXT --vocab-size 300",
+    "tokenizer train OUT.json TEXT --vocab-size 300",
+    "run MODEL hi --raw --max-tokens 1 --profile OUT",
+    "bench MODEL --save-baseline OUT",
+];
+
+fn check_with(command: &str, names: &[(&str, &str)], code: i32, texts: &[&str]) {
+    let replaced = |word: &str| names.iter().fold(word.to_owned(), |word, (name, path)| word.replace(name, path));
+    let args: Vec<String> = command.split(' ').map(replaced).collect();
+    check(&args.iter().map(String::as_str).collect::<Vec<_>>(), code, texts);
+}
+
+#[test]
+fn a_path_that_is_no_model_is_status_3_and_one_that_cannot_be_written_status_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let text = at("text.txt");
+    std::fs::write(&text, "one two three four five six seven eight nine ten").unwrap();
+    std::fs::create_dir(at("empty")).unwrap();
+    let mut models = vec![(at("missing.gguf"), "found nothing"), (at("empty"), "found none"), (text.clone(), "GGUF")];
+    #[cfg(unix)]
+    {
+        assert!(std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+        models.extend([(at("pipe"), "found a device, a pipe"), ("/dev/null".to_owned(), "found a device")]);
+    }
+    for (model, expected) in &models {
+        for command in READ {
+            check_with(command, &[("MODEL", model), ("OUT", &at("out")), ("TEXT", &text)], 3, &[model, expected]);
+        }
+        let config = at("config.toml");
+        let recipe = format!(
+            "model.from = {model:?}\ndata.files = [{text:?}]\noutput.folder = {:?}\ntrain.steps = 1\n",
+            at("run")
+        );
+        std::fs::write(&config, recipe).unwrap();
+        check(&["train", &config], 3, &[model, expected]);
+        assert_eq!(trine_with(&["doctor", model]).code, 5, "{model}");
+    }
+    let (model, out) = (llama(), at("none/out"));
+    for command in WRITE {
+        let names = [("MODEL", &*model), ("OUT", &out), ("TEXT", &text)];
+        check_with(command, &names, 1, &["none/"]);
+    }
+    assert!(!Path::new(&at("none")).exists());
 }
 
 #[test]
@@ -321,12 +387,11 @@ fn no_file_of_the_model_and_no_device_is_written_over() {
     check(&["bench", &model, "--profile", &model], 1, &["m.gguf", "a file of the model"]);
     check(&["bench", &model, "--save-baseline", &model], 1, &["m.gguf", "a file of the model"]);
     assert_eq!(std::fs::read(&model).unwrap(), before);
-    check(&["run", &model, "hi", "--profile", &at("none/x.json")], 1, &["none/x.json", "No such file"]);
-    check(&["bench", "--shape", "tiny", "--write-model", &at("")], 1, &["found something else"]);
+    check(&["bench", "--shape", "tiny", "--write-model", &at("")], 1, &["found a folder"]);
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink("/dev/null", at("device")).unwrap();
-        check(&["bench", "--shape", "tiny", "--write-model", &at("device")], 1, &["device", "found something else"]);
+        check(&["bench", "--shape", "tiny", "--write-model", &at("device")], 1, &["device", "found a device"]);
         let ran = trine_with(&["run", &model, "hi", "--raw", "--max-tokens", "2", "--profile", &at("device")]);
         assert_eq!(ran.code, 0, "{}", ran.err);
         assert!(std::fs::symlink_metadata(at("device")).unwrap().is_symlink());

@@ -33,9 +33,10 @@ impl Param {
     /// Sets the field from what a flag says. Of texts and biases, it adds one.
     ///
     /// # Errors
-    /// [`Error::Option`] when the text is not of the field's type or not in its range.
+    /// [`Error::Option`] when the text is not of the field's type or not in its range. The field then stays as it was.
     pub fn set(&self, sampling: &mut Sampling, text: &str) -> Result<(), Error> {
-        let parsed = match (self.field)(sampling) {
+        let mut changed = sampling.clone();
+        let parsed = match (self.field)(&mut changed) {
             Field::Float(field) => text.parse().map(|value| *field = value).is_ok(),
             Field::Count(field) => text.parse().map(|value| *field = value).is_ok(),
             Field::Limit(field) => text.parse().map(|value| *field = Some(value)).is_ok(),
@@ -51,7 +52,12 @@ impl Param {
                 .map(|(id, bias)| field.insert(id, bias))
                 .is_some(),
         };
-        if parsed { self.check(sampling) } else { Err(self.wrong(sampling, text.to_owned())) }
+        if !parsed {
+            return Err(self.wrong(sampling, text.to_owned()));
+        }
+        self.check(&changed)?;
+        *sampling = changed;
+        Ok(())
     }
 
     /// The field as a flag would say it; `None` when it has no value.

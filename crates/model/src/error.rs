@@ -72,6 +72,9 @@ pub enum Error {
     /// The model is an encoder, or was loaded without its head.
     #[error("expected a model with logits, found `{arch}` without an output head")]
     NoLogits { arch: &'static str },
+    /// A [`Want::Top`](crate::runner::Want::Top) does not fit its batch or the vocabulary.
+    #[error("edits of logits: expected {expected}, found {found}")]
+    BadEdit { expected: String, found: String },
     #[error("adapter {adapter}: expected one that is loaded, found none of this number")]
     UnknownAdapter { adapter: u32 },
     #[error("device `{found}`: expected {expected}")]

@@ -52,35 +52,40 @@ fn prompts(known: &[String]) -> String {
     }
 }
 
-/// What went wrong, for programs that act on it.
+/// What a program can do about an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The file does not exist or cannot be read.
+    /// A file is missing, or cannot be read or written: check its path.
     Io,
-    /// The file is malformed, or not a model that we know.
+    /// The model is malformed, incomplete or unknown: get it again, or another one.
     Model,
-    /// The machine has too little memory, or the model takes more than was allowed.
+    /// The machine has too little memory, or the model needs more than was allowed: free some, or choose a shorter context.
     Memory,
-    /// The device cannot be had, or failed.
+    /// The device is not available, or failed: choose another one, or other options.
     Device,
-    /// An option or a request makes no sense for this model: a caller's mistake.
+    /// The caller's mistake, such as an option out of range or something that this model does not do: change the request.
     Invalid,
-    /// The prompt does not fit into the context.
+    /// The text does not fit into the context: shorten it.
     PromptTooLong,
-    /// The chat template is missing, does not compile, or refuses the messages.
+    /// The chat template is missing, does not compile, or refuses the messages: set another one.
     Template,
-    /// The model computed something that is not a number.
+    /// The model computed something that is not a number: its weights are damaged.
     NotFinite,
+    /// The work was cancelled, or its engine was shut down.
     Cancelled,
+    /// The engine's thread panicked, in a custom filter for example: make a new engine.
+    Panicked,
 }
 
 impl Error {
+    /// What a program can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Model(error) => of_model(error),
             Error::Engine(error) => of_engine(error),
-            Error::Text(_) | Error::NoTemplate => ErrorKind::Template,
+            Error::Text(error) => of_text(error),
+            Error::NoTemplate => ErrorKind::Template,
             Error::MemoryLimit { .. } | Error::ControlGroup { .. } => ErrorKind::Memory,
             Error::AlreadyFailed | Error::UnknownPrompt { .. } => ErrorKind::Invalid,
         }
@@ -91,19 +96,35 @@ fn of_model(error: &trine_model::Error) -> ErrorKind {
     use trine_model::Error as E;
     match error {
         E::In { source, .. } => of_model(source),
+        E::File(error) => of_file(error),
+        E::Text(error) => of_text(error),
+        E::Device(error) => of_backend(error),
         E::Cancelled => ErrorKind::Cancelled,
         E::NotFinite { .. } => ErrorKind::NotFinite,
-        E::UnknownDevice { .. } | E::UnknownAdapter { .. } | E::Length { .. } => ErrorKind::Invalid,
-        E::Device(error) => of_backend(error),
-        E::File(error) => of_file(error),
+        E::Length { tokens, most } if tokens > most => ErrorKind::PromptTooLong,
+        E::Length { .. }
+        | E::NoLogits { .. }
+        | E::BadEdit { .. }
+        | E::UnknownAdapter { .. }
+        | E::UnknownDevice { .. } => ErrorKind::Invalid,
         _ => ErrorKind::Model,
     }
 }
 
 fn of_file(error: &trine_tensor::Error) -> ErrorKind {
+    use trine_tensor::Error as E;
     match error {
-        trine_tensor::Error::In { source, .. } => of_file(source),
-        trine_tensor::Error::Io(_) | trine_tensor::Error::NotFound | trine_tensor::Error::Write(_) => ErrorKind::Io,
+        E::In { source, .. } => of_file(source),
+        E::Io(_) | E::Write(_) | E::NotFound => ErrorKind::Io,
+        _ => ErrorKind::Model,
+    }
+}
+
+fn of_text(error: &trine_text::Error) -> ErrorKind {
+    use trine_text::Error as E;
+    match error {
+        E::Template(_) => ErrorKind::Template,
+        E::Training(_) => ErrorKind::Invalid,
         _ => ErrorKind::Model,
     }
 }
@@ -112,9 +133,9 @@ fn of_backend(error: &trine_backend::Error) -> ErrorKind {
     use trine_backend::Error as E;
     match error {
         E::NoRoom { .. } | E::NoMemory { .. } | E::Lock { .. } => ErrorKind::Memory,
+        E::Read { source, .. } => of_file(source),
         E::Damaged(_) | E::TooWide { .. } | E::Unfit { .. } => ErrorKind::Model,
-        E::Read { .. } => ErrorKind::Io,
-        E::CacheType { .. } => ErrorKind::Invalid,
+        E::CacheType { .. } | E::Affinity { .. } => ErrorKind::Invalid,
         _ => ErrorKind::Device,
     }
 }
@@ -122,13 +143,13 @@ fn of_backend(error: &trine_backend::Error) -> ErrorKind {
 fn of_engine(error: &trine_engine::Error) -> ErrorKind {
     use trine_engine::Error as E;
     match error {
+        E::Model(error) => of_model(error),
+        E::Forward(error) => of_model(error),
         E::PromptTooLong { .. } => ErrorKind::PromptTooLong,
         E::NotFinite { .. } => ErrorKind::NotFinite,
         E::CacheTooSmall { .. } | E::CacheTooLarge { .. } => ErrorKind::Memory,
-        E::Model(error) => of_model(error),
-        E::Forward(error) => of_model(error),
         E::ShutDown => ErrorKind::Cancelled,
-        E::Panicked => ErrorKind::Device,
+        E::Panicked => ErrorKind::Panicked,
         _ => ErrorKind::Invalid,
     }
 }

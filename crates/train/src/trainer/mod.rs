@@ -270,7 +270,7 @@ impl Trainer {
             }
             return Ok(Finished { model, steps: steps_done, stopped: true });
         }
-        let model = output.model.unwrap_or_else(|| output.folder.join("model.gguf"));
+        let model = output.model_path();
         self.export(&model)?;
         Ok(Finished { model, steps: steps_done, stopped: false })
     }
