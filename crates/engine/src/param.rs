@@ -99,7 +99,9 @@ impl Param {
         let range = if most.is_finite() { format!("from {least} to {most}") } else { format!("of at least {least}") };
         let expected = match (self.field)(&mut sampling.clone()) {
             Field::Float(_) => format!("a number {range}"),
-            Field::Count(_) | Field::Limit(_) | Field::Seed(_) => format!("a whole number {range}"),
+            Field::Count(_) | Field::Limit(_) | Field::Seed(_) => {
+                format!("a whole number from {least} to {}", if most.is_finite() { most as u64 } else { u64::MAX })
+            }
             Field::Switch(_) => "true or false".to_owned(),
             Field::Texts(_) => format!("at most {most} texts, none of them empty"),
             Field::Biases(_) => format!("a token id and a number {range}, as in 42=-1.5"),

@@ -22,6 +22,9 @@ pub enum Error {
     /// `found` is the architecture that the file names, `known` a list of the supported ones.
     #[error("architecture `{found}` is not known: expected one of {known}")]
     UnknownArch { found: String, known: String },
+    /// A GGUF file with metadata alone, such as that of a tokenizer.
+    #[error("expected the weights of a model, found none: the file holds only a tokenizer or other metadata")]
+    NoWeights,
     #[error("key `{key}` is missing: expected {expected}")]
     MissingKey { key: String, expected: &'static str },
     /// The error `source` follows from the defaults of keys that `config.json` lacks: `keys` has them.

@@ -91,6 +91,16 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(SetupProgress) -> Contr
     if !spells_all {
         warnings.push(format!("the vocabulary lacks {lacks}: there are no bits per byte"));
     }
+    if let Some(path) = &config.model.from
+        && config.quantization.weights == WeightQuantization::Ternary
+        && !spec.bit_linear
+        && !file.tensors().any(|view| view.format.ternary)
+    {
+        warnings.push(format!(
+            "{}: the weights are float, and training makes them ternary (quantization.weights = \"none\" keeps them float)",
+            path.display()
+        ));
+    }
     let unfit = columns(&spec).iter().any(|cols| !cols.is_multiple_of(I2_S.block));
     if config.quantization.weights == WeightQuantization::Ternary && config.output.format.is_none() && unfit {
         let block = I2_S.block;

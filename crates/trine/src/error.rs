@@ -15,26 +15,41 @@ pub enum Error {
     Text(#[from] trine_text::Error),
     /// More memory than the model may take.
     #[error(
-        "the model takes {} bytes of memory (weights {}, KV cache {}, activations {}, program {}), more than the limit of {limit}",
-        needed.total(), needed.weights, needed.kv_cache, needed.scratch, needed.program
+        "the model takes {} of memory (weights {}, KV cache {}, activations {}, program {}), more than the limit of {}",
+        size(needed.total()), size(needed.weights), size(needed.kv_cache), size(needed.scratch), size(needed.program), size(*limit)
     )]
     MemoryLimit { limit: u64, needed: Memory },
     /// More memory than the control group of the process allows, beyond which the system would end it.
     #[error(
-        "the model takes {} bytes of memory besides its mapped file (weights {}, KV cache {}, activations {}, program {}), more than the \
-         {limit} that the control group of this process allows",
-        needed.pinned(), needed.weights - needed.mapped, needed.kv_cache, needed.scratch, needed.program
+        "the model takes {} of memory besides its mapped file (weights {}, KV cache {}, activations {}, program {}), more than the \
+         {} that the control group of this process allows",
+        size(needed.pinned()), size(needed.weights - needed.mapped), size(needed.kv_cache), size(needed.scratch), size(needed.program),
+        size(*limit)
     )]
     ControlGroup { limit: u64, needed: Memory },
     /// A chat with a model that does not say how chats are written.
     #[error("the model has no chat template")]
     NoTemplate,
     /// An embedding model has no prompt of this name.
-    #[error("prompt {found:?}: expected one of the model's, {known:?}")]
+    #[error("prompt {found:?}: expected {}", prompts(known))]
     UnknownPrompt { found: String, known: Vec<String> },
     /// The rest of an answer whose error a [`Stream`](crate::Stream) has given already.
     #[error("the answer has failed already")]
     AlreadyFailed,
+}
+
+/// A number of bytes, in MiB if there is one.
+fn size(bytes: u64) -> String {
+    const MIB: u64 = 1 << 20;
+    if bytes < MIB { format!("{bytes} bytes") } else { format!("{:.1} MiB", bytes as f64 / MIB as f64) }
+}
+
+/// The prompts that a model has.
+fn prompts(known: &[String]) -> String {
+    match known {
+        [] => "none, as the model has no prompts".to_owned(),
+        known => format!("one of the model's, {known:?}"),
+    }
 }
 
 /// What a program can do about an [`Error`].

@@ -1,6 +1,6 @@
 use crate::exit::{Exit, UsageError};
 use crate::output::OutputFile;
-use crate::{interrupt, progress, units};
+use crate::{interrupt, output, progress, units};
 use anyhow::Result;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
@@ -80,10 +80,7 @@ impl TokenizerCommand {
 
 impl TrainTokenizer {
     fn run(self) -> Result<Exit> {
-        if !self.force && self.output.exists() {
-            let message = format!("{}: expected no file, found one", self.output.display());
-            return Err(UsageError { message, hint: "--force replaces it" }.into());
-        }
+        output::check_new(&self.output, self.force, "--force replaces it")?;
         let files = self.files_of_json()?;
         if files.is_none() {
             Replacement::check(&self.output)?;

@@ -89,7 +89,10 @@ impl Spec {
     fn of_keys(file: &File, keys: &Keys) -> Result<Spec> {
         let arch = keys.arch;
         let many = 1..=1 << 24;
-        let n_layers = keys.required("block_count", 1..=1 << 16)?;
+        let n_layers = keys.required("block_count", 1..=1 << 16).map_err(|error| match error {
+            Error::MissingKey { .. } if file.tensors().next().is_none() => Error::NoWeights,
+            error => error,
+        })?;
         let n_heads = keys.required("attention.head_count", 1..=1 << 16)?;
         let n_kv_heads = keys.count("attention.head_count_kv", 1..=1 << 16)?.unwrap_or(n_heads);
         let hidden_size = keys.required("embedding_length", many.clone())?;
