@@ -241,7 +241,8 @@ fn every_absent_key_is_as_in_transformers_or_refused_by_name() {
 fn encoded(name: &str, kind: &str, value: &Value) -> Vec<u8> {
     let string = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
     let (array, element) = (kind.starts_with('['), kind.trim_matches(['[', ']']));
-    let (number, encode): (u32, &dyn Fn(&Value) -> Vec<u8>) = match element {
+    type Encode<'a> = &'a dyn Fn(&Value) -> Vec<u8>;
+    let (number, encode): (u32, Encode) = match element {
         "u32" => (4, &|value| (value.as_u64().unwrap() as u32).to_le_bytes().into()),
         "i32" => (5, &|value| (value.as_i64().unwrap() as i32).to_le_bytes().into()),
         "f32" => (6, &|value| (value.as_f64().unwrap() as f32).to_le_bytes().into()),
@@ -371,16 +372,17 @@ fn every_key_of_gguf_is_computed_as_in_llama_cpp_or_refused() {
             for row in &all {
                 let key = row[0].as_str().unwrap();
                 if spec.is_none()
-                    && let Some(problem) = golden.problem(&changed(&raw, arch, &[row.clone()]), &"same".into())
+                    && let Some(problem) =
+                        golden.problem(&changed(&raw, arch, std::slice::from_ref(row)), &"same".into())
                 {
-                    report(&[row.clone()], problem);
+                    report(std::slice::from_ref(row), problem);
                 }
                 let name = format!("`{arch}.{key}`");
                 let said =
                     spec.as_ref().is_some_and(|spec| spec.warnings.iter().any(|warning| warning.contains(&name)));
                 let known = ARCHITECTURE_KEYS.ignores(key) || read.contains(key);
                 if spec.is_some() && said == known {
-                    report(&[row.clone()], if said { "reported" } else { "not reported" }.to_owned());
+                    report(std::slice::from_ref(row), if said { "reported" } else { "not reported" }.to_owned());
                 }
             }
         }
