@@ -291,7 +291,10 @@ fn options_out_of_range_are_named_with_what_is_allowed() {
     ];
     for (name, text) in wrong {
         let param = params().find(|param| param.name == name).unwrap();
-        let error = param.set(&mut Sampling::default(), text).unwrap_err();
+        let before = Sampling { temperature: 0.5, stop: vec!["a".into()], ..Sampling::default() };
+        let mut sampling = before.clone();
+        let error = param.set(&mut sampling, text).unwrap_err();
+        assert_eq!(sampling, before, "{name}");
         assert!(matches!(error, Error::Option { field, .. } if field == name));
         let message = error.to_string();
         assert!(message.starts_with(&format!("{name} = ")) && message.contains("expected"), "{message}");

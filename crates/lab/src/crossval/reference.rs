@@ -47,7 +47,11 @@ impl Source {
         }
         let server = format!("llama-server{}", std::env::consts::EXE_SUFFIX);
         if !path.is_dir() {
-            return Source::Server(if file.starts_with("llama-") { path.with_file_name(server) } else { path.to_owned() });
+            return Source::Server(if file.starts_with("llama-") {
+                path.with_file_name(server)
+            } else {
+                path.to_owned()
+            });
         }
         let places = [path.join(&server), path.join("bin").join(&server), path.join("build/bin").join(&server)];
         let [first, ..] = &places;
