@@ -51,7 +51,7 @@ pub enum ErrorKind {
     Device,
     /// An option or a request makes no sense for this model: a caller's mistake.
     Invalid,
-    /// The prompt does not fit into the context.
+    /// The prompt, or a text to embed, does not fit into the context.
     PromptTooLong,
     /// The chat template is missing, does not compile, or refuses the messages.
     Template,
@@ -78,6 +78,7 @@ fn of_model(error: &trine_model::Error) -> ErrorKind {
         E::In { source, .. } => of_model(source),
         E::Cancelled => ErrorKind::Cancelled,
         E::NotFinite { .. } => ErrorKind::NotFinite,
+        E::Length { tokens, most } if tokens > most => ErrorKind::PromptTooLong,
         E::UnknownDevice { .. } | E::UnknownAdapter { .. } | E::Length { .. } => ErrorKind::Invalid,
         E::Device(error) => of_backend(error),
         E::File(error) => of_file(error),
