@@ -114,7 +114,8 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(SetupProgress) -> Contr
     let rope_dim = spec.ropes.first().map_or(0, |rope| 2 * rope.frequencies.len());
     let interleave = is_in_halves(&file, &spec).then_some([spec.head_dim, rope_dim]);
     let layout = FileLayout { metadata, tensors, interleave, fused: spec.arch.gguf_fused };
-    let device = Cpu::new(CpuOptions { threads, huge_pages: true.into(), ..CpuOptions::default() })?;
+    let device =
+        Cpu::new(CpuOptions { threads, huge_pages: true.into(), tight_buffers: true, ..CpuOptions::default() })?;
     let language = data::tokenizer_hash(&language);
     Ok(Setup { file, layout, train, validation, formats, device, language, data, spells_all, warnings })
 }

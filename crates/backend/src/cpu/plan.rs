@@ -89,7 +89,7 @@ struct Store {
 
 impl Store {
     fn floats(&mut self, len: usize) -> Size {
-        let found = super::act::choose(&self.floats, len).map(|i| self.floats.swap_remove(i));
+        let found = super::act::choose(&self.floats, len, false).map(|i| self.floats.swap_remove(i));
         let mut buffer = found.unwrap_or(Size { len: 0, capacity: 0 });
         if buffer.capacity < len {
             self.allocated += (len - buffer.capacity) * size_of::<f32>();
