@@ -173,6 +173,7 @@ mod tests {
         let mut failing = llm.stream(PROMPT, &held).unwrap();
         assert!(failing.by_ref().map_while(Result::ok).all(|token| token.text.is_empty()));
         assert_eq!(failing.rest(), text);
+        drop(failing);
         let stop = Arc::<AtomicBool>::default();
         let mut stopped = llm.stream(PROMPT, &held).unwrap().stop_when(stop.clone());
         assert!(stopped.by_ref().take(2).all(|token| token.unwrap().text.is_empty()));
