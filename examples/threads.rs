@@ -19,6 +19,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             });
         }
     });
-    handle.shutdown();
+    handle.shutdown()?;
     Ok(())
 }

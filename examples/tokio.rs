@@ -14,10 +14,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         while let Some(update) = story.next_async().await {
             match update {
                 Update::Token(token) => print!("{}", token.text),
-                Update::Finished { reason, usage } => println!("\n({reason:?}, {} tokens)", usage.completion_tokens),
+                Update::Finished { text, reason, usage } => {
+                    println!("{text}\n({reason:?}, {} tokens)", usage.completion_tokens)
+                }
             }
         }
     });
     told.await?;
+    handle.shutdown_async().await?;
     Ok(())
 }

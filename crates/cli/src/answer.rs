@@ -31,8 +31,14 @@ impl TimedAnswer {
             pace.read(&mut stream);
         }
         let (mut text, mut tokens, mut first) = (String::new(), Vec::new(), None);
-        for token in &mut stream {
-            let token = token?;
+        while let Some(token) = stream.next() {
+            let token = match token {
+                Ok(token) => token,
+                Err(error) => {
+                    show(stream.rest())?;
+                    return Err(error.into());
+                }
+            };
             first.get_or_insert_with(Instant::now);
             show(&token.text)?;
             text.push_str(&token.text);
@@ -40,7 +46,9 @@ impl TimedAnswer {
         }
         let end = Instant::now();
         let first = first.unwrap_or(end);
-        let Answer { finish_reason: finish, usage, .. } = stream.answer()?;
+        let Answer { text: rest, finish_reason: finish, usage, .. } = stream.answer()?;
+        show(&rest)?;
+        text.push_str(&rest);
         if matches!(finish, FinishReason::EndToken) {
             tokens.pop();
         }

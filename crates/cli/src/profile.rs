@@ -25,10 +25,12 @@ impl Profiling {
         Ok(Profiling { recorder, file })
     }
 
-    /// Prints the summary and writes the trace.
-    pub fn finish(self) -> Result<()> {
+    /// Prints the summary, unless `quiet`, and writes the trace.
+    pub fn finish(self, quiet: bool) -> Result<()> {
         self.recorder.stop();
-        note!("{}", summary(&self.recorder.report()));
+        if !quiet {
+            note!("{}", summary(&self.recorder.report()));
+        }
         self.file.write(|mut out| self.recorder.write_trace(&mut out))
     }
 }

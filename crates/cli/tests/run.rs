@@ -364,6 +364,7 @@ fn a_profile_is_a_trace_in_a_file_and_a_summary_and_changes_no_token() {
     for words in ["slowest operations", "blk.*.ffn_down.weight", "time, ms", "weights, F16", "KV cache"] {
         assert!(ran.err.contains(words), "{words}: {}", ran.err);
     }
+    assert_eq!(trine_with(&["run", &llama(), PROMPT, "--raw", "--max-tokens", "2", "-q", "--profile", &path]).err, "");
     let nowhere = folder.path().join("no/trace.json").display().to_string();
     let ran = trine_with(&["run", &llama(), PROMPT, "--raw", "--profile", &nowhere]);
     assert!(ran.code == 1 && ran.err.contains(&nowhere), "{} {}", ran.code, ran.err);

@@ -1,5 +1,5 @@
 use crate::blocks::Blocks;
-use crate::event::{Emit, Event, EventKind, FinishReason, SeqId, Usage};
+use crate::event::{Emit, FinishReason, SeqId, Usage};
 use crate::request::{Prompt, Request, prompt_tokens};
 use crate::sample::mix;
 use crate::scheduler::Scheduler;
@@ -148,7 +148,7 @@ impl Engine {
         if let Some(&id) = sampling.logit_bias.keys().find(|&&id| beyond(id)) {
             return Err(Error::BeyondVocabulary { place: "logit_bias".to_owned(), id, vocab });
         }
-        let id = SeqId(self.count);
+        let id = SeqId::next();
         let seed = mix(self.seed).wrapping_add(self.count);
         let (tokenizer, filters) = (&*self.tokenizer, (filters, adapter));
         self.scheduler.waiting.push_back(Sequence::new(id, &prompt, &sampling, filters, tokenizer, context, seed)?);
@@ -200,13 +200,10 @@ impl Engine {
     /// Ends all sequences of a batch that could not be run.
     fn fail(&mut self, error: trine_model::Error, emit: &mut Emit) {
         let error = Arc::new(error);
-        for sequence in self.scheduler.take_planned() {
-            let kind = EventKind::Finished {
-                reason: FinishReason::Failed(Error::Forward(error.clone())),
-                usage: sequence.usage(),
-            };
-            // There is nothing left to cancel.
-            let _ = emit(Event { sequence: sequence.id, kind });
+        for mut sequence in self.scheduler.take_planned() {
+            sequence.withdraw();
+            let len = sequence.tokens.len();
+            sequence.finish(FinishReason::Failed(Error::Forward(error.clone())), len, emit);
         }
     }
 
@@ -230,9 +227,10 @@ impl Engine {
         self.scheduler.find(sequence).map(|sequence| sequence.paused = paused).is_some()
     }
 
-    /// Drops a sequence at once, without an event, and frees its blocks. `None` when it has finished.
-    pub fn cancel(&mut self, sequence: SeqId) -> Option<Usage> {
-        self.scheduler.remove(sequence).map(|sequence| sequence.usage())
+    /// Drops a sequence at once, without an event, and frees its blocks. Returns text of the answer that was held back, and what it took;
+    /// `None` when it has finished.
+    pub fn cancel(&mut self, sequence: SeqId) -> Option<(String, Usage)> {
+        self.scheduler.remove(sequence).map(|mut sequence| (sequence.rest().to_owned(), sequence.usage()))
     }
 
     /// Sets how many tokens of prompts a step runs at most, and returns what it was. The bits of an answer do not depend on it.

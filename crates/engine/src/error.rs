@@ -61,6 +61,12 @@ pub enum Error {
     /// A filter left no token to sample.
     #[error("no token is allowed at position {position}: the filters of the request left none")]
     NoCandidates { position: usize },
+    /// A filter set a logit to NaN or infinity.
+    #[error(
+        "filter `{filter}` set the logit of token {id} at position {position} to {logit}: expected a finite number, or -inf to forbid \
+         the token"
+    )]
+    FilterLogit { filter: String, id: u32, position: usize, logit: f64 },
     /// A custom filter failed.
     #[error("{0}")]
     Filter(String),
@@ -73,6 +79,9 @@ pub enum Error {
     /// The engine of a [`Handle`](crate::Handle) has been shut down.
     #[error("the engine has been shut down")]
     ShutDown,
+    /// A call of a [`Handle`](crate::Handle) on the engine's own thread, from a filter for example, would wait for itself.
+    #[error("the engine's own thread cannot wait for the engine: call the handle from another thread")]
+    OwnThread,
     /// The thread of a [`Handle`](crate::Handle) panicked, in a custom filter for example. The engine is gone.
     #[error("the engine's thread panicked")]
     Panicked,

@@ -1,10 +1,19 @@
 use crate::Error;
 use crate::sample::Logprob;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// A sequence in the engine. Later requests have higher ids.
+/// A sequence of an engine. Later requests have higher ids, and no two of a process the same, so that an engine knows none of another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SeqId(pub u64);
+pub struct SeqId(u64);
+
+impl SeqId {
+    /// An id that no sequence has.
+    pub(crate) fn next() -> SeqId {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        SeqId(COUNT.fetch_add(1, Relaxed))
+    }
+}
 
 /// What happened to a sequence.
 #[derive(Debug)]
@@ -28,6 +37,8 @@ pub enum EventKind<'a> {
         top: &'a [Logprob],
     },
     Finished {
+        /// Text that was held back, of an answer that failed or was cancelled. Otherwise the last token had it.
+        text: &'a str,
         reason: FinishReason,
         usage: Usage,
     },

@@ -81,7 +81,7 @@ pub struct Token {
 #[derive(Debug)]
 pub enum Update {
     Token(Token),
-    Finished { reason: FinishReason, usage: Usage },
+    Finished { text: String, reason: FinishReason, usage: Usage },
 }
 
 impl From<EventKind<'_>> for Update {
@@ -90,7 +90,7 @@ impl From<EventKind<'_>> for Update {
             EventKind::Token { id, text, logprob, top } => {
                 Update::Token(Token { id, text: text.to_owned(), logprob, top: top.to_vec() })
             }
-            EventKind::Finished { reason, usage } => Update::Finished { reason, usage },
+            EventKind::Finished { text, reason, usage } => Update::Finished { text: text.to_owned(), reason, usage },
         }
     }
 }

@@ -12,7 +12,7 @@ use trine_model::GenerationConfig;
 /// The defaults are OpenAI's: the model's own distribution, no filter on; `repeat_last_n` is llama.cpp's 64, without effect as
 /// long as `repetition_penalty` is 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Sampling {
     /// Logits are divided by this; 0 takes the most likely token.
     pub temperature: f64,

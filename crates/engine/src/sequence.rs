@@ -167,12 +167,23 @@ impl Sequence {
     }
 
     /// Reports the end, after `len` tokens; false.
-    fn finish(&self, reason: FinishReason, len: usize, emit: &mut Emit) -> bool {
-        let usage = Usage { completion_tokens: len - self.prompt, ..self.usage() };
-        let kind = EventKind::Finished { reason, usage };
+    pub fn finish(&mut self, reason: FinishReason, len: usize, emit: &mut Emit) -> bool {
+        let (sequence, usage) = (self.id, Usage { completion_tokens: len - self.prompt, ..self.usage() });
+        let text = match reason {
+            FinishReason::Failed(_) | FinishReason::Cancelled => self.rest(),
+            _ => "",
+        };
         // There is nothing left to cancel.
-        let _ = emit(Event { sequence: self.id, kind });
+        let _ = emit(Event { sequence, kind: EventKind::Finished { text, reason, usage } });
         false
+    }
+
+    /// Text that is held back, when no token follows.
+    pub fn rest(&mut self) -> &str {
+        self.stops.take();
+        self.stops.push(self.stream.finish());
+        self.stops.flush();
+        self.stops.ready()
     }
 
     /// Computed tokens of the prompt, and all of them.

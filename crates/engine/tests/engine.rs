@@ -5,6 +5,7 @@ mod golden;
 use golden::{folder, open, prompts};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use trine_engine::sample::{Candidates, Filter, History};
 use trine_engine::{
     Answer, BLOCK_LEN, Engine, EngineOptions, Error, EventKind, FinishReason, Request, Sampling, SeqId, Usage,
 };
@@ -43,7 +44,7 @@ fn run(engine: &mut Engine, requests: &[Ask]) -> (Vec<Said>, usize) {
                     said.text.push_str(text);
                     said.logprobs.extend(logprob.iter().chain(top.iter().map(|t| &t.logprob)).map(|l| l.to_bits()));
                 }
-                EventKind::Finished { reason, usage } => said.end = Some((format!("{reason:?}"), usage)),
+                EventKind::Finished { reason, usage, .. } => said.end = Some((format!("{reason:?}"), usage)),
             }
             ControlFlow::Continue(())
         });
@@ -70,7 +71,7 @@ fn try_generate(engine: &mut Engine, prompt: &[u32], sampling: Sampling) -> Resu
                     tokens.push(id);
                     text.push_str(more);
                 }
-                EventKind::Finished { reason, usage } => end = Some((reason, usage)),
+                EventKind::Finished { reason, usage, .. } => end = Some((reason, usage)),
             }
             ControlFlow::Continue(())
         });
@@ -266,6 +267,54 @@ fn text_before_a_stop_string_is_given_and_what_is_held_back_comes_with_the_end()
     }
 }
 
+/// Fails before the token with this number of the answer.
+struct Fails(usize);
+
+impl Filter for Fails {
+    fn apply(&mut self, _: &mut Candidates, history: History) -> Result<(), Error> {
+        let fails = history.tokens.len() - history.prompt == self.0;
+        if fails { Err(Error::Filter("no more".to_owned())) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn text_that_is_held_back_comes_with_a_failure_and_a_cancellation() {
+    let (prompt, _) = prompts("llama").remove(0);
+    let mut engine = engine("llama", &EngineOptions::default());
+    for n in 1..12 {
+        let whole = generate(&mut engine, &prompt, greedy(|s| s.max_tokens = Some(n)));
+        for stop in [vec![], vec![format!("{}never", whole.text)]] {
+            for (end, fails, breaks) in [("", None, None), ("Failed", Some(n), None), ("Cancelled", None, Some(n))] {
+                let sampling = greedy(|s| s.stop.clone_from(&stop));
+                let filters = fails.map(|n| Box::new(Fails(n)) as Box<dyn Filter>).into_iter().collect();
+                let id = engine.submit(Request { filters, ..Request::new(prompt.clone(), sampling) }).unwrap();
+                let (mut text, mut tokens, mut ended) = (String::new(), 0, String::new());
+                while !engine.is_idle() && (tokens < n || fails.is_some()) {
+                    engine.step(&mut |event| {
+                        match event.kind {
+                            EventKind::Token { text: more, .. } => {
+                                text.push_str(more);
+                                tokens += 1;
+                            }
+                            EventKind::Finished { text: rest, reason, usage } => {
+                                assert_eq!(usage.completion_tokens, n);
+                                text.push_str(rest);
+                                ended = format!("{reason:?}");
+                            }
+                        }
+                        if breaks == Some(tokens) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                    });
+                }
+                if let Some((rest, _)) = engine.cancel(id) {
+                    text.push_str(&rest);
+                }
+                assert!(tokens == n && ended.starts_with(end), "{tokens} tokens, {ended}");
+                assert_eq!(text, whole.text, "{n} tokens, stop {stop:?}, {end}");
+            }
+        }
+    }
+}
+
 /// A golden model with a prompt that it ends by itself.
 const END: (&str, usize) = ("llama3-rope", 1);
 
@@ -305,20 +354,34 @@ fn cancelled_sequences_leave_at_once_and_the_others_do_not_notice() {
                     ControlFlow::Continue(())
                 }
             }
-            EventKind::Finished { reason, usage } => {
+            EventKind::Finished { reason, usage, .. } => {
                 ended.insert(event.sequence, (format!("{reason:?}"), usage.completion_tokens));
                 ControlFlow::Continue(())
             }
         });
         if step == 2 {
-            assert_eq!(engine.cancel(waiting), Some(Usage { prompt_tokens: 41, ..Usage::default() }));
-            assert_eq!(engine.cancel(dropped).unwrap().completion_tokens, tokens[&dropped].len());
+            assert_eq!(engine.cancel(waiting), Some((String::new(), Usage { prompt_tokens: 41, ..Usage::default() })));
+            assert_eq!(engine.cancel(dropped).unwrap().1.completion_tokens, tokens[&dropped].len());
             assert_eq!((engine.cancel(dropped), engine.load().waiting, engine.load().running), (None, 0, 2));
         }
     }
     assert_eq!(tokens[&kept], expected.tokens);
     assert_eq!(ended, [(broken, ("Cancelled".to_owned(), 5)), (kept, ("MaxTokens".to_owned(), 30))].into());
     assert_eq!(engine.load().used_blocks, 0);
+}
+
+#[test]
+fn an_engine_knows_no_sequence_of_another() {
+    let (prompt, _) = prompts("llama").remove(0);
+    let [mut engine, mut other] = [(); 2].map(|()| engine("llama", &EngineOptions::default()));
+    let [id, foreign] = [&mut engine, &mut other].map(|engine| {
+        let id = engine.submit(Request::new(prompt.clone(), greedy(|_| ()))).unwrap();
+        engine.step(&mut |_| ControlFlow::Continue(()));
+        id
+    });
+    assert!(!engine.pause(foreign, true) && !engine.propose(foreign, &[1]).unwrap());
+    assert_eq!((engine.prompt_progress(foreign), engine.cancel(foreign)), (None, None));
+    assert!(engine.propose(id, &[1]).unwrap() && engine.cancel(id).is_some());
 }
 
 #[test]

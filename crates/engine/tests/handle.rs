@@ -2,10 +2,13 @@
 
 mod golden;
 
+use futures_util::StreamExt;
+use futures_util::future::join3;
 use golden::{folder, open, prompts};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 use trine_engine::sample::{Candidates, Filter, History};
-use trine_engine::{EngineOptions, Error, FinishReason, Handle, Load, Request, Sampling, Update};
+use trine_engine::{EngineOptions, Error, FinishReason, Generation, Handle, Load, Request, Sampling, Update};
 
 fn handle(max_sequences: usize) -> Handle {
     let options = EngineOptions { max_sequences, prefill_chunk: 8, ..EngineOptions::default() };
@@ -15,6 +18,40 @@ fn handle(max_sequences: usize) -> Handle {
 fn request(max_tokens: usize) -> Request {
     let (prompt, _) = prompts("llama").remove(0);
     Request::new(prompt, Sampling { max_tokens: Some(max_tokens), ignore_eos: true, ..Sampling::greedy() })
+}
+
+/// A request with a filter of its own.
+fn filtered(filter: impl Filter + 'static, request: Request) -> Request {
+    Request { filters: vec![Box::new(filter)], ..request }
+}
+
+/// Runs a task on this thread.
+fn block_on<T>(task: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(task)
+}
+
+/// A filter that stops the engine's thread before a token of the answer, until the test lets it go on.
+struct Gate {
+    at: usize,
+    reached: Sender<()>,
+    open: Receiver<()>,
+}
+
+impl Gate {
+    fn new(at: usize) -> (Gate, Receiver<()>, Sender<()>) {
+        let ((reached, waits), (opens, open)) = (channel(), channel());
+        (Gate { at, reached, open }, waits, opens)
+    }
+}
+
+impl Filter for Gate {
+    fn apply(&mut self, _: &mut Candidates, history: History) -> Result<(), Error> {
+        if history.tokens.len() - history.prompt == self.at {
+            self.reached.send(()).unwrap();
+            self.open.recv().unwrap();
+        }
+        Ok(())
+    }
 }
 
 /// Waits until the engine is as busy as `wanted` says.
@@ -46,6 +83,13 @@ fn threads_and_tasks_get_the_answers_of_a_lone_request() {
                 while let Some(Update::Token(token)) = generation.next_async().await {
                     tokens.push(token.id);
                 }
+                assert!(generation.next_async().await.is_none() && generation.next().await.is_none());
+                let stream = handle.submit_async(request(40)).await.unwrap();
+                let streamed = stream.filter_map(async |update| match update {
+                    Update::Token(token) => Some(token.id),
+                    Update::Finished { .. } => None,
+                });
+                assert_eq!(streamed.collect::<Vec<_>>().await, tokens);
                 tokens
             })
         })
@@ -82,7 +126,7 @@ fn a_full_channel_pauses_its_own_sequence_alone() {
     let end = loop {
         match slow.recv().unwrap() {
             Update::Token(token) => tokens.push(token.id),
-            Update::Finished { reason, usage } => break (format!("{reason:?}"), usage.completion_tokens),
+            Update::Finished { reason, usage, .. } => break (format!("{reason:?}"), usage.completion_tokens),
         }
     };
     assert_eq!((tokens, end), (expected.tokens, ("MaxTokens".to_owned(), 80)));
@@ -97,7 +141,7 @@ fn dropping_or_cancelling_a_generation_frees_it_wherever_it_is() {
     let mut cancelled = handle.submit(request(80)).unwrap();
     handle.cancel(cancelled.id());
     // It runs if those before it rest because their channels are full.
-    let end = cancelled.by_ref().last().unwrap();
+    let end = cancelled.iter().last().unwrap();
     assert!(matches!(end, Update::Finished { reason: FinishReason::Cancelled, .. }), "{end:?}");
     assert!(cancelled.recv().is_none());
     drop(waiting);
@@ -112,17 +156,40 @@ fn dropping_or_cancelling_a_generation_frees_it_wherever_it_is() {
 }
 
 #[test]
-fn shutting_down_ends_everything_and_dropping_all_handles_ends_the_thread() {
+fn text_that_is_held_back_comes_with_the_cancellation() {
     let handle = handle(1);
-    let mut running = handle.submit(request(80)).unwrap();
-    let waiting = handle.submit(request(80)).unwrap();
-    assert!(matches!(running.recv(), Some(Update::Token(_))));
-    handle.shutdown();
-    assert!(matches!(running.last(), Some(Update::Finished { .. })));
-    assert!(matches!(waiting.last(), Some(Update::Finished { reason: FinishReason::Cancelled, .. })));
-    assert!(matches!(handle.submit(request(1)).err(), Some(Error::ShutDown)));
-    assert!(matches!(handle.load(), Err(Error::ShutDown)));
-    handle.shutdown();
+    let whole = handle.submit(request(6)).unwrap().answer().unwrap().text;
+    assert!(!whole.is_empty());
+    let (gate, reached, open) = Gate::new(5);
+    let mut request = filtered(gate, request(80));
+    request.sampling.stop = vec![format!("{whole}never")];
+    let generation = handle.submit(request).unwrap();
+    reached.recv().unwrap();
+    handle.cancel(generation.id());
+    open.send(()).unwrap();
+    let answer = generation.answer().unwrap();
+    assert!(matches!(answer.finish_reason, FinishReason::Cancelled));
+    assert_eq!((answer.text, answer.tokens.len()), (whole, 6));
+}
+
+#[test]
+fn shutting_down_ends_everything_and_dropping_all_handles_ends_the_thread() {
+    let forms: [fn(&Handle) -> Result<(), Error>; 2] = [Handle::shutdown, |handle| block_on(handle.shutdown_async())];
+    for shutdown in forms {
+        let handle = handle(1);
+        let mut running = handle.submit(request(80)).unwrap();
+        let mut waiting = handle.submit(request(80)).unwrap();
+        assert!(matches!(running.recv(), Some(Update::Token(_))));
+        let load = block_on(handle.load_async()).unwrap();
+        assert!(load.running + load.waiting >= 1, "{load:?}");
+        shutdown(&handle).unwrap();
+        assert!(matches!(running.iter().last(), Some(Update::Finished { .. })));
+        assert!(matches!(waiting.iter().last(), Some(Update::Finished { reason: FinishReason::Cancelled, .. })));
+        assert!(matches!(handle.submit(request(1)).err(), Some(Error::ShutDown)));
+        assert!(matches!(handle.load(), Err(Error::ShutDown)));
+        assert!(matches!(block_on(handle.load_async()), Err(Error::ShutDown)));
+        shutdown(&handle).unwrap();
+    }
 
     let refused =
         Handle::spawn(|| open(&folder("llama"), 1, &EngineOptions { max_sequences: 0, ..Default::default() }));
@@ -141,10 +208,83 @@ impl Filter for Panic {
 fn a_panic_on_the_thread_is_told_from_a_shutdown() {
     let handle = handle(2);
     let beside = handle.submit(request(80)).unwrap();
-    let broken = handle.submit(Request { filters: vec![Box::new(Panic)], ..request(1) }).unwrap();
+    let broken = handle.submit(filtered(Panic, request(1))).unwrap();
     assert!(matches!(broken.answer(), Err(Error::Panicked)));
     assert!(matches!(beside.answer(), Err(Error::Panicked)));
     assert!(matches!(handle.submit(request(1)).err(), Some(Error::Panicked)));
+    assert!(matches!(handle.shutdown(), Err(Error::Panicked)));
     let unmade = Handle::spawn(|| -> Result<trine_engine::Engine, Error> { panic!("a bug of the caller") });
     assert!(matches!(unmade.err(), Some(Error::Panicked)));
+}
+
+/// A filter that sleeps when it is dropped, or panics.
+struct Dropped(Option<Duration>);
+
+impl Filter for Dropped {
+    fn apply(&mut self, _: &mut Candidates, _: History) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        std::thread::sleep(self.0.expect("a bug of this filter"));
+    }
+}
+
+#[test]
+fn whoever_waits_for_a_command_that_panics_learns_of_it() {
+    let handle = handle(2);
+    let (gate, reached, open) = Gate::new(0);
+    let running = handle.submit(filtered(gate, request(80))).unwrap();
+    reached.recv().unwrap();
+    // The engine takes both after the gate. Each is refused, which drops its filter; while the second is dropped, the first has its answer.
+    let refused = |filter| filtered(filter, Request::new(vec![1 << 20], Sampling::greedy()));
+    let first = handle.submit_async(refused(Dropped(None)));
+    let second = handle.submit_async(refused(Dropped(Some(Duration::from_millis(100)))));
+    let (first, second, ()) = block_on(join3(first, second, async { open.send(()).unwrap() }));
+    assert!(matches!((first.err(), second.err()), (Some(Error::Panicked), Some(Error::Panicked))));
+    assert!(matches!(running.answer(), Err(Error::Panicked)));
+}
+
+/// A filter that uses a handle of its own engine.
+struct Inside {
+    handle: Handle,
+    generations: [Generation; 2],
+    errors: Sender<Vec<Option<Error>>>,
+}
+
+impl Filter for Inside {
+    fn apply(&mut self, _: &mut Candidates, _: History) -> Result<(), Error> {
+        let Inside { handle, generations: [first, second], errors } = self;
+        let failed = |update| match update {
+            Some(Update::Finished { reason: FinishReason::Failed(error), .. }) => Some(error),
+            _ => None,
+        };
+        let found = vec![
+            handle.submit(request(1)).err(),
+            handle.load().err(),
+            handle.shutdown().err(),
+            block_on(handle.submit_async(request(1))).err(),
+            block_on(handle.load_async()).err(),
+            block_on(handle.shutdown_async()).err(),
+            failed(first.recv()),
+            failed(block_on(second.next_async())),
+        ];
+        errors.send(found).unwrap();
+        Ok(())
+    }
+}
+
+#[test]
+fn the_engine_does_not_wait_for_itself() {
+    let handle = handle(3);
+    let generations = [(); 2].map(|()| handle.submit(request(80)).unwrap());
+    let (errors, found) = channel();
+    let inside = Inside { handle: handle.clone(), generations, errors };
+    assert_eq!(handle.submit(filtered(inside, request(1))).unwrap().answer().unwrap().tokens.len(), 1);
+    let found = found.recv().unwrap();
+    assert!(found.iter().all(|error| matches!(error, Some(Error::OwnThread))), "{found:?}");
+    wait(&handle, |load| load.running + load.waiting == 0);
+    handle.shutdown().unwrap();
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use trine_engine::sample::{Candidates, Chain, FILTERS, History, argmax};
+use trine_engine::sample::{Candidate, Candidates, Chain, FILTERS, Filter, History, argmax};
 use trine_engine::{Error, Sampling, params};
 
 /// What the filters leave of logits: probabilities by id.
@@ -139,6 +139,114 @@ fn nothing_is_picked_from_what_is_no_number() {
             let error = chain.sample(&logits, History { tokens: &[1, 2], prompt: 1 }).unwrap_err();
             assert!(matches!(error, Error::NotFinite { id, position: 2, .. } if id as usize == at), "{error}");
         }
+    }
+}
+
+/// A filter made of a function.
+struct Custom<F>(F);
+
+impl<F: FnMut(&mut Candidates) + Send> Filter for Custom<F> {
+    fn apply(&mut self, candidates: &mut Candidates, _: History) -> Result<(), Error> {
+        self.0(candidates);
+        Ok(())
+    }
+
+    fn name(&self) -> &str {
+        "custom"
+    }
+}
+
+/// Samples from eight tokens of different logits, behind a filter.
+fn filtered(sampling: &Sampling, filter: impl Filter + 'static) -> Result<u32, Error> {
+    let mut chain = Chain::new(sampling, vec![Box::new(filter)], 0).unwrap();
+    let logits: Vec<f32> = (0..8).map(|i| (i * 5 % 8) as f32 / 4.0).collect();
+    chain.sample(&logits, History { tokens: &[1, 2], prompt: 1 }).map(|sampled| sampled.id)
+}
+
+/// Greedy, plain, and each filter alone before a draw.
+fn samplings() -> Vec<Sampling> {
+    let changes: [&dyn Fn(&mut Sampling); 8] = [
+        &|s| s.temperature = 0.0,
+        &|_| (),
+        &|s| s.temperature = 0.5,
+        &|s| s.top_k = 3,
+        &|s| s.typical_p = 0.9,
+        &|s| s.top_p = 0.9,
+        &|s| s.min_p = 0.1,
+        &|s| s.repetition_penalty = 1.5,
+    ];
+    changes.map(sampling).to_vec()
+}
+
+#[test]
+fn logits_of_a_filter_that_are_no_numbers_end_the_request() {
+    type Change = fn(&mut Candidates, f64);
+    let changes: [(&str, Change); 4] = [
+        ("3", |candidates, value| candidates.add(3, value)),
+        ("3", |candidates, value| candidates.adjust(&[3, 3], |_, _| value)),
+        ("0", |candidates, value| candidates.divide(-value.abs())),
+        ("5", |candidates, value| candidates.fill(&[0.0, 0.0, 0.0, 0.0, f32::NEG_INFINITY, value as f32])),
+    ];
+    for value in [f64::NAN, -f64::NAN, f64::INFINITY] {
+        for (token, change) in changes {
+            for sampling in samplings() {
+                let error = filtered(&sampling, Custom(move |candidates: &mut _| change(candidates, value)));
+                let Err(error) = error else { panic!("{value} {token} {sampling:?}: {error:?}") };
+                let found = if token == "0" { f64::NAN } else { value };
+                assert_eq!(
+                    error.to_string(),
+                    format!(
+                        "filter `custom` set the logit of token {token} at position 2 to {found}: expected a finite number, or -inf to \
+                         forbid the token"
+                    )
+                );
+            }
+        }
+    }
+    struct Nameless;
+    impl Filter for Nameless {
+        fn apply(&mut self, candidates: &mut Candidates, _: History) -> Result<(), Error> {
+            candidates.divide(0.0);
+            Ok(())
+        }
+    }
+    let error = filtered(&Sampling::greedy(), Nameless).unwrap_err();
+    assert!(matches!(&error, Error::FilterLogit { filter, .. } if filter.ends_with("::Nameless")), "{error}");
+}
+
+#[test]
+fn a_logit_of_negative_infinity_forbids_a_token() {
+    for sampling in samplings() {
+        for seed in 0..20 {
+            let sampling = Sampling { seed: Some(seed), ..sampling.clone() };
+            let add = filtered(
+                &sampling,
+                Custom(|c: &mut Candidates| [3, 4, 6].into_iter().for_each(|id| c.add(id, f64::NEG_INFINITY))),
+            );
+            let retain = filtered(&sampling, Custom(|c: &mut Candidates| c.retain(|id| ![3, 4, 6].contains(&id))));
+            assert_eq!(add.unwrap(), retain.unwrap(), "{sampling:?}");
+        }
+        let nothing = Custom(|c: &mut Candidates| (0..8).for_each(|id| c.add(id, f64::NEG_INFINITY)));
+        let error = filtered(&sampling, nothing).unwrap_err();
+        assert!(matches!(error, Error::NoCandidates { position: 2 }), "{error}");
+    }
+}
+
+#[test]
+fn a_floor_never_leaves_less_than_the_best() {
+    struct Floor(f32);
+    impl Filter for Floor {
+        fn apply(&mut self, candidates: &mut Candidates, _: History) -> Result<(), Error> {
+            assert_eq!(candidates.items(), [Candidate { id: 3, logit: 1.75 }]);
+            Ok(())
+        }
+
+        fn floor(&self, _: &[f32], _: f32) -> Option<f32> {
+            Some(self.0)
+        }
+    }
+    for floor in [f32::NAN, f32::INFINITY, 2.0] {
+        assert_eq!(filtered(&Sampling::default(), Floor(floor)).unwrap(), 3);
     }
 }
 
@@ -329,6 +437,8 @@ fn flags_fields_and_keys_are_the_same() {
     assert_eq!(serde_json::from_value::<Sampling>(serde_json::to_value(&by_field).unwrap()).unwrap(), by_field);
     assert!(serde_json::from_str::<Sampling>(r#"{"logit_bias": {"seven": 1}}"#).is_err());
     assert!(serde_json::from_str::<Sampling>(r#"{"stop": [1]}"#).is_err());
+    let error = serde_json::from_str::<Sampling>(r#"{"top-k": 3}"#).unwrap_err().to_string();
+    assert!(error.starts_with("unknown field `top-k`, expected one of `temperature`, `top_k`"), "{error}");
 }
 
 #[test]

@@ -58,7 +58,7 @@ pub enum Error {
     Vocabulary { tokens: usize, rows: usize },
     #[error("no tokenizer: expected {expected}")]
     NoTokenizer { expected: &'static str },
-    /// A text to embed is empty or longer than the context.
+    /// No tokens, or more than the context holds.
     #[error("{tokens} tokens, but the model reads 1 to {most}")]
     Length { tokens: usize, most: usize },
     /// A folder of safetensors lacks `config.json`.

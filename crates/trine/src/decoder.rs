@@ -125,10 +125,10 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::logits`], and when there are no tokens. The sequence stays as it was.
     pub fn extend(&mut self, ids: &[u32]) -> Result<Vec<f32>, Error> {
-        if ids.is_empty() {
-            return Err(trine_engine::Error::EmptyPrompt.into());
-        }
         let len = self.len();
+        if ids.is_empty() {
+            return Err(self.length(0));
+        }
         self.check(ids, len)?;
         self.make_room(len + ids.len())?;
         // Chunks before the one that failed have run.
@@ -182,11 +182,15 @@ impl Decoder {
 
     /// Whether tokens can follow `len` others.
     fn check(&self, ids: &[u32], len: usize) -> Result<(), Error> {
-        let context = self.spec().context_length;
-        if len + ids.len() > context {
-            return Err(trine_engine::Error::PromptTooLong { prompt: len + ids.len(), context }.into());
+        let tokens = len + ids.len();
+        if tokens > self.spec().context_length {
+            return Err(self.length(tokens));
         }
         check_ids(ids, self.spec())
+    }
+
+    fn length(&self, tokens: usize) -> Error {
+        trine_model::Error::Length { tokens, most: self.spec().context_length }.into()
     }
 }
 

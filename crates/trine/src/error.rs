@@ -66,7 +66,7 @@ pub enum ErrorKind {
     Device,
     /// The caller's mistake, such as an option out of range or something that this model does not do: change the request.
     Invalid,
-    /// The text does not fit into the context: shorten it.
+    /// The prompt, or a text to embed, does not fit into the context: shorten it.
     PromptTooLong,
     /// The chat template is missing, does not compile, or refuses the messages: set another one.
     Template,

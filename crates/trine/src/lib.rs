@@ -87,18 +87,22 @@ pub mod engine {
 
 /// A model on a device: what it is, and forward passes.
 pub mod model {
+    pub use trine_model::arch::TensorRule;
     pub use trine_model::{
-        DEVICES, Device, DeviceName, DeviceOptions, Error, Experts, Language, LayerKind, Mla, Model, ModelOptions,
-        OnDevice, Pooling, QuantMethod, Runner, RunnerMemory, Sizes, Spec, TensorShape, TextSettings, load, runner,
+        ARCHS, Arch, BitNet, BitNetWeights, DEVICES, Device, DeviceName, DeviceOptions, Error, Experts,
+        GenerationConfig, Language, LayerKind, MemoryPlan, Mla, Model, ModelOptions, NormKind, NormPlacement, OnDevice,
+        Pooling, PoolingHead, QkNorm, QuantMethod, Runner, RunnerMemory, Sizes, Spec, TensorShape, TextSettings,
+        Workload, load, load_side_by_side, plan, runner,
     };
 }
 
 /// Devices: the operations of a forward pass, the CPU, and wrappers that time or compare them.
 pub mod backend {
     pub use trine_backend::{
-        ActivationPrecision, Affinity, Around, Backend, Batch, CacheId, Compare, Cpu, CpuOptions, DeviceInfo, Drift,
-        Error, Ids, KV_FORMATS, KvShape, Numa, Op, OpOf, Ops, Role, Rope, Stage, Temperature, Tolerance, Topology,
-        When, profile,
+        Activation, ActivationPrecision, Affinity, Around, AttentionOptions, BLOCK_LEN, Backend, Batch, Both, CacheId,
+        Compare, Cpu, CpuOptions, CpuPlan, DeviceInfo, Drift, Error, ExpertGroups, Found, Ids, KV_FORMATS, KvLayout,
+        KvShape, Numa, Op, OpOf, Ops, Role, Rope, RopeLayout, Routing, ScoringFunction, Span, Stage, Table,
+        Temperature, Tolerance, Topology, WeightBytes, When, add_norm, cpu, profile, table, tables,
     };
 }
 

@@ -22,13 +22,15 @@ pub struct Stream<'a> {
     sequence: SeqId,
     stop: Option<Arc<AtomicBool>>,
     ready: VecDeque<Token>,
+    /// What [`Stream::rest`] gives.
+    rest: String,
     /// Why the answer ended, unless the iterator has given the error it failed with; and what it took.
     end: Option<(Option<FinishReason>, Usage)>,
 }
 
 impl<'a> Stream<'a> {
     pub(crate) fn new(engine: &'a mut Engine, sequence: SeqId) -> Stream<'a> {
-        Stream { engine, sequence, stop: None, ready: VecDeque::new(), end: None }
+        Stream { engine, sequence, stop: None, ready: VecDeque::new(), rest: String::new(), end: None }
     }
 
     /// Ends with [`FinishReason::Cancelled`] as soon as `flag` is set: at most one batch later, also while the prompt is still being read.
@@ -62,6 +64,12 @@ impl<'a> Stream<'a> {
         self.end.as_ref().map(|(_, usage)| *usage)
     }
 
+    /// Text without a token of its own, after all others: what was held back as the beginning of a stop string when the answer was cancelled or
+    /// failed. Otherwise empty.
+    pub fn rest(&self) -> &str {
+        &self.rest
+    }
+
     /// Waits for the end, and collects the tokens that the iterator has not given yet: the whole answer, if it has given none.
     ///
     /// # Errors
@@ -73,6 +81,7 @@ impl<'a> Stream<'a> {
             tokens.push(token.id);
             text.push_str(&token.text);
         }
+        text.push_str(&self.rest);
         match self.end.take() {
             Some((Some(finish_reason), usage)) => Ok(Answer { text, tokens, finish_reason, usage }),
             _ => Err(Error::AlreadyFailed),
@@ -81,7 +90,8 @@ impl<'a> Stream<'a> {
 
     fn step(&mut self) {
         if self.stop.as_ref().is_some_and(|stop| stop.load(Relaxed)) {
-            let usage = self.engine.cancel(self.sequence).unwrap_or_default();
+            let (text, usage) = self.engine.cancel(self.sequence).unwrap_or_default();
+            self.rest = text;
             self.end = Some((Some(FinishReason::Cancelled), usage));
             return;
         }
@@ -89,7 +99,10 @@ impl<'a> Stream<'a> {
             if event.sequence == self.sequence {
                 match event.kind.into() {
                     Update::Token(token) => self.ready.push_back(token),
-                    Update::Finished { reason, usage } => self.end = Some((Some(reason), usage)),
+                    Update::Finished { text, reason, usage } => {
+                        self.rest = text;
+                        self.end = Some((Some(reason), usage));
+                    }
                 }
             }
             ControlFlow::Continue(())
@@ -132,7 +145,7 @@ mod tests {
     use crate::prelude::*;
     use std::ops::ControlFlow;
     use std::sync::Arc;
-    use std::sync::atomic::Ordering::Relaxed;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
     use trine_model::load;
 
     const PROMPT: &str = "Once upon a time";
@@ -153,6 +166,19 @@ mod tests {
         assert!(matches!(failing.next(), Some(Err(Error::Engine(trine_engine::Error::Forward(_))))));
         assert!(failing.next().is_none() && failing.finish_reason().is_none() && failing.usage().is_some());
         assert!(matches!(failing.answer(), Err(Error::AlreadyFailed)));
+        // What may be the beginning of a stop string is held back until then.
+        let text = llm.generate(PROMPT, &Sampling { max_tokens: Some(2), ..sampling.clone() }).unwrap().text;
+        let held = Sampling { stop: vec![format!("{text}never")], ..sampling.clone() };
+        faults.forward.store(3, Relaxed);
+        let mut failing = llm.stream(PROMPT, &held).unwrap();
+        assert!(failing.by_ref().map_while(Result::ok).all(|token| token.text.is_empty()));
+        assert_eq!(failing.rest(), text);
+        drop(failing);
+        let stop = Arc::<AtomicBool>::default();
+        let mut stopped = llm.stream(PROMPT, &held).unwrap().stop_when(stop.clone());
+        assert!(stopped.by_ref().take(2).all(|token| token.unwrap().text.is_empty()));
+        stop.store(true, Relaxed);
+        assert_eq!(stopped.answer().unwrap().text, text);
         // The error is the answer's if the iterator has not given it.
         faults.forward.store(3, Relaxed);
         assert!(matches!(llm.generate(PROMPT, &sampling), Err(Error::Engine(trine_engine::Error::Forward(_)))));

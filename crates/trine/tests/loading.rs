@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use trine::{Error, Options, Progress};
+use trine::{Error, ErrorKind, Options, Progress};
 
 /// The largest difference from transformers' logits when the model is loaded for `context` tokens.
 fn difference(golden: &str, context: usize) -> f32 {
@@ -58,7 +58,12 @@ fn a_context_that_is_given_limits_whatever_is_loaded() {
     options.engine.context = Some(16);
     let mut decoder = options.load(trine::EMBEDDED, &mut |_| ControlFlow::Continue(())).unwrap();
     decoder.extend(&[1; 16]).unwrap();
-    assert!(decoder.extend(&[1]).is_err() && decoder.logits(&[1; 17]).is_err());
+    let wrong = [(decoder.extend(&[1]), 17), (decoder.logits(&[1; 18]), 18), (decoder.extend(&[]), 0)];
+    for (error, tokens) in wrong.map(|(logits, tokens)| (logits.unwrap_err(), tokens)) {
+        assert_eq!(error.to_string(), format!("{tokens} tokens, but the model reads 1 to 16"));
+        let expected = if tokens > 16 { ErrorKind::PromptTooLong } else { ErrorKind::Invalid };
+        assert_eq!(error.kind(), expected);
+    }
 }
 
 /// The bytes that are uploaded are those that were counted, but for tensors that no model asks for and parts that are cut out of others.

@@ -136,14 +136,14 @@ impl Run {
         // Keys that are typed before a chat asks for them wait.
         let _quiet = prompt.is_none().then(Quiet::new);
         let start = Instant::now();
-        let load = &self.load;
+        let (load, quiet) = (&self.load, self.quiet);
         let profile = self.profile.as_ref().map(|path| Profiling::new(path, &model)).transpose()?;
         let recorder = profile.as_ref().map(|profile| profile.recorder.clone());
-        let llm = load.open(&model, 1, self.quiet, &stop, recorder.clone())?;
+        let llm = load.open(&model, 1, quiet, &stop, recorder.clone())?;
         let recorder = recorder.unwrap_or_default();
         let exit = self.answer(llm, &model, prompt, start.elapsed(), stop, &recorder)?;
         if let Some(profile) = profile {
-            profile.finish()?;
+            profile.finish(quiet)?;
         }
         Ok(exit)
     }

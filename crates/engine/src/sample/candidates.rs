@@ -5,16 +5,18 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
     pub id: u32,
-    /// Its logit, as the filters left it.
+    /// Its logit, as the filters left it: finite at the beginning of each filter.
     pub logit: f64,
 }
 
-/// The tokens that may be sampled: at first all, by id. Every filter gets at least one.
+/// The tokens that may be sampled: at first all, by id. Every filter gets at least one, with finite logits.
 #[derive(Debug, Default)]
 pub struct Candidates {
     items: Vec<Candidate>,
     /// How many at the front are in order, and before all after them.
     sorted: usize,
+    /// Whether a logit may have become infinite or NaN since [`Candidates::check`].
+    unchecked: bool,
     /// How often a token occurs, while [`Candidates::adjust`] counts; zeros otherwise.
     counts: Vec<u32>,
 }
@@ -36,6 +38,7 @@ impl Candidates {
         self.items.extend((0..).zip(logits).map(|(id, &logit)| Candidate { id, logit: logit.into() }));
         self.counts.resize(logits.len(), 0);
         self.sorted = 0;
+        self.unchecked = true;
     }
 
     /// The tokens with at least this logit; all logits are finite, and at least one is as high.
@@ -51,6 +54,28 @@ impl Candidates {
         }
         self.counts.resize(logits.len(), 0);
         self.sorted = 0;
+        self.unchecked = false;
+    }
+
+    /// All tokens with these logits, which are finite.
+    pub(super) fn fill_finite(&mut self, logits: &[f32]) {
+        self.fill(logits);
+        self.unchecked = false;
+    }
+
+    /// Drops the candidates with a logit of negative infinity.
+    ///
+    /// # Errors
+    /// The first whose logit is NaN or positive infinity.
+    pub(super) fn check(&mut self) -> Result<(), Candidate> {
+        if std::mem::take(&mut self.unchecked) {
+            if let Some(&wrong) = self.items.iter().find(|item| item.logit.is_nan() || item.logit == f64::INFINITY) {
+                return Err(wrong);
+            }
+            self.items.retain(|item| item.logit.is_finite());
+            self.sorted = 0;
+        }
+        Ok(())
     }
 
     /// All that are left.
@@ -80,10 +105,11 @@ impl Candidates {
         self.sorted = if ordered { self.items.len() } else { 0 };
     }
 
-    /// Adds to one logit.
+    /// Adds to one logit. Negative infinity forbids the token, as [`Candidates::retain`] does.
     pub fn add(&mut self, id: u32, bias: f64) {
         if let Some(item) = self.find(id) {
             item.logit += bias;
+            self.unchecked |= !item.logit.is_finite();
         }
     }
 
@@ -98,16 +124,20 @@ impl Candidates {
             let count = self.counts.get_mut(token as usize).map_or(0, std::mem::take);
             if let Some(item) = self.find(token).filter(|_| count > 0) {
                 item.logit = change(item.logit, count);
+                self.unchecked |= !item.logit.is_finite();
             }
         }
     }
 
-    /// Divides all logits by a positive number, after the best was made zero so that nothing overflows.
+    /// Divides all logits by a positive number, after the best was made zero so that nothing overflows. Any other number makes them NaN.
     pub fn divide(&mut self, by: f64) {
-        let most = self.best().logit;
+        let by = if by > 0.0 { by } else { f64::NAN };
+        let (most, mut finite) = (self.best().logit, true);
         for item in &mut self.items {
             item.logit = (item.logit - most) / by;
+            finite &= item.logit.is_finite();
         }
+        self.unchecked |= !finite;
     }
 
     /// Puts the `n` most likely to the front, in order.

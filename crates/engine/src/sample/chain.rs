@@ -1,5 +1,5 @@
 use super::random::uniform;
-use super::{Candidates, FILTERS, Filter, History, argmax};
+use super::{Candidate, Candidates, FILTERS, Filter, History, argmax};
 use crate::Error;
 use crate::sampling::Sampling;
 
@@ -59,7 +59,7 @@ impl Chain {
     /// Samples the token that follows `history`. Allocates nothing once its buffers have grown to the vocabulary.
     ///
     /// # Errors
-    /// [`Error::NotFinite`], [`Error::NoCandidates`], and those of the filters.
+    /// [`Error::NotFinite`], [`Error::FilterLogit`], [`Error::NoCandidates`], and those of the filters.
     ///
     /// # Panics
     /// When there are no logits.
@@ -71,11 +71,15 @@ impl Chain {
             best
         } else {
             match self.filters.first().and_then(|filter| filter.floor(logits, most)) {
-                Some(floor) => self.candidates.fill_from(logits, floor),
-                None => self.candidates.fill(logits),
+                // The minimum is a number, and leaves the best.
+                Some(floor) => self.candidates.fill_from(logits, floor.min(most)),
+                None => self.candidates.fill_finite(logits),
             }
             for filter in &mut self.filters {
                 filter.apply(&mut self.candidates, history)?;
+                if let Err(Candidate { id, logit }) = self.candidates.check() {
+                    return Err(Error::FilterLogit { filter: filter.name().to_owned(), id, position, logit });
+                }
                 if self.candidates.items().is_empty() {
                     return Err(Error::NoCandidates { position });
                 }

@@ -33,11 +33,16 @@ pub struct History<'a> {
 /// Changes what may be sampled and how likely it is. A filter belongs to one request and may keep state, such as a grammar's.
 pub trait Filter: Send {
     /// Changes the candidates for the token that follows `history`. There is at least one; without any left the request ends with
-    /// [`Error::NoCandidates`].
+    /// [`Error::NoCandidates`]. A logit of negative infinity forbids a token; NaN and infinity end the request with [`Error::FilterLogit`].
     ///
     /// # Errors
     /// Whatever makes it impossible to go on: the request ends with it.
     fn apply(&mut self, candidates: &mut Candidates, history: History) -> Result<(), Error>;
+
+    /// Its name in errors: by default that of its type.
+    fn name(&self) -> &str {
+        std::any::type_name::<Self>()
+    }
 
     /// A token follows: it was sampled, or it is proposed and [`Filter::rollback`] may undo it. A proposed token may be one that the filter
     /// forbids.

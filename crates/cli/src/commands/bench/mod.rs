@@ -200,7 +200,7 @@ impl Bench {
             note!("appended to {}", path.display());
         }
         if let Some(profile) = profile {
-            profile.finish()?;
+            profile.finish(false)?;
         }
         let verdicts: Vec<Verdict> = comparisons.iter().flatten().map(|comparison| comparison.verdict).collect();
         Ok(match verdicts {

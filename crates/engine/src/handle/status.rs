@@ -1,0 +1,70 @@
+//! What the users of an engine's thread know about it.
+
+use crate::Error;
+use async_channel::{Receiver, Sender};
+use std::sync::{Arc, OnceLock};
+use std::thread::ThreadId;
+
+pub struct Status {
+    thread: ThreadId,
+    end: OnceLock<End>,
+}
+
+/// Why the thread ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    ShutDown,
+    Panicked,
+}
+
+impl Status {
+    /// That of the current thread.
+    pub fn here() -> Status {
+        Status { thread: std::thread::current().id(), end: OnceLock::new() }
+    }
+
+    /// Notes that the thread ends, and whether by a panic. What was noted first stays.
+    pub fn end(&self) {
+        let _ = self.end.set(if std::thread::panicking() { End::Panicked } else { End::ShutDown });
+    }
+
+    /// Why the thread does not answer.
+    pub fn gone(&self) -> Error {
+        self.check_panicked().err().unwrap_or(Error::ShutDown)
+    }
+
+    pub fn check_panicked(&self) -> Result<(), Error> {
+        if self.end.get() == Some(&End::Panicked) { Err(Error::Panicked) } else { Ok(()) }
+    }
+
+    /// The thread cannot wait for itself.
+    pub fn check_thread(&self) -> Result<(), Error> {
+        if std::thread::current().id() == self.thread { Err(Error::OwnThread) } else { Ok(()) }
+    }
+}
+
+/// Where the answer to a command goes. A panic that drops it is noted before its channel closes, so that whoever waits learns of it.
+pub struct Reply<T> {
+    answer: Sender<T>,
+    status: Arc<Status>,
+}
+
+impl<T> Reply<T> {
+    pub fn new(status: Arc<Status>) -> (Reply<T>, Receiver<T>) {
+        let (answer, receiver) = async_channel::bounded(1);
+        (Reply { answer, status }, receiver)
+    }
+
+    /// Nobody may wait for it any more.
+    pub fn send(self, answer: T) {
+        let _ = self.answer.try_send(answer);
+    }
+}
+
+impl<T> Drop for Reply<T> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.status.end();
+        }
+    }
+}

@@ -1,0 +1,162 @@
+use super::Command;
+use super::generation::{Generation, Shared};
+use super::status::Status;
+use crate::{Engine, Error, EventKind, FinishReason, SeqId, Update};
+use async_channel::{Receiver, Sender, TrySendError, WeakSender};
+use std::collections::{HashMap, VecDeque};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Updates that a generation holds before its sequence is paused.
+const CAPACITY: usize = 32;
+
+/// Where the updates of a sequence go.
+struct Outlet {
+    updates: Sender<Update>,
+    /// Updates that found the channel full.
+    held: VecDeque<Update>,
+    shared: Arc<Shared>,
+}
+
+impl Outlet {
+    /// Sends what is held, as far as there is room; whether all is sent.
+    fn flush(&mut self) -> bool {
+        while let Some(update) = self.held.pop_front() {
+            match self.updates.try_send(update) {
+                Ok(()) => {}
+                Err(TrySendError::Full(update)) => {
+                    self.held.push_front(update);
+                    self.shared.paused.store(true, Ordering::SeqCst);
+                    // Whoever takes an update from now on sees the flag and sends a command; whoever took one before left room.
+                    if self.updates.is_full() {
+                        return false;
+                    }
+                }
+                // Nobody takes them any more: a command to cancel is on its way.
+                Err(TrySendError::Closed(_)) => self.held.clear(),
+            }
+        }
+        true
+    }
+}
+
+/// The engine's thread.
+pub struct Worker {
+    engine: Engine,
+    inbox: Receiver<Command>,
+    commands: WeakSender<Command>,
+    outlets: HashMap<SeqId, Outlet>,
+    status: Arc<Status>,
+}
+
+impl Drop for Worker {
+    /// Drops the commands that nobody will obey, also after a panic: whoever waits for an answer finds its channel closed.
+    fn drop(&mut self) {
+        self.status.end();
+        self.inbox.close();
+        while self.inbox.try_recv().is_ok() {}
+    }
+}
+
+impl Worker {
+    pub fn new(engine: Engine, inbox: Receiver<Command>, commands: WeakSender<Command>, status: Arc<Status>) -> Worker {
+        Worker { engine, inbox, commands, outlets: HashMap::new(), status }
+    }
+
+    pub fn run(mut self) {
+        loop {
+            // Without work there is nothing to do but to wait for a command, and without senders none comes.
+            if self.engine.is_idle() {
+                let Ok(command) = self.inbox.recv_blocking() else { break };
+                if self.obey(command).is_break() {
+                    break;
+                }
+            }
+            // Those that are there now, and no later ones: commands must not keep sequences waiting.
+            let commands: Vec<Command> =
+                std::iter::from_fn(|| self.inbox.try_recv().ok()).take(self.inbox.len()).collect();
+            if commands.into_iter().any(|command| self.obey(command).is_break()) {
+                break;
+            }
+            if !self.engine.is_idle() {
+                self.step();
+            }
+        }
+        let waiting: Vec<SeqId> = self.outlets.keys().copied().collect();
+        waiting.into_iter().for_each(|id| self.cancel(id));
+        for (_, outlet) in self.outlets.drain() {
+            *outlet.shared.rest() = outlet.held;
+        }
+    }
+
+    fn obey(&mut self, command: Command) -> ControlFlow<()> {
+        match command {
+            Command::Submit(request, reply) => {
+                let generation = self.engine.submit(*request).and_then(|id| self.generation(id));
+                // A caller that has gone drops its generation with the reply, which cancels it.
+                reply.send(generation);
+            }
+            Command::Cancel(id) => self.cancel(id),
+            Command::Resume(id) => {
+                if self.flush(id) {
+                    self.engine.pause(id, false);
+                }
+            }
+            Command::Load(reply) => reply.send(self.engine.load()),
+            Command::Shutdown => return ControlFlow::Break(()),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn generation(&mut self, id: SeqId) -> Result<Generation, Error> {
+        let Some(commands) = self.commands.upgrade() else {
+            self.engine.cancel(id);
+            return Err(Error::ShutDown);
+        };
+        let (sender, updates) = async_channel::bounded(CAPACITY);
+        let shared = Arc::<Shared>::default();
+        self.outlets.insert(id, Outlet { updates: sender, held: VecDeque::new(), shared: shared.clone() });
+        Ok(Generation::new(id, updates, commands, shared, self.status.clone()))
+    }
+
+    fn cancel(&mut self, id: SeqId) {
+        if let (Some((text, usage)), Some(outlet)) = (self.engine.cancel(id), self.outlets.get_mut(&id)) {
+            outlet.held.push_back(Update::Finished { text, reason: FinishReason::Cancelled, usage });
+        }
+        // A sequence that has ended may still hold updates that nobody takes any more.
+        self.flush(id);
+    }
+
+    fn step(&mut self) {
+        let Worker { engine, outlets, .. } = self;
+        let mut touched = Vec::new();
+        engine.step(&mut |event| {
+            let Some(outlet) = outlets.get_mut(&event.sequence) else { return ControlFlow::Break(()) };
+            if outlet.updates.is_closed() && matches!(event.kind, EventKind::Token { .. }) {
+                return ControlFlow::Break(());
+            }
+            outlet.held.push_back(event.kind.into());
+            if touched.last() != Some(&event.sequence) {
+                touched.push(event.sequence);
+            }
+            ControlFlow::Continue(())
+        });
+        for id in touched {
+            if !self.flush(id) {
+                self.engine.pause(id, true);
+            }
+        }
+    }
+
+    /// Sends what a sequence's outlet holds; whether all is sent. With its last update the outlet goes.
+    fn flush(&mut self, id: SeqId) -> bool {
+        let Some(outlet) = self.outlets.get_mut(&id) else { return true };
+        let finished = matches!(outlet.held.back(), Some(Update::Finished { .. }));
+        let flushed = outlet.flush();
+        if flushed && (finished || outlet.updates.is_closed()) {
+            self.outlets.remove(&id);
+        }
+        flushed
+    }
+}
