@@ -90,7 +90,8 @@ impl Ours {
     ) -> Result<Ours, Box<dyn Error>> {
         let path = std::env::temp_dir().join(format!("trine-bench-{}.gguf", std::process::id()));
         init::write(&path, sizes, &Metadata::new(), 0, &mut |_, _| ControlFlow::Continue(()))?;
-        let device = Cpu::new(CpuOptions { threads, huge_pages: true.into(), ..CpuOptions::default() })?;
+        let device =
+            Cpu::new(CpuOptions { threads, huge_pages: true.into(), tight_buffers: true, ..CpuOptions::default() })?;
         let outer = Rounding::Float(if bf16 { &BF16 } else { &F32 });
         let mut tape = Tape::new(device, if ternary { Rounding::Ternary } else { outer }, outer);
         tape.set_factors(if bf16 { Factors::Bf16 } else { Factors::F32 });

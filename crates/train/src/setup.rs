@@ -102,7 +102,8 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(SetupProgress) -> Contr
 /// How the trained model runs.
 pub(crate) fn cpu_options(config: &Config) -> CpuOptions {
     let options = CpuOptions::default();
-    CpuOptions { threads: config.train.threads.unwrap_or(options.threads), huge_pages: true.into(), ..options }
+    let threads = config.train.threads.unwrap_or(options.threads);
+    CpuOptions { threads, huge_pages: true.into(), tight_buffers: true, ..options }
 }
 
 /// The initial model: `model.from`, or a new one.

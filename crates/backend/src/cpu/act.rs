@@ -51,6 +51,8 @@ pub(super) struct Derived {
 #[derive(Default)]
 pub(super) struct Store {
     pub(super) huge_pages: bool,
+    /// [`CpuOptions::tight_buffers`](super::CpuOptions::tight_buffers).
+    pub(super) tight: bool,
     pub(super) floats: Vec<Vec<f32>>,
     pub(super) bytes: Vec<QuantizedActivations>,
     pub(super) derived: Vec<Derived>,
@@ -73,18 +75,21 @@ impl Buffers for Vec<f32> {
     }
 }
 
-/// The buffer to take for one of this length: one that had it, or else the smallest that is large enough, or the largest, which has to grow.
-pub(super) fn choose<B: Buffers>(buffers: &[B], len: usize) -> Option<usize> {
+/// The buffer to take for one of this length: one that had it, or else the smallest that is large enough, or the largest that is smaller, which
+/// has to grow. With `tight`, one that is more than twice as large is not taken.
+pub(super) fn choose<B: Buffers>(buffers: &[B], len: usize, tight: bool) -> Option<usize> {
     let all = || buffers.iter().enumerate();
-    let fits = all().filter(|(_, buffer)| buffer.capacity() >= len);
+    let limit = if tight { len.saturating_mul(2) } else { usize::MAX };
+    let fits = all().filter(|(_, buffer)| (len..=limit).contains(&buffer.capacity()));
     let found = fits.min_by_key(|(_, buffer)| (buffer.len() != len, buffer.capacity()));
-    found.or_else(|| all().max_by_key(|(_, buffer)| buffer.capacity())).map(|(i, _)| i)
+    let smaller = || all().filter(|(_, buffer)| buffer.capacity() < len).max_by_key(|(_, buffer)| buffer.capacity());
+    found.or_else(smaller).map(|(i, _)| i)
 }
 
 impl Store {
     /// A buffer of this length, of any content. What a buffer has lost of its length is filled when it gets it back.
     pub(super) fn floats(&mut self, len: usize) -> Vec<f32> {
-        let found = choose(&self.floats, len);
+        let found = choose(&self.floats, len, self.tight);
         let mut buffer = found.map_or_else(Vec::new, |i| self.floats.swap_remove(i));
         if buffer.capacity() < len {
             let before = buffer.capacity();

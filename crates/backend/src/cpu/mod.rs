@@ -78,6 +78,9 @@ pub struct CpuOptions {
     /// pages let through, but other programs no longer share the weights. Not for the KV cache, of which a short sequence touches a little of
     /// many pages.
     pub huge_pages: When,
+    /// Reuse the memory of activations only for those that fill at least half of it. Training, which keeps what every layer computes, needs less
+    /// memory then. In inference, where batches differ in size, the buffers of the largest serve the smaller ones.
+    pub tight_buffers: bool,
     /// Copy weights of block formats, such as Q4_K, to the order in which products load them: up to twice as fast for one token at a time.
     pub repack: When,
     /// Bring mapped weights into memory as they are uploaded, with all threads, and check them. Without it, what stays in a mapped file is
@@ -98,6 +101,7 @@ impl Default for CpuOptions {
             affinity: Affinity::None,
             numa: Numa::Off,
             huge_pages: When::Off,
+            tight_buffers: false,
             repack: When::Off,
             prefault: true,
             lock: false,
@@ -169,7 +173,11 @@ impl Cpu {
             executor: CpuExecutor::with_pool(options.table, pool),
             caches: Caches::default(),
             batches: Vec::new(),
-            store: Arc::new(Mutex::new(Store { huge_pages: options.huge_pages.is_on(), ..Store::default() })),
+            store: Arc::new(Mutex::new(Store {
+                huge_pages: options.huge_pages.is_on(),
+                tight: options.tight_buffers,
+                ..Store::default()
+            })),
             arena: Arena::new(options.huge_pages.is_on()),
             bound: (0..threads).zip(cpus.into_iter().cycle()).map(|(_, cpu)| cpu).collect(),
             nodes: nodes.into_iter().map(|node| node.id).collect(),

@@ -112,6 +112,7 @@ impl Buffers for Size {
 
 #[derive(Default)]
 struct Store {
+    tight: bool,
     floats: Vec<Size>,
     /// Bytes of the buffers of [`QuantizedActivations`].
     bytes: Vec<[usize; 2]>,
@@ -120,7 +121,7 @@ struct Store {
 
 impl Store {
     fn floats(&mut self, len: usize) -> Size {
-        let found = super::act::choose(&self.floats, len).map(|i| self.floats.swap_remove(i));
+        let found = super::act::choose(&self.floats, len, self.tight).map(|i| self.floats.swap_remove(i));
         let mut buffer = found.unwrap_or(Size { len: 0, capacity: 0 });
         if buffer.capacity < len {
             self.allocated += (len - buffer.capacity) * size_of::<f32>();
@@ -164,7 +165,7 @@ impl CpuPlan {
             weights: WeightBytes::default(),
             mapped: HashSet::new(),
             arena: ArenaSize::new(options.huge_pages.is_on()),
-            store: Rc::default(),
+            store: Rc::new(RefCell::new(Store { tight: options.tight_buffers, ..Store::default() })),
             caches: Vec::new(),
             kernels: BTreeMap::new(),
             options: options.clone(),
