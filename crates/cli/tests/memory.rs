@@ -120,7 +120,7 @@ fn training_takes_the_memory_that_was_planned() {
         let (total, taken) = (plan["total"].as_u64().unwrap(), ran.json()["peak_memory_bytes"].as_u64().unwrap());
         println!("{set:?}: planned {total}, taken {taken}, {:+.1} %", (taken as f64 / total as f64 - 1.0) * 100.0);
         // 5 %, and what is small beside the weights of a real model: code that is run later, and gaps between buffers.
-        let allowed = total / 20 + (2 << 20);
+        let allowed = total / 20 + (4 << 20);
         assert!(taken.abs_diff(total) <= allowed, "{set:?}: planned {total}, taken {taken}: {plan}");
     }
 }

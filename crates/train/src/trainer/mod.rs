@@ -282,6 +282,14 @@ impl Trainer {
     /// # Errors
     /// When there is no memory for it.
     pub fn validate(&mut self) -> Result<Option<Validation>> {
+        // Its batches may be smaller than those of training, whose buffers serve them.
+        self.tape.device.set_tight_buffers(false);
+        let validation = self.validation_loss();
+        self.tape.device.set_tight_buffers(true);
+        validation
+    }
+
+    fn validation_loss(&mut self) -> Result<Option<Validation>> {
         let rows = self.validation.rows();
         if rows == 0 {
             return Ok(None);
