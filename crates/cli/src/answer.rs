@@ -86,7 +86,8 @@ impl TimedAnswer {
     /// The statistics on one line.
     pub fn summary(&self) -> String {
         let Usage { prompt_tokens, cached_tokens, completion_tokens } = self.usage;
-        let per_second = |rate: Option<f64>| rate.map_or(String::new(), |rate| format!(" at {rate:.1} tokens/s"));
+        let per_second =
+            |rate: Option<f64>| rate.map_or(String::new(), |rate| format!(" at {} tokens/s", units::measured(rate)));
         let cached = if cached_tokens > 0 { format!(" ({cached_tokens} cached)") } else { String::new() };
         let cached = if self.prefill_cancelled() { " (cancelled)".to_owned() } else { cached };
         format!(

@@ -2,11 +2,12 @@
 
 use clap::{Arg, Command};
 use clap_complete::engine::{
-    ArgValueCandidates, ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter,
+    ArgValueCandidates, ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter, complete,
 };
 use clap_complete::env::Shells;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
+use std::path::Path;
 use trine::EMBEDDED;
 use trine_lab::synthetic::SHAPES;
 use trine_model::DEVICES;
@@ -74,8 +75,45 @@ pub fn answer() -> Option<std::io::Result<()>> {
     let words = std::env::args_os().skip_while(|word| word != "--").skip(1).collect();
     let mut offered = Vec::new();
     let folder = std::env::current_dir().ok();
-    let answer = completer.write_complete(&mut command(), words, folder.as_deref(), &mut offered);
+    let answer = match completer.name() {
+        "bash" => offer_to_bash(words, folder.as_deref(), &mut offered),
+        _ => completer.write_complete(&mut command(), words, folder.as_deref(), &mut offered),
+    };
     Some(answer.and_then(|()| std::io::stdout().write_all(&offered)))
+}
+
+/// Bash splits words at `:` and `=`, and replaces what follows the last of these: `embedded:st` are three words, of which it replaces `st`.
+fn offer_to_bash(pieces: Vec<OsString>, folder: Option<&Path>, out: &mut Vec<u8>) -> std::io::Result<()> {
+    let text = |name: &str| std::env::var(name).ok();
+    let current = text("_CLAP_COMPLETE_INDEX").and_then(|index| index.parse().ok()).unwrap_or(pieces.len());
+    let separator = text("_CLAP_IFS").unwrap_or_else(|| "\n".to_owned());
+    let (mut words, mut kept, mut after_break) = (Vec::<OsString>::new(), OsString::new(), false);
+    for piece in pieces.into_iter().take(current.saturating_add(1)) {
+        let is_break = piece == ":" || piece == "=";
+        match words.last_mut().filter(|_| is_break || after_break) {
+            Some(word) => {
+                if is_break {
+                    word.push(&piece);
+                    kept.clone_from(word);
+                } else {
+                    word.push(piece);
+                }
+            }
+            None => {
+                kept.clear();
+                words.push(piece);
+            }
+        }
+        after_break = is_break;
+    }
+    let index = words.len().saturating_sub(1);
+    for candidate in complete(&mut command(), words, index, folder)? {
+        let value = candidate.get_value().to_string_lossy();
+        let rest = value.strip_prefix(&*kept.to_string_lossy()).unwrap_or(&value);
+        let before = if out.is_empty() { "" } else { &separator };
+        write!(out, "{before}{rest}")?;
+    }
+    Ok(())
 }
 
 fn command() -> Command {
@@ -91,5 +129,8 @@ pub fn script(shell: &str) -> std::io::Result<Vec<u8>> {
         shells.completer(shell).ok_or_else(|| std::io::Error::other(format!("{shell}: expected a shell")))?;
     let mut script = Vec::new();
     completer.write_registration(VARIABLE, "trine", "trine", "trine", &mut script)?;
-    Ok(script)
+    // What bash replaces is empty after a break, which is the word itself.
+    let script = String::from_utf8(script).map_err(std::io::Error::other)?;
+    let word = r#"words[COMP_CWORD]="$2""#;
+    Ok(script.replace(word, &format!("[[ ${{words[COMP_CWORD]}} == [:=] ]] || {word}")).into_bytes())
 }

@@ -1,6 +1,7 @@
 //! Measures the machine, for `trine devices --measure` and `trine bench`.
 
 use crate::table::Facts;
+use crate::units;
 use serde::Serialize;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 use trine_kernels::cpus::Topology;
@@ -63,7 +64,7 @@ pub fn limits() -> MachineLimits {
 impl MachineLimits {
     /// Adds the limits to a table.
     pub fn print(&self, facts: &mut Facts) {
-        let threads = |n: usize| if n == 1 { "1 thread".to_owned() } else { format!("{n} threads") };
+        let threads = |n: usize| units::plural(n as u64, "thread");
         for Bandwidth { threads: n, pages, bytes_per_second } in &self.bandwidth {
             let speed = bytes_per_second.map_or("not granted".into(), |speed| format!("{:.1} GB/s", speed / 1e9));
             facts.push(format!("memory read, {}", threads(*n)), format!("{speed} in pages of {pages}"));

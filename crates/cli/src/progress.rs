@@ -7,9 +7,13 @@ pub fn bar(template: &str, len: u64) -> ProgressBar {
     ProgressBar::new(len).with_style(style(template))
 }
 
-/// How all bars look.
+/// Columns that the text beside a bar may take.
+const TEXT: usize = 50;
+
+/// How all bars look. A line that wraps would leave parts of it behind, so a narrow terminal has short bars.
 pub fn style(template: &str) -> ProgressStyle {
-    let style = ProgressStyle::with_template(&template.replace("{bar:30}", "{bar:30.cyan/dim}"));
+    let columns = usize::from(console::Term::stderr().size().1).saturating_sub(TEXT).clamp(4, 30);
+    let style = ProgressStyle::with_template(&template.replace("{bar:30}", &format!("{{bar:{columns}.cyan/dim}}")));
     style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━━─")
 }
 

@@ -164,3 +164,26 @@ fn each_line_begins_a_story_when_no_model_is_named() {
     session.send_line("/exit").unwrap();
     session.exp_eof().unwrap();
 }
+
+#[test]
+fn a_retry_that_fails_keeps_the_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let [loaded, saved] = ["loaded.json", "saved.json"].map(|name| folder.path().join(name));
+    let messages = serde_json::json!([
+        { "role": "user", "content": "one two three four five six seven eight nine ten" },
+        { "role": "assistant", "content": "eleven" },
+    ]);
+    std::fs::write(&loaded, messages.to_string()).unwrap();
+    let mut session = chat(folder.path(), &["--context", "20", "--raw", "-q"]);
+    session.exp_string("> ").unwrap();
+    session.send_line(&format!("/load {}", loaded.display())).unwrap();
+    session.exp_string("(2 messages)").unwrap();
+    session.send_line("/retry").unwrap();
+    session.exp_string("do not fit into the context of 20 tokens").unwrap();
+    session.send_line(&format!("/save {}", saved.display())).unwrap();
+    session.exp_string("(saved to").unwrap();
+    session.send_line("/bye").unwrap();
+    session.exp_eof().unwrap();
+    let found: serde_json::Value = serde_json::from_slice(&std::fs::read(saved).unwrap()).unwrap();
+    assert_eq!(found, messages);
+}

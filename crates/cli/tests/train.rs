@@ -69,7 +69,8 @@ fn a_plan_is_printed_and_nothing_starts() {
     let plan = ran.json();
     let memory = &plan["memory_bytes"];
     let bytes = |part: &str| memory[part].as_u64().unwrap();
-    let parts: u64 = ["weights", "gradients", "optimizer", "activations"].into_iter().map(bytes).sum();
+    let parts: u64 =
+        ["weights", "gradients", "optimizer", "activations", "teacher", "program"].into_iter().map(bytes).sum();
     assert_eq!(parts, bytes("total"));
     assert_eq!(plan["tokens"], STEPS * 4 * 32);
     let text = train(folder.path(), TINY, &["--plan"]);

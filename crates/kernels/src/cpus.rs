@@ -56,8 +56,8 @@ impl Topology {
         if allowed.is_empty() { Topology::default() } else { Topology::under(Path::new("/"), &allowed) }
     }
 
-    /// Reads the kernel's files under `root`.
-    fn under(root: &Path, allowed: &[usize]) -> Topology {
+    /// Reads the kernel's files under another folder than `/`, for a process that may use some CPUs.
+    pub fn under(root: &Path, allowed: &[usize]) -> Topology {
         let sys = root.join("sys/devices/system");
         let mut cores: Vec<(Option<String>, Vec<usize>)> = Vec::new();
         for &cpu in allowed {

@@ -149,7 +149,7 @@ impl<B: Backend> Model<B> {
     ///
     /// # Errors
     /// As [`Model::load`], as far as shapes tell.
-    pub(crate) fn load_shapes(backend: &mut B, file: &File, spec: &Spec, headless: bool) -> Result<Model<B>> {
+    pub fn load_shapes(backend: &mut B, file: &File, spec: &Spec, headless: bool) -> Result<Model<B>> {
         let weights = ModelWeights::shapes(file, spec);
         let model = Model::of(backend, &weights, spec, headless, &mut |_| ControlFlow::Continue(()));
         model.map_err(|error| hf::explain(file, error).at(file.path()))

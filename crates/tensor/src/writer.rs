@@ -1,6 +1,6 @@
 //! Writing a model file atomically.
 
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Replacement, Result, TensorInfo};
@@ -61,6 +61,19 @@ impl Writer {
         let padding = (expected.next_multiple_of(self.alignment as u64) - expected) as usize;
         self.file.write_all(&vec![0; padding]).map_err(|e| Error::Write(e).at(&self.path))?;
         self.written = next;
+        Ok(())
+    }
+
+    /// Leaves out the bytes of the next tensor. They are zeros, for which file systems need no room.
+    pub fn hole(&mut self) -> Result<()> {
+        let Some(info) = self.tensors.get(self.written) else {
+            return Err(unfinished(self.tensors.len(), self.tensors.len() + 1).at(&self.path));
+        };
+        let size = info.size()?.next_multiple_of(self.alignment as u64);
+        let last = i64::try_from(size - 1).map_err(|_| info.overflow())?;
+        let skipped = self.file.seek(SeekFrom::Current(last)).and_then(|_| self.file.write_all(&[0]));
+        skipped.map_err(|e| Error::Write(e).at(&self.path))?;
+        self.written += 1;
         Ok(())
     }
 

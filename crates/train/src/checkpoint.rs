@@ -15,9 +15,6 @@ const STATE: &str = "trine.train.state";
 /// The metadata key of the hash of all tensors.
 const HASH: &str = "trine.train.sha256";
 
-/// Tensors, each with its name.
-pub type Tensors = Vec<(String, Vec<f32>)>;
-
 /// The path of a step's checkpoint in the output folder of a run.
 pub fn path(folder: &Path, step: u64) -> PathBuf {
     folder.join("checkpoints").join(format!("step-{step:08}.gguf"))
@@ -44,18 +41,15 @@ pub fn steps(folder: &Path) -> Vec<u64> {
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn write<S: Serialize>(path: &Path, state: &S, tensors: &Tensors) -> Result<()> {
+pub fn write<S: Serialize>(path: &Path, state: &S, tensors: &[(String, &[f32])]) -> Result<()> {
     let folder = path.parent().expect("checkpoints are in a folder");
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let mut metadata = Metadata::new();
     metadata.insert("general.type", "checkpoint");
     metadata.insert(STATE, serde_json::to_string(state).expect("states are plain"));
     metadata.insert(HASH, hash(tensors.iter().map(|(name, values)| (&name[..], bytemuck::cast_slice(values)))));
-    let entry = |(name, values): &(String, Vec<f32>)| TensorInfo {
-        name: name.clone(),
-        format: &F32,
-        shape: vec![values.len()],
-    };
+    let entry =
+        |(name, values): &(String, &[f32])| TensorInfo { name: name.clone(), format: &F32, shape: vec![values.len()] };
     let mut writer = gguf::create(path, &metadata, tensors.iter().map(entry).collect())?;
     for (_, values) in tensors {
         writer.tensor(bytemuck::cast_slice(values))?;

@@ -64,14 +64,15 @@ pub fn write<B: Adjoint>(tape: &mut Tape<B>, layout: &FileLayout, formats: Forma
     let infos = entries.iter().map(|(info, _)| info.clone()).chain(layout.tensors.iter().map(View::info));
     let mut writer = gguf::create(path, &layout.metadata, infos.collect())?;
     for (info, params) in entries {
-        let mut weights = Vec::new();
+        let mut parts = Vec::new();
         for i in params {
             let mut part = tape.effective_weights(i);
             if let Some(heads) = layout.interleave {
                 interleave(&tape.params[i].name, &mut part, info.shape[1..].iter().product(), heads);
             }
-            weights.extend(part);
+            parts.push(part);
         }
+        let weights = if parts.len() == 1 { parts.remove(0) } else { parts.concat() };
         let written = View::new(&*info.name, info.format, info.shape.clone(), info.encode(&weights)?)?;
         written.check_encoded(&weights)?;
         writer.tensor(&written.bytes)?;

@@ -8,7 +8,7 @@ use std::path::Path;
 use trine_backend::Role;
 use trine_model::{Arch, Sizes, TensorShape};
 use trine_tensor::format::F32;
-use trine_tensor::{Metadata, TensorInfo, gguf};
+use trine_tensor::{File, Metadata, TensorInfo, gguf};
 
 /// Standard deviation of embeddings.
 const EMBEDDING: f32 = 0.02;
@@ -59,11 +59,6 @@ pub fn write(
         metadata.insert(key, value.clone());
     }
     let tensors = sizes.tensors();
-    let entry = |TensorShape { name, shape, .. }: &TensorShape| TensorInfo {
-        name: name.clone(),
-        format: &F32,
-        shape: shape.clone(),
-    };
     let mut writer = gguf::create(path, &metadata, tensors.iter().map(entry).collect())?;
     let mut rng = Rng::with_seed(seed);
     let total = tensors.iter().map(|tensor| tensor.shape.iter().product::<usize>() as u64).sum();
@@ -87,6 +82,24 @@ pub fn write(
         writer.tensor(&F32.encode(&weights))?;
     }
     Ok(writer.finish()?)
+}
+
+/// A new model without weights: zeros, in a file that takes no room on disk.
+///
+/// # Errors
+/// When the file cannot be written.
+pub(crate) fn shapes(sizes: &Sizes) -> Result<File> {
+    let folder = tempfile::tempdir().map_err(Error::io(Path::new("a temporary folder")))?;
+    let path = folder.path().join("model.gguf");
+    let tensors = sizes.tensors();
+    let mut writer = gguf::create(&path, &sizes.metadata(), tensors.iter().map(entry).collect())?;
+    tensors.iter().try_for_each(|_| writer.hole())?;
+    writer.finish()?;
+    Ok(File::open(&path)?)
+}
+
+fn entry(TensorShape { name, shape, .. }: &TensorShape) -> TensorInfo {
+    TensorInfo { name: name.clone(), format: &F32, shape: shape.clone() }
 }
 
 /// A number of the standard normal distribution (Box-Muller), the same on every machine.

@@ -1,12 +1,16 @@
-//! Estimates of the memory and work of a run.
+//! The memory and work of a run, before it starts: a step is run on a backend of sizes, without numbers.
 
+use crate::adjoint::{Adjoint, Rounding};
 use crate::config::{Config, WeightQuantization};
 use crate::data::Documents;
-use crate::setup::language;
+use crate::setup::{cpu_options, formats, language};
+use crate::tape::{Parameter, Tape};
+use crate::teacher::TeacherPlan;
 use crate::{Result, init};
-use trine_backend::Role;
-use trine_model::{Language, Spec, TensorShape, open_file};
-use trine_tensor::OpenOptions;
+use trine_backend::{BLOCK_LEN, Backend, Batch, CacheId, CpuPlan, Error, KvShape, Role, WeightBytes};
+use trine_model::{Language, Model, Sizes, Spec, open_file};
+use trine_tensor::format::F32;
+use trine_tensor::{File, OpenOptions, memory};
 
 /// Estimates for a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,17 +24,27 @@ pub struct Plan {
     pub tokens: u64,
 }
 
-/// Memory by purpose, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Memory by purpose, in bytes: what a process takes that runs it, within 5 % and a few MiB. The pages of texts and checkpoints that it reads, which
+/// the system may take back, do not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PlanMemory {
     /// Master weights and effective weights.
     pub weights: u64,
     pub gradients: u64,
     pub optimizer: u64,
-    /// Activations that the backward pass needs, and those in use.
+    /// Activations that the backward pass needs, and those in use; what kernels need; and copies of a weight that is updated, quantized or written.
     pub activations: u64,
+    /// The weights, activations and logits of the teacher.
+    pub teacher: u64,
+    /// What the process had before: the program itself, and the vocabulary. 0 where the system does not tell.
+    pub program: u64,
     pub total: u64,
 }
+
+/// Layers that are run one by one. More would take long, and every layer takes as much as the one before.
+const LAYERS: usize = 128;
+/// The tokens of a pass that is run: of one that has more, some of its sequences.
+const TOKENS: usize = 1 << 22;
 
 /// Estimates memory and work without starting the run.
 ///
@@ -40,55 +54,159 @@ pub fn plan(config: &Config) -> Result<Plan> {
     config.check()?;
     // Whether all files are there.
     Documents::open(&config.data.files, &config.data.separator, &config.data.field)?;
-    if let Some(distill) = &config.distill {
-        open_file(&distill.teacher, &OpenOptions::default())?;
-    }
     let (steps, batch, sequence) = (config.train.steps, config.train.batch, config.train.sequence);
-    let sizes = match &config.model.from {
+    let language = language(config)?;
+    let (file, spec) = match &config.model.from {
         Some(path) => {
             let file = open_file(path, &OpenOptions::default())?;
-            Spec::of(&file)?.sizes
+            let spec = Spec::of(&file)?;
+            (file, spec)
         }
-        None => init::sizes(&config.model, Language::of_metadata(&language(config)?)?.tokenizer.len(), sequence)?,
+        None => {
+            let sizes = init::sizes(&config.model, Language::of_metadata(&language)?.tokenizer.len(), sequence)?;
+            let file = init::shapes(&Sizes { n_layers: sizes.n_layers.min(LAYERS), ..sizes })?;
+            let mut spec = Spec::of(&file)?;
+            spec.sizes.n_layers = sizes.n_layers;
+            (file, spec)
+        }
     };
-    let ternary = config.quantization.weights == WeightQuantization::Ternary;
-    let (mut parameters, mut effective, mut products, mut states) = (0u64, 0, 0, 0);
-    for TensorShape { role, shape, .. } in sizes.tensors() {
-        let len = shape.iter().product::<usize>() as u64;
-        parameters += len;
-        let inner = matches!(role, Role::Linear | Role::BitLinear);
-        effective += if ternary && inner { len / 4 } else { 4 * len };
-        states += config.optimizer.name.rule(inner).states.len() as u64 * len;
-        let lookup = role == Role::Embedding && !sizes.tied;
-        products += if shape.len() == 2 && !lookup { len } else { 0 };
-    }
-    let (q, kv) = (sizes.n_heads * sizes.head_dim, sizes.n_kv_heads * sizes.head_dim);
-    let sub_norms = usize::from(sizes.arch.sub_norms);
-    // Inputs of norms, matrices and the gated activation; inputs and output of attention.
-    let layer = 4 * sizes.hidden_size + (2 + sub_norms) * q + 2 * kv + (3 + sub_norms) * sizes.intermediate_size;
-    let layers = match config.train.grad_checkpoint {
-        true => layer + sizes.n_layers * sizes.hidden_size,
-        false => layer * sizes.n_layers,
+    formats(config, &spec)?;
+    let pass = PlannedPass::of(config);
+    let teacher = config.distill.as_ref();
+    let teacher = teacher.map(|distill| TeacherPlan::new(distill, config, &pass, &language)).transpose()?;
+    let needs = |layers| {
+        let mut spec = spec.clone();
+        spec.sizes.n_layers = layers;
+        Needs::of(config, &file, &spec, &pass, teacher.as_ref())
     };
-    // The layer in the backward pass, and logits with their gradient.
-    let each = layers + layer + 2 * sizes.vocab_size;
-    let micro_batch = config.train.micro_batch.unwrap_or(batch) * sequence;
-    let (weights, gradients, optimizer) = (4 * parameters + effective, 4 * parameters, 4 * states);
-    // Keys and values of one layer, with room for partly filled blocks.
-    let cache = 2 * kv * 5 / 4;
-    let activations = 4 * ((each + cache) * micro_batch) as u64;
-    let attention = 4.0 * (sequence as f64 + 1.0) / 2.0 * (sizes.n_layers * q) as f64;
+    let needs = match spec.n_layers {
+        layers if layers <= LAYERS => needs(layers)?,
+        layers => needs(LAYERS / 2)?.extended(&needs(LAYERS)?, layers),
+    };
+    let Needs([parameters, effective, states, products, activations]) = needs;
+    let mut memory = PlanMemory {
+        weights: 4 * parameters + effective,
+        gradients: 4 * parameters,
+        optimizer: 4 * states,
+        activations,
+        teacher: teacher.map_or(0, |teacher| teacher.bytes),
+        program: memory::resident().unwrap_or(0),
+        total: 0,
+    };
+    let PlanMemory { weights, gradients, optimizer, activations, teacher, program, .. } = memory;
+    memory.total = weights + gradients + optimizer + activations + teacher + program;
+    let attention = 4.0 * (sequence as f64 + 1.0) / 2.0 * (spec.n_layers * spec.n_heads * spec.head_dim) as f64;
     Ok(Plan {
         parameters,
-        memory: PlanMemory {
-            weights,
-            gradients,
-            optimizer,
-            activations,
-            total: weights + gradients + optimizer + activations,
-        },
+        memory,
         flops_per_token: 3.0 * (2.0 * products as f64 + attention),
         steps,
         tokens: steps * (batch * sequence) as u64,
     })
+}
+
+/// The tokens of a pass.
+pub(crate) struct PlannedPass {
+    pub batch: Batch,
+    /// KV blocks of the batch.
+    pub blocks: usize,
+    /// Sequences of the batch, and of the real one.
+    sequences: [u64; 2],
+}
+
+impl PlannedPass {
+    /// A micro-batch in which each sequence is one document.
+    fn of(config: &Config) -> PlannedPass {
+        let (sequence, all) = (config.train.sequence, config.train.micro_batch.unwrap_or(config.train.batch));
+        let sequences = all.min((TOKENS / sequence).max(1));
+        let (ids, each, mut batch) = (vec![0; sequence], sequence.div_ceil(BLOCK_LEN), Batch::new());
+        for first in (0..sequences * each).step_by(each) {
+            let blocks: Vec<u32> = (first..first + each).map(|block| block as u32).collect();
+            batch.push(&ids, 0, &blocks, sequence);
+        }
+        PlannedPass { batch, blocks: sequences * each, sequences: [sequences, all].map(|n| n as u64) }
+    }
+
+    /// What takes these bytes for the batch, for the real one.
+    pub fn scaled(&self, bytes: u64) -> u64 {
+        let [sequences, all] = self.sequences;
+        if all > sequences { (bytes / sequences).saturating_mul(all) } else { bytes }
+    }
+
+    /// Creates a cache for a model.
+    ///
+    /// # Errors
+    /// As [`Backend::create_cache`].
+    pub fn cache<B: Backend>(&self, backend: &mut B, spec: &Spec) -> std::result::Result<CacheId, Error> {
+        backend.create_cache(spec.kv_shape(self.blocks, &F32))
+    }
+}
+
+/// Parameters, bytes of effective weights, elements of optimizer states, weights of products per token, and bytes of activations.
+struct Needs([u64; 5]);
+
+impl Needs {
+    /// Runs a step of a model, and what happens between steps.
+    fn of(
+        config: &Config,
+        file: &File,
+        spec: &Spec,
+        pass: &PlannedPass,
+        teacher: Option<&TeacherPlan>,
+    ) -> Result<Needs> {
+        let mut tape = Tape::of(CpuPlan::new(&cpu_options(config))?, config);
+        let blends = config.quantization.warm_in > 0 && config.quantization.weights == WeightQuantization::Ternary;
+        if blends {
+            tape.set_inner(Rounding::Blend(0.0));
+        }
+        let model = Model::load_shapes(&mut tape, file, spec, false)?;
+        let loaded = tape.device.activations();
+        let cache = pass.cache(&mut tape, spec)?;
+
+        let logits = model.forward(&mut tape, cache, &pass.batch)?;
+        let mut dlogits = tape.device.cross_entropy(logits.value(), &[], 1.0, &mut Vec::new());
+        if let Some(teacher) = teacher {
+            teacher.plan_logits(&mut tape.device, logits.value(), &mut dlogits);
+        }
+        tape.backward(logits, dlogits)?;
+        if config.data.validation > 0.0 {
+            let logits = tape.no_grad(|tape| model.forward(tape, cache, &pass.batch))?;
+            tape.device.cross_entropy(logits.value(), &[], 0.0, &mut Vec::new());
+        }
+        let mut copies = 0;
+        for i in 0..tape.params.len() {
+            tape.effective_weights(i);
+            let param = &tape.params[i];
+            let (weight, rule, len) =
+                (param.effective(), config.optimizer.name.rule(param.is_inner()), param.len() as u64);
+            let effective = weight.format().size(weight.rows() as u64, weight.cols() as u64).unwrap_or(0);
+            // Quantized by way of floats, updated, or decoded and encoded again.
+            let floats = if blends || weight.format() == &F32 && param.is_inner() { 4 * len } else { 0 };
+            let updated = (rule.scratch)([weight.rows(), weight.cols()]) as u64;
+            copies = copies.max(effective + floats).max(updated).max(4 * len + effective);
+        }
+        let kv_cache = KvShape { n_layers: 1, ..spec.kv_shape(pass.blocks, &F32) }.bytes().unwrap_or(usize::MAX) as u64;
+        let activations = tape.device.activations() - loaded;
+
+        let has_head = tape.params.iter().any(|param| param.role == Role::Head);
+        let is_product =
+            |param: &&Parameter<CpuPlan>| param.shape.len() == 2 && !(has_head && param.role == Role::Embedding);
+        let len = |param: &Parameter<CpuPlan>| param.len() as u64;
+        let states =
+            |param: &Parameter<CpuPlan>| config.optimizer.name.rule(param.is_inner()).states.len() as u64 * len(param);
+        let WeightBytes { mapped, held, copied, .. } = tape.device.weights();
+        Ok(Needs([
+            tape.params.iter().map(len).sum(),
+            mapped + held + copied,
+            tape.params.iter().map(states).sum(),
+            tape.params.iter().filter(is_product).map(len).sum(),
+            pass.scaled(activations + kv_cache) + copies,
+        ]))
+    }
+
+    /// What `layers` need, where these are the needs of half of [`LAYERS`], and `all` those of all of them.
+    fn extended(&self, all: &Needs, layers: usize) -> Needs {
+        let more = (layers - LAYERS) as u64;
+        Needs(std::array::from_fn(|i| all.0[i] + (all.0[i] - self.0[i]) / (LAYERS / 2) as u64 * more))
+    }
 }

@@ -1,13 +1,13 @@
 //! What a run starts with: a model file, its tokenizer, tokenized documents, and a device.
 
-use crate::config::{Config, Precision, WeightQuantization};
+use crate::config::{Config, WeightQuantization};
 use crate::data::{self, Corpus, PackedDataset, Unspelled};
 use crate::export::{FileLayout, Formats};
 use crate::{Error, Result, SetupProgress, init, unsupported_operation};
 use std::ops::ControlFlow;
 use trine_backend::{Cpu, CpuOptions};
 use trine_model::{Language, Spec, as_gguf, is_in_halves, open_file};
-use trine_tensor::format::{BF16, F16, F32, I2_S, TQ2_0, by_name};
+use trine_tensor::format::{F16, F32, I2_S, TQ2_0, by_name};
 use trine_tensor::{File, Format, Metadata, OpenOptions, Replacement};
 
 pub struct Setup {
@@ -44,8 +44,8 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(SetupProgress) -> Contr
     let language = language(config)?;
     let tokenizer = Language::of_metadata(&language)?.tokenizer;
     let cache = config.data.cache.clone().unwrap_or_else(|| folder.join("cache"));
-    let threads = config.train.threads.unwrap_or_else(|| CpuOptions::default().threads);
-    let corpus = Corpus::open(&config.data, &tokenizer, &language, &cache, threads, &mut |done, total| {
+    let threads = cpu_options(config).threads;
+    let mut corpus = Corpus::open(&config.data, &tokenizer, &language, &cache, threads, &mut |done, total| {
         progress(SetupProgress { what: "reading texts", done, total })
     })?;
     let Unspelled { characters, share } = &corpus.unspelled;
@@ -57,36 +57,15 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(SetupProgress) -> Contr
             found: format!("one that lacks {lacks}"),
         });
     }
-    let (spells_all, data) = (*share == 0.0, corpus.key.clone());
+    let spells_all = *share == 0.0;
+    let tail = corpus.hold_out_tail(config.data.validation, config.train.sequence, &tokenizer);
+    let data = corpus.key.clone();
     let file = model(config, &language, tokenizer.len(), progress)?;
     let sequence = config.train.sequence;
     let train = PackedDataset::shuffled(corpus.train, sequence, config.train.seed)?;
     let validation = PackedDataset::in_order(corpus.validation, sequence)?;
     let spec = Spec::of(&file)?;
-    if let Some(what) = unsupported_operation(&spec) {
-        return Err(Error::Config {
-            key: "model.from".into(),
-            expected: format!("a model without {what}, which has no gradient"),
-            found: format!("architecture `{}`", spec.arch.name()),
-        });
-    }
     let formats = formats(config, &spec)?;
-    if spec.bit_linear && config.quantization.weights == WeightQuantization::None {
-        return Err(Error::Config {
-            key: "quantization.weights".into(),
-            expected: format!("ternary, as linear layers of this {} round their inputs", spec.arch.name()),
-            found: "none".into(),
-        });
-    }
-    if spec.bit_linear && !spec.arch.bit_linear && !formats.inner.ternary {
-        return Err(Error::Config {
-            key: "output.format".into(),
-            expected:
-                "a ternary format, as inputs of linear layers are rounded in no other GGUF file of this architecture"
-                    .into(),
-            found: formats.inner.name.to_lowercase(),
-        });
-    }
     let mut warnings = Vec::new();
     if !spells_all {
         warnings.push(format!("the vocabulary lacks {lacks}: there are no bits per byte"));
@@ -108,10 +87,11 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(SetupProgress) -> Contr
             "rows of some weights are not multiples of {block}, as ternary formats need: these will be written as F32"
         ));
     }
-    if validation.rows() == 0 && config.data.validation > 0.0 {
+    if tail.is_some() || validation.rows() == 0 && config.data.validation > 0.0 {
         let (documents, separator) = (train.tokens().len(), &config.data.separator);
+        let instead = tail.map(|tokens| format!(", but the last {tokens} tokens of the text")).unwrap_or_default();
         warnings.push(format!(
-            "no document is held out for validation, as there are too few ({documents}): is {separator:?} what separates them (data.separator)?"
+            "no document is held out for validation{instead}, as there are too few ({documents}): is {separator:?} what separates them (data.separator)?"
         ));
     }
     let (mut metadata, tensors) = as_gguf(&file, &spec)?;
@@ -125,10 +105,16 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(SetupProgress) -> Contr
     let rope_dim = spec.ropes.first().map_or(0, |rope| 2 * rope.frequencies.len());
     let interleave = is_in_halves(&file, &spec).then_some([spec.head_dim, rope_dim]);
     let layout = FileLayout { metadata, tensors, interleave, fused: spec.arch.gguf_fused };
-    let device =
-        Cpu::new(CpuOptions { threads, huge_pages: true.into(), tight_buffers: true, ..CpuOptions::default() })?;
+    let device = Cpu::new(cpu_options(config))?;
     let language = data::tokenizer_hash(&language);
     Ok(Setup { file, layout, train, validation, formats, device, language, data, spells_all, warnings })
+}
+
+/// How the trained model runs.
+pub(crate) fn cpu_options(config: &Config) -> CpuOptions {
+    let options = CpuOptions::default();
+    let threads = config.train.threads.unwrap_or(options.threads);
+    CpuOptions { threads, huge_pages: true.into(), tight_buffers: true, ..options }
 }
 
 /// The initial model: `model.from`, or a new one.
@@ -172,7 +158,17 @@ pub(crate) fn language(config: &Config) -> Result<Metadata> {
 }
 
 /// The formats in the configuration; by default, those that hold the effective weights exactly, and float16 for the embedding of a ternary model.
-fn formats(config: &Config, spec: &Spec) -> Result<Formats> {
+///
+/// # Errors
+/// When a model like this cannot be trained, or not in these formats.
+pub(crate) fn formats(config: &Config, spec: &Spec) -> Result<Formats> {
+    if let Some(what) = unsupported_operation(spec) {
+        return Err(Error::Config {
+            key: "model.from".into(),
+            expected: format!("a model without {what}, which has no gradient"),
+            found: format!("architecture `{}`", spec.arch.name()),
+        });
+    }
     let named = |key: &str, name: &Option<String>| match name {
         None => Ok(None),
         Some(name) => by_name(name).map(Some).ok_or_else(|| Error::Config {
@@ -181,11 +177,7 @@ fn formats(config: &Config, spec: &Spec) -> Result<Formats> {
             found: name.clone(),
         }),
     };
-    let float: &'static Format = match config.train.precision {
-        Precision::F32 => &F32,
-        Precision::Bf16 => &BF16,
-        Precision::F16 => &F16,
-    };
+    let float = config.train.precision.format();
     let columns = columns(spec);
     let fits = |format: &Format| columns.iter().all(|cols| cols.is_multiple_of(format.block));
     // What does not fit is float32, in training and in the file.
@@ -201,10 +193,27 @@ fn formats(config: &Config, spec: &Spec) -> Result<Formats> {
         let found = format!("{format}, which has blocks of {}", format.block);
         return Err(Error::Config { key: "output.format".into(), expected, found });
     }
-    Ok(Formats {
+    let formats = Formats {
         inner: named_inner.unwrap_or(inner),
         outer: named("output.embedding_format", &config.output.embedding_format)?.unwrap_or(outer),
-    })
+    };
+    if spec.bit_linear && config.quantization.weights == WeightQuantization::None {
+        return Err(Error::Config {
+            key: "quantization.weights".into(),
+            expected: format!("ternary, as linear layers of this {} round their inputs", spec.arch.name()),
+            found: "none".into(),
+        });
+    }
+    if spec.bit_linear && !spec.arch.bit_linear && !formats.inner.ternary {
+        return Err(Error::Config {
+            key: "output.format".into(),
+            expected:
+                "a ternary format, as inputs of linear layers are rounded in no other GGUF file of this architecture"
+                    .into(),
+            found: formats.inner.name.to_lowercase(),
+        });
+    }
+    Ok(formats)
 }
 
 /// The lengths of rows of the matrices inside layers.

@@ -399,3 +399,77 @@ fn what_the_weights_depend_on_cannot_change_between_parts_of_a_run() {
     std::fs::remove_dir_all(folder.path().join("run/checkpoints")).unwrap();
     assert!(new(&config, true).is_err_and(|error| matches!(error, Error::NoCheckpoint { .. })));
 }
+
+#[test]
+fn a_text_without_separators_is_validated_on_its_end() {
+    let folder = TempDir::new().unwrap();
+    let config = config(folder.path(), json!({"data": {"separator": "<|none|>"}}));
+    let mut events = Vec::new();
+    let finished = trainer(&config, false).run(&mut |event| {
+        events.push(format!("{event:?}"));
+        ControlFlow::Continue(())
+    });
+    assert!(!finished.unwrap().stopped);
+    assert!(events[0].contains("but the last") && events[0].contains("data.separator"), "{}", events[0]);
+    assert!(events.iter().any(|event| event.starts_with("Validation")), "{events:?}");
+    // A tenth of the text.
+    let length = std::fs::read_to_string(&config.data.files[0]).unwrap().len();
+    let file = File::open(folder.path().join("tokenizer.gguf")).unwrap();
+    let language = trine_model::Language::of(&file).unwrap();
+    let corpus = |share: f64| {
+        let data = trine_train::config::DataConfig { validation: share, ..config.data.clone() };
+        let cache = folder.path().join("cache");
+        let go_on = &mut |_, _| ControlFlow::Continue(());
+        trine_train::data::Corpus::open(&data, &language.tokenizer, file.metadata(), &cache, 1, go_on).unwrap()
+    };
+    let (whole, mut cut) = (corpus(0.0), corpus(0.1));
+    let tokens = cut.hold_out_tail(0.1, 32, &language.tokenizer).unwrap();
+    assert_eq!(tokens as u64, whole.train.tokens() / 10);
+    let ids = |tokens: &trine_train::data::TokenizedDocuments| tokens.document(0).collect::<Vec<u32>>();
+    assert_eq!([ids(&cut.train), ids(&cut.validation)].concat(), ids(&whole.train));
+    assert_eq!(cut.train.bytes() + cut.validation.bytes(), length as u64);
+    assert_eq!(language.tokenizer.decode(&ids(&cut.validation)).len() as u64, cut.validation.bytes());
+    assert_ne!(cut.key, corpus(0.1).key);
+    // Not where it would leave nothing to train on, and not where documents are held out.
+    assert_eq!(corpus(0.1).hold_out_tail(0.1, usize::MAX, &language.tokenizer), None);
+    assert_eq!(cut.hold_out_tail(0.1, 32, &language.tokenizer), None);
+}
+
+#[test]
+fn another_teacher_is_a_warning_wherever_its_file_is() {
+    let folder = TempDir::new().unwrap();
+    let config = config(folder.path(), json!({"train": {"steps": 2}}));
+    let teacher = run(&mut trainer(&config, false), u64::MAX).1.model;
+    let [first, copy, other] = ["first", "copy", "other"].map(|name| folder.path().join(format!("{name}.gguf")));
+    std::fs::copy(&teacher, &first).unwrap();
+    std::fs::copy(&teacher, &copy).unwrap();
+    let mut longer = config.clone();
+    longer.train.steps = 3;
+    std::fs::copy(run(&mut trainer(&longer, true), u64::MAX).1.model, &other).unwrap();
+    let distilled = |teacher: &Path| {
+        let distill = serde_json::from_value(json!({ "teacher": teacher })).unwrap();
+        let mut config = Config { distill: Some(distill), ..config.clone() };
+        config.output.folder = folder.path().join("distilled");
+        config
+    };
+    let warnings = |config: &Config, resume: bool| {
+        let mut warnings = Vec::new();
+        let stopped = trainer(config, resume).run(&mut |event| {
+            match event {
+                TrainEvent::Warning(text) => warnings.push(text.to_owned()),
+                TrainEvent::Step(_) => return ControlFlow::Break(()),
+                _ => {}
+            }
+            ControlFlow::Continue(())
+        });
+        stopped.unwrap();
+        warnings.join("; ")
+    };
+    assert_eq!(warnings(&distilled(&first), false), "");
+    assert_eq!(warnings(&distilled(&copy), true), "");
+    std::fs::copy(&other, &copy).unwrap();
+    let mut changed = distilled(&copy);
+    changed.train.steps = 4;
+    let found = warnings(&changed, true);
+    assert!(found.contains("distill.teacher"), "{found}");
+}

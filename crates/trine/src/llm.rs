@@ -187,9 +187,14 @@ impl Llm {
         &self.warnings
     }
 
-    /// The memory it takes.
+    /// The memory that was planned for it.
     pub fn memory(&self) -> Memory {
         self.memory
+    }
+
+    /// Bytes that the device has allocated for activations so far; `None` when it does not know.
+    pub fn activation_bytes(&mut self) -> Option<u64> {
+        self.engine.runner().memory().activations
     }
 
     /// Threads that compute.

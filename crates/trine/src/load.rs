@@ -2,7 +2,7 @@
 
 use crate::llm::compile;
 use crate::options::CONTEXT;
-use crate::placement::{available_memory, group_limit};
+use crate::placement::Room;
 use crate::{Decoder, EMBEDDED, Embedder, Error, Llm, Memory, Options, Placement, WeightStorage, open_file, size};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -181,10 +181,7 @@ impl Options {
         if let Some(limit) = self.memory_limit.filter(|&limit| needed.total() > limit) {
             return Err(Error::MemoryLimit { limit, needed });
         }
-        match group_limit().filter(|&limit| needed.pinned() > limit) {
-            Some(limit) => Err(Error::ControlGroup { limit, needed }),
-            None => Ok(()),
-        }
+        Room::read().map_or(Ok(()), |room| check_group(needed, room))
     }
 
     fn load_on(
@@ -212,7 +209,7 @@ impl Options {
         language.check(&spec).map_err(|error| error.at(file.path()))?;
         let (memory, device) = self.plan_of(&file, &spec, matches!(want, Want::Hidden))?;
         self.check_limits(memory)?;
-        language.warnings.extend(shortage(memory));
+        language.warnings.extend(Room::read().and_then(|room| shortage(memory, room)));
         let mut runner = load(&file, &device)?;
         // Without an engine, what is not limited may be as long as the model allows.
         runner.limit_context(self.engine.context.unwrap_or_else(|| spec.longest_context_like(CONTEXT)));
@@ -228,9 +225,17 @@ impl Options {
     }
 }
 
+/// Refuses a model that takes more memory than control groups allow.
+fn check_group(needed: Memory, room: Room) -> Result<(), Error> {
+    match room.limit().filter(|&limit| needed.pinned() > limit) {
+        Some(limit) => Err(Error::ControlGroup { limit, needed }),
+        None => Ok(()),
+    }
+}
+
 /// A warning when a model takes most of the memory that there is.
-fn shortage(memory: Memory) -> Option<String> {
-    let there = available_memory()?.saturating_add(memory.program);
+fn shortage(memory: Memory, room: Room) -> Option<String> {
+    let there = room.available().saturating_add(memory.program);
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     (memory.total() > there / 5 * 4).then(|| {
         format!(
@@ -239,4 +244,74 @@ fn shortage(memory: Memory) -> Option<String> {
             mib(there)
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trine_backend::Topology;
+
+    /// A case, the files of its control groups as Linux has them, and the limit that they set in MiB.
+    type Group = (&'static str, &'static [(&'static str, &'static str)], Option<u64>);
+
+    const GROUPS: &[Group] = &[
+        (
+            "version 2, in a service",
+            &[
+                ("proc/self/cgroup", "0::/system.slice/trine.service\n"),
+                ("sys/fs/cgroup/system.slice/memory.max", "max\n"),
+                ("sys/fs/cgroup/system.slice/trine.service/memory.max", "104857600\n"),
+            ],
+            Some(100),
+        ),
+        (
+            "version 2, in a container, whose own group is the root",
+            &[("proc/self/cgroup", "0::/\n"), ("sys/fs/cgroup/memory.max", "104857600\n")],
+            Some(100),
+        ),
+        (
+            "version 1, a group in a wider one",
+            &[
+                ("proc/self/cgroup", "12:pids:/docker/4f1\n5:memory:/docker/4f1\n1:name=systemd:/docker/4f1\n"),
+                ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+                ("sys/fs/cgroup/memory/docker/memory.limit_in_bytes", "209715200\n"),
+                ("sys/fs/cgroup/memory/docker/4f1/memory.limit_in_bytes", "104857600\n"),
+            ],
+            Some(100),
+        ),
+        (
+            "version 1, in a container that does not see the groups around it",
+            &[
+                ("proc/self/cgroup", "5:memory:/docker/4f1\n"),
+                ("sys/fs/cgroup/memory/memory.limit_in_bytes", "104857600\n"),
+            ],
+            Some(100),
+        ),
+        ("no limit", &[("proc/self/cgroup", "0::/\n"), ("sys/fs/cgroup/memory.max", "max\n")], None),
+    ];
+
+    #[test]
+    fn what_control_groups_allow_is_kept_and_most_of_it_is_a_warning() {
+        let mib = |n: u64| n << 20;
+        for (what, files, limit) in GROUPS {
+            let root = tempfile::tempdir().unwrap();
+            for (path, text) in *files {
+                let path = root.path().join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, text).unwrap();
+            }
+            let group = Topology::under(root.path(), &[0]).memory_limit;
+            assert_eq!(group, limit.map(mib), "{what}");
+            let room = Room { total: mib(4096), free: mib(2048), group, resident: mib(10) };
+            // The whole takes more by the program, which is there already.
+            for (weights, warned, refused) in [(60, false, false), (75, true, false), (95, true, true)] {
+                let needed = Memory { weights: mib(weights), program: mib(10), ..Memory::default() };
+                assert_eq!(shortage(needed, room).is_some(), warned && limit.is_some(), "{what}, {weights} MiB");
+                let refusal = check_group(needed, room);
+                assert_eq!(refusal.is_err(), refused && limit.is_some(), "{what}, {weights} MiB");
+                // The pages of a mapped file can be taken back.
+                assert!(check_group(Memory { mapped: mib(weights), ..needed }, room).is_ok(), "{what}");
+            }
+        }
+    }
 }

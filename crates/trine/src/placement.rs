@@ -86,17 +86,34 @@ impl Placement {
     }
 }
 
-/// Bytes that the control groups of this process allow, if they are fewer than the machine has.
-pub(crate) fn group_limit() -> Option<u64> {
-    let wanted = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
-    let total = System::new_with_specifics(wanted).ok()?.total_memory();
-    Topology::read().memory_limit.filter(|&limit| limit < total)
+/// The memory of the machine and of this process, in bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Room {
+    pub total: u64,
+    pub free: u64,
+    /// What control groups allow.
+    pub group: Option<u64>,
+    /// What this process takes now.
+    pub resident: u64,
 }
 
-/// Bytes that this process can still have, by what is free in the machine and what control groups allow.
-pub(crate) fn available_memory() -> Option<u64> {
-    let wanted = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
-    let free = System::new_with_specifics(wanted).ok()?.available_memory();
-    let limit = Topology::read().memory_limit.unwrap_or(u64::MAX);
-    Some(free.min(limit.saturating_sub(memory::resident().unwrap_or(0))))
+impl Room {
+    /// None where the system does not tell.
+    pub fn read() -> Option<Room> {
+        let wanted = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+        let system = System::new_with_specifics(wanted).ok()?;
+        let (total, free) = (system.total_memory(), system.available_memory());
+        let resident = memory::resident().unwrap_or(0);
+        Some(Room { total, free, group: Topology::read().memory_limit, resident })
+    }
+
+    /// What control groups allow, if that is less than the machine has.
+    pub fn limit(&self) -> Option<u64> {
+        self.group.filter(|&limit| limit < self.total)
+    }
+
+    /// What this process can still have, by what is free in the machine and what control groups allow.
+    pub fn available(&self) -> u64 {
+        self.free.min(self.group.unwrap_or(u64::MAX).saturating_sub(self.resident))
+    }
 }

@@ -1,6 +1,6 @@
 //! How large a model is, and how much memory it takes.
 
-use crate::placement::available_memory;
+use crate::placement::Room;
 use crate::{Error, Options};
 use std::collections::HashSet;
 use trine_backend::{WeightBytes, When};
@@ -148,7 +148,7 @@ impl Options {
         let memory = plan(&device)?;
         let possible = memory::transparent_huge_pages().is_some_and(|mode| mode != "never");
         // There is twice the memory that the model takes.
-        let room = available_memory().is_some_and(|room| room / 2 >= memory.total());
+        let room = Room::read().is_some_and(|room| room.available() / 2 >= memory.total());
         let cpu = &mut device.cpu;
         let decide = |when: When, possible: bool| if when == When::Auto { (possible && room).into() } else { when };
         cpu.huge_pages = decide(cpu.huge_pages, possible);

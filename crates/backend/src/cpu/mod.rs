@@ -205,6 +205,11 @@ impl Cpu {
         [one, self.options.threads_batch.unwrap_or(one).max(1)]
     }
 
+    /// Chooses [`CpuOptions::tight_buffers`] for what follows.
+    pub fn set_tight_buffers(&mut self, on: bool) {
+        lock(&self.store).tight = on;
+    }
+
     /// Kernels and threads.
     pub fn executor(&mut self) -> &mut CpuExecutor {
         &mut self.executor

@@ -7,6 +7,7 @@ use crate::{
     ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, KvShape, Op, OpOf, Role, Routing, Stage, add_norm,
 };
 use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 use trine_kernels::{ActivationLayout, CpuExecutor, QuantizedActivations, attention_bytes};
 use trine_tensor::format::I2_S;
@@ -33,11 +34,13 @@ pub struct CpuPlan {
     options: CpuOptions,
     threads: usize,
     weights: WeightBytes,
+    /// Where mapped weights begin: a tied pair shares its pages.
+    mapped: HashSet<usize>,
     arena: ArenaSize,
     store: Rc<RefCell<Store>>,
     caches: Vec<KvShape>,
-    /// The most that kernels need in a pass, by all threads together.
-    kernels: usize,
+    /// The most that kernels of each kind need, by all threads together.
+    kernels: BTreeMap<&'static str, usize>,
 }
 
 /// A weight of a [`CpuPlan`].
@@ -48,6 +51,24 @@ pub struct PlannedWeight {
     role: Role,
 }
 
+impl PlannedWeight {
+    pub fn format(&self) -> &'static Format {
+        self.format
+    }
+
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+}
+
 /// Activations of a [`CpuPlan`].
 pub struct PlannedAct {
     rows: usize,
@@ -55,6 +76,16 @@ pub struct PlannedAct {
     buffer: Size,
     derived: RefCell<Derived>,
     store: Rc<RefCell<Store>>,
+}
+
+impl PlannedAct {
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
 }
 
 #[derive(Default)]
@@ -81,6 +112,7 @@ impl Buffers for Size {
 
 #[derive(Default)]
 struct Store {
+    tight: bool,
     floats: Vec<Size>,
     /// Bytes of the buffers of [`QuantizedActivations`].
     bytes: Vec<[usize; 2]>,
@@ -89,7 +121,7 @@ struct Store {
 
 impl Store {
     fn floats(&mut self, len: usize) -> Size {
-        let found = super::act::choose(&self.floats, len, false).map(|i| self.floats.swap_remove(i));
+        let found = super::act::choose(&self.floats, len, self.tight).map(|i| self.floats.swap_remove(i));
         let mut buffer = found.unwrap_or(Size { len: 0, capacity: 0 });
         if buffer.capacity < len {
             self.allocated += (len - buffer.capacity) * size_of::<f32>();
@@ -131,10 +163,11 @@ impl CpuPlan {
             executor: CpuExecutor::new(options.table, 1).map_err(Error::Threads)?,
             threads: options.threads.max(options.threads_batch.unwrap_or(1)).max(1),
             weights: WeightBytes::default(),
+            mapped: HashSet::new(),
             arena: ArenaSize::new(options.huge_pages.is_on()),
-            store: Rc::default(),
+            store: Rc::new(RefCell::new(Store { tight: options.tight_buffers, ..Store::default() })),
             caches: Vec::new(),
-            kernels: 0,
+            kernels: BTreeMap::new(),
             options: options.clone(),
         })
     }
@@ -146,16 +179,45 @@ impl CpuPlan {
 
     /// The bytes of activations and of what kernels need, after all passes so far.
     pub fn activations(&self) -> u64 {
-        (self.store.borrow().allocated + self.kernels) as u64
+        (self.store.borrow().allocated + self.kernels.values().sum::<usize>()) as u64
     }
 
-    fn act(&self, rows: usize, cols: usize) -> PlannedAct {
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Notes the bytes that a kernel needs beside its operands. Kernels of one `kind` share them, one after the other.
+    pub fn note_kernel(&mut self, kind: &'static str, bytes: usize) {
+        let most = self.kernels.entry(kind).or_default();
+        *most = bytes.max(*most);
+    }
+
+    /// A weight in memory that it comes in.
+    pub fn hold(&mut self, format: &'static Format, role: Role, rows: usize, cols: usize) -> PlannedWeight {
+        self.weights.held += format.size(rows as u64, cols as u64).unwrap_or(u64::MAX / 2);
+        PlannedWeight { format, rows, cols, role }
+    }
+
+    /// Activations of this shape.
+    pub fn act(&self, rows: usize, cols: usize) -> PlannedAct {
         let buffer = self.store.borrow_mut().floats(rows * cols);
         PlannedAct { rows, cols, buffer, derived: RefCell::default(), store: self.store.clone() }
     }
 
-    fn like(&self, x: &PlannedAct) -> PlannedAct {
+    /// Activations of the shape of `x`.
+    pub fn like(&self, x: &PlannedAct) -> PlannedAct {
         self.act(x.rows, x.cols)
+    }
+
+    /// What [`Cpu::decoded`](super::Cpu::decoded) takes.
+    pub fn decoded(&self, w: &PlannedWeight) -> PlannedAct {
+        self.act(w.rows, w.cols)
+    }
+
+    /// What [`Cpu::rounded`](super::Cpu::rounded) takes.
+    pub fn rounded(&self, x: &PlannedAct) -> PlannedAct {
+        self.derive(x, ActivationLayout::PerToken);
+        self.like(x)
     }
 
     fn derive(&self, x: &PlannedAct, layout: ActivationLayout) {
@@ -224,6 +286,7 @@ impl Backend for CpuPlan {
             let (copy, repack) = placement(&self.options, &self.executor, &view);
             match copy {
                 true => self.arena.take(len),
+                false if view.is_mapped() && !self.mapped.insert(view.bytes.as_ptr() as usize) => {}
                 false if view.is_mapped() => self.weights.mapped += len as u64,
                 false => self.weights.held += len as u64,
             }
@@ -310,7 +373,7 @@ impl Backend for CpuPlan {
             Op::Attention { q, options, pass: (shape, batch), .. } => {
                 let n_heads = q.cols / shape.head_dim;
                 let needed = attention_bytes(shape.layout(), n_heads, options, batch.spans(), self.threads);
-                self.kernels = self.kernels.max(needed);
+                self.note_kernel("attention", needed);
                 self.act(batch.tokens().len(), q.cols)
             }
             Op::GatherOutputs { x, pass } => self.act(pass.1.outputs().len(), x.cols),
@@ -323,5 +386,28 @@ impl Backend for CpuPlan {
 
     fn add_norm(&mut self, gain: &PlannedWeight, a: &PlannedAct, b: &PlannedAct, eps: f32) -> (PlannedAct, PlannedAct) {
         add_norm(self, gain, a, b, eps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trine_tensor::File;
+
+    #[test]
+    fn the_pages_of_a_tied_pair_count_once_and_its_copies_twice() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/models/llama/model.gguf");
+        let view = File::open(path).unwrap().view("token_embd.weight").unwrap();
+        let bytes = view.bytes.len() as u64;
+        for (huge_pages, copies) in [(false, 0), (true, 2)] {
+            let options = CpuOptions { huge_pages: huge_pages.into(), ..CpuOptions::default() };
+            let mut plan = CpuPlan::new(&options).unwrap();
+            for role in [Role::Embedding, Role::Head] {
+                plan.upload(view.clone(), role).unwrap();
+            }
+            let WeightBytes { mapped, copied, .. } = plan.weights();
+            assert_eq!(mapped, if copies == 0 { bytes } else { 0 });
+            assert!(copied >= copies * bytes);
+        }
     }
 }

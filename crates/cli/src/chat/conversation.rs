@@ -49,11 +49,15 @@ impl Conversation {
         self.file = None;
     }
 
-    /// Forgets what follows the user's last message; false without one.
-    pub fn rewind(&mut self) -> bool {
-        let last = self.messages.iter().rposition(|message| message.role == "user");
-        self.messages.truncate(last.map_or(self.messages.len(), |last| last + 1));
-        last.is_some()
+    /// Takes away what follows the user's last message; `None` without one.
+    pub fn rewind(&mut self) -> Option<Vec<Message>> {
+        let last = self.messages.iter().rposition(|message| message.role == "user")?;
+        Some(self.messages.split_off(last + 1))
+    }
+
+    /// Puts back what [`Conversation::rewind`] took away.
+    pub fn restore(&mut self, answer: Vec<Message>) {
+        self.messages.extend(answer);
     }
 
     /// Forgets the oldest message of the user and the answer to it; false if there is no other.
@@ -99,7 +103,7 @@ mod tests {
     #[test]
     fn turns_are_taken_away_from_both_ends() {
         let mut conversation = Conversation::new(Some("Be brief.".to_owned()));
-        assert!(!conversation.rewind() && !conversation.drop_oldest());
+        assert!(conversation.rewind().is_none() && !conversation.drop_oldest());
         for text in ["one", "two", "three"] {
             conversation.push("user", text);
             conversation.push("assistant", &text.to_uppercase());
@@ -108,8 +112,12 @@ mod tests {
             let texts = conversation.all().into_iter().map(|message| message.content.as_str().unwrap().to_owned());
             texts.collect::<Vec<_>>().join(" ")
         };
-        assert!(conversation.drop_oldest() && conversation.rewind());
+        assert!(conversation.drop_oldest());
+        let answer = conversation.rewind().unwrap();
         assert_eq!(text(&conversation), "Be brief. two TWO three");
+        conversation.restore(answer);
+        assert_eq!(text(&conversation), "Be brief. two TWO three THREE");
+        conversation.rewind();
         assert!(conversation.drop_oldest() && !conversation.drop_oldest());
         assert_eq!(text(&conversation), "Be brief. three");
     }

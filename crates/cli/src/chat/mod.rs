@@ -162,14 +162,18 @@ impl Chat {
         answered.map(|()| true)
     }
 
-    /// Answers the last message again, with other random numbers.
+    /// Answers the last message again, with other random numbers. If that fails, the answer before stays.
     fn retry(&mut self) -> Result<()> {
-        if !self.conversation.rewind() {
+        let Some(before) = self.conversation.rewind() else {
             note!("error: /retry: expected a message before it, found none");
             return Ok(());
-        }
+        };
         self.retries += 1;
-        self.answer()
+        let answered = self.answer();
+        if answered.is_err() {
+            self.conversation.restore(before);
+        }
+        answered
     }
 
     /// Answers the last message.
@@ -188,7 +192,8 @@ impl Chat {
             aside!("(the context is full: forgot the oldest {})", crate::units::plural(dropped, "turn"));
         }
         if ids.len() >= context {
-            let message = format!("{} tokens do not fit into the context of {context} tokens", ids.len());
+            let tokens = crate::units::plural(ids.len() as u64, "token");
+            let message = format!("{tokens} do not fit into the context of {context} tokens");
             let hint = match self.conversation.messages().len() {
                 1 => "shorten the message, or pass a larger --context if the model allows it",
                 _ => "/clear starts a new conversation; /set drop_oldest true forgets the oldest turns of this one",

@@ -98,6 +98,11 @@ struct SystemMemory {
 }
 
 impl Devices {
+    /// What there is, with nothing measured.
+    pub fn new(json: bool) -> Devices {
+        Devices { json, measure: false }
+    }
+
     pub fn run(self) -> Result<Exit> {
         let mut report = report();
         report.limits = self.measure.then(measure::limits);
@@ -225,19 +230,19 @@ fn print(report: &DevicesReport, out: &mut impl Write) -> std::io::Result<()> {
     facts.push("sockets", number(cpu.sockets));
     facts.push("cores available", number(cpu.cores_available));
     if let Some(quota) = cpu.cpu_quota {
-        facts.push("CPU quota", format!("{quota} CPUs"));
+        facts.push("CPU quota", format!("the time of {quota:.2} CPUs"));
     }
     facts.push("default threads", cpu.threads.to_string());
     for node in &cpu.numa_nodes {
         let cpus: Vec<String> = node.cpus.iter().map(usize::to_string).collect();
-        facts.push(format!("NUMA node {}", node.id), format!("CPUs {}", cpus.join(", ")));
+        facts.push(format!("NUMA node {}", node.id), format!("CPU {}", cpus.join(", ")));
     }
     facts.push("CPU features", cpu.features.join(" "));
     for cache in &cpu.caches {
         let level = cache.level.map_or_else(unknown, |level| level.to_string());
         let kind = cache.kind.as_deref().unwrap_or("unknown");
         let size = cache.bytes.map_or_else(unknown, units::bytes);
-        let shared = cache.shared.as_ref().map(|cpus| format!(", shared by CPUs {cpus}")).unwrap_or_default();
+        let shared = cache.shared.as_ref().map(|cpus| format!(", of CPU {cpus}")).unwrap_or_default();
         facts.push(format!("cache L{level}"), format!("{size} {kind}{shared}"));
     }
     facts.push("memory", report.memory.total_bytes.map_or_else(unknown, units::bytes));

@@ -1,3 +1,4 @@
+use super::devices::Devices;
 use crate::exit::{self, Exit, UsageError};
 use crate::load::LayoutArgs;
 use crate::{interrupt, progress, table, units};
@@ -17,31 +18,32 @@ use trine_model::DeviceName;
 ///
 /// Checks the header, the tokenizer, the chat template and the rotary positions, reads all weights once, and measures how well the
 /// model predicts a short English text. Each finding comes with evidence and a remedy. The exit status is 5 if there is a warning
-/// or an error, also for a file that does not open; notes do not count.
+/// or an error, also for a file that does not open; notes do not count. Without a model, shows the machine, as `trine devices` does.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     trine doctor model.gguf\n  \
     trine doctor model.gguf --tokenizer tokenizer.json\n  \
+    trine doctor                                 the machine, without a model\n  \
     trine doctor model.gguf --quick              without reading the weights\n  \
     trine doctor model.gguf --compare-devices cpu,cpu:scalar\n  \
     trine doctor folder/ --json | jq '.findings[].title'")]
 pub struct Doctor {
     /// Model: a GGUF or safetensors file, or its folder
-    model: PathBuf,
+    model: Option<PathBuf>,
     /// Use this tokenizer instead of the model's
     ///
     /// A tokenizer.json, a tokenizer.model, a GGUF file, or a folder with one of them.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "model")]
     tokenizer: Option<PathBuf>,
     #[command(flatten)]
     layouts: LayoutArgs,
     /// Report the first operation whose results differ between two devices
     ///
     /// The first device is the reference, and must be a CPU.
-    #[arg(long, value_name = "A,B", value_delimiter = ',', num_args = 1, conflicts_with = "quick")]
+    #[arg(long, value_name = "A,B", value_delimiter = ',', num_args = 1, requires = "model", conflicts_with = "quick")]
     compare_devices: Vec<DeviceName>,
     /// Check the header only
-    #[arg(long)]
+    #[arg(long, requires = "model")]
     quick: bool,
     /// Print one line of JSON; unknown values are null
     #[arg(long)]
@@ -50,6 +52,7 @@ pub struct Doctor {
 
 impl Doctor {
     pub fn run(self) -> Result<Exit> {
+        let Some(model) = &self.model else { return Devices::new(self.json).run() };
         let compare_devices = match &self.compare_devices[..] {
             [] => None,
             [reference, device] => Some([reference.clone(), device.clone()]),
@@ -66,7 +69,7 @@ impl Doctor {
             compare_devices,
             layouts: self.layouts.formats(),
         };
-        let report = examine(&self.model, &options, &mut |done, total| {
+        let report = examine(model, &options, &mut |done, total| {
             bar.set_length(total);
             bar.set_position(done);
             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -76,15 +79,15 @@ impl Doctor {
         let mut out = std::io::stdout().lock();
         if self.json {
             let healthy = report.is_healthy();
-            let object = json!({ "path": self.model, "healthy": healthy, "findings": report.findings, "smoke_test": report.smoke_test });
+            let object = json!({ "path": model, "healthy": healthy, "findings": report.findings, "smoke_test": report.smoke_test });
             writeln!(out, "{object}")?;
         } else {
-            self.print(&report, &mut out)?;
+            self.print(model, &report, &mut out)?;
         }
         Ok(if report.is_healthy() { Exit::Done } else { Exit::Findings })
     }
 
-    fn print(&self, report: &DoctorReport, out: &mut impl Write) -> Result<()> {
+    fn print(&self, model: &Path, report: &DoctorReport, out: &mut impl Write) -> Result<()> {
         for finding in &report.findings {
             let severity = match finding.severity {
                 Severity::Note => "note",
@@ -98,8 +101,10 @@ impl Doctor {
         if let Some(smoke_test) = &report.smoke_test {
             writeln!(
                 out,
-                "{} tokens of plain English: {:.2} bits per byte (letters alone: {:.2})",
-                smoke_test.tokens, smoke_test.bits_per_byte, smoke_test.letters_bits_per_byte
+                "{} of plain English: {:.2} bits per byte (letters alone: {:.2})",
+                units::plural(smoke_test.tokens, "token"),
+                smoke_test.bits_per_byte,
+                smoke_test.letters_bits_per_byte
             )?;
         }
         let looked = CHECKS.iter().map(|check| check.name).collect::<Vec<_>>().join(", ");
@@ -111,8 +116,8 @@ impl Doctor {
         let counts: Vec<String> = counts.map(|(count, what)| units::plural(count as u64, what)).collect();
         let counts = if counts.is_empty() { "nothing found".to_owned() } else { counts.join(" and ") };
         writeln!(out, "{counts}; looked at {looked}")?;
-        if !self.model.exists() && self.model != Path::new(EMBEDDED) {
-            note!("hint: {}", table::visible(&exit::no_model(&self.model)));
+        if !model.exists() && model != Path::new(EMBEDDED) {
+            note!("hint: {}", table::visible(&exit::no_model(model)));
         }
         Ok(())
     }

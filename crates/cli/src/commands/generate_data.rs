@@ -144,12 +144,15 @@ impl GenerateData {
         } else if !self.quiet {
             let kept = |kept: bool| if kept { "kept" } else { "dropped" };
             note!(
-                "{}: {} texts of {} tokens; {cut} cut off ({}), {duplicates} duplicates ({}); {rate:.0} tokens/s",
+                "{}: {} of {}; {} cut off ({}), {} ({}); {} tokens/s",
                 self.out.display(),
-                units::count(texts),
-                units::count(tokens),
+                units::plural(texts, "text"),
+                units::plural(tokens, "token"),
+                units::count(cut),
                 kept(self.keep_cut),
-                kept(!self.unique)
+                units::plural(duplicates, "duplicate"),
+                kept(!self.unique),
+                units::measured(rate)
             );
         }
         if cut > 0 && texts == 0 && !self.keep_cut {

@@ -344,7 +344,15 @@ fn print(report: &InfoReport, out: &mut impl Write) -> std::io::Result<()> {
     if let Some(shape) = &report.shape {
         let (hidden, intermediate) = (shape.hidden_size, shape.intermediate_size);
         facts.push("layers", format!("{}, hidden size {hidden}, intermediate size {intermediate}", shape.n_layers));
-        facts.push("heads", format!("{} of size {}, {} KV heads", shape.n_heads, shape.head_dim, shape.n_kv_heads));
+        facts.push(
+            "heads",
+            format!(
+                "{} of size {}, {}",
+                shape.n_heads,
+                shape.head_dim,
+                units::plural(shape.n_kv_heads as u64, "KV head")
+            ),
+        );
         facts.push("vocabulary", units::count(shape.vocab_size as u64));
         facts.push("context length", units::count(shape.context_length as u64));
         if shape.bit_linear {
@@ -353,7 +361,7 @@ fn print(report: &InfoReport, out: &mut impl Write) -> std::io::Result<()> {
     }
     match &report.tokenizer {
         Some(tokenizer) => {
-            facts.push("tokenizer", format!("{}, {} tokens", tokenizer.kind, units::count(tokenizer.tokens as u64)));
+            facts.push("tokenizer", format!("{}, {}", tokenizer.kind, units::plural(tokenizer.tokens as u64, "token")));
             let show = |token: &TokenReport| format!("{} `{}`", token.id, token.name.as_deref().unwrap_or(""));
             let bos = tokenizer.bos.as_ref().map_or("none".to_owned(), show);
             facts.push("BOS", format!("{bos}{}", if tokenizer.adds_bos { "" } else { " (not added)" }));
@@ -406,7 +414,7 @@ fn print(report: &InfoReport, out: &mut impl Write) -> std::io::Result<()> {
 /// A value on one line, shortened if it is long.
 fn cut(text: String) -> String {
     match text.char_indices().nth(LINE) {
-        Some((at, _)) => format!("{}... ({} bytes)", &text[..at], units::count(text.len() as u64)),
+        Some((at, _)) => format!("{}... ({})", &text[..at], units::plural(text.len() as u64, "byte")),
         None => text,
     }
 }

@@ -92,19 +92,18 @@ impl Quantize {
             report.formats.iter().map(|(format, count)| format!("{count} in {format}")).collect();
         writeln!(
             out,
-            "{}: {} tensors, {}; {} unchanged; {before} -> {after}",
+            "{}: {}, {}; {} unchanged; tensors {before} -> {after}",
             self.output.display(),
-            report.formats.values().sum::<usize>(),
+            units::plural(report.formats.values().sum::<usize>() as u64, "tensor"),
             formats.join(", "),
             report.kept + report.unfit.len(),
         )?;
-        let exceptions = [(&report.replaced, "have a format with shorter blocks"), (&report.unfit, "are unchanged")];
+        let exceptions = [(&report.replaced, "in a format with shorter blocks"), (&report.unfit, "unchanged")];
         for (tensors, what) in exceptions {
-            if let [first, ..] = &tensors[..] {
-                let (count, block) = (tensors.len(), format.block);
-                note!(
-                    "warning: {count} tensors {what}: their rows are not multiples of {block} weights ({first}, ...)"
-                );
+            if let [first, rest @ ..] = &tensors[..] {
+                let (count, block) = (units::plural(tensors.len() as u64, "tensor"), format.block);
+                let more = if rest.is_empty() { "" } else { ", ..." };
+                note!("warning: {count} {what}: rows are not multiples of {block} weights ({first}{more})");
             }
         }
         Ok(Exit::Done)

@@ -7,7 +7,7 @@ use crate::sampling::{self, SamplingArgs};
 use crate::template::{self, TemplateArgs};
 use crate::terminal::Quiet;
 use crate::wrap::Printer;
-use crate::{input, interrupt, table};
+use crate::{input, interrupt, table, units};
 use anyhow::Result;
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -248,6 +248,10 @@ impl Run {
         }
         if !self.quiet {
             aside!("{}", answer.summary());
+        }
+        if self.verbose {
+            let used = llm.activation_bytes().map_or("unknown".to_owned(), units::bytes);
+            aside!("activations {used}, planned with kernels and sampling {}", units::bytes(llm.memory().scratch));
         }
         Ok(if matches!(answer.finish, FinishReason::Cancelled) { Exit::Interrupted } else { Exit::Done })
     }

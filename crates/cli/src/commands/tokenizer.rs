@@ -127,12 +127,12 @@ impl TrainTokenizer {
         } else {
             writeln!(
                 out,
-                "{}: {} tokens, trained in {seconds:.1} s on {} documents of {}, {} tokens, {bytes_per_token:.3} bytes per token",
+                "{}: {}, trained in {seconds:.1} s on {} of {}, {}, {bytes_per_token:.2} bytes per token",
                 self.output.display(),
-                tokenizer.len(),
-                units::count(documents),
+                units::plural(tokenizer.len() as u64, "token"),
+                units::plural(documents, "document"),
                 units::bytes(bytes),
-                units::count(tokens),
+                units::plural(tokens, "token"),
             )?;
         }
         if tokenizer.len() < self.vocab_size {

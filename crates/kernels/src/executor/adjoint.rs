@@ -185,6 +185,11 @@ impl CpuExecutor {
     }
 }
 
+/// Bytes that [`CpuExecutor::rms_norm_back`] needs beside its operands.
+pub fn rms_norm_back_bytes(rows: usize, width: usize) -> usize {
+    rows.div_ceil(ROW_CHUNK) * width * size_of::<f32>()
+}
+
 fn row(x: &[f32], i: usize, width: usize) -> &[f32] {
     &x[i * width..][..width]
 }

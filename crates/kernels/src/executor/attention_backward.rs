@@ -1,10 +1,11 @@
 //! Gradients of attention: a sequence and a KV head per task.
 
 use super::disjoint::Disjoint;
-use super::gemm::{Product, gemm};
+use super::gemm::{Product, gemm, gemm_bytes};
 use super::scratch::{BackwardScratch, lock};
 use super::{CpuExecutor, MIN_PARALLEL_WORK};
 use crate::attention::backward::{AttentionBackward, BackwardTile, KEYS, ROWS, WIDTH};
+use crate::attention::options::AttentionOptions;
 use crate::cache_line::CacheLine;
 use crate::gemm::{Factors, Strided};
 use crate::kv::Span;
@@ -51,6 +52,24 @@ impl CpuExecutor {
             self.pool.run(tasks, &body)
         }
     }
+}
+
+/// Bytes that [`CpuExecutor::attention_back`] needs beside its operands: the scratch of all threads.
+pub fn attention_back_bytes(
+    [n_heads, n_kv_heads, dim]: [usize; 3],
+    options: AttentionOptions,
+    spans: &[Span],
+    threads: usize,
+) -> usize {
+    let group = n_heads / n_kv_heads;
+    let rows = (ROWS / group).max(1) * group;
+    let tokens = spans.iter().map(|span| span.tokens).max().unwrap_or(0);
+    let seen = tokens.min(KEYS);
+    let scores = if options.softcap.is_some() { 3 } else { 2 };
+    let packed = [[rows, seen, dim], [seen, dim, rows], [rows, dim, seen]].map(gemm_bytes).into_iter().max();
+    let floats = (3 * rows + 2 * tokens) * dim * size_of::<f32>();
+    let lines = (scores * rows * WIDTH + 2 * rows) * size_of::<CacheLine>();
+    threads.min(spans.len() * n_kv_heads) * (floats + lines + packed.unwrap_or(0))
 }
 
 /// The gradients of one KV head of a sequence, and of its query heads.

@@ -48,6 +48,18 @@ impl CpuExecutor {
     }
 }
 
+/// Elements of packed blocks of both factors.
+fn packed_len([m, n, k]: [usize; 3]) -> [usize; 2] {
+    // An odd depth has room for another, so that pairs are whole.
+    let depth = k.min(DEPTH).next_multiple_of(2);
+    [m.min(BAND).next_multiple_of(ROWS) * depth, n.min(BAND).next_multiple_of(COLS) * depth]
+}
+
+/// Bytes that [`CpuExecutor::gemm`] needs beside its operands for a shape of `[m, n, k]`.
+pub fn gemm_bytes(shape: [usize; 3]) -> usize {
+    packed_len(shape).iter().sum::<usize>() * size_of::<f32>()
+}
+
 /// Computes a product on the calling thread. Rows of `out` are `stride` apart; what is between them is kept.
 ///
 /// # Panics
@@ -78,11 +90,8 @@ fn product(
     }
     a.check(m, k);
     b.check(k, n);
-    let (rows, cols) = (m.min(BAND), n.min(BAND));
-    let (whole_rows, whole_cols) = (rows.next_multiple_of(ROWS), cols.next_multiple_of(COLS));
-    // An odd depth has room for another, so that pairs are whole.
-    let depth = k.min(DEPTH).next_multiple_of(2);
-    let (pack_a, pack_b) = packed.of::<f32>((whole_rows + whole_cols) * depth).split_at_mut(whole_rows * depth);
+    let (rows, cols, [len_a, len_b]) = (m.min(BAND), n.min(BAND), packed_len(job.shape));
+    let (pack_a, pack_b) = packed.of::<f32>(len_a + len_b).split_at_mut(len_a);
     for row in (0..m).step_by(rows) {
         for col in (0..n).step_by(cols) {
             let (rows, cols) = (rows.min(m - row), cols.min(n - col));

@@ -1,12 +1,12 @@
 //! Runs kernels on a thread pool: cuts operations into tasks and owns all memory that kernels need.
 
-mod adjoint;
+pub(crate) mod adjoint;
 pub(crate) mod attention;
-mod attention_backward;
+pub(crate) mod attention_backward;
 mod disjoint;
 mod elementwise;
 mod experts;
-mod gemm;
+pub(crate) mod gemm;
 pub(crate) mod pool;
 mod product;
 mod quantize;

@@ -120,7 +120,7 @@ pub fn expect(then: &BenchReport, tests: &[Test], path: &Path) -> Result<(), Err
 pub fn compare(now: &BenchReport, then: &BenchReport, path: &Path) -> Result<Vec<Comparison>, Error> {
     let machine = |report: &BenchReport| {
         let (cpu, cores) = (report.machine.cpu.as_deref().unwrap_or("unknown CPU"), report.machine.cores);
-        format!("{cpu}, {} cores, {}", cores.map_or("unknown".into(), |n| n.to_string()), report.machine.os)
+        format!("{cpu}, cores: {}, {}", cores.map_or("unknown".into(), |n| n.to_string()), report.machine.os)
     };
     // What a model is, since the same file has many paths, and a path may have another file tomorrow.
     let model = |report: &BenchReport| {

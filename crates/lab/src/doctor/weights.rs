@@ -27,7 +27,7 @@ fn run(context: &mut Context) -> Vec<Finding> {
     let mut list = |severity, title: &str, remedy: &str, is: &dyn Fn(&TensorStats) -> Option<String>| {
         let found: Vec<(&str, String)> = tensors.iter().filter_map(|t| Some((&*t.name, is(t)?))).collect();
         if let [(name, evidence), rest @ ..] = &found[..] {
-            let more = if rest.is_empty() { String::new() } else { format!("; and {} tensors more", rest.len()) };
+            let more = if rest.is_empty() { String::new() } else { format!("; and {} more", rest.len()) };
             findings.push(Finding::new(severity, title, format!("{name}: {evidence}{more}"), remedy));
         }
     };

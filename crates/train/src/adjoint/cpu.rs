@@ -1,13 +1,13 @@
 //! The backward pass on a CPU.
 
-use super::quantize::{blend, encode, float, i2_s, ternary};
+use super::quantize::{blend, effective, encode, i2_s, masters_of_ternary, ternary};
 use super::{Adjoint, Rounding};
 use crate::optimizer::{Hyperparameters, Rule};
 use trine_backend::cpu::{Act, Pass, Weight};
 use trine_backend::{Activation, Backend, Cpu, Error, Role, Rope};
 use trine_kernels::{AttentionBackward, AttentionOptions, Factors, Strided};
+use trine_tensor::View;
 use trine_tensor::format::{F32, I2_S};
-use trine_tensor::{Format, View};
 
 impl Adjoint for Cpu {
     fn copy(&mut self, x: &Act) -> Act {
@@ -35,6 +35,14 @@ impl Adjoint for Cpu {
         self.executor().sum_of_squares(x.data())
     }
 
+    fn master(&mut self, view: &View, rounding: Rounding) -> Act {
+        let mut values = view.decode();
+        if rounding == Rounding::Ternary {
+            masters_of_ternary(&mut values);
+        }
+        self.to_device(&values, view.cols())
+    }
+
     fn quantize(
         &mut self,
         name: &str,
@@ -45,11 +53,12 @@ impl Adjoint for Cpu {
     ) -> Result<Weight, Error> {
         let (cols, weights) = (shape.last().copied().unwrap_or(1), master.data());
         let executor = self.executor();
-        let (format, role, bytes): (&'static Format, _, _) = match rounding {
-            Rounding::Float(format) => (format, float(role), encode(executor, format, weights)),
-            Rounding::Ternary if cols.is_multiple_of(I2_S.block) => (&I2_S, role, i2_s(executor, weights)),
-            Rounding::Ternary => (&F32, role, ternary(executor, weights)),
-            Rounding::Blend(share) => (&F32, float(role), blend(executor, weights, share)),
+        let (format, role) = effective(rounding, role, cols);
+        let bytes = match rounding {
+            Rounding::Float(format) => encode(executor, format, weights),
+            Rounding::Ternary if format == &I2_S => i2_s(executor, weights),
+            Rounding::Ternary => ternary(executor, weights),
+            Rounding::Blend(share) => blend(executor, weights, share),
         };
         let view = View::new(name, format, shape.to_vec(), bytes).expect("as many bytes as the format has");
         self.upload(view, role)

@@ -1,12 +1,13 @@
 //! The backward pass: for each operation of a backend, the gradients of its inputs from that of its output.
 
 mod cpu;
+mod plan;
 mod quantize;
 
 use crate::optimizer::{Hyperparameters, Rule};
 use trine_backend::{Activation, Backend, Error, Role, Rope};
 use trine_kernels::{AttentionOptions, Factors};
-use trine_tensor::Format;
+use trine_tensor::{Format, View};
 
 /// How a float32 master weight becomes the effective weight of the forward pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,6 +36,8 @@ pub trait Adjoint: Backend {
     /// Sum of squares in double precision: NaN or infinite if any value is.
     fn sum_of_squares(&mut self, x: &Self::Act) -> f64;
 
+    /// The float32 master of a weight. One that is ternary is scaled so that [`Rounding::Ternary`] gives its effective weight again.
+    fn master(&mut self, view: &View, rounding: Rounding) -> Self::Act;
     /// The effective weight of a master weight.
     ///
     /// # Errors

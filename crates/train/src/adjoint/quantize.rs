@@ -1,14 +1,32 @@
 //! From float32 master weights to the bytes of effective weights, by all threads.
 
+use super::Rounding;
 use std::sync::{Mutex, PoisonError};
 use trine_backend::Role;
 use trine_kernels::CpuExecutor;
 use trine_tensor::Format;
 use trine_tensor::format::{F32, I2_S};
 
-/// The role of a weight that is not quantized, whose inputs are not either.
-pub(super) fn float(role: Role) -> Role {
-    if role == Role::BitLinear { Role::Linear } else { role }
+/// The format and role of effective weights in rows of `cols`. Inputs of a weight that is not quantized are not either.
+pub(super) fn effective(rounding: Rounding, role: Role, cols: usize) -> (&'static Format, Role) {
+    let float = if role == Role::BitLinear { Role::Linear } else { role };
+    match rounding {
+        Rounding::Float(format) => (format, float),
+        Rounding::Ternary if cols.is_multiple_of(I2_S.block) => (&I2_S, role),
+        Rounding::Ternary => (&F32, role),
+        Rounding::Blend(_) => (&F32, float),
+    }
+}
+
+/// Scales a matrix that is ternary, `s` times {-1, 0, 1}, so that [`Rounding::Ternary`] gives `s` again: its scale is the mean of `|w|`, which counts
+/// zeros. Other matrices stay as they are.
+pub(super) fn masters_of_ternary(weights: &mut [f32]) {
+    let Some(s) = weights.iter().map(|w| w.abs()).find(|&w| w > 0.0) else { return };
+    if weights.iter().all(|&w| w == 0.0 || w.abs() == s) {
+        let others = weights.iter().filter(|&&w| w != 0.0).count();
+        let factor = weights.len() as f64 / others as f64;
+        weights.iter_mut().for_each(|w| *w = (f64::from(*w) * factor) as f32);
+    }
 }
 
 /// Weights of a task.

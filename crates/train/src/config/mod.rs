@@ -6,6 +6,8 @@ mod resume;
 use crate::optimizer::Optimizer;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use trine_tensor::Format;
+use trine_tensor::format::{BF16, F16, F32};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -154,6 +156,17 @@ pub enum Precision {
     Bf16,
     /// Factors are rounded to float16; the loss is scaled so that gradients do not vanish.
     F16,
+}
+
+impl Precision {
+    /// The format of weights that are not quantized.
+    pub fn format(self) -> &'static Format {
+        match self {
+            Precision::F32 => &F32,
+            Precision::Bf16 => &BF16,
+            Precision::F16 => &F16,
+        }
+    }
 }
 
 /// `[train.loss_scale]`: the factor of the loss in float16, so that small gradients do not vanish (arXiv:1710.03740).

@@ -30,8 +30,8 @@ static FIXED: &[(&str, &[&str])] = &[
 /// Tables whose other keys influence the weights from then on.
 const TABLES: [&str; 7] = ["model", "data", "train", "quantization", "optimizer", "schedule", "distill"];
 /// Keys of these tables that do not.
-const NO_INFLUENCE: [&str; 5] =
-    ["data.files", "data.cache", "train.threads", "train.grad_checkpoint", "model.context_length"];
+const NO_INFLUENCE: [&str; 6] =
+    ["data.files", "data.cache", "train.threads", "train.grad_checkpoint", "model.context_length", "distill.teacher"];
 /// Keys that name files. [`Config::recipe`] leaves them out.
 const PATHS: [&str; 5] = ["model.from", "model.tokenizer", "data.files", "data.cache", "distill.teacher"];
 

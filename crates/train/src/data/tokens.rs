@@ -2,6 +2,7 @@
 
 use super::tokenize::{Document, Unspelled};
 use trine_tensor::Bytes;
+use trine_text::Tokenizer;
 
 /// The tokens of all documents.
 #[derive(Debug)]
@@ -13,6 +14,24 @@ pub struct Corpus {
     pub unspelled: Unspelled,
     /// A hash of all that the tokens depend on: texts, tokenizer and settings.
     pub key: String,
+}
+
+impl Corpus {
+    /// Holds out the end of the last document where no document is held out: this share of all tokens, if that leaves more than `least` for
+    /// training. Returns the number of tokens.
+    pub fn hold_out_tail(&mut self, share: f64, least: usize, tokenizer: &Tokenizer) -> Option<usize> {
+        let tokens = ((share * self.train.tokens() as f64) as usize).max(2);
+        let last = self.train.len().checked_sub(1).filter(|_| share > 0.0 && self.validation.is_empty())?;
+        let rest = self.train.document_len(last).checked_sub(tokens).filter(|&rest| rest > least)?;
+        let tail: Vec<u32> = self.train.document(last).skip(rest).collect();
+        let bytes = tokenizer.decode(&tail).len() as u32;
+        let (start, _, all) = self.train.documents[last];
+        self.train.documents[last] = (start, rest as u32, all.saturating_sub(bytes));
+        self.validation.documents.push((start + rest as u64, tokens as u32, bytes));
+        // Who continues an older run would see other rows.
+        self.key.push_str("-tail");
+        Some(tokens)
+    }
 }
 
 /// The tokens of documents.

@@ -3,7 +3,7 @@
 use super::{Hyperparameters, Rule};
 use trine_kernels::{AdamW, CpuExecutor};
 
-pub static RULE: Rule = Rule { states: &["m", "v"], update };
+pub static RULE: Rule = Rule { states: &["m", "v"], scratch: |_| 0, update };
 
 fn update(
     executor: &mut CpuExecutor,

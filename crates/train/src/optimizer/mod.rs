@@ -34,6 +34,8 @@ pub struct Rule {
     /// The float32 states that the rule keeps for each weight between steps, such as the mean of its gradients. They begin as zeros; checkpoints
     /// keep them as tensors with these names as suffixes, `blk.0.ffn_up.weight.m`.
     pub states: &'static [&'static str],
+    /// Bytes that an update of a weight of so many rows and columns takes beside the states.
+    pub scratch: fn([usize; 2]) -> usize,
     /// Updates a weight, `[rows, cols]`, by its gradient of the same shape. There is one slice for each of `states`.
     pub update: RuleUpdate,
 }

@@ -3,7 +3,12 @@
 use super::{Hyperparameters, Rule};
 use trine_kernels::{CpuExecutor, Factors, Strided};
 
-pub static RULE: Rule = Rule { states: &["m"], update };
+pub static RULE: Rule = Rule { states: &["m"], scratch, update };
+
+/// The update and the next iterate of its shape, and two products of the shorter side.
+fn scratch([rows, cols]: [usize; 2]) -> usize {
+    2 * size_of::<f32>() * (rows * cols + rows.min(cols).pow(2))
+}
 
 /// Coefficients of the quintic iteration that brings singular values near 1.
 const QUINTIC: [f32; 3] = [3.4445, -4.775, 2.0315];

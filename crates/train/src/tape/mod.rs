@@ -11,6 +11,7 @@ pub use op::{Var, unsupported_operation};
 pub use parameter::{MasterWeight, Parameter, TapeWeight};
 
 use crate::adjoint::{Adjoint, Rounding};
+use crate::config::{Config, Precision, WeightQuantization};
 use op::{OpId, Recorded, SavedVar};
 use std::ops::Range;
 use std::rc::Rc;
@@ -129,6 +130,24 @@ impl<B: Adjoint> Tape<B> {
             pass: None,
             failure: None,
         }
+    }
+
+    /// The tape that a configuration asks for.
+    pub(crate) fn of(device: B, config: &Config) -> Tape<B> {
+        let Config { train, quantization, .. } = config;
+        let outer = Rounding::Float(train.precision.format());
+        let inner = match quantization.weights {
+            WeightQuantization::None => outer,
+            WeightQuantization::Ternary => Rounding::Ternary,
+        };
+        let mut tape = Tape::new(device, inner, outer);
+        tape.set_activation_checkpointing(train.grad_checkpoint);
+        tape.set_factors(match train.precision {
+            Precision::F32 => Factors::F32,
+            Precision::Bf16 => Factors::Bf16,
+            Precision::F16 => Factors::F16,
+        });
+        tape
     }
 
     /// Chooses the weights that are frozen, by the names of their tensors, among those uploaded from now on. By default, none is.
@@ -303,17 +322,6 @@ impl<B: Adjoint> Tape<B> {
     }
 }
 
-/// Scales a matrix that is ternary, `s` times {-1, 0, 1}, so that [`Rounding::Ternary`] gives `s` again: its scale is the mean of `|w|`, which counts
-/// zeros. Other matrices stay as they are.
-fn masters_of_ternary(weights: &mut [f32]) {
-    let Some(s) = weights.iter().map(|w| w.abs()).find(|&w| w > 0.0) else { return };
-    if weights.iter().all(|&w| w == 0.0 || w.abs() == s) {
-        let others = weights.iter().filter(|&&w| w != 0.0).count();
-        let factor = weights.len() as f64 / others as f64;
-        weights.iter_mut().for_each(|w| *w = (f64::from(*w) * factor) as f32);
-    }
-}
-
 /// Models with such operations are those that [`unsupported_operation`] finds.
 fn rejected(what: &str) -> ! {
     panic!("the tape has no gradient of {what}")
@@ -335,11 +343,8 @@ impl<B: Adjoint> Backend for Tape<B> {
         let weight = if (self.frozen)(&name) {
             TapeWeight::Frozen(self.device.upload(view, role)?)
         } else {
-            let (mut values, cols, rounding) = (view.decode(), view.cols(), self.rounding(role));
-            if rounding == Rounding::Ternary {
-                masters_of_ternary(&mut values);
-            }
-            let values = self.device.to_device(&values, cols);
+            let rounding = self.rounding(role);
+            let values = self.device.master(&view, rounding);
             let grad = self.device.zeros_like(&values);
             let effective = self.device.quantize(&name, &shape, role, &values, rounding)?;
             TapeWeight::Trained(MasterWeight { values, grad, effective })

@@ -2,23 +2,74 @@
 //!
 //! Teacher and student may have different tokenizers: see [`VocabMap`].
 
+mod plan;
 mod vocab_map;
+
+pub use plan::TeacherPlan;
 
 use self::vocab_map::VocabMap;
 use crate::adjoint::Adjoint;
 use crate::config::DistillConfig;
-use crate::data::TokenizedDocuments;
+use crate::data::{TokenizedDocuments, hex};
 use crate::{Error, Result};
+use sha2::{Digest, Sha256};
 use std::ops::ControlFlow;
 use trine_backend::cpu::Act;
 use trine_backend::{BLOCK_LEN, Backend, Batch, CacheId, Cpu, CpuOptions};
 use trine_model::runner::{Output, Want};
 use trine_model::{DeviceOptions, Language, ModelOptions, Runner, Spec, load, open_file};
 use trine_tensor::format::F32;
-use trine_tensor::{File, OpenOptions};
+use trine_tensor::{File, Metadata, OpenOptions, View};
 
+/// Bytes at each end of a tensor by which a teacher is known.
+const EDGE: usize = 1 << 12;
 /// Maximum number of documents from which a [`VocabMap`] is estimated.
 const DOCUMENTS: usize = 4096;
+
+/// Opens the teacher's file.
+///
+/// # Errors
+/// When it is no model, or its context is shorter than `sequence` tokens.
+fn open(distill: &DistillConfig, sequence: usize) -> Result<(File, Spec)> {
+    let file = open_file(&distill.teacher, &OpenOptions::default())?;
+    let spec = Spec::of(&file)?;
+    if spec.context_length < sequence {
+        return Err(Error::Config {
+            key: "distill.teacher".into(),
+            expected: format!("a model with a context of at least {sequence} tokens, `train.sequence`"),
+            found: format!("a context of {}", spec.context_length),
+        });
+    }
+    Ok((file, spec))
+}
+
+/// A hash of a model: of its metadata, and of the beginning and the end of each of its tensors.
+fn hash(file: &File) -> String {
+    let mut hash = Sha256::new();
+    for (key, value) in file.metadata().iter() {
+        hash.update(format!("{key:?} {value:?}\n"));
+    }
+    let mut tensors: Vec<&View> = file.tensors().collect();
+    tensors.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    for View { name, format, shape, bytes, .. } in tensors {
+        let edge = bytes.len().min(EDGE);
+        hash.update(format!("{name:?} {format} {shape:?}\n"));
+        hash.update(&bytes[..edge]);
+        hash.update(&bytes[bytes.len() - edge..]);
+    }
+    hex(hash)
+}
+
+/// How the teacher runs.
+fn options(threads: Option<usize>) -> CpuOptions {
+    let options = CpuOptions::default();
+    CpuOptions { threads: threads.unwrap_or(options.threads), ..options }
+}
+
+fn same_vocabulary(teacher: &File, student: &Metadata) -> bool {
+    let tokens = |metadata: &Metadata| metadata.get("tokenizer.ggml.tokens").cloned();
+    tokens(teacher.metadata()) == tokens(student)
+}
 
 pub struct Teacher {
     runner: Box<dyn Runner>,
@@ -27,6 +78,8 @@ pub struct Teacher {
     /// Its cache, and how many blocks that has.
     cache: Option<(CacheId, usize)>,
     output: Output,
+    /// By which another teacher is known.
+    pub hash: String,
 }
 
 /// The teacher's logits for rows of a batch.
@@ -38,7 +91,7 @@ pub struct TeacherLogits {
 }
 
 impl Teacher {
-    /// Loads the teacher for a student with the tokenizer of the file `student`, trained on `texts`.
+    /// Loads the teacher for a student whose tokenizer is in the metadata `student`, trained on `texts`.
     ///
     /// # Errors
     /// When the teacher cannot be loaded, or its context is shorter than `sequence` tokens.
@@ -46,34 +99,23 @@ impl Teacher {
         distill: &DistillConfig,
         threads: Option<usize>,
         sequence: usize,
-        student: &File,
+        student: &Metadata,
         texts: &TokenizedDocuments,
     ) -> Result<Teacher> {
-        let file = open_file(&distill.teacher, &OpenOptions::default())?;
-        let context = Spec::of(&file)?.context_length;
-        if context < sequence {
-            return Err(Error::Config {
-                key: "distill.teacher".into(),
-                expected: format!("a model with a context of at least {sequence} tokens, `train.sequence`"),
-                found: format!("a context of {context}"),
-            });
-        }
-        let mut options = CpuOptions::default();
-        options.threads = threads.unwrap_or(options.threads);
-        let device = DeviceOptions { cpu: options, ..DeviceOptions::default() };
+        let (file, _) = open(distill, sequence)?;
+        let device = DeviceOptions { cpu: options(threads), ..DeviceOptions::default() };
         let mut runner = load(&file, &device, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))?;
         // A text may have more tokens in the teacher's vocabulary than in the student's.
         runner.limit_context(runner.spec().longest_context_like(sequence));
-        let tokens = |file: &File| file.metadata().get("tokenizer.ggml.tokens").cloned();
-        let vocab_map = match tokens(&file) == tokens(student) {
+        let vocab_map = match same_vocabulary(&file, student) {
             true => None,
             false => {
                 let step = texts.len().div_ceil(DOCUMENTS).max(1);
                 let texts = (0..texts.len()).step_by(step).map(|document| texts.document(document).collect());
-                Some(VocabMap::new(Language::of(&file)?.tokenizer, Language::of(student)?.tokenizer, texts))
+                Some(VocabMap::new(Language::of(&file)?.tokenizer, Language::of_metadata(student)?.tokenizer, texts))
             }
         };
-        Ok(Teacher { runner, vocab_map, cache: None, output: Output::default() })
+        Ok(Teacher { runner, vocab_map, cache: None, output: Output::default(), hash: hash(&file) })
     }
 
     /// The logits for a batch in `blocks` KV blocks, on the student's device. `temperature` divides them where probabilities are mapped between

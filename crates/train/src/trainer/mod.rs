@@ -3,8 +3,8 @@
 mod save;
 mod step;
 
-use crate::adjoint::{Adjoint, Rounding};
-use crate::config::{Config, Precision, TrainConfig, WeightQuantization};
+use crate::adjoint::Adjoint;
+use crate::config::{Config, Precision, TrainConfig};
 use crate::data::{PackedDataset, PackedRow};
 use crate::export::{FileLayout, Formats};
 use crate::scaler::Scaler;
@@ -20,9 +20,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trine_backend::cpu::Act;
 use trine_backend::{BLOCK_LEN, Backend, Batch, CacheId, Cpu};
-use trine_kernels::Factors;
 use trine_model::{Model, ModelOptions};
-use trine_tensor::format::{BF16, F16, F32};
+use trine_tensor::format::F32;
 
 /// A training run, with all that it has on its device and in its output folder.
 pub struct Trainer {
@@ -63,6 +62,9 @@ struct State {
     /// A hash of the texts, the tokenizer, and how those are read.
     #[serde(default)]
     data: Option<String>,
+    /// A hash of the teacher, if there is one.
+    #[serde(default)]
+    teacher: Option<String>,
     step: u64,
     /// Steps whose gradients overflowed. They do not count for the schedule and the optimizer.
     #[serde(default)]
@@ -125,24 +127,11 @@ impl Trainer {
     ) -> Result<Trainer> {
         let Setup { file, layout, train, validation, formats, device, language, data, spells_all, warnings } =
             setup::prepare(config, progress)?;
-        let outer = Rounding::Float(match config.train.precision {
-            Precision::F32 => &F32,
-            Precision::Bf16 => &BF16,
-            Precision::F16 => &F16,
-        });
-        let inner = match config.quantization.weights {
-            WeightQuantization::None => outer,
-            WeightQuantization::Ternary => Rounding::Ternary,
-        };
-        let mut tape = Tape::new(device, inner, outer);
-        tape.set_activation_checkpointing(config.train.grad_checkpoint);
-        tape.set_factors(match config.train.precision {
-            Precision::F32 => Factors::F32,
-            Precision::Bf16 => Factors::Bf16,
-            Precision::F16 => Factors::F16,
-        });
+        let mut tape = Tape::of(device, config);
         let options = ModelOptions { gguf_names: true, ..ModelOptions::default() };
         let model = Model::load(&mut tape, &file, options, &mut |_| ControlFlow::Continue(()))?;
+        // Its pages make room for the optimizer states.
+        drop(file);
         let Tape { device, params, .. } = &mut tape;
         let mut states = |param: &Parameter<Cpu>| {
             let rule = config.optimizer.name.rule(param.is_inner());
@@ -155,12 +144,15 @@ impl Trainer {
         let teacher = config
             .distill
             .as_ref()
-            .map(|distill| Teacher::load(distill, config.train.threads, config.train.sequence, &file, train.tokens()))
+            .map(|distill| {
+                Teacher::load(distill, config.train.threads, config.train.sequence, &layout.metadata, train.tokens())
+            })
             .transpose()?;
         let state = State {
             config: Value::Null,
             language: Some(language),
             data: Some(data),
+            teacher: teacher.as_ref().map(|teacher| teacher.hash.clone()),
             step: 0,
             skipped: 0,
             rows: 0,
@@ -308,6 +300,14 @@ impl Trainer {
     /// # Errors
     /// When there is no memory for it.
     pub fn validate(&mut self) -> Result<Option<Validation>> {
+        // Its batches may be smaller than those of training, whose buffers serve them.
+        self.tape.device.set_tight_buffers(false);
+        let validation = self.validation_loss();
+        self.tape.device.set_tight_buffers(true);
+        validation
+    }
+
+    fn validation_loss(&mut self) -> Result<Option<Validation>> {
         let rows = self.validation.rows();
         if rows == 0 {
             return Ok(None);

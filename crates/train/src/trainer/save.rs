@@ -2,7 +2,7 @@
 
 use super::{State, Trainer};
 use crate::adjoint::{Adjoint, Rounding};
-use crate::checkpoint::{self, Checkpoint, Tensors};
+use crate::checkpoint::{self, Checkpoint};
 use crate::config::WeightQuantization;
 use crate::tape::{Parameter, Tape, TapeWeight};
 use crate::{Error, Result, export};
@@ -15,13 +15,11 @@ impl Trainer {
         self.check_weights()?;
         let folder = self.config.output.folder.clone();
         let path = checkpoint::path(&folder, self.state.step);
-        let mut tensors = Tensors::new();
-        self.each_saved(&mut |name, values| {
-            tensors.push((name.to_owned(), values.data().to_vec()));
-            Ok(())
-        })?;
         self.state.config = serde_json::to_value(&self.config).expect("configurations are plain");
-        checkpoint::write(&path, &self.state, &tensors)?;
+        let state = self.state.clone();
+        let saved = self.saved_tensors();
+        let tensors: Vec<_> = saved.iter().map(|(name, values)| (name.clone(), values.data())).collect();
+        checkpoint::write(&path, &state, &tensors)?;
         self.saved = Some(self.state.step);
         let best = self.state.best.map(|(step, _)| step);
         let steps = checkpoint::steps(&folder);
@@ -60,7 +58,11 @@ impl Trainer {
         };
         let file = Checkpoint::open(&path).map_err(damaged)?;
         let state: State = file.state().map_err(damaged)?;
-        let changed = self.config.check_resumes(&state.config)?;
+        let mut changed = self.config.check_resumes(&state.config)?;
+        // Wherever its file is.
+        if state.teacher.as_ref().zip(self.state.teacher.as_ref()).is_some_and(|(before, now)| before != now) {
+            changed.push("distill.teacher".to_owned());
+        }
         if !changed.is_empty() {
             self.warnings.push(format!("from step {step} on, these keys differ: {}", changed.join(", ")));
         }
@@ -78,27 +80,26 @@ impl Trainer {
                 found: "other texts".into(),
             });
         }
-        self.each_saved(&mut |name, values| {
-            let saved = file.tensor(name, values.data().len())?;
+        for (name, values) in self.saved_tensors() {
+            let saved = file.tensor(&name, values.data().len())?;
             values.data_mut().copy_from_slice(&saved);
-            Ok(())
-        })?;
-        self.state = state;
+        }
+        self.state = State { teacher: self.state.teacher.take(), ..state };
         self.saved = Some(step);
         Ok(())
     }
 
-    /// Calls `body` with the master and optimizer states of each trained weight, and the names of their tensors in checkpoints.
-    fn each_saved(&mut self, body: &mut dyn FnMut(&str, &mut Act) -> Result<()>) -> Result<()> {
+    /// The master and optimizer states of each trained weight, with the names of their tensors in checkpoints.
+    fn saved_tensors(&mut self) -> Vec<(String, &mut Act)> {
+        let optimizer = self.config.optimizer.name;
+        let mut saved = Vec::new();
         for (param, states) in self.tape.params.iter_mut().zip(&mut self.optimizer_states) {
-            let rule = self.config.optimizer.name.rule(param.is_inner());
+            let rule = optimizer.rule(param.is_inner());
             let Parameter { name, weight: TapeWeight::Trained(master), .. } = param else { continue };
-            body(name, &mut master.values)?;
-            for (suffix, state) in rule.states.iter().zip(states) {
-                body(&format!("{name}.{suffix}"), state)?;
-            }
+            let states = rule.states.iter().zip(states).map(|(suffix, state)| (format!("{name}.{suffix}"), state));
+            saved.extend(std::iter::once((name.clone(), &mut master.values)).chain(states));
         }
-        Ok(())
+        saved
     }
 
     /// Writes the current model, with its recipe in its metadata. Equal weights give equal files.

@@ -177,16 +177,15 @@ fn print(
         Estimate { value, .. } => format!("{value:.4}"),
     };
     let maybe = |estimate: Option<Estimate>| estimate.map_or("unknown".to_owned(), known);
-    let plural = |n: usize, what: &str| format!("{} {what}{}", units::count(n as u64), if n == 1 { "" } else { "s" });
     let sums = &report.sums;
     let mut facts = Facts::default();
     facts.push("perplexity", format!("{} per token", known(report.perplexity)));
     facts.push("nats per token", known(report.nats_per_token));
     facts.push("bits per byte", maybe(report.bits_per_byte));
     facts.push("bits per character", maybe(report.bits_per_character));
-    let (tokens, bytes, characters) =
-        (units::count(sums.tokens), units::count(sums.bytes), units::count(sums.characters));
-    facts.push("scored", format!("{tokens} tokens of {bytes} bytes, {characters} characters"));
+    let [tokens, bytes, characters] = [(sums.tokens, "token"), (sums.bytes, "byte"), (sums.characters, "character")]
+        .map(|(n, what)| units::plural(n, what));
+    facts.push("scored", format!("{tokens} of {bytes}, {characters}"));
     let ends = if text.has_ends() { " and their ends" } else { "" };
     let how = match windows {
         Windows::Sliding { context, stride } => format!("of up to {context} tokens, stride {stride}"),
@@ -194,11 +193,15 @@ fn print(
     };
     facts.push(
         "in",
-        format!("{}{ends}; {} {how}", plural(report.documents, "document"), plural(report.windows, "window")),
+        format!(
+            "{}{ends}; {} {how}",
+            units::plural(report.documents as u64, "document"),
+            units::plural(report.windows as u64, "window")
+        ),
     );
     let unit = if report.unit == Unit::Documents { "documents" } else { "windows" };
     facts.push("intervals", format!("95 %, over {unit}"));
-    facts.push("speed", format!("{:.0} tokens/s, {seconds:.1} s", sums.tokens as f64 / seconds));
+    facts.push("speed", format!("{} tokens/s, {seconds:.1} s", units::measured(sums.tokens as f64 / seconds)));
     if !report.complete {
         facts.push("interrupted", "the results are those of the tokens so far");
     }

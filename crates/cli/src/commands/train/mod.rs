@@ -13,6 +13,7 @@ mod watch;
 
 use crate::exit::{Exit, UsageError, is_closed_pipe};
 use crate::table::Facts;
+use crate::terminal::Quiet;
 use crate::{interrupt, measure, progress, units};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -24,6 +25,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use trine_kernels::cpus::Topology;
+use trine_tensor::memory;
 use trine_train::{Finished, SetupProgress, Trainer, checkpoints};
 use view::{RunView, ViewStyle};
 use watch::Watch;
@@ -95,6 +97,8 @@ impl Train {
         }
         let stop = interrupt::flag()?;
         let style = self.style();
+        // Keys that are typed would be shown in the picture.
+        let _quiet = (style == ViewStyle::Picture).then(Quiet::new);
         let bar = setup_bar(style);
         let mut prepare = |SetupProgress { what, done, total }| {
             bar.set_message(what);
@@ -134,7 +138,7 @@ impl Train {
             failed: None,
         };
         if trainer.step() >= config.train.steps {
-            note!("all {} steps are done: increase train.steps to continue", units::count(trainer.step()));
+            note!("all steps are done ({}): increase train.steps to continue", units::count(trainer.step()));
         }
         let finished = trainer.run(&mut |event| watch.event(event));
         watch.log.finish()?;
@@ -149,7 +153,10 @@ impl Train {
         if self.json {
             let Finished { model, steps, stopped } = &finished;
             let loss = watch.log.curve.points.last().map(|point| point.smooth);
-            let line = json!({ "event": "finished", "step": steps, "model": model, "stopped": stopped, "loss": loss });
+            let line = json!({
+                "event": "finished", "step": steps, "model": model, "stopped": stopped, "loss": loss,
+                "peak_memory_bytes": memory::peak_resident(),
+            });
             writeln!(std::io::stdout(), "{line}")?;
         }
         if finished.stopped {
@@ -202,7 +209,7 @@ fn summarize(finished: &Finished, watch: &Watch, plot: &Path) -> Result<()> {
     facts.push("model", format!("{} ({size})", finished.model.display()));
     let loss = watch.log.curve.points.last().map_or("unknown".to_owned(), |point| format!("{:.4}", point.smooth));
     let time = units::duration(watch.view.seconds());
-    facts.push("training", format!("loss {loss} after {} steps, {time}", units::count(finished.steps)));
+    facts.push("training", format!("loss {loss} after {}, {time}", units::plural(finished.steps, "step")));
     if let Some(validation) = watch.view.last_validation() {
         facts.push("validation", view::describe(validation));
     }

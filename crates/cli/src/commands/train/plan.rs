@@ -50,6 +50,8 @@ pub fn print(plan: &Plan, threads: usize, json: bool) -> Result<()> {
                 "gradients": memory.gradients,
                 "optimizer": memory.optimizer,
                 "activations": memory.activations,
+                "teacher": memory.teacher,
+                "program": memory.program,
                 "total": memory.total,
             },
             "free_memory_bytes": free,
@@ -62,21 +64,29 @@ pub fn print(plan: &Plan, threads: usize, json: bool) -> Result<()> {
         return Ok(());
     }
     let unknown = || "unknown".to_owned();
-    let rows = [
-        ["memory".to_owned(), String::new()],
-        ["  weights".to_owned(), units::bytes(memory.weights)],
-        ["  gradients".to_owned(), units::bytes(memory.gradients)],
-        ["  optimizer".to_owned(), units::bytes(memory.optimizer)],
-        ["  activations".to_owned(), units::bytes(memory.activations)],
-        ["  total".to_owned(), units::bytes(memory.total)],
-        ["  free now".to_owned(), free.map_or_else(unknown, units::bytes)],
+    let parts = [
+        ("weights", memory.weights),
+        ("gradients", memory.gradients),
+        ("optimizer", memory.optimizer),
+        ("activations", memory.activations),
+        ("teacher", memory.teacher),
+        ("program", memory.program),
+        ("total", memory.total),
     ];
+    let mut rows = vec![["memory".to_owned(), String::new()]];
+    rows.extend(parts.into_iter().filter(|(_, n)| *n > 0).map(|(part, n)| [format!("  {part}"), units::bytes(n)]));
+    rows.push(["  free now".to_owned(), free.map_or_else(unknown, units::bytes)]);
     writeln!(out, "{}\n", columns(&rows, 1))?;
     let mut facts = Facts::default();
     facts.push("parameters", units::count(plan.parameters));
-    facts.push("steps", format!("{}, {} tokens", units::count(plan.steps), units::count(plan.tokens)));
+    facts.push("steps", format!("{}, {}", units::count(plan.steps), units::plural(plan.tokens, "token")));
     facts.push("operations", format!("{:.3e} per token", plan.flops_per_token));
-    facts.push("f32 peak", peak.map_or_else(unknown, |peak| format!("{:.1} GFLOPS, {threads} threads", peak / 1e9)));
+    facts.push(
+        "f32 peak",
+        peak.map_or_else(unknown, |peak| {
+            format!("{} GFLOPS, {}", units::measured(peak / 1e9), units::plural(threads as u64, "thread"))
+        }),
+    );
     let share = SHARE * 100.0;
     let time = |seconds| format!("{}, at {share:.0} % of the peak", units::duration(seconds));
     facts.push("expected time", seconds.map_or_else(unknown, time));
