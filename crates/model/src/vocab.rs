@@ -293,11 +293,23 @@ pub fn vocab_metadata(vocab: &Vocab) -> Metadata {
     metadata
 }
 
+/// Where transformers saves the chat template apart from `tokenizer_config.json`.
+const TEMPLATES: [&str; 2] = ["chat_template.jinja", "additional_chat_templates/default.jinja"];
+
+/// Where models that also see or hear have it, if nowhere else.
+const PROCESSOR_TEMPLATES: [&str; 2] = ["chat_template.json", "processor_config.json"];
+
+/// The value of `chat_template` in a JSON file.
+fn template_in(json: Option<&[u8]>) -> serde_json::Value {
+    let mut file = json.and_then(|json| serde_json::from_slice::<serde_json::Value>(json).ok()).unwrap_or_default();
+    file.get_mut("chat_template").map(serde_json::Value::take).unwrap_or_default()
+}
+
 /// A `tokenizer.json` or `tokenizer.model`, and the files beside it.
 struct Files {
     tokenizer: Vec<u8>,
     config: Option<Vec<u8>>,
-    /// `chat_template.jinja`.
+    /// The first of [`TEMPLATES`] and [`PROCESSOR_TEMPLATES`].
     template: Option<String>,
     generation: GenerationConfig,
     /// Keys that are not known, or not applied.
@@ -308,7 +320,11 @@ impl Files {
     fn read(path: &Path) -> Result<Files> {
         let mut tokenizer = trine_tensor::read_small(path, MAX_TEXT)?;
         let beside = |name: &str| read_beside(path, name);
-        let template = beside("chat_template.jinja")?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let mut template = None;
+        for name in TEMPLATES {
+            template = template.or(beside(name)?);
+        }
+        let mut template = template.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let (own, map, added) =
             (beside(TOKENIZER_CONFIG.file)?, beside(SPECIAL_TOKENS_MAP.file)?, beside("added_tokens.json")?);
         let config = complete_config(own.as_deref(), map.as_deref(), added.as_deref());
@@ -321,6 +337,11 @@ impl Files {
             let made = TokenizerJson::from_vocab(&tokenizer, merges.as_deref(), config.as_deref(), model_type);
             let made = made.map_err(|error| Error::from(error).at(path))?;
             (tokenizer, config) = (made.tokenizer.into_bytes(), Some(made.config.into_bytes()));
+        }
+        for name in PROCESSOR_TEMPLATES {
+            if template.is_none() && template_in(config.as_deref()).is_null() {
+                template = template_in(beside(name)?.as_deref()).as_str().map(str::to_owned);
+            }
         }
         let generation = GenerationConfig::beside(path)?;
         let keys = |table: &FileKeys, file: &Option<Vec<u8>>| {

@@ -33,21 +33,29 @@ pub(crate) fn special_token(config: &Value, key: &str, id: impl Fn(&str) -> Opti
     id(name).map(Some).ok_or_else(problem)
 }
 
-/// The chat template: a string, or in a list of templates the one named `default`.
-pub(crate) fn chat_template(config: &Value) -> Result<Option<String>> {
-    let problem = |found: &str| {
-        wrong(format!("chat_template: expected a string or a list with one named `default`, found {found}"))
-    };
-    match &config["chat_template"] {
-        Value::Null => Ok(None),
-        Value::String(source) => Ok(Some(source.clone())),
+/// The chat template: a string, or the one named `default` of several. Without it there is none, and a warning: only chats need one.
+pub(crate) fn chat_template(config: &Value, warnings: &mut Vec<String>) -> Option<String> {
+    let value = &config["chat_template"];
+    let templates: Vec<(&str, Option<&str>)> = match value {
+        Value::Null => return None,
+        Value::String(source) => return Some(source.clone()),
+        // As transformers saves several, and as it holds them.
         Value::Array(list) => {
-            let named = |template: &&Value| template["name"] == "default" || list.len() == 1;
-            let source = list.iter().find(named).and_then(|template| template["template"].as_str());
-            source.map(|source| Some(source.to_owned())).ok_or_else(|| problem("a list without it"))
+            list.iter().map(|one| (one["name"].as_str().unwrap_or("?"), one["template"].as_str())).collect()
         }
-        _ => Err(problem("another type")),
+        Value::Object(map) => map.iter().map(|(name, source)| (name.as_str(), source.as_str())).collect(),
+        _ => Vec::new(),
+    };
+    let default = templates.iter().find(|(name, _)| *name == "default" || templates.len() == 1);
+    let source = default.and_then(|(_, source)| *source);
+    if source.is_none() {
+        let names: Vec<&str> = templates.iter().map(|(name, _)| *name).collect();
+        let found = if names.is_empty() { "no template".to_owned() } else { names.join(", ") };
+        warnings.push(format!(
+            "{CONFIG}: chat_template: expected a template named `default`, found {found}: chats have none"
+        ));
     }
+    source.map(str::to_owned)
 }
 
 /// Applies the configuration to a vocabulary: added tokens, BOS, EOS, whether they are added to texts, and the chat template.
@@ -110,6 +118,6 @@ pub(crate) fn apply(config: &Value, vocab: &mut OwnedVocab) -> Result<()> {
     rest.add_eos = config["add_eos_token"].as_bool().or(rest.add_eos);
     rest.add_space_prefix = config["add_prefix_space"].as_bool().or(rest.add_space_prefix);
     rest.normalization.prefix_once = config["legacy"] == false;
-    vocab.chat_template = chat_template(config)?;
+    vocab.chat_template = chat_template(config, &mut vocab.warnings);
     Ok(())
 }

@@ -112,7 +112,7 @@ fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokeni
         eog,
         prefix,
         suffix,
-        chat_template: config::chat_template(&config)?,
+        chat_template: config::chat_template(&config, &mut warnings),
         warnings,
     })
 }
