@@ -38,16 +38,20 @@ fn shell(name: &str, args: &[&str], folder: &Path) -> Option<Command> {
     Some(command)
 }
 
+/// The prompt of the shells: whoever sees it may type.
+const PROMPT: &str = "ready> ";
+
 /// Types each line and Tab, and looks at what is written then.
 fn check(mut session: PtySession, set_up: &str) {
-    session.send_line(set_up).unwrap();
-    session.send_line("echo rea''dy").unwrap();
-    session.exp_string("ready").unwrap();
+    // In two pieces, which the echo of the line has too.
+    session.send_line(&format!("{set_up}; PS1='rea''dy> '")).unwrap();
     for (typed, added) in TYPED {
-        // Ctrl-U gives up the line before.
-        session.send(&format!("\x15{typed}\t")).unwrap();
+        session.exp_string(PROMPT).unwrap_or_else(|error| panic!("before {typed}: {error}"));
+        session.send(&format!("{typed}\t")).unwrap();
         session.flush().unwrap();
         session.exp_string(added).unwrap_or_else(|error| panic!("{typed}: expected {added}: {error}"));
+        // The line is given up.
+        session.send_control('c').unwrap();
     }
 }
 
