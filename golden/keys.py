@@ -3,9 +3,10 @@
     pip install torch==2.15.0 transformers==5.24.0 accelerate==1.15.0 safetensors==0.8.0 numpy==2.4.6
     python golden/keys.py [NAME ...]
 
-For each golden decoder (golden/models) it takes every key of the model's configuration class in transformers, every key of its
-config.json, and every key that crates/model/src/keys/names.rs or hf/check.rs knows, gives each one other values, loads the
-folder with transformers (float32, eager attention, CPU) and computes the logits of the last token of the longest prompt.
+For each golden decoder (golden/models) and encoder (golden/encoders, whose names are `encoders/NAME`) it takes every key of the model's
+configuration class in transformers, every key of its config.json, every key that crates/model/src/keys/names.rs or hf/check.rs knows, and
+every key of its quantization_config's class, gives each one other values, loads the folder with transformers (float32, eager attention, CPU)
+and computes the logits of the last token of the longest prompt, or the state of an encoder.
 keys.json has, per model, `ids`, the prompt; `base`, every ninth logit of the unchanged folder; and `cases`, each a path of keys, its
 value, and what became of the logits: `same`, `error` (transformers does not load the folder), or every ninth of them.
 """
@@ -86,6 +87,10 @@ def put(config, path, value):
     config[last] = value
 
 
+def is_encoder(folder):
+    return folder.parent.name == "encoders"
+
+
 def logits(folder, config, ids):
     """The logits of the last token, or none where transformers does not load the folder."""
     with tempfile.TemporaryDirectory() as place:
@@ -94,13 +99,15 @@ def logits(folder, config, ids):
             (place / path.name).symlink_to(path.resolve())
         (place / "config.json").write_text(json.dumps(config))
         try:
-            model, info = transformers.AutoModelForCausalLM.from_pretrained(
+            kind = transformers.AutoModel if is_encoder(folder) else transformers.AutoModelForCausalLM
+            model, info = kind.from_pretrained(
                 place, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
             )
             if any(info[kind] for kind in ("missing_keys", "mismatched_keys", "error_msgs")):
                 return None
             with torch.no_grad():
-                found = model(torch.tensor([ids])).logits[0, -1]
+                output = model(torch.tensor([ids]))
+                found = (output.last_hidden_state if is_encoder(folder) else output.logits)[0, -1]
             return found if torch.isfinite(found).all() else None
         except Exception:
             return None
@@ -113,6 +120,11 @@ def cases(folder, config, known):
     for key, value in sorted(keys.items()):
         if key not in SKIPPED and not isinstance(value, dict) and not key.startswith("_"):
             yield from ((key, other) for other in others(key, value))
+    quantization = config.get("quantization_config") or {}
+    known = json.loads((HERE / "quant_keys.json").read_text()).get(quantization.get("quant_method"), [])
+    for key, value in {**dict.fromkeys(known), **quantization}.items():
+        if key != "quant_method":
+            yield from ((f"quantization_config.{key}", other) for other in others(key, value))
     layers = parsed.num_hidden_layers
     yield "layer_types", ["full_attention"] * layers
     yield "layer_types", (["full_attention", "sliding_attention"] * layers)[:layers]
@@ -162,9 +174,9 @@ def main():
     known = {key for source in SOURCES for key in re.findall(r'\("([a-z0-9_]+)",', source.read_text())}
     path = HERE / "keys.json"
     found = json.loads(path.read_text()) if path.exists() else {}
-    names = sys.argv[1:] or sorted(folder.name for folder in (HERE / "models").iterdir())
-    for name in names:
-        found[name] = sweep(HERE / "models" / name, known)
+    names = [folder.name for folder in (HERE / "models").iterdir()] + [f"encoders/{folder.name}" for folder in (HERE / "encoders").iterdir()]
+    for name in sys.argv[1:] or sorted(names):
+        found[name] = sweep(HERE / ("" if "/" in name else "models") / name, known)
     found = {name: model for name, model in sorted(found.items()) if model}
     lines = []
     for name, model in found.items():

@@ -71,6 +71,7 @@ V6 = {
         similarity_fn_name="cosine",
     ),
 }
+TOKENIZER = json.loads((HERE / "encoders/bert/tokenizer_config.json").read_text())
 TANH, IDENTITY = "torch.nn.modules.activation.Tanh", "torch.nn.modules.linear.Identity"
 # Each row: files, and the name of the prompt.
 CASES = {
@@ -92,7 +93,11 @@ CASES = {
     "prompt outside of cls": (V6 | prompts("query") | {POOLING: dict(embedding_dimension=32, pooling_mode="cls", include_prompt=False)}, None),
     "max_seq_length": (V6 | {"sentence_bert_config.json": dict(max_seq_length=9, do_lower_case=True)}, None),
     "model_max_length": (
-        V6 | {"tokenizer_config.json": json.loads((HERE / "encoders/bert/tokenizer_config.json").read_text()) | dict(model_max_length=7)},
+        V6 | {"tokenizer_config.json": TOKENIZER | dict(model_max_length=7)},
+        None,
+    ),
+    "truncation_side": (
+        V6 | {"tokenizer_config.json": TOKENIZER | dict(model_max_length=7, truncation_side="left")},
         None,
     ),
     "truncate_dim": (V6 | prompts(truncate_dim=12), None),

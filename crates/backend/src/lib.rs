@@ -70,7 +70,7 @@ pub use trine_kernels::{Table, table, tables};
 
 use trine_tensor::{Format, View};
 
-/// What a weight is for. A device may treat it accordingly; training decides by it what to quantise.
+/// What a weight is for. A device may treat it accordingly; training decides by it what to quantize.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The embeddings of tokens; also the output head where the two are tied.

@@ -18,12 +18,12 @@ pub fn matches(command: Command) -> ArgMatches {
     // What is wrong without variables is not theirs.
     let flags = match with(command.clone(), |_| None).try_get_matches() {
         Err(error) if !matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            crate::help::suggest(error).exit()
+            exit(&crate::help::suggest(error))
         }
         flags => flags.unwrap_or_default(),
     };
     let command = with(command, variable);
-    let matches = command.clone().try_get_matches().unwrap_or_else(|error| named(error, command, &flags).exit());
+    let matches = command.clone().try_get_matches().unwrap_or_else(|error| exit(&named(error, command, &flags)));
     if !is_quiet(&matches) {
         for found in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
             if found.starts_with(PREFIX) && !names.contains(&found) {
@@ -36,6 +36,14 @@ pub fn matches(command: Command) -> ArgMatches {
         }
     }
     matches
+}
+
+/// Prints a message of clap and exits, with another status than success if help cannot be written.
+fn exit(error: &clap::Error) -> ! {
+    match error.print() {
+        Err(problem) if !error.use_stderr() => std::process::exit(crate::exit::report(&problem.into()) as i32),
+        _ => std::process::exit(error.exit_code()),
+    }
 }
 
 /// The variable to read for a flag that has this one, if it is set.

@@ -2,7 +2,7 @@
 
 use crate::{near, table};
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The exit status of the program.
@@ -47,8 +47,12 @@ pub fn report(error: &anyhow::Error) -> Exit {
     let (exit, hint) = diagnose(error);
     // A context is followed by its cause. The message of an error of the libraries includes its causes.
     let count = if error.is::<String>() { 2 } else { 1 };
-    let texts: Vec<String> = error.chain().take(count).map(ToString::to_string).collect();
+    let mut texts: Vec<String> = error.chain().take(count).map(ToString::to_string).collect();
+    // All but the output of a command has a name.
+    let output = error.downcast_ref::<std::io::Error>().filter(|_| error.chain().count() == 1);
+    texts.splice(0..0, output.map(|_| "standard output".to_owned()));
     note!("error: {}", table::visible(&texts.join(": ")));
+    let hint = hint.or_else(|| output.and_then(full));
     if let Some(hint) = missing(error).or(hint.map(str::to_owned)) {
         note!("hint: {}", table::visible(&hint));
     }
@@ -70,17 +74,25 @@ fn missing(error: &anyhow::Error) -> Option<String> {
     };
     let found = error.downcast_ref().or_else(|| file(error.downcast_ref()?)).or_else(facade)?;
     let trine_tensor::Error::In { path, .. } = found else { return None };
-    let list = |paths: Vec<PathBuf>| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
     match found.cause() {
-        trine_tensor::Error::NotFound => match list(near::models(path)) {
-            near if !near.is_empty() => Some(format!("did you mean {near}?")),
-            _ => Some("check the path; trine does not download models".to_owned()),
-        },
+        trine_tensor::Error::NotFound => Some(no_model(path)),
         trine_tensor::Error::Folder { .. } => match list(near::inside(path)) {
-            inside if !inside.is_empty() => Some(format!("this folder has several models: pass one, such as {inside}")),
+            inside if !inside.is_empty() => Some(format!("pass one of the models in it, such as {inside}")),
             _ => None,
         },
         _ => None,
+    }
+}
+
+fn list(paths: Vec<PathBuf>) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// A hint about the path of a model that is not there.
+pub fn no_model(path: &Path) -> String {
+    match list(near::models(path)) {
+        near if !near.is_empty() => format!("did you mean {near}?"),
+        _ => "check the path; trine does not download models".to_owned(),
     }
 }
 
@@ -156,7 +168,8 @@ fn of_generate(error: &trine_lab::generate::Error) -> Diagnosis {
     use trine_lab::generate::Error;
     match error {
         Error::Engine(error) => of_engine(error),
-        Error::Exists { .. } => (Exit::Work, Some("--resume continues it; otherwise delete it or choose another name")),
+        Error::Exists { .. } => (Exit::Work, Some("--force replaces it")),
+        Error::Io { source, .. } => (Exit::Work, full(source)),
         _ => (Exit::Work, None),
     }
 }
@@ -179,6 +192,12 @@ fn of_quantize(error: &trine_lab::quantize::Error) -> Diagnosis {
         Error::File(error) => of_file(error),
         Error::Model(error) => of_model(error),
         Error::Extension { .. } => (Exit::Usage, Some("quantize writes GGUF files")),
+        Error::NotGguf { .. } => (
+            Exit::Work,
+            Some(
+                "convert it first, for example with convert_hf_to_gguf.py of llama.cpp; `trine run` reads it as it is",
+            ),
+        ),
         Error::NotStorable { .. } => (Exit::Usage, Some("for example --format q4_k")),
         Error::NotFinite { .. } => (Exit::Model, Some("get or convert the file again")),
         Error::NotTernary { .. } => (Exit::Work, Some("choose q4_k or another format for any weights")),
@@ -237,6 +256,7 @@ fn of_engine(error: &trine_engine::Error) -> Diagnosis {
         Error::PromptTooLong { .. } => {
             (Exit::Work, Some("shorten the prompt, or raise --context if the model allows it"))
         }
+        Error::Encoder { .. } => (Exit::Work, Some("`trine embed` runs it")),
         Error::BeyondVocabulary { .. } => (Exit::Usage, Some("`trine tokenize` shows the ids of tokens")),
         Error::CacheTooLarge { .. } => (Exit::Work, Some("lower --context")),
         Error::Model(trine_model::Error::Device(error)) => match of_device(error) {
@@ -269,7 +289,7 @@ fn of_device(error: &trine_backend::Error) -> Diagnosis {
 fn of_model(error: &trine_model::Error) -> Diagnosis {
     use trine_model::Error;
     let hint = match error {
-        Error::In { source, .. } => return of_model(source),
+        Error::In { source, .. } | Error::Defaults { source, .. } => return of_model(source),
         Error::Cancelled => return (Exit::Interrupted, None),
         Error::Device(error) => return of_device(error),
         Error::Length { .. } => return (Exit::Work, Some("split the text")),
@@ -277,6 +297,7 @@ fn of_model(error: &trine_model::Error) -> Diagnosis {
         Error::NotWeights { .. } => Some("get the model in BF16, or quantized by a method that its config.json names"),
         Error::UnknownDevice { .. } => return (Exit::Usage, Some("`trine devices` lists the devices of this machine")),
         Error::NoConfig { .. } => Some("get the config.json of the model as well"),
+        Error::NoWeights => Some("pass the model itself; --tokenizer FILE takes a file with only a tokenizer"),
         Error::NoTokenizer { .. } => Some("pass one with --tokenizer FILE"),
         Error::UnknownArch { .. } => Some("`trine info` shows the contents of the file"),
         Error::Vocabulary { .. } => Some("pass the tokenizer of this model with --tokenizer FILE"),

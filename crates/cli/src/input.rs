@@ -18,7 +18,7 @@ pub fn documents(path: &Path, format: DocumentFormat) -> Result<Documents> {
 /// Standard input, without its last newline, which `echo` and editors add, and without a byte order mark, which other editors put first.
 pub fn text() -> Result<String> {
     let mut bytes = Vec::new();
-    std::io::stdin().lock().read_to_end(&mut bytes)?;
+    std::io::stdin().lock().read_to_end(&mut bytes).with_context(|| "standard input".to_owned())?;
     let mut text = String::from_utf8(bytes).map_err(|error| {
         anyhow!(
             "standard input: expected UTF-8, found an invalid byte at position {}",

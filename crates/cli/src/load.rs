@@ -159,8 +159,12 @@ pub struct MachineArgs {
     /// Reject models with which trine needs more memory than this, such as 900MB or 4GiB
     ///
     /// `trine info` shows what it needs. The limit of a control group is kept as well.
-    #[arg(long, value_name = "SIZE", env = "TRINE_MEM_LIMIT", hide_short_help = true)]
+    #[arg(long, value_name = "SIZE", env = "TRINE_MEM_LIMIT", hide_short_help = true, value_parser = size)]
     mem_limit: Option<ByteSize>,
+}
+
+fn size(text: &str) -> Result<ByteSize, &'static str> {
+    text.parse().map_err(|_| "expected a size, such as 900MB or 8GiB")
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]

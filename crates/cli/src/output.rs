@@ -1,10 +1,26 @@
 //! Output files, which appear only when they are complete.
 
+use crate::exit::UsageError;
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use trine_tensor::Replacement;
+
+/// Checks that no file is replaced that nobody wants to have replaced; the hint says how.
+///
+/// # Errors
+/// When there is a file at the path, which `force` allows, or the path is `-`, as no output is written to standard output.
+pub fn check_new(path: &Path, force: bool, hint: &'static str) -> Result<(), UsageError> {
+    if path == Path::new("-") {
+        let message = "expected the name of a file, found `-`".to_owned();
+        return Err(UsageError { message, hint: "./- is a file of this name" });
+    }
+    if !force && path.is_file() {
+        return Err(UsageError { message: format!("{}: expected no file, found one", path.display()), hint });
+    }
+    Ok(())
+}
 
 /// A file that appears only when it is complete.
 pub struct OutputFile {

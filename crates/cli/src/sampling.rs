@@ -40,7 +40,7 @@ impl SamplingArgs {
         let shown = |param: &Param| Some(format!("{} {}", param.name.replace('_', "-"), param.show(&recommended)?));
         let list: Vec<String> = params().filter(changed).filter_map(shown).collect();
         if self.preset.is_none() && !list.is_empty() && !quiet {
-            note!("note: generation_config.json sets {}; options override it", list.join(", "));
+            note!("note: {} sets {}; options override it", generation.source, list.join(", "));
         }
         self.over(recommended)
     }

@@ -37,7 +37,7 @@ impl Quiet {
     pub fn new() -> Quiet {
         let before = Settings::now();
         #[cfg(unix)]
-        if let Some(mut termios) = before.termios.clone() {
+        if let Some(mut termios) = before.termios.clone().filter(|_| edits_lines()) {
             termios.local_modes -= LocalModes::ECHO | LocalModes::ICANON;
             termios.special_codes[SpecialCodeIndex::VMIN] = 1;
             termios.special_codes[SpecialCodeIndex::VTIME] = 0;
@@ -45,6 +45,13 @@ impl Quiet {
         }
         Quiet(before)
     }
+}
+
+/// Whether the line editor shows what is typed. On these terminals, it reads whole lines, which the system shows.
+#[cfg(unix)]
+fn edits_lines() -> bool {
+    let name = std::env::var("TERM").unwrap_or_default();
+    !["dumb", "cons25", "emacs"].iter().any(|plain| name.eq_ignore_ascii_case(plain))
 }
 
 impl Drop for Quiet {

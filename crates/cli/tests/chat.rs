@@ -101,6 +101,34 @@ fn keys_wait_unseen_while_the_model_answers() {
 }
 
 #[test]
+fn a_terminal_without_line_editing_shows_what_is_typed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new("sh");
+    // Sessions begin without echo.
+    command.args(["-c", "stty echo && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_trine"), "run", &common::llama()]);
+    command.args(["--max-tokens", "4", "--raw"]).env("XDG_STATE_HOME", folder.path()).env("TERM", "dumb");
+    let mut session = spawn_command(command, Some(60_000)).unwrap();
+    session.exp_string("> ").unwrap();
+    session.send_line("The miller").unwrap();
+    session.exp_string("The miller").unwrap();
+    session.exp_string("(stopped at --max-tokens").unwrap();
+    session.send_line("/system Be brief.").unwrap();
+    session.exp_string("/system: expected a chat template, found none").unwrap();
+    session.send_line("/load nosuch.json").unwrap();
+    session.exp_string("error: nosuch.json: ").unwrap();
+    session.send_line("/bye").unwrap();
+    session.exp_eof().unwrap();
+}
+
+#[test]
+fn a_continuation_on_a_terminal_begins_with_its_prompt() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut session = chat(folder.path(), &["The miller", "--max-tokens", "4", "--raw", "-q"]);
+    session.exp_string("The miller").unwrap();
+    session.exp_eof().unwrap();
+}
+
+#[test]
 fn a_message_that_does_not_fit_is_refused_and_the_chat_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let mut session = chat(folder.path(), &["--context", "20", "--max-tokens", "5", "--raw", "-q"]);

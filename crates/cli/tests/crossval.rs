@@ -49,8 +49,12 @@ fn a_reference_agrees_with_what_is_right_and_not_with_what_is_wrong() {
 fn a_reference_that_is_not_there_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().display().to_string();
-    for (reference, says) in [(path.as_str(), "llama-server: it cannot be run"), ("http://127.0.0.1:9", "127.0.0.1:9")]
-    {
+    for (reference, says) in [
+        (path.as_str(), "/llama-server: it cannot be run"),
+        ("build/llama-cli", "build/llama-server: it cannot be run"),
+        ("./server-b4000", "./server-b4000: it cannot be run"),
+        ("http://127.0.0.1:9", "127.0.0.1:9"),
+    ] {
         let ran = trine_with(&["crossval", &llama(), "--reference", reference]);
         assert!(ran.code == 1 && ran.err.contains(says), "{}", ran.err);
     }

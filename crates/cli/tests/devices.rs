@@ -62,10 +62,11 @@ fn unknown_devices_exit_with_2_and_the_known_names() {
         &["eval", "perplexity", EMBEDDED, "text.txt"],
     ];
     for command in commands {
-        for (name, expected) in [("tpu", "auto, cpu"), ("cpu:mmx", "cpu:scalar"), ("cpu:", "cpu:scalar")] {
+        for name in ["tpu", "cpu:mmx", "cpu:", "auto:scalar", "scalar"] {
             let ran = trine_with(&[command, &["--device", name]].concat());
             assert_eq!(ran.code, 2, "{command:?} {name}: {}", ran.err);
-            assert!(ran.err.contains(&format!("`{name}`")) && ran.err.contains(expected), "{name}: {}", ran.err);
+            let expected = format!("device `{name}`: expected one of auto, cpu, cpu:");
+            assert!(ran.err.contains(&expected) && ran.err.contains(", cpu:scalar"), "{name}: {}", ran.err);
         }
     }
     let both = trine_with(&["run", EMBEDDED, "Once", "--device", "cpu", "--isa", "scalar"]);

@@ -31,15 +31,96 @@ fn invalid_commands_exit_with_2() {
     check(&run(&["--logit-bias", "5000=1"]), 2, &["token 5000", "288"]);
     check(&run(&["--preset", "best"]), 2, &["fast, balanced, quality"]);
     check(&run(&["--isa", "mmx"]), 2, &["`cpu:mmx`", "cpu:scalar"]);
+    let folder = env!("CARGO_MANIFEST_DIR");
+    for option in ["--template", "--tools"] {
+        check(&[&run(&[option])[..], &[folder]].concat(), 2, &[option, folder, "expected a file, found a folder"]);
+    }
     check(&run(&["--threads", "0"]), 2, &["--threads"]);
     check(&run(&["--cache-type", "q4_0"]), 2, &["q4_0", "f32, f16, q8_0"]);
     check(&["bench", model, "--cache-type", "q9"], 2, &["q9", "f32, f16, q8_0"]);
     check(&run(&["--cpu-affinity", "x"]), 2, &["none, auto, or a list"]);
     check(&run(&["--cpu-affinity", "9999"]), 2, &["CPU 9999", "hint: "]);
     check(&run(&["--mem-limit", "1KB"]), 1, &["the limit of 1000", "hint: raise --mem-limit"]);
+    check(&run(&["--mem-limit", "abc"]), 2, &["expected a size, such as 900MB or 8GiB"]);
+    check(&run(&["--mem-limit", "2MiB"]), 1, &[" MiB of memory (weights ", "the limit of 2.0 MiB"]);
+    for (flag, value) in [("--seed", "18446744073709551616"), ("--top-k", "100000000000000000000000")] {
+        check(&run(&[flag, value]), 2, &[value, "a whole number from 0 to 18446744073709551615"]);
+    }
     check(&run(&["--context", "129"]), 2, &["129", "128", "hint: "]);
     check(&run(&["--system", "Be brief."]), 2, &["--system", "--raw"]);
     check(&["tokenize", model, "--decode", "1 5000"], 2, &["5000", "288", "hint: "]);
+    check(&["info", model, "--context", "129"], 2, &["129", "128", "hint: "]);
+    check(&["quantize", model, "x.gguf", "-f", "Q4_K_M"], 2, &["the mixture `Q4_K_M`, which is mostly Q4_K", "hint: "]);
+    check(&["run", "--", "-x"], 3, &["trine run embedded:stories -- -x"]);
+}
+
+#[test]
+fn an_empty_prompt_is_a_prompt() {
+    let ran = trine_with(&["run", "", "--max-tokens", "2"]);
+    assert!(ran.code == 0 && !ran.out.is_empty(), "{}", ran.err);
+}
+
+#[test]
+fn outputs_are_new_files_unless_forced() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (model, text, there, dir) = (llama(), at("text.txt"), at("there"), at("dir"));
+    for (name, content) in [("text.txt", "the mill and the miller"), ("there", "x"), ("lines.jsonl", "x"), ("none", "")]
+    {
+        std::fs::write(folder.path().join(name), content).unwrap();
+    }
+    std::fs::create_dir(&dir).unwrap();
+    let generate = |out: &str, more: &[&str]| {
+        let args = ["generate-data", &model, out, "--count", "1", "--max-tokens", "2", "--keep-cut", "--prompt", "The"];
+        trine_with(&[&args[..], more].concat())
+    };
+    for (name, hint) in
+        [("there", "hint: choose another name; --force"), ("lines.jsonl", "hint: --resume continues it")]
+    {
+        let ran = generate(&at(name), &[]);
+        assert!(ran.code == 2 && ran.err.contains("expected no file") && ran.err.contains(hint), "{}", ran.err);
+    }
+    assert_eq!(generate(&at("none"), &[]).code, 0);
+    let forced = generate(&at("lines.jsonl"), &["--force"]);
+    let lines = std::fs::read_to_string(at("lines.jsonl")).unwrap();
+    assert!(forced.code == 0 && lines.lines().count() == 1 && lines.starts_with('{'), "{}{lines}", forced.err);
+    let quantize = |out: &str| ["quantize", &model, out, "-f", "q8_0"].map(str::to_owned).to_vec();
+    let tokenizer = |out: &str| ["tokenizer", "train", out, &text].map(str::to_owned).to_vec();
+    for command in [&quantize as &dyn Fn(&str) -> Vec<String>, &tokenizer] {
+        for (out, code, says) in [
+            (&*there, 2, "hint: --force replaces it"),
+            ("-", 2, "expected the name of a file, found `-`"),
+            (&*dir, 1, "dir"),
+        ] {
+            let args = command(out);
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            let ran = trine_with(&args);
+            assert!(ran.code == code && ran.err.contains(says), "{args:?}: {} {}", ran.code, ran.err);
+            assert!(code == 2 || !ran.err.contains("--force"), "{args:?}: {}", ran.err);
+        }
+    }
+    let hint = "convert it first";
+    let safetensors = common::golden("llama").display().to_string();
+    check(&["quantize", &safetensors, &at("new.gguf"), "-f", "q8_0"], 1, &["found safetensors", hint]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn standard_input_and_output_are_named() {
+    let to = |args: &[&str], input: &str, output: &str| {
+        let open = |path: &str, write: bool| std::fs::File::options().read(!write).write(write).open(path).unwrap();
+        let ran = trine().args(args).stdin(open(input, false)).stdout(open(output, true)).output().unwrap();
+        (ran.status.code(), String::from_utf8(ran.stderr).unwrap())
+    };
+    for (args, input, output, says) in [
+        (&["tokenize", &llama()][..], "/", "/dev/null", "error: standard input: Is a directory"),
+        (&["tokenize", &llama(), "hi"], "/dev/null", "/dev/full", "error: standard output: No space left"),
+        (&["--help"], "/dev/null", "/dev/full", "error: standard output: No space left"),
+        (&["--version"], "/dev/null", "/dev/full", "error: standard output: No space left"),
+    ] {
+        let (code, err) = to(args, input, output);
+        assert!(code == Some(1) && err.contains(says), "{args:?}: {code:?} {err}");
+    }
 }
 
 #[test]
@@ -74,6 +155,11 @@ fn models_that_cannot_be_opened_or_are_invalid_exit_with_3() {
     });
     check(&["run", &strange, "hi"], 3, &["`parrot`", "bitnet", "hint: "]);
     check(&["info", &strange], 0, &[]);
+    let bare = changed(folder.path(), "bare.gguf", |metadata, tensors| {
+        metadata.remove("llama.block_count");
+        tensors.clear();
+    });
+    check(&["run", &bare, "hi"], 3, &["expected the weights of a model, found none", "hint: pass the model itself"]);
     // Nothing in a file steers the terminal: `run` looks for escapes in all output.
     let steering = changed(folder.path(), "escape.gguf", |metadata, _| {
         metadata.insert("general.name", "\x1b[31mred");
@@ -84,6 +170,68 @@ fn models_that_cannot_be_opened_or_are_invalid_exit_with_3() {
     check(&["info", &steering, "--template", "--metadata"], 0, &[]);
     let mute = changed(folder.path(), "mute.gguf", |metadata, _| drop(metadata.remove("tokenizer.ggml.model")));
     check(&["run", &mute, "hi"], 3, &["tokenizer", "hint: pass one with --tokenizer"]);
+}
+
+/// Arguments of commands that read a model, `MODEL`, and fail without it.
+const READ: [&str; 8] = [
+    "run MODEL hi",
+    "info MODEL",
+    "tokenize MODEL hi",
+    "embed MODEL hi",
+    "quantize MODEL OUT.gguf --format q8_0",
+    "generate-data MODEL OUT.jsonl --count 1",
+    "bench MODEL",
+    "eval perplexity MODEL TEXT",
+];
+
+/// Arguments of commands that write a file, `OUT`.
+const WRITE: [&str; 6] = [
+    "quantize MODEL OUT.gguf --format q8_0",
+    "generate-data MODEL OUT.jsonl --count 1",
+    "tokenizer train OUT.gguf TEXT --vocab-size 300",
+    "tokenizer train OUT.json TEXT --vocab-size 300",
+    "run MODEL hi --raw --max-tokens 1 --profile OUT",
+    "bench MODEL --save-baseline OUT",
+];
+
+fn check_with(command: &str, names: &[(&str, &str)], code: i32, texts: &[&str]) {
+    let replaced = |word: &str| names.iter().fold(word.to_owned(), |word, (name, path)| word.replace(name, path));
+    let args: Vec<String> = command.split(' ').map(replaced).collect();
+    check(&args.iter().map(String::as_str).collect::<Vec<_>>(), code, texts);
+}
+
+#[test]
+fn a_path_that_is_no_model_is_status_3_and_one_that_cannot_be_written_status_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let text = at("text.txt");
+    std::fs::write(&text, "one two three four five six seven eight nine ten").unwrap();
+    std::fs::create_dir(at("empty")).unwrap();
+    let mut models = vec![(at("missing.gguf"), "found nothing"), (at("empty"), "found none"), (text.clone(), "GGUF")];
+    #[cfg(unix)]
+    {
+        assert!(std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+        models.extend([(at("pipe"), "found a device, a pipe"), ("/dev/null".to_owned(), "found a device")]);
+    }
+    for (model, expected) in &models {
+        for command in READ {
+            check_with(command, &[("MODEL", model), ("OUT", &at("out")), ("TEXT", &text)], 3, &[model, expected]);
+        }
+        let config = at("config.toml");
+        let recipe = format!(
+            "model.from = {model:?}\ndata.files = [{text:?}]\noutput.folder = {:?}\ntrain.steps = 1\n",
+            at("run")
+        );
+        std::fs::write(&config, recipe).unwrap();
+        check(&["train", &config], 3, &[model, expected]);
+        assert_eq!(trine_with(&["doctor", model]).code, 5, "{model}");
+    }
+    let (model, out) = (llama(), at("none/out"));
+    for command in WRITE {
+        let names = [("MODEL", &*model), ("OUT", &out), ("TEXT", &text)];
+        check_with(command, &names, 1, &["none/"]);
+    }
+    assert!(!Path::new(&at("none")).exists());
 }
 
 #[test]
@@ -103,7 +251,11 @@ fn models_that_are_not_there_are_answered_with_those_that_are_like_them() {
     for command in commands {
         check(command, 3, &["found nothing of this name", &hint]);
     }
-    check(&["run", &at(""), "Hi"], 3, &["found llama-3b.gguf, mistral.gguf", "several models", &at("mistral.gguf")]);
+    check(
+        &["run", &at(""), "Hi"],
+        3,
+        &["found llama-3b.gguf, mistral.gguf", "hint: pass one of the models in it, such as ", &at("mistral.gguf")],
+    );
 }
 
 #[test]
@@ -235,12 +387,11 @@ fn no_file_of_the_model_and_no_device_is_written_over() {
     check(&["bench", &model, "--profile", &model], 1, &["m.gguf", "a file of the model"]);
     check(&["bench", &model, "--save-baseline", &model], 1, &["m.gguf", "a file of the model"]);
     assert_eq!(std::fs::read(&model).unwrap(), before);
-    check(&["run", &model, "hi", "--profile", &at("none/x.json")], 1, &["none/x.json", "No such file"]);
-    check(&["bench", "--shape", "tiny", "--write-model", &at("")], 1, &["found something else"]);
+    check(&["bench", "--shape", "tiny", "--write-model", &at("")], 1, &["found a folder"]);
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink("/dev/null", at("device")).unwrap();
-        check(&["bench", "--shape", "tiny", "--write-model", &at("device")], 1, &["device", "found something else"]);
+        check(&["bench", "--shape", "tiny", "--write-model", &at("device")], 1, &["device", "found a device"]);
         let ran = trine_with(&["run", &model, "hi", "--raw", "--max-tokens", "2", "--profile", &at("device")]);
         assert_eq!(ran.code, 0, "{}", ran.err);
         assert!(std::fs::symlink_metadata(at("device")).unwrap().is_symlink());

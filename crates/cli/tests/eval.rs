@@ -112,7 +112,7 @@ fn generated_texts_are_those_of_run_and_can_be_measured() {
         assert_eq!((&line["text"], &line["index"]), (&text.into(), &i.into()));
     }
     let again = generate(&out, &["--count", "6", "--prompts", &prompts, keep]);
-    assert!(again.code == 1 && again.err.contains("a.jsonl") && again.err.contains("hint: --resume"), "{}", again.err);
+    assert!(again.code == 2 && again.err.contains("a.jsonl") && again.err.contains("hint: --resume"), "{}", again.err);
     // As if it had been killed.
     std::fs::write(&out, &whole[..whole.len() / 2]).unwrap();
     let more = ["--count", "6", "--prompts", &prompts, keep, "--resume", "--parallel", "1", "--threads", "1"];
@@ -152,5 +152,6 @@ fn encoders_predict_no_text() {
     {
         let ran = trine_with(args);
         assert!(ran.code != 0 && ran.err.contains("is an encoder"), "{args:?}: {}", ran.err);
+        assert!(args[0] != "run" || ran.err.contains("hint: `trine embed`"), "{}", ran.err);
     }
 }

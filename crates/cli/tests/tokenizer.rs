@@ -32,7 +32,8 @@ fn a_tokenizer_is_learned_from_files() {
     let ran = train("t.gguf", &["--field", "story"]);
     assert!(ran.code == 0 && ran.err.contains("more text or a smaller --min-frequency"), "{}", ran.err);
     for (more, expected) in [
-        (&["--vocab-size", "256", "--field", "story"][..], "expected a vocabulary of at least 257"),
+        (&["--vocab-size", "256", "--field", "story"][..], "expected a vocabulary of 257 (control"),
+        (&["--vocab-size", "99999999999", "--field", "story"], "to 4294967295 tokens, found 99999999999"),
         (&[], "b.jsonl: line 1: expected an object with text in the field `text`, found an object without it"),
         (&["--separator", ""], "a value is required for '--separator <TEXT>'"),
     ] {

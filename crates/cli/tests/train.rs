@@ -227,6 +227,18 @@ fn what_cannot_be_trained_is_refused_before_anything_is_written() {
     let none = train(folder.path(), TINY, &["--resume"]);
     assert!(none.code == 1 && none.err.contains("hint: omit --resume"), "{}", none.err);
     assert!(!folder.path().join("run").exists());
+    std::fs::create_dir(folder.path().join("dir")).unwrap();
+    std::fs::write(folder.path().join("empty.txt"), "").unwrap();
+    std::fs::write(folder.path().join("short.txt"), "The").unwrap();
+    for (set, says) in [
+        ("output.model=dir", "`output.model`: expected the name of a file, found `dir`, which is none"),
+        ("data.files=['empty.txt']", "expected text, found none"),
+        ("data.files=['short.txt']", "short.txt"),
+    ] {
+        let ran = train(folder.path(), TINY, &["--set", set]);
+        assert!(ran.code != 0 && ran.err.contains(says), "{set}: {} {}", ran.code, ran.err);
+        assert!(!folder.path().join("run").exists(), "{set}: {}", ran.err);
+    }
     let again = ["tokenizer", "train", "tokenizer.gguf", "text.txt", "--vocab-size", "300"];
     let refused = run(trine().current_dir(folder.path()).args(again), "");
     assert!(refused.code == 2 && refused.err.contains("--force replaces it"), "{}", refused.err);
@@ -243,6 +255,21 @@ fn rows_that_no_ternary_format_holds_give_a_warning() {
     assert!(finished.code == 0 && finished.err.contains("increase train.steps to continue"), "{}", finished.err);
     let other = train(folder.path(), TINY, &["--set", "model.hidden_size=64", "--set", "train.steps=12", "--resume"]);
     assert!(other.code == 0 && other.err.contains("from step 10 on, these keys differ: train.steps"), "{}", other.err);
+}
+
+#[test]
+fn a_float_model_that_becomes_ternary_gives_a_warning() {
+    let folder = prepared();
+    let sizes = "n_layers = 1\nhidden_size = 128\nn_heads = 4\nintermediate_size = 256\n";
+    let from = |more: &[&str]| {
+        let (config, model) = (TINY.replace(sizes, ""), common::llama());
+        let set = format!("model.from={model}");
+        let args = ["--set", &set, "--set", &format!("model.tokenizer={model}"), "--set", "train.steps=1"];
+        train(folder.path(), &config, &[&args[..], &["--set", "schedule.warmup=1", "--fresh"], more].concat())
+    };
+    let (ternary, float) = (from(&[]), from(&["--set", "quantization.weights=none"]));
+    assert!(ternary.code == 0 && ternary.err.contains("training makes them ternary"), "{}", ternary.err);
+    assert!(float.code == 0 && !float.err.contains("ternary"), "{}", float.err);
 }
 
 #[cfg(unix)]

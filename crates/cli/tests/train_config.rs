@@ -65,7 +65,11 @@ fn errors_name_line_key_and_what_would_do() {
             "steps = 1979-05-27",
             "config.toml:7: `train.steps`: expected a whole number that is not negative, found 1979-05-27",
         ),
-        ("steps = 10", "steps = 99999999999999999999", "config.toml:7: `train.steps`: expected a whole number"),
+        (
+            "steps = 10",
+            "steps = 99999999999999999999",
+            "config.toml:7: `train.steps`: expected a whole number of at most 18446744073709551615, found 9999",
+        ),
         (
             "steps = 10",
             "steps = 18446744073709551615",

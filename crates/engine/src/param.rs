@@ -33,9 +33,10 @@ impl Param {
     /// Sets the field from what a flag says. Of texts and biases, it adds one.
     ///
     /// # Errors
-    /// [`Error::Option`] when the text is not of the field's type or not in its range.
+    /// [`Error::Option`] when the text is not of the field's type or not in its range. The field then stays as it was.
     pub fn set(&self, sampling: &mut Sampling, text: &str) -> Result<(), Error> {
-        let parsed = match (self.field)(sampling) {
+        let mut changed = sampling.clone();
+        let parsed = match (self.field)(&mut changed) {
             Field::Float(field) => text.parse().map(|value| *field = value).is_ok(),
             Field::Count(field) => text.parse().map(|value| *field = value).is_ok(),
             Field::Limit(field) => text.parse().map(|value| *field = Some(value)).is_ok(),
@@ -51,7 +52,12 @@ impl Param {
                 .map(|(id, bias)| field.insert(id, bias))
                 .is_some(),
         };
-        if parsed { self.check(sampling) } else { Err(self.wrong(sampling, text.to_owned())) }
+        if !parsed {
+            return Err(self.wrong(sampling, text.to_owned()));
+        }
+        self.check(&changed)?;
+        *sampling = changed;
+        Ok(())
     }
 
     /// The field as a flag would say it; `None` when it has no value.
@@ -93,7 +99,9 @@ impl Param {
         let range = if most.is_finite() { format!("from {least} to {most}") } else { format!("of at least {least}") };
         let expected = match (self.field)(&mut sampling.clone()) {
             Field::Float(_) => format!("a number {range}"),
-            Field::Count(_) | Field::Limit(_) | Field::Seed(_) => format!("a whole number {range}"),
+            Field::Count(_) | Field::Limit(_) | Field::Seed(_) => {
+                format!("a whole number from {least} to {}", if most.is_finite() { most as u64 } else { u64::MAX })
+            }
             Field::Switch(_) => "true or false".to_owned(),
             Field::Texts(_) => format!("at most {most} texts, none of them empty"),
             Field::Biases(_) => format!("a token id and a number {range}, as in 42=-1.5"),

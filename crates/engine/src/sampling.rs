@@ -98,7 +98,7 @@ impl Sampling {
         Ok(Sampling { temperature, top_k, top_p, repetition_penalty, ..Sampling::default() })
     }
 
-    /// What a model recommends in its `generation_config.json`, and these options where it recommends nothing.
+    /// What a model recommends in its `generation_config.json` or in GGUF's `general.sampling`, and these options where it recommends nothing.
     ///
     /// Where it says how to sample, what it leaves open is as in transformers: `top_k` 50, and no other filter. `do_sample` = false is greedy;
     /// where it is missing beside a temperature or a filter, these are used. A repetition penalty considers all tokens.
@@ -120,7 +120,8 @@ impl Sampling {
             },
         };
         if let Some(penalty) = generation.repetition_penalty {
-            (sampling.repetition_penalty, sampling.repeat_last_n) = (penalty, usize::MAX);
+            let last_n = generation.repeat_last_n.unwrap_or(usize::MAX);
+            (sampling.repetition_penalty, sampling.repeat_last_n) = (penalty, last_n);
         }
         sampling.max_tokens = generation.max_new_tokens.or(sampling.max_tokens);
         sampling.stop.extend_from_slice(&generation.stop_strings);

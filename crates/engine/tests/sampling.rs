@@ -54,7 +54,7 @@ fn filters_give_the_distributions_of_their_definitions() {
     check(&|s| s.typical_p = 0.51, &[(0, 2.0), (1, 4.0), (3, 3.0)]);
     check(&|s| s.temperature = 0.5, &[(0, 4.0), (1, 16.0), (2, 1.0), (3, 9.0)]);
     check(&|s| s.temperature = 1e-300, &[(0, 0.0), (1, 1.0), (2, 0.0), (3, 0.0)]);
-    // Top-k renormalises what top-p then cuts, and temperature comes last.
+    // Top-k renormalizes what top-p then cuts, and temperature comes last.
     check(&|s| (s.top_k, s.top_p) = (3, 0.75), &[(1, 4.0), (3, 3.0)]);
     check(&|s| (s.top_k, s.top_p) = (0, 0.75), &[(0, 2.0), (1, 4.0), (3, 3.0)]);
     check(&|s| (s.temperature, s.top_p) = (2.0, 0.69), &[(1, 2.0), (3, f64::sqrt(3.0))]);
@@ -399,7 +399,10 @@ fn options_out_of_range_are_named_with_what_is_allowed() {
     ];
     for (name, text) in wrong {
         let param = params().find(|param| param.name == name).unwrap();
-        let error = param.set(&mut Sampling::default(), text).unwrap_err();
+        let before = Sampling { temperature: 0.5, stop: vec!["a".into()], ..Sampling::default() };
+        let mut sampling = before.clone();
+        let error = param.set(&mut sampling, text).unwrap_err();
+        assert_eq!(sampling, before, "{name}");
         assert!(matches!(error, Error::Option { field, .. } if field == name));
         let message = error.to_string();
         assert!(message.starts_with(&format!("{name} = ")) && message.contains("expected"), "{message}");

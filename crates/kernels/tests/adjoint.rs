@@ -1,4 +1,4 @@
-//! The ways back agree with finite differences of the definitions in double precision, the optimiser with its definition, and all
+//! The ways back agree with finite differences of the definitions in double precision, the optimizer with its definition, and all
 //! instruction sets and numbers of threads give the same bits.
 
 mod common;

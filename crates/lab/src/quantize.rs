@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
-use trine_backend::{Cpu, CpuOptions};
-use trine_model::{Language, Model, ModelOptions};
+use trine_model::{DeviceOptions, Language, ModelOptions, load};
 use trine_tensor::format::{IQ4_NL, Q5_0, Q5_1, Q8_0};
-use trine_tensor::{Bytes, FORMATS, File, FileFormat, Format, TensorInfo, View, format::Layout, gguf};
+use trine_tensor::{Bytes, FORMATS, File, FileFormat, Format, Replacement, TensorInfo, View, format::Layout, gguf};
 
 /// Why a model cannot be quantized.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +121,7 @@ pub fn quantize(
     if !format.stores_models() {
         return Err(Error::NotStorable { format: format.name });
     }
+    Replacement::check(output)?;
     check_runs(input, progress)?;
     let mut report = QuantizeReport::default();
     let mut entries = Vec::new();
@@ -173,14 +173,13 @@ pub fn quantize(
 
 /// Loads the model as a run does, from the mapped file.
 fn check_runs(file: &File, progress: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<(), Error> {
-    let mut cpu = Cpu::new(CpuOptions::default()).map_err(trine_model::Error::from)?;
-    let loaded = Model::load(&mut cpu, file, ModelOptions::default(), &mut |_| progress(0));
-    let model = match loaded {
+    let loaded = load(file, &DeviceOptions::default(), ModelOptions::default(), &mut |_| progress(0));
+    let runner = match loaded {
         Err(trine_model::Error::Cancelled) => return Err(Error::Cancelled),
         loaded => loaded?,
     };
     if file.metadata().get("tokenizer.ggml.model").is_some() {
-        Language::of(file)?.check(model.spec())?;
+        Language::of(file)?.check(runner.spec())?;
     }
     // Tensors that are not uploaded, such as divisors of rotations, and norms and biases, which devices take as they are.
     for view in file.tensors().filter(|view| view.format.block == 1) {

@@ -137,7 +137,7 @@ pub fn shape(name: &str) -> Option<&'static Shape> {
     SHAPES.iter().copied().find(|shape| shape.name == name)
 }
 
-/// Which tensor gets which format, as llama.cpp's quantiser has it.
+/// Which tensor gets which format, as llama.cpp's quantizer has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mixture {
     /// The format of most matrices.

@@ -449,7 +449,7 @@ fn models(folder: &Path) -> Vec<PathBuf> {
     models
 }
 
-/// Random models predict nothing, and are well otherwise: of every architecture, packed by every quantiser.
+/// Random models predict nothing, and are well otherwise: of every architecture, packed by every quantizer.
 #[test]
 fn sound_models_of_all_kinds_have_nothing_else() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden");

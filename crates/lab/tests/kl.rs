@@ -1,4 +1,4 @@
-//! What quantised activations cost is told beside what they gain.
+//! What quantized activations cost is told beside what they gain.
 
 use std::ops::ControlFlow;
 use std::path::Path;

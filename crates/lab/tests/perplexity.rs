@@ -187,6 +187,7 @@ fn what_makes_no_sense_is_refused() {
     for (options, says) in [
         (sliding(0, 1), "context of 0 tokens"),
         (sliding(129, 1), "context of 129 tokens: expected 2 to 128"),
+        (sliding(2, 0), "stride of 0 tokens: expected 1"),
         (sliding(16, 0), "stride of 0"),
         (sliding(16, 16), "stride of 16 tokens: expected 1 to 15"),
         (PerplexityOptions { windows: Windows::SecondHalf { context: 2 }, ..sliding(1, 1) }, "expected 3 to 128"),

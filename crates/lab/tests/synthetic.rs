@@ -1,5 +1,6 @@
 //! Synthetic models are whole, and what is said of their work is true.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
@@ -136,19 +137,30 @@ fn trine_refuses_tests_beyond_the_context() {
     assert!((trine.first_token().unwrap() as usize) < 512);
 }
 
+/// Python's reader knows the formats of llama.cpp, and new ones late.
 #[test]
 fn other_readers_open_the_files() {
     let python = std::env::var("TRINE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let folder = tempfile::tempdir().unwrap();
-    for mixture in mixtures().filter(|mixture| !mixture.name().starts_with("i2_s")) {
+    for mixture in mixtures() {
         let file = write(&folder.path().join(format!("{}.gguf", mixture.name())), tiny(), mixture, 0);
-        let script = "import sys\ntry:\n from gguf import GGUFReader\nexcept ImportError: sys.exit(77)\n\
+        let ids: BTreeSet<u32> = file.tensors().filter_map(|view| view.format.id).collect();
+        let script = "import sys\ntry:\n from gguf import GGUFReader, GGMLQuantizationType\nexcept ImportError: sys.exit(77)\n\
+                      if not set(map(int, sys.argv[2:])) <= set(GGMLQuantizationType): sys.exit(78)\n\
                       r = GGUFReader(sys.argv[1])\nprint(len(r.tensors), sum(int(t.n_bytes) for t in r.tensors))";
-        let ran = Command::new(&python).args(["-c", script]).arg(file.path()).output();
-        let Some(ran) = ran.ok().filter(|ran| ran.status.code() != Some(77)) else {
-            eprintln!("skipped: {python} has no package gguf");
+        let ids = ids.iter().map(u32::to_string);
+        let Ok(ran) = Command::new(&python).args(["-c", script]).arg(file.path()).args(ids).output() else {
+            eprintln!("skipped: there is no {python}");
             return;
         };
+        match ran.status.code() {
+            Some(77) => {
+                eprintln!("skipped: {python} has no package gguf");
+                return;
+            }
+            Some(78) if ["i2_s", "q2_0", "q2_0_128"].contains(&&*mixture.name()) => continue,
+            _ => {}
+        }
         let bytes: usize = file.tensors().map(|view| view.bytes.len()).sum();
         let expected = format!("{} {bytes}", file.tensors().count());
         assert_eq!(String::from_utf8_lossy(&ran.stdout).trim(), expected, "{}", String::from_utf8_lossy(&ran.stderr));

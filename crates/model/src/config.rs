@@ -1,5 +1,6 @@
 //! The `config.json` of a Hugging Face folder.
 
+use crate::hf::Class;
 use crate::{Error, Result};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -15,10 +16,12 @@ static MULTIMODAL: &[(&str, &str)] = &[("gemma3", "gemma3_text"), ("mistral3", "
 const OF_THE_WHOLE: [&str; 2] = ["tie_word_embeddings", "quantization_config"];
 
 /// A `config.json` that records which of its keys were read; clones share the record. A key within an object has a path, such as
-/// `rope_scaling.factor`.
+/// `rope_scaling.factor`. Keys that it lacks have the values that they have in transformers.
 #[derive(Clone)]
 pub(crate) struct Config<'a> {
     value: Cow<'a, Value>,
+    /// The keys that it lacks.
+    absent: Rc<Value>,
     read: Rc<RefCell<BTreeSet<String>>>,
 }
 
@@ -32,11 +35,32 @@ impl<'a> Config<'a> {
                 let whole = config.as_object()?.iter().filter(|(key, _)| OF_THE_WHOLE.contains(&key.as_str()));
                 let mut merged: Map<String, Value> = whole.map(|(key, value)| (key.clone(), value.clone())).collect();
                 merged.insert("model_type".into(), model_type.into());
-                merged.extend(text.iter().filter(|(_, value)| !value.is_null()).map(|(k, v)| (k.clone(), v.clone())));
+                let own = text.iter().filter(|(key, value)| !value.is_null() || !merged.contains_key(*key));
+                let own: Vec<_> = own.map(|(key, value)| (key.clone(), value.clone())).collect();
+                merged.extend(own);
                 Cow::Owned(merged.into())
             }
         };
-        Some(Config { value, read: Rc::default() })
+        let class = |config: &Value| Class::of(config.get("model_type")?.as_str()?);
+        let absent = |value: &Value| Some(class(value)?.absent(value.as_object()?));
+        let mut absences = absent(&value).unwrap_or_default();
+        if matches!(value, Cow::Owned(_)) {
+            // The whole has defaults of its own.
+            let whole = absent(config).unwrap_or_default();
+            absences.extend(whole.into_iter().filter(|(key, _)| value.get(key).is_none()));
+        }
+        Some(Config { value, absent: Rc::new(absences.into()), read: Rc::default() })
+    }
+
+    /// Whether models of this `model_type` have the key in transformers. All keys may be there if transformers does not know it.
+    pub fn is_of_class(&self, key: &str) -> bool {
+        let model_type = self.value.get("model_type").and_then(Value::as_str);
+        model_type.and_then(Class::of).is_none_or(|class| class.has(key))
+    }
+
+    /// The value that transformers gives to a key that the file lacks.
+    pub fn default_of(&self, key: &str) -> Option<&Value> {
+        self.absent.get(key)
     }
 
     /// Everything, for whoever reads an object of it alone.
@@ -46,7 +70,9 @@ impl<'a> Config<'a> {
 
     /// The value at a path, null included, which does not count as read.
     pub fn peek(&self, path: &str) -> Option<&Value> {
-        path.split('.').try_fold(&*self.value, |value, key| value.get(key))
+        let key = path.split('.').next()?;
+        let values = if self.absent.get(key).is_some() { &*self.absent } else { &*self.value };
+        at(values, path)
     }
 
     /// The value at a path, which is then read; `None` if it is missing or null.
@@ -55,9 +81,9 @@ impl<'a> Config<'a> {
         self.peek(path).filter(|value| !value.is_null())
     }
 
-    /// Whether there is a value at a path that is not null.
+    /// Whether the file has a value at a path that is not null.
     pub fn has(&self, path: &str) -> bool {
-        self.peek(path).is_some_and(|value| !value.is_null())
+        at(&self.value, path).is_some_and(|value| !value.is_null())
     }
 
     /// A number; `None` if it is missing or null.
@@ -99,7 +125,13 @@ impl<'a> Config<'a> {
 
     /// The object with the scaling of rotations; as in transformers, the older one counts where both are there.
     pub fn rope_section(&self) -> &'static str {
-        if self.peek("rope_scaling").is_some_and(Value::is_object) { "rope_scaling" } else { "rope_parameters" }
+        let scaling = self.peek("rope_scaling").and_then(Value::as_object);
+        if scaling.is_some_and(|scaling| !scaling.is_empty()) { "rope_scaling" } else { "rope_parameters" }
+    }
+
+    /// Paths that were looked for.
+    pub fn looked_for(&self) -> BTreeSet<String> {
+        self.read.borrow().clone()
     }
 
     /// Paths of keys with a value that nobody read.
@@ -122,6 +154,10 @@ impl<'a> Config<'a> {
             }
         }
     }
+}
+
+fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(value, |value, key| value.get(key))
 }
 
 fn text_config(config: &Value) -> Option<(&Map<String, Value>, &'static str)> {

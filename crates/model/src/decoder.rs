@@ -4,7 +4,7 @@ use crate::attention::{AttentionLayer, ForwardPass};
 use crate::feed_forward::FeedForward;
 use crate::loader::{Linear, Loader, Norm};
 use crate::weights::ModelWeights;
-use crate::{Error, NormKind, NormPlacement, Result, Sizes, Spec};
+use crate::{Error, NormKind, NormPlacement, Result, Sizes, Spec, hf};
 use std::ops::ControlFlow;
 use trine_backend::{Backend, Batch, CacheId, Ids, Ops, Role, Stage};
 use trine_tensor::File;
@@ -142,7 +142,7 @@ impl<B: Backend> Model<B> {
             weights.check_all_read(!headless)?;
             Ok(model)
         };
-        load().map_err(|error: Error| error.at(file.path()))
+        load().map_err(|error: Error| hf::explain(file, error).at(file.path()))
     }
 
     /// The model without its weights, for a backend that does not read them: it has their shapes and formats.
@@ -152,7 +152,7 @@ impl<B: Backend> Model<B> {
     pub(crate) fn load_shapes(backend: &mut B, file: &File, spec: &Spec, headless: bool) -> Result<Model<B>> {
         let weights = ModelWeights::shapes(file, spec);
         let model = Model::of(backend, &weights, spec, headless, &mut |_| ControlFlow::Continue(()));
-        model.map_err(|error| error.at(file.path()))
+        model.map_err(|error| hf::explain(file, error).at(file.path()))
     }
 
     fn of(

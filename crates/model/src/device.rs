@@ -1,8 +1,9 @@
-//! The devices that models run on. This is the only place above `backend` that names one.
+//! The devices that models run on. Above `backend`, only this file and training name one.
 
 use crate::plan::on_cpu;
 use crate::{Error, MemoryPlan, ModelOptions, OnDevice, Result, Runner, Spec, Workload};
 use std::fmt;
+use std::iter;
 use std::ops::ControlFlow;
 use std::str::FromStr;
 use trine_backend::profile::{Profile, Recorder};
@@ -73,6 +74,15 @@ pub enum DeviceName {
 }
 
 impl DeviceName {
+    /// All names on this machine.
+    fn all() -> impl Iterator<Item = DeviceName> {
+        let named = DEVICES.iter().flat_map(|&Device { name, probe, .. }| {
+            let variants = iter::once(None).chain(probe().into_iter().map(Some));
+            variants.map(move |variant| DeviceName::Named { name, variant })
+        });
+        iter::once(DeviceName::Auto).chain(named)
+    }
+
     fn find(&self) -> (&'static Device, Option<&'static str>) {
         let (device, variant) = match *self {
             DeviceName::Auto => (DEVICES.iter().find(|device| !(device.probe)().is_empty()), None),
@@ -86,27 +96,10 @@ impl FromStr for DeviceName {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<DeviceName> {
-        if text == "auto" {
-            return Ok(DeviceName::Auto);
-        }
-        let (name, variant) = text.split_once(':').map_or((text, None), |(name, variant)| (name, Some(variant)));
-        let unknown = |expected: String| Error::UnknownDevice { found: text.to_owned(), expected };
-        let names = || DEVICES.iter().map(|device| device.name).collect::<Vec<_>>().join(", ");
-        let device = DEVICES.iter().find(|device| device.name == name);
-        let device =
-            device.ok_or_else(|| unknown(format!("auto, {} or one of them with `:` and a variant", names())))?;
-        let variants = (device.probe)();
-        let known = |variant: &str| variants.iter().copied().find(|known| *known == variant);
-        let variant = match variant {
-            Some(variant) => Some(known(variant).ok_or_else(|| {
-                unknown(format!(
-                    "one of {}",
-                    variants.iter().map(|v| format!("{name}:{v}")).collect::<Vec<_>>().join(", ")
-                ))
-            })?),
-            None => None,
-        };
-        Ok(DeviceName::Named { name: device.name, variant })
+        DeviceName::all().find(|name| name.to_string() == text).ok_or_else(|| {
+            let names: Vec<String> = DeviceName::all().map(|name| name.to_string()).collect();
+            Error::UnknownDevice { found: text.to_owned(), expected: format!("one of {}", names.join(", ")) }
+        })
     }
 }
 

@@ -22,8 +22,14 @@ pub enum Error {
     /// `found` is the architecture that the file names, `known` a list of the supported ones.
     #[error("architecture `{found}` is not known: expected one of {known}")]
     UnknownArch { found: String, known: String },
+    /// A GGUF file with metadata alone, such as that of a tokenizer.
+    #[error("expected the weights of a model, found none: the file holds only a tokenizer or other metadata")]
+    NoWeights,
     #[error("key `{key}` is missing: expected {expected}")]
     MissingKey { key: String, expected: &'static str },
+    /// The error `source` follows from the defaults of keys that `config.json` lacks: `keys` has them.
+    #[error("{source}; config.json lacks keys, which have defaults then: {keys}")]
+    Defaults { keys: String, source: Box<Error> },
     #[error("key `{key}`: expected {expected}, found {found}")]
     BadKey { key: String, expected: String, found: String },
     /// A tensor does not have the shape that the keys imply. Shapes are row-major.
@@ -69,6 +75,9 @@ pub enum Error {
     /// The model is an encoder, or was loaded without its head.
     #[error("expected a model with logits, found `{arch}` without an output head")]
     NoLogits { arch: &'static str },
+    /// A [`Want::Top`](crate::runner::Want::Top) does not fit its batch or the vocabulary.
+    #[error("edits of logits: expected {expected}, found {found}")]
+    BadEdit { expected: String, found: String },
     #[error("adapter {adapter}: expected one that is loaded, found none of this number")]
     UnknownAdapter { adapter: u32 },
     #[error("device `{found}`: expected {expected}")]

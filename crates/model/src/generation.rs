@@ -1,14 +1,21 @@
-//! `generation_config.json`: the tokens that end an answer, and how to sample.
+//! `generation_config.json`, and its counterpart in GGUF: the tokens that end an answer, and how to sample.
 
-use crate::keys::tokenizer::GENERATION_CONFIG;
+use crate::keys::generation::{GENERATION_CONFIG, SAMPLING, check_sampling};
 use crate::vocab::read_beside;
 use crate::{Error, Result};
 use serde_json::{Map, Value};
 use std::path::Path;
+use trine_tensor::{File, FileFormat, Metadata};
 
-/// What a folder of Hugging Face says about generating text. Options are `None` where it says nothing.
+const CONFIG: &str = "config.json";
+/// Keys of `config.json` for the length of the context.
+const CONTEXT: [&str; 2] = ["max_position_embeddings", "n_positions"];
+
+/// What a model's files say about generating text. Options are `None` where they say nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GenerationConfig {
+    /// What says it, for messages: `generation_config.json` or `general.sampling`.
+    pub source: &'static str,
     /// Tokens that end an answer: `eos_token_id`, a number or a list, of `generation_config.json`, or else of `config.json`.
     pub eos: Vec<u32>,
     /// Whether to sample; otherwise the most likely token is taken.
@@ -19,6 +26,8 @@ pub struct GenerationConfig {
     pub min_p: Option<f64>,
     pub typical_p: Option<f64>,
     pub repetition_penalty: Option<f64>,
+    /// Tokens that the repetition penalty considers; otherwise all.
+    pub repeat_last_n: Option<usize>,
     /// Maximum number of tokens of an answer.
     pub max_new_tokens: Option<usize>,
     /// Texts that end an answer.
@@ -28,28 +37,100 @@ pub struct GenerationConfig {
 }
 
 impl GenerationConfig {
+    /// What the files of a model say: the keys of GGUF, or the files beside safetensors.
+    ///
+    /// # Errors
+    /// When one is malformed.
+    pub fn of(file: &File) -> Result<GenerationConfig> {
+        match file.format() {
+            FileFormat::Gguf { .. } => GenerationConfig::of_metadata(file.metadata()).map_err(|e| e.at(file.path())),
+            FileFormat::Safetensors => GenerationConfig::beside(&file.files()[0]),
+        }
+    }
+
+    /// Reads the keys `general.sampling.*` of GGUF.
+    pub(crate) fn of_metadata(metadata: &Metadata) -> Result<GenerationConfig> {
+        let name = |key: &str| format!("{SAMPLING}{key}");
+        // As the decimal number that was meant.
+        let decimal = |value: f32| value.to_string().parse().unwrap_or(f64::from(value));
+        let number = |key: &str| Ok::<_, Error>(metadata.f32(&name(key))?.map(decimal));
+        let count = |key: &str| Ok::<_, Error>(metadata.i32(&name(key))?.and_then(|count| usize::try_from(count).ok()));
+        Ok(GenerationConfig {
+            source: "general.sampling",
+            temperature: number("temp")?,
+            top_k: count("top_k")?,
+            top_p: number("top_p")?,
+            min_p: number("min_p")?,
+            repetition_penalty: number("penalty_repeat")?,
+            repeat_last_n: count("penalty_last_n")?,
+            warnings: check_sampling(metadata),
+            ..GenerationConfig::default()
+        })
+    }
+
+    /// Whether anything is said.
+    pub(crate) fn says_something(&self) -> bool {
+        *self != GenerationConfig { source: self.source, ..GenerationConfig::default() }
+    }
+
+    /// The same as keys of GGUF, as far as it has some.
+    pub(crate) fn metadata(&self) -> Metadata {
+        let mut metadata = Metadata::new();
+        let temperature = match self.do_sample {
+            Some(false) => Some(0.0),
+            Some(true) => self.temperature.or(Some(1.0)),
+            None => self.temperature,
+        };
+        let numbers = [
+            ("temp", temperature),
+            ("top_p", self.top_p),
+            ("min_p", self.min_p),
+            ("penalty_repeat", self.repetition_penalty),
+        ];
+        for (key, value) in numbers {
+            value.map(|value| metadata.insert(format!("{SAMPLING}{key}"), value as f32));
+        }
+        for (key, value) in [("top_k", self.top_k), ("penalty_last_n", self.repeat_last_n)] {
+            let value = value.and_then(|value| i32::try_from(value).ok());
+            value.map(|value| metadata.insert(format!("{SAMPLING}{key}"), value));
+        }
+        metadata
+    }
+
     /// Reads the files in the folder of `path`, of which none has to be there.
     ///
     /// # Errors
     /// When one is malformed.
     pub(crate) fn beside(path: &Path) -> Result<GenerationConfig> {
-        let read = |name: &str, parse: fn(&Map<String, Value>) -> Result<GenerationConfig>| {
-            let at = |error: Error| error.at(&path.with_file_name(name));
-            let Some(bytes) = read_beside(path, name)? else { return Ok(GenerationConfig::default()) };
-            let parsed =
-                serde_json::from_slice(&bytes).map_err(|error| at(Error::bad(name, "a JSON object", error)))?;
-            parse(&parsed).map_err(at)
+        let at = |name: &str, error: Error| error.at(&path.with_file_name(name));
+        let object = |name: &str| -> Result<Option<Map<String, Value>>> {
+            let Some(bytes) = read_beside(path, name)? else { return Ok(None) };
+            let parsed = serde_json::from_slice(&bytes);
+            parsed.map(Some).map_err(|error| at(name, Error::bad(name, "a JSON object", error)))
         };
-        let mut generation = read("generation_config.json", GenerationConfig::parse)?;
+        let own = object(GENERATION_CONFIG.file)?;
+        let parsed = own.as_ref().map_or(Ok(GenerationConfig::default()), GenerationConfig::parse);
+        let mut generation = parsed.map_err(|error| at(GENERATION_CONFIG.file, error))?;
+        let max_length = own.as_ref().and_then(|config| config.get("max_length")?.as_u64());
+        let max_length = max_length.filter(|_| generation.max_new_tokens.is_none());
+        if !generation.eos.is_empty() && max_length.is_none() {
+            return Ok(generation);
+        }
+        let config = object(CONFIG)?.unwrap_or_default();
+        // What the whole model says precedes what its text part does.
+        let parts = || [Some(&config), config.get("text_config").and_then(Value::as_object)].into_iter().flatten();
         if generation.eos.is_empty() {
-            // That of the whole model precedes that of its text part.
-            generation.eos = read("config.json", |config| {
-                let text = config.get("text_config").and_then(Value::as_object);
-                let found = [Some(config), text].into_iter().flatten().map(eos).find(|ids| *ids != Ok(Vec::new()));
-                let eos = found.unwrap_or(Ok(Vec::new())).map_err(wrong_eos)?;
-                Ok(GenerationConfig { eos, ..GenerationConfig::default() })
-            })?
-            .eos;
+            let found = parts().map(eos).find(|ids| *ids != Ok(Vec::new())).unwrap_or(Ok(Vec::new()));
+            generation.eos = found.map_err(|found| at(CONFIG, wrong_eos(found)))?;
+        }
+        let length = |part: &Map<String, Value>| CONTEXT.iter().find_map(|key| part.get(*key)?.as_u64());
+        let context = parts().find_map(length).unwrap_or(u64::MAX);
+        // Many files have it at the context, where it limits nothing.
+        if let Some(length) = max_length.filter(|&length| length < context) {
+            generation.warnings.push(format!(
+                "{}: `max_length` = {length} is not applied, since it counts the prompt, too: --max-tokens limits an answer",
+                GENERATION_CONFIG.file
+            ));
         }
         Ok(generation)
     }
@@ -74,6 +155,7 @@ impl GenerationConfig {
             list => list.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect(),
         };
         Ok(GenerationConfig {
+            source: GENERATION_CONFIG.file,
             eos: eos(config).map_err(wrong_eos)?,
             do_sample: typed(value("do_sample"), "do_sample", "true or false", Value::as_bool)?,
             temperature: number("temperature")?,
@@ -86,6 +168,7 @@ impl GenerationConfig {
             stop_strings: typed(value("stop_strings"), "stop_strings", "a string or a list of strings", texts)?
                 .unwrap_or_default(),
             warnings: GENERATION_CONFIG.check(config),
+            ..GenerationConfig::default()
         })
     }
 }

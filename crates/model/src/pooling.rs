@@ -1,4 +1,4 @@
-//! One vector for a text: the states of its tokens pooled, passed through the modules that follow, and normalised.
+//! One vector for a text: the states of its tokens pooled, passed through the modules that follow, and normalized.
 
 use crate::runner::{Runner, ScoreInput, ScoreOptions, Want, score};
 use crate::sentence_transformers::{self, Folder, TextSettings};

@@ -22,6 +22,8 @@ pub struct TextSettings {
     pub include_prompt: bool,
     /// Texts of more tokens are cut.
     pub max_tokens: Option<usize>,
+    /// They lose their beginning, not their end (`truncation_side`).
+    pub cut_left: bool,
     pub lowercase: bool,
 }
 
@@ -32,6 +34,7 @@ impl Default for TextSettings {
             default_prompt: None,
             include_prompt: true,
             max_tokens: None,
+            cut_left: false,
             lowercase: false,
         }
     }
@@ -137,14 +140,21 @@ fn transformer(place: &Path, folder: &Path, found: &mut Folder) -> Result<()> {
     let own = config(&TRANSFORMER, &place.join("sentence_bert_config.json"), found)?;
     found.texts.lowercase = own.get("do_lower_case").is_some_and(|value| value == true);
     let of_module = count("max_seq_length", own.get("max_seq_length"))?;
-    let args = ["processor_kwargs", "tokenizer_args"].into_iter().find_map(|key| own.get(key)?.get("model_max_length"));
-    let of_args = count("model_max_length", args)?;
-    let of_tokenizer = || -> Result<Option<usize>> {
-        let path = Some(folder.join("tokenizer_config.json")).filter(|path| path.is_file());
-        let length = path.map(|path| json(&path)).transpose()?.and_then(|config| config["model_max_length"].as_u64());
-        Ok(length.and_then(|length| usize::try_from(length).ok()).filter(|&length| length > 0))
+    let args = ["processor_kwargs", "tokenizer_args"].into_iter().find_map(|key| own.get(key));
+    let path = Some(folder.join("tokenizer_config.json")).filter(|path| path.is_file());
+    let tokenizer = path.map(|path| json(&path)).transpose()?;
+    let of_args = count("model_max_length", args.and_then(|args| args.get("model_max_length")))?;
+    let of_tokenizer = || {
+        let length = tokenizer.as_ref()?.get("model_max_length")?.as_u64();
+        length.and_then(|length| usize::try_from(length).ok()).filter(|&length| length > 0)
     };
-    found.texts.max_tokens = of_args.or(of_module).map_or_else(of_tokenizer, |length| Ok(Some(length)))?;
+    found.texts.max_tokens = of_args.or(of_module).or_else(of_tokenizer);
+    let side = [args, tokenizer.as_ref()].into_iter().flatten().find_map(|keys| keys.get("truncation_side"));
+    found.texts.cut_left = match side.and_then(Value::as_str) {
+        None | Some("right") => false,
+        Some("left") => true,
+        Some(other) => return Err(Error::bad("truncation_side", "left or right", other)),
+    };
     Ok(())
 }
 

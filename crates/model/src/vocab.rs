@@ -1,5 +1,6 @@
 //! The tokenizer, chat template and generation settings that come with a model.
 
+use crate::keys::generation::SAMPLING;
 use crate::keys::tokenizer::check_tokenizer;
 use crate::{Error, FileKeys, GenerationConfig, Result, SPECIAL_TOKENS_MAP, Spec, TOKENIZER_CONFIG, open_file};
 use std::borrow::Cow;
@@ -68,8 +69,25 @@ impl Language {
         Ok(Language { tokenizer, template, generation, warnings })
     }
 
-    /// The keys `tokenizer.*` of a GGUF file with the tokenizer and template at `path`, as [`Language::open`] takes it. A `tokenizer.json`
-    /// that is not plain byte-level BPE must have its `tokenizer.model` beside it, which is read instead.
+    /// The tokenizer and template at `path`, as [`Language::open`] takes it, for the model of `file`, whose own settings for generation
+    /// precede those beside the tokenizer.
+    ///
+    /// # Errors
+    /// As [`Language::open`], and when a file beside the model is malformed.
+    pub fn for_model(file: &File, path: &Path) -> Result<Language> {
+        let mut language = Language::open(path)?;
+        let own = GenerationConfig::of(file)?;
+        if own.says_something() {
+            language.warnings.retain(|warning| !language.generation.warnings.contains(warning));
+            language.warnings.extend_from_slice(&own.warnings);
+            language.tokenizer.end_at(own.eos.iter().copied());
+            language.generation = own;
+        }
+        Ok(language)
+    }
+
+    /// The keys `tokenizer.*` and `general.sampling.*` of a GGUF file with the tokenizer and template at `path`, as [`Language::open`] takes
+    /// it. A `tokenizer.json` that is not plain byte-level BPE must have its `tokenizer.model` beside it, which is read instead.
     ///
     /// # Errors
     /// As [`Language::open`], and when GGUF cannot represent the tokenizer.
@@ -94,6 +112,7 @@ impl Language {
             let mut metadata = vocab_metadata(&vocabulary);
             let template = template.or_else(|| vocab.chat_template().map(str::to_owned));
             template.map(|template| metadata.insert("tokenizer.chat_template", template));
+            generation.metadata().iter().for_each(|(key, value)| _ = metadata.insert(key, value.clone()));
             return Ok(metadata);
         }
         let file = open(path)?;
@@ -102,7 +121,9 @@ impl Language {
         }
         Language::of(&file)?;
         let mut metadata = Metadata::new();
-        for (key, value) in file.metadata().iter().filter(|(key, _)| key.starts_with("tokenizer.")) {
+        for (key, value) in
+            file.metadata().iter().filter(|(key, _)| key.starts_with("tokenizer.") || key.starts_with(SAMPLING))
+        {
             metadata.insert(key, value.clone());
         }
         Ok(metadata)
@@ -150,8 +171,9 @@ impl Language {
         };
         let tokenizer = Tokenizer::new(vocab)?;
         let template = metadata.str("tokenizer.chat_template")?.map(str::to_owned);
-        let warnings = [check_tokenizer(metadata), tokenizer.warnings().to_vec()].concat();
-        Ok(Language { tokenizer, template, generation: GenerationConfig::default(), warnings })
+        let generation = GenerationConfig::of_metadata(metadata)?;
+        let warnings = [&check_tokenizer(metadata)[..], tokenizer.warnings(), &generation.warnings[..]].concat();
+        Ok(Language { tokenizer, template, generation, warnings })
     }
 
     /// Checks that the model has an embedding for every token of a text. Control tokens may lack one, as a padding token that a

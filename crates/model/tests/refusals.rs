@@ -266,7 +266,7 @@ fn damaged_packed_weights_are_named() {
         let message = changed_folder("llama-gptq", |config, _| config["quantization_config"]["dynamic"] = rule);
         assert!(message.contains(said) && message.is_empty() == said.is_empty(), "{said}: {message}");
     }
-    // Bits of another quantiser's: the shape tells.
+    // Bits of another quantizer's: the shape tells.
     let message = changed_folder("llama-gptq", |config, _| config["quantization_config"]["bits"] = 8.into());
     names(&message, &["q_proj.g_idx", "expected shape [32], found [64]"]);
 }

@@ -78,6 +78,40 @@ fn edits_come_before_the_best_are_taken() {
 }
 
 #[test]
+fn edits_that_do_not_fit_are_refused() {
+    let mut runner = runner("llama");
+    let vocab = runner.spec().vocab_size;
+    let (cache, mut output) = (runner.create_cache(1, &F32).unwrap(), Output::default());
+    let mut batch = Batch::new();
+    batch.push(&ids(9, vocab), 0, &[0], 2);
+    let (mask, short) = (vec![u64::MAX; vocab.div_ceil(64)], vec![u64::MAX; vocab.div_ceil(64) - 1]);
+    let last = vocab as u32 - 1;
+    let fits = Edit { mask: Some(&mask), add: &[(last, 1.0)] };
+    let cases: [(&[Edit], &str); 8] = [
+        (&[], ""),
+        (&[fits; 2], ""),
+        (&[fits], "one for each of 2 output rows, or none, found 1"),
+        (&[fits; 3], "one for each of 2 output rows, or none, found 3"),
+        (&[fits, Edit { mask: Some(&short), ..fits }], "a mask of"),
+        (&[Edit { add: &[(last, 1.0), (last + 1, 1.0)], ..fits }, fits], "1 for token"),
+        (&[fits, Edit { add: &[(0, f32::NAN)], ..fits }], "NaN for token 0"),
+        (&[fits, Edit { add: &[(0, f32::NEG_INFINITY)], ..fits }], "-inf for token 0"),
+    ];
+    for (edits, expected) in cases {
+        match runner.forward(cache, &batch, Want::Top { k: 1, edits }, &mut output) {
+            Ok(()) => assert_eq!((expected, output.log_sum_exp.len()), ("", 2)),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(
+                    matches!(error, Error::BadEdit { .. }) && !expected.is_empty() && text.contains(expected),
+                    "{text}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn hidden_states_have_the_width_of_the_model() {
     let mut runner = runner("llama");
     let (hidden, ids) = (runner.spec().hidden_size, ids(9, 200));
@@ -244,6 +278,6 @@ fn devices_have_names_and_variants() {
         assert_eq!(name.parse::<DeviceName>().unwrap().to_string(), name);
     }
     let refused = |name: &str| name.parse::<DeviceName>().unwrap_err().to_string();
-    assert!(refused("gpu").starts_with("device `gpu`: expected auto, cpu"), "{}", refused("gpu"));
+    assert!(refused("gpu").starts_with("device `gpu`: expected one of auto, cpu, cpu:"), "{}", refused("gpu"));
     assert!(refused("cpu:mmx").contains("cpu:scalar"), "{}", refused("cpu:mmx"));
 }

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use trine_model::{GENERATION_CONFIG, GGUF_TOKENIZER, Language, SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG};
+use trine_model::{
+    GENERATION_CONFIG, GGUF_SAMPLING, GGUF_TOKENIZER, GenerationConfig, Language, SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG,
+};
 use trine_tensor::Metadata;
 use trine_text::EncodeOptions;
 
@@ -103,6 +105,75 @@ fn a_copy_in_gguf_ends_at_the_same_tokens() {
     assert!(error.contains("no more tokens than"), "{error}");
 }
 
+#[test]
+fn a_copy_in_gguf_samples_as_the_folder_does() {
+    let of = |config: Value| {
+        let folder = folder("spm-bpe.model", &[("generation_config.json", config)]);
+        let copy = Language::of_metadata(&Language::metadata(folder.path()).unwrap()).unwrap();
+        (Language::open(folder.path()).unwrap().generation, copy.generation)
+    };
+    let all = json!({"temperature": 0.6, "top_k": 20, "top_p": 0.95, "min_p": 0.05, "repetition_penalty": 1.1});
+    let (own, copy) = of(all);
+    assert_eq!((own.source, copy.source), ("generation_config.json", "general.sampling"));
+    assert_eq!(copy, GenerationConfig { source: copy.source, ..own });
+    for (config, temperature) in [
+        (json!({"do_sample": false, "temperature": 0.6}), Some(0.0)),
+        (json!({"do_sample": true}), Some(1.0)),
+        (json!({"eos_token_id": 2}), None),
+    ] {
+        assert_eq!(of(config.clone()).1.temperature, temperature, "{config}");
+    }
+    let changed = gguf(|metadata| {
+        metadata.insert("general.sampling.penalty_last_n", 64i32);
+        metadata.insert("general.sampling.xtc_probability", 0f32);
+        metadata.insert("general.sampling.mirostat_tau", 3f32);
+        metadata.insert("general.sampling.mirostat", 2i32);
+        metadata.insert("general.sampling.new", 2i32);
+    });
+    let language = Language::of_metadata(&changed).unwrap();
+    assert_eq!(language.generation.repeat_last_n, Some(64));
+    let expected = [
+        "GGUF: `general.sampling.mirostat` = 2 is not applied",
+        "GGUF: the key `general.sampling.new` is not known, and not applied",
+    ];
+    assert_eq!(language.warnings, expected);
+}
+
+#[test]
+fn a_limit_on_the_whole_length_is_reported_if_it_is_below_the_context() {
+    let warned = |generation: Value, config: Value| {
+        let files = [("generation_config.json", generation), ("config.json", config)];
+        Language::open(folder("byte-level.json", &files).path())
+            .unwrap()
+            .warnings
+            .join("")
+            .contains("`max_length` = 20 ")
+    };
+    let context = |n: u32| json!({"max_position_embeddings": n, "eos_token_id": 7});
+    assert!(warned(json!({"max_length": 20}), context(64)));
+    assert!(warned(json!({"max_length": 20, "eos_token_id": 7}), json!({"text_config": {"n_positions": 64}})));
+    assert!(!warned(json!({"max_length": 20}), context(20)));
+    assert!(!warned(json!({"max_length": 20, "max_new_tokens": 5}), context(64)));
+}
+
+#[test]
+fn the_models_own_settings_precede_those_beside_another_tokenizer() {
+    let files = [("generation_config.json", json!({"temperature": 0.5, "eos_token_id": 7, "num_beams": 2}))];
+    let tokenizer = folder("byte-level.json", &files);
+    let model = |temperature: Option<f32>| {
+        let path = tokenizer.path().join("model.gguf");
+        let metadata = gguf(|metadata| {
+            temperature.map(|value| metadata.insert("general.sampling.temp", value));
+        });
+        trine_tensor::gguf::write(&path, &metadata, &[]).unwrap();
+        Language::for_model(&trine_tensor::File::open(&path).unwrap(), tokenizer.path()).unwrap()
+    };
+    let (without, with) = (model(None), model(Some(0.25)));
+    assert_eq!((without.generation.temperature, with.generation.temperature), (Some(0.5), Some(0.25)));
+    assert!(without.tokenizer.is_eog(7) && with.tokenizer.is_eog(7));
+    assert_eq!([without, with].map(|language| language.warnings.len()), [1, 0]);
+}
+
 /// Every key that transformers writes to these files or reads from them, and every one of GGUF's tokenizers, has a rule.
 #[test]
 fn every_key_of_transformers_and_gguf_is_known() {
@@ -114,7 +185,12 @@ fn every_key_of_transformers_and_gguf_is_known() {
             table.check(&object).into_iter().filter(|warning| warning.contains("not known")).collect();
         assert!(unknown.is_empty(), "{}", unknown.join("\n"));
     }
-    let tables = [&GENERATION_CONFIG, &TOKENIZER_CONFIG, &GGUF_TOKENIZER, &SPECIAL_TOKENS_MAP];
+    let gguf: Value = serde_json::from_slice(&std::fs::read(golden("gguf_keys.json")).unwrap()).unwrap();
+    let names = gguf["other"].as_array().unwrap().iter().map(|key| key.as_str().unwrap());
+    let sampling: Vec<_> = names.filter(|key| key.starts_with("general.sampling.")).collect();
+    let object = sampling.iter().map(|key| (key.to_string(), json!("x"))).collect();
+    assert!(sampling.len() > 10 && !GGUF_SAMPLING.check(&object).join("").contains("not known"));
+    let tables = [&GENERATION_CONFIG, &TOKENIZER_CONFIG, &GGUF_TOKENIZER, &GGUF_SAMPLING, &SPECIAL_TOKENS_MAP];
     for table in tables {
         let ignored = table.ignored.iter().flat_map(|row| row.keys);
         let mut all: Vec<_> =

@@ -75,6 +75,53 @@ fn arithmetic_that_is_not_ours_is_refused_in_the_words_of_the_folder() {
     }
 }
 
+/// What a file does not say is said of its default, what it says twice of the one that counts.
+#[test]
+fn keys_that_are_missing_and_those_that_do_not_count_are_named() {
+    let warnings = |name: &str, change: fn(&mut Value)| changed(name, change).unwrap().warnings.join("; ");
+    let twice = warnings("llama", |config| {
+        config["rope_parameters"] = json!({"rope_type": "default", "rope_theta": 20000.0});
+        config["rope_theta"] = json!(30000.0);
+    });
+    assert!(
+        twice.contains("`rope_theta` = 30000 is not applied: `rope_parameters.rope_theta` = 20000 counts"),
+        "{twice}"
+    );
+    assert_eq!(warnings("qwen2moe", |config| config["sliding_window"] = 0.into()), "");
+    assert_eq!(warnings("gpt2", |config| config["add_cross_attention"] = false.into()), "");
+    let windows =
+        |kind: &str| json!({"full_attention": {"rope_type": "default"}, "sliding_attention": {"rope_type": kind}});
+    let gemma3 = |kind: &str| {
+        changed("gemma3", |config| {
+            config.as_object_mut().unwrap().remove("rope_scaling");
+            config["_sliding_window_pattern"] = 6.into();
+            config["rope_parameters"] = windows(kind);
+        })
+    };
+    assert_eq!(gemma3("default").unwrap().warnings, [""; 0]);
+    let errors = [
+        (gemma3("linear"), "`rope_parameters.sliding_attention.rope_type`"),
+        (
+            changed("gemma2", |config| config["use_bidirectional_attention"] = true.into()),
+            "`use_bidirectional_attention`",
+        ),
+        (changed("llama", |config| config["head_dim"] = 3.into()), "`head_dim`"),
+        (changed("smollm3", |config| config["no_rope_layers"] = json!([1])), "`no_rope_layers`"),
+    ];
+    for (spec, says) in errors {
+        let error = spec.expect_err(says).to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models/qwen2");
+    let mut config = File::open(&golden).unwrap().config().unwrap().clone();
+    config.as_object_mut().unwrap().remove("tie_word_embeddings");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(golden.join("model.safetensors"), folder.path().join("model.safetensors")).unwrap();
+    std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    let tied = Spec::of(&File::open(folder.path()).unwrap()).unwrap().tied;
+    assert!(!tied, "qwen2 has a head of its own by default");
+}
+
 #[test]
 fn activations_are_those_that_the_folder_names() {
     let gate = |name: &str, key: &str, act: &str| changed(name, |config| config[key] = act.into()).unwrap().activation;

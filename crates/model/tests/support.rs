@@ -1,14 +1,17 @@
-//! docs/src/support.md: what Trine opens and how far that is from other programs, as it is found out here. `cargo test -p trine-model --test support
-//! -- --ignored` writes it anew.
+//! docs/src/support.md: what Trine opens and how far that is from other programs, as it is found out here; and docs/src/keys.md: the keys of their
+//! files. `cargo test -p trine-model --test support -- --ignored` writes them anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trine_backend::{ActivationPrecision, CpuOptions};
 use trine_kernels::{Operand, operand_of};
 use trine_model::runner::{ScoreInput, ScoreOptions, Want, score};
-use trine_model::{ARCHS, DeviceOptions, Error, ModelOptions, Spec, load};
+use trine_model::{
+    ARCHITECTURE_KEYS, ARCHS, ArchitectureKeys, DeviceOptions, Error, IGNORED_HF_KEYS, IgnoredKeys, ModelOptions,
+    SETTINGS, Spec, file_keys, load,
+};
 use trine_tensor::format::F32;
 use trine_tensor::{FORMATS, File};
 use trine_text::PRE_TOKENIZERS;
@@ -150,14 +153,90 @@ fn support() -> String {
     out
 }
 
-#[test]
-fn the_table_of_what_is_supported_is_true() {
-    let found = std::fs::read_to_string(root().join("docs/src/support.md")).unwrap_or_default();
-    assert!(found == support(), "docs/src/support.md is stale: cargo test -p trine-model --test support -- --ignored");
+const KEYS: &str = "# Keys of model files
+
+Made by `cargo test -p trine-model --test support -- --ignored`, and checked by the test beside it.
+
+Nothing that a file says is ignored in silence. Of the keys below, some are read. Some change nothing, and the table says why; tests change them in golden
+models, as scripts do with transformers and llama.cpp, and nothing else comes out. Some would change what is computed or generated, in ways that Trine does
+not follow: of a model's configuration they are refused, unless they have a value that changes nothing, and of sampling and tokenizers they are reported.
+Any other key of these files is a warning that names it. In GGUF files, this holds for keys of the architecture, `tokenizer.` and `general.sampling.`; other
+programs have further namespaces.
+
+Where transformers and llama.cpp disagree, [Files and formats](formats.md#tokenizers) says which is followed: a folder is computed as by transformers, and
+a GGUF file as by llama.cpp, with the exceptions there.
+";
+
+fn keys() -> String {
+    let mut out = String::from(KEYS);
+    let row = |out: &mut String, what: &str, keys: &mut dyn Iterator<Item = String>| {
+        let keys = keys.map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+        if !keys.is_empty() {
+            writeln!(out, "| {what} | {keys} |").unwrap();
+        }
+    };
+    let head = |out: &mut String, title: &str| writeln!(out, "\n## {title}\n\n| rule | keys |\n|---|---|").unwrap();
+    let owned = |keys: &[&str]| keys.iter().map(|key| key.to_string()).collect::<Vec<_>>();
+    let ignored = |out: &mut String, rows: &[IgnoredKeys], prefix: &str| {
+        for one in rows {
+            row(out, &format!("{prefix}: {}", one.reason), &mut owned(one.keys).into_iter());
+        }
+    };
+    let mut read = [BTreeSet::new(), BTreeSet::new()];
+    for folder in ["models", "encoders"].map(|name| root().join("golden").join(name)) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let folder = entry.unwrap().path();
+            let gguf = folder.join("model.gguf");
+            for (read, path) in read.iter_mut().zip([&folder, &gguf]).filter(|(_, path)| path.exists()) {
+                read.extend(Spec::keys(&File::open(path).unwrap()).unwrap());
+            }
+        }
+    }
+    let [mut hf, mut gguf] = read;
+    hf.retain(|key| !SETTINGS.iter().any(|(name, ..)| name == key));
+    head(&mut out, "config.json");
+    row(&mut out, "read, some of them by some architectures alone", &mut hf.into_iter());
+    for (key, expected, _) in SETTINGS {
+        row(&mut out, &format!("refused, unless it is {expected}"), &mut [key.to_string()].into_iter());
+    }
+    ignored(&mut out, IGNORED_HF_KEYS, "change nothing");
+    head(&mut out, "GGUF: keys of an architecture");
+    let ArchitectureKeys { ignored: nothing, neutral, foreign } = &ARCHITECTURE_KEYS;
+    gguf.retain(|key| !neutral.iter().any(|(name, _)| name == key));
+    row(&mut out, "read, some of them by some architectures alone", &mut gguf.into_iter());
+    for (key, values) in *neutral {
+        let values = values.iter().map(|value| value.to_string()).collect::<Vec<_>>().join(" or ");
+        row(
+            &mut out,
+            &format!("refused, unless it is {values}, where nothing reads it"),
+            &mut [key.to_string()].into_iter(),
+        );
+    }
+    ignored(&mut out, nothing, "change nothing");
+    ignored(&mut out, foreign, "of other architectures, reported");
+    for (title, table) in file_keys() {
+        head(&mut out, &title);
+        row(&mut out, "read", &mut owned(table.read).into_iter());
+        let strict = !["GGUF", "generation_config.json", "tokenizer_config.json"].contains(&table.file);
+        let rule = if strict { "refused, unless neutral" } else { "reported, unless neutral" };
+        row(&mut out, rule, &mut table.neutral.iter().map(|(key, _)| key.to_string()));
+        ignored(&mut out, table.ignored, "change nothing");
+    }
+    out
 }
 
 #[test]
-#[ignore = "writes docs/src/support.md"]
+fn the_pages_of_what_is_supported_are_true() {
+    for (page, expected) in [("support.md", support()), ("keys.md", keys())] {
+        let found = std::fs::read_to_string(root().join("docs/src").join(page)).unwrap_or_default();
+        assert!(found == expected, "docs/src/{page} is stale: cargo test -p trine-model --test support -- --ignored");
+    }
+}
+
+#[test]
+#[ignore = "writes docs/src/support.md and docs/src/keys.md"]
 fn write() {
-    std::fs::write(root().join("docs/src/support.md"), support()).unwrap();
+    for (page, text) in [("support.md", support()), ("keys.md", keys())] {
+        std::fs::write(root().join("docs/src").join(page), text).unwrap();
+    }
 }

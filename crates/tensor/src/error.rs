@@ -109,9 +109,9 @@ impl Error {
         Error::malformed(in_tensor(tensor), "a size that fits 63 bits", format_args!("{shape:?} in {format}"))
     }
 
-    /// A path is a device, a pipe or a socket.
-    pub(crate) fn not_a_file() -> Error {
-        let text = "expected a file or a folder, found a device, a pipe or a socket";
+    /// A path is not that of a file.
+    pub(crate) fn not_a_file(found: &std::fs::Metadata) -> Error {
+        let text = format!("expected a file, found {}", what_is_no_file(found));
         Error::Io(std::io::Error::new(std::io::ErrorKind::InvalidInput, text))
     }
 
@@ -130,6 +130,11 @@ impl Error {
             cause => cause,
         }
     }
+}
+
+/// What a path is that is not that of a file, for messages.
+pub(crate) fn what_is_no_file(found: &std::fs::Metadata) -> &'static str {
+    if found.is_dir() { "a folder" } else { "a device, a pipe or a socket" }
 }
 
 /// The place of an error in a key, for messages.

@@ -260,8 +260,9 @@ fn set_mapping(tensors: &mut IndexMap<String, View>, mapping: &Option<Mapping>) 
 fn load(path: &Path, options: &OpenOptions) -> Result<FileBytes> {
     let load = || {
         // Opening a pipe would block until something is written to it.
-        if !fs::metadata(path)?.is_file() {
-            return Err(Error::not_a_file());
+        let metadata = fs::metadata(path)?;
+        if !metadata.is_file() {
+            return Err(Error::not_a_file(&metadata));
         }
         let mut file = fs::File::open(path)?;
         if options.mmap {

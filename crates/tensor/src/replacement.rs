@@ -1,42 +1,70 @@
 //! Writing a file atomically.
 
-use std::fs::{File, TryLockError};
-use std::io::{self, BufWriter, Write};
+use crate::error::{Error, Result, what_is_no_file};
+use std::fs::{File, Metadata, TryLockError};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 const PREFIX: &str = ".trine-";
 const SUFFIX: &str = ".partial";
 
 /// Creates or replaces a file atomically. Bytes are written to a temporary file in the same folder, which [`Replacement::finish`] moves to
-/// its path. If it is dropped before, or the program is killed, an old file stays as it was. A symbolic link is followed.
+/// its path. If it is dropped before, or the program is killed, an old file stays as it was.
+///
+/// Where [`std::fs::write`] fails, this does, too. Like that, it follows symbolic links, also one to a file that does not exist yet, and a
+/// new file has the permissions of the one that it replaces.
 ///
 /// A temporary file is locked while it is written. One that a killed program left is not, and the next replacement in its folder removes it.
 pub struct Replacement {
     target: PathBuf,
-    file: BufWriter<NamedTempFile>,
+    file: BufWriter<File>,
+    temporary: TempPath,
 }
 
 impl Replacement {
     /// Creates the temporary file.
     ///
     /// # Errors
-    /// When the folder is not writable, or the path is that of a folder or a device.
+    /// When there is no such folder, or it is not writable; when the path is that of a folder or a device, or of a file that is not writable.
     pub fn new(path: &Path) -> io::Result<Replacement> {
-        let target = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-        if target.exists() && !target.is_file() {
-            let problem = "expected the name of a new or an existing file, found something else";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+        let old = match path.metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            old => Some(old?),
+        };
+        let target = follow(path);
+        let folder = folder(&target);
+        match &old {
+            Some(old) if old.is_file() => drop(File::options().write(true).open(&target)?),
+            Some(other) => return Err(unfit(format!("found {}", what_is_no_file(other)))),
+            None if !names_file(&target) => return Err(unfit("found that of a folder".to_owned())),
+            None if !folder.is_dir() => {
+                let problem = format!("expected a file in an existing folder, found no folder {:?}", folder.display());
+                return Err(io::Error::new(ErrorKind::NotFound, problem));
+            }
+            None => {}
         }
-        remove_left(folder(&target));
-        let file = loop {
-            let file = temporary(folder(&target))?;
+        remove_left(folder);
+        let (file, temporary) = loop {
+            // The message has the name of the temporary file, which nobody knows.
+            let file = temporary(folder, old.as_ref()).map_err(|error| error.kind())?;
             // Another program may have taken it for one that was left, before it was locked.
             if !matches!(file.as_file().try_lock(), Err(TryLockError::WouldBlock)) && file.path().exists() {
-                break file;
+                break file.into_parts();
             }
         };
-        Ok(Replacement { target, file: BufWriter::with_capacity(1 << 20, file) })
+        if let Some(old) = old {
+            file.set_permissions(old.permissions())?;
+        }
+        Ok(Replacement { target, file: BufWriter::with_capacity(1 << 20, file), temporary })
+    }
+
+    /// Checks that a file can be written to this path, before long work for it begins.
+    ///
+    /// # Errors
+    /// As [`Replacement::new`]. The error names the path.
+    pub fn check(path: &Path) -> Result<()> {
+        Replacement::new(path).map(drop).map_err(|error| Error::Write(error).at(path))
     }
 
     /// Flushes the file to disk and moves it to its path.
@@ -45,8 +73,8 @@ impl Replacement {
     /// When the system reports one. An old file then stays as it was.
     pub fn finish(self) -> io::Result<()> {
         let file = self.file.into_inner()?;
-        file.as_file().sync_all()?;
-        file.persist(&self.target)?;
+        file.sync_all()?;
+        self.temporary.persist(&self.target)?;
         // The new name survives a power failure only if the folder is on disk too.
         #[cfg(unix)]
         File::open(folder(&self.target))?.sync_all()?;
@@ -64,11 +92,35 @@ impl Write for Replacement {
     }
 }
 
-fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
+fn unfit(found: String) -> io::Error {
+    io::Error::new(ErrorKind::InvalidInput, format!("expected the name of a new or an existing file, {found}"))
+}
+
+/// Where symbolic links lead, even if nothing is there.
+fn follow(path: &Path) -> PathBuf {
+    let mut target = path.to_path_buf();
+    // The system follows no more.
+    for _ in 0..40 {
+        let Ok(link) = target.read_link() else { break };
+        target = folder(&target).join(link);
+    }
+    target
+}
+
+/// Whether a path can be that of a file: not with `/`, `.` or `..` at its end.
+fn names_file(path: &Path) -> bool {
+    let bytes = |name: &std::ffi::OsStr| path.as_os_str().as_encoded_bytes().ends_with(name.as_encoded_bytes());
+    path.file_name().is_some_and(bytes)
+}
+
+/// A new file in the folder, with no more permissions than the old one that it will replace.
+fn temporary(folder: &Path, old: Option<&Metadata>) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(PREFIX).suffix(SUFFIX);
     #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.permissions(old.map_or(std::os::unix::fs::PermissionsExt::from_mode(0o666), Metadata::permissions));
+    #[cfg(not(unix))]
+    let _ = old;
     builder.tempfile_in(folder)
 }
 

@@ -20,7 +20,7 @@ pub fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let read = || {
         let metadata = fs::metadata(path)?;
         if !metadata.is_file() {
-            return Err(Error::not_a_file());
+            return Err(Error::not_a_file(&metadata));
         }
         let found = metadata.len();
         if found > limit {

@@ -95,7 +95,7 @@ impl BpeOptions {
         let wrong = |problem| Err(Error::Training(problem));
         let min = self.control.len() + ALPHABET.len();
         if self.vocab_size < min || u32::try_from(self.vocab_size).is_err() {
-            let expected = format!("a vocabulary of at least {min} tokens (control tokens and 256 bytes)");
+            let expected = format!("a vocabulary of {min} (control tokens and 256 bytes) to {} tokens", u32::MAX);
             return wrong(format!("expected {expected}, found {}", self.vocab_size));
         }
         if self.control.is_empty() {

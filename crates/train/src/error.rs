@@ -85,6 +85,9 @@ pub enum Error {
         /// Mean loss of the step.
         loss: f64,
     },
+    /// [`Tape::backward`](crate::Tape::backward) was called with activations that its tape has not recorded in the current pass.
+    #[error("backward: expected activations of the current forward pass, found a constant or those of an earlier pass")]
+    NotRecorded,
     /// The caller cancelled the work.
     #[error("cancelled")]
     Cancelled,

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use trine_backend::{Cpu, CpuOptions};
 use trine_model::{Language, Spec, as_gguf, is_in_halves, open_file};
 use trine_tensor::format::{BF16, F16, F32, I2_S, TQ2_0, by_name};
-use trine_tensor::{File, Format, Metadata, OpenOptions};
+use trine_tensor::{File, Format, Metadata, OpenOptions, Replacement};
 
 pub struct Setup {
     pub file: File,
@@ -40,6 +40,7 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(SetupProgress) -> Contr
     if let Some(parent) = config.output.model.as_ref().and_then(|model| model.parent()) {
         std::fs::create_dir_all(parent).map_err(Error::io(parent))?;
     }
+    Replacement::check(&config.output.model_path())?;
     let language = language(config)?;
     let tokenizer = Language::of_metadata(&language)?.tokenizer;
     let cache = config.data.cache.clone().unwrap_or_else(|| folder.join("cache"));
@@ -89,6 +90,16 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(SetupProgress) -> Contr
     let mut warnings = Vec::new();
     if !spells_all {
         warnings.push(format!("the vocabulary lacks {lacks}: there are no bits per byte"));
+    }
+    if let Some(path) = &config.model.from
+        && config.quantization.weights == WeightQuantization::Ternary
+        && !spec.bit_linear
+        && !file.tensors().any(|view| view.format.ternary)
+    {
+        warnings.push(format!(
+            "{}: the weights are float, and training makes them ternary (quantization.weights = \"none\" keeps them float)",
+            path.display()
+        ));
     }
     let unfit = columns(&spec).iter().any(|cols| !cols.is_multiple_of(I2_S.block));
     if config.quantization.weights == WeightQuantization::Ternary && config.output.format.is_none() && unfit {

@@ -1,14 +1,15 @@
 //! What a tape records, and what it refuses.
 
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use trine_backend::cpu::Act;
-use trine_backend::{Backend, Batch, CacheId, Cpu, CpuOptions, Error, Ops};
+use trine_backend::{Backend, Batch, CacheId, Cpu, CpuOptions, Ops};
 use trine_model::{Model, ModelOptions, Spec, open_file};
 use trine_tensor::OpenOptions;
 use trine_tensor::format::F32;
 use trine_train::adjoint::{Adjoint, Rounding};
-use trine_train::{Parameter, Tape, Var, unsupported_operation};
+use trine_train::{Error, Parameter, Tape, Var, unsupported_operation};
 
 /// The folders of all golden models, encoders among them.
 fn models() -> Vec<PathBuf> {
@@ -91,8 +92,10 @@ fn recording_goes_on_after_no_grad() {
     let logits = on_tape.forward();
     on_tape.backward(logits);
     let expected = on_tape.gradients();
-    let refused = on_tape.tape.no_grad(|_| Err::<(), _>(Error::NoAffinity));
-    assert!(matches!(refused, Err(Error::NoAffinity)));
+    let refused = on_tape.tape.no_grad(|_| Err::<(), _>(trine_backend::Error::NoAffinity));
+    assert!(matches!(refused, Err(trine_backend::Error::NoAffinity)));
+    let panicked = catch_unwind(AssertUnwindSafe(|| on_tape.tape.no_grad(|_| resume_unwind(Box::new(())))));
+    assert!(panicked.is_err());
     let logits = on_tape.forward();
     on_tape.backward(logits);
     assert!(on_tape.gradients() == expected);
@@ -114,12 +117,34 @@ fn what_is_computed_without_gradients_is_a_constant() {
 }
 
 #[test]
-#[should_panic(expected = "of the pass that the tape recorded")]
-fn a_pass_that_is_not_recorded_has_no_backward_pass() {
+fn only_the_current_pass_has_a_backward_pass() {
     let mut on_tape = OnTape::llama();
-    let OnTape { tape, model, cache } = &mut on_tape;
-    let logits = tape.no_grad(|tape| model.forward(tape, *cache, &batch(0))).unwrap();
+    let logits = on_tape.forward();
+    let done = logits.clone();
     on_tape.backward(logits);
+    let expected = on_tape.gradients();
+    let discarded = on_tape.forward();
+    let OnTape { tape, model, cache } = &mut on_tape;
+    let not_recorded = tape.no_grad(|tape| model.forward(tape, *cache, &batch(0))).unwrap();
+    let constant = tape.to_device(&[1.0], 1);
+    let of_another_tape = OnTape::llama().forward();
+    // What another pass computed has a number of this one, too.
+    let logits = on_tape.forward();
+    on_tape.tape.clear_gradients();
+    for other in [done, discarded, not_recorded, constant, of_another_tape] {
+        let dy = on_tape.tape.device.zeros_like(other.value());
+        assert!(matches!(on_tape.tape.backward(other, dy), Err(Error::NotRecorded)));
+    }
+    on_tape.backward(logits);
+    assert!(on_tape.gradients() == expected);
+}
+
+#[test]
+#[should_panic(expected = "of the current pass")]
+fn operands_of_an_earlier_pass_are_refused() {
+    let mut on_tape = OnTape::llama();
+    let [earlier, logits] = [(); 2].map(|()| on_tape.forward());
+    let _ = on_tape.tape.add(&earlier, &logits);
 }
 
 #[test]

@@ -60,9 +60,10 @@ impl Embedder {
         self.encode(text).0
     }
 
-    /// [`Embedder::tokens`], and the number of tokens that were left out at the end of the text.
+    /// [`Embedder::tokens`], and the number of tokens that were left out at the end of the text, or at its beginning if
+    /// [`TextSettings::cut_left`].
     pub fn encode(&self, text: &str) -> (Vec<u32>, usize) {
-        let TextSettings { lowercase, max_tokens, .. } = *self.texts();
+        let TextSettings { lowercase, max_tokens, cut_left, .. } = *self.texts();
         let mut text = format!("{}{text}", self.prompt);
         if lowercase {
             text = text.chars().flat_map(char::to_lowercase).collect();
@@ -74,8 +75,8 @@ impl Embedder {
         // The tokens around the text stay.
         let own = self.ids(&text, false);
         let start = (0..=ids.len().saturating_sub(own.len())).find(|&start| ids[start..].starts_with(&own));
-        let end = start.map_or(ids.len(), |start| start + own.len());
-        ids.drain(end.saturating_sub(cut)..end);
+        let (start, end) = start.map_or((0, ids.len()), |start| (start, start + own.len()));
+        ids.drain(if cut_left { start..end.min(start + cut) } else { end.saturating_sub(cut)..end });
         (ids, cut)
     }
 

@@ -15,57 +15,77 @@ pub enum Error {
     Text(#[from] trine_text::Error),
     /// More memory than the model may take.
     #[error(
-        "the model takes {} bytes of memory (weights {}, KV cache {}, activations {}, program {}), more than the limit of {limit}",
-        needed.total(), needed.weights, needed.kv_cache, needed.scratch, needed.program
+        "the model takes {} of memory (weights {}, KV cache {}, activations {}, program {}), more than the limit of {}",
+        size(needed.total()), size(needed.weights), size(needed.kv_cache), size(needed.scratch), size(needed.program), size(*limit)
     )]
     MemoryLimit { limit: u64, needed: Memory },
     /// More memory than the control group of the process allows, beyond which the system would end it.
     #[error(
-        "the model takes {} bytes of memory besides its mapped file (weights {}, KV cache {}, activations {}, program {}), more than the \
-         {limit} that the control group of this process allows",
-        needed.pinned(), needed.weights - needed.mapped, needed.kv_cache, needed.scratch, needed.program
+        "the model takes {} of memory besides its mapped file (weights {}, KV cache {}, activations {}, program {}), more than the \
+         {} that the control group of this process allows",
+        size(needed.pinned()), size(needed.weights - needed.mapped), size(needed.kv_cache), size(needed.scratch), size(needed.program),
+        size(*limit)
     )]
     ControlGroup { limit: u64, needed: Memory },
     /// A chat with a model that does not say how chats are written.
     #[error("the model has no chat template")]
     NoTemplate,
     /// An embedding model has no prompt of this name.
-    #[error("prompt {found:?}: expected one of the model's, {known:?}")]
+    #[error("prompt {found:?}: expected {}", prompts(known))]
     UnknownPrompt { found: String, known: Vec<String> },
     /// The rest of an answer whose error a [`Stream`](crate::Stream) has given already.
     #[error("the answer has failed already")]
     AlreadyFailed,
 }
 
-/// What went wrong, for programs that act on it.
+/// A number of bytes, in MiB if there is one.
+fn size(bytes: u64) -> String {
+    const MIB: u64 = 1 << 20;
+    if bytes < MIB { format!("{bytes} bytes") } else { format!("{:.1} MiB", bytes as f64 / MIB as f64) }
+}
+
+/// The prompts that a model has.
+fn prompts(known: &[String]) -> String {
+    match known {
+        [] => "none, as the model has no prompts".to_owned(),
+        known => format!("one of the model's, {known:?}"),
+    }
+}
+
+/// What a program can do about an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The file does not exist or cannot be read.
+    /// A file is missing, or cannot be read or written: check its path.
     Io,
-    /// The file is malformed, or not a model that we know.
+    /// The model is malformed, incomplete or unknown: get it again, or another one.
     Model,
-    /// The machine has too little memory, or the model takes more than was allowed.
+    /// The machine has too little memory, or the model needs more than was allowed: free some, or choose a shorter context.
     Memory,
-    /// The device cannot be had, or failed.
+    /// The device is not available, or failed: choose another one, or other options.
     Device,
-    /// An option or a request makes no sense for this model: a caller's mistake.
+    /// The caller's mistake, such as an option out of range or something that this model does not do: change the request.
     Invalid,
-    /// The prompt, or a text to embed, does not fit into the context.
+    /// The prompt, or a text to embed, does not fit into the context: shorten it.
     PromptTooLong,
-    /// The chat template is missing, does not compile, or refuses the messages.
+    /// The chat template is missing, does not compile, or refuses the messages: set another one.
     Template,
-    /// The model computed something that is not a number.
+    /// The model computed something that is not a number: its weights are damaged.
     NotFinite,
+    /// The work was cancelled, or its engine was shut down.
     Cancelled,
+    /// The engine's thread panicked, in a custom filter for example: make a new engine.
+    Panicked,
 }
 
 impl Error {
+    /// What a program can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Model(error) => of_model(error),
             Error::Engine(error) => of_engine(error),
-            Error::Text(_) | Error::NoTemplate => ErrorKind::Template,
+            Error::Text(error) => of_text(error),
+            Error::NoTemplate => ErrorKind::Template,
             Error::MemoryLimit { .. } | Error::ControlGroup { .. } => ErrorKind::Memory,
             Error::AlreadyFailed | Error::UnknownPrompt { .. } => ErrorKind::Invalid,
         }
@@ -76,20 +96,35 @@ fn of_model(error: &trine_model::Error) -> ErrorKind {
     use trine_model::Error as E;
     match error {
         E::In { source, .. } => of_model(source),
+        E::File(error) => of_file(error),
+        E::Text(error) => of_text(error),
+        E::Device(error) => of_backend(error),
         E::Cancelled => ErrorKind::Cancelled,
         E::NotFinite { .. } => ErrorKind::NotFinite,
         E::Length { tokens, most } if tokens > most => ErrorKind::PromptTooLong,
-        E::UnknownDevice { .. } | E::UnknownAdapter { .. } | E::Length { .. } => ErrorKind::Invalid,
-        E::Device(error) => of_backend(error),
-        E::File(error) => of_file(error),
+        E::Length { .. }
+        | E::NoLogits { .. }
+        | E::BadEdit { .. }
+        | E::UnknownAdapter { .. }
+        | E::UnknownDevice { .. } => ErrorKind::Invalid,
         _ => ErrorKind::Model,
     }
 }
 
 fn of_file(error: &trine_tensor::Error) -> ErrorKind {
+    use trine_tensor::Error as E;
     match error {
-        trine_tensor::Error::In { source, .. } => of_file(source),
-        trine_tensor::Error::Io(_) | trine_tensor::Error::NotFound | trine_tensor::Error::Write(_) => ErrorKind::Io,
+        E::In { source, .. } => of_file(source),
+        E::Io(_) | E::Write(_) | E::NotFound => ErrorKind::Io,
+        _ => ErrorKind::Model,
+    }
+}
+
+fn of_text(error: &trine_text::Error) -> ErrorKind {
+    use trine_text::Error as E;
+    match error {
+        E::Template(_) => ErrorKind::Template,
+        E::Training(_) => ErrorKind::Invalid,
         _ => ErrorKind::Model,
     }
 }
@@ -98,9 +133,9 @@ fn of_backend(error: &trine_backend::Error) -> ErrorKind {
     use trine_backend::Error as E;
     match error {
         E::NoRoom { .. } | E::NoMemory { .. } | E::Lock { .. } => ErrorKind::Memory,
+        E::Read { source, .. } => of_file(source),
         E::Damaged(_) | E::TooWide { .. } | E::Unfit { .. } => ErrorKind::Model,
-        E::Read { .. } => ErrorKind::Io,
-        E::CacheType { .. } => ErrorKind::Invalid,
+        E::CacheType { .. } | E::Affinity { .. } => ErrorKind::Invalid,
         _ => ErrorKind::Device,
     }
 }
@@ -108,13 +143,13 @@ fn of_backend(error: &trine_backend::Error) -> ErrorKind {
 fn of_engine(error: &trine_engine::Error) -> ErrorKind {
     use trine_engine::Error as E;
     match error {
+        E::Model(error) => of_model(error),
+        E::Forward(error) => of_model(error),
         E::PromptTooLong { .. } => ErrorKind::PromptTooLong,
         E::NotFinite { .. } => ErrorKind::NotFinite,
         E::CacheTooSmall { .. } | E::CacheTooLarge { .. } => ErrorKind::Memory,
-        E::Model(error) => of_model(error),
-        E::Forward(error) => of_model(error),
         E::ShutDown => ErrorKind::Cancelled,
-        E::Panicked => ErrorKind::Device,
+        E::Panicked => ErrorKind::Panicked,
         _ => ErrorKind::Invalid,
     }
 }

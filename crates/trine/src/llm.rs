@@ -168,7 +168,7 @@ impl Llm {
         self.engine.tokenizer()
     }
 
-    /// What the model's `generation_config.json` says, if it has one: [`Sampling::recommended`] makes options of it.
+    /// What the model's `generation_config.json` or GGUF's `general.sampling` says, if it has one: [`Sampling::recommended`] makes options of it.
     ///
     /// ```
     /// use trine::prelude::*;

@@ -128,7 +128,7 @@ impl Options {
     }
 
     fn language(&self, file: &File) -> Result<Language, trine_model::Error> {
-        self.tokenizer.as_ref().map_or_else(|| Language::of(file), |path| Language::open(path))
+        self.tokenizer.as_ref().map_or_else(|| Language::of(file), |path| Language::for_model(file, path))
     }
 
     fn llm(&self, loaded: Loaded) -> Result<Llm, Error> {
@@ -147,7 +147,7 @@ impl Options {
         if let Err(trine_engine::Error::Option { field, value, expected }) =
             Sampling::default().recommended(&generation).check()
         {
-            let key = format!("{field} of generation_config.json");
+            let key = format!("{field} of {}", generation.source);
             return Err(trine_model::Error::BadKey { key, expected, found: value }.into());
         }
         let context = Some(self.context_of(runner.spec()));

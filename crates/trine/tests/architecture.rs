@@ -76,10 +76,19 @@ fn nothing_above_the_model_is_generic_over_a_backend() {
 }
 
 #[test]
-fn the_decoder_names_no_device_no_cache_block_and_no_number_format() {
+fn devices_are_named_in_one_place_and_in_training() {
+    for folder in ["model/src", "engine/src", "lab/src", "trine/src", "cli/src"] {
+        for (path, text) in sources(folder) {
+            let is_registry = path.ends_with("model/src/device.rs");
+            assert!(is_registry || !text.contains("Cpu::") && !text.contains("<Cpu>"), "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_decoder_names_no_cache_block_and_no_number_format() {
     for (path, text) in sources("model/src") {
         let name = path.file_name().unwrap().to_str().unwrap();
-        assert!(name == "device.rs" || !text.contains("Cpu::") && !text.contains("CpuOptions"), "{name}");
         if ["attention.rs", "decoder.rs", "feed_forward.rs", "loader.rs"].contains(&name) {
             assert!(!text.contains("F32") && !text.contains("BLOCK_LEN"), "{name}");
         }

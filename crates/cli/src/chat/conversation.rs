@@ -1,7 +1,6 @@
 //! What was said.
 
-use crate::exit::UsageError;
-use crate::output::OutputFile;
+use crate::output::{self, OutputFile};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use trine_text::Message;
@@ -69,10 +68,8 @@ impl Conversation {
     /// # Errors
     /// When the file is there, is the model's, or cannot be written.
     pub fn save(&mut self, path: &Path, force: bool, model: &Path) -> Result<()> {
-        if path.exists() && !force && self.file.as_deref() != Some(path) {
-            let message = format!("{}: expected no file, found one", path.display());
-            return Err(UsageError { message, hint: "/save --force FILE replaces it" }.into());
-        }
+        let own = self.file.as_deref() == Some(path);
+        output::check_new(path, force || own, "/save --force FILE replaces it")?;
         let json = serde_json::to_string_pretty(&self.all())?;
         OutputFile::new(path, model)?.write(|out| writeln!(out, "{json}"))?;
         self.file = Some(path.to_owned());
@@ -84,7 +81,7 @@ impl Conversation {
     /// # Errors
     /// When the file cannot be read, or is not a list of messages.
     pub fn load(&mut self, path: &Path) -> Result<()> {
-        let bytes = trine_tensor::read_small(path, MAX_SAVED).with_context(|| path.display().to_string())?;
+        let bytes = trine_tensor::read_small(path, MAX_SAVED)?;
         let expected = || format!("{}: expected a list of messages, as /save writes it", path.display());
         let mut messages: Vec<Message> = serde_json::from_slice(&bytes).with_context(expected)?;
         let system = messages.first().filter(|message| message.role == "system");

@@ -111,6 +111,9 @@ impl Chat {
                 aside!("(a new conversation)");
             }
             ("/retry", _) => self.retry()?,
+            ("/system", _) if self.options.raw => {
+                note!("error: /system: expected a chat template, found none: the model continues plain text");
+            }
             ("/system", "") => self.conversation.system = None,
             ("/system", text) => self.conversation.system = Some(text.to_owned()),
             ("/set", "") => aside!("{}", settings::list(&self.options.sampling, self.options.drop_oldest)),

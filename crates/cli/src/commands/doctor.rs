@@ -1,13 +1,14 @@
-use crate::exit::{Exit, UsageError};
+use crate::exit::{self, Exit, UsageError};
 use crate::load::LayoutArgs;
-use crate::{interrupt, progress, table};
+use crate::{interrupt, progress, table, units};
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
+use trine::EMBEDDED;
 use trine_backend::CpuOptions;
 use trine_lab::doctor::{CHECKS, DoctorOptions, DoctorReport, Severity, examine};
 use trine_model::DeviceName;
@@ -16,7 +17,7 @@ use trine_model::DeviceName;
 ///
 /// Checks the header, the tokenizer, the chat template and the rotary positions, reads all weights once, and measures how well the
 /// model predicts a short English text. Each finding comes with evidence and a remedy. The exit status is 5 if there is a warning
-/// or an error, also for a file that does not open.
+/// or an error, also for a file that does not open; notes do not count.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     trine doctor model.gguf\n  \
@@ -103,10 +104,15 @@ impl Doctor {
         }
         let looked = CHECKS.iter().map(|check| check.name).collect::<Vec<_>>().join(", ");
         let looked = if self.quick { format!("{looked}, without weights and text") } else { looked };
-        match report.findings.len() {
-            0 => writeln!(out, "nothing found; looked at {looked}")?,
-            1 => writeln!(out, "1 finding; looked at {looked}")?,
-            n => writeln!(out, "{n} findings; looked at {looked}")?,
+        let looked = if report.opens { looked } else { "the file only".to_owned() };
+        let (notes, findings): (Vec<_>, Vec<_>) =
+            report.findings.iter().partition(|finding| finding.severity == Severity::Note);
+        let counts = [(findings.len(), "finding"), (notes.len(), "note")].into_iter().filter(|(count, _)| *count > 0);
+        let counts: Vec<String> = counts.map(|(count, what)| units::plural(count as u64, what)).collect();
+        let counts = if counts.is_empty() { "nothing found".to_owned() } else { counts.join(" and ") };
+        writeln!(out, "{counts}; looked at {looked}")?;
+        if !self.model.exists() && self.model != Path::new(EMBEDDED) {
+            note!("hint: {}", table::visible(&exit::no_model(&self.model)));
         }
         Ok(())
     }

@@ -66,7 +66,8 @@ impl Embed {
             let (ids, cut) = embedder.encode(&text);
             if cut > 0 && !self.quiet {
                 let (number, most) = (i + 1, ids.len());
-                note!("warning: text {number}: the model takes {most} tokens of a text: left out the last {cut}");
+                let side = if embedder.texts().cut_left { "first" } else { "last" };
+                note!("warning: text {number}: the model takes {most} tokens of a text: left out the {side} {cut}");
             }
             let embedding = embedder.embed_tokens(&ids).with_context(|| format!("text {}", i + 1))?;
             match self.json {

@@ -1,8 +1,9 @@
 use crate::exit::{Exit, UsageError};
 use crate::load::LoadArgs;
+use crate::output::{self, OutputFile};
 use crate::sampling::SamplingArgs;
 use crate::{input, interrupt, progress, units};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, value_parser};
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -51,8 +52,11 @@ pub struct GenerateData {
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = value_parser!(u32).range(1..=4096))]
     parallel: u32,
     /// Continue a JSONL file after its last complete line
-    #[arg(long)]
+    #[arg(long, conflicts_with = "force")]
     resume: bool,
+    /// Replace an existing file
+    #[arg(long)]
+    force: bool,
     /// Keep texts cut off by --max-tokens or the context, which are dropped by default
     #[arg(long)]
     keep_cut: bool,
@@ -85,6 +89,13 @@ impl GenerateData {
             let message = "--resume needs JSONL, whose lines have an index".to_owned();
             return Err(UsageError { message, hint: "write a .jsonl file" }.into());
         }
+        let hint = match self.out.extension() {
+            Some(end) if end == "jsonl" => "--resume continues it, --force replaces it",
+            _ => "choose another name; --force replaces it",
+        };
+        // An empty file is what a run without texts leaves.
+        let is_empty = self.out.metadata().is_ok_and(|file| file.len() == 0);
+        output::check_new(&self.out, self.force || self.resume || is_empty, hint)?;
         let texts = self.prompts()?;
         let stop = interrupt::flag()?;
         let llm = self.load.open(&self.model, self.parallel as usize, self.quiet, &stop, None)?;
@@ -92,9 +103,17 @@ impl GenerateData {
         let prompts = texts.into_iter().map(|text| prompt(&llm, text)).collect::<Result<_>>()?;
         let seed = sampling.seed.unwrap_or(0);
         let keep = Keep { cut: self.keep_cut, unique: self.unique };
+        let separator = plain.then_some(self.separator.as_str());
         let (mut writer, first) = match self.resume {
             true => TextWriter::resume(&self.out, keep, seed)?,
-            false => (TextWriter::create(&self.out, plain.then_some(self.separator.as_str()), keep)?, 0),
+            false => {
+                if self.force && self.out.is_file() {
+                    // It must not be a file of the model.
+                    drop(OutputFile::new(&self.out, &self.model)?);
+                    std::fs::remove_file(&self.out).with_context(|| self.out.display().to_string())?;
+                }
+                (TextWriter::create(&self.out, separator, keep)?, 0)
+            }
         };
         let indices = first.min(self.count)..self.count;
         let job = GenerateOptions { prompts, sampling, seed, indices, parallel: self.parallel as usize };

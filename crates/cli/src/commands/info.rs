@@ -139,6 +139,12 @@ struct TensorReport {
 impl Info {
     pub fn run(self) -> Result<Exit> {
         let file = self.layouts.open(&self.model)?;
+        if let (Some(asked), Ok(spec)) = (self.context, Spec::of(&file)) {
+            let (asked, most) = (asked as usize, spec.context_length);
+            if asked > most {
+                return Err(trine::Error::from(trine_engine::Error::Context { asked, most }).into());
+            }
+        }
         let report = self.report(&file);
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         if self.json {

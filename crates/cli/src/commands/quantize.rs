@@ -1,6 +1,6 @@
 use crate::exit::{Exit, UsageError};
 use crate::load::LayoutArgs;
-use crate::{interrupt, progress, table, units};
+use crate::{interrupt, output, progress, table, units};
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
@@ -38,17 +38,32 @@ pub struct Quantize {
     json: bool,
 }
 
+/// The error of a format with an unknown name, or with that of a mixture of formats in llama.cpp, such as Q4_K_M.
+fn unknown(name: &str) -> UsageError {
+    let mixed = name
+        .rsplit_once('_')
+        .filter(|(_, end)| ["s", "m", "l", "xl"].iter().any(|size| end.eq_ignore_ascii_case(size)));
+    let most = mixed.and_then(|(most, _)| format::by_name(most)).filter(|format| format.stores_models());
+    match most {
+        Some(most) => UsageError {
+            message: format!(
+                "--format: expected one format for all matrices, found the mixture `{name}`, which is mostly {most}"
+            ),
+            hint: "the name without its last part is that of a format, such as --format q4_k",
+        },
+        None => UsageError {
+            message: format!("--format: expected one of {}, found `{name}`", names()),
+            hint: "for example --format q4_k",
+        },
+    }
+}
+
 impl Quantize {
     pub fn run(self) -> Result<Exit> {
-        let format =
-            format::by_name(&self.format).filter(|format| format.stores_models()).ok_or_else(|| UsageError {
-                message: format!("--format: expected one of {}, found `{}`", names(), self.format),
-                hint: "for example --format q4_k",
-            })?;
-        if !self.force && self.output.exists() {
-            let message = format!("{}: expected no file, found one", self.output.display());
-            return Err(UsageError { message, hint: "--force replaces it" }.into());
-        }
+        let format = format::by_name(&self.format)
+            .filter(|format| format.stores_models())
+            .ok_or_else(|| unknown(&self.format))?;
+        output::check_new(&self.output, self.force, "--force replaces it")?;
         let stop = interrupt::flag()?;
         let file = self.layouts.open(&self.input)?;
         file.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));

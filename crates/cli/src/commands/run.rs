@@ -10,6 +10,7 @@ use crate::wrap::Printer;
 use crate::{input, interrupt, table};
 use anyhow::Result;
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf, is_separator};
@@ -40,6 +41,7 @@ use trine_text::Message;
     trine run model.gguf \"Hello\" --json          output for programs")]
 pub struct Run {
     /// Model: a GGUF or safetensors file, or its folder [default: built-in]
+    #[arg(value_parser = OsStringValueParser::new().map(PathBuf::from))]
     model: Option<PathBuf>,
     /// Prompt; `-` reads it from stdin
     ///
@@ -54,7 +56,7 @@ pub struct Run {
     /// Forget the oldest messages of a chat when the context is full
     #[arg(long, hide_short_help = true)]
     drop_oldest: bool,
-    /// Print the prompt before the answer
+    /// Print the prompt before the answer, as plain text does on a terminal
     #[arg(long, conflicts_with = "json", hide_short_help = true)]
     echo: bool,
     /// Print one line of JSON; unknown values are null
@@ -104,6 +106,7 @@ impl Run {
             && word.to_str().is_some_and(|word| word != EMBEDDED && is_name(word))
         {
             let word = table::visible(&word.display().to_string());
+            let word = if word.starts_with('-') { format!("-- {word}") } else { word };
             note!("note: one word is a model; as a prompt: trine run {EMBEDDED} {word}");
         }
         let prompt = match self.prompt.as_deref() {
@@ -115,9 +118,11 @@ impl Run {
             let message = "--json needs a prompt".to_owned();
             return Err(UsageError { message, hint: "pass it as an argument or through a pipe" }.into());
         }
-        if prompt.is_none() && self.template.show_prompt {
-            let message = "--show-prompt needs a prompt".to_owned();
-            return Err(UsageError { message, hint: "pass it as an argument or through a pipe" }.into());
+        for (flag, given) in [("--show-prompt", self.template.show_prompt), ("--echo", self.echo)] {
+            if prompt.is_none() && given {
+                let message = format!("{flag} needs a prompt");
+                return Err(UsageError { message, hint: "pass it as an argument or through a pipe" }.into());
+            }
         }
         if self.sampling.sampling()?.logprobs.is_some() && !self.json {
             let message = "--logprobs needs --json".to_owned();
@@ -158,7 +163,12 @@ impl Run {
                 }
                 template::show(&options.render(&template, &self.messages(prompt))?)?;
             }
-            None => template::show(prompt)?,
+            None => {
+                if self.system.is_some() && !self.quiet {
+                    note!("note: the model has no chat template: the prompt is plain text, without --system");
+                }
+                template::show(prompt)?;
+            }
         }
         Ok(Exit::Done)
     }
@@ -219,7 +229,7 @@ impl Run {
         };
         let seed = *sampling.seed.get_or_insert_with(sampling::random_seed);
         let mut out = Printer::new();
-        if self.echo {
+        if self.echo || raw && !self.json && std::io::stdout().is_terminal() {
             out.print(&prompt)?;
         }
         let text = if raw { prompt } else { llm.render_with(&self.messages(&prompt), &options)? };

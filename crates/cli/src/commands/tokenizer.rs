@@ -1,6 +1,6 @@
 use crate::exit::{Exit, UsageError};
 use crate::output::OutputFile;
-use crate::{interrupt, progress, units};
+use crate::{interrupt, output, progress, units};
 use anyhow::Result;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use trine_model::vocab_metadata;
-use trine_tensor::gguf;
+use trine_tensor::{Replacement, gguf};
 use trine_text::{BpeOptions, EncodeOptions, OwnedVocab, Tokenizer, TokenizerJson};
 use trine_train::Error;
 use trine_train::data::Documents;
@@ -80,9 +80,10 @@ impl TokenizerCommand {
 
 impl TrainTokenizer {
     fn run(self) -> Result<Exit> {
-        if !self.force && self.output.exists() {
-            let message = format!("{}: expected no file, found one", self.output.display());
-            return Err(UsageError { message, hint: "--force replaces it" }.into());
+        output::check_new(&self.output, self.force, "--force replaces it")?;
+        let files = self.files_of_json()?;
+        if files.is_none() {
+            Replacement::check(&self.output)?;
         }
         let stop = interrupt::flag()?;
         let started = Instant::now();
@@ -106,14 +107,10 @@ impl TrainTokenizer {
             }
             Ok(())
         })?;
-        if self.output.extension().is_some_and(|extension| extension == "json") {
-            let beside = self.output.with_file_name("tokenizer_config.json");
-            if beside == self.output {
-                let message = "expected another output than tokenizer_config.json, which is written as well".to_owned();
-                return Err(UsageError { message, hint: "for example tokenizer.json" }.into());
+        if let Some(files) = files {
+            for (file, bytes) in files.into_iter().zip([config, json]) {
+                file.write(|out| out.write_all(bytes))?;
             }
-            write(&beside, config)?;
-            write(&self.output, json)?;
         } else {
             let mut metadata = vocab_metadata(&OwnedVocab::from_json(json, Some(config))?.vocab());
             metadata.insert("general.architecture", "gpt2");
@@ -145,6 +142,20 @@ impl TrainTokenizer {
             );
         }
         Ok(Exit::Done)
+    }
+
+    /// The files of an output that ends with .json: tokenizer_config.json and itself.
+    fn files_of_json(&self) -> Result<Option<[OutputFile; 2]>> {
+        if self.output.extension().is_none_or(|extension| extension != "json") {
+            return Ok(None);
+        }
+        let beside = self.output.with_file_name("tokenizer_config.json");
+        if beside == self.output {
+            let message = "expected another output than tokenizer_config.json, which is written as well".to_owned();
+            return Err(UsageError { message, hint: "for example tokenizer.json" }.into());
+        }
+        let open = |path: &Path| OutputFile::new(path, Path::new(""));
+        Ok(Some([open(&beside)?, open(&self.output)?]))
     }
 
     /// Passes all documents to `body`, with a progress bar, until Ctrl-C.
@@ -180,8 +191,4 @@ impl Iterator for DocumentReader<'_> {
         self.bar.set_position(self.documents.position());
         text
     }
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    OutputFile::new(path, Path::new(""))?.write(|out| out.write_all(bytes))
 }

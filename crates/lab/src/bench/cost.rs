@@ -27,7 +27,7 @@ pub struct Cost {
 /// Multiplications and additions of matrix products with weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Operations {
-    /// By quantised weights, whose products can be computed in bytes.
+    /// By quantized weights, whose products can be computed in bytes.
     int8: u64,
     /// By weights that are plain numbers.
     f32: u64,
@@ -44,7 +44,7 @@ impl Operations {
 pub struct Work {
     /// Bytes of weights, keys and values that are read; weights once for each batch.
     pub bytes: u64,
-    /// Operations with quantised weights.
+    /// Operations with quantized weights.
     pub int8: u64,
     /// Operations with weights that are plain numbers.
     pub f32: u64,

@@ -1,4 +1,4 @@
-//! What the speed of quantised activations costs.
+//! What the speed of quantized activations costs.
 
 use super::{Error, Kind, Test};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use trine_model::runner::{Output, Sequences, Want, argmax};
 /// Tokens that run together: their logits are held twice.
 const CHUNK: usize = 64;
 
-/// How far the next-token distributions that a model gives with quantised activations are from those that the same weights give with float32
+/// How far the next-token distributions that a model gives with quantized activations are from those that the same weights give with float32
 /// activations.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Kl {
@@ -25,7 +25,7 @@ pub struct Kl {
     pub tokens: usize,
 }
 
-/// Compares the two after each of `ids`, at least one token of a text, with the weights as they are on the device, which has quantised
+/// Compares the two after each of `ids`, at least one token of a text, with the weights as they are on the device, which has quantized
 /// activations again afterwards. `progress` gets how many of how many tokens are done, and may break off.
 ///
 /// # Errors

@@ -31,7 +31,7 @@ pub struct BenchReport {
     pub first_token_seconds: Option<f64>,
     /// The most memory of the process at once, pages of the mapped file included.
     pub peak_memory_bytes: Option<u64>,
-    /// What quantised activations change.
+    /// What quantized activations change.
     pub kl: Option<Kl>,
     /// What the machine can do with these threads and instructions.
     pub limits: Limits,
@@ -102,7 +102,7 @@ pub struct Outcome {
     pub bandwidth_share: Option<f64>,
     /// Multiplications and additions with weights, per second.
     pub operations_per_second: Option<f64>,
-    /// Those with quantised weights, of the measured peak; null for a model that has none.
+    /// Those with quantized weights, of the measured peak; null for a model that has none.
     pub int8_share: Option<f64>,
     /// Those with weights that are plain numbers, of the measured peak; null for a model that has none.
     pub f32_share: Option<f64>,

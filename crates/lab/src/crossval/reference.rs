@@ -31,8 +31,8 @@ pub enum Source {
 }
 
 impl Source {
-    /// What people mean by it: an address, `xllamacpp`, a Python that has that, a program of llama.cpp, or the folder of one. Every program of llama.cpp stands for the
-    /// `llama-server` beside it, which alone tells ids and probabilities.
+    /// What people mean by it: an address, `xllamacpp`, a Python that has that, a server, or the folder of llama.cpp. A program of llama.cpp
+    /// whose name begins with `llama-` stands for the `llama-server` beside it, which alone tells ids and probabilities.
     pub fn of(name: &str) -> Source {
         if name.starts_with("http://") {
             return Source::Url(name.trim_end_matches('/').to_owned());
@@ -47,7 +47,11 @@ impl Source {
         }
         let server = format!("llama-server{}", std::env::consts::EXE_SUFFIX);
         if !path.is_dir() {
-            return Source::Server(path.with_file_name(server));
+            return Source::Server(if file.starts_with("llama-") {
+                path.with_file_name(server)
+            } else {
+                path.to_owned()
+            });
         }
         let places = [path.join(&server), path.join("bin").join(&server), path.join("build/bin").join(&server)];
         let [first, ..] = &places;

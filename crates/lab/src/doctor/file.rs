@@ -28,13 +28,18 @@ fn run(context: &mut Context) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Err(error) = &context.spec {
         use trine_model::Error;
+        let title = match error {
+            Error::NoWeights => "there are no weights",
+            _ => "the model's numbers make no sense",
+        };
         let remedy = match error {
+            Error::NoWeights => "examine the model itself, with this file as its --tokenizer if it is one",
             Error::UnknownArch { .. } => "take a model of an architecture that the message names",
             Error::MissingKey { .. } => "convert the model again: the converter left the key out",
             Error::File(_) => AGAIN,
             _ => "convert the model again, or correct the key",
         };
-        findings.push(Finding::new(Severity::Error, "the model's numbers make no sense", error.to_string(), remedy));
+        findings.push(Finding::new(Severity::Error, title, error.to_string(), remedy));
     }
     findings.extend(file_type(context));
     let numbers = context.file.notes().iter().map(|note| {

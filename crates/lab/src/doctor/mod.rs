@@ -96,6 +96,8 @@ struct Context<'a> {
 /// What was found in a file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DoctorReport {
+    /// Whether the file opens, so that its content was looked at.
+    pub opens: bool,
     pub findings: Vec<Finding>,
     /// How well the model predicts plain English; unknown when it was not run.
     pub smoke_test: Option<SmokeTest>,
@@ -131,7 +133,9 @@ pub fn examine(
     let DoctorOptions { cpu, tokenizer, compare_devices, layouts } = options.clone();
     let file = match open_file(path, &OpenOptions { layouts, ..OpenOptions::default() }) {
         Ok(file) => file,
-        Err(error) => return Some(DoctorReport { findings: vec![file::unopened(&error)], smoke_test: None }),
+        Err(error) => {
+            return Some(DoctorReport { opens: false, findings: vec![file::unopened(&error)], smoke_test: None });
+        }
     };
     let spec = Spec::of(&file);
     let quant_method = spec.as_ref().map_or(QuantMethod::None, |spec| spec.quant_method.clone());
@@ -145,5 +149,5 @@ pub fn examine(
         context.worst = findings.iter().map(|finding: &Finding| finding.severity).max();
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-    Some(DoctorReport { findings, smoke_test: context.smoke_test })
+    Some(DoctorReport { opens: true, findings, smoke_test: context.smoke_test })
 }

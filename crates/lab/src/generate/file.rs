@@ -40,12 +40,12 @@ pub struct TextWriter {
 }
 
 impl TextWriter {
-    /// A new file: JSONL, or plain text with a line of `separator` after each text.
+    /// A new file, or one that is empty: JSONL, or plain text with a line of `separator` after each text.
     ///
     /// # Errors
     /// [`Error::Exists`], and when it cannot be made.
     pub fn create(path: &Path, separator: Option<&str>, keep: Keep) -> Result<TextWriter, Error> {
-        if path.is_file() {
+        if path.metadata().is_ok_and(|file| file.is_file() && file.len() > 0) {
             return Err(Error::Exists { path: path.display().to_string() });
         }
         let file = File::options().append(true).create(true).open(path).map_err(|source| failed(path, source))?;

@@ -9,6 +9,7 @@ pub use text::Text;
 pub use windows::Windows;
 
 use serde::Serialize;
+use std::cmp::Ordering;
 use std::f64::consts::LN_2;
 use std::ops::{ControlFlow, Range};
 use text::ScoredToken;
@@ -36,11 +37,20 @@ pub enum Error {
     )]
     Spelling { document: usize, at: usize, text: String },
     /// A context or stride, `what`, that the model cannot have.
-    #[error("a {what} of {found} tokens: expected {least} to {most}")]
+    #[error("a {what} of {found} tokens: expected {}", range(*least, *most))]
     Window { what: &'static str, found: usize, least: usize, most: usize },
     /// The text has too few tokens to predict any.
     #[error("nothing can be scored in a text of {tokens} tokens with a context of {context}: it is too short")]
     NothingToScore { tokens: usize, context: usize },
+}
+
+/// What a number may be. The context that was asked for may be the most, and less than the least.
+fn range(least: usize, most: usize) -> String {
+    match least.cmp(&most) {
+        Ordering::Less => format!("{least} to {most}"),
+        Ordering::Equal => least.to_string(),
+        Ordering::Greater => format!("{least} or more"),
+    }
 }
 
 /// Options of a measurement.

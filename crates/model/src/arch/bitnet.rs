@@ -4,14 +4,8 @@ use super::Arch;
 use trine_backend::Activation;
 
 /// arXiv:2402.17764, with SiLU.
-pub static BITNET: Arch = Arch {
-    gguf: &["bitnet"],
-    hf: &["bitnet"],
-    sub_norms: true,
-    bit_linear: true,
-    hf_default_keys: &[("rope.freq_base", 500_000.0)],
-    ..Arch::NEUTRAL
-};
+pub static BITNET: Arch =
+    Arch { gguf: &["bitnet"], hf: &["bitnet"], sub_norms: true, bit_linear: true, ..Arch::NEUTRAL };
 
 /// BitNet b1.58 2B-4T (arXiv:2504.12285): squared ReLU and a tied embedding.
 pub static BITNET_B158: Arch = Arch { gguf: &["bitnet-b1.58", "bitnet-25"], activation: Activation::Relu2, ..BITNET };

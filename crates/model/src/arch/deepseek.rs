@@ -10,7 +10,7 @@ pub static DEEPSEEK2: Arch = Arch {
     pairs: RopeLayout::Adjacent,
     hf_pairs: RopeLayout::Adjacent,
     mla: true,
-    supported_keys: &["expert_count"],
+    supported_keys: &["expert_count", "expert_weights_scale", "expert_gating_func"],
     hf_names: &[
         ("blk.{}.attn_q_a", "model.layers.{}.self_attn.q_a_proj"),
         ("blk.{}.attn_q_a_norm", "model.layers.{}.self_attn.q_a_layernorm"),

@@ -42,14 +42,6 @@ pub static GEMMA3: Arch = Arch {
     hidden_query_scalar: &[62],
     supported_keys: &["attention.scale", "final_logit_softcapping"],
     default_keys: &[("rope.freq_base", 1e6), ("rope.freq_base_swa", 10000.0)],
-    hf_default_keys: &[
-        ("context_length", 131_072.0),
-        ("attention.head_count", 8.0),
-        ("attention.head_count_kv", 4.0),
-        ("attention.key_length", 256.0),
-        ("attention.layer_norm_rms_epsilon", 1e-6),
-        ("attention.sliding_window", 4096.0),
-    ],
     hf_norm_offset: 1.0,
     hf_names: &POST_NORM_NAMES,
     ..Arch::NEUTRAL

@@ -109,10 +109,8 @@ pub struct Arch {
     pub sinks: bool,
     /// Attention is bidirectional, and the forward pass returns hidden states instead of logits.
     pub encoder: bool,
-    /// Values of keys that files may omit.
+    /// Values of keys that files may omit. For `config.json`, those of transformers come first.
     pub default_keys: &'static [(&'static str, f32)],
-    /// Further ones that `config.json` may omit, with the defaults of transformers.
-    pub hf_default_keys: &'static [(&'static str, f32)],
     /// Keys that change what is computed and that this architecture supports; others must be neutral.
     pub supported_keys: &'static [&'static str],
     /// Parts of layers that files may lack.
@@ -254,7 +252,6 @@ impl Arch {
         sinks: false,
         encoder: false,
         default_keys: &[],
-        hf_default_keys: &[],
         supported_keys: &[],
         optional: &[],
         hf_norm_offset: 0.0,

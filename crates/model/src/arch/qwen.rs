@@ -12,6 +12,7 @@ pub static QWEN3: Arch = Arch { gguf: &["qwen3"], hf: &["qwen3"], qk_norm: QkNor
 pub static QWEN2_MOE: Arch = Arch {
     gguf: &["qwen2moe"],
     hf: &["qwen2_moe"],
+    global_every: 2,
     supported_keys: &["expert_count"],
     hf_names: &[
         ("blk.{}.ffn_gate_inp_shexp", "model.layers.{}.mlp.shared_expert_gate"),

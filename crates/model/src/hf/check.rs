@@ -1,15 +1,17 @@
 //! Settings of `config.json` that nothing computes here, and settings that its tensors contradict.
 
 use crate::config::Config;
+use crate::file_tensors::is_weight;
 use crate::{Arch, Error, Result};
 use serde_json::Value;
 use trine_backend::Activation;
 use trine_tensor::File;
 
 /// A key that changes what is computed, the supported values in words, and whether a value is one of them.
-type Setting = (&'static str, &'static str, fn(&Value) -> bool);
+pub type Setting = (&'static str, &'static str, fn(&Value) -> bool);
 
-static SETTINGS: &[Setting] = &[
+/// Keys of `config.json` that must have a value that changes nothing.
+pub static SETTINGS: &[Setting] = &[
     ("scale_attn_by_inverse_layer_idx", "false, or none", |value| value == false),
     ("scale_attn_weights", "true, or none", |value| value == true),
     ("decoder_sparse_step", "1, or none: every layer has experts", |value| value == 1),
@@ -18,6 +20,7 @@ static SETTINGS: &[Setting] = &[
     ("clip_qkv", "none", |_| false),
     ("alibi", "false, or none", |value| value == false),
     ("is_decoder", "false, or none", |value| value == false),
+    ("add_cross_attention", "false, or none", |value| value == false),
     ("swiglu_alpha", "1.702, or none", |value| value == 1.702),
     ("position_embedding_type", "no relative positions", |value| {
         value.as_str().is_some_and(|kind| !kind.starts_with("relative"))
@@ -29,7 +32,7 @@ static SETTINGS: &[Setting] = &[
 ];
 
 /// Keys that say whether there are tensors, and parts of the names of these.
-static PARTS: &[(&str, &[&str])] = &[
+pub(super) static PARTS: &[(&str, &[&str])] = &[
     ("attention_bias", &["self_attn.q_proj.bias", "attention.query_key_value.bias"]),
     ("qkv_bias", &["self_attn.q_proj.bias"]),
     ("use_qkv_bias", &["self_attn.q_proj.bias"]),
@@ -50,7 +53,8 @@ pub(super) fn check(config: &Config, file: &File) -> Result<()> {
         }
     }
     for (key, parts) in PARTS {
-        let tensor = file.names().find(|name| parts.iter().any(|part| name.contains(part)));
+        let mut tensors = file.names().filter(|name| is_weight(file, name));
+        let tensor = tensors.find(|name| parts.iter().any(|part| name.contains(part)));
         let bias = key.ends_with("bias");
         match (config.get(key).and_then(Value::as_bool), tensor) {
             (Some(false), Some(name)) => {
@@ -80,10 +84,18 @@ pub(super) fn check(config: &Config, file: &File) -> Result<()> {
 pub(super) fn arch(config: &Config) -> Result<(&'static Arch, Activation)> {
     let missing = || Error::MissingKey { key: "model_type".into(), expected: "the name of an architecture" };
     let name = config.text("model_type")?.ok_or_else(missing)?;
-    let bidirectional = if config.flag("use_bidirectional_attention")? == Some(true) { "_bidirectional" } else { "" };
-    let model_type = format!("{name}{bidirectional}");
-    let unknown = || Error::UnknownArch { found: model_type.clone(), known: Arch::hf_list() };
-    let first = Arch::of_hf(&model_type).next().ok_or_else(unknown)?;
+    let unknown = || Error::UnknownArch { found: name.to_owned(), known: Arch::hf_list() };
+    let causal = Arch::of_hf(name).next().ok_or_else(unknown)?;
+    const BIDIRECTIONAL: &str = "use_bidirectional_attention";
+    let (model_type, first) = match config.flag(BIDIRECTIONAL)? {
+        Some(true) => {
+            let model_type = format!("{name}_bidirectional");
+            let refused = || Error::bad(BIDIRECTIONAL, format!("false, or none, in {name}"), true);
+            let first = Arch::of_hf(&model_type).next().ok_or_else(refused)?;
+            (model_type, first)
+        }
+        _ => (name.to_owned(), causal),
+    };
     // Gemma 1 had the key of its successors for a time, which transformers does not read any more.
     let keys: &[&str] = match name {
         "gemma" => &["hidden_act", "hidden_activation"],

@@ -1,9 +1,12 @@
 //! Translates the `config.json` of a Hugging Face folder to GGUF keys.
 
 mod check;
+mod defaults;
 mod rope;
 
+pub use check::SETTINGS;
 pub(crate) use check::assumptions;
+pub(crate) use defaults::{Class, explain};
 
 use crate::config::Config;
 use crate::keys::Keys;
@@ -59,8 +62,10 @@ fn plain(keys: &mut Keys, config: &Config) -> Result<()> {
 
 /// Keys whose values GGUF defines otherwise.
 fn derived(keys: &mut Keys, config: &Config) -> Result<()> {
-    if config.flag("use_sliding_window")? != Some(false)
+    let off = config.is_of_class("use_sliding_window") && config.flag("use_sliding_window")? == Some(false);
+    if config.is_of_class("sliding_window")
         && let Some(window) = config.count("sliding_window")?
+        && !off
     {
         keys.translate("sliding_window", "attention.sliding_window", window)?;
     }

@@ -15,18 +15,47 @@ static SCALING: [(&str, &str); 6] = [
     ("attention_factor", "rope.scaling.magnitude"),
 ];
 
+/// Names of what `rope_parameters` has as `rope_theta`, of which each model has one.
+static BASES: [&str; 3] = ["rope_theta", "rotary_emb_base", "global_rope_theta"];
+static LOCAL_BASES: [&str; 2] = ["rope_local_base_freq", "local_rope_theta"];
+static FRACTIONS: [&str; 3] = ["partial_rotary_factor", "rotary_pct", "rotary_emb_fraction"];
+
+/// The number at `path`, or else at the first of the names that the model has; where the file has both, it is a remark that one counts.
+///
+/// # Errors
+/// When it is no number.
+fn first(keys: &mut Keys, config: &Config, path: &str, names: &[&str]) -> Result<Option<(String, f64)>> {
+    let paths = std::iter::once(path).chain(names.iter().copied().filter(|name| config.is_of_class(name)));
+    let mut found: Option<(String, f64)> = None;
+    for path in paths {
+        match (&found, config.number(path)?) {
+            (None, Some(number)) => found = Some((path.to_owned(), number)),
+            (Some((first, number)), Some(other)) if config.has(path) && other != *number => {
+                keys.remarks
+                    .push(format!("config.json: `{path}` = {other} is not applied: `{first}` = {number} counts"));
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
 /// # Errors
 /// When a value is of the wrong type or out of range.
 pub(super) fn translate(keys: &mut Keys, config: &Config) -> Result<()> {
     let section = config.rope_section();
     let all = format!("{section}.full_attention");
-    // Layers with a sliding window may have a base of their own.
-    let (scaling, windowed) = if config.peek(&all).is_some() {
-        (&*all, Some(format!("{section}.sliding_attention.rope_theta")))
-    } else {
-        (section, None)
-    };
+    let scaling = if config.peek(&all).is_some() { &*all } else { section };
     let within = |key: &str| format!("{scaling}.{key}");
+    let of_kinds = LOCAL_BASES.iter().any(|base| config.is_of_class(base));
+    if of_kinds && scaling == "rope_parameters" {
+        for path in ["rope_parameters.rope_type", "rope_parameters.type"] {
+            if let Some(found) = config.text(path)?.filter(|&found| found != "default") {
+                let expected = "full_attention and sliding_attention, each with a rope_type";
+                return Err(Error::bad("rope_parameters", expected, format!("one rope_type, {found}")));
+            }
+        }
+    }
     let head_dim = match keys.count("attention.key_length", 1..=1 << 16)? {
         Some(head_dim) => head_dim,
         None => {
@@ -34,29 +63,25 @@ pub(super) fn translate(keys: &mut Keys, config: &Config) -> Result<()> {
             hidden_size / keys.required("attention.head_count", 1..=1 << 16)?
         }
     };
-    // The first of several keys that is there.
-    let first = |paths: &[&str]| -> Result<Option<(String, f64)>> {
-        let mut found = paths.iter().map(|path| Ok(config.number(path)?.map(|number| ((*path).to_owned(), number))));
-        found.find_map(Result::transpose).transpose()
-    };
-    let base = within("rope_theta");
-    let bases = [&*base, "rope_theta", "rotary_emb_base", "global_rope_theta", "default_theta"];
-    if let Some((path, base)) = first(&bases)? {
+    if let Some((path, base)) = first(keys, config, &within("rope_theta"), &BASES)? {
         keys.translate(path, "rope.freq_base", base as f32)?;
     }
-    if let Some(path) = windowed
-        && let Some(base) = config.number(&path)?
-    {
+    // Layers with a sliding window may have a base of their own, and no scaling.
+    let windowed = "rope_parameters.sliding_attention";
+    if let Some((path, base)) = first(keys, config, &format!("{windowed}.rope_theta"), &LOCAL_BASES)? {
         keys.translate(path, "rope.freq_base_swa", base as f32)?;
+    }
+    let scaling_of_windows = format!("{windowed}.rope_type");
+    if let Some(found) = config.text(&scaling_of_windows)?.filter(|&found| found != "default") {
+        return Err(Error::bad(scaling_of_windows, "default, or none", found));
     }
     for (hf, gguf) in SCALING {
         if let Some(value) = config.number(&within(hf))? {
             keys.translate(within(hf), gguf, value as f32)?;
         }
     }
-    if let Some(truncate) = config.flag(&within("truncate"))? {
-        keys.translate(within("truncate"), "rope.scaling.truncate", truncate)?;
-    }
+    let truncate = config.flag(&within("truncate"))?.unwrap_or(true);
+    keys.translate(within("truncate"), "rope.scaling.truncate", truncate)?;
     // YaRN as DeepSeek parameterises it (arXiv:2405.04434, section 3.1.4).
     if let Some(all) = config.number(&within("mscale_all_dim"))?.filter(|&all| all != 0.0) {
         let factor = config.number(&within("factor"))?.unwrap_or(1.0).max(1.0);
@@ -69,21 +94,22 @@ pub(super) fn translate(keys: &mut Keys, config: &Config) -> Result<()> {
         }
     }
     let fraction = within("partial_rotary_factor");
-    let fractions = [&*fraction, "partial_rotary_factor", "rotary_pct", "rotary_emb_fraction"];
     let model_type = config.text("model_type")?.unwrap_or_default();
     let known = |(path, _): &(String, f64)| {
         !path.ends_with("partial_rotary_factor") || is_known(model_type, "partial_rotary_factor")
     };
-    if let Some((path, fraction)) = first(&fractions)?.filter(known) {
+    if let Some((path, fraction)) = first(keys, config, &fraction, &FRACTIONS)?.filter(known) {
         if !(fraction > 0.0 && fraction <= 1.0) {
             return Err(Error::bad(path, "a number above 0, up to 1", fraction));
         }
         keys.translate(path, "rope.dimension_count", (head_dim as f64 * fraction) as u32)?;
     }
     let original = within("original_max_position_embeddings");
-    for path in [&*original, "original_max_position_embeddings"] {
+    let originals = ["original_max_position_embeddings", &original];
+    // As in transformers, the key beside the section counts, but not where there is one for each kind of layer.
+    for path in &originals[usize::from(of_kinds)..] {
         if let Some(original) = config.count(path)? {
-            keys.translate(path, "rope.scaling.original_context_length", original)?;
+            keys.translate(*path, "rope.scaling.original_context_length", original)?;
             break;
         }
     }

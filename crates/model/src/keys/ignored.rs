@@ -28,7 +28,7 @@ pub static IGNORED_HF_KEYS: &[IgnoredKeys] = &[
             "language",
             "license",
         ],
-        reason: "names of the model, its code, its labels and its types: `model_type` and the tensors say what is computed",
+        reason: "names, labels and types, which `PreTrainedConfig` of transformers keeps and no `forward` reads",
     },
     IgnoredKeys {
         keys: &[
@@ -56,7 +56,7 @@ pub static IGNORED_HF_KEYS: &[IgnoredKeys] = &[
             "gradient_checkpointing",
             "ep_size",
         ],
-        reason: "used in training alone",
+        reason: "used in training alone: dropout, `_init_weights`, `load_balancing_loss_func`, jitter under `self.training`",
     },
     IgnoredKeys {
         keys: &[
@@ -79,7 +79,7 @@ pub static IGNORED_HF_KEYS: &[IgnoredKeys] = &[
             "use_mambapy",
             "cache_implementation",
         ],
-        reason: "what a forward pass of transformers returns, and how it runs",
+        reason: "what a forward pass of transformers returns, and how it runs (`apply_chunking_to_forward`, `_upcast_and_reordered_attn` in modeling_gpt2.py)",
     },
     IgnoredKeys {
         keys: &[
@@ -95,7 +95,7 @@ pub static IGNORED_HF_KEYS: &[IgnoredKeys] = &[
             "eoi_token_index",
             "mm_tokens_per_image",
         ],
-        reason: "ids of tokens, which the tokenizer and the sampler read, or of parts that are not loaded",
+        reason: "ids of tokens, which the tokenizer and `GenerationConfig` have, or of parts that are not loaded (modeling_gemma3.py)",
     },
     IgnoredKeys {
         keys: &[
@@ -108,7 +108,7 @@ pub static IGNORED_HF_KEYS: &[IgnoredKeys] = &[
             "classifier_pooling",
             "decoder_bias",
         ],
-        reason: "heads for other tasks",
+        reason: "heads for other tasks (`GPT2DoubleHeadsModel`, `ModernBertForSequenceClassification`, `ModernBertForMaskedLM`)",
     },
     IgnoredKeys {
         keys: &[
@@ -117,8 +117,11 @@ pub static IGNORED_HF_KEYS: &[IgnoredKeys] = &[
             "layer_switch",
             "mlp_type",
             "norm_type",
-            "no_rope_layer_interval",
             "order_of_interleaved_layers",
+            "_sliding_window_pattern",
+            "max_window_layers",
+            "rotary_pct",
+            "rope_parameters.max_position_embeddings",
             "qk_head_dim",
             "use_embedding_sharing",
             "use_gated_activation",
@@ -126,7 +129,7 @@ pub static IGNORED_HF_KEYS: &[IgnoredKeys] = &[
             "use_parallel_embedding",
             "initial_context_length",
         ],
-        reason: "in published files, and read by no code of transformers",
+        reason: "in published files, and read by no modeling_*.py of these models in transformers",
     },
     IgnoredKeys {
         keys: &[
@@ -140,29 +143,7 @@ pub static IGNORED_HF_KEYS: &[IgnoredKeys] = &[
             "rope_scaling.type",
             "type_vocab_size",
         ],
-        reason: "where nothing reads them, the shapes of tensors or another key say it",
-    },
-];
-
-/// Keys of an architecture in GGUF, without its prefix.
-pub static IGNORED_GGUF_KEYS: &[IgnoredKeys] = &[
-    IgnoredKeys {
-        keys: &[
-            "expert_shared_feed_forward_length",
-            "expert_shared_count",
-            "expert_group_used_count",
-            "attention.key_length",
-            "attention.value_length",
-        ],
-        reason: "where nothing reads them, the shapes of tensors or another key say it",
-    },
-    IgnoredKeys {
-        keys: &["vocab_size", "rope.scaling.finetuned", "tensor_data_layout", "nextn_predict_layers", "pooling_type"],
-        reason: "what the tensors or other parts of the program say",
-    },
-    IgnoredKeys {
-        keys: &["attention.group_norm_epsilon", "attention.group_norm_groups"],
-        reason: "of norms that no model here has",
+        reason: "where nothing reads them, the shapes of tensors or another key say it, in transformers, too (`DeepseekV2TopkRouter`)",
     },
 ];
 

@@ -1,6 +1,8 @@
 //! The keys of a model by their GGUF names, from GGUF or translated from `config.json`, and which of them were read.
 
 pub(crate) mod files;
+pub(crate) mod generation;
+pub(crate) mod gguf;
 pub(crate) mod ignored;
 pub(crate) mod names;
 pub(crate) mod strict;
@@ -8,7 +10,8 @@ pub(crate) mod tokenizer;
 
 use crate::config::Config;
 use crate::{Arch, Error, Result};
-use ignored::{IGNORED_GGUF_KEYS, IGNORED_HF_KEYS};
+use gguf::ARCHITECTURE_KEYS;
+use ignored::IGNORED_HF_KEYS;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -29,21 +32,9 @@ pub(crate) struct Keys<'a> {
     read: RefCell<BTreeSet<String>>,
     /// Keys of `config.json`, and the keys of the architecture that they became.
     translated: Vec<(String, &'static str)>,
+    /// Warnings about keys that others overrule.
+    pub remarks: Vec<String>,
 }
-
-/// Keys that change what is computed, with the values that change nothing.
-static NEUTRAL_VALUES: &[(&str, &[f32])] = &[
-    ("expert_count", &[0.0]),
-    ("attention.clamp_kqv", &[0.0]),
-    ("attention.scale", &[0.0]),
-    ("attention.temperature_scale", &[0.0]),
-    ("attention.max_alibi_bias", &[0.0]),
-    ("attn_logit_softcapping", &[0.0]),
-    ("final_logit_softcapping", &[0.0]),
-    ("logit_scale", &[0.0, 1.0]),
-    ("residual_scale", &[0.0, 1.0]),
-    ("embedding_scale", &[0.0, 1.0]),
-];
 
 impl<'a> Keys<'a> {
     /// The keys of a GGUF file.
@@ -76,7 +67,7 @@ impl<'a> Keys<'a> {
         config: Option<Config<'a>>,
     ) -> Keys<'a> {
         let (prefix, read, translated) = (prefix.to_owned(), RefCell::default(), Vec::new());
-        Keys { arch, config, activation, metadata, prefix, read, translated }
+        Keys { arch, config, activation, metadata, prefix, read, translated, remarks: Vec::new() }
     }
 
     /// Inserts a key of the architecture, which the value at `path` of `config.json` becomes.
@@ -171,8 +162,20 @@ impl<'a> Keys<'a> {
 
     /// The value of a key that the file may omit.
     fn default(&self, key: &str) -> Option<f32> {
-        let of_hf = self.config.iter().flat_map(|_| self.arch.hf_default_keys);
-        self.arch.default_keys.iter().chain(of_hf).find(|(name, _)| *name == key).map(|&(_, value)| value)
+        self.arch.default_keys.iter().find(|(name, _)| *name == key).map(|&(_, value)| value)
+    }
+
+    /// Checks that keys which say a size once more, where other models have another, say the same.
+    ///
+    /// # Errors
+    /// When one does not.
+    pub fn check_same(&self, keys: &[&str], size: usize) -> Result<()> {
+        for key in keys {
+            if let Some(found) = self.count(key, 0..=u32::MAX)?.filter(|&found| found != size) {
+                return Err(Error::bad(self.file_key(key), format!("{size}, or none, in this model"), found));
+            }
+        }
+        Ok(())
     }
 
     /// A boolean.
@@ -208,25 +211,37 @@ impl<'a> Keys<'a> {
     /// # Errors
     /// When one is not.
     pub fn check_neutral(&self) -> Result<()> {
-        for (key, neutral) in NEUTRAL_VALUES.iter().filter(|(key, _)| !self.arch.supported_keys.contains(key)) {
+        self.reading("attention.causal");
+        // llama.cpp leaves out the rotations then.
+        if self.prefix.starts_with("granite") && self.flag("rope.scaling.finetuned")? == Some(false) {
+            return Err(Error::bad(
+                self.file_key("rope.scaling.finetuned"),
+                "true, or none, in this architecture",
+                false,
+            ));
+        }
+        let neutral = ARCHITECTURE_KEYS.neutral.iter();
+        for (key, neutral) in neutral.filter(|(key, _)| !self.arch.supported_keys.contains(key)) {
             let name = self.reading(key);
             let found = match self.metadata.get(&name) {
                 None => continue,
-                Some(_) => {
-                    self.metadata.f32(&name).or_else(|_| self.metadata.u32(&name).map(|n| n.map(|n| n as f32)))?
-                }
+                Some(Value::Bool(value)) => f32::from(u8::from(*value)),
+                Some(_) => match self.metadata.f32(&name) {
+                    Ok(value) => value.unwrap_or_default(),
+                    Err(_) => self.metadata.u32(&name)?.unwrap_or_default() as f32,
+                },
             };
-            if let Some(found) = found.filter(|found| !neutral.contains(found)) {
+            if !neutral.contains(&found) {
                 let neutral = neutral.iter().map(|x| x.to_string()).collect::<Vec<_>>().join(" or ");
                 return Err(Error::bad(self.file_key(key), format!("{neutral}, or none, in this architecture"), found));
             }
         }
-        match self.flag("attention.causal")? {
-            Some(false) if !self.arch.supported_keys.contains(&"attention.causal") => {
-                Err(Error::bad(self.name("attention.causal"), "true, or none", false))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
+    }
+
+    /// The names that were looked for, as the file has them: of GGUF without the name of the architecture in front.
+    pub fn looked_for(&self) -> BTreeSet<String> {
+        self.config.as_ref().map_or_else(|| self.read.borrow().clone(), Config::looked_for)
     }
 
     /// Warnings about keys that were not read and are not known to change nothing.
@@ -236,7 +251,7 @@ impl<'a> Keys<'a> {
             None => {
                 let own =
                     self.metadata.iter().filter_map(|(key, _)| key.strip_prefix(&*self.prefix)?.strip_prefix('.'));
-                let unread = own.filter(|key| !read.contains(*key) && !ignored::is_ignored(IGNORED_GGUF_KEYS, key));
+                let unread = own.filter(|key| !read.contains(*key) && !ARCHITECTURE_KEYS.ignores(key));
                 ("GGUF", unread.map(|key| self.name(key)).collect())
             }
             Some(config) => {
@@ -249,6 +264,7 @@ impl<'a> Keys<'a> {
                 ("config.json", unknown.into_iter().collect())
             }
         };
-        unknown.iter().map(|key| strict::unknown(file, key)).collect()
+        let unknown = unknown.iter().map(|key| strict::unknown(file, key));
+        self.remarks.iter().cloned().chain(unknown).collect()
     }
 }

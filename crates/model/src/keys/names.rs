@@ -1,6 +1,7 @@
 //! Keys of `config.json` and the GGUF keys of the same meaning, as llama.cpp's converter maps them.
 
 use crate::config::Config;
+use serde_json::Value;
 
 /// Integers.
 pub(crate) static COUNTS: &[(&str, &str)] = &[
@@ -50,8 +51,6 @@ pub(crate) static NUMBERS: &[(&str, &str)] = &[
     ("residual_multiplier", "residual_scale"),
     ("attention_multiplier", "attention.scale"),
     ("routed_scaling_factor", "expert_weights_scale"),
-    ("rope_local_base_freq", "rope.freq_base_swa"),
-    ("local_rope_theta", "rope.freq_base_swa"),
 ];
 
 /// Booleans.
@@ -60,9 +59,8 @@ pub(crate) static FLAGS: &[(&str, &str)] =
 
 /// Keys that only these values of `model_type` have; others are unknown in transformers, too.
 static ONLY_IN: &[(&[&str], &[&str])] = &[
-    (&["local_attention", "global_attn_every_n_layers", "local_rope_theta"], &["modernbert"]),
+    (&["local_attention", "global_attn_every_n_layers"], &["modernbert"]),
     (&["sliding_window_pattern"], &["gemma3_text", "cohere2"]),
-    (&["rope_local_base_freq"], &["gemma3_text"]),
     (&["partial_rotary_factor"], &["phi", "phi3", "stablelm", "gpt_neox"]),
     (
         &[
@@ -101,7 +99,11 @@ pub(crate) fn hf_name(config: &Config, key: &str) -> String {
         "attention.scale" => "query_pre_attn_scalar",
         other => other,
     };
-    let names = || COUNTS.iter().chain(NUMBERS).chain(FLAGS).filter(|(_, gguf)| *gguf == key).map(|&(hf, _)| hf);
+    let model_type = config.peek("model_type").and_then(Value::as_str).unwrap_or_default();
+    let names = || {
+        let all = COUNTS.iter().chain(NUMBERS).chain(FLAGS);
+        all.filter(|(hf, gguf)| *gguf == key && is_known(model_type, hf)).map(|&(hf, _)| hf)
+    };
     let there = names().find(|name| config.peek(name).is_some());
     of_rope.unwrap_or_else(|| there.or_else(|| names().next()).unwrap_or_else(other).to_owned())
 }

@@ -15,7 +15,7 @@ pub(crate) fn check_tokenizer(metadata: &Metadata) -> Vec<String> {
     GGUF_TOKENIZER.check(&values.map(|(key, value)| (key.to_owned(), full(value).into())).collect())
 }
 
-fn empty(value: &Value) -> bool {
+pub(super) fn empty(value: &Value) -> bool {
     match value {
         Value::Array(list) => list.is_empty(),
         Value::Object(map) => map.is_empty(),
@@ -23,112 +23,6 @@ fn empty(value: &Value) -> bool {
         _ => false,
     }
 }
-
-pub static GENERATION_CONFIG: FileKeys = FileKeys {
-    file: "generation_config.json",
-    read: &[
-        "eos_token_id",
-        "do_sample",
-        "temperature",
-        "top_k",
-        "top_p",
-        "min_p",
-        "typical_p",
-        "repetition_penalty",
-        "max_new_tokens",
-        "stop_strings",
-    ],
-    ignored: &[
-        IgnoredKeys {
-            keys: &["bos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id"],
-            reason: "they begin texts without a prompt, fill batches or begin a decoder beside an encoder",
-        },
-        IgnoredKeys {
-            keys: &["length_penalty", "early_stopping"],
-            reason: "`generate` of transformers reads them in beam search alone, which `num_beams` turns on",
-        },
-        IgnoredKeys {
-            keys: &["encoder_no_repeat_ngram_size", "encoder_repetition_penalty"],
-            reason: "they are about the text of an encoder, which no model here has beside its decoder",
-        },
-        IgnoredKeys {
-            keys: &[
-                "use_cache",
-                "cache_implementation",
-                "cache_config",
-                "max_cache_len",
-                "return_legacy_cache",
-                "low_memory",
-                "prefill_chunk_size",
-                "compile_config",
-                "disable_compile",
-                "continuous_batching_config",
-                "use_mtp",
-                "is_assistant",
-                "num_assistant_tokens",
-                "num_assistant_tokens_schedule",
-                "assistant_confidence_threshold",
-                "assistant_early_exit",
-                "assistant_lookbehind",
-                "target_lookbehind",
-                "assistant_ensemble_weight",
-                "speculation_type",
-                "prompt_lookup_num_tokens",
-                "max_matching_ngram_size",
-            ],
-            reason: "they change speed and memory in `generate` of transformers, not what it generates",
-        },
-        IgnoredKeys {
-            keys: &[
-                "output_attentions",
-                "output_hidden_states",
-                "output_scores",
-                "output_logits",
-                "return_dict_in_generate",
-                "num_return_sequences",
-            ],
-            reason: "they choose what `generate` of transformers returns beside a text",
-        },
-        IgnoredKeys {
-            keys: &["remove_invalid_values", "renormalize_logits"],
-            reason: "logits that are not finite are an error here, and probabilities are normalized before a token is drawn",
-        },
-        IgnoredKeys {
-            keys: &["transformers_version", "_from_model_config", "_commit_hash", "trust_remote_code"],
-            reason: "they tell where the file comes from",
-        },
-        IgnoredKeys {
-            keys: &["max_length"],
-            reason: "it counts the prompt, too, and published files have it at the context; --context and --max-tokens limit answers",
-        },
-    ],
-    neutral: &[
-        ("num_beams", |value| value == 1),
-        ("num_beam_groups", |value| value == 1),
-        ("diversity_penalty", |value| value.as_f64() == Some(0.0)),
-        ("penalty_alpha", |value| value.as_f64() == Some(0.0)),
-        ("constraints", empty),
-        ("force_words_ids", empty),
-        ("bad_words_ids", empty),
-        ("suppress_tokens", empty),
-        ("begin_suppress_tokens", empty),
-        ("sequence_bias", empty),
-        ("forced_eos_token_id", |_| false),
-        ("forced_decoder_ids", empty),
-        ("no_repeat_ngram_size", |value| value == 0),
-        ("exponential_decay_length_penalty", |_| false),
-        ("min_length", |value| value == 0),
-        ("min_new_tokens", |value| value == 0),
-        ("max_time", |_| false),
-        ("top_h", |_| false),
-        ("epsilon_cutoff", |value| value.as_f64() == Some(0.0)),
-        ("eta_cutoff", |value| value.as_f64() == Some(0.0)),
-        ("guidance_scale", |value| value.as_f64() == Some(1.0)),
-        ("token_healing", empty),
-        ("watermarking_config", empty),
-        ("dola_layers", |_| false),
-    ],
-};
 
 pub static TOKENIZER_CONFIG: FileKeys = FileKeys {
     file: "tokenizer_config.json",
@@ -146,13 +40,14 @@ pub static TOKENIZER_CONFIG: FileKeys = FileKeys {
         "do_lower_case",
         "strip_accents",
         "tokenize_chinese_chars",
+        "truncation_side",
+        "model_max_length",
         "*_token",
     ],
     ignored: &[
         IgnoredKeys {
             keys: &[
                 "padding_side",
-                "truncation_side",
                 "padding",
                 "truncation",
                 "truncation_strategy",
@@ -161,7 +56,6 @@ pub static TOKENIZER_CONFIG: FileKeys = FileKeys {
                 "pad_to_multiple_of",
                 "pad_token_type_id",
                 "pad_token_id",
-                "model_max_length",
                 "max_len",
                 "model_input_names",
                 "return_token_type_ids",

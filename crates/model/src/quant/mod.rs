@@ -23,6 +23,7 @@ use trine_tensor::{File, TensorInfo, View};
 
 pub(crate) use bitnet::{absmean, ternary, ternary_format, unpack_trits};
 pub(crate) use fp8::{is_fp8, is_unused_scale};
+pub(crate) use keys::METHODS;
 
 /// `quantization_config.quant_method` of a Hugging Face folder: how it stores the weights of linear layers.
 #[derive(Clone, Debug, PartialEq)]

@@ -93,12 +93,11 @@ pub trait Runner: Send {
     /// Runs a batch whose sequences are in `cache`, and puts what is wanted of its output rows into `output`, which is cleared first.
     ///
     /// # Errors
-    /// When the device failed, a logit of [`Want::Top`] is not finite, or a sequence names an adapter that this runner does not have; and
-    /// [`Error::NoLogits`].
+    /// When the device failed, a logit of [`Want::Top`] is not finite, or a sequence names an adapter that this runner does not have;
+    /// [`Error::NoLogits`], and [`Error::BadEdit`] when an [`Edit`] is not as its fields require.
     ///
     /// # Panics
-    /// When a token is not below `spec().vocab_size`, a block is not in the cache, an [`Edit`] adds to a token beyond the vocabulary, or its
-    /// mask has fewer bits than that has tokens.
+    /// When a token is not below `spec().vocab_size`, or a block is not in the cache.
     fn forward(&mut self, cache: CacheId, batch: &Batch, want: Want, output: &mut Output) -> Result<()>;
 
     /// Tells a profiler which stage begins.

@@ -94,6 +94,7 @@ where
             return Err(Error::UnknownAdapter { adapter: span.adapter });
         }
         let OnDevice { model, backend, .. } = self;
+        want.check(batch.outputs().len(), model.spec().vocab_size)?;
         let values = match want {
             Want::Hidden => model.hidden_states(backend, cache, batch)?,
             Want::Logits | Want::Top { .. } => model.forward(backend, cache, batch)?,

@@ -1,3 +1,5 @@
+use crate::Error;
+
 /// What a forward pass gives for each output row of its batch.
 #[derive(Clone, Copy, Debug)]
 pub enum Want<'a> {
@@ -11,6 +13,27 @@ pub enum Want<'a> {
     },
     /// Hidden states after the last norm, `[outputs, hidden_size]`, in [`Output::values`].
     Hidden,
+}
+
+impl Want<'_> {
+    /// Checks that edits fit the output rows and the vocabulary.
+    pub(super) fn check(&self, outputs: usize, vocab_size: usize) -> Result<(), Error> {
+        let Want::Top { edits, .. } = *self else { return Ok(()) };
+        let wrong = |expected: String, found: String| Err(Error::BadEdit { expected, found });
+        if !edits.is_empty() && edits.len() != outputs {
+            return wrong(format!("one for each of {outputs} output rows, or none"), edits.len().to_string());
+        }
+        for edit in edits {
+            if let Some(mask) = edit.mask.filter(|mask| mask.len() < vocab_size.div_ceil(64)) {
+                return wrong(format!("a mask of {vocab_size} bits"), format!("{} words of 64", mask.len()));
+            }
+            let unfit = |&&(id, add): &&(u32, f32)| id as usize >= vocab_size || !add.is_finite();
+            if let Some((id, add)) = edit.add.iter().find(unfit) {
+                return wrong(format!("finite numbers for tokens below {vocab_size}"), format!("{add} for token {id}"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Changes to one row of logits.

@@ -23,9 +23,8 @@ pub(super) fn experts(keys: &Keys) -> Result<Option<Experts>> {
         Some(width) => width,
         None => keys.required("feed_forward_length", 1..=1 << 24)?,
     };
-    let score = match keys.count("expert_gating_func", 0..=3)?.unwrap_or(1) {
+    let score = match keys.count("expert_gating_func", 0..=2)?.unwrap_or(1) {
         2 => ScoringFunction::Sigmoid,
-        // 3 is a softmax over the chosen experts alone, which equals a normalized softmax over all.
         _ => ScoringFunction::Softmax,
     };
     let groups = match keys.count("expert_group_count", 0..=1 << 16)?.filter(|&groups| groups > 1) {

@@ -37,7 +37,7 @@ pub(super) fn is_tied(
     let Some(config) = &keys.config else { return Ok(!file.contains("output.weight")) };
     let own_head = has_own_head(file)?;
     let tied = config.get("tie_word_embeddings").and_then(|tied| tied.as_bool());
-    if own_head && tied == Some(true) {
+    if own_head && tied == Some(true) && config.has("tie_word_embeddings") {
         warnings.push(
             "config.json says tie_word_embeddings, but lm_head.weight is another matrix than the embedding: it is the head"
                 .to_owned(),

@@ -1,7 +1,7 @@
 //! How the layers of a model differ from each other.
 
-use crate::Result;
 use crate::keys::Keys;
+use crate::{Error, Result};
 use trine_tensor::{Array, Value};
 
 /// What a layer does differently from its neighbours.
@@ -49,16 +49,34 @@ pub(super) fn layer_kinds(
     // config.json may list the layers.
     let list = |key: &str| keys.config.as_ref()?.get(key)?.as_array().filter(|list| list.len() == layers);
     // Or name the first layer with a window.
-    let first = keys.config.as_ref().and_then(|config| config.get("max_window_layers")?.as_u64());
-    if let Some(first) = first {
-        global = (0..layers as u64).map(|layer| layer < first).collect();
+    let first = keys.config.as_ref().filter(|config| config.is_of_class("max_window_layers"));
+    if let Some(first) = first.and_then(|config| config.get("max_window_layers")?.as_u64()) {
+        let before = |layer: usize| (layer as u64) < first;
+        // Or else the first without one, of those that would have it.
+        let pattern = arch.global_every > 0;
+        global =
+            (0..layers).map(|layer| if pattern { global[layer] || !before(layer) } else { before(layer) }).collect();
+    }
+    if let Some(config) = keys.config.as_ref().filter(|config| config.is_of_class("no_rope_layer_interval")) {
+        match config.count("no_rope_layer_interval")? {
+            Some(0) => return Err(Error::bad("no_rope_layer_interval", "1 or more", 0)),
+            Some(interval) => rotary = (0..layers).map(|layer| !every(interval as usize, layer)).collect(),
+            None => {}
+        }
+        // Contrary to the name of the key, 1 is a layer with rope.
+        if let Some(list) = config.get("no_rope_layers").and_then(|list| list.as_array()) {
+            if list.len() < layers {
+                return Err(Error::bad("no_rope_layers", format!("a list of {layers} layers"), list.len()));
+            }
+            rotary = list[..layers].iter().map(|rotary| *rotary != 0).collect();
+        }
+        // Those with rope attend globally.
+        if arch.nope_every > 0 {
+            global = rotary.clone();
+        }
     }
     if let Some(types) = list("layer_types") {
         global = types.iter().map(|kind| kind != "sliding_attention").collect();
-    }
-    // Contrary to the name of the key, 1 is a layer with rope.
-    if let Some(list) = list("no_rope_layers") {
-        rotary = list.iter().map(|rotary| *rotary != 0).collect();
     }
     let kind = |layer: usize| {
         let window = window.filter(|_| !global[layer]);

@@ -13,6 +13,7 @@ pub use layers::LayerKind;
 use crate::config::is_multimodal;
 use crate::keys::Keys;
 use crate::{Error, NormKind, QuantMethod, Result, Sizes, hf};
+use std::collections::BTreeSet;
 use std::ops::Deref;
 use trine_backend::{Activation, Rope};
 use trine_tensor::{File, FileFormat};
@@ -70,13 +71,28 @@ impl Spec {
     /// # Errors
     /// When a key is missing, of the wrong type, out of range or unsupported.
     pub fn of(file: &File) -> Result<Spec> {
-        let keys = match file.format() {
-            FileFormat::Gguf { .. } => Keys::of_gguf(file)?,
-            FileFormat::Safetensors => hf::keys(file)?,
-        };
+        let read = || Spec::of_keys(file, &keys(file)?);
+        read().map_err(|error| hf::explain(file, error))
+    }
+
+    /// The keys that [`Spec::of`] looks for in a file, whether it has them or not: paths in `config.json`, or keys of GGUF without the name of
+    /// the architecture in front.
+    ///
+    /// # Errors
+    /// As [`Spec::of`].
+    pub fn keys(file: &File) -> Result<BTreeSet<String>> {
+        let keys = keys(file)?;
+        Spec::of_keys(file, &keys)?;
+        Ok(keys.looked_for())
+    }
+
+    fn of_keys(file: &File, keys: &Keys) -> Result<Spec> {
         let arch = keys.arch;
         let many = 1..=1 << 24;
-        let n_layers = keys.required("block_count", 1..=1 << 16)?;
+        let n_layers = keys.required("block_count", 1..=1 << 16).map_err(|error| match error {
+            Error::MissingKey { .. } if file.tensors().next().is_none() => Error::NoWeights,
+            error => error,
+        })?;
         let n_heads = keys.required("attention.head_count", 1..=1 << 16)?;
         let n_kv_heads = keys.count("attention.head_count_kv", 1..=1 << 16)?.unwrap_or(n_heads);
         let hidden_size = keys.required("embedding_length", many.clone())?;
@@ -89,18 +105,21 @@ impl Spec {
             });
         }
         keys.check_neutral()?;
-        let vocab_size = head::vocab_size(file, &keys)?;
+        let vocab_size = head::vocab_size(file, keys)?;
         let eps_key = match arch.norm {
             NormKind::Rms => "attention.layer_norm_rms_epsilon",
             NormKind::Layer => "attention.layer_norm_epsilon",
         };
         let missing = || Error::MissingKey { key: keys.file_key(eps_key), expected: "a number" };
         let eps = keys.float(eps_key, 0.0)?.ok_or_else(missing)?;
-        let mla = if arch.mla { Some(Mla::of(&keys, eps)?) } else { None };
-        let query_dim = heads::head_dim(&keys, hidden_size, n_heads, mla)?;
+        let mla = if arch.mla { Some(Mla::of(keys, eps)?) } else { None };
+        let query_dim = heads::head_dim(keys, hidden_size, n_heads, mla)?;
         let (n_kv_heads, head_dim) =
             mla.map_or((n_kv_heads, query_dim), |mla| (1, mla.kv_lora_rank + mla.qk_rope_head_dim));
-        let rope = rope::ropes(&keys, file, mla.map_or(query_dim, |mla| mla.qk_rope_head_dim))?;
+        keys.check_same(&["embedding_length_out"], hidden_size)?;
+        keys.check_same(&["attention.key_length_swa", "attention.value_length_swa"], query_dim)?;
+        check_activation(keys)?;
+        let rope = rope::ropes(keys, file, mla.map_or(query_dim, |mla| mla.qk_rope_head_dim))?;
         let factor = |key: &str| keys.float(key, 0.0).map(|factor| factor.filter(|&factor| factor != 0.0));
         let quant_method = keys.config.as_ref().map_or(Ok(QuantMethod::None), |config| {
             config.get("quantization_config");
@@ -110,12 +129,12 @@ impl Spec {
         let usual_scale = 1.0 / (query_scalar as f32).sqrt() * rope.score_scale;
         let logit_scale = factor("logit_scale")?.unwrap_or(1.0);
         let embedding_scale = if arch.scaled_embedding { (hidden_size as f32).sqrt() } else { 1.0 };
-        let experts = experts::experts(&keys)?;
+        let experts = experts::experts(keys)?;
         let mut warnings = keys.config.as_ref().map_or_else(Vec::new, |config| hf::assumptions(config, arch));
         if let Some(config) = &keys.config {
             warnings.extend(QuantMethod::warnings(config.value())?);
         }
-        let tied = head::is_tied(file, &keys, &quant_method, &mut warnings)?;
+        let tied = head::is_tied(file, keys, &quant_method, &mut warnings)?;
         if arch.qkv_bias && !file.names().any(|name| name.ends_with(".bias")) {
             let name = arch.name();
             warnings.push(format!(
@@ -133,7 +152,10 @@ impl Spec {
         }
         let chooses = arch.supported_keys.contains(&"use_parallel_residual");
         let parallel = if chooses { keys.flag("use_parallel_residual")? } else { None };
-        let layer_kinds = layers::layer_kinds(&keys, n_layers, rope.all.len(), experts.is_some(), !arch.encoder)?;
+        // llama.cpp's converter writes the key for every model: where a file may lack the second norm, it says it.
+        let second_norm = arch.is_optional("ffn_norm") && file.contains("blk.0.ffn_norm.weight");
+        let parallel = parallel.filter(|_| keys.config.is_some() || !second_norm);
+        let layer_kinds = layers::layer_kinds(keys, n_layers, rope.all.len(), experts.is_some(), !arch.encoder)?;
         let intermediate_size = match keys.count("feed_forward_length", 0..=1 << 24)? {
             Some(inner) if inner > 0 => inner,
             // Models of experts alone need not have it.
@@ -149,7 +171,7 @@ impl Spec {
             head_dim,
             intermediate_size,
             vocab_size,
-            context_length: rope::context_length(&keys)?,
+            context_length: rope::context_length(keys)?,
             rope_base: rope.base,
             eps,
             tied,
@@ -195,5 +217,23 @@ impl Spec {
             Some((length, _)) if context <= length => length.min(self.context_length),
             _ => self.context_length,
         }
+    }
+}
+
+/// GGUF files need not name the activation, which the architecture has.
+fn check_activation(keys: &Keys) -> Result<()> {
+    match keys.text("hidden_activation")? {
+        Some(name) if keys.arch.activation_of_hf(name) != Some(keys.activation) => {
+            let expected = format!("the activation of the architecture, {:?}", keys.activation);
+            Err(Error::bad(keys.file_key("hidden_activation"), expected, name))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn keys(file: &File) -> Result<Keys<'_>> {
+    match file.format() {
+        FileFormat::Gguf { .. } => Keys::of_gguf(file),
+        FileFormat::Safetensors => hf::keys(file),
     }
 }

@@ -28,14 +28,14 @@ pub(super) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> 
     if keys.arch.learned_positions {
         return Ok(Ropes { base: 0.0, all: Vec::new(), short: None, queries: None, score_scale: 1.0 });
     }
-    let rope_dim = keys.count("rope.dimension_count", 2..=1 << 16)?.unwrap_or(head_dim);
+    let own = keys.count("rope.dimension_count", 2..=1 << 16)?;
+    let rope_dim = own.unwrap_or(head_dim);
     if rope_dim > head_dim || rope_dim % 2 != 0 {
-        return Err(Error::bad(
-            keys.file_key("rope.dimension_count"),
-            format!("an even number up to {head_dim}"),
-            rope_dim,
-        ));
+        // A key that is not there is not wrong.
+        let key = if own.is_some() { "rope.dimension_count" } else { "attention.key_length" };
+        return Err(Error::bad(keys.file_key(key), format!("an even number up to {head_dim}"), rope_dim));
     }
+    keys.check_same(&["rope.dimension_count_swa"], rope_dim)?;
     let gguf = matches!(file.format(), FileFormat::Gguf { .. });
     let of_mla = keys.config.as_ref().filter(|_| keys.arch.mla);
     let pairs: RopeLayout = match of_mla.map_or(Ok(None), |config| config.flag("rope_interleave"))? {
@@ -61,19 +61,24 @@ pub(super) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> 
         |name: &str| if file.contains(name) { Ok(Some(file.view(name)?.decode())) } else { Ok::<_, Error>(None) };
     // GGUF files store the divisors of Llama 3.1 and of longrope as tensors.
     let list = |key: &str| {
-        let config = keys.config.as_ref()?;
+        let config = keys.config.as_ref().filter(|_| matches!(keys.text("rope.scaling.type"), Ok(Some("longrope"))))?;
         let list = config.get(&format!("{}.{key}", config.rope_section()))?.as_array()?;
         Some(list.iter().map(|x| x.as_f64().unwrap_or(f64::NAN) as f32).collect::<Vec<f32>>())
     };
     let of = |name: &str, key: &str| Ok::<_, Error>(if gguf { tensor(name)? } else { list(key) });
     let long = of("rope_factors_long.weight", "long_factor")?;
     let short = of("rope_factors_short.weight", "short_factor")?;
+    if gguf && long.is_none() && keys.text("rope.scaling.type")? == Some("longrope") {
+        let expected = "another type, since there is no tensor rope_factors_long.weight";
+        return Err(Error::bad(keys.file_key("rope.scaling.type"), expected, "longrope"));
+    }
     let mut all = match long {
         Some(long) => vec![rope(divided(Some(long), "rope_factors_long.weight")?, magnitude)?],
         None => vec![rope(divided(tensor("rope_freqs.weight")?, "rope_freqs.weight")?, magnitude)?],
     };
     let original = keys.count("rope.scaling.original_context_length", 1..=1 << 30)?;
-    let short = match (short, original) {
+    let original_or_all = if gguf { Some(original.map_or_else(|| context_length(keys), Ok)?) } else { original };
+    let short = match (short, original_or_all) {
         (Some(short), Some(original)) => {
             Some((original, vec![rope(divided(Some(short), "rope_factors_short.weight")?, magnitude)?]))
         }
@@ -81,7 +86,8 @@ pub(super) fn ropes(keys: &Keys, file: &File, head_dim: usize) -> Result<Ropes> 
     };
     // Layers with a window may have another base, unscaled.
     if let Some(base) = keys.float("rope.freq_base_swa", 1.0)? {
-        all.push(rope(powers(base, rope_dim), 1.0)?);
+        let magnitude = keys.float("rope.scaling.attn_factor", 0.0)?.unwrap_or(1.0);
+        all.push(rope(powers(base, rope_dim), magnitude.into())?);
     }
     let queries = match keys.float("attention.temperature_scale", 0.0)?.filter(|&scale| scale != 0.0) {
         None => None,
@@ -120,7 +126,9 @@ struct ScaledRope {
 fn scaled(keys: &Keys, base: f64, mut frequencies: Vec<f64>) -> Result<ScaledRope> {
     let rope_dim = 2 * frequencies.len();
     let (mut magnitude, mut score_scale) = (1.0, 1.0);
-    let factor = keys.float("rope.scaling.factor", 0.0)?.map(f64::from);
+    let newer = keys.float("rope.scaling.factor", 0.0)?;
+    // The name of the key in the first GGUF files.
+    let factor = newer.map_or_else(|| keys.float("rope.scale_linear", 0.0), |factor| Ok(Some(factor)))?.map(f64::from);
     if factor == Some(0.0) {
         return Err(Error::bad(keys.file_key("rope.scaling.factor"), "a number above 0", 0));
     }
@@ -129,6 +137,27 @@ fn scaled(keys: &Keys, base: f64, mut frequencies: Vec<f64>) -> Result<ScaledRop
         return Err(Error::MissingKey { key: keys.file_key("rope.scaling.factor"), expected: "a number" });
     }
     let factor = factor.unwrap_or(1.0);
+    if keys.arch.mla && keys.config.is_none() {
+        // llama.cpp scales scores by them under any scaling.
+        let scales = keys.float("rope.scaling.yarn_log_multiplier", 0.0)?.is_some_and(|multiplier| multiplier > 0.0);
+        if scales && factor != 1.0 && named != Some("yarn") {
+            let expected = "yarn, as there is a key `rope.scaling.yarn_log_multiplier`";
+            return Err(Error::bad(keys.file_key("rope.scaling.type"), expected, named.unwrap_or("none")));
+        }
+        if let Some(found) = keys.float("rope.scaling.attn_factor", 0.0)?.filter(|&found| found != 1.0) {
+            return Err(Error::bad(
+                keys.file_key("rope.scaling.attn_factor"),
+                "1, or none, in this architecture",
+                found,
+            ));
+        }
+    }
+    // Whether transformers scales the rotations of windows, too, depends on the place of the keys.
+    let scaled = named.is_some_and(|named| named != "none");
+    if keys.config.is_some() && keys.arch.encoder && scaled {
+        let expected = "no scaling, in an encoder";
+        return Err(Error::bad(keys.file_key("rope.scaling.type"), expected, named.unwrap_or_default()));
+    }
     let number = |key: &str, default: f64| keys.float(key, 0.0).map(|value| value.map_or(default, f64::from));
     let original = || {
         let original = keys.count("rope.scaling.original_context_length", 1..=1 << 30)?;
@@ -137,7 +166,10 @@ fn scaled(keys: &Keys, base: f64, mut frequencies: Vec<f64>) -> Result<ScaledRop
     match named.unwrap_or(if factor == 1.0 { "none" } else { "linear" }) {
         // Some files have the magnitude of longrope without its type.
         "none" => magnitude = number("rope.scaling.attn_factor", 1.0)?,
-        "linear" => frequencies.iter_mut().for_each(|frequency| *frequency /= factor),
+        "linear" => {
+            frequencies.iter_mut().for_each(|frequency| *frequency /= factor);
+            magnitude = number("rope.scaling.attn_factor", 1.0)?;
+        }
         // Llama 3.1: low frequencies are divided, high ones kept, those between interpolated.
         "llama3" => {
             let (low, high) =
@@ -167,7 +199,11 @@ fn scaled(keys: &Keys, base: f64, mut frequencies: Vec<f64>) -> Result<ScaledRop
             let whole = keys.flag("rope.scaling.truncate")?.unwrap_or(true);
             let (first, last) = if whole { (first.floor(), last.ceil()) } else { (first, last) };
             let (first, last) = (first.max(0.0), last.min(rope_dim as f64 - 1.0));
-            let last = if last == first { first + 0.001 } else { last };
+            let last = match keys.config {
+                Some(_) if last != first => last,
+                // llama.cpp has it for bounds in the wrong order as well.
+                _ => last.max(first + 0.001),
+            };
             for (i, frequency) in frequencies.iter_mut().enumerate() {
                 let stretch = ((i as f64 - first) / (last - first)).clamp(0.0, 1.0);
                 *frequency *= stretch / factor + 1.0 - stretch;

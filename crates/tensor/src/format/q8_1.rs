@@ -1,7 +1,7 @@
 //! Q8_1: blocks of 32 weights, an `f16` scale, the `f16` product of the scale and the sum of the codes, and 32 `i8` codes; `w = d * q`.
 //!
 //! ggml makes such blocks of activations; no model is stored so. Layout and encoding are those of ggml's `block_q8_1` and reference
-//! quantiser (PyPI xllamacpp); PyPI gguf does not decode it, and counts 40 bytes, of an older layout.
+//! quantizer (PyPI xllamacpp); PyPI gguf does not decode it, and counts 40 bytes, of an older layout.
 
 use super::{Format, Layout, abs_max, f16_at, finite, inverse, to_f16};
 

@@ -1,7 +1,7 @@
 //! Q8_K: blocks of 256 weights, an `f32` scale, 256 `i8` codes and the sums of each 16 of them as `i16`; `w = d * q`.
 //!
 //! ggml makes such blocks of activations; no model is stored so. Layout and encoding are those of ggml's `block_q8_K` and its reference
-//! quantiser (PyPI xllamacpp); PyPI gguf knows the size only.
+//! quantizer (PyPI xllamacpp); PyPI gguf knows the size only.
 
 use super::{Format, Layout, finite};
 

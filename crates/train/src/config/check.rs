@@ -88,6 +88,8 @@ impl Config {
         let output = &self.output;
         expect(!output.folder.as_os_str().is_empty(), "output.folder", "a folder", "an empty name")?;
         if let Some(path) = &output.model {
+            let replaceable = !path.exists() || path.is_file();
+            expect(replaceable, "output.model", "the name of a file", format!("`{}`, which is none", path.display()))?;
             let (model, teacher) = (&self.model, self.distill.as_ref().map(|distill| &distill.teacher));
             let read = [model.from.as_ref(), model.tokenizer.as_ref(), teacher];
             let is_read = read.into_iter().flatten().chain(&self.data.files).any(|file| file == path);

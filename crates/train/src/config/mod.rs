@@ -327,6 +327,11 @@ pub struct OutputConfig {
 }
 
 impl OutputConfig {
+    /// The path of the final model.
+    pub(crate) fn model_path(&self) -> PathBuf {
+        self.model.clone().unwrap_or_else(|| self.folder.join("model.gguf"))
+    }
+
     fn frequent() -> u64 {
         200
     }

@@ -65,10 +65,12 @@ impl Documents {
         }
         let mut size = 0;
         for path in files {
-            let metadata = File::open(path).and_then(|file| file.metadata()).map_err(Error::io(path))?;
+            // Opening a pipe would block until something is written to it.
+            let metadata = path.metadata().map_err(Error::io(path))?;
             if !metadata.is_file() {
                 return Err(Error::io(path)(io::Error::other("expected a regular file, found something else")));
             }
+            File::open(path).map_err(Error::io(path))?;
             size += metadata.len();
         }
         let files = files.iter().map(|path| (path.clone(), DocumentFormat::of(path, separator, field))).collect();

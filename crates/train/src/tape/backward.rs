@@ -4,20 +4,19 @@ use super::op::{Recorded, SavedVar, Var};
 use super::parameter::TapeWeight;
 use super::{Tape, TapePass};
 use crate::adjoint::Adjoint;
+use crate::{Error, Result};
 use std::rc::Rc;
-use trine_backend::{Error, Ops};
+use trine_backend::Ops;
 
 impl<B: Adjoint> Tape<B> {
     /// Adds to the gradients of all trained weights what follows from `dy`, the gradient of `y`, and clears the tape.
     ///
     /// # Errors
-    /// When the device failed in the pass.
-    ///
-    /// # Panics
-    /// When `y` is not of the pass that the tape recorded: it follows from constants alone, or was computed in [`Tape::no_grad`] or an earlier pass.
-    pub fn backward(&mut self, y: Var<B::Act>, dy: B::Act) -> Result<(), Error> {
+    /// [`Error::NotRecorded`] when `y` follows from constants alone, or was computed in [`Tape::no_grad`] or in a pass that has ended, which
+    /// leaves tape and gradients as they are; and when the device failed in the pass.
+    pub fn backward(&mut self, y: Var<B::Act>, dy: B::Act) -> Result<()> {
+        let last = y.id.as_ref().and_then(|id| self.index(id)).ok_or(Error::NotRecorded)?;
         self.end_layer();
-        let last = y.id.filter(|&id| id < self.ops.len()).expect("`y` is of the pass that the tape recorded");
         let mut grads: Vec<Option<B::Act>> = (0..self.ops.len()).map(|_| None).collect();
         grads[last] = Some(dy);
         // Rope caches, which layers share, and their inverses.
@@ -105,6 +104,6 @@ impl<B: Adjoint> Tape<B> {
                 }
             }
         }
-        self.finish_pass()
+        Ok(self.finish_pass()?)
     }
 }

@@ -11,7 +11,7 @@ pub use op::{Var, unsupported_operation};
 pub use parameter::{MasterWeight, Parameter, TapeWeight};
 
 use crate::adjoint::{Adjoint, Rounding};
-use op::{Recorded, SavedVar};
+use op::{OpId, Recorded, SavedVar};
 use std::ops::Range;
 use std::rc::Rc;
 use trine_backend::{
@@ -25,8 +25,8 @@ use trine_tensor::format::F32;
 /// A device that records what it computes: one pass at a time, forward, then [backward](Tape::backward).
 ///
 /// # Panics
-/// When an operation has no gradient, for which [`unsupported_operation`] checks a model beforehand, or runs outside a pass; and when a batch
-/// continues a sequence: all layers share one cache, so that every sequence begins in its batch.
+/// When an operation has no gradient, for which [`unsupported_operation`] checks a model beforehand, runs outside a pass, or has an operand of
+/// an earlier pass; and when a batch continues a sequence: all layers share one cache, so that every sequence begins in its batch.
 ///
 /// # Examples
 /// ```
@@ -148,10 +148,19 @@ impl<B: Adjoint> Tape<B> {
 
     /// Calls `body` without recording its operations. Validation needs no gradients, and less memory without.
     pub fn no_grad<T>(&mut self, body: impl FnOnce(&mut Tape<B>) -> T) -> T {
+        /// Restores `recording` when `body` returns or panics.
+        struct NoGrad<'a, B: Adjoint> {
+            tape: &'a mut Tape<B>,
+            recording: bool,
+        }
+        impl<B: Adjoint> Drop for NoGrad<'_, B> {
+            fn drop(&mut self) {
+                self.tape.recording = self.recording;
+            }
+        }
         let recording = std::mem::replace(&mut self.recording, false);
-        let result = body(self);
-        self.recording = recording;
-        result
+        let guard = NoGrad { tape: self, recording };
+        body(guard.tape)
     }
 
     /// The rounding of matrices inside layers from the next [`Tape::requantize`] on.
@@ -229,11 +238,23 @@ impl<B: Adjoint> Tape<B> {
         }
     }
 
+    /// The index of an operation of the current pass; none for one of an earlier pass.
+    fn index(&self, id: &OpId) -> Option<usize> {
+        self.pass.as_ref().filter(|pass| Rc::ptr_eq(&pass.batch, &id.pass)).map(|_| id.index)
+    }
+
+    /// An operand of an operation of the current pass.
+    fn save(&self, x: &Var<B::Act>) -> SavedVar<B::Act> {
+        let id = x.id.as_ref().filter(|_| self.recording);
+        let id = id.map(|id| self.index(id).expect("an operand is a constant or of the current pass"));
+        SavedVar { id, value: Some(x.value.clone()) }
+    }
+
     fn record_op(&mut self, mut op: Recorded<B::Act>) -> Var<B::Act> {
         let value = Rc::new(self.compute(&op));
-        if !self.recording {
+        let Some(pass) = self.pass.as_ref().filter(|_| self.recording).map(|pass| pass.batch.clone()) else {
             return Var { id: None, value };
-        }
+        };
         let (needed, others) = op.operands();
         match self.layer_start {
             None => others.into_iter().for_each(|operand| operand.value = None),
@@ -245,7 +266,7 @@ impl<B: Adjoint> Tape<B> {
             *out = Some(value.clone());
         }
         self.ops.push(op);
-        Var { id: Some(self.ops.len() - 1), value }
+        Var { id: Some(OpId { pass, index: self.ops.len() - 1 }), value }
     }
 
     /// Ends the device's pass.
@@ -393,7 +414,7 @@ impl<B: Adjoint> Backend for Tape<B> {
     }
 
     fn run(&mut self, op: OpOf<Self>) -> Var<B::Act> {
-        let saved = SavedVar::of;
+        let saved = |x| self.save(x);
         let op = match op {
             Op::Embed { table, ids: Ids::Token, .. } => Recorded::Embed { table: *table },
             Op::Linear { w, x } => Recorded::Linear { w: *w, trained: self.params[*w].master().is_some(), x: saved(x) },

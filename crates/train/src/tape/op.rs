@@ -1,20 +1,28 @@
 //! Recorded operations and their operands.
 
 use std::rc::Rc;
-use trine_backend::{Activation, Rope};
+use trine_backend::{Activation, Batch, Rope};
 use trine_kernels::AttentionOptions;
 use trine_model::{NormKind, Sizes, Spec};
 
 /// Activations of a forward pass on a [`Tape`](super::Tape).
 pub struct Var<A> {
     /// The operation that computed it; none for constants, which get no gradient.
-    pub(super) id: Option<usize>,
+    pub(super) id: Option<OpId>,
     pub(super) value: Rc<A>,
+}
+
+/// An operation of one of the passes that a tape has recorded.
+#[derive(Clone)]
+pub(super) struct OpId {
+    /// Every pass has a batch of its own, so that equal pointers are the same pass.
+    pub pass: Rc<Batch>,
+    pub index: usize,
 }
 
 impl<A> Clone for Var<A> {
     fn clone(&self) -> Self {
-        Var { id: self.id, value: self.value.clone() }
+        Var { id: self.id.clone(), value: self.value.clone() }
     }
 }
 
@@ -25,17 +33,13 @@ impl<A> Var<A> {
     }
 }
 
-/// A saved input of an operation: the operation that computed it, if any did, and its value for as long as that is needed.
+/// A saved input of an operation: the operation of the same pass that computed it, if any did, and its value for as long as that is needed.
 pub(super) struct SavedVar<A> {
     pub id: Option<usize>,
     pub value: Option<Rc<A>>,
 }
 
 impl<A> SavedVar<A> {
-    pub fn of(x: &Var<A>) -> SavedVar<A> {
-        SavedVar { id: x.id, value: Some(x.value.clone()) }
-    }
-
     pub fn value(&self) -> &A {
         self.value.as_ref().expect("operands that are needed are kept")
     }

@@ -51,7 +51,7 @@ pub struct Trainer {
     /// To report when the run starts.
     warnings: Vec<String>,
     /// While it is open, no other run can use the output folder.
-    _lock: File,
+    _lock: Option<File>,
 }
 
 /// The state of a run, as checkpoints have it.
@@ -104,7 +104,25 @@ impl Trainer {
         if resume && checkpoint::steps(folder).is_empty() {
             return Err(Error::NoCheckpoint { folder: folder.join("checkpoints") });
         }
+        let new = ["", "cache", "lock"].map(|name| folder.join(name)).into_iter().filter(|path| !path.exists());
+        let new: Vec<PathBuf> = new.collect();
         let lock = lock(folder)?;
+        let trainer = Trainer::start(config, resume, progress);
+        if trainer.as_ref().is_err_and(|error| !matches!(error, Error::Cancelled)) {
+            // A start that is refused leaves nothing behind.
+            for path in new {
+                let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+            }
+        }
+        Ok(Trainer { _lock: Some(lock), ..trainer? })
+    }
+
+    /// The trainer in its locked folder.
+    fn start(
+        config: &Config,
+        resume: bool,
+        progress: &mut dyn FnMut(SetupProgress) -> ControlFlow<()>,
+    ) -> Result<Trainer> {
         let Setup { file, layout, train, validation, formats, device, language, data, spells_all, warnings } =
             setup::prepare(config, progress)?;
         let outer = Rounding::Float(match config.train.precision {
@@ -169,7 +187,7 @@ impl Trainer {
             batch: Batch::new(),
             losses: Vec::new(),
             warnings,
-            _lock: lock,
+            _lock: None,
         };
         if resume {
             trainer.restore()?;
@@ -252,7 +270,7 @@ impl Trainer {
             }
             return Ok(Finished { model, steps: steps_done, stopped: true });
         }
-        let model = output.model.unwrap_or_else(|| output.folder.join("model.gguf"));
+        let model = output.model_path();
         self.export(&model)?;
         Ok(Finished { model, steps: steps_done, stopped: false })
     }

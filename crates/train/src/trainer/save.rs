@@ -53,6 +53,7 @@ impl Trainer {
             path: path.clone(),
             problem: match error {
                 Error::Checkpoint { problem, .. } => problem,
+                Error::File(error) => error.cause().to_string(),
                 error => error.to_string(),
             },
             earlier: steps.last().copied(),

@@ -174,6 +174,7 @@ impl Bench {
         let report = self.measure(&path, synthetic, &tests, &stop, recorder);
         let report = match report {
             Err(error) if matches!(error.downcast_ref(), Some(bench::Error::Cancelled)) => {
+                note!("stopped before the last measurement: there are no results");
                 return Ok(Exit::Interrupted);
             }
             report => report?,
@@ -299,11 +300,15 @@ impl Bench {
         let peak_memory_bytes = if self.warmup > 0 { memory::peak_resident() } else { None };
 
         let table = trine_kernels::table(isa)?;
-        let measure_peaks = || {
-            let one = peaks(table, threads, &placement.cpus);
-            (one, if threads_batch == threads { one } else { peaks(table, threads_batch, &placement.cpus) })
+        let peaks = |threads| match flow() {
+            ControlFlow::Continue(()) => Ok(peaks(table, threads, &placement.cpus)),
+            ControlFlow::Break(()) => Err(bench::Error::Cancelled),
         };
-        let (one, batch) = measure_peaks();
+        let measure_peaks = || -> Result<(Peaks, Peaks), bench::Error> {
+            let one = peaks(threads)?;
+            Ok((one, if threads_batch == threads { one } else { peaks(threads_batch)? }))
+        };
+        let (one, batch) = measure_peaks()?;
         let found = |pages| Meter::new(threads, &placement.cpus, pages).map(|meter| (meter, pages));
         let meter = found(Pages::Huge).or_else(|| found(Pages::Small));
         let mut bandwidths = Vec::new();
@@ -330,7 +335,7 @@ impl Bench {
         bar.finish_and_clear();
         // What disturbed one of the two measurements need not have disturbed the runs.
         let (one, batch) = {
-            let (again, batch_again) = measure_peaks();
+            let (again, batch_again) = measure_peaks()?;
             let most = |a: Peaks, b: Peaks| Peaks { int8: a.int8.max(b.int8), f32: a.f32.max(b.f32) };
             (most(one, again), most(batch, batch_again))
         };

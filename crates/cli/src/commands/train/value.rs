@@ -33,7 +33,9 @@ enum ValueKind {
     Large(u64),
     Number(f64),
     Flag(bool),
-    /// A date, or a number that is too large, which no key accepts.
+    /// A whole number that is larger still, which no key accepts.
+    Huge(String),
+    /// A date, which no key accepts.
     Other(String),
 }
 
@@ -98,7 +100,7 @@ impl ValueKind {
             ValueKind::Large(number) => Unexpected::Unsigned(*number),
             ValueKind::Number(number) => Unexpected::Float(*number),
             ValueKind::Flag(flag) => Unexpected::Bool(*flag),
-            ValueKind::Other(text) => Unexpected::Other(text),
+            ValueKind::Huge(text) | ValueKind::Other(text) => Unexpected::Other(text),
         }
     }
 }
@@ -131,7 +133,7 @@ fn value_of(value: DeValue, line: &dyn Fn(usize) -> Location) -> ValueKind {
         DeValue::Integer(number) => {
             let (digits, radix) = (number.as_str(), number.radix());
             let large =
-                || u64::from_str_radix(digits, radix).map_or(ValueKind::Other(number.to_string()), ValueKind::Large);
+                || u64::from_str_radix(digits, radix).map_or(ValueKind::Huge(number.to_string()), ValueKind::Large);
             i64::from_str_radix(digits, radix).map_or_else(|_| large(), ValueKind::Whole)
         }
     }
@@ -150,6 +152,10 @@ impl<'de> Deserializer<'de> for ConfigValue {
             ValueKind::Large(number) => visitor.visit_u64(number),
             ValueKind::Number(number) => visitor.visit_f64(number),
             ValueKind::Flag(flag) => visitor.visit_bool(flag),
+            ValueKind::Huge(found) => {
+                let expected = format!("a whole number of at most {}", u64::MAX);
+                Err(ValueError { expected, found, ..ValueError::default() })
+            }
             other @ ValueKind::Other(_) => Err(de::Error::invalid_type(other.unexpected(), &visitor)),
         };
         visited.map_err(|problem| problem.or_at(location))

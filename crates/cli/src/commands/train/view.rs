@@ -184,7 +184,10 @@ impl RunView {
             return "speed unknown".to_owned();
         }
         let tokens = units::count((sum(|step| step.tokens as f64) / seconds).round() as u64);
-        let share = |peak| format!(", {:.1} % of the f32 peak", sum(|step| step.flops) / seconds / peak * 100.0);
+        let share = |peak| match sum(|step| step.flops) / seconds / peak {
+            share if share > 1.0 => ", more than the f32 peak as measured".to_owned(),
+            share => format!(", {:.1} % of the f32 peak", share * 100.0),
+        };
         format!("{tokens} tokens/s{}", self.peak.map(share).unwrap_or_default())
     }
 

@@ -155,7 +155,7 @@ impl RawTokenizer {
     }
 }
 
-/// Checks the rules of SentencePiece in a normaliser, or in those it is made of.
+/// Checks the rules of SentencePiece in a normalizer, or in those it is made of.
 fn charsmaps(normalizer: &Value) -> std::result::Result<(), String> {
     if let Some(rules) = normalizer["precompiled_charsmap"].as_str() {
         let rules = STANDARD.decode(rules).map_err(|error| error.to_string())?;

@@ -1,0 +1,102 @@
+//! A replacement writes where `std::fs::write` does, and fails where that does, before anything is written.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use trine_tensor::Replacement;
+
+fn write(path: &Path, text: &str) {
+    let mut file = Replacement::new(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file.finish().unwrap();
+}
+
+fn count(folder: &Path) -> usize {
+    fs::read_dir(folder).unwrap().count()
+}
+
+#[test]
+fn what_cannot_be_written_fails_at_once_and_names_no_temporary_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("file"), "").unwrap();
+    fs::create_dir(at("folder")).unwrap();
+    let cases = [
+        ("folder", "found a folder"),
+        ("folder/", "found a folder"),
+        ("folder/..", "found a folder"),
+        ("new/", "found that of a folder"),
+        ("new/.", "found that of a folder"),
+        ("missing/file", "expected a file in an existing folder, found no folder"),
+        ("missing/../file", "expected a file in an existing folder, found no folder"),
+        ("file/file", "os error"),
+        ("file/", "os error"),
+    ];
+    for (name, expected) in cases {
+        let path = at(name);
+        assert!(fs::write(&path, "").is_err(), "{name}");
+        let found = Replacement::new(&path).err().unwrap().to_string();
+        assert!(found.contains(expected) && !found.contains(".trine-"), "{name}: {found}");
+        let found = Replacement::check(&path).unwrap_err().to_string();
+        assert!(found.starts_with(&format!("{}: ", path.display())), "{name}: {found}");
+    }
+    assert_eq!(count(folder.path()), 2);
+    Replacement::check(&at("new")).unwrap();
+    assert_eq!(count(folder.path()), 2);
+    #[cfg(target_os = "linux")]
+    {
+        let found = Replacement::new(Path::new("/proc/new")).err().unwrap().to_string();
+        assert!(!found.contains(".trine-"), "{found}");
+        let found = Replacement::new(Path::new("/dev/null")).err().unwrap().to_string();
+        assert!(found.contains("found a device"), "{found}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn symbolic_links_are_followed() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("other")).unwrap();
+    fs::write(at("other/old"), "old").unwrap();
+    symlink("other/old", at("to-old")).unwrap();
+    symlink("to-new-directly", at("to-new")).unwrap();
+    symlink(at("other/new"), at("to-new-directly")).unwrap();
+    for (link, target) in [("to-old", "other/old"), ("to-new", "other/new")] {
+        write(&at(link), link);
+        assert_eq!(fs::read_to_string(at(target)).unwrap(), link);
+        assert!(fs::symlink_metadata(at(link)).unwrap().is_symlink());
+    }
+    symlink("missing/file", at("to-missing")).unwrap();
+    symlink("circle", at("circle")).unwrap();
+    for (link, expected) in [("to-missing", "found no folder"), ("circle", "os error")] {
+        let found = Replacement::new(&at(link)).err().unwrap().to_string();
+        assert!(found.contains(expected), "{link}: {found}");
+        assert!(fs::write(at(link), "").is_err(), "{link}");
+    }
+    assert_eq!(count(&at("other")), 2);
+}
+
+#[test]
+#[cfg(unix)]
+fn permissions_stay() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let path = folder.path().join("file");
+    write(&path, "new");
+    let plain = folder.path().join("plain");
+    fs::write(&plain, "").unwrap();
+    assert_eq!(mode(&path), mode(&plain));
+    for expected in [0o600, 0o640, 0o666, 0o755] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(expected)).unwrap();
+        let mut file = Replacement::new(&path).unwrap();
+        let temporary = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let temporary: Vec<_> = temporary.filter(|path| path.extension().is_some()).collect();
+        assert_eq!(temporary.iter().map(|path| mode(path)).collect::<Vec<_>>(), [expected]);
+        file.write_all(b"x").unwrap();
+        file.finish().unwrap();
+        assert_eq!(mode(&path), expected);
+    }
+}
