@@ -185,10 +185,12 @@ fn errors_of_engines() {
             (Memory, E::CacheTooLarge { blocks: 1 }),
             (NotFinite, E::NotFinite { id: 0, position: 0, value: f32::NAN }),
             (Invalid, E::NoCandidates { position: 0 }),
+            (Invalid, E::FilterLogit { filter: s(), id: 0, position: 0, logit: f64::NAN }),
             (Invalid, E::Filter(s())),
             (Cancelled, E::Forward(Arc::new(model::Error::Cancelled))),
             (Invalid, E::Model(model::Error::NoLogits { arch: "x" })),
             (Cancelled, E::ShutDown),
+            (Invalid, E::OwnThread),
             (Panicked, E::Panicked),
         ],
     );
