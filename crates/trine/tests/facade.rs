@@ -8,7 +8,7 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
     ("backend", &[]),
     ("engine", &[]),
     // Keys of files, and conversion to GGUF.
-    ("model", &["FileKeys", "IgnoredKeys", "Result", "Unpacker"]),
+    ("model", &["ArchitectureKeys", "FileKeys", "IgnoredKeys", "Result", "Unpacker"]),
     ("tensor", &["Result"]),
     ("text", &["Result"]),
 ];
