@@ -174,8 +174,8 @@ fn text_that_is_held_back_comes_with_the_cancellation() {
 
 #[test]
 fn shutting_down_ends_everything_and_dropping_all_handles_ends_the_thread() {
-    type Form = fn(&Handle) -> Result<(), Error>;
-    let forms: [Form; 2] = [Handle::shutdown, |handle| block_on(handle.shutdown_async())];
+    type Shutdown = fn(&Handle) -> Result<(), Error>;
+    let forms: [Shutdown; 2] = [Handle::shutdown, |handle| block_on(handle.shutdown_async())];
     for shutdown in forms {
         let handle = handle(1);
         let mut running = handle.submit(request(80)).unwrap();
