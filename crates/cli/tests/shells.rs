@@ -43,8 +43,8 @@ const PROMPT: &str = "ready> ";
 
 /// Types each line and Tab, and looks at what is written then.
 fn check(mut session: PtySession, set_up: &str) {
-    // In two pieces, which the echo of the line has too.
-    session.send_line(&format!("{set_up}; PS1='rea''dy> '")).unwrap();
+    // Bash shows what is typed only on a terminal that echoes. The prompt is in two pieces, since the echo of this line has it too.
+    session.send_line(&format!("stty echo; {set_up}; PS1='rea''dy> '")).unwrap();
     for (typed, added) in TYPED {
         session.exp_string(PROMPT).unwrap_or_else(|error| panic!("before {typed}: {error}"));
         session.send(&format!("{typed}\t")).unwrap();

@@ -60,7 +60,7 @@ fn invalid_options_and_texts_are_refused() {
     let control =
         |names: &[&str]| BpeOptions { control: names.iter().map(|&name| name.to_owned()).collect(), ..options(400) };
     for (options, texts, expected) in [
-        (options(257), &TEXTS[..], "at least 258"),
+        (options(257), &TEXTS[..], "a vocabulary of 258 ("),
         (options(300), &[], "expected text, found none"),
         (options(300), &[""], "expected text, found none"),
         (control(&[]), &TEXTS, "a control token for BOS and EOS"),
