@@ -27,7 +27,7 @@ COMMANDS = [
     "trine quantize embedded:stories small.gguf --format i2_s",
     'trine run small.gguf "Once upon a time" --raw --echo --seed 7 --max-tokens 50',
 ]
-COLUMNS, ROWS = 96, 25
+COLUMNS, ROWS = 120, 23
 CELL, LINE, SIZE, PAD, BAR = 8.4, 19, 14, 16, 34
 KEY, READ, END = 0.03, 2.0, 6.0  # seconds: between keys, after a command's output, before the recording repeats
 TICK = 0.04  # output that comes closer together than this is one change of the picture
@@ -69,6 +69,8 @@ class Screen:
             del line[0 if numbers == [2] else self.column :]
         elif code[-1] == "G":
             self.column = max(numbers[0] - 1, 0) if numbers else 0
+        elif code[-1] == "D":
+            self.column = max(self.column - (numbers[0] if numbers else 1), 0)
         elif code[-1] == "A":
             for _ in range(numbers[0] if numbers else 1):
                 self.lines.pop()
