@@ -86,9 +86,9 @@ try:
     import llamacpp
 except ImportError:
     sys.exit(77)
-for path in sys.argv[3:]:
+for path, context in zip(sys.argv[3::2], sys.argv[4::2]):
     try:
-        print(json.dumps(llamacpp.Model(path).decode(json.loads(sys.argv[2])).ravel().tolist()))
+        print(json.dumps(llamacpp.Model(path, n_ctx=int(context)).decode(json.loads(sys.argv[2])).ravel().tolist()))
     except RuntimeError as error:
         print(json.dumps(str(error)))
 ";
@@ -98,7 +98,12 @@ fn check_in_llama_cpp(models: &[(PathBuf, Vec<f32>)]) {
     let python = std::env::var("TRINE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden");
     let mut command = Command::new(&python);
-    command.args(["-c", LLAMA_CPP]).arg(golden).arg(json!(ids()).to_string()).args(models.iter().map(|(path, _)| path));
+    command.args(["-c", LLAMA_CPP]).arg(golden).arg(json!(ids()).to_string());
+    for (path, _) in models {
+        // The rope factors of phi3 depend on the context.
+        let context = Spec::of(&open_file(path, &OpenOptions::default()).unwrap()).unwrap().context_length;
+        command.arg(path).arg(context.min(4096).to_string());
+    }
     let Some(ran) = command.output().ok().filter(|ran| ran.status.code() != Some(77)) else {
         eprintln!("skipped: {python} has no package xllamacpp of the version in golden/llamacpp.py");
         return;
