@@ -318,7 +318,7 @@ static NOT_AS_LLAMA_CPP: &[(&str, &str, &str, &str)] = &[
         "deepseek2",
         "rope.scaling.original_context_length",
         "",
-        "an expert is chosen by rounded numbers; deepseek3 agrees",
+        "llama.cpp ranks the groups of V2, too, by their two best experts, so that a token may get others",
     ),
 ];
 
