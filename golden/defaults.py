@@ -14,12 +14,9 @@ what became of the logits.
 import dataclasses
 import json
 import re
-import sys
 from pathlib import Path
 
 import keys
-import torch
-import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 HERE = Path(__file__).parent
@@ -174,23 +171,9 @@ def sweep(folder):
 
 
 def main():
-    torch.set_num_threads(1)
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
     rows = ",\n".join(f'"{name}": ' + json.dumps(row) for name, row in sorted(table().items()))
     (SOURCES / "hf/defaults.json").write_text("{\n" + rows + "\n}\n")
-    path = HERE / "absent_keys.json"
-    found = json.loads(path.read_text()) if path.exists() else {}
-    names = [folder.name for folder in (HERE / "models").iterdir()] + [f"encoders/{folder.name}" for folder in (HERE / "encoders").iterdir()]
-    for name in sys.argv[1:] or sorted(names):
-        found[name] = sweep(HERE / ("" if "/" in name else "models") / name)
-    lines = []
-    for name, model in sorted(found.items()):
-        if model:
-            rows = ",\n".join("  " + json.dumps(row) for row in model["cases"])
-            head = ", ".join(f'"{key}": {json.dumps(model[key])}' for key in ("ids", "base"))
-            lines.append(f'{json.dumps(name)}: {{{head}, "cases": [\n{rows}\n]}}')
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    keys.update(HERE / "absent_keys.json", sweep)
 
 
 if __name__ == "__main__":

@@ -167,23 +167,27 @@ def sweep(folder, known):
     return dict(ids=ids, base=some(base), cases=rows)
 
 
-def main():
+def update(path, sweep):
+    """Sweeps the models that are named on the command line, or all, and writes what was found to `path`."""
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    known = {key for source in SOURCES for key in re.findall(r'\("([a-z0-9_]+)",', source.read_text())}
-    path = HERE / "keys.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     names = [folder.name for folder in (HERE / "models").iterdir()] + [f"encoders/{folder.name}" for folder in (HERE / "encoders").iterdir()]
     for name in sys.argv[1:] or sorted(names):
-        found[name] = sweep(HERE / ("" if "/" in name else "models") / name, known)
-    found = {name: model for name, model in sorted(found.items()) if model}
+        found[name] = sweep(HERE / ("" if "/" in name else "models") / name)
     lines = []
-    for name, model in found.items():
-        rows = ",\n".join("  " + json.dumps(row) for row in model["cases"])
-        head = ", ".join(f'"{key}": {json.dumps(model[key])}' for key in ("ids", "base"))
-        lines.append(f'{json.dumps(name)}: {{{head}, "cases": [\n{rows}\n]}}')
+    for name, model in sorted(found.items()):
+        if model:
+            rows = ",\n".join("  " + json.dumps(row) for row in model["cases"])
+            head = ", ".join(f'"{key}": {json.dumps(model[key])}' for key in ("ids", "base"))
+            lines.append(f'{json.dumps(name)}: {{{head}, "cases": [\n{rows}\n]}}')
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def main():
+    known = {key for source in SOURCES for key in re.findall(r'\("([a-z0-9_]+)",', source.read_text())}
+    update(HERE / "keys.json", lambda folder: sweep(folder, known))
 
 
 if __name__ == "__main__":

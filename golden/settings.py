@@ -1,10 +1,12 @@
-"""The tokens that transformers gives with the small files beside a tokenizer, in every arrangement that it reads, and the keys of those files.
+"""The tokens and chat templates that transformers gives with the small files beside a tokenizer, in every arrangement that it reads, and the keys of
+those files.
 
     pip install transformers==5.24.0 sentencepiece==0.2.3 gguf==0.19.0
-    python golden/settings.py golden/tokenizers golden/tokenizers/settings.json golden/tokenizers/keys.json
+    python golden/settings.py golden/tokenizers
 
-Each row: the tokenizer's file of golden/tokenizers, if it is one, the other files of the folder by name, and texts with their tokens. The keys: those
-that transformers writes to, or reads from each file, and those of GGUF's tokenizer.
+settings.json: the tokenizer's file of golden/tokenizers, if it is one, the other files of the folder by name, and texts with their tokens.
+chat_templates.json: files, and the template that a chat without tools gets. keys.json: the keys that transformers writes to, or reads from each file, and
+those of GGUF's tokenizer.
 """
 
 import inspect
@@ -100,6 +102,32 @@ def slow():
             yield {"tokenizer": None, "files": table, "texts": texts, "around": tokenizer.encode(""), "special": []}
 
 
+def templates(path):
+    base = {"tokenizer.json": (path / "byte-level.json").read_bytes()}
+    named = lambda *names: [{"name": name, "template": name} for name in names]
+    jinja, folder = "chat_template.jinja", "additional_chat_templates/"
+    for files in [
+        {},
+        {CONFIG: {"chat_template": "own"}},
+        {CONFIG: {"chat_template": named("rag", "default")}},
+        {CONFIG: {"chat_template": {"default": "of an object", "rag": "r"}}},
+        {CONFIG: {"chat_template": named("rag", "tool_use")}},
+        {jinja: "jinja"},
+        {jinja: "jinja", CONFIG: {"chat_template": "own"}},
+        {jinja: "jinja", folder + "rag.jinja": "r"},
+        {folder + "default.jinja": "default"},
+        {folder + "default.jinja": "default", jinja: "jinja"},
+        {folder + "default.jinja": "default", CONFIG: {"chat_template": "own"}},
+        {folder + "rag.jinja": "r", CONFIG: {"chat_template": "own"}},
+    ]:
+        tokenizer = load(base | files | {CONFIG: FAST | files.get(CONFIG, {})})
+        try:
+            template = tokenizer.get_chat_template()
+        except ValueError:
+            template = None
+        yield [files, template]
+
+
 def keys():
     """Arguments of the tokenizers' classes, and what their base class takes from its keyword arguments."""
     source = inspect.getsource(transformers.tokenization_utils_base) + inspect.getsource(transformers.tokenization_utils_tokenizers)
@@ -131,15 +159,18 @@ def load(files):
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
             content = content if isinstance(content, bytes) else content.encode() if isinstance(content, str) else json.dumps(content).encode()
-            (pathlib.Path(folder) / name).write_bytes(content)
+            path = pathlib.Path(folder) / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
         return AutoTokenizer.from_pretrained(folder)
 
 
-def main(path, out, known):
-    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in [*rows(path), *slow()])
-    out.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+def main(path):
+    for name, found in [("settings.json", [*rows(path), *slow()]), ("chat_templates.json", templates(path))]:
+        lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in found)
+        (path / name).write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     lines = ",\n".join(f"{json.dumps(file)}: {json.dumps(list)}" for file, list in keys().items())
-    known.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+    (path / "keys.json").write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
 
 
-main(*map(pathlib.Path, sys.argv[1:]))
+main(pathlib.Path(sys.argv[1]))

@@ -53,6 +53,9 @@ fn check(mut session: PtySession, set_up: &str) {
         // The line is given up.
         session.send_control('c').unwrap();
     }
+    session.exp_string(PROMPT).unwrap();
+    session.send_line("exit").unwrap();
+    session.exp_eof().unwrap();
 }
 
 #[test]

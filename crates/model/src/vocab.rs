@@ -293,11 +293,11 @@ pub fn vocab_metadata(vocab: &Vocab) -> Metadata {
     metadata
 }
 
-/// Where transformers saves the chat template apart from `tokenizer_config.json`.
-const TEMPLATES: [&str; 2] = ["chat_template.jinja", "additional_chat_templates/default.jinja"];
+/// Where transformers saves the chat template apart from `tokenizer_config.json`, in the order in which its `AutoTokenizer` prefers them.
+const TEMPLATES: [&str; 2] = ["additional_chat_templates/default.jinja", "chat_template.jinja"];
 
-/// Where models that also see or hear have it, if nowhere else.
-const PROCESSOR_TEMPLATES: [&str; 2] = ["chat_template.json", "processor_config.json"];
+/// Where models that also see or hear have it, in the order of `AutoProcessor`. They count where the tokenizer has none.
+const PROCESSOR_TEMPLATES: [&str; 2] = ["processor_config.json", "chat_template.json"];
 
 /// The value of `chat_template` in a JSON file.
 fn template_in(json: Option<&[u8]>) -> serde_json::Value {
@@ -320,10 +320,7 @@ impl Files {
     fn read(path: &Path) -> Result<Files> {
         let mut tokenizer = trine_tensor::read_small(path, MAX_TEXT)?;
         let beside = |name: &str| read_beside(path, name);
-        let mut template = None;
-        for name in TEMPLATES {
-            template = template.or(beside(name)?);
-        }
+        let template = TEMPLATES.iter().find_map(|name| beside(name).transpose()).transpose()?;
         let mut template = template.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let (own, map, added) =
             (beside(TOKENIZER_CONFIG.file)?, beside(SPECIAL_TOKENS_MAP.file)?, beside("added_tokens.json")?);

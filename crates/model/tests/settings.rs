@@ -20,8 +20,10 @@ fn folder(tokenizer: &str, files: &[(&str, Value)]) -> tempfile::TempDir {
         std::fs::copy(golden("tokenizers").join(tokenizer), name).unwrap();
     }
     for (name, content) in files {
-        let text = content.as_str().map_or_else(|| content.to_string(), str::to_owned);
-        std::fs::write(folder.path().join(name), text).unwrap();
+        let (path, text) =
+            (folder.path().join(name), content.as_str().map_or_else(|| content.to_string(), str::to_owned));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
     }
     folder
 }
@@ -59,6 +61,34 @@ fn every_folder_gives_the_tokens_of_transformers() {
         }
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn chat_templates_are_those_of_transformers_or_else_of_the_processor() {
+    let file = std::fs::read(golden("tokenizers/chat_templates.json")).unwrap();
+    let mut rows: Vec<(serde_json::Map<String, Value>, Option<String>)> = serde_json::from_slice(&file).unwrap();
+    assert!(rows.len() >= 12);
+    // `AutoProcessor` prefers the first of these, and `AutoTokenizer` reads neither.
+    let (processor, older) = ("processor_config.json", "chat_template.json");
+    let of = |name: &str, template: &str| (name.to_owned(), json!({ "chat_template": template }));
+    for (files, expected) in [
+        (vec![of(processor, "processor")], "processor"),
+        (vec![of(older, "older")], "older"),
+        (vec![of(processor, "processor"), of(older, "older")], "processor"),
+        (vec![of(processor, "processor"), of("tokenizer_config.json", "own")], "own"),
+    ] {
+        rows.push((files.into_iter().collect(), Some(expected.to_owned())));
+    }
+    for (files, expected) in rows {
+        let list: Vec<_> = files.iter().map(|(name, content)| (&**name, content.clone())).collect();
+        let language = Language::open(folder("byte-level.json", &list).path()).unwrap();
+        // transformers drops this one.
+        let own = files.get("tokenizer_config.json").and_then(|config| config["chat_template"].as_str());
+        assert_eq!(language.template, expected.clone().or(own.map(str::to_owned)), "{files:?}");
+        let named = files.get("tokenizer_config.json").is_some_and(|config| config["chat_template"].is_array());
+        let warned = language.warnings.iter().any(|warning| warning.contains("expected a template named `default`"));
+        assert_eq!(warned, expected.is_none() && named, "{files:?}: {:?}", language.warnings);
+    }
 }
 
 #[test]

@@ -133,7 +133,8 @@ fn architectures(out: &mut String) {
     }
     let all: Vec<_> = ARCHS.iter().flat_map(|arch| arch.gguf).copied().collect();
     writeln!(out, "\nAll names of architectures in GGUF files: {}.", all.join(", ")).unwrap();
-    let hf: Vec<_> = ARCHS.iter().flat_map(|arch| arch.hf).copied().collect();
+    let mut hf: Vec<_> = ARCHS.iter().flat_map(|arch| arch.hf).copied().collect();
+    hf.dedup();
     writeln!(out, "\nAll `model_type`s of Hugging Face folders: {}.", hf.join(", ")).unwrap();
 }
 

@@ -48,42 +48,6 @@ fn the_language_of_every_kind_of_file_can_be_copied() {
     assert!(error.contains("tokenizer.json: expected byte-level BPE"), "{error}");
 }
 
-/// Several templates, and templates in files of their own, as `PreTrainedTokenizerBase.from_pretrained` of transformers finds them; those of
-/// processors count where the tokenizer has none.
-#[test]
-fn chat_templates_are_found_where_transformers_saves_them() {
-    let json = BpeOptions { vocab_size: 300, ..BpeOptions::default() };
-    let json = json.train([Ok::<_, Error>(TEXT.repeat(3))].into_iter()).unwrap();
-    let list = r#"{"chat_template": [{"name": "rag", "template": "r"}, {"name": "default", "template": "d"}]}"#;
-    let others = r#"{"chat_template": [{"name": "rag", "template": "r"}, {"name": "tool_use", "template": "t"}]}"#;
-    let own = r#"{"chat_template": "c"}"#;
-    let processor = r#"{"chat_template": "p"}"#;
-    let jinja = "chat_template.jinja";
-    for (files, expected) in [
-        (&[("tokenizer_config.json", list)][..], Some("d")),
-        (&[("tokenizer_config.json", r#"{"chat_template": {"default": "d", "rag": "r"}}"#)], Some("d")),
-        (&[("tokenizer_config.json", others)], None),
-        (&[("tokenizer_config.json", r#"{"chat_template": 7}"#)], None),
-        (&[("tokenizer_config.json", own), (jinja, "j")], Some("j")),
-        (&[("additional_chat_templates/default.jinja", "a")], Some("a")),
-        (&[("additional_chat_templates/rag.jinja", "r"), (jinja, "j")], Some("j")),
-        (&[("chat_template.json", processor)], Some("p")),
-        (&[("processor_config.json", processor)], Some("p")),
-        (&[("chat_template.json", processor), ("tokenizer_config.json", own)], Some("c")),
-    ] {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("additional_chat_templates")).unwrap();
-        std::fs::write(folder.path().join("tokenizer.json"), &json.tokenizer).unwrap();
-        for (name, text) in files {
-            std::fs::write(folder.path().join(name), text).unwrap();
-        }
-        let language = Language::open(folder.path()).unwrap();
-        assert_eq!(language.template.as_deref(), expected, "{files:?}");
-        let warned = language.warnings.iter().any(|warning| warning.contains("expected a template named `default`"));
-        assert_eq!(warned, expected.is_none(), "{files:?}: {:?}", language.warnings);
-    }
-}
-
 #[test]
 fn sentencepiece_files_become_gguf_keys_where_gguf_has_them() {
     let folder = tempfile::tempdir().unwrap();

@@ -70,9 +70,11 @@ impl Writer {
             return Err(unfinished(self.tensors.len(), self.tensors.len() + 1).at(&self.path));
         };
         let size = info.size()?.next_multiple_of(self.alignment as u64);
-        let last = i64::try_from(size - 1).map_err(|_| info.overflow())?;
-        let skipped = self.file.seek(SeekFrom::Current(last)).and_then(|_| self.file.write_all(&[0]));
-        skipped.map_err(|e| Error::Write(e).at(&self.path))?;
+        if let Some(last) = size.checked_sub(1) {
+            let last = i64::try_from(last).map_err(|_| info.overflow())?;
+            let skipped = self.file.seek(SeekFrom::Current(last)).and_then(|_| self.file.write_all(&[0]));
+            skipped.map_err(|e| Error::Write(e).at(&self.path))?;
+        }
         self.written += 1;
         Ok(())
     }

@@ -83,7 +83,7 @@ pub fn plan(config: &Config) -> Result<Plan> {
         layers if layers <= LAYERS => needs(layers)?,
         layers => needs(LAYERS / 2)?.extended(&needs(LAYERS)?, layers),
     };
-    let Needs([parameters, effective, states, products, activations]) = needs;
+    let Needs { parameters, effective, states, products, activations } = needs;
     let mut memory = PlanMemory {
         weights: 4 * parameters + effective,
         gradients: 4 * parameters,
@@ -142,8 +142,18 @@ impl PlannedPass {
     }
 }
 
-/// Parameters, bytes of effective weights, elements of optimizer states, weights of products per token, and bytes of activations.
-struct Needs([u64; 5]);
+/// What a model needs that is trained.
+struct Needs {
+    parameters: u64,
+    /// Bytes of effective weights.
+    effective: u64,
+    /// Elements of optimizer states.
+    states: u64,
+    /// Weights that each token is multiplied by.
+    products: u64,
+    /// Bytes.
+    activations: u64,
+}
 
 impl Needs {
     /// Runs a step of a model, and what happens between steps.
@@ -195,18 +205,26 @@ impl Needs {
         let states =
             |param: &Parameter<CpuPlan>| config.optimizer.name.rule(param.is_inner()).states.len() as u64 * len(param);
         let WeightBytes { mapped, held, copied, .. } = tape.device.weights();
-        Ok(Needs([
-            tape.params.iter().map(len).sum(),
-            mapped + held + copied,
-            tape.params.iter().map(states).sum(),
-            tape.params.iter().filter(is_product).map(len).sum(),
-            pass.scaled(activations + kv_cache) + copies,
-        ]))
+        Ok(Needs {
+            parameters: tape.params.iter().map(len).sum(),
+            effective: mapped + held + copied,
+            states: tape.params.iter().map(states).sum(),
+            products: tape.params.iter().filter(is_product).map(len).sum(),
+            activations: pass.scaled(activations + kv_cache) + copies,
+        })
     }
 
     /// What `layers` need, where these are the needs of half of [`LAYERS`], and `all` those of all of them.
     fn extended(&self, all: &Needs, layers: usize) -> Needs {
-        let more = (layers - LAYERS) as u64;
-        Needs(std::array::from_fn(|i| all.0[i] + (all.0[i] - self.0[i]) / (LAYERS / 2) as u64 * more))
+        let more = |need: fn(&Needs) -> u64| {
+            need(all) + (need(all) - need(self)) / (LAYERS / 2) as u64 * (layers - LAYERS) as u64
+        };
+        Needs {
+            parameters: more(|needs| needs.parameters),
+            effective: more(|needs| needs.effective),
+            states: more(|needs| needs.states),
+            products: more(|needs| needs.products),
+            activations: more(|needs| needs.activations),
+        }
     }
 }

@@ -207,6 +207,7 @@ impl Cpu {
 
     /// Chooses [`CpuOptions::tight_buffers`] for what follows.
     pub fn set_tight_buffers(&mut self, on: bool) {
+        self.options.tight_buffers = on;
         lock(&self.store).tight = on;
     }
 
