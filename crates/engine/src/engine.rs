@@ -150,7 +150,7 @@ impl Engine {
         }
         let id = SeqId::next();
         let seed = mix(self.seed).wrapping_add(self.count);
-        let (tokenizer, filters) = (&*self.tokenizer, (filters, adapter));
+        let (tokenizer, filters) = (&self.tokenizer, (filters, adapter));
         self.scheduler.waiting.push_back(Sequence::new(id, &prompt, &sampling, filters, tokenizer, context, seed)?);
         self.count += 1;
         Ok(id)
