@@ -1,5 +1,6 @@
 use crate::sample::{Filter, Logprob};
 use crate::{EventKind, FinishReason, Sampling, Usage};
+use std::time::Duration;
 use trine_text::{EncodeOptions, Tokenizer};
 
 /// What to generate from: text, or tokens that are taken as they are.
@@ -43,6 +44,20 @@ pub struct Request {
     pub filters: Vec<Box<dyn Filter>>,
     /// The adapter to run with; 0 is the model itself. Sequences with different adapters share no keys and values.
     pub adapter: u32,
+    pub scheduling: Scheduling,
+}
+
+/// When a request has its turn, and how long it may take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scheduling {
+    /// Whom the request is for, an API key for example. Clients that wait are served the same number of tokens, however many requests each has.
+    pub client: String,
+    /// Requests of lower values run first, as in vLLM, and while there are any, no others begin.
+    pub priority: i32,
+    /// How long the request may wait before it first runs; then it fails with [`Error::QueueTimeout`](crate::Error).
+    pub queue_timeout: Option<Duration>,
+    /// How long the whole request may take; then it fails with [`Error::Timeout`](crate::Error), and its text so far stands.
+    pub timeout: Option<Duration>,
 }
 
 impl Request {

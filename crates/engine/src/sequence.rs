@@ -2,9 +2,10 @@ use crate::blocks::BlockTable;
 use crate::event::{Emit, Event, EventKind, FinishReason, SeqId, Usage};
 use crate::sample::{Chain, Filter, History};
 use crate::stops::Stops;
-use crate::{BLOCK_LEN, Error, Sampling};
+use crate::{BLOCK_LEN, Error, Sampling, Scheduling};
 use std::slice::ChunksExact;
 use std::sync::Arc;
+use std::time::Duration;
 use trine_text::{DecodeStream, Tokenizer};
 
 /// A request on its way: its tokens, where they are cached, how the next is sampled and how it becomes text.
@@ -29,6 +30,9 @@ pub(crate) struct Sequence {
     pub cached_tokens: Option<usize>,
     /// Rests, because nobody takes its events.
     pub paused: bool,
+    pub scheduling: Scheduling,
+    /// When it came, on the engine's clock.
+    pub submitted: Duration,
     ignore_eos: bool,
     chain: Chain,
     stream: DecodeStream,
@@ -62,6 +66,8 @@ impl Sequence {
             table: BlockTable::new(adapter, limit.div_ceil(BLOCK_LEN)),
             cached_tokens: None,
             paused: false,
+            scheduling: Scheduling::default(),
+            submitted: Duration::ZERO,
             ignore_eos: sampling.ignore_eos,
             chain,
             // After a prompt without text the answer is the beginning of one.
@@ -179,12 +185,30 @@ impl Sequence {
         false
     }
 
+    /// Reports that it cannot go on.
+    pub fn fail(&mut self, error: Error, emit: &mut Emit) {
+        self.withdraw();
+        self.finish(FinishReason::Failed(error), self.tokens.len(), emit);
+    }
+
     /// Text that is held back, when no token follows.
     pub fn rest(&mut self) -> &str {
         self.stops.take();
         self.stops.push(self.stream.finish());
         self.stops.flush();
         self.stops.ready()
+    }
+
+    /// Why it may not go on, if its time is over.
+    pub fn expired(&self, now: Duration) -> Option<Error> {
+        let took = now.saturating_sub(self.submitted);
+        let over = |timeout: Option<Duration>| timeout.filter(|&timeout| took > timeout);
+        let Scheduling { queue_timeout, timeout, .. } = self.scheduling;
+        match (over(timeout), over(queue_timeout)) {
+            (Some(timeout), _) => Some(Error::Timeout { took, timeout }),
+            (_, Some(timeout)) if self.cached_tokens.is_none() => Some(Error::QueueTimeout { waited: took, timeout }),
+            _ => None,
+        }
     }
 
     /// Computed tokens of the prompt, and all of them.

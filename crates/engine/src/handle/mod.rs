@@ -77,7 +77,7 @@ impl Handle {
         let run = move || {
             // The last to be dropped.
             let _guard = guard;
-            match make() {
+            match make().and_then(|mut engine| engine.calibrate().map(|()| engine).map_err(E::from)) {
                 Ok(engine) => {
                     let status = Arc::new(Status::here());
                     let _ = ready.send_blocking(Ok((engine.tokenizer().clone(), status.clone())));

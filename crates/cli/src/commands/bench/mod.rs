@@ -270,7 +270,7 @@ impl Bench {
         let story = decoder.tokens(bench::TEXT);
         let (mut runner, _) = decoder.into_parts();
         let engine = EngineOptions { cache_type: self.machine.cache_type, ..EngineOptions::default() };
-        let mut trine = bench::Trine::new(&mut *runner, &[], &engine)?;
+        let mut trine = bench::Trine::new(&mut *runner, &[], &engine, &flow)?;
         trine.first_token()?;
         trine.release();
         let first_token_seconds = start.elapsed().as_secs_f64();
@@ -284,13 +284,10 @@ impl Bench {
             kind => kind,
         });
         let mut peer = kind.map(|kind| Peer::start(kind, path, options, tests)).transpose()?;
-        let mut trine = bench::Trine::new(&mut *runner, tests, &engine)?;
+        let mut trine = bench::Trine::new(&mut *runner, tests, &engine, &flow)?;
         let bar = bar("warming up", tests.len() * self.warmup as usize);
         for _ in 0..self.warmup {
             for &test in tests {
-                if flow().is_break() {
-                    return Err(bench::Error::Cancelled.into());
-                }
                 trine.seconds(test)?;
                 bar.inc(1);
             }
