@@ -18,12 +18,8 @@ impl SamplingArgs {
     /// The options that were passed, over the preset that was passed or else `default`.
     pub fn over(&self, default: Sampling) -> Result<Sampling, trine_engine::Error> {
         let mut sampling = self.preset.clone().unwrap_or(default);
-        // Texts replace those of the default; each value adds one.
-        for (param, _) in &self.values {
-            if let Field::Texts(texts) = (param.field)(&mut sampling) {
-                texts.clear();
-            }
-        }
+        // Lists replace those of the default; each value adds one.
+        self.values.iter().for_each(|(param, _)| param.clear(&mut sampling));
         self.values.iter().try_for_each(|(param, value)| param.set(&mut sampling, value))?;
         Ok(sampling)
     }

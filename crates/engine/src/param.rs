@@ -62,6 +62,15 @@ impl Param {
         Ok(())
     }
 
+    /// Empties a field that is a list, to which [`Param::set`] adds.
+    pub fn clear(&self, sampling: &mut Sampling) {
+        match (self.field)(sampling) {
+            Field::Texts(field) => field.clear(),
+            Field::Biases(field) => field.clear(),
+            _ => {}
+        }
+    }
+
     /// The field as a flag would say it; `None` when it has no value.
     pub fn show(&self, sampling: &Sampling) -> Option<String> {
         match (self.field)(&mut sampling.clone()) {
