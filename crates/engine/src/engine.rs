@@ -205,7 +205,7 @@ impl Engine {
         self.check_queue(prompt.len())?;
         let id = SeqId::next();
         let seed = mix(self.options.seed).wrapping_add(self.count);
-        let (tokenizer, filters) = (&*self.tokenizer, (filters, adapter));
+        let (tokenizer, filters) = (&self.tokenizer, (filters, adapter));
         let mut sequence = Sequence::new(id, &prompt, &sampling, filters, tokenizer, context, seed)?;
         (sequence.scheduling, sequence.submitted) = (scheduling, self.clock.now());
         self.scheduler.enqueue(sequence);

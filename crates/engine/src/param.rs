@@ -20,6 +20,8 @@ pub struct Param {
 pub enum Field<'a> {
     Float(&'a mut f64),
     Count(&'a mut usize),
+    /// One of these numbers.
+    Choice(&'a mut usize, &'static [usize]),
     /// A whole number, or no limit.
     Limit(&'a mut Option<usize>),
     Seed(&'a mut Option<u64>),
@@ -38,7 +40,7 @@ impl Param {
         let mut changed = sampling.clone();
         let parsed = match (self.field)(&mut changed) {
             Field::Float(field) => text.parse().map(|value| *field = value).is_ok(),
-            Field::Count(field) => text.parse().map(|value| *field = value).is_ok(),
+            Field::Count(field) | Field::Choice(field, _) => text.parse().map(|value| *field = value).is_ok(),
             Field::Limit(field) => text.parse().map(|value| *field = Some(value)).is_ok(),
             Field::Seed(field) => text.parse().map(|value| *field = Some(value)).is_ok(),
             Field::Switch(field) => text.parse().map(|value| *field = value).is_ok(),
@@ -60,11 +62,20 @@ impl Param {
         Ok(())
     }
 
+    /// Empties a field that is a list, to which [`Param::set`] adds.
+    pub fn clear(&self, sampling: &mut Sampling) {
+        match (self.field)(sampling) {
+            Field::Texts(field) => field.clear(),
+            Field::Biases(field) => field.clear(),
+            _ => {}
+        }
+    }
+
     /// The field as a flag would say it; `None` when it has no value.
     pub fn show(&self, sampling: &Sampling) -> Option<String> {
         match (self.field)(&mut sampling.clone()) {
             Field::Float(field) => Some(field.to_string()),
-            Field::Count(field) => Some(field.to_string()),
+            Field::Count(field) | Field::Choice(field, _) => Some(field.to_string()),
             Field::Limit(field) => field.map(|n| n.to_string()),
             Field::Seed(field) => field.map(|n| n.to_string()),
             Field::Switch(field) => Some(field.to_string()),
@@ -83,6 +94,7 @@ impl Param {
             Field::Count(&mut value) | Field::Limit(&mut Some(value)) if !within(value as f64) => {
                 wrong(value.to_string())
             }
+            Field::Choice(value, known) if !known.contains(value) => wrong(value.to_string()),
             Field::Texts(texts) if !within(texts.len() as f64) || texts.iter().any(String::is_empty) => {
                 wrong(format!("{} texts, {} of them empty", texts.len(), texts.iter().filter(|t| t.is_empty()).count()))
             }
@@ -102,6 +114,7 @@ impl Param {
             Field::Count(_) | Field::Limit(_) | Field::Seed(_) => {
                 format!("a whole number from {least} to {}", if most.is_finite() { most as u64 } else { u64::MAX })
             }
+            Field::Choice(_, known) => known.iter().map(usize::to_string).collect::<Vec<_>>().join(" or "),
             Field::Switch(_) => "true or false".to_owned(),
             Field::Texts(_) => format!("at most {most} texts, none of them empty"),
             Field::Biases(_) => format!("a token id and a number {range}, as in 42=-1.5"),

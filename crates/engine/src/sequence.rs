@@ -4,6 +4,7 @@ use crate::sample::{Chain, Filter, History};
 use crate::stops::Stops;
 use crate::{BLOCK_LEN, Error, Sampling, Scheduling};
 use std::slice::ChunksExact;
+use std::sync::Arc;
 use std::time::Duration;
 use trine_text::{DecodeStream, Tokenizer};
 
@@ -45,11 +46,11 @@ impl Sequence {
         prompt: &[u32],
         sampling: &Sampling,
         (filters, adapter): (Vec<Box<dyn Filter>>, u32),
-        tokenizer: &Tokenizer,
+        tokenizer: &Arc<Tokenizer>,
         context: usize,
         seed: u64,
     ) -> Result<Sequence, Error> {
-        let chain = Chain::new(sampling, filters, seed)?;
+        let chain = Chain::new(sampling, filters, tokenizer, seed)?;
         let limit = sampling.max_tokens.map_or(context, |most| context.min(prompt.len().saturating_add(most)));
         let mut tokens = Vec::with_capacity(limit);
         tokens.extend_from_slice(prompt);

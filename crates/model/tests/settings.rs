@@ -153,17 +153,27 @@ fn a_copy_in_gguf_samples_as_the_folder_does() {
     ] {
         assert_eq!(of(config.clone()).1.temperature, temperature, "{config}");
     }
-    let changed = gguf(|metadata| {
-        metadata.insert("general.sampling.penalty_last_n", 64i32);
-        metadata.insert("general.sampling.xtc_probability", 0f32);
-        metadata.insert("general.sampling.mirostat_tau", 3f32);
-        metadata.insert("general.sampling.mirostat", 2i32);
-        metadata.insert("general.sampling.new", 2i32);
-    });
-    let language = Language::of_metadata(&changed).unwrap();
-    assert_eq!(language.generation.repeat_last_n, Some(64));
+    let changed = |mirostat: i32| {
+        gguf(|metadata| {
+            metadata.insert("general.sampling.penalty_last_n", 64i32);
+            metadata.insert("general.sampling.xtc_probability", 0.3f32);
+            metadata.insert("general.sampling.xtc_threshold", 0.2f32);
+            metadata.insert("general.sampling.mirostat_tau", 3f32);
+            metadata.insert("general.sampling.mirostat_eta", 0.2f32);
+            metadata.insert("general.sampling.mirostat", mirostat);
+            metadata.insert("general.sampling.new", 2i32);
+        })
+    };
+    let GenerationConfig {
+        repeat_last_n, xtc_probability, xtc_threshold, mirostat, mirostat_tau, mirostat_eta, ..
+    } = Language::of_metadata(&changed(2)).unwrap().generation;
+    assert_eq!((repeat_last_n, mirostat), (Some(64), Some(2)));
+    assert_eq!([xtc_probability, xtc_threshold], [Some(0.3), Some(0.2)]);
+    assert_eq!([mirostat_tau, mirostat_eta], [Some(3.0), Some(0.2)]);
+    let language = Language::of_metadata(&changed(1)).unwrap();
+    assert_eq!(language.generation.mirostat, None);
     let expected = [
-        "GGUF: `general.sampling.mirostat` = 2 is not applied",
+        "GGUF: `general.sampling.mirostat` = 1 is not applied",
         "GGUF: the key `general.sampling.new` is not known, and not applied",
     ];
     assert_eq!(language.warnings, expected);

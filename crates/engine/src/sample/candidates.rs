@@ -155,16 +155,17 @@ impl Candidates {
         place(&mut self.items, range, |a, b| key(a).total_cmp(&key(b)).then(a.id.cmp(&b.id)));
     }
 
-    /// Keeps the first of an order, at least one, until the sum of their weights reaches `enough`. `sort` puts those in their places that are
-    /// in a range of that order; those before are in theirs.
+    /// Keeps the first of an order, at least one and `min_keep`, until the sum of their weights reaches `enough`. `sort` puts those in their
+    /// places that are in a range of that order; those before are in theirs.
     pub fn keep_until(
         &mut self,
         enough: f64,
+        min_keep: usize,
         weight: impl Fn(&Candidate) -> f64,
         sort: impl Fn(&mut Candidates, Range<usize>),
     ) {
         let (mut sum, mut kept, mut sorted) = (0.0, 0, 0);
-        while kept < self.items.len() && (kept == 0 || sum < enough) {
+        while kept < self.items.len() && (kept < min_keep.max(1) || sum < enough) {
             if kept == sorted {
                 sorted = (4 * sorted).max(FIRST).min(self.items.len());
                 sort(self, kept..sorted);
@@ -181,9 +182,31 @@ impl Candidates {
         self.sorted = self.sorted.min(self.items.len());
     }
 
-    /// Keeps the best and those with at least this logit.
-    pub fn keep_from(&mut self, logit: f64) {
-        let logit = logit.min(self.best().logit);
+    /// Drops the first `n`, at most all but one.
+    pub fn skip(&mut self, n: usize) {
+        let n = n.min(self.items.len().saturating_sub(1));
+        self.items.drain(..n);
+        self.sorted = self.sorted.saturating_sub(n);
+    }
+
+    /// The weights of the candidates, `exp(logit - most)`, and their sum.
+    pub fn softmax(&self) -> Softmax {
+        let most = self.best().logit;
+        let total = self.items.iter().map(|item| libm::exp(item.logit - most)).sum();
+        Softmax { most, total, log_total: libm::log(total) }
+    }
+
+    /// Keeps the best, those with at least this logit, and the next until there are `min_keep`.
+    pub fn keep_from(&mut self, logit: f64, min_keep: usize) {
+        let mut logit = logit.min(self.best().logit);
+        if min_keep > 1 {
+            self.sort(min_keep);
+            let last = self.items[min_keep.min(self.items.len()) - 1];
+            if last.logit <= logit {
+                return self.truncate(min_keep);
+            }
+            logit = logit.min(last.logit);
+        }
         if self.sorted == self.items.len() {
             self.truncate(self.items.partition_point(|item| item.logit >= logit));
         } else {
@@ -207,6 +230,43 @@ impl Candidates {
         });
         // The last sum is the total.
         reached.or(self.items.last()).expect("there is always a candidate").id
+    }
+}
+
+/// The probabilities that logits mean.
+#[derive(Clone, Copy, Debug)]
+pub struct Softmax {
+    /// The highest logit.
+    most: f64,
+    total: f64,
+    log_total: f64,
+}
+
+impl Softmax {
+    /// The probability of a logit, times [`Softmax::total`].
+    pub fn weight(&self, logit: f64) -> f64 {
+        libm::exp(logit - self.most)
+    }
+
+    /// The sum of all weights.
+    pub fn total(&self) -> f64 {
+        self.total
+    }
+
+    /// The negative natural logarithm of the probability of a logit.
+    pub fn surprise(&self, logit: f64) -> f64 {
+        self.log_total - (logit - self.most)
+    }
+
+    /// The logit of which this is the surprise.
+    pub fn logit(&self, surprise: f64) -> f64 {
+        self.most + self.log_total - surprise
+    }
+
+    /// The expected surprise of the candidates, in nats.
+    pub fn entropy(&self, candidates: &Candidates) -> f64 {
+        let term = |item: &Candidate| self.weight(item.logit) / self.total * self.surprise(item.logit);
+        candidates.items.iter().map(term).sum()
     }
 }
 

@@ -2,17 +2,21 @@
 
 mod candidates;
 mod chain;
+mod dry;
 mod logit_bias;
 mod min_p;
+mod mirostat;
 mod occurrence;
 mod random;
 mod repetition;
 mod temperature;
 mod top_k;
+mod top_n_sigma;
 mod top_p;
 mod typical;
+mod xtc;
 
-pub use candidates::{Candidate, Candidates};
+pub use candidates::{Candidate, Candidates, Softmax};
 pub use chain::{Chain, Logprob, Sampled};
 pub(crate) use random::mix;
 pub use trine_model::runner::argmax;
@@ -20,6 +24,8 @@ pub use trine_model::runner::argmax;
 use crate::Error;
 use crate::param::Param;
 use crate::sampling::Sampling;
+use std::sync::Arc;
+use trine_text::Tokenizer;
 
 /// The tokens before the one that is sampled.
 #[derive(Clone, Copy, Debug)]
@@ -74,8 +80,10 @@ pub struct FilterRow {
     pub params: &'static [Param],
     /// Whether it may change which token is the most likely one; at temperature 0 only those filters run.
     pub reorders: bool,
-    /// The filter, unless the options say that it does nothing.
-    pub build: fn(&Sampling) -> Option<Box<dyn Filter>>,
+    /// Whether it drops unlikely tokens, or likely ones, in place of which [`Sampling::mirostat`] works.
+    pub truncates: bool,
+    /// The filter, unless the options say that it does nothing. They have a seed.
+    pub build: fn(&Sampling, &Arc<Tokenizer>) -> Option<Box<dyn Filter>>,
 }
 
 /// Every filter, in the order in which they run: llama.cpp's default.
@@ -83,9 +91,13 @@ pub static FILTERS: &[FilterRow] = &[
     logit_bias::ROW,
     repetition::ROW,
     occurrence::ROW,
+    dry::ROW,
+    top_n_sigma::ROW,
     top_k::ROW,
     typical::ROW,
     top_p::ROW,
     min_p::ROW,
+    xtc::ROW,
     temperature::ROW,
+    mirostat::ROW,
 ];

@@ -22,10 +22,6 @@ pub(crate) fn check_sampling(metadata: &Metadata) -> Vec<String> {
     GGUF_SAMPLING.check(&keys.map(|key| (key.to_owned(), json(key))).collect())
 }
 
-fn zero(value: &Value) -> bool {
-    value.as_f64() == Some(0.0)
-}
-
 pub static GGUF_SAMPLING: FileKeys = FileKeys {
     file: "GGUF",
     read: &[
@@ -35,15 +31,16 @@ pub static GGUF_SAMPLING: FileKeys = FileKeys {
         "general.sampling.min_p",
         "general.sampling.penalty_repeat",
         "general.sampling.penalty_last_n",
+        "general.sampling.xtc_probability",
+        "general.sampling.xtc_threshold",
+        "general.sampling.mirostat_tau",
+        "general.sampling.mirostat_eta",
     ],
-    ignored: &[IgnoredKeys {
-        keys: &["general.sampling.xtc_threshold", "general.sampling.mirostat_tau", "general.sampling.mirostat_eta"],
-        reason: "llama.cpp reads them where `xtc_probability` or `mirostat` turn these samplers on (`common_sampler_init`)",
-    }],
+    ignored: &[],
     neutral: &[
         ("general.sampling.sequence", |value| value == ""),
-        ("general.sampling.xtc_probability", zero),
-        ("general.sampling.mirostat", zero),
+        // The version 2 is read.
+        ("general.sampling.mirostat", |value| value == 0 || value == 2),
     ],
 };
 
