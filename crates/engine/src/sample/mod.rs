@@ -73,6 +73,9 @@ pub trait Filter: Send {
     }
 }
 
+/// Makes a filter of a request's options.
+pub type BuildFilter = fn(&Sampling, &Arc<Tokenizer>) -> Option<Box<dyn Filter>>;
+
 /// A filter as the rest of the world sees it.
 #[derive(Debug)]
 pub struct FilterRow {
@@ -83,7 +86,7 @@ pub struct FilterRow {
     /// Whether it drops unlikely tokens, or likely ones, in place of which [`Sampling::mirostat`] works.
     pub truncates: bool,
     /// The filter, unless the options say that it does nothing. They have a seed.
-    pub build: fn(&Sampling, &Arc<Tokenizer>) -> Option<Box<dyn Filter>>,
+    pub build: BuildFilter,
 }
 
 /// Every filter, in the order in which they run: llama.cpp's default.
