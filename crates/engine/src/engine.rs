@@ -251,7 +251,7 @@ impl Engine {
             self.runner.enter(Stage::Idle);
             return;
         }
-        let result = self.forward();
+        let result = self.forward().and_then(|()| self.check_output());
         self.runner.enter(Stage::Sample);
         match result {
             Ok(()) => {
@@ -283,6 +283,17 @@ impl Engine {
             pass();
         }
         result
+    }
+
+    /// A runner of one's own may not give what it should.
+    fn check_output(&self) -> Result<(), trine_model::Error> {
+        let (rows, vocab, found) =
+            (self.batch.outputs().len(), self.runner.spec().vocab_size, self.output.values.len());
+        if found == rows * vocab {
+            return Ok(());
+        }
+        let problem = format!("expected {vocab} logits for each of {rows} output rows, found {found} from the runner");
+        Err(trine_backend::Error::Other(problem.into()).into())
     }
 
     /// Ends all sequences of a batch that could not be run.

@@ -52,6 +52,8 @@ struct Hashing {
     machine: Machine,
     now: Arc<AtomicU64>,
     steps: Arc<Mutex<Vec<Step>>>,
+    /// Logits that it leaves out.
+    missing: Arc<AtomicU64>,
 }
 
 /// What a step did: tokens of prompts, sequences that generated, microseconds.
@@ -100,6 +102,7 @@ impl Runner for Hashing {
                 step.took += self.machine.token * span.tokens as u64;
             }
         }
+        output.values.truncate(output.values.len().saturating_sub(self.missing.load(Relaxed) as usize));
         self.now.fetch_add(step.took, Relaxed);
         self.steps.lock().unwrap().push(step);
         Ok(())
@@ -163,6 +166,7 @@ struct Simulation {
     engine: Engine,
     now: Arc<AtomicU64>,
     steps: Arc<Mutex<Vec<Step>>>,
+    missing: Arc<AtomicU64>,
     vocab: usize,
 }
 
@@ -178,14 +182,14 @@ impl Model {
 
     fn simulate(&self, machine: Machine, options: &EngineOptions) -> Simulation {
         let (now, steps) = (Arc::<AtomicU64>::default(), Arc::<Mutex<Vec<Step>>>::default());
-        let (spec, cache) = (self.spec.clone(), Vec::new());
-        let runner = Hashing { spec, cache, machine, now: now.clone(), steps: steps.clone() };
+        let (spec, cache, missing) = (self.spec.clone(), Vec::new(), Arc::<AtomicU64>::default());
+        let runner = Hashing { spec, cache, machine, now: now.clone(), steps: steps.clone(), missing: missing.clone() };
         let mut engine = Engine::new(Box::new(runner), self.tokenizer.clone(), options).unwrap();
         let clock = now.clone();
         engine.set_clock(Clock::new(move || Duration::from_micros(clock.load(Relaxed))));
         engine.calibrate().unwrap();
         steps.lock().unwrap().clear();
-        Simulation { engine, now, steps, vocab: self.spec.vocab_size }
+        Simulation { engine, now, steps, missing, vocab: self.spec.vocab_size }
     }
 }
 
@@ -449,4 +453,21 @@ fn whoever_waits_too_long_or_takes_too_long_is_told_so_and_the_queue_is_bounded(
     assert!(matches!(reason, FinishReason::Failed(Error::Timeout { .. })), "{reason:?}");
     assert!((1_000_000..1_100_000).contains(at) && said[&runs].tokens.len() > 30, "{at}");
     assert_eq!(simulation.engine.load().used_blocks, 0);
+}
+
+#[test]
+fn a_runner_that_gives_too_few_logits_is_an_error_of_its_requests() {
+    let model = Model::new();
+    let mut simulation = model.simulate(MACHINE, &EngineOptions { itl_target: None, ..options(2) });
+    let vocab = model.spec.vocab_size;
+    let id = simulation.engine.submit(Request::new(prompt(1, 20), greedy(4))).unwrap();
+    simulation.missing.store(1, Relaxed);
+    let mut said = HashMap::new();
+    simulation.step(&mut said);
+    let Some((_, FinishReason::Failed(error))) = &said[&id].end else { panic!("it did not fail") };
+    let found = vocab - 1;
+    assert_eq!(
+        error.to_string(),
+        format!("expected {vocab} logits for each of 1 output rows, found {found} from the runner")
+    );
 }

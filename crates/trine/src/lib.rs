@@ -18,7 +18,7 @@
 //! | [`Llm`] | one text or chat at a time: [`Llm::generate`], [`Llm::stream`], [`Llm::chat`] |
 //! | [`Decoder`] | the bare model: token ids in, logits out, with a sampler of your own |
 //! | [`engine::Engine`] | many requests in one batch, in a loop that you drive step by step |
-//! | [`engine::Handle`] | many requests from threads or async tasks; the engine runs on its own thread |
+//! | [`engine::Handle`] | many requests from threads or async tasks; the engine runs on its own thread, `max_sequences` at once |
 //! | [`Embedder`] | texts in, vectors out |
 //!
 //! [`Options`] configures loading. [`Llm::embedded`] is a small model that is part of the library; [`EMBEDDED`] stands for its path. The

@@ -167,6 +167,7 @@ fn errors_of_devices() {
             (Model, E::Unfit { tensor: s(), format: "x", role: Role::Linear, reason: "x" }),
             (Invalid, E::CacheType { found: "x" }),
             (Memory, E::NoRoom { bytes: 1 }),
+            (Device, E::Other("x".into())),
         ],
     );
 }

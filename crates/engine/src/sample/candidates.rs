@@ -83,10 +83,15 @@ impl Candidates {
         &self.items
     }
 
-    /// The most likely one; of equals, that with the lowest id.
-    pub fn best(&self) -> Candidate {
+    /// The most likely one; of equals, that with the lowest id. `None` when none is left.
+    pub fn best(&self) -> Option<Candidate> {
         let least = if self.sorted > 0 { self.items.first() } else { self.items.iter().min_by(|a, b| order(a, b)) };
-        *least.expect("there is always a candidate")
+        least.copied()
+    }
+
+    /// The highest logit; negative infinity when none is left.
+    pub fn most(&self) -> f64 {
+        self.best().map_or(f64::NEG_INFINITY, |best| best.logit)
     }
 
     /// The candidate with this id, if it is left.
@@ -132,7 +137,7 @@ impl Candidates {
     /// Divides all logits by a positive number, after the best was made zero so that nothing overflows. Any other number makes them NaN.
     pub fn divide(&mut self, by: f64) {
         let by = if by > 0.0 { by } else { f64::NAN };
-        let (most, mut finite) = (self.best().logit, true);
+        let (most, mut finite) = (self.most(), true);
         for item in &mut self.items {
             item.logit = (item.logit - most) / by;
             finite &= item.logit.is_finite();
@@ -152,6 +157,7 @@ impl Candidates {
     /// Puts those in their places that are in `range` by a key, the lowest first, equals by id; those before are in theirs.
     pub fn sort_by_key(&mut self, range: Range<usize>, key: impl Fn(&Candidate) -> f64) {
         self.sorted = 0;
+        let range = range.start.min(self.items.len())..range.end.min(self.items.len());
         place(&mut self.items, range, |a, b| key(a).total_cmp(&key(b)).then(a.id.cmp(&b.id)));
     }
 
@@ -191,15 +197,15 @@ impl Candidates {
 
     /// The weights of the candidates, `exp(logit - most)`, and their sum.
     pub fn softmax(&self) -> Softmax {
-        let most = self.best().logit;
+        let most = self.most();
         let total = self.items.iter().map(|item| libm::exp(item.logit - most)).sum();
         Softmax { most, total, log_total: libm::log(total) }
     }
 
     /// Keeps the best, those with at least this logit, and the next until there are `min_keep`.
     pub fn keep_from(&mut self, logit: f64, min_keep: usize) {
-        let mut logit = logit.min(self.best().logit);
-        if min_keep > 1 {
+        let mut logit = logit.min(self.most());
+        if min_keep > 1 && !self.items.is_empty() {
             self.sort(min_keep);
             let last = self.items[min_keep.min(self.items.len()) - 1];
             if last.logit <= logit {
@@ -217,7 +223,7 @@ impl Candidates {
 
     /// The candidate at the point `u` in `[0, 1)` of the cumulative distribution. The logits become weights: the end of the chain.
     pub(super) fn draw(&mut self, u: f64) -> u32 {
-        let most = self.best().logit;
+        let most = self.most();
         let mut total = 0.0;
         for item in &mut self.items {
             item.logit = libm::exp(item.logit - most);

@@ -94,7 +94,11 @@ impl Chain {
                     return Err(Error::NoCandidates { position });
                 }
             }
-            if self.greedy { self.candidates.best().id } else { self.candidates.draw(uniform(self.seed, position)) }
+            if self.greedy {
+                self.candidates.best().expect("some are left").id
+            } else {
+                self.candidates.draw(uniform(self.seed, position))
+            }
         };
         let logprob = self.logprobs.map(|n| self.logprobs(logits, most, id, n));
         self.last = (id, logprob);

@@ -10,7 +10,7 @@ struct MinP {
 
 impl Filter for MinP {
     fn apply(&mut self, candidates: &mut Candidates, _: History) -> Result<(), Error> {
-        candidates.keep_from(candidates.best().logit + libm::log(self.p), self.min_keep);
+        candidates.keep_from(candidates.most() + libm::log(self.p), self.min_keep);
         Ok(())
     }
 

@@ -75,8 +75,8 @@ pub trait Filter: Send {
     }
 }
 
-/// Makes a filter for the options of a request and the tokenizer of the model.
-pub type Build = fn(&Sampling, &Arc<Tokenizer>) -> Option<Box<dyn Filter>>;
+/// Makes a filter of a request's options.
+pub type BuildFilter = fn(&Sampling, &Arc<Tokenizer>) -> Option<Box<dyn Filter>>;
 
 /// A filter as the rest of the world sees it.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ pub struct FilterRow {
     /// Whether it drops unlikely tokens, or likely ones, in place of which [`Sampling::mirostat`] works.
     pub truncates: bool,
     /// The filter, unless the options say that it does nothing. They have a seed.
-    pub build: Build,
+    pub build: BuildFilter,
 }
 
 /// Every filter, in the order in which they run: what an answer may not have, then llama.cpp's default.
