@@ -69,6 +69,8 @@ fn arg(param: &'static Param) -> Arg {
         Field::Count(_) | Field::Choice(..) | Field::Limit(_) => "N",
         Field::Seed(_) => return checked(arg, param, "SEED").env("TRINE_SEED"),
         Field::Texts(_) => return checked(arg, param, "TEXT").action(ArgAction::Append),
+        Field::Ids(_) => return checked(arg, param, "ID").action(ArgAction::Append),
+        Field::Sequences(_) => return checked(arg, param, "ID,ID").action(ArgAction::Append),
         Field::Biases(_) => return checked(arg, param, "ID=NUMBER").action(ArgAction::Append),
     };
     checked(arg, param, value)

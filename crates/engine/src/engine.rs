@@ -203,6 +203,13 @@ impl Engine {
         if let Some(&id) = sampling.logit_bias.keys().find(|&&id| beyond(id)) {
             return Err(Error::BeyondVocabulary { place: "logit_bias".to_owned(), id, vocab });
         }
+        let own = [("stop_token_ids", &sampling.stop_token_ids)].into_iter();
+        let lists = own.chain(sampling.bad_words_ids.iter().map(|ids| ("bad_words_ids", ids)));
+        for (place, ids) in lists {
+            if let Some(&id) = ids.iter().find(|&&id| beyond(id)) {
+                return Err(Error::BeyondVocabulary { place: place.to_owned(), id, vocab });
+            }
+        }
         self.check_queue(prompt.len())?;
         let id = SeqId::next();
         let seed = mix(self.options.seed).wrapping_add(self.count);

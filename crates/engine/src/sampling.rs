@@ -69,6 +69,15 @@ pub struct Sampling {
     pub logprobs: Option<usize>,
     /// Maximum number of tokens to generate; `None` for the rest of the context.
     pub max_tokens: Option<usize>,
+    /// Until the answer has so many tokens, neither a token nor a stop string ends it.
+    pub min_tokens: usize,
+    /// Tokens that end the answer, also with `ignore_eos`.
+    pub stop_token_ids: Vec<u32>,
+    /// Texts of which the answer never has the tokens, with or without a space before.
+    #[serde(deserialize_with = "one_or_many")]
+    pub bad_words: Vec<String>,
+    /// Sequences of tokens that are never completed, also if they begin in the prompt: transformers' `bad_words_ids`.
+    pub bad_words_ids: Vec<Vec<u32>>,
     /// Texts that end the answer, and are not part of it.
     #[serde(deserialize_with = "one_or_many")]
     pub stop: Vec<String>,
@@ -106,6 +115,10 @@ impl Default for Sampling {
             seed: None,
             logprobs: None,
             max_tokens: None,
+            min_tokens: 0,
+            stop_token_ids: Vec::new(),
+            bad_words: Vec::new(),
+            bad_words_ids: Vec::new(),
             stop: Vec::new(),
             ignore_eos: false,
         }
@@ -174,16 +187,26 @@ impl Sampling {
             (sampling.repetition_penalty, sampling.repeat_last_n) = (penalty, last_n);
         }
         sampling.max_tokens = generation.max_new_tokens.or(sampling.max_tokens);
+        sampling.min_tokens = generation.min_new_tokens.unwrap_or(sampling.min_tokens);
+        sampling.bad_words_ids.extend_from_slice(&generation.bad_words_ids);
         sampling.stop.extend_from_slice(&generation.stop_strings);
         sampling
     }
 
-    /// Whether every field is in its range.
+    /// Whether every field is in its range, and fits the others.
     ///
     /// # Errors
     /// [`Error::Option`] with the first that is not.
     pub fn check(&self) -> Result<(), Error> {
-        params().try_for_each(|param| param.check(self))
+        params().try_for_each(|param| param.check(self))?;
+        match self.max_tokens {
+            Some(most) if most < self.min_tokens => Err(Error::Option {
+                field: "min_tokens",
+                value: self.min_tokens.to_string(),
+                expected: format!("at most max_tokens, {most}"),
+            }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -223,6 +246,12 @@ static PARAMS: &[Param] = &[
         help: "Stop before this text; may be repeated",
         range: (0.0, 64.0),
         field: |sampling| Field::Texts(&mut sampling.stop),
+    },
+    Param {
+        name: "stop_token_ids",
+        help: "Stop at the token of this id; may be repeated",
+        range: (0.0, 1024.0),
+        field: |sampling| Field::Ids(&mut sampling.stop_token_ids),
     },
     Param {
         name: "ignore_eos",

@@ -34,6 +34,9 @@ pub(crate) struct Sequence {
     /// When it came, on the engine's clock.
     pub submitted: Duration,
     ignore_eos: bool,
+    stop_token_ids: Vec<u32>,
+    /// Tokens of prompt and answer up to which no stop string ends it.
+    least: usize,
     chain: Chain,
     stream: DecodeStream,
     stops: Stops,
@@ -69,6 +72,8 @@ impl Sequence {
             scheduling: Scheduling::default(),
             submitted: Duration::ZERO,
             ignore_eos: sampling.ignore_eos,
+            stop_token_ids: sampling.stop_token_ids.clone(),
+            least: prompt.len().saturating_add(sampling.min_tokens),
             chain,
             // After a prompt without text the answer is the beginning of one.
             stream: match prompt.iter().all(|&id| tokenizer.is_control(id)) {
@@ -150,17 +155,23 @@ impl Sequence {
     /// Reports a token that was sampled, after which there are `len`; whether more are wanted.
     fn report(&mut self, id: u32, len: usize, tokenizer: &Tokenizer, emit: &mut Emit) -> bool {
         self.stops.take();
-        let at_end = !self.ignore_eos && tokenizer.is_eog(id);
-        let stopped = !at_end && self.stops.push(self.stream.push(tokenizer, id));
-        let finish = match (at_end, stopped) {
-            (true, _) => Some(FinishReason::EndToken),
+        let end = if !self.ignore_eos && tokenizer.is_eog(id) {
+            Some(FinishReason::EndToken)
+        } else {
+            self.stop_token_ids.contains(&id).then_some(FinishReason::StopToken)
+        };
+        // As long as `min_tokens` are not there, the last of them is no end either: vLLM's rule.
+        let ends = len > self.least || self.least == self.prompt;
+        let stopped = end.is_none() && self.stops.push(self.stream.push(tokenizer, id), ends);
+        let finish = match (end, stopped) {
+            (Some(end), _) => Some(end),
             (_, true) => Some(FinishReason::StopString),
             _ if len < self.limit => None,
             _ if self.capped => Some(FinishReason::MaxTokens),
             _ => Some(FinishReason::ContextFull),
         };
         if finish.is_some() && !stopped {
-            self.stops.push(self.stream.finish());
+            self.stops.push(self.stream.finish(), true);
             self.stops.flush();
         }
         self.chain.accept(id);
@@ -194,7 +205,7 @@ impl Sequence {
     /// Text that is held back, when no token follows.
     pub fn rest(&mut self) -> &str {
         self.stops.take();
-        self.stops.push(self.stream.finish());
+        self.stops.push(self.stream.finish(), true);
         self.stops.flush();
         self.stops.ready()
     }

@@ -240,6 +240,44 @@ fn an_answer_ends_at_its_length_the_context_or_the_models_end() {
 }
 
 #[test]
+fn an_answer_ends_at_a_stop_token_and_not_before_it_has_min_tokens() {
+    let (prompt, _) = prompts("llama").remove(0);
+    let mut engine = engine("llama", &EngineOptions::default());
+    let whole = generate(&mut engine, &prompt, greedy(|s| s.max_tokens = Some(20)));
+    let at = (1..20).find(|&at| !whole.tokens[..at].contains(&whole.tokens[at])).unwrap();
+    let end = whole.tokens[at];
+    let mut with = |change: &dyn Fn(&mut Sampling)| {
+        let sampling = greedy(|s| (s.max_tokens, s.stop_token_ids) = (Some(20), vec![end]));
+        generate(&mut engine, &prompt, {
+            let mut sampling = sampling;
+            change(&mut sampling);
+            sampling
+        })
+    };
+    let answer = with(&|_| ());
+    assert!(matches!(answer.finish_reason, FinishReason::StopToken));
+    assert_eq!(answer.finish_reason.name(), "stop");
+    assert_eq!((&answer.tokens[..], &answer.text), (&whole.tokens[..=at], &decode(&whole.tokens[..at], "llama")));
+    // It may come as the token after those.
+    assert_eq!(with(&|s| s.min_tokens = at).tokens, answer.tokens);
+    let longer = with(&|s| s.min_tokens = at + 3).tokens;
+    assert!(longer.len() > at + 3 && !longer[..at + 3].contains(&end) && longer[..at] == whole.tokens[..at]);
+    // Of a certain end token and of stop strings, the first that may is the end.
+    let stop = whole.text[..1].to_owned();
+    for least in 1..5 {
+        let sampling = greedy(|s| (s.max_tokens, s.min_tokens) = (Some(20), least));
+        let eos = Sampling { ignore_eos: false, logit_bias: [(1, 100.0)].into(), ..sampling.clone() };
+        assert_eq!(generate(&mut engine, &prompt, eos).tokens.len(), least + 1);
+        let answer = generate(&mut engine, &prompt, Sampling { stop: vec![stop.clone()], ..sampling });
+        assert!(answer.tokens.len() > least && whole.tokens.starts_with(&answer.tokens));
+        assert!(answer.text.starts_with(&decode(&whole.tokens[..least], "llama")));
+    }
+    let beyond = Sampling { stop_token_ids: vec![u32::MAX], ..Sampling::default() };
+    let error = engine.submit(Request::new(prompt, beyond)).unwrap_err().to_string();
+    assert!(error.starts_with("stop_token_ids: token 4294967295 is not one of"), "{error}");
+}
+
+#[test]
 fn text_before_a_stop_string_is_given_and_what_is_held_back_comes_with_the_end() {
     // Of these answers, the first two end by length and the third by EOS.
     for (name, which) in [("llama", 0), ("qwen2", 0), ("llama3-rope", END.1)] {

@@ -8,6 +8,7 @@ use trine_engine::sample::{Candidate, Candidates, Chain, FILTERS, Filter, Histor
 use trine_engine::{Error, Sampling, params};
 
 use tokenizer::TOKENIZER;
+use trine_text::EncodeOptions;
 
 /// What samples with these options, and filters of its own before theirs.
 fn chain(sampling: &Sampling, own: Vec<Box<dyn Filter>>) -> Result<Chain, Error> {
@@ -382,6 +383,39 @@ proptest! {
 }
 
 #[test]
+fn bad_words_are_forbidden_after_their_beginning_with_and_without_a_space() {
+    let encode = |text: &str| TOKENIZER.encode(text, EncodeOptions { parse_special: true, add_special: false });
+    let forbidden = |sampling: &Sampling, tokens: &[u32], prompt, last: u32| {
+        distribution(sampling, &vec![0.0; TOKENIZER.len()], tokens, prompt)[&last] == 0.0
+    };
+    for word in ["cat", "  cat", "Once upon a", "the mat"] {
+        let bad = sampling(|s| s.bad_words = vec![word.to_owned()]);
+        let [bare, spaced] = ["", " "].map(|space| encode(&format!("{space}{}", word.trim_start())));
+        let (last, before) = bare.split_last().unwrap();
+        let ids = sampling(|s| s.bad_words_ids = vec![bare.clone()]);
+        for space in [&[][..], &[9, 8, 7]] {
+            let tokens = [space, before].concat();
+            assert!(forbidden(&bad, &tokens, 0, *last) && forbidden(&ids, &tokens, tokens.len(), *last), "{word}");
+            // It begins in the prompt.
+            assert_eq!(forbidden(&bad, &tokens, tokens.len(), *last), before.is_empty(), "{word}");
+        }
+        if !before.is_empty() {
+            assert!(!forbidden(&bad, &[&[9, 8], &before[1..]].concat(), 0, *last), "{word}");
+        }
+        if spaced.len() == bare.len() && spaced[0] != bare[0] {
+            let (last, before) = spaced.split_last().unwrap();
+            assert!(forbidden(&bad, before, 0, *last), "{word}");
+        }
+    }
+}
+
+#[test]
+fn options_that_contradict_each_other_are_named() {
+    let error = Sampling { min_tokens: 4, max_tokens: Some(3), ..Sampling::default() }.check().unwrap_err();
+    assert_eq!(error.to_string(), "min_tokens = 4: expected at most max_tokens, 3");
+}
+
+#[test]
 fn options_out_of_range_are_named_with_what_is_allowed() {
     let wrong = [
         ("temperature", "-0.1"),
@@ -421,6 +455,11 @@ fn options_out_of_range_are_named_with_what_is_allowed() {
         ("seed", "-1"),
         ("logprobs", "21"),
         ("max_tokens", "0"),
+        ("min_tokens", "-1"),
+        ("stop_token_ids", "EOS"),
+        ("bad_words", " "),
+        ("bad_words_ids", ""),
+        ("bad_words_ids", "3,-1"),
         ("stop", ""),
         ("ignore_eos", "maybe"),
     ];

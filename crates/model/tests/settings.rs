@@ -180,6 +180,30 @@ fn a_copy_in_gguf_samples_as_the_folder_does() {
 }
 
 #[test]
+fn tokens_that_are_never_generated_are_read() {
+    let of = |value: Value| {
+        let files = [("generation_config.json", value), ("config.json", json!({}))];
+        Language::open(folder("byte-level.json", &files).path()).map(|language| language.generation)
+    };
+    let config = json!({"eos_token_id": [2, 4], "bad_words_ids": [[5, 7], [2], [9]], "suppress_tokens": [2, 3], "min_new_tokens": 6});
+    let generation = of(config).unwrap();
+    assert_eq!(generation.bad_words_ids, [vec![5, 7], vec![9], vec![2], vec![3]]);
+    assert_eq!((generation.min_new_tokens, generation.warnings), (Some(6), vec![]));
+    for (key, value) in [
+        ("bad_words_ids", json!(7)),
+        ("bad_words_ids", json!([7])),
+        ("bad_words_ids", json!([[]])),
+        ("bad_words_ids", json!([[-1]])),
+        ("suppress_tokens", json!("all")),
+        ("suppress_tokens", json!([-1])),
+        ("min_new_tokens", json!(-1)),
+    ] {
+        let error = of(json!({key: value})).unwrap_err().to_string();
+        assert!(error.contains(key) && error.contains("expected"), "{error}");
+    }
+}
+
+#[test]
 fn a_limit_on_the_whole_length_is_reported_if_it_is_below_the_context() {
     let warned = |generation: Value, config: Value| {
         let files = [("generation_config.json", generation), ("config.json", config)];
@@ -255,7 +279,7 @@ fn a_key_that_is_not_applied_is_a_warning_that_names_it() {
     assert_eq!(warnings("generation_config.json", defaults), [""; 0]);
     for (key, value) in [
         ("num_beams", json!(4)),
-        ("suppress_tokens", json!([1, 2])),
+        ("begin_suppress_tokens", json!([1, 2])),
         ("forced_eos_token_id", json!(7)),
         ("top_h", json!(0.4)),
     ] {

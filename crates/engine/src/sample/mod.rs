@@ -1,10 +1,12 @@
 //! Logits to a token: a chain of filters, each in a file of its own, then a draw.
 
+mod bad_words;
 mod candidates;
 mod chain;
 mod dry;
 mod logit_bias;
 mod min_p;
+mod min_tokens;
 mod mirostat;
 mod occurrence;
 mod random;
@@ -89,8 +91,10 @@ pub struct FilterRow {
     pub build: BuildFilter,
 }
 
-/// Every filter, in the order in which they run: llama.cpp's default.
+/// Every filter, in the order in which they run: what an answer may not have, then llama.cpp's default.
 pub static FILTERS: &[FilterRow] = &[
+    min_tokens::ROW,
+    bad_words::ROW,
     logit_bias::ROW,
     repetition::ROW,
     occurrence::ROW,
