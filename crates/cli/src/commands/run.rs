@@ -124,9 +124,12 @@ impl Run {
                 return Err(UsageError { message, hint: "pass it as an argument or through a pipe" }.into());
             }
         }
-        if self.sampling.sampling()?.logprobs.is_some() && !self.json {
-            let message = "--logprobs needs --json".to_owned();
-            return Err(UsageError { message, hint: "add --json" }.into());
+        let sampling = self.sampling.sampling()?;
+        for (flag, n) in [("--logprobs", sampling.logprobs), ("--prompt-logprobs", sampling.prompt_logprobs)] {
+            if n.is_some() && !self.json {
+                let message = format!("{flag} needs --json");
+                return Err(UsageError { message, hint: "add --json" }.into());
+            }
         }
         let model = self.model.take().map_or_else(|| load::unnamed(why, self.quiet), Ok)?;
         if let Some(prompt) = prompt.as_ref().filter(|_| self.template.show_prompt) {
