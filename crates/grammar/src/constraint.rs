@@ -1,5 +1,5 @@
 use crate::grammar::invalid;
-use crate::{Error, Limits, schema};
+use crate::{Error, Limits, lark, regex, schema};
 use llguidance::api::TopLevelGrammar;
 
 /// What an answer must look like, all of it.
@@ -17,6 +17,19 @@ pub enum Constraint {
 }
 
 impl Constraint {
+    /// A grammar in GBNF or Lark: the former writes its rules with `::=`.
+    pub fn grammar(text: String) -> Constraint {
+        Constraint::Lark(text)
+    }
+
+    /// Checks as much as can be checked without a vocabulary.
+    ///
+    /// # Errors
+    /// When a schema is invalid or not supported, or the constraint is too large.
+    pub fn check(&self) -> Result<(), Error> {
+        self.lower(&Limits::default()).map(drop)
+    }
+
     /// What it is, in errors.
     pub(crate) fn what(&self) -> &'static str {
         match self {
@@ -37,24 +50,32 @@ impl Constraint {
             return Err(Error::Limit { what: self.what(), limit: format!("expected at most {} bytes", limits.bytes) });
         }
         match self {
-            Constraint::JsonSchema(text) => Ok(TopLevelGrammar::from_json_schema(schema::lower(text, limits)?)),
-            Constraint::Regex(text) => Ok(TopLevelGrammar::from_regex(text)),
-            Constraint::Lark(text) => Ok(TopLevelGrammar::from_lark(text.clone())),
+            Constraint::JsonSchema(text) => {
+                Ok(TopLevelGrammar::from_json_schema(schema::lower(&schema::parse(text)?, limits)?))
+            }
+            Constraint::Regex(text) => {
+                regex::check(text).map_err(|problem| invalid(self.what(), problem))?;
+                Ok(TopLevelGrammar::from_regex(text))
+            }
+            Constraint::Lark(text) => Ok(TopLevelGrammar::from_lark(lark::lower(text, limits)?)),
             Constraint::Choices(texts) if texts.iter().any(String::is_empty) || texts.is_empty() => {
                 Err(invalid(self.what(), "expected texts that are not empty".to_owned()))
             }
-            Constraint::Choices(texts) => {
-                Ok(TopLevelGrammar::from_regex(&texts.iter().map(|text| literal(text)).collect::<Vec<_>>().join("|")))
-            }
+            Constraint::Choices(texts) => Ok(TopLevelGrammar::from_regex(
+                &texts.iter().map(|text| regex::literal(text)).collect::<Vec<_>>().join("|"),
+            )),
         }
     }
 }
 
-/// A regular expression for a text.
-pub(crate) fn literal(text: &str) -> String {
-    let escaped = |c: char| {
-        let meta = r"\.+*?()|[]{}^$#&-~".contains(c);
-        meta.then_some('\\').into_iter().chain([c])
-    };
-    text.chars().flat_map(escaped).collect()
+impl Constraint {
+    /// An error of the compiler, with the path in the schema if it is about a schema.
+    pub(crate) fn locate(&self, error: Error, limits: &Limits) -> Error {
+        match (self, error) {
+            (Constraint::JsonSchema(text), Error::Invalid { problem, .. }) => {
+                Error::Schema { path: schema::locate(text, limits), problem }
+            }
+            (_, error) => error,
+        }
+    }
 }

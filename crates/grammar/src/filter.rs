@@ -53,9 +53,11 @@ fn problem(error: &dyn std::fmt::Display) -> String {
         "NoExtensionBias" => "no token of the vocabulary continues the answer",
         text if text.contains("too many expressions") => "the limit `mask_expressions` is reached",
         text if text.contains("too many states") => "the limit `states` is reached",
-        text if text.contains("Too many items") => "the limit `row_items` is reached",
-        text if text.contains("max items exceeded") => "the limit `mask_items` is reached",
-        text => text,
+        text if text.contains("Too many items") || text.contains("max items exceeded") => {
+            "the limit `mask_items` is reached"
+        }
+        text if text.contains("Current row has") => "the limit `row_items` is reached",
+        text => text.strip_prefix("panic: ").unwrap_or(text),
     };
     format!("the grammar gives no mask: {problem}")
 }

@@ -1,6 +1,6 @@
 use crate::filter::GrammarFilter;
 use crate::vocabulary::first_line;
-use crate::{Constraint, Error, Limits, Vocabulary};
+use crate::{Constraint, Error, Limits, Vocabulary, schema};
 use llguidance::api::GrammarInit;
 use llguidance::toktrie::InferenceCapabilities;
 use llguidance::{Logger, Matcher};
@@ -30,16 +30,11 @@ impl Grammar {
         let compile = || {
             let source = constraint.lower(limits)?;
             let (init, caps) = (GrammarInit::Serialized(source), InferenceCapabilities::default());
-            let parser =
-                vocabulary.0.create_parser_from_init_ext(init, Logger::new(0, 0), caps, limits.of_parser());
+            let parser = vocabulary.0.create_parser_from_init_ext(init, Logger::new(0, 0), caps, limits.of_parser());
             let mut matcher = Matcher::new(parser);
-            match matcher.get_error() {
-                Some(error) => Err(refusal(constraint.what(), &first_line(&error), limits)),
-                None if matcher.is_accepting().is_err() => {
-                    let error = matcher.get_error().unwrap_or_default();
-                    Err(refusal(constraint.what(), &first_line(&error), limits))
-                }
-                None => Ok(Grammar(Mutex::new(matcher))),
+            match matcher.is_accepting() {
+                Ok(_) => Ok(Grammar(Mutex::new(matcher))),
+                Err(error) => Err(constraint.locate(refusal(constraint.what(), &error.to_string(), limits), limits)),
             }
         };
         std::thread::scope(|scope| {
@@ -68,6 +63,12 @@ pub(crate) fn invalid(what: &'static str, problem: String) -> Error {
 fn refusal(what: &'static str, problem: &str, limits: &Limits) -> Error {
     let limit = |name: &str, value: u64| Error::Limit { what, limit: format!("expected at most {value} {name}") };
     let has = |part: &str| problem.contains(part);
+    if has("while processing") {
+        return invalid(what, "no value satisfies a part that a reference leads to".to_owned());
+    }
+    if has("Unsatisfiable schema") {
+        return schema::unsatisfiable();
+    }
     if has("number of symbols) too big") {
         limit("symbols", limits.symbols as u64)
     } else if has("(grammar) too big") || has("fuel") || has("too many expressions") {
@@ -77,6 +78,16 @@ fn refusal(what: &'static str, problem: &str, limits: &Limits) -> Error {
     } else if has("schema too large") || has("stack level exceeded") {
         limit("schemas", limits.schemas as u64)
     } else {
-        invalid(what, problem.strip_prefix("panic: ").unwrap_or(problem).to_owned())
+        invalid(what, placed(&first_line(&problem)))
+    }
+}
+
+/// A message whose place, such as `at 3(7)`, is written out.
+fn placed(problem: &str) -> String {
+    let place = problem.strip_prefix("at ").unwrap_or(problem).split_once("): ");
+    let numbers = place.and_then(|(place, rest)| Some((place.split_once('(')?, rest)));
+    match numbers {
+        Some(((line, column), rest)) if line.parse::<u32>().is_ok() => format!("line {line}, column {column}: {rest}"),
+        _ => problem.to_owned(),
     }
 }

@@ -27,7 +27,9 @@ mod constraint;
 mod error;
 mod filter;
 mod grammar;
+mod lark;
 mod limits;
+mod regex;
 mod schema;
 mod vocabulary;
 

@@ -7,6 +7,8 @@ pub struct Limits {
     pub bytes: usize,
     /// Levels of nesting: of schemas, through references too, and of groups in a regular expression or grammar.
     pub depth: usize,
+    /// Lines of a grammar.
+    pub lines: usize,
     /// Schemas that a schema consists of once its references and alternatives are written out.
     pub schemas: usize,
     /// Symbols of a compiled grammar.
@@ -26,8 +28,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            bytes: 1 << 20,
+            bytes: 1 << 18,
             depth: 64,
+            lines: 4_096,
             schemas: 20_000,
             symbols: 500_000,
             compile_expressions: 1_000_000,

@@ -54,8 +54,7 @@ fn word(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
     }
 }
 
-/// The message of an error without what the parser adds below it.
+/// The message of an error without what the parser adds below it: its state, and a picture of the place.
 pub(crate) fn first_line(error: &dyn std::fmt::Display) -> String {
-    let text = error.to_string();
-    text.split("\n<").next().unwrap_or_default().trim_end().to_owned()
+    error.to_string().lines().next().unwrap_or_default().trim_end().to_owned()
 }

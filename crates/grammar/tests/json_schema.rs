@@ -13,7 +13,11 @@ fn spellings(value: &Value) -> Vec<String> {
         let mut all = vec![open.to_owned()];
         for (i, part) in parts.iter().enumerate() {
             let comma = if i > 0 { "," } else { "" };
-            all = all.iter().flat_map(|head| part.iter().map(move |tail| format!("{head}{comma}{tail}"))).take(MOST).collect();
+            all = all
+                .iter()
+                .flat_map(|head| part.iter().map(move |tail| format!("{head}{comma}{tail}")))
+                .take(MOST)
+                .collect();
         }
         all.into_iter().map(|text| text + close).collect::<Vec<String>>()
     };
@@ -25,7 +29,9 @@ fn spellings(value: &Value) -> Vec<String> {
                 .map(|(key, value)| spellings(value).into_iter().map(|text| format!("{}:{text}", name(key))).collect())
                 .collect();
             let orders = if parts.len() <= 5 { permutations(parts.len()) } else { vec![(0..parts.len()).collect()] };
-            let all = orders.into_iter().flat_map(|order| join(order.into_iter().map(|i| parts[i].clone()).collect(), "{", "}"));
+            let all = orders
+                .into_iter()
+                .flat_map(|order| join(order.into_iter().map(|i| parts[i].clone()).collect(), "{", "}"));
             all.take(MOST).collect()
         }
         Value::Number(number) => {
@@ -52,61 +58,65 @@ fn permutations(n: usize) -> Vec<Vec<usize>> {
     permutations(last).into_iter().flat_map(insert).collect()
 }
 
+const DRAFTS: &[(&str, &str)] = &[
+    ("draft4", "http://json-schema.org/draft-04/schema#"),
+    ("draft6", "http://json-schema.org/draft-06/schema#"),
+    ("draft7", "http://json-schema.org/draft-07/schema#"),
+    ("draft2019-09", "https://json-schema.org/draft/2019-09/schema"),
+    ("draft2020-12", "https://json-schema.org/draft/2020-12/schema"),
+];
+
+/// Valid instances that are not accepted, and why.
+const MISSED: &[(&str, &str)] = &[("format", "is asserted, not an annotation: an answer keeps to it")];
+
 #[test]
-fn the_test_suite_is_kept() {
+fn instances_of_the_test_suite_are_accepted_rejected_or_refused_by_path() {
     let Some(suite) = shared("grammar/JSON-Schema-Test-Suite/tests") else { return };
     let tokens = Tokens::embedded();
-    let verbose = std::env::var_os("VERBOSE").is_some();
-    let mut total = [0usize; 4];
-    for draft in ["draft4", "draft6", "draft7", "draft2019-09", "draft2020-12"] {
-        let (mut right, mut wrong, mut refused, mut missed) = (0, Vec::new(), 0, Vec::new());
-        let mut files: Vec<_> = std::fs::read_dir(suite.join(draft)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let (mut right, mut refused, mut missed, mut wrong) = (0, 0, 0, Vec::new());
+    for (draft, uri) in DRAFTS {
+        let before = (right, refused, missed);
+        let mut files: Vec<_> =
+            std::fs::read_dir(suite.join(draft)).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.sort();
         for path in files.into_iter().filter(|path| path.extension().is_some_and(|end| end == "json")) {
+            let file = path.file_stem().unwrap().to_str().unwrap();
             let groups: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
             for group in groups.as_array().unwrap() {
                 let mut schema = group["schema"].clone();
-                if let Some(map) = schema.as_object_mut().filter(|map| !map.contains_key("$schema")) {
-                    let uri = match draft {
-                        "draft4" => "http://json-schema.org/draft-04/schema#",
-                        "draft6" => "http://json-schema.org/draft-06/schema#",
-                        "draft7" => "http://json-schema.org/draft-07/schema#",
-                        other => &format!("https://json-schema.org/{}/schema", other.replace("draft", "draft/")),
-                    };
-                    map.insert("$schema".to_owned(), uri.into());
+                if let Some(map) = schema.as_object_mut() {
+                    map.entry("$schema").or_insert_with(|| (*uri).into());
                 }
                 let tests = group["tests"].as_array().unwrap();
-                let start = std::time::Instant::now();
-                let grammar = tokens.grammar(&Constraint::JsonSchema(schema.to_string()));
-                let took = start.elapsed();
-                let name = format!("{}: {}", path.file_stem().unwrap().display(), group["description"]);
-                if verbose && took.as_millis() > 300 { println!("SLOW {took:?} {draft} {name}"); }
-                let grammar = match grammar {
+                let grammar = match tokens.grammar(&Constraint::JsonSchema(schema.to_string())) {
                     Ok(grammar) => Some(grammar),
                     Err(Error::Schema { problem, .. }) if problem == "no value satisfies it" => None,
-                    Err(error) => {
+                    Err(Error::Schema { path, .. }) => {
+                        assert!(path.starts_with('#'), "{draft} {file}: {path}");
                         refused += tests.len();
-                        if verbose { println!("REFUSED {draft} {name} ({}): {error}", tests.len()); }
                         continue;
                     }
+                    Err(error) => panic!("{draft} {file}, {}: {error}", group["description"]),
                 };
                 for test in tests {
-                    let accepted = grammar.as_ref().is_some_and(|grammar| {
-                        spellings(&test["data"]).iter().any(|text| tokens.accepts(grammar, text))
-                    });
-                    let valid = test["valid"].as_bool().unwrap();
-                    let what = format!("{draft} {name}: {} {}", test["description"], test["data"]);
-                    match (valid, accepted) {
-                        (true, false) => missed.push(what),
-                        (false, true) => wrong.push(what),
-                        _ => right += 1,
+                    let accepts = |text: &String| grammar.as_ref().is_some_and(|grammar| tokens.accepts(grammar, text));
+                    let accepted = spellings(&test["data"]).iter().any(accepts);
+                    match (test["valid"].as_bool().unwrap(), accepted) {
+                        (true, false) if MISSED.iter().any(|(known, _)| *known == file) => missed += 1,
+                        (valid, accepted) if valid == accepted => right += 1,
+                        _ => wrong.push(format!("{draft} {file}, {}: {}", group["description"], test["description"])),
                     }
                 }
             }
         }
-        if verbose { for w in &wrong { println!("WRONG {w}"); } for m in &missed { println!("MISSED {m}"); } }
-        println!("{draft}: {right} right, {refused} refused, {} wrong, {} missed", wrong.len(), missed.len());
-        for (sum, n) in total.iter_mut().zip([right, refused, wrong.len(), missed.len()]) { *sum += n; }
+        let (right, refused, missed) = (right - before.0, refused - before.1, missed - before.2);
+        println!("{draft}: {right} accepted or rejected rightly, {refused} refused, {missed} missed");
     }
-    println!("total {total:?}, refused {:.1} %", 100.0 * total[1] as f64 / total.iter().sum::<usize>() as f64);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let all = right + refused + missed;
+    println!(
+        "all {all}: {right} rightly, {refused} refused ({:.1} %), {missed} missed",
+        100.0 * refused as f64 / all as f64
+    );
+    assert!(refused * 5 <= all && missed <= 10, "{refused} of {all} refused, {missed} missed");
 }

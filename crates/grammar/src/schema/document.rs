@@ -169,6 +169,13 @@ impl<'a> Document<'a> {
         Ok(())
     }
 
+    /// All schemas, those inside before those around them.
+    pub fn innermost(&self) -> impl Iterator<Item = &At<'a>> {
+        let mut all: Vec<&At> = self.schemas.values().collect();
+        all.sort_by_key(|at| (std::cmp::Reverse(at.path.matches('/').count()), &at.path));
+        all.into_iter()
+    }
+
     /// The schema as the visit found it, with its own base and draft.
     pub fn known(&self, at: &At<'a>) -> At<'a> {
         self.schemas.get(&at.path).unwrap_or(at).clone()

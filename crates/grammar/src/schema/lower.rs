@@ -4,6 +4,7 @@ use super::document::{At, Document, Draft};
 use super::names::{Keyword, keyword};
 use super::values::{self, check_pattern};
 use super::{all, any, refused};
+use crate::regex::search_pattern;
 use crate::{Error, Limits};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -26,6 +27,8 @@ pub struct Lowering<'a, 'd> {
     definitions: Map<String, Value>,
     /// The definition that is being lowered, and whether a reference here would be to the same value.
     current: Option<String>,
+    /// Whether all numbers are integers where a schema is negated.
+    pub integers: bool,
     /// References of a definition to the same value.
     same: HashMap<String, Vec<(String, String)>>,
 }
@@ -33,7 +36,7 @@ pub struct Lowering<'a, 'd> {
 impl<'a, 'd> Lowering<'a, 'd> {
     pub fn new(document: &'d Document<'a>, limits: &'d Limits) -> Lowering<'a, 'd> {
         let (names, definitions, same) = (HashMap::new(), Map::new(), HashMap::new());
-        Lowering { document, limits, count: 0, depth: 0, names, definitions, current: None, same }
+        Lowering { document, limits, count: 0, depth: 0, names, definitions, current: None, integers: false, same }
     }
 
     /// The definitions that references lead to.
@@ -73,9 +76,9 @@ impl<'a, 'd> Lowering<'a, 'd> {
 
     /// A schema of a part of the value, or with [`Sign::IsNot`] its opposite.
     pub fn signed_part(&mut self, at: &At<'a>, sign: Sign) -> Result<Value, Error> {
-        let current = self.current.take();
+        let (current, integers) = (self.current.take(), std::mem::take(&mut self.integers));
         let lowered = self.signed(at, sign);
-        self.current = current;
+        (self.current, self.integers) = (current, integers);
         lowered
     }
 
@@ -137,7 +140,7 @@ impl<'a, 'd> Lowering<'a, 'd> {
                 Keyword::Properties => put("properties", self.map(value)?),
                 Keyword::PatternProperties => {
                     for (pattern, at) in value.map()? {
-                        values::pattern(pattern).map_err(|problem| refused(&at.path, problem))?;
+                        search_pattern(pattern).map_err(|problem| refused(&at.path, problem))?;
                     }
                     put("patternProperties", self.map(value)?);
                 }
@@ -181,7 +184,8 @@ impl<'a, 'd> Lowering<'a, 'd> {
             }
             Keyword::Not => self.negate(value),
             Keyword::If => {
-                let branch = |this: &mut Self, key: &str| at.key(key).map_or(Ok(Value::Bool(true)), |at| this.lower(&at));
+                let branch =
+                    |this: &mut Self, key: &str| at.key(key).map_or(Ok(Value::Bool(true)), |at| this.lower(&at));
                 let (then, otherwise) = (branch(self, "then")?, branch(self, "else")?);
                 if then == true && otherwise == true {
                     return Ok(Value::Bool(true));
@@ -205,7 +209,11 @@ impl<'a, 'd> Lowering<'a, 'd> {
             let mut others = Vec::new();
             for (j, other) in options.iter().enumerate() {
                 if i != j && !values::disjoint(&lowered[i], &lowered[j]) {
-                    let not = self.negate(other).map_err(|_| {
+                    let integers = lowered[i].get("type").is_some_and(|name| name == "integer");
+                    let before = std::mem::replace(&mut self.integers, integers);
+                    let not = self.negate(other);
+                    self.integers = before;
+                    let not = not.map_err(|_| {
                         let problem = "it may match together with another alternative, which cannot be excluded: `anyOf` allows it";
                         refused(&option.path, problem)
                     });
@@ -226,13 +234,16 @@ impl<'a, 'd> Lowering<'a, 'd> {
             None => {
                 let name = self.names.len().to_string();
                 self.names.insert(key, name.clone());
-                let before = self.current.replace(name.clone());
+                let (current, integers) = (self.current.replace(name.clone()), std::mem::take(&mut self.integers));
                 let lowered = self.signed(&target, sign);
-                self.current = before;
+                (self.current, self.integers) = (current, integers);
                 self.definitions.insert(name.clone(), lowered?);
                 name
             }
         };
+        if let Some(lowered @ Value::Bool(_)) = self.definitions.get(&name) {
+            return Ok(lowered.clone());
+        }
         if let Some(current) = &self.current {
             self.same.entry(current.clone()).or_default().push((name.clone(), reference.path.clone()));
         }

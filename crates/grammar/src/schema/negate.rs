@@ -25,7 +25,8 @@ impl<'a> Lowering<'a, '_> {
     }
 
     fn violated(&mut self, keyword: Keyword, at: &At<'a>, value: &At<'a>) -> Result<Value, Error> {
-        let unsupported = || Err(refused(&value.path, "not supported inside `not`, `if` or `oneOf`: no grammar says this"));
+        let unsupported =
+            || Err(refused(&value.path, "not supported inside `not`, `if` or `oneOf`: no grammar says this"));
         let never = Ok(Value::Bool(false));
         match keyword {
             Keyword::Type => {
@@ -33,11 +34,12 @@ impl<'a> Lowering<'a, '_> {
                 let listed = |name: &str| {
                     value.value == name || value.value.as_array().is_some_and(|list| list.iter().any(|one| one == name))
                 };
-                if listed("integer") && !listed("number") {
+                if listed("integer") && !listed("number") && !self.integers {
                     // No grammar says that a number is no integer.
                     return unsupported();
                 }
-                let others: Vec<&str> = TYPES.into_iter().filter(|name| !listed(name)).collect();
+                let is_listed = |name: &str| listed(name) || name == "number" && listed("integer");
+                let others: Vec<&str> = TYPES.into_iter().filter(|name| !is_listed(name)).collect();
                 if others.is_empty() { never } else { Ok(json!({ "type": others })) }
             }
             Keyword::Const => self.other_than(value, &[values::constant(value)?]),
@@ -223,7 +225,7 @@ impl Trie {
 
     /// A group for what may follow here.
     fn rest(&self) -> String {
-        let class = |c: &char| crate::constraint::literal(&c.to_string());
+        let class = |c: &char| crate::regex::literal(&c.to_string());
         let mut options: Vec<String> =
             self.next.iter().map(|(c, node)| format!("{}{}", class(c), node.rest())).collect();
         let classes: String = self.next.keys().map(class).collect();

@@ -4,8 +4,7 @@ use super::document::{At, Draft};
 use super::lower::is_true;
 use super::refused;
 use crate::Error;
-use llguidance::derivre::RegexBuilder;
-use llguidance::regex_to_lark;
+use crate::regex::search_pattern;
 use serde_json::{Value, json};
 
 /// The types of JSON; `integer` is a number.
@@ -44,9 +43,9 @@ pub fn constant(at: &At) -> Result<Value, Error> {
                 }
             }
             Value::Array(list) => list.iter().map(plain).collect::<Option<Value>>()?,
-            Value::Object(map) => {
-                Value::Object(map.iter().map(|(name, value)| Some((name.clone(), plain(value)?))).collect::<Option<_>>()?)
-            }
+            Value::Object(map) => Value::Object(
+                map.iter().map(|(name, value)| Some((name.clone(), plain(value)?))).collect::<Option<_>>()?,
+            ),
             value => value.clone(),
         })
     }
@@ -90,21 +89,8 @@ pub fn required(at: &At) -> Result<Value, Error> {
 
 pub fn check_pattern(at: &At) -> Result<String, Error> {
     let text = at.value.as_str().ok_or_else(|| at.expected("a string"))?;
-    pattern(text).map_err(|problem| refused(&at.path, problem))?;
+    search_pattern(text).map_err(|problem| refused(&at.path, problem))?;
     Ok(text.to_owned())
-}
-
-/// Whether the regular expression of a schema is one that a grammar can have.
-pub fn pattern(text: &str) -> Result<(), String> {
-    // The compiler counts the expressions of them all together.
-    match RegexBuilder::new().mk_regex_for_serach(&regex_to_lark(text, "dw")) {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            let error = error.to_string();
-            let line = error.lines().rev().find_map(|line| line.strip_prefix("error: "));
-            Err(format!("not supported as a regular expression: {}", line.unwrap_or(&error)))
-        }
-    }
 }
 
 /// `format`: those for which the compiler has a regular expression.
