@@ -13,7 +13,7 @@ use trine_text::Tokenizer;
 
 pub struct TimedAnswer {
     pub text: String,
-    /// The tokens without the end-of-sequence token.
+    /// The tokens without the one that ended it.
     pub tokens: Vec<Token>,
     pub finish: FinishReason,
     pub usage: Usage,
@@ -49,7 +49,7 @@ impl TimedAnswer {
         let Answer { text: rest, finish_reason: finish, usage, .. } = stream.answer()?;
         show(&rest)?;
         text.push_str(&rest);
-        if matches!(finish, FinishReason::EndToken) {
+        if matches!(finish, FinishReason::EndToken | FinishReason::StopToken) {
             tokens.pop();
         }
         Ok(TimedAnswer { text, tokens, finish, usage, prompt_time: first - start, generation_time: end - first })
@@ -76,6 +76,7 @@ impl TimedAnswer {
     pub fn ending(&self) -> &'static str {
         match self.finish {
             FinishReason::EndToken => "end token",
+            FinishReason::StopToken => "stop token",
             FinishReason::StopString => "stop string",
             FinishReason::MaxTokens => "stopped at --max-tokens",
             FinishReason::ContextFull => "context full",

@@ -253,6 +253,7 @@ fn of_bench(error: &trine_lab::bench::Error) -> Diagnosis {
             (Exit::Work, Some("lower --prefill, --decode, --depth or --batch"))
         }
         Error::Model(error) => of_model(error),
+        Error::Engine(error) => of_engine(error),
         _ => (Exit::Work, None),
     }
 }

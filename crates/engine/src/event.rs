@@ -52,6 +52,8 @@ pub type Emit<'a> = dyn FnMut(Event) -> ControlFlow<()> + 'a;
 pub enum FinishReason {
     /// The model's own end: a token that ends generation.
     EndToken,
+    /// One of `stop_token_ids`.
+    StopToken,
     /// A stop string.
     StopString,
     /// `max_tokens` were generated.
@@ -67,7 +69,7 @@ impl FinishReason {
     /// Its name in OpenAI's API, `stop` or `length`, for answers that are complete or cut off; else `cancelled` or `error`.
     pub fn name(&self) -> &'static str {
         match self {
-            FinishReason::EndToken | FinishReason::StopString => "stop",
+            FinishReason::EndToken | FinishReason::StopToken | FinishReason::StopString => "stop",
             FinishReason::MaxTokens | FinishReason::ContextFull => "length",
             FinishReason::Cancelled => "cancelled",
             FinishReason::Failed(_) => "error",

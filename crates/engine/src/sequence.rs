@@ -2,8 +2,10 @@ use crate::blocks::BlockTable;
 use crate::event::{Emit, Event, EventKind, FinishReason, SeqId, Usage};
 use crate::sample::{Chain, Filter, History};
 use crate::stops::Stops;
-use crate::{BLOCK_LEN, Error, Sampling};
+use crate::{BLOCK_LEN, Error, Sampling, Scheduling};
 use std::slice::ChunksExact;
+use std::sync::Arc;
+use std::time::Duration;
 use trine_text::{DecodeStream, Tokenizer};
 
 /// A request on its way: its tokens, where they are cached, how the next is sampled and how it becomes text.
@@ -28,7 +30,13 @@ pub(crate) struct Sequence {
     pub cached_tokens: Option<usize>,
     /// Rests, because nobody takes its events.
     pub paused: bool,
+    pub scheduling: Scheduling,
+    /// When it came, on the engine's clock.
+    pub submitted: Duration,
     ignore_eos: bool,
+    stop_token_ids: Vec<u32>,
+    /// Tokens of prompt and answer up to which no stop string ends it.
+    least: usize,
     chain: Chain,
     stream: DecodeStream,
     stops: Stops,
@@ -41,11 +49,11 @@ impl Sequence {
         prompt: &[u32],
         sampling: &Sampling,
         (filters, adapter): (Vec<Box<dyn Filter>>, u32),
-        tokenizer: &Tokenizer,
+        tokenizer: &Arc<Tokenizer>,
         context: usize,
         seed: u64,
     ) -> Result<Sequence, Error> {
-        let chain = Chain::new(sampling, filters, seed)?;
+        let chain = Chain::new(sampling, filters, tokenizer, seed)?;
         let limit = sampling.max_tokens.map_or(context, |most| context.min(prompt.len().saturating_add(most)));
         let mut tokens = Vec::with_capacity(limit);
         tokens.extend_from_slice(prompt);
@@ -61,7 +69,11 @@ impl Sequence {
             table: BlockTable::new(adapter, limit.div_ceil(BLOCK_LEN)),
             cached_tokens: None,
             paused: false,
+            scheduling: Scheduling::default(),
+            submitted: Duration::ZERO,
             ignore_eos: sampling.ignore_eos,
+            stop_token_ids: sampling.stop_token_ids.clone(),
+            least: prompt.len().saturating_add(sampling.min_tokens),
             chain,
             // After a prompt without text the answer is the beginning of one.
             stream: match prompt.iter().all(|&id| tokenizer.is_control(id)) {
@@ -143,17 +155,23 @@ impl Sequence {
     /// Reports a token that was sampled, after which there are `len`; whether more are wanted.
     fn report(&mut self, id: u32, len: usize, tokenizer: &Tokenizer, emit: &mut Emit) -> bool {
         self.stops.take();
-        let at_end = !self.ignore_eos && tokenizer.is_eog(id);
-        let stopped = !at_end && self.stops.push(self.stream.push(tokenizer, id));
-        let finish = match (at_end, stopped) {
-            (true, _) => Some(FinishReason::EndToken),
+        let end = if !self.ignore_eos && tokenizer.is_eog(id) {
+            Some(FinishReason::EndToken)
+        } else {
+            self.stop_token_ids.contains(&id).then_some(FinishReason::StopToken)
+        };
+        // As long as `min_tokens` are not there, the last of them is no end either: vLLM's rule.
+        let ends = len > self.least || self.least == self.prompt;
+        let stopped = end.is_none() && self.stops.push(self.stream.push(tokenizer, id), ends);
+        let finish = match (end, stopped) {
+            (Some(end), _) => Some(end),
             (_, true) => Some(FinishReason::StopString),
             _ if len < self.limit => None,
             _ if self.capped => Some(FinishReason::MaxTokens),
             _ => Some(FinishReason::ContextFull),
         };
         if finish.is_some() && !stopped {
-            self.stops.push(self.stream.finish());
+            self.stops.push(self.stream.finish(), true);
             self.stops.flush();
         }
         self.chain.accept(id);
@@ -178,12 +196,30 @@ impl Sequence {
         false
     }
 
+    /// Reports that it cannot go on.
+    pub fn fail(&mut self, error: Error, emit: &mut Emit) {
+        self.withdraw();
+        self.finish(FinishReason::Failed(error), self.tokens.len(), emit);
+    }
+
     /// Text that is held back, when no token follows.
     pub fn rest(&mut self) -> &str {
         self.stops.take();
-        self.stops.push(self.stream.finish());
+        self.stops.push(self.stream.finish(), true);
         self.stops.flush();
         self.stops.ready()
+    }
+
+    /// Why it may not go on, if its time is over.
+    pub fn expired(&self, now: Duration) -> Option<Error> {
+        let took = now.saturating_sub(self.submitted);
+        let over = |timeout: Option<Duration>| timeout.filter(|&timeout| took > timeout);
+        let Scheduling { queue_timeout, timeout, .. } = self.scheduling;
+        match (over(timeout), over(queue_timeout)) {
+            (Some(timeout), _) => Some(Error::Timeout { took, timeout }),
+            (_, Some(timeout)) if self.cached_tokens.is_none() => Some(Error::QueueTimeout { waited: took, timeout }),
+            _ => None,
+        }
     }
 
     /// Computed tokens of the prompt, and all of them.

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use trine_engine::sample::{Candidates, Filter, History};
 use trine_engine::{
-    Answer, BLOCK_LEN, Engine, EngineOptions, Error, EventKind, FinishReason, Request, Sampling, SeqId, Usage,
+    Answer, BLOCK_LEN, Engine, EngineOptions, Error, EventKind, FinishReason, PrefixCache, Request, Sampling, SeqId,
+    Usage,
 };
 
 /// A prompt and how to sample: what requests are made of.
@@ -239,6 +240,44 @@ fn an_answer_ends_at_its_length_the_context_or_the_models_end() {
 }
 
 #[test]
+fn an_answer_ends_at_a_stop_token_and_not_before_it_has_min_tokens() {
+    let (prompt, _) = prompts("llama").remove(0);
+    let mut engine = engine("llama", &EngineOptions::default());
+    let whole = generate(&mut engine, &prompt, greedy(|s| s.max_tokens = Some(20)));
+    let at = (1..20).find(|&at| !whole.tokens[..at].contains(&whole.tokens[at])).unwrap();
+    let end = whole.tokens[at];
+    let mut with = |change: &dyn Fn(&mut Sampling)| {
+        let sampling = greedy(|s| (s.max_tokens, s.stop_token_ids) = (Some(20), vec![end]));
+        generate(&mut engine, &prompt, {
+            let mut sampling = sampling;
+            change(&mut sampling);
+            sampling
+        })
+    };
+    let answer = with(&|_| ());
+    assert!(matches!(answer.finish_reason, FinishReason::StopToken));
+    assert_eq!(answer.finish_reason.name(), "stop");
+    assert_eq!((&answer.tokens[..], &answer.text), (&whole.tokens[..=at], &decode(&whole.tokens[..at], "llama")));
+    // It may come as the token after those.
+    assert_eq!(with(&|s| s.min_tokens = at).tokens, answer.tokens);
+    let longer = with(&|s| s.min_tokens = at + 3).tokens;
+    assert!(longer.len() > at + 3 && !longer[..at + 3].contains(&end) && longer[..at] == whole.tokens[..at]);
+    // Of a certain end token and of stop strings, the first that may is the end.
+    let stop = whole.text[..1].to_owned();
+    for least in 1..5 {
+        let sampling = greedy(|s| (s.max_tokens, s.min_tokens) = (Some(20), least));
+        let eos = Sampling { ignore_eos: false, logit_bias: [(1, 100.0)].into(), ..sampling.clone() };
+        assert_eq!(generate(&mut engine, &prompt, eos).tokens.len(), least + 1);
+        let answer = generate(&mut engine, &prompt, Sampling { stop: vec![stop.clone()], ..sampling });
+        assert!(answer.tokens.len() > least && whole.tokens.starts_with(&answer.tokens));
+        assert!(answer.text.starts_with(&decode(&whole.tokens[..least], "llama")));
+    }
+    let beyond = Sampling { stop_token_ids: vec![u32::MAX], ..Sampling::default() };
+    let error = engine.submit(Request::new(prompt, beyond)).unwrap_err().to_string();
+    assert!(error.starts_with("stop_token_ids: token 4294967295 is not one of"), "{error}");
+}
+
+#[test]
 fn text_before_a_stop_string_is_given_and_what_is_held_back_comes_with_the_end() {
     // Of these answers, the first two end by length and the third by EOS.
     for (name, which) in [("llama", 0), ("qwen2", 0), ("llama3-rope", END.1)] {
@@ -403,4 +442,39 @@ fn a_model_that_computes_no_numbers_fails_and_says_so() {
     let error = try_generate(&mut engine, &[0, 5, 6], Sampling::default()).unwrap_err();
     assert!(matches!(error, Error::NotFinite { id: 0, position: 3, .. }), "{error}");
     assert!(engine.is_idle() && engine.load().used_blocks == 0);
+}
+
+#[test]
+fn domains_share_no_keys_and_what_is_cleared_is_computed_again() {
+    let (prompt, _) = prompts("llama").remove(0);
+    let mut engine = engine("llama", &EngineOptions::default());
+    let cached = |engine: &mut Engine, cache: &PrefixCache| {
+        let sampling = greedy(|s| s.max_tokens = Some(4));
+        let request = Request { prefix_cache: cache.clone(), ..Request::new(prompt.clone(), sampling) };
+        engine.submit(request).unwrap();
+        let (mut tokens, mut found) = (Vec::new(), None);
+        while !engine.is_idle() {
+            engine.step(&mut |event| {
+                match event.kind {
+                    EventKind::Token { id, .. } => tokens.push(id),
+                    EventKind::Finished { usage, .. } => found = Some(usage.cached_tokens),
+                }
+                ControlFlow::Continue(())
+            });
+        }
+        (tokens, found.unwrap())
+    };
+    let [none, a, b, off] =
+        [PrefixCache::default(), PrefixCache::Domain("a".into()), PrefixCache::Domain("b".into()), PrefixCache::Off];
+    let hit = (prompt.len() - 1) / BLOCK_LEN * BLOCK_LEN;
+    let expected = cached(&mut engine, &none).0;
+    for (cache, found) in [(&none, hit), (&a, 0), (&b, 0), (&a, hit), (&off, 0), (&off, 0), (&b, hit), (&none, hit)] {
+        assert_eq!(cached(&mut engine, cache), (expected.clone(), found), "{cache:?}");
+    }
+    let stats = engine.load().prefix_cache;
+    assert_eq!((stats.queries, stats.hits), (9 * prompt.len() as u64, 4 * hit as u64));
+    engine.clear_prefix_cache();
+    for (cache, found) in [(&a, 0), (&a, hit), (&none, 0)] {
+        assert_eq!(cached(&mut engine, cache), (expected.clone(), found), "{cache:?}");
+    }
 }

@@ -77,6 +77,10 @@ pub enum ErrorKind {
     NotFinite,
     /// The work was cancelled, or its engine was shut down.
     Cancelled,
+    /// Too many requests wait already: try again later.
+    Busy,
+    /// The request waited or ran longer than it was to.
+    TimedOut,
     /// The engine's thread panicked, in a custom filter for example: make a new engine.
     Panicked,
 }
@@ -151,6 +155,8 @@ fn of_engine(error: &trine_engine::Error) -> ErrorKind {
         E::PromptTooLong { .. } => ErrorKind::PromptTooLong,
         E::NotFinite { .. } => ErrorKind::NotFinite,
         E::CacheTooSmall { .. } | E::CacheTooLarge { .. } => ErrorKind::Memory,
+        E::QueueFull { .. } | E::QueueTokensFull { .. } => ErrorKind::Busy,
+        E::QueueTimeout { .. } | E::Timeout { .. } => ErrorKind::TimedOut,
         E::ShutDown => ErrorKind::Cancelled,
         E::Panicked => ErrorKind::Panicked,
         _ => ErrorKind::Invalid,

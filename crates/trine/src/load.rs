@@ -67,7 +67,7 @@ impl Options {
     }
 
     /// Loads a model on a thread of its own, which answers the requests of threads and async tasks. The model's chat template comes with the
-    /// handle, or why there is none, as [`Llm::template`] says.
+    /// handle, or why there is none, as [`Llm::template`] says. It runs `engine.max_sequences` requests at once, by default one.
     ///
     /// # Errors
     /// Those of [`Options::open`].

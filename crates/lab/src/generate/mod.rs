@@ -131,7 +131,10 @@ pub fn generate(
                     match reason {
                         FinishReason::MaxTokens | FinishReason::ContextFull => text.finish = End::Length,
                         FinishReason::Failed(error) => failure = Some(error),
-                        FinishReason::EndToken | FinishReason::StopString | FinishReason::Cancelled => {}
+                        FinishReason::EndToken
+                        | FinishReason::StopToken
+                        | FinishReason::StopString
+                        | FinishReason::Cancelled => {}
                     }
                 }
             }
