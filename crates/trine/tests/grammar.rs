@@ -92,8 +92,9 @@ fn the_distribution_is_the_models_renormalized() {
     let ids: Vec<u32> = (0..llm.tokenizer().len() as u32).filter(allowed).collect();
     let weight = |id: u32| f64::from(logits[id as usize]).exp();
     let total: f64 = ids.iter().map(|&id| weight(id)).sum();
+    let (engine, _) = llm.into_parts();
     let sampling = Sampling { temperature: 1.0, seed: Some(3), ..Sampling::default() };
-    let mut chain = Chain::new(&sampling, vec![grammar.filter()], 0).unwrap();
+    let mut chain = Chain::new(&sampling, vec![grammar.filter()], engine.tokenizer(), 0).unwrap();
     let (mut counts, tokens): (BTreeMap<u32, u64>, Vec<u32>) = (BTreeMap::new(), vec![0; DRAWS]);
     for position in 0..DRAWS {
         let history = History { tokens: &tokens[..position], prompt: position };
