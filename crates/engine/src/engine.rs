@@ -5,7 +5,7 @@ use crate::sample::mix;
 use crate::scheduler::Scheduler;
 use crate::sequence::Sequence;
 use crate::step_cost::{StepBudget, StepCost};
-use crate::{BLOCK_LEN, Clock, Error};
+use crate::{BLOCK_LEN, Clock, Error, PrefixCacheStats};
 use std::sync::Arc;
 use std::time::Duration;
 use trine_backend::{Batch, CacheId, Stage};
@@ -66,6 +66,7 @@ pub struct Load {
     pub used_blocks: usize,
     /// How long a step like the last may take: [`EngineOptions::itl_target`], or more when generating alone takes longer.
     pub step_target: Option<Duration>,
+    pub prefix_cache: PrefixCacheStats,
 }
 
 /// Runs two functions and returns when both are done; the first may run on another thread.
@@ -181,7 +182,7 @@ impl Engine {
     /// its range.
     pub fn submit(&mut self, request: Request) -> Result<SeqId, Error> {
         let (context, vocab) = (self.context, self.runner.spec().vocab_size);
-        let Request { prompt, sampling, filters, adapter, scheduling } = request;
+        let Request { prompt, sampling, filters, adapter, scheduling, prefix_cache } = request;
         let prompt = match prompt {
             Prompt::Tokens(tokens) => tokens,
             Prompt::Text(text) => prompt_tokens(&self.tokenizer, &text),
@@ -215,6 +216,7 @@ impl Engine {
         let (tokenizer, filters) = (&self.tokenizer, (filters, adapter));
         let mut sequence = Sequence::new(id, &prompt, &sampling, filters, tokenizer, context, seed)?;
         (sequence.scheduling, sequence.submitted) = (scheduling, self.clock.now());
+        sequence.table.set_root(self.scheduler.blocks.root(adapter, &prefix_cache));
         self.scheduler.enqueue(sequence);
         self.count += 1;
         Ok(id)
@@ -355,6 +357,11 @@ impl Engine {
         self.scheduler.find(sequence).map(|sequence| sequence.prompt_progress())
     }
 
+    /// Forgets the keys and values of earlier requests. Those that run keep theirs.
+    pub fn clear_prefix_cache(&mut self) {
+        self.scheduler.blocks.clear();
+    }
+
     /// Whether a step would do nothing: no sequence is there, or all are paused.
     pub fn is_idle(&self) -> bool {
         self.scheduler.sequences().all(|sequence| sequence.paused)
@@ -365,7 +372,8 @@ impl Engine {
         let Scheduler { running, waiting, blocks, .. } = &self.scheduler;
         let used_blocks = blocks.len() - blocks.unreferenced();
         let step_target = self.scheduler.step_target();
-        Load { running: running.len(), waiting: waiting.len(), blocks: blocks.len(), used_blocks, step_target }
+        let (running, waiting, prefix_cache) = (running.len(), waiting.len(), blocks.stats);
+        Load { running, waiting, blocks: blocks.len(), used_blocks, step_target, prefix_cache }
     }
 
     /// Maximum tokens of prompt and answer together.

@@ -45,6 +45,35 @@ pub struct Request {
     /// The adapter to run with; 0 is the model itself. Sequences with different adapters share no keys and values.
     pub adapter: u32,
     pub scheduling: Scheduling,
+    pub prefix_cache: PrefixCache,
+}
+
+/// With whom a request shares the keys and values of equal beginnings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PrefixCache {
+    /// With the requests of the same domain. How long a prompt takes tells what others have asked before: users who must not learn that of each
+    /// other need domains of their own.
+    Domain(String),
+    /// With none.
+    Off,
+}
+
+impl Default for PrefixCache {
+    /// The domain of the requests that name none.
+    fn default() -> PrefixCache {
+        PrefixCache::Domain(String::new())
+    }
+}
+
+/// What the prefix cache has done since the engine was made, counted as vLLM counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrefixCacheStats {
+    /// Tokens of prompts that were looked up.
+    pub queries: u64,
+    /// How many of these were there.
+    pub hits: u64,
+    /// Blocks whose content gave way.
+    pub evictions: u64,
 }
 
 /// When a request has its turn, and how long it may take.

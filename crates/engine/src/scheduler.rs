@@ -199,6 +199,8 @@ impl Scheduler {
             }
             if sequence.cached_tokens.is_none() {
                 sequence.cached_tokens = Some(sequence.cached);
+                self.blocks.stats.queries += sequence.tokens.len() as u64;
+                self.blocks.stats.hits += sequence.cached as u64;
                 self.clients.serve(&sequence.scheduling.client, sequence.tokens.len() - sequence.cached);
             }
             let at = self.running.partition_point(|running| running.id < sequence.id);

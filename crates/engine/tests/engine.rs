@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use trine_engine::sample::{Candidates, Filter, History, Logprob};
 use trine_engine::{
-    Answer, BLOCK_LEN, Engine, EngineOptions, Error, EventKind, FinishReason, Request, Sampling, SeqId, Usage,
+    Answer, BLOCK_LEN, Engine, EngineOptions, Error, EventKind, FinishReason, PrefixCache, Request, Sampling, SeqId,
+    Usage,
 };
 
 /// A prompt and how to sample: what requests are made of.
@@ -526,4 +527,39 @@ fn a_model_that_computes_no_numbers_fails_and_says_so() {
     let error = try_generate(&mut engine, &[0, 5, 6], Sampling::default()).unwrap_err();
     assert!(matches!(error, Error::NotFinite { id: 0, position: 3, .. }), "{error}");
     assert!(engine.is_idle() && engine.load().used_blocks == 0);
+}
+
+#[test]
+fn domains_share_no_keys_and_what_is_cleared_is_computed_again() {
+    let (prompt, _) = prompts("llama").remove(0);
+    let mut engine = engine("llama", &EngineOptions::default());
+    let cached = |engine: &mut Engine, cache: &PrefixCache| {
+        let sampling = greedy(|s| s.max_tokens = Some(4));
+        let request = Request { prefix_cache: cache.clone(), ..Request::new(prompt.clone(), sampling) };
+        engine.submit(request).unwrap();
+        let (mut tokens, mut found) = (Vec::new(), None);
+        while !engine.is_idle() {
+            engine.step(&mut |event| {
+                match event.kind {
+                    EventKind::Token { id, .. } => tokens.push(id),
+                    EventKind::Finished { usage, .. } => found = Some(usage.cached_tokens),
+                }
+                ControlFlow::Continue(())
+            });
+        }
+        (tokens, found.unwrap())
+    };
+    let [none, a, b, off] =
+        [PrefixCache::default(), PrefixCache::Domain("a".into()), PrefixCache::Domain("b".into()), PrefixCache::Off];
+    let hit = (prompt.len() - 1) / BLOCK_LEN * BLOCK_LEN;
+    let expected = cached(&mut engine, &none).0;
+    for (cache, found) in [(&none, hit), (&a, 0), (&b, 0), (&a, hit), (&off, 0), (&off, 0), (&b, hit), (&none, hit)] {
+        assert_eq!(cached(&mut engine, cache), (expected.clone(), found), "{cache:?}");
+    }
+    let stats = engine.load().prefix_cache;
+    assert_eq!((stats.queries, stats.hits), (9 * prompt.len() as u64, 4 * hit as u64));
+    engine.clear_prefix_cache();
+    for (cache, found) in [(&a, 0), (&a, hit), (&none, 0)] {
+        assert_eq!(cached(&mut engine, cache), (expected.clone(), found), "{cache:?}");
+    }
 }

@@ -81,9 +81,14 @@ pub use trine_train as train;
 pub mod engine {
     pub use trine_engine::{
         Answer, Clock, Emit, Engine, EngineOptions, Error, Event, EventKind, Field, FinishReason, Generation, Handle,
-        Join, Load, Param, Prompt, Request, Sampling, Scheduling, SeqId, Token, Update, Usage, params, prompt_tokens,
-        sample,
+        Join, Load, Param, PrefixCache, PrefixCacheStats, Prompt, Request, Sampling, Scheduling, SeqId, Token, Update,
+        Usage, params, prompt_tokens, sample,
     };
+}
+
+/// Answers that keep to a JSON Schema, a regular expression or a grammar: [`Llm::grammar`] compiles a constraint for a model.
+pub mod grammar {
+    pub use trine_grammar::{Constraint, Error, Grammar, Limits, Vocabulary};
 }
 
 /// A model on a device: what it is, and forward passes.
@@ -126,6 +131,7 @@ pub mod text {
 /// All that most programs need.
 pub mod prelude {
     pub use crate::engine::{Answer, FinishReason, Request, Sampling, Token, Usage};
+    pub use crate::grammar::Constraint;
     pub use crate::text::Message;
     pub use crate::{ChatOptions, Decoder, EMBEDDED, Embedder, Error, Llm, Options, Progress, Stream};
 }

@@ -103,6 +103,7 @@ impl Worker {
                     self.engine.pause(id, false);
                 }
             }
+            Command::ClearPrefixCache => self.engine.clear_prefix_cache(),
             Command::Load(reply) => reply.send(self.engine.load()),
             Command::Shutdown => return ControlFlow::Break(()),
         }
