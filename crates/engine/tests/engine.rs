@@ -541,6 +541,7 @@ fn domains_share_no_keys_and_what_is_cleared_is_computed_again() {
         while !engine.is_idle() {
             engine.step(&mut |event| {
                 match event.kind {
+                    EventKind::Prompt { .. } => {}
                     EventKind::Token { id, .. } => tokens.push(id),
                     EventKind::Finished { usage, .. } => found = Some(usage.cached_tokens),
                 }
