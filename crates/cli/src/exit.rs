@@ -118,6 +118,7 @@ fn diagnose(error: &anyhow::Error) -> Diagnosis {
         .or_else(|| of(error, of_model))
         .or_else(|| of(error, of_file))
         .or_else(|| of(error, of_facade))
+        .or_else(|| of(error, of_grammar))
         .or_else(|| of(error, of_train))
         .or_else(|| of(error, of_bench))
         .or_else(|| of(error, of_crossval))
@@ -134,6 +135,7 @@ fn of_facade(error: &trine::Error) -> Diagnosis {
     match error {
         Error::Model(error) => of_model(error),
         Error::Engine(error) => of_engine(error),
+        Error::Grammar(error) => of_grammar(error),
         Error::MemoryLimit { .. } => {
             (Exit::Work, Some("raise --mem-limit or TRINE_MEM_LIMIT, or lower --context or --batch"))
         }
@@ -149,6 +151,13 @@ fn of_facade(error: &trine::Error) -> Diagnosis {
             (Exit::Work, Some("--template FILE gives it one; otherwise omit --tools and --template-arg"))
         }
         _ => (Exit::Work, None),
+    }
+}
+
+fn of_grammar(error: &trine_grammar::Error) -> Diagnosis {
+    match error {
+        trine_grammar::Error::Vocabulary(_) => (Exit::Model, Some("pass another tokenizer with --tokenizer FILE")),
+        _ => (Exit::Usage, None),
     }
 }
 

@@ -45,7 +45,7 @@ impl SamplingArgs {
 }
 
 const DEFAULT_PRESET: &str = "balanced";
-const HEADING: &str = "Sampling";
+pub const HEADING: &str = "Sampling";
 /// Options in the short help.
 const COMMON: [&str; 6] = ["temperature", "top_k", "top_p", "seed", "max_tokens", "stop"];
 

@@ -259,7 +259,7 @@ impl Engine {
             Ok(()) => {
                 let vocab = self.runner.spec().vocab_size;
                 let mut rows = self.output.values.chunks_exact(vocab);
-                self.scheduler.advance(|sequence| sequence.sample(&mut rows, &self.tokenizer, emit));
+                self.scheduler.advance(|sequence| sequence.advance(&mut rows, &self.tokenizer, emit));
                 self.scheduler.observe(self.clock.now().saturating_sub(start));
             }
             Err(error) => self.fail(error, emit),

@@ -121,9 +121,20 @@ pub struct Token {
     pub top: Vec<Logprob>,
 }
 
+/// A token of a prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PromptToken {
+    pub id: u32,
+    /// The natural logarithm of its probability after those before; `None` for the first.
+    pub logprob: Option<f64>,
+    /// The most likely tokens in its place, as many as requested.
+    pub top: Vec<Logprob>,
+}
+
 /// What happened to a request: an [`EventKind`] that owns its text.
 #[derive(Debug)]
 pub enum Update {
+    Prompt(PromptToken),
     Token(Token),
     Finished { text: String, reason: FinishReason, usage: Usage },
 }
@@ -131,6 +142,7 @@ pub enum Update {
 impl From<EventKind<'_>> for Update {
     fn from(kind: EventKind) -> Update {
         match kind {
+            EventKind::Prompt { id, logprob, top } => Update::Prompt(PromptToken { id, logprob, top: top.to_vec() }),
             EventKind::Token { id, text, logprob, top } => {
                 Update::Token(Token { id, text: text.to_owned(), logprob, top: top.to_vec() })
             }

@@ -67,6 +67,10 @@ pub struct Sampling {
     pub seed: Option<u64>,
     /// Reports the log probability of each token, and of this many of the most likely ones.
     pub logprobs: Option<usize>,
+    /// Reports the log probability of each token of the prompt but the first, and of this many of the most likely ones in its place.
+    pub prompt_logprobs: Option<usize>,
+    /// Maximum number of tokens between the tags of thinking, such as `<think>`, before the closing one is forced; `None` for no limit.
+    pub thinking_budget: Option<usize>,
     /// Maximum number of tokens to generate; `None` for the rest of the context.
     pub max_tokens: Option<usize>,
     /// Until the answer has so many tokens, neither a token nor a stop string ends it.
@@ -114,6 +118,8 @@ impl Default for Sampling {
             logit_bias: BTreeMap::new(),
             seed: None,
             logprobs: None,
+            prompt_logprobs: None,
+            thinking_budget: None,
             max_tokens: None,
             min_tokens: 0,
             stop_token_ids: Vec::new(),
@@ -234,6 +240,12 @@ static PARAMS: &[Param] = &[
         help: "Report log probabilities, including those of the N most likely tokens",
         range: (0.0, 20.0),
         field: |sampling| Field::Limit(&mut sampling.logprobs),
+    },
+    Param {
+        name: "prompt_logprobs",
+        help: "Report log probabilities of the prompt, including those of the N most likely tokens",
+        range: (0.0, 20.0),
+        field: |sampling| Field::Limit(&mut sampling.prompt_logprobs),
     },
     Param {
         name: "max_tokens",

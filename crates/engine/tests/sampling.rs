@@ -454,6 +454,8 @@ fn options_out_of_range_are_named_with_what_is_allowed() {
         ("logit_bias", "-5=1"),
         ("seed", "-1"),
         ("logprobs", "21"),
+        ("prompt_logprobs", "21"),
+        ("thinking_budget", "-1"),
         ("max_tokens", "0"),
         ("min_tokens", "-1"),
         ("stop_token_ids", "EOS"),

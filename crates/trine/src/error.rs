@@ -10,6 +10,9 @@ pub enum Error {
     /// The request.
     #[error(transparent)]
     Engine(#[from] trine_engine::Error),
+    /// The constraint of an answer.
+    #[error(transparent)]
+    Grammar(#[from] trine_grammar::Error),
     /// The chat template.
     #[error(transparent)]
     Text(#[from] trine_text::Error),
@@ -91,7 +94,7 @@ impl Error {
             Error::Text(error) => of_text(error),
             Error::NoTemplate => ErrorKind::Template,
             Error::MemoryLimit { .. } | Error::ControlGroup { .. } => ErrorKind::Memory,
-            Error::AlreadyFailed | Error::UnknownPrompt { .. } => ErrorKind::Invalid,
+            Error::AlreadyFailed | Error::Grammar(_) | Error::UnknownPrompt { .. } => ErrorKind::Invalid,
         }
     }
 }

@@ -86,6 +86,11 @@ pub mod engine {
     };
 }
 
+/// Answers that keep to a JSON Schema, a regular expression or a grammar: [`Llm::grammar`] compiles a constraint for a model.
+pub mod grammar {
+    pub use trine_grammar::{Constraint, Error, Grammar, Limits, Vocabulary};
+}
+
 /// A model on a device: what it is, and forward passes.
 pub mod model {
     pub use trine_model::arch::TensorRule;
@@ -126,6 +131,7 @@ pub mod text {
 /// All that most programs need.
 pub mod prelude {
     pub use crate::engine::{Answer, FinishReason, Request, Sampling, Token, Usage};
+    pub use crate::grammar::Constraint;
     pub use crate::text::Message;
     pub use crate::{ChatOptions, Decoder, EMBEDDED, Embedder, Error, Llm, Options, Progress, Stream};
 }

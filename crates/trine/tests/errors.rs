@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use trine::backend::Role;
-use trine::{Error, ErrorKind, backend, engine, model, tensor, text};
+use trine::{Error, ErrorKind, backend, engine, grammar, model, tensor, text};
 
 /// The variants of the first enum `Error` in a source file.
 fn variants(source: &str) -> BTreeSet<String> {
@@ -56,6 +56,7 @@ fn errors_of_this_crate() {
         vec![
             (Model, Error::Model(model::Error::NotTernary { tensor: s() })),
             (Invalid, Error::Engine(engine::Error::EmptyPrompt)),
+            (Invalid, Error::Grammar(grammar::Error::Vocabulary(s()))),
             (Template, Error::Text(text::Error::Template(s()))),
             (Memory, Error::MemoryLimit { limit: 1, needed }),
             (Memory, Error::ControlGroup { limit: 1, needed }),

@@ -9,7 +9,7 @@ pub const DROP_OLDEST: &str = "drop_oldest";
 
 /// Sampling options that mean something in a chat: nothing here shows log probabilities.
 fn options() -> impl Iterator<Item = &'static Param> {
-    params().filter(|param| param.name != "logprobs")
+    params().filter(|param| !["logprobs", "prompt_logprobs"].contains(&param.name))
 }
 
 /// The names of all options.
