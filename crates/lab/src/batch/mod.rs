@@ -118,6 +118,8 @@ pub fn batch<R: BufRead, W: Write>(
             let place = pending.iter_mut().find(|pending| pending.sequence == Some(event.sequence));
             let Some(Pending { sequence, answers, done }) = place else { return ControlFlow::Break(()) };
             match event.kind {
+                // Nobody may ask for what it would hold.
+                EventKind::Prompt { .. } => {}
                 EventKind::Token { id, text, logprob, top } => answers.push(id, text, logprob, top),
                 EventKind::Finished { text, reason, usage } => {
                     (*sequence, running) = (None, running - 1);

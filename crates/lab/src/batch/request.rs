@@ -43,6 +43,7 @@ const NEUTRAL: &[(&str, &str)] = &[
     ("best_of", "1"),
     ("stream", "false"),
     ("echo", "false"),
+    ("prompt_logprobs", "null"),
     ("suffix", "null"),
     ("stream_options", "null"),
     ("response_format", r#"{"type":"text"}"#),
