@@ -136,7 +136,7 @@ impl Engine {
     }
 
     /// Measures what steps cost, which [`EngineOptions::itl_target`] is kept by, and which each step corrects. It takes as long as a prompt of
-    /// 150 tokens. The first step does it, if it has not been done; an engine for one sequence at a time needs none.
+    /// 80 tokens. The first step does it, if it has not been done; an engine for one sequence at a time needs none.
     ///
     /// # Errors
     /// When the device fails.
@@ -159,12 +159,10 @@ impl Engine {
             self.runner.forward(self.cache, &self.batch, Want::Logits, &mut self.output)?;
             Ok::<f64, trine_model::Error>((self.clock.now() - start).as_secs_f64())
         };
-        // The first of two is slower: buffers grow, and weights come from the disk.
-        let mut twice = |sequences, cached, tokens| {
-            Ok::<f64, trine_model::Error>(seconds(sequences, cached, tokens)?.min(seconds(sequences, cached, tokens)?))
-        };
-        let one = twice(1, 0, 1)?;
-        let (many, deep, prompt) = (twice(rows, 0, 1)?, twice(1, depth, 1)?, twice(1, 0, tokens)?);
+        // The first is slower than others: weights come from the disk.
+        seconds(1, 0, 1)?;
+        let one = seconds(1, 0, 1)?;
+        let (many, deep, prompt) = (seconds(rows, 0, 1)?, seconds(1, depth, 1)?, seconds(1, 0, tokens)?);
         let cost = StepCost::fit(one, (rows, many), (depth, deep), (tokens, prompt));
         self.scheduler.budget = Some(StepBudget { target: target.as_secs_f64(), cost });
         Ok(())
