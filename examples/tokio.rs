@@ -14,6 +14,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let told = tokio::time::timeout(Duration::from_secs(20), async {
         while let Some(update) = story.next_async().await {
             match update {
+                Update::Prompt(_) => {}
                 Update::Token(token) => print!("{}", token.text),
                 Update::Finished { text, reason, usage } => {
                     println!("{text}\n({reason:?}, {} tokens)", usage.completion_tokens)

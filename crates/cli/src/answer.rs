@@ -7,11 +7,14 @@ use serde_json::{Value as Json, json};
 use std::io::Write;
 use std::time::{Duration, Instant};
 use trine::Stream;
-use trine_engine::{Answer, FinishReason, Token, Usage};
+use trine_engine::sample::Logprob;
+use trine_engine::{Answer, FinishReason, PromptToken, Token, Usage};
 use trine_tensor::memory;
 use trine_text::Tokenizer;
 
 pub struct TimedAnswer {
+    /// Tokens of the prompt, with `--prompt-logprobs`.
+    pub prompt: Vec<PromptToken>,
     pub text: String,
     /// The tokens without the one that ended it.
     pub tokens: Vec<Token>,
@@ -46,13 +49,22 @@ impl TimedAnswer {
         }
         let end = Instant::now();
         let first = first.unwrap_or(end);
+        let prompt = stream.prompt_logprobs().to_vec();
         let Answer { text: rest, finish_reason: finish, usage, .. } = stream.answer()?;
         show(&rest)?;
         text.push_str(&rest);
         if matches!(finish, FinishReason::EndToken | FinishReason::StopToken) {
             tokens.pop();
         }
-        Ok(TimedAnswer { text, tokens, finish, usage, prompt_time: first - start, generation_time: end - first })
+        Ok(TimedAnswer {
+            prompt,
+            text,
+            tokens,
+            finish,
+            usage,
+            prompt_time: first - start,
+            generation_time: end - first,
+        })
     }
 
     /// Computed prompt tokens per second; `None` if prefill was cancelled.
@@ -74,14 +86,7 @@ impl TimedAnswer {
 
     /// Why it ended.
     pub fn ending(&self) -> &'static str {
-        match self.finish {
-            FinishReason::EndToken => "end token",
-            FinishReason::StopToken => "stop token",
-            FinishReason::StopString => "stop string",
-            FinishReason::MaxTokens => "stopped at --max-tokens",
-            FinishReason::ContextFull => "context full",
-            FinishReason::Cancelled | FinishReason::Failed(_) => "stopped",
-        }
+        ending(&self.finish)
     }
 
     /// The statistics on one line.
@@ -104,19 +109,12 @@ impl TimedAnswer {
 
     /// The answer as JSON, with the field names of OpenAI's API where they exist.
     pub fn json(&self, tokenizer: &Tokenizer, load_time: Duration) -> Json {
-        let spelled = |id: u32| String::from_utf8_lossy(tokenizer.piece(id).unwrap_or_default()).into_owned();
-        let entry = |id: u32, logprob: f64| json!({ "id": id, "token": spelled(id), "logprob": logprob });
-        let logprob = |token: &Token| {
-            let mut object = entry(token.id, token.logprob?);
-            object["top_logprobs"] = token.top.iter().map(|top| entry(top.id, top.logprob)).collect();
-            Some(object)
-        };
-        let logprobs: Vec<Json> = self.tokens.iter().filter_map(logprob).collect();
         let Usage { prompt_tokens, cached_tokens, completion_tokens } = self.usage;
         json!({
             "text": self.text,
             "ids": self.tokens.iter().map(|token| token.id).collect::<Vec<_>>(),
-            "logprobs": if logprobs.is_empty() { Json::Null } else { logprobs.into() },
+            "logprobs": logprobs(tokenizer, &self.tokens),
+            "prompt_logprobs": prompt_logprobs(tokenizer, &self.prompt),
             "finish_reason": self.finish.name(),
             "ended_by": self.ending(),
             "usage": {
@@ -135,6 +133,41 @@ impl TimedAnswer {
             },
         })
     }
+}
+
+/// Why an answer ended.
+pub fn ending(finish: &FinishReason) -> &'static str {
+    match finish {
+        FinishReason::EndToken => "end token",
+        FinishReason::StopToken => "stop token",
+        FinishReason::StopString => "stop string",
+        FinishReason::MaxTokens => "stopped at --max-tokens",
+        FinishReason::ContextFull => "context full",
+        FinishReason::Cancelled | FinishReason::Failed(_) => "stopped",
+    }
+}
+
+/// The log probabilities of an answer's tokens as JSON; null when they were not requested.
+pub fn logprobs(tokenizer: &Tokenizer, tokens: &[Token]) -> Json {
+    let known = tokens.iter().filter(|token| token.logprob.is_some());
+    list(known.map(|token| entry(tokenizer, token.id, token.logprob, &token.top)).collect())
+}
+
+/// Those of a prompt's.
+pub fn prompt_logprobs(tokenizer: &Tokenizer, tokens: &[PromptToken]) -> Json {
+    list(tokens.iter().map(|token| entry(tokenizer, token.id, token.logprob, &token.top)).collect())
+}
+
+fn entry(tokenizer: &Tokenizer, id: u32, logprob: Option<f64>, top: &[Logprob]) -> Json {
+    let spelled = |id: u32| String::from_utf8_lossy(tokenizer.piece(id).unwrap_or_default()).into_owned();
+    let entry = |id: u32, logprob: Option<f64>| json!({ "id": id, "token": spelled(id), "logprob": logprob });
+    let mut object = entry(id, logprob);
+    object["top_logprobs"] = top.iter().map(|top| entry(top.id, Some(top.logprob))).collect();
+    object
+}
+
+fn list(items: Vec<Json>) -> Json {
+    if items.is_empty() { Json::Null } else { items.into() }
 }
 
 /// How a prompt is read for somebody who waits: in chunks short enough that Ctrl-C is answered at once, and with a progress bar if it

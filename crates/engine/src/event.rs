@@ -19,12 +19,22 @@ impl SeqId {
 #[derive(Debug)]
 pub struct Event<'a> {
     pub sequence: SeqId,
+    /// Which answer to its request it is.
+    pub index: usize,
     pub kind: EventKind<'a>,
 }
 
-/// Tokens, then the end.
+/// Tokens of the prompt if asked for, tokens, then the end.
 #[derive(Debug)]
 pub enum EventKind<'a> {
+    /// A token of the prompt, with [`Sampling::prompt_logprobs`](crate::Sampling::prompt_logprobs): all in order, before the first of the answer.
+    Prompt {
+        id: u32,
+        /// Its log probability after those before; `None` for the first.
+        logprob: Option<f64>,
+        /// The most likely tokens in its place, as many as asked for.
+        top: &'a [Logprob],
+    },
     /// A token was sampled, also the one that ends the answer.
     Token {
         id: u32,

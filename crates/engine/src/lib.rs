@@ -68,6 +68,9 @@ pub use error::Error;
 pub use event::{Emit, Event, EventKind, FinishReason, SeqId, Usage};
 pub use handle::{Generation, Handle};
 pub use param::{Field, Param};
-pub use request::{Answer, PrefixCache, PrefixCacheStats, Prompt, Request, Scheduling, Token, Update, prompt_tokens};
+pub use request::{
+    Answer, Choice, PrefixCache, PrefixCacheStats, Prompt, PromptToken, Request, Scheduling, Token, Update,
+    prompt_tokens,
+};
 pub use sampling::{Sampling, params};
 pub use trine_backend::BLOCK_LEN;

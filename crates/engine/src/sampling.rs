@@ -65,8 +65,16 @@ pub struct Sampling {
     pub logit_bias: BTreeMap<u32, f64>,
     /// The same seed gives the same answer; without one the engine chooses.
     pub seed: Option<u64>,
+    /// Number of answers; that of index `i` has the seed `seed + i`.
+    pub n: usize,
+    /// Number of answers of which the `n` with the highest cumulative log probability are chosen; `None` for `n`.
+    pub best_of: Option<usize>,
     /// Reports the log probability of each token, and of this many of the most likely ones.
     pub logprobs: Option<usize>,
+    /// Reports the log probability of each token of the prompt but the first, and of this many of the most likely ones in its place.
+    pub prompt_logprobs: Option<usize>,
+    /// Maximum number of tokens between the tags of thinking, such as `<think>`, before the closing one is forced; `None` for no limit.
+    pub thinking_budget: Option<usize>,
     /// Maximum number of tokens to generate; `None` for the rest of the context.
     pub max_tokens: Option<usize>,
     /// Until the answer has so many tokens, neither a token nor a stop string ends it.
@@ -113,7 +121,11 @@ impl Default for Sampling {
             dry_sequence_breakers: ["\n", ":", "\"", "*"].map(str::to_owned).to_vec(),
             logit_bias: BTreeMap::new(),
             seed: None,
+            n: 1,
+            best_of: None,
             logprobs: None,
+            prompt_logprobs: None,
+            thinking_budget: None,
             max_tokens: None,
             min_tokens: 0,
             stop_token_ids: Vec::new(),
@@ -199,6 +211,10 @@ impl Sampling {
     /// [`Error::Option`] with the first that is not.
     pub fn check(&self) -> Result<(), Error> {
         params().try_for_each(|param| param.check(self))?;
+        if let Some(most) = self.best_of.filter(|&most| most < self.n) {
+            let expected = format!("at least n, {}", self.n);
+            return Err(Error::Option { field: "best_of", value: most.to_string(), expected });
+        }
         match self.max_tokens {
             Some(most) if most < self.min_tokens => Err(Error::Option {
                 field: "min_tokens",
@@ -230,10 +246,28 @@ static PARAMS: &[Param] = &[
         field: |sampling| Field::Seed(&mut sampling.seed),
     },
     Param {
+        name: "n",
+        help: "Number of answers",
+        range: (1.0, 1024.0),
+        field: |sampling| Field::Count(&mut sampling.n),
+    },
+    Param {
+        name: "best_of",
+        help: "Generate N answers and choose the most likely of them",
+        range: (1.0, 1024.0),
+        field: |sampling| Field::Limit(&mut sampling.best_of),
+    },
+    Param {
         name: "logprobs",
         help: "Report log probabilities, including those of the N most likely tokens",
         range: (0.0, 20.0),
         field: |sampling| Field::Limit(&mut sampling.logprobs),
+    },
+    Param {
+        name: "prompt_logprobs",
+        help: "Report log probabilities of the prompt, including those of the N most likely tokens",
+        range: (0.0, 20.0),
+        field: |sampling| Field::Limit(&mut sampling.prompt_logprobs),
     },
     Param {
         name: "max_tokens",

@@ -13,6 +13,9 @@ use trine_backend::Batch;
 /// Chunks of prompts are multiples of this where they can be, since kernels work in tiles.
 const TILE: usize = 16;
 
+/// Prompt tokens of a batch whose logits are reported, of all sequences together: each has a row as long as the vocabulary.
+const SCORED: usize = 16;
+
 /// The sequences in the engine, both lists oldest first.
 ///
 /// Whose turn it is: a lower priority number first, then the client that was served fewer tokens, then the prompt with the highest response
@@ -67,9 +70,9 @@ impl Scheduler {
         self.plan_prompts(now);
         for sequence in self.running.iter().filter(|sequence| sequence.planned > 0) {
             let end = sequence.cached + sequence.planned;
-            let outputs = if end == sequence.tokens.len() { 1 + sequence.proposed } else { 0 };
             let new = &sequence.tokens[sequence.cached..end];
-            batch.push(new, sequence.cached, &sequence.table.blocks, outputs).adapter = sequence.table.adapter;
+            batch.push(new, sequence.cached, &sequence.table.blocks, sequence.outputs()).adapter =
+                sequence.table.adapter;
         }
     }
 
@@ -105,7 +108,7 @@ impl Scheduler {
             a.cmp(&b)
         });
         let mut seconds = budget.as_ref().map_or(f64::INFINITY, |budget| budget.for_prompts(*work));
-        let mut tokens = *prefill_chunk;
+        let (mut tokens, mut scored) = (*prefill_chunk, SCORED);
         for &i in prompts.iter() {
             let sequence = &mut running[i];
             let (cached, pending) = (sequence.cached, sequence.tokens.len() - sequence.cached);
@@ -118,6 +121,10 @@ impl Scheduler {
                 // However slow the machine is, prompts go on.
                 chunk = chunk.max(usize::from(work.tokens == 0));
                 seconds -= budget.cost.prompt(cached, chunk);
+            }
+            if sequence.scores_prompt() {
+                chunk = chunk.min(scored);
+                scored -= chunk;
             }
             sequence.planned = chunk;
             tokens -= chunk;
@@ -165,7 +172,10 @@ impl Scheduler {
 
     /// The waiting sequence whose turn it is.
     fn next(&self, now: Duration) -> Option<usize> {
-        let waiting = self.waiting.iter().enumerate().filter(|(_, sequence)| !sequence.paused);
+        // Answers to one request share the blocks of its prompt as soon as the first has computed them.
+        let leads = |leader| self.sequences().any(|sequence| sequence.id == leader && sequence.reads_prompt());
+        let ready = |sequence: &Sequence| !sequence.paused && !sequence.leader.is_some_and(leads);
+        let waiting = self.waiting.iter().enumerate().filter(|(_, sequence)| ready(sequence));
         let turn = |(i, sequence): (usize, &Sequence)| {
             let (priority, served) = (sequence.scheduling.priority, self.clients.served(&sequence.scheduling.client));
             (priority, served, Reverse(Ratio(ratio(sequence, &self.budget, now))), i)
@@ -180,8 +190,7 @@ impl Scheduler {
         while active(&self.running) < self.max_sequences {
             let Some(next) = self.next(now) else { return };
             let mut sequence = self.waiting.remove(next).expect("just found");
-            // The last token must run, to give logits.
-            let known = &sequence.tokens[..sequence.tokens.len() - 1];
+            let known = &sequence.tokens[..sequence.reusable()];
             sequence.cached = self.blocks.match_prefix(&mut sequence.table, known);
             let fits = self.blocks.grow(&mut sequence.table, sequence.tokens.len());
             if !fits || self.blocks.unreferenced() < active(&self.running) {
@@ -202,16 +211,16 @@ impl Scheduler {
         }
     }
 
-    /// After the batch was run: calls `sample` for each sequence whose outputs are there, which tells whether it goes on. Blocks become known
-    /// to others when the tokens in them are accepted.
-    pub fn advance(&mut self, mut sample: impl FnMut(&mut Sequence) -> bool) {
+    /// After the batch was run: calls `advance` for each of its sequences, which tells whether it goes on. Blocks become known to others when
+    /// the tokens in them are accepted.
+    pub fn advance(&mut self, mut advance: impl FnMut(&mut Sequence) -> bool) {
         self.running.retain_mut(|sequence| {
             if sequence.planned == 0 {
                 return true;
             }
             sequence.cached += sequence.planned;
             let before = sequence.tokens.len() - sequence.proposed;
-            let goes_on = sequence.cached < sequence.tokens.len() || sample(sequence);
+            let goes_on = advance(sequence);
             self.clients.serve(&sequence.scheduling.client, sequence.tokens.len() - sequence.proposed - before);
             self.blocks.publish(&mut sequence.table, &sequence.tokens[..sequence.cached]);
             if !goes_on {

@@ -1,6 +1,6 @@
 use crate::blocks::BlockTable;
 use crate::event::{Emit, Event, EventKind, FinishReason, SeqId, Usage};
-use crate::sample::{Chain, Filter, History};
+use crate::sample::{Chain, Filter, History, Sampled};
 use crate::stops::Stops;
 use crate::{BLOCK_LEN, Error, Sampling, Scheduling};
 use std::slice::ChunksExact;
@@ -11,6 +11,10 @@ use trine_text::{DecodeStream, Tokenizer};
 /// A request on its way: its tokens, where they are cached, how the next is sampled and how it becomes text.
 pub(crate) struct Sequence {
     pub id: SeqId,
+    /// Which answer to its request it is.
+    pub index: usize,
+    /// The first answer to the same request, which computes the prompt for all.
+    pub leader: Option<SeqId>,
     /// Prompt and answer so far, then what is proposed to follow.
     pub tokens: Vec<u32>,
     /// How many tokens at the end are proposed: they become part of the answer if they are sampled, too.
@@ -33,6 +37,10 @@ pub(crate) struct Sequence {
     pub scheduling: Scheduling,
     /// When it came, on the engine's clock.
     pub submitted: Duration,
+    /// Most likely tokens to report in place of each token of the prompt, when those are reported.
+    prompt_logprobs: Option<usize>,
+    /// Tokens of the prompt that were reported.
+    scored: usize,
     ignore_eos: bool,
     stop_token_ids: Vec<u32>,
     /// Tokens of prompt and answer up to which no stop string ends it.
@@ -59,6 +67,8 @@ impl Sequence {
         tokens.extend_from_slice(prompt);
         Ok(Sequence {
             id,
+            index: 0,
+            leader: None,
             tokens,
             proposed: 0,
             prompt: prompt.len(),
@@ -71,6 +81,8 @@ impl Sequence {
             paused: false,
             scheduling: Scheduling::default(),
             submitted: Duration::ZERO,
+            prompt_logprobs: sampling.prompt_logprobs,
+            scored: 0,
             ignore_eos: sampling.ignore_eos,
             stop_token_ids: sampling.stop_token_ids.clone(),
             least: prompt.len().saturating_add(sampling.min_tokens),
@@ -82,6 +94,84 @@ impl Sequence {
             },
             stops: Stops::new(&sampling.stop),
         })
+    }
+
+    /// Whether tokens of the prompt are still to be reported.
+    pub fn scores_prompt(&self) -> bool {
+        self.prompt_logprobs.is_some() && self.scored < self.prompt
+    }
+
+    /// How many tokens need not run if they are in the cache already: the last one must, to give logits, and of a prompt that is reported, the
+    /// token before each that is not.
+    pub fn reusable(&self) -> usize {
+        let known = self.tokens.len() - 1;
+        if self.scores_prompt() { self.scored.saturating_sub(1).min(known) } else { known }
+    }
+
+    /// Rows of logits that the batch gives for it.
+    pub fn outputs(&self) -> usize {
+        if self.scores_prompt() {
+            self.planned
+        } else if self.cached + self.planned == self.tokens.len() {
+            1 + self.proposed
+        } else {
+            0
+        }
+    }
+
+    /// After the batch was run: reports tokens of the prompt, and samples those that follow if all are computed. Whether more are wanted.
+    pub fn advance(&mut self, rows: &mut ChunksExact<f32>, tokenizer: &Tokenizer, emit: &mut Emit) -> bool {
+        let complete = self.cached == self.tokens.len();
+        if !self.scores_prompt() {
+            return !complete || self.sample(rows, tokenizer, emit);
+        }
+        // The row of the prompt's last token, and those of proposals, are for the answer.
+        let n = self.planned.min(self.prompt - 1 - (self.cached - self.planned));
+        if !self.score(rows, n, emit) {
+            (n..self.planned).for_each(|_| _ = rows.next());
+            return false;
+        }
+        !complete || self.sample(rows, tokenizer, emit)
+    }
+
+    /// Reports the tokens of the prompt that so many rows are about; whether more are wanted.
+    fn score(&mut self, rows: &mut ChunksExact<f32>, n: usize, emit: &mut Emit) -> bool {
+        let (sequence, index, top) = (self.id, self.index, self.prompt_logprobs.unwrap_or(0));
+        let mut wanted = true;
+        if self.scored == 0 {
+            let kind = EventKind::Prompt { id: self.tokens[0], logprob: None, top: &[] };
+            wanted = emit(Event { sequence, index, kind }).is_continue();
+            self.scored = 1;
+        }
+        let first = self.cached - self.planned + 1;
+        for position in first..first + n {
+            let row = rows.next().expect("a row for each token");
+            if !wanted || position < self.scored {
+                continue;
+            }
+            let id = self.tokens[position];
+            match self.chain.score(row, id, top, position) {
+                Ok(Sampled { logprob, top, .. }) => {
+                    wanted =
+                        emit(Event { sequence, index, kind: EventKind::Prompt { id, logprob, top } }).is_continue();
+                    self.scored += 1;
+                }
+                Err(error) => {
+                    (wanted, self.prompt_logprobs) = (false, None);
+                    self.finish(FinishReason::Failed(error), self.prompt, emit);
+                }
+            }
+        }
+        // One that failed has its end.
+        if !wanted && self.prompt_logprobs.is_some() {
+            self.finish(FinishReason::Cancelled, self.prompt, emit);
+        }
+        wanted
+    }
+
+    /// Whether it still reads its prompt, so that others with the same one wait to share it.
+    pub fn reads_prompt(&self) -> bool {
+        !self.paused && self.cached < self.prompt
     }
 
     /// Takes a proposal for the tokens that follow, if it is generating.
@@ -117,7 +207,7 @@ impl Sequence {
 
     /// Samples the tokens that follow and reports them, from a row of logits for the last token and one for each proposed token: as long as
     /// what is sampled was proposed, the next row is valid. Whether more are wanted.
-    pub fn sample(&mut self, rows: &mut ChunksExact<f32>, tokenizer: &Tokenizer, emit: &mut Emit) -> bool {
+    fn sample(&mut self, rows: &mut ChunksExact<f32>, tokenizer: &Tokenizer, emit: &mut Emit) -> bool {
         let proposed = std::mem::take(&mut self.proposed);
         let first = self.tokens.len() - proposed;
         let (mut valid, mut goes_on) = (true, true);
@@ -177,7 +267,7 @@ impl Sequence {
         self.chain.accept(id);
         let sampled = self.chain.sampled();
         let kind = EventKind::Token { id, text: self.stops.ready(), logprob: sampled.logprob, top: sampled.top };
-        let wanted = emit(Event { sequence: self.id, kind }).is_continue();
+        let wanted = emit(Event { sequence: self.id, index: self.index, kind }).is_continue();
         match finish {
             Some(finish) => self.finish(finish, len, emit),
             None => wanted || self.finish(FinishReason::Cancelled, len, emit),
@@ -186,13 +276,14 @@ impl Sequence {
 
     /// Reports the end, after `len` tokens; false.
     pub fn finish(&mut self, reason: FinishReason, len: usize, emit: &mut Emit) -> bool {
-        let (sequence, usage) = (self.id, Usage { completion_tokens: len - self.prompt, ..self.usage() });
+        let (sequence, index) = (self.id, self.index);
+        let usage = Usage { completion_tokens: len - self.prompt, ..self.usage() };
         let text = match reason {
             FinishReason::Failed(_) | FinishReason::Cancelled => self.rest(),
             _ => "",
         };
         // There is nothing left to cancel.
-        let _ = emit(Event { sequence, kind: EventKind::Finished { text, reason, usage } });
+        let _ = emit(Event { sequence, index, kind: EventKind::Finished { text, reason, usage } });
         false
     }
 

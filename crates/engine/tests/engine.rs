@@ -5,7 +5,7 @@ mod golden;
 use golden::{folder, open, prompts};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use trine_engine::sample::{Candidates, Filter, History};
+use trine_engine::sample::{Candidates, Filter, History, Logprob};
 use trine_engine::{
     Answer, BLOCK_LEN, Engine, EngineOptions, Error, EventKind, FinishReason, PrefixCache, Request, Sampling, SeqId,
     Usage,
@@ -40,6 +40,7 @@ fn run(engine: &mut Engine, requests: &[Ask]) -> (Vec<Said>, usize) {
             let said = said.entry(event.sequence).or_default();
             assert!(said.end.is_none(), "nothing follows the end");
             match event.kind {
+                EventKind::Prompt { .. } => {}
                 EventKind::Token { id, text, logprob, top } => {
                     said.tokens.push(id);
                     said.text.push_str(text);
@@ -68,6 +69,7 @@ fn try_generate(engine: &mut Engine, prompt: &[u32], sampling: Sampling) -> Resu
     while !engine.is_idle() {
         engine.step(&mut |event| {
             match event.kind {
+                EventKind::Prompt { .. } => {}
                 EventKind::Token { id, text: more, .. } => {
                     tokens.push(id);
                     text.push_str(more);
@@ -277,6 +279,146 @@ fn an_answer_ends_at_a_stop_token_and_not_before_it_has_min_tokens() {
     assert!(error.starts_with("stop_token_ids: token 4294967295 is not one of"), "{error}");
 }
 
+/// The log probabilities of a prompt's tokens by definition: what is sampled after each beginning of it.
+fn prompt_logprobs(prompt: &[u32]) -> Vec<(u32, Option<f64>, Vec<Logprob>)> {
+    let mut engine = engine("llama", &EngineOptions::default());
+    let mut all = vec![(prompt[0], None, Vec::new())];
+    for len in 1..prompt.len() {
+        let sampling = greedy(|s| (s.max_tokens, s.logprobs) = (Some(1), Some(20)));
+        let exact = greedy(|s| (s.max_tokens, s.logprobs) = (Some(1), Some(2)));
+        let forced = Sampling { logit_bias: [(prompt[len], 100.0)].into(), ..sampling };
+        let (mut logprob, mut top) = (None, Vec::new());
+        for (sampling, ours) in [(forced, true), (exact, false)] {
+            engine.submit(Request::new(prompt[..len].to_vec(), sampling)).unwrap();
+            while !engine.is_idle() {
+                engine.step(&mut |event| {
+                    if let EventKind::Token { id, logprob: Some(found), top: best, .. } = event.kind {
+                        match ours {
+                            true => (assert_eq!(id, prompt[len]), logprob = Some(found)).0,
+                            false => top = best.to_vec(),
+                        }
+                    }
+                    ControlFlow::Continue(())
+                });
+            }
+        }
+        all.push((prompt[len], logprob, top));
+    }
+    all
+}
+
+#[test]
+fn tokens_of_the_prompt_are_reported_with_the_bits_of_any_chunks_and_cache() {
+    let (prompt, _) = prompts("llama").remove(0);
+    let prompt = [&prompt[..], &prompt[..], &prompt[..]].concat()[..45].to_vec();
+    let expected = prompt_logprobs(&prompt);
+    let answer = greedy(|s| s.max_tokens = Some(4));
+    for (prefill_chunk, max_sequences) in [(512, 4), (7, 4), (16, 1), (1, 4)] {
+        let options = EngineOptions { prefill_chunk, max_sequences, ..EngineOptions::default() };
+        let mut engine = engine("llama", &options);
+        // The second finds the prompt in the cache; the third is computed beside another.
+        let plain = generate(&mut engine, &prompt, answer.clone());
+        let ask = Sampling { prompt_logprobs: Some(2), ..answer.clone() };
+        for together in [1, 1, 3] {
+            let ids: Vec<_> =
+                (0..together).map(|_| engine.submit(Request::new(prompt.clone(), ask.clone())).unwrap()).collect();
+            let mut found = vec![(Vec::new(), Vec::new()); together];
+            while !engine.is_idle() {
+                engine.step(&mut |event| {
+                    let (prompt, tokens) = &mut found[ids.iter().position(|id| *id == event.sequence).unwrap()];
+                    match event.kind {
+                        EventKind::Prompt { id, logprob, top } => prompt.push((id, logprob, top.to_vec())),
+                        EventKind::Token { id, .. } => tokens.push(id),
+                        EventKind::Finished { .. } => {}
+                    }
+                    ControlFlow::Continue(())
+                });
+            }
+            for (reported, tokens) in found {
+                assert_eq!(reported, expected, "chunks of {prefill_chunk}");
+                assert_eq!(tokens, plain.tokens);
+            }
+        }
+    }
+    // Cancelled on the way, beside another whose rows follow.
+    let mut engine = engine("llama", &EngineOptions::default());
+    let ask = Sampling { prompt_logprobs: Some(0), ..answer.clone() };
+    let cancelled = engine.submit(Request::new(prompt[..9].to_vec(), ask)).unwrap();
+    engine.submit(Request::new(prompt.clone(), answer.clone())).unwrap();
+    let mut tokens = Vec::new();
+    while !engine.is_idle() {
+        engine.step(&mut |event| match event.kind {
+            EventKind::Prompt { .. } => ControlFlow::Break(()),
+            EventKind::Token { id, .. } => {
+                assert_ne!(event.sequence, cancelled);
+                tokens.push(id);
+                ControlFlow::Continue(())
+            }
+            EventKind::Finished { .. } => ControlFlow::Continue(()),
+        });
+    }
+    assert_eq!(tokens.len(), 4);
+}
+
+#[test]
+fn several_answers_are_those_of_as_many_requests_and_share_their_prompt() {
+    let (prompt, _) = prompts("llama").remove(0);
+    let prompt = [&prompt[..], &prompt[..], &prompt[..]].concat()[..BLOCK_LEN * 2 + 5].to_vec();
+    let sampling = Sampling { max_tokens: Some(9), seed: Some(u64::MAX), ..Sampling::default() };
+    for (max_sequences, prefill_chunk) in [(4, 512), (4, 7), (2, 512), (1, 3)] {
+        let options = EngineOptions { max_sequences, prefill_chunk, ..EngineOptions::default() };
+        let mut alone = engine("llama", &options);
+        let expected: Vec<_> = (0..3)
+            .map(|i| {
+                generate(&mut alone, &prompt, Sampling { seed: Some(u64::MAX.wrapping_add(i)), ..sampling.clone() })
+                    .tokens
+            })
+            .collect();
+        let mut engine = engine("llama", &options);
+        let all = Sampling { n: 2, best_of: Some(3), prompt_logprobs: Some(0), ..sampling.clone() };
+        let ids = engine.submit_all(Request::new(prompt.clone(), all.clone())).unwrap();
+        let (mut found, mut reported) = (vec![(Vec::new(), 0.0, Usage::default()); 3], 0);
+        while !engine.is_idle() {
+            engine.step(&mut |event| {
+                assert_eq!(ids[event.index], event.sequence);
+                let (tokens, total, end) = &mut found[event.index];
+                match event.kind {
+                    EventKind::Prompt { .. } => reported += usize::from(event.index == 0),
+                    EventKind::Token { id, logprob, .. } => {
+                        tokens.push(id);
+                        *total += logprob.unwrap();
+                    }
+                    EventKind::Finished { usage, .. } => *end = usage,
+                }
+                ControlFlow::Continue(())
+            });
+        }
+        assert_eq!(reported, prompt.len());
+        assert_eq!(found.iter().map(|(tokens, ..)| tokens.clone()).collect::<Vec<_>>(), expected);
+        let cached: Vec<_> = found.iter().map(|(.., usage)| usage.cached_tokens).collect();
+        assert_eq!(cached, [0, 2 * BLOCK_LEN, 2 * BLOCK_LEN], "{max_sequences} sequences");
+        let error = engine.submit(Request::new(prompt.clone(), all.clone())).unwrap_err().to_string();
+        assert!(error.starts_with("n = 2: expected 1 where one answer is expected"), "{error}");
+        let filters: Vec<Box<dyn Filter>> = vec![Box::new(Fails(1))];
+        let error =
+            engine.submit_all(Request { filters, ..Request::new(prompt.clone(), all) }).unwrap_err().to_string();
+        assert!(error.starts_with("n = 3: expected 1 for a request with custom filters"), "{error}");
+    }
+    // The first goes while it reads the prompt: the others go on.
+    let mut engine = engine("llama", &EngineOptions { prefill_chunk: 3, ..EngineOptions::default() });
+    let ids = engine.submit_all(Request::new(prompt.clone(), Sampling { n: 3, ..sampling.clone() })).unwrap();
+    engine.step(&mut |_| ControlFlow::Continue(()));
+    engine.cancel(ids[0]).unwrap();
+    let mut ends = 0;
+    while !engine.is_idle() {
+        engine.step(&mut |event| {
+            ends += usize::from(matches!(event.kind, EventKind::Finished { .. }));
+            ControlFlow::Continue(())
+        });
+    }
+    assert_eq!(ends, 2);
+}
+
 #[test]
 fn text_before_a_stop_string_is_given_and_what_is_held_back_comes_with_the_end() {
     // Of these answers, the first two end by length and the third by EOS.
@@ -331,6 +473,7 @@ fn text_that_is_held_back_comes_with_a_failure_and_a_cancellation() {
                 while !engine.is_idle() && (tokens < n || fails.is_some()) {
                     engine.step(&mut |event| {
                         match event.kind {
+                            EventKind::Prompt { .. } => {}
                             EventKind::Token { text: more, .. } => {
                                 text.push_str(more);
                                 tokens += 1;
@@ -384,6 +527,7 @@ fn cancelled_sequences_leave_at_once_and_the_others_do_not_notice() {
             break;
         }
         engine.step(&mut |event| match event.kind {
+            EventKind::Prompt { .. } => ControlFlow::Continue(()),
             EventKind::Token { id, .. } => {
                 let tokens = tokens.entry(event.sequence).or_default();
                 tokens.push(id);
@@ -456,6 +600,7 @@ fn domains_share_no_keys_and_what_is_cleared_is_computed_again() {
         while !engine.is_idle() {
             engine.step(&mut |event| {
                 match event.kind {
+                    EventKind::Prompt { .. } => {}
                     EventKind::Token { id, .. } => tokens.push(id),
                     EventKind::Finished { usage, .. } => found = Some(usage.cached_tokens),
                 }

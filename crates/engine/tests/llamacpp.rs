@@ -121,7 +121,7 @@ fn order_and_defaults_are_those_of_llamacpp() {
         "typ_p" => &["typical"],
         _ => std::slice::from_ref(FILTERS.iter().map(|row| &row.name).find(|known| *known == name).unwrap()),
     });
-    let others = ["min_tokens", "bad_words", "logit_bias", "mirostat"];
+    let others = ["thinking_budget", "min_tokens", "bad_words", "logit_bias", "mirostat"];
     let known = FILTERS.iter().map(|row| row.name).filter(|name| !others.contains(name));
     assert_eq!(known.collect::<Vec<_>>(), names.copied().collect::<Vec<_>>());
     let own = serde_json::to_value(Sampling::default()).unwrap();

@@ -1,5 +1,5 @@
 use super::random::uniform;
-use super::{Candidate, Candidates, FILTERS, Filter, History, argmax};
+use super::{Candidate, Candidates, FILTERS, Filter, History, argmax, thinking};
 use crate::Error;
 use crate::sampling::Sampling;
 use std::sync::Arc;
@@ -51,6 +51,14 @@ impl Chain {
         seed: u64,
     ) -> Result<Chain, Error> {
         sampling.check()?;
+        if let Some(budget) = sampling.thinking_budget.filter(|_| thinking::tags(tokenizer).is_none()) {
+            return Err(Error::Option {
+                field: "thinking_budget",
+                value: budget.to_string(),
+                expected: "a model whose chat template or tokens have tags of thinking, such as <think>; omit it"
+                    .to_owned(),
+            });
+        }
         let seed = sampling.seed.unwrap_or(seed);
         let sampling = Sampling { seed: Some(seed), ..sampling.clone() };
         let (greedy, mirostat) = (sampling.temperature == 0.0, sampling.mirostat != 0);
@@ -103,6 +111,16 @@ impl Chain {
         let logprob = self.logprobs.map(|n| self.logprobs(logits, most, id, n));
         self.last = (id, logprob);
         Ok(self.sampled())
+    }
+
+    /// Log probability of a token of the prompt, and the `n` most likely tokens in its place.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`].
+    pub fn score(&mut self, logits: &[f32], id: u32, n: usize, position: usize) -> Result<Sampled<'_>, Error> {
+        let best = argmax(logits).map_err(|id| Error::NotFinite { id, position, value: logits[id as usize] })?;
+        let logprob = self.logprobs(logits, logits[best as usize], id, n);
+        Ok(Sampled { id, logprob: Some(logprob), top: &self.top })
     }
 
     /// What was sampled last.

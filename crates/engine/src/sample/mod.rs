@@ -12,6 +12,7 @@ mod occurrence;
 mod random;
 mod repetition;
 mod temperature;
+mod thinking;
 mod top_k;
 mod top_n_sigma;
 mod top_p;
@@ -91,8 +92,9 @@ pub struct FilterRow {
     pub build: BuildFilter,
 }
 
-/// Every filter, in the order in which they run: what an answer may not have, then llama.cpp's default.
+/// Every filter, in the order in which they run: what an answer must or may not have, then llama.cpp's default.
 pub static FILTERS: &[FilterRow] = &[
+    thinking::ROW,
     min_tokens::ROW,
     bad_words::ROW,
     logit_bias::ROW,

@@ -228,6 +228,7 @@ pub fn load(
             let now = now();
             let Some(request) = sent.get_mut(&event.sequence) else { return ControlFlow::Break(()) };
             match event.kind {
+                EventKind::Prompt { .. } => {}
                 EventKind::Token { .. } => {
                     match request.first {
                         None => ttft.push(now - request.at),

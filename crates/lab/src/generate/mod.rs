@@ -121,6 +121,7 @@ pub fn generate(
                 return ControlFlow::Continue(());
             };
             match event.kind {
+                EventKind::Prompt { .. } => {}
                 EventKind::Token { text: more, .. } => {
                     text.text.push_str(more);
                     text.tokens += 1;
