@@ -24,7 +24,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         });
         Ok(Box::new(OnDevice::load(timed, file, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))?))
     })?;
-    println!("{}", llm.generate(&prompt, &Sampling { max_tokens: Some(64), ..Sampling::greedy() })?.text);
+    let sampling = Sampling { max_tokens: Some(64), ..Sampling::greedy() };
+    println!("{prompt}{}", llm.generate(&prompt, &sampling)?.text);
     for (name, time) in times.lock().unwrap().iter() {
         println!("{name:20} {time:?}");
     }

@@ -1,6 +1,7 @@
 //! A custom runner in an engine: `cargo run --release --example runner -- "Once upon a time"`, with a model after it, if any.
 //!
-//! An engine asks a [`Runner`] for logits and does not care how they come about. This one halves those of another runner.
+//! An engine asks a [`Runner`] for logits and does not care how they come about. This one halves those of another runner; a runner that
+//! computes them itself fills [`Output::values`], and calls [`Output::take_top`] for [`Want::Top`].
 
 use std::ops::ControlFlow;
 use trine::backend::{ActivationPrecision, Batch, CacheId, DeviceInfo, KvShape, Stage};
@@ -14,8 +15,15 @@ struct Halved(Box<dyn Runner>);
 #[rustfmt::skip]
 impl Runner for Halved {
     fn forward(&mut self, cache: CacheId, batch: &Batch, want: Want, output: &mut Output) -> Result<(), Error> {
-        self.0.forward(cache, batch, want, output)?;
+        if matches!(want, Want::Hidden) {
+            return self.0.forward(cache, batch, want, output);
+        }
+        want.check(batch.outputs().len(), self.spec().vocab_size)?;
+        self.0.forward(cache, batch, Want::Logits, output)?;
         output.values.iter_mut().for_each(|logit| *logit /= 2.0);
+        if let Want::Top { k, edits } = want {
+            output.take_top(self.spec().vocab_size, k, edits).expect("half of a finite number");
+        }
         Ok(())
     }
     fn spec(&self) -> &Spec { self.0.spec() }

@@ -222,6 +222,9 @@ pub enum Error {
     /// Not enough memory for the KV cache.
     #[error("a KV cache of {bytes} bytes does not fit into memory: ask for a shorter context or fewer sequences")]
     NoRoom { bytes: u128 },
+    /// What happened on a device that is not part of this crate.
+    #[error(transparent)]
+    Other(Box<dyn std::error::Error + Send + Sync>),
 }
 
 fn names(formats: &[&Format]) -> String {

@@ -7,13 +7,16 @@ use serde_json::{Value as Json, json};
 use std::io::Write;
 use std::time::{Duration, Instant};
 use trine::Stream;
-use trine_engine::{Answer, FinishReason, Token, Usage};
+use trine_engine::sample::Logprob;
+use trine_engine::{Answer, FinishReason, PromptToken, Token, Usage};
 use trine_tensor::memory;
 use trine_text::Tokenizer;
 
 pub struct TimedAnswer {
+    /// Tokens of the prompt, with `--prompt-logprobs`.
+    pub prompt: Vec<PromptToken>,
     pub text: String,
-    /// The tokens without the end-of-sequence token.
+    /// The tokens without the one that ended it.
     pub tokens: Vec<Token>,
     pub finish: FinishReason,
     pub usage: Usage,
@@ -46,13 +49,22 @@ impl TimedAnswer {
         }
         let end = Instant::now();
         let first = first.unwrap_or(end);
+        let prompt = stream.prompt_logprobs().to_vec();
         let Answer { text: rest, finish_reason: finish, usage, .. } = stream.answer()?;
         show(&rest)?;
         text.push_str(&rest);
-        if matches!(finish, FinishReason::EndToken) {
+        if matches!(finish, FinishReason::EndToken | FinishReason::StopToken) {
             tokens.pop();
         }
-        Ok(TimedAnswer { text, tokens, finish, usage, prompt_time: first - start, generation_time: end - first })
+        Ok(TimedAnswer {
+            prompt,
+            text,
+            tokens,
+            finish,
+            usage,
+            prompt_time: first - start,
+            generation_time: end - first,
+        })
     }
 
     /// Computed prompt tokens per second; `None` if prefill was cancelled.
@@ -76,6 +88,7 @@ impl TimedAnswer {
     pub fn ending(&self) -> &'static str {
         match self.finish {
             FinishReason::EndToken => "end token",
+            FinishReason::StopToken => "stop token",
             FinishReason::StopString => "stop string",
             FinishReason::MaxTokens => "stopped at --max-tokens",
             FinishReason::ContextFull => "context full",
@@ -104,18 +117,22 @@ impl TimedAnswer {
     /// The answer as JSON, with the field names of OpenAI's API where they exist.
     pub fn json(&self, tokenizer: &Tokenizer, load_time: Duration) -> Json {
         let spelled = |id: u32| String::from_utf8_lossy(tokenizer.piece(id).unwrap_or_default()).into_owned();
-        let entry = |id: u32, logprob: f64| json!({ "id": id, "token": spelled(id), "logprob": logprob });
-        let logprob = |token: &Token| {
-            let mut object = entry(token.id, token.logprob?);
-            object["top_logprobs"] = token.top.iter().map(|top| entry(top.id, top.logprob)).collect();
-            Some(object)
+        let entry = |id: u32, logprob: Option<f64>| json!({ "id": id, "token": spelled(id), "logprob": logprob });
+        let with_top = |id: u32, logprob: Option<f64>, top: &[Logprob]| {
+            let mut object = entry(id, logprob);
+            object["top_logprobs"] = top.iter().map(|top| entry(top.id, Some(top.logprob))).collect();
+            object
         };
-        let logprobs: Vec<Json> = self.tokens.iter().filter_map(logprob).collect();
+        let list = |items: Vec<Json>| if items.is_empty() { Json::Null } else { items.into() };
+        let known = self.tokens.iter().filter(|token| token.logprob.is_some());
+        let logprobs = known.map(|token| with_top(token.id, token.logprob, &token.top)).collect();
+        let prompt = self.prompt.iter().map(|token| with_top(token.id, token.logprob, &token.top)).collect();
         let Usage { prompt_tokens, cached_tokens, completion_tokens } = self.usage;
         json!({
             "text": self.text,
             "ids": self.tokens.iter().map(|token| token.id).collect::<Vec<_>>(),
-            "logprobs": if logprobs.is_empty() { Json::Null } else { logprobs.into() },
+            "logprobs": list(logprobs),
+            "prompt_logprobs": list(prompt),
             "finish_reason": self.finish.name(),
             "ended_by": self.ending(),
             "usage": {

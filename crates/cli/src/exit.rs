@@ -118,9 +118,11 @@ fn diagnose(error: &anyhow::Error) -> Diagnosis {
         .or_else(|| of(error, of_model))
         .or_else(|| of(error, of_file))
         .or_else(|| of(error, of_facade))
+        .or_else(|| of(error, of_grammar))
         .or_else(|| of(error, of_train))
         .or_else(|| of(error, of_bench))
         .or_else(|| of(error, of_crossval))
+        .or_else(|| of(error, of_batch))
         .or_else(|| of(error, of_generate))
         .or_else(|| of(error, of_perplexity))
         .or_else(|| of(error, of_quantize))
@@ -133,6 +135,7 @@ fn of_facade(error: &trine::Error) -> Diagnosis {
     match error {
         Error::Model(error) => of_model(error),
         Error::Engine(error) => of_engine(error),
+        Error::Grammar(error) => of_grammar(error),
         Error::MemoryLimit { .. } => {
             (Exit::Work, Some("raise --mem-limit or TRINE_MEM_LIMIT, or lower --context or --batch"))
         }
@@ -148,6 +151,13 @@ fn of_facade(error: &trine::Error) -> Diagnosis {
             (Exit::Work, Some("--template FILE gives it one; otherwise omit --tools and --template-arg"))
         }
         _ => (Exit::Work, None),
+    }
+}
+
+fn of_grammar(error: &trine_grammar::Error) -> Diagnosis {
+    match error {
+        trine_grammar::Error::Vocabulary(_) => (Exit::Model, Some("pass another tokenizer with --tokenizer FILE")),
+        _ => (Exit::Usage, None),
     }
 }
 
@@ -171,6 +181,14 @@ fn of_generate(error: &trine_lab::generate::Error) -> Diagnosis {
         Error::Exists { .. } => (Exit::Work, Some("--force replaces it")),
         Error::Io { source, .. } => (Exit::Work, full(source)),
         _ => (Exit::Work, None),
+    }
+}
+
+fn of_batch(error: &trine_lab::batch::Error) -> Diagnosis {
+    use trine_lab::batch::Error;
+    match error {
+        Error::Io { source, .. } => (Exit::Work, full(source)),
+        _ => (Exit::Work, Some("--resume needs the input of the earlier run")),
     }
 }
 
@@ -244,6 +262,7 @@ fn of_bench(error: &trine_lab::bench::Error) -> Diagnosis {
             (Exit::Work, Some("lower --prefill, --decode, --depth or --batch"))
         }
         Error::Model(error) => of_model(error),
+        Error::Engine(error) => of_engine(error),
         _ => (Exit::Work, None),
     }
 }

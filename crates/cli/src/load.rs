@@ -220,6 +220,8 @@ impl LoadArgs {
     ) -> Result<Llm, trine::Error> {
         let mut options = self.options();
         options.engine.max_sequences = sequences;
+        // Nobody waits for one of many.
+        options.engine.itl_target = None;
         options.device.profile = recorder;
         let llm = shown(quiet, stop, |progress| options.open_with(model, progress))?;
         if !quiet {

@@ -15,6 +15,7 @@ mod answer;
 mod chat;
 mod commands;
 mod completion;
+mod constraint;
 mod environment;
 mod exit;
 mod help;

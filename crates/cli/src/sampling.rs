@@ -18,10 +18,8 @@ impl SamplingArgs {
     /// The options that were passed, over the preset that was passed or else `default`.
     pub fn over(&self, default: Sampling) -> Result<Sampling, trine_engine::Error> {
         let mut sampling = self.preset.clone().unwrap_or(default);
-        // Texts replace those of the default; each value adds one.
-        if self.values.iter().any(|(param, _)| param.name == "stop") {
-            sampling.stop.clear();
-        }
+        // Lists replace those of the default; each value adds one.
+        self.values.iter().for_each(|(param, _)| param.clear(&mut sampling));
         self.values.iter().try_for_each(|(param, value)| param.set(&mut sampling, value))?;
         Ok(sampling)
     }
@@ -47,7 +45,7 @@ impl SamplingArgs {
 }
 
 const DEFAULT_PRESET: &str = "balanced";
-const HEADING: &str = "Sampling";
+pub const HEADING: &str = "Sampling";
 /// Options in the short help.
 const COMMON: [&str; 6] = ["temperature", "top_k", "top_p", "seed", "max_tokens", "stop"];
 
@@ -68,9 +66,11 @@ fn arg(param: &'static Param) -> Arg {
     let value = match (param.field)(&mut Sampling::default()) {
         Field::Switch(_) => return arg.action(ArgAction::SetTrue),
         Field::Float(_) => "NUMBER",
-        Field::Count(_) | Field::Limit(_) => "N",
+        Field::Count(_) | Field::Choice(..) | Field::Limit(_) => "N",
         Field::Seed(_) => return checked(arg, param, "SEED").env("TRINE_SEED"),
         Field::Texts(_) => return checked(arg, param, "TEXT").action(ArgAction::Append),
+        Field::Ids(_) => return checked(arg, param, "ID").action(ArgAction::Append),
+        Field::Sequences(_) => return checked(arg, param, "ID,ID").action(ArgAction::Append),
         Field::Biases(_) => return checked(arg, param, "ID=NUMBER").action(ArgAction::Append),
     };
     checked(arg, param, value)

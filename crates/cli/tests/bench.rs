@@ -203,3 +203,27 @@ fn the_limits_of_the_machine_are_measured_on_request() {
     let json: Value = serde_json::from_str(&trine_with(&["devices", "--json"]).out).unwrap();
     assert!(json["limits"].is_null());
 }
+
+#[test]
+fn many_requests_at_once_are_answered_in_full() {
+    for (more, cached) in [("", 0), (",rate=500,seed=3", 0), (",prefix=64", 64)] {
+        let workload = format!("clients=3,prompt=8-40,output=6,requests=9{more}");
+        let ran = trine_with(&["bench", "embedded:stories", "--load", &workload, "--parallel", "2", "--json"]);
+        let json = ran.json();
+        let load = &json["load"];
+        assert_eq!((ran.code, &load["completed"], &load["failed"]), (0, &9.into(), &0.into()), "{}", ran.err);
+        assert_eq!(load["total_output_tokens"], 54);
+        let input = load["total_input_tokens"].as_u64().unwrap();
+        assert!((9 * (8 + cached)..=9 * (40 + cached)).contains(&input), "{input}");
+        assert!(load["total_cached_tokens"].as_u64().unwrap() >= 7 * cached, "{load}");
+        for key in ["ttft", "tpot", "itl", "e2el"] {
+            let [median, p99] = ["median", "p99"].map(|name| load[format!("{name}_{key}_ms")].as_f64().unwrap());
+            assert!(0.0 < median && median <= p99 && p99 <= 1e3 * load["duration"].as_f64().unwrap(), "{load}");
+        }
+    }
+    let ran = trine_with(&["bench", "embedded:stories", "--load", "clients=2,prompt=600"]);
+    assert!(ran.code == 2 && ran.err.contains("512"), "{}", ran.err);
+    for wrong in [&["--load", "users=2"][..], &["--load", "clients=2", "--prefill", "4"], &["--itl-target", "5"]] {
+        assert_eq!(trine_with(&[&["bench", "embedded:stories"], wrong].concat()).code, 2);
+    }
+}

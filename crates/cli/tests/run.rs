@@ -70,10 +70,19 @@ fn every_sampling_option_is_a_flag() {
     for param in trine_engine::params() {
         let flag = format!("--{}", param.name.replace('_', "-"));
         assert!(help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")), "{flag}");
+        if param.name == "thinking_budget" {
+            // The model has no tags of thinking.
+            let ran = trine_with(&["run", &llama(), PROMPT, &flag, "3"]);
+            assert!(ran.err.contains("thinking_budget = 3: expected a model whose chat template"), "{}", ran.err);
+            continue;
+        }
         let value = match (param.field)(&mut Default::default()) {
+            trine_engine::Field::Float(_) if param.range.0 > 0.5 => Some("1.5"),
             trine_engine::Field::Float(_) => Some("0.5"),
+            trine_engine::Field::Choice(..) => Some("2"),
             trine_engine::Field::Count(_) | trine_engine::Field::Limit(_) | trine_engine::Field::Seed(_) => Some("3"),
             trine_engine::Field::Switch(_) => None,
+            trine_engine::Field::Ids(_) | trine_engine::Field::Sequences(_) => Some("7"),
             trine_engine::Field::Texts(_) => Some("never"),
             trine_engine::Field::Biases(_) => Some("5=-1"),
         };

@@ -2,6 +2,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 use trine_engine::Sampling;
 use trine_engine::sample::{Chain, History};
@@ -47,10 +48,12 @@ fn sampling(criterion: &mut Criterion) {
         ("all filters", all.clone()),
         ("all filters, 20 logprobs", Sampling { logprobs: Some(20), ..all }),
     ];
+    let file = trine_model::open_file(trine_model::EMBEDDED, &Default::default()).expect("a model in the program");
+    let tokenizer = Arc::new(trine_model::Language::of(&file).expect("with a tokenizer").tokenizer);
     let mut group = criterion.benchmark_group("128256 tokens");
     group.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1)).sample_size(20);
     for (name, sampling) in cases {
-        let mut chain = Chain::new(&sampling, Vec::new(), 1).expect("options in their ranges");
+        let mut chain = Chain::new(&sampling, Vec::new(), &tokenizer, 1).expect("options in their ranges");
         let history = History { tokens: &history, prompt: 512 };
         group.bench_function(name, |bencher| {
             bencher.iter(|| chain.sample(black_box(&logits), history).expect("finite logits").id)

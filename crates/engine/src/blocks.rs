@@ -1,15 +1,17 @@
 //! The KV cache as blocks: who uses which, and which hold what, so that a known beginning is not computed again.
 
-use crate::BLOCK_LEN;
+use crate::{BLOCK_LEN, PrefixCache, PrefixCacheStats};
 use std::collections::HashMap;
 
 /// The identities of full blocks begin here; those below are the beginnings of sequences, one for each adapter.
 const FIRST_ID: u64 = 1 << 32;
+/// Domains that are remembered. What others have computed is found no more, and makes room in time.
+const DOMAINS: usize = 1 << 16;
 
 /// What a full block holds: all tokens up to its end. Blocks are found by comparing tokens, so a wrong one cannot be found.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Content {
-    /// The identity of the block before, which is given once and never again; of the first block, the adapter.
+    /// The identity of the block before, which is given once and never again; of the first block, the [`Blocks::root`].
     before: u64,
     tokens: [u32; BLOCK_LEN],
 }
@@ -19,8 +21,11 @@ pub(crate) struct Blocks {
     blocks: Vec<Block>,
     /// Block and identity of each content that is cached.
     cached: HashMap<Content, (u32, u64)>,
+    /// The beginnings of sequences of an adapter in a domain, but for those without a domain.
+    domains: HashMap<(u32, String), u64>,
     /// The identity that is given next.
     next_id: u64,
+    pub stats: PrefixCacheStats,
     unreferenced: usize,
 }
 
@@ -38,6 +43,8 @@ pub(crate) struct BlockTable {
     /// The adapter that the sequence runs with.
     pub adapter: u32,
     pub blocks: Vec<u32>,
+    /// What its first block follows; `None` when others neither find its blocks nor give it theirs.
+    root: Option<u64>,
     /// How many at the front are full and cached.
     full: usize,
     /// The identity of the last of these.
@@ -47,7 +54,14 @@ pub(crate) struct BlockTable {
 impl BlockTable {
     /// No blocks yet, but room for so many.
     pub fn new(adapter: u32, blocks: usize) -> BlockTable {
-        BlockTable { adapter, blocks: Vec::with_capacity(blocks), full: 0, last: adapter.into() }
+        let root = adapter.into();
+        BlockTable { adapter, blocks: Vec::with_capacity(blocks), root: Some(root), full: 0, last: root }
+    }
+
+    /// Shares blocks with the sequences of this root only, or with none.
+    pub fn set_root(&mut self, root: Option<u64>) {
+        self.root = root;
+        self.last = root.unwrap_or_default();
     }
 }
 
@@ -60,6 +74,8 @@ impl Blocks {
             blocks: (0..=blocks).map(block).collect(),
             // Twice the room, so that the map never grows when entries come and go.
             cached: HashMap::with_capacity(2 * blocks),
+            domains: HashMap::new(),
+            stats: PrefixCacheStats::default(),
             next_id: FIRST_ID,
             unreferenced: blocks,
         }
@@ -75,9 +91,35 @@ impl Blocks {
         self.unreferenced
     }
 
+    /// What the first block of a sequence follows.
+    pub fn root(&mut self, adapter: u32, cache: &PrefixCache) -> Option<u64> {
+        match cache {
+            PrefixCache::Off => None,
+            PrefixCache::Domain(domain) if domain.is_empty() => Some(adapter.into()),
+            PrefixCache::Domain(domain) => {
+                if self.domains.len() >= DOMAINS {
+                    self.domains.clear();
+                }
+                Some(*self.domains.entry((adapter, domain.clone())).or_insert_with(|| {
+                    self.next_id += 1;
+                    self.next_id
+                }))
+            }
+        }
+    }
+
+    /// Forgets what blocks hold.
+    pub fn clear(&mut self) {
+        self.cached.clear();
+        self.blocks.iter_mut().for_each(|block| block.content = None);
+    }
+
     /// Fills an empty table with cached blocks that hold the beginning of `tokens`; returns the number of tokens they hold.
     pub fn match_prefix(&mut self, table: &mut BlockTable, tokens: &[u32]) -> usize {
         debug_assert!(table.blocks.is_empty());
+        if table.root.is_none() {
+            return 0;
+        }
         for chunk in tokens.as_chunks().0 {
             let Some(&(block, id)) = self.cached.get(&Content { before: table.last, tokens: *chunk }) else { break };
             self.acquire(block);
@@ -98,6 +140,7 @@ impl Blocks {
             let oldest = self.blocks[self.len()].next;
             if let Some(content) = self.blocks[oldest as usize].content.take() {
                 self.cached.remove(&content);
+                self.stats.evictions += 1;
             }
             self.acquire(oldest);
             table.blocks.push(oldest);
@@ -107,6 +150,9 @@ impl Blocks {
 
     /// Lets others find the blocks that the computed `tokens` of a sequence fill.
     pub fn publish(&mut self, table: &mut BlockTable, tokens: &[u32]) {
+        if table.root.is_none() {
+            return;
+        }
         for chunk in &tokens.as_chunks().0[table.full..] {
             let content = Content { before: table.last, tokens: *chunk };
             let block = table.blocks[table.full];
@@ -126,7 +172,7 @@ impl Blocks {
         for block in table.blocks.drain(..).rev() {
             self.unreference(block);
         }
-        (table.full, table.last) = (0, table.adapter.into());
+        (table.full, table.last) = (0, table.root.unwrap_or_default());
     }
 
     /// A sequence begins to use a block.

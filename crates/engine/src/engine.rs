@@ -1,12 +1,13 @@
 use crate::blocks::Blocks;
-use crate::event::{Emit, FinishReason, SeqId, Usage};
+use crate::event::{Emit, SeqId, Usage};
 use crate::request::{Prompt, Request, prompt_tokens};
 use crate::sample::mix;
 use crate::scheduler::Scheduler;
 use crate::sequence::Sequence;
-use crate::{BLOCK_LEN, Error};
-use std::collections::VecDeque;
+use crate::step_cost::{StepBudget, StepCost};
+use crate::{BLOCK_LEN, Clock, Error, PrefixCacheStats};
 use std::sync::Arc;
+use std::time::Duration;
 use trine_backend::{Batch, CacheId, Stage};
 use trine_model::runner::{Output, Want};
 use trine_model::{Runner, Spec};
@@ -20,8 +21,16 @@ pub struct EngineOptions {
     pub context: Option<usize>,
     /// Maximum sequences that run at once; the others wait.
     pub max_sequences: usize,
-    /// Maximum prompt tokens per step. Larger chunks raise prompt throughput and inter-token latency.
+    /// Maximum prompt tokens per step. Larger chunks raise prompt throughput.
     pub prefill_chunk: usize,
+    /// How long a step may take while a sequence generates, and so how long its users wait for a token at most: prompts are read in
+    /// chunks that keep to it, and get at least 15 % of the time. If generating alone takes longer, a step may take 1.3 times that.
+    /// `None` knows no limit but `prefill_chunk`. The bits of an answer do not depend on it.
+    pub itl_target: Option<Duration>,
+    /// Maximum requests that wait beside those that run; `None` is any number.
+    pub max_queued: Option<usize>,
+    /// Maximum tokens that the waiting requests have together; `None` is any number.
+    pub max_queued_tokens: Option<usize>,
     /// Bytes for the KV cache; `None` makes room for `max_sequences` of full length.
     pub cache_bytes: Option<usize>,
     /// The format of keys and values, one of [`trine_backend::KV_FORMATS`].
@@ -36,6 +45,9 @@ impl Default for EngineOptions {
             context: None,
             max_sequences: 4,
             prefill_chunk: 512,
+            itl_target: Some(Duration::from_millis(100)),
+            max_queued: None,
+            max_queued_tokens: None,
             cache_bytes: None,
             cache_type: &F32,
             seed: 0,
@@ -52,6 +64,9 @@ pub struct Load {
     pub blocks: usize,
     /// Blocks that running sequences use.
     pub used_blocks: usize,
+    /// How long a step like the last may take: [`EngineOptions::itl_target`], or more when generating alone takes longer.
+    pub step_target: Option<Duration>,
+    pub prefix_cache: PrefixCacheStats,
 }
 
 /// Runs two functions and returns when both are done; the first may run on another thread.
@@ -63,8 +78,9 @@ pub struct Engine {
     cache: CacheId,
     tokenizer: Arc<Tokenizer>,
     scheduler: Scheduler,
+    clock: Clock,
+    options: EngineOptions,
     context: usize,
-    seed: u64,
     count: u64,
     batch: Batch,
     /// Logits of the last batch, a row for each output.
@@ -109,10 +125,49 @@ impl Engine {
         }
         let cache = runner.create_cache(blocks, cache_type)?;
         let (batch, output) = (Batch::with_capacity(blocks), Output::default());
-        let (running, waiting, blocks) = (Vec::new(), VecDeque::new(), Blocks::new(blocks));
-        let scheduler = Scheduler { running, waiting, blocks, max_sequences, prefill_chunk };
-        let seed = options.seed;
-        Ok(Engine { runner, cache, tokenizer, scheduler, context, seed, count: 0, batch, output, join: None })
+        let scheduler = Scheduler::new(Blocks::new(blocks), max_sequences, prefill_chunk);
+        let (clock, options) = (Clock::default(), options.clone());
+        Ok(Engine { runner, cache, tokenizer, scheduler, clock, options, context, count: 0, batch, output, join: None })
+    }
+
+    /// Sets the clock by which the engine plans and requests time out. The default is the machine's.
+    pub fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
+    }
+
+    /// Measures what steps cost, which [`EngineOptions::itl_target`] is kept by, and which each step corrects. It takes as long as a prompt of
+    /// 150 tokens. The first step does it, if it has not been done; an engine for one sequence at a time needs none.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn calibrate(&mut self) -> Result<(), Error> {
+        let needed = self.options.max_sequences > 1 && self.scheduler.budget.is_none();
+        let Some(target) = self.options.itl_target.filter(|_| needed) else { return Ok(()) };
+        let room = self.scheduler.blocks.len();
+        let rows = self.options.max_sequences.min(8).min(room);
+        let most = self.context.min(room * BLOCK_LEN);
+        let (depth, tokens) = (1024.min(most - 1), 64.min(most));
+        // Each sequence has blocks of its own, which hold nothing that is known yet.
+        let mut seconds = |sequences: usize, cached: usize, tokens: usize| {
+            let blocks: Vec<u32> = (0..(cached + tokens).div_ceil(BLOCK_LEN) as u32).collect();
+            self.batch.clear();
+            for sequence in 0..sequences as u32 {
+                let own: Vec<u32> = blocks.iter().map(|block| block + sequence).collect();
+                self.batch.push(&vec![0; tokens], cached, &own, 1);
+            }
+            let start = self.clock.now();
+            self.runner.forward(self.cache, &self.batch, Want::Logits, &mut self.output)?;
+            Ok::<f64, trine_model::Error>((self.clock.now() - start).as_secs_f64())
+        };
+        // The first of two is slower: buffers grow, and weights come from the disk.
+        let mut twice = |sequences, cached, tokens| {
+            Ok::<f64, trine_model::Error>(seconds(sequences, cached, tokens)?.min(seconds(sequences, cached, tokens)?))
+        };
+        let one = twice(1, 0, 1)?;
+        let (many, deep, prompt) = (twice(rows, 0, 1)?, twice(1, depth, 1)?, twice(1, 0, tokens)?);
+        let cost = StepCost::fit(one, (rows, many), (depth, deep), (tokens, prompt));
+        self.scheduler.budget = Some(StepBudget { target: target.as_secs_f64(), cost });
+        Ok(())
     }
 
     /// Sets what runs [`Filter::prepare`](crate::sample::Filter::prepare) beside the forward pass. Without it, filters prepare after the pass.
@@ -127,7 +182,7 @@ impl Engine {
     /// its range.
     pub fn submit(&mut self, request: Request) -> Result<SeqId, Error> {
         let (context, vocab) = (self.context, self.runner.spec().vocab_size);
-        let Request { prompt, sampling, filters, adapter } = request;
+        let Request { prompt, sampling, filters, adapter, scheduling, prefix_cache } = request;
         let prompt = match prompt {
             Prompt::Tokens(tokens) => tokens,
             Prompt::Text(text) => prompt_tokens(&self.tokenizer, &text),
@@ -148,29 +203,64 @@ impl Engine {
         if let Some(&id) = sampling.logit_bias.keys().find(|&&id| beyond(id)) {
             return Err(Error::BeyondVocabulary { place: "logit_bias".to_owned(), id, vocab });
         }
+        let own = [("stop_token_ids", &sampling.stop_token_ids)].into_iter();
+        let lists = own.chain(sampling.bad_words_ids.iter().map(|ids| ("bad_words_ids", ids)));
+        for (place, ids) in lists {
+            if let Some(&id) = ids.iter().find(|&&id| beyond(id)) {
+                return Err(Error::BeyondVocabulary { place: place.to_owned(), id, vocab });
+            }
+        }
+        self.check_queue(prompt.len())?;
         let id = SeqId::next();
-        let seed = mix(self.seed).wrapping_add(self.count);
-        let (tokenizer, filters) = (&*self.tokenizer, (filters, adapter));
-        self.scheduler.waiting.push_back(Sequence::new(id, &prompt, &sampling, filters, tokenizer, context, seed)?);
+        let seed = mix(self.options.seed).wrapping_add(self.count);
+        let (tokenizer, filters) = (&self.tokenizer, (filters, adapter));
+        let mut sequence = Sequence::new(id, &prompt, &sampling, filters, tokenizer, context, seed)?;
+        (sequence.scheduling, sequence.submitted) = (scheduling, self.clock.now());
+        sequence.table.set_root(self.scheduler.blocks.root(adapter, &prefix_cache));
+        self.scheduler.enqueue(sequence);
         self.count += 1;
         Ok(id)
+    }
+
+    /// Whether one more prompt of so many tokens may wait.
+    fn check_queue(&self, prompt: usize) -> Result<(), Error> {
+        let Scheduler { running, waiting, max_sequences, .. } = &self.scheduler;
+        // As many as may run begin with the next step.
+        let free = max_sequences.saturating_sub(running.len());
+        if waiting.len() < free {
+            return Ok(());
+        }
+        let queued = waiting.len() - free;
+        if let Some(most) = self.options.max_queued.filter(|&most| queued >= most) {
+            return Err(Error::QueueFull { queued, most });
+        }
+        let queued = waiting.iter().map(|sequence| sequence.tokens.len()).sum();
+        match self.options.max_queued_tokens.filter(|&most| queued + prompt > most) {
+            Some(most) => Err(Error::QueueTokensFull { queued, prompt, most }),
+            None => Ok(()),
+        }
     }
 
     /// Runs one batch, samples the next token of each sequence whose tokens are all computed, and reports what happened.
     pub fn step(&mut self, emit: &mut Emit) {
         self.runner.enter(Stage::Step);
-        self.scheduler.plan(&mut self.batch);
+        // A device that fails now fails in the step, too, where the sequences learn of it.
+        let _ = self.calibrate();
+        let start = self.clock.now();
+        self.expire(start, emit);
+        self.scheduler.plan(&mut self.batch, start);
         if self.batch.tokens().is_empty() {
             self.runner.enter(Stage::Idle);
             return;
         }
-        let result = self.forward();
+        let result = self.forward().and_then(|()| self.check_output());
         self.runner.enter(Stage::Sample);
         match result {
             Ok(()) => {
                 let vocab = self.runner.spec().vocab_size;
                 let mut rows = self.output.values.chunks_exact(vocab);
-                self.scheduler.advance(|sequence| sequence.sample(&mut rows, &self.tokenizer, emit));
+                self.scheduler.advance(|sequence| sequence.advance(&mut rows, &self.tokenizer, emit));
+                self.scheduler.observe(self.clock.now().saturating_sub(start));
             }
             Err(error) => self.fail(error, emit),
         }
@@ -197,13 +287,32 @@ impl Engine {
         result
     }
 
+    /// A runner of one's own may not give what it should.
+    fn check_output(&self) -> Result<(), trine_model::Error> {
+        let (rows, vocab, found) =
+            (self.batch.outputs().len(), self.runner.spec().vocab_size, self.output.values.len());
+        if found == rows * vocab {
+            return Ok(());
+        }
+        let problem = format!("expected {vocab} logits for each of {rows} output rows, found {found} from the runner");
+        Err(trine_backend::Error::Other(problem.into()).into())
+    }
+
     /// Ends all sequences of a batch that could not be run.
     fn fail(&mut self, error: trine_model::Error, emit: &mut Emit) {
         let error = Arc::new(error);
-        for mut sequence in self.scheduler.take_planned() {
-            sequence.withdraw();
-            let len = sequence.tokens.len();
-            sequence.finish(FinishReason::Failed(Error::Forward(error.clone())), len, emit);
+        for mut sequence in self.scheduler.take(|sequence| sequence.planned > 0) {
+            sequence.fail(Error::Forward(error.clone()), emit);
+        }
+    }
+
+    /// Ends the sequences whose time is over.
+    fn expire(&mut self, now: Duration, emit: &mut Emit) {
+        if self.scheduler.sequences().any(|sequence| sequence.expired(now).is_some()) {
+            for mut sequence in self.scheduler.take(|sequence| sequence.expired(now).is_some()) {
+                let error = sequence.expired(now).expect("it was chosen for that");
+                sequence.fail(error, emit);
+            }
         }
     }
 
@@ -230,7 +339,8 @@ impl Engine {
     /// Drops a sequence at once, without an event, and frees its blocks. Returns text of the answer that was held back, and what it took;
     /// `None` when it has finished.
     pub fn cancel(&mut self, sequence: SeqId) -> Option<(String, Usage)> {
-        self.scheduler.remove(sequence).map(|mut sequence| (sequence.rest().to_owned(), sequence.usage()))
+        let taken = self.scheduler.take(|taken| taken.id == sequence).pop();
+        taken.map(|mut sequence| (sequence.rest().to_owned(), sequence.usage()))
     }
 
     /// Sets how many tokens of prompts a step runs at most, and returns what it was. The bits of an answer do not depend on it.
@@ -247,16 +357,23 @@ impl Engine {
         self.scheduler.find(sequence).map(|sequence| sequence.prompt_progress())
     }
 
+    /// Forgets the keys and values of earlier requests. Those that run keep theirs.
+    pub fn clear_prefix_cache(&mut self) {
+        self.scheduler.blocks.clear();
+    }
+
     /// Whether a step would do nothing: no sequence is there, or all are paused.
     pub fn is_idle(&self) -> bool {
-        self.scheduler.running.iter().chain(&self.scheduler.waiting).all(|sequence| sequence.paused)
+        self.scheduler.sequences().all(|sequence| sequence.paused)
     }
 
     /// How busy it is.
     pub fn load(&self) -> Load {
         let Scheduler { running, waiting, blocks, .. } = &self.scheduler;
         let used_blocks = blocks.len() - blocks.unreferenced();
-        Load { running: running.len(), waiting: waiting.len(), blocks: blocks.len(), used_blocks }
+        let step_target = self.scheduler.step_target();
+        let (running, waiting, prefix_cache) = (running.len(), waiting.len(), blocks.stats);
+        Load { running, waiting, blocks: blocks.len(), used_blocks, step_target, prefix_cache }
     }
 
     /// Maximum tokens of prompt and answer together.

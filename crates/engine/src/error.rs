@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 /// What can go wrong with a request or with making an engine.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -22,6 +24,25 @@ pub enum Error {
         /// Tokens of the context.
         context: usize,
     },
+    /// More requests wait than the engine is to hold.
+    #[error("{queued} requests wait already, and {most} may: try again later")]
+    QueueFull { queued: usize, most: usize },
+    /// The prompts of the requests that wait are longer than the engine is to hold.
+    #[error(
+        "{queued} tokens of prompts wait already, and with {prompt} more there would be more than {most}: try again later"
+    )]
+    QueueTokensFull {
+        queued: usize,
+        /// Tokens of the new prompt.
+        prompt: usize,
+        most: usize,
+    },
+    /// A request waited longer than its `queue_timeout`.
+    #[error("the request waited for {waited:.1?}, longer than its queue timeout of {timeout:.1?}")]
+    QueueTimeout { waited: Duration, timeout: Duration },
+    /// A request took longer than its `timeout`.
+    #[error("the request took {took:.1?}, longer than its timeout of {timeout:.1?}")]
+    Timeout { took: Duration, timeout: Duration },
     /// A token that the model does not have.
     #[error("{place}: token {id} is not one of the model's {vocab}")]
     BeyondVocabulary {

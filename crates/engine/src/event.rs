@@ -22,9 +22,17 @@ pub struct Event<'a> {
     pub kind: EventKind<'a>,
 }
 
-/// Tokens, then the end.
+/// Tokens of the prompt if asked for, tokens, then the end.
 #[derive(Debug)]
 pub enum EventKind<'a> {
+    /// A token of the prompt, with [`Sampling::prompt_logprobs`](crate::Sampling::prompt_logprobs): all in order, before the first of the answer.
+    Prompt {
+        id: u32,
+        /// Its log probability after those before; `None` for the first.
+        logprob: Option<f64>,
+        /// The most likely tokens in its place, as many as asked for.
+        top: &'a [Logprob],
+    },
     /// A token was sampled, also the one that ends the answer.
     Token {
         id: u32,
@@ -52,6 +60,8 @@ pub type Emit<'a> = dyn FnMut(Event) -> ControlFlow<()> + 'a;
 pub enum FinishReason {
     /// The model's own end: a token that ends generation.
     EndToken,
+    /// One of `stop_token_ids`.
+    StopToken,
     /// A stop string.
     StopString,
     /// `max_tokens` were generated.
@@ -67,7 +77,7 @@ impl FinishReason {
     /// Its name in OpenAI's API, `stop` or `length`, for answers that are complete or cut off; else `cancelled` or `error`.
     pub fn name(&self) -> &'static str {
         match self {
-            FinishReason::EndToken | FinishReason::StopString => "stop",
+            FinishReason::EndToken | FinishReason::StopToken | FinishReason::StopString => "stop",
             FinishReason::MaxTokens | FinishReason::ContextFull => "length",
             FinishReason::Cancelled => "cancelled",
             FinishReason::Failed(_) => "error",

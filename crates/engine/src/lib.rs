@@ -47,9 +47,11 @@
 //! ```
 
 mod blocks;
+mod clock;
 mod engine;
 mod error;
 mod event;
+mod fairness;
 mod handle;
 mod param;
 mod request;
@@ -57,13 +59,17 @@ pub mod sample;
 mod sampling;
 mod scheduler;
 mod sequence;
+mod step_cost;
 mod stops;
 
+pub use clock::Clock;
 pub use engine::{Engine, EngineOptions, Join, Load};
 pub use error::Error;
 pub use event::{Emit, Event, EventKind, FinishReason, SeqId, Usage};
 pub use handle::{Generation, Handle};
 pub use param::{Field, Param};
-pub use request::{Answer, Prompt, Request, Token, Update, prompt_tokens};
+pub use request::{
+    Answer, PrefixCache, PrefixCacheStats, Prompt, PromptToken, Request, Scheduling, Token, Update, prompt_tokens,
+};
 pub use sampling::{Sampling, params};
 pub use trine_backend::BLOCK_LEN;

@@ -1,5 +1,6 @@
 use crate::sample::{Filter, Logprob};
 use crate::{EventKind, FinishReason, Sampling, Usage};
+use std::time::Duration;
 use trine_text::{EncodeOptions, Tokenizer};
 
 /// What to generate from: text, or tokens that are taken as they are.
@@ -43,6 +44,49 @@ pub struct Request {
     pub filters: Vec<Box<dyn Filter>>,
     /// The adapter to run with; 0 is the model itself. Sequences with different adapters share no keys and values.
     pub adapter: u32,
+    pub scheduling: Scheduling,
+    pub prefix_cache: PrefixCache,
+}
+
+/// With whom a request shares the keys and values of equal beginnings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PrefixCache {
+    /// With the requests of the same domain. How long a prompt takes tells what others have asked before: users who must not learn that of each
+    /// other need domains of their own.
+    Domain(String),
+    /// With none.
+    Off,
+}
+
+impl Default for PrefixCache {
+    /// The domain of the requests that name none.
+    fn default() -> PrefixCache {
+        PrefixCache::Domain(String::new())
+    }
+}
+
+/// What the prefix cache has done since the engine was made, counted as vLLM counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrefixCacheStats {
+    /// Tokens of prompts that were looked up.
+    pub queries: u64,
+    /// How many of these were there.
+    pub hits: u64,
+    /// Blocks whose content gave way.
+    pub evictions: u64,
+}
+
+/// When a request has its turn, and how long it may take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scheduling {
+    /// Whom the request is for, an API key for example. Clients that wait are served the same number of tokens, however many requests each has.
+    pub client: String,
+    /// Requests of lower values run first, as in vLLM, and while there are any, no others begin.
+    pub priority: i32,
+    /// How long the request may wait before it first runs; then it fails with [`Error::QueueTimeout`](crate::Error).
+    pub queue_timeout: Option<Duration>,
+    /// How long the whole request may take; then it fails with [`Error::Timeout`](crate::Error), and its text so far stands.
+    pub timeout: Option<Duration>,
 }
 
 impl Request {
@@ -77,9 +121,20 @@ pub struct Token {
     pub top: Vec<Logprob>,
 }
 
+/// A token of a prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PromptToken {
+    pub id: u32,
+    /// The natural logarithm of its probability after those before; `None` for the first.
+    pub logprob: Option<f64>,
+    /// The most likely tokens in its place, as many as requested.
+    pub top: Vec<Logprob>,
+}
+
 /// What happened to a request: an [`EventKind`] that owns its text.
 #[derive(Debug)]
 pub enum Update {
+    Prompt(PromptToken),
     Token(Token),
     Finished { text: String, reason: FinishReason, usage: Usage },
 }
@@ -87,6 +142,7 @@ pub enum Update {
 impl From<EventKind<'_>> for Update {
     fn from(kind: EventKind) -> Update {
         match kind {
+            EventKind::Prompt { id, logprob, top } => Update::Prompt(PromptToken { id, logprob, top: top.to_vec() }),
             EventKind::Token { id, text, logprob, top } => {
                 Update::Token(Token { id, text: text.to_owned(), logprob, top: top.to_vec() })
             }

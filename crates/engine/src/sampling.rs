@@ -10,7 +10,7 @@ use trine_model::GenerationConfig;
 /// Options of one request. Every field is described by a [`Param`](crate::Param), which is also its flag.
 ///
 /// The defaults are OpenAI's: the model's own distribution, no filter on; `repeat_last_n` is llama.cpp's 64, without effect as
-/// long as `repetition_penalty` is 1.
+/// long as `repetition_penalty` is 1. So are the parameters of DRY, XTC, dynamic temperature and Mirostat, which are off.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sampling {
@@ -24,6 +24,24 @@ pub struct Sampling {
     pub min_p: f64,
     /// Keeps the tokens of most typical surprise that together have this probability; 1 keeps all.
     pub typical_p: f64,
+    /// Keeps tokens whose logit is within this many standard deviations of the highest; 0 keeps all.
+    pub top_n_sigma: f64,
+    /// How many tokens `top_p`, `min_p`, `typical_p` and XTC keep at least.
+    pub min_keep: usize,
+    /// The probability with which XTC drops the top choices but the last; 0 disables it.
+    pub xtc_probability: f64,
+    /// The probability from which a token is a top choice; above 0.5 disables XTC.
+    pub xtc_threshold: f64,
+    /// The temperature goes from `temperature - dynatemp_range` to `temperature + dynatemp_range` with the entropy; 0 disables it.
+    pub dynatemp_range: f64,
+    /// The exponent of the entropy, as a share of the greatest one, in that.
+    pub dynatemp_exponent: f64,
+    /// 2 keeps the surprise of tokens near `mirostat_tau` by Mirostat 2.0, in place of the filters that truncate; 0 disables it.
+    pub mirostat: usize,
+    /// The surprise that Mirostat aims at, in bits.
+    pub mirostat_tau: f64,
+    /// The learning rate of Mirostat.
+    pub mirostat_eta: f64,
     /// Penalizes tokens that already appeared; 1 disables it.
     pub repetition_penalty: f64,
     /// Number of last tokens, of prompt and answer, that `repetition_penalty` considers.
@@ -32,6 +50,16 @@ pub struct Sampling {
     pub frequency_penalty: f64,
     /// Subtracted from a token's logit if it appeared in the answer.
     pub presence_penalty: f64,
+    /// Subtracts `dry_multiplier * dry_base.pow(length - dry_allowed_length)` from the logit of a token that extends a repetition; 0 disables it.
+    pub dry_multiplier: f64,
+    pub dry_base: f64,
+    /// Shorter repetitions are not penalized.
+    pub dry_allowed_length: usize,
+    /// Number of last tokens, of prompt and answer, in which repetitions are looked for.
+    pub dry_penalty_last_n: usize,
+    /// Texts over which no repetition reaches.
+    #[serde(deserialize_with = "one_or_many")]
+    pub dry_sequence_breakers: Vec<String>,
     /// Added to the logits of tokens, by id.
     #[serde(deserialize_with = "biases")]
     pub logit_bias: BTreeMap<u32, f64>,
@@ -39,8 +67,21 @@ pub struct Sampling {
     pub seed: Option<u64>,
     /// Reports the log probability of each token, and of this many of the most likely ones.
     pub logprobs: Option<usize>,
+    /// Reports the log probability of each token of the prompt but the first, and of this many of the most likely ones in its place.
+    pub prompt_logprobs: Option<usize>,
+    /// Maximum number of tokens between the tags of thinking, such as `<think>`, before the closing one is forced; `None` for no limit.
+    pub thinking_budget: Option<usize>,
     /// Maximum number of tokens to generate; `None` for the rest of the context.
     pub max_tokens: Option<usize>,
+    /// Until the answer has so many tokens, neither a token nor a stop string ends it.
+    pub min_tokens: usize,
+    /// Tokens that end the answer, also with `ignore_eos`.
+    pub stop_token_ids: Vec<u32>,
+    /// Texts of which the answer never has the tokens, with or without a space before.
+    #[serde(deserialize_with = "one_or_many")]
+    pub bad_words: Vec<String>,
+    /// Sequences of tokens that are never completed, also if they begin in the prompt: transformers' `bad_words_ids`.
+    pub bad_words_ids: Vec<Vec<u32>>,
     /// Texts that end the answer, and are not part of it.
     #[serde(deserialize_with = "one_or_many")]
     pub stop: Vec<String>,
@@ -56,14 +97,34 @@ impl Default for Sampling {
             top_p: 1.0,
             min_p: 0.0,
             typical_p: 1.0,
+            top_n_sigma: 0.0,
+            min_keep: 0,
+            xtc_probability: 0.0,
+            xtc_threshold: 0.1,
+            dynatemp_range: 0.0,
+            dynatemp_exponent: 1.0,
+            mirostat: 0,
+            mirostat_tau: 5.0,
+            mirostat_eta: 0.1,
             repetition_penalty: 1.0,
             repeat_last_n: 64,
             frequency_penalty: 0.0,
             presence_penalty: 0.0,
+            dry_multiplier: 0.0,
+            dry_base: 1.75,
+            dry_allowed_length: 2,
+            dry_penalty_last_n: 64,
+            dry_sequence_breakers: ["\n", ":", "\"", "*"].map(str::to_owned).to_vec(),
             logit_bias: BTreeMap::new(),
             seed: None,
             logprobs: None,
+            prompt_logprobs: None,
+            thinking_budget: None,
             max_tokens: None,
+            min_tokens: 0,
+            stop_token_ids: Vec::new(),
+            bad_words: Vec::new(),
+            bad_words_ids: Vec::new(),
             stop: Vec::new(),
             ignore_eos: false,
         }
@@ -119,21 +180,39 @@ impl Sampling {
                 ..self
             },
         };
+        let numbers = [
+            (&mut sampling.xtc_probability, generation.xtc_probability),
+            (&mut sampling.xtc_threshold, generation.xtc_threshold),
+            (&mut sampling.mirostat_tau, generation.mirostat_tau),
+            (&mut sampling.mirostat_eta, generation.mirostat_eta),
+        ];
+        numbers.into_iter().for_each(|(field, value)| *field = value.unwrap_or(*field));
+        sampling.mirostat = generation.mirostat.unwrap_or(sampling.mirostat);
         if let Some(penalty) = generation.repetition_penalty {
             let last_n = generation.repeat_last_n.unwrap_or(usize::MAX);
             (sampling.repetition_penalty, sampling.repeat_last_n) = (penalty, last_n);
         }
         sampling.max_tokens = generation.max_new_tokens.or(sampling.max_tokens);
+        sampling.min_tokens = generation.min_new_tokens.unwrap_or(sampling.min_tokens);
+        sampling.bad_words_ids.extend_from_slice(&generation.bad_words_ids);
         sampling.stop.extend_from_slice(&generation.stop_strings);
         sampling
     }
 
-    /// Whether every field is in its range.
+    /// Whether every field is in its range, and fits the others.
     ///
     /// # Errors
     /// [`Error::Option`] with the first that is not.
     pub fn check(&self) -> Result<(), Error> {
-        params().try_for_each(|param| param.check(self))
+        params().try_for_each(|param| param.check(self))?;
+        match self.max_tokens {
+            Some(most) if most < self.min_tokens => Err(Error::Option {
+                field: "min_tokens",
+                value: self.min_tokens.to_string(),
+                expected: format!("at most max_tokens, {most}"),
+            }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -142,8 +221,14 @@ pub fn params() -> impl Iterator<Item = &'static Param> {
     FILTERS.iter().flat_map(|row| row.params).chain(PARAMS)
 }
 
-/// Options that no filter has: they decide when to end and what to report.
+/// Options that no filter has, or several: they decide when to end and what to report.
 static PARAMS: &[Param] = &[
+    Param {
+        name: "min_keep",
+        help: "Number of tokens that top-p, min-p, typical and XTC keep at least",
+        range: (0.0, f64::INFINITY),
+        field: |sampling| Field::Count(&mut sampling.min_keep),
+    },
     Param {
         name: "seed",
         help: "Seed of the random numbers, for reproducible answers",
@@ -157,6 +242,12 @@ static PARAMS: &[Param] = &[
         field: |sampling| Field::Limit(&mut sampling.logprobs),
     },
     Param {
+        name: "prompt_logprobs",
+        help: "Report log probabilities of the prompt, including those of the N most likely tokens",
+        range: (0.0, 20.0),
+        field: |sampling| Field::Limit(&mut sampling.prompt_logprobs),
+    },
+    Param {
         name: "max_tokens",
         help: "Maximum number of tokens to generate",
         range: (1.0, f64::INFINITY),
@@ -167,6 +258,12 @@ static PARAMS: &[Param] = &[
         help: "Stop before this text; may be repeated",
         range: (0.0, 64.0),
         field: |sampling| Field::Texts(&mut sampling.stop),
+    },
+    Param {
+        name: "stop_token_ids",
+        help: "Stop at the token of this id; may be repeated",
+        range: (0.0, 1024.0),
+        field: |sampling| Field::Ids(&mut sampling.stop_token_ids),
     },
     Param {
         name: "ignore_eos",

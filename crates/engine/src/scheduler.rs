@@ -2,11 +2,24 @@
 
 use crate::blocks::Blocks;
 use crate::event::SeqId;
+use crate::fairness::Clients;
 use crate::sequence::Sequence;
+use crate::step_cost::{StepBudget, Work, keys};
+use std::cmp::Reverse;
 use std::collections::VecDeque;
+use std::time::Duration;
 use trine_backend::Batch;
 
+/// Chunks of prompts are multiples of this where they can be, since kernels work in tiles.
+const TILE: usize = 16;
+
+/// Prompt tokens of a batch whose logits are reported, of all sequences together: each has a row as long as the vocabulary.
+const SCORED: usize = 16;
+
 /// The sequences in the engine, both lists oldest first.
+///
+/// Whose turn it is: a lower priority number first, then the client that was served fewer tokens, then the prompt with the highest response
+/// ratio, (waited + remaining) / remaining: short prompts first, and long ones when they have waited long enough.
 pub(crate) struct Scheduler {
     pub running: Vec<Sequence>,
     pub waiting: VecDeque<Sequence>,
@@ -16,42 +29,112 @@ pub(crate) struct Scheduler {
     pub max_sequences: usize,
     /// Maximum prompt tokens of a batch.
     pub prefill_chunk: usize,
+    /// How long a step may take, when it is limited.
+    pub budget: Option<StepBudget>,
+    clients: Clients,
+    /// What the batch has to do.
+    work: Work,
+    /// Running sequences that read their prompts, in their turn.
+    prompts: Vec<usize>,
 }
 
 impl Scheduler {
+    pub fn new(blocks: Blocks, max_sequences: usize, prefill_chunk: usize) -> Scheduler {
+        Scheduler {
+            running: Vec::new(),
+            waiting: VecDeque::new(),
+            blocks,
+            max_sequences,
+            prefill_chunk,
+            budget: None,
+            clients: Clients::default(),
+            work: Work::default(),
+            prompts: Vec::with_capacity(max_sequences),
+        }
+    }
+
+    /// Takes a new sequence.
+    pub fn enqueue(&mut self, sequence: Sequence) {
+        self.clients.enter(&sequence.scheduling.client);
+        self.waiting.push_back(sequence);
+    }
+
     /// Fills a batch: the last token of each sequence that generates, with what was proposed to follow it, and as much of the prompts as
-    /// `prefill_chunk` allows. Outputs are wanted for the sequences whose tokens will then all be computed, in the order of `running`.
-    pub fn plan(&mut self, batch: &mut Batch) {
+    /// `prefill_chunk` and the budget allow. Outputs are wanted for the sequences whose tokens will then all be computed, in the order of
+    /// `running`.
+    pub fn plan(&mut self, batch: &mut Batch, now: Duration) {
         batch.clear();
         self.make_room();
-        self.admit();
-        let (mut budget, mut active) = (self.prefill_chunk, 0);
-        for sequence in &mut self.running {
-            let pending = sequence.tokens.len() - sequence.cached;
-            let decodes = pending == 1 + sequence.proposed;
+        self.admit(now);
+        self.plan_rows();
+        self.plan_prompts(now);
+        for sequence in self.running.iter().filter(|sequence| sequence.planned > 0) {
+            let end = sequence.cached + sequence.planned;
+            let new = &sequence.tokens[sequence.cached..end];
+            batch.push(new, sequence.cached, &sequence.table.blocks, sequence.outputs()).adapter =
+                sequence.table.adapter;
+        }
+    }
+
+    /// Plans the tokens of all sequences that generate, and notes those that read their prompts.
+    fn plan_rows(&mut self) {
+        self.work = Work::default();
+        self.prompts.clear();
+        let mut active = 0;
+        for (i, sequence) in self.running.iter_mut().enumerate() {
+            sequence.planned = 0;
             active += usize::from(!sequence.paused);
-            sequence.planned = if sequence.paused || active > self.max_sequences {
-                // One that goes on after a pause may find its place taken.
-                0
-            } else if decodes {
-                pending
-            } else {
-                pending.min(budget)
-            };
-            if !decodes {
-                budget -= sequence.planned;
+            // One that goes on after a pause may find its place taken.
+            if sequence.paused || active > self.max_sequences {
+                continue;
             }
-            if sequence.planned > 0 {
-                let end = sequence.cached + sequence.planned;
-                let outputs = if end == sequence.tokens.len() { 1 + sequence.proposed } else { 0 };
-                let new = &sequence.tokens[sequence.cached..end];
-                batch.push(new, sequence.cached, &sequence.table.blocks, outputs).adapter = sequence.table.adapter;
+            let pending = sequence.tokens.len() - sequence.cached;
+            if pending == 1 + sequence.proposed {
+                sequence.planned = pending;
+                self.work.rows += pending;
+                self.work.row_keys += keys(sequence.cached, pending);
+            } else {
+                self.prompts.push(i);
             }
         }
     }
 
-    /// Gives every running sequence blocks for its tokens. When too few are free, proposals go first, then the blocks of the youngest
-    /// sequence, paused ones before others: it waits, to be computed again.
+    /// Plans tokens of prompts, in their turn.
+    fn plan_prompts(&mut self, now: Duration) {
+        let Scheduler { running, prompts, budget, work, prefill_chunk, .. } = self;
+        prompts.sort_unstable_by(|&a, &b| {
+            let [a, b] =
+                [a, b].map(|i| (running[i].scheduling.priority, Reverse(Ratio(ratio(&running[i], budget, now))), i));
+            a.cmp(&b)
+        });
+        let mut seconds = budget.as_ref().map_or(f64::INFINITY, |budget| budget.for_prompts(*work));
+        let (mut tokens, mut scored) = (*prefill_chunk, SCORED);
+        for &i in prompts.iter() {
+            let sequence = &mut running[i];
+            let (cached, pending) = (sequence.cached, sequence.tokens.len() - sequence.cached);
+            let mut chunk = pending.min(tokens);
+            if let Some(budget) = budget {
+                chunk = chunk.min(budget.cost.tokens_within(seconds, cached));
+                if chunk < pending && chunk > TILE {
+                    chunk -= chunk % TILE;
+                }
+                // However slow the machine is, prompts go on.
+                chunk = chunk.max(usize::from(work.tokens == 0));
+                seconds -= budget.cost.prompt(cached, chunk);
+            }
+            if sequence.scores_prompt() {
+                chunk = chunk.min(scored);
+                scored -= chunk;
+            }
+            sequence.planned = chunk;
+            tokens -= chunk;
+            work.tokens += chunk;
+            work.token_keys += keys(cached, chunk);
+        }
+    }
+
+    /// Gives every running sequence blocks for its tokens. When too few are free, proposals go first, then the blocks of the sequence whose
+    /// turn comes last, paused ones before others: it waits, to be computed again.
     fn make_room(&mut self) {
         let mut i = 0;
         while i < self.running.len() {
@@ -61,7 +144,7 @@ impl Scheduler {
             } else if sequence.proposed > 0 {
                 sequence.withdraw();
             } else {
-                let victim = self.last_paused().unwrap_or(self.running.len() - 1);
+                let victim = self.last_paused().unwrap_or_else(|| self.last());
                 self.preempt(victim);
                 i -= usize::from(victim < i);
             }
@@ -70,6 +153,12 @@ impl Scheduler {
 
     fn last_paused(&self) -> Option<usize> {
         self.running.iter().rposition(|sequence| sequence.paused)
+    }
+
+    /// The youngest running sequence of the lowest priority.
+    fn last(&self) -> usize {
+        let by_priority = |&i: &usize| (self.running[i].scheduling.priority, i);
+        (0..self.running.len()).max_by_key(by_priority).expect("one that needs room")
     }
 
     /// Takes the blocks of a running sequence and lets it wait in its place by age.
@@ -81,51 +170,84 @@ impl Scheduler {
         self.waiting.insert(at, sequence);
     }
 
-    /// Lets those that wait longest run, as long as there is room for all their tokens; paused sequences give theirs away. A block for each that
-    /// runs stays free, so that the newcomer is not sent back at once.
-    fn admit(&mut self) {
+    /// The waiting sequence whose turn it is.
+    fn next(&self, now: Duration) -> Option<usize> {
+        let waiting = self.waiting.iter().enumerate().filter(|(_, sequence)| !sequence.paused);
+        let turn = |(i, sequence): (usize, &Sequence)| {
+            let (priority, served) = (sequence.scheduling.priority, self.clients.served(&sequence.scheduling.client));
+            (priority, served, Reverse(Ratio(ratio(sequence, &self.budget, now))), i)
+        };
+        waiting.map(turn).min().map(|(.., i)| i)
+    }
+
+    /// Lets those whose turn it is run, as long as there is room for all their tokens; paused sequences give theirs away. A block for each
+    /// that runs stays free, so that the newcomer is not sent back at once.
+    fn admit(&mut self, now: Duration) {
         let active = |running: &[Sequence]| running.iter().filter(|sequence| !sequence.paused).count();
         while active(&self.running) < self.max_sequences {
-            let Some(first) = self.waiting.iter().position(|sequence| !sequence.paused) else { return };
-            let mut sequence = self.waiting.remove(first).expect("just found");
-            // The last token must run, to give logits.
-            let known = &sequence.tokens[..sequence.tokens.len() - 1];
+            let Some(next) = self.next(now) else { return };
+            let mut sequence = self.waiting.remove(next).expect("just found");
+            let known = &sequence.tokens[..sequence.reusable()];
             sequence.cached = self.blocks.match_prefix(&mut sequence.table, known);
             let fits = self.blocks.grow(&mut sequence.table, sequence.tokens.len());
             if !fits || self.blocks.unreferenced() < active(&self.running) {
                 self.blocks.release(&mut sequence.table);
-                self.waiting.insert(first, sequence);
+                self.waiting.insert(next, sequence);
                 let Some(paused) = self.last_paused() else { return };
                 self.preempt(paused);
                 continue;
             }
-            sequence.cached_tokens.get_or_insert(sequence.cached);
+            if sequence.cached_tokens.is_none() {
+                sequence.cached_tokens = Some(sequence.cached);
+                self.blocks.stats.queries += sequence.tokens.len() as u64;
+                self.blocks.stats.hits += sequence.cached as u64;
+                self.clients.serve(&sequence.scheduling.client, sequence.tokens.len() - sequence.cached);
+            }
             let at = self.running.partition_point(|running| running.id < sequence.id);
             self.running.insert(at, sequence);
         }
     }
 
-    /// After the batch was run: calls `sample` for each sequence whose outputs are there, which tells whether it goes on. Blocks become known
-    /// to others when the tokens in them are accepted.
-    pub fn advance(&mut self, mut sample: impl FnMut(&mut Sequence) -> bool) {
+    /// After the batch was run: calls `advance` for each of its sequences, which tells whether it goes on. Blocks become known to others when
+    /// the tokens in them are accepted.
+    pub fn advance(&mut self, mut advance: impl FnMut(&mut Sequence) -> bool) {
         self.running.retain_mut(|sequence| {
             if sequence.planned == 0 {
                 return true;
             }
             sequence.cached += sequence.planned;
-            let goes_on = sequence.cached < sequence.tokens.len() || sample(sequence);
+            let before = sequence.tokens.len() - sequence.proposed;
+            let goes_on = advance(sequence);
+            self.clients.serve(&sequence.scheduling.client, sequence.tokens.len() - sequence.proposed - before);
             self.blocks.publish(&mut sequence.table, &sequence.tokens[..sequence.cached]);
             if !goes_on {
                 self.blocks.release(&mut sequence.table);
+                self.clients.leave(&sequence.scheduling.client);
             }
             goes_on
         });
     }
 
-    /// Takes out the sequences of the batch.
-    pub fn take_planned(&mut self) -> Vec<Sequence> {
-        let mut taken: Vec<Sequence> = self.running.extract_if(.., |sequence| sequence.planned > 0).collect();
+    /// How long the batch took, which corrects what later ones are thought to take.
+    pub fn observe(&mut self, took: Duration) {
+        if let Some(budget) = &mut self.budget {
+            budget.cost.observe(self.work, took.as_secs_f64());
+        }
+    }
+
+    /// How long a step like the last may take while a sequence generates.
+    pub fn step_target(&self) -> Option<Duration> {
+        self.budget.as_ref().map(|budget| Duration::from_secs_f64(budget.target(self.work)))
+    }
+
+    /// Takes out the sequences that `which` chooses.
+    pub fn take(&mut self, which: impl Fn(&Sequence) -> bool) -> Vec<Sequence> {
+        let mut taken: Vec<Sequence> = self.running.extract_if(.., |sequence| which(sequence)).collect();
         taken.iter_mut().for_each(|sequence| self.blocks.release(&mut sequence.table));
+        while let Some(at) = self.waiting.iter().position(&which) {
+            taken.extend(self.waiting.remove(at));
+        }
+        taken.iter().for_each(|sequence| self.clients.leave(&sequence.scheduling.client));
         taken
     }
 
@@ -134,14 +256,37 @@ impl Scheduler {
         self.running.iter_mut().chain(&mut self.waiting).find(|sequence| sequence.id == id)
     }
 
-    /// Takes a sequence out.
-    pub fn remove(&mut self, id: SeqId) -> Option<Sequence> {
-        if let Some(at) = self.waiting.iter().position(|sequence| sequence.id == id) {
-            return self.waiting.remove(at);
-        }
-        let at = self.running.iter().position(|sequence| sequence.id == id)?;
-        let mut sequence = self.running.remove(at);
-        self.blocks.release(&mut sequence.table);
-        Some(sequence)
+    /// Sequences that run or wait.
+    pub fn sequences(&self) -> impl Iterator<Item = &Sequence> {
+        self.running.iter().chain(&self.waiting)
+    }
+}
+
+/// How long a sequence has waited, relative to what is left of its prompt. A millisecond more lets the shorter of two newcomers go first.
+fn ratio(sequence: &Sequence, budget: &Option<StepBudget>, now: Duration) -> f64 {
+    let (cached, pending) = (sequence.cached, sequence.tokens.len() - sequence.cached);
+    let remaining = match budget {
+        Some(budget) => budget.cost.prompt(cached, pending),
+        // Machines differ, but a token takes milliseconds.
+        None => pending as f64 * 1e-3,
+    };
+    (now.saturating_sub(sequence.submitted).as_secs_f64() + 1e-3) / remaining
+}
+
+/// A response ratio, which is never NaN.
+#[derive(PartialEq)]
+struct Ratio(f64);
+
+impl Eq for Ratio {}
+
+impl PartialOrd for Ratio {
+    fn partial_cmp(&self, other: &Ratio) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Ratio {
+    fn cmp(&self, other: &Ratio) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
     }
 }

@@ -1,9 +1,11 @@
 use crate::blocks::BlockTable;
 use crate::event::{Emit, Event, EventKind, FinishReason, SeqId, Usage};
-use crate::sample::{Chain, Filter, History};
+use crate::sample::{Chain, Filter, History, Sampled};
 use crate::stops::Stops;
-use crate::{BLOCK_LEN, Error, Sampling};
+use crate::{BLOCK_LEN, Error, Sampling, Scheduling};
 use std::slice::ChunksExact;
+use std::sync::Arc;
+use std::time::Duration;
 use trine_text::{DecodeStream, Tokenizer};
 
 /// A request on its way: its tokens, where they are cached, how the next is sampled and how it becomes text.
@@ -28,7 +30,17 @@ pub(crate) struct Sequence {
     pub cached_tokens: Option<usize>,
     /// Rests, because nobody takes its events.
     pub paused: bool,
+    pub scheduling: Scheduling,
+    /// When it came, on the engine's clock.
+    pub submitted: Duration,
+    /// Most likely tokens to report in place of each token of the prompt, when those are reported.
+    prompt_logprobs: Option<usize>,
+    /// Tokens of the prompt that were reported.
+    scored: usize,
     ignore_eos: bool,
+    stop_token_ids: Vec<u32>,
+    /// Tokens of prompt and answer up to which no stop string ends it.
+    least: usize,
     chain: Chain,
     stream: DecodeStream,
     stops: Stops,
@@ -41,11 +53,11 @@ impl Sequence {
         prompt: &[u32],
         sampling: &Sampling,
         (filters, adapter): (Vec<Box<dyn Filter>>, u32),
-        tokenizer: &Tokenizer,
+        tokenizer: &Arc<Tokenizer>,
         context: usize,
         seed: u64,
     ) -> Result<Sequence, Error> {
-        let chain = Chain::new(sampling, filters, seed)?;
+        let chain = Chain::new(sampling, filters, tokenizer, seed)?;
         let limit = sampling.max_tokens.map_or(context, |most| context.min(prompt.len().saturating_add(most)));
         let mut tokens = Vec::with_capacity(limit);
         tokens.extend_from_slice(prompt);
@@ -61,7 +73,13 @@ impl Sequence {
             table: BlockTable::new(adapter, limit.div_ceil(BLOCK_LEN)),
             cached_tokens: None,
             paused: false,
+            scheduling: Scheduling::default(),
+            submitted: Duration::ZERO,
+            prompt_logprobs: sampling.prompt_logprobs,
+            scored: 0,
             ignore_eos: sampling.ignore_eos,
+            stop_token_ids: sampling.stop_token_ids.clone(),
+            least: prompt.len().saturating_add(sampling.min_tokens),
             chain,
             // After a prompt without text the answer is the beginning of one.
             stream: match prompt.iter().all(|&id| tokenizer.is_control(id)) {
@@ -70,6 +88,78 @@ impl Sequence {
             },
             stops: Stops::new(&sampling.stop),
         })
+    }
+
+    /// Whether tokens of the prompt are still to be reported.
+    pub fn scores_prompt(&self) -> bool {
+        self.prompt_logprobs.is_some() && self.scored < self.prompt
+    }
+
+    /// How many tokens need not run if they are in the cache already: the last one must, to give logits, and of a prompt that is reported, the
+    /// token before each that is not.
+    pub fn reusable(&self) -> usize {
+        let known = self.tokens.len() - 1;
+        if self.scores_prompt() { self.scored.saturating_sub(1).min(known) } else { known }
+    }
+
+    /// Rows of logits that the batch gives for it.
+    pub fn outputs(&self) -> usize {
+        if self.scores_prompt() {
+            self.planned
+        } else if self.cached + self.planned == self.tokens.len() {
+            1 + self.proposed
+        } else {
+            0
+        }
+    }
+
+    /// After the batch was run: reports tokens of the prompt, and samples those that follow if all are computed. Whether more are wanted.
+    pub fn advance(&mut self, rows: &mut ChunksExact<f32>, tokenizer: &Tokenizer, emit: &mut Emit) -> bool {
+        let complete = self.cached == self.tokens.len();
+        if !self.scores_prompt() {
+            return !complete || self.sample(rows, tokenizer, emit);
+        }
+        // The row of the prompt's last token, and those of proposals, are for the answer.
+        let n = self.planned.min(self.prompt - 1 - (self.cached - self.planned));
+        if !self.score(rows, n, emit) {
+            (n..self.planned).for_each(|_| _ = rows.next());
+            return false;
+        }
+        !complete || self.sample(rows, tokenizer, emit)
+    }
+
+    /// Reports the tokens of the prompt that so many rows are about; whether more are wanted.
+    fn score(&mut self, rows: &mut ChunksExact<f32>, n: usize, emit: &mut Emit) -> bool {
+        let (sequence, top) = (self.id, self.prompt_logprobs.unwrap_or(0));
+        let mut wanted = true;
+        if self.scored == 0 {
+            let kind = EventKind::Prompt { id: self.tokens[0], logprob: None, top: &[] };
+            wanted = emit(Event { sequence, kind }).is_continue();
+            self.scored = 1;
+        }
+        let first = self.cached - self.planned + 1;
+        for position in first..first + n {
+            let row = rows.next().expect("a row for each token");
+            if !wanted || position < self.scored {
+                continue;
+            }
+            let id = self.tokens[position];
+            match self.chain.score(row, id, top, position) {
+                Ok(Sampled { logprob, top, .. }) => {
+                    wanted = emit(Event { sequence, kind: EventKind::Prompt { id, logprob, top } }).is_continue();
+                    self.scored += 1;
+                }
+                Err(error) => {
+                    (wanted, self.prompt_logprobs) = (false, None);
+                    self.finish(FinishReason::Failed(error), self.prompt, emit);
+                }
+            }
+        }
+        // One that failed has its end.
+        if !wanted && self.prompt_logprobs.is_some() {
+            self.finish(FinishReason::Cancelled, self.prompt, emit);
+        }
+        wanted
     }
 
     /// Takes a proposal for the tokens that follow, if it is generating.
@@ -105,7 +195,7 @@ impl Sequence {
 
     /// Samples the tokens that follow and reports them, from a row of logits for the last token and one for each proposed token: as long as
     /// what is sampled was proposed, the next row is valid. Whether more are wanted.
-    pub fn sample(&mut self, rows: &mut ChunksExact<f32>, tokenizer: &Tokenizer, emit: &mut Emit) -> bool {
+    fn sample(&mut self, rows: &mut ChunksExact<f32>, tokenizer: &Tokenizer, emit: &mut Emit) -> bool {
         let proposed = std::mem::take(&mut self.proposed);
         let first = self.tokens.len() - proposed;
         let (mut valid, mut goes_on) = (true, true);
@@ -143,17 +233,23 @@ impl Sequence {
     /// Reports a token that was sampled, after which there are `len`; whether more are wanted.
     fn report(&mut self, id: u32, len: usize, tokenizer: &Tokenizer, emit: &mut Emit) -> bool {
         self.stops.take();
-        let at_end = !self.ignore_eos && tokenizer.is_eog(id);
-        let stopped = !at_end && self.stops.push(self.stream.push(tokenizer, id));
-        let finish = match (at_end, stopped) {
-            (true, _) => Some(FinishReason::EndToken),
+        let end = if !self.ignore_eos && tokenizer.is_eog(id) {
+            Some(FinishReason::EndToken)
+        } else {
+            self.stop_token_ids.contains(&id).then_some(FinishReason::StopToken)
+        };
+        // As long as `min_tokens` are not there, the last of them is no end either: vLLM's rule.
+        let ends = len > self.least || self.least == self.prompt;
+        let stopped = end.is_none() && self.stops.push(self.stream.push(tokenizer, id), ends);
+        let finish = match (end, stopped) {
+            (Some(end), _) => Some(end),
             (_, true) => Some(FinishReason::StopString),
             _ if len < self.limit => None,
             _ if self.capped => Some(FinishReason::MaxTokens),
             _ => Some(FinishReason::ContextFull),
         };
         if finish.is_some() && !stopped {
-            self.stops.push(self.stream.finish());
+            self.stops.push(self.stream.finish(), true);
             self.stops.flush();
         }
         self.chain.accept(id);
@@ -178,12 +274,30 @@ impl Sequence {
         false
     }
 
+    /// Reports that it cannot go on.
+    pub fn fail(&mut self, error: Error, emit: &mut Emit) {
+        self.withdraw();
+        self.finish(FinishReason::Failed(error), self.tokens.len(), emit);
+    }
+
     /// Text that is held back, when no token follows.
     pub fn rest(&mut self) -> &str {
         self.stops.take();
-        self.stops.push(self.stream.finish());
+        self.stops.push(self.stream.finish(), true);
         self.stops.flush();
         self.stops.ready()
+    }
+
+    /// Why it may not go on, if its time is over.
+    pub fn expired(&self, now: Duration) -> Option<Error> {
+        let took = now.saturating_sub(self.submitted);
+        let over = |timeout: Option<Duration>| timeout.filter(|&timeout| took > timeout);
+        let Scheduling { queue_timeout, timeout, .. } = self.scheduling;
+        match (over(timeout), over(queue_timeout)) {
+            (Some(timeout), _) => Some(Error::Timeout { took, timeout }),
+            (_, Some(timeout)) if self.cached_tokens.is_none() => Some(Error::QueueTimeout { waited: took, timeout }),
+            _ => None,
+        }
     }
 
     /// Computed tokens of the prompt, and all of them.

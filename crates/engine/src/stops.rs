@@ -63,8 +63,9 @@ impl Stops {
         self.ready_len = 0;
     }
 
-    /// Adds text; whether a stop string ends the answer, so that nothing may follow.
-    pub fn push(&mut self, more: &str) -> bool {
+    /// Adds text; whether a stop string ends the answer, so that nothing may follow. One that is complete in text that does not `end` it is
+    /// a part of the answer.
+    pub fn push(&mut self, more: &str, ends: bool) -> bool {
         let start = self.text.len();
         self.text.push_str(more);
         for (i, byte) in more.bytes().enumerate() {
@@ -72,7 +73,8 @@ impl Stops {
             for stop in &mut self.stops {
                 stop.matched = stop.step(stop.matched, byte);
                 if stop.matched == stop.bytes.len() {
-                    found = found.max(Some(stop.matched));
+                    found = found.max(Some(stop.matched).filter(|_| ends));
+                    stop.matched = stop.borders[stop.matched];
                 }
             }
             if let Some(len) = found {
@@ -102,7 +104,7 @@ mod tests {
         let mut out = String::new();
         let mut streamed = Stops::new(stops);
         for piece in pieces {
-            let stopped = streamed.push(piece);
+            let stopped = streamed.push(piece, true);
             out.push_str(streamed.ready());
             streamed.take();
             if stopped {
@@ -145,7 +147,7 @@ mod tests {
             let stops: Vec<String> = stops.iter().map(|stop| stop.to_string()).collect();
             let mut streamed = Stops::new(&stops);
             for (piece, given) in pieces.iter().zip(*given) {
-                streamed.push(piece);
+                streamed.push(piece, true);
                 assert_eq!(streamed.ready(), *given, "{stops:?} {pieces:?}");
                 streamed.take();
             }

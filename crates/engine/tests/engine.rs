@@ -5,9 +5,10 @@ mod golden;
 use golden::{folder, open, prompts};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use trine_engine::sample::{Candidates, Filter, History};
+use trine_engine::sample::{Candidates, Filter, History, Logprob};
 use trine_engine::{
-    Answer, BLOCK_LEN, Engine, EngineOptions, Error, EventKind, FinishReason, Request, Sampling, SeqId, Usage,
+    Answer, BLOCK_LEN, Engine, EngineOptions, Error, EventKind, FinishReason, PrefixCache, Request, Sampling, SeqId,
+    Usage,
 };
 
 /// A prompt and how to sample: what requests are made of.
@@ -39,6 +40,7 @@ fn run(engine: &mut Engine, requests: &[Ask]) -> (Vec<Said>, usize) {
             let said = said.entry(event.sequence).or_default();
             assert!(said.end.is_none(), "nothing follows the end");
             match event.kind {
+                EventKind::Prompt { .. } => {}
                 EventKind::Token { id, text, logprob, top } => {
                     said.tokens.push(id);
                     said.text.push_str(text);
@@ -67,6 +69,7 @@ fn try_generate(engine: &mut Engine, prompt: &[u32], sampling: Sampling) -> Resu
     while !engine.is_idle() {
         engine.step(&mut |event| {
             match event.kind {
+                EventKind::Prompt { .. } => {}
                 EventKind::Token { id, text: more, .. } => {
                     tokens.push(id);
                     text.push_str(more);
@@ -239,6 +242,125 @@ fn an_answer_ends_at_its_length_the_context_or_the_models_end() {
 }
 
 #[test]
+fn an_answer_ends_at_a_stop_token_and_not_before_it_has_min_tokens() {
+    let (prompt, _) = prompts("llama").remove(0);
+    let mut engine = engine("llama", &EngineOptions::default());
+    let whole = generate(&mut engine, &prompt, greedy(|s| s.max_tokens = Some(20)));
+    let at = (1..20).find(|&at| !whole.tokens[..at].contains(&whole.tokens[at])).unwrap();
+    let end = whole.tokens[at];
+    let mut with = |change: &dyn Fn(&mut Sampling)| {
+        let sampling = greedy(|s| (s.max_tokens, s.stop_token_ids) = (Some(20), vec![end]));
+        generate(&mut engine, &prompt, {
+            let mut sampling = sampling;
+            change(&mut sampling);
+            sampling
+        })
+    };
+    let answer = with(&|_| ());
+    assert!(matches!(answer.finish_reason, FinishReason::StopToken));
+    assert_eq!(answer.finish_reason.name(), "stop");
+    assert_eq!((&answer.tokens[..], &answer.text), (&whole.tokens[..=at], &decode(&whole.tokens[..at], "llama")));
+    // It may come as the token after those.
+    assert_eq!(with(&|s| s.min_tokens = at).tokens, answer.tokens);
+    let longer = with(&|s| s.min_tokens = at + 3).tokens;
+    assert!(longer.len() > at + 3 && !longer[..at + 3].contains(&end) && longer[..at] == whole.tokens[..at]);
+    // Of a certain end token and of stop strings, the first that may is the end.
+    let stop = whole.text[..1].to_owned();
+    for least in 1..5 {
+        let sampling = greedy(|s| (s.max_tokens, s.min_tokens) = (Some(20), least));
+        let eos = Sampling { ignore_eos: false, logit_bias: [(1, 100.0)].into(), ..sampling.clone() };
+        assert_eq!(generate(&mut engine, &prompt, eos).tokens.len(), least + 1);
+        let answer = generate(&mut engine, &prompt, Sampling { stop: vec![stop.clone()], ..sampling });
+        assert!(answer.tokens.len() > least && whole.tokens.starts_with(&answer.tokens));
+        assert!(answer.text.starts_with(&decode(&whole.tokens[..least], "llama")));
+    }
+    let beyond = Sampling { stop_token_ids: vec![u32::MAX], ..Sampling::default() };
+    let error = engine.submit(Request::new(prompt, beyond)).unwrap_err().to_string();
+    assert!(error.starts_with("stop_token_ids: token 4294967295 is not one of"), "{error}");
+}
+
+/// The log probabilities of a prompt's tokens by definition: what is sampled after each beginning of it.
+fn prompt_logprobs(prompt: &[u32]) -> Vec<(u32, Option<f64>, Vec<Logprob>)> {
+    let mut engine = engine("llama", &EngineOptions::default());
+    let mut all = vec![(prompt[0], None, Vec::new())];
+    for len in 1..prompt.len() {
+        let sampling = greedy(|s| (s.max_tokens, s.logprobs) = (Some(1), Some(20)));
+        let exact = greedy(|s| (s.max_tokens, s.logprobs) = (Some(1), Some(2)));
+        let forced = Sampling { logit_bias: [(prompt[len], 100.0)].into(), ..sampling };
+        let (mut logprob, mut top) = (None, Vec::new());
+        for (sampling, ours) in [(forced, true), (exact, false)] {
+            engine.submit(Request::new(prompt[..len].to_vec(), sampling)).unwrap();
+            while !engine.is_idle() {
+                engine.step(&mut |event| {
+                    if let EventKind::Token { id, logprob: Some(found), top: best, .. } = event.kind {
+                        match ours {
+                            true => (assert_eq!(id, prompt[len]), logprob = Some(found)).0,
+                            false => top = best.to_vec(),
+                        }
+                    }
+                    ControlFlow::Continue(())
+                });
+            }
+        }
+        all.push((prompt[len], logprob, top));
+    }
+    all
+}
+
+#[test]
+fn tokens_of_the_prompt_are_reported_with_the_bits_of_any_chunks_and_cache() {
+    let (prompt, _) = prompts("llama").remove(0);
+    let prompt = [&prompt[..], &prompt[..], &prompt[..]].concat()[..45].to_vec();
+    let expected = prompt_logprobs(&prompt);
+    let answer = greedy(|s| s.max_tokens = Some(4));
+    for (prefill_chunk, max_sequences) in [(512, 4), (7, 4), (16, 1), (1, 4)] {
+        let options = EngineOptions { prefill_chunk, max_sequences, ..EngineOptions::default() };
+        let mut engine = engine("llama", &options);
+        // The second finds the prompt in the cache; the third is computed beside another.
+        let plain = generate(&mut engine, &prompt, answer.clone());
+        let ask = Sampling { prompt_logprobs: Some(2), ..answer.clone() };
+        for together in [1, 1, 3] {
+            let ids: Vec<_> =
+                (0..together).map(|_| engine.submit(Request::new(prompt.clone(), ask.clone())).unwrap()).collect();
+            let mut found = vec![(Vec::new(), Vec::new()); together];
+            while !engine.is_idle() {
+                engine.step(&mut |event| {
+                    let (prompt, tokens) = &mut found[ids.iter().position(|id| *id == event.sequence).unwrap()];
+                    match event.kind {
+                        EventKind::Prompt { id, logprob, top } => prompt.push((id, logprob, top.to_vec())),
+                        EventKind::Token { id, .. } => tokens.push(id),
+                        EventKind::Finished { .. } => {}
+                    }
+                    ControlFlow::Continue(())
+                });
+            }
+            for (reported, tokens) in found {
+                assert_eq!(reported, expected, "chunks of {prefill_chunk}");
+                assert_eq!(tokens, plain.tokens);
+            }
+        }
+    }
+    // Cancelled on the way, beside another whose rows follow.
+    let mut engine = engine("llama", &EngineOptions::default());
+    let ask = Sampling { prompt_logprobs: Some(0), ..answer.clone() };
+    let cancelled = engine.submit(Request::new(prompt[..9].to_vec(), ask)).unwrap();
+    engine.submit(Request::new(prompt.clone(), answer.clone())).unwrap();
+    let mut tokens = Vec::new();
+    while !engine.is_idle() {
+        engine.step(&mut |event| match event.kind {
+            EventKind::Prompt { .. } => ControlFlow::Break(()),
+            EventKind::Token { id, .. } => {
+                assert_ne!(event.sequence, cancelled);
+                tokens.push(id);
+                ControlFlow::Continue(())
+            }
+            EventKind::Finished { .. } => ControlFlow::Continue(()),
+        });
+    }
+    assert_eq!(tokens.len(), 4);
+}
+
+#[test]
 fn text_before_a_stop_string_is_given_and_what_is_held_back_comes_with_the_end() {
     // Of these answers, the first two end by length and the third by EOS.
     for (name, which) in [("llama", 0), ("qwen2", 0), ("llama3-rope", END.1)] {
@@ -292,6 +414,7 @@ fn text_that_is_held_back_comes_with_a_failure_and_a_cancellation() {
                 while !engine.is_idle() && (tokens < n || fails.is_some()) {
                     engine.step(&mut |event| {
                         match event.kind {
+                            EventKind::Prompt { .. } => {}
                             EventKind::Token { text: more, .. } => {
                                 text.push_str(more);
                                 tokens += 1;
@@ -345,6 +468,7 @@ fn cancelled_sequences_leave_at_once_and_the_others_do_not_notice() {
             break;
         }
         engine.step(&mut |event| match event.kind {
+            EventKind::Prompt { .. } => ControlFlow::Continue(()),
             EventKind::Token { id, .. } => {
                 let tokens = tokens.entry(event.sequence).or_default();
                 tokens.push(id);
@@ -403,4 +527,40 @@ fn a_model_that_computes_no_numbers_fails_and_says_so() {
     let error = try_generate(&mut engine, &[0, 5, 6], Sampling::default()).unwrap_err();
     assert!(matches!(error, Error::NotFinite { id: 0, position: 3, .. }), "{error}");
     assert!(engine.is_idle() && engine.load().used_blocks == 0);
+}
+
+#[test]
+fn domains_share_no_keys_and_what_is_cleared_is_computed_again() {
+    let (prompt, _) = prompts("llama").remove(0);
+    let mut engine = engine("llama", &EngineOptions::default());
+    let cached = |engine: &mut Engine, cache: &PrefixCache| {
+        let sampling = greedy(|s| s.max_tokens = Some(4));
+        let request = Request { prefix_cache: cache.clone(), ..Request::new(prompt.clone(), sampling) };
+        engine.submit(request).unwrap();
+        let (mut tokens, mut found) = (Vec::new(), None);
+        while !engine.is_idle() {
+            engine.step(&mut |event| {
+                match event.kind {
+                    EventKind::Prompt { .. } => {}
+                    EventKind::Token { id, .. } => tokens.push(id),
+                    EventKind::Finished { usage, .. } => found = Some(usage.cached_tokens),
+                }
+                ControlFlow::Continue(())
+            });
+        }
+        (tokens, found.unwrap())
+    };
+    let [none, a, b, off] =
+        [PrefixCache::default(), PrefixCache::Domain("a".into()), PrefixCache::Domain("b".into()), PrefixCache::Off];
+    let hit = (prompt.len() - 1) / BLOCK_LEN * BLOCK_LEN;
+    let expected = cached(&mut engine, &none).0;
+    for (cache, found) in [(&none, hit), (&a, 0), (&b, 0), (&a, hit), (&off, 0), (&off, 0), (&b, hit), (&none, hit)] {
+        assert_eq!(cached(&mut engine, cache), (expected.clone(), found), "{cache:?}");
+    }
+    let stats = engine.load().prefix_cache;
+    assert_eq!((stats.queries, stats.hits), (9 * prompt.len() as u64, 4 * hit as u64));
+    engine.clear_prefix_cache();
+    for (cache, found) in [(&a, 0), (&a, hit), (&none, 0)] {
+        assert_eq!(cached(&mut engine, cache), (expected.clone(), found), "{cache:?}");
+    }
 }

@@ -35,8 +35,17 @@ fn answer(engine: &mut Engine, prompts: &[Vec<u32>]) -> (Vec<(u32, Vec<u64>)>, u
     (said, steps)
 }
 
-const OPTIONS: EngineOptions =
-    EngineOptions { context: None, max_sequences: 4, prefill_chunk: 16, cache_bytes: None, cache_type: &F32, seed: 1 };
+const OPTIONS: EngineOptions = EngineOptions {
+    context: None,
+    max_sequences: 4,
+    prefill_chunk: 16,
+    cache_bytes: None,
+    cache_type: &F32,
+    seed: 1,
+    itl_target: None,
+    max_queued: None,
+    max_queued_tokens: None,
+};
 
 /// A profile of the golden `name`: its report, its trace, the steps and the time that they took.
 fn profile(name: &str, options: RecorderOptions) -> (ProfileReport, Value, usize, Duration) {

@@ -171,6 +171,7 @@ fn a_filter_that_leaves_nothing_or_fails_ends_its_request_and_no_other() {
     while !engine.is_idle() {
         engine.step(&mut |event| {
             match event.kind {
+                EventKind::Prompt { .. } => {}
                 EventKind::Finished { reason: FinishReason::Failed(error), .. } => {
                     ends.push((event.sequence, error.to_string()))
                 }
@@ -265,4 +266,46 @@ fn paused_sequences_leave_their_places_and_blocks_to_others() {
     ids.iter().for_each(|&id| assert!(engine.pause(id, false)));
     assert_eq!(run(&mut engine, 100), [24, 24, 24]);
     assert!(said.iter().all(|said| *said == expected) && engine.load().used_blocks == 0);
+}
+
+/// Leaves no token, and then does all that a filter can do with candidates.
+struct Emptied;
+
+impl Filter for Emptied {
+    fn apply(&mut self, candidates: &mut Candidates, history: History) -> Result<(), Error> {
+        candidates.retain(|_| false);
+        assert_eq!(candidates.best(), None);
+        candidates.divide(2.0);
+        candidates.keep_from(0.0, 3);
+        candidates.truncate(3);
+        candidates.skip(3);
+        candidates.sort(3);
+        candidates.sort_by_key(0..3, |item| item.logit);
+        candidates.keep_until(
+            0.5,
+            3,
+            |item| item.logit,
+            |candidates, range| candidates.sort_by_key(range, |i| i.logit),
+        );
+        candidates.add(1, 1.0);
+        candidates.adjust(history.tokens, |logit, _| logit + 1.0);
+        candidates.softmax().entropy(candidates);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_filter_may_do_anything_with_no_candidates() {
+    let (prompt, _) = prompts("llama").remove(0);
+    let mut engine = engine();
+    engine.submit(Request { filters: vec![Box::new(Emptied)], ..Request::new(prompt, sampling("quality")) }).unwrap();
+    let mut ends = 0;
+    engine.step(&mut |event| {
+        if let EventKind::Finished { reason, .. } = event.kind {
+            assert!(matches!(reason, FinishReason::Failed(Error::NoCandidates { .. })), "{reason:?}");
+            ends += 1;
+        }
+        ControlFlow::Continue(())
+    });
+    assert_eq!(ends, 1);
 }

@@ -1,15 +1,25 @@
 //! Filters give the exact distributions of their definitions, draws follow them, and options are checked.
 
+mod tokenizer;
+
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use trine_engine::sample::{Candidate, Candidates, Chain, FILTERS, Filter, History, argmax};
 use trine_engine::{Error, Sampling, params};
 
+use tokenizer::TOKENIZER;
+use trine_text::EncodeOptions;
+
+/// What samples with these options, and filters of its own before theirs.
+fn chain(sampling: &Sampling, own: Vec<Box<dyn Filter>>) -> Result<Chain, Error> {
+    Chain::new(sampling, own, &TOKENIZER, 0)
+}
+
 /// What the filters leave of logits: probabilities by id.
 fn distribution(sampling: &Sampling, logits: &[f32], tokens: &[u32], prompt: usize) -> BTreeMap<u32, f64> {
     let mut candidates = Candidates::default();
     candidates.fill(logits);
-    for mut filter in FILTERS.iter().filter_map(|row| (row.build)(sampling)) {
+    for mut filter in FILTERS.iter().filter_map(|row| (row.build)(sampling, &TOKENIZER)) {
         filter.apply(&mut candidates, History { tokens, prompt }).unwrap();
     }
     let total: f64 = candidates.items().iter().map(|item| item.logit.exp()).sum();
@@ -94,7 +104,7 @@ fn draws_follow_the_distribution() {
     ];
     for (seed, change) in (7..).zip(cases) {
         let sampling = Sampling { seed: Some(seed), ..sampling(change) };
-        let mut chain = Chain::new(&sampling, Vec::new(), 0).unwrap();
+        let mut chain = chain(&sampling, Vec::new()).unwrap();
         let tokens = vec![3; 64 + DRAWS];
         let mut counts = BTreeMap::new();
         // The window of the repetition penalty is full from the start, and the answer is empty.
@@ -119,7 +129,7 @@ fn draws_follow_the_distribution() {
 fn greedy_takes_the_best_and_of_equals_the_lowest_id() {
     let pick = |change: &dyn Fn(&mut Sampling), logits: &[f32], tokens: &[u32]| {
         let sampling = Sampling { temperature: 0.0, ..sampling(change) };
-        Chain::new(&sampling, Vec::new(), 0).unwrap().sample(logits, History { tokens, prompt: 1 }).unwrap().id
+        chain(&sampling, Vec::new()).unwrap().sample(logits, History { tokens, prompt: 1 }).unwrap().id
     };
     assert_eq!(pick(&|_| (), &[1.0, 3.0, -2.0, 3.0], &[0]), 1);
     assert_eq!(pick(&|_| (), &[0.0, -0.0, 0.0], &[0]), 0);
@@ -135,7 +145,7 @@ fn nothing_is_picked_from_what_is_no_number() {
         for (at, name) in [(0, "fast"), (3, "balanced"), (7, "quality")] {
             let mut logits = [1.0; 8];
             logits[at] = value;
-            let mut chain = Chain::new(&Sampling::preset(name).unwrap(), Vec::new(), 0).unwrap();
+            let mut chain = chain(&Sampling::preset(name).unwrap(), Vec::new()).unwrap();
             let error = chain.sample(&logits, History { tokens: &[1, 2], prompt: 1 }).unwrap_err();
             assert!(matches!(error, Error::NotFinite { id, position: 2, .. } if id as usize == at), "{error}");
         }
@@ -158,7 +168,7 @@ impl<F: FnMut(&mut Candidates) + Send> Filter for Custom<F> {
 
 /// Samples from eight tokens of different logits, behind a filter.
 fn filtered(sampling: &Sampling, filter: impl Filter + 'static) -> Result<u32, Error> {
-    let mut chain = Chain::new(sampling, vec![Box::new(filter)], 0).unwrap();
+    let mut chain = chain(sampling, vec![Box::new(filter)]).unwrap();
     let logits: Vec<f32> = (0..8).map(|i| (i * 5 % 8) as f32 / 4.0).collect();
     chain.sample(&logits, History { tokens: &[1, 2], prompt: 1 }).map(|sampled| sampled.id)
 }
@@ -257,7 +267,7 @@ fn log_probabilities_are_those_of_the_model() {
     let expected = logits.map(|logit| f64::from(logit) - total.ln());
     for n in 0..8 {
         let sampling = Sampling { logprobs: Some(n), top_k: 1, temperature: 0.3, ..Sampling::default() };
-        let mut chain = Chain::new(&sampling, Vec::new(), 0).unwrap();
+        let mut chain = chain(&sampling, Vec::new()).unwrap();
         let pick = chain.sample(&logits, History { tokens: &[1], prompt: 1 }).unwrap();
         let ids: Vec<u32> = pick.top.iter().map(|top| top.id).collect();
         assert_eq!(ids, [1, 3, 4, 0, 2][..n.min(5)]);
@@ -328,7 +338,7 @@ proptest! {
         let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sampling = sampling(|s| (s.top_k, s.min_p, s.top_p, s.typical_p) = (k, p, p, p));
         let mut floors = 0;
-        for mut filter in FILTERS.iter().filter_map(|row| (row.build)(&sampling)) {
+        for mut filter in FILTERS.iter().filter_map(|row| (row.build)(&sampling, &TOKENIZER)) {
             let Some(floor) = filter.floor(&logits, most) else { continue };
             let mut candidates = Candidates::default();
             candidates.fill(&logits);
@@ -363,13 +373,46 @@ proptest! {
         let tokens: Vec<u32> = (0..20).map(|i| i * 7 % logits.len() as u32).collect();
         let found = distribution(&sampling, &logits, &tokens, 3);
         prop_assert!(!found.is_empty() && (found.values().sum::<f64>() - 1.0).abs() < 1e-9);
-        let mut used = Chain::new(&sampling, Vec::new(), 0).unwrap();
+        let mut used = chain(&sampling, Vec::new()).unwrap();
         for end in 3..20 {
             let history = History { tokens: &tokens[..end], prompt: 3 };
-            let fresh = Chain::new(&sampling, Vec::new(), 0).unwrap().sample(&logits, history).unwrap().id;
+            let fresh = chain(&sampling, Vec::new()).unwrap().sample(&logits, history).unwrap().id;
             prop_assert_eq!(used.sample(&logits, history).unwrap().id, fresh);
         }
     }
+}
+
+#[test]
+fn bad_words_are_forbidden_after_their_beginning_with_and_without_a_space() {
+    let encode = |text: &str| TOKENIZER.encode(text, EncodeOptions { parse_special: true, add_special: false });
+    let forbidden = |sampling: &Sampling, tokens: &[u32], prompt, last: u32| {
+        distribution(sampling, &vec![0.0; TOKENIZER.len()], tokens, prompt)[&last] == 0.0
+    };
+    for word in ["cat", "  cat", "Once upon a", "the mat"] {
+        let bad = sampling(|s| s.bad_words = vec![word.to_owned()]);
+        let [bare, spaced] = ["", " "].map(|space| encode(&format!("{space}{}", word.trim_start())));
+        let (last, before) = bare.split_last().unwrap();
+        let ids = sampling(|s| s.bad_words_ids = vec![bare.clone()]);
+        for space in [&[][..], &[9, 8, 7]] {
+            let tokens = [space, before].concat();
+            assert!(forbidden(&bad, &tokens, 0, *last) && forbidden(&ids, &tokens, tokens.len(), *last), "{word}");
+            // It begins in the prompt.
+            assert_eq!(forbidden(&bad, &tokens, tokens.len(), *last), before.is_empty(), "{word}");
+        }
+        if !before.is_empty() {
+            assert!(!forbidden(&bad, &[&[9, 8], &before[1..]].concat(), 0, *last), "{word}");
+        }
+        if spaced.len() == bare.len() && spaced[0] != bare[0] {
+            let (last, before) = spaced.split_last().unwrap();
+            assert!(forbidden(&bad, before, 0, *last), "{word}");
+        }
+    }
+}
+
+#[test]
+fn options_that_contradict_each_other_are_named() {
+    let error = Sampling { min_tokens: 4, max_tokens: Some(3), ..Sampling::default() }.check().unwrap_err();
+    assert_eq!(error.to_string(), "min_tokens = 4: expected at most max_tokens, 3");
 }
 
 #[test]
@@ -384,6 +427,24 @@ fn options_out_of_range_are_named_with_what_is_allowed() {
         ("top_p", "-0.5"),
         ("min_p", "2"),
         ("typical_p", "NaN"),
+        ("top_n_sigma", "-1"),
+        ("top_n_sigma", "inf"),
+        ("min_keep", "-1"),
+        ("xtc_probability", "1.5"),
+        ("xtc_threshold", "NaN"),
+        ("dynatemp_range", "-0.1"),
+        ("dynatemp_exponent", "inf"),
+        ("mirostat", "1"),
+        ("mirostat", "3"),
+        ("mirostat_tau", "-1"),
+        ("mirostat_tau", "NaN"),
+        ("mirostat_eta", "1.1"),
+        ("dry_multiplier", "-1"),
+        ("dry_multiplier", "inf"),
+        ("dry_base", "0.9"),
+        ("dry_allowed_length", "2.5"),
+        ("dry_penalty_last_n", "-1"),
+        ("dry_sequence_breakers", ""),
         ("repetition_penalty", "0"),
         ("repeat_last_n", "many"),
         ("frequency_penalty", "2.5"),
@@ -393,7 +454,14 @@ fn options_out_of_range_are_named_with_what_is_allowed() {
         ("logit_bias", "-5=1"),
         ("seed", "-1"),
         ("logprobs", "21"),
+        ("prompt_logprobs", "21"),
+        ("thinking_budget", "-1"),
         ("max_tokens", "0"),
+        ("min_tokens", "-1"),
+        ("stop_token_ids", "EOS"),
+        ("bad_words", " "),
+        ("bad_words_ids", ""),
+        ("bad_words_ids", "3,-1"),
         ("stop", ""),
         ("ignore_eos", "maybe"),
     ];
@@ -407,8 +475,8 @@ fn options_out_of_range_are_named_with_what_is_allowed() {
         let message = error.to_string();
         assert!(message.starts_with(&format!("{name} = ")) && message.contains("expected"), "{message}");
     }
-    assert!(wrong.map(|(name, _)| name).into_iter().collect::<BTreeSet<_>>() == params().map(|p| p.name).collect());
-    let error = Chain::new(&Sampling { top_p: f64::NAN, ..Sampling::default() }, Vec::new(), 0).err().unwrap();
+    assert_eq!(wrong.map(|(name, _)| name).into_iter().collect::<BTreeSet<_>>(), params().map(|p| p.name).collect());
+    let error = chain(&Sampling { top_p: f64::NAN, ..Sampling::default() }, Vec::new()).err().unwrap();
     assert_eq!(error.to_string(), "top_p = NaN: expected a number from 0 to 1");
 }
 

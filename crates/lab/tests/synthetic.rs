@@ -1,11 +1,12 @@
 //! Synthetic models are whole, and what is said of their work is true.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
 use trine_engine::EngineOptions;
-use trine_lab::bench::{Cost, Kind, Subject, Test, Trine};
+use trine_lab::bench::{Cost, Error, Kind, Subject, Test, Trine};
 use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
 use trine_model::runner::{Want, probe};
 use trine_model::{DeviceOptions, Language, ModelOptions, Runner, Sizes};
@@ -131,8 +132,9 @@ fn trine_refuses_tests_beyond_the_context() {
     let file = write(&folder.path().join("x"), tiny(), Mixture::named("q8_0").unwrap(), 0);
     let mut runner = load(&file);
     let test = |depth| [Test { kind: Kind::Decode, tokens: 6, sequences: 3, depth }];
-    assert!(Trine::new(&mut *runner, &test(4091), &engine()).err().unwrap().to_string().contains("4096"));
-    let mut trine = Trine::new(&mut *runner, &test(50), &engine()).unwrap();
+    let go_on = || ControlFlow::Continue(());
+    assert!(Trine::new(&mut *runner, &test(4091), &engine(), &go_on).err().unwrap().to_string().contains("4096"));
+    let mut trine = Trine::new(&mut *runner, &test(50), &engine(), &go_on).unwrap();
     assert!(trine.seconds(test(50)[0]).unwrap() > 0.0);
     assert!((trine.first_token().unwrap() as usize) < 512);
 }
@@ -165,4 +167,20 @@ fn other_readers_open_the_files() {
         let expected = format!("{} {bytes}", file.tensors().count());
         assert_eq!(String::from_utf8_lossy(&ran.stdout).trim(), expected, "{}", String::from_utf8_lossy(&ran.stderr));
     }
+}
+
+#[test]
+fn a_run_breaks_off_between_two_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(&folder.path().join("x"), tiny(), Mixture::named("q8_0").unwrap(), 0);
+    let mut runner = load(&file);
+    let test = [Test { kind: Kind::Decode, tokens: 6, sequences: 1, depth: 0 }];
+    let batches = Cell::new(0);
+    let flow = || {
+        batches.set(batches.get() + 1);
+        if batches.get() > 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let mut trine = Trine::new(&mut *runner, &test, &engine(), &flow).unwrap();
+    assert!(matches!(trine.seconds(test[0]), Err(Error::Cancelled)));
+    assert_eq!(batches.get(), 4);
 }

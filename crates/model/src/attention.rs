@@ -44,7 +44,7 @@ pub(crate) struct ForwardPass<'a, B: Backend> {
     pub spec: &'a Spec,
     pub device: B::Pass,
     /// Cosines and sines of each rotation.
-    pub angles: [Option<B::Act>; 2],
+    pub rope_caches: [Option<B::Act>; 2],
     /// Those of queries, where they differ from those of keys.
     pub query_rope_cache: Option<B::Act>,
 }
@@ -76,8 +76,8 @@ impl<W> AttentionLayer<W> {
 
 /// Rotates queries or keys, in layers with rope.
 fn rope<B: Backend>(be: &mut B, kind: LayerKind, pass: &ForwardPass<B>, x: B::Act) -> B::Act {
-    match kind.rope.and_then(|rope| Some((rope, pass.angles[rope].as_ref()?))) {
-        Some((rope, angles)) => be.rope(&pass.spec.ropes[rope], angles, &x),
+    match kind.rope.and_then(|rope| Some((rope, pass.rope_caches[rope].as_ref()?))) {
+        Some((rope, cache)) => be.rope(&pass.spec.ropes[rope], cache, &x),
         None => x,
     }
 }
@@ -85,7 +85,7 @@ fn rope<B: Backend>(be: &mut B, kind: LayerKind, pass: &ForwardPass<B>, x: B::Ac
 /// Rotates queries, by a rotation of their own if the model has one.
 fn rope_queries<B: Backend>(be: &mut B, kind: LayerKind, pass: &ForwardPass<B>, q: B::Act) -> B::Act {
     match (kind.rope, &pass.query_rope_cache) {
-        (Some(rope), Some(angles)) => be.rope(&pass.spec.ropes[rope], angles, &q),
+        (Some(rope), Some(cache)) => be.rope(&pass.spec.ropes[rope], cache, &q),
         _ => rope(be, kind, pass, q),
     }
 }

@@ -243,9 +243,9 @@ impl<B: Backend> Model<B> {
         let Spec { sizes: Sizes { vocab_size, .. }, ref ropes, ref query_rope, .. } = self.spec;
         assert!(batch.tokens().iter().all(|&token| (token as usize) < vocab_size), "a token beyond the vocabulary");
         let device = be.begin(cache, batch);
-        let angles = std::array::from_fn(|i| ropes.get(i).map(|rope| be.rope_cache(rope, &device)));
+        let rope_caches = std::array::from_fn(|i| ropes.get(i).map(|rope| be.rope_cache(rope, &device)));
         let query_rope_cache = query_rope.as_ref().map(|rope| be.rope_cache(rope, &device));
-        ForwardPass { spec: &self.spec, device, angles, query_rope_cache }
+        ForwardPass { spec: &self.spec, device, rope_caches, query_rope_cache }
     }
 
     fn hidden(&self, be: &mut B, pass: &ForwardPass<B>) -> B::Act {

@@ -25,11 +25,22 @@ pub struct GenerationConfig {
     pub top_p: Option<f64>,
     pub min_p: Option<f64>,
     pub typical_p: Option<f64>,
+    pub xtc_probability: Option<f64>,
+    pub xtc_threshold: Option<f64>,
+    /// 2 for Mirostat 2.0; the first version is not there.
+    pub mirostat: Option<usize>,
+    pub mirostat_tau: Option<f64>,
+    pub mirostat_eta: Option<f64>,
     pub repetition_penalty: Option<f64>,
     /// Tokens that the repetition penalty considers; otherwise all.
     pub repeat_last_n: Option<usize>,
     /// Maximum number of tokens of an answer.
     pub max_new_tokens: Option<usize>,
+    /// Minimum number of tokens of an answer.
+    pub min_new_tokens: Option<usize>,
+    /// Sequences of tokens that are never completed: `bad_words_ids`, of which transformers ignores those of an end token alone, and
+    /// `suppress_tokens`.
+    pub bad_words_ids: Vec<Vec<u32>>,
     /// Texts that end an answer.
     pub stop_strings: Vec<String>,
     /// Keys that change what transformers generates, and nothing here.
@@ -61,6 +72,11 @@ impl GenerationConfig {
             top_k: count("top_k")?,
             top_p: number("top_p")?,
             min_p: number("min_p")?,
+            xtc_probability: number("xtc_probability")?,
+            xtc_threshold: number("xtc_threshold")?,
+            mirostat: count("mirostat")?.filter(|&version| version == 2),
+            mirostat_tau: number("mirostat_tau")?,
+            mirostat_eta: number("mirostat_eta")?,
             repetition_penalty: number("penalty_repeat")?,
             repeat_last_n: count("penalty_last_n")?,
             warnings: check_sampling(metadata),
@@ -154,9 +170,27 @@ impl GenerationConfig {
             Value::String(text) => Some(vec![text.clone()]),
             list => list.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect(),
         };
+        let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+        let eos = eos(config).map_err(wrong_eos)?;
+        let bad_words =
+            typed(value("bad_words_ids"), "bad_words_ids", "a list of lists of token ids", Value::as_array)?;
+        let mut bad_words_ids = Vec::new();
+        for word in bad_words.into_iter().flatten() {
+            let ids: Option<Vec<u32>> = word.as_array().and_then(|ids| ids.iter().map(id).collect());
+            let ids = ids.filter(|ids| !ids.is_empty());
+            let ids = ids.ok_or_else(|| Error::bad("bad_words_ids", "lists of token ids, none of them empty", word))?;
+            if !matches!(ids[..], [one] if eos.contains(&one)) {
+                bad_words_ids.push(ids);
+            }
+        }
+        let suppressed = typed(value("suppress_tokens"), "suppress_tokens", "a list of token ids", Value::as_array)?;
+        for token in suppressed.into_iter().flatten() {
+            let id = id(token).ok_or_else(|| Error::bad("suppress_tokens", "token ids", token))?;
+            bad_words_ids.push(vec![id]);
+        }
         Ok(GenerationConfig {
             source: GENERATION_CONFIG.file,
-            eos: eos(config).map_err(wrong_eos)?,
+            eos,
             do_sample: typed(value("do_sample"), "do_sample", "true or false", Value::as_bool)?,
             temperature: number("temperature")?,
             top_k: count("top_k")?,
@@ -165,6 +199,8 @@ impl GenerationConfig {
             typical_p: number("typical_p")?,
             repetition_penalty: number("repetition_penalty")?,
             max_new_tokens: count("max_new_tokens")?,
+            min_new_tokens: count("min_new_tokens")?,
+            bad_words_ids,
             stop_strings: typed(value("stop_strings"), "stop_strings", "a string or a list of strings", texts)?
                 .unwrap_or_default(),
             warnings: GENERATION_CONFIG.check(config),

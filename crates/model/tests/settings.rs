@@ -153,20 +153,54 @@ fn a_copy_in_gguf_samples_as_the_folder_does() {
     ] {
         assert_eq!(of(config.clone()).1.temperature, temperature, "{config}");
     }
-    let changed = gguf(|metadata| {
-        metadata.insert("general.sampling.penalty_last_n", 64i32);
-        metadata.insert("general.sampling.xtc_probability", 0f32);
-        metadata.insert("general.sampling.mirostat_tau", 3f32);
-        metadata.insert("general.sampling.mirostat", 2i32);
-        metadata.insert("general.sampling.new", 2i32);
-    });
-    let language = Language::of_metadata(&changed).unwrap();
-    assert_eq!(language.generation.repeat_last_n, Some(64));
+    let changed = |mirostat: i32| {
+        gguf(|metadata| {
+            metadata.insert("general.sampling.penalty_last_n", 64i32);
+            metadata.insert("general.sampling.xtc_probability", 0.3f32);
+            metadata.insert("general.sampling.xtc_threshold", 0.2f32);
+            metadata.insert("general.sampling.mirostat_tau", 3f32);
+            metadata.insert("general.sampling.mirostat_eta", 0.2f32);
+            metadata.insert("general.sampling.mirostat", mirostat);
+            metadata.insert("general.sampling.new", 2i32);
+        })
+    };
+    let GenerationConfig {
+        repeat_last_n, xtc_probability, xtc_threshold, mirostat, mirostat_tau, mirostat_eta, ..
+    } = Language::of_metadata(&changed(2)).unwrap().generation;
+    assert_eq!((repeat_last_n, mirostat), (Some(64), Some(2)));
+    assert_eq!([xtc_probability, xtc_threshold], [Some(0.3), Some(0.2)]);
+    assert_eq!([mirostat_tau, mirostat_eta], [Some(3.0), Some(0.2)]);
+    let language = Language::of_metadata(&changed(1)).unwrap();
+    assert_eq!(language.generation.mirostat, None);
     let expected = [
-        "GGUF: `general.sampling.mirostat` = 2 is not applied",
+        "GGUF: `general.sampling.mirostat` = 1 is not applied",
         "GGUF: the key `general.sampling.new` is not known, and not applied",
     ];
     assert_eq!(language.warnings, expected);
+}
+
+#[test]
+fn tokens_that_are_never_generated_are_read() {
+    let of = |value: Value| {
+        let files = [("generation_config.json", value), ("config.json", json!({}))];
+        Language::open(folder("byte-level.json", &files).path()).map(|language| language.generation)
+    };
+    let config = json!({"eos_token_id": [2, 4], "bad_words_ids": [[5, 7], [2], [9]], "suppress_tokens": [2, 3], "min_new_tokens": 6});
+    let generation = of(config).unwrap();
+    assert_eq!(generation.bad_words_ids, [vec![5, 7], vec![9], vec![2], vec![3]]);
+    assert_eq!((generation.min_new_tokens, generation.warnings), (Some(6), vec![]));
+    for (key, value) in [
+        ("bad_words_ids", json!(7)),
+        ("bad_words_ids", json!([7])),
+        ("bad_words_ids", json!([[]])),
+        ("bad_words_ids", json!([[-1]])),
+        ("suppress_tokens", json!("all")),
+        ("suppress_tokens", json!([-1])),
+        ("min_new_tokens", json!(-1)),
+    ] {
+        let error = of(json!({key: value})).unwrap_err().to_string();
+        assert!(error.contains(key) && error.contains("expected"), "{error}");
+    }
 }
 
 #[test]
@@ -245,7 +279,7 @@ fn a_key_that_is_not_applied_is_a_warning_that_names_it() {
     assert_eq!(warnings("generation_config.json", defaults), [""; 0]);
     for (key, value) in [
         ("num_beams", json!(4)),
-        ("suppress_tokens", json!([1, 2])),
+        ("begin_suppress_tokens", json!([1, 2])),
         ("forced_eos_token_id", json!(7)),
         ("top_h", json!(0.4)),
     ] {

@@ -10,6 +10,9 @@ pub enum Error {
     /// The request.
     #[error(transparent)]
     Engine(#[from] trine_engine::Error),
+    /// The constraint of an answer.
+    #[error(transparent)]
+    Grammar(#[from] trine_grammar::Error),
     /// The chat template.
     #[error(transparent)]
     Text(#[from] trine_text::Error),
@@ -74,6 +77,10 @@ pub enum ErrorKind {
     NotFinite,
     /// The work was cancelled, or its engine was shut down.
     Cancelled,
+    /// Too many requests wait already: try again later.
+    Busy,
+    /// The request waited or ran longer than it was to.
+    TimedOut,
     /// The engine's thread panicked, in a custom filter for example: make a new engine.
     Panicked,
 }
@@ -87,7 +94,7 @@ impl Error {
             Error::Text(error) => of_text(error),
             Error::NoTemplate => ErrorKind::Template,
             Error::MemoryLimit { .. } | Error::ControlGroup { .. } => ErrorKind::Memory,
-            Error::AlreadyFailed | Error::UnknownPrompt { .. } => ErrorKind::Invalid,
+            Error::AlreadyFailed | Error::Grammar(_) | Error::UnknownPrompt { .. } => ErrorKind::Invalid,
         }
     }
 }
@@ -148,6 +155,8 @@ fn of_engine(error: &trine_engine::Error) -> ErrorKind {
         E::PromptTooLong { .. } => ErrorKind::PromptTooLong,
         E::NotFinite { .. } => ErrorKind::NotFinite,
         E::CacheTooSmall { .. } | E::CacheTooLarge { .. } => ErrorKind::Memory,
+        E::QueueFull { .. } | E::QueueTokensFull { .. } => ErrorKind::Busy,
+        E::QueueTimeout { .. } | E::Timeout { .. } => ErrorKind::TimedOut,
         E::ShutDown => ErrorKind::Cancelled,
         E::Panicked => ErrorKind::Panicked,
         _ => ErrorKind::Invalid,

@@ -1,12 +1,16 @@
 use crate::{ChatOptions, EMBEDDED, Error, Memory, Options, Placement, Stream};
 use std::path::Path;
+use std::sync::OnceLock;
 use trine_engine::{Answer, Engine, Request, Sampling, prompt_tokens};
+use trine_grammar::{Constraint, Grammar, Vocabulary};
 use trine_model::{GenerationConfig, Spec};
 use trine_text::{Message, Template, Tokenizer};
 
 /// A model that answers, one request at a time. [`Options::spawn`] gives a handle for many requests at once.
 pub struct Llm {
     pub(crate) engine: Engine,
+    /// Made for the first grammar.
+    pub(crate) vocabulary: OnceLock<Vocabulary>,
     /// The model's chat template, or why it does not compile.
     pub(crate) template: Option<Result<Template, String>>,
     pub(crate) generation: GenerationConfig,
@@ -105,6 +109,34 @@ impl Llm {
     pub fn submit(&mut self, request: Request) -> Result<Stream<'_>, Error> {
         let sequence = self.engine.submit(request)?;
         Ok(Stream::new(&mut self.engine, sequence))
+    }
+
+    /// Compiles a constraint for answers of this model. Each request takes a filter of it.
+    ///
+    /// ```
+    /// use trine::prelude::*;
+    ///
+    /// let mut llm = Llm::embedded()?;
+    /// let schema = r#"{"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}"#;
+    /// let grammar = llm.grammar(&Constraint::JsonSchema(schema.to_owned()))?;
+    /// let sampling = Sampling { max_tokens: Some(100), ..Sampling::greedy() };
+    /// let request = Request { filters: vec![grammar.filter()], ..Request::new("Once upon a time", sampling) };
+    /// let answer = llm.submit(request)?.answer()?;
+    /// # assert!(answer.text.starts_with('{'), "{}", answer.text);
+    /// # Ok::<(), trine::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the constraint is invalid, not supported or too large, or no token of the vocabulary ends an answer.
+    pub fn grammar(&self, constraint: &Constraint) -> Result<Grammar, Error> {
+        let vocabulary = match self.vocabulary.get() {
+            Some(vocabulary) => vocabulary,
+            None => {
+                let made = Vocabulary::new(self.tokenizer())?;
+                self.vocabulary.get_or_init(|| made)
+            }
+        };
+        Ok(Grammar::new(vocabulary, constraint)?)
     }
 
     /// The prompt for the assistant's answer to a chat.

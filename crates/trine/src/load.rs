@@ -6,7 +6,7 @@ use crate::placement::Room;
 use crate::{Decoder, EMBEDDED, Embedder, Error, Llm, Memory, Options, Placement, WeightStorage, open_file, size};
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use trine_backend::When;
 use trine_engine::{Engine, EngineOptions, Handle, Sampling};
 use trine_model::runner::{Want, probe};
@@ -67,7 +67,7 @@ impl Options {
     }
 
     /// Loads a model on a thread of its own, which answers the requests of threads and async tasks. The model's chat template comes with the
-    /// handle, or why there is none, as [`Llm::template`] says.
+    /// handle, or why there is none, as [`Llm::template`] says. It runs `engine.max_sequences` requests at once, by default one.
     ///
     /// # Errors
     /// Those of [`Options::open`].
@@ -152,8 +152,15 @@ impl Options {
         }
         let context = Some(self.context_of(runner.spec()));
         let options = EngineOptions { context, ..self.engine.clone() };
-        let engine = Engine::new(runner, Arc::new(tokenizer), &options)?;
-        Ok(Llm { engine, template, generation, warnings, memory, placement })
+        let mut engine = Engine::new(runner, Arc::new(tokenizer), &options)?;
+        // Masks of grammars take a fraction of a millisecond, a thread less.
+        engine.set_join(Box::new(|prepare, pass| {
+            std::thread::scope(|scope| {
+                scope.spawn(prepare);
+                pass();
+            });
+        }));
+        Ok(Llm { engine, vocabulary: OnceLock::new(), template, generation, warnings, memory, placement })
     }
 
     /// Loads a model on the device that the options name, with a head if logits are wanted.

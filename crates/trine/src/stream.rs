@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use trine_engine::{Answer, Engine, FinishReason, SeqId, Token, Update, Usage};
+use trine_engine::{Answer, Engine, FinishReason, PromptToken, SeqId, Token, Update, Usage};
 
 /// An answer as it is generated. When it ends, [`Stream::finish_reason`] tells why.
 ///
@@ -21,6 +21,8 @@ pub struct Stream<'a> {
     engine: &'a mut Engine,
     sequence: SeqId,
     stop: Option<Arc<AtomicBool>>,
+    /// Tokens of the prompt, when their log probabilities were requested.
+    prompt: Vec<PromptToken>,
     ready: VecDeque<Token>,
     /// What [`Stream::rest`] gives.
     rest: String,
@@ -30,7 +32,15 @@ pub struct Stream<'a> {
 
 impl<'a> Stream<'a> {
     pub(crate) fn new(engine: &'a mut Engine, sequence: SeqId) -> Stream<'a> {
-        Stream { engine, sequence, stop: None, ready: VecDeque::new(), rest: String::new(), end: None }
+        Stream {
+            engine,
+            sequence,
+            stop: None,
+            prompt: Vec::new(),
+            ready: VecDeque::new(),
+            rest: String::new(),
+            end: None,
+        }
     }
 
     /// Ends with [`FinishReason::Cancelled`] as soon as `flag` is set: at most one batch later, also while the prompt is still being read.
@@ -52,6 +62,12 @@ impl<'a> Stream<'a> {
         self.step();
         self.engine.set_prefill_chunk(before);
         self.engine.prompt_progress(self.sequence).filter(|_| self.ready.is_empty() && self.end.is_none())
+    }
+
+    /// The tokens of the prompt with their log probabilities, when [`Sampling::prompt_logprobs`](trine_engine::Sampling) asks for them: all as soon
+    /// as there is a token of the answer.
+    pub fn prompt_logprobs(&self) -> &[PromptToken] {
+        &self.prompt
     }
 
     /// Why the answer ended; `None` as long as it goes on, and after the iterator has given the error that it failed with.
@@ -98,6 +114,7 @@ impl<'a> Stream<'a> {
         self.engine.step(&mut |event| {
             if event.sequence == self.sequence {
                 match event.kind.into() {
+                    Update::Prompt(token) => self.prompt.push(token),
                     Update::Token(token) => self.ready.push_back(token),
                     Update::Finished { text, reason, usage } => {
                         self.rest = text;

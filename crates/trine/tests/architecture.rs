@@ -11,6 +11,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("model", 2),
     ("engine", 3),
     ("train", 3),
+    ("grammar", 4),
     ("lab", 4),
     ("trine", 5),
     ("cli", 5),

@@ -1,13 +1,16 @@
 //! Every error has the kind that says what a program can do about it.
 
-use ErrorKind::{Cancelled, Device, Invalid, Io, Memory, Model, NotFinite, Panicked, PromptTooLong, Template};
+use ErrorKind::{
+    Busy, Cancelled, Device, Invalid, Io, Memory, Model, NotFinite, Panicked, PromptTooLong, Template, TimedOut,
+};
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use trine::backend::Role;
-use trine::{Error, ErrorKind, backend, engine, model, tensor, text};
+use trine::{Error, ErrorKind, backend, engine, grammar, model, tensor, text};
 
 /// The variants of the first enum `Error` in a source file.
 fn variants(source: &str) -> BTreeSet<String> {
@@ -53,6 +56,7 @@ fn errors_of_this_crate() {
         vec![
             (Model, Error::Model(model::Error::NotTernary { tensor: s() })),
             (Invalid, Error::Engine(engine::Error::EmptyPrompt)),
+            (Invalid, Error::Grammar(grammar::Error::Vocabulary(s()))),
             (Template, Error::Text(text::Error::Template(s()))),
             (Memory, Error::MemoryLimit { limit: 1, needed }),
             (Memory, Error::ControlGroup { limit: 1, needed }),
@@ -164,6 +168,7 @@ fn errors_of_devices() {
             (Model, E::Unfit { tensor: s(), format: "x", role: Role::Linear, reason: "x" }),
             (Invalid, E::CacheType { found: "x" }),
             (Memory, E::NoRoom { bytes: 1 }),
+            (Device, E::Other("x".into())),
         ],
     );
 }
@@ -180,6 +185,10 @@ fn errors_of_engines() {
             (Invalid, E::UnknownPreset { found: s(), known: s() }),
             (Invalid, E::EmptyPrompt),
             (PromptTooLong, E::PromptTooLong { prompt: 2, context: 1 }),
+            (Busy, E::QueueFull { queued: 1, most: 1 }),
+            (Busy, E::QueueTokensFull { queued: 1, prompt: 1, most: 1 }),
+            (TimedOut, E::QueueTimeout { waited: Duration::MAX, timeout: Duration::ZERO }),
+            (TimedOut, E::Timeout { took: Duration::MAX, timeout: Duration::ZERO }),
             (Invalid, E::BeyondVocabulary { place: s(), id: 2, vocab: 1 }),
             (Invalid, E::Context { asked: 2, most: 1 }),
             (Invalid, E::Zero { field: "x" }),

@@ -18,12 +18,15 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use trine::Llm;
 use trine_backend::profile::Recorder;
 use trine_engine::{FinishReason, Request, Sampling};
+use trine_grammar::Grammar;
 
 /// Tokens of a full context that are kept free for an answer, when the oldest messages are dropped: one of so many.
 const ROOM: usize = 4;
 
 pub struct ChatSetup {
     pub sampling: Sampling,
+    /// What all answers keep to.
+    pub grammar: Option<Grammar>,
     pub system: Option<String>,
     /// Variables of the chat template.
     pub template: trine::ChatOptions,
@@ -204,7 +207,9 @@ impl Chat {
         let seed = fixed.map_or_else(sampling::random_seed, |seed| seed.wrapping_add(self.retries));
         let sampling = Sampling { seed: Some(seed), ..self.options.sampling.clone() };
         self.recorder.start();
-        let stream = self.llm.submit(Request::new(ids, sampling))?.stop_when(self.stop.clone());
+        let filters = self.options.grammar.iter().map(Grammar::filter).collect();
+        let request = Request { filters, ..Request::new(ids, sampling) };
+        let stream = self.llm.submit(request)?.stop_when(self.stop.clone());
         let mut out = Printer::new();
         if self.options.stories && self.options.raw {
             out.print(&text)?;

@@ -1,6 +1,6 @@
 //! `/set`: the options of a chat.
 
-use crate::near;
+use crate::{near, table};
 use anyhow::{Result, anyhow};
 use trine_engine::{Param, Sampling, params};
 
@@ -9,7 +9,7 @@ pub const DROP_OLDEST: &str = "drop_oldest";
 
 /// Sampling options that mean something in a chat: nothing here shows log probabilities.
 fn options() -> impl Iterator<Item = &'static Param> {
-    params().filter(|param| param.name != "logprobs")
+    params().filter(|param| !["logprobs", "prompt_logprobs"].contains(&param.name))
 }
 
 /// The names of all options.
@@ -20,7 +20,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// All options with their values, a line each.
 pub fn list(sampling: &Sampling, drop_oldest: bool) -> String {
     let width = names().map(str::len).max().unwrap_or(0);
-    let line = |name: &str, value: &str| format!("{name:width$}  {value}");
+    let line = |name: &str, value: &str| format!("{name:width$}  {}", table::visible(value));
     let values = options().map(|param| line(param.name, param.show(sampling).as_deref().unwrap_or("none")));
     values.chain([line(DROP_OLDEST, &drop_oldest.to_string())]).collect::<Vec<_>>().join("\n")
 }
@@ -35,14 +35,12 @@ pub fn set(sampling: &mut Sampling, name: &str, value: &str, initial: &Sampling)
         return Err(anyhow!("/set: unknown option {name}{meant}"));
     };
     let mut changed = serde_json::to_value(&*sampling)?;
-    let list = changed[name].is_array() || changed[name].is_object();
     if value.is_empty() {
         changed[name] = serde_json::to_value(initial)?[name].take();
-    } else if list {
-        changed[name] = serde_json::to_value(Sampling::default())?[name].take();
     }
     let mut changed: Sampling = serde_json::from_value(changed)?;
     if !value.is_empty() {
+        param.clear(&mut changed);
         param.set(&mut changed, value)?;
     }
     *sampling = changed;
@@ -61,7 +59,9 @@ mod tests {
             let value = match (param.field)(&mut Sampling::default()) {
                 trine_engine::Field::Switch(_) => "true",
                 trine_engine::Field::Biases(_) => "5=-1",
+                trine_engine::Field::Float(_) if param.range.0 > 0.25 => "1.25",
                 trine_engine::Field::Float(_) => "0.25",
+                trine_engine::Field::Choice(..) => "2",
                 _ => "7",
             };
             set(&mut sampling, param.name, value, &initial).unwrap();

@@ -80,9 +80,12 @@ pub struct GenerateData {
 
 impl GenerateData {
     pub fn run(self) -> Result<Exit> {
-        if self.sampling.sampling()?.logprobs.is_some() {
-            let message = "expected no --logprobs, which the file does not store".to_owned();
-            return Err(UsageError { message, hint: "omit it" }.into());
+        let sampling = self.sampling.sampling()?;
+        for (flag, n) in [("--logprobs", sampling.logprobs), ("--prompt-logprobs", sampling.prompt_logprobs)] {
+            if n.is_some() {
+                let message = format!("expected no {flag}, which the file does not store");
+                return Err(UsageError { message, hint: "omit it" }.into());
+            }
         }
         let plain = self.out.extension().is_some_and(|extension| extension == "txt");
         if plain && self.resume {

@@ -1,5 +1,6 @@
 use crate::answer::TimedAnswer;
 use crate::chat::{Chat, ChatSetup};
+use crate::constraint::ConstraintArgs;
 use crate::exit::{Exit, UsageError};
 use crate::load::{self, LoadArgs};
 use crate::profile::Profiling;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use trine::{EMBEDDED, Error, Llm};
 use trine_backend::profile::{Part, Recorder};
 use trine_engine::{FinishReason, Request};
+use trine_grammar::Grammar;
 use trine_text::Message;
 
 /// Answer a prompt, or chat
@@ -38,7 +40,8 @@ use trine_text::Message;
     trine run model.gguf \"Why is the sky blue?\"  one answer\n  \
     trine run model.gguf \"Once upon\" --raw       continue a text\n  \
     echo \"Hello\" | trine run model.gguf          read the prompt from a pipe\n  \
-    trine run model.gguf \"Hello\" --json          output for programs")]
+    trine run model.gguf \"Hello\" --json          output for programs\n  \
+    trine run \"The cat is\" --choices big,small   one of these answers")]
 pub struct Run {
     /// Model: a GGUF or safetensors file, or its folder [default: built-in]
     #[arg(value_parser = OsStringValueParser::new().map(PathBuf::from))]
@@ -77,6 +80,8 @@ pub struct Run {
     load: LoadArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
+    #[command(flatten)]
+    constraint: ConstraintArgs,
 }
 
 /// Whether a single argument is a model, not a prompt.
@@ -124,9 +129,16 @@ impl Run {
                 return Err(UsageError { message, hint: "pass it as an argument or through a pipe" }.into());
             }
         }
-        if self.sampling.sampling()?.logprobs.is_some() && !self.json {
-            let message = "--logprobs needs --json".to_owned();
-            return Err(UsageError { message, hint: "add --json" }.into());
+        let sampling = self.sampling.sampling()?;
+        for (flag, n) in [("--logprobs", sampling.logprobs), ("--prompt-logprobs", sampling.prompt_logprobs)] {
+            if n.is_some() && !self.json {
+                let message = format!("{flag} needs --json");
+                return Err(UsageError { message, hint: "add --json" }.into());
+            }
+        }
+        if self.constraint.constraint()?.is_some() && self.sampling.sampling()?.ignore_eos {
+            let message = "--ignore-eos cannot be used with a constraint of the answer".to_owned();
+            return Err(UsageError { message, hint: "omit it: the answer ends where it is complete" }.into());
         }
         let model = self.model.take().map_or_else(|| load::unnamed(why, self.quiet), Ok)?;
         if let Some(prompt) = prompt.as_ref().filter(|_| self.template.show_prompt) {
@@ -211,11 +223,13 @@ impl Run {
             let system = if self.system.is_some() { ", without --system" } else { "" };
             note!("note: the model has no chat template: continuing the prompt as plain text{system}");
         }
+        let grammar = self.constraint.constraint()?.map(|constraint| llm.grammar(&constraint)).transpose()?;
         let mut sampling = self.sampling.recommended(llm.generation(), self.quiet)?;
         let pace = self.load.pace(self.quiet);
         let Some(prompt) = prompt else {
             let setup = ChatSetup {
                 sampling,
+                grammar,
                 system: self.system,
                 template: options,
                 raw,
@@ -235,7 +249,8 @@ impl Run {
         let text = if raw { prompt } else { llm.render_with(&self.messages(&prompt), &options)? };
         recorder.start();
         let ids = recorder.time("tokenize", Part::Tokenizer, || llm.tokens(&text));
-        let stream = llm.submit(Request::new(ids, sampling))?.stop_when(stop);
+        let filters = grammar.iter().map(Grammar::filter).collect();
+        let stream = llm.submit(Request { filters, ..Request::new(ids, sampling) })?.stop_when(stop);
         let answer = TimedAnswer::of(stream, pace, |piece| if self.json { Ok(()) } else { out.print(piece) })?;
         recorder.stop();
         if self.json {

@@ -59,6 +59,7 @@ enum Command {
     /// A generation that was full has room again.
     Resume(SeqId),
     Load(Reply<Load>),
+    ClearPrefixCache,
     Shutdown,
 }
 
@@ -77,7 +78,7 @@ impl Handle {
         let run = move || {
             // The last to be dropped.
             let _guard = guard;
-            match make() {
+            match make().and_then(|mut engine| engine.calibrate().map(|()| engine).map_err(E::from)) {
                 Ok(engine) => {
                     let status = Arc::new(Status::here());
                     let _ = ready.send_blocking(Ok((engine.tokenizer().clone(), status.clone())));
@@ -132,6 +133,11 @@ impl Handle {
     /// request has finished.
     pub fn cancel(&self, sequence: SeqId) {
         let _ = self.commands.try_send(Command::Cancel(sequence));
+    }
+
+    /// Forgets the keys and values of earlier requests, after the current step; does not wait for it. Requests that run keep theirs.
+    pub fn clear_prefix_cache(&self) {
+        let _ = self.commands.try_send(Command::ClearPrefixCache);
     }
 
     /// How busy the engine is. Waits until the current step ends.

@@ -103,6 +103,7 @@ impl Worker {
                     self.engine.pause(id, false);
                 }
             }
+            Command::ClearPrefixCache => self.engine.clear_prefix_cache(),
             Command::Load(reply) => reply.send(self.engine.load()),
             Command::Shutdown => return ControlFlow::Break(()),
         }
@@ -133,7 +134,7 @@ impl Worker {
         let mut touched = Vec::new();
         engine.step(&mut |event| {
             let Some(outlet) = outlets.get_mut(&event.sequence) else { return ControlFlow::Break(()) };
-            if outlet.updates.is_closed() && matches!(event.kind, EventKind::Token { .. }) {
+            if outlet.updates.is_closed() && !matches!(event.kind, EventKind::Finished { .. }) {
                 return ControlFlow::Break(());
             }
             outlet.held.push_back(event.kind.into());

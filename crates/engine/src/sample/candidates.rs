@@ -83,10 +83,15 @@ impl Candidates {
         &self.items
     }
 
-    /// The most likely one; of equals, that with the lowest id.
-    pub fn best(&self) -> Candidate {
+    /// The most likely one; of equals, that with the lowest id. `None` when none is left.
+    pub fn best(&self) -> Option<Candidate> {
         let least = if self.sorted > 0 { self.items.first() } else { self.items.iter().min_by(|a, b| order(a, b)) };
-        *least.expect("there is always a candidate")
+        least.copied()
+    }
+
+    /// The highest logit; negative infinity when none is left.
+    pub fn most(&self) -> f64 {
+        self.best().map_or(f64::NEG_INFINITY, |best| best.logit)
     }
 
     /// The candidate with this id, if it is left.
@@ -132,7 +137,7 @@ impl Candidates {
     /// Divides all logits by a positive number, after the best was made zero so that nothing overflows. Any other number makes them NaN.
     pub fn divide(&mut self, by: f64) {
         let by = if by > 0.0 { by } else { f64::NAN };
-        let (most, mut finite) = (self.best().logit, true);
+        let (most, mut finite) = (self.most(), true);
         for item in &mut self.items {
             item.logit = (item.logit - most) / by;
             finite &= item.logit.is_finite();
@@ -152,19 +157,21 @@ impl Candidates {
     /// Puts those in their places that are in `range` by a key, the lowest first, equals by id; those before are in theirs.
     pub fn sort_by_key(&mut self, range: Range<usize>, key: impl Fn(&Candidate) -> f64) {
         self.sorted = 0;
+        let range = range.start.min(self.items.len())..range.end.min(self.items.len());
         place(&mut self.items, range, |a, b| key(a).total_cmp(&key(b)).then(a.id.cmp(&b.id)));
     }
 
-    /// Keeps the first of an order, at least one, until the sum of their weights reaches `enough`. `sort` puts those in their places that are
-    /// in a range of that order; those before are in theirs.
+    /// Keeps the first of an order, at least one and `min_keep`, until the sum of their weights reaches `enough`. `sort` puts those in their
+    /// places that are in a range of that order; those before are in theirs.
     pub fn keep_until(
         &mut self,
         enough: f64,
+        min_keep: usize,
         weight: impl Fn(&Candidate) -> f64,
         sort: impl Fn(&mut Candidates, Range<usize>),
     ) {
         let (mut sum, mut kept, mut sorted) = (0.0, 0, 0);
-        while kept < self.items.len() && (kept == 0 || sum < enough) {
+        while kept < self.items.len() && (kept < min_keep.max(1) || sum < enough) {
             if kept == sorted {
                 sorted = (4 * sorted).max(FIRST).min(self.items.len());
                 sort(self, kept..sorted);
@@ -181,9 +188,31 @@ impl Candidates {
         self.sorted = self.sorted.min(self.items.len());
     }
 
-    /// Keeps the best and those with at least this logit.
-    pub fn keep_from(&mut self, logit: f64) {
-        let logit = logit.min(self.best().logit);
+    /// Drops the first `n`, at most all but one.
+    pub fn skip(&mut self, n: usize) {
+        let n = n.min(self.items.len().saturating_sub(1));
+        self.items.drain(..n);
+        self.sorted = self.sorted.saturating_sub(n);
+    }
+
+    /// The weights of the candidates, `exp(logit - most)`, and their sum.
+    pub fn softmax(&self) -> Softmax {
+        let most = self.most();
+        let total = self.items.iter().map(|item| libm::exp(item.logit - most)).sum();
+        Softmax { most, total, log_total: libm::log(total) }
+    }
+
+    /// Keeps the best, those with at least this logit, and the next until there are `min_keep`.
+    pub fn keep_from(&mut self, logit: f64, min_keep: usize) {
+        let mut logit = logit.min(self.most());
+        if min_keep > 1 && !self.items.is_empty() {
+            self.sort(min_keep);
+            let last = self.items[min_keep.min(self.items.len()) - 1];
+            if last.logit <= logit {
+                return self.truncate(min_keep);
+            }
+            logit = logit.min(last.logit);
+        }
         if self.sorted == self.items.len() {
             self.truncate(self.items.partition_point(|item| item.logit >= logit));
         } else {
@@ -194,7 +223,7 @@ impl Candidates {
 
     /// The candidate at the point `u` in `[0, 1)` of the cumulative distribution. The logits become weights: the end of the chain.
     pub(super) fn draw(&mut self, u: f64) -> u32 {
-        let most = self.best().logit;
+        let most = self.most();
         let mut total = 0.0;
         for item in &mut self.items {
             item.logit = libm::exp(item.logit - most);
@@ -207,6 +236,43 @@ impl Candidates {
         });
         // The last sum is the total.
         reached.or(self.items.last()).expect("there is always a candidate").id
+    }
+}
+
+/// The probabilities that logits mean.
+#[derive(Clone, Copy, Debug)]
+pub struct Softmax {
+    /// The highest logit.
+    most: f64,
+    total: f64,
+    log_total: f64,
+}
+
+impl Softmax {
+    /// The probability of a logit, times [`Softmax::total`].
+    pub fn weight(&self, logit: f64) -> f64 {
+        libm::exp(logit - self.most)
+    }
+
+    /// The sum of all weights.
+    pub fn total(&self) -> f64 {
+        self.total
+    }
+
+    /// The negative natural logarithm of the probability of a logit.
+    pub fn surprise(&self, logit: f64) -> f64 {
+        self.log_total - (logit - self.most)
+    }
+
+    /// The logit of which this is the surprise.
+    pub fn logit(&self, surprise: f64) -> f64 {
+        self.most + self.log_total - surprise
+    }
+
+    /// The expected surprise of the candidates, in nats.
+    pub fn entropy(&self, candidates: &Candidates) -> f64 {
+        let term = |item: &Candidate| self.weight(item.logit) / self.total * self.surprise(item.logit);
+        candidates.items.iter().map(term).sum()
     }
 }
 

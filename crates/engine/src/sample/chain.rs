@@ -1,12 +1,15 @@
 use super::random::uniform;
-use super::{Candidate, Candidates, FILTERS, Filter, History, argmax};
+use super::{Candidate, Candidates, FILTERS, Filter, History, argmax, thinking};
 use crate::Error;
 use crate::sampling::Sampling;
+use std::sync::Arc;
+use trine_text::Tokenizer;
 
 /// Samples the tokens of one request.
 ///
-/// The order is llama.cpp's default: bias and penalties, top-k, typical, top-p, min-p, temperature, then a draw. Equals go by id, sums
-/// run in a fixed order, and exponentials are computed in plain Rust: the same logits give the same token on every machine.
+/// The order is llama.cpp's default: bias, penalties, DRY, top-nσ, top-k, typical, top-p, min-p, XTC, temperature, then a draw; Mirostat takes
+/// the place of those from top-nσ to XTC. Equals go by id, sums run in a fixed order, and exponentials are computed in plain Rust: the same
+/// logits give the same token on every machine.
 pub struct Chain {
     filters: Vec<Box<dyn Filter>>,
     greedy: bool,
@@ -41,14 +44,29 @@ impl Chain {
     ///
     /// # Errors
     /// [`Error::Option`].
-    pub fn new(sampling: &Sampling, own: Vec<Box<dyn Filter>>, seed: u64) -> Result<Chain, Error> {
+    pub fn new(
+        sampling: &Sampling,
+        own: Vec<Box<dyn Filter>>,
+        tokenizer: &Arc<Tokenizer>,
+        seed: u64,
+    ) -> Result<Chain, Error> {
         sampling.check()?;
-        let greedy = sampling.temperature == 0.0;
-        let rows = FILTERS.iter().filter(|row| row.reorders || !greedy);
+        if let Some(budget) = sampling.thinking_budget.filter(|_| thinking::tags(tokenizer).is_none()) {
+            return Err(Error::Option {
+                field: "thinking_budget",
+                value: budget.to_string(),
+                expected: "a model whose chat template or tokens have tags of thinking, such as <think>; omit it"
+                    .to_owned(),
+            });
+        }
+        let seed = sampling.seed.unwrap_or(seed);
+        let sampling = Sampling { seed: Some(seed), ..sampling.clone() };
+        let (greedy, mirostat) = (sampling.temperature == 0.0, sampling.mirostat != 0);
+        let rows = FILTERS.iter().filter(|row| (row.reorders || !greedy) && !(row.truncates && mirostat));
         Ok(Chain {
-            filters: own.into_iter().chain(rows.filter_map(|row| (row.build)(sampling))).collect(),
+            filters: own.into_iter().chain(rows.filter_map(|row| (row.build)(&sampling, tokenizer))).collect(),
             greedy,
-            seed: sampling.seed.unwrap_or(seed),
+            seed,
             logprobs: sampling.logprobs,
             candidates: Candidates::default(),
             last: (0, None),
@@ -84,11 +102,25 @@ impl Chain {
                     return Err(Error::NoCandidates { position });
                 }
             }
-            if self.greedy { self.candidates.best().id } else { self.candidates.draw(uniform(self.seed, position)) }
+            if self.greedy {
+                self.candidates.best().expect("some are left").id
+            } else {
+                self.candidates.draw(uniform(self.seed, position))
+            }
         };
         let logprob = self.logprobs.map(|n| self.logprobs(logits, most, id, n));
         self.last = (id, logprob);
         Ok(self.sampled())
+    }
+
+    /// Log probability of a token of the prompt, and the `n` most likely tokens in its place.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`].
+    pub fn score(&mut self, logits: &[f32], id: u32, n: usize, position: usize) -> Result<Sampled<'_>, Error> {
+        let best = argmax(logits).map_err(|id| Error::NotFinite { id, position, value: logits[id as usize] })?;
+        let logprob = self.logprobs(logits, logits[best as usize], id, n);
+        Ok(Sampled { id, logprob: Some(logprob), top: &self.top })
     }
 
     /// What was sampled last.

@@ -22,7 +22,8 @@ pub(super) const ROW: FilterRow = FilterRow {
         field: |sampling| Field::Biases(&mut sampling.logit_bias),
     }],
     reorders: true,
-    build: |sampling| match &sampling.logit_bias {
+    truncates: false,
+    build: |sampling, _| match &sampling.logit_bias {
         biases if biases.is_empty() => None,
         biases => Some(Box::new(LogitBias(biases.clone()))),
     },

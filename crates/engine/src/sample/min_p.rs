@@ -3,17 +3,20 @@ use crate::Error;
 use crate::param::{Field, Param};
 
 /// Keeps tokens with at least this share of the most likely token's probability (arXiv:2407.01082).
-struct MinP(f64);
+struct MinP {
+    p: f64,
+    min_keep: usize,
+}
 
 impl Filter for MinP {
     fn apply(&mut self, candidates: &mut Candidates, _: History) -> Result<(), Error> {
-        candidates.keep_from(candidates.best().logit + libm::log(self.0));
+        candidates.keep_from(candidates.most() + libm::log(self.p), self.min_keep);
         Ok(())
     }
 
     fn floor(&self, _: &[f32], most: f32) -> Option<f32> {
         // One less than the nearest is not above.
-        Some(((f64::from(most) + libm::log(self.0)) as f32).next_down())
+        (self.min_keep < 2).then(|| ((f64::from(most) + libm::log(self.p)) as f32).next_down())
     }
 }
 
@@ -26,8 +29,9 @@ pub(super) const ROW: FilterRow = FilterRow {
         field: |sampling| Field::Float(&mut sampling.min_p),
     }],
     reorders: false,
-    build: |sampling| match sampling.min_p {
+    truncates: true,
+    build: |sampling, _| match sampling.min_p {
         0.0 => None,
-        p => Some(Box::new(MinP(p))),
+        p => Some(Box::new(MinP { p, min_keep: sampling.min_keep })),
     },
 };

@@ -1,18 +1,25 @@
 //! Logits to a token: a chain of filters, each in a file of its own, then a draw.
 
+mod bad_words;
 mod candidates;
 mod chain;
+mod dry;
 mod logit_bias;
 mod min_p;
+mod min_tokens;
+mod mirostat;
 mod occurrence;
 mod random;
 mod repetition;
 mod temperature;
+mod thinking;
 mod top_k;
+mod top_n_sigma;
 mod top_p;
 mod typical;
+mod xtc;
 
-pub use candidates::{Candidate, Candidates};
+pub use candidates::{Candidate, Candidates, Softmax};
 pub use chain::{Chain, Logprob, Sampled};
 pub(crate) use random::mix;
 pub use trine_model::runner::argmax;
@@ -20,6 +27,8 @@ pub use trine_model::runner::argmax;
 use crate::Error;
 use crate::param::Param;
 use crate::sampling::Sampling;
+use std::sync::Arc;
+use trine_text::Tokenizer;
 
 /// The tokens before the one that is sampled.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +76,9 @@ pub trait Filter: Send {
     }
 }
 
+/// Makes a filter of a request's options.
+pub type BuildFilter = fn(&Sampling, &Arc<Tokenizer>) -> Option<Box<dyn Filter>>;
+
 /// A filter as the rest of the world sees it.
 #[derive(Debug)]
 pub struct FilterRow {
@@ -74,18 +86,27 @@ pub struct FilterRow {
     pub params: &'static [Param],
     /// Whether it may change which token is the most likely one; at temperature 0 only those filters run.
     pub reorders: bool,
-    /// The filter, unless the options say that it does nothing.
-    pub build: fn(&Sampling) -> Option<Box<dyn Filter>>,
+    /// Whether it drops unlikely tokens, or likely ones, in place of which [`Sampling::mirostat`] works.
+    pub truncates: bool,
+    /// The filter, unless the options say that it does nothing. They have a seed.
+    pub build: BuildFilter,
 }
 
-/// Every filter, in the order in which they run: llama.cpp's default.
+/// Every filter, in the order in which they run: what an answer must or may not have, then llama.cpp's default.
 pub static FILTERS: &[FilterRow] = &[
+    thinking::ROW,
+    min_tokens::ROW,
+    bad_words::ROW,
     logit_bias::ROW,
     repetition::ROW,
     occurrence::ROW,
+    dry::ROW,
+    top_n_sigma::ROW,
     top_k::ROW,
     typical::ROW,
     top_p::ROW,
     min_p::ROW,
+    xtc::ROW,
     temperature::ROW,
+    mirostat::ROW,
 ];

@@ -33,7 +33,8 @@ pub(super) const ROW: FilterRow = FilterRow {
         },
     ],
     reorders: true,
-    build: |sampling| match (sampling.frequency_penalty, sampling.presence_penalty) {
+    truncates: false,
+    build: |sampling, _| match (sampling.frequency_penalty, sampling.presence_penalty) {
         (0.0, 0.0) => None,
         (frequency, presence) => Some(Box::new(Occurrence { frequency, presence })),
     },

@@ -34,7 +34,8 @@ pub(super) const ROW: FilterRow = FilterRow {
         },
     ],
     reorders: true,
-    build: |sampling| match (sampling.repetition_penalty, sampling.repeat_last_n) {
+    truncates: false,
+    build: |sampling, _| match (sampling.repetition_penalty, sampling.repeat_last_n) {
         (1.0, _) | (_, 0) => None,
         (penalty, window) => Some(Box::new(Repetition { penalty, window })),
     },

@@ -40,7 +40,8 @@ pub(super) const ROW: FilterRow = FilterRow {
         field: |sampling| Field::Count(&mut sampling.top_k),
     }],
     reorders: false,
-    build: |sampling| match sampling.top_k {
+    truncates: true,
+    build: |sampling, _| match sampling.top_k {
         0 => None,
         k => Some(Box::new(TopK(k))),
     },

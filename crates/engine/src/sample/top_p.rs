@@ -3,14 +3,17 @@ use crate::Error;
 use crate::param::{Field, Param};
 
 /// Keeps the fewest most likely tokens that together have probability `p`: nucleus sampling (arXiv:1904.09751).
-struct TopP(f64);
+struct TopP {
+    p: f64,
+    min_keep: usize,
+}
 
 impl Filter for TopP {
     fn apply(&mut self, candidates: &mut Candidates, _: History) -> Result<(), Error> {
-        let most = candidates.best().logit;
-        let weight = |item: &Candidate| libm::exp(item.logit - most);
-        let total: f64 = candidates.items().iter().map(weight).sum();
-        candidates.keep_until(self.0 * total, weight, |candidates, range| candidates.sort(range.end));
+        let softmax = candidates.softmax();
+        let weight = |item: &Candidate| softmax.weight(item.logit);
+        let enough = self.p * softmax.total();
+        candidates.keep_until(enough, self.min_keep, weight, |candidates, range| candidates.sort(range.end));
         Ok(())
     }
 }
@@ -24,8 +27,9 @@ pub(super) const ROW: FilterRow = FilterRow {
         field: |sampling| Field::Float(&mut sampling.top_p),
     }],
     reorders: false,
-    build: |sampling| match sampling.top_p {
+    truncates: true,
+    build: |sampling, _| match sampling.top_p {
         1.0 => None,
-        p => Some(Box::new(TopP(p))),
+        p => Some(Box::new(TopP { p, min_keep: sampling.min_keep })),
     },
 };

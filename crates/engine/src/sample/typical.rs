@@ -4,18 +4,19 @@ use crate::param::{Field, Param};
 
 /// Keeps the tokens whose surprise is nearest to the expected one, the entropy, and that together have probability `p`: locally typical
 /// sampling (arXiv:2202.00666).
-struct Typical(f64);
+struct Typical {
+    p: f64,
+    min_keep: usize,
+}
 
 impl Filter for Typical {
     fn apply(&mut self, candidates: &mut Candidates, _: History) -> Result<(), Error> {
-        let most = candidates.best().logit;
-        let weight = |item: &Candidate| libm::exp(item.logit - most);
-        let total: f64 = candidates.items().iter().map(weight).sum();
-        let log_total = libm::log(total);
-        let surprise = |item: &Candidate| log_total - (item.logit - most);
-        let entropy: f64 = candidates.items().iter().map(|item| weight(item) / total * surprise(item)).sum();
-        let distance = |item: &Candidate| (surprise(item) - entropy).abs();
-        candidates.keep_until(self.0 * total, weight, |candidates, range| candidates.sort_by_key(range, distance));
+        let softmax = candidates.softmax();
+        let weight = |item: &Candidate| softmax.weight(item.logit);
+        let (enough, entropy) = (self.p * softmax.total(), softmax.entropy(candidates));
+        let distance = |item: &Candidate| (softmax.surprise(item.logit) - entropy).abs();
+        let sort = |candidates: &mut Candidates, range| candidates.sort_by_key(range, distance);
+        candidates.keep_until(enough, self.min_keep, weight, sort);
         Ok(())
     }
 }
@@ -29,8 +30,9 @@ pub(super) const ROW: FilterRow = FilterRow {
         field: |sampling| Field::Float(&mut sampling.typical_p),
     }],
     reorders: false,
-    build: |sampling| match sampling.typical_p {
+    truncates: true,
+    build: |sampling, _| match sampling.typical_p {
         1.0 => None,
-        p => Some(Box::new(Typical(p))),
+        p => Some(Box::new(Typical { p, min_keep: sampling.min_keep })),
     },
 };

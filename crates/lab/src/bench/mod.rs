@@ -6,6 +6,7 @@
 mod baseline;
 mod cost;
 mod kl;
+mod load;
 mod noise;
 mod peer;
 mod report;
@@ -15,6 +16,7 @@ mod stats;
 pub use baseline::{Comparison, THRESHOLD, Verdict, compare, expect, read};
 pub use cost::{Cost, Work};
 pub use kl::{Kl, TEXT, kl};
+pub use load::{LoadReport, Workload, load};
 pub use noise::{Noise, Snapshot};
 pub use peer::{Peer, PeerKind, PeerOptions};
 pub use report::{Against, BenchReport, Description, Limits, Machine, Outcome, Versus};
@@ -82,6 +84,9 @@ pub enum Error {
     /// The model, or its device.
     #[error(transparent)]
     Model(#[from] trine_model::Error),
+    /// The engine refused a request.
+    #[error(transparent)]
+    Engine(#[from] trine_engine::Error),
     /// A test that the model cannot do.
     #[error("{test}: the model's context has {context} tokens")]
     Context { test: Test, context: usize },

@@ -112,16 +112,23 @@ pub struct Trine<'a> {
     pub(super) sequences: Sequences,
     /// Tokens of a prompt that run together.
     chunk: usize,
+    /// Asked before each batch.
+    flow: &'a dyn Fn() -> ControlFlow<()>,
     pub(super) output: Output,
 }
 
 impl<'a> Trine<'a> {
     /// Makes room for these tests in a cache as an engine with `options` has it, and gives the sequences the tokens that they are to have
-    /// already.
+    /// already. `flow` is asked before each batch, and may break off.
     ///
     /// # Errors
-    /// When a test is longer than the model's context, or the device has no room.
-    pub fn new(runner: &'a mut dyn Runner, tests: &[Test], options: &EngineOptions) -> Result<Trine<'a>, Error> {
+    /// When a test is longer than the model's context, the device has no room, or `flow` breaks off.
+    pub fn new(
+        runner: &'a mut dyn Runner,
+        tests: &[Test],
+        options: &EngineOptions,
+        flow: &'a dyn Fn() -> ControlFlow<()>,
+    ) -> Result<Trine<'a>, Error> {
         let context = runner.spec().context_length;
         if let Some(&test) = tests.iter().find(|test| test.depth + test.tokens > context) {
             return Err(Error::Context { test, context });
@@ -133,7 +140,7 @@ impl<'a> Trine<'a> {
             sequences.add(tokens);
         });
         let chunk = options.prefill_chunk.max(1);
-        let mut trine = Trine { runner, sequences, chunk, output: Output::default() };
+        let mut trine = Trine { runner, sequences, chunk, flow, output: Output::default() };
         let depth = most(|test| test.depth);
         match (0..count).try_for_each(|sequence| trine.prefill(sequence, 0, depth)) {
             Ok(()) => Ok(trine),
@@ -155,6 +162,9 @@ impl<'a> Trine<'a> {
 
     /// Runs what is queued.
     pub(super) fn forward(&mut self) -> Result<(), Error> {
+        if (self.flow)().is_break() {
+            return Err(Error::Cancelled);
+        }
         Ok(self.sequences.run(self.runner, Want::Logits, &mut self.output)?)
     }
 

@@ -121,6 +121,7 @@ pub fn generate(
                 return ControlFlow::Continue(());
             };
             match event.kind {
+                EventKind::Prompt { .. } => {}
                 EventKind::Token { text: more, .. } => {
                     text.text.push_str(more);
                     text.tokens += 1;
@@ -131,7 +132,10 @@ pub fn generate(
                     match reason {
                         FinishReason::MaxTokens | FinishReason::ContextFull => text.finish = End::Length,
                         FinishReason::Failed(error) => failure = Some(error),
-                        FinishReason::EndToken | FinishReason::StopString | FinishReason::Cancelled => {}
+                        FinishReason::EndToken
+                        | FinishReason::StopToken
+                        | FinishReason::StopString
+                        | FinishReason::Cancelled => {}
                     }
                 }
             }

@@ -22,10 +22,6 @@ pub(crate) fn check_sampling(metadata: &Metadata) -> Vec<String> {
     GGUF_SAMPLING.check(&keys.map(|key| (key.to_owned(), json(key))).collect())
 }
 
-fn zero(value: &Value) -> bool {
-    value.as_f64() == Some(0.0)
-}
-
 pub static GGUF_SAMPLING: FileKeys = FileKeys {
     file: "GGUF",
     read: &[
@@ -35,15 +31,16 @@ pub static GGUF_SAMPLING: FileKeys = FileKeys {
         "general.sampling.min_p",
         "general.sampling.penalty_repeat",
         "general.sampling.penalty_last_n",
+        "general.sampling.xtc_probability",
+        "general.sampling.xtc_threshold",
+        "general.sampling.mirostat_tau",
+        "general.sampling.mirostat_eta",
     ],
-    ignored: &[IgnoredKeys {
-        keys: &["general.sampling.xtc_threshold", "general.sampling.mirostat_tau", "general.sampling.mirostat_eta"],
-        reason: "llama.cpp reads them where `xtc_probability` or `mirostat` turn these samplers on (`common_sampler_init`)",
-    }],
+    ignored: &[],
     neutral: &[
         ("general.sampling.sequence", |value| value == ""),
-        ("general.sampling.xtc_probability", zero),
-        ("general.sampling.mirostat", zero),
+        // The version 2 is read.
+        ("general.sampling.mirostat", |value| value == 0 || value == 2),
     ],
 };
 
@@ -59,6 +56,9 @@ pub static GENERATION_CONFIG: FileKeys = FileKeys {
         "typical_p",
         "repetition_penalty",
         "max_new_tokens",
+        "min_new_tokens",
+        "bad_words_ids",
+        "suppress_tokens",
         "stop_strings",
     ],
     ignored: &[
@@ -132,8 +132,6 @@ pub static GENERATION_CONFIG: FileKeys = FileKeys {
         ("penalty_alpha", |value| value.as_f64() == Some(0.0)),
         ("constraints", empty),
         ("force_words_ids", empty),
-        ("bad_words_ids", empty),
-        ("suppress_tokens", empty),
         ("begin_suppress_tokens", empty),
         ("sequence_bias", empty),
         ("forced_eos_token_id", |_| false),
@@ -141,7 +139,6 @@ pub static GENERATION_CONFIG: FileKeys = FileKeys {
         ("no_repeat_ngram_size", |value| value == 0),
         ("exponential_decay_length_penalty", |_| false),
         ("min_length", |value| value == 0),
-        ("min_new_tokens", |value| value == 0),
         ("max_time", |_| false),
         ("top_h", |_| false),
         ("epsilon_cutoff", |value| value.as_f64() == Some(0.0)),

@@ -16,8 +16,11 @@ pub enum Want<'a> {
 }
 
 impl Want<'_> {
-    /// Checks that edits fit the output rows and the vocabulary.
-    pub(super) fn check(&self, outputs: usize, vocab_size: usize) -> Result<(), Error> {
+    /// Checks that edits fit the output rows and the vocabulary, as a runner does before a pass.
+    ///
+    /// # Errors
+    /// [`Error::BadEdit`].
+    pub fn check(&self, outputs: usize, vocab_size: usize) -> Result<(), Error> {
         let Want::Top { edits, .. } = *self else { return Ok(()) };
         let wrong = |expected: String, found: String| Err(Error::BadEdit { expected, found });
         if !edits.is_empty() && edits.len() != outputs {
@@ -74,16 +77,23 @@ impl Output {
         &self.top[start..self.ends[row]]
     }
 
-    /// Forgets the last pass.
-    pub(super) fn clear(&mut self) {
+    /// Forgets the last pass, as a runner does before the next.
+    pub fn clear(&mut self) {
         self.values.clear();
         self.log_sum_exp.clear();
         self.top.clear();
         self.ends.clear();
     }
 
-    /// Takes the highest logits of `values`, and leaves no values. An error names the first token whose logit is not finite.
-    pub(super) fn take_top(&mut self, vocab_size: usize, k: usize, edits: &[Edit]) -> Result<(), Logit> {
+    /// What a runner does for [`Want::Top`] when `values` has all logits, `[outputs, vocab_size]`: takes the highest of each row, after the
+    /// edits, and leaves no values.
+    ///
+    /// # Errors
+    /// The first token whose logit is not finite.
+    ///
+    /// # Panics
+    /// When [`Want::check`] has refused the edits.
+    pub fn take_top(&mut self, vocab_size: usize, k: usize, edits: &[Edit]) -> Result<(), Logit> {
         let Output { values, log_sum_exp, top, ends } = self;
         for (i, row) in values.chunks_exact_mut(vocab_size).enumerate() {
             argmax(row).map_err(|id| Logit { id, logit: row[id as usize] })?;

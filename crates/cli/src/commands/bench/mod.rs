@@ -1,13 +1,15 @@
+mod load;
 mod print;
 
 use crate::exit::{Exit, UsageError};
 use crate::load::MachineArgs;
 use crate::output::OutputFile;
 use crate::profile::Profiling;
-use crate::{interrupt, load, measure, progress};
+use crate::{interrupt, measure, progress};
 use anyhow::{Context, Result};
 use clap::{Args, value_parser};
 use indicatif::ProgressBar;
+use load::ItlTarget;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -20,7 +22,7 @@ use trine_engine::EngineOptions;
 use trine_kernels::limits::{Meter, Pages, Peaks, peaks};
 use trine_lab::bench::{
     self, Against, BenchReport, Cost, Description, Kind, Limits, Outcome, Peer, PeerKind, PeerOptions, Subject, Test,
-    Verdict, Versus,
+    Verdict, Versus, Workload,
 };
 use trine_lab::crossval::{PYTHON, Source};
 use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
@@ -47,6 +49,7 @@ use trine_tensor::{File, OpenOptions, memory};
     trine bench --shape 2b4t --format i2_s --batch 1,4,16\n  \
     trine bench model.gguf --save-baseline before.json\n  \
     trine bench model.gguf --baseline before.json\n  \
+    trine bench model.gguf --load clients=8,prompt=16-64,output=32,requests=32\n  \
     trine bench model.gguf --against xllamacpp --python .venv/bin/python\n  \
     trine bench --shape 7b --format q4_0 --write-model 7b.gguf")]
 pub struct Bench {
@@ -97,6 +100,18 @@ pub struct Bench {
     /// Write a trace for Perfetto or chrome://tracing to a file, and print a summary
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     profile: Option<PathBuf>,
+    /// Answer many requests at once: clients=8,prompt=16-64,output=32,requests=32
+    ///
+    /// Each client sends a request of random tokens when its last is answered. rate=N sends N per second instead, at random times,
+    /// prefix=N lets all prompts begin with the same N tokens, and seed=N draws others. The times are those of `vllm bench serve`.
+    #[arg(long, value_name = "NAME=N,...", conflicts_with_all = LOAD_ALONE)]
+    load: Option<Workload>,
+    /// Number of sequences that --load runs at once [default: clients]
+    #[arg(long, value_name = "N", requires = "load", value_parser = value_parser!(u32).range(1..=1024), hide_short_help = true)]
+    parallel: Option<u32>,
+    /// Milliseconds that a step may take while a sequence of --load generates, or off
+    #[arg(long, value_name = "MS", requires = "load", default_value = "100", hide_short_help = true)]
+    itl_target: ItlTarget,
     /// Print one line of JSON; unknown values are null
     #[arg(long)]
     json: bool,
@@ -122,6 +137,22 @@ pub struct Bench {
     machine: MachineArgs,
 }
 
+/// What --load does not measure.
+const LOAD_ALONE: [&str; 12] = [
+    "prefill",
+    "decode",
+    "batch",
+    "depth",
+    "repetitions",
+    "warmup",
+    "kl",
+    "profile",
+    "save_baseline",
+    "baseline",
+    "record",
+    "against",
+];
+
 /// As `trine crossval` reads its reference: a Python, or any program of llama.cpp for the one beside it.
 fn peer(text: &str) -> Result<PeerKind, String> {
     match (text.split_once('='), Source::of(text)) {
@@ -142,27 +173,15 @@ impl Bench {
         if let (Some((shape, mixture)), Some(path)) = (synthetic, &self.write_model) {
             return write(path, shape, mixture, &stop);
         }
+        if let Some(workload) = &self.load {
+            return self.run_load(workload, &self.path(synthetic, &stop)?, synthetic, &stop);
+        }
         let tests = self.tests()?;
         let then = self.baseline.as_deref().map(bench::read).transpose()?;
         if let (Some(then), Some(path)) = (&then, &self.baseline) {
             bench::expect(then, &tests, path)?;
         }
-        let path = match synthetic {
-            None => self.model.clone().map_or_else(|| load::unnamed("", false), Ok)?,
-            Some((shape, mixture)) => {
-                let path = cached(shape, mixture);
-                if !path.exists() && write_new(&path, shape, mixture, &stop)? == Exit::Interrupted {
-                    return Ok(Exit::Interrupted);
-                }
-                path
-            }
-        };
-        let is_word = path.extension().is_none() && path.components().count() == 1 && path != Path::new(EMBEDDED);
-        if is_word && !path.exists() {
-            let message = format!("expected a model file or its folder, found the word `{}`", path.display());
-            let hint = "--shape NAME measures a synthetic model; without either, the built-in model is measured";
-            return Err(UsageError { message, hint }.into());
-        }
+        let path = self.path(synthetic, &stop)?;
         if self.against.is_some() && path == Path::new(EMBEDDED) {
             let message = format!("--against: expected a model file, found {EMBEDDED}");
             let hint = "`trine quantize embedded:stories FILE --format tq2_0` writes one";
@@ -208,6 +227,27 @@ impl Bench {
             verdicts if verdicts.iter().any(|verdict| verdict.is_open()) => Exit::CannotTell,
             _ => Exit::Done,
         })
+    }
+
+    /// The model's file. That of a synthetic model is written if it is not there.
+    fn path(&self, synthetic: Option<(&'static Shape, Mixture)>, stop: &AtomicBool) -> Result<PathBuf> {
+        let path = match synthetic {
+            None => self.model.clone().map_or_else(|| crate::load::unnamed("", false), Ok)?,
+            Some((shape, mixture)) => {
+                let path = cached(shape, mixture);
+                if !path.exists() && write_new(&path, shape, mixture, stop)? == Exit::Interrupted {
+                    return Err(bench::Error::Cancelled.into());
+                }
+                path
+            }
+        };
+        let is_word = path.extension().is_none() && path.components().count() == 1 && path != Path::new(EMBEDDED);
+        if is_word && !path.exists() {
+            let message = format!("expected a model file or its folder, found the word `{}`", path.display());
+            let hint = "--shape NAME measures a synthetic model; without either, the built-in model is measured";
+            return Err(UsageError { message, hint }.into());
+        }
+        Ok(path)
     }
 
     fn synthetic(&self) -> Result<Option<(&'static Shape, Mixture)>> {
@@ -270,7 +310,7 @@ impl Bench {
         let story = decoder.tokens(bench::TEXT);
         let (mut runner, _) = decoder.into_parts();
         let engine = EngineOptions { cache_type: self.machine.cache_type, ..EngineOptions::default() };
-        let mut trine = bench::Trine::new(&mut *runner, &[], &engine)?;
+        let mut trine = bench::Trine::new(&mut *runner, &[], &engine, &flow)?;
         trine.first_token()?;
         trine.release();
         let first_token_seconds = start.elapsed().as_secs_f64();
@@ -284,13 +324,10 @@ impl Bench {
             kind => kind,
         });
         let mut peer = kind.map(|kind| Peer::start(kind, path, options, tests)).transpose()?;
-        let mut trine = bench::Trine::new(&mut *runner, tests, &engine)?;
+        let mut trine = bench::Trine::new(&mut *runner, tests, &engine, &flow)?;
         let bar = bar("warming up", tests.len() * self.warmup as usize);
         for _ in 0..self.warmup {
             for &test in tests {
-                if flow().is_break() {
-                    return Err(bench::Error::Cancelled.into());
-                }
                 trine.seconds(test)?;
                 bar.inc(1);
             }

@@ -1,0 +1,60 @@
+//! What an answer must look like.
+
+use crate::sampling::HEADING;
+use clap::Args;
+use std::path::Path;
+use trine_grammar::{Constraint, Limits};
+
+#[derive(Args)]
+#[group(multiple = false)]
+pub struct ConstraintArgs {
+    /// Answer with JSON that a JSON Schema describes
+    ///
+    /// Drafts 4 to 2020-12; what is not supported is an error. Properties come in the order of the schema.
+    #[arg(long, value_name = "FILE", help_heading = HEADING, value_parser = json_schema)]
+    json_schema: Option<Constraint>,
+    /// Answer with a text that a regular expression matches as a whole
+    #[arg(long, value_name = "REGEX", help_heading = HEADING, hide_short_help = true, allow_hyphen_values = true)]
+    regex: Option<String>,
+    /// Answer with a text of a grammar, in GBNF or Lark
+    ///
+    /// The rules of GBNF are written with `::=`, and the answer is `root`. Those of Lark are written with `:`, and the answer is `start`.
+    #[arg(long, value_name = "FILE", help_heading = HEADING, hide_short_help = true, value_parser = grammar)]
+    grammar: Option<Constraint>,
+    /// Answer with one of these texts
+    #[arg(
+        long,
+        value_name = "TEXT,...",
+        help_heading = HEADING,
+        hide_short_help = true,
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
+    choices: Vec<String>,
+}
+
+impl ConstraintArgs {
+    /// What was passed, checked as far as that needs no model.
+    pub fn constraint(&self) -> Result<Option<Constraint>, trine_grammar::Error> {
+        let file = self.json_schema.clone().or_else(|| self.grammar.clone());
+        let text = file.or_else(|| self.regex.clone().map(Constraint::Regex));
+        let choices = || (!self.choices.is_empty()).then(|| Constraint::Choices(self.choices.clone()));
+        let constraint = text.or_else(choices);
+        constraint.as_ref().map_or(Ok(()), Constraint::check)?;
+        Ok(constraint)
+    }
+}
+
+fn read(path: &str) -> Result<String, String> {
+    let bytes = trine_tensor::read_small(Path::new(path), Limits::default().bytes as u64);
+    let text = String::from_utf8(bytes.map_err(|error| error.to_string())?);
+    text.map_err(|_| format!("{path}: expected UTF-8, found other bytes"))
+}
+
+fn json_schema(path: &str) -> Result<Constraint, String> {
+    read(path).map(Constraint::JsonSchema)
+}
+
+fn grammar(path: &str) -> Result<Constraint, String> {
+    read(path).map(Constraint::grammar)
+}

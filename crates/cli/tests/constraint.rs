@@ -1,0 +1,77 @@
+//! Answers of a given form.
+
+mod common;
+
+use common::{run, trine, trine_with};
+use serde_json::Value;
+
+const SCHEMA: &str = r#"{"type": "object", "properties": {"name": {"type": "string", "maxLength": 8}}, "required": ["name"],
+    "additionalProperties": false}"#;
+
+#[test]
+fn an_answer_has_the_form_that_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (schema, lark) =
+        (file("schema.json", SCHEMA), file("list.lark", "start: item item\nitem: \"- \" /[a-z]{1,5}/ \"\\n\"\n"));
+    let answer = |flag: &str, value: &str| {
+        let ran = trine_with(&[
+            "run",
+            "embedded:stories",
+            "Once",
+            "--json",
+            "--seed",
+            "3",
+            "--max-tokens",
+            "200",
+            flag,
+            value,
+        ]);
+        assert_eq!(ran.code, 0, "{flag}: {}", ran.err);
+        assert_eq!(ran.json()["finish_reason"], "stop", "{flag}: {}", ran.out);
+        ran.json()["text"].as_str().unwrap().to_owned()
+    };
+    assert!(["big", "small"].contains(&answer("--choices", "big,small").as_str()));
+    assert!(answer("--regex", "[a-c]{3}-[0-9]").len() == 5);
+    let value: Value = serde_json::from_str(&answer("--json-schema", &schema)).unwrap();
+    assert!(value["name"].is_string(), "{value}");
+    let list = answer("--grammar", &lark);
+    assert!(list.lines().count() == 2 && list.lines().all(|line| line.starts_with("- ")), "{list}");
+    // Cut off, which is said.
+    let ran = trine_with(&["run", "embedded:stories", "Once", "--json", "--json-schema", &schema, "--max-tokens", "2"]);
+    assert_eq!((ran.code, &ran.json()["finish_reason"]), (0, &"length".into()));
+    // Each answer of a chat.
+    let ran = run(trine().args(["run", "embedded:stories", "--choices", "yes,no", "-q"]), "Is it?\n");
+    assert!(["yes", "no"].contains(&ran.out.trim()), "{}", ran.out);
+}
+
+#[test]
+fn what_is_wrong_is_named_before_a_model_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let unique = file("unique.json", br#"{"properties": {"a": {"uniqueItems": true}}}"#);
+    let (bytes, cut) = (file("bytes.json", b"\xff"), file("cut.json", b"{"));
+    let missing = folder.path().join("missing.json").display().to_string();
+    for (args, expected) in [
+        (&["--json-schema", &unique][..], "#/properties/a/uniqueItems: not supported"),
+        (&["--json-schema", &missing], "missing.json"),
+        (&["--json-schema", &bytes], "expected UTF-8"),
+        (&["--json-schema", &cut], "invalid JSON Schema: EOF"),
+        (&["--regex", "("], "invalid regular expression: unclosed group"),
+        (&["--choices", "a,,b"], "invalid list of choices"),
+        (&["--regex", "a", "--choices", "a"], "cannot be used with"),
+        (&["--json-schema", &unique, "--regex", "a"], "cannot be used with"),
+        (&["--regex", "a", "--ignore-eos"], "--ignore-eos cannot be used"),
+    ] {
+        let ran = trine_with(&[&["run", "no-such-model.gguf", "Once"], args].concat());
+        assert!(ran.code == 2 && ran.err.contains(expected), "{args:?}: {} {}", ran.code, ran.err);
+    }
+}

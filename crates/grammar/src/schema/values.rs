@@ -1,0 +1,173 @@
+//! The values of keywords, checked.
+
+use super::document::{At, Draft};
+use super::lower::is_true;
+use super::refused;
+use crate::Error;
+use crate::regex::search_pattern;
+use serde_json::{Value, json};
+
+/// The types of JSON; `integer` is a number.
+pub const TYPES: [&str; 6] = ["null", "boolean", "number", "string", "array", "object"];
+
+/// The type of a value.
+pub fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// `type`: one, or a list of them.
+pub fn types(at: &At) -> Result<Value, Error> {
+    let known = |value: &Value| value.as_str().is_some_and(|name| name == "integer" || TYPES.contains(&name));
+    let valid = at.value.as_array().map_or_else(|| known(at.value), |list| !list.is_empty() && list.iter().all(known));
+    if valid { Ok(at.value.clone()) } else { Err(at.expected(&format!("integer, or one of {}", TYPES.join(", ")))) }
+}
+
+/// A value of `const` or `enum`. Numbers are float64, and integers written as such.
+pub fn constant(at: &At) -> Result<Value, Error> {
+    fn plain(value: &Value) -> Option<Value> {
+        Some(match value {
+            Value::Number(number) => {
+                let float = number.as_f64()?;
+                let exact = number.as_i64().is_none_or(|n| n as f64 as i128 == i128::from(n));
+                match float.fract() == 0.0 && float.abs() < 9e15 {
+                    _ if !exact || !float.is_finite() => return None,
+                    true => json!(float as i64),
+                    false => value.clone(),
+                }
+            }
+            Value::Array(list) => list.iter().map(plain).collect::<Option<Value>>()?,
+            Value::Object(map) => Value::Object(
+                map.iter().map(|(name, value)| Some((name.clone(), plain(value)?))).collect::<Option<_>>()?,
+            ),
+            value => value.clone(),
+        })
+    }
+    plain(at.value).ok_or_else(|| at.expected("numbers that are exact as float64"))
+}
+
+/// A bound of numbers, by its name in the newest draft. Draft 4 has switches for exclusive ones.
+pub fn bound(schema: &At, name: &'static str, at: &At) -> Result<Option<(&'static str, Value)>, Error> {
+    let exclusive = |name: &str| schema.value.get(name) == Some(&Value::Bool(true));
+    if schema.draft == Draft::D4 && name.starts_with("exclusive") {
+        return at.value.is_boolean().then_some(None).ok_or_else(|| at.expected("true or false"));
+    }
+    if !at.value.is_number() {
+        return Err(at.expected("a number"));
+    }
+    let name = match name {
+        "minimum" if schema.draft == Draft::D4 && exclusive("exclusiveMinimum") => "exclusiveMinimum",
+        "maximum" if schema.draft == Draft::D4 && exclusive("exclusiveMaximum") => "exclusiveMaximum",
+        name => name,
+    };
+    Ok(Some((name, at.value.clone())))
+}
+
+pub fn multiple_of(at: &At) -> Result<Value, Error> {
+    at.value.as_f64().filter(|&factor| factor > 0.0).ok_or_else(|| at.expected("a positive number"))?;
+    Ok(at.value.clone())
+}
+
+/// A length or count. Those beyond this are beyond any context.
+pub fn size(at: &At) -> Result<u64, Error> {
+    const MOST: f64 = 1e9;
+    let float = at.value.as_f64().filter(|size| size.fract() == 0.0 && (0.0..=MOST).contains(size));
+    float.map(|size| size as u64).ok_or_else(|| at.expected("a count of at most 1e9"))
+}
+
+/// `required`, or a list of `dependentRequired`.
+pub fn required(at: &At) -> Result<Value, Error> {
+    let valid = at.value.as_array().is_some_and(|list| list.iter().all(Value::is_string));
+    if valid { Ok(at.value.clone()) } else { Err(at.expected("an array of strings")) }
+}
+
+pub fn check_pattern(at: &At) -> Result<String, Error> {
+    let text = at.value.as_str().ok_or_else(|| at.expected("a string"))?;
+    search_pattern(text).map_err(|problem| refused(&at.path, problem))?;
+    Ok(text.to_owned())
+}
+
+/// `format`: those for which the compiler has a regular expression.
+pub fn format<'a>(at: &At<'a>) -> Result<&'a str, Error> {
+    const FORMATS: &[&str] =
+        &["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
+    let name = at.value.as_str().filter(|name| FORMATS.contains(name));
+    name.ok_or_else(|| at.expected(&format!("one of {}", FORMATS.join(", "))))
+}
+
+/// Whether two lowered schemas have no value in common, as far as types and constants of required properties tell.
+pub fn disjoint(a: &Value, b: &Value) -> bool {
+    if *a == false || *b == false {
+        return true;
+    }
+    let (Some(left), Some(right)) = (a.as_object(), b.as_object()) else { return false };
+    let list = |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned();
+    for (one, other) in [(a, b), (b, a)] {
+        // All alternatives of one, or any of the schemas that are all required.
+        if list(one, "anyOf").is_some_and(|options| options.iter().all(|option| disjoint(option, other)))
+            || list(one, "allOf").is_some_and(|parts| parts.iter().any(|part| disjoint(part, other)))
+        {
+            return true;
+        }
+    }
+    let types = |value: &Value| -> Option<Vec<String>> {
+        let name = |name: &str| if name == "integer" { "number".to_owned() } else { name.to_owned() };
+        let of = |list: Vec<Value>| list.iter().map(|value| type_of(value).to_owned()).collect();
+        match value.get("type") {
+            Some(Value::String(one)) => Some(vec![name(one)]),
+            Some(Value::Array(list)) => Some(list.iter().filter_map(Value::as_str).map(name).collect()),
+            _ => constants(value).map(of),
+        }
+    };
+    if let (Some(a), Some(b)) = (types(a), types(b))
+        && !a.iter().any(|name| b.contains(name))
+    {
+        return true;
+    }
+    if let (Some(a), Some(b)) = (constants(a), constants(b))
+        && !a.iter().any(|value| b.contains(value))
+    {
+        return true;
+    }
+    let only_objects = |value: &Value| types(value).is_some_and(|types| types == ["object"]);
+    let required = |value: &Value, name: &str| {
+        list(value, "required").is_some_and(|names| names.iter().any(|required| required == name))
+    };
+    let properties = |map: &serde_json::Map<String, Value>| map.get("properties").and_then(Value::as_object).cloned();
+    only_objects(a)
+        && only_objects(b)
+        && properties(left).zip(properties(right)).is_some_and(|(left, right)| {
+            left.iter().any(|(name, schema)| {
+                (required(a, name) || required(b, name)) && right.get(name).is_some_and(|other| disjoint(schema, other))
+            })
+        })
+}
+
+/// The values that a lowered schema lists.
+fn constants(schema: &Value) -> Option<Vec<Value>> {
+    let one = schema.get("const").map(|value| vec![value.clone()]);
+    one.or_else(|| schema.get("enum").and_then(Value::as_array).cloned())
+}
+
+/// The count of a keyword beside another, or what it is without.
+pub fn count(schema: &At, key: &str, default: Option<u64>) -> Result<Option<u64>, Error> {
+    schema.key(key).map_or(Ok(default), |at| size(&at).map(Some))
+}
+
+/// The schema of values that are of another type, or satisfy `schema`.
+pub fn only_if(type_name: &str, schema: Value) -> Value {
+    let mut options = vec![schema];
+    options.push(json!({ "type": TYPES.iter().filter(|name| **name != type_name).collect::<Vec<_>>() }));
+    super::any(options)
+}
+
+/// Whether a schema allows every value, for all that its own text says.
+pub fn allows_all(at: &At) -> bool {
+    is_true(at) || at.value.as_object().is_some_and(|map| map.is_empty())
+}

@@ -1,0 +1,321 @@
+//! Many requests at once: what a server's users would see.
+
+use super::Error;
+use fastrand::Rng;
+use serde::Serialize;
+use std::collections::HashMap;
+use std::ops::{ControlFlow, RangeInclusive};
+use std::str::FromStr;
+use std::time::Instant;
+use trine_engine::{Engine, EventKind, FinishReason, Request, Sampling, SeqId};
+
+/// Requests of random tokens: `clients=8,prompt=16-64,output=32,requests=32`.
+///
+/// In a closed loop each client sends its next request when the last is answered. With a `rate`, requests arrive at random that many times per
+/// second (a Poisson process), whatever has been answered. The same seed gives the same requests.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Workload {
+    /// Clients of the closed loop.
+    pub clients: usize,
+    /// Tokens of a prompt, each number as likely.
+    pub prompt: RangeInclusive<usize>,
+    /// Tokens of an answer.
+    pub output: RangeInclusive<usize>,
+    /// Tokens that all prompts begin with, beside their own.
+    pub prefix: usize,
+    pub requests: usize,
+    /// Requests per second.
+    pub rate: Option<f64>,
+    pub seed: u64,
+}
+
+impl Default for Workload {
+    fn default() -> Workload {
+        Workload { clients: 8, prompt: 64..=64, output: 32..=32, prefix: 0, requests: 32, rate: None, seed: 0 }
+    }
+}
+
+impl Workload {
+    /// Tokens of the longest prompt and answer together.
+    pub fn context(&self) -> usize {
+        self.prefix + self.prompt.end() + self.output.end()
+    }
+}
+
+impl FromStr for Workload {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Workload, String> {
+        let mut workload = Workload::default();
+        for part in text.split(',') {
+            let (name, value) = part.split_once('=').ok_or_else(|| format!("expected NAME=VALUE, found `{part}`"))?;
+            let wrong = |expected: &str| format!("{name}: expected {expected}, found `{value}`");
+            let count = || value.parse().ok().filter(|&n| (1..=1 << 20).contains(&n));
+            let range = || {
+                let (low, high) = value.split_once('-').unwrap_or((value, value));
+                let [low, high] = [low, high].map(|n| n.parse().ok().filter(|&n| (1..=1 << 20).contains(&n)));
+                Some(low?..=high?).filter(|range| !range.is_empty())
+            };
+            match name {
+                "clients" => workload.clients = count().ok_or_else(|| wrong("a number from 1"))?,
+                "requests" => workload.requests = count().ok_or_else(|| wrong("a number from 1"))?,
+                "prompt" => workload.prompt = range().ok_or_else(|| wrong("tokens, such as 64 or 16-64"))?,
+                "output" => workload.output = range().ok_or_else(|| wrong("tokens, such as 64 or 16-64"))?,
+                "prefix" => {
+                    let tokens = value.parse().ok().filter(|&n| n <= 1 << 20);
+                    workload.prefix = tokens.ok_or_else(|| wrong("a number of tokens"))?;
+                }
+                "rate" => {
+                    let rate = value.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
+                    workload.rate = Some(rate.ok_or_else(|| wrong("requests per second, such as 0.5"))?);
+                }
+                "seed" => workload.seed = value.parse().map_err(|_| wrong("a number"))?,
+                _ => {
+                    let known = "clients, prompt, output, prefix, requests, rate, seed";
+                    return Err(format!("expected one of {known}, found `{name}`"));
+                }
+            }
+        }
+        Ok(workload)
+    }
+}
+
+/// What the users saw, in the fields of `vllm bench serve`, with the longest time between two tokens beside them. What there is none of is `None`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LoadReport {
+    /// Seconds from the first request to the last answer.
+    pub duration: f64,
+    pub completed: usize,
+    pub failed: usize,
+    pub total_input_tokens: usize,
+    pub total_output_tokens: usize,
+    /// Of the input tokens, those that were in the prefix cache.
+    pub total_cached_tokens: usize,
+    pub max_concurrent_requests: usize,
+    /// Requests per second.
+    pub request_throughput: f64,
+    /// Tokens per second.
+    pub output_throughput: f64,
+    pub total_token_throughput: f64,
+    #[serde(flatten)]
+    pub ttft: Ttft,
+    #[serde(flatten)]
+    pub tpot: Tpot,
+    #[serde(flatten)]
+    pub itl: Itl,
+    #[serde(flatten)]
+    pub e2el: E2el,
+    pub max_itl_ms: Option<f64>,
+    /// What the engine took for its target at the end.
+    pub step_target_ms: Option<f64>,
+}
+
+/// Declares the statistics of one time, named as vLLM names them.
+macro_rules! milliseconds {
+    ($(#[$doc:meta])* $name:ident, $mean:ident, $median:ident, $std:ident, $p95:ident, $p99:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+        pub struct $name {
+            pub $mean: Option<f64>,
+            pub $median: Option<f64>,
+            pub $std: Option<f64>,
+            pub $p95: Option<f64>,
+            pub $p99: Option<f64>,
+        }
+
+        impl $name {
+            fn of(seconds: &mut [f64]) -> $name {
+                let Some([mean, median, std, p95, p99]) = statistics(seconds) else { return $name::default() };
+                $name { $mean: mean, $median: median, $std: std, $p95: p95, $p99: p99 }
+            }
+        }
+    };
+}
+
+milliseconds!(
+    /// From a request to its first token.
+    Ttft, mean_ttft_ms, median_ttft_ms, std_ttft_ms, p95_ttft_ms, p99_ttft_ms
+);
+milliseconds!(
+    /// The mean time between two tokens of an answer.
+    Tpot, mean_tpot_ms, median_tpot_ms, std_tpot_ms, p95_tpot_ms, p99_tpot_ms
+);
+milliseconds!(
+    /// From one token to the next.
+    Itl, mean_itl_ms, median_itl_ms, std_itl_ms, p95_itl_ms, p99_itl_ms
+);
+milliseconds!(
+    /// From a request to the end of its answer.
+    E2el, mean_e2el_ms, median_e2el_ms, std_e2el_ms, p95_e2el_ms, p99_e2el_ms
+);
+
+/// Mean, median, standard deviation and percentiles in milliseconds, with linear interpolation, as NumPy has them.
+fn statistics(seconds: &mut [f64]) -> Option<[Option<f64>; 5]> {
+    let n = seconds.len().checked_sub(1)?;
+    seconds.sort_unstable_by(f64::total_cmp);
+    let mean = seconds.iter().sum::<f64>() / seconds.len() as f64;
+    let variance = seconds.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / seconds.len() as f64;
+    let percentile = |p: f64| {
+        let at = p * n as f64;
+        let (low, high) = (seconds[at as usize], seconds[(at as usize + 1).min(n)]);
+        low + (high - low) * at.fract()
+    };
+    Some([mean, percentile(0.5), variance.sqrt(), percentile(0.95), percentile(0.99)].map(|x| Some(1e3 * x)))
+}
+
+/// A request on its way, by the seconds since the beginning.
+struct Sent {
+    at: f64,
+    first: Option<f64>,
+    last: f64,
+    tokens: usize,
+}
+
+/// Sends the requests of a workload and waits for all answers. `progress` gets how many of how many are answered, and may break off.
+///
+/// # Errors
+/// When the engine refuses a request, and when `progress` breaks off.
+pub fn load(
+    engine: &mut Engine,
+    workload: &Workload,
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<LoadReport, Error> {
+    let mut random = Rng::with_seed(workload.seed);
+    let vocab = engine.spec().vocab_size;
+    let tokens = |random: &mut Rng, n| -> Vec<u32> { (0..n).map(|_| random.usize(..vocab) as u32).collect() };
+    let prefix = tokens(&mut random, workload.prefix);
+    // Everything is drawn before the clock starts. Times between arrivals are exponentially distributed.
+    let mut arrival = 0.0;
+    let mut requests: Vec<(f64, Request)> = (0..workload.requests)
+        .map(|_| {
+            let own = random.usize(workload.prompt.clone());
+            let prompt = [prefix.clone(), tokens(&mut random, own)].concat();
+            let most = Some(random.usize(workload.output.clone()));
+            arrival += workload.rate.map_or(0.0, |rate| -(1.0 - random.f64()).ln() / rate);
+            (arrival, Request::new(prompt, Sampling { max_tokens: most, ignore_eos: true, ..Sampling::greedy() }))
+        })
+        .collect();
+    requests.reverse();
+
+    let begin = Instant::now();
+    let now = || begin.elapsed().as_secs_f64();
+    let mut sent: HashMap<SeqId, Sent> = HashMap::new();
+    let [mut ttft, mut tpot, mut itl, mut e2el] = [const { Vec::<f64>::new() }; 4];
+    let (mut completed, mut failed, mut most, mut end) = (0, 0, 0, 0.0);
+    let (mut input, mut output, mut cached) = (0, 0, 0);
+    while !(requests.is_empty() && sent.is_empty()) {
+        if progress(completed + failed, workload.requests).is_break() {
+            return Err(Error::Cancelled);
+        }
+        while let Some((arrival, _)) = requests.last() {
+            let ready = match workload.rate {
+                Some(_) => *arrival <= now(),
+                None => sent.len() < workload.clients,
+            };
+            if !ready {
+                break;
+            }
+            let (arrival, request) = requests.pop().expect("it was looked at");
+            let at = if workload.rate.is_some() { arrival } else { now() };
+            sent.insert(engine.submit(request)?, Sent { at, first: None, last: at, tokens: 0 });
+        }
+        most = most.max(sent.len());
+        if sent.is_empty() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            continue;
+        }
+        engine.step(&mut |event| {
+            let now = now();
+            let Some(request) = sent.get_mut(&event.sequence) else { return ControlFlow::Break(()) };
+            match event.kind {
+                EventKind::Prompt { .. } => {}
+                EventKind::Token { .. } => {
+                    match request.first {
+                        None => ttft.push(now - request.at),
+                        Some(_) => itl.push(now - request.last),
+                    }
+                    request.first.get_or_insert(now);
+                    request.last = now;
+                    request.tokens += 1;
+                }
+                EventKind::Finished { reason: FinishReason::Failed(_), .. } => {
+                    failed += 1;
+                    sent.remove(&event.sequence);
+                }
+                EventKind::Finished { usage, .. } => {
+                    completed += 1;
+                    end = now;
+                    e2el.push(now - request.at);
+                    if let (Some(first), 2..) = (request.first, request.tokens) {
+                        tpot.push((request.last - first) / (request.tokens - 1) as f64);
+                    }
+                    input += usage.prompt_tokens;
+                    output += usage.completion_tokens;
+                    cached += usage.cached_tokens;
+                    sent.remove(&event.sequence);
+                }
+            }
+            ControlFlow::Continue(())
+        });
+    }
+    let max_itl_ms = itl.iter().copied().max_by(f64::total_cmp).map(|seconds| 1e3 * seconds);
+    Ok(LoadReport {
+        duration: end,
+        completed,
+        failed,
+        total_input_tokens: input,
+        total_output_tokens: output,
+        total_cached_tokens: cached,
+        max_concurrent_requests: most,
+        request_throughput: completed as f64 / end,
+        output_throughput: output as f64 / end,
+        total_token_throughput: (input + output) as f64 / end,
+        ttft: Ttft::of(&mut ttft),
+        tpot: Tpot::of(&mut tpot),
+        itl: Itl::of(&mut itl),
+        e2el: E2el::of(&mut e2el),
+        max_itl_ms,
+        step_target_ms: engine.load().step_target.map(|target| 1e3 * target.as_secs_f64()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workloads_are_read_and_what_they_do_not_say_is_refused() {
+        let workload: Workload =
+            "clients=3,prompt=16-64,output=32,requests=9,rate=0.5,seed=7,prefix=100".parse().unwrap();
+        let expected = Workload {
+            clients: 3,
+            prompt: 16..=64,
+            output: 32..=32,
+            prefix: 100,
+            requests: 9,
+            rate: Some(0.5),
+            seed: 7,
+        };
+        assert_eq!(workload, expected);
+        assert_eq!(workload.context(), 196);
+        for (text, error) in [
+            ("", "expected NAME=VALUE, found ``"),
+            ("clients", "expected NAME=VALUE, found `clients`"),
+            ("clients=0", "clients: expected a number from 1, found `0`"),
+            ("prompt=64-16", "prompt: expected tokens, such as 64 or 16-64, found `64-16`"),
+            ("output=9999999999", "output: expected tokens, such as 64 or 16-64, found `9999999999`"),
+            ("rate=inf", "rate: expected requests per second, such as 0.5, found `inf`"),
+            ("users=3", "expected one of clients, prompt, output, prefix, requests, rate, seed, found `users`"),
+        ] {
+            assert_eq!(text.parse::<Workload>().unwrap_err(), error);
+        }
+    }
+
+    #[test]
+    fn statistics_are_those_of_numpy() {
+        assert_eq!(statistics(&mut []), None);
+        let found = statistics(&mut [0.004, 0.001, 0.002, 0.010]).unwrap().map(Option::unwrap);
+        let expected = [4.25, 3.0, 3.491_060_010_942_235, 9.1, 9.82];
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-9), "{found:?}");
+    }
+}
