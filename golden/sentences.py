@@ -73,6 +73,9 @@ V6 = {
 }
 TOKENIZER = json.loads((HERE / "encoders/bert/tokenizer_config.json").read_text())
 TANH, IDENTITY = "torch.nn.modules.activation.Tanh", "torch.nn.modules.linear.Identity"
+# The files of the model are in a folder within that of `modules.json`, as sentence-transformers saved them for years.
+CLASSIC = {"modules.json": [dict(idx=i, name=str(i), path=f"{i}_{kind}", type=OLD + kind) for i, kind in enumerate(["Transformer", "Pooling"])]}
+DEEP = {"modules.json": [module | dict(path=module["path"].replace("0_", "parts/0_")) for module in CLASSIC["modules.json"]]}
 # Each row: files, and the name of the prompt.
 CASES = {
     "as it is": ({}, None),
@@ -109,6 +112,22 @@ CASES = {
         | dense(2, True, IDENTITY),
         None,
     ),
+    "classic": (CLASSIC, None),
+    "classic with limits": (
+        CLASSIC
+        | {
+            "0_Transformer/sentence_bert_config.json": dict(max_seq_length=9),
+            "0_Transformer/tokenizer_config.json": TOKENIZER | dict(truncation_side="left"),
+            "sentence_bert_config.json": dict(max_seq_length=5),
+        },
+        None,
+    ),
+    "classic with the tokenizer's limit": (
+        CLASSIC | {"0_Transformer/tokenizer_config.json": TOKENIZER | dict(model_max_length=7), "tokenizer_config.json": TOKENIZER | dict(model_max_length=5)},
+        None,
+    ),
+    "classic of RoBERTa": (CLASSIC | {"0_Transformer/sentence_roberta_config.json": dict(max_seq_length=8)}, None),
+    "two folders deep": (DEEP, None),
     "normalized before dense": ({"modules.json": modules("Transformer", "Pooling", "Normalize", "Dense")} | dense(3, True, TANH), None),
 }
 
@@ -116,11 +135,20 @@ CASES = {
 def write(folder, files):
     for name, content in files.items():
         path = folder / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".json":
             path.write_text(json.dumps(content))
         else:
             save_file({tensor: torch.tensor(values).view(shape) for tensor, (shape, values) in content.items()}, path)
+
+
+def move(folder, files):
+    """Puts the files of the model where `modules.json` says that they are."""
+    place = files.get("modules.json", [dict(path="")])[0]["path"]
+    if place:
+        (folder / place).mkdir(parents=True)
+        for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]:
+            (folder / name).rename(folder / place / name)
 
 
 def main():
@@ -131,6 +159,7 @@ def main():
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "bert"
             shutil.copytree(HERE / "encoders/bert", folder)
+            move(folder, files)
             write(folder, files)
             model = sentence_transformers.SentenceTransformer(str(folder), device="cpu", model_kwargs=dict(attn_implementation="eager"))
             embedding = model.encode(TEXT, prompt_name=prompt, normalize_embeddings=True, convert_to_tensor=True)

@@ -51,7 +51,7 @@ pub enum Error {
     #[error("tensor `{tensor}`: expected {expected}, found {found}")]
     BadWeight { tensor: String, expected: &'static str, found: f32 },
     /// A tensor was not loaded, so the model is not what its keys say.
-    #[error("tensor `{tensor}` has no place in an `{arch}` model of {layers} layers: it would be ignored")]
+    #[error("tensor `{tensor}` has no place in {layers} layers of the architecture `{arch}`: it would be ignored")]
     Unused { tensor: String, arch: &'static str, layers: usize },
     /// The tokenizer has more tokens than the embedding has rows.
     #[error("the tokenizer has {tokens} tokens, but the embedding only {rows} rows: they are not of the same model")]

@@ -6,7 +6,7 @@ use crate::pooling::{Activation, DenseModule, Module, Pooling};
 use crate::{Error, Result, open_file};
 use serde_json::{Map, Value};
 use std::path::Path;
-use trine_tensor::{OpenOptions, read_small};
+use trine_tensor::{OpenOptions, module_folder, read_small};
 
 /// Larger than any description of a module.
 const MAX_JSON: u64 = 1 << 20;
@@ -68,14 +68,10 @@ pub(crate) fn read(folder: &Path) -> Result<Folder> {
         found.warnings.extend(MODULES.strict(module)?);
         let text = |key: &str| module.get(key).and_then(Value::as_str).unwrap_or_default();
         let (kind, path) = (text("type"), text("path"));
-        // A path with more than one part could reach files that are no part of the model.
-        if path.contains(['/', '\\', ':']) || path.contains("..") {
-            return Err(Error::bad("modules.json", "names of folders beside it", path));
-        }
         let name = kind.strip_prefix("sentence_transformers.").and_then(|kind| kind.rsplit('.').next());
-        let place = folder.join(path);
+        let place = module_folder(folder, path)?;
         match name.unwrap_or_default() {
-            "Transformer" => transformer(&place, folder, &mut found)?,
+            "Transformer" => transformer(&place, &mut found)?,
             "Pooling" => pooling(&place, &mut found)?,
             "Dense" => {
                 let dense = dense(&place, &mut found)?;
@@ -135,13 +131,17 @@ fn count(key: &str, value: Option<&Value>) -> Result<Option<usize>> {
     }
 }
 
+/// What may stand in `sentence_*_config.json`, in the order in which sentence-transformers looks for them.
+const CONFIGS: [&str; 7] = ["bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet"];
+
 /// The limits of the module `Transformer`, which the tokenizer has where the module has none.
-fn transformer(place: &Path, folder: &Path, found: &mut Folder) -> Result<()> {
-    let own = config(&TRANSFORMER, &place.join("sentence_bert_config.json"), found)?;
+fn transformer(place: &Path, found: &mut Folder) -> Result<()> {
+    let names = CONFIGS.map(|name| place.join(format!("sentence_{name}_config.json")));
+    let own = config(&TRANSFORMER, names.iter().find(|path| path.is_file()).unwrap_or(&names[0]), found)?;
     found.texts.lowercase = own.get("do_lower_case").is_some_and(|value| value == true);
     let of_module = count("max_seq_length", own.get("max_seq_length"))?;
     let args = ["processor_kwargs", "tokenizer_args"].into_iter().find_map(|key| own.get(key));
-    let path = Some(folder.join("tokenizer_config.json")).filter(|path| path.is_file());
+    let path = Some(place.join("tokenizer_config.json")).filter(|path| path.is_file());
     let tokenizer = path.map(|path| json(&path)).transpose()?;
     let of_args = count("model_max_length", args.and_then(|args| args.get("model_max_length")))?;
     let of_tokenizer = || {

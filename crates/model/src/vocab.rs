@@ -62,7 +62,7 @@ impl Language {
         }
         let Files { tokenizer, config, template, generation, mut warnings } = Files::read(path)?;
         let read = if json { Tokenizer::from_json } else { Tokenizer::from_model };
-        let mut tokenizer = read(&tokenizer, config.as_deref()).map_err(|error| Error::from(error).at(path))?;
+        let mut tokenizer = read(&tokenizer, config.as_deref()).map_err(|error| located(error, path))?;
         tokenizer.end_at(generation.eos.iter().copied());
         let template = template.or_else(|| tokenizer.chat_template().map(str::to_owned));
         warnings.extend_from_slice(tokenizer.warnings());
@@ -106,7 +106,7 @@ impl Language {
             if json && vocab.is_err() && model.exists() {
                 return Language::metadata(&model);
             }
-            let vocab = vocab.map_err(|error| Error::from(error).at(path))?;
+            let vocab = vocab.map_err(|error| located(error, path))?;
             let mut vocabulary = vocab.vocab();
             add_eos(&mut vocabulary, &generation.eos)?;
             let mut metadata = vocab_metadata(&vocabulary);
@@ -325,14 +325,14 @@ impl Files {
         let (own, map, added) =
             (beside(TOKENIZER_CONFIG.file)?, beside(SPECIAL_TOKENS_MAP.file)?, beside("added_tokens.json")?);
         let config = complete_config(own.as_deref(), map.as_deref(), added.as_deref());
-        let mut config = config.map_err(|error| Error::from(error).at(path))?;
+        let mut config = config.map_err(|error| located(error, path))?;
         let merges = if path.ends_with(VOCAB_JSON) { beside("merges.txt")? } else { None };
         if path.ends_with(VOCAB_TXT) || merges.is_some() {
             let model =
                 beside("config.json")?.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
             let model_type = model.as_ref().and_then(|config| config["model_type"].as_str());
             let made = TokenizerJson::from_vocab(&tokenizer, merges.as_deref(), config.as_deref(), model_type);
-            let made = made.map_err(|error| Error::from(error).at(path))?;
+            let made = made.map_err(|error| located(error, path))?;
             (tokenizer, config) = (made.tokenizer.into_bytes(), Some(made.config.into_bytes()));
         }
         for name in PROCESSOR_TEMPLATES {
@@ -349,6 +349,15 @@ impl Files {
         warnings.extend_from_slice(&generation.warnings);
         Ok(Files { tokenizer, config, template, generation, warnings })
     }
+}
+
+/// An error of the tokenizer at `path`, at the file beside it that the error is about, if it is about one.
+fn located(error: trine_text::Error, path: &Path) -> Error {
+    let named = match &error {
+        trine_text::Error::Vocabulary { place, .. } => Some(path.with_file_name(place)).filter(|path| path.is_file()),
+        _ => None,
+    };
+    Error::from(error).at(named.as_deref().unwrap_or(path))
 }
 
 /// A small file in the folder of another.
@@ -391,15 +400,10 @@ fn merges(path: &Path) -> PathBuf {
 
 /// The tokenizer file in the folder of a model, or else a GGUF file there.
 fn beside(file: &File) -> Result<PathBuf> {
-    let folder = folder(file.path());
+    let folder = file.files()[0].parent().unwrap_or(Path::new(""));
     let expected = "tokenizer.json, tokenizer.model, vocab.json with merges.txt, or vocab.txt beside the model, or a tokenizer named with --tokenizer";
     let none = || Error::NoTokenizer { expected }.at(file.path());
-    within(&folder).or_else(|| sibling(&folder)).ok_or_else(none)
-}
-
-/// The folder of a model.
-fn folder(path: &Path) -> PathBuf {
-    if path.is_dir() { path.to_owned() } else { path.parent().map(Path::to_owned).unwrap_or_default() }
+    within(folder).or_else(|| sibling(folder)).ok_or_else(none)
 }
 
 /// The first GGUF file by name that has a tokenizer.

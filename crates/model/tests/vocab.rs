@@ -109,3 +109,22 @@ fn the_languages_of_published_files_can_be_copied() {
         check(&shared.join(name), folder.path());
     }
 }
+
+#[test]
+fn an_error_of_a_folder_names_the_file_that_it_is_about() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/encoders/bert/tokenizer.json");
+    std::fs::copy(tokenizer, folder.path().join("tokenizer.json")).unwrap();
+    for (name, content) in [
+        ("tokenizer_config.json", "{"),
+        ("tokenizer_config.json", "[]"),
+        ("special_tokens_map.json", "[]"),
+        ("added_tokens.json", r#"{"<a>": "first"}"#),
+    ] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        let error = Language::open(folder.path()).err().map_or(String::new(), |error| error.to_string());
+        assert!(error.starts_with(&path.display().to_string()), "{name}: {error}");
+        std::fs::remove_file(path).unwrap();
+    }
+}

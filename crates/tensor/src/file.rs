@@ -61,7 +61,8 @@ const MAX_CONFIG: u64 = 1 << 20;
 
 impl File {
     /// Maps and checks a file, which is GGUF or safetensors by its content. For a folder, this is `model.safetensors`, the
-    /// shards of `model.safetensors.index.json`, or the only `.safetensors` or `.gguf` file. A shard of a split GGUF model
+    /// shards of `model.safetensors.index.json`, or the only `.safetensors` or `.gguf` file, in the folder within it that
+    /// sentence-transformers' `modules.json` names for the transformer, if there is one. A shard of a split GGUF model
     /// opens all shards. A `config.json` in the folder of safetensors is read too.
     ///
     /// The file must not be changed or truncated while it is open: the system kills a program that reads a missing page.

@@ -1,14 +1,20 @@
 //! The model in a folder.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use crate::{Error, Result, gguf};
+use crate::{Error, Result, gguf, read_small};
 
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
-/// The only model in a folder.
+/// What sentence-transformers says of the modules of a model, of which one is a transformer, in its folder or in one within it.
+const MODULES: &str = "modules.json";
+const MAX_MODULES: u64 = 1 << 20;
+
+/// The only model in a folder, or in the folder of its transformer.
 pub(crate) fn find(folder: &Path) -> Result<PathBuf> {
+    let transformer = transformer(folder)?;
+    let folder = transformer.as_deref().unwrap_or(folder);
     let named = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
     if let Some(path) = named("model.safetensors").or_else(|| named(INDEX)) {
         return Ok(path);
@@ -29,6 +35,35 @@ pub(crate) fn find(folder: &Path) -> Result<PathBuf> {
     let names: Vec<_> = files.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy()).collect();
     let found = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     Err(Error::Folder { found })
+}
+
+/// The folder that `modules.json` names for the transformer. Whoever reads the other modules says what is wrong with the file.
+fn transformer(folder: &Path) -> Result<Option<PathBuf>> {
+    let path = folder.join(MODULES);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let modules: serde_json::Value = serde_json::from_slice(&read_small(&path, MAX_MODULES)?).unwrap_or_default();
+    let text = |module: &serde_json::Value, key: &str| module.get(key)?.as_str().map(str::to_owned);
+    let is_transformer = |module: &&serde_json::Value| {
+        text(module, "type")
+            .is_some_and(|kind| kind.starts_with("sentence_transformers.") && kind.ends_with(".Transformer"))
+    };
+    let module = modules.as_array().into_iter().flatten().find(is_transformer);
+    module.and_then(|module| text(module, "path")).map(|name| module_folder(folder, &name)).transpose()
+}
+
+/// The folder that `modules.json` in `folder` calls `name`: the same one where the name is empty, or one within it.
+///
+/// # Errors
+/// When the name leads out of `folder`, by which it could reach files that are no part of the model.
+pub fn module_folder(folder: &Path, name: &str) -> Result<PathBuf> {
+    let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    if name.contains(['\\', ':']) || !Path::new(name).components().all(inside) {
+        let error = Error::malformed("path", "a folder within that of the model", format_args!("{name:?}"));
+        return Err(error.at(&folder.join(MODULES)));
+    }
+    Ok(folder.join(name))
 }
 
 /// What is in a folder, in the order of names.

@@ -52,6 +52,7 @@ mod writer;
 pub use bytes::Bytes;
 pub use error::{Error, Result};
 pub use file::{File, FileFormat, OpenOptions};
+pub use folder::module_folder;
 pub use format::{FORMATS, Format};
 pub use metadata::{Array, Metadata, Strings, Value};
 pub use replacement::Replacement;

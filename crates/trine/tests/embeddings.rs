@@ -18,7 +18,8 @@ fn floats(list: &Value) -> Vec<f32> {
     list.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
 }
 
-/// A copy of the golden encoder `bert` with some files in place of its own; a list is a tensor.
+/// A copy of the golden encoder `bert` with some files in place of its own; a list is a tensor. Those of the model are where `modules.json`
+/// says that they are.
 fn bert(files: &Value) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("1_Pooling")).unwrap();
@@ -30,7 +31,13 @@ fn bert(files: &Value) -> tempfile::TempDir {
         "modules.json",
         "1_Pooling/config.json",
     ] {
-        std::fs::copy(golden("encoders/bert").join(name), folder.path().join(name)).unwrap();
+        let place =
+            files["modules.json"][0]["path"].as_str().filter(|_| !name.contains("modules") && !name.contains('/'));
+        let place = folder
+            .path()
+            .join(place.filter(|place| !place.contains("..") && !place.starts_with('/')).unwrap_or_default());
+        std::fs::create_dir_all(&place).unwrap();
+        std::fs::copy(golden("encoders/bert").join(name), place.join(name)).unwrap();
     }
     for (name, content) in files.as_object().unwrap() {
         let path = folder.path().join(name);
@@ -93,6 +100,16 @@ fn what_is_not_done_is_refused_and_what_is_not_known_is_reported() {
     let module = |kind: &str| serde_json::json!({"modules.json": [{"path": "", "type": kind}]});
     for kind in ["sentence_transformers.models.CNN", "custom_st.Transformer", "Pooling"] {
         refused(module(kind), &["modules.json", kind]);
+    }
+    for path in ["../bert", "/bert", "a/../../b", "C:\\bert"] {
+        for i in 0..2 {
+            let mut files = serde_json::json!({"modules.json": [
+                {"path": "", "type": "sentence_transformers.models.Transformer"},
+                {"path": "", "type": "sentence_transformers.models.Pooling"},
+            ]});
+            files["modules.json"][i]["path"] = path.into();
+            refused(files, &["modules.json", "a folder within", &format!("{path:?}")]);
+        }
     }
     for (file, key, value) in [
         ("1_Pooling/config.json", "pooling_mode", serde_json::json!("max")),
