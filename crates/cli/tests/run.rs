@@ -43,8 +43,20 @@ fn json_is_one_line_with_every_field() {
     let json = ran.json();
     let mut keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort();
-    let expected = ["ended_by", "finish_reason", "ids", "logprobs", "model", "seed", "text", "timings", "usage"];
+    let expected = [
+        "ended_by",
+        "finish_reason",
+        "ids",
+        "logprobs",
+        "model",
+        "prompt_logprobs",
+        "seed",
+        "text",
+        "timings",
+        "usage",
+    ];
     assert_eq!(keys, expected);
+    assert_eq!(json["prompt_logprobs"], Value::Null);
     assert_eq!((&json["seed"], &json["finish_reason"]), (&7.into(), &"length".into()));
     assert_eq!(json["ids"].as_array().unwrap().len(), 12);
     let usage = &json["usage"];
