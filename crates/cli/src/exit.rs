@@ -343,6 +343,7 @@ fn of_file(error: &trine_tensor::Error) -> Diagnosis {
         Error::Io(error) if error.kind() == ErrorKind::NotFound => Some("check the path"),
         Error::NotFound => Some("check the path"),
         Error::NotAModel { .. } => Some("a model is a GGUF file, a safetensors file, or a folder with one of them"),
+        Error::Adapter => Some("pass the folder of a whole model"),
         Error::Folder { .. } => Some("pass the file or the folder of the model itself"),
         Error::MissingShard { .. } => Some("all shards of a model belong in one folder"),
         Error::Truncated { .. } => Some("the file is cut short, or its header is damaged: get it again"),

@@ -271,6 +271,33 @@ fn folders_that_lack_something_say_what_and_where() {
         }
         to
     };
+    // What has the name of a file and is none is not missing.
+    let odd = copy("llama", "odd");
+    for name in ["config.json", "generation_config.json", "tokenizer_config.json"] {
+        let (path, kept) = (odd.join(name), odd.join("kept"));
+        let was = std::fs::rename(&path, &kept).is_ok();
+        std::fs::create_dir(&path).unwrap();
+        let place = path.display().to_string();
+        check(&["run", &odd.display().to_string(), "hi"], 3, &[&place, "expected a file, found a folder"]);
+        std::fs::remove_dir(&path).unwrap();
+        if cfg!(unix) {
+            std::os::unix::fs::symlink(name, &path).unwrap();
+            check(&["run", &odd.display().to_string(), "hi"], 3, &[&place]);
+            std::fs::remove_file(&path).unwrap();
+        }
+        if was {
+            std::fs::rename(&kept, &path).unwrap();
+        }
+    }
+    std::fs::write(odd.join("adapter_config.json"), "{}").unwrap();
+    let options = ["--raw", "--max-tokens", "1"];
+    check(
+        &[&["run", &odd.display().to_string(), "hi"], &options[..]].concat(),
+        0,
+        &["warning: adapter_config.json: adapters are not applied"],
+    );
+    std::fs::remove_file(odd.join("config.json")).unwrap();
+    check(&["run", &odd.display().to_string(), "hi"], 3, &["found an adapter", "merge it into its base model"]);
     let shards = copy("llama-sharded", "shards");
     let names = std::fs::read_dir(&shards).unwrap().map(|file| file.unwrap().path());
     let mut pieces: Vec<_> = names.filter(|path| path.extension().is_some_and(|end| end == "safetensors")).collect();

@@ -6,7 +6,7 @@ use crate::pooling::{Activation, DenseModule, Module, Pooling};
 use crate::{Error, Result, open_file};
 use serde_json::{Map, Value};
 use std::path::Path;
-use trine_tensor::{OpenOptions, module_folder, read_small};
+use trine_tensor::{OpenOptions, module_folder, read_optional};
 
 /// Larger than any description of a module.
 const MAX_JSON: u64 = 1 << 20;
@@ -58,10 +58,7 @@ pub(crate) struct Folder {
 pub(crate) fn read(folder: &Path) -> Result<Folder> {
     let mut found = Folder::default();
     let modules = folder.join("modules.json");
-    if !modules.is_file() {
-        return Ok(found);
-    }
-    let list = json(&modules)?;
+    let Some(list) = json(&modules)? else { return Ok(found) };
     let list = list.as_array().ok_or_else(|| Error::bad("modules.json", "a list of modules", &list))?;
     for module in list {
         let module = module.as_object().ok_or_else(|| Error::bad("modules.json", "objects", module))?;
@@ -103,17 +100,15 @@ pub(crate) fn read(folder: &Path) -> Result<Folder> {
     Ok(found)
 }
 
-fn json(path: &Path) -> Result<Value> {
-    let bytes = read_small(path, MAX_JSON)?;
-    serde_json::from_slice(&bytes).map_err(|error| Error::bad(path.display().to_string(), "JSON", error))
+fn json(path: &Path) -> Result<Option<Value>> {
+    let bytes = read_optional(path, MAX_JSON)?;
+    let parsed = bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose();
+    parsed.map_err(|error| Error::bad(path.display().to_string(), "JSON", error))
 }
 
 /// The keys of a file, which need not be there.
 fn config(keys: &FileKeys, path: &Path, found: &mut Folder) -> Result<Map<String, Value>> {
-    if !path.is_file() {
-        return Ok(Map::new());
-    }
-    match json(path)? {
+    match json(path)?.unwrap_or_else(|| Value::Object(Map::new())) {
         Value::Object(object) => {
             found.warnings.extend(keys.strict(&object)?);
             Ok(object)
@@ -142,7 +137,7 @@ fn transformer(place: &Path, found: &mut Folder) -> Result<()> {
     let of_module = count("max_seq_length", own.get("max_seq_length"))?;
     let args = ["processor_kwargs", "tokenizer_args"].into_iter().find_map(|key| own.get(key));
     let path = Some(place.join("tokenizer_config.json")).filter(|path| path.is_file());
-    let tokenizer = path.map(|path| json(&path)).transpose()?;
+    let tokenizer = path.map(|path| json(&path)).transpose()?.flatten();
     let of_args = count("model_max_length", args.and_then(|args| args.get("model_max_length")))?;
     let of_tokenizer = || {
         let length = tokenizer.as_ref()?.get("model_max_length")?.as_u64();

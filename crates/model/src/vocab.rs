@@ -347,6 +347,9 @@ impl Files {
         };
         let mut warnings = [keys(&TOKENIZER_CONFIG, &own), keys(&SPECIAL_TOKENS_MAP, &map)].concat();
         warnings.extend_from_slice(&generation.warnings);
+        if beside("adapter_config.json")?.is_some() {
+            warnings.push("adapter_config.json: adapters are not applied; the model runs without it".to_owned());
+        }
         Ok(Files { tokenizer, config, template, generation, warnings })
     }
 }
@@ -362,8 +365,7 @@ fn located(error: trine_text::Error, path: &Path) -> Error {
 
 /// A small file in the folder of another.
 pub(crate) fn read_beside(path: &Path, name: &str) -> Result<Option<Vec<u8>>> {
-    let path = path.with_file_name(name);
-    if path.exists() { Ok(Some(trine_tensor::read_small(&path, MAX_TEXT)?)) } else { Ok(None) }
+    Ok(trine_tensor::read_optional(&path.with_file_name(name), MAX_TEXT)?)
 }
 
 fn open(path: &Path) -> Result<File> {

@@ -39,6 +39,11 @@ pub enum Error {
          folder, found {found}"
     )]
     Folder { found: String },
+    /// A folder with an adapter of PEFT and no model.
+    #[error(
+        "expected a model, found an adapter (adapter_config.json), which trine does not apply: merge it into its base model, with PEFT's `merge_and_unload`"
+    )]
+    Adapter,
     /// The file ends before a field or a tensor does. Sizes are in bytes.
     #[error("{place}: expected {expected} bytes, found {found} before the end of the file")]
     Truncated { place: String, expected: u64, found: u64 },

@@ -12,7 +12,7 @@ use crate::gguf::{self, Contents, Hints, Notes};
 use crate::mapping::Mapping;
 use crate::memory::zeroed;
 use crate::safetensors::Unique;
-use crate::small::{LFS_POINTER, is_lfs_pointer, read_small};
+use crate::small::{LFS_POINTER, is_lfs_pointer, read_optional, read_small};
 use crate::{Bytes, Error, Format, Metadata, Result, View, safetensors};
 
 /// Options for [`File::open_with`].
@@ -304,11 +304,9 @@ fn detect(bytes: &[u8]) -> Result<Detected> {
 /// The `config.json` in the folder of the file `model`.
 fn config(model: &Path) -> Result<Option<serde_json::Value>> {
     let path = model.with_file_name("config.json");
-    if !path.is_file() {
-        return Ok(None);
-    }
+    let Some(bytes) = read_optional(&path, MAX_CONFIG)? else { return Ok(None) };
     let json = |source| Error::Json { place: "the configuration", source }.at(&path);
-    serde_json::from_slice(&read_small(&path, MAX_CONFIG)?).map(Some).map_err(json)
+    serde_json::from_slice(&bytes).map(Some).map_err(json)
 }
 
 /// Names that resemble `name`, the most similar first, at most three.

@@ -3,9 +3,12 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use crate::{Error, Result, gguf, read_small};
+use crate::{Error, Result, gguf, read_optional};
 
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
+
+/// What PEFT says of an adapter.
+const ADAPTER: &str = "adapter_config.json";
 
 /// What sentence-transformers says of the modules of a model, of which one is a transformer, in its folder or in one within it.
 const MODULES: &str = "modules.json";
@@ -15,6 +18,9 @@ const MAX_MODULES: u64 = 1 << 20;
 pub(crate) fn find(folder: &Path) -> Result<PathBuf> {
     let transformer = transformer(folder)?;
     let folder = transformer.as_deref().unwrap_or(folder);
+    if folder.join(ADAPTER).is_file() && !folder.join("config.json").exists() {
+        return Err(Error::Adapter);
+    }
     let named = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
     if let Some(path) = named("model.safetensors").or_else(|| named(INDEX)) {
         return Ok(path);
@@ -40,10 +46,8 @@ pub(crate) fn find(folder: &Path) -> Result<PathBuf> {
 /// The folder that `modules.json` names for the transformer. Whoever reads the other modules says what is wrong with the file.
 fn transformer(folder: &Path) -> Result<Option<PathBuf>> {
     let path = folder.join(MODULES);
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let modules: serde_json::Value = serde_json::from_slice(&read_small(&path, MAX_MODULES)?).unwrap_or_default();
+    let Some(bytes) = read_optional(&path, MAX_MODULES)? else { return Ok(None) };
+    let modules: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let text = |module: &serde_json::Value, key: &str| module.get(key)?.as_str().map(str::to_owned);
     let is_transformer = |module: &&serde_json::Value| {
         text(module, "type")

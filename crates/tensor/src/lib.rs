@@ -56,6 +56,6 @@ pub use folder::module_folder;
 pub use format::{FORMATS, Format};
 pub use metadata::{Array, Metadata, Strings, Value};
 pub use replacement::Replacement;
-pub use small::read_small;
+pub use small::{read_optional, read_small};
 pub use view::{TensorInfo, View};
 pub use writer::Writer;

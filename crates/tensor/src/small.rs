@@ -1,7 +1,7 @@
 //! Reading the small files that come with a model.
 
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
 use crate::{Error, Result};
 
@@ -10,6 +10,17 @@ pub(crate) const LFS_POINTER: &str = "a pointer of Git LFS: get the file itself 
 /// Whether these are the bytes of a pointer that Git LFS puts in the place of a large file.
 pub(crate) fn is_lfs_pointer(bytes: &[u8]) -> bool {
     bytes.starts_with(b"version https://git-lfs.github.com/spec/")
+}
+
+/// [`read_small`] of a file that need not be there. Whatever else has its name, such as a folder or a link to nothing, is an error.
+///
+/// # Errors
+/// Those of [`read_small`].
+pub fn read_optional(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+    match fs::symlink_metadata(path) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        _ => read_small(path, limit).map(Some),
+    }
 }
 
 /// Reads a file that comes with a model, such as its `config.json`.

@@ -121,6 +121,7 @@ fn errors_of_files() {
             (Io, E::NotFound),
             (Model, E::NotAModel { found: s() }),
             (Model, E::Folder { found: s() }),
+            (Model, E::Adapter),
             (Model, E::Truncated { place: s(), expected: 2, found: 1 }),
             (Model, malformed()),
             (Model, E::Unsupported { place: s(), expected: s(), found: s() }),
