@@ -86,14 +86,7 @@ impl TimedAnswer {
 
     /// Why it ended.
     pub fn ending(&self) -> &'static str {
-        match self.finish {
-            FinishReason::EndToken => "end token",
-            FinishReason::StopToken => "stop token",
-            FinishReason::StopString => "stop string",
-            FinishReason::MaxTokens => "stopped at --max-tokens",
-            FinishReason::ContextFull => "context full",
-            FinishReason::Cancelled | FinishReason::Failed(_) => "stopped",
-        }
+        ending(&self.finish)
     }
 
     /// The statistics on one line.
@@ -116,23 +109,12 @@ impl TimedAnswer {
 
     /// The answer as JSON, with the field names of OpenAI's API where they exist.
     pub fn json(&self, tokenizer: &Tokenizer, load_time: Duration) -> Json {
-        let spelled = |id: u32| String::from_utf8_lossy(tokenizer.piece(id).unwrap_or_default()).into_owned();
-        let entry = |id: u32, logprob: Option<f64>| json!({ "id": id, "token": spelled(id), "logprob": logprob });
-        let with_top = |id: u32, logprob: Option<f64>, top: &[Logprob]| {
-            let mut object = entry(id, logprob);
-            object["top_logprobs"] = top.iter().map(|top| entry(top.id, Some(top.logprob))).collect();
-            object
-        };
-        let list = |items: Vec<Json>| if items.is_empty() { Json::Null } else { items.into() };
-        let known = self.tokens.iter().filter(|token| token.logprob.is_some());
-        let logprobs = known.map(|token| with_top(token.id, token.logprob, &token.top)).collect();
-        let prompt = self.prompt.iter().map(|token| with_top(token.id, token.logprob, &token.top)).collect();
         let Usage { prompt_tokens, cached_tokens, completion_tokens } = self.usage;
         json!({
             "text": self.text,
             "ids": self.tokens.iter().map(|token| token.id).collect::<Vec<_>>(),
-            "logprobs": list(logprobs),
-            "prompt_logprobs": list(prompt),
+            "logprobs": logprobs(tokenizer, &self.tokens),
+            "prompt_logprobs": prompt_logprobs(tokenizer, &self.prompt),
             "finish_reason": self.finish.name(),
             "ended_by": self.ending(),
             "usage": {
@@ -151,6 +133,41 @@ impl TimedAnswer {
             },
         })
     }
+}
+
+/// Why an answer ended.
+pub fn ending(finish: &FinishReason) -> &'static str {
+    match finish {
+        FinishReason::EndToken => "end token",
+        FinishReason::StopToken => "stop token",
+        FinishReason::StopString => "stop string",
+        FinishReason::MaxTokens => "stopped at --max-tokens",
+        FinishReason::ContextFull => "context full",
+        FinishReason::Cancelled | FinishReason::Failed(_) => "stopped",
+    }
+}
+
+/// The log probabilities of an answer's tokens as JSON; null when they were not requested.
+pub fn logprobs(tokenizer: &Tokenizer, tokens: &[Token]) -> Json {
+    let known = tokens.iter().filter(|token| token.logprob.is_some());
+    list(known.map(|token| entry(tokenizer, token.id, token.logprob, &token.top)).collect())
+}
+
+/// Those of a prompt's.
+pub fn prompt_logprobs(tokenizer: &Tokenizer, tokens: &[PromptToken]) -> Json {
+    list(tokens.iter().map(|token| entry(tokenizer, token.id, token.logprob, &token.top)).collect())
+}
+
+fn entry(tokenizer: &Tokenizer, id: u32, logprob: Option<f64>, top: &[Logprob]) -> Json {
+    let spelled = |id: u32| String::from_utf8_lossy(tokenizer.piece(id).unwrap_or_default()).into_owned();
+    let entry = |id: u32, logprob: Option<f64>| json!({ "id": id, "token": spelled(id), "logprob": logprob });
+    let mut object = entry(id, logprob);
+    object["top_logprobs"] = top.iter().map(|top| entry(top.id, Some(top.logprob))).collect();
+    object
+}
+
+fn list(items: Vec<Json>) -> Json {
+    if items.is_empty() { Json::Null } else { items.into() }
 }
 
 /// How a prompt is read for somebody who waits: in chunks short enough that Ctrl-C is answered at once, and with a progress bar if it

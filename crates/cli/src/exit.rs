@@ -126,6 +126,7 @@ fn diagnose(error: &anyhow::Error) -> Diagnosis {
         .or_else(|| of(error, of_train))
         .or_else(|| of(error, of_bench))
         .or_else(|| of(error, of_crossval))
+        .or_else(|| of(error, of_batch))
         .or_else(|| of(error, of_generate))
         .or_else(|| of(error, of_perplexity))
         .or_else(|| of(error, of_quantize))
@@ -186,6 +187,14 @@ fn of_generate(error: &trine_lab::generate::Error) -> Diagnosis {
         Error::Exists { .. } => (Exit::Work, Some("--force replaces it")),
         Error::Io { source, .. } => (Exit::Work, full(source)),
         _ => (Exit::Work, None),
+    }
+}
+
+fn of_batch(error: &trine_lab::batch::Error) -> Diagnosis {
+    use trine_lab::batch::Error;
+    match error {
+        Error::Io { source, .. } => (Exit::Work, full(source)),
+        _ => (Exit::Work, Some("--resume needs the input of the earlier run")),
     }
 }
 

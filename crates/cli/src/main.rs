@@ -13,6 +13,7 @@ macro_rules! aside {
 mod advice;
 mod answer;
 mod chat;
+mod choices;
 mod commands;
 mod completion;
 mod constraint;

@@ -62,6 +62,7 @@ fn is_switch(param: &Param) -> bool {
 /// The flag of an option: that of `repetition_penalty` is `--repetition-penalty`.
 fn arg(param: &'static Param) -> Arg {
     let arg = Arg::new(param.name).long(param.name.replace('_', "-")).help(param.help).help_heading(HEADING);
+    let arg = if param.name == "n" { arg.short('n') } else { arg };
     let arg = arg.hide_short_help(!COMMON.contains(&param.name));
     let value = match (param.field)(&mut Sampling::default()) {
         Field::Switch(_) => return arg.action(ArgAction::SetTrue),

@@ -5,7 +5,7 @@ mod common;
 use common::{run, trine, trine_with};
 use std::path::Path;
 
-const COMMANDS: [&[&str]; 15] = [
+const COMMANDS: [&[&str]; 16] = [
     &["run"],
     &["embed"],
     &["tokenize"],
@@ -14,6 +14,7 @@ const COMMANDS: [&[&str]; 15] = [
     &["doctor"],
     &["train"],
     &["tokenizer", "train"],
+    &["batch"],
     &["generate-data"],
     &["bench"],
     &["eval"],

@@ -70,6 +70,10 @@ fn every_sampling_option_is_a_flag() {
     for param in trine_engine::params() {
         let flag = format!("--{}", param.name.replace('_', "-"));
         assert!(help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")), "{flag}");
+        if ["n", "best_of"].contains(&param.name) {
+            // The report is another.
+            continue;
+        }
         if param.name == "thinking_budget" {
             // The model has no tags of thinking.
             let ran = trine_with(&["run", &llama(), PROMPT, &flag, "3"]);
@@ -92,6 +96,35 @@ fn every_sampling_option_is_a_flag() {
     assert!(count >= 15);
     let ran = run(trine().args(&args), "");
     assert_eq!((ran.code, ran.json()["ids"].as_array().unwrap().len()), (0, 3), "{}", ran.err);
+}
+
+#[test]
+fn several_answers_have_the_seeds_that_follow() {
+    let of = |args: &[&str]| {
+        trine_with(&[&["run", &llama(), PROMPT, "--json", "--max-tokens", "6", "--temperature", "1"], args].concat())
+            .json()
+    };
+    let several = of(&["-n", "3", "--seed", "7", "--logprobs", "0"]);
+    let choices = several["choices"].as_array().unwrap();
+    let mut totals = Vec::new();
+    for (i, choice) in choices.iter().enumerate() {
+        let one = of(&["--seed", &(7 + i).to_string(), "--logprobs", "0"]);
+        for field in ["text", "ids", "logprobs", "finish_reason", "ended_by"] {
+            assert_eq!(choice[field], one[field], "{field}");
+        }
+        totals.push(choice["cumulative_logprob"].as_f64().unwrap());
+    }
+    assert_eq!(choices.len(), 3);
+    let best = of(&["--best-of", "3", "--seed", "7"]);
+    let best = best["choices"].as_array().unwrap();
+    let most = totals.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    assert_eq!((best.len(), best[0]["cumulative_logprob"].as_f64()), (1, Some(most)));
+    for args in [
+        &["generate-data", &llama(), "out.jsonl", "--count", "1", "-n", "2"][..],
+        &["run", &llama(), PROMPT, "-n", "0"],
+    ] {
+        assert_ne!(trine_with(args).code, 0, "{args:?}");
+    }
 }
 
 #[test]

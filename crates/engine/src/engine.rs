@@ -5,7 +5,7 @@ use crate::sample::mix;
 use crate::scheduler::Scheduler;
 use crate::sequence::Sequence;
 use crate::step_cost::{StepBudget, StepCost};
-use crate::{BLOCK_LEN, Clock, Error, PrefixCacheStats};
+use crate::{BLOCK_LEN, Clock, Error, PrefixCacheStats, Sampling};
 use std::sync::Arc;
 use std::time::Duration;
 use trine_backend::{Batch, CacheId, Stage};
@@ -181,6 +181,17 @@ impl Engine {
     /// When the prompt is empty, does not fit into the context, or has tokens that the model does not have, and when a sampling option is out of
     /// its range.
     pub fn submit(&mut self, request: Request) -> Result<SeqId, Error> {
+        request.one_answer()?;
+        Ok(self.submit_all(request)?[0])
+    }
+
+    /// Takes a request of [`Sampling::n`] or [`Sampling::best_of`] answers, each a sequence of its own, in order of their index. They share
+    /// the blocks of the prompt that are full, which are computed once. The answer of an index has the tokens of a request whose seed is
+    /// larger by that index; log probabilities of the prompt are reported with the first.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`], and when a request of several answers has custom filters, which cannot be copied.
+    pub fn submit_all(&mut self, request: Request) -> Result<Vec<SeqId>, Error> {
         let (context, vocab) = (self.context, self.runner.spec().vocab_size);
         let Request { prompt, sampling, filters, adapter, scheduling, prefix_cache } = request;
         let prompt = match prompt {
@@ -210,32 +221,55 @@ impl Engine {
                 return Err(Error::BeyondVocabulary { place: place.to_owned(), id, vocab });
             }
         }
-        self.check_queue(prompt.len())?;
-        let id = SeqId::next();
-        let seed = mix(self.options.seed).wrapping_add(self.count);
-        let (tokenizer, filters) = (&self.tokenizer, (filters, adapter));
-        let mut sequence = Sequence::new(id, &prompt, &sampling, filters, tokenizer, context, seed)?;
-        (sequence.scheduling, sequence.submitted) = (scheduling, self.clock.now());
-        sequence.table.set_root(self.scheduler.blocks.root(adapter, &prefix_cache));
-        self.scheduler.enqueue(sequence);
-        self.count += 1;
-        Ok(id)
+        sampling.check()?;
+        let n = sampling.best_of.unwrap_or(sampling.n);
+        if n > 1 && !filters.is_empty() {
+            let field = if sampling.n > 1 { "n" } else { "best_of" };
+            let expected = "1 for a request with custom filters: submit it several times".to_owned();
+            return Err(Error::Option { field, value: n.to_string(), expected });
+        }
+        self.check_queue(n, prompt.len())?;
+        let (mut sequences, mut filters) = (Vec::with_capacity(n), Some(filters));
+        let root = self.scheduler.blocks.root(adapter, &prefix_cache);
+        for index in 0..n {
+            let seed = match sampling.seed {
+                Some(seed) => seed.wrapping_add(index as u64),
+                None => mix(self.options.seed).wrapping_add(self.count + index as u64),
+            };
+            let mut sampling = Sampling { seed: Some(seed), ..sampling.clone() };
+            sampling.prompt_logprobs = sampling.prompt_logprobs.filter(|_| index == 0);
+            if sampling.best_of.is_some() {
+                // What they are ranked by.
+                sampling.logprobs.get_or_insert(0);
+            }
+            let own = (filters.take().unwrap_or_default(), adapter);
+            let id = SeqId::next();
+            let mut sequence = Sequence::new(id, &prompt, &sampling, own, &self.tokenizer, context, seed)?;
+            (sequence.scheduling, sequence.submitted) = (scheduling.clone(), self.clock.now());
+            sequence.table.set_root(root);
+            (sequence.index, sequence.leader) = (index, sequences.first().map(|first: &Sequence| first.id));
+            sequences.push(sequence);
+        }
+        self.count += n as u64;
+        let ids = sequences.iter().map(|sequence| sequence.id).collect();
+        sequences.into_iter().for_each(|sequence| self.scheduler.enqueue(sequence));
+        Ok(ids)
     }
 
-    /// Whether one more prompt of so many tokens may wait.
-    fn check_queue(&self, prompt: usize) -> Result<(), Error> {
+    /// Whether `n` more prompts of so many tokens may wait.
+    fn check_queue(&self, n: usize, prompt: usize) -> Result<(), Error> {
         let Scheduler { running, waiting, max_sequences, .. } = &self.scheduler;
         // As many as may run begin with the next step.
         let free = max_sequences.saturating_sub(running.len());
-        if waiting.len() < free {
+        if waiting.len() + n <= free {
             return Ok(());
         }
-        let queued = waiting.len() - free;
+        let queued = (waiting.len() + n - 1).saturating_sub(free);
         if let Some(most) = self.options.max_queued.filter(|&most| queued >= most) {
             return Err(Error::QueueFull { queued, most });
         }
         let queued = waiting.iter().map(|sequence| sequence.tokens.len()).sum();
-        match self.options.max_queued_tokens.filter(|&most| queued + prompt > most) {
+        match self.options.max_queued_tokens.filter(|&most| queued + n * prompt > most) {
             Some(most) => Err(Error::QueueTokensFull { queued, prompt, most }),
             None => Ok(()),
         }

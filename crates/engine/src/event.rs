@@ -19,6 +19,8 @@ impl SeqId {
 #[derive(Debug)]
 pub struct Event<'a> {
     pub sequence: SeqId,
+    /// Which answer to its request it is.
+    pub index: usize,
     pub kind: EventKind<'a>,
 }
 

@@ -69,7 +69,8 @@ pub use event::{Emit, Event, EventKind, FinishReason, SeqId, Usage};
 pub use handle::{Generation, Handle};
 pub use param::{Field, Param};
 pub use request::{
-    Answer, PrefixCache, PrefixCacheStats, Prompt, PromptToken, Request, Scheduling, Token, Update, prompt_tokens,
+    Answer, Choice, PrefixCache, PrefixCacheStats, Prompt, PromptToken, Request, Scheduling, Token, Update,
+    prompt_tokens,
 };
 pub use sampling::{Sampling, params};
 pub use trine_backend::BLOCK_LEN;

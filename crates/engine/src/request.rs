@@ -1,5 +1,5 @@
 use crate::sample::{Filter, Logprob};
-use crate::{EventKind, FinishReason, Sampling, Usage};
+use crate::{Error, EventKind, FinishReason, Sampling, Usage};
 use std::time::Duration;
 use trine_text::{EncodeOptions, Tokenizer};
 
@@ -93,6 +93,20 @@ impl Request {
     pub fn new(prompt: impl Into<Prompt>, sampling: Sampling) -> Request {
         Request { prompt: prompt.into(), sampling, ..Request::default() }
     }
+
+    /// Whether it asks for no more than one answer.
+    pub(crate) fn one_answer(&self) -> Result<(), Error> {
+        let Sampling { n, best_of, .. } = self.sampling;
+        let (field, value) = if n > 1 { ("n", n) } else { ("best_of", best_of.unwrap_or(1)) };
+        match value {
+            ..=1 => Ok(()),
+            _ => {
+                let expected =
+                    "1 where one answer is expected: `submit_all` and `Llm::choices` give several".to_owned();
+                Err(Error::Option { field, value: value.to_string(), expected })
+            }
+        }
+    }
 }
 
 /// The tokens of a prompt: BOS in front where the tokenizer puts one before every text ([`Tokenizer::adds_bos`]) and this one does not begin
@@ -148,6 +162,35 @@ impl From<EventKind<'_>> for Update {
             }
             EventKind::Finished { text, reason, usage } => Update::Finished { text: text.to_owned(), reason, usage },
         }
+    }
+}
+
+/// One of the answers to a request.
+#[derive(Debug)]
+pub struct Choice {
+    pub index: usize,
+    /// Its text, without end token and stop string.
+    pub text: String,
+    /// Its tokens, the one that ended it included.
+    pub tokens: Vec<Token>,
+    /// Tokens of the prompt, of the first choice when their log probabilities were requested.
+    pub prompt: Vec<PromptToken>,
+    pub finish_reason: FinishReason,
+    pub usage: Usage,
+}
+
+impl Choice {
+    /// The sum of the log probabilities of its tokens, if they were computed.
+    pub fn cumulative_logprob(&self) -> Option<f64> {
+        self.tokens.iter().map(|token| token.logprob).sum()
+    }
+
+    /// The `n` choices with the highest cumulative log probability, the highest first; of equals the lowest index.
+    pub fn best(mut choices: Vec<Choice>, n: usize) -> Vec<Choice> {
+        let rank = |choice: &Choice| choice.cumulative_logprob().unwrap_or(f64::NEG_INFINITY);
+        choices.sort_by(|a, b| rank(b).total_cmp(&rank(a)).then(a.index.cmp(&b.index)));
+        choices.truncate(n);
+        choices
     }
 }
 

@@ -65,6 +65,10 @@ pub struct Sampling {
     pub logit_bias: BTreeMap<u32, f64>,
     /// The same seed gives the same answer; without one the engine chooses.
     pub seed: Option<u64>,
+    /// Number of answers; that of index `i` has the seed `seed + i`.
+    pub n: usize,
+    /// Number of answers of which the `n` with the highest cumulative log probability are chosen; `None` for `n`.
+    pub best_of: Option<usize>,
     /// Reports the log probability of each token, and of this many of the most likely ones.
     pub logprobs: Option<usize>,
     /// Reports the log probability of each token of the prompt but the first, and of this many of the most likely ones in its place.
@@ -117,6 +121,8 @@ impl Default for Sampling {
             dry_sequence_breakers: ["\n", ":", "\"", "*"].map(str::to_owned).to_vec(),
             logit_bias: BTreeMap::new(),
             seed: None,
+            n: 1,
+            best_of: None,
             logprobs: None,
             prompt_logprobs: None,
             thinking_budget: None,
@@ -205,6 +211,10 @@ impl Sampling {
     /// [`Error::Option`] with the first that is not.
     pub fn check(&self) -> Result<(), Error> {
         params().try_for_each(|param| param.check(self))?;
+        if let Some(most) = self.best_of.filter(|&most| most < self.n) {
+            let expected = format!("at least n, {}", self.n);
+            return Err(Error::Option { field: "best_of", value: most.to_string(), expected });
+        }
         match self.max_tokens {
             Some(most) if most < self.min_tokens => Err(Error::Option {
                 field: "min_tokens",
@@ -234,6 +244,18 @@ static PARAMS: &[Param] = &[
         help: "Seed of the random numbers, for reproducible answers",
         range: (0.0, f64::INFINITY),
         field: |sampling| Field::Seed(&mut sampling.seed),
+    },
+    Param {
+        name: "n",
+        help: "Number of answers",
+        range: (1.0, 1024.0),
+        field: |sampling| Field::Count(&mut sampling.n),
+    },
+    Param {
+        name: "best_of",
+        help: "Generate N answers and choose the most likely of them",
+        range: (1.0, 1024.0),
+        field: |sampling| Field::Limit(&mut sampling.best_of),
     },
     Param {
         name: "logprobs",

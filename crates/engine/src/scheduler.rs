@@ -172,7 +172,10 @@ impl Scheduler {
 
     /// The waiting sequence whose turn it is.
     fn next(&self, now: Duration) -> Option<usize> {
-        let waiting = self.waiting.iter().enumerate().filter(|(_, sequence)| !sequence.paused);
+        // Answers to one request share the blocks of its prompt as soon as the first has computed them.
+        let leads = |leader| self.sequences().any(|sequence| sequence.id == leader && sequence.reads_prompt());
+        let ready = |sequence: &Sequence| !sequence.paused && !sequence.leader.is_some_and(leads);
+        let waiting = self.waiting.iter().enumerate().filter(|(_, sequence)| ready(sequence));
         let turn = |(i, sequence): (usize, &Sequence)| {
             let (priority, served) = (sequence.scheduling.priority, self.clients.served(&sequence.scheduling.client));
             (priority, served, Reverse(Ratio(ratio(sequence, &self.budget, now))), i)

@@ -11,6 +11,10 @@ use trine_text::{DecodeStream, Tokenizer};
 /// A request on its way: its tokens, where they are cached, how the next is sampled and how it becomes text.
 pub(crate) struct Sequence {
     pub id: SeqId,
+    /// Which answer to its request it is.
+    pub index: usize,
+    /// The first answer to the same request, which computes the prompt for all.
+    pub leader: Option<SeqId>,
     /// Prompt and answer so far, then what is proposed to follow.
     pub tokens: Vec<u32>,
     /// How many tokens at the end are proposed: they become part of the answer if they are sampled, too.
@@ -63,6 +67,8 @@ impl Sequence {
         tokens.extend_from_slice(prompt);
         Ok(Sequence {
             id,
+            index: 0,
+            leader: None,
             tokens,
             proposed: 0,
             prompt: prompt.len(),
@@ -130,11 +136,11 @@ impl Sequence {
 
     /// Reports the tokens of the prompt that so many rows are about; whether more are wanted.
     fn score(&mut self, rows: &mut ChunksExact<f32>, n: usize, emit: &mut Emit) -> bool {
-        let (sequence, top) = (self.id, self.prompt_logprobs.unwrap_or(0));
+        let (sequence, index, top) = (self.id, self.index, self.prompt_logprobs.unwrap_or(0));
         let mut wanted = true;
         if self.scored == 0 {
             let kind = EventKind::Prompt { id: self.tokens[0], logprob: None, top: &[] };
-            wanted = emit(Event { sequence, kind }).is_continue();
+            wanted = emit(Event { sequence, index, kind }).is_continue();
             self.scored = 1;
         }
         let first = self.cached - self.planned + 1;
@@ -146,7 +152,8 @@ impl Sequence {
             let id = self.tokens[position];
             match self.chain.score(row, id, top, position) {
                 Ok(Sampled { logprob, top, .. }) => {
-                    wanted = emit(Event { sequence, kind: EventKind::Prompt { id, logprob, top } }).is_continue();
+                    wanted =
+                        emit(Event { sequence, index, kind: EventKind::Prompt { id, logprob, top } }).is_continue();
                     self.scored += 1;
                 }
                 Err(error) => {
@@ -160,6 +167,11 @@ impl Sequence {
             self.finish(FinishReason::Cancelled, self.prompt, emit);
         }
         wanted
+    }
+
+    /// Whether it still reads its prompt, so that others with the same one wait to share it.
+    pub fn reads_prompt(&self) -> bool {
+        !self.paused && self.cached < self.prompt
     }
 
     /// Takes a proposal for the tokens that follow, if it is generating.
@@ -255,7 +267,7 @@ impl Sequence {
         self.chain.accept(id);
         let sampled = self.chain.sampled();
         let kind = EventKind::Token { id, text: self.stops.ready(), logprob: sampled.logprob, top: sampled.top };
-        let wanted = emit(Event { sequence: self.id, kind }).is_continue();
+        let wanted = emit(Event { sequence: self.id, index: self.index, kind }).is_continue();
         match finish {
             Some(finish) => self.finish(finish, len, emit),
             None => wanted || self.finish(FinishReason::Cancelled, len, emit),
@@ -264,13 +276,14 @@ impl Sequence {
 
     /// Reports the end, after `len` tokens; false.
     pub fn finish(&mut self, reason: FinishReason, len: usize, emit: &mut Emit) -> bool {
-        let (sequence, usage) = (self.id, Usage { completion_tokens: len - self.prompt, ..self.usage() });
+        let (sequence, index) = (self.id, self.index);
+        let usage = Usage { completion_tokens: len - self.prompt, ..self.usage() };
         let text = match reason {
             FinishReason::Failed(_) | FinishReason::Cancelled => self.rest(),
             _ => "",
         };
         // There is nothing left to cancel.
-        let _ = emit(Event { sequence, kind: EventKind::Finished { text, reason, usage } });
+        let _ = emit(Event { sequence, index, kind: EventKind::Finished { text, reason, usage } });
         false
     }
 

@@ -361,6 +361,65 @@ fn tokens_of_the_prompt_are_reported_with_the_bits_of_any_chunks_and_cache() {
 }
 
 #[test]
+fn several_answers_are_those_of_as_many_requests_and_share_their_prompt() {
+    let (prompt, _) = prompts("llama").remove(0);
+    let prompt = [&prompt[..], &prompt[..], &prompt[..]].concat()[..BLOCK_LEN * 2 + 5].to_vec();
+    let sampling = Sampling { max_tokens: Some(9), seed: Some(u64::MAX), ..Sampling::default() };
+    for (max_sequences, prefill_chunk) in [(4, 512), (4, 7), (2, 512), (1, 3)] {
+        let options = EngineOptions { max_sequences, prefill_chunk, ..EngineOptions::default() };
+        let mut alone = engine("llama", &options);
+        let expected: Vec<_> = (0..3)
+            .map(|i| {
+                generate(&mut alone, &prompt, Sampling { seed: Some(u64::MAX.wrapping_add(i)), ..sampling.clone() })
+                    .tokens
+            })
+            .collect();
+        let mut engine = engine("llama", &options);
+        let all = Sampling { n: 2, best_of: Some(3), prompt_logprobs: Some(0), ..sampling.clone() };
+        let ids = engine.submit_all(Request::new(prompt.clone(), all.clone())).unwrap();
+        let (mut found, mut reported) = (vec![(Vec::new(), 0.0, Usage::default()); 3], 0);
+        while !engine.is_idle() {
+            engine.step(&mut |event| {
+                assert_eq!(ids[event.index], event.sequence);
+                let (tokens, total, end) = &mut found[event.index];
+                match event.kind {
+                    EventKind::Prompt { .. } => reported += usize::from(event.index == 0),
+                    EventKind::Token { id, logprob, .. } => {
+                        tokens.push(id);
+                        *total += logprob.unwrap();
+                    }
+                    EventKind::Finished { usage, .. } => *end = usage,
+                }
+                ControlFlow::Continue(())
+            });
+        }
+        assert_eq!(reported, prompt.len());
+        assert_eq!(found.iter().map(|(tokens, ..)| tokens.clone()).collect::<Vec<_>>(), expected);
+        let cached: Vec<_> = found.iter().map(|(.., usage)| usage.cached_tokens).collect();
+        assert_eq!(cached, [0, 2 * BLOCK_LEN, 2 * BLOCK_LEN], "{max_sequences} sequences");
+        let error = engine.submit(Request::new(prompt.clone(), all.clone())).unwrap_err().to_string();
+        assert!(error.starts_with("n = 2: expected 1 where one answer is expected"), "{error}");
+        let filters: Vec<Box<dyn Filter>> = vec![Box::new(Fails(1))];
+        let error =
+            engine.submit_all(Request { filters, ..Request::new(prompt.clone(), all) }).unwrap_err().to_string();
+        assert!(error.starts_with("n = 3: expected 1 for a request with custom filters"), "{error}");
+    }
+    // The first goes while it reads the prompt: the others go on.
+    let mut engine = engine("llama", &EngineOptions { prefill_chunk: 3, ..EngineOptions::default() });
+    let ids = engine.submit_all(Request::new(prompt.clone(), Sampling { n: 3, ..sampling.clone() })).unwrap();
+    engine.step(&mut |_| ControlFlow::Continue(()));
+    engine.cancel(ids[0]).unwrap();
+    let mut ends = 0;
+    while !engine.is_idle() {
+        engine.step(&mut |event| {
+            ends += usize::from(matches!(event.kind, EventKind::Finished { .. }));
+            ControlFlow::Continue(())
+        });
+    }
+    assert_eq!(ends, 2);
+}
+
+#[test]
 fn text_before_a_stop_string_is_given_and_what_is_held_back_comes_with_the_end() {
     // Of these answers, the first two end by length and the third by EOS.
     for (name, which) in [("llama", 0), ("qwen2", 0), ("llama3-rope", END.1)] {

@@ -413,6 +413,8 @@ fn bad_words_are_forbidden_after_their_beginning_with_and_without_a_space() {
 fn options_that_contradict_each_other_are_named() {
     let error = Sampling { min_tokens: 4, max_tokens: Some(3), ..Sampling::default() }.check().unwrap_err();
     assert_eq!(error.to_string(), "min_tokens = 4: expected at most max_tokens, 3");
+    let error = Sampling { n: 4, best_of: Some(3), ..Sampling::default() }.check().unwrap_err();
+    assert_eq!(error.to_string(), "best_of = 3: expected at least n, 4");
 }
 
 #[test]
@@ -454,6 +456,9 @@ fn options_out_of_range_are_named_with_what_is_allowed() {
         ("logit_bias", "-5=1"),
         ("seed", "-1"),
         ("logprobs", "21"),
+        ("n", "0"),
+        ("n", "1025"),
+        ("best_of", "0"),
         ("prompt_logprobs", "21"),
         ("thinking_budget", "-1"),
         ("max_tokens", "0"),

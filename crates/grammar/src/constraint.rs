@@ -1,5 +1,5 @@
 use crate::grammar::invalid;
-use crate::{Error, Limits, lark, regex, schema};
+use crate::{Error, Limits, gbnf, lark, regex, schema};
 use llguidance::api::TopLevelGrammar;
 
 /// What an answer must look like, all of it.
@@ -12,6 +12,8 @@ pub enum Constraint {
     /// A grammar in the Lark syntax of [llguidance](https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md), whose rule `start`
     /// is the answer. It may name control tokens, such as `<|im_end|>`.
     Lark(String),
+    /// A grammar in llama.cpp's GBNF, whose rule `root` is the answer.
+    Gbnf(String),
     /// One of these texts.
     Choices(Vec<String>),
 }
@@ -19,7 +21,12 @@ pub enum Constraint {
 impl Constraint {
     /// A grammar in GBNF or Lark: the former writes its rules with `::=`.
     pub fn grammar(text: String) -> Constraint {
-        Constraint::Lark(text)
+        // In Lark these are in texts and comments at most.
+        let is_rule = |line: &str| {
+            let name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            line.trim_start_matches(name).trim_start().starts_with("::=")
+        };
+        if text.lines().any(is_rule) { Constraint::Gbnf(text) } else { Constraint::Lark(text) }
     }
 
     /// Checks as much as can be checked without a vocabulary.
@@ -35,7 +42,7 @@ impl Constraint {
         match self {
             Constraint::JsonSchema(_) => "JSON Schema",
             Constraint::Regex(_) => "regular expression",
-            Constraint::Lark(_) => "grammar",
+            Constraint::Lark(_) | Constraint::Gbnf(_) => "grammar",
             Constraint::Choices(_) => "list of choices",
         }
     }
@@ -43,7 +50,10 @@ impl Constraint {
     /// The grammar that the compiler takes: the one place where constraints become grammars, and where those of several parts would be joined.
     pub(crate) fn lower(&self, limits: &Limits) -> Result<TopLevelGrammar, Error> {
         let bytes = match self {
-            Constraint::JsonSchema(text) | Constraint::Regex(text) | Constraint::Lark(text) => text.len(),
+            Constraint::JsonSchema(text)
+            | Constraint::Regex(text)
+            | Constraint::Lark(text)
+            | Constraint::Gbnf(text) => text.len(),
             Constraint::Choices(texts) => texts.iter().map(String::len).sum(),
         };
         if bytes > limits.bytes {
@@ -58,6 +68,7 @@ impl Constraint {
                 Ok(TopLevelGrammar::from_regex(text))
             }
             Constraint::Lark(text) => Ok(TopLevelGrammar::from_lark(lark::lower(text, limits)?)),
+            Constraint::Gbnf(text) => Ok(TopLevelGrammar::from_lark(gbnf::lower(text, limits)?)),
             Constraint::Choices(texts) if texts.iter().any(String::is_empty) || texts.is_empty() => {
                 Err(invalid(self.what(), "expected texts that are not empty".to_owned()))
             }

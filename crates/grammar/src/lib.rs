@@ -26,6 +26,7 @@
 mod constraint;
 mod error;
 mod filter;
+mod gbnf;
 mod grammar;
 mod lark;
 mod limits;

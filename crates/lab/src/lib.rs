@@ -9,6 +9,7 @@
 //! - [`crossval`] compares token ids and probabilities with llama.cpp.
 //! - [`doctor`] examines a file: weights, tokenizer, chat template, and a short text that the model must predict.
 //! - [`mod@bench`] measures speed beside the limits of the machine and beside other programs, and the KL divergence between two files.
+//! - [`mod@batch`] answers the requests of a file.
 //! - [`generate`] lets a model write many texts, as data to train on.
 //! - [`synthetic`] writes models of given sizes with random weights.
 //!
@@ -43,6 +44,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod batch;
 pub mod bench;
 pub mod crossval;
 pub mod doctor;

@@ -81,8 +81,8 @@ pub use trine_train as train;
 pub mod engine {
     pub use trine_engine::{
         Answer, Clock, Emit, Engine, EngineOptions, Error, Event, EventKind, Field, FinishReason, Generation, Handle,
-        Join, Load, Param, PrefixCache, PrefixCacheStats, Prompt, Request, Sampling, Scheduling, SeqId, Token, Update,
-        Usage, params, prompt_tokens, sample,
+        Join, Load, Param, PrefixCache, PrefixCacheStats, Prompt, PromptToken, Request, Sampling, Scheduling, SeqId,
+        Token, Update, Usage, params, prompt_tokens, sample,
     };
 }
 

@@ -1,7 +1,8 @@
 use crate::{ChatOptions, EMBEDDED, Error, Memory, Options, Placement, Stream};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::OnceLock;
-use trine_engine::{Answer, Engine, Request, Sampling, prompt_tokens};
+use trine_engine::{Answer, Choice, Engine, FinishReason, Request, Sampling, Update, Usage, prompt_tokens};
 use trine_grammar::{Constraint, Grammar, Vocabulary};
 use trine_model::{GenerationConfig, Spec};
 use trine_text::{Message, Template, Tokenizer};
@@ -137,6 +138,68 @@ impl Llm {
             }
         };
         Ok(Grammar::new(vocabulary, constraint)?)
+    }
+
+    /// All answers to a request of several, or those chosen by [`Sampling::best_of`], the best first. As soon as `go_on` is false, they end
+    /// with [`FinishReason::Cancelled`].
+    ///
+    /// ```
+    /// use trine::prelude::*;
+    ///
+    /// let mut llm = Options { max_sequences: 3, ..Options::default() }.open(EMBEDDED)?;
+    /// let sampling = Sampling { n: 3, max_tokens: Some(8), seed: Some(1), ..Sampling::default() };
+    /// let choices = llm.choices(Request::new("Once upon a time", sampling), || true)?;
+    /// assert_eq!(choices.len(), 3);
+    /// # Ok::<(), trine::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Llm::submit`], and when an answer fails.
+    pub fn choices(&mut self, request: Request, mut go_on: impl FnMut() -> bool) -> Result<Vec<Choice>, Error> {
+        let (n, ranks) = (request.sampling.n, request.sampling.best_of.is_some());
+        let ids = self.engine.submit_all(request)?;
+        let empty = |index| Choice {
+            index,
+            text: String::new(),
+            tokens: Vec::new(),
+            prompt: Vec::new(),
+            finish_reason: FinishReason::Cancelled,
+            usage: Usage::default(),
+        };
+        let mut choices: Vec<Choice> = (0..ids.len()).map(empty).collect();
+        let mut open = ids.len();
+        while open > 0 && go_on() {
+            self.engine.step(&mut |event| {
+                if ids.get(event.index) == Some(&event.sequence) {
+                    let choice = &mut choices[event.index];
+                    match event.kind.into() {
+                        Update::Prompt(token) => choice.prompt.push(token),
+                        Update::Token(token) => {
+                            choice.text.push_str(&token.text);
+                            choice.tokens.push(token);
+                        }
+                        Update::Finished { text, reason, usage } => {
+                            choice.text.push_str(&text);
+                            (choice.finish_reason, choice.usage) = (reason, usage);
+                            open -= 1;
+                        }
+                    }
+                }
+                ControlFlow::Continue(())
+            });
+        }
+        for (choice, id) in choices.iter_mut().zip(ids) {
+            if let Some((text, usage)) = self.engine.cancel(id) {
+                choice.text.push_str(&text);
+                choice.usage = usage;
+            }
+        }
+        if let Some(at) = choices.iter().position(|choice| matches!(choice.finish_reason, FinishReason::Failed(_)))
+            && let FinishReason::Failed(error) = choices.swap_remove(at).finish_reason
+        {
+            return Err(error.into());
+        }
+        Ok(if ranks { Choice::best(choices, n) } else { choices })
     }
 
     /// The prompt for the assistant's answer to a chat.

@@ -73,7 +73,7 @@ fn answers_are_those_that_were_validated_with_any_neighbours_and_threads() {
 #[test]
 fn the_distribution_is_the_models_renormalized() {
     const DRAWS: usize = 20_000;
-    let mut llm = Llm::embedded().unwrap();
+    let llm = Llm::embedded().unwrap();
     let grammar =
         llm.grammar(&Constraint::Regex(" (the|a|an|one|there|little|Lily|Tom|in|was)[a-z ]*\\.".to_owned())).unwrap();
     let ids = llm.tokens(PROMPT);
@@ -88,7 +88,7 @@ fn the_distribution_is_the_models_renormalized() {
             more.is_some_and(|more| more.iter().all(|b| b.is_ascii_lowercase() || *b == b' '))
                 || start.as_bytes().starts_with(piece)
         };
-        !piece.is_empty() && !llm.tokenizer().is_control(*id) && starts.iter().any(|start| continues(start))
+        !piece.is_empty() && !llm.tokenizer().is_control(*id) && starts.iter().any(continues)
     };
     let ids: Vec<u32> = (0..llm.tokenizer().len() as u32).filter(allowed).collect();
     let weight = |id: u32| f64::from(logits[id as usize]).exp();

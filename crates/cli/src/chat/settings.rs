@@ -7,9 +7,9 @@ use trine_engine::{Param, Sampling, params};
 /// The one option that is not the engine's.
 pub const DROP_OLDEST: &str = "drop_oldest";
 
-/// Sampling options that mean something in a chat: nothing here shows log probabilities.
+/// Sampling options that mean something in a chat, which has one answer and shows no log probabilities.
 fn options() -> impl Iterator<Item = &'static Param> {
-    params().filter(|param| !["logprobs", "prompt_logprobs"].contains(&param.name))
+    params().filter(|param| !["n", "best_of", "logprobs", "prompt_logprobs"].contains(&param.name))
 }
 
 /// The names of all options.

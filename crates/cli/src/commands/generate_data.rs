@@ -81,6 +81,10 @@ pub struct GenerateData {
 impl GenerateData {
     pub fn run(self) -> Result<Exit> {
         let sampling = self.sampling.sampling()?;
+        if sampling.n > 1 || sampling.best_of.is_some() {
+            let message = "expected no -n and no --best-of: --count is the number of texts".to_owned();
+            return Err(UsageError { message, hint: "omit them" }.into());
+        }
         for (flag, n) in [("--logprobs", sampling.logprobs), ("--prompt-logprobs", sampling.prompt_logprobs)] {
             if n.is_some() {
                 let message = format!("expected no {flag}, which the file does not store");

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod batch;
 mod bench;
 mod completions;
 mod crossval;
@@ -23,6 +24,7 @@ use clap::Subcommand;
 #[derive(Subcommand)]
 pub enum Command {
     Run(run::Run),
+    Batch(batch::Batch),
     Embed(embed::Embed),
     Tokenize(tokenize::Tokenize),
     Info(info::Info),
@@ -40,7 +42,7 @@ pub enum Command {
 
 /// The commands by subject, as the help lists them.
 pub const GROUPS: [(&str, &[&str]); 5] = [
-    ("Run models", &["run", "embed", "tokenize"]),
+    ("Run models", &["run", "batch", "embed", "tokenize"]),
     ("Model files", &["info", "quantize", "doctor"]),
     ("Train models", &["train", "tokenizer", "generate-data"]),
     ("Measure", &["bench", "eval", "crossval", "devices"]),
@@ -51,6 +53,7 @@ impl Command {
     pub fn run(self) -> Result<Exit> {
         match self {
             Command::Run(command) => command.run(),
+            Command::Batch(command) => command.run(),
             Command::Embed(command) => command.run(),
             Command::Tokenize(command) => command.run(),
             Command::Info(command) => command.run(),

@@ -8,7 +8,7 @@ use crate::sampling::{self, SamplingArgs};
 use crate::template::{self, TemplateArgs};
 use crate::terminal::Quiet;
 use crate::wrap::Printer;
-use crate::{input, interrupt, table, units};
+use crate::{choices, input, interrupt, table, units};
 use anyhow::Result;
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -17,6 +17,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf, is_separator};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use trine::{EMBEDDED, Error, Llm};
 use trine_backend::profile::{Part, Recorder};
@@ -84,6 +85,9 @@ pub struct Run {
     constraint: ConstraintArgs,
 }
 
+/// Answers that are generated at once: each has memory for a whole context.
+const MOST_AT_ONCE: usize = 16;
+
 /// Whether a single argument is a model, not a prompt.
 fn is_model(argument: &Path) -> bool {
     let Some(text) = argument.to_str() else { return true };
@@ -130,6 +134,11 @@ impl Run {
             }
         }
         let sampling = self.sampling.sampling()?;
+        let answers = sampling.best_of.unwrap_or(sampling.n);
+        if prompt.is_none() && answers > 1 {
+            let message = "-n and --best-of need a prompt".to_owned();
+            return Err(UsageError { message, hint: "pass it as an argument or through a pipe" }.into());
+        }
         for (flag, n) in [("--logprobs", sampling.logprobs), ("--prompt-logprobs", sampling.prompt_logprobs)] {
             if n.is_some() && !self.json {
                 let message = format!("{flag} needs --json");
@@ -151,7 +160,7 @@ impl Run {
         let (load, quiet) = (&self.load, self.quiet);
         let profile = self.profile.as_ref().map(|path| Profiling::new(path, &model)).transpose()?;
         let recorder = profile.as_ref().map(|profile| profile.recorder.clone());
-        let llm = load.open(&model, 1, quiet, &stop, recorder.clone())?;
+        let llm = load.open(&model, answers.min(MOST_AT_ONCE), quiet, &stop, recorder.clone())?;
         let recorder = recorder.unwrap_or_default();
         let exit = self.answer(llm, &model, prompt, start.elapsed(), stop, &recorder)?;
         if let Some(profile) = profile {
@@ -250,7 +259,14 @@ impl Run {
         recorder.start();
         let ids = recorder.time("tokenize", Part::Tokenizer, || llm.tokens(&text));
         let filters = grammar.iter().map(Grammar::filter).collect();
-        let stream = llm.submit(Request { filters, ..Request::new(ids, sampling) })?.stop_when(stop);
+        let several = sampling.n > 1 || sampling.best_of.is_some();
+        let request = Request { filters, ..Request::new(ids, sampling) };
+        if several {
+            let choices = llm.choices(request, || !stop.load(Relaxed))?;
+            recorder.stop();
+            return choices::show(&choices, &llm, model, seed, self.json);
+        }
+        let stream = llm.submit(request)?.stop_when(stop);
         let answer = TimedAnswer::of(stream, pace, |piece| if self.json { Ok(()) } else { out.print(piece) })?;
         recorder.stop();
         if self.json {

@@ -54,7 +54,7 @@ pub struct Handle {
 
 /// Commands to the engine's thread.
 enum Command {
-    Submit(Box<Request>, Reply<Result<Generation, Error>>),
+    Submit(Box<Request>, Reply<Result<Vec<Generation>, Error>>),
     Cancel(SeqId),
     /// A generation that was full has room again.
     Resume(SeqId),
@@ -108,6 +108,15 @@ impl Handle {
     /// # Errors
     /// Those of [`Engine::submit`]; [`Error::ShutDown`] or [`Error::Panicked`] when the engine is gone; [`Error::OwnThread`].
     pub fn submit(&self, request: Request) -> Result<Generation, Error> {
+        request.one_answer()?;
+        Ok(self.submit_all(request)?.remove(0))
+    }
+
+    /// Submits a request of several answers, as [`Engine::submit_all`]: a generation for each, in order of their index.
+    ///
+    /// # Errors
+    /// Those of [`Engine::submit_all`] and [`Handle::submit`].
+    pub fn submit_all(&self, request: Request) -> Result<Vec<Generation>, Error> {
         let answer = self.send_request(request)?;
         answer.recv_blocking().map_err(|_| self.status.gone())?
     }
@@ -117,12 +126,21 @@ impl Handle {
     /// # Errors
     /// Those of [`Handle::submit`].
     pub async fn submit_async(&self, request: Request) -> Result<Generation, Error> {
+        request.one_answer()?;
+        Ok(self.submit_all_async(request).await?.remove(0))
+    }
+
+    /// [`Handle::submit_all`] for async tasks.
+    ///
+    /// # Errors
+    /// Those of [`Handle::submit_all`].
+    pub async fn submit_all_async(&self, request: Request) -> Result<Vec<Generation>, Error> {
         let answer = self.send_request(request)?;
         answer.recv().await.map_err(|_| self.status.gone())?
     }
 
     /// A long text is encoded on the caller's thread, not on the engine's.
-    fn send_request(&self, mut request: Request) -> Result<Receiver<Result<Generation, Error>>, Error> {
+    fn send_request(&self, mut request: Request) -> Result<Receiver<Result<Vec<Generation>, Error>>, Error> {
         if let Prompt::Text(text) = &request.prompt {
             request.prompt = prompt_tokens(&self.tokenizer, text).into();
         }

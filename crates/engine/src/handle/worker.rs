@@ -93,9 +93,9 @@ impl Worker {
     fn obey(&mut self, command: Command) -> ControlFlow<()> {
         match command {
             Command::Submit(request, reply) => {
-                let generation = self.engine.submit(*request).and_then(|id| self.generation(id));
-                // A caller that has gone drops its generation with the reply, which cancels it.
-                reply.send(generation);
+                let ids = self.engine.submit_all(*request);
+                // A caller that has gone drops its generations with the reply, which cancels them.
+                reply.send(ids.and_then(|ids| ids.into_iter().map(|id| self.generation(id)).collect()));
             }
             Command::Cancel(id) => self.cancel(id),
             Command::Resume(id) => {

@@ -1,0 +1,70 @@
+//! How long masks take: `cargo run --release -p trine-grammar --example masks -- tokenizer.model`, or a `tokenizer.json`.
+//!
+//! Each constraint is followed along the tokens of a text, and the mask before each token is timed.
+
+use std::time::{Duration, Instant};
+use trine_engine::sample::History;
+use trine_grammar::{Constraint, Grammar, Vocabulary};
+use trine_text::{EncodeOptions, Tokenizer};
+
+const SCHEMA: &str = r#"{
+    "type": "object",
+    "properties": {
+        "title": {"type": "string", "minLength": 1, "maxLength": 60},
+        "text": {"type": "string"},
+        "tags": {"type": "array", "items": {"enum": ["animals", "weather", "family"]}, "maxItems": 5},
+        "date": {"type": "string", "format": "date-time"},
+        "pages": {"type": "integer", "minimum": 1, "maximum": 2000},
+        "author": {"type": "object", "additionalProperties": {"type": ["string", "number", "null"]}}
+    },
+    "required": ["title", "text", "tags", "date", "pages", "author"]
+}"#;
+const JSON: &str = r#"{"title": "The Sun and the North Wind", "text": "The North Wind and the Sun argued which of them was the stronger, \"when\" a
+traveller came along wrapped in a warm cloak.", "tags": ["weather", "family"], "date": "2026-11-29T08:17:00Z", "pages": 12, "author":
+{"name": "Aesop, \u00e9", "born": -620.5, "of": null}}"#;
+const ARITHMETIC: &str = "root ::= expr\nexpr ::= term ([-+*/] term)*\nterm ::= [a-z0-9]+ | \"(\" expr \")\"\n";
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let path = std::env::args().nth(1).ok_or("expected a tokenizer.model or tokenizer.json")?;
+    let bytes = std::fs::read(&path)?;
+    let tokenizer = match path.ends_with(".json") {
+        true => Tokenizer::from_json(&bytes, None)?,
+        false => Tokenizer::from_model(&bytes, None)?,
+    };
+    let start = Instant::now();
+    let vocabulary = Vocabulary::new(&tokenizer)?;
+    println!("{} tokens, their trie in {:.0?}", tokenizer.len(), start.elapsed());
+    let json = JSON.replace('\n', " ");
+    let words = "[A-Za-z,.;:\"{}\\\\\\[\\]0-9é -]*".to_owned();
+    for (name, constraint, text) in [
+        ("JSON Schema", Constraint::JsonSchema(SCHEMA.to_owned()), &json),
+        ("any JSON", Constraint::JsonSchema("{}".to_owned()), &json),
+        ("regex", Constraint::Regex(words), &json),
+        ("GBNF", Constraint::Gbnf(ARITHMETIC.to_owned()), &"(a+b2)*(c-(d/12))+3".repeat(8)),
+    ] {
+        let start = Instant::now();
+        let grammar = Grammar::new(&vocabulary, &constraint)?;
+        let compiled = start.elapsed();
+        let ids = tokenizer.encode(text, EncodeOptions::default());
+        let mut times: Vec<Duration> = Vec::new();
+        // Requests, each with the lexer's states of its own.
+        for _ in 0..20 {
+            let mut filter = grammar.filter();
+            for len in 0..ids.len() {
+                let start = Instant::now();
+                filter.prepare(History { tokens: &ids[..len], prompt: 0 });
+                times.push(start.elapsed());
+                filter.accept(ids[len]);
+            }
+        }
+        times.sort();
+        let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+        let (half, most) = (at(0.5), at(1.0));
+        println!(
+            "{name}: compiled in {compiled:.1?}; {} masks, median {half:.0?}, p99 {:.0?}, longest {most:.0?}",
+            times.len(),
+            at(0.99)
+        );
+    }
+    Ok(())
+}

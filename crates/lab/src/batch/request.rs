@@ -1,0 +1,148 @@
+//! What a request of a batch asks for.
+
+use super::BatchOptions;
+use super::line::Task;
+use serde_json::{Map, Value};
+use trine_engine::{Prompt, Sampling};
+use trine_text::Message;
+
+/// A request that the engine takes.
+pub struct Ask {
+    pub prompt: Prompt,
+    pub sampling: Sampling,
+    pub chat: bool,
+}
+
+/// Why a request is refused: the field, and what is wrong with it.
+#[derive(Debug)]
+pub struct Problem {
+    pub param: Option<String>,
+    pub message: String,
+}
+
+impl From<trine_engine::Error> for Problem {
+    fn from(error: trine_engine::Error) -> Problem {
+        let param = match &error {
+            trine_engine::Error::Option { field, .. } => Some((*field).to_owned()),
+            _ => None,
+        };
+        Problem { param, message: error.to_string() }
+    }
+}
+
+fn problem<T>(param: &str, message: impl Into<String>) -> Result<T, Problem> {
+    Err(Problem { param: Some(param.to_owned()), message: message.into() })
+}
+
+/// Fields that say who asks, and change no answer.
+const OF_THE_CALLER: &[&str] =
+    &["model", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"];
+/// Fields that may be there with this value alone.
+const NEUTRAL: &[(&str, &str)] = &[
+    ("n", "1"),
+    ("best_of", "1"),
+    ("stream", "false"),
+    ("echo", "false"),
+    ("prompt_logprobs", "null"),
+    ("suffix", "null"),
+    ("stream_options", "null"),
+    ("response_format", r#"{"type":"text"}"#),
+    ("tools", "[]"),
+    ("tool_choice", r#""none""#),
+    ("modalities", r#"["text"]"#),
+];
+
+/// Reads a request.
+pub fn read(task: &Task, options: &BatchOptions) -> Result<Ask, Problem> {
+    if let Some(method) = task.method.as_ref().filter(|method| *method != "POST") {
+        return problem("method", format!("method: expected POST, found {method}"));
+    }
+    let mut body = task.body.clone();
+    body.retain(|name, value| !OF_THE_CALLER.contains(&name.as_str()) && !value.is_null());
+    for (name, neutral) in NEUTRAL {
+        if let Some(value) = body.remove(*name)
+            && serde_json::from_str(neutral).ok().as_ref() != Some(&value)
+        {
+            return problem(name, format!("{name}: expected {neutral}, found {value}: it is not supported in batches"));
+        }
+    }
+    match task.url.as_str() {
+        "/v1/chat/completions" => chat(body, options),
+        "/v1/completions" => completion(body, options),
+        other => problem("url", format!("url: expected /v1/chat/completions or /v1/completions, found {other}")),
+    }
+}
+
+fn completion(mut body: Map<String, Value>, options: &BatchOptions) -> Result<Ask, Problem> {
+    let prompt = body.remove("prompt").unwrap_or_default();
+    let ids =
+        prompt.as_array().map(|ids| ids.iter().map(|id| id.as_u64()?.try_into().ok()).collect::<Option<Vec<u32>>>());
+    let prompt = match (prompt, ids) {
+        (Value::String(text), _) => Prompt::Text(text),
+        (_, Some(Some(ids))) => Prompt::Tokens(ids),
+        _ => return problem("prompt", "prompt: expected a string or a list of token ids"),
+    };
+    Ok(Ask { prompt, sampling: sampling(body, options)?, chat: false })
+}
+
+fn chat(mut body: Map<String, Value>, options: &BatchOptions) -> Result<Ask, Problem> {
+    let template = match &options.template {
+        Ok(template) => template,
+        Err(why) => return problem("messages", format!("the model cannot chat: {why}")),
+    };
+    let Some(Value::Array(messages)) = body.remove("messages") else {
+        return problem("messages", "messages: expected a list of messages");
+    };
+    let mut read = Vec::with_capacity(messages.len());
+    for (i, message) in messages.into_iter().enumerate() {
+        read.push(self::message(message).or_else(|wrong| problem("messages", format!("messages[{i}]: {wrong}")))?);
+    }
+    let variables = match body.remove("chat_template_kwargs") {
+        None => Map::new(),
+        Some(Value::Object(variables)) => variables,
+        Some(_) => return problem("chat_template_kwargs", "chat_template_kwargs: expected an object"),
+    };
+    if let Some(most) = body.remove("max_completion_tokens") {
+        body.insert("max_tokens".to_owned(), most);
+    }
+    let top = body.remove("top_logprobs");
+    match (body.remove("logprobs"), top) {
+        (None | Some(Value::Bool(false)), None) => {}
+        (Some(Value::Bool(true)), top) => {
+            body.insert("logprobs".to_owned(), top.unwrap_or(0.into()));
+        }
+        (None | Some(Value::Bool(false)), Some(_)) => {
+            return problem("top_logprobs", "top_logprobs: expected logprobs: true");
+        }
+        (Some(found), _) => return problem("logprobs", format!("logprobs: expected true or false, found {found}")),
+    }
+    let text = template.render(&read, None, true, &variables).or_else(|why| problem("messages", why.to_string()))?;
+    Ok(Ask { prompt: Prompt::Text(text), sampling: sampling(body, options)?, chat: true })
+}
+
+/// A message of text alone.
+fn message(value: Value) -> Result<Message, String> {
+    let message: Message = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    let parts = message.content.as_array().into_iter().flatten();
+    match parts.map(|part| &part["type"]).find(|kind| *kind != "text") {
+        Some(kind) => Err(format!("content: expected parts of type \"text\", found {kind}")),
+        None => Ok(message),
+    }
+}
+
+/// What is left of a body: the sampling options, over those that hold where it says nothing.
+fn sampling(body: Map<String, Value>, options: &BatchOptions) -> Result<Sampling, Problem> {
+    let fields = || serde_json::to_value(&options.sampling).map_err(|error| error.to_string());
+    let read = |mut body: Map<String, Value>| {
+        let Value::Object(mut all) = fields()? else { return Err("options are no object".to_owned()) };
+        all.append(&mut body);
+        serde_json::from_value::<Sampling>(Value::Object(all)).map_err(|error| error.to_string())
+    };
+    // One by one, so that a message names the field.
+    for (name, value) in &body {
+        if let Err(wrong) = read(Map::from_iter([(name.clone(), value.clone())])) {
+            return problem(name, format!("{name}: {wrong}"));
+        }
+    }
+    read(body).map_err(|message| Problem { param: None, message })
+}
