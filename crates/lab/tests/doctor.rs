@@ -380,8 +380,8 @@ fn a_comparison_of_devices_says_how_it_came_out() {
         (built_in, None, full(), Outcome::Same, ""),
         (built_in, None, DoctorOptions::default(), Outcome::Skipped, "the weights were not read"),
         (built_in, Some(other), full(), Outcome::Skipped, "there is no tokenizer"),
-        (&missing, None, full(), Outcome::Skipped, "the file does not open"),
-        (&partial, None, full(), Outcome::Failed, MATRIX),
+        (missing.as_path(), None, full(), Outcome::Skipped, "the file does not open"),
+        (partial.as_path(), None, full(), Outcome::Failed, MATRIX),
     ];
     for (path, tokenizer, options, outcome, reason) in cases {
         let compare_devices = Some(["cpu", "cpu:scalar"].map(|name| name.parse().unwrap()));

@@ -275,7 +275,7 @@ fn who_waits_may_give_up_within_a_tensor_and_nothing_is_left() {
     let source = trine_model::open_file(trine_model::EMBEDDED, &Default::default()).unwrap();
     for format in ["Q8_0", "IQ2_XS", "TL2", "I2_S"] {
         let format = by_name(format).unwrap();
-        let mut run = |last: usize| {
+        let run = |last: usize| {
             let mut asked = Vec::new();
             let result = quantize(&source, &output, format, &mut |done| {
                 asked.push(done);
