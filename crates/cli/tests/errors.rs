@@ -388,7 +388,7 @@ fn interrupt(child: &std::process::Child) {
 fn an_interrupted_conversion_says_so_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.gguf").display().to_string();
-    let args = ["quantize", EMBEDDED, &output, "--format", "iq2_xs"];
+    let args = ["quantize", trine::EMBEDDED, &output, "--format", "iq2_xs"];
     let child = trine().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // It has begun.
     while std::fs::read_dir(folder.path()).unwrap().next().is_none() {
