@@ -182,11 +182,15 @@ pub fn quantize(
 
 /// Loads the model as a run does, from the mapped file.
 fn check_runs(file: &File, progress: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<(), Error> {
-    let loaded = load(file, &DeviceOptions::default(), ModelOptions::default(), &mut |_| progress(0));
-    let runner = match loaded {
-        Err(trine_model::Error::Cancelled) => return Err(Error::Cancelled),
-        loaded => loaded?,
-    };
+    let mut flow = ControlFlow::Continue(());
+    let loaded = load(file, &DeviceOptions::default(), ModelOptions::default(), &mut |_| {
+        flow = progress(0);
+        flow
+    });
+    if flow.is_break() {
+        return Err(Error::Cancelled);
+    }
+    let runner = loaded?;
     if file.metadata().get("tokenizer.ggml.model").is_some() {
         Language::of(file)?.check(runner.spec())?;
     }
