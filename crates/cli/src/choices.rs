@@ -30,7 +30,11 @@ pub fn show(choices: &[Choice], llm: &Llm, model: &Path, seed: u64, json: bool) 
         writeln!(out, "{}", texts.join("\n\n"))?;
     }
     let cancelled = choices.iter().any(|choice| matches!(choice.finish_reason, FinishReason::Cancelled));
-    Ok(if cancelled { Exit::Interrupted } else { Exit::Done })
+    if !cancelled {
+        return Ok(Exit::Done);
+    }
+    note!("stopped: the answers are those so far");
+    Ok(Exit::Interrupted)
 }
 
 /// A choice, with the field names of OpenAI's API where they exist.

@@ -39,12 +39,16 @@ pub struct UsageError {
     pub hint: &'static str,
 }
 
-/// Prints an error and its hint, and returns the exit status.
+/// Prints an error and its hint, or in a line what Ctrl-C stopped, and returns the exit status.
 pub fn report(error: &anyhow::Error) -> Exit {
     if is_closed_pipe(error) {
         return Exit::Done;
     }
     let (exit, hint) = diagnose(error);
+    if exit == Exit::Interrupted {
+        note!("stopped{}", hint.unwrap_or_default());
+        return exit;
+    }
     // A context is followed by its cause. The message of an error of the libraries includes its causes.
     let count = if error.is::<String>() { 2 } else { 1 };
     let mut texts: Vec<String> = error.chain().take(count).map(ToString::to_string).collect();
@@ -104,7 +108,7 @@ pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(system)
 }
 
-/// The exit status of an error, and a hint.
+/// The exit status of an error, and a hint; of what was interrupted, how "stopped" goes on.
 type Diagnosis = (Exit, Option<&'static str>);
 
 fn diagnose(error: &anyhow::Error) -> Diagnosis {
@@ -161,12 +165,14 @@ fn of_grammar(error: &trine_grammar::Error) -> Diagnosis {
     }
 }
 
+const NOTHING_WRITTEN: &str = ": nothing was written";
+const NO_RESULTS: &str = ": there are no results";
 const SHOW_CONTEXT: &str = "`trine info` shows the context length of a model";
 
 fn of_crossval(error: &trine_lab::crossval::Error) -> Diagnosis {
     use trine_lab::crossval::Error;
     match error {
-        Error::Cancelled => (Exit::Interrupted, None),
+        Error::Cancelled => (Exit::Interrupted, Some(NO_RESULTS)),
         Error::Model(error) => of_model(error),
         Error::Engine(error) => of_engine(error),
         Error::Context { .. } => (Exit::Usage, Some(SHOW_CONTEXT)),
@@ -195,7 +201,7 @@ fn of_batch(error: &trine_lab::batch::Error) -> Diagnosis {
 fn of_perplexity(error: &trine_lab::perplexity::Error) -> Diagnosis {
     use trine_lab::perplexity::Error;
     match error {
-        Error::Cancelled => (Exit::Interrupted, None),
+        Error::Cancelled => (Exit::Interrupted, Some(NO_RESULTS)),
         Error::Model(error) => of_model(error),
         Error::Engine(error) => of_engine(error),
         Error::Window { .. } => (Exit::Usage, Some(SHOW_CONTEXT)),
@@ -206,7 +212,7 @@ fn of_perplexity(error: &trine_lab::perplexity::Error) -> Diagnosis {
 fn of_quantize(error: &trine_lab::quantize::Error) -> Diagnosis {
     use trine_lab::quantize::Error;
     match error {
-        Error::Cancelled => (Exit::Interrupted, None),
+        Error::Cancelled => (Exit::Interrupted, Some(NOTHING_WRITTEN)),
         Error::File(error) => of_file(error),
         Error::Model(error) => of_model(error),
         Error::Extension { .. } => (Exit::Usage, Some("quantize writes GGUF files")),
@@ -226,7 +232,7 @@ fn of_quantize(error: &trine_lab::quantize::Error) -> Diagnosis {
 fn of_synthetic(error: &trine_lab::synthetic::Error) -> Diagnosis {
     use trine_lab::synthetic::Error;
     match error {
-        Error::Cancelled => (Exit::Interrupted, None),
+        Error::Cancelled => (Exit::Interrupted, Some(NOTHING_WRITTEN)),
         Error::File(error) => of_file(error),
         _ => (Exit::Work, None),
     }
@@ -238,7 +244,7 @@ fn of_train(error: &trine_train::Error) -> Diagnosis {
         Error::Model(error) => of_model(error),
         Error::File(error) => of_file(error),
         Error::Device(error) => of_device(error),
-        Error::Cancelled => (Exit::Interrupted, None),
+        Error::Cancelled => (Exit::Interrupted, Some(NOTHING_WRITTEN)),
         Error::Checkpoint { earlier: Some(_), .. } => {
             (Exit::Work, Some("delete the file, and --resume continues from the checkpoint before it"))
         }
@@ -253,7 +259,7 @@ fn of_train(error: &trine_train::Error) -> Diagnosis {
 fn of_bench(error: &trine_lab::bench::Error) -> Diagnosis {
     use trine_lab::bench::Error;
     match error {
-        Error::Cancelled => (Exit::Interrupted, None),
+        Error::Cancelled => (Exit::Interrupted, Some(NO_RESULTS)),
         Error::Context { .. } => (Exit::Usage, Some("lower --prefill, --decode or --depth")),
         Error::Another { .. } | Error::OtherTests { .. } => {
             (Exit::Usage, Some("--save-baseline writes one for these tests"))
@@ -309,7 +315,7 @@ fn of_model(error: &trine_model::Error) -> Diagnosis {
     use trine_model::Error;
     let hint = match error {
         Error::In { source, .. } | Error::Defaults { source, .. } => return of_model(source),
-        Error::Cancelled => return (Exit::Interrupted, None),
+        Error::Cancelled => return (Exit::Interrupted, Some(" while loading the model")),
         Error::Device(error) => return of_device(error),
         Error::Length { .. } => return (Exit::Work, Some("split the text")),
         Error::File(error) => return of_file(error),

@@ -111,15 +111,8 @@ pub struct MachineArgs {
     /// auto binds each thread to a physical core, a list binds one thread to each CPU in it.
     #[arg(long, value_name = "CPUS", env = "TRINE_CPU_AFFINITY", default_value = "none", hide_short_help = true)]
     cpu_affinity: Affinity,
-    /// Device to run on, such as cpu or cpu:avx2
-    ///
-    /// `trine devices` lists the names; auto is the first of them.
-    #[arg(long, value_name = "NAME", env = "TRINE_DEVICE", default_value = "auto")]
-    device: DeviceName,
-    /// Instruction set of the CPU; --isa avx2 is --device cpu:avx2
-    #[arg(long, value_name = "NAME", env = "TRINE_ISA", hide_short_help = true)]
-    #[arg(conflicts_with = "device", value_parser = isa)]
-    isa: Option<DeviceName>,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Format of the KV cache
     ///
     /// Smaller formats make long contexts faster and take less memory, and change answers slightly.
@@ -163,6 +156,27 @@ pub struct MachineArgs {
     mem_limit: Option<ByteSize>,
 }
 
+/// Where to run a model.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Machine")]
+pub struct DeviceArgs {
+    /// Device to run on, such as cpu or cpu:avx2
+    ///
+    /// `trine devices` lists the names; auto is the first of them.
+    #[arg(long, value_name = "NAME", env = "TRINE_DEVICE", default_value = "auto")]
+    device: DeviceName,
+    /// Instruction set of the CPU; --isa avx2 is --device cpu:avx2
+    #[arg(long, value_name = "NAME", env = "TRINE_ISA", hide_short_help = true)]
+    #[arg(conflicts_with = "device", value_parser = isa)]
+    isa: Option<DeviceName>,
+}
+
+impl DeviceArgs {
+    pub fn name(&self) -> DeviceName {
+        self.isa.as_ref().unwrap_or(&self.device).clone()
+    }
+}
+
 fn size(text: &str) -> Result<ByteSize, &'static str> {
     text.parse().map_err(|_| "expected a size, such as 900MB or 8GiB")
 }
@@ -188,7 +202,7 @@ fn isa(name: &str) -> Result<DeviceName, trine_model::Error> {
 impl MachineArgs {
     pub fn options(&self) -> Options {
         let mut options = Options::default();
-        options.device.device = self.isa.clone().unwrap_or_else(|| self.device.clone());
+        options.device.device = self.device.name();
         let cpu = &mut options.device.cpu;
         if let Affinity::List(cpus) = &self.cpu_affinity {
             cpu.threads = cpus.len();

@@ -49,3 +49,19 @@ fn the_exit_status_tells_whether_something_was_found() {
     let quick = trine_with(&["doctor", untrained.to_str().unwrap(), "--quick"]);
     assert_eq!((quick.code, quick.out.contains("without weights")), (0, true), "{}", quick.out);
 }
+
+#[test]
+fn devices_are_compared_and_the_smoke_test_runs_on_the_one_asked_for() {
+    let compare = ["doctor", EMBEDDED, "--compare-devices", "cpu,cpu:scalar", "--device", "cpu:scalar"];
+    let text = trine_with(&compare);
+    assert_eq!(text.code, 0, "{}", text.err);
+    let line = "cpu and cpu:scalar: the same results in each operation, over 49 tokens";
+    assert!(text.out.contains(line) && text.out.contains("devices, layout"), "{}", text.out);
+    let json = trine_with(&[&compare[..], &["--json"]].concat()).json();
+    let compared = &json["compared_devices"];
+    assert!(compared["outcome"] == "same" && compared["tokens"] == 49, "{compared}");
+    let plain = trine_with(&["doctor", EMBEDDED, "--json"]).json();
+    assert!(plain["compared_devices"].is_null() && plain["smoke_test"] == json["smoke_test"], "{plain}");
+    assert!(!trine_with(&["doctor", EMBEDDED]).out.contains("devices"));
+    assert_eq!(trine_with(&["doctor", EMBEDDED, "--device", "other"]).code, 2);
+}

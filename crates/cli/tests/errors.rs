@@ -396,12 +396,38 @@ fn interrupted_work_reports_its_result_and_exits_with_130() {
     // The line about the context says that the model is there.
     let mut line = [0; 10];
     child.stderr.as_mut().unwrap().read_exact(&mut line).unwrap();
-    let id = child.id().to_string();
-    assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    interrupt(&child);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["finish_reason"], "cancelled");
+}
+
+/// `kill -INT`.
+#[cfg(unix)]
+fn interrupt(child: &std::process::Child) {
+    let id = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupted_conversion_says_so_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out.gguf").display().to_string();
+    let args = ["quantize", trine::EMBEDDED, &output, "--format", "iq2_xs"];
+    let child = trine().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It has begun.
+    while std::fs::read_dir(folder.path()).unwrap().next().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(
+        (output.status.code(), &*String::from_utf8_lossy(&output.stderr)),
+        (Some(130), "stopped: nothing was written\n")
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Mutex;
 use trine_model::{DeviceOptions, Language, ModelOptions, load};
 use trine_tensor::format::{IQ4_NL, Q5_0, Q5_1, Q8_0};
 use trine_tensor::{Bytes, FORMATS, File, FileFormat, Format, Replacement, TensorInfo, View, format::Layout, gguf};
@@ -157,15 +158,23 @@ pub fn quantize(
     let mut writer = gguf::create(output, &metadata, entries.clone())?;
     let mut done = 0;
     for (view, entry) in input.tensors().zip(&entries) {
-        if view.format == entry.format {
-            writer.tensor(&view.stored()?)?
-        } else {
-            writer.tensor(&rewrite(view, entry)?)?
-        }
-        done += view.bytes.len() as u64;
-        if progress(done).is_break() {
+        let bytes = match view.format == entry.format {
+            true => view.stored()?,
+            false => rewrite(view, entry, &mut || progress(done))?,
+        };
+        let mut flow = ControlFlow::Continue(());
+        let written = writer.tensor_in_parts(bytes.chunks(PART).take_while(|_| {
+            flow = progress(done);
+            flow.is_continue()
+        }));
+        if flow.is_break() {
             return Err(Error::Cancelled);
         }
+        written?;
+        done += view.bytes.len() as u64;
+    }
+    if progress(done).is_break() {
+        return Err(Error::Cancelled);
     }
     writer.finish()?;
     Ok(report)
@@ -173,19 +182,21 @@ pub fn quantize(
 
 /// Loads the model as a run does, from the mapped file.
 fn check_runs(file: &File, progress: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<(), Error> {
-    let loaded = load(file, &DeviceOptions::default(), ModelOptions::default(), &mut |_| progress(0));
-    let runner = match loaded {
-        Err(trine_model::Error::Cancelled) => return Err(Error::Cancelled),
-        loaded => loaded?,
-    };
+    let mut flow = ControlFlow::Continue(());
+    let loaded = load(file, &DeviceOptions::default(), ModelOptions::default(), &mut |_| {
+        flow = progress(0);
+        flow
+    });
+    if flow.is_break() {
+        return Err(Error::Cancelled);
+    }
+    let runner = loaded?;
     if file.metadata().get("tokenizer.ggml.model").is_some() {
         Language::of(file)?.check(runner.spec())?;
     }
     // Tensors that are not uploaded, such as divisors of rotations, and norms and biases, which devices take as they are.
     for view in file.tensors().filter(|view| view.format.block == 1) {
-        if let Some(found) = view.decode().into_iter().find(|w| !w.is_finite()) {
-            return Err(Error::NotFinite { tensor: view.name.clone(), found });
-        }
+        decode(view, &mut || progress(0))?;
     }
     Ok(())
 }
@@ -203,36 +214,74 @@ fn most(entries: &[TensorInfo]) -> Option<&'static Format> {
     weights.into_iter().max_by_key(|(_, sum)| *sum).map(|(format, _)| format)
 }
 
-/// [`Format::encode`] by all cores where blocks do not depend on each other.
-fn encode(format: &Format, weights: &[f32]) -> Vec<u8> {
-    let blocks = weights.len() / format.block;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(blocks);
-    if format.tail > 0 || threads < 2 {
-        return format.encode(weights);
-    }
-    let each = blocks.div_ceil(threads);
-    let mut out = vec![0; blocks * format.bytes];
+/// Weights of a piece of work. A thread is done with it in far less than a second, in any format.
+const PIECE: usize = 1 << 16;
+/// Bytes that are written at once.
+const PART: usize = 16 << 20;
+
+/// Whether to go on.
+type Proceed<'a> = dyn FnMut() -> ControlFlow<()> + 'a;
+
+/// Does all pieces of work, by all cores. `proceed` is asked after each piece of this thread.
+fn share<T: Send>(
+    pieces: impl ExactSizeIterator<Item = T> + Send,
+    work: impl Fn(T) + Sync,
+    proceed: &mut Proceed,
+) -> Result<(), Error> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(pieces.len());
+    let pieces = Mutex::new(Some(pieces));
+    let next = || pieces.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).as_mut()?.next();
+    let (next, work) = (&next, &work);
     std::thread::scope(|scope| {
-        for (weights, out) in weights.chunks(each * format.block).zip(out.chunks_mut(each * format.bytes)) {
-            scope.spawn(|| (format.encode)(weights, out));
+        for _ in 1..threads {
+            scope.spawn(move || std::iter::from_fn(next).for_each(work));
         }
-    });
-    out
+        for piece in std::iter::from_fn(next) {
+            work(piece);
+            if proceed().is_break() {
+                // The other threads find no more.
+                *pieces.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
+                return Err(Error::Cancelled);
+            }
+        }
+        Ok(())
+    })
 }
 
-fn rewrite(view: &View, entry: &TensorInfo) -> Result<Bytes, Error> {
-    let weights = view.decode();
-    if let Some(found) = weights.iter().find(|w| !w.is_finite()) {
-        return Err(Error::NotFinite { tensor: view.name.clone(), found: *found });
-    }
-    let bytes = if matches!(entry.format.layout, Layout::Rows) {
-        encode(entry.format, &weights)
-    } else {
-        entry.encode(&weights)?
+/// The weights of a tensor, all of which are finite.
+fn decode(view: &View, proceed: &mut Proceed) -> Result<Vec<f32>, Error> {
+    let (view, cols) = (view.by_rows(), view.cols());
+    let rows = (PIECE / cols).max(1);
+    let mut weights = vec![0.0; view.rows() * cols];
+    let work = |(i, weights): (usize, &mut [f32])| {
+        weights.chunks_exact_mut(cols).zip(i * rows..).for_each(|(row, i)| view.decode_row(i, row));
     };
+    share(weights.chunks_mut(rows * cols).enumerate(), work, proceed)?;
+    match weights.iter().find(|w| !w.is_finite()) {
+        Some(&found) => Err(Error::NotFinite { tensor: view.name, found }),
+        None => Ok(weights),
+    }
+}
+
+/// [`TensorInfo::encode`], by all cores where rows do not depend on each other.
+fn encode(entry: &TensorInfo, weights: &[f32], cols: usize, proceed: &mut Proceed) -> Result<Vec<u8>, Error> {
+    let format = entry.format;
+    let (Some(row_bytes), 0, None) = (format.row_bytes(cols), format.tail, format.matrix_layout()) else {
+        return Ok(entry.encode(weights)?);
+    };
+    let rows = if matches!(format.layout, Layout::Rows) { (PIECE / cols).max(1) } else { 1 };
+    let mut out = vec![0; entry.size()? as usize];
+    let pieces = weights.chunks(rows * cols).zip(out.chunks_mut(rows * row_bytes));
+    share(pieces, |(weights, out)| (format.encode)(weights, out), proceed)?;
+    Ok(out)
+}
+
+fn rewrite(view: &View, entry: &TensorInfo, proceed: &mut Proceed) -> Result<Bytes, Error> {
+    let weights = decode(view, proceed)?;
+    let bytes = encode(entry, &weights, view.cols(), proceed)?;
     let written = View::new(&*view.name, entry.format, view.shape.clone(), bytes)?;
     if entry.format.encodes_trits() {
-        let written = written.decode();
+        let written = decode(&written, proceed)?;
         let pairs = || weights.iter().zip(&written);
         let (&worst, &nearest) =
             pairs().max_by(|a, b| (a.0 - a.1).abs().total_cmp(&(b.0 - b.1).abs())).expect("tensors are not empty");
@@ -242,6 +291,8 @@ fn rewrite(view: &View, entry: &TensorInfo) -> Result<Bytes, Error> {
             return Err(Error::NotTernary { tensor: view.name.clone(), format: entry.format.name, worst, nearest });
         }
     }
-    written.check_encoded(&weights)?;
-    Ok(written.bytes)
+    match written.check_encoded(&weights, proceed)? {
+        ControlFlow::Continue(()) => Ok(written.bytes),
+        ControlFlow::Break(()) => Err(Error::Cancelled),
+    }
 }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trine_backend::CpuOptions;
-use trine_lab::doctor::{DoctorOptions, DoctorReport, Severity, examine};
+use trine_lab::doctor::{DoctorOptions, DoctorReport, Outcome, Severity, examine};
 use trine_model::{EMBEDDED, open_file};
 use trine_tensor::format::{F32, I2_S, I2_S_ARM, I2_S_ROWS};
 use trine_tensor::{Metadata, OpenOptions, Strings, TensorInfo, View, gguf};
@@ -341,11 +341,57 @@ fn a_quick_look_reads_no_weights_and_who_waits_may_give_up() {
     let path = Path::new(EMBEDDED);
     let report = examine(path, &DoctorOptions::default(), &mut |_, _| panic!("weights were read")).unwrap();
     assert_eq!((report.findings.len(), report.smoke_test), (0, None));
-    let stopped = examine(path, &full(), &mut |_, _| ControlFlow::Break(()));
-    assert!(stopped.is_none());
+    let both =
+        DoctorOptions { compare_devices: Some(["cpu", "cpu:scalar"].map(|name| name.parse().unwrap())), ..full() };
+    // The weights are read, loaded for the smoke test and run, loaded for the comparison and run.
+    let (mut asked, mut while_running) = (0, 0);
+    let compared = examine(path, &both, &mut |done, total| {
+        asked += 1;
+        while_running += usize::from(done == total);
+        ControlFlow::Continue(())
+    });
+    let compared = compared.unwrap().compared_devices.unwrap();
+    assert_eq!((compared.outcome, compared.tokens, compared.reason), (Outcome::Same, Some(49), None));
+    assert!(while_running > 20, "{while_running}");
+    for last in [0, asked - while_running, asked - while_running / 2, asked - 4, asked - 3, asked - 2, asked - 1] {
+        let mut count = 0;
+        let stopped = examine(path, &both, &mut |_, _| {
+            count += 1;
+            if count > last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert_eq!((stopped, count), (None, last + 1), "of {asked}");
+    }
     let smoke_test = doctor(path).smoke_test.unwrap();
     assert!(smoke_test.bits_per_byte < smoke_test.letters_bits_per_byte, "{smoke_test:?}");
     assert!((4.0..4.6).contains(&smoke_test.letters_bits_per_byte), "{smoke_test:?}");
+}
+
+#[test]
+fn a_comparison_of_devices_says_how_it_came_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing.gguf");
+    let other = folder.path().join("tokenizer.json");
+    let mut parts = Parts::new();
+    parts.tensors.retain(|view| view.name != MATRIX);
+    let partial = folder.path().join("partial.gguf");
+    gguf::write(&partial, &parts.keys, &parts.tensors).unwrap();
+    let built_in = Path::new(EMBEDDED);
+    let cases = [
+        (built_in, None, full(), Outcome::Same, ""),
+        (built_in, None, DoctorOptions::default(), Outcome::Skipped, "the weights were not read"),
+        (built_in, Some(other), full(), Outcome::Skipped, "there is no tokenizer"),
+        (missing.as_path(), None, full(), Outcome::Skipped, "the file does not open"),
+        (partial.as_path(), None, full(), Outcome::Failed, MATRIX),
+    ];
+    for (path, tokenizer, options, outcome, reason) in cases {
+        let compare_devices = Some(["cpu", "cpu:scalar"].map(|name| name.parse().unwrap()));
+        let report = doctor_with(path, &DoctorOptions { compare_devices, tokenizer, ..options.clone() });
+        let compared = report.compared_devices.clone().unwrap();
+        assert_eq!((&*compared.reference, &*compared.device, compared.outcome), ("cpu", "cpu:scalar", outcome));
+        assert!(compared.reason.unwrap_or_default().contains(reason), "{report:?}");
+        assert_eq!(titles(&report).contains(&"cpu and cpu:scalar cannot be compared"), outcome == Outcome::Failed);
+        assert_eq!(doctor_with(path, &options).compared_devices, None);
+    }
 }
 
 /// A model of Llama whose queries and keys were not brought into GGUF's order.

@@ -266,3 +266,33 @@ fn what_is_multiplied_changes_and_every_tensor_is_counted() {
         }
     }
 }
+
+/// A tensor takes many pieces of work, and each of them, as each part that is checked and written, is a chance to break off.
+#[test]
+fn who_waits_may_give_up_within_a_tensor_and_nothing_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out.gguf");
+    let source = trine_model::open_file(trine_model::EMBEDDED, &Default::default()).unwrap();
+    for format in ["Q8_0", "IQ2_XS", "TL2", "I2_S"] {
+        let format = by_name(format).unwrap();
+        let run = |last: usize| {
+            let mut asked = Vec::new();
+            let result = quantize(&source, &output, format, &mut |done| {
+                asked.push(done);
+                if asked.len() > last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            (result, asked)
+        };
+        let (whole, asked) = run(usize::MAX);
+        assert!(whole.is_ok() && asked.is_sorted(), "{format}: {whole:?}");
+        std::fs::remove_file(&output).unwrap();
+        let within = asked.chunk_by(|a, b| a == b).filter(|same| same[0] > 0).map(<[u64]>::len).max().unwrap();
+        assert!(within > 100, "{format}: asked {within} times within a tensor");
+        for last in [0, 1, asked.len() / 3, asked.len() / 2] {
+            let (stopped, asked) = run(last);
+            assert!(matches!(stopped, Err(Error::Cancelled)), "{format}, after {last}: {stopped:?}");
+            assert_eq!(asked.len(), last + 1, "{format}: work goes on");
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{format}, after {last}");
+        }
+    }
+}

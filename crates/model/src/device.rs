@@ -32,7 +32,8 @@ type Load = fn(&File, Option<&'static str>, &DeviceOptions, ModelOptions, &mut O
 type Plan = fn(&File, &Spec, Option<&'static str>, &DeviceOptions, &Workload) -> Result<MemoryPlan>;
 
 /// Loads a model on a CPU and on a variant of a device.
-type LoadBeside = fn(&File, Cpu, Option<&'static str>, &DeviceOptions) -> Result<(Box<dyn Runner>, Found)>;
+type LoadBeside =
+    fn(&File, Cpu, Option<&'static str>, &DeviceOptions, &mut OnBytes) -> Result<(Box<dyn Runner>, Found)>;
 
 type OnBytes<'a> = dyn FnMut(u64) -> ControlFlow<()> + 'a;
 
@@ -43,9 +44,9 @@ pub static DEVICES: &[Device] = &[Device {
     probe: || tables().map(|table| table.name).collect(),
     load: |file, isa, options, model, progress| on(cpu(isa, options)?, file, options, model, progress),
     plan: |file, spec, isa, options, work| on_cpu(CpuPlan::new(&cpu_options(isa, options))?, file, spec, work),
-    compare: |file, reference, isa, options| {
+    compare: |file, reference, isa, options, progress| {
         // All instruction sets give the same bits.
-        side_by_side(file, reference, cpu(isa, options)?, |_| 0.0)
+        side_by_side(file, reference, cpu(isa, options)?, |_| 0.0, progress)
     },
 }];
 
@@ -148,7 +149,7 @@ pub fn plan(file: &File, spec: &Spec, options: &DeviceOptions, work: &Workload) 
 }
 
 /// Loads the model of `file` on two devices, which run every operation side by side; the first one that differs by more than it may is left in
-/// the second value. The reference is a CPU.
+/// the second value. The reference is a CPU. `progress` is that of [`load`].
 ///
 /// # Errors
 /// As [`load`], and when `reference` is not a CPU.
@@ -157,6 +158,7 @@ pub fn load_side_by_side(
     reference: &DeviceName,
     device: &DeviceName,
     options: &DeviceOptions,
+    progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<(Box<dyn Runner>, Found)> {
     let isa = match *reference {
         DeviceName::Auto => None,
@@ -167,16 +169,22 @@ pub fn load_side_by_side(
         }
     };
     let (device, variant) = device.find();
-    (device.compare)(file, cpu(isa, options)?, variant, options)
+    (device.compare)(file, cpu(isa, options)?, variant, options, progress)
 }
 
-fn side_by_side<B>(file: &File, reference: Cpu, device: B, tolerance: Tolerance) -> Result<(Box<dyn Runner>, Found)>
+fn side_by_side<B>(
+    file: &File,
+    reference: Cpu,
+    device: B,
+    tolerance: Tolerance,
+    progress: &mut OnBytes,
+) -> Result<(Box<dyn Runner>, Found)>
 where
     B: Backend + Send + 'static,
     B::Weight: Send,
 {
     let (backend, found) = Compare::new(reference, device, tolerance);
-    let runner = OnDevice::load(backend, file, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))?;
+    let runner = OnDevice::load(backend, file, ModelOptions::default(), progress)?;
     Ok((Box::new(runner), found))
 }
 

@@ -4,10 +4,34 @@ use crate::error::{Error, Result, what_is_no_file};
 use std::fs::{File, Metadata, TryLockError};
 use std::io::{self, BufWriter, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
 use tempfile::{NamedTempFile, TempPath};
 
 const PREFIX: &str = ".trine-";
 const SUFFIX: &str = ".partial";
+
+/// The temporary files of this program. They are global, as the end of a program is that drops nothing.
+static OPEN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn open() -> MutexGuard<'static, Vec<PathBuf>> {
+    OPEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// A temporary file that is among [`OPEN`].
+struct Listed(PathBuf);
+
+impl Listed {
+    fn new(path: &Path) -> Listed {
+        open().push(path.to_owned());
+        Listed(path.to_owned())
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        open().retain(|path| *path != self.0);
+    }
+}
 
 /// Creates or replaces a file atomically. Bytes are written to a temporary file in the same folder, which [`Replacement::finish`] moves to
 /// its path. If it is dropped before, or the program is killed, an old file stays as it was.
@@ -20,6 +44,7 @@ pub struct Replacement {
     target: PathBuf,
     file: BufWriter<File>,
     temporary: TempPath,
+    _listed: Listed,
 }
 
 impl Replacement {
@@ -56,7 +81,16 @@ impl Replacement {
         if let Some(old) = old {
             file.set_permissions(old.permissions())?;
         }
-        Ok(Replacement { target, file: BufWriter::with_capacity(1 << 20, file), temporary })
+        let _listed = Listed::new(&temporary);
+        Ok(Replacement { target, file: BufWriter::with_capacity(1 << 20, file), temporary, _listed })
+    }
+
+    /// Removes the temporary files of all replacements that are not finished, for a program that exits without dropping them.
+    pub fn remove_unfinished() {
+        for path in open().drain(..) {
+            // One that was finished meanwhile is not there.
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     /// Checks that a file can be written to this path, before long work for it begins.

@@ -118,6 +118,10 @@ impl Batch {
                 units::measured(rate)
             );
         }
-        Ok(if complete { Exit::Done } else { Exit::Interrupted })
+        if complete {
+            return Ok(Exit::Done);
+        }
+        note!("stopped after {}: --resume continues", units::plural(answered + lines, "line"));
+        Ok(Exit::Interrupted)
     }
 }

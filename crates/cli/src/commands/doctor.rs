@@ -1,6 +1,6 @@
 use super::devices::Devices;
 use crate::exit::{self, Exit, UsageError};
-use crate::load::LayoutArgs;
+use crate::load::{DeviceArgs, LayoutArgs};
 use crate::{interrupt, progress, table, units};
 use anyhow::Result;
 use clap::Args;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use trine::EMBEDDED;
 use trine_backend::CpuOptions;
-use trine_lab::doctor::{CHECKS, DoctorOptions, DoctorReport, Severity, examine};
+use trine_lab::doctor::{CHECKS, DeviceComparison, DoctorOptions, DoctorReport, Outcome, Severity, examine};
 use trine_model::DeviceName;
 
 /// Find out why a model does not run, or answers nonsense
@@ -48,6 +48,8 @@ pub struct Doctor {
     /// Print one line of JSON; unknown values are null
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 impl Doctor {
@@ -65,6 +67,7 @@ impl Doctor {
         let bar = progress::bytes("reading weights", 0);
         let options = DoctorOptions {
             cpu: (!self.quick).then(CpuOptions::default),
+            device: self.device.name(),
             tokenizer: self.tokenizer.clone(),
             compare_devices,
             layouts: self.layouts.formats(),
@@ -75,11 +78,17 @@ impl Doctor {
             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         bar.finish_and_clear();
-        let Some(report) = report else { return Ok(Exit::Interrupted) };
+        let Some(report) = report else {
+            note!("stopped: there are no results");
+            return Ok(Exit::Interrupted);
+        };
         let mut out = std::io::stdout().lock();
         if self.json {
             let healthy = report.is_healthy();
-            let object = json!({ "path": model, "healthy": healthy, "findings": report.findings, "smoke_test": report.smoke_test });
+            let object = json!({
+                "path": model, "healthy": healthy, "findings": report.findings, "smoke_test": report.smoke_test,
+                "compared_devices": report.compared_devices,
+            });
             writeln!(out, "{object}")?;
         } else {
             self.print(model, &report, &mut out)?;
@@ -107,7 +116,19 @@ impl Doctor {
                 smoke_test.letters_bits_per_byte
             )?;
         }
-        let looked = CHECKS.iter().map(|check| check.name).collect::<Vec<_>>().join(", ");
+        if let Some(DeviceComparison { reference, device, outcome, reason, tokens }) = &report.compared_devices {
+            let tokens = units::plural(tokens.unwrap_or(0) as u64, "token");
+            let how = match outcome {
+                Outcome::Same => format!("the same results in each operation, over {tokens}"),
+                Outcome::Different => "different results".to_owned(),
+                Outcome::Failed => "not compared, as a device failed".to_owned(),
+                Outcome::Skipped => format!("not compared: {}", reason.as_deref().unwrap_or("unknown")),
+            };
+            writeln!(out, "{reference} and {device}: {how}")?;
+        }
+        let compared = |name: &str| name != "devices" || report.compared_devices.is_some();
+        let checks = CHECKS.iter().filter(|check| compared(check.name));
+        let looked = checks.map(|check| check.name).collect::<Vec<_>>().join(", ");
         let looked = if self.quick { format!("{looked}, without weights and text") } else { looked };
         let looked = if report.opens { looked } else { "the file only".to_owned() };
         let (notes, findings): (Vec<_>, Vec<_>) =

@@ -1,6 +1,6 @@
 use crate::exit::Exit;
 use crate::load::LoadArgs;
-use crate::{interrupt, table};
+use crate::{interrupt, table, units};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
@@ -60,6 +60,7 @@ impl Embed {
         for (i, text) in lines.enumerate() {
             if stop.load(Relaxed) {
                 out.flush()?;
+                note!("stopped after {}", units::plural(i as u64, "text"));
                 return Ok(Exit::Interrupted);
             }
             let text = text.with_context(|| format!("line {} of standard input", i + 1))?;

@@ -165,7 +165,12 @@ impl GenerateData {
         if cut > 0 && texts == 0 && !self.keep_cut {
             note!("hint: no text is complete: increase --max-tokens, or pass --keep-cut");
         }
-        Ok(if complete { Exit::Done } else { Exit::Interrupted })
+        if complete {
+            return Ok(Exit::Done);
+        }
+        let how = if plain { "" } else { ": --resume continues" };
+        note!("stopped after text {} of {}{how}", units::count(done), units::count(self.count));
+        Ok(Exit::Interrupted)
     }
 
     /// At least one prompt.

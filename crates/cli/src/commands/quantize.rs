@@ -8,7 +8,7 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
-use trine_lab::quantize::{Error, names, quantize};
+use trine_lab::quantize::{names, quantize};
 use trine_tensor::format;
 
 /// Convert a model to another number format
@@ -73,10 +73,7 @@ impl Quantize {
             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         bar.finish_and_clear();
-        let report = match report {
-            Err(Error::Cancelled) => return Ok(Exit::Interrupted),
-            report => report?,
-        };
+        let report = report?;
         let mut out = std::io::stdout().lock();
         if self.json {
             let report = json!({

@@ -71,10 +71,7 @@ struct TrainTokenizer {
 impl TokenizerCommand {
     pub fn run(self) -> Result<Exit> {
         let TokenizerAction::Train(train) = self.action;
-        match train.run() {
-            Err(error) if matches!(error.downcast_ref(), Some(Error::Cancelled)) => Ok(Exit::Interrupted),
-            other => other,
-        }
+        train.run()
     }
 }
 

@@ -16,9 +16,10 @@ fn run(context: &mut Context) -> Vec<Finding> {
         return Vec::new();
     };
     let Ok(spec) = &context.spec else { return Vec::new() };
-    let predicted = others(spec).into_iter().filter_map(|(reading, spec)| {
+    let (others, file) = (others(spec), context.file);
+    let predicted = others.into_iter().filter_map(|(reading, spec)| {
         // What does not run so is not so.
-        let smoke_test = smoke_test::measure(context, context.file, Some(spec)).ok()??;
+        let smoke_test = smoke_test::measure(context, file, Some(spec)).ok()??;
         Some((reading, smoke_test.bits_per_byte))
     });
     let best = predicted.min_by(|a, b| a.1.total_cmp(&b.1));

@@ -25,7 +25,7 @@ fn run(context: &mut Context) -> Vec<Finding> {
 }
 
 /// The layout in which the smoke test predicts its text best, if it does so well.
-fn better(context: &Context) -> Option<Finding> {
+fn better(context: &mut Context) -> Option<Finding> {
     let read = context.smoke_test?;
     let mut known: Vec<&'static Format> = Vec::new();
     for view in context.file.tensors().filter(|view| view.format.id.is_some()) {

@@ -12,6 +12,7 @@ mod tensors;
 mod tokenizer;
 mod weights;
 
+pub use devices::{DeviceComparison, Outcome};
 pub use smoke_test::SmokeTest;
 
 use serde::Serialize;
@@ -19,7 +20,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use tensors::TensorStats;
 use trine_backend::CpuOptions;
-use trine_model::{DeviceName, Language, QuantMethod, Spec, open_file};
+use trine_model::{DeviceName, DeviceOptions, Language, QuantMethod, Spec, open_file};
 use trine_tensor::{File, Format, OpenOptions};
 
 /// How bad a finding is.
@@ -85,12 +86,28 @@ struct Context<'a> {
     language: Result<Language, trine_model::Error>,
     /// What was counted of each tensor; empty in a quick examination.
     tensors: Vec<TensorStats>,
-    /// How the smoke test runs; absent in a quick examination.
-    cpu: Option<CpuOptions>,
+    /// Where the smoke test runs, and how; absent in a quick examination.
+    device: Option<DeviceOptions>,
     compare_devices: Option<[DeviceName; 2]>,
     smoke_test: Option<SmokeTest>,
+    compared: Option<DeviceComparison>,
+    patience: Patience<'a>,
     /// The worst that was found so far.
     worst: Option<Severity>,
+}
+
+/// Whether the caller still waits, asked between two pieces of work.
+struct Patience<'a> {
+    progress: &'a mut dyn FnMut() -> ControlFlow<()>,
+    is_over: bool,
+}
+
+impl Patience<'_> {
+    /// Breaks off ever after it did once.
+    fn ask(&mut self) -> ControlFlow<()> {
+        self.is_over = self.is_over || (self.progress)().is_break();
+        if self.is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
 }
 
 /// What was found in a file.
@@ -101,6 +118,8 @@ pub struct DoctorReport {
     pub findings: Vec<Finding>,
     /// How well the model predicts plain English; unknown when it was not run.
     pub smoke_test: Option<SmokeTest>,
+    /// Whether two devices compute the same; unknown when that was not asked.
+    pub compared_devices: Option<DeviceComparison>,
 }
 
 impl DoctorReport {
@@ -115,6 +134,8 @@ impl DoctorReport {
 pub struct DoctorOptions {
     /// What the model runs a short text on, after all its weights were read once; without it, only the header is looked at.
     pub cpu: Option<CpuOptions>,
+    /// Where the text runs.
+    pub device: DeviceName,
     /// Another tokenizer than the file's own.
     pub tokenizer: Option<PathBuf>,
     /// Two devices that run the text side by side, the first of them a CPU.
@@ -123,31 +144,54 @@ pub struct DoctorOptions {
     pub layouts: Vec<&'static Format>,
 }
 
-/// Examines a model file, which need not even open. `progress` gets the bytes of weights read and their sum, and may break off:
-/// then there is no report. Whatever is wrong is a finding.
+/// Examines a model file, which need not even open. `progress` gets the bytes of weights read and their sum, again and
+/// again while the model runs, and may break off: then there is no report. Whatever is wrong is a finding.
 pub fn examine(
     path: &Path,
     options: &DoctorOptions,
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Option<DoctorReport> {
-    let DoctorOptions { cpu, tokenizer, compare_devices, layouts } = options.clone();
+    let DoctorOptions { cpu, device, tokenizer, compare_devices, layouts } = options.clone();
     let file = match open_file(path, &OpenOptions { layouts, ..OpenOptions::default() }) {
         Ok(file) => file,
         Err(error) => {
-            return Some(DoctorReport { opens: false, findings: vec![file::unopened(&error)], smoke_test: None });
+            let skipped = |names| DeviceComparison::skipped(&names, "the file does not open");
+            return Some(DoctorReport {
+                opens: false,
+                findings: vec![file::unopened(&error)],
+                smoke_test: None,
+                compared_devices: compare_devices.map(skipped),
+            });
         }
     };
     let spec = Spec::of(&file);
     let quant_method = spec.as_ref().map_or(QuantMethod::None, |spec| spec.quant_method.clone());
     let tensors = if cpu.is_some() { tensors::count(&file, quant_method, progress)? } else { Vec::new() };
     let language = tokenizer.map_or_else(|| Language::of(&file), |path| Language::open(&path));
-    let mut context =
-        Context { file: &file, spec, language, tensors, cpu, compare_devices, smoke_test: None, worst: None };
+    // What follows takes its time, too.
+    let total = if cpu.is_some() { file.tensors().map(|view| view.bytes.len() as u64).sum() } else { 0 };
+    let mut ask = || progress(total, total);
+    let mut context = Context {
+        file: &file,
+        spec,
+        language,
+        tensors,
+        device: cpu.map(|cpu| DeviceOptions { device, cpu, ..DeviceOptions::default() }),
+        compare_devices,
+        smoke_test: None,
+        compared: None,
+        patience: Patience { progress: &mut ask, is_over: false },
+        worst: None,
+    };
     let mut findings = Vec::new();
     for check in CHECKS {
         findings.extend((check.run)(&mut context));
+        if context.patience.is_over {
+            return None;
+        }
         context.worst = findings.iter().map(|finding: &Finding| finding.severity).max();
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-    Some(DoctorReport { opens: true, findings, smoke_test: context.smoke_test })
+    let Context { smoke_test, compared: compared_devices, .. } = context;
+    Some(DoctorReport { opens: true, findings, smoke_test, compared_devices })
 }

@@ -4,9 +4,8 @@ use super::{Check, Context, Finding, Severity};
 use crate::perplexity::{Error, PerplexityOptions, Text, Windows, perplexity};
 use serde::Serialize;
 use std::f64::consts::LN_2;
-use std::ops::ControlFlow;
 use trine_model::runner::{Want, probe};
-use trine_model::{DeviceOptions, ModelOptions, Spec, is_for_embeddings, load};
+use trine_model::{ModelOptions, Spec, is_for_embeddings, load};
 use trine_tensor::File;
 use trine_tensor::format::F32;
 
@@ -21,8 +20,10 @@ pub(super) const TEXT: &str = "The old woman lived at the edge of the village, i
     She knew the bird, she said, because when she was a girl she had followed it too. In the morning the sun was shining. She \
     showed him the way home, and he promised to come back and help her with the garden in the spring.";
 
-/// Most tokens that the model reads at once.
+/// Most tokens that predict one.
 const CONTEXT: usize = 512;
+/// Most tokens that the model reads at once: short enough for one who does not want to wait.
+const BATCH: usize = 64;
 
 /// How well a model predicts a short English text, beside trivial baselines.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -43,7 +44,8 @@ fn run(context: &mut Context) -> Vec<Finding> {
     if context.worst == Some(Severity::Error) {
         return Vec::new();
     }
-    match measure(context, context.file, None) {
+    let file = context.file;
+    match measure(context, file, None) {
         Ok(None) => Vec::new(),
         Ok(Some(smoke_test)) => {
             context.smoke_test = Some(smoke_test);
@@ -61,17 +63,15 @@ fn run(context: &mut Context) -> Vec<Finding> {
 }
 
 /// Runs the text on `file`, which is that of the context or the same read otherwise, as what it says it is or as `spec`.
-pub(super) fn measure(context: &Context, file: &File, spec: Option<Spec>) -> Result<Option<SmokeTest>, Error> {
-    let (Some(options), Ok(language)) = (context.cpu.clone(), &context.language) else { return Ok(None) };
+pub(super) fn measure(context: &mut Context, file: &File, spec: Option<Spec>) -> Result<Option<SmokeTest>, Error> {
+    let (Some(device), Ok(language)) = (&context.device, &context.language) else { return Ok(None) };
+    let patience = &mut context.patience;
     // Encoders and models for embeddings predict no next token.
     let encoder = context.spec.as_ref().is_ok_and(|spec| spec.arch.encoder);
     let predicts = !encoder && !is_for_embeddings(context.file);
-    let threads = options.threads;
-    let device = DeviceOptions { cpu: options, ..DeviceOptions::default() };
     let (headless, want) = if predicts { (false, Want::Logits) } else { (true, Want::Hidden) };
-    let mut runner = load(file, &device, ModelOptions { spec, headless, ..ModelOptions::default() }, &mut |_| {
-        ControlFlow::Continue(())
-    })?;
+    let options = ModelOptions { spec, headless, ..ModelOptions::default() };
+    let mut runner = load(file, device, options, &mut |_| patience.ask())?;
     runner.limit_context(CONTEXT);
     probe(&mut *runner, language.tokenizer.bos().unwrap_or(0), want)?;
     if !predicts {
@@ -80,9 +80,9 @@ pub(super) fn measure(context: &Context, file: &File, spec: Option<Spec>) -> Res
     let text = Text::new(&language.tokenizer, &[TEXT.to_owned()], false, usize::MAX)?;
     let context = runner.spec().context_length;
     let stride = Windows::longest_stride(context, text.has_bos()).div_ceil(2).max(1);
-    let options =
-        PerplexityOptions { windows: Windows::Sliding { context, stride }, batch: CONTEXT, threads, cache_type: &F32 };
-    let found = perplexity(&mut *runner, &text, &options, &mut |_| ControlFlow::Continue(()))?;
+    let (windows, threads) = (Windows::Sliding { context, stride }, device.cpu.threads);
+    let options = PerplexityOptions { windows, batch: BATCH, threads, cache_type: &F32 };
+    let found = perplexity(&mut *runner, &text, &options, &mut |_| patience.ask())?;
     Ok(Some(SmokeTest {
         tokens: found.sums.tokens,
         nats_per_token: found.nats_per_token.value,

@@ -2,6 +2,7 @@
 
 use super::Format;
 use crate::{Error, Result, TensorInfo, View};
+use std::ops::ControlFlow;
 
 /// The root mean square error of a tensor, as a share of its root mean square, that is no rounding but damage. A rounded Gaussian is several
 /// times closer in every format.
@@ -24,14 +25,19 @@ fn largest(format: &'static Format) -> Result<f32> {
 }
 
 impl View {
-    /// Checks that these are the weights that were encoded, rounded as the format does: finite, none beyond its range, and near.
+    /// Checks that these are the weights that were encoded, rounded as the format does: finite, none beyond its range, and near. `proceed` is
+    /// asked after each row, and may break off: then nothing is known.
     ///
     /// # Errors
     /// [`Error::Lossy`] when they are not.
     ///
     /// # Panics
     /// When there is another number of weights.
-    pub fn check_encoded(&self, weights: &[f32]) -> Result<()> {
+    pub fn check_encoded(
+        &self,
+        weights: &[f32],
+        proceed: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
         let (view, cols) = (self.by_rows(), self.cols());
         assert_eq!(weights.len(), self.rows() * cols, "tensor {:?}", self.name);
         let (most, mut row) = (largest(self.format)?, vec![0.0; cols]);
@@ -54,7 +60,13 @@ impl View {
                     worst = (error.abs(), weight, encoded);
                 }
             }
+            if proceed().is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
         }
-        if errors.sqrt() > limit(self.format) * squares.sqrt() { Err(lossy(worst.1, worst.2)) } else { Ok(()) }
+        if errors.sqrt() > limit(self.format) * squares.sqrt() {
+            return Err(lossy(worst.1, worst.2));
+        }
+        Ok(ControlFlow::Continue(()))
     }
 }

@@ -83,13 +83,7 @@ impl Bench {
             flow()
         });
         bar.finish_and_clear();
-        let report = match report {
-            Err(bench::Error::Cancelled) => {
-                note!("stopped before the last answer: there are no results");
-                return Ok(Exit::Interrupted);
-            }
-            report => report?,
-        };
+        let report = report?;
         let milliseconds = |target: Duration| 1e3 * target.as_secs_f64();
         let target = self.itl_target.0.map(milliseconds);
         if let (Some(target), Some(step)) = (target, report.step_target_ms)

@@ -190,14 +190,7 @@ impl Bench {
         let profile = self.profile.as_deref().map(|file| Profiling::new(file, &path)).transpose()?;
         let save = self.save_baseline.as_deref().map(|file| OutputFile::new(file, &path)).transpose()?;
         let recorder = profile.as_ref().map(|profile| &profile.recorder);
-        let report = self.measure(&path, synthetic, &tests, &stop, recorder);
-        let report = match report {
-            Err(error) if matches!(error.downcast_ref(), Some(bench::Error::Cancelled)) => {
-                note!("stopped before the last measurement: there are no results");
-                return Ok(Exit::Interrupted);
-            }
-            report => report?,
-        };
+        let report = self.measure(&path, synthetic, &tests, &stop, recorder)?;
         let comparisons = match (&then, &self.baseline) {
             (Some(then), Some(path)) => Some(bench::compare(&report, then, path)?),
             _ => None,
@@ -235,8 +228,8 @@ impl Bench {
             None => self.model.clone().map_or_else(|| crate::load::unnamed("", false), Ok)?,
             Some((shape, mixture)) => {
                 let path = cached(shape, mixture);
-                if !path.exists() && write_new(&path, shape, mixture, stop)? == Exit::Interrupted {
-                    return Err(bench::Error::Cancelled.into());
+                if !path.exists() {
+                    write_new(&path, shape, mixture, stop)?;
                 }
                 path
             }
@@ -336,18 +329,19 @@ impl Bench {
         // The measurements below allocate memory of their own.
         let peak_memory_bytes = if self.warmup > 0 { memory::peak_resident() } else { None };
 
-        let table = trine_kernels::table(isa)?;
+        // What a CPU can do says nothing about another device.
+        let table = if placement.device == "cpu" { Some(trine_kernels::table(isa)?) } else { None };
         let peaks = |threads| match flow() {
-            ControlFlow::Continue(()) => Ok(peaks(table, threads, &placement.cpus)),
+            ControlFlow::Continue(()) => Ok(table.map(|table| peaks(table, threads, &placement.cpus))),
             ControlFlow::Break(()) => Err(bench::Error::Cancelled),
         };
-        let measure_peaks = || -> Result<(Peaks, Peaks), bench::Error> {
+        let measure_peaks = || -> Result<[Option<Peaks>; 2], bench::Error> {
             let one = peaks(threads)?;
-            Ok((one, if threads_batch == threads { one } else { peaks(threads_batch)? }))
+            Ok([one, if threads_batch == threads { one } else { peaks(threads_batch)? }])
         };
-        let (one, batch) = measure_peaks()?;
+        let before = measure_peaks()?;
         let found = |pages| Meter::new(threads, &placement.cpus, pages).map(|meter| (meter, pages));
-        let meter = found(Pages::Huge).or_else(|| found(Pages::Small));
+        let meter = table.and_then(|_| found(Pages::Huge).or_else(|| found(Pages::Small)));
         let mut bandwidths = Vec::new();
         // The profile covers the runs only.
         let mut bandwidth = || {
@@ -371,10 +365,10 @@ impl Bench {
         trine.release();
         bar.finish_and_clear();
         // What disturbed one of the two measurements need not have disturbed the runs.
-        let (one, batch) = {
-            let (again, batch_again) = measure_peaks()?;
+        let [one, batch] = {
+            let after = measure_peaks()?;
             let most = |a: Peaks, b: Peaks| Peaks { int8: a.int8.max(b.int8), f32: a.f32.max(b.f32) };
-            (most(one, again), most(batch, batch_again))
+            [0, 1].map(|i| before[i].zip(after[i]).map(|(a, b)| most(a, b)))
         };
         let ids: Vec<u32> = story.into_iter().cycle().take(self.kl.min(runner.spec().context_length)).collect();
         let kl = match &ids[..] {
@@ -393,10 +387,10 @@ impl Bench {
         let limits = Limits {
             bandwidth: bench::median_interval(&bandwidths).map(|interval| interval.median),
             pages: meter.map(|(_, pages)| pages.name().to_owned()),
-            int8: Some(one.int8),
-            f32: Some(one.f32),
-            int8_batch: Some(batch.int8),
-            f32_batch: Some(batch.f32),
+            int8: one.map(|peaks| peaks.int8),
+            f32: one.map(|peaks| peaks.f32),
+            int8_batch: batch.map(|peaks| peaks.int8),
+            f32_batch: batch.map(|peaks| peaks.f32),
         };
         let file = trine::open_file(path, &OpenOptions::default())?;
         let cost = Cost::of(&file, &*runner, &engine);
@@ -458,7 +452,7 @@ fn cached(shape: &Shape, mixture: Mixture) -> PathBuf {
 }
 
 /// Writes a synthetic model, and creates its folder if necessary.
-fn write_new(path: &Path, shape: &Shape, mixture: Mixture, stop: &AtomicBool) -> Result<Exit> {
+fn write_new(path: &Path, shape: &Shape, mixture: Mixture, stop: &AtomicBool) -> Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
@@ -469,19 +463,14 @@ fn write_new(path: &Path, shape: &Shape, mixture: Mixture, stop: &AtomicBool) ->
         if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.finish_and_clear();
-    match written {
-        Err(synthetic::Error::Cancelled) => Ok(Exit::Interrupted),
-        written => Ok(written.map(|()| Exit::Done)?),
-    }
+    Ok(written?)
 }
 
 /// `--write-model`.
 fn write(path: &Path, shape: &Shape, mixture: Mixture, stop: &AtomicBool) -> Result<Exit> {
-    let exit = write_new(path, shape, mixture, stop)?;
-    if exit == Exit::Done {
-        writeln!(std::io::stdout(), "{}: {} ({}) in {}", path.display(), shape.name, shape.of, mixture.name())?;
-    }
-    Ok(exit)
+    write_new(path, shape, mixture, stop)?;
+    writeln!(std::io::stdout(), "{}: {} ({}) in {}", path.display(), shape.name, shape.of, mixture.name())?;
+    Ok(Exit::Done)
 }
 
 /// Appends a line to this machine's record.

@@ -137,7 +137,11 @@ impl EvalPerplexity {
         } else {
             print(&report, &text, windows, seconds, &mut out)?;
         }
-        Ok(if report.complete { Exit::Done } else { Exit::Interrupted })
+        if report.complete {
+            return Ok(Exit::Done);
+        }
+        note!("stopped: the results are those of the tokens so far");
+        Ok(Exit::Interrupted)
     }
 
     /// The documents, and whether separators end them.
@@ -203,7 +207,7 @@ fn print(
     facts.push("intervals", format!("95 %, over {unit}"));
     facts.push("speed", format!("{} tokens/s, {seconds:.1} s", units::measured(sums.tokens as f64 / seconds)));
     if !report.complete {
-        facts.push("interrupted", "the results are those of the tokens so far");
+        facts.push("stopped", "the results are those of the tokens so far");
     }
     facts.print(out)
 }
