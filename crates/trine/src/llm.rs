@@ -146,7 +146,9 @@ impl Llm {
     /// ```
     /// use trine::prelude::*;
     ///
-    /// let mut llm = Options { max_sequences: 3, ..Options::default() }.open(EMBEDDED)?;
+    /// let mut options = Options::default();
+    /// options.engine.max_sequences = 3;
+    /// let mut llm = options.open(EMBEDDED)?;
     /// let sampling = Sampling { n: 3, max_tokens: Some(8), seed: Some(1), ..Sampling::default() };
     /// let choices = llm.choices(Request::new("Once upon a time", sampling), || true)?;
     /// assert_eq!(choices.len(), 3);
