@@ -74,6 +74,8 @@ pub struct PrefixCacheStats {
     pub hits: u64,
     /// Blocks whose content gave way.
     pub evictions: u64,
+    /// Tokens whose keys and values came from the disk.
+    pub loaded: u64,
 }
 
 /// When a request has its turn, and how long it may take.

@@ -174,7 +174,7 @@ impl Scheduler {
     fn next(&self, now: Duration) -> Option<usize> {
         // Answers to one request share the blocks of its prompt as soon as the first has computed them.
         let leads = |leader| self.sequences().any(|sequence| sequence.id == leader && sequence.reads_prompt());
-        let ready = |sequence: &Sequence| !sequence.paused && !sequence.leader.is_some_and(leads);
+        let ready = |sequence: &Sequence| !sequence.paused && !sequence.loading && !sequence.leader.is_some_and(leads);
         let waiting = self.waiting.iter().enumerate().filter(|(_, sequence)| ready(sequence));
         let turn = |(i, sequence): (usize, &Sequence)| {
             let (priority, served) = (sequence.scheduling.priority, self.clients.served(&sequence.scheduling.client));
@@ -234,7 +234,7 @@ impl Scheduler {
     /// How long the batch took, which corrects what later ones are thought to take.
     pub fn observe(&mut self, took: Duration) {
         if let Some(budget) = &mut self.budget {
-            budget.cost.observe(self.work, took.as_secs_f64());
+            budget.observe(self.work, took.as_secs_f64());
         }
     }
 

@@ -2,7 +2,7 @@ use crate::blocks::BlockTable;
 use crate::event::{Emit, Event, EventKind, FinishReason, SeqId, Usage};
 use crate::sample::{Chain, Filter, History, Sampled};
 use crate::stops::Stops;
-use crate::{BLOCK_LEN, Error, Sampling, Scheduling};
+use crate::{BLOCK_LEN, Error, PrefixCache, Sampling, Scheduling};
 use std::slice::ChunksExact;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub(crate) struct Sequence {
     pub cached_tokens: Option<usize>,
     /// Rests, because nobody takes its events.
     pub paused: bool,
+    /// Waits for blocks from the disk.
+    pub loading: bool,
     pub scheduling: Scheduling,
     /// When it came, on the engine's clock.
     pub submitted: Duration,
@@ -56,7 +58,7 @@ impl Sequence {
         id: SeqId,
         prompt: &[u32],
         sampling: &Sampling,
-        (filters, adapter): (Vec<Box<dyn Filter>>, u32),
+        (filters, adapter, prefix_cache): (Vec<Box<dyn Filter>>, u32, &PrefixCache),
         tokenizer: &Arc<Tokenizer>,
         context: usize,
         seed: u64,
@@ -76,9 +78,10 @@ impl Sequence {
             capped: sampling.max_tokens.is_some_and(|most| most <= context - prompt.len()),
             cached: 0,
             planned: 0,
-            table: BlockTable::new(adapter, limit.div_ceil(BLOCK_LEN)),
+            table: BlockTable::new(adapter, limit.div_ceil(BLOCK_LEN), prefix_cache),
             cached_tokens: None,
             paused: false,
+            loading: false,
             scheduling: Scheduling::default(),
             submitted: Duration::ZERO,
             prompt_logprobs: sampling.prompt_logprobs,

@@ -47,6 +47,11 @@ impl Llm {
         self.stream(prompt, sampling)?.answer()
     }
 
+    /// Waits until keys and values are on disk, as [`Engine::close_disk_cache`]; why some are not.
+    pub fn close_disk_cache(&mut self) -> Option<String> {
+        self.engine.close_disk_cache()
+    }
+
     /// Continues a text, token by token. Who drops the stream cancels the rest.
     ///
     /// ```
