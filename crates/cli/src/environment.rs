@@ -1,6 +1,8 @@
-//! Environment variables. One rule for all: an empty one counts as unset, a flag overrides its variable, errors name what they are about, and
-//! a `TRINE_*` that no flag has is a warning.
+//! Environment variables. One rule for all: an empty one counts as unset, a flag overrides its variable, which overrides a configuration file,
+//! errors name what they are about, and a `TRINE_*` that no flag has is a warning.
 
+use crate::config::Config;
+use crate::exit::Exit;
 use crate::near;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
@@ -23,8 +25,22 @@ pub fn matches(command: Command) -> ArgMatches {
         flags => flags.unwrap_or_default(),
     };
     let command = with(command, variable);
-    let matches = command.clone().try_get_matches().unwrap_or_else(|error| exit(&named(error, command, &flags)));
+    let parse = |command: &Command, config: Option<&Config>| {
+        let parsed = command.clone().try_get_matches();
+        parsed.unwrap_or_else(|error| exit(&named(error, command.clone(), &flags, config)))
+    };
+    let mut matches = parse(&command, None);
+    let config = Config::of(&command, &matches, &flags).unwrap_or_else(|error| {
+        crate::exit::report(&error);
+        std::process::exit(Exit::Usage as i32)
+    });
+    if let Some(config) = &config {
+        matches = parse(&config.apply(command.clone()), Some(config));
+    }
     if !is_quiet(&matches) {
+        if let Some(config) = &config {
+            aside!("options from {}", config.path.display());
+        }
         for found in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
             if found.starts_with(PREFIX) && !names.contains(&found) {
                 // All have the prefix, which says nothing about likeness.
@@ -78,11 +94,11 @@ fn names(command: &Command) -> Vec<String> {
 }
 
 /// The error of a variable, which clap thinks is one of its flag.
-fn named(mut error: clap::Error, mut command: Command, flags: &ArgMatches) -> clap::Error {
+fn named(mut error: clap::Error, mut command: Command, flags: &ArgMatches, config: Option<&Config>) -> clap::Error {
     command.build();
     for kind in [ContextKind::InvalidArg, ContextKind::PriorArg] {
         if let Some(ContextValue::String(flag)) = error.get(kind)
-            && let Some(name) = find(&command, flags, flag)
+            && let Some(name) = find(&command, flags, flag, config)
         {
             error.insert(kind, ContextValue::String(name));
         }
@@ -90,14 +106,19 @@ fn named(mut error: clap::Error, mut command: Command, flags: &ArgMatches) -> cl
     error
 }
 
-/// The variable that is read for a flag, as clap writes that, unless the flag was given.
-fn find(command: &Command, flags: &ArgMatches, flag: &str) -> Option<String> {
+/// The variable that is read for a flag, as clap writes that, or its key in a file, unless the flag was given.
+fn find(command: &Command, flags: &ArgMatches, flag: &str, config: Option<&Config>) -> Option<String> {
     if let Some((name, flags)) = flags.subcommand() {
-        return find(command.find_subcommand(name)?, flags, flag);
+        return find(command.find_subcommand(name)?, flags, flag, config);
     }
     let arg = command.get_arguments().find(|arg| arg.to_string() == flag)?;
-    let given = flags.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
-    arg.get_env().filter(|_| !given)?.to_str().map(str::to_owned)
+    if flags.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine) {
+        return None;
+    }
+    let variable = || arg.get_env()?.to_str().map(str::to_owned);
+    let config = config.filter(|config| config.gives(arg.get_id().as_str()));
+    let key = config.and_then(|config| Some(format!("{} of {}", arg.get_long()?, config.path.display())));
+    variable().or(key)
 }
 
 /// Whether the command was told to print no warnings.
