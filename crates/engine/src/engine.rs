@@ -1,6 +1,6 @@
 use crate::blocks::Blocks;
 use crate::disk_cache::{DiskCache, DiskCacheOptions};
-use crate::event::{Emit, SeqId, Usage};
+use crate::event::{Emit, SeqId, Timing, Usage};
 use crate::request::{Prompt, Request, prompt_tokens};
 use crate::restore::layout;
 use crate::sample::mix;
@@ -273,7 +273,7 @@ impl Engine {
             let own = (filters.take().unwrap_or_default(), adapter, &prefix_cache);
             let id = SeqId::next();
             let mut sequence = Sequence::new(id, &prompt, &sampling, own, &self.tokenizer, context, seed)?;
-            (sequence.scheduling, sequence.submitted) = (scheduling.clone(), self.clock.now());
+            (sequence.scheduling, sequence.timing.submitted) = (scheduling.clone(), self.clock.now());
             (sequence.index, sequence.leader) = (index, sequences.first().map(|first: &Sequence| first.id));
             if index == 0 {
                 self.order(&mut sequence);
@@ -324,7 +324,11 @@ impl Engine {
             Ok(()) => {
                 let vocab = self.runner.spec().vocab_size;
                 let mut rows = self.output.values.chunks_exact(vocab);
-                self.scheduler.advance(|sequence| sequence.advance(&mut rows, &self.tokenizer, emit));
+                let end = self.clock.now();
+                self.scheduler.advance(|sequence| {
+                    sequence.timing.finished = end;
+                    sequence.advance(&mut rows, &self.tokenizer, emit)
+                });
                 self.scheduler.observe(self.clock.now().saturating_sub(start));
                 self.persist();
             }
@@ -368,6 +372,7 @@ impl Engine {
     fn fail(&mut self, error: trine_model::Error, emit: &mut Emit) {
         let error = Arc::new(error);
         for mut sequence in self.scheduler.take(|sequence| sequence.planned > 0) {
+            sequence.timing.finished = self.clock.now();
             sequence.fail(Error::Forward(error.clone()), emit);
         }
     }
@@ -377,6 +382,7 @@ impl Engine {
         if self.scheduler.sequences().any(|sequence| sequence.expired(now).is_some()) {
             for mut sequence in self.scheduler.take(|sequence| sequence.expired(now).is_some()) {
                 let error = sequence.expired(now).expect("it was chosen for that");
+                sequence.timing.finished = now;
                 sequence.fail(error, emit);
             }
         }
@@ -404,9 +410,10 @@ impl Engine {
 
     /// Drops a sequence at once, without an event, and frees its blocks. Returns text of the answer that was held back, and what it took;
     /// `None` when it has finished.
-    pub fn cancel(&mut self, sequence: SeqId) -> Option<(String, Usage)> {
-        let taken = self.scheduler.take(|taken| taken.id == sequence).pop();
-        taken.map(|mut sequence| (sequence.rest().to_owned(), sequence.usage()))
+    pub fn cancel(&mut self, sequence: SeqId) -> Option<(String, Usage, Timing)> {
+        let mut sequence = self.scheduler.take(|taken| taken.id == sequence).pop()?;
+        let timing = Timing { finished: self.clock.now(), ..sequence.timing };
+        Some((sequence.rest().to_owned(), sequence.usage(), timing))
     }
 
     /// Sets how many tokens of prompts a step runs at most, and returns what it was. The bits of an answer do not depend on it.

@@ -1,5 +1,5 @@
 use crate::sample::{Filter, Logprob};
-use crate::{Error, EventKind, FinishReason, Sampling, Usage};
+use crate::{Error, EventKind, FinishReason, Sampling, Timing, Usage};
 use std::time::Duration;
 use trine_text::{EncodeOptions, Tokenizer};
 
@@ -152,7 +152,7 @@ pub struct PromptToken {
 pub enum Update {
     Prompt(PromptToken),
     Token(Token),
-    Finished { text: String, reason: FinishReason, usage: Usage },
+    Finished { text: String, reason: FinishReason, usage: Usage, timing: Timing },
 }
 
 impl From<EventKind<'_>> for Update {
@@ -162,7 +162,9 @@ impl From<EventKind<'_>> for Update {
             EventKind::Token { id, text, logprob, top } => {
                 Update::Token(Token { id, text: text.to_owned(), logprob, top: top.to_vec() })
             }
-            EventKind::Finished { text, reason, usage } => Update::Finished { text: text.to_owned(), reason, usage },
+            EventKind::Finished { text, reason, usage, timing } => {
+                Update::Finished { text: text.to_owned(), reason, usage, timing }
+            }
         }
     }
 }
@@ -179,6 +181,7 @@ pub struct Choice {
     pub prompt: Vec<PromptToken>,
     pub finish_reason: FinishReason,
     pub usage: Usage,
+    pub timing: Timing,
 }
 
 impl Choice {
@@ -206,4 +209,5 @@ pub struct Answer {
     /// Why it ended: never [`FinishReason::Failed`].
     pub finish_reason: FinishReason,
     pub usage: Usage,
+    pub timing: Timing,
 }

@@ -201,6 +201,7 @@ impl Scheduler {
                 continue;
             }
             if sequence.cached_tokens.is_none() {
+                sequence.timing.started = Some(now);
                 sequence.cached_tokens = Some(sequence.cached);
                 self.blocks.stats.queries += sequence.tokens.len() as u64;
                 self.blocks.stats.hits += sequence.cached as u64;
@@ -273,7 +274,7 @@ fn ratio(sequence: &Sequence, budget: &Option<StepBudget>, now: Duration) -> f64
         // Machines differ, but a token takes milliseconds.
         None => pending as f64 * 1e-3,
     };
-    (now.saturating_sub(sequence.submitted).as_secs_f64() + 1e-3) / remaining
+    (now.saturating_sub(sequence.timing.submitted).as_secs_f64() + 1e-3) / remaining
 }
 
 /// A response ratio, which is never NaN.

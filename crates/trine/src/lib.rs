@@ -82,7 +82,7 @@ pub mod engine {
     pub use trine_engine::{
         Answer, Choice, Clock, DiskCacheOptions, Emit, Engine, EngineOptions, Error, Event, EventKind, Field,
         FinishReason, Generation, Handle, Join, Load, Param, PrefixCache, PrefixCacheStats, Prompt, PromptToken,
-        Request, Sampling, Scheduling, SeqId, Token, Update, Usage, params, prompt_tokens, sample,
+        Request, Sampling, Scheduling, SeqId, Timing, Token, Update, Usage, params, prompt_tokens, sample,
     };
 }
 

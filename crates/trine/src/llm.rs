@@ -2,7 +2,7 @@ use crate::{ChatOptions, EMBEDDED, Error, Memory, Options, Placement, Stream};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::OnceLock;
-use trine_engine::{Answer, Choice, Engine, FinishReason, Request, Sampling, Update, Usage, prompt_tokens};
+use trine_engine::{Answer, Choice, Engine, FinishReason, Request, Sampling, Timing, Update, Usage, prompt_tokens};
 use trine_grammar::{Constraint, Grammar, Vocabulary};
 use trine_model::{GenerationConfig, Spec};
 use trine_text::{Message, Template, Tokenizer};
@@ -172,6 +172,7 @@ impl Llm {
             prompt: Vec::new(),
             finish_reason: FinishReason::Cancelled,
             usage: Usage::default(),
+            timing: Timing::default(),
         };
         let mut choices: Vec<Choice> = (0..ids.len()).map(empty).collect();
         let mut open = ids.len();
@@ -185,9 +186,9 @@ impl Llm {
                             choice.text.push_str(&token.text);
                             choice.tokens.push(token);
                         }
-                        Update::Finished { text, reason, usage } => {
+                        Update::Finished { text, reason, usage, timing } => {
                             choice.text.push_str(&text);
-                            (choice.finish_reason, choice.usage) = (reason, usage);
+                            (choice.finish_reason, choice.usage, choice.timing) = (reason, usage, timing);
                             open -= 1;
                         }
                     }
@@ -196,9 +197,9 @@ impl Llm {
             });
         }
         for (choice, id) in choices.iter_mut().zip(ids) {
-            if let Some((text, usage)) = self.engine.cancel(id) {
+            if let Some((text, usage, timing)) = self.engine.cancel(id) {
                 choice.text.push_str(&text);
-                choice.usage = usage;
+                (choice.usage, choice.timing) = (usage, timing);
             }
         }
         if let Some(at) = choices.iter().position(|choice| matches!(choice.finish_reason, FinishReason::Failed(_)))

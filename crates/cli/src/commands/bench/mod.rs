@@ -100,6 +100,8 @@ pub struct Bench {
     #[arg(long, value_name = "N", default_value_t = 32, hide_short_help = true)]
     kl: usize,
     /// Write a trace for Perfetto or chrome://tracing to a file, and print a summary
+    ///
+    /// With --load, the trace has a row for each request: when it waited, when its prompt was read, when its answer came.
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     profile: Option<PathBuf>,
     /// Answer many requests at once: clients=8,prompt=16-64,output=32,requests=32
@@ -140,7 +142,7 @@ pub struct Bench {
 }
 
 /// What --load does not measure.
-const LOAD_ALONE: [&str; 12] = [
+const LOAD_ALONE: [&str; 11] = [
     "prefill",
     "decode",
     "batch",
@@ -148,7 +150,6 @@ const LOAD_ALONE: [&str; 12] = [
     "repetitions",
     "warmup",
     "kl",
-    "profile",
     "save_baseline",
     "baseline",
     "record",
