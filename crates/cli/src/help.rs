@@ -25,7 +25,7 @@ pub fn command() -> Command {
     let template = format!(
         "{{about}}\n\n{{usage-heading}} {{usage}}\n{groups}\n{header}Options:{header:#}\n{{options}}{{after-help}}"
     );
-    config::with_flag(Cli::command()).help_template(template)
+    config::with_flags(Cli::command()).help_template(template)
 }
 
 /// Names of commands elsewhere, and ours for the same.

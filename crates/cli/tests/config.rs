@@ -29,6 +29,7 @@ fn flags_come_before_variables_and_these_before_the_file() {
     assert_eq!(tokens("max-tokens = 3", &[], &[]), 3);
     assert_eq!(tokens("max_tokens = 3\n[run]\nmax-tokens = 4", &[], &[]), 4, "the command's own table counts");
     assert_eq!(tokens("max-tokens = 3\n[batch]\nparallel = 4", &[], &[]), 3, "another's does not");
+    assert_eq!(tokens("max-tokens = 3\nprefill-chunk = 4", &[], &[]), 3, "an option has several names");
     assert_eq!(tokens("max-tokens = 3", &["--max-tokens", "5"], &[]), 5);
     assert_eq!(tokens("max-tokens = 3\ncontext = 1", &[], &[("TRINE_CONTEXT", "64")]), 3);
     // Switches, numbers, and options that take several values.
@@ -58,7 +59,7 @@ fn the_file_of_the_user_is_found() {
     assert_eq!(usual(&["--quiet"], true), 3);
     // Other commands have no options there, and do not read it.
     std::fs::write(&path, "what = is this").unwrap();
-    let ran = run(trine().env("XDG_CONFIG_HOME", folder.path()).args(["info", &llama()]), "");
+    let ran = run(trine().env("XDG_CONFIG_HOME", folder.path()).args(["tokenize", &llama(), "x"]), "");
     assert_eq!(ran.code, 0, "{}", ran.err);
 }
 
@@ -71,11 +72,12 @@ fn what_no_option_means_is_refused_by_line() {
             "line 2: expected the name of an option, found `threds`; a similar one is `threads`",
         ),
         ("[run]\n\nparallel = 2", "line 3: [run] expected the name of an option, found `parallel`"),
-        ("[serve]\nport = 1", "line 1: expected [run], [batch], [generate-data], [bench], found [serve]"),
+        ("[serve]\nport = 1", "line 1: expected [run], [batch], [generate-data], [bench], [info], found [serve]"),
         ("[run.x]\ny = 1", "line 1: [run] expected the name of an option, found `x`"),
         ("threads = [1, 2]", "line 1: `threads`: expected a string, a number, true or false"),
         ("threads = []", "line 1: `threads`: expected a string"),
         ("threads = 2020-01-01", "line 1: `threads`: expected a string"),
+        ("batch = 4", "line 1: `batch`: expected it below [run] or [bench], where it means different things"),
         ("prefill = [[1]]", "line 1: `prefill`: expected a value or an array of values"),
         ("config = \"x\"", "line 1: expected the name of an option, found `config`"),
         ("help = true", "line 1: expected the name of an option, found `help`"),
@@ -96,4 +98,22 @@ fn what_no_option_means_is_refused_by_line() {
     assert!(missing.code != 0 && missing.err.contains("no/such/file.toml"), "{}", missing.err);
     let folder = run(trine().args(["run", "x", "--config"]).arg(Path::new(env!("CARGO_MANIFEST_DIR"))), "");
     assert!(folder.code != 0 && folder.err.contains("a folder"), "{}", folder.err);
+}
+
+#[test]
+fn a_mode_is_overridden_by_all_else() {
+    let context = |config: &str, more: &[&str]| {
+        let ran = with(config, &[&["info", "embedded:stories", "--json"], more].concat(), &[]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        serde_json::from_str::<serde_json::Value>(&ran.out).unwrap()["memory"].clone()
+    };
+    let plain = context("", &[]);
+    let cache = |memory: &serde_json::Value| memory["kv_cache_bytes"].as_u64().unwrap();
+    let low = ["--mode", "low-memory"];
+    assert!(3 * cache(&context("", &low)) < cache(&plain), "{plain}");
+    assert_eq!(cache(&context("mode = \"low-memory\"", &[])), cache(&context("", &low)));
+    assert_eq!(cache(&context("cache-type = \"f32\"", &low)), cache(&plain));
+    assert_eq!(cache(&context("", &[&low[..], &["--cache-type", "f32"]].concat())), cache(&plain));
+    let wrong = with("", &["info", "embedded:stories", "--mode", "fast"], &[]);
+    assert!(wrong.code == 2 && wrong.err.contains("low-latency"), "{}", wrong.err);
 }

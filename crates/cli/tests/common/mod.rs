@@ -28,7 +28,8 @@ pub fn trine() -> Command {
         command.env_remove(name);
     }
     command.env_remove("RAYON_NUM_THREADS").env_remove("RUST_LOG");
-    command.env("XDG_CONFIG_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/none"));
+    let none = concat!(env!("CARGO_TARGET_TMPDIR"), "/none");
+    command.env("XDG_CONFIG_HOME", none).env("XDG_DATA_HOME", none);
     command
 }
 

@@ -39,6 +39,7 @@ impl DiskCacheOptions {
 const QUEUE: usize = 128 << 20;
 /// Bytes of blocks that are read together.
 const PART: usize = 32 << 20;
+
 /// Consecutive blocks that were read for a sequence.
 pub(crate) struct Part {
     pub sequence: SeqId,
