@@ -113,7 +113,8 @@ fn a_file_that_is_not_as_it_was_counts_as_none() {
     let others = tempfile::tempdir().unwrap();
     once(&EngineOptions { cache_type: &F16, ..self::options(others.path()) }, &domain);
     let foreign = fs::read(&files(others.path())[0]).unwrap();
-    let damage: [(&str, &dyn Fn(&Path)); 9] = [
+    type Damage<'a> = (&'static str, &'a dyn Fn(&Path));
+    let damage: [Damage; 9] = [
         ("empty", &|path| fs::write(path, []).unwrap()),
         ("cut", &|path| fs::write(path, &fs::read(path).unwrap()[..100]).unwrap()),
         ("longer", &|path| fs::write(path, [fs::read(path).unwrap(), vec![0]].concat()).unwrap()),
