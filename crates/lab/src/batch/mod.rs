@@ -12,7 +12,7 @@ use request::Ask;
 use std::collections::{HashSet, VecDeque};
 use std::io::{BufRead, Write};
 use std::ops::ControlFlow;
-use trine_engine::{Engine, EventKind, Request, Sampling, SeqId};
+use trine_engine::{Engine, EventKind, FinishReason, Request, Sampling, SeqId};
 use trine_text::Template;
 
 /// Why a batch cannot go on. What is wrong with one line or request is a line of the output.
@@ -85,7 +85,7 @@ pub fn batch<R: BufRead, W: Write>(
     }
     let (mut pending, mut counts, mut index): (VecDeque<Pending>, _, _) =
         (VecDeque::new(), BatchCounts::default(), answered);
-    let (mut running, mut ended) = (0, false);
+    let (mut running, mut ended, mut stopped) = (0, false, false);
     loop {
         while !ended && running < options.parallel.max(1) && pending.len() < WINDOW * options.parallel.max(1) {
             let Some(line) = input.next()? else {
@@ -108,7 +108,7 @@ pub fn batch<R: BufRead, W: Write>(
         if ready > 0 {
             output.flush()?;
         }
-        if progress(counts, input.bytes()).is_break() {
+        if progress(counts, input.bytes()).is_break() || stopped {
             break;
         }
         if ended && pending.is_empty() {
@@ -121,6 +121,9 @@ pub fn batch<R: BufRead, W: Write>(
                 // Nobody may ask for what it would hold.
                 EventKind::Prompt { .. } => {}
                 EventKind::Token { id, text, logprob, top } => answers.push(id, text, logprob, top),
+                EventKind::Finished { reason: FinishReason::Cancelled, .. } => {
+                    (*sequence, running, stopped) = (None, running - 1, true);
+                }
                 EventKind::Finished { text, reason, usage, .. } => {
                     (*sequence, running) = (None, running - 1);
                     *done = Some(answers.finish(text, &reason, usage));
