@@ -165,7 +165,7 @@ fn a_pass_ends_when_it_is_told_to_stop_and_the_next_is_as_ever() {
     let stop = Arc::new(AtomicBool::new(false));
     let mut runner = runner_of("llama", ModelOptions { stop: Some(stop.clone()), ..ModelOptions::default() });
     let ids = ids(19, runner.spec().vocab_size);
-    let mut answer = |runner: &mut dyn Runner| {
+    let answer = |runner: &mut dyn Runner| {
         let (mut sequences, mut output) = (Sequences::new(runner, 2, &F32).unwrap(), Output::default());
         let sequence = sequences.add(ids.len());
         sequences.push(sequence, &ids, 1);
