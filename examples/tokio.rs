@@ -16,7 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             match update {
                 Update::Prompt(_) => {}
                 Update::Token(token) => print!("{}", token.text),
-                Update::Finished { text, reason, usage } => {
+                Update::Finished { text, reason, usage, .. } => {
                     println!("{text}\n({reason:?}, {} tokens)", usage.completion_tokens)
                 }
             }

@@ -117,7 +117,7 @@ fn offer_to_bash(pieces: Vec<OsString>, folder: Option<&Path>, out: &mut Vec<u8>
 }
 
 fn command() -> Command {
-    let mut command = with_values(<crate::Cli as clap::CommandFactory>::command());
+    let mut command = with_values(crate::config::with_flags(<crate::Cli as clap::CommandFactory>::command()));
     command.build();
     command
 }

@@ -1,6 +1,8 @@
-//! Environment variables. One rule for all: an empty one counts as unset, a flag overrides its variable, errors name what they are about, and
-//! a `TRINE_*` that no flag has is a warning.
+//! Environment variables. One rule for all: an empty one counts as unset, a flag overrides its variable, which overrides a configuration file,
+//! errors name what they are about, and a `TRINE_*` that no flag has is a warning.
 
+use crate::config::Defaults;
+use crate::exit::Exit;
 use crate::near;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
@@ -23,8 +25,28 @@ pub fn matches(command: Command) -> ArgMatches {
         flags => flags.unwrap_or_default(),
     };
     let command = with(command, variable);
-    let matches = command.clone().try_get_matches().unwrap_or_else(|error| exit(&named(error, command, &flags)));
+    let parse = |command: &Command, defaults: &[Defaults]| {
+        let parsed = command.clone().try_get_matches();
+        parsed.unwrap_or_else(|error| exit(&named(error, command.clone(), &flags, defaults)))
+    };
+    let mut matches = parse(&command, &[]);
+    let (mut command, mut defaults) = (command, Vec::new());
+    // Each may say which the next are.
+    for source in [Defaults::of_file, Defaults::of_mode, Defaults::of_tuning] {
+        let found = source(&command, &matches, &flags).unwrap_or_else(|error| {
+            crate::exit::report(&error);
+            std::process::exit(Exit::Usage as i32)
+        });
+        if let Some(found) = found.map(|found| found.after(&defaults)) {
+            command = found.apply(command);
+            defaults.push(found);
+            matches = parse(&command, &defaults);
+        }
+    }
     if !is_quiet(&matches) {
+        for defaults in &defaults {
+            aside!("options from {}", defaults.source);
+        }
         for found in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
             if found.starts_with(PREFIX) && !names.contains(&found) {
                 // All have the prefix, which says nothing about likeness.
@@ -78,11 +100,11 @@ fn names(command: &Command) -> Vec<String> {
 }
 
 /// The error of a variable, which clap thinks is one of its flag.
-fn named(mut error: clap::Error, mut command: Command, flags: &ArgMatches) -> clap::Error {
+fn named(mut error: clap::Error, mut command: Command, flags: &ArgMatches, defaults: &[Defaults]) -> clap::Error {
     command.build();
     for kind in [ContextKind::InvalidArg, ContextKind::PriorArg] {
         if let Some(ContextValue::String(flag)) = error.get(kind)
-            && let Some(name) = find(&command, flags, flag)
+            && let Some(name) = find(&command, flags, flag, defaults)
         {
             error.insert(kind, ContextValue::String(name));
         }
@@ -90,14 +112,18 @@ fn named(mut error: clap::Error, mut command: Command, flags: &ArgMatches) -> cl
     error
 }
 
-/// The variable that is read for a flag, as clap writes that, unless the flag was given.
-fn find(command: &Command, flags: &ArgMatches, flag: &str) -> Option<String> {
+/// The variable that is read for a flag, as clap writes that, or its key in a file or mode, unless the flag was given.
+fn find(command: &Command, flags: &ArgMatches, flag: &str, defaults: &[Defaults]) -> Option<String> {
     if let Some((name, flags)) = flags.subcommand() {
-        return find(command.find_subcommand(name)?, flags, flag);
+        return find(command.find_subcommand(name)?, flags, flag, defaults);
     }
     let arg = command.get_arguments().find(|arg| arg.to_string() == flag)?;
-    let given = flags.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
-    arg.get_env().filter(|_| !given)?.to_str().map(str::to_owned)
+    if flags.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine) {
+        return None;
+    }
+    let variable = || arg.get_env()?.to_str().map(str::to_owned);
+    let given = defaults.iter().find(|defaults| defaults.gives(arg.get_id().as_str()));
+    variable().or_else(|| Some(format!("{} of {}", arg.get_long()?, given?.source)))
 }
 
 /// Whether the command was told to print no warnings.

@@ -2,6 +2,7 @@
 
 use crate::Cli;
 use crate::commands::GROUPS;
+use crate::config;
 use crate::near;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Command, CommandFactory};
@@ -24,7 +25,7 @@ pub fn command() -> Command {
     let template = format!(
         "{{about}}\n\n{{usage-heading}} {{usage}}\n{groups}\n{header}Options:{header:#}\n{{options}}{{after-help}}"
     );
-    Cli::command().help_template(template)
+    config::with_flags(Cli::command()).help_template(template)
 }
 
 /// Names of commands elsewhere, and ours for the same.

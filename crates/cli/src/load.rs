@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use trine::{Decoder, EMBEDDED, Embedder, Llm, Options, Progress};
 use trine_backend::profile::Recorder;
 use trine_backend::{ActivationPrecision, Affinity, KV_FORMATS, Numa, When};
-use trine_engine::EngineOptions;
+use trine_engine::{DiskCacheOptions, EngineOptions};
 use trine_model::DeviceName;
 use trine_tensor::{FORMATS, File, Format, OpenOptions, format::by_name};
 use trine_text::Template;
@@ -56,6 +56,35 @@ pub struct LoadArgs {
     pub layouts: LayoutArgs,
     #[command(flatten)]
     pub machine: MachineArgs,
+}
+
+/// Where keys and values are kept across runs.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Machine")]
+pub struct DiskCacheArgs {
+    /// Keep the KV cache in this folder, so that a prompt that begins as an earlier one is not read again
+    ///
+    /// What another model, cache type or version of trine has written there is not used. Answers stay the same.
+    #[arg(long, value_name = "FOLDER", env = "TRINE_CACHE_DIR", hide_short_help = true)]
+    cache_dir: Option<PathBuf>,
+    /// Size of that folder at most; what was used longest ago gives way
+    #[arg(long, value_name = "SIZE", requires = "cache_dir", default_value = "10GiB", hide_short_help = true)]
+    #[arg(value_parser = size)]
+    cache_dir_limit: ByteSize,
+}
+
+impl DiskCacheArgs {
+    fn options(&self) -> Option<DiskCacheOptions> {
+        let folder = self.cache_dir.clone()?;
+        Some(DiskCacheOptions { folder, max_bytes: self.cache_dir_limit.as_u64(), model: Vec::new() })
+    }
+
+    /// Warns of a problem that kept keys and values from being written.
+    pub fn warn(&self, problem: Option<String>, quiet: bool) {
+        if let Some((problem, folder)) = problem.zip(self.cache_dir.as_ref()).filter(|_| !quiet) {
+            note!("warning: not all keys and values are kept in {}: {problem}", folder.display());
+        }
+    }
 }
 
 /// How to read ambiguous type numbers in a file.
@@ -234,8 +263,10 @@ impl LoadArgs {
         quiet: bool,
         stop: &AtomicBool,
         recorder: Option<Recorder>,
+        disk_cache: &DiskCacheArgs,
     ) -> Result<Llm, trine::Error> {
         let mut options = self.options();
+        options.engine.disk_cache = disk_cache.options();
         options.engine.max_sequences = sequences;
         // Nobody waits for one of many.
         options.engine.itl_target = None;

@@ -16,6 +16,7 @@ mod chat;
 mod choices;
 mod commands;
 mod completion;
+mod config;
 mod constraint;
 mod environment;
 mod exit;

@@ -221,6 +221,26 @@ fn many_requests_at_once_are_answered_in_full() {
             assert!(0.0 < median && median <= p99 && p99 <= 1e3 * load["duration"].as_f64().unwrap(), "{load}");
         }
     }
+    // A row for each request: it waits, its prompt is read, its answer comes.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace.json");
+    let workload = "clients=5,prompt=8-40,output=6,requests=9";
+    let profile = ["--parallel", "2", "--profile", path.to_str().unwrap()];
+    let ran = trine_with(&[&["bench", "embedded:stories", "--load", workload], &profile[..]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let trace: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    for row in 1..=9 {
+        let spans: Vec<&Value> = events.iter().filter(|event| event["tid"] == row && event["ph"] == "X").collect();
+        let names: Vec<&str> = spans.iter().map(|span| span["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["waits", "prompt", "answer"]);
+        for pair in spans.windows(2) {
+            let [start, took, next] =
+                [&pair[0]["ts"], &pair[0]["dur"], &pair[1]["ts"]].map(|value| value.as_f64().unwrap());
+            assert!(took >= 0.0 && (start + took - next).abs() < 1.0, "{pair:?}");
+        }
+        assert_eq!(spans[2]["args"]["completion_tokens"], 6);
+    }
     let ran = trine_with(&["bench", "embedded:stories", "--load", "clients=2,prompt=600"]);
     assert!(ran.code == 2 && ran.err.contains("512"), "{}", ran.err);
     for wrong in [&["--load", "users=2"][..], &["--load", "clients=2", "--prefill", "4"], &["--itl-target", "5"]] {

@@ -5,7 +5,8 @@ mod common;
 use common::{run, trine, trine_with};
 use std::path::Path;
 
-const COMMANDS: [&[&str]; 16] = [
+const COMMANDS: [&[&str]; 17] = [
+    &["tune"],
     &["run"],
     &["embed"],
     &["tokenize"],

@@ -169,6 +169,41 @@ fn neither_threads_nor_isa_nor_batch_nor_loading_change_a_token() {
 }
 
 #[test]
+fn a_prompt_that_was_read_before_is_not_computed_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("kv").display().to_string();
+    let prompt =
+        "Once upon a time there was a little girl who had a red ball and a blue hat and a green frog. ".repeat(3);
+    let answer = |more: &[&str]| {
+        let options = ["run", "embedded:stories", &prompt, "--temperature", "0", "--max-tokens", "8", "--json"];
+        let ran = trine_with(&[&options[..], more].concat());
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        (ran.json()["ids"].clone(), ran.json()["usage"]["cached_tokens"].as_u64().unwrap(), ran.err)
+    };
+    let (expected, ..) = answer(&[]);
+    for (more, cached) in [
+        (&[][..], false),
+        (&[], true),
+        (&["--cache-type", "f16"], false),
+        (&["--activations", "f32"], false),
+        (&[], true),
+    ] {
+        let (ids, found, err) = answer(&[&["--cache-dir", &cache][..], more].concat());
+        assert_eq!(found >= 48, cached, "{more:?}: {found} of the prompt, {err}");
+        assert!(!more.is_empty() || ids == expected);
+    }
+    // Where nothing can be written, the answer is the same, and the warning tells why.
+    let full = folder.path().join("full");
+    std::fs::create_dir(&full).unwrap();
+    (0..=255).for_each(|byte| std::fs::write(full.join(format!("{byte:02x}")), "").unwrap());
+    let (ids, _, err) = answer(&["--cache-dir", &full.display().to_string()]);
+    assert_eq!(ids, expected);
+    assert!(err.contains("warning: not all keys and values are kept in"), "{err}");
+    let ran = trine_with(&["run", "embedded:stories", "x", "--cache-dir-limit", "1GB"]);
+    assert!(ran.code == 2 && ran.err.contains("--cache-dir"), "{}", ran.err);
+}
+
+#[test]
 fn a_cache_type_answers_alike_on_any_number_of_threads() {
     let answer = |more: &[&str]| greedy(&llama(), &[&["--logprobs", "1"], more].concat()).json()["logprobs"].clone();
     let exact = answer(&[]);

@@ -1,38 +1,43 @@
 //! The KV cache as blocks: who uses which, and which hold what, so that a known beginning is not computed again.
 
 use crate::{BLOCK_LEN, PrefixCache, PrefixCacheStats};
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
-/// The identities of full blocks begin here; those below are the beginnings of sequences, one for each adapter.
-const FIRST_ID: u64 = 1 << 32;
-/// Domains that are remembered. What others have computed is found no more, and makes room in time.
-const DOMAINS: usize = 1 << 16;
+/// What a full block holds: the SHA-256 of all tokens up to its end, of the adapter and of the domain, so that a wrong block is not found.
+/// It is the same in every engine.
+pub(crate) type Identity = [u8; 32];
 
-/// What a full block holds: all tokens up to its end. Blocks are found by comparing tokens, so a wrong one cannot be found.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Content {
-    /// The identity of the block before, which is given once and never again; of the first block, the [`Blocks::root`].
-    before: u64,
-    tokens: [u32; BLOCK_LEN],
+/// What the first block of a sequence follows.
+fn root(adapter: u32, domain: &str) -> Identity {
+    let domain = Sha256::digest(domain.as_bytes());
+    Sha256::new().chain_update(adapter.to_le_bytes()).chain_update(domain).finalize().into()
+}
+
+/// What a block of these tokens holds after another.
+fn following(before: &Identity, tokens: &[u32; BLOCK_LEN]) -> Identity {
+    let tokens = tokens.map(u32::to_le_bytes);
+    Sha256::new().chain_update(before).chain_update(tokens.as_flattened()).finalize().into()
 }
 
 /// All blocks of the cache. Unreferenced ones keep their content until they are needed, least recently used first.
 pub(crate) struct Blocks {
     blocks: Vec<Block>,
-    /// Block and identity of each content that is cached.
-    cached: HashMap<Content, (u32, u64)>,
-    /// The beginnings of sequences of an adapter in a domain, but for those without a domain.
-    domains: HashMap<(u32, String), u64>,
-    /// The identity that is given next.
-    next_id: u64,
+    /// The block that holds each of these.
+    cached: HashMap<Identity, u32>,
     pub stats: PrefixCacheStats,
+    /// Blocks that were filled since these were taken, if they are to be noted.
+    pub published: Vec<(u32, Identity)>,
+    /// Whether they are.
+    pub notes_published: bool,
     unreferenced: usize,
 }
 
 struct Block {
     references: u32,
     /// Under which this block is in `cached`.
-    content: Option<Content>,
+    content: Option<Identity>,
     /// Neighbours in the ring of unreferenced blocks, whose head is a block beyond the last.
     next: u32,
     previous: u32,
@@ -44,24 +49,27 @@ pub(crate) struct BlockTable {
     pub adapter: u32,
     pub blocks: Vec<u32>,
     /// What its first block follows; `None` when others neither find its blocks nor give it theirs.
-    root: Option<u64>,
+    root: Option<Identity>,
     /// How many at the front are full and cached.
     full: usize,
-    /// The identity of the last of these.
-    last: u64,
+    /// What the last of these holds.
+    last: Identity,
 }
 
 impl BlockTable {
-    /// No blocks yet, but room for so many.
-    pub fn new(adapter: u32, blocks: usize) -> BlockTable {
-        let root = adapter.into();
-        BlockTable { adapter, blocks: Vec::with_capacity(blocks), root: Some(root), full: 0, last: root }
+    /// No blocks yet, but room for so many, which are shared as `cache` says.
+    pub fn new(adapter: u32, blocks: usize, cache: &PrefixCache) -> BlockTable {
+        let root = match cache {
+            PrefixCache::Off => None,
+            PrefixCache::Domain(domain) => Some(root(adapter, domain)),
+        };
+        BlockTable { adapter, blocks: Vec::with_capacity(blocks), root, full: 0, last: root.unwrap_or_default() }
     }
 
-    /// Shares blocks with the sequences of this root only, or with none.
-    pub fn set_root(&mut self, root: Option<u64>) {
-        self.root = root;
-        self.last = root.unwrap_or_default();
+    /// An empty table whose blocks are shared with those of another.
+    pub fn like(other: &BlockTable) -> BlockTable {
+        let &BlockTable { adapter, root, .. } = other;
+        BlockTable { adapter, blocks: Vec::new(), root, full: 0, last: root.unwrap_or_default() }
     }
 }
 
@@ -74,9 +82,9 @@ impl Blocks {
             blocks: (0..=blocks).map(block).collect(),
             // Twice the room, so that the map never grows when entries come and go.
             cached: HashMap::with_capacity(2 * blocks),
-            domains: HashMap::new(),
             stats: PrefixCacheStats::default(),
-            next_id: FIRST_ID,
+            published: Vec::new(),
+            notes_published: false,
             unreferenced: blocks,
         }
     }
@@ -89,23 +97,6 @@ impl Blocks {
     /// Blocks that no sequence uses.
     pub fn unreferenced(&self) -> usize {
         self.unreferenced
-    }
-
-    /// What the first block of a sequence follows.
-    pub fn root(&mut self, adapter: u32, cache: &PrefixCache) -> Option<u64> {
-        match cache {
-            PrefixCache::Off => None,
-            PrefixCache::Domain(domain) if domain.is_empty() => Some(adapter.into()),
-            PrefixCache::Domain(domain) => {
-                if self.domains.len() >= DOMAINS {
-                    self.domains.clear();
-                }
-                Some(*self.domains.entry((adapter, domain.clone())).or_insert_with(|| {
-                    self.next_id += 1;
-                    self.next_id
-                }))
-            }
-        }
     }
 
     /// Forgets what blocks hold.
@@ -121,13 +112,27 @@ impl Blocks {
             return 0;
         }
         for chunk in tokens.as_chunks().0 {
-            let Some(&(block, id)) = self.cached.get(&Content { before: table.last, tokens: *chunk }) else { break };
+            let content = following(&table.last, chunk);
+            let Some(&block) = self.cached.get(&content) else { break };
             self.acquire(block);
             table.blocks.push(block);
             table.full += 1;
-            table.last = id;
+            table.last = content;
         }
         table.full * BLOCK_LEN
+    }
+
+    /// How many blocks of the beginning of `tokens` are cached, and what the full blocks after them hold.
+    pub fn missing(&self, table: &BlockTable, tokens: &[u32]) -> (usize, Vec<Identity>) {
+        let Some(root) = table.root else { return (0, Vec::new()) };
+        let mut before = root;
+        let contents = tokens.as_chunks().0.iter().map(|chunk| {
+            before = following(&before, chunk);
+            before
+        });
+        let contents: Vec<Identity> = contents.collect();
+        let cached = contents.iter().take_while(|content| self.cached.contains_key(*content)).count();
+        (cached, contents[cached..].to_vec())
     }
 
     /// Gives a table blocks for `tokens` tokens; false, and nothing is changed, when too few are unreferenced.
@@ -154,16 +159,18 @@ impl Blocks {
             return;
         }
         for chunk in &tokens.as_chunks().0[table.full..] {
-            let content = Content { before: table.last, tokens: *chunk };
+            let content = following(&table.last, chunk);
             let block = table.blocks[table.full];
             // Another sequence may have computed the same meanwhile: its block stays the cached one.
-            let (_, id) = *self.cached.entry(content).or_insert_with(|| {
+            if let Entry::Vacant(entry) = self.cached.entry(content) {
+                entry.insert(block);
                 self.blocks[block as usize].content = Some(content);
-                self.next_id += 1;
-                (block, self.next_id)
-            });
+                if self.notes_published {
+                    self.published.push((block, content));
+                }
+            }
             table.full += 1;
-            table.last = id;
+            table.last = content;
         }
     }
 
@@ -242,7 +249,7 @@ mod tests {
             for (kinds, cut, [together, keep]) in requests {
                 let mut tokens: Vec<u32> = kinds.iter().flat_map(|kind| [*kind; BLOCK_LEN]).collect();
                 tokens.truncate(tokens.len() - cut);
-                let mut table = BlockTable::new(0, 0);
+                let mut table = BlockTable::new(0, 0, &PrefixCache::default());
                 let cached = blocks.match_prefix(&mut table, &tokens);
                 prop_assert_eq!(&memory.read(&table, cached), &tokens[..cached]);
                 if blocks.grow(&mut table, tokens.len()) {
@@ -274,11 +281,11 @@ mod tests {
     #[test]
     fn adapters_share_no_blocks() {
         let (mut blocks, tokens) = (Blocks::new(4), [5; BLOCK_LEN]);
-        let mut table = BlockTable::new(0, 1);
+        let mut table = BlockTable::new(0, 1, &PrefixCache::default());
         assert!(blocks.grow(&mut table, BLOCK_LEN));
         blocks.publish(&mut table, &tokens);
         for (adapter, cached) in [(0, BLOCK_LEN), (7, 0), (0, BLOCK_LEN)] {
-            let mut other = BlockTable::new(adapter, 1);
+            let mut other = BlockTable::new(adapter, 1, &PrefixCache::default());
             assert_eq!(blocks.match_prefix(&mut other, &tokens), cached, "adapter {adapter}");
             blocks.release(&mut other);
         }
@@ -289,7 +296,7 @@ mod tests {
         let mut blocks = Blocks::new(4);
         let texts: Vec<Vec<u32>> = (0..3).map(|id| vec![id; BLOCK_LEN]).collect();
         let find = |blocks: &mut Blocks, tokens: &[u32]| {
-            let mut table = BlockTable::new(0, 0);
+            let mut table = BlockTable::new(0, 0, &PrefixCache::default());
             let cached = blocks.match_prefix(&mut table, tokens);
             assert!(blocks.grow(&mut table, tokens.len()));
             blocks.publish(&mut table, tokens);
@@ -309,7 +316,8 @@ mod tests {
     fn what_follows_a_reused_block_is_not_found_behind_its_new_content() {
         let mut blocks = Blocks::new(3);
         let [a, b, c] = [1, 2, 3].map(|token| [token; BLOCK_LEN]);
-        let mut tables = [BlockTable::new(0, 0), BlockTable::new(0, 0)];
+        let mut tables =
+            [BlockTable::new(0, 0, &PrefixCache::default()), BlockTable::new(0, 0, &PrefixCache::default())];
         let texts = [a.to_vec(), [a, b].concat()];
         for (table, text) in tables.iter_mut().zip(&texts) {
             assert!(blocks.grow(table, text.len()));
@@ -319,7 +327,7 @@ mod tests {
             blocks.publish(table, text);
         }
         blocks.release(&mut tables[0]);
-        let mut table = BlockTable::new(0, 0);
+        let mut table = BlockTable::new(0, 0, &PrefixCache::default());
         assert!(blocks.grow(&mut table, BLOCK_LEN));
         blocks.publish(&mut table, &c);
         blocks.release(&mut table);

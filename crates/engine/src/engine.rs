@@ -1,10 +1,12 @@
 use crate::blocks::Blocks;
-use crate::event::{Emit, SeqId, Usage};
+use crate::disk_cache::{DiskCache, DiskCacheOptions};
+use crate::event::{Emit, SeqId, Timing, Usage};
 use crate::request::{Prompt, Request, prompt_tokens};
+use crate::restore::layout;
 use crate::sample::mix;
 use crate::scheduler::Scheduler;
 use crate::sequence::Sequence;
-use crate::step_cost::{StepBudget, StepCost};
+use crate::step_cost::{Measured, StepBudget, StepCost};
 use crate::{BLOCK_LEN, Clock, Error, PrefixCacheStats, Sampling};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +37,8 @@ pub struct EngineOptions {
     pub cache_bytes: Option<usize>,
     /// The format of keys and values, one of [`trine_backend::KV_FORMATS`].
     pub cache_type: &'static Format,
+    /// Where keys and values are kept across restarts; `None` keeps them in memory alone.
+    pub disk_cache: Option<DiskCacheOptions>,
     /// Seeds the requests that bring no seed of their own.
     pub seed: u64,
 }
@@ -50,6 +54,7 @@ impl Default for EngineOptions {
             max_queued_tokens: None,
             cache_bytes: None,
             cache_type: &F32,
+            disk_cache: None,
             seed: 0,
         }
     }
@@ -74,10 +79,11 @@ pub type Join = Box<dyn FnMut(&mut (dyn FnMut() + Send), &mut dyn FnMut()) + Sen
 
 /// A model that answers requests, many at a time.
 pub struct Engine {
-    runner: Box<dyn Runner>,
-    cache: CacheId,
+    pub(crate) runner: Box<dyn Runner>,
+    pub(crate) cache: CacheId,
     tokenizer: Arc<Tokenizer>,
-    scheduler: Scheduler,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) disk: Option<DiskCache>,
     clock: Clock,
     options: EngineOptions,
     context: usize,
@@ -123,11 +129,27 @@ impl Engine {
         if u32::try_from(blocks).is_err() {
             return Err(Error::CacheTooLarge { blocks });
         }
+        let disk = options.disk_cache.as_ref().map(|disk| DiskCache::open(disk, &layout(&*runner, cache_type), block));
+        let disk = disk.transpose()?;
         let cache = runner.create_cache(blocks, cache_type)?;
         let (batch, output) = (Batch::with_capacity(blocks), Output::default());
-        let scheduler = Scheduler::new(Blocks::new(blocks), max_sequences, prefill_chunk);
+        let mut scheduler = Scheduler::new(Blocks::new(blocks), max_sequences, prefill_chunk);
+        scheduler.blocks.notes_published = disk.is_some();
         let (clock, options) = (Clock::default(), options.clone());
-        Ok(Engine { runner, cache, tokenizer, scheduler, clock, options, context, count: 0, batch, output, join: None })
+        Ok(Engine {
+            runner,
+            cache,
+            tokenizer,
+            scheduler,
+            disk,
+            clock,
+            options,
+            context,
+            count: 0,
+            batch,
+            output,
+            join: None,
+        })
     }
 
     /// Sets the clock by which the engine plans and requests time out. The default is the machine's.
@@ -136,35 +158,44 @@ impl Engine {
     }
 
     /// Measures what steps cost, which [`EngineOptions::itl_target`] is kept by, and which each step corrects. It takes as long as a prompt of
-    /// 80 tokens. The first step does it, if it has not been done; an engine for one sequence at a time needs none.
+    /// some 100 tokens. The first step does it, if it has not been done; an engine for one sequence at a time needs none.
     ///
     /// # Errors
     /// When the device fails.
     pub fn calibrate(&mut self) -> Result<(), Error> {
-        let needed = self.options.max_sequences > 1 && self.scheduler.budget.is_none();
-        let Some(target) = self.options.itl_target.filter(|_| needed) else { return Ok(()) };
         let room = self.scheduler.blocks.len();
-        let rows = self.options.max_sequences.min(8).min(room);
-        let most = self.context.min(room * BLOCK_LEN);
-        let (depth, tokens) = (1024.min(most - 1), 64.min(most));
-        // Each sequence has blocks of its own, which hold nothing that is known yet.
-        let mut seconds = |sequences: usize, cached: usize, tokens: usize| {
-            let blocks: Vec<u32> = (0..(cached + tokens).div_ceil(BLOCK_LEN) as u32).collect();
+        let needed = self.options.max_sequences.min(room) > 1 && self.scheduler.budget.is_none();
+        let Some(target) = self.options.itl_target.filter(|_| needed) else { return Ok(()) };
+        let rows = self.options.max_sequences.min(8).min(room - 1);
+        let most = self.context.min((room - rows) * BLOCK_LEN);
+        let (depth, short, long) = (1024.min(most - 1), 16.min(most), 64.min(most));
+        // Sequences of one token each, and one of several, after so many tokens. They have blocks of their own, which hold nothing yet.
+        let mut seconds = |rows: usize, cached: usize, tokens: usize| {
             self.batch.clear();
-            for sequence in 0..sequences as u32 {
-                let own: Vec<u32> = blocks.iter().map(|block| block + sequence).collect();
-                self.batch.push(&vec![0; tokens], cached, &own, 1);
+            let blocks = |from: usize| -> Vec<u32> {
+                let count = (cached + tokens.max(1)).div_ceil(BLOCK_LEN);
+                (from..from + count).map(|block| block as u32).collect()
+            };
+            (0..rows).for_each(|row| _ = self.batch.push(&[0], cached, &blocks(row), 1));
+            if tokens > 0 {
+                self.batch.push(&vec![0; tokens], cached, &blocks(rows), 1);
             }
             let start = self.clock.now();
             self.runner.forward(self.cache, &self.batch, Want::Logits, &mut self.output)?;
             Ok::<f64, trine_model::Error>((self.clock.now() - start).as_secs_f64())
         };
         // The first is slower than others: weights come from the disk.
-        seconds(1, 0, 1)?;
-        let one = seconds(1, 0, 1)?;
-        let (many, deep, prompt) = (seconds(rows, 0, 1)?, seconds(1, depth, 1)?, seconds(1, 0, tokens)?);
-        let cost = StepCost::fit(one, (rows, many), (depth, deep), (tokens, prompt));
-        self.scheduler.budget = Some(StepBudget { target: target.as_secs_f64(), cost });
+        seconds(1, 0, 0)?;
+        let (one, many, deep) = (seconds(1, 0, 0)?, seconds(rows, 0, 0)?, seconds(1, depth, 0)?);
+        let (with_short, with_long) = (seconds(rows, 0, short)?, seconds(rows, 0, long)?);
+        let cost = StepCost::fit(Measured {
+            one,
+            many: (rows, many),
+            deep: (depth, deep),
+            short: (short, with_short),
+            long: (long, with_long),
+        });
+        self.scheduler.budget = Some(StepBudget::new(target.as_secs_f64(), cost));
         Ok(())
     }
 
@@ -228,7 +259,6 @@ impl Engine {
         }
         self.check_queue(n, prompt.len())?;
         let (mut sequences, mut filters) = (Vec::with_capacity(n), Some(filters));
-        let root = self.scheduler.blocks.root(adapter, &prefix_cache);
         for index in 0..n {
             let seed = match sampling.seed {
                 Some(seed) => seed.wrapping_add(index as u64),
@@ -240,12 +270,14 @@ impl Engine {
                 // What they are ranked by.
                 sampling.logprobs.get_or_insert(0);
             }
-            let own = (filters.take().unwrap_or_default(), adapter);
+            let own = (filters.take().unwrap_or_default(), adapter, &prefix_cache);
             let id = SeqId::next();
             let mut sequence = Sequence::new(id, &prompt, &sampling, own, &self.tokenizer, context, seed)?;
-            (sequence.scheduling, sequence.submitted) = (scheduling.clone(), self.clock.now());
-            sequence.table.set_root(root);
+            (sequence.scheduling, sequence.timing.submitted) = (scheduling.clone(), self.clock.now());
             (sequence.index, sequence.leader) = (index, sequences.first().map(|first: &Sequence| first.id));
+            if index == 0 {
+                self.order(&mut sequence);
+            }
             sequences.push(sequence);
         }
         self.count += n as u64;
@@ -279,6 +311,7 @@ impl Engine {
         // A device that fails now fails in the step, too, where the sequences learn of it.
         let _ = self.calibrate();
         let start = self.clock.now();
+        self.restore();
         self.expire(start, emit);
         self.scheduler.plan(&mut self.batch, start);
         if self.batch.tokens().is_empty() {
@@ -291,8 +324,13 @@ impl Engine {
             Ok(()) => {
                 let vocab = self.runner.spec().vocab_size;
                 let mut rows = self.output.values.chunks_exact(vocab);
-                self.scheduler.advance(|sequence| sequence.advance(&mut rows, &self.tokenizer, emit));
+                let end = self.clock.now();
+                self.scheduler.advance(|sequence| {
+                    sequence.timing.finished = end;
+                    sequence.advance(&mut rows, &self.tokenizer, emit)
+                });
                 self.scheduler.observe(self.clock.now().saturating_sub(start));
+                self.persist();
             }
             Err(error) => self.fail(error, emit),
         }
@@ -334,6 +372,7 @@ impl Engine {
     fn fail(&mut self, error: trine_model::Error, emit: &mut Emit) {
         let error = Arc::new(error);
         for mut sequence in self.scheduler.take(|sequence| sequence.planned > 0) {
+            sequence.timing.finished = self.clock.now();
             sequence.fail(Error::Forward(error.clone()), emit);
         }
     }
@@ -343,6 +382,7 @@ impl Engine {
         if self.scheduler.sequences().any(|sequence| sequence.expired(now).is_some()) {
             for mut sequence in self.scheduler.take(|sequence| sequence.expired(now).is_some()) {
                 let error = sequence.expired(now).expect("it was chosen for that");
+                sequence.timing.finished = now;
                 sequence.fail(error, emit);
             }
         }
@@ -370,9 +410,10 @@ impl Engine {
 
     /// Drops a sequence at once, without an event, and frees its blocks. Returns text of the answer that was held back, and what it took;
     /// `None` when it has finished.
-    pub fn cancel(&mut self, sequence: SeqId) -> Option<(String, Usage)> {
-        let taken = self.scheduler.take(|taken| taken.id == sequence).pop();
-        taken.map(|mut sequence| (sequence.rest().to_owned(), sequence.usage()))
+    pub fn cancel(&mut self, sequence: SeqId) -> Option<(String, Usage, Timing)> {
+        let mut sequence = self.scheduler.take(|taken| taken.id == sequence).pop()?;
+        let timing = Timing { finished: self.clock.now(), ..sequence.timing };
+        Some((sequence.rest().to_owned(), sequence.usage(), timing))
     }
 
     /// Sets how many tokens of prompts a step runs at most, and returns what it was. The bits of an answer do not depend on it.

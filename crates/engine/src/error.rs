@@ -69,6 +69,9 @@ pub enum Error {
     /// A KV cache of more blocks than can be numbered.
     #[error("a KV cache of {blocks} blocks of {} tokens: expected at most {}", crate::BLOCK_LEN, u32::MAX)]
     CacheTooLarge { blocks: usize },
+    /// A folder that cannot keep keys and values.
+    #[error("the cache folder {}: {problem}", folder.display())]
+    DiskCache { folder: std::path::PathBuf, problem: String },
     /// The model computed something that is no number: nothing can be picked.
     #[error(
         "the logit of token {id} at position {position} is {value}: the weights are broken or their scale overflows"

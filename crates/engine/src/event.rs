@@ -2,6 +2,7 @@ use crate::Error;
 use crate::sample::Logprob;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 /// A sequence of an engine. Later requests have higher ids, and no two of a process the same, so that an engine knows none of another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +52,7 @@ pub enum EventKind<'a> {
         text: &'a str,
         reason: FinishReason,
         usage: Usage,
+        timing: Timing,
     },
 }
 
@@ -96,4 +98,15 @@ pub struct Usage {
     pub cached_tokens: usize,
     /// Tokens picked, the end token included.
     pub completion_tokens: usize,
+}
+
+/// When a request came on and left, on the engine's [`Clock`](crate::Clock).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timing {
+    pub submitted: Duration,
+    /// When it first had its turn; `None` if it never had.
+    pub started: Option<Duration>,
+    /// When its first token was there.
+    pub first_token: Option<Duration>,
+    pub finished: Duration,
 }

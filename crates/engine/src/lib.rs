@@ -48,6 +48,7 @@
 
 mod blocks;
 mod clock;
+mod disk_cache;
 mod engine;
 mod error;
 mod event;
@@ -55,6 +56,7 @@ mod fairness;
 mod handle;
 mod param;
 mod request;
+mod restore;
 pub mod sample;
 mod sampling;
 mod scheduler;
@@ -63,9 +65,10 @@ mod step_cost;
 mod stops;
 
 pub use clock::Clock;
+pub use disk_cache::DiskCacheOptions;
 pub use engine::{Engine, EngineOptions, Join, Load};
 pub use error::Error;
-pub use event::{Emit, Event, EventKind, FinishReason, SeqId, Usage};
+pub use event::{Emit, Event, EventKind, FinishReason, SeqId, Timing, Usage};
 pub use handle::{Generation, Handle};
 pub use param::{Field, Param};
 pub use request::{

@@ -1,5 +1,5 @@
 use crate::sample::{Filter, Logprob};
-use crate::{Error, EventKind, FinishReason, Sampling, Usage};
+use crate::{Error, EventKind, FinishReason, Sampling, Timing, Usage};
 use std::time::Duration;
 use trine_text::{EncodeOptions, Tokenizer};
 
@@ -74,6 +74,8 @@ pub struct PrefixCacheStats {
     pub hits: u64,
     /// Blocks whose content gave way.
     pub evictions: u64,
+    /// Tokens whose keys and values came from the disk.
+    pub loaded: u64,
 }
 
 /// When a request has its turn, and how long it may take.
@@ -150,7 +152,7 @@ pub struct PromptToken {
 pub enum Update {
     Prompt(PromptToken),
     Token(Token),
-    Finished { text: String, reason: FinishReason, usage: Usage },
+    Finished { text: String, reason: FinishReason, usage: Usage, timing: Timing },
 }
 
 impl From<EventKind<'_>> for Update {
@@ -160,7 +162,9 @@ impl From<EventKind<'_>> for Update {
             EventKind::Token { id, text, logprob, top } => {
                 Update::Token(Token { id, text: text.to_owned(), logprob, top: top.to_vec() })
             }
-            EventKind::Finished { text, reason, usage } => Update::Finished { text: text.to_owned(), reason, usage },
+            EventKind::Finished { text, reason, usage, timing } => {
+                Update::Finished { text: text.to_owned(), reason, usage, timing }
+            }
         }
     }
 }
@@ -177,6 +181,7 @@ pub struct Choice {
     pub prompt: Vec<PromptToken>,
     pub finish_reason: FinishReason,
     pub usage: Usage,
+    pub timing: Timing,
 }
 
 impl Choice {
@@ -204,4 +209,5 @@ pub struct Answer {
     /// Why it ended: never [`FinishReason::Failed`].
     pub finish_reason: FinishReason,
     pub usage: Usage,
+    pub timing: Timing,
 }

@@ -174,7 +174,7 @@ impl Scheduler {
     fn next(&self, now: Duration) -> Option<usize> {
         // Answers to one request share the blocks of its prompt as soon as the first has computed them.
         let leads = |leader| self.sequences().any(|sequence| sequence.id == leader && sequence.reads_prompt());
-        let ready = |sequence: &Sequence| !sequence.paused && !sequence.leader.is_some_and(leads);
+        let ready = |sequence: &Sequence| !sequence.paused && !sequence.loading && !sequence.leader.is_some_and(leads);
         let waiting = self.waiting.iter().enumerate().filter(|(_, sequence)| ready(sequence));
         let turn = |(i, sequence): (usize, &Sequence)| {
             let (priority, served) = (sequence.scheduling.priority, self.clients.served(&sequence.scheduling.client));
@@ -201,6 +201,7 @@ impl Scheduler {
                 continue;
             }
             if sequence.cached_tokens.is_none() {
+                sequence.timing.started = Some(now);
                 sequence.cached_tokens = Some(sequence.cached);
                 self.blocks.stats.queries += sequence.tokens.len() as u64;
                 self.blocks.stats.hits += sequence.cached as u64;
@@ -234,7 +235,7 @@ impl Scheduler {
     /// How long the batch took, which corrects what later ones are thought to take.
     pub fn observe(&mut self, took: Duration) {
         if let Some(budget) = &mut self.budget {
-            budget.cost.observe(self.work, took.as_secs_f64());
+            budget.observe(self.work, took.as_secs_f64());
         }
     }
 
@@ -273,7 +274,7 @@ fn ratio(sequence: &Sequence, budget: &Option<StepBudget>, now: Duration) -> f64
         // Machines differ, but a token takes milliseconds.
         None => pending as f64 * 1e-3,
     };
-    (now.saturating_sub(sequence.submitted).as_secs_f64() + 1e-3) / remaining
+    (now.saturating_sub(sequence.timing.submitted).as_secs_f64() + 1e-3) / remaining
 }
 
 /// A response ratio, which is never NaN.

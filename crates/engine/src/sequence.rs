@@ -1,8 +1,8 @@
 use crate::blocks::BlockTable;
-use crate::event::{Emit, Event, EventKind, FinishReason, SeqId, Usage};
+use crate::event::{Emit, Event, EventKind, FinishReason, SeqId, Timing, Usage};
 use crate::sample::{Chain, Filter, History, Sampled};
 use crate::stops::Stops;
-use crate::{BLOCK_LEN, Error, Sampling, Scheduling};
+use crate::{BLOCK_LEN, Error, PrefixCache, Sampling, Scheduling};
 use std::slice::ChunksExact;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,9 +34,11 @@ pub(crate) struct Sequence {
     pub cached_tokens: Option<usize>,
     /// Rests, because nobody takes its events.
     pub paused: bool,
+    /// Waits for blocks from the disk.
+    pub loading: bool,
     pub scheduling: Scheduling,
-    /// When it came, on the engine's clock.
-    pub submitted: Duration,
+    /// Its end is when the last step ended.
+    pub timing: Timing,
     /// Most likely tokens to report in place of each token of the prompt, when those are reported.
     prompt_logprobs: Option<usize>,
     /// Tokens of the prompt that were reported.
@@ -56,7 +58,7 @@ impl Sequence {
         id: SeqId,
         prompt: &[u32],
         sampling: &Sampling,
-        (filters, adapter): (Vec<Box<dyn Filter>>, u32),
+        (filters, adapter, prefix_cache): (Vec<Box<dyn Filter>>, u32, &PrefixCache),
         tokenizer: &Arc<Tokenizer>,
         context: usize,
         seed: u64,
@@ -76,11 +78,12 @@ impl Sequence {
             capped: sampling.max_tokens.is_some_and(|most| most <= context - prompt.len()),
             cached: 0,
             planned: 0,
-            table: BlockTable::new(adapter, limit.div_ceil(BLOCK_LEN)),
+            table: BlockTable::new(adapter, limit.div_ceil(BLOCK_LEN), prefix_cache),
             cached_tokens: None,
             paused: false,
+            loading: false,
             scheduling: Scheduling::default(),
-            submitted: Duration::ZERO,
+            timing: Timing::default(),
             prompt_logprobs: sampling.prompt_logprobs,
             scored: 0,
             ignore_eos: sampling.ignore_eos,
@@ -265,6 +268,7 @@ impl Sequence {
             self.stops.flush();
         }
         self.chain.accept(id);
+        self.timing.first_token.get_or_insert(self.timing.finished);
         let sampled = self.chain.sampled();
         let kind = EventKind::Token { id, text: self.stops.ready(), logprob: sampled.logprob, top: sampled.top };
         let wanted = emit(Event { sequence: self.id, index: self.index, kind }).is_continue();
@@ -277,13 +281,13 @@ impl Sequence {
     /// Reports the end, after `len` tokens; false.
     pub fn finish(&mut self, reason: FinishReason, len: usize, emit: &mut Emit) -> bool {
         let (sequence, index) = (self.id, self.index);
-        let usage = Usage { completion_tokens: len - self.prompt, ..self.usage() };
+        let (usage, timing) = (Usage { completion_tokens: len - self.prompt, ..self.usage() }, self.timing);
         let text = match reason {
             FinishReason::Failed(_) | FinishReason::Cancelled => self.rest(),
             _ => "",
         };
         // There is nothing left to cancel.
-        let _ = emit(Event { sequence, index, kind: EventKind::Finished { text, reason, usage } });
+        let _ = emit(Event { sequence, index, kind: EventKind::Finished { text, reason, usage, timing } });
         false
     }
 
@@ -303,7 +307,7 @@ impl Sequence {
 
     /// Why it may not go on, if its time is over.
     pub fn expired(&self, now: Duration) -> Option<Error> {
-        let took = now.saturating_sub(self.submitted);
+        let took = now.saturating_sub(self.timing.submitted);
         let over = |timeout: Option<Duration>| timeout.filter(|&timeout| took > timeout);
         let Scheduling { queue_timeout, timeout, .. } = self.scheduling;
         match (over(timeout), over(queue_timeout)) {

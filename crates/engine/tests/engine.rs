@@ -74,14 +74,14 @@ fn try_generate(engine: &mut Engine, prompt: &[u32], sampling: Sampling) -> Resu
                     tokens.push(id);
                     text.push_str(more);
                 }
-                EventKind::Finished { reason, usage, .. } => end = Some((reason, usage)),
+                EventKind::Finished { reason, usage, timing, .. } => end = Some((reason, usage, timing)),
             }
             ControlFlow::Continue(())
         });
     }
     match end.unwrap() {
-        (FinishReason::Failed(error), _) => Err(error),
-        (finish_reason, usage) => Ok(Answer { text, tokens, finish_reason, usage }),
+        (FinishReason::Failed(error), ..) => Err(error),
+        (finish_reason, usage, timing) => Ok(Answer { text, tokens, finish_reason, usage, timing }),
     }
 }
 
@@ -478,7 +478,7 @@ fn text_that_is_held_back_comes_with_a_failure_and_a_cancellation() {
                                 text.push_str(more);
                                 tokens += 1;
                             }
-                            EventKind::Finished { text: rest, reason, usage } => {
+                            EventKind::Finished { text: rest, reason, usage, .. } => {
                                 assert_eq!(usage.completion_tokens, n);
                                 text.push_str(rest);
                                 ended = format!("{reason:?}");
@@ -487,7 +487,7 @@ fn text_that_is_held_back_comes_with_a_failure_and_a_cancellation() {
                         if breaks == Some(tokens) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                     });
                 }
-                if let Some((rest, _)) = engine.cancel(id) {
+                if let Some((rest, ..)) = engine.cancel(id) {
                     text.push_str(&rest);
                 }
                 assert!(tokens == n && ended.starts_with(end), "{tokens} tokens, {ended}");
@@ -543,7 +543,9 @@ fn cancelled_sequences_leave_at_once_and_the_others_do_not_notice() {
             }
         });
         if step == 2 {
-            assert_eq!(engine.cancel(waiting), Some((String::new(), Usage { prompt_tokens: 41, ..Usage::default() })));
+            let (rest, usage, timing) = engine.cancel(waiting).unwrap();
+            assert_eq!((rest, usage), (String::new(), Usage { prompt_tokens: 41, ..Usage::default() }));
+            assert_eq!((timing.started, timing.first_token), (None, None));
             assert_eq!(engine.cancel(dropped).unwrap().1.completion_tokens, tokens[&dropped].len());
             assert_eq!((engine.cancel(dropped), engine.load().waiting, engine.load().running), (None, 0, 2));
         }

@@ -45,6 +45,7 @@ const OPTIONS: EngineOptions = EngineOptions {
     itl_target: None,
     max_queued: None,
     max_queued_tokens: None,
+    disk_cache: None,
 };
 
 /// A profile of the golden `name`: its report, its trace, the steps and the time that they took.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use trine_backend::{ActivationPrecision, BLOCK_LEN, Batch, CacheId, DeviceInfo, KvShape, Stage};
 use trine_engine::{
-    Clock, Engine, EngineOptions, Error, EventKind, FinishReason, Request, Sampling, Scheduling, SeqId,
+    Clock, Engine, EngineOptions, Error, EventKind, FinishReason, Request, Sampling, Scheduling, SeqId, Timing,
 };
 use trine_model::runner::{Output, Want};
 use trine_model::{DeviceOptions, EMBEDDED, Language, ModelOptions, Runner, RunnerMemory, Spec, load, open_file};
@@ -236,7 +236,13 @@ impl Simulation {
                     said.tokens.push(id);
                     said.first.get_or_insert(now);
                 }
-                EventKind::Finished { reason, .. } => said.end = Some((now, reason)),
+                EventKind::Finished { reason, timing, .. } => {
+                    let Timing { submitted, started, first_token, finished } = timing;
+                    assert_eq!(first_token, said.first.map(Duration::from_micros));
+                    assert!(submitted <= started.unwrap_or(finished) && started <= first_token.or(Some(finished)));
+                    assert!(first_token <= Some(finished) && finished <= Duration::from_micros(now), "{timing:?}");
+                    said.end = Some((now, reason));
+                }
             }
             ControlFlow::Continue(())
         });

@@ -4,6 +4,7 @@
 mod common;
 
 use common::{Random, bits, executors};
+use trine_kernels::limits::{Peaks, peaks};
 use trine_kernels::{
     Activation, ActivationLayout, CpuExecutor, Input, Matrix, PANEL, QuantizedActivations, interleave, table, tables,
 };
@@ -260,4 +261,15 @@ fn an_instruction_set_is_chosen_by_name_or_refused_with_the_names() {
     assert_eq!(tables().last().unwrap().name, "scalar");
     let message = table("neon9").err().unwrap().to_string();
     assert!(message.contains("neon9") && tables().all(|table| message.contains(table.name)), "{message}");
+}
+
+#[test]
+fn every_table_counts_the_multiplications_of_its_peaks_right() {
+    for table in tables() {
+        for threads in [1, 2] {
+            // `peaks` checks the sums itself.
+            let Peaks { int8, f32 } = peaks(table, threads, &[]);
+            assert!(int8 > 0.0 && f32 > 0.0, "{}", table.name);
+        }
+    }
 }

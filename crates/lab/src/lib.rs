@@ -52,3 +52,4 @@ pub mod generate;
 pub mod perplexity;
 pub mod quantize;
 pub mod synthetic;
+pub mod tune;

@@ -182,12 +182,12 @@ fn logits_have_the_same_bits_however_they_are_computed() {
         for path in &golden.files {
             let file = open(path);
             let prompts: Vec<&[u32]> = golden.prompts.iter().map(|(_, ids, _)| &ids[..]).collect();
-            for &format in KV_FORMATS {
-                let mut first = None;
-                for table in 0..tables().count() {
-                    for threads in [1, 2] {
-                        let mut runner = load(cpu(table, threads), &file).unwrap();
-                        let isa = runner.device().isa;
+            let mut first = vec![None; KV_FORMATS.len()];
+            for table in 0..tables().count() {
+                for threads in [1, 2] {
+                    let mut runner = load(cpu(table, threads), &file).unwrap();
+                    let isa = runner.device().isa;
+                    for (&format, first) in KV_FORMATS.iter().zip(&mut first) {
                         let mut check = |what: &str, logits: &[Vec<f32>]| {
                             let how = format!("{}, {isa}, {threads} threads, {format} cache, {what}", path.display());
                             let hash = hash(logits);
@@ -203,7 +203,9 @@ fn logits_have_the_same_bits_however_they_are_computed() {
                         check("alone", &alone);
                     }
                 }
-                let file = path.file_name().unwrap().display();
+            }
+            let file = path.file_name().unwrap().display();
+            for (format, first) in KV_FORMATS.iter().zip(first) {
                 println!("{:16} {file:14} {format:4} {:016x}", golden.name, first.unwrap());
             }
         }

@@ -244,6 +244,31 @@ fn blocks_are_copied_swapped_and_moved_without_changing_a_bit() {
 }
 
 #[test]
+fn sequences_are_filled_with_what_others_hold() {
+    let mut runner = runner("llama");
+    let ids = ids(32, runner.spec().vocab_size);
+    let mut sequences = Sequences::new(&mut *runner, 5 * 3, &F32).unwrap();
+    let [computed, same, long] = [0; 3].map(|_| sequences.add(5 * 16));
+    let next = |runner: &mut dyn Runner, sequences: &mut Sequences, sequence| {
+        let mut output = Output::default();
+        sequences.push(sequence, &[3], 1);
+        sequences.run(runner, Want::Logits, &mut output).unwrap();
+        output.values
+    };
+    sequences.push(computed, &ids, 0);
+    sequences.run(&mut *runner, Want::Logits, &mut Output::default()).unwrap();
+    sequences.fill(&mut *runner, same, 29, computed);
+    sequences.fill(&mut *runner, long, 70, computed);
+    sequences.fill(&mut *runner, computed, 70, computed);
+    assert_eq!([computed, same, long].map(|sequence| sequences.len(sequence)), [70, 29, 70]);
+    let long = next(&mut *runner, &mut sequences, long);
+    assert!(long == next(&mut *runner, &mut sequences, computed) && long.iter().all(|logit| logit.is_finite()));
+    sequences.truncate(computed, 29);
+    assert!(next(&mut *runner, &mut sequences, same) == next(&mut *runner, &mut sequences, computed));
+    sequences.release(&mut *runner);
+}
+
+#[test]
 fn scoring_gives_the_rows_of_each_input_whatever_the_batch() {
     let mut runner = runner("llama");
     let vocab = runner.spec().vocab_size;

@@ -37,6 +37,7 @@
 
 mod error;
 mod file;
+mod fingerprint;
 mod folder;
 pub mod format;
 pub mod gguf;

@@ -80,9 +80,9 @@ pub use trine_train as train;
 /// Many requests at once: the engine, its handle, and the filters that choose tokens.
 pub mod engine {
     pub use trine_engine::{
-        Answer, Choice, Clock, Emit, Engine, EngineOptions, Error, Event, EventKind, Field, FinishReason, Generation,
-        Handle, Join, Load, Param, PrefixCache, PrefixCacheStats, Prompt, PromptToken, Request, Sampling, Scheduling,
-        SeqId, Token, Update, Usage, params, prompt_tokens, sample,
+        Answer, Choice, Clock, DiskCacheOptions, Emit, Engine, EngineOptions, Error, Event, EventKind, Field,
+        FinishReason, Generation, Handle, Join, Load, Param, PrefixCache, PrefixCacheStats, Prompt, PromptToken,
+        Request, Sampling, Scheduling, SeqId, Timing, Token, Update, Usage, params, prompt_tokens, sample,
     };
 }
 

@@ -2,7 +2,7 @@ use crate::{ChatOptions, EMBEDDED, Error, Memory, Options, Placement, Stream};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::OnceLock;
-use trine_engine::{Answer, Choice, Engine, FinishReason, Request, Sampling, Update, Usage, prompt_tokens};
+use trine_engine::{Answer, Choice, Engine, FinishReason, Request, Sampling, Timing, Update, Usage, prompt_tokens};
 use trine_grammar::{Constraint, Grammar, Vocabulary};
 use trine_model::{GenerationConfig, Spec};
 use trine_text::{Message, Template, Templates, Tokenizer};
@@ -45,6 +45,11 @@ impl Llm {
     /// When the prompt does not fit into the context, or a sampling option is out of its range.
     pub fn generate(&mut self, prompt: &str, sampling: &Sampling) -> Result<Answer, Error> {
         self.stream(prompt, sampling)?.answer()
+    }
+
+    /// Waits until keys and values are on disk, as [`Engine::close_disk_cache`]; why some are not.
+    pub fn close_disk_cache(&mut self) -> Option<String> {
+        self.engine.close_disk_cache()
     }
 
     /// Continues a text, token by token. Who drops the stream cancels the rest.
@@ -167,6 +172,7 @@ impl Llm {
             prompt: Vec::new(),
             finish_reason: FinishReason::Cancelled,
             usage: Usage::default(),
+            timing: Timing::default(),
         };
         let mut choices: Vec<Choice> = (0..ids.len()).map(empty).collect();
         let mut open = ids.len();
@@ -180,9 +186,9 @@ impl Llm {
                             choice.text.push_str(&token.text);
                             choice.tokens.push(token);
                         }
-                        Update::Finished { text, reason, usage } => {
+                        Update::Finished { text, reason, usage, timing } => {
                             choice.text.push_str(&text);
-                            (choice.finish_reason, choice.usage) = (reason, usage);
+                            (choice.finish_reason, choice.usage, choice.timing) = (reason, usage, timing);
                             open -= 1;
                         }
                     }
@@ -191,9 +197,9 @@ impl Llm {
             });
         }
         for (choice, id) in choices.iter_mut().zip(ids) {
-            if let Some((text, usage)) = self.engine.cancel(id) {
+            if let Some((text, usage, timing)) = self.engine.cancel(id) {
                 choice.text.push_str(&text);
-                choice.usage = usage;
+                (choice.usage, choice.timing) = (usage, timing);
             }
         }
         if let Some(at) = choices.iter().position(|choice| matches!(choice.finish_reason, FinishReason::Failed(_)))

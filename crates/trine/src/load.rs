@@ -146,7 +146,7 @@ impl Options {
     }
 
     fn llm(&self, loaded: Loaded) -> Result<Llm, Error> {
-        let Loaded { runner, language, memory, placement, .. } = loaded;
+        let Loaded { runner, file, language, memory, placement } = loaded;
         let Language { tokenizer, generation, warnings } = language;
         let template = match self.template_of(&tokenizer) {
             Err(Error::NoTemplate) => None,
@@ -161,7 +161,11 @@ impl Options {
             return Err(trine_model::Error::BadKey { key, expected, found: value }.into());
         }
         let context = Some(self.context_of(runner.spec()));
-        let options = EngineOptions { context, ..self.engine.clone() };
+        let mut options = EngineOptions { context, ..self.engine.clone() };
+        if let Some(disk) = &mut options.disk_cache {
+            disk.model.extend(file.fingerprint());
+            disk.model.extend(format!("{:?}", self.device.cpu.activations).bytes());
+        }
         let mut engine = Engine::new(runner, Arc::new(tokenizer), &options)?;
         // Masks of grammars take a fraction of a millisecond, a thread less.
         engine.set_join(Box::new(|prepare, pass| {

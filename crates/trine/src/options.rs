@@ -28,7 +28,8 @@ pub struct Options {
     /// The device, and how to run on it. [`When::Auto`] is decided by the memory there is.
     pub device: DeviceOptions,
     /// Context, sequences, batch and KV cache. The default is one sequence of the model's context, at most 4096 tokens; without an engine,
-    /// the context is limited only where it is given, or where the rotations of LongRoPE depend on it.
+    /// the context is limited only where it is given, or where the rotations of LongRoPE depend on it. What tells models apart is added to
+    /// the `model` of `disk_cache`.
     pub engine: EngineOptions,
     /// Another tokenizer than the model's own: a `tokenizer.json`, a `tokenizer.model`, a GGUF file, or a folder with one of them.
     pub tokenizer: Option<PathBuf>,

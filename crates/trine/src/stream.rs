@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use trine_engine::{Answer, Engine, FinishReason, PromptToken, SeqId, Token, Update, Usage};
+use trine_engine::{Answer, Engine, FinishReason, PromptToken, SeqId, Timing, Token, Update, Usage};
 
 /// An answer as it is generated. When it ends, [`Stream::finish_reason`] tells why.
 ///
@@ -27,7 +27,7 @@ pub struct Stream<'a> {
     /// What [`Stream::rest`] gives.
     rest: String,
     /// Why the answer ended, unless the iterator has given the error it failed with; and what it took.
-    end: Option<(Option<FinishReason>, Usage)>,
+    end: Option<(Option<FinishReason>, Usage, Timing)>,
 }
 
 impl<'a> Stream<'a> {
@@ -77,7 +77,7 @@ impl<'a> Stream<'a> {
 
     /// What the answer took; `None` as long as it goes on.
     pub fn usage(&self) -> Option<Usage> {
-        self.end.as_ref().map(|(_, usage)| *usage)
+        self.end.as_ref().map(|(_, usage, _)| *usage)
     }
 
     /// Text without a token of its own, after all others: what was held back as the beginning of a stop string when the answer was cancelled or
@@ -99,16 +99,16 @@ impl<'a> Stream<'a> {
         }
         text.push_str(&self.rest);
         match self.end.take() {
-            Some((Some(finish_reason), usage)) => Ok(Answer { text, tokens, finish_reason, usage }),
+            Some((Some(finish_reason), usage, timing)) => Ok(Answer { text, tokens, finish_reason, usage, timing }),
             _ => Err(Error::AlreadyFailed),
         }
     }
 
     fn step(&mut self) {
         if self.stop.as_ref().is_some_and(|stop| stop.load(Relaxed)) {
-            let (text, usage) = self.engine.cancel(self.sequence).unwrap_or_default();
+            let (text, usage, timing) = self.engine.cancel(self.sequence).unwrap_or_default();
             self.rest = text;
-            self.end = Some((Some(FinishReason::Cancelled), usage));
+            self.end = Some((Some(FinishReason::Cancelled), usage, timing));
             return;
         }
         self.engine.step(&mut |event| {
@@ -116,9 +116,9 @@ impl<'a> Stream<'a> {
                 match event.kind.into() {
                     Update::Prompt(token) => self.prompt.push(token),
                     Update::Token(token) => self.ready.push_back(token),
-                    Update::Finished { text, reason, usage } => {
+                    Update::Finished { text, reason, usage, timing } => {
                         self.rest = text;
-                        self.end = Some((Some(reason), usage));
+                        self.end = Some((Some(reason), usage, timing));
                     }
                 }
             }
@@ -137,7 +137,7 @@ impl Iterator for Stream<'_> {
         if let Some(token) = self.ready.pop_front() {
             return Some(Ok(token));
         }
-        let (finish, _) = self.end.as_mut()?;
+        let (finish, ..) = self.end.as_mut()?;
         match finish.take() {
             Some(FinishReason::Failed(error)) => Some(Err(error.into())),
             other => {

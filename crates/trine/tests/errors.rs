@@ -196,6 +196,7 @@ fn errors_of_engines() {
             (Invalid, E::Zero { field: "x" }),
             (Memory, E::CacheTooSmall { bytes: 1, needed: 2 }),
             (Memory, E::CacheTooLarge { blocks: 1 }),
+            (Invalid, E::DiskCache { folder: "x".into(), problem: s() }),
             (NotFinite, E::NotFinite { id: 0, position: 0, value: f32::NAN }),
             (Invalid, E::NoCandidates { position: 0 }),
             (Invalid, E::FilterLogit { filter: s(), id: 0, position: 0, logit: f64::NAN }),

@@ -1,5 +1,5 @@
 use crate::exit::Exit;
-use crate::load::LoadArgs;
+use crate::load::{DiskCacheArgs, LoadArgs};
 use crate::output::{self, OutputFile};
 use crate::{interrupt, progress, units};
 use anyhow::{Context, Result};
@@ -56,6 +56,8 @@ pub struct Batch {
     quiet: bool,
     #[command(flatten)]
     load: LoadArgs,
+    #[command(flatten)]
+    disk_cache: DiskCacheArgs,
 }
 
 impl Batch {
@@ -73,7 +75,7 @@ impl Batch {
             drop(OutputFile::new(&self.output, used)?);
         }
         let stop = interrupt::flag()?;
-        let llm = self.load.open(&self.model, self.parallel as usize, self.quiet, &stop, None)?;
+        let llm = self.load.open(&self.model, self.parallel as usize, self.quiet, &stop, None, &self.disk_cache)?;
         let sampling = Sampling::default().recommended(llm.generation());
         let (mut engine, template) = llm.into_parts();
         let options = BatchOptions {
@@ -96,6 +98,7 @@ impl Batch {
             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         bar.finish_and_clear();
+        self.disk_cache.warn(engine.close_disk_cache(), self.quiet);
         let (BatchCounts { lines, failed, prompt_tokens, completion_tokens, .. }, complete) =
             done.with_context(|| at(&self.output))?;
         let seconds = start.elapsed().as_secs_f64();

@@ -1,5 +1,5 @@
 use crate::exit::{Exit, UsageError};
-use crate::load::LoadArgs;
+use crate::load::{DiskCacheArgs, LoadArgs};
 use crate::output::{self, OutputFile};
 use crate::sampling::SamplingArgs;
 use crate::{input, interrupt, progress, units};
@@ -75,6 +75,8 @@ pub struct GenerateData {
     #[command(flatten)]
     load: LoadArgs,
     #[command(flatten)]
+    disk_cache: DiskCacheArgs,
+    #[command(flatten)]
     sampling: SamplingArgs,
 }
 
@@ -105,7 +107,7 @@ impl GenerateData {
         output::check_new(&self.out, self.force || self.resume || is_empty, hint)?;
         let texts = self.prompts()?;
         let stop = interrupt::flag()?;
-        let llm = self.load.open(&self.model, self.parallel as usize, self.quiet, &stop, None)?;
+        let llm = self.load.open(&self.model, self.parallel as usize, self.quiet, &stop, None, &self.disk_cache)?;
         let sampling = self.sampling.recommended(llm.generation(), self.quiet)?;
         let prompts = texts.into_iter().map(|text| prompt(&llm, text)).collect::<Result<_>>()?;
         let seed = sampling.seed.unwrap_or(0);
@@ -139,6 +141,7 @@ impl GenerateData {
             Ok(if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
         bar.finish_and_clear();
+        self.disk_cache.warn(engine.close_disk_cache(), self.quiet);
         let (rate, complete) = (rate(picked), done == job.indices.end);
         let Counts { texts, tokens, cut, duplicates } = writer.counts();
         if self.json {

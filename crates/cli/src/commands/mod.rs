@@ -15,6 +15,7 @@ mod run;
 mod tokenize;
 mod tokenizer;
 mod train;
+mod tune;
 
 use crate::exit::Exit;
 use anyhow::Result;
@@ -34,6 +35,7 @@ pub enum Command {
     Tokenizer(tokenizer::TokenizerCommand),
     GenerateData(generate_data::GenerateData),
     Bench(bench::Bench),
+    Tune(tune::Tune),
     Eval(eval::Eval),
     Crossval(crossval::Crossval),
     Devices(devices::Devices),
@@ -45,7 +47,7 @@ pub const GROUPS: [(&str, &[&str]); 5] = [
     ("Run models", &["run", "batch", "embed", "tokenize"]),
     ("Model files", &["info", "quantize", "doctor"]),
     ("Train models", &["train", "tokenizer", "generate-data"]),
-    ("Measure", &["bench", "eval", "crossval", "devices"]),
+    ("Measure", &["bench", "tune", "eval", "crossval", "devices"]),
     ("Other", &["completions", "help"]),
 ];
 
@@ -63,6 +65,7 @@ impl Command {
             Command::Tokenizer(command) => command.run(),
             Command::GenerateData(command) => command.run(),
             Command::Bench(command) => command.run(),
+            Command::Tune(command) => command.run(),
             Command::Eval(command) => command.run(),
             Command::Crossval(command) => command.run(),
             Command::Devices(command) => command.run(),

@@ -2,7 +2,7 @@ use crate::answer::TimedAnswer;
 use crate::chat::{Chat, ChatSetup};
 use crate::constraint::ConstraintArgs;
 use crate::exit::{Exit, UsageError};
-use crate::load::{self, LoadArgs};
+use crate::load::{self, DiskCacheArgs, LoadArgs};
 use crate::profile::Profiling;
 use crate::sampling::{self, SamplingArgs};
 use crate::template::{self, TemplateArgs};
@@ -79,6 +79,8 @@ pub struct Run {
     template: TemplateArgs,
     #[command(flatten)]
     load: LoadArgs,
+    #[command(flatten)]
+    disk_cache: DiskCacheArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
@@ -160,7 +162,7 @@ impl Run {
         let (load, quiet) = (&self.load, self.quiet);
         let profile = self.profile.as_ref().map(|path| Profiling::new(path, &model)).transpose()?;
         let recorder = profile.as_ref().map(|profile| profile.recorder.clone());
-        let llm = load.open(&model, answers.min(MOST_AT_ONCE), quiet, &stop, recorder.clone())?;
+        let llm = load.open(&model, answers.min(MOST_AT_ONCE), quiet, &stop, recorder.clone(), &self.disk_cache)?;
         let recorder = recorder.unwrap_or_default();
         let exit = self.answer(llm, &model, prompt, start.elapsed(), stop, &recorder)?;
         if let Some(profile) = profile {
@@ -248,6 +250,7 @@ impl Run {
                 quiet: self.quiet,
                 pace,
                 model: model.to_owned(),
+                disk_cache: self.disk_cache,
             };
             return Chat::new(llm, setup, stop, recorder.clone()).run();
         };
@@ -265,6 +268,7 @@ impl Run {
         if several {
             let choices = llm.choices(request, || !stop.load(Relaxed))?;
             recorder.stop();
+            self.disk_cache.warn(llm.close_disk_cache(), self.quiet);
             return choices::show(&choices, &llm, model, seed, self.json);
         }
         let stream = llm.submit(request)?.stop_when(stop);
@@ -285,6 +289,7 @@ impl Run {
             let used = llm.activation_bytes().map_or("unknown".to_owned(), units::bytes);
             aside!("activations {used}, planned with kernels and sampling {}", units::bytes(llm.memory().scratch));
         }
+        self.disk_cache.warn(llm.close_disk_cache(), self.quiet);
         Ok(if matches!(answer.finish, FinishReason::Cancelled) { Exit::Interrupted } else { Exit::Done })
     }
 }

@@ -1,6 +1,6 @@
 use super::Command;
 use super::status::Status;
-use crate::{Answer, Error, FinishReason, SeqId, Token, Update, Usage};
+use crate::{Answer, Error, FinishReason, SeqId, Timing, Token, Update, Usage};
 use async_channel::{Receiver, Sender};
 use futures_core::Stream;
 use std::collections::VecDeque;
@@ -142,9 +142,9 @@ impl Generation {
                     text.push_str(&more);
                 }
                 Some(Update::Finished { reason: FinishReason::Failed(error), .. }) => return Err(error),
-                Some(Update::Finished { text: rest, reason: finish_reason, usage }) => {
+                Some(Update::Finished { text: rest, reason: finish_reason, usage, timing }) => {
                     text.push_str(&rest);
-                    return Ok(Answer { text, tokens, finish_reason, usage });
+                    return Ok(Answer { text, tokens, finish_reason, usage, timing });
                 }
                 None => return Err(self.status.gone()),
             }
@@ -154,7 +154,8 @@ impl Generation {
 
 /// The end of a generation that the engine does not end.
 fn failed(error: Error) -> Update {
-    Update::Finished { text: String::new(), reason: FinishReason::Failed(error), usage: Usage::default() }
+    let (usage, timing) = (Usage::default(), Timing::default());
+    Update::Finished { text: String::new(), reason: FinishReason::Failed(error), usage, timing }
 }
 
 impl Stream for Generation {

@@ -122,8 +122,8 @@ impl Worker {
     }
 
     fn cancel(&mut self, id: SeqId) {
-        if let (Some((text, usage)), Some(outlet)) = (self.engine.cancel(id), self.outlets.get_mut(&id)) {
-            outlet.held.push_back(Update::Finished { text, reason: FinishReason::Cancelled, usage });
+        if let (Some((text, usage, timing)), Some(outlet)) = (self.engine.cancel(id), self.outlets.get_mut(&id)) {
+            outlet.held.push_back(Update::Finished { text, reason: FinishReason::Cancelled, usage, timing });
         }
         // A sequence that has ended may still hold updates that nobody takes any more.
         self.flush(id);

@@ -121,7 +121,7 @@ pub fn batch<R: BufRead, W: Write>(
                 // Nobody may ask for what it would hold.
                 EventKind::Prompt { .. } => {}
                 EventKind::Token { id, text, logprob, top } => answers.push(id, text, logprob, top),
-                EventKind::Finished { text, reason, usage } => {
+                EventKind::Finished { text, reason, usage, .. } => {
                     (*sequence, running) = (None, running - 1);
                     *done = Some(answers.finish(text, &reason, usage));
                 }

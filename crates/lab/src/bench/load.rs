@@ -1,6 +1,6 @@
 //! Many requests at once: what a server's users would see.
 
-use super::Error;
+use super::{Error, RequestRecord};
 use fastrand::Rng;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -106,6 +106,9 @@ pub struct LoadReport {
     #[serde(flatten)]
     pub e2el: E2el,
     pub max_itl_ms: Option<f64>,
+    /// Each request, in the order in which they ended.
+    #[serde(skip)]
+    pub requests: Vec<RequestRecord>,
     /// What the engine took for its target at the end.
     pub step_target_ms: Option<f64>,
 }
@@ -202,7 +205,7 @@ pub fn load(
     let mut sent: HashMap<SeqId, Sent> = HashMap::new();
     let [mut ttft, mut tpot, mut itl, mut e2el] = [const { Vec::<f64>::new() }; 4];
     let (mut completed, mut failed, mut most, mut end) = (0, 0, 0, 0.0);
-    let (mut input, mut output, mut cached) = (0, 0, 0);
+    let (mut input, mut output, mut cached, mut records) = (0, 0, 0, Vec::new());
     while !(requests.is_empty() && sent.is_empty()) {
         if progress(completed + failed, workload.requests).is_break() {
             return Err(Error::Cancelled);
@@ -238,11 +241,13 @@ pub fn load(
                     request.last = now;
                     request.tokens += 1;
                 }
-                EventKind::Finished { reason: FinishReason::Failed(_), .. } => {
-                    failed += 1;
-                    sent.remove(&event.sequence);
-                }
-                EventKind::Finished { usage, .. } => {
+                EventKind::Finished { reason, usage, timing, .. } => {
+                    records.push(RequestRecord { usage, timing, finish_reason: reason.name() });
+                    if matches!(reason, FinishReason::Failed(_)) {
+                        failed += 1;
+                        sent.remove(&event.sequence);
+                        return ControlFlow::Continue(());
+                    }
                     completed += 1;
                     end = now;
                     e2el.push(now - request.at);
@@ -275,6 +280,7 @@ pub fn load(
         itl: Itl::of(&mut itl),
         e2el: E2el::of(&mut e2el),
         max_itl_ms,
+        requests: records,
         step_target_ms: engine.load().step_target.map(|target| 1e3 * target.as_secs_f64()),
     })
 }

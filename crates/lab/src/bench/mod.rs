@@ -12,6 +12,7 @@ mod peer;
 mod report;
 mod run;
 mod stats;
+mod trace;
 
 pub use baseline::{Comparison, THRESHOLD, Verdict, compare, expect, read};
 pub use cost::{Cost, Work};
@@ -22,6 +23,7 @@ pub use peer::{Peer, PeerKind, PeerOptions};
 pub use report::{Against, BenchReport, Description, Limits, Machine, Outcome, Versus};
 pub use run::{Sample, Samples, Subject, Trine, measure};
 pub use stats::{Interval, Shift, median_interval, shift};
+pub use trace::{RequestRecord, write_requests};
 
 use serde::{Deserialize, Serialize};
 

@@ -106,6 +106,9 @@ pub fn measure(
     Ok(samples)
 }
 
+/// Tokens that are computed of those that sequences have already, full blocks.
+const COMPUTED: usize = 512;
+
 /// Trine itself: a model on a device.
 pub struct Trine<'a> {
     pub(super) runner: &'a mut dyn Runner,
@@ -119,7 +122,7 @@ pub struct Trine<'a> {
 
 impl<'a> Trine<'a> {
     /// Makes room for these tests in a cache as an engine with `options` has it, and gives the sequences the tokens that they are to have
-    /// already. `flow` is asked before each batch, and may break off.
+    /// already: 512 are computed, and copied for the rest, which costs the same to attend to. `flow` is asked before each batch, and may break off.
     ///
     /// # Errors
     /// When a test is longer than the model's context, the device has no room, or `flow` breaks off.
@@ -142,13 +145,14 @@ impl<'a> Trine<'a> {
         let chunk = options.prefill_chunk.max(1);
         let mut trine = Trine { runner, sequences, chunk, flow, output: Output::default() };
         let depth = most(|test| test.depth);
-        match (0..count).try_for_each(|sequence| trine.prefill(sequence, 0, depth)) {
-            Ok(()) => Ok(trine),
-            Err(error) => {
-                trine.release();
-                Err(error)
-            }
+        if let Err(error) = trine.prefill(0, 0, depth.min(COMPUTED)) {
+            trine.release();
+            return Err(error);
         }
+        if depth > 0 {
+            (0..count).rev().for_each(|sequence| trine.sequences.fill(trine.runner, sequence, depth, 0));
+        }
+        Ok(trine)
     }
 
     /// The most likely token after one token, the first of a sequence, or 0 where a logit is not finite: what a user waits for after loading.

@@ -123,6 +123,29 @@ impl Sequences {
         Ok(())
     }
 
+    /// Gives a sequence `len` tokens, whose keys and values are those of all tokens of sequence `from`, over and over: enough to measure how
+    /// long it takes to attend to them.
+    ///
+    /// # Panics
+    /// When it has no room for them, tokens are queued, or `from` has none, or fewer than `len` in blocks that are not full.
+    pub fn fill(&mut self, runner: &mut dyn Runner, sequence: usize, len: usize, from: usize) {
+        let (known, place) = (self.sequences[from], self.sequences[sequence]);
+        assert!(len <= place.room && self.batch.tokens().is_empty(), "room for {len} tokens, none of them queued");
+        assert!(
+            known.len >= len.max(1) || (known.len > 0 && known.len.is_multiple_of(BLOCK_LEN)),
+            "full blocks to copy, found {} tokens",
+            known.len
+        );
+        let blocks = Sequences::blocks_of(known.len) as u32;
+        for i in 0..Sequences::blocks_of(len) as u32 {
+            let (copied, to) = (known.first + i % blocks, place.first + i);
+            if copied != to {
+                runner.copy_block(self.cache, copied, to);
+            }
+        }
+        self.sequences[sequence].len = len;
+    }
+
     /// Forgets all sequences. The cache stays.
     pub fn clear(&mut self) {
         self.sequences.clear();

@@ -2,6 +2,7 @@
 
 use super::{Bench, describe};
 use crate::exit::Exit;
+use crate::output::OutputFile;
 use crate::table::{Facts, columns};
 use crate::{measure, units};
 use anyhow::Result;
@@ -71,6 +72,7 @@ impl Bench {
         options.engine.max_sequences = parallel;
         options.engine.itl_target = self.itl_target.0;
         options.engine.cache_type = self.machine.cache_type;
+        let trace = self.profile.as_deref().map(|file| OutputFile::new(file, path)).transpose()?;
         // Loading may bind this thread to a CPU, and then it sees no other.
         let machine = measure::machine();
         let llm = options.open_with(path, &mut |_| flow())?;
@@ -84,6 +86,9 @@ impl Bench {
         });
         bar.finish_and_clear();
         let report = report?;
+        if let Some(trace) = trace {
+            trace.write(|mut out| bench::write_requests(&report.requests, &mut out))?;
+        }
         let milliseconds = |target: Duration| 1e3 * target.as_secs_f64();
         let target = self.itl_target.0.map(milliseconds);
         if let (Some(target), Some(step)) = (target, report.step_target_ms)

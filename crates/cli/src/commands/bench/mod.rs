@@ -81,6 +81,8 @@ pub struct Bench {
     #[arg(value_parser = value_parser!(u32).range(1..=1024))]
     batch: Vec<u32>,
     /// Number of tokens in the KV cache before each test
+    ///
+    /// 512 of them are computed, and their keys and values repeated, so that a long context takes seconds.
     #[arg(long, value_name = "N", default_value_t = 0, hide_short_help = true)]
     depth: usize,
     /// Number of runs of each test
@@ -98,6 +100,8 @@ pub struct Bench {
     #[arg(long, value_name = "N", default_value_t = 32, hide_short_help = true)]
     kl: usize,
     /// Write a trace for Perfetto or chrome://tracing to a file, and print a summary
+    ///
+    /// With --load, the trace has a row for each request: when it waited, when its prompt was read, when its answer came.
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     profile: Option<PathBuf>,
     /// Answer many requests at once: clients=8,prompt=16-64,output=32,requests=32
@@ -138,7 +142,7 @@ pub struct Bench {
 }
 
 /// What --load does not measure.
-const LOAD_ALONE: [&str; 12] = [
+const LOAD_ALONE: [&str; 11] = [
     "prefill",
     "decode",
     "batch",
@@ -146,7 +150,6 @@ const LOAD_ALONE: [&str; 12] = [
     "repetitions",
     "warmup",
     "kl",
-    "profile",
     "save_baseline",
     "baseline",
     "record",

@@ -1,0 +1,126 @@
+use crate::config;
+use crate::exit::Exit;
+use crate::load::{DeviceArgs, LayoutArgs};
+use crate::output::OutputFile;
+use crate::table::columns;
+use crate::{interrupt, measure, progress, units};
+use anyhow::Result;
+use clap::{Args, value_parser};
+use serde_json::json;
+use std::fmt::Write as _;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use trine_backend::Topology;
+use trine_lab::tune::{Trial, TuneOptions, TuneReport, tune};
+use trine_model::DeviceOptions;
+use trine_tensor::format::F32;
+
+/// Find the fastest options of this machine for a model
+///
+/// Measures answers and prompts with more and fewer threads, with weights repacked and in huge pages, and with longer and shorter
+/// forward passes, and writes what is fastest to a file that `run`, `batch`, `generate-data`, `bench` and `info` read for this model:
+/// --tuning off ignores it. None of it changes an answer. Nothing else should run meanwhile.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    trine tune model.gguf\n  \
+    trine tune model.gguf --seconds 20 --json\n  \
+    trine tune model.gguf -o tuning.toml    for --tuning tuning.toml")]
+pub struct Tune {
+    /// Model: a GGUF or safetensors file, or its folder
+    model: PathBuf,
+    /// Begin no measurement after this time
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// File to write [default: one for this model in the user's data folder]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Print one line of JSON; unknown values are null
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    layouts: LayoutArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl Tune {
+    pub fn run(self) -> Result<Exit> {
+        let file = self.layouts.open(&self.model)?;
+        let path = match &self.output {
+            Some(path) => path.clone(),
+            None => config::tuning_file(&file)?,
+        };
+        if let Some(folder) = path.parent().filter(|_| self.output.is_none()) {
+            std::fs::create_dir_all(folder)?;
+        }
+        let output = OutputFile::new(&path, &self.model)?;
+        let stop = interrupt::flag()?;
+        let cores = Topology::read().cores.len().max(1);
+        // All up to eight, then powers of two, and all.
+        let mut threads: Vec<usize> = (1..=cores.min(8)).collect();
+        threads.extend((4..).map(|power| 1 << power).take_while(|threads| *threads < cores));
+        threads.extend((cores > 8).then_some(cores));
+        let device = DeviceOptions { device: self.device.name(), ..DeviceOptions::default() };
+        let options = TuneOptions {
+            device,
+            threads,
+            chunks: vec![512, 256, 128, 1024],
+            copies: measure::free_memory().is_some_and(|free| free > 2 * file.size()),
+            cache_type: &F32,
+            time: Duration::from_secs(self.seconds),
+        };
+        let bar = progress::bytes("measuring", 0);
+        let report = tune(&file, &options, &mut |what| {
+            if !what.is_empty() {
+                bar.set_message(what.to_owned());
+            }
+            bar.tick();
+            if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        bar.finish_and_clear();
+        let report = report?;
+        let text = toml(&self.model.display().to_string(), &report);
+        output.write(|out| out.write_all(text.as_bytes()))?;
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            let chosen: serde_json::Map<_, _> =
+                report.chosen().map(|(option, value)| (option.to_owned(), value.into())).collect();
+            writeln!(out, "{}", json!({ "file": path, "options": chosen, "report": report }))?;
+            return Ok(Exit::Done);
+        }
+        writeln!(out, "{}", columns(&rows(&report), 2))?;
+        for option in &report.left_out {
+            note!("note: --{option} was not measured in full: the time was over; --seconds gives more");
+        }
+        let (decode, prompt) = (units::measured(report.decode), units::measured(report.prompt));
+        writeln!(out, "\nanswers {decode} tokens/s, prompts {prompt} tokens/s: {}", path.display())?;
+        Ok(Exit::Done)
+    }
+}
+
+/// What was measured; a star before the best.
+fn rows(report: &TuneReport) -> Vec<[String; 4]> {
+    let speed = |speed: Option<f64>| speed.map_or_else(String::new, units::measured);
+    let row = |trial: &Trial| {
+        let mark = if trial.chosen { "*" } else { "" };
+        [format!("--{} {}", trial.option, trial.value), mark.to_owned(), speed(trial.decode), speed(trial.prompt)]
+    };
+    let head = ["option", "", "answers, tokens/s", "prompts, tokens/s"].map(str::to_owned);
+    std::iter::once(head).chain(report.trials.iter().map(row)).collect()
+}
+
+/// The file with the best options. Copies of weights are made where memory suffices.
+fn toml(model: &str, report: &TuneReport) -> String {
+    let mut text = format!("# Written by `trine tune` for {}\n", crate::table::visible(model));
+    for (option, value) in report.chosen() {
+        let _ = match value {
+            "on" => writeln!(text, "{option} = \"auto\""),
+            "off" => writeln!(text, "{option} = \"off\""),
+            number => writeln!(text, "{option} = {number}"),
+        };
+    }
+    text
+}

@@ -1,0 +1,302 @@
+//! Options that count where neither a flag nor a variable gives one, for the commands that run models: those of a TOML file, after them those
+//! of a `--mode`, and then those that `trine tune` found.
+
+use crate::exit::UsageError;
+use crate::near;
+use anyhow::{Context, Result};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+use trine::EMBEDDED;
+use trine_tensor::{File, OpenOptions};
+
+/// Commands that take options from the file. A table of it has the name of one.
+const COMMANDS: [&str; 5] = ["run", "batch", "generate-data", "bench", "info"];
+
+/// What `--mode` sets, as the file would.
+const MODES: [(&str, &[(&str, &str)]); 3] = [
+    (
+        "low-latency",
+        &[("huge-pages", "on"), ("repack", "on"), ("parallel", "4"), ("prefill-chunk", "256"), ("itl-target", "50")],
+    ),
+    ("throughput", &[("huge-pages", "on"), ("repack", "on"), ("parallel", "32"), ("itl-target", "off")]),
+    (
+        "low-memory",
+        &[("huge-pages", "off"), ("repack", "off"), ("cache-type", "q8_0"), ("parallel", "1"), ("prefill-chunk", "64")],
+    ),
+];
+
+/// Larger than any file that a person writes, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Options of the file that can only be given where they are meant.
+const NOT_IN_FILE: [&str; 4] = ["config", "tuning", "help", "version"];
+
+/// The command line with `--config` and `--mode` where they count.
+pub fn with_flags(mut command: Command) -> Command {
+    let config = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .env("TRINE_CONFIG")
+        .value_parser(value_parser!(PathBuf))
+        .value_hint(ValueHint::FilePath)
+        .help("Take options from this TOML file [default: trine/config.toml in the user's configuration folder]")
+        .long_help(
+            "Take options from this TOML file [default: trine/config.toml in the user's configuration folder, if it is there]\n\n\
+             `threads = 4` is --threads 4 in every command that has it; below [run], [batch], [generate-data], [bench] or [info], \
+             a key counts for that command. Flags and variables override the file.",
+        );
+    let list = MODES.map(|(name, options)| {
+        let options: Vec<String> = options.iter().map(|(key, value)| format!("--{key} {value}")).collect();
+        format!("{name}: {}", options.join(" "))
+    });
+    let mode = Arg::new("mode")
+        .long("mode")
+        .value_name("NAME")
+        .env("TRINE_MODE")
+        .value_parser(MODES.map(|(name, _)| name))
+        .hide_possible_values(true)
+        .help("Options for a purpose: low-latency, throughput or low-memory")
+        .long_help(format!(
+            "Options for a purpose, those of them that the command has; flags, variables and the file override them\n\n{}",
+            list.join("\n")
+        ));
+    let tuning = Arg::new("tuning")
+        .long("tuning")
+        .value_name("FILE")
+        .env("TRINE_TUNING")
+        .default_value("auto")
+        .value_hint(ValueHint::FilePath)
+        .help("Take options from this file of `trine tune`; auto takes that for the model, off takes none");
+    for name in COMMANDS {
+        for flag in [&config, &mode, &tuning] {
+            let flag = flag.clone().help_heading("Options").hide_short_help(true);
+            command = command.mut_subcommand(name, |command| command.arg(flag));
+        }
+    }
+    command
+}
+
+/// Defaults of a command's options.
+pub struct Defaults {
+    /// The file or mode that they are of, for errors.
+    pub source: String,
+    command: String,
+    /// By the id of the option.
+    values: BTreeMap<String, Vec<String>>,
+}
+
+impl Defaults {
+    /// Those of the file that `matches`, or else the user's configuration folder, names; `None` for commands that take none, and without a
+    /// file. `flags` is what the command line alone says.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or has a key that no option has.
+    pub fn of_file(command: &Command, matches: &ArgMatches, flags: &ArgMatches) -> Result<Option<Defaults>> {
+        let Some((name, own)) = matches.subcommand().filter(|(name, _)| COMMANDS.contains(name)) else {
+            return Ok(None);
+        };
+        let named = own.get_one::<PathBuf>("config").cloned();
+        let usual = || dirs::config_dir().map(|folder| folder.join("trine/config.toml")).filter(|path| path.is_file());
+        let Some(path) = named.or_else(usual) else { return Ok(None) };
+        let (general, special): (Vec<_>, Vec<_>) =
+            read(&path)?.into_iter().partition(|setting| setting.table.is_none());
+        let special = special.into_iter().filter(|setting| setting.table.as_deref() == Some(name));
+        let settings = general.into_iter().chain(special).map(|setting| (setting.key, setting.values));
+        Ok(Some(Defaults::new(path.display().to_string(), command, name, flags, settings)))
+    }
+
+    /// Those of the mode that is asked for. It is no error to ask for none.
+    pub fn of_mode(command: &Command, matches: &ArgMatches, flags: &ArgMatches) -> Result<Option<Defaults>> {
+        let Some((name, own)) = matches.subcommand().filter(|(name, _)| COMMANDS.contains(name)) else {
+            return Ok(None);
+        };
+        let mode = own.get_one::<String>("mode");
+        let Some((mode, options)) = MODES.iter().find(|(name, _)| mode.is_some_and(|mode| mode == name)) else {
+            return Ok(None);
+        };
+        let options = options.iter().map(|(key, value)| (key.to_string(), vec![value.to_string()]));
+        Ok(Some(Defaults::new(format!("--mode {mode}"), command, name, flags, options)))
+    }
+
+    /// Those that `trine tune` wrote for the model, or to the file that is asked for.
+    ///
+    /// # Errors
+    /// As [`Defaults::of_file`].
+    pub fn of_tuning(command: &Command, matches: &ArgMatches, flags: &ArgMatches) -> Result<Option<Defaults>> {
+        let Some((name, own)) = matches.subcommand().filter(|(name, _)| COMMANDS.contains(name)) else {
+            return Ok(None);
+        };
+        let path = match own.get_one::<String>("tuning").map(String::as_str) {
+            Some("off") => return Ok(None),
+            None | Some("auto") => {
+                let named = own.try_get_one::<PathBuf>("model").ok().flatten().map(PathBuf::as_path);
+                let Some(model) = named.or((name == "run").then_some(Path::new(EMBEDDED))) else { return Ok(None) };
+                // What is wrong with a model is told when it is loaded.
+                let found = || tuning_file(&trine::open_file(model, &OpenOptions::default()).ok()?).ok();
+                let any = tuning_folder().is_ok_and(|folder| folder.is_dir());
+                match any.then(found).flatten().filter(|path| path.is_file()) {
+                    Some(path) => path,
+                    None => return Ok(None),
+                }
+            }
+            Some(path) => PathBuf::from(path),
+        };
+        let settings = read(&path)?.into_iter().map(|setting| (setting.key, setting.values));
+        Ok(Some(Defaults::new(path.display().to_string(), command, name, flags, settings)))
+    }
+
+    fn new(
+        source: String,
+        command: &Command,
+        name: &str,
+        flags: &ArgMatches,
+        options: impl Iterator<Item = (String, Vec<String>)>,
+    ) -> Defaults {
+        let subcommand = command.find_subcommand(name).expect("it was parsed");
+        let given = |arg: &Arg| {
+            let source = flags.subcommand().and_then(|(_, flags)| flags.value_source(arg.get_id().as_str()));
+            source == Some(ValueSource::CommandLine)
+        };
+        let mut values = BTreeMap::new();
+        for (key, value) in options {
+            // What is asked for now must not meet what is said here instead.
+            if let Some(arg) = find(subcommand, &key)
+                && !subcommand.get_arg_conflicts_with(arg).into_iter().any(given)
+            {
+                values.insert(arg.get_id().to_string(), value);
+            }
+        }
+        Defaults { source, command: name.to_owned(), values }
+    }
+
+    /// Leaves out what others have.
+    pub fn after(mut self, others: &[Defaults]) -> Defaults {
+        self.values.retain(|id, _| !others.iter().any(|others| others.gives(id)));
+        self
+    }
+
+    /// The command line with these defaults.
+    pub fn apply(&self, command: Command) -> Command {
+        command.mut_subcommand(&self.command, |mut command| {
+            for (id, values) in &self.values {
+                command = command.mut_arg(id, |arg| arg.default_values(values.clone()));
+            }
+            command
+        })
+    }
+
+    /// Whether an option of the command has its value from here.
+    pub fn gives(&self, id: &str) -> bool {
+        self.values.contains_key(id)
+    }
+}
+
+/// Where `trine tune` writes what it finds.
+fn tuning_folder() -> Result<PathBuf> {
+    let folder = dirs::data_dir().context("expected a data folder of the user, found none: --output names a file")?;
+    Ok(folder.join("trine/tuning"))
+}
+
+/// Where `trine tune` writes what it finds for a model.
+pub fn tuning_file(file: &File) -> Result<PathBuf> {
+    let name: String = file.fingerprint()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(tuning_folder()?.join(format!("{name}.toml")))
+}
+
+/// A key of the file and what it says.
+struct Setting {
+    /// The command that it is for, or all.
+    table: Option<String>,
+    key: String,
+    values: Vec<String>,
+}
+
+/// Reads a file whose keys are all those of options.
+fn read(path: &Path) -> Result<Vec<Setting>> {
+    let wrong = |line: usize, problem: String| UsageError {
+        message: format!("{}, line {line}: {problem}", path.display()),
+        hint: "`trine run --help` lists options; a key is the name of one without its dashes",
+    };
+    let bytes = trine_tensor::read_small(path, MAX_FILE)?;
+    let text = std::str::from_utf8(&bytes).with_context(|| path.display().to_string())?;
+    let line = |offset: usize| 1 + text.bytes().take(offset).filter(|&byte| byte == b'\n').count();
+    let table = DeTable::parse(text)
+        .map_err(|error| wrong(error.span().map_or(1, |span| line(span.start)), error.message().replace('\n', ": ")))?;
+    let command = crate::help::command();
+    let of = |name: &str| command.find_subcommand(name).expect("one of the commands");
+    let mut settings = Vec::new();
+    for (key, value) in table.get_ref() {
+        let (name, at) = (key.get_ref(), line(key.span().start));
+        let DeValue::Table(own) = value.get_ref() else {
+            let values = check(&COMMANDS.map(of), name, value).map_err(|problem| wrong(at, problem))?;
+            settings.push(Setting { table: None, key: name.to_string(), values });
+            continue;
+        };
+        if !COMMANDS.contains(&name.as_ref()) {
+            let known = COMMANDS.map(|name| format!("[{name}]")).join(", ");
+            return Err(wrong(at, format!("expected {known}, found [{name}]")).into());
+        }
+        for (key, value) in own {
+            let values = check(&[of(name)], key.get_ref(), value)
+                .map_err(|problem| wrong(line(key.span().start), format!("[{name}] {problem}")))?;
+            settings.push(Setting { table: Some(name.to_string()), key: key.get_ref().to_string(), values });
+        }
+    }
+    Ok(settings)
+}
+
+/// The values of a key, if one of these commands has the option and it may have them.
+fn check(commands: &[&Command], key: &str, value: &Spanned<DeValue>) -> Result<Vec<String>, String> {
+    let takes_several =
+        |arg: &Arg| matches!(arg.get_action(), ArgAction::Append) || arg.get_value_delimiter().is_some();
+    let mut kinds: Vec<(bool, &str)> = Vec::new();
+    for command in commands {
+        kinds.extend(find(command, key).map(|arg| (takes_several(arg), command.get_name())));
+    }
+    let Some(&(several, first)) = kinds.first() else {
+        let known = commands.iter().flat_map(|command| command.get_arguments());
+        let known = known.filter_map(Arg::get_long).filter(|long| !NOT_IN_FILE.contains(long));
+        let near = near::best(key, known).map_or_else(String::new, |near| format!("; a similar one is `{near}`"));
+        return Err(format!("expected the name of an option, found `{key}`{near}"));
+    };
+    if let Some((_, other)) = kinds.iter().find(|(kind, _)| *kind != several) {
+        return Err(format!("`{key}`: expected it below [{first}] or [{other}], where it means different things"));
+    }
+    match texts(value.get_ref()) {
+        Some(values) if values.len() == 1 || several && !values.is_empty() => Ok(values),
+        _ if several => Err(format!("`{key}`: expected a value or an array of values")),
+        _ => Err(format!("`{key}`: expected a string, a number, true or false")),
+    }
+}
+
+/// The option of a command that has this name. Dashes may be underscores.
+fn find<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
+    let key = key.replace('_', "-");
+    let has = |arg: &Arg| {
+        arg.get_long() == Some(&key) || arg.get_visible_aliases().is_some_and(|names| names.contains(&&*key))
+    };
+    command.get_arguments().find(|arg| has(arg) && !NOT_IN_FILE.contains(&&*key))
+}
+
+/// A value as it would be typed.
+fn texts(value: &DeValue) -> Option<Vec<String>> {
+    let text = match value {
+        DeValue::String(text) => text.to_string(),
+        DeValue::Boolean(on) => on.to_string(),
+        DeValue::Float(number) => number.as_str().to_owned(),
+        DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix()).ok()?.to_string(),
+        DeValue::Array(values) => {
+            let scalar = |value: &&Spanned<DeValue>| !matches!(value.get_ref(), DeValue::Array(_));
+            return values
+                .iter()
+                .map(|value| Some(value).filter(scalar).and_then(|value| texts(value.get_ref())?.pop()))
+                .collect();
+        }
+        DeValue::Datetime(_) | DeValue::Table(_) => return None,
+    };
+    Some(vec![text])
+}

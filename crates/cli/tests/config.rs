@@ -1,0 +1,119 @@
+//! Options in a file: they count where nothing else is said, and what no option means is refused.
+
+mod common;
+
+use common::{Ran, llama, run, trine};
+use std::path::Path;
+
+/// Runs a command with this file.
+fn with(config: &str, args: &[&str], variables: &[(&str, &str)]) -> Ran {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("options.toml");
+    std::fs::write(&path, config).unwrap();
+    let mut command = trine();
+    command.args(args).args(["--config", path.to_str().unwrap()]).envs(variables.iter().copied());
+    run(&mut command, "")
+}
+
+/// The number of tokens that are generated.
+fn tokens(config: &str, more: &[&str], variables: &[(&str, &str)]) -> u64 {
+    let llama = llama();
+    let args = [&["run", &llama, "The miller counted", "--raw", "--ignore-eos", "--json"][..], more].concat();
+    let ran = with(config, &args, variables);
+    assert_eq!(ran.code, 0, "{config}: {}", ran.err);
+    ran.json()["usage"]["completion_tokens"].as_u64().unwrap()
+}
+
+#[test]
+fn flags_come_before_variables_and_these_before_the_file() {
+    assert_eq!(tokens("max-tokens = 3", &[], &[]), 3);
+    assert_eq!(tokens("max_tokens = 3\n[run]\nmax-tokens = 4", &[], &[]), 4, "the command's own table counts");
+    assert_eq!(tokens("max-tokens = 3\n[batch]\nparallel = 4", &[], &[]), 3, "another's does not");
+    assert_eq!(tokens("max-tokens = 3\nprefill-chunk = 4", &[], &[]), 3, "an option has several names");
+    assert_eq!(tokens("max-tokens = 3", &["--max-tokens", "5"], &[]), 5);
+    assert_eq!(tokens("max-tokens = 3\ncontext = 1", &[], &[("TRINE_CONTEXT", "64")]), 3);
+    // Switches, numbers, and options that take several values.
+    assert_eq!(
+        tokens("max-tokens = 2\ntemperature = 0.5\nquiet = true\nlayout = [\"i2_s\", \"i2_s_arm\"]", &[], &[]),
+        2
+    );
+    // `--device` would conflict with `--isa`, and what is asked for counts.
+    assert_eq!(tokens("max-tokens = 2\nisa = \"scalar\"", &["--device", "cpu"], &[]), 2);
+}
+
+#[test]
+fn the_file_of_the_user_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("trine")).unwrap();
+    let path = folder.path().join("trine/config.toml");
+    std::fs::write(&path, "[run]\nmax-tokens = 3\n").unwrap();
+    let usual = |more: &[&str], quiet: bool| {
+        let mut command = trine();
+        command.env("XDG_CONFIG_HOME", folder.path()).args(["run", &llama(), "The", "--raw", "--json", "--ignore-eos"]);
+        let ran = run(command.args(more), "");
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        assert_ne!(ran.err.contains(&format!("options from {}", path.display())), quiet, "{}", ran.err);
+        ran.json()["usage"]["completion_tokens"].clone()
+    };
+    assert_eq!(usual(&[], false), 3);
+    assert_eq!(usual(&["--quiet"], true), 3);
+    // Other commands have no options there, and do not read it.
+    std::fs::write(&path, "what = is this").unwrap();
+    let ran = run(trine().env("XDG_CONFIG_HOME", folder.path()).args(["tokenize", &llama(), "x"]), "");
+    assert_eq!(ran.code, 0, "{}", ran.err);
+}
+
+#[test]
+fn what_no_option_means_is_refused_by_line() {
+    for (config, expected) in [
+        ("x = ", "line 1: "),
+        (
+            "threads = 1\nthreds = 2",
+            "line 2: expected the name of an option, found `threds`; a similar one is `threads`",
+        ),
+        ("[run]\n\nparallel = 2", "line 3: [run] expected the name of an option, found `parallel`"),
+        ("[serve]\nport = 1", "line 1: expected [run], [batch], [generate-data], [bench], [info], found [serve]"),
+        ("[run.x]\ny = 1", "line 1: [run] expected the name of an option, found `x`"),
+        ("threads = [1, 2]", "line 1: `threads`: expected a string, a number, true or false"),
+        ("threads = []", "line 1: `threads`: expected a string"),
+        ("threads = 2020-01-01", "line 1: `threads`: expected a string"),
+        ("batch = 4", "line 1: `batch`: expected it below [run] or [bench], where it means different things"),
+        ("prefill = [[1]]", "line 1: `prefill`: expected a value or an array of values"),
+        ("config = \"x\"", "line 1: expected the name of an option, found `config`"),
+        ("help = true", "line 1: expected the name of an option, found `help`"),
+    ] {
+        let ran = with(config, &["run", &llama(), "x"], &[]);
+        assert_eq!(ran.code, 2, "{config}: {}", ran.err);
+        assert!(ran.err.contains(&format!("options.toml, {expected}")), "{config}: {}", ran.err);
+    }
+    for (config, expected) in [
+        ("threads = 0", "'0' for 'threads of "),
+        ("cache-type = \"f8\"", "'f8' for 'cache-type of "),
+        ("quiet = \"maybe\"", "'maybe' for 'quiet of "),
+    ] {
+        let ran = with(config, &["run", &llama(), "x"], &[]);
+        assert!(ran.code == 2 && ran.err.contains(expected), "{config}: {} {}", ran.code, ran.err);
+    }
+    let missing = run(trine().args(["run", "x", "--config", "no/such/file.toml"]), "");
+    assert!(missing.code != 0 && missing.err.contains("no/such/file.toml"), "{}", missing.err);
+    let folder = run(trine().args(["run", "x", "--config"]).arg(Path::new(env!("CARGO_MANIFEST_DIR"))), "");
+    assert!(folder.code != 0 && folder.err.contains("a folder"), "{}", folder.err);
+}
+
+#[test]
+fn a_mode_is_overridden_by_all_else() {
+    let context = |config: &str, more: &[&str]| {
+        let ran = with(config, &[&["info", "embedded:stories", "--json"], more].concat(), &[]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        serde_json::from_str::<serde_json::Value>(&ran.out).unwrap()["memory"].clone()
+    };
+    let plain = context("", &[]);
+    let cache = |memory: &serde_json::Value| memory["kv_cache_bytes"].as_u64().unwrap();
+    let low = ["--mode", "low-memory"];
+    assert!(3 * cache(&context("", &low)) < cache(&plain), "{plain}");
+    assert_eq!(cache(&context("mode = \"low-memory\"", &[])), cache(&context("", &low)));
+    assert_eq!(cache(&context("cache-type = \"f32\"", &low)), cache(&plain));
+    assert_eq!(cache(&context("", &[&low[..], &["--cache-type", "f32"]].concat())), cache(&plain));
+    let wrong = with("", &["info", "embedded:stories", "--mode", "fast"], &[]);
+    assert!(wrong.code == 2 && wrong.err.contains("low-latency"), "{}", wrong.err);
+}

@@ -1,0 +1,63 @@
+//! What `trine tune` finds counts for its model, and changes no answer.
+
+mod common;
+
+use common::{llama, run, trine};
+use serde_json::Value;
+
+#[test]
+fn what_is_found_counts_for_the_model_unless_something_else_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = |args: &[&str]| {
+        let ran = run(trine().env("XDG_DATA_HOME", folder.path()).args(args), "");
+        assert_eq!(ran.code, 0, "{args:?}: {}", ran.err);
+        ran
+    };
+    let answer = |more: &[&str]| {
+        let ran = with(
+            &[&["run", "embedded:stories", "Once", "--max-tokens", "8", "--temperature", "0", "--json"], more].concat(),
+        );
+        (ran.json()["ids"].clone(), ran.err)
+    };
+    let (expected, err) = answer(&[]);
+    assert!(!err.contains("options from"), "{err}");
+
+    let report = with(&["tune", "embedded:stories", "--json"]).json();
+    let file = report["file"].as_str().unwrap();
+    let trials = report["report"]["trials"].as_array().unwrap();
+    for option in ["repack", "huge-pages", "threads", "threads-batch", "prefill-chunk"] {
+        let of: Vec<&Value> = trials.iter().filter(|trial| trial["option"] == option).collect();
+        let chosen: Vec<&Value> = of.iter().copied().filter(|trial| trial["chosen"] == true).collect();
+        assert_eq!(chosen.len(), 1, "{option}: {report}");
+        assert_eq!(report["options"][option], chosen[0]["value"], "{option}");
+        // No other is much faster.
+        for measure in ["decode", "prompt"].iter().filter(|_| option != "repack" && option != "huge-pages") {
+            let speed = |trial: &Value| trial[measure].as_f64().unwrap_or(0.0);
+            assert!(of.iter().all(|trial| speed(trial) <= 1.031 * speed(chosen[0])), "{option}: {report}");
+        }
+    }
+    let (ids, err) = answer(&[]);
+    assert_eq!(ids, expected);
+    assert!(err.contains(&format!("options from {file}")), "{err}");
+    assert!(!answer(&["--tuning", "off"]).1.contains("options from"));
+    let text = std::fs::read_to_string(file).unwrap();
+    std::fs::write(file, format!("{text}what = 1\n")).unwrap();
+    let wrong = run(trine().env("XDG_DATA_HOME", folder.path()).args(["run", "embedded:stories", "x"]), "");
+    assert!(wrong.code == 2 && wrong.err.contains("found `what`"), "{}", wrong.err);
+    // Another model has no such file.
+    with(&["run", &llama(), "x", "--raw", "--max-tokens", "1"]);
+}
+
+#[test]
+fn time_that_is_over_is_said_and_files_of_the_model_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("tuning.toml").display().to_string();
+    let ran = run(trine().args(["tune", "embedded:stories", "--seconds", "1", "-o", &output]), "");
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.out.contains("--threads 1") || ran.err.contains("was not measured in full"), "{} {}", ran.out, ran.err);
+    let ran = run(trine().args(["run", &llama(), "x", "--raw", "--max-tokens", "1", "--tuning", &output]), "");
+    assert!(ran.code == 0 && ran.err.contains(&format!("options from {output}")), "{}", ran.err);
+    let model = llama();
+    let ran = run(trine().args(["tune", &model, "-o", &model]), "");
+    assert!(ran.code != 0 && ran.err.contains("model"), "{}", ran.err);
+}

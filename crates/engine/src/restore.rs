@@ -1,0 +1,86 @@
+//! What an engine does with its disk cache.
+
+use crate::blocks::BlockTable;
+use crate::disk_cache::{DiskCache, Part};
+use crate::sequence::Sequence;
+use crate::{BLOCK_LEN, Engine};
+use trine_model::Runner;
+use trine_tensor::Format;
+
+/// What the bytes of a cache block depend on beside the model's file.
+pub(crate) fn layout(runner: &dyn Runner, format: &Format) -> String {
+    let (shape, spec) = (runner.kv_shape(1, &trine_tensor::format::F32), runner.spec());
+    // Other rotations come with another context, where the model has LongRoPE.
+    format!("{} {shape:?} {:?}", format.name, spec.ropes)
+}
+
+impl Engine {
+    /// Orders what the disk has of a new sequence's prompt and the cache has not.
+    pub(crate) fn order(&mut self, sequence: &mut Sequence) {
+        if let Some(disk) = &self.disk {
+            let known = &sequence.tokens[..sequence.reusable()];
+            let (first, missing) = self.scheduler.blocks.missing(&sequence.table, known);
+            sequence.loading = disk.order(sequence.id, first, &missing);
+        }
+    }
+
+    /// Puts what was read from the disk into the cache, where sequences find it. Waits for it if there is nothing else to do.
+    pub(crate) fn restore(&mut self) {
+        let waits = |sequence: &Sequence| sequence.loading && !sequence.paused;
+        let idle = self.scheduler.running.iter().all(|sequence| sequence.paused)
+            && self.scheduler.waiting.iter().all(|sequence| sequence.loading || sequence.paused);
+        let mut wait = idle && self.scheduler.waiting.iter().any(waits);
+        while let Some(disk) = &self.disk {
+            match disk.part(wait) {
+                Some(part) => self.adopt(part),
+                None if wait => {
+                    // The thread has ended: everything is computed.
+                    self.disk = None;
+                    self.scheduler.waiting.iter_mut().for_each(|sequence| sequence.loading = false);
+                }
+                None => return,
+            }
+            wait = false;
+        }
+    }
+
+    /// Writes blocks to cache blocks that are free, as far as there are any.
+    fn adopt(&mut self, part: Part) {
+        let Engine { scheduler, runner, cache, .. } = self;
+        let Some(sequence) = scheduler.waiting.iter_mut().find(|sequence| sequence.id == part.sequence) else { return };
+        sequence.loading &= !part.last;
+        let (mut table, blocks) = (BlockTable::like(&sequence.table), &mut scheduler.blocks);
+        let known = blocks.match_prefix(&mut table, &sequence.tokens[..sequence.reusable()]) / BLOCK_LEN;
+        let end = (part.first + part.blocks().len()).min(known + blocks.unreferenced());
+        // Blocks before them may have given way meanwhile.
+        if known >= part.first && known < end && blocks.grow(&mut table, end * BLOCK_LEN) {
+            for (&block, bytes) in table.blocks[known..].iter().zip(part.blocks().skip(known - part.first)) {
+                runner.write_block(*cache, block, bytes);
+            }
+            blocks.publish(&mut table, &sequence.tokens[..end * BLOCK_LEN]);
+            blocks.stats.loaded += ((end - known) * BLOCK_LEN) as u64;
+        }
+        blocks.release(&mut table);
+    }
+
+    /// Gives the disk cache the blocks that the last step filled.
+    pub(crate) fn persist(&mut self) {
+        let Engine { scheduler, runner, cache, disk, .. } = self;
+        let Some(disk) = disk else { return };
+        for (block, identity) in scheduler.blocks.published.drain(..) {
+            let mut bytes = Vec::new();
+            // A device that failed tells so in the next pass.
+            if disk.wants(&identity) && runner.read_block(*cache, block, &mut bytes).is_ok() {
+                disk.save(&identity, bytes);
+            }
+        }
+    }
+
+    /// Waits until keys and values are on disk, and leaves them there. Returns why some are not, such as a full disk: requests were answered
+    /// all the same. An engine that is dropped waits, too.
+    pub fn close_disk_cache(&mut self) -> Option<String> {
+        self.scheduler.blocks.notes_published = false;
+        self.scheduler.waiting.iter_mut().for_each(|sequence| sequence.loading = false);
+        self.disk.take().and_then(DiskCache::close)
+    }
+}
