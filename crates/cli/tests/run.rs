@@ -394,7 +394,7 @@ fn tools_choose_the_template_that_is_for_them() {
         (&all, &["--template-name", "x"], &["\"x\"", "default", "rag", "tool_use"]),
     ] {
         for args in [&[args, &["--show-prompt"]].concat(), args] {
-            let ran = trine_with(&[&["run", model, "hi", "--max-tokens", "1"], &args[..]].concat());
+            let ran = trine_with(&[&["run", model, "hi", "--max-tokens", "1"], args].concat());
             assert!(ran.code != 0 && parts.iter().all(|part| ran.err.contains(part)), "{args:?}: {}", ran.err);
         }
     }
