@@ -320,6 +320,7 @@ fn of_model(error: &trine_model::Error) -> Diagnosis {
     let hint = match error {
         Error::In { source, .. } | Error::Defaults { source, .. } => return of_model(source),
         Error::Cancelled => return (Exit::Interrupted, Some(" while loading the model")),
+        Error::Stopped => return (Exit::Interrupted, Some(NO_RESULTS)),
         Error::Device(error) => return of_device(error),
         Error::Length { .. } => return (Exit::Work, Some("split the text")),
         Error::File(error) => return of_file(error),

@@ -11,6 +11,7 @@ use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use trine::{Decoder, EMBEDDED, Embedder, Llm, Options, Progress};
 use trine_backend::profile::Recorder;
@@ -261,11 +262,11 @@ impl LoadArgs {
         model: &Path,
         sequences: usize,
         quiet: bool,
-        stop: &AtomicBool,
+        stop: &Arc<AtomicBool>,
         recorder: Option<Recorder>,
         disk_cache: &DiskCacheArgs,
     ) -> Result<Llm, trine::Error> {
-        let mut options = self.options();
+        let mut options = self.options(stop);
         options.engine.disk_cache = disk_cache.options();
         options.engine.max_sequences = sequences;
         // Nobody waits for one of many.
@@ -282,13 +283,13 @@ impl LoadArgs {
     }
 
     /// Like [`LoadArgs::open`], for logits only.
-    pub fn load(&self, model: &Path, quiet: bool, stop: &AtomicBool) -> Result<Decoder, trine::Error> {
-        shown(quiet, stop, |progress| self.options().load(model, progress))
+    pub fn load(&self, model: &Path, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Decoder, trine::Error> {
+        shown(quiet, stop, |progress| self.options(stop).load(model, progress))
     }
 
     /// Like [`LoadArgs::open`], for embeddings.
-    pub fn load_embedder(&self, model: &Path, quiet: bool, stop: &AtomicBool) -> Result<Embedder, trine::Error> {
-        shown(quiet, stop, |progress| self.options().load_embedder(model, progress))
+    pub fn load_embedder(&self, model: &Path, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Embedder, trine::Error> {
+        shown(quiet, stop, |progress| self.options(stop).load_embedder(model, progress))
     }
 
     /// Chunks of the prompt for somebody who waits, unless `--batch` gives their size.
@@ -300,11 +301,12 @@ impl LoadArgs {
 
     /// The chat template that [`LoadArgs::open`] gives the model, without its weights.
     pub fn open_template(&self, model: &Path) -> Result<Template, trine::Error> {
-        self.options().open_template(model)
+        self.options(&Arc::default()).open_template(model)
     }
 
-    fn options(&self) -> Options {
+    fn options(&self, stop: &Arc<AtomicBool>) -> Options {
         let mut options = self.machine.options();
+        options.stop = Some(stop.clone());
         options.layouts = self.layouts.formats();
         options.tokenizer.clone_from(&self.tokenizer);
         options.template.clone_from(&self.template);
@@ -330,7 +332,11 @@ pub fn unnamed(why: &str, quiet: bool) -> Result<PathBuf, trine_tensor::Error> {
 }
 
 /// Loads something under a progress bar.
-fn shown<T>(quiet: bool, stop: &AtomicBool, load: impl FnOnce(&mut dyn FnMut(Progress) -> ControlFlow<()>) -> T) -> T {
+fn shown<T>(
+    quiet: bool,
+    stop: &Arc<AtomicBool>,
+    load: impl FnOnce(&mut dyn FnMut(Progress) -> ControlFlow<()>) -> T,
+) -> T {
     let bar = if quiet { ProgressBar::hidden() } else { progress::bytes("loading", 0) };
     let loaded = load(&mut |progress| {
         bar.set_length(progress.total);

@@ -108,6 +108,55 @@ fn each_line_gets_its_answer_or_what_is_wrong_with_it() {
 }
 
 #[test]
+fn answers_keep_to_their_response_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let [input, output] = ["in.jsonl", "out.jsonl"].map(|name| folder.path().join(name));
+    let schema = json!({
+        "type": "object", "properties": {"age": {"type": "integer", "maximum": 99}}, "required": ["age"],
+        "additionalProperties": false,
+    });
+    let of =
+        |schema: &Value| json!({"type": "json_schema", "json_schema": {"name": "x", "strict": true, "schema": schema}});
+    let ask = |id: &str, format: Value| {
+        completion(id, json!({"prompt": "Once", "max_tokens": 60, "temperature": 1, "response_format": format}))
+    };
+    let param = "/response/body/error/param";
+    let message = "/response/body/error/message";
+    let unsupported = json!({"type": "array", "uniqueItems": true});
+    let cases = [
+        (ask("schema", of(&schema)), None),
+        (ask("again", of(&schema)), None),
+        (ask("text", json!({"type": "text"})), None),
+        (ask("refused", of(&unsupported)), Some((message, "uniqueItems"))),
+        (ask("none", json!({"type": "json_schema"})), Some((message, "json_schema.schema: expected a JSON Schema"))),
+        (
+            ask("xml", json!({"type": "xml"})),
+            Some((message, "expected text, json_object or json_schema, found \"xml\"")),
+        ),
+        (ask("more", json!({"type": "text", "strict": true})), Some((message, "found strict"))),
+        (ask("string", json!("json")), Some((param, "response_format"))),
+        (
+            completion("ends", json!({"prompt": "x", "ignore_eos": true, "response_format": {"type": "json_object"}})),
+            Some((param, "ignore_eos")),
+        ),
+    ];
+    std::fs::write(&input, cases.each_ref().map(|(line, _)| line.as_str()).join("\n")).unwrap();
+    let ran = batch(&input, &output, &["--json"]);
+    assert_eq!((ran.code, &ran.json()["failed"]), (0, &6.into()), "{}", ran.err);
+    for ((line, wrong), answer) in cases.iter().zip(answers(&output)) {
+        if let Some((pointer, expected)) = wrong {
+            let found = answer.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("{line}: {answer}"));
+            assert!(found.contains(expected), "{line}: {answer}");
+        }
+    }
+    for answer in &answers(&output)[..2] {
+        let text = answer.pointer("/response/body/choices/0/text").and_then(Value::as_str).unwrap();
+        let value: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        assert!(value["age"].as_i64().unwrap() <= 99 && value.as_object().unwrap().len() == 1, "{text}");
+    }
+}
+
+#[test]
 fn a_run_that_was_killed_goes_on_to_the_same_answers() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name);

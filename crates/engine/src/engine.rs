@@ -253,7 +253,7 @@ impl Engine {
         sampling.check()?;
         let n = sampling.best_of.unwrap_or(sampling.n);
         if n > 1 && !filters.is_empty() {
-            let field = if sampling.n > 1 { "n" } else { "best_of" };
+            let field = if sampling.best_of.is_some() { "best_of" } else { "n" };
             let expected = "1 for a request with custom filters: submit it several times".to_owned();
             return Err(Error::Option { field, value: n.to_string(), expected });
         }
@@ -340,6 +340,8 @@ impl Engine {
     /// Runs the batch, and beside it what filters have to prepare.
     fn forward(&mut self) -> Result<(), trine_model::Error> {
         let Engine { runner, cache, batch, output, scheduler, join, .. } = self;
+        // A runner that gives nothing must not leave what was there.
+        output.clear();
         let mut result = Ok(());
         let mut pass = || result = runner.forward(*cache, batch, Want::Logits, output);
         if scheduler.running.iter().any(Sequence::prepares) {
@@ -370,9 +372,14 @@ impl Engine {
 
     /// Ends all sequences of a batch that could not be run.
     fn fail(&mut self, error: trine_model::Error, emit: &mut Emit) {
+        let stopped = matches!(error, trine_model::Error::Stopped);
         let error = Arc::new(error);
         for mut sequence in self.scheduler.take(|sequence| sequence.planned > 0) {
             sequence.timing.finished = self.clock.now();
+            if stopped {
+                sequence.cancel(emit);
+                continue;
+            }
             sequence.fail(Error::Forward(error.clone()), emit);
         }
     }

@@ -297,6 +297,12 @@ impl Sequence {
         self.finish(FinishReason::Failed(error), self.tokens.len(), emit);
     }
 
+    /// Reports that nobody wants it any more.
+    pub fn cancel(&mut self, emit: &mut Emit) {
+        self.withdraw();
+        self.finish(FinishReason::Cancelled, self.tokens.len(), emit);
+    }
+
     /// Text that is held back, when no token follows.
     pub fn rest(&mut self) -> &str {
         self.stops.take();

@@ -213,6 +213,11 @@ fn logits_of_a_filter_that_are_no_numbers_end_the_request() {
             }
         }
     }
+    for sampling in samplings() {
+        let error = filtered(&sampling, Custom(|candidates: &mut Candidates| candidates.fill(&vec![0.0; 100_000])));
+        let Err(error) = error else { panic!("{sampling:?}: {error:?}") };
+        assert!(error.to_string().starts_with("filter `custom`: token "), "{error}");
+    }
     struct Nameless;
     impl Filter for Nameless {
         fn apply(&mut self, candidates: &mut Candidates, _: History) -> Result<(), Error> {

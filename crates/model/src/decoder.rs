@@ -6,6 +6,8 @@ use crate::loader::{Linear, Loader, Norm};
 use crate::weights::ModelWeights;
 use crate::{Error, NormKind, NormPlacement, Result, Sizes, Spec, hf};
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use trine_backend::{Backend, Batch, CacheId, Ids, Ops, Role, Stage};
 use trine_tensor::File;
 
@@ -22,6 +24,8 @@ pub struct Model<B: Backend> {
     norm: Option<Norm<B::Weight>>,
     /// `None` for an encoder, and for a model that was loaded without its head.
     head: Option<Head<B::Weight>>,
+    /// See [`ModelOptions::stop`].
+    stop: Option<Arc<AtomicBool>>,
 }
 
 /// What makes logits of hidden states.
@@ -120,6 +124,8 @@ pub struct ModelOptions {
     pub headless: bool,
     /// Name tensors to the device as GGUF does, not as the file does.
     pub gguf_names: bool,
+    /// A pass that runs when this is set ends after the current layer, with [`Error::Stopped`]: for whoever waits at a terminal.
+    pub stop: Option<Arc<AtomicBool>>,
 }
 
 impl<B: Backend> Model<B> {
@@ -133,14 +139,14 @@ impl<B: Backend> Model<B> {
         options: ModelOptions,
         progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Model<B>> {
-        let ModelOptions { spec, headless, gguf_names } = options;
+        let ModelOptions { spec, headless, gguf_names, stop } = options;
         let load = || {
             let spec = spec.map_or_else(|| Spec::of(file), Ok)?;
             let mut weights = ModelWeights::new(file, &spec);
             weights.gguf_names = gguf_names;
             let model = Model::of(backend, &weights, &spec, headless, progress)?;
             weights.check_all_read(!headless)?;
-            Ok(model)
+            Ok(Model { stop, ..model })
         };
         load().map_err(|error: Error| hf::explain(file, error).at(file.path()))
     }
@@ -196,7 +202,17 @@ impl<B: Backend> Model<B> {
             let weight = load.upload(load.weights.get("output.weight", &[spec.vocab_size, width])?, Role::Head)?;
             Some(Head::Own(Linear::of(weight, load.bias("output", &[spec.vocab_size])?)))
         };
-        Ok(Model { embedding, positions, token_types, embedding_norm, layers, norm, head, spec: spec.clone() })
+        Ok(Model {
+            embedding,
+            positions,
+            token_types,
+            embedding_norm,
+            layers,
+            norm,
+            head,
+            spec: spec.clone(),
+            stop: None,
+        })
     }
 
     /// What this model is.
@@ -212,17 +228,16 @@ impl<B: Backend> Model<B> {
     /// Tokens to logits, `[batch.outputs(), vocab_size]`.
     ///
     /// # Errors
-    /// When the device fails, and [`Error::NoLogits`].
+    /// When the device fails, [`Error::NoLogits`] and [`Error::Stopped`].
     ///
     /// # Panics
     /// When a token is not below `spec().vocab_size`, or a block is not in the cache.
     pub fn forward(&self, be: &mut B, cache: CacheId, batch: &Batch) -> Result<B::Act> {
         let Some(head) = &self.head else { return Err(Error::NoLogits { arch: self.spec.arch.name() }) };
         let pass = self.begin(be, cache, batch);
-        let h = self.hidden(be, &pass);
-        let logits = self.logits(be, head, &h);
+        let logits = self.hidden(be, &pass).map(|h| self.logits(be, head, &h));
         be.finish(pass.device)?;
-        Ok(logits)
+        logits
     }
 
     /// Tokens to hidden states after the last norm, `[batch.outputs(), hidden_size]`: what the head takes.
@@ -236,7 +251,7 @@ impl<B: Backend> Model<B> {
         let pass = self.begin(be, cache, batch);
         let h = self.hidden(be, &pass);
         be.finish(pass.device)?;
-        Ok(h)
+        h
     }
 
     fn begin(&self, be: &mut B, cache: CacheId, batch: &Batch) -> ForwardPass<'_, B> {
@@ -248,7 +263,7 @@ impl<B: Backend> Model<B> {
         ForwardPass { spec: &self.spec, device, rope_caches, query_rope_cache }
     }
 
-    fn hidden(&self, be: &mut B, pass: &ForwardPass<B>) -> B::Act {
+    fn hidden(&self, be: &mut B, pass: &ForwardPass<B>) -> Result<B::Act> {
         let x = be.embed(&self.embedding, Ids::Token, &pass.device);
         let mut x = scaled(be, x, self.spec.embedding_scale);
         for (table, ids) in [(&self.positions, Ids::Position), (&self.token_types, Ids::TokenType)] {
@@ -259,12 +274,15 @@ impl<B: Backend> Model<B> {
         }
         x = normed(be, &self.embedding_norm, x, self.spec.eps);
         for (i, layer) in self.layers.iter().enumerate() {
+            if self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+                return Err(Error::Stopped);
+            }
             be.enter(Stage::Layer(i));
             x = layer.forward(be, i, &x, pass);
         }
         be.enter(Stage::Head);
         let x = be.gather_outputs(&x, &pass.device);
-        normed(be, &self.norm, x, self.spec.eps)
+        Ok(normed(be, &self.norm, x, self.spec.eps))
     }
 
     fn logits(&self, be: &mut B, head: &Head<B::Weight>, h: &B::Act) -> B::Act {

@@ -67,6 +67,9 @@ pub enum Error {
     /// The progress callback returned [`ControlFlow::Break`](std::ops::ControlFlow::Break).
     #[error("loading was cancelled")]
     Cancelled,
+    /// [`ModelOptions::stop`](crate::ModelOptions::stop) was set while a batch ran.
+    #[error("stopped")]
+    Stopped,
     /// The logit of `token` is NaN or infinite; without logits, this element of a hidden state.
     #[error(
         "the model's outputs are not finite ({found} at index {token}): its weights are damaged, or of another architecture than `{arch}`"

@@ -2,6 +2,8 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use trine_backend::{Batch, CpuOptions};
 use trine_model::runner::{Edit, Output, ScoreInput, ScoreOptions, Scored, Sequences, Want, probe, score};
 use trine_model::{DeviceName, DeviceOptions, Error, ModelOptions, Runner, load};
@@ -156,6 +158,26 @@ fn tokens_of_a_pass_that_fails_are_no_part_of_their_sequences() {
     sequences.run(&mut *runner, Want::Logits, &mut output).unwrap_err();
     assert_eq!((both.map(|sequence| sequences.len(sequence)), sequences.queued()), ([2, 0], [0, 0]));
     sequences.release(&mut *runner);
+}
+
+#[test]
+fn a_pass_ends_when_it_is_told_to_stop_and_the_next_is_as_ever() {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut runner = runner_of("llama", ModelOptions { stop: Some(stop.clone()), ..ModelOptions::default() });
+    let ids = ids(19, runner.spec().vocab_size);
+    let answer = |runner: &mut dyn Runner| {
+        let (mut sequences, mut output) = (Sequences::new(runner, 2, &F32).unwrap(), Output::default());
+        let sequence = sequences.add(ids.len());
+        sequences.push(sequence, &ids, 1);
+        let result = sequences.run(runner, Want::Logits, &mut output).map(|()| output.values);
+        sequences.release(runner);
+        result
+    };
+    let expected = answer(&mut *runner).unwrap();
+    stop.store(true, Relaxed);
+    assert!(matches!(answer(&mut *runner), Err(Error::Stopped)));
+    stop.store(false, Relaxed);
+    assert!(answer(&mut *runner).unwrap() == expected);
 }
 
 /// Phi's original context, for which it has rotations of its own, is 16 tokens.

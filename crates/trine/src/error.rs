@@ -111,7 +111,7 @@ fn of_model(error: &trine_model::Error) -> ErrorKind {
         E::File(error) => of_file(error),
         E::Text(error) => of_text(error),
         E::Device(error) => of_backend(error),
-        E::Cancelled => ErrorKind::Cancelled,
+        E::Cancelled | E::Stopped => ErrorKind::Cancelled,
         E::NotFinite { .. } => ErrorKind::NotFinite,
         E::Length { tokens, most } if tokens > most => ErrorKind::PromptTooLong,
         E::Length { .. }

@@ -185,7 +185,8 @@ impl Options {
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Loaded, Error> {
         self.load_on(path, want, |file, device| {
-            let model = ModelOptions { headless: matches!(want, Want::Hidden), ..ModelOptions::default() };
+            let headless = matches!(want, Want::Hidden);
+            let model = ModelOptions { headless, stop: self.stop.clone(), ..ModelOptions::default() };
             let total = size::uploaded(file, model.headless);
             let mut note = |done: u64| progress(Progress { done: done.min(total), total });
             let runner = trine_model::load(file, device, model, &mut note)?;

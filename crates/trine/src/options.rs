@@ -1,4 +1,6 @@
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use trine_backend::When;
 use trine_engine::EngineOptions;
 use trine_model::{DeviceOptions, Spec};
@@ -44,6 +46,10 @@ pub struct Options {
     pub layouts: Vec<&'static Format>,
     /// Map the file instead of reading it into memory.
     pub mmap: bool,
+    /// A forward pass that runs when this is set ends after the current layer: answers with
+    /// [`FinishReason::Cancelled`](trine_engine::FinishReason::Cancelled), other work with [`trine_model::Error::Stopped`]. For programs at a
+    /// terminal, where a pass over a long prompt would keep Ctrl-C waiting for seconds.
+    pub stop: Option<Arc<AtomicBool>>,
     /// Refuse models with which the process takes more bytes than this, as [`Options::plan`] counts them.
     pub memory_limit: Option<u64>,
 }
@@ -63,6 +69,7 @@ impl Default for Options {
             template_name: None,
             layouts: Vec::new(),
             mmap: true,
+            stop: None,
             memory_limit: None,
         }
     }

@@ -98,6 +98,7 @@ fn errors_of_models() {
             (Invalid, E::Length { tokens: 0, most: 2 }),
             (Model, E::NoConfig { path }),
             (Cancelled, E::Cancelled),
+            (Cancelled, E::Stopped),
             (NotFinite, E::NotFinite { found: f32::NAN, token: 0, arch }),
             (Invalid, E::NoLogits { arch }),
             (Invalid, E::BadEdit { expected: s(), found: s() }),

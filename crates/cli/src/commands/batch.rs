@@ -5,7 +5,9 @@ use crate::{interrupt, progress, units};
 use anyhow::{Context, Result};
 use clap::{Args, value_parser};
 use indicatif::ProgressBar;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
@@ -13,7 +15,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use trine::prelude::Sampling;
+use trine_engine::sample::Filter;
+use trine_grammar::{Constraint, Grammar, Vocabulary};
 use trine_lab::batch::{self, BatchCounts, BatchOptions, Lines};
+use trine_text::Tokenizer;
 
 /// Answer the requests of a file, many at once
 ///
@@ -78,12 +83,15 @@ impl Batch {
         let llm = self.load.open(&self.model, self.parallel as usize, self.quiet, &stop, None, &self.disk_cache)?;
         let sampling = Sampling::default().recommended(llm.generation());
         let (mut engine, template) = llm.into_parts();
+        let schemas = Schemas::default();
+        let tokenizer = engine.tokenizer().clone();
         let options = BatchOptions {
             model: at(&self.model),
             template: template.as_ref().map_err(ToString::to_string),
             sampling,
             seed: self.seed,
             parallel: self.parallel as usize,
+            json_schema: &|schema| schemas.filter(schema, &tokenizer),
         };
         let open = OpenOptions::new().write(true).create(true).truncate(false).open(&self.output);
         let mut output = open.with_context(|| at(&self.output))?;
@@ -126,5 +134,40 @@ impl Batch {
         }
         note!("stopped after {}: --resume continues", units::plural(answered + lines, "line"));
         Ok(Exit::Interrupted)
+    }
+}
+
+/// Schemas that are kept compiled.
+const KEPT: usize = 64;
+
+/// The schemas of requests, compiled once each.
+#[derive(Default)]
+struct Schemas {
+    vocabulary: OnceCell<Vocabulary>,
+    grammars: RefCell<HashMap<String, Grammar>>,
+}
+
+impl Schemas {
+    fn filter(&self, schema: &Value, tokenizer: &Tokenizer) -> Result<Box<dyn Filter>, String> {
+        let schema = schema.to_string();
+        if let Some(grammar) = self.grammars.borrow().get(&schema) {
+            return Ok(grammar.filter());
+        }
+        let vocabulary = match self.vocabulary.get() {
+            Some(vocabulary) => vocabulary,
+            None => {
+                let made = Vocabulary::new(tokenizer).map_err(|error| error.to_string())?;
+                self.vocabulary.get_or_init(|| made)
+            }
+        };
+        let grammar = Grammar::new(vocabulary, &Constraint::JsonSchema(schema.clone()));
+        let grammar = grammar.map_err(|error| error.to_string())?;
+        let filter = grammar.filter();
+        let mut grammars = self.grammars.borrow_mut();
+        if grammars.len() >= KEPT {
+            grammars.clear();
+        }
+        grammars.insert(schema, grammar);
+        Ok(filter)
     }
 }

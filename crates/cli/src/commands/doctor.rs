@@ -54,7 +54,13 @@ pub struct Doctor {
 
 impl Doctor {
     pub fn run(self) -> Result<Exit> {
-        let Some(model) = &self.model else { return Devices::new(self.json).run() };
+        let Some(model) = &self.model else {
+            if self.device.name() != DeviceName::Auto {
+                let message = "--device: expected a model to examine on it".to_owned();
+                return Err(UsageError { message, hint: "`trine devices` shows the devices of this machine" }.into());
+            }
+            return Devices::new(self.json).run();
+        };
         let compare_devices = match &self.compare_devices[..] {
             [] => None,
             [reference, device] => Some([reference.clone(), device.clone()]),

@@ -7,6 +7,7 @@ use serde_json::json;
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
+use trine::ErrorKind;
 
 /// Compute the embedding of each text, a vector of length 1
 ///
@@ -59,9 +60,7 @@ impl Embed {
         };
         for (i, text) in lines.enumerate() {
             if stop.load(Relaxed) {
-                out.flush()?;
-                note!("stopped after {}", units::plural(i as u64, "text"));
-                return Ok(Exit::Interrupted);
+                return stopped(&mut out, i);
             }
             let text = text.with_context(|| format!("line {} of standard input", i + 1))?;
             let (ids, cut) = embedder.encode(&text);
@@ -70,7 +69,10 @@ impl Embed {
                 let side = if embedder.texts().cut_left { "first" } else { "last" };
                 note!("warning: text {number}: the model takes {most} tokens of a text: left out the {side} {cut}");
             }
-            let embedding = embedder.embed_tokens(&ids).with_context(|| format!("text {}", i + 1))?;
+            let embedding = match embedder.embed_tokens(&ids) {
+                Err(error) if error.kind() == ErrorKind::Cancelled => return stopped(&mut out, i),
+                embedding => embedding.with_context(|| format!("text {}", i + 1))?,
+            };
             match self.json {
                 true => writeln!(out, "{}", json!({ "index": i, "tokens": ids.len(), "embedding": embedding }))?,
                 false => writeln!(out, "{}", json!(embedding))?,
@@ -79,4 +81,11 @@ impl Embed {
         out.flush()?;
         Ok(Exit::Done)
     }
+}
+
+/// Ends after so many texts.
+fn stopped(out: &mut impl Write, texts: usize) -> Result<Exit> {
+    out.flush()?;
+    note!("stopped after {}", units::plural(texts as u64, "text"));
+    Ok(Exit::Interrupted)
 }

@@ -66,10 +66,13 @@ impl Candidates {
     /// Drops the candidates with a logit of negative infinity.
     ///
     /// # Errors
-    /// The first whose logit is NaN or positive infinity.
-    pub(super) fn check(&mut self) -> Result<(), Candidate> {
+    /// The first whose logit is NaN or positive infinity, or whose id is not below `vocab_size`.
+    pub(super) fn check(&mut self, vocab_size: usize) -> Result<(), Candidate> {
         if std::mem::take(&mut self.unchecked) {
-            if let Some(&wrong) = self.items.iter().find(|item| item.logit.is_nan() || item.logit == f64::INFINITY) {
+            let wrong = |item: &&Candidate| {
+                item.logit.is_nan() || item.logit == f64::INFINITY || item.id as usize >= vocab_size
+            };
+            if let Some(&wrong) = self.items.iter().find(wrong) {
                 return Err(wrong);
             }
             self.items.retain(|item| item.logit.is_finite());

@@ -77,7 +77,7 @@ impl Chain {
     /// Samples the token that follows `history`. Allocates nothing once its buffers have grown to the vocabulary.
     ///
     /// # Errors
-    /// [`Error::NotFinite`], [`Error::FilterLogit`], [`Error::NoCandidates`], and those of the filters.
+    /// [`Error::NotFinite`], [`Error::FilterLogit`], [`Error::BeyondVocabulary`], [`Error::NoCandidates`], and those of the filters.
     ///
     /// # Panics
     /// When there are no logits.
@@ -95,8 +95,14 @@ impl Chain {
             }
             for filter in &mut self.filters {
                 filter.apply(&mut self.candidates, history)?;
-                if let Err(Candidate { id, logit }) = self.candidates.check() {
-                    return Err(Error::FilterLogit { filter: filter.name().to_owned(), id, position, logit });
+                if let Err(Candidate { id, logit }) = self.candidates.check(logits.len()) {
+                    let filter = filter.name().to_owned();
+                    return Err(match id as usize >= logits.len() {
+                        true => {
+                            Error::BeyondVocabulary { place: format!("filter `{filter}`"), id, vocab: logits.len() }
+                        }
+                        false => Error::FilterLogit { filter, id, position, logit },
+                    });
                 }
                 if self.candidates.items().is_empty() {
                     return Err(Error::NoCandidates { position });

@@ -9,10 +9,12 @@ pub use line::{Lines, count_answered};
 use crate::generate::seed_of;
 use answer::Answers;
 use request::Ask;
+use serde_json::Value;
 use std::collections::{HashSet, VecDeque};
 use std::io::{BufRead, Write};
 use std::ops::ControlFlow;
-use trine_engine::{Engine, EventKind, Request, Sampling, SeqId};
+use trine_engine::sample::Filter;
+use trine_engine::{Engine, EventKind, FinishReason, Request, Sampling, SeqId};
 use trine_text::Template;
 
 /// Why a batch cannot go on. What is wrong with one line or request is a line of the output.
@@ -39,7 +41,12 @@ pub struct BatchOptions<'a> {
     pub seed: u64,
     /// Requests that run at once. It changes the speed, never an answer.
     pub parallel: usize,
+    /// For `response_format`.
+    pub json_schema: &'a SchemaFilter<'a>,
 }
+
+/// Gives a filter for answers that are JSON documents as a schema describes them, or why there is none.
+pub type SchemaFilter<'a> = dyn Fn(&Value) -> Result<Box<dyn Filter>, String> + 'a;
 
 /// How far a batch is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,7 +92,7 @@ pub fn batch<R: BufRead, W: Write>(
     }
     let (mut pending, mut counts, mut index): (VecDeque<Pending>, _, _) =
         (VecDeque::new(), BatchCounts::default(), answered);
-    let (mut running, mut ended) = (0, false);
+    let (mut running, mut ended, mut stopped) = (0, false, false);
     loop {
         while !ended && running < options.parallel.max(1) && pending.len() < WINDOW * options.parallel.max(1) {
             let Some(line) = input.next()? else {
@@ -108,7 +115,7 @@ pub fn batch<R: BufRead, W: Write>(
         if ready > 0 {
             output.flush()?;
         }
-        if progress(counts, input.bytes()).is_break() {
+        if progress(counts, input.bytes()).is_break() || stopped {
             break;
         }
         if ended && pending.is_empty() {
@@ -121,6 +128,9 @@ pub fn batch<R: BufRead, W: Write>(
                 // Nobody may ask for what it would hold.
                 EventKind::Prompt { .. } => {}
                 EventKind::Token { id, text, logprob, top } => answers.push(id, text, logprob, top),
+                EventKind::Finished { reason: FinishReason::Cancelled, .. } => {
+                    (*sequence, running, stopped) = (None, running - 1, true);
+                }
                 EventKind::Finished { text, reason, usage, .. } => {
                     (*sequence, running) = (None, running - 1);
                     *done = Some(answers.finish(text, &reason, usage));
@@ -146,10 +156,10 @@ fn begin(engine: &mut Engine, options: &BatchOptions, line: Result<line::Task, l
         Err(wrong) => return failed(Answers::default(), wrong.to_line(index)),
     };
     let mut answers = Answers::new(index, &task, options.model.clone());
-    let asked = request::read(&task, options).and_then(|Ask { prompt, mut sampling, chat }| {
+    let asked = request::read(&task, options).and_then(|Ask { prompt, mut sampling, filters, chat }| {
         sampling.seed.get_or_insert(seed_of(options.seed, index));
         answers.begin(engine.tokenizer().clone(), chat, sampling.logprobs);
-        Ok(engine.submit(Request::new(prompt, sampling))?)
+        Ok(engine.submit(Request { filters, ..Request::new(prompt, sampling) })?)
     });
     match asked {
         Ok(sequence) => Pending { sequence: Some(sequence), answers, done: None },

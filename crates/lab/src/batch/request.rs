@@ -2,7 +2,8 @@
 
 use super::BatchOptions;
 use super::line::Task;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+use trine_engine::sample::Filter;
 use trine_engine::{Prompt, Sampling};
 use trine_text::Message;
 
@@ -10,6 +11,8 @@ use trine_text::Message;
 pub struct Ask {
     pub prompt: Prompt,
     pub sampling: Sampling,
+    /// What keeps the answer to its format.
+    pub filters: Vec<Box<dyn Filter>>,
     pub chat: bool,
 }
 
@@ -46,7 +49,6 @@ const NEUTRAL: &[(&str, &str)] = &[
     ("prompt_logprobs", "null"),
     ("suffix", "null"),
     ("stream_options", "null"),
-    ("response_format", r#"{"type":"text"}"#),
     ("tools", "[]"),
     ("tool_choice", r#""none""#),
     ("modalities", r#"["text"]"#),
@@ -66,10 +68,56 @@ pub fn read(task: &Task, options: &BatchOptions) -> Result<Ask, Problem> {
             return problem(name, format!("{name}: expected {neutral}, found {value}: it is not supported in batches"));
         }
     }
-    match task.url.as_str() {
+    let format = body.remove("response_format").unwrap_or_default();
+    let mut ask = match task.url.as_str() {
         "/v1/chat/completions" => chat(body, options),
         "/v1/completions" => completion(body, options),
         other => problem("url", format!("url: expected /v1/chat/completions or /v1/completions, found {other}")),
+    }?;
+    if let Some(schema) = json_schema(&format)? {
+        if ask.sampling.ignore_eos {
+            return problem(
+                "ignore_eos",
+                "ignore_eos: expected false with a response_format, which says where answers end",
+            );
+        }
+        let filter = (options.json_schema)(&schema);
+        ask.filters.push(filter.or_else(|why| problem("response_format", format!("response_format: {why}")))?);
+    }
+    Ok(ask)
+}
+
+/// The schema of an answer's format; `None` for text.
+fn json_schema(format: &Value) -> Result<Option<Value>, Problem> {
+    if format.is_null() {
+        return Ok(None);
+    }
+    let fields =
+        |known: &[&str]| match format.as_object().and_then(|all| all.keys().find(|name| !known.contains(&&***name))) {
+            Some(name) => {
+                problem("response_format", format!("response_format: expected {}, found {name}", known.join(", ")))
+            }
+            None => Ok(()),
+        };
+    match format["type"].as_str() {
+        Some("text") => fields(&["type"]).map(|()| None),
+        Some("json_object") => fields(&["type"]).map(|()| Some(json!({ "type": "object" }))),
+        Some("json_schema") => {
+            fields(&["type", "json_schema"])?;
+            let schema = &format["json_schema"]["schema"];
+            if !schema.is_object() && !schema.is_boolean() {
+                let message = format!("response_format: json_schema.schema: expected a JSON Schema, found {schema}");
+                return problem("response_format", message);
+            }
+            Ok(Some(schema.clone()))
+        }
+        _ => {
+            let found = &format["type"];
+            problem(
+                "response_format",
+                format!("response_format: type: expected text, json_object or json_schema, found {found}"),
+            )
+        }
     }
 }
 
@@ -82,7 +130,7 @@ fn completion(mut body: Map<String, Value>, options: &BatchOptions) -> Result<As
         (_, Some(Some(ids))) => Prompt::Tokens(ids),
         _ => return problem("prompt", "prompt: expected a string or a list of token ids"),
     };
-    Ok(Ask { prompt, sampling: sampling(body, options)?, chat: false })
+    Ok(Ask { prompt, sampling: sampling(body, options)?, filters: Vec::new(), chat: false })
 }
 
 fn chat(mut body: Map<String, Value>, options: &BatchOptions) -> Result<Ask, Problem> {
@@ -117,7 +165,7 @@ fn chat(mut body: Map<String, Value>, options: &BatchOptions) -> Result<Ask, Pro
         (Some(found), _) => return problem("logprobs", format!("logprobs: expected true or false, found {found}")),
     }
     let text = template.render(&read, None, true, &variables).or_else(|why| problem("messages", why.to_string()))?;
-    Ok(Ask { prompt: Prompt::Text(text), sampling: sampling(body, options)?, chat: true })
+    Ok(Ask { prompt: Prompt::Text(text), sampling: sampling(body, options)?, filters: Vec::new(), chat: true })
 }
 
 /// A message of text alone.

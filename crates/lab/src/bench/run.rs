@@ -169,7 +169,10 @@ impl<'a> Trine<'a> {
         if (self.flow)().is_break() {
             return Err(Error::Cancelled);
         }
-        Ok(self.sequences.run(self.runner, Want::Logits, &mut self.output)?)
+        match self.sequences.run(self.runner, Want::Logits, &mut self.output) {
+            Err(trine_model::Error::Stopped) => Err(Error::Cancelled),
+            result => Ok(result?),
+        }
     }
 
     /// Any tokens after `cached` others; logits for the last.

@@ -99,7 +99,7 @@ pub fn generate(
 ) -> Result<(), Error> {
     let mut next = job.indices.clone();
     let mut pending: VecDeque<Pending> = VecDeque::new();
-    let (mut running, mut tokens) = (0, 0);
+    let (mut running, mut tokens, mut stopped) = (0, 0, false);
     let written = loop {
         while running < job.parallel.max(1) {
             let Some(index) = next.next() else { break };
@@ -127,6 +127,7 @@ pub fn generate(
                     text.tokens += 1;
                     tokens += 1;
                 }
+                EventKind::Finished { reason: FinishReason::Cancelled, .. } => (running, stopped) = (running - 1, true),
                 EventKind::Finished { reason, .. } => {
                     (*done, running) = (true, running - 1);
                     match reason {
@@ -146,8 +147,8 @@ pub fn generate(
         }
         let ready = pending.iter().take_while(|pending| pending.done).count();
         match take(pending.drain(..ready).map(|pending| pending.text).collect(), tokens) {
-            Ok(ControlFlow::Continue(())) => {}
-            Ok(ControlFlow::Break(())) => break Ok(()),
+            Ok(ControlFlow::Continue(())) if !stopped => {}
+            Ok(_) => break Ok(()),
             Err(error) => break Err(error),
         }
     };

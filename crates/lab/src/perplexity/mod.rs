@@ -162,7 +162,10 @@ pub fn perplexity(
         seen = i + 1;
         progress(PerplexityProgress { sums, total })
     };
-    run_windows(runner, text, &all, options, &mut run)?;
+    match run_windows(runner, text, &all, options, &mut run) {
+        Err(Error::Model(trine_model::Error::Stopped)) => {}
+        result => result?,
+    }
     units.retain(|unit| unit.tokens > 0);
     if units.is_empty() {
         return Err(Error::Cancelled);

@@ -100,6 +100,9 @@ impl Output {
             let edit = edits.get(i).copied().unwrap_or_default();
             for &(id, add) in edit.add {
                 row[id as usize] += add;
+                if !row[id as usize].is_finite() {
+                    return Err(Logit { id, logit: row[id as usize] });
+                }
             }
             let allowed = |id: u32| edit.mask.is_none_or(|mask| mask[id as usize / 64] >> (id % 64) & 1 == 1);
             let start = top.len();

@@ -10,6 +10,7 @@ use serde::Serialize;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 use trine_lab::bench::{self, Description, LoadReport, Machine, Workload};
@@ -63,7 +64,7 @@ impl Bench {
         workload: &Workload,
         path: &Path,
         synthetic: Option<(&'static Shape, Mixture)>,
-        stop: &AtomicBool,
+        stop: &Arc<AtomicBool>,
     ) -> Result<Exit> {
         let flow = || if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let parallel = self.parallel.map_or(workload.clients, |n| n as usize);
@@ -72,6 +73,7 @@ impl Bench {
         options.engine.max_sequences = parallel;
         options.engine.itl_target = self.itl_target.0;
         options.engine.cache_type = self.machine.cache_type;
+        options.stop = Some(stop.clone());
         let trace = self.profile.as_deref().map(|file| OutputFile::new(file, path)).transpose()?;
         // Loading may bind this thread to a CPU, and then it sees no other.
         let machine = measure::machine();

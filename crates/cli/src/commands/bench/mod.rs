@@ -13,6 +13,7 @@ use load::ItlTarget;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Instant, SystemTime};
 use trine::EMBEDDED;
@@ -291,12 +292,13 @@ impl Bench {
         path: &Path,
         synthetic: Option<(&'static Shape, Mixture)>,
         tests: &[Test],
-        stop: &AtomicBool,
+        stop: &Arc<AtomicBool>,
         recorder: Option<&Recorder>,
     ) -> Result<BenchReport> {
         let flow = || if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let mut options = self.machine.options();
         options.device.profile = recorder.cloned();
+        options.stop = Some(stop.clone());
         // Loading may bind this thread to a CPU, and then it sees no other.
         let machine = measure::machine();
         let start = Instant::now();
