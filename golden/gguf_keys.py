@@ -7,7 +7,8 @@
 For each golden GGUF file it gives every key of an architecture other values, and those that the file lacks one of each type of `values`, and
 computes every ninth logit of the last token of the longest prompt (of encoders: every ninth number of its state) with llama.cpp. Per file,
 `same` are the keys of which no value changes anything, and `cases` the others: `[keys, result]`, where keys are `[key, type, value]`, null to
-remove it, and the result is `same`, `error` (llama.cpp does not load the file, or stops), or the numbers.
+remove it, and the result is `same`, `error` (llama.cpp does not load the file, or stops), or the numbers. `given` are changes that precede all
+others, for files of which llama.cpp computes something else.
 """
 
 import os
@@ -35,6 +36,11 @@ HERE = Path(__file__).parent
 TYPES = {"u32": U32, "i32": I32, "f32": F32, "bool": BOOL, "str": STRING}
 VALUES = [("u32", 2), ("f32", 0.5), ("bool", True), ("str", "x")]
 YARN = {"rope.scaling.type": ("str", "yarn"), "rope.scaling.factor": ("f32", 4.0), "rope.scaling.original_context_length": ("u32", 16)}
+# Without these keys, llama.cpp computes what the files' makers do: it rounds YaRN's range where `truncate` is false, and knows no window of Phi 3.
+GIVEN = {
+    **dict.fromkeys(["models/gpt-oss", "models/gpt-oss-mxfp4"], ["rope.scaling.type", "rope.scaling.factor", "rope.scaling.original_context_length"]),
+    "models/phi-window": ["attention.sliding_window"],
+}
 TOGETHER = [
     {"rope.scaling.type": ("str", "linear"), "rope.scaling.factor": ("f32", 4.0)},
     {"rope.scaling.type": ("str", "none"), "rope.scaling.factor": ("f32", 4.0)},
@@ -172,15 +178,20 @@ def sweep(folder, architecture):
     except ValueError:
         # Formats that PyPI gguf does not know; llama.cpp does not, either.
         return None
+    given = GIVEN.get(f"{folder.parent.name}/{folder.name}", [])
+    for name in given:
+        full = f"{header.arch}.{name}"
+        del header.keys[full], header.values[full]
     golden = json.loads((folder / "golden.json").read_text())
     ids, encoder = max((prompt["ids"] for prompt in golden["prompts"]), key=len), folder.parent.name == "encoders"
-    base = apart(folder / "model.gguf", ids, encoder)
-    if base is None:
-        print(folder.name, "not loaded", flush=True)
-        return None
     some = lambda found: [float(f"{x:.6g}") for x in found[::9].tolist()]
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "model.gguf"
+        header.write(path, {})
+        base = apart(path, ids, encoder)
+        if base is None:
+            print(folder.name, "not loaded", flush=True)
+            return None
 
         def result(changes):
             header.write(path, changes)
@@ -202,7 +213,7 @@ def sweep(folder, architecture):
         loaded = [row for row in results[name] if row[1] != "error"] or results[name]
         rows += [] if name in same else loaded
     print(folder.name, len(rows), len(same), flush=True)
-    return dict(ids=ids, base=some(base), same=same, cases=rows)
+    return dict(ids=ids, given=[[name, None, None] for name in given], base=some(base), same=same, cases=rows)
 
 
 def main():
@@ -215,7 +226,7 @@ def main():
     dump = json.dumps
     parts = []
     for name, model in sorted((name, model) for name, model in models.items() if model):
-        head = ", ".join(f'"{part}": {dump(model[part])}' for part in ("ids", "base", "same"))
+        head = ", ".join(f'"{part}": {dump(model[part])}' for part in ("ids", "given", "base", "same") if part in model)
         rows = ",\n".join("  " + dump(row) for row in model["cases"])
         parts.append(f'{dump(name)}: {{{head}, "cases": [\n{rows}\n]}}')
     head = f'"architecture": {dump(architecture)},\n"other": {dump(other)},\n"values": {dump(VALUES)}'

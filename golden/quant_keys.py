@@ -1,6 +1,6 @@
-"""Lists the keys of `quantization_config` that transformers' classes take: golden/quant_keys.json.
+"""Lists the keys of `quantization_config` that the classes of transformers and compressed-tensors take: golden/quant_keys.json.
 
-    pip install  the packages of models.py
+    pip install  the packages of models.py, compressed-tensors==0.20.1
     python golden/quant_keys.py
 """
 
@@ -8,6 +8,7 @@ import inspect
 import json
 from pathlib import Path
 
+from compressed_tensors.quantization import QuantizationArgs, QuantizationConfig, QuantizationScheme
 from transformers.utils import quantization_config as classes
 
 METHODS = {
@@ -26,5 +27,9 @@ def keys(kinds):
     return sorted(named - {"self"} | {"quant_method"})
 
 
-lines = ",\n".join(f" {json.dumps(method)}: {json.dumps(keys(kinds))}" for method, kinds in METHODS.items())
+found = {method: keys(kinds) for method, kinds in METHODS.items()}
+fields = lambda kind: sorted(kind.model_fields)
+found["compressed-tensors"] = sorted({*found["compressed-tensors"], *fields(QuantizationConfig)})
+found |= {kind.__name__: fields(kind) for kind in (QuantizationScheme, QuantizationArgs)}
+lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(keys)}" for name, keys in found.items())
 (Path(__file__).parent / "quant_keys.json").write_text("{\n" + lines + "\n}\n")

@@ -5,7 +5,8 @@ those files.
     python golden/settings.py golden/tokenizers
 
 settings.json: the tokenizer's file of golden/tokenizers, if it is one, the other files of the folder by name, and texts with their tokens.
-chat_templates.json: files, and the template that a chat without tools gets. keys.json: the keys that transformers writes to, or reads from each file, and
+chat_templates.json: files, and the prompts of chats without tools, with an empty list of them, with one, and with the template of a name (null: an error);
+gguf_templates.json: lists of templates, and the keys that PyPI gguf makes of them. keys.json: the keys that transformers writes to, or reads from each file, and
 those of GGUF's tokenizer.
 """
 
@@ -104,7 +105,7 @@ def slow():
 
 def templates(path):
     base = {"tokenizer.json": (path / "byte-level.json").read_bytes()}
-    named = lambda *names: [{"name": name, "template": name} for name in names]
+    named = lambda *names: [{"name": name, "template": name + ": {{ tools | tojson }}"} for name in names]
     jinja, folder = "chat_template.jinja", "additional_chat_templates/"
     for files in [
         {},
@@ -112,20 +113,57 @@ def templates(path):
         {CONFIG: {"chat_template": named("rag", "default")}},
         {CONFIG: {"chat_template": {"default": "of an object", "rag": "r"}}},
         {CONFIG: {"chat_template": named("rag", "tool_use")}},
+        {CONFIG: {"chat_template": named("default", "tool_use", "rag")}},
+        {CONFIG: {"chat_template": named("default")}},
+        {CONFIG: {"chat_template": named("rag")}},
+        {CONFIG: {"chat_template": named("tool_use")}},
+        {CONFIG: {"chat_template": named("tool_use", "default", "default")}},
+        {CONFIG: {"chat_template": {"tool_use": "t", "default": "d"}}},
+        {CONFIG: {"chat_template": []}},
         {jinja: "jinja"},
         {jinja: "jinja", CONFIG: {"chat_template": "own"}},
         {jinja: "jinja", folder + "rag.jinja": "r"},
+        {jinja: "jinja", folder + "tool_use.jinja": "t", folder + "notes.txt": "n"},
+        {jinja: "jinja", CONFIG: {"chat_template": named("default", "tool_use")}},
+        {folder + "tool_use.jinja": "t"},
+        {folder + "tool_use.jinja": "t", folder + "default.jinja": "d", CONFIG: {"chat_template": named("rag", "default")}},
         {folder + "default.jinja": "default"},
         {folder + "default.jinja": "default", jinja: "jinja"},
         {folder + "default.jinja": "default", CONFIG: {"chat_template": "own"}},
         {folder + "rag.jinja": "r", CONFIG: {"chat_template": "own"}},
     ]:
         tokenizer = load(base | files | {CONFIG: FAST | files.get(CONFIG, {})})
-        try:
-            template = tokenizer.get_chat_template()
-        except ValueError:
-            template = None
-        yield [files, template]
+        yield [files, *(prompt(tokenizer, **how) for how in [{}, {"tools": []}, {"tools": TOOLS}, {"tools": TOOLS, "chat_template": "rag"}])]
+
+
+TOOLS = [{"type": "function", "function": {"name": "now"}}]
+
+
+def prompt(tokenizer, chat_template=None, **how):
+    named = isinstance(tokenizer.chat_template, dict) and chat_template in tokenizer.chat_template
+    if chat_template and not named:
+        # transformers takes it for the source of a template.
+        return None
+    try:
+        return tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], chat_template=chat_template, tokenize=False, **how)
+    except ValueError:
+        return None
+
+
+def gguf_templates():
+    """What llama.cpp's converter writes."""
+    named = lambda *names: [{"name": name, "template": name} for name in names]
+    for templates in ["one", named("default"), named("default", "tool_use", "a-b.c"), named("rag", "tool_use")]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "model.gguf"
+            writer = gguf.GGUFWriter(path, "llama")
+            writer.add_chat_template(templates)
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.close()
+            fields = gguf.GGUFReader(path).fields
+            keys = {name: fields[name].contents() for name in fields if "chat_template" in name}
+        yield [templates, {key: sorted(value) if isinstance(value, list) else value for key, value in sorted(keys.items())}]
 
 
 def keys():
@@ -166,7 +204,7 @@ def load(files):
 
 
 def main(path):
-    for name, found in [("settings.json", [*rows(path), *slow()]), ("chat_templates.json", templates(path))]:
+    for name, found in [("settings.json", [*rows(path), *slow()]), ("chat_templates.json", templates(path)), ("gguf_templates.json", gguf_templates())]:
         lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in found)
         (path / name).write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     lines = ",\n".join(f"{json.dumps(file)}: {json.dumps(list)}" for file, list in keys().items())

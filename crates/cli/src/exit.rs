@@ -147,10 +147,14 @@ fn of_facade(error: &trine::Error) -> Diagnosis {
             Exit::Work,
             Some("raise the memory limit of the control group or container, or lower --context or --batch"),
         ),
+        Error::UnknownTemplate { .. } => (Exit::Usage, Some("--template FILE gives the model another one")),
         Error::UnknownPrompt { .. } => (Exit::Usage, Some("--no-prompt embeds the texts alone")),
-        Error::Text(_) => {
-            (Exit::Work, Some("--raw continues the prompt without the chat template, --template FILE uses another"))
-        }
+        Error::Text(_) => (
+            Exit::Work,
+            Some(
+                "--raw continues the prompt without the chat template, --template FILE and --template-name use another",
+            ),
+        ),
         Error::NoTemplate => {
             (Exit::Work, Some("--template FILE gives it one; otherwise omit --tools and --template-arg"))
         }

@@ -34,6 +34,9 @@ pub struct LoadArgs {
     /// Use this chat template (Jinja) instead of the model's
     #[arg(long, value_name = "FILE", hide_short_help = true, value_parser = template)]
     template: Option<String>,
+    /// Use the model's chat template of this name, such as rag [default: tool_use with --tools, if there is one, else default]
+    #[arg(long, value_name = "NAME", hide_short_help = true, conflicts_with = "template")]
+    template_name: Option<String>,
     /// Context length in tokens [default: the model's, at most 4096]
     ///
     /// The maximum length of a sequence, such as a prompt and its answer together.
@@ -323,6 +326,7 @@ impl LoadArgs {
         options.layouts = self.layouts.formats();
         options.tokenizer.clone_from(&self.tokenizer);
         options.template.clone_from(&self.template);
+        options.template_name.clone_from(&self.template_name);
         options.engine.context = self.context.map(|context| context as usize);
         if let Some(batch) = self.batch {
             options.engine.prefill_chunk = batch as usize;

@@ -361,6 +361,52 @@ fn a_template_that_does_not_compile_is_an_error_for_chats_only() {
 }
 
 #[test]
+fn tools_choose_the_template_that_is_for_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = |name: &str, templates: &[(&str, &str)]| {
+        changed(folder.path(), name, |metadata, _| {
+            for (key, source) in templates {
+                metadata.insert(format!("tokenizer.{key}"), *source);
+            }
+        })
+    };
+    let (default, tool_use, rag) =
+        (("chat_template", "d"), ("chat_template.tool_use", "t {{ tools | length }}"), ("chat_template.rag", "r"));
+    let tools = folder.path().join("tools.json");
+    std::fs::write(&tools, r#"[{"type": "function", "function": {"name": "now"}}]"#).unwrap();
+    let tools = tools.display().to_string();
+    let all = with("all.gguf", &[default, tool_use, rag]);
+    let only_rag = with("rag.gguf", &[rag]);
+    let tools = ["--tools", &tools];
+    let named = ["--template-name", "rag"];
+    let show = |model: &str, args: &[&str]| trine_with(&[&["run", model, "hi", "--show-prompt", "-q"], args].concat());
+    for (model, args, expected) in [
+        (&all, &[][..], "d"),
+        (&all, &tools, "t 1"),
+        (&all, &named, "r"),
+        (&all, &[tools, named].concat(), "r"),
+        (&only_rag, &named, "r"),
+        (&only_rag, &["--raw"], "hi"),
+    ] {
+        let ran = show(model, args);
+        assert_eq!((ran.code, ran.out.as_str()), (0, expected), "{args:?}: {}", ran.err);
+    }
+    for (model, args, parts) in [
+        (&only_rag, &[][..], &["expected one named `default`, found rag", "--template-name"][..]),
+        (&all, &["--template-name", "x"], &["\"x\"", "default", "rag", "tool_use"]),
+    ] {
+        for args in [&[args, &["--show-prompt"]].concat(), args] {
+            let ran = trine_with(&[&["run", model, "hi", "--max-tokens", "1"], args].concat());
+            assert!(ran.code != 0 && parts.iter().all(|part| ran.err.contains(part)), "{args:?}: {}", ran.err);
+        }
+    }
+    let info = |model: &str| trine_with(&["info", model, "--template"]);
+    let (all, only_rag) = (info(&all), info(&only_rag));
+    assert!(all.out.contains("default, rag, tool_use") && all.out.contains("rag:\nr\n"), "{}", all.out);
+    assert!((only_rag.out + &only_rag.err).contains("no chat template named `default`"));
+}
+
+#[test]
 fn show_prompt_prints_what_the_model_gets() {
     let folder = tempfile::tempdir().unwrap();
     let template = "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}\

@@ -246,6 +246,19 @@ fn what_is_broken_is_found_and_nothing_else() {
             &["template and tokenizer both add BOS"],
         ),
         (
+            "templates without a default",
+            Box::new(|p| p.set("tokenizer.chat_template.rag", "{{ documents[0] }}")),
+            &["no chat template is the default"],
+        ),
+        (
+            "a template for tools that does not compile",
+            Box::new(|p| {
+                p.set("tokenizer.chat_template", "{{ messages[0].content }}");
+                p.set("tokenizer.chat_template.tool_use", "{{");
+            }),
+            &["the chat template does not compile"],
+        ),
+        (
             "a chat without a template",
             Box::new(|p| {
                 p.keys.remove("tokenizer.chat_template");

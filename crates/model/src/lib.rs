@@ -57,6 +57,7 @@ mod sentence_transformers;
 mod sizes;
 mod slice;
 mod spec;
+mod templates;
 mod unpack;
 mod vocab;
 mod weights;

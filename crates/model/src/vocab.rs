@@ -1,7 +1,8 @@
-//! The tokenizer, chat template and generation settings that come with a model.
+//! The tokenizer, chat templates and generation settings that come with a model.
 
 use crate::keys::generation::SAMPLING;
 use crate::keys::tokenizer::check_tokenizer;
+use crate::templates::{self, FolderTemplates};
 use crate::{Error, FileKeys, GenerationConfig, Result, SPECIAL_TOKENS_MAP, Spec, TOKENIZER_CONFIG, open_file};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -11,11 +12,10 @@ use trine_text::{EncodeOptions, Normalization, OwnedVocab, Tokenizer, TokenizerJ
 /// Maximum size of a tokenizer.json in bytes.
 const MAX_TEXT: u64 = 256 << 20;
 
-/// The tokenizer and chat template of a model.
+/// The tokenizer of a model, and what comes with it.
 pub struct Language {
+    /// With the chat templates.
     pub tokenizer: Tokenizer,
-    /// Jinja source of the chat template.
-    pub template: Option<String>,
     /// What the folder says about sampling.
     pub generation: GenerationConfig,
     /// Assumptions that were made, with reasons.
@@ -60,16 +60,16 @@ impl Language {
         if !json && !model {
             return Language::of(&open(path)?);
         }
-        let Files { tokenizer, config, template, generation, mut warnings } = Files::read(path)?;
+        let Files { tokenizer, config, templates, generation, mut warnings } = Files::read(path)?;
         let read = if json { Tokenizer::from_json } else { Tokenizer::from_model };
         let mut tokenizer = read(&tokenizer, config.as_deref()).map_err(|error| located(error, path))?;
         tokenizer.end_at(generation.eos.iter().copied());
-        let template = template.or_else(|| tokenizer.chat_template().map(str::to_owned));
+        tokenizer.set_templates(templates.with(tokenizer.templates()));
         warnings.extend_from_slice(tokenizer.warnings());
-        Ok(Language { tokenizer, template, generation, warnings })
+        Ok(Language { tokenizer, generation, warnings })
     }
 
-    /// The tokenizer and template at `path`, as [`Language::open`] takes it, for the model of `file`, whose own settings for generation
+    /// The tokenizer and templates at `path`, as [`Language::open`] takes it, for the model of `file`, whose own settings for generation
     /// precede those beside the tokenizer.
     ///
     /// # Errors
@@ -86,7 +86,7 @@ impl Language {
         Ok(language)
     }
 
-    /// The keys `tokenizer.*` and `general.sampling.*` of a GGUF file with the tokenizer and template at `path`, as [`Language::open`] takes
+    /// The keys `tokenizer.*` and `general.sampling.*` of a GGUF file with the tokenizer and templates at `path`, as [`Language::open`] takes
     /// it. A `tokenizer.json` that is not plain byte-level BPE must have its `tokenizer.model` beside it, which is read instead.
     ///
     /// # Errors
@@ -99,7 +99,7 @@ impl Language {
         }
         let json = is_json(path);
         if json || has_name(path, MODEL) {
-            let Files { tokenizer, config, template, generation, .. } = Files::read(path)?;
+            let Files { tokenizer, config, templates, generation, .. } = Files::read(path)?;
             let read = if json { OwnedVocab::from_json } else { OwnedVocab::from_model };
             let vocab = read(&tokenizer, config.as_deref()).and_then(OwnedVocab::for_gguf);
             let model = path.with_file_name("tokenizer.model");
@@ -110,8 +110,7 @@ impl Language {
             let mut vocabulary = vocab.vocab();
             add_eos(&mut vocabulary, &generation.eos)?;
             let mut metadata = vocab_metadata(&vocabulary);
-            let template = template.or_else(|| vocab.chat_template().map(str::to_owned));
-            template.map(|template| metadata.insert("tokenizer.chat_template", template));
+            templates::insert(&mut metadata, &templates.with(vocab.templates()))?;
             generation.metadata().iter().for_each(|(key, value)| _ = metadata.insert(key, value.clone()));
             return Ok(metadata);
         }
@@ -169,11 +168,11 @@ impl Language {
                 ..if model == "t5" { normalization(metadata)? } else { Normalization::default() }
             },
         };
-        let tokenizer = Tokenizer::new(vocab)?;
-        let template = metadata.str("tokenizer.chat_template")?.map(str::to_owned);
+        let mut tokenizer = Tokenizer::new(vocab)?;
+        tokenizer.set_templates(templates::of_metadata(metadata)?);
         let generation = GenerationConfig::of_metadata(metadata)?;
         let warnings = [&check_tokenizer(metadata)[..], tokenizer.warnings(), &generation.warnings[..]].concat();
-        Ok(Language { tokenizer, template, generation, warnings })
+        Ok(Language { tokenizer, generation, warnings })
     }
 
     /// Checks that the model has an embedding for every token of a text. Control tokens may lack one, as a padding token that a
@@ -293,24 +292,11 @@ pub fn vocab_metadata(vocab: &Vocab) -> Metadata {
     metadata
 }
 
-/// Where transformers saves the chat template apart from `tokenizer_config.json`, in the order in which its `AutoTokenizer` prefers them.
-const TEMPLATES: [&str; 2] = ["additional_chat_templates/default.jinja", "chat_template.jinja"];
-
-/// Where models that also see or hear have it, in the order of `AutoProcessor`. They count where the tokenizer has none.
-const PROCESSOR_TEMPLATES: [&str; 2] = ["processor_config.json", "chat_template.json"];
-
-/// The value of `chat_template` in a JSON file.
-fn template_in(json: Option<&[u8]>) -> serde_json::Value {
-    let mut file = json.and_then(|json| serde_json::from_slice::<serde_json::Value>(json).ok()).unwrap_or_default();
-    file.get_mut("chat_template").map(serde_json::Value::take).unwrap_or_default()
-}
-
 /// A `tokenizer.json` or `tokenizer.model`, and the files beside it.
 struct Files {
     tokenizer: Vec<u8>,
     config: Option<Vec<u8>>,
-    /// The first of [`TEMPLATES`] and [`PROCESSOR_TEMPLATES`].
-    template: Option<String>,
+    templates: FolderTemplates,
     generation: GenerationConfig,
     /// Keys that are not known, or not applied.
     warnings: Vec<String>,
@@ -320,8 +306,6 @@ impl Files {
     fn read(path: &Path) -> Result<Files> {
         let mut tokenizer = trine_tensor::read_small(path, MAX_TEXT)?;
         let beside = |name: &str| read_beside(path, name);
-        let template = TEMPLATES.iter().find_map(|name| beside(name).transpose()).transpose()?;
-        let mut template = template.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let (own, map, added) =
             (beside(TOKENIZER_CONFIG.file)?, beside(SPECIAL_TOKENS_MAP.file)?, beside("added_tokens.json")?);
         let config = complete_config(own.as_deref(), map.as_deref(), added.as_deref());
@@ -335,11 +319,6 @@ impl Files {
             let made = made.map_err(|error| located(error, path))?;
             (tokenizer, config) = (made.tokenizer.into_bytes(), Some(made.config.into_bytes()));
         }
-        for name in PROCESSOR_TEMPLATES {
-            if template.is_none() && template_in(config.as_deref()).is_null() {
-                template = template_in(beside(name)?.as_deref()).as_str().map(str::to_owned);
-            }
-        }
         let generation = GenerationConfig::beside(path)?;
         let keys = |table: &FileKeys, file: &Option<Vec<u8>>| {
             let object = file.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok());
@@ -347,10 +326,11 @@ impl Files {
         };
         let mut warnings = [keys(&TOKENIZER_CONFIG, &own), keys(&SPECIAL_TOKENS_MAP, &map)].concat();
         warnings.extend_from_slice(&generation.warnings);
+        let templates = FolderTemplates::read(path, &mut warnings)?;
         if beside("adapter_config.json")?.is_some() {
             warnings.push("adapter_config.json: adapters are not applied; the model runs without it".to_owned());
         }
-        Ok(Files { tokenizer, config, template, generation, warnings })
+        Ok(Files { tokenizer, config, templates, generation, warnings })
     }
 }
 

@@ -6,7 +6,7 @@ use trine_model::{
     GENERATION_CONFIG, GGUF_SAMPLING, GGUF_TOKENIZER, GenerationConfig, Language, SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG,
 };
 use trine_tensor::Metadata;
-use trine_text::EncodeOptions;
+use trine_text::{EncodeOptions, Message, Template, Templates};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden").join(name)
@@ -66,8 +66,10 @@ fn every_folder_gives_the_tokens_of_transformers() {
 #[test]
 fn chat_templates_are_those_of_transformers_or_else_of_the_processor() {
     let file = std::fs::read(golden("tokenizers/chat_templates.json")).unwrap();
-    let mut rows: Vec<(serde_json::Map<String, Value>, Option<String>)> = serde_json::from_slice(&file).unwrap();
-    assert!(rows.len() >= 12);
+    type Prompt = Option<String>;
+    type Files = serde_json::Map<String, Value>;
+    let mut rows: Vec<(Files, Prompt, Prompt, Prompt, Prompt)> = serde_json::from_slice(&file).unwrap();
+    assert!(rows.len() >= 22);
     // `AutoProcessor` prefers the first of these, and `AutoTokenizer` reads neither.
     let (processor, older) = ("processor_config.json", "chat_template.json");
     let of = |name: &str, template: &str| (name.to_owned(), json!({ "chat_template": template }));
@@ -77,18 +79,101 @@ fn chat_templates_are_those_of_transformers_or_else_of_the_processor() {
         (vec![of(processor, "processor"), of(older, "older")], "processor"),
         (vec![of(processor, "processor"), of("tokenizer_config.json", "own")], "own"),
     ] {
-        rows.push((files.into_iter().collect(), Some(expected.to_owned())));
+        let expected = Some(expected.to_owned());
+        rows.push((files.into_iter().collect(), expected.clone(), expected.clone(), expected, None));
     }
-    for (files, expected) in rows {
+    let tools = json!([{"type": "function", "function": {"name": "now"}}]);
+    for (files, plain, none, one, named) in rows {
         let list: Vec<_> = files.iter().map(|(name, content)| (&**name, content.clone())).collect();
-        let language = Language::open(folder("byte-level.json", &list).path()).unwrap();
+        let folder = folder("spm-bpe.model", &list);
+        let language = Language::open(folder.path()).unwrap();
+        assert_eq!(language.warnings, [""; 0], "{files:?}");
         // transformers drops this one.
         let own = files.get("tokenizer_config.json").and_then(|config| config["chat_template"].as_str());
-        assert_eq!(language.template, expected.clone().or(own.map(str::to_owned)), "{files:?}");
-        let named = files.get("tokenizer_config.json").is_some_and(|config| config["chat_template"].is_array());
-        let warned = language.warnings.iter().any(|warning| warning.contains("expected a template named `default`"));
-        assert_eq!(warned, expected.is_none() && named, "{files:?}: {:?}", language.warnings);
+        let own = |expected: Prompt| expected.or(own.map(str::to_owned));
+        let templates = language.tokenizer.templates();
+        let render = |templates: &Templates, tools: Option<&Value>| {
+            let template = Template::of(templates, "", "")?;
+            template.render(&[Message::new("user", "Hi")], tools, true, &Default::default())
+        };
+        let check = |templates: &Templates| {
+            for (tools, expected) in
+                [(None, own(plain.clone())), (Some(&json!([])), own(none.clone())), (Some(&tools), own(one.clone()))]
+            {
+                let found = render(templates, tools);
+                let names: Vec<&str> = templates.names().collect();
+                if let Err(error) = &found {
+                    let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                    let expected = format!("chat template: expected one named `default`, found {names}");
+                    assert_eq!(error.to_string(), expected, "{files:?}");
+                }
+                assert_eq!(found.ok(), expected, "{files:?}: {tools:?}");
+            }
+            if let Some(expected) = &named {
+                assert_eq!(
+                    render(&templates.get("rag").unwrap().into(), Some(&tools)).unwrap(),
+                    *expected,
+                    "{files:?}"
+                );
+            }
+        };
+        check(templates);
+        // A GGUF file keeps them all; llama.cpp takes `tool_use` where there is no default.
+        let written = Language::metadata(folder.path()).unwrap();
+        let read = Language::of_metadata(&written).unwrap();
+        if templates.get("default").is_some() || templates.get("tool_use").is_none() {
+            assert_eq!(read.tokenizer.templates(), templates);
+        } else {
+            assert_eq!(read.tokenizer.templates().get("default"), templates.get("tool_use"));
+        }
+        assert_eq!(read.warnings.iter().filter(|warning| warning.contains("template")).count(), 0);
     }
+}
+
+#[test]
+fn chat_templates_of_gguf_have_the_keys_of_its_converter() {
+    let file = std::fs::read(golden("tokenizers/gguf_templates.json")).unwrap();
+    let rows: Vec<(Value, serde_json::Map<String, Value>)> = serde_json::from_slice(&file).unwrap();
+    for (templates, expected) in rows {
+        let folder = folder("spm-bpe.model", &[("tokenizer_config.json", json!({ "chat_template": templates }))]);
+        let metadata = Language::metadata(folder.path()).unwrap();
+        let keys = metadata.iter().filter(|(key, _)| key.contains("chat_template"));
+        let keys: serde_json::Map<String, Value> = keys
+            .map(|(key, _)| match metadata.strs(key) {
+                Ok(Some(list)) => (key.to_owned(), list.iter().collect()),
+                _ => (key.to_owned(), metadata.str(key).unwrap().into()),
+            })
+            .collect();
+        assert_eq!(keys, expected);
+    }
+}
+
+#[test]
+fn malformed_chat_templates_are_a_warning_that_names_the_file() {
+    for (file, content, expected) in [
+        ("tokenizer_config.json", json!({"chat_template": 5}), "chat_template: expected a template, or"),
+        (
+            "tokenizer_config.json",
+            json!({"chat_template": [{"name": "default"}]}),
+            "chat_template[0].template: expected",
+        ),
+        (
+            "tokenizer_config.json",
+            json!({"chat_template": {"rag": []}}),
+            "chat_template.rag: expected a template, found []",
+        ),
+        ("processor_config.json", json!("{"), "EOF while parsing"),
+        ("chat_template.json", json!({"chat_template": true}), "chat_template: expected a template, or"),
+    ] {
+        let language = Language::open(folder("byte-level.json", &[(file, content)]).path()).unwrap();
+        let [warning] = &language.warnings[..] else { panic!("{file}: {:?}", language.warnings) };
+        assert!(warning.starts_with(&format!("{file}: ")) && warning.contains(expected), "{warning}");
+        assert!(language.tokenizer.templates().is_empty());
+    }
+    let many: Vec<_> = (0..65).map(|i| (format!("additional_chat_templates/t{i}.jinja"), json!("t"))).collect();
+    let many: Vec<_> = many.iter().map(|(name, content)| (&**name, content.clone())).collect();
+    let error = Language::open(folder("byte-level.json", &many).path()).map(drop).unwrap_err().to_string();
+    assert!(error.contains("additional_chat_templates") && error.contains("at most 64"), "{error}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn check(path: &Path, folder: &Path) {
     gguf::write(&copy, &metadata, &[]).unwrap();
     assert_eq!(Language::metadata(&copy).unwrap(), metadata);
     let (old, new) = (Language::open(path).unwrap(), Language::open(&copy).unwrap());
-    assert_eq!(old.template, new.template);
+    assert_eq!(old.tokenizer.templates(), new.tokenizer.templates());
     let (old, new) = (old.tokenizer, new.tokenizer);
     assert_eq!(old.len(), new.len());
     // A `tokenizer.json` of BERT has tokens around a text and calls none of them BOS or EOS; GGUF does.
@@ -40,7 +40,8 @@ fn the_language_of_every_kind_of_file_can_be_copied() {
     check(&folder.path().join("tokenizer.json"), folder.path());
     write("tokenizer_config.json", &config);
     check(&folder.path().join("tokenizer.json"), folder.path());
-    assert_eq!(Language::open(folder.path()).unwrap().template.as_deref(), Some("{{ messages }}"));
+    let language = Language::open(folder.path()).unwrap();
+    assert_eq!(language.tokenizer.templates().get("default"), Some("{{ messages }}"));
     check(folder.path(), folder.path());
 
     write("tokenizer.json", &json.tokenizer.replace(r#""normalizer": null"#, r#""normalizer": {"type": "Lowercase"}"#));
@@ -64,7 +65,8 @@ fn sentencepiece_files_become_gguf_keys_where_gguf_has_them() {
     take("spm-bpe.model");
     check(folder.path(), folder.path());
     let language = Language::open(&model).unwrap();
-    assert_eq!((language.tokenizer.eos(), language.template.as_deref()), (Some(1000), Some("{{ messages }}")));
+    let template = language.tokenizer.templates().get("default");
+    assert_eq!((language.tokenizer.eos(), template), (Some(1000), Some("{{ messages }}")));
     let ids = language.tokenizer.encode("a<|endoftext|>", EncodeOptions { parse_special: true, add_special: true });
     assert_eq!(ids[ids.len() - 2..], [1000, 1000]);
 

@@ -43,17 +43,20 @@ pub(crate) fn find(folder: &Path) -> Result<PathBuf> {
     Err(Error::Folder { found })
 }
 
-/// The folder that `modules.json` names for the transformer. Whoever reads the other modules says what is wrong with the file.
+/// The folder that `modules.json` names for the transformer. Whoever reads the other modules says what is wrong with them.
 fn transformer(folder: &Path) -> Result<Option<PathBuf>> {
     let path = folder.join(MODULES);
     let Some(bytes) = read_optional(&path, MAX_MODULES)? else { return Ok(None) };
-    let modules: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let modules: serde_json::Value =
+        serde_json::from_slice(&bytes).map_err(|error| Error::malformed("the file", "JSON", error).at(&path))?;
+    let list = modules.as_array();
+    let list = list.ok_or_else(|| Error::malformed("the file", "a list of modules", &modules).at(&path))?;
     let text = |module: &serde_json::Value, key: &str| module.get(key)?.as_str().map(str::to_owned);
     let is_transformer = |module: &&serde_json::Value| {
         text(module, "type")
             .is_some_and(|kind| kind.starts_with("sentence_transformers.") && kind.ends_with(".Transformer"))
     };
-    let module = modules.as_array().into_iter().flatten().find(is_transformer);
+    let module = list.iter().find(is_transformer);
     module.and_then(|module| text(module, "path")).map(|name| module_folder(folder, &name)).transpose()
 }
 

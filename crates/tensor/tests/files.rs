@@ -104,6 +104,11 @@ fn a_folder_stands_for_the_model_in_it() {
     assert_eq!(names(folder.path()).unwrap(), ["m"]);
     fs::write(at("config.json"), "{").unwrap();
     refused("config.json");
+    for (modules, expected) in [("{", "expected JSON, found EOF"), ("{}", "expected a list of modules, found {}")] {
+        fs::write(at("modules.json"), modules).unwrap();
+        refused("modules.json");
+        refused(expected);
+    }
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub use error::{Error, Result};
 pub use files::hf::added::complete_config;
 pub use files::vocab::OwnedVocab;
 pub use stream::DecodeStream;
-pub use template::{Message, Template};
+pub use template::{Message, Template, Templates};
 pub use tokenizer::pre_tokenizer::PRE_TOKENIZERS;
 pub use tokenizer::vocab::{Normalization, TokenType, Vocab};
 pub use tokenizer::{EncodeOptions, Tokenizer};

@@ -39,6 +39,6 @@ fn a_tokenizer_json_gives_the_tokens_of_the_gguf_file() {
     }
     assert_eq!(hf.encode("a", EncodeOptions { parse_special: false, add_special: true }), [50_256, 64]);
     assert_eq!((hf.bos(), hf.eos(), hf.adds_bos()), (Some(50_256), Some(50_256), true));
-    assert_eq!(hf.chat_template(), Some("d"));
+    assert!(hf.templates().iter().eq([("default", "d"), ("tool_use", "t")]));
     assert!(hf.is_eog(50_256) && hf.is_control(50_256) && !hf.is_eog(0));
 }

@@ -34,11 +34,12 @@ impl ChatOptions {
         Ok(template.render(messages, self.tools.as_ref(), true, &self.variables)?)
     }
 
-    /// Those of the variables, and `tools`, that `template` does not mention.
+    /// Those of the variables, and `tools`, that `template` does not mention. With tools, it may be another than without ([`Template::of`]).
     pub fn unused<'a>(&'a self, template: &Template) -> Vec<&'a str> {
         let tools = self.tools.iter().map(|_| "tools");
         let names = tools.chain(self.variables.keys().map(String::as_str));
-        let words = template.source().split(|c: char| c != '_' && !c.is_alphanumeric());
+        let source = template.source(self.tools.is_some()).unwrap_or_default();
+        let words = source.split(|c: char| c != '_' && !c.is_alphanumeric());
         let words: HashSet<&str> = words.collect();
         names.filter(|name| !words.contains(name)).collect()
     }

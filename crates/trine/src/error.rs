@@ -33,8 +33,11 @@ pub enum Error {
     /// A chat with a model that does not say how chats are written.
     #[error("the model has no chat template")]
     NoTemplate,
+    /// A model has no chat template of this name.
+    #[error("chat template {found:?}: expected {}", named(known, "chat templates"))]
+    UnknownTemplate { found: String, known: Vec<String> },
     /// An embedding model has no prompt of this name.
-    #[error("prompt {found:?}: expected {}", prompts(known))]
+    #[error("prompt {found:?}: expected {}", named(known, "prompts"))]
     UnknownPrompt { found: String, known: Vec<String> },
     /// The rest of an answer whose error a [`Stream`](crate::Stream) has given already.
     #[error("the answer has failed already")]
@@ -47,10 +50,10 @@ fn size(bytes: u64) -> String {
     if bytes < MIB { format!("{bytes} bytes") } else { format!("{:.1} MiB", bytes as f64 / MIB as f64) }
 }
 
-/// The prompts that a model has.
-fn prompts(known: &[String]) -> String {
+/// What a model has of a kind, by name.
+fn named(known: &[String], kind: &str) -> String {
     match known {
-        [] => "none, as the model has no prompts".to_owned(),
+        [] => format!("none, as the model has no {kind}"),
         known => format!("one of the model's, {known:?}"),
     }
 }
@@ -94,7 +97,9 @@ impl Error {
             Error::Text(error) => of_text(error),
             Error::NoTemplate => ErrorKind::Template,
             Error::MemoryLimit { .. } | Error::ControlGroup { .. } => ErrorKind::Memory,
-            Error::AlreadyFailed | Error::Grammar(_) | Error::UnknownPrompt { .. } => ErrorKind::Invalid,
+            Error::AlreadyFailed | Error::Grammar(_) | Error::UnknownPrompt { .. } | Error::UnknownTemplate { .. } => {
+                ErrorKind::Invalid
+            }
         }
     }
 }

@@ -5,14 +5,14 @@ use std::sync::OnceLock;
 use trine_engine::{Answer, Choice, Engine, FinishReason, Request, Sampling, Timing, Update, Usage, prompt_tokens};
 use trine_grammar::{Constraint, Grammar, Vocabulary};
 use trine_model::{GenerationConfig, Spec};
-use trine_text::{Message, Template, Tokenizer};
+use trine_text::{Message, Template, Templates, Tokenizer};
 
 /// A model that answers, one request at a time. [`Options::spawn`] gives a handle for many requests at once.
 pub struct Llm {
     pub(crate) engine: Engine,
     /// Made for the first grammar.
     pub(crate) vocabulary: OnceLock<Vocabulary>,
-    /// The model's chat template, or why it does not compile.
+    /// The model's chat template, or why there is none that compiles.
     pub(crate) template: Option<Result<Template, String>>,
     pub(crate) generation: GenerationConfig,
     pub(crate) warnings: Vec<String>,
@@ -236,19 +236,19 @@ impl Llm {
     /// # Errors
     /// When it is no template.
     pub fn set_template(&mut self, source: &str) -> Result<(), Error> {
-        self.template = Some(Ok(compile(source, self.tokenizer())?));
+        self.template = Some(Ok(compile(&source.into(), self.tokenizer())?));
         Ok(())
     }
 
-    /// Whether the model has a chat template. It may be one that does not compile.
+    /// Whether the model has a chat template. It may be one that does not compile, or that must be chosen by its name.
     pub fn has_template(&self) -> bool {
         self.template.is_some()
     }
 
-    /// The chat template.
+    /// The chat template, for chats with and without tools.
     ///
     /// # Errors
-    /// [`Error::NoTemplate`], and when the template does not compile.
+    /// [`Error::NoTemplate`], and those of [`Template::of`].
     pub fn template(&self) -> Result<&Template, Error> {
         match self.template.as_ref().ok_or(Error::NoTemplate)? {
             Ok(template) => Ok(template),
@@ -323,8 +323,8 @@ impl Llm {
     }
 }
 
-/// Compiles a chat template for the special tokens of `tokenizer`.
-pub(crate) fn compile(source: &str, tokenizer: &Tokenizer) -> Result<Template, trine_text::Error> {
+/// Compiles chat templates for the special tokens of `tokenizer`.
+pub(crate) fn compile(templates: &Templates, tokenizer: &Tokenizer) -> Result<Template, trine_text::Error> {
     let spelled = |id: Option<u32>| id.and_then(|id| tokenizer.name(id)).unwrap_or_default();
-    Template::new(source, spelled(tokenizer.bos()), spelled(tokenizer.eos()))
+    Template::of(templates, spelled(tokenizer.bos()), spelled(tokenizer.eos()))
 }

@@ -12,7 +12,7 @@ use trine_engine::{Engine, EngineOptions, Handle, Sampling};
 use trine_model::runner::{Want, probe};
 use trine_model::{DeviceOptions, Language, ModelOptions, PoolingHead, Runner, Spec};
 use trine_tensor::{File, OpenOptions, memory};
-use trine_text::Template;
+use trine_text::{Template, Tokenizer};
 
 /// How far loading is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,9 +122,23 @@ impl Options {
     pub fn open_template(&self, path: impl AsRef<Path>) -> Result<Template, Error> {
         let open = OpenOptions { layouts: self.layouts.clone(), ..OpenOptions::default() };
         let file = open_file(path.as_ref(), &open).map_err(trine_model::Error::from)?;
-        let Language { tokenizer, template, .. } = self.language(&file)?;
-        let source = self.template.as_ref().or(template.as_ref()).ok_or(Error::NoTemplate)?;
-        Ok(compile(source, &tokenizer)?)
+        self.template_of(&self.language(&file)?.tokenizer)
+    }
+
+    /// The chat template of the options, or else the model's own.
+    fn template_of(&self, tokenizer: &Tokenizer) -> Result<Template, Error> {
+        let own = tokenizer.templates();
+        let unknown = |name: &String| {
+            let known = own.names().map(str::to_owned).collect();
+            Error::UnknownTemplate { found: name.clone(), known }
+        };
+        let chosen = match (&self.template, &self.template_name) {
+            (Some(source), _) => source.as_str().into(),
+            (None, Some(name)) => own.get(name).ok_or_else(|| unknown(name))?.into(),
+            (None, None) if own.is_empty() => return Err(Error::NoTemplate),
+            (None, None) => own.clone(),
+        };
+        Ok(compile(&chosen, tokenizer)?)
     }
 
     fn language(&self, file: &File) -> Result<Language, trine_model::Error> {
@@ -133,16 +147,12 @@ impl Options {
 
     fn llm(&self, loaded: Loaded) -> Result<Llm, Error> {
         let Loaded { runner, file, language, memory, placement } = loaded;
-        let Language { tokenizer, template, generation, warnings } = language;
-        // A model whose own template does not compile can still continue text.
-        let template = match &self.template {
-            Some(source) => Some(Ok(compile(source, &tokenizer)?)),
-            None => template.map(|source| {
-                compile(&source, &tokenizer).map_err(|error| match error {
-                    trine_text::Error::Template(problem) => problem,
-                    other => other.to_string(),
-                })
-            }),
+        let Language { tokenizer, generation, warnings } = language;
+        let template = match self.template_of(&tokenizer) {
+            Err(Error::NoTemplate) => None,
+            // A model whose own template does not compile can still continue text.
+            Err(Error::Text(trine_text::Error::Template(problem))) if self.template.is_none() => Some(Err(problem)),
+            template => Some(Ok(template?)),
         };
         if let Err(trine_engine::Error::Option { field, value, expected }) =
             Sampling::default().recommended(&generation).check()

@@ -38,6 +38,9 @@ pub struct Options {
     /// The source of another chat template (Jinja) than the model's own. One that does not compile is an error when the model is opened;
     /// the model's own, when a chat is rendered.
     pub template: Option<String>,
+    /// The name of that of the model's chat templates which all chats get, such as `rag`. By default, chats with tools get `tool_use`, if there
+    /// is one, and others `default`.
+    pub template_name: Option<String>,
     /// What type numbers of GGUF mean that programs have given to several formats, such as I2_S of an ARM build, where the file does not
     /// tell.
     pub layouts: Vec<&'static Format>,
@@ -63,6 +66,7 @@ impl Default for Options {
             engine: EngineOptions { max_sequences: 1, ..EngineOptions::default() },
             tokenizer: None,
             template: None,
+            template_name: None,
             layouts: Vec::new(),
             mmap: true,
             stop: None,

@@ -62,6 +62,7 @@ fn errors_of_this_crate() {
             (Memory, Error::ControlGroup { limit: 1, needed }),
             (Template, Error::NoTemplate),
             (Invalid, Error::UnknownPrompt { found: s(), known: vec![] }),
+            (Invalid, Error::UnknownTemplate { found: s(), known: vec![] }),
             (Invalid, Error::AlreadyFailed),
         ],
     );

@@ -72,6 +72,8 @@ struct InfoReport {
     shape: Option<ShapeReport>,
     tokenizer: Option<TokenizerReport>,
     chat_template: bool,
+    /// Their names.
+    chat_templates: Vec<String>,
     memory: Option<MemoryReport>,
     warnings: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,6 +82,9 @@ struct InfoReport {
     metadata: Option<serde_json::Map<String, Json>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     template: Option<String>,
+    /// All of several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    templates: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Serialize)]
@@ -168,13 +173,19 @@ impl Info {
         warnings.extend(spec.iter().flat_map(|spec| &spec.warnings).cloned());
         if let Some(language) = &language {
             warnings.extend(language.warnings.iter().cloned());
-            if language.template.is_none() {
+            let templates = language.tokenizer.templates();
+            if templates.is_empty() {
                 warnings.push("the model has no chat template: chats continue plain text".to_owned());
+            } else if templates.get("default").is_none() {
+                let names = templates.names().collect::<Vec<_>>().join(", ");
+                warnings
+                    .push(format!("the model has no chat template named `default`: chats must choose one of {names}"));
             }
             if let Some(Err(error)) = spec.as_ref().map(|spec| language.check(spec)) {
                 warnings.push(error.to_string());
             }
         }
+        let templates = language.as_ref().map(|language| language.tokenizer.templates().clone()).unwrap_or_default();
         let parameters = trine::parameters(file);
         let memory = spec.as_ref().and_then(|spec| {
             let context = self.context.map_or(spec.context_length.min(4096), |context| context as usize);
@@ -229,11 +240,14 @@ impl Info {
                 bit_linear: spec.bit_linear,
             }),
             tokenizer: language.as_ref().map(|language| tokenizer(file, language)),
-            chat_template: language.as_ref().is_some_and(|language| language.template.is_some()),
+            chat_template: !templates.is_empty(),
+            chat_templates: templates.names().map(str::to_owned).collect(),
             warnings,
             tensors: self.tensors.then(|| file.tensors().map(tensor).collect()),
             metadata: self.metadata.then(|| metadata(file)),
-            template: language.and_then(|language| language.template).filter(|_| self.template),
+            template: templates.get("default").filter(|_| self.template).map(str::to_owned),
+            templates: (self.template && templates.names().any(|name| name != "default"))
+                .then(|| templates.iter().map(|(name, source)| (name.to_owned(), source.to_owned())).collect()),
         }
     }
 }
@@ -369,7 +383,15 @@ fn print(report: &InfoReport, out: &mut impl Write) -> std::io::Result<()> {
         }
         None => facts.push("tokenizer", "none"),
     }
-    facts.push("chat template", if report.chat_template { "yes" } else { "no" });
+    let names = report.chat_templates.join(", ");
+    facts.push(
+        "chat template",
+        match &*names {
+            "" => "no",
+            "default" => "yes",
+            names => names,
+        },
+    );
     if let Some(memory) = &report.memory {
         let plan = format!(
             "{}: weights {}, KV cache {}, activations {}, program {}",
@@ -404,9 +426,16 @@ fn print(report: &InfoReport, out: &mut impl Write) -> std::io::Result<()> {
         };
         Facts::from_iter(metadata.iter().map(|(key, value)| (key.clone(), show(value)))).print(out)?;
     }
-    if let Some(template) = &report.template {
+    let mut print = |template: &str| {
         writeln!(out)?;
-        template.lines().try_for_each(|line| writeln!(out, "{}", table::visible(line)))?;
+        template.lines().try_for_each(|line| writeln!(out, "{}", table::visible(line)))
+    };
+    match (&report.templates, &report.template) {
+        (Some(templates), _) => {
+            templates.iter().try_for_each(|(name, template)| print(&format!("{name}:\n{template}")))?
+        }
+        (None, Some(template)) => print(template)?,
+        (None, None) => {}
     }
     Ok(())
 }

@@ -225,6 +225,7 @@ impl Run {
         let options = self.template.options();
         if !raw {
             let template = llm.template()?;
+            template.source(options.tools.is_some())?;
             if !self.quiet {
                 template::note_unused(&options, template);
             }

@@ -17,10 +17,10 @@ const TAGS: [(&str, &str); 6] = [
 /// Tokens by which the budget is exceeded at most, so that no character is broken.
 const CHARACTER: usize = 3;
 
-/// The tags of a model: those that its chat template writes or looks for, or else those that are tokens.
+/// The tags of a model: those that a chat template of it writes or looks for, or else those that are tokens.
 pub(super) fn tags(tokenizer: &Tokenizer) -> Option<(&'static str, &'static str)> {
-    let template = tokenizer.chat_template().unwrap_or_default();
-    let written = TAGS.iter().find(|(_, close)| template.contains(close));
+    let templates = tokenizer.templates();
+    let written = TAGS.iter().find(|(_, close)| templates.iter().any(|(_, source)| source.contains(close)));
     let token = |tag: &str| tokenizer.id(tag).is_some();
     written.or_else(|| TAGS.iter().find(|(open, close)| token(open) && token(close))).copied()
 }

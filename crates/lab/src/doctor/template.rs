@@ -1,4 +1,4 @@
-//! The chat template: whether it compiles, and writes what the vocabulary knows.
+//! The chat templates: whether they compile, and write what the vocabulary knows.
 
 use super::{Check, Context, Finding, Severity};
 use trine_text::{Message, Template, Tokenizer};
@@ -14,7 +14,34 @@ const GREETING: &str = "Hello!";
 fn run(context: &mut Context) -> Vec<Finding> {
     let Ok(language) = &context.language else { return Vec::new() };
     let tokenizer = &language.tokenizer;
-    let Some(source) = &language.template else { return missing(tokenizer).into_iter().collect() };
+    let templates = tokenizer.templates();
+    if templates.is_empty() {
+        return missing(tokenizer).into_iter().collect();
+    }
+    let mut findings = Vec::new();
+    if templates.get("default").is_none() {
+        let names = templates.names().collect::<Vec<_>>().join(", ");
+        findings.push(Finding::new(
+            Severity::Warning,
+            "no chat template is the default",
+            format!("the model has chat templates named {names}, none of which is named default"),
+            "choose one with --template-name NAME, or give another with --template FILE",
+        ));
+    }
+    for (name, source) in templates.iter() {
+        let named = |mut finding: Finding| {
+            if name != "default" {
+                finding.evidence = format!("template {name}: {}", finding.evidence);
+            }
+            finding
+        };
+        findings.extend(check(tokenizer, name, source).into_iter().map(named));
+    }
+    findings
+}
+
+/// What is wrong with one template.
+fn check(tokenizer: &Tokenizer, name: &str, source: &str) -> Vec<Finding> {
     let spelled = |id: Option<u32>| id.and_then(|id| tokenizer.name(id)).unwrap_or_default();
     let bos = spelled(tokenizer.bos());
     let template = match Template::new(source, bos, spelled(tokenizer.eos())) {
@@ -29,7 +56,13 @@ fn run(context: &mut Context) -> Vec<Finding> {
             )];
         }
     };
-    let prompt = match template.render(&[Message::new("user", GREETING)], None, true, &Default::default()) {
+    let tools = match name {
+        "default" => None,
+        "tool_use" => Some(tools()),
+        // Others expect what only their callers know.
+        _ => return Vec::new(),
+    };
+    let prompt = match template.render(&[Message::new("user", GREETING)], tools.as_ref(), true, &Default::default()) {
         Ok(prompt) => prompt,
         Err(error) => {
             let remedy = "if chats fail, give another template with --template FILE, or --raw to go without";
@@ -74,6 +107,13 @@ fn run(context: &mut Context) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// A function that a model may call.
+fn tools() -> serde_json::Value {
+    serde_json::json!([{"type": "function", "function": {
+        "name": "now", "description": "Tells the time.", "parameters": {"type": "object", "properties": {}},
+    }}])
 }
 
 fn missing(tokenizer: &Tokenizer) -> Option<Finding> {

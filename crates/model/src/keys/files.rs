@@ -15,7 +15,7 @@ pub type NeutralKey = (&'static str, fn(&Value) -> bool);
 pub struct FileKeys {
     /// The name of the file.
     pub file: &'static str,
-    /// `*_token` is every name that ends like this.
+    /// `*_token` is every name that ends like this, `name.*` one that begins so.
     pub read: &'static [&'static str],
     pub ignored: &'static [IgnoredKeys],
     /// Keys that would change what is computed; missing ones and null do not.

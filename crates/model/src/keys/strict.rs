@@ -33,8 +33,8 @@ impl FileKeys {
 
     /// Keys that nothing follows, with whether they are known.
     fn not_applied<'a>(&self, keys: &'a Map<String, Value>) -> impl Iterator<Item = (&'a str, &'a Value, bool)> {
-        let is_read = |name: &&str, key: &str| match name.strip_prefix('*') {
-            Some(end) => key.ends_with(end),
+        let is_read = |name: &&str, key: &str| match name.split_once('*') {
+            Some((begin, end)) => key.starts_with(begin) && key.ends_with(end),
             None => *name == key,
         };
         let read = move |key: &str| self.read.iter().any(|name| is_read(name, key));

@@ -8,10 +8,8 @@ use trine_tensor::{Metadata, Value as Metadatum};
 
 /// Warnings about keys `tokenizer.*` of a GGUF file.
 pub(crate) fn check_tokenizer(metadata: &Metadata) -> Vec<String> {
-    // A GGUF file may have chat templates of other names.
-    let known = |key: &str| !key.starts_with("tokenizer.") || key.starts_with("tokenizer.chat_template.");
     let full = |value: &Metadatum| !matches!(value, Metadatum::Array(list) if list.is_empty());
-    let values = metadata.iter().filter(|(key, _)| !known(key));
+    let values = metadata.iter().filter(|(key, _)| key.starts_with("tokenizer."));
     GGUF_TOKENIZER.check(&values.map(|(key, value)| (key.to_owned(), full(value).into())).collect())
 }
 
@@ -144,6 +142,7 @@ pub static GGUF_TOKENIZER: FileKeys = FileKeys {
     file: "GGUF",
     read: &[
         "tokenizer.chat_template",
+        "tokenizer.chat_template.*",
         "tokenizer.ggml.model",
         "tokenizer.ggml.pre",
         "tokenizer.ggml.tokens",
@@ -176,7 +175,7 @@ pub static GGUF_TOKENIZER: FileKeys = FileKeys {
     ignored: &[
         IgnoredKeys {
             keys: &["tokenizer.chat_templates"],
-            reason: "the names of further templates: llama.cpp uses the default one, too",
+            reason: "the names of further templates, which the keys `tokenizer.chat_template.*` have, too",
         },
         IgnoredKeys {
             keys: &["tokenizer.ggml.add_sep_token"],

@@ -33,9 +33,14 @@ const BY_DTYPE: IgnoredKeys = IgnoredKeys {
     reason: "the tensors of a layer are packed or not, which tells",
 };
 
+/// Kernels by name; of AWQ, `llm-awq` means another layout.
+const BACKEND: IgnoredKeys = IgnoredKeys {
+    keys: &["backend"],
+    reason: "transformers and GPTQModel choose a kernel by it, for the same tensors",
+};
+
 const LOADING: IgnoredKeys = IgnoredKeys {
     keys: &[
-        "backend",
         "use_exllama",
         "disable_exllama",
         "exllama_config",
@@ -112,11 +117,19 @@ pub(crate) static METHODS: &[(&str, FileKeys)] = &[
                 "q_group_size",
                 "checkpoint_format",
                 "format",
-                "version",
                 "is_marlin_format",
                 "dynamic",
             ],
-            ignored: &[QUANTIZER, LOADING, BY_DTYPE],
+            ignored: &[
+                QUANTIZER,
+                LOADING,
+                BACKEND,
+                BY_DTYPE,
+                IgnoredKeys {
+                    keys: &["version"],
+                    reason: "transformers' `GPTQConfig` has the layout in `format` or `checkpoint_format`",
+                },
+            ],
             neutral: &[("pack_dtype", |value| value == "int32"), ("adapter", is_empty), ("rotation", |_| false)],
         },
     ),
@@ -135,7 +148,11 @@ pub(crate) static METHODS: &[(&str, FileKeys)] = &[
                 "version",
             ],
             ignored: &[QUANTIZER, LOADING, BY_DTYPE],
-            neutral: &[("pack_dtype", |value| value == "int32"), ("dynamic", is_empty)],
+            neutral: &[
+                ("pack_dtype", |value| value == "int32"),
+                ("dynamic", is_empty),
+                ("backend", |value| value.is_string() && value != "llm-awq"),
+            ],
         },
     ),
     (
@@ -207,7 +224,8 @@ static WEIGHTS: FileKeys = FileKeys {
     neutral: &[
         ("symmetric", |value| value == true),
         ("dynamic", |value| value == false),
-        ("group_size", |_| false),
+        // -1 is a group of all inputs.
+        ("group_size", |value| value == -1),
         ("actorder", |_| false),
     ],
 };
@@ -221,17 +239,18 @@ mod tests {
         check(method, json!({ key: value }).as_object().unwrap())
     }
 
-    /// The keys that transformers' classes take (golden/quant_keys.py).
+    /// The keys that the classes of transformers and compressed-tensors take (golden/quant_keys.py).
     #[test]
     fn every_key_of_transformers_is_in_a_table() {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/quant_keys.json");
         let golden: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-        for (method, _) in METHODS {
-            let keys = golden[method].as_array().unwrap();
+        let methods = METHODS.iter().map(|(method, table)| (*method, table));
+        for (class, table) in methods.chain([("QuantizationScheme", &GROUP), ("QuantizationArgs", &WEIGHTS)]) {
+            let keys = golden[class].as_array().unwrap();
             assert!(!keys.is_empty());
             for key in keys.iter().map(|key| key.as_str().unwrap()) {
-                let found = of(method, key, json!("an unusual value"));
-                assert!(found.is_err() || found.is_ok_and(|warnings| warnings.is_empty()), "{method}: {key}");
+                let found = table.strict(json!({ key: "an unusual value" }).as_object().unwrap());
+                assert!(found.is_err() || found.is_ok_and(|warnings| warnings.is_empty()), "{class}: {key}");
             }
         }
     }

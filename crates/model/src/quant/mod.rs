@@ -89,7 +89,11 @@ impl BitNet {
     }
 
     fn of(config: &Value) -> Result<BitNet> {
-        let text = |key: &str, default: &'static str| config.get(key).and_then(Value::as_str).unwrap_or(default);
+        // What is no string is an unknown name.
+        let text = |key: &str, default: &'static str| match config.get(key) {
+            None | Some(Value::Null) => default,
+            Some(value) => value.as_str().unwrap_or("another"),
+        };
         let weights = match (text("linear_class", "bitlinear"), text("quantization_mode", "offline")) {
             ("autobitlinear", "online") => BitNetWeights::Rounded,
             ("autobitlinear", "offline") => BitNetWeights::Scaled,
@@ -100,7 +104,7 @@ impl BitNet {
             }
         };
         let kept = KeptLayers::of("quantization_config.modules_to_not_convert", config.get("modules_to_not_convert"))?;
-        let normed = config.get("use_rms_norm").is_some_and(|value| value == true);
+        let normed = flag(config, "use_rms_norm")?;
         let eps = config.get("rms_norm_eps").filter(|eps| !eps.is_null());
         let bad = |eps: &Value| Error::bad("quantization_config.rms_norm_eps", "a number of at least 0", eps);
         let eps = eps.map_or(Ok(1e-6), |eps| eps.as_f64().filter(|eps| *eps >= 0.0).ok_or_else(|| bad(eps)))?;
@@ -222,22 +226,27 @@ fn group_or_block(config: &Value) -> Result<Option<QuantMethod>> {
     let number = |keys: &[&str]| found(keys).unwrap_or(Value::Null);
     let group = || group_size(&number(&["group_size", "q_group_size"]));
     let bits = number(&["bits", "w_bit"]);
-    let format = text(&["checkpoint_format", "format", "version"], "");
-    match (&*text(&["quant_method"], ""), &*format) {
-        ("gptq", "" | "gptq" | "gptq_v2") if number(&["is_marlin_format"]).as_bool() != Some(true) => {
-            Ok(Some(QuantMethod::Gptq {
-                bits: gptq_bits(&bits)?,
-                group_size: group()?,
-                minus_one: format != "gptq_v2",
-                dynamic: DynamicLayers::of("quantization_config.dynamic", config.get("dynamic"), own_settings)?,
-            }))
-        }
+    let method = text(&["quant_method"], "");
+    // Of several names of the layout, the first in the order of transformers' classes; `version` of GPTQ is none.
+    let format = match &*method {
+        "awq" => text(&["checkpoint_format", "version", "format"], ""),
+        _ => text(&["checkpoint_format", "format"], ""),
+    };
+    match (&*method, &*format) {
+        ("gptq", "" | "gptq" | "gptq_v2") if !flag(config, "is_marlin_format")? => Ok(Some(QuantMethod::Gptq {
+            bits: gptq_bits(&bits)?,
+            group_size: group()?,
+            minus_one: format != "gptq_v2",
+            dynamic: DynamicLayers::of("quantization_config.dynamic", config.get("dynamic"), own_settings)?,
+        })),
         ("awq", "" | "gemm") if bits.as_u64() == Some(4) => Ok(Some(QuantMethod::Awq { group_size: group()? })),
         ("awq", "" | "gemm") => Err(bad("bits", "4", bits)),
         ("fp8", _) => Ok(Some(QuantMethod::Fp8 { block_size: block(&number(&["weight_block_size"]))? })),
         ("compressed-tensors", "float-quantized") => {
-            let groups = config.get("config_groups").and_then(Value::as_object).into_iter().flatten();
-            let mut blocks = groups.map(|(_, group)| {
+            let groups = number(&["config_groups"]);
+            let groups = groups.as_object().filter(|groups| !groups.is_empty());
+            let groups = groups.ok_or_else(|| bad("config_groups", "groups of layers", number(&["config_groups"])))?;
+            let mut blocks = groups.iter().map(|(_, group)| {
                 let weights = &group["weights"];
                 match (weights["type"].as_str(), weights["num_bits"].as_u64()) {
                     (Some("float"), Some(8)) => block(&weights["block_structure"]),
@@ -257,6 +266,15 @@ fn group_or_block(config: &Value) -> Result<Option<QuantMethod>> {
             Err(bad("format", expected, format.into()))
         }
         _ => Ok(None),
+    }
+}
+
+/// A flag that need not be there.
+fn flag(config: &Value, key: &str) -> Result<bool> {
+    match config.get(key) {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(value)) => Ok(*value),
+        Some(other) => Err(Error::bad(format!("quantization_config.{key}"), "true or false", other)),
     }
 }
 

@@ -24,7 +24,7 @@ impl OwnedVocab {
     }
 
     /// Reads a `tokenizer.model`, which is by its content a file of SentencePiece or of tiktoken, and from its
-    /// `tokenizer_config.json` added tokens, BOS, EOS, whether they are added, and the chat template.
+    /// `tokenizer_config.json` added tokens, BOS, EOS, whether they are added, and the chat templates.
     ///
     /// # Errors
     /// As [`OwnedVocab::from_sentencepiece`] and [`OwnedVocab::from_tiktoken`], and when an added token has options that GGUF lacks.
@@ -64,7 +64,7 @@ impl Tokenizer {
         let vocab = OwnedVocab::from_model(tokenizer_model, tokenizer_config)?;
         let mut tokenizer = Tokenizer::new(vocab.vocab())?;
         tokenizer.warnings.splice(0..0, vocab.warnings);
-        Ok(Tokenizer { chat_template: vocab.chat_template, ..tokenizer })
+        Ok(Tokenizer { templates: vocab.templates, ..tokenizer })
     }
 
     /// Reads a file of tiktoken's ranks.

@@ -2,7 +2,7 @@
 
 use crate::files::vocab::OwnedVocab;
 use crate::tokenizer::vocab::byte;
-use crate::{Error, Normalization, Result, TokenType, Vocab};
+use crate::{Error, Normalization, Result, Templates, TokenType, Vocab};
 use prost::Message;
 
 #[derive(Message)]
@@ -130,5 +130,5 @@ pub(crate) fn read(bytes: &[u8]) -> Result<OwnedVocab> {
         },
         ..Vocab::default()
     };
-    Ok(OwnedVocab { rest, tokens, merges: Vec::new(), chat_template: None, warnings: Vec::new() })
+    Ok(OwnedVocab { rest, tokens, merges: Vec::new(), templates: Templates::default(), warnings: Vec::new() })
 }

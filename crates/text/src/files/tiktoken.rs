@@ -2,7 +2,7 @@
 
 use crate::files::vocab::OwnedVocab;
 use crate::tokenizer::byte_alphabet::ALPHABET;
-use crate::{Error, Result, TokenType, Vocab};
+use crate::{Error, Result, Templates, TokenType, Vocab};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hashbrown::HashMap;
@@ -82,5 +82,5 @@ pub(crate) fn read(ranks: &[u8]) -> Result<OwnedVocab> {
         ..Vocab::default()
     };
     let tokens = tokens.iter().map(|token| spelled(token)).chain(control).collect();
-    Ok(OwnedVocab { rest, tokens, merges, chat_template: None, warnings: Vec::new() })
+    Ok(OwnedVocab { rest, tokens, merges, templates: Templates::default(), warnings: Vec::new() })
 }

@@ -1,7 +1,7 @@
 //! A vocabulary that was read from a file.
 
 use crate::tokenizer::normalizer::SPACE;
-use crate::{Error, Result, TokenType, Vocab};
+use crate::{Error, Result, Templates, TokenType, Vocab};
 
 /// A vocabulary of a file that is not GGUF, in the terms of GGUF.
 #[derive(Debug, Clone)]
@@ -10,7 +10,7 @@ pub struct OwnedVocab {
     pub(crate) rest: Vocab<'static>,
     pub(crate) tokens: Vec<String>,
     pub(crate) merges: Vec<String>,
-    pub(crate) chat_template: Option<String>,
+    pub(crate) templates: Templates,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -45,8 +45,8 @@ impl OwnedVocab {
         }
     }
 
-    /// The chat template of `tokenizer_config.json`.
-    pub fn chat_template(&self) -> Option<&str> {
-        self.chat_template.as_deref()
+    /// The chat templates of `tokenizer_config.json`.
+    pub fn templates(&self) -> &Templates {
+        &self.templates
     }
 }

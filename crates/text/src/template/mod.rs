@@ -12,6 +12,7 @@ mod json;
 mod lexer;
 mod macros;
 mod methods;
+mod named;
 mod numbers;
 mod operators;
 mod parser;
@@ -29,6 +30,8 @@ use chrono::NaiveDateTime;
 use minijinja::machinery::{self, CodeGenerator, Instructions};
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Value};
+pub use named::Templates;
+use named::{DEFAULT, TOOL_USE};
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 use std::collections::BTreeMap;
@@ -85,11 +88,46 @@ impl Message {
 #[derive(Debug)]
 pub struct Template {
     environment: Environment<'static>,
-    source: String,
-    /// The source as Jinja reads it.
-    normalized: String,
+    /// For chats without tools, or why there is none.
+    default: Checked,
+    /// For chats with tools, if they have another, or why it does not compile.
+    tool_use: Option<Checked>,
     bos: String,
     eos: String,
+}
+
+/// A template, or why it does not compile.
+type Checked = std::result::Result<Source, String>;
+
+/// A template that compiles.
+#[derive(Debug)]
+struct Source {
+    text: String,
+    /// The text as Jinja reads it.
+    normalized: String,
+}
+
+impl Source {
+    fn new(text: &str) -> Checked {
+        if text.len() > SOURCE {
+            return Err(format!("expected at most {SOURCE} bytes, found {}", text.len()));
+        }
+        let source = Source { text: text.to_owned(), normalized: lexer::normalized(text) };
+        let compiled = on_own_stack(|| source.compile().map(drop));
+        compiled.map_err(|error| match error {
+            Error::Template(problem) => problem,
+            other => other.to_string(),
+        })?;
+        Ok(source)
+    }
+
+    /// Compiles the template to instructions of the engine, with Python's operators.
+    fn compile(&self) -> Result<(Instructions<'_>, BTreeMap<&str, Instructions<'_>>)> {
+        let tree = parser::parse(&self.normalized)?;
+        let mut generator = CodeGenerator::new(NAME, &self.normalized);
+        generator.compile_stmt(&tree);
+        Ok(generator.finish())
+    }
 }
 
 impl Template {
@@ -98,6 +136,15 @@ impl Template {
     /// # Errors
     /// When the template has a syntax error, or is too large.
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<Template> {
+        Template::of(&Templates::from(source), bos, eos)
+    }
+
+    /// Compiles a model's templates. Chats with tools get the one named `tool_use`, if there is one, and all others `default`, as in
+    /// `apply_chat_template` of transformers.
+    ///
+    /// # Errors
+    /// When there is neither, or neither compiles. If one does, rendering tells what is wrong with the other.
+    pub fn of(templates: &Templates, bos: &str, eos: &str) -> Result<Template> {
         let mut environment = Environment::empty();
         // In debug mode, errors name undefined variables.
         environment.set_debug(true);
@@ -106,15 +153,16 @@ impl Template {
         operators::install(&mut environment);
         functions::install(&mut environment);
         macros::install(&mut environment);
-        let normalized = lexer::normalized(source);
-        let mut template =
-            Template { environment, source: source.to_owned(), normalized, bos: bos.into(), eos: eos.into() };
-        template.set_clock(|| chrono::Local::now().naive_local());
-        if source.len() > SOURCE {
-            let problem = format!("expected at most {SOURCE} bytes, found {}", source.len());
-            return Err(Error::Template(problem));
+        let default = match templates.get(DEFAULT) {
+            Some(source) => Source::new(source),
+            None => Err(format!("expected one named `{DEFAULT}`, found {}", listed(templates))),
+        };
+        let tool_use = templates.get(TOOL_USE).map(Source::new);
+        if let (Err(problem), None | Some(Err(_))) = (&default, &tool_use) {
+            return Err(Error::Template(problem.clone()));
         }
-        on_own_stack(|| template.compile().map(drop))?;
+        let mut template = Template { environment, default, tool_use, bos: bos.into(), eos: eos.into() };
+        template.set_clock(|| chrono::Local::now().naive_local());
         Ok(template)
     }
 
@@ -129,11 +177,11 @@ impl Template {
     }
 
     /// Renders a prompt from `messages`, a slice of [`Message`] or any type that serializes to a list of messages. `tools` are
-    /// function definitions as in OpenAI's API. With `add_generation_prompt`, the prompt ends with the start of an assistant
+    /// function definitions as in OpenAI's API, for which some models have another template ([`Template::of`]). With `add_generation_prompt`, the prompt ends with the start of an assistant
     /// message. `extra` has further variables, such as `enable_thinking`, which override the others.
     ///
     /// # Errors
-    /// When the template fails, which it may do deliberately by `raise_exception`, or exceeds a limit.
+    /// As [`Template::source`], and when the template fails, which it may do deliberately by `raise_exception`, or exceeds a limit.
     pub fn render<M: Serialize + ?Sized>(
         &self,
         messages: &M,
@@ -151,19 +199,12 @@ impl Template {
         ];
         let extra = extra.iter().map(|(key, value)| (key.as_str(), Value::from(Serde(value))));
         let context: BTreeMap<&str, Value> = standard.into_iter().chain(extra).collect();
-        on_own_stack(|| self.render_here(Value::from(context)))
+        let source = self.chosen(tools.is_some())?;
+        on_own_stack(|| self.render_here(source, Value::from(context)))
     }
 
-    /// Compiles the template to instructions of the engine, with Python's operators.
-    fn compile(&self) -> Result<(Instructions<'_>, BTreeMap<&str, Instructions<'_>>)> {
-        let tree = parser::parse(&self.normalized)?;
-        let mut generator = CodeGenerator::new(NAME, &self.normalized);
-        generator.compile_stmt(&tree);
-        Ok(generator.finish())
-    }
-
-    fn render_here(&self, context: Value) -> Result<String> {
-        let (instructions, blocks) = self.compile()?;
+    fn render_here(&self, source: &Source, context: Value) -> Result<String> {
+        let (instructions, blocks) = source.compile()?;
         let mut text = String::new();
         let mut output = machinery::make_string_output(&mut text);
         machinery::eval(&self.environment, &instructions, context, &blocks, &mut output, AutoEscape::None)
@@ -171,10 +212,23 @@ impl Template {
         Ok(text)
     }
 
-    /// The source of the template.
-    pub fn source(&self) -> &str {
-        &self.source
+    fn chosen(&self, tools: bool) -> Result<&Source> {
+        let special = self.tool_use.as_ref().filter(|_| tools);
+        special.unwrap_or(&self.default).as_ref().map_err(|problem| Error::Template(problem.clone()))
     }
+
+    /// The source of the template for chats with or without tools.
+    ///
+    /// # Errors
+    /// When there is none, or it does not compile.
+    pub fn source(&self, tools: bool) -> Result<&str> {
+        Ok(&self.chosen(tools)?.text)
+    }
+}
+
+fn listed(templates: &Templates) -> String {
+    let names: Vec<&str> = templates.names().collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 /// Runs the engine in a thread with a large stack, since it recurses for nested templates, and converts a panic to an error.

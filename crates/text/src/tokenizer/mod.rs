@@ -17,7 +17,7 @@ pub(crate) mod vocab;
 mod word_cache;
 pub(crate) mod wordpiece;
 
-use crate::{Error, Result};
+use crate::{Error, Result, Templates};
 use bpe::Bpe;
 use encoder::Encoder;
 use eog::eog_tokens;
@@ -50,7 +50,7 @@ pub struct Tokenizer {
     pub(crate) prefix: Vec<u32>,
     /// What `EncodeOptions::add_special` adds after a text.
     pub(crate) suffix: Vec<u32>,
-    pub(crate) chat_template: Option<String>,
+    pub(crate) templates: Templates,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -92,7 +92,7 @@ impl Tokenizer {
             bos: vocab.bos,
             eos: vocab.eos,
             eog,
-            chat_template: None,
+            templates: Templates::default(),
             warnings,
         })
     }
@@ -170,9 +170,14 @@ impl Tokenizer {
         self.bos.is_some_and(|bos| self.prefix.contains(&bos))
     }
 
-    /// The chat template of `tokenizer_config.json`. A GGUF file has it in another key, `tokenizer.chat_template`.
-    pub fn chat_template(&self) -> Option<&str> {
-        self.chat_template.as_deref()
+    /// The model's chat templates: those of `tokenizer_config.json`, or of [`Tokenizer::set_templates`].
+    pub fn templates(&self) -> &Templates {
+        &self.templates
+    }
+
+    /// Sets the chat templates, which files have in other places, too, as GGUF in the key `tokenizer.chat_template`.
+    pub fn set_templates(&mut self, templates: Templates) {
+        self.templates = templates;
     }
 
     /// Assumptions about missing or wrong data in the file.

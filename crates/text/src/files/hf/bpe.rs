@@ -46,8 +46,8 @@ pub(crate) fn read(tokenizer: Tokenizer, inner: &tokenizers::Tokenizer, tokenize
         add_eos: Some(add_eos),
         ..Vocab::default()
     };
-    let (chat_template, warnings) = (tokenizer.chat_template, tokenizer.warnings);
-    Ok(OwnedVocab { rest, tokens, merges: bpe.merges, chat_template, warnings })
+    let (templates, warnings) = (tokenizer.templates, tokenizer.warnings);
+    Ok(OwnedVocab { rest, tokens, merges: bpe.merges, templates, warnings })
 }
 
 /// The parts of a `tokenizer.json` to which the tokenizers crate gives no access.

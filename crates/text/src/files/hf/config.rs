@@ -2,7 +2,7 @@
 
 use super::added::{listed_tokens, special_tokens};
 use crate::files::vocab::OwnedVocab;
-use crate::{Error, Result, TokenType};
+use crate::{Error, Result, Templates, TokenType};
 use serde_json::Value;
 
 const CONFIG: &str = "tokenizer_config.json";
@@ -33,32 +33,16 @@ pub(crate) fn special_token(config: &Value, key: &str, id: impl Fn(&str) -> Opti
     id(name).map(Some).ok_or_else(problem)
 }
 
-/// The chat template: a string, or the one named `default` of several. Without it there is none, and a warning: only chats need one.
-pub(crate) fn chat_template(config: &Value, warnings: &mut Vec<String>) -> Option<String> {
-    let value = &config["chat_template"];
-    let templates: Vec<(&str, Option<&str>)> = match value {
-        Value::Null => return None,
-        Value::String(source) => return Some(source.clone()),
-        // As transformers saves several, and as it holds them.
-        Value::Array(list) => {
-            list.iter().map(|one| (one["name"].as_str().unwrap_or("?"), one["template"].as_str())).collect()
-        }
-        Value::Object(map) => map.iter().map(|(name, source)| (name.as_str(), source.as_str())).collect(),
-        _ => Vec::new(),
-    };
-    let default = templates.iter().find(|(name, _)| *name == "default" || templates.len() == 1);
-    let source = default.and_then(|(_, source)| *source);
-    if source.is_none() {
-        let names: Vec<&str> = templates.iter().map(|(name, _)| *name).collect();
-        let found = if names.is_empty() { "no template".to_owned() } else { names.join(", ") };
-        warnings.push(format!(
-            "{CONFIG}: chat_template: expected a template named `default`, found {found}: chats have none"
-        ));
-    }
-    source.map(str::to_owned)
+/// The chat templates. Malformed ones are a warning: only chats need them.
+pub(crate) fn templates(config: &Value, warnings: &mut Vec<String>) -> Templates {
+    let found = Templates::from_json(&config["chat_template"]);
+    found.unwrap_or_else(|problem| {
+        warnings.push(format!("{CONFIG}: {problem}: chats have no template"));
+        Templates::default()
+    })
 }
 
-/// Applies the configuration to a vocabulary: added tokens, BOS, EOS, whether they are added to texts, and the chat template.
+/// Applies the configuration to a vocabulary: added tokens, BOS, EOS, whether they are added to texts, and the chat templates.
 pub(crate) fn apply(config: &Value, vocab: &mut OwnedVocab) -> Result<()> {
     let (listed, special) = (listed_tokens(config)?, special_tokens(config)?);
     let (mut scores, mut types) =
@@ -118,6 +102,6 @@ pub(crate) fn apply(config: &Value, vocab: &mut OwnedVocab) -> Result<()> {
     rest.add_eos = config["add_eos_token"].as_bool().or(rest.add_eos);
     rest.add_space_prefix = config["add_prefix_space"].as_bool().or(rest.add_space_prefix);
     rest.normalization.prefix_once = config["legacy"] == false;
-    vocab.chat_template = chat_template(config, &mut vocab.warnings);
+    vocab.templates = templates(config, &mut vocab.warnings);
     Ok(())
 }

@@ -30,7 +30,7 @@ const TOKENIZER: &str = "tokenizer.json";
 
 impl Tokenizer {
     /// Reads a `tokenizer.json`, and from its `tokenizer_config.json` added tokens, BOS, EOS, whether they are added, and the chat
-    /// template. It does not read a template in a separate `chat_template.jinja`. [`crate::complete_config`] reads older files.
+    /// templates. It does not read those of a separate `chat_template.jinja`. [`crate::complete_config`] reads older files.
     ///
     /// Text that the vocabulary cannot represent is left out when encoding.
     ///
@@ -112,7 +112,7 @@ fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokeni
         eog,
         prefix,
         suffix,
-        chat_template: config::chat_template(&config, &mut warnings),
+        templates: config::templates(&config, &mut warnings),
         warnings,
     })
 }

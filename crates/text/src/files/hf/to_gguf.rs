@@ -2,7 +2,7 @@
 
 use crate::files::vocab::OwnedVocab;
 use crate::tokenizer::normalizer::SPACE;
-use crate::{Error, Normalization, Result, TokenType, Tokenizer, Vocab};
+use crate::{Error, Normalization, Result, Templates, TokenType, Tokenizer, Vocab};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ pub(crate) fn read(tokenizer: &Tokenizer, inner: &tokenizers::Tokenizer, json: &
     vocab.rest.token_types = tokenizer.tokens.token_types.iter().map(|kind| kind.number()).collect();
     vocab.rest.pad = tokenizer.id("[PAD]").or_else(|| tokenizer.id("<pad>"));
     vocab.rest.mask = tokenizer.id("[MASK]").or_else(|| tokenizer.id("<mask>"));
-    vocab.chat_template = tokenizer.chat_template.clone();
+    vocab.templates = tokenizer.templates.clone();
     vocab.warnings = tokenizer.warnings.clone();
     Ok(Some(vocab))
 }
@@ -84,7 +84,7 @@ fn wordpiece(tokenizer: &Tokenizer, json: &Value) -> Result<OwnedVocab> {
         rest,
         tokens: names(tokenizer, spell),
         merges: Vec::new(),
-        chat_template: None,
+        templates: Templates::default(),
         warnings: Vec::new(),
     })
 }
@@ -154,5 +154,5 @@ fn unigram(tokenizer: &Tokenizer, json: &Value) -> Result<OwnedVocab> {
         ..Vocab::default()
     };
     let tokens = names(tokenizer, str::to_owned);
-    Ok(OwnedVocab { rest, tokens, merges: Vec::new(), chat_template: None, warnings: Vec::new() })
+    Ok(OwnedVocab { rest, tokens, merges: Vec::new(), templates: Templates::default(), warnings: Vec::new() })
 }

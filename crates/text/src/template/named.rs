@@ -1,0 +1,86 @@
+//! The chat templates of a model by name.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// The template for all chats but those for which there is another.
+pub(super) const DEFAULT: &str = "default";
+/// The template for chats with tools.
+pub(super) const TOOL_USE: &str = "tool_use";
+
+/// The Jinja sources of a model's chat templates, by name. Most models have only `default`; some have `tool_use` for chats with tools, and
+/// others that a caller chooses.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Templates(BTreeMap<String, String>);
+
+impl Templates {
+    /// Reads `chat_template` of `tokenizer_config.json`: one template, or several, as transformers saves them (a list of `name` and
+    /// `template`) or holds them (an object).
+    ///
+    /// # Errors
+    /// When it is anything else. The error tells what was expected, and found.
+    pub fn from_json(value: &Value) -> Result<Templates, String> {
+        let source = |place: String, value: &Value| {
+            let source = value.as_str().map(str::to_owned);
+            source.ok_or_else(|| format!("{place}: expected a template, found {value}"))
+        };
+        let sources: Result<BTreeMap<_, _>, _> = match value {
+            Value::Null => return Ok(Templates::default()),
+            Value::String(source) => return Ok(Templates::from(&**source)),
+            Value::Array(list) => list
+                .iter()
+                .enumerate()
+                .map(|(i, one)| {
+                    let place = |key: &str| format!("chat_template[{i}].{key}");
+                    let name = source(place("name"), &one["name"])?;
+                    Ok((name, source(place("template"), &one["template"])?))
+                })
+                .collect(),
+            Value::Object(map) => map
+                .iter()
+                .map(|(name, one)| Ok((name.clone(), source(format!("chat_template.{name}"), one)?)))
+                .collect(),
+            other => return Err(format!("chat_template: expected a template, or templates by name, found {other}")),
+        };
+        sources.map(Templates)
+    }
+
+    pub fn insert(&mut self, name: impl Into<String>, source: impl Into<String>) {
+        self.0.insert(name.into(), source.into());
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The names and sources.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, source)| (&**name, &**source))
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// These, with those of an older place beside them if none of these is the default.
+    #[must_use]
+    pub fn or(self, older: &Templates) -> Templates {
+        if self.0.contains_key(DEFAULT) {
+            return self;
+        }
+        let mut all = older.clone();
+        all.0.extend(self.0);
+        all
+    }
+}
+
+/// A single template, which is for all chats.
+impl From<&str> for Templates {
+    fn from(source: &str) -> Templates {
+        Templates(BTreeMap::from([(DEFAULT.to_owned(), source.to_owned())]))
+    }
+}
