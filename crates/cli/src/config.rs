@@ -6,11 +6,12 @@ use crate::near;
 use anyhow::{Context, Result};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use trine::EMBEDDED;
+use trine_lab::bench::Machine;
 use trine_tensor::{File, OpenOptions};
 
 /// Commands that take options from the file. A table of it has the name of one.
@@ -32,6 +33,9 @@ const MODES: [(&str, &[(&str, &str)]); 3] = [
 /// Larger than any file that a person writes, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
+/// What `trine tune` measures, and a file of it may set.
+const TUNED: [&str; 5] = ["threads", "threads-batch", "prefill-chunk", "repack", "huge-pages"];
+
 /// Options of the file that can only be given where they are meant.
 const NOT_IN_FILE: [&str; 4] = ["config", "tuning", "help", "version"];
 
@@ -47,7 +51,7 @@ pub fn with_flags(mut command: Command) -> Command {
         .long_help(
             "Take options from this TOML file [default: trine/config.toml in the user's configuration folder, if it is there]\n\n\
              `threads = 4` is --threads 4 in every command that has it; below [run], [batch], [generate-data], [bench] or [info], \
-             a key counts for that command. Flags and variables override the file.",
+             a key counts for that command. Flags and variables override the file; off reads none.",
         );
     let list = MODES.map(|(name, options)| {
         let options: Vec<String> = options.iter().map(|(key, value)| format!("--{key} {value}")).collect();
@@ -100,7 +104,12 @@ impl Defaults {
             return Ok(None);
         };
         let named = own.get_one::<PathBuf>("config").cloned();
-        let usual = || dirs::config_dir().map(|folder| folder.join("trine/config.toml")).filter(|path| path.is_file());
+        if named.as_ref().is_some_and(|path| path.as_os_str() == "off") {
+            return Ok(None);
+        }
+        // What is there and is no file is an error.
+        let there = |path: &PathBuf| path.symlink_metadata().is_ok();
+        let usual = || dirs::config_dir().map(|folder| folder.join("trine/config.toml")).filter(there);
         let Some(path) = named.or_else(usual) else { return Ok(None) };
         let (general, special): (Vec<_>, Vec<_>) =
             read(&path)?.into_iter().partition(|setting| setting.table.is_none());
@@ -130,6 +139,7 @@ impl Defaults {
         let Some((name, own)) = matches.subcommand().filter(|(name, _)| COMMANDS.contains(name)) else {
             return Ok(None);
         };
+        let mut automatic = false;
         let path = match own.get_one::<String>("tuning").map(String::as_str) {
             Some("off") => return Ok(None),
             None | Some("auto") => {
@@ -138,14 +148,23 @@ impl Defaults {
                 // What is wrong with a model is told when it is loaded.
                 let found = || tuning_file(&trine::open_file(model, &OpenOptions::default()).ok()?).ok();
                 let any = tuning_folder().is_ok_and(|folder| folder.is_dir());
-                match any.then(found).flatten().filter(|path| path.is_file()) {
+                automatic = true;
+                match any.then(found).flatten().filter(|path| path.symlink_metadata().is_ok()) {
                     Some(path) => path,
                     None => return Ok(None),
                 }
             }
             Some(path) => PathBuf::from(path),
         };
-        let settings = read(&path)?.into_iter().map(|setting| (setting.key, setting.values));
+        let settings = match read_tuning(&path) {
+            // Nobody asked for it: the model runs without.
+            Err(error) if automatic => {
+                note!("warning: {error:#}: ignored; `trine tune` writes it again");
+                return Ok(None);
+            }
+            settings => settings?,
+        };
+        let settings = settings.into_iter().map(|setting| (setting.key, setting.values));
         Ok(Some(Defaults::new(path.display().to_string(), command, name, flags, settings)))
     }
 
@@ -201,10 +220,29 @@ fn tuning_folder() -> Result<PathBuf> {
     Ok(folder.join("trine/tuning"))
 }
 
-/// Where `trine tune` writes what it finds for a model.
+/// Where `trine tune` writes what it finds for a model on this machine.
 pub fn tuning_file(file: &File) -> Result<PathBuf> {
-    let name: String = file.fingerprint()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let Machine { cpu, cores, .. } = crate::measure::machine();
+    let machine = format!("{} {}", cpu.unwrap_or_default(), cores.unwrap_or_default());
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let name = format!("{}-{}", hex(&file.fingerprint()[..8]), hex(&machine.bytes().fold(0u64, hash).to_be_bytes()));
     Ok(tuning_folder()?.join(format!("{name}.toml")))
+}
+
+/// FNV-1a: it tells machines apart.
+fn hash(hash: u64, byte: u8) -> u64 {
+    (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+}
+
+/// Reads a file that sets what can be tuned, and nothing else.
+fn read_tuning(path: &Path) -> Result<Vec<Setting>> {
+    let settings = read(path)?;
+    let other = |setting: &&Setting| setting.table.is_some() || !TUNED.contains(&&*setting.key.replace('_', "-"));
+    if let Some(Setting { key, .. }) = settings.iter().find(other) {
+        let message = format!("{}: `{key}`: expected {}", path.display(), TUNED.join(", "));
+        return Err(UsageError { message, hint: "--config takes a file with other options" }.into());
+    }
+    Ok(settings)
 }
 
 /// A key of the file and what it says.
@@ -226,6 +264,11 @@ fn read(path: &Path) -> Result<Vec<Setting>> {
     let line = |offset: usize| 1 + text.bytes().take(offset).filter(|&byte| byte == b'\n').count();
     let table = DeTable::parse(text)
         .map_err(|error| wrong(error.span().map_or(1, |span| line(span.start)), error.message().replace('\n', ": ")))?;
+    let mut seen = BTreeSet::new();
+    let mut once = |table: &str, key: &str, line: usize| match seen.insert((table.to_owned(), key.replace('_', "-"))) {
+        true => Ok(()),
+        false => Err(wrong(line, format!("`{key}` is there twice"))),
+    };
     let command = crate::help::command();
     let of = |name: &str| command.find_subcommand(name).expect("one of the commands");
     let mut settings = Vec::new();
@@ -233,6 +276,7 @@ fn read(path: &Path) -> Result<Vec<Setting>> {
         let (name, at) = (key.get_ref(), line(key.span().start));
         let DeValue::Table(own) = value.get_ref() else {
             let values = check(&COMMANDS.map(of), name, value).map_err(|problem| wrong(at, problem))?;
+            once("", name, at)?;
             settings.push(Setting { table: None, key: name.to_string(), values });
             continue;
         };
@@ -243,6 +287,7 @@ fn read(path: &Path) -> Result<Vec<Setting>> {
         for (key, value) in own {
             let values = check(&[of(name)], key.get_ref(), value)
                 .map_err(|problem| wrong(line(key.span().start), format!("[{name}] {problem}")))?;
+            once(name, key.get_ref(), line(key.span().start))?;
             settings.push(Setting { table: Some(name.to_string()), key: key.get_ref().to_string(), values });
         }
     }
@@ -285,7 +330,11 @@ fn find<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
 /// A value as it would be typed.
 fn texts(value: &DeValue) -> Option<Vec<String>> {
     let text = match value {
-        DeValue::String(text) => text.to_string(),
+        // A shell would do this.
+        DeValue::String(text) => match (text.strip_prefix("~/"), dirs::home_dir()) {
+            (Some(rest), Some(home)) => home.join(rest).display().to_string(),
+            _ => text.to_string(),
+        },
         DeValue::Boolean(on) => on.to_string(),
         DeValue::Float(number) => number.as_str().to_owned(),
         DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix()).ok()?.to_string(),

@@ -281,6 +281,7 @@ fn of_engine(error: &trine_engine::Error) -> Diagnosis {
     use trine_engine::Error;
     match error {
         Error::Option { .. } | Error::UnknownPreset { .. } | Error::Zero { .. } => (Exit::Usage, None),
+        Error::DiskCache { .. } => (Exit::Usage, Some("choose another folder or limit")),
         Error::Context { .. } => (Exit::Usage, Some(SHOW_CONTEXT)),
         Error::PromptTooLong { .. } => {
             (Exit::Work, Some("shorten the prompt, or raise --context if the model allows it"))

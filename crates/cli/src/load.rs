@@ -1,6 +1,7 @@
 //! Options for loading a model.
 
 use crate::answer::Pace;
+use crate::exit::UsageError;
 use crate::table::{self, Facts};
 use crate::{progress, units};
 use bytesize::ByteSize;
@@ -65,19 +66,34 @@ pub struct LoadArgs {
 pub struct DiskCacheArgs {
     /// Keep the KV cache in this folder, so that a prompt that begins as an earlier one is not read again
     ///
-    /// What another model, cache type or version of trine has written there is not used. Answers stay the same.
+    /// The folder is for nothing else. What another model, cache type or version of trine has written there is not used. Answers stay
+    /// the same.
     #[arg(long, value_name = "FOLDER", env = "TRINE_CACHE_DIR", hide_short_help = true)]
     cache_dir: Option<PathBuf>,
-    /// Size of that folder at most; what was used longest ago gives way
-    #[arg(long, value_name = "SIZE", requires = "cache_dir", default_value = "10GiB", hide_short_help = true)]
-    #[arg(value_parser = size)]
-    cache_dir_limit: ByteSize,
+    /// Size of that folder at most [default: 10GiB]
+    ///
+    /// What was used longest ago gives way.
+    #[arg(long, value_name = "SIZE", hide_short_help = true, value_parser = size)]
+    cache_dir_limit: Option<ByteSize>,
 }
 
 impl DiskCacheArgs {
     fn options(&self) -> Option<DiskCacheOptions> {
-        let folder = self.cache_dir.clone()?;
-        Some(DiskCacheOptions { folder, max_bytes: self.cache_dir_limit.as_u64(), model: Vec::new() })
+        let mut options = DiskCacheOptions::new(self.cache_dir.clone()?, []);
+        if let Some(limit) = self.cache_dir_limit {
+            options.max_bytes = limit.as_u64();
+        }
+        Some(options)
+    }
+
+    /// # Errors
+    /// When the folder is missing that the limit is for.
+    pub fn check(&self) -> Result<(), UsageError> {
+        if self.cache_dir_limit.is_some() && self.cache_dir.is_none() {
+            let message = "--cache-dir-limit needs --cache-dir".to_owned();
+            return Err(UsageError { message, hint: "name the folder that it limits" });
+        }
+        Ok(())
     }
 
     /// Warns of a problem that kept keys and values from being written.

@@ -57,6 +57,7 @@ fn the_file_of_the_user_is_found() {
     };
     assert_eq!(usual(&[], false), 3);
     assert_eq!(usual(&["--quiet"], true), 3);
+    assert!(usual(&["--config", "off", "--max-tokens", "2"], true) == 2);
     // Other commands have no options there, and do not read it.
     std::fs::write(&path, "what = is this").unwrap();
     let ran = run(trine().env("XDG_CONFIG_HOME", folder.path()).args(["tokenize", &llama(), "x"]), "");
@@ -80,6 +81,7 @@ fn what_no_option_means_is_refused_by_line() {
         ("batch = 4", "line 1: `batch`: expected it below [run] or [bench], where it means different things"),
         ("prefill = [[1]]", "line 1: `prefill`: expected a value or an array of values"),
         ("config = \"x\"", "line 1: expected the name of an option, found `config`"),
+        ("threads_batch = 1\nthreads-batch = 2", "line 1: `threads_batch` is there twice"),
         ("help = true", "line 1: expected the name of an option, found `help`"),
     ] {
         let ran = with(config, &["run", &llama(), "x"], &[]);

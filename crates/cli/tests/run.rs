@@ -199,8 +199,10 @@ fn a_prompt_that_was_read_before_is_not_computed_again() {
     let (ids, _, err) = answer(&["--cache-dir", &full.display().to_string()]);
     assert_eq!(ids, expected);
     assert!(err.contains("warning: not all keys and values are kept in"), "{err}");
+    let ran = trine_with(&["run", "embedded:stories", "x", "--cache-dir", &cache, "--cache-dir-limit", "1KB"]);
+    assert!(ran.code == 2 && ran.err.contains("expected room for"), "{} {}", ran.code, ran.err);
     let ran = trine_with(&["run", "embedded:stories", "x", "--cache-dir-limit", "1GB"]);
-    assert!(ran.code == 2 && ran.err.contains("--cache-dir"), "{}", ran.err);
+    assert!(ran.code == 2 && ran.err.contains("--cache-dir-limit needs --cache-dir"), "{}", ran.err);
 }
 
 #[test]

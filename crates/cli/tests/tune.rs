@@ -41,9 +41,15 @@ fn what_is_found_counts_for_the_model_unless_something_else_is_said() {
     assert!(err.contains(&format!("options from {file}")), "{err}");
     assert!(!answer(&["--tuning", "off"]).1.contains("options from"));
     let text = std::fs::read_to_string(file).unwrap();
-    std::fs::write(file, format!("{text}what = 1\n")).unwrap();
-    let wrong = run(trine().env("XDG_DATA_HOME", folder.path()).args(["run", "embedded:stories", "x"]), "");
-    assert!(wrong.code == 2 && wrong.err.contains("found `what`"), "{}", wrong.err);
+    for wrong in ["what = 1", "context = 8", "[run]\nthreads = 1", "x"] {
+        let wrong = format!("{text}{wrong}\n");
+        std::fs::write(file, &wrong).unwrap();
+        let (ids, err) = answer(&[]);
+        assert_eq!(ids, expected);
+        assert!(err.contains("warning: ") && err.contains("`trine tune` writes it again"), "{err}");
+        let ran = run(trine().args(["run", "embedded:stories", "x", "--tuning", file]), "");
+        assert_eq!(ran.code, 2, "{}", ran.err);
+    }
     // Another model has no such file.
     with(&["run", &llama(), "x", "--raw", "--max-tokens", "1"]);
 }
@@ -54,7 +60,8 @@ fn time_that_is_over_is_said_and_files_of_the_model_are_kept() {
     let output = folder.path().join("tuning.toml").display().to_string();
     let ran = run(trine().args(["tune", "embedded:stories", "--seconds", "1", "-o", &output]), "");
     assert_eq!(ran.code, 0, "{}", ran.err);
-    assert!(ran.out.contains("--threads 1") || ran.err.contains("was not measured in full"), "{} {}", ran.out, ran.err);
+    let again = run(trine().args(["tune", "embedded:stories", "--seconds", "1", "-o", &output]), "");
+    assert!(again.code == 2 && again.err.contains("--force replaces it"), "{} {}", again.code, again.err);
     let ran = run(trine().args(["run", &llama(), "x", "--raw", "--max-tokens", "1", "--tuning", &output]), "");
     assert!(ran.code == 0 && ran.err.contains(&format!("options from {output}")), "{}", ran.err);
     let model = llama();

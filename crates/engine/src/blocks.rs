@@ -27,8 +27,8 @@ pub(crate) struct Blocks {
     /// The block that holds each of these.
     cached: HashMap<Identity, u32>,
     pub stats: PrefixCacheStats,
-    /// Blocks that were filled since these were taken, if they are to be noted.
-    pub published: Vec<(u32, Identity)>,
+    /// Blocks that were filled since these were taken, if they are to be noted: what they hold, and how many come before.
+    pub published: Vec<(u32, Identity, usize)>,
     /// Whether they are.
     pub notes_published: bool,
     unreferenced: usize,
@@ -166,7 +166,7 @@ impl Blocks {
                 entry.insert(block);
                 self.blocks[block as usize].content = Some(content);
                 if self.notes_published {
-                    self.published.push((block, content));
+                    self.published.push((block, content, table.full));
                 }
             }
             table.full += 1;

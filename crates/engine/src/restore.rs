@@ -67,11 +67,11 @@ impl Engine {
     pub(crate) fn persist(&mut self) {
         let Engine { scheduler, runner, cache, disk, .. } = self;
         let Some(disk) = disk else { return };
-        for (block, identity) in scheduler.blocks.published.drain(..) {
+        for (block, identity, depth) in scheduler.blocks.published.drain(..) {
             let mut bytes = Vec::new();
             // A device that failed tells so in the next pass.
             if disk.wants(&identity) && runner.read_block(*cache, block, &mut bytes).is_ok() {
-                disk.save(&identity, bytes);
+                disk.save(&identity, depth, bytes);
             }
         }
     }

@@ -168,14 +168,34 @@ fn the_folder_keeps_to_its_limit_and_those_used_longest_ago_give_way() {
         once(&options(cache.path()), &PrefixCache::default());
         fs::metadata(&files(cache.path())[0]).unwrap().len()
     };
-    let disk = DiskCacheOptions { max_bytes: 12 * block, ..DiskCacheOptions::new(cache.path(), [7; 32]) };
-    let options = EngineOptions { disk_cache: Some(disk), ..EngineOptions::default() };
-    for domain in 0..8 {
-        once(&options, &PrefixCache::Domain(domain.to_string()));
-        assert!(files(cache.path()).len() <= 12, "domain {domain}");
+    let limited = |blocks: u64| {
+        let disk = DiskCacheOptions { max_bytes: blocks * block, ..DiskCacheOptions::new(cache.path(), [7; 32]) };
+        EngineOptions { disk_cache: Some(disk), ..EngineOptions::default() }
+    };
+    let domain = |name: &str| PrefixCache::Domain(name.to_owned());
+    for old in ["a", "b", "c"] {
+        once(&limited(12), &domain(old));
+        assert!(files(cache.path()).len() <= 12, "{old}");
     }
-    assert_eq!(once(&options, &PrefixCache::Domain("7".to_owned())).1, KEPT);
-    assert_eq!(once(&options, &PrefixCache::Domain("0".to_owned())).1, 0);
+    let foreign = cache.path().join("ab").join("c".repeat(62));
+    fs::create_dir_all(foreign.parent().unwrap()).unwrap();
+    fs::write(&foreign, vec![0; 20 * block as usize]).unwrap();
+    for file in files(cache.path()) {
+        let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+        fs::File::options().write(true).open(file).unwrap().set_modified(long_ago).unwrap();
+    }
+    once(&limited(12), &domain("new"));
+    assert_eq!(once(&limited(12), &domain("new")).1, KEPT);
+    assert_eq!(once(&limited(12), &domain("a")).1, 0);
+    assert!(foreign.is_file(), "it is none of ours");
+    fs::remove_file(foreign).unwrap();
+    // Of a prompt that is longer than all the room, the beginning is kept. A smaller limit counts at once.
+    once(&limited(3), &domain("long"));
+    assert!(files(cache.path()).len() <= 3);
+    let (_, found) = once(&limited(3), &domain("long"));
+    assert!((BLOCK_LEN..KEPT).contains(&found), "{found}");
+    let error = open(&folder("llama"), 1, &limited(0)).err().unwrap().to_string();
+    assert!(error.contains("expected room for"), "{error}");
 }
 
 #[test]

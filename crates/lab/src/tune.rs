@@ -2,6 +2,8 @@
 
 use crate::bench::{Error, Kind, Subject, Test, Trine, median_interval};
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use trine_backend::When;
 use trine_engine::EngineOptions;
@@ -28,8 +30,10 @@ pub struct TuneOptions {
     /// Whether memory suffices for a copy of the weights, in huge pages or repacked.
     pub copies: bool,
     pub cache_type: &'static Format,
-    /// When this is over, what was not measured yet is left out.
+    /// When this is over, what was not measured yet is left out. Measuring one option takes a tenth of it at most, but for one run.
     pub time: Duration,
+    /// Ends the work when it is set.
+    pub stop: Arc<AtomicBool>,
 }
 
 /// An option with a value, and how fast the model is with it, in tokens per second.
@@ -51,9 +55,9 @@ pub struct TuneReport {
     pub trials: Vec<Trial>,
     /// Options that were not measured, because the time was over.
     pub left_out: Vec<&'static str>,
-    /// Tokens per second with all that was chosen.
-    pub decode: f64,
-    pub prompt: f64,
+    /// Tokens per second with what was chosen last.
+    pub decode: Option<f64>,
+    pub prompt: Option<f64>,
     pub seconds: f64,
 }
 
@@ -94,9 +98,9 @@ pub fn tune(
     tuner.best(&mut settings, "threads", Matters::Decode, threads, set)?;
     let set = |settings: &mut Settings, chunk| settings.chunk = chunk;
     tuner.best(&mut settings, "prefill-chunk", Matters::Prompt, numbers(&options.chunks), set)?;
-    let [decode, prompt] = tuner.speeds(&settings, Matters::Both)?;
     let Tuner { trials, left_out, .. } = tuner;
-    let (decode, prompt) = (decode.unwrap_or(0.0), prompt.unwrap_or(0.0));
+    let last = |speed: fn(&Trial) -> Option<f64>| trials.iter().rev().filter(|trial| trial.chosen).find_map(speed);
+    let (decode, prompt) = (last(|trial| trial.decode), last(|trial| trial.prompt));
     Ok(TuneReport { trials, left_out, decode, prompt, seconds: begin.elapsed().as_secs_f64() })
 }
 
@@ -141,8 +145,9 @@ impl Tuner<'_> {
         for (text, value) in values {
             let text: String = text.into();
             if self.begin.elapsed() > self.options.time {
+                // Nothing is the best of what was not compared.
                 self.left_out.push(option);
-                break;
+                return Ok(());
             }
             if (self.progress)(&format!("--{option} {text}")).is_break() {
                 return Err(Error::Cancelled);
@@ -165,8 +170,8 @@ impl Tuner<'_> {
 
     /// Tokens per second of answers and of prompts, the medians.
     fn speeds(&mut self, settings: &Settings, matters: Matters) -> Result<[Option<f64>; 2], Error> {
-        let mut runner =
-            trine_model::load(self.file, &settings.device, ModelOptions::default(), &mut |_| (self.progress)(""))?;
+        let model = ModelOptions { stop: Some(self.options.stop.clone()), ..ModelOptions::default() };
+        let mut runner = trine_model::load(self.file, &settings.device, model, &mut |_| (self.progress)(""))?;
         let context = runner.spec().context_length;
         let test = |kind, tokens: usize| Test { kind, tokens: tokens.min(context), sequences: 1, depth: 0 };
         let tests = [
@@ -187,8 +192,10 @@ impl Tuner<'_> {
             }
             // The first is slower: pages come from the disk, and buffers are made.
             trine.seconds(test)?;
-            let run = |_| trine.seconds(test).map(|seconds| test.total() as f64 / seconds);
-            let runs = (0..RUNS).map(run).collect::<Result<Vec<f64>, Error>>()?;
+            let (start, mut runs) = (Instant::now(), Vec::with_capacity(RUNS));
+            while runs.is_empty() || runs.len() < RUNS && start.elapsed() < self.options.time / 20 {
+                runs.push(test.total() as f64 / trine.seconds(test)?);
+            }
             *speed = median_interval(&runs).map(|interval| interval.median);
         }
         trine.release();

@@ -79,6 +79,7 @@ impl Batch {
         for used in [&self.model, &self.input] {
             drop(OutputFile::new(&self.output, used)?);
         }
+        self.disk_cache.check()?;
         let stop = interrupt::flag()?;
         let llm = self.load.open(&self.model, self.parallel as usize, self.quiet, &stop, None, &self.disk_cache)?;
         let sampling = Sampling::default().recommended(llm.generation());

@@ -106,6 +106,7 @@ impl GenerateData {
         let is_empty = self.out.metadata().is_ok_and(|file| file.len() == 0);
         output::check_new(&self.out, self.force || self.resume || is_empty, hint)?;
         let texts = self.prompts()?;
+        self.disk_cache.check()?;
         let stop = interrupt::flag()?;
         let llm = self.load.open(&self.model, self.parallel as usize, self.quiet, &stop, None, &self.disk_cache)?;
         let sampling = self.sampling.recommended(llm.generation(), self.quiet)?;

@@ -155,6 +155,7 @@ impl Run {
         if let Some(prompt) = prompt.as_ref().filter(|_| self.template.show_prompt) {
             return self.show_prompt(&model, prompt);
         }
+        self.disk_cache.check()?;
         let stop = interrupt::flag()?;
         // Keys that are typed before a chat asks for them wait.
         let _quiet = prompt.is_none().then(Quiet::new);

@@ -1,10 +1,10 @@
 use crate::config;
 use crate::exit::Exit;
 use crate::load::{DeviceArgs, LayoutArgs};
-use crate::output::OutputFile;
+use crate::output::{self, OutputFile};
 use crate::table::columns;
 use crate::{interrupt, measure, progress, units};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, value_parser};
 use serde_json::json;
 use std::fmt::Write as _;
@@ -37,6 +37,9 @@ pub struct Tune {
     /// File to write [default: one for this model in the user's data folder]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Replace an existing file
+    #[arg(long, requires = "output")]
+    force: bool,
     /// Print one line of JSON; unknown values are null
     #[arg(long)]
     json: bool,
@@ -53,8 +56,9 @@ impl Tune {
             Some(path) => path.clone(),
             None => config::tuning_file(&file)?,
         };
-        if let Some(folder) = path.parent().filter(|_| self.output.is_none()) {
-            std::fs::create_dir_all(folder)?;
+        match path.parent().filter(|_| self.output.is_none()) {
+            Some(folder) => std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?,
+            None => output::check_new(&path, self.force, "choose another name; --force replaces it")?,
         }
         let output = OutputFile::new(&path, &self.model)?;
         let stop = interrupt::flag()?;
@@ -71,6 +75,7 @@ impl Tune {
             copies: measure::free_memory().is_some_and(|free| free > 2 * file.size()),
             cache_type: &F32,
             time: Duration::from_secs(self.seconds),
+            stop: stop.clone(),
         };
         let bar = progress::bytes("measuring", 0);
         let report = tune(&file, &options, &mut |what| {
@@ -93,9 +98,12 @@ impl Tune {
         }
         writeln!(out, "{}", columns(&rows(&report), 2))?;
         for option in &report.left_out {
-            note!("note: --{option} was not measured in full: the time was over; --seconds gives more");
+            note!(
+                "note: --{option} was not measured in full, and stays as it is: the time was over; --seconds gives more"
+            );
         }
-        let (decode, prompt) = (units::measured(report.decode), units::measured(report.prompt));
+        let speed = |speed: Option<f64>| speed.map_or("unknown".to_owned(), units::measured);
+        let (decode, prompt) = (speed(report.decode), speed(report.prompt));
         writeln!(out, "\nanswers {decode} tokens/s, prompts {prompt} tokens/s: {}", path.display())?;
         Ok(Exit::Done)
     }

@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -34,21 +34,26 @@ pub struct Entry {
 }
 
 impl Index {
-    /// The files in a folder. What a killed program left is removed.
+    /// The files in a folder. What a killed program left is removed; what cannot be read, or is no file of such a cache, is left alone.
+    ///
+    /// # Errors
+    /// When the folder itself cannot be read.
     pub fn read(folder: &Path) -> io::Result<Index> {
-        let mut index = Index::default();
-        for entry in folder.read_dir()?.filter_map(Result::ok).filter(|entry| entry.path().is_dir()) {
+        let (mut index, now) = (Index::default(), SystemTime::now());
+        for entry in folder.read_dir()?.filter_map(Result::ok) {
             let first = entry.file_name();
-            for file in entry.path().read_dir()?.filter_map(Result::ok) {
+            let Some(first) = first.to_str().filter(|first| first.len() == 2) else { continue };
+            // Other programs may write and remove files meanwhile.
+            for file in entry.path().read_dir().into_iter().flatten().filter_map(Result::ok) {
                 let name = file.file_name();
-                let metadata = file.metadata()?;
+                let Some((name, metadata)) = name.to_str().zip(file.metadata().ok()) else { continue };
                 if index.files.len() >= MAX_FILES || !metadata.is_file() || metadata.len() == 0 {
                     continue;
                 }
-                let used = metadata.modified()?;
-                match first.to_str().zip(name.to_str()).and_then(|(first, rest)| parse(&format!("{first}{rest}"))) {
+                let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH).min(now);
+                match parse(&format!("{first}{name}")) {
                     Some(name) => index.insert(name, Entry { bytes: metadata.len(), used }),
-                    None if name.to_str().is_some_and(|name| name.ends_with(".partial")) && is_old(used) => {
+                    None if name.starts_with(".trine-") && name.ends_with(".partial") && is_old(used) => {
                         let _ = fs::remove_file(file.path());
                     }
                     None => {}
@@ -82,8 +87,11 @@ impl Index {
                 break;
             }
             self.remove(&name);
+            let path = path(folder, &name);
             // Another program may have removed it.
-            let _ = fs::remove_file(path(folder, &name));
+            if is_ours(&path) {
+                let _ = fs::remove_file(path);
+            }
         }
     }
 }
@@ -112,6 +120,13 @@ fn parse(hex: &str) -> Option<Name> {
     let byte = |i: usize| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16);
     let bytes: Result<Vec<u8>, _> = (0..32).map(byte).collect();
     bytes.ok()?.try_into().ok()
+}
+
+/// Whether a file begins as those of a cache do: others are not removed.
+fn is_ours(path: &Path) -> bool {
+    let mut magic = [0; MAGIC.len()];
+    let is_file = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
+    is_file && fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == MAGIC
 }
 
 /// Whether nobody writes a temporary file of this time any more.

@@ -15,7 +15,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Where keys and values of full cache blocks are kept across restarts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,12 +65,19 @@ struct Order {
     names: Vec<Name>,
 }
 
+/// A block to write.
+struct Save {
+    name: Name,
+    bytes: Vec<u8>,
+    used: SystemTime,
+}
+
 /// The blocks of one model on disk.
 pub(crate) struct DiskCache {
     shared: Arc<Shared>,
     orders: Sender<Order>,
     parts: Receiver<Part>,
-    saves: Sender<(Name, Vec<u8>)>,
+    saves: Sender<Save>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -96,16 +103,24 @@ impl DiskCache {
             .chain_update(Sha256::digest(&options.model))
             .chain_update(Sha256::digest(env!("CARGO_PKG_VERSION")))
             .chain_update(layout);
+        let least = (HEADER + block_bytes) as u64;
+        if options.max_bytes < least {
+            let problem =
+                format!("expected room for {least} bytes at least, those of a block, found {}", options.max_bytes);
+            return Err(failed(io::Error::other(problem)));
+        }
+        let mut index = Index::read(&folder).map_err(failed)?;
+        index.shrink(&folder, options.max_bytes);
         let shared = Arc::new(Shared {
             max_bytes: options.max_bytes,
             model: model.finalize().into(),
             block_bytes,
-            index: Mutex::new(Index::read(&folder).map_err(failed)?),
+            index: Mutex::new(index),
             folder: folder.clone(),
         });
         let (orders, ordered) = async_channel::unbounded::<Order>();
         let (done, parts) = async_channel::bounded(1);
-        let (saves, saved) = async_channel::bounded::<(Name, Vec<u8>)>((QUEUE / block_bytes.max(1)).max(1));
+        let (saves, saved) = async_channel::bounded::<Save>((QUEUE / block_bytes.max(1)).max(1));
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(failed)
         };
@@ -138,12 +153,12 @@ impl DiskCache {
         !self.saves.is_full() && index.problem.is_none() && !index.files.contains_key(&self.shared.name(block))
     }
 
-    /// Saves a block, in time.
-    pub fn save(&self, block: &Identity, bytes: Vec<u8>) {
-        let (name, used) = (self.shared.name(block), SystemTime::now());
+    /// Saves a block that `depth` others come before, in time.
+    pub fn save(&self, block: &Identity, depth: usize, bytes: Vec<u8>) {
+        let (name, used) = (self.shared.name(block), used_now(depth));
         // It counts from now on, so that it is not saved twice.
         let mut index = self.shared.index();
-        if self.saves.try_send((name, bytes)).is_ok() {
+        if self.saves.try_send(Save { name, bytes, used }).is_ok() {
             index.files.insert(name, Entry { bytes: 0, used });
         }
     }
@@ -168,6 +183,13 @@ impl Drop for DiskCache {
     }
 }
 
+/// When a block counts as used last that is used now: a beginning counts as used later than what follows it, without which that is of no use.
+fn used_now(depth: usize) -> SystemTime {
+    // A block is computed in less time, so that those of one prompt are in this order.
+    let before = Duration::from_secs(depth as u64);
+    SystemTime::now().checked_sub(before).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
 impl Shared {
     fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -184,7 +206,9 @@ impl Shared {
             let mut read = 0;
             while read < names.len() {
                 let chunk = &names[read..names.len().min(read + each)];
-                let files: Vec<Vec<u8>> = chunk.iter().map_while(|name| self.load(name)).collect();
+                let depths = first + read..;
+                let files: Vec<Vec<u8>> =
+                    chunk.iter().zip(depths).map_while(|(name, depth)| self.load(name, depth)).collect();
                 let (first, found) = (first + read, files.len());
                 read += found;
                 let missing = found < chunk.len();
@@ -204,14 +228,14 @@ impl Shared {
     }
 
     /// The file of this name, if it is there and has what it should. Another is removed.
-    fn load(&self, name: &Name) -> Option<Vec<u8>> {
+    fn load(&self, name: &Name, depth: usize) -> Option<Vec<u8>> {
         let (path, size) = (path(&self.folder, name), HEADER + self.block_bytes);
         let file = trine_tensor::read_small(&path, size as u64).ok();
         let file = file.filter(|file| file.len() == size && file[..HEADER] == header(name, &file[HEADER..]));
         let mut index = self.index();
         match (&file, index.files.get_mut(name)) {
             (Some(_), Some(entry)) => {
-                entry.used = SystemTime::now();
+                entry.used = used_now(depth);
                 // What other programs see. Where it fails, they take it for older than it is.
                 let _ = File::options().write(true).open(&path).and_then(|file| file.set_modified(entry.used));
             }
@@ -225,14 +249,14 @@ impl Shared {
     }
 
     /// Writes blocks until no more come, or one cannot be written.
-    fn write(&self, saves: &Receiver<(Name, Vec<u8>)>) {
-        while let Ok((name, block)) = saves.recv_blocking() {
-            let written = self.save(&name, &block);
+    fn write(&self, saves: &Receiver<Save>) {
+        while let Ok(Save { name, bytes, used }) = saves.recv_blocking() {
+            let written = self.save(&name, &bytes, used);
             let mut index = self.index();
             match written {
                 Ok(bytes) => {
                     index.remove(&name);
-                    index.insert(name, Entry { bytes, used: SystemTime::now() });
+                    index.insert(name, Entry { bytes, used });
                     index.shrink(&self.folder, self.max_bytes);
                 }
                 Err(error) => {
@@ -243,7 +267,7 @@ impl Shared {
         }
     }
 
-    fn save(&self, name: &Name, block: &[u8]) -> io::Result<u64> {
+    fn save(&self, name: &Name, block: &[u8], used: SystemTime) -> io::Result<u64> {
         let path = path(&self.folder, name);
         let folder = path.parent().expect("a file in a folder");
         private_folder(folder)?;
@@ -251,6 +275,7 @@ impl Shared {
         let mut file = tempfile::Builder::new().prefix(".trine-").suffix(".partial").tempfile_in(folder)?;
         file.write_all(&header(name, block))?;
         file.write_all(block)?;
+        file.as_file().set_modified(used)?;
         file.persist(&path)?;
         Ok((HEADER + block.len()) as u64)
     }
