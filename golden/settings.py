@@ -6,7 +6,8 @@ those files.
 
 settings.json: the tokenizer's file of golden/tokenizers, if it is one, the other files of the folder by name, and texts with their tokens.
 chat_templates.json: files, and the prompts of chats without tools, with an empty list of them, with one, and with the template of a name (null: an error);
-gguf_templates.json: lists of templates, and the keys that PyPI gguf makes of them. keys.json: the keys that transformers writes to, or reads from each file, and
+gguf_templates.json: lists of templates, and the keys that PyPI gguf makes of them. splits.json: pre-tokenizers in place of that of golden/models/qwen2,
+normalizers, and texts with their tokens by PyPI tokenizers. keys.json: the keys that transformers writes to, or reads from each file, and
 those of GGUF's tokenizer.
 """
 
@@ -19,8 +20,8 @@ import tempfile
 
 import gguf
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, GenerationConfig
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, GenerationConfig, Qwen2Tokenizer
 
 TEXTS = ["Hi<|im_start|>user the cat<|im_end|>", "a <|x|> b<|im_end|>", " a<s>the", "<|im_start|> the", "the  cat<|im_start|>x", "a<y>b <y> c", ""]
 
@@ -166,6 +167,21 @@ def gguf_templates():
         yield [templates, {key: sorted(value) if isinstance(value, list) else value for key, value in sorted(keys.items())}]
 
 
+def splits(path):
+    """What a tokenizer.json of Qwen 2 means by itself: transformers 5 takes split and normalizer of its class instead."""
+    file = json.loads((path.parent / "models/qwen2/tokenizer.json").read_text(encoding="utf-8"))
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    qwen = json.loads(Qwen2Tokenizer().backend_tokenizer.to_str())["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"]
+    texts = ["the miller's  17 pear trees, near 2023", "The MILLER\n\n counted\t8 pears", "cafe\u0301 caf\u00e9 \u6cb3\u6d41 12345"]
+    patterns = [qwen, qwen.replace("\\p{N}|", "\\p{N}{1,3}|"), "[a-z]{1,2}|\\s", "\\S+|\\s+"]
+    for pattern, normalizer in [*((pattern, None) for pattern in patterns), (qwen, {"type": "NFC"}), (patterns[2], {"type": "Lowercase"})]:
+        split = pre_tokenizers.Split(Regex(pattern), behavior="isolated", invert=False)
+        tokenizer = Tokenizer.from_str(json.dumps(file | {"normalizer": normalizer}))
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, level])
+        found = json.loads(tokenizer.to_str())
+        yield [{key: found[key] for key in ("pre_tokenizer", "normalizer")}, [[text, tokenizer.encode(text, add_special_tokens=False).ids] for text in texts]]
+
+
 def keys():
     """Arguments of the tokenizers' classes, and what their base class takes from its keyword arguments."""
     source = inspect.getsource(transformers.tokenization_utils_base) + inspect.getsource(transformers.tokenization_utils_tokenizers)
@@ -204,7 +220,8 @@ def load(files):
 
 
 def main(path):
-    for name, found in [("settings.json", [*rows(path), *slow()]), ("chat_templates.json", templates(path)), ("gguf_templates.json", gguf_templates())]:
+    for name, found in [("settings.json", [*rows(path), *slow()]), ("chat_templates.json", templates(path)), ("gguf_templates.json", gguf_templates()),
+                        ("splits.json", splits(path))]:
         lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in found)
         (path / name).write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     lines = ",\n".join(f"{json.dumps(file)}: {json.dumps(list)}" for file, list in keys().items())

@@ -63,6 +63,33 @@ fn every_folder_gives_the_tokens_of_transformers() {
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+/// Whatever class of transformers the folder is of.
+#[test]
+fn the_split_is_that_of_the_tokenizer_json() {
+    type Texts = Vec<(String, Vec<u32>)>;
+    let rows = std::fs::read(golden("tokenizers/splits.json")).unwrap();
+    let rows: Vec<(Value, Texts)> = serde_json::from_slice(&rows).unwrap();
+    assert!(rows.len() >= 6);
+    let own: Value = serde_json::from_slice(&std::fs::read(golden("models/qwen2/tokenizer.json")).unwrap()).unwrap();
+    for (parts, texts) in rows {
+        let mut json = own.clone();
+        for (key, value) in parts.as_object().unwrap() {
+            json[key] = value.clone();
+        }
+        for class in ["Qwen2Tokenizer", "Qwen2TokenizerFast", "PreTrainedTokenizerFast"] {
+            let files = [
+                ("tokenizer.json", json.clone()),
+                ("tokenizer_config.json", json!({ "tokenizer_class": class })),
+                ("config.json", json!({"model_type": "qwen2"})),
+            ];
+            let tokenizer = Language::open(folder("", &files).path()).unwrap().tokenizer;
+            for (text, expected) in &texts {
+                assert_eq!(tokenizer.encode(text, EncodeOptions::default()), *expected, "{class} {parts}: {text:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn chat_templates_are_those_of_transformers_or_else_of_the_processor() {
     let file = std::fs::read(golden("tokenizers/chat_templates.json")).unwrap();
