@@ -118,7 +118,7 @@ impl Defaults {
         Ok(Some(Defaults::new(path.display().to_string(), command, name, flags, settings)))
     }
 
-    /// Those of the mode that is asked for. It is no error to ask for none.
+    /// Those of the mode that is asked for. There is no error, but the others have the same type.
     pub fn of_mode(command: &Command, matches: &ArgMatches, flags: &ArgMatches) -> Result<Option<Defaults>> {
         let Some((name, own)) = matches.subcommand().filter(|(name, _)| COMMANDS.contains(name)) else {
             return Ok(None);
@@ -223,15 +223,10 @@ fn tuning_folder() -> Result<PathBuf> {
 /// Where `trine tune` writes what it finds for a model on this machine.
 pub fn tuning_file(file: &File) -> Result<PathBuf> {
     let Machine { cpu, cores, .. } = crate::measure::machine();
-    let machine = format!("{} {}", cpu.unwrap_or_default(), cores.unwrap_or_default());
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let name = format!("{}-{}", hex(&file.fingerprint()[..8]), hex(&machine.bytes().fold(0u64, hash).to_be_bytes()));
-    Ok(tuning_folder()?.join(format!("{name}.toml")))
-}
-
-/// FNV-1a: it tells machines apart.
-fn hash(hash: u64, byte: u8) -> u64 {
-    (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    let machine = format!("{} {}", cpu.unwrap_or_default(), cores.unwrap_or_default()).to_lowercase();
+    let words: Vec<&str> = machine.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    let model: String = file.fingerprint()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(tuning_folder()?.join(format!("{model}-{}.toml", words.join("-"))))
 }
 
 /// Reads a file that sets what can be tuned, and nothing else.

@@ -86,8 +86,10 @@ impl DiskCacheArgs {
         Some(options)
     }
 
+    /// Checks that a limit has a folder.
+    ///
     /// # Errors
-    /// When the folder is missing that the limit is for.
+    /// When it has none.
     pub fn check(&self) -> Result<(), UsageError> {
         if self.cache_dir_limit.is_some() && self.cache_dir.is_none() {
             let message = "--cache-dir-limit needs --cache-dir".to_owned();
@@ -348,11 +350,7 @@ pub fn unnamed(why: &str, quiet: bool) -> Result<PathBuf, trine_tensor::Error> {
 }
 
 /// Loads something under a progress bar.
-fn shown<T>(
-    quiet: bool,
-    stop: &Arc<AtomicBool>,
-    load: impl FnOnce(&mut dyn FnMut(Progress) -> ControlFlow<()>) -> T,
-) -> T {
+fn shown<T>(quiet: bool, stop: &AtomicBool, load: impl FnOnce(&mut dyn FnMut(Progress) -> ControlFlow<()>) -> T) -> T {
     let bar = if quiet { ProgressBar::hidden() } else { progress::bytes("loading", 0) };
     let loaded = load(&mut |progress| {
         bar.set_length(progress.total);

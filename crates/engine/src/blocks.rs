@@ -27,10 +27,8 @@ pub(crate) struct Blocks {
     /// The block that holds each of these.
     cached: HashMap<Identity, u32>,
     pub stats: PrefixCacheStats,
-    /// Blocks that were filled since these were taken, if they are to be noted: what they hold, and how many come before.
-    pub published: Vec<(u32, Identity, usize)>,
-    /// Whether they are.
-    pub notes_published: bool,
+    /// Blocks that were filled since these were taken, what they hold, and how many come before; `None` if nobody takes them.
+    pub published: Option<Vec<(u32, Identity, usize)>>,
     unreferenced: usize,
 }
 
@@ -83,8 +81,7 @@ impl Blocks {
             // Twice the room, so that the map never grows when entries come and go.
             cached: HashMap::with_capacity(2 * blocks),
             stats: PrefixCacheStats::default(),
-            published: Vec::new(),
-            notes_published: false,
+            published: None,
             unreferenced: blocks,
         }
     }
@@ -165,8 +162,8 @@ impl Blocks {
             if let Entry::Vacant(entry) = self.cached.entry(content) {
                 entry.insert(block);
                 self.blocks[block as usize].content = Some(content);
-                if self.notes_published {
-                    self.published.push((block, content, table.full));
+                if let Some(published) = &mut self.published {
+                    published.push((block, content, table.full));
                 }
             }
             table.full += 1;

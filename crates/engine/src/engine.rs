@@ -134,7 +134,7 @@ impl Engine {
         let cache = runner.create_cache(blocks, cache_type)?;
         let (batch, output) = (Batch::with_capacity(blocks), Output::default());
         let mut scheduler = Scheduler::new(Blocks::new(blocks), max_sequences, prefill_chunk);
-        scheduler.blocks.notes_published = disk.is_some();
+        scheduler.blocks.published = disk.is_some().then(Vec::new);
         let (clock, options) = (Clock::default(), options.clone());
         Ok(Engine {
             runner,

@@ -100,7 +100,7 @@ pub struct Usage {
     pub completion_tokens: usize,
 }
 
-/// When a request came on and left, on the engine's [`Clock`](crate::Clock).
+/// When a request came and went, on the engine's [`Clock`](crate::Clock). All zero where the engine was gone before it could tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timing {
     pub submitted: Duration,

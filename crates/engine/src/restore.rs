@@ -26,6 +26,9 @@ impl Engine {
 
     /// Puts what was read from the disk into the cache, where sequences find it. Waits for it if there is nothing else to do.
     pub(crate) fn restore(&mut self) {
+        if self.disk.is_none() {
+            return;
+        }
         let waits = |sequence: &Sequence| sequence.loading && !sequence.paused;
         let idle = self.scheduler.running.iter().all(|sequence| sequence.paused)
             && self.scheduler.waiting.iter().all(|sequence| sequence.loading || sequence.paused);
@@ -35,8 +38,7 @@ impl Engine {
                 Some(part) => self.adopt(part),
                 None if wait => {
                     // The thread has ended: everything is computed.
-                    self.disk = None;
-                    self.scheduler.waiting.iter_mut().for_each(|sequence| sequence.loading = false);
+                    self.close_disk_cache();
                 }
                 None => return,
             }
@@ -66,8 +68,8 @@ impl Engine {
     /// Gives the disk cache the blocks that the last step filled.
     pub(crate) fn persist(&mut self) {
         let Engine { scheduler, runner, cache, disk, .. } = self;
-        let Some(disk) = disk else { return };
-        for (block, identity, depth) in scheduler.blocks.published.drain(..) {
+        let (Some(disk), Some(published)) = (disk, &mut scheduler.blocks.published) else { return };
+        for (block, identity, depth) in published.drain(..) {
             let mut bytes = Vec::new();
             // A device that failed tells so in the next pass.
             if disk.wants(&identity) && runner.read_block(*cache, block, &mut bytes).is_ok() {
@@ -79,7 +81,7 @@ impl Engine {
     /// Waits until keys and values are on disk, and leaves them there. Returns why some are not, such as a full disk: requests were answered
     /// all the same. An engine that is dropped waits, too.
     pub fn close_disk_cache(&mut self) -> Option<String> {
-        self.scheduler.blocks.notes_published = false;
+        self.scheduler.blocks.published = None;
         self.scheduler.waiting.iter_mut().for_each(|sequence| sequence.loading = false);
         self.disk.take().and_then(DiskCache::close)
     }

@@ -3,7 +3,7 @@
 use crate::bench::{Error, Kind, Subject, Test, Trine, median_interval};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use trine_backend::When;
 use trine_engine::EngineOptions;
@@ -171,7 +171,11 @@ impl Tuner<'_> {
     /// Tokens per second of answers and of prompts, the medians.
     fn speeds(&mut self, settings: &Settings, matters: Matters) -> Result<[Option<f64>; 2], Error> {
         let model = ModelOptions { stop: Some(self.options.stop.clone()), ..ModelOptions::default() };
-        let mut runner = trine_model::load(self.file, &settings.device, model, &mut |_| (self.progress)(""))?;
+        let mut go_on = |_| match self.options.stop.load(Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        let mut runner = trine_model::load(self.file, &settings.device, model, &mut go_on)?;
         let context = runner.spec().context_length;
         let test = |kind, tokens: usize| Test { kind, tokens: tokens.min(context), sequences: 1, depth: 0 };
         let tests = [

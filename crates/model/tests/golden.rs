@@ -188,8 +188,8 @@ fn logits_of_the_others_have_the_same_bits_however_they_are_computed() {
 }
 
 /// Checks every second model, from the first or second on.
-fn same_bits(first: usize) {
-    for golden in goldens().into_iter().skip(first).step_by(2) {
+fn same_bits(half: usize) {
+    for golden in goldens().into_iter().skip(half).step_by(2) {
         for path in &golden.files {
             let file = open(path);
             let prompts: Vec<&[u32]> = golden.prompts.iter().map(|(_, ids, _)| &ids[..]).collect();

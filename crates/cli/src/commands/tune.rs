@@ -77,11 +77,9 @@ impl Tune {
             time: Duration::from_secs(self.seconds),
             stop: stop.clone(),
         };
-        let bar = progress::bytes("measuring", 0);
+        let bar = progress::bar("measuring {msg}", 0);
         let report = tune(&file, &options, &mut |what| {
-            if !what.is_empty() {
-                bar.set_message(what.to_owned());
-            }
+            bar.set_message(what.to_owned());
             bar.tick();
             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });

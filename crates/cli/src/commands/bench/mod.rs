@@ -83,7 +83,7 @@ pub struct Bench {
     batch: Vec<u32>,
     /// Number of tokens in the KV cache before each test
     ///
-    /// 512 of them are computed, and their keys and values repeated, so that a long context takes seconds.
+    /// 512 of them are computed, and their keys and values repeated.
     #[arg(long, value_name = "N", default_value_t = 0, hide_short_help = true)]
     depth: usize,
     /// Number of runs of each test
