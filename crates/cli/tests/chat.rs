@@ -106,7 +106,10 @@ fn a_terminal_without_line_editing_shows_what_is_typed() {
     let mut command = std::process::Command::new("sh");
     // Sessions begin without echo.
     command.args(["-c", "stty echo && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_trine"), "run", &common::llama()]);
-    command.args(["--max-tokens", "4", "--raw"]).env("XDG_STATE_HOME", folder.path()).env("TERM", "dumb");
+    command
+        .args(["--max-tokens", "4", "--raw", "--ignore-eos", "--seed", "1"])
+        .env("XDG_STATE_HOME", folder.path())
+        .env("TERM", "dumb");
     let mut session = spawn_command(command, Some(60_000)).unwrap();
     session.exp_string("> ").unwrap();
     session.send_line("The miller").unwrap();
