@@ -185,6 +185,36 @@ pub struct Choice {
 }
 
 impl Choice {
+    /// An answer that has not begun.
+    pub fn new(index: usize) -> Choice {
+        Choice {
+            index,
+            text: String::new(),
+            tokens: Vec::new(),
+            prompt: Vec::new(),
+            finish_reason: FinishReason::Cancelled,
+            usage: Usage::default(),
+            timing: Timing::default(),
+        }
+    }
+
+    /// Adds what happened to it; whether it is finished.
+    pub fn update(&mut self, update: Update) -> bool {
+        match update {
+            Update::Prompt(token) => self.prompt.push(token),
+            Update::Token(token) => {
+                self.text.push_str(&token.text);
+                self.tokens.push(token);
+            }
+            Update::Finished { text, reason, usage, timing } => {
+                self.text.push_str(&text);
+                (self.finish_reason, self.usage, self.timing) = (reason, usage, timing);
+                return true;
+            }
+        }
+        false
+    }
+
     /// The sum of the log probabilities of its tokens, if they were computed.
     pub fn cumulative_logprob(&self) -> Option<f64> {
         self.tokens.iter().map(|token| token.logprob).sum()

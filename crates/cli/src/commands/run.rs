@@ -147,10 +147,7 @@ impl Run {
                 return Err(UsageError { message, hint: "add --json" }.into());
             }
         }
-        if self.constraint.constraint()?.is_some() && self.sampling.sampling()?.ignore_eos {
-            let message = "--ignore-eos cannot be used with a constraint of the answer".to_owned();
-            return Err(UsageError { message, hint: "omit it: the answer ends where it is complete" }.into());
-        }
+        self.constraint.constraint(&sampling)?;
         let model = self.model.take().map_or_else(|| load::unnamed(why, self.quiet), Ok)?;
         if let Some(prompt) = prompt.as_ref().filter(|_| self.template.show_prompt) {
             return self.show_prompt(&model, prompt);
@@ -236,8 +233,9 @@ impl Run {
             let system = if self.system.is_some() { ", without --system" } else { "" };
             note!("note: the model has no chat template: continuing the prompt as plain text{system}");
         }
-        let grammar = self.constraint.constraint()?.map(|constraint| llm.grammar(&constraint)).transpose()?;
         let mut sampling = self.sampling.recommended(llm.generation(), self.quiet)?;
+        let constraint = self.constraint.constraint(&sampling)?;
+        let grammar = constraint.map(|constraint| llm.grammar(&constraint)).transpose()?;
         let pace = self.load.pace(self.quiet);
         let Some(prompt) = prompt else {
             let setup = ChatSetup {
