@@ -46,6 +46,8 @@ TOGETHER = [
     {"rope.scaling.type": ("str", "none"), "rope.scaling.factor": ("f32", 4.0)},
     {"rope.scaling.type": ("str", "linear"), "rope.scale_linear": ("f32", 4.0)},
     {"rope.scaling.factor": ("f32", 4.0), "rope.scale_linear": ("f32", 2.0)},
+    *({"rope.scaling.type": ("str", "longrope"), **more} for more in (
+        {}, {"rope.scaling.factor": ("f32", 4.0)}, {"rope.scaling.attn_factor": None}, {"rope.scaling.attn_factor": ("f32", 1.5)})),
     YARN,
     *(YARN | {f"rope.scaling.{name}": ("f32", value)} for name, value in [
         ("attn_factor", 1.5), ("yarn_ext_factor", 0.0), ("yarn_ext_factor", 0.5), ("yarn_attn_factor", 1.5), ("yarn_beta_fast", 8.0),

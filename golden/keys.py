@@ -134,6 +134,11 @@ def cases(folder, config, known):
     for rope in ROPES:
         yield "rope_parameters", rope | dict(rope_theta=theta)
         yield "rope_scaling", rope
+    scaling = config.get("rope_scaling") or {}
+    if "long_factor" in scaling:
+        for other in (dict(factor=4.0), dict(factor=0.5), dict(factor=4.0, attention_factor=1.5)):
+            yield "rope_scaling", scaling | other
+            yield "rope_parameters", scaling | other | dict(rope_theta=theta)
     for section in ("rope_parameters", "rope_scaling"):
         for key, value in (config.get(section) or {}).items():
             inner = value.items() if isinstance(value, dict) else [("", value)]

@@ -111,16 +111,20 @@ impl Request {
     }
 }
 
-/// The tokens of a prompt: BOS in front where the tokenizer puts one before every text ([`Tokenizer::adds_bos`]) and this one does not begin
-/// with it; for an empty text BOS alone. Names of control tokens become these tokens.
+/// The tokens of a prompt: in front those that the tokenizer puts before every text ([`Tokenizer::prefix`]), often BOS, unless the text begins
+/// with the first of them; for an empty text at least BOS. Names of control tokens become these tokens. What a tokenizer puts after texts, such
+/// as EOS, is left out: the text goes on.
 ///
 /// A rendered chat is a prompt like any other, as in llama.cpp. Where its template writes no BOS though the tokenizer adds one,
 /// `apply_chat_template` of transformers leaves it out.
 pub fn prompt_tokens(tokenizer: &Tokenizer, prompt: &str) -> Vec<u32> {
     let mut ids = tokenizer.encode(prompt, EncodeOptions { parse_special: true, add_special: false });
-    let wanted = tokenizer.adds_bos() || ids.is_empty();
-    if let Some(bos) = tokenizer.bos().filter(|bos| wanted && ids.first() != Some(bos)) {
-        ids.insert(0, bos);
+    let prefix = match tokenizer.prefix() {
+        [] if ids.is_empty() => tokenizer.bos().into_iter().collect(),
+        prefix => prefix.to_vec(),
+    };
+    if ids.first() != prefix.first() {
+        ids.splice(0..0, prefix);
     }
     ids
 }

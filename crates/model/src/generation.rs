@@ -16,7 +16,8 @@ const CONTEXT: [&str; 2] = ["max_position_embeddings", "n_positions"];
 pub struct GenerationConfig {
     /// What says it, for messages: `generation_config.json` or `general.sampling`.
     pub source: &'static str,
-    /// Tokens that end an answer: `eos_token_id`, a number or a list, of `generation_config.json`, or else of `config.json`.
+    /// Tokens that end an answer: `eos_token_id`, a number or a list, of `generation_config.json`, or of `config.json` where the former has
+    /// no such key; null there is no token.
     pub eos: Vec<u32>,
     /// Whether to sample; otherwise the most likely token is taken.
     pub do_sample: Option<bool>,
@@ -129,13 +130,14 @@ impl GenerationConfig {
         let mut generation = parsed.map_err(|error| at(GENERATION_CONFIG.file, error))?;
         let max_length = own.as_ref().and_then(|config| config.get("max_length")?.as_u64());
         let max_length = max_length.filter(|_| generation.max_new_tokens.is_none());
-        if !generation.eos.is_empty() && max_length.is_none() {
+        let says_eos = own.as_ref().is_some_and(|config| config.contains_key("eos_token_id"));
+        if says_eos && max_length.is_none() {
             return Ok(generation);
         }
         let config = object(CONFIG)?.unwrap_or_default();
         // What the whole model says precedes what its text part does.
         let parts = || [Some(&config), config.get("text_config").and_then(Value::as_object)].into_iter().flatten();
-        if generation.eos.is_empty() {
+        if !says_eos {
             let found = parts().map(eos).find(|ids| *ids != Ok(Vec::new())).unwrap_or(Ok(Vec::new()));
             generation.eos = found.map_err(|found| at(CONFIG, wrong_eos(found)))?;
         }

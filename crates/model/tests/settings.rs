@@ -219,6 +219,8 @@ fn eos_of_the_generation_config_ends_an_answer_or_else_that_of_the_configuration
         (vec![(config, json!({"text_config": {"eos_token_id": 8}}))], vec![8]),
         (vec![(config, json!({"eos_token_id": 7})), (generation, json!({"eos_token_id": [8, 9]}))], vec![8, 9]),
         (vec![(config, json!({"eos_token_id": 7})), (generation, json!({"temperature": 0.5}))], vec![7]),
+        (vec![(config, json!({"eos_token_id": 7})), (generation, json!({"eos_token_id": null}))], vec![]),
+        (vec![(config, json!({"eos_token_id": 7})), (generation, json!({"eos_token_id": -1}))], vec![]),
         (
             vec![("tokenizer_config.json", json!({"eos_token": "a"})), (generation, json!({"eos_token_id": 9}))],
             vec![9, 65],

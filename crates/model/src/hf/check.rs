@@ -20,6 +20,7 @@ pub static SETTINGS: &[Setting] = &[
     ("clip_qkv", "none", |_| false),
     ("alibi", "false, or none", |value| value == false),
     ("is_decoder", "false, or none", |value| value == false),
+    ("is_causal", "true, or none", |value| value == true),
     ("add_cross_attention", "false, or none", |value| value == false),
     ("swiglu_alpha", "1.702, or none", |value| value == 1.702),
     ("position_embedding_type", "no relative positions", |value| {
@@ -46,9 +47,11 @@ pub(super) static PARTS: &[(&str, &[&str])] = &[
 ///
 /// # Errors
 /// When one is not, or they do not.
-pub(super) fn check(config: &Config, file: &File) -> Result<()> {
+pub(super) fn check(config: &Config, file: &File, arch: &Arch) -> Result<()> {
+    // An encoder is not causal, whatever its configuration says.
+    let applies = |key: &str| !(arch.encoder && key == "is_causal");
     for (key, expected, supported) in SETTINGS {
-        if let Some(value) = config.get(key).filter(|value| !supported(value)) {
+        if let Some(value) = config.get(key).filter(|value| applies(key) && !supported(value)) {
             return Err(Error::bad(*key, *expected, value));
         }
     }

@@ -26,7 +26,7 @@ pub(crate) fn keys(file: &File) -> Result<Keys<'_>> {
     plain(&mut keys, &config)?;
     derived(&mut keys, &config)?;
     rope::translate(&mut keys, &config)?;
-    check::check(&config, file)?;
+    check::check(&config, file, arch)?;
     Ok(keys)
 }
 
@@ -39,7 +39,9 @@ fn plain(keys: &mut Keys, config: &Config) -> Result<()> {
     ) -> impl Iterator<Item = &'a (&'a str, &'static str)> {
         table.iter().filter(move |(hf, _)| is_known(model_type, hf))
     }
-    for (hf, gguf) in of(COUNTS, model_type) {
+    // Classes without this key have as many heads of keys as of queries.
+    let is_read = |hf: &str| hf != "num_key_value_heads" || config.is_of_class(hf);
+    for (hf, gguf) in of(COUNTS, model_type).filter(|(hf, _)| is_read(hf)) {
         if let Some(value) = config.count(hf)? {
             keys.translate(*hf, gguf, value)?;
         }

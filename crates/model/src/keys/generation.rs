@@ -63,7 +63,7 @@ pub static GENERATION_CONFIG: FileKeys = FileKeys {
     ],
     ignored: &[
         IgnoredKeys {
-            keys: &["bos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id"],
+            keys: &["bos_token_id", "pad_token_id", "decoder_start_token_id"],
             reason: "they begin texts without a prompt, fill batches or begin a decoder beside an encoder",
         },
         IgnoredKeys {
@@ -134,6 +134,7 @@ pub static GENERATION_CONFIG: FileKeys = FileKeys {
         ("force_words_ids", empty),
         ("begin_suppress_tokens", empty),
         ("sequence_bias", empty),
+        ("forced_bos_token_id", |_| false),
         ("forced_eos_token_id", |_| false),
         ("forced_decoder_ids", empty),
         ("no_repeat_ngram_size", |value| value == 0),

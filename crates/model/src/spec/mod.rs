@@ -147,6 +147,12 @@ impl Spec {
                 .push("the model also takes images, which Trine does not support: only its text part is loaded".into());
         }
         notes.extend(quant_method.note(file));
+        if let Some((length, _)) = &rope.short {
+            notes.push(format!(
+                "LongRoPE has one list of factors for contexts of up to {length} tokens and one for longer ones: the context that the model is \
+                 loaded with decides, not the length of a prompt"
+            ));
+        }
         if mla.is_some() && quant_method.bitnet().is_some_and(|bitnet| bitnet.norm_eps.is_some()) {
             return Err(Error::bad("quantization_config.use_rms_norm", "false in this architecture", true));
         }

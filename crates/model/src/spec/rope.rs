@@ -163,7 +163,14 @@ fn scaled(keys: &Keys, base: f64, mut frequencies: Vec<f64>) -> Result<ScaledRop
         let original = keys.count("rope.scaling.original_context_length", 1..=1 << 30)?;
         original.map_or_else(|| keys.required("context_length", 1..=1 << 30), Ok).map(|n| n as f64)
     };
-    match named.unwrap_or(if factor == 1.0 { "none" } else { "linear" }) {
+    let scaling = match named {
+        // In GGUF, the divisors of longrope are tensors, and llama.cpp knows nothing else of it.
+        Some("longrope") if keys.config.is_none() => "linear",
+        Some(named) => named,
+        None if factor == 1.0 => "none",
+        None => "linear",
+    };
+    match scaling {
         // Some files have the magnitude of longrope without its type.
         "none" => magnitude = number("rope.scaling.attn_factor", 1.0)?,
         "linear" => {
@@ -223,13 +230,10 @@ fn scaled(keys: &Keys, base: f64, mut frequencies: Vec<f64>) -> Result<ScaledRop
         }
         // arXiv:2402.13753; the divisors are lists.
         "longrope" => {
-            let (context, original) = (context_length(keys)? as f64, original()?);
-            let usual = if context > original {
-                (1.0 + libm::log(context / original) / libm::log(original)).sqrt()
-            } else {
-                1.0
-            };
-            magnitude = number("rope.scaling.magnitude", number("rope.scaling.attn_factor", usual)?)?;
+            let original = original()?;
+            let factor = newer.map_or(context_length(keys)? as f64 / original, f64::from);
+            let usual = if factor > 1.0 { (1.0 + libm::log(factor) / libm::log(original)).sqrt() } else { 1.0 };
+            magnitude = number("rope.scaling.magnitude", usual)?;
         }
         other => {
             return Err(Error::bad(

@@ -164,7 +164,12 @@ impl Tokenizer {
         self.token_type(id) == Some(TokenType::Control)
     }
 
-    /// Whether [`EncodeOptions::add_special`] adds BOS: by `add_bos_token`, or else the post-processor of `tokenizer.json`, or else the
+    /// The tokens that [`EncodeOptions::add_special`] adds before a text.
+    pub fn prefix(&self) -> &[u32] {
+        &self.prefix
+    }
+
+    /// Whether BOS is one of them: by `add_bos_token`, or else the post-processor of `tokenizer.json`, or else the
     /// default of the GGUF tokenizer model. A chat template may write BOS too; then do not add it twice.
     pub fn adds_bos(&self) -> bool {
         self.bos.is_some_and(|bos| self.prefix.contains(&bos))
