@@ -274,6 +274,59 @@ fn embeddings_are_those_of_the_texts_alone() {
 }
 
 #[test]
+fn a_prefix_that_was_computed_is_not_computed_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let story = "Once upon a time there was a dog. ".repeat(8);
+    let chat = json!({"messages": [{"role": "system", "content": "The cat sat on the mat. ".repeat(8)}]});
+    let prefixes = file("prefixes.jsonl", &format!("{}\n\n{chat}\n", json!(story)));
+    let template = file("chat.jinja", CHATS).display().to_string();
+    let mut asked = chat.clone();
+    asked["messages"].as_array_mut().unwrap().push(json!({"role": "user", "content": "And then"}));
+    (asked["max_tokens"], asked["temperature"]) = (4.into(), 0.into());
+    let asked = json!({"custom_id": "chat", "url": "/v1/chat/completions", "body": asked});
+    let prompt = completion("text", json!({"prompt": format!("{story}It"), "max_tokens": 4, "temperature": 0}));
+    let (input, output) = (file("in.jsonl", &format!("{prompt}\n{asked}")), folder.path().join("out.jsonl"));
+    let warm = prefixes.display().to_string();
+    let cached = |more: &[&str]| {
+        let ran = batch(&input, &output, &[&["--template", &template, "--force"], more].concat());
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        let text = std::fs::read_to_string(&output).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let usage = |line: &Value| line.pointer("/response/body/usage").unwrap().clone();
+        let counts = lines.iter().map(usage).map(|usage| {
+            (
+                usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap(),
+                usage["prompt_tokens"].as_u64().unwrap(),
+            )
+        });
+        (counts.collect::<Vec<_>>(), answers(&output))
+    };
+    let (cold, expected) = cached(&[]);
+    let (counts, found) = cached(&["--warm", &warm]);
+    assert_eq!(found, expected);
+    assert!(cold.iter().all(|(cached, _)| *cached == 0), "{cold:?}");
+    // All but what follows the last full block of the prefix.
+    assert!(counts.iter().all(|(cached, tokens)| cached + 24 > *tokens && cached % 16 == 0), "{counts:?}");
+    for (line, expected) in [
+        ("[]", "line 1: expected a string or an object with messages"),
+        ("\"x\"\n{\"prompt\": 1}", "line 2: unknown field `prompt`"),
+        ("\"\"\n\"x", "line 2: EOF"),
+    ] {
+        let wrong = file("wrong.jsonl", line).display().to_string();
+        let ran = batch(&input, &output, &["--force", "--warm", &wrong]);
+        assert!(ran.code == 1 && ran.err.contains(expected), "{line}: {}", ran.err);
+    }
+    let long = file("long.jsonl", &json!("one ".repeat(5000)).to_string()).display().to_string();
+    let ran = batch(&input, &output, &["--force", "--warm", &long]);
+    assert!(ran.code == 1 && ran.err.contains("long.jsonl, line 1") && ran.err.contains("tokens"), "{}", ran.err);
+}
+
+#[test]
 fn a_run_that_was_killed_goes_on_to_the_same_answers() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name);

@@ -96,6 +96,12 @@ impl Request {
         Request { prompt: prompt.into(), sampling, ..Request::default() }
     }
 
+    /// A request that leaves keys and values of a prefix in the prefix cache, so that prompts that begin with it do not compute them: those
+    /// of its full blocks of [`BLOCK_LEN`](crate::BLOCK_LEN) tokens. Its answer is a single token, which means nothing.
+    pub fn warm(prefix: impl Into<Prompt>) -> Request {
+        Request::new(prefix, Sampling { max_tokens: Some(1), ..Sampling::greedy() })
+    }
+
     /// Whether it asks for no more than one answer.
     pub(crate) fn one_answer(&self) -> Result<(), Error> {
         let Sampling { n, best_of, .. } = self.sampling;

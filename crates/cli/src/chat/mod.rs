@@ -7,7 +7,7 @@ mod settings;
 
 use crate::answer::{Pace, TimedAnswer};
 use crate::exit::{self, Exit, UsageError};
-use crate::load::DiskCacheArgs;
+use crate::load::EngineArgs;
 use crate::sampling;
 use crate::wrap::Printer;
 use anyhow::{Result, anyhow};
@@ -41,7 +41,7 @@ pub struct ChatSetup {
     pub pace: Option<Pace>,
     /// Files of it are not written over.
     pub model: PathBuf,
-    pub disk_cache: DiskCacheArgs,
+    pub engine_args: EngineArgs,
 }
 
 pub struct Chat {
@@ -92,7 +92,7 @@ impl Chat {
                 }
             }
         }
-        self.options.disk_cache.warn(self.llm.close_disk_cache(), self.options.quiet);
+        self.options.engine_args.warn(self.llm.close_disk_cache(), self.options.quiet);
         Ok(Exit::Done)
     }
 

@@ -1,7 +1,8 @@
 use super::embed;
-use crate::exit::Exit;
-use crate::load::{DiskCacheArgs, LoadArgs};
+use crate::exit::{Exit, UsageError};
+use crate::load::{EngineArgs, LoadArgs};
 use crate::output::{self, OutputFile};
+use crate::warm::{self, WarmArgs};
 use crate::{interrupt, progress, units};
 use anyhow::{Context, Result};
 use clap::{Args, value_parser};
@@ -62,7 +63,9 @@ pub struct Batch {
     #[command(flatten)]
     load: LoadArgs,
     #[command(flatten)]
-    disk_cache: DiskCacheArgs,
+    engine_args: EngineArgs,
+    #[command(flatten)]
+    warm: WarmArgs,
 }
 
 impl Batch {
@@ -79,21 +82,23 @@ impl Batch {
         for used in [&self.model, &self.input] {
             drop(OutputFile::new(&self.output, used)?);
         }
-        self.disk_cache.check()?;
+        self.engine_args.check(self.quiet)?;
+        let prefixes = self.warm.read()?;
         let stop = interrupt::flag()?;
         let mut lines = Lines::new(BufReader::new(input));
         let model = match lines.are_for_embeddings().with_context(|| at(&self.input))? {
+            true if !prefixes.is_empty() => {
+                let message = "--warm is for answers, and the file asks for embeddings".to_owned();
+                return Err(UsageError { message, hint: "omit it" }.into());
+            }
             true => Model::Embedder(Box::new(self.load.load_embedder(&self.model, self.quiet, &stop)?)),
             false => {
-                let parallel = self.parallel as usize;
-                Model::Llm(Box::new(self.load.open(
-                    &self.model,
-                    parallel,
-                    self.quiet,
-                    &stop,
-                    None,
-                    &self.disk_cache,
-                )?))
+                let (parallel, engine_args) = (self.parallel as usize, &self.engine_args);
+                let mut llm = self.load.open(&self.model, parallel, self.quiet, &stop, None, engine_args)?;
+                if warm::fill(&mut llm, &prefixes, &stop, self.quiet)?.is_break() {
+                    return Ok(Exit::Interrupted);
+                }
+                Model::Llm(Box::new(llm))
             }
         };
         let open = OpenOptions::new().write(true).create(true).truncate(false).open(&self.output);
@@ -160,7 +165,7 @@ impl Batch {
         };
         let Files { lines, answered, output } = &mut files;
         let done = batch::batch(&mut engine, &options, lines, *answered, output, progress);
-        self.disk_cache.warn(engine.close_disk_cache(), self.quiet);
+        self.engine_args.warn(engine.close_disk_cache(), self.quiet);
         done
     }
 

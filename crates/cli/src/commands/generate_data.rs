@@ -1,6 +1,6 @@
 use crate::constraint::ConstraintArgs;
 use crate::exit::{Exit, UsageError};
-use crate::load::{DiskCacheArgs, LoadArgs};
+use crate::load::{EngineArgs, LoadArgs};
 use crate::output::{self, OutputFile};
 use crate::sampling::SamplingArgs;
 use crate::{input, interrupt, progress, units};
@@ -77,7 +77,7 @@ pub struct GenerateData {
     #[command(flatten)]
     load: LoadArgs,
     #[command(flatten)]
-    disk_cache: DiskCacheArgs,
+    engine_args: EngineArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
@@ -111,9 +111,9 @@ impl GenerateData {
         let is_empty = self.out.metadata().is_ok_and(|file| file.len() == 0);
         output::check_new(&self.out, self.force || self.resume || is_empty, hint)?;
         let texts = self.prompts()?;
-        self.disk_cache.check()?;
+        self.engine_args.check(self.quiet)?;
         let stop = interrupt::flag()?;
-        let llm = self.load.open(&self.model, self.parallel as usize, self.quiet, &stop, None, &self.disk_cache)?;
+        let llm = self.load.open(&self.model, self.parallel as usize, self.quiet, &stop, None, &self.engine_args)?;
         let sampling = self.sampling.recommended(llm.generation(), self.quiet)?;
         let prompts = texts.into_iter().map(|text| prompt(&llm, text)).collect::<Result<_>>()?;
         let grammar = constraint.map(|constraint| llm.grammar(&constraint)).transpose()?;
@@ -149,7 +149,7 @@ impl GenerateData {
             Ok(if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
         bar.finish_and_clear();
-        self.disk_cache.warn(engine.close_disk_cache(), self.quiet);
+        self.engine_args.warn(engine.close_disk_cache(), self.quiet);
         let (rate, complete) = (rate(picked), done == job.indices.end);
         let Counts { texts, tokens, cut, duplicates } = writer.counts();
         if self.json {

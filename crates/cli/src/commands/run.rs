@@ -2,11 +2,12 @@ use crate::answer::TimedAnswer;
 use crate::chat::{Chat, ChatSetup};
 use crate::constraint::ConstraintArgs;
 use crate::exit::{Exit, UsageError};
-use crate::load::{self, DiskCacheArgs, LoadArgs};
+use crate::load::{self, EngineArgs, LoadArgs};
 use crate::profile::Profiling;
 use crate::sampling::{self, SamplingArgs};
 use crate::template::{self, TemplateArgs};
 use crate::terminal::Quiet;
+use crate::warm::{self, WarmArgs};
 use crate::wrap::Printer;
 use crate::{choices, input, interrupt, table, units};
 use anyhow::Result;
@@ -80,7 +81,9 @@ pub struct Run {
     #[command(flatten)]
     load: LoadArgs,
     #[command(flatten)]
-    disk_cache: DiskCacheArgs,
+    engine_args: EngineArgs,
+    #[command(flatten)]
+    warm: WarmArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
@@ -152,7 +155,8 @@ impl Run {
         if let Some(prompt) = prompt.as_ref().filter(|_| self.template.show_prompt) {
             return self.show_prompt(&model, prompt);
         }
-        self.disk_cache.check()?;
+        self.engine_args.check(self.quiet)?;
+        let prefixes = self.warm.read()?;
         let stop = interrupt::flag()?;
         // Keys that are typed before a chat asks for them wait.
         let _quiet = prompt.is_none().then(Quiet::new);
@@ -160,7 +164,11 @@ impl Run {
         let (load, quiet) = (&self.load, self.quiet);
         let profile = self.profile.as_ref().map(|path| Profiling::new(path, &model)).transpose()?;
         let recorder = profile.as_ref().map(|profile| profile.recorder.clone());
-        let llm = load.open(&model, answers.min(MOST_AT_ONCE), quiet, &stop, recorder.clone(), &self.disk_cache)?;
+        let mut llm =
+            load.open(&model, answers.min(MOST_AT_ONCE), quiet, &stop, recorder.clone(), &self.engine_args)?;
+        if warm::fill(&mut llm, &prefixes, &stop, quiet)?.is_break() {
+            return Ok(Exit::Interrupted);
+        }
         let recorder = recorder.unwrap_or_default();
         let exit = self.answer(llm, &model, prompt, start.elapsed(), stop, &recorder)?;
         if let Some(profile) = profile {
@@ -249,7 +257,7 @@ impl Run {
                 quiet: self.quiet,
                 pace,
                 model: model.to_owned(),
-                disk_cache: self.disk_cache,
+                engine_args: self.engine_args,
             };
             return Chat::new(llm, setup, stop, recorder.clone()).run();
         };
@@ -267,7 +275,7 @@ impl Run {
         if several {
             let choices = llm.choices(request, || !stop.load(Relaxed))?;
             recorder.stop();
-            self.disk_cache.warn(llm.close_disk_cache(), self.quiet);
+            self.engine_args.warn(llm.close_disk_cache(), self.quiet);
             return choices::show(&choices, &llm, model, seed, self.json);
         }
         let stream = llm.submit(request)?.stop_when(stop);
@@ -288,7 +296,7 @@ impl Run {
             let used = llm.activation_bytes().map_or("unknown".to_owned(), units::bytes);
             aside!("activations {used}, planned with kernels and sampling {}", units::bytes(llm.memory().scratch));
         }
-        self.disk_cache.warn(llm.close_disk_cache(), self.quiet);
+        self.engine_args.warn(llm.close_disk_cache(), self.quiet);
         Ok(if matches!(answer.finish, FinishReason::Cancelled) { Exit::Interrupted } else { Exit::Done })
     }
 }

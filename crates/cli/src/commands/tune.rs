@@ -90,7 +90,7 @@ impl Tune {
         let mut out = std::io::stdout().lock();
         if self.json {
             let chosen: serde_json::Map<_, _> =
-                report.chosen().map(|(option, value)| (option.to_owned(), value.into())).collect();
+                report.chosen().map(|(option, value)| (option.to_owned(), option_value(value).into())).collect();
             writeln!(out, "{}", json!({ "file": path, "options": chosen, "report": report }))?;
             return Ok(Exit::Done);
         }
@@ -112,21 +112,25 @@ fn rows(report: &TuneReport) -> Vec<[String; 4]> {
     let speed = |speed: Option<f64>| speed.map_or_else(String::new, units::measured);
     let row = |trial: &Trial| {
         let mark = if trial.chosen { "*" } else { "" };
-        [format!("--{} {}", trial.option, trial.value), mark.to_owned(), speed(trial.decode), speed(trial.prompt)]
+        let option = format!("--{} {}", trial.option, option_value(&trial.value));
+        [option, mark.to_owned(), speed(trial.decode), speed(trial.prompt)]
     };
     let head = ["option", "", "answers, tokens/s", "prompts, tokens/s"].map(str::to_owned);
     std::iter::once(head).chain(report.trials.iter().map(row)).collect()
 }
 
-/// The file with the best options. Copies of weights are made where memory suffices.
+/// What an option should be: copies of weights, which are measured as `on`, are made where memory suffices.
+fn option_value(measured: &str) -> &str {
+    if measured == "on" { "auto" } else { measured }
+}
+
+/// The file with the best options.
 fn toml(model: &str, report: &TuneReport) -> String {
     let mut text = format!("# Written by `trine tune` for {}\n", crate::table::visible(model));
     for (option, value) in report.chosen() {
-        let _ = match value {
-            "on" => writeln!(text, "{option} = \"auto\""),
-            "off" => writeln!(text, "{option} = \"off\""),
-            number => writeln!(text, "{option} = {number}"),
-        };
+        let value = option_value(value);
+        let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+        let _ = if is_number { writeln!(text, "{option} = {value}") } else { writeln!(text, "{option} = {value:?}") };
     }
     text
 }

@@ -114,6 +114,13 @@ pub struct Bench {
     /// Number of sequences that --load runs at once [default: clients]
     #[arg(long, value_name = "N", requires = "load", value_parser = value_parser!(u32).range(1..=1024), hide_short_help = true)]
     parallel: Option<u32>,
+    /// Maximum number of prompt tokens of --load in one forward pass [default: 512]
+    #[arg(long, visible_alias = "prefill-chunk", value_name = "N", requires = "load", hide_short_help = true)]
+    #[arg(value_parser = value_parser!(u32).range(1..))]
+    ubatch: Option<u32>,
+    /// Maximum number of tokens of --load in one forward pass, those of answers included [default: no limit but --ubatch]
+    #[arg(long, value_name = "N", requires = "load", value_parser = value_parser!(u32).range(1..), hide_short_help = true)]
+    max_batch_tokens: Option<u32>,
     /// Milliseconds that a step may take while a sequence of --load generates, or off
     #[arg(long, value_name = "MS", requires = "load", default_value = "100", hide_short_help = true)]
     itl_target: ItlTarget,
