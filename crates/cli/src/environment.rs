@@ -18,6 +18,13 @@ const RAYON: &str = "RAYON_NUM_THREADS";
 pub fn matches(command: Command) -> ArgMatches {
     let command = with_values(command);
     let names = names(&command);
+    // Long help names all variables, set or not.
+    if std::env::args_os().any(|arg| arg == "--help")
+        && let Err(error) = show_all(command.clone()).try_get_matches()
+        && error.kind() == ErrorKind::DisplayHelp
+    {
+        exit(&error)
+    }
     // What is wrong without variables is not theirs.
     let flags = match with(command.clone(), |_| None).try_get_matches() {
         Err(error) if !matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
@@ -110,6 +117,15 @@ fn with(command: Command, variable: fn(&OsStr) -> Option<&OsStr>) -> Command {
         }
     });
     command.mut_subcommands(|command| with(command, variable))
+}
+
+/// The command line whose help has the values of variables that are set, and the names of others.
+fn show_all(command: Command) -> Command {
+    let command = command.mut_args(|arg| {
+        let unset = arg.get_env().is_some_and(|name| variable(name).is_none());
+        arg.hide_env_values(unset)
+    });
+    command.mut_subcommands(show_all)
 }
 
 /// All variables of flags.

@@ -1,7 +1,7 @@
 use crate::answer::TimedAnswer;
 use crate::chat::{Chat, ChatSetup};
 use crate::constraint::ConstraintArgs;
-use crate::exit::{Exit, UsageError};
+use crate::exit::{self, Exit, UsageError};
 use crate::load::{self, EngineArgs, LoadArgs};
 use crate::profile::Profiling;
 use crate::sampling::{self, SamplingArgs};
@@ -225,8 +225,8 @@ impl Run {
             // A closed stderr is not an error.
             let _ = load::placement(&llm).print(&mut std::io::stderr());
         }
-        let stories = model == Path::new(EMBEDDED);
         let raw = self.raw || !llm.has_template() && !self.template.any();
+        let stories = raw && model == Path::new(EMBEDDED);
         let options = self.template.options();
         if !raw {
             let template = llm.template()?;
@@ -279,15 +279,17 @@ impl Run {
             return choices::show(&choices, &llm, model, seed, self.json);
         }
         let stream = llm.submit(request)?.stop_when(stop);
-        let answer = TimedAnswer::of(stream, pace, |piece| if self.json { Ok(()) } else { out.print(piece) })?;
+        let answer = TimedAnswer::of(stream, pace, |piece| if self.json { Ok(()) } else { out.print(piece) });
         recorder.stop();
+        if !self.json && !answer.as_ref().is_err_and(exit::is_closed_pipe) {
+            out.end_line()?;
+        }
+        let answer = answer?;
         if self.json {
             let mut report = answer.json(llm.tokenizer(), load_time);
             report["model"] = model.display().to_string().into();
             report["seed"] = seed.into();
             writeln!(std::io::stdout(), "{report}")?;
-        } else {
-            out.end_line()?;
         }
         if !self.quiet {
             aside!("{}", answer.summary());

@@ -86,7 +86,11 @@ impl Tune {
         bar.finish_and_clear();
         let report = report?;
         let text = toml(&self.model.display().to_string(), &report);
-        output.write(|out| out.write_all(text.as_bytes()))?;
+        // What was measured in less time must not replace it without being told.
+        let kept = self.output.is_none() && path.exists() && !report.left_out.is_empty();
+        if !kept {
+            output.write(|out| out.write_all(text.as_bytes()))?;
+        }
         let mut out = std::io::stdout().lock();
         if self.json {
             let chosen: serde_json::Map<_, _> =
@@ -102,7 +106,8 @@ impl Tune {
         }
         let speed = |speed: Option<f64>| speed.map_or("unknown".to_owned(), units::measured);
         let (decode, prompt) = (speed(report.decode), speed(report.prompt));
-        writeln!(out, "\nanswers {decode} tokens/s, prompts {prompt} tokens/s: {}", path.display())?;
+        let file = if kept { "not written, as there is a file" } else { "written to" };
+        writeln!(out, "\nanswers {decode} tokens/s, prompts {prompt} tokens/s; {file} {}", path.display())?;
         Ok(Exit::Done)
     }
 }

@@ -3,7 +3,7 @@ mod print;
 
 use crate::exit::{Exit, UsageError};
 use crate::load::MachineArgs;
-use crate::output::OutputFile;
+use crate::output::{self, OutputFile};
 use crate::profile::Profiling;
 use crate::{interrupt, measure, progress};
 use anyhow::{Context, Result};
@@ -182,6 +182,7 @@ impl Bench {
         let stop = interrupt::flag()?;
         let synthetic = self.synthetic()?;
         if let (Some((shape, mixture)), Some(path)) = (synthetic, &self.write_model) {
+            output::check_new(path, false, "choose another name, or delete it")?;
             return write(path, shape, mixture, &stop);
         }
         if let Some(workload) = &self.load {
@@ -199,7 +200,8 @@ impl Bench {
             return Err(UsageError { message, hint }.into());
         }
         let profile = self.profile.as_deref().map(|file| Profiling::new(file, &path)).transpose()?;
-        let save = self.save_baseline.as_deref().map(|file| OutputFile::new(file, &path)).transpose()?;
+        let save = |file| output::check_json(file).map_err(Into::into).and_then(|()| OutputFile::new(file, &path));
+        let save = self.save_baseline.as_deref().map(save).transpose()?;
         let recorder = profile.as_ref().map(|profile| &profile.recorder);
         let report = self.measure(&path, synthetic, &tests, &stop, recorder)?;
         let comparisons = match (&then, &self.baseline) {
