@@ -168,7 +168,7 @@ impl Defaults {
         let settings = match read_tuning(&path) {
             // Nobody asked for it: the model runs without.
             Err(error) if automatic => {
-                note!("warning: {error:#}: ignored; `trine tune` writes it again");
+                note!("warning: {}: ignored; `trine tune` writes it again", crate::exit::message(&error));
                 return Ok(None);
             }
             settings => settings?,

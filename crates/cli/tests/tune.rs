@@ -66,6 +66,16 @@ fn time_that_is_over_is_said_and_files_of_the_model_are_kept() {
     assert!(again.code == 2 && again.err.contains("--force replaces it"), "{} {}", again.code, again.err);
     let ran = run(trine().args(["run", &llama(), "x", "--raw", "--max-tokens", "1", "--tuning", &output]), "");
     assert!(ran.code == 0 && ran.err.contains(&format!("options from {output}")), "{}", ran.err);
+    #[cfg(unix)]
+    {
+        let pipe = folder.path().join("pipe").display().to_string();
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for args in [&["tune", "embedded:stories", "--force", "-o", &pipe], &["run", "x", "--raw", "--tuning", &pipe]] {
+            let ran = run(trine().args(args), "");
+            assert!(ran.code == 2 && ran.err.contains("expected a file, found a device, a pipe"), "{}", ran.err);
+            assert_eq!(ran.err.matches("expected a file").count(), 1, "{}", ran.err);
+        }
+    }
     let model = llama();
     let ran = run(trine().args(["tune", &model, "-o", &model]), "");
     assert!(ran.code != 0 && ran.err.contains("model"), "{}", ran.err);

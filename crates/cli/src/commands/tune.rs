@@ -1,5 +1,5 @@
 use crate::config;
-use crate::exit::Exit;
+use crate::exit::{Exit, UsageError};
 use crate::load::{DeviceArgs, LayoutArgs};
 use crate::output::{self, OutputFile};
 use crate::table::columns;
@@ -59,6 +59,11 @@ impl Tune {
         match path.parent().filter(|_| self.output.is_none()) {
             Some(folder) => std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?,
             None => output::check_new(&path, self.force, "choose another name; --force replaces it")?,
+        }
+        // It is read later, which a pipe is not.
+        if path.exists() && !path.is_file() {
+            let message = format!("{}: expected a file, found a device, a pipe or a folder", path.display());
+            return Err(UsageError { message, hint: "choose another name; --json prints what was found" }.into());
         }
         let output = OutputFile::new(&path, &self.model)?;
         let stop = interrupt::flag()?;
