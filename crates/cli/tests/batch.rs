@@ -359,5 +359,15 @@ fn a_run_that_was_killed_goes_on_to_the_same_answers() {
 
     std::fs::write(file("other.jsonl"), completion("other", body(1))).unwrap();
     let ran = batch(&file("other.jsonl"), &killed, &["--resume"]);
-    assert!(ran.code == 1 && ran.err.contains("expected the answer to none, found custom_id \"119\""), "{}", ran.err);
+    assert!(ran.code == 1 && ran.err.contains("line 1: expected the answer to this line of the input"), "{}", ran.err);
+    let ran = batch(&file("in.jsonl"), &killed, &["--resume", "--seed", "4"]);
+    assert!(ran.code == 1 && ran.err.contains("with this model and seed, found another"), "{}", ran.err);
+    assert_eq!(answers(&killed), expected);
+
+    let written = std::fs::File::open(&killed).unwrap();
+    written.lock().unwrap();
+    for how in ["--resume", "--force"] {
+        let ran = batch(&file("in.jsonl"), &killed, &[how]);
+        assert!(ran.code == 1 && ran.err.contains("that no other run writes"), "{}", ran.err);
+    }
 }

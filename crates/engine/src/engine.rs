@@ -253,8 +253,7 @@ impl Engine {
             return Err(Error::BeyondVocabulary { place: "logit_bias".to_owned(), id, vocab });
         }
         let own = [("stop_token_ids", &sampling.stop_token_ids)].into_iter();
-        let place = |ids: &[u32]| if ids.len() == 1 { "bad_words_ids (or suppress_tokens)" } else { "bad_words_ids" };
-        let lists = own.chain(sampling.bad_words_ids.iter().map(|ids| (place(ids), ids)));
+        let lists = own.chain(sampling.bad_words_ids.iter().map(|ids| ("bad_words_ids", ids)));
         for (place, ids) in lists {
             if let Some(&id) = ids.iter().find(|&&id| beyond(id)) {
                 return Err(Error::BeyondVocabulary { place: place.to_owned(), id, vocab });

@@ -200,7 +200,8 @@ impl<B: Backend> Model<B> {
             Some(Head::Tied)
         } else {
             let weight = load.upload(load.weights.get("output.weight", &[spec.vocab_size, width])?, Role::Head)?;
-            Some(Head::Own(Linear::of(weight, load.bias("output", &[spec.vocab_size])?)))
+            let bias = if arch.is_optional("output.bias") { load.bias("output", &[spec.vocab_size])? } else { None };
+            Some(Head::Own(Linear::of(weight, bias)))
         };
         Ok(Model {
             embedding,

@@ -85,6 +85,11 @@ impl GenerationConfig {
         })
     }
 
+    /// Drops what is said of single tokens that a model of this vocabulary does not have, and which it therefore cannot generate.
+    pub fn keep_below(&mut self, vocab_size: usize) {
+        self.bad_words_ids.retain(|ids| !matches!(ids[..], [id] if id as usize >= vocab_size));
+    }
+
     /// Whether anything is said.
     pub(crate) fn says_something(&self) -> bool {
         *self != GenerationConfig { source: self.source, ..GenerationConfig::default() }
@@ -186,7 +191,8 @@ impl GenerationConfig {
             }
         }
         let suppressed = typed(value("suppress_tokens"), "suppress_tokens", "a list of token ids", Value::as_array)?;
-        for token in suppressed.into_iter().flatten() {
+        // Negative ids are no tokens.
+        for token in suppressed.into_iter().flatten().filter(|token| token.as_i64().is_none_or(|id| id >= 0)) {
             let id = id(token).ok_or_else(|| Error::bad("suppress_tokens", "token ids", token))?;
             bad_words_ids.push(vec![id]);
         }

@@ -299,17 +299,20 @@ fn tokens_that_are_never_generated_are_read() {
         let files = [("generation_config.json", value), ("config.json", json!({}))];
         Language::open(folder("byte-level.json", &files).path()).map(|language| language.generation)
     };
-    let config = json!({"eos_token_id": [2, 4], "bad_words_ids": [[5, 7], [2], [9]], "suppress_tokens": [2, 3], "min_new_tokens": 6});
+    let config = json!({"eos_token_id": [2, 4], "bad_words_ids": [[5, 7], [2], [9]], "suppress_tokens": [2, 3, -1], "min_new_tokens": 6});
     let generation = of(config).unwrap();
     assert_eq!(generation.bad_words_ids, [vec![5, 7], vec![9], vec![2], vec![3]]);
-    assert_eq!((generation.min_new_tokens, generation.warnings), (Some(6), vec![]));
+    assert_eq!((generation.min_new_tokens, &generation.warnings), (Some(6), &vec![]));
+    let mut small = generation;
+    small.keep_below(3);
+    assert_eq!(small.bad_words_ids, [vec![5, 7], vec![2]]);
     for (key, value) in [
         ("bad_words_ids", json!(7)),
         ("bad_words_ids", json!([7])),
         ("bad_words_ids", json!([[]])),
         ("bad_words_ids", json!([[-1]])),
         ("suppress_tokens", json!("all")),
-        ("suppress_tokens", json!([-1])),
+        ("suppress_tokens", json!(["a"])),
         ("min_new_tokens", json!(-1)),
     ] {
         let error = of(json!({key: value})).unwrap_err().to_string();

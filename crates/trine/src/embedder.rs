@@ -115,7 +115,7 @@ impl Embedder {
     }
 
     fn ids(&self, text: &str, add_special: bool) -> Vec<u32> {
-        self.language.tokenizer.encode(text, EncodeOptions { parse_special: false, add_special })
+        self.language.tokenizer.encode(text, EncodeOptions { parse_special: true, add_special })
     }
 
     /// What the files of sentence-transformers say about texts: prompts by their names, and the longest text.

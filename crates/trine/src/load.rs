@@ -232,6 +232,7 @@ impl Options {
         language.warnings.extend(spec.warnings.iter().cloned());
         language.warnings.extend_from_slice(file.warnings());
         language.check(&spec).map_err(|error| error.at(file.path()))?;
+        language.generation.keep_below(spec.vocab_size);
         let (memory, device) = self.plan_of(&file, &spec, matches!(want, Want::Hidden))?;
         self.check_limits(memory)?;
         language.warnings.extend(Room::read().and_then(|room| shortage(memory, room)));

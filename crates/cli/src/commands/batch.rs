@@ -9,7 +9,7 @@ use clap::{Args, value_parser};
 use indicatif::ProgressBar;
 use serde_json::json;
 use std::cell::RefCell;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -70,23 +70,21 @@ pub struct Batch {
 
 impl Batch {
     pub fn run(self) -> Result<Exit> {
-        output::check_new(&self.output, self.force || self.resume, "--resume continues it, --force replaces it")?;
         let at = |path: &Path| path.display().to_string();
+        if self.input == Path::new("-") {
+            let message = "expected the name of a file, found `-`".to_owned();
+            return Err(UsageError { message, hint: "a file can be resumed; ./- is one of this name" }.into());
+        }
         let input = File::open(&self.input).with_context(|| at(&self.input))?;
         let bytes = input.metadata().map_or(0, |metadata| metadata.len());
-        let (answered, kept) = match self.resume && self.output.exists() {
-            true => batch::count_answered(&self.input, &self.output)?,
-            false => (0, 0),
-        };
-        // It must be neither a file of the model nor the input.
-        for used in [&self.model, &self.input] {
-            drop(OutputFile::new(&self.output, used)?);
-        }
+        let job = format!("{} {}", self.model.display(), self.seed);
+        let mut lines = Lines::new(BufReader::new(input), &job);
+        let for_embeddings = lines.are_for_embeddings().with_context(|| at(&self.input))?;
+        let (mut output, answered) = self.open_output(&job)?;
         self.engine_args.check(self.quiet)?;
         let prefixes = self.warm.read()?;
         let stop = interrupt::flag()?;
-        let mut lines = Lines::new(BufReader::new(input));
-        let model = match lines.are_for_embeddings().with_context(|| at(&self.input))? {
+        let model = match for_embeddings {
             true if !prefixes.is_empty() => {
                 let message = "--warm is for answers, and the file asks for embeddings".to_owned();
                 return Err(UsageError { message, hint: "omit it" }.into());
@@ -101,11 +99,10 @@ impl Batch {
                 Model::Llm(Box::new(llm))
             }
         };
-        let open = OpenOptions::new().write(true).create(true).truncate(false).open(&self.output);
-        let mut output = open.with_context(|| at(&self.output))?;
-        output.set_len(kept).and_then(|()| output.seek(SeekFrom::Start(kept))).with_context(|| at(&self.output))?;
+        if !self.resume {
+            restart(&mut output, 0).with_context(|| at(&self.output))?;
+        }
         let output = BufWriter::new(output);
-
         let bar = if self.quiet { ProgressBar::hidden() } else { progress::bytes("answering", bytes) };
         let start = Instant::now();
         let mut progress = |counts: BatchCounts, read| {
@@ -146,6 +143,29 @@ impl Batch {
         }
         note!("stopped after {}: --resume continues", units::plural(answered + lines, "line"));
         Ok(Exit::Interrupted)
+    }
+
+    /// Opens and locks the output, after the answers that it keeps, and counts these. Others are there until the first answer replaces them.
+    fn open_output(&self, job: &str) -> Result<(File, u64)> {
+        let at = |path: &Path| path.display().to_string();
+        // An empty file is what a run without answers leaves.
+        let is_empty = self.output.metadata().is_ok_and(|file| file.len() == 0);
+        let hint = "--resume continues it, --force replaces it";
+        output::check_new(&self.output, self.force || self.resume || is_empty, hint)?;
+        // It must be neither a file of the model nor the input.
+        for used in [&self.model, &self.input] {
+            drop(OutputFile::new(&self.output, used)?);
+        }
+        let mut file = output::open_locked(&self.output)?;
+        if !self.resume {
+            // Another run may have written it meanwhile.
+            output::check_new(&self.output, self.force || file.metadata().is_ok_and(|file| file.len() == 0), hint)?;
+            return Ok((file, 0));
+        }
+        let input = File::open(&self.input).with_context(|| at(&self.input))?;
+        let (answered, kept) = batch::count_answered((&self.input, input), (&self.output, &file), job)?;
+        restart(&mut file, kept).with_context(|| at(&self.output))?;
+        Ok((file, answered))
     }
 
     fn answer(&self, llm: Llm, mut files: Files, progress: &mut Progress) -> std::io::Result<(BatchCounts, bool)> {
@@ -216,3 +236,12 @@ struct Files {
 }
 
 type Progress<'a> = dyn FnMut(BatchCounts, u64) -> ControlFlow<()> + 'a;
+
+/// Cuts a file off, to write after it. What is no file has no length.
+fn restart(file: &mut File, kept: u64) -> std::io::Result<()> {
+    if file.metadata()?.is_file() {
+        file.set_len(kept)?;
+        file.seek(SeekFrom::Start(kept))?;
+    }
+    Ok(())
+}

@@ -11,14 +11,16 @@ use trine_text::Tokenizer;
 
 /// What lines of the output say of a request, whatever its answer.
 pub struct Head {
-    pub index: u64,
+    index: u64,
+    answer_id: String,
     custom_id: String,
     pub model: String,
 }
 
 impl Head {
     pub fn new(index: u64, task: &Task, model: &str) -> Head {
-        Head { index, custom_id: task.custom_id.clone(), model: model.to_owned() }
+        let (answer_id, custom_id) = (task.answer_id.clone(), task.custom_id.clone());
+        Head { index, answer_id, custom_id, model: model.to_owned() }
     }
 
     /// The line of a request that is refused.
@@ -42,8 +44,7 @@ impl Head {
     fn line(&self, status: u16, body: Value) -> String {
         let index = self.index;
         let response = json!({"status_code": status, "request_id": format!("req_{index}"), "body": body});
-        json!({"id": format!("batch_req_{index}"), "custom_id": self.custom_id, "response": response, "error": null})
-            .to_string()
+        json!({"id": self.answer_id, "custom_id": self.custom_id, "response": response, "error": null}).to_string()
     }
 }
 

@@ -3,6 +3,7 @@
 use super::Error;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -18,6 +19,9 @@ const AHEAD: usize = 1000;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Task {
+    /// The id of its answer.
+    #[serde(skip)]
+    pub answer_id: String,
     pub custom_id: String,
     #[serde(default)]
     pub method: Option<String>,
@@ -28,11 +32,13 @@ pub struct Task {
 /// A line as it was read, without its end.
 pub struct Line {
     number: u64,
+    answer_id: String,
     parsed: Result<Task, String>,
 }
 
 /// What is wrong with a line.
 pub struct Wrong {
+    answer_id: String,
     custom_id: Option<String>,
     code: &'static str,
     message: String,
@@ -46,29 +52,33 @@ impl Line {
 
     /// Its request. `fresh` says that no line before has the same id.
     pub fn read(self, fresh: bool) -> Result<Task, Wrong> {
-        let number = self.number;
-        let wrong = |code, message| Wrong { custom_id: None, code, message };
-        let task = self.parsed.map_err(|problem| wrong("invalid_json_line", format!("line {number}: {problem}")))?;
-        if fresh {
-            return Ok(task);
-        }
-        let message = format!("line {number}: an earlier line has the custom_id {:?}, too", task.custom_id);
-        Err(Wrong { custom_id: Some(task.custom_id), ..wrong("duplicate_custom_id", message) })
+        let Line { number, answer_id, parsed } = self;
+        let (custom_id, code, problem) = match parsed {
+            Ok(task) if fresh => return Ok(Task { answer_id, ..task }),
+            Ok(task) => {
+                let problem = format!("an earlier line has the custom_id {:?}, too", task.custom_id);
+                (Some(task.custom_id), "duplicate_custom_id", problem)
+            }
+            Err(problem) => (None, "invalid_json_line", problem),
+        };
+        Err(Wrong { answer_id, custom_id, code, message: format!("line {number}: {problem}") })
     }
 }
 
 impl Wrong {
     /// Its line of the output.
-    pub fn to_line(&self, index: u64) -> String {
+    pub fn to_line(&self) -> String {
         let error = json!({"code": self.code, "message": self.message});
-        json!({"id": format!("batch_req_{index}"), "custom_id": self.custom_id, "response": null, "error": error})
-            .to_string()
+        json!({"id": self.answer_id, "custom_id": self.custom_id, "response": null, "error": error}).to_string()
     }
 }
 
 /// Reads the lines of an input one by one. Blank ones are passed over.
 pub struct Lines<R> {
     input: R,
+    job: String,
+    /// How many were read.
+    index: u64,
     number: u64,
     bytes: u64,
     /// Lines that were read before they were asked for.
@@ -76,8 +86,17 @@ pub struct Lines<R> {
 }
 
 impl<R: BufRead> Lines<R> {
-    pub fn new(input: R) -> Lines<R> {
-        Lines { input, number: 0, bytes: 0, ahead: VecDeque::new() }
+    /// `job` is what answers depend on beside the lines: the model and the seed, for example.
+    pub fn new(input: R, job: &str) -> Lines<R> {
+        Lines { input, job: job.to_owned(), index: 0, number: 0, bytes: 0, ahead: VecDeque::new() }
+    }
+
+    /// The id of the answer to the next line: that of another line, or in another job, is another.
+    fn answer_id(&mut self, text: &[u8]) -> String {
+        let digest = Sha256::new().chain_update(&self.job).chain_update([0]).chain_update(text).finalize();
+        let digest: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        self.index += 1;
+        format!("batch_req_{}_{digest}", self.index - 1)
     }
 
     /// Whether they ask for embeddings: the first request does. All requests of a file do, or none, as in OpenAI's API.
@@ -120,51 +139,46 @@ impl<R: BufRead> Lines<R> {
             if read > LONGEST {
                 self.bytes += self.input.skip_until(b'\n')? as u64;
                 let parsed = Err(format!("expected at most {LONGEST} bytes, found more"));
-                return Ok(Some(Line { number, parsed }));
+                return Ok(Some(Line { number, answer_id: self.answer_id(&text), parsed }));
             }
             let text = text.trim_ascii();
             let text = if number == 1 { text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text) } else { text };
             if !text.is_empty() {
-                let parsed = serde_json::from_slice(text).map_err(|error| error.to_string());
-                return Ok(Some(Line { number, parsed }));
+                let parsed = match text {
+                    [b'{', ..] => serde_json::from_slice(text).map_err(|error| error.to_string()),
+                    _ => Err("expected an object".to_owned()),
+                };
+                return Ok(Some(Line { number, answer_id: self.answer_id(text), parsed }));
             }
         }
     }
 }
 
 /// How many lines of an input an output has answers for, and how many bytes those have: the rest is a line that was being written when the run
-/// ended.
+/// ended. `job` is that of [`Lines::new`]; the paths are for messages.
 ///
 /// # Errors
-/// When a file cannot be read, or the last answer is not to the line in its place.
-pub fn count_answered(input: &Path, output: &Path) -> Result<(u64, u64), Error> {
+/// When a file cannot be read, or an answer is not to the line in its place, by this job.
+pub fn count_answered(input: (&Path, File), output: (&Path, &File), job: &str) -> Result<(u64, u64), Error> {
     let at = |path: &Path| {
         let path = path.display().to_string();
         move |source| Error::Io { path: path.clone(), source }
     };
-    let mut answers = BufReader::new(File::open(output).map_err(at(output))?);
-    let (mut lines, mut bytes, mut last) = (0, 0, Vec::new());
+    let mut requests = Lines::new(BufReader::new(input.1), job);
+    let mut answers = BufReader::new(output.1);
+    let (mut lines, mut bytes) = (0, 0);
     loop {
-        let mut line = Vec::new();
-        let read = answers.read_until(b'\n', &mut line).map_err(at(output))?;
-        if line.last() != Some(&b'\n') {
-            break;
+        let mut answer = Vec::new();
+        let read = answers.read_until(b'\n', &mut answer).map_err(at(output.0))?;
+        if answer.last() != Some(&b'\n') {
+            return Ok((lines, bytes));
         }
-        (lines, bytes, last) = (lines + 1, bytes + read as u64, line);
-    }
-    let mut requests = Lines::new(BufReader::new(File::open(input).map_err(at(input))?));
-    let mut request = None;
-    for _ in 0..lines {
-        request = requests.next().map_err(at(input))?;
-    }
-    if lines > 0 {
-        let found = serde_json::from_slice::<Value>(&last).ok().map(|answer| answer["custom_id"].clone());
-        let expected = request.map(|line| line.id().map_or(Value::Null, Value::from));
-        if found != expected || found.is_none() {
-            let show = |id: Option<Value>| id.map_or("none".to_owned(), |id| format!("custom_id {id}"));
-            let path = output.display().to_string();
-            return Err(Error::Another { path, line: lines, expected: show(expected), found: show(found) });
+        (lines, bytes) = (lines + 1, bytes + read as u64);
+        let request = requests.next().map_err(at(input.0))?;
+        let found =
+            serde_json::from_slice::<Value>(&answer).ok().and_then(|answer| Some(answer["id"].as_str()?.to_owned()));
+        if found.is_none() || found != request.map(|line| line.answer_id) {
+            return Err(Error::Another { path: output.0.display().to_string(), line: lines });
         }
     }
-    Ok((lines, bytes))
 }

@@ -29,9 +29,11 @@ pub enum Error {
     /// The input or the output cannot be read or written.
     #[error("{path}: {source}")]
     Io { path: String, source: std::io::Error },
-    /// An output to resume that is not one of this input.
-    #[error("{path}: line {line}: expected the answer to {expected}, found {found}")]
-    Another { path: String, line: u64, expected: String, found: String },
+    /// An output to resume that is not of this job.
+    #[error(
+        "{path}: line {line}: expected the answer to this line of the input with this model and seed, found another"
+    )]
+    Another { path: String, line: u64 },
 }
 
 /// How to answer.

@@ -48,7 +48,7 @@ impl<'a, R: BufRead, W: Write> Queue<'a, R, W> {
         let fresh = line.id().is_none_or(|id| self.ids.insert(fingerprint(id)));
         let index = self.index;
         self.index += 1;
-        Ok(Some((index, line.read(fresh).map_err(|wrong: Wrong| Done::failed(wrong.to_line(index))))))
+        Ok(Some((index, line.read(fresh).map_err(|wrong: Wrong| Done::failed(wrong.to_line())))))
     }
 
     /// Writes the lines that come next.

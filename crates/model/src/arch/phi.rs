@@ -11,7 +11,7 @@ pub static PHI2: Arch = Arch {
     activation: Activation::GeluTanh,
     gated: false,
     parallel_residual: true,
-    optional: &["ffn_norm"],
+    optional: &["ffn_norm", "output.bias"],
     hf_names: &[
         ("output_norm", "model.final_layernorm"),
         ("blk.{}.attn_output", "model.layers.{}.self_attn.dense"),

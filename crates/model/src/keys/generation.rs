@@ -71,10 +71,6 @@ pub static GENERATION_CONFIG: FileKeys = FileKeys {
             reason: "`generate` of transformers reads them in beam search alone, which `num_beams` turns on",
         },
         IgnoredKeys {
-            keys: &["encoder_no_repeat_ngram_size", "encoder_repetition_penalty"],
-            reason: "they are about the text of an encoder, which no model here has beside its decoder",
-        },
-        IgnoredKeys {
             keys: &[
                 "use_cache",
                 "cache_implementation",
@@ -138,6 +134,8 @@ pub static GENERATION_CONFIG: FileKeys = FileKeys {
         ("forced_eos_token_id", |_| false),
         ("forced_decoder_ids", empty),
         ("no_repeat_ngram_size", |value| value == 0),
+        ("encoder_no_repeat_ngram_size", |value| value == 0),
+        ("encoder_repetition_penalty", |value| value.as_f64() == Some(1.0)),
         ("exponential_decay_length_penalty", |_| false),
         ("min_length", |value| value == 0),
         ("max_time", |_| false),

@@ -117,7 +117,7 @@ pub struct RunnerMemory {
     pub activations: Option<u64>,
 }
 
-/// Runs one token, to find out at once that a model computes nonsense. `want` is [`Want::Hidden`] for models without a head, and
+/// Runs one token, to find out at once that a model computes nonsense; token 0, if it has no embedding for this one. `want` is [`Want::Hidden`] for models without a head, and
 /// [`Want::Logits`] for others.
 ///
 /// # Errors
@@ -125,6 +125,7 @@ pub struct RunnerMemory {
 pub fn probe(runner: &mut dyn Runner, token: u32, want: Want) -> Result<()> {
     let (mut sequences, mut output) = (Sequences::new(runner, 1, &trine_tensor::format::F32)?, Output::default());
     let sequence = sequences.add(1);
+    let token = if (token as usize) < runner.spec().vocab_size { token } else { 0 };
     sequences.push(sequence, &[token], 1);
     let result = sequences.run(runner, want, &mut output);
     sequences.release(runner);

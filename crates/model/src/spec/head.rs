@@ -3,7 +3,7 @@
 use crate::file_tensors::find;
 use crate::file_weights::FileWeights;
 use crate::keys::Keys;
-use crate::{Error, QuantMethod, Result};
+use crate::{Arch, Error, QuantMethod, Result};
 use trine_tensor::{File, FileFormat};
 
 /// Rows of the embedding.
@@ -35,7 +35,7 @@ pub(super) fn is_tied(
     warnings: &mut Vec<String>,
 ) -> Result<bool> {
     let Some(config) = &keys.config else { return Ok(!file.contains("output.weight")) };
-    let own_head = has_own_head(file)?;
+    let own_head = has_own_head(file, keys.arch)?;
     let tied = config.get("tie_word_embeddings").and_then(|tied| tied.as_bool());
     if own_head && tied == Some(true) && config.has("tie_word_embeddings") {
         warnings.push(
@@ -54,9 +54,9 @@ pub(super) fn is_tied(
 }
 
 /// Whether a folder has another matrix for the head than for the embedding. Tied models may be saved with both.
-fn has_own_head(file: &File) -> Result<bool> {
-    let [head, embedding] =
-        ["lm_head.weight", "model.embed_tokens.weight"].map(|name| find(file, name).map(|name| file.view(&name)));
+fn has_own_head(file: &File, arch: &Arch) -> Result<bool> {
+    let [head, embedding] = ["output.weight", "token_embd.weight"]
+        .map(|name| find(file, &arch.hf_name(name)?).map(|name| file.view(&name)));
     match (head, embedding) {
         (Some(head), Some(embedding)) => {
             let (head, embedding) = (head?, embedding?);

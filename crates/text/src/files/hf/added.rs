@@ -60,11 +60,16 @@ pub(crate) fn listed_tokens(config: &Value) -> Result<Vec<(usize, AddedToken)>> 
     Ok(tokens)
 }
 
+/// Special tokens that every tokenizer of transformers may have, in the order in which it adds them.
+const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
 /// The special tokens that the configuration names: `bos_token` and all other `*_token`, then `extra_special_tokens`, which older versions
 /// call `additional_special_tokens`.
 pub(crate) fn special_tokens(config: &Value) -> Result<Vec<AddedToken>> {
-    let named = config.as_object().into_iter().flatten().filter(|(key, _)| key.ends_with("_token"));
-    let mut tokens: Vec<AddedToken> = named.filter_map(|(_, value)| added_token(value, true)).collect();
+    let others = config.as_object().into_iter().flatten();
+    let others = others.filter(|(key, _)| key.ends_with("_token") && !NAMED.contains(&key.as_str()));
+    let named = NAMED.iter().map(|key| &config[*key]).chain(others.map(|(_, value)| value));
+    let mut tokens: Vec<AddedToken> = named.filter_map(|value| added_token(value, true)).collect();
     let specific = config["model_specific_special_tokens"].as_object().into_iter().flatten();
     tokens.extend(specific.filter_map(|(_, value)| added_token(value, true)));
     let full = |key: &str| match &config[key] {
