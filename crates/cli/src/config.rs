@@ -51,7 +51,8 @@ pub fn with_flags(mut command: Command) -> Command {
         .long_help(
             "Take options from this TOML file [default: trine/config.toml in the user's configuration folder, if it is there]\n\n\
              `threads = 4` is --threads 4 in every command that has it; below [run], [batch], [generate-data], [bench] or [info], \
-             a key counts for that command. Flags and variables override the file; off reads none.",
+             a key counts for that command. Flags and variables override the file, a switch such as `quiet = true` with --quiet=false; \
+             off reads none.",
         );
     let list = MODES.map(|(name, options)| {
         let options: Vec<String> = options.iter().map(|(key, value)| format!("--{key} {value}")).collect();
@@ -90,7 +91,14 @@ pub struct Defaults {
     pub source: String,
     command: String,
     /// By the id of the option.
-    values: BTreeMap<String, Vec<String>>,
+    values: BTreeMap<String, Given>,
+}
+
+/// What an option has by default.
+struct Given {
+    values: Vec<String>,
+    /// Where the file says so.
+    line: Option<usize>,
 }
 
 impl Defaults {
@@ -114,7 +122,7 @@ impl Defaults {
         let (general, special): (Vec<_>, Vec<_>) =
             read(&path)?.into_iter().partition(|setting| setting.table.is_none());
         let special = special.into_iter().filter(|setting| setting.table.as_deref() == Some(name));
-        let settings = general.into_iter().chain(special).map(|setting| (setting.key, setting.values));
+        let settings = general.into_iter().chain(special).map(Setting::given);
         Ok(Some(Defaults::new(path.display().to_string(), command, name, flags, settings)))
     }
 
@@ -127,7 +135,8 @@ impl Defaults {
         let Some((mode, options)) = MODES.iter().find(|(name, _)| mode.is_some_and(|mode| mode == name)) else {
             return Ok(None);
         };
-        let options = options.iter().map(|(key, value)| (key.to_string(), vec![value.to_string()]));
+        let given = |value: &str| Given { values: vec![value.to_owned()], line: None };
+        let options = options.iter().map(|(key, value)| (key.to_string(), given(value)));
         Ok(Some(Defaults::new(format!("--mode {mode}"), command, name, flags, options)))
     }
 
@@ -159,12 +168,12 @@ impl Defaults {
         let settings = match read_tuning(&path) {
             // Nobody asked for it: the model runs without.
             Err(error) if automatic => {
-                note!("warning: {error:#}: ignored; `trine tune` writes it again");
+                note!("warning: {}: ignored; `trine tune` writes it again", crate::exit::message(&error));
                 return Ok(None);
             }
             settings => settings?,
         };
-        let settings = settings.into_iter().map(|setting| (setting.key, setting.values));
+        let settings = settings.into_iter().map(Setting::given);
         Ok(Some(Defaults::new(path.display().to_string(), command, name, flags, settings)))
     }
 
@@ -173,7 +182,7 @@ impl Defaults {
         command: &Command,
         name: &str,
         flags: &ArgMatches,
-        options: impl Iterator<Item = (String, Vec<String>)>,
+        options: impl Iterator<Item = (String, Given)>,
     ) -> Defaults {
         let subcommand = command.find_subcommand(name).expect("it was parsed");
         let given = |arg: &Arg| {
@@ -181,12 +190,12 @@ impl Defaults {
             source == Some(ValueSource::CommandLine)
         };
         let mut values = BTreeMap::new();
-        for (key, value) in options {
+        for (key, given_here) in options {
             // What is asked for now must not meet what is said here instead.
             if let Some(arg) = find(subcommand, &key)
                 && !subcommand.get_arg_conflicts_with(arg).into_iter().any(given)
             {
-                values.insert(arg.get_id().to_string(), value);
+                values.insert(arg.get_id().to_string(), given_here);
             }
         }
         Defaults { source, command: name.to_owned(), values }
@@ -201,11 +210,18 @@ impl Defaults {
     /// The command line with these defaults.
     pub fn apply(&self, command: Command) -> Command {
         command.mut_subcommand(&self.command, |mut command| {
-            for (id, values) in &self.values {
-                command = command.mut_arg(id, |arg| arg.default_values(values.clone()));
+            for (id, given) in &self.values {
+                command = command.mut_arg(id, |arg| arg.default_values(given.values.clone()));
             }
             command
         })
+    }
+
+    /// Where the value of an option is said, for errors.
+    pub fn place(&self, id: &str) -> Option<String> {
+        let source = &self.source;
+        let line = self.values.get(id)?.line;
+        Some(line.map_or_else(|| source.clone(), |line| format!("{source}, line {line}")))
     }
 
     /// Whether an option of the command has its value from here.
@@ -246,6 +262,13 @@ struct Setting {
     table: Option<String>,
     key: String,
     values: Vec<String>,
+    line: usize,
+}
+
+impl Setting {
+    fn given(self) -> (String, Given) {
+        (self.key, Given { values: self.values, line: Some(self.line) })
+    }
 }
 
 /// Reads a file whose keys are all those of options.
@@ -272,7 +295,7 @@ fn read(path: &Path) -> Result<Vec<Setting>> {
         let DeValue::Table(own) = value.get_ref() else {
             let values = check(&COMMANDS.map(of), name, value).map_err(|problem| wrong(at, problem))?;
             once("", name, at)?;
-            settings.push(Setting { table: None, key: name.to_string(), values });
+            settings.push(Setting { table: None, key: name.to_string(), values, line: at });
             continue;
         };
         if !COMMANDS.contains(&name.as_ref()) {
@@ -280,10 +303,11 @@ fn read(path: &Path) -> Result<Vec<Setting>> {
             return Err(wrong(at, format!("expected {known}, found [{name}]")).into());
         }
         for (key, value) in own {
-            let values = check(&[of(name)], key.get_ref(), value)
-                .map_err(|problem| wrong(line(key.span().start), format!("[{name}] {problem}")))?;
-            once(name, key.get_ref(), line(key.span().start))?;
-            settings.push(Setting { table: Some(name.to_string()), key: key.get_ref().to_string(), values });
+            let at = line(key.span().start);
+            let values =
+                check(&[of(name)], key.get_ref(), value).map_err(|problem| wrong(at, format!("[{name}] {problem}")))?;
+            once(name, key.get_ref(), at)?;
+            settings.push(Setting { table: Some(name.to_string()), key: key.get_ref().to_string(), values, line: at });
         }
     }
     Ok(settings)

@@ -1,8 +1,11 @@
 //! What an answer must look like.
 
+use crate::exit::UsageError;
 use crate::sampling::HEADING;
+use anyhow::Result;
 use clap::Args;
 use std::path::Path;
+use trine_engine::Sampling;
 use trine_grammar::{Constraint, Limits};
 
 #[derive(Args)]
@@ -35,12 +38,16 @@ pub struct ConstraintArgs {
 
 impl ConstraintArgs {
     /// What was passed, checked as far as that needs no model.
-    pub fn constraint(&self) -> Result<Option<Constraint>, trine_grammar::Error> {
+    pub fn constraint(&self, sampling: &Sampling) -> Result<Option<Constraint>> {
         let file = self.json_schema.clone().or_else(|| self.grammar.clone());
         let text = file.or_else(|| self.regex.clone().map(Constraint::Regex));
         let choices = || (!self.choices.is_empty()).then(|| Constraint::Choices(self.choices.clone()));
         let constraint = text.or_else(choices);
         constraint.as_ref().map_or(Ok(()), Constraint::check)?;
+        if constraint.is_some() && sampling.ignore_eos {
+            let message = "--ignore-eos cannot be used with a constraint of the answer".to_owned();
+            return Err(UsageError { message, hint: "omit it: the answer ends where it is complete" }.into());
+        }
         Ok(constraint)
     }
 }

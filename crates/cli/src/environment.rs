@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::near;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::ffi::OsStr;
 
 const PREFIX: &str = "TRINE_";
@@ -16,7 +16,15 @@ const RAYON: &str = "RAYON_NUM_THREADS";
 
 /// Parses the command line, with variables where it has no flags. Exits on errors, and for `--help`.
 pub fn matches(command: Command) -> ArgMatches {
+    let command = with_values(command);
     let names = names(&command);
+    // Long help names all variables, set or not.
+    if std::env::args_os().any(|arg| arg == "--help")
+        && let Err(error) = show_all(command.clone()).try_get_matches()
+        && error.kind() == ErrorKind::DisplayHelp
+    {
+        exit(&error)
+    }
     // What is wrong without variables is not theirs.
     let flags = match with(command.clone(), |_| None).try_get_matches() {
         Err(error) if !matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
@@ -60,6 +68,24 @@ pub fn matches(command: Command) -> ArgMatches {
     matches
 }
 
+/// The command line, where switches that are written as `--quiet=false` have a value.
+fn with_values(command: Command) -> Command {
+    let words: Vec<String> = std::env::args_os().filter_map(|word| word.into_string().ok()).collect();
+    let valued = move |arg: &Arg| {
+        let long = arg.get_long().map(|long| format!("--{long}="));
+        long.is_some_and(|long| words.iter().any(|word| word.starts_with(&long)))
+    };
+    command.mut_subcommands(|command| {
+        command.mut_args(|arg| match arg.get_action() {
+            ArgAction::SetTrue if valued(&arg) => {
+                let arg = arg.action(ArgAction::Set).value_parser(value_parser!(bool)).default_value("false");
+                arg.num_args(0..=1).require_equals(true).default_missing_value("true")
+            }
+            _ => arg,
+        })
+    })
+}
+
 /// Prints a message of clap and exits, with another status than success if help cannot be written.
 fn exit(error: &clap::Error) -> ! {
     match error.print() {
@@ -93,6 +119,15 @@ fn with(command: Command, variable: fn(&OsStr) -> Option<&OsStr>) -> Command {
     command.mut_subcommands(|command| with(command, variable))
 }
 
+/// The command line whose help has the values of variables that are set, and the names of others.
+fn show_all(command: Command) -> Command {
+    let command = command.mut_args(|arg| {
+        let unset = arg.get_env().is_some_and(|name| variable(name).is_none());
+        arg.hide_env_values(unset)
+    });
+    command.mut_subcommands(show_all)
+}
+
 /// All variables of flags.
 fn names(command: &Command) -> Vec<String> {
     let own = command.get_arguments().filter_map(|arg| Some(arg.get_env()?.to_str()?.to_owned()));
@@ -122,8 +157,8 @@ fn find(command: &Command, flags: &ArgMatches, flag: &str, defaults: &[Defaults]
         return None;
     }
     let variable = || arg.get_env()?.to_str().map(str::to_owned);
-    let given = defaults.iter().find(|defaults| defaults.gives(arg.get_id().as_str()));
-    variable().or_else(|| Some(format!("{} of {}", arg.get_long()?, given?.source)))
+    let place = defaults.iter().find_map(|defaults| defaults.place(arg.get_id().as_str()));
+    variable().or_else(|| Some(format!("{} of {}", arg.get_long()?, place?)))
 }
 
 /// Whether the command was told to print no warnings.

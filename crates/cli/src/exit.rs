@@ -49,9 +49,7 @@ pub fn report(error: &anyhow::Error) -> Exit {
         note!("stopped{}", hint.unwrap_or_default());
         return exit;
     }
-    // A context is followed by its cause. The message of an error of the libraries includes its causes.
-    let count = if error.is::<String>() { 2 } else { 1 };
-    let mut texts: Vec<String> = error.chain().take(count).map(ToString::to_string).collect();
+    let mut texts = vec![message(error)];
     // All but the output of a command has a name.
     let output = error.downcast_ref::<std::io::Error>().filter(|_| error.chain().count() == 1);
     texts.splice(0..0, output.map(|_| "standard output".to_owned()));
@@ -61,6 +59,12 @@ pub fn report(error: &anyhow::Error) -> Exit {
         note!("hint: {}", table::visible(&hint));
     }
     exit
+}
+
+/// What an error says. A context is followed by its cause; the message of an error of the libraries includes its causes.
+pub fn message(error: &anyhow::Error) -> String {
+    let count = if error.is::<String>() { 2 } else { 1 };
+    error.chain().take(count).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// A hint with the models that may be meant, where there is none: at a path with no file, or in a folder.

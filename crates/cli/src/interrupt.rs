@@ -19,6 +19,7 @@ pub fn flag() -> anyhow::Result<Arc<AtomicBool>> {
             terminal.restore();
             std::process::exit(Exit::Interrupted as i32);
         }
-    })?;
+    })
+    .map_err(|error| anyhow::anyhow!("cannot wait for Ctrl-C, which takes a thread: {error}"))?;
     Ok(flag)
 }

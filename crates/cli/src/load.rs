@@ -45,7 +45,7 @@ pub struct LoadArgs {
     /// Maximum number of prompt tokens in one forward pass [default: 512]
     ///
     /// Changes the speed, never the result.
-    #[arg(long, visible_alias = "prefill-chunk", value_name = "N", env = "TRINE_BATCH", hide_short_help = true)]
+    #[arg(long, visible_aliases = ["ubatch", "prefill-chunk"], value_name = "N", env = "TRINE_BATCH", hide_short_help = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub batch: Option<u32>,
     /// Precision of the inputs of linear layers
@@ -60,10 +60,16 @@ pub struct LoadArgs {
     pub machine: MachineArgs,
 }
 
-/// Where keys and values are kept across runs.
+/// How an engine runs, and where keys and values are kept across runs.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Machine")]
-pub struct DiskCacheArgs {
+pub struct EngineArgs {
+    /// Maximum number of tokens in one forward pass, those of answers included [default: no limit but --batch]
+    ///
+    /// Each sequence that runs at once takes one. Changes the speed, never the result.
+    #[arg(long, value_name = "N", env = "TRINE_MAX_BATCH_TOKENS", hide_short_help = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    max_batch_tokens: Option<u32>,
     /// Keep the KV cache in this folder, so that a prompt that begins as an earlier one is not read again
     ///
     /// The folder is for nothing else. What another model, cache type or version of trine has written there is not used. Answers stay
@@ -77,8 +83,13 @@ pub struct DiskCacheArgs {
     cache_dir_limit: Option<ByteSize>,
 }
 
-impl DiskCacheArgs {
-    fn options(&self) -> Option<DiskCacheOptions> {
+impl EngineArgs {
+    fn set(&self, options: &mut EngineOptions) {
+        options.max_batch_tokens = self.max_batch_tokens.map(|tokens| tokens as usize);
+        options.disk_cache = self.disk_cache();
+    }
+
+    fn disk_cache(&self) -> Option<DiskCacheOptions> {
         let mut options = DiskCacheOptions::new(self.cache_dir.clone()?, []);
         if let Some(limit) = self.cache_dir_limit {
             options.max_bytes = limit.as_u64();
@@ -86,14 +97,20 @@ impl DiskCacheArgs {
         Some(options)
     }
 
-    /// Checks that a limit has a folder.
+    /// Checks that a limit has a folder, and warns of one that others may write to.
     ///
     /// # Errors
-    /// When it has none.
-    pub fn check(&self) -> Result<(), UsageError> {
+    /// When there is none.
+    pub fn check(&self, quiet: bool) -> Result<(), UsageError> {
         if self.cache_dir_limit.is_some() && self.cache_dir.is_none() {
             let message = "--cache-dir-limit needs --cache-dir".to_owned();
             return Err(UsageError { message, hint: "name the folder that it limits" });
+        }
+        if let Some((folder, who)) = self.cache_dir.as_ref().and_then(|folder| Some((folder, writers(folder)?)))
+            && !quiet
+        {
+            let folder = table::visible(&folder.display().to_string());
+            note!("warning: {folder}: {who} may write to it, and what is written there becomes text");
         }
         Ok(())
     }
@@ -104,6 +121,28 @@ impl DiskCacheArgs {
             note!("warning: not all keys and values are kept in {}: {problem}", folder.display());
         }
     }
+}
+
+/// Who but the user may write to a folder, if there is one.
+#[cfg(unix)]
+fn writers(folder: &Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = folder.metadata().ok()?;
+    // This process belongs to the user.
+    let user = Path::new("/proc/self").metadata().ok().map(|process| process.uid());
+    let mode = metadata.mode() & 0o7777;
+    if user.is_some_and(|user| user != metadata.uid()) {
+        Some(format!("its owner, user {},", metadata.uid()))
+    } else if mode & 0o020 != 0 {
+        Some(format!("its group (mode {mode:o})"))
+    } else {
+        None
+    }
+}
+
+#[cfg(not(unix))]
+fn writers(_: &Path) -> Option<String> {
+    None
 }
 
 /// How to read ambiguous type numbers in a file.
@@ -282,10 +321,10 @@ impl LoadArgs {
         quiet: bool,
         stop: &Arc<AtomicBool>,
         recorder: Option<Recorder>,
-        disk_cache: &DiskCacheArgs,
+        engine_args: &EngineArgs,
     ) -> Result<Llm, trine::Error> {
         let mut options = self.options(stop);
-        options.engine.disk_cache = disk_cache.options();
+        engine_args.set(&mut options.engine);
         options.engine.max_sequences = sequences;
         // Nobody waits for one of many.
         options.engine.itl_target = None;

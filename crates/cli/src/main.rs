@@ -35,6 +35,7 @@ mod table;
 mod template;
 mod terminal;
 mod units;
+mod warm;
 mod wrap;
 
 use clap::{FromArgMatches, Parser};

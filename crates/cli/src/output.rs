@@ -3,7 +3,7 @@
 use crate::exit::UsageError;
 use anyhow::{Context, Result};
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use trine_tensor::Replacement;
 
@@ -18,6 +18,20 @@ pub fn check_new(path: &Path, force: bool, hint: &'static str) -> Result<(), Usa
     }
     if !force && path.is_file() {
         return Err(UsageError { message: format!("{}: expected no file, found one", path.display()), hint });
+    }
+    Ok(())
+}
+
+/// Checks that a file of JSON replaces no other kind of file.
+///
+/// # Errors
+/// When there is a file at the path that does not begin as JSON does.
+pub fn check_json(path: &Path) -> Result<(), UsageError> {
+    let mut first = [0];
+    let is_other = path.is_file() && File::open(path).and_then(|mut file| file.read(&mut first)).is_ok_and(|n| n > 0);
+    if is_other && first != *b"{" {
+        let message = format!("{}: expected no file, or one of JSON, found another", path.display());
+        return Err(UsageError { message, hint: "choose another name" });
     }
     Ok(())
 }
@@ -39,16 +53,16 @@ impl OutputFile {
     /// Checks that the file can be written, before the work for it begins.
     ///
     /// # Errors
-    /// When it cannot, or when it is a file of the model.
-    pub fn new(path: &Path, model: &Path) -> Result<OutputFile> {
+    /// When it cannot, or when it is `input`, which is read, or a file in the folder `input`.
+    pub fn new(path: &Path, input: &Path) -> Result<OutputFile> {
         let open = || -> io::Result<To> {
             if path.exists() && !path.is_file() {
                 return Ok(To::Device(File::options().write(true).open(path)?));
             }
             let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-            let model = model.canonicalize().unwrap_or_else(|_| model.to_owned());
-            if target == model || path.exists() && target.parent() == Some(&model) {
-                return Err(io::Error::other("expected another file, found a file of the model"));
+            let input = input.canonicalize().unwrap_or_else(|_| input.to_owned());
+            if target == input || path.exists() && target.parent() == Some(&input) {
+                return Err(io::Error::other("expected another file, found one that is read"));
             }
             Ok(To::File(Replacement::new(path)?))
         };

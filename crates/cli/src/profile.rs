@@ -1,6 +1,6 @@
 //! `--profile`: the trace in a file, and its summary on stderr.
 
-use crate::output::OutputFile;
+use crate::output::{self, OutputFile};
 use crate::{table, units};
 use anyhow::Result;
 use std::path::Path;
@@ -20,6 +20,7 @@ pub struct Profiling {
 impl Profiling {
     /// Checks that the file can be written, and is not a file of the model.
     pub fn new(path: &Path, model: &Path) -> Result<Profiling> {
+        output::check_json(path)?;
         let file = OutputFile::new(path, model)?;
         let recorder = Recorder::new(RecorderOptions { resident: memory::resident, ..RecorderOptions::default() });
         Ok(Profiling { recorder, file })

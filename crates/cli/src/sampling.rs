@@ -51,7 +51,8 @@ const COMMON: [&str; 6] = ["temperature", "top_k", "top_p", "seed", "max_tokens"
 
 /// A seed for an answer that was given none.
 pub fn random_seed() -> u64 {
-    RandomState::new().build_hasher().finish()
+    // JSON's numbers are exact up to 53 bits in many programs.
+    RandomState::new().build_hasher().finish() >> 11
 }
 
 /// Whether an option takes no value.

@@ -60,8 +60,8 @@ fn each_line_gets_its_answer_or_what_is_wrong_with_it() {
             wrong(message, "top_p = 7: expected a number from 0 to 1"),
         ),
         (
-            completion("c", json!({"prompt": "x", "n": 2})),
-            wrong(message, "n: expected 1, found 2: it is not supported in batches"),
+            completion("c", json!({"prompt": "x", "suffix": "y"})),
+            wrong(message, "suffix: expected null, found \"y\": it is not supported in batches"),
         ),
         (completion("d", json!({"prompt": 7})), wrong(message, "prompt: expected a string or a list of token ids")),
         (completion("e", json!({"prompt": [9_999_999]})), wrong("/response/body/error/type", "invalid_request_error")),
@@ -154,6 +154,176 @@ fn answers_keep_to_their_response_format() {
         let value: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
         assert!(value["age"].as_i64().unwrap() <= 99 && value.as_object().unwrap().len() == 1, "{text}");
     }
+}
+
+#[test]
+fn a_request_may_ask_for_several_answers_and_name_tools() {
+    let folder = tempfile::tempdir().unwrap();
+    let [input, output, template] = ["in.jsonl", "out.jsonl", "chat.jinja"].map(|name| folder.path().join(name));
+    std::fs::write(
+        &template,
+        "{% for tool in tools or [] %}{{ tool.function.name }} {% endfor %}{{ messages[0].content }}",
+    )
+    .unwrap();
+    let tools = json!([{"type": "function", "function": {"name": "Once"}}]);
+    let chat = |id: &str, content: &str, more: Value| {
+        let mut body = json!({"messages": [{"role": "user", "content": content}], "max_tokens": 5, "temperature": 0});
+        body.as_object_mut().unwrap().append(&mut more.as_object().unwrap().clone());
+        json!({"custom_id": id, "url": "/v1/chat/completions", "body": body}).to_string()
+    };
+    let sampled = |seed: u64, more: Value| {
+        let mut body = json!({"prompt": "The", "max_tokens": 6, "temperature": 2, "seed": seed});
+        body.as_object_mut().unwrap().append(&mut more.as_object().unwrap().clone());
+        completion(&format!("{seed} {more}"), body)
+    };
+    let boolean = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "boolean"}}});
+    let cases = [
+        sampled(7, json!({"n": 3, "logprobs": 0})),
+        sampled(7, json!({})),
+        sampled(8, json!({})),
+        sampled(9, json!({})),
+        sampled(7, json!({"n": 1, "best_of": 3})),
+        sampled(7, json!({"n": 2, "best_of": 3, "response_format": boolean})),
+        chat("tools", "upon a time", json!({"tools": tools, "tool_choice": "auto"})),
+        chat("prompt", "Once upon a time", json!({"tools": []})),
+        chat("none", "Once upon a time", json!({"tools": tools, "tool_choice": "none"})),
+        chat("required", "x", json!({"tools": tools, "tool_choice": "required"})),
+        chat("bad", "x", json!({"tools": {}})),
+    ];
+    std::fs::write(&input, cases.join("\n")).unwrap();
+    let ran = batch(&input, &output, &["--template", &template.display().to_string(), "--json", "--parallel", "2"]);
+    assert_eq!((ran.code, &ran.json()["failed"]), (0, &2.into()), "{}", ran.err);
+    let found = answers(&output);
+    let at = |line: usize, pointer: &str| found[line].pointer(&format!("/response/body/{pointer}")).cloned();
+    let text = |line: usize, choice: usize| at(line, &format!("choices/{choice}/text")).unwrap();
+    let alone = [1, 2, 3].map(|line| text(line, 0));
+    assert_eq!([0, 1, 2].map(|choice| text(0, choice)), alone);
+    assert_eq!(
+        (at(0, "choices/2/index"), at(0, "usage/prompt_tokens")),
+        (Some(2.into()), at(1, "usage/prompt_tokens"))
+    );
+    assert!(alone[0] != alone[1] && alone[1] != alone[2], "{alone:?}");
+    let completion_tokens = |line: usize| at(line, "usage/completion_tokens").unwrap().as_u64().unwrap();
+    assert_eq!(completion_tokens(0), [1, 2, 3].map(completion_tokens).iter().sum::<u64>());
+    // The likeliest of the three.
+    let sum = |choice: usize| {
+        let logprobs = at(0, &format!("choices/{choice}/logprobs/token_logprobs")).unwrap();
+        logprobs.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).sum::<f64>()
+    };
+    let best = (0..3).max_by(|&a, &b| sum(a).total_cmp(&sum(b))).unwrap();
+    assert_eq!(
+        (text(4, 0), at(4, "choices/1"), at(4, "choices/0/logprobs")),
+        (alone[best].clone(), None, Some(Value::Null))
+    );
+    assert!([0, 1].iter().all(|&i| ["true", "false"].contains(&text(5, i).as_str().unwrap())), "{}", found[5]);
+    let content = |line: usize| at(line, "choices/0/message/content").unwrap();
+    assert_eq!((content(6), content(8)), (content(7), content(7)));
+    assert_eq!(at(6, "usage/prompt_tokens"), at(7, "usage/prompt_tokens"));
+    assert_eq!([9, 10].map(|line| at(line, "error/param").unwrap()), ["tool_choice", "tools"].map(Value::from));
+}
+
+#[test]
+fn embeddings_are_those_of_the_texts_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let [input, output] = ["in.jsonl", "out.jsonl"].map(|name| folder.path().join(name));
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/encoders");
+    let ask = |id: &str, body: Value| json!({"custom_id": id, "url": "/v1/embeddings", "body": body}).to_string();
+    let texts: Vec<String> = (0..9).map(|i| "the cat sat ".repeat(1 + i * i % 7)).collect();
+    let param = "/response/body/error/param";
+    let cases = [
+        ("no JSON".to_owned(), Some(("/error/code", "invalid_json_line"))),
+        (ask("one", json!({"input": texts[0], "model": "x"})), None),
+        (ask("many", json!({"input": texts[1..], "encoding_format": "float"})), None),
+        (ask("many", json!({"input": "x"})), Some(("/error/code", "duplicate_custom_id"))),
+        (ask("ids", json!({"input": [2, 3, 4]})), None),
+        (ask("lists", json!({"input": [[2, 3, 4], [5]]})), None),
+        (ask("long", json!({"input": ["x", "one ".repeat(3000)]})), Some((param, "input"))),
+        (ask("large", json!({"input": [9_999_999]})), Some((param, "input"))),
+        (ask("number", json!({"input": 7})), Some((param, "input"))),
+        (ask("none", json!({})), Some((param, "input"))),
+        (ask("base64", json!({"input": "x", "encoding_format": "base64"})), Some((param, "encoding_format"))),
+        (ask("more", json!({"input": "x", "prompt": "x"})), Some((param, "prompt"))),
+        (completion("text", json!({"prompt": "x"})), Some((param, "url"))),
+    ];
+    std::fs::write(&input, cases.each_ref().map(|(line, _)| line.as_str()).join("\n")).unwrap();
+    for model in ["bert", "qwen3-embedding"] {
+        let model = golden.join(model).display().to_string();
+        let alone: Vec<Value> = texts.iter().map(|text| trine_with(&["embed", &model, text]).json()).collect();
+        let together =
+            trine_with(&[&["embed", &model][..], &texts.iter().map(String::as_str).collect::<Vec<_>>()].concat());
+        assert!(together.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).eq(alone.clone()));
+        for passes in ["1", "20", "512"] {
+            let paths = [&input, &output].map(|path| path.display().to_string());
+            let ran = trine_with(&["batch", &model, &paths[0], &paths[1], "--force", "--json", "--batch", passes]);
+            assert_eq!((ran.code, &ran.json()["failed"]), (0, &9.into()), "{}", ran.err);
+            let found = answers(&output);
+            assert_eq!(found.len(), cases.len());
+            for ((line, wrong), answer) in cases.iter().zip(&found) {
+                if let Some((pointer, expected)) = wrong {
+                    assert_eq!(answer.pointer(pointer), Some(&Value::from(*expected)), "{line}: {answer}");
+                }
+            }
+            let data = |line: usize| found[line].pointer("/response/body/data").unwrap().as_array().unwrap();
+            let vectors = data(1).iter().chain(data(2)).map(|entry| &entry["embedding"]);
+            assert!(vectors.eq(&alone), "{model}, {passes}");
+            assert_eq!(data(4)[0], data(5)[0]);
+            let tokens = found[5].pointer("/response/body/usage/total_tokens").unwrap();
+            assert_eq!((data(5).len(), tokens), (2, &4.into()));
+        }
+    }
+}
+
+#[test]
+fn a_prefix_that_was_computed_is_not_computed_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let story = "Once upon a time there was a dog. ".repeat(8);
+    let chat = json!({"messages": [{"role": "system", "content": "The cat sat on the mat. ".repeat(8)}]});
+    let prefixes = file("prefixes.jsonl", &format!("{}\n\n{chat}\n", json!(story)));
+    let template = file("chat.jinja", CHATS).display().to_string();
+    let mut asked = chat.clone();
+    asked["messages"].as_array_mut().unwrap().push(json!({"role": "user", "content": "And then"}));
+    (asked["max_tokens"], asked["temperature"]) = (4.into(), 0.into());
+    let asked = json!({"custom_id": "chat", "url": "/v1/chat/completions", "body": asked});
+    let prompt = completion("text", json!({"prompt": format!("{story}It"), "max_tokens": 4, "temperature": 0}));
+    let (input, output) = (file("in.jsonl", &format!("{prompt}\n{asked}")), folder.path().join("out.jsonl"));
+    let warm = prefixes.display().to_string();
+    let cached = |more: &[&str]| {
+        let ran = batch(&input, &output, &[&["--template", &template, "--force"], more].concat());
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        let text = std::fs::read_to_string(&output).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let usage = |line: &Value| line.pointer("/response/body/usage").unwrap().clone();
+        let counts = lines.iter().map(usage).map(|usage| {
+            (
+                usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap(),
+                usage["prompt_tokens"].as_u64().unwrap(),
+            )
+        });
+        (counts.collect::<Vec<_>>(), answers(&output))
+    };
+    let (cold, expected) = cached(&[]);
+    let (counts, found) = cached(&["--warm", &warm]);
+    assert_eq!(found, expected);
+    assert!(cold.iter().all(|(cached, _)| *cached == 0), "{cold:?}");
+    // All but what follows the last full block of the prefix.
+    assert!(counts.iter().all(|(cached, tokens)| cached + 24 > *tokens && cached % 16 == 0), "{counts:?}");
+    for (line, expected) in [
+        ("[]", "line 1: expected a string or an object with messages"),
+        ("\"x\"\n{\"prompt\": 1}", "line 2: unknown field `prompt`"),
+        ("\"\"\n\"x", "line 2: EOF"),
+    ] {
+        let wrong = file("wrong.jsonl", line).display().to_string();
+        let ran = batch(&input, &output, &["--force", "--warm", &wrong]);
+        assert!(ran.code == 1 && ran.err.contains(expected), "{line}: {}", ran.err);
+    }
+    let long = file("long.jsonl", &json!("one ".repeat(5000)).to_string()).display().to_string();
+    let ran = batch(&input, &output, &["--force", "--warm", &long]);
+    assert!(ran.code == 1 && ran.err.contains("long.jsonl, line 1") && ran.err.contains("tokens"), "{}", ran.err);
 }
 
 #[test]

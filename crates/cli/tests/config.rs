@@ -89,17 +89,33 @@ fn what_no_option_means_is_refused_by_line() {
         assert!(ran.err.contains(&format!("options.toml, {expected}")), "{config}: {}", ran.err);
     }
     for (config, expected) in [
-        ("threads = 0", "'0' for 'threads of "),
-        ("cache-type = \"f8\"", "'f8' for 'cache-type of "),
-        ("quiet = \"maybe\"", "'maybe' for 'quiet of "),
+        ("threads = 0", "'0' for 'threads of FILE, line 1'"),
+        ("\n[run]\ncache-type = \"f8\"", "'f8' for 'cache-type of FILE, line 3'"),
+        ("quiet = \"maybe\"", "'maybe' for 'quiet of FILE, line 1'"),
     ] {
         let ran = with(config, &["run", &llama(), "x"], &[]);
-        assert!(ran.code == 2 && ran.err.contains(expected), "{config}: {} {}", ran.code, ran.err);
+        let (before, after) = expected.split_once("FILE").unwrap();
+        let found = ran.err.split_once(before).is_some_and(|(_, rest)| rest.contains(&format!("options.toml{after}")));
+        assert!(ran.code == 2 && found, "{config}: {} {}", ran.code, ran.err);
     }
     let missing = run(trine().args(["run", "x", "--config", "no/such/file.toml"]), "");
     assert!(missing.code != 0 && missing.err.contains("no/such/file.toml"), "{}", missing.err);
     let folder = run(trine().args(["run", "x", "--config"]).arg(Path::new(env!("CARGO_MANIFEST_DIR"))), "");
     assert!(folder.code != 0 && folder.err.contains("a folder"), "{}", folder.err);
+}
+
+#[test]
+fn a_switch_of_the_file_can_be_switched_off() {
+    let err = |config: &str, more: &[&str]| {
+        let ran = with(config, &[&["run", &llama(), "The", "--raw", "--max-tokens", "1"], more].concat(), &[]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        ran.err
+    };
+    assert_eq!(err("quiet = true", &[]), "");
+    assert!(err("quiet = true", &["--quiet=false"]).contains("answer 1 token"));
+    assert_eq!(err("", &["--quiet=true"]), "");
+    let wrong = with("", &["run", &llama(), "The", "--quiet=maybe"], &[]);
+    assert!(wrong.code == 2 && wrong.err.contains("'maybe' for '--quiet"), "{}", wrong.err);
 }
 
 #[test]

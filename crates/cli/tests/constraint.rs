@@ -44,6 +44,20 @@ fn an_answer_has_the_form_that_was_asked_for() {
     // Cut off, which is said.
     let ran = trine_with(&["run", "embedded:stories", "Once", "--json", "--json-schema", &schema, "--max-tokens", "2"]);
     assert_eq!((ran.code, &ran.json()["finish_reason"]), (0, &"length".into()));
+    // Each text of many.
+    let out = file("texts.jsonl", "");
+    let regex = ["--prompt", "Once: ", "--regex", "[a-c]{3}-[0-9]"];
+    let ran = trine_with(&[&["generate-data", "embedded:stories", &out, "--count", "5"][..], &regex].concat());
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let texts = std::fs::read_to_string(&out).unwrap();
+    let texts: Vec<Value> = texts.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let form =
+        |text: &str| text.len() == 5 && text[..3].chars().all(|c| "abc".contains(c)) && text[3..].starts_with('-');
+    let is_form = |text: &Value| text["text"].as_str().unwrap().strip_prefix("Once: ").is_some_and(form);
+    assert!(texts.len() == 5 && texts.iter().all(is_form), "{texts:?}");
+    let wrong =
+        trine_with(&["generate-data", "embedded:stories", "x.jsonl", "--count", "1", "--regex", "a", "--ignore-eos"]);
+    assert!(wrong.code == 2 && wrong.err.contains("--ignore-eos cannot be used"), "{}", wrong.err);
     // Each answer of a chat.
     let ran = run(trine().args(["run", "embedded:stories", "--choices", "yes,no", "-q"]), "Is it?\n");
     assert!(["yes", "no"].contains(&ran.out.trim()), "{}", ran.out);

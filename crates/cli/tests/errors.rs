@@ -436,9 +436,9 @@ fn no_file_of_the_model_and_no_device_is_written_over() {
     let at = |name: &str| folder.path().join(name).display().to_string();
     let (model, before) = (at("m.gguf"), std::fs::read(llama()).unwrap());
     std::fs::write(&model, &before).unwrap();
-    check(&["run", &model, "hi", "--raw", "--profile", &model], 1, &["m.gguf", "a file of the model"]);
-    check(&["bench", &model, "--profile", &model], 1, &["m.gguf", "a file of the model"]);
-    check(&["bench", &model, "--save-baseline", &model], 1, &["m.gguf", "a file of the model"]);
+    check(&["run", &model, "hi", "--raw", "--profile", &model], 2, &["m.gguf", "expected no file, or one of JSON"]);
+    check(&["bench", &model, "--profile", &model], 2, &["m.gguf", "expected no file, or one of JSON"]);
+    check(&["bench", &model, "--save-baseline", &model], 2, &["m.gguf", "expected no file, or one of JSON"]);
     assert_eq!(std::fs::read(&model).unwrap(), before);
     check(&["bench", "--shape", "tiny", "--write-model", &at("")], 1, &["found a folder"]);
     #[cfg(unix)]

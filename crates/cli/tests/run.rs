@@ -148,6 +148,8 @@ fn neither_threads_nor_isa_nor_batch_nor_loading_change_a_token() {
         &["--isa", "scalar"],
         &["--batch", "1"],
         &["--prefill-chunk", "3"],
+        &["--ubatch", "2"],
+        &["--max-batch-tokens", "1"],
         &["--threads", "1", "--threads-batch", "3"],
         &["--threads", "3", "--threads-batch", "2", "--cpu-affinity", "auto"],
         &["--no-mmap"],

@@ -50,8 +50,8 @@ pub(crate) struct BlockTable {
     root: Option<Identity>,
     /// How many at the front are full and cached.
     full: usize,
-    /// What the last of these holds.
-    last: Identity,
+    /// What the full blocks hold, as far as somebody asked: a sequence that waits asks at each step.
+    identities: Vec<Identity>,
 }
 
 impl BlockTable {
@@ -61,13 +61,25 @@ impl BlockTable {
             PrefixCache::Off => None,
             PrefixCache::Domain(domain) => Some(root(adapter, domain)),
         };
-        BlockTable { adapter, blocks: Vec::with_capacity(blocks), root, full: 0, last: root.unwrap_or_default() }
+        let identities = Vec::with_capacity(if root.is_some() { blocks } else { 0 });
+        BlockTable { adapter, blocks: Vec::with_capacity(blocks), root, full: 0, identities }
     }
 
     /// An empty table whose blocks are shared with those of another.
     pub fn like(other: &BlockTable) -> BlockTable {
-        let &BlockTable { adapter, root, .. } = other;
-        BlockTable { adapter, blocks: Vec::new(), root, full: 0, last: root.unwrap_or_default() }
+        let BlockTable { adapter, root, ref identities, .. } = *other;
+        BlockTable { adapter, blocks: Vec::new(), root, full: 0, identities: identities.clone() }
+    }
+
+    /// What its block `i` holds when it is full, of all tokens in blocks; `None` when others do not find it. The tokens of a block that
+    /// was asked for do not change.
+    fn identity(&mut self, blocks: &[[u32; BLOCK_LEN]], i: usize) -> Option<Identity> {
+        let root = self.root?;
+        for block in blocks.iter().take(i + 1).skip(self.identities.len()) {
+            let before = self.identities.last().unwrap_or(&root);
+            self.identities.push(following(before, block));
+        }
+        self.identities.get(i).copied()
     }
 }
 
@@ -105,29 +117,22 @@ impl Blocks {
     /// Fills an empty table with cached blocks that hold the beginning of `tokens`; returns the number of tokens they hold.
     pub fn match_prefix(&mut self, table: &mut BlockTable, tokens: &[u32]) -> usize {
         debug_assert!(table.blocks.is_empty());
-        if table.root.is_none() {
-            return 0;
-        }
-        for chunk in tokens.as_chunks().0 {
-            let content = following(&table.last, chunk);
-            let Some(&block) = self.cached.get(&content) else { break };
+        let full = tokens.as_chunks().0;
+        while table.full < full.len()
+            && let Some(content) = table.identity(full, table.full)
+            && let Some(&block) = self.cached.get(&content)
+        {
             self.acquire(block);
             table.blocks.push(block);
             table.full += 1;
-            table.last = content;
         }
         table.full * BLOCK_LEN
     }
 
     /// How many blocks of the beginning of `tokens` are cached, and what the full blocks after them hold.
-    pub fn missing(&self, table: &BlockTable, tokens: &[u32]) -> (usize, Vec<Identity>) {
-        let Some(root) = table.root else { return (0, Vec::new()) };
-        let mut before = root;
-        let contents = tokens.as_chunks().0.iter().map(|chunk| {
-            before = following(&before, chunk);
-            before
-        });
-        let contents: Vec<Identity> = contents.collect();
+    pub fn missing(&self, table: &mut BlockTable, tokens: &[u32]) -> (usize, Vec<Identity>) {
+        let full = tokens.as_chunks().0;
+        let contents: Vec<Identity> = (0..full.len()).map_while(|i| table.identity(full, i)).collect();
         let cached = contents.iter().take_while(|content| self.cached.contains_key(*content)).count();
         (cached, contents[cached..].to_vec())
     }
@@ -152,11 +157,10 @@ impl Blocks {
 
     /// Lets others find the blocks that the computed `tokens` of a sequence fill.
     pub fn publish(&mut self, table: &mut BlockTable, tokens: &[u32]) {
-        if table.root.is_none() {
-            return;
-        }
-        for chunk in &tokens.as_chunks().0[table.full..] {
-            let content = following(&table.last, chunk);
+        let full = tokens.as_chunks().0;
+        while table.full < full.len()
+            && let Some(content) = table.identity(full, table.full)
+        {
             let block = table.blocks[table.full];
             // Another sequence may have computed the same meanwhile: its block stays the cached one.
             if let Entry::Vacant(entry) = self.cached.entry(content) {
@@ -167,7 +171,6 @@ impl Blocks {
                 }
             }
             table.full += 1;
-            table.last = content;
         }
     }
 
@@ -176,7 +179,7 @@ impl Blocks {
         for block in table.blocks.drain(..).rev() {
             self.unreference(block);
         }
-        (table.full, table.last) = (0, table.root.unwrap_or_default());
+        table.full = 0;
     }
 
     /// A sequence begins to use a block.

@@ -25,6 +25,9 @@ pub struct EngineOptions {
     pub max_sequences: usize,
     /// Maximum prompt tokens per step. Larger chunks raise prompt throughput.
     pub prefill_chunk: usize,
+    /// Maximum tokens per step, those of sequences that generate included, as `max_num_batched_tokens` of vLLM; at least `max_sequences`.
+    /// `None` knows no limit but `prefill_chunk`. The bits of an answer do not depend on it.
+    pub max_batch_tokens: Option<usize>,
     /// How long a step may take while a sequence generates, and so how long its users wait for a token at most: prompts are read in
     /// chunks that keep to it, and get at least 15 % of the time. If generating alone takes longer, a step may take 1.3 times that.
     /// `None` knows no limit but `prefill_chunk`. The bits of an answer do not depend on it.
@@ -49,6 +52,7 @@ impl Default for EngineOptions {
             context: None,
             max_sequences: 4,
             prefill_chunk: 512,
+            max_batch_tokens: None,
             itl_target: Some(Duration::from_millis(100)),
             max_queued: None,
             max_queued_tokens: None,
@@ -119,6 +123,10 @@ impl Engine {
                 return Err(Error::Zero { field });
             }
         }
+        if let Some(most) = options.max_batch_tokens.filter(|&most| most < max_sequences) {
+            let expected = format!("at least {max_sequences}, a token for each sequence");
+            return Err(Error::Option { field: "max_batch_tokens", value: most.to_string(), expected });
+        }
         let each = context.div_ceil(BLOCK_LEN);
         let block = runner.kv_shape(1, cache_type).bytes().unwrap_or(usize::MAX).max(1);
         let blocks = options.cache_bytes.map_or(each.saturating_mul(max_sequences), |bytes| bytes / block);
@@ -134,6 +142,7 @@ impl Engine {
         let cache = runner.create_cache(blocks, cache_type)?;
         let (batch, output) = (Batch::with_capacity(blocks), Output::default());
         let mut scheduler = Scheduler::new(Blocks::new(blocks), max_sequences, prefill_chunk);
+        scheduler.max_batch_tokens = options.max_batch_tokens.unwrap_or(usize::MAX);
         scheduler.blocks.published = disk.is_some().then(Vec::new);
         let (clock, options) = (Clock::default(), options.clone());
         Ok(Engine {

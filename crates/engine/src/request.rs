@@ -96,6 +96,12 @@ impl Request {
         Request { prompt: prompt.into(), sampling, ..Request::default() }
     }
 
+    /// A request that leaves keys and values of a prefix in the prefix cache, so that prompts that begin with it do not compute them: those
+    /// of its full blocks of [`BLOCK_LEN`](crate::BLOCK_LEN) tokens. Its answer is a single token, which means nothing.
+    pub fn warm(prefix: impl Into<Prompt>) -> Request {
+        Request::new(prefix, Sampling { max_tokens: Some(1), ..Sampling::greedy() })
+    }
+
     /// Whether it asks for no more than one answer.
     pub(crate) fn one_answer(&self) -> Result<(), Error> {
         let Sampling { n, best_of, .. } = self.sampling;
@@ -189,6 +195,36 @@ pub struct Choice {
 }
 
 impl Choice {
+    /// An answer that has not begun.
+    pub fn new(index: usize) -> Choice {
+        Choice {
+            index,
+            text: String::new(),
+            tokens: Vec::new(),
+            prompt: Vec::new(),
+            finish_reason: FinishReason::Cancelled,
+            usage: Usage::default(),
+            timing: Timing::default(),
+        }
+    }
+
+    /// Adds what happened to it; whether it is finished.
+    pub fn update(&mut self, update: Update) -> bool {
+        match update {
+            Update::Prompt(token) => self.prompt.push(token),
+            Update::Token(token) => {
+                self.text.push_str(&token.text);
+                self.tokens.push(token);
+            }
+            Update::Finished { text, reason, usage, timing } => {
+                self.text.push_str(&text);
+                (self.finish_reason, self.usage, self.timing) = (reason, usage, timing);
+                return true;
+            }
+        }
+        false
+    }
+
     /// The sum of the log probabilities of its tokens, if they were computed.
     pub fn cumulative_logprob(&self) -> Option<f64> {
         self.tokens.iter().map(|token| token.logprob).sum()

@@ -19,7 +19,7 @@ impl Engine {
     pub(crate) fn order(&mut self, sequence: &mut Sequence) {
         if let Some(disk) = &self.disk {
             let known = &sequence.tokens[..sequence.reusable()];
-            let (first, missing) = self.scheduler.blocks.missing(&sequence.table, known);
+            let (first, missing) = self.scheduler.blocks.missing(&mut sequence.table, known);
             sequence.loading = disk.order(sequence.id, first, &missing);
         }
     }

@@ -29,6 +29,8 @@ pub(crate) struct Scheduler {
     pub max_sequences: usize,
     /// Maximum prompt tokens of a batch.
     pub prefill_chunk: usize,
+    /// Maximum tokens of a batch.
+    pub max_batch_tokens: usize,
     /// How long a step may take, when it is limited.
     pub budget: Option<StepBudget>,
     clients: Clients,
@@ -46,6 +48,7 @@ impl Scheduler {
             blocks,
             max_sequences,
             prefill_chunk,
+            max_batch_tokens: usize::MAX,
             budget: None,
             clients: Clients::default(),
             work: Work::default(),
@@ -60,7 +63,7 @@ impl Scheduler {
     }
 
     /// Fills a batch: the last token of each sequence that generates, with what was proposed to follow it, and as much of the prompts as
-    /// `prefill_chunk` and the budget allow. Outputs are wanted for the sequences whose tokens will then all be computed, in the order of
+    /// `prefill_chunk`, `max_batch_tokens` and the budget allow. Outputs are wanted for the sequences whose tokens will then all be computed, in the order of
     /// `running`.
     pub fn plan(&mut self, batch: &mut Batch, now: Duration) {
         batch.clear();
@@ -80,7 +83,8 @@ impl Scheduler {
     fn plan_rows(&mut self) {
         self.work = Work::default();
         self.prompts.clear();
-        let mut active = 0;
+        // Each sequence has a token, so that prompts go on, too; proposals get what is left.
+        let (mut active, mut room) = (0, self.max_batch_tokens - self.max_sequences);
         for (i, sequence) in self.running.iter_mut().enumerate() {
             sequence.planned = 0;
             active += usize::from(!sequence.paused);
@@ -88,6 +92,10 @@ impl Scheduler {
             if sequence.paused || active > self.max_sequences {
                 continue;
             }
+            if sequence.proposed > room {
+                sequence.withdraw();
+            }
+            room -= sequence.proposed;
             let pending = sequence.tokens.len() - sequence.cached;
             if pending == 1 + sequence.proposed {
                 sequence.planned = pending;
@@ -101,14 +109,14 @@ impl Scheduler {
 
     /// Plans tokens of prompts, in their turn.
     fn plan_prompts(&mut self, now: Duration) {
-        let Scheduler { running, prompts, budget, work, prefill_chunk, .. } = self;
+        let Scheduler { running, prompts, budget, work, prefill_chunk, max_batch_tokens, .. } = self;
         prompts.sort_unstable_by(|&a, &b| {
             let [a, b] =
                 [a, b].map(|i| (running[i].scheduling.priority, Reverse(Ratio(ratio(&running[i], budget, now))), i));
             a.cmp(&b)
         });
         let mut seconds = budget.as_ref().map_or(f64::INFINITY, |budget| budget.for_prompts(*work));
-        let (mut tokens, mut scored) = (*prefill_chunk, SCORED);
+        let (mut tokens, mut scored) = ((*prefill_chunk).min(max_batch_tokens.saturating_sub(work.rows)), SCORED);
         for &i in prompts.iter() {
             let sequence = &mut running[i];
             let (cached, pending) = (sequence.cached, sequence.tokens.len() - sequence.cached);

@@ -213,6 +213,8 @@ fn what_cannot_be_answered_is_refused_with_the_numbers() {
     assert!(matches!(refused(EngineOptions { context: Some(0), ..base() }), Error::Context { asked: 0, .. }));
     assert!(matches!(refused(EngineOptions { max_sequences: 0, ..base() }), Error::Zero { field: "max_sequences" }));
     assert!(matches!(refused(EngineOptions { prefill_chunk: 0, ..base() }), Error::Zero { .. }));
+    let few = refused(EngineOptions { max_batch_tokens: Some(3), max_sequences: 4, ..base() });
+    assert_eq!(few.to_string(), "max_batch_tokens = 3: expected at least 4, a token for each sequence");
     assert!(matches!(refused(EngineOptions { max_sequences: usize::MAX, ..base() }), Error::CacheTooLarge { .. }));
     let small = EngineOptions { cache_bytes: Some(65535), ..base() };
     assert!(matches!(refused(small), Error::CacheTooSmall { bytes: 65535, needed: 65536 }));

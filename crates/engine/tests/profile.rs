@@ -39,6 +39,7 @@ const OPTIONS: EngineOptions = EngineOptions {
     context: None,
     max_sequences: 4,
     prefill_chunk: 16,
+    max_batch_tokens: None,
     cache_bytes: None,
     cache_type: &F32,
     seed: 1,

@@ -269,9 +269,13 @@ fn random_workloads_keep_the_budget_and_every_answer_is_the_one_alone() {
         };
         let context = 384;
         let target = random.between(20, 200) * 1000;
+        let max_sequences = random.between(2, 8);
+        let tightest = random.below(2) == 0;
+        let max_batch_tokens = max_sequences + random.below(if tightest { 4 } else { 512 });
         let options = EngineOptions {
             context: Some(context),
-            max_sequences: random.between(2, 8) as usize,
+            max_sequences: max_sequences as usize,
+            max_batch_tokens: Some(max_batch_tokens as usize),
             prefill_chunk: random.between(16, 512) as usize,
             itl_target: Some(Duration::from_micros(target)),
             cache_bytes: cache_bytes(random.between(24, 40) as usize),
@@ -315,6 +319,7 @@ fn random_workloads_keep_the_budget_and_every_answer_is_the_one_alone() {
             let both = before.iter().any(|(id, &tokens)| tokens > 0 && spoke(id) && spoken.contains(id));
             spoken = before.keys().copied().filter(spoke).collect();
             let step = simulation.steps.lock().unwrap().pop().unwrap_or_default();
+            assert!(step.tokens + step.rows <= max_batch_tokens as usize, "{seed}: {step:?}");
             if both && step.tokens > 0 {
                 mixed += 1;
                 let keys = machine.keys * (context * (step.rows + step.tokens)) as u64 / 1000;

@@ -3,7 +3,7 @@ use crate::{Error, Limits, gbnf, lark, regex, schema};
 use llguidance::api::TopLevelGrammar;
 
 /// What an answer must look like, all of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Constraint {
     /// A JSON document that a JSON Schema of draft 4, 6, 7, 2019-09 or 2020-12 describes. Properties come in the order of the schema.
     JsonSchema(String),

@@ -4,11 +4,12 @@ use crate::{Constraint, Error, Limits, Vocabulary, schema};
 use llguidance::api::GrammarInit;
 use llguidance::toktrie::InferenceCapabilities;
 use llguidance::{Logger, Matcher};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use trine_engine::sample::Filter;
 
-/// A constraint compiled for a vocabulary, to be used by any number of requests.
-pub struct Grammar(Mutex<Matcher>);
+/// A constraint compiled for a vocabulary, to be used by any number of requests. Clones share it.
+#[derive(Clone)]
+pub struct Grammar(Arc<Mutex<Matcher>>);
 
 /// Bytes of the stack on which a constraint is compiled: enough for [`Limits::depth`] levels.
 const STACK: usize = 64 << 20;
@@ -33,7 +34,7 @@ impl Grammar {
             let parser = vocabulary.0.create_parser_from_init_ext(init, Logger::new(0, 0), caps, limits.of_parser());
             let mut matcher = Matcher::new(parser);
             match matcher.is_accepting() {
-                Ok(_) => Ok(Grammar(Mutex::new(matcher))),
+                Ok(_) => Ok(Grammar(Arc::new(Mutex::new(matcher)))),
                 Err(error) => Err(constraint.locate(refusal(constraint.what(), &error.to_string(), limits), limits)),
             }
         };

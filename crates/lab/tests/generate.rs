@@ -40,7 +40,7 @@ fn texts(job: &GenerateOptions, threads: usize) -> Vec<GeneratedText> {
         all.extend(texts);
         Ok(ControlFlow::Continue(()))
     };
-    generate(&mut engine(job.parallel, threads), job, &mut take).unwrap();
+    generate(&mut engine(job.parallel, threads), job, &Vec::new, &mut take).unwrap();
     all
 }
 
@@ -68,7 +68,7 @@ fn write(path: &Path, keep: Keep, resume: bool, most: usize) -> Counts {
         false => (TextWriter::create(path, None, keep).unwrap(), 0),
     };
     let mut taken = 0;
-    generate(&mut engine(8, 1), &job(8, next..120), &mut |texts, _| {
+    generate(&mut engine(8, 1), &job(8, next..120), &Vec::new, &mut |texts, _| {
         for text in &texts {
             writer.write(text)?;
         }

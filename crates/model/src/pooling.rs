@@ -1,8 +1,8 @@
 //! One vector for a text: the states of its tokens pooled, passed through the modules that follow, and normalized.
 
-use crate::runner::{Runner, ScoreInput, ScoreOptions, Want, score};
+use crate::runner::{Runner, ScoreInput, ScoreOptions, Scored, Want, score};
 use crate::sentence_transformers::{self, Folder, TextSettings};
-use crate::{Error, Result, Sizes, Spec};
+use crate::{Error, Result, Spec};
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_tensor::format::F32;
@@ -114,27 +114,57 @@ impl PoolingHead {
         self.width
     }
 
-    /// The embedding of a text's tokens, of which the first `skipped` take no part in pooling, computed by the model that `runner` holds.
+    /// The embeddings of texts, given by their tokens, of which the first `skipped` take no part in pooling, computed by the model that
+    /// `runner` holds. A pass takes several texts, of `batch` tokens in all at most; one text that is longer has passes of its own, or a
+    /// single one if the model reads texts as a whole. The bits of an embedding do not depend on it.
     ///
     /// # Errors
-    /// When there are no tokens to pool, or more than the model's context, or the cache finds no room.
+    /// When a text has no tokens to pool, or more than the model's context, or the cache finds no room.
     ///
     /// # Panics
     /// When a token is not below the vocabulary size.
-    pub fn embed(&self, runner: &mut dyn Runner, ids: &[u32], skipped: usize) -> Result<Vec<f32>> {
-        let Sizes { context_length, hidden_size, .. } = runner.spec().sizes;
-        if !(1..=context_length).contains(&ids.len()) || skipped >= ids.len() {
-            return Err(Error::Length { tokens: ids.len().saturating_sub(skipped), most: context_length });
+    pub fn embed<T: AsRef<[u32]>>(
+        &self,
+        runner: &mut dyn Runner,
+        texts: &[T],
+        skipped: usize,
+        batch: usize,
+    ) -> Result<Vec<Vec<f32>>> {
+        let hidden_size = runner.spec().hidden_size;
+        let mut inputs = Vec::with_capacity(texts.len());
+        for ids in texts.iter().map(T::as_ref) {
+            PoolingHead::check_length(runner.spec(), ids.len(), skipped)?;
+            let outputs = if self.pooling == Pooling::Last { 1 } else { ids.len() - skipped };
+            inputs.push(ScoreInput { ids: ids.to_vec(), outputs });
         }
-        let options = ScoreOptions { batch: ids.len(), cache_type: &F32, want: Want::Hidden };
-        let outputs = if self.pooling == Pooling::Last { 1 } else { ids.len() - skipped };
-        let mut values = Vec::with_capacity(outputs * hidden_size);
-        let input = ScoreInput { ids: ids.to_vec(), outputs };
-        score::<Error>(runner, &[input], &options, &mut |_, output| {
-            values.extend_from_slice(&output.values);
+        let options = ScoreOptions { batch, cache_type: &F32, want: Want::Hidden };
+        let (mut embeddings, mut states) = (Vec::with_capacity(texts.len()), Vec::new());
+        score::<Error>(runner, &inputs, &options, &mut |scored, output| {
+            let mut rows = output.values.as_slice();
+            for Scored { input, outputs } in scored {
+                let own;
+                (own, rows) = rows.split_at(outputs.len() * hidden_size);
+                states.extend_from_slice(own);
+                if outputs.end == inputs[*input].outputs {
+                    embeddings.push(self.pool(&states, hidden_size));
+                    states.clear();
+                }
+            }
             Ok(ControlFlow::Continue(()))
         })?;
-        Ok(self.pool(&values, hidden_size))
+        Ok(embeddings)
+    }
+
+    /// Checks that a text of so many tokens can be embedded, of which the first `skipped` take no part in pooling.
+    ///
+    /// # Errors
+    /// When no token is left to pool, or there are more than the model's context.
+    pub fn check_length(spec: &Spec, tokens: usize, skipped: usize) -> Result<()> {
+        let most = spec.context_length;
+        match (1..=most).contains(&tokens) && skipped < tokens {
+            true => Ok(()),
+            false => Err(Error::Length { tokens: tokens.saturating_sub(skipped), most }),
+        }
     }
 
     /// Hidden states, `[tokens, hidden_size]`, or that of the last token alone where it is what counts, to a vector of length 1.

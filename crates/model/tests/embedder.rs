@@ -38,13 +38,14 @@ fn every_encoder_gives_the_states_and_embeddings_of_transformers_on_every_instru
                 let mut runner = OnDevice::load(cpu, &file, headless, &mut |_| ControlFlow::Continue(()))
                     .unwrap_or_else(|error| panic!("{error}"));
                 let pooling_head = PoolingHead::of(runner.spec(), &file).unwrap_or_else(|error| panic!("{error}"));
-                let (mut states, mut found) = (Vec::new(), Vec::new());
+                let (mut states, mut found, mut texts) = (Vec::new(), Vec::new(), Vec::new());
                 for prompt in json["prompts"].as_array().unwrap() {
                     let ids: Vec<u32> =
                         prompt["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
                     let options = trine_text::EncodeOptions { parse_special: true, add_special: true };
                     assert_eq!(tokenizer.encode(prompt["text"].as_str().unwrap(), options), ids, "{}", path.display());
-                    found.extend(pooling_head.embed(&mut runner, &ids, 0).unwrap());
+                    found.extend(pooling_head.embed(&mut runner, &[&ids], 0, 512).unwrap().concat());
+                    texts.push(ids.clone());
                     let options = ScoreOptions { batch: 512, cache_type: &F32, want: Want::Hidden };
                     let input = ScoreInput { outputs: ids.len(), ids };
                     score::<Error>(&mut runner, &[input], &options, &mut |_, output| {
@@ -52,6 +53,11 @@ fn every_encoder_gives_the_states_and_embeddings_of_transformers_on_every_instru
                         Ok(ControlFlow::Continue(()))
                     })
                     .unwrap();
+                }
+                // Beside others, in passes that cut texts or hold all of them, a text has the same bits.
+                for batch in [1, 7, 512] {
+                    let ragged = pooling_head.embed(&mut runner, &texts, 0, batch).unwrap().concat();
+                    assert!(ragged.iter().map(|x| x.to_bits()).eq(found.iter().map(|x| x.to_bits())), "batch {batch}");
                 }
                 let errors = [worst(&states, &hidden), worst(&found, &embeddings)];
                 println!("{:40} {:8} {errors:?}", path.display(), table.name);

@@ -26,6 +26,8 @@ pub struct Embedder {
     pub(crate) prompt: String,
     /// Tokens of the prompt that take no part in pooling.
     pub(crate) prompt_tokens: usize,
+    /// Maximum tokens of a pass of several texts.
+    pub(crate) batch: usize,
 }
 
 impl Embedder {
@@ -51,8 +53,40 @@ impl Embedder {
     /// # Errors
     /// As [`Embedder::embed`], and when the model has no such token.
     pub fn embed_tokens(&mut self, ids: &[u32]) -> Result<Vec<f32>, Error> {
+        Ok(self.embed_all(&[ids])?.remove(0))
+    }
+
+    /// The embeddings of texts by their tokens, several in a pass: faster than one by one, and the same bits.
+    ///
+    /// ```
+    /// use trine::prelude::*;
+    ///
+    /// let mut embedder = Embedder::open(EMBEDDED)?;
+    /// let texts = ["The cat sleeps.", "A dog barks at it."].map(|text| embedder.tokens(text));
+    /// let embeddings = embedder.embed_all(&texts)?;
+    /// assert_eq!(embeddings[1], embedder.embed_tokens(&texts[1])?);
+    /// # Ok::<(), trine::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When a text is not as [`Embedder::check`] expects, or a pass fails.
+    pub fn embed_all<T: AsRef<[u32]>>(&mut self, texts: &[T]) -> Result<Vec<Vec<f32>>, Error> {
+        texts.iter().try_for_each(|ids| check_ids(ids.as_ref(), self.spec()))?;
+        Ok(self.pooling_head.embed(&mut *self.runner, texts, self.prompt_tokens, self.batch)?)
+    }
+
+    /// Checks the tokens of a text.
+    ///
+    /// # Errors
+    /// When there are none beside those of the prompt, or more than the model's context, or the model has no such token.
+    pub fn check(&self, ids: &[u32]) -> Result<(), Error> {
         check_ids(ids, self.spec())?;
-        Ok(self.pooling_head.embed(&mut *self.runner, ids, self.prompt_tokens)?)
+        Ok(PoolingHead::check_length(self.spec(), ids.len(), self.prompt_tokens)?)
+    }
+
+    /// Maximum tokens of texts that share a pass: `engine.prefill_chunk` of the [`Options`].
+    pub fn batch(&self) -> usize {
+        self.batch
     }
 
     /// The tokens of a text after the prompt, with those that the model puts around it, and no more than the folder of the model says.

@@ -1,17 +1,15 @@
 use crate::{ChatOptions, EMBEDDED, Error, Memory, Options, Placement, Stream};
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::OnceLock;
-use trine_engine::{Answer, Choice, Engine, FinishReason, Request, Sampling, Timing, Update, Usage, prompt_tokens};
-use trine_grammar::{Constraint, Grammar, Vocabulary};
+use trine_engine::{Answer, Choice, Engine, FinishReason, Request, Sampling, prompt_tokens};
+use trine_grammar::{Constraint, Grammar, Grammars};
 use trine_model::{GenerationConfig, Spec};
 use trine_text::{Message, Template, Templates, Tokenizer};
 
 /// A model that answers, one request at a time. [`Options::spawn`] gives a handle for many requests at once.
 pub struct Llm {
     pub(crate) engine: Engine,
-    /// Made for the first grammar.
-    pub(crate) vocabulary: OnceLock<Vocabulary>,
+    pub(crate) grammars: Grammars,
     /// The model's chat template, or why there is none that compiles.
     pub(crate) template: Option<Result<Template, String>>,
     pub(crate) generation: GenerationConfig,
@@ -135,14 +133,7 @@ impl Llm {
     /// # Errors
     /// When the constraint is invalid, not supported or too large, or no token of the vocabulary ends an answer.
     pub fn grammar(&self, constraint: &Constraint) -> Result<Grammar, Error> {
-        let vocabulary = match self.vocabulary.get() {
-            Some(vocabulary) => vocabulary,
-            None => {
-                let made = Vocabulary::new(self.tokenizer())?;
-                self.vocabulary.get_or_init(|| made)
-            }
-        };
-        Ok(Grammar::new(vocabulary, constraint)?)
+        Ok(self.grammars.compile(constraint)?)
     }
 
     /// All answers to a request of several, or those chosen by [`Sampling::best_of`], the best first. As soon as `go_on` is false, they end
@@ -165,33 +156,12 @@ impl Llm {
     pub fn choices(&mut self, request: Request, mut go_on: impl FnMut() -> bool) -> Result<Vec<Choice>, Error> {
         let (n, ranks) = (request.sampling.n, request.sampling.best_of.is_some());
         let ids = self.engine.submit_all(request)?;
-        let empty = |index| Choice {
-            index,
-            text: String::new(),
-            tokens: Vec::new(),
-            prompt: Vec::new(),
-            finish_reason: FinishReason::Cancelled,
-            usage: Usage::default(),
-            timing: Timing::default(),
-        };
-        let mut choices: Vec<Choice> = (0..ids.len()).map(empty).collect();
+        let mut choices: Vec<Choice> = (0..ids.len()).map(Choice::new).collect();
         let mut open = ids.len();
         while open > 0 && go_on() {
             self.engine.step(&mut |event| {
                 if ids.get(event.index) == Some(&event.sequence) {
-                    let choice = &mut choices[event.index];
-                    match event.kind.into() {
-                        Update::Prompt(token) => choice.prompt.push(token),
-                        Update::Token(token) => {
-                            choice.text.push_str(&token.text);
-                            choice.tokens.push(token);
-                        }
-                        Update::Finished { text, reason, usage, timing } => {
-                            choice.text.push_str(&text);
-                            (choice.finish_reason, choice.usage, choice.timing) = (reason, usage, timing);
-                            open -= 1;
-                        }
-                    }
+                    open -= usize::from(choices[event.index].update(event.kind.into()));
                 }
                 ControlFlow::Continue(())
             });

@@ -6,9 +6,10 @@ use crate::placement::Room;
 use crate::{Decoder, EMBEDDED, Embedder, Error, Llm, Memory, Options, Placement, WeightStorage, open_file, size};
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use trine_backend::When;
 use trine_engine::{Engine, EngineOptions, Handle, Sampling};
+use trine_grammar::Grammars;
 use trine_model::runner::{Want, probe};
 use trine_model::{DeviceOptions, Language, ModelOptions, PoolingHead, Runner, Spec};
 use trine_tensor::{File, OpenOptions, memory};
@@ -108,7 +109,8 @@ impl Options {
         let Loaded { runner, file, mut language, .. } = self.load_with(path.as_ref(), Want::Hidden, progress)?;
         let pooling_head = PoolingHead::of(runner.spec(), &file)?;
         language.warnings.extend_from_slice(pooling_head.warnings());
-        let mut embedder = Embedder { runner, pooling_head, language, prompt: String::new(), prompt_tokens: 0 };
+        let (prompt, batch) = (String::new(), self.engine.prefill_chunk.max(1));
+        let mut embedder = Embedder { runner, pooling_head, language, prompt, prompt_tokens: 0, batch };
         if let Some(name) = embedder.texts().default_prompt.clone() {
             embedder.choose_prompt(Some(&name))?;
         }
@@ -174,7 +176,8 @@ impl Options {
                 pass();
             });
         }));
-        Ok(Llm { engine, vocabulary: OnceLock::new(), template, generation, warnings, memory, placement })
+        let grammars = Grammars::new(engine.tokenizer().clone());
+        Ok(Llm { engine, grammars, template, generation, warnings, memory, placement })
     }
 
     /// Loads a model on the device that the options name, with a head if logits are wanted.

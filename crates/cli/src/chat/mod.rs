@@ -7,7 +7,7 @@ mod settings;
 
 use crate::answer::{Pace, TimedAnswer};
 use crate::exit::{self, Exit, UsageError};
-use crate::load::DiskCacheArgs;
+use crate::load::EngineArgs;
 use crate::sampling;
 use crate::wrap::Printer;
 use anyhow::{Result, anyhow};
@@ -33,7 +33,7 @@ pub struct ChatSetup {
     pub template: trine::ChatOptions,
     /// Continue plain text, without a template.
     pub raw: bool,
-    /// Each line begins a new text. With `raw`, it is printed before its continuation.
+    /// With `raw`: each line begins a new text, and is printed before its continuation.
     pub stories: bool,
     /// Forget the oldest messages when the context is full.
     pub drop_oldest: bool,
@@ -41,7 +41,7 @@ pub struct ChatSetup {
     pub pace: Option<Pace>,
     /// Files of it are not written over.
     pub model: PathBuf,
-    pub disk_cache: DiskCacheArgs,
+    pub engine_args: EngineArgs,
 }
 
 pub struct Chat {
@@ -92,7 +92,7 @@ impl Chat {
                 }
             }
         }
-        self.options.disk_cache.warn(self.llm.close_disk_cache(), self.options.quiet);
+        self.options.engine_args.warn(self.llm.close_disk_cache(), self.options.quiet);
         Ok(Exit::Done)
     }
 
@@ -214,7 +214,7 @@ impl Chat {
         let request = Request { filters, ..Request::new(ids, sampling) };
         let stream = self.llm.submit(request)?.stop_when(self.stop.clone());
         let mut out = Printer::new();
-        if self.options.stories && self.options.raw {
+        if self.options.stories {
             out.print(&text)?;
         }
         let answer = TimedAnswer::of(stream, self.options.pace, |piece| out.print(piece));
@@ -225,6 +225,9 @@ impl Chat {
         let mut facts = Vec::new();
         match answer.finish {
             FinishReason::EndToken => {}
+            FinishReason::ContextFull if self.options.drop_oldest => {
+                facts.push("context full: the oldest turns will be forgotten".to_owned());
+            }
             FinishReason::ContextFull => facts.push("context full: /clear starts a new conversation".to_owned()),
             _ => facts.push(answer.ending().to_owned()),
         }

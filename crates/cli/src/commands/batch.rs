@@ -1,32 +1,33 @@
-use crate::exit::Exit;
-use crate::load::{DiskCacheArgs, LoadArgs};
+use super::embed;
+use crate::exit::{Exit, UsageError};
+use crate::load::{EngineArgs, LoadArgs};
 use crate::output::{self, OutputFile};
+use crate::warm::{self, WarmArgs};
 use crate::{interrupt, progress, units};
 use anyhow::{Context, Result};
 use clap::{Args, value_parser};
 use indicatif::ProgressBar;
-use serde_json::{Value, json};
-use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
+use serde_json::json;
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
-use trine::prelude::Sampling;
-use trine_engine::sample::Filter;
-use trine_grammar::{Constraint, Grammar, Vocabulary};
-use trine_lab::batch::{self, BatchCounts, BatchOptions, Lines};
-use trine_text::Tokenizer;
+use trine::{Embedder, ErrorKind, Llm};
+use trine_engine::{Prompt, Sampling};
+use trine_grammar::{Constraint, Grammars};
+use trine_lab::batch::{self, BatchCounts, BatchOptions, EmbeddingOptions, Lines};
 
 /// Answer the requests of a file, many at once
 ///
 /// The files are those of OpenAI's batch API. A line of the input is {"custom_id": "a", "method": "POST", "url":
 /// "/v1/chat/completions", "body": {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 64}}; the url may be
-/// /v1/completions, with a prompt. Each line gets one in the output, in the same order. A request that is refused, a line that is
-/// no request and a custom_id that was there before get a line that says what is wrong. What a request does not say is as the
-/// model recommends.
+/// /v1/completions, with a prompt, or in all lines /v1/embeddings, with an input. Each line gets one in the output, in the same
+/// order. A request that is refused, a line that is no request and a custom_id that was there before get a line that says what is
+/// wrong. What a request does not say is as the model recommends. Tools go to the chat template, and the model writes its calls as
+/// text.
 ///
 /// The answer to a line does not depend on --parallel or the machine. --resume continues after the last complete line, after
 /// any end of the earlier run. Ctrl-C exits with status 130 and leaves only complete lines.
@@ -62,7 +63,9 @@ pub struct Batch {
     #[command(flatten)]
     load: LoadArgs,
     #[command(flatten)]
-    disk_cache: DiskCacheArgs,
+    engine_args: EngineArgs,
+    #[command(flatten)]
+    warm: WarmArgs,
 }
 
 impl Batch {
@@ -79,35 +82,43 @@ impl Batch {
         for used in [&self.model, &self.input] {
             drop(OutputFile::new(&self.output, used)?);
         }
-        self.disk_cache.check()?;
+        self.engine_args.check(self.quiet)?;
+        let prefixes = self.warm.read()?;
         let stop = interrupt::flag()?;
-        let llm = self.load.open(&self.model, self.parallel as usize, self.quiet, &stop, None, &self.disk_cache)?;
-        let sampling = Sampling::default().recommended(llm.generation());
-        let (mut engine, template) = llm.into_parts();
-        let schemas = Schemas::default();
-        let tokenizer = engine.tokenizer().clone();
-        let options = BatchOptions {
-            model: at(&self.model),
-            template: template.as_ref().map_err(ToString::to_string),
-            sampling,
-            seed: self.seed,
-            parallel: self.parallel as usize,
-            json_schema: &|schema| schemas.filter(schema, &tokenizer),
+        let mut lines = Lines::new(BufReader::new(input));
+        let model = match lines.are_for_embeddings().with_context(|| at(&self.input))? {
+            true if !prefixes.is_empty() => {
+                let message = "--warm is for answers, and the file asks for embeddings".to_owned();
+                return Err(UsageError { message, hint: "omit it" }.into());
+            }
+            true => Model::Embedder(Box::new(self.load.load_embedder(&self.model, self.quiet, &stop)?)),
+            false => {
+                let (parallel, engine_args) = (self.parallel as usize, &self.engine_args);
+                let mut llm = self.load.open(&self.model, parallel, self.quiet, &stop, None, engine_args)?;
+                if warm::fill(&mut llm, &prefixes, &stop, self.quiet)?.is_break() {
+                    return Ok(Exit::Interrupted);
+                }
+                Model::Llm(Box::new(llm))
+            }
         };
         let open = OpenOptions::new().write(true).create(true).truncate(false).open(&self.output);
         let mut output = open.with_context(|| at(&self.output))?;
         output.set_len(kept).and_then(|()| output.seek(SeekFrom::Start(kept))).with_context(|| at(&self.output))?;
-        let mut output = BufWriter::new(output);
+        let output = BufWriter::new(output);
 
         let bar = if self.quiet { ProgressBar::hidden() } else { progress::bytes("answering", bytes) };
-        let (start, mut lines) = (Instant::now(), Lines::new(BufReader::new(input)));
-        let done = batch::batch(&mut engine, &options, &mut lines, answered, &mut output, &mut |counts, read| {
+        let start = Instant::now();
+        let mut progress = |counts: BatchCounts, read| {
             bar.set_position(read);
             bar.set_message(format!("{} answered", units::plural(answered + counts.lines, "line")));
             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
+        };
+        let files = Files { lines, answered, output };
+        let done = match model {
+            Model::Llm(llm) => self.answer(*llm, files, &mut progress),
+            Model::Embedder(embedder) => self.embed(*embedder, files, &mut progress),
+        };
         bar.finish_and_clear();
-        self.disk_cache.warn(engine.close_disk_cache(), self.quiet);
         let (BatchCounts { lines, failed, prompt_tokens, completion_tokens, .. }, complete) =
             done.with_context(|| at(&self.output))?;
         let seconds = start.elapsed().as_secs_f64();
@@ -136,39 +147,72 @@ impl Batch {
         note!("stopped after {}: --resume continues", units::plural(answered + lines, "line"));
         Ok(Exit::Interrupted)
     }
-}
 
-/// Schemas that are kept compiled.
-const KEPT: usize = 64;
-
-/// The schemas of requests, compiled once each.
-#[derive(Default)]
-struct Schemas {
-    vocabulary: OnceCell<Vocabulary>,
-    grammars: RefCell<HashMap<String, Grammar>>,
-}
-
-impl Schemas {
-    fn filter(&self, schema: &Value, tokenizer: &Tokenizer) -> Result<Box<dyn Filter>, String> {
-        let schema = schema.to_string();
-        if let Some(grammar) = self.grammars.borrow().get(&schema) {
-            return Ok(grammar.filter());
-        }
-        let vocabulary = match self.vocabulary.get() {
-            Some(vocabulary) => vocabulary,
-            None => {
-                let made = Vocabulary::new(tokenizer).map_err(|error| error.to_string())?;
-                self.vocabulary.get_or_init(|| made)
-            }
+    fn answer(&self, llm: Llm, mut files: Files, progress: &mut Progress) -> std::io::Result<(BatchCounts, bool)> {
+        let sampling = Sampling::default().recommended(llm.generation());
+        let (mut engine, template) = llm.into_parts();
+        let grammars = Grammars::new(engine.tokenizer().clone());
+        let options = BatchOptions {
+            model: self.model.display().to_string(),
+            template: template.as_ref().map_err(ToString::to_string),
+            sampling,
+            seed: self.seed,
+            parallel: self.parallel as usize,
+            json_schema: &|schema| match grammars.compile(&Constraint::JsonSchema(schema.to_string())) {
+                Ok(grammar) => Ok(grammar.filter()),
+                Err(error) => Err(error.to_string()),
+            },
         };
-        let grammar = Grammar::new(vocabulary, &Constraint::JsonSchema(schema.clone()));
-        let grammar = grammar.map_err(|error| error.to_string())?;
-        let filter = grammar.filter();
-        let mut grammars = self.grammars.borrow_mut();
-        if grammars.len() >= KEPT {
-            grammars.clear();
+        let Files { lines, answered, output } = &mut files;
+        let done = batch::batch(&mut engine, &options, lines, *answered, output, progress);
+        self.engine_args.warn(engine.close_disk_cache(), self.quiet);
+        done
+    }
+
+    fn embed(
+        &self,
+        embedder: Embedder,
+        mut files: Files,
+        progress: &mut Progress,
+    ) -> std::io::Result<(BatchCounts, bool)> {
+        if !self.quiet {
+            embed::notes(&embedder, "");
         }
-        grammars.insert(schema, grammar);
-        Ok(filter)
+        let (width, batch) = (embedder.width(), embedder.batch());
+        let embedder = RefCell::new(embedder);
+        let options = EmbeddingOptions {
+            model: self.model.display().to_string(),
+            width,
+            batch,
+            tokens: &|prompt| {
+                let embedder = embedder.borrow();
+                let ids = match prompt {
+                    Prompt::Text(text) => embedder.tokens(&text),
+                    Prompt::Tokens(ids) => ids,
+                };
+                embedder.check(&ids).map(|()| ids).map_err(|error| error.to_string())
+            },
+            embed: &|texts| match embedder.borrow_mut().embed_all(texts) {
+                Err(error) if error.kind() == ErrorKind::Cancelled => Ok(None),
+                embeddings => embeddings.map(Some).map_err(|error| error.to_string()),
+            },
+        };
+        let Files { lines, answered, output } = &mut files;
+        batch::embed(&options, lines, *answered, output, progress)
     }
 }
+
+/// What answers.
+enum Model {
+    Llm(Box<Llm>),
+    Embedder(Box<Embedder>),
+}
+
+struct Files {
+    lines: Lines<BufReader<File>>,
+    /// Lines that an earlier run has answered.
+    answered: u64,
+    output: BufWriter<File>,
+}
+
+type Progress<'a> = dyn FnMut(BatchCounts, u64) -> ControlFlow<()> + 'a;

@@ -7,7 +7,7 @@ use serde_json::json;
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
-use trine::ErrorKind;
+use trine::{Embedder, ErrorKind};
 
 /// Compute the embedding of each text, a vector of length 1
 ///
@@ -47,40 +47,66 @@ impl Embed {
             embedder.choose_prompt(self.prompt_name.as_deref())?;
         }
         if !self.quiet {
-            if !embedder.prompt().is_empty() {
-                let prompt = format!("{:?}", embedder.prompt());
-                note!("note: each text follows the prompt {}; --no-prompt leaves it out", table::visible(&prompt));
-            }
-            embedder.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
+            notes(&embedder, "; --no-prompt leaves it out");
         }
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         let lines: Box<dyn Iterator<Item = std::io::Result<String>>> = match self.texts.is_empty() {
             true => Box::new(std::io::stdin().lock().lines()),
             false => Box::new(self.texts.into_iter().map(Ok)),
         };
-        for (i, text) in lines.enumerate() {
+        let mut lines = lines.enumerate();
+        // Texts that share a pass, and how many were before them.
+        let (mut texts, mut tokens, mut done) = (Vec::<Vec<u32>>::new(), 0, 0);
+        loop {
             if stop.load(Relaxed) {
-                return stopped(&mut out, i);
+                return stopped(&mut out, done);
             }
-            let text = text.with_context(|| format!("line {} of standard input", i + 1))?;
-            let (ids, cut) = embedder.encode(&text);
-            if cut > 0 && !self.quiet {
-                let (number, most) = (i + 1, ids.len());
-                let side = if embedder.texts().cut_left { "first" } else { "last" };
-                note!("warning: text {number}: the model takes {most} tokens of a text: left out the {side} {cut}");
+            let next = lines.next().map(|(i, text)| read(&embedder, i + 1, text, self.quiet));
+            let fits = matches!(&next, Some(Ok(ids)) if tokens + ids.len() <= embedder.batch());
+            if !fits && !texts.is_empty() {
+                let embeddings = match embedder.embed_all(&texts) {
+                    Err(error) if error.kind() == ErrorKind::Cancelled => return stopped(&mut out, done),
+                    embeddings => embeddings?,
+                };
+                for (embedding, ids) in embeddings.into_iter().zip(texts.drain(..)) {
+                    match self.json {
+                        true => {
+                            writeln!(out, "{}", json!({ "index": done, "tokens": ids.len(), "embedding": embedding }))?
+                        }
+                        false => writeln!(out, "{}", json!(embedding))?,
+                    }
+                    done += 1;
+                }
+                tokens = 0;
             }
-            let embedding = match embedder.embed_tokens(&ids) {
-                Err(error) if error.kind() == ErrorKind::Cancelled => return stopped(&mut out, i),
-                embedding => embedding.with_context(|| format!("text {}", i + 1))?,
-            };
-            match self.json {
-                true => writeln!(out, "{}", json!({ "index": i, "tokens": ids.len(), "embedding": embedding }))?,
-                false => writeln!(out, "{}", json!(embedding))?,
-            }
+            let Some(ids) = next.transpose()? else { break };
+            tokens += ids.len();
+            texts.push(ids);
         }
         out.flush()?;
         Ok(Exit::Done)
     }
+}
+
+/// Notes the prompt, with what can be done about it, and what was assumed.
+pub fn notes(embedder: &Embedder, advice: &str) {
+    if !embedder.prompt().is_empty() {
+        let prompt = format!("{:?}", embedder.prompt());
+        note!("note: each text follows the prompt {}{advice}", table::visible(&prompt));
+    }
+    embedder.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
+}
+
+/// The tokens of a text, which is counted from 1.
+fn read(embedder: &Embedder, number: usize, text: std::io::Result<String>, quiet: bool) -> Result<Vec<u32>> {
+    let text = text.with_context(|| format!("line {number} of standard input"))?;
+    let (ids, cut) = embedder.encode(&text);
+    embedder.check(&ids).with_context(|| format!("text {number}"))?;
+    if cut > 0 && !quiet {
+        let (most, side) = (ids.len(), if embedder.texts().cut_left { "first" } else { "last" });
+        note!("warning: text {number}: the model takes {most} tokens of a text: left out the {side} {cut}");
+    }
+    Ok(ids)
 }
 
 /// Ends after so many texts.

@@ -1,5 +1,6 @@
+use crate::constraint::ConstraintArgs;
 use crate::exit::{Exit, UsageError};
-use crate::load::{DiskCacheArgs, LoadArgs};
+use crate::load::{EngineArgs, LoadArgs};
 use crate::output::{self, OutputFile};
 use crate::sampling::SamplingArgs;
 use crate::{input, interrupt, progress, units};
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use trine::Llm;
+use trine_grammar::Grammar;
 use trine_lab::generate::{self, Counts, GenerateOptions, Keep, TextPrompt, TextWriter};
 use trine_train::data::DocumentFormat;
 
@@ -75,9 +77,11 @@ pub struct GenerateData {
     #[command(flatten)]
     load: LoadArgs,
     #[command(flatten)]
-    disk_cache: DiskCacheArgs,
+    engine_args: EngineArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
+    #[command(flatten)]
+    constraint: ConstraintArgs,
 }
 
 impl GenerateData {
@@ -93,6 +97,7 @@ impl GenerateData {
                 return Err(UsageError { message, hint: "omit it" }.into());
             }
         }
+        let constraint = self.constraint.constraint(&sampling)?;
         let plain = self.out.extension().is_some_and(|extension| extension == "txt");
         if plain && self.resume {
             let message = "--resume needs JSONL, whose lines have an index".to_owned();
@@ -106,11 +111,12 @@ impl GenerateData {
         let is_empty = self.out.metadata().is_ok_and(|file| file.len() == 0);
         output::check_new(&self.out, self.force || self.resume || is_empty, hint)?;
         let texts = self.prompts()?;
-        self.disk_cache.check()?;
+        self.engine_args.check(self.quiet)?;
         let stop = interrupt::flag()?;
-        let llm = self.load.open(&self.model, self.parallel as usize, self.quiet, &stop, None, &self.disk_cache)?;
+        let llm = self.load.open(&self.model, self.parallel as usize, self.quiet, &stop, None, &self.engine_args)?;
         let sampling = self.sampling.recommended(llm.generation(), self.quiet)?;
         let prompts = texts.into_iter().map(|text| prompt(&llm, text)).collect::<Result<_>>()?;
+        let grammar = constraint.map(|constraint| llm.grammar(&constraint)).transpose()?;
         let seed = sampling.seed.unwrap_or(0);
         let keep = Keep { cut: self.keep_cut, unique: self.unique };
         let separator = plain.then_some(self.separator.as_str());
@@ -131,7 +137,8 @@ impl GenerateData {
         let bar = if self.quiet { ProgressBar::hidden() } else { progress::bar(BAR, self.count).with_position(first) };
         let (start, mut done, mut picked) = (Instant::now(), job.indices.start, 0);
         let rate = |tokens: u64| tokens as f64 / start.elapsed().as_secs_f64();
-        generate::generate(&mut engine, &job, &mut |texts, tokens| {
+        let filters = || grammar.iter().map(Grammar::filter).collect();
+        generate::generate(&mut engine, &job, &filters, &mut |texts, tokens| {
             for text in &texts {
                 writer.write(text)?;
                 done = text.index + 1;
@@ -142,7 +149,7 @@ impl GenerateData {
             Ok(if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
         bar.finish_and_clear();
-        self.disk_cache.warn(engine.close_disk_cache(), self.quiet);
+        self.engine_args.warn(engine.close_disk_cache(), self.quiet);
         let (rate, complete) = (rate(picked), done == job.indices.end);
         let Counts { texts, tokens, cut, duplicates } = writer.counts();
         if self.json {

@@ -1,12 +1,13 @@
 use crate::answer::TimedAnswer;
 use crate::chat::{Chat, ChatSetup};
 use crate::constraint::ConstraintArgs;
-use crate::exit::{Exit, UsageError};
-use crate::load::{self, DiskCacheArgs, LoadArgs};
+use crate::exit::{self, Exit, UsageError};
+use crate::load::{self, EngineArgs, LoadArgs};
 use crate::profile::Profiling;
 use crate::sampling::{self, SamplingArgs};
 use crate::template::{self, TemplateArgs};
 use crate::terminal::Quiet;
+use crate::warm::{self, WarmArgs};
 use crate::wrap::Printer;
 use crate::{choices, input, interrupt, table, units};
 use anyhow::Result;
@@ -80,7 +81,9 @@ pub struct Run {
     #[command(flatten)]
     load: LoadArgs,
     #[command(flatten)]
-    disk_cache: DiskCacheArgs,
+    engine_args: EngineArgs,
+    #[command(flatten)]
+    warm: WarmArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
@@ -147,15 +150,13 @@ impl Run {
                 return Err(UsageError { message, hint: "add --json" }.into());
             }
         }
-        if self.constraint.constraint()?.is_some() && self.sampling.sampling()?.ignore_eos {
-            let message = "--ignore-eos cannot be used with a constraint of the answer".to_owned();
-            return Err(UsageError { message, hint: "omit it: the answer ends where it is complete" }.into());
-        }
+        self.constraint.constraint(&sampling)?;
         let model = self.model.take().map_or_else(|| load::unnamed(why, self.quiet), Ok)?;
         if let Some(prompt) = prompt.as_ref().filter(|_| self.template.show_prompt) {
             return self.show_prompt(&model, prompt);
         }
-        self.disk_cache.check()?;
+        self.engine_args.check(self.quiet)?;
+        let prefixes = self.warm.read()?;
         let stop = interrupt::flag()?;
         // Keys that are typed before a chat asks for them wait.
         let _quiet = prompt.is_none().then(Quiet::new);
@@ -163,7 +164,11 @@ impl Run {
         let (load, quiet) = (&self.load, self.quiet);
         let profile = self.profile.as_ref().map(|path| Profiling::new(path, &model)).transpose()?;
         let recorder = profile.as_ref().map(|profile| profile.recorder.clone());
-        let llm = load.open(&model, answers.min(MOST_AT_ONCE), quiet, &stop, recorder.clone(), &self.disk_cache)?;
+        let mut llm =
+            load.open(&model, answers.min(MOST_AT_ONCE), quiet, &stop, recorder.clone(), &self.engine_args)?;
+        if warm::fill(&mut llm, &prefixes, &stop, quiet)?.is_break() {
+            return Ok(Exit::Interrupted);
+        }
         let recorder = recorder.unwrap_or_default();
         let exit = self.answer(llm, &model, prompt, start.elapsed(), stop, &recorder)?;
         if let Some(profile) = profile {
@@ -220,8 +225,8 @@ impl Run {
             // A closed stderr is not an error.
             let _ = load::placement(&llm).print(&mut std::io::stderr());
         }
-        let stories = model == Path::new(EMBEDDED);
         let raw = self.raw || !llm.has_template() && !self.template.any();
+        let stories = raw && model == Path::new(EMBEDDED);
         let options = self.template.options();
         if !raw {
             let template = llm.template()?;
@@ -236,8 +241,9 @@ impl Run {
             let system = if self.system.is_some() { ", without --system" } else { "" };
             note!("note: the model has no chat template: continuing the prompt as plain text{system}");
         }
-        let grammar = self.constraint.constraint()?.map(|constraint| llm.grammar(&constraint)).transpose()?;
         let mut sampling = self.sampling.recommended(llm.generation(), self.quiet)?;
+        let constraint = self.constraint.constraint(&sampling)?;
+        let grammar = constraint.map(|constraint| llm.grammar(&constraint)).transpose()?;
         let pace = self.load.pace(self.quiet);
         let Some(prompt) = prompt else {
             let setup = ChatSetup {
@@ -251,7 +257,7 @@ impl Run {
                 quiet: self.quiet,
                 pace,
                 model: model.to_owned(),
-                disk_cache: self.disk_cache,
+                engine_args: self.engine_args,
             };
             return Chat::new(llm, setup, stop, recorder.clone()).run();
         };
@@ -269,19 +275,21 @@ impl Run {
         if several {
             let choices = llm.choices(request, || !stop.load(Relaxed))?;
             recorder.stop();
-            self.disk_cache.warn(llm.close_disk_cache(), self.quiet);
+            self.engine_args.warn(llm.close_disk_cache(), self.quiet);
             return choices::show(&choices, &llm, model, seed, self.json);
         }
         let stream = llm.submit(request)?.stop_when(stop);
-        let answer = TimedAnswer::of(stream, pace, |piece| if self.json { Ok(()) } else { out.print(piece) })?;
+        let answer = TimedAnswer::of(stream, pace, |piece| if self.json { Ok(()) } else { out.print(piece) });
         recorder.stop();
+        if !self.json && !answer.as_ref().is_err_and(exit::is_closed_pipe) {
+            out.end_line()?;
+        }
+        let answer = answer?;
         if self.json {
             let mut report = answer.json(llm.tokenizer(), load_time);
             report["model"] = model.display().to_string().into();
             report["seed"] = seed.into();
             writeln!(std::io::stdout(), "{report}")?;
-        } else {
-            out.end_line()?;
         }
         if !self.quiet {
             aside!("{}", answer.summary());
@@ -290,7 +298,7 @@ impl Run {
             let used = llm.activation_bytes().map_or("unknown".to_owned(), units::bytes);
             aside!("activations {used}, planned with kernels and sampling {}", units::bytes(llm.memory().scratch));
         }
-        self.disk_cache.warn(llm.close_disk_cache(), self.quiet);
+        self.engine_args.warn(llm.close_disk_cache(), self.quiet);
         Ok(if matches!(answer.finish, FinishReason::Cancelled) { Exit::Interrupted } else { Exit::Done })
     }
 }

@@ -1,5 +1,5 @@
 use crate::config;
-use crate::exit::Exit;
+use crate::exit::{Exit, UsageError};
 use crate::load::{DeviceArgs, LayoutArgs};
 use crate::output::{self, OutputFile};
 use crate::table::columns;
@@ -60,6 +60,11 @@ impl Tune {
             Some(folder) => std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?,
             None => output::check_new(&path, self.force, "choose another name; --force replaces it")?,
         }
+        // It is read later, which a pipe is not.
+        if path.exists() && !path.is_file() {
+            let message = format!("{}: expected a file, found a device, a pipe or a folder", path.display());
+            return Err(UsageError { message, hint: "choose another name; --json prints what was found" }.into());
+        }
         let output = OutputFile::new(&path, &self.model)?;
         let stop = interrupt::flag()?;
         let cores = Topology::read().cores.len().max(1);
@@ -86,11 +91,15 @@ impl Tune {
         bar.finish_and_clear();
         let report = report?;
         let text = toml(&self.model.display().to_string(), &report);
-        output.write(|out| out.write_all(text.as_bytes()))?;
+        // What was measured in less time must not replace it without being told.
+        let kept = self.output.is_none() && path.exists() && !report.left_out.is_empty();
+        if !kept {
+            output.write(|out| out.write_all(text.as_bytes()))?;
+        }
         let mut out = std::io::stdout().lock();
         if self.json {
             let chosen: serde_json::Map<_, _> =
-                report.chosen().map(|(option, value)| (option.to_owned(), value.into())).collect();
+                report.chosen().map(|(option, value)| (option.to_owned(), option_value(value).into())).collect();
             writeln!(out, "{}", json!({ "file": path, "options": chosen, "report": report }))?;
             return Ok(Exit::Done);
         }
@@ -102,7 +111,8 @@ impl Tune {
         }
         let speed = |speed: Option<f64>| speed.map_or("unknown".to_owned(), units::measured);
         let (decode, prompt) = (speed(report.decode), speed(report.prompt));
-        writeln!(out, "\nanswers {decode} tokens/s, prompts {prompt} tokens/s: {}", path.display())?;
+        let file = if kept { "not written, as there is a file" } else { "written to" };
+        writeln!(out, "\nanswers {decode} tokens/s, prompts {prompt} tokens/s; {file} {}", path.display())?;
         Ok(Exit::Done)
     }
 }
@@ -112,21 +122,25 @@ fn rows(report: &TuneReport) -> Vec<[String; 4]> {
     let speed = |speed: Option<f64>| speed.map_or_else(String::new, units::measured);
     let row = |trial: &Trial| {
         let mark = if trial.chosen { "*" } else { "" };
-        [format!("--{} {}", trial.option, trial.value), mark.to_owned(), speed(trial.decode), speed(trial.prompt)]
+        let option = format!("--{} {}", trial.option, option_value(&trial.value));
+        [option, mark.to_owned(), speed(trial.decode), speed(trial.prompt)]
     };
     let head = ["option", "", "answers, tokens/s", "prompts, tokens/s"].map(str::to_owned);
     std::iter::once(head).chain(report.trials.iter().map(row)).collect()
 }
 
-/// The file with the best options. Copies of weights are made where memory suffices.
+/// What an option should be: copies of weights, which are measured as `on`, are made where memory suffices.
+fn option_value(measured: &str) -> &str {
+    if measured == "on" { "auto" } else { measured }
+}
+
+/// The file with the best options.
 fn toml(model: &str, report: &TuneReport) -> String {
     let mut text = format!("# Written by `trine tune` for {}\n", crate::table::visible(model));
     for (option, value) in report.chosen() {
-        let _ = match value {
-            "on" => writeln!(text, "{option} = \"auto\""),
-            "off" => writeln!(text, "{option} = \"off\""),
-            number => writeln!(text, "{option} = {number}"),
-        };
+        let value = option_value(value);
+        let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+        let _ = if is_number { writeln!(text, "{option} = {value}") } else { writeln!(text, "{option} = {value:?}") };
     }
     text
 }

@@ -128,7 +128,8 @@ impl Generation {
         update
     }
 
-    /// Waits for the end, and returns the tokens that were not received yet.
+    /// Waits for the end, and returns the tokens that were not received yet. Those of a request that was cancelled, or whose engine was shut down,
+    /// end with [`FinishReason::Cancelled`](crate::FinishReason).
     ///
     /// # Errors
     /// When the request fails on the way.

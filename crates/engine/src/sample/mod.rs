@@ -39,7 +39,8 @@ pub struct History<'a> {
     pub prompt: usize,
 }
 
-/// Changes what may be sampled and how likely it is. A filter belongs to one request and may keep state, such as a grammar's.
+/// Changes what may be sampled and how likely it is. A filter belongs to one request and may keep state, such as a grammar's. What goes wrong in
+/// it is an error, which ends its request; a panic ends the engine that runs it, with all requests of a [`Handle`](crate::Handle).
 pub trait Filter: Send {
     /// Changes the candidates for the token that follows `history`. There is at least one; without any left the request ends with
     /// [`Error::NoCandidates`]. A logit of negative infinity forbids a token; NaN and infinity end the request with [`Error::FilterLogit`].

@@ -3,12 +3,16 @@
 use super::Error;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 /// The longest line in bytes.
 const LONGEST: u64 = 64 << 20;
+
+/// Lines at the beginning of which one at least is a request, or the file is not one of embeddings.
+const AHEAD: usize = 1000;
 
 /// A request of a batch: a line of the input.
 #[derive(Debug, Deserialize)]
@@ -67,11 +71,29 @@ pub struct Lines<R> {
     input: R,
     number: u64,
     bytes: u64,
+    /// Lines that were read before they were asked for.
+    ahead: VecDeque<Line>,
 }
 
 impl<R: BufRead> Lines<R> {
     pub fn new(input: R) -> Lines<R> {
-        Lines { input, number: 0, bytes: 0 }
+        Lines { input, number: 0, bytes: 0, ahead: VecDeque::new() }
+    }
+
+    /// Whether they ask for embeddings: the first request does. All requests of a file do, or none, as in OpenAI's API.
+    ///
+    /// # Errors
+    /// When the input cannot be read.
+    pub fn are_for_embeddings(&mut self) -> io::Result<bool> {
+        while self.ahead.len() < AHEAD {
+            let Some(line) = self.read()? else { break };
+            let url = line.parsed.as_ref().map(|task| task.url == super::EMBEDDINGS).ok();
+            self.ahead.push_back(line);
+            if let Some(url) = url {
+                return Ok(url);
+            }
+        }
+        Ok(false)
     }
 
     /// Bytes that were read.
@@ -80,6 +102,13 @@ impl<R: BufRead> Lines<R> {
     }
 
     pub(super) fn next(&mut self) -> io::Result<Option<Line>> {
+        match self.ahead.pop_front() {
+            Some(line) => Ok(Some(line)),
+            None => self.read(),
+        }
+    }
+
+    fn read(&mut self) -> io::Result<Option<Line>> {
         loop {
             let mut text = Vec::new();
             let read = self.input.by_ref().take(LONGEST + 1).read_until(b'\n', &mut text)? as u64;

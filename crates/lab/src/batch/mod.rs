@@ -1,16 +1,21 @@
 //! Batch jobs: OpenAI's batch files, answered many lines at once.
 
 mod answer;
+mod embedding;
 mod line;
+mod queue;
 mod request;
 
+pub use embedding::{EmbedTexts, EmbeddingOptions, embed};
 pub use line::{Lines, count_answered};
 
 use crate::generate::seed_of;
-use answer::Answers;
-use request::Ask;
+use answer::{Answers, Head};
+use line::Task;
+use queue::{Done, Queue};
+use request::{Ask, Problem};
 use serde_json::Value;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, Write};
 use std::ops::ControlFlow;
 use trine_engine::sample::Filter;
@@ -59,15 +64,16 @@ pub struct BatchCounts {
     pub completion_tokens: u64,
 }
 
+/// The url of requests for embeddings.
+const EMBEDDINGS: &str = "/v1/embeddings";
+
 /// Requests that are read while the first of them is not answered, relative to those that run.
 const WINDOW: usize = 16;
 
 /// A line that is not written yet.
-struct Pending {
-    sequence: Option<SeqId>,
-    answers: Answers,
-    /// The line, when it is complete.
-    done: Option<String>,
+enum Pending {
+    Running(Answers),
+    Done(Done),
 }
 
 /// Answers the lines of `input`, after those that an earlier run has answered, and writes a line for each, in their order. `progress` gets what
@@ -84,99 +90,95 @@ pub fn batch<R: BufRead, W: Write>(
     output: &mut W,
     progress: &mut dyn FnMut(BatchCounts, u64) -> ControlFlow<()>,
 ) -> std::io::Result<(BatchCounts, bool)> {
-    let mut ids = HashSet::new();
-    for _ in 0..answered {
-        if let Some(line) = input.next()? {
-            ids.extend(line.id().map(fingerprint));
-        }
-    }
-    let (mut pending, mut counts, mut index): (VecDeque<Pending>, _, _) =
-        (VecDeque::new(), BatchCounts::default(), answered);
-    let (mut running, mut ended, mut stopped) = (0, false, false);
+    let mut queue = Queue::new(input, answered, output)?;
+    let (mut pending, parallel) = (VecDeque::new(), options.parallel.max(1));
+    // The line of each sequence that runs, and which of its answers it is.
+    let mut running: HashMap<SeqId, (u64, usize)> = HashMap::new();
+    let (mut ended, mut stopped) = (false, false);
     loop {
-        while !ended && running < options.parallel.max(1) && pending.len() < WINDOW * options.parallel.max(1) {
-            let Some(line) = input.next()? else {
+        while !ended && running.len() < parallel && pending.len() < WINDOW * parallel {
+            let Some((index, task)) = queue.next()? else {
                 ended = true;
                 break;
             };
-            let fresh = line.id().is_none_or(|id| ids.insert(fingerprint(id)));
-            pending.push_back(begin(engine, options, line.read(fresh), index));
-            running += usize::from(pending.back().is_some_and(|pending| pending.sequence.is_some()));
-            index += 1;
+            let line = match task.and_then(|task| begin(engine, options, &task, index)) {
+                Ok((sequences, answers)) => {
+                    running.extend(sequences.iter().enumerate().map(|(choice, &sequence)| (sequence, (index, choice))));
+                    Pending::Running(answers)
+                }
+                Err(done) => Pending::Done(done),
+            };
+            pending.push_back(line);
         }
-        let ready = pending.iter().take_while(|pending| pending.done.is_some()).count();
-        for Pending { answers, done, .. } in pending.drain(..ready) {
-            counts.lines += 1;
-            counts.failed += u64::from(answers.failed);
-            counts.prompt_tokens += answers.usage.prompt_tokens as u64;
-            counts.completion_tokens += answers.usage.completion_tokens as u64;
-            writeln!(output, "{}", done.expect("it is ready"))?;
-        }
-        if ready > 0 {
-            output.flush()?;
-        }
-        if progress(counts, input.bytes()).is_break() || stopped {
+        let ready = pending.iter().take_while(|line| matches!(line, Pending::Done(_))).count();
+        queue.write(pending.drain(..ready).filter_map(|line| match line {
+            Pending::Done(done) => Some(done),
+            Pending::Running(_) => None,
+        }))?;
+        if progress(queue.counts, queue.bytes()).is_break() || stopped {
             break;
         }
         if ended && pending.is_empty() {
-            return Ok((counts, true));
+            return Ok((queue.counts, true));
         }
+        let first = answered + queue.counts.lines;
         engine.step(&mut |event| {
-            let place = pending.iter_mut().find(|pending| pending.sequence == Some(event.sequence));
-            let Some(Pending { sequence, answers, done }) = place else { return ControlFlow::Break(()) };
-            match event.kind {
-                // Nobody may ask for what it would hold.
-                EventKind::Prompt { .. } => {}
-                EventKind::Token { id, text, logprob, top } => answers.push(id, text, logprob, top),
-                EventKind::Finished { reason: FinishReason::Cancelled, .. } => {
-                    (*sequence, running, stopped) = (None, running - 1, true);
-                }
-                EventKind::Finished { text, reason, usage, .. } => {
-                    (*sequence, running) = (None, running - 1);
-                    *done = Some(answers.finish(text, &reason, usage));
-                }
+            let Some(&(index, choice)) = running.get(&event.sequence) else { return ControlFlow::Break(()) };
+            let line = &mut pending[(index - first) as usize];
+            if let EventKind::Finished { reason, .. } = &event.kind {
+                running.remove(&event.sequence);
+                stopped |= matches!(reason, FinishReason::Cancelled);
+            }
+            if let Pending::Running(answers) = line
+                && !stopped
+                && let Some(done) = answers.update(choice, event.kind.into())
+            {
+                *line = Pending::Done(done);
             }
             ControlFlow::Continue(())
         });
     }
-    for sequence in pending.iter().filter_map(|pending| pending.sequence) {
+    for sequence in running.into_keys() {
         engine.cancel(sequence);
     }
-    Ok((counts, false))
+    Ok((queue.counts, false))
 }
 
 /// Submits the request of a line, or answers it with what is wrong.
-fn begin(engine: &mut Engine, options: &BatchOptions, line: Result<line::Task, line::Wrong>, index: u64) -> Pending {
-    let failed = |mut answers: Answers, line: String| {
-        answers.failed = true;
-        Pending { sequence: None, answers, done: Some(line) }
-    };
-    let task = match line {
-        Ok(task) => task,
-        Err(wrong) => return failed(Answers::default(), wrong.to_line(index)),
-    };
-    let mut answers = Answers::new(index, &task, options.model.clone());
-    let asked = request::read(&task, options).and_then(|Ask { prompt, mut sampling, filters, chat }| {
-        sampling.seed.get_or_insert(seed_of(options.seed, index));
-        answers.begin(engine.tokenizer().clone(), chat, sampling.logprobs);
-        Ok(engine.submit(Request { filters, ..Request::new(prompt, sampling) })?)
+fn begin(engine: &mut Engine, options: &BatchOptions, task: &Task, index: u64) -> Result<(Vec<SeqId>, Answers), Done> {
+    let head = Head::new(index, task, &options.model);
+    let asked = request::read(task, options).and_then(|mut ask| {
+        ask.sampling.seed.get_or_insert(seed_of(options.seed, index));
+        let best = ask.sampling.best_of.map(|_| ask.sampling.n);
+        let logprobs = ask.sampling.logprobs.map(|_| engine.tokenizer().clone());
+        let chat = ask.chat;
+        Ok((submit(engine, options, ask)?, chat, logprobs, best))
     });
     match asked {
-        Ok(sequence) => Pending { sequence: Some(sequence), answers, done: None },
-        Err(problem) => {
-            let line = answers.refuse(&problem);
-            failed(answers, line)
+        Ok((sequences, chat, logprobs, best)) => {
+            let answers = Answers::new(head, chat, logprobs, sequences.len(), best);
+            Ok((sequences, answers))
         }
+        Err(problem) => Err(head.refuse(&problem)),
     }
 }
 
-/// What stands for an id in memory.
-fn fingerprint(id: &str) -> u128 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let half = |salt: u64| {
-        let mut hasher = DefaultHasher::new();
-        (salt, id).hash(&mut hasher);
-        hasher.finish()
-    };
-    u128::from(half(0)) << 64 | u128::from(half(1))
+/// The sequences of a request, one for each answer.
+fn submit(engine: &mut Engine, options: &BatchOptions, ask: Ask) -> Result<Vec<SeqId>, Problem> {
+    let Ask { prompt, sampling, schema, .. } = ask;
+    let Some(schema) = schema else { return Ok(engine.submit_all(Request::new(prompt, sampling))?) };
+    let mut sequences = Vec::new();
+    // Each answer has a filter of its own.
+    for i in 0..sampling.best_of.unwrap_or(sampling.n) {
+        let mut sampling = Sampling { seed: sampling.seed.map(|seed| seed.wrapping_add(i as u64)), ..sampling.clone() };
+        if sampling.best_of.take().is_some() {
+            sampling.logprobs.get_or_insert(0);
+        }
+        sampling.n = 1;
+        let filter = (options.json_schema)(&schema);
+        let filter = filter.or_else(|why| request::problem("response_format", format!("response_format: {why}")))?;
+        let request = Request { filters: vec![filter], ..Request::new(prompt.clone(), sampling) };
+        sequences.push(engine.submit(request)?);
+    }
+    Ok(sequences)
 }

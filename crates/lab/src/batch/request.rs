@@ -3,7 +3,6 @@
 use super::BatchOptions;
 use super::line::Task;
 use serde_json::{Map, Value, json};
-use trine_engine::sample::Filter;
 use trine_engine::{Prompt, Sampling};
 use trine_text::Message;
 
@@ -11,8 +10,8 @@ use trine_text::Message;
 pub struct Ask {
     pub prompt: Prompt,
     pub sampling: Sampling,
-    /// What keeps the answer to its format.
-    pub filters: Vec<Box<dyn Filter>>,
+    /// What keeps the answers to their format.
+    pub schema: Option<Value>,
     pub chat: bool,
 }
 
@@ -33,7 +32,7 @@ impl From<trine_engine::Error> for Problem {
     }
 }
 
-fn problem<T>(param: &str, message: impl Into<String>) -> Result<T, Problem> {
+pub fn problem<T>(param: &str, message: impl Into<String>) -> Result<T, Problem> {
     Err(Problem { param: Some(param.to_owned()), message: message.into() })
 }
 
@@ -42,25 +41,28 @@ const OF_THE_CALLER: &[&str] =
     &["model", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"];
 /// Fields that may be there with this value alone.
 const NEUTRAL: &[(&str, &str)] = &[
-    ("n", "1"),
-    ("best_of", "1"),
     ("stream", "false"),
     ("echo", "false"),
     ("prompt_logprobs", "null"),
     ("suffix", "null"),
     ("stream_options", "null"),
-    ("tools", "[]"),
-    ("tool_choice", r#""none""#),
+    ("parallel_tool_calls", "true"),
     ("modalities", r#"["text"]"#),
 ];
 
-/// Reads a request.
-pub fn read(task: &Task, options: &BatchOptions) -> Result<Ask, Problem> {
+/// What a request says, without what changes no answer.
+pub fn body(task: &Task) -> Result<Map<String, Value>, Problem> {
     if let Some(method) = task.method.as_ref().filter(|method| *method != "POST") {
         return problem("method", format!("method: expected POST, found {method}"));
     }
     let mut body = task.body.clone();
     body.retain(|name, value| !OF_THE_CALLER.contains(&name.as_str()) && !value.is_null());
+    Ok(body)
+}
+
+/// Reads a request that is answered with text.
+pub fn read(task: &Task, options: &BatchOptions) -> Result<Ask, Problem> {
+    let mut body = body(task)?;
     for (name, neutral) in NEUTRAL {
         if let Some(value) = body.remove(*name)
             && serde_json::from_str(neutral).ok().as_ref() != Some(&value)
@@ -72,17 +74,15 @@ pub fn read(task: &Task, options: &BatchOptions) -> Result<Ask, Problem> {
     let mut ask = match task.url.as_str() {
         "/v1/chat/completions" => chat(body, options),
         "/v1/completions" => completion(body, options),
+        super::EMBEDDINGS => problem("url", "url: expected embeddings in a file that begins with embeddings"),
         other => problem("url", format!("url: expected /v1/chat/completions or /v1/completions, found {other}")),
     }?;
-    if let Some(schema) = json_schema(&format)? {
-        if ask.sampling.ignore_eos {
-            return problem(
-                "ignore_eos",
-                "ignore_eos: expected false with a response_format, which says where answers end",
-            );
-        }
-        let filter = (options.json_schema)(&schema);
-        ask.filters.push(filter.or_else(|why| problem("response_format", format!("response_format: {why}")))?);
+    ask.schema = json_schema(&format)?;
+    if ask.schema.is_some() && ask.sampling.ignore_eos {
+        return problem(
+            "ignore_eos",
+            "ignore_eos: expected false with a response_format, which says where answers end",
+        );
     }
     Ok(ask)
 }
@@ -122,15 +122,20 @@ fn json_schema(format: &Value) -> Result<Option<Value>, Problem> {
 }
 
 fn completion(mut body: Map<String, Value>, options: &BatchOptions) -> Result<Ask, Problem> {
-    let prompt = body.remove("prompt").unwrap_or_default();
-    let ids =
-        prompt.as_array().map(|ids| ids.iter().map(|id| id.as_u64()?.try_into().ok()).collect::<Option<Vec<u32>>>());
-    let prompt = match (prompt, ids) {
-        (Value::String(text), _) => Prompt::Text(text),
-        (_, Some(Some(ids))) => Prompt::Tokens(ids),
-        _ => return problem("prompt", "prompt: expected a string or a list of token ids"),
+    let Some(prompt) = prompt(body.remove("prompt").unwrap_or_default()) else {
+        return problem("prompt", "prompt: expected a string or a list of token ids");
     };
-    Ok(Ask { prompt, sampling: sampling(body, options)?, filters: Vec::new(), chat: false })
+    Ok(Ask { prompt, sampling: sampling(body, options)?, schema: None, chat: false })
+}
+
+/// A text, or the ids of its tokens.
+pub fn prompt(value: Value) -> Option<Prompt> {
+    let id = |id: &Value| id.as_u64()?.try_into().ok();
+    match value {
+        Value::String(text) => Some(Prompt::Text(text)),
+        Value::Array(ids) => ids.iter().map(id).collect::<Option<_>>().map(Prompt::Tokens),
+        _ => None,
+    }
 }
 
 fn chat(mut body: Map<String, Value>, options: &BatchOptions) -> Result<Ask, Problem> {
@@ -164,8 +169,30 @@ fn chat(mut body: Map<String, Value>, options: &BatchOptions) -> Result<Ask, Pro
         }
         (Some(found), _) => return problem("logprobs", format!("logprobs: expected true or false, found {found}")),
     }
-    let text = template.render(&read, None, true, &variables).or_else(|why| problem("messages", why.to_string()))?;
-    Ok(Ask { prompt: Prompt::Text(text), sampling: sampling(body, options)?, filters: Vec::new(), chat: true })
+    let tools = tools(&mut body)?;
+    let text = template.render(&read, tools.as_ref(), true, &variables);
+    let text = text.or_else(|why| problem("messages", why.to_string()))?;
+    Ok(Ask { prompt: Prompt::Text(text), sampling: sampling(body, options)?, schema: None, chat: true })
+}
+
+/// The functions that the model may call, for the template. The model writes its calls as text.
+fn tools(body: &mut Map<String, Value>) -> Result<Option<Value>, Problem> {
+    let tools = match body.remove("tools") {
+        None => None,
+        Some(Value::Array(tools)) if tools.iter().all(Value::is_object) => {
+            Some(Value::Array(tools)).filter(|tools| *tools != json!([]))
+        }
+        Some(_) => return problem("tools", "tools: expected a list of objects"),
+    };
+    match body.remove("tool_choice") {
+        None => Ok(tools),
+        Some(choice) if choice == "auto" => Ok(tools),
+        Some(choice) if choice == "none" => Ok(None),
+        Some(found) => problem(
+            "tool_choice",
+            format!("tool_choice: expected \"auto\" or \"none\", found {found}: it is not supported in batches"),
+        ),
+    }
 }
 
 /// A message of text alone.

@@ -2,7 +2,7 @@
 
 use super::{End, Error, GeneratedText, seed_of};
 use std::collections::HashSet;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -45,10 +45,10 @@ impl TextWriter {
     /// # Errors
     /// [`Error::Exists`], and when it cannot be made.
     pub fn create(path: &Path, separator: Option<&str>, keep: Keep) -> Result<TextWriter, Error> {
-        if path.metadata().is_ok_and(|file| file.is_file() && file.len() > 0) {
+        let file = open(path)?;
+        if file.metadata().is_ok_and(|file| file.is_file() && file.len() > 0) {
             return Err(Error::Exists { path: path.display().to_string() });
         }
-        let file = File::options().append(true).create(true).open(path).map_err(|source| failed(path, source))?;
         let separator = separator.map(str::to_owned);
         Ok(TextWriter { path: path.to_owned(), file, separator, keep, seen: HashSet::new(), counts: Counts::default() })
     }
@@ -60,16 +60,15 @@ impl TextWriter {
     /// When it cannot be read or written, and [`Error::Line`] when it is not of such a job with this seed: it then stays as it is.
     pub fn resume(path: &Path, keep: Keep, seed: u64) -> Result<(TextWriter, u64), Error> {
         let io = |source| failed(path, source);
-        let file = File::options().read(true).append(true).create(true).open(path).map_err(io)?;
         let mut writer = TextWriter {
             path: path.to_owned(),
-            file,
+            file: open(path)?,
             separator: None,
             keep,
             seen: HashSet::new(),
             counts: Counts::default(),
         };
-        let mut lines = BufReader::new(File::open(path).map_err(io)?);
+        let mut lines = BufReader::new(writer.file.try_clone().map_err(io)?);
         let (mut next, mut whole, mut line) = (0, 0, Vec::new());
         for number in 1.. {
             line.clear();
@@ -125,6 +124,20 @@ impl TextWriter {
     /// What became of the texts so far, less those that a resumed file had.
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+}
+
+/// Opens a file to add to it, which nobody else does meanwhile.
+fn open(path: &Path) -> Result<File, Error> {
+    let file =
+        File::options().read(true).append(true).create(true).open(path).map_err(|source| failed(path, source))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(failed(
+            path,
+            io::Error::other("expected a file that nothing else writes, found one that another run does"),
+        )),
+        // Pipes and some file systems have no locks.
+        _ => Ok(file),
     }
 }
 

@@ -7,6 +7,7 @@ pub use file::{Counts, Keep, TextWriter};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::ops::{ControlFlow, Range};
+use trine_engine::sample::Filter;
 use trine_engine::{Engine, EventKind, FinishReason, Request, Sampling, SeqId};
 
 /// Why texts cannot be generated.
@@ -87,7 +88,7 @@ struct Pending {
     done: bool,
 }
 
-/// Writes texts. After each step of the engine, which must be idle at first, `take` gets those that are ready, in order and without gaps, and
+/// Writes texts, each with `filters` of its own. After each step of the engine, which must be idle at first, `take` gets those that are ready, in order and without gaps, and
 /// the number of tokens picked so far; it may break off, which loses the texts that are not ready.
 ///
 /// # Errors
@@ -95,6 +96,7 @@ struct Pending {
 pub fn generate(
     engine: &mut Engine,
     job: &GenerateOptions,
+    filters: &dyn Fn() -> Vec<Box<dyn Filter>>,
     take: &mut dyn FnMut(Vec<GeneratedText>, u64) -> Result<ControlFlow<()>, Error>,
 ) -> Result<(), Error> {
     let mut next = job.indices.clone();
@@ -106,7 +108,8 @@ pub fn generate(
             let seed = seed_of(job.seed, index);
             let prompt = &job.prompts[(index % job.prompts.len() as u64) as usize];
             let sampling = Sampling { seed: Some(seed), ..job.sampling.clone() };
-            let sequence = engine.submit(Request::new(prompt.ids.clone(), sampling))?;
+            let sequence =
+                engine.submit(Request { filters: filters(), ..Request::new(prompt.ids.clone(), sampling) })?;
             let text = GeneratedText { text: prompt.text.clone(), tokens: 0, finish: End::Stop, index, seed };
             pending.push_back(Pending { sequence, text, done: false });
             running += 1;

@@ -72,6 +72,10 @@ impl Bench {
         options.engine.context = Some(workload.context());
         options.engine.max_sequences = parallel;
         options.engine.itl_target = self.itl_target.0;
+        options.engine.max_batch_tokens = self.max_batch_tokens.map(|tokens| tokens as usize);
+        if let Some(tokens) = self.ubatch {
+            options.engine.prefill_chunk = tokens as usize;
+        }
         options.engine.cache_type = self.machine.cache_type;
         options.stop = Some(stop.clone());
         let trace = self.profile.as_deref().map(|file| OutputFile::new(file, path)).transpose()?;

@@ -3,7 +3,7 @@ mod print;
 
 use crate::exit::{Exit, UsageError};
 use crate::load::MachineArgs;
-use crate::output::OutputFile;
+use crate::output::{self, OutputFile};
 use crate::profile::Profiling;
 use crate::{interrupt, measure, progress};
 use anyhow::{Context, Result};
@@ -116,6 +116,13 @@ pub struct Bench {
     /// Number of sequences that --load runs at once [default: clients]
     #[arg(long, value_name = "N", requires = "load", value_parser = value_parser!(u32).range(1..=1024), hide_short_help = true)]
     parallel: Option<u32>,
+    /// Maximum number of prompt tokens of --load in one forward pass [default: 512]
+    #[arg(long, visible_alias = "prefill-chunk", value_name = "N", requires = "load", hide_short_help = true)]
+    #[arg(value_parser = value_parser!(u32).range(1..))]
+    ubatch: Option<u32>,
+    /// Maximum number of tokens of --load in one forward pass, those of answers included [default: no limit but --ubatch]
+    #[arg(long, value_name = "N", requires = "load", value_parser = value_parser!(u32).range(1..), hide_short_help = true)]
+    max_batch_tokens: Option<u32>,
     /// Milliseconds that a step may take while a sequence of --load generates, or off
     #[arg(long, value_name = "MS", requires = "load", default_value = "100", hide_short_help = true)]
     itl_target: ItlTarget,
@@ -177,6 +184,7 @@ impl Bench {
         let stop = interrupt::flag()?;
         let synthetic = self.synthetic()?;
         if let (Some((shape, mixture)), Some(path)) = (synthetic, &self.write_model) {
+            output::check_new(path, false, "choose another name, or delete it")?;
             return write(path, shape, mixture, &stop);
         }
         if let Some(workload) = &self.load {
@@ -194,7 +202,8 @@ impl Bench {
             return Err(UsageError { message, hint }.into());
         }
         let profile = self.profile.as_deref().map(|file| Profiling::new(file, &path)).transpose()?;
-        let save = self.save_baseline.as_deref().map(|file| OutputFile::new(file, &path)).transpose()?;
+        let save = |file| output::check_json(file).map_err(Into::into).and_then(|()| OutputFile::new(file, &path));
+        let save = self.save_baseline.as_deref().map(save).transpose()?;
         let recorder = profile.as_ref().map(|profile| &profile.recorder);
         let report = self.measure(&path, synthetic, &tests, &stop, recorder)?;
         let comparisons = match (&then, &self.baseline) {

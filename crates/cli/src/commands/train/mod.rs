@@ -154,7 +154,7 @@ impl Train {
             let Finished { model, steps, stopped } = &finished;
             let loss = watch.log.curve.points.last().map(|point| point.smooth);
             let line = json!({
-                "event": "finished", "step": steps, "model": model, "stopped": stopped, "loss": loss,
+                "event": "finished", "step": steps, "model": model, "stopped": stopped, "smoothed_loss": loss,
                 "peak_memory_bytes": memory::peak_resident(),
             });
             writeln!(std::io::stdout(), "{line}")?;
@@ -209,7 +209,7 @@ fn summarize(finished: &Finished, watch: &Watch, plot: &Path) -> Result<()> {
     facts.push("model", format!("{} ({size})", finished.model.display()));
     let loss = watch.log.curve.points.last().map_or("unknown".to_owned(), |point| format!("{:.4}", point.smooth));
     let time = units::duration(watch.view.seconds());
-    facts.push("training", format!("loss {loss} after {}, {time}", units::plural(finished.steps, "step")));
+    facts.push("training", format!("smoothed loss {loss} after {}, {time}", units::plural(finished.steps, "step")));
     if let Some(validation) = watch.view.last_validation() {
         facts.push("validation", view::describe(validation));
     }

@@ -80,7 +80,7 @@ impl RunView {
             ViewStyle::Nothing => {}
             ViewStyle::Picture => self.draw(step, curve),
             ViewStyle::Lines => note!(
-                "step {} of {}: loss {}, {} tokens seen, rate {:.2e}, norm {:.3}, {}, memory {}, {}, {} left",
+                "step {} of {}: smoothed loss {}, {} tokens seen, rate {:.2e}, norm {:.3}, {}, memory {}, {}, {} left",
                 step.step,
                 step.steps,
                 loss(step, curve),
@@ -161,7 +161,7 @@ impl RunView {
         for (i, bars) in chart::lines(&losses, CURVE.0.min(width.saturating_sub(20)), CURVE.1).iter().enumerate() {
             line(if i == 0 { "loss" } else { "" }, bars);
         }
-        line("", &format!("{} nats per token", loss(step, curve)));
+        line("", &format!("{} nats per token, smoothed", loss(step, curve)));
         if let Some(validation) = &self.validation {
             line("validation", &format!("{} (step {})", describe(validation), validation.step));
         }
