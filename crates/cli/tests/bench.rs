@@ -47,9 +47,11 @@ fn a_bench_is_one_object_with_every_test() {
     for key in ["load_seconds", "first_token_seconds", "machine", "isa", "weights_bytes", "trine"] {
         assert!(!json[key].is_null(), "{key}");
     }
-    // Trits and Q6_K meet activations in bytes.
-    let kl = |key: &str| json["kl"][key].as_f64().unwrap_or_else(|| panic!("{key}: {}", json["kl"]));
-    assert!(kl("mean") > 0.0 && kl("error") > 0.0 && kl("same_best") <= 1.0 && kl("tokens") == 32.0);
+    // Trits and Q6_K meet activations in bytes, and so are keys and values.
+    for what in ["kl", "cache_kl"] {
+        let kl = |key: &str| json[what][key].as_f64().unwrap_or_else(|| panic!("{key}: {}", json[what]));
+        assert!(kl("mean") > 0.0 && kl("error") > 0.0 && kl("same_best") <= 1.0 && kl("tokens") == 32.0, "{what}");
+    }
     assert!(json["against"].is_null() && json["baseline"].is_null());
     if cfg!(target_os = "linux") {
         assert!(json["peak_memory_bytes"].as_u64() > json["weights_bytes"].as_u64());

@@ -212,7 +212,7 @@ fn a_cache_type_answers_alike_on_any_number_of_threads() {
     let answer = |more: &[&str]| greedy(&llama(), &[&["--logprobs", "1"], more].concat()).json()["logprobs"].clone();
     let exact = answer(&[]);
     assert_eq!(answer(&["--cache-type", "F32"]), exact);
-    for cache_type in ["f16", "q8_0"] {
+    for cache_type in ["f16", "bf16", "q8_0", "q4_0"] {
         let one = answer(&["--cache-type", cache_type, "--threads", "1"]);
         assert_ne!(one, exact, "{cache_type}");
         assert_eq!(answer(&["--cache-type", cache_type, "--threads", "3", "--isa", "scalar", "--batch", "2"]), one);

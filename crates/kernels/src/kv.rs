@@ -4,17 +4,17 @@ use crate::cache_line::CacheLine;
 use crate::simd::{LANES, Simd};
 use half::f16;
 use trine_tensor::Format;
-use trine_tensor::format::{F16, F32, Q8_0};
+use trine_tensor::format::{BF16, F16, F32, Q4_0, Q8_0};
 
 /// The formats that a KV cache can have. A new one is a row here and an arm in `unpack`.
-pub static KV_FORMATS: &[&Format] = &[&F32, &F16, &Q8_0];
+pub static KV_FORMATS: &[&Format] = &[&F32, &F16, &BF16, &Q8_0, &Q4_0];
 
 /// The layout of one layer's keys and values, in blocks shared by all sequences:
 /// `[n_kv_heads, blocks, block_len / 16]` strips of 16 positions.
 ///
 /// A strip holds the keys, then the values. Both start with the scales of their blocks, `[dim / format.block, 16]`,
 /// if the format has scales; then come the codes: of keys `[dim, 16]`, so that a vector is one element of 16
-/// positions, and of values `[16, dim]`.
+/// positions, and of values `[16, dim]`. Codes of 4 bits are in pairs as in the format's blocks, `[dim / 2, 16]` and `[16, dim / 2]` bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvLayout {
     /// One of [`KV_FORMATS`].
@@ -134,7 +134,7 @@ impl KvLayout {
     ) {
         let (format, lane) = (self.format, position % LANES);
         (format.encode)(row, encoded);
-        let scale = format.bytes % format.block;
+        let scale = if format.block > 1 { size_of::<f16>() } else { 0 };
         if scale > 0 {
             // Encoding turns NaN and infinity into numbers: a scale of NaN keeps the error visible.
             for (row, block) in row.chunks_exact(format.block).zip(encoded.chunks_exact_mut(format.bytes)) {
@@ -148,49 +148,69 @@ impl KvLayout {
         for (i, block) in encoded.chunks_exact(format.bytes).enumerate() {
             scales[(i * LANES + lane) * scale..][..scale].copy_from_slice(&block[..scale]);
         }
-        let (start, step) = if which == 0 { (lane, LANES) } else { (lane * self.dim(), 1) };
-        match format.bytes / format.block {
-            4 => scatter::<4>(format, scale, encoded, codes, start, step),
-            2 => scatter::<2>(format, scale, encoded, codes, start, step),
-            _ => scatter::<1>(format, scale, encoded, codes, start, step),
+        match (format.bytes - scale) / format.block {
+            4 => scatter::<4>(format, scale, encoded, codes, which, lane),
+            2 => scatter::<2>(format, scale, encoded, codes, which, lane),
+            _ => scatter::<1>(format, scale, encoded, codes, which, lane),
         }
     }
 }
 
-/// Writes the codes of a row, `N` bytes each after the scales of their blocks, to every `step`th place from `start` on.
-fn scatter<const N: usize>(format: &Format, scale: usize, row: &[u8], codes: &mut [u8], start: usize, step: usize) {
+/// Writes the codes of a row, `N` bytes each after the scales of their blocks, to a lane of the keys (0) or a row of the values (1).
+fn scatter<const N: usize>(format: &Format, scale: usize, row: &[u8], codes: &mut [u8], which: usize, lane: usize) {
     let from = row.chunks_exact(format.bytes).flat_map(|block| block[scale..].as_chunks::<N>().0);
-    let to = codes.as_chunks_mut::<N>().0[start..].iter_mut().step_by(step);
-    to.zip(from).for_each(|(to, from)| *to = *from);
+    let codes = codes.as_chunks_mut::<N>().0;
+    let (start, step) = if which == 0 { (lane, LANES) } else { (lane * (codes.len() / LANES), 1) };
+    codes[start..].iter_mut().step_by(step).zip(from).for_each(|(to, from)| *to = *from);
 }
 
 /// The keys (0) or values (1) of a strip as floats.
 #[inline(always)]
 fn unpack<S: Simd>(simd: S, format: &Format, which: usize, bytes: &[u8], out: &mut [CacheLine]) {
-    if *format == F16 {
+    if format.block == 1 {
+        let half = *format == F16;
         for (bytes, out) in bytes.chunks_exact(2 * LANES).zip(out) {
-            simd.store(simd.load_f16(bytes), &mut out.0);
+            simd.store(if half { simd.load_f16(bytes) } else { simd.load_bf16(bytes) }, &mut out.0);
         }
         return;
     }
-    let blocks = out.len() / Q8_0.block;
-    let (scales, codes) = bytes.split_at(blocks * LANES * 2);
-    let codes: &[[i8; LANES]] = bytemuck::cast_slice(codes);
-    for (i, scales) in scales.chunks_exact(2 * LANES).enumerate() {
-        let scales = simd.load_f16(scales);
-        if which == 0 {
-            for (codes, out) in codes[i * Q8_0.block..][..Q8_0.block].iter().zip(&mut out[i * Q8_0.block..]) {
-                simd.store(simd.mul(simd.load_i8(codes), scales), &mut out.0);
-            }
-        } else {
-            let mut each = [0.0; LANES];
-            simd.store(scales, &mut each);
-            for (position, scale) in each.into_iter().enumerate() {
-                for j in 0..Q8_0.block / LANES {
-                    let at = (position * blocks + i) * (Q8_0.block / LANES) + j;
-                    simd.store(simd.mul(simd.load_i8(&codes[at]), simd.splat(scale)), &mut out[at].0);
-                }
+    let pairs = *format == Q4_0;
+    let (scales, codes) = bytes.split_at(out.len() / format.block * LANES * size_of::<f16>());
+    let codes = codes.as_chunks().0;
+    let scales = scales.chunks_exact(LANES * size_of::<f16>()).map(|scales| simd.load_f16(scales));
+    if which == 0 {
+        let codes = codes.chunks_exact(codes.len() * format.block / out.len());
+        for ((scales, codes), out) in scales.zip(codes).zip(out.chunks_exact_mut(format.block)) {
+            scaled(simd, pairs, codes, scales, out);
+        }
+    } else {
+        let (lines, blocks) = (format.block / LANES, out.len() / format.block);
+        let each = codes.len() / LANES / blocks;
+        for (i, scales) in scales.enumerate() {
+            let mut positions = [0.0; LANES];
+            simd.store(scales, &mut positions);
+            for (position, scale) in positions.into_iter().enumerate() {
+                let at = position * blocks + i;
+                let (codes, out) = (&codes[at * each..][..each], &mut out[at * lines..][..lines]);
+                scaled(simd, pairs, codes, simd.splat(scale), out);
             }
         }
+    }
+}
+
+/// Lines of codes times their scales; of pairs of codes, those in the low halves are the first half of `out`.
+#[inline(always)]
+fn scaled<S: Simd>(simd: S, pairs: bool, codes: &[[u8; LANES]], scales: S::F, out: &mut [CacheLine]) {
+    let store = |codes: [i8; LANES], out: &mut CacheLine| {
+        simd.store(simd.mul(simd.load_i8(&codes), scales), &mut out.0);
+    };
+    if pairs {
+        let (low, high) = out.split_at_mut(codes.len());
+        for ((codes, low), high) in codes.iter().zip(low).zip(high) {
+            store(codes.map(|code| (code & 15) as i8 - 8), low);
+            store(codes.map(|code| (code >> 4) as i8 - 8), high);
+        }
+    } else {
+        codes.iter().zip(out).for_each(|(codes, out)| store(codes.map(|code| code as i8), out));
     }
 }

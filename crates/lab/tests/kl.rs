@@ -1,17 +1,16 @@
-//! What quantized activations cost is told beside what they gain.
+//! What quantized activations and small KV caches cost is told beside what they gain.
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use trine_backend::{ActivationPrecision, Cpu, CpuOptions};
-use trine_engine::EngineOptions;
+use trine_backend::{ActivationPrecision, Cpu, CpuOptions, KV_FORMATS};
 use trine_kernels::tables;
-use trine_lab::bench::{Error, Kl, kl};
+use trine_lab::bench::{Error, Kl, Rounding, kl};
 use trine_lab::quantize::quantize;
 use trine_lab::synthetic::{self, Mixture};
 use trine_model::runner::{Output, Sequences, Want};
-use trine_model::{ModelOptions, OnDevice};
-use trine_tensor::File;
+use trine_model::{ModelOptions, OnDevice, Runner};
 use trine_tensor::format::{F32, by_name};
+use trine_tensor::{File, Format};
 
 fn load(file: &File, options: CpuOptions) -> OnDevice<Cpu> {
     let cpu = Cpu::new(options).unwrap();
@@ -34,11 +33,39 @@ fn bitnet(folder: &Path, format: &str) -> File {
     File::open(path).unwrap()
 }
 
+/// Float32 activations, then quantized ones.
+const ACTIVATIONS: [Rounding; 2] = [
+    Rounding { activations: ActivationPrecision::F32, cache_type: &F32 },
+    Rounding { activations: ActivationPrecision::Quantized, cache_type: &F32 },
+];
+
 /// Behind 70 tokens, which are more than run together.
-fn found(file: &File) -> Kl {
+fn compared(file: &File, roundings: [Rounding; 2]) -> Kl {
     let mut runner = load(file, CpuOptions { threads: 2, ..CpuOptions::default() });
     let ids: Vec<u32> = (0..70).map(|i| i * 7 % 256).collect();
-    kl(&mut runner, &ids, &EngineOptions::default(), &mut |_, _| ControlFlow::Continue(())).unwrap()
+    let found = kl(&mut runner, &ids, roundings, &mut |_, _| ControlFlow::Continue(())).unwrap();
+    assert_eq!(runner.memory().kv_caches, 0);
+    found
+}
+
+fn found(file: &File) -> Kl {
+    compared(file, ACTIVATIONS)
+}
+
+/// Fewer bits cost more, and all of them none.
+#[test]
+fn only_rounded_keys_and_values_cost_something() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models/llama/model.gguf");
+    let file = File::open(golden).unwrap();
+    let cost = |&cache_type: &&'static Format| {
+        let rounding = |cache_type| Rounding { activations: ActivationPrecision::F32, cache_type };
+        compared(&file, [rounding(&F32), rounding(cache_type)]).mean
+    };
+    let costs: Vec<f64> = KV_FORMATS.iter().map(cost).collect();
+    let of = |name| costs[KV_FORMATS.iter().position(|format| format.name == name).unwrap()];
+    let order = ["F32", "F16", "BF16", "Q4_0"].map(of);
+    assert!(order[0] == 0.0 && order.is_sorted_by(|a, b| a < b), "{KV_FORMATS:?}: {costs:?}");
+    assert!(of("F16") < of("Q8_0") && of("Q8_0") < of("Q4_0"), "{costs:?}");
 }
 
 #[test]
@@ -107,7 +134,7 @@ fn a_comparison_ends_when_told() {
     let mut runner = load(&file, CpuOptions::default());
     let mut compare = |n: u32| {
         let ids: Vec<u32> = (0..n).map(|i| i % 512).collect();
-        kl(&mut runner, &ids, &EngineOptions::default(), &mut |done, _| match done {
+        kl(&mut runner, &ids, ACTIVATIONS, &mut |done, _| match done {
             0 => ControlFlow::Continue(()),
             _ => ControlFlow::Break(()),
         })

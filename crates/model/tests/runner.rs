@@ -4,11 +4,11 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use trine_backend::{Batch, CpuOptions};
+use trine_backend::{Batch, CpuOptions, KV_FORMATS};
 use trine_model::runner::{Edit, Output, ScoreInput, ScoreOptions, Scored, Sequences, Want, probe, score};
 use trine_model::{DeviceName, DeviceOptions, Error, ModelOptions, Runner, load};
 use trine_tensor::File;
-use trine_tensor::format::{F16, F32, Q8_0};
+use trine_tensor::format::{F16, F32};
 
 fn runner(name: &str) -> Box<dyn Runner> {
     runner_of(name, ModelOptions::default())
@@ -230,7 +230,7 @@ fn caches_do_not_touch_each_other_and_ids_are_used_again() {
 
 #[test]
 fn blocks_are_copied_swapped_and_moved_without_changing_a_bit() {
-    for format in [&F32, &F16, &Q8_0] {
+    for &format in KV_FORMATS {
         let mut runner = runner("llama");
         let ids = ids(37, runner.spec().vocab_size);
         let expected = {

@@ -1,21 +1,28 @@
-//! What the speed of quantized activations costs.
+//! What the speed of quantized activations and the size of a KV cache cost.
 
 use super::{Error, Kind, Test};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use trine_backend::ActivationPrecision;
-use trine_engine::EngineOptions;
 use trine_model::Runner;
 use trine_model::runner::{Output, Sequences, Want, argmax};
+use trine_tensor::Format;
 
 /// Tokens that run together: their logits are held twice.
 const CHUNK: usize = 64;
 
-/// How far the next-token distributions that a model gives with quantized activations are from those that the same weights give with float32
-/// activations.
+/// What the numbers of a forward pass are rounded to.
+#[derive(Clone, Copy, Debug)]
+pub struct Rounding {
+    pub activations: ActivationPrecision,
+    /// What keys and values are kept as.
+    pub cache_type: &'static Format,
+}
+
+/// How far the next-token distributions that a model gives with one rounding are from those that the same weights give with another.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Kl {
-    /// Kullback-Leibler divergence, nats per token: `Σ p (ln p - ln q)`, where `p` is the distribution of float32 activations.
+    /// Kullback-Leibler divergence, nats per token: `Σ p (ln p - ln q)`, where `p` is the distribution of the other rounding.
     pub mean: f64,
     /// Standard error of the mean over the tokens; unknown for one token.
     pub error: Option<f64>,
@@ -25,15 +32,15 @@ pub struct Kl {
     pub tokens: usize,
 }
 
-/// Compares the two after each of `ids`, at least one token of a text, with the weights as they are on the device, which has quantized
-/// activations again afterwards. `progress` gets how many of how many tokens are done, and may break off.
+/// Compares two roundings, the second with the first, after each of `ids`, at least one token of a text, with the weights as they are on the
+/// device, which has quantized activations afterwards. `progress` gets how many of how many tokens are done, and may break off.
 ///
 /// # Errors
 /// When the text is longer than the model's context, there is no room for the caches, or `progress` breaks off.
 pub fn kl(
     runner: &mut dyn Runner,
     ids: &[u32],
-    options: &EngineOptions,
+    roundings: [Rounding; 2],
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Kl, Error> {
     let context = runner.spec().context_length;
@@ -41,10 +48,19 @@ pub fn kl(
         let test = Test { kind: Kind::Prefill, tokens: ids.len(), sequences: 1, depth: 0 };
         return Err(Error::Context { test, context });
     }
-    let mut sequences = Sequences::new(runner, 2 * Sequences::blocks_of(ids.len()), options.cache_type)?;
-    let compared = compare(runner, &mut sequences, ids, progress);
+    // Each has a cache of its own, which is freed even where there is no room for the second.
+    let mut passes = Vec::with_capacity(roundings.len());
+    let compared = roundings
+        .into_iter()
+        .try_for_each(|rounding| {
+            let mut sequences = Sequences::new(runner, Sequences::blocks_of(ids.len()), rounding.cache_type)?;
+            let sequence = sequences.add(ids.len());
+            passes.push(Pass { activations: rounding.activations, sequences, sequence, output: Output::default() });
+            Ok(())
+        })
+        .and_then(|()| compare(runner, &mut passes, ids, progress));
     runner.set_activation_precision(ActivationPrecision::Quantized);
-    sequences.release(runner);
+    passes.into_iter().for_each(|pass| pass.sequences.release(runner));
     let (divergences, same) = compared?;
     let n = ids.len() as f64;
     let mean = divergences.iter().sum::<f64>() / n;
@@ -53,29 +69,34 @@ pub fn kl(
     Ok(Kl { mean, error, same_best: same as f64 / n, tokens: ids.len() })
 }
 
-/// The divergence after each token, and how often both have the same most likely next token.
+/// A text on its way through the model.
+struct Pass {
+    activations: ActivationPrecision,
+    sequences: Sequences,
+    sequence: usize,
+    output: Output,
+}
+
+/// The divergence of the second pass from the first after each token, and how often both have the same most likely next token.
 fn compare(
     runner: &mut dyn Runner,
-    sequences: &mut Sequences,
+    passes: &mut [Pass],
     ids: &[u32],
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<(Vec<f64>, usize), Error> {
     let vocab = runner.spec().vocab_size;
-    // Each has a sequence of its own, so that what one computes is not in the cache of the other.
-    let each = [ActivationPrecision::F32, ActivationPrecision::Quantized].map(|p| (p, sequences.add(ids.len())));
-    let mut outputs = [Output::default(), Output::default()];
     let (mut divergences, mut same) = (Vec::with_capacity(ids.len()), 0);
     for chunk in ids.chunks(CHUNK) {
         if progress(divergences.len(), ids.len()).is_break() {
             return Err(Error::Cancelled);
         }
-        for ((precision, sequence), output) in each.into_iter().zip(&mut outputs) {
-            runner.set_activation_precision(precision);
-            sequences.push(sequence, chunk, chunk.len());
+        for Pass { activations, sequences, sequence, output } in &mut *passes {
+            runner.set_activation_precision(*activations);
+            sequences.push(*sequence, chunk, chunk.len());
             sequences.run(runner, Want::Logits, output)?;
         }
-        let [exact, quantized] = &outputs;
-        for (p, q) in exact.values.chunks(vocab).zip(quantized.values.chunks(vocab)) {
+        let [first, second] = [0, 1].map(|i| passes[i].output.values.chunks(vocab));
+        for (p, q) in first.zip(second) {
             divergences.push(divergence(p, q));
             same += usize::from(argmax(p) == argmax(q));
         }

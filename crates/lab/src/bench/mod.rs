@@ -16,7 +16,7 @@ mod trace;
 
 pub use baseline::{Comparison, THRESHOLD, Verdict, compare, expect, read};
 pub use cost::{Cost, Work};
-pub use kl::{Kl, TEXT, kl};
+pub use kl::{Kl, Rounding, TEXT, kl};
 pub use load::{LoadReport, Workload, load};
 pub use noise::{Noise, Snapshot};
 pub use peer::{Peer, PeerKind, PeerOptions};

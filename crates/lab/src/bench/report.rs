@@ -33,6 +33,8 @@ pub struct BenchReport {
     pub peak_memory_bytes: Option<u64>,
     /// What quantized activations change.
     pub kl: Option<Kl>,
+    /// What keys and values of this type change, with float32 activations; unknown for float32, which changes nothing.
+    pub cache_kl: Option<Kl>,
     /// What the machine can do with these threads and instructions.
     pub limits: Limits,
     pub results: Vec<Outcome>,

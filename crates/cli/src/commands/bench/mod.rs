@@ -18,16 +18,18 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Instant, SystemTime};
 use trine::EMBEDDED;
 use trine::Placement;
+use trine_backend::ActivationPrecision;
 use trine_backend::profile::Recorder;
 use trine_engine::EngineOptions;
 use trine_kernels::limits::{Meter, Pages, Peaks, peaks};
 use trine_lab::bench::{
-    self, Against, BenchReport, Cost, Description, Kind, Limits, Outcome, Peer, PeerKind, PeerOptions, Subject, Test,
-    Verdict, Versus, Workload,
+    self, Against, BenchReport, Cost, Description, Kind, Limits, Outcome, Peer, PeerKind, PeerOptions, Rounding,
+    Subject, Test, Verdict, Versus, Workload,
 };
 use trine_lab::crossval::{PYTHON, Source};
 use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
-use trine_tensor::{File, OpenOptions, memory};
+use trine_tensor::format::F32;
+use trine_tensor::{File, Format, OpenOptions, memory};
 
 /// Measure the speed of a model, and the limits of the machine
 ///
@@ -94,10 +96,10 @@ pub struct Bench {
     /// With 0, peak memory is unknown.
     #[arg(long, value_name = "N", default_value_t = 1, hide_short_help = true)]
     warmup: u32,
-    /// Compare int8 with f32 activations over N tokens; 0 for none
+    /// Compare int8 with f32 activations, and the KV cache with one of f32, over N tokens; 0 for none
     ///
     /// Reports the KL divergence after each of N tokens of a short story, which is repeated if necessary. Layers whose inputs are
-    /// int8 by definition, as in BitNet, have int8 inputs in both.
+    /// int8 by definition, as in BitNet, have int8 inputs in both. Caches are compared with f32 activations.
     #[arg(long, value_name = "N", default_value_t = 32, hide_short_help = true)]
     kl: usize,
     /// Write a trace for Perfetto or chrome://tracing to a file, and print a summary
@@ -385,17 +387,26 @@ impl Bench {
             [0, 1].map(|i| before[i].zip(after[i]).map(|(a, b)| most(a, b)))
         };
         let ids: Vec<u32> = story.into_iter().cycle().take(self.kl.min(runner.spec().context_length)).collect();
-        let kl = match &ids[..] {
-            [] => None,
-            ids => {
-                let bar = self::bar("comparing activations", ids.len());
-                let kl = bench::kl(&mut *runner, ids, &engine, &mut |done, _| {
-                    bar.set_position(done as u64);
-                    flow()
-                });
-                bar.finish_and_clear();
-                Some(kl?)
+        let mut compare = |what: &'static str, roundings: [(ActivationPrecision, &'static Format); 2]| {
+            if ids.is_empty() {
+                return Ok(None);
             }
+            let bar = self::bar(what, ids.len());
+            let roundings = roundings.map(|(activations, cache_type)| Rounding { activations, cache_type });
+            let kl = bench::kl(&mut *runner, &ids, roundings, &mut |done, _| {
+                bar.set_position(done as u64);
+                flow()
+            });
+            bar.finish_and_clear();
+            kl.map(Some)
+        };
+        let (exact, cache_type) = (ActivationPrecision::F32, engine.cache_type);
+        let quantized = ActivationPrecision::Quantized;
+        let kl = compare("comparing activations", [(exact, cache_type), (quantized, cache_type)])?;
+        let cache_kl = if *cache_type == F32 {
+            None
+        } else {
+            compare("comparing KV caches", [(exact, &F32), (exact, cache_type)])?
         };
 
         let limits = Limits {
@@ -433,6 +444,7 @@ impl Bench {
             first_token_seconds: Some(first_token_seconds),
             peak_memory_bytes,
             kl,
+            cache_kl,
             results: tests.iter().zip(ours).filter_map(outcome).collect(),
             limits,
             against,

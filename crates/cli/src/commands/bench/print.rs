@@ -3,7 +3,7 @@
 use crate::table::{Facts, columns};
 use crate::units;
 use std::io::{self, Write};
-use trine_lab::bench::{Against, BenchReport, Comparison, THRESHOLD, Verdict};
+use trine_lab::bench::{Against, BenchReport, Comparison, Kl, THRESHOLD, Verdict};
 
 /// What the columns are.
 const LEGEND: &str = "95 %: interval of the median; GB/s, GOPS: the least that a test reads and multiplies;\n\
@@ -36,9 +36,9 @@ pub fn report(report: &BenchReport, baseline: Option<&[Comparison]>, out: &mut i
         format!("{}, first token at {}", seconds(report.load_seconds), seconds(report.first_token_seconds)),
     );
     facts.push("peak memory", report.peak_memory_bytes.map_or_else(unknown, units::bytes));
-    let kl = report.kl.map_or_else(
-        || "not compared".to_owned(),
-        |kl| {
+    let compared = |kl: Option<Kl>| match kl {
+        None => "not compared".to_owned(),
+        Some(kl) => {
             let error = kl.error.map(|error| format!(" ± {error:.1e}")).unwrap_or_default();
             let same = kl.same_best * 100.0;
             format!(
@@ -46,9 +46,12 @@ pub fn report(report: &BenchReport, baseline: Option<&[Comparison]>, out: &mut i
                 kl.mean,
                 units::plural(kl.tokens as u64, "token")
             )
-        },
-    );
-    facts.push("quantized activations", kl);
+        }
+    };
+    facts.push("quantized activations", compared(report.kl));
+    if report.cache_type != "f32" {
+        facts.push("KV cache", compared(report.cache_kl));
+    }
     let limits = &report.limits;
     let pages = limits.pages.as_deref().unwrap_or("unknown");
     facts.push("memory reads", format!("{} in pages of {pages}", giga(limits.bandwidth, "GB/s")));
