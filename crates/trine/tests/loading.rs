@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use trine::prelude::Sampling;
 use trine::{Error, ErrorKind, Options, Progress};
 
 /// The largest difference from transformers' logits when the model is loaded for `context` tokens.
@@ -97,4 +98,30 @@ fn progress_counts_weights_as_they_are_loaded() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A copy of a golden folder with another `tokenizer_config.json`.
+fn with_tokenizer_config(golden: &str, config: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in
+        std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(golden)).unwrap()
+    {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    std::fs::write(folder.path().join("tokenizer_config.json"), config).unwrap();
+    folder
+}
+
+#[test]
+fn a_beginning_of_sequence_without_an_embedding_is_not_used() {
+    let folder = with_tokenizer_config("llama", r#"{"bos_token": "<new>"}"#);
+    let mut llm = Options::default().open(folder.path()).unwrap();
+    let bos = llm.tokenizer().bos().unwrap();
+    assert_eq!(bos as usize, llm.spec().vocab_size);
+    assert!(!llm.tokens("The miller").contains(&bos));
+    let sampling = Sampling { max_tokens: Some(2), ..Sampling::greedy() };
+    for prompt in ["The miller", ""] {
+        assert!(llm.generate(prompt, &sampling).is_ok());
+    }
 }
