@@ -13,7 +13,7 @@ const BAD: &[(&str, &str)] = &[
     ("TRINE_CPU_AFFINITY", "x"),
     ("TRINE_DEVICE", "gpu"),
     ("TRINE_ISA", "mmx"),
-    ("TRINE_CACHE_TYPE", "q4_0"),
+    ("TRINE_CACHE_TYPE", "q4_1"),
     ("TRINE_NUMA", "x"),
     ("TRINE_HUGE_PAGES", "x"),
     ("TRINE_REPACK", "x"),
