@@ -174,25 +174,36 @@ fn unpack<S: Simd>(simd: S, format: &Format, which: usize, bytes: &[u8], out: &m
         }
         return;
     }
-    let pairs = *format == Q4_0;
-    let (scales, codes) = bytes.split_at(out.len() / format.block * LANES * size_of::<f16>());
+    match *format == Q4_0 {
+        true => unpack_blocks::<S, true>(simd, which, bytes, out),
+        false => unpack_blocks::<S, false>(simd, which, bytes, out),
+    }
+}
+
+/// Elements of a block of Q8_0, and of Q4_0.
+const BLOCK: usize = 32;
+
+/// The keys (0) or values (1) of a strip of blocks, with codes in pairs or not.
+#[inline(always)]
+fn unpack_blocks<S: Simd, const PAIRS: bool>(simd: S, which: usize, bytes: &[u8], out: &mut [CacheLine]) {
+    let (blocks, in_byte) = (out.len() / BLOCK, if PAIRS { 2 } else { 1 });
+    let (scales, codes) = bytes.split_at(blocks * LANES * size_of::<f16>());
     let codes = codes.as_chunks().0;
     let scales = scales.chunks_exact(LANES * size_of::<f16>()).map(|scales| simd.load_f16(scales));
     if which == 0 {
-        let codes = codes.chunks_exact(codes.len() * format.block / out.len());
-        for ((scales, codes), out) in scales.zip(codes).zip(out.chunks_exact_mut(format.block)) {
-            scaled(simd, pairs, codes, scales, out);
+        let codes = codes.chunks_exact(BLOCK / in_byte);
+        for ((scales, codes), out) in scales.zip(codes).zip(out.chunks_exact_mut(BLOCK)) {
+            scaled::<S, PAIRS>(simd, codes, scales, out);
         }
     } else {
-        let (lines, blocks) = (format.block / LANES, out.len() / format.block);
-        let each = codes.len() / LANES / blocks;
+        const LINES: usize = BLOCK / LANES;
         for (i, scales) in scales.enumerate() {
             let mut positions = [0.0; LANES];
             simd.store(scales, &mut positions);
             for (position, scale) in positions.into_iter().enumerate() {
                 let at = position * blocks + i;
-                let (codes, out) = (&codes[at * each..][..each], &mut out[at * lines..][..lines]);
-                scaled(simd, pairs, codes, simd.splat(scale), out);
+                let codes = &codes[at * LINES / in_byte..][..LINES / in_byte];
+                scaled::<S, PAIRS>(simd, codes, simd.splat(scale), &mut out[at * LINES..][..LINES]);
             }
         }
     }
@@ -200,17 +211,18 @@ fn unpack<S: Simd>(simd: S, format: &Format, which: usize, bytes: &[u8], out: &m
 
 /// Lines of codes times their scales; of pairs of codes, those in the low halves are the first half of `out`.
 #[inline(always)]
-fn scaled<S: Simd>(simd: S, pairs: bool, codes: &[[u8; LANES]], scales: S::F, out: &mut [CacheLine]) {
-    let store = |codes: [i8; LANES], out: &mut CacheLine| {
-        simd.store(simd.mul(simd.load_i8(&codes), scales), &mut out.0);
+fn scaled<S: Simd, const PAIRS: bool>(simd: S, codes: &[[u8; LANES]], scales: S::F, out: &mut [CacheLine]) {
+    let store = |codes: &[i8; LANES], out: &mut CacheLine| {
+        simd.store(simd.mul(simd.load_i8(codes), scales), &mut out.0);
     };
-    if pairs {
+    if PAIRS {
         let (low, high) = out.split_at_mut(codes.len());
         for ((codes, low), high) in codes.iter().zip(low).zip(high) {
-            store(codes.map(|code| (code & 15) as i8 - 8), low);
-            store(codes.map(|code| (code >> 4) as i8 - 8), high);
+            store(&codes.map(|code| (code & 15) as i8 - 8), low);
+            store(&codes.map(|code| (code >> 4) as i8 - 8), high);
         }
     } else {
-        codes.iter().zip(out).for_each(|(codes, out)| store(codes.map(|code| code as i8), out));
+        let codes: &[[i8; LANES]] = bytemuck::cast_slice(codes);
+        codes.iter().zip(out).for_each(|(codes, out)| store(codes, out));
     }
 }
