@@ -2,7 +2,7 @@
 
 use crate::exit::UsageError;
 use anyhow::{Context, Result};
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use trine_tensor::Replacement;
@@ -34,24 +34,6 @@ pub fn check_json(path: &Path) -> Result<(), UsageError> {
         return Err(UsageError { message, hint: "choose another name" });
     }
     Ok(())
-}
-
-/// Opens a file that is written bit by bit, or makes it, and locks it as long as it is open.
-///
-/// # Errors
-/// When it cannot be opened, or another run writes it.
-pub fn open_locked(path: &Path) -> Result<File> {
-    let open = || {
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                Err(io::Error::other("expected a file that no other run writes, found one that a run does"))
-            }
-            // Pipes and some file systems have no locks.
-            _ => Ok(file),
-        }
-    };
-    open().with_context(|| path.display().to_string())
 }
 
 /// A file that appears only when it is complete.

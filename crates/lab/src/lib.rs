@@ -10,6 +10,7 @@
 //! - [`doctor`] examines a file: weights, tokenizer, chat template, and a short text that the model must predict.
 //! - [`mod@bench`] measures speed beside the limits of the machine and beside other programs, and the KL divergence between two files.
 //! - [`mod@batch`] answers the requests of a file.
+//! - [`append`] opens files that grow line by line, for the two commands that answer requests and write texts.
 //! - [`generate`] lets a model write many texts, as data to train on.
 //! - [`synthetic`] writes models of given sizes with random weights.
 //!
@@ -44,6 +45,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod append;
 pub mod batch;
 pub mod bench;
 pub mod crossval;

@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Seek, SeekFrom, Write};
+use std::io::{BufReader, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,6 +18,7 @@ use std::time::Instant;
 use trine::{Embedder, ErrorKind, Llm};
 use trine_engine::{Prompt, Sampling};
 use trine_grammar::{Constraint, Grammars};
+use trine_lab::append::open_to_append;
 use trine_lab::batch::{self, BatchCounts, BatchOptions, EmbeddingOptions, Lines};
 
 /// Answer the requests of a file, many at once
@@ -80,7 +81,7 @@ impl Batch {
         let job = format!("{} {}", self.model.display(), self.seed);
         let mut lines = Lines::new(BufReader::new(input), &job);
         let for_embeddings = lines.are_for_embeddings().with_context(|| at(&self.input))?;
-        let (mut output, answered) = self.open_output(&job)?;
+        let (output, answered) = self.open_output(&job)?;
         self.engine_args.check(self.quiet)?;
         let prefixes = self.warm.read()?;
         let stop = interrupt::flag()?;
@@ -100,7 +101,7 @@ impl Batch {
             }
         };
         if !self.resume {
-            restart(&mut output, 0).with_context(|| at(&self.output))?;
+            cut(&output, 0).with_context(|| at(&self.output))?;
         }
         let output = BufWriter::new(output);
         let bar = if self.quiet { ProgressBar::hidden() } else { progress::bytes("answering", bytes) };
@@ -156,7 +157,7 @@ impl Batch {
         for used in [&self.model, &self.input] {
             drop(OutputFile::new(&self.output, used)?);
         }
-        let mut file = output::open_locked(&self.output)?;
+        let file = open_to_append(&self.output).with_context(|| at(&self.output))?;
         if !self.resume {
             // Another run may have written it meanwhile.
             output::check_new(&self.output, self.force || file.metadata().is_ok_and(|file| file.len() == 0), hint)?;
@@ -164,7 +165,7 @@ impl Batch {
         }
         let input = File::open(&self.input).with_context(|| at(&self.input))?;
         let (answered, kept) = batch::count_answered((&self.input, input), (&self.output, &file), job)?;
-        restart(&mut file, kept).with_context(|| at(&self.output))?;
+        cut(&file, kept).with_context(|| at(&self.output))?;
         Ok((file, answered))
     }
 
@@ -237,11 +238,7 @@ struct Files {
 
 type Progress<'a> = dyn FnMut(BatchCounts, u64) -> ControlFlow<()> + 'a;
 
-/// Cuts a file off, to write after it. What is no file has no length.
-fn restart(file: &mut File, kept: u64) -> std::io::Result<()> {
-    if file.metadata()?.is_file() {
-        file.set_len(kept)?;
-        file.seek(SeekFrom::Start(kept))?;
-    }
-    Ok(())
+/// Cuts a file off, to add to it. What is no file has no length.
+fn cut(file: &File, kept: u64) -> std::io::Result<()> {
+    if file.metadata()?.is_file() { file.set_len(kept) } else { Ok(()) }
 }

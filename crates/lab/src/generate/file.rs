@@ -1,8 +1,9 @@
 //! The file that texts go to, whole texts only.
 
 use super::{End, Error, GeneratedText, seed_of};
+use crate::append::open_to_append;
 use std::collections::HashSet;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -45,7 +46,7 @@ impl TextWriter {
     /// # Errors
     /// [`Error::Exists`], and when it cannot be made.
     pub fn create(path: &Path, separator: Option<&str>, keep: Keep) -> Result<TextWriter, Error> {
-        let file = open(path)?;
+        let file = open_to_append(path).map_err(|source| failed(path, source))?;
         if file.metadata().is_ok_and(|file| file.is_file() && file.len() > 0) {
             return Err(Error::Exists { path: path.display().to_string() });
         }
@@ -62,7 +63,7 @@ impl TextWriter {
         let io = |source| failed(path, source);
         let mut writer = TextWriter {
             path: path.to_owned(),
-            file: open(path)?,
+            file: open_to_append(path).map_err(io)?,
             separator: None,
             keep,
             seen: HashSet::new(),
@@ -124,20 +125,6 @@ impl TextWriter {
     /// What became of the texts so far, less those that a resumed file had.
     pub fn counts(&self) -> Counts {
         self.counts
-    }
-}
-
-/// Opens a file to add to it, which nobody else does meanwhile.
-fn open(path: &Path) -> Result<File, Error> {
-    let file =
-        File::options().read(true).append(true).create(true).open(path).map_err(|source| failed(path, source))?;
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => Err(failed(
-            path,
-            io::Error::other("expected a file that nothing else writes, found one that another run does"),
-        )),
-        // Pipes and some file systems have no locks.
-        _ => Ok(file),
     }
 }
 
