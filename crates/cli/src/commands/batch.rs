@@ -146,7 +146,7 @@ impl Batch {
         Ok(Exit::Interrupted)
     }
 
-    /// Opens and locks the output, after the answers that it keeps, and counts these. Others are there until the first answer replaces them.
+    /// Opens and locks the output, and counts the answers that it keeps. Those that `--force` replaces stay until the model is loaded.
     fn open_output(&self, job: &str) -> Result<(File, u64)> {
         let at = |path: &Path| path.display().to_string();
         // An empty file is what a run without answers leaves.
