@@ -141,14 +141,27 @@ pub enum ActivationPrecision {
     /// 8-bit integers with scales, where the device has such a kernel for the format of the weights: faster.
     #[default]
     Quantized,
-    /// Full precision for every format: the reference for the error of `Quantized`. [`Role::BitLinear`] layers, which are defined with
+    /// bfloat16 for F16 and BF16 weights, which are rounded to it, too: faster where the device has instructions for such products, with
+    /// the same bits elsewhere. As `Quantized` for weights of other formats.
+    Bf16,
+    /// Full precision for every format: the reference for the error of the others. [`Role::BitLinear`] layers, which are defined with
     /// rounded inputs, round them all the same.
     F32,
 }
 
 impl ActivationPrecision {
     /// The names that can be parsed.
-    pub const NAMES: [&str; 2] = ["int8", "f32"];
+    pub const NAMES: [&str; 3] = ["int8", "bf16", "f32"];
+}
+
+impl std::fmt::Display for ActivationPrecision {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            ActivationPrecision::Quantized => "int8",
+            ActivationPrecision::Bf16 => "bf16",
+            ActivationPrecision::F32 => "f32",
+        })
+    }
 }
 
 impl std::str::FromStr for ActivationPrecision {
@@ -157,8 +170,9 @@ impl std::str::FromStr for ActivationPrecision {
     fn from_str(text: &str) -> Result<ActivationPrecision, String> {
         match text {
             "int8" => Ok(ActivationPrecision::Quantized),
+            "bf16" => Ok(ActivationPrecision::Bf16),
             "f32" => Ok(ActivationPrecision::F32),
-            _ => Err(format!("expected {}, found `{text}`", ActivationPrecision::NAMES.join(" or "))),
+            _ => Err(format!("expected one of {}, found `{text}`", ActivationPrecision::NAMES.join(", "))),
         }
     }
 }

@@ -28,6 +28,8 @@ struct Peak {
     threads: usize,
     int8_operations_per_second: f64,
     f32_operations_per_second: f64,
+    /// Unknown without instructions for it.
+    bf16_operations_per_second: Option<f64>,
 }
 
 /// Samples of a bandwidth; their median is reported.
@@ -49,12 +51,13 @@ pub fn limits() -> MachineLimits {
     }
     for table in trine_kernels::tables() {
         for &threads in &counts {
-            let Peaks { int8, f32 } = peaks(table, threads, &[]);
+            let Peaks { int8, f32, bf16 } = peaks(table, threads, &[]);
             limits.peaks.push(Peak {
                 isa: table.name,
                 threads,
                 int8_operations_per_second: int8,
                 f32_operations_per_second: f32,
+                bf16_operations_per_second: bf16,
             });
         }
     }
@@ -70,12 +73,14 @@ impl MachineLimits {
             facts.push(format!("memory read, {}", threads(*n)), format!("{speed} in pages of {pages}"));
         }
         for peak in &self.peaks {
+            let bf16 = peak.bf16_operations_per_second.map(|bf16| format!(", {:.0} bf16", bf16 / 1e9));
             facts.push(
                 format!("peak of {}, {}", peak.isa, threads(peak.threads)),
                 format!(
-                    "{:.0} GOPS int8, {:.0} GFLOPS f32",
+                    "{:.0} GOPS int8, {:.0} GFLOPS f32{}",
                     peak.int8_operations_per_second / 1e9,
-                    peak.f32_operations_per_second / 1e9
+                    peak.f32_operations_per_second / 1e9,
+                    bf16.unwrap_or_default()
                 ),
             );
         }

@@ -22,6 +22,8 @@ pub enum ActivationLayout {
     PerTokenSpread,
     /// As [`ActivationLayout::PerToken`], in the order in which the trits of TQ1_0 are packed.
     Tq1,
+    /// Numbers of bfloat16, for F16 and BF16 weights that are rounded to it, too.
+    Bf16,
 }
 
 /// Activations `[tokens, cols]` in one of the layouts.
@@ -29,15 +31,15 @@ pub enum ActivationLayout {
 pub enum Input<'a> {
     /// In the layout [`ActivationLayout::F32`].
     F32(&'a [f32]),
-    /// In any of the quantized layouts.
+    /// In any of the other layouts.
     Quantized(&'a QuantizedActivations),
 }
 
-/// Activations as bytes: `x[token][col] ≈ q[token][col] * scale`. The buffers are reused from one quantization to the
-/// next.
+/// Activations as bytes, `x[token][col] ≈ q[token][col] * scale`, or as numbers of bfloat16. The buffers are reused from one
+/// quantization to the next.
 #[derive(Default)]
 pub struct QuantizedActivations {
-    /// For one scale per token: `[tokens, width]`, each token from a cache line on.
+    /// For one scale per token, and for bfloat16: `[tokens, width]` bytes, each token from a cache line on.
     pub(crate) lines: Vec<CacheLine>,
     pub(crate) cols: usize,
     pub(crate) width: usize,
@@ -113,4 +115,29 @@ pub(crate) struct TokenActivations<'a> {
     pub scales: &'a [f32],
     /// Sum of all bytes of each token.
     pub totals: &'a [i32],
+}
+
+/// Activations rounded to bfloat16.
+#[derive(Clone, Copy)]
+pub(crate) struct Bf16Activations<'a> {
+    /// `[tokens, width]`, with zeros after the columns of each token.
+    pub lines: &'a [CacheLine],
+    /// Cache lines of a token.
+    pub width: usize,
+    pub tokens: usize,
+    /// Where the first of these tokens is among all.
+    pub first: usize,
+}
+
+impl<'a> Bf16Activations<'a> {
+    /// Parts of `lines`, each as long as stays in a core's own cache.
+    pub fn chunks(lines: &'a [CacheLine], width: usize) -> impl Iterator<Item = Bf16Activations<'a>> {
+        let most = (2 * CACHED / size_of::<CacheLine>() / width).next_multiple_of(8).max(16);
+        lines.chunks(most * width).enumerate().map(move |(i, lines)| Bf16Activations {
+            lines,
+            width,
+            tokens: lines.len() / width,
+            first: i * most,
+        })
+    }
 }

@@ -95,4 +95,4 @@ pub use kv::{KV_FORMATS, KvLayout, Span};
 pub use matrix::{Matrix, PANEL};
 pub use rope::RopeLayout;
 pub use simd::require_cpu_features;
-pub use table::{Operand, Table, operand_of, table, tables};
+pub use table::{Operand, Table, multiplies_bf16, operand_of, table, tables};

@@ -1,8 +1,9 @@
 //! Quantizes activations to bytes: absmax scaling per token, as BitNet b1.58 defines it, or per
-//! 32 columns, for block formats.
+//! 32 columns, for block formats. And to bfloat16.
 
 use crate::activations::{ActivationBlock, GROUP};
-use crate::math::load_padded;
+use crate::cache_line::CacheLine;
+use crate::math::{load_padded, load_tail};
 use crate::simd::{LANES, Simd};
 
 /// How the scale is chosen.
@@ -85,5 +86,14 @@ fn quantize<S: Simd>(simd: S, x: &[f32], kind: Scale, q: &mut [i8]) -> f32 {
         Scale::Token => most / 127.0 + poison,
         Scale::Block if most > MIN_ABSMAX => simd.reduce_sum(xq) / simd.reduce_sum(qq) + poison,
         Scale::Block => poison,
+    }
+}
+
+/// Rounds to bfloat16, and numbers below [`SMALLEST_BF16`](crate::simd::SMALLEST_BF16) to zero. Zeros follow `x` to the end of the last line.
+#[inline(always)]
+pub(crate) fn bf16<S: Simd>(simd: S, x: &[f32], out: &mut [CacheLine]) {
+    for (x, out) in x.chunks(2 * LANES).zip(out) {
+        let (low, high) = x.split_at(x.len().min(LANES));
+        simd.store(simd.flush_bf16(simd.pack_bf16([load_tail(simd, low), load_tail(simd, high)])), &mut out.0);
     }
 }

@@ -1,9 +1,10 @@
 //! The registry of instruction sets: how to detect each, and its kernels.
 
-use crate::activations::{ActivationBlock, ActivationLayout, BlockActivations, TokenActivations};
+use crate::activations::{ActivationBlock, ActivationLayout, Bf16Activations, BlockActivations, TokenActivations};
 use crate::adjoint::adamw::AdamWStep;
 use crate::attention::{backward, forward};
 use crate::cache_line::CacheLine;
+use crate::dot::bf16::Strip;
 use crate::dot::block::Group;
 use crate::elementwise::Activation;
 use crate::error::Error;
@@ -15,6 +16,8 @@ use trine_tensor::Format;
 
 /// Multiplies by weights widened to float.
 pub(crate) type FloatKernel = fn(&Rows, &[f32], &mut Out);
+/// Multiplies by float weights rounded to bfloat16; takes scratch for a strip of rows.
+pub(crate) type Bf16Kernel = fn(&Rows, &Bf16Activations, &mut [Strip], &mut Out);
 /// Multiplies by weights of a block format; takes scratch for the unpacked groups of 16 rows.
 pub(crate) type BlockKernel = fn(&Rows, &BlockActivations, &mut [Group], &mut Out);
 /// Multiplies by ternary weights.
@@ -29,6 +32,8 @@ pub struct Table {
     pub(crate) f32: FloatKernel,
     pub(crate) f16: FloatKernel,
     pub(crate) bf16: FloatKernel,
+    pub(crate) f16_as_bf16: Bf16Kernel,
+    pub(crate) bf16_as_bf16: Bf16Kernel,
     pub(crate) q8_0: BlockKernel,
     pub(crate) q4_0: BlockKernel,
     pub(crate) q4_1: BlockKernel,
@@ -59,6 +64,7 @@ pub struct Table {
     pub(crate) tq2_0: TernaryKernel,
     pub(crate) quantize_token: fn(&[f32], &mut [i8]) -> f32,
     pub(crate) quantize_blocks: fn(&[f32], usize, usize, &mut [ActivationBlock]),
+    pub(crate) quantize_bf16: fn(&[f32], &mut [CacheLine]),
     pub(crate) rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
     pub(crate) add: fn(&[f32], &[f32], &mut [f32]),
     pub(crate) layer_norm: fn(&[f32], &[f32], Option<&[f32]>, f32, &mut [f32]),
@@ -116,7 +122,8 @@ pub fn table(name: &str) -> Result<&'static Table, Error> {
 
 /// How a table multiplies by a matrix of some format.
 pub(crate) enum Kernel {
-    Float(FloatKernel),
+    /// Also with both operands rounded to bfloat16, if there is a kernel for it.
+    Float(FloatKernel, Option<Bf16Kernel>),
     Block(BlockKernel),
     /// With the layout of the activations.
     Ternary(TernaryKernel, ActivationLayout),
@@ -137,18 +144,23 @@ pub enum Operand {
 /// The activations that products with `format` take.
 pub fn operand_of(format: &Format) -> Operand {
     match scalar::TABLE.kernel(format) {
-        Kernel::Float(_) => Operand::Floats,
+        Kernel::Float(..) => Operand::Floats,
         Kernel::Block(_) | Kernel::Ternary(..) => Operand::Bytes,
         Kernel::Decode => Operand::Decoded,
     }
 }
 
+/// Whether products with `format` also take [`ActivationLayout::Bf16`], on every instruction set; weights are then rounded to bfloat16, too.
+pub fn multiplies_bf16(format: &Format) -> bool {
+    matches!(scalar::TABLE.kernel(format), Kernel::Float(_, Some(_)))
+}
+
 impl Table {
     pub(crate) fn kernel(&self, format: &Format) -> Kernel {
         match format.name {
-            "F32" => Kernel::Float(self.f32),
-            "F16" => Kernel::Float(self.f16),
-            "BF16" => Kernel::Float(self.bf16),
+            "F32" => Kernel::Float(self.f32, None),
+            "F16" => Kernel::Float(self.f16, Some(self.f16_as_bf16)),
+            "BF16" => Kernel::Float(self.bf16, Some(self.bf16_as_bf16)),
             "Q8_0" => Kernel::Block(self.q8_0),
             "Q4_0" => Kernel::Block(self.q4_0),
             "Q4_1" => Kernel::Block(self.q4_1),
@@ -197,14 +209,16 @@ macro_rules! table {
         #[allow(unused_unsafe, reason = "plain Rust needs no features")]
         pub(crate) static TABLE: $crate::table::Table = {
             use $crate::{
-                activations::{ActivationBlock, BlockActivations, TokenActivations}, adjoint, attention::{backward, forward},
-                cache_line::CacheLine, dot::{block::Group, float, grid, product::product, ternary, unpack}, elementwise, gemm,
+                activations::{ActivationBlock, Bf16Activations, BlockActivations, TokenActivations}, adjoint, attention::{backward, forward},
+                cache_line::CacheLine, dot::{bf16, block::Group, float, grid, product::product, ternary, unpack}, elementwise, gemm,
                 matrix::{Out, Rows}, quantize,
             };
             table!(@table [$(#[target_feature(enable = $features)])?] $isa, $name, $supported,
                 f32(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F32>;
                 f16(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F16>;
                 bf16(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::Bf16>;
+                f16_as_bf16(w: &Rows, x: &Bf16Activations, strip: &mut [bf16::Strip], out: &mut Out) -> () = bf16::product::<_, bf16::F16>;
+                bf16_as_bf16(w: &Rows, x: &Bf16Activations, strip: &mut [bf16::Strip], out: &mut Out) -> () = bf16::product::<_, bf16::Bf16>;
                 q8_0(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q8_0>;
                 q4_0(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q4_0>;
                 q4_1(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q4_1>;
@@ -235,6 +249,7 @@ macro_rules! table {
                 tq2_0(w: &Rows, x: &TokenActivations, out: &mut Out) -> () = ternary::product::<_, ternary::TQ2_0>;
                 quantize_token(x: &[f32], q: &mut [i8]) -> f32 = quantize::token;
                 quantize_blocks(x: &[f32], cols: usize, tokens: usize, out: &mut [ActivationBlock]) -> () = quantize::blocks;
+                quantize_bf16(x: &[f32], out: &mut [CacheLine]) -> () = quantize::bf16;
                 rms_norm(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) -> () = elementwise::rms_norm;
                 add(a: &[f32], b: &[f32], out: &mut [f32]) -> () = elementwise::add;
                 layer_norm(x: &[f32], gain: &[f32], bias: Option<&[f32]>, eps: f32, out: &mut [f32]) -> () = elementwise::layer_norm;

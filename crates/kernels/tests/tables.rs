@@ -4,16 +4,22 @@
 mod common;
 
 use common::{Random, bits, executors};
+use half::bf16;
 use trine_kernels::limits::{Peaks, peaks};
 use trine_kernels::{
-    Activation, ActivationLayout, CpuExecutor, Input, Matrix, PANEL, QuantizedActivations, interleave, table, tables,
+    Activation, ActivationLayout, CpuExecutor, Input, Matrix, PANEL, QuantizedActivations, interleave, multiplies_bf16,
+    table, tables,
 };
 use trine_tensor::{FORMATS, Format, TensorInfo};
 
 fn product(executor: &mut CpuExecutor, w: Matrix, x: &[f32]) -> Vec<f32> {
+    product_in(executor, w, x, executor.activation_layout(w.format))
+}
+
+/// The product of activations in a layout.
+fn product_in(executor: &mut CpuExecutor, w: Matrix, x: &[f32], layout: ActivationLayout) -> Vec<f32> {
     let mut out = vec![f32::NAN; x.len() / w.cols * w.rows];
     let mut quantized = QuantizedActivations::default();
-    let layout = executor.activation_layout(w.format);
     let input = if layout == ActivationLayout::F32 {
         Input::F32(x)
     } else {
@@ -64,24 +70,25 @@ fn every_product_agrees_with_its_format_and_all_machines_agree_in_every_bit() {
                 let bytes = weights(format, rows, cols, &mut random);
                 let w = Matrix::new(format, rows, cols, &bytes);
                 let x = random.floats(tokens * cols);
-                let reference = product(&mut executors[0], w, &x);
-                for executor in &mut executors {
-                    let (name, threads) = (executor.table.name, executor.threads());
-                    let out = product(executor, w, &x);
-                    assert_eq!(
-                        bits(&out),
-                        bits(&reference),
-                        "{format} {rows}x{cols}, {tokens} tokens, {name}, {threads} threads"
-                    );
+                let own = executors[0].activation_layout(format);
+                let bf16 = multiplies_bf16(format).then_some(ActivationLayout::Bf16);
+                for layout in [own].into_iter().chain(bf16) {
+                    let reference = product_in(&mut executors[0], w, &x, layout);
+                    let place = format!("{format} {rows}x{cols}, {tokens} tokens, {layout:?}");
+                    for executor in &mut executors {
+                        let (name, threads) = (executor.table.name, executor.threads());
+                        let out = product_in(executor, w, &x, layout);
+                        assert_eq!(bits(&out), bits(&reference), "{place}, {name}, {threads} threads");
+                    }
+                    // One token at a time gives what the batch gave.
+                    for (x, out) in x.chunks(cols).zip(reference.chunks(rows)) {
+                        assert_eq!(bits(&product_in(&mut executors[0], w, x, layout)), bits(out), "{place}");
+                    }
+                    against_decoded(w, &x, &reference, layout);
+                    if executors[0].interleaves(format) {
+                        interleaved(&mut executors, w, &x, &reference);
+                    }
                 }
-                // One token at a time gives what the batch gave.
-                for (x, out) in x.chunks(cols).zip(reference.chunks(rows)) {
-                    assert_eq!(bits(&product(&mut executors[0], w, x)), bits(out), "{format} {rows}x{cols}");
-                }
-                if executors[0].interleaves(format) {
-                    interleaved(&mut executors, w, &x, &reference);
-                }
-                against_decoded(w, &x, &reference, executors[0].activation_layout(format));
             }
         }
     }
@@ -110,17 +117,26 @@ fn interleaved(executors: &mut [CpuExecutor], w: Matrix, x: &[f32], reference: &
     }
 }
 
-/// The product of decoded weights in double precision. Bytes for activations round each by half of 1/127 of the largest in its group.
+/// The product of decoded weights in double precision. Bytes for activations round each by half of 1/127 of the largest in its group;
+/// rounding to bfloat16 is repeated here.
 fn against_decoded(w: Matrix, x: &[f32], out: &[f32], layout: ActivationLayout) {
     let stride = w.format.row_bytes(w.cols).unwrap();
-    let mut row = vec![0.0; w.cols];
+    let (mut row, mut x) = (vec![0.0; w.cols], x.to_vec());
+    let round = |x: &mut [f32]| {
+        if layout == ActivationLayout::Bf16 {
+            x.iter_mut().for_each(|x| *x = bf16::from_f32(*x).to_f32());
+        }
+    };
+    round(&mut x);
     for r in 0..w.rows {
         (w.format.decode)(&w.bytes[r * stride..][..stride], w.tail, &mut row);
+        round(&mut row);
         for (t, x) in x.chunks(w.cols).enumerate() {
             let exact: f64 = row.iter().zip(x).map(|(&w, &x)| w as f64 * x as f64).sum();
             let size = row.iter().map(|&w| (w as f64).powi(2)).sum::<f64>().sqrt();
             // Rounding errors are independent: six standard deviations of a uniform error, and float32 rounding.
-            let step = if layout == ActivationLayout::F32 { 0.0 } else { 1.0 / 127.0 / 12f64.sqrt() };
+            let floats = [ActivationLayout::F32, ActivationLayout::Bf16].contains(&layout);
+            let step = if floats { 0.0 } else { 1.0 / 127.0 / 12f64.sqrt() };
             let bound = size * (6.0 * step + 1e-6) + 1e-6;
             let found = out[t * w.rows + r] as f64;
             assert!(
@@ -268,8 +284,8 @@ fn every_table_counts_the_multiplications_of_its_peaks_right() {
     for table in tables() {
         for threads in [1, 2] {
             // `peaks` checks the sums itself.
-            let Peaks { int8, f32 } = peaks(table, threads, &[]);
-            assert!(int8 > 0.0 && f32 > 0.0, "{}", table.name);
+            let Peaks { int8, f32, bf16 } = peaks(table, threads, &[]);
+            assert!(int8 > 0.0 && f32 > 0.0 && bf16.is_none_or(|bf16| bf16 > 0.0), "{}", table.name);
         }
     }
 }

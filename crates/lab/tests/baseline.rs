@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use trine_backend::ActivationPrecision;
 use trine_engine::EngineOptions;
 use trine_lab::bench::{
     BenchReport, Comparison, Description, Limits, Machine, Outcome, Sample, Samples, Test, Verdict,
@@ -34,6 +35,7 @@ fn report(kind: Kind, seconds: &[f64], bandwidth: f64) -> BenchReport {
         threads_batch: 2,
         isa: "avx2".into(),
         cache_type: "f32".into(),
+        activations: "int8".into(),
         weights_in: "in the mapped file".into(),
         huge_bytes: None,
         load_seconds: None,
@@ -189,7 +191,7 @@ fn what_is_short_is_repeated_within_a_run() {
 #[test]
 fn a_baseline_of_something_else_is_refused() {
     let now = report(Kind::Decode, &[1.0], 1.0);
-    let changes: [fn(&mut BenchReport); 8] = [
+    let changes: [fn(&mut BenchReport); 9] = [
         |then| then.machine.cpu = Some("another".into()),
         |then| then.subject.architecture = "bitnet".into(),
         |then| then.subject.parameters = 2,
@@ -198,6 +200,7 @@ fn a_baseline_of_something_else_is_refused() {
         |then| then.threads = 1,
         |then| then.isa = "scalar".into(),
         |then| then.cache_type = "q8_0".into(),
+        |then| then.activations = "bf16".into(),
     ];
     for change in changes {
         let mut then = now.clone();
@@ -233,7 +236,7 @@ fn a_test_is_held_against_the_peak_of_its_own_threads() {
     let file = File::open(&path).unwrap();
     let go_on = &mut |_| ControlFlow::Continue(());
     let runner = load(&file, &DeviceOptions::default(), ModelOptions::default(), go_on).unwrap();
-    let cost = Cost::of(&file, &*runner, &EngineOptions::default()).unwrap();
+    let cost = Cost::of(&file, &*runner, &EngineOptions::default(), ActivationPrecision::default()).unwrap();
     for (kind, tokens, sequences, peak) in
         [(Kind::Decode, 8, 1, 1.0), (Kind::Decode, 8, 2, 2.0), (Kind::Prefill, 1, 1, 1.0), (Kind::Prefill, 8, 1, 2.0)]
     {

@@ -7,9 +7,10 @@ use crate::{Decoder, EMBEDDED, Embedder, Error, Llm, Memory, Options, Placement,
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
-use trine_backend::When;
+use trine_backend::{ActivationPrecision, When};
 use trine_engine::{Engine, EngineOptions, Handle, Sampling};
 use trine_grammar::Grammars;
+use trine_kernels::multiplies_bf16;
 use trine_model::runner::{Want, probe};
 use trine_model::{DeviceOptions, Language, ModelOptions, PoolingHead, Runner, Spec};
 use trine_tensor::{File, OpenOptions, memory};
@@ -235,6 +236,7 @@ impl Options {
         language.generation.keep_below(spec.vocab_size);
         let (memory, device) = self.plan_of(&file, &spec, matches!(want, Want::Hidden))?;
         self.check_limits(memory)?;
+        language.warnings.extend(without_bf16(&file, self.device.cpu.activations));
         language.warnings.extend(Room::read().and_then(|room| shortage(memory, room)));
         let mut runner = load(&file, &device)?;
         // Without an engine, what is not limited may be as long as the model allows.
@@ -257,6 +259,17 @@ fn check_group(needed: Memory, room: Room) -> Result<(), Error> {
         Some(limit) => Err(Error::ControlGroup { limit, needed }),
         None => Ok(()),
     }
+}
+
+/// A warning when no weights can be multiplied as bfloat16 although that was chosen.
+fn without_bf16(file: &File, activations: ActivationPrecision) -> Option<String> {
+    let rounds = file.tensors().any(|view| view.rows() > 1 && multiplies_bf16(view.format));
+    (activations == ActivationPrecision::Bf16 && !rounds).then(|| {
+        let instead = ActivationPrecision::Quantized;
+        format!(
+            "activations {activations}: the model has no F16 or BF16 weights, and others take {instead}, as by default"
+        )
+    })
 }
 
 /// A warning when a model takes most of the memory that there is.

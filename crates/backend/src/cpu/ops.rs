@@ -6,7 +6,9 @@ use crate::{
     Stage, add_norm,
 };
 use std::ops::Range;
-use trine_kernels::{ActivationLayout, Attention, AttentionOptions, CpuExecutor, Input, Matrix, Routes};
+use trine_kernels::{
+    ActivationLayout, Attention, AttentionOptions, CpuExecutor, Input, Matrix, Routes, multiplies_bf16,
+};
 use trine_tensor::{Format, View};
 
 impl Backend for Cpu {
@@ -175,6 +177,7 @@ pub(super) fn layout_of(
         (ActivationLayout::PerBlock, Role::BitLinear) => ActivationLayout::PerTokenSpread,
         (layout, Role::BitLinear) => layout,
         _ if precision == ActivationPrecision::F32 => ActivationLayout::F32,
+        _ if precision == ActivationPrecision::Bf16 && multiplies_bf16(format) => ActivationLayout::Bf16,
         (layout, _) => layout,
     }
 }

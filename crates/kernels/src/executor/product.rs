@@ -1,9 +1,12 @@
 //! Products with weight matrices, and their rows as floats.
 
 use super::disjoint::Disjoint;
+use super::quantize::bf16_width;
 use super::scratch::{Scratch, grow, lock};
 use super::{CpuExecutor, MIN_PARALLEL_WORK, TASKS};
-use crate::activations::{ActivationLayout, BlockActivations, GROUP, Input};
+use crate::activations::{ActivationLayout, Bf16Activations, BlockActivations, GROUP, Input};
+use crate::cache_line::CacheLine;
+use crate::dot::bf16;
 use crate::dot::block::Group;
 use crate::dot::interleave::deinterleave_row;
 use crate::dot::ternary::TQ1_WIDTH;
@@ -20,7 +23,7 @@ impl CpuExecutor {
     /// The layout in which [`CpuExecutor::product`] takes activations for a matrix of this format.
     pub fn activation_layout(&self, format: &Format) -> ActivationLayout {
         match self.table.kernel(format) {
-            Kernel::Float(_) | Kernel::Decode => ActivationLayout::F32,
+            Kernel::Float(..) | Kernel::Decode => ActivationLayout::F32,
             Kernel::Block(_) => ActivationLayout::PerBlock,
             Kernel::Ternary(_, layout) => layout,
         }
@@ -30,7 +33,8 @@ impl CpuExecutor {
     /// with another layout are decoded first.
     ///
     /// # Panics
-    /// When the shapes disagree, or the input is neither floats nor in the layout of [`CpuExecutor::activation_layout`].
+    /// When the shapes disagree, or the input is neither floats nor in the layout of [`CpuExecutor::activation_layout`], nor in
+    /// [`ActivationLayout::Bf16`] for a format that [`multiplies_bf16`](crate::multiplies_bf16).
     pub fn product(&mut self, w: Matrix, x: Input, out: &mut [f32]) {
         let tokens = out.len() / w.rows;
         let stride = w.stride();
@@ -55,9 +59,18 @@ impl CpuExecutor {
             let bytes = &w.bytes[range.start * stride..range.end * stride];
             let rows = Rows { bytes, stride, cols: w.cols, interleaved: w.interleaved, tail: w.tail, range };
             match (&kernel, x) {
-                (Kernel::Float(kernel), Input::F32(x)) => {
+                (Kernel::Float(kernel, _), Input::F32(x)) => {
                     assert_eq!(x.len(), tokens * w.cols);
                     kernel(&rows, x, &mut out);
+                }
+                (Kernel::Float(_, Some(kernel)), Input::Quantized(x)) => {
+                    let width = bf16_width(w.cols) / size_of::<CacheLine>();
+                    assert!(x.cols == w.cols && x.lines.len() == tokens * width);
+                    let strip = &mut lock(&scratch[thread]).strip;
+                    grow(strip, width, [CacheLine::ZERO; bf16::ROWS]);
+                    for chunk in Bf16Activations::chunks(&x.lines, width) {
+                        kernel(&rows, &chunk, strip, &mut out);
+                    }
                 }
                 (Kernel::Block(kernel), Input::Quantized(x)) => {
                     assert_eq!(x.blocks.len() * GROUP, tokens * w.cols);

@@ -1,4 +1,4 @@
-//! Activations as bytes, in the layout that a product takes.
+//! Activations in the layout that a product takes.
 
 use super::disjoint::Disjoint;
 use super::{CpuExecutor, MIN_PARALLEL_WORK, TASKS};
@@ -10,14 +10,15 @@ use crate::simd::scalar::Scalar;
 use std::ops::Range;
 
 impl CpuExecutor {
-    /// Quantizes activations `x`, `[tokens, cols]`, to bytes. `cols` is a multiple of 32, except for
-    /// [`ActivationLayout::PerToken`], and of 256 for [`ActivationLayout::Tq1`].
+    /// Quantizes activations `x`, `[tokens, cols]`. `cols` is a multiple of 32, except for [`ActivationLayout::PerToken`] and
+    /// [`ActivationLayout::Bf16`], and of 256 for [`ActivationLayout::Tq1`].
     pub fn quantize(&mut self, x: &[f32], cols: usize, layout: ActivationLayout, out: &mut QuantizedActivations) {
         out.cols = cols;
-        if layout == ActivationLayout::PerBlock {
-            return self.quantize_blocks(x, cols, out);
+        match layout {
+            ActivationLayout::PerBlock => self.quantize_blocks(x, cols, out),
+            ActivationLayout::Bf16 => self.quantize_bf16(x, cols, out),
+            _ => self.quantize_tokens(x, cols, layout, out),
         }
-        self.quantize_tokens(x, cols, layout, out);
         if layout == ActivationLayout::PerTokenSpread {
             spread(x.len() / cols, out);
         }
@@ -72,6 +73,29 @@ impl CpuExecutor {
     }
 }
 
+impl CpuExecutor {
+    fn quantize_bf16(&mut self, x: &[f32], cols: usize, out: &mut QuantizedActivations) {
+        let (tokens, table) = (x.len() / cols, self.table);
+        out.width = bf16_width(cols);
+        let width = out.width / size_of::<CacheLine>();
+        out.lines.resize(tokens * width, CacheLine::ZERO);
+        let lines = Disjoint::of(&mut out.lines);
+        let tasks = self.quantize_tasks(x.len(), tokens);
+        self.pool.run(tasks, &|task, _| {
+            for token in share(task, tasks, tokens) {
+                // SAFETY: what belongs to this token, which belongs to this task alone.
+                let lines = unsafe { lines.row(token, width) };
+                (table.quantize_bf16)(&x[token * cols..][..cols], lines);
+            }
+        });
+    }
+}
+
+/// Bytes of a token in [`ActivationLayout::Bf16`].
+pub(super) fn bf16_width(cols: usize) -> usize {
+    (cols * size_of::<u16>()).next_multiple_of(size_of::<CacheLine>())
+}
+
 impl QuantizedActivations {
     /// Bytes that activations `[tokens, cols]` take in this layout: those of blocks, and those of lines.
     pub fn bytes_for(tokens: usize, cols: usize, layout: ActivationLayout) -> [usize; 2] {
@@ -84,6 +108,7 @@ impl QuantizedActivations {
             ActivationLayout::PerToken => [0, lines(whole)],
             ActivationLayout::PerTokenSpread => [blocks, lines(whole)],
             ActivationLayout::Tq1 => [0, lines(cols / 256 * TQ1_WIDTH)],
+            ActivationLayout::Bf16 => [0, tokens * bf16_width(cols)],
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Memory that the executor keeps between calls, so that kernels need not allocate.
 
 use crate::cache_line::CacheLine;
+use crate::dot::bf16::Strip;
 use crate::dot::block::Group;
 use std::sync::{Mutex, MutexGuard};
 
@@ -11,6 +12,7 @@ pub(super) struct Scratch {
     pub bytes: Vec<u8>,
     pub indices: Vec<u32>,
     pub groups: Vec<Group>,
+    pub strip: Vec<Strip>,
     pub lines: Vec<CacheLine>,
     pub backward: BackwardScratch,
 }

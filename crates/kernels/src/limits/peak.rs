@@ -16,6 +16,16 @@ pub struct Peaks {
     pub int8: f64,
     /// Multiply-adds of single precision.
     pub f32: f64,
+    /// Products of bfloat16, summed in single precision; `None` where there are no instructions for them.
+    pub bf16: Option<f64>,
+}
+
+impl Peaks {
+    /// The larger of each.
+    pub fn max(self, other: Peaks) -> Peaks {
+        let bf16 = self.bf16.zip(other.bf16).map(|(a, b)| a.max(b));
+        Peaks { int8: self.int8.max(other.int8), f32: self.f32.max(other.f32), bf16 }
+    }
 }
 
 /// A loop of multiply-adds of ones.
@@ -32,7 +42,8 @@ struct Kernel {
 /// When a result is wrong.
 pub fn peaks(table: &Table, threads: usize, cpus: &[usize]) -> Peaks {
     let [int8, f32] = kernels(table);
-    Peaks { int8: peak(int8, threads, cpus, WORK), f32: peak(f32, threads, cpus, WORK / 4) }
+    let bf16 = bf16(table).map(|kernel| peak(kernel, threads, cpus, WORK / 2));
+    Peaks { int8: peak(int8, threads, cpus, WORK), f32: peak(f32, threads, cpus, WORK / 4), bf16 }
 }
 
 fn peak(kernel: Kernel, threads: usize, cpus: &[usize], work: u64) -> f64 {
@@ -58,6 +69,15 @@ fn kernels(table: &Table) -> [Kernel; 2] {
         #[cfg(target_arch = "aarch64")]
         "neon" => [Kernel { width: 1024, run: int8 }, arm::FMLA],
         _ => [Kernel { width: 1024, run: int8 }, Kernel { width: LANES as u64, run: f32 }],
+    }
+}
+
+/// The loop for pairs of bfloat16.
+fn bf16(table: &Table) -> Option<Kernel> {
+    match table.name {
+        #[cfg(target_arch = "x86_64")]
+        "avx512" if is_x86_feature_detected!("avx512bf16") => Some(x86::BF16),
+        _ => None,
     }
 }
 
@@ -96,6 +116,8 @@ mod x86 {
         // SAFETY: the table is reached only where the CPU has its instructions.
         Kernel { width: 16 * SUMS as u64, run: |rounds| unsafe { fma512(rounds) } },
     ];
+    // SAFETY: used only where the CPU has the instructions.
+    pub const BF16: Kernel = Kernel { width: 32 * SUMS as u64, run: |rounds| unsafe { dpbf16(rounds) } };
     pub const AVX2: [Kernel; 2] = [
         // SAFETY: the table is reached only where the CPU has its instructions.
         Kernel { width: 32 * MADDS as u64, run: |rounds| unsafe { maddubs(rounds) } },
@@ -113,6 +135,19 @@ mod x86 {
         // SAFETY: both are 64 bytes of integers.
         let lanes: [[u32; 16]; SUMS] = unsafe { transmute(sums) };
         lanes.as_flattened().iter().map(|&lane| u64::from(lane)).sum()
+    }
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn dpbf16(rounds: u64) -> u64 {
+        // SAFETY: both are 64 bytes.
+        let ones: __m512bh = unsafe { transmute(black_box(_mm512_set1_epi16(0x3f80))) };
+        let mut sums = [_mm512_setzero_ps(); SUMS];
+        for _ in 0..rounds {
+            sums.iter_mut().for_each(|sum| *sum = _mm512_dpbf16_ps(*sum, ones, ones));
+        }
+        // SAFETY: both are 64 bytes of floats.
+        let lanes: [[f32; 16]; SUMS] = unsafe { transmute(sums) };
+        lanes.as_flattened().iter().map(|&lane| lane as u64).sum()
     }
 
     #[target_feature(enable = "avx512f")]

@@ -1,7 +1,7 @@
 //! x86-64 with AVX2, FMA and F16C: two registers for everything.
 
 use super::bytes::{bit_masks, bit_sources};
-use super::{BYTES, Job, LANES, Simd, SimdBytes, SimdF32, SimdI32};
+use super::{BYTES, Job, LANES, SMALLEST_BF16, Simd, SimdBytes, SimdF32, SimdI32};
 use core::arch::x86_64::*;
 
 /// Only built inside the `target_feature` functions of this file's table.
@@ -71,6 +71,35 @@ impl SimdF32 for Avx2 {
         let x = bytes[..2 * LANES].as_ptr().cast::<__m128i>();
         let widen = |x| unsafe { _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16)) };
         unsafe { (widen(_mm_loadu_si128(x)), widen(_mm_loadu_si128(x.add(1)))) }
+    }
+    #[inline(always)]
+    fn unpack_bf16(self, a: Self::F) -> [Self::F; 2] {
+        let low = both!(a, |a| unsafe { _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a), 16)) });
+        let high = both!(a, |a| unsafe { _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(-0x1_0000))) });
+        [low, high]
+    }
+    #[inline(always)]
+    fn pack_bf16(self, a: [Self::F; 2]) -> Self::F {
+        let round = |x: __m256| unsafe {
+            let bits = _mm256_castps_si256(x);
+            let odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+            let near = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(1 << 22));
+            let nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+            _mm256_srli_epi32(_mm256_blendv_epi8(near, quiet, nan), 16)
+        };
+        both!((a[0], a[1]), |a| unsafe {
+            let words = _mm256_packus_epi32(round(a.0), round(a.1));
+            _mm256_castsi256_ps(_mm256_permute4x64_epi64(words, 0b11_01_10_00))
+        })
+    }
+    #[inline(always)]
+    fn flush_bf16(self, a: Self::F) -> Self::F {
+        both!(a, |a| unsafe {
+            let size = _mm256_and_si256(_mm256_castps_si256(a), _mm256_set1_epi16(0x7fff));
+            let kept = _mm256_cmpgt_epi16(size, _mm256_set1_epi16(SMALLEST_BF16 as i16 - 1));
+            _mm256_and_ps(a, _mm256_castsi256_ps(kept))
+        })
     }
     #[inline(always)]
     fn add(self, a: Self::F, b: Self::F) -> Self::F {

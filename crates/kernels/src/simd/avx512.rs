@@ -1,9 +1,12 @@
 //! x86-64 with AVX-512 (F, BW, DQ, VL), VNNI and VBMI (Ice Lake, Zen 4 and later): everything in one register.
 
 use super::avx2::{max8, sum8};
-use super::{BYTES, Grid, Job, LANES, Simd, SimdBytes, SimdF32, SimdI32};
+use super::{BYTES, Grid, Job, LANES, SMALLEST_BF16, Simd, SimdBytes, SimdF32, SimdI32};
 use core::arch::x86_64::*;
 use core::mem::transmute;
+
+#[cfg(test)]
+mod tests;
 
 /// Only built inside the `target_feature` functions of this file's table.
 #[derive(Clone, Copy)]
@@ -33,7 +36,7 @@ static TRITS: [[[u8; BYTES]; 4]; 2] = {
 };
 
 /// Only called where the CPU has AVX512-BF16, too.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512bf16,avx2,fma,f16c")]
 #[inline(never)]
 fn call_bf16(job: impl Job) {
     job.run(Avx512(()));
@@ -108,6 +111,38 @@ impl SimdF32 for Avx512 {
         unsafe {
             let x = _mm256_loadu_si256(bytes[..2 * LANES].as_ptr().cast());
             _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16))
+        }
+    }
+    #[inline(always)]
+    fn unpack_bf16(self, a: Self::F) -> [Self::F; 2] {
+        unsafe {
+            let a = _mm512_castps_si512(a);
+            let high = _mm512_and_si512(a, _mm512_set1_epi32(-0x1_0000));
+            [_mm512_castsi512_ps(_mm512_slli_epi32(a, 16)), _mm512_castsi512_ps(high)]
+        }
+    }
+    #[inline(always)]
+    fn pack_bf16(self, a: [Self::F; 2]) -> Self::F {
+        let round = |x: __m512| unsafe {
+            let bits = _mm512_castps_si512(x);
+            let odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+            let near = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+            let nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+            let near = _mm512_mask_or_epi32(near, nan, bits, _mm512_set1_epi32(1 << 22));
+            _mm512_cvtepi32_epi16(_mm512_srli_epi32(near, 16))
+        };
+        unsafe {
+            let words = _mm512_inserti64x4(_mm512_castsi256_si512(round(a[0])), round(a[1]), 1);
+            _mm512_castsi512_ps(words)
+        }
+    }
+    #[inline(always)]
+    fn flush_bf16(self, a: Self::F) -> Self::F {
+        unsafe {
+            let a = _mm512_castps_si512(a);
+            let size = _mm512_and_si512(a, _mm512_set1_epi16(0x7fff));
+            let kept = _mm512_cmpge_epi16_mask(size, _mm512_set1_epi16(SMALLEST_BF16 as i16));
+            _mm512_castsi512_ps(_mm512_maskz_mov_epi16(kept, a))
         }
     }
     #[inline(always)]
@@ -387,6 +422,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn dot_bf16(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
         unsafe { _mm512_dpbf16_ps(c, transmute::<__m512, __m512bh>(a), transmute::<__m512, __m512bh>(b)) }
+    }
+    #[inline(always)]
+    fn convert_bf16(self, [a, b]: [Self::F; 2]) -> Self::F {
+        unsafe { transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(b, a)) }
     }
     #[inline(always)]
     fn prefetch_l1(self, at: *const u8) {

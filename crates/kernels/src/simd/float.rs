@@ -3,6 +3,9 @@
 /// Lanes of [`SimdF32::F`] and of [`SimdI32::I`](super::SimdI32::I).
 pub(crate) const LANES: usize = 16;
 
+/// The bits of 2^-56 as bfloat16. The product of two such numbers or larger ones has 16 bits, the last worth 2^-126 at least.
+pub(crate) const SMALLEST_BF16: u16 = (127 - 56) << 7;
+
 /// Operations on 16 floats. Slices must hold at least 16 elements; the methods check.
 pub(crate) trait SimdF32: Copy {
     type F: Copy;
@@ -16,6 +19,12 @@ pub(crate) trait SimdF32: Copy {
     fn load_f16(self, bytes: &[u8]) -> Self::F;
     /// 16 bfloat16 numbers, widened.
     fn load_bf16(self, bytes: &[u8]) -> Self::F;
+    /// Lanes that are two bfloat16 numbers each, widened: those in the low halves, and those in the high halves.
+    fn unpack_bf16(self, a: Self::F) -> [Self::F; 2];
+    /// The bfloat16 numbers nearest to those of both, ties to even, in their order: lanes that are two each.
+    fn pack_bf16(self, a: [Self::F; 2]) -> Self::F;
+    /// Lanes that are two bfloat16 numbers each, with zero for those below [`SMALLEST_BF16`].
+    fn flush_bf16(self, a: Self::F) -> Self::F;
     /// 16 signed bytes, converted.
     fn load_i8(self, x: &[i8; LANES]) -> Self::F;
     /// Integral values in -128..=127 as bytes.

@@ -22,7 +22,7 @@ pub(crate) mod neon;
 
 pub(crate) use bytes::{BYTES, Grid, SimdBytes};
 pub use features::require_cpu_features;
-pub(crate) use float::{LANES, SimdF32};
+pub(crate) use float::{LANES, SMALLEST_BF16, SimdF32};
 pub(crate) use int::SimdI32;
 
 /// One instruction set. A value of an implementing type is proof that this CPU has it.
@@ -46,10 +46,15 @@ pub(crate) trait Simd: SimdI32 {
     fn call_bf16(self, _: impl Job) {
         unreachable!("the caller checks `has_dot_bf16`")
     }
-    /// `c + a0 * b0 + a1 * b1` of lanes that are two bfloat16 each, rounded as the CPU does it.
-    /// Only inside [`Simd::call_bf16`].
+    /// `c + a1 * b1 + a0 * b0` of lanes that are two bfloat16 each, the high half first: as two fused multiply-adds, but that subnormal
+    /// numbers count as zeros. Only inside [`Simd::call_bf16`].
     #[inline(always)]
     fn dot_bf16(self, _a: Self::F, _b: Self::F, _c: Self::F) -> Self::F {
+        unreachable!("only inside `call_bf16`")
+    }
+    /// [`SimdF32::pack_bf16`] by an instruction, which takes subnormal numbers for zeros. Only inside [`Simd::call_bf16`].
+    #[inline(always)]
+    fn convert_bf16(self, _a: [Self::F; 2]) -> Self::F {
         unreachable!("only inside `call_bf16`")
     }
     /// Prefetches the cache line of `at`, which need not be mapped.

@@ -2,7 +2,7 @@
 //! I8MM, with the dot product of Armv8.2, and with plain NEON, which every such CPU has.
 
 use super::bytes::{bit_masks, bit_sources};
-use super::{BYTES, Job, LANES, Simd, SimdBytes, SimdF32, SimdI32};
+use super::{BYTES, Job, LANES, SMALLEST_BF16, Simd, SimdBytes, SimdF32, SimdI32};
 use core::arch::{aarch64::*, asm};
 use std::arch::is_aarch64_feature_detected;
 
@@ -187,6 +187,36 @@ impl<M: Multiply> SimdF32 for Neon<M> {
     fn load_bf16(self, bytes: &[u8]) -> Self::F {
         let x = words(bytes);
         each!(|x| unsafe { vreinterpretq_f32_u32(vshll_n_u16::<16>(x)) })
+    }
+    #[inline(always)]
+    fn unpack_bf16(self, a: Self::F) -> [Self::F; 2] {
+        let a = each!(|a| unsafe { vreinterpretq_u32_f32(a) });
+        [
+            each!(|a| unsafe { vreinterpretq_f32_u32(vshlq_n_u32::<16>(a)) }),
+            each!(|a| unsafe { vreinterpretq_f32_u32(vandq_u32(a, vdupq_n_u32(0xffff_0000))) }),
+        ]
+    }
+    #[inline(always)]
+    fn pack_bf16(self, a: [Self::F; 2]) -> Self::F {
+        let round = |x: float32x4_t| unsafe {
+            let bits = vreinterpretq_u32_f32(x);
+            let odd = vandq_u32(vshrq_n_u32::<16>(bits), vdupq_n_u32(1));
+            let near = vaddq_u32(vaddq_u32(bits, vdupq_n_u32(0x7fff)), odd);
+            let quiet = vorrq_u32(bits, vdupq_n_u32(1 << 22));
+            vshrn_n_u32::<16>(vbslq_u32(vceqq_f32(x, x), near, quiet))
+        };
+        let [a, b] = a.map(|[a, b, c, d]| unsafe {
+            [vcombine_u16(round(a), round(b)), vcombine_u16(round(c), round(d))].map(|x| vreinterpretq_f32_u16(x))
+        });
+        [a[0], a[1], b[0], b[1]]
+    }
+    #[inline(always)]
+    fn flush_bf16(self, a: Self::F) -> Self::F {
+        each!(|a| unsafe {
+            let a = vreinterpretq_u16_f32(a);
+            let kept = vcgeq_u16(vandq_u16(a, vdupq_n_u16(0x7fff)), vdupq_n_u16(SMALLEST_BF16));
+            vreinterpretq_f32_u16(vandq_u16(a, kept))
+        })
     }
     #[inline(always)]
     fn add(self, a: Self::F, b: Self::F) -> Self::F {

@@ -1,6 +1,6 @@
 //! Plain Rust: the definition that the other instruction sets are tested against, and the fallback for CPUs without them.
 
-use super::{BYTES, Job, LANES, Simd, SimdBytes, SimdF32, SimdI32};
+use super::{BYTES, Job, LANES, SMALLEST_BF16, Simd, SimdBytes, SimdF32, SimdI32};
 use half::{bf16, f16};
 use std::array::from_fn;
 
@@ -43,6 +43,20 @@ impl SimdF32 for Scalar {
     #[inline(always)]
     fn load_bf16(self, bytes: &[u8]) -> Self::F {
         from_fn(|i| bf16::from_le_bytes(le(bytes, i)).to_f32())
+    }
+    #[inline(always)]
+    fn unpack_bf16(self, a: Self::F) -> [Self::F; 2] {
+        [a.map(|a| f32::from_bits(a.to_bits() << 16)), a.map(|a| f32::from_bits(a.to_bits() & 0xffff_0000))]
+    }
+    #[inline(always)]
+    fn pack_bf16(self, a: [Self::F; 2]) -> Self::F {
+        let bits = |i: usize| u32::from(bf16::from_f32(a[i / LANES][i % LANES]).to_bits());
+        from_fn(|i| f32::from_bits(bits(2 * i) | bits(2 * i + 1) << 16))
+    }
+    #[inline(always)]
+    fn flush_bf16(self, a: Self::F) -> Self::F {
+        let flush = |half: u32| if half & 0x7fff < SMALLEST_BF16.into() { 0 } else { half };
+        a.map(|a| f32::from_bits(flush(a.to_bits() & 0xffff) | flush(a.to_bits() >> 16) << 16))
     }
     #[inline(always)]
     fn add(self, a: Self::F, b: Self::F) -> Self::F {

@@ -135,6 +135,7 @@ pub fn compare(now: &BenchReport, then: &BenchReport, path: &Path) -> Result<Vec
             ("number of threads", format!("{}, for batches {}", report.threads, report.threads_batch)),
             ("instruction set", report.isa.clone()),
             ("cache type", report.cache_type.clone()),
+            ("precision of activations", report.activations.clone()),
         ]
     };
     for ((what, expected), (_, found)) in facts(now).into_iter().zip(facts(then)) {

@@ -1,7 +1,9 @@
 //! The work that a test is, from the model's sizes alone.
 
 use super::{Kind, Test};
+use trine_backend::ActivationPrecision;
 use trine_engine::{BLOCK_LEN, EngineOptions};
+use trine_kernels::multiplies_bf16;
 use trine_model::Runner;
 use trine_tensor::{File, Format};
 
@@ -29,13 +31,20 @@ pub struct Cost {
 struct Operations {
     /// By quantized weights, whose products can be computed in bytes.
     int8: u64,
-    /// By weights that are plain numbers.
+    /// By weights that are rounded to bfloat16.
+    bf16: u64,
+    /// By other weights that are plain numbers.
     f32: u64,
 }
 
 impl Operations {
-    fn add(&mut self, format: &Format, weights: u64) {
-        *if format.block > 1 { &mut self.int8 } else { &mut self.f32 } += 2 * weights;
+    fn add(&mut self, format: &Format, weights: u64, activations: ActivationPrecision) {
+        let sum = match format.block {
+            1 if activations == ActivationPrecision::Bf16 && multiplies_bf16(format) => &mut self.bf16,
+            1 => &mut self.f32,
+            _ => &mut self.int8,
+        };
+        *sum += 2 * weights;
     }
 }
 
@@ -46,14 +55,21 @@ pub struct Work {
     pub bytes: u64,
     /// Operations with quantized weights.
     pub int8: u64,
-    /// Operations with weights that are plain numbers.
+    /// Operations with weights that are rounded to bfloat16.
+    pub bf16: u64,
+    /// Operations with other weights that are plain numbers.
     pub f32: u64,
 }
 
 impl Cost {
     /// The costs of the model of a GGUF file in an engine with `options`. `None` for other files, whose weights may be unpacked when they
     /// are loaded.
-    pub fn of(file: &File, runner: &dyn Runner, options: &EngineOptions) -> Option<Cost> {
+    pub fn of(
+        file: &File,
+        runner: &dyn Runner,
+        options: &EngineOptions,
+        activations: ActivationPrecision,
+    ) -> Option<Cost> {
         let trine_tensor::FileFormat::Gguf { .. } = file.format() else { return None };
         let embedding = file.view("token_embd.weight").ok()?;
         let head = file.view("output.weight").unwrap_or_else(|_| embedding.clone());
@@ -68,11 +84,11 @@ impl Cost {
             head_work: Operations::default(),
             chunk: options.prefill_chunk as u64,
         };
-        cost.head_work.add(head.format, count(&head));
+        cost.head_work.add(head.format, count(&head), activations);
         for view in file.tensors().filter(|view| ![&embedding.name, &head.name].contains(&&view.name)) {
             cost.body += view.bytes.len() as u64;
             if view.rows() > 1 {
-                cost.body_work.add(view.format, count(view));
+                cost.body_work.add(view.format, count(view), activations);
             }
         }
         Some(cost)
@@ -99,6 +115,7 @@ impl Cost {
                 + tokens * sequences * self.embedding
                 + context * sequences * self.kv,
             int8: tokens * sequences * self.body_work.int8 + heads * self.head_work.int8,
+            bf16: tokens * sequences * self.body_work.bf16 + heads * self.head_work.bf16,
             f32: tokens * sequences * self.body_work.f32 + heads * self.head_work.f32,
         }
     }

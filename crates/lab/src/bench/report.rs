@@ -2,6 +2,7 @@
 
 use super::{Cost, Interval, Kl, Sample, Samples, Test, median_interval};
 use serde::{Deserialize, Serialize};
+use trine_backend::ActivationPrecision;
 
 /// One run of the bench. What is not known is `None`, and `null` in JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +22,9 @@ pub struct BenchReport {
     pub isa: String,
     /// What keys and values were kept as.
     pub cache_type: String,
+    /// The precision of the inputs of linear layers.
+    #[serde(default = "usual_activations")]
+    pub activations: String,
     /// Where the weights lay.
     pub weights_in: String,
     /// Bytes of the process in huge pages when the model was loaded.
@@ -31,7 +35,7 @@ pub struct BenchReport {
     pub first_token_seconds: Option<f64>,
     /// The most memory of the process at once, pages of the mapped file included.
     pub peak_memory_bytes: Option<u64>,
-    /// What quantized activations change.
+    /// What activations of this precision change; unknown for float32, which changes nothing.
     pub kl: Option<Kl>,
     /// What keys and values of this type change, with float32 activations; unknown for float32, which changes nothing.
     pub cache_kl: Option<Kl>,
@@ -40,6 +44,11 @@ pub struct BenchReport {
     pub results: Vec<Outcome>,
     /// Another program beside it.
     pub against: Option<Against>,
+}
+
+/// Those of reports that do not name them.
+fn usual_activations() -> String {
+    ActivationPrecision::default().to_string()
 }
 
 /// A machine, as far as speeds depend on it and it says so.
@@ -79,10 +88,16 @@ pub struct Limits {
     pub int8: Option<f64>,
     /// Operations per second with floats, by these.
     pub f32: Option<f64>,
+    /// Operations per second with numbers of bfloat16, by these; null without instructions for them.
+    #[serde(default)]
+    pub bf16: Option<f64>,
     /// Operations per second with bytes, by the threads that compute batches of more.
     pub int8_batch: Option<f64>,
     /// Operations per second with floats, by these.
     pub f32_batch: Option<f64>,
+    /// Operations per second with numbers of bfloat16, by these.
+    #[serde(default)]
+    pub bf16_batch: Option<f64>,
 }
 
 /// One test.
@@ -106,7 +121,10 @@ pub struct Outcome {
     pub operations_per_second: Option<f64>,
     /// Those with quantized weights, of the measured peak; null for a model that has none.
     pub int8_share: Option<f64>,
-    /// Those with weights that are plain numbers, of the measured peak; null for a model that has none.
+    /// Those with weights that are rounded to bfloat16, of the measured peak; null for a model that has none.
+    #[serde(default)]
+    pub bf16_share: Option<f64>,
+    /// Those with other weights that are plain numbers, of the measured peak; null for a model that has none.
     pub f32_share: Option<f64>,
     /// Median share of CPU time that the host took.
     pub steal: Option<f64>,
@@ -172,15 +190,19 @@ impl Outcome {
         let runs = speed / test.total() as f64;
         let per_second = |amount: u64| amount as f64 * runs;
         let share = |amount: Option<u64>, peak: Option<f64>| Some(per_second(amount.filter(|&n| n > 0)?) / peak?);
-        let (int8, f32) =
-            if test.is_batch() { (limits.int8_batch, limits.f32_batch) } else { (limits.int8, limits.f32) };
+        let [int8, bf16, f32] = match test.is_batch() {
+            true => [limits.int8_batch, limits.bf16_batch, limits.f32_batch],
+            false => [limits.int8, limits.bf16, limits.f32],
+        };
         let noise =
             |which: fn(&super::Noise) -> f64| median(kept.iter().map(|sample| sample.noise.as_ref().map(which)));
         let bandwidth_share = median(kept.iter().map(|run| Some(work?.bytes as f64 / run.seconds / run.bandwidth?)));
         let int8_share = share(work.map(|work| work.int8), int8);
+        let bf16_share = share(work.map(|work| work.bf16), bf16);
         let f32_share = share(work.map(|work| work.f32), f32);
+        let shares = [bandwidth_share, int8_share, bf16_share, f32_share];
         Some(Outcome {
-            beyond_limits: [bandwidth_share, int8_share, f32_share].into_iter().flatten().any(|share| share > 1.0),
+            beyond_limits: shares.into_iter().flatten().any(|share| share > 1.0),
             test: test.to_string(),
             tokens_per_second: speed,
             low,
@@ -188,8 +210,9 @@ impl Outcome {
             confidence,
             bytes_per_second: work.map(|work| per_second(work.bytes)),
             bandwidth_share,
-            operations_per_second: work.map(|work| per_second(work.int8 + work.f32)),
+            operations_per_second: work.map(|work| per_second(work.int8 + work.bf16 + work.f32)),
             int8_share,
+            bf16_share,
             f32_share,
             steal: noise(|noise| noise.steal),
             others: noise(|noise| noise.others),

@@ -5,7 +5,7 @@ use crate::exit::{Exit, UsageError};
 use crate::load::MachineArgs;
 use crate::output::{self, OutputFile};
 use crate::profile::Profiling;
-use crate::{interrupt, measure, progress};
+use crate::{interrupt, measure, progress, table};
 use anyhow::{Context, Result};
 use clap::{Args, value_parser};
 use indicatif::ProgressBar;
@@ -96,7 +96,7 @@ pub struct Bench {
     /// With 0, peak memory is unknown.
     #[arg(long, value_name = "N", default_value_t = 1, hide_short_help = true)]
     warmup: u32,
-    /// Compare int8 with f32 activations, and the KV cache with one of f32, over N tokens; 0 for none
+    /// Compare activations as chosen with those of f32, and the KV cache with one of f32, over N tokens; 0 for none
     ///
     /// Reports the KL divergence after each of N tokens of a short story, which is repeated if necessary. Layers whose inputs are
     /// int8 by definition, as in BitNet, have int8 inputs in both. Caches are compared with f32 activations.
@@ -314,6 +314,7 @@ impl Bench {
         let machine = measure::machine();
         let start = Instant::now();
         let decoder = options.load(path, &mut |_| flow())?;
+        decoder.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
         let load_seconds = start.elapsed().as_secs_f64();
         let placement = decoder.placement().clone();
         let story = decoder.tokens(bench::TEXT);
@@ -346,9 +347,9 @@ impl Bench {
         let peak_memory_bytes = if self.warmup > 0 { memory::peak_resident() } else { None };
 
         // What a CPU can do says nothing about another device.
-        let table = if placement.device == "cpu" { Some(trine_kernels::table(isa)?) } else { None };
+        let instructions = if placement.device == "cpu" { Some(trine_kernels::table(isa)?) } else { None };
         let peaks = |threads| match flow() {
-            ControlFlow::Continue(()) => Ok(table.map(|table| peaks(table, threads, &placement.cpus))),
+            ControlFlow::Continue(()) => Ok(instructions.map(|table| peaks(table, threads, &placement.cpus))),
             ControlFlow::Break(()) => Err(bench::Error::Cancelled),
         };
         let measure_peaks = || -> Result<[Option<Peaks>; 2], bench::Error> {
@@ -357,7 +358,7 @@ impl Bench {
         };
         let before = measure_peaks()?;
         let found = |pages| Meter::new(threads, &placement.cpus, pages).map(|meter| (meter, pages));
-        let meter = table.and_then(|_| found(Pages::Huge).or_else(|| found(Pages::Small)));
+        let meter = instructions.and_then(|_| found(Pages::Huge).or_else(|| found(Pages::Small)));
         let mut bandwidths = Vec::new();
         // The profile covers the runs only.
         let mut bandwidth = || {
@@ -383,8 +384,7 @@ impl Bench {
         // What disturbed one of the two measurements need not have disturbed the runs.
         let [one, batch] = {
             let after = measure_peaks()?;
-            let most = |a: Peaks, b: Peaks| Peaks { int8: a.int8.max(b.int8), f32: a.f32.max(b.f32) };
-            [0, 1].map(|i| before[i].zip(after[i]).map(|(a, b)| most(a, b)))
+            [0, 1].map(|i| before[i].zip(after[i]).map(|(a, b)| a.max(b)))
         };
         let ids: Vec<u32> = story.into_iter().cycle().take(self.kl.min(runner.spec().context_length)).collect();
         let mut compare = |what: &'static str, roundings: [(ActivationPrecision, &'static Format); 2]| {
@@ -401,8 +401,12 @@ impl Bench {
             kl.map(Some)
         };
         let (exact, cache_type) = (ActivationPrecision::F32, engine.cache_type);
-        let quantized = ActivationPrecision::Quantized;
-        let kl = compare("comparing activations", [(exact, cache_type), (quantized, cache_type)])?;
+        let activations = self.machine.activations;
+        let kl = if activations == exact {
+            None
+        } else {
+            compare("comparing activations", [(exact, cache_type), (activations, cache_type)])?
+        };
         let cache_kl = if *cache_type == F32 {
             None
         } else {
@@ -414,11 +418,13 @@ impl Bench {
             pages: meter.map(|(_, pages)| pages.name().to_owned()),
             int8: one.map(|peaks| peaks.int8),
             f32: one.map(|peaks| peaks.f32),
+            bf16: one.and_then(|peaks| peaks.bf16),
             int8_batch: batch.map(|peaks| peaks.int8),
             f32_batch: batch.map(|peaks| peaks.f32),
+            bf16_batch: batch.and_then(|peaks| peaks.bf16),
         };
         let file = trine::open_file(path, &OpenOptions::default())?;
-        let cost = Cost::of(&file, &*runner, &engine);
+        let cost = Cost::of(&file, &*runner, &engine, activations);
         let theirs = samples.drain(1..).next();
         let ours = samples.swap_remove(0);
         let against = peer.zip(theirs).map(|(peer, theirs)| Against {
@@ -438,6 +444,7 @@ impl Bench {
             threads_batch,
             isa: isa.to_owned(),
             cache_type: engine.cache_type.name.to_lowercase(),
+            activations: activations.to_string(),
             weights_in: placement.weights.to_string(),
             huge_bytes: placement.huge_bytes,
             load_seconds: Some(load_seconds),

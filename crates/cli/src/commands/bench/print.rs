@@ -7,7 +7,7 @@ use trine_lab::bench::{Against, BenchReport, Comparison, Kl, THRESHOLD, Verdict}
 
 /// What the columns are.
 const LEGEND: &str = "95 %: interval of the median; GB/s, GOPS: the least that a test reads and multiplies;\n\
-    of memory: of the bandwidth around the runs; of int8, of f32: of the peaks above;\n\
+    of memory: of the bandwidth around the runs; of int8, of bf16, of f32: of the peaks above;\n\
     steal, others: CPU time that the host and other processes took";
 
 const BEYOND: &str =
@@ -48,24 +48,28 @@ pub fn report(report: &BenchReport, baseline: Option<&[Comparison]>, out: &mut i
             )
         }
     };
-    facts.push("quantized activations", compared(report.kl));
+    facts.push(format!("{} activations", report.activations), compared(report.kl));
     if report.cache_type != "f32" {
         facts.push("KV cache", compared(report.cache_kl));
     }
     let limits = &report.limits;
     let pages = limits.pages.as_deref().unwrap_or("unknown");
     facts.push("memory reads", format!("{} in pages of {pages}", giga(limits.bandwidth, "GB/s")));
-    let peaks = |int8, f32| format!("{} int8, {} f32", giga(int8, "GOPS"), giga(f32, "GFLOPS"));
-    facts.push("peaks", peaks(limits.int8, limits.f32));
+    let peaks = |int8, bf16: Option<f64>, f32| {
+        let bf16 = bf16.map(|_| format!(", {} bf16", giga(bf16, "GFLOPS"))).unwrap_or_default();
+        format!("{} int8{bf16}, {} f32", giga(int8, "GOPS"), giga(f32, "GFLOPS"))
+    };
+    facts.push("peaks", peaks(limits.int8, limits.bf16, limits.f32));
     if report.threads_batch != report.threads {
-        facts.push("peaks for batches", peaks(limits.int8_batch, limits.f32_batch));
+        facts.push("peaks for batches", peaks(limits.int8_batch, limits.bf16_batch, limits.f32_batch));
     }
     facts.print(out)?;
 
     let number = |n: Option<f64>, scale: f64| n.map_or("-".to_owned(), |n| units::measured(n * scale));
     let percent = |n: Option<f64>| n.map_or("-".to_owned(), |n| format!("{:.0} %", n * 100.0));
     let share = |n: Option<f64>| format!("{}{}", percent(n), if n.is_some_and(|n| n > 1.0) { " !" } else { "" });
-    let title = ["test", "tokens/s", "95 %", "GB/s", "of memory", "GOPS", "of int8", "of f32", "steal", "others"];
+    let title =
+        ["test", "tokens/s", "95 %", "GB/s", "of memory", "GOPS", "of int8", "of bf16", "of f32", "steal", "others"];
     let mut rows = vec![title.map(str::to_owned)];
     rows.extend(report.results.iter().map(|outcome| {
         [
@@ -76,6 +80,7 @@ pub fn report(report: &BenchReport, baseline: Option<&[Comparison]>, out: &mut i
             share(outcome.bandwidth_share),
             number(outcome.operations_per_second, 1e-9),
             share(outcome.int8_share),
+            share(outcome.bf16_share),
             share(outcome.f32_share),
             percent(outcome.steal),
             percent(outcome.others),
