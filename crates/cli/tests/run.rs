@@ -234,6 +234,22 @@ fn activations_are_rounded_unless_told_otherwise() {
 }
 
 #[test]
+fn bfloat16_activations_round_f16_alike_on_any_number_of_threads_and_warn_where_they_do_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    for (format, rounds) in [("f16", true), ("bf16", true), ("q8_0", false)] {
+        let model = folder.path().join(format).display().to_string();
+        assert_eq!(trine_with(&["quantize", &llama(), &model, "--format", format]).code, 0);
+        let ran = |more: &[&str]| greedy(&model, &[&["--logprobs", "1"], more].concat());
+        let answer = |more: &[&str]| ran(more).json()["logprobs"].clone();
+        let one = answer(&["--activations", "bf16", "--threads", "1"]);
+        assert_eq!(answer(&["--activations", "bf16", "--threads", "3", "--isa", "scalar", "--batch", "2"]), one);
+        assert_eq!(answer(&[]) != one, rounds, "{format}");
+        let err = ran(&["--activations", "bf16"]).err;
+        assert_eq!(err.contains("activations bf16: the model has no F16 or BF16 weights"), !rounds, "{err}");
+    }
+}
+
+#[test]
 fn threads_come_from_the_flag_then_from_variables() {
     let threads = |variables: &[(&str, &str)], flags: &[&str]| {
         let mut command = trine();

@@ -1,14 +1,18 @@
-//! Products of every format by every instruction set of this CPU, and a hash of their bits, which is the same on every machine:
+//! Products of every format by every instruction set of this CPU, and a hash of their bits, which is the same on every machine; the same of
+//! products with weights and activations that are rounded to bfloat16:
 //! `cargo run --release -p trine-kernels --example bits`, natively or under an emulator.
 
-use trine_kernels::{ActivationLayout, CpuExecutor, Input, Matrix, PANEL, QuantizedActivations, interleave, tables};
+use trine_kernels::{
+    ActivationLayout, CpuExecutor, Input, Matrix, PANEL, QuantizedActivations, interleave, multiplies_bf16, tables,
+};
 use trine_tensor::{FORMATS, Format, TensorInfo};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut random = Random(1);
     let mut executors = tables().map(|table| CpuExecutor::new(table, 1)).collect::<Result<Vec<_>, _>>()?;
     let names: Vec<&str> = executors.iter().map(|executor| executor.table.name).collect();
-    let (mut products, mut differ, mut hash) = (0, 0, 0xcbf2_9ce4_8422_2325_u64);
+    let (mut products, mut differ, mut hash) = (0, 0, Hash::default());
+    let (mut bf16_products, mut bf16_differ, mut bf16_hash) = (0, 0, Hash::default());
     for format in FORMATS.iter().copied().filter(|format| format.matrix_layout().is_none()) {
         for cols in [512, 768] {
             for (rows, tokens) in [(1, 1), (37, 1), (37, 2), (21, 5), (18, 9)] {
@@ -16,9 +20,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let plain = Matrix::new(format, rows, cols, &bytes);
                 let x = random.floats(tokens * cols);
                 let (executors, scalar) = executors.split_at_mut(names.len() - 1);
-                let reference = product(&mut scalar[0], plain, &x);
-                // FNV-1a.
-                reference.iter().for_each(|&bits| hash = (hash ^ u64::from(bits)).wrapping_mul(0x100_0000_01b3));
+                let layout = scalar[0].activation_layout(format);
+                let reference = product(&mut scalar[0], plain, &x, layout);
+                hash.add(&reference);
                 let mut panels = plain.bytes.to_vec();
                 if scalar[0].interleaves(format) {
                     let panel = PANEL * plain.bytes.len() / rows;
@@ -26,27 +30,57 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     whole.for_each(|(rows, out)| interleave(format, rows, out));
                 }
                 let interleaved = Matrix { bytes: &panels, interleaved: scalar[0].interleaves(format), ..plain };
-                for executor in executors.iter_mut().chain(scalar) {
+                for executor in executors.iter_mut().chain(&mut *scalar) {
                     for w in [plain, interleaved] {
                         products += 1;
-                        if product(executor, w, &x) != reference {
+                        if product(executor, w, &x, layout) != reference {
                             differ += 1;
                             println!("{format} {rows}x{cols}, {tokens} tokens: {} differs", executor.table.name);
                         }
                     }
                 }
+                if !multiplies_bf16(format) {
+                    continue;
+                }
+                let reference = product(&mut scalar[0], plain, &x, ActivationLayout::Bf16);
+                bf16_hash.add(&reference);
+                for executor in executors.iter_mut().chain(scalar) {
+                    bf16_products += 1;
+                    if product(executor, plain, &x, ActivationLayout::Bf16) != reference {
+                        bf16_differ += 1;
+                        println!(
+                            "{format} as bfloat16, {rows}x{cols}, {tokens} tokens: {} differs",
+                            executor.table.name
+                        );
+                    }
+                }
             }
         }
     }
-    println!("{}: {products} products, {differ} differ, hash {hash:016x}", names.join(", "));
+    println!("{}: {products} products, {differ} differ, hash {:016x}", names.join(", "), hash.0);
+    println!("as bfloat16: {bf16_products} products, {bf16_differ} differ, hash {:016x}", bf16_hash.0);
     Ok(())
 }
 
+/// FNV-1a.
+struct Hash(u64);
+
+impl Default for Hash {
+    fn default() -> Hash {
+        Hash(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hash {
+    fn add(&mut self, bits: &[u32]) {
+        bits.iter().for_each(|&bits| self.0 = (self.0 ^ u64::from(bits)).wrapping_mul(0x100_0000_01b3));
+    }
+}
+
 /// The bits of a product, `[tokens, rows]`.
-fn product(executor: &mut CpuExecutor, w: Matrix, x: &[f32]) -> Vec<u32> {
+fn product(executor: &mut CpuExecutor, w: Matrix, x: &[f32], layout: ActivationLayout) -> Vec<u32> {
     let mut out = vec![f32::NAN; x.len() / w.cols * w.rows];
     let mut quantized = QuantizedActivations::default();
-    let layout = executor.activation_layout(w.format);
     let input = if layout == ActivationLayout::F32 {
         Input::F32(x)
     } else {

@@ -148,7 +148,7 @@ fn shares_of_more_than_all_are_marked() {
     let file = File::open(&path).unwrap();
     let go_on = &mut |_| ControlFlow::Continue(());
     let runner = load(&file, &DeviceOptions::default(), ModelOptions::default(), go_on).unwrap();
-    let cost = Cost::of(&file, &*runner, &EngineOptions::default()).unwrap();
+    let cost = Cost::of(&file, &*runner, &EngineOptions::default(), ActivationPrecision::default()).unwrap();
     let test = Test { kind: Kind::Decode, tokens: 8, sequences: 1, depth: 0 };
     for (limits, bandwidth, beyond) in
         [(Limits::default(), Some(1e12), false), (Limits::default(), Some(1.0), true), (limits, Some(1e12), true)]

@@ -82,6 +82,17 @@ fn only_rounded_activations_cost_something() {
     }
 }
 
+#[test]
+fn bfloat16_activations_cost_something_where_weights_are_rounded_with_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let rounding = |activations| Rounding { activations, cache_type: &F32 };
+    for (mixture, exact) in [("f32", true), ("f16", false), ("bf16", false)] {
+        let roundings = [ActivationPrecision::F32, ActivationPrecision::Bf16].map(rounding);
+        let cost = compared(&tiny(folder.path(), mixture), roundings).mean;
+        assert!((cost == 0.0) == exact && (0.0..0.001).contains(&cost), "{mixture}: {cost}");
+    }
+}
+
 /// BitNet's definition rounds the inputs of all matrices but the head, which is F32 here, whatever format they are in.
 #[test]
 fn rounding_that_is_the_model_costs_nothing() {

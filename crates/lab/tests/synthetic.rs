@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
+use trine_backend::ActivationPrecision;
 use trine_engine::EngineOptions;
 use trine_lab::bench::{Cost, Error, Kind, Subject, Test, Trine};
 use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
@@ -96,7 +97,7 @@ fn the_work_of_a_test_follows_from_the_tensors() {
     for name in ["f16", "q4_k_m", "i2_s"] {
         let file = write(&folder.path().join(name), tiny(), Mixture::named(name).unwrap(), 0);
         let runner = load(&file);
-        let cost = Cost::of(&file, &*runner, &engine()).unwrap();
+        let cost = Cost::of(&file, &*runner, &engine(), ActivationPrecision::default()).unwrap();
         let Sizes { vocab_size, hidden_size, .. } = runner.spec().sizes;
         let embedding = file.view("token_embd.weight").unwrap();
         let all: u64 = file.tensors().map(|view| view.bytes.len() as u64).sum();

@@ -10,6 +10,7 @@ use crate::cache_line::CacheLine;
 use crate::matrix::{Out, Rows};
 use crate::simd::{BYTES, Job, Simd};
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// Rows that are rounded and multiplied together.
 pub(crate) const ROWS: usize = 6;
@@ -69,60 +70,156 @@ impl<W: Weights, const PAIRS: bool> Job for Product<'_, '_, W, PAIRS> {
     fn run<S: Simd>(self, simd: S) {
         let Product { w, x, strip, out, .. } = self;
         let strip = &mut strip[..x.width];
+        let most = if S::WIDE { TOKENS } else { 1 };
+        let tiles = x.tokens.div_ceil(most);
         prefetch_rows(simd, w, ROWS);
         for row in w.range.clone().step_by(ROWS) {
-            let rows = ROWS.min(w.range.end - row);
-            round_rows::<S, W, PAIRS>(simd, w, row, rows, strip);
-            let mut token = 0;
-            while S::WIDE && token + TOKENS <= x.tokens {
-                tile::<S, PAIRS, TOKENS>(simd, strip, x, token, row, rows, out);
-                token += TOKENS;
+            let rows = row..w.range.end.min(row + ROWS);
+            // The rows after these in memory come in evenly, a share of them in each of some phases.
+            let ahead = |phases: Range<usize>, of: usize| {
+                let at = w.row(row).as_ptr().wrapping_add(rows.len() * w.stride + AHEAD);
+                Ahead { at, stride: w.stride, rows: ROWS * phases.start / of..ROWS * phases.end / of }
+            };
+            if tiles == 1 {
+                let weights = Rounded::<W, PAIRS>::new(simd, w, rows.clone());
+                products::<S, PAIRS>(simd, &weights, x, 0..x.tokens, rows.clone(), ahead(0..1, 1), out);
+                continue;
             }
-            while token < x.tokens {
-                tile::<S, PAIRS, 1>(simd, strip, x, token, row, rows, out);
-                token += 1;
+            // Rounding takes about as long as three tiles.
+            round_rows::<S, W, PAIRS>(simd, w, rows.clone(), ahead(0..3, 3 + tiles), strip);
+            for tile in 0..tiles {
+                let tokens = tile * most..x.tokens.min((tile + 1) * most);
+                let ahead = ahead(3 + tile..4 + tile, 3 + tiles);
+                products::<S, PAIRS>(simd, &&*strip, x, tokens, rows.clone(), ahead, out);
             }
         }
     }
 }
 
-/// Rounds rows from `row` on to a strip, with zeros after their columns. Rows of the strip beyond them have any content.
-#[inline(always)]
-fn round_rows<S: Simd, W: Weights, const PAIRS: bool>(simd: S, w: &Rows, row: usize, rows: usize, strip: &mut [Strip]) {
-    // The rows after these in memory.
-    let ahead = w.row(row).as_ptr().wrapping_add(rows * w.stride + AHEAD);
-    for r in 0..rows {
-        let (bytes, rest) = w.row(row + r)[..2 * w.cols].as_chunks();
-        for (i, (bytes, strip)) in bytes.iter().zip(&mut *strip).enumerate() {
-            simd.prefetch_l2(ahead.wrapping_add(r * w.stride + i * BYTES));
-            simd.store(W::round::<S, PAIRS>(simd, bytes), &mut strip[r].0);
+/// Rows to prefetch.
+struct Ahead {
+    /// Row 0.
+    at: *const u8,
+    stride: usize,
+    rows: Range<usize>,
+}
+
+impl Ahead {
+    /// Prefetches vector `i` of each.
+    #[inline(always)]
+    fn prefetch<S: Simd>(&self, simd: S, i: usize) {
+        for r in self.rows.clone() {
+            simd.prefetch_l2(self.at.wrapping_add(r * self.stride + i * BYTES));
         }
-        if !rest.is_empty() {
+    }
+}
+
+/// [`ROWS`] rows of weights as bfloat16, with zeros after their columns. There may be fewer: the others have any content.
+trait Source {
+    /// Columns `32 i..32 i + 32` of row `r`.
+    fn load<S: Simd>(&self, simd: S, i: usize, r: usize) -> S::F;
+}
+
+/// Rounded before.
+impl Source for &[Strip] {
+    #[inline(always)]
+    fn load<S: Simd>(&self, simd: S, i: usize, r: usize) -> S::F {
+        simd.load(&self[i][r].0)
+    }
+}
+
+/// Rounded when they are loaded.
+struct Rounded<'a, W, const PAIRS: bool> {
+    rows: [&'a [[u8; BYTES]]; ROWS],
+    /// What is less than a vector.
+    rest: Strip,
+    format: PhantomData<W>,
+}
+
+impl<'a, W: Weights, const PAIRS: bool> Rounded<'a, W, PAIRS> {
+    #[inline(always)]
+    fn new<S: Simd>(simd: S, w: &Rows<'a>, rows: Range<usize>) -> Self {
+        let mut all = Rounded { rows: [&[][..]; ROWS], rest: [CacheLine::ZERO; ROWS], format: PhantomData };
+        for r in 0..ROWS {
+            let (whole, rest) = w.row(rows.end.min(rows.start + r + 1) - 1)[..2 * w.cols].as_chunks();
             let mut padded = [0; BYTES];
             padded[..rest.len()].copy_from_slice(rest);
-            simd.store(W::round::<S, PAIRS>(simd, &padded), &mut strip[bytes.len()][r].0);
+            all.rows[r] = whole;
+            simd.store(W::round::<S, PAIRS>(simd, &padded), &mut all.rest[r].0);
+        }
+        all
+    }
+}
+
+impl<W: Weights, const PAIRS: bool> Source for Rounded<'_, W, PAIRS> {
+    #[inline(always)]
+    fn load<S: Simd>(&self, simd: S, i: usize, r: usize) -> S::F {
+        match self.rows[r].get(i) {
+            Some(bytes) => W::round::<S, PAIRS>(simd, bytes),
+            None => simd.load(&self.rest[r].0),
         }
     }
 }
 
-/// Multiplies a strip of rows by `T` tokens.
+/// Rounds rows to a strip.
+#[inline(always)]
+fn round_rows<S: Simd, W: Weights, const PAIRS: bool>(
+    simd: S,
+    w: &Rows,
+    rows: Range<usize>,
+    ahead: Ahead,
+    strip: &mut [Strip],
+) {
+    let weights = Rounded::<W, PAIRS>::new(simd, w, rows.clone());
+    for r in 0..rows.len() {
+        let ahead = Ahead { rows: if ahead.rows.contains(&r) { r..r + 1 } else { 0..0 }, ..ahead };
+        for (i, strip) in strip.iter_mut().enumerate() {
+            ahead.prefetch(simd, i);
+            simd.store(weights.load(simd, i, r), &mut strip[r].0);
+        }
+    }
+}
+
+/// Multiplies rows by a tile of tokens.
+#[inline(always)]
+fn products<S: Simd, const PAIRS: bool>(
+    simd: S,
+    weights: &impl Source,
+    x: &Bf16Activations,
+    tokens: Range<usize>,
+    rows: Range<usize>,
+    ahead: Ahead,
+    out: &mut Out,
+) {
+    let first = tokens.start;
+    let mut write = |t: usize, dots: &[f32; ROWS]| out.write(x.first + first + t, rows.start, &dots[..rows.len()]);
+    let inputs = &x.lines[first * x.width..tokens.end * x.width];
+    match tokens.len() {
+        TOKENS if S::WIDE => tile::<S, PAIRS, TOKENS>(simd, weights, inputs, ahead, &mut write),
+        3 if S::WIDE => tile::<S, PAIRS, 3>(simd, weights, inputs, ahead, &mut write),
+        2 if S::WIDE => tile::<S, PAIRS, 2>(simd, weights, inputs, ahead, &mut write),
+        _ => tile::<S, PAIRS, 1>(simd, weights, inputs, ahead, &mut write),
+    }
+}
+
+/// The products of rows with `T` tokens.
 #[inline(always)]
 fn tile<S: Simd, const PAIRS: bool, const T: usize>(
     simd: S,
-    strip: &[Strip],
-    x: &Bf16Activations,
-    token: usize,
-    row: usize,
-    rows: usize,
-    out: &mut Out,
+    weights: &impl Source,
+    x: &[CacheLine],
+    ahead: Ahead,
+    write: &mut impl FnMut(usize, &[f32; ROWS]),
 ) {
-    let inputs: [&[CacheLine]; T] = std::array::from_fn(|t| &x.lines[(token + t) * x.width..][..strip.len()]);
+    let width = x.len() / T;
+    let inputs: [&[CacheLine]; T] = std::array::from_fn(|t| &x[t * width..][..width]);
     let mut sums = [[simd.splat(0.0); ROWS]; T];
-    for (i, strip) in strip.iter().enumerate() {
+    for i in 0..width {
+        ahead.prefetch(simd, i);
         if PAIRS {
             let mut w = [simd.splat(0.0); ROWS];
             for r in 0..ROWS {
-                w[r] = simd.load(&strip[r].0);
+                w[r] = weights.load(simd, i, r);
             }
             for t in 0..T {
                 let x = simd.load(&inputs[t][i].0);
@@ -131,16 +228,14 @@ fn tile<S: Simd, const PAIRS: bool, const T: usize>(
                 }
             }
         } else {
-            for half in [1, 0] {
-                let mut x = [simd.splat(0.0); T];
+            let mut x = [[simd.splat(0.0); 2]; T];
+            for t in 0..T {
+                x[t] = simd.unpack_bf16(simd.load(&inputs[t][i].0));
+            }
+            for r in 0..ROWS {
+                let w = simd.unpack_bf16(weights.load(simd, i, r));
                 for t in 0..T {
-                    x[t] = simd.unpack_bf16(simd.load(&inputs[t][i].0))[half];
-                }
-                for r in 0..ROWS {
-                    let w = simd.unpack_bf16(simd.load(&strip[r].0))[half];
-                    for t in 0..T {
-                        sums[t][r] = simd.fma(w, x[t], sums[t][r]);
-                    }
+                    sums[t][r] = simd.fma(w[0], x[t][0], simd.fma(w[1], x[t][1], sums[t][r]));
                 }
             }
         }
@@ -150,6 +245,6 @@ fn tile<S: Simd, const PAIRS: bool, const T: usize>(
         for r in 0..ROWS {
             dots[r] = simd.reduce_sum(sums[t][r]);
         }
-        out.write(token + t + x.first, row, &dots[..rows]);
+        write(t, &dots);
     }
 }

@@ -139,7 +139,7 @@ fn pairs_and_multiply_adds_give_the_same_products() {
     let mut random = Random(9);
     for (rows, cols, tokens) in [(6, 64, 4), (13, 77, 9), (1, 31, 1), (7, 2048, 5)] {
         // Of any size, and mostly so small that sums of their products would be subnormal if none were taken for zero.
-        let mut half = || (random.next() % 0x8000 * (random.next() % 8) / 8 | random.next() & 0x8000) as u16;
+        let mut half = || ((random.next() % 0x8000 * (random.next() % 8) / 8) | (random.next() & 0x8000)) as u16;
         let bytes: Vec<u8> = (0..rows * cols).flat_map(|_| half().to_le_bytes()).collect();
         let width = usize::div_ceil(cols, 32);
         let x: Vec<u16> =
