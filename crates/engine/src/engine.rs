@@ -10,10 +10,9 @@ use crate::step_cost::{Measured, StepBudget, StepCost};
 use crate::{BLOCK_LEN, Clock, Error, PrefixCacheStats, Sampling};
 use std::sync::Arc;
 use std::time::Duration;
-use trine_backend::{Batch, CacheId, Stage};
+use trine_backend::{Batch, CacheId, CacheType, Stage};
 use trine_model::runner::{Output, Want};
 use trine_model::{Runner, Spec};
-use trine_tensor::{Format, format::F32};
 use trine_text::Tokenizer;
 
 /// How much an engine may do at once.
@@ -39,7 +38,7 @@ pub struct EngineOptions {
     /// Bytes for the KV cache; `None` makes room for `max_sequences` of full length.
     pub cache_bytes: Option<usize>,
     /// The format of keys and values, one of [`trine_backend::KV_FORMATS`].
-    pub cache_type: &'static Format,
+    pub cache_type: CacheType,
     /// Where keys and values are kept across restarts; `None` keeps them in memory alone.
     pub disk_cache: Option<DiskCacheOptions>,
     /// Seeds the requests that bring no seed of their own.
@@ -57,7 +56,7 @@ impl Default for EngineOptions {
             max_queued: None,
             max_queued_tokens: None,
             cache_bytes: None,
-            cache_type: &F32,
+            cache_type: CacheType::F32,
             disk_cache: None,
             seed: 0,
         }

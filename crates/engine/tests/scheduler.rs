@@ -6,13 +6,12 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use trine_backend::{ActivationPrecision, BLOCK_LEN, Batch, CacheId, DeviceInfo, KvShape, Stage};
+use trine_backend::{ActivationPrecision, BLOCK_LEN, Batch, CacheId, CacheType, DeviceInfo, KvShape, Stage};
 use trine_engine::{
     Clock, Engine, EngineOptions, Error, EventKind, FinishReason, Request, Sampling, Scheduling, SeqId, Timing,
 };
 use trine_model::runner::{Output, Want};
 use trine_model::{DeviceOptions, EMBEDDED, Language, ModelOptions, Runner, RunnerMemory, Spec, load, open_file};
-use trine_tensor::{Format, format::F32};
 use trine_text::Tokenizer;
 
 /// Random numbers (SplitMix64).
@@ -130,11 +129,11 @@ impl Runner for Hashing {
 
     fn set_activation_precision(&mut self, _precision: ActivationPrecision) {}
 
-    fn kv_shape(&self, blocks: usize, format: &'static Format) -> KvShape {
-        KvShape { n_layers: 1, n_kv_heads: 1, head_dim: 1, blocks, block_len: BLOCK_LEN, format }
+    fn kv_shape(&self, blocks: usize, cache_type: CacheType) -> KvShape {
+        KvShape { n_layers: 1, n_kv_heads: 1, head_dim: 1, blocks, block_len: BLOCK_LEN, cache_type }
     }
 
-    fn create_cache(&mut self, blocks: usize, _format: &'static Format) -> Result<CacheId, trine_model::Error> {
+    fn create_cache(&mut self, blocks: usize, _: CacheType) -> Result<CacheId, trine_model::Error> {
         self.cache = vec![u32::MAX; blocks * BLOCK_LEN];
         Ok(CacheId(0))
     }
@@ -201,7 +200,8 @@ impl Model {
 
 /// Bytes for so many blocks of a cache of [`Hashing`].
 fn cache_bytes(blocks: usize) -> Option<usize> {
-    KvShape { n_layers: 1, n_kv_heads: 1, head_dim: 1, blocks, block_len: BLOCK_LEN, format: &F32 }.bytes()
+    KvShape { n_layers: 1, n_kv_heads: 1, head_dim: 1, blocks, block_len: BLOCK_LEN, cache_type: CacheType::F32 }
+        .bytes()
 }
 
 fn greedy(max_tokens: usize) -> Sampling {

@@ -117,7 +117,7 @@ impl Bench {
                 threads: placement.threads,
                 threads_batch: placement.threads_batch,
                 isa: placement.isa,
-                cache_type: self.machine.cache_type.name.to_lowercase(),
+                cache_type: self.machine.cache_type.to_string(),
                 workload,
                 parallel,
                 itl_target_ms: target,

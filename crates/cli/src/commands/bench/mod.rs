@@ -18,8 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Instant, SystemTime};
 use trine::EMBEDDED;
 use trine::Placement;
-use trine_backend::ActivationPrecision;
 use trine_backend::profile::Recorder;
+use trine_backend::{ActivationPrecision, CacheType};
 use trine_engine::EngineOptions;
 use trine_kernels::limits::{Meter, Pages, Peaks, peaks};
 use trine_lab::bench::{
@@ -28,8 +28,7 @@ use trine_lab::bench::{
 };
 use trine_lab::crossval::{PYTHON, Source};
 use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
-use trine_tensor::format::F32;
-use trine_tensor::{File, Format, OpenOptions, memory};
+use trine_tensor::{File, OpenOptions, memory};
 
 /// Measure the speed of a model, and the limits of the machine
 ///
@@ -387,7 +386,7 @@ impl Bench {
             [0, 1].map(|i| before[i].zip(after[i]).map(|(a, b)| most(a, b)))
         };
         let ids: Vec<u32> = story.into_iter().cycle().take(self.kl.min(runner.spec().context_length)).collect();
-        let mut compare = |what: &'static str, roundings: [(ActivationPrecision, &'static Format); 2]| {
+        let mut compare = |what: &'static str, roundings: [(ActivationPrecision, CacheType); 2]| {
             if ids.is_empty() {
                 return Ok(None);
             }
@@ -403,10 +402,10 @@ impl Bench {
         let (exact, cache_type) = (ActivationPrecision::F32, engine.cache_type);
         let quantized = ActivationPrecision::Quantized;
         let kl = compare("comparing activations", [(exact, cache_type), (quantized, cache_type)])?;
-        let cache_kl = if *cache_type == F32 {
+        let cache_kl = if cache_type == CacheType::F32 {
             None
         } else {
-            compare("comparing KV caches", [(exact, &F32), (exact, cache_type)])?
+            compare("comparing KV caches", [(exact, CacheType::F32), (exact, cache_type)])?
         };
 
         let limits = Limits {
@@ -437,7 +436,7 @@ impl Bench {
             threads,
             threads_batch,
             isa: isa.to_owned(),
-            cache_type: engine.cache_type.name.to_lowercase(),
+            cache_type: engine.cache_type.to_string(),
             weights_in: placement.weights.to_string(),
             huge_bytes: placement.huge_bytes,
             load_seconds: Some(load_seconds),
