@@ -102,8 +102,11 @@ impl StepCost {
     }
 }
 
-/// The least share of a step that prompts get.
+/// The least share of a step that each waiting prompt gets.
 const PROMPT_SHARE: f64 = 0.15;
+/// The least share that prompts get together when many wait: else sequences that would generate wait, too, and a step that reads all weights
+/// serves few.
+const MAX_PROMPT_SHARE: f64 = 0.6;
 /// What a step may take at most if generating alone takes more than the target, relative to that.
 const SLACK: f64 = 1.3;
 /// What a step may take while nothing generates, relative to the target: chunks large enough for the best throughput, and short enough for
@@ -116,6 +119,11 @@ const KEPT: f64 = 0.98;
 const OVERRUN_RATE: f64 = 0.05;
 /// The most that is allowed for estimates that err.
 const MAX_OVERRUN: f64 = 1.5;
+
+/// The least share of a step that so many prompts get.
+fn share(prompts: usize) -> f64 {
+    (PROMPT_SHARE * prompts as f64).min(MAX_PROMPT_SHARE)
+}
 
 /// How long steps may take.
 #[derive(Clone, Copy, Debug)]
@@ -132,20 +140,21 @@ impl StepBudget {
         StepBudget { target, cost, overrun: 1.0 }
     }
 
-    /// Seconds that a step may take in which this work is done beside prompts.
-    pub fn target(&self, work: Work) -> f64 {
+    /// Seconds that a step may take in which this work is done beside so many prompts.
+    pub fn target(&self, work: Work, prompts: usize) -> f64 {
         let generating = self.cost.generating(work);
-        if generating > self.target { SLACK * generating } else { self.target }
+        let target = if generating > self.target { SLACK * generating } else { self.target };
+        target.max(generating / (1.0 - share(prompts)))
     }
 
-    /// Seconds for tokens of prompts in a step in which this work is done, too.
-    pub fn for_prompts(&self, work: Work) -> f64 {
+    /// Seconds for tokens of so many prompts in a step in which this work is done, too.
+    pub fn for_prompts(&self, work: Work, prompts: usize) -> f64 {
         if work.rows == 0 {
             return ALONE * self.target;
         }
         let generating = self.cost.generating(work);
-        let share = generating * PROMPT_SHARE / (1.0 - PROMPT_SHARE);
-        (self.target(work) / self.overrun - generating - self.cost.chunk).max(share)
+        let least = generating * PROMPT_SHARE / (1.0 - PROMPT_SHARE);
+        (self.target(work, prompts) / self.overrun - generating - self.cost.chunk).max(least)
     }
 
     /// Corrects the estimates by a step that took `seconds`.
@@ -232,7 +241,7 @@ mod tests {
         let rows = Work { rows: 4, row_keys: 4000, ..Work::default() };
         let mut exceeded = 0;
         for i in 0..1000 {
-            let tokens = budget.cost.tokens_within(budget.for_prompts(rows), 0);
+            let tokens = budget.cost.tokens_within(budget.for_prompts(rows, 1), 0);
             let work = Work { tokens, token_keys: keys(0, tokens), ..rows };
             let disturbed = if i % 10 == 0 { 1.3 } else { 1.0 };
             let seconds = disturbed * (COST.generating(work) + COST.prompts(work));

@@ -109,7 +109,7 @@ pub struct LoadReport {
     /// Each request, in the order in which they ended.
     #[serde(skip)]
     pub requests: Vec<RequestRecord>,
-    /// What the engine took for its target at the end.
+    /// The most that the engine gave a step, in place of its target.
     pub step_target_ms: Option<f64>,
 }
 
@@ -205,6 +205,7 @@ pub fn load(
     let mut sent: HashMap<SeqId, Sent> = HashMap::new();
     let [mut ttft, mut tpot, mut itl, mut e2el] = [const { Vec::<f64>::new() }; 4];
     let (mut completed, mut failed, mut most, mut end) = (0, 0, 0, 0.0);
+    let mut step_target = None;
     let (mut input, mut output, mut cached, mut records) = (0, 0, 0, Vec::new());
     while !(requests.is_empty() && sent.is_empty()) {
         if progress(completed + failed, workload.requests).is_break() {
@@ -262,6 +263,7 @@ pub fn load(
             }
             ControlFlow::Continue(())
         });
+        step_target = step_target.max(engine.load().step_target);
     }
     let max_itl_ms = itl.iter().copied().max_by(f64::total_cmp).map(|seconds| 1e3 * seconds);
     Ok(LoadReport {
@@ -281,7 +283,7 @@ pub fn load(
         e2el: E2el::of(&mut e2el),
         max_itl_ms,
         requests: records,
-        step_target_ms: engine.load().step_target.map(|target| 1e3 * target.as_secs_f64()),
+        step_target_ms: step_target.map(|target| 1e3 * target.as_secs_f64()),
     })
 }
 

@@ -101,7 +101,7 @@ impl Bench {
             && step > target
         {
             note!(
-                "warning: a step that only generates takes longer than --itl-target {target}: the target was {} ms",
+                "warning: more than --itl-target {target} can keep: steps were given up to {} ms for prompts to go on",
                 units::measured(step)
             );
         }
