@@ -28,9 +28,9 @@ pub struct EngineOptions {
     /// `None` knows no limit but `prefill_chunk`. The bits of an answer do not depend on it.
     pub max_batch_tokens: Option<usize>,
     /// How long a step may take while a sequence generates, and so how long its users wait for a token at most: prompts are read in
-    /// chunks that keep to it. Each gets at least 15 % of the time, up to 60 % for all together, so that a machine with more users than it
-    /// can serve in that time makes all of them wait a little, not some for long. If generating alone takes longer, a step may take 1.3
-    /// times that. `None` knows no limit but `prefill_chunk`. The bits of an answer do not depend on it.
+    /// chunks that keep to it. When generating takes most of it, a step may take longer: 1.3 times what generating takes while one prompt
+    /// waits, and up to 3.3 times while several do, so that users beyond what the machine can serve in that time make all of them wait a
+    /// little, not some for long. `None` knows no limit but `prefill_chunk`. The bits of an answer do not depend on it.
     pub itl_target: Option<Duration>,
     /// Maximum requests that wait beside those that run; `None` is any number.
     pub max_queued: Option<usize>,

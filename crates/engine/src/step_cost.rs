@@ -102,13 +102,13 @@ impl StepCost {
     }
 }
 
-/// The least share of a step that each waiting prompt gets.
-const PROMPT_SHARE: f64 = 0.15;
-/// The least share that prompts get together when many wait: else sequences that would generate wait, too, and a step that reads all weights
-/// serves few.
-const MAX_PROMPT_SHARE: f64 = 0.6;
-/// What a step may take at most if generating alone takes more than the target, relative to that.
-const SLACK: f64 = 1.3;
+/// The share of a step that is left to each prompt that waits, though the step then takes longer than the target: 1.3 times what generating takes
+/// beside one prompt.
+const PROMPT_SHARE: f64 = 0.23;
+/// The most that is left to all of them. With less, most of many users wait for their prompts, and few share the reading of the weights.
+const MAX_PROMPT_SHARE: f64 = 0.7;
+/// The least share that prompts get, however wrong the estimates are.
+const LEAST_SHARE: f64 = 0.15;
 /// What a step may take while nothing generates, relative to the target: chunks large enough for the best throughput, and short enough for
 /// whoever comes or leaves meanwhile.
 const ALONE: f64 = 10.0;
@@ -120,9 +120,9 @@ const OVERRUN_RATE: f64 = 0.05;
 /// The most that is allowed for estimates that err.
 const MAX_OVERRUN: f64 = 1.5;
 
-/// The least share of a step that so many prompts get.
-fn share(prompts: usize) -> f64 {
-    (PROMPT_SHARE * prompts as f64).min(MAX_PROMPT_SHARE)
+/// What a step takes, relative to generating, that leaves a share to prompts.
+fn relative(share: f64) -> f64 {
+    1.0 / (1.0 - share)
 }
 
 /// How long steps may take.
@@ -142,9 +142,8 @@ impl StepBudget {
 
     /// Seconds that a step may take in which this work is done beside so many prompts.
     pub fn target(&self, work: Work, prompts: usize) -> f64 {
-        let generating = self.cost.generating(work);
-        let target = if generating > self.target { SLACK * generating } else { self.target };
-        target.max(generating / (1.0 - share(prompts)))
+        let share = (PROMPT_SHARE * prompts as f64).min(MAX_PROMPT_SHARE);
+        self.target.max(self.cost.generating(work) * relative(share))
     }
 
     /// Seconds for tokens of so many prompts in a step in which this work is done, too.
@@ -153,7 +152,7 @@ impl StepBudget {
             return ALONE * self.target;
         }
         let generating = self.cost.generating(work);
-        let least = generating * PROMPT_SHARE / (1.0 - PROMPT_SHARE);
+        let least = generating * (relative(LEAST_SHARE) - 1.0);
         (self.target(work, prompts) / self.overrun - generating - self.cost.chunk).max(least)
     }
 

@@ -324,8 +324,9 @@ fn random_workloads_keep_the_budget_and_every_answer_is_the_one_alone() {
                 mixed += 1;
                 let keys = machine.keys * (context * (step.rows + step.tokens)) as u64 / 1000;
                 let generating = machine.step + machine.row * step.rows as u64 + keys;
-                let share = (0.15 * (max_sequences as usize - step.rows) as f64).min(0.6);
-                let most = (target as f64).max(1.3 * generating as f64).max(generating as f64 / (1.0 - share));
+                // All but one may read prompts, a last token of which looks like a row.
+                let share = (0.23 * (max_sequences - 1) as f64).min(0.7);
+                let most = (target as f64).max(generating as f64 / (1.0 - share));
                 assert!(
                     step.took as f64 <= 1.1 * most + 2.0 * machine.token as f64,
                     "{seed}: {step:?}, at most {most}"
@@ -420,8 +421,9 @@ fn many_prompts_get_the_time_that_serves_most() {
         first.sort_unstable();
         (tokens as f64 / simulation.now() as f64 * 1e6, first[first.len() / 2] as f64 * 1e-6)
     };
-    let (limited, unlimited) = (run(Some(100)), run(None));
-    println!("{limited:?} {unlimited:?}");
+    let ((limited, first), (unlimited, _)) = (run(Some(100)), run(None));
+    // With the least share alone, 0.87 and 19 seconds.
+    assert!(limited > 0.95 * unlimited && first < 8.0, "{limited} of {unlimited} tokens/s, {first} s");
 }
 
 #[test]

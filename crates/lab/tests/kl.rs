@@ -9,8 +9,8 @@ use trine_lab::quantize::quantize;
 use trine_lab::synthetic::{self, Mixture};
 use trine_model::runner::{Output, Sequences, Want};
 use trine_model::{ModelOptions, OnDevice, Runner};
-use trine_tensor::format::by_name;
 use trine_tensor::File;
+use trine_tensor::format::by_name;
 
 fn load(file: &File, options: CpuOptions) -> OnDevice<Cpu> {
     let cpu = Cpu::new(options).unwrap();
