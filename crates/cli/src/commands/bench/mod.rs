@@ -109,7 +109,8 @@ pub struct Bench {
     /// Answer many requests at once: clients=8,prompt=16-64,output=32,requests=32
     ///
     /// Each client sends a request of random tokens when its last is answered. rate=N sends N per second instead, at random times,
-    /// prefix=N lets all prompts begin with the same N tokens, and seed=N draws others. The times are those of `vllm bench serve`.
+    /// prefix=N lets all prompts begin with the same N tokens, late=N sends a prompt of N tokens when all others generate, and seed=N draws
+    /// others. The times are those of `vllm bench serve`.
     #[arg(long, value_name = "NAME=N,...", conflicts_with_all = LOAD_ALONE)]
     load: Option<Workload>,
     /// Number of sequences that --load runs at once [default: clients]
