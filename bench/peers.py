@@ -42,8 +42,8 @@ def statistics(name, seconds):
     return {f"{label}_{name}_ms": round(value, 1) for label, value in figures.items()}
 
 
-def ask(port, prompt, tokens):
-    """Seconds at which a request was sent, and at which each token of its answer came."""
+def ask(port, prompt, tokens, began=lambda: None):
+    """Seconds at which a request was sent, and at which each token of its answer came; `began` is called at the first."""
     body = {
         "prompt": prompt, "n_predict": tokens, "ignore_eos": True, "stream": True, "cache_prompt": False, "temperature": 0,
     }
@@ -62,17 +62,20 @@ def ask(port, prompt, tokens):
             count = event["tokens_predicted"]
             break
         came.append(time.perf_counter())
+        if len(came) == 1:
+            began()
     connection.close()
     return sent, came, count
 
 
-def run(port, requests, clients, vocab):
-    """All requests, so many at once."""
+def run(port, requests, clients, vocab, late):
+    """All requests, so many at once; and a prompt of `late` tokens when all clients wait for a second token."""
     random.seed(1)
+    long = [random.randrange(3, vocab) for _ in range(late)]
     waiting = queue.SimpleQueue()
     for prompt, tokens in requests:
         waiting.put(([random.randrange(3, vocab) for _ in range(prompt)], tokens))
-    answers, errors = [], []
+    answers, errors, generating = [], [], threading.Semaphore(0)
 
     def client():
         while not errors:
@@ -81,18 +84,23 @@ def run(port, requests, clients, vocab):
             except queue.Empty:
                 return
             try:
-                answers.append(ask(port, *request))
+                answers.append(ask(port, *request, generating.release))
             except Exception as error:
                 errors.append(error)
 
     threads = [threading.Thread(target=client) for _ in range(clients)]
     begin = time.perf_counter()
     [thread.start() for thread in threads]
+    if late:
+        [generating.acquire() for _ in threads]
+        sent, came, _ = ask(port, long, 1)
+        answered = came[0] if came else time.perf_counter()
     [thread.join() for thread in threads]
     if errors:
         raise errors[0]
     took = time.perf_counter() - begin
-    gaps = [b - a for _, came, _ in answers for a, b in zip(came, came[1:])]
+    pairs = [(a, b) for _, came, _ in answers for a, b in zip(came, came[1:])]
+    gaps = [b - a for a, b in pairs]
     output = sum(count for _, _, count in answers)
     return {
         "duration": round(took, 2),
@@ -104,6 +112,8 @@ def run(port, requests, clients, vocab):
         **statistics("tpot", [(came[-1] - came[0]) / (len(came) - 1) for _, came, _ in answers if len(came) > 1]),
         **statistics("itl", gaps),
         "max_itl_ms": round(1e3 * max(gaps), 1),
+        "late_ttft_ms": round(1e3 * (answered - sent), 1) if late else None,
+        "late_max_itl_ms": round(1e3 * max(b - a for a, b in pairs if b > sent and a < answered), 1) if late else None,
     }
 
 
@@ -116,10 +126,12 @@ def main():
     parser.add_argument("--parallel", type=int, help="sequences that it runs at once [default: clients]")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--vocab", type=int, default=32000, help="ids of prompts are below this")
+    parser.add_argument("--late", type=int, default=0, help="tokens of the prompt that comes late, as `late` of the load")
     parser.add_argument("options", nargs="*", help="more for the program, after --")
     args = parser.parse_args()
-    requests, parallel = requests_of(args.trace), args.parallel or args.clients
-    context = parallel * (max(prompt + tokens for prompt, tokens in requests) + 16)
+    requests = [request for request in requests_of(args.trace) if request[0] != args.late]
+    parallel = args.parallel or args.clients + (args.late > 0)
+    context = parallel * (max([prompt + tokens for prompt, tokens in requests] + [args.late]) + 16)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -138,7 +150,7 @@ def main():
                     raise SystemExit(f"{args.server} ended with {server.returncode}")
             time.sleep(0.2)
         ask(port, [5] * 8, 4)
-        print(json.dumps(run(port, requests, args.clients, args.vocab)))
+        print(json.dumps(run(port, requests, args.clients, args.vocab, args.late)))
     finally:
         server.terminate()
         server.wait()

@@ -4,11 +4,10 @@
 //! computes them itself fills [`Output::values`], and calls [`Output::take_top`] for [`Want::Top`].
 
 use std::ops::ControlFlow;
-use trine::backend::{ActivationPrecision, Batch, CacheId, DeviceInfo, KvShape, Stage};
+use trine::backend::{ActivationPrecision, Batch, CacheId, CacheType, DeviceInfo, KvShape, Stage};
 use trine::model::runner::{Output, Want};
 use trine::model::{Error, ModelOptions, Runner, RunnerMemory, Spec, load};
 use trine::prelude::*;
-use trine::tensor::Format;
 
 struct Halved(Box<dyn Runner>);
 
@@ -31,8 +30,8 @@ impl Runner for Halved {
     fn limit_context(&mut self, context_length: usize) { self.0.limit_context(context_length) }
     fn has_adapter(&self, adapter: u32) -> bool { self.0.has_adapter(adapter) }
     fn set_activation_precision(&mut self, precision: ActivationPrecision) { self.0.set_activation_precision(precision) }
-    fn kv_shape(&self, blocks: usize, format: &'static Format) -> KvShape { self.0.kv_shape(blocks, format) }
-    fn create_cache(&mut self, blocks: usize, format: &'static Format) -> Result<CacheId, Error> { self.0.create_cache(blocks, format) }
+    fn kv_shape(&self, blocks: usize, cache_type: CacheType) -> KvShape { self.0.kv_shape(blocks, cache_type) }
+    fn create_cache(&mut self, blocks: usize, cache_type: CacheType) -> Result<CacheId, Error> { self.0.create_cache(blocks, cache_type) }
     fn release_cache(&mut self, cache: CacheId) { self.0.release_cache(cache) }
     fn copy_block(&mut self, cache: CacheId, from: u32, to: u32) { self.0.copy_block(cache, from, to) }
     fn read_block(&mut self, cache: CacheId, block: u32, out: &mut Vec<u8>) -> Result<(), Error> { self.0.read_block(cache, block, out) }

@@ -7,9 +7,9 @@
 use serde_json::json;
 use std::cell::RefCell;
 use std::ops::ControlFlow;
-use trine::backend::{Backend, Batch, Cpu, CpuOptions};
+use trine::backend::{Backend, Batch, CacheType, Cpu, CpuOptions};
 use trine::model::{Language, Model, ModelOptions, Spec};
-use trine::tensor::{File, format::F32};
+use trine::tensor::File;
 use trine::text::{EncodeOptions, OwnedVocab, Template, Tokenizer};
 
 /// Text with words, spaces, digits, marks, several scripts, and the names of special tokens.
@@ -91,7 +91,7 @@ pub fn model(file: &File) -> bool {
 
 /// Whether the logits of token 0 are finite.
 fn first_token(cpu: &mut Cpu, model: &Model<Cpu>) -> bool {
-    let Ok(cache) = cpu.create_cache(model.spec().kv_shape(1, &F32)) else { return false };
+    let Ok(cache) = cpu.create_cache(model.spec().kv_shape(1, CacheType::F32)) else { return false };
     let (mut batch, mut logits) = (Batch::new(), Vec::new());
     batch.push(&[0], 0, &[0], 1);
     let result = model.forward(cpu, cache, &batch).map(|out| cpu.to_host(&out, &mut logits));

@@ -64,7 +64,8 @@ pub use rope::{Rope, Temperature};
 pub use trine_kernels::cpus::{Affinity, Topology};
 pub use trine_kernels::numa::Numa;
 pub use trine_kernels::{
-    Activation, AttentionOptions, ExpertGroups, KV_FORMATS, KvLayout, RopeLayout, Routing, ScoringFunction, Span,
+    Activation, AttentionOptions, CacheType, ExpertGroups, KV_FORMATS, KvLayout, RopeLayout, Routing, ScoringFunction,
+    Span,
 };
 pub use trine_kernels::{Table, table, tables};
 
@@ -118,15 +119,14 @@ pub struct KvShape {
     pub blocks: usize,
     /// Tokens of a block, a multiple of 16.
     pub block_len: usize,
-    /// What keys and values are kept as, one of [`KV_FORMATS`].
-    pub format: &'static Format,
+    pub cache_type: CacheType,
 }
 
 impl KvShape {
     /// Where keys and values of one layer are.
     pub fn layout(&self) -> KvLayout {
-        let KvShape { n_kv_heads, head_dim, blocks, block_len, format, .. } = *self;
-        KvLayout { format, n_kv_heads, head_dim, blocks, block_len }
+        let KvShape { n_kv_heads, head_dim, blocks, block_len, cache_type, .. } = *self;
+        KvLayout { cache_type, n_kv_heads, head_dim, blocks, block_len }
     }
 
     /// Bytes of keys and values together; `None` when they cannot be counted.
@@ -218,7 +218,7 @@ pub enum Error {
     Unfit { tensor: String, format: &'static str, role: Role, reason: &'static str },
     /// A format that a KV cache cannot have.
     #[error("a KV cache of format {found}: there are {}", names(KV_FORMATS))]
-    CacheType { found: &'static str },
+    CacheType { found: CacheType },
     /// Not enough memory for the KV cache.
     #[error("a KV cache of {bytes} bytes does not fit into memory: ask for a shorter context or fewer sequences")]
     NoRoom { bytes: u128 },

@@ -9,6 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::Path;
 use trine::EMBEDDED;
+use trine_backend::KV_FORMATS;
 use trine_lab::synthetic::SHAPES;
 use trine_model::DEVICES;
 use trine_tensor::FORMATS;
@@ -20,10 +21,15 @@ const VARIABLE: &str = "COMPLETE";
 type Names = fn() -> Vec<String>;
 
 /// Arguments whose values the command line does not list itself.
-const VALUES: &[(&str, Names)] = &[("format", formats), ("isa", isas), ("device", devices), ("shape", shapes)];
+const VALUES: &[(&str, Names)] =
+    &[("format", formats), ("isa", isas), ("device", devices), ("shape", shapes), ("cache_type", cache_types)];
 
 fn formats() -> Vec<String> {
     FORMATS.iter().filter(|format| format.stores_models()).map(|format| format.name.to_lowercase()).collect()
+}
+
+fn cache_types() -> Vec<String> {
+    KV_FORMATS.iter().map(|format| format.name.to_lowercase()).collect()
 }
 
 fn isas() -> Vec<String> {

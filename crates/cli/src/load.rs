@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use trine::{Decoder, EMBEDDED, Embedder, Llm, Options, Progress};
 use trine_backend::profile::Recorder;
-use trine_backend::{ActivationPrecision, Affinity, KV_FORMATS, Numa, When};
+use trine_backend::{ActivationPrecision, Affinity, CacheType, Numa, When};
 use trine_engine::{DiskCacheOptions, EngineOptions};
 use trine_model::DeviceName;
 use trine_tensor::{FORMATS, File, Format, OpenOptions, format::by_name};
@@ -203,12 +203,11 @@ pub struct MachineArgs {
     cpu_affinity: Affinity,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Format of the KV cache
+    /// Format of the KV cache: f32, f16, bf16, q8_0, q4_0, or two as KEYS/VALUES
     ///
     /// Smaller formats make long contexts faster and take less memory, and change answers slightly.
     #[arg(long, value_name = "TYPE", env = "TRINE_CACHE_TYPE", default_value = "f32", hide_short_help = true)]
-    #[arg(ignore_case = true, value_parser = cache_type())]
-    pub cache_type: &'static Format,
+    pub cache_type: CacheType,
     /// Memory policy on machines with several NUMA nodes
     ///
     /// off leaves it to the system, interleave spreads pages over all nodes, bind keeps memory and threads on one node.
@@ -398,12 +397,6 @@ fn shown<T>(quiet: bool, stop: &AtomicBool, load: impl FnOnce(&mut dyn FnMut(Pro
     });
     bar.finish_and_clear();
     loaded
-}
-
-/// Parses the name of a format that a KV cache can have.
-fn cache_type() -> impl TypedValueParser<Value = &'static Format> {
-    let names = KV_FORMATS.iter().map(|format| format.name.to_ascii_lowercase());
-    PossibleValuesParser::new(names).map(|name| by_name(&name).expect("it is one of them"))
 }
 
 /// Where the threads and weights of a model are.

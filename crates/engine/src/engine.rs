@@ -10,10 +10,9 @@ use crate::step_cost::{Measured, StepBudget, StepCost};
 use crate::{BLOCK_LEN, Clock, Error, PrefixCacheStats, Sampling};
 use std::sync::Arc;
 use std::time::Duration;
-use trine_backend::{Batch, CacheId, Stage};
+use trine_backend::{Batch, CacheId, CacheType, Stage};
 use trine_model::runner::{Output, Want};
 use trine_model::{Runner, Spec};
-use trine_tensor::{Format, format::F32};
 use trine_text::Tokenizer;
 
 /// How much an engine may do at once.
@@ -29,8 +28,9 @@ pub struct EngineOptions {
     /// `None` knows no limit but `prefill_chunk`. The bits of an answer do not depend on it.
     pub max_batch_tokens: Option<usize>,
     /// How long a step may take while a sequence generates, and so how long its users wait for a token at most: prompts are read in
-    /// chunks that keep to it, and get at least 15 % of the time. If generating alone takes longer, a step may take 1.3 times that.
-    /// `None` knows no limit but `prefill_chunk`. The bits of an answer do not depend on it.
+    /// chunks that keep to it. When generating takes most of it, a step may take longer: 1.3 times what generating takes while one prompt
+    /// waits, and up to 3.3 times while several do, so that users beyond what the machine can serve in that time make all of them wait a
+    /// little, not some for long. `None` knows no limit but `prefill_chunk`. The bits of an answer do not depend on it.
     pub itl_target: Option<Duration>,
     /// Maximum requests that wait beside those that run; `None` is any number.
     pub max_queued: Option<usize>,
@@ -39,7 +39,7 @@ pub struct EngineOptions {
     /// Bytes for the KV cache; `None` makes room for `max_sequences` of full length.
     pub cache_bytes: Option<usize>,
     /// The format of keys and values, one of [`trine_backend::KV_FORMATS`].
-    pub cache_type: &'static Format,
+    pub cache_type: CacheType,
     /// Where keys and values are kept across restarts; `None` keeps them in memory alone.
     pub disk_cache: Option<DiskCacheOptions>,
     /// Seeds the requests that bring no seed of their own.
@@ -57,7 +57,7 @@ impl Default for EngineOptions {
             max_queued: None,
             max_queued_tokens: None,
             cache_bytes: None,
-            cache_type: &F32,
+            cache_type: CacheType::F32,
             disk_cache: None,
             seed: 0,
         }
@@ -73,7 +73,7 @@ pub struct Load {
     pub blocks: usize,
     /// Blocks that running sequences use.
     pub used_blocks: usize,
-    /// How long a step like the last may take: [`EngineOptions::itl_target`], or more when generating alone takes longer.
+    /// How long a step like the last may take: [`EngineOptions::itl_target`], or more when generating alone takes most of it.
     pub step_target: Option<Duration>,
     pub prefix_cache: PrefixCacheStats,
 }

@@ -4,14 +4,14 @@ use crate::blocks::BlockTable;
 use crate::disk_cache::{DiskCache, Part};
 use crate::sequence::Sequence;
 use crate::{BLOCK_LEN, Engine};
+use trine_backend::CacheType;
 use trine_model::Runner;
-use trine_tensor::Format;
 
 /// What the bytes of a cache block depend on beside the model's file.
-pub(crate) fn layout(runner: &dyn Runner, format: &Format) -> String {
-    let (shape, spec) = (runner.kv_shape(1, &trine_tensor::format::F32), runner.spec());
+pub(crate) fn layout(runner: &dyn Runner, cache_type: CacheType) -> String {
+    let (shape, spec) = (runner.kv_shape(1, cache_type), runner.spec());
     // Other rotations come with another context, where the model has LongRoPE.
-    format!("{} {shape:?} {:?}", format.name, spec.ropes)
+    format!("{shape:?} {:?}", spec.ropes)
 }
 
 impl Engine {

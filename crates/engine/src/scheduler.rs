@@ -115,7 +115,7 @@ impl Scheduler {
                 [a, b].map(|i| (running[i].scheduling.priority, Reverse(Ratio(ratio(&running[i], budget, now))), i));
             a.cmp(&b)
         });
-        let mut seconds = budget.as_ref().map_or(f64::INFINITY, |budget| budget.for_prompts(*work));
+        let mut seconds = budget.as_ref().map_or(f64::INFINITY, |budget| budget.for_prompts(*work, prompts.len()));
         let (mut tokens, mut scored) = ((*prefill_chunk).min(max_batch_tokens.saturating_sub(work.rows)), SCORED);
         for &i in prompts.iter() {
             let sequence = &mut running[i];
@@ -249,7 +249,7 @@ impl Scheduler {
 
     /// How long a step like the last may take while a sequence generates.
     pub fn step_target(&self) -> Option<Duration> {
-        self.budget.as_ref().map(|budget| Duration::from_secs_f64(budget.target(self.work)))
+        self.budget.as_ref().map(|budget| Duration::from_secs_f64(budget.target(self.work, self.prompts.len())))
     }
 
     /// Takes out the sequences that `which` chooses.

@@ -102,10 +102,13 @@ impl StepCost {
     }
 }
 
-/// The least share of a step that prompts get.
-const PROMPT_SHARE: f64 = 0.15;
-/// What a step may take at most if generating alone takes more than the target, relative to that.
-const SLACK: f64 = 1.3;
+/// The share of a step that is left to each prompt that waits, though the step then takes longer than the target: 1.3 times what generating takes
+/// beside one prompt.
+const PROMPT_SHARE: f64 = 0.23;
+/// The most that is left to all of them. With less, most of many users wait for their prompts, and few share the reading of the weights.
+const MAX_PROMPT_SHARE: f64 = 0.7;
+/// The least share that prompts get, however wrong the estimates are.
+const LEAST_SHARE: f64 = 0.15;
 /// What a step may take while nothing generates, relative to the target: chunks large enough for the best throughput, and short enough for
 /// whoever comes or leaves meanwhile.
 const ALONE: f64 = 10.0;
@@ -116,6 +119,11 @@ const KEPT: f64 = 0.98;
 const OVERRUN_RATE: f64 = 0.05;
 /// The most that is allowed for estimates that err.
 const MAX_OVERRUN: f64 = 1.5;
+
+/// What a step takes, relative to generating, that leaves a share to prompts.
+fn relative(share: f64) -> f64 {
+    1.0 / (1.0 - share)
+}
 
 /// How long steps may take.
 #[derive(Clone, Copy, Debug)]
@@ -132,20 +140,20 @@ impl StepBudget {
         StepBudget { target, cost, overrun: 1.0 }
     }
 
-    /// Seconds that a step may take in which this work is done beside prompts.
-    pub fn target(&self, work: Work) -> f64 {
-        let generating = self.cost.generating(work);
-        if generating > self.target { SLACK * generating } else { self.target }
+    /// Seconds that a step may take in which this work is done beside so many prompts.
+    pub fn target(&self, work: Work, prompts: usize) -> f64 {
+        let share = (PROMPT_SHARE * prompts as f64).min(MAX_PROMPT_SHARE);
+        self.target.max(self.cost.generating(work) * relative(share))
     }
 
-    /// Seconds for tokens of prompts in a step in which this work is done, too.
-    pub fn for_prompts(&self, work: Work) -> f64 {
+    /// Seconds for tokens of so many prompts in a step in which this work is done, too.
+    pub fn for_prompts(&self, work: Work, prompts: usize) -> f64 {
         if work.rows == 0 {
             return ALONE * self.target;
         }
         let generating = self.cost.generating(work);
-        let share = generating * PROMPT_SHARE / (1.0 - PROMPT_SHARE);
-        (self.target(work) / self.overrun - generating - self.cost.chunk).max(share)
+        let least = generating * (relative(LEAST_SHARE) - 1.0);
+        (self.target(work, prompts) / self.overrun - generating - self.cost.chunk).max(least)
     }
 
     /// Corrects the estimates by a step that took `seconds`.
@@ -232,7 +240,7 @@ mod tests {
         let rows = Work { rows: 4, row_keys: 4000, ..Work::default() };
         let mut exceeded = 0;
         for i in 0..1000 {
-            let tokens = budget.cost.tokens_within(budget.for_prompts(rows), 0);
+            let tokens = budget.cost.tokens_within(budget.for_prompts(rows, 1), 0);
             let work = Work { tokens, token_keys: keys(0, tokens), ..rows };
             let disturbed = if i % 10 == 0 { 1.3 } else { 1.0 };
             let seconds = disturbed * (COST.generating(work) + COST.prompts(work));

@@ -6,11 +6,11 @@ use golden::{folder, open, prompts};
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use trine_backend::CacheType;
 use trine_engine::{
     BLOCK_LEN, DiskCacheOptions, Engine, EngineOptions, EventKind, PrefixCache, Request, Sampling, Usage,
 };
-use trine_tensor::Format;
-use trine_tensor::format::{F16, F32};
+use trine_tensor::format::F16;
 
 /// Blocks of the prompt that the cache may hold: the last token must run.
 const KEPT: usize = 5 * BLOCK_LEN;
@@ -76,7 +76,7 @@ fn a_restart_finds_what_was_computed() {
 fn nobody_else_finds_it() {
     let cache = tempfile::tempdir().unwrap();
     let mine = options(cache.path());
-    let with = |model: u8, cache_type: &'static Format| EngineOptions {
+    let with = |model: u8, cache_type: CacheType| EngineOptions {
         disk_cache: Some(DiskCacheOptions::new(cache.path(), [model; 32])),
         cache_type,
         ..mine.clone()
@@ -87,9 +87,9 @@ fn nobody_else_finds_it() {
         ("another domain", mine.clone(), domain("b"), 0),
         ("the default domain", mine.clone(), PrefixCache::default(), 0),
         ("a request that shares nothing", mine.clone(), PrefixCache::Off, 0),
-        ("another model", with(8, &F32), domain("a"), 0),
-        ("another format", with(7, &F16), domain("a"), 0),
-        ("the same", with(7, &F32), domain("a"), KEPT),
+        ("another model", with(8, CacheType::F32), domain("a"), 0),
+        ("another format", with(7, CacheType::both(&F16)), domain("a"), 0),
+        ("the same", with(7, CacheType::F32), domain("a"), KEPT),
     ] {
         assert_eq!(once(&options, &prefix_cache).1, expected, "{who}");
     }
@@ -111,7 +111,7 @@ fn a_file_that_is_not_as_it_was_counts_as_none() {
     let (options, domain) = (options(cache.path()), PrefixCache::default());
     let (expected, _) = once(&options, &domain);
     let others = tempfile::tempdir().unwrap();
-    once(&EngineOptions { cache_type: &F16, ..self::options(others.path()) }, &domain);
+    once(&EngineOptions { cache_type: CacheType::both(&F16), ..self::options(others.path()) }, &domain);
     let foreign = fs::read(&files(others.path())[0]).unwrap();
     type Damage<'a> = (&'static str, &'a dyn Fn(&Path));
     let damage: [Damage; 9] = [

@@ -7,9 +7,9 @@ use serde_json::Value;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 use trine_backend::profile::{Part, Phase, Profile, ProfileReport, Recorder, RecorderOptions};
-use trine_backend::{Cpu, CpuOptions};
+use trine_backend::{CacheType, Cpu, CpuOptions};
 use trine_engine::{Engine, EngineOptions, EventKind, Request, Sampling};
-use trine_tensor::format::{F32, by_name};
+use trine_tensor::format::by_name;
 
 fn device(recorder: &Recorder) -> Profile<Cpu> {
     Profile::new(Cpu::new(CpuOptions { threads: 2, ..CpuOptions::default() }).unwrap(), recorder.clone())
@@ -41,7 +41,7 @@ const OPTIONS: EngineOptions = EngineOptions {
     prefill_chunk: 16,
     max_batch_tokens: None,
     cache_bytes: None,
-    cache_type: &F32,
+    cache_type: CacheType::F32,
     seed: 1,
     itl_target: None,
     max_queued: None,

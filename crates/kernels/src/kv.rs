@@ -1,24 +1,22 @@
 //! The KV cache: keys and values in a format, interleaved so that what one vector needs is contiguous.
 
 use crate::cache_line::CacheLine;
+use crate::cache_type::CacheType;
 use crate::simd::{LANES, Simd};
 use half::f16;
 use trine_tensor::Format;
-use trine_tensor::format::{BF16, F16, F32, Q4_0, Q8_0};
-
-/// The formats that a KV cache can have. A new one is a row here and an arm in `unpack`.
-pub static KV_FORMATS: &[&Format] = &[&F32, &F16, &BF16, &Q8_0, &Q4_0];
+use trine_tensor::format::{F16, F32, Q4_0};
 
 /// The layout of one layer's keys and values, in blocks shared by all sequences:
 /// `[n_kv_heads, blocks, block_len / 16]` strips of 16 positions.
 ///
 /// A strip holds the keys, then the values. Both start with the scales of their blocks, `[dim / format.block, 16]`,
-/// if the format has scales; then come the codes: of keys `[dim, 16]`, so that a vector is one element of 16
+/// if their format has scales; then come the codes: of keys `[dim, 16]`, so that a vector is one element of 16
 /// positions, and of values `[16, dim]`. Codes of 4 bits are in pairs as in the format's blocks, `[dim / 2, 16]` and `[16, dim / 2]` bytes.
+/// A strip is padded to whole [`CacheLine`]s, where keys and values differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvLayout {
-    /// One of [`KV_FORMATS`].
-    pub format: &'static Format,
+    pub cache_type: CacheType,
     pub n_kv_heads: usize,
     pub head_dim: usize,
     /// Blocks of all sequences together.
@@ -52,23 +50,46 @@ impl KvLayout {
             "expected KV blocks of a multiple of {LANES} tokens, found {}",
             self.block_len
         );
-        let row = self.format.row_bytes(self.head_dim.checked_next_multiple_of(LANES.max(self.format.block))?)?;
-        [self.n_kv_heads, self.blocks, self.block_len, 2].into_iter().try_fold(row, usize::checked_mul)
+        let dim = self.head_dim.checked_next_multiple_of(self.cache_type.block())?;
+        let CacheType { keys, values } = self.cache_type;
+        let row = keys.row_bytes(dim)?.checked_add(values.row_bytes(dim)?)?;
+        let strip = row.checked_mul(LANES)?.checked_next_multiple_of(size_of::<CacheLine>())?;
+        [self.n_kv_heads, self.blocks, self.block_len / LANES].into_iter().try_fold(strip, usize::checked_mul)
     }
 
     /// Elements of a row: `head_dim`, padded with zeros to whole vectors and blocks.
     pub(crate) fn dim(&self) -> usize {
-        self.head_dim.next_multiple_of(LANES.max(self.format.block))
+        self.head_dim.next_multiple_of(self.cache_type.block())
     }
 
-    /// Bytes of the keys of a strip, and of its values.
-    fn half(&self) -> usize {
-        LANES * self.dim() / self.format.block * self.format.bytes
+    /// The format of keys (0) or values (1).
+    #[inline(always)]
+    fn format(&self, which: usize) -> &'static Format {
+        if which == 0 { self.cache_type.keys } else { self.cache_type.values }
+    }
+
+    /// Whether rows of keys (0) or values (1) are kept rotated.
+    #[inline(always)]
+    pub(crate) fn is_rotated(&self, which: usize) -> bool {
+        self.format(which).block > 1
+    }
+
+    /// Bytes of a row of keys (0) or values (1).
+    #[inline(always)]
+    pub(crate) fn row_bytes(&self, which: usize) -> usize {
+        let format = self.format(which);
+        self.dim() / format.block * format.bytes
+    }
+
+    /// Bytes of a strip: whole lines.
+    #[inline(always)]
+    fn strip_bytes(&self) -> usize {
+        (LANES * (self.row_bytes(0) + self.row_bytes(1))).next_multiple_of(size_of::<CacheLine>())
     }
 
     /// Bytes of one head in all blocks.
     pub(crate) fn head_bytes(&self) -> usize {
-        self.blocks * self.block_len / LANES * 2 * self.half()
+        self.blocks * self.block_len / LANES * self.strip_bytes()
     }
 
     /// The bytes of a block, a range for each head of one layer.
@@ -81,11 +102,13 @@ impl KvLayout {
         (0..self.n_kv_heads).map(move |i| i * head + block as usize * each).map(move |start| start..start + each)
     }
 
-    /// Where the strip of a position starts in the bytes of its head.
+    /// Where the keys (0) or values (1) of a position's strip are in the bytes of its head.
     #[inline(always)]
-    fn strip(&self, blocks: &[u32], position: usize) -> usize {
+    fn range(&self, which: usize, blocks: &[u32], position: usize) -> std::ops::Range<usize> {
         let block = blocks[position / self.block_len] as usize;
-        (block * self.block_len + position % self.block_len) / LANES * 2 * self.half()
+        let strip = (block * self.block_len + position % self.block_len) / LANES * self.strip_bytes();
+        let start = strip + which * LANES * self.row_bytes(0);
+        start..start + LANES * self.row_bytes(which)
     }
 
     /// The bytes of the keys (0) or values (1) of a strip.
@@ -97,7 +120,7 @@ impl KvLayout {
         blocks: &[u32],
         position: usize,
     ) -> &'a [u8] {
-        &bytemuck::cast_slice(head)[self.strip(blocks, position) + which * self.half()..][..self.half()]
+        &bytemuck::cast_slice(head)[self.range(which, blocks, position)]
     }
 
     /// The keys (0) or values (1) of a strip, `[dim]` or `[16, dim / 16]` lines, unpacked into `scratch`
@@ -112,16 +135,20 @@ impl KvLayout {
         position: usize,
         scratch: &'a mut [CacheLine],
     ) -> &'a [CacheLine] {
-        let bytes = self.bytes_of(head, which, blocks, position);
-        if *self.format == F32 {
-            return bytemuck::cast_slice(bytes);
-        }
+        let (bytes, format) = (self.bytes_of(head, which, blocks, position), self.format(which));
         let scratch = &mut scratch[..self.dim()];
-        unpack(simd, self.format, which, bytes, scratch);
+        if *format != F32 {
+            unpack(simd, format, which, bytes, scratch);
+        } else if let Ok(lines) = bytemuck::try_cast_slice(bytes) {
+            return lines;
+        } else {
+            // Beside an odd number of small blocks.
+            bytemuck::cast_slice_mut(scratch).copy_from_slice(bytes);
+        }
         scratch
     }
 
-    /// Writes the key (0) or the value (1) of a position into its head's bytes. `row` is `[dim]`,
+    /// Writes the key (0) or the value (1) of a position into its head's bytes. `row` is `[dim]`, rotated if its format asks for it, and
     /// `encoded` scratch for its bytes.
     pub(crate) fn store(
         &self,
@@ -132,7 +159,8 @@ impl KvLayout {
         row: &[f32],
         encoded: &mut [u8],
     ) {
-        let (format, lane) = (self.format, position % LANES);
+        let (format, lane) = (self.format(which), position % LANES);
+        let encoded = &mut encoded[..self.row_bytes(which)];
         (format.encode)(row, encoded);
         let scale = if format.block > 1 { size_of::<f16>() } else { 0 };
         if scale > 0 {
@@ -143,8 +171,8 @@ impl KvLayout {
                 }
             }
         }
-        let at = self.strip(blocks, position) + which * self.half();
-        let (scales, codes) = head[at..at + self.half()].split_at_mut(self.dim() / format.block * LANES * scale);
+        let bytes = &mut head[self.range(which, blocks, position)];
+        let (scales, codes) = bytes.split_at_mut(self.dim() / format.block * LANES * scale);
         for (i, block) in encoded.chunks_exact(format.bytes).enumerate() {
             scales[(i * LANES + lane) * scale..][..scale].copy_from_slice(&block[..scale]);
         }

@@ -5,8 +5,9 @@ mod common;
 
 use common::{Random, bits, executors, fast_executors};
 use trine_kernels::{
-    Attention, AttentionBackward, AttentionOptions, CacheLines, CpuExecutor, KV_FORMATS, KvLayout, Span,
+    Attention, AttentionBackward, AttentionOptions, CacheLines, CacheType, CpuExecutor, KV_FORMATS, KvLayout, Span,
 };
+use trine_tensor::Format;
 
 /// A sequence to attend to: `[tokens, heads, head_dim]` each.
 struct Heads {
@@ -77,21 +78,44 @@ fn attention(
     out
 }
 
-/// A sequence with the keys and values that the cache's format keeps.
+/// Every cache type of one format, and some of two.
+fn cache_types() -> Vec<CacheType> {
+    let mixed = ["q8_0/q4_0", "q4_0/f32", "f16/q8_0"].map(|mixed| mixed.parse().unwrap());
+    KV_FORMATS.iter().map(|format| CacheType::both(format)).chain(mixed).collect()
+}
+
+/// A head times the Hadamard matrix of its size, a power of two.
+fn hadamard(x: &[f32]) -> Vec<f32> {
+    if x.len() == 1 {
+        return x.to_vec();
+    }
+    let (low, high) = x.split_at(x.len() / 2);
+    let (low, high) = (hadamard(low), hadamard(high));
+    let sums = low.iter().zip(&high).map(|(a, b)| a + b);
+    sums.chain(low.iter().zip(&high).map(|(a, b)| a - b)).collect()
+}
+
+/// A sequence with the keys and values that the cache keeps: formats of blocks get them rotated.
 fn kept(layout: KvLayout, one: &Heads) -> Heads {
-    let (format, dim) = (layout.format, layout.head_dim);
-    let keep = |x: &[f32]| {
+    let dim = layout.head_dim;
+    let keep = |format: &Format, x: &[f32]| {
+        let group = if format.block > 1 { 1 << dim.trailing_zeros() } else { 1 };
+        let rotate =
+            |x: &[f32], factor: f32| -> Vec<f32> { x.chunks(group).flat_map(hadamard).map(|x| x * factor).collect() };
+        // About the root of the group's size, so that its numbers stay as large as they are.
+        let factor = 1.0 / (1 << (dim.trailing_zeros() / 2)) as f32;
         let row = |x: &[f32]| {
-            let mut row = x.to_vec();
+            let mut row = if group > 1 { rotate(x, factor) } else { x.to_vec() };
             row.resize(dim.next_multiple_of(format.block), 0.0);
             let bytes = format.encode(&row);
             (format.decode)(&bytes, &[], &mut row);
             row.truncate(dim);
-            row
+            if group > 1 { rotate(&row, 1.0 / (group as f32 * factor)) } else { row }
         };
         x.chunks(dim).flat_map(row).collect()
     };
-    Heads { q: one.q.clone(), k: keep(&one.k), v: keep(&one.v) }
+    let CacheType { keys, values } = layout.cache_type;
+    Heads { q: one.q.clone(), k: keep(keys, &one.k), v: keep(values, &one.v) }
 }
 
 /// The same in double precision, for one token of a sequence.
@@ -156,8 +180,9 @@ fn attention_agrees_with_double_precision_and_with_itself_in_every_bit() {
         };
         let all = [sequence(17), sequence(longest), sequence(1)];
         let large = longest * longest * heads * head_dim > 10_000_000;
-        for &format in KV_FORMATS {
-            let layout = KvLayout { format, n_kv_heads: kv_heads, head_dim, blocks: 0, block_len: 16 };
+        for cache_type in cache_types() {
+            let layout = KvLayout { cache_type, n_kv_heads: kv_heads, head_dim, blocks: 0, block_len: 16 };
+            let how = cache_type.to_string();
             let mut first: Option<Vec<u32>> = None;
             for mut executor in if large { fast_executors() } else { executors() } {
                 // One instruction set and number of threads each sees several ways to cut the work; all see one.
@@ -165,13 +190,11 @@ fn attention_agrees_with_double_precision_and_with_itself_in_every_bit() {
                 for &(block_len, step) in ways {
                     let out = attention(&mut executor, KvLayout { block_len, ..layout }, heads, PLAIN, &[], &all, step);
                     if first.is_none() {
-                        out.iter()
-                            .zip(&all)
-                            .for_each(|(out, one)| agree(out, layout, heads, PLAIN, &[], one, format.name));
+                        out.iter().zip(&all).for_each(|(out, one)| agree(out, layout, heads, PLAIN, &[], one, &how));
                     }
                     let out = bits(&out.concat());
                     let how = format!(
-                        "{format}, {}, {} threads, {block_len}, {step}",
+                        "{cache_type}, {}, {} threads, {block_len}, {step}",
                         executor.table.name,
                         executor.threads()
                     );
@@ -194,7 +217,7 @@ fn windows_soft_caps_and_sinks_agree_with_double_precision_and_with_themselves_i
         };
         let all: Vec<Heads> = lengths.iter().map(sequence).collect();
         let longest = lengths[lengths.len() - 1];
-        let layout = KvLayout { format: KV_FORMATS[0], n_kv_heads: kv_heads, head_dim, blocks: 0, block_len: 16 };
+        let layout = KvLayout { cache_type: CacheType::F32, n_kv_heads: kv_heads, head_dim, blocks: 0, block_len: 16 };
         // Every window, cap and sink, ahead and back, and some together where one is in reach of the other.
         let sinks: Vec<f32> = random.floats(heads).iter().map(|x| 3.0 * x).collect();
         for (window, softcap, causal, sinks) in [
@@ -383,9 +406,11 @@ fn sixteen_thousand_positions_are_attended_to() {
     let kv = random.floats(positions * head_dim);
     let q = random.floats(new * heads * head_dim);
     let blocks: Vec<u32> = (0..positions as u32 / 16).rev().collect();
-    for &format in KV_FORMATS {
-        let layout = KvLayout { format, n_kv_heads: 1, head_dim, blocks: blocks.len(), block_len: 16 };
-        assert_eq!(layout.bytes(), Some(2 * format.row_bytes(positions * head_dim).unwrap()));
+    for cache_type in cache_types() {
+        let layout = KvLayout { cache_type, n_kv_heads: 1, head_dim, blocks: blocks.len(), block_len: 16 };
+        let bytes = cache_type.formats().map(|format| format.row_bytes(positions * head_dim).unwrap());
+        let strip = ((bytes[0] + bytes[1]) * 16 / positions).next_multiple_of(64);
+        assert_eq!(layout.bytes(), Some(strip * positions / 16));
         // All queries of the sequence, of which only the last are looked at.
         let mut padded = vec![0.0; (positions - new) * heads * head_dim];
         padded.extend_from_slice(&q);
@@ -411,23 +436,23 @@ fn sixteen_thousand_positions_are_attended_to() {
             };
             let mut out = vec![f32::NAN; q.len()];
             executor.attention(&job, &mut out);
-            close(&out, &exact, format.name);
+            close(&out, &exact, &cache_type.to_string());
             let out = bits(&out);
-            assert_eq!(*first.get_or_insert(out.clone()), out, "{format}, {}", executor.table.name);
+            assert_eq!(*first.get_or_insert(out.clone()), out, "{cache_type}, {}", executor.table.name);
         }
     }
 }
 
 #[test]
 fn a_key_or_value_that_is_not_finite_is_seen() {
-    for &format in KV_FORMATS {
+    for cache_type in cache_types() {
         for mut executor in executors() {
-            let layout = KvLayout { format, n_kv_heads: 1, head_dim: 32, blocks: 0, block_len: 16 };
+            let layout = KvLayout { cache_type, n_kv_heads: 1, head_dim: 32, blocks: 0, block_len: 16 };
             for bad in [f32::NAN, f32::INFINITY] {
                 let mut one = Heads { q: vec![1.0; 20 * 32], k: vec![1.0; 20 * 32], v: vec![1.0; 20 * 32] };
                 one.v[7 * 32 + 3] = bad;
                 let out = attention(&mut executor, layout, 1, PLAIN, &[], &[one], 20).concat();
-                assert!((0..20).all(|token| out[token * 32 + 3].is_finite() == (token < 7)), "{format}");
+                assert!((0..20).all(|token| out[token * 32 + 3].is_finite() == (token < 7)), "{cache_type}");
             }
         }
     }

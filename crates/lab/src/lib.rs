@@ -20,10 +20,11 @@
 //!
 //! ```
 //! use std::ops::ControlFlow;
+//! use trine_backend::CacheType;
 //! use trine_lab::perplexity::{PerplexityOptions, Text, Windows, perplexity};
 //! use trine_lab::quantize::quantize;
 //! use trine_model::{DeviceOptions, EMBEDDED, Language, ModelOptions, load, open_file};
-//! use trine_tensor::{File, format::{F32, Q4_0}};
+//! use trine_tensor::{File, format::Q4_0};
 //!
 //! let folder = tempfile::tempdir()?;
 //! let small = folder.path().join("q4_0.gguf");
@@ -37,7 +38,7 @@
 //!     let text = Text::new(&Language::of(file)?.tokenizer, &text, false, usize::MAX)?;
 //!     let mut runner = load(file, &DeviceOptions::default(), ModelOptions::default(), &mut |_| ControlFlow::Continue(()))?;
 //!     let windows = Windows::Sliding { context: 64, stride: 32 };
-//!     let options = PerplexityOptions { windows, batch: 64, threads: 1, cache_type: &F32 };
+//!     let options = PerplexityOptions { windows, batch: 64, threads: 1, cache_type: CacheType::F32 };
 //!     Ok(perplexity(&mut *runner, &text, &options, &mut |_| ControlFlow::Continue(()))?.perplexity.value)
 //! };
 //! let ratio = measure(&open_file(&small, &Default::default())?)? / measure(&large)?;

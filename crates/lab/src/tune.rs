@@ -5,10 +5,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use trine_backend::When;
+use trine_backend::{CacheType, When};
 use trine_engine::EngineOptions;
 use trine_model::{DeviceOptions, ModelOptions};
-use trine_tensor::{File, Format};
+use trine_tensor::File;
 
 /// Tokens of a decode and of a prompt that are measured.
 const DECODED: usize = 16;
@@ -29,7 +29,7 @@ pub struct TuneOptions {
     pub chunks: Vec<usize>,
     /// Whether memory suffices for a copy of the weights, in huge pages or repacked.
     pub copies: bool,
-    pub cache_type: &'static Format,
+    pub cache_type: CacheType,
     /// When this is over, what was not measured yet is left out. Measuring one option takes a tenth of it at most, but for one run.
     pub time: Duration,
     /// Ends the work when it is set.

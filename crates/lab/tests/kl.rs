@@ -2,15 +2,15 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use trine_backend::{ActivationPrecision, Cpu, CpuOptions, KV_FORMATS};
+use trine_backend::{ActivationPrecision, CacheType, Cpu, CpuOptions, KV_FORMATS};
 use trine_kernels::tables;
 use trine_lab::bench::{Error, Kl, Rounding, kl};
 use trine_lab::quantize::quantize;
 use trine_lab::synthetic::{self, Mixture};
 use trine_model::runner::{Output, Sequences, Want};
 use trine_model::{ModelOptions, OnDevice, Runner};
-use trine_tensor::format::{F32, by_name};
-use trine_tensor::{File, Format};
+use trine_tensor::File;
+use trine_tensor::format::by_name;
 
 fn load(file: &File, options: CpuOptions) -> OnDevice<Cpu> {
     let cpu = Cpu::new(options).unwrap();
@@ -35,8 +35,8 @@ fn bitnet(folder: &Path, format: &str) -> File {
 
 /// Float32 activations, then quantized ones.
 const ACTIVATIONS: [Rounding; 2] = [
-    Rounding { activations: ActivationPrecision::F32, cache_type: &F32 },
-    Rounding { activations: ActivationPrecision::Quantized, cache_type: &F32 },
+    Rounding { activations: ActivationPrecision::F32, cache_type: CacheType::F32 },
+    Rounding { activations: ActivationPrecision::Quantized, cache_type: CacheType::F32 },
 ];
 
 /// Behind 70 tokens, which are more than run together.
@@ -57,15 +57,17 @@ fn found(file: &File) -> Kl {
 fn only_rounded_keys_and_values_cost_something() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models/llama/model.gguf");
     let file = File::open(golden).unwrap();
-    let cost = |&cache_type: &&'static Format| {
+    let cost = |cache_type: CacheType| {
         let rounding = |cache_type| Rounding { activations: ActivationPrecision::F32, cache_type };
-        compared(&file, [rounding(&F32), rounding(cache_type)]).mean
+        compared(&file, [rounding(CacheType::F32), rounding(cache_type)]).mean
     };
-    let costs: Vec<f64> = KV_FORMATS.iter().map(cost).collect();
+    let costs: Vec<f64> = KV_FORMATS.iter().map(|format| cost(CacheType::both(format))).collect();
     let of = |name| costs[KV_FORMATS.iter().position(|format| format.name == name).unwrap()];
     let order = ["F32", "F16", "BF16", "Q4_0"].map(of);
     assert!(order[0] == 0.0 && order.is_sorted_by(|a, b| a < b), "{KV_FORMATS:?}: {costs:?}");
     assert!(of("F16") < of("Q8_0") && of("Q8_0") < of("Q4_0"), "{costs:?}");
+    let mixed = ["q8_0/q4_0", "q4_0/q8_0"].map(|mixed| cost(mixed.parse().unwrap()));
+    assert!(mixed.iter().all(|&mixed| of("Q8_0") < mixed && mixed < of("Q4_0")), "{mixed:?}, {costs:?}");
 }
 
 #[test]
@@ -99,7 +101,7 @@ fn float_activations_need_no_second_file() {
     let folder = tempfile::tempdir().unwrap();
     let logits = |file: &File, options: CpuOptions| {
         let mut runner = load(file, options);
-        let mut sequences = Sequences::new(&mut runner, 2, &F32).unwrap();
+        let mut sequences = Sequences::new(&mut runner, 2, CacheType::F32).unwrap();
         let (sequence, mut output) = (sequences.add(29), Output::default());
         sequences.push(sequence, &(0..29).map(|i| i * 7 % 256).collect::<Vec<u32>>(), 29);
         sequences.run(&mut runner, Want::Logits, &mut output).unwrap();

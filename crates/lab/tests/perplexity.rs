@@ -2,12 +2,12 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use trine_backend::{Cpu, CpuOptions};
+use trine_backend::{CacheType, Cpu, CpuOptions};
 use trine_lab::perplexity::Error;
 use trine_lab::perplexity::{Perplexity, PerplexityOptions, Text, Unit, Windows, perplexity};
 use trine_model::runner::{Output, Sequences, Want};
 use trine_model::{Language, ModelOptions, OnDevice, Runner};
-use trine_tensor::{File, format::F32, gguf};
+use trine_tensor::{File, gguf};
 use trine_text::{EncodeOptions, Tokenizer};
 
 const STORY: &str = "The miller counted seven sacks of flour. It was raining, and the wheel turned: über, €5!\n\n\
@@ -26,7 +26,12 @@ fn load(file: &File, threads: usize) -> OnDevice<Cpu> {
 }
 
 fn sliding(context: usize, stride: usize) -> PerplexityOptions {
-    PerplexityOptions { windows: Windows::Sliding { context, stride }, batch: 512, threads: 1, cache_type: &F32 }
+    PerplexityOptions {
+        windows: Windows::Sliding { context, stride },
+        batch: 512,
+        threads: 1,
+        cache_type: CacheType::F32,
+    }
 }
 
 fn measure(file: &File, text: &Text, options: &PerplexityOptions) -> Result<Perplexity, Error> {
@@ -40,7 +45,7 @@ fn documents(texts: &[&str]) -> Vec<String> {
 /// The surprise of all tokens behind the first of a sequence, and of any of `ends` behind its last, from its logits alone.
 fn surprises(file: &File, ids: &[u32], ends: &[u32]) -> Vec<f64> {
     let mut runner = load(file, 1);
-    let mut sequences = Sequences::new(&mut runner, Sequences::blocks_of(ids.len()), &F32).unwrap();
+    let mut sequences = Sequences::new(&mut runner, Sequences::blocks_of(ids.len()), CacheType::F32).unwrap();
     let (sequence, mut output) = (sequences.add(ids.len()), Output::default());
     sequences.push(sequence, ids, ids.len());
     sequences.run(&mut runner, Want::Logits, &mut output).unwrap();
@@ -151,7 +156,8 @@ fn the_same_bits_for_every_batch_and_number_of_threads() {
         let first = measure(&file, &text, &PerplexityOptions { windows, ..sliding(1, 1) }).unwrap();
         for (batch, threads) in [(1, 1), (1, 2), (7, 3), (64, 2), (100_000, 8)] {
             let found =
-                measure(&file, &text, &PerplexityOptions { windows, batch, threads, cache_type: &F32 }).unwrap();
+                measure(&file, &text, &PerplexityOptions { windows, batch, threads, cache_type: CacheType::F32 })
+                    .unwrap();
             assert_eq!(found, first, "batches of {batch}, {threads} threads");
         }
     }

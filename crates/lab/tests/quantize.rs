@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use trine_backend::{Batch, CpuOptions};
+use trine_backend::{Batch, CacheType, CpuOptions};
 use trine_kernels::tables;
 use trine_lab::quantize::{Error, quantize};
 use trine_model::runner::{Output, Want};
@@ -21,7 +21,7 @@ fn logits(file: &File, options: CpuOptions, chunk: usize) -> Vec<u32> {
     let device = DeviceOptions { cpu: options, ..DeviceOptions::default() };
     let mut runner = load(file, &device, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))
         .unwrap_or_else(|error| panic!("{error}"));
-    let cache = runner.create_cache(2, &F32).unwrap();
+    let cache = runner.create_cache(2, CacheType::F32).unwrap();
     let tokens: Vec<u32> = (0..29).map(|i| i * 7 % 256).collect();
     let (mut bits, mut batch, mut output) = (Vec::new(), Batch::new(), Output::default());
     for (i, tokens) in tokens.chunks(chunk).enumerate() {

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
+use trine_backend::CacheType;
 use trine_engine::EngineOptions;
 use trine_lab::bench::{Cost, Error, Kind, Subject, Test, Trine};
 use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
 use trine_model::runner::{Want, probe};
 use trine_model::{DeviceOptions, Language, ModelOptions, Runner, Sizes};
 use trine_tensor::File;
-use trine_tensor::format::F32;
 
 fn write(path: &Path, shape: &Shape, mixture: Mixture, seed: u64) -> File {
     synthetic::write(path, shape, mixture, seed, &mut |_, _| ControlFlow::Continue(())).unwrap();
@@ -102,7 +102,7 @@ fn the_work_of_a_test_follows_from_the_tensors() {
         let all: u64 = file.tensors().map(|view| view.bytes.len() as u64).sum();
         let weights = all - embedding.bytes.len() as u64;
         let row = (embedding.bytes.len() / vocab_size) as u64;
-        let kv = runner.kv_shape(1, &F32).bytes().unwrap() as u64 / 16;
+        let kv = runner.kv_shape(1, CacheType::F32).bytes().unwrap() as u64 / 16;
         let matrices: u64 =
             file.tensors().filter(|view| view.rows() > 1).map(|view| (view.rows() * view.cols()) as u64).sum();
         let head = (vocab_size * hidden_size) as u64;

@@ -13,6 +13,7 @@
 //!
 //! ```
 //! use std::ops::ControlFlow;
+//! use trine_backend::CacheType;
 //! use trine_model::runner::{Output, Sequences, Want};
 //! use trine_model::{DeviceOptions, EMBEDDED, Language, ModelOptions, load, open_file};
 //! use trine_text::EncodeOptions;
@@ -25,7 +26,7 @@
 //!
 //! // One sequence in a KV cache of two blocks; logits of its last token alone.
 //! let ids = tokenizer.encode("Once upon a", EncodeOptions::default());
-//! let mut sequences = Sequences::new(&mut *runner, 2, &trine_tensor::format::F32)?;
+//! let mut sequences = Sequences::new(&mut *runner, 2, CacheType::F32)?;
 //! let (sequence, mut output) = (sequences.add(32), Output::default());
 //! sequences.push(sequence, &ids, 1);
 //! sequences.run(&mut *runner, Want::Logits, &mut output)?;

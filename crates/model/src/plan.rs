@@ -1,8 +1,8 @@
 //! The memory that a model will take, before it is loaded.
 
 use crate::{Model, Result, Spec};
-use trine_backend::{BLOCK_LEN, Backend, Batch, CpuPlan, WeightBytes};
-use trine_tensor::{File, Format};
+use trine_backend::{BLOCK_LEN, Backend, Batch, CacheType, CpuPlan, WeightBytes};
+use trine_tensor::File;
 
 /// How much a model runs at once.
 #[derive(Clone, Copy, Debug)]
@@ -13,7 +13,7 @@ pub struct Workload {
     /// Tokens of a pass, of one prompt.
     pub batch: usize,
     /// The format of keys and values.
-    pub cache_type: &'static Format,
+    pub cache_type: CacheType,
     /// Hidden states alone, without a head.
     pub headless: bool,
 }

@@ -5,7 +5,7 @@ use crate::sentence_transformers::{self, Folder, TextSettings};
 use crate::{Error, Result, Spec};
 use std::ops::ControlFlow;
 use std::path::Path;
-use trine_tensor::format::F32;
+use trine_backend::CacheType;
 use trine_tensor::{File, FileFormat, View};
 
 /// What becomes of the states of a text's tokens.
@@ -137,7 +137,7 @@ impl PoolingHead {
             let outputs = if self.pooling == Pooling::Last { 1 } else { ids.len() - skipped };
             inputs.push(ScoreInput { ids: ids.to_vec(), outputs });
         }
-        let options = ScoreOptions { batch, cache_type: &F32, want: Want::Hidden };
+        let options = ScoreOptions { batch, cache_type: CacheType::F32, want: Want::Hidden };
         let (mut embeddings, mut states) = (Vec::with_capacity(texts.len()), Vec::new());
         score::<Error>(runner, &inputs, &options, &mut |scored, output| {
             let mut rows = output.values.as_slice();

@@ -2,11 +2,10 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use trine_backend::{ActivationPrecision, Backend, Cpu, CpuOptions};
+use trine_backend::{ActivationPrecision, Backend, CacheType, Cpu, CpuOptions};
 use trine_model::runner::{ScoreInput, ScoreOptions, Want, score};
 use trine_model::{Error, ModelOptions, OnDevice, Spec};
 use trine_tensor::File;
-use trine_tensor::format::F32;
 
 /// The folder of cases, absent on most machines: then says that the test was skipped.
 fn cases() -> Option<PathBuf> {
@@ -39,7 +38,7 @@ fn logits_are_those_of_transformers() {
     for name in ["bn_not", "bn_llama_rms", "savemodel-tied"] {
         let mut runner =
             load(&cases.join(name), ActivationPrecision::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let options = ScoreOptions { batch: 64, cache_type: &F32, want: Want::Logits };
+        let options = ScoreOptions { batch: 64, cache_type: CacheType::F32, want: Want::Logits };
         let (input, mut found) = (ScoreInput { ids: ids.clone(), outputs: 1 }, Vec::new());
         score::<Error>(&mut runner, &[input], &options, &mut |_, output| {
             found.extend_from_slice(&output.values);

@@ -3,11 +3,10 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_backend::cpu::Act;
-use trine_backend::{Around, Backend, Compare, Cpu, CpuOptions, Drift, Op, OpOf};
+use trine_backend::{Around, Backend, CacheType, Compare, Cpu, CpuOptions, Drift, Op, OpOf};
 use trine_model::runner::{ScoreInput, ScoreOptions, Want, score};
 use trine_model::{Error, ModelOptions, OnDevice};
 use trine_tensor::File;
-use trine_tensor::format::F32;
 
 fn cpu(isa: &str) -> Cpu {
     let table = trine_backend::table(isa).unwrap();
@@ -24,7 +23,7 @@ where
     let (backend, found) = Compare::new(cpu("scalar"), device, tolerance);
     let mut runner =
         OnDevice::load(backend, &file, ModelOptions::default(), &mut |_| ControlFlow::Continue(())).unwrap();
-    let options = ScoreOptions { batch: 7, cache_type: &F32, want: Want::Logits };
+    let options = ScoreOptions { batch: 7, cache_type: CacheType::F32, want: Want::Logits };
     let input = ScoreInput { ids: (1..11).collect(), outputs: 10 };
     score::<Error>(&mut runner, &[input], &options, &mut |_, _| Ok(ControlFlow::Continue(()))).unwrap();
     found.lock().unwrap().clone()

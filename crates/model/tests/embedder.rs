@@ -2,12 +2,11 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use trine_backend::{Cpu, CpuOptions};
+use trine_backend::{CacheType, Cpu, CpuOptions};
 use trine_kernels::tables;
 use trine_model::runner::{ScoreInput, ScoreOptions, Want, score};
 use trine_model::{Error, Language, ModelOptions, OnDevice, PoolingHead, Runner};
 use trine_tensor::File;
-use trine_tensor::format::F32;
 
 fn floats(path: &Path) -> Vec<f32> {
     std::fs::read(path).unwrap().as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
@@ -46,7 +45,7 @@ fn every_encoder_gives_the_states_and_embeddings_of_transformers_on_every_instru
                     assert_eq!(tokenizer.encode(prompt["text"].as_str().unwrap(), options), ids, "{}", path.display());
                     found.extend(pooling_head.embed(&mut runner, &[&ids], 0, 512).unwrap().concat());
                     texts.push(ids.clone());
-                    let options = ScoreOptions { batch: 512, cache_type: &F32, want: Want::Hidden };
+                    let options = ScoreOptions { batch: 512, cache_type: CacheType::F32, want: Want::Hidden };
                     let input = ScoreInput { outputs: ids.len(), ids };
                     score::<Error>(&mut runner, &[input], &options, &mut |_, output| {
                         states.extend_from_slice(&output.values);

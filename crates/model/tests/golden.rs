@@ -2,11 +2,11 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use trine_backend::{ActivationPrecision, BLOCK_LEN, Backend, Batch, Cpu, CpuOptions, KV_FORMATS};
+use trine_backend::{ActivationPrecision, BLOCK_LEN, Backend, Batch, CacheType, Cpu, CpuOptions, KV_FORMATS};
 use trine_kernels::tables;
 use trine_model::runner::{Output, Want};
 use trine_model::{Language, ModelOptions, OnDevice, Runner};
-use trine_tensor::{File, Format, View, format::F32};
+use trine_tensor::{File, View};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models")
@@ -74,11 +74,11 @@ fn open(path: &Path) -> File {
     File::open(path).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Logits of all tokens of several sequences, with a cache of `format`, run in pieces of `chunk` tokens of each in turn.
-fn run(runner: &mut dyn Runner, format: &'static Format, sequences: &[&[u32]], chunk: usize) -> Vec<Vec<f32>> {
+/// Logits of all tokens of several sequences, with a cache of this type, run in pieces of `chunk` tokens of each in turn.
+fn run(runner: &mut dyn Runner, cache_type: CacheType, sequences: &[&[u32]], chunk: usize) -> Vec<Vec<f32>> {
     let longest = sequences.iter().map(|ids| ids.len()).max().unwrap();
     let each = longest.div_ceil(BLOCK_LEN) as u32;
-    let cache = runner.create_cache(each as usize * sequences.len(), format).unwrap();
+    let cache = runner.create_cache(each as usize * sequences.len(), cache_type).unwrap();
     let (vocab, mut output) = (runner.spec().vocab_size, Output::default());
     let mut logits = vec![Vec::new(); sequences.len()];
     let mut batch = Batch::new();
@@ -128,7 +128,7 @@ fn every_model_gives_the_logits_of_transformers() {
                 }
             };
             let prompts: Vec<&[u32]> = golden.prompts.iter().map(|(_, ids, _)| &ids[..]).collect();
-            let logits = run(&mut runner, &F32, &prompts, usize::MAX >> 1).concat();
+            let logits = run(&mut runner, CacheType::F32, &prompts, usize::MAX >> 1).concat();
             assert_eq!(logits.len(), golden.logits.len());
             let worst = logits.iter().zip(&golden.logits).map(|(a, b)| (a - b).abs()).max_by(f32::total_cmp).unwrap();
             println!("{:16} {:14} largest difference {worst:.1e}", golden.name, path.file_name().unwrap().display());
@@ -151,7 +151,7 @@ fn every_model_continues_as_transformers_does() {
             for (_, ids, greedy) in &golden.prompts {
                 let mut ids = ids.clone();
                 for &expected in greedy {
-                    let logits = run(&mut runner, &F32, &[&ids], 7).concat();
+                    let logits = run(&mut runner, CacheType::F32, &[&ids], 7).concat();
                     let last = &logits[logits.len() - golden.vocab..];
                     let best = (0..golden.vocab).max_by(|&a, &b| last[a].total_cmp(&last[b])).unwrap() as u32;
                     assert_eq!(best, expected, "{}", path.display());
@@ -207,9 +207,9 @@ fn same_bits(half: usize) {
                         for (what, chunk) in
                             [("together", usize::MAX >> 1), ("one by one", 1), ("in fives", 5), ("in sixteens", 16)]
                         {
-                            check(what, &run(&mut runner, format, &prompts, chunk));
+                            check(what, &run(&mut runner, CacheType::both(format), &prompts, chunk));
                         }
-                        let alone = |ids: &&[u32]| run(&mut runner, format, &[ids], 1000).concat();
+                        let alone = |ids: &&[u32]| run(&mut runner, CacheType::both(format), &[ids], 1000).concat();
                         let alone: Vec<Vec<f32>> = prompts.iter().map(alone).collect();
                         check("alone", &alone);
                     }
@@ -250,7 +250,8 @@ fn older_files_of_deepseek_give_the_same_logits() {
         trine_tensor::gguf::write(&path, &keys, &tensors).unwrap();
         let file = open(&path);
         let mut runner = load(exact(1, &file), &file).unwrap();
-        let prompts = golden.prompts.iter().flat_map(|(_, ids, _)| run(&mut runner, &F32, &[ids], 1000).concat());
+        let prompts =
+            golden.prompts.iter().flat_map(|(_, ids, _)| run(&mut runner, CacheType::F32, &[ids], 1000).concat());
         let worst = prompts.zip(&golden.logits).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst < 1e-4, "{}: {worst}", golden.name);
     }

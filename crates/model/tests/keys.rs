@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use trine_backend::{ActivationPrecision, BLOCK_LEN, Backend, Batch, Cpu, CpuOptions};
+use trine_backend::{ActivationPrecision, BLOCK_LEN, Backend, Batch, CacheType, Cpu, CpuOptions};
 use trine_model::runner::{Output, Want};
 use trine_model::{ARCHITECTURE_KEYS, ArchitectureKeys, ModelOptions, OnDevice, Runner, Spec, file_keys};
-use trine_tensor::{File, Metadata, format::F32, gguf};
+use trine_tensor::{File, Metadata, gguf};
 
 /// Every ninth logit is in the golden file.
 const STEP: usize = 9;
@@ -75,7 +75,7 @@ fn logits(file: &File, ids: &[u32], encoder: bool) -> trine_model::Result<Vec<f6
     let mut runner = OnDevice::load(cpu, file, options, &mut |_| ControlFlow::Continue(()))?;
     runner.limit_context(128);
     let blocks: Vec<u32> = (0..ids.len().div_ceil(BLOCK_LEN) as u32).collect();
-    let cache = runner.create_cache(blocks.len(), &F32)?;
+    let cache = runner.create_cache(blocks.len(), CacheType::F32)?;
     let (mut batch, mut output) = (Batch::new(), Output::default());
     batch.push(ids, 0, &blocks, 1);
     runner.forward(cache, &batch, if encoder { Want::Hidden } else { Want::Logits }, &mut output)?;

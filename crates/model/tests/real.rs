@@ -2,10 +2,10 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use trine_backend::CacheType;
 use trine_model::runner::{ScoreInput, ScoreOptions, Want, score};
 use trine_model::{DeviceOptions, Error, Language, ModelOptions, load};
 use trine_tensor::File;
-use trine_tensor::format::F32;
 
 fn models() -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
@@ -38,7 +38,7 @@ fn other_choices(path: &Path) -> (Vec<(usize, f32)>, usize) {
         let all = [&prompt[..], &greedy[..greedy.len() - 1]].concat();
         let mut logits = Vec::new();
         let input = ScoreInput { ids: all, outputs: greedy.len() };
-        let options = ScoreOptions { batch: 512, cache_type: &F32, want: Want::Logits };
+        let options = ScoreOptions { batch: 512, cache_type: CacheType::F32, want: Want::Logits };
         score::<Error>(&mut *runner, &[input], &options, &mut |_, output| {
             logits.extend_from_slice(&output.values);
             Ok(ControlFlow::Continue(()))

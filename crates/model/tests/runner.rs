@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use trine_backend::{Batch, CpuOptions, KV_FORMATS};
+use trine_backend::{Batch, CacheType, CpuOptions, KV_FORMATS};
 use trine_model::runner::{Edit, Output, ScoreInput, ScoreOptions, Scored, Sequences, Want, probe, score};
 use trine_model::{DeviceName, DeviceOptions, Error, ModelOptions, Runner, load};
 use trine_tensor::File;
@@ -28,7 +28,7 @@ fn ids(n: u32, vocab: usize) -> Vec<u32> {
 
 /// The outputs of the last `outputs` of some ids.
 fn run(runner: &mut dyn Runner, ids: &[u32], outputs: usize, want: Want) -> Output {
-    let mut sequences = Sequences::new(runner, Sequences::blocks_of(ids.len()), &F32).unwrap();
+    let mut sequences = Sequences::new(runner, Sequences::blocks_of(ids.len()), CacheType::F32).unwrap();
     let (sequence, mut output) = (sequences.add(ids.len()), Output::default());
     sequences.push(sequence, ids, outputs);
     sequences.run(runner, want, &mut output).unwrap();
@@ -83,7 +83,7 @@ fn edits_come_before_the_best_are_taken() {
 fn edits_that_do_not_fit_are_refused() {
     let mut runner = runner("llama");
     let vocab = runner.spec().vocab_size;
-    let (cache, mut output) = (runner.create_cache(1, &F32).unwrap(), Output::default());
+    let (cache, mut output) = (runner.create_cache(1, CacheType::F32).unwrap(), Output::default());
     let mut batch = Batch::new();
     batch.push(&ids(9, vocab), 0, &[0], 2);
     let (mask, short) = (vec![u64::MAX; vocab.div_ceil(64)], vec![u64::MAX; vocab.div_ceil(64) - 1]);
@@ -130,7 +130,7 @@ fn a_model_without_its_head_gives_the_same_hidden_states_and_no_logits() {
             [false, true].map(|headless| runner_of(name, ModelOptions { headless, ..ModelOptions::default() }));
         assert_eq!(whole.spec().tied, name == "qwen2");
         assert_eq!(whole.memory().weights == headless.memory().weights, whole.spec().tied);
-        let (ids, cache) = (ids(9, 200), headless.create_cache(1, &F32).unwrap());
+        let (ids, cache) = (ids(9, 200), headless.create_cache(1, CacheType::F32).unwrap());
         let (mut batch, mut output) = (Batch::new(), Output::default());
         batch.push(&ids, 0, &[0], 2);
         for want in [Want::Logits, Want::Top { k: 1, edits: &[] }] {
@@ -149,7 +149,7 @@ fn a_model_without_its_head_gives_the_same_hidden_states_and_no_logits() {
 #[test]
 fn tokens_of_a_pass_that_fails_are_no_part_of_their_sequences() {
     let mut runner = runner_of("llama", ModelOptions { headless: true, ..ModelOptions::default() });
-    let (mut sequences, mut output) = (Sequences::new(&mut *runner, 2, &F32).unwrap(), Output::default());
+    let (mut sequences, mut output) = (Sequences::new(&mut *runner, 2, CacheType::F32).unwrap(), Output::default());
     let both = [sequences.add(9), sequences.add(9)];
     sequences.push(both[0], &[1, 2], 1);
     sequences.run(&mut *runner, Want::Hidden, &mut output).unwrap();
@@ -166,7 +166,7 @@ fn a_pass_ends_when_it_is_told_to_stop_and_the_next_is_as_ever() {
     let mut runner = runner_of("llama", ModelOptions { stop: Some(stop.clone()), ..ModelOptions::default() });
     let ids = ids(19, runner.spec().vocab_size);
     let answer = |runner: &mut dyn Runner| {
-        let (mut sequences, mut output) = (Sequences::new(runner, 2, &F32).unwrap(), Output::default());
+        let (mut sequences, mut output) = (Sequences::new(runner, 2, CacheType::F32).unwrap(), Output::default());
         let sequence = sequences.add(ids.len());
         sequences.push(sequence, &ids, 1);
         let result = sequences.run(runner, Want::Logits, &mut output).map(|()| output.values);
@@ -203,7 +203,7 @@ fn caches_do_not_touch_each_other_and_ids_are_used_again() {
     let vocab = runner.spec().vocab_size;
     let ids = ids(40, vocab);
     let expected = run(&mut *runner, &ids, 40, Want::Logits).values;
-    let mut all = [&F32, &F32, &F16].map(|format| Sequences::new(&mut *runner, 3, format).unwrap());
+    let mut all = [&F32, &F32, &F16].map(|format| Sequences::new(&mut *runner, 3, CacheType::both(format)).unwrap());
     let mut output = Output::default();
     let mut found: [Vec<f32>; 3] = Default::default();
     all.iter_mut().for_each(|sequences| {
@@ -222,8 +222,8 @@ fn caches_do_not_touch_each_other_and_ids_are_used_again() {
     b.release(&mut *runner);
     let after = runner.memory();
     assert!(before.weights > 0 && before.weights == after.weights && before.activations > Some(0));
-    assert_eq!(before.kv_caches - after.kv_caches, runner.kv_shape(3, &F32).bytes().unwrap() as u64);
-    let again = Sequences::new(&mut *runner, 3, &F32).unwrap();
+    assert_eq!(before.kv_caches - after.kv_caches, runner.kv_shape(3, CacheType::F32).bytes().unwrap() as u64);
+    let again = Sequences::new(&mut *runner, 3, CacheType::F32).unwrap();
     [a, c, again].into_iter().for_each(|sequences| sequences.release(&mut *runner));
     assert_eq!(runner.memory().kv_caches, 0);
 }
@@ -234,14 +234,14 @@ fn blocks_are_copied_swapped_and_moved_without_changing_a_bit() {
         let mut runner = runner("llama");
         let ids = ids(37, runner.spec().vocab_size);
         let expected = {
-            let cache = runner.create_cache(3, format).unwrap();
+            let cache = runner.create_cache(3, CacheType::both(format)).unwrap();
             let (mut batch, mut output) = (Batch::new(), Output::default());
             batch.push(&ids, 0, &[0, 1, 2], 5);
             runner.forward(cache, &batch, Want::Logits, &mut output).unwrap();
             runner.release_cache(cache);
             output.values
         };
-        let [first, second] = [0, 1].map(|_| runner.create_cache(8, format).unwrap());
+        let [first, second] = [0, 1].map(|_| runner.create_cache(8, CacheType::both(format)).unwrap());
         let (mut batch, mut output) = (Batch::new(), Output::default());
         batch.push(&ids[..32], 0, &[5, 2], 0);
         runner.forward(first, &batch, Want::Logits, &mut output).unwrap();
@@ -269,7 +269,7 @@ fn blocks_are_copied_swapped_and_moved_without_changing_a_bit() {
 fn sequences_are_filled_with_what_others_hold() {
     let mut runner = runner("llama");
     let ids = ids(32, runner.spec().vocab_size);
-    let mut sequences = Sequences::new(&mut *runner, 5 * 3, &F32).unwrap();
+    let mut sequences = Sequences::new(&mut *runner, 5 * 3, CacheType::F32).unwrap();
     let [computed, same, long] = [0; 3].map(|_| sequences.add(5 * 16));
     let next = |runner: &mut dyn Runner, sequences: &mut Sequences, sequence| {
         let mut output = Output::default();
@@ -301,7 +301,7 @@ fn scoring_gives_the_rows_of_each_input_whatever_the_batch() {
     let alone: Vec<Vec<f32>> =
         inputs.iter().map(|input| run(&mut *runner, &input.ids, input.outputs, Want::Logits).values).collect();
     for batch in [1, 4, 16, 100] {
-        let options = ScoreOptions { batch, cache_type: &F32, want: Want::Logits };
+        let options = ScoreOptions { batch, cache_type: CacheType::F32, want: Want::Logits };
         let mut found: Vec<Vec<f32>> = vec![Vec::new(); inputs.len()];
         score::<Error>(&mut *runner, &inputs, &options, &mut |parts, output| {
             let mut rest = &output.values[..];

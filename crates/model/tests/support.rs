@@ -5,14 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use trine_backend::{ActivationPrecision, CpuOptions};
+use trine_backend::{ActivationPrecision, CacheType, CpuOptions};
 use trine_kernels::{Operand, operand_of};
 use trine_model::runner::{ScoreInput, ScoreOptions, Want, score};
 use trine_model::{
     ARCHITECTURE_KEYS, ARCHS, ArchitectureKeys, DeviceOptions, Error, IGNORED_HF_KEYS, IgnoredKeys, ModelOptions,
     SETTINGS, Spec, file_keys, load,
 };
-use trine_tensor::format::F32;
 use trine_tensor::{FORMATS, File};
 use trine_text::PRE_TOKENIZERS;
 
@@ -97,7 +96,7 @@ fn difference(path: &Path, golden: &serde_json::Value, expected: &[f32]) -> f32 
         ScoreInput { outputs: ids.len(), ids }
     };
     let inputs: Vec<ScoreInput> = golden["prompts"].as_array().unwrap().iter().map(input).collect();
-    let options = ScoreOptions { batch: 512, cache_type: &F32, want: Want::Logits };
+    let options = ScoreOptions { batch: 512, cache_type: CacheType::F32, want: Want::Logits };
     let mut found = Vec::new();
     score::<Error>(&mut *runner, &inputs, &options, &mut |_, output| {
         found.extend_from_slice(&output.values);

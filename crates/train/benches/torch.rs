@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 use trine_backend::cpu::Act;
-use trine_backend::{Backend, Batch, CacheId, Cpu, CpuOptions};
+use trine_backend::{Backend, Batch, CacheId, CacheType, Cpu, CpuOptions};
 use trine_kernels::{Factors, limits, tables};
 use trine_model::arch::{bitnet::BITNET, llama::LLAMA};
 use trine_model::{Model, ModelOptions, Sizes};
@@ -105,7 +105,7 @@ impl Ours {
             let own: Vec<u32> = (row * blocks..(row + 1) * blocks).map(|block| block as u32).collect();
             rows.push(&tokens(sequence), 0, &own, sequence);
         }
-        let cache = tape.create_cache(model.spec().kv_shape(batch * blocks, &F32))?;
+        let cache = tape.create_cache(model.spec().kv_shape(batch * blocks, CacheType::F32))?;
         let Tape { device, params, .. } = &mut tape;
         let masters = params.iter().filter_map(Parameter::master);
         let states = masters.map(|master| [(); 2].map(|()| device.zeros_like(&master.values))).collect();

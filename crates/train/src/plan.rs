@@ -7,7 +7,7 @@ use crate::setup::{cpu_options, formats, language};
 use crate::tape::{Parameter, Tape};
 use crate::teacher::TeacherPlan;
 use crate::{Result, init};
-use trine_backend::{BLOCK_LEN, Backend, Batch, CacheId, CpuPlan, Error, KvShape, Role, WeightBytes};
+use trine_backend::{BLOCK_LEN, Backend, Batch, CacheId, CacheType, CpuPlan, Error, KvShape, Role, WeightBytes};
 use trine_model::{Language, Model, Sizes, Spec, open_file};
 use trine_tensor::format::F32;
 use trine_tensor::{File, OpenOptions, memory};
@@ -138,7 +138,7 @@ impl PlannedPass {
     /// # Errors
     /// As [`Backend::create_cache`].
     pub fn cache<B: Backend>(&self, backend: &mut B, spec: &Spec) -> std::result::Result<CacheId, Error> {
-        backend.create_cache(spec.kv_shape(self.blocks, &F32))
+        backend.create_cache(spec.kv_shape(self.blocks, CacheType::F32))
     }
 }
 
@@ -195,7 +195,8 @@ impl Needs {
             let updated = (rule.scratch)([weight.rows(), weight.cols()]) as u64;
             copies = copies.max(effective + floats).max(updated).max(4 * len + effective);
         }
-        let kv_cache = KvShape { n_layers: 1, ..spec.kv_shape(pass.blocks, &F32) }.bytes().unwrap_or(usize::MAX) as u64;
+        let kv_cache =
+            KvShape { n_layers: 1, ..spec.kv_shape(pass.blocks, CacheType::F32) }.bytes().unwrap_or(usize::MAX) as u64;
         let activations = tape.device.activations() - loaded;
 
         let has_head = tape.params.iter().any(|param| param.role == Role::Head);

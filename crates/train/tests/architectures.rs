@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use trine_backend::{ActivationPrecision, CpuOptions};
+use trine_backend::{ActivationPrecision, CacheType, CpuOptions};
 use trine_model::runner::{Output, Sequences, Want};
 use trine_model::{ARCHS, DeviceOptions, ModelOptions, Spec, load, open_file};
 use trine_tensor::OpenOptions;
-use trine_tensor::format::{F32, I2_S};
+use trine_tensor::format::I2_S;
 use trine_train::{Config, Error, Trainer, unsupported_operation};
 
 /// Logits after each of some tokens.
@@ -19,7 +19,7 @@ fn logits(path: &Path, ids: &[u32], activations: ActivationPrecision) -> Vec<f32
     let device = DeviceOptions { cpu, ..DeviceOptions::default() };
     let mut runner = load(&file, &device, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))
         .unwrap_or_else(|error| panic!("{error}"));
-    let mut sequences = Sequences::new(&mut *runner, 2, &F32).unwrap();
+    let mut sequences = Sequences::new(&mut *runner, 2, CacheType::F32).unwrap();
     let (sequence, mut output) = (sequences.add(ids.len()), Output::default());
     sequences.push(sequence, ids, ids.len());
     sequences.run(&mut *runner, Want::Logits, &mut output).unwrap();

@@ -6,7 +6,7 @@ use common::{Golden, folder, near};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trine_backend::cpu::Act;
-use trine_backend::{Backend, Batch, CacheId, Cpu, CpuOptions};
+use trine_backend::{Backend, Batch, CacheId, CacheType, Cpu, CpuOptions};
 use trine_kernels::{Table, tables};
 use trine_model::{Model, ModelOptions};
 use trine_tensor::File;
@@ -60,7 +60,7 @@ impl Case {
             batch.push(&ids[start..end], 0, &[block as u32], len as usize);
             start = end;
         }
-        let cache = tape.create_cache(model.spec().kv_shape(8, &F32)).unwrap();
+        let cache = tape.create_cache(model.spec().kv_shape(8, CacheType::F32)).unwrap();
         let targets = golden.ids("targets");
         Case { golden, tape, model, cache, batch, targets }
     }

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Golden, near};
 use trine_backend::cpu::{Act, Weight};
-use trine_backend::{Activation, Backend, Batch, Cpu, CpuOptions, KvShape, Ops, Role, Rope, RopeLayout};
+use trine_backend::{Activation, Backend, Batch, CacheType, Cpu, CpuOptions, KvShape, Ops, Role, Rope, RopeLayout};
 use trine_kernels::{AttentionOptions, tables};
 use trine_tensor::View;
 use trine_tensor::format::F32;
@@ -51,7 +51,14 @@ fn attention_with_and_without_window_and_softcap() {
         let mut read = |name: &str, heads: usize| load(golden, device, &format!("attention.{name}"), heads * head_dim);
         let (q, dy) = (read("q", heads), read("dy", heads));
         let (k, v) = (read("k", kv_heads), read("v", kv_heads));
-        let shape = KvShape { n_layers: 1, n_kv_heads: kv_heads, head_dim, blocks: 2, block_len: 16, format: &F32 };
+        let shape = KvShape {
+            n_layers: 1,
+            n_kv_heads: kv_heads,
+            head_dim,
+            blocks: 2,
+            block_len: 16,
+            cache_type: CacheType::F32,
+        };
         let cache = device.create_cache(shape).unwrap();
         let pass = device.begin(cache, &batch());
         for (variant, window, softcap) in [
@@ -77,7 +84,14 @@ fn rope_of_both_pairings() {
         for (name, pairs) in [("adjacent", RopeLayout::Adjacent), ("halves", RopeLayout::Halves)] {
             let frequencies = (0..8).map(|i| 10000f64.powf(-f64::from(i) / 8.0)).collect();
             let rope = Rope { frequencies, magnitude: 1.0, temperature: None, pairs, head_dim: 16 };
-            let shape = KvShape { n_layers: 0, n_kv_heads: 1, head_dim: 16, blocks: 2, block_len: 16, format: &F32 };
+            let shape = KvShape {
+                n_layers: 0,
+                n_kv_heads: 1,
+                head_dim: 16,
+                blocks: 2,
+                block_len: 16,
+                cache_type: CacheType::F32,
+            };
             let kv = device.create_cache(shape).unwrap();
             let pass = device.begin(kv, &batch());
             let cache = device.rope_cache(&rope, &pass);

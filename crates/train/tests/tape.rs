@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use trine_backend::cpu::Act;
-use trine_backend::{Backend, Batch, CacheId, Cpu, CpuOptions, Ops};
+use trine_backend::{Backend, Batch, CacheId, CacheType, Cpu, CpuOptions, Ops};
 use trine_model::{Model, ModelOptions, Spec, open_file};
 use trine_tensor::OpenOptions;
 use trine_tensor::format::F32;
@@ -42,7 +42,7 @@ impl OnTape {
         let mut tape = Tape::new(Cpu::new(CpuOptions { threads: 2, ..CpuOptions::default() }).unwrap(), float, float);
         let go_on = &mut |_| ControlFlow::Continue(());
         let model = Model::load(&mut tape, &file, ModelOptions::default(), go_on).unwrap();
-        let cache = tape.create_cache(model.spec().kv_shape(1, &F32)).unwrap();
+        let cache = tape.create_cache(model.spec().kv_shape(1, CacheType::F32)).unwrap();
         Some(OnTape { tape, model, cache })
     }
 

@@ -4,9 +4,8 @@ use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-use trine_backend::{Backend, Batch, Cpu, CpuOptions};
+use trine_backend::{Backend, Batch, CacheType, Cpu, CpuOptions};
 use trine_model::{Model, ModelOptions, vocab_metadata};
-use trine_tensor::format::F32;
 use trine_tensor::{File, gguf};
 use trine_text::{BpeOptions, OwnedVocab};
 use trine_train::config::ScheduleShape;
@@ -113,7 +112,7 @@ fn an_exported_file_computes_what_the_tape_computes() {
                 let model =
                     Model::load(&mut device, &file, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))
                         .unwrap();
-                let cache = device.create_cache(model.spec().kv_shape(3, &F32)).unwrap();
+                let cache = device.create_cache(model.spec().kv_shape(3, CacheType::F32)).unwrap();
                 let (mut batch, mut found, mut part) = (Batch::new(), Vec::new(), Vec::new());
                 // In portions, as an engine would.
                 for (at, len) in [(0, 17), (17, 1), (18, 22)] {

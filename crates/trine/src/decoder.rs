@@ -1,11 +1,10 @@
 use crate::{Error, Options, Placement};
 use std::ops::ControlFlow;
 use std::path::Path;
-use trine_backend::BLOCK_LEN;
+use trine_backend::{BLOCK_LEN, CacheType};
 use trine_engine::prompt_tokens;
 use trine_model::runner::{Output, Sequences, Want};
 use trine_model::{Language, Runner, Spec};
-use trine_tensor::Format;
 use trine_text::Tokenizer;
 
 /// Tokens that run together. It changes the speed, never a logit.
@@ -33,7 +32,7 @@ pub struct Decoder {
     pub(crate) runner: Box<dyn Runner>,
     pub(crate) language: Language,
     pub(crate) placement: Placement,
-    pub(crate) cache_type: &'static Format,
+    pub(crate) cache_type: CacheType,
     /// The sequence of [`Decoder::extend`], and the tokens that its cache has room for.
     sequences: Option<(Sequences, usize)>,
     output: Output,
@@ -44,7 +43,7 @@ impl Decoder {
         runner: Box<dyn Runner>,
         language: Language,
         placement: Placement,
-        cache_type: &'static Format,
+        cache_type: CacheType,
     ) -> Decoder {
         Decoder { runner, language, placement, cache_type, sequences: None, output: Output::default() }
     }

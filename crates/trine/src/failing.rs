@@ -5,10 +5,9 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use trine_backend::{ActivationPrecision, Batch, CacheId, DeviceInfo, KvShape, Stage};
+use trine_backend::{ActivationPrecision, Batch, CacheId, CacheType, DeviceInfo, KvShape, Stage};
 use trine_model::runner::{Output, Want};
 use trine_model::{Error, Runner, RunnerMemory, Spec};
-use trine_tensor::Format;
 
 /// Which call fails, counted from 1; 0 for none.
 #[derive(Default)]
@@ -54,8 +53,8 @@ impl Runner for Failing {
     fn limit_context(&mut self, context_length: usize) { self.inner.limit_context(context_length) }
     fn has_adapter(&self, adapter: u32) -> bool { self.inner.has_adapter(adapter) }
     fn set_activation_precision(&mut self, precision: ActivationPrecision) { self.inner.set_activation_precision(precision) }
-    fn kv_shape(&self, blocks: usize, format: &'static Format) -> KvShape { self.inner.kv_shape(blocks, format) }
-    fn create_cache(&mut self, blocks: usize, format: &'static Format) -> Result<CacheId, Error> { self.inner.create_cache(blocks, format) }
+    fn kv_shape(&self, blocks: usize, cache_type: CacheType) -> KvShape { self.inner.kv_shape(blocks, cache_type) }
+    fn create_cache(&mut self, blocks: usize, cache_type: CacheType) -> Result<CacheId, Error> { self.inner.create_cache(blocks, cache_type) }
     fn release_cache(&mut self, cache: CacheId) { self.inner.release_cache(cache) }
     fn copy_block(&mut self, cache: CacheId, from: u32, to: u32) { self.inner.copy_block(cache, from, to) }
     fn write_block(&mut self, cache: CacheId, block: u32, bytes: &[u8]) { self.inner.write_block(cache, block, bytes) }

@@ -106,8 +106,8 @@ pub mod model {
 pub mod backend {
     pub use trine_backend::{
         Activation, ActivationPrecision, Affinity, Around, AttentionOptions, BLOCK_LEN, Backend, Batch, Both, CacheId,
-        Compare, Cpu, CpuOptions, CpuPlan, DeviceInfo, Drift, Error, ExpertGroups, Found, Ids, KV_FORMATS, KvLayout,
-        KvShape, Numa, Op, OpOf, Ops, Role, Rope, RopeLayout, Routing, ScoringFunction, Span, Stage, Table,
+        CacheType, Compare, Cpu, CpuOptions, CpuPlan, DeviceInfo, Drift, Error, ExpertGroups, Found, Ids, KV_FORMATS,
+        KvLayout, KvShape, Numa, Op, OpOf, Ops, Role, Rope, RopeLayout, Routing, ScoringFunction, Span, Stage, Table,
         Temperature, Tolerance, Topology, WeightBytes, When, add_norm, cpu, profile, table, tables,
     };
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use trine::backend::Role;
 use trine::{Error, ErrorKind, backend, engine, grammar, model, tensor, text};
+use trine_backend::CacheType;
 
 /// The variants of the first enum `Error` in a source file.
 fn variants(source: &str) -> BTreeSet<String> {
@@ -169,7 +170,7 @@ fn errors_of_devices() {
             (Model, E::Damaged(Box::new(malformed()))),
             (Model, E::TooWide { tensor: s(), found: 2, most: 1 }),
             (Model, E::Unfit { tensor: s(), format: "x", role: Role::Linear, reason: "x" }),
-            (Invalid, E::CacheType { found: "x" }),
+            (Invalid, E::CacheType { found: CacheType::F32 }),
             (Memory, E::NoRoom { bytes: 1 }),
             (Device, E::Other("x".into())),
         ],

@@ -1,7 +1,8 @@
 //! KV caches of the CPU.
 
 use crate::{CacheId, Error, KvShape};
-use trine_kernels::{CacheLines, KV_FORMATS};
+use trine_kernels::CacheLines;
+use trine_tensor::Format;
 
 /// A KV cache: keys and values of each layer.
 pub(super) struct Cache {
@@ -11,14 +12,15 @@ pub(super) struct Cache {
 
 impl Cache {
     pub fn new(shape: KvShape) -> Result<Cache, Error> {
-        if !KV_FORMATS.contains(&shape.format) {
-            return Err(Error::CacheType { found: shape.format.name });
+        if !shape.cache_type.is_supported() {
+            return Err(Error::CacheType { found: shape.cache_type });
         }
-        let no_room = || Error::NoRoom {
-            bytes: [shape.n_kv_heads, shape.head_dim, shape.blocks, shape.block_len, 2 * shape.format.bytes]
+        let no_room = || {
+            let numbers = [shape.n_kv_heads, shape.head_dim, shape.blocks, shape.block_len]
                 .into_iter()
-                .fold(shape.n_layers as u128, |bytes, n| bytes.saturating_mul(n as u128))
-                / shape.format.block as u128,
+                .fold(shape.n_layers as u128, |numbers, n| numbers.saturating_mul(n as u128));
+            let bytes = |format: &Format| numbers.saturating_mul(format.bytes as u128) / format.block as u128;
+            Error::NoRoom { bytes: shape.cache_type.formats().into_iter().map(bytes).fold(0, u128::saturating_add) }
         };
         let bytes = shape.bytes().filter(|&bytes| bytes <= isize::MAX as usize).ok_or_else(no_room)?;
         // The system is asked for all of it at once first, since a refusal of the parts would end the program. Memory that is asked for as

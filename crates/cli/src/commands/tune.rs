@@ -13,10 +13,9 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use trine_backend::Topology;
+use trine_backend::{CacheType, Topology};
 use trine_lab::tune::{Trial, TuneOptions, TuneReport, tune};
 use trine_model::DeviceOptions;
-use trine_tensor::format::F32;
 
 /// Find the fastest options of this machine for a model
 ///
@@ -78,7 +77,7 @@ impl Tune {
             threads,
             chunks: vec![512, 256, 128, 1024],
             copies: measure::free_memory().is_some_and(|free| free > 2 * file.size()),
-            cache_type: &F32,
+            cache_type: CacheType::F32,
             time: Duration::from_secs(self.seconds),
             stop: stop.clone(),
         };

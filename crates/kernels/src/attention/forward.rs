@@ -7,6 +7,7 @@
 //! - a position outside the window has no part in any of it, and a chunk without positions inside it none in the next step;
 //! - chunks are merged in order, first to last (the online softmax of arXiv:1805.02867).
 
+use super::hadamard::rotate_back;
 use super::options::AttentionOptions;
 use super::softmax::{softcap, softmax};
 use crate::cache_line::CacheLine;
@@ -129,7 +130,11 @@ pub(crate) fn attend_chunk<S: Simd>(
     let width = dim / LANES;
     let (queries, rest) = scratch.split_at_mut(rows * width);
     for (row, query) in queries.chunks_exact_mut(width).enumerate() {
-        bytemuck::cast_slice_mut(query)[..layout.head_dim].copy_from_slice(tile.query(row));
+        let query = &mut bytemuck::cast_slice_mut(query)[..layout.head_dim];
+        query.copy_from_slice(tile.query(row));
+        if layout.is_rotated(0) {
+            rotate_back(query);
+        }
     }
     let queries = &*queries;
     let (scores, rest) = rest.split_at_mut(rows * STRIPS);

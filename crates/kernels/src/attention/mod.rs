@@ -2,5 +2,6 @@
 
 pub(crate) mod backward;
 pub(crate) mod forward;
+pub(crate) mod hadamard;
 pub(crate) mod options;
 mod softmax;

@@ -4,6 +4,7 @@ use super::disjoint::Disjoint;
 use super::scratch::{grow, lock};
 use super::{CpuExecutor, MIN_PARALLEL_WORK};
 use crate::attention::forward::{Attention, AttentionTile, CHUNK, ROWS, normalize, scratch_len, state_len};
+use crate::attention::hadamard::{rotate, rotate_back};
 use crate::attention::options::AttentionOptions;
 use crate::cache_line::CacheLine;
 use crate::kv::{KvLayout, Span};
@@ -24,7 +25,7 @@ impl CpuExecutor {
         let cache: &mut [f32] = bytemuck::cast_slice_mut(cache);
         // A task has all of a head, so that no block table, however wrong, makes two tasks write to one place.
         self.rows(cache, layout.head_bytes() / size_of::<f32>(), 16 * tokens * dim, &|head, bytes, scratch| {
-            let encoded = layout.dim() / layout.format.block * layout.format.bytes;
+            let encoded = layout.row_bytes(0).max(layout.row_bytes(1));
             let floats = &mut scratch.floats;
             grow(floats, layout.dim() + encoded.div_ceil(size_of::<f32>()), 0.0);
             let (row, rest) = floats.split_at_mut(layout.dim());
@@ -36,6 +37,9 @@ impl CpuExecutor {
                     let from = ((span.row + token) * heads + head) * dim;
                     for (which, x) in [k, v].into_iter().enumerate() {
                         row[..dim].copy_from_slice(&x[from..][..dim]);
+                        if layout.is_rotated(which) {
+                            rotate(&mut row[..dim]);
+                        }
                         layout.store(bytes, which, blocks, span.cached + token, row, encoded);
                     }
                 }
@@ -233,6 +237,10 @@ impl Output<'_> {
         let (head, dim) = (tile.head(row), self.job.layout.head_dim);
         let sink = self.job.sinks.get(head % self.job.n_heads).copied();
         // SAFETY: the row of a tile is inside the output, and no other tile has it.
-        normalize(state, sink, unsafe { self.data.row(head, dim) });
+        let row = unsafe { self.data.row(head, dim) };
+        normalize(state, sink, row);
+        if self.job.layout.is_rotated(1) {
+            rotate_back(row);
+        }
     }
 }

@@ -3,10 +3,9 @@
 use super::{Error, Kind, Test};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
-use trine_backend::ActivationPrecision;
+use trine_backend::{ActivationPrecision, CacheType};
 use trine_model::Runner;
 use trine_model::runner::{Output, Sequences, Want, argmax};
-use trine_tensor::Format;
 
 /// Tokens that run together: their logits are held twice.
 const CHUNK: usize = 64;
@@ -16,7 +15,7 @@ const CHUNK: usize = 64;
 pub struct Rounding {
     pub activations: ActivationPrecision,
     /// What keys and values are kept as.
-    pub cache_type: &'static Format,
+    pub cache_type: CacheType,
 }
 
 /// How far the next-token distributions that a model gives with one rounding are from those that the same weights give with another.

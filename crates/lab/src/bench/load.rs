@@ -12,7 +12,8 @@ use trine_engine::{Engine, EventKind, FinishReason, Request, Sampling, SeqId};
 /// Requests of random tokens: `clients=8,prompt=16-64,output=32,requests=32`.
 ///
 /// In a closed loop each client sends its next request when the last is answered. With a `rate`, requests arrive at random that many times per
-/// second (a Poisson process), whatever has been answered. The same seed gives the same requests.
+/// second (a Poisson process), whatever has been answered. With `late`, a prompt of that many tokens comes once while all the others generate.
+/// The same seed gives the same requests.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Workload {
     /// Clients of the closed loop.
@@ -26,19 +27,26 @@ pub struct Workload {
     pub requests: usize,
     /// Requests per second.
     pub rate: Option<f64>,
+    /// Tokens of the prompt that comes late; 0 if none does.
+    pub late: usize,
     pub seed: u64,
 }
 
 impl Default for Workload {
     fn default() -> Workload {
-        Workload { clients: 8, prompt: 64..=64, output: 32..=32, prefix: 0, requests: 32, rate: None, seed: 0 }
+        Workload { clients: 8, prompt: 64..=64, output: 32..=32, prefix: 0, requests: 32, rate: None, late: 0, seed: 0 }
     }
 }
 
 impl Workload {
     /// Tokens of the longest prompt and answer together.
     pub fn context(&self) -> usize {
-        self.prefix + self.prompt.end() + self.output.end()
+        (self.prefix + self.prompt.end() + self.output.end()).max(self.late + 1)
+    }
+
+    /// Requests that are in the engine at once, in a closed loop.
+    pub fn parallel(&self) -> usize {
+        self.clients + usize::from(self.late > 0)
     }
 }
 
@@ -65,13 +73,14 @@ impl FromStr for Workload {
                     let tokens = value.parse().ok().filter(|&n| n <= 1 << 20);
                     workload.prefix = tokens.ok_or_else(|| wrong("a number of tokens"))?;
                 }
+                "late" => workload.late = count().ok_or_else(|| wrong("a number of tokens"))?,
                 "rate" => {
                     let rate = value.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
                     workload.rate = Some(rate.ok_or_else(|| wrong("requests per second, such as 0.5"))?);
                 }
                 "seed" => workload.seed = value.parse().map_err(|_| wrong("a number"))?,
                 _ => {
-                    let known = "clients, prompt, output, prefix, requests, rate, seed";
+                    let known = "clients, prompt, output, prefix, requests, rate, late, seed";
                     return Err(format!("expected one of {known}, found `{name}`"));
                 }
             }
@@ -106,10 +115,14 @@ pub struct LoadReport {
     #[serde(flatten)]
     pub e2el: E2el,
     pub max_itl_ms: Option<f64>,
+    /// From the late prompt to its token.
+    pub late_ttft_ms: Option<f64>,
+    /// The longest time between two tokens of others in which the late prompt was read.
+    pub late_max_itl_ms: Option<f64>,
     /// Each request, in the order in which they ended.
     #[serde(skip)]
     pub requests: Vec<RequestRecord>,
-    /// What the engine took for its target at the end.
+    /// The most that the engine gave a step, in place of its target.
     pub step_target_ms: Option<f64>,
 }
 
@@ -172,6 +185,7 @@ struct Sent {
     first: Option<f64>,
     last: f64,
     tokens: usize,
+    is_late: bool,
 }
 
 /// Sends the requests of a workload and waits for all answers. `progress` gets how many of how many are answered, and may break off.
@@ -199,12 +213,15 @@ pub fn load(
         })
         .collect();
     requests.reverse();
+    let greedy = Sampling { max_tokens: Some(1), ignore_eos: true, ..Sampling::greedy() };
+    let mut late = (workload.late > 0).then(|| Request::new(tokens(&mut random, workload.late), greedy));
 
     let begin = Instant::now();
     let now = || begin.elapsed().as_secs_f64();
     let mut sent: HashMap<SeqId, Sent> = HashMap::new();
     let [mut ttft, mut tpot, mut itl, mut e2el] = [const { Vec::<f64>::new() }; 4];
     let (mut completed, mut failed, mut most, mut end) = (0, 0, 0, 0.0);
+    let (mut step_target, mut late_span, mut late_stall) = (None, None, None::<f64>);
     let (mut input, mut output, mut cached, mut records) = (0, 0, 0, Vec::new());
     while !(requests.is_empty() && sent.is_empty()) {
         if progress(completed + failed, workload.requests).is_break() {
@@ -213,14 +230,20 @@ pub fn load(
         while let Some((arrival, _)) = requests.last() {
             let ready = match workload.rate {
                 Some(_) => *arrival <= now(),
-                None => sent.len() < workload.clients,
+                None => sent.values().filter(|request| !request.is_late).count() < workload.clients,
             };
             if !ready {
                 break;
             }
             let (arrival, request) = requests.pop().expect("it was looked at");
             let at = if workload.rate.is_some() { arrival } else { now() };
-            sent.insert(engine.submit(request)?, Sent { at, first: None, last: at, tokens: 0 });
+            sent.insert(engine.submit(request)?, Sent { at, first: None, last: at, tokens: 0, is_late: false });
+        }
+        let all_generate = !sent.is_empty() && sent.values().all(|request| request.first.is_some());
+        if let Some(request) = late.take_if(|_| all_generate) {
+            let at = now();
+            sent.insert(engine.submit(request)?, Sent { at, first: None, last: at, tokens: 0, is_late: true });
+            late_span = Some((at, f64::INFINITY));
         }
         most = most.max(sent.len());
         if sent.is_empty() {
@@ -232,10 +255,16 @@ pub fn load(
             let Some(request) = sent.get_mut(&event.sequence) else { return ControlFlow::Break(()) };
             match event.kind {
                 EventKind::Prompt { .. } => {}
+                EventKind::Token { .. } if request.is_late => late_span = Some((request.at, now)),
                 EventKind::Token { .. } => {
                     match request.first {
                         None => ttft.push(now - request.at),
-                        Some(_) => itl.push(now - request.last),
+                        Some(_) => {
+                            itl.push(now - request.last);
+                            if late_span.is_some_and(|(from, to)| now > from && request.last < to) {
+                                late_stall = Some(late_stall.unwrap_or(0.0).max(now - request.last));
+                            }
+                        }
                     }
                     request.first.get_or_insert(now);
                     request.last = now;
@@ -245,6 +274,10 @@ pub fn load(
                     records.push(RequestRecord { usage, timing, finish_reason: reason.name() });
                     if matches!(reason, FinishReason::Failed(_)) {
                         failed += 1;
+                        sent.remove(&event.sequence);
+                        return ControlFlow::Continue(());
+                    }
+                    if request.is_late {
                         sent.remove(&event.sequence);
                         return ControlFlow::Continue(());
                     }
@@ -262,6 +295,7 @@ pub fn load(
             }
             ControlFlow::Continue(())
         });
+        step_target = step_target.max(engine.load().step_target);
     }
     let max_itl_ms = itl.iter().copied().max_by(f64::total_cmp).map(|seconds| 1e3 * seconds);
     Ok(LoadReport {
@@ -280,8 +314,10 @@ pub fn load(
         itl: Itl::of(&mut itl),
         e2el: E2el::of(&mut e2el),
         max_itl_ms,
+        late_ttft_ms: late_span.filter(|(_, to)| to.is_finite()).map(|(from, to)| 1e3 * (to - from)),
+        late_max_itl_ms: late_stall.map(|seconds| 1e3 * seconds),
         requests: records,
-        step_target_ms: engine.load().step_target.map(|target| 1e3 * target.as_secs_f64()),
+        step_target_ms: step_target.map(|target| 1e3 * target.as_secs_f64()),
     })
 }
 
@@ -292,7 +328,7 @@ mod tests {
     #[test]
     fn workloads_are_read_and_what_they_do_not_say_is_refused() {
         let workload: Workload =
-            "clients=3,prompt=16-64,output=32,requests=9,rate=0.5,seed=7,prefix=100".parse().unwrap();
+            "clients=3,prompt=16-64,output=32,requests=9,rate=0.5,seed=7,prefix=100,late=500".parse().unwrap();
         let expected = Workload {
             clients: 3,
             prompt: 16..=64,
@@ -300,10 +336,11 @@ mod tests {
             prefix: 100,
             requests: 9,
             rate: Some(0.5),
+            late: 500,
             seed: 7,
         };
         assert_eq!(workload, expected);
-        assert_eq!(workload.context(), 196);
+        assert_eq!((workload.context(), workload.parallel()), (501, 4));
         for (text, error) in [
             ("", "expected NAME=VALUE, found ``"),
             ("clients", "expected NAME=VALUE, found `clients`"),
@@ -311,7 +348,7 @@ mod tests {
             ("prompt=64-16", "prompt: expected tokens, such as 64 or 16-64, found `64-16`"),
             ("output=9999999999", "output: expected tokens, such as 64 or 16-64, found `9999999999`"),
             ("rate=inf", "rate: expected requests per second, such as 0.5, found `inf`"),
-            ("users=3", "expected one of clients, prompt, output, prefix, requests, rate, seed, found `users`"),
+            ("users=3", "expected one of clients, prompt, output, prefix, requests, rate, late, seed, found `users`"),
         ] {
             assert_eq!(text.parse::<Workload>().unwrap_err(), error);
         }

@@ -5,7 +5,8 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use trine_tensor::{File, Format};
+use trine_backend::CacheType;
+use trine_tensor::File;
 
 /// Which program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +40,7 @@ pub struct PeerOptions {
     /// Threads for batches of more.
     pub threads_batch: usize,
     /// What keys and values are kept as.
-    pub cache_type: &'static Format,
+    pub cache_type: CacheType,
 }
 
 struct Process {
@@ -82,7 +83,8 @@ impl Peer {
                 let mut command = Command::new(python);
                 command.args(["-c", include_str!("xllamacpp.py")]).arg(file);
                 command.args([threads.to_string(), threads_batch.to_string()]);
-                command.args([cache_type.id.unwrap_or_default().to_string(), most(|test| test.sequences)]);
+                command.args(cache_type.formats().map(|format| format.id.unwrap_or_default().to_string()));
+                command.arg(most(|test| test.sequences));
                 command.args([most(|test| test.tokens + test.depth), most(|test| test.depth)]);
                 let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
                 let mut child = spawned.map_err(|error| {
@@ -156,10 +158,10 @@ impl Peer {
 /// Threads and KV cache of a test, as llama-bench takes them.
 fn arguments(options: PeerOptions, test: Test) -> Vec<String> {
     let PeerOptions { threads, threads_batch, cache_type } = options;
-    let (threads, cache) = (if test.is_batch() { threads_batch } else { threads }, cache_type.name.to_lowercase());
-    let mut arguments = vec!["-t".to_owned(), threads.to_string(), "-ctk".to_owned(), cache.clone()];
-    arguments.extend(["-ctv".to_owned(), cache]);
-    if cache_type.block > 1 {
+    let threads = if test.is_batch() { threads_batch } else { threads };
+    let [keys, values] = cache_type.formats().map(|format| format.name.to_lowercase());
+    let mut arguments = ["-t", &threads.to_string(), "-ctk", &keys, "-ctv", &values].map(str::to_owned).to_vec();
+    if cache_type.values.block > 1 {
         // It quantizes values in flash attention alone.
         arguments.extend(["-fa".to_owned(), "1".to_owned()]);
     }
@@ -207,17 +209,17 @@ impl Subject for Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trine_tensor::format::{F16, F32, Q8_0};
 
     #[test]
     fn llama_bench_is_told_the_threads_of_the_test_and_the_kv_type() {
         let test = |kind, tokens, sequences| Test { kind, tokens, sequences, depth: 0 };
         for (cache_type, test, expected) in [
-            (&F32, test(Kind::Prefill, 512, 1), "-t 8 -ctk f32 -ctv f32"),
-            (&F16, test(Kind::Decode, 64, 1), "-t 4 -ctk f16 -ctv f16"),
-            (&Q8_0, test(Kind::Decode, 64, 1), "-t 4 -ctk q8_0 -ctv q8_0 -fa 1"),
+            ("f32", test(Kind::Prefill, 512, 1), "-t 8 -ctk f32 -ctv f32"),
+            ("f16", test(Kind::Decode, 64, 1), "-t 4 -ctk f16 -ctv f16"),
+            ("q8_0", test(Kind::Decode, 64, 1), "-t 4 -ctk q8_0 -ctv q8_0 -fa 1"),
+            ("q8_0/f16", test(Kind::Decode, 64, 1), "-t 4 -ctk q8_0 -ctv f16"),
         ] {
-            let options = PeerOptions { threads: 4, threads_batch: 8, cache_type };
+            let options = PeerOptions { threads: 4, threads_batch: 8, cache_type: cache_type.parse().unwrap() };
             assert_eq!(arguments(options, test).join(" "), expected);
         }
     }

@@ -28,7 +28,7 @@ except ImportError as error:
     fail(f"{error}; `{sys.executable} -m pip install xllamacpp` installs it, --python names another Python")
 
 PATH = sys.argv[1]
-THREADS, THREADS_BATCH, CACHE_TYPE, SEQUENCES, CONTEXT, DEPTH = map(int, sys.argv[2:8])
+THREADS, THREADS_BATCH, CACHE_TYPE_K, CACHE_TYPE_V, SEQUENCES, CONTEXT, DEPTH = map(int, sys.argv[2:9])
 
 
 class Params(ctypes.Structure):
@@ -95,7 +95,7 @@ if not model:
 params.words[N_CTX] = (CONTEXT + 255) // 256 * 256 * SEQUENCES
 params.words[N_SEQ_MAX] = SEQUENCES
 params.words[N_THREADS], params.words[N_THREADS_BATCH] = THREADS, THREADS_BATCH
-params.words[TYPE_K] = params.words[TYPE_V] = CACHE_TYPE
+params.words[TYPE_K], params.words[TYPE_V] = CACHE_TYPE_K, CACHE_TYPE_V
 context = lib.llama_init_from_model(model, params)
 if not context:
     fail(f"it cannot make a context for {PATH}: {errors[0] if errors else 'no reason given'}")

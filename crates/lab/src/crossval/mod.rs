@@ -5,12 +5,12 @@ mod reference;
 
 use reference::ReferenceStep;
 pub use reference::{PYTHON, Reference, Source};
+use trine_backend::CacheType;
 
 use serde::Serialize;
 use std::ops::ControlFlow;
 use trine_model::Runner;
 use trine_model::runner::{ScoreInput, ScoreOptions, Want, argmax, score};
-use trine_tensor::Format;
 use trine_text::{EncodeOptions, Tokenizer};
 
 /// Why two programs cannot be compared.
@@ -49,7 +49,7 @@ pub struct CrossvalOptions {
     /// Tokens of a batch, at most.
     pub batch: usize,
     /// What keys and values are kept as.
-    pub cache_type: &'static Format,
+    pub cache_type: CacheType,
 }
 
 /// Both programs on one text.

@@ -3,10 +3,9 @@
 use super::smoke_test::TEXT;
 use super::{Check, Context, Finding, Severity};
 use serde::Serialize;
-use trine_backend::Drift;
+use trine_backend::{CacheType, Drift};
 use trine_model::runner::{ScoreInput, ScoreOptions, Want, score};
 use trine_model::{DeviceName, Error, load_side_by_side};
-use trine_tensor::format::F32;
 use trine_text::EncodeOptions;
 
 pub(super) const DEVICES: Check = Check { name: "devices", about: "two devices, operation by operation", run };
@@ -100,7 +99,7 @@ fn compare(context: &mut Context, [reference, device]: &[DeviceName; 2]) -> Resu
     let tokens = ids.len();
     let input = ScoreInput { outputs: tokens, ids };
     let want = if runner.spec().arch.encoder { Want::Hidden } else { Want::Logits };
-    let scoring = ScoreOptions { batch: BATCH, cache_type: &F32, want };
+    let scoring = ScoreOptions { batch: BATCH, cache_type: CacheType::F32, want };
     score::<Error>(&mut *runner, &[input], &scoring, &mut |_, _| Ok(patience.ask()))?;
     let drift = found.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
     Ok((drift, tokens))

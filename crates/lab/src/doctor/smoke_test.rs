@@ -4,10 +4,10 @@ use super::{Check, Context, Finding, Severity};
 use crate::perplexity::{Error, PerplexityOptions, Text, Windows, perplexity};
 use serde::Serialize;
 use std::f64::consts::LN_2;
+use trine_backend::CacheType;
 use trine_model::runner::{Want, probe};
 use trine_model::{ModelOptions, Spec, is_for_embeddings, load};
 use trine_tensor::File;
-use trine_tensor::format::F32;
 
 pub(super) const SMOKE_TEST: Check = Check { name: "smoke test", about: "a short text, predicted", run };
 
@@ -81,7 +81,7 @@ pub(super) fn measure(context: &mut Context, file: &File, spec: Option<Spec>) ->
     let context = runner.spec().context_length;
     let stride = Windows::longest_stride(context, text.has_bos()).div_ceil(2).max(1);
     let (windows, threads) = (Windows::Sliding { context, stride }, device.cpu.threads);
-    let options = PerplexityOptions { windows, batch: BATCH, threads, cache_type: &F32 };
+    let options = PerplexityOptions { windows, batch: BATCH, threads, cache_type: CacheType::F32 };
     let found = perplexity(&mut *runner, &text, &options, &mut |_| patience.ask())?;
     Ok(Some(SmokeTest {
         tokens: found.sums.tokens,

@@ -13,9 +13,9 @@ use std::cmp::Ordering;
 use std::f64::consts::LN_2;
 use std::ops::{ControlFlow, Range};
 use text::ScoredToken;
+use trine_backend::CacheType;
 use trine_model::Runner;
 use trine_model::runner::{ScoreInput, ScoreOptions, Want, argmax, score};
-use trine_tensor::Format;
 use windows::{Window, windows};
 
 /// Why a text cannot be measured.
@@ -63,7 +63,7 @@ pub struct PerplexityOptions {
     /// Threads that turn logits into probabilities.
     pub threads: usize,
     /// What the cache keeps keys and values as.
-    pub cache_type: &'static Format,
+    pub cache_type: CacheType,
 }
 
 /// What was summed up over scored tokens.

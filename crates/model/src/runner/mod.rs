@@ -11,14 +11,13 @@ pub use score::{ScoreInput, ScoreOptions, Scored, Take, score};
 pub use sequences::Sequences;
 
 use crate::{Error, Result, Sizes, Spec};
-use trine_backend::{ActivationPrecision, BLOCK_LEN, Batch, CacheId, DeviceInfo, KvShape, Stage};
-use trine_tensor::Format;
+use trine_backend::{ActivationPrecision, BLOCK_LEN, Batch, CacheId, CacheType, DeviceInfo, KvShape, Stage};
 
 impl Spec {
     /// The shape of a KV cache of `blocks` blocks for this model.
-    pub fn kv_shape(&self, blocks: usize, format: &'static Format) -> KvShape {
+    pub fn kv_shape(&self, blocks: usize, cache_type: CacheType) -> KvShape {
         let Sizes { n_layers, n_kv_heads, head_dim, .. } = self.sizes;
-        KvShape { n_layers, n_kv_heads, head_dim, blocks, block_len: BLOCK_LEN, format }
+        KvShape { n_layers, n_kv_heads, head_dim, blocks, block_len: BLOCK_LEN, cache_type }
     }
 }
 
@@ -35,7 +34,7 @@ impl Spec {
 /// let file = open_file(EMBEDDED, &Default::default())?;
 /// let mut go_on = |_| std::ops::ControlFlow::Continue(());
 /// let mut runner = load(&file, &DeviceOptions::default(), ModelOptions::default(), &mut go_on)?;
-/// let mut sequences = Sequences::new(&mut *runner, 1, &trine_tensor::format::F32)?;
+/// let mut sequences = Sequences::new(&mut *runner, 1, CacheType::F32)?;
 /// let sequence = sequences.add(3);
 /// sequences.push(sequence, &[1, 5, 9], 1);
 /// let mut output = Output::default();
@@ -64,13 +63,13 @@ pub trait Runner: Send {
     fn set_activation_precision(&mut self, precision: ActivationPrecision);
 
     /// The shape of a cache of so many blocks.
-    fn kv_shape(&self, blocks: usize, format: &'static Format) -> KvShape;
+    fn kv_shape(&self, blocks: usize, cache_type: CacheType) -> KvShape;
 
     /// Makes an empty KV cache of so many blocks of [`BLOCK_LEN`] tokens. A runner may have several at once.
     ///
     /// # Errors
     /// When the device has no room for it, or cannot keep keys and values in this format.
-    fn create_cache(&mut self, blocks: usize, format: &'static Format) -> Result<CacheId>;
+    fn create_cache(&mut self, blocks: usize, cache_type: CacheType) -> Result<CacheId>;
 
     /// Frees a KV cache.
     ///
@@ -123,7 +122,7 @@ pub struct RunnerMemory {
 /// # Errors
 /// When an output is not finite, there is no room for a cache of one block, or the pass fails.
 pub fn probe(runner: &mut dyn Runner, token: u32, want: Want) -> Result<()> {
-    let (mut sequences, mut output) = (Sequences::new(runner, 1, &trine_tensor::format::F32)?, Output::default());
+    let (mut sequences, mut output) = (Sequences::new(runner, 1, CacheType::F32)?, Output::default());
     let sequence = sequences.add(1);
     let token = if (token as usize) < runner.spec().vocab_size { token } else { 0 };
     sequences.push(sequence, &[token], 1);

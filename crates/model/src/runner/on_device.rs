@@ -2,8 +2,8 @@ use super::{Output, Runner, RunnerMemory, Want};
 use crate::{Error, Model, ModelOptions, Result, Spec};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use trine_backend::{ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, KvShape, Stage};
-use trine_tensor::{File, Format};
+use trine_backend::{ActivationPrecision, Backend, Batch, CacheId, CacheType, DeviceInfo, KvShape, Stage};
+use trine_tensor::File;
 
 /// A model on a backend: the one implementation of [`Runner`] for devices.
 pub struct OnDevice<B: Backend> {
@@ -60,12 +60,12 @@ where
         self.backend.set_activation_precision(precision);
     }
 
-    fn kv_shape(&self, blocks: usize, format: &'static Format) -> KvShape {
-        self.model.spec().kv_shape(blocks, format)
+    fn kv_shape(&self, blocks: usize, cache_type: CacheType) -> KvShape {
+        self.model.spec().kv_shape(blocks, cache_type)
     }
 
-    fn create_cache(&mut self, blocks: usize, format: &'static Format) -> Result<CacheId> {
-        let shape = self.model.spec().kv_shape(blocks, format);
+    fn create_cache(&mut self, blocks: usize, cache_type: CacheType) -> Result<CacheId> {
+        let shape = self.model.spec().kv_shape(blocks, cache_type);
         let cache = self.backend.create_cache(shape)?;
         self.caches.insert(cache, shape.bytes().map_or(u64::MAX, |bytes| bytes as u64));
         Ok(cache)

@@ -1,7 +1,7 @@
 use super::{Output, Runner, Sequences, Want};
 use crate::Error;
 use std::ops::{ControlFlow, Range};
-use trine_tensor::Format;
+use trine_backend::CacheType;
 
 /// Bytes of output rows that are held at once, unless those of a single token are more.
 const OUTPUT_BYTES: usize = 64 << 20;
@@ -30,7 +30,7 @@ pub struct ScoreOptions<'a> {
     /// do, are never cut.
     pub batch: usize,
     /// The format of keys and values.
-    pub cache_type: &'static Format,
+    pub cache_type: CacheType,
     pub want: Want<'a>,
 }
 

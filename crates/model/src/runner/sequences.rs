@@ -1,7 +1,6 @@
 use super::{Output, Runner, Want};
 use crate::Result;
-use trine_backend::{BLOCK_LEN, Batch, CacheId};
-use trine_tensor::Format;
+use trine_backend::{BLOCK_LEN, Batch, CacheId, CacheType};
 
 /// Sequences that run through a model by hand, in a KV cache of their own: for evaluations and programs that need logits. Requests that
 /// generate text go to an engine.
@@ -35,8 +34,8 @@ impl Sequences {
     ///
     /// # Errors
     /// When there is no room for the cache.
-    pub fn new(runner: &mut dyn Runner, blocks: usize, format: &'static Format) -> Result<Sequences> {
-        let cache = runner.create_cache(blocks, format)?;
+    pub fn new(runner: &mut dyn Runner, blocks: usize, cache_type: CacheType) -> Result<Sequences> {
+        let cache = runner.create_cache(blocks, cache_type)?;
         Ok(Sequences { cache, blocks: blocks as u32, sequences: Vec::new(), next: 0, batch: Batch::new() })
     }
 

@@ -57,7 +57,7 @@ use trine_tensor::format::F32;
 /// tape.freeze(|name| name.contains("norm"));
 /// let go_on = &mut |_| ControlFlow::Continue(());
 /// let model = Model::load(&mut tape, &File::open(&path)?, ModelOptions::default(), go_on)?;
-/// let cache = tape.create_cache(model.spec().kv_shape(1, &F32))?;
+/// let cache = tape.create_cache(model.spec().kv_shape(1, CacheType::F32))?;
 /// let mut batch = Batch::new();
 /// batch.push(&[3, 1, 4, 1], 0, &[0], 4);
 ///

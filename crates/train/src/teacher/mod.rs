@@ -15,10 +15,9 @@ use crate::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::ops::ControlFlow;
 use trine_backend::cpu::Act;
-use trine_backend::{BLOCK_LEN, Backend, Batch, CacheId, Cpu, CpuOptions};
+use trine_backend::{BLOCK_LEN, Backend, Batch, CacheId, CacheType, Cpu, CpuOptions};
 use trine_model::runner::{Output, Want};
 use trine_model::{DeviceOptions, Language, ModelOptions, Runner, Spec, load, open_file};
-use trine_tensor::format::F32;
 use trine_tensor::{File, Metadata, OpenOptions, View};
 
 /// Bytes at each end of a tensor by which a teacher is known.
@@ -162,7 +161,7 @@ impl Teacher {
                     self.cache = None;
                 }
                 let room = blocks + blocks / 4;
-                let cache = self.runner.create_cache(room, &F32)?;
+                let cache = self.runner.create_cache(room, CacheType::F32)?;
                 self.cache = Some((cache, room));
                 cache
             }

@@ -6,10 +6,9 @@ use crate::adjoint::Adjoint;
 use crate::config::{Config, DistillConfig};
 use crate::plan::PlannedPass;
 use trine_backend::cpu::PlannedAct;
-use trine_backend::{CpuPlan, WeightBytes};
+use trine_backend::{CacheType, CpuPlan, WeightBytes};
 use trine_model::Model;
 use trine_tensor::Metadata;
-use trine_tensor::format::F32;
 
 /// What a teacher takes.
 pub struct TeacherPlan {
@@ -37,7 +36,7 @@ impl TeacherPlan {
         let cache = pass.cache(&mut device, &spec)?;
         drop(model.forward(&mut device, cache, &pass.batch)?);
         let WeightBytes { mapped, held, copied, .. } = device.weights();
-        let kv_cache = spec.kv_shape(pass.blocks, &F32).bytes().unwrap_or(usize::MAX) as u64;
+        let kv_cache = spec.kv_shape(pass.blocks, CacheType::F32).bytes().unwrap_or(usize::MAX) as u64;
         // Logits are copied to the host.
         let logits = (4 * pass.batch.tokens().len() * spec.vocab_size) as u64;
         Ok(TeacherPlan {

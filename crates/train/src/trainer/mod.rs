@@ -19,9 +19,8 @@ use std::fs::{File, TryLockError};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trine_backend::cpu::Act;
-use trine_backend::{BLOCK_LEN, Backend, Batch, CacheId, Cpu};
+use trine_backend::{BLOCK_LEN, Backend, Batch, CacheId, CacheType, Cpu};
 use trine_model::{Model, ModelOptions};
-use trine_tensor::format::F32;
 
 /// A training run, with all that it has on its device and in its output folder.
 pub struct Trainer {
@@ -290,7 +289,7 @@ impl Trainer {
             self.tape.release_cache(old);
         }
         let room = self.blocks + self.blocks / 4;
-        let cache = self.tape.create_cache(self.model.spec().kv_shape(room, &F32))?;
+        let cache = self.tape.create_cache(self.model.spec().kv_shape(room, CacheType::F32))?;
         self.cache = Some((cache, room));
         Ok(cache)
     }

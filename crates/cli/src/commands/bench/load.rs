@@ -67,7 +67,7 @@ impl Bench {
         stop: &Arc<AtomicBool>,
     ) -> Result<Exit> {
         let flow = || if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        let parallel = self.parallel.map_or(workload.clients, |n| n as usize);
+        let parallel = self.parallel.map_or(workload.parallel(), |n| n as usize);
         let mut options = self.machine.options();
         options.engine.context = Some(workload.context());
         options.engine.max_sequences = parallel;
@@ -101,7 +101,7 @@ impl Bench {
             && step > target
         {
             note!(
-                "warning: a step that only generates takes longer than --itl-target {target}: the target was {} ms",
+                "warning: more than --itl-target {target} can keep: steps were given up to {} ms for prompts to go on",
                 units::measured(step)
             );
         }
@@ -117,7 +117,7 @@ impl Bench {
                 threads: placement.threads,
                 threads_batch: placement.threads_batch,
                 isa: placement.isa,
-                cache_type: self.machine.cache_type.name.to_lowercase(),
+                cache_type: self.machine.cache_type.to_string(),
                 workload,
                 parallel,
                 itl_target_ms: target,
@@ -173,5 +173,10 @@ fn print(subject: &Description, report: &LoadReport, out: &mut impl Write) -> io
     ];
     writeln!(out, "\n{}", columns(&rows, 1))?;
     let longest = report.max_itl_ms.map_or("-".to_owned(), units::measured);
-    writeln!(out, "\nlongest time between two tokens: {longest} ms")
+    writeln!(out, "\nlongest time between two tokens: {longest} ms")?;
+    if let (Some(first), Some(stall)) = (report.late_ttft_ms, report.late_max_itl_ms) {
+        let (first, stall) = (units::measured(first), units::measured(stall));
+        writeln!(out, "late prompt: first token after {first} ms, others waited {stall} ms for a token at most")?;
+    }
+    Ok(())
 }

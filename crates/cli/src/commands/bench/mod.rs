@@ -18,8 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Instant, SystemTime};
 use trine::EMBEDDED;
 use trine::Placement;
-use trine_backend::ActivationPrecision;
 use trine_backend::profile::Recorder;
+use trine_backend::{ActivationPrecision, CacheType};
 use trine_engine::EngineOptions;
 use trine_kernels::limits::{Meter, Pages, Peaks, peaks};
 use trine_lab::bench::{
@@ -28,8 +28,7 @@ use trine_lab::bench::{
 };
 use trine_lab::crossval::{PYTHON, Source};
 use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
-use trine_tensor::format::F32;
-use trine_tensor::{File, Format, OpenOptions, memory};
+use trine_tensor::{File, OpenOptions, memory};
 
 /// Measure the speed of a model, and the limits of the machine
 ///
@@ -110,7 +109,8 @@ pub struct Bench {
     /// Answer many requests at once: clients=8,prompt=16-64,output=32,requests=32
     ///
     /// Each client sends a request of random tokens when its last is answered. rate=N sends N per second instead, at random times,
-    /// prefix=N lets all prompts begin with the same N tokens, and seed=N draws others. The times are those of `vllm bench serve`.
+    /// prefix=N lets all prompts begin with the same N tokens, late=N sends a prompt of N tokens when all others generate, and seed=N draws
+    /// others. The times are those of `vllm bench serve`.
     #[arg(long, value_name = "NAME=N,...", conflicts_with_all = LOAD_ALONE)]
     load: Option<Workload>,
     /// Number of sequences that --load runs at once [default: clients]
@@ -388,7 +388,7 @@ impl Bench {
             [0, 1].map(|i| before[i].zip(after[i]).map(|(a, b)| most(a, b)))
         };
         let ids: Vec<u32> = story.into_iter().cycle().take(self.kl.min(runner.spec().context_length)).collect();
-        let mut compare = |what: &'static str, roundings: [(ActivationPrecision, &'static Format); 2]| {
+        let mut compare = |what: &'static str, roundings: [(ActivationPrecision, CacheType); 2]| {
             if ids.is_empty() {
                 return Ok(None);
             }
@@ -404,10 +404,10 @@ impl Bench {
         let (exact, cache_type) = (ActivationPrecision::F32, engine.cache_type);
         let quantized = ActivationPrecision::Quantized;
         let kl = compare("comparing activations", [(exact, cache_type), (quantized, cache_type)])?;
-        let cache_kl = if *cache_type == F32 {
+        let cache_kl = if cache_type == CacheType::F32 {
             None
         } else {
-            compare("comparing KV caches", [(exact, &F32), (exact, cache_type)])?
+            compare("comparing KV caches", [(exact, CacheType::F32), (exact, cache_type)])?
         };
 
         let limits = Limits {
@@ -438,7 +438,7 @@ impl Bench {
             threads,
             threads_batch,
             isa: isa.to_owned(),
-            cache_type: engine.cache_type.name.to_lowercase(),
+            cache_type: engine.cache_type.to_string(),
             weights_in: placement.weights.to_string(),
             huge_bytes: placement.huge_bytes,
             load_seconds: Some(load_seconds),
