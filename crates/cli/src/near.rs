@@ -49,14 +49,18 @@ pub fn inside(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The name of a file without what says that it is a model.
+/// The name of a file without what says, mistyped or not, that it is a model.
 fn stem(path: &Path) -> String {
-    let name = if is_model_file(path) { path.file_stem() } else { path.file_name() };
+    let end = path.extension().unwrap_or_default().to_string_lossy();
+    let name = if best(&end, ENDINGS).is_some() { path.file_stem() } else { path.file_name() };
     name.unwrap_or_default().to_string_lossy().into_owned()
 }
 
+/// Extensions of models.
+const ENDINGS: [&str; 2] = ["gguf", "safetensors"];
+
 fn is_model_file(path: &Path) -> bool {
-    path.extension().is_some_and(|end| ["gguf", "safetensors"].iter().any(|known| end.eq_ignore_ascii_case(known)))
+    path.extension().is_some_and(|end| ENDINGS.iter().any(|known| end.eq_ignore_ascii_case(known)))
 }
 
 fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
@@ -122,6 +126,7 @@ mod tests {
         };
         assert_eq!(near("llama3"), ["Llama-3.2-1B-Instruct-Q4_K_M.gguf"]);
         assert_eq!(near("mistrla.gguf"), ["mistral.gguf"]);
+        assert_eq!(near("mistral.ggf"), ["mistral.gguf"]);
         assert_eq!(near("qwen"), ["qwen3"]);
         assert_eq!(near("embeded:storys"), [EMBEDDED]);
         assert_eq!(near("gpt"), [""; 0]);

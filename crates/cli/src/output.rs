@@ -22,15 +22,17 @@ pub fn check_new(path: &Path, force: bool, hint: &'static str) -> Result<(), Usa
     Ok(())
 }
 
-/// Checks that a file of JSON replaces no other kind of file.
+/// Checks that a file of JSON replaces only what was written as such a file: `first` is the key with which one begins.
 ///
 /// # Errors
-/// When there is a file at the path that does not begin as JSON does.
-pub fn check_json(path: &Path) -> Result<(), UsageError> {
-    let mut first = [0];
-    let is_other = path.is_file() && File::open(path).and_then(|mut file| file.read(&mut first)).is_ok_and(|n| n > 0);
-    if is_other && first != *b"{" {
-        let message = format!("{}: expected no file, or one of JSON, found another", path.display());
+/// When there is another file at the path.
+pub fn check_kind(path: &Path, first: &str) -> Result<(), UsageError> {
+    let mut begin = Vec::new();
+    let read = |file: File| file.take(64).read_to_end(&mut begin);
+    let is_other = path.is_file() && File::open(path).and_then(read).is_ok_and(|n| n > 0);
+    let begin: String = String::from_utf8_lossy(&begin).split_whitespace().collect();
+    if is_other && !begin.starts_with(&format!("{{\"{first}\":")) {
+        let message = format!("{}: expected no file, or one that this option wrote, found another", path.display());
         return Err(UsageError { message, hint: "choose another name" });
     }
     Ok(())

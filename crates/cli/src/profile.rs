@@ -20,7 +20,7 @@ pub struct Profiling {
 impl Profiling {
     /// Checks that the file can be written, and is not a file of the model.
     pub fn new(path: &Path, model: &Path) -> Result<Profiling> {
-        output::check_json(path)?;
+        output::check_kind(path, "displayTimeUnit")?;
         let file = OutputFile::new(path, model)?;
         let recorder = Recorder::new(RecorderOptions { resident: memory::resident, ..RecorderOptions::default() });
         Ok(Profiling { recorder, file })

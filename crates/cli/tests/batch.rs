@@ -371,3 +371,66 @@ fn a_run_that_was_killed_goes_on_to_the_same_answers() {
         assert!(ran.code == 1 && ran.err.contains("that no other run writes"), "{}", ran.err);
     }
 }
+
+#[test]
+fn a_run_goes_on_with_a_copy_of_the_model_and_not_with_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let lines: Vec<String> =
+        (0..3).map(|i| completion(&i.to_string(), json!({"prompt": "The", "max_tokens": 2}))).collect();
+    std::fs::write(at("in.jsonl"), lines.join("\n")).unwrap();
+    let golden = |name: &str| common::golden(name).join("model.gguf");
+    std::fs::copy(golden("llama"), at("a.gguf")).unwrap();
+    std::fs::copy(golden("llama"), at("b.gguf")).unwrap();
+    let run = |model: &str, more: &[&str]| {
+        trine_with(&[&["batch", &at(model), &at("in.jsonl"), &at("out.jsonl")], more].concat())
+    };
+    assert_eq!(run("a.gguf", &[]).code, 0);
+    let expected = answers(Path::new(&at("out.jsonl")));
+    let cut = |lines: usize| {
+        let text = std::fs::read_to_string(at("out.jsonl")).unwrap();
+        std::fs::write(at("out.jsonl"), text.split_inclusive('\n').take(lines).collect::<String>()).unwrap();
+    };
+    cut(1);
+    let ran = run("b.gguf", &["--resume", "--json"]);
+    assert!(ran.code == 0 && ran.json()["resumed_after"] == 1, "{}", ran.err);
+    let ids = |answers: &[Value]| answers.iter().map(|answer| answer["id"].clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&answers(Path::new(&at("out.jsonl")))), ids(&expected));
+    cut(1);
+    std::fs::copy(golden("gpt2"), at("a.gguf")).unwrap();
+    let ran = run("a.gguf", &["--resume"]);
+    assert!(ran.code == 1 && ran.err.contains("with this model and seed, found another"), "{}", ran.err);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_pipe_gets_all_answers_and_one_that_is_closed_ends_the_run() {
+    use std::io::{BufRead, BufReader, Read};
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let lines: Vec<String> =
+        (0..400).map(|i| completion(&i.to_string(), json!({"prompt": "The", "max_tokens": 1}))).collect();
+    std::fs::write(file("in.jsonl"), lines.join("\n")).unwrap();
+    let pipe = file("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let paths = [file("in.jsonl"), pipe.clone()].map(|path| path.display().to_string());
+    for all in [true, false] {
+        let mut child = trine().args(["batch", MODEL, &paths[0], &paths[1], "-q"]).spawn().unwrap();
+        let mut reader = BufReader::new(std::fs::File::open(&pipe).unwrap());
+        let mut text = String::new();
+        reader.read_line(&mut text).unwrap();
+        if all {
+            reader.read_to_string(&mut text).unwrap();
+            assert_eq!(text.lines().count(), 400);
+        }
+        drop(reader);
+        let begin = Instant::now();
+        while child.try_wait().unwrap().is_none() {
+            if begin.elapsed() > Duration::from_secs(60) {
+                child.kill().unwrap();
+                panic!("the run goes on without a reader");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}

@@ -320,6 +320,7 @@ impl Engine {
         // A device that fails now fails in the step, too, where the sequences learn of it.
         let _ = self.calibrate();
         let start = self.clock.now();
+        self.order_preempted(start);
         self.restore();
         self.expire(start, emit);
         self.scheduler.plan(&mut self.batch, start);

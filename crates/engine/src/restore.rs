@@ -4,6 +4,7 @@ use crate::blocks::BlockTable;
 use crate::disk_cache::{DiskCache, Part};
 use crate::sequence::Sequence;
 use crate::{BLOCK_LEN, Engine};
+use std::time::Duration;
 use trine_backend::CacheType;
 use trine_model::Runner;
 
@@ -21,6 +22,17 @@ impl Engine {
             let known = &sequence.tokens[..sequence.reusable()];
             let (first, missing) = self.scheduler.blocks.missing(&mut sequence.table, known);
             sequence.loading = disk.order(sequence.id, first, &missing);
+        }
+    }
+
+    /// Orders what the disk has of a preempted sequence that is to go on: reading it takes less time than computing it.
+    pub(crate) fn order_preempted(&mut self, now: Duration) {
+        if self.disk.is_some()
+            && let Some((at, mut sequence)) = self.scheduler.take_returning(now)
+        {
+            sequence.preempted = false;
+            self.order(&mut sequence);
+            self.scheduler.waiting.insert(at, sequence);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Which tokens of which sequences to run next.
 
+use crate::BLOCK_LEN;
 use crate::blocks::Blocks;
 use crate::event::SeqId;
 use crate::fairness::Clients;
@@ -173,9 +174,19 @@ impl Scheduler {
     fn preempt(&mut self, victim: usize) {
         let mut sequence = self.running.remove(victim);
         sequence.withdraw();
+        sequence.preempted = true;
         self.blocks.release(&mut sequence.table);
         let at = self.waiting.partition_point(|waiting| waiting.id < sequence.id);
         self.waiting.insert(at, sequence);
+    }
+
+    /// Takes out the preempted sequence whose turn it is, if there is room for it again.
+    pub fn take_returning(&mut self, now: Duration) -> Option<(usize, Sequence)> {
+        let next = self.next(now)?;
+        let Sequence { preempted, ref tokens, .. } = self.waiting[next];
+        let room = self.blocks.unreferenced().saturating_sub(self.running.len());
+        let returns = preempted && tokens.len().div_ceil(BLOCK_LEN) <= room;
+        returns.then(|| (next, self.waiting.remove(next).expect("just found")))
     }
 
     /// The waiting sequence whose turn it is.

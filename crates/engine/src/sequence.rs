@@ -36,6 +36,8 @@ pub(crate) struct Sequence {
     pub paused: bool,
     /// Waits for blocks from the disk.
     pub loading: bool,
+    /// Gave its blocks away since the disk was asked for them.
+    pub preempted: bool,
     pub scheduling: Scheduling,
     /// Its end is when the last step ended.
     pub timing: Timing,
@@ -82,6 +84,7 @@ impl Sequence {
             cached_tokens: None,
             paused: false,
             loading: false,
+            preempted: false,
             scheduling: Scheduling::default(),
             timing: Timing::default(),
             prompt_logprobs: sampling.prompt_logprobs,

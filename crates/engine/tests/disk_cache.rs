@@ -6,6 +6,7 @@ use golden::{folder, open, prompts};
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use trine_backend::CacheType;
 use trine_engine::{
     BLOCK_LEN, DiskCacheOptions, Engine, EngineOptions, EventKind, PrefixCache, Request, Sampling, Usage,
@@ -70,6 +71,42 @@ fn a_restart_finds_what_was_computed() {
     // What is in memory is not read again.
     ask(&mut engine, &domain);
     assert_eq!((engine.load().prefix_cache.loaded, engine.close_disk_cache()), (KEPT as u64, None));
+}
+
+#[test]
+fn what_a_preempted_sequence_had_is_read_when_it_goes_on() {
+    let cache = tempfile::tempdir().unwrap();
+    let request = |prompt: usize, answer: usize| {
+        let prompt = (0..prompt as u32).map(|i| 3 + i * i % 50).collect::<Vec<u32>>();
+        Request::new(prompt, Sampling { max_tokens: Some(answer), ignore_eos: true, ..Sampling::greedy() })
+    };
+    let answers = |options: &EngineOptions| {
+        let mut engine = engine(options);
+        // The older takes 8 blocks in the end, and the other one gives its 6 away.
+        let ids = [request(20, 100), request(KEPT + 3, 40)].map(|request| engine.submit(request).unwrap());
+        let (mut answers, mut preempted) = ([Vec::new(), Vec::new()], false);
+        while !engine.is_idle() {
+            engine.step(&mut |event| {
+                if let EventKind::Token { id, .. } = event.kind {
+                    answers[usize::from(event.sequence == ids[1])].push(id);
+                }
+                ControlFlow::Continue(())
+            });
+            if engine.load().waiting > 0 && !preempted {
+                preempted = true;
+                let written = || files(cache.path()).len() > KEPT / BLOCK_LEN;
+                (0..500).take_while(|_| !written()).for_each(|_| std::thread::sleep(Duration::from_millis(10)));
+            }
+        }
+        (answers, preempted, engine.load().prefix_cache.loaded)
+    };
+    let spec = engine(&EngineOptions::default()).spec().clone();
+    let block = spec.n_layers * spec.n_kv_heads * spec.head_dim * BLOCK_LEN * 8;
+    let (expected, ..) = answers(&EngineOptions::default());
+    let small = EngineOptions { cache_bytes: Some(9 * block), ..options(cache.path()) };
+    let (found, preempted, loaded) = answers(&small);
+    assert_eq!((found, preempted), (expected, true));
+    assert!(loaded >= 3 * BLOCK_LEN as u64, "{loaded} tokens");
 }
 
 #[test]

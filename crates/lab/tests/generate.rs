@@ -65,7 +65,7 @@ fn texts_are_the_same_however_many_are_written_at_once() {
 fn write(path: &Path, keep: Keep, resume: bool, most: usize) -> Counts {
     let (mut writer, next) = match resume {
         true => TextWriter::resume(path, keep, 7).unwrap(),
-        false => (TextWriter::create(path, None, keep).unwrap(), 0),
+        false => (TextWriter::create(path, None, keep, false).unwrap(), 0),
     };
     let mut taken = 0;
     generate(&mut engine(8, 1), &job(8, next..120), &Vec::new, &mut |texts, _| {
@@ -124,16 +124,24 @@ fn other_files_are_left_as_they_are() {
         assert!(matches!(error, Error::Line { .. }) && error.to_string().contains("x.jsonl: line "), "{error}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), content + "rest");
     }
-    assert!(matches!(TextWriter::create(&path, None, Keep::default()), Err(Error::Exists { .. })));
+    assert!(matches!(TextWriter::create(&path, None, Keep::default(), false), Err(Error::Exists { .. })));
     std::fs::write(&path, lines.concat()).unwrap();
-    assert_eq!(TextWriter::resume(&path, Keep::default(), 7).unwrap().1, 2);
+    let (writer, next) = TextWriter::resume(&path, Keep::default(), 7).unwrap();
+    assert_eq!(next, 2);
+    // Nobody replaces what another writes.
+    let error = TextWriter::create(&path, None, Keep::default(), true).err().unwrap();
+    assert!(error.to_string().contains("that no other run writes"), "{error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), lines.concat());
+    drop(writer);
+    TextWriter::create(&path, None, Keep::default(), true).unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
 }
 
 #[test]
 fn plain_text_has_a_separator_behind_each_text() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.txt");
-    let mut writer = TextWriter::create(&path, Some("<|>"), Keep::default()).unwrap();
+    let mut writer = TextWriter::create(&path, Some("<|>"), Keep::default(), false).unwrap();
     for (index, text) in ["One.\nTwo.", "Three."].into_iter().enumerate() {
         let text = GeneratedText { text: text.to_owned(), tokens: 3, finish: End::Stop, index: index as u64, seed: 0 };
         writer.write(&text).unwrap();

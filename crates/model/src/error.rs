@@ -90,11 +90,18 @@ pub enum Error {
 impl Error {
     /// Names the file or folder, unless the error already does.
     pub fn at(self, path: &Path) -> Error {
+        let is_named = |error: &Error| {
+            matches!(
+                error,
+                Error::In { .. }
+                    | Error::NotText { .. }
+                    | Error::NoConfig { .. }
+                    | Error::File(trine_tensor::Error::In { .. })
+            )
+        };
         match self {
-            Error::In { .. }
-            | Error::NotText { .. }
-            | Error::NoConfig { .. }
-            | Error::File(trine_tensor::Error::In { .. }) => self,
+            Error::Defaults { ref source, .. } if is_named(source) => self,
+            named if is_named(&named) => named,
             source => Error::In { path: path.to_owned(), source: Box::new(source) },
         }
     }

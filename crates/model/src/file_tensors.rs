@@ -35,13 +35,18 @@ pub fn is_head(name: &str) -> bool {
     heads.contains(&name) || name.ends_with(".lm_head.weight")
 }
 
-/// Ends of names that transformers renames when it loads a file: `(ours, in files converted from TensorFlow)`.
-const OLD_NAMES: [(&str, &str); 2] = [("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")];
+/// Ends of names that transformers renames when it loads a file, and what they may be there: as in files converted from TensorFlow, and its
+/// own name of the head of GPT-NeoX.
+const OTHER_NAMES: [(&str, &str); 3] = [
+    ("LayerNorm.weight", "LayerNorm.gamma"),
+    ("LayerNorm.bias", "LayerNorm.beta"),
+    ("embed_out.weight", "lm_head.weight"),
+];
 
-/// The name of a tensor in this file, which may lack a usual prefix or have another, and be an old one.
+/// The name of a tensor in this file, which may lack a usual prefix or have another, and be one of `OTHER_NAMES`.
 pub(crate) fn find(file: &File, name: &str) -> Option<String> {
-    let mut old = OLD_NAMES.iter().filter_map(|(new, old)| Some(format!("{}{old}", name.strip_suffix(new)?)));
-    prefixed(file, name).or_else(|| prefixed(file, &old.next()?))
+    let mut other = OTHER_NAMES.iter().filter_map(|(ours, other)| Some(format!("{}{other}", name.strip_suffix(ours)?)));
+    prefixed(file, name).or_else(|| prefixed(file, &other.next()?))
 }
 
 fn prefixed(file: &File, name: &str) -> Option<String> {

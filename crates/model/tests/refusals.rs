@@ -20,7 +20,10 @@ fn load(path: &Path) -> String {
         Model::load(&mut be, &file, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))?;
         Ok::<_, trine_model::Error>(())
     };
-    load().err().map_or(String::new(), |error| error.to_string())
+    let Some(error) = load().err().map(|error| error.at(path).to_string()) else { return String::new() };
+    let name = path.display().to_string();
+    assert_eq!(error.matches(&format!("{name}: ")).count(), 1, "{error}");
+    error
 }
 
 /// What loading says of a golden GGUF file after a change.
@@ -56,6 +59,15 @@ fn what_is_unchanged_loads() {
     assert_eq!(changed("llama", |_, _| ()), "");
     assert_eq!(changed_folder("bitnet-b1.58", |_, _| ()), "");
     assert_eq!(changed_folder("bitnet-online", |_, _| ()), "");
+}
+
+#[test]
+fn the_head_of_gpt_neox_has_either_of_its_names() {
+    let message = changed_folder("gptneox", |_, tensors| {
+        let head = tensors.iter_mut().find(|view| view.name == "embed_out.weight").unwrap();
+        *head = View::new("lm_head.weight".to_owned(), head.format, head.shape.clone(), head.bytes.clone()).unwrap();
+    });
+    assert_eq!(message, "");
 }
 
 #[test]

@@ -69,10 +69,23 @@ fn arithmetic_that_is_not_ours_is_refused_in_the_words_of_the_folder() {
         ),
         ("llama", "rope_parameters", json!({"rope_type": "yarn"}), &["rope_parameters.factor", "missing"]),
     ];
-    for (name, key, value, says) in cases {
+    let encoders: &[(&str, &str, Value, &[&str])] = &[
+        ("../encoders/nomic-bert", "causal", json!(true), &["`causal`", "false"]),
+        ("../encoders/nomic-bert", "prenorm", json!(true), &["`prenorm`", "false"]),
+        ("../encoders/nomic-bert", "rotary_scaling_factor", json!(2), &["`rotary_scaling_factor`", "none"]),
+    ];
+    for (name, key, value, says) in cases.iter().chain(encoders) {
         let error = changed(name, |config| config[*key] = value.clone()).expect_err(key).to_string();
         assert!(says.iter().all(|says| error.contains(says)), "{key}: expected {says:?} in: {error}");
     }
+    // Published configurations have these, and other architectures have none of them.
+    let warnings = |name: &str, key: &str| {
+        let spec = changed(name, |config| config[key] = false.into()).unwrap();
+        spec.warnings.into_iter().filter(|warning| warning.contains("is not known")).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings("../encoders/nomic-bert", "use_rms_norm"), [""; 0]);
+    assert_eq!(warnings("../encoders/modernbert", "norm_bias"), [""; 0]);
+    assert!(warnings("llama", "prenorm").join("").contains("`prenorm`"));
 }
 
 /// What a file does not say is said of its default, what it says twice of the one that counts.

@@ -7,21 +7,28 @@ const PLACES: usize = 4;
 const PLACE: usize = 64;
 
 impl File {
-    /// A SHA-256 that tells models apart in milliseconds: of the sizes and times of the files, the configuration, the names, formats and
-    /// shapes of all tensors, and some bytes of each. The tokenizer is left out.
+    /// A SHA-256 that tells models apart in milliseconds: of the times of the files and [`File::content_fingerprint`].
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        for file in self.files() {
+            let modified = file.metadata().and_then(|metadata| metadata.modified()).ok();
+            let since = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+            hash.update(since.as_nanos().to_le_bytes());
+        }
+        hash.update(self.content_fingerprint());
+        hash.finalize().into()
+    }
+
+    /// A SHA-256 that is the same for copies of a model: of the sizes of the files, the configuration, the names, formats and shapes of all
+    /// tensors, and some bytes of each. The tokenizer is left out.
     ///
     /// It is no proof of what a file contains: for that, all its bytes must be read.
-    pub fn fingerprint(&self) -> [u8; 32] {
+    pub fn content_fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         let mut add = |part: &[u8]| {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         };
-        for file in self.files() {
-            let modified = file.metadata().and_then(|metadata| metadata.modified()).ok();
-            let since = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-            add(&since.as_nanos().to_le_bytes());
-        }
         add(&self.size().to_le_bytes());
         for (key, value) in self.metadata().iter().filter(|(key, _)| !key.starts_with("tokenizer.")) {
             add(format!("{key} {value:?}").as_bytes());

@@ -31,7 +31,8 @@ use trine_lab::batch::{self, BatchCounts, BatchOptions, EmbeddingOptions, Lines}
 /// text.
 ///
 /// The answer to a line does not depend on --parallel or the machine. --resume continues after the last complete line, after
-/// any end of the earlier run. Ctrl-C exits with status 130 and leaves only complete lines.
+/// any end of the earlier run. The options must be the same as before; only the input, the model and the seed are checked. Ctrl-C
+/// exits with status 130 and leaves only complete lines.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     trine batch model.gguf in.jsonl out.jsonl\n  \
@@ -78,7 +79,9 @@ impl Batch {
         }
         let input = File::open(&self.input).with_context(|| at(&self.input))?;
         let bytes = input.metadata().map_or(0, |metadata| metadata.len());
-        let job = format!("{} {}", self.model.display(), self.seed);
+        let model = self.load.layouts.open(&self.model)?.content_fingerprint();
+        let model: String = model.iter().map(|byte| format!("{byte:02x}")).collect();
+        let job = format!("{model} {}", self.seed);
         let mut lines = Lines::new(BufReader::new(input), &job);
         let for_embeddings = lines.are_for_embeddings().with_context(|| at(&self.input))?;
         let (output, answered) = self.open_output(&job)?;
@@ -153,12 +156,15 @@ impl Batch {
         let is_empty = self.output.metadata().is_ok_and(|file| file.len() == 0);
         let hint = "--resume continues it, --force replaces it";
         output::check_new(&self.output, self.force || self.resume || is_empty, hint)?;
-        // It must be neither a file of the model nor the input.
-        for used in [&self.model, &self.input] {
-            drop(OutputFile::new(&self.output, used)?);
+        let is_pipe = self.output.exists() && !self.output.is_file();
+        // A file must be neither one of the model nor the input. A pipe is opened once: its reader would see an end here.
+        if !is_pipe {
+            for used in [&self.model, &self.input] {
+                drop(OutputFile::new(&self.output, used)?);
+            }
         }
         let file = open_to_append(&self.output).with_context(|| at(&self.output))?;
-        if !self.resume {
+        if !self.resume || is_pipe {
             // Another run may have written it meanwhile.
             output::check_new(&self.output, self.force || file.metadata().is_ok_and(|file| file.len() == 0), hint)?;
             return Ok((file, 0));

@@ -4,7 +4,7 @@ use crate::load::{EngineArgs, LoadArgs};
 use crate::output::{self, OutputFile};
 use crate::sampling::SamplingArgs;
 use crate::{input, interrupt, progress, units};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, value_parser};
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -123,12 +123,11 @@ impl GenerateData {
         let (mut writer, first) = match self.resume {
             true => TextWriter::resume(&self.out, keep, seed)?,
             false => {
-                if self.force && self.out.is_file() {
+                if self.out.is_file() {
                     // It must not be a file of the model.
                     drop(OutputFile::new(&self.out, &self.model)?);
-                    std::fs::remove_file(&self.out).with_context(|| self.out.display().to_string())?;
                 }
-                (TextWriter::create(&self.out, separator, keep)?, 0)
+                (TextWriter::create(&self.out, separator, keep, self.force)?, 0)
             }
         };
         let indices = first.min(self.count)..self.count;

@@ -41,14 +41,18 @@ pub struct TextWriter {
 }
 
 impl TextWriter {
-    /// A new file, or one that is empty: JSONL, or plain text with a line of `separator` after each text.
+    /// A new file, one that is empty, or with `replace` any: JSONL, or plain text with a line of `separator` after each text.
     ///
     /// # Errors
-    /// [`Error::Exists`], and when it cannot be made.
-    pub fn create(path: &Path, separator: Option<&str>, keep: Keep) -> Result<TextWriter, Error> {
-        let file = open_to_append(path).map_err(|source| failed(path, source))?;
+    /// [`Error::Exists`], and when it cannot be made, or another run writes it.
+    pub fn create(path: &Path, separator: Option<&str>, keep: Keep, replace: bool) -> Result<TextWriter, Error> {
+        let io = |source| failed(path, source);
+        let file = open_to_append(path).map_err(io)?;
         if file.metadata().is_ok_and(|file| file.is_file() && file.len() > 0) {
-            return Err(Error::Exists { path: path.display().to_string() });
+            if !replace {
+                return Err(Error::Exists { path: path.display().to_string() });
+            }
+            file.set_len(0).map_err(io)?;
         }
         let separator = separator.map(str::to_owned);
         Ok(TextWriter { path: path.to_owned(), file, separator, keep, seen: HashSet::new(), counts: Counts::default() })

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::file_tensors::is_weight;
+use crate::keys::names::is_known;
 use crate::{Arch, Error, Result};
 use serde_json::Value;
 use trine_backend::Activation;
@@ -22,6 +23,12 @@ pub static SETTINGS: &[Setting] = &[
     ("is_decoder", "false, or none", |value| value == false),
     ("is_causal", "true, or none", |value| value == true),
     ("add_cross_attention", "false, or none", |value| value == false),
+    ("causal", "false, or none", |value| value == false),
+    ("prenorm", "false, or none", |value| value == false),
+    ("parallel_block", "false, or none", |value| value == false),
+    ("rotary_emb_interleaved", "false, or none", |value| value == false),
+    ("rotary_scaling_factor", "none", |_| false),
+    ("use_rms_norm", "false, or none", |value| value == false),
     ("swiglu_alpha", "1.702, or none", |value| value == 1.702),
     ("position_embedding_type", "no relative positions", |value| {
         value.as_str().is_some_and(|kind| !kind.starts_with("relative"))
@@ -38,6 +45,10 @@ pub(super) static PARTS: &[(&str, &[&str])] = &[
     ("qkv_bias", &["self_attn.q_proj.bias"]),
     ("use_qkv_bias", &["self_attn.q_proj.bias"]),
     ("mlp_bias", &["mlp.up_proj.bias"]),
+    ("norm_bias", &["_norm.bias"]),
+    ("qkv_proj_bias", &["attn.Wqkv.bias"]),
+    ("mlp_fc1_bias", &["mlp.fc1.bias", "mlp.fc11.bias"]),
+    ("mlp_fc2_bias", &["mlp.fc2.bias"]),
     ("use_bias", &["self_attn.q_proj.bias", "mlp.c_fc.bias"]),
     ("use_qk_norm", &["self_attn.q_norm"]),
     ("qk_layernorm", &["self_attn.q_layernorm"]),
@@ -50,12 +61,13 @@ pub(super) static PARTS: &[(&str, &[&str])] = &[
 pub(super) fn check(config: &Config, file: &File, arch: &Arch) -> Result<()> {
     // An encoder is not causal, whatever its configuration says.
     let applies = |key: &str| !(arch.encoder && key == "is_causal");
-    for (key, expected, supported) in SETTINGS {
+    let model_type = config.text("model_type")?.unwrap_or_default();
+    for (key, expected, supported) in SETTINGS.iter().filter(|(key, ..)| is_known(model_type, key)) {
         if let Some(value) = config.get(key).filter(|value| applies(key) && !supported(value)) {
             return Err(Error::bad(*key, *expected, value));
         }
     }
-    for (key, parts) in PARTS {
+    for (key, parts) in PARTS.iter().filter(|(key, _)| is_known(model_type, key)) {
         let mut tensors = file.names().filter(|name| is_weight(file, name));
         let tensor = tensors.find(|name| parts.iter().any(|part| name.contains(part)));
         let bias = key.ends_with("bias");

@@ -133,6 +133,19 @@ pub static IGNORED_HF_KEYS: &[IgnoredKeys] = &[
     },
     IgnoredKeys {
         keys: &[
+            "dense_seq_output",
+            "fused_bias_fc",
+            "fused_dropout_add_ln",
+            "max_trained_positions",
+            "pad_vocab_size_multiple",
+            "parallel_block_tied_norm",
+            "use_flash_attn",
+            "use_xentropy",
+        ],
+        reason: "Nomic's: kernels, and keys that count beside `parallel_block` or `rotary_scaling_factor` alone",
+    },
+    IgnoredKeys {
+        keys: &[
             "shared_expert_intermediate_size",
             "n_shared_experts",
             "topk_group",

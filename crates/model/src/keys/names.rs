@@ -74,6 +74,21 @@ static ONLY_IN: &[(&[&str], &[&str])] = &[
         ],
         &["deepseek_v2", "deepseek_v3"],
     ),
+    (&["norm_bias"], &["modernbert"]),
+    (
+        &[
+            "causal",
+            "prenorm",
+            "parallel_block",
+            "rotary_emb_interleaved",
+            "rotary_scaling_factor",
+            "use_rms_norm",
+            "qkv_proj_bias",
+            "mlp_fc1_bias",
+            "mlp_fc2_bias",
+        ],
+        &["nomic_bert"],
+    ),
 ];
 
 /// Whether a model of `model_type` has this key.

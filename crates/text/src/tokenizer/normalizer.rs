@@ -33,8 +33,11 @@ impl Normalizer {
 
     /// Normalizes a part of a text, which is the `first` or follows a control token. Spaces become [`SPACE`].
     pub fn normalize(&self, text: &str, first: bool) -> String {
-        // Transformers puts no space in front of one where it puts it only once.
-        let once = || first && !text.starts_with(' ') && !text.starts_with(SPACE);
+        // Transformers puts no space in front of one where it puts it only once. Of spaces that are removed, one stays.
+        let once = || match text.starts_with(' ') {
+            true => self.remove_extra_spaces,
+            false => first && !text.starts_with(SPACE),
+        };
         let prefixed = self.space_prefix && !text.is_empty() && (!self.prefix_once || once());
         let prefix = if prefixed { SPACE } else { "" };
         let mut out =
@@ -86,6 +89,33 @@ impl NormalizedText {
         }
         if !new.is_empty() {
             self.spaced = new.ends_with(' ');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_spaces_before_a_word_one_stays() {
+        let normalize = |text: &str, first: bool, remove_extra_spaces: bool| {
+            let (space_prefix, prefix_once) = (true, true);
+            let normalizer =
+                Normalizer { charsmap: None, space_prefix, prefix_once, remove_extra_spaces, user_defined: None };
+            normalizer.normalize(text, first).replace(SPACE, "_")
+        };
+        // As SentencePiece normalizes it behind an `<unk>`.
+        for (text, first, removed, kept) in [
+            ("a", true, "_a", "_a"),
+            ("a", false, "a", "a"),
+            ("  a  b ", true, "_a_b", "__a__b_"),
+            (" a", false, "_a", "_a"),
+            (" ", false, "", "_"),
+            ("", true, "", ""),
+        ] {
+            assert_eq!(normalize(text, first, true), removed, "{text:?}");
+            assert_eq!(normalize(text, first, false), kept, "{text:?}");
         }
     }
 }

@@ -202,7 +202,8 @@ impl Bench {
             return Err(UsageError { message, hint }.into());
         }
         let profile = self.profile.as_deref().map(|file| Profiling::new(file, &path)).transpose()?;
-        let save = |file| output::check_json(file).map_err(Into::into).and_then(|()| OutputFile::new(file, &path));
+        let save =
+            |file| output::check_kind(file, "trine").map_err(Into::into).and_then(|()| OutputFile::new(file, &path));
         let save = self.save_baseline.as_deref().map(save).transpose()?;
         let recorder = profile.as_ref().map(|profile| &profile.recorder);
         let report = self.measure(&path, synthetic, &tests, &stop, recorder)?;
