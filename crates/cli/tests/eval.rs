@@ -125,6 +125,11 @@ fn generated_texts_are_those_of_run_and_can_be_measured() {
     assert_eq!(std::fs::read_to_string(&plain).unwrap().matches("\n---\n").count(), 2);
     assert_eq!(generate(&plain, &["--count", "2", "--resume"]).code, 2);
     assert_eq!(generate(&at("b"), &["--count", "2", "--logprobs", "1"]).code, 2);
+    // What it reads is not what it writes, and a prompt that cannot be answered replaces nothing.
+    let ran = generate(&prompts, &["--count", "2", "--force", "--prompts", &prompts]);
+    assert!(ran.code == 1 && std::fs::read_to_string(&prompts).unwrap().contains("It rained"), "{}", ran.err);
+    let long = generate(&plain, &["--count", "2", "--force", "--prompt", &"mill ".repeat(200)]);
+    assert!(long.code != 0 && std::fs::metadata(&plain).unwrap().len() > 0, "{}", long.err);
     let dropped = generate(&at("c"), &["--count", "3", "--prompt", "The", "--ignore-eos"]).json();
     assert_eq!((&dropped["texts"], &dropped["cut"]), (&0.into(), &3.into()));
 }

@@ -120,15 +120,15 @@ impl GenerateData {
         let seed = sampling.seed.unwrap_or(0);
         let keep = Keep { cut: self.keep_cut, unique: self.unique };
         let separator = plain.then_some(self.separator.as_str());
+        if self.out.is_file() {
+            // It must be neither a file of the model nor that of the prompts.
+            for used in [Some(&self.model), self.prompts.as_ref()].into_iter().flatten() {
+                drop(OutputFile::new(&self.out, used)?);
+            }
+        }
         let (mut writer, first) = match self.resume {
             true => TextWriter::resume(&self.out, keep, seed)?,
-            false => {
-                if self.out.is_file() {
-                    // It must not be a file of the model.
-                    drop(OutputFile::new(&self.out, &self.model)?);
-                }
-                (TextWriter::create(&self.out, separator, keep, self.force)?, 0)
-            }
+            false => (TextWriter::create(&self.out, separator, keep, self.force)?, 0),
         };
         let indices = first.min(self.count)..self.count;
         let job = GenerateOptions { prompts, sampling, seed, indices, parallel: self.parallel as usize };
@@ -197,6 +197,11 @@ fn prompt(llm: &Llm, text: String) -> Result<TextPrompt> {
     if ids.is_empty() {
         let message = "expected a prompt, found none, for a model without BOS".to_owned();
         return Err(UsageError { message, hint: "pass a --prompt" }.into());
+    }
+    let (prompt, context) = (ids.len(), llm.context());
+    if prompt >= context {
+        // Before the output is replaced.
+        return Err(trine::Error::from(trine_engine::Error::PromptTooLong { prompt, context }).into());
     }
     Ok(TextPrompt { text, ids })
 }
