@@ -112,6 +112,27 @@ fn keys_of_other_arithmetic_are_named() {
     names(&changed("llama", |keys, _| drop(keys.remove("tokenizer.ggml.merges"))), &["tokenizer.ggml.merges"]);
 }
 
+/// transformers ignores biases that ModernBERT's keys do not announce.
+#[test]
+fn biases_that_are_not_announced_are_named() {
+    for (key, tensor) in [
+        ("attention_bias", "layers.0.attn.Wqkv.bias"),
+        ("attention_bias", "layers.1.attn.Wo.bias"),
+        ("mlp_bias", "layers.0.mlp.Wo.bias"),
+        ("norm_bias", "embeddings.norm.bias"),
+    ] {
+        for is_there in [true, false] {
+            let refused = changed_folder("../encoders/modernbert", |config, tensors| {
+                tensors.push(View::new(tensor, &F32, vec![32], F32.encode(&[0.1; 32])).unwrap());
+                if !is_there {
+                    config.as_object_mut().unwrap().remove(key);
+                }
+            });
+            names(&refused, &[key, tensor]);
+        }
+    }
+}
+
 /// ggml drops last dimensions of 1, and takes one number for all layers or one for each.
 #[test]
 fn shapes_and_numbers_may_be_written_as_ggml_takes_them() {

@@ -41,13 +41,13 @@ pub static SETTINGS: &[Setting] = &[
 
 /// Keys that say whether there are tensors, and parts of the names of these.
 pub(super) static PARTS: &[(&str, &[&str])] = &[
-    ("attention_bias", &["self_attn.q_proj.bias", "attention.query_key_value.bias"]),
+    ("attention_bias", &["self_attn.q_proj.bias", "attention.query_key_value.bias", "attn.Wqkv.bias", "attn.Wo.bias"]),
     ("qkv_bias", &["self_attn.q_proj.bias"]),
     ("use_qkv_bias", &["self_attn.q_proj.bias"]),
-    ("mlp_bias", &["mlp.up_proj.bias"]),
-    ("norm_bias", &["_norm.bias"]),
+    ("mlp_bias", &["mlp.up_proj.bias", "mlp.Wi.bias", "mlp.Wo.bias"]),
+    ("norm_bias", &["norm.bias"]),
     ("qkv_proj_bias", &["attn.Wqkv.bias"]),
-    ("mlp_fc1_bias", &["mlp.fc1.bias", "mlp.fc11.bias"]),
+    ("mlp_fc1_bias", &["mlp.fc1.bias", "mlp.fc11.bias", "mlp.fc12.bias"]),
     ("mlp_fc2_bias", &["mlp.fc2.bias"]),
     ("use_bias", &["self_attn.q_proj.bias", "mlp.c_fc.bias"]),
     ("use_qk_norm", &["self_attn.q_norm"]),
@@ -71,7 +71,9 @@ pub(super) fn check(config: &Config, file: &File, arch: &Arch) -> Result<()> {
         let mut tensors = file.names().filter(|name| is_weight(file, name));
         let tensor = tensors.find(|name| parts.iter().any(|part| name.contains(part)));
         let bias = key.ends_with("bias");
-        match (config.get(key).and_then(Value::as_bool), tensor) {
+        // ModernBERT has no biases unless it says so; in others, old folders with biases do not have the keys.
+        let default = (model_type == "modernbert").then_some(false);
+        match (config.get(key).and_then(Value::as_bool).or(default), tensor) {
             (Some(false), Some(name)) => {
                 return Err(Error::bad(*key, format!("true, since there is a tensor `{name}`"), false));
             }
