@@ -66,7 +66,11 @@ fn an_engine_under_random_load_does_not_grow() {
             clients.into_iter().map(|(i, handle)| scope.spawn(move || client(&handle, i, end))).collect();
         while Instant::now() < end {
             std::thread::sleep(Duration::from_millis(200));
-            samples.push((begin.elapsed().as_secs_f64(), anonymous_memory().unwrap()));
+            let sample = (begin.elapsed().as_secs_f64(), anonymous_memory().unwrap());
+            if sample.0 as u64 / 60 > samples.last().map_or(0, |&(at, _): &(f64, f64)| at as u64 / 60) {
+                println!("{:.0} s: {:.2} MiB", sample.0, sample.1 / f64::from(1 << 20));
+            }
+            samples.push(sample);
         }
         for client in clients {
             let (answered, cancelled) = client.join().unwrap();
