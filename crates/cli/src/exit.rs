@@ -202,7 +202,7 @@ fn of_batch(error: &trine_lab::batch::Error) -> Diagnosis {
     use trine_lab::batch::Error;
     match error {
         Error::Io { source, .. } => (Exit::Work, full(source)),
-        _ => (Exit::Work, Some("--resume needs the input of the earlier run")),
+        _ => (Exit::Work, Some("--resume needs the input, the model and the seed of the earlier run")),
     }
 }
 
