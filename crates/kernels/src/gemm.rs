@@ -4,10 +4,9 @@
 //! stays in registers while it runs through a block's depth (Goto and van de Geijn, "Anatomy of High-Performance
 //! Matrix Multiplication", 2008). Every number of a product is one chain of fused multiply-adds in each block of
 //! [`DEPTH`], and the blocks are added in order; so the bits depend neither on tiles nor on threads nor on the
-//! instruction set. One exception: with [`Factors::Bf16`], CPUs that multiply pairs of bfloat16 use those
-//! instructions, which round sums in their own way.
+//! instruction set. Instructions for pairs of bfloat16 do the same: see [`dot::bf16`](crate::dot::bf16).
 
-use crate::simd::{Job, LANES, Simd};
+use crate::simd::{Job, LANES, SMALLEST_BF16, Simd};
 use std::ops::Range;
 
 /// Products in one chain.
@@ -54,8 +53,7 @@ impl<'a> Strided<'a> {
 pub enum Factors {
     #[default]
     F32,
-    /// bfloat16. CPUs that multiply pairs of them (AVX512-BF16) do so at twice the speed, with other last bits of the
-    /// sums.
+    /// bfloat16; numbers below 2^-56 become zero. CPUs that multiply pairs of them (AVX512-BF16) do so at twice the speed.
     Bf16,
     /// Half precision; larger numbers become infinite.
     F16,
@@ -127,8 +125,9 @@ fn panels<S: Simd, const W: usize>(simd: S, piece: &Piece, out: &mut [f32]) {
                 let rows = out.as_chunks_mut::<W>().0;
                 for i in 0..even / 2 {
                     for j in 0..W {
+                        // The instruction begins with the high half.
                         let pair = [rows[2 * i][j], rows[2 * i + 1][j]].map(to_bf16);
-                        rows[i][j] = f32::from_bits(pair[1] | pair[0] >> 16);
+                        rows[i][j] = f32::from_bits(pair[0] | pair[1] >> 16);
                     }
                 }
             }
@@ -197,12 +196,13 @@ fn panel<S: Simd, const W: usize>(simd: S, from: Strided, lines: usize, out: &mu
     }
 }
 
-/// The nearest bfloat16, as the bits of a float. Plain arithmetic, which becomes vectors.
+/// The nearest bfloat16 or, for tiny numbers, zero, as the bits of a float. Plain arithmetic, which becomes vectors.
 #[inline(always)]
 fn to_bf16(x: f32) -> u32 {
     let bits = x.to_bits();
     let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
-    (if x.is_nan() { bits | 1 << 22 } else { rounded }) & 0xffff_0000
+    let nearest = (if x.is_nan() { bits | 1 << 22 } else { rounded }) & 0xffff_0000;
+    if nearest & 0x7fff_ffff < (SMALLEST_BF16 as u32) << 16 { 0 } else { nearest }
 }
 
 /// The nearest number of half precision.

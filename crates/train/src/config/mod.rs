@@ -152,7 +152,7 @@ impl Default for TrainConfig {
 pub enum Precision {
     #[default]
     F32,
-    /// Factors are rounded to bfloat16.
+    /// Factors are rounded to bfloat16, and to zero below 2^-56.
     Bf16,
     /// Factors are rounded to float16; the loss is scaled so that gradients do not vanish.
     F16,
