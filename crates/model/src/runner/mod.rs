@@ -28,6 +28,7 @@ impl Spec {
 /// and a group of devices can be a runner that hands its batch to each of them.
 ///
 /// ```
+/// use trine_backend::CacheType;
 /// use trine_model::runner::{Output, Sequences, Want};
 /// use trine_model::{DeviceOptions, EMBEDDED, ModelOptions, load, open_file};
 ///

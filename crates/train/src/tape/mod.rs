@@ -32,7 +32,7 @@ use trine_tensor::format::F32;
 /// # Examples
 /// ```
 /// use std::ops::ControlFlow;
-/// use trine_backend::{Backend, Batch, Cpu, CpuOptions};
+/// use trine_backend::{Backend, Batch, CacheType, Cpu, CpuOptions};
 /// use trine_model::{Model, ModelOptions};
 /// use trine_tensor::{File, Metadata, format::F32};
 /// use trine_train::adjoint::{Adjoint, Rounding};
