@@ -286,7 +286,7 @@ pub trait Backend {
     /// Makes an empty KV cache. A device may have several, of different shapes.
     ///
     /// # Errors
-    /// When there is no room for it, or its format is not one of [`KV_FORMATS`].
+    /// When there is no room for it, or a format of its type is not one of [`KV_FORMATS`].
     fn create_cache(&mut self, shape: KvShape) -> Result<CacheId, Error>;
 
     /// Frees a KV cache.

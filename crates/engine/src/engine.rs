@@ -38,7 +38,7 @@ pub struct EngineOptions {
     pub max_queued_tokens: Option<usize>,
     /// Bytes for the KV cache; `None` makes room for `max_sequences` of full length.
     pub cache_bytes: Option<usize>,
-    /// The format of keys and values, one of [`trine_backend::KV_FORMATS`].
+    /// What keys and values are kept as.
     pub cache_type: CacheType,
     /// Where keys and values are kept across restarts; `None` keeps them in memory alone.
     pub disk_cache: Option<DiskCacheOptions>,

@@ -102,8 +102,13 @@ impl Bench {
             && step > target
         {
             note!(
-                "warning: more than --itl-target {target} can keep: steps were given up to {} ms for prompts to go on",
+                "warning: --itl-target {target} leaves too little time for prompts: steps were given up to {} ms",
                 units::measured(step)
+            );
+        }
+        if workload.late > 0 && report.late_ttft_ms.is_none() {
+            note!(
+                "warning: the late prompt was not answered: it is sent when all others generate; ask for longer answers"
             );
         }
         let file = trine::open_file(path, &OpenOptions::default())?;
