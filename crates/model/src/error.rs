@@ -106,6 +106,12 @@ impl Error {
         }
     }
 
+    /// A small file of a model does not hold what it should.
+    pub(crate) fn content(path: &Path, expected: &str, found: impl std::fmt::Display) -> Error {
+        let (place, expected, found) = ("the file".to_owned(), expected.to_owned(), found.to_string());
+        Error::from(trine_tensor::Error::Malformed { place, expected, found }).at(path)
+    }
+
     pub(crate) fn bad(key: impl Into<String>, expected: impl Into<String>, found: impl std::fmt::Display) -> Error {
         Error::BadKey { key: key.into(), expected: expected.into(), found: found.to_string() }
     }
