@@ -106,6 +106,7 @@ impl Batch {
         if !self.resume {
             cut(&output, 0).with_context(|| at(&self.output))?;
         }
+        interrupt::watch(&output);
         let output = BufWriter::new(output);
         let bar = if self.quiet { ProgressBar::hidden() } else { progress::bytes("answering", bytes) };
         let start = Instant::now();
