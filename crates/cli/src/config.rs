@@ -1,11 +1,12 @@
 //! Options that count where neither a flag nor a variable gives one, for the commands that run models: those of a TOML file, after them those
 //! of a `--mode`, and then those that `trine tune` found.
 
+use crate::environment::{exclude, is_asked};
 use crate::exit::UsageError;
 use crate::near;
 use anyhow::{Context, Result};
-use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
+use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -103,11 +104,11 @@ struct Given {
 
 impl Defaults {
     /// Those of the file that `matches`, or else the user's configuration folder, names; `None` for commands that take none, and without a
-    /// file. `flags` is what the command line alone says.
+    /// file.
     ///
     /// # Errors
-    /// When the file cannot be read, or has a key that no option has.
-    pub fn of_file(command: &Command, matches: &ArgMatches, flags: &ArgMatches) -> Result<Option<Defaults>> {
+    /// When the file cannot be read, has a key that no option has, or options that exclude one another.
+    pub fn of_file(command: &Command, matches: &ArgMatches) -> Result<Option<Defaults>> {
         let Some((name, own)) = matches.subcommand().filter(|(name, _)| COMMANDS.contains(name)) else {
             return Ok(None);
         };
@@ -122,12 +123,19 @@ impl Defaults {
         let (general, special): (Vec<_>, Vec<_>) =
             read(&path)?.into_iter().partition(|setting| setting.table.is_none());
         let special = special.into_iter().filter(|setting| setting.table.as_deref() == Some(name));
-        let settings = general.into_iter().chain(special).map(Setting::given);
-        Ok(Some(Defaults::new(path.display().to_string(), command, name, flags, settings)))
+        let source = path.display().to_string();
+        let of = |settings: Vec<Setting>| {
+            let found = Defaults::new(source.clone(), command, (name, own), settings.into_iter().map(Setting::given));
+            found.check(command)
+        };
+        let (mut general, special) = (of(general)?, of(special.collect())?);
+        general.values.retain(|id, _| !special.excludes(command, id));
+        general.values.extend(special.values);
+        Ok(Some(general))
     }
 
     /// Those of the mode that is asked for. There is no error, but the others have the same type.
-    pub fn of_mode(command: &Command, matches: &ArgMatches, flags: &ArgMatches) -> Result<Option<Defaults>> {
+    pub fn of_mode(command: &Command, matches: &ArgMatches) -> Result<Option<Defaults>> {
         let Some((name, own)) = matches.subcommand().filter(|(name, _)| COMMANDS.contains(name)) else {
             return Ok(None);
         };
@@ -137,14 +145,14 @@ impl Defaults {
         };
         let given = |value: &str| Given { values: vec![value.to_owned()], line: None };
         let options = options.iter().map(|(key, value)| (key.to_string(), given(value)));
-        Ok(Some(Defaults::new(format!("--mode {mode}"), command, name, flags, options)))
+        Ok(Some(Defaults::new(format!("--mode {mode}"), command, (name, own), options)))
     }
 
     /// Those that `trine tune` wrote for the model, or to the file that is asked for.
     ///
     /// # Errors
     /// As [`Defaults::of_file`].
-    pub fn of_tuning(command: &Command, matches: &ArgMatches, flags: &ArgMatches) -> Result<Option<Defaults>> {
+    pub fn of_tuning(command: &Command, matches: &ArgMatches) -> Result<Option<Defaults>> {
         let Some((name, own)) = matches.subcommand().filter(|(name, _)| COMMANDS.contains(name)) else {
             return Ok(None);
         };
@@ -174,31 +182,63 @@ impl Defaults {
             settings => settings?,
         };
         let settings = settings.into_iter().map(Setting::given);
-        Ok(Some(Defaults::new(path.display().to_string(), command, name, flags, settings)))
+        Ok(Some(Defaults::new(path.display().to_string(), command, (name, own), settings)))
     }
 
+    /// `own` is what else is said of the options of the command `name`.
     fn new(
         source: String,
         command: &Command,
-        name: &str,
-        flags: &ArgMatches,
+        (name, own): (&str, &ArgMatches),
         options: impl Iterator<Item = (String, Given)>,
     ) -> Defaults {
-        let subcommand = command.find_subcommand(name).expect("it was parsed");
-        let given = |arg: &Arg| {
-            let source = flags.subcommand().and_then(|(_, flags)| flags.value_source(arg.get_id().as_str()));
-            source == Some(ValueSource::CommandLine)
-        };
+        let subcommand = subcommand(command, name);
         let mut values = BTreeMap::new();
-        for (key, given_here) in options {
+        for (key, given) in options {
             // What is asked for now must not meet what is said here instead.
-            if let Some(arg) = find(subcommand, &key)
-                && !subcommand.get_arg_conflicts_with(arg).into_iter().any(given)
-            {
-                values.insert(arg.get_id().to_string(), given_here);
+            let void = |arg: &Arg| {
+                subcommand.get_arguments().any(|other| is_asked(own, other) && exclude(subcommand, arg, other))
+            };
+            if let Some(arg) = find(subcommand, &key).filter(|arg| !void(arg)) {
+                values.insert(arg.get_id().to_string(), given);
             }
         }
         Defaults { source, command: name.to_owned(), values }
+    }
+
+    /// Refuses options that exclude one another.
+    fn check(self, command: &Command) -> Result<Defaults, UsageError> {
+        let subcommand = subcommand(command, &self.command);
+        let args: Vec<&Arg> = subcommand.get_arguments().filter(|arg| self.sets(arg)).collect();
+        for (i, arg) in args.iter().enumerate() {
+            if let Some(other) = args[..i].iter().find(|other| exclude(subcommand, arg, other)) {
+                let said = |arg: &Arg| {
+                    let line = self.values.get(arg.get_id().as_str()).and_then(|given| given.line);
+                    (line.unwrap_or(1), arg.get_long().unwrap_or_default().to_owned())
+                };
+                let mut both = [said(other), said(arg)];
+                both.sort();
+                let [(first, one), (line, key)] = both;
+                let message =
+                    format!("{}, line {line}: `{key}` cannot be used with `{one}` of line {first}", self.source);
+                return Err(UsageError { message, hint: "remove one of them" });
+            }
+        }
+        Ok(self)
+    }
+
+    /// Whether an option of the command with this id excludes one that is set here.
+    fn excludes(&self, command: &Command, id: &str) -> bool {
+        let subcommand = subcommand(command, &self.command);
+        let Some(arg) = subcommand.get_arguments().find(|arg| arg.get_id() == id) else { return false };
+        subcommand.get_arguments().any(|other| self.sets(other) && exclude(subcommand, arg, other))
+    }
+
+    /// Whether an option has a value from here that is not that of a switch which is off.
+    fn sets(&self, arg: &Arg) -> bool {
+        let is_switch = arg.get_value_parser().type_id() == TypeId::of::<bool>();
+        let is_off = |given: &Given| is_switch && given.values == ["false"];
+        self.values.get(arg.get_id().as_str()).is_some_and(|given| !is_off(given))
     }
 
     /// Leaves out what others have.
@@ -228,6 +268,10 @@ impl Defaults {
     pub fn gives(&self, id: &str) -> bool {
         self.values.contains_key(id)
     }
+}
+
+fn subcommand<'a>(command: &'a Command, name: &str) -> &'a Command {
+    command.find_subcommand(name).expect("it was parsed")
 }
 
 /// Where `trine tune` writes what it finds.

@@ -1,12 +1,13 @@
 //! Environment variables. One rule for all: an empty one counts as unset, a flag overrides its variable, which overrides a configuration file,
-//! errors name what they are about, and a `TRINE_*` that no flag has is a warning.
+//! each with all options that it excludes, errors name what they are about, and a `TRINE_*` that no flag has is a warning.
 
 use crate::config::Defaults;
 use crate::exit::Exit;
 use crate::near;
+use crate::output::check_distinct;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 use std::ffi::OsStr;
 
 const PREFIX: &str = "TRINE_";
@@ -32,7 +33,7 @@ pub fn matches(command: Command) -> ArgMatches {
         }
         flags => flags.unwrap_or_default(),
     };
-    let command = with(command, variable);
+    let command = without_excluded(with(command, variable), &flags);
     let parse = |command: &Command, defaults: &[Defaults]| {
         let parsed = command.clone().try_get_matches();
         parsed.unwrap_or_else(|error| exit(&named(error, command.clone(), &flags, defaults)))
@@ -41,7 +42,7 @@ pub fn matches(command: Command) -> ArgMatches {
     let (mut command, mut defaults) = (command, Vec::new());
     // Each may say which the next are.
     for source in [Defaults::of_file, Defaults::of_mode, Defaults::of_tuning] {
-        let found = source(&command, &matches, &flags).unwrap_or_else(|error| {
+        let found = source(&command, &matches).unwrap_or_else(|error| {
             crate::exit::report(&error);
             std::process::exit(Exit::Usage as i32)
         });
@@ -50,6 +51,11 @@ pub fn matches(command: Command) -> ArgMatches {
             defaults.push(found);
             matches = parse(&command, &defaults);
         }
+    }
+    // With it, arguments have the names of their values.
+    command.build();
+    if let Err(error) = check_distinct(&command, &matches) {
+        std::process::exit(crate::exit::report(&error.into()) as i32);
     }
     if !is_quiet(&matches) {
         for defaults in &defaults {
@@ -117,6 +123,37 @@ fn with(command: Command, variable: fn(&OsStr) -> Option<&OsStr>) -> Command {
         }
     });
     command.mut_subcommands(|command| with(command, variable))
+}
+
+/// The command line without the variables of options that these flags exclude.
+fn without_excluded(command: Command, flags: &ArgMatches) -> Command {
+    if let Some((name, flags)) = flags.subcommand() {
+        return command.mut_subcommand(name, |command| without_excluded(command, flags));
+    }
+    let is_excluded = |arg: &&Arg| {
+        let excludes = |other: &Arg| is_asked(flags, other) && exclude(&command, arg, other);
+        arg.get_env().is_some() && command.get_arguments().any(excludes)
+    };
+    let excluded: Vec<_> = command.get_arguments().filter(is_excluded).map(|arg| arg.get_id().clone()).collect();
+    excluded.into_iter().fold(command, |command, id| command.mut_arg(id, |arg| arg.env(None)))
+}
+
+/// Whether a flag or a variable gives an option, and not a switch that is off.
+pub fn is_asked(matches: &ArgMatches, arg: &Arg) -> bool {
+    let id = arg.get_id().as_str();
+    let asked = matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable));
+    asked && matches.try_get_one::<bool>(id).ok().flatten() != Some(&false)
+}
+
+/// Whether only one of two options may be given.
+pub fn exclude(command: &Command, a: &Arg, b: &Arg) -> bool {
+    let (a_id, b_id) = (a.get_id(), b.get_id());
+    let declared = |a: &Arg, b: &Arg| command.get_arg_conflicts_with(a).iter().any(|arg| arg.get_id() == b.get_id());
+    let in_one_group = |group: &ArgGroup| {
+        let ids: Vec<_> = group.get_args().collect();
+        !group.clone().is_multiple() && ids.contains(&a_id) && ids.contains(&b_id)
+    };
+    a_id != b_id && (declared(a, b) || declared(b, a) || command.get_groups().any(in_one_group))
 }
 
 /// The command line whose help has the values of variables that are set, and the names of others.

@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result, anyhow};
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, BufRead, Read};
 use std::path::Path;
+use trine_lab::batch::MAX_LINE;
 use trine_train::data::{DocumentFormat, Documents};
 
 /// The documents of a file, or of standard input for `-`.
@@ -13,6 +14,26 @@ pub fn documents(path: &Path, format: DocumentFormat) -> Result<Documents> {
     }
     let file = File::open(path).with_context(|| path.display().to_string())?;
     Ok(Documents::read(file, path, format))
+}
+
+/// The lines of a text without their ends. A longer one than a batch may have is an error.
+pub fn lines(mut input: impl BufRead) -> impl Iterator<Item = io::Result<String>> {
+    let mut read = move || {
+        let mut bytes = Vec::new();
+        if input.by_ref().take(MAX_LINE + 1).read_until(b'\n', &mut bytes)? as u64 > MAX_LINE {
+            return Err(io::Error::other(format!("expected at most {MAX_LINE} bytes, found more")));
+        }
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            io::Error::other(format!("expected UTF-8, found an invalid byte at position {at}"))
+        })?;
+        let text = text.strip_suffix('\n').map_or(&*text, |text| text.strip_suffix('\r').unwrap_or(text));
+        Ok(Some(text.to_owned()))
+    };
+    std::iter::from_fn(move || read().transpose())
 }
 
 /// Standard input, without its last newline, which `echo` and editors add, and without a byte order mark, which other editors put first.

@@ -2,6 +2,7 @@
 
 use crate::exit::UsageError;
 use anyhow::{Context, Result};
+use clap::{Arg, ArgMatches, Command, ValueHint};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -44,6 +45,47 @@ pub fn check_kind(path: &Path, first: &str) -> Result<(), UsageError> {
     Ok(())
 }
 
+/// Arguments that name a file to write.
+const OUTPUTS: [&str; 5] = ["out", "output", "profile", "save_baseline", "write_model"];
+
+/// Checks that no argument names a file to write that another argument names, too, to be read or written.
+///
+/// # Errors
+/// When one does. `--baseline` is read before `--save-baseline` is written.
+pub fn check_distinct(command: &Command, matches: &ArgMatches) -> Result<(), UsageError> {
+    if let Some((name, matches)) = matches.subcommand() {
+        return command.find_subcommand(name).map_or(Ok(()), |command| check_distinct(command, matches));
+    }
+    let is_path = |arg: &&Arg| {
+        let is_file = arg.get_value_names().is_some_and(|names| names.iter().any(|name| name == "FILE"));
+        is_file || arg.get_value_hint() == ValueHint::AnyPath
+    };
+    let named =
+        |arg| matches.get_raw(Arg::get_id(arg).as_str()).into_iter().flatten().map(move |path| (arg, Path::new(path)));
+    let paths: Vec<(&Arg, &Path)> = command.get_arguments().filter(is_path).flat_map(named).collect();
+    let is_output = |arg: &Arg| OUTPUTS.contains(&arg.get_id().as_str());
+    for &(arg, path) in paths.iter().filter(|(arg, path)| is_output(arg) && (path.is_file() || !path.exists())) {
+        let may = |other: &Arg| arg.get_id() == "save_baseline" && other.get_id() == "baseline";
+        let is_used = |other: &Arg, path: &Path| path.exists() || is_output(other);
+        let others = paths.iter().filter(|(other, path)| other != &arg && !may(other) && is_used(other, path));
+        if let Some((other, _)) = others.into_iter().find(|(_, other)| is_same_file(path, other)) {
+            let message = format!("{}: expected another file, found that of {other}", path.display());
+            return Err(UsageError { message, hint: "choose another name" });
+        }
+    }
+    Ok(())
+}
+
+/// Whether two paths lead to the same file, by the same name or another.
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    #[cfg(unix)]
+    if let (Ok(a), Ok(b)) = (a.metadata(), b.metadata()) {
+        use std::os::unix::fs::MetadataExt;
+        return (a.dev(), a.ino()) == (b.dev(), b.ino());
+    }
+    a == b || a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b)
+}
+
 /// A file that appears only when it is complete.
 pub struct OutputFile {
     path: PathBuf,
@@ -69,8 +111,8 @@ impl OutputFile {
                 return Ok(To::Device(File::options().write(true).open(path)?));
             }
             let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-            let input = input.canonicalize().unwrap_or_else(|_| input.to_owned());
-            if target == input || path.exists() && target.parent() == Some(&input) {
+            let is_inside = || target.parent().is_some_and(|folder| is_same_file(folder, input));
+            if is_same_file(path, input) || path.exists() && is_inside() {
                 return Err(io::Error::other("expected another file, found one that is read"));
             }
             Ok(To::File(Replacement::new(path)?))

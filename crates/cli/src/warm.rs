@@ -1,12 +1,12 @@
 //! The beginnings of prompts that are computed before the first request.
 
-use crate::units;
+use crate::{input, units};
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl WarmArgs {
         let Some(path) = &self.warm else { return Ok(Vec::new()) };
         let at = || path.display().to_string();
         let mut prefixes = Vec::new();
-        for (i, line) in BufReader::new(File::open(path).with_context(at)?).lines().enumerate() {
+        for (i, line) in input::lines(BufReader::new(File::open(path).with_context(at)?)).enumerate() {
             let place = format!("{}, line {}", at(), i + 1);
             let line = line.with_context(|| place.clone())?;
             if !line.trim().is_empty() {

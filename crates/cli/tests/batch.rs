@@ -101,7 +101,7 @@ fn each_line_gets_its_answer_or_what_is_wrong_with_it() {
     let content = found[12].pointer("/response/body/choices/0/logprobs/content").unwrap().as_array().unwrap();
     assert!(content.len() == 3 && content.iter().all(|token| token["top_logprobs"].as_array().unwrap().len() == 2));
     // Nothing is replaced or mistaken.
-    for (output, more, code) in [(&output, &[][..], 2), (&input, &["--force"], 1), (&input, &["--resume"], 1)] {
+    for (output, more, code) in [(&output, &[][..], 2), (&input, &["--force"], 2), (&input, &["--resume"], 2)] {
         assert_eq!(batch(&input, output, more).code, code);
     }
     assert_eq!(answers(&output), found);
@@ -139,10 +139,14 @@ fn answers_keep_to_their_response_format() {
             completion("ends", json!({"prompt": "x", "ignore_eos": true, "response_format": {"type": "json_object"}})),
             Some((param, "ignore_eos")),
         ),
+        (
+            completion("stops", json!({"prompt": "x", "stop": ["b"], "response_format": {"type": "json_object"}})),
+            Some((message, "stop: expected none with a response_format")),
+        ),
     ];
     std::fs::write(&input, cases.each_ref().map(|(line, _)| line.as_str()).join("\n")).unwrap();
     let ran = batch(&input, &output, &["--json"]);
-    assert_eq!((ran.code, &ran.json()["failed"]), (0, &6.into()), "{}", ran.err);
+    assert_eq!((ran.code, &ran.json()["failed"]), (0, &7.into()), "{}", ran.err);
     for ((line, wrong), answer) in cases.iter().zip(answers(&output)) {
         if let Some((pointer, expected)) = wrong {
             let found = answer.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("{line}: {answer}"));

@@ -42,6 +42,51 @@ fn flags_come_before_variables_and_these_before_the_file() {
 }
 
 #[test]
+fn what_is_asked_for_comes_before_all_that_it_excludes() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = folder.path().join("schema.json");
+    std::fs::write(&schema, "{\"type\": \"null\"}").unwrap();
+    let schema = format!("json-schema = {schema:?}");
+    let answer = |config: &str, more: &[&str], variables: &[(&str, &str)]| {
+        let ran = with(config, &[&["run", "embedded:stories", "Once", "--max-tokens", "9"], more].concat(), variables);
+        assert_eq!(ran.code, 0, "{config}: {}", ran.err);
+        (ran.out.trim().to_owned(), ran.err)
+    };
+    let choice = &["--choices", "b"][..];
+    for (config, more, expected) in [
+        ("regex = \"a\"", choice, "b"),
+        ("[run]\nregex = \"a\"", choice, "b"),
+        (&schema, choice, "b"),
+        (&schema, &["--regex", "b"], "b"),
+        ("regex = \"a\"\n[run]\nchoices = \"b\"", &[], "b"),
+        ("choices = \"b\"\n[run]\nregex = \"a\"", &[], "a"),
+    ] {
+        assert_eq!(answer(config, more, &[]).0, expected, "{config}");
+    }
+    let device = |config: &str, more: &[&str], variables: &[(&str, &str)]| {
+        let err = answer(config, &[&["--choices", "b"], more].concat(), variables).1;
+        err.lines().find_map(|line| Some(line.strip_prefix("context ")?.to_owned())).unwrap()
+    };
+    let scalar = device("", &["--isa", "scalar"], &[]);
+    assert!(scalar.contains("scalar"), "{scalar}");
+    let auto = device("", &[], &[]);
+    assert_eq!(device("isa = \"scalar\"", &[], &[("TRINE_DEVICE", "auto")]), auto);
+    assert_eq!(device("device = \"auto\"", &[], &[("TRINE_ISA", "scalar")]), scalar);
+    assert_eq!(device("device = \"auto\"", &["--isa", "scalar"], &[("TRINE_DEVICE", "auto")]), scalar);
+    // A switch that is off excludes nothing.
+    let err = answer("quiet = false\nverbose = true", choice, &[]).1;
+    assert!(err.contains("activations"), "{err}");
+    for (config, expected) in [
+        ("regex = \"a\"\nthreads = 1\nchoices = \"b\"", "line 3: `choices` cannot be used with `regex` of line 1"),
+        ("[run]\nisa = \"scalar\"\ndevice = \"cpu\"", "line 3: `device` cannot be used with `isa` of line 2"),
+        ("quiet = true\nverbose = true", "line 2: `verbose` cannot be used with `quiet` of line 1"),
+    ] {
+        let ran = with(config, &["run", "embedded:stories", "x"], &[]);
+        assert!(ran.code == 2 && ran.err.contains(&format!("options.toml, {expected}")), "{config}: {}", ran.err);
+    }
+}
+
+#[test]
 fn the_file_of_the_user_is_found() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("trine")).unwrap();

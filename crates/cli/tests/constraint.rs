@@ -57,7 +57,26 @@ fn an_answer_has_the_form_that_was_asked_for() {
     assert!(texts.len() == 5 && texts.iter().all(is_form), "{texts:?}");
     let wrong =
         trine_with(&["generate-data", "embedded:stories", "x.jsonl", "--count", "1", "--regex", "a", "--ignore-eos"]);
-    assert!(wrong.code == 2 && wrong.err.contains("--ignore-eos cannot be used"), "{}", wrong.err);
+    assert!(wrong.code == 2 && wrong.err.contains("'--ignore-eos'"), "{}", wrong.err);
+    // Each of several answers, as alone with its seed.
+    let several = |seed: &str, more: &[&str]| {
+        let args = ["run", "embedded:stories", "Once", "--json", "--regex", "[a-d]{3}", "--seed", seed];
+        let ran = trine_with(&[&args[..], more].concat());
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        ran.json()
+    };
+    let texts = |answers: &Value| {
+        let choices = answers["choices"].as_array().unwrap().iter();
+        choices.map(|choice| choice["text"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let alone = ["3", "4", "5"].map(|seed| several(seed, &[])["text"].as_str().unwrap().to_owned());
+    assert_eq!(texts(&several("3", &["-n", "3"])), alone);
+    let best = texts(&several("3", &["--best-of", "3"]));
+    assert!(best.len() == 1 && alone.contains(&best[0]), "{best:?} {alone:?}");
+    // A stop string of the file holds for other answers.
+    let config = file("config.toml", "stop = \"b\"");
+    let ran = trine_with(&["run", "embedded:stories", "Once", "--choices", "abc", "--config", &config]);
+    assert_eq!(ran.out.trim(), "abc", "{}", ran.err);
     // Each answer of a chat.
     let ran = run(trine().args(["run", "embedded:stories", "--choices", "yes,no", "-q"]), "Is it?\n");
     assert!(["yes", "no"].contains(&ran.out.trim()), "{}", ran.out);
@@ -83,7 +102,9 @@ fn what_is_wrong_is_named_before_a_model_is_loaded() {
         (&["--choices", "a,,b"], "invalid list of choices"),
         (&["--regex", "a", "--choices", "a"], "cannot be used with"),
         (&["--json-schema", &unique, "--regex", "a"], "cannot be used with"),
-        (&["--regex", "a", "--ignore-eos"], "--ignore-eos cannot be used"),
+        (&["--regex", "a", "--ignore-eos"], "cannot be used with"),
+        (&["--choices", "abc,abd", "--stop", "b"], "cannot be used with"),
+        (&["--json-schema", &unique, "--stop-token-ids", "1"], "cannot be used with"),
     ] {
         let ran = trine_with(&[&["run", "no-such-model.gguf", "Once"], args].concat());
         assert!(ran.code == 2 && ran.err.contains(expected), "{args:?}: {} {}", ran.code, ran.err);

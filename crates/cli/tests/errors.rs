@@ -494,37 +494,3 @@ fn an_interrupted_conversion_says_so_and_leaves_nothing() {
     );
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
-
-#[test]
-fn no_file_of_the_model_and_no_device_is_written_over() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name).display().to_string();
-    let (model, before) = (at("m.gguf"), std::fs::read(llama()).unwrap());
-    std::fs::write(&model, &before).unwrap();
-    let expected = "expected no file, or one that this option wrote";
-    check(&["run", &model, "hi", "--raw", "--profile", &model], 2, &["m.gguf", expected]);
-    check(&["bench", &model, "--profile", &model], 2, &["m.gguf", expected]);
-    check(&["bench", &model, "--save-baseline", &model], 2, &["m.gguf", expected]);
-    assert_eq!(std::fs::read(&model).unwrap(), before);
-    let (other, profile) = (at("other.json"), at("profile.json"));
-    let write_profile = ["run", &model, "hi", "--raw", "--max-tokens", "2", "--profile", &profile];
-    for _ in 0..2 {
-        let ran = trine_with(&write_profile);
-        assert_eq!(ran.code, 0, "{}", ran.err);
-    }
-    std::fs::write(&other, r#"{"custom_id": "a"}"#).unwrap();
-    check(&["run", &model, "hi", "--raw", "--profile", &other], 2, &["other.json", expected]);
-    check(&["bench", &model, "--save-baseline", &other], 2, &["other.json", expected]);
-    check(&["bench", &model, "--save-baseline", &profile], 2, &["profile.json", expected]);
-    check(&["bench", "--shape", "tiny", "--write-model", &at("")], 1, &["found a folder"]);
-    #[cfg(unix)]
-    {
-        std::os::unix::fs::symlink("/dev/null", at("device")).unwrap();
-        check(&["bench", "--shape", "tiny", "--write-model", &at("device")], 1, &["device", "found a device"]);
-        let ran = trine_with(&["run", &model, "hi", "--raw", "--max-tokens", "2", "--profile", &at("device")]);
-        assert_eq!(ran.code, 0, "{}", ran.err);
-        assert!(std::fs::symlink_metadata(at("device")).unwrap().is_symlink());
-    }
-    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(left.len() <= 4, "{left:?}");
-}

@@ -127,7 +127,7 @@ fn generated_texts_are_those_of_run_and_can_be_measured() {
     assert_eq!(generate(&at("b"), &["--count", "2", "--logprobs", "1"]).code, 2);
     // What it reads is not what it writes, and a prompt that cannot be answered replaces nothing.
     let ran = generate(&prompts, &["--count", "2", "--force", "--prompts", &prompts]);
-    assert!(ran.code == 1 && std::fs::read_to_string(&prompts).unwrap().contains("It rained"), "{}", ran.err);
+    assert!(ran.code == 2 && std::fs::read_to_string(&prompts).unwrap().contains("It rained"), "{}", ran.err);
     let long = generate(&plain, &["--count", "2", "--force", "--prompt", &"mill ".repeat(200)]);
     assert!(long.code != 0 && std::fs::metadata(&plain).unwrap().len() > 0, "{}", long.err);
     let dropped = generate(&at("c"), &["--count", "3", "--prompt", "The", "--ignore-eos"]).json();

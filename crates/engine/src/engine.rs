@@ -3,7 +3,7 @@ use crate::disk_cache::{DiskCache, DiskCacheOptions};
 use crate::event::{Emit, SeqId, Timing, Usage};
 use crate::request::{Prompt, Request, prompt_tokens};
 use crate::restore::layout;
-use crate::sample::mix;
+use crate::sample::{Filter, mix};
 use crate::scheduler::Scheduler;
 use crate::sequence::Sequence;
 use crate::step_cost::{Measured, StepBudget, StepCost};
@@ -208,7 +208,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Sets what runs [`Filter::prepare`](crate::sample::Filter::prepare) beside the forward pass. Without it, filters prepare after the pass.
+    /// Sets what runs [`Filter::prepare`] beside the forward pass. Without it, filters prepare after the pass.
     pub fn set_join(&mut self, join: Join) {
         self.join = Some(join);
     }
@@ -228,7 +228,7 @@ impl Engine {
     /// larger by that index; log probabilities of the prompt are reported with the first.
     ///
     /// # Errors
-    /// As [`Engine::submit`], and when a request of several answers has custom filters, which cannot be copied.
+    /// As [`Engine::submit`], and when a request of several answers has a filter without a [`Filter::fork`].
     pub fn submit_all(&mut self, request: Request) -> Result<Vec<SeqId>, Error> {
         let (context, vocab) = (self.context, self.runner.spec().vocab_size);
         let Request { prompt, sampling, filters, adapter, scheduling, prefix_cache } = request;
@@ -261,14 +261,18 @@ impl Engine {
         }
         sampling.check()?;
         let n = sampling.best_of.unwrap_or(sampling.n);
-        if n > 1 && !filters.is_empty() {
-            let field = if sampling.best_of.is_some() { "best_of" } else { "n" };
-            let expected = "1 for a request with custom filters: submit it several times".to_owned();
-            return Err(Error::Option { field, value: n.to_string(), expected });
-        }
         self.check_queue(n, prompt.len())?;
-        let (mut sequences, mut filters) = (Vec::with_capacity(n), Some(filters));
-        for index in 0..n {
+        let fork = |filter: &dyn Filter| {
+            filter.fork().ok_or_else(|| {
+                let field = if sampling.best_of.is_some() { "best_of" } else { "n" };
+                let expected = format!("1 with the filter `{}`, which cannot fork", filter.name());
+                Error::Option { field, value: n.to_string(), expected }
+            })
+        };
+        let forks =
+            (1..n).map(|_| filters.iter().map(|filter| fork(&**filter)).collect()).collect::<Result<Vec<_>, _>>()?;
+        let mut sequences = Vec::with_capacity(n);
+        for (index, filters) in std::iter::once(filters).chain(forks).enumerate() {
             let seed = match sampling.seed {
                 Some(seed) => seed.wrapping_add(index as u64),
                 None => mix(self.options.seed).wrapping_add(self.count + index as u64),
@@ -279,7 +283,7 @@ impl Engine {
                 // What they are ranked by.
                 sampling.logprobs.get_or_insert(0);
             }
-            let own = (filters.take().unwrap_or_default(), adapter, &prefix_cache);
+            let own = (filters, adapter, &prefix_cache);
             let id = SeqId::next();
             let mut sequence = Sequence::new(id, &prompt, &sampling, own, &self.tokenizer, context, seed)?;
             (sequence.scheduling, sequence.timing.submitted) = (scheduling.clone(), self.clock.now());

@@ -110,7 +110,7 @@ impl Request {
             ..=1 => Ok(()),
             _ => {
                 let expected =
-                    "1 where one answer is expected: `submit_all` and `Llm::choices` give several, without custom filters".to_owned();
+                    "1 where one answer is expected: `submit_all` and `Llm::choices` give several".to_owned();
                 Err(Error::Option { field, value: value.to_string(), expected })
             }
         }

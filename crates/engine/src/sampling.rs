@@ -205,6 +205,11 @@ impl Sampling {
         sampling
     }
 
+    /// Without stop strings and stop tokens, which cut an answer whose form a filter prescribes.
+    pub fn without_stops(self) -> Sampling {
+        Sampling { stop: Vec::new(), stop_token_ids: Vec::new(), ..self }
+    }
+
     /// Whether every field is in its range, and fits the others.
     ///
     /// # Errors

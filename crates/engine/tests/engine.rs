@@ -406,7 +406,7 @@ fn several_answers_are_those_of_as_many_requests_and_share_their_prompt() {
         let filters: Vec<Box<dyn Filter>> = vec![Box::new(Fails(1))];
         let error =
             engine.submit_all(Request { filters, ..Request::new(prompt.clone(), all) }).unwrap_err().to_string();
-        assert!(error.starts_with("best_of = 3: expected 1 for a request with custom filters"), "{error}");
+        assert!(error.starts_with("best_of = 3: expected 1 with the filter"), "{error}");
     }
     // The first goes while it reads the prompt: the others go on.
     let mut engine = engine("llama", &EngineOptions { prefill_chunk: 3, ..EngineOptions::default() });

@@ -94,6 +94,11 @@ impl Filter for GrammarFilter {
         let _ = self.matcher.rollback(n - beyond);
     }
 
+    fn fork(&self) -> Option<Box<dyn Filter>> {
+        let matcher = self.matcher.deep_clone();
+        Some(Box::new(GrammarFilter { matcher, beyond: self.beyond, masks: VecDeque::new() }))
+    }
+
     fn prepares(&self) -> bool {
         true
     }

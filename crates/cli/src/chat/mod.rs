@@ -6,6 +6,7 @@ mod input;
 mod settings;
 
 use crate::answer::{Pace, TimedAnswer};
+use crate::constraint::NOT_WITH;
 use crate::exit::{self, Exit, UsageError};
 use crate::load::EngineArgs;
 use crate::sampling;
@@ -146,6 +147,9 @@ impl Chat {
         let (name, value) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
         let (name, value) = (name.replace('-', "_"), value.trim());
         if name != settings::DROP_OLDEST {
+            if self.options.grammar.is_some() && NOT_WITH.contains(&&*name) {
+                return Err(anyhow!("/set: {name} cannot be used with a constraint of the answer"));
+            }
             return settings::set(&mut self.options.sampling, &name, value, &self.initial);
         }
         let parsed = if value.is_empty() { Ok(false) } else { value.parse() };

@@ -158,11 +158,9 @@ impl Batch {
         let hint = "--resume continues it, --force replaces it";
         output::check_new(&self.output, self.force || self.resume || is_empty, hint)?;
         let is_pipe = self.output.exists() && !self.output.is_file();
-        // A file must be neither one of the model nor the input. A pipe is opened once: its reader would see an end here.
+        // It must not be a file of the model. A pipe is opened once: its reader would see an end here.
         if !is_pipe {
-            for used in [&self.model, &self.input] {
-                drop(OutputFile::new(&self.output, used)?);
-            }
+            drop(OutputFile::new(&self.output, &self.model)?);
         }
         let file = open_to_append(&self.output).with_context(|| at(&self.output))?;
         if !self.resume || is_pipe {

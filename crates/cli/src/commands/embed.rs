@@ -1,10 +1,10 @@
 use crate::exit::Exit;
 use crate::load::LoadArgs;
-use crate::{interrupt, table, units};
+use crate::{input, interrupt, table, units};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
-use std::io::{BufRead, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use trine::{Embedder, ErrorKind};
@@ -51,7 +51,7 @@ impl Embed {
         }
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         let lines: Box<dyn Iterator<Item = std::io::Result<String>>> = match self.texts.is_empty() {
-            true => Box::new(std::io::stdin().lock().lines()),
+            true => Box::new(input::lines(std::io::stdin().lock())),
             false => Box::new(self.texts.into_iter().map(Ok)),
         };
         let mut lines = lines.enumerate();

@@ -97,7 +97,7 @@ impl GenerateData {
                 return Err(UsageError { message, hint: "omit it" }.into());
             }
         }
-        let constraint = self.constraint.constraint(&sampling)?;
+        let constraint = self.constraint.constraint()?;
         let plain = self.out.extension().is_some_and(|extension| extension == "txt");
         if plain && self.resume {
             let message = "--resume needs JSONL, whose lines have an index".to_owned();
@@ -114,17 +114,18 @@ impl GenerateData {
         self.engine_args.check(self.quiet)?;
         let stop = interrupt::flag()?;
         let llm = self.load.open(&self.model, self.parallel as usize, self.quiet, &stop, None, &self.engine_args)?;
-        let sampling = self.sampling.recommended(llm.generation(), self.quiet)?;
+        let mut sampling = self.sampling.recommended(llm.generation(), self.quiet)?;
+        if constraint.is_some() {
+            sampling = sampling.without_stops();
+        }
         let prompts = texts.into_iter().map(|text| prompt(&llm, text)).collect::<Result<_>>()?;
         let grammar = constraint.map(|constraint| llm.grammar(&constraint)).transpose()?;
         let seed = sampling.seed.unwrap_or(0);
         let keep = Keep { cut: self.keep_cut, unique: self.unique };
         let separator = plain.then_some(self.separator.as_str());
         if self.out.is_file() {
-            // It must be neither a file of the model nor that of the prompts.
-            for used in [Some(&self.model), self.prompts.as_ref()].into_iter().flatten() {
-                drop(OutputFile::new(&self.out, used)?);
-            }
+            // It must not be a file of the model.
+            drop(OutputFile::new(&self.out, &self.model)?);
         }
         let (mut writer, first) = match self.resume {
             true => TextWriter::resume(&self.out, keep, seed)?,

@@ -154,7 +154,7 @@ impl Run {
                 return Err(UsageError { message, hint: "add --json" }.into());
             }
         }
-        self.constraint.constraint(&sampling)?;
+        self.constraint.constraint()?;
         let model = self.model.take().map_or_else(|| load::unnamed(why, self.quiet), Ok)?;
         if let Some(prompt) = prompt.as_ref().filter(|_| self.template.show_prompt) {
             return self.show_prompt(&model, prompt);
@@ -246,7 +246,10 @@ impl Run {
             note!("note: the model has no chat template: continuing the prompt as plain text{system}");
         }
         let mut sampling = self.sampling.recommended(llm.generation(), self.quiet)?;
-        let constraint = self.constraint.constraint(&sampling)?;
+        let constraint = self.constraint.constraint()?;
+        if constraint.is_some() {
+            sampling = sampling.without_stops();
+        }
         let grammar = constraint.map(|constraint| llm.grammar(&constraint)).transpose()?;
         let pace = self.load.pace(self.quiet);
         let Some(prompt) = prompt else {

@@ -78,10 +78,6 @@ impl TokenizerCommand {
 impl TrainTokenizer {
     fn run(self) -> Result<Exit> {
         output::check_new(&self.output, self.force, "--force replaces it")?;
-        for text in &self.files {
-            // It is read, and must not be replaced.
-            drop(OutputFile::new(&self.output, text)?);
-        }
         let files = self.files_of_json()?;
         if files.is_none() {
             Replacement::check(&self.output)?;

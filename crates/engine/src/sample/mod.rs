@@ -61,6 +61,11 @@ pub trait Filter: Send {
     /// Undoes the last `n` calls of [`Filter::accept`].
     fn rollback(&mut self, _n: usize) {}
 
+    /// A filter of the same state, for another answer to the same request. Without one, the default, a request has one answer.
+    fn fork(&self) -> Option<Box<dyn Filter>> {
+        None
+    }
+
     /// Whether [`Filter::prepare`] does anything.
     fn prepares(&self) -> bool {
         false

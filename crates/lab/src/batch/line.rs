@@ -10,7 +10,10 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 /// The longest line in bytes.
-const LONGEST: u64 = 64 << 20;
+pub const MAX_LINE: u64 = 64 << 20;
+
+/// Bytes after which a line that is too long must end, or the input is no file of lines.
+const MAX_SKIPPED: u64 = 64 * MAX_LINE;
 
 /// Lines at the beginning of which one at least is a request, or the file is not one of embeddings.
 const AHEAD: usize = 1000;
@@ -130,15 +133,22 @@ impl<R: BufRead> Lines<R> {
     fn read(&mut self) -> io::Result<Option<Line>> {
         loop {
             let mut text = Vec::new();
-            let read = self.input.by_ref().take(LONGEST + 1).read_until(b'\n', &mut text)? as u64;
+            let read = self.input.by_ref().take(MAX_LINE + 1).read_until(b'\n', &mut text)? as u64;
             (self.number, self.bytes) = (self.number + 1, self.bytes + read);
             if read == 0 {
                 return Ok(None);
             }
             let number = self.number;
-            if read > LONGEST {
-                self.bytes += self.input.skip_until(b'\n')? as u64;
-                let parsed = Err(format!("expected at most {LONGEST} bytes, found more"));
+            if read > MAX_LINE {
+                let skipped = self.input.by_ref().take(MAX_SKIPPED).skip_until(b'\n')? as u64;
+                if skipped == MAX_SKIPPED {
+                    let bytes = MAX_LINE + MAX_SKIPPED;
+                    return Err(io::Error::other(format!(
+                        "line {number} of the input: expected an end within {bytes} bytes"
+                    )));
+                }
+                self.bytes += skipped;
+                let parsed = Err(format!("expected at most {MAX_LINE} bytes, found more"));
                 return Ok(Some(Line { number, answer_id: self.answer_id(&text), parsed }));
             }
             let text = text.trim_ascii();

@@ -7,7 +7,7 @@ mod queue;
 mod request;
 
 pub use embedding::{EmbedTexts, EmbeddingOptions, embed};
-pub use line::{Lines, count_answered};
+pub use line::{Lines, MAX_LINE, count_answered};
 
 use crate::generate::seed_of;
 use answer::{Answers, Head};
@@ -168,19 +168,7 @@ fn begin(engine: &mut Engine, options: &BatchOptions, task: &Task, index: u64) -
 /// The sequences of a request, one for each answer.
 fn submit(engine: &mut Engine, options: &BatchOptions, ask: Ask) -> Result<Vec<SeqId>, Problem> {
     let Ask { prompt, sampling, schema, .. } = ask;
-    let Some(schema) = schema else { return Ok(engine.submit_all(Request::new(prompt, sampling))?) };
-    let mut sequences = Vec::new();
-    // Each answer has a filter of its own.
-    for i in 0..sampling.best_of.unwrap_or(sampling.n) {
-        let mut sampling = Sampling { seed: sampling.seed.map(|seed| seed.wrapping_add(i as u64)), ..sampling.clone() };
-        if sampling.best_of.take().is_some() {
-            sampling.logprobs.get_or_insert(0);
-        }
-        sampling.n = 1;
-        let filter = (options.json_schema)(&schema);
-        let filter = filter.or_else(|why| request::problem("response_format", format!("response_format: {why}")))?;
-        let request = Request { filters: vec![filter], ..Request::new(prompt.clone(), sampling) };
-        sequences.push(engine.submit(request)?);
-    }
-    Ok(sequences)
+    let filter = schema.map(|schema| (options.json_schema)(&schema)).transpose();
+    let filter = filter.or_else(|why| request::problem("response_format", format!("response_format: {why}")))?;
+    Ok(engine.submit_all(Request { filters: filter.into_iter().collect(), ..Request::new(prompt, sampling) })?)
 }

@@ -71,6 +71,9 @@ pub fn read(task: &Task, options: &BatchOptions) -> Result<Ask, Problem> {
         }
     }
     let format = body.remove("response_format").unwrap_or_default();
+    let empty = [json!([]), json!("")];
+    let stop =
+        ["stop", "stop_token_ids"].into_iter().find(|name| body.get(*name).is_some_and(|stop| !empty.contains(stop)));
     let mut ask = match task.url.as_str() {
         "/v1/chat/completions" => chat(body, options),
         "/v1/completions" => completion(body, options),
@@ -78,12 +81,17 @@ pub fn read(task: &Task, options: &BatchOptions) -> Result<Ask, Problem> {
         other => problem("url", format!("url: expected /v1/chat/completions or /v1/completions, found {other}")),
     }?;
     ask.schema = json_schema(&format)?;
-    if ask.schema.is_some() && ask.sampling.ignore_eos {
-        return problem(
-            "ignore_eos",
-            "ignore_eos: expected false with a response_format, which says where answers end",
-        );
+    if ask.schema.is_none() {
+        return Ok(ask);
     }
+    let why = "with a response_format, which says where answers end";
+    if ask.sampling.ignore_eos {
+        return problem("ignore_eos", format!("ignore_eos: expected false {why}"));
+    }
+    if let Some(name) = stop {
+        return problem(name, format!("{name}: expected none {why}"));
+    }
+    ask.sampling = ask.sampling.without_stops();
     Ok(ask)
 }
 
