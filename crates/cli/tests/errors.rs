@@ -369,6 +369,14 @@ fn assumptions_about_a_model_are_reported() {
     );
     check(&["run", &model, "hi", "--max-tokens", "1", "--raw"], 0, &["warning: tokenizer.ggml.pre is missing"]);
     assert_eq!(trine_with(&["run", &model, "hi", "--max-tokens", "1", "--quiet"]).err, "");
+    let broken = changed(folder.path(), "template.gguf", |metadata, _| {
+        metadata.insert("tokenizer.chat_template", "{% if %}");
+        metadata.insert("tokenizer.chat_template.rag", "{{");
+    });
+    for more in [&[][..], &["--json"]] {
+        let out = trine_with(&[&["info", &broken], more].concat()).out;
+        assert!(out.contains("chat template: line 1: ") && out.contains("chat template `rag`: "), "{out}");
+    }
     let info = trine_with(&["info", &model]).out;
     assert!(info.contains("tokenizer.ggml.pre is missing") && info.contains("no chat template"), "{info}");
 }

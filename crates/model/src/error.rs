@@ -17,8 +17,9 @@ pub enum Error {
     Text(#[from] trine_text::Error),
     #[error(transparent)]
     Device(#[from] trine_backend::Error),
-    #[error("{}: expected UTF-8 text", path.display())]
-    NotText { path: PathBuf },
+    /// The byte at position `at` is not part of a character.
+    #[error("{}: expected UTF-8 text, found an invalid byte at position {at}", path.display())]
+    NotText { path: PathBuf, at: usize },
     /// `found` is the architecture that the file names, `known` a list of the supported ones.
     #[error("architecture `{found}` is not known: expected one of {known}")]
     UnknownArch { found: String, known: String },

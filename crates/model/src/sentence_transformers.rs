@@ -127,7 +127,7 @@ fn count(key: &str, value: Option<&Value>) -> Result<Option<usize>> {
 }
 
 /// What may stand in `sentence_*_config.json`, in the order in which sentence-transformers looks for them.
-const CONFIGS: [&str; 7] = ["bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet"];
+pub(crate) const CONFIGS: [&str; 7] = ["bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet"];
 
 /// The limits of the module `Transformer`, which the tokenizer has where the module has none.
 fn transformer(place: &Path, found: &mut Folder) -> Result<()> {

@@ -387,7 +387,7 @@ fn merges(path: &Path) -> PathBuf {
 }
 
 /// The tokenizer file in the folder of a model, or else a GGUF file there.
-fn beside(file: &File) -> Result<PathBuf> {
+pub(crate) fn beside(file: &File) -> Result<PathBuf> {
     let folder = file.files()[0].parent().unwrap_or(Path::new(""));
     let expected = "tokenizer.json, tokenizer.model, vocab.json with merges.txt, or vocab.txt beside the model, or a tokenizer named with --tokenizer";
     let none = || Error::NoTokenizer { expected }.at(file.path());
