@@ -55,7 +55,8 @@ impl ConstraintArgs {
 fn read(path: &str) -> Result<String, String> {
     let bytes = trine_tensor::read_small(Path::new(path), Limits::default().bytes as u64);
     let text = String::from_utf8(bytes.map_err(|error| error.to_string())?);
-    text.map_err(|_| format!("{path}: expected UTF-8, found other bytes"))
+    let text = text.map_err(|_| format!("{path}: expected UTF-8, found other bytes"))?;
+    Ok(text.trim_start_matches('\u{feff}').to_owned())
 }
 
 fn json_schema(path: &str) -> Result<Constraint, String> {

@@ -29,7 +29,7 @@ pub fn matches(command: Command) -> ArgMatches {
     // What is wrong without variables is not theirs.
     let flags = match with(command.clone(), |_| None).try_get_matches() {
         Err(error) if !matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            exit(&crate::help::suggest(error))
+            exit(&crate::help::suggest(error, &command))
         }
         flags => flags.unwrap_or_default(),
     };

@@ -53,7 +53,6 @@ pub fn report(error: &anyhow::Error) -> Exit {
     let output = of_output(error);
     texts.splice(0..0, output.map(|_| "standard output".to_owned()));
     note!("error: {}", table::visible(&texts.join(": ")));
-    let hint = hint.or_else(|| output.and_then(full));
     if let Some(hint) = missing(error).or(hint.map(str::to_owned)) {
         note!("hint: {}", table::visible(&hint));
     }
@@ -137,6 +136,7 @@ fn diagnose(error: &anyhow::Error) -> Diagnosis {
         .or_else(|| of(error, of_perplexity))
         .or_else(|| of(error, of_quantize))
         .or_else(|| of(error, of_synthetic))
+        .or_else(|| of(error, |error: &std::io::Error| (Exit::Work, full(error))))
         .unwrap_or((Exit::Work, None))
 }
 
@@ -147,11 +147,11 @@ fn of_facade(error: &trine::Error) -> Diagnosis {
         Error::Engine(error) => of_engine(error),
         Error::Grammar(error) => of_grammar(error),
         Error::MemoryLimit { .. } => {
-            (Exit::Work, Some("raise --mem-limit or TRINE_MEM_LIMIT, or lower --context or --batch"))
+            (Exit::Work, Some("raise --mem-limit or TRINE_MEM_LIMIT, or lower --context, --batch or --parallel"))
         }
         Error::ControlGroup { .. } => (
             Exit::Work,
-            Some("raise the memory limit of the control group or container, or lower --context or --batch"),
+            Some("raise the memory limit of the control group or container, or lower --context, --batch or --parallel"),
         ),
         Error::UnknownTemplate { .. } => (Exit::Usage, Some("--template FILE gives the model another one")),
         Error::UnknownPrompt { .. } => (Exit::Usage, Some("--no-prompt embeds the texts alone")),
@@ -294,6 +294,12 @@ fn of_engine(error: &trine_engine::Error) -> Diagnosis {
         }
         Error::Encoder { .. } => (Exit::Work, Some("`trine embed` runs it")),
         Error::BeyondVocabulary { .. } => (Exit::Usage, Some("`trine tokenize` shows the ids of tokens")),
+        Error::NoCandidates { .. } => (
+            Exit::Work,
+            Some(
+                "the options and the form of the answer forbid all tokens: omit --min-tokens, --bad-words or the like",
+            ),
+        ),
         Error::CacheTooLarge { .. } => (Exit::Work, Some("lower --context")),
         Error::Model(trine_model::Error::Device(error)) => match of_device(error) {
             (Exit::Work, None) => (Exit::Work, Some("lower --context")),

@@ -4,8 +4,8 @@ use crate::Cli;
 use crate::commands::GROUPS;
 use crate::config;
 use crate::near;
-use clap::error::{ContextKind, ContextValue};
-use clap::{Command, CommandFactory};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, Command, CommandFactory};
 use std::fmt::Write;
 
 /// The command line with a help that lists commands by group.
@@ -25,7 +25,16 @@ pub fn command() -> Command {
     let template = format!(
         "{{about}}\n\n{{usage-heading}} {{usage}}\n{groups}\n{header}Options:{header:#}\n{{options}}{{after-help}}"
     );
-    config::with_flags(Cli::command()).help_template(template)
+    config::with_flags(Cli::command()).help_template(template).mut_subcommands(with_numbers)
+}
+
+/// The command line whose options take negative numbers, if only to say what is wrong with them.
+fn with_numbers(command: Command) -> Command {
+    let command = command.mut_args(|arg| match arg.get_long() {
+        Some(_) if arg.get_action().takes_values() && !arg.is_require_equals_set() => arg.allow_negative_numbers(true),
+        _ => arg,
+    });
+    command.mut_subcommands(with_numbers)
 }
 
 /// Names of commands elsewhere, and ours for the same.
@@ -41,8 +50,54 @@ const ELSEWHERE: [(&str, &str); 9] = [
     ("finetune", "train"),
 ];
 
-/// Adds the command that is meant to the error about one that is not there.
-pub fn suggest(mut error: clap::Error) -> clap::Error {
+/// Options of llama.cpp, Ollama, transformers and vLLM, and ours for the same.
+const OPTIONS_ELSEWHERE: [(&str, &str); 22] = [
+    ("--n-predict", "max-tokens"),
+    ("--predict", "max-tokens"),
+    ("--num-predict", "max-tokens"),
+    ("--max-new-tokens", "max-tokens"),
+    ("--temp", "temperature"),
+    ("--repeat-penalty", "repetition-penalty"),
+    ("--typical", "typical-p"),
+    ("-t", "threads"),
+    ("-c", "context"),
+    ("--ctx-size", "context"),
+    ("--num-ctx", "context"),
+    ("--max-model-len", "context"),
+    ("-b", "batch"),
+    ("--batch-size", "batch"),
+    ("--ubatch-size", "ubatch"),
+    ("--cache-type-k", "cache-type"),
+    ("--cache-type-v", "cache-type"),
+    ("--kv-cache-dtype", "cache-type"),
+    ("--grammar-file", "grammar"),
+    ("--json-schema-file", "json-schema"),
+    ("--chat-template-file", "template"),
+    ("--system-prompt", "system"),
+];
+
+/// Adds the option that is meant to the error about one that `command`, as the words of the command line choose it, does not have.
+fn suggest_option(error: &mut clap::Error, mut command: Command) {
+    let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidArg) else { return };
+    let Some((_, ours)) = OPTIONS_ELSEWHERE.iter().find(|(other, _)| other == name) else { return };
+    command.build();
+    for word in std::env::args().skip(1) {
+        command = command.find_subcommand(word).cloned().unwrap_or(command);
+    }
+    let has =
+        |arg: &Arg| arg.get_long() == Some(ours) || arg.get_visible_aliases().is_some_and(|names| names.contains(ours));
+    if command.get_arguments().any(has) {
+        error.remove(ContextKind::Suggested);
+        error.insert(ContextKind::SuggestedArg, ContextValue::String(format!("--{ours}")));
+        error.insert(ContextKind::Usage, ContextValue::StyledStr(command.render_usage()));
+    }
+}
+
+/// Adds the command or option that is meant to the error about one that is not there.
+pub fn suggest(mut error: clap::Error, command: &Command) -> clap::Error {
+    if error.kind() == ErrorKind::UnknownArgument {
+        suggest_option(&mut error, command.clone());
+    }
     let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) else { return error };
     let elsewhere = ELSEWHERE.iter().find(|(other, _)| other == name).map(|(_, ours)| *ours);
     let names = GROUPS.iter().flat_map(|(_, names)| *names).copied();

@@ -80,7 +80,11 @@ fn arg(param: &'static Param) -> Arg {
 
 /// An argument whose value is checked when it is parsed.
 fn checked(arg: Arg, param: &'static Param, value: &'static str) -> Arg {
-    let check = |text: &str| param.set(&mut Sampling::default(), text).map(|()| text.to_owned());
+    let check = |text: &str| {
+        let mut sampling = Sampling::default();
+        param.clear(&mut sampling);
+        param.set(&mut sampling, text).map(|()| text.to_owned())
+    };
     arg.value_name(value).allow_hyphen_values(true).value_parser(check)
 }
 

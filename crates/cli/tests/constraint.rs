@@ -37,6 +37,9 @@ fn an_answer_has_the_form_that_was_asked_for() {
     };
     assert!(["big", "small"].contains(&answer("--choices", "big,small").as_str()));
     assert!(answer("--regex", "[a-c]{3}-[0-9]").len() == 5);
+    // As some editors write it.
+    let marked = file("marked.json", &format!("\u{feff}{SCHEMA}"));
+    assert_eq!(answer("--json-schema", &marked), answer("--json-schema", &schema));
     let value: Value = serde_json::from_str(&answer("--json-schema", &schema)).unwrap();
     assert!(value["name"].is_string(), "{value}");
     let list = answer("--grammar", &lark);

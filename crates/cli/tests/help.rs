@@ -127,6 +127,26 @@ fn a_mistyped_or_foreign_command_names_ours() {
 }
 
 #[test]
+fn a_foreign_option_names_ours_and_a_negative_number_is_a_value() {
+    for (args, expected) in [
+        (&["run", "x", "y", "--n-predict", "128"][..], "'--max-tokens'"),
+        (&["run", "x", "y", "--temp", "1"], "'--temperature'"),
+        (&["run", "x", "y", "--repeat-penalty", "1"], "'--repetition-penalty'"),
+        (&["run", "x", "y", "-t", "4"], "'--threads'"),
+        (&["batch", "x", "y", "z", "--ctx-size=4"], "'--context'"),
+        (&["batch", "x", "y", "z", "--seed", "-1"], "invalid value '-1' for '--seed"),
+        (&["run", "x", "y", "--mem-limit", "-5"], "invalid value '-5' for '--mem-limit"),
+    ] {
+        let ran = trine_with(args);
+        assert!(ran.code == 2 && ran.err.contains(expected), "{args:?}: {}", ran.err);
+        assert!(!ran.err.contains("as a value"), "{args:?}: {}", ran.err);
+    }
+    // `quantize` has no threads.
+    let ran = trine_with(&["quantize", "x", "y", "-t", "4"]);
+    assert!(ran.code == 2 && !ran.err.contains("--threads"), "{}", ran.err);
+}
+
+#[test]
 fn errors_are_coloured_as_those_of_the_command_line() {
     let coloured = |args: &[&str]| {
         let output = trine().args(args).env("CLICOLOR_FORCE", "1").env_remove("NO_COLOR").output().unwrap();

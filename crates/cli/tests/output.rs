@@ -92,5 +92,6 @@ fn no_line_is_read_without_end() {
     assert!(ran.code == 1 && ran.err.contains(too_long), "{} {}", ran.code, ran.err);
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out.jsonl").display().to_string();
+    check(&["batch", &model, zero, &out, "--resume"], 2, &["/dev/zero: --resume needs a file"]);
     check(&["batch", &model, zero, &out], 1, &["/dev/zero: line 1 of the input: expected an end within"]);
 }

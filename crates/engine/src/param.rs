@@ -142,7 +142,7 @@ impl Param {
             Field::Choice(_, known) => known.iter().map(usize::to_string).collect::<Vec<_>>().join(" or "),
             Field::Switch(_) => "true or false".to_owned(),
             Field::Texts(_) => format!("at most {most} texts, none of them empty"),
-            Field::Ids(_) => format!("at most {most} token ids"),
+            Field::Ids(_) => format!("at most {most} token ids from 0 to {}", u32::MAX),
             Field::Sequences(_) => format!("at most {most} sequences of token ids, none of them empty, as in 42,7"),
             Field::Biases(_) => format!("a token id and a number {range}, as in 42=-1.5"),
         };

@@ -146,6 +146,33 @@ fn biases_that_are_not_announced_are_named() {
     }
 }
 
+/// transformers would compute with zeros.
+#[test]
+fn a_bias_that_is_announced_and_not_there_is_named() {
+    for (key, ends, lacking) in [
+        ("norm_bias", &["norm.weight"][..], "layers.1.attn_norm.bias"),
+        ("norm_bias", &["norm.weight"], "embeddings.norm.bias"),
+        ("norm_bias", &["norm.weight"], "final_norm.bias"),
+        ("attention_bias", &["attn.Wqkv.weight", "attn.Wo.weight"], "layers.3.attn.Wqkv.bias"),
+        ("mlp_bias", &["mlp.Wi.weight", "mlp.Wo.weight"], "layers.2.mlp.Wi.bias"),
+    ] {
+        let with = |lacking: &str| {
+            changed_folder("../encoders/modernbert", |config, tensors| {
+                config[key] = true.into();
+                let weights = tensors.iter().filter(|view| ends.iter().any(|end| view.name.ends_with(end)));
+                let biases = weights.map(|view| {
+                    let name = view.name.replace("weight", "bias");
+                    View::new(name, &F32, vec![view.shape[0]], F32.encode(&vec![0.1; view.shape[0]])).unwrap()
+                });
+                let biases: Vec<View> = biases.filter(|view| view.name != lacking).collect();
+                tensors.extend(biases);
+            })
+        };
+        assert_eq!(with(""), "", "{key}");
+        names(&with(lacking), &[key, &format!("`{lacking}`")]);
+    }
+}
+
 /// ggml drops last dimensions of 1, and takes one number for all layers or one for each.
 #[test]
 fn shapes_and_numbers_may_be_written_as_ggml_takes_them() {

@@ -78,6 +78,10 @@ impl Batch {
             return Err(UsageError { message, hint: "a file can be resumed; ./- is one of this name" }.into());
         }
         let input = File::open(&self.input).with_context(|| at(&self.input))?;
+        if self.resume && !self.input.is_file() {
+            let message = format!("{}: --resume needs a file, which can be read again", at(&self.input));
+            return Err(UsageError { message, hint: "write the requests to a file first" }.into());
+        }
         let bytes = input.metadata().map_or(0, |metadata| metadata.len());
         let job = format!("{} {}", self.load.fingerprint(&self.model)?, self.seed);
         let mut lines = Lines::new(BufReader::new(input), &job);

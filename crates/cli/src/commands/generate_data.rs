@@ -65,9 +65,9 @@ pub struct GenerateData {
     /// Drop texts equal to an earlier one
     #[arg(long)]
     unique: bool,
-    /// Separator after each text of a .txt file, on a line of its own
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, default_value = "<|endoftext|>")]
-    separator: String,
+    /// Separator after each text of a .txt file, on a line of its own [default: <|endoftext|>]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    separator: Option<String>,
     /// Print one line of JSON at the end
     #[arg(long)]
     json: bool,
@@ -122,7 +122,10 @@ impl GenerateData {
         let grammar = constraint.map(|constraint| llm.grammar(&constraint)).transpose()?;
         let seed = sampling.seed.unwrap_or(0);
         let keep = Keep { cut: self.keep_cut, unique: self.unique };
-        let separator = plain.then_some(self.separator.as_str());
+        if self.separator.is_some() && !plain && !self.quiet {
+            note!("note: --separator has no effect: lines of JSON need none");
+        }
+        let separator = plain.then_some(self.separator.as_deref().unwrap_or("<|endoftext|>"));
         if self.out.is_file() {
             // It must not be a file of the model.
             drop(OutputFile::new(&self.out, &self.model)?);

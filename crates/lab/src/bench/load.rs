@@ -3,7 +3,7 @@
 use super::{Error, RequestRecord};
 use fastrand::Rng;
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::{ControlFlow, RangeInclusive};
 use std::str::FromStr;
 use std::time::Instant;
@@ -50,35 +50,46 @@ impl Workload {
     }
 }
 
+/// The largest number of clients, of requests, and of tokens of a part.
+const MOST: usize = 1 << 20;
+const NUMBER: &str = "a number from 1 to 1048576";
+const TOKENS: &str = "1 to 1048576 tokens, such as 64 or 16-64";
+
 impl FromStr for Workload {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Workload, String> {
         let mut workload = Workload::default();
+        let mut names = HashSet::new();
         for part in text.split(',') {
             let (name, value) = part.split_once('=').ok_or_else(|| format!("expected NAME=VALUE, found `{part}`"))?;
+            if !names.insert(name) {
+                return Err(format!("{name}: expected one value, found two"));
+            }
             let wrong = |expected: &str| format!("{name}: expected {expected}, found `{value}`");
-            let count = || value.parse().ok().filter(|&n| (1..=1 << 20).contains(&n));
+            let count = || value.parse().ok().filter(|n| (1..=MOST).contains(n));
             let range = || {
                 let (low, high) = value.split_once('-').unwrap_or((value, value));
-                let [low, high] = [low, high].map(|n| n.parse().ok().filter(|&n| (1..=1 << 20).contains(&n)));
+                let [low, high] = [low, high].map(|n| n.parse().ok().filter(|n| (1..=MOST).contains(n)));
                 Some(low?..=high?).filter(|range| !range.is_empty())
             };
             match name {
-                "clients" => workload.clients = count().ok_or_else(|| wrong("a number from 1"))?,
-                "requests" => workload.requests = count().ok_or_else(|| wrong("a number from 1"))?,
-                "prompt" => workload.prompt = range().ok_or_else(|| wrong("tokens, such as 64 or 16-64"))?,
-                "output" => workload.output = range().ok_or_else(|| wrong("tokens, such as 64 or 16-64"))?,
+                "clients" => workload.clients = count().ok_or_else(|| wrong(NUMBER))?,
+                "requests" => workload.requests = count().ok_or_else(|| wrong(NUMBER))?,
+                "prompt" => workload.prompt = range().ok_or_else(|| wrong(TOKENS))?,
+                "output" => workload.output = range().ok_or_else(|| wrong(TOKENS))?,
                 "prefix" => {
-                    let tokens = value.parse().ok().filter(|&n| n <= 1 << 20);
-                    workload.prefix = tokens.ok_or_else(|| wrong("a number of tokens"))?;
+                    let tokens = value.parse().ok().filter(|n| *n <= MOST);
+                    workload.prefix = tokens.ok_or_else(|| wrong("a number of tokens from 0 to 1048576"))?;
                 }
-                "late" => workload.late = count().ok_or_else(|| wrong("a number of tokens"))?,
+                "late" => workload.late = count().ok_or_else(|| wrong(NUMBER))?,
                 "rate" => {
                     let rate = value.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
                     workload.rate = Some(rate.ok_or_else(|| wrong("requests per second, such as 0.5"))?);
                 }
-                "seed" => workload.seed = value.parse().map_err(|_| wrong("a number"))?,
+                "seed" => {
+                    workload.seed = value.parse().map_err(|_| wrong("a number from 0 to 18446744073709551615"))?
+                }
                 _ => {
                     let known = "clients, prompt, output, prefix, requests, rate, late, seed";
                     return Err(format!("expected one of {known}, found `{name}`"));
@@ -344,9 +355,10 @@ mod tests {
         for (text, error) in [
             ("", "expected NAME=VALUE, found ``"),
             ("clients", "expected NAME=VALUE, found `clients`"),
-            ("clients=0", "clients: expected a number from 1, found `0`"),
-            ("prompt=64-16", "prompt: expected tokens, such as 64 or 16-64, found `64-16`"),
-            ("output=9999999999", "output: expected tokens, such as 64 or 16-64, found `9999999999`"),
+            ("clients=0", "clients: expected a number from 1 to 1048576, found `0`"),
+            ("prompt=64-16", "prompt: expected 1 to 1048576 tokens, such as 64 or 16-64, found `64-16`"),
+            ("output=9999999999", "output: expected 1 to 1048576 tokens, such as 64 or 16-64, found `9999999999`"),
+            ("clients=2,clients=3", "clients: expected one value, found two"),
             ("rate=inf", "rate: expected requests per second, such as 0.5, found `inf`"),
             ("users=3", "expected one of clients, prompt, output, prefix, requests, rate, late, seed, found `users`"),
         ] {

@@ -75,10 +75,10 @@ pub enum End {
     Length,
 }
 
-/// The seed of one of the texts that come of a seed.
+/// The seed of one of the texts that come of a seed: below 2^53, up to which JSON's numbers are exact in all programs.
 pub fn seed_of(seed: u64, index: u64) -> u64 {
     let mixed = |seed| fastrand::Rng::with_seed(seed).u64(..);
-    mixed(mixed(seed).wrapping_add(index))
+    mixed(mixed(seed).wrapping_add(index)) >> 11
 }
 
 /// A text that is not with the taker yet.

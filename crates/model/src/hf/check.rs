@@ -75,12 +75,17 @@ pub(super) fn check(config: &Config, file: &File, arch: &Arch) -> Result<()> {
         let bias = key.ends_with("bias");
         // ModernBERT has no biases unless it says so; in others, old folders with biases do not have the keys.
         let default = (model_type == "modernbert").then_some(false);
-        match (config.get(key).and_then(Value::as_bool).or(default), tensor) {
+        let said = config.get(key).and_then(Value::as_bool).or(default);
+        let is_exact = model_type == "modernbert" || is_of_one(key);
+        if is_exact
+            && said == Some(true)
+            && let Some(name) = lacking(file, parts)
+        {
+            return Err(Error::bad(*key, format!("false, since there is no tensor `{name}`"), true));
+        }
+        match (said, tensor) {
             (Some(false), Some(name)) => {
                 return Err(Error::bad(*key, format!("true, since there is a tensor `{name}`"), false));
-            }
-            (Some(true), None) if is_of_one(key) => {
-                return Err(Error::bad(*key, format!("false, since there is no tensor `*.{}`", parts[0]), true));
             }
             // Names of biases differ between architectures.
             (Some(true), None) if !bias || !file.names().any(|name| name.ends_with("bias")) => {
@@ -97,6 +102,15 @@ pub(super) fn check(config: &Config, file: &File, arch: &Arch) -> Result<()> {
         return Err(Error::bad("use_parallel_residual", format!("false, since there is a tensor `{name}`"), true));
     }
     Ok(())
+}
+
+/// A bias with one of these ends that a weight of the same name lacks.
+fn lacking(file: &File, ends: &[&str]) -> Option<String> {
+    let weights = ends.iter().filter_map(|end| Some(format!("{}weight", end.strip_suffix("bias")?)));
+    let weights: Vec<String> = weights.collect();
+    let of_one = file.names().filter(|name| weights.iter().any(|end| name.ends_with(end.as_str())));
+    let mut biases = of_one.filter_map(|name| Some(format!("{}bias", name.strip_suffix("weight")?)));
+    biases.find(|bias| file.view(bias).is_err())
 }
 
 /// The architecture of a folder, and its activation.

@@ -33,7 +33,7 @@ impl std::str::FromStr for ItlTarget {
         }
         match text.parse().ok().filter(|ms| (1.0..=MOST).contains(ms)) {
             Some(ms) => Ok(ItlTarget(Some(Duration::from_secs_f64(ms / 1e3)))),
-            None => Err(format!("expected milliseconds from 1, or off, found `{text}`")),
+            None => Err(format!("expected milliseconds from 1 to {MOST}, or off, found `{text}`")),
         }
     }
 }
