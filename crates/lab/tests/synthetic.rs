@@ -102,7 +102,7 @@ fn the_work_of_a_test_follows_from_the_tensors() {
         let all: u64 = file.tensors().map(|view| view.bytes.len() as u64).sum();
         let weights = all - embedding.bytes.len() as u64;
         let row = (embedding.bytes.len() / vocab_size) as u64;
-        let kv = runner.kv_shape(1, CacheType::F32).bytes().unwrap() as u64 / 16;
+        let kv = runner.kv_shape(1.into(), CacheType::F32).bytes().unwrap() as u64 / 16;
         let matrices: u64 =
             file.tensors().filter(|view| view.rows() > 1).map(|view| (view.rows() * view.cols()) as u64).sum();
         let head = (vocab_size * hidden_size) as u64;
