@@ -16,8 +16,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             match update {
                 Update::Prompt(_) => {}
                 Update::Token(token) => print!("{}", token.text),
-                Update::Finished { text, reason, usage, .. } => {
-                    println!("{text}\n({reason:?}, {} tokens)", usage.completion_tokens)
+                Update::Finished { text, finish_reason, usage, .. } => {
+                    println!("{text}\n({finish_reason:?}, {} tokens)", usage.completion_tokens)
                 }
             }
         }

@@ -21,15 +21,10 @@ const VARIABLE: &str = "COMPLETE";
 type Names = fn() -> Vec<String>;
 
 /// Arguments whose values the command line does not list itself.
-const VALUES: &[(&str, Names)] =
-    &[("format", formats), ("isa", isas), ("device", devices), ("shape", shapes), ("cache_type", cache_types)];
+const VALUES: &[(&str, Names)] = &[("format", formats), ("isa", isas), ("device", devices), ("shape", shapes)];
 
 fn formats() -> Vec<String> {
     FORMATS.iter().filter(|format| format.stores_models()).map(|format| format.name.to_lowercase()).collect()
-}
-
-fn cache_types() -> Vec<String> {
-    KV_FORMATS.iter().map(|format| format.name.to_lowercase()).collect()
 }
 
 fn isas() -> Vec<String> {
@@ -57,10 +52,19 @@ fn models(word: &OsStr) -> Vec<CompletionCandidate> {
     found
 }
 
+/// A type for keys and values, or after a slash the one for values.
+fn cache_types(word: &OsStr) -> Vec<CompletionCandidate> {
+    let word = word.to_string_lossy();
+    let keys = word.find('/').map_or("", |slash| &word[..=slash]);
+    let names = KV_FORMATS.iter().map(|format| format!("{keys}{}", format.name.to_lowercase()));
+    names.filter(|name| name.starts_with(&*word)).map(CompletionCandidate::new).collect()
+}
+
 /// The command line, with what to offer for its arguments.
 fn with_values(command: Command) -> Command {
     let values = |arg: Arg| match arg.get_id().as_str() {
         "model" | "input" => arg.add(ArgValueCompleter::new(models)),
+        "cache_type" => arg.add(ArgValueCompleter::new(cache_types)),
         id => match VALUES.iter().find(|(name, _)| *name == id) {
             Some((_, names)) => {
                 let names = *names;

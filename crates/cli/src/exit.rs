@@ -50,8 +50,7 @@ pub fn report(error: &anyhow::Error) -> Exit {
         return exit;
     }
     let mut texts = vec![message(error)];
-    // All but the output of a command has a name.
-    let output = error.downcast_ref::<std::io::Error>().filter(|_| error.chain().count() == 1);
+    let output = of_output(error);
     texts.splice(0..0, output.map(|_| "standard output".to_owned()));
     note!("error: {}", table::visible(&texts.join(": ")));
     let hint = hint.or_else(|| output.and_then(full));
@@ -104,12 +103,15 @@ pub fn no_model(path: &Path) -> String {
     }
 }
 
-/// Whether the reader of the output is gone, which is not an error.
+/// Whether the reader of standard output is gone, which is not an error. The reader of a file that the command line names, such as a named
+/// pipe, expects all of it.
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    let system = |error: &(dyn std::error::Error + 'static)| {
-        error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
-    };
-    error.chain().any(system)
+    of_output(error).is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}
+
+/// The error of standard output: all other files have a name.
+fn of_output(error: &anyhow::Error) -> Option<&std::io::Error> {
+    error.downcast_ref().filter(|_| error.chain().count() == 1)
 }
 
 /// The exit status of an error, and a hint; of what was interrupted, how "stopped" goes on.

@@ -164,7 +164,8 @@ impl LayoutArgs {
 /// Reads a template of at most 1 MiB.
 fn template(path: &str) -> Result<String, String> {
     let bytes = trine_tensor::read_small(Path::new(path), 1 << 20).map_err(|error| error.to_string())?;
-    String::from_utf8(bytes).map_err(|_| format!("{path}: expected UTF-8 text"))
+    let not_text = |at| format!("{path}: expected UTF-8 text, found an invalid byte at position {at}");
+    String::from_utf8(bytes).map_err(|error| not_text(error.utf8_error().valid_up_to()))
 }
 
 /// Parses the name of a format that shares its type number with another.
@@ -361,6 +362,14 @@ impl LoadArgs {
     /// The chat template that [`LoadArgs::open`] gives the model, without its weights.
     pub fn open_template(&self, model: &Path) -> Result<Template, trine::Error> {
         self.options(&Arc::default()).open_template(model)
+    }
+
+    /// The model, its tokenizer and template as a text, which is another where answers may be.
+    pub fn fingerprint(&self, model: &Path) -> Result<String, trine_model::Error> {
+        let file = self.layouts.open(model)?;
+        let found = trine_model::answer_fingerprint(&file, self.tokenizer.as_deref())?;
+        let found: String = found.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(format!("{found} {:?} {:?}", self.template, self.template_name))
     }
 
     fn options(&self, stop: &Arc<AtomicBool>) -> Options {

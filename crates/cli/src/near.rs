@@ -31,9 +31,14 @@ pub fn models(path: &Path) -> Vec<PathBuf> {
     let mut found = models_in(path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new(".")));
     found.extend(downloaded());
     found.push(EMBEDDED.into());
+    // One slip is much of a short name.
+    let rate = |other: &str| match strsim::damerau_levenshtein(&name, other) {
+        0 | 1 => likeness(&name, other).max(LIKE),
+        _ => likeness(&name, other),
+    };
     let mut rated: Vec<(f64, PathBuf)> = found
         .into_iter()
-        .map(|path| (likeness(&name, &repository(&path).unwrap_or_else(|| stem(&path))), path))
+        .map(|path| (rate(&repository(&path).unwrap_or_else(|| stem(&path))), path))
         .filter(|(likeness, _)| *likeness >= LIKE)
         .collect();
     rated.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
@@ -52,7 +57,9 @@ pub fn inside(folder: &Path) -> Vec<PathBuf> {
 /// The name of a file without what says, mistyped or not, that it is a model.
 fn stem(path: &Path) -> String {
     let end = path.extension().unwrap_or_default().to_string_lossy();
-    let name = if best(&end, ENDINGS).is_some() { path.file_stem() } else { path.file_name() };
+    let is_ending =
+        best(&end, ENDINGS).is_some() || !end.is_empty() && ENDINGS.iter().any(|known| known.starts_with(&*end));
+    let name = if is_ending { path.file_stem() } else { path.file_name() };
     name.unwrap_or_default().to_string_lossy().into_owned()
 }
 
@@ -128,9 +135,13 @@ mod tests {
         assert_eq!(near("mistrla.gguf"), ["mistral.gguf"]);
         assert_eq!(near("mistral.ggf"), ["mistral.gguf"]);
         assert_eq!(near("qwen"), ["qwen3"]);
+        std::fs::write(folder.path().join("m1.gguf"), "").unwrap();
+        assert_eq!(near("m3.gguf"), ["m1.gguf"]);
+        assert_eq!(near("m1.gg"), ["m1.gguf"]);
+        assert_eq!(near("m1.g"), ["m1.gguf"]);
         assert_eq!(near("embeded:storys"), [EMBEDDED]);
         assert_eq!(near("gpt"), [""; 0]);
-        assert_eq!(inside(folder.path()).len(), 3);
+        assert_eq!(inside(folder.path()).len(), SHOWN);
     }
 
     #[test]

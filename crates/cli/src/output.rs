@@ -7,15 +7,21 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use trine_tensor::Replacement;
 
-/// Checks that no file is replaced that nobody wants to have replaced; the hint says how.
-///
-/// # Errors
-/// When there is a file at the path, which `force` allows, or the path is `-`, as no output is written to standard output.
-pub fn check_new(path: &Path, force: bool, hint: &'static str) -> Result<(), UsageError> {
+/// Refuses `-`: no file is written to standard output.
+fn check_name(path: &Path) -> Result<(), UsageError> {
     if path == Path::new("-") {
         let message = "expected the name of a file, found `-`".to_owned();
         return Err(UsageError { message, hint: "./- is a file of this name" });
     }
+    Ok(())
+}
+
+/// Checks that no file is replaced that nobody wants to have replaced; the hint says how.
+///
+/// # Errors
+/// When there is a file at the path, which `force` allows, or the path is `-`.
+pub fn check_new(path: &Path, force: bool, hint: &'static str) -> Result<(), UsageError> {
+    check_name(path)?;
     if !force && path.is_file() {
         return Err(UsageError { message: format!("{}: expected no file, found one", path.display()), hint });
     }
@@ -55,8 +61,9 @@ impl OutputFile {
     /// Checks that the file can be written, before the work for it begins.
     ///
     /// # Errors
-    /// When it cannot, or when it is `input`, which is read, or a file in the folder `input`.
+    /// When it cannot, or when it is `-`, or `input`, which is read, or a file in the folder `input`.
     pub fn new(path: &Path, input: &Path) -> Result<OutputFile> {
+        check_name(path)?;
         let open = || -> io::Result<To> {
             if path.exists() && !path.is_file() {
                 return Ok(To::Device(File::options().write(true).open(path)?));

@@ -402,6 +402,59 @@ fn a_run_goes_on_with_a_copy_of_the_model_and_not_with_another() {
     assert!(ran.code == 1 && ran.err.contains("with this model and seed, found another"), "{}", ran.err);
 }
 
+#[test]
+fn a_run_does_not_go_on_after_a_file_changed_that_answers_depend_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let copy = |model: &str, files: &[&str]| {
+        for file in files {
+            std::fs::create_dir_all(folder.path().join("model").join(file).parent().unwrap()).unwrap();
+            std::fs::copy(common::golden(model).join(file), folder.path().join("model").join(file)).unwrap();
+        }
+    };
+    let run = |more: &[&str]| trine_with(&[&["batch", &at("model"), &at("in.jsonl"), &at("out.jsonl")], more].concat());
+    let check = |request: &str, changes: &[(&str, &str)]| {
+        std::fs::write(at("in.jsonl"), request).unwrap();
+        let ran = run(&["--force"]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        assert_eq!(run(&["--resume"]).code, 0);
+        for (name, content) in changes {
+            let path = folder.path().join("model").join(name);
+            let before = std::fs::read(&path).ok();
+            std::fs::write(&path, content).unwrap();
+            let ran = run(&["--resume"]);
+            assert!(
+                ran.code == 1 && ran.err.contains("with this model and seed, found another"),
+                "{name}: {}",
+                ran.err
+            );
+            match before {
+                Some(before) => std::fs::write(&path, before).unwrap(),
+                None => std::fs::remove_file(&path).unwrap(),
+            }
+        }
+        assert_eq!(run(&["--resume"]).code, 0);
+    };
+    let files = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
+    copy("llama", &files);
+    let changes = [
+        ("chat_template.jinja", "{{ messages }}"),
+        ("generation_config.json", r#"{"top_k": 3}"#),
+        ("tokenizer_config.json", r#"{"bos_token": "<|bos|>"}"#),
+    ];
+    check(&completion("a", json!({"prompt": "The", "max_tokens": 2})), &changes);
+    std::fs::write(at("t.jinja"), CHATS).unwrap();
+    assert_eq!(run(&["--resume", "--template", &at("t.jinja")]).code, 1);
+
+    copy("../encoders/bert", &[&files[..], &["modules.json", "1_Pooling/config.json"]].concat());
+    let changes = [
+        ("1_Pooling/config.json", r#"{"pooling_mode": "max", "word_embedding_dimension": 32}"#),
+        ("sentence_bert_config.json", r#"{"max_seq_length": 4}"#),
+        ("config_sentence_transformers.json", r#"{"truncate_dim": 4}"#),
+    ];
+    check(r#"{"custom_id": "a", "url": "/v1/embeddings", "body": {"input": "a cat"}}"#, &changes);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_pipe_gets_all_answers_and_one_that_is_closed_ends_the_run() {

@@ -61,6 +61,12 @@ fn an_empty_prompt_is_a_prompt() {
 }
 
 #[test]
+fn an_empty_path_is_no_model() {
+    check(&["run", "", "hi"], 2, &["expected a model before the prompt, found an empty name", "hint: omit it"]);
+    check(&["info", ""], 2, &["a value is required for '<MODEL>'"]);
+}
+
+#[test]
 fn outputs_are_new_files_unless_forced() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
@@ -81,6 +87,11 @@ fn outputs_are_new_files_unless_forced() {
         assert!(ran.code == 2 && ran.err.contains("expected no file") && ran.err.contains(hint), "{}", ran.err);
     }
     assert_eq!(generate(&at("none"), &[]).code, 0);
+    #[cfg(unix)]
+    {
+        let resumed = generate("/dev/null", &["--resume"]);
+        assert_eq!(resumed.code, 0, "{}", resumed.err);
+    }
     let forced = generate(&at("lines.jsonl"), &["--force"]);
     let lines = std::fs::read_to_string(at("lines.jsonl")).unwrap();
     assert!(forced.code == 0 && lines.lines().count() == 1 && lines.starts_with('{'), "{}{lines}", forced.err);
@@ -98,6 +109,13 @@ fn outputs_are_new_files_unless_forced() {
             assert!(ran.code == code && ran.err.contains(says), "{args:?}: {} {}", ran.code, ran.err);
             assert!(code == 2 || !ran.err.contains("--force"), "{args:?}: {}", ran.err);
         }
+    }
+    let run = ["run", &model, "hi", "--raw", "--profile", "-"];
+    let bench = |flag: &'static str| vec!["bench", &*model, flag, "-"];
+    let load = vec!["bench", &*model, "--load", "requests=1", "--profile", "-"];
+    let synthetic = vec!["bench", "--shape", "tiny", "--write-model", "-"];
+    for args in [run.to_vec(), bench("--profile"), bench("--save-baseline"), load, synthetic] {
+        check(&args, 2, &["expected the name of a file, found `-`", "hint: ./- is a file of this name"]);
     }
     let hint = "convert it first";
     let safetensors = common::golden("llama").display().to_string();
@@ -351,6 +369,14 @@ fn assumptions_about_a_model_are_reported() {
     );
     check(&["run", &model, "hi", "--max-tokens", "1", "--raw"], 0, &["warning: tokenizer.ggml.pre is missing"]);
     assert_eq!(trine_with(&["run", &model, "hi", "--max-tokens", "1", "--quiet"]).err, "");
+    let broken = changed(folder.path(), "template.gguf", |metadata, _| {
+        metadata.insert("tokenizer.chat_template", "{% if %}");
+        metadata.insert("tokenizer.chat_template.rag", "{{");
+    });
+    for more in [&[][..], &["--json"]] {
+        let out = trine_with(&[&["info", &broken], more].concat()).out;
+        assert!(out.contains("chat template: line 1: ") && out.contains("chat template `rag`: "), "{out}");
+    }
     let info = trine_with(&["info", &model]).out;
     assert!(info.contains("tokenizer.ggml.pre is missing") && info.contains("no chat template"), "{info}");
 }
@@ -401,6 +427,53 @@ fn interrupted_work_reports_its_result_and_exits_with_130() {
     assert_eq!(output.status.code(), Some(130));
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["finish_reason"], "cancelled");
+}
+
+#[test]
+#[cfg(unix)]
+fn one_interrupt_is_enough_while_nobody_reads_the_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = common::long(folder.path());
+    let args = ["run", &model, "--raw", "--ignore-eos", "--echo", "-q"];
+    let mut child = trine().args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    // More than a pipe holds, and it is repeated.
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), "mill ".repeat(30_000).as_bytes()).unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    interrupt(&child);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status,
+            None if std::time::Instant::now() > end => panic!("it goes on: {:?}", child.kill()),
+            None => std::thread::sleep(std::time::Duration::from_millis(20)),
+        }
+    };
+    assert_eq!(status.code(), Some(130));
+}
+
+#[test]
+#[cfg(unix)]
+fn a_reader_of_a_named_pipe_that_goes_away_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    assert!(std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+    let requests = (0..200).map(|i| {
+        format!("{{\"custom_id\": \"{i}\", \"url\": \"/v1/completions\", \"body\": {{\"prompt\": \"a\", \"max_tokens\": 50}}}}\n")
+    });
+    std::fs::write(at("in.jsonl"), requests.collect::<String>()).unwrap();
+    let generate =
+        ["generate-data", trine::EMBEDDED, &at("pipe"), "--count", "5000", "--max-tokens", "50", "--keep-cut", "-q"];
+    let batch = ["batch", trine::EMBEDDED, &at("in.jsonl"), &at("pipe"), "--parallel", "1", "-q"];
+    for args in [&generate[..], &batch] {
+        let child = trine().args(args).stderr(Stdio::piped()).spawn().unwrap();
+        let mut reader = std::fs::File::open(at("pipe")).unwrap();
+        reader.read_exact(&mut [0]).unwrap();
+        drop(reader);
+        let output = child.wait_with_output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {err}");
+        assert!(err.starts_with(&format!("error: {}: Broken pipe", at("pipe"))), "{args:?}: {err}");
+    }
 }
 
 /// `kill -INT`.

@@ -651,6 +651,15 @@ fn the_generation_config_says_where_answers_end_and_how_to_sample() {
     assert!(ran.err.contains("warning: generation_config.json: the key `top_q` is not known"), "{}", ran.err);
     let ran = run(r#"{"top_p": 1.5}"#, &[]);
     assert!(ran.code != 0 && ran.err.contains("top_p of generation_config.json"), "{}", ran.err);
+    let ran = run(r#"{"min_new_tokens": 9, "max_new_tokens": 5}"#, &[]);
+    let expected = "`min_new_tokens of generation_config.json`: expected at most max_new_tokens, 5, found 9";
+    assert!(ran.code != 0 && ran.err.contains(expected), "{}", ran.err);
+    let folder = tempfile::tempdir().unwrap();
+    let hot = common::changed(folder.path(), "hot.gguf", |metadata, _| {
+        metadata.insert("general.sampling.temp", -1f32);
+    });
+    let ran = trine_with(&["run", &hot, PROMPT, "--raw"]);
+    assert!(ran.code != 0 && ran.err.contains("`temp of general.sampling`"), "{}", ran.err);
 }
 
 #[test]

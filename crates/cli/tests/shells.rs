@@ -19,6 +19,9 @@ const TYPED: &[(&str, &str)] = &[
     ("trine run mill.gguf --isa sca", "lar"),
     ("trine run mill.gguf --device cpu:sca", "lar"),
     ("trine run mill.gguf --isa=sca", "lar"),
+    ("trine run mill.gguf --cache-type q8", "_0"),
+    ("trine run mill.gguf --cache-type q8_0/f3", "2"),
+    ("trine run mill.gguf --cache-type=q8_0/f3", "2"),
     ("trine run mill.gguf --tokenizer mil", "l.gguf"),
     ("trine run mill.gguf --mem-l", "imit"),
 ];

@@ -50,7 +50,7 @@ pub enum EventKind<'a> {
     Finished {
         /// Text that was held back, of an answer that failed or was cancelled. Otherwise the last token had it.
         text: &'a str,
-        reason: FinishReason,
+        finish_reason: FinishReason,
         usage: Usage,
         timing: Timing,
     },

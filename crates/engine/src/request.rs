@@ -162,7 +162,7 @@ pub struct PromptToken {
 pub enum Update {
     Prompt(PromptToken),
     Token(Token),
-    Finished { text: String, reason: FinishReason, usage: Usage, timing: Timing },
+    Finished { text: String, finish_reason: FinishReason, usage: Usage, timing: Timing },
 }
 
 impl From<EventKind<'_>> for Update {
@@ -172,8 +172,8 @@ impl From<EventKind<'_>> for Update {
             EventKind::Token { id, text, logprob, top } => {
                 Update::Token(Token { id, text: text.to_owned(), logprob, top: top.to_vec() })
             }
-            EventKind::Finished { text, reason, usage, timing } => {
-                Update::Finished { text: text.to_owned(), reason, usage, timing }
+            EventKind::Finished { text, finish_reason, usage, timing } => {
+                Update::Finished { text: text.to_owned(), finish_reason, usage, timing }
             }
         }
     }
@@ -216,9 +216,9 @@ impl Choice {
                 self.text.push_str(&token.text);
                 self.tokens.push(token);
             }
-            Update::Finished { text, reason, usage, timing } => {
+            Update::Finished { text, finish_reason, usage, timing } => {
                 self.text.push_str(&text);
-                (self.finish_reason, self.usage, self.timing) = (reason, usage, timing);
+                (self.finish_reason, self.usage, self.timing) = (finish_reason, usage, timing);
                 return true;
             }
         }

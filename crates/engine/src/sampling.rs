@@ -137,6 +137,13 @@ impl Default for Sampling {
     }
 }
 
+/// Options that have another name in `generation_config.json`.
+const HF_NAMES: &[(&str, &str)] =
+    &[("max_tokens", "max_new_tokens"), ("min_tokens", "min_new_tokens"), ("stop", "stop_strings")];
+/// Options that have another name in `general.sampling`.
+const GGUF_NAMES: &[(&str, &str)] =
+    &[("temperature", "temp"), ("repetition_penalty", "penalty_repeat"), ("repeat_last_n", "penalty_last_n")];
+
 /// Well-tried combinations: name, temperature, top-k, top-p, repetition penalty.
 const PRESETS: &[(&str, f64, usize, f64, f64)] =
     &[("fast", 0.0, 1, 1.0, 1.0), ("balanced", 0.7, 50, 0.9, 1.0), ("quality", 0.8, 100, 0.95, 1.1)];
@@ -203,6 +210,27 @@ impl Sampling {
         sampling.bad_words_ids.extend_from_slice(&generation.bad_words_ids);
         sampling.stop.extend_from_slice(&generation.stop_strings);
         sampling
+    }
+
+    /// Whether what a model recommends is in its ranges.
+    ///
+    /// # Errors
+    /// As [`Sampling::check`], with the names of `generation_config.json` or of GGUF's `general.sampling`.
+    pub fn check_recommended(generation: &GenerationConfig) -> Result<(), Error> {
+        let names = |field: &'static str| {
+            let renamed = match generation.source {
+                "general.sampling" => GGUF_NAMES,
+                _ => HF_NAMES,
+            };
+            renamed.iter().find(|(ours, _)| *ours == field).map_or(field, |&(_, name)| name)
+        };
+        Sampling::default().recommended(generation).check().map_err(|error| match error {
+            Error::Option { field, value, expected } => {
+                let expected = expected.replace("max_tokens", names("max_tokens"));
+                Error::Option { field: names(field), value, expected }
+            }
+            other => other,
+        })
     }
 
     /// Whether every field is in its range, and fits the others.

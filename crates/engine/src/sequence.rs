@@ -282,15 +282,15 @@ impl Sequence {
     }
 
     /// Reports the end, after `len` tokens; false.
-    pub fn finish(&mut self, reason: FinishReason, len: usize, emit: &mut Emit) -> bool {
+    pub fn finish(&mut self, finish_reason: FinishReason, len: usize, emit: &mut Emit) -> bool {
         let (sequence, index) = (self.id, self.index);
         let (usage, timing) = (Usage { completion_tokens: len - self.prompt, ..self.usage() }, self.timing);
-        let text = match reason {
+        let text = match finish_reason {
             FinishReason::Failed(_) | FinishReason::Cancelled => self.rest(),
             _ => "",
         };
         // There is nothing left to cancel.
-        let _ = emit(Event { sequence, index, kind: EventKind::Finished { text, reason, usage, timing } });
+        let _ = emit(Event { sequence, index, kind: EventKind::Finished { text, finish_reason, usage, timing } });
         false
     }
 

@@ -46,7 +46,9 @@ fn run(engine: &mut Engine, requests: &[Ask]) -> (Vec<Said>, usize) {
                     said.text.push_str(text);
                     said.logprobs.extend(logprob.iter().chain(top.iter().map(|t| &t.logprob)).map(|l| l.to_bits()));
                 }
-                EventKind::Finished { reason, usage, .. } => said.end = Some((format!("{reason:?}"), usage)),
+                EventKind::Finished { finish_reason, usage, .. } => {
+                    said.end = Some((format!("{finish_reason:?}"), usage))
+                }
             }
             ControlFlow::Continue(())
         });
@@ -74,7 +76,7 @@ fn try_generate(engine: &mut Engine, prompt: &[u32], sampling: Sampling) -> Resu
                     tokens.push(id);
                     text.push_str(more);
                 }
-                EventKind::Finished { reason, usage, timing, .. } => end = Some((reason, usage, timing)),
+                EventKind::Finished { finish_reason, usage, timing, .. } => end = Some((finish_reason, usage, timing)),
             }
             ControlFlow::Continue(())
         });
@@ -480,10 +482,10 @@ fn text_that_is_held_back_comes_with_a_failure_and_a_cancellation() {
                                 text.push_str(more);
                                 tokens += 1;
                             }
-                            EventKind::Finished { text: rest, reason, usage, .. } => {
+                            EventKind::Finished { text: rest, finish_reason, usage, .. } => {
                                 assert_eq!(usage.completion_tokens, n);
                                 text.push_str(rest);
-                                ended = format!("{reason:?}");
+                                ended = format!("{finish_reason:?}");
                             }
                         }
                         if breaks == Some(tokens) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -539,8 +541,8 @@ fn cancelled_sequences_leave_at_once_and_the_others_do_not_notice() {
                     ControlFlow::Continue(())
                 }
             }
-            EventKind::Finished { reason, usage, .. } => {
-                ended.insert(event.sequence, (format!("{reason:?}"), usage.completion_tokens));
+            EventKind::Finished { finish_reason, usage, .. } => {
+                ended.insert(event.sequence, (format!("{finish_reason:?}"), usage.completion_tokens));
                 ControlFlow::Continue(())
             }
         });

@@ -127,7 +127,9 @@ fn a_full_channel_pauses_its_own_sequence_alone() {
         match slow.recv().unwrap() {
             Update::Prompt(_) => {}
             Update::Token(token) => tokens.push(token.id),
-            Update::Finished { reason, usage, .. } => break (format!("{reason:?}"), usage.completion_tokens),
+            Update::Finished { finish_reason, usage, .. } => {
+                break (format!("{finish_reason:?}"), usage.completion_tokens);
+            }
         }
     };
     assert_eq!((tokens, end), (expected.tokens, ("MaxTokens".to_owned(), 80)));
@@ -143,7 +145,7 @@ fn dropping_or_cancelling_a_generation_frees_it_wherever_it_is() {
     handle.cancel(cancelled.id());
     // It runs if those before it rest because their channels are full.
     let end = cancelled.iter().last().unwrap();
-    assert!(matches!(end, Update::Finished { reason: FinishReason::Cancelled, .. }), "{end:?}");
+    assert!(matches!(end, Update::Finished { finish_reason: FinishReason::Cancelled, .. }), "{end:?}");
     assert!(cancelled.recv().is_none());
     drop(waiting);
     drop(running);
@@ -186,7 +188,7 @@ fn shutting_down_ends_everything_and_dropping_all_handles_ends_the_thread() {
         assert!(load.running + load.waiting >= 1, "{load:?}");
         shutdown(&handle).unwrap();
         assert!(matches!(running.iter().last(), Some(Update::Finished { .. })));
-        assert!(matches!(waiting.iter().last(), Some(Update::Finished { reason: FinishReason::Cancelled, .. })));
+        assert!(matches!(waiting.iter().last(), Some(Update::Finished { finish_reason: FinishReason::Cancelled, .. })));
         assert!(matches!(handle.submit(request(1)).err(), Some(Error::ShutDown)));
         assert!(matches!(handle.load(), Err(Error::ShutDown)));
         assert!(matches!(block_on(handle.load_async()), Err(Error::ShutDown)));
@@ -260,7 +262,7 @@ impl Filter for Inside {
     fn apply(&mut self, _: &mut Candidates, _: History) -> Result<(), Error> {
         let Inside { handle, generations: [first, second], errors } = self;
         let failed = |update| match update {
-            Some(Update::Finished { reason: FinishReason::Failed(error), .. }) => Some(error),
+            Some(Update::Finished { finish_reason: FinishReason::Failed(error), .. }) => Some(error),
             _ => None,
         };
         let found = vec![

@@ -172,10 +172,10 @@ fn a_filter_that_leaves_nothing_or_fails_ends_its_request_and_no_other() {
         engine.step(&mut |event| {
             match event.kind {
                 EventKind::Prompt { .. } => {}
-                EventKind::Finished { reason: FinishReason::Failed(error), .. } => {
+                EventKind::Finished { finish_reason: FinishReason::Failed(error), .. } => {
                     ends.push((event.sequence, error.to_string()))
                 }
-                EventKind::Finished { reason, .. } => ends.push((event.sequence, format!("{reason:?}"))),
+                EventKind::Finished { finish_reason, .. } => ends.push((event.sequence, format!("{finish_reason:?}"))),
                 EventKind::Token { .. } => {}
             }
             ControlFlow::Continue(())
@@ -301,8 +301,8 @@ fn a_filter_may_do_anything_with_no_candidates() {
     engine.submit(Request { filters: vec![Box::new(Emptied)], ..Request::new(prompt, sampling("quality")) }).unwrap();
     let mut ends = 0;
     engine.step(&mut |event| {
-        if let EventKind::Finished { reason, .. } = event.kind {
-            assert!(matches!(reason, FinishReason::Failed(Error::NoCandidates { .. })), "{reason:?}");
+        if let EventKind::Finished { finish_reason, .. } = event.kind {
+            assert!(matches!(finish_reason, FinishReason::Failed(Error::NoCandidates { .. })), "{finish_reason:?}");
             ends += 1;
         }
         ControlFlow::Continue(())

@@ -278,12 +278,12 @@ impl Simulation {
                     said.tokens.push(id);
                     said.first.get_or_insert(now);
                 }
-                EventKind::Finished { reason, timing, .. } => {
+                EventKind::Finished { finish_reason, timing, .. } => {
                     let Timing { submitted, started, first_token, finished } = timing;
                     assert_eq!(first_token, said.first.map(Duration::from_micros));
                     assert!(submitted <= started.unwrap_or(finished) && started <= first_token.or(Some(finished)));
                     assert!(first_token <= Some(finished) && finished <= Duration::from_micros(now), "{timing:?}");
-                    said.end = Some((now, reason));
+                    said.end = Some((now, finish_reason));
                 }
             }
             ControlFlow::Continue(())

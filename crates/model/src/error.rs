@@ -17,8 +17,9 @@ pub enum Error {
     Text(#[from] trine_text::Error),
     #[error(transparent)]
     Device(#[from] trine_backend::Error),
-    #[error("{}: expected UTF-8 text", path.display())]
-    NotText { path: PathBuf },
+    /// The byte at position `at` is not part of a character.
+    #[error("{}: expected UTF-8 text, found an invalid byte at position {at}", path.display())]
+    NotText { path: PathBuf, at: usize },
     /// `found` is the architecture that the file names, `known` a list of the supported ones.
     #[error("architecture `{found}` is not known: expected one of {known}")]
     UnknownArch { found: String, known: String },
@@ -104,6 +105,12 @@ impl Error {
             named if is_named(&named) => named,
             source => Error::In { path: path.to_owned(), source: Box::new(source) },
         }
+    }
+
+    /// A small file of a model does not hold what it should.
+    pub(crate) fn content(path: &Path, expected: &str, found: impl std::fmt::Display) -> Error {
+        let (place, expected, found) = ("the file".to_owned(), expected.to_owned(), found.to_string());
+        Error::from(trine_tensor::Error::Malformed { place, expected, found }).at(path)
     }
 
     pub(crate) fn bad(key: impl Into<String>, expected: impl Into<String>, found: impl std::fmt::Display) -> Error {

@@ -1,13 +1,14 @@
 //! The tensors of a file by the names they have there.
 
-use crate::Result;
 use crate::config::is_multimodal;
+use crate::{Error, Result};
 use std::cell::RefCell;
 use std::collections::HashSet;
 use trine_tensor::{File, View};
 
 /// Prefixes that some folders of an architecture have and others lack.
-const PREFIXES: [&str; 5] = ["model.", "transformer.", "bert.", "language_model.", "model.language_model."];
+const PREFIXES: [&str; 6] =
+    ["model.", "transformer.", "gpt_neox.", "bert.", "language_model.", "model.language_model."];
 
 /// Prefixes of the parts of multimodal models that are not for text, with or without `model.` before them.
 const OTHER_PARTS: [&str; 2] = ["vision_tower.", "multi_modal_projector."];
@@ -45,8 +46,26 @@ const OTHER_NAMES: [(&str, &str); 3] = [
 
 /// The name of a tensor in this file, which may lack a usual prefix or have another, and be one of `OTHER_NAMES`.
 pub(crate) fn find(file: &File, name: &str) -> Option<String> {
-    let mut other = OTHER_NAMES.iter().filter_map(|(ours, other)| Some(format!("{}{other}", name.strip_suffix(ours)?)));
-    prefixed(file, name).or_else(|| prefixed(file, &other.next()?))
+    prefixed(file, name).or_else(|| prefixed(file, &other_name(name)?))
+}
+
+/// What a tensor may be called instead.
+fn other_name(name: &str) -> Option<String> {
+    OTHER_NAMES.iter().find_map(|(ours, other)| Some(format!("{}{other}", name.strip_suffix(ours)?)))
+}
+
+/// The error of a tensor that is missing, with all names that were looked for.
+pub(crate) fn missing(error: Error) -> Error {
+    use trine_tensor::Error as FileError;
+    let Error::File(FileError::In { path, source }) = error else { return error };
+    let source = match *source {
+        FileError::NoTensor { tensor, hint } => {
+            let other = other_name(&tensor).map(|other| format!("it may also be called {other:?}; "));
+            FileError::NoTensor { tensor, hint: other.unwrap_or_default() + &hint }
+        }
+        other => other,
+    };
+    FileError::In { path, source: source.into() }.into()
 }
 
 fn prefixed(file: &File, name: &str) -> Option<String> {

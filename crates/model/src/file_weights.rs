@@ -1,7 +1,7 @@
 //! Hugging Face tensors as weights: unpacked where a quantizer packed them.
 
 use crate::Result;
-use crate::file_tensors::{FileTensors, find};
+use crate::file_tensors::{FileTensors, find, missing};
 use crate::quant::QuantMethod;
 use std::cell::RefCell;
 use trine_tensor::{File, TensorInfo, View};
@@ -44,7 +44,9 @@ impl<'a> FileWeights<'a> {
         if let Some(view) = self.unpacked.borrow().as_ref().filter(|view| view.name == name) {
             return Ok(view.clone());
         }
-        let Some(packed) = self.quant_method.packed(&self.tensors, &name)? else { return self.tensors.view(&name) };
+        let Some(packed) = self.quant_method.packed(&self.tensors, &name)? else {
+            return self.tensors.view(&name).map_err(missing);
+        };
         let view = if self.shapes { zeros(packed.entry())? } else { packed.view()? };
         *self.unpacked.borrow_mut() = Some(view.clone());
         Ok(view)

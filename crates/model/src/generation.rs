@@ -128,7 +128,7 @@ impl GenerationConfig {
         let object = |name: &str| -> Result<Option<Map<String, Value>>> {
             let Some(bytes) = read_beside(path, name)? else { return Ok(None) };
             let parsed = serde_json::from_slice(&bytes);
-            parsed.map(Some).map_err(|error| at(name, Error::bad(name, "a JSON object", error)))
+            parsed.map(Some).map_err(|error| Error::content(&path.with_file_name(name), "a JSON object", error))
         };
         let own = object(GENERATION_CONFIG.file)?;
         let parsed = own.as_ref().map_or(Ok(GenerationConfig::default()), GenerationConfig::parse);

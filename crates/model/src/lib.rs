@@ -46,6 +46,7 @@ mod error;
 mod feed_forward;
 mod file_tensors;
 mod file_weights;
+mod fingerprint;
 mod generation;
 mod hf;
 mod keys;
@@ -70,6 +71,7 @@ pub use device::{DEVICES, Device, DeviceName, DeviceOptions, load, load_side_by_
 pub use embedded::{EMBEDDED, open_file};
 pub use error::{Error, Result};
 pub use file_tensors::{is_head, is_weight};
+pub use fingerprint::answer_fingerprint;
 pub use generation::GenerationConfig;
 pub use hf::SETTINGS;
 pub use keys::files::{FileKeys, file_keys};

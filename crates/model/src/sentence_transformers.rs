@@ -59,9 +59,9 @@ pub(crate) fn read(folder: &Path) -> Result<Folder> {
     let mut found = Folder::default();
     let modules = folder.join("modules.json");
     let Some(list) = json(&modules)? else { return Ok(found) };
-    let list = list.as_array().ok_or_else(|| Error::bad("modules.json", "a list of modules", &list))?;
+    let list = list.as_array().ok_or_else(|| Error::content(&modules, "a list of modules", &list))?;
     for module in list {
-        let module = module.as_object().ok_or_else(|| Error::bad("modules.json", "objects", module))?;
+        let module = module.as_object().ok_or_else(|| Error::content(&modules, "a list of objects", module))?;
         found.warnings.extend(MODULES.strict(module)?);
         let text = |key: &str| module.get(key).and_then(Value::as_str).unwrap_or_default();
         let (kind, path) = (text("type"), text("path"));
@@ -82,7 +82,7 @@ pub(crate) fn read(folder: &Path) -> Result<Folder> {
             "Dropout" => {}
             _ => {
                 let expected = "Transformer, Pooling, Dense, Normalize or Dropout of sentence_transformers";
-                return Err(Error::bad("modules.json", expected, kind));
+                return Err(Error::bad("type", expected, kind).at(&modules));
             }
         }
     }
@@ -103,7 +103,7 @@ pub(crate) fn read(folder: &Path) -> Result<Folder> {
 fn json(path: &Path) -> Result<Option<Value>> {
     let bytes = read_optional(path, MAX_JSON)?;
     let parsed = bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose();
-    parsed.map_err(|error| Error::bad(path.display().to_string(), "JSON", error))
+    parsed.map_err(|error| Error::content(path, "JSON", error))
 }
 
 /// The keys of a file, which need not be there.
@@ -113,7 +113,7 @@ fn config(keys: &FileKeys, path: &Path, found: &mut Folder) -> Result<Map<String
             found.warnings.extend(keys.strict(&object)?);
             Ok(object)
         }
-        other => Err(Error::bad(path.display().to_string(), "an object", other)),
+        other => Err(Error::content(path, "an object", other)),
     }
 }
 
@@ -127,7 +127,7 @@ fn count(key: &str, value: Option<&Value>) -> Result<Option<usize>> {
 }
 
 /// What may stand in `sentence_*_config.json`, in the order in which sentence-transformers looks for them.
-const CONFIGS: [&str; 7] = ["bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet"];
+pub(crate) const CONFIGS: [&str; 7] = ["bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet"];
 
 /// The limits of the module `Transformer`, which the tokenizer has where the module has none.
 fn transformer(place: &Path, found: &mut Folder) -> Result<()> {

@@ -8,12 +8,12 @@ use trine_tensor::{Metadata, Strings};
 use trine_text::Templates;
 
 /// Where transformers saves the default apart from `tokenizer_config.json`, and in which folder others, which may replace it.
-const DEFAULT: &str = "chat_template.jinja";
-const OTHERS: &str = "additional_chat_templates";
+pub(crate) const DEFAULT: &str = "chat_template.jinja";
+pub(crate) const OTHERS: &str = "additional_chat_templates";
 const MAX_OTHERS: usize = 64;
 
 /// Where models that also see or hear have templates, in the order of `AutoProcessor`.
-const PROCESSOR: [&str; 2] = ["processor_config.json", "chat_template.json"];
+pub(crate) const PROCESSOR: [&str; 2] = ["processor_config.json", "chat_template.json"];
 
 /// The templates of a folder that are not in `tokenizer_config.json`.
 pub(crate) struct FolderTemplates {
@@ -34,7 +34,11 @@ impl FolderTemplates {
         names.extend(others(&path.with_file_name(OTHERS))?);
         for (name, file) in names {
             if let Some(source) = read_beside(path, &file)? {
-                files.insert(name, String::from_utf8_lossy(&source));
+                let source = String::from_utf8(source).map_err(|error| {
+                    let at = error.utf8_error().valid_up_to();
+                    Error::NotText { path: path.with_file_name(&file), at }
+                })?;
+                files.insert(name, source);
             }
         }
         for file in PROCESSOR {
@@ -55,7 +59,7 @@ impl FolderTemplates {
 }
 
 /// The names and files of the templates in a folder, which need not be there.
-fn others(folder: &Path) -> Result<Vec<(String, String)>> {
+pub(crate) fn others(folder: &Path) -> Result<Vec<(String, String)>> {
     let located = |error: std::io::Error| Error::from(trine_tensor::Error::from(error)).at(folder);
     let entries = match std::fs::read_dir(folder) {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),

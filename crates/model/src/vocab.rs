@@ -334,13 +334,16 @@ impl Files {
     }
 }
 
-/// An error of the tokenizer at `path`, at the file beside it that the error is about, if it is about one.
+/// An error of the tokenizer at `path`, or in a file beside it. The name of a file becomes its path.
 fn located(error: trine_text::Error, path: &Path) -> Error {
-    let named = match &error {
-        trine_text::Error::Vocabulary { place, .. } => Some(path.with_file_name(place)).filter(|path| path.is_file()),
-        _ => None,
-    };
-    Error::from(error).at(named.as_deref().unwrap_or(path))
+    let trine_text::Error::Vocabulary { place, problem } = error else { return Error::from(error).at(path) };
+    let beside = path.with_file_name(&place);
+    if !TOKENIZERS.contains(&&*place) && !beside.is_file() {
+        return Error::from(trine_text::Error::Vocabulary { place, problem }).at(path);
+    }
+    // Whatever the tokenizer itself is called.
+    let found = if TOKENIZERS.contains(&&*place) { path } else { &beside };
+    trine_text::Error::vocabulary(found.display().to_string(), problem).into()
 }
 
 /// A small file in the folder of another.
@@ -369,9 +372,12 @@ fn is_json(path: &Path) -> bool {
     has_name(path, JSON) || path.ends_with(VOCAB_TXT)
 }
 
+/// The names of tokenizers, the preferred ones first.
+const TOKENIZERS: [&str; 4] = ["tokenizer.json", "tokenizer.model", VOCAB_JSON, VOCAB_TXT];
+
 /// The tokenizer file of a folder.
 fn within(folder: &Path) -> Option<PathBuf> {
-    let files = ["tokenizer.json", "tokenizer.model", VOCAB_JSON, VOCAB_TXT].map(|name| folder.join(name));
+    let files = TOKENIZERS.map(|name| folder.join(name));
     files.into_iter().find(|path| path.exists() && (!path.ends_with(VOCAB_JSON) || merges(path).exists()))
 }
 
@@ -381,7 +387,7 @@ fn merges(path: &Path) -> PathBuf {
 }
 
 /// The tokenizer file in the folder of a model, or else a GGUF file there.
-fn beside(file: &File) -> Result<PathBuf> {
+pub(crate) fn beside(file: &File) -> Result<PathBuf> {
     let folder = file.files()[0].parent().unwrap_or(Path::new(""));
     let expected = "tokenizer.json, tokenizer.model, vocab.json with merges.txt, or vocab.txt beside the model, or a tokenizer named with --tokenizer";
     let none = || Error::NoTokenizer { expected }.at(file.path());

@@ -68,6 +68,19 @@ fn the_head_of_gpt_neox_has_either_of_its_names() {
         *head = View::new("lm_head.weight".to_owned(), head.format, head.shape.clone(), head.bytes.clone()).unwrap();
     });
     assert_eq!(message, "");
+    let headless = changed_folder("gptneox", |_, tensors| tensors.retain(|view| view.name != "embed_out.weight"));
+    names(&headless, &["no tensor \"embed_out.weight\"", "may also be called \"lm_head.weight\""]);
+}
+
+#[test]
+fn the_tensors_of_gpt_neox_need_no_prefix() {
+    let message = changed_folder("gptneox", |_, tensors| {
+        for view in tensors {
+            let name = view.name.trim_start_matches("gpt_neox.").to_owned();
+            *view = View::new(name, view.format, view.shape.clone(), view.bytes.clone()).unwrap();
+        }
+    });
+    assert_eq!(message, "");
 }
 
 #[test]

@@ -73,6 +73,10 @@ fn arithmetic_that_is_not_ours_is_refused_in_the_words_of_the_folder() {
         ("../encoders/nomic-bert", "causal", json!(true), &["`causal`", "false"]),
         ("../encoders/nomic-bert", "prenorm", json!(true), &["`prenorm`", "false"]),
         ("../encoders/nomic-bert", "rotary_scaling_factor", json!(2), &["`rotary_scaling_factor`", "none"]),
+        ("../encoders/nomic-bert", "rotary_emb_scale_base", json!(512), &["`rotary_emb_scale_base`", "none"]),
+        ("../encoders/nomic-bert", "moe_every_n_layers", json!(2), &["`moe_every_n_layers`", "0, or none"]),
+        ("../encoders/nomic-bert", "qkv_proj_bias", json!(true), &["`qkv_proj_bias`", "no tensor `*.attn.Wqkv.bias`"]),
+        ("../encoders/nomic-bert", "mlp_fc2_bias", json!(true), &["`mlp_fc2_bias`", "no tensor `*.mlp.fc2.bias`"]),
     ];
     for (name, key, value, says) in cases.iter().chain(encoders) {
         let error = changed(name, |config| config[*key] = value.clone()).expect_err(key).to_string();
@@ -84,6 +88,8 @@ fn arithmetic_that_is_not_ours_is_refused_in_the_words_of_the_folder() {
         spec.warnings.into_iter().filter(|warning| warning.contains("is not known")).collect::<Vec<_>>()
     };
     assert_eq!(warnings("../encoders/nomic-bert", "use_rms_norm"), [""; 0]);
+    let plain = changed("../encoders/nomic-bert", |config| config["moe_every_n_layers"] = 0.into()).unwrap();
+    assert_eq!(plain.warnings, [""; 0]);
     assert_eq!(warnings("../encoders/modernbert", "norm_bias"), [""; 0]);
     assert!(warnings("llama", "prenorm").join("").contains("`prenorm`"));
 }

@@ -113,7 +113,7 @@ fn the_languages_of_published_files_can_be_copied() {
 }
 
 #[test]
-fn an_error_of_a_folder_names_the_file_that_it_is_about() {
+fn an_error_of_a_folder_names_the_file_that_it_is_about_once() {
     let folder = tempfile::tempdir().unwrap();
     let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/encoders/bert/tokenizer.json");
     std::fs::copy(tokenizer, folder.path().join("tokenizer.json")).unwrap();
@@ -122,11 +122,22 @@ fn an_error_of_a_folder_names_the_file_that_it_is_about() {
         ("tokenizer_config.json", "[]"),
         ("special_tokens_map.json", "[]"),
         ("added_tokens.json", r#"{"<a>": "first"}"#),
+        ("generation_config.json", "[]"),
+        ("config.json", "{"),
     ] {
         let path = folder.path().join(name);
         std::fs::write(&path, content).unwrap();
         let error = Language::open(folder.path()).err().map_or(String::new(), |error| error.to_string());
         assert!(error.starts_with(&path.display().to_string()), "{name}: {error}");
+        assert_eq!(error.matches(name).count(), 1, "{error}");
         std::fs::remove_file(path).unwrap();
+    }
+    for name in ["mine.json", "mine.model", "tokenizer.json"] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, "{").unwrap();
+        let error = Language::open(&path).err().map_or(String::new(), |error| error.to_string());
+        assert!(error.starts_with(&format!("{}: ", path.display())), "{name}: {error}");
+        let rest = &error[path.display().to_string().len()..];
+        assert!(!rest.contains(".json") && !rest.contains(".model"), "{error}");
     }
 }

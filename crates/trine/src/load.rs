@@ -157,9 +157,7 @@ impl Options {
             Err(Error::Text(trine_text::Error::Template(problem))) if self.template.is_none() => Some(Err(problem)),
             template => Some(Ok(template?)),
         };
-        if let Err(trine_engine::Error::Option { field, value, expected }) =
-            Sampling::default().recommended(&generation).check()
-        {
+        if let Err(trine_engine::Error::Option { field, value, expected }) = Sampling::check_recommended(&generation) {
             let key = format!("{field} of {}", generation.source);
             return Err(trine_model::Error::BadKey { key, expected, found: value }.into());
         }

@@ -116,9 +116,9 @@ impl<'a> Stream<'a> {
                 match event.kind.into() {
                     Update::Prompt(token) => self.prompt.push(token),
                     Update::Token(token) => self.ready.push_back(token),
-                    Update::Finished { text, reason, usage, timing } => {
+                    Update::Finished { text, finish_reason, usage, timing } => {
                         self.rest = text;
-                        self.end = Some((Some(reason), usage, timing));
+                        self.end = Some((Some(finish_reason), usage, timing));
                     }
                 }
             }

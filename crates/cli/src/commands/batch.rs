@@ -31,8 +31,8 @@ use trine_lab::batch::{self, BatchCounts, BatchOptions, EmbeddingOptions, Lines}
 /// text.
 ///
 /// The answer to a line does not depend on --parallel or the machine. --resume continues after the last complete line, after
-/// any end of the earlier run. The options must be the same as before; only the input, the model and the seed are checked. Ctrl-C
-/// exits with status 130 and leaves only complete lines.
+/// any end of the earlier run. The options must be the same as before; only the input, the model with its tokenizer, template and
+/// configuration, and the seed are checked. Ctrl-C exits with status 130 and leaves only complete lines.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     trine batch model.gguf in.jsonl out.jsonl\n  \
@@ -79,9 +79,7 @@ impl Batch {
         }
         let input = File::open(&self.input).with_context(|| at(&self.input))?;
         let bytes = input.metadata().map_or(0, |metadata| metadata.len());
-        let model = self.load.layouts.open(&self.model)?.content_fingerprint();
-        let model: String = model.iter().map(|byte| format!("{byte:02x}")).collect();
-        let job = format!("{model} {}", self.seed);
+        let job = format!("{} {}", self.load.fingerprint(&self.model)?, self.seed);
         let mut lines = Lines::new(BufReader::new(input), &job);
         let for_embeddings = lines.are_for_embeddings().with_context(|| at(&self.input))?;
         let (output, answered) = self.open_output(&job)?;
@@ -106,6 +104,7 @@ impl Batch {
         if !self.resume {
             cut(&output, 0).with_context(|| at(&self.output))?;
         }
+        interrupt::watch(&output);
         let output = BufWriter::new(output);
         let bar = if self.quiet { ProgressBar::hidden() } else { progress::bytes("answering", bytes) };
         let start = Instant::now();

@@ -130,6 +130,7 @@ impl GenerateData {
             true => TextWriter::resume(&self.out, keep, seed)?,
             false => (TextWriter::create(&self.out, separator, keep, self.force)?, 0),
         };
+        interrupt::watch(writer.file());
         let indices = first.min(self.count)..self.count;
         let job = GenerateOptions { prompts, sampling, seed, indices, parallel: self.parallel as usize };
         let mut engine = llm.into_parts().0;

@@ -11,6 +11,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use trine_model::{Language, Spec};
 use trine_tensor::{Array, File, FileFormat, Value};
+use trine_text::Template;
 
 /// Show the contents of a model file
 #[derive(Args)]
@@ -180,6 +181,14 @@ impl Info {
                 let names = templates.names().collect::<Vec<_>>().join(", ");
                 warnings
                     .push(format!("the model has no chat template named `default`: chats must choose one of {names}"));
+            }
+            for (name, source) in templates.iter() {
+                if let Err(error) = Template::new(source, "", "") {
+                    let error = error.to_string();
+                    let named = if name == "default" { String::new() } else { format!(" `{name}`") };
+                    let problem = error.strip_prefix("chat template").unwrap_or(&error);
+                    warnings.push(format!("chat template{named}{problem}"));
+                }
             }
             if let Some(Err(error)) = spec.as_ref().map(|spec| language.check(spec)) {
                 warnings.push(error.to_string());

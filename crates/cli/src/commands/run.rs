@@ -109,6 +109,10 @@ fn is_name(text: &str) -> bool {
 
 impl Run {
     pub fn run(mut self) -> Result<Exit> {
+        if self.prompt.is_some() && self.model.as_ref().is_some_and(|model| model.as_os_str().is_empty()) {
+            let message = "expected a model before the prompt, found an empty name".to_owned();
+            return Err(UsageError { message, hint: "omit it for the built-in model" }.into());
+        }
         let mut why = "";
         if let Some(argument) = self.model.take_if(|argument| self.prompt.is_none() && !is_model(argument)) {
             self.prompt = Some(argument.display().to_string());

@@ -142,8 +142,8 @@ impl Generation {
                     tokens.push(id);
                     text.push_str(&more);
                 }
-                Some(Update::Finished { reason: FinishReason::Failed(error), .. }) => return Err(error),
-                Some(Update::Finished { text: rest, reason: finish_reason, usage, timing }) => {
+                Some(Update::Finished { finish_reason: FinishReason::Failed(error), .. }) => return Err(error),
+                Some(Update::Finished { text: rest, finish_reason, usage, timing }) => {
                     text.push_str(&rest);
                     return Ok(Answer { text, tokens, finish_reason, usage, timing });
                 }
@@ -156,7 +156,7 @@ impl Generation {
 /// The end of a generation that the engine does not end.
 fn failed(error: Error) -> Update {
     let (usage, timing) = (Usage::default(), Timing::default());
-    Update::Finished { text: String::new(), reason: FinishReason::Failed(error), usage, timing }
+    Update::Finished { text: String::new(), finish_reason: FinishReason::Failed(error), usage, timing }
 }
 
 impl Stream for Generation {

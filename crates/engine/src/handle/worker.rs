@@ -123,7 +123,7 @@ impl Worker {
 
     fn cancel(&mut self, id: SeqId) {
         if let (Some((text, usage, timing)), Some(outlet)) = (self.engine.cancel(id), self.outlets.get_mut(&id)) {
-            outlet.held.push_back(Update::Finished { text, reason: FinishReason::Cancelled, usage, timing });
+            outlet.held.push_back(Update::Finished { text, finish_reason: FinishReason::Cancelled, usage, timing });
         }
         // A sequence that has ended may still hold updates that nobody takes any more.
         self.flush(id);

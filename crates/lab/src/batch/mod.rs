@@ -127,9 +127,9 @@ pub fn batch<R: BufRead, W: Write>(
         engine.step(&mut |event| {
             let Some(&(index, choice)) = running.get(&event.sequence) else { return ControlFlow::Break(()) };
             let line = &mut pending[(index - first) as usize];
-            if let EventKind::Finished { reason, .. } = &event.kind {
+            if let EventKind::Finished { finish_reason, .. } = &event.kind {
                 running.remove(&event.sequence);
-                stopped |= matches!(reason, FinishReason::Cancelled);
+                stopped |= matches!(finish_reason, FinishReason::Cancelled);
             }
             if let Pending::Running(answers) = line
                 && !stopped

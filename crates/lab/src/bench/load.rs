@@ -270,9 +270,9 @@ pub fn load(
                     request.last = now;
                     request.tokens += 1;
                 }
-                EventKind::Finished { reason, usage, timing, .. } => {
-                    records.push(RequestRecord { usage, timing, finish_reason: reason.name() });
-                    if matches!(reason, FinishReason::Failed(_)) {
+                EventKind::Finished { finish_reason, usage, timing, .. } => {
+                    records.push(RequestRecord { usage, timing, finish_reason: finish_reason.name() });
+                    if matches!(finish_reason, FinishReason::Failed(_)) {
                         failed += 1;
                         sent.remove(&event.sequence);
                         return ControlFlow::Continue(());

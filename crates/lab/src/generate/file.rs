@@ -58,8 +58,8 @@ impl TextWriter {
         Ok(TextWriter { path: path.to_owned(), file, separator, keep, seen: HashSet::new(), counts: Counts::default() })
     }
 
-    /// Goes on with a JSONL file of the same job, of which a last line that is not whole is taken away; a new file where there is none. The
-    /// index of the next text comes with it.
+    /// Goes on with a JSONL file of the same job, of which a last line that is not whole is taken away; a new file where there is none. A
+    /// pipe or device has no earlier texts. The index of the next text comes with it.
     ///
     /// # Errors
     /// When it cannot be read or written, and [`Error::Line`] when it is not of such a job with this seed: it then stays as it is.
@@ -73,6 +73,9 @@ impl TextWriter {
             seen: HashSet::new(),
             counts: Counts::default(),
         };
+        if !writer.file.metadata().map_err(io)?.is_file() {
+            return Ok((writer, 0));
+        }
         let mut lines = BufReader::new(writer.file.try_clone().map_err(io)?);
         let (mut next, mut whole, mut line) = (0, 0, Vec::new());
         for number in 1.. {
@@ -124,6 +127,11 @@ impl TextWriter {
         self.counts.texts += 1;
         self.counts.tokens += text.tokens as u64;
         Ok(())
+    }
+
+    /// The file that texts are written to.
+    pub fn file(&self) -> &File {
+        &self.file
     }
 
     /// What became of the texts so far, less those that a resumed file had.

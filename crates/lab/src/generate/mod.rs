@@ -130,10 +130,12 @@ pub fn generate(
                     text.tokens += 1;
                     tokens += 1;
                 }
-                EventKind::Finished { reason: FinishReason::Cancelled, .. } => (running, stopped) = (running - 1, true),
-                EventKind::Finished { reason, .. } => {
+                EventKind::Finished { finish_reason: FinishReason::Cancelled, .. } => {
+                    (running, stopped) = (running - 1, true)
+                }
+                EventKind::Finished { finish_reason, .. } => {
                     (*done, running) = (true, running - 1);
-                    match reason {
+                    match finish_reason {
                         FinishReason::MaxTokens | FinishReason::ContextFull => text.finish = End::Length,
                         FinishReason::Failed(error) => failure = Some(error),
                         FinishReason::EndToken

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::file_tensors::is_weight;
-use crate::keys::names::is_known;
+use crate::keys::names::{is_known, is_of_one};
 use crate::{Arch, Error, Result};
 use serde_json::Value;
 use trine_backend::Activation;
@@ -28,6 +28,8 @@ pub static SETTINGS: &[Setting] = &[
     ("parallel_block", "false, or none", |value| value == false),
     ("rotary_emb_interleaved", "false, or none", |value| value == false),
     ("rotary_scaling_factor", "none", |_| false),
+    ("rotary_emb_scale_base", "none", |_| false),
+    ("moe_every_n_layers", "0, or none: no layer has experts", |value| value.as_i64().is_some_and(|n| n <= 0)),
     ("use_rms_norm", "false, or none", |value| value == false),
     ("swiglu_alpha", "1.702, or none", |value| value == 1.702),
     ("position_embedding_type", "no relative positions", |value| {
@@ -46,7 +48,7 @@ pub(super) static PARTS: &[(&str, &[&str])] = &[
     ("use_qkv_bias", &["self_attn.q_proj.bias"]),
     ("mlp_bias", &["mlp.up_proj.bias", "mlp.Wi.bias", "mlp.Wo.bias"]),
     ("norm_bias", &["norm.bias"]),
-    ("qkv_proj_bias", &["attn.Wqkv.bias"]),
+    ("qkv_proj_bias", &["attn.Wqkv.bias", "attn.out_proj.bias"]),
     ("mlp_fc1_bias", &["mlp.fc1.bias", "mlp.fc11.bias", "mlp.fc12.bias"]),
     ("mlp_fc2_bias", &["mlp.fc2.bias"]),
     ("use_bias", &["self_attn.q_proj.bias", "mlp.c_fc.bias"]),
@@ -76,6 +78,9 @@ pub(super) fn check(config: &Config, file: &File, arch: &Arch) -> Result<()> {
         match (config.get(key).and_then(Value::as_bool).or(default), tensor) {
             (Some(false), Some(name)) => {
                 return Err(Error::bad(*key, format!("true, since there is a tensor `{name}`"), false));
+            }
+            (Some(true), None) if is_of_one(key) => {
+                return Err(Error::bad(*key, format!("false, since there is no tensor `*.{}`", parts[0]), true));
             }
             // Names of biases differ between architectures.
             (Some(true), None) if !bias || !file.names().any(|name| name.ends_with("bias")) => {

@@ -82,6 +82,8 @@ static ONLY_IN: &[(&[&str], &[&str])] = &[
             "parallel_block",
             "rotary_emb_interleaved",
             "rotary_scaling_factor",
+            "rotary_emb_scale_base",
+            "moe_every_n_layers",
             "use_rms_norm",
             "qkv_proj_bias",
             "mlp_fc1_bias",
@@ -94,6 +96,11 @@ static ONLY_IN: &[(&[&str], &[&str])] = &[
 /// Whether a model of `model_type` has this key.
 pub(crate) fn is_known(model_type: &str, key: &str) -> bool {
     ONLY_IN.iter().all(|(keys, types)| !keys.contains(&key) || types.contains(&model_type))
+}
+
+/// Whether models of one `model_type` alone have this key.
+pub(crate) fn is_of_one(key: &str) -> bool {
+    ONLY_IN.iter().any(|(keys, types)| keys.contains(&key) && types.len() == 1)
 }
 
 /// What `config.json` calls a GGUF key, for messages.

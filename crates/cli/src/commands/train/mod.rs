@@ -95,7 +95,7 @@ impl Train {
             }
             .into());
         }
-        let stop = interrupt::flag()?;
+        let stop = interrupt::patient_flag()?;
         let style = self.style();
         // Keys that are typed would be shown in the picture.
         let _quiet = (style == ViewStyle::Picture).then(Quiet::new);
