@@ -12,6 +12,7 @@ use super::vocab::{TokenType, Vocab, byte, covers_utf8};
 use super::word_cache::WordCache;
 use crate::{Error, Result};
 use hashbrown::HashMap;
+use unicode_normalization_alignments::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 /// BPE (GGUF models `gpt2` and `gemma4`): text is split into words, and in each word pairs of tokens are merged in the order of training
 /// (Sennrich et al. 2016, arXiv:1508.07909). Merging begins with bytes in an alphabet of printable characters, or with characters, of
@@ -29,6 +30,8 @@ pub(crate) struct Bpe {
     unk: Option<u32>,
     /// Whether merging begins with characters, with U+2581 for a space, and not with bytes.
     metaspace: bool,
+    /// Whether text is brought to normalization form C.
+    nfc: bool,
 }
 
 /// Buffers for encoding words.
@@ -88,7 +91,8 @@ impl Bpe {
         }
         let specials = SpecialTokens::new(&vocab.tokens, &tokens.token_types);
         let (splitter, ignore_merges, unk) = (Splitter::new(pre), pre.ignore_merges, vocab.unk);
-        Ok(Box::new(Bpe { specials, splitter, bytes, merges, ignore_merges, unk, metaspace: pre.metaspace }))
+        let (metaspace, nfc) = (pre.metaspace, vocab.normalization.nfc);
+        Ok(Box::new(Bpe { specials, splitter, bytes, merges, ignore_merges, unk, metaspace, nfc }))
     }
 
     /// Appends the bytes of a token of byte-level BPE.
@@ -100,6 +104,20 @@ impl Bpe {
                 piece.extend_from_slice(name.as_bytes())
             }
         }
+    }
+
+    /// Appends the tokens of a text without special ones.
+    fn plain<'a>(
+        &self,
+        tokens: &TokenTable,
+        text: &'a str,
+        cache: &mut WordCache<'a>,
+        scratch: &mut BpeScratch,
+        ids: &mut Vec<u32>,
+    ) {
+        self.splitter.split(text, &mut |word| {
+            cache.encode(word, ids, |word, ids| self.word(tokens, word, scratch, ids));
+        });
     }
 
     fn word(&self, tokens: &TokenTable, word: &str, scratch: &mut BpeScratch, ids: &mut Vec<u32>) {
@@ -144,9 +162,12 @@ impl Encoder for Bpe {
     fn encode(&self, tokens: &TokenTable, text: &str, parse_special: bool, ids: &mut Vec<u32>) {
         let (mut cache, mut scratch) = (WordCache::default(), BpeScratch::default());
         self.specials.encode(text, parse_special, ids, |text, ids| {
-            self.splitter.split(text, &mut |word| {
-                cache.encode(word, ids, |word, ids| self.word(tokens, word, &mut scratch, ids));
-            });
+            if self.nfc && is_nfc_quick(text.chars()) != IsNormalized::Yes {
+                let text: String = text.nfc().map(|(c, _)| c).collect();
+                // It does not live as long as the words in the cache.
+                return self.plain(tokens, &text, &mut WordCache::default(), &mut scratch, ids);
+            }
+            self.plain(tokens, text, &mut cache, &mut scratch, ids);
         });
     }
 

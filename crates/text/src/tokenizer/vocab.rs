@@ -47,7 +47,7 @@ pub struct Vocab<'a> {
     pub normalization: Normalization<'a>,
 }
 
-/// The normalization rules of SentencePiece.
+/// The normalization rules of SentencePiece, and NFC of byte-level BPE.
 #[derive(Debug, Clone, Default)]
 pub struct Normalization<'a> {
     /// `precompiled_charsmap`: compiled rules that replace characters; empty for none.
@@ -60,6 +60,8 @@ pub struct Normalization<'a> {
     /// Whether the space of `add_space_prefix` is added to a text only, and not also to what follows a control token in it: `"legacy": false`
     /// of `tokenizer_config.json`. GGUF has no key for it.
     pub prefix_once: bool,
+    /// Whether byte-level BPE begins with Unicode's normalization form C. GGUF has no key for it.
+    pub nfc: bool,
 }
 
 /// The purpose of a token: GGUF's `token_type`.

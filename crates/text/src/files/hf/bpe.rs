@@ -6,18 +6,18 @@ use crate::tokenizer::byte_alphabet::ALPHABET;
 use crate::tokenizer::encoder::Encoder;
 use crate::tokenizer::pre_tokenizer::{GPT_2, PRE_TOKENIZERS, PreTokenizer};
 use crate::tokenizer::token_table::TokenTable;
-use crate::{Error, Result, TokenType, Tokenizer, Vocab};
+use crate::{Error, Normalization, Result, TokenType, Tokenizer, Vocab};
 use serde::Deserialize;
 use tokenizers::pre_tokenizers::split::SplitPattern;
 use tokenizers::tokenizer::SplitDelimiterBehavior;
-use tokenizers::{ModelWrapper, PreTokenizerWrapper};
+use tokenizers::{ModelWrapper, NormalizerWrapper, PreTokenizerWrapper};
 
 /// Reads a `tokenizer.json` of byte-level BPE, which was parsed as `inner` and loaded as `tokenizer`.
 pub(crate) fn read(tokenizer: Tokenizer, inner: &tokenizers::Tokenizer, tokenizer_json: &[u8]) -> Result<OwnedVocab> {
     let wrong = |problem: &str| Error::vocabulary("tokenizer.json", problem);
     let len = tokenizer.len() as u32;
     let names: Vec<&str> = (0..len).map(|id| tokenizer.name(id).unwrap_or_default()).collect();
-    let bpe = recognize(inner, tokenizer_json, &names, &tokenizer.tokens).ok_or_else(|| {
+    let bpe = recognize(inner, tokenizer_json, &names, &tokenizer.tokens).filter(|bpe| !bpe.nfc).ok_or_else(|| {
         wrong("expected byte-level BPE, WordPiece or Unigram that GGUF can hold, found another tokenizer")
     })?;
     let same = |pre: &&PreTokenizer| {
@@ -76,9 +76,10 @@ pub(crate) fn encoder(
     names: &[&str],
     tokens: &TokenTable,
 ) -> Option<Box<dyn Encoder>> {
-    let ByteLevelBpe { pre, merges } = recognize(inner, json, names, tokens)?;
+    let ByteLevelBpe { pre, merges, nfc } = recognize(inner, json, names, tokens)?;
     let merges = merges.iter().map(String::as_str).collect();
-    let vocab = Vocab { tokens: names.to_vec(), merges, ..Vocab::default() };
+    let normalization = Normalization { nfc, ..Normalization::default() };
+    let vocab = Vocab { tokens: names.to_vec(), merges, normalization, ..Vocab::default() };
     Bpe::load(&vocab, tokens, &pre, &mut Vec::new()).ok()
 }
 
@@ -86,18 +87,24 @@ struct ByteLevelBpe {
     pre: PreTokenizer,
     /// Pairs of names, separated by a space.
     merges: Vec<String>,
+    /// Whether text is brought to normalization form C.
+    nfc: bool,
 }
 
 /// `None` if `inner` has another model than byte-level BPE, or anything that changes its tokens.
 fn recognize(inner: &tokenizers::Tokenizer, json: &[u8], names: &[&str], tokens: &TokenTable) -> Option<ByteLevelBpe> {
     let ModelWrapper::BPE(bpe) = inner.get_model() else { return None };
+    let nfc = match inner.get_normalizer() {
+        None => false,
+        Some(NormalizerWrapper::NFC(_)) => true,
+        Some(_) => return None,
+    };
     let affixes = [&bpe.continuing_subword_prefix, &bpe.end_of_word_suffix];
     let plain = bpe.unk_token.is_none()
         && !bpe.byte_fallback
         && affixes.into_iter().flatten().all(String::is_empty)
-        && inner.get_normalizer().is_none()
         && ALPHABET.iter().all(|c| tokens.id(c.encode_utf8(&mut [0; 4]).as_bytes()).is_some());
-    if !plain || !added_tokens_are_plain(inner, names, tokens) {
+    if !plain || !added_tokens_are_plain(inner, names, tokens, nfc) {
         return None;
     }
     let pre = pre_tokenizer(inner.get_pre_tokenizer()?)?;
@@ -108,7 +115,7 @@ fn recognize(inner: &tokenizers::Tokenizer, json: &[u8], names: &[&str], tokens:
         Merge::Pair(left, right) if left.contains(' ') || right.contains(' ') => None,
         Merge::Pair(left, right) => Some(format!("{left} {right}")),
     };
-    Some(ByteLevelBpe { pre, merges: merges.into_iter().map(join).collect::<Option<_>>()? })
+    Some(ByteLevelBpe { pre, merges: merges.into_iter().map(join).collect::<Option<_>>()?, nfc })
 }
 
 /// The registered pre-tokenizer that is equal to these steps, of which the last is `ByteLevel`.
@@ -143,14 +150,20 @@ fn pattern(step: &PreTokenizerWrapper) -> Option<String> {
     }
 }
 
-/// Whether added tokens are matched as in [`Bpe`]: all in one pass, anywhere in the text, and independently of whether special tokens are
-/// parsed.
-fn added_tokens_are_plain(inner: &tokenizers::Tokenizer, names: &[&str], tokens: &TokenTable) -> bool {
+/// Whether added tokens are matched as in [`Bpe`]: all in one pass, anywhere in the text, before it is normalized, and independently of whether
+/// special tokens are parsed.
+fn added_tokens_are_plain(
+    inner: &tokenizers::Tokenizer,
+    names: &[&str],
+    tokens: &TokenTable,
+    normalizes: bool,
+) -> bool {
     let added = inner.get_added_vocabulary().get_added_tokens_decoder();
     let normalized = added.values().any(|token| token.normalized);
     let plain = added.values().all(|token| {
         !(token.single_word || token.lstrip || token.rstrip || token.content.is_empty())
             && token.normalized == normalized
+            && !(normalized && normalizes)
     });
     let of =
         |wanted| names.iter().zip(&tokens.token_types).filter(move |(_, kind)| **kind == wanted).map(|(name, _)| *name);
@@ -229,15 +242,23 @@ mod tests {
 
     static PAIRS: LazyLock<Vec<Pair>> = LazyLock::new(|| {
         let rows = PRE_TOKENIZERS.iter().filter(|pre| !pre.metaspace);
-        let files = rows.map(|pre| file(pre.patterns, pre.ignore_merges));
+        let nfc = |mut json: Value| {
+            json["normalizer"] = json!({"type": "NFC"});
+            json
+        };
+        let files = rows.flat_map(|pre| {
+            let json = file(pre.patterns, pre.ignore_merges);
+            [json.clone(), nfc(json)]
+        });
         files.map(|json| pair(&json).expect("ours")).collect()
     });
 
     proptest! {
         #[test]
-        fn both_encoders_give_the_same_tokens(any in any::<String>(), words in "[ helo12345'sS\n\r\té🦙!<|end|>]{0,60}|(hello|  he|<.end.>|[ A-Zé]){0,9}") {
+        fn both_encoders_give_the_same_tokens(any in any::<String>(), marks in "[ae<>|A°\u{300}-\u{345}ﬁ가ᄀ-다-ᅣᆨ-ᆪ\u{1100}Å豈]{0,20}(<.end.>\u{338})?", words in "[ helo12345'sS\n\r\té🦙!<|end|>]{0,60}|(hello|  he|<.end.>|[ A-Zé]){0,9}") {
             for pair in PAIRS.iter() {
                 pair.check(&any);
+                pair.check(&marks);
                 pair.check(&words);
             }
         }
@@ -262,6 +283,14 @@ mod tests {
         assert!(!changed("/pre_tokenizer/pretokenizers/0/pattern/Regex", json!("[a-z]+")));
         assert!(!changed("/pre_tokenizer/pretokenizers/0/behavior", json!("Removed")));
         assert!(!changed("/normalizer", json!({"type": "Lowercase"})));
+        assert!(changed("/normalizer", json!({"type": "NFC"})));
+        let mut json = file(&[GPT_2], false);
+        for i in 0..3 {
+            json["added_tokens"][i]["normalized"] = true.into();
+        }
+        assert!(pair(&json).is_some());
+        json["normalizer"] = json!({"type": "NFC"});
+        assert!(pair(&json).is_none());
         assert!(!changed("/model/byte_fallback", json!(true)));
         assert!(!changed("/added_tokens/0/lstrip", json!(true)));
         assert!(!changed("/added_tokens/0/normalized", json!(true)));

@@ -228,11 +228,14 @@ fn tokens(inner: &tokenizers::Tokenizer, decoding: &Decoding, bytes: usize) -> R
 
 /// The tokens that the post-processor adds before and after a text.
 fn around(inner: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u32>)> {
-    let text = Encoding::from_tokens(vec![Token::new(0, String::new(), (0, 0))], 0);
+    // The mask of special tokens does not tell: in a Sequence, those of the first processor are text to the second.
+    const TEXT: u32 = u32::MAX;
+    let text = Encoding::from_tokens(vec![Token::new(TEXT, String::new(), (0, 0))], 0);
     let Some(processor) = inner.get_post_processor() else { return Ok((Vec::new(), Vec::new())) };
     let whole = tokenizers::PostProcessor::process(processor, text, None, true)
         .map_err(|error| wrong(format!("post_processor: {error}")))?;
-    let at = whole.get_special_tokens_mask().iter().position(|&mask| mask == 0).unwrap_or(0);
-    let ids = whole.get_ids();
-    Ok((ids[..at].to_vec(), ids.get(at + 1..).unwrap_or_default().to_vec()))
+    match whole.get_ids().split(|&id| id == TEXT).collect::<Vec<_>>()[..] {
+        [prefix, suffix] => Ok((prefix.to_vec(), suffix.to_vec())),
+        ref parts => Err(wrong(format!("post_processor: expected the text once, found it {} times", parts.len() - 1))),
+    }
 }
