@@ -4,7 +4,7 @@
 //! computes them itself fills [`Output::values`], and calls [`Output::take_top`] for [`Want::Top`].
 
 use std::ops::ControlFlow;
-use trine::backend::{ActivationPrecision, Batch, CacheId, CacheType, DeviceInfo, KvShape, Stage};
+use trine::backend::{ActivationPrecision, Batch, CacheId, CacheType, DeviceInfo, KvBlock, KvBlocks, KvShape, Stage};
 use trine::model::runner::{Output, Want};
 use trine::model::{Error, ModelOptions, Runner, RunnerMemory, Spec, load};
 use trine::prelude::*;
@@ -30,12 +30,12 @@ impl Runner for Halved {
     fn limit_context(&mut self, context_length: usize) { self.0.limit_context(context_length) }
     fn has_adapter(&self, adapter: u32) -> bool { self.0.has_adapter(adapter) }
     fn set_activation_precision(&mut self, precision: ActivationPrecision) { self.0.set_activation_precision(precision) }
-    fn kv_shape(&self, blocks: usize, cache_type: CacheType) -> KvShape { self.0.kv_shape(blocks, cache_type) }
-    fn create_cache(&mut self, blocks: usize, cache_type: CacheType) -> Result<CacheId, Error> { self.0.create_cache(blocks, cache_type) }
+    fn kv_shape(&self, blocks: KvBlocks, cache_type: CacheType) -> KvShape { self.0.kv_shape(blocks, cache_type) }
+    fn create_cache(&mut self, blocks: KvBlocks, cache_type: CacheType) -> Result<CacheId, Error> { self.0.create_cache(blocks, cache_type) }
     fn release_cache(&mut self, cache: CacheId) { self.0.release_cache(cache) }
-    fn copy_block(&mut self, cache: CacheId, from: u32, to: u32) { self.0.copy_block(cache, from, to) }
-    fn read_block(&mut self, cache: CacheId, block: u32, out: &mut Vec<u8>) -> Result<(), Error> { self.0.read_block(cache, block, out) }
-    fn write_block(&mut self, cache: CacheId, block: u32, bytes: &[u8]) { self.0.write_block(cache, block, bytes) }
+    fn copy_block(&mut self, cache: CacheId, from: KvBlock, to: KvBlock) { self.0.copy_block(cache, from, to) }
+    fn read_block(&mut self, cache: CacheId, block: KvBlock, out: &mut Vec<u8>) -> Result<(), Error> { self.0.read_block(cache, block, out) }
+    fn write_block(&mut self, cache: CacheId, block: KvBlock, bytes: &[u8]) { self.0.write_block(cache, block, bytes) }
     fn enter(&mut self, stage: Stage) { self.0.enter(stage) }
     fn memory(&self) -> RunnerMemory { self.0.memory() }
 }

@@ -1,5 +1,6 @@
 use crate::{
-    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, KvShape, OpOf, Role, Routing, Stage, add_norm,
+    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, KvBlock, KvShape, OpOf, Role, Routing, Stage,
+    add_norm,
 };
 use trine_tensor::View;
 
@@ -71,15 +72,15 @@ impl<B: Backend, F: FnMut(&mut B, OpOf<B>) -> B::Act> Backend for Around<B, F> {
         self.inner.release_cache(cache);
     }
 
-    fn copy_block(&mut self, cache: CacheId, from: u32, to: u32) {
+    fn copy_block(&mut self, cache: CacheId, from: KvBlock, to: KvBlock) {
         self.inner.copy_block(cache, from, to);
     }
 
-    fn read_block(&mut self, cache: CacheId, block: u32, out: &mut Vec<u8>) -> Result<(), Error> {
+    fn read_block(&mut self, cache: CacheId, block: KvBlock, out: &mut Vec<u8>) -> Result<(), Error> {
         self.inner.read_block(cache, block, out)
     }
 
-    fn write_block(&mut self, cache: CacheId, block: u32, bytes: &[u8]) {
+    fn write_block(&mut self, cache: CacheId, block: KvBlock, bytes: &[u8]) {
         self.inner.write_block(cache, block, bytes);
     }
 

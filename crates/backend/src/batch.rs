@@ -60,11 +60,30 @@ impl Batch {
         self.outputs.extend((end - outputs.min(tokens.len())..end).map(|row| row as u32));
         self.owners.extend(std::iter::repeat_n(self.spans.len() as u32, tokens.len()));
         self.tokens.extend_from_slice(tokens);
+        let blocks = self.table(blocks);
+        let window_blocks = blocks.clone();
+        self.spans.push(Span { row: start, tokens: tokens.len(), cached, blocks, window_blocks, adapter: 0 });
+        self.spans.last_mut().expect("just pushed")
+    }
+
+    /// As [`Batch::push`], for a sequence whose blocks are others in layers with a window. Those before the window are never read.
+    pub fn push_windowed(
+        &mut self,
+        tokens: &[u32],
+        cached: usize,
+        [blocks, window_blocks]: [&[u32]; 2],
+        outputs: usize,
+    ) -> &mut Span {
+        let window_blocks = self.table(window_blocks);
+        let span = self.push(tokens, cached, blocks, outputs);
+        span.window_blocks = window_blocks;
+        span
+    }
+
+    fn table(&mut self, blocks: &[u32]) -> std::ops::Range<usize> {
         let first = self.blocks.len();
         self.blocks.extend_from_slice(blocks);
-        let blocks = first..self.blocks.len();
-        self.spans.push(Span { row: start, tokens: tokens.len(), cached, blocks, adapter: 0 });
-        self.spans.last_mut().expect("just pushed")
+        first..self.blocks.len()
     }
 
     /// All tokens, one per row.

@@ -1,6 +1,8 @@
 //! Two devices side by side: how a new one is brought up.
 
-use crate::{ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, KvShape, OpOf, Role, Routing, Stage};
+use crate::{
+    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, KvBlock, KvShape, OpOf, Role, Routing, Stage,
+};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use trine_tensor::View;
@@ -144,7 +146,7 @@ impl<A: Backend, B: Backend> Backend for Compare<A, B> {
     }
 
     fn create_cache(&mut self, shape: KvShape) -> Result<CacheId, Error> {
-        let left = self.left.create_cache(shape)?;
+        let left = self.left.create_cache(shape.clone())?;
         let right = self.right.create_cache(shape).inspect_err(|_| self.left.release_cache(left))?;
         let id = CacheId(self.created);
         self.created += 1;
@@ -158,14 +160,14 @@ impl<A: Backend, B: Backend> Backend for Compare<A, B> {
         self.right.release_cache(right);
     }
 
-    fn copy_block(&mut self, cache: CacheId, from: u32, to: u32) {
+    fn copy_block(&mut self, cache: CacheId, from: KvBlock, to: KvBlock) {
         let (left, right) = self.caches[&cache];
         self.left.copy_block(left, from, to);
         self.right.copy_block(right, from, to);
     }
 
     /// The length of the left one's bytes, these, and the right one's.
-    fn read_block(&mut self, cache: CacheId, block: u32, out: &mut Vec<u8>) -> Result<(), Error> {
+    fn read_block(&mut self, cache: CacheId, block: KvBlock, out: &mut Vec<u8>) -> Result<(), Error> {
         let ((left, right), mut more) = (self.caches[&cache], Vec::new());
         self.left.read_block(left, block, &mut more)?;
         out.clear();
@@ -176,7 +178,7 @@ impl<A: Backend, B: Backend> Backend for Compare<A, B> {
         Ok(())
     }
 
-    fn write_block(&mut self, cache: CacheId, block: u32, bytes: &[u8]) {
+    fn write_block(&mut self, cache: CacheId, block: KvBlock, bytes: &[u8]) {
         let (left, right) = self.caches[&cache];
         let (len, bytes) = bytes.split_first_chunk().expect("the bytes of a block");
         let (first, second) = bytes.split_at(u64::from_le_bytes(*len) as usize);

@@ -49,6 +49,7 @@ mod around;
 mod batch;
 mod compare;
 pub mod cpu;
+mod kv_shape;
 mod op;
 mod ops;
 pub mod profile;
@@ -58,6 +59,7 @@ pub use around::Around;
 pub use batch::Batch;
 pub use compare::{Both, Compare, Drift, Found, Tolerance};
 pub use cpu::{Cpu, CpuOptions, CpuPlan, WeightBytes, When};
+pub use kv_shape::{KvBlock, KvBlocks, KvShape};
 pub use op::{Ids, Op};
 pub use ops::Ops;
 pub use rope::{Rope, Temperature};
@@ -106,33 +108,6 @@ pub struct DeviceInfo {
     pub cpus: Vec<usize>,
     /// NUMA nodes that memory is placed on; empty when that is left to the system.
     pub nodes: Vec<usize>,
-}
-
-/// The shape of a KV cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KvShape {
-    pub n_layers: usize,
-    /// Heads of keys and values.
-    pub n_kv_heads: usize,
-    pub head_dim: usize,
-    /// Blocks, for all sequences together.
-    pub blocks: usize,
-    /// Tokens of a block, a multiple of 16.
-    pub block_len: usize,
-    pub cache_type: CacheType,
-}
-
-impl KvShape {
-    /// Where keys and values of one layer are.
-    pub fn layout(&self) -> KvLayout {
-        let KvShape { n_kv_heads, head_dim, blocks, block_len, cache_type, .. } = *self;
-        KvLayout { cache_type, n_kv_heads, head_dim, blocks, block_len }
-    }
-
-    /// Bytes of keys and values together; `None` when they cannot be counted.
-    pub fn bytes(&self) -> Option<usize> {
-        self.layout().bytes()?.checked_mul(self.n_layers)
-    }
 }
 
 /// The precision of the inputs of linear layers.
@@ -296,19 +271,19 @@ pub trait Backend {
     fn release_cache(&mut self, cache: CacheId);
 
     /// Copies the keys and values of one block, in all layers, to another block of the same cache.
-    fn copy_block(&mut self, cache: CacheId, from: u32, to: u32);
+    fn copy_block(&mut self, cache: CacheId, from: KvBlock, to: KvBlock);
 
     /// Copies the keys and values of one block, in all layers, to the host. The bytes mean something to this device alone.
     ///
     /// # Errors
     /// When the device failed.
-    fn read_block(&mut self, cache: CacheId, block: u32, out: &mut Vec<u8>) -> Result<(), Error>;
+    fn read_block(&mut self, cache: CacheId, block: KvBlock, out: &mut Vec<u8>) -> Result<(), Error>;
 
     /// Writes what [`Backend::read_block`] gave, to any block of a cache of the same shape.
     ///
     /// # Panics
     /// When `bytes` does not have the length of a block of this cache.
-    fn write_block(&mut self, cache: CacheId, block: u32, bytes: &[u8]);
+    fn write_block(&mut self, cache: CacheId, block: KvBlock, bytes: &[u8]);
 
     /// Bytes that the device has allocated for activations, those kept for reuse included; `None` when it does not know.
     fn activation_bytes(&self) -> Option<u64>;

@@ -71,6 +71,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
+    trine_tensor::memory::use_one_arena();
     // All that follows may use the features that it asks for.
     trine_kernels::require_cpu_features();
     start()

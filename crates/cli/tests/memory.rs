@@ -14,7 +14,7 @@ const CONTEXT: &str = "256";
 fn shape() -> Shape {
     let sizes = synthetic::shape("1.1b").unwrap().sizes;
     let sizes = Sizes { hidden_size: 1024, n_heads: 16, n_layers: 3, intermediate_size: 4096, tied: false, ..sizes };
-    Shape { name: "memory", of: "nothing", sizes }
+    Shape { name: "memory", of: "nothing", sizes, sliding_window: None }
 }
 
 #[test]

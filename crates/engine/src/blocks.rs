@@ -1,13 +1,9 @@
-//! The KV cache as blocks: who uses which, and which hold what, so that a known beginning is not computed again.
+//! The blocks of each sequence in the KV cache, and which of them others find, so that a known beginning is not computed again.
 
+use crate::block_pool::{BlockPool, Identity};
 use crate::{BLOCK_LEN, PrefixCache, PrefixCacheStats};
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-
-/// What a full block holds: the SHA-256 of all tokens up to its end, of the adapter and of the domain, so that a wrong block is not found.
-/// It is the same in every engine.
-pub(crate) type Identity = [u8; 32];
+use trine_backend::{Batch, KvBlock, KvBlocks};
 
 /// What the first block of a sequence follows.
 fn root(adapter: u32, domain: &str) -> Identity {
@@ -21,31 +17,41 @@ fn following(before: &Identity, tokens: &[u32; BLOCK_LEN]) -> Identity {
     Sha256::new().chain_update(before).chain_update(tokens.as_flattened()).finalize().into()
 }
 
-/// All blocks of the cache. Unreferenced ones keep their content until they are needed, least recently used first.
+/// All blocks of the cache.
 pub(crate) struct Blocks {
-    blocks: Vec<Block>,
-    /// The block that holds each of these.
-    cached: HashMap<Identity, u32>,
+    full: BlockPool,
+    /// Those of layers with a window, if these have blocks of their own.
+    window: Option<WindowBlocks>,
     pub stats: PrefixCacheStats,
     /// Blocks that were filled since these were taken, what they hold, and how many come before; `None` if nobody takes them.
-    pub published: Option<Vec<(u32, Identity, usize)>>,
-    unreferenced: usize,
+    pub published: Option<Vec<(KvBlock, Identity, usize)>>,
 }
 
-struct Block {
-    references: u32,
-    /// Under which this block is in `cached`.
-    content: Option<Identity>,
-    /// Neighbours in the ring of unreferenced blocks, whose head is a block beyond the last.
-    next: u32,
-    previous: u32,
+struct WindowBlocks {
+    pool: BlockPool,
+    /// Positions that a token sees, its own included.
+    len: usize,
 }
+
+impl WindowBlocks {
+    /// The first block that a token at this position sees.
+    fn first(&self, position: usize) -> usize {
+        (position + 1).saturating_sub(self.len) / BLOCK_LEN
+    }
+}
+
+/// The place of a block that a window has passed.
+const GONE: u32 = u32::MAX;
 
 /// The blocks of one sequence.
 pub(crate) struct BlockTable {
     /// The adapter that the sequence runs with.
     pub adapter: u32,
     pub blocks: Vec<u32>,
+    /// Those of layers with a window, which reach as far as is soon to be run; empty if they are the same.
+    pub window_blocks: Vec<u32>,
+    /// How many of these are [`GONE`].
+    gone: usize,
     /// What its first block follows; `None` when others neither find its blocks nor give it theirs.
     root: Option<Identity>,
     /// How many at the front are full and cached.
@@ -62,13 +68,35 @@ impl BlockTable {
             PrefixCache::Domain(domain) => Some(root(adapter, domain)),
         };
         let identities = Vec::with_capacity(if root.is_some() { blocks } else { 0 });
-        BlockTable { adapter, blocks: Vec::with_capacity(blocks), root, full: 0, identities }
+        BlockTable {
+            adapter,
+            blocks: Vec::with_capacity(blocks),
+            window_blocks: Vec::new(),
+            gone: 0,
+            root,
+            full: 0,
+            identities,
+        }
     }
 
     /// An empty table whose blocks are shared with those of another.
     pub fn like(other: &BlockTable) -> BlockTable {
         let BlockTable { adapter, root, ref identities, .. } = *other;
-        BlockTable { adapter, blocks: Vec::new(), root, full: 0, identities: identities.clone() }
+        BlockTable { root, identities: identities.clone(), ..BlockTable::new(adapter, 0, &PrefixCache::Off) }
+    }
+
+    /// Its block `i`, which no window has passed.
+    pub fn block(&self, i: usize) -> KvBlock {
+        KvBlock { full: self.blocks[i], window: *self.window_blocks.get(i).unwrap_or(&self.blocks[i]) }
+    }
+
+    /// Adds new tokens of its sequence to a batch, after those that are cached.
+    pub fn push(&self, batch: &mut Batch, tokens: &[u32], cached: usize, outputs: usize) {
+        let span = match self.window_blocks.is_empty() {
+            true => batch.push(tokens, cached, &self.blocks, outputs),
+            false => batch.push_windowed(tokens, cached, [&self.blocks, &self.window_blocks], outputs),
+        };
+        span.adapter = self.adapter;
     }
 
     /// What its block `i` holds when it is full, of all tokens in blocks; `None` when others do not find it. The tokens of a block that
@@ -84,75 +112,122 @@ impl BlockTable {
 }
 
 impl Blocks {
-    /// This many blocks, all empty.
-    pub fn new(blocks: usize) -> Blocks {
-        let ring = |i: usize| (i % (blocks + 1)) as u32;
-        let block = |i| Block { references: 0, content: None, next: ring(i + 1), previous: ring(i + blocks) };
+    /// This many blocks, all empty. Layers with a window have blocks of their own when it is given.
+    pub fn new(blocks: KvBlocks, window: Option<usize>) -> Blocks {
         Blocks {
-            blocks: (0..=blocks).map(block).collect(),
-            // Twice the room, so that the map never grows when entries come and go.
-            cached: HashMap::with_capacity(2 * blocks),
+            full: BlockPool::new(blocks.full),
+            window: window.map(|len| WindowBlocks { pool: BlockPool::new(blocks.window), len }),
             stats: PrefixCacheStats::default(),
             published: None,
-            unreferenced: blocks,
         }
     }
 
-    /// Blocks in all.
+    /// Blocks in all, of layers that attend to all tokens.
     pub fn len(&self) -> usize {
-        self.blocks.len() - 1
+        self.full.len()
     }
 
-    /// Blocks that no sequence uses.
+    /// Blocks that every layer has.
+    pub fn least(&self) -> usize {
+        self.window.as_ref().map_or(usize::MAX, |window| window.pool.len()).min(self.len())
+    }
+
+    /// Blocks that no sequence uses, of layers that attend to all tokens.
     pub fn unreferenced(&self) -> usize {
-        self.unreferenced
+        self.full.unreferenced()
+    }
+
+    /// Blocks that no sequence uses, of those layers that have the fewest.
+    pub fn spare(&self) -> usize {
+        self.window.as_ref().map_or(usize::MAX, |window| window.pool.unreferenced()).min(self.unreferenced())
     }
 
     /// Forgets what blocks hold.
     pub fn clear(&mut self) {
-        self.cached.clear();
-        self.blocks.iter_mut().for_each(|block| block.content = None);
+        self.full.clear();
+        self.window.iter_mut().for_each(|window| window.pool.clear());
+    }
+
+    /// How many blocks of the beginning of `tokens` are cached, with what the token after them sees.
+    fn cached(&self, table: &mut BlockTable, tokens: &[u32]) -> usize {
+        let full = tokens.as_chunks().0;
+        let known = |i: &usize| table.identity(full, *i).is_some_and(|content| self.full.find(&content).is_some());
+        let n = (0..full.len()).take_while(known).count();
+        let Some(window) = &self.window else { return n };
+        let (mut cached, mut in_a_row) = (0, 0);
+        for (i, content) in table.identities[..n].iter().enumerate() {
+            in_a_row = if window.pool.find(content).is_some() { in_a_row + 1 } else { 0 };
+            if in_a_row + window.first((i + 1) * BLOCK_LEN) > i {
+                cached = i + 1;
+            }
+        }
+        cached
     }
 
     /// Fills an empty table with cached blocks that hold the beginning of `tokens`; returns the number of tokens they hold.
     pub fn match_prefix(&mut self, table: &mut BlockTable, tokens: &[u32]) -> usize {
         debug_assert!(table.blocks.is_empty());
-        let full = tokens.as_chunks().0;
-        while table.full < full.len()
-            && let Some(content) = table.identity(full, table.full)
-            && let Some(&block) = self.cached.get(&content)
-        {
-            self.acquire(block);
-            table.blocks.push(block);
-            table.full += 1;
+        if self.window.is_some() {
+            // A token allocates nothing.
+            table.window_blocks.reserve(table.blocks.capacity());
         }
-        table.full * BLOCK_LEN
+        let n = self.cached(table, tokens);
+        for content in &table.identities[..n] {
+            let block = self.full.find(content).expect("just found");
+            self.full.acquire(block);
+            table.blocks.push(block);
+        }
+        self.slide(table, n * BLOCK_LEN);
+        if let Some(window) = &mut self.window {
+            for content in &table.identities[table.gone.min(n)..n] {
+                let block = window.pool.find(content).expect("just found");
+                window.pool.acquire(block);
+                table.window_blocks.push(block);
+            }
+        }
+        table.full = n;
+        n * BLOCK_LEN
     }
 
     /// How many blocks of the beginning of `tokens` are cached, and what the full blocks after them hold.
     pub fn missing(&self, table: &mut BlockTable, tokens: &[u32]) -> (usize, Vec<Identity>) {
         let full = tokens.as_chunks().0;
         let contents: Vec<Identity> = (0..full.len()).map_while(|i| table.identity(full, i)).collect();
-        let cached = contents.iter().take_while(|content| self.cached.contains_key(*content)).count();
+        let cached = self.cached(table, tokens);
         (cached, contents[cached..].to_vec())
     }
 
-    /// Gives a table blocks for `tokens` tokens; false, and nothing is changed, when too few are unreferenced.
-    pub fn grow(&mut self, table: &mut BlockTable, tokens: usize) -> bool {
+    /// Gives a table blocks for `tokens` tokens, and in layers with a window for the first `soon` of them; false, and nothing is changed,
+    /// when too few are unreferenced.
+    pub fn grow(&mut self, table: &mut BlockTable, tokens: usize, soon: usize) -> bool {
         let more = tokens.div_ceil(BLOCK_LEN).saturating_sub(table.blocks.len());
-        if more > self.unreferenced {
+        let in_window = soon.min(tokens).div_ceil(BLOCK_LEN).saturating_sub(table.window_blocks.len());
+        if more > self.full.unreferenced()
+            || self.window.as_ref().is_some_and(|window| in_window > window.pool.unreferenced())
+        {
             return false;
         }
         for _ in 0..more {
-            let oldest = self.blocks[self.len()].next;
-            if let Some(content) = self.blocks[oldest as usize].content.take() {
-                self.cached.remove(&content);
-                self.stats.evictions += 1;
-            }
-            self.acquire(oldest);
-            table.blocks.push(oldest);
+            let (block, evicted) = self.full.take();
+            self.stats.evictions += u64::from(evicted);
+            table.blocks.push(block);
+        }
+        if let Some(window) = &mut self.window {
+            table.window_blocks.extend((0..in_window).map(|_| window.pool.take().0));
         }
         true
+    }
+
+    /// Takes blocks from a table whose windows have passed them: the next token to be run is at `position`.
+    pub fn slide(&mut self, table: &mut BlockTable, position: usize) {
+        let Some(window) = &mut self.window else { return };
+        while table.gone < window.first(position) {
+            match table.window_blocks.get_mut(table.gone) {
+                Some(block) => window.pool.unreference(std::mem::replace(block, GONE)),
+                None => table.window_blocks.push(GONE),
+            }
+            table.gone += 1;
+        }
     }
 
     /// Lets others find the blocks that the computed `tokens` of a sequence fill.
@@ -161,14 +236,15 @@ impl Blocks {
         while table.full < full.len()
             && let Some(content) = table.identity(full, table.full)
         {
-            let block = table.blocks[table.full];
-            // Another sequence may have computed the same meanwhile: its block stays the cached one.
-            if let Entry::Vacant(entry) = self.cached.entry(content) {
-                entry.insert(block);
-                self.blocks[block as usize].content = Some(content);
-                if let Some(published) = &mut self.published {
-                    published.push((block, content, table.full));
-                }
+            let block = table.block(table.full);
+            if let Some(window) = &mut self.window {
+                window.pool.publish(block.window, content);
+            }
+            // Another sequence may have computed the same meanwhile.
+            if self.full.publish(block.full, content)
+                && let Some(published) = &mut self.published
+            {
+                published.push((block, content, table.full));
             }
             table.full += 1;
         }
@@ -176,39 +252,12 @@ impl Blocks {
 
     /// Takes all blocks from a table. The last goes first, so that it is the first to be reused: a beginning serves more requests.
     pub fn release(&mut self, table: &mut BlockTable) {
-        for block in table.blocks.drain(..).rev() {
-            self.unreference(block);
+        table.blocks.drain(..).rev().for_each(|block| self.full.unreference(block));
+        if let Some(window) = &mut self.window {
+            table.window_blocks.drain(table.gone..).rev().for_each(|block| window.pool.unreference(block));
+            table.window_blocks.clear();
         }
-        table.full = 0;
-    }
-
-    /// A sequence begins to use a block.
-    fn acquire(&mut self, block: u32) {
-        let Block { references, next, previous, .. } = &mut self.blocks[block as usize];
-        *references += 1;
-        if *references == 1 {
-            let (next, previous) = (*next, *previous);
-            self.blocks[next as usize].previous = previous;
-            self.blocks[previous as usize].next = next;
-            self.unreferenced -= 1;
-        }
-    }
-
-    /// A sequence stops using a block. One without content is reused before those that may be found.
-    fn unreference(&mut self, block: u32) {
-        let head = self.len() as u32;
-        let it = &mut self.blocks[block as usize];
-        it.references -= 1;
-        if it.references == 0 {
-            let (previous, next) = match it.content.is_some() {
-                true => (self.blocks[head as usize].previous, head),
-                false => (head, self.blocks[head as usize].next),
-            };
-            (self.blocks[block as usize].previous, self.blocks[block as usize].next) = (previous, next);
-            self.blocks[previous as usize].next = block;
-            self.blocks[next as usize].previous = block;
-            self.unreferenced += 1;
-        }
+        (table.full, table.gone) = (0, 0);
     }
 }
 
@@ -242,7 +291,7 @@ mod tests {
         fn every_sequence_reads_its_own_tokens(
             requests in prop::collection::vec((prop::collection::vec(0u32..2, 1..5), 0..BLOCK_LEN, any::<[bool; 2]>()), 1..60)
         ) {
-            let mut blocks = Blocks::new(8);
+            let mut blocks = Blocks::new(8.into(), None);
             let mut memory = Memory(vec![Vec::new(); 8]);
             let mut live: Vec<(BlockTable, Vec<u32>)> = Vec::new();
             let mut new = Vec::new();
@@ -252,7 +301,7 @@ mod tests {
                 let mut table = BlockTable::new(0, 0, &PrefixCache::default());
                 let cached = blocks.match_prefix(&mut table, &tokens);
                 prop_assert_eq!(&memory.read(&table, cached), &tokens[..cached]);
-                if blocks.grow(&mut table, tokens.len()) {
+                if blocks.grow(&mut table, tokens.len(), tokens.len()) {
                     new.push((table, tokens, cached));
                 } else {
                     blocks.release(&mut table);
@@ -280,9 +329,9 @@ mod tests {
 
     #[test]
     fn adapters_share_no_blocks() {
-        let (mut blocks, tokens) = (Blocks::new(4), [5; BLOCK_LEN]);
+        let (mut blocks, tokens) = (Blocks::new(4.into(), None), [5; BLOCK_LEN]);
         let mut table = BlockTable::new(0, 1, &PrefixCache::default());
-        assert!(blocks.grow(&mut table, BLOCK_LEN));
+        assert!(blocks.grow(&mut table, BLOCK_LEN, BLOCK_LEN));
         blocks.publish(&mut table, &tokens);
         for (adapter, cached) in [(0, BLOCK_LEN), (7, 0), (0, BLOCK_LEN)] {
             let mut other = BlockTable::new(adapter, 1, &PrefixCache::default());
@@ -293,12 +342,12 @@ mod tests {
 
     #[test]
     fn released_blocks_are_found_until_they_are_reused_the_oldest_first() {
-        let mut blocks = Blocks::new(4);
+        let mut blocks = Blocks::new(4.into(), None);
         let texts: Vec<Vec<u32>> = (0..3).map(|id| vec![id; BLOCK_LEN]).collect();
         let find = |blocks: &mut Blocks, tokens: &[u32]| {
             let mut table = BlockTable::new(0, 0, &PrefixCache::default());
             let cached = blocks.match_prefix(&mut table, tokens);
-            assert!(blocks.grow(&mut table, tokens.len()));
+            assert!(blocks.grow(&mut table, tokens.len(), tokens.len()));
             blocks.publish(&mut table, tokens);
             blocks.release(&mut table);
             cached
@@ -314,13 +363,13 @@ mod tests {
 
     #[test]
     fn what_follows_a_reused_block_is_not_found_behind_its_new_content() {
-        let mut blocks = Blocks::new(3);
+        let mut blocks = Blocks::new(3.into(), None);
         let [a, b, c] = [1, 2, 3].map(|token| [token; BLOCK_LEN]);
         let mut tables =
             [BlockTable::new(0, 0, &PrefixCache::default()), BlockTable::new(0, 0, &PrefixCache::default())];
         let texts = [a.to_vec(), [a, b].concat()];
         for (table, text) in tables.iter_mut().zip(&texts) {
-            assert!(blocks.grow(table, text.len()));
+            assert!(blocks.grow(table, text.len(), text.len()));
         }
         // Both computed `a`: the block of the first is known, and what follows it is a block of the second.
         for (table, text) in tables.iter_mut().zip(&texts) {
@@ -328,7 +377,7 @@ mod tests {
         }
         blocks.release(&mut tables[0]);
         let mut table = BlockTable::new(0, 0, &PrefixCache::default());
-        assert!(blocks.grow(&mut table, BLOCK_LEN));
+        assert!(blocks.grow(&mut table, BLOCK_LEN, BLOCK_LEN));
         blocks.publish(&mut table, &c);
         blocks.release(&mut table);
         assert_eq!(blocks.match_prefix(&mut table, &[c, b].concat()), BLOCK_LEN);

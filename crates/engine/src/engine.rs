@@ -6,13 +6,12 @@ use crate::restore::layout;
 use crate::sample::{Filter, mix};
 use crate::scheduler::Scheduler;
 use crate::sequence::Sequence;
-use crate::step_cost::{Measured, StepBudget, StepCost};
-use crate::{BLOCK_LEN, Clock, Error, PrefixCacheStats, Sampling};
+use crate::{Clock, Error, PrefixCacheStats, Sampling};
 use std::sync::Arc;
 use std::time::Duration;
-use trine_backend::{Batch, CacheId, CacheType, Stage};
+use trine_backend::{Batch, CacheId, CacheType, KvBlocks, Stage};
 use trine_model::runner::{Output, Want};
-use trine_model::{Runner, Spec};
+use trine_model::{Runner, Spec, Workload};
 use trine_text::Tokenizer;
 
 /// How much an engine may do at once.
@@ -88,13 +87,13 @@ pub struct Engine {
     tokenizer: Arc<Tokenizer>,
     pub(crate) scheduler: Scheduler,
     pub(crate) disk: Option<DiskCache>,
-    clock: Clock,
-    options: EngineOptions,
-    context: usize,
+    pub(crate) clock: Clock,
+    pub(crate) options: EngineOptions,
+    pub(crate) context: usize,
     count: u64,
-    batch: Batch,
+    pub(crate) batch: Batch,
     /// Logits of the last batch, a row for each output.
-    output: Output,
+    pub(crate) output: Output,
     join: Option<Join>,
 }
 
@@ -127,21 +126,29 @@ impl Engine {
             let expected = format!("at least {max_sequences}, a token for each sequence");
             return Err(Error::Option { field: "max_batch_tokens", value: most.to_string(), expected });
         }
-        let each = context.div_ceil(BLOCK_LEN);
-        let block = runner.kv_shape(1, cache_type).bytes().unwrap_or(usize::MAX).max(1);
-        let blocks = options.cache_bytes.map_or(each.saturating_mul(max_sequences), |bytes| bytes / block);
-        if blocks < each {
-            let bytes = options.cache_bytes.unwrap_or(0);
-            return Err(Error::CacheTooSmall { bytes, needed: each.saturating_mul(block) });
+        let work = Workload { context, sequences: max_sequences, batch: prefill_chunk, cache_type, headless: false };
+        let bytes = |full, window| runner.kv_shape(KvBlocks { full, window }, cache_type).bytes().unwrap_or(usize::MAX);
+        let (each, block) = ([bytes(1, 0), bytes(0, 1)], bytes(1, 1).max(1));
+        let spec = runner.spec();
+        let blocks = match options.cache_bytes {
+            None => work.cache_blocks(spec),
+            Some(bytes) => {
+                let found = work.cache_blocks_within(bytes, spec, each);
+                found.map_err(|needed| Error::CacheTooSmall { bytes, needed })?
+            }
+        };
+        if u32::try_from(blocks.full).is_err() {
+            return Err(Error::CacheTooLarge { blocks: blocks.full });
         }
-        if u32::try_from(blocks).is_err() {
-            return Err(Error::CacheTooLarge { blocks });
-        }
+        let windows = spec.layer_kinds.iter().filter_map(|kind| kind.window);
+        let window = windows.max().filter(|_| blocks.window < blocks.full);
         let disk = options.disk_cache.as_ref().map(|disk| DiskCache::open(disk, &layout(&*runner, cache_type), block));
         let disk = disk.transpose()?;
         let cache = runner.create_cache(blocks, cache_type)?;
-        let (batch, output) = (Batch::with_capacity(blocks), Output::default());
-        let mut scheduler = Scheduler::new(Blocks::new(blocks), max_sequences, prefill_chunk);
+        let tables = if window.is_some() { 2 } else { 1 };
+        let (batch, output) = (Batch::with_capacity(tables * blocks.full), Output::default());
+        let mut scheduler = Scheduler::new(Blocks::new(blocks, window), max_sequences, prefill_chunk);
+        scheduler.window_chunk = window.map_or(usize::MAX, |_| prefill_chunk);
         scheduler.max_batch_tokens = options.max_batch_tokens.unwrap_or(usize::MAX);
         scheduler.blocks.published = disk.is_some().then(Vec::new);
         let (clock, options) = (Clock::default(), options.clone());
@@ -164,48 +171,6 @@ impl Engine {
     /// Sets the clock by which the engine plans and requests time out. The default is the machine's.
     pub fn set_clock(&mut self, clock: Clock) {
         self.clock = clock;
-    }
-
-    /// Measures what steps cost, which [`EngineOptions::itl_target`] is kept by, and which each step corrects. It takes as long as a prompt of
-    /// some 100 tokens. The first step does it, if it has not been done; an engine for one sequence at a time needs none.
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub fn calibrate(&mut self) -> Result<(), Error> {
-        let room = self.scheduler.blocks.len();
-        let needed = self.options.max_sequences.min(room) > 1 && self.scheduler.budget.is_none();
-        let Some(target) = self.options.itl_target.filter(|_| needed) else { return Ok(()) };
-        let rows = self.options.max_sequences.min(8).min(room - 1);
-        let most = self.context.min((room - rows) * BLOCK_LEN);
-        let (depth, short, long) = (1024.min(most - 1), 16.min(most), 64.min(most));
-        // Sequences of one token each, and one of several, after so many tokens. They have blocks of their own, which hold nothing yet.
-        let mut seconds = |rows: usize, cached: usize, tokens: usize| {
-            self.batch.clear();
-            let blocks = |from: usize| -> Vec<u32> {
-                let count = (cached + tokens.max(1)).div_ceil(BLOCK_LEN);
-                (from..from + count).map(|block| block as u32).collect()
-            };
-            (0..rows).for_each(|row| _ = self.batch.push(&[0], cached, &blocks(row), 1));
-            if tokens > 0 {
-                self.batch.push(&vec![0; tokens], cached, &blocks(rows), 1);
-            }
-            let start = self.clock.now();
-            self.runner.forward(self.cache, &self.batch, Want::Logits, &mut self.output)?;
-            Ok::<f64, trine_model::Error>((self.clock.now() - start).as_secs_f64())
-        };
-        // The first is slower than others: weights come from the disk.
-        seconds(1, 0, 0)?;
-        let (one, many, deep) = (seconds(1, 0, 0)?, seconds(rows, 0, 0)?, seconds(1, depth, 0)?);
-        let (with_short, with_long) = (seconds(rows, 0, short)?, seconds(rows, 0, long)?);
-        let cost = StepCost::fit(Measured {
-            one,
-            many: (rows, many),
-            deep: (depth, deep),
-            short: (short, with_short),
-            long: (long, with_long),
-        });
-        self.scheduler.budget = Some(StepBudget::new(target.as_secs_f64(), cost));
-        Ok(())
     }
 
     /// Sets what runs [`Filter::prepare`] beside the forward pass. Without it, filters prepare after the pass.

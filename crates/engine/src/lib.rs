@@ -46,7 +46,9 @@
 //! # Ok::<(), Error>(())
 //! ```
 
+mod block_pool;
 mod blocks;
+mod calibrate;
 mod clock;
 mod disk_cache;
 mod engine;

@@ -10,7 +10,7 @@ use trine_model::Runner;
 
 /// What the bytes of a cache block depend on beside the model's file.
 pub(crate) fn layout(runner: &dyn Runner, cache_type: CacheType) -> String {
-    let (shape, spec) = (runner.kv_shape(1, cache_type), runner.spec());
+    let (shape, spec) = (runner.kv_shape(1.into(), cache_type), runner.spec());
     // Other rotations come with another context, where the model has LongRoPE.
     format!("{shape:?} {:?}", spec.ropes)
 }
@@ -65,14 +65,18 @@ impl Engine {
         sequence.loading &= !part.last;
         let (mut table, blocks) = (BlockTable::like(&sequence.table), &mut scheduler.blocks);
         let known = blocks.match_prefix(&mut table, &sequence.tokens[..sequence.reusable()]) / BLOCK_LEN;
-        let end = (part.first + part.blocks().len()).min(known + blocks.unreferenced());
         // Blocks before them may have given way meanwhile.
-        if known >= part.first && known < end && blocks.grow(&mut table, end * BLOCK_LEN) {
-            for (&block, bytes) in table.blocks[known..].iter().zip(part.blocks().skip(known - part.first)) {
-                runner.write_block(*cache, block, bytes);
+        if let Some(first) = known.checked_sub(part.first) {
+            for (bytes, i) in part.blocks().skip(first).zip(known..) {
+                let end = (i + 1) * BLOCK_LEN;
+                if !blocks.grow(&mut table, end, end) {
+                    break;
+                }
+                runner.write_block(*cache, table.block(i), bytes);
+                blocks.publish(&mut table, &sequence.tokens[..end]);
+                blocks.slide(&mut table, end);
+                blocks.stats.loaded += BLOCK_LEN as u64;
             }
-            blocks.publish(&mut table, &sequence.tokens[..end * BLOCK_LEN]);
-            blocks.stats.loaded += ((end - known) * BLOCK_LEN) as u64;
         }
         blocks.release(&mut table);
     }

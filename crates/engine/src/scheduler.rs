@@ -30,6 +30,8 @@ pub(crate) struct Scheduler {
     pub max_sequences: usize,
     /// Maximum prompt tokens of a batch.
     pub prefill_chunk: usize,
+    /// Maximum tokens of a sequence in a batch, for which layers with a window have room.
+    pub window_chunk: usize,
     /// Maximum tokens of a batch.
     pub max_batch_tokens: usize,
     /// How long a step may take, when it is limited.
@@ -49,6 +51,7 @@ impl Scheduler {
             blocks,
             max_sequences,
             prefill_chunk,
+            window_chunk: usize::MAX,
             max_batch_tokens: usize::MAX,
             budget: None,
             clients: Clients::default(),
@@ -75,8 +78,7 @@ impl Scheduler {
         for sequence in self.running.iter().filter(|sequence| sequence.planned > 0) {
             let end = sequence.cached + sequence.planned;
             let new = &sequence.tokens[sequence.cached..end];
-            batch.push(new, sequence.cached, &sequence.table.blocks, sequence.outputs()).adapter =
-                sequence.table.adapter;
+            sequence.table.push(batch, new, sequence.cached, sequence.outputs());
         }
     }
 
@@ -93,7 +95,7 @@ impl Scheduler {
             if sequence.paused || active > self.max_sequences {
                 continue;
             }
-            if sequence.proposed > room {
+            if sequence.proposed > room.min(self.window_chunk - 1) {
                 sequence.withdraw();
             }
             room -= sequence.proposed;
@@ -110,7 +112,7 @@ impl Scheduler {
 
     /// Plans tokens of prompts, in their turn.
     fn plan_prompts(&mut self, now: Duration) {
-        let Scheduler { running, prompts, budget, work, prefill_chunk, max_batch_tokens, .. } = self;
+        let Scheduler { running, prompts, budget, work, prefill_chunk, window_chunk, max_batch_tokens, .. } = self;
         prompts.sort_unstable_by(|&a, &b| {
             let [a, b] =
                 [a, b].map(|i| (running[i].scheduling.priority, Reverse(Ratio(ratio(&running[i], budget, now))), i));
@@ -121,7 +123,7 @@ impl Scheduler {
         for &i in prompts.iter() {
             let sequence = &mut running[i];
             let (cached, pending) = (sequence.cached, sequence.tokens.len() - sequence.cached);
-            let mut chunk = pending.min(tokens);
+            let mut chunk = pending.min(tokens).min(*window_chunk);
             if let Some(budget) = budget {
                 chunk = chunk.min(budget.cost.tokens_within(seconds, cached));
                 if chunk < pending && chunk > TILE {
@@ -148,7 +150,8 @@ impl Scheduler {
         let mut i = 0;
         while i < self.running.len() {
             let sequence = &mut self.running[i];
-            if self.blocks.grow(&mut sequence.table, sequence.tokens.len()) {
+            let soon = sequence.cached.saturating_add(self.window_chunk);
+            if self.blocks.grow(&mut sequence.table, sequence.tokens.len(), soon) {
                 i += 1;
             } else if sequence.proposed > 0 {
                 sequence.withdraw();
@@ -211,8 +214,9 @@ impl Scheduler {
             let mut sequence = self.waiting.remove(next).expect("just found");
             let known = &sequence.tokens[..sequence.reusable()];
             sequence.cached = self.blocks.match_prefix(&mut sequence.table, known);
-            let fits = self.blocks.grow(&mut sequence.table, sequence.tokens.len());
-            if !fits || self.blocks.unreferenced() < active(&self.running) {
+            let soon = sequence.cached.saturating_add(self.window_chunk);
+            let fits = self.blocks.grow(&mut sequence.table, sequence.tokens.len(), soon);
+            if !fits || self.blocks.spare() < active(&self.running) {
                 self.blocks.release(&mut sequence.table);
                 self.waiting.insert(next, sequence);
                 let Some(paused) = self.last_paused() else { return };
@@ -243,6 +247,7 @@ impl Scheduler {
             let goes_on = advance(sequence);
             self.clients.serve(&sequence.scheduling.client, sequence.tokens.len() - sequence.proposed - before);
             self.blocks.publish(&mut sequence.table, &sequence.tokens[..sequence.cached]);
+            self.blocks.slide(&mut sequence.table, sequence.cached);
             if !goes_on {
                 self.blocks.release(&mut sequence.table);
                 self.clients.leave(&sequence.scheduling.client);

@@ -102,11 +102,10 @@ impl StepCost {
     }
 }
 
-/// The share of a step that is left to each prompt that waits, though the step then takes longer than the target: 1.3 times what generating takes
-/// beside one prompt.
+/// The share of a step that is left to a prompt, though the step then takes longer than the target: 1.3 times what generating takes.
 const PROMPT_SHARE: f64 = 0.23;
-/// The most that is left to all of them. With less, most of many users wait for their prompts, and few share the reading of the weights.
-const MAX_PROMPT_SHARE: f64 = 0.7;
+/// The share of several together. With less, most of many users wait for their prompts, and few share the reading of the weights.
+const PROMPTS_SHARE: f64 = 0.7;
 /// The least share that prompts get, however wrong the estimates are.
 const LEAST_SHARE: f64 = 0.15;
 /// What a step may take while nothing generates, relative to the target: chunks large enough for the best throughput, and short enough for
@@ -142,7 +141,11 @@ impl StepBudget {
 
     /// Seconds that a step may take in which this work is done beside so many prompts.
     pub fn target(&self, work: Work, prompts: usize) -> f64 {
-        let share = (PROMPT_SHARE * prompts as f64).min(MAX_PROMPT_SHARE);
+        let share = match prompts {
+            0 => 0.0,
+            1 => PROMPT_SHARE,
+            _ => PROMPTS_SHARE,
+        };
         self.target.max(self.cost.generating(work) * relative(share))
     }
 

@@ -23,6 +23,8 @@ pub struct KvLayout {
     pub blocks: usize,
     /// Tokens per block, a multiple of 16.
     pub block_len: usize,
+    /// Whether block tables are [`Span::window_blocks`].
+    pub windowed: bool,
 }
 
 /// Consecutive tokens of one sequence in a batch.
@@ -35,8 +37,17 @@ pub struct Span {
     pub cached: usize,
     /// The sequence's range of the batch's block table.
     pub blocks: std::ops::Range<usize>,
+    /// The same for layers with a window, whose keys and values may be in other blocks: as many, but those before the window are never read.
+    pub window_blocks: std::ops::Range<usize>,
     /// The adapter that the sequence runs with; 0 is the model itself.
     pub adapter: u32,
+}
+
+impl Span {
+    /// The sequence's range of the batch's block table in a layer.
+    pub fn table(&self, layout: &KvLayout) -> std::ops::Range<usize> {
+        if layout.windowed { self.window_blocks.clone() } else { self.blocks.clone() }
+    }
 }
 
 impl KvLayout {

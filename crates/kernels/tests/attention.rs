@@ -50,6 +50,7 @@ fn attention(
                     tokens: end - start,
                     cached: start,
                     blocks: i * each..(i + 1) * each,
+                    window_blocks: 0..0,
                     adapter: 0,
                 });
                 rows += end - start;
@@ -181,7 +182,8 @@ fn attention_agrees_with_double_precision_and_with_itself_in_every_bit() {
         let all = [sequence(17), sequence(longest), sequence(1)];
         let large = longest * longest * heads * head_dim > 10_000_000;
         for cache_type in cache_types() {
-            let layout = KvLayout { cache_type, n_kv_heads: kv_heads, head_dim, blocks: 0, block_len: 16 };
+            let layout =
+                KvLayout { cache_type, n_kv_heads: kv_heads, head_dim, blocks: 0, block_len: 16, windowed: false };
             let how = cache_type.to_string();
             let mut first: Option<Vec<u32>> = None;
             for mut executor in if large { fast_executors() } else { executors() } {
@@ -217,7 +219,14 @@ fn windows_soft_caps_and_sinks_agree_with_double_precision_and_with_themselves_i
         };
         let all: Vec<Heads> = lengths.iter().map(sequence).collect();
         let longest = lengths[lengths.len() - 1];
-        let layout = KvLayout { cache_type: CacheType::F32, n_kv_heads: kv_heads, head_dim, blocks: 0, block_len: 16 };
+        let layout = KvLayout {
+            cache_type: CacheType::F32,
+            n_kv_heads: kv_heads,
+            head_dim,
+            blocks: 0,
+            block_len: 16,
+            windowed: false,
+        };
         // Every window, cap and sink, ahead and back, and some together where one is in reach of the other.
         let sinks: Vec<f32> = random.floats(heads).iter().map(|x| 3.0 * x).collect();
         for (window, softcap, causal, sinks) in [
@@ -341,8 +350,14 @@ fn gradients_agree_with_double_precision_and_with_themselves_in_every_bit() {
         let dout = floats(heads);
         let wide = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
         let (exact_x, exact_dout) = (x.each_ref().map(|x| wide(x)), wide(&dout));
-        let span =
-            |i: usize| Span { row: lengths[..i].iter().sum(), tokens: lengths[i], cached: 0, blocks: 0..0, adapter: 0 };
+        let span = |i: usize| Span {
+            row: lengths[..i].iter().sum(),
+            tokens: lengths[i],
+            cached: 0,
+            blocks: 0..0,
+            window_blocks: 0..0,
+            adapter: 0,
+        };
         let spans: Vec<Span> = (0..lengths.len()).map(span).collect();
         let large = tokens > 300;
         for (window, softcap) in
@@ -407,7 +422,8 @@ fn sixteen_thousand_positions_are_attended_to() {
     let q = random.floats(new * heads * head_dim);
     let blocks: Vec<u32> = (0..positions as u32 / 16).rev().collect();
     for cache_type in cache_types() {
-        let layout = KvLayout { cache_type, n_kv_heads: 1, head_dim, blocks: blocks.len(), block_len: 16 };
+        let layout =
+            KvLayout { cache_type, n_kv_heads: 1, head_dim, blocks: blocks.len(), block_len: 16, windowed: false };
         let bytes = cache_type.formats().map(|format| format.row_bytes(positions * head_dim).unwrap());
         let strip = ((bytes[0] + bytes[1]) * 16 / positions).next_multiple_of(64);
         assert_eq!(layout.bytes(), Some(strip * positions / 16));
@@ -421,7 +437,9 @@ fn sixteen_thousand_positions_are_attended_to() {
         let mut first: Option<Vec<u32>> = None;
         for mut executor in executors() {
             let mut cache = CacheLines::zeroed(layout.bytes().unwrap());
-            let span = |tokens, cached| [Span { row: 0, tokens, cached, blocks: 0..blocks.len(), adapter: 0 }];
+            let span = |tokens, cached| {
+                [Span { row: 0, tokens, cached, blocks: 0..blocks.len(), window_blocks: 0..0, adapter: 0 }]
+            };
             executor.store(&kv, &kv, layout, &span(positions, 0), &blocks, &mut cache);
             let spans = span(new, positions - new);
             let job = Attention {
@@ -447,7 +465,8 @@ fn sixteen_thousand_positions_are_attended_to() {
 fn a_key_or_value_that_is_not_finite_is_seen() {
     for cache_type in cache_types() {
         for mut executor in executors() {
-            let layout = KvLayout { cache_type, n_kv_heads: 1, head_dim: 32, blocks: 0, block_len: 16 };
+            let layout =
+                KvLayout { cache_type, n_kv_heads: 1, head_dim: 32, blocks: 0, block_len: 16, windowed: false };
             for bad in [f32::NAN, f32::INFINITY] {
                 let mut one = Heads { q: vec![1.0; 20 * 32], k: vec![1.0; 20 * 32], v: vec![1.0; 20 * 32] };
                 one.v[7 * 32 + 3] = bad;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_backend::Role;
-use trine_model::arch::{bitnet::BITNET, bitnet::BITNET_B158, llama::LLAMA, qwen::QWEN3};
+use trine_model::arch::{bitnet::BITNET, bitnet::BITNET_B158, gemma::GEMMA3, llama::LLAMA, qwen::QWEN3};
 use trine_model::{Sizes, TensorShape};
 use trine_tensor::format::{F32, Layout, Q6_K, by_name};
 use trine_tensor::{Format, Metadata, Strings, TensorInfo, gguf};
@@ -24,6 +24,8 @@ pub struct Shape {
     /// The model that has these sizes.
     pub of: &'static str,
     pub sizes: Sizes,
+    /// Tokens that most layers attend to, where the architecture has such layers.
+    pub sliding_window: Option<u32>,
 }
 
 static LLAMA_7B: Shape = Shape {
@@ -43,6 +45,7 @@ static LLAMA_7B: Shape = Shape {
         eps: 1e-5,
         tied: false,
     },
+    sliding_window: None,
 };
 
 static BITNET_2B: Shape = Shape {
@@ -60,6 +63,7 @@ static BITNET_2B: Shape = Shape {
         tied: true,
         ..LLAMA_7B.sizes
     },
+    sliding_window: None,
 };
 
 static QWEN3_0_6B: Shape = Shape {
@@ -78,6 +82,7 @@ static QWEN3_0_6B: Shape = Shape {
         tied: true,
         ..LLAMA_7B.sizes
     },
+    sliding_window: None,
 };
 
 /// Every shape we know.
@@ -95,6 +100,7 @@ pub static SHAPES: &[&Shape] = &[
             vocab_size: 512,
             ..LLAMA_7B.sizes
         },
+        sliding_window: None,
     },
     &BITNET_2B,
     // The same work in the one ternary architecture that llama.cpp knows; its activation is SiLU.
@@ -102,6 +108,7 @@ pub static SHAPES: &[&Shape] = &[
         name: "2b4t-silu",
         of: "BitNet b1.58 2B-4T, with llama.cpp's `bitnet`",
         sizes: Sizes { arch: &BITNET, ..BITNET_2B.sizes },
+        sliding_window: None,
     },
     &QWEN3_0_6B,
     &Shape {
@@ -116,6 +123,26 @@ pub static SHAPES: &[&Shape] = &[
             context_length: 16384,
             ..LLAMA_7B.sizes
         },
+        sliding_window: None,
+    },
+    &Shape {
+        name: "gemma3-1b",
+        of: "Gemma 3 1B",
+        sizes: Sizes {
+            arch: &GEMMA3,
+            hidden_size: 1152,
+            n_layers: 26,
+            n_heads: 4,
+            n_kv_heads: 1,
+            head_dim: 256,
+            intermediate_size: 6912,
+            vocab_size: 262_144,
+            context_length: 32768,
+            rope_base: 1e6,
+            eps: 1e-6,
+            tied: true,
+        },
+        sliding_window: Some(512),
     },
     &LLAMA_7B,
     &Shape {
@@ -129,6 +156,7 @@ pub static SHAPES: &[&Shape] = &[
             tied: false,
             ..QWEN3_0_6B.sizes
         },
+        sliding_window: None,
     },
 ];
 
@@ -229,6 +257,9 @@ impl Shape {
         metadata.insert("general.name", format!("synthetic {}", self.name));
         if let Some(number) = mixture.body.file_type() {
             metadata.insert("general.file_type", number);
+        }
+        if let Some(window) = self.sliding_window {
+            metadata.insert(format!("{}.attention.sliding_window", self.sizes.arch.name()), window);
         }
         self.language(&mut metadata);
         metadata

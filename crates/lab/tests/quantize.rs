@@ -21,7 +21,7 @@ fn logits(file: &File, options: CpuOptions, chunk: usize) -> Vec<u32> {
     let device = DeviceOptions { cpu: options, ..DeviceOptions::default() };
     let mut runner = load(file, &device, ModelOptions::default(), &mut |_| ControlFlow::Continue(()))
         .unwrap_or_else(|error| panic!("{error}"));
-    let cache = runner.create_cache(2, CacheType::F32).unwrap();
+    let cache = runner.create_cache(2.into(), CacheType::F32).unwrap();
     let tokens: Vec<u32> = (0..29).map(|i| i * 7 % 256).collect();
     let (mut bits, mut batch, mut output) = (Vec::new(), Batch::new(), Output::default());
     for (i, tokens) in tokens.chunks(chunk).enumerate() {

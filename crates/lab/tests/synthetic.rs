@@ -80,6 +80,7 @@ fn shapes_have_the_parameters_of_their_models() {
         ("7b", 6_738_415_616),
         ("qwen3-0.6b", 596_049_920),
         ("qwen3-8b", 8_190_735_360),
+        ("gemma3-1b", 999_885_952),
     ] {
         assert_eq!(synthetic::shape(name).unwrap().parameters(), parameters, "{name}");
     }
@@ -102,7 +103,7 @@ fn the_work_of_a_test_follows_from_the_tensors() {
         let all: u64 = file.tensors().map(|view| view.bytes.len() as u64).sum();
         let weights = all - embedding.bytes.len() as u64;
         let row = (embedding.bytes.len() / vocab_size) as u64;
-        let kv = runner.kv_shape(1, CacheType::F32).bytes().unwrap() as u64 / 16;
+        let kv = runner.kv_shape(1.into(), CacheType::F32).bytes().unwrap() as u64 / 16;
         let matrices: u64 =
             file.tensors().filter(|view| view.rows() > 1).map(|view| (view.rows() * view.cols()) as u64).sum();
         let head = (vocab_size * hidden_size) as u64;
@@ -124,6 +125,22 @@ fn the_work_of_a_test_follows_from_the_tensors() {
         assert_eq!(prompt.bytes, 2 * weights - head_bytes + 40 * row + (32 + 40) * kv);
         assert_eq!(prompt.int8 + prompt.f32, 40 * body + 2 * head);
     }
+}
+
+#[test]
+fn layers_with_a_window_read_no_more_than_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let &Shape { sizes, sliding_window, .. } = synthetic::shape("gemma3-1b").unwrap();
+    let (window, sizes) = (sliding_window.unwrap() as usize, Sizes { vocab_size: 512, hidden_size: 256, ..sizes });
+    let shape = Shape { name: "gemma", of: "nothing", sizes, sliding_window };
+    let file = write(&folder.path().join("gemma"), &shape, Mixture::named("q8_0").unwrap(), 0);
+    let runner = load(&file);
+    let cost = Cost::of(&file, &*runner, &engine(), ActivationPrecision::default()).unwrap();
+    let bytes = |depth| cost.work(Test { kind: Kind::Decode, tokens: 1, sequences: 1, depth }).bytes;
+    // Keys and values of a layer.
+    let layer = 2 * (sizes.n_kv_heads * sizes.head_dim * size_of::<f32>()) as u64;
+    assert_eq!(bytes(window - 1) - bytes(window - 2), 26 * layer);
+    assert_eq!(bytes(window) - bytes(window - 1), 4 * layer);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The memory that a model will take, before it is loaded.
 
-use crate::{Model, Result, Spec};
-use trine_backend::{BLOCK_LEN, Backend, Batch, CacheType, CpuPlan, WeightBytes};
+use crate::{Model, Spec};
+use trine_backend::{BLOCK_LEN, Backend, Batch, CacheType, CpuPlan, KvBlocks, WeightBytes};
 use trine_tensor::File;
 
 /// How much a model runs at once.
@@ -18,6 +18,45 @@ pub struct Workload {
     pub headless: bool,
 }
 
+impl Workload {
+    /// The blocks that a sequence takes at most: layers with a window keep what the tokens of the next pass see.
+    pub fn sequence_blocks(&self, spec: &Spec) -> KvBlocks {
+        let full = self.context.div_ceil(BLOCK_LEN);
+        let window = match spec.layer_kinds.iter().filter_map(|kind| kind.window).max() {
+            // What they see may begin and end in the middle of a block.
+            Some(window) if spec.causal => full.min(window.saturating_add(self.batch).div_ceil(BLOCK_LEN) + 1),
+            _ => full,
+        };
+        KvBlocks { full, window }
+    }
+
+    /// The blocks of a cache that has room for all sequences.
+    pub fn cache_blocks(&self, spec: &Spec) -> KvBlocks {
+        let KvBlocks { full, window } = self.sequence_blocks(spec);
+        let full = full.saturating_mul(self.sequences);
+        // As many again keep the windows of earlier sequences: a beginning can be used again as long as its last window is there.
+        KvBlocks { full, window: window.saturating_mul(2).saturating_mul(self.sequences).min(full) }
+    }
+
+    /// The blocks of a cache of so many bytes, where `each` has the bytes of a block in the layers without a window and in those with one.
+    ///
+    /// # Errors
+    /// When it has no room for one sequence; the bytes that this needs.
+    pub fn cache_blocks_within(&self, bytes: usize, spec: &Spec, each: [usize; 2]) -> Result<KvBlocks, usize> {
+        let (one, all, [full, window]) = (self.sequence_blocks(spec), self.cache_blocks(spec), each);
+        let needed = one.full.saturating_mul(full).saturating_add(one.window.saturating_mul(window));
+        let left = bytes.checked_sub(needed).ok_or(needed)?;
+        let more = left / (full + window).max(1);
+        if window == 0 || one.window == one.full {
+            return Ok((one.full + more).into());
+        }
+        // Shared evenly, until those with a window have what they need.
+        let windows = (one.window + more).min(all.window);
+        let rest = left - (windows - one.window) * window;
+        Ok(KvBlocks { full: rest.checked_div(full).map_or(all.full, |more| one.full + more), window: windows })
+    }
+}
+
 /// Bytes that a model takes on its device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryPlan {
@@ -32,7 +71,7 @@ pub struct MemoryPlan {
 const LONGEST: usize = 1 << 17;
 
 /// Plans a model on the CPU: all its passes are run, without numbers.
-pub(crate) fn on_cpu(mut cpu: CpuPlan, file: &File, spec: &Spec, work: &Workload) -> Result<MemoryPlan> {
+pub(crate) fn on_cpu(mut cpu: CpuPlan, file: &File, spec: &Spec, work: &Workload) -> crate::Result<MemoryPlan> {
     let &Workload { context, sequences, batch, cache_type, headless } = work;
     let model = Model::load_shapes(&mut cpu, file, spec, headless)?;
     let cache = cpu.create_cache(spec.kv_shape(1, cache_type))?;
@@ -53,10 +92,9 @@ pub(crate) fn on_cpu(mut cpu: CpuPlan, file: &File, spec: &Spec, work: &Workload
         };
         outputs = outputs.max(batch.outputs().len() * cpu.columns(&values) * size_of::<f32>());
     }
-    let blocks = work.context.div_ceil(BLOCK_LEN).saturating_mul(sequences);
     Ok(MemoryPlan {
         weights: cpu.weights(),
-        kv_cache: spec.kv_shape(blocks, cache_type).bytes().map_or(u64::MAX, |bytes| bytes as u64),
+        kv_cache: spec.kv_shape(work.cache_blocks(spec), cache_type).bytes().map_or(u64::MAX, |bytes| bytes as u64),
         activations: cpu.activations() + outputs as u64,
     })
 }

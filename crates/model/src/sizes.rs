@@ -112,6 +112,10 @@ impl Sizes {
                 push(name("attn_sub_norm"), Role::Norm, &[q]);
                 push(name("ffn_sub_norm"), Role::Norm, &[inner]);
             }
+            if self.arch.norm_placement == NormPlacement::Sandwich {
+                push(name("post_attention_norm"), Role::Norm, &[hidden]);
+                push(name("post_ffw_norm"), Role::Norm, &[hidden]);
+            }
             push(name("ffn_norm"), Role::Norm, &[hidden]);
             push(name("ffn_gate"), linear, &[inner, hidden]);
             push(name("ffn_up"), linear, &[inner, hidden]);

@@ -78,7 +78,7 @@ fn open(path: &Path) -> File {
 fn run(runner: &mut dyn Runner, cache_type: CacheType, sequences: &[&[u32]], chunk: usize) -> Vec<Vec<f32>> {
     let longest = sequences.iter().map(|ids| ids.len()).max().unwrap();
     let each = longest.div_ceil(BLOCK_LEN) as u32;
-    let cache = runner.create_cache(each as usize * sequences.len(), cache_type).unwrap();
+    let cache = runner.create_cache((each as usize * sequences.len()).into(), cache_type).unwrap();
     let (vocab, mut output) = (runner.spec().vocab_size, Output::default());
     let mut logits = vec![Vec::new(); sequences.len()];
     let mut batch = Batch::new();

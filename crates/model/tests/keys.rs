@@ -75,7 +75,7 @@ fn logits(file: &File, ids: &[u32], encoder: bool) -> trine_model::Result<Vec<f6
     let mut runner = OnDevice::load(cpu, file, options, &mut |_| ControlFlow::Continue(()))?;
     runner.limit_context(128);
     let blocks: Vec<u32> = (0..ids.len().div_ceil(BLOCK_LEN) as u32).collect();
-    let cache = runner.create_cache(blocks.len(), CacheType::F32)?;
+    let cache = runner.create_cache(blocks.len().into(), CacheType::F32)?;
     let (mut batch, mut output) = (Batch::new(), Output::default());
     batch.push(ids, 0, &blocks, 1);
     runner.forward(cache, &batch, if encoder { Want::Hidden } else { Want::Logits }, &mut output)?;

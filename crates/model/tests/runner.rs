@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use trine_backend::{Batch, CacheType, CpuOptions, KV_FORMATS};
+use trine_backend::{Batch, CacheType, CpuOptions, KV_FORMATS, KvBlock, KvBlocks};
 use trine_model::runner::{Edit, Output, ScoreInput, ScoreOptions, Scored, Sequences, Want, probe, score};
 use trine_model::{DeviceName, DeviceOptions, Error, ModelOptions, Runner, load};
 use trine_tensor::File;
@@ -83,7 +83,7 @@ fn edits_come_before_the_best_are_taken() {
 fn edits_that_do_not_fit_are_refused() {
     let mut runner = runner("llama");
     let vocab = runner.spec().vocab_size;
-    let (cache, mut output) = (runner.create_cache(1, CacheType::F32).unwrap(), Output::default());
+    let (cache, mut output) = (runner.create_cache(1.into(), CacheType::F32).unwrap(), Output::default());
     let mut batch = Batch::new();
     batch.push(&ids(9, vocab), 0, &[0], 2);
     let (mask, short) = (vec![u64::MAX; vocab.div_ceil(64)], vec![u64::MAX; vocab.div_ceil(64) - 1]);
@@ -130,7 +130,7 @@ fn a_model_without_its_head_gives_the_same_hidden_states_and_no_logits() {
             [false, true].map(|headless| runner_of(name, ModelOptions { headless, ..ModelOptions::default() }));
         assert_eq!(whole.spec().tied, name == "qwen2");
         assert_eq!(whole.memory().weights == headless.memory().weights, whole.spec().tied);
-        let (ids, cache) = (ids(9, 200), headless.create_cache(1, CacheType::F32).unwrap());
+        let (ids, cache) = (ids(9, 200), headless.create_cache(1.into(), CacheType::F32).unwrap());
         let (mut batch, mut output) = (Batch::new(), Output::default());
         batch.push(&ids, 0, &[0], 2);
         for want in [Want::Logits, Want::Top { k: 1, edits: &[] }] {
@@ -222,7 +222,7 @@ fn caches_do_not_touch_each_other_and_ids_are_used_again() {
     b.release(&mut *runner);
     let after = runner.memory();
     assert!(before.weights > 0 && before.weights == after.weights && before.activations > Some(0));
-    assert_eq!(before.kv_caches - after.kv_caches, runner.kv_shape(3, CacheType::F32).bytes().unwrap() as u64);
+    assert_eq!(before.kv_caches - after.kv_caches, runner.kv_shape(3.into(), CacheType::F32).bytes().unwrap() as u64);
     let again = Sequences::new(&mut *runner, 3, CacheType::F32).unwrap();
     [a, c, again].into_iter().for_each(|sequences| sequences.release(&mut *runner));
     assert_eq!(runner.memory().kv_caches, 0);
@@ -230,38 +230,46 @@ fn caches_do_not_touch_each_other_and_ids_are_used_again() {
 
 #[test]
 fn blocks_are_copied_swapped_and_moved_without_changing_a_bit() {
-    for &format in KV_FORMATS {
-        let mut runner = runner("llama");
+    // The second keeps windows in blocks of their own.
+    for (name, &format) in ["llama", "gemma3"].into_iter().flat_map(|name| KV_FORMATS.iter().map(move |it| (name, it)))
+    {
+        let mut runner = runner(name);
         let ids = ids(37, runner.spec().vocab_size);
         let expected = {
-            let cache = runner.create_cache(3, CacheType::both(format)).unwrap();
+            let cache = runner.create_cache(3.into(), CacheType::both(format)).unwrap();
             let (mut batch, mut output) = (Batch::new(), Output::default());
             batch.push(&ids, 0, &[0, 1, 2], 5);
             runner.forward(cache, &batch, Want::Logits, &mut output).unwrap();
             runner.release_cache(cache);
             output.values
         };
-        let [first, second] = [0, 1].map(|_| runner.create_cache(8, CacheType::both(format)).unwrap());
+        let blocks = KvBlocks { full: 8, window: 6 };
+        let [first, second] = [0, 1].map(|_| runner.create_cache(blocks, CacheType::both(format)).unwrap());
         let (mut batch, mut output) = (Batch::new(), Output::default());
-        batch.push(&ids[..32], 0, &[5, 2], 0);
+        batch.push_windowed(&ids[..32], 0, [&[5, 2], &[4, 0]], 0);
         runner.forward(first, &batch, Want::Logits, &mut output).unwrap();
-        let mut last = |runner: &mut dyn Runner, cache, blocks: &[u32]| {
+        let mut last = |runner: &mut dyn Runner, cache, blocks: [&[u32]; 2]| {
             batch.clear();
-            batch.push(&ids[32..], 32, blocks, 5);
+            batch.push_windowed(&ids[32..], 32, blocks, 5);
             runner.forward(cache, &batch, Want::Logits, &mut output).unwrap();
             output.values.clone()
         };
+        let block = |full, window| KvBlock { full, window };
         // Copied within the cache.
-        runner.copy_block(first, 5, 0);
-        runner.copy_block(first, 2, 7);
-        assert!(last(&mut *runner, first, &[0, 7, 1]) == expected, "{format}");
+        runner.copy_block(first, block(5, 4), block(0, 5));
+        runner.copy_block(first, block(2, 0), block(7, 3));
+        assert!(last(&mut *runner, first, [&[0, 7, 1], &[5, 3, 1]]) == expected, "{name} {format}");
         // Moved to another cache, over the host.
         let mut bytes = Vec::new();
-        for (from, to) in [(5, 3), (2, 6)] {
+        for (from, to) in [(block(5, 4), block(3, 1)), (block(2, 0), block(6, 2))] {
             runner.read_block(first, from, &mut bytes).unwrap();
             runner.write_block(second, to, &bytes);
         }
-        assert!(last(&mut *runner, second, &[3, 6, 0]) == expected, "{format}");
+        assert!(last(&mut *runner, second, [&[3, 6, 0], &[1, 2, 5]]) == expected, "{name} {format}");
+        // Before the window, which is 16 tokens long, nothing is read.
+        if name == "gemma3" {
+            assert!(last(&mut *runner, second, [&[3, 6, 0], &[u32::MAX, 2, 5]]) == expected, "{format}");
+        }
     }
 }
 

@@ -55,7 +55,8 @@ fn attention_with_and_without_window_and_softcap() {
             n_layers: 1,
             n_kv_heads: kv_heads,
             head_dim,
-            blocks: 2,
+            windowed: Default::default(),
+            blocks: 2.into(),
             block_len: 16,
             cache_type: CacheType::F32,
         };
@@ -88,7 +89,8 @@ fn rope_of_both_pairings() {
                 n_layers: 0,
                 n_kv_heads: 1,
                 head_dim: 16,
-                blocks: 2,
+                windowed: Default::default(),
+                blocks: 2.into(),
                 block_len: 16,
                 cache_type: CacheType::F32,
             };

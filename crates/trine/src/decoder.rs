@@ -228,7 +228,7 @@ mod tests {
                 let logits = decoder.extend(&ids[decoder.len()..end]).unwrap();
                 assert!(logits == all[(end - 1) * vocab..end * vocab], "{end}");
             }
-            let one = decoder.runner.kv_shape(1, decoder.cache_type).bytes().unwrap() as u64;
+            let one = decoder.runner.kv_shape(1.into(), decoder.cache_type).bytes().unwrap() as u64;
             assert!(caches[0] == 0 && caches[1] <= 38 * one, "{caches:?}");
             assert_eq!(decoder.runner().memory().kv_caches, 38 * one, "one cache");
             assert_eq!(decoder.into_parts().0.memory().kv_caches, 0);

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use trine_backend::{ActivationPrecision, Batch, CacheId, CacheType, DeviceInfo, KvShape, Stage};
+use trine_backend::{ActivationPrecision, Batch, CacheId, CacheType, DeviceInfo, KvBlock, KvBlocks, KvShape, Stage};
 use trine_model::runner::{Output, Want};
 use trine_model::{Error, Runner, RunnerMemory, Spec};
 
@@ -44,7 +44,7 @@ impl Runner for Failing {
         count_down(&self.faults.forward)?;
         self.inner.forward(cache, batch, want, output)
     }
-    fn read_block(&mut self, cache: CacheId, block: u32, out: &mut Vec<u8>) -> Result<(), Error> {
+    fn read_block(&mut self, cache: CacheId, block: KvBlock, out: &mut Vec<u8>) -> Result<(), Error> {
         count_down(&self.faults.read_block)?;
         self.inner.read_block(cache, block, out)
     }
@@ -53,11 +53,11 @@ impl Runner for Failing {
     fn limit_context(&mut self, context_length: usize) { self.inner.limit_context(context_length) }
     fn has_adapter(&self, adapter: u32) -> bool { self.inner.has_adapter(adapter) }
     fn set_activation_precision(&mut self, precision: ActivationPrecision) { self.inner.set_activation_precision(precision) }
-    fn kv_shape(&self, blocks: usize, cache_type: CacheType) -> KvShape { self.inner.kv_shape(blocks, cache_type) }
-    fn create_cache(&mut self, blocks: usize, cache_type: CacheType) -> Result<CacheId, Error> { self.inner.create_cache(blocks, cache_type) }
+    fn kv_shape(&self, blocks: KvBlocks, cache_type: CacheType) -> KvShape { self.inner.kv_shape(blocks, cache_type) }
+    fn create_cache(&mut self, blocks: KvBlocks, cache_type: CacheType) -> Result<CacheId, Error> { self.inner.create_cache(blocks, cache_type) }
     fn release_cache(&mut self, cache: CacheId) { self.inner.release_cache(cache) }
-    fn copy_block(&mut self, cache: CacheId, from: u32, to: u32) { self.inner.copy_block(cache, from, to) }
-    fn write_block(&mut self, cache: CacheId, block: u32, bytes: &[u8]) { self.inner.write_block(cache, block, bytes) }
+    fn copy_block(&mut self, cache: CacheId, from: KvBlock, to: KvBlock) { self.inner.copy_block(cache, from, to) }
+    fn write_block(&mut self, cache: CacheId, block: KvBlock, bytes: &[u8]) { self.inner.write_block(cache, block, bytes) }
     fn enter(&mut self, stage: Stage) { self.inner.enter(stage) }
     fn memory(&self) -> RunnerMemory { self.inner.memory() }
 }

@@ -50,6 +50,8 @@ fn an_engine_under_random_load_does_not_grow() {
     if anonymous_memory().is_none() {
         return println!("skipped: needs /proc/self/status with RssAnon");
     }
+    // As the program does.
+    trine_tensor::memory::use_one_arena();
     let seconds = std::env::var("SOAK_SECONDS").map_or(5, |seconds| seconds.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
     let mut options = Options::default();

@@ -1,6 +1,6 @@
 //! KV caches of the CPU.
 
-use crate::{CacheId, Error, KvShape};
+use crate::{CacheId, Error, KvBlock, KvShape};
 use trine_kernels::CacheLines;
 use trine_tensor::Format;
 
@@ -16,9 +16,10 @@ impl Cache {
             return Err(Error::CacheType { found: shape.cache_type });
         }
         let no_room = || {
-            let numbers = [shape.n_kv_heads, shape.head_dim, shape.blocks, shape.block_len]
+            let blocks = (0..shape.n_layers).map(|layer| shape.layout(layer).blocks as u128).sum::<u128>();
+            let numbers = [shape.n_kv_heads, shape.head_dim, shape.block_len]
                 .into_iter()
-                .fold(shape.n_layers as u128, |numbers, n| numbers.saturating_mul(n as u128));
+                .fold(blocks, |numbers, n| numbers.saturating_mul(n as u128));
             let bytes = |format: &Format| numbers.saturating_mul(format.bytes as u128) / format.block as u128;
             Error::NoRoom { bytes: shape.cache_type.formats().into_iter().map(bytes).fold(0, u128::saturating_add) }
         };
@@ -26,33 +27,35 @@ impl Cache {
         // The system is asked for all of it at once first, since a refusal of the parts would end the program. Memory that is asked for as
         // zeros takes room only where it is used.
         Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| no_room())?;
-        let layers = (0..shape.n_layers).map(|_| CacheLines::zeroed(bytes / shape.n_layers)).collect();
+        let bytes = |layer| shape.layout(layer).bytes().expect("no more than all together");
+        let layers = (0..shape.n_layers).map(|layer| CacheLines::zeroed(bytes(layer))).collect();
         Ok(Cache { shape, layers })
     }
 
-    pub fn copy_block(&mut self, from: u32, to: u32) {
-        let layout = self.shape.layout();
-        for layer in &mut self.layers {
-            for (from, to) in layout.block_bytes(from).zip(layout.block_bytes(to)) {
-                layer.bytes_mut().copy_within(from, to.start);
+    pub fn copy_block(&mut self, from: KvBlock, to: KvBlock) {
+        for (layer, lines) in self.layers.iter_mut().enumerate() {
+            let layout = self.shape.layout(layer);
+            for (from, to) in layout.block_bytes(from.of(&layout)).zip(layout.block_bytes(to.of(&layout))) {
+                lines.bytes_mut().copy_within(from, to.start);
             }
         }
     }
 
-    pub fn read_block(&mut self, block: u32, out: &mut Vec<u8>) {
-        let layout = self.shape.layout();
+    pub fn read_block(&mut self, block: KvBlock, out: &mut Vec<u8>) {
         out.clear();
-        for layer in &mut self.layers {
-            layout.block_bytes(block).for_each(|range| out.extend_from_slice(&layer.bytes_mut()[range]));
+        for (layer, lines) in self.layers.iter_mut().enumerate() {
+            let layout = self.shape.layout(layer);
+            let ranges = layout.block_bytes(block.of(&layout));
+            ranges.for_each(|range| out.extend_from_slice(&lines.bytes_mut()[range]));
         }
     }
 
-    pub fn write_block(&mut self, block: u32, mut bytes: &[u8]) {
-        let layout = self.shape.layout();
-        for layer in &mut self.layers {
-            for range in layout.block_bytes(block) {
+    pub fn write_block(&mut self, block: KvBlock, mut bytes: &[u8]) {
+        for (layer, lines) in self.layers.iter_mut().enumerate() {
+            let layout = self.shape.layout(layer);
+            for range in layout.block_bytes(block.of(&layout)) {
                 let head = bytes.split_off(..range.len()).expect("as many bytes as a block has");
-                layer.bytes_mut()[range].copy_from_slice(head);
+                lines.bytes_mut()[range].copy_from_slice(head);
             }
         }
         assert!(bytes.is_empty(), "{} bytes more than a block has", bytes.len());

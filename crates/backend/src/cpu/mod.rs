@@ -118,8 +118,8 @@ pub struct Pass {
 
 impl Pass {
     /// The shape of the cache.
-    pub fn cache_shape(&self) -> KvShape {
-        self.shape
+    pub fn cache_shape(&self) -> &KvShape {
+        &self.shape
     }
 
     /// The tokens, spans and blocks of the pass.

@@ -2,8 +2,8 @@
 
 use super::{Act, Cpu, Pass, Weight, lock};
 use crate::{
-    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, Ids, KvShape, Op, OpOf, Role, Rope, Routing,
-    Stage, add_norm,
+    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, Ids, KvBlock, KvShape, Op, OpOf, Role, Rope,
+    Routing, Stage, add_norm,
 };
 use std::ops::Range;
 use trine_kernels::{
@@ -55,16 +55,16 @@ impl Backend for Cpu {
         self.caches.release(cache);
     }
 
-    fn copy_block(&mut self, cache: CacheId, from: u32, to: u32) {
+    fn copy_block(&mut self, cache: CacheId, from: KvBlock, to: KvBlock) {
         self.caches.get(cache).copy_block(from, to);
     }
 
-    fn read_block(&mut self, cache: CacheId, block: u32, out: &mut Vec<u8>) -> Result<(), Error> {
+    fn read_block(&mut self, cache: CacheId, block: KvBlock, out: &mut Vec<u8>) -> Result<(), Error> {
         self.caches.get(cache).read_block(block, out);
         Ok(())
     }
 
-    fn write_block(&mut self, cache: CacheId, block: u32, bytes: &[u8]) {
+    fn write_block(&mut self, cache: CacheId, block: KvBlock, bytes: &[u8]) {
         self.caches.get(cache).write_block(block, bytes);
     }
 
@@ -83,7 +83,7 @@ impl Backend for Cpu {
         self.executor.pool().limit(if batch.tokens().len() > 1 { many } else { one });
         let mut own = self.batches.pop().unwrap_or_default();
         own.clone_from(batch);
-        Pass { cache, shape: self.caches.get(cache).shape, batch: own }
+        Pass { cache, shape: self.caches.get(cache).shape.clone(), batch: own }
     }
 
     fn finish(&mut self, pass: Pass) -> Result<(), Error> {
@@ -320,7 +320,7 @@ impl Cpu {
         let mut out = self.act(batch.tokens().len(), q.cols);
         let (spans, blocks) = (batch.spans(), batch.blocks());
         let Cpu { executor, caches, .. } = self;
-        let (layout, cache) = (shape.layout(), &mut caches.get(*cache).layers[layer]);
+        let (layout, cache) = (shape.layout(layer), &mut caches.get(*cache).layers[layer]);
         executor.store(&k.data, &v.data, layout, spans, blocks, cache);
         let n_heads = q.cols / layout.head_dim;
         let sinks = sinks.map_or(&[][..], |sinks| &sinks.row);

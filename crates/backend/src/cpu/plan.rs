@@ -4,7 +4,8 @@ use super::ops::layout_of;
 use super::weight::placement;
 use super::{Buffers, CpuOptions};
 use crate::{
-    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, KvShape, Op, OpOf, Role, Routing, Stage, add_norm,
+    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, KvBlock, KvShape, Op, OpOf, Role, Routing, Stage,
+    add_norm,
 };
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
@@ -316,13 +317,13 @@ impl Backend for CpuPlan {
 
     fn release_cache(&mut self, _: CacheId) {}
 
-    fn copy_block(&mut self, _: CacheId, _: u32, _: u32) {}
+    fn copy_block(&mut self, _: CacheId, _: KvBlock, _: KvBlock) {}
 
-    fn read_block(&mut self, _: CacheId, _: u32, _: &mut Vec<u8>) -> Result<(), Error> {
+    fn read_block(&mut self, _: CacheId, _: KvBlock, _: &mut Vec<u8>) -> Result<(), Error> {
         Ok(())
     }
 
-    fn write_block(&mut self, _: CacheId, _: u32, _: &[u8]) {}
+    fn write_block(&mut self, _: CacheId, _: KvBlock, _: &[u8]) {}
 
     fn activation_bytes(&self) -> Option<u64> {
         Some(self.activations())
@@ -335,7 +336,7 @@ impl Backend for CpuPlan {
     fn enter(&mut self, _: Stage) {}
 
     fn begin(&mut self, cache: CacheId, batch: &Batch) -> (KvShape, Batch) {
-        (self.caches[cache.0 as usize], batch.clone())
+        (self.caches[cache.0 as usize].clone(), batch.clone())
     }
 
     fn finish(&mut self, _: (KvShape, Batch)) -> Result<(), Error> {
@@ -370,9 +371,9 @@ impl Backend for CpuPlan {
             }
             Op::CombineExperts { x, routes: &[all, top_k] } => self.act(all / top_k.max(1), x.cols),
             Op::RopeCache { rope, pass } => self.act(pass.1.tokens().len(), 2 * rope.frequencies.len()),
-            Op::Attention { q, options, pass: (shape, batch), .. } => {
+            Op::Attention { layer, q, options, pass: (shape, batch), .. } => {
                 let n_heads = q.cols / shape.head_dim;
-                let needed = attention_bytes(shape.layout(), n_heads, options, batch.spans(), self.threads);
+                let needed = attention_bytes(shape.layout(layer), n_heads, options, batch.spans(), self.threads);
                 self.note_kernel("attention", needed);
                 self.act(batch.tokens().len(), q.cols)
             }

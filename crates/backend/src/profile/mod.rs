@@ -8,8 +8,8 @@ pub use record::{Recorder, RecorderOptions};
 pub use report::{MemoryUse, Operation, Part, Phase, ProfileReport, TensorMemory, Time};
 
 use crate::{
-    ActivationPrecision, AttentionOptions, Backend, Batch, CacheId, DeviceInfo, Error, KvShape, Op, OpOf, Role,
-    Routing, Stage,
+    ActivationPrecision, AttentionOptions, Backend, Batch, CacheId, DeviceInfo, Error, KvBlock, KvShape, Op, OpOf,
+    Role, Routing, Stage,
 };
 use record::{ActivationMeter, OpWork};
 use std::collections::HashMap;
@@ -151,9 +151,11 @@ impl<B: Backend> Backend for Profile<B> {
     }
 
     fn create_cache(&mut self, shape: KvShape) -> Result<CacheId, Error> {
-        let cache = self.inner.create_cache(shape)?;
         let bytes = shape.bytes().unwrap_or(usize::MAX);
-        self.caches.insert(cache, (bytes, bytes / (shape.n_layers * shape.blocks * shape.block_len).max(1)));
+        let block = KvShape { n_layers: 1, blocks: 1.into(), ..shape.clone() };
+        let position = block.bytes().unwrap_or(usize::MAX) / shape.block_len;
+        let cache = self.inner.create_cache(shape)?;
+        self.caches.insert(cache, (bytes, position));
         self.recorder.set_kv(self.caches.values().map(|(bytes, _)| bytes).sum());
         Ok(cache)
     }
@@ -163,15 +165,15 @@ impl<B: Backend> Backend for Profile<B> {
         self.caches.remove(&cache);
     }
 
-    fn copy_block(&mut self, cache: CacheId, from: u32, to: u32) {
+    fn copy_block(&mut self, cache: CacheId, from: KvBlock, to: KvBlock) {
         self.inner.copy_block(cache, from, to);
     }
 
-    fn read_block(&mut self, cache: CacheId, block: u32, out: &mut Vec<u8>) -> Result<(), Error> {
+    fn read_block(&mut self, cache: CacheId, block: KvBlock, out: &mut Vec<u8>) -> Result<(), Error> {
         self.inner.read_block(cache, block, out)
     }
 
-    fn write_block(&mut self, cache: CacheId, block: u32, bytes: &[u8]) {
+    fn write_block(&mut self, cache: CacheId, block: KvBlock, bytes: &[u8]) {
         self.inner.write_block(cache, block, bytes);
     }
 

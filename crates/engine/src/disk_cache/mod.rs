@@ -5,7 +5,7 @@
 
 mod index;
 
-use crate::blocks::Identity;
+use crate::block_pool::Identity;
 use crate::{Error, SeqId};
 use async_channel::{Receiver, Sender};
 use index::{Entry, HEADER, Index, Name, header, make, path, private_folder};

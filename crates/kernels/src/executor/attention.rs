@@ -32,7 +32,7 @@ impl CpuExecutor {
             row[dim..].fill(0.0);
             let (encoded, bytes) = (&mut bytemuck::cast_slice_mut(rest)[..encoded], bytemuck::cast_slice_mut(bytes));
             for span in spans {
-                let blocks = &blocks[span.blocks.clone()];
+                let blocks = &blocks[span.table(&layout)];
                 for token in 0..span.tokens {
                     let from = ((span.row + token) * heads + head) * dim;
                     for (which, x) in [k, v].into_iter().enumerate() {
@@ -214,7 +214,7 @@ impl<'a> Plan<'a> {
         let (first, lines) = (left * self.tokens, layout.head_bytes() / size_of::<CacheLine>());
         AttentionTile {
             job,
-            blocks: &job.blocks[span.blocks.clone()],
+            blocks: &job.blocks[span.table(layout)],
             cache: &job.cache[kv_head * lines..][..lines],
             kv_head,
             token: span.row + first,

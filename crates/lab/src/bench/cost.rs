@@ -1,7 +1,7 @@
 //! The work that a test is, from the model's sizes alone.
 
 use super::{Kind, Test};
-use trine_backend::ActivationPrecision;
+use trine_backend::{ActivationPrecision, KvBlocks};
 use trine_engine::{BLOCK_LEN, EngineOptions};
 use trine_kernels::multiplies_bf16;
 use trine_model::Runner;
@@ -16,8 +16,12 @@ pub struct Cost {
     head: u64,
     /// Bytes of an embedding.
     embedding: u64,
-    /// Bytes of keys and values of a token.
+    /// Bytes of keys and values of a token in layers that attend to all.
     kv: u64,
+    /// Those in layers with a window.
+    window_kv: u64,
+    /// Tokens that such a layer attends to.
+    window: u64,
     /// Operations for a token without the head.
     body_work: Operations,
     /// Operations of the head.
@@ -74,12 +78,18 @@ impl Cost {
         let embedding = file.view("token_embd.weight").ok()?;
         let head = file.view("output.weight").unwrap_or_else(|_| embedding.clone());
         let count = |view: &trine_tensor::View| (view.rows() * view.cols()) as u64;
-        let kv = runner.kv_shape(1, options.cache_type);
+        let kv = |full, window| {
+            let bytes = runner.kv_shape(KvBlocks { full, window }, options.cache_type).bytes()?;
+            Some((bytes / BLOCK_LEN) as u64)
+        };
+        let windows = runner.spec().layer_kinds.iter().filter_map(|kind| kind.window);
         let mut cost = Cost {
             body: 0,
             head: head.bytes.len() as u64,
             embedding: embedding.format.row_bytes(embedding.cols())? as u64,
-            kv: (kv.bytes()? / BLOCK_LEN) as u64,
+            kv: kv(1, 0)?,
+            window_kv: kv(0, 1)?,
+            window: windows.max().map_or(u64::MAX, |window| window as u64),
             body_work: Operations::default(),
             head_work: Operations::default(),
             chunk: options.prefill_chunk as u64,
@@ -101,19 +111,18 @@ impl Cost {
             Kind::Prefill => (tokens.div_ceil(self.chunk) * sequences, sequences),
             Kind::Decode => (tokens, tokens * sequences),
         };
-        // Keys and values before each batch, at most once for each: exactly so for decoding.
-        let context = match test.kind {
-            Kind::Prefill => {
-                (0..tokens.div_ceil(self.chunk)).map(|i| depth + (i * self.chunk + self.chunk).min(tokens)).sum::<u64>()
-            }
-            Kind::Decode => tokens * depth + tokens * (tokens + 1) / 2,
+        // Tokens whose keys and values a batch reads, at most once for each: exactly so for decoding.
+        let context = |window: u64| -> u64 {
+            let chunk = if test.kind == Kind::Prefill { self.chunk } else { 1 };
+            let seen = window.saturating_add(chunk - 1);
+            (0..tokens.div_ceil(chunk)).map(|i| (depth + (i * chunk + chunk).min(tokens)).min(seen)).sum()
         };
         let head_reads = if test.kind == Kind::Prefill { sequences } else { batches };
         Work {
             bytes: batches * self.body
                 + head_reads * self.head
                 + tokens * sequences * self.embedding
-                + context * sequences * self.kv,
+                + sequences * (context(u64::MAX) * self.kv + context(self.window) * self.window_kv),
             int8: tokens * sequences * self.body_work.int8 + heads * self.head_work.int8,
             bf16: tokens * sequences * self.body_work.bf16 + heads * self.head_work.bf16,
             f32: tokens * sequences * self.body_work.f32 + heads * self.head_work.f32,

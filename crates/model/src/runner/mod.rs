@@ -11,13 +11,16 @@ pub use score::{ScoreInput, ScoreOptions, Scored, Take, score};
 pub use sequences::Sequences;
 
 use crate::{Error, Result, Sizes, Spec};
-use trine_backend::{ActivationPrecision, BLOCK_LEN, Batch, CacheId, CacheType, DeviceInfo, KvShape, Stage};
+use trine_backend::{
+    ActivationPrecision, BLOCK_LEN, Batch, CacheId, CacheType, DeviceInfo, KvBlock, KvBlocks, KvShape, Stage,
+};
 
 impl Spec {
     /// The shape of a KV cache of `blocks` blocks for this model.
-    pub fn kv_shape(&self, blocks: usize, cache_type: CacheType) -> KvShape {
+    pub fn kv_shape(&self, blocks: impl Into<KvBlocks>, cache_type: CacheType) -> KvShape {
         let Sizes { n_layers, n_kv_heads, head_dim, .. } = self.sizes;
-        KvShape { n_layers, n_kv_heads, head_dim, blocks, block_len: BLOCK_LEN, cache_type }
+        let windowed = self.layer_kinds.iter().map(|kind| kind.window.is_some()).collect();
+        KvShape { n_layers, windowed, n_kv_heads, head_dim, blocks: blocks.into(), block_len: BLOCK_LEN, cache_type }
     }
 }
 
@@ -64,13 +67,14 @@ pub trait Runner: Send {
     fn set_activation_precision(&mut self, precision: ActivationPrecision);
 
     /// The shape of a cache of so many blocks.
-    fn kv_shape(&self, blocks: usize, cache_type: CacheType) -> KvShape;
+    fn kv_shape(&self, blocks: KvBlocks, cache_type: CacheType) -> KvShape;
 
-    /// Makes an empty KV cache of so many blocks of [`BLOCK_LEN`] tokens. A runner may have several at once.
+    /// Makes an empty KV cache of so many blocks of [`BLOCK_LEN`] tokens. A runner may have several at once. Where layers with a window have
+    /// fewer than others, [`Batch::push_windowed`] says which are a sequence's.
     ///
     /// # Errors
     /// When the device has no room for it, or cannot keep keys and values in this format.
-    fn create_cache(&mut self, blocks: usize, cache_type: CacheType) -> Result<CacheId>;
+    fn create_cache(&mut self, blocks: KvBlocks, cache_type: CacheType) -> Result<CacheId>;
 
     /// Frees a KV cache.
     ///
@@ -79,16 +83,16 @@ pub trait Runner: Send {
     fn release_cache(&mut self, cache: CacheId);
 
     /// Copies a block of a cache to another block of it.
-    fn copy_block(&mut self, cache: CacheId, from: u32, to: u32);
+    fn copy_block(&mut self, cache: CacheId, from: KvBlock, to: KvBlock);
 
     /// Copies a block of a cache to the host: to swap it out, or to send it elsewhere.
     ///
     /// # Errors
     /// When the device failed.
-    fn read_block(&mut self, cache: CacheId, block: u32, out: &mut Vec<u8>) -> Result<()>;
+    fn read_block(&mut self, cache: CacheId, block: KvBlock, out: &mut Vec<u8>) -> Result<()>;
 
     /// Writes what [`Runner::read_block`] gave, to any block of a cache of the same shape.
-    fn write_block(&mut self, cache: CacheId, block: u32, bytes: &[u8]);
+    fn write_block(&mut self, cache: CacheId, block: KvBlock, bytes: &[u8]);
 
     /// Runs a batch whose sequences are in `cache`, and puts what is wanted of its output rows into `output`, which is cleared first.
     ///

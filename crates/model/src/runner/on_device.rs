@@ -2,7 +2,9 @@ use super::{Output, Runner, RunnerMemory, Want};
 use crate::{Error, Model, ModelOptions, Result, Spec};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use trine_backend::{ActivationPrecision, Backend, Batch, CacheId, CacheType, DeviceInfo, KvShape, Stage};
+use trine_backend::{
+    ActivationPrecision, Backend, Batch, CacheId, CacheType, DeviceInfo, KvBlock, KvBlocks, KvShape, Stage,
+};
 use trine_tensor::File;
 
 /// A model on a backend: the one implementation of [`Runner`] for devices.
@@ -60,14 +62,15 @@ where
         self.backend.set_activation_precision(precision);
     }
 
-    fn kv_shape(&self, blocks: usize, cache_type: CacheType) -> KvShape {
+    fn kv_shape(&self, blocks: KvBlocks, cache_type: CacheType) -> KvShape {
         self.model.spec().kv_shape(blocks, cache_type)
     }
 
-    fn create_cache(&mut self, blocks: usize, cache_type: CacheType) -> Result<CacheId> {
+    fn create_cache(&mut self, blocks: KvBlocks, cache_type: CacheType) -> Result<CacheId> {
         let shape = self.model.spec().kv_shape(blocks, cache_type);
+        let bytes = shape.bytes().map_or(u64::MAX, |bytes| bytes as u64);
         let cache = self.backend.create_cache(shape)?;
-        self.caches.insert(cache, shape.bytes().map_or(u64::MAX, |bytes| bytes as u64));
+        self.caches.insert(cache, bytes);
         Ok(cache)
     }
 
@@ -76,15 +79,15 @@ where
         self.caches.remove(&cache);
     }
 
-    fn copy_block(&mut self, cache: CacheId, from: u32, to: u32) {
+    fn copy_block(&mut self, cache: CacheId, from: KvBlock, to: KvBlock) {
         self.backend.copy_block(cache, from, to);
     }
 
-    fn read_block(&mut self, cache: CacheId, block: u32, out: &mut Vec<u8>) -> Result<()> {
+    fn read_block(&mut self, cache: CacheId, block: KvBlock, out: &mut Vec<u8>) -> Result<()> {
         Ok(self.backend.read_block(cache, block, out)?)
     }
 
-    fn write_block(&mut self, cache: CacheId, block: u32, bytes: &[u8]) {
+    fn write_block(&mut self, cache: CacheId, block: KvBlock, bytes: &[u8]) {
         self.backend.write_block(cache, block, bytes);
     }
 

@@ -35,7 +35,7 @@ impl Sequences {
     /// # Errors
     /// When there is no room for the cache.
     pub fn new(runner: &mut dyn Runner, blocks: usize, cache_type: CacheType) -> Result<Sequences> {
-        let cache = runner.create_cache(blocks, cache_type)?;
+        let cache = runner.create_cache(blocks.into(), cache_type)?;
         Ok(Sequences { cache, blocks: blocks as u32, sequences: Vec::new(), next: 0, batch: Batch::new() })
     }
 
@@ -115,8 +115,8 @@ impl Sequences {
             "room for {len} tokens, none of them queued"
         );
         for i in 0..Sequences::blocks_of(len) as u32 {
-            runner.read_block(other.cache, first + i, &mut bytes)?;
-            runner.write_block(self.cache, self.sequences[0].first + i, &bytes);
+            runner.read_block(other.cache, (first + i).into(), &mut bytes)?;
+            runner.write_block(self.cache, (self.sequences[0].first + i).into(), &bytes);
         }
         self.sequences[0].len = len;
         Ok(())
@@ -139,7 +139,7 @@ impl Sequences {
         for i in 0..Sequences::blocks_of(len) as u32 {
             let (copied, to) = (known.first + i % blocks, place.first + i);
             if copied != to {
-                runner.copy_block(self.cache, copied, to);
+                runner.copy_block(self.cache, copied.into(), to.into());
             }
         }
         self.sequences[sequence].len = len;

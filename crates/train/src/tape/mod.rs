@@ -16,8 +16,8 @@ use op::{OpId, Recorded, SavedVar};
 use std::ops::Range;
 use std::rc::Rc;
 use trine_backend::{
-    Activation, ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, Ids, KvShape, Op, OpOf, Ops, Role,
-    Routing, Span, Stage, add_norm,
+    Activation, ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, Ids, KvBlock, KvShape, Op, OpOf, Ops,
+    Role, Routing, Span, Stage, add_norm,
 };
 use trine_kernels::Factors;
 use trine_tensor::View;
@@ -374,15 +374,15 @@ impl<B: Adjoint> Backend for Tape<B> {
         self.device.release_cache(cache);
     }
 
-    fn copy_block(&mut self, cache: CacheId, from: u32, to: u32) {
+    fn copy_block(&mut self, cache: CacheId, from: KvBlock, to: KvBlock) {
         self.device.copy_block(cache, from, to);
     }
 
-    fn read_block(&mut self, cache: CacheId, block: u32, out: &mut Vec<u8>) -> Result<(), Error> {
+    fn read_block(&mut self, cache: CacheId, block: KvBlock, out: &mut Vec<u8>) -> Result<(), Error> {
         self.device.read_block(cache, block, out)
     }
 
-    fn write_block(&mut self, cache: CacheId, block: u32, bytes: &[u8]) {
+    fn write_block(&mut self, cache: CacheId, block: KvBlock, bytes: &[u8]) {
         self.device.write_block(cache, block, bytes);
     }
 

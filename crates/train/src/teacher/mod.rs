@@ -161,7 +161,7 @@ impl Teacher {
                     self.cache = None;
                 }
                 let room = blocks + blocks / 4;
-                let cache = self.runner.create_cache(room, CacheType::F32)?;
+                let cache = self.runner.create_cache(room.into(), CacheType::F32)?;
                 self.cache = Some((cache, room));
                 cache
             }
