@@ -149,15 +149,19 @@ fn biases_that_are_not_announced_are_named() {
 /// transformers would compute with zeros.
 #[test]
 fn a_bias_that_is_announced_and_not_there_is_named() {
-    for (key, ends, lacking) in [
-        ("norm_bias", &["norm.weight"][..], "layers.1.attn_norm.bias"),
-        ("norm_bias", &["norm.weight"], "embeddings.norm.bias"),
-        ("norm_bias", &["norm.weight"], "final_norm.bias"),
-        ("attention_bias", &["attn.Wqkv.weight", "attn.Wo.weight"], "layers.3.attn.Wqkv.bias"),
-        ("mlp_bias", &["mlp.Wi.weight", "mlp.Wo.weight"], "layers.2.mlp.Wi.bias"),
+    let modernbert = "../encoders/modernbert";
+    let (nomic, attention) = ("../encoders/nomic-bert", &["attn.Wqkv.weight", "attn.out_proj.weight"]);
+    for (model, key, ends, lacking) in [
+        (modernbert, "norm_bias", &["norm.weight"][..], "layers.1.attn_norm.bias"),
+        (modernbert, "norm_bias", &["norm.weight"], "embeddings.norm.bias"),
+        (modernbert, "norm_bias", &["norm.weight"], "final_norm.bias"),
+        (modernbert, "attention_bias", &["attn.Wqkv.weight", "attn.Wo.weight"], "layers.3.attn.Wqkv.bias"),
+        (modernbert, "mlp_bias", &["mlp.Wi.weight", "mlp.Wo.weight"], "layers.2.mlp.Wi.bias"),
+        (nomic, "qkv_proj_bias", attention, "encoder.layers.1.attn.Wqkv.bias"),
+        (nomic, "qkv_proj_bias", attention, "encoder.layers.0.attn.out_proj.bias"),
     ] {
         let with = |lacking: &str| {
-            changed_folder("../encoders/modernbert", |config, tensors| {
+            changed_folder(model, |config, tensors| {
                 config[key] = true.into();
                 let weights = tensors.iter().filter(|view| ends.iter().any(|end| view.name.ends_with(end)));
                 let biases = weights.map(|view| {
