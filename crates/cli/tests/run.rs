@@ -357,24 +357,43 @@ fn prompts_go_through_the_chat_template_unless_raw() {
 }
 
 #[test]
-fn a_template_that_does_not_compile_is_an_error_for_chats_only() {
+fn a_template_that_is_malformed_is_an_error_for_chats_only() {
     let folder = tempfile::tempdir().unwrap();
     let broken = changed(folder.path(), "broken.gguf", |metadata, _| {
         metadata.insert("tokenizer.chat_template", "{{ bos_token }}\n{% for m in messages %}\n{{ m.content }");
     });
-    let few = ["--max-tokens", "1"];
-    for args in [&["hi"][..], &["hi", "--show-prompt"], &["hi", "--json"]] {
-        let ran = trine_with(&[&["run", &broken], args, &few].concat());
-        assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{}", ran.err);
-        for part in ["error: chat template: line 3: ", "hint: --raw", "--template FILE"] {
-            assert!(ran.err.contains(part), "{args:?}: {}", ran.err);
-        }
+    let bytes = folder.path().join("bytes");
+    std::fs::create_dir(&bytes).unwrap();
+    for file in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(golden("gemma2").join(file), bytes.join(file)).unwrap();
     }
+    let jinja = bytes.join("chat_template.jinja");
+    std::fs::write(&jinja, b"\xff").unwrap();
+    let bytes = bytes.display().to_string();
+    let not_text = format!("{}: expected UTF-8 text, found an invalid byte at position 0", jinja.display());
     let good = folder.path().join("good.jinja");
     std::fs::write(&good, "{{ messages[0].content }}").unwrap();
-    for way in [&["--raw"][..], &["--template", &good.display().to_string()]] {
-        let ran = trine_with(&[&["run", &broken, "hi"], way, &few].concat());
-        assert!(ran.code == 0 && !ran.err.contains("template"), "{way:?}: {}", ran.err);
+    let few = ["--max-tokens", "1"];
+    let titles = ["the chat template does not compile", "the chat template cannot be read"];
+    for ((model, problem), title) in [(&broken, "line 3: "), (&bytes, &*not_text)].into_iter().zip(titles) {
+        for args in [&["hi"][..], &["hi", "--show-prompt"], &["hi", "--json"]] {
+            let ran = trine_with(&[&["run", model], args, &few].concat());
+            assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{}", ran.err);
+            for part in [&format!("error: chat template: {problem}"), "hint: --raw", "--template FILE"] {
+                assert!(ran.err.contains(part), "{args:?}: {}", ran.err);
+            }
+        }
+        for way in [&["--raw"][..], &["--template", &good.display().to_string()]] {
+            let ran = trine_with(&[&["run", model, "hi"], way, &few].concat());
+            assert!(ran.code == 0 && !ran.err.contains("template"), "{way:?}: {}", ran.err);
+        }
+        let ran = trine_with(&["tokenize", model, "hi"]);
+        assert!(ran.code == 0 && !ran.err.contains("template"), "{}", ran.err);
+        let info: Value = serde_json::from_str(&trine_with(&["info", model, "--json"]).out).unwrap();
+        assert!(info["tokenizer"].is_object(), "{info}");
+        assert!(info["warnings"].to_string().contains(&format!("chat template: {problem}")), "{info}");
+        let doctor = trine_with(&["doctor", model]);
+        assert!(doctor.code == 5 && doctor.out.contains(title), "{}", doctor.out);
     }
 }
 

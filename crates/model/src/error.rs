@@ -17,9 +17,6 @@ pub enum Error {
     Text(#[from] trine_text::Error),
     #[error(transparent)]
     Device(#[from] trine_backend::Error),
-    /// The byte at position `at` is not part of a character.
-    #[error("{}: expected UTF-8 text, found an invalid byte at position {at}", path.display())]
-    NotText { path: PathBuf, at: usize },
     /// `found` is the architecture that the file names, `known` a list of the supported ones.
     #[error("architecture `{found}` is not known: expected one of {known}")]
     UnknownArch { found: String, known: String },
@@ -92,13 +89,7 @@ impl Error {
     /// Names the file or folder, unless the error already does.
     pub fn at(self, path: &Path) -> Error {
         let is_named = |error: &Error| {
-            matches!(
-                error,
-                Error::In { .. }
-                    | Error::NotText { .. }
-                    | Error::NoConfig { .. }
-                    | Error::File(trine_tensor::Error::In { .. })
-            )
+            matches!(error, Error::In { .. } | Error::NoConfig { .. } | Error::File(trine_tensor::Error::In { .. }))
         };
         match self {
             Error::Defaults { ref source, .. } if is_named(source) => self,

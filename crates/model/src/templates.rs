@@ -34,11 +34,14 @@ impl FolderTemplates {
         names.extend(others(&path.with_file_name(OTHERS))?);
         for (name, file) in names {
             if let Some(source) = read_beside(path, &file)? {
-                let source = String::from_utf8(source).map_err(|error| {
-                    let at = error.utf8_error().valid_up_to();
-                    Error::NotText { path: path.with_file_name(&file), at }
-                })?;
-                files.insert(name, source);
+                match String::from_utf8(source) {
+                    Ok(source) => files.insert(name, source),
+                    Err(error) => {
+                        let (path, at) = (path.with_file_name(&file), error.utf8_error().valid_up_to());
+                        let problem = "expected UTF-8 text, found an invalid byte at position";
+                        files.insert_unreadable(name, format!("{}: {problem} {at}", path.display()));
+                    }
+                }
             }
         }
         for file in PROCESSOR {
@@ -103,10 +106,11 @@ pub(crate) fn of_metadata(metadata: &Metadata) -> Result<Templates> {
 /// Writes templates to the keys of a GGUF file, as llama.cpp's converter does.
 ///
 /// # Errors
-/// When two get the same name, which has only letters and digits there.
+/// When one cannot be read, or two get the same name, which has only letters and digits there.
 pub(crate) fn insert(metadata: &mut Metadata, templates: &Templates) -> Result<()> {
     let mut names: Vec<String> = Vec::new();
-    for (name, source) in templates.iter() {
+    for name in templates.names() {
+        let source = templates.source(name).map_err(trine_text::Error::Template)?;
         if name == "default" {
             metadata.insert(KEY, source);
             continue;

@@ -197,13 +197,17 @@ fn malformed_chat_templates_are_a_warning_that_names_the_file() {
         assert!(warning.starts_with(&format!("{file}: ")) && warning.contains(expected), "{warning}");
         assert!(language.tokenizer.templates().is_empty());
     }
-    let jinja = folder("byte-level.json", &[]);
+    let jinja = folder("spm-bpe.model", &[]);
     std::fs::write(jinja.path().join("chat_template.jinja"), b"{{ m\xff }}").unwrap();
-    let error = Language::open(jinja.path()).err().map_or(String::new(), |error| error.to_string());
-    assert!(
-        error.ends_with("chat_template.jinja: expected UTF-8 text, found an invalid byte at position 4"),
-        "{error}"
-    );
+    let path = jinja.path().join("chat_template.jinja").display().to_string();
+    let problem = format!("chat template: {path}: expected UTF-8 text, found an invalid byte at position 4");
+    // Only what needs the template fails.
+    let language = Language::open(jinja.path()).unwrap();
+    let templates = language.tokenizer.templates();
+    assert!(!templates.is_empty() && templates.get("default").is_none());
+    assert_eq!(Template::of(templates, "", "").unwrap_err().to_string(), problem);
+    let written = Language::metadata(jinja.path()).unwrap_err().to_string();
+    assert!(written.contains(&problem), "{written}");
     let many: Vec<_> = (0..65).map(|i| (format!("additional_chat_templates/t{i}.jinja"), json!("t"))).collect();
     let many: Vec<_> = many.iter().map(|(name, content)| (&**name, content.clone())).collect();
     let error = Language::open(folder("byte-level.json", &many).path()).map(drop).unwrap_err().to_string();

@@ -137,7 +137,7 @@ impl Options {
         };
         let chosen = match (&self.template, &self.template_name) {
             (Some(source), _) => source.as_str().into(),
-            (None, Some(name)) => own.get(name).ok_or_else(|| unknown(name))?.into(),
+            (None, Some(name)) => own.only(name).ok_or_else(|| unknown(name))?,
             (None, None) if own.is_empty() => return Err(Error::NoTemplate),
             (None, None) => own.clone(),
         };
@@ -153,7 +153,7 @@ impl Options {
         let Language { tokenizer, generation, warnings } = language;
         let template = match self.template_of(&tokenizer) {
             Err(Error::NoTemplate) => None,
-            // A model whose own template does not compile can still continue text.
+            // A model whose own template cannot be read or does not compile can still continue text.
             Err(Error::Text(trine_text::Error::Template(problem))) if self.template.is_none() => Some(Err(problem)),
             template => Some(Ok(template?)),
         };

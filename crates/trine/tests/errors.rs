@@ -81,7 +81,6 @@ fn errors_of_models() {
             (Io, E::File(tensor::Error::NotFound)),
             (Model, E::Text(text::Error::Vocabulary { place: s(), problem: s() })),
             (Device, E::Device(backend::Error::NoAffinity)),
-            (Model, E::NotText { path: path.clone(), at: 7 }),
             (Model, E::UnknownArch { found: s(), known: s() }),
             (Model, E::NoWeights),
             (Model, E::Defaults { keys: s(), source: Box::new(E::NoWeights) }),

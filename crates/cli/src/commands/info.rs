@@ -177,13 +177,13 @@ impl Info {
             let templates = language.tokenizer.templates();
             if templates.is_empty() {
                 warnings.push("the model has no chat template: chats continue plain text".to_owned());
-            } else if templates.get("default").is_none() {
+            } else if !templates.contains("default") {
                 let names = templates.names().collect::<Vec<_>>().join(", ");
                 warnings
                     .push(format!("the model has no chat template named `default`: chats must choose one of {names}"));
             }
-            for (name, source) in templates.iter() {
-                if let Err(error) = Template::new(source, "", "") {
+            for name in templates.names() {
+                if let Some(Err(error)) = templates.only(name).map(|template| Template::of(&template, "", "")) {
                     let error = error.to_string();
                     let named = if name == "default" { String::new() } else { format!(" `{name}`") };
                     let problem = error.strip_prefix("chat template").unwrap_or(&error);

@@ -19,7 +19,7 @@ fn run(context: &mut Context) -> Vec<Finding> {
         return missing(tokenizer).into_iter().collect();
     }
     let mut findings = Vec::new();
-    if templates.get("default").is_none() {
+    if !templates.contains("default") {
         let names = templates.names().collect::<Vec<_>>().join(", ");
         findings.push(Finding::new(
             Severity::Warning,
@@ -28,29 +28,32 @@ fn run(context: &mut Context) -> Vec<Finding> {
             "choose one with --template-name NAME, or give another with --template FILE",
         ));
     }
-    for (name, source) in templates.iter() {
+    for name in templates.names() {
         let named = |mut finding: Finding| {
             if name != "default" {
                 finding.evidence = format!("template {name}: {}", finding.evidence);
             }
             finding
         };
-        findings.extend(check(tokenizer, name, source).into_iter().map(named));
+        findings.extend(check(tokenizer, name).into_iter().map(named));
     }
     findings
 }
 
 /// What is wrong with one template.
-fn check(tokenizer: &Tokenizer, name: &str, source: &str) -> Vec<Finding> {
+fn check(tokenizer: &Tokenizer, name: &str) -> Vec<Finding> {
     let spelled = |id: Option<u32>| id.and_then(|id| tokenizer.name(id)).unwrap_or_default();
     let bos = spelled(tokenizer.bos());
-    let template = match Template::new(source, bos, spelled(tokenizer.eos())) {
+    let templates = tokenizer.templates();
+    let Some(only) = templates.only(name) else { return Vec::new() };
+    let template = match Template::of(&only, bos, spelled(tokenizer.eos())) {
         Ok(template) => template,
         Err(error) => {
+            let is_read = templates.get(name).is_some();
             let remedy = "give another with --template FILE, or --raw to go without";
             return vec![Finding::new(
                 Severity::Error,
-                "the chat template does not compile",
+                if is_read { "the chat template does not compile" } else { "the chat template cannot be read" },
                 error.to_string(),
                 remedy,
             )];

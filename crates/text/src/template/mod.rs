@@ -143,7 +143,7 @@ impl Template {
     /// `apply_chat_template` of transformers.
     ///
     /// # Errors
-    /// When there is neither, or neither compiles. If one does, rendering tells what is wrong with the other.
+    /// When there is neither, or neither can be read and compiles. If one does, rendering tells what is wrong with the other.
     pub fn of(templates: &Templates, bos: &str, eos: &str) -> Result<Template> {
         let mut environment = Environment::empty();
         // In debug mode, errors name undefined variables.
@@ -153,11 +153,8 @@ impl Template {
         operators::install(&mut environment);
         functions::install(&mut environment);
         macros::install(&mut environment);
-        let default = match templates.get(DEFAULT) {
-            Some(source) => Source::new(source),
-            None => Err(format!("expected one named `{DEFAULT}`, found {}", listed(templates))),
-        };
-        let tool_use = templates.get(TOOL_USE).map(Source::new);
+        let checked = |name| templates.source(name).and_then(Source::new);
+        let (default, tool_use) = (checked(DEFAULT), templates.contains(TOOL_USE).then(|| checked(TOOL_USE)));
         if let (Err(problem), None | Some(Err(_))) = (&default, &tool_use) {
             return Err(Error::Template(problem.clone()));
         }
@@ -224,11 +221,6 @@ impl Template {
     pub fn source(&self, tools: bool) -> Result<&str> {
         Ok(&self.chosen(tools)?.text)
     }
-}
-
-fn listed(templates: &Templates) -> String {
-    let names: Vec<&str> = templates.names().collect();
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 /// Runs the engine in a thread with a large stack, since it recurses for nested templates, and converts a panic to an error.

@@ -11,7 +11,10 @@ pub(super) const TOOL_USE: &str = "tool_use";
 /// The Jinja sources of a model's chat templates, by name. Most models have only `default`; some have `tool_use` for chats with tools, and
 /// others that a caller chooses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Templates(BTreeMap<String, String>);
+pub struct Templates(BTreeMap<String, Sourced>);
+
+/// A source, or why it cannot be read.
+type Sourced = Result<String, String>;
 
 impl Templates {
     /// Reads `chat_template` of `tokenizer_config.json`: one template, or several, as transformers saves them (a list of `name` and
@@ -33,12 +36,12 @@ impl Templates {
                 .map(|(i, one)| {
                     let place = |key: &str| format!("chat_template[{i}].{key}");
                     let name = source(place("name"), &one["name"])?;
-                    Ok((name, source(place("template"), &one["template"])?))
+                    Ok((name, Ok(source(place("template"), &one["template"])?)))
                 })
                 .collect(),
             Value::Object(map) => map
                 .iter()
-                .map(|(name, one)| Ok((name.clone(), source(format!("chat_template.{name}"), one)?)))
+                .map(|(name, one)| Ok((name.clone(), Ok(source(format!("chat_template.{name}"), one)?))))
                 .collect(),
             other => return Err(format!("chat_template: expected a template, or templates by name, found {other}")),
         };
@@ -46,20 +49,45 @@ impl Templates {
     }
 
     pub fn insert(&mut self, name: impl Into<String>, source: impl Into<String>) {
-        self.0.insert(name.into(), source.into());
+        self.0.insert(name.into(), Ok(source.into()));
     }
 
+    /// Adds a template whose source cannot be read, for this reason. Compiling it is an error.
+    pub fn insert_unreadable(&mut self, name: impl Into<String>, problem: impl Into<String>) {
+        self.0.insert(name.into(), Err(problem.into()));
+    }
+
+    /// The source of a template that can be read.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.source(name).ok()
+    }
+
+    /// The source of a template.
+    ///
+    /// # Errors
+    /// When there is none of this name, or it cannot be read. The error tells why.
+    pub fn source(&self, name: &str) -> Result<&str, String> {
+        let names = || if self.is_empty() { "none".to_owned() } else { self.names().collect::<Vec<_>>().join(", ") };
+        let none = || format!("expected one named `{name}`, found {}", names());
+        self.0.get(name).ok_or_else(none)?.as_deref().map_err(String::clone)
+    }
+
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// The template of this name as the one for all chats.
+    pub fn only(&self, name: &str) -> Option<Templates> {
+        Some(Templates(BTreeMap::from([(DEFAULT.to_owned(), self.0.get(name)?.clone())])))
     }
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The names and sources.
+    /// The names and sources of those that can be read.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, source)| (&**name, &**source))
+        self.0.iter().filter_map(|(name, source)| Some((&**name, source.as_deref().ok()?)))
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
@@ -81,6 +109,6 @@ impl Templates {
 /// A single template, which is for all chats.
 impl From<&str> for Templates {
     fn from(source: &str) -> Templates {
-        Templates(BTreeMap::from([(DEFAULT.to_owned(), source.to_owned())]))
+        Templates(BTreeMap::from([(DEFAULT.to_owned(), Ok(source.to_owned()))]))
     }
 }
