@@ -5,6 +5,7 @@ use crate::environment::{exclude, is_asked};
 use crate::exit::UsageError;
 use crate::near;
 use anyhow::{Context, Result};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,6 +76,7 @@ pub fn with_flags(mut command: Command) -> Command {
         .value_name("FILE")
         .env("TRINE_TUNING")
         .default_value("auto")
+        .value_parser(NonEmptyStringValueParser::new())
         .value_hint(ValueHint::FilePath)
         .help("Take options from this file of `trine tune`; auto takes that for the model, off takes none");
     for name in COMMANDS {

@@ -1,5 +1,6 @@
 //! What an answer must look like.
 
+use crate::input::file;
 use crate::sampling::HEADING;
 use anyhow::Result;
 use clap::Args;
@@ -15,7 +16,7 @@ pub struct ConstraintArgs {
     /// Answer with JSON that a JSON Schema describes
     ///
     /// Drafts 4 to 2020-12; what is not supported is an error. Properties come in the order of the schema.
-    #[arg(long, value_name = "FILE", help_heading = HEADING, value_parser = json_schema, conflicts_with_all = NOT_WITH)]
+    #[arg(long, value_name = "FILE", help_heading = HEADING, value_parser = file(json_schema), conflicts_with_all = NOT_WITH)]
     json_schema: Option<Constraint>,
     /// Answer with a text that a regular expression matches as a whole
     #[arg(long, value_name = "REGEX", help_heading = HEADING, hide_short_help = true, allow_hyphen_values = true)]
@@ -24,7 +25,7 @@ pub struct ConstraintArgs {
     /// Answer with a text of a grammar, in GBNF or Lark
     ///
     /// The rules of GBNF are written with `::=`, and the answer is `root`. Those of Lark are written with `:`, and the answer is `start`.
-    #[arg(long, value_name = "FILE", help_heading = HEADING, hide_short_help = true, value_parser = grammar)]
+    #[arg(long, value_name = "FILE", help_heading = HEADING, hide_short_help = true, value_parser = file(grammar))]
     #[arg(conflicts_with_all = NOT_WITH)]
     grammar: Option<Constraint>,
     /// Answer with one of these texts
@@ -52,17 +53,17 @@ impl ConstraintArgs {
     }
 }
 
-fn read(path: &str) -> Result<String, String> {
-    let bytes = trine_tensor::read_small(Path::new(path), Limits::default().bytes as u64);
+fn read(path: &Path) -> Result<String, String> {
+    let bytes = trine_tensor::read_small(path, Limits::default().bytes as u64);
     let text = String::from_utf8(bytes.map_err(|error| error.to_string())?);
-    let text = text.map_err(|_| format!("{path}: expected UTF-8, found other bytes"))?;
+    let text = text.map_err(|_| format!("{}: expected UTF-8, found other bytes", path.display()))?;
     Ok(text.trim_start_matches('\u{feff}').to_owned())
 }
 
-fn json_schema(path: &str) -> Result<Constraint, String> {
+fn json_schema(path: &Path) -> Result<Constraint, String> {
     read(path).map(Constraint::JsonSchema)
 }
 
-fn grammar(path: &str) -> Result<Constraint, String> {
+fn grammar(path: &Path) -> Result<Constraint, String> {
     read(path).map(Constraint::grammar)
 }

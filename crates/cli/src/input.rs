@@ -1,11 +1,19 @@
 //! Text from standard input and files.
 
 use anyhow::{Context, Result, anyhow};
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use std::fs::File;
 use std::io::{self, BufRead, Read};
 use std::path::Path;
 use trine_lab::batch::MAX_LINE;
 use trine_train::data::{DocumentFormat, Documents};
+
+/// Parses the name of a file, which is read; that may not be empty.
+pub fn file<T: Clone + Send + Sync + 'static>(
+    read: fn(&Path) -> Result<T, String>,
+) -> impl TypedValueParser<Value = T> {
+    PathBufValueParser::new().try_map(move |path| read(&path))
+}
 
 /// The documents of a file, or of standard input for `-`.
 pub fn documents(path: &Path, format: DocumentFormat) -> Result<Documents> {

@@ -2,6 +2,7 @@
 
 use crate::answer::Pace;
 use crate::exit::UsageError;
+use crate::input::file;
 use crate::table::{self, Facts};
 use crate::{progress, units};
 use bytesize::ByteSize;
@@ -32,7 +33,7 @@ pub struct LoadArgs {
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     tokenizer: Option<PathBuf>,
     /// Use this chat template (Jinja) instead of the model's
-    #[arg(long, value_name = "FILE", hide_short_help = true, value_parser = template)]
+    #[arg(long, value_name = "FILE", hide_short_help = true, value_parser = file(template))]
     template: Option<String>,
     /// Use the model's chat template of this name, such as rag [default: tool_use with --tools, if there is one, else default]
     #[arg(long, value_name = "NAME", hide_short_help = true, conflicts_with = "template")]
@@ -162,8 +163,9 @@ impl LayoutArgs {
 }
 
 /// Reads a template of at most 1 MiB.
-fn template(path: &str) -> Result<String, String> {
-    let bytes = trine_tensor::read_small(Path::new(path), 1 << 20).map_err(|error| error.to_string())?;
+fn template(path: &Path) -> Result<String, String> {
+    let bytes = trine_tensor::read_small(path, 1 << 20).map_err(|error| error.to_string())?;
+    let path = path.display();
     let not_text = |at| format!("{path}: expected UTF-8 text, found an invalid byte at position {at}");
     String::from_utf8(bytes).map_err(|error| not_text(error.utf8_error().valid_up_to()))
 }

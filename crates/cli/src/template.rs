@@ -1,6 +1,7 @@
 //! Options for the chat template.
 
 use crate::answer;
+use crate::input::file;
 use anyhow::Result;
 use clap::Args;
 use serde_json::Value;
@@ -21,7 +22,7 @@ pub struct TemplateArgs {
     /// Functions that the model may call: a JSON list, as in OpenAI's API
     ///
     /// They go to the chat template, and the model writes its calls as text.
-    #[arg(long, value_name = "FILE", conflicts_with = "raw", hide_short_help = true, value_parser = tools)]
+    #[arg(long, value_name = "FILE", conflicts_with = "raw", hide_short_help = true, value_parser = file(tools))]
     tools: Option<Value>,
     /// Set a variable of the chat template, such as enable_thinking=false
     ///
@@ -58,8 +59,9 @@ pub fn show(prompt: &str) -> Result<()> {
     Ok(())
 }
 
-fn tools(path: &str) -> Result<Value, String> {
-    let bytes = trine_tensor::read_small(Path::new(path), TOOLS).map_err(|error| error.to_string())?;
+fn tools(path: &Path) -> Result<Value, String> {
+    let bytes = trine_tensor::read_small(path, TOOLS).map_err(|error| error.to_string())?;
+    let path = path.display();
     let tools: Value = serde_json::from_slice(&bytes).map_err(|error| format!("{path}: {error}"))?;
     let found = match tools {
         Value::Array(_) => return Ok(tools),
