@@ -1,4 +1,5 @@
-//! Ctrl-C stops an answer, the loading of a model or other work; a second Ctrl-C exits, as does the first while nobody reads the output.
+//! Ctrl-C stops an answer, the loading of a model or other work; a second Ctrl-C exits, as does the first while nobody reads the output or opens the
+//! pipe that it goes to.
 
 use crate::exit::Exit;
 use crate::terminal::Settings;
@@ -10,6 +11,9 @@ use trine_tensor::Replacement;
 
 /// Outputs that may be pipes, beside standard output.
 static OUTPUTS: Mutex<Vec<File>> = Mutex::new(Vec::new());
+
+/// Whether an output is being opened: a named pipe waits for its reader.
+static OPENING: AtomicBool = AtomicBool::new(false);
 
 /// How long a reader may leave an output full after Ctrl-C.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -41,10 +45,10 @@ fn install(watches: bool) -> anyhow::Result<Arc<AtomicBool>> {
             return;
         }
         let (set, terminal) = (set.clone(), terminal.clone());
-        // Who writes to a full pipe does not see the flag.
+        // Who writes to a full pipe, or opens one, does not see the flag.
         let watch = move || {
             while set.load(Relaxed) {
-                if is_full() {
+                if OPENING.load(Relaxed) || is_full() {
                     exit(&terminal);
                 }
                 std::thread::sleep(PATIENCE / 5);
@@ -61,6 +65,14 @@ pub fn watch(output: &File) {
     if let Ok(output) = output.try_clone() {
         OUTPUTS.lock().unwrap_or_else(PoisonError::into_inner).push(output);
     }
+}
+
+/// Opens an output. Makes Ctrl-C exit until it is open.
+pub fn opening<T>(open: impl FnOnce() -> T) -> T {
+    OPENING.store(true, Relaxed);
+    let opened = open();
+    OPENING.store(false, Relaxed);
+    opened
 }
 
 fn exit(terminal: &Settings) -> ! {

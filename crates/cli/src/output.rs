@@ -1,6 +1,7 @@
 //! Output files, which appear only when they are complete.
 
 use crate::exit::UsageError;
+use crate::interrupt;
 use anyhow::{Context, Result};
 use clap::{Arg, ArgMatches, Command, ValueHint};
 use std::fs::File;
@@ -108,7 +109,9 @@ impl OutputFile {
         check_name(path)?;
         let open = || -> io::Result<To> {
             if path.exists() && !path.is_file() {
-                return Ok(To::Device(File::options().write(true).open(path)?));
+                let file = interrupt::opening(|| File::options().write(true).open(path))?;
+                interrupt::watch(&file);
+                return Ok(To::Device(file));
             }
             let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
             let is_inside = || target.parent().is_some_and(|folder| is_same_file(folder, input));

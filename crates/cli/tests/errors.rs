@@ -413,92 +413,12 @@ fn a_reader_that_goes_away_ends_the_program_quietly() {
 }
 
 #[test]
-#[cfg(unix)]
-fn interrupted_work_reports_its_result_and_exits_with_130() {
-    let folder = tempfile::tempdir().unwrap();
-    let model = common::long(folder.path());
-    let args = ["run", &model, "hi", "--raw", "--ignore-eos", "--json"];
-    let mut child = trine().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // The line about the context says that the model is there.
-    let mut line = [0; 10];
-    child.stderr.as_mut().unwrap().read_exact(&mut line).unwrap();
-    interrupt(&child);
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130));
-    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(json["finish_reason"], "cancelled");
-}
-
-#[test]
-#[cfg(unix)]
-fn one_interrupt_is_enough_while_nobody_reads_the_output() {
-    let folder = tempfile::tempdir().unwrap();
-    let model = common::long(folder.path());
-    let args = ["run", &model, "--raw", "--ignore-eos", "--echo", "-q"];
-    let mut child = trine().args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    // More than a pipe holds, and it is repeated.
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), "mill ".repeat(30_000).as_bytes()).unwrap();
-    child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
-    interrupt(&child);
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    let status = loop {
-        match child.try_wait().unwrap() {
-            Some(status) => break status,
-            None if std::time::Instant::now() > end => panic!("it goes on: {:?}", child.kill()),
-            None => std::thread::sleep(std::time::Duration::from_millis(20)),
-        }
-    };
-    assert_eq!(status.code(), Some(130));
-}
-
-#[test]
-#[cfg(unix)]
-fn a_reader_of_a_named_pipe_that_goes_away_is_an_error() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name).display().to_string();
-    assert!(std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
-    let requests = (0..200).map(|i| {
-        format!("{{\"custom_id\": \"{i}\", \"url\": \"/v1/completions\", \"body\": {{\"prompt\": \"a\", \"max_tokens\": 50}}}}\n")
-    });
-    std::fs::write(at("in.jsonl"), requests.collect::<String>()).unwrap();
-    let generate =
-        ["generate-data", trine::EMBEDDED, &at("pipe"), "--count", "5000", "--max-tokens", "50", "--keep-cut", "-q"];
-    let batch = ["batch", trine::EMBEDDED, &at("in.jsonl"), &at("pipe"), "--parallel", "1", "-q"];
-    for args in [&generate[..], &batch] {
-        let child = trine().args(args).stderr(Stdio::piped()).spawn().unwrap();
-        let mut reader = std::fs::File::open(at("pipe")).unwrap();
-        reader.read_exact(&mut [0]).unwrap();
-        drop(reader);
-        let output = child.wait_with_output().unwrap();
-        let err = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{args:?}: {err}");
-        assert!(err.starts_with(&format!("error: {}: Broken pipe", at("pipe"))), "{args:?}: {err}");
+fn the_name_of_a_file_is_not_empty() {
+    for option in ["--template", "--grammar", "--json-schema", "--tools", "--tokenizer", "--tuning"] {
+        check(
+            &["run", "hi", option, ""],
+            2,
+            &[&format!("a value is required for '{option} <FILE>' but none was supplied")],
+        );
     }
-}
-
-/// `kill -INT`.
-#[cfg(unix)]
-fn interrupt(child: &std::process::Child) {
-    let id = child.id().to_string();
-    assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-}
-
-#[test]
-#[cfg(unix)]
-fn an_interrupted_conversion_says_so_and_leaves_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("out.gguf").display().to_string();
-    let args = ["quantize", trine::EMBEDDED, &output, "--format", "iq2_xs"];
-    let child = trine().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // It has begun.
-    while std::fs::read_dir(folder.path()).unwrap().next().is_none() {
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-    interrupt(&child);
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(
-        (output.status.code(), &*String::from_utf8_lossy(&output.stderr)),
-        (Some(130), "stopped: nothing was written\n")
-    );
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

@@ -148,7 +148,9 @@ impl Batch {
         if complete {
             return Ok(Exit::Done);
         }
-        note!("stopped after {}: --resume continues", units::plural(answered + lines, "line"));
+        // A pipe starts anew.
+        let how = if self.output.is_file() { ": --resume continues" } else { "" };
+        note!("stopped after {}{how}", units::plural(answered + lines, "line"));
         Ok(Exit::Interrupted)
     }
 

@@ -130,10 +130,11 @@ impl GenerateData {
             // It must not be a file of the model.
             drop(OutputFile::new(&self.out, &self.model)?);
         }
-        let (mut writer, first) = match self.resume {
-            true => TextWriter::resume(&self.out, keep, seed)?,
-            false => (TextWriter::create(&self.out, separator, keep, self.force)?, 0),
+        let open = || match self.resume {
+            true => TextWriter::resume(&self.out, keep, seed),
+            false => Ok((TextWriter::create(&self.out, separator, keep, self.force)?, 0)),
         };
+        let (mut writer, first) = interrupt::opening(open)?;
         interrupt::watch(writer.file());
         let indices = first.min(self.count)..self.count;
         let job = GenerateOptions { prompts, sampling, seed, indices, parallel: self.parallel as usize };
@@ -183,7 +184,8 @@ impl GenerateData {
         if complete {
             return Ok(Exit::Done);
         }
-        let how = if plain { "" } else { ": --resume continues" };
+        // A pipe starts anew.
+        let how = if plain || !self.out.is_file() { "" } else { ": --resume continues" };
         note!("stopped after text {} of {}{how}", units::count(done), units::count(self.count));
         Ok(Exit::Interrupted)
     }
