@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Draws docs/src/images/speed.svg and writes docs/src/speed-table.md from docs/measured/speed.json.
+"""Draws docs/src/images/speed.svg and load.svg and writes docs/src/speed-table.md from docs/measured/speed.json and load.json.
 
     docs/speed.py
 
-Replace the figures, the date and the machine in the JSON file after measuring again. It needs Python's standard library only.
+Replace the figures, the date and the machine in the JSON files after measuring again. It needs Python's standard library only.
 """
 
 import json
@@ -55,16 +55,42 @@ def drawing(data):
     for line in [f"{data['date']}, {data['machine']}", data["how"]]:
         out.append(f'<text class="s" x="20" y="{y + 6}">{escape(line)}</text>')
         y += 16
-    height = y + 8
+    return page("Tokens per second beside native builds of other programs", "; longer is faster", y + 8, heads + out)
+
+
+def page(title, note, height, parts):
     style = 'text{font:13px system-ui,-apple-system,"Segoe UI","DejaVu Sans",sans-serif;fill:#212529}.h{font-weight:600}.s{font-size:11px;fill:#6c757d}.t{font-size:16px;font-weight:600}'
     return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img">
-<title>Tokens per second beside native builds of other programs</title>
+<title>{title}</title>
 <style>{style}</style>
 <rect x=".5" y=".5" width="{WIDTH - 1}" height="{height - 1}" rx="8" fill="#fff" stroke="#dee2e6"/>
-<text class="t" x="20" y="28">Tokens per second beside native builds of other programs; longer is faster</text>
-{chr(10).join(heads + out)}
+<text class="t" x="20" y="28">{title}{note}</text>
+{chr(10).join(parts)}
 </svg>
 """
+
+
+def load(data):
+    """Two figures in a row, each with a bar for every program."""
+    colors, out = ["#d9480f", "#f4a261", "#4c6ef5"], []
+    column = (WIDTH - 40 - GAP) / 2
+    room = column - 60
+    x, y = 20, 50
+    for program, color in zip(data["programs"], colors):
+        out.append(f'<rect x="{x}" y="{y - 10}" width="12" height="12" rx="2" fill="{color}"/><text x="{x + 18}" y="{y}">{escape(program)}</text>')
+        x += 46 + 7.2 * len(program)
+    for index, shown in enumerate(data["figures"]):
+        left, top = 20 + index % 2 * (column + GAP), TOP + index // 2 * (3 * (BAR + 3) + 40)
+        out.append(f'<text class="h" x="{left:g}" y="{top}">{escape(shown["name"])}</text>')
+        for row, (value, color) in enumerate(zip(shown["values"], colors)):
+            at, length = top + 12 + row * (BAR + 3), value / max(shown["values"]) * room
+            out.append(f'<rect x="{left:g}" y="{at}" width="{length:.1f}" height="{BAR}" rx="2" fill="{color}"/>')
+            out.append(f'<text x="{left + length + 6:.1f}" y="{at + 12}">{figure(value)}</text>')
+    y = TOP + 2 * (3 * (BAR + 3) + 40)
+    for line in [f"{data['date']}, {data['machine']}", data["how"]]:
+        out.append(f'<text class="s" x="20" y="{y + 6}">{escape(line)}</text>')
+        y += 16
+    return page("Sixteen clients at once", "", y + 8, out)
 
 
 def table(data):
@@ -90,3 +116,4 @@ def table(data):
 data = json.loads((HERE / "measured/speed.json").read_text())
 (HERE / "src/images/speed.svg").write_text(drawing(data))
 (HERE / "src/speed-table.md").write_text(table(data))
+(HERE / "src/images/load.svg").write_text(load(json.loads((HERE / "measured/load.json").read_text())))

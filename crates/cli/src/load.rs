@@ -328,6 +328,7 @@ impl LoadArgs {
         recorder: Option<Recorder>,
         engine_args: &EngineArgs,
     ) -> Result<Llm, trine::Error> {
+        trine_tensor::memory::map_large_buffers();
         let mut options = self.options(stop);
         engine_args.set(&mut options.engine);
         options.engine.max_sequences = sequences;

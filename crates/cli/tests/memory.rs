@@ -53,6 +53,22 @@ fn a_run_takes_the_memory_that_was_planned() {
     }
 }
 
+/// Buffers grow with each chunk of a long prompt.
+#[test]
+fn a_long_prompt_in_small_chunks_takes_the_memory_that_was_planned() {
+    let model = common::golden("gpt-oss").display().to_string();
+    let flags = ["--context", "32768", "--batch", "64", "--cache-type", "q8_0/q4_0", "--threads", "2"];
+    let plan = run(trine().args(["info", &model, "--json"]).args(flags), "");
+    let total =
+        serde_json::from_str::<serde_json::Value>(&plan.out).unwrap()["memory"]["total_bytes"].as_u64().unwrap();
+    let mut command = trine();
+    command.args(["run", &model, "-", "--raw", "--ignore-eos", "--max-tokens", "16", "--json"]).args(flags);
+    let ran = run(&mut command, &"the river ".repeat(5242));
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let taken = ran.json()["timings"]["peak_memory_bytes"].as_u64().unwrap();
+    assert!(taken.abs_diff(total) <= total / 50 + (4 << 20), "planned {total}, taken {taken}: {}", plan.out);
+}
+
 /// What a group that others measure allows is kept: see `trine/src/load.rs`. Here the limit is a flag.
 #[test]
 fn a_model_that_takes_more_than_the_limit_is_refused_with_numbers() {

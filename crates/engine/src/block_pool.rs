@@ -95,13 +95,22 @@ impl BlockPool {
 
     /// A sequence stops using a block. One without content is reused before those that may be found.
     pub fn unreference(&mut self, block: u32) {
+        self.put_back(block, self.blocks[block as usize].content.is_none());
+    }
+
+    /// A sequence stops using a block, which is the next to be reused.
+    pub fn recycle(&mut self, block: u32) {
+        self.put_back(block, true);
+    }
+
+    fn put_back(&mut self, block: u32, first: bool) {
         let head = self.len() as u32;
         let it = &mut self.blocks[block as usize];
         it.references -= 1;
         if it.references == 0 {
-            let (previous, next) = match it.content.is_some() {
-                true => (self.blocks[head as usize].previous, head),
-                false => (head, self.blocks[head as usize].next),
+            let (previous, next) = match first {
+                false => (self.blocks[head as usize].previous, head),
+                true => (head, self.blocks[head as usize].next),
             };
             (self.blocks[block as usize].previous, self.blocks[block as usize].next) = (previous, next);
             self.blocks[previous as usize].next = block;

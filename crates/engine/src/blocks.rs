@@ -177,7 +177,7 @@ impl Blocks {
             self.full.acquire(block);
             table.blocks.push(block);
         }
-        self.slide(table, n * BLOCK_LEN);
+        self.slide(table, n * BLOCK_LEN, 0);
         if let Some(window) = &mut self.window {
             for content in &table.identities[table.gone.min(n)..n] {
                 let block = window.pool.find(content).expect("just found");
@@ -218,12 +218,14 @@ impl Blocks {
         true
     }
 
-    /// Takes blocks from a table whose windows have passed them: the next token to be run is at `position`.
-    pub fn slide(&mut self, table: &mut BlockTable, position: usize) {
+    /// Takes blocks from a table whose windows have passed them: the next token to be run is at `position`. Other sequences may begin with
+    /// a part of the first `shared` tokens; what follows them is reused first.
+    pub fn slide(&mut self, table: &mut BlockTable, position: usize, shared: usize) {
         let Some(window) = &mut self.window else { return };
         while table.gone < window.first(position) {
-            match table.window_blocks.get_mut(table.gone) {
-                Some(block) => window.pool.unreference(std::mem::replace(block, GONE)),
+            match table.window_blocks.get_mut(table.gone).map(|block| std::mem::replace(block, GONE)) {
+                Some(block) if table.gone * BLOCK_LEN < shared => window.pool.unreference(block),
+                Some(block) => window.pool.recycle(block),
                 None => table.window_blocks.push(GONE),
             }
             table.gone += 1;

@@ -28,7 +28,7 @@ impl Engine {
             let (blocks, mut tables) = (&mut self.scheduler.blocks, Vec::new());
             for tokens in std::iter::repeat_n(1, rows).chain((tokens > 0).then_some(tokens)) {
                 let mut table = BlockTable::new(0, 0, &PrefixCache::Off);
-                blocks.slide(&mut table, cached);
+                blocks.slide(&mut table, cached, 0);
                 assert!(blocks.grow(&mut table, cached + tokens, cached + tokens), "room for all of them");
                 table.push(&mut self.batch, &vec![0; tokens], cached, 1);
                 tables.push(table);

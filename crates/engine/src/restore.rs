@@ -74,7 +74,7 @@ impl Engine {
                 }
                 runner.write_block(*cache, table.block(i), bytes);
                 blocks.publish(&mut table, &sequence.tokens[..end]);
-                blocks.slide(&mut table, end);
+                blocks.slide(&mut table, end, end);
                 blocks.stats.loaded += BLOCK_LEN as u64;
             }
         }

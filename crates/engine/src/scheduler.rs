@@ -247,7 +247,8 @@ impl Scheduler {
             let goes_on = advance(sequence);
             self.clients.serve(&sequence.scheduling.client, sequence.tokens.len() - sequence.proposed - before);
             self.blocks.publish(&mut sequence.table, &sequence.tokens[..sequence.cached]);
-            self.blocks.slide(&mut sequence.table, sequence.cached);
+            let (_, prompt) = sequence.prompt_progress();
+            self.blocks.slide(&mut sequence.table, sequence.cached, prompt);
             if !goes_on {
                 self.blocks.release(&mut sequence.table);
                 self.clients.leave(&sequence.scheduling.client);

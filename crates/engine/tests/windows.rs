@@ -104,6 +104,14 @@ fn a_beginning_is_found_as_long_as_its_last_window_is_there() {
 }
 
 #[test]
+fn a_long_answer_takes_its_own_blocks_and_not_those_of_a_beginning() {
+    let options = EngineOptions { context: Some(1024), max_sequences: 1, ..options() };
+    let mut engine = open(&folder("gpt-oss"), 1, &options).unwrap();
+    let mut cached = |answer| run(&mut engine, vec![request("gpt-oss", 50, answer)])[0].1.cached_tokens;
+    assert_eq!([cached(500), cached(500), cached(1)], [0, 48, 48]);
+}
+
+#[test]
 fn windows_are_read_from_the_disk() {
     for name in MODELS {
         let cache = tempfile::tempdir().unwrap();

@@ -116,6 +116,14 @@ pub fn use_one_arena() {
     let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
 
+/// Lets glibc, where that is the allocator, map each allocation of 1 MiB and more by itself. Its own limit rises to 32 MiB as such memory is
+/// freed, and then buffers that grow with a prompt leave holes in the heap.
+pub fn map_large_buffers() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: as above.
+    let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20) };
+}
+
 /// Locks `memory` in RAM until it is unmapped.
 ///
 /// # Errors
