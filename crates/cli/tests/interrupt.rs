@@ -84,6 +84,11 @@ fn one_interrupt_is_enough_at_a_named_pipe() {
         interrupt(&child);
         assert_eq!(code(&mut child), Some(130), "{args:?}");
     }
+    // Nobody writes to it: there is nothing to save, and the signal ends the program.
+    let mut child = trine().args(["eval", "perplexity", trine::EMBEDDED, pipe]).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    interrupt(&child);
+    assert_eq!(code(&mut child), None);
     for args in [&generate[..], &profile] {
         // Nobody reads more than a byte.
         let mut child = trine().args(args).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();

@@ -87,8 +87,9 @@ pub struct EvalPerplexity {
 
 impl EvalPerplexity {
     pub fn run(self) -> Result<Exit> {
-        let stop = interrupt::flag()?;
+        // Ctrl-C ends the reading of a pipe at once.
         let (documents, separated) = self.documents()?;
+        let stop = interrupt::flag()?;
         let decoder = self.load.load(&self.model, self.quiet, &stop)?;
         if !self.quiet {
             decoder.warnings().iter().for_each(|warning| note!("warning: {}", visible(warning)));
