@@ -68,7 +68,7 @@ impl Default for EngineOptions {
 pub struct Load {
     pub running: usize,
     pub waiting: usize,
-    /// Cache blocks of [`BLOCK_LEN`] tokens.
+    /// Cache blocks of [`BLOCK_LEN`](crate::BLOCK_LEN) tokens.
     pub blocks: usize,
     /// Blocks that running sequences use.
     pub used_blocks: usize,
