@@ -6,8 +6,8 @@ use crate::{BLOCK_LEN, Engine, Error, PrefixCache};
 use trine_model::runner::Want;
 
 impl Engine {
-    /// Measures what steps cost, which [`EngineOptions::itl_target`](crate::EngineOptions::itl_target) is kept by, and which each step corrects. It takes as long as a prompt of
-    /// some 100 tokens. The first step does it, if it has not been done; an engine for one sequence at a time needs none.
+    /// Measures what steps cost, which [`EngineOptions::itl_target`](crate::EngineOptions::itl_target) is kept by, and which each step
+    /// corrects. It takes as long as a prompt of some 100 tokens. The first step does it, if it has not been done; an engine for one sequence at a time needs none.
     ///
     /// # Errors
     /// When the device fails.

@@ -140,8 +140,7 @@ impl Engine {
         if u32::try_from(blocks.full).is_err() {
             return Err(Error::CacheTooLarge { blocks: blocks.full });
         }
-        let windows = spec.layer_kinds.iter().filter_map(|kind| kind.window);
-        let window = windows.max().filter(|_| blocks.window < blocks.full);
+        let window = spec.max_window().filter(|_| blocks.window < blocks.full);
         let disk = options.disk_cache.as_ref().map(|disk| DiskCache::open(disk, &layout(&*runner, cache_type), block));
         let disk = disk.transpose()?;
         let cache = runner.create_cache(blocks, cache_type)?;

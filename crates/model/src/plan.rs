@@ -22,7 +22,7 @@ impl Workload {
     /// The blocks that a sequence takes at most: layers with a window keep what the tokens of the next pass see.
     pub fn sequence_blocks(&self, spec: &Spec) -> KvBlocks {
         let full = self.context.div_ceil(BLOCK_LEN);
-        let window = match spec.layer_kinds.iter().filter_map(|kind| kind.window).max() {
+        let window = match spec.max_window() {
             // What they see may begin and end in the middle of a block.
             Some(window) if spec.causal => full.min(window.saturating_add(self.batch).div_ceil(BLOCK_LEN) + 1),
             _ => full,

@@ -82,14 +82,13 @@ impl Cost {
             let bytes = runner.kv_shape(KvBlocks { full, window }, options.cache_type).bytes()?;
             Some((bytes / BLOCK_LEN) as u64)
         };
-        let windows = runner.spec().layer_kinds.iter().filter_map(|kind| kind.window);
         let mut cost = Cost {
             body: 0,
             head: head.bytes.len() as u64,
             embedding: embedding.format.row_bytes(embedding.cols())? as u64,
             kv: kv(1, 0)?,
             window_kv: kv(0, 1)?,
-            window: windows.max().map_or(u64::MAX, |window| window as u64),
+            window: runner.spec().max_window().map_or(u64::MAX, |window| window as u64),
             body_work: Operations::default(),
             head_work: Operations::default(),
             chunk: options.prefill_chunk as u64,

@@ -75,6 +75,11 @@ impl Spec {
         read().map_err(|error| hf::explain(file, error))
     }
 
+    /// The longest window of its layers; `None` when all attend to everything.
+    pub fn max_window(&self) -> Option<usize> {
+        self.layer_kinds.iter().filter_map(|kind| kind.window).max()
+    }
+
     /// The keys that [`Spec::of`] looks for in a file, whether it has them or not: paths in `config.json`, or keys of GGUF without the name of
     /// the architecture in front.
     ///
