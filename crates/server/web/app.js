@@ -31,6 +31,7 @@ const sidebar = new Sidebar(all, {
   isOpen: (conversation) => conversation === chat.conversation && !onMetrics(),
   open: (conversation) => { location.hash = `#/c/${conversation.id}`; },
   fresh: () => { if (location.hash === "#/") fresh(); else location.hash = "#/"; },
+  forget: (conversation) => chat.forget(conversation),
   renamed: () => drawTitle(),
 });
 

@@ -52,7 +52,8 @@ export class Chat extends EventTarget {
     conversation.updated = Date.now();
     this.version++;
     this.dispatchEvent(new CustomEvent("changed", { detail: conversation }));
-    this.draw();
+    this.#draw();
+    if (conversation.deleted) return;
     try {
       await store.save(conversation);
     } catch (error) {
@@ -61,8 +62,14 @@ export class Chat extends EventTarget {
     }
   }
 
+  /** Ends the answer of a conversation that is deleted, and keeps it from being saved. */
+  forget(conversation) {
+    conversation.deleted = true;
+    running.get(conversation.id)?.controller.abort();
+  }
+
   #saveRunning() {
-    for (const { conversation } of running.values()) store.save(conversation).catch(() => {});
+    for (const { conversation } of running.values()) if (!conversation.deleted) store.save(conversation).catch(() => {});
   }
 
   send(text) {
@@ -85,7 +92,6 @@ export class Chat extends EventTarget {
     running.set(conversation.id, entry);
     this.dispatchEvent(new Event("running"));
     this.#changed();
-    this.draw();
     this.scrollToEnd();
     announce("The model answers.");
     await generate(conversation, node, {

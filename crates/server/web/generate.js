@@ -1,7 +1,7 @@
 // From a conversation to a request, and from a stream of chunks to the answer's message.
 
 import { chatCompletion } from "./api.js";
-import { compact } from "./logprobs.js";
+import { compact, joinTokens } from "./logprobs.js";
 import { pathTo } from "./tree.js";
 
 /** Sampler settings that are sent as they are; one that is empty is left to the server. */
@@ -76,10 +76,17 @@ function accept(answer, chunk) {
   return tokens.length || (reasoning || delta.content || delta.tool_calls ? 1 : 0);
 }
 
+/** Makes the tokens of an answer that has begun those of its text: what was written by hand is one token without a probability. */
+function matchTokens(answer) {
+  if (answer.content && joinTokens(answer.tokens ?? []).text !== answer.content) answer.tokens = [{ t: answer.content, p: 0, a: [], given: true }];
+  return answer.tokens?.length ?? 0;
+}
+
 /** Generates `answer`, a message of the conversation, in place. `changed` is called after each chunk. */
 export async function generate(conversation, answer, { model, signal, changed }) {
   const begun = performance.now();
   const stats = { tokens: 0 };
+  const known = matchTokens(answer);
   let first;
   Object.assign(answer, { finish: undefined, error: undefined, stats });
   try {
@@ -97,7 +104,7 @@ export async function generate(conversation, answer, { model, signal, changed })
       }
       stats.tokens += arrived;
       if (stats.tokens > 1) stats.rate = (stats.tokens - 1) / Math.max((now - first) / 1000, 1e-6);
-      if (chunk.timings?.predicted_n > 1 && chunk.timings.predicted_per_second > 0) stats.rate = chunk.timings.predicted_per_second;
+      if (chunk.timings?.predicted_n > 4 && chunk.timings.predicted_per_second > 0) stats.rate = chunk.timings.predicted_per_second;
       if (chunk.usage) {
         stats.tokens = chunk.usage.completion_tokens;
         stats.prompt = chunk.usage.prompt_tokens;
@@ -111,6 +118,8 @@ export async function generate(conversation, answer, { model, signal, changed })
     else Object.assign(answer, { finish: "error", error: error.message });
   } finally {
     delete answer.thoughtSince;
+    // Without probabilities, the tokens of an answer that was continued end too early.
+    if (answer.tokens?.length === known) delete answer.tokens;
     stats.total = (performance.now() - begun) / 1000;
   }
 }

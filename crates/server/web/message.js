@@ -26,8 +26,10 @@ function pretty(json) {
   }
 }
 
-function isJson(text) {
+/** Whether a text is JSON, or may become it while it is still being written. */
+function isJson(text, streaming) {
   if (!/^\s*[[{]/.test(text)) return false;
+  if (streaming && /^\s*\{\s*("|$)/.test(text)) return true;
   try {
     return typeof JSON.parse(text) === "object";
   } catch {
@@ -99,7 +101,7 @@ export function messageView(node, actions) {
       tokens.update(node.tokens);
     } else {
       if (body.dataset.mode !== "markdown") body.replaceChildren();
-      renderMarkdown(body, isJson(node.content) ? `\`\`\`json\n${pretty(node.content)}\n\`\`\`` : node.content);
+      renderMarkdown(body, isJson(node.content, streaming) ? `\`\`\`json\n${pretty(node.content)}\n\`\`\`` : node.content);
     }
     body.dataset.mode = inTokens ? "tokens" : "markdown";
     body.classList.toggle("waiting", Boolean(streaming && !node.content && !node.reasoning));

@@ -27,7 +27,7 @@ function scale(value) {
 export function plot(title, format) {
   const drawing = svg("svg", { class: "plot", role: "img" });
   const legend = el("ul", { class: "legend" });
-  const root = el("figure", { class: "card" }, el("figcaption", {}, el("h3", { text: title }), legend), drawing);
+  const root = el("figure", { class: "card" }, el("figcaption", {}, el("h2", { text: title }), legend), drawing);
   let series = [];
   let span = 60_000;
   let pointer;

@@ -16,7 +16,7 @@ function groupOf(time) {
 }
 
 export class Sidebar {
-  /** `all` is the list of conversations, shared with the page; `actions` are `{open, isOpen, fresh}`. */
+  /** `all` is the list of conversations, shared with the page; `actions` are `{open, isOpen, fresh, forget, renamed}`. */
   constructor(all, actions) {
     this.all = all;
     this.actions = actions;
@@ -86,10 +86,12 @@ export class Sidebar {
   async #delete(conversation) {
     const at = this.all.indexOf(conversation);
     this.all.splice(at, 1);
+    this.actions.forget(conversation);
     await store.remove(conversation.id);
     if (this.actions.isOpen(conversation)) this.actions.fresh();
     this.draw();
     toast(`“${titleOf(conversation)}” deleted.`, { label: "Undo", run: async () => {
+      delete conversation.deleted;
       this.all.push(conversation);
       await store.save(conversation);
       this.draw();

@@ -45,11 +45,13 @@ function alternativeRow(view, index, token, alternative) {
   const row = el("button", {
     type: "button", class: "alternative", disabled: !usable, tabindex: "-1",
     title: chosen ? "This is the token of the answer." : whole ? "Continue from here with this token" : "Part of a character: nothing can continue from it.",
-    "aria-label": `${visible(alternative)}, ${percent(alternative.p)}${chosen ? ", the token of the answer" : ""}`,
     on: { click: () => { hide(); view.onAlternative(index, alternative); } },
   }, el("span", { class: "alternative-text", text: visible(alternative) }), bar(alternative.p),
   el("span", { class: "alternative-percent", text: percent(alternative.p) }));
-  if (chosen) row.classList.add("chosen");
+  if (chosen) {
+    row.classList.add("chosen");
+    row.append(el("span", { class: "visually-hidden", text: "the token of the answer" }));
+  }
   return row;
 }
 
@@ -92,13 +94,19 @@ function cardKey(event, span) {
 }
 
 document.addEventListener("pointerdown", (event) => { if (card && !card.contains(event.target) && !event.target.closest(".token")) hide(); });
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || !card || card.contains(document.activeElement)) return;
+  event.stopPropagation();
+  hide();
+}, { capture: true });
 document.addEventListener("scroll", (event) => { if (card && !card.contains(event.target)) hide(); }, { capture: true, passive: true });
 addEventListener("hashchange", hide);
 
 function tokenSpan(token, index) {
+  if (token.given) return el("span", { class: "given", data: { index }, text: token.t });
   // A lone byte is shown where the whole characters are not.
   const text = token.b ? visible(token) : token.t;
-  return el("span", { class: `token tint-${tint(token.p)}${token.b ? " bytes" : ""}${token.forced ? " forced" : ""}`, role: "button", tabindex: index ? "-1" : "0",
+  return el("span", { class: `token tint-${tint(token.p)}${token.b ? " bytes" : ""}${token.forced ? " forced" : ""}`, role: "button", tabindex: "-1",
     "aria-haspopup": "dialog", "aria-label": `${visible(token)}, ${percent(token.p)}`, data: { index }, text });
 }
 
@@ -109,7 +117,7 @@ function tokenKey(view, event) {
   const spans = view.text.children;
   const at = Number(span.dataset.index);
   const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: spans.length - 1 }[event.key];
-  if (spans[to]) {
+  if (spans[to]?.matches(".token")) {
     event.preventDefault();
     span.tabIndex = -1;
     spans[to].tabIndex = 0;
@@ -119,15 +127,14 @@ function tokenKey(view, event) {
     showCard(view, span);
     pinned = true;
     card?.querySelector(".alternative:enabled")?.focus();
-  } else if (event.key === "Escape" && card) {
-    event.stopPropagation();
-    hide();
   }
 }
 
 /** A view of tokens. `update` shows the tokens that were added since; `onAlternative(index, token)` continues from another token. */
 export function tokenView(onAlternative) {
-  const summary = el("p", { class: "token-summary" });
+  const figures = el("span");
+  const summary = el("p", { class: "token-summary" }, ["over 90%", "50–90%", "20–50%", "5–20%", "under 5%"].map((label, step) =>
+    el("span", {}, el("i", { class: `tint-${step}` }), label)), figures);
   const text = el("div", { class: "token-text", role: "group", "aria-label": "Tokens. Arrow keys move, Enter shows the alternatives." });
   const view = { root: el("div", { class: "token-view" }, text, summary), text, tokens: [], onAlternative, update };
   text.addEventListener("pointermove", (event) => {
@@ -154,7 +161,9 @@ export function tokenView(onAlternative) {
     const added = document.createDocumentFragment();
     for (let i = text.childElementCount; i < tokens.length; i++) added.append(tokenSpan(tokens[i], i));
     text.append(added);
-    if (tokens.length) summary.textContent = `${tokens.length} tokens · perplexity ${perplexity(tokens).toFixed(2)}`;
+    if (!text.querySelector("[tabindex='0']")) text.querySelector(".token")?.setAttribute("tabindex", "0");
+    const scored = tokens.filter(({ given }) => !given);
+    if (scored.length) figures.textContent = `perplexity ${perplexity(scored).toFixed(2)}`;
   }
   return view;
 }

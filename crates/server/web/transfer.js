@@ -27,6 +27,7 @@ function token(value, nested = true) {
     p: finite(value?.p) ?? -100,
     ...(bytes.length ? { b: bytes } : {}),
     ...(value?.forced === true ? { forced: true } : {}),
+    ...(value?.given === true ? { given: true } : {}),
     ...(nested ? { a: list(value?.a).map((alternative) => token(alternative, false)) } : {}),
   };
 }
