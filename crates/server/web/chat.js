@@ -31,6 +31,7 @@ export class Chat extends EventTarget {
     this.views.clear();
     this.thread.replaceChildren();
     this.#draw();
+    this.dispatchEvent(new Event("opened"));
     this.scrollToEnd("instant");
   }
 
@@ -177,7 +178,7 @@ export class Chat extends EventTarget {
 
   /** The view of the last message of a role that is shown. */
   lastView(role) {
-    const node = shownPath(this.conversation).findLast((shown) => shown.role === role);
+    const node = this.conversation && shownPath(this.conversation).findLast((shown) => shown.role === role);
     return node && this.views.get(node.id);
   }
 
@@ -213,6 +214,5 @@ export class Chat extends EventTarget {
     $("#welcome").hidden = path.length > 0;
     if (follow) this.scroller.scrollTop = this.scroller.scrollHeight;
     this.#showJump();
-    this.dispatchEvent(new Event("drawn"));
   }
 }

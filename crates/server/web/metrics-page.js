@@ -7,10 +7,10 @@ const WINDOW = 30_000;
 const share = (value) => `${short(value * 100)}%`;
 const mebibytes = (value) => (value >= 1024 ? `${short(value / 1024)} GiB` : `${short(value)} MiB`);
 
-/** Plots: a title, how values are written, and the lines. */
+/** Plots: a title, how values are written, the lines, and the least step of the scale. */
 const PLOTS = [
   ["Tokens per second", short, (m) => [["generated", m.rate("trine_generation_tokens_total")], ["prompt", m.rate("trine_prompt_tokens_total")]]],
-  ["Requests", short, (m) => [["running", m.gauge("trine_num_requests_running")], ["waiting", m.gauge("trine_num_requests_waiting")]]],
+  ["Requests", short, (m) => [["running", m.gauge("trine_num_requests_running")], ["waiting", m.gauge("trine_num_requests_waiting")]], 1],
   ["Time to first token", duration, (m) => quantiles(m, "trine_time_to_first_token_seconds")],
   ["Time between tokens", duration, (m) => quantiles(m, "trine_inter_token_latency_seconds")],
   ["Cache", share, (m) => [["prompt tokens found", m.ratio("trine_prefix_cache_hits_total", "trine_prefix_cache_queries_total", WINDOW)], ["blocks in use", m.gauge("trine_kv_cache_usage_perc")]]],
@@ -35,7 +35,7 @@ export function metricsPage(root, metrics) {
     const value = el("dd");
     return { read, value, unit: el("dd", { class: "unit" }), label: el("dt", { text: label }) };
   });
-  const plots = PLOTS.map(([title, format, read]) => ({ ...plot(title, format), read }));
+  const plots = PLOTS.map(([title, format, read, least]) => ({ ...plot(title, format, least), read }));
   const table = el("tbody");
   const all = el("details", { class: "card all-values" }, el("summary", { text: "All values" }),
     el("div", { class: "table" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", { text: "name" }), el("th", { class: "align-right", text: "value" }))), table)));

@@ -91,37 +91,32 @@ export class Metrics extends EventTarget {
     return this.samples.filter(({ values }) => values.has(name)).map(({ time, values }) => [time, values.get(name) * scale]);
   }
 
-  /** `[time, growth per second]` of a counter. */
-  rate(name) {
-    return this.#pairs(name, (before, after, seconds) => (after.values.get(name) - before.values.get(name)) / seconds);
+  /** `[time, growth per second]` of a counter, over the last `window` milliseconds. */
+  rate(name, window = 3000) {
+    return this.#windows(window, (before, after) => {
+      if (!after.values.has(name)) return undefined;
+      return (after.values.get(name) - (before.values.get(name) ?? 0)) / ((after.time - before.time) / 1000);
+    });
   }
 
   /** `[time, growth of one counter over growth of another]`, over the last `window` milliseconds. */
   ratio(above, below, window) {
     return this.#windows(window, (before, after) => {
-      const grown = after.values.get(below) - (before?.values.get(below) ?? 0);
-      return grown > 0 ? (after.values.get(above) - (before?.values.get(above) ?? 0)) / grown : undefined;
+      const grown = after.values.get(below) - (before.values.get(below) ?? 0);
+      return grown > 0 ? (after.values.get(above) - (before.values.get(above) ?? 0)) / grown : undefined;
     });
   }
 
   /** `[time, quantile]` of a histogram, over the last `window` milliseconds. */
   quantiles(name, q, window) {
-    return this.#windows(window, (before, after) => after.buckets.has(name) ? quantile(q, before?.buckets.get(name), after.buckets.get(name)) : undefined);
+    return this.#windows(window, (before, after) => after.buckets.has(name) ? quantile(q, before.buckets.get(name), after.buckets.get(name)) : undefined);
   }
 
-  #pairs(name, run) {
-    const result = [];
-    for (let i = 1; i < this.samples.length; i++) {
-      const [before, after] = [this.samples[i - 1], this.samples[i]];
-      if (after.values.has(name)) result.push([after.time, run(before, after, Math.max((after.time - before.time) / 1000, 0.05))]);
-    }
-    return result;
-  }
-
+  /** `[time, run(before, after)]` of each sample and the last one that is `window` milliseconds older. */
   #windows(window, run) {
     return this.samples.map((after, at) => {
       const before = this.samples.findLast(({ time }, i) => i < at && time <= after.time - window) ?? this.samples[0];
-      return [after.time, before === after ? undefined : run(before, after)];
+      return [after.time, after.time - before.time < 200 ? undefined : run(before, after)];
     });
   }
 }

@@ -14,17 +14,17 @@ function svg(tag, props, ...children) {
   return node;
 }
 
-/** A round number at or above `value`, and the step of three or so lines up to it. */
-function scale(value) {
-  if (!(value > 0)) return { top: 1, step: 0.5 };
-  const rough = value / 3;
+/** A round number at or above `value`, and the step, `least` or more, of three or so lines up to it. */
+function scale(value, least) {
+  if (!(value > 0)) return { top: 1, step: Math.max(0.5, least) };
+  const rough = Math.max(value / 3, least);
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 2.5, 5, 10].find((factor) => factor * power >= rough);
   return { top: Math.ceil(value / step - 1e-9) * step, step };
 }
 
-/** A plot with a title. `format` writes a value. `update(series, span)` draws `[{name, points: [[time, value]]}]`. */
-export function plot(title, format) {
+/** A plot with a title. `format` writes a value, `least` is the least distance of two lines of the grid. `update(series, span)` draws `[{name, points: [[time, value]]}]`. */
+export function plot(title, format, least = 0) {
   const drawing = svg("svg", { class: "plot", role: "img" });
   const legend = el("ul", { class: "legend" });
   const root = el("figure", { class: "card" }, el("figcaption", {}, el("h2", { text: title }), legend), drawing);
@@ -42,7 +42,7 @@ export function plot(title, format) {
   function draw() {
     const width = Math.max(drawing.clientWidth, 160);
     const end = Math.max(...series.flatMap(({ points }) => points.map(([time]) => time)), 0) || Date.now();
-    const { top, step } = scale(Math.max(...series.flatMap(({ points }) => points.map(([, value]) => value ?? 0)), 0));
+    const { top, step } = scale(Math.max(...series.flatMap(({ points }) => points.map(([, value]) => value ?? 0)), 0), least);
     const x = (time) => LEFT + ((time - end + span) / span) * (width - LEFT - 6);
     const y = (value) => TOP + (1 - value / top) * (HEIGHT - TOP - BOTTOM);
     drawing.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);

@@ -44,7 +44,9 @@ export function settingsPanel(root, change) {
       const value = settings[name];
       if (document.activeElement !== field || value === undefined) field.value = value ?? "";
       row.classList.toggle("set", value !== undefined);
-      if (slider) slider.value = value ?? off;
+      if (!slider) return;
+      slider.value = value ?? off;
+      slider.style.setProperty("--fill", `${((slider.valueAsNumber - min) / (max - min)) * 100}%`);
     });
     return row;
   }

@@ -8,7 +8,7 @@ export class Status {
     this.metrics = metrics;
     this.chat = chat;
     metrics.addEventListener("sample", () => this.#sampled());
-    chat.addEventListener("running", () => this.draw());
+    for (const event of ["running", "changed", "opened"]) chat.addEventListener(event, () => this.draw());
   }
 
   /** Asks which model is served. */
@@ -50,12 +50,14 @@ export class Status {
     const rate = metrics.rate("trine_generation_tokens_total").at(-1)?.[1];
     const hits = metrics.value("trine_prefix_cache_hits_total") / metrics.value("trine_prefix_cache_queries_total");
     const state = this.error ? (this.error.status === 401 ? "needs a key" : "not reachable") : !this.model ? "connecting" : running > 0 ? "busy" : "ready";
+    const { prompt = 0, tokens = 0 } = this.chat.lastView("assistant")?.node.stats ?? {};
+    const used = prompt + tokens;
     const parts = [];
     if (!this.error) {
       if (running !== undefined) parts.push(["queue", `${count(running)} running, ${count(waiting ?? 0)} waiting`]);
       if (rate > 0) parts.push(["speed", `${short(rate)} tokens/s`]);
       if (Number.isFinite(hits)) parts.push(["cache", `${short(hits * 100)}% cached`]);
-      if (this.contextLength) parts.push(["context", `context ${count(this.contextLength)}`]);
+      if (this.contextLength) parts.push(["context", `context ${used ? `${count(used)} of ` : ""}${count(this.contextLength)}`]);
     }
     const badge = $("#model");
     badge.dataset.state = state.replaceAll(" ", "-");
