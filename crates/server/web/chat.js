@@ -162,6 +162,7 @@ export class Chat extends EventTarget {
     if (!node) return;
     this.conversation.chosen[node.parent] = node.id;
     this.#changed();
+    this.views.get(node.id).root.querySelector(".pager button:enabled").focus();
   }
 
   remove(node) {
@@ -199,6 +200,7 @@ export class Chat extends EventTarget {
     const { conversation, thread } = this;
     if (!conversation) return;
     const follow = this.atEnd();
+    const focused = thread.contains(document.activeElement);
     const path = shownPath(conversation);
     const answered = new Set(path.filter(({ role }) => role === "tool").map(({ toolCallId }) => toolCallId));
     path.forEach((node, at) => {
@@ -207,11 +209,13 @@ export class Chat extends EventTarget {
       if (thread.children[at] !== view.root) thread.insertBefore(view.root, thread.children[at] ?? null);
       const streaming = this.streaming?.node === node;
       // While one message grows, the others are as they were.
-      if (streaming || view.drawn !== this.version) view.update({ conversation, streaming, answered });
+      if (streaming || view.drawn !== this.version) view.update({ conversation, streaming, answered, atEnd: at === path.length - 1 });
       view.drawn = this.version;
     });
     while (thread.children.length > path.length) thread.lastElementChild.remove();
     $("#welcome").hidden = path.length > 0;
+    // Who acted on a message that is gone goes on at the one that took its place.
+    if (focused && !thread.contains(document.activeElement)) (thread.lastElementChild ?? $("#prompt")).focus({ preventScroll: true });
     if (follow) this.scroller.scrollTop = this.scroller.scrollHeight;
     this.#showJump();
   }

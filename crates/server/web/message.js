@@ -53,7 +53,7 @@ function toolCall(call, result, onResult) {
 /** The view of a message. `actions` are the conversation's; `update` shows the message as it is now. */
 export function messageView(node, actions) {
   const isUser = node.role === "user";
-  const root = el("article", { class: `message ${node.role}`, data: { id: node.id } });
+  const root = el("article", { class: `message ${node.role}`, tabindex: "-1", data: { id: node.id } });
   const body = el("div", { class: "body" });
   const calls = el("div", { class: "calls" });
   const error = el("p", { class: "message-error", role: "alert", hidden: true });
@@ -69,14 +69,17 @@ export function messageView(node, actions) {
 
   const tokensButton = button("tokens", "Show tokens and their probabilities", () => toggleTokens(!showTokens), { "aria-pressed": "false" });
   const resumeButton = button("play", "Continue this answer", () => actions.resume(node));
-  const redoButton = button("redo", "Generate another answer", () => actions.regenerate(node));
+  const redoButton = node.role === "assistant"
+    ? button("redo", "Generate another answer", () => actions.regenerate(node))
+    : button("redo", "Generate an answer", () => actions.answer(node.id));
   const moreButton = button("more", "More", () => openMenu(moreButton, [
     { icon: "edit", label: isUser ? "Edit" : "Edit answer", run: edit },
     { icon: "trash", label: "Delete from here", run: () => actions.remove(node) },
   ]), { "aria-haspopup": "menu" });
   tools.append(button("copy", "Copy", (event) => copyText(node.content, event.currentTarget)));
   if (isUser) tools.append(button("edit", "Edit and send again", edit));
-  if (node.role === "assistant") tools.append(redoButton, resumeButton, tokensButton);
+  tools.append(redoButton);
+  if (node.role === "assistant") tools.append(resumeButton, tokensButton);
   tools.append(moreButton);
   const foot = el("footer", {}, pager, tools, stats);
   root.append(el("h2", { class: "visually-hidden", text: isUser ? "You" : node.role === "tool" ? "Result" : "Model" }), thinking, body, calls, error, foot);
@@ -143,13 +146,14 @@ export function messageView(node, actions) {
     stats.textContent = statsLine(node, streaming);
     stats.title = node.model ?? "";
     drawPager();
+    redoButton.hidden = node.role !== "assistant" && !last.atEnd;
     tokensButton.hidden = !node.tokens?.length;
     tokensButton.setAttribute("aria-pressed", String(showTokens));
     resumeButton.hidden = !node.content || Boolean(node.toolCalls?.length) || !["length", "stopped", "error", "edited"].includes(node.finish);
     tools.hidden = Boolean(streaming);
   }
 
-  /** `state`: the conversation, whether the message is being generated, and which tool calls have a result. */
+  /** `state`: the conversation, whether the message is being generated, which tool calls have a result, and whether no message follows. */
   function update(state) {
     last = state;
     draw();

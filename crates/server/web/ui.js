@@ -45,8 +45,6 @@ const ICONS = {
   keyboard: "M3 7h18v11H3zM7 11h.01M11 11h.01M15 11h.01M8 14.500h8",
   tool: "M14.5 6.500a4 4 0 0 0-5 5L4 17l3 3 5.5-5.500a4 4 0 0 0 5-5L15 12l-3-3z",
   braces: "M9 4c-3 0-3 2-3 4s0 3-2 4c2 1 2 2 2 4s0 4 3 4M15 4c3 0 3 2 3 4s0 3 2 4c-2 1-2 2-2 4s0 4-3 4",
-  thought: "M12 4a6 6 0 0 0-3.5 10.900V17h7v-2.100A6 6 0 0 0 12 4zM9.5 20h5",
-  branch: "M7 5v14M7 12c6 0 10-1 10-6M17 6V5M7 19v0",
 };
 
 export function icon(name) {

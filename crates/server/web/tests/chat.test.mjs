@@ -159,8 +159,15 @@ test("a deleted message comes back by undo", async () => {
   await page.click(".message.assistant [aria-label=More]");
   await page.click("[role=menuitem] >> text=Delete from here");
   assert.equal(await page.locator(".message").count(), 1);
+  assert.ok(await page.evaluate(() => document.activeElement.matches(".message.user")));
   await page.click(".toast >> text=Undo");
   assert.equal(await page.locator("#messages").innerText(), before);
+  await page.click(".message.assistant [aria-label=More]");
+  await page.click("[role=menuitem] >> text=Delete from here");
+  await page.hover(".message.user");
+  await page.click("[aria-label='Generate an answer']");
+  await settled(page);
+  assert.equal(await page.locator(".message").count(), 2);
   await page.close();
 });
 

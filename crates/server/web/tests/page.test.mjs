@@ -70,6 +70,10 @@ test("the page is used by keyboard alone", async () => {
   await page.evaluate(() => document.activeElement.blur());
   await page.keyboard.press("/");
   assert.equal(await focused(), "prompt");
+  await page.focus(".pager button:enabled");
+  await page.keyboard.press("Enter");
+  await page.waitForSelector(".pager >> text=1 / 2");
+  assert.ok(await page.evaluate(() => document.activeElement.matches(".pager button")));
   await page.evaluate(() => document.activeElement.blur());
   await page.keyboard.press("n");
   await page.waitForSelector("#welcome:not([hidden])");
