@@ -211,6 +211,23 @@ installShortcuts([
   { key: "?", label: "This list", run: () => $("#shortcuts-dialog").showModal() },
 ], [{ key: "Enter", label: "Send" }, { key: "Shift + Enter", label: "New line" }]);
 
+// Another tab.
+
+store.onChange((id, conversation) => {
+  const at = all.findIndex((known) => known.id === id);
+  const isOpen = chat.conversation?.id === id;
+  // What is being generated or edited here goes on, and is saved over what the other tab has.
+  if (isOpen && (chat.streaming || $(".editing"))) return;
+  if (at >= 0) all.splice(at, 1);
+  if (conversation) all.push(conversation);
+  if (isOpen) {
+    if (conversation) show(conversation);
+    else fresh();
+  }
+  sidebar.draw();
+  drawTitle();
+});
+
 // Start.
 
 addEventListener("hashchange", route);

@@ -131,6 +131,23 @@ test("conversations are kept, renamed, deleted and brought back", async () => {
   await page.close();
 });
 
+test("another tab follows", async () => {
+  const page = await shared.page();
+  await say(page, "Once upon a time");
+  const other = await page.context().newPage();
+  await other.goto(page.url());
+  await other.waitForSelector(".message.assistant");
+  await page.bringToFront();
+  await say(page, "And then?");
+  await other.waitForFunction(() => document.querySelectorAll(".message").length === 4);
+  await page.waitForTimeout(100);
+  assert.equal(await other.locator("#messages").innerText(), await page.locator("#messages").innerText());
+  await page.click(".row.open .icon-button");
+  await page.click("[role=menuitem] >> text=Delete");
+  await other.waitForSelector("#welcome:not([hidden])", { state: "attached" });
+  await page.close();
+});
+
 test("what is exported can be imported", async () => {
   const page = await shared.page();
   await say(page, "Once upon a time");
