@@ -39,6 +39,11 @@ export class Chat extends EventTarget {
     return running.get(this.conversation?.id);
   }
 
+  /** Whether a conversation, shown or not, is being answered. */
+  isRunning(conversation) {
+    return running.has(conversation.id);
+  }
+
   tokensByDefault() {
     return store.preference("tokens", false);
   }
@@ -111,7 +116,7 @@ export class Chat extends EventTarget {
   #speak(entry, all) {
     if (entry.conversation !== this.conversation) return;
     const rest = entry.node.content.slice(entry.spoken);
-    const end = all ? rest.length : rest.search(/[.!?:]["')]?\s+(?!.*[.!?:]["')]?\s)|\n(?!.*\n)/s) + 1;
+    const end = all ? rest.length : Math.max(...[". ", "! ", "? ", "\n"].map((mark) => rest.lastIndexOf(mark))) + 1;
     if (end > (all ? 0 : 60)) {
       announce(rest.slice(0, end).trim());
       entry.spoken += end;

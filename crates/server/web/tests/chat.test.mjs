@@ -131,6 +131,20 @@ test("conversations are kept, renamed, deleted and brought back", async () => {
   await page.close();
 });
 
+test("an answer goes on while another conversation is shown", async () => {
+  const page = await shared.page({ preferences: { settings: { max_tokens: 400, top_logprobs: 0 } } });
+  await page.fill("#prompt", "Once upon a time");
+  await page.click("#send");
+  await page.click("#new");
+  await page.waitForSelector("#welcome:not([hidden])");
+  await page.waitForSelector(".row:not(.busy)");
+  await page.click(".row a");
+  await page.waitForSelector(".message.assistant");
+  assert.match(await page.locator(".message.assistant .stats").innerText(), /tokens\/s/);
+  assert.ok((await answers(page))[0].length > 200);
+  await page.close();
+});
+
 test("another tab follows", async () => {
   const page = await shared.page();
   await say(page, "Once upon a time");
