@@ -6,15 +6,21 @@
 //!
 //! A [`Server`] listens; [`Server::run`] answers until it is told to end, and lets requests under way finish.
 
+mod admin;
 mod app;
+mod auth;
 mod body;
 mod generate;
 mod health;
+pub mod keys;
 mod listen;
 mod metrics;
+mod ollama;
 mod options;
+mod page;
 mod problem;
 mod process;
+mod quota;
 mod routes;
 mod trace;
 
@@ -48,6 +54,11 @@ impl Server {
         process::raise_open_files();
         let listener = Listener::bind(&app.options.listen).await?;
         Ok(Server { app: Arc::new(app), listener })
+    }
+
+    /// What its requests share.
+    pub fn app(&self) -> &Arc<App> {
+        &self.app
     }
 
     /// The address that clients use.

@@ -16,6 +16,7 @@ use trine::{Embedder, Llm, Options};
 use trine_api::{PLAIN_TEMPLATE, Problem, ProblemKind, Served};
 use trine_engine::{Handle, Prompt, Sampling};
 use trine_model::Spec;
+use trine_server::keys::Keys;
 use trine_server::{App, Embeddings, Generator, Listen, Server, ServerOptions};
 use trine_tensor::OpenOptions;
 use trine_text::Template;
@@ -47,9 +48,33 @@ pub struct Serve {
     /// Model for /v1/embeddings
     #[arg(long, value_name = "MODEL")]
     embedding_model: Option<PathBuf>,
+    /// Answer only requests with a key of this file, which `trine key new` writes
+    ///
+    /// Others must not be able to read it. SIGHUP reads it again.
+    #[arg(long, value_name = "FILE", env = "TRINE_KEYS")]
+    keys: Option<PathBuf>,
+    /// Answer only requests with this key
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "TRINE_API_KEY",
+        hide_env_values = true,
+        conflicts_with = "keys",
+        hide_short_help = true
+    )]
+    api_key: Option<String>,
     /// Let anybody who can connect use the server, also from other machines
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["keys", "api_key"])]
     no_auth: bool,
+    /// Let requests of different keys share no keys and values of equal beginnings
+    ///
+    /// How long a prompt takes tells a client what others have asked before. With this, it does not, and a beginning that many
+    /// clients share is read once for each.
+    #[arg(long, hide_short_help = true)]
+    isolate_keys: bool,
+    /// Let pages of this origin ask, such as https://chat.example.org; may be repeated, and * is all
+    #[arg(long, value_name = "ORIGIN", hide_short_help = true)]
+    cors_origin: Vec<String>,
     /// Number of requests to run at once; others wait
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = value_parser!(u32).range(1..=1024))]
     parallel: u32,
@@ -96,6 +121,11 @@ pub struct Serve {
 impl Serve {
     pub fn run(self) -> Result<Exit> {
         let listen = self.listen()?;
+        let keys = match (&self.keys, &self.api_key) {
+            (Some(path), _) => Some(Keys::open(path)?),
+            (None, Some(key)) => Some(Keys::one(key)),
+            (None, None) => None,
+        };
         self.engine_args.check(self.quiet)?;
         let stop = interrupt::flag()?;
         // The address is checked before a model is loaded, which may take minutes.
@@ -127,9 +157,12 @@ impl Serve {
             max_connections: self.max_connections as usize,
             drain_timeout: Duration::from_secs(self.drain_timeout.into()),
             vllm_metrics: self.vllm_metrics,
+            cors_origins: self.cors_origin.clone(),
+            isolate_keys: self.isolate_keys,
             ..ServerOptions::default()
         };
-        let app = App::new(options, generator, embeddings);
+        let mut app = App::new(options, generator, embeddings);
+        app.keys = keys;
         let names: Vec<&str> = app.names().collect();
         let names = names.join(" and ");
         runtime.block_on(async {
@@ -138,6 +171,7 @@ impl Serve {
             if !self.quiet {
                 note!("serving {} at {}", table::visible(&names), server.url());
             }
+            reload_on_hangup(server.app().clone())?;
             server.run(ended()).await;
             Ok(Exit::Done)
         })
@@ -163,11 +197,14 @@ impl Serve {
                 found.next().with_context(|| format!("--host {host}: the name has no address"))?
             }
         };
-        if !address.ip().is_loopback() && !self.no_auth {
+        let open = self.keys.is_none() && self.api_key.is_none() && !self.no_auth;
+        if !address.ip().is_loopback() && open {
             let message = format!("--host {host} lets other machines connect, and there are no keys");
-            return Err(
-                UsageError { message, hint: "--no-auth lets anybody in; 127.0.0.1 is this machine alone" }.into()
-            );
+            return Err(UsageError {
+                message,
+                hint: "--keys names a file of `trine key new`; --no-auth lets anybody in",
+            }
+            .into());
         }
         Ok(Listen::Tcp(address))
     }
@@ -316,6 +353,26 @@ fn meta(llm: &Llm) -> Value {
         "weight_bytes": llm.memory().weights,
         "capabilities": ["completion"],
     })
+}
+
+/// Reads the keys again on SIGHUP.
+#[cfg(unix)]
+fn reload_on_hangup(app: Arc<App>) -> Result<()> {
+    let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match app.reload_keys() {
+                Ok(count) => note!("note: {} read again", units::plural(count as u64, "key")),
+                Err(error) => note!("warning: the keys stay as they are: {}", table::visible(&error)),
+            }
+        }
+    });
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn reload_on_hangup(_: Arc<App>) -> Result<()> {
+    Ok(())
 }
 
 /// Waits until the program is told to end.
