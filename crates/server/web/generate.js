@@ -103,8 +103,10 @@ export async function generate(conversation, answer, { model, signal, changed })
         delete answer.thoughtSince;
       }
       stats.tokens += arrived;
-      if (stats.tokens > 1) stats.rate = (stats.tokens - 1) / Math.max((now - first) / 1000, 1e-6);
-      if (chunk.timings?.predicted_n > 4 && chunk.timings.predicted_per_second > 0) stats.rate = chunk.timings.predicted_per_second;
+      const timings = chunk.timings?.predicted_n > 1 ? chunk.timings : undefined;
+      const elapsed = timings ? timings.predicted_ms : now - first;
+      // What arrives at once says nothing about speed.
+      if (stats.tokens > 1 && elapsed >= 5) stats.rate = timings?.predicted_per_second ?? ((stats.tokens - 1) * 1000) / elapsed;
       if (chunk.usage) {
         stats.tokens = chunk.usage.completion_tokens;
         stats.prompt = chunk.usage.prompt_tokens;
