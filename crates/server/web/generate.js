@@ -1,7 +1,7 @@
 // From a conversation to a request, and from a stream of chunks to the answer's message.
 
 import { chatCompletion } from "./api.js";
-import { compact, joinTokens } from "./logprobs.js";
+import { compact, endsAnswer, joinTokens } from "./logprobs.js";
 import { pathTo } from "./tree.js";
 
 /** Sampler settings that are sent as they are; one that is empty is left to the server. */
@@ -78,6 +78,7 @@ function accept(answer, chunk) {
 
 /** Makes the tokens of an answer that has begun those of its text: what was written by hand is one token without a probability. */
 function matchTokens(answer) {
+  while (answer.tokens?.length && endsAnswer(answer.tokens.at(-1))) answer.tokens.pop();
   if (answer.content && joinTokens(answer.tokens ?? []).text !== answer.content) answer.tokens = [{ t: answer.content, p: 0, a: [], given: true }];
   return answer.tokens?.length ?? 0;
 }
