@@ -17,6 +17,7 @@ mod listen;
 mod metrics;
 mod ollama;
 mod options;
+mod otlp;
 mod page;
 mod problem;
 mod process;
@@ -27,6 +28,7 @@ mod trace;
 
 pub use app::{App, Embeddings, Generator};
 pub use options::{Listen, ServerOptions};
+pub use otlp::Exporter;
 pub use tls::{Tls, TlsError};
 
 use listen::Listener;

@@ -17,7 +17,7 @@ use trine_api::{PLAIN_TEMPLATE, Problem, ProblemKind, Served};
 use trine_engine::{Handle, Prompt, Sampling};
 use trine_model::Spec;
 use trine_server::keys::Keys;
-use trine_server::{App, Embeddings, Generator, Listen, Server, ServerOptions, Tls};
+use trine_server::{App, Embeddings, Exporter, Generator, Listen, Server, ServerOptions, Tls};
 use trine_tensor::OpenOptions;
 use trine_text::Template;
 
@@ -115,6 +115,9 @@ pub struct Serve {
     /// Show the metrics under vLLM's names, too
     #[arg(long, hide_short_help = true)]
     vllm_metrics: bool,
+    /// Send a span for each request to an OpenTelemetry collector at this address, such as http://127.0.0.1:4318
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_short_help = true)]
+    otlp_endpoint: Option<String>,
     /// Print no notes and warnings
     #[arg(short, long)]
     quiet: bool,
@@ -175,6 +178,7 @@ impl Serve {
         };
         let mut app = App::new(options, generator, embeddings);
         (app.keys, app.tls) = (keys, tls);
+        app.exporter = self.otlp_endpoint.as_deref().map(Exporter::start).transpose()?;
         let names: Vec<&str> = app.names().collect();
         let names = names.join(" and ");
         runtime.block_on(async {
