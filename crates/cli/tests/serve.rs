@@ -406,3 +406,115 @@ fn keys_open_every_path_but_health() {
     let ran = trine_with(&["serve", "--keys", &path]);
     assert!(ran.code != 0 && ran.err.contains("expected mode 600"), "{}", ran.err);
 }
+
+#[test]
+fn all_protocols_give_the_same_text() {
+    let server = Server::start(&[]);
+    let messages = json!([{"role": "user", "content": "Once upon a time"}]);
+    let text =
+        server.post(CHAT, &ask("Once upon a time", json!({}))).json()["choices"][0]["message"]["content"].clone();
+    let cases = [
+        (
+            "/v1/messages",
+            json!({"messages": messages, "max_tokens": 12, "temperature": 0}),
+            "/content/0/text",
+            "content_block_delta",
+            "/delta/text",
+        ),
+        (
+            "/v1/messages",
+            json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "Once upon a time"}]}], "max_tokens": 12, "temperature": 0}),
+            "/content/0/text",
+            "content_block_delta",
+            "/delta/text",
+        ),
+        (
+            "/v1/responses",
+            json!({"input": "Once upon a time", "max_output_tokens": 12, "temperature": 0}),
+            "/output/0/content/0/text",
+            "response.output_text.delta",
+            "/delta",
+        ),
+        (
+            "/v1/responses",
+            json!({"input": messages, "max_output_tokens": 12, "temperature": 0}),
+            "/output/0/content/0/text",
+            "response.output_text.delta",
+            "/delta",
+        ),
+        (
+            "/api/chat",
+            json!({"messages": messages, "options": {"num_predict": 12, "temperature": 0}}),
+            "/message/content",
+            "",
+            "/message/content",
+        ),
+        (
+            "/api/generate",
+            json!({"prompt": "Once upon a time", "options": {"num_predict": 12, "temperature": 0}}),
+            "/response",
+            "",
+            "/response",
+        ),
+        (
+            "/api/generate",
+            json!({"prompt": "Once upon a time", "raw": true, "options": {"num_predict": 12, "temperature": 0}}),
+            "/response",
+            "",
+            "/response",
+        ),
+    ];
+    for (path, mut body, whole, event, delta) in cases {
+        body["stream"] = false.into();
+        let answer = server.post(path, &body);
+        assert_eq!(answer.json().pointer(whole), Some(&text), "{path}: {}", answer.text);
+        body["stream"] = true.into();
+        let answer = server.post(path, &body).text;
+        let data =
+            answer.lines().filter_map(|line| line.strip_prefix("data: ").or(line.starts_with('{').then_some(line)));
+        let events = data.map(|data| serde_json::from_str::<Value>(data).unwrap());
+        let own = events.filter(|found| event.is_empty() || found["type"] == event);
+        let joined: String = own.filter_map(|event| Some(event.pointer(delta)?.as_str()?.to_owned())).collect();
+        assert_eq!(joined, text.as_str().unwrap(), "{path}: {answer}");
+        // Errors have the shape of the protocol.
+        body["temperature"] = "hot".into();
+        body["options"] = json!({"temperature": "hot"});
+        let error = server.post(path, &body);
+        assert_eq!(error.status, 400, "{path}: {}", error.text);
+        let message = if path.starts_with("/api/") { "/error" } else { "/error/message" };
+        assert!(error.json().pointer(message).is_some_and(Value::is_string), "{path}: {}", error.text);
+    }
+    let count = server.post("/v1/messages/count_tokens", &json!({"messages": messages})).json();
+    assert_eq!(count, json!({"input_tokens": 5}));
+    for (path, body, param) in [
+        ("/v1/responses", json!({"input": "x", "previous_response_id": "resp_1"}), "previous_response_id"),
+        ("/v1/responses", json!({"input": "x", "tools": [{"type": "web_search"}]}), "tools[0]"),
+        ("/v1/responses", json!({"input": [{"type": "image"}]}), "input[0]"),
+        ("/v1/responses", json!({"input": "x", "truncation": "auto"}), "truncation"),
+    ] {
+        assert_eq!(server.post(path, &body).json()["error"]["param"], param);
+    }
+    let image = json!({"max_tokens": 1, "messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]});
+    assert!(
+        server.post("/v1/messages", &image).text.contains("messages[0].content[0]: image: the model reads text alone")
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn requests_of_the_guide_are_answered() {
+    let guide = include_str!("../../../docs/src/serving.md");
+    let mut blocks = guide.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()).peekable();
+    assert!(blocks.peek().is_some());
+    if std::process::Command::new("curl").arg("--version").output().is_err() {
+        return println!("skipped: needs curl");
+    }
+    let server = Server::start(&[]);
+    for line in blocks.flat_map(str::lines) {
+        let line =
+            line.replace("http://127.0.0.1:8080", &server.url).replace("curl ", "curl --silent --show-error --fail ");
+        let ran = std::process::Command::new("sh").args(["-c", &line]).output().unwrap();
+        assert!(ran.status.success(), "{line}: {}", String::from_utf8_lossy(&ran.stderr));
+        serde_json::from_slice::<Value>(&ran.stdout).unwrap();
+    }
+}

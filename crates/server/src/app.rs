@@ -1,7 +1,7 @@
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::quota::Quotas;
-use crate::{Embed, ServerOptions};
+use crate::{Embed, Exporter, ServerOptions, Tls};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -36,6 +36,10 @@ pub struct App {
     /// The keys that open the server; without any, everybody may ask.
     pub keys: Option<Keys>,
     pub quotas: Quotas,
+    /// Where spans of requests go.
+    pub exporter: Option<Exporter>,
+    /// The certificate of the server; without one, connections are not encrypted.
+    pub tls: Option<Tls>,
     /// Seconds since 1970 at which the server began.
     pub created: u64,
     pub begun: Instant,
@@ -53,6 +57,8 @@ impl App {
             metrics: Metrics::default(),
             keys: None,
             quotas: Quotas::default(),
+            exporter: None,
+            tls: None,
             created: trine_api::openai::now(),
             begun: Instant::now(),
             draining: AtomicBool::new(false),

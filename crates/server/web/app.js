@@ -29,6 +29,7 @@ const settingsSide = new Panel({ name: "settings", opener: $("#open-settings"), 
 
 const sidebar = new Sidebar(all, {
   isOpen: (conversation) => conversation === chat.conversation && !onMetrics(),
+  isBusy: (conversation) => chat.isRunning(conversation),
   open: (conversation) => { location.hash = `#/c/${conversation.id}`; },
   fresh: () => { if (location.hash === "#/") fresh(); else location.hash = "#/"; },
   forget: (conversation) => chat.forget(conversation),
@@ -152,6 +153,7 @@ chat.addEventListener("running", () => {
   metrics.every(onMetrics() || chat.streaming ? 2000 : 6000);
   metrics.poll();
   drawComposer();
+  sidebar.draw();
 });
 chat.addEventListener("changed", () => { sidebar.draw(); drawTitle(); });
 metrics.addEventListener("sample", () => { if (onMetrics()) page.draw(); });

@@ -17,7 +17,7 @@ use trine_api::{PLAIN_TEMPLATE, Problem, ProblemKind, Served};
 use trine_engine::{Handle, Prompt, Sampling};
 use trine_model::Spec;
 use trine_server::keys::Keys;
-use trine_server::{App, Embeddings, Generator, Listen, Server, ServerOptions};
+use trine_server::{App, Embeddings, Exporter, Generator, Listen, Server, ServerOptions, Tls};
 use trine_tensor::OpenOptions;
 use trine_text::Template;
 
@@ -63,6 +63,14 @@ pub struct Serve {
         hide_short_help = true
     )]
     api_key: Option<String>,
+    /// Certificate of the server as PEM, followed by those that vouch for it: connections are encrypted
+    ///
+    /// SIGHUP reads it again.
+    #[arg(long, value_name = "FILE", env = "TRINE_TLS_CERT", requires = "tls_key", hide_short_help = true)]
+    tls_cert: Option<PathBuf>,
+    /// Private key of that certificate as PEM
+    #[arg(long, value_name = "FILE", env = "TRINE_TLS_KEY", requires = "tls_cert", hide_short_help = true)]
+    tls_key: Option<PathBuf>,
     /// Let anybody who can connect use the server, also from other machines
     #[arg(long, conflicts_with_all = ["keys", "api_key"])]
     no_auth: bool,
@@ -107,6 +115,9 @@ pub struct Serve {
     /// Show the metrics under vLLM's names, too
     #[arg(long, hide_short_help = true)]
     vllm_metrics: bool,
+    /// Send a span for each request to an OpenTelemetry collector at this address, such as http://127.0.0.1:4318
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_short_help = true)]
+    otlp_endpoint: Option<String>,
     /// Print no notes and warnings
     #[arg(short, long)]
     quiet: bool,
@@ -125,6 +136,10 @@ impl Serve {
             (Some(path), _) => Some(Keys::open(path)?),
             (None, Some(key)) => Some(Keys::one(key)),
             (None, None) => None,
+        };
+        let tls = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => Some(Tls::open(certificate, key)?),
+            _ => None,
         };
         self.engine_args.check(self.quiet)?;
         let stop = interrupt::flag()?;
@@ -162,17 +177,26 @@ impl Serve {
             ..ServerOptions::default()
         };
         let mut app = App::new(options, generator, embeddings);
-        app.keys = keys;
+        (app.keys, app.tls) = (keys, tls);
+        app.exporter = self.otlp_endpoint.as_deref().map(Exporter::start).transpose()?;
         let names: Vec<&str> = app.names().collect();
         let names = names.join(" and ");
         runtime.block_on(async {
             let at = format!("cannot listen at {}", self.place());
-            let server = Server::bind(app).await.context(at)?;
+            let server = match inherited()? {
+                Some(listener) => Server::inherit(app, listener)?,
+                None => Server::bind(app).await.context(at)?,
+            };
             if !self.quiet {
                 note!("serving {} at {}", table::visible(&names), server.url());
             }
             reload_on_hangup(server.app().clone())?;
-            server.run(ended()).await;
+            tell_systemd(server.app().clone());
+            let end = async {
+                ended().await;
+                stopping();
+            };
+            server.run(end).await;
             Ok(Exit::Done)
         })
     }
@@ -355,15 +379,22 @@ fn meta(llm: &Llm) -> Value {
     })
 }
 
-/// Reads the keys again on SIGHUP.
+/// Reads keys and certificates again on SIGHUP.
 #[cfg(unix)]
 fn reload_on_hangup(app: Arc<App>) -> Result<()> {
     let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            match app.reload_keys() {
-                Ok(count) => note!("note: {} read again", units::plural(count as u64, "key")),
-                Err(error) => note!("warning: the keys stay as they are: {}", table::visible(&error)),
+            if app.keys.is_some() {
+                match app.reload_keys() {
+                    Ok(count) => note!("note: {} read again", units::plural(count as u64, "key")),
+                    Err(error) => note!("warning: the keys stay as they are: {}", table::visible(&error)),
+                }
+            }
+            match app.tls.as_ref().map(Tls::reload) {
+                Some(Ok(())) => note!("note: the certificate was read again"),
+                Some(Err(error)) => note!("warning: the certificate stays as it is: {error}"),
+                None => {}
             }
         }
     });
@@ -374,6 +405,46 @@ fn reload_on_hangup(app: Arc<App>) -> Result<()> {
 fn reload_on_hangup(_: Arc<App>) -> Result<()> {
     Ok(())
 }
+
+/// The socket that systemd opened for this process, if it did.
+#[cfg(unix)]
+fn inherited() -> Result<Option<std::net::TcpListener>> {
+    Ok(listenfd::ListenFd::from_env().take_tcp_listener(0)?)
+}
+
+/// Tells systemd that requests are answered, and then, as often as its watchdog wants to know, that the engine still does.
+#[cfg(unix)]
+fn tell_systemd(app: Arc<App>) {
+    use sd_notify::NotifyState;
+    // Without systemd there is nobody to tell.
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    let Some(patience) = sd_notify::watchdog_enabled() else { return };
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(patience / 3).await;
+            let Some(generator) = &app.generator else { return };
+            if matches!(tokio::time::timeout(patience / 3, generator.handle.load_async()).await, Ok(Ok(_))) {
+                let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+            }
+        }
+    });
+}
+
+#[cfg(unix)]
+fn stopping() {
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+}
+
+#[cfg(not(unix))]
+fn inherited() -> Result<Option<std::net::TcpListener>> {
+    Ok(None)
+}
+
+#[cfg(not(unix))]
+fn tell_systemd(_: Arc<App>) {}
+
+#[cfg(not(unix))]
+fn stopping() {}
 
 /// Waits until the program is told to end.
 async fn ended() {

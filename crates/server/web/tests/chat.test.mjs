@@ -9,7 +9,7 @@ const answers = (page) => page.locator(".message.assistant .body").allInnerTexts
 const pager = (page, of) => page.locator(`.message.${of} .pager span`).innerText();
 
 test("an answer arrives in pieces, with its speed", async () => {
-  const page = await shared.page();
+  const page = await shared.page({ preferences: { settings: { max_tokens: 120, top_logprobs: 2, seed: 1 } } });
   await page.evaluate(() => {
     globalThis.sizes = new Set();
     new MutationObserver(() => globalThis.sizes.add(document.querySelector(".message.assistant .body")?.innerText.length)).observe(document.querySelector("#messages"), { childList: true, subtree: true, characterData: true });
@@ -18,7 +18,7 @@ test("an answer arrives in pieces, with its speed", async () => {
   assert.ok((await page.evaluate(() => globalThis.sizes.size)) >= 2, "the text grew");
   const [answer] = await answers(page);
   assert.ok(answer.length > 20, answer);
-  assert.match(await page.locator(".message.assistant .stats").innerText(), /^24 tokens · [\d.,]+ tokens\/s · first after .* · prompt \d+.* · token limit$/);
+  assert.match(await page.locator(".message.assistant .stats").innerText(), /^120 tokens · [\d.,]+ tokens\/s · first after .* · prompt \d+.* · token limit$/);
   assert.match(await page.locator("#announcer").innerText(), /The answer is complete\./);
   assert.match(page.url(), /#\/c\//);
   await page.close();
@@ -128,6 +128,20 @@ test("conversations are kept, renamed, deleted and brought back", async () => {
   assert.equal(await page.locator(".message").count(), 2);
   await page.reload();
   assert.equal(await page.locator("h1").innerText(), "About a dog");
+  await page.close();
+});
+
+test("an answer goes on while another conversation is shown", async () => {
+  const page = await shared.page({ preferences: { settings: { max_tokens: 400, top_logprobs: 0 } } });
+  await page.fill("#prompt", "Once upon a time");
+  await page.click("#send");
+  await page.click("#new");
+  await page.waitForSelector("#welcome:not([hidden])");
+  await page.waitForSelector(".row:not(.busy)");
+  await page.click(".row a");
+  await page.waitForSelector(".message.assistant");
+  assert.match(await page.locator(".message.assistant .stats").innerText(), /tokens\/s/);
+  assert.ok((await answers(page))[0].length > 200);
   await page.close();
 });
 
