@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 use trine_engine::sample::History;
-use trine_grammar::{Constraint, Grammar, Vocabulary};
-use trine_text::{EncodeOptions, Tokenizer};
+use trine_grammar::{Chat, Constraint, Grammar, ToolChoice, Vocabulary};
+use trine_text::{ChatFormat, EncodeOptions, Tokenizer, Tool};
 
 const SCHEMA: &str = r#"{
     "type": "object",
@@ -22,6 +22,9 @@ const SCHEMA: &str = r#"{
 const JSON: &str = r#"{"title": "The Sun and the North Wind", "text": "The North Wind and the Sun argued which of them was the stronger, \"when\" a
 traveller came along wrapped in a warm cloak.", "tags": ["weather", "family"], "date": "2026-11-29T08:17:00Z", "pages": 12, "author":
 {"name": "Aesop, \u00e9", "born": -620.5, "of": null}}"#;
+const TEXT: &str =
+    "They agreed that the one who first succeeded in making the traveller take his cloak off should be considered
+stronger. Then the North Wind blew as hard as he could: <b>1 < 2</b>, \"f(x) = {x}\".\n";
 const ARITHMETIC: &str = "root ::= expr\nexpr ::= term ([-+*/] term)*\nterm ::= [a-z0-9]+ | \"(\" expr \")\"\n";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -35,11 +38,29 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let vocabulary = Vocabulary::new(&tokenizer)?;
     println!("{} tokens, their trie in {:.0?}", tokenizer.len(), start.elapsed());
     let json = JSON.replace('\n', " ");
+    let chat = |template: &str, thinking: bool| {
+        let parameters = serde_json::from_str(SCHEMA)?;
+        let chat = Chat {
+            format: ChatFormat::of(template),
+            tools: vec![Tool { name: "tell".to_owned(), parameters, strict: false }],
+            tool_choice: ToolChoice::Auto,
+            parallel_tool_calls: true,
+            thinking,
+            content: None,
+        };
+        Ok::<_, serde_json::Error>(Constraint::Chat(Box::new(chat)))
+    };
+    let hermes = "<tool_call> <tools> <think></think>";
+    let call = format!("<tool_call>\n{{\"name\": \"tell\", \"arguments\": {json}}}\n</tool_call>");
+    let text = TEXT.repeat(3);
     let words = "[A-Za-z,.;:\"{}\\\\\\[\\]0-9é -]*".to_owned();
     for (name, constraint, text) in [
         ("JSON Schema", Constraint::JsonSchema(SCHEMA.to_owned()), &json),
         ("any JSON", Constraint::JsonSchema("{}".to_owned()), &json),
         ("regex", Constraint::Regex(words), &json),
+        ("thinking", chat(hermes, true)?, &text),
+        ("text before calls", chat(hermes, false)?, &text),
+        ("a call", chat(hermes, false)?, &call),
         ("GBNF", Constraint::Gbnf(ARITHMETIC.to_owned()), &"(a+b2)*(c-(d/12))+3".repeat(8)),
     ] {
         let start = Instant::now();

@@ -5,8 +5,11 @@ mod common;
 mod conversations;
 
 use conversations::{answers, files, functions, usual};
+use proptest::prelude::*;
 use serde_json::{Value, json};
-use trine_text::{ChatFormat, ChatParser, Delta, Tool};
+use trine_text::{
+    Arguments, CONTENT_FORMATS, ChatFormat, ChatParser, Delta, Part, REASONING_FORMATS, TOOL_FORMATS, Tool,
+};
 
 /// An answer, taken apart.
 #[derive(Debug, Default, PartialEq)]
@@ -147,4 +150,255 @@ fn each_template_has_the_formats_of_its_family() {
         FAMILIES.iter().map(|&(file, tools, reasoning)| (file.to_owned(), tools, reasoning)).collect();
     expected.sort_by_key(|(file, ..)| format!("{file}.jinja"));
     assert_eq!(found, expected);
+}
+
+/// The format of a shared template.
+fn format(folder: &std::path::Path, file: &str) -> ChatFormat {
+    ChatFormat::of(&std::fs::read_to_string(folder.join(format!("{file}.jinja"))).unwrap())
+}
+
+/// A template, whether its prompt opens thinking, an answer, and the thinking, content and calls in it.
+type Stream<'a> = (&'a str, bool, &'a str, &'a str, &'a str, &'a [(Option<&'a str>, &'a str, &'a str)]);
+
+#[test]
+fn answers_of_model_cards_are_parsed() {
+    let Some(folder) = common::shared("templates/jinja") else { return };
+    let paris = r#"{"city": "Paris"}"#;
+    let cases: &[Stream] = &[
+        // Templates that write no calls.
+        (
+            "LFM2-8B-A1B",
+            false,
+            "<|tool_call_start|>[get_weather(city=\"Paris, 'x')\", days=3), now()]<|tool_call_end|>Checking now.",
+            "",
+            "Checking now.",
+            &[(None, "get_weather", r#"{"city":"Paris, 'x')","days":3}"#), (None, "now", "{}")],
+        ),
+        (
+            "ibm-granite-granite-3.3-2B-Instruct",
+            false,
+            "<|tool_call|>[{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}]",
+            "",
+            "",
+            &[(None, "get_weather", paris)],
+        ),
+        (
+            "ibm-granite-granite-3.3-2B-Instruct",
+            false,
+            "<think>So.</think><response>Hello.</response>",
+            "So.",
+            "Hello.",
+            &[],
+        ),
+        (
+            "Kimi-K2-Thinking",
+            false,
+            "<think>Let me see.</think>I ask.<|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0\
+             <|tool_call_argument_begin|>{\"city\": \"Paris\"}<|tool_call_end|><|tool_calls_section_end|>",
+            "Let me see.",
+            "I ask.",
+            &[(Some("functions.get_weather:0"), "get_weather", paris)],
+        ),
+        // What templates write otherwise.
+        (
+            "openai-gpt-oss-120b",
+            false,
+            "<|channel|>analysis<|message|>Weather.<|end|><|start|>assistant<|channel|>commentary to=functions.get_weather \
+             <|constrain|>json<|message|>{\"city\": \"Paris\"}",
+            "Weather.",
+            "",
+            &[(None, "get_weather", paris)],
+        ),
+        (
+            "openai-gpt-oss-120b",
+            false,
+            "<|channel|>analysis<|message|>A.<|end|><|start|>assistant<|channel|>commentary<|message|>I look.<|end|>\
+             <|start|>assistant<|channel|>analysis<|message|>B.<|end|><|start|>assistant<|channel|>final<|message|>Done.",
+            "A.B.",
+            "I look.Done.",
+            &[],
+        ),
+        (
+            "meta-llama-Llama-3.1-8B-Instruct",
+            false,
+            "<|python_tag|>{\"type\": \"function\", \"name\": \"get_weather\", \"parameters\": {\"city\": \"Paris\"}}",
+            "",
+            "",
+            &[(None, "get_weather", paris)],
+        ),
+        ("meta-llama-Llama-3.1-8B-Instruct", false, "{\"city\": 1} is JSON", "", "{\"city\": 1} is JSON", &[]),
+        ("meta-llama-Llama-3.1-8B-Instruct", false, "As {\"name\": \"x", "", "As {\"name\": \"x", &[]),
+        (
+            "mistralai-Mistral-Nemo-Instruct-2407",
+            false,
+            "[TOOL_CALLS][{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}]",
+            "",
+            "",
+            &[(None, "get_weather", paris)],
+        ),
+        (
+            "mistralai-Ministral-3-14B-Reasoning-2512",
+            false,
+            "[THINK]Hm.[/THINK]Well.[TOOL_CALLS]get_weather[ARGS]{\"city\": \"Paris\"}",
+            "Hm.",
+            "Well.",
+            &[(None, "get_weather", paris)],
+        ),
+        (
+            "Mistral-Small-3.2-24B-Instruct-2506",
+            false,
+            "[TOOL_CALLS]get_weather[CALL_ID]abcdef123[ARGS]{\"city\": \"Paris\"}",
+            "",
+            "",
+            &[(Some("abcdef123"), "get_weather", paris)],
+        ),
+        (
+            "Qwen3-Coder",
+            false,
+            "I look.\n\n<tool_call>\n<function=get_weather>\n<parameter=city>\n\n two\n lines \n\n</parameter>\n\
+             <parameter=tags>\n['a', True]\n</parameter>\n<parameter=unknown>\n{\"a\": 1}\n</parameter>\n</function>\n</tool_call>",
+            "",
+            "I look.",
+            &[(
+                None,
+                "get_weather",
+                "{\"city\": \"\\n two\\n lines \\n\", \"tags\": [\"a\",true], \"unknown\": {\"a\": 1}}",
+            )],
+        ),
+        // Thinking alone, and an answer that is cut off.
+        ("Qwen3.5-4B", true, "Hm.\n\n</think>\n\nHello <b>.\n", "Hm.", "Hello <b>.\n", &[]),
+        ("Qwen3.5-4B", true, "Hm. ", "Hm. ", "", &[]),
+        ("Qwen-Qwen3-0.6B", false, "<think>\nHm", "Hm", "", &[]),
+        ("Qwen-Qwen3-0.6B", false, "Tags: <think> and </think", "", "Tags: <think> and </think", &[]),
+        ("Qwen-Qwen3-0.6B", false, "x\n<tool_call>\n{\"na", "", "x", &[]),
+        (
+            "Qwen-Qwen3-0.6B",
+            false,
+            "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"P",
+            "",
+            "",
+            &[(None, "get_weather", "{\"city\": \"P")],
+        ),
+        (
+            "Qwen3-Coder",
+            false,
+            "<tool_call>\n<function=get_weather>\n<parameter=city>\nP\"a\n</par",
+            "",
+            "",
+            &[(None, "get_weather", "{\"city\": \"P\\\"a\\n</par")],
+        ),
+        // What is no call is content.
+        ("Qwen-Qwen3-0.6B", false, "A <tool_call> tag", "", "A <tool_call> tag", &[]),
+        ("CohereForAI-c4ai-command-r-plus-tool_use", false, "Action: none", "", "Action: none", &[]),
+    ];
+    for (file, thinking, text, reasoning, content, calls) in cases {
+        let parsed = parse_all(format(&folder, file), &functions(), *thinking, text);
+        let owned = |&(id, name, arguments): &(Option<&str>, &str, &str)| {
+            (id.map(str::to_owned), name.to_owned(), arguments.to_owned())
+        };
+        let calls = calls.iter().map(owned).collect();
+        let (reasoning, content) = (reasoning.to_string(), content.to_string());
+        assert_eq!(parsed, Parsed { reasoning, content, calls }, "{file}: {text:?}");
+    }
+}
+
+#[test]
+fn without_tools_a_call_is_content() {
+    let Some(folder) = common::shared("templates/jinja") else { return };
+    let text = "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>";
+    let parsed = parse_all(format(&folder, "Qwen-Qwen3-0.6B"), &[], false, text);
+    assert_eq!(parsed, Parsed { content: text.to_owned(), ..Parsed::default() });
+    assert_eq!(format(&folder, "google-gemma-2-2b-it").tools, Err("the chat template does not describe tools"));
+    assert!(ChatFormat::of("{% if tools %}{{ tools }}{% endif %}").tools.unwrap_err().contains("known format"));
+}
+
+/// Pieces of which texts of all formats are made.
+fn fragments() -> Vec<&'static str> {
+    let mut fragments = vec![
+        "get_weather",
+        "now",
+        "{",
+        "}",
+        "[",
+        "]",
+        "\"",
+        ": ",
+        ", ",
+        "\n",
+        " ",
+        "a",
+        "é",
+        "{}",
+        "\\",
+        "city",
+        "days",
+        "3",
+        "{\"city\": \"a\"}",
+        "<",
+        ">",
+        "(",
+        ")",
+        "=",
+        "'",
+        "<|\"|>",
+        "</",
+        "functions.",
+        ":0",
+        "true",
+    ];
+    for format in TOOL_FORMATS {
+        fragments.extend([format.begin, format.separator, format.end]);
+        texts(format.call, &mut fragments);
+        if let Arguments::Tagged(tags) = format.arguments {
+            fragments.extend([tags.open, tags.named[0], tags.named[1], tags.close]);
+        }
+    }
+    fragments.extend(REASONING_FORMATS.iter().flat_map(|format| [format.open, format.close]));
+    fragments.extend(CONTENT_FORMATS.iter().flat_map(|format| [format.open, format.close, format.between]));
+    fragments.retain(|fragment| !fragment.is_empty());
+    fragments.sort();
+    fragments.dedup();
+    fragments
+}
+
+fn texts(parts: &'static [Part], found: &mut Vec<&'static str>) {
+    for part in parts {
+        match part {
+            Part::Text(text) => found.push(text),
+            Part::Either(options) => options.iter().for_each(|option| texts(option, found)),
+            _ => {}
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Any text in any pieces gives the same, and nothing panics.
+    #[test]
+    fn pieces_do_not_matter(
+        row in 0..TOOL_FORMATS.len(),
+        picked in prop::collection::vec((0..usize::MAX, 0..3usize), 0..30),
+        cuts in prop::collection::vec(0..usize::MAX, 0..6),
+        thinking: bool,
+    ) {
+        let all = fragments();
+        let tools = TOOL_FORMATS[row];
+        let mut own = vec![tools.begin, tools.separator, tools.end];
+        texts(tools.call, &mut own);
+        let piece = |&(i, which): &(usize, usize)| if which == 0 { all[i % all.len()] } else { own[i % own.len()] };
+        let text: String = picked.iter().map(piece).collect();
+        for reasoning in [REASONING_FORMATS[row % REASONING_FORMATS.len()], REASONING_FORMATS[REASONING_FORMATS.len() - 1]] {
+            let content = CONTENT_FORMATS[row % CONTENT_FORMATS.len()];
+            let format = ChatFormat { reasoning: Some(reasoning), content, tools: Ok(tools) };
+            let whole = parse(&mut format.parser(&functions(), thinking), [&text]);
+            let characters = parse(&mut format.parser(&functions(), thinking), text.chars().map(String::from));
+            prop_assert_eq!(&characters, &whole, "{:?}", text);
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| text.floor_char_boundary(cut % (text.len() + 1))).collect();
+            cuts.extend([0, text.len()]);
+            cuts.sort();
+            let pieces = cuts.windows(2).map(|cut| &text[cut[0]..cut[1]]);
+            prop_assert_eq!(parse(&mut format.parser(&functions(), thinking), pieces), whole, "{:?}", text);
+        }
+    }
 }

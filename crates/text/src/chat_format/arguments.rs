@@ -239,10 +239,10 @@ fn whole(buffer: &mut String, gemma: bool, json: &mut String) -> Match {
     let end = loop {
         let rest = &buffer[at..];
         let Some(c) = rest.chars().next() else { return Match::Partial };
-        if gemma && QUOTE.starts_with(&rest[..rest.len().min(QUOTE.len())]) {
-            if rest.len() < QUOTE.len() {
-                return Match::Partial;
-            }
+        if gemma && QUOTE.starts_with(rest) && rest != QUOTE {
+            return Match::Partial;
+        }
+        if gemma && rest.starts_with(QUOTE) {
             quote = if quote.is_some() { None } else { Some('"') };
             at += QUOTE.len();
             continue;
