@@ -42,7 +42,7 @@ export function settingsPanel(root, change) {
     const row = el("div", { class: "number" }, el("label", { for: id, text: label }), field, slider, el("p", { class: "hint", id: `${id}-hint`, text: hint }));
     updates.push(() => {
       const value = settings[name];
-      if (document.activeElement !== field || value === undefined) field.value = value ?? "";
+      if (document.activeElement !== field) field.value = value ?? "";
       row.classList.toggle("set", value !== undefined);
       if (!slider) return;
       slider.value = value ?? off;

@@ -51,7 +51,11 @@ test("thinking and tool calls are folded, and a result goes on", async () => {
   assert.ok(await call.locator("pre").isVisible());
   assert.equal(await page.locator(".tool-result").count(), 1);
   await page.fill(".tool-result textarea", '{"temperature": 18}');
+  await page.click("#open-settings");
+  await page.fill("#set-system", "Answer in one word.");
+  assert.ok(await call.locator("pre").isVisible(), "the call is still unfolded");
   const body = await nextRequest(page, () => page.click("text=Give result"));
+  assert.match(body.messages.at(-1).content, /18/);
   assert.deepEqual(body.messages.slice(-3).map(({ role, tool_call_id }) => [role, tool_call_id]), [["assistant", undefined], ["tool", "call_1"], ["tool", "call_2"]]);
   assert.equal(body.messages.at(-3).tool_calls[1].function.name, "get_weather");
   await settled(page);
