@@ -171,7 +171,8 @@ impl Writer for ChatWriter {
                 let deltas = self.open[index].turn.push(&token.text);
                 vec![self.chunk(index, delta(deltas), &[token], None)]
             }
-            Update::Finished { text, finish_reason, usage, .. } => {
+            Update::Finished { text, finish_reason, usage, timing } => {
+                self.open[index].timings.end(usage, timing);
                 let turn = &mut self.open[index].turn;
                 let deltas = turn.rest(&text);
                 let end = turn.finish_reason(&finish_reason);
