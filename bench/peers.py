@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
-"""Does to llama-server, of llama.cpp or ik_llama.cpp, what `trine bench --load` does to Trine, and prints the same figures.
+"""Does to a server, llama-server of llama.cpp or ik_llama.cpp or `trine serve`, what `trine bench --load` does to Trine's engine, and prints
+the same figures.
 
 The requests are those of a trace: as long, in the same order, as many at once.
 
     trine bench model.gguf --load clients=16,prompt=64-512,output=64-256,requests=64 --profile trace.json --json
     bench/peers.py trace.json model.gguf --clients 16 --server path/to/llama-server
+    bench/peers.py trace.json model.gguf --clients 16 --server path/to/trine
 """
 
 import argparse
 import http.client
 import json
 import math
+import os
 import queue
 import random
 import socket
@@ -45,11 +48,12 @@ def statistics(name, seconds):
 def ask(port, prompt, tokens, began=lambda: None):
     """Seconds at which a request was sent, and at which each token of its answer came; `began` is called at the first."""
     body = {
-        "prompt": prompt, "n_predict": tokens, "ignore_eos": True, "stream": True, "cache_prompt": False, "temperature": 0,
+        "prompt": prompt, "max_tokens": tokens, "ignore_eos": True, "stream": True, "cache_prompt": False, "temperature": 0,
+        "stream_options": {"include_usage": True},
     }
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=3600)
     sent = time.perf_counter()
-    connection.request("POST", "/completion", json.dumps(body), {"Content-Type": "application/json"})
+    connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
     response = connection.getresponse()
     if response.status != 200:
         raise RuntimeError(response.read().decode())
@@ -57,10 +61,13 @@ def ask(port, prompt, tokens, began=lambda: None):
     for line in response:
         if not line.startswith(b"data: "):
             continue
-        event = json.loads(line[6:])
-        if event.get("stop"):
-            count = event["tokens_predicted"]
+        if line.startswith(b"data: [DONE]"):
             break
+        event = json.loads(line[6:])
+        if event.get("usage"):
+            count = event["usage"]["completion_tokens"]
+        if not event["choices"] or event["choices"][0]["finish_reason"]:
+            continue
         came.append(time.perf_counter())
         if len(came) == 1:
             began()
@@ -68,7 +75,7 @@ def ask(port, prompt, tokens, began=lambda: None):
     return sent, came, count
 
 
-def run(port, requests, clients, vocab, late):
+def run(port, requests, clients, vocab, late, times=None):
     """All requests, so many at once; and a prompt of `late` tokens when all clients wait for a second token."""
     random.seed(1)
     long = [random.randrange(3, vocab) for _ in range(late)]
@@ -101,6 +108,10 @@ def run(port, requests, clients, vocab, late):
     took = time.perf_counter() - begin
     pairs = [(a, b) for _, came, _ in answers for a, b in zip(came, came[1:])]
     gaps = [b - a for a, b in pairs]
+    if times:
+        since = lambda moments: [round(moment - begin, 4) for moment in moments]
+        streams = [since(came) for _, came, _ in answers]
+        json.dump({"late": since([sent, answered]) if late else None, "streams": streams}, open(times, "w"))
     output = sum(count for _, _, count in answers)
     return {
         "duration": round(took, 2),
@@ -127,16 +138,22 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--vocab", type=int, default=32000, help="ids of prompts are below this")
     parser.add_argument("--late", type=int, default=0, help="tokens of the prompt that comes late, as `late` of the load")
+    parser.add_argument("--times", help="a file for the moment at which each token came")
     parser.add_argument("options", nargs="*", help="more for the program, after --")
     args = parser.parse_args()
     requests = [request for request in requests_of(args.trace) if request[0] != args.late]
     parallel = args.parallel or args.clients + (args.late > 0)
-    context = parallel * (max([prompt + tokens for prompt, tokens in requests] + [args.late]) + 16)
+    context = max([prompt + tokens for prompt, tokens in requests] + [args.late]) + 16
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [args.server, "-m", args.model, "-t", args.threads, "-tb", args.threads, "-np", parallel, "-c", context]
-    command += ["--host", "127.0.0.1", "--port", port, *args.options]
+    if os.path.basename(args.server).startswith("trine"):
+        command = [args.server, "serve", args.model, "--threads", args.threads, "--parallel", parallel, "--context", context]
+        command += ["--cache-size", "8GiB", "--port", port, *args.options]
+    else:
+        # Its context is that of all sequences together.
+        command = [args.server, "-m", args.model, "-t", args.threads, "-tb", args.threads, "-np", parallel, "-c", parallel * context]
+        command += ["--host", "127.0.0.1", "--port", port, *args.options]
     server = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while True:
@@ -150,7 +167,7 @@ def main():
                     raise SystemExit(f"{args.server} ended with {server.returncode}")
             time.sleep(0.2)
         ask(port, [5] * 8, 4)
-        print(json.dumps(run(port, requests, args.clients, args.vocab, args.late)))
+        print(json.dumps(run(port, requests, args.clients, args.vocab, args.late, args.times)))
     finally:
         server.terminate()
         server.wait()

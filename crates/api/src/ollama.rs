@@ -1,11 +1,12 @@
 //! Ollama's API, for the model that is served.
 
-use crate::chat::{self, Chat, Delta, Turn};
+use crate::chat::{self, CallIds, Chat, Delta, Turn};
 use crate::openai::Shared;
 use crate::{Ask, Event, Fields, Framing, Problem, Writer, sampling};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 use trine_engine::{Choice, FinishReason, PrefixCache, Prompt, Scheduling, Timing, Update, Usage};
+use trine_text::ChatFormat;
 
 /// Options that say how Ollama runs a model, which is settled here.
 const OF_THE_RUNNER: &[&str] =
@@ -111,8 +112,10 @@ pub fn generate(mut fields: Fields, served: &Shared, _: &str) -> Result<(Ask, Bo
         chosen = crate::constraint::ends(field, &fields, chosen)?;
     }
     let (scheduling, prefix_cache) = (Scheduling::default(), PrefixCache::default());
+    // A text is no chat: it has no parts.
+    let turn = Turn::new(ChatFormat::of("").parser(&[], false), CallIds::Usual);
     let ask = Ask { prompts, sampling: chosen, constraint, scheduling, prefix_cache, stream };
-    Ok((ask, Box::new(OllamaWriter::new(served, Turn::default(), false))))
+    Ok((ask, Box::new(OllamaWriter::new(served, turn, false))))
 }
 
 struct OllamaWriter {
@@ -203,8 +206,7 @@ impl Writer for OllamaWriter {
                 vec![Event::new(&self.line(deltas, false))]
             }
             Update::Finished { text, finish_reason, usage, timing } => {
-                let mut deltas = self.turn.push(&text);
-                deltas.extend(self.turn.finish());
+                let deltas = self.turn.rest(&text);
                 self.ended(&finish_reason, usage, timing);
                 vec![Event::new(&self.last(deltas))]
             }

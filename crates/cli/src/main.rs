@@ -34,6 +34,7 @@ mod say;
 mod table;
 mod template;
 mod terminal;
+mod top;
 mod units;
 mod warm;
 mod wrap;

@@ -5,7 +5,8 @@ mod common;
 use common::{run, trine, trine_with};
 use std::path::Path;
 
-const COMMANDS: [&[&str]; 22] = [
+const COMMANDS: [&[&str]; 23] = [
+    &["top"],
     &["serve"],
     &["key"],
     &["key", "new"],

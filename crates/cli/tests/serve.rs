@@ -518,3 +518,98 @@ fn requests_of_the_guide_are_answered() {
         serde_json::from_slice::<Value>(&ran.stdout).unwrap();
     }
 }
+
+/// A template that describes tools as Hermes does, for a model with a short context.
+const TOOLS: &str = r#"{%- if tools %}{% for tool in tools %}{{ tool.function.name }} {% endfor %}
+{#- <tool_call> {"name": <function-name>, "arguments": <args-json-object>} </tool_call> #}{% endif %}
+{%- for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}{% endfor %}"#;
+
+#[test]
+fn calls_of_tools_keep_to_their_schemas_in_every_protocol() {
+    let folder = tempfile::tempdir().unwrap();
+    let template = folder.path().join("tools.jinja");
+    std::fs::write(&template, TOOLS).unwrap();
+    let server = Server::start(&["--template", &template.display().to_string()]);
+    let schema = json!({
+        "type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}, "days": {"type": "integer", "maximum": 9}},
+        "required": ["city", "days"], "additionalProperties": false,
+    });
+    let check = |arguments: &Value| {
+        assert!(["Oslo", "Rome"].contains(&arguments["city"].as_str().unwrap()), "{arguments}");
+        assert!(arguments["days"].as_i64().unwrap() <= 9, "{arguments}");
+    };
+    let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    let tools = json!([
+        {"type": "function", "function": {"name": "weather", "parameters": schema, "strict": true}},
+        {"type": "function", "function": {"name": "now"}},
+    ]);
+    let named = json!({"type": "function", "function": {"name": "weather"}});
+    let more = json!({"tools": tools, "tool_choice": named, "max_tokens": 400, "parallel_tool_calls": false, "logprobs": true});
+    let answer = server.post(CHAT, &ask("Once upon a time", more.clone())).json();
+    let choice = &answer["choices"][0];
+    let call = &choice["message"]["tool_calls"][0];
+    assert_eq!(
+        (&choice["finish_reason"], &choice["message"]["content"]),
+        (&"tool_calls".into(), &Value::Null),
+        "{answer}"
+    );
+    assert_eq!((&call["type"], &call["function"]["name"]), (&"function".into(), &"weather".into()));
+    check(&parse(call["function"]["arguments"].as_str().unwrap()));
+
+    let mut streaming = ask("Once upon a time", more);
+    streaming["stream"] = true.into();
+    let events = server.post(CHAT, &streaming).events();
+    let deltas: Vec<&Value> = events.iter().map(|event| &event["choices"][0]["delta"]).collect();
+    let calls: Vec<&Value> = deltas.iter().filter_map(|delta| delta["tool_calls"].as_array()).flatten().collect();
+    let arguments: String = calls.iter().filter_map(|call| call["function"]["arguments"].as_str()).collect();
+    assert_eq!(arguments, call["function"]["arguments"].as_str().unwrap());
+    assert_eq!(calls[0]["function"]["name"], "weather");
+    assert!(
+        deltas.iter().all(|delta| delta["content"].as_str().is_none_or(str::is_empty)),
+        "no marker leaks: {deltas:?}"
+    );
+
+    let own = json!({
+        "max_tokens": 400, "temperature": 0, "messages": [{"role": "user", "content": "Once upon a time"}],
+        "tools": [{"name": "weather", "input_schema": schema}], "tool_choice": {"type": "tool", "name": "weather"},
+    });
+    let answer = server.post("/v1/messages", &own).json();
+    assert_eq!(
+        (&answer["stop_reason"], &answer["content"][0]["type"]),
+        (&"tool_use".into(), &"tool_use".into()),
+        "{answer}"
+    );
+    check(&answer["content"][0]["input"]);
+    let own = json!({
+        "max_output_tokens": 400, "temperature": 0, "input": "Once upon a time",
+        "tools": [{"type": "function", "name": "weather", "parameters": schema}], "tool_choice": {"type": "function", "name": "weather"},
+    });
+    let answer = server.post("/v1/responses", &own).json();
+    assert_eq!(answer["output"][0]["type"], "function_call", "{answer}");
+    check(&parse(answer["output"][0]["arguments"].as_str().unwrap()));
+
+    // What the tool gave goes back, and the conversation goes on.
+    let conversation = json!([
+        {"role": "user", "content": "Once upon a time"},
+        {"role": "assistant", "content": null, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": call["id"], "content": "rain"},
+    ]);
+    let rest = server.post(CHAT, &json!({"messages": conversation, "tools": tools, "max_tokens": 8, "temperature": 0}));
+    assert_eq!(rest.status, 200, "{}", rest.text);
+    for (more, message) in [
+        (
+            json!({"tools": tools, "tool_choice": {"type": "function", "function": {"name": "later"}}}),
+            "no tool is called",
+        ),
+        (json!({"tool_choice": "required"}), "expected tools to choose from"),
+        (json!({"tools": [tools[0], tools[0]]}), "an earlier tool is called"),
+        (json!({"tools": [{"type": "function", "function": {"name": "a b"}}]}), "expected a function whose name"),
+    ] {
+        let refused = server.post(CHAT, &ask("x", more));
+        assert!(refused.status == 400 && refused.text.contains(message), "{message}: {}", refused.text);
+    }
+    // A template that describes no tools has none.
+    let plain = Server::start(&[]);
+    let refused = plain.post(CHAT, &ask("x", json!({"tools": tools})));
+    assert!(refused.status == 400 && refused.text.contains("does not describe tools"), "{}", refused.text);
+}

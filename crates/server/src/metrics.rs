@@ -49,6 +49,7 @@ const RECENT: (usize, Duration) = (1000, Duration::from_secs(300));
 pub struct Metrics {
     registry: Registry,
     requests: Family<Route, Counter>,
+    failed: Counter,
     pub active: Gauge,
     duration: Histogram,
     finished: Family<Reason, Counter>,
@@ -102,6 +103,7 @@ impl Default for Metrics {
         }
         Metrics {
             requests: register!("trine_requests", "Requests by route and status", Family::default()),
+            failed: register!("trine_requests_failed", "Requests that the server failed", Counter::default()),
             active: register!("trine_active_requests", "Requests that are being answered", Gauge::default()),
             duration: register!("trine_request_duration_seconds", "Duration of requests of any route", seconds(0.001)),
             finished: register!("trine_request_success", "Answers by the reason of their end", Family::default()),
@@ -175,6 +177,7 @@ impl Metrics {
     pub fn request(&self, route: &str, status: u16, took: Duration) {
         self.requests.get_or_create(&Route { route: route.to_owned(), status }).inc();
         self.duration.observe(took.as_secs_f64());
+        self.failed.inc_by(u64::from(status >= 500));
         // Probes would hide what users see.
         if route.starts_with("/v1/") || route.starts_with("/api/") {
             let mut past = self.past.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -121,8 +121,7 @@ impl Writer for MessageWriter {
             Update::Prompt(_) => return Vec::new(),
             Update::Token(token) => self.turn.push(&token.text),
             Update::Finished { text, finish_reason, usage, .. } => {
-                let mut deltas = self.turn.push(&text);
-                deltas.extend(self.turn.finish());
+                let deltas = self.turn.rest(&text);
                 self.ended(&finish_reason, usage);
                 deltas
             }

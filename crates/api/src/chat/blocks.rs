@@ -32,7 +32,9 @@ impl Blocks {
             match delta {
                 Delta::Reasoning(text) => self.text(Block::Reasoning, text, &mut steps),
                 Delta::Content(text) => self.text(Block::Content, text, &mut steps),
-                Delta::ToolCall { id, name, .. } => self.start(Block::Call { id, name }, &mut steps),
+                Delta::ToolCall { id, name, .. } => {
+                    self.start(Block::Call { id: id.unwrap_or_default(), name }, &mut steps);
+                }
                 Delta::Arguments { text, .. } => self.add(text, &mut steps),
             }
         }

@@ -3,8 +3,10 @@
 mod blocks;
 mod messages;
 mod request;
+mod tools;
 mod turn;
 
 pub use blocks::{Block, Blocks, Step};
 pub use request::{Chat, read};
-pub use turn::{Delta, Turn};
+pub use trine_text::Delta;
+pub use turn::{CallIds, Turn};

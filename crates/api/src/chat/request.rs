@@ -1,13 +1,16 @@
 //! What a chat asks for, in OpenAI's words: other protocols are translated to them.
 
 use super::messages::messages;
-use super::turn::Turn;
+use super::tools::{self, Tools};
+use super::turn::{CallIds, Turn};
 use crate::ask::scheduling;
 use crate::constraint::{constraint, ends};
 use crate::fields::shown;
 use crate::{Ask, Fields, Problem, Served, sampling};
 use serde_json::{Map, Value, json};
 use trine_engine::Prompt;
+use trine_grammar::Constraint;
+use trine_text::ChatFormat;
 
 /// A chat that is read.
 pub struct Chat {
@@ -29,30 +32,66 @@ impl Chat {
 /// With the field that is wrong or not known.
 pub fn read(mut fields: Fields, served: &Served) -> Result<Chat, Problem> {
     let stream = fields.boolean("stream")?.unwrap_or_default();
-    let tokens = prompt(&mut fields, served)?;
+    let tools = tools::tools(&mut fields)?;
+    let Prompted { tokens, format, thinking, ids } = prompt(&mut fields, served, &tools)?;
     fields.rename("max_completion_tokens", "max_tokens")?;
     top_logprobs(&mut fields)?;
-    let constraint = constraint(&mut fields)?;
+    let content = constraint(&mut fields)?;
     let (scheduling, prefix_cache) = scheduling(&mut fields)?;
     let mut chosen = sampling::sampling(fields.clone(), &served.sampling)?;
-    if let Some((field, _)) = &constraint {
+    if let Some((field, _)) = &content {
         chosen = ends(field, &fields, chosen)?;
     }
     if stream && chosen.best_of.is_some_and(|best| best > chosen.n) {
         return Err(Problem::field("best_of", "expected none with stream: the best are known at the end"));
     }
-    let turns = (0..chosen.best_of.unwrap_or(chosen.n)).map(|_| Turn::default()).collect();
+    let is_plain = format.reasoning.is_none() && format.content.open.is_empty() && tools.tools.is_empty();
+    // The parser knows markers by their names.
+    chosen.skip_special_tokens &= is_plain;
+    let turn = Turn::new(format.parser(&tools.tools, thinking), ids);
+    let constraint = answer_form(content, format, tools, thinking);
+    let turns = vec![turn; chosen.best_of.unwrap_or(chosen.n)];
     Ok(Chat {
         ask: Ask { prompts: vec![tokens], sampling: chosen, constraint, scheduling, prefix_cache, stream },
         turns,
     })
 }
 
+type Named = (&'static str, Constraint);
+
+/// One grammar of the whole answer, where it has more parts than its content, and the field that asks for it.
+fn answer_form(content: Option<Named>, format: ChatFormat, tools: Tools, thinking: bool) -> Option<Named> {
+    let Tools { tools, choice: tool_choice, parallel: parallel_tool_calls, .. } = tools;
+    let field = match &content {
+        Some((field, _)) => field,
+        None if tools.is_empty() => return None,
+        None => "tools",
+    };
+    // Grammars in GBNF and Lark are those of whole answers.
+    if tools.is_empty()
+        && (format.reasoning.is_none() || matches!(content, Some((_, Constraint::Gbnf(_) | Constraint::Lark(_)))))
+    {
+        return content;
+    }
+    let content = content.map(|(_, constraint)| Box::new(constraint));
+    let chat = trine_grammar::Chat { format, tools, tool_choice, parallel_tool_calls, thinking, content };
+    Some((field, Constraint::Chat(Box::new(chat))))
+}
+
+/// A prompt, and how its answer is written.
+struct Prompted {
+    tokens: Vec<u32>,
+    format: ChatFormat,
+    /// Whether the prompt opens thinking.
+    thinking: bool,
+    ids: CallIds,
+}
+
 /// Marks the end of a message that the answer continues, while the template renders it: a noncharacter, which no text has.
 const END: char = '\u{FDD1}';
 
 /// The prompt that the messages and tools make.
-fn prompt(fields: &mut Fields, served: &Served) -> Result<Vec<u32>, Problem> {
+fn prompt(fields: &mut Fields, served: &Served, tools: &Tools) -> Result<Prompted, Problem> {
     let template = served
         .template
         .as_ref()
@@ -63,7 +102,11 @@ fn prompt(fields: &mut Fields, served: &Served) -> Result<Vec<u32>, Problem> {
     if let Some(effort) = fields.take("reasoning_effort") {
         reasoning_effort(&effort, &mut variables)?;
     }
-    let tools = tools(fields)?;
+    let source = template.source(tools.json.is_some()).map_err(|why| Problem::field("messages", why))?;
+    let (format, ids) = (ChatFormat::of(source), CallIds::of(source));
+    if let (Some(_), Err(why)) = (&tools.json, format.tools) {
+        return Err(Problem::field("tools", why));
+    }
     let is_prefill =
         messages.last().is_some_and(|message| message.role == "assistant" && !message.rest.contains_key("tool_calls"));
     let continues = fields.boolean("continue_final_message")?;
@@ -83,7 +126,7 @@ fn prompt(fields: &mut Fields, served: &Served) -> Result<Vec<u32>, Problem> {
         mark(&mut last.content);
     }
     let generates = generates.unwrap_or(!continues);
-    let text = template.render(&messages, tools.as_ref(), generates, &variables);
+    let text = template.render(&messages, tools.json.as_ref(), generates, &variables);
     let mut text = text.map_err(|why| Problem::field("messages", why))?;
     if continues {
         let Some(end) = text.rfind(END) else {
@@ -91,7 +134,8 @@ fn prompt(fields: &mut Fields, served: &Served) -> Result<Vec<u32>, Problem> {
         };
         text.truncate(end);
     }
-    served.tokens(Prompt::Text(text), "messages")
+    let thinking = format.thinks(&text);
+    Ok(Prompted { tokens: served.tokens(Prompt::Text(text), "messages")?, format, thinking, ids })
 }
 
 /// Marks the end of a content.
@@ -120,33 +164,6 @@ fn reasoning_effort(effort: &Value, variables: &mut Map<String, Value>) -> Resul
         variables.entry(name).or_insert(value);
     }
     Ok(())
-}
-
-/// The functions that the model may call, for the template.
-fn tools(fields: &mut Fields) -> Result<Option<Value>, Problem> {
-    let tools = fields.list("tools")?.filter(|tools| !tools.is_empty());
-    for (i, tool) in tools.iter().flatten().enumerate() {
-        let place = format!("tools[{i}]");
-        if tool["type"] != "function" {
-            let problem =
-                format!("expected type \"function\", found {}: there are no built-in tools", shown(&tool["type"]));
-            return Err(Problem::field(&place, problem));
-        }
-        if !tool["function"]["name"].is_string() {
-            return Err(Problem::field(&place, "expected a function with its name"));
-        }
-    }
-    fields.only("parallel_tool_calls", &json!(true), "the model decides")?;
-    match fields.take("tool_choice") {
-        None => {}
-        Some(choice) if choice == "auto" => {}
-        Some(choice) if choice == "none" => return Ok(None),
-        Some(found) => {
-            let problem = format!("expected \"auto\" or \"none\", found {}", shown(&found));
-            return Err(Problem::field("tool_choice", problem));
-        }
-    }
-    Ok(tools.map(Value::Array))
 }
 
 /// In chats, `logprobs` is a switch, and `top_logprobs` has the number.

@@ -1,43 +1,79 @@
+use crate::openai::new_id;
 use trine_engine::{Choice, FinishReason};
-
-/// What an answer of a chat adds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Delta {
-    /// What the model thinks.
-    Reasoning(String),
-    /// What it answers.
-    Content(String),
-    /// The call of a function begins.
-    ToolCall { index: usize, id: String, name: String },
-    /// Its arguments go on: all texts of a call are a JSON object.
-    Arguments { index: usize, text: String },
-}
+use trine_text::{ChatParser, Delta};
 
 /// An answer of a chat as it comes: thinking, content and calls apart.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Turn {
+    parser: ChatParser,
+    ids: CallIds,
     calls: usize,
+    thinks: bool,
     pub reasoning_tokens: usize,
 }
 
-impl Turn {
-    /// Adds the text of a token.
-    pub fn push(&mut self, text: &str) -> Vec<Delta> {
-        if text.is_empty() { Vec::new() } else { vec![Delta::Content(text.to_owned())] }
+/// What ids of calls look like that the model does not write itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallIds {
+    /// As OpenAI's.
+    Usual,
+    /// Nine letters and digits: Mistral's templates take no others.
+    Nine,
+}
+
+impl CallIds {
+    /// Those that a template takes.
+    pub fn of(template: &str) -> CallIds {
+        let asks = ["length != 9", "length == 9", "length!=9"].iter().any(|mark| template.contains(mark));
+        if asks { CallIds::Nine } else { CallIds::Usual }
     }
 
-    /// What was held back.
-    pub fn finish(&mut self) -> Vec<Delta> {
-        Vec::new()
+    fn next(self) -> String {
+        match self {
+            CallIds::Usual => new_id("call_"),
+            CallIds::Nine => new_id("").chars().take(9).collect(),
+        }
+    }
+}
+
+impl Turn {
+    pub fn new(parser: ChatParser, ids: CallIds) -> Turn {
+        Turn { parser, ids, calls: 0, thinks: false, reasoning_tokens: 0 }
+    }
+
+    /// Adds the text of a token. Calls have ids.
+    pub fn push(&mut self, text: &str) -> Vec<Delta> {
+        let deltas = self.parser.push(text);
+        let deltas = self.note(deltas);
+        // What is held back belongs to what came last.
+        self.reasoning_tokens += usize::from(self.thinks);
+        deltas
+    }
+
+    fn note(&mut self, mut deltas: Vec<Delta>) -> Vec<Delta> {
+        for delta in &mut deltas {
+            self.thinks = matches!(delta, Delta::Reasoning(_));
+            if let Delta::ToolCall { id, .. } = delta {
+                self.calls += 1;
+                id.get_or_insert_with(|| self.ids.next());
+            }
+        }
+        deltas
     }
 
     /// All that a whole answer adds.
     pub fn whole(&mut self, choice: &Choice) -> Vec<Delta> {
         let mut deltas: Vec<Delta> = choice.tokens.iter().flat_map(|token| self.push(&token.text)).collect();
         let sent: usize = choice.tokens.iter().map(|token| token.text.len()).sum();
-        deltas.extend(self.push(&choice.text[sent.min(choice.text.len())..]));
-        deltas.extend(self.finish());
+        deltas.extend(self.rest(&choice.text[sent.min(choice.text.len())..]));
         deltas
+    }
+
+    /// What the end of an answer adds: text that was held back.
+    pub fn rest(&mut self, text: &str) -> Vec<Delta> {
+        let mut deltas = self.parser.push(text);
+        deltas.extend(self.parser.finish());
+        self.note(deltas)
     }
 
     /// Why the answer ended, in OpenAI's words.

@@ -138,7 +138,7 @@ fn message(deltas: Vec<Delta>) -> Value {
         match delta {
             Delta::Content(text) => content.push_str(&text),
             Delta::Reasoning(text) => reasoning.push_str(&text),
-            Delta::ToolCall { id, name, .. } => calls.push((id, name, String::new())),
+            Delta::ToolCall { id, name, .. } => calls.push((id.unwrap_or_default(), name, String::new())),
             Delta::Arguments { index, text } => calls[index].2.push_str(&text),
         }
     }
@@ -171,10 +171,10 @@ impl Writer for ChatWriter {
                 let deltas = self.open[index].turn.push(&token.text);
                 vec![self.chunk(index, delta(deltas), &[token], None)]
             }
-            Update::Finished { text, finish_reason, usage, .. } => {
+            Update::Finished { text, finish_reason, usage, timing } => {
+                self.open[index].timings.end(usage, timing);
                 let turn = &mut self.open[index].turn;
-                let mut deltas = turn.push(&text);
-                deltas.extend(turn.finish());
+                let deltas = turn.rest(&text);
                 let end = turn.finish_reason(&finish_reason);
                 self.total.reasoning_tokens += turn.reasoning_tokens;
                 self.total.add(usage, index == 0);

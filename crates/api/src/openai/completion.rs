@@ -186,7 +186,8 @@ impl Writer for CompletionWriter {
                 let text = token.text.clone();
                 vec![self.chunk(index, &text, &[token], None)]
             }
-            Update::Finished { text, finish_reason, usage, .. } => {
+            Update::Finished { text, finish_reason, usage, timing } => {
+                self.open[index].timings.end(usage, timing);
                 self.count(usage, index.is_multiple_of(self.answers));
                 vec![self.chunk(index, &text, &[], Some(&finish_reason))]
             }

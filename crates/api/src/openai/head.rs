@@ -75,11 +75,18 @@ pub struct Timings {
     first: Option<Instant>,
     prompt_tokens: usize,
     tokens: usize,
+    /// What the engine says at the end.
+    end: Option<Value>,
 }
 
 impl Timings {
     pub fn new(prompt_tokens: usize) -> Timings {
-        Timings { begin: Instant::now(), first: None, prompt_tokens, tokens: 0 }
+        Timings { begin: Instant::now(), first: None, prompt_tokens, tokens: 0, end: None }
+    }
+
+    /// Notes what the whole answer took, which does not depend on when its parts were written.
+    pub fn end(&mut self, usage: Usage, timing: Timing) {
+        self.end = Some(timings_of(usage, timing));
     }
 
     /// Counts a token that is there now.
@@ -89,6 +96,9 @@ impl Timings {
     }
 
     pub fn to_json(&self) -> Value {
+        if let Some(end) = &self.end {
+            return end.clone();
+        }
         let first = self.first.unwrap_or_else(Instant::now);
         let times = [first.duration_since(self.begin), first.elapsed()].map(|time| time.as_secs_f64());
         timings(self.prompt_tokens, None, times[0], self.tokens, times[1])

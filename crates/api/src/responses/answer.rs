@@ -251,8 +251,7 @@ impl Writer for ResponseWriter {
             Update::Prompt(_) => return Vec::new(),
             Update::Token(token) => (self.turn.push(&token.text), Some(token)),
             Update::Finished { text, finish_reason, usage, .. } => {
-                let mut deltas = self.turn.push(&text);
-                deltas.extend(self.turn.finish());
+                let deltas = self.turn.rest(&text);
                 (self.finish_reason, self.usage) = (self.turn.finish_reason(&finish_reason), usage);
                 (deltas, None)
             }

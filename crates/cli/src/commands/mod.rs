@@ -16,6 +16,7 @@ mod run;
 mod serve;
 mod tokenize;
 mod tokenizer;
+mod top;
 mod train;
 mod tune;
 
@@ -29,6 +30,7 @@ pub enum Command {
     Run(run::Run),
     Serve(serve::Serve),
     Key(key::KeyCommand),
+    Top(top::Top),
     Batch(batch::Batch),
     Embed(embed::Embed),
     Tokenize(tokenize::Tokenize),
@@ -48,7 +50,7 @@ pub enum Command {
 
 /// The commands by subject, as the help lists them.
 pub const GROUPS: [(&str, &[&str]); 5] = [
-    ("Run models", &["run", "serve", "key", "batch", "embed", "tokenize"]),
+    ("Run models", &["run", "serve", "key", "top", "batch", "embed", "tokenize"]),
     ("Model files", &["info", "quantize", "doctor"]),
     ("Train models", &["train", "tokenizer", "generate-data"]),
     ("Measure", &["bench", "tune", "eval", "crossval", "devices"]),
@@ -61,6 +63,7 @@ impl Command {
             Command::Run(command) => command.run(),
             Command::Serve(command) => command.run(),
             Command::Key(command) => command.run(),
+            Command::Top(command) => command.run(),
             Command::Batch(command) => command.run(),
             Command::Embed(command) => command.run(),
             Command::Tokenize(command) => command.run(),
