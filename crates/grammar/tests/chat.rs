@@ -9,7 +9,7 @@ use conversations::{Answer, answers, files, functions, usual};
 use serde_json::{Value, json};
 use std::path::Path;
 use trine_grammar::{Chat, Constraint, Grammar, ToolChoice};
-use trine_text::{BpeOptions, Tokenizer};
+use trine_text::{BpeOptions, ChatFormat, Delta, Tokenizer, Tool};
 
 /// Markers that are control tokens in the vocabularies of their families.
 const CONTROL: &[&str] = &[
@@ -215,4 +215,164 @@ fn an_answer_without_calls_is_free() {
         }
         Some(wrong).filter(|wrong| !wrong.is_empty())
     });
+}
+
+#[test]
+fn whatever_is_generated_is_parsed_as_calls_of_the_schema() {
+    let Some(folder) = shared("templates/jinja") else { return };
+    let mut random = 1u64;
+    let mut draw = move |n: usize| {
+        // SplitMix64.
+        random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % n as u64) as usize
+    };
+    let all = all(&folder, &usual()[..1]);
+    let (mut ended, mut begun) = (0, 0);
+    for (name, tokens) in usual_vocabularies(&folder) {
+        for (file, answer) in (0..2).flat_map(|_| &all) {
+            let grammar = compile(&tokens, Chat { thinking: false, ..chat(answer, ToolChoice::Required) });
+            let tokenizer = &tokens.tokenizer;
+            let (mut filter, mut ids) = (grammar.filter(), Vec::new());
+            let is_structure = |id: u32| {
+                let piece = tokenizer.piece(id).unwrap_or_default();
+                tokenizer.is_control(id) || piece.iter().any(|byte| b"\"}]<>/|)':".contains(byte))
+            };
+            while ids.len() < 120 {
+                let allowed = tokens.allowed(&mut *filter, &ids).unwrap_or_else(|error| panic!("{file}: {error}"));
+                if allowed.iter().all(|&id| tokenizer.is_eog(id))
+                    || allowed.iter().any(|&id| tokenizer.is_eog(id)) && draw(2) > 0
+                {
+                    break;
+                }
+                let structure: Vec<u32> =
+                    allowed.iter().copied().filter(|&id| is_structure(id) && !tokenizer.is_eog(id)).collect();
+                let from = if draw(5) > 0 && !structure.is_empty() { &structure } else { &allowed };
+                let id = from[draw(from.len())];
+                if tokenizer.is_eog(id) {
+                    break;
+                }
+                filter.accept(id);
+                ids.push(id);
+            }
+            let complete = tokens.allowed(&mut *filter, &ids).unwrap().iter().any(|&id| tokenizer.is_eog(id));
+            let text = tokenizer.decode_with_special(&ids);
+            let mut parser = answer.format.parser(&functions(), false);
+            let mut deltas = parser.push(&text);
+            deltas.extend(parser.finish());
+            let mut calls: Vec<(String, String)> = Vec::new();
+            for delta in deltas {
+                match delta {
+                    Delta::ToolCall { name, .. } => calls.push((name, String::new())),
+                    Delta::Arguments { index, text } => calls[index].1 += &text,
+                    Delta::Reasoning(_) => {}
+                    // A marker may be cut off.
+                    Delta::Content(_) if !complete => {}
+                    Delta::Content(content) => panic!("{file}, {name}: {text:?}: {content:?}"),
+                }
+            }
+            begun += usize::from(!calls.is_empty());
+            if complete {
+                ended += 1;
+                assert!(!calls.is_empty(), "{file}, {name}: {text:?}");
+                for (called, arguments) in calls {
+                    let arguments: Value = serde_json::from_str(&arguments)
+                        .unwrap_or_else(|error| panic!("{file}, {name}: {text:?}: {arguments:?}: {error}"));
+                    let right = match &*called {
+                        "get_weather" => {
+                            arguments["city"].is_string()
+                                && arguments.get("days").is_none_or(Value::is_i64)
+                                && arguments.get("unit").is_none_or(|unit| unit == "C" || unit == "F" || unit.is_null())
+                        }
+                        name => name == "now" && arguments.get("utc").is_none_or(Value::is_boolean),
+                    };
+                    assert!(right, "{file}, {name}: {text:?}: {arguments}");
+                }
+            }
+        }
+    }
+    println!("{} answers, {begun} with calls, {ended} complete", all.len() * 4);
+    assert!(ended * 4 > all.len() * 4, "{ended} of {}", all.len() * 4);
+}
+
+#[test]
+fn an_answer_of_a_given_form_follows_thinking() {
+    let tokens = Tokens::embedded();
+    let form = Constraint::JsonSchema(
+        r#"{"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}"#.to_owned(),
+    );
+    let format = ChatFormat::of("<tool_call> <tools> <think></think>");
+    let of = |tools: Vec<Tool>, thinking| Chat {
+        format,
+        tools,
+        tool_choice: ToolChoice::Auto,
+        parallel_tool_calls: true,
+        thinking,
+        content: Some(Box::new(form.clone())),
+    };
+    let call = "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>";
+    let json = "{\"a\": 1}";
+    for (tools, thinking, text, expected) in [
+        (Vec::new(), false, json.to_owned(), true),
+        (Vec::new(), false, format!("<think>{{</think>\n\n{json}"), true),
+        (Vec::new(), false, format!("Hm. {json}"), false),
+        (Vec::new(), true, format!("Hm.</think>{json}"), true),
+        (Vec::new(), true, json.to_owned(), false),
+        (Vec::new(), false, call.to_owned(), false),
+        (functions(), true, format!("Hm.</think>\n{call}"), true),
+        (functions(), true, format!("Hm.</think>\n{json}"), true),
+        (functions(), true, "Hm.</think>\nHello".to_owned(), false),
+    ] {
+        let grammar = compile(&tokens, of(tools, thinking));
+        assert_eq!(tokens.consumes(&grammar, &text).is_ok(), expected, "{text}");
+    }
+}
+
+#[test]
+fn what_a_chat_cannot_keep_to_is_refused() {
+    let tokens = Tokens::embedded();
+    let tagged = "<tool_call> <function= <parameter=";
+    let of = |template: &str, parameters: Value, strict: bool, tool_choice: ToolChoice| Chat {
+        format: ChatFormat::of(template),
+        tools: vec![Tool { name: "f".to_owned(), parameters, strict }],
+        tool_choice,
+        parallel_tool_calls: true,
+        thinking: false,
+        content: None,
+    };
+    let unique = json!({ "properties": { "a": { "uniqueItems": true } } });
+    let two = json!({ "properties": { "a": { "patternProperties": { "a": {}, "b": {} } } } });
+    let dated = json!({ "properties": { "a": { "type": "string", "format": "date" } } });
+    let cases = [
+        (
+            of("", json!({}), true, ToolChoice::Auto),
+            Some("invalid chat: tools: the chat template does not describe tools"),
+        ),
+        (of(tagged, json!({}), true, ToolChoice::Named("g".to_owned())), Some("tool_choice")),
+        (
+            of("<tool_call> <tools>", unique.clone(), true, ToolChoice::Auto),
+            Some("#/properties/a/uniqueItems of the tool f: not supported"),
+        ),
+        (of("<tool_call> <tools>", unique.clone(), false, ToolChoice::Auto), None),
+        (of("<tool_call> <tools>", two.clone(), true, ToolChoice::Auto), Some("#/properties/a of the tool f: ")),
+        (of("<tool_call> <tools>", two, false, ToolChoice::Auto), None),
+        (of(tagged, unique, true, ToolChoice::Auto), Some("#/properties/a")),
+        (of(tagged, dated.clone(), true, ToolChoice::Auto), Some("#/properties/a/format of the tool f")),
+        (of(tagged, dated.clone(), false, ToolChoice::Auto), None),
+        (of("<|tool_call>call:", dated, true, ToolChoice::Auto), Some("#/properties/a/format of the tool f")),
+    ];
+    for (chat, expected) in cases {
+        let found = tokens.grammar(&Constraint::Chat(Box::new(chat.clone()))).err().map(|error| error.to_string());
+        match expected {
+            Some(part) => assert!(found.as_ref().is_some_and(|found| found.contains(part)), "{chat:?}: {found:?}"),
+            None => assert_eq!(found, None, "{chat:?}"),
+        }
+    }
+    let unnamed = Chat {
+        tools: vec![Tool { name: "a b".to_owned(), ..functions().remove(0) }],
+        ..of(tagged, json!({}), true, ToolChoice::Auto)
+    };
+    assert!(tokens.grammar(&Constraint::Chat(Box::new(unnamed))).is_err());
 }

@@ -87,7 +87,7 @@ const FAMILIES: &[(&str, &str, &str)] = &[
     ("GLM-4.6", "glm45", "deepseek_r1"),
     ("GLM-4.7-Flash", "glm45", "deepseek_r1"),
     ("GigaChat3-10B-A1.8B", "gigachat3", ""),
-    ("GigaChat3.1-10B-A1.8B", "gigachat3", ""),
+    ("GigaChat3.1-10B-A1.8B", "gigachat3.1", ""),
     ("HuggingFaceTB-SmolLM3-3B", "", "deepseek_r1"),
     ("Kimi-K2-Instruct", "kimi_k2", ""),
     ("Kimi-K2-Thinking", "kimi_k2", "deepseek_r1"),
@@ -401,4 +401,76 @@ proptest! {
             prop_assert_eq!(parse(&mut format.parser(&functions(), thinking), pieces), whole, "{:?}", text);
         }
     }
+}
+
+/// The tables of docs/src/tools.md.
+fn tables() -> [String; 2] {
+    let code = |text: &str| {
+        let text = text.replace('|', "\\|").replace('\n', " ");
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        if text.contains('`') { format!("```` {text} ````") } else { format!("`{text}`") }
+    };
+    let templates = |is_of: &dyn Fn(&(&str, &str, &str)) -> bool| {
+        let named = FAMILIES.iter().filter(|family| is_of(family)).map(|(file, ..)| *file);
+        named.collect::<Vec<_>>().join(", ")
+    };
+    let mut calls = "| format | a call | at once | templates |\n|---|---|---|---|\n".to_owned();
+    for format in TOOL_FORMATS {
+        let call = [format.begin, " ", &shape(format.call, format.arguments), " ", format.end].concat();
+        let several = if format.parallel { "several" } else { "one" };
+        let templates = templates(&|(_, name, _)| *name == format.name);
+        calls += &format!("| `{}` | {} | {several} | {templates} |\n", format.name, code(&call));
+    }
+    let none = templates(&|(_, name, _)| name.is_empty());
+    calls += &format!("| none | | | {none} |\n");
+    let mut thinking = "| format | between | templates |\n|---|---|---|\n".to_owned();
+    for format in REASONING_FORMATS {
+        let templates = templates(&|(.., name)| *name == format.name);
+        thinking +=
+            &format!("| `{}` | {} and {} | {templates} |\n", format.name, code(format.open), code(format.close));
+    }
+    [calls, thinking]
+}
+
+/// A call as it looks.
+fn shape(parts: &[Part], arguments: Arguments) -> String {
+    let shape = |part: &Part| match part {
+        Part::Text(text) => (*text).to_owned(),
+        Part::Name => "NAME".to_owned(),
+        Part::Id(_) => "ID".to_owned(),
+        Part::Index => "INDEX".to_owned(),
+        Part::Either(options) => options.first().map_or(String::new(), |parts| self::shape(parts, arguments)),
+        Part::Arguments => match arguments {
+            Arguments::Json => "{\"KEY\": VALUE}".to_owned(),
+            Arguments::Tagged(tags) => format!("{}KEY{}VALUE{}", tags.open, tags.named[0], tags.close),
+            Arguments::Python => "KEY=VALUE".to_owned(),
+            Arguments::Gemma => "{KEY:VALUE}".to_owned(),
+        },
+    };
+    parts.iter().map(shape).collect()
+}
+
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/src/tools.md");
+
+/// The page with its tables written anew.
+fn page(text: &str) -> String {
+    let (begin, end) = ("<!-- written by crates/text/tests/chat_format.rs -->\n", "<!-- end -->");
+    let mut tables = tables().into_iter();
+    let parts = text.split(begin).enumerate().map(|(i, part)| match i {
+        0 => part.to_owned(),
+        _ => begin.to_owned() + &tables.next().unwrap() + &part[part.find(end).unwrap()..],
+    });
+    parts.collect()
+}
+
+#[test]
+fn the_tables_of_the_guide_are_true() {
+    let text = std::fs::read_to_string(PAGE).unwrap();
+    assert!(page(&text) == text, "`cargo test -p trine-text --test chat_format -- --ignored` writes the tables anew");
+}
+
+#[test]
+#[ignore = "writes docs/src/tools.md"]
+fn write_the_tables() {
+    std::fs::write(PAGE, page(&std::fs::read_to_string(PAGE).unwrap())).unwrap();
 }

@@ -2,34 +2,24 @@ use super::{Candidates, Filter, FilterRow, History};
 use crate::Error;
 use crate::param::{Field, Param};
 use std::sync::Arc;
-use trine_text::{EncodeOptions, Tokenizer};
-
-/// Tags between which models think.
-const TAGS: [(&str, &str); 6] = [
-    ("<think>", "</think>"),
-    ("[THINK]", "[/THINK]"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"),
-    ("<seed:think>", "</seed:think>"),
-    ("<thinking>", "</thinking>"),
-    ("<reasoning>", "</reasoning>"),
-];
+use trine_text::{ChatFormat, EncodeOptions, REASONING_FORMATS, ReasoningFormat, Tokenizer};
 
 /// Tokens by which the budget is exceeded at most, so that no character is broken.
 const CHARACTER: usize = 3;
 
-/// The tags of a model: those that a chat template of it writes or looks for, or else those that are tokens.
-pub(super) fn tags(tokenizer: &Tokenizer) -> Option<(&'static str, &'static str)> {
-    let templates = tokenizer.templates();
-    let written = TAGS.iter().find(|(_, close)| templates.iter().any(|(_, source)| source.contains(close)));
-    let token = |tag: &str| tokenizer.id(tag).is_some();
-    written.or_else(|| TAGS.iter().find(|(open, close)| token(open) && token(close))).copied()
+/// The tags of a model: those that a chat template of it shows, or else those that are tokens.
+pub(super) fn tags(tokenizer: &Tokenizer) -> Option<&'static ReasoningFormat> {
+    let shown = tokenizer.templates().iter().find_map(|(_, source)| ChatFormat::of(source).reasoning);
+    let is_token = |tag: &str| tokenizer.id(tag).is_some();
+    let tokens = || REASONING_FORMATS.iter().copied().find(|format| is_token(format.open) && is_token(format.close));
+    shown.or_else(tokens)
 }
 
 /// Forces the closing tag of thinking after some tokens of it, as llama.cpp's `reasoning-budget`. Thinking may begin in the prompt; its tokens
 /// are counted in the answer, all parts of it together.
 struct Thinking {
     budget: usize,
-    tags: (&'static str, &'static str),
+    tags: &'static ReasoningFormat,
     /// The tokens of the closing tag.
     close: Vec<u32>,
     tokenizer: Arc<Tokenizer>,
@@ -55,7 +45,7 @@ impl Thinking {
             return;
         }
         self.thought += usize::from(self.inside && answer);
-        let (open, close) = self.tags;
+        let ReasoningFormat { open, close, .. } = self.tags;
         for &byte in self.tokenizer.piece(token).unwrap_or_default() {
             self.tail.push(byte);
             let tag = if self.inside { close } else { open };
@@ -106,7 +96,7 @@ pub(super) const ROW: FilterRow = FilterRow {
     truncates: false,
     build: |sampling, tokenizer| {
         let (budget, tags) = (sampling.thinking_budget?, tags(tokenizer)?);
-        let close = tokenizer.encode(tags.1, EncodeOptions { parse_special: true, add_special: false });
+        let close = tokenizer.encode(tags.close, EncodeOptions { parse_special: true, add_special: false });
         Some(Box::new(Thinking {
             budget,
             tags,

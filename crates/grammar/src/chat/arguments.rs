@@ -1,6 +1,6 @@
 //! The arguments of a function, in each way to write them.
 
-use super::values::{Language, Values};
+use super::values::{KNOWN, Language, Values};
 use super::writer::{Atom, Writer, pattern};
 use crate::Error;
 use serde_json::{Map, Value, json};
@@ -69,8 +69,8 @@ struct Tagged<'a> {
 
 /// A value between tags.
 enum Raw {
-    /// Any text.
-    Any,
+    /// Any text, or in a format that tells them apart, JSON of a schema.
+    Any(Option<Value>),
     Text(String),
     Json(Value),
 }
@@ -88,7 +88,7 @@ impl Tagged<'_> {
         let free = self.root.get("additionalProperties") != Some(&Value::Bool(false));
         if parts.is_empty() && free {
             let name = Atom::Regex(r"[^ \t\r\n\x22<>=]{1,64}".to_owned());
-            let argument = self.argument(writer, &[name], &[Raw::Any])?;
+            let argument = self.argument(writer, &[name], &[Raw::Any(Some(Value::Bool(true)))])?;
             parts.push(format!("{argument}*"));
         }
         if parts.is_empty() {
@@ -101,15 +101,22 @@ impl Tagged<'_> {
     fn argument(&self, writer: &mut Writer, name: &[Atom], values: &[Raw]) -> Result<String, Error> {
         let Tags { open, named: [string, other], close, lines } = self.tags;
         let space = writer.atoms(" ", true);
-        let begin = [&space[..], &writer.atoms(open, true), name].concat();
+        let start = [&space[..], &writer.atoms(open, true), name].concat();
         let line = Atom::Regex(if lines { "\\n?".to_owned() } else { String::new() });
         let mut ways = Vec::new();
         for value in values {
             let named = if let Raw::Json(_) = value { other } else { string };
-            let begin = [&begin[..], &writer.atoms(named, true)].concat();
+            let begin = [&start[..], &writer.atoms(named, true)].concat();
             let close_atoms = writer.atoms(close, false);
             match value {
-                Raw::Any => ways.push(format!("{} {}", writer.sequence(&begin), writer.until(close))),
+                Raw::Any(json) => {
+                    ways.push(format!("{} {}", writer.sequence(&begin), writer.until(close)));
+                    if let Some(schema) = json.as_ref().filter(|_| string != other) {
+                        let named = writer.atoms(other, true);
+                        let value = self::json(writer, schema, self.strict)?;
+                        ways.push(writer.sequence(&[&start[..], &named, &value, &close_atoms].concat()));
+                    }
+                }
                 Raw::Text(text) => {
                     let text = [line.clone(), Atom::Regex(pattern(text)), line.clone()];
                     ways.push(writer.sequence(&[&begin[..], &text, &close_atoms].concat()));
@@ -129,25 +136,24 @@ impl Tagged<'_> {
                 }
             }
         }
-        if string != other && values.iter().any(|value| matches!(value, Raw::Any)) {
-            let begin = [&begin[..], &writer.atoms(other, true), &json(writer, &Value::Bool(true), false)?].concat();
-            ways.push(writer.sequence(&[&begin[..], &writer.atoms(close, false)].concat()));
-        }
         Ok(writer.rule("argument", &ways.join(" | ")))
     }
 
     /// What a value may be.
     fn raw(&self, schema: &Value, path: &str, depth: usize, values: &mut Vec<Raw>) -> Result<(), Error> {
-        let any = |values: &mut Vec<Raw>| {
+        let any = |values: &mut Vec<Raw>, schema: Option<Value>| {
             values.clear();
-            values.push(Raw::Any);
+            values.push(Raw::Any(schema));
             Ok(())
         };
-        let (Some(map), Some(depth)) = (schema.as_object(), depth.checked_sub(1)) else { return any(values) };
-        if matches!(values.first(), Some(Raw::Any)) {
+        let (Some(map), Some(depth)) = (schema.as_object(), depth.checked_sub(1)) else {
+            return any(values, Some(Value::Bool(true)));
+        };
+        if matches!(values.first(), Some(Raw::Any(_))) {
             return Ok(());
         }
-        if !Kinds::of(schema, self.root).string {
+        let kinds = Kinds::of(schema, self.root);
+        if !kinds.string() {
             values.push(Raw::Json(self.with_definitions(map)));
             return Ok(());
         }
@@ -175,9 +181,13 @@ impl Tagged<'_> {
                 return Ok(());
             }
         }
-        let unsupported = ["pattern", "format", "minLength", "maxLength", "allOf", "not", "if"];
-        match unsupported.iter().find(|keyword| self.strict && map.contains_key(**keyword)) {
-            None => any(values),
+        // Of what is not a string, the parser knows the type.
+        let unsupported = map.keys().find(|keyword| match keyword.as_str() {
+            "items" | "properties" | "required" | "additionalProperties" => kinds.nested(),
+            keyword => !KNOWN.contains(&keyword) && !keyword.starts_with("x-"),
+        });
+        match unsupported.filter(|_| self.strict) {
+            None => any(values, kinds.other().then(|| self.with_definitions(map))),
             Some(keyword) => {
                 let problem = "not supported for a string in this model's format of calls";
                 Err(refused(&format!("{path}/{keyword}"), problem))

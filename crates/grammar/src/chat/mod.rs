@@ -61,9 +61,11 @@ impl Chat {
             let close = writer.until(format.close);
             let between = writer.text(self.format.content.between, true);
             let thinking = writer.rule("thinking", &format!("{close} {between}"));
+            // Messages of their own may be several.
+            let times = if self.format.content.between.is_empty() { "?" } else { "*" };
             start = match self.thinking {
                 true => format!("{thinking} {start}"),
-                false => format!("({} {thinking})? {start}", writer.opening(format.open)),
+                false => format!("({} {thinking}){} {start}", writer.opening(format.open, false), times),
             };
         }
         Ok(writer.finish(&start))

@@ -46,7 +46,7 @@ impl Section {
         let prompted = chat.format.content.prompted;
         let mut whole = Vec::new();
         for (marker, rest) in &rests {
-            let marker = writer.opening(marker.strip_prefix(prompted).unwrap_or(marker));
+            let marker = writer.opening(marker.strip_prefix(prompted).unwrap_or(marker), true);
             whole.push(format!("{marker} {rest}"));
         }
         let whole = writer.rule("calls", &whole.join(" | "));

@@ -21,7 +21,7 @@ const INTEGER: &str = "-?(0|[1-9][0-9]{0,18})";
 const ESCAPE: &str = r"\\([\x5c\x27\x22nrtbf]|x[0-7][0-9a-fA-F]|u[0-9a-fA-F]{4})";
 
 /// Keywords that say what a value is in this language too, and those that say nothing.
-const KNOWN: &[&str] = &[
+pub const KNOWN: &[&str] = &[
     "$comment",
     "$defs",
     "$id",

@@ -66,7 +66,7 @@ impl<'a> Writer<'a> {
         name
     }
 
-    /// A text in control tokens and others. If it is flexible, its spaces stand for any whitespace or none.
+    /// A text in control tokens and others. If it is flexible, its spaces stand for any whitespace or none, and line breaks for some.
     pub fn atoms(&self, text: &str, flexible: bool) -> Vec<Atom> {
         let (mut atoms, mut rest) = (Vec::new(), text);
         while let Some(c) = rest.chars().next() {
@@ -82,7 +82,8 @@ impl<'a> Writer<'a> {
                 atoms.push(Atom::Regex(pattern(c.encode_utf8(&mut [0; 4]))));
             } else {
                 rest = rest.trim_start();
-                atoms.push(Atom::Regex(SPACE.to_owned()));
+                let least = if c == '\n' { r"[ \t\r\n]{1,20}" } else { SPACE };
+                atoms.push(Atom::Regex(least.to_owned()));
             }
         }
         merged(atoms)
@@ -105,8 +106,8 @@ impl<'a> Writer<'a> {
     }
 
     /// A marker in place of a text, with whitespace before.
-    pub fn opening(&mut self, marker: &str) -> String {
-        let mut atoms = self.atoms(marker, true);
+    pub fn opening(&mut self, marker: &str, flexible: bool) -> String {
+        let mut atoms = self.atoms(marker, flexible);
         match &atoms[..] {
             [] => String::new(),
             [Atom::Regex(regex)] => self.lazy(&format!("{SPACE}{regex}")),
@@ -192,8 +193,12 @@ impl<'a> Writer<'a> {
 
     /// A rule for JSON of a schema.
     pub fn json(&mut self, schema: &Value) -> Result<String, Error> {
-        let schema = schema::lower(schema, self.limits)?;
-        Ok(self.rule("json", &format!("%json {schema}")))
+        let lowered = schema::lower(schema, self.limits)?;
+        if !schema::compiles(&lowered, self.limits) {
+            let path = schema::locate(&schema.to_string(), self.limits);
+            return Err(Error::Schema { path, problem: "no grammar says this".to_owned() });
+        }
+        Ok(self.rule("json", &format!("%json {lowered}")))
     }
 }
 

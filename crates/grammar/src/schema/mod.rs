@@ -49,6 +49,13 @@ pub fn unsatisfiable() -> Error {
     refused("#", "no value satisfies it")
 }
 
+/// Whether the compiler takes a schema that is lowered.
+pub fn compiles(schema: &Value, limits: &Limits) -> bool {
+    let builder = || GrammarBuilder::new(None, limits.of_parser());
+    let compile = || JsonCompileOptions::default().json_to_llg(builder(), schema.clone()).is_ok();
+    catch_unwind(AssertUnwindSafe(|| Ok(compile()))).unwrap_or(false)
+}
+
 /// The path of the smallest schema that the compiler refuses.
 pub fn locate(text: &str, limits: &Limits) -> String {
     /// Schemas to try.

@@ -16,11 +16,14 @@ pub enum Match {
     No,
 }
 
-/// Whether a text begins with a pattern, whose spaces stand for any whitespace or none.
+/// Whether a text begins with a pattern, whose spaces stand for any whitespace or none, and line breaks for some.
 pub fn begins(text: &str, pattern: &str) -> Match {
     let mut rest = text;
     for c in pattern.chars() {
         if c.is_whitespace() {
+            if c == '\n' && rest.starts_with(|next: char| !next.is_whitespace()) {
+                return Match::No;
+            }
             rest = rest.trim_start();
             if rest.is_empty() {
                 return Match::Partial;
@@ -93,7 +96,7 @@ impl Reader {
                         Ok(Some((name, kinds))) => {
                             json.push_str(if std::mem::take(first) { "{" } else { ", " });
                             json.push_str(&quoted(&name));
-                            json.push_str(if kinds.other { ": " } else { ": \"" });
+                            json.push_str(if kinds.other() { ": " } else { ": \"" });
                             *value = Some(Argument { kinds, begun: false });
                         }
                         Ok(None) => {
@@ -113,7 +116,9 @@ impl Reader {
 
     /// The rest of a value that is cut off.
     pub fn finish(&mut self, buffer: &mut String, json: &mut String) {
-        if let Reader::Tagged { value: Some(Argument { kinds: Kinds { other: false, .. }, .. }), .. } = self {
+        if let Reader::Tagged { value: Some(argument), .. } = self
+            && !argument.kinds.other()
+        {
             json.push_str(&escaped(buffer));
         }
         buffer.clear();
@@ -171,7 +176,7 @@ fn next_argument(buffer: &mut String, tags: &Tags, tool: Option<&Tool>) -> Resul
     buffer.drain(..open + at + len);
     let kinds = match tags.named[0] == tags.named[1] {
         true => Kinds::of_argument(tool, &name),
-        false => Kinds { string: is_string, other: !is_string },
+        false => Kinds::quoted(is_string),
     };
     Ok(Some((name, kinds)))
 }
@@ -189,11 +194,11 @@ impl Argument {
         let end = buffer.find(tags.close);
         let text = match end {
             Some(end) => &buffer[..end],
-            None if self.kinds.other => return Match::Partial,
+            None if self.kinds.other() => return Match::Partial,
             None => &buffer[..buffer.len() - held(buffer, tags)],
         };
         let text = if tags.lines && end.is_some() { text.strip_suffix('\n').unwrap_or(text) } else { text };
-        match self.kinds.other {
+        match self.kinds.other() {
             true => json.push_str(&value(text, self.kinds)),
             false => json.push_str(&escaped(text)),
         }
@@ -202,7 +207,7 @@ impl Argument {
         if end.is_none() {
             return Match::Partial;
         }
-        if !self.kinds.other {
+        if !self.kinds.other() {
             json.push('"');
         }
         Match::Full(0)
@@ -222,10 +227,13 @@ fn held(text: &str, tags: &Tags) -> usize {
 fn value(text: &str, kinds: Kinds) -> Cow<'_, str> {
     let trimmed = text.trim();
     match serde_json::from_str::<Value>(trimmed) {
-        Ok(Value::String(_)) if kinds.string => {}
-        Ok(_) => return trimmed.into(),
+        // A string in quotes is one with quotes, where it may be a string.
+        Ok(Value::String(_)) if kinds.string() => {}
+        Ok(value) if kinds.allow(&value) || !kinds.string() => return trimmed.into(),
+        Ok(_) => {}
         Err(_) => {
-            if let Some(value) = python(trimmed).filter(|value| !value.is_string() || !kinds.string) {
+            let value = python(trimmed).filter(|value| kinds.allow(value) && !value.is_string() || !kinds.string());
+            if let Some(value) = value {
                 return value.to_string().into();
             }
         }

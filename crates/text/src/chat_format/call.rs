@@ -96,7 +96,7 @@ impl Section {
             }
             Todo::Part(Part::Name) => self.word(
                 buffer,
-                |c| !c.is_whitespace() && !"\"<>[](){}:,=\\".contains(c),
+                |c| c.is_alphanumeric() || "_-./".contains(c),
                 |this, name| {
                     this.name = name;
                 },

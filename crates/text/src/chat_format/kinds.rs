@@ -6,15 +6,15 @@ use serde_json::Value;
 /// Maximum number of references and alternatives in each other.
 const DEPTH: usize = 32;
 
-/// Whether a value may be a string, or something else.
+/// The types of values that a schema allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kinds {
-    pub string: bool,
-    pub other: bool,
-}
+pub struct Kinds(u8);
 
 impl Kinds {
-    const ANY: Kinds = Kinds { string: true, other: true };
+    const NAMES: [&str; 7] = ["string", "null", "boolean", "integer", "number", "array", "object"];
+    const ANY: Kinds = Kinds(0x7f);
+    const NONE: Kinds = Kinds(0);
+    const STRING: Kinds = Kinds(1);
 
     /// Those of an argument.
     pub fn of_argument(tool: Option<&Tool>, name: &str) -> Kinds {
@@ -28,30 +28,69 @@ impl Kinds {
         kinds(schema, root, DEPTH)
     }
 
+    /// A string, or anything but one.
+    pub(super) fn quoted(is_string: bool) -> Kinds {
+        if is_string { Kinds::STRING } else { Kinds(Kinds::ANY.0 & !Kinds::STRING.0) }
+    }
+
+    /// Whether a value may be a string.
+    pub fn string(self) -> bool {
+        self.0 & Kinds::STRING.0 != 0
+    }
+
+    /// Whether it may be something else.
+    pub fn other(self) -> bool {
+        self.0 & !Kinds::STRING.0 != 0
+    }
+
+    /// Whether it may be a list or an object.
+    pub fn nested(self) -> bool {
+        self.0 & (Kinds::named("array").0 | Kinds::named("object").0) != 0
+    }
+
+    /// Whether it may be this value.
+    pub fn allow(self, value: &Value) -> bool {
+        self.0 & Kinds::of_value(value).0 != 0
+    }
+
+    fn named(name: &str) -> Kinds {
+        let at = |name| Kinds::NAMES.iter().position(|other| *other == name).map_or(0, |at| 1 << at);
+        // Every integer is a number.
+        Kinds(if name == "number" { at("number") | at("integer") } else { at(name) })
+    }
+
     fn of_value(value: &Value) -> Kinds {
-        Kinds { string: value.is_string(), other: !value.is_string() }
+        match value {
+            Value::String(_) => Kinds::STRING,
+            Value::Null => Kinds::named("null"),
+            Value::Bool(_) => Kinds::named("boolean"),
+            Value::Number(number) if number.as_f64().is_some_and(|number| number.fract() == 0.0) => {
+                Kinds::named("integer")
+            }
+            Value::Number(_) => Kinds(Kinds::named("number").0 & !Kinds::named("integer").0),
+            Value::Array(_) => Kinds::named("array"),
+            Value::Object(_) => Kinds::named("object"),
+        }
     }
 
     fn or(self, with: Kinds) -> Kinds {
-        Kinds { string: self.string || with.string, other: self.other || with.other }
+        Kinds(self.0 | with.0)
     }
 
     fn and(self, with: Kinds) -> Kinds {
-        Kinds { string: self.string && with.string, other: self.other && with.other }
+        Kinds(self.0 & with.0)
     }
 }
 
 fn kinds(schema: &Value, root: &Value, depth: usize) -> Kinds {
-    const NONE: Kinds = Kinds { string: false, other: false };
     let (Some(map), Some(depth)) = (schema.as_object(), depth.checked_sub(1)) else { return Kinds::ANY };
     let any = |list: &Value, of: &dyn Fn(&Value) -> Kinds| match list.as_array() {
-        Some(list) => list.iter().map(of).fold(NONE, Kinds::or),
+        Some(list) => list.iter().map(of).fold(Kinds::NONE, Kinds::or),
         None => of(list),
     };
-    let named = |name: &Value| Kinds { string: name == "string", other: name != "string" };
     let part = |schema: &Value| kinds(schema, root, depth);
     let parts = map.iter().map(|(keyword, value)| match keyword.as_str() {
-        "type" => any(value, &named),
+        "type" => any(value, &|name| name.as_str().map_or(Kinds::ANY, Kinds::named)),
         "enum" => any(value, &Kinds::of_value),
         "const" => Kinds::of_value(value),
         "anyOf" | "oneOf" => any(value, &part),
@@ -71,21 +110,26 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_schema_says_whether_a_value_may_be_a_string() {
+    fn a_schema_says_which_values_there_may_be() {
         let root = json!({ "$defs": { "unit": { "enum": ["C", "F"] }, "loop": { "$ref": "#/$defs/loop" } } });
+        let values = [json!("a"), json!(null), json!(true), json!(1), json!(1.5), json!([]), json!({})];
         let cases = [
-            (json!({ "type": "string" }), (true, false)),
-            (json!({ "type": ["string", "null"] }), (true, true)),
-            (json!({ "type": "integer" }), (false, true)),
-            (json!({ "anyOf": [{ "type": "integer" }, { "type": "null" }] }), (false, true)),
-            (json!({ "enum": ["a", 1] }), (true, true)),
-            (json!({ "$ref": "#/$defs/unit" }), (true, false)),
-            (json!({ "allOf": [{ "$ref": "#/$defs/unit" }, true] }), (true, false)),
-            (json!({ "$ref": "#/$defs/loop" }), (true, true)),
-            (json!({}), (true, true)),
+            (json!({ "type": "string" }), "1000000"),
+            (json!({ "type": ["string", "null"] }), "1100000"),
+            (json!({ "type": "integer" }), "0001000"),
+            (json!({ "type": "number" }), "0001100"),
+            (json!({ "anyOf": [{ "type": "integer" }, { "type": "array" }] }), "0001010"),
+            (json!({ "enum": ["a", 1] }), "1001000"),
+            (json!({ "const": {} }), "0000001"),
+            (json!({ "$ref": "#/$defs/unit" }), "1000000"),
+            (json!({ "allOf": [{ "$ref": "#/$defs/unit" }, true] }), "1000000"),
+            (json!({ "$ref": "#/$defs/loop" }), "1111111"),
+            (json!({}), "1111111"),
         ];
-        for (schema, (string, other)) in cases {
-            assert_eq!(Kinds::of(&schema, &root), Kinds { string, other }, "{schema}");
+        for (schema, expected) in cases {
+            let kinds = Kinds::of(&schema, &root);
+            let found: String = values.iter().map(|value| if kinds.allow(value) { '1' } else { '0' }).collect();
+            assert_eq!(found, expected, "{schema}");
         }
     }
 }

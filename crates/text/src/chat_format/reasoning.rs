@@ -48,6 +48,8 @@ pub static REASONING_FORMATS: &[&ReasoningFormat] = &[
     },
     // Also vLLM's qwen3, glm45, kimi_k2, minimax_m2, nemotron_v3, step3p5 and granite.
     &ReasoningFormat { name: "deepseek_r1", open: "<think>", close: "</think>", marks: &["</think>", "<think>"] },
+    &ReasoningFormat { name: "thinking", open: "<thinking>", close: "</thinking>", marks: &["</thinking>"] },
+    &ReasoningFormat { name: "reasoning", open: "<reasoning>", close: "</reasoning>", marks: &["</reasoning>"] },
 ];
 
 /// What is around the answer itself.

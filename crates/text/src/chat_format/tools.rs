@@ -5,7 +5,7 @@
 pub struct ToolFormat {
     /// The name of vLLM's or SGLang's parser, or of the family.
     pub name: &'static str,
-    /// Begins the section; spaces in any of these texts stand for any whitespace or none.
+    /// Begins the section. In these texts, a space stands for any whitespace or none, and a line break for some whitespace.
     pub begin: &'static str,
     pub call: &'static [Part],
     /// Between two calls of a section.
@@ -130,10 +130,10 @@ pub static TOOL_FORMATS: &[&ToolFormat] = &[
     &ToolFormat {
         name: "openai",
         call: &[
-            Either(&[&[Text("<|channel|>commentary to=functions.")], &[Text(" to=functions.")]]),
+            Either(&[&[Text("<|channel|>commentary\nto=functions.")], &[Text(" to=functions.")]]),
             Name,
             Either(&[&[Text("<|channel|>commentary")], &[]]),
-            Either(&[&[Text(" <|constrain|>json")], &[Text(" json")], &[]]),
+            Either(&[&[Text(" <|constrain|>json")], &[Text("\njson")], &[]]),
             Text("<|message|>"),
             ARGUMENTS,
         ],
@@ -166,11 +166,11 @@ pub static TOOL_FORMATS: &[&ToolFormat] = &[
     &ToolFormat {
         name: "deepseek_v32",
         begin: "<｜DSML｜function_calls>",
-        call: &[Text("<｜DSML｜invoke name=\""), Name, Text("\">"), ARGUMENTS, Text(" </｜DSML｜invoke>")],
+        call: &[Text("<｜DSML｜invoke\nname=\""), Name, Text("\">"), ARGUMENTS, Text(" </｜DSML｜invoke>")],
         end: " </｜DSML｜function_calls>",
         arguments: Tagged(Tags {
-            open: "<｜DSML｜parameter name=\"",
-            named: ["\" string=\"true\">", "\" string=\"false\">"],
+            open: "<｜DSML｜parameter\nname=\"",
+            named: ["\"\nstring=\"true\">", "\"\nstring=\"false\">"],
             close: "</｜DSML｜parameter>",
             lines: false,
         }),
@@ -219,10 +219,10 @@ pub static TOOL_FORMATS: &[&ToolFormat] = &[
     &ToolFormat {
         name: "minimax_m2",
         begin: "<minimax:tool_call>",
-        call: &[Text("<invoke name=\""), Name, Text("\">"), ARGUMENTS, Text(" </invoke>")],
+        call: &[Text("<invoke\nname=\""), Name, Text("\">"), ARGUMENTS, Text(" </invoke>")],
         end: " </minimax:tool_call>",
         arguments: Tagged(Tags {
-            open: "<parameter name=\"",
+            open: "<parameter\nname=\"",
             named: ["\">", "\">"],
             close: "</parameter>",
             lines: false,
@@ -328,17 +328,23 @@ pub static TOOL_FORMATS: &[&ToolFormat] = &[
         ..NEUTRAL
     },
     &ToolFormat {
+        name: "gigachat3.1",
+        call: &[Text("<|function_call|> { \"name\" : \""), Name, Text("\" , \"arguments\" : "), ARGUMENTS, Text(" }")],
+        parallel: false,
+        marks: &[&["<|function_call|>"]],
+        ..NEUTRAL
+    },
+    &ToolFormat {
         name: "gigachat3",
         call: &[
-            Either(&[&[Text("<|function_call|>")], &[Text("<|message_sep|> function call<|role_sep|> ")]]),
-            Text("{ \"name\" : \""),
+            Text("<|message_sep|> function call<|role_sep|> { \"name\" : \""),
             Name,
             Text("\" , \"arguments\" : "),
             ARGUMENTS,
             Text(" }"),
         ],
         parallel: false,
-        marks: &[&["<|function_call|>"], &["function call", "<|role_sep|>"]],
+        marks: &[&["function call", "<|role_sep|>"]],
         ..NEUTRAL
     },
     &ToolFormat {
