@@ -123,8 +123,8 @@ pub mod tensor {
 /// Tokenizers, chat templates, and decoding as tokens are generated.
 pub mod text {
     pub use trine_text::{
-        BpeOptions, DecodeStream, EncodeOptions, Error, Message, Normalization, OwnedVocab, Template, Templates,
-        TokenType, Tokenizer, TokenizerJson, Vocab,
+        BpeOptions, DecodeStream, EncodeOptions, Error, Message, Normalization, OwnedVocab, Rendered, Template,
+        Templates, TokenType, Tokenizer, TokenizerJson, Vocab,
     };
 }
 

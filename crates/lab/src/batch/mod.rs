@@ -149,7 +149,7 @@ pub fn batch<R: BufRead, W: Write>(
 /// Submits the request of a line, or answers it with what is wrong.
 fn begin(engine: &mut Engine, options: &BatchOptions, task: &Task, index: u64) -> Result<(Vec<SeqId>, Answers), Done> {
     let head = Head::new(index, task, &options.model);
-    let asked = request::read(task, options).and_then(|mut ask| {
+    let asked = request::read(task, options, engine.tokenizer()).and_then(|mut ask| {
         ask.sampling.seed.get_or_insert(seed_of(options.seed, index));
         let best = ask.sampling.best_of.map(|_| ask.sampling.n);
         let logprobs = ask.sampling.logprobs.map(|_| engine.tokenizer().clone());

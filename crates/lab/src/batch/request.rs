@@ -4,7 +4,7 @@ use super::BatchOptions;
 use super::line::Task;
 use serde_json::{Map, Value, json};
 use trine_engine::{Prompt, Sampling};
-use trine_text::Message;
+use trine_text::{Message, Tokenizer};
 
 /// A request that the engine takes.
 pub struct Ask {
@@ -61,7 +61,7 @@ pub fn body(task: &Task) -> Result<Map<String, Value>, Problem> {
 }
 
 /// Reads a request that is answered with text.
-pub fn read(task: &Task, options: &BatchOptions) -> Result<Ask, Problem> {
+pub fn read(task: &Task, options: &BatchOptions, tokenizer: &Tokenizer) -> Result<Ask, Problem> {
     let mut body = body(task)?;
     for (name, neutral) in NEUTRAL {
         if let Some(value) = body.remove(*name)
@@ -75,7 +75,7 @@ pub fn read(task: &Task, options: &BatchOptions) -> Result<Ask, Problem> {
     let stop =
         ["stop", "stop_token_ids"].into_iter().find(|name| body.get(*name).is_some_and(|stop| !empty.contains(stop)));
     let mut ask = match task.url.as_str() {
-        "/v1/chat/completions" => chat(body, options),
+        "/v1/chat/completions" => chat(body, options, tokenizer),
         "/v1/completions" => completion(body, options),
         super::EMBEDDINGS => problem("url", "url: expected embeddings in a file that begins with embeddings"),
         other => problem("url", format!("url: expected /v1/chat/completions or /v1/completions, found {other}")),
@@ -146,7 +146,7 @@ pub fn prompt(value: Value) -> Option<Prompt> {
     }
 }
 
-fn chat(mut body: Map<String, Value>, options: &BatchOptions) -> Result<Ask, Problem> {
+fn chat(mut body: Map<String, Value>, options: &BatchOptions, tokenizer: &Tokenizer) -> Result<Ask, Problem> {
     let template = match &options.template {
         Ok(template) => template,
         Err(why) => return problem("messages", format!("the model cannot chat: {why}")),
@@ -178,9 +178,9 @@ fn chat(mut body: Map<String, Value>, options: &BatchOptions) -> Result<Ask, Pro
         (Some(found), _) => return problem("logprobs", format!("logprobs: expected true or false, found {found}")),
     }
     let tools = tools(&mut body)?;
-    let text = template.render(&read, tools.as_ref(), true, &variables);
-    let text = text.or_else(|why| problem("messages", why.to_string()))?;
-    Ok(Ask { prompt: Prompt::Text(text), sampling: sampling(body, options)?, schema: None, chat: true })
+    let chat = template.render_chat(tokenizer, &read, tools.as_ref(), true, &variables);
+    let chat = chat.or_else(|why| problem("messages", why.to_string()))?;
+    Ok(Ask { prompt: Prompt::Chat(chat), sampling: sampling(body, options)?, schema: None, chat: true })
 }
 
 /// The functions that the model may call, for the template. The model writes its calls as text.
