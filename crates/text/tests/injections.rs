@@ -347,7 +347,7 @@ fn only_the_template_writes_special_tokens() {
         let found: Vec<_> = special(&tokenizer, &ids).into_iter().map(|id| tokenizer.name(id).unwrap()).collect();
         assert_eq!(found, expected, "{source} {messages} {variables}");
         assert_eq!(spelled(&tokenizer, &ids), text);
-        if expected.is_empty() {
+        if expected.is_empty() && !source.starts_with("{#") {
             assert_eq!(ids, tokenizer.encode(text, EncodeOptions::default()), "{source} {messages} {variables}");
         }
     };
@@ -365,6 +365,10 @@ fn only_the_template_writes_special_tokens() {
     check("<{{ messages[0].content }}>", user("|end|"), json!({}), "<|end|>", &[]);
     check("<{{ messages[0].content }}", user("|end|>"), json!({}), "<|end|>", &[]);
     check("{{ messages[0].content }}end|>", user("<|"), json!({}), "<|end|>", &[]);
+    check("{# <b> #}<{{ messages[0].content }}", user("b>"), json!({}), "<b>", &[]);
+    check("{# <think> #}<{{ messages[0].content }}>", user("thi\u{fdd1}nk"), json!({}), "<think>", &[]);
+    let key = json!([{"role": "user", "<|end|>": 1}]);
+    check("{{ messages[0] | tojson }}", key, json!({}), r#"{"role": "user", "<|end|>": 1}"#, &[]);
     // What templates do to texts.
     check("{{ a }}{{ b }}", json!([]), json!({"a": "<|e", "b": "nd|>"}), "<|end|>", &[]);
     check("{{ a }}{{ b }}{{ c }}", json!([]), json!({"a": "<", "b": "|end|", "c": ">"}), "<|end|>", &[]);
