@@ -17,7 +17,7 @@ use trine_lab::bench::Machine;
 use trine_tensor::{File, OpenOptions};
 
 /// Commands that take options from the file. A table of it has the name of one.
-const COMMANDS: [&str; 5] = ["run", "batch", "generate-data", "bench", "info"];
+const COMMANDS: [&str; 6] = ["run", "serve", "batch", "generate-data", "bench", "info"];
 
 /// What `--mode` sets, as the file would.
 const MODES: [(&str, &[(&str, &str)]); 3] = [
@@ -52,7 +52,7 @@ pub fn with_flags(mut command: Command) -> Command {
         .help("Take options from this TOML file [default: trine/config.toml in the user's configuration folder]")
         .long_help(
             "Take options from this TOML file [default: trine/config.toml in the user's configuration folder, if it is there]\n\n\
-             `threads = 4` is --threads 4 in every command that has it; below [run], [batch], [generate-data], [bench] or [info], \
+             `threads = 4` is --threads 4 in every command that has it; below [run], [serve], [batch], [generate-data], [bench] or [info], \
              a key counts for that command. Flags and variables override the file, a switch such as `quiet = true` with --quiet=false; \
              off reads none.",
         );

@@ -200,8 +200,8 @@ fn of_generate(error: &trine_lab::generate::Error) -> Diagnosis {
     }
 }
 
-fn of_batch(error: &trine_lab::batch::Error) -> Diagnosis {
-    use trine_lab::batch::Error;
+fn of_batch(error: &trine_api::batch::Error) -> Diagnosis {
+    use trine_api::batch::Error;
     match error {
         Error::Io { source, .. } => (Exit::Work, full(source)),
         _ => (Exit::Work, Some("--resume needs the input, the model and the seed of the earlier run")),

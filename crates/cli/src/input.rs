@@ -5,7 +5,7 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 use std::fs::File;
 use std::io::{self, BufRead, Read};
 use std::path::Path;
-use trine_lab::batch::MAX_LINE;
+use trine_api::batch::MAX_LINE;
 use trine_train::data::{DocumentFormat, Documents};
 
 /// Parses the name of a file, which is read; that may not be empty.

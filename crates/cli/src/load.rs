@@ -328,13 +328,34 @@ impl LoadArgs {
         recorder: Option<Recorder>,
         engine_args: &EngineArgs,
     ) -> Result<Llm, trine::Error> {
-        trine_tensor::memory::map_large_buffers();
         let mut options = self.options(stop);
         engine_args.set(&mut options.engine);
         options.engine.max_sequences = sequences;
         // Nobody waits for one of many.
         options.engine.itl_target = None;
         options.device.profile = recorder;
+        self.open_with(model, &options, quiet, stop)
+    }
+
+    /// [`LoadArgs::open`] with an engine for many users.
+    pub fn open_engine(
+        &self,
+        model: &Path,
+        quiet: bool,
+        stop: &Arc<AtomicBool>,
+        engine_args: &EngineArgs,
+        set: impl FnOnce(&mut Options) -> Result<(), trine::Error>,
+    ) -> Result<Llm, trine::Error> {
+        let mut options = self.options(stop);
+        // An answer must not end in the middle when the program is told to.
+        options.stop = None;
+        engine_args.set(&mut options.engine);
+        set(&mut options)?;
+        self.open_with(model, &options, quiet, stop)
+    }
+
+    fn open_with(&self, model: &Path, options: &Options, quiet: bool, stop: &AtomicBool) -> Result<Llm, trine::Error> {
+        trine_tensor::memory::map_large_buffers();
         let llm = shown(quiet, stop, |progress| options.open_with(model, progress))?;
         if !quiet {
             if self.machine.numa != Numa::Off && llm.placement().nodes.is_empty() {

@@ -5,7 +5,8 @@ mod common;
 use common::{run, trine, trine_with};
 use std::path::Path;
 
-const COMMANDS: [&[&str]; 17] = [
+const COMMANDS: [&[&str]; 18] = [
+    &["serve"],
     &["tune"],
     &["run"],
     &["embed"],

@@ -77,5 +77,5 @@ pub use request::{
     Answer, Choice, PrefixCache, PrefixCacheStats, Prompt, PromptToken, Request, Scheduling, Token, Update,
     prompt_tokens,
 };
-pub use sampling::{Sampling, params};
+pub use sampling::{Sampling, params, seed_of};
 pub use trine_backend::BLOCK_LEN;

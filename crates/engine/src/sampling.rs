@@ -259,6 +259,12 @@ impl Sampling {
     }
 }
 
+/// The seed of one of the requests that come of a seed: below 2^53, up to which JSON's numbers are exact in all programs.
+pub fn seed_of(seed: u64, index: u64) -> u64 {
+    let mixed = |seed| fastrand::Rng::with_seed(seed).u64(..);
+    mixed(mixed(seed).wrapping_add(index)) >> 11
+}
+
 /// All sampling options: those of the filters in their order, then the others.
 pub fn params() -> impl Iterator<Item = &'static Param> {
     FILTERS.iter().flat_map(|row| row.params).chain(PARAMS)

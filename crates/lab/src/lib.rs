@@ -9,8 +9,7 @@
 //! - [`crossval`] compares token ids and probabilities with llama.cpp.
 //! - [`doctor`] examines a file: weights, tokenizer, chat template, and a short text that the model must predict.
 //! - [`mod@bench`] measures speed beside the limits of the machine and beside other programs, and the KL divergence between two files.
-//! - [`mod@batch`] answers the requests of a file.
-//! - [`append`] opens files that grow line by line, for the two commands that answer requests and write texts.
+//! - [`append`] opens files that grow line by line, for the commands that answer requests and write texts.
 //! - [`generate`] lets a model write many texts, as data to train on.
 //! - [`synthetic`] writes models of given sizes with random weights.
 //!
@@ -47,7 +46,6 @@
 //! ```
 
 pub mod append;
-pub mod batch;
 pub mod bench;
 pub mod crossval;
 pub mod doctor;

@@ -4,11 +4,9 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use trine_backend::CpuOptions;
-use trine_engine::{Engine, EngineOptions, Sampling};
+use trine_engine::{Engine, EngineOptions, Sampling, seed_of};
 use trine_lab::generate::Error;
-use trine_lab::generate::{
-    Counts, End, GenerateOptions, GeneratedText, Keep, TextPrompt, TextWriter, generate, seed_of,
-};
+use trine_lab::generate::{Counts, End, GenerateOptions, GeneratedText, Keep, TextPrompt, TextWriter, generate};
 use trine_model::{DeviceOptions, Language, ModelOptions, load};
 use trine_tensor::File;
 use trine_text::EncodeOptions;

@@ -26,6 +26,15 @@ impl Rendered {
         &self.text
     }
 
+    /// Shortens the text to `len` bytes.
+    ///
+    /// # Panics
+    /// When `len` is inside a character.
+    pub fn truncate(&mut self, len: usize) {
+        self.text.truncate(len);
+        self.breaks.retain(|&at| at < len);
+    }
+
     pub fn into_text(self) -> String {
         self.text
     }

@@ -70,7 +70,7 @@ pub use error::{Error, ErrorKind};
 pub use llm::Llm;
 pub use load::Progress;
 pub use options::Options;
-pub use placement::{Placement, WeightStorage};
+pub use placement::{Placement, WeightStorage, available_memory};
 pub use size::{Memory, bits_per_weight, distinct, parameters, tensor_bytes};
 pub use stream::Stream;
 pub use trine_model::{EMBEDDED, open_file};
@@ -82,7 +82,7 @@ pub mod engine {
     pub use trine_engine::{
         Answer, Choice, Clock, DiskCacheOptions, Emit, Engine, EngineOptions, Error, Event, EventKind, Field,
         FinishReason, Generation, Handle, Join, Load, Param, PrefixCache, PrefixCacheStats, Prompt, PromptToken,
-        Request, Sampling, Scheduling, SeqId, Timing, Token, Update, Usage, params, prompt_tokens, sample,
+        Request, Sampling, Scheduling, SeqId, Timing, Token, Update, Usage, params, prompt_tokens, sample, seed_of,
     };
 }
 

@@ -97,6 +97,11 @@ pub(crate) struct Room {
     pub resident: u64,
 }
 
+/// Bytes of memory that this process may still take, on the machine and in its control group; `None` where the system does not say.
+pub fn available_memory() -> Option<u64> {
+    Some(Room::read()?.available())
+}
+
 impl Room {
     /// None where the system does not tell.
     pub fn read() -> Option<Room> {

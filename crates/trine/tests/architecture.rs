@@ -14,9 +14,11 @@ const LAYERS: &[(&str, u32)] = &[
     ("grammar", 4),
     ("lab", 4),
     ("trine", 5),
-    ("cli", 5),
+    ("api", 5),
+    ("server", 6),
+    ("cli", 7),
 ];
-const NEIGHBOURS: &[(&str, &str)] = &[("backend", "kernels"), ("cli", "trine")];
+const NEIGHBOURS: &[(&str, &str)] = &[("backend", "kernels")];
 
 fn crates() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()

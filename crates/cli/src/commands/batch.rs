@@ -13,13 +13,14 @@ use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use trine::{Embedder, ErrorKind, Llm};
+use trine_api::Served;
+use trine_api::batch::{self, BatchCounts, BatchOptions, EmbeddingOptions, Lines};
 use trine_engine::{Prompt, Sampling};
-use trine_grammar::{Constraint, Grammars};
 use trine_lab::append::open_to_append;
-use trine_lab::batch::{self, BatchCounts, BatchOptions, EmbeddingOptions, Lines};
 
 /// Answer the requests of a file, many at once
 ///
@@ -180,19 +181,11 @@ impl Batch {
 
     fn answer(&self, llm: Llm, mut files: Files, progress: &mut Progress) -> std::io::Result<(BatchCounts, bool)> {
         let sampling = Sampling::default().recommended(llm.generation());
+        let (model, context) = (self.model.display().to_string(), llm.context());
         let (mut engine, template) = llm.into_parts();
-        let grammars = Grammars::new(engine.tokenizer().clone());
-        let options = BatchOptions {
-            model: self.model.display().to_string(),
-            template: template.as_ref().map_err(ToString::to_string),
-            sampling,
-            seed: self.seed,
-            parallel: self.parallel as usize,
-            json_schema: &|schema| match grammars.compile(&Constraint::JsonSchema(schema.to_string())) {
-                Ok(grammar) => Ok(grammar.filter()),
-                Err(error) => Err(error.to_string()),
-            },
-        };
+        let template = template.map_err(|error| error.to_string());
+        let served = Arc::new(Served::new(&model, engine.tokenizer().clone(), template, sampling, context));
+        let options = BatchOptions { served: &served, seed: self.seed, parallel: self.parallel as usize };
         let Files { lines, answered, output } = &mut files;
         let done = batch::batch(&mut engine, &options, lines, *answered, output, progress);
         self.engine_args.warn(engine.close_disk_cache(), self.quiet);

@@ -12,6 +12,7 @@ mod generate_data;
 mod info;
 mod quantize;
 mod run;
+mod serve;
 mod tokenize;
 mod tokenizer;
 mod train;
@@ -25,6 +26,7 @@ use clap::Subcommand;
 #[derive(Subcommand)]
 pub enum Command {
     Run(run::Run),
+    Serve(serve::Serve),
     Batch(batch::Batch),
     Embed(embed::Embed),
     Tokenize(tokenize::Tokenize),
@@ -44,7 +46,7 @@ pub enum Command {
 
 /// The commands by subject, as the help lists them.
 pub const GROUPS: [(&str, &[&str]); 5] = [
-    ("Run models", &["run", "batch", "embed", "tokenize"]),
+    ("Run models", &["run", "serve", "batch", "embed", "tokenize"]),
     ("Model files", &["info", "quantize", "doctor"]),
     ("Train models", &["train", "tokenizer", "generate-data"]),
     ("Measure", &["bench", "tune", "eval", "crossval", "devices"]),
@@ -55,6 +57,7 @@ impl Command {
     pub fn run(self) -> Result<Exit> {
         match self {
             Command::Run(command) => command.run(),
+            Command::Serve(command) => command.run(),
             Command::Batch(command) => command.run(),
             Command::Embed(command) => command.run(),
             Command::Tokenize(command) => command.run(),

@@ -1,12 +1,13 @@
 //! The file that texts go to, whole texts only.
 
-use super::{End, Error, GeneratedText, seed_of};
+use super::{End, Error, GeneratedText};
 use crate::append::open_to_append;
 use std::collections::HashSet;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
+use trine_engine::seed_of;
 
 /// Which texts are kept.
 #[derive(Clone, Copy, Debug, Default)]

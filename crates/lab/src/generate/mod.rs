@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::ops::{ControlFlow, Range};
 use trine_engine::sample::Filter;
-use trine_engine::{Engine, EventKind, FinishReason, Request, Sampling, SeqId};
+use trine_engine::{Engine, EventKind, FinishReason, Request, Sampling, SeqId, seed_of};
 
 /// Why texts cannot be generated.
 #[derive(Debug, thiserror::Error)]
@@ -73,12 +73,6 @@ pub enum End {
     Stop,
     /// At the limit of tokens, or of the context: in the middle.
     Length,
-}
-
-/// The seed of one of the texts that come of a seed: below 2^53, up to which JSON's numbers are exact in all programs.
-pub fn seed_of(seed: u64, index: u64) -> u64 {
-    let mixed = |seed| fastrand::Rng::with_seed(seed).u64(..);
-    mixed(mixed(seed).wrapping_add(index)) >> 11
 }
 
 /// A text that is not with the taker yet.

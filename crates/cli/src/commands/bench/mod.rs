@@ -9,7 +9,7 @@ use crate::{interrupt, measure, progress, table};
 use anyhow::{Context, Result};
 use clap::{Args, value_parser};
 use indicatif::ProgressBar;
-use load::ItlTarget;
+pub use load::ItlTarget;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};

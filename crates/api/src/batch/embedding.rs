@@ -2,10 +2,9 @@
 
 use super::answer::Head;
 use super::line::Task;
-use super::queue::{Done, Queue};
-use super::request::{Problem, body, problem};
-use super::{BatchCounts, Lines};
-use serde_json::{Value, json};
+use super::queue::Queue;
+use super::{BatchCounts, EMBEDDINGS, Lines, fields};
+use crate::{Problem, ProblemKind, openai};
 use std::io::{BufRead, Write};
 use std::ops::ControlFlow;
 use trine_engine::{Prompt, Usage};
@@ -27,6 +26,9 @@ pub struct EmbeddingOptions<'a> {
 /// Embeds texts, or says why that failed.
 pub type EmbedTexts<'a> = dyn Fn(&[Vec<u32>]) -> Result<Option<Vec<Vec<f32>>>, String> + 'a;
 
+/// The texts of a line by their tokens, and whether the embeddings are to be base64.
+type Texts = (Vec<Vec<u32>>, bool);
+
 /// [`batch`](super::batch) for a file of `/v1/embeddings`.
 ///
 /// # Errors
@@ -47,12 +49,12 @@ pub fn embed<R: BufRead, W: Write>(
                 break;
             };
             lines.push(task.and_then(|task| {
-                let head = Head::new(index, &task, &options.model);
-                let own = read(&task, options).map_err(|problem| head.refuse(&problem))?;
+                let head = Head::new(index, &task);
+                let (own, base64) = read(&task, options).map_err(|problem| head.fail(&problem))?;
                 tokens += own.iter().map(Vec::len).sum::<usize>();
                 let count = own.len();
                 texts.extend(own);
-                Ok((head, count))
+                Ok((head, count, base64))
             }));
         }
         let embeddings = match (options.embed)(&texts) {
@@ -61,15 +63,19 @@ pub fn embed<R: BufRead, W: Write>(
         };
         let mut first = 0;
         queue.write(lines.into_iter().map(|line| {
-            let (head, count) = match line {
+            let (head, count, base64) = match line {
                 Ok(line) => line,
                 Err(done) => return done,
             };
             let own = first..first + count;
             first = own.end;
             match &embeddings {
-                Ok(embeddings) => answer(&head, &texts[own.clone()], &embeddings[own]),
-                Err(error) => head.fail(error),
+                Ok(embeddings) => {
+                    let tokens = texts[own.clone()].iter().map(Vec::len).sum();
+                    let body = openai::embeddings(&options.model, &embeddings[own], base64, tokens);
+                    head.answer(body, Usage { prompt_tokens: tokens, ..Usage::default() })
+                }
+                Err(error) => head.fail(&Problem::new(ProblemKind::Server, error)),
             }
         }))?;
         if progress(queue.counts, queue.bytes()).is_break() {
@@ -82,47 +88,16 @@ pub fn embed<R: BufRead, W: Write>(
 }
 
 /// The texts of a request, by their tokens.
-fn read(task: &Task, options: &EmbeddingOptions) -> Result<Vec<Vec<u32>>, Problem> {
-    let mut body = body(task)?;
-    if task.url != super::EMBEDDINGS {
-        return problem(
-            "url",
-            format!("url: expected {}, as in the first line, found {}", super::EMBEDDINGS, task.url),
-        );
+fn read(task: &Task, options: &EmbeddingOptions) -> Result<Texts, Problem> {
+    let fields = fields(task)?;
+    if task.url != EMBEDDINGS {
+        let problem = format!("expected {EMBEDDINGS}, as in the first line, found {}", task.url);
+        return Err(Problem::field("url", problem));
     }
-    let input = body.remove("input").unwrap_or_default();
-    for (name, only) in [("encoding_format", Value::from("float")), ("dimensions", options.width.into())] {
-        if let Some(found) = body.remove(name).filter(|found| *found != only) {
-            return problem(name, format!("{name}: expected {only}, found {found}: it is not supported in batches"));
-        }
-    }
-    if let Some(name) = body.keys().next() {
-        return problem(name, format!("{name}: expected input, encoding_format or dimensions"));
-    }
-    let inputs = match input {
-        // A list of numbers is one text.
-        Value::Array(inputs) if inputs.first().is_some_and(|input| !input.is_number()) => inputs,
-        input => vec![input],
+    let ask = openai::embedding(fields, options.width)?;
+    let tokens = |(i, input)| {
+        let wrong = |why: String| Problem { message: format!("input[{i}]: {why}"), ..Problem::field("input", "") };
+        (options.tokens)(input).map_err(wrong)
     };
-    let text = |(i, input): (usize, Value)| {
-        let wrong = |why: String| problem("input", format!("input[{i}]: {why}"));
-        match super::request::prompt(input) {
-            Some(text) => (options.tokens)(text).or_else(wrong),
-            None => wrong("expected a string or a list of token ids".to_owned()),
-        }
-    };
-    inputs.into_iter().enumerate().map(text).collect()
-}
-
-fn answer(head: &Head, texts: &[Vec<u32>], embeddings: &[Vec<f32>]) -> Done {
-    let usage = Usage { prompt_tokens: texts.iter().map(Vec::len).sum(), ..Usage::default() };
-    let data = embeddings.iter().enumerate();
-    let data = data.map(|(index, embedding)| json!({"object": "embedding", "index": index, "embedding": embedding}));
-    let body = json!({
-        "object": "list",
-        "data": data.collect::<Vec<_>>(),
-        "model": head.model,
-        "usage": {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens},
-    });
-    head.answer(body, usage)
+    Ok((ask.inputs.into_iter().enumerate().map(tokens).collect::<Result<_, _>>()?, ask.base64))
 }

@@ -4,23 +4,20 @@ mod answer;
 mod embedding;
 mod line;
 mod queue;
-mod request;
 
 pub use embedding::{EmbedTexts, EmbeddingOptions, embed};
 pub use line::{Lines, MAX_LINE, count_answered};
 
-use crate::generate::seed_of;
+use crate::{Fields, Problem, Served, Writer, openai};
 use answer::{Answers, Head};
 use line::Task;
 use queue::{Done, Queue};
-use request::{Ask, Problem};
-use serde_json::Value;
+use serde_json::json;
 use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, Write};
 use std::ops::ControlFlow;
-use trine_engine::sample::Filter;
-use trine_engine::{Engine, EventKind, FinishReason, Request, Sampling, SeqId};
-use trine_text::Template;
+use std::sync::Arc;
+use trine_engine::{Engine, EventKind, FinishReason, SeqId, seed_of};
 
 /// Why a batch cannot go on. What is wrong with one line or request is a line of the output.
 #[derive(Debug, thiserror::Error)]
@@ -38,22 +35,12 @@ pub enum Error {
 
 /// How to answer.
 pub struct BatchOptions<'a> {
-    /// The name of the model in answers.
-    pub model: String,
-    /// The model's chat template, or why it has none.
-    pub template: Result<&'a Template, String>,
-    /// What a request does not say.
-    pub sampling: Sampling,
+    pub served: &'a Arc<Served>,
     /// What the seeds of requests are made of that have none: the same line gets the same.
     pub seed: u64,
     /// Requests that run at once. It changes the speed, never an answer.
     pub parallel: usize,
-    /// For `response_format`.
-    pub json_schema: &'a SchemaFilter<'a>,
 }
-
-/// Gives a filter for answers that are JSON documents as a schema describes them, or why there is none.
-pub type SchemaFilter<'a> = dyn Fn(&Value) -> Result<Box<dyn Filter>, String> + 'a;
 
 /// How far a batch is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -148,27 +135,53 @@ pub fn batch<R: BufRead, W: Write>(
 
 /// Submits the request of a line, or answers it with what is wrong.
 fn begin(engine: &mut Engine, options: &BatchOptions, task: &Task, index: u64) -> Result<(Vec<SeqId>, Answers), Done> {
-    let head = Head::new(index, task, &options.model);
-    let asked = request::read(task, options, engine.tokenizer()).and_then(|mut ask| {
-        ask.sampling.seed.get_or_insert(seed_of(options.seed, index));
-        let best = ask.sampling.best_of.map(|_| ask.sampling.n);
-        let logprobs = ask.sampling.logprobs.map(|_| engine.tokenizer().clone());
-        let chat = ask.chat;
-        Ok((submit(engine, options, ask)?, chat, logprobs, best))
-    });
-    match asked {
-        Ok((sequences, chat, logprobs, best)) => {
-            let answers = Answers::new(head, chat, logprobs, sequences.len(), best);
+    let head = Head::new(index, task);
+    match submit(engine, options, task, index) {
+        Ok((sequences, writer)) => {
+            let answers = Answers::new(head, writer, sequences.len());
             Ok((sequences, answers))
         }
-        Err(problem) => Err(head.refuse(&problem)),
+        Err(problem) => Err(head.fail(&problem)),
     }
 }
 
-/// The sequences of a request, one for each answer.
-fn submit(engine: &mut Engine, options: &BatchOptions, ask: Ask) -> Result<Vec<SeqId>, Problem> {
-    let Ask { prompt, sampling, schema, .. } = ask;
-    let filter = schema.map(|schema| (options.json_schema)(&schema)).transpose();
-    let filter = filter.or_else(|why| request::problem("response_format", format!("response_format: {why}")))?;
-    Ok(engine.submit_all(Request { filters: filter.into_iter().collect(), ..Request::new(prompt, sampling) })?)
+/// The sequences of a request, one for each answer, and how they are written.
+fn submit(
+    engine: &mut Engine,
+    options: &BatchOptions,
+    task: &Task,
+    index: u64,
+) -> Result<(Vec<SeqId>, Box<dyn Writer>), Problem> {
+    let mut fields = fields(task)?;
+    fields.only("stream", &json!(false), "a line of a batch has one answer")?;
+    let id = index.to_string();
+    let (mut ask, writer) = match task.url.as_str() {
+        "/v1/chat/completions" => openai::chat(fields, options.served, &id)?,
+        "/v1/completions" => openai::completion(fields, options.served, &id)?,
+        EMBEDDINGS => return Err(Problem::field("url", "expected embeddings in a file that begins with embeddings")),
+        other => {
+            let expected = "expected /v1/chat/completions or /v1/completions";
+            return Err(Problem::field("url", format_args!("{expected}, found {other}")));
+        }
+    };
+    ask.sampling.seed.get_or_insert(seed_of(options.seed, index));
+    let mut sequences = Vec::new();
+    for request in ask.requests(options.served)? {
+        match engine.submit_all(request) {
+            Ok(ids) => sequences.extend(ids),
+            Err(error) => {
+                sequences.into_iter().for_each(|id| drop(engine.cancel(id)));
+                return Err(error.into());
+            }
+        }
+    }
+    Ok((sequences, writer))
+}
+
+/// The fields of a request's body.
+fn fields(task: &Task) -> Result<Fields, Problem> {
+    match task.method.as_ref().filter(|method| *method != "POST") {
+        Some(method) => Err(Problem::field("method", format_args!("expected POST, found {method}"))),
+        None => Ok(Fields::from(task.body.clone())),
+    }
 }

@@ -1,0 +1,131 @@
+//! The fields of requests that say what form an answer has.
+
+use crate::fields::{kind, shown};
+use crate::{Fields, Problem};
+use serde_json::{Map, Value, json};
+use trine_engine::Sampling;
+use trine_grammar::Constraint;
+
+/// Takes the fields that constrain answers: OpenAI's `response_format`, vLLM's `structured_outputs`, and llama-server's `json_schema` and
+/// `grammar`. The second is the field that says so.
+///
+/// # Errors
+/// When several do, or one is wrong.
+pub fn constraint(fields: &mut Fields) -> Result<Option<(&'static str, Constraint)>, Problem> {
+    let mut found = Vec::new();
+    if let Some(format) = fields.take("response_format") {
+        found.extend(response_format(&format)?.map(|constraint| ("response_format", constraint)));
+    }
+    if let Some(outputs) = fields.object("structured_outputs")? {
+        found.push(("structured_outputs", structured_outputs(outputs)?));
+    }
+    if let Some(schema) = fields.take("json_schema") {
+        found.push(("json_schema", json_schema("json_schema", &schema)?));
+    }
+    if let Some(grammar) = fields.string("grammar")?.filter(|grammar| !grammar.is_empty()) {
+        found.push(("grammar", Constraint::grammar(grammar)));
+    }
+    match &found[..] {
+        [(first, _), (second, _), ..] => {
+            Err(Problem::field(second, format_args!("{first} says what form answers have")))
+        }
+        _ => Ok(found.pop()),
+    }
+}
+
+/// Leaves it to a constraint where answers end.
+///
+/// # Errors
+/// When the request says so, too.
+pub fn ends(field: &str, fields: &Fields, sampling: Sampling) -> Result<Sampling, Problem> {
+    let why = format!("with {field}, which says where answers end");
+    if sampling.ignore_eos {
+        return Err(Problem::field("ignore_eos", format_args!("expected false {why}")));
+    }
+    let empty = [json!([]), json!("")];
+    for name in ["stop", "stop_token_ids"] {
+        if fields.get(name).is_some_and(|stop| !empty.contains(stop)) {
+            return Err(Problem::field(name, format_args!("expected none {why}")));
+        }
+    }
+    Ok(sampling.without_stops())
+}
+
+fn response_format(format: &Value) -> Result<Option<Constraint>, Problem> {
+    let name = "response_format";
+    let known =
+        |known: &[&str]| match format.as_object().and_then(|all| all.keys().find(|key| !known.contains(&&***key))) {
+            Some(key) => Err(Problem::field(name, format_args!("expected {}, found {key}", known.join(", ")))),
+            None => Ok(()),
+        };
+    match format["type"].as_str() {
+        Some("text") => known(&["type"]).map(|()| None),
+        // llama-server's form has a schema here.
+        Some("json_object") if format.get("schema").is_some() => {
+            known(&["type", "schema"])?;
+            json_schema("response_format: schema", &format["schema"]).map(Some)
+        }
+        Some("json_object") => {
+            known(&["type"])?;
+            Ok(Some(Constraint::JsonSchema(json!({"type": "object"}).to_string())))
+        }
+        Some("json_schema") => {
+            known(&["type", "json_schema"])?;
+            let inner = &format["json_schema"];
+            let fields = ["name", "description", "schema", "strict"];
+            if let Some(key) = inner.as_object().and_then(|all| all.keys().find(|key| !fields.contains(&&***key))) {
+                return Err(Problem::field(
+                    name,
+                    format_args!("json_schema: expected {}, found {key}", fields.join(", ")),
+                ));
+            }
+            json_schema("response_format: json_schema.schema", &inner["schema"]).map(Some)
+        }
+        _ => {
+            let found = shown(&format["type"]);
+            Err(Problem::field(name, format_args!("type: expected text, json_object or json_schema, found {found}")))
+        }
+    }
+}
+
+/// The constraint of a schema. The field may name a part of one after a colon.
+fn json_schema(field: &str, schema: &Value) -> Result<Constraint, Problem> {
+    if schema.is_object() || schema.is_boolean() {
+        return Ok(Constraint::JsonSchema(schema.to_string()));
+    }
+    let message = format!("{field}: expected a JSON Schema, found {}", shown(schema));
+    let param = field.split(':').next().unwrap_or(field);
+    Err(Problem { message, ..Problem::field(param, "") })
+}
+
+fn structured_outputs(mut outputs: Map<String, Value>) -> Result<Constraint, Problem> {
+    let name = "structured_outputs";
+    outputs.retain(|_, value| !value.is_null());
+    let mut outputs = outputs.into_iter();
+    let expected = "one of json, regex, choice, grammar and json_object";
+    let (Some((key, value)), None) = (outputs.next(), outputs.next()) else {
+        return Err(Problem::field(name, format_args!("expected {expected}")));
+    };
+    let text = || {
+        let wrong = || Problem::field(name, format_args!("{key}: expected a string, found {}", kind(&value)));
+        value.as_str().map(str::to_owned).ok_or_else(wrong)
+    };
+    match key.as_str() {
+        "json" => match &value {
+            // vLLM takes the schema as a text, too.
+            Value::String(text) => Ok(Constraint::JsonSchema(text.clone())),
+            schema => json_schema("structured_outputs: json", schema),
+        },
+        "regex" => Ok(Constraint::Regex(text()?)),
+        "grammar" => Ok(Constraint::grammar(text()?)),
+        "choice" => {
+            let texts =
+                value.as_array().and_then(|all| all.iter().map(|text| Some(text.as_str()?.to_owned())).collect());
+            let wrong =
+                || Problem::field(name, format_args!("choice: expected a list of strings, found {}", shown(&value)));
+            Ok(Constraint::Choices(texts.ok_or_else(wrong)?))
+        }
+        "json_object" if value == json!(true) => Ok(Constraint::JsonSchema(json!({"type": "object"}).to_string())),
+        other => Err(Problem::field(name, format_args!("expected {expected}, found {other}"))),
+    }
+}

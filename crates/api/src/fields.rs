@@ -1,0 +1,154 @@
+use crate::Problem;
+use serde_json::{Map, Value};
+
+/// The fields of a request, which are taken one by one: what is left at the end is not known.
+#[derive(Clone, Debug, Default)]
+pub struct Fields(Map<String, Value>);
+
+impl Fields {
+    /// Those of a body. A null counts as no field.
+    ///
+    /// # Errors
+    /// When the body is not an object.
+    pub fn new(body: Value) -> Result<Fields, Problem> {
+        match body {
+            Value::Object(fields) => Ok(fields.into()),
+            other => {
+                Err(Problem::new(crate::ProblemKind::Invalid, format!("expected an object, found {}", kind(&other))))
+            }
+        }
+    }
+
+    pub fn take(&mut self, name: &str) -> Option<Value> {
+        self.0.remove(name)
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    pub fn put(&mut self, name: &str, value: impl Into<Value>) {
+        self.0.insert(name.to_owned(), value.into());
+    }
+
+    /// Takes a field under its other name, unless it has its own.
+    pub fn rename(&mut self, other: &str, name: &str) -> Result<(), Problem> {
+        match self.0.remove(other) {
+            Some(_) if self.has(name) => Err(Problem::field(other, format_args!("{name} says the same"))),
+            Some(value) => {
+                self.put(name, value);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    pub fn boolean(&mut self, name: &str) -> Result<Option<bool>, Problem> {
+        self.typed(name, "true or false", |value| value.as_bool())
+    }
+
+    pub fn string(&mut self, name: &str) -> Result<Option<String>, Problem> {
+        self.typed(name, "a string", |value| value.as_str().map(str::to_owned))
+    }
+
+    pub fn number(&mut self, name: &str) -> Result<Option<f64>, Problem> {
+        self.typed(name, "a number", Value::as_f64)
+    }
+
+    pub fn integer(&mut self, name: &str) -> Result<Option<i64>, Problem> {
+        self.typed(name, "a whole number", Value::as_i64)
+    }
+
+    pub fn object(&mut self, name: &str) -> Result<Option<Map<String, Value>>, Problem> {
+        self.typed(name, "an object", |value| value.as_object().cloned())
+    }
+
+    pub fn list(&mut self, name: &str) -> Result<Option<Vec<Value>>, Problem> {
+        self.typed(name, "a list", |value| value.as_array().cloned())
+    }
+
+    fn typed<T>(
+        &mut self,
+        name: &str,
+        expected: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<T>, Problem> {
+        let Some(value) = self.0.remove(name) else { return Ok(None) };
+        match read(&value) {
+            Some(value) => Ok(Some(value)),
+            None => Err(Problem::field(name, format_args!("expected {expected}, found {}", kind(&value)))),
+        }
+    }
+
+    /// Takes a field that may say nothing but this.
+    pub fn only(&mut self, name: &str, neutral: &Value, why: &str) -> Result<(), Problem> {
+        match self.0.remove(name) {
+            Some(found) if found != *neutral => {
+                Err(Problem::field(name, format_args!("expected {neutral}, found {}: {why}", shown(&found))))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses fields that are known, and not supported.
+    pub fn refuse(&self, names: &[(&str, &str)]) -> Result<(), Problem> {
+        match names.iter().find(|(name, _)| self.has(name)) {
+            Some((name, why)) => Err(Problem::field(name, why)),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a field away if it is so; whether it was.
+    pub fn take_if(&mut self, name: &str, is: impl Fn(&Value) -> bool) -> bool {
+        let so = self.0.get(name).is_some_and(is);
+        so && self.0.remove(name).is_some()
+    }
+
+    pub fn remove_all(&mut self, names: &[&str]) {
+        self.0.retain(|name, _| !names.contains(&name.as_str()));
+    }
+
+    /// What is left.
+    pub fn rest(self) -> Map<String, Value> {
+        self.0
+    }
+
+    /// Refuses what is left.
+    pub fn finish(self) -> Result<(), Problem> {
+        match self.0.keys().next() {
+            Some(name) => Err(Problem::field(name, "there is no such field")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<Map<String, Value>> for Fields {
+    fn from(mut fields: Map<String, Value>) -> Fields {
+        fields.retain(|_, value| !value.is_null());
+        Fields(fields)
+    }
+}
+
+/// What a value is, in messages.
+pub fn kind(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::String(_) => "a string".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+    }
+}
+
+/// A value in messages, cut where it is long.
+pub fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(80) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    }
+}

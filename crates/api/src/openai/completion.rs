@@ -1,0 +1,230 @@
+//! `/v1/completions`.
+
+use super::head::{Head, Shared, StreamOptions, Timings, Total, timings_of};
+use super::logprobs;
+use crate::ask::{prompts, scheduling};
+use crate::constraint::{constraint, ends};
+use crate::{Ask, Event, Fields, Problem, Writer, sampling};
+use serde_json::{Value, json};
+use trine_engine::{Choice, FinishReason, Prompt, PromptToken, Token, Update, Usage};
+
+/// Fields that are known, and not supported.
+const REFUSED: &[(&str, &str)] = &[("suffix", "models that fill in the middle are not supported")];
+
+/// Reads a body. The answer gets the id, with a prefix.
+///
+/// # Errors
+/// With the field that is wrong or not known.
+pub fn completion(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
+    super::common(&mut fields)?;
+    if fields.get("suffix").is_none_or(|suffix| *suffix != json!("")) {
+        fields.refuse(REFUSED)?;
+    }
+    fields.take("suffix");
+    let wrong = || Problem::field("prompt", "expected a string, a list of token ids, or a list of either");
+    let prompts = prompts(fields.take("prompt").unwrap_or_default()).ok_or_else(wrong)?;
+    let stream = fields.boolean("stream")?.unwrap_or_default();
+    let options = StreamOptions::take(&mut fields, stream)?;
+    let echo = fields.boolean("echo")?.unwrap_or_default();
+    let token_ids = fields.boolean("return_token_ids")?.unwrap_or_default();
+    let no_answer = echo && fields.take_if("max_tokens", |most| *most == json!(0));
+    if !fields.has("max_tokens") && !fields.has("n_predict") && served.sampling.max_tokens.is_none() {
+        // OpenAI's default.
+        fields.put("max_tokens", 16);
+    }
+    if no_answer {
+        fields.put("max_tokens", 1);
+    }
+    let constraint = constraint(&mut fields)?;
+    let (scheduling, prefix_cache) = scheduling(&mut fields)?;
+    let mut chosen = sampling::sampling(fields.clone(), &served.sampling)?;
+    if let Some((field, _)) = &constraint {
+        chosen = ends(field, &fields, chosen)?;
+    }
+    if echo {
+        chosen.prompt_logprobs = chosen.logprobs;
+    }
+    if stream && chosen.best_of.is_some_and(|best| best > chosen.n) {
+        return Err(Problem::field("best_of", "expected none with stream: the best are known at the end"));
+    }
+    let mut texts = Vec::new();
+    let mut read = |prompt: Prompt| {
+        let tokens = served.tokens(prompt.clone(), "prompt")?;
+        if echo {
+            texts.push(match prompt {
+                Prompt::Text(text) => text,
+                Prompt::Chat(chat) => chat.into_text(),
+                Prompt::Tokens(ids) => served.tokenizer.decode(&ids),
+            });
+        }
+        Ok(tokens)
+    };
+    let prompts = prompts.into_iter().map(&mut read).collect::<Result<Vec<_>, Problem>>()?;
+    if prompts.is_empty() {
+        return Err(wrong());
+    }
+    let answers = chosen.best_of.unwrap_or(chosen.n);
+    let writer = CompletionWriter {
+        served: served.clone(),
+        head: Head::new(served, format!("cmpl-{id}"), "text_completion"),
+        options,
+        logprobs: chosen.logprobs.is_some(),
+        echo: texts,
+        no_answer,
+        answers,
+        best: chosen.best_of.map(|_| chosen.n),
+        token_ids: token_ids.then(|| prompts.clone()),
+        open: prompts.iter().flat_map(|prompt| (0..answers).map(|_| Open::new(prompt.len()))).collect(),
+        total: Total::default(),
+    };
+    Ok((Ask { prompts, sampling: chosen, constraint, scheduling, prefix_cache, stream }, Box::new(writer)))
+}
+
+/// How an answer goes.
+struct Open {
+    /// Characters that were sent.
+    sent: usize,
+    begun: bool,
+    prompt: Vec<PromptToken>,
+    timings: Timings,
+}
+
+impl Open {
+    fn new(prompt_tokens: usize) -> Open {
+        Open { sent: 0, begun: false, prompt: Vec::new(), timings: Timings::new(prompt_tokens) }
+    }
+}
+
+struct CompletionWriter {
+    served: Shared,
+    head: Head,
+    options: StreamOptions,
+    logprobs: bool,
+    /// The texts of the prompts, if answers begin with them.
+    echo: Vec<String>,
+    /// Whether the answer is its prompt alone.
+    no_answer: bool,
+    /// Answers to each prompt.
+    answers: usize,
+    best: Option<usize>,
+    /// The tokens of the prompts, if tokens are to be told.
+    token_ids: Option<Vec<Vec<u32>>>,
+    open: Vec<Open>,
+    total: Total,
+}
+
+impl CompletionWriter {
+    fn choice(&self, index: usize, mut choice: Choice, prompt: usize) -> Value {
+        if self.no_answer {
+            choice.text.clear();
+            choice.tokens.clear();
+        }
+        let Choice { text, tokens, finish_reason, .. } = &choice;
+        let echo = self.echo.get(prompt).map(String::as_str).unwrap_or_default();
+        let logprobs = self.logprobs.then(|| logprobs::completion(&self.served.tokenizer, &choice.prompt, tokens, 0));
+        let finish_reason = finish_reason.name();
+        let text = format!("{echo}{text}");
+        let mut body = json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason});
+        if let Some(prompts) = &self.token_ids {
+            body["prompt_token_ids"] = json!(prompts[prompt]);
+            body["token_ids"] = tokens.iter().map(|token| token.id).collect();
+        }
+        body
+    }
+
+    fn count(&mut self, usage: Usage, first: bool) {
+        let completion_tokens = if self.no_answer { 0 } else { usage.completion_tokens };
+        self.total.add(Usage { completion_tokens, ..usage }, first);
+    }
+
+    /// A chunk of an answer.
+    fn chunk(&mut self, index: usize, text: &str, tokens: &[Token], end: Option<&FinishReason>) -> Event {
+        let prompt = index / self.answers;
+        let open = &mut self.open[index];
+        let mut whole = String::new();
+        if !open.begun {
+            whole.push_str(self.echo.get(prompt).map(String::as_str).unwrap_or_default());
+        }
+        if !self.no_answer {
+            whole.push_str(text);
+        }
+        let tokens = if self.no_answer { &[] } else { tokens };
+        let before = std::mem::take(&mut open.prompt);
+        let logprobs = (self.logprobs && !(tokens.is_empty() && before.is_empty()))
+            .then(|| logprobs::completion(&self.served.tokenizer, &before, tokens, open.sent));
+        open.sent += whole.chars().count();
+        let finish_reason = end.map(FinishReason::name);
+        let mut choice = json!({"index": index, "text": whole, "logprobs": logprobs, "finish_reason": finish_reason});
+        if let Some(prompts) = &self.token_ids {
+            choice["token_ids"] = tokens.iter().map(|token| token.id).collect();
+            if !open.begun {
+                choice["prompt_token_ids"] = json!(prompts[prompt]);
+            }
+        }
+        open.begun = true;
+        let mut chunk = self.head.with(vec![choice]);
+        if self.options.timings {
+            chunk["timings"] = self.open[index].timings.to_json();
+        }
+        if self.options.include_usage || self.options.continuous_usage {
+            chunk["usage"] = if self.options.continuous_usage { self.total.to_json() } else { Value::Null };
+        }
+        Event::new(&chunk)
+    }
+}
+
+impl Writer for CompletionWriter {
+    fn update(&mut self, index: usize, update: Update) -> Vec<Event> {
+        match update {
+            // The first answer to a prompt tells of it, and all repeat it.
+            Update::Prompt(token) => {
+                let siblings = index..(index / self.answers + 1) * self.answers;
+                self.open[siblings].iter_mut().for_each(|open| open.prompt.push(token.clone()));
+                Vec::new()
+            }
+            Update::Token(token) => {
+                self.open[index].timings.token();
+                let text = token.text.clone();
+                vec![self.chunk(index, &text, &[token], None)]
+            }
+            Update::Finished { text, finish_reason, usage, .. } => {
+                self.count(usage, index.is_multiple_of(self.answers));
+                vec![self.chunk(index, &text, &[], Some(&finish_reason))]
+            }
+        }
+    }
+
+    fn end(&mut self) -> Vec<Event> {
+        super::end(&self.head, self.options, &self.total)
+    }
+
+    fn fail(&mut self, problem: &Problem) -> Vec<Event> {
+        super::fail(problem)
+    }
+
+    fn whole(&mut self, choices: Vec<Choice>) -> Value {
+        let (mut bodies, mut choices) = (Vec::new(), choices.into_iter());
+        let mut timings = None;
+        for prompt in 0..self.open.len() / self.answers {
+            let mut own: Vec<Choice> = choices.by_ref().take(self.answers).collect();
+            let told = own.first().map(|choice| choice.prompt.clone()).unwrap_or_default();
+            for (i, choice) in own.iter_mut().enumerate() {
+                self.count(choice.usage, i == 0);
+                choice.prompt.clone_from(&told);
+            }
+            if let Some(n) = self.best {
+                own = Choice::best(own, n);
+            }
+            for choice in own {
+                timings.get_or_insert_with(|| timings_of(choice.usage, choice.timing));
+                bodies.push(self.choice(bodies.len(), choice, prompt));
+            }
+        }
+        let mut body = self.head.with(bodies);
+        body["usage"] = self.total.to_json();
+        if let Some(timings) = timings.filter(|_| self.options.timings) {
+            body["timings"] = timings;
+        }
+        body
+    }
+}

@@ -1,0 +1,165 @@
+use crate::Served;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+use trine_engine::{Timing, Usage};
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+/// An id like no other: `prefix` and 24 letters and digits.
+pub fn new_id(prefix: &str) -> String {
+    let random: String = std::iter::repeat_with(fastrand::alphanumeric).take(24).collect();
+    format!("{prefix}{random}")
+}
+
+/// What all bodies and chunks of an answer begin with.
+pub struct Head {
+    pub id: String,
+    object: &'static str,
+    created: u64,
+    model: String,
+    fingerprint: Option<String>,
+}
+
+impl Head {
+    pub fn new(served: &Served, id: String, object: &'static str) -> Head {
+        Head { id, object, created: now(), model: served.name.clone(), fingerprint: served.fingerprint.clone() }
+    }
+
+    /// A body or chunk with these choices.
+    pub fn with(&self, choices: Vec<Value>) -> Value {
+        let Head { id, object, created, model, fingerprint } = self;
+        let mut body = json!({"id": id, "object": object, "created": created, "model": model, "choices": choices});
+        if let Some(fingerprint) = fingerprint {
+            body["system_fingerprint"] = fingerprint.as_str().into();
+        }
+        body
+    }
+}
+
+/// What all answers to a request took together.
+#[derive(Clone, Debug, Default)]
+pub struct Total {
+    usage: Usage,
+    pub reasoning_tokens: usize,
+}
+
+impl Total {
+    /// Adds an answer; `first` says that it is the first to its prompt, which counts once.
+    pub fn add(&mut self, usage: Usage, first: bool) {
+        self.usage.completion_tokens += usage.completion_tokens;
+        if first {
+            self.usage.prompt_tokens += usage.prompt_tokens;
+            self.usage.cached_tokens += usage.cached_tokens;
+        }
+    }
+
+    pub fn to_json(&self) -> Value {
+        let Usage { prompt_tokens, cached_tokens, completion_tokens } = self.usage;
+        json!({
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": cached_tokens},
+            "completion_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
+        })
+    }
+}
+
+/// What an answer took so far, as llama-server's `timings`.
+pub struct Timings {
+    begin: Instant,
+    first: Option<Instant>,
+    prompt_tokens: usize,
+    tokens: usize,
+}
+
+impl Timings {
+    pub fn new(prompt_tokens: usize) -> Timings {
+        Timings { begin: Instant::now(), first: None, prompt_tokens, tokens: 0 }
+    }
+
+    /// Counts a token that is there now.
+    pub fn token(&mut self) {
+        self.first.get_or_insert_with(Instant::now);
+        self.tokens += 1;
+    }
+
+    pub fn to_json(&self) -> Value {
+        let first = self.first.unwrap_or_else(Instant::now);
+        let times = [first.duration_since(self.begin), first.elapsed()].map(|time| time.as_secs_f64());
+        timings(self.prompt_tokens, None, times[0], self.tokens, times[1])
+    }
+}
+
+/// What a whole answer took, as llama-server's `timings`.
+pub fn timings_of(usage: Usage, timing: Timing) -> Value {
+    let started = timing.started.unwrap_or(timing.submitted);
+    let first = timing.first_token.unwrap_or(timing.finished);
+    let (prompt, answer) = (first.saturating_sub(started), timing.finished.saturating_sub(first));
+    let read = usage.prompt_tokens - usage.cached_tokens.min(usage.prompt_tokens);
+    timings(read, Some(usage.cached_tokens), prompt.as_secs_f64(), usage.completion_tokens, answer.as_secs_f64())
+}
+
+fn timings(prompt: usize, cached: Option<usize>, prompt_s: f64, tokens: usize, answer_s: f64) -> Value {
+    // Of the first token, only the prompt knows how long it took.
+    let later = tokens.saturating_sub(1);
+    let rate = |n: usize, seconds: f64| (n > 0 && seconds > 0.0).then(|| n as f64 / seconds);
+    let each = |n: usize, seconds: f64| (n > 0).then(|| 1e3 * seconds / n as f64);
+    json!({
+        "cache_n": cached,
+        "prompt_n": prompt,
+        "prompt_ms": 1e3 * prompt_s,
+        "prompt_per_token_ms": each(prompt, prompt_s),
+        "prompt_per_second": rate(prompt, prompt_s),
+        "predicted_n": tokens,
+        "predicted_ms": 1e3 * answer_s,
+        "predicted_per_token_ms": each(later, answer_s),
+        "predicted_per_second": rate(later, answer_s),
+    })
+}
+
+/// How a stream is written, as `stream_options` and llama-server's and vLLM's fields say.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StreamOptions {
+    pub include_usage: bool,
+    pub continuous_usage: bool,
+    pub timings: bool,
+}
+
+impl StreamOptions {
+    /// Takes `stream_options` and `timings_per_token`.
+    ///
+    /// # Errors
+    /// When one is wrong, or `stream_options` are given without a stream.
+    pub fn take(fields: &mut crate::Fields, stream: bool) -> Result<StreamOptions, crate::Problem> {
+        let name = "stream_options";
+        let timings = fields.boolean("timings_per_token")?.unwrap_or_default();
+        let Some(inner) = fields.object(name)? else {
+            return Ok(StreamOptions { timings, ..StreamOptions::default() });
+        };
+        if !stream {
+            return Err(crate::Problem::field(name, "expected stream: true"));
+        }
+        let mut inner = crate::Fields::from(inner);
+        let mut flag = |key: &str| {
+            let flag = inner.boolean(key).map_err(|problem| crate::Problem::field(name, problem.message));
+            flag.map(Option::unwrap_or_default)
+        };
+        let options = StreamOptions {
+            include_usage: flag("include_usage")?,
+            continuous_usage: flag("continuous_usage_stats")?,
+            timings,
+        };
+        // No padding is added.
+        inner.take("include_obfuscation");
+        inner.finish().map_err(|problem| crate::Problem::field(name, problem.message))?;
+        Ok(options)
+    }
+}
+
+/// The models that answers are from.
+pub type Shared = Arc<Served>;

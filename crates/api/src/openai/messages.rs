@@ -1,0 +1,129 @@
+//! The messages of chats, as templates take them.
+
+use crate::fields::{kind, shown};
+use crate::{Fields, Problem, Served};
+use serde_json::{Map, Value, json};
+use trine_text::Message;
+
+/// Fields of messages that are given to the template.
+const KNOWN: &[&str] = &["name", "tool_calls", "tool_call_id", "reasoning_content"];
+/// Fields of answers that clients send back, and that say nothing to a model.
+const IGNORED: &[&str] = &["refusal", "annotations", "reasoning_details", "id"];
+/// Parts of a content that are no text.
+const NO_TEXT: &[&str] = &["image_url", "input_audio", "audio", "file", "video_url", "input_image", "input_file"];
+
+/// Reads the messages of a body.
+///
+/// # Errors
+/// With the place of what is wrong.
+pub fn messages(messages: Vec<Value>, served: &Served) -> Result<Vec<Message>, Problem> {
+    if messages.is_empty() {
+        return Err(Problem::field("messages", "expected at least one"));
+    }
+    messages.into_iter().enumerate().map(|(i, message)| read(message, &format!("messages[{i}]"), served)).collect()
+}
+
+fn read(message: Value, place: &str, served: &Served) -> Result<Message, Problem> {
+    let at = |problem: Problem| {
+        let name = problem.param.map_or_else(|| place.to_owned(), |name| format!("{place}.{name}"));
+        let problem = problem.message.split_once(": ").map_or(problem.message.as_str(), |(_, rest)| rest).to_owned();
+        Problem::field(&name, problem)
+    };
+    if !message.is_object() {
+        return Err(Problem::field(place, format_args!("expected an object, found {}", kind(&message))));
+    }
+    let mut fields = Fields::new(message)?;
+    let mut role = fields.string("role").map_err(at)?.unwrap_or_default();
+    match role.as_str() {
+        "system" | "user" | "assistant" | "tool" => {}
+        "developer" => {
+            let knows = served
+                .template
+                .as_ref()
+                .is_ok_and(|template| template.source(false).is_ok_and(|source| source.contains("developer")));
+            if !knows {
+                role = "system".to_owned();
+            }
+        }
+        other => {
+            let expected = "expected system, developer, user, assistant or tool";
+            return Err(Problem::field(&format!("{place}.role"), format_args!("{expected}, found {other:?}")));
+        }
+    }
+    fields.remove_all(IGNORED);
+    fields.rename("reasoning", "reasoning_content").map_err(at)?;
+    let content = content(fields.take("content").unwrap_or_default(), &format!("{place}.content"), served)?;
+    let mut rest = Map::new();
+    for name in KNOWN {
+        if let Some(value) = fields.take(name) {
+            rest.insert((*name).to_owned(), value);
+        }
+    }
+    fields.finish().map_err(at)?;
+    if let Some(calls) = rest.get_mut("tool_calls") {
+        tool_calls(calls, &format!("{place}.tool_calls"))?;
+    }
+    Ok(Message { role, content, rest })
+}
+
+/// A content in the form that the template reads.
+fn content(content: Value, place: &str, served: &Served) -> Result<Value, Problem> {
+    let parts = match content {
+        Value::Null => return Ok(Value::Null),
+        Value::String(text) if !served.reads_parts() => return Ok(Value::String(text)),
+        Value::String(text) => return Ok(json!([{"type": "text", "text": text}])),
+        Value::Array(parts) => parts,
+        other => {
+            return Err(Problem::field(
+                place,
+                format_args!("expected a string or a list of parts, found {}", kind(&other)),
+            ));
+        }
+    };
+    let mut texts = Vec::with_capacity(parts.len());
+    for (i, part) in parts.into_iter().enumerate() {
+        let place = format!("{place}[{i}]");
+        match (part["type"].as_str(), &part["text"]) {
+            (Some("text" | "input_text" | "output_text"), Value::String(text)) => texts.push(text.clone()),
+            (Some(kind), _) if NO_TEXT.contains(&kind) => {
+                return Err(Problem::field(&place, format_args!("{kind}: the model reads text alone")));
+            }
+            _ => {
+                let expected = "expected a part of type \"text\" with its text";
+                return Err(Problem::field(&place, format_args!("{expected}, found {}", shown(&part))));
+            }
+        }
+    }
+    if served.reads_parts() {
+        return Ok(texts.iter().map(|text| json!({"type": "text", "text": text})).collect());
+    }
+    Ok(Value::String(texts.join("\n")))
+}
+
+/// Arguments are a text in OpenAI's API, and an object in templates.
+fn tool_calls(calls: &mut Value, place: &str) -> Result<(), Problem> {
+    let Value::Array(calls) = calls else { return Err(Problem::field(place, "expected a list of calls")) };
+    for (i, call) in calls.iter_mut().enumerate() {
+        let place = format!("{place}[{i}]");
+        if call["type"].as_str().is_some_and(|kind| kind != "function") {
+            return Err(Problem::field(
+                &place,
+                format_args!("expected the call of a function, found {}", call["type"]),
+            ));
+        }
+        let Some(function) = call.get_mut("function").filter(|function| function["name"].is_string()) else {
+            return Err(Problem::field(&place, "expected a function with its name"));
+        };
+        let arguments = match &function["arguments"] {
+            Value::String(text) if text.trim().is_empty() => json!({}),
+            Value::String(text) => serde_json::from_str(text).unwrap_or_default(),
+            Value::Null => json!({}),
+            other => other.clone(),
+        };
+        if !arguments.is_object() {
+            return Err(Problem::field(&format!("{place}.function.arguments"), "expected the text of a JSON object"));
+        }
+        function["arguments"] = arguments;
+    }
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! OpenAI's API.
+
+mod chat;
+mod completion;
+mod embedding;
+mod head;
+mod logprobs;
+mod messages;
+
+pub use chat::chat;
+pub use completion::completion;
+pub use embedding::{EmbeddingAsk, embedding, embeddings};
+pub use head::{Shared, new_id, now};
+
+use crate::{Event, Fields, Problem};
+use head::{Head, StreamOptions, Total};
+
+/// Fields that say who asks, and change no answer.
+const OF_THE_CALLER: &[&str] =
+    &["user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"];
+
+/// Takes the fields of all bodies that change nothing.
+fn common(fields: &mut Fields) -> Result<(), Problem> {
+    fields.remove_all(OF_THE_CALLER);
+    fields.take("model");
+    Ok(())
+}
+
+/// The end of a stream.
+fn end(head: &Head, options: StreamOptions, total: &Total) -> Vec<Event> {
+    let mut events = Vec::new();
+    if options.include_usage {
+        let mut last = head.with(Vec::new());
+        last["usage"] = total.to_json();
+        events.push(Event::new(&last));
+    }
+    events.push(Event { name: None, data: "[DONE]".to_owned() });
+    events
+}
+
+/// The end of a stream that fails.
+fn fail(problem: &Problem) -> Vec<Event> {
+    vec![Event::new(&problem.openai())]
+}

@@ -1,0 +1,80 @@
+use crate::Problem;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use trine_engine::{Prompt, Sampling};
+use trine_grammar::Grammars;
+use trine_text::{Message, Template, Tokenizer};
+
+/// The model that requests are for, and what holds where they say nothing.
+pub struct Served {
+    /// Its name in answers.
+    pub name: String,
+    pub tokenizer: Arc<Tokenizer>,
+    /// The chat template, or why there is none.
+    pub template: Result<Template, String>,
+    pub sampling: Sampling,
+    pub grammars: Grammars,
+    /// Tokens of prompt and answer at most.
+    pub context: usize,
+    /// What tells the model and this version from others: `system_fingerprint` of answers.
+    pub fingerprint: Option<String>,
+    reads_parts: bool,
+}
+
+/// Whether a template writes the text of a content in parts, and not that of a string.
+fn reads_parts(template: &Template) -> bool {
+    let text = "hello";
+    let writes = |content: Value| {
+        let messages = [Message { role: "user".to_owned(), content, rest: Map::new() }];
+        template.render(&messages, None, true, &Map::new()).is_ok_and(|prompt| prompt.contains(text))
+    };
+    !writes(text.into()) && writes(json!([{"type": "text", "text": text}]))
+}
+
+/// The layout of chats with a model that has no template of its own: it goes on with the text that all messages make, in which each
+/// but an assistant's begins a new paragraph.
+pub const PLAIN_TEMPLATE: &str = "{% for message in messages %}\
+    {% if not loop.first and message.role != 'assistant' %}{{ '\\n\\n' }}{% endif %}{{ message.content }}{% endfor %}";
+
+impl Served {
+    /// A model without a fingerprint.
+    pub fn new(
+        name: &str,
+        tokenizer: Arc<Tokenizer>,
+        template: Result<Template, String>,
+        sampling: Sampling,
+        context: usize,
+    ) -> Served {
+        let grammars = Grammars::new(tokenizer.clone());
+        let reads_parts = template.as_ref().is_ok_and(reads_parts);
+        Served {
+            name: name.to_owned(),
+            tokenizer,
+            template,
+            sampling,
+            grammars,
+            context,
+            fingerprint: None,
+            reads_parts,
+        }
+    }
+
+    /// Whether the template takes contents as lists of parts alone.
+    pub(crate) fn reads_parts(&self) -> bool {
+        self.reads_parts
+    }
+
+    /// The tokens of a prompt, which has room in the context.
+    ///
+    /// # Errors
+    /// When the prompt is empty or too long.
+    pub fn tokens(&self, prompt: Prompt, param: &str) -> Result<Vec<u32>, Problem> {
+        let tokens = prompt.into_tokens(&self.tokenizer);
+        let error = match tokens.len() {
+            0 => trine_engine::Error::EmptyPrompt,
+            prompt if prompt >= self.context => trine_engine::Error::PromptTooLong { prompt, context: self.context },
+            _ => return Ok(tokens),
+        };
+        Err(Problem { param: Some(param.to_owned()), ..error.into() })
+    }
+}

@@ -1,0 +1,334 @@
+use super::bench::ItlTarget;
+use crate::exit::{Exit, UsageError};
+use crate::load::{self, EngineArgs, LoadArgs};
+use crate::warm::{self, WarmArgs};
+use crate::{interrupt, table, units};
+use anyhow::{Context, Result};
+use bytesize::ByteSize;
+use clap::{Args, value_parser};
+use serde_json::{Value, json};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use trine::{Embedder, Llm, Options};
+use trine_api::{PLAIN_TEMPLATE, Problem, ProblemKind, Served};
+use trine_engine::{Handle, Prompt, Sampling};
+use trine_model::Spec;
+use trine_server::{App, Embeddings, Generator, Listen, Server, ServerOptions};
+use trine_tensor::OpenOptions;
+use trine_text::Template;
+
+/// Serve a model to programs that speak OpenAI's API
+///
+/// Without a model, the small one built into trine is served. Requests run at once, and none changes the answer to another.
+/// SIGTERM and Ctrl-C let the answers under way finish; a second one ends them.
+///
+/// Only this machine may connect, unless --host says otherwise.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    trine serve                        the built-in model at http://127.0.0.1:8080\n  \
+    trine serve model.gguf --port 80\n  \
+    trine serve model.gguf --parallel 16 --context 8192 --cache-type q8_0\n  \
+    curl http://127.0.0.1:8080/v1/chat/completions -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}'")]
+pub struct Serve {
+    /// Model: a GGUF or safetensors file, or its folder [default: built-in]
+    model: Option<PathBuf>,
+    /// Address to listen at, or the path of a UNIX socket: unix:/run/trine.sock
+    #[arg(long, value_name = "HOST", env = "TRINE_HOST", default_value = "127.0.0.1")]
+    host: String,
+    /// Port to listen at; 0 takes a free one
+    #[arg(long, value_name = "N", env = "TRINE_PORT", default_value_t = 8080)]
+    port: u16,
+    /// Name of the model in requests and answers [default: that of the file]
+    #[arg(long, value_name = "NAME", visible_alias = "served-model-name")]
+    alias: Option<String>,
+    /// Model for /v1/embeddings
+    #[arg(long, value_name = "MODEL")]
+    embedding_model: Option<PathBuf>,
+    /// Let anybody who can connect use the server, also from other machines
+    #[arg(long)]
+    no_auth: bool,
+    /// Number of requests to run at once; others wait
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = value_parser!(u32).range(1..=1024))]
+    parallel: u32,
+    /// Milliseconds that a step may take while an answer is generated, or off
+    ///
+    /// Prompts are read in pieces that keep to it.
+    #[arg(long, value_name = "MS", default_value = "100", hide_short_help = true)]
+    itl_target: ItlTarget,
+    /// Number of requests that may wait; more are refused with status 429
+    #[arg(long, value_name = "N", default_value_t = 256, hide_short_help = true)]
+    max_queued: u32,
+    /// Number of tokens that the prompts of waiting requests may have together [default: no limit]
+    #[arg(long, value_name = "N", hide_short_help = true, value_parser = value_parser!(u32).range(1..))]
+    max_queued_tokens: Option<u32>,
+    /// Memory for the KV cache [default: room for all requests, or for what half of the free memory holds]
+    #[arg(long, value_name = "SIZE", hide_short_help = true)]
+    cache_size: Option<ByteSize>,
+    /// Bytes of a request at most
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", hide_short_help = true)]
+    max_body: ByteSize,
+    /// Seconds that a request may take to come, and a client of a stream to take nothing
+    #[arg(long, value_name = "S", default_value_t = 60, hide_short_help = true, value_parser = value_parser!(u32).range(1..))]
+    io_timeout: u32,
+    /// Connections at once
+    #[arg(long, value_name = "N", default_value_t = 4096, hide_short_help = true, value_parser = value_parser!(u32).range(1..))]
+    max_connections: u32,
+    /// Seconds that answers under way may take when the server is told to end
+    #[arg(long, value_name = "S", default_value_t = 30, hide_short_help = true)]
+    drain_timeout: u32,
+    /// Show the metrics under vLLM's names, too
+    #[arg(long, hide_short_help = true)]
+    vllm_metrics: bool,
+    /// Print no notes and warnings
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    engine_args: EngineArgs,
+    #[command(flatten)]
+    warm: WarmArgs,
+}
+
+impl Serve {
+    pub fn run(self) -> Result<Exit> {
+        let listen = self.listen()?;
+        self.engine_args.check(self.quiet)?;
+        let stop = interrupt::flag()?;
+        // The address is checked before a model is loaded, which may take minutes.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(16)
+            .enable_all()
+            .thread_name("trine-server")
+            .build()
+            .context("cannot start the threads of the server")?;
+        let (mut generation, mut embedding) = (self.model.clone(), self.embedding_model.clone());
+        if generation.is_none() && embedding.is_none() {
+            generation = Some(load::unnamed("", self.quiet)?);
+        }
+        // An encoder gives embeddings, and nothing else.
+        if let Some(model) = generation.take_if(|model| self.is_encoder(model))
+            && embedding.replace(model).is_some()
+        {
+            let message = "the model makes embeddings, and --embedding-model names another".to_owned();
+            return Err(UsageError { message, hint: "omit one of them" }.into());
+        }
+        let generator = generation.map(|model| self.generator(&model, &stop)).transpose()?;
+        let embeddings = embedding.map(|model| self.embeddings(&model, &stop)).transpose()?;
+        let options = ServerOptions {
+            listen,
+            max_body: self.max_body.as_u64() as usize,
+            read_timeout: Duration::from_secs(self.io_timeout.into()),
+            write_timeout: Duration::from_secs(self.io_timeout.into()),
+            max_connections: self.max_connections as usize,
+            drain_timeout: Duration::from_secs(self.drain_timeout.into()),
+            vllm_metrics: self.vllm_metrics,
+            ..ServerOptions::default()
+        };
+        let app = App::new(options, generator, embeddings);
+        let names: Vec<&str> = app.names().collect();
+        let names = names.join(" and ");
+        runtime.block_on(async {
+            let at = format!("cannot listen at {}", self.place());
+            let server = Server::bind(app).await.context(at)?;
+            if !self.quiet {
+                note!("serving {} at {}", table::visible(&names), server.url());
+            }
+            server.run(ended()).await;
+            Ok(Exit::Done)
+        })
+    }
+
+    fn place(&self) -> String {
+        match self.host.strip_prefix("unix:") {
+            Some(path) => path.to_owned(),
+            None => format!("{}:{}", self.host, self.port),
+        }
+    }
+
+    /// Where to listen. Other machines may connect only if somebody says so.
+    fn listen(&self) -> Result<Listen> {
+        if let Some(path) = self.host.strip_prefix("unix:") {
+            return Ok(Listen::Unix(path.into()));
+        }
+        let host = self.host.trim_matches(['[', ']']);
+        let address = match host.parse::<IpAddr>() {
+            Ok(address) => SocketAddr::new(address, self.port),
+            Err(_) => {
+                let mut found = (host, self.port).to_socket_addrs().with_context(|| format!("--host {host}"))?;
+                found.next().with_context(|| format!("--host {host}: the name has no address"))?
+            }
+        };
+        if !address.ip().is_loopback() && !self.no_auth {
+            let message = format!("--host {host} lets other machines connect, and there are no keys");
+            return Err(
+                UsageError { message, hint: "--no-auth lets anybody in; 127.0.0.1 is this machine alone" }.into()
+            );
+        }
+        Ok(Listen::Tcp(address))
+    }
+
+    fn is_encoder(&self, model: &Path) -> bool {
+        // What is wrong with a model is told when it is loaded.
+        let spec = self.load.layouts.open(model).ok().and_then(|file| Spec::of(&file).ok());
+        spec.is_some_and(|spec| spec.arch.encoder)
+    }
+
+    /// The name of a model in requests: what users of llama-server and vLLM expect.
+    fn name(&self, model: &Path) -> String {
+        if let Some(alias) = &self.alias {
+            return alias.clone();
+        }
+        let text = model.display().to_string();
+        let name = model.file_stem().filter(|_| model.extension().is_some_and(|end| end == "gguf"));
+        let name = name.or(model.file_name()).map_or(text, |name| name.to_string_lossy().into_owned());
+        if name == "." { "model".to_owned() } else { name }
+    }
+
+    fn generator(&self, model: &Path, stop: &Arc<AtomicBool>) -> Result<Generator> {
+        let (load, engine_args, quiet) = (self.load.clone(), self.engine_args.clone(), self.quiet);
+        let prefixes = self.warm.read()?;
+        let (path, stop) = (model.to_owned(), stop.clone());
+        let set = self.engine_options(model);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        // The engine is made on the thread that runs it, which CPU affinity binds.
+        let handle = Handle::spawn(move || {
+            let mut llm = load.open_engine(&path, quiet, &stop, &engine_args, set)?;
+            if warm::fill(&mut llm, &prefixes, &stop, quiet)?.is_break() {
+                return Err(anyhow::Error::from(trine::Error::from(trine_model::Error::Cancelled)));
+            }
+            let (sampling, context, meta) =
+                (Sampling::default().recommended(llm.generation()), llm.context(), meta(&llm));
+            let (engine, template) = llm.into_parts();
+            let _ = sender.send((sampling, context, meta, template));
+            Ok(engine)
+        })?;
+        let (sampling, context, mut meta, template) = receiver.recv().context("the engine is gone")?;
+        let template = match template {
+            Err(trine::Error::NoTemplate) => {
+                meta["chat_template"] = "plain".into();
+                if !quiet {
+                    note!(
+                        "warning: the model has no chat template: the answer to a chat goes on with the text of its messages"
+                    );
+                }
+                Template::new(PLAIN_TEMPLATE, "", "").map_err(|error| error.to_string())
+            }
+            Err(error) => {
+                if !quiet {
+                    note!("warning: the model cannot chat: {}", table::visible(&error.to_string()));
+                }
+                Err(error.to_string())
+            }
+            Ok(template) => Ok(template),
+        };
+        let name = self.name(model);
+        let mut served = Served::new(&name, handle.tokenizer().clone(), template, sampling, context);
+        let fingerprint: String = self.load.fingerprint(model)?.chars().take(12).collect();
+        served.fingerprint = Some(format!("fp_{}_{fingerprint}", env!("CARGO_PKG_VERSION")));
+        meta["n_ctx"] = context.into();
+        Ok(Generator { served: Arc::new(served), handle, parallel: self.parallel as usize, meta })
+    }
+
+    /// How the engine is set up. What is not said of the KV cache depends on the memory there is.
+    fn engine_options(&self, model: &Path) -> impl FnOnce(&mut Options) -> Result<(), trine::Error> + Send + 'static {
+        let (parallel, target) = (self.parallel as usize, self.itl_target.0);
+        let (queued, tokens) = (self.max_queued as usize, self.max_queued_tokens.map(|tokens| tokens as usize));
+        let (size, model, quiet) = (self.cache_size, model.to_owned(), self.quiet);
+        let layouts = self.load.layouts.formats();
+        move |options| {
+            let engine = &mut options.engine;
+            (engine.max_sequences, engine.itl_target) = (parallel, target);
+            (engine.max_queued, engine.max_queued_tokens) = (Some(queued), tokens);
+            engine.cache_bytes = size.map(|size| size.as_u64() as usize);
+            if size.is_some() {
+                return Ok(());
+            }
+            let open = OpenOptions { layouts, ..OpenOptions::default() };
+            let file = trine::open_file(&model, &open).map_err(trine_model::Error::from)?;
+            let memory = options.plan(&file)?;
+            let Some(free) = trine::available_memory() else { return Ok(()) };
+            // Half of what is free beside the weights; at least a context.
+            let room = free.saturating_sub(memory.total() - memory.kv_cache) / 2;
+            if memory.kv_cache > room {
+                let one = memory.kv_cache.div_ceil(parallel as u64);
+                let given = room.max(one);
+                options.engine.cache_bytes = Some(given as usize);
+                if !quiet {
+                    note!(
+                        "note: the KV cache has {} of the {} that {parallel} full contexts take: --cache-size sets it, --cache-type q8_0 \
+                         holds four times as much",
+                        units::bytes(given),
+                        units::bytes(memory.kv_cache)
+                    );
+                }
+            }
+            Ok(())
+        }
+    }
+
+    fn embeddings(&self, model: &Path, stop: &Arc<AtomicBool>) -> Result<Embeddings> {
+        let embedder = self.load.load_embedder(model, self.quiet, stop)?;
+        if !self.quiet {
+            super::embed::notes(&embedder, "");
+        }
+        let (name, width) = (self.name(model), embedder.width());
+        let embedder = Mutex::new(embedder);
+        let embed = move |inputs: Vec<Prompt>| {
+            let mut embedder = embedder.lock().unwrap_or_else(PoisonError::into_inner);
+            embed(&mut embedder, inputs)
+        };
+        Ok(Embeddings { name, width, embed: Box::new(embed) })
+    }
+}
+
+/// Embeds texts.
+fn embed(embedder: &mut Embedder, inputs: Vec<Prompt>) -> Result<(Vec<Vec<f32>>, usize), Problem> {
+    let mut texts = Vec::with_capacity(inputs.len());
+    for (i, input) in inputs.into_iter().enumerate() {
+        let ids = match input {
+            Prompt::Text(text) => embedder.tokens(&text),
+            Prompt::Chat(chat) => embedder.tokens(chat.text()),
+            Prompt::Tokens(ids) => ids,
+        };
+        embedder.check(&ids).map_err(|error| Problem {
+            param: Some("input".to_owned()),
+            ..Problem::new(ProblemKind::Invalid, format!("input[{i}]: {error}"))
+        })?;
+        texts.push(ids);
+    }
+    let embedded = embedder.embed_all(&texts);
+    let embedded = embedded.map_err(|error| Problem::new(ProblemKind::Server, error.to_string()))?;
+    Ok((embedded, texts.iter().map(Vec::len).sum()))
+}
+
+/// What `/v1/models` tells of a model, with llama-server's names.
+fn meta(llm: &Llm) -> Value {
+    let spec = llm.spec();
+    json!({
+        "n_vocab": spec.vocab_size,
+        "n_ctx_train": spec.context_length,
+        "n_embd": spec.hidden_size,
+        "architecture": spec.arch.name(),
+        "weight_bytes": llm.memory().weights,
+        "capabilities": ["completion"],
+    })
+}
+
+/// Waits until the program is told to end.
+async fn ended() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        tokio::select! {
+            _ = interrupt => {}
+            _ = terminate.recv() => {}
+        }
+        return;
+    }
+    let _ = interrupt.await;
+}

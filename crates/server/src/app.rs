@@ -1,0 +1,90 @@
+use crate::metrics::Metrics;
+use crate::{Embed, ServerOptions};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use trine_api::Served;
+use trine_engine::{Handle, Load};
+
+/// A model, and the engine that runs it.
+pub struct Generator {
+    pub served: Arc<Served>,
+    pub handle: Handle,
+    /// Sequences that run at once.
+    pub parallel: usize,
+    /// What `/v1/models` tells of it beside its name.
+    pub meta: Value,
+}
+
+/// A model that makes embeddings.
+pub struct Embeddings {
+    pub name: String,
+    /// Numbers of an embedding.
+    pub width: usize,
+    pub embed: Box<Embed>,
+}
+
+/// What all requests share.
+pub struct App {
+    pub options: ServerOptions,
+    pub generator: Option<Generator>,
+    pub embeddings: Option<Embeddings>,
+    pub metrics: Metrics,
+    /// Seconds since 1970 at which the server began.
+    pub created: u64,
+    pub begun: Instant,
+    pub draining: AtomicBool,
+    /// How long requests took of late, in microseconds: a moving average.
+    pub typical: AtomicU64,
+}
+
+impl App {
+    pub fn new(options: ServerOptions, generator: Option<Generator>, embeddings: Option<Embeddings>) -> App {
+        App {
+            options,
+            generator,
+            embeddings,
+            metrics: Metrics::default(),
+            created: trine_api::openai::now(),
+            begun: Instant::now(),
+            draining: AtomicBool::new(false),
+            typical: AtomicU64::new(0),
+        }
+    }
+
+    /// Names that requests may ask for.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let generator = self.generator.iter().map(|generator| generator.served.name.as_str());
+        generator.chain(self.embeddings.iter().map(|embeddings| embeddings.name.as_str()))
+    }
+
+    /// How busy the engine is, unless it does not say so soon.
+    pub async fn load(&self) -> Option<Load> {
+        let generator = self.generator.as_ref()?;
+        tokio::time::timeout(Duration::from_secs(2), generator.handle.load_async()).await.ok()?.ok()
+    }
+
+    /// Notes how long a request took.
+    pub fn note(&self, took: Duration) {
+        let (old, took) = (self.typical.load(Relaxed), took.as_micros() as u64);
+        self.typical.store(if old == 0 { took } else { old - old / 8 + took / 8 }, Relaxed);
+    }
+
+    /// Seconds until one that is refused now may find room: as long as those before it take at the usual pace.
+    pub fn retry_after(&self, load: Option<&Load>) -> u64 {
+        let parallel = self.generator.as_ref().map_or(1, |generator| generator.parallel.max(1));
+        let ahead = load.map_or(parallel, |load| load.waiting + 1);
+        let seconds = self.typical.load(Relaxed) as f64 / 1e6 * ahead as f64 / parallel as f64;
+        (seconds.ceil() as u64).clamp(1, 600)
+    }
+
+    /// What `/v1/models` lists.
+    pub fn models(&self) -> Vec<Value> {
+        let model = |id: &str, meta: &Value| json!({"id": id, "object": "model", "created": self.created, "owned_by": "trine", "meta": meta});
+        let generator = self.generator.iter().map(|generator| model(&generator.served.name, &generator.meta));
+        let width = |embeddings: &Embeddings| json!({"n_embd": embeddings.width, "capabilities": ["embedding"]});
+        let embeddings = self.embeddings.iter().map(|embeddings| model(&embeddings.name, &width(embeddings)));
+        generator.chain(embeddings).collect()
+    }
+}

@@ -1,0 +1,36 @@
+//! The bodies of requests.
+
+use crate::App;
+use axum::extract::Request;
+use axum::http::header;
+use serde_json::Value;
+use trine_api::{Fields, Problem, ProblemKind};
+
+/// Reads a body as JSON, within the limits of size and time.
+pub async fn read_body(app: &App, request: Request) -> Result<Fields, Problem> {
+    let invalid = |message: String| Problem::new(ProblemKind::Invalid, message);
+    let headers = request.headers();
+    // A client may send JSON under any name, or none; what is compressed is not unpacked.
+    if let Some(encoding) = headers.get(header::CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
+        return Err(invalid(format!("expected a body without a content-encoding, found {encoding:?}")));
+    }
+    let most = app.options.max_body;
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let too_large = || Problem::new(ProblemKind::TooLarge, format!("expected a body of at most {most} bytes"));
+    if length.is_some_and(|length| length > most as u64) {
+        return Err(too_large());
+    }
+    let reading = axum::body::to_bytes(request.into_body(), most);
+    let bytes = match tokio::time::timeout(app.options.read_timeout, reading).await {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(_)) if length.is_none() => return Err(too_large()),
+        Ok(Err(error)) => return Err(invalid(format!("the body cannot be read: {error}"))),
+        Err(_) => {
+            let seconds = app.options.read_timeout.as_secs_f64();
+            return Err(invalid(format!("expected the body within {seconds} seconds")));
+        }
+    };
+    let body: Value =
+        serde_json::from_slice(&bytes).map_err(|error| invalid(format!("the body is no JSON: {error}")))?;
+    Fields::new(body)
+}

@@ -1,0 +1,183 @@
+//! From a request that is read to its response.
+
+use crate::app::{App, Generator};
+use crate::problem::{failed, json};
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, Response, header};
+use futures_util::stream::{SelectAll, StreamExt};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::mpsc;
+use trine_api::{Event, Framing, Problem, Writer};
+use trine_engine::{Choice, FinishReason, Generation, Request, Update};
+
+/// Parts of a response that wait for a client which reads slowly.
+const AHEAD: usize = 8;
+
+/// What answers a request, in whatever protocol.
+pub struct Answering {
+    pub requests: Vec<Request>,
+    pub writer: Box<dyn Writer>,
+    pub stream: bool,
+}
+
+/// The updates of all answers, each with its index.
+type Updates = SelectAll<futures_util::stream::BoxStream<'static, (usize, Update)>>;
+
+/// Answers a request; a problem that is known before the first token is the response's status.
+pub async fn answer(app: Arc<App>, answering: Answering) -> Result<Response<Body>, Problem> {
+    let Answering { requests, writer, stream } = answering;
+    let Some(generator) = &app.generator else {
+        return Err(Problem::new(trine_api::ProblemKind::Invalid, "the model makes embeddings, and answers nothing"));
+    };
+    let (updates, answers) = submit(generator, requests).await?;
+    if stream { Ok(streamed(app, updates, answers, writer)) } else { whole(&app, updates, answers, writer).await }
+}
+
+/// Submits the requests. Those before one that fails are cancelled when they are dropped.
+async fn submit(generator: &Generator, requests: Vec<Request>) -> Result<(Updates, usize), Problem> {
+    let mut generations: Vec<Generation> = Vec::new();
+    for request in requests {
+        generations.extend(generator.handle.submit_all_async(request).await?);
+    }
+    let answers = generations.len();
+    let indexed = |(index, generation): (usize, Generation)| generation.map(move |update| (index, update)).boxed();
+    Ok((generations.into_iter().enumerate().map(indexed).collect(), answers))
+}
+
+async fn whole(
+    app: &App,
+    mut updates: Updates,
+    answers: usize,
+    mut writer: Box<dyn Writer>,
+) -> Result<Response<Body>, Problem> {
+    let mut choices: Vec<Choice> = (0..answers).map(Choice::new).collect();
+    let mut watch = Watch::new(answers);
+    while let Some((index, update)) = updates.next().await {
+        watch.see(app, index, &update);
+        choices[index].update(update);
+    }
+    let failure = choices.iter().find_map(|choice| match &choice.finish_reason {
+        FinishReason::Failed(error) => Some(Problem::from(error)),
+        FinishReason::Cancelled => Some(Problem::from(trine_engine::Error::ShutDown)),
+        _ => None,
+    });
+    match failure {
+        Some(problem) => Err(problem),
+        None => Ok(json(200, &writer.whole(choices))),
+    }
+}
+
+/// A response whose events come as the tokens do. The client that goes away, or takes nothing for too long, cancels its request.
+fn streamed(app: Arc<App>, mut updates: Updates, answers: usize, mut writer: Box<dyn Writer>) -> Response<Body> {
+    let framing = writer.framing();
+    let (sender, receiver) = mpsc::channel::<Bytes>(AHEAD);
+    let (patience, ping) = (app.options.write_timeout, app.options.ping_interval);
+    let task = async move {
+        let mut watch = Watch::new(answers);
+        let send = async |events: Vec<Event>| {
+            let bytes = frames(framing, &events);
+            bytes.is_empty() || matches!(tokio::time::timeout(patience, sender.send(bytes)).await, Ok(Ok(())))
+        };
+        if !send(writer.begin()).await {
+            return;
+        }
+        loop {
+            let next = tokio::select! {
+                next = updates.next() => next,
+                () = sender.closed() => return,
+                () = tokio::time::sleep(ping) => {
+                    let alive = framing != Framing::ServerSentEvents
+                        || matches!(tokio::time::timeout(patience, sender.send(Bytes::from_static(b": ping\n\n"))).await, Ok(Ok(())));
+                    if alive { continue } else { return }
+                }
+            };
+            let Some((index, update)) = next else { break };
+            watch.see(&app, index, &update);
+            let failure = match &update {
+                Update::Finished { finish_reason: FinishReason::Failed(error), .. } => Some(Problem::from(error)),
+                Update::Finished { finish_reason: FinishReason::Cancelled, .. } => {
+                    Some(trine_engine::Error::ShutDown.into())
+                }
+                _ => None,
+            };
+            if let Some(problem) = failure {
+                send(writer.fail(&problem)).await;
+                return;
+            }
+            if !send(writer.update(index, update)).await {
+                return;
+            }
+        }
+        send(writer.end()).await;
+    };
+    tokio::spawn(task);
+    let parts = futures_util::stream::unfold(receiver, |mut receiver| async move {
+        let bytes = receiver.recv().await?;
+        Some((Ok::<_, Infallible>(bytes), receiver))
+    });
+    let mut response = Response::new(Body::from_stream(parts));
+    let kind = match framing {
+        Framing::ServerSentEvents => "text/event-stream; charset=utf-8",
+        Framing::Lines => "application/x-ndjson",
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // nginx would keep events until it has many.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+/// Events as bytes.
+fn frames(framing: Framing, events: &[Event]) -> Bytes {
+    let mut text = String::new();
+    for Event { name, data } in events {
+        match framing {
+            Framing::ServerSentEvents => {
+                if let Some(name) = name {
+                    text.extend(["event: ", name, "\n"]);
+                }
+                text.extend(["data: ", data, "\n\n"]);
+            }
+            Framing::Lines => text.extend([data.as_str(), "\n"]),
+        }
+    }
+    text.into()
+}
+
+/// Counts what happens to answers.
+struct Watch {
+    /// When each had its last token.
+    last: Vec<Option<Instant>>,
+    begun: Instant,
+}
+
+impl Watch {
+    fn new(answers: usize) -> Watch {
+        Watch { last: vec![None; answers], begun: Instant::now() }
+    }
+
+    fn see(&mut self, app: &App, index: usize, update: &Update) {
+        match update {
+            Update::Prompt(_) => {}
+            Update::Token(_) => {
+                if let Some(last) = self.last[index].replace(Instant::now()) {
+                    app.metrics.token(last.elapsed());
+                }
+            }
+            Update::Finished { finish_reason, usage, timing, .. } => {
+                app.metrics.answer(finish_reason, *usage, *timing);
+                app.note(self.begun.elapsed());
+            }
+        }
+    }
+}
+
+/// The response of a request that has no answer, in OpenAI's shape.
+pub async fn refused(app: &App, problem: &Problem) -> Response<Body> {
+    let busy = matches!(problem.kind, trine_api::ProblemKind::RateLimit | trine_api::ProblemKind::Unavailable);
+    let retry_after = if busy { Some(app.retry_after(app.load().await.as_ref())) } else { None };
+    failed(problem, &problem.openai(), retry_after)
+}

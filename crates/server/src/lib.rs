@@ -1,0 +1,78 @@
+//! An HTTP server for a model: the API of OpenAI, health and metrics.
+//!
+//! Most programs that use a language model speak OpenAI's protocol. This crate answers it with an engine of this process, which it knows by
+//! its [`Handle`](trine_engine::Handle) alone: it never sees a tensor. What bodies mean is in `trine-api`; here are connections, limits,
+//! streams, and what an operator wants to know.
+//!
+//! A [`Server`] listens; [`Server::run`] answers until it is told to end, and lets requests under way finish.
+
+mod app;
+mod body;
+mod generate;
+mod health;
+mod listen;
+mod metrics;
+mod options;
+mod problem;
+mod process;
+mod routes;
+mod trace;
+
+pub use app::{App, Embeddings, Generator};
+pub use options::{Listen, ServerOptions};
+
+use listen::Listener;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use tokio::sync::watch;
+use trine_api::Problem;
+use trine_engine::Prompt;
+
+/// Embeds texts: a vector for each, and the number of their tokens. It waits for its turn.
+pub type Embed = dyn Fn(Vec<Prompt>) -> Result<(Vec<Vec<f32>>, usize), Problem> + Send + Sync;
+
+/// A server that listens.
+pub struct Server {
+    app: Arc<App>,
+    listener: Listener,
+}
+
+impl Server {
+    /// Begins to listen. Connections wait until the server runs.
+    ///
+    /// # Errors
+    /// When the address cannot be had.
+    pub async fn bind(app: App) -> io::Result<Server> {
+        process::raise_open_files();
+        let listener = Listener::bind(&app.options.listen).await?;
+        Ok(Server { app: Arc::new(app), listener })
+    }
+
+    /// The address that clients use.
+    pub fn url(&self) -> String {
+        self.listener.url()
+    }
+
+    /// Answers requests until `end`, then those that are under way, as long as [`ServerOptions::drain_timeout`] allows, and ends the engine.
+    pub async fn run(self, end: impl Future<Output = ()>) {
+        let Server { app, listener } = self;
+        let (drain, draining) = watch::channel(false);
+        let serving = listen::serve(listener, routes::router(app.clone()), app.clone(), draining);
+        let ending = async {
+            end.await;
+            app.draining.store(true, Relaxed);
+            // Nobody listens any more when all connections are gone.
+            let _ = drain.send(true);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = serving => {}
+            () = ending => {}
+        }
+        if let Some(generator) = &app.generator {
+            let _ = generator.handle.shutdown_async().await;
+        }
+    }
+}

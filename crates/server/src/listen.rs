@@ -1,0 +1,152 @@
+//! Connections: accepted, limited, and given to the router.
+
+use crate::App;
+use crate::options::Listen;
+use crate::trace::Peer;
+use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tower::ServiceExt;
+
+/// Bytes that wait for a client which reads slowly, beside those that the system holds.
+const WRITE_BUFFER: usize = 16 << 10;
+
+/// A socket that connections come from.
+pub enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// Begins to listen.
+    pub async fn bind(listen: &Listen) -> io::Result<Listener> {
+        match listen {
+            Listen::Tcp(address) => Ok(Listener::Tcp(TcpListener::bind(address).await?)),
+            Listen::Unix(path) => {
+                // One that an earlier run left is in the way; what is no socket, or is listened to, stays.
+                if std::os::unix::net::UnixStream::connect(path)
+                    .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+                {
+                    std::fs::remove_file(path)?;
+                }
+                Ok(Listener::Unix(UnixListener::bind(path)?))
+            }
+        }
+    }
+
+    /// The address that clients use.
+    pub fn url(&self) -> String {
+        match self {
+            Listener::Tcp(listener) => {
+                listener.local_addr().map_or_else(|error| error.to_string(), |at| format!("http://{at}"))
+            }
+            Listener::Unix(listener) => {
+                let path = listener
+                    .local_addr()
+                    .ok()
+                    .and_then(|address| address.as_pathname().map(|path| path.display().to_string()));
+                format!("unix:{}", path.unwrap_or_default())
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(Box<dyn Io>, Option<SocketAddr>)> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok((Box::new(stream), Some(peer)))
+            }
+            Listener::Unix(listener) => Ok((Box::new(listener.accept().await?.0), None)),
+        }
+    }
+}
+
+/// A connection of any kind.
+trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+/// Serves connections until `draining` is true, and then those that are open, as long as they may.
+pub async fn serve(listener: Listener, router: Router, app: Arc<App>, mut draining: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(app.options.max_connections));
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &places) => accepted,
+            () = ended(&mut draining) => break,
+        };
+        match accepted {
+            Ok((stream, peer, place)) => {
+                let connection = connection(stream, peer, router.clone(), app.clone(), draining.clone());
+                tokio::spawn(async move {
+                    connection.await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no connection");
+                // Out of files, for example: later there may be some.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    drop(listener);
+    let all = u32::try_from(app.options.max_connections).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(app.options.drain_timeout, places.acquire_many(all)).await;
+}
+
+/// Waits until the server is told to end.
+async fn ended(draining: &mut watch::Receiver<bool>) {
+    let _ = draining.wait_for(|draining| *draining).await;
+}
+
+type Accepted = (Box<dyn Io>, Option<SocketAddr>, OwnedSemaphorePermit);
+
+async fn accept(listener: &Listener, places: &Arc<Semaphore>) -> io::Result<Accepted> {
+    let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, place))
+}
+
+async fn connection(
+    stream: Box<dyn Io>,
+    peer: Option<SocketAddr>,
+    router: Router,
+    app: Arc<App>,
+    mut draining: watch::Receiver<bool>,
+) {
+    let peer = Peer(peer.map(|peer| peer.ip()));
+    let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+        let mut request: Request = request.map(axum::body::Body::new);
+        request.extensions_mut().insert(peer);
+        router.clone().oneshot(request)
+    });
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(app.options.read_timeout)
+        .max_buf_size(app.options.max_headers.max(8 << 10).max(WRITE_BUFFER));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = ended(&mut draining) => {
+            // The answer under way is the last of this connection.
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, draining = app.draining.load(Relaxed), "a connection ended");
+    }
+}

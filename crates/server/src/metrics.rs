@@ -1,0 +1,260 @@
+//! `/metrics`, in the text format of Prometheus.
+
+use crate::App;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+use trine_engine::{FinishReason, Load, Timing, Usage};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Route {
+    route: String,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reason {
+    finished_reason: &'static str,
+}
+
+type Real = Gauge<f64, AtomicU64>;
+type RealCounter = Counter<f64, AtomicU64>;
+
+/// How the last requests went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recent {
+    /// Seconds that half of them took at most.
+    pub p50: Option<f64>,
+    /// Seconds that 95 of 100 took at most.
+    pub p95: Option<f64>,
+    /// The share that failed by the server's fault.
+    pub error_rate: Option<f64>,
+}
+
+/// A request that is over: when it ended, how long it took, and whether the server failed it.
+type Past = (Instant, Duration, bool);
+
+/// Requests that [`Recent`] is about at most, and for how long.
+const RECENT: (usize, Duration) = (1000, Duration::from_secs(300));
+
+/// What is counted as requests come and go. What the engine and the system know is asked when somebody looks.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Route, Counter>,
+    pub active: Gauge,
+    duration: Histogram,
+    finished: Family<Reason, Counter>,
+    prompt_tokens: Counter,
+    generation_tokens: Counter,
+    first_token: Histogram,
+    inter_token: Histogram,
+    per_token: Histogram,
+    end_to_end: Histogram,
+    queue: Histogram,
+    prefill: Histogram,
+    decode: Histogram,
+    pub grammar: Histogram,
+    running: Gauge,
+    waiting: Gauge,
+    kv_usage: Real,
+    kv_blocks: Gauge,
+    kv_used: Gauge,
+    prefix_queries: Counter,
+    prefix_hits: Counter,
+    prefix_evictions: Counter,
+    prefix_loaded: Counter,
+    memory: Gauge,
+    cpu: RealCounter,
+    fds: Gauge,
+    start: Real,
+    past: Mutex<VecDeque<Past>>,
+}
+
+/// Seconds that fit answers of a CPU as well as those of a GPU.
+fn seconds(from: f64) -> Histogram {
+    Histogram::new((0..24).map(move |i| from * 2f64.powf(f64::from(i) / 1.5)).map(round))
+}
+
+/// Two digits, which people can read.
+fn round(value: f64) -> f64 {
+    let scale = 10f64.powf(value.log10().floor() - 1.0);
+    (value / scale).round() * scale
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        let mut registry = Registry::default();
+        // A macro, because each kind of metric has a type of its own.
+        macro_rules! register {
+            ($name:literal, $help:literal, $metric:expr) => {{
+                let metric = $metric;
+                registry.register($name, $help, metric.clone());
+                metric
+            }};
+        }
+        Metrics {
+            requests: register!("trine_requests", "Requests by route and status", Family::default()),
+            active: register!("trine_active_requests", "Requests that are being answered", Gauge::default()),
+            duration: register!("trine_request_duration_seconds", "Duration of requests of any route", seconds(0.001)),
+            finished: register!("trine_request_success", "Answers by the reason of their end", Family::default()),
+            prompt_tokens: register!("trine_prompt_tokens", "Tokens of prompts", Counter::default()),
+            generation_tokens: register!("trine_generation_tokens", "Tokens of answers", Counter::default()),
+            first_token: register!(
+                "trine_time_to_first_token_seconds",
+                "From a request to its first token",
+                seconds(0.01)
+            ),
+            inter_token: register!(
+                "trine_inter_token_latency_seconds",
+                "Between two tokens of an answer",
+                seconds(0.001)
+            ),
+            per_token: register!(
+                "trine_request_time_per_output_token_seconds",
+                "Mean time of an answer's tokens after the first",
+                seconds(0.001)
+            ),
+            end_to_end: register!("trine_e2e_request_latency_seconds", "From a request to its end", seconds(0.05)),
+            queue: register!("trine_request_queue_time_seconds", "Waiting for the first turn", seconds(0.001)),
+            prefill: register!(
+                "trine_request_prefill_time_seconds",
+                "From the first turn to the first token",
+                seconds(0.01)
+            ),
+            decode: register!("trine_request_decode_time_seconds", "From the first token to the last", seconds(0.05)),
+            grammar: register!("trine_grammar_compilation_time_seconds", "Compiling constraints", seconds(0.0001)),
+            running: register!("trine_num_requests_running", "Sequences that run", Gauge::default()),
+            waiting: register!("trine_num_requests_waiting", "Sequences that wait", Gauge::default()),
+            kv_usage: register!(
+                "trine_kv_cache_usage_perc",
+                "Share of the KV cache in use, 1 for all",
+                Real::default()
+            ),
+            kv_blocks: register!("trine_kv_blocks", "Blocks of the KV cache", Gauge::default()),
+            kv_used: register!("trine_kv_blocks_used", "Blocks of the KV cache in use", Gauge::default()),
+            prefix_queries: register!(
+                "trine_prefix_cache_queries",
+                "Tokens of prompts looked up in the prefix cache",
+                Counter::default()
+            ),
+            prefix_hits: register!("trine_prefix_cache_hits", "How many of these were there", Counter::default()),
+            prefix_evictions: register!(
+                "trine_prefix_cache_evictions",
+                "Blocks whose content gave way",
+                Counter::default()
+            ),
+            prefix_loaded: register!(
+                "trine_prefix_cache_loaded",
+                "Tokens whose keys and values came from disk",
+                Counter::default()
+            ),
+            memory: register!("process_resident_memory_bytes", "Resident memory", Gauge::default()),
+            cpu: register!("process_cpu_seconds", "CPU time of all threads", RealCounter::default()),
+            fds: register!("process_open_fds", "Open files", Gauge::default()),
+            start: register!(
+                "process_start_time_seconds",
+                "Seconds since 1970 at which the server began",
+                Real::default()
+            ),
+            registry,
+            past: Mutex::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts a request of a route, by its pattern.
+    pub fn request(&self, route: &str, status: u16, took: Duration) {
+        self.requests.get_or_create(&Route { route: route.to_owned(), status }).inc();
+        self.duration.observe(took.as_secs_f64());
+        // Probes would hide what users see.
+        if route.starts_with("/v1/") || route.starts_with("/api/") {
+            let mut past = self.past.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            past.truncate(RECENT.0 - 1);
+            past.push_front((Instant::now(), took, status >= 500));
+        }
+    }
+
+    pub fn recent(&self) -> Recent {
+        let past = self.past.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let recent: Vec<&Past> = past.iter().take_while(|(at, ..)| at.elapsed() < RECENT.1).collect();
+        let mut times: Vec<f64> = recent.iter().map(|(_, took, _)| took.as_secs_f64()).collect();
+        times.sort_by(f64::total_cmp);
+        let at = |share: f64| times.get(((times.len() as f64 * share).ceil() as usize).saturating_sub(1)).copied();
+        let failed = recent.iter().filter(|(.., failed)| *failed).count();
+        let error_rate = (!recent.is_empty()).then(|| failed as f64 / recent.len() as f64);
+        Recent { p50: at(0.5), p95: at(0.95), error_rate }
+    }
+
+    /// Counts an answer that has ended.
+    pub fn answer(&self, reason: &FinishReason, usage: Usage, timing: Timing) {
+        self.finished.get_or_create(&Reason { finished_reason: reason.name() }).inc();
+        self.prompt_tokens.inc_by(usage.prompt_tokens as u64);
+        self.generation_tokens.inc_by(usage.completion_tokens as u64);
+        let Timing { submitted, started, first_token, finished } = timing;
+        let since = |from: Duration, to: Duration| to.saturating_sub(from).as_secs_f64();
+        self.end_to_end.observe(since(submitted, finished));
+        let Some(started) = started else { return };
+        self.queue.observe(since(submitted, started));
+        let Some(first) = first_token else { return };
+        self.first_token.observe(since(submitted, first));
+        self.prefill.observe(since(started, first));
+        self.decode.observe(since(first, finished));
+        if usage.completion_tokens > 1 {
+            self.per_token.observe(since(first, finished) / (usage.completion_tokens - 1) as f64);
+        }
+    }
+
+    /// Counts the time between two tokens.
+    pub fn token(&self, after: Duration) {
+        self.inter_token.observe(after.as_secs_f64());
+    }
+
+    /// All metrics as a text.
+    pub fn text(&self, app: &App, load: Option<Load>) -> String {
+        let gauge = |gauge: &Gauge, value: usize| {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        if let Some(load) = load {
+            gauge(&self.running, load.running);
+            gauge(&self.waiting, load.waiting);
+            gauge(&self.kv_blocks, load.blocks);
+            gauge(&self.kv_used, load.used_blocks);
+            self.kv_usage.set(load.used_blocks as f64 / load.blocks.max(1) as f64);
+            let cache = load.prefix_cache;
+            for (counter, value) in [
+                (&self.prefix_queries, cache.queries),
+                (&self.prefix_hits, cache.hits),
+                (&self.prefix_evictions, cache.evictions),
+                (&self.prefix_loaded, cache.loaded),
+            ] {
+                counter.inc_by(value.saturating_sub(counter.get()));
+            }
+        }
+        let process = crate::process::Process::read();
+        gauge(&self.memory, process.resident.unwrap_or_default() as usize);
+        gauge(&self.fds, process.open_files.unwrap_or_default());
+        self.cpu.inc_by((process.cpu.unwrap_or_default().as_secs_f64() - self.cpu.get()).max(0.0));
+        self.start.set(app.created as f64);
+        let mut text = String::new();
+        // A String takes all that is written.
+        let _ = encode(&mut text, &self.registry);
+        if app.options.vllm_metrics {
+            let vllm = text.replace("trine_", "vllm:");
+            let own = vllm.lines().filter(|line| line.contains("vllm:")).map(|line| format!("{line}\n"));
+            let end = text.trim_end().trim_end_matches("# EOF").len();
+            text.truncate(end);
+            text.extend(own);
+            text.push_str("# EOF\n");
+        }
+        text
+    }
+}

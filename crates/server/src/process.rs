@@ -1,0 +1,55 @@
+//! What the system knows of this process.
+
+use std::time::Duration;
+
+/// What is unknown is `None`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Process {
+    /// Bytes in RAM.
+    pub resident: Option<u64>,
+    /// CPU time of all threads.
+    pub cpu: Option<Duration>,
+    pub open_files: Option<usize>,
+}
+
+impl Process {
+    pub fn read() -> Process {
+        Process { resident: resident(), cpu: cpu(), open_files: open_files() }
+    }
+}
+
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
+}
+
+fn open_files() -> Option<usize> {
+    // One of them is the folder itself.
+    Some(std::fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1))
+}
+
+#[cfg(unix)]
+fn cpu() -> Option<Duration> {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Some(Duration::new(time.tv_sec.try_into().ok()?, time.tv_nsec.try_into().ok()?))
+}
+
+#[cfg(not(unix))]
+fn cpu() -> Option<Duration> {
+    None
+}
+
+/// Lets the process open as many files as it may: each connection is one.
+#[cfg(unix)]
+pub fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+#[cfg(not(unix))]
+pub fn raise_open_files() {}

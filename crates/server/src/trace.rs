@@ -1,0 +1,68 @@
+//! What is noted of every request.
+
+use crate::App;
+use axum::body::{Body, HttpBody};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderValue, Response};
+use axum::middleware::Next;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Whom a request is for: those who wait are served alike.
+#[derive(Clone, Debug, Default)]
+pub struct Client(pub String);
+
+/// The address that a connection came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub Option<IpAddr>);
+
+/// The header by which a request is found in logs.
+const REQUEST_ID: &str = "x-request-id";
+
+/// An id of a client's that logs may have.
+fn given_id(request: &Request) -> Option<HeaderValue> {
+    let id = request.headers().get(REQUEST_ID)?;
+    let fits = |text: &str| text.len() <= 128 && text.bytes().all(|byte| byte.is_ascii_graphic());
+    id.to_str().is_ok_and(fits).then(|| id.clone())
+}
+
+/// Counts a request, logs it without what it says, and gives it an id.
+pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response<Body> {
+    let begun = Instant::now();
+    let id = given_id(&request)
+        .unwrap_or_else(|| HeaderValue::try_from(trine_api::openai::new_id("req_")).expect("it is letters and digits"));
+    let route =
+        request.extensions().get::<MatchedPath>().map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
+    let method = request.method().clone();
+    if let Some(Peer(Some(address))) = request.extensions().get::<Peer>().copied() {
+        request.extensions_mut().insert(Client(address.to_string()));
+    }
+    app.metrics.active.inc();
+    let active = Active(app.clone());
+    let mut response = next.run(request).await;
+    let (status, took) = (response.status().as_u16(), begun.elapsed());
+    app.metrics.request(&route, status, took);
+    tracing::info!(id = id.to_str().unwrap_or_default(), %method, route, status, ?took, "request");
+    response.headers_mut().insert(REQUEST_ID, id);
+    if response.body().size_hint().exact().is_some() {
+        return response;
+    }
+    // A stream is active until its body ends.
+    response.map(|body| {
+        let parts = futures_util::StreamExt::map(body.into_data_stream(), move |part| {
+            let _ = &active;
+            part
+        });
+        Body::from_stream(parts)
+    })
+}
+
+/// Counts a request as active as long as it lives.
+struct Active(Arc<App>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.metrics.active.dec();
+    }
+}
