@@ -147,8 +147,11 @@ fn innocent_chats_have_the_tokens_of_their_text() {
     assert!(all > 2000, "{all}");
 }
 
+/// Name, messages, tools and variables of a chat.
+type Place = (&'static str, Value, Option<Value>, Map<String, Value>);
+
 /// Where a request has text: chats with `@` in one place.
-fn places() -> Vec<(&'static str, Value, Option<Value>, Map<String, Value>)> {
+fn places() -> Vec<Place> {
     let user = |content: &str| json!([{"role": "user", "content": content}]);
     let tool = json!([{"type": "function", "function": {"name": "f", "description": "Does.", "parameters":
         {"type": "object", "properties": {"x": {"type": "string", "description": "An x."}}, "required": ["x"]}}}]);

@@ -160,8 +160,7 @@ impl<'t> Guard<'t> {
                 while whole.next_if(|whole| whole.end() < place).is_some() {}
                 // A text of one character has no inside.
                 let inside = ends.start < place && (place < ends.end || at == ends.start);
-                if inside && breaks.last() != Some(&place) && !whole.peek().is_some_and(|whole| whole.start() <= place)
-                {
+                if inside && breaks.last() != Some(&place) && whole.peek().is_none_or(|whole| whole.start() > place) {
                     breaks.push(place);
                 }
             }
