@@ -50,6 +50,16 @@ pub trait Writer: Send {
     /// The events of a stream that fails.
     fn fail(&mut self, problem: &Problem) -> Vec<Event>;
 
+    /// What keeps a connection alive while there is nothing to say; an event without data is a comment.
+    fn ping(&self) -> Event {
+        Event { name: None, data: String::new() }
+    }
+
+    /// The body of a problem.
+    fn problem(&self, problem: &Problem) -> Value {
+        problem.openai()
+    }
+
     /// The body of all answers, none of which failed.
     fn whole(&mut self, choices: Vec<Choice>) -> Value;
 }

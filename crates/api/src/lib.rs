@@ -26,21 +26,23 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod anthropic;
 mod ask;
 pub mod batch;
+mod chat;
 mod constraint;
 mod event;
 mod fields;
+pub mod ollama;
 pub mod openai;
 mod problem;
+pub mod responses;
 mod sampling;
 mod served;
 pub mod tokens;
-mod turn;
 
 pub use ask::{Ask, prompt, prompts};
 pub use event::{Event, Framing, Writer};
 pub use fields::Fields;
 pub use problem::{Problem, ProblemKind};
 pub use served::{PLAIN_TEMPLATE, Served};
-pub use turn::Delta;

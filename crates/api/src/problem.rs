@@ -10,6 +10,8 @@ pub struct Problem {
     pub message: String,
     /// OpenAI's name for it, where it has one.
     pub code: Option<&'static str>,
+    /// Seconds after which it is worth another try, where they are known.
+    pub retry_after: Option<u64>,
 }
 
 /// Whose fault a problem is, and what the client may do.
@@ -68,7 +70,7 @@ impl ProblemKind {
 
 impl Problem {
     pub fn new(kind: ProblemKind, message: impl Into<String>) -> Problem {
-        Problem { kind, param: None, message: message.into(), code: None }
+        Problem { kind, param: None, message: message.into(), code: None, retry_after: None }
     }
 
     /// A request whose field is wrong. The message begins with the name of the field.
@@ -79,7 +81,7 @@ impl Problem {
 
     /// Its body as OpenAI writes it.
     pub fn openai(&self) -> Value {
-        let Problem { kind, param, message, code } = self;
+        let Problem { kind, param, message, code, .. } = self;
         json!({"error": {"message": message, "type": kind.openai(), "param": param, "code": code}})
     }
 }
@@ -102,7 +104,7 @@ impl From<&Error> for Problem {
             Error::ShutDown => (ProblemKind::Unavailable, None, Some("shutting_down")),
             _ => (ProblemKind::Server, None, None),
         };
-        Problem { kind, param: param.map(str::to_owned), message: error.to_string(), code }
+        Problem { kind, param: param.map(str::to_owned), message: error.to_string(), code, retry_after: None }
     }
 }
 

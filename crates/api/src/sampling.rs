@@ -10,6 +10,8 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("n_predict", "max_tokens"),
     ("repeat_penalty", "repetition_penalty"),
     ("reasoning_budget_tokens", "thinking_budget"),
+    // Ollama
+    ("num_predict", "max_tokens"),
     // vLLM
     ("thinking_token_budget", "thinking_budget"),
 ];

@@ -55,9 +55,9 @@ pub fn random_seed() -> u64 {
     RandomState::new().build_hasher().finish() >> 11
 }
 
-/// Whether an option takes no value.
+/// Whether an option takes no value: it is off unless it is passed.
 fn is_switch(param: &Param) -> bool {
-    matches!((param.field)(&mut Sampling::default()), Field::Switch(_))
+    matches!((param.field)(&mut Sampling::default()), Field::Switch(false))
 }
 
 /// The flag of an option: that of `repetition_penalty` is `--repetition-penalty`.
@@ -66,7 +66,8 @@ fn arg(param: &'static Param) -> Arg {
     let arg = if param.name == "n" { arg.short('n') } else { arg };
     let arg = arg.hide_short_help(!COMMON.contains(&param.name));
     let value = match (param.field)(&mut Sampling::default()) {
-        Field::Switch(_) => return arg.action(ArgAction::SetTrue),
+        Field::Switch(false) => return arg.action(ArgAction::SetTrue),
+        Field::Switch(true) => "true|false",
         Field::Float(_) => "NUMBER",
         Field::Count(_) | Field::Choice(..) | Field::Limit(_) => "N",
         Field::Seed(_) => return checked(arg, param, "SEED").env("TRINE_SEED"),

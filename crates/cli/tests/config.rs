@@ -118,7 +118,10 @@ fn what_no_option_means_is_refused_by_line() {
             "line 2: expected the name of an option, found `threds`; a similar one is `threads`",
         ),
         ("[run]\n\nparallel = 2", "line 3: [run] expected the name of an option, found `parallel`"),
-        ("[serve]\nport = 1", "line 1: expected [run], [batch], [generate-data], [bench], [info], found [serve]"),
+        (
+            "[host]\nport = 1",
+            "line 1: expected [run], [serve], [batch], [generate-data], [bench], [info], found [host]",
+        ),
         ("[run.x]\ny = 1", "line 1: [run] expected the name of an option, found `x`"),
         ("threads = [1, 2]", "line 1: `threads`: expected a string, a number, true or false"),
         ("threads = []", "line 1: `threads`: expected a string"),

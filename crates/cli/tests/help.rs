@@ -5,8 +5,12 @@ mod common;
 use common::{run, trine, trine_with};
 use std::path::Path;
 
-const COMMANDS: [&[&str]; 18] = [
+const COMMANDS: [&[&str]; 22] = [
     &["serve"],
+    &["key"],
+    &["key", "new"],
+    &["key", "list"],
+    &["key", "revoke"],
     &["tune"],
     &["run"],
     &["embed"],

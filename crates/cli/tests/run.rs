@@ -97,7 +97,7 @@ fn every_sampling_option_is_a_flag() {
             trine_engine::Field::Float(_) => Some("0.5"),
             trine_engine::Field::Choice(..) => Some("2"),
             trine_engine::Field::Count(_) | trine_engine::Field::Limit(_) | trine_engine::Field::Seed(_) => Some("3"),
-            trine_engine::Field::Switch(_) => None,
+            trine_engine::Field::Switch(on) => on.then_some("false"),
             trine_engine::Field::Ids(_) | trine_engine::Field::Sequences(_) => Some("7"),
             trine_engine::Field::Texts(_) => Some("never"),
             trine_engine::Field::Biases(_) => Some("5=-1"),

@@ -91,6 +91,8 @@ pub struct Sampling {
     pub stop: Vec<String>,
     /// Continues after the end-of-sequence token.
     pub ignore_eos: bool,
+    /// Leaves control tokens out of the text; otherwise their names are part of it, but for the token that ends the answer.
+    pub skip_special_tokens: bool,
 }
 
 impl Default for Sampling {
@@ -133,6 +135,7 @@ impl Default for Sampling {
             bad_words_ids: Vec::new(),
             stop: Vec::new(),
             ignore_eos: false,
+            skip_special_tokens: true,
         }
     }
 }
@@ -331,6 +334,12 @@ static PARAMS: &[Param] = &[
         help: "Continue after the end-of-sequence token",
         range: (0.0, 1.0),
         field: |sampling| Field::Switch(&mut sampling.ignore_eos),
+    },
+    Param {
+        name: "skip_special_tokens",
+        help: "Leave the names of control tokens out of the text",
+        range: (0.0, 1.0),
+        field: |sampling| Field::Switch(&mut sampling.skip_special_tokens),
     },
 ];
 

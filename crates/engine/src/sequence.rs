@@ -97,7 +97,8 @@ impl Sequence {
             stream: match prompt.iter().all(|&id| tokenizer.is_control(id)) {
                 true => DecodeStream::new(tokenizer),
                 false => DecodeStream::after_prompt(tokenizer),
-            },
+            }
+            .skip_special(sampling.skip_special_tokens),
             stops: Stops::new(&sampling.stop),
         })
     }

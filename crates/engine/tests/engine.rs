@@ -243,6 +243,12 @@ fn an_answer_ends_at_its_length_the_context_or_the_models_end() {
     let answer = generate(&mut engine, &prompt, greedy(eos));
     assert!(matches!(answer.finish_reason, FinishReason::ContextFull));
     assert_eq!((&answer.tokens[..], &*answer.text), (&[1; 9][..], ""));
+    // The names of control tokens are text where they are not skipped, but not that of the token that ends the answer.
+    let name = engine.tokenizer().name(1).unwrap().to_owned();
+    let named = Sampling { skip_special_tokens: false, ..greedy(eos) };
+    assert_eq!(generate(&mut engine, &prompt, named.clone()).text, name.repeat(9));
+    let answer = generate(&mut engine, &prompt, Sampling { ignore_eos: false, ..named });
+    assert_eq!((&answer.tokens[..], &*answer.text), (&[1][..], ""));
 }
 
 #[test]

@@ -474,6 +474,7 @@ fn options_out_of_range_are_named_with_what_is_allowed() {
         ("bad_words_ids", "3,-1"),
         ("stop", ""),
         ("ignore_eos", "maybe"),
+        ("skip_special_tokens", "no"),
     ];
     for (name, text) in wrong {
         let param = params().find(|param| param.name == name).unwrap();

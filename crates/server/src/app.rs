@@ -1,10 +1,12 @@
+use crate::keys::Keys;
 use crate::metrics::Metrics;
-use crate::{Embed, ServerOptions};
+use crate::quota::Quotas;
+use crate::{Embed, Exporter, ServerOptions, Tls};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use trine_api::Served;
+use trine_api::{Problem, ProblemKind, Served};
 use trine_engine::{Handle, Load};
 
 /// A model, and the engine that runs it.
@@ -31,6 +33,13 @@ pub struct App {
     pub generator: Option<Generator>,
     pub embeddings: Option<Embeddings>,
     pub metrics: Metrics,
+    /// The keys that open the server; without any, everybody may ask.
+    pub keys: Option<Keys>,
+    pub quotas: Quotas,
+    /// Where spans of requests go.
+    pub exporter: Option<Exporter>,
+    /// The certificate of the server; without one, connections are not encrypted.
+    pub tls: Option<Tls>,
     /// Seconds since 1970 at which the server began.
     pub created: u64,
     pub begun: Instant,
@@ -46,6 +55,10 @@ impl App {
             generator,
             embeddings,
             metrics: Metrics::default(),
+            keys: None,
+            quotas: Quotas::default(),
+            exporter: None,
+            tls: None,
             created: trine_api::openai::now(),
             begun: Instant::now(),
             draining: AtomicBool::new(false),
@@ -57,6 +70,25 @@ impl App {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let generator = self.generator.iter().map(|generator| generator.served.name.as_str());
         generator.chain(self.embeddings.iter().map(|embeddings| embeddings.name.as_str()))
+    }
+
+    /// Reads the file of keys again; how many it has, or why not.
+    pub fn reload_keys(&self) -> Result<usize, String> {
+        let keys = self.keys.as_ref().ok_or("the server has no file of keys")?;
+        let reloaded = keys.reload().map_err(|error| error.to_string());
+        match &reloaded {
+            Ok(keys) => tracing::info!(keys, "keys reloaded"),
+            Err(error) => tracing::error!(%error, "the keys stay as they are"),
+        }
+        reloaded
+    }
+
+    /// The model for embeddings.
+    pub fn embeddings(&self) -> Result<&Embeddings, Problem> {
+        let missing = || {
+            Problem::new(ProblemKind::Invalid, "the server has no model for embeddings: --embedding-model names one")
+        };
+        self.embeddings.as_ref().ok_or_else(missing)
     }
 
     /// How busy the engine is, unless it does not say so soon.

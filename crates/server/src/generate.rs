@@ -2,6 +2,7 @@
 
 use crate::app::{App, Generator};
 use crate::problem::{failed, json};
+use crate::quota::Admission;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, Response, header};
 use futures_util::stream::{SelectAll, StreamExt};
@@ -20,6 +21,8 @@ pub struct Answering {
     pub requests: Vec<Request>,
     pub writer: Box<dyn Writer>,
     pub stream: bool,
+    /// The place of its key.
+    pub admission: Option<Admission>,
 }
 
 /// The updates of all answers, each with its index.
@@ -27,12 +30,16 @@ type Updates = SelectAll<futures_util::stream::BoxStream<'static, (usize, Update
 
 /// Answers a request; a problem that is known before the first token is the response's status.
 pub async fn answer(app: Arc<App>, answering: Answering) -> Result<Response<Body>, Problem> {
-    let Answering { requests, writer, stream } = answering;
+    let Answering { requests, writer, stream, admission } = answering;
     let Some(generator) = &app.generator else {
         return Err(Problem::new(trine_api::ProblemKind::Invalid, "the model makes embeddings, and answers nothing"));
     };
     let (updates, answers) = submit(generator, requests).await?;
-    if stream { Ok(streamed(app, updates, answers, writer)) } else { whole(&app, updates, answers, writer).await }
+    if stream {
+        Ok(streamed(app, updates, Watch::new(answers, admission), writer))
+    } else {
+        whole(&app, updates, Watch::new(answers, admission), writer).await
+    }
 }
 
 /// Submits the requests. Those before one that fails are cancelled when they are dropped.
@@ -49,11 +56,10 @@ async fn submit(generator: &Generator, requests: Vec<Request>) -> Result<(Update
 async fn whole(
     app: &App,
     mut updates: Updates,
-    answers: usize,
+    mut watch: Watch,
     mut writer: Box<dyn Writer>,
 ) -> Result<Response<Body>, Problem> {
-    let mut choices: Vec<Choice> = (0..answers).map(Choice::new).collect();
-    let mut watch = Watch::new(answers);
+    let mut choices: Vec<Choice> = (0..watch.last.len()).map(Choice::new).collect();
     while let Some((index, update)) = updates.next().await {
         watch.see(app, index, &update);
         choices[index].update(update);
@@ -70,12 +76,11 @@ async fn whole(
 }
 
 /// A response whose events come as the tokens do. The client that goes away, or takes nothing for too long, cancels its request.
-fn streamed(app: Arc<App>, mut updates: Updates, answers: usize, mut writer: Box<dyn Writer>) -> Response<Body> {
+fn streamed(app: Arc<App>, mut updates: Updates, mut watch: Watch, mut writer: Box<dyn Writer>) -> Response<Body> {
     let framing = writer.framing();
     let (sender, receiver) = mpsc::channel::<Bytes>(AHEAD);
     let (patience, ping) = (app.options.write_timeout, app.options.ping_interval);
     let task = async move {
-        let mut watch = Watch::new(answers);
         let send = async |events: Vec<Event>| {
             let bytes = frames(framing, &events);
             bytes.is_empty() || matches!(tokio::time::timeout(patience, sender.send(bytes)).await, Ok(Ok(())))
@@ -88,8 +93,7 @@ fn streamed(app: Arc<App>, mut updates: Updates, answers: usize, mut writer: Box
                 next = updates.next() => next,
                 () = sender.closed() => return,
                 () = tokio::time::sleep(ping) => {
-                    let alive = framing != Framing::ServerSentEvents
-                        || matches!(tokio::time::timeout(patience, sender.send(Bytes::from_static(b": ping\n\n"))).await, Ok(Ok(())));
+                    let alive = framing != Framing::ServerSentEvents || send(vec![writer.ping()]).await;
                     if alive { continue } else { return }
                 }
             };
@@ -139,7 +143,10 @@ fn frames(framing: Framing, events: &[Event]) -> Bytes {
                 if let Some(name) = name {
                     text.extend(["event: ", name, "\n"]);
                 }
-                text.extend(["data: ", data, "\n\n"]);
+                match data.as_str() {
+                    "" => text.push_str(": ping\n\n"),
+                    data => text.extend(["data: ", data, "\n\n"]),
+                }
             }
             Framing::Lines => text.extend([data.as_str(), "\n"]),
         }
@@ -152,11 +159,12 @@ struct Watch {
     /// When each had its last token.
     last: Vec<Option<Instant>>,
     begun: Instant,
+    admission: Option<Admission>,
 }
 
 impl Watch {
-    fn new(answers: usize) -> Watch {
-        Watch { last: vec![None; answers], begun: Instant::now() }
+    fn new(answers: usize, admission: Option<Admission>) -> Watch {
+        Watch { last: vec![None; answers], begun: Instant::now(), admission }
     }
 
     fn see(&mut self, app: &App, index: usize, update: &Update) {
@@ -170,14 +178,24 @@ impl Watch {
             Update::Finished { finish_reason, usage, timing, .. } => {
                 app.metrics.answer(finish_reason, *usage, *timing);
                 app.note(self.begun.elapsed());
+                if let Some(admission) = &self.admission {
+                    let prompt = if index == 0 { usage.prompt_tokens } else { 0 };
+                    admission.charge(prompt + usage.completion_tokens);
+                }
             }
         }
     }
 }
 
-/// The response of a request that has no answer, in OpenAI's shape.
-pub async fn refused(app: &App, problem: &Problem) -> Response<Body> {
+/// How a protocol writes problems.
+pub type Shape = fn(&Problem) -> serde_json::Value;
+
+/// The response of a request that has no answer.
+pub async fn refused(app: &App, problem: &Problem, shape: Shape) -> Response<Body> {
     let busy = matches!(problem.kind, trine_api::ProblemKind::RateLimit | trine_api::ProblemKind::Unavailable);
-    let retry_after = if busy { Some(app.retry_after(app.load().await.as_ref())) } else { None };
-    failed(problem, &problem.openai(), retry_after)
+    let retry_after = match problem.retry_after {
+        None if busy => Some(app.retry_after(app.load().await.as_ref())),
+        known => known,
+    };
+    failed(problem, &shape(problem), retry_after)
 }

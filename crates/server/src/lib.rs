@@ -6,20 +6,30 @@
 //!
 //! A [`Server`] listens; [`Server::run`] answers until it is told to end, and lets requests under way finish.
 
+mod admin;
 mod app;
+mod auth;
 mod body;
 mod generate;
 mod health;
+pub mod keys;
 mod listen;
 mod metrics;
+mod ollama;
 mod options;
+mod otlp;
+mod page;
 mod problem;
 mod process;
+mod quota;
 mod routes;
+mod tls;
 mod trace;
 
 pub use app::{App, Embeddings, Generator};
 pub use options::{Listen, ServerOptions};
+pub use otlp::Exporter;
+pub use tls::{Tls, TlsError};
 
 use listen::Listener;
 use std::future::Future;
@@ -50,9 +60,24 @@ impl Server {
         Ok(Server { app: Arc::new(app), listener })
     }
 
+    /// A server on a socket that listens already, as systemd hands it over.
+    ///
+    /// # Errors
+    /// When the socket cannot be used.
+    pub fn inherit(app: App, listener: std::net::TcpListener) -> io::Result<Server> {
+        process::raise_open_files();
+        listener.set_nonblocking(true)?;
+        Ok(Server { app: Arc::new(app), listener: Listener::Tcp(tokio::net::TcpListener::from_std(listener)?) })
+    }
+
+    /// What its requests share.
+    pub fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
     /// The address that clients use.
     pub fn url(&self) -> String {
-        self.listener.url()
+        self.listener.url(self.app.tls.is_some())
     }
 
     /// Answers requests until `end`, then those that are under way, as long as [`ServerOptions::drain_timeout`] allows, and ends the engine.

@@ -45,11 +45,12 @@ impl Listener {
         }
     }
 
-    /// The address that clients use.
-    pub fn url(&self) -> String {
+    /// The address that clients use, with TLS or without.
+    pub fn url(&self, tls: bool) -> String {
+        let scheme = if tls { "https" } else { "http" };
         match self {
             Listener::Tcp(listener) => {
-                listener.local_addr().map_or_else(|error| error.to_string(), |at| format!("http://{at}"))
+                listener.local_addr().map_or_else(|error| error.to_string(), |at| format!("{scheme}://{at}"))
             }
             Listener::Unix(listener) => {
                 let path = listener
@@ -119,6 +120,13 @@ async fn accept(listener: &Listener, places: &Arc<Semaphore>) -> io::Result<Acce
     Ok((stream, peer, place))
 }
 
+/// Encrypts a connection, if the server has a certificate.
+async fn secure(stream: Box<dyn Io>, app: &App) -> io::Result<Box<dyn Io>> {
+    let Some(tls) = &app.tls else { return Ok(stream) };
+    let accepting = tls.acceptor().accept(stream);
+    Ok(Box::new(tokio::time::timeout(app.options.read_timeout, accepting).await??))
+}
+
 async fn connection(
     stream: Box<dyn Io>,
     peer: Option<SocketAddr>,
@@ -126,6 +134,10 @@ async fn connection(
     app: Arc<App>,
     mut draining: watch::Receiver<bool>,
 ) {
+    let stream = match secure(stream, &app).await {
+        Ok(stream) => stream,
+        Err(error) => return tracing::debug!(%error, "no encrypted connection"),
+    };
     let peer = Peer(peer.map(|peer| peer.ip()));
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
         let mut request: Request = request.map(axum::body::Body::new);

@@ -8,7 +8,7 @@ pub struct ServerOptions {
     pub listen: Listen,
     /// Bytes of a body at most.
     pub max_body: usize,
-    /// Bytes of a request's line and headers at most; at least 8 KiB.
+    /// Bytes of a request's line and headers at which it is refused, about; at least 8 KiB.
     pub max_headers: usize,
     /// How long the headers and the body of a request may take to come.
     pub read_timeout: Duration,
@@ -20,6 +20,10 @@ pub struct ServerOptions {
     pub drain_timeout: Duration,
     /// How often a stream without tokens gets a comment, so that nobody between takes it for dead.
     pub ping_interval: Duration,
+    /// Origins whose pages may ask, beside the server's own; `*` is all.
+    pub cors_origins: Vec<String>,
+    /// Let requests of different keys share no keys and values of equal beginnings.
+    pub isolate_keys: bool,
     /// Offer the metrics under vLLM's names, too.
     pub vllm_metrics: bool,
 }
@@ -36,6 +40,8 @@ impl Default for ServerOptions {
             max_connections: 4096,
             drain_timeout: Duration::from_secs(30),
             ping_interval: Duration::from_secs(15),
+            cors_origins: Vec::new(),
+            isolate_keys: false,
             vllm_metrics: false,
         }
     }

@@ -1,93 +1,151 @@
 //! The paths of the server.
 
+use crate::ServerOptions;
 use crate::app::App;
 use crate::body::read_body;
-use crate::generate::{Answering, answer, refused};
+use crate::generate::{Answering, Shape, answer, refused};
+use crate::keys::Key;
 use crate::problem::json;
-use crate::{health, trace};
+use crate::{admin, auth, health, page, trace};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderValue, Response, header};
+use axum::http::{HeaderValue, Method, Response, header};
 use axum::middleware;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
+use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 use trine_api::openai::{self, Shared};
-use trine_api::{Ask, Fields, Problem, ProblemKind, Writer};
+use trine_api::{Ask, Fields, Problem, ProblemKind, Writer, anthropic, ollama, responses};
+use trine_engine::{PrefixCache, Prompt};
 
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
-        .route("/v1/chat/completions", post(chat))
-        .route("/v1/completions", post(completion))
+        .route("/v1/chat/completions", generates(openai::chat, Problem::openai))
+        .route("/v1/completions", generates(openai::completion, Problem::openai))
+        .route("/v1/responses", generates(responses::response, Problem::openai))
+        .route("/v1/messages", generates(anthropic::messages, anthropic::problem))
+        .route("/v1/messages/count_tokens", answers(anthropic::count_tokens, anthropic::problem))
+        .route("/api/chat", generates(ollama::chat, ollama::problem))
+        .route("/api/generate", generates(ollama::generate, ollama::problem))
+        .route("/api/embed", post(crate::ollama::embed))
+        .route("/api/tags", get(crate::ollama::tags))
+        .route("/api/ps", get(crate::ollama::running))
+        .route("/api/show", post(crate::ollama::show))
+        .route("/api/version", get(crate::ollama::version))
         .route("/v1/embeddings", post(embeddings))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
-        .route("/tokenize", post(tokenize))
-        .route("/detokenize", post(detokenize))
+        .route("/tokenize", answers(trine_api::tokens::tokenize, Problem::openai))
+        .route("/detokenize", answers(trine_api::tokens::detokenize, Problem::openai))
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
         .route("/metrics", get(metrics))
+        .route("/admin/cache/clear", post(admin::clear_cache))
+        .route("/admin/keys/reload", post(admin::reload_keys))
+        .route("/debug/memory", get(admin::memory))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(app.clone(), auth::check))
+        .layer(cors(&app.options))
         .layer(middleware::from_fn_with_state(app.clone(), trace::observe))
         .with_state(app)
 }
 
-type Reply = Result<Response<Body>, Response<Body>>;
+/// What pages of other sites may ask: nothing, unless their origins are known.
+fn cors(options: &ServerOptions) -> CorsLayer {
+    let origins = &options.cors_origins;
+    let layer =
+        CorsLayer::new().allow_methods(AllowMethods::mirror_request()).allow_headers(AllowHeaders::mirror_request());
+    if origins.iter().any(|origin| origin == "*") {
+        return layer.allow_origin(AllowOrigin::any());
+    }
+    let known = origins.iter().filter_map(|origin| HeaderValue::try_from(origin).ok());
+    layer.allow_origin(AllowOrigin::list(known))
+}
+
+/// How the protocol of a path writes problems.
+pub fn shape_of(path: &str) -> Shape {
+    if path.starts_with("/v1/messages") {
+        anthropic::problem
+    } else if path.starts_with("/api/") {
+        ollama::problem
+    } else {
+        Problem::openai
+    }
+}
+
+pub type Reply = Result<Response<Body>, Response<Body>>;
 
 /// Reads a body of the protocol, and what answers it.
 type Read = fn(Fields, &Shared, &str) -> Result<(Ask, Box<dyn Writer>), Problem>;
 
-async fn chat(State(app): State<Arc<App>>, request: Request) -> Reply {
-    generate(app, request, openai::chat).await
+/// An endpoint that generates: how its bodies are read, and problems written.
+#[derive(Clone, Copy)]
+struct Endpoint {
+    read: Read,
+    shape: Shape,
 }
 
-async fn completion(State(app): State<Arc<App>>, request: Request) -> Reply {
-    generate(app, request, openai::completion).await
+/// A route of an endpoint.
+fn generates(read: Read, shape: Shape) -> MethodRouter<Arc<App>> {
+    post(move |State(app): State<Arc<App>>, request: Request| generate(app, request, Endpoint { read, shape }))
 }
 
-async fn generate(app: Arc<App>, request: Request, read: Read) -> Reply {
+async fn generate(app: Arc<App>, request: Request, endpoint: Endpoint) -> Reply {
     let answered = async {
         if app.draining.load(Relaxed) {
             return Err(trine_engine::Error::ShutDown.into());
         }
         let client = request.extensions().get::<trace::Client>().cloned().unwrap_or_default();
+        let key = request.extensions().get::<Arc<Key>>().cloned();
+        let admission = key.as_ref().map(|key| app.quotas.admit(key)).transpose()?;
         let fields = read_body(&app, request).await?;
         let of = app.clone();
         // Templates, tokens and grammars take their time.
-        let prepared = tokio::task::spawn_blocking(move || prepare(&of, fields, read, client)).await;
+        let prepared = tokio::task::spawn_blocking(move || prepare(&of, fields, endpoint.read, client)).await;
         let failed = |_| Problem::new(ProblemKind::Server, "reading the request failed");
-        answer(app.clone(), prepared.map_err(failed)??).await
+        answer(app.clone(), Answering { admission, ..prepared.map_err(failed)?? }).await
     };
     match answered.await {
         Ok(response) => Ok(response),
-        Err(problem) => Err(refused(&app, &problem).await),
+        Err(problem) => Err(refused(&app, &problem, endpoint.shape).await),
     }
 }
 
 fn prepare(app: &App, fields: Fields, read: Read, client: trace::Client) -> Result<Answering, Problem> {
     check_model(app, &fields)?;
     let Some(generator) = &app.generator else {
-        return Err(Problem::new(ProblemKind::Invalid, "the model makes embeddings, and answers nothing"));
+        return Err(no_generator());
     };
     let (mut ask, writer) = read(fields, &generator.served, &openai::new_id(""))?;
+    if app.options.isolate_keys
+        && let PrefixCache::Domain(domain) = &mut ask.prefix_cache
+    {
+        *domain = format!("{}\n{domain}", client.0);
+    }
     ask.scheduling.client = client.0;
     let begun = Instant::now();
     let requests = ask.requests(&generator.served)?;
     if ask.constraint.is_some() {
         app.metrics.grammar.observe(begun.elapsed().as_secs_f64());
     }
-    Ok(Answering { requests, writer, stream: ask.stream })
+    Ok(Answering { requests, writer, stream: ask.stream, admission: None })
+}
+
+fn no_generator() -> Problem {
+    Problem::new(ProblemKind::Invalid, "the model makes embeddings, and answers nothing")
 }
 
 /// A model that is not here is no other's.
-fn check_model(app: &App, fields: &Fields) -> Result<(), Problem> {
+pub fn check_model(app: &App, fields: &Fields) -> Result<(), Problem> {
     let Some(asked) = fields.get("model") else { return Ok(()) };
     let Some(name) = asked.as_str() else { return Err(Problem::field("model", "expected a string")) };
-    if app.names().any(|known| known == name) {
+    // Ollama's clients add a tag.
+    if app.names().any(|known| known == name || name.strip_suffix(":latest") == Some(known)) {
         return Ok(());
     }
     let known: Vec<&str> = app.names().collect();
@@ -97,28 +155,25 @@ fn check_model(app: &App, fields: &Fields) -> Result<(), Problem> {
 }
 
 async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let answered = async {
-        let fields = read_body(&app, request).await?;
-        check_model(&app, &fields)?;
-        let of = app.clone();
-        let embedded = tokio::task::spawn_blocking(move || {
-            let Some(model) = &of.embeddings else {
-                return Err(Problem::new(
-                    ProblemKind::Invalid,
-                    "the server has no model for embeddings: --embedding-model names one",
-                ));
-            };
-            let ask = openai::embedding(fields, model.width)?;
-            let (embeddings, tokens) = (model.embed)(ask.inputs)?;
-            Ok(openai::embeddings(&model.name, &embeddings, ask.base64, tokens))
-        });
-        let failed = |_| Problem::new(ProblemKind::Server, "embedding failed");
-        embedded.await.map_err(failed)?
-    };
-    match answered.await {
+    match embedded(&app, request).await {
         Ok(body) => Ok(json(200, &body)),
-        Err(problem) => Err(refused(&app, &problem).await),
+        Err(problem) => Err(refused(&app, &problem, Problem::openai).await),
     }
+}
+
+async fn embedded(app: &Arc<App>, request: Request) -> Result<serde_json::Value, Problem> {
+    let fields = read_body(app, request).await?;
+    check_model(app, &fields)?;
+    let ask = openai::embedding(fields, app.embeddings()?.width)?;
+    let (embeddings, tokens) = embed(app, ask.inputs).await?;
+    Ok(openai::embeddings(&app.embeddings()?.name, &embeddings, ask.base64, tokens))
+}
+
+/// Embeds texts on a thread that may wait.
+pub async fn embed(app: &Arc<App>, inputs: Vec<Prompt>) -> Result<(Vec<Vec<f32>>, usize), Problem> {
+    let of = app.clone();
+    let embedded = tokio::task::spawn_blocking(move || (of.embeddings()?.embed)(inputs));
+    embedded.await.map_err(|_| Problem::new(ProblemKind::Server, "embedding failed"))?
 }
 
 async fn models(State(app): State<Arc<App>>) -> Response<Body> {
@@ -132,39 +187,34 @@ async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Reply {
             let message = format!("the model `{id}` is not served here");
             let code = Some("model_not_found");
             let problem = Problem { code, ..Problem::new(ProblemKind::NotFound, message) };
-            Err(refused(&app, &problem).await)
+            Err(refused(&app, &problem, Problem::openai).await)
         }
     }
 }
 
-async fn tokenize(State(app): State<Arc<App>>, request: Request) -> Reply {
-    tokens(app, request, trine_api::tokens::tokenize).await
-}
-
-async fn detokenize(State(app): State<Arc<App>>, request: Request) -> Reply {
-    tokens(app, request, trine_api::tokens::detokenize).await
-}
-
 /// Answers what needs no engine.
-async fn tokens(
-    app: Arc<App>,
-    request: Request,
-    answer: fn(Fields, &Shared) -> Result<serde_json::Value, Problem>,
-) -> Reply {
+type Answer = fn(Fields, &Shared) -> Result<serde_json::Value, Problem>;
+
+/// A route of what needs no engine.
+fn answers(answer: Answer, shape: Shape) -> MethodRouter<Arc<App>> {
+    post(move |State(app): State<Arc<App>>, request: Request| answer_alone(app, request, answer, shape))
+}
+
+async fn answer_alone(app: Arc<App>, request: Request, answer: Answer, shape: Shape) -> Reply {
     let answered = async {
         let fields = read_body(&app, request).await?;
         check_model(&app, &fields)?;
         let of = app.clone();
         let answered = tokio::task::spawn_blocking(move || match &of.generator {
             Some(generator) => answer(fields, &generator.served),
-            None => Err(Problem::new(ProblemKind::Invalid, "the model makes embeddings, and answers nothing")),
+            None => Err(no_generator()),
         });
         let failed = |_| Problem::new(ProblemKind::Server, "reading the request failed");
         answered.await.map_err(failed)?
     };
     match answered.await {
         Ok(body) => Ok(json(200, &body)),
-        Err(problem) => Err(refused(&app, &problem).await),
+        Err(problem) => Err(refused(&app, &problem, shape).await),
     }
 }
 
@@ -177,11 +227,16 @@ async fn metrics(State(app): State<Arc<App>>) -> Response<Body> {
 }
 
 async fn unknown(State(app): State<Arc<App>>, request: Request) -> Response<Body> {
+    if matches!(*request.method(), Method::GET | Method::HEAD)
+        && let Some(file) = page::file(request.uri().path(), request.headers())
+    {
+        return file;
+    }
     let message = format!("there is no {} {}", request.method(), request.uri().path());
-    refused(&app, &Problem::new(ProblemKind::NotFound, message)).await
+    refused(&app, &Problem::new(ProblemKind::NotFound, message), shape_of(request.uri().path())).await
 }
 
 async fn wrong_method(State(app): State<Arc<App>>, request: Request) -> Response<Body> {
     let message = format!("{} takes no {}", request.uri().path(), request.method());
-    refused(&app, &Problem::new(ProblemKind::Method, message)).await
+    refused(&app, &Problem::new(ProblemKind::Method, message), shape_of(request.uri().path())).await
 }

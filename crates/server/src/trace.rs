@@ -1,13 +1,14 @@
 //! What is noted of every request.
 
 use crate::App;
+use crate::otlp::{Span, TraceContext};
 use axum::body::{Body, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, Response};
 use axum::middleware::Next;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// Whom a request is for: those who wait are served alike.
 #[derive(Clone, Debug, Default)]
@@ -38,12 +39,20 @@ pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Ne
     if let Some(Peer(Some(address))) = request.extensions().get::<Peer>().copied() {
         request.extensions_mut().insert(Client(address.to_string()));
     }
+    let traceparent = request.headers().get("traceparent").and_then(|header| header.to_str().ok());
+    let context = TraceContext::of(traceparent);
     app.metrics.active.inc();
-    let active = Active(app.clone());
+    let mut active = Active { app: app.clone(), span: None };
     let mut response = next.run(request).await;
     let (status, took) = (response.status().as_u16(), begun.elapsed());
     app.metrics.request(&route, status, took);
-    tracing::info!(id = id.to_str().unwrap_or_default(), %method, route, status, ?took, "request");
+    let text = id.to_str().unwrap_or_default();
+    tracing::info!(id = text, trace = context.trace, %method, route, status, ?took, "request");
+    if app.exporter.is_some() {
+        let (method, request_id) = (method.to_string(), text.to_owned());
+        let ended = SystemTime::now();
+        active.span = Some(Span { context, method, route, status, request_id, begun: ended - took, ended });
+    }
     response.headers_mut().insert(REQUEST_ID, id);
     if response.body().size_hint().exact().is_some() {
         return response;
@@ -59,10 +68,17 @@ pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Ne
 }
 
 /// Counts a request as active as long as it lives.
-struct Active(Arc<App>);
+struct Active {
+    app: Arc<App>,
+    /// What is told of it when it is over.
+    span: Option<Span>,
+}
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.0.metrics.active.dec();
+        self.app.metrics.active.dec();
+        if let (Some(exporter), Some(span)) = (&self.app.exporter, self.span.take()) {
+            exporter.send(Span { ended: SystemTime::now(), ..span });
+        }
     }
 }

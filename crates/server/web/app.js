@@ -29,6 +29,7 @@ const settingsSide = new Panel({ name: "settings", opener: $("#open-settings"), 
 
 const sidebar = new Sidebar(all, {
   isOpen: (conversation) => conversation === chat.conversation && !onMetrics(),
+  isBusy: (conversation) => chat.isRunning(conversation),
   open: (conversation) => { location.hash = `#/c/${conversation.id}`; },
   fresh: () => { if (location.hash === "#/") fresh(); else location.hash = "#/"; },
   forget: (conversation) => chat.forget(conversation),
@@ -152,6 +153,7 @@ chat.addEventListener("running", () => {
   metrics.every(onMetrics() || chat.streaming ? 2000 : 6000);
   metrics.poll();
   drawComposer();
+  sidebar.draw();
 });
 chat.addEventListener("changed", () => { sidebar.draw(); drawTitle(); });
 metrics.addEventListener("sample", () => { if (onMetrics()) page.draw(); });
@@ -210,6 +212,23 @@ installShortcuts([
   { key: "m", label: "Metrics and back", run: () => { if (onMetrics()) history.back(); else location.hash = "#/metrics"; } },
   { key: "?", label: "This list", run: () => $("#shortcuts-dialog").showModal() },
 ], [{ key: "Enter", label: "Send" }, { key: "Shift + Enter", label: "New line" }]);
+
+// Another tab.
+
+store.onChange((id, conversation) => {
+  const at = all.findIndex((known) => known.id === id);
+  const isOpen = chat.conversation?.id === id;
+  // What is being generated or edited here goes on, and is saved over what the other tab has.
+  if (isOpen && (chat.streaming || $(".editing"))) return;
+  if (at >= 0) all.splice(at, 1);
+  if (conversation) all.push(conversation);
+  if (isOpen) {
+    if (conversation) show(conversation);
+    else fresh();
+  }
+  sidebar.draw();
+  drawTitle();
+});
 
 // Start.
 

@@ -5,10 +5,17 @@ import { joinTokens } from "./logprobs.js";
 import { messageView } from "./message.js";
 import * as store from "./store.js";
 import { ROOT, addNode, pathTo, removeNode, shownPath } from "./tree.js";
-import { $, announce, el, perFrame, toast } from "./ui.js";
+import { $, announce, perFrame, toast } from "./ui.js";
 
 /** Answers that are being generated, by the id of their conversation. */
 const running = new Map();
+
+/** Which calls of a message have a result: the messages of tools right after it say. */
+function resultsAfter(path, at) {
+  const ids = new Set();
+  for (let next = at + 1; path[next]?.role === "tool"; next++) ids.add(path[next].toolCallId);
+  return ids;
+}
 
 export class Chat extends EventTarget {
   /** `model()` names the model that requests ask for. */
@@ -39,6 +46,11 @@ export class Chat extends EventTarget {
     return running.get(this.conversation?.id);
   }
 
+  /** Whether a conversation, shown or not, is being answered. */
+  isRunning(conversation) {
+    return running.has(conversation.id);
+  }
+
   tokensByDefault() {
     return store.preference("tokens", false);
   }
@@ -50,7 +62,6 @@ export class Chat extends EventTarget {
 
   /** Saves the conversation and tells who lists it. */
   async #changed(conversation = this.conversation) {
-    conversation.updated = Date.now();
     this.version++;
     this.dispatchEvent(new CustomEvent("changed", { detail: conversation }));
     this.#draw();
@@ -111,7 +122,7 @@ export class Chat extends EventTarget {
   #speak(entry, all) {
     if (entry.conversation !== this.conversation) return;
     const rest = entry.node.content.slice(entry.spoken);
-    const end = all ? rest.length : rest.search(/[.!?:]["')]?\s+(?!.*[.!?:]["')]?\s)|\n(?!.*\n)/s) + 1;
+    const end = all ? rest.length : Math.max(...[". ", "! ", "? ", "\n"].map((mark) => rest.lastIndexOf(mark))) + 1;
     if (end > (all ? 0 : 60)) {
       announce(rest.slice(0, end).trim());
       entry.spoken += end;
@@ -152,9 +163,10 @@ export class Chat extends EventTarget {
   /** Answers a tool call; when all calls of the message have a result, the model goes on. */
   giveResult(node, call, content) {
     const path = shownPath(this.conversation);
-    const after = path.slice(path.indexOf(node) + 1).filter((next) => next.role === "tool");
-    const result = addNode(this.conversation, after.at(-1)?.id ?? node.id, { role: "tool", content, toolCallId: call.id });
-    const given = new Set([...after, result].map((next) => next.toolCallId));
+    const at = path.indexOf(node);
+    const given = resultsAfter(path, at);
+    const result = addNode(this.conversation, path[at + given.size].id, { role: "tool", content, toolCallId: call.id });
+    given.add(call.id);
     return node.toolCalls.every(({ id }) => given.has(id)) ? this.answer(result.id) : this.#changed();
   }
 
@@ -202,14 +214,13 @@ export class Chat extends EventTarget {
     const follow = this.atEnd();
     const focused = thread.contains(document.activeElement);
     const path = shownPath(conversation);
-    const answered = new Set(path.filter(({ role }) => role === "tool").map(({ toolCallId }) => toolCallId));
     path.forEach((node, at) => {
       let view = this.views.get(node.id);
       if (!view || view.node !== node) this.views.set(node.id, (view = messageView(node, this)));
       if (thread.children[at] !== view.root) thread.insertBefore(view.root, thread.children[at] ?? null);
       const streaming = this.streaming?.node === node;
       // While one message grows, the others are as they were.
-      if (streaming || view.drawn !== this.version) view.update({ conversation, streaming, answered, atEnd: at === path.length - 1 });
+      if (streaming || view.drawn !== this.version) view.update({ conversation, streaming, answered: resultsAfter(path, at), atEnd: at === path.length - 1 });
       view.drawn = this.version;
     });
     while (thread.children.length > path.length) thread.lastElementChild.remove();

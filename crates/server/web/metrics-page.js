@@ -17,7 +17,7 @@ const PLOTS = [
   ["Memory of the process", mebibytes, (m) => [["resident", m.gauge("process_resident_memory_bytes", 1 / 2 ** 20)]]],
 ];
 
-const quantiles = (m, name) => [["median", m.quantiles(name, 0.5, WINDOW)], ["95th percentile", m.quantiles(name, 0.95, WINDOW)]];
+const quantiles = (m, name) => [["median", m.quantiles(name, 0.5, WINDOW)], ["95th", m.quantiles(name, 0.95, WINDOW)]];
 
 /** Figures: a label and the value now. */
 const FIGURES = [
@@ -25,7 +25,7 @@ const FIGURES = [
   ["Prompts", (m) => [m.value("trine_prompt_tokens_total"), count, "tokens"]],
   ["Running", (m) => [m.value("trine_num_requests_running"), count, "requests"]],
   ["Waiting", (m) => [m.value("trine_num_requests_waiting"), count, "requests"]],
-  ["Found in the cache", (m) => [m.value("trine_prefix_cache_hits_total") / m.value("trine_prefix_cache_queries_total"), share, "of prompt tokens"]],
+  ["Cached", (m) => [m.value("trine_prefix_cache_hits_total") / m.value("trine_prefix_cache_queries_total"), share, "of prompt tokens"]],
   ["Answers", (m) => [m.value("trine_e2e_request_latency_seconds_sum") / m.value("trine_e2e_request_latency_seconds_count"), duration, "on average"]],
 ];
 

@@ -61,7 +61,6 @@ export class Metrics extends EventTarget {
 
   async poll() {
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.poll(), this.interval);
     if (document.hidden || this.polling) return;
     this.polling = true;
     try {
@@ -75,6 +74,8 @@ export class Metrics extends EventTarget {
       this.error = error;
     }
     this.polling = false;
+    // While the server is at work, its state is asked for more often.
+    this.timer = setTimeout(() => this.poll(), this.value("trine_num_requests_running") > 0 ? Math.min(this.interval, 2000) : this.interval);
     this.dispatchEvent(new Event("sample"));
   }
 

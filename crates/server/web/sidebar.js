@@ -16,7 +16,7 @@ function groupOf(time) {
 }
 
 export class Sidebar {
-  /** `all` is the list of conversations, shared with the page; `actions` are `{open, isOpen, fresh, forget, renamed}`. */
+  /** `all` is the list of conversations, shared with the page; `actions` are `{open, isOpen, isBusy, fresh, forget, renamed}`. */
   constructor(all, actions) {
     this.all = all;
     this.actions = actions;
@@ -28,6 +28,7 @@ export class Sidebar {
   }
 
   draw() {
+    if (this.list.querySelector("input")) return;
     const wanted = $("#filter").value.trim().toLowerCase();
     const matches = (conversation) => titleOf(conversation).toLowerCase().includes(wanted)
       || Object.values(conversation.nodes).some(({ content }) => content.toLowerCase().includes(wanted));
@@ -54,8 +55,10 @@ export class Sidebar {
       { icon: "export", label: "Export", run: () => exportConversations([conversation]) },
       { icon: "trash", label: "Delete", run: () => this.#delete(conversation) },
     ]), { "aria-haspopup": "menu", data: { key: `more ${conversation.id}` } });
-    return el("li", { class: open ? "row open" : "row", data: { id: conversation.id } },
-      el("a", { href: `#/c/${conversation.id}`, "aria-current": open ? "page" : undefined, data: { key: conversation.id }, title, text: title }), more);
+    const busy = this.actions.isBusy(conversation);
+    return el("li", { class: `row${open ? " open" : ""}${busy ? " busy" : ""}`, data: { id: conversation.id } },
+      el("a", { href: `#/c/${conversation.id}`, "aria-current": open ? "page" : undefined, data: { key: conversation.id }, title, text: title }),
+      busy && el("span", { class: "visually-hidden", text: "is being answered" }), more);
   }
 
   rename(conversation) {
@@ -66,6 +69,7 @@ export class Sidebar {
     const done = (keep) => {
       if (!open) return;
       open = false;
+      field.remove();
       if (keep && field.value.trim()) {
         conversation.title = field.value.trim();
         store.save(conversation).catch(() => {});

@@ -11,10 +11,10 @@ export class Status {
     for (const event of ["running", "changed", "opened"]) chat.addEventListener(event, () => this.draw());
   }
 
-  /** Asks which model is served. */
-  async load() {
+  /** Asks which model is served. If `quiet`, a key is not asked for. */
+  async load(quiet = false) {
     try {
-      const { data } = await getJson("v1/models");
+      const { data } = await getJson("v1/models", { quiet });
       this.model = data?.[0];
       this.error = undefined;
     } catch (error) {
@@ -36,7 +36,7 @@ export class Status {
     const unreachable = this.metrics.error?.status === 0;
     if (!unreachable && (this.error || !this.model) && !this.loading) {
       this.loading = true;
-      await this.load();
+      await this.load(true);
       this.loading = false;
     }
     if (unreachable) this.error = this.metrics.error;

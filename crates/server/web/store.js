@@ -30,8 +30,23 @@ export async function loadAll() {
   return all.sort((a, b) => b.updated - a.updated);
 }
 
-export const save = (conversation) => conversations("readwrite", (store) => store.put(structuredClone(conversation)));
-export const remove = (id) => conversations("readwrite", (store) => store.delete(id));
+/** Other tabs hear of what changes in this one. */
+const channel = new BroadcastChannel("trine.conversations");
+
+/** Calls `run(id, conversation)` when another tab saved a conversation, and without one when it removed it. */
+export function onChange(run) {
+  channel.onmessage = async ({ data: id }) => run(id, await conversations("readonly", (store) => store.get(id)));
+}
+
+export async function save(conversation) {
+  await conversations("readwrite", (store) => store.put(structuredClone(conversation)));
+  channel.postMessage(conversation.id);
+}
+
+export async function remove(id) {
+  await conversations("readwrite", (store) => store.delete(id));
+  channel.postMessage(id);
+}
 
 function read() {
   try {

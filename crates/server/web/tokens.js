@@ -66,7 +66,7 @@ function showCard(view, span) {
   const rank = listed.findIndex((alternative) => sameToken(alternative, token));
   card = el("div", { class: "token-card", role: "dialog", "aria-label": `Alternatives to ${visible(token)}` },
     el("div", { class: "token-card-head" }, el("b", { text: visible(token) }), el("span", { text: percent(token.p) }),
-      el("small", { text: `log ${token.p.toFixed(2)}${token.a?.length ? rank < token.a.length ? ` · rank ${rank + 1}` : ` · below rank ${token.a.length}` : ""}` })),
+      el("small", { text: `logprob ${token.p.toFixed(2)}${token.a?.length ? rank < token.a.length ? ` · rank ${rank + 1}` : ` · below rank ${token.a.length}` : ""}` })),
     listed.map((alternative) => alternativeRow(view, index, token, alternative)),
     view.onAlternative && listed.length > 1 ? el("p", { text: "Choose one to continue from it as a new branch." }) : undefined);
   card.addEventListener("pointerenter", () => clearTimeout(timer));

@@ -13,6 +13,7 @@ export function newConversation(settings) {
 export function addNode(conversation, parent, fields) {
   const node = { id: newId(), parent, created: Date.now(), role: "user", content: "", ...fields };
   conversation.nodes[node.id] = node;
+  conversation.updated = node.created;
   conversation.chosen[parent] = node.id;
   return node;
 }

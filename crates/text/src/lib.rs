@@ -9,6 +9,7 @@
 //! - [`DecodeStream`] decodes one token at a time and returns only complete characters.
 //! - [`Template`] renders the messages of a chat to one prompt, with the Jinja templates of Hugging Face; [`Rendered`] keeps the template's
 //!   control tokens apart from what messages say.
+//! - [`ChatFormat`] knows how a model writes thinking and tool calls, and [`ChatParser`] takes an answer apart.
 //! - [`BpeOptions::train`] trains a tokenizer on text.
 //!
 //! ```
@@ -32,6 +33,7 @@
 //! # Ok::<(), trine_text::Error>(())
 //! ```
 
+mod chat_format;
 mod error;
 mod files;
 mod rendered;
@@ -40,6 +42,10 @@ mod template;
 mod tokenizer;
 mod train;
 
+pub use chat_format::{
+    Arguments, CONTENT_FORMATS, ChatFormat, ChatParser, ContentFormat, Delta, Kinds, Part, REASONING_FORMATS,
+    ReasoningFormat, TOOL_FORMATS, Tags, Tool, ToolFormat,
+};
 pub use error::{Error, Result};
 pub use files::hf::added::complete_config;
 pub use files::vocab::OwnedVocab;

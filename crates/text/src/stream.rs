@@ -43,6 +43,11 @@ impl DecodeStream {
         DecodeStream { strip: false, ..DecodeStream::new(tokenizer) }
     }
 
+    /// The same with or without the names of control tokens.
+    pub fn skip_special(self, skip: bool) -> DecodeStream {
+        DecodeStream { special: !skip, ..self }
+    }
+
     /// Adds a token and returns the text that it completes, which may be empty. Does not allocate once its buffers have the size
     /// of the longest token.
     pub fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> &str {
@@ -89,6 +94,7 @@ impl DecodeStream {
         }
         &self.text
     }
+
     fn decode(mut self, tokenizer: &Tokenizer, ids: &[u32]) -> String {
         let mut text = String::with_capacity(ids.len() * 4);
         for &id in ids {

@@ -123,8 +123,10 @@ pub mod tensor {
 /// Tokenizers, chat templates, and decoding as tokens are generated.
 pub mod text {
     pub use trine_text::{
-        BpeOptions, DecodeStream, EncodeOptions, Error, Message, Normalization, OwnedVocab, Rendered, Template,
-        Templates, TokenType, Tokenizer, TokenizerJson, Vocab,
+        Arguments, BpeOptions, CONTENT_FORMATS, ChatFormat, ChatParser, ContentFormat, DecodeStream, Delta,
+        EncodeOptions, Error, Kinds, Message, Normalization, OwnedVocab, Part, REASONING_FORMATS, ReasoningFormat,
+        Rendered, TOOL_FORMATS, Tags, Template, Templates, TokenType, Tokenizer, TokenizerJson, Tool, ToolFormat,
+        Vocab,
     };
 }
 

@@ -4,8 +4,7 @@ mod chat;
 mod completion;
 mod embedding;
 mod head;
-mod logprobs;
-mod messages;
+pub(crate) mod logprobs;
 
 pub use chat::chat;
 pub use completion::completion;

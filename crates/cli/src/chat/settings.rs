@@ -57,7 +57,8 @@ mod tests {
         let mut sampling = initial.clone();
         for param in options() {
             let value = match (param.field)(&mut Sampling::default()) {
-                trine_engine::Field::Switch(_) => "true",
+                trine_engine::Field::Switch(true) => "false",
+                trine_engine::Field::Switch(false) => "true",
                 trine_engine::Field::Biases(_) => "5=-1",
                 trine_engine::Field::Float(_) if param.range.0 > 0.25 => "1.25",
                 trine_engine::Field::Float(_) => "0.25",

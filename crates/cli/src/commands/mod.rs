@@ -10,6 +10,7 @@ mod embed;
 mod eval;
 mod generate_data;
 mod info;
+mod key;
 mod quantize;
 mod run;
 mod serve;
@@ -27,6 +28,7 @@ use clap::Subcommand;
 pub enum Command {
     Run(run::Run),
     Serve(serve::Serve),
+    Key(key::KeyCommand),
     Batch(batch::Batch),
     Embed(embed::Embed),
     Tokenize(tokenize::Tokenize),
@@ -46,7 +48,7 @@ pub enum Command {
 
 /// The commands by subject, as the help lists them.
 pub const GROUPS: [(&str, &[&str]); 5] = [
-    ("Run models", &["run", "serve", "batch", "embed", "tokenize"]),
+    ("Run models", &["run", "serve", "key", "batch", "embed", "tokenize"]),
     ("Model files", &["info", "quantize", "doctor"]),
     ("Train models", &["train", "tokenizer", "generate-data"]),
     ("Measure", &["bench", "tune", "eval", "crossval", "devices"]),
@@ -58,6 +60,7 @@ impl Command {
         match self {
             Command::Run(command) => command.run(),
             Command::Serve(command) => command.run(),
+            Command::Key(command) => command.run(),
             Command::Batch(command) => command.run(),
             Command::Embed(command) => command.run(),
             Command::Tokenize(command) => command.run(),

@@ -16,7 +16,8 @@ use trine::{Embedder, Llm, Options};
 use trine_api::{PLAIN_TEMPLATE, Problem, ProblemKind, Served};
 use trine_engine::{Handle, Prompt, Sampling};
 use trine_model::Spec;
-use trine_server::{App, Embeddings, Generator, Listen, Server, ServerOptions};
+use trine_server::keys::Keys;
+use trine_server::{App, Embeddings, Exporter, Generator, Listen, Server, ServerOptions, Tls};
 use trine_tensor::OpenOptions;
 use trine_text::Template;
 
@@ -47,9 +48,41 @@ pub struct Serve {
     /// Model for /v1/embeddings
     #[arg(long, value_name = "MODEL")]
     embedding_model: Option<PathBuf>,
+    /// Answer only requests with a key of this file, which `trine key new` writes
+    ///
+    /// Others must not be able to read it. SIGHUP reads it again.
+    #[arg(long, value_name = "FILE", env = "TRINE_KEYS")]
+    keys: Option<PathBuf>,
+    /// Answer only requests with this key
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "TRINE_API_KEY",
+        hide_env_values = true,
+        conflicts_with = "keys",
+        hide_short_help = true
+    )]
+    api_key: Option<String>,
+    /// Certificate of the server as PEM, followed by those that vouch for it: connections are encrypted
+    ///
+    /// SIGHUP reads it again.
+    #[arg(long, value_name = "FILE", env = "TRINE_TLS_CERT", requires = "tls_key", hide_short_help = true)]
+    tls_cert: Option<PathBuf>,
+    /// Private key of that certificate as PEM
+    #[arg(long, value_name = "FILE", env = "TRINE_TLS_KEY", requires = "tls_cert", hide_short_help = true)]
+    tls_key: Option<PathBuf>,
     /// Let anybody who can connect use the server, also from other machines
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["keys", "api_key"])]
     no_auth: bool,
+    /// Let requests of different keys share no keys and values of equal beginnings
+    ///
+    /// How long a prompt takes tells a client what others have asked before. With this, it does not, and a beginning that many
+    /// clients share is read once for each.
+    #[arg(long, hide_short_help = true)]
+    isolate_keys: bool,
+    /// Let pages of this origin ask, such as https://chat.example.org; may be repeated, and * is all
+    #[arg(long, value_name = "ORIGIN", hide_short_help = true)]
+    cors_origin: Vec<String>,
     /// Number of requests to run at once; others wait
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = value_parser!(u32).range(1..=1024))]
     parallel: u32,
@@ -82,6 +115,9 @@ pub struct Serve {
     /// Show the metrics under vLLM's names, too
     #[arg(long, hide_short_help = true)]
     vllm_metrics: bool,
+    /// Send a span for each request to an OpenTelemetry collector at this address, such as http://127.0.0.1:4318
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_short_help = true)]
+    otlp_endpoint: Option<String>,
     /// Print no notes and warnings
     #[arg(short, long)]
     quiet: bool,
@@ -96,6 +132,15 @@ pub struct Serve {
 impl Serve {
     pub fn run(self) -> Result<Exit> {
         let listen = self.listen()?;
+        let keys = match (&self.keys, &self.api_key) {
+            (Some(path), _) => Some(Keys::open(path)?),
+            (None, Some(key)) => Some(Keys::one(key)),
+            (None, None) => None,
+        };
+        let tls = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => Some(Tls::open(certificate, key)?),
+            _ => None,
+        };
         self.engine_args.check(self.quiet)?;
         let stop = interrupt::flag()?;
         // The address is checked before a model is loaded, which may take minutes.
@@ -127,18 +172,31 @@ impl Serve {
             max_connections: self.max_connections as usize,
             drain_timeout: Duration::from_secs(self.drain_timeout.into()),
             vllm_metrics: self.vllm_metrics,
+            cors_origins: self.cors_origin.clone(),
+            isolate_keys: self.isolate_keys,
             ..ServerOptions::default()
         };
-        let app = App::new(options, generator, embeddings);
+        let mut app = App::new(options, generator, embeddings);
+        (app.keys, app.tls) = (keys, tls);
+        app.exporter = self.otlp_endpoint.as_deref().map(Exporter::start).transpose()?;
         let names: Vec<&str> = app.names().collect();
         let names = names.join(" and ");
         runtime.block_on(async {
             let at = format!("cannot listen at {}", self.place());
-            let server = Server::bind(app).await.context(at)?;
+            let server = match inherited()? {
+                Some(listener) => Server::inherit(app, listener)?,
+                None => Server::bind(app).await.context(at)?,
+            };
             if !self.quiet {
                 note!("serving {} at {}", table::visible(&names), server.url());
             }
-            server.run(ended()).await;
+            reload_on_hangup(server.app().clone())?;
+            tell_systemd(server.app().clone());
+            let end = async {
+                ended().await;
+                stopping();
+            };
+            server.run(end).await;
             Ok(Exit::Done)
         })
     }
@@ -163,11 +221,14 @@ impl Serve {
                 found.next().with_context(|| format!("--host {host}: the name has no address"))?
             }
         };
-        if !address.ip().is_loopback() && !self.no_auth {
+        let open = self.keys.is_none() && self.api_key.is_none() && !self.no_auth;
+        if !address.ip().is_loopback() && open {
             let message = format!("--host {host} lets other machines connect, and there are no keys");
-            return Err(
-                UsageError { message, hint: "--no-auth lets anybody in; 127.0.0.1 is this machine alone" }.into()
-            );
+            return Err(UsageError {
+                message,
+                hint: "--keys names a file of `trine key new`; --no-auth lets anybody in",
+            }
+            .into());
         }
         Ok(Listen::Tcp(address))
     }
@@ -318,6 +379,73 @@ fn meta(llm: &Llm) -> Value {
         "capabilities": ["completion"],
     })
 }
+
+/// Reads keys and certificates again on SIGHUP.
+#[cfg(unix)]
+fn reload_on_hangup(app: Arc<App>) -> Result<()> {
+    let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            if app.keys.is_some() {
+                match app.reload_keys() {
+                    Ok(count) => note!("note: {} read again", units::plural(count as u64, "key")),
+                    Err(error) => note!("warning: the keys stay as they are: {}", table::visible(&error)),
+                }
+            }
+            match app.tls.as_ref().map(Tls::reload) {
+                Some(Ok(())) => note!("note: the certificate was read again"),
+                Some(Err(error)) => note!("warning: the certificate stays as it is: {error}"),
+                None => {}
+            }
+        }
+    });
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn reload_on_hangup(_: Arc<App>) -> Result<()> {
+    Ok(())
+}
+
+/// The socket that systemd opened for this process, if it did.
+#[cfg(unix)]
+fn inherited() -> Result<Option<std::net::TcpListener>> {
+    Ok(listenfd::ListenFd::from_env().take_tcp_listener(0)?)
+}
+
+/// Tells systemd that requests are answered, and then, as often as its watchdog wants to know, that the engine still does.
+#[cfg(unix)]
+fn tell_systemd(app: Arc<App>) {
+    use sd_notify::NotifyState;
+    // Without systemd there is nobody to tell.
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    let Some(patience) = sd_notify::watchdog_enabled() else { return };
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(patience / 3).await;
+            let Some(generator) = &app.generator else { return };
+            if matches!(tokio::time::timeout(patience / 3, generator.handle.load_async()).await, Ok(Ok(_))) {
+                let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+            }
+        }
+    });
+}
+
+#[cfg(unix)]
+fn stopping() {
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+}
+
+#[cfg(not(unix))]
+fn inherited() -> Result<Option<std::net::TcpListener>> {
+    Ok(None)
+}
+
+#[cfg(not(unix))]
+fn tell_systemd(_: Arc<App>) {}
+
+#[cfg(not(unix))]
+fn stopping() {}
 
 /// Waits until the program is told to end.
 async fn ended() {

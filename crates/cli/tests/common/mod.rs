@@ -1,6 +1,8 @@
 //! Running the program, and models that are made for a test.
 #![allow(dead_code, reason = "each test binary takes what it needs")]
 
+pub mod server;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -131,6 +131,37 @@ test("conversations are kept, renamed, deleted and brought back", async () => {
   await page.close();
 });
 
+test("an answer goes on while another conversation is shown", async () => {
+  const page = await shared.page({ preferences: { settings: { max_tokens: 400, top_logprobs: 0 } } });
+  await page.fill("#prompt", "Once upon a time");
+  await page.click("#send");
+  await page.click("#new");
+  await page.waitForSelector("#welcome:not([hidden])");
+  await page.waitForSelector(".row:not(.busy)");
+  await page.click(".row a");
+  await page.waitForSelector(".message.assistant");
+  assert.match(await page.locator(".message.assistant .stats").innerText(), /tokens\/s/);
+  assert.ok((await answers(page))[0].length > 200);
+  await page.close();
+});
+
+test("another tab follows", async () => {
+  const page = await shared.page();
+  await say(page, "Once upon a time");
+  const other = await page.context().newPage();
+  await other.goto(page.url());
+  await other.waitForSelector(".message.assistant");
+  await page.bringToFront();
+  await say(page, "And then?");
+  await other.waitForFunction(() => document.querySelectorAll(".message").length === 4);
+  await page.waitForTimeout(100);
+  assert.equal(await other.locator("#messages").innerText(), await page.locator("#messages").innerText());
+  await page.click(".row.open .icon-button");
+  await page.click("[role=menuitem] >> text=Delete");
+  await other.waitForSelector("#welcome:not([hidden])", { state: "attached" });
+  await page.close();
+});
+
 test("what is exported can be imported", async () => {
   const page = await shared.page();
   await say(page, "Once upon a time");

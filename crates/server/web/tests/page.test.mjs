@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { PHONE, checkAccessible, hasOption, inBrowser, openPage, say, startServer } from "./harness.mjs";
+import { PHONE, checkAccessible, hasOption, inBrowser, openPage, say, settled, startServer } from "./harness.mjs";
 
 const shared = inBrowser();
 
@@ -109,14 +109,20 @@ test("a server with a key asks for it", { skip: !hasOption("--api-key") && "serv
   const server = await startServer("--api-key", "secret");
   const page = await openPage(shared.browser, server.url, { expectErrors: true });
   await page.waitForSelector("#key-dialog[open]");
+  await page.click("#key-dialog >> text=Cancel");
+  await page.waitForSelector("#model[data-state=needs-a-key]");
+  await page.fill("#prompt", "Once upon a time");
+  await page.click("#send");
+  await page.waitForSelector("#key-dialog[open]");
+  await checkAccessible(page);
   await page.fill("#key", "wrong");
   await page.click("text=Use key");
   await page.waitForSelector("#key-dialog[open]");
   await page.fill("#key", "secret");
   await page.click("text=Use key");
-  await page.waitForSelector("#model[data-state=ready]");
-  await say(page, "Once upon a time");
+  await settled(page);
   assert.equal(await page.locator(".message-error:visible").count(), 0);
+  await page.waitForSelector("#model[data-state=ready]");
   assert.equal(await page.evaluate(() => localStorage.getItem("trine.key")), null);
   await page.close();
   await server.stop();

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { checkAccessible, inBrowser, nextRequest, say, settled } from "./harness.mjs";
+import { checkAccessible, importText, inBrowser, nextRequest, say, settled } from "./harness.mjs";
 
 const shared = inBrowser();
 const WITH_TOKENS = { preferences: { tokens: true, settings: { max_tokens: 24, top_logprobs: 5, seed: 3 } } };
@@ -79,5 +79,25 @@ test("tokens can be turned on and off, and are kept", async () => {
   await page.waitForSelector(".token");
   await page.click("[aria-label='Show tokens and their probabilities']");
   assert.equal(await page.locator(".token").count(), 0);
+  await page.close();
+});
+
+test("parts of a character are joined as bytes, and nothing continues from half of one", async () => {
+  const page = await shared.page({ preferences: { tokens: true, settings: { max_tokens: 4, top_logprobs: 2 } } });
+  const half = (bytes, p, a = []) => ({ t: "\ufffd", b: bytes, p, a });
+  const tokens = [{ t: "It costs 5 ", p: -0.1, a: [] }, half([0xe2, 0x82], -0.5, [half([0xe2, 0x82], -0.5), half([0xc2], -1.5), { t: "euros", p: -2 }]), half([0xac], -0.1)];
+  await importText(page, JSON.stringify({ nodes: { q: { parent: "root", role: "user", content: "?" }, a: { parent: "q", role: "assistant", content: "It costs 5 €", tokens, finish: "length" } } }));
+  await page.waitForSelector(".token");
+  assert.deepEqual(await page.locator(".token").allTextContents(), ["It costs 5 ", "‹E2›‹82›", "‹AC›"]);
+  await point(page, 1);
+  assert.deepEqual(await page.locator(".alternative:enabled .alternative-text").allInnerTexts(), ["euros"]);
+  const body = await nextRequest(page, () => page.click(".alternative:enabled"));
+  assert.equal(body.messages.at(-1).content, "It costs 5 euros");
+  await settled(page);
+  await page.click("[aria-label='Previous branch']");
+  const resumed = await nextRequest(page, () => page.click("[aria-label='Continue this answer']"));
+  assert.equal(resumed.messages.at(-1).content, "It costs 5 €");
+  await settled(page);
+  assert.deepEqual((await page.locator(".token").allTextContents()).slice(0, 3), ["It costs 5 ", "‹E2›‹82›", "‹AC›"]);
   await page.close();
 });

@@ -1,4 +1,4 @@
-use trine_engine::FinishReason;
+use trine_engine::{Choice, FinishReason};
 
 /// What an answer of a chat adds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,15 @@ impl Turn {
     /// What was held back.
     pub fn finish(&mut self) -> Vec<Delta> {
         Vec::new()
+    }
+
+    /// All that a whole answer adds.
+    pub fn whole(&mut self, choice: &Choice) -> Vec<Delta> {
+        let mut deltas: Vec<Delta> = choice.tokens.iter().flat_map(|token| self.push(&token.text)).collect();
+        let sent: usize = choice.tokens.iter().map(|token| token.text.len()).sum();
+        deltas.extend(self.push(&choice.text[sent.min(choice.text.len())..]));
+        deltas.extend(self.finish());
+        deltas
     }
 
     /// Why the answer ended, in OpenAI's words.

@@ -1,0 +1,186 @@
+use super::answer::MessageWriter;
+use crate::chat::{self, Chat};
+use crate::fields::{kind, shown};
+use crate::openai::Shared;
+use crate::{Ask, Fields, Problem, Writer};
+use serde_json::{Map, Value, json};
+
+/// Fields that say who asks or where, and change no answer.
+const OF_THE_CALLER: &[&str] = &["metadata", "service_tier", "cache_control", "inference_geo"];
+
+/// Reads a body of `/v1/messages`. The answer gets the id, with a prefix.
+///
+/// # Errors
+/// With the field that is wrong or not known.
+pub fn messages(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
+    if !fields.has("max_tokens") {
+        return Err(Problem::field("max_tokens", "expected a number of tokens"));
+    }
+    let chat = translate(&mut fields)?;
+    let Chat { ask, mut turns } = chat::read(chat, served)?;
+    let (model, prompt) = (served.name.clone(), ask.prompts[0].len());
+    let stops = ask.sampling.stop.clone();
+    let turn = turns.pop().expect("there is one answer");
+    Ok((ask, Box::new(MessageWriter::new(format!("msg_{id}"), model, prompt, stops, turn))))
+}
+
+/// Answers `/v1/messages/count_tokens`.
+///
+/// # Errors
+/// With the field that is wrong or not known.
+pub fn count_tokens(mut fields: Fields, served: &Shared) -> Result<Value, Problem> {
+    let chat = translate(&mut fields)?;
+    let Chat { ask, .. } = chat::read(chat, served)?;
+    Ok(json!({"input_tokens": ask.prompts[0].len()}))
+}
+
+/// The fields in OpenAI's words.
+fn translate(fields: &mut Fields) -> Result<Fields, Problem> {
+    fields.remove_all(OF_THE_CALLER);
+    fields.take("model");
+    let mut chat = std::mem::take(fields);
+    let mut messages = Vec::new();
+    if let Some(system) = chat.take("system") {
+        messages.push(json!({"role": "system", "content": text(system, "system")?}));
+    }
+    let list = chat.list("messages")?.ok_or_else(|| Problem::field("messages", "expected a list of messages"))?;
+    for (i, message) in list.into_iter().enumerate() {
+        self::message(message, &format!("messages[{i}]"), &mut messages)?;
+    }
+    chat.put("messages", messages);
+    chat.rename("stop_sequences", "stop")?;
+    if let Some(tools) = chat.list("tools")? {
+        let tools = tools.into_iter().enumerate().map(|(i, tool)| self::tool(tool, &format!("tools[{i}]")));
+        chat.put("tools", tools.collect::<Result<Vec<_>, _>>()?);
+    }
+    if let Some(choice) = chat.object("tool_choice")? {
+        let name = || choice.get("name").cloned().unwrap_or_default();
+        let translated = match choice.get("type").and_then(Value::as_str) {
+            Some("auto") => json!("auto"),
+            Some("any") => json!("required"),
+            Some("none") => json!("none"),
+            Some("tool") => json!({"type": "function", "function": {"name": name()}}),
+            _ => return Err(Problem::field("tool_choice", "type: expected auto, any, tool or none")),
+        };
+        chat.put("tool_choice", translated);
+        if choice.get("disable_parallel_tool_use") == Some(&json!(true)) {
+            chat.put("parallel_tool_calls", false);
+        }
+    }
+    thinking(&mut chat)?;
+    Ok(chat)
+}
+
+/// `thinking` as variables of the template, and a budget.
+fn thinking(chat: &mut Fields) -> Result<(), Problem> {
+    let Some(thinking) = chat.object("thinking")? else { return Ok(()) };
+    let thinks = match thinking.get("type").and_then(Value::as_str) {
+        Some("enabled" | "adaptive") => true,
+        Some("disabled") => false,
+        _ => return Err(Problem::field("thinking", "type: expected enabled, adaptive or disabled")),
+    };
+    chat.put("chat_template_kwargs", json!({"enable_thinking": thinks, "thinking": thinks}));
+    if let Some(budget) = thinking.get("budget_tokens").filter(|_| thinks) {
+        chat.put("thinking_budget", budget.clone());
+    }
+    Ok(())
+}
+
+fn tool(tool: Value, place: &str) -> Result<Value, Problem> {
+    if let Some(kind) = tool["type"].as_str().filter(|kind| *kind != "custom") {
+        return Err(Problem::field(place, format_args!("{kind}: there are no built-in tools")));
+    }
+    if !tool["name"].is_string() {
+        return Err(Problem::field(place, "expected a tool with its name"));
+    }
+    let mut function = json!({"name": tool["name"], "parameters": tool["input_schema"]});
+    for field in ["description", "strict"] {
+        if let Some(value) = tool.get(field) {
+            function[field] = value.clone();
+        }
+    }
+    Ok(json!({"type": "function", "function": function}))
+}
+
+/// A text, or blocks of text.
+fn text(content: Value, place: &str) -> Result<String, Problem> {
+    match content {
+        Value::String(text) => Ok(text),
+        Value::Array(blocks) => {
+            let text = |(i, block): (usize, &Value)| match (block["type"].as_str(), block["text"].as_str()) {
+                (Some("text"), Some(text)) => Ok(text.to_owned()),
+                (Some(kind), None) => {
+                    Err(Problem::field(&format!("{place}[{i}]"), format_args!("{kind}: the model reads text alone")))
+                }
+                _ => {
+                    Err(Problem::field(&format!("{place}[{i}]"), format_args!("expected text, found {}", shown(block))))
+                }
+            };
+            Ok(blocks.iter().enumerate().map(text).collect::<Result<Vec<_>, _>>()?.join("\n"))
+        }
+        other => {
+            Err(Problem::field(place, format_args!("expected a string or a list of blocks, found {}", kind(&other))))
+        }
+    }
+}
+
+/// Adds a message: results of tools are messages of their own in OpenAI's words.
+fn message(message: Value, place: &str, messages: &mut Vec<Value>) -> Result<(), Problem> {
+    let role = message["role"].as_str().unwrap_or_default();
+    if !["user", "assistant", "system"].contains(&role) {
+        return Err(Problem::field(
+            &format!("{place}.role"),
+            format_args!("expected user or assistant, found {role:?}"),
+        ));
+    }
+    let place = format!("{place}.content");
+    let blocks = match &message["content"] {
+        Value::Array(blocks) => blocks,
+        content => {
+            messages.push(json!({"role": role, "content": text(content.clone(), &place)?}));
+            return Ok(());
+        }
+    };
+    let (mut texts, mut thoughts, mut calls) = (Vec::new(), String::new(), Vec::new());
+    for (i, block) in blocks.iter().enumerate() {
+        let place = format!("{place}[{i}]");
+        match block["type"].as_str() {
+            Some("text") => texts.push(text(json!([block]), &place)?),
+            Some("thinking") => thoughts.push_str(block["thinking"].as_str().unwrap_or_default()),
+            Some("redacted_thinking") => {}
+            Some("tool_use") => {
+                let arguments = block["input"].to_string();
+                let function = json!({"name": block["name"], "arguments": arguments});
+                calls.push(json!({"id": block["id"], "type": "function", "function": function}));
+            }
+            Some("tool_result") => {
+                let content = match &block["content"] {
+                    Value::Null => String::new(),
+                    content => text(content.clone(), &format!("{place}.content"))?,
+                };
+                messages.push(json!({"role": "tool", "tool_call_id": block["tool_use_id"], "content": content}));
+            }
+            Some(kind) => return Err(Problem::field(&place, format_args!("{kind}: the model reads text alone"))),
+            None => {
+                return Err(Problem::field(
+                    &place,
+                    format_args!("expected a block with its type, found {}", shown(block)),
+                ));
+            }
+        }
+    }
+    if texts.is_empty() && thoughts.is_empty() && calls.is_empty() && !blocks.is_empty() {
+        return Ok(());
+    }
+    let mut one = Map::new();
+    one.insert("role".to_owned(), role.into());
+    one.insert("content".to_owned(), texts.join("\n").into());
+    if !thoughts.is_empty() {
+        one.insert("reasoning_content".to_owned(), thoughts.into());
+    }
+    if !calls.is_empty() {
+        one.insert("tool_calls".to_owned(), calls.into());
+    }
+    messages.push(Value::Object(one));
+    Ok(())
+}

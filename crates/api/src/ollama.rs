@@ -1,0 +1,239 @@
+//! Ollama's API, for the model that is served.
+
+use crate::chat::{self, Chat, Delta, Turn};
+use crate::openai::Shared;
+use crate::{Ask, Event, Fields, Framing, Problem, Writer, sampling};
+use serde_json::{Map, Value, json};
+use std::time::Duration;
+use trine_engine::{Choice, FinishReason, PrefixCache, Prompt, Scheduling, Timing, Update, Usage};
+
+/// Options that say how Ollama runs a model, which is settled here.
+const OF_THE_RUNNER: &[&str] =
+    &["num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "num_keep", "numa"];
+
+/// The time as RFC 3339 writes it.
+pub fn time(seconds: u64) -> String {
+    let time = i64::try_from(seconds).ok().and_then(|seconds| chrono::DateTime::from_timestamp(seconds, 0));
+    time.map(|time| time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)).unwrap_or_default()
+}
+
+/// What both endpoints take: sampling options in an object, the format of the answer, and whether the model thinks.
+fn common(fields: &mut Fields) -> Result<bool, Problem> {
+    fields.remove_all(&["model", "keep_alive"]);
+    // Ollama streams unless told otherwise.
+    let stream = fields.boolean("stream")?.unwrap_or(true);
+    fields.put("stream", stream);
+    for (name, value) in fields.object("options")?.unwrap_or_default() {
+        if !OF_THE_RUNNER.contains(&name.as_str()) && !value.is_null() {
+            if fields.has(&name) {
+                return Err(Problem::field("options", format_args!("{name} is there twice")));
+            }
+            fields.put(&name, value);
+        }
+    }
+    match fields.take("format") {
+        None => {}
+        Some(Value::String(text)) if text.is_empty() => {}
+        Some(Value::String(text)) if text == "json" => fields.put("response_format", json!({"type": "json_object"})),
+        Some(schema) if schema.is_object() => fields.put("json_schema", schema),
+        Some(_) => return Err(Problem::field("format", "expected \"json\" or a JSON Schema")),
+    }
+    match fields.take("think") {
+        None => {}
+        Some(Value::Bool(thinks)) => {
+            fields.put("chat_template_kwargs", json!({"enable_thinking": thinks, "thinking": thinks}));
+        }
+        Some(effort) => fields.put("reasoning_effort", effort),
+    }
+    Ok(stream)
+}
+
+/// Reads a body of `/api/chat`.
+///
+/// # Errors
+/// With the field that is wrong or not known.
+pub fn chat(mut fields: Fields, served: &Shared, _: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
+    common(&mut fields)?;
+    let list = fields.list("messages")?.ok_or_else(|| Problem::field("messages", "expected a list of messages"))?;
+    let translate = |(i, message): (usize, Value)| message_of(message, &format!("messages[{i}]"));
+    let messages = list.into_iter().enumerate().map(translate).collect::<Result<Vec<_>, _>>()?;
+    fields.put("messages", messages);
+    let Chat { ask, mut turns } = chat::read(fields, served)?;
+    let turn = turns.pop().expect("there is one answer");
+    Ok((ask, Box::new(OllamaWriter::new(served, turn, true))))
+}
+
+/// A message in OpenAI's words: arguments of calls are objects here, and calls have no ids.
+fn message_of(mut message: Value, place: &str) -> Result<Value, Problem> {
+    let Some(fields) = message.as_object_mut() else { return Ok(message) };
+    if fields.remove("images").is_some_and(|images| images.as_array().is_none_or(|images| !images.is_empty())) {
+        return Err(Problem::field(&format!("{place}.images"), "the model reads text alone"));
+    }
+    if let Some(thoughts) = fields.remove("thinking") {
+        fields.insert("reasoning_content".to_owned(), thoughts);
+    }
+    if let Some(name) = fields.remove("tool_name") {
+        fields.insert("name".to_owned(), name);
+    }
+    Ok(message)
+}
+
+/// Reads a body of `/api/generate`.
+///
+/// # Errors
+/// With the field that is wrong or not known.
+pub fn generate(mut fields: Fields, served: &Shared, _: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
+    let stream = common(&mut fields)?;
+    let raw = fields.boolean("raw")?.unwrap_or_default();
+    fields.only("suffix", &json!(""), "models that fill in the middle are not supported")?;
+    fields.refuse(&[
+        ("images", "the model reads text alone"),
+        ("context", "deprecated: expected /api/chat"),
+        ("template", "the template is that of the model"),
+    ])?;
+    let (prompt, system) = (fields.string("prompt")?.unwrap_or_default(), fields.string("system")?);
+    if !raw {
+        let system = system.map(|text| json!({"role": "system", "content": text}));
+        let user = json!({"role": "user", "content": prompt});
+        fields.put("messages", system.into_iter().chain([user]).collect::<Vec<_>>());
+        let Chat { ask, mut turns } = chat::read(fields, served)?;
+        let turn = turns.pop().expect("there is one answer");
+        return Ok((ask, Box::new(OllamaWriter::new(served, turn, false))));
+    }
+    if system.is_some() {
+        return Err(Problem::field("system", "expected none with raw: true"));
+    }
+    let prompts = vec![served.tokens(Prompt::Text(prompt), "prompt")?];
+    let constraint = crate::constraint::constraint(&mut fields)?;
+    fields.remove_all(&["stream"]);
+    let mut chosen = sampling::sampling(fields.clone(), &served.sampling)?;
+    if let Some((field, _)) = &constraint {
+        chosen = crate::constraint::ends(field, &fields, chosen)?;
+    }
+    let (scheduling, prefix_cache) = (Scheduling::default(), PrefixCache::default());
+    let ask = Ask { prompts, sampling: chosen, constraint, scheduling, prefix_cache, stream };
+    Ok((ask, Box::new(OllamaWriter::new(served, Turn::default(), false))))
+}
+
+struct OllamaWriter {
+    model: String,
+    turn: Turn,
+    /// Whether answers are messages, not texts.
+    chat: bool,
+    end: Option<(String, Usage, Timing)>,
+    /// Calls that are not whole yet: name and arguments.
+    calls: Vec<(String, String)>,
+}
+
+impl OllamaWriter {
+    fn new(served: &Shared, turn: Turn, chat: bool) -> OllamaWriter {
+        OllamaWriter { model: served.name.clone(), turn, chat, end: None, calls: Vec::new() }
+    }
+
+    /// A line with what deltas add. Calls are told when they are whole, at the end.
+    fn line(&mut self, deltas: Vec<Delta>, ended: bool) -> Value {
+        let (mut content, mut thoughts) = (String::new(), String::new());
+        for delta in deltas {
+            match delta {
+                Delta::Content(text) => content.push_str(&text),
+                Delta::Reasoning(text) => thoughts.push_str(&text),
+                Delta::ToolCall { name, .. } => self.calls.push((name, String::new())),
+                Delta::Arguments { index, text } => self.calls[index].1.push_str(&text),
+            }
+        }
+        let mut line = Map::new();
+        line.insert("model".to_owned(), self.model.as_str().into());
+        line.insert("created_at".to_owned(), time(crate::openai::now()).into());
+        if self.chat {
+            let mut message = json!({"role": "assistant", "content": content});
+            if !thoughts.is_empty() {
+                message["thinking"] = thoughts.into();
+            }
+            if ended && !self.calls.is_empty() {
+                let call = |(name, arguments): &(String, String)| {
+                    let arguments: Value = serde_json::from_str(arguments).unwrap_or_else(|_| json!({}));
+                    json!({"function": {"name": name, "arguments": arguments}})
+                };
+                message["tool_calls"] = self.calls.iter().map(call).collect();
+            }
+            line.insert("message".to_owned(), message);
+        } else {
+            line.insert("response".to_owned(), content.into());
+            if !thoughts.is_empty() {
+                line.insert("thinking".to_owned(), thoughts.into());
+            }
+        }
+        line.insert("done".to_owned(), ended.into());
+        Value::Object(line)
+    }
+
+    /// The last line, with what the answer took.
+    fn last(&mut self, deltas: Vec<Delta>) -> Value {
+        let mut line = self.line(deltas, true);
+        if let Some((reason, usage, timing)) = &self.end {
+            let started = timing.started.unwrap_or(timing.submitted);
+            let first = timing.first_token.unwrap_or(timing.finished);
+            let nanoseconds = |from: Duration, to: Duration| to.saturating_sub(from).as_nanos() as u64;
+            line["done_reason"] = reason.as_str().into();
+            line["total_duration"] = nanoseconds(timing.submitted, timing.finished).into();
+            line["load_duration"] = 0.into();
+            line["prompt_eval_count"] = usage.prompt_tokens.into();
+            line["prompt_eval_duration"] = nanoseconds(started, first).into();
+            line["eval_count"] = usage.completion_tokens.into();
+            line["eval_duration"] = nanoseconds(first, timing.finished).into();
+        }
+        line
+    }
+
+    fn ended(&mut self, reason: &FinishReason, usage: Usage, timing: Timing) {
+        self.end = Some((reason.name().to_owned(), usage, timing));
+    }
+}
+
+impl Writer for OllamaWriter {
+    fn framing(&self) -> Framing {
+        Framing::Lines
+    }
+
+    fn update(&mut self, _: usize, update: Update) -> Vec<Event> {
+        match update {
+            Update::Prompt(_) => Vec::new(),
+            Update::Token(token) => {
+                let deltas = self.turn.push(&token.text);
+                vec![Event::new(&self.line(deltas, false))]
+            }
+            Update::Finished { text, finish_reason, usage, timing } => {
+                let mut deltas = self.turn.push(&text);
+                deltas.extend(self.turn.finish());
+                self.ended(&finish_reason, usage, timing);
+                vec![Event::new(&self.last(deltas))]
+            }
+        }
+    }
+
+    fn end(&mut self) -> Vec<Event> {
+        Vec::new()
+    }
+
+    fn fail(&mut self, problem: &Problem) -> Vec<Event> {
+        vec![Event::new(&self::problem(problem))]
+    }
+
+    fn whole(&mut self, choices: Vec<Choice>) -> Value {
+        let mut deltas = Vec::new();
+        for choice in &choices {
+            deltas.extend(self.turn.whole(choice));
+            self.ended(&choice.finish_reason, choice.usage, choice.timing);
+        }
+        self.last(deltas)
+    }
+
+    fn problem(&self, problem: &Problem) -> Value {
+        self::problem(problem)
+    }
+}
+
+/// The body of a problem.
+pub fn problem(problem: &Problem) -> Value {
+    json!({"error": problem.message})
+}

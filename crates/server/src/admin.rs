@@ -1,0 +1,49 @@
+//! What concerns all clients: with keys, only those of admins ask it.
+
+use crate::App;
+use crate::generate::refused;
+use crate::problem::json;
+use crate::process::Process;
+use crate::routes::Reply;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::Response;
+use serde_json::json;
+use std::sync::Arc;
+use trine_api::{Problem, ProblemKind};
+
+/// Forgets the keys and values of earlier requests.
+pub async fn clear_cache(State(app): State<Arc<App>>) -> Response<Body> {
+    if let Some(generator) = &app.generator {
+        generator.handle.clear_prefix_cache();
+    }
+    json(200, &json!({"status": "ok"}))
+}
+
+/// Reads the file of keys again.
+pub async fn reload_keys(State(app): State<Arc<App>>) -> Reply {
+    match app.reload_keys() {
+        Ok(count) => Ok(json(200, &json!({"keys": count}))),
+        Err(problem) => {
+            let problem = Problem::new(ProblemKind::Server, problem);
+            Err(refused(&app, &problem, Problem::openai).await)
+        }
+    }
+}
+
+/// Where the memory is, in bytes.
+pub async fn memory(State(app): State<Arc<App>>) -> Response<Body> {
+    let load = app.load().await;
+    let meta = app.generator.as_ref().map(|generator| &generator.meta);
+    json(
+        200,
+        &json!({
+            "resident": Process::read().resident,
+            "planned": meta.map(|meta| &meta["memory"]),
+            "kv_blocks": load.map(|load| load.blocks),
+            "kv_blocks_used": load.map(|load| load.used_blocks),
+            "running": load.map(|load| load.running),
+            "waiting": load.map(|load| load.waiting),
+        }),
+    )
+}

@@ -1,0 +1,132 @@
+//! Who may ask what.
+
+use crate::generate::refused;
+use crate::keys::Key;
+use crate::page;
+use crate::routes::shape_of;
+use crate::trace::Client;
+use crate::{App, Listen};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, header};
+use axum::middleware::Next;
+use std::net::IpAddr;
+use std::sync::Arc;
+use trine_api::{Problem, ProblemKind};
+
+/// Paths that say no more than that the server is there.
+const OPEN: &[&str] = &["/health", "/ready"];
+
+/// Lets those requests through that have a key, where keys are asked for, and none that a browser sends for another site.
+pub async fn check(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response<Body> {
+    match allowed(&app, &request) {
+        Ok(key) => {
+            if let Some(key) = key {
+                request.extensions_mut().insert(Client(key.name.clone()));
+                request.extensions_mut().insert(key);
+            }
+            next.run(request).await
+        }
+        Err(problem) => {
+            let mut response = refused(&app, &problem, shape_of(request.uri().path())).await;
+            if problem.kind == ProblemKind::Authentication {
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            response
+        }
+    }
+}
+
+fn allowed(app: &App, request: &Request) -> Result<Option<Arc<Key>>, Problem> {
+    let path = request.uri().path();
+    let looks = matches!(*request.method(), Method::GET | Method::HEAD);
+    let is_page = looks && page::is_file(path);
+    if !is_page {
+        check_origin(app, request.headers())?;
+    }
+    let Some(keys) = &app.keys else { return Ok(None) };
+    if OPEN.contains(&path) && request.uri().query().is_none() || is_page {
+        return Ok(None);
+    }
+    let problem = |kind, message: &str| Problem { code: Some("invalid_api_key"), ..Problem::new(kind, message) };
+    let Some(given) = given(request.headers()) else {
+        let message = "expected a key: Authorization: Bearer KEY, or x-api-key: KEY";
+        return Err(problem(ProblemKind::Authentication, message));
+    };
+    let key = keys.find(given).ok_or_else(|| problem(ProblemKind::Authentication, "the key is not known"))?;
+    if is_for_admins(path) && !key.admin {
+        return Err(Problem::new(ProblemKind::Permission, format!("the key `{}` is not one of an admin", key.name)));
+    }
+    Ok(Some(key))
+}
+
+/// Paths that change or tell what concerns all clients.
+fn is_for_admins(path: &str) -> bool {
+    ["/admin/", "/debug/"].iter().any(|prefix| path.starts_with(prefix))
+}
+
+/// The key of a request.
+fn given(headers: &HeaderMap) -> Option<&str> {
+    let bearer = || {
+        let (scheme, key) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+    };
+    bearer().or_else(|| headers.get("x-api-key")?.to_str().ok())
+}
+
+/// A page of another site must not ask in the name of whoever looks at it, nor by a name that it gives this machine.
+fn check_origin(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let forbidden = |message: String| Problem::new(ProblemKind::Permission, message);
+    if let Some(origin) = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok()) {
+        let own = origin.split_once("://").is_some_and(|(_, rest)| rest == host);
+        let known = app.options.cors_origins.iter().any(|known| known == "*" || known == origin);
+        if !own && !known {
+            return Err(forbidden(format!("pages of {origin} may not ask: --cors-origin lets them")));
+        }
+    }
+    if app.keys.is_none() && is_local(&app.options.listen) && !is_this_machine(host) {
+        return Err(forbidden(format!("expected a name of this machine as the host, found {host:?}")));
+    }
+    Ok(())
+}
+
+/// Whether only browsers of this machine reach the server.
+fn is_local(listen: &Listen) -> bool {
+    matches!(listen, Listen::Tcp(address) if address.ip().is_loopback())
+}
+
+/// Whether a host is this machine: under other names a site could reach it by a name server of its own.
+fn is_this_machine(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.is_empty()
+        || name == "localhost"
+        || name.ends_with(".localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_its_own() {
+        for (host, own) in [
+            ("localhost:8080", true),
+            ("127.0.0.1", true),
+            ("127.1.2.3:80", true),
+            ("[::1]:8080", true),
+            ("trine.localhost", true),
+            ("", true),
+            ("evil.example", false),
+            ("localhost.evil.example:8080", false),
+            ("10.0.0.1", false),
+            ("[2001:db8::1]", false),
+        ] {
+            assert_eq!(is_this_machine(host), own, "{host}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Ollama's endpoints that generate nothing.
+
+use crate::App;
+use crate::body::read_body;
+use crate::generate::refused;
+use crate::problem::json;
+use crate::routes::{Reply, check_model, embed as embed_texts};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::Response;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Instant;
+use trine_api::{Problem, ollama, prompts};
+
+/// A model as `/api/tags` lists it.
+fn model(app: &App, model: &Value) -> Value {
+    let meta = &model["meta"];
+    json!({
+        "name": model["id"],
+        "model": model["id"],
+        "modified_at": ollama::time(app.created),
+        "size": meta["weight_bytes"].as_u64().unwrap_or_default(),
+        "digest": meta["fingerprint"].as_str().unwrap_or_default(),
+        "details": {
+            "parent_model": "",
+            "format": "gguf",
+            "family": meta["architecture"].as_str().unwrap_or_default(),
+            "families": meta["architecture"].as_str().into_iter().collect::<Vec<_>>(),
+            "parameter_size": "",
+            "quantization_level": "",
+        },
+    })
+}
+
+pub async fn tags(State(app): State<Arc<App>>) -> Response<Body> {
+    let models: Vec<Value> = app.models().iter().map(|one| model(&app, one)).collect();
+    json(200, &json!({"models": models}))
+}
+
+pub async fn running(State(app): State<Arc<App>>) -> Response<Body> {
+    tags(State(app)).await
+}
+
+pub async fn version() -> Response<Body> {
+    json(200, &json!({"version": env!("CARGO_PKG_VERSION")}))
+}
+
+pub async fn show(State(app): State<Arc<App>>, request: Request) -> Reply {
+    let shown = async {
+        let mut fields = read_body(&app, request).await?;
+        fields.rename("name", "model")?;
+        check_model(&app, &fields)?;
+        let Some(found) = app.models().into_iter().next() else {
+            return Err(Problem::field("model", "nothing is served"));
+        };
+        let template = app
+            .generator
+            .as_ref()
+            .and_then(|generator| generator.served.template.as_ref().ok()?.source(false).ok().map(str::to_owned));
+        let meta = found["meta"].clone();
+        let info = json!({
+            "general.architecture": meta["architecture"],
+            "general.context_length": meta["n_ctx"],
+        });
+        Ok(json!({
+            "modelfile": "",
+            "parameters": "",
+            "template": template.unwrap_or_default(),
+            "details": model(&app, &found)["details"],
+            "model_info": info,
+            "capabilities": meta["capabilities"],
+            "modified_at": ollama::time(app.created),
+        }))
+    };
+    match shown.await {
+        Ok(body) => Ok(json(200, &body)),
+        Err(problem) => Err(refused(&app, &problem, ollama::problem).await),
+    }
+}
+
+pub async fn embed(State(app): State<Arc<App>>, request: Request) -> Reply {
+    let begun = Instant::now();
+    let embedded = async {
+        let mut fields = read_body(&app, request).await?;
+        check_model(&app, &fields)?;
+        for name in ["model", "keep_alive", "options"] {
+            fields.take(name);
+        }
+        fields.only("truncate", &json!(false), "a text is never cut")?;
+        fields.only("dimensions", &json!(app.embeddings()?.width), "the model gives these")?;
+        let wrong = || Problem::field("input", "expected a string or a list of strings");
+        let inputs = prompts(fields.take("input").unwrap_or_default()).ok_or_else(wrong)?;
+        fields.finish()?;
+        let (embeddings, tokens) = embed_texts(&app, inputs).await?;
+        Ok(json!({
+            "model": app.embeddings()?.name,
+            "embeddings": embeddings,
+            "total_duration": begun.elapsed().as_nanos() as u64,
+            "load_duration": 0,
+            "prompt_eval_count": tokens,
+        }))
+    };
+    match embedded.await {
+        Ok(body) => Ok(json(200, &body)),
+        Err(problem) => Err(refused(&app, &problem, ollama::problem).await),
+    }
+}
