@@ -1,5 +1,5 @@
 use crate::grammar::invalid;
-use crate::{Error, Limits, gbnf, lark, regex, schema};
+use crate::{Chat, Error, Limits, Vocabulary, gbnf, lark, regex, schema};
 use llguidance::api::TopLevelGrammar;
 
 /// What an answer must look like, all of it.
@@ -16,6 +16,8 @@ pub enum Constraint {
     Gbnf(String),
     /// One of these texts.
     Choices(Vec<String>),
+    /// Thinking, then calls of tools or the answer itself, as a family of models writes them.
+    Chat(Box<Chat>),
 }
 
 impl Constraint {
@@ -34,7 +36,7 @@ impl Constraint {
     /// # Errors
     /// When a schema is invalid or not supported, or the constraint is too large.
     pub fn check(&self) -> Result<(), Error> {
-        self.lower(&Limits::default()).map(drop)
+        self.lower(&Limits::default(), None).map(drop)
     }
 
     /// What it is, in errors.
@@ -44,19 +46,25 @@ impl Constraint {
             Constraint::Regex(_) => "regular expression",
             Constraint::Lark(_) | Constraint::Gbnf(_) => "grammar",
             Constraint::Choices(_) => "list of choices",
+            Constraint::Chat(_) => "chat",
         }
     }
 
-    /// The grammar that the compiler takes: the one place where constraints become grammars, and where those of several parts would be joined.
-    pub(crate) fn lower(&self, limits: &Limits) -> Result<TopLevelGrammar, Error> {
-        let bytes = match self {
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
             Constraint::JsonSchema(text)
             | Constraint::Regex(text)
             | Constraint::Lark(text)
             | Constraint::Gbnf(text) => text.len(),
             Constraint::Choices(texts) => texts.iter().map(String::len).sum(),
-        };
-        if bytes > limits.bytes {
+            Constraint::Chat(chat) => chat.bytes(),
+        }
+    }
+
+    /// The grammar that the compiler takes: the one place where constraints become grammars, and where those of several parts would be joined.
+    /// Control tokens are those of the vocabulary.
+    pub(crate) fn lower(&self, limits: &Limits, vocabulary: Option<&Vocabulary>) -> Result<TopLevelGrammar, Error> {
+        if self.bytes() > limits.bytes {
             return Err(Error::Limit { what: self.what(), limit: format!("expected at most {} bytes", limits.bytes) });
         }
         match self {
@@ -69,6 +77,7 @@ impl Constraint {
             }
             Constraint::Lark(text) => Ok(TopLevelGrammar::from_lark(lark::lower(text, limits)?)),
             Constraint::Gbnf(text) => Ok(TopLevelGrammar::from_lark(gbnf::lower(text, limits)?)),
+            Constraint::Chat(chat) => Ok(TopLevelGrammar::from_lark(chat.lower(limits, vocabulary)?)),
             Constraint::Choices(texts) if texts.iter().any(String::is_empty) || texts.is_empty() => {
                 Err(invalid(self.what(), "expected texts that are not empty".to_owned()))
             }

@@ -29,9 +29,10 @@ impl Grammar {
     /// As [`Grammar::new`].
     pub fn with_limits(vocabulary: &Vocabulary, constraint: &Constraint, limits: &Limits) -> Result<Grammar, Error> {
         let compile = || {
-            let source = constraint.lower(limits)?;
+            let source = constraint.lower(limits, Some(vocabulary))?;
             let (init, caps) = (GrammarInit::Serialized(source), InferenceCapabilities::default());
-            let parser = vocabulary.0.create_parser_from_init_ext(init, Logger::new(0, 0), caps, limits.of_parser());
+            let parser =
+                vocabulary.factory.create_parser_from_init_ext(init, Logger::new(0, 0), caps, limits.of_parser());
             let mut matcher = Matcher::new(parser);
             match matcher.is_accepting() {
                 Ok(_) => Ok(Grammar(Arc::new(Mutex::new(matcher)))),

@@ -8,6 +8,8 @@
 //! The tokens that remain keep the probabilities that the model gives them, renormalized. The masks are computed beside the forward pass
 //! where the engine has a [`Join`](trine_engine::Join). A request whose mask cannot be computed ends with an error.
 //!
+//! A [`Chat`] is a constraint for answers with thinking and calls of tools, in the format of a model's family.
+//!
 //! Constraints may come from anybody: [`Limits`] bound what compiling and each mask may take, and what is not supported is an error.
 //!
 //! ```
@@ -23,6 +25,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod chat;
 mod constraint;
 mod error;
 mod filter;
@@ -35,6 +38,7 @@ mod regex;
 mod schema;
 mod vocabulary;
 
+pub use chat::{Chat, ToolChoice};
 pub use constraint::Constraint;
 pub use error::Error;
 pub use grammar::Grammar;

@@ -8,7 +8,11 @@ use trine_text::{TokenType, Tokenizer};
 
 /// The tokens of a model by their bytes, as grammars need them. Clones share it.
 #[derive(Clone)]
-pub struct Vocabulary(pub(crate) Arc<ParserFactory>);
+pub struct Vocabulary {
+    pub(crate) factory: Arc<ParserFactory>,
+    /// Names and ids of control tokens.
+    pub(crate) control: Arc<[(String, u32)]>,
+}
 
 impl Vocabulary {
     /// Longest token that an answer may have. Longer ones are never allowed: others spell the same text.
@@ -35,7 +39,11 @@ impl Vocabulary {
             Ok(factory)
         };
         let factory = catch_unwind(std::panic::AssertUnwindSafe(make));
-        Ok(Vocabulary(Arc::new(factory.map_err(|error| Error::Vocabulary(first_line(&error)))?)))
+        let factory = factory.map_err(|error| Error::Vocabulary(first_line(&error)))?;
+        let named = |id| Some((tokenizer.name(id)?.to_owned(), id));
+        let control =
+            (0..n).filter(|&id| tokenizer.is_control(id) && !word(tokenizer, id).is_empty()).filter_map(named);
+        Ok(Vocabulary { factory: Arc::new(factory), control: control.collect() })
     }
 }
 

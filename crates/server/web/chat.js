@@ -1,7 +1,7 @@
 // The conversation that is open: sending, stopping, branching, and showing its messages.
 
 import { generate } from "./generate.js";
-import { joinTokens } from "./logprobs.js";
+import { endsAnswer, joinTokens } from "./logprobs.js";
 import { messageView } from "./message.js";
 import * as store from "./store.js";
 import { ROOT, addNode, pathTo, removeNode, shownPath } from "./tree.js";
@@ -155,9 +155,12 @@ export class Chat extends EventTarget {
 
   /** Continues an answer from another token than the one it had at `index`, as a branch. */
   branch(node, index, token) {
-    const alternatives = node.tokens[index].a;
-    const tokens = [...node.tokens.slice(0, index), { ...token, a: alternatives, forced: true }];
-    return this.answer(node.parent, { content: joinTokens(tokens).text, tokens: structuredClone(tokens), reasoning: node.reasoning });
+    const before = structuredClone(node.tokens.slice(0, index));
+    const tokens = [...before, { ...token, a: node.tokens[index].a, forced: true }];
+    const { reasoning } = node;
+    if (!endsAnswer(token)) return this.answer(node.parent, { content: joinTokens(tokens).text, tokens, reasoning });
+    addNode(this.conversation, node.parent, { role: "assistant", content: joinTokens(before).text, tokens, reasoning, finish: "stop" });
+    return this.#changed();
   }
 
   /** Answers a tool call; when all calls of the message have a result, the model goes on. */

@@ -1,7 +1,7 @@
 // From a conversation to a request, and from a stream of chunks to the answer's message.
 
 import { chatCompletion } from "./api.js";
-import { compact, joinTokens } from "./logprobs.js";
+import { compact, endsAnswer, joinTokens } from "./logprobs.js";
 import { pathTo } from "./tree.js";
 
 /** Sampler settings that are sent as they are; one that is empty is left to the server. */
@@ -78,6 +78,7 @@ function accept(answer, chunk) {
 
 /** Makes the tokens of an answer that has begun those of its text: what was written by hand is one token without a probability. */
 function matchTokens(answer) {
+  while (answer.tokens?.length && endsAnswer(answer.tokens.at(-1))) answer.tokens.pop();
   if (answer.content && joinTokens(answer.tokens ?? []).text !== answer.content) answer.tokens = [{ t: answer.content, p: 0, a: [], given: true }];
   return answer.tokens?.length ?? 0;
 }
@@ -103,8 +104,10 @@ export async function generate(conversation, answer, { model, signal, changed })
         delete answer.thoughtSince;
       }
       stats.tokens += arrived;
-      if (stats.tokens > 1) stats.rate = (stats.tokens - 1) / Math.max((now - first) / 1000, 1e-6);
-      if (chunk.timings?.predicted_n > 4 && chunk.timings.predicted_per_second > 0) stats.rate = chunk.timings.predicted_per_second;
+      const timings = chunk.timings?.predicted_n > 1 ? chunk.timings : undefined;
+      const elapsed = timings ? timings.predicted_ms : now - first;
+      // What arrives at once says nothing about speed.
+      if (stats.tokens > 1 && elapsed >= 5) stats.rate = timings?.predicted_per_second ?? ((stats.tokens - 1) * 1000) / elapsed;
       if (chunk.usage) {
         stats.tokens = chunk.usage.completion_tokens;
         stats.prompt = chunk.usage.prompt_tokens;

@@ -35,12 +35,15 @@ export function joinTokens(tokens) {
   }
 }
 
+/** Whether a token is not text but ends an answer, by the names that models give such tokens. */
+export const endsAnswer = ({ t, b }) => !b && /^(|<[|｜][^<>]+[|｜]>|<\/s>|<eos>|<end_of_turn>)$/.test(t);
+
 export const sameToken = (a, b) => a.t === b.t && String(a.b ?? "") === String(b.b ?? "");
 
 /** How a token is written where it stands alone: spaces and line ends are visible, lone bytes in hexadecimal. */
 export function visible(token) {
   if (token.b) return token.b.map((byte) => `‹${byte.toString(16).toUpperCase().padStart(2, "0")}›`).join("");
-  if (token.t === "") return "‹end›";
+  if (endsAnswer(token)) return token.t || "‹end›";
   return token.t.replace(/ /g, "␣").replace(/\n/g, "↵").replace(/\t/g, "⇥");
 }
 

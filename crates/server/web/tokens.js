@@ -1,7 +1,7 @@
 // An answer as its tokens: each is tinted by its probability, shows its alternatives when pointed at,
 // and offers them as other continuations.
 
-import { joinTokens, percent, perplexity, sameToken, visible } from "./logprobs.js";
+import { endsAnswer, joinTokens, percent, perplexity, sameToken, visible } from "./logprobs.js";
 import { el, placeBeside } from "./ui.js";
 
 /** Probabilities below these bounds get the tints 4, 3, 2 and 1. */
@@ -40,11 +40,11 @@ function bar(logprob) {
 function alternativeRow(view, index, token, alternative) {
   const chosen = sameToken(token, alternative);
   const { whole } = joinTokens([...view.tokens.slice(0, index), alternative]);
-  const ends = alternative.t === "" && !alternative.b;
-  const usable = !chosen && whole && !ends && view.onAlternative;
+  const ends = endsAnswer(alternative);
+  const usable = !chosen && whole && view.onAlternative;
   const row = el("button", {
     type: "button", class: "alternative", disabled: !usable, tabindex: "-1",
-    title: chosen ? "This is the token of the answer." : whole ? "Continue from here with this token" : "Part of a character: nothing can continue from it.",
+    title: chosen ? "This is the token of the answer." : ends ? "End the answer here" : whole ? "Continue from here with this token" : "Part of a character: nothing can continue from it.",
     on: { click: () => { hide(); view.onAlternative(index, alternative); } },
   }, el("span", { class: "alternative-text", text: visible(alternative) }), bar(alternative.p),
   el("span", { class: "alternative-percent", text: percent(alternative.p) }));
@@ -66,7 +66,7 @@ function showCard(view, span) {
   const rank = listed.findIndex((alternative) => sameToken(alternative, token));
   card = el("div", { class: "token-card", role: "dialog", "aria-label": `Alternatives to ${visible(token)}` },
     el("div", { class: "token-card-head" }, el("b", { text: visible(token) }), el("span", { text: percent(token.p) }),
-      el("small", { text: `logprob ${token.p.toFixed(2)}${token.a?.length ? rank < token.a.length ? ` · rank ${rank + 1}` : ` · below rank ${token.a.length}` : ""}` })),
+      el("small", { text: `log probability ${token.p.toFixed(2)}${token.a?.length ? rank < token.a.length ? `, rank ${rank + 1}` : `, not among the first ${token.a.length}` : ""}` })),
     listed.map((alternative) => alternativeRow(view, index, token, alternative)),
     view.onAlternative && listed.length > 1 ? el("p", { text: "Choose one to continue from it as a new branch." }) : undefined);
   card.addEventListener("pointerenter", () => clearTimeout(timer));
@@ -105,8 +105,9 @@ addEventListener("hashchange", hide);
 function tokenSpan(token, index) {
   if (token.given) return el("span", { class: "given", data: { index }, text: token.t });
   // A lone byte is shown where the whole characters are not.
-  const text = token.b ? visible(token) : token.t;
-  return el("span", { class: `token tint-${tint(token.p)}${token.b ? " bytes" : ""}${token.forced ? " forced" : ""}`, role: "button", tabindex: "-1",
+  const special = token.b || endsAnswer(token);
+  const text = special ? visible(token) : token.t;
+  return el("span", { class: `token tint-${tint(token.p)}${special ? " special" : ""}${token.forced ? " forced" : ""}`, role: "button", tabindex: "-1",
     "aria-haspopup": "dialog", "aria-label": `${visible(token)}, ${percent(token.p)}`, data: { index }, text });
 }
 

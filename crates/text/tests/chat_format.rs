@@ -4,7 +4,7 @@ mod common;
 #[path = "common/conversations.rs"]
 mod conversations;
 
-use conversations::{answers, files, functions};
+use conversations::{answers, files, functions, usual};
 use serde_json::{Value, json};
 use trine_text::{ChatFormat, ChatParser, Delta, Tool};
 
@@ -54,7 +54,7 @@ fn what_templates_write_for_calls_is_parsed() {
     let Some(folder) = common::shared("templates/jinja") else { return };
     let (mut read, mut wrong) = (0, Vec::new());
     for file in files(&folder) {
-        for answer in answers(&folder, &file) {
+        for answer in answers(&folder, &file, &usual()) {
             let parsed = parse_all(answer.format, &functions(), answer.thinking, &answer.text);
             let calls = parsed.calls.into_iter().map(|(_, name, arguments)| {
                 (name, serde_json::from_str(&arguments).unwrap_or_else(|error| json!(format!("{arguments}: {error}"))))

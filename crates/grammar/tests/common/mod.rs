@@ -46,6 +46,24 @@ impl Tokens {
         Ok(candidates.items().iter().map(|candidate| candidate.id).collect())
     }
 
+    /// Whether a text in which control tokens are spelled is an answer, token by token; or else the byte where it is none.
+    pub fn consumes(&self, grammar: &Grammar, text: &str) -> Result<(), usize> {
+        let ids = self.tokenizer.encode(text, EncodeOptions { parse_special: true, add_special: false });
+        let (mut filter, mut at) = (grammar.filter(), 0);
+        for (i, &id) in ids.iter().enumerate() {
+            match self.allowed(&mut *filter, &ids[..i]) {
+                Ok(allowed) if allowed.contains(&id) => {}
+                _ => return Err(at),
+            }
+            filter.accept(id);
+            at += self.tokenizer.piece(id).map_or(0, <[u8]>::len);
+        }
+        match self.allowed(&mut *filter, &ids) {
+            Ok(allowed) if allowed.iter().any(|&id| self.tokenizer.is_eog(id)) => Ok(()),
+            _ => Err(at),
+        }
+    }
+
     /// Whether a text is an answer, token by token, which may end there.
     pub fn accepts(&self, grammar: &Grammar, text: &str) -> bool {
         let (mut filter, mut history) = (grammar.filter(), Vec::new());

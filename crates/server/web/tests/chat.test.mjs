@@ -9,7 +9,7 @@ const answers = (page) => page.locator(".message.assistant .body").allInnerTexts
 const pager = (page, of) => page.locator(`.message.${of} .pager span`).innerText();
 
 test("an answer arrives in pieces, with its speed", async () => {
-  const page = await shared.page();
+  const page = await shared.page({ preferences: { settings: { max_tokens: 120, top_logprobs: 2, seed: 1 } } });
   await page.evaluate(() => {
     globalThis.sizes = new Set();
     new MutationObserver(() => globalThis.sizes.add(document.querySelector(".message.assistant .body")?.innerText.length)).observe(document.querySelector("#messages"), { childList: true, subtree: true, characterData: true });
@@ -18,7 +18,7 @@ test("an answer arrives in pieces, with its speed", async () => {
   assert.ok((await page.evaluate(() => globalThis.sizes.size)) >= 2, "the text grew");
   const [answer] = await answers(page);
   assert.ok(answer.length > 20, answer);
-  assert.match(await page.locator(".message.assistant .stats").innerText(), /^24 tokens · [\d.,]+ tokens\/s · first after .* · prompt \d+.* · token limit$/);
+  assert.match(await page.locator(".message.assistant .stats").innerText(), /^120 tokens · [\d.,]+ tokens\/s · first after .* · prompt \d+.* · token limit$/);
   assert.match(await page.locator("#announcer").innerText(), /The answer is complete\./);
   assert.match(page.url(), /#\/c\//);
   await page.close();

@@ -58,7 +58,8 @@ export async function startServer(...options) {
   return server;
 }
 
-export const launch = () => chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] });
+/** Chromium refuses its sandbox to root. */
+export const launch = () => chromium.launch({ executablePath: CHROMIUM, args: process.getuid() === 0 ? ["--no-sandbox"] : [] });
 
 /** Opens the page in a fresh profile. */
 export async function openPage(browser, url, { preferences = {}, expectErrors = false, ...options } = {}) {

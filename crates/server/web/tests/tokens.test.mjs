@@ -101,3 +101,21 @@ test("parts of a character are joined as bytes, and nothing continues from half 
   assert.deepEqual((await page.locator(".token").allTextContents()).slice(0, 3), ["It costs 5 ", "‹E2›‹82›", "‹AC›"]);
   await page.close();
 });
+
+test("the end of an answer is a token, too", async () => {
+  const page = await shared.page({ preferences: { tokens: true, settings: { max_tokens: 4, top_logprobs: 2 } } });
+  const end = { t: "<|endoftext|>", p: -0.9 };
+  const tokens = [{ t: "The end", p: -0.1, a: [] }, { t: ".", p: -0.2, a: [{ t: ".", p: -0.2 }, end] }, { ...end, a: [end, { t: " Or", p: -1 }] }];
+  await importText(page, JSON.stringify({ nodes: { q: { parent: "root", role: "user", content: "?" }, a: { parent: "q", role: "assistant", content: "The end.", tokens, finish: "stop" } } }));
+  await page.waitForSelector(".token.special");
+  await point(page, 1);
+  await page.click(".alternative:enabled");
+  assert.deepEqual(await page.locator(".token").allTextContents(), ["The end", "<|endoftext|>"]);
+  await page.click("[aria-label='Previous branch']");
+  await point(page, 2);
+  const body = await nextRequest(page, () => page.click(".alternative:enabled"));
+  assert.equal(body.messages.at(-1).content, "The end. Or");
+  await settled(page);
+  assert.equal(await page.locator(".message.assistant .pager span").innerText(), "3 / 3");
+  await page.close();
+});

@@ -1,5 +1,7 @@
 //! What the shared chat templates write for an answer with tool calls: the reference for formats of calls.
 
+#![allow(dead_code, reason = "each test uses some of it")]
+
 use serde_json::{Map, Value, json};
 use std::path::Path;
 use trine_text::{ChatFormat, Template, Tool};
@@ -101,8 +103,20 @@ pub fn files(folder: &Path) -> Vec<String> {
     files
 }
 
-/// All answers that a template with a format of calls can write.
-pub fn answers(folder: &Path, file: &str) -> Vec<Answer> {
+/// Calls with all kinds of values.
+pub fn usual() -> Vec<Vec<(String, Value)>> {
+    let weather = json!({ "city": "Pa\"ris\n<x> \\", "days": 3, "tags": ["a", "it's"] });
+    [
+        vec![("get_weather", weather), ("now", json!({ "utc": true })), ("now", json!({}))],
+        vec![("get_weather", json!({ "city": "Zürich ", "unit": "C" }))],
+        vec![("get_weather", json!({ "city": "", "unit": null }))],
+    ]
+    .map(|calls| calls.into_iter().map(|(name, arguments)| (name.to_owned(), arguments)).collect())
+    .to_vec()
+}
+
+/// What a template writes for answers with these calls, with thinking and content or without.
+pub fn answers(folder: &Path, file: &str, calls: &[Vec<(String, Value)>]) -> Vec<Answer> {
     let source = std::fs::read_to_string(folder.join(file)).unwrap();
     let format = ChatFormat::of(&source);
     let takes = TAKES.iter().find(|(name, _)| *name == file).map_or(Takes::Calls, |(_, takes)| *takes);
@@ -110,16 +124,8 @@ pub fn answers(folder: &Path, file: &str) -> Vec<Answer> {
         return Vec::new();
     }
     let template = Template::new(&source, "<s>", "</s>").unwrap();
-    let weather = json!({ "city": "Pa\"ris\n<x> \\", "days": 3, "tags": ["a", "it's"] });
-    let two = vec![
-        ("get_weather".to_owned(), weather),
-        ("now".to_owned(), json!({ "utc": true })),
-        ("now".to_owned(), json!({})),
-    ];
-    let one = vec![("get_weather".to_owned(), json!({ "city": "Zürich ", "unit": "C" }))];
-    let null = vec![("get_weather".to_owned(), json!({ "city": "", "unit": null }))];
     let mut answers = Vec::new();
-    for calls in [two, one, null] {
+    for calls in calls {
         for (reasoning, content) in [("", ""), ("I think.", ""), ("", "Let me see.")] {
             let calls = match takes {
                 Takes::OneCall => &calls[..1],
@@ -184,7 +190,9 @@ fn answer(
     let text = text.unwrap_or_else(|| panic!("{file}: {header:?} is not the beginning of {all:?}"));
     let mut text = text.strip_prefix(format.content.prompted).unwrap_or(text);
     // DeepSeek's templates write thinking closed before each answer.
-    text = text.strip_prefix("<think></think>").unwrap_or(text);
+    for closed in ["<think></think>", "</think>"] {
+        text = text.strip_prefix(closed).filter(|_| !thinking && file.contains("DeepSeek")).unwrap_or(text);
+    }
     // It is between messages of one answer, too.
     text = text.strip_suffix("<|message_sep|>\n\n").unwrap_or(text);
     let end = ENDS.iter().filter_map(|end| text.find(end)).min().unwrap_or(text.len());
