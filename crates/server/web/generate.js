@@ -7,7 +7,7 @@ import { pathTo } from "./tree.js";
 /** Sampler settings that are sent as they are; one that is empty is left to the server. */
 export const SAMPLERS = ["temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed"];
 
-export const DEFAULT_SETTINGS = { system: "", stop: "", top_logprobs: 5, format: "text", schema: "", tools: "" };
+export const DEFAULT_SETTINGS = { system: "", stop: "", top_logprobs: 5, format: "text", schema: "", tools: "", tool_choice: "auto" };
 
 /** One message as the API has it. The thinking of earlier answers is not sent again. */
 function toApi(node) {
@@ -42,7 +42,10 @@ export function requestBody(conversation, answer, model) {
   if (settings.format === "schema" && settings.schema.trim()) {
     body.response_format = { type: "json_schema", json_schema: { name: "answer", schema: parse(settings.schema, "The schema"), strict: true } };
   }
-  if (settings.tools.trim()) body.tools = parse(settings.tools, "The list of tools");
+  if (settings.tools.trim()) {
+    body.tools = parse(settings.tools, "The list of tools");
+    if (settings.tool_choice !== "auto") body.tool_choice = settings.tool_choice;
+  }
   if (answer.content) Object.assign(body, { continue_final_message: true, add_generation_prompt: false });
   return body;
 }

@@ -97,7 +97,7 @@ const shown = new WeakMap();
 /** Shows Markdown in `container`. Blocks that did not change since the last call keep their elements. */
 export function renderMarkdown(container, source) {
   const lines = source.split("\n");
-  const before = shown.get(container) ?? [];
+  const before = container.firstChild ? shown.get(container) ?? [] : [];
   const keys = [];
   let at = 0;
   for (const block of blocks(parser.parse(source, {}))) {

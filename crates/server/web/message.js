@@ -37,17 +37,22 @@ function isJson(text, streaming) {
   }
 }
 
-/** A tool call, folded to one line, with a field for the result while it has none. */
-function toolCall(call, result, onResult) {
+/** A tool call, folded to one line, with a field for its result if that is wanted. */
+function toolCall(call, onResult) {
   const details = el("details", { class: "fold tool-call" },
     el("summary", { data: { icon: "tool" } }, el("span", { class: "fold-title" }, "Calls ", el("code", { text: call.name || "a tool" })),
       el("span", { class: "fold-hint", text: call.arguments.replace(/\s+/g, " ").slice(0, 80) })),
     codeBlock(pretty(call.arguments), "json"));
-  if (!onResult || result) return details;
+  if (!onResult) return el("div", {}, details);
   const field = el("textarea", { rows: "2", placeholder: "Result of the call", "aria-label": `Result of ${call.name}` });
-  const form = el("form", { class: "tool-result", on: { submit: (event) => { event.preventDefault(); onResult(call, field.value); } } },
+  const form = el("form", { class: "tool-result", on: { submit: (event) => { event.preventDefault(); onResult(field.value); } } },
     field, el("button", { type: "submit", class: "button", text: "Give result" }));
   return el("div", {}, details, form);
+}
+
+/** Sets a text only if it is another, since a selection in it would be lost. */
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }
 
 /** The view of a message. `actions` are the conversation's; `update` shows the message as it is now. */
@@ -73,7 +78,7 @@ export function messageView(node, actions) {
     ? button("redo", "Generate another answer", () => actions.regenerate(node))
     : button("redo", "Generate an answer", () => actions.answer(node.id));
   const moreButton = button("more", "More", () => openMenu(moreButton, [
-    { icon: "edit", label: isUser ? "Edit" : "Edit answer", run: edit },
+    { icon: "edit", label: node.role === "assistant" ? "Edit answer" : "Edit", run: edit },
     { icon: "trash", label: "Delete from here", run: () => actions.remove(node) },
   ]), { "aria-haspopup": "menu" });
   tools.append(button("copy", "Copy", (event) => copyText(node.content, event.currentTarget)));
@@ -93,8 +98,8 @@ export function messageView(node, actions) {
     const { streaming } = last;
     const inTokens = showTokens && node.tokens?.length > 0;
     if (!inTokens && tokens) tokens = undefined;
-    if (isUser) body.textContent = node.content;
-    else if (node.role === "tool") body.replaceChildren(el("details", { class: "fold" },
+    if (isUser) setText(body, node.content);
+    else if (node.role === "tool") body.firstChild ?? body.append(el("details", { class: "fold" },
       el("summary", {}, el("span", { class: "fold-title", text: "Result" }), el("span", { class: "fold-hint", text: node.content.slice(0, 80) })), codeBlock(pretty(node.content), "json")));
     else if (inTokens) {
       if (!tokens || tokens.root.parentNode !== body) {
@@ -116,8 +121,23 @@ export function messageView(node, actions) {
     if (!node.reasoning) return;
     const busy = last.streaming && !node.content;
     thinking.classList.toggle("busy", Boolean(busy));
-    thinking.querySelector(".fold-title").textContent = busy ? "Thinking…" : node.thought ? `Thought for ${node.thought < 10 ? node.thought.toFixed(1) : Math.round(node.thought)} s` : "Thoughts";
-    thinking.querySelector(".thought").textContent = node.reasoning.trim();
+    setText(thinking.querySelector(".fold-title"), busy ? "Thinking…" : node.thought ? `Thought for ${node.thought < 10 ? node.thought.toFixed(1) : Math.round(node.thought)} s` : "Thoughts");
+    setText(thinking.querySelector(".thought"), node.reasoning.trim());
+  }
+
+  /** Calls that did not change stay as they are, with what was opened and typed. */
+  function drawCalls() {
+    (node.toolCalls ?? []).forEach((call, at) => {
+      const wanted = !last.streaming && !last.answered.has(call.id);
+      const key = JSON.stringify([call, wanted]);
+      const old = calls.children[at];
+      if (old?.key === key) return;
+      const fresh = toolCall(call, wanted ? (text) => actions.giveResult(node, call, text) : undefined);
+      fresh.key = key;
+      fresh.firstChild.open = old?.firstChild.open ?? false;
+      if (old) old.replaceWith(fresh);
+      else calls.append(fresh);
+    });
   }
 
   function drawPager() {
@@ -139,8 +159,7 @@ export function messageView(node, actions) {
     root.setAttribute("aria-busy", String(Boolean(streaming)));
     drawThinking();
     if (!root.classList.contains("editing")) drawBody();
-    calls.replaceChildren(...(node.toolCalls ?? []).map((call) =>
-      toolCall(call, streaming || last.answered?.has(call.id), streaming ? undefined : (of, text) => actions.giveResult(node, of, text))));
+    drawCalls();
     error.hidden = !node.error;
     error.textContent = node.error ?? "";
     stats.textContent = statsLine(node, streaming);
@@ -179,7 +198,7 @@ export function messageView(node, actions) {
       },
     } }, field, el("div", { class: "edit-buttons" },
       el("button", { type: "button", class: "button quiet", text: "Cancel", on: { click: () => done(false) } }),
-      el("button", { type: "submit", class: "button primary", text: isUser ? "Send" : "Save as a branch" })));
+      el("button", { type: "submit", class: "button primary", text: node.role === "assistant" ? "Save as a branch" : "Send" })));
     body.replaceWith(form);
     field.focus();
   }

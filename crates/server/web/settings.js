@@ -42,7 +42,7 @@ export function settingsPanel(root, change) {
     const row = el("div", { class: "number" }, el("label", { for: id, text: label }), field, slider, el("p", { class: "hint", id: `${id}-hint`, text: hint }));
     updates.push(() => {
       const value = settings[name];
-      if (document.activeElement !== field || value === undefined) field.value = value ?? "";
+      if (document.activeElement !== field) field.value = value ?? "";
       row.classList.toggle("set", value !== undefined);
       if (!slider) return;
       slider.value = value ?? off;
@@ -51,23 +51,27 @@ export function settingsPanel(root, change) {
     return row;
   }
 
-  function formats() {
-    const choices = [["text", "Text"], ["json", "JSON"], ["schema", "Schema"]].map(([value, label]) => {
-      const input = el("input", { type: "radio", name: "format", id: `set-format-${value}`, value, on: { change: () => {
-        set("format", value);
-        if (value === "schema" && !settings.schema.trim()) edit();
-      } } });
-      updates.push(() => { input.checked = settings.format === value; });
+  /** A row of choices, of which one holds. `choices` are `[value, label]`. */
+  function segments(name, choices, chosen = () => {}) {
+    return el("div", { class: "segments" }, choices.map(([value, label]) => {
+      const input = el("input", { type: "radio", name, id: `set-${name}-${value}`, value, on: { change: () => { set(name, value); chosen(value); } } });
+      updates.push(() => { input.checked = settings[name] === value; });
       return el("span", {}, input, el("label", { for: input.id, text: label }));
-    });
+    }));
+  }
+
+  function formats() {
     const edit = () => schemaDialog(settings.schema, (schema) => set("schema", schema));
+    const choices = segments("format", [["text", "Text"], ["json", "JSON"], ["schema", "Schema"]], (value) => {
+      if (value === "schema" && !settings.schema.trim()) edit();
+    });
     const editButton = el("button", { type: "button", class: "button", id: "edit-schema", text: "Edit schema", on: { click: edit } });
     const summary = el("p", { class: "hint" });
     updates.push(() => {
       editButton.hidden = summary.hidden = settings.format !== "schema";
       summary.textContent = settings.schema.trim() ? describe(settings.schema) : "There is no schema yet: the answer is not restricted.";
     });
-    return el("fieldset", { class: "field" }, el("legend", { text: "Form of the answer" }), el("div", { class: "segments" }, choices), summary, editButton);
+    return el("fieldset", { class: "field" }, el("legend", { text: "Form of the answer" }), choices, summary, editButton);
   }
 
   const toolsError = el("p", { class: "field-error", role: "status" });
@@ -84,6 +88,7 @@ export function settingsPanel(root, change) {
     el("h3", { text: "Tools" }),
     area("tools", "Tools as JSON", { rows: 4, spellcheck: "false", class: "mono", placeholder: '[{"type": "function", "function": {"name": …}}]', hint: "The list that the API takes. Calls are shown; you give their results. The page runs nothing." }),
     toolsError,
+    el("fieldset", { class: "field" }, el("legend", { text: "Calls" }), segments("tool_choice", [["auto", "Automatic"], ["required", "Always"], ["none", "Never"]])),
     el("button", { type: "button", class: "button quiet", text: "Reset to defaults", on: { click: () => {
       for (const name of Object.keys(settings)) delete settings[name];
       Object.assign(settings, DEFAULT_SETTINGS);

@@ -59,6 +59,7 @@ function settings(value) {
   const result = { ...DEFAULT_SETTINGS };
   for (const name of ["system", "stop", "schema", "tools"]) result[name] = string(value?.[name]);
   if (["text", "json", "schema"].includes(value?.format)) result.format = value.format;
+  if (["auto", "required", "none"].includes(value?.tool_choice)) result.tool_choice = value.tool_choice;
   const top = finite(value?.top_logprobs);
   if (top !== undefined) result.top_logprobs = Math.max(0, Math.min(20, Math.round(top)));
   for (const name of SAMPLERS) if (finite(value?.[name]) !== undefined) result[name] = value[name];

@@ -2,7 +2,7 @@ use super::bench::ItlTarget;
 use crate::exit::{Exit, UsageError};
 use crate::load::{self, EngineArgs, LoadArgs};
 use crate::warm::{self, WarmArgs};
-use crate::{interrupt, table, units};
+use crate::{table, units};
 use anyhow::{Context, Result};
 use bytesize::ByteSize;
 use clap::{Args, value_parser};
@@ -10,8 +10,11 @@ use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
 use trine::{Embedder, Llm, Options};
 use trine_api::{PLAIN_TEMPLATE, Problem, ProblemKind, Served};
 use trine_engine::{Handle, Prompt, Sampling};
@@ -142,7 +145,6 @@ impl Serve {
             _ => None,
         };
         self.engine_args.check(self.quiet)?;
-        let stop = interrupt::flag()?;
         // The address is checked before a model is loaded, which may take minutes.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -151,6 +153,7 @@ impl Serve {
             .thread_name("trine-server")
             .build()
             .context("cannot start the threads of the server")?;
+        let (stop, ended) = signals(&runtime)?;
         let (mut generation, mut embedding) = (self.model.clone(), self.embedding_model.clone());
         if generation.is_none() && embedding.is_none() {
             generation = Some(load::unnamed("", self.quiet)?);
@@ -193,7 +196,7 @@ impl Serve {
             reload_on_hangup(server.app().clone())?;
             tell_systemd(server.app().clone());
             let end = async {
-                ended().await;
+                let _ = ended.await;
                 stopping();
             };
             server.run(end).await;
@@ -447,16 +450,52 @@ fn tell_systemd(_: Arc<App>) {}
 #[cfg(not(unix))]
 fn stopping() {}
 
-/// Waits until the program is told to end.
-async fn ended() {
-    let interrupt = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+/// What SIGTERM or Ctrl-C does first: a flag that ends loading, and a message that ends the server. The second of them ends the program.
+fn signals(runtime: &Runtime) -> Result<(Arc<AtomicBool>, oneshot::Receiver<()>)> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (sender, receiver) = oneshot::channel();
+    let (set, _guard) = (stop.clone(), runtime.enter());
+    let mut signals = Signals::new()?;
+    runtime.spawn(async move {
+        signals.next().await;
+        set.store(true, Relaxed);
+        let _ = sender.send(());
+        signals.next().await;
+        std::process::exit(Exit::Interrupted as i32);
+    });
+    Ok((stop, receiver))
+}
+
+/// The signals that end a program.
+#[cfg(unix)]
+struct Signals([tokio::signal::unix::Signal; 2]);
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> Result<Signals> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?]))
+    }
+
+    async fn next(&mut self) {
+        let [interrupt, terminate] = &mut self.0;
         tokio::select! {
-            _ = interrupt => {}
+            _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        return;
     }
-    let _ = interrupt.await;
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> Result<Signals> {
+        Ok(Signals)
+    }
+
+    async fn next(&mut self) {
+        let _ = tokio::signal::ctrl_c().await;
+    }
 }

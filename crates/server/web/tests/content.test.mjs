@@ -51,7 +51,11 @@ test("thinking and tool calls are folded, and a result goes on", async () => {
   assert.ok(await call.locator("pre").isVisible());
   assert.equal(await page.locator(".tool-result").count(), 1);
   await page.fill(".tool-result textarea", '{"temperature": 18}');
+  await page.click("#open-settings");
+  await page.fill("#set-system", "Answer in one word.");
+  assert.ok(await call.locator("pre").isVisible(), "the call is still unfolded");
   const body = await nextRequest(page, () => page.click("text=Give result"));
+  assert.match(body.messages.at(-1).content, /18/);
   assert.deepEqual(body.messages.slice(-3).map(({ role, tool_call_id }) => [role, tool_call_id]), [["assistant", undefined], ["tool", "call_1"], ["tool", "call_2"]]);
   assert.equal(body.messages.at(-3).tool_calls[1].function.name, "get_weather");
   await settled(page);
@@ -94,6 +98,32 @@ test("tools of the settings reach the server", async () => {
   assert.ok(await page.locator("#tools-chip").isVisible());
   const body = await nextRequest(page, async () => { await page.fill("#prompt", "What time is it?"); await page.press("#prompt", "Enter"); });
   assert.equal(body.tools[0].function.name, "now");
+  assert.equal(body.tool_choice, undefined);
   await settled(page);
+  await page.close();
+});
+
+test("a call that the server makes is shown, and its result goes on", async (context) => {
+  const page = await shared.page({ preferences: { settings: { max_tokens: 100, top_logprobs: 2, seed: 1 } } });
+  const tools = [{ type: "function", function: { name: "feed", parameters: { type: "object", properties: { animal: { type: "string", enum: ["dog", "cat"] } }, required: ["animal"], additionalProperties: false } } }];
+  await page.click("#open-settings");
+  await page.fill("#set-tools", JSON.stringify(tools));
+  await page.check("#set-tool_choice-required", { force: true });
+  const refused = await page.evaluate(async (body) => {
+    const response = await fetch("v1/models");
+    body.model = (await response.json()).data[0].id;
+    const answer = await fetch("v1/chat/completions", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+    return answer.ok ? undefined : (await answer.json()).error.message;
+  }, { messages: [{ role: "user", content: "Feed the dog." }], tools, tool_choice: "required", max_tokens: 100 });
+  if (refused) return context.skip(`the server makes no calls with this model: ${refused}`);
+  const body = await nextRequest(page, () => say(page, "Feed the dog."));
+  assert.equal(body.tool_choice, "required");
+  await page.click(".tool-call summary");
+  assert.ok(["dog", "cat"].includes(JSON.parse(await page.locator(".tool-call pre").innerText()).animal));
+  await page.check("#set-tool_choice-none", { force: true });
+  await page.fill(".tool-result textarea", "It ate.");
+  await page.click("text=Give result");
+  await settled(page);
+  assert.equal(await page.locator(".message.assistant").count(), 2);
   await page.close();
 });

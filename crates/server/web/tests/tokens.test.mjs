@@ -79,6 +79,9 @@ test("tokens can be turned on and off, and are kept", async () => {
   await page.waitForSelector(".token");
   await page.click("[aria-label='Show tokens and their probabilities']");
   assert.equal(await page.locator(".token").count(), 0);
+  assert.equal(await page.locator(".message.assistant .body").innerText(), text);
+  for (let round = 0; round < 3; round++) await page.click("#tokens-toggle");
+  assert.equal(await page.locator(".message.assistant .body").innerText(), text);
   await page.close();
 });
 
