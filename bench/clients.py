@@ -18,7 +18,7 @@ import litellm
 import ollama
 import openai
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 URL, SPEC = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None
 PROMPT = "Once upon a time"
@@ -113,7 +113,8 @@ def ollama_chat():
     parts = list(api.chat(model=NAME, messages=ASK, options=options, stream=True))
     assert "".join(part.message.content for part in parts) == TEXT and parts[-1].done and parts[-1].eval_count == 12
     assert api.generate(model=NAME, prompt=PROMPT, options=options).response == TEXT
-    form = api.chat(model=NAME, messages=ASK, format={"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}, options={"temperature": 0, "num_predict": 100})
+    schema = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"], "additionalProperties": False}
+    form = api.chat(model=NAME, messages=ASK, format=schema, options={"temperature": 0, "num_predict": 100})
     assert "age" in json.loads(form.message.content)
     assert NAME in [model.model for model in api.list().models]
     assert api.show(NAME).capabilities and api.embed(model=api.list().models[-1].model, input="the cat sat").embeddings
@@ -136,6 +137,7 @@ def langchain():
 
 def instructor_structured():
     class Animal(BaseModel):
+        model_config = ConfigDict(extra="forbid")
         name: str = Field(max_length=20)
         legs: int = Field(le=8)
 

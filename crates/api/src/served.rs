@@ -1,7 +1,7 @@
 use crate::Problem;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use trine_engine::{Prompt, Sampling, prompt_tokens};
+use trine_engine::{Prompt, Sampling};
 use trine_grammar::Grammars;
 use trine_text::{Message, Template, Tokenizer};
 
@@ -69,10 +69,7 @@ impl Served {
     /// # Errors
     /// When the prompt is empty or too long.
     pub fn tokens(&self, prompt: Prompt, param: &str) -> Result<Vec<u32>, Problem> {
-        let tokens = match prompt {
-            Prompt::Text(text) => prompt_tokens(&self.tokenizer, &text),
-            Prompt::Tokens(tokens) => tokens,
-        };
+        let tokens = prompt.into_tokens(&self.tokenizer);
         let error = match tokens.len() {
             0 => trine_engine::Error::EmptyPrompt,
             prompt if prompt >= self.context => trine_engine::Error::PromptTooLong { prompt, context: self.context },

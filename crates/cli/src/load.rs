@@ -21,7 +21,7 @@ use trine_backend::{ActivationPrecision, Affinity, CacheType, Numa, When};
 use trine_engine::{DiskCacheOptions, EngineOptions};
 use trine_model::DeviceName;
 use trine_tensor::{FORMATS, File, Format, OpenOptions, format::by_name};
-use trine_text::Template;
+use trine_text::{Template, Tokenizer};
 
 /// How to load a model.
 #[derive(Args, Clone, Debug)]
@@ -384,7 +384,7 @@ impl LoadArgs {
     }
 
     /// The chat template that [`LoadArgs::open`] gives the model, without its weights.
-    pub fn open_template(&self, model: &Path) -> Result<Template, trine::Error> {
+    pub fn open_template(&self, model: &Path) -> Result<(Template, Tokenizer), trine::Error> {
         self.options(&Arc::default()).open_template(model)
     }
 

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use trine::{ErrorKind, Llm};
-use trine_engine::Request;
+use trine_engine::{Prompt, Request};
 use trine_text::Message;
 
 #[derive(Args)]
@@ -76,15 +76,16 @@ pub fn fill(
 ) -> Result<ControlFlow<()>> {
     let (mut tokens, mut cached) = (0, 0);
     for (place, prefix) in prefixes {
-        let text = match prefix {
-            Prefix::Text(text) => text.clone(),
+        let prompt: Prompt = match prefix {
+            Prefix::Text(text) => text.clone().into(),
             Prefix::Chat(Chat { messages, tools, chat_template_kwargs }) => {
                 let template = llm.template().with_context(|| place.clone())?;
-                let text = template.render(messages, tools.as_ref(), false, chat_template_kwargs);
-                text.with_context(|| place.clone())?
+                let tokenizer = llm.tokenizer();
+                let chat = template.render_chat(tokenizer, messages, tools.as_ref(), false, chat_template_kwargs);
+                chat.with_context(|| place.clone())?.into()
             }
         };
-        let stream = llm.submit(Request::warm(text)).with_context(|| place.clone())?;
+        let stream = llm.submit(Request::warm(prompt)).with_context(|| place.clone())?;
         match stream.stop_when(stop.clone()).answer() {
             Err(error) if error.kind() == ErrorKind::Cancelled => return Ok(ControlFlow::Break(())),
             answer => {

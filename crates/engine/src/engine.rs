@@ -1,7 +1,7 @@
 use crate::blocks::Blocks;
 use crate::disk_cache::{DiskCache, DiskCacheOptions};
 use crate::event::{Emit, SeqId, Timing, Usage};
-use crate::request::{Prompt, Request, prompt_tokens};
+use crate::request::Request;
 use crate::restore::layout;
 use crate::sample::{Filter, mix};
 use crate::scheduler::Scheduler;
@@ -196,10 +196,7 @@ impl Engine {
     pub fn submit_all(&mut self, request: Request) -> Result<Vec<SeqId>, Error> {
         let (context, vocab) = (self.context, self.runner.spec().vocab_size);
         let Request { prompt, sampling, filters, adapter, scheduling, prefix_cache } = request;
-        let prompt = match prompt {
-            Prompt::Tokens(tokens) => tokens,
-            Prompt::Text(text) => prompt_tokens(&self.tokenizer, &text),
-        };
+        let prompt = prompt.into_tokens(&self.tokenizer);
         if prompt.is_empty() {
             return Err(Error::EmptyPrompt);
         }

@@ -1,14 +1,27 @@
 use crate::sample::{Filter, Logprob};
 use crate::{Error, EventKind, FinishReason, Sampling, Timing, Usage};
 use std::time::Duration;
-use trine_text::{EncodeOptions, Tokenizer};
+use trine_text::{EncodeOptions, Rendered, Tokenizer};
 
-/// What to generate from: text, or tokens that are taken as they are.
+/// What to generate from: text, a chat, or tokens that are taken as they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Prompt {
     /// Becomes the tokens of [`prompt_tokens`].
     Text(String),
+    /// In a chat, only the template's text may become control tokens: [`Tokenizer::encode_chat`].
+    Chat(Rendered),
     Tokens(Vec<u32>),
+}
+
+impl Prompt {
+    /// The tokens of the prompt: of text and chats with what [`prompt_tokens`] puts in front.
+    pub fn into_tokens(self, tokenizer: &Tokenizer) -> Vec<u32> {
+        match self {
+            Prompt::Text(text) => prompt_tokens(tokenizer, &text),
+            Prompt::Chat(chat) => with_prefix(tokenizer, tokenizer.encode_chat(&chat)),
+            Prompt::Tokens(tokens) => tokens,
+        }
+    }
 }
 
 impl Default for Prompt {
@@ -26,6 +39,12 @@ impl From<&str> for Prompt {
 impl From<String> for Prompt {
     fn from(text: String) -> Prompt {
         Prompt::Text(text)
+    }
+}
+
+impl From<Rendered> for Prompt {
+    fn from(chat: Rendered) -> Prompt {
+        Prompt::Chat(chat)
     }
 }
 
@@ -117,14 +136,18 @@ impl Request {
     }
 }
 
-/// The tokens of a prompt: in front those that the tokenizer puts before every text ([`Tokenizer::prefix`]), often BOS, unless the text begins
-/// with the first of them; for an empty text at least BOS. Names of control tokens become these tokens. What a tokenizer puts after texts, such
-/// as EOS, is left out: the text goes on.
+/// The tokens of a text to continue: in front those that the tokenizer puts before every text ([`Tokenizer::prefix`]), often BOS, unless the
+/// text begins with the first of them; for an empty text at least BOS. Names of control tokens become these tokens, whoever wrote them. What
+/// a tokenizer puts after texts, such as EOS, is left out: the text goes on.
 ///
-/// A rendered chat is a prompt like any other, as in llama.cpp. Where its template writes no BOS though the tokenizer adds one,
-/// `apply_chat_template` of transformers leaves it out.
+/// A chat gets the same tokens in front, as in llama.cpp. Where its template writes no BOS though the tokenizer adds one,
+/// `apply_chat_template` of transformers leaves it out. But names of control tokens in messages are plain text: pass a chat as
+/// [`Prompt::Chat`].
 pub fn prompt_tokens(tokenizer: &Tokenizer, prompt: &str) -> Vec<u32> {
-    let mut ids = tokenizer.encode(prompt, EncodeOptions { parse_special: true, add_special: false });
+    with_prefix(tokenizer, tokenizer.encode(prompt, EncodeOptions { parse_special: true, add_special: false }))
+}
+
+fn with_prefix(tokenizer: &Tokenizer, mut ids: Vec<u32>) -> Vec<u32> {
     let prefix = match tokenizer.prefix() {
         [] if ids.is_empty() => tokenizer.bos().into_iter().collect(),
         prefix => prefix.to_vec(),

@@ -7,7 +7,8 @@
 //! - [`Tokenizer`] encodes and decodes. It is created from a [`Vocab`] (the keys of a GGUF file), a `tokenizer.json`
 //!   ([`Tokenizer::from_json`]), or a `tokenizer.model` of SentencePiece or tiktoken ([`Tokenizer::from_model`]).
 //! - [`DecodeStream`] decodes one token at a time and returns only complete characters.
-//! - [`Template`] renders the messages of a chat to one prompt, with the Jinja templates of Hugging Face.
+//! - [`Template`] renders the messages of a chat to one prompt, with the Jinja templates of Hugging Face; [`Rendered`] keeps the template's
+//!   control tokens apart from what messages say.
 //! - [`ChatFormat`] knows how a model writes thinking and tool calls, and [`ChatParser`] takes an answer apart.
 //! - [`BpeOptions::train`] trains a tokenizer on text.
 //!
@@ -35,6 +36,7 @@
 mod chat_format;
 mod error;
 mod files;
+mod rendered;
 mod stream;
 mod template;
 mod tokenizer;
@@ -47,6 +49,7 @@ pub use chat_format::{
 pub use error::{Error, Result};
 pub use files::hf::added::complete_config;
 pub use files::vocab::OwnedVocab;
+pub use rendered::Rendered;
 pub use stream::DecodeStream;
 pub use template::{Message, Template, Templates};
 pub use tokenizer::pre_tokenizer::PRE_TOKENIZERS;

@@ -1,7 +1,7 @@
 use crate::Error;
 use serde_json::{Map, Value};
 use std::collections::HashSet;
-use trine_text::{Message, Template};
+use trine_text::{Message, Rendered, Template, Tokenizer};
 
 /// What a chat template gets besides the messages.
 ///
@@ -14,7 +14,7 @@ use trine_text::{Message, Template};
 /// options.tools = Some(serde_json::json!([{"type": "function", "function": {"name": "now"}}]));
 /// options.variables.insert("enable_thinking".to_owned(), false.into());
 /// let prompt = llm.render_with(&[Message::new("user", "Hello!")], &options)?;
-/// assert_eq!(prompt, "/no_think 1: Hello!");
+/// assert_eq!(prompt.text(), "/no_think 1: Hello!");
 /// # Ok::<(), trine::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,12 +26,12 @@ pub struct ChatOptions {
 }
 
 impl ChatOptions {
-    /// The prompt for the assistant's answer to a chat, as `template` writes it.
+    /// The prompt for the assistant's answer to a chat, as `template` writes it for this tokenizer.
     ///
     /// # Errors
     /// When the template refuses these messages.
-    pub fn render(&self, template: &Template, messages: &[Message]) -> Result<String, Error> {
-        Ok(template.render(messages, self.tools.as_ref(), true, &self.variables)?)
+    pub fn render(&self, template: &Template, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Rendered, Error> {
+        Ok(template.render_chat(tokenizer, messages, self.tools.as_ref(), true, &self.variables)?)
     }
 
     /// Those of the variables, and `tools`, that `template` does not mention. With tools, it may be another than without ([`Template::of`]).

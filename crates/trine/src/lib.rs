@@ -125,7 +125,8 @@ pub mod text {
     pub use trine_text::{
         Arguments, BpeOptions, CONTENT_FORMATS, ChatFormat, ChatParser, ContentFormat, DecodeStream, Delta,
         EncodeOptions, Error, Kinds, Message, Normalization, OwnedVocab, Part, REASONING_FORMATS, ReasoningFormat,
-        TOOL_FORMATS, Tags, Template, Templates, TokenType, Tokenizer, TokenizerJson, Tool, ToolFormat, Vocab,
+        Rendered, TOOL_FORMATS, Tags, Template, Templates, TokenType, Tokenizer, TokenizerJson, Tool, ToolFormat,
+        Vocab,
     };
 }
 

@@ -1,10 +1,10 @@
 use crate::{ChatOptions, EMBEDDED, Error, Memory, Options, Placement, Stream};
 use std::ops::ControlFlow;
 use std::path::Path;
-use trine_engine::{Answer, Choice, Engine, FinishReason, Request, Sampling, prompt_tokens};
+use trine_engine::{Answer, Choice, Engine, FinishReason, Prompt, Request, Sampling};
 use trine_grammar::{Constraint, Grammar, Grammars};
 use trine_model::{GenerationConfig, Spec};
-use trine_text::{Message, Template, Templates, Tokenizer};
+use trine_text::{Message, Rendered, Template, Templates, Tokenizer};
 
 /// A model that answers, one request at a time. [`Options::spawn`] gives a handle for many requests at once.
 pub struct Llm {
@@ -180,11 +180,12 @@ impl Llm {
         Ok(if ranks { Choice::best(choices, n) } else { choices })
     }
 
-    /// The prompt for the assistant's answer to a chat.
+    /// The prompt for the assistant's answer to a chat. A request takes it as it is; messages write no control tokens in it
+    /// ([`Template::render_chat`]).
     ///
     /// # Errors
     /// Those of [`Llm::template`], and when the template refuses these messages.
-    pub fn render(&self, messages: &[Message]) -> Result<String, Error> {
+    pub fn render(&self, messages: &[Message]) -> Result<Rendered, Error> {
         self.render_with(messages, &ChatOptions::default())
     }
 
@@ -192,13 +193,13 @@ impl Llm {
     ///
     /// # Errors
     /// As [`Llm::render`].
-    pub fn render_with(&self, messages: &[Message], options: &ChatOptions) -> Result<String, Error> {
-        options.render(self.template()?, messages)
+    pub fn render_with(&self, messages: &[Message], options: &ChatOptions) -> Result<Rendered, Error> {
+        options.render(self.template()?, self.tokenizer(), messages)
     }
 
-    /// The tokens of a prompt, as [`prompt_tokens`] gives them.
-    pub fn tokens(&self, prompt: &str) -> Vec<u32> {
-        prompt_tokens(self.tokenizer(), prompt)
+    /// The tokens of a prompt, as [`Prompt::into_tokens`] gives them.
+    pub fn tokens(&self, prompt: impl Into<Prompt>) -> Vec<u32> {
+        prompt.into().into_tokens(self.tokenizer())
     }
 
     /// Uses another chat template than the model's own.

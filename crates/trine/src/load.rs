@@ -118,14 +118,15 @@ impl Options {
         Ok(embedder)
     }
 
-    /// The chat template that [`Options::open`] gives the model, without its weights.
+    /// The chat template that [`Options::open`] gives the model, and its tokenizer, without its weights.
     ///
     /// # Errors
     /// Those of [`Llm::template`], and when the file cannot be opened or has no tokenizer.
-    pub fn open_template(&self, path: impl AsRef<Path>) -> Result<Template, Error> {
+    pub fn open_template(&self, path: impl AsRef<Path>) -> Result<(Template, Tokenizer), Error> {
         let open = OpenOptions { layouts: self.layouts.clone(), ..OpenOptions::default() };
         let file = open_file(path.as_ref(), &open).map_err(trine_model::Error::from)?;
-        self.template_of(&self.language(&file)?.tokenizer)
+        let tokenizer = self.language(&file)?.tokenizer;
+        Ok((self.template_of(&tokenizer)?, tokenizer))
     }
 
     /// The chat template of the options, or else the model's own.

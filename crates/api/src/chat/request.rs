@@ -8,9 +8,10 @@ use crate::constraint::{constraint, ends};
 use crate::fields::shown;
 use crate::{Ask, Fields, Problem, Served, sampling};
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 use trine_engine::Prompt;
 use trine_grammar::Constraint;
-use trine_text::ChatFormat;
+use trine_text::{ChatFormat, Rendered};
 
 /// A chat that is read.
 pub struct Chat {
@@ -33,7 +34,8 @@ impl Chat {
 pub fn read(mut fields: Fields, served: &Served) -> Result<Chat, Problem> {
     let stream = fields.boolean("stream")?.unwrap_or_default();
     let tools = tools::tools(&mut fields)?;
-    let Prompted { tokens, format, thinking, ids } = prompt(&mut fields, served, &tools)?;
+    let Prompted { chat, format, thinking, ids } = prompt(&mut fields, served, &tools)?;
+    let tokens = served.tokens(Prompt::Chat(chat), "messages")?;
     fields.rename("max_completion_tokens", "max_tokens")?;
     top_logprobs(&mut fields)?;
     let content = constraint(&mut fields)?;
@@ -55,6 +57,18 @@ pub fn read(mut fields: Fields, served: &Served) -> Result<Chat, Problem> {
         ask: Ask { prompts: vec![tokens], sampling: chosen, constraint, scheduling, prefix_cache, stream },
         turns,
     })
+}
+
+/// Answers llama-server's `/apply-template`: the prompt that a chat makes.
+///
+/// # Errors
+/// With the field that is wrong or not known.
+pub fn apply_template(mut fields: Fields, served: &Arc<Served>) -> Result<Value, Problem> {
+    fields.take("model");
+    let tools = tools::tools(&mut fields)?;
+    let Prompted { chat, .. } = prompt(&mut fields, served, &tools)?;
+    fields.finish()?;
+    Ok(json!({"prompt": chat.into_text()}))
 }
 
 type Named = (&'static str, Constraint);
@@ -80,7 +94,7 @@ fn answer_form(content: Option<Named>, format: ChatFormat, tools: Tools, thinkin
 
 /// A prompt, and how its answer is written.
 struct Prompted {
-    tokens: Vec<u32>,
+    chat: Rendered,
     format: ChatFormat,
     /// Whether the prompt opens thinking.
     thinking: bool,
@@ -88,7 +102,7 @@ struct Prompted {
 }
 
 /// Marks the end of a message that the answer continues, while the template renders it: a noncharacter, which no text has.
-const END: char = '\u{FDD1}';
+const END: char = '\u{FDD2}';
 
 /// The prompt that the messages and tools make.
 fn prompt(fields: &mut Fields, served: &Served, tools: &Tools) -> Result<Prompted, Problem> {
@@ -126,16 +140,16 @@ fn prompt(fields: &mut Fields, served: &Served, tools: &Tools) -> Result<Prompte
         mark(&mut last.content);
     }
     let generates = generates.unwrap_or(!continues);
-    let text = template.render(&messages, tools.json.as_ref(), generates, &variables);
-    let mut text = text.map_err(|why| Problem::field("messages", why))?;
+    let chat = template.render_chat(&served.tokenizer, &messages, tools.json.as_ref(), generates, &variables);
+    let mut chat = chat.map_err(|why| Problem::field("messages", why))?;
     if continues {
-        let Some(end) = text.rfind(END) else {
+        let Some(end) = chat.text().rfind(END) else {
             return Err(Problem::field("messages", "the template writes no message of the assistant that could go on"));
         };
-        text.truncate(end);
+        chat.truncate(end);
     }
-    let thinking = format.thinks(&text);
-    Ok(Prompted { tokens: served.tokens(Prompt::Text(text), "messages")?, format, thinking, ids })
+    let thinking = format.thinks(chat.text());
+    Ok(Prompted { chat, format, thinking, ids })
 }
 
 /// Marks the end of a content.

@@ -53,6 +53,7 @@ pub fn completion(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask,
         if echo {
             texts.push(match prompt {
                 Prompt::Text(text) => text,
+                Prompt::Chat(chat) => chat.into_text(),
                 Prompt::Tokens(ids) => served.tokenizer.decode(&ids),
             });
         }

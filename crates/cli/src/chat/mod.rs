@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use trine::Llm;
 use trine_backend::profile::Recorder;
-use trine_engine::{FinishReason, Request, Sampling};
+use trine_engine::{FinishReason, Prompt, Request, Sampling};
 use trine_grammar::Grammar;
 
 /// Tokens of a full context that are kept free for an answer, when the oldest messages are dropped: one of so many.
@@ -189,13 +189,13 @@ impl Chat {
     /// Answers the last message.
     fn answer(&mut self) -> Result<()> {
         self.stop.store(false, Relaxed);
-        let mut text = self.prompt()?;
-        let mut ids = self.llm.tokens(&text);
+        let mut prompt = self.prompt()?;
+        let mut ids = self.llm.tokens(prompt.clone());
         let (context, mut dropped) = (self.llm.context(), 0);
         let room = self.options.sampling.max_tokens.unwrap_or(context).min(context / ROOM);
         while self.options.drop_oldest && ids.len() + room > context && self.conversation.drop_oldest() {
-            text = self.prompt()?;
-            ids = self.llm.tokens(&text);
+            prompt = self.prompt()?;
+            ids = self.llm.tokens(prompt.clone());
             dropped += 1;
         }
         if dropped > 0 {
@@ -218,8 +218,8 @@ impl Chat {
         let request = Request { filters, ..Request::new(ids, sampling) };
         let stream = self.llm.submit(request)?.stop_when(self.stop.clone());
         let mut out = Printer::new();
-        if self.options.stories {
-            out.print(&text)?;
+        if let (true, Prompt::Text(text)) = (self.options.stories, &prompt) {
+            out.print(text)?;
         }
         let answer = TimedAnswer::of(stream, self.options.pace, |piece| out.print(piece));
         self.recorder.stop();
@@ -246,11 +246,11 @@ impl Chat {
     }
 
     /// The prompt for an answer to the last message.
-    fn prompt(&self) -> Result<String> {
+    fn prompt(&self) -> Result<Prompt> {
         let messages = self.conversation.messages();
         match self.options.raw {
-            true => Ok(messages.iter().filter_map(|message| message.content.as_str()).collect()),
-            false => Ok(self.llm.render_with(&self.conversation.all(), &self.options.template)?),
+            true => Ok(messages.iter().filter_map(|message| message.content.as_str()).collect::<String>().into()),
+            false => Ok(self.llm.render_with(&self.conversation.all(), &self.options.template)?.into()),
         }
     }
 

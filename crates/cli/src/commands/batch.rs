@@ -211,6 +211,7 @@ impl Batch {
                 let embedder = embedder.borrow();
                 let ids = match prompt {
                     Prompt::Text(text) => embedder.tokens(&text),
+                    Prompt::Chat(chat) => embedder.tokens(chat.text()),
                     Prompt::Tokens(ids) => ids,
                 };
                 embedder.check(&ids).map(|()| ids).map_err(|error| error.to_string())

@@ -200,7 +200,7 @@ impl GenerateData {
 
 /// A prompt and its tokens.
 fn prompt(llm: &Llm, text: String) -> Result<TextPrompt> {
-    let ids = llm.tokens(&text);
+    let ids = llm.tokens(text.as_str());
     if ids.is_empty() {
         let message = "expected a prompt, found none, for a model without BOS".to_owned();
         return Err(UsageError { message, hint: "pass a --prompt" }.into());

@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use trine::{EMBEDDED, Error, Llm};
 use trine_backend::profile::{Part, Recorder};
-use trine_engine::{FinishReason, Request};
+use trine_engine::{FinishReason, Prompt, Request};
 use trine_grammar::Grammar;
 use trine_text::Message;
 
@@ -190,11 +190,11 @@ impl Run {
         };
         let options = self.template.options();
         match template {
-            Some(template) => {
+            Some((template, tokenizer)) => {
                 if !self.quiet {
                     template::note_unused(&options, &template);
                 }
-                template::show(&options.render(&template, &self.messages(prompt))?)?;
+                template::show(options.render(&template, &tokenizer, &self.messages(prompt))?.text())?;
             }
             None => {
                 if self.system.is_some() && !self.quiet {
@@ -273,9 +273,12 @@ impl Run {
         if self.echo || raw && !self.json && std::io::stdout().is_terminal() {
             out.print(&prompt)?;
         }
-        let text = if raw { prompt } else { llm.render_with(&self.messages(&prompt), &options)? };
+        let prompt: Prompt = match raw {
+            true => prompt.into(),
+            false => llm.render_with(&self.messages(&prompt), &options)?.into(),
+        };
         recorder.start();
-        let ids = recorder.time("tokenize", Part::Tokenizer, || llm.tokens(&text));
+        let ids = recorder.time("tokenize", Part::Tokenizer, || llm.tokens(prompt));
         let filters = grammar.iter().map(Grammar::filter).collect();
         let several = sampling.n > 1 || sampling.best_of.is_some();
         let request = Request { filters, ..Request::new(ids, sampling) };

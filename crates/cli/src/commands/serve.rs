@@ -356,6 +356,7 @@ fn embed(embedder: &mut Embedder, inputs: Vec<Prompt>) -> Result<(Vec<Vec<f32>>,
     for (i, input) in inputs.into_iter().enumerate() {
         let ids = match input {
             Prompt::Text(text) => embedder.tokens(&text),
+            Prompt::Chat(chat) => embedder.tokens(chat.text()),
             Prompt::Tokens(ids) => ids,
         };
         embedder.check(&ids).map_err(|error| Problem {

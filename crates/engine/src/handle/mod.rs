@@ -6,7 +6,7 @@ mod worker;
 
 pub use generation::Generation;
 
-use crate::{Engine, Error, Load, Prompt, Request, SeqId, prompt_tokens};
+use crate::{Engine, Error, Load, Request, SeqId};
 use async_channel::{Receiver, Sender};
 use status::{Reply, Status};
 use std::convert::Infallible;
@@ -141,9 +141,7 @@ impl Handle {
 
     /// A long text is encoded on the caller's thread, not on the engine's.
     fn send_request(&self, mut request: Request) -> Result<Receiver<Result<Vec<Generation>, Error>>, Error> {
-        if let Prompt::Text(text) = &request.prompt {
-            request.prompt = prompt_tokens(&self.tokenizer, text).into();
-        }
+        request.prompt = request.prompt.into_tokens(&self.tokenizer).into();
         self.send(|reply| Command::Submit(Box::new(request), reply))
     }
 

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use super::args::{Args, optional, required};
 use super::attributes::is_dict;
 use super::repr;
+use crate::rendered::is_break;
 
 /// Lists and dictionaries inside each other.
 const DEPTH: usize = 128;
@@ -148,7 +149,7 @@ impl JsonStyle {
                 '\t' => json.push_str("\\t"),
                 '\u{8}' => json.push_str("\\b"),
                 '\u{c}' => json.push_str("\\f"),
-                c if c < ' ' || (self.ensure_ascii && c > '~') => {
+                c if c < ' ' || (self.ensure_ascii && c > '~' && !is_break(c)) => {
                     for unit in c.encode_utf16(&mut [0; 2]) {
                         let _ = write!(json, "\\u{unit:04x}");
                     }

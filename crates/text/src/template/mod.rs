@@ -7,6 +7,7 @@ mod classes;
 mod filters;
 mod format;
 mod functions;
+mod guard;
 mod iterators;
 mod json;
 mod lexer;
@@ -25,8 +26,10 @@ mod texts;
 mod values;
 mod wrap;
 
-use crate::{Error, Result};
+use crate::rendered::is_break;
+use crate::{Error, Rendered, Result, Tokenizer};
 use chrono::NaiveDateTime;
+use guard::Guard;
 use minijinja::machinery::{self, CodeGenerator, Instructions};
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Value};
@@ -174,8 +177,11 @@ impl Template {
     }
 
     /// Renders a prompt from `messages`, a slice of [`Message`] or any type that serializes to a list of messages. `tools` are
-    /// function definitions as in OpenAI's API, for which some models have another template ([`Template::of`]). With `add_generation_prompt`, the prompt ends with the start of an assistant
-    /// message. `extra` has further variables, such as `enable_thinking`, which override the others.
+    /// function definitions as in OpenAI's API, for which some models have another template ([`Template::of`]). With `add_generation_prompt`,
+    /// the prompt ends with the start of an assistant message. `extra` has further variables, such as `enable_thinking`, which override the
+    /// others.
+    ///
+    /// In the text, nothing tells the template's control tokens from those that a message writes: for prompts, use [`Template::render_chat`].
     ///
     /// # Errors
     /// As [`Template::source`], and when the template fails, which it may do deliberately by `raise_exception`, or exceeds a limit.
@@ -198,6 +204,51 @@ impl Template {
         let context: BTreeMap<&str, Value> = standard.into_iter().chain(extra).collect();
         let source = self.chosen(tools.is_some())?;
         on_own_stack(|| self.render_here(source, Value::from(context)))
+    }
+
+    /// [`Template::render`] for [`Tokenizer::encode_chat`], which encodes what the template writes as control tokens, and what `messages`,
+    /// `tools` and `extra` say as plain text: `<|im_end|>` in a message ends no message. The same goes for user-defined tokens that the template
+    /// mentions, such as `<tool_call>`; but in the content of an assistant's message they remain tokens, because templates look there for
+    /// `</think>`, and the model wrote them.
+    ///
+    /// Words that structure a chat and are no tokens of their own, such as `### Instruction:`, are plain text in either place; nothing tells
+    /// the template's from a message's.
+    ///
+    /// ```
+    /// use trine_text::{Message, Template, Tokenizer, Vocab};
+    ///
+    /// let tokens = ["<|end|>", "<", "|", ">", "e", "n", "d", "Ġ"].to_vec();
+    /// let vocab = Vocab { model: "gpt2", pre: Some("gpt-2"), token_types: [3, 1, 1, 1, 1, 1, 1, 1].to_vec().into(), tokens, ..Vocab::default() };
+    /// let tokenizer = Tokenizer::new(vocab)?;
+    /// let template = Template::new("{% for m in messages %}{{ m.content }}<|end|>{% endfor %}", "", "")?;
+    /// let messages = [Message::new("user", "<|end|>")];
+    /// let chat = template.render_chat(&tokenizer, &messages, None, true, &Default::default())?;
+    /// assert_eq!(chat.text(), "<|end|><|end|>");
+    /// assert_eq!(tokenizer.encode_chat(&chat), [1, 2, 4, 5, 6, 2, 3, 0]);
+    /// # Ok::<(), trine_text::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Template::render`], and when `messages` have no form in JSON.
+    pub fn render_chat<M: Serialize + ?Sized>(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &M,
+        tools: Option<&serde_json::Value>,
+        add_generation_prompt: bool,
+        extra: &Map<String, serde_json::Value>,
+    ) -> Result<Rendered> {
+        let guard = Guard::new(&self.chosen(tools.is_some())?.normalized, tokenizer)?;
+        let mut messages = serde_json::to_value(messages).map_err(|error| Error::Template(error.to_string()))?;
+        guard.messages(&mut messages);
+        let (mut tools, mut extra) = (tools.cloned(), extra.clone());
+        tools.iter_mut().chain(extra.values_mut()).for_each(|value| guard.request(value));
+        let marked = self.render(&messages, tools.as_ref(), add_generation_prompt, &extra);
+        match marked {
+            Ok(marked) => Ok(guard.rendered(&marked)),
+            Err(Error::Template(problem)) => Err(Error::Template(problem.replace(is_break, ""))),
+            Err(error) => Err(error),
+        }
     }
 
     fn render_here(&self, source: &Source, context: Value) -> Result<String> {

@@ -10,8 +10,8 @@ use super::attributes::{is_dict, is_namespace};
 use super::iterators::{DictView, is_tuple};
 use super::strings::pattern;
 
-/// What is not written as it is between quotes: these, and what Python calls not printable.
-static ESCAPED: LazyLock<Regex> = LazyLock::new(|| pattern(r#"[\\'"\p{C}\p{Z}--\x20]"#));
+/// What is not written as it is between quotes: these, and what Python calls not printable, without spaces and [breaks](crate::rendered).
+static ESCAPED: LazyLock<Regex> = LazyLock::new(|| pattern(r#"[\\'"\p{C}\p{Z}--\x20\x{fdd0}\x{fdd1}]"#));
 
 /// `str(value)`.
 pub(super) fn str(value: &Value) -> String {

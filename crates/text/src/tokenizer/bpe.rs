@@ -6,7 +6,7 @@ use super::merger::{Merger, NONE, Symbol};
 use super::normalizer::SPACE;
 use super::pre_tokenizer::PreTokenizer;
 use super::pre_tokenizer::splitter::Splitter;
-use super::special::SpecialTokens;
+use super::special::{Parse, SpecialTokens};
 use super::token_table::TokenTable;
 use super::vocab::{TokenType, Vocab, byte, covers_utf8};
 use super::word_cache::WordCache;
@@ -159,9 +159,9 @@ impl Bpe {
 }
 
 impl Encoder for Bpe {
-    fn encode(&self, tokens: &TokenTable, text: &str, parse_special: bool, ids: &mut Vec<u32>) {
+    fn encode(&self, tokens: &TokenTable, text: &str, parse: Parse, ids: &mut Vec<u32>) {
         let (mut cache, mut scratch) = (WordCache::default(), BpeScratch::default());
-        self.specials.encode(text, parse_special, ids, |text, ids| {
+        self.specials.encode(text, parse, ids, |text, _, ids| {
             if self.nfc && is_nfc_quick(text.chars()) != IsNormalized::Yes {
                 let text: String = text.nfc().map(|(c, _)| c).collect();
                 // It does not live as long as the words in the cache.

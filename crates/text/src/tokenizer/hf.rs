@@ -1,7 +1,10 @@
 //! Tokenizers that the `tokenizers` crate of Hugging Face runs.
 
 use super::encoder::Encoder;
+use super::special::Parse;
 use super::token_table::TokenTable;
+use crate::rendered::BREAK;
+use std::borrow::Cow;
 use tokenizers::{AddedVocabulary, Encoding, OffsetType, PreTokenizer};
 
 /// A tokenizer that is run by the `tokenizers` crate.
@@ -22,9 +25,16 @@ impl HfEncoder {
 }
 
 impl Encoder for HfEncoder {
-    fn encode(&self, _: &TokenTable, text: &str, parse_special: bool, ids: &mut Vec<u32>) {
-        let added = if parse_special { self.inner.get_added_vocabulary() } else { &self.without_special };
-        let mut pieces = added.extract_and_normalize(self.inner.get_normalizer(), text);
+    fn encode(&self, _: &TokenTable, text: &str, parse: Parse, ids: &mut Vec<u32>) {
+        let added = if parse.control { self.inner.get_added_vocabulary() } else { &self.without_special };
+        let text = parse.mark(text, 0);
+        let mut pieces = added.extract_and_normalize(self.inner.get_normalizer(), &text);
+        if matches!(text, Cow::Owned(_)) {
+            let _ = pieces.normalize(|piece| {
+                piece.filter(|c| c != BREAK);
+                Ok(())
+            });
+        }
         if let Some(splitter) = self.inner.get_pre_tokenizer() {
             // If a pre-tokenizer fails, the pieces that it has made so far are used.
             let _ = splitter.pre_tokenize(&mut pieces);

@@ -6,10 +6,11 @@ pub(crate) mod charsmap;
 pub(crate) mod encoder;
 pub(crate) mod eog;
 pub(crate) mod hf;
+pub(crate) mod markers;
 mod merger;
 pub(crate) mod normalizer;
 pub(crate) mod pre_tokenizer;
-mod special;
+pub(crate) mod special;
 pub(crate) mod spm;
 pub(crate) mod token_table;
 mod unigram;
@@ -17,21 +18,24 @@ pub(crate) mod vocab;
 mod word_cache;
 pub(crate) mod wordpiece;
 
-use crate::{Error, Result, Templates};
+use crate::{Error, Rendered, Result, Templates};
 use bpe::Bpe;
 use encoder::Encoder;
 use eog::eog_tokens;
+use markers::Markers;
 use pre_tokenizer::{PRE_TOKENIZERS, PreTokenizer};
+use special::Parse;
 use spm::Spm;
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 use token_table::TokenTable;
 use vocab::{TokenType, Vocab};
 
 /// Options for [`Tokenizer::encode`]; the default is plain text without BOS and EOS.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EncodeOptions {
-    /// Whether names of control tokens in the text, such as `<|im_end|>`, become these tokens. Use it for rendered chats, and not
-    /// for untrusted text.
+    /// Whether names of control tokens in the text, such as `<|im_end|>`, become these tokens. Do not use it for untrusted text; of a
+    /// chat, [`Tokenizer::encode_chat`] encodes what the template wrote so, and what others wrote as plain text.
     pub parse_special: bool,
     /// Whether BOS and EOS are added, as the model requires.
     pub add_special: bool,
@@ -52,6 +56,8 @@ pub struct Tokenizer {
     pub(crate) suffix: Vec<u32>,
     pub(crate) templates: Templates,
     pub(crate) warnings: Vec<String>,
+    /// Found when a chat is first rendered.
+    pub(crate) markers: OnceLock<Markers>,
 }
 
 impl Tokenizer {
@@ -94,6 +100,7 @@ impl Tokenizer {
             eog,
             templates: Templates::default(),
             warnings,
+            markers: OnceLock::new(),
         })
     }
 
@@ -102,11 +109,24 @@ impl Tokenizer {
         if options.add_special {
             ids.extend(&self.prefix);
         }
-        self.encoder.encode(&self.tokens, text, options.parse_special, &mut ids);
+        self.encoder.encode(&self.tokens, text, Parse { control: options.parse_special, breaks: &[] }, &mut ids);
         if options.add_special {
             ids.extend(&self.suffix);
         }
         ids
+    }
+
+    /// Encodes a chat that [`Template::render_chat`](crate::Template::render_chat) rendered for this tokenizer, without BOS and EOS. Names of
+    /// control tokens become these tokens where the template wrote them; in messages, tools and variables they are plain text.
+    pub fn encode_chat(&self, chat: &Rendered) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(chat.text.len() / 3);
+        self.encoder.encode(&self.tokens, &chat.text, Parse { control: true, breaks: &chat.breaks }, &mut ids);
+        ids
+    }
+
+    /// The names that are no plain text.
+    pub(crate) fn markers(&self) -> &Markers {
+        self.markers.get_or_init(|| Markers::new(&self.tokens))
     }
 
     /// The bytes of a token, which may be part of a UTF-8 character; for a control token, its name.

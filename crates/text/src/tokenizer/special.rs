@@ -1,7 +1,36 @@
 //! Tokens that are matched in a text before it is split.
 
 use super::vocab::TokenType;
+use crate::rendered::BREAK;
 use aho_corasick::{AhoCorasick, MatchKind};
+use std::borrow::Cow;
+
+/// Which names of tokens in a text become these tokens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parse<'a> {
+    /// Whether those of control tokens do. Those of user-defined tokens always do.
+    pub control: bool,
+    /// Places in the text over which no name reaches, in ascending order.
+    pub breaks: &'a [usize],
+}
+
+impl Parse<'_> {
+    /// `text`, which begins at `start` of the whole, with a [`BREAK`] at each of the places in it.
+    pub fn mark<'t>(&self, text: &'t str, start: usize) -> Cow<'t, str> {
+        let inside = |at: &usize| *at < start + text.len();
+        let breaks = &self.breaks[self.breaks.partition_point(|at| *at <= start)..];
+        if !breaks.first().is_some_and(inside) {
+            return text.into();
+        }
+        let (mut marked, mut done) = (String::with_capacity(text.len() + 8), 0);
+        for at in breaks.iter().take_while(|at| inside(at)) {
+            marked.push_str(&text[done..at - start]);
+            marked.push(BREAK);
+            done = at - start;
+        }
+        (marked + &text[done..]).into()
+    }
+}
 
 /// Matches user-defined tokens, and control tokens if they are parsed.
 #[derive(Debug)]
@@ -22,37 +51,41 @@ impl SpecialTokens {
         }
     }
 
-    /// Appends the tokens of `text`. `plain` appends those of the text between special tokens.
+    /// Appends the tokens of `text`. `plain` appends those of the text between special tokens, which begins at its second argument.
     pub fn encode<'a>(
         &self,
         text: &'a str,
-        parse_special: bool,
+        parse: Parse,
         ids: &mut Vec<u32>,
-        plain: impl FnMut(&'a str, &mut Vec<u32>),
+        plain: impl FnMut(&'a str, usize, &mut Vec<u32>),
     ) {
-        encode(if parse_special { &self.all } else { &self.user_defined }, text, ids, plain);
+        encode(if parse.control { &self.all } else { &self.user_defined }, text, parse.breaks, ids, plain);
     }
 }
 
-/// Appends the tokens of `text`. `plain` appends those of the text between matches.
+/// Appends the tokens of `text`. `plain` appends those of the text between matches, none of which reaches over one of the `breaks`.
 pub(crate) fn encode<'a>(
     finder: &Option<TokenFinder>,
     text: &'a str,
+    breaks: &[usize],
     ids: &mut Vec<u32>,
-    mut plain: impl FnMut(&'a str, &mut Vec<u32>),
+    mut plain: impl FnMut(&'a str, usize, &mut Vec<u32>),
 ) {
-    let mut done = 0;
+    let (mut done, mut start) = (0, 0);
     if let Some(finder) = finder {
-        for found in finder.names.find_iter(text) {
-            if done < found.start() {
-                plain(&text[done..found.start()], ids);
+        for &end in breaks.iter().chain([&text.len()]) {
+            for found in finder.names.find_iter(&text[start..end]) {
+                if done < start + found.start() {
+                    plain(&text[done..start + found.start()], done, ids);
+                }
+                ids.push(finder.ids[found.pattern().as_usize()]);
+                done = start + found.end();
             }
-            ids.push(finder.ids[found.pattern().as_usize()]);
-            done = found.end();
+            start = end;
         }
     }
     if done < text.len() {
-        plain(&text[done..], ids);
+        plain(&text[done..], done, ids);
     }
 }
 

@@ -3,12 +3,14 @@
 use super::encoder::Encoder;
 use super::merger::{Merger, NONE, Symbol};
 use super::normalizer::{Normalizer, SPACE};
-use super::special::{self, SpecialTokens, TokenFinder};
+use super::special::{self, Parse, SpecialTokens, TokenFinder};
 use super::token_table::{NameIndex, TokenTable};
 use super::unigram::{Lattice, Unigram};
 use super::vocab::{TokenType, Vocab, byte, covers_utf8};
 use super::word_cache::WordCache;
+use crate::rendered::BREAK;
 use crate::{Error, Result};
+use std::borrow::Cow;
 
 /// SentencePiece (Kudo and Richardson 2018, arXiv:1808.06226): text is normalized, with U+2581 for spaces, and split into tokens by BPE
 /// or Unigram. Unknown characters fall back to bytes.
@@ -121,6 +123,22 @@ impl Spm {
         }
     }
 
+    /// Appends the tokens of a normalized text.
+    fn plain<'a>(
+        &self,
+        tokens: &TokenTable,
+        mut text: &'a str,
+        cache: &mut WordCache<'a>,
+        scratch: &mut SpmScratch,
+        ids: &mut Vec<u32>,
+    ) {
+        while !text.is_empty() {
+            let (word, after) = text.split_at(if self.by_words { word_len(text) } else { text.len() });
+            cache.encode(word, ids, |word, ids| self.word(tokens, word, scratch, ids));
+            text = after;
+        }
+    }
+
     /// Appends the tokens of a normalized text, or of one word of it.
     fn word(&self, tokens: &TokenTable, word: &str, scratch: &mut SpmScratch, ids: &mut Vec<u32>) {
         let start = ids.len();
@@ -158,20 +176,20 @@ impl ScoreBpe {
 }
 
 impl Encoder for Spm {
-    fn encode(&self, tokens: &TokenTable, text: &str, parse_special: bool, ids: &mut Vec<u32>) {
+    fn encode(&self, tokens: &TokenTable, text: &str, parse: Parse, ids: &mut Vec<u32>) {
         let mut scratch = SpmScratch::default();
-        let whole = text;
-        self.specials.encode(text, parse_special, ids, |text, ids| {
-            let first = std::ptr::eq(text.as_ptr(), whole.as_ptr());
-            let text = self.normalizer.normalize(text, first);
+        self.specials.encode(text, parse, ids, |text, start, ids| {
+            let marked = parse.mark(text, start);
+            let broken = matches!(marked, Cow::Owned(_));
+            let text = self.normalizer.normalize(&marked, start == 0);
             let mut cache = WordCache::default();
-            special::encode(&self.normalizer.user_defined, &text, ids, |text, ids| {
-                let mut rest = text;
-                while !rest.is_empty() {
-                    let (word, after) = rest.split_at(if self.by_words { word_len(rest) } else { rest.len() });
-                    cache.encode(word, ids, |word, ids| self.word(tokens, word, &mut scratch, ids));
-                    rest = after;
+            special::encode(&self.normalizer.user_defined, &text, &[], ids, |text, _, ids| {
+                if broken {
+                    let text = text.replace(BREAK, "");
+                    // It does not live as long as the words in the cache.
+                    return self.plain(tokens, &text, &mut WordCache::default(), &mut scratch, ids);
                 }
+                self.plain(tokens, text, &mut cache, &mut scratch, ids);
             });
         });
     }

@@ -180,6 +180,7 @@ fn overlap(a: &str, b: &str) -> bool {
 mod tests {
     use super::*;
     use crate::tokenizer::hf::HfEncoder;
+    use crate::tokenizer::special::Parse;
     use proptest::prelude::*;
     use serde_json::{Value, json};
     use std::sync::LazyLock;
@@ -193,10 +194,11 @@ mod tests {
 
     impl Pair {
         fn check(&self, text: &str) {
-            for special in [false, true] {
+            for control in [false, true] {
+                let parse = Parse { control, breaks: &[] };
                 let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-                self.ours.encode(&self.tokens, text, special, &mut ours);
-                self.theirs.encode(&self.tokens, text, special, &mut theirs);
+                self.ours.encode(&self.tokens, text, parse, &mut ours);
+                self.theirs.encode(&self.tokens, text, parse, &mut theirs);
                 assert_eq!(ours, theirs, "{text:?}");
             }
         }

@@ -14,6 +14,7 @@ use crate::tokenizer::encoder::Encoder;
 use crate::tokenizer::eog::eog_tokens;
 use crate::tokenizer::hf::HfEncoder;
 use crate::tokenizer::normalizer::SPACE;
+use crate::tokenizer::special::Parse;
 use crate::tokenizer::spm::Spm;
 use crate::tokenizer::token_table::TokenTable;
 use crate::tokenizer::vocab::byte;
@@ -23,6 +24,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::Value;
+use std::sync::OnceLock;
 use tokenizers::ModelWrapper;
 use tokenizers::{Encoding, Token};
 
@@ -100,7 +102,7 @@ fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokeni
     let tokens = TokenTable::new(&names, token_types, decoding.piece);
     let fallback = |inner| {
         let encoder = HfEncoder::new(inner, decoding.space_prefix);
-        encoder.encode(&tokens, PROBE, true, &mut Vec::new());
+        encoder.encode(&tokens, PROBE, Parse { control: true, breaks: &[] }, &mut Vec::new());
         Box::new(encoder)
     };
     let bpe = if decoding.space_prefix { None } else { bpe::encoder(&inner, tokenizer_json, &names, &tokens) };
@@ -114,6 +116,7 @@ fn read(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Tokeni
         suffix,
         templates: config::templates(&config, &mut warnings),
         warnings,
+        markers: OnceLock::new(),
     })
 }
 

@@ -13,6 +13,7 @@ use super::super::strings::{self, capitalize as capital, is_space, pattern, spli
 use super::super::values::{escaped, iterate};
 use super::super::{format as formats, methods, repr, texts};
 use super::LONGEST;
+use crate::rendered::is_break;
 
 /// What Python's `\w+` finds.
 static WORDS: LazyLock<Regex> = LazyLock::new(|| pattern(r"[\p{L}\p{N}_]+"));
@@ -214,12 +215,13 @@ pub(super) fn urlencode(state: &mut State, args: &Args) -> Result<Value, Error> 
 /// Python's `urllib.parse.quote(text, safe)`.
 fn quoted(text: &str, safe: &str) -> String {
     let mut quoted = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        let c = char::from(byte);
-        if c.is_ascii_alphanumeric() || "_.-~".contains(c) || safe.contains(c) {
+    for c in text.chars() {
+        if c.is_ascii_alphanumeric() || "_.-~".contains(c) || safe.contains(c) || is_break(c) {
             quoted.push(c);
         } else {
-            let _ = write!(quoted, "%{byte:02X}");
+            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                let _ = write!(quoted, "%{byte:02X}");
+            }
         }
     }
     quoted
