@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 /// The answer to a request, as it is generated. When it is dropped, the request is cancelled within one step, whether it waits, reads its
 /// prompt or generates.
 ///
-/// Updates come through a channel that holds 32 of them: as long as nobody takes any, this sequence is paused, and no other. Threads wait with
+/// Updates come through a channel that holds 16 of them: as long as nobody takes any, this sequence is paused, and no other. Threads wait with
 /// [`Generation::recv`] or [`Generation::iter`]; async tasks await [`Generation::next_async`], with any executor, or use it as a [`Stream`]:
 ///
 /// ```

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Updates that a generation holds before its sequence is paused.
-const CAPACITY: usize = 32;
+const CAPACITY: usize = 16;
 
 /// Where the updates of a sequence go.
 struct Outlet {
