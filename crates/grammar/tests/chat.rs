@@ -107,6 +107,8 @@ fn vocabularies(texts: &[String]) -> [(&'static str, Tokens); 2] {
 
 /// Whether a template writes a call otherwise than models do.
 fn is_history(file: &str, answer: &Answer) -> bool {
+    // Content where there is a call in any case.
+    !answer.format.tools.unwrap().optional && !answer.content.is_empty() ||
     // Python's lists.
     file.contains("Seed-OSS") && answer.text.contains("['a'")
         // Content after calls.
@@ -123,6 +125,8 @@ fn usual_vocabularies(folder: &Path) -> [(&'static str, Tokens); 2] {
 }
 
 fn chat(answer: &Answer, tool_choice: ToolChoice) -> Chat {
+    let must = tool_choice == ToolChoice::Auto && !answer.format.tools.unwrap().optional;
+    let tool_choice = if must { ToolChoice::Required } else { tool_choice };
     Chat {
         format: answer.format,
         tools: functions(),
@@ -197,6 +201,9 @@ fn what_no_call_may_be_is_not() {
 fn an_answer_without_calls_is_free() {
     let Some(folder) = shared("templates/jinja") else { return };
     check(&folder, &usual()[1..2], |tokens, answer| {
+        if !answer.format.tools.unwrap().optional {
+            return None;
+        }
         let close = answer.format.reasoning.map_or("", |format| format.close);
         let content = answer.format.content;
         let mut wrong = String::new();
@@ -350,6 +357,8 @@ fn what_a_chat_cannot_keep_to_is_refused() {
             of("", json!({}), true, ToolChoice::Auto),
             Some("invalid chat: tools: the chat template does not describe tools"),
         ),
+        (of("Action: ```json tool_name", json!({}), true, ToolChoice::Auto), Some("expected required or a function")),
+        (of("Action: ```json tool_name", json!({}), true, ToolChoice::Required), None),
         (of(tagged, json!({}), true, ToolChoice::Named("g".to_owned())), Some("tool_choice")),
         (
             of("<tool_call> <tools>", unique.clone(), true, ToolChoice::Auto),

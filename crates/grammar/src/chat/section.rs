@@ -29,6 +29,10 @@ struct Call {
 impl Section {
     pub fn new(writer: &mut Writer, chat: &Chat) -> Result<Section, Error> {
         let format = chat.format.tools.map_err(|problem| invalid(format!("tools: {problem}")))?;
+        if chat.tool_choice == ToolChoice::Auto && !format.optional {
+            let expected = "expected required or a function, as this model never answers without a call";
+            return Err(invalid(format!("tool_choice: {expected}")));
+        }
         let is_chosen = |tool: &&Tool| !matches!(&chat.tool_choice, ToolChoice::Named(name) if *name != tool.name);
         let mut calls = Vec::new();
         for tool in chat.tools.iter().filter(is_chosen) {

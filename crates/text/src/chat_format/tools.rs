@@ -16,6 +16,8 @@ pub struct ToolFormat {
     pub at_start: bool,
     /// Whether the model may make several calls at once.
     pub parallel: bool,
+    /// Whether the model may answer without a call.
+    pub optional: bool,
     /// A chat template that has all marks of one of these lists is of this family.
     pub marks: &'static [&'static [&'static str]],
 }
@@ -122,6 +124,7 @@ const NEUTRAL: ToolFormat = ToolFormat {
     arguments: Json,
     at_start: false,
     parallel: true,
+    optional: true,
     marks: &[],
 };
 
@@ -301,8 +304,10 @@ pub static TOOL_FORMATS: &[&ToolFormat] = &[
         marks: &[&["<|START_ACTION|>"]],
         ..NEUTRAL
     },
+    // Its instructions ask for a call in any case, of the tool `directly-answer` if no other is needed.
     &ToolFormat {
         name: "command_r",
+        optional: false,
         begin: "Action: ```json [",
         call: TOOL_AND_PARAMETERS,
         separator: " , ",
