@@ -31,8 +31,7 @@ enum Client {
 fn request(i: u64) -> Value {
     let beginnings = ["Once upon a time", "The little dog", "Lily and Tom", "In the park there was", "One day a bird"];
     let prompt = beginnings[i as usize % beginnings.len()].repeat(1 + i as usize % 4);
-    let mut body =
-        json!({"prompt": prompt, "max_tokens": 8 + i % 5 * 25, "seed": i, "temperature": 1, "stream": i % 3 > 0});
+    let mut body = json!({"prompt": prompt, "max_tokens": 8 + i % 5 * 25, "seed": i, "temperature": 1, "stream": !i.is_multiple_of(3)});
     if i % 6 == 5 {
         body["structured_outputs"] = json!({"regex": "[a-z]{3,9}( [a-z]{2,8}){2,6}\\."});
     }

@@ -401,7 +401,7 @@ fn keys_open_every_path_but_health() {
         assert!(begun.elapsed() < common::server::PATIENCE);
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    let others = std::fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+    let others: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     std::fs::set_permissions(&path, others).unwrap();
     let ran = trine_with(&["serve", "--keys", &path]);
     assert!(ran.code != 0 && ran.err.contains("expected mode 600"), "{}", ran.err);

@@ -207,7 +207,9 @@ impl ResponseWriter {
         let place = json!({"item_id": self.ids[index], "output_index": index});
         let with = |more: Value| {
             let mut all = place.clone();
-            all.as_object_mut().zip(more.as_object()).map(|(all, more)| all.extend(more.clone()));
+            for (name, value) in more.as_object().into_iter().flatten() {
+                all[name] = value.clone();
+            }
             all
         };
         if let Block::Call { name, .. } = &block {

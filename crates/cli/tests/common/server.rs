@@ -49,14 +49,17 @@ impl Server {
         let (sender, lines) = channel();
         let errors = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || errors.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let mut server = Server { child, url: String::new(), lines: lines.into() };
         let mut seen = Vec::new();
-        loop {
-            let line = lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no address: {seen:?}"));
-            if let Some((_, url)) = line.strip_prefix("serving ").and_then(|rest| rest.rsplit_once(" at ")) {
-                return Server { url: url.to_owned(), child, lines: lines.into() };
+        while server.url.is_empty() {
+            let line = server.lines.get_mut().unwrap().recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|_| panic!("no address: {seen:?}"));
+            match line.strip_prefix("serving ").and_then(|rest| rest.rsplit_once(" at ")) {
+                Some((_, url)) => server.url = url.to_owned(),
+                None => seen.push(line),
             }
-            seen.push(line);
         }
+        server
     }
 
     fn agent() -> ureq::Agent {
