@@ -350,6 +350,8 @@ fn what_a_chat_cannot_keep_to_is_refused() {
         content: None,
     };
     let unique = json!({ "properties": { "a": { "uniqueItems": true } } });
+    let remote =
+        json!({ "properties": { "a": { "items": { "$ref": "https://example.com" } }, "b": { "$ref": "#/c" } } });
     let two = json!({ "properties": { "a": { "patternProperties": { "a": {}, "b": {} } } } });
     let dated = json!({ "properties": { "a": { "type": "string", "format": "date" } } });
     let cases = [
@@ -357,6 +359,11 @@ fn what_a_chat_cannot_keep_to_is_refused() {
             of("", json!({}), true, ToolChoice::Auto),
             Some("invalid chat: tools: the chat template does not describe tools"),
         ),
+        (of("<|tool_call>call:", remote.clone(), true, ToolChoice::Auto), Some("$ref of the tool f")),
+        (of("<|tool_call>call:", remote.clone(), false, ToolChoice::Auto), None),
+        (of("<|tool_list_start|>", remote.clone(), false, ToolChoice::Auto), None),
+        (of(tagged, remote.clone(), false, ToolChoice::Auto), None),
+        (of("<tool_call> <tools>", remote, false, ToolChoice::Auto), None),
         (of("Action: ```json tool_name", json!({}), true, ToolChoice::Auto), Some("expected required or a function")),
         (of("Action: ```json tool_name", json!({}), true, ToolChoice::Required), None),
         (of(tagged, json!({}), true, ToolChoice::Named("g".to_owned())), Some("tool_choice")),

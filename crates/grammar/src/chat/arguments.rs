@@ -9,19 +9,25 @@ use trine_text::{Arguments, Kinds, Tags, Tool};
 /// Maximum number of references and alternatives in each other.
 const DEPTH: usize = 32;
 
-/// The arguments of a tool.
+/// The arguments of a tool; of one that is not strict, some object if its schema is not supported.
 pub fn arguments(writer: &mut Writer, style: Arguments, tool: &Tool) -> Result<Vec<Atom>, Error> {
     let root = object(&tool.parameters);
-    let arguments = match style {
-        Arguments::Json => json(writer, &root, tool.strict),
-        Arguments::Tagged(tags) => Tagged { tags, root: &root, strict: tool.strict }.arguments(writer),
-        Arguments::Python => Values::new(Language::Python, &root, tool.strict).arguments(writer),
-        Arguments::Gemma => Values::new(Language::Gemma, &root, tool.strict).arguments(writer),
-    };
-    arguments.map_err(|error| match error {
-        Error::Schema { path, problem } => Error::Schema { path: format!("{path} of the tool {}", tool.name), problem },
-        error => error,
-    })
+    match of_schema(writer, style, &root, tool.strict) {
+        Err(Error::Schema { .. }) if !tool.strict => of_schema(writer, style, &json!({ "type": "object" }), false),
+        Err(Error::Schema { path, problem }) => {
+            Err(Error::Schema { path: format!("{path} of the tool {}", tool.name), problem })
+        }
+        arguments => arguments,
+    }
+}
+
+fn of_schema(writer: &mut Writer, style: Arguments, root: &Value, strict: bool) -> Result<Vec<Atom>, Error> {
+    match style {
+        Arguments::Json => json(writer, root, strict),
+        Arguments::Tagged(tags) => Tagged { tags, root, strict }.arguments(writer),
+        Arguments::Python => Values::new(Language::Python, root, strict).arguments(writer),
+        Arguments::Gemma => Values::new(Language::Gemma, root, strict).arguments(writer),
+    }
 }
 
 /// The schema of an object: without one, any object.

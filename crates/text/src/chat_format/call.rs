@@ -81,9 +81,11 @@ impl Section {
             Todo::Next => self.next(buffer),
             Todo::Part(Part::Either(options)) => {
                 for option in *options {
-                    let first =
-                        if let Some(Part::Text(text)) = option.first() { begins(buffer, text) } else { Match::Full(0) };
-                    match first {
+                    let begun = match option.first() {
+                        Some(Part::Text(text)) => begins(buffer, text),
+                        _ => Match::Full(0),
+                    };
+                    match begun {
                         Match::No => {}
                         Match::Partial => return Match::Partial,
                         Match::Full(_) => {
@@ -94,24 +96,18 @@ impl Section {
                 }
                 Match::No
             }
-            Todo::Part(Part::Name) => self.word(
-                buffer,
-                |c| c.is_alphanumeric() || "_-./".contains(c),
-                |this, name| {
-                    this.name = name;
-                },
-            ),
+            Todo::Part(Part::Name) => {
+                let is_name = |c: char| c.is_alphanumeric() || "_-./".contains(c);
+                self.word(buffer, is_name, |this, name| this.name = name)
+            }
             Todo::Part(Part::Id(_)) => {
                 let is_id = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
                 self.word(buffer, is_id, |this, id| this.id = Some(id))
             }
-            Todo::Part(Part::Index) => self.word(
-                buffer,
-                |c| c.is_ascii_digit(),
-                |this, index| {
-                    this.id = Some(format!("functions.{}:{index}", this.name));
-                },
-            ),
+            Todo::Part(Part::Index) => {
+                let is_digit = |c: char| c.is_ascii_digit();
+                self.word(buffer, is_digit, |this, index| this.id = Some(format!("functions.{}:{index}", this.name)))
+            }
             Todo::Part(Part::Arguments) => {
                 if self.arguments.is_none() {
                     deltas.push(Delta::ToolCall { index: *calls, id: self.id.take(), name: self.name.clone() });
@@ -162,13 +158,8 @@ impl Section {
             (_, Match::Full(len)) => Match::Full(len),
             (Match::Partial, _) | (_, Match::Partial) => Match::Partial,
             // The end is the end token's.
-            _ => {
-                if end.is_empty() {
-                    Match::Full(0)
-                } else {
-                    Match::No
-                }
-            }
+            _ if end.is_empty() => Match::Full(0),
+            _ => Match::No,
         }
     }
 

@@ -132,17 +132,13 @@ impl ChatParser {
                 section.finish(&mut self.buffer, self.calls, &mut self.deltas);
                 false
             }
-            Match::Full(_) => {
-                (self.state, self.trim) = (State::Content, true);
-                !self.buffer.is_empty()
-            }
-            Match::No if reported => {
-                (self.state, self.trim) = (State::Content, true);
-                !self.buffer.is_empty()
-            }
-            Match::Partial | Match::No => {
+            Match::Partial | Match::No if !reported => {
                 self.not_a_call();
                 true
+            }
+            _ => {
+                (self.state, self.trim) = (State::Content, true);
+                !self.buffer.is_empty()
             }
         }
     }
