@@ -58,6 +58,11 @@ impl BlockPool {
         self.cached.get(content).copied()
     }
 
+    /// Blocks whose content may be found.
+    pub fn cached(&self) -> usize {
+        self.cached.len()
+    }
+
     /// Lets others find what a block holds; false when another block, which holds the same, stays the one that is found.
     pub fn publish(&mut self, block: u32, content: Identity) -> bool {
         let Entry::Vacant(entry) = self.cached.entry(content) else { return false };

@@ -137,6 +137,11 @@ impl Blocks {
         self.full.unreferenced()
     }
 
+    /// Blocks whose content may be found, of layers that attend to all tokens.
+    pub fn cached_blocks(&self) -> usize {
+        self.full.cached()
+    }
+
     /// Blocks that no sequence uses, of those layers that have the fewest.
     pub fn spare(&self) -> usize {
         self.window.as_ref().map_or(usize::MAX, |window| window.pool.unreferenced()).min(self.unreferenced())

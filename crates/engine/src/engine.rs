@@ -75,6 +75,14 @@ pub struct Load {
     /// How long a step like the last may take: [`EngineOptions::itl_target`], or more when generating alone takes most of it.
     pub step_target: Option<Duration>,
     pub prefix_cache: PrefixCacheStats,
+    /// Blocks whose keys and values a prompt may find, those in use included.
+    pub cached_blocks: usize,
+    /// How often a sequence had to give up its blocks and wait, since the engine was made.
+    pub preemptions: u64,
+    /// Steps with a forward pass.
+    pub steps: u64,
+    /// How long these took together: the rest of the time the engine was idle.
+    pub busy: Duration,
 }
 
 /// Runs two functions and returns when both are done; the first may run on another thread.
@@ -304,7 +312,8 @@ impl Engine {
                     sequence.timing.finished = end;
                     sequence.advance(&mut rows, &self.tokenizer, emit)
                 });
-                self.scheduler.observe(self.clock.now().saturating_sub(start));
+                let took = self.clock.now().saturating_sub(start);
+                self.scheduler.observe(took);
                 self.persist();
             }
             Err(error) => self.fail(error, emit),
@@ -427,8 +436,19 @@ impl Engine {
         let Scheduler { running, waiting, blocks, .. } = &self.scheduler;
         let used_blocks = blocks.len() - blocks.unreferenced();
         let step_target = self.scheduler.step_target();
-        let (running, waiting, prefix_cache) = (running.len(), waiting.len(), blocks.stats);
-        Load { running, waiting, blocks: blocks.len(), used_blocks, step_target, prefix_cache }
+        let &Scheduler { preemptions, steps, busy, .. } = &self.scheduler;
+        Load {
+            running: running.len(),
+            waiting: waiting.len(),
+            blocks: blocks.len(),
+            used_blocks,
+            step_target,
+            prefix_cache: blocks.stats,
+            cached_blocks: blocks.cached_blocks(),
+            preemptions,
+            steps,
+            busy,
+        }
     }
 
     /// Maximum tokens of prompt and answer together.

@@ -36,6 +36,10 @@ pub(crate) struct Scheduler {
     pub max_batch_tokens: usize,
     /// How long a step may take, when it is limited.
     pub budget: Option<StepBudget>,
+    pub preemptions: u64,
+    pub steps: u64,
+    /// How long the steps took together.
+    pub busy: Duration,
     clients: Clients,
     /// What the batch has to do.
     work: Work,
@@ -54,6 +58,9 @@ impl Scheduler {
             window_chunk: usize::MAX,
             max_batch_tokens: usize::MAX,
             budget: None,
+            preemptions: 0,
+            steps: 0,
+            busy: Duration::ZERO,
             clients: Clients::default(),
             work: Work::default(),
             prompts: Vec::with_capacity(max_sequences),
@@ -178,6 +185,7 @@ impl Scheduler {
         let mut sequence = self.running.remove(victim);
         sequence.withdraw();
         sequence.preempted = true;
+        self.preemptions += 1;
         self.blocks.release(&mut sequence.table);
         let at = self.waiting.partition_point(|waiting| waiting.id < sequence.id);
         self.waiting.insert(at, sequence);
@@ -259,6 +267,8 @@ impl Scheduler {
 
     /// How long the batch took, which corrects what later ones are thought to take.
     pub fn observe(&mut self, took: Duration) {
+        self.steps += 1;
+        self.busy += took;
         if let Some(budget) = &mut self.budget {
             budget.observe(self.work, took.as_secs_f64());
         }

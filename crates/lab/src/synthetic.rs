@@ -102,6 +102,21 @@ pub static SHAPES: &[&Shape] = &[
         },
         sliding_window: None,
     },
+    &Shape {
+        name: "42m",
+        of: "stories42M of llama2.c, with a context of 32,768",
+        sizes: Sizes {
+            hidden_size: 512,
+            n_layers: 8,
+            n_heads: 8,
+            n_kv_heads: 8,
+            head_dim: 64,
+            intermediate_size: 1376,
+            context_length: 32768,
+            ..LLAMA_7B.sizes
+        },
+        sliding_window: None,
+    },
     &BITNET_2B,
     // The same work in the one ternary architecture that llama.cpp knows; its activation is SiLU.
     &Shape {

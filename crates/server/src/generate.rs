@@ -1,5 +1,6 @@
 //! From a request that is read to its response.
 
+use crate::ServerOptions;
 use crate::app::{App, Generator};
 use crate::problem::{failed, json};
 use crate::quota::Admission;
@@ -35,11 +36,8 @@ pub async fn answer(app: Arc<App>, answering: Answering) -> Result<Response<Body
         return Err(Problem::new(trine_api::ProblemKind::Invalid, "the model makes embeddings, and answers nothing"));
     };
     let (updates, answers) = submit(generator, requests).await?;
-    if stream {
-        Ok(streamed(app, updates, Watch::new(answers, admission), writer))
-    } else {
-        whole(&app, updates, Watch::new(answers, admission), writer).await
-    }
+    let watch = Watch::new(&app, answers, admission);
+    if stream { Ok(streamed(&app.options, updates, watch, writer)) } else { whole(updates, watch, writer).await }
 }
 
 /// Submits the requests. Those before one that fails are cancelled when they are dropped.
@@ -53,15 +51,10 @@ async fn submit(generator: &Generator, requests: Vec<Request>) -> Result<(Update
     Ok((generations.into_iter().enumerate().map(indexed).collect(), answers))
 }
 
-async fn whole(
-    app: &App,
-    mut updates: Updates,
-    mut watch: Watch,
-    mut writer: Box<dyn Writer>,
-) -> Result<Response<Body>, Problem> {
+async fn whole(mut updates: Updates, mut watch: Watch, mut writer: Box<dyn Writer>) -> Result<Response<Body>, Problem> {
     let mut choices: Vec<Choice> = (0..watch.last.len()).map(Choice::new).collect();
     while let Some((index, update)) = updates.next().await {
-        watch.see(app, index, &update);
+        watch.see(index, &update);
         choices[index].update(update);
     }
     let failure = choices.iter().find_map(|choice| match &choice.finish_reason {
@@ -76,10 +69,15 @@ async fn whole(
 }
 
 /// A response whose events come as the tokens do. The client that goes away, or takes nothing for too long, cancels its request.
-fn streamed(app: Arc<App>, mut updates: Updates, mut watch: Watch, mut writer: Box<dyn Writer>) -> Response<Body> {
+fn streamed(
+    options: &ServerOptions,
+    mut updates: Updates,
+    mut watch: Watch,
+    mut writer: Box<dyn Writer>,
+) -> Response<Body> {
     let framing = writer.framing();
     let (sender, receiver) = mpsc::channel::<Bytes>(AHEAD);
-    let (patience, ping) = (app.options.write_timeout, app.options.ping_interval);
+    let (patience, ping) = (options.write_timeout, options.ping_interval);
     let task = async move {
         let send = async |events: Vec<Event>| {
             let bytes = frames(framing, &events);
@@ -98,7 +96,7 @@ fn streamed(app: Arc<App>, mut updates: Updates, mut watch: Watch, mut writer: B
                 }
             };
             let Some((index, update)) = next else { break };
-            watch.see(&app, index, &update);
+            watch.see(index, &update);
             let failure = match &update {
                 Update::Finished { finish_reason: FinishReason::Failed(error), .. } => Some(Problem::from(error)),
                 Update::Finished { finish_reason: FinishReason::Cancelled, .. } => {
@@ -154,36 +152,46 @@ fn frames(framing: Framing, events: &[Event]) -> Bytes {
     text.into()
 }
 
-/// Counts what happens to answers.
+/// Counts what happens to answers; those that have not ended when it is dropped are cancelled.
 struct Watch {
+    app: Arc<App>,
     /// When each had its last token.
     last: Vec<Option<Instant>>,
     begun: Instant,
+    ended: usize,
     admission: Option<Admission>,
 }
 
 impl Watch {
-    fn new(answers: usize, admission: Option<Admission>) -> Watch {
-        Watch { last: vec![None; answers], begun: Instant::now(), admission }
+    fn new(app: &Arc<App>, answers: usize, admission: Option<Admission>) -> Watch {
+        Watch { app: app.clone(), last: vec![None; answers], begun: Instant::now(), ended: 0, admission }
     }
 
-    fn see(&mut self, app: &App, index: usize, update: &Update) {
+    fn see(&mut self, index: usize, update: &Update) {
+        let metrics = &self.app.metrics;
         match update {
             Update::Prompt(_) => {}
             Update::Token(_) => {
                 if let Some(last) = self.last[index].replace(Instant::now()) {
-                    app.metrics.token(last.elapsed());
+                    metrics.token(last.elapsed());
                 }
             }
             Update::Finished { finish_reason, usage, timing, .. } => {
-                app.metrics.answer(finish_reason, *usage, *timing);
-                app.note(self.begun.elapsed());
+                metrics.answer(finish_reason, *usage, *timing);
+                self.app.note(self.begun.elapsed());
+                self.ended += 1;
                 if let Some(admission) = &self.admission {
                     let prompt = if index == 0 { usage.prompt_tokens } else { 0 };
                     admission.charge(prompt + usage.completion_tokens);
                 }
             }
         }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.app.metrics.cancelled.inc_by((self.last.len() - self.ended) as u64);
     }
 }
 

@@ -68,6 +68,11 @@ pub struct Metrics {
     kv_usage: Real,
     kv_blocks: Gauge,
     kv_used: Gauge,
+    kv_cached: Gauge,
+    preemptions: Counter,
+    steps: Counter,
+    busy: RealCounter,
+    pub cancelled: Counter,
     prefix_queries: Counter,
     prefix_hits: Counter,
     prefix_evictions: Counter,
@@ -142,6 +147,19 @@ impl Default for Metrics {
             ),
             kv_blocks: register!("trine_kv_blocks", "Blocks of the KV cache", Gauge::default()),
             kv_used: register!("trine_kv_blocks_used", "Blocks of the KV cache in use", Gauge::default()),
+            kv_cached: register!("trine_kv_blocks_cached", "Blocks that a prompt may find", Gauge::default()),
+            preemptions: register!("trine_num_preemptions", "Sequences that gave up their blocks", Counter::default()),
+            steps: register!("trine_engine_steps", "Forward passes", Counter::default()),
+            busy: register!(
+                "trine_engine_busy_seconds",
+                "Time in forward passes; the rest of the time the engine is idle",
+                RealCounter::default()
+            ),
+            cancelled: register!(
+                "trine_requests_cancelled",
+                "Answers that nobody waited for to the end",
+                Counter::default()
+            ),
             prefix_queries: register!(
                 "trine_prefix_cache_queries",
                 "Tokens of prompts looked up in the prefix cache",
@@ -231,6 +249,8 @@ impl Metrics {
             gauge(&self.waiting, load.waiting);
             gauge(&self.kv_blocks, load.blocks);
             gauge(&self.kv_used, load.used_blocks);
+            gauge(&self.kv_cached, load.cached_blocks);
+            self.busy.inc_by((load.busy.as_secs_f64() - self.busy.get()).max(0.0));
             self.kv_usage.set(load.used_blocks as f64 / load.blocks.max(1) as f64);
             let cache = load.prefix_cache;
             for (counter, value) in [
@@ -238,6 +258,8 @@ impl Metrics {
                 (&self.prefix_hits, cache.hits),
                 (&self.prefix_evictions, cache.evictions),
                 (&self.prefix_loaded, cache.loaded),
+                (&self.preemptions, load.preemptions),
+                (&self.steps, load.steps),
             ] {
                 counter.inc_by(value.saturating_sub(counter.get()));
             }
