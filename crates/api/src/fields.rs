@@ -1,5 +1,6 @@
 use crate::Problem;
 use serde_json::{Map, Value};
+use trine_engine::params;
 
 /// The fields of a request, which are taken one by one: what is left at the end is not known.
 #[derive(Clone, Debug, Default)]
@@ -35,9 +36,10 @@ impl Fields {
         self.0.insert(name.to_owned(), value.into());
     }
 
-    /// Takes a field under its other name, unless it has its own.
+    /// Takes a field under its other name, unless that says something else.
     pub fn rename(&mut self, other: &str, name: &str) -> Result<(), Problem> {
         match self.0.remove(other) {
+            Some(value) if self.get(name) == Some(&value) => Ok(()),
             Some(_) if self.has(name) => Err(Problem::field(other, format_args!("{name} says the same"))),
             Some(value) => {
                 self.put(name, value);
@@ -120,7 +122,7 @@ impl Fields {
     /// Refuses what is left.
     pub fn finish(self) -> Result<(), Problem> {
         match self.0.keys().next() {
-            Some(name) => Err(Problem::field(name, "there is no such field")),
+            Some(name) => Err(unknown(name)),
             None => Ok(()),
         }
     }
@@ -132,6 +134,43 @@ impl From<Map<String, Value>> for Fields {
         Fields(fields)
     }
 }
+
+/// The problem of a field that nobody knows, with a similar one.
+pub fn unknown(name: &str) -> Problem {
+    let known = params().map(|param| param.name).chain(KNOWN.iter().copied());
+    let near = known.map(|known| (strsim::damerau_levenshtein(known, name), known)).min();
+    let near = near.filter(|(distance, known)| *distance <= known.len().div_ceil(4));
+    let near = near.map_or_else(String::new, |(_, known)| format!("; a similar one is {known}"));
+    Problem::field(name, format_args!("there is no such field{near}"))
+}
+
+/// Fields that are no sampling options.
+const KNOWN: &[&str] = &[
+    "messages",
+    "prompt",
+    "input",
+    "model",
+    "stream",
+    "stream_options",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "response_format",
+    "structured_outputs",
+    "grammar",
+    "json_schema",
+    "logprobs",
+    "top_logprobs",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "echo",
+    "reasoning_effort",
+    "chat_template_kwargs",
+    "continue_final_message",
+    "add_generation_prompt",
+    "priority",
+    "timeout",
+];
 
 /// What a value is, in messages.
 pub fn kind(value: &Value) -> String {

@@ -9,8 +9,25 @@ use trine_engine::{Choice, FinishReason, PrefixCache, Prompt, Scheduling, Timing
 use trine_text::ChatFormat;
 
 /// Options that say how Ollama runs a model, which is settled here.
-const OF_THE_RUNNER: &[&str] =
-    &["num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "num_keep", "numa"];
+const OF_THE_RUNNER: &[&str] = &[
+    "num_ctx",
+    "num_batch",
+    "num_gpu",
+    "main_gpu",
+    "use_mmap",
+    "num_thread",
+    "num_keep",
+    "numa",
+    "low_vram",
+    "vocab_only",
+    "f16_kv",
+    "use_mlock",
+    "logits_all",
+    "num_gqa",
+];
+
+/// Sampling options that Ollama no longer has, with what changes nothing.
+const FORMER: &[(&str, &str)] = &[("tfs_z", "1.0"), ("tfs_z", "1"), ("penalize_newline", "true")];
 
 /// The time as RFC 3339 writes it.
 pub fn time(seconds: u64) -> String {
@@ -25,13 +42,16 @@ fn common(fields: &mut Fields) -> Result<bool, Problem> {
     let stream = fields.boolean("stream")?.unwrap_or(true);
     fields.put("stream", stream);
     for (name, value) in fields.object("options")?.unwrap_or_default() {
-        if !OF_THE_RUNNER.contains(&name.as_str()) && !value.is_null() {
+        let former = FORMER.contains(&(name.as_str(), value.to_string().as_str()));
+        if !OF_THE_RUNNER.contains(&name.as_str()) && !former && !value.is_null() {
             if fields.has(&name) {
                 return Err(Problem::field("options", format_args!("{name} is there twice")));
             }
             fields.put(&name, value);
         }
     }
+    // Without end, and to the end of the context, are the same here.
+    fields.take_if("num_predict", |most| most.as_i64().is_some_and(|most| most < 0));
     match fields.take("format") {
         None => {}
         Some(Value::String(text)) if text.is_empty() => {}
@@ -87,6 +107,7 @@ pub fn generate(mut fields: Fields, served: &Shared, _: &str) -> Result<(Ask, Bo
     let stream = common(&mut fields)?;
     let raw = fields.boolean("raw")?.unwrap_or_default();
     fields.only("suffix", &json!(""), "models that fill in the middle are not supported")?;
+    fields.only("images", &json!([]), "the model reads text alone")?;
     fields.refuse(&[
         ("images", "the model reads text alone"),
         ("context", "deprecated: expected /api/chat"),

@@ -96,6 +96,8 @@ impl From<&Error> for Problem {
                 let field = ["logit_bias", "stop_token_ids", "bad_words_ids"].into_iter().find(|field| place == field);
                 (ProblemKind::Invalid, field.or(Some("prompt")), None)
             }
+            // What a grammar allows is the request's own affair.
+            Error::Filter(_) | Error::NoCandidates { .. } => (ProblemKind::Invalid, None, Some("no_answer")),
             Error::QueueFull { .. } | Error::QueueTokensFull { .. } => {
                 (ProblemKind::RateLimit, None, Some("queue_full"))
             }

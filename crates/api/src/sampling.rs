@@ -1,8 +1,9 @@
 //! The options of requests that say how tokens are chosen.
 
+use crate::fields::{shown, unknown};
 use crate::{Fields, Problem};
 use serde_json::{Map, Value};
-use trine_engine::Sampling;
+use trine_engine::{Sampling, params};
 
 /// Names of other servers for our options.
 const OTHER_NAMES: &[(&str, &str)] = &[
@@ -41,7 +42,13 @@ pub fn sampling(mut fields: Fields, defaults: &Sampling) -> Result<Sampling, Pro
     };
     // One by one, so that a message names the field.
     for (name, value) in &body {
-        read(Map::from_iter([(name.clone(), value.clone())])).map_err(|wrong| Problem::field(name, wrong))?;
+        let Some(param) = params().find(|param| param.name == name) else { return Err(unknown(name)) };
+        let wrong = |why: String| match value {
+            // A list or an object says itself where it is wrong.
+            Value::Array(_) | Value::Object(_) => Problem::field(name, why),
+            _ => Problem::field(name, format_args!("expected {}, found {}", param.expected(defaults), shown(value))),
+        };
+        read(Map::from_iter([(name.clone(), value.clone())])).map_err(wrong)?;
     }
     let sampling = read(body).map_err(|message| Problem::new(crate::ProblemKind::Invalid, message))?;
     sampling.check()?;

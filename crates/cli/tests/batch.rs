@@ -169,7 +169,8 @@ fn a_request_may_ask_for_several_answers_and_name_tools() {
     let [input, output, template] = ["in.jsonl", "out.jsonl", "chat.jinja"].map(|name| folder.path().join(name));
     std::fs::write(
         &template,
-        "{% for tool in tools or [] %}{{ tool.function.name }} {% endfor %}{{ messages[0].content }}",
+        "{% for tool in tools or [] %}{{ tool.function.name }} {% endfor %}{{ messages[0].content }}\
+         {# <tool_call> {\"name\": <function-name>, \"arguments\": <args-json-object>} </tool_call> #}",
     )
     .unwrap();
     let tools = json!([{"type": "function", "function": {"name": "Once"}}]);
@@ -194,7 +195,7 @@ fn a_request_may_ask_for_several_answers_and_name_tools() {
         chat("tools", "upon a time", json!({"tools": tools, "tool_choice": "auto"})),
         chat("prompt", "Once upon a time", json!({"tools": []})),
         chat("none", "Once upon a time", json!({"tools": tools, "tool_choice": "none"})),
-        chat("required", "x", json!({"tools": tools, "tool_choice": "required"})),
+        chat("required", "x", json!({"tools": [], "tool_choice": "required"})),
         chat("bad", "x", json!({"tools": {}})),
     ];
     std::fs::write(&input, cases.join("\n")).unwrap();

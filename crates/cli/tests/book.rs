@@ -173,6 +173,8 @@ fn code_and_diffs_quote_what_is_there() {
                 "console" => assert!(lines.iter().any(|line| line.starts_with("$ ")), "{at}: no command"),
                 "rust" => assert!(examples.iter().any(|text| contains(text, &lines)), "{at}: in no example"),
                 "diff" => quotes(&lines, &at),
+                // The tests of the server run those of its page.
+                "sh" => assert!(page.path.ends_with("serving.md"), "{at}: run by no test"),
                 language => {
                     assert!(UNCHECKED.contains(&language), "{at}: expected a known language, found {language:?}")
                 }

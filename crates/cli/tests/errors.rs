@@ -44,7 +44,7 @@ fn invalid_commands_exit_with_2() {
     check(&run(&["--mem-limit", "abc"]), 2, &["expected a size, such as 900MB or 8GiB"]);
     check(&run(&["--mem-limit", "2MiB"]), 1, &[" MiB of memory (weights ", "the limit of 2.0 MiB"]);
     for (flag, value) in [("--seed", "18446744073709551616"), ("--top-k", "100000000000000000000000")] {
-        check(&run(&[flag, value]), 2, &[value, "a whole number from 0 to 18446744073709551615"]);
+        check(&run(&[flag, value]), 2, &[value, "a whole number of at least 0"]);
     }
     check(&run(&["--context", "129"]), 2, &["129", "128", "hint: "]);
     check(&run(&["--system", "Be brief."]), 2, &["--system", "--raw"]);

@@ -5,10 +5,9 @@ mod common;
 use common::{run, trine, trine_with};
 use std::path::Path;
 
-const COMMANDS: [&[&str]; 23] = [
+const COMMANDS: [&[&str]; 22] = [
     &["top"],
     &["serve"],
-    &["key"],
     &["key", "new"],
     &["key", "list"],
     &["key", "revoke"],

@@ -140,7 +140,7 @@ fn what_is_wrong_is_refused_by_name() {
     let nested =
         |body: &str| format!("{{\"messages\": [{{\"role\": \"user\", \"content\": \"x\"}}], \"metadata\": {body}}}");
     let cases: &[(&str, String, u16, &str)] = &[
-        (CHAT, ask("x", json!({"tempreature": 1})).to_string(), 400, "tempreature: unknown field"),
+        (CHAT, ask("x", json!({"tempreature": 1})).to_string(), 400, "tempreature: there is no such field; a similar one is temperature"),
         (CHAT, ask("x", json!({"temperature": -1})).to_string(), 400, "temperature = -1: expected a number of at least 0"),
         (CHAT, ask("x", json!({"max_tokens": 0})).to_string(), 400, "max_tokens = 0"),
         (CHAT, ask("x", json!({"n": 0})).to_string(), 400, "n = 0"),

@@ -132,20 +132,22 @@ impl Param {
     }
 
     fn wrong(&self, sampling: &Sampling, value: String) -> Error {
+        Error::Option { field: self.name, value, expected: self.expected(sampling) }
+    }
+
+    /// What values the field takes.
+    pub fn expected(&self, sampling: &Sampling) -> String {
         let (least, most) = self.range;
         let range = if most.is_finite() { format!("from {least} to {most}") } else { format!("of at least {least}") };
-        let expected = match (self.field)(&mut sampling.clone()) {
+        match (self.field)(&mut sampling.clone()) {
             Field::Float(_) => format!("a number {range}"),
-            Field::Count(_) | Field::Limit(_) | Field::Seed(_) => {
-                format!("a whole number from {least} to {}", if most.is_finite() { most as u64 } else { u64::MAX })
-            }
+            Field::Count(_) | Field::Limit(_) | Field::Seed(_) => format!("a whole number {range}"),
             Field::Choice(_, known) => known.iter().map(usize::to_string).collect::<Vec<_>>().join(" or "),
             Field::Switch(_) => "true or false".to_owned(),
             Field::Texts(_) => format!("at most {most} texts, none of them empty"),
             Field::Ids(_) => format!("at most {most} token ids from 0 to {}", u32::MAX),
             Field::Sequences(_) => format!("at most {most} sequences of token ids, none of them empty, as in 42,7"),
             Field::Biases(_) => format!("a token id and a number {range}, as in 42=-1.5"),
-        };
-        Error::Option { field: self.name, value, expected }
+        }
     }
 }

@@ -34,12 +34,11 @@ pub async fn reload_keys(State(app): State<Arc<App>>) -> Reply {
 /// Where the memory is, in bytes.
 pub async fn memory(State(app): State<Arc<App>>) -> Response<Body> {
     let load = app.load().await;
-    let meta = app.generator.as_ref().map(|generator| &generator.meta);
     json(
         200,
         &json!({
             "resident": Process::read().resident,
-            "planned": meta.map(|meta| &meta["memory"]),
+            "planned": app.generator.as_ref().map(|generator| &generator.memory),
             "kv_blocks": load.map(|load| load.blocks),
             "kv_blocks_used": load.map(|load| load.used_blocks),
             "running": load.map(|load| load.running),

@@ -1,3 +1,4 @@
+use crate::body::rooms;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::quota::Quotas;
@@ -6,6 +7,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 use trine_api::{Problem, ProblemKind, Served};
 use trine_engine::{Handle, Load};
 
@@ -15,8 +17,12 @@ pub struct Generator {
     pub handle: Handle,
     /// Sequences that run at once.
     pub parallel: usize,
+    /// Sequences that may wait.
+    pub queued: usize,
     /// What `/v1/models` tells of it beside its name.
     pub meta: Value,
+    /// The memory that was planned for it, in bytes by category.
+    pub memory: Value,
 }
 
 /// A model that makes embeddings.
@@ -36,6 +42,8 @@ pub struct App {
     /// The keys that open the server; without any, everybody may ask.
     pub keys: Option<Keys>,
     pub quotas: Quotas,
+    /// Room for the bodies of requests while they are read.
+    pub(crate) bodies: Arc<Semaphore>,
     /// Where spans of requests go.
     pub exporter: Option<Exporter>,
     /// The certificate of the server; without one, connections are not encrypted.
@@ -51,6 +59,7 @@ pub struct App {
 impl App {
     pub fn new(options: ServerOptions, generator: Option<Generator>, embeddings: Option<Embeddings>) -> App {
         App {
+            bodies: rooms(options.max_body),
             options,
             generator,
             embeddings,

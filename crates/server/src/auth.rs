@@ -42,7 +42,7 @@ fn allowed(app: &App, request: &Request) -> Result<Option<Arc<Key>>, Problem> {
     let looks = matches!(*request.method(), Method::GET | Method::HEAD);
     let is_page = looks && page::is_file(path);
     if !is_page {
-        check_origin(app, request.headers())?;
+        check_origin(app, request)?;
     }
     let Some(keys) = &app.keys else { return Ok(None) };
     if OPEN.contains(&path) && request.uri().query().is_none() || is_page {
@@ -75,8 +75,14 @@ fn given(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// A page of another site must not ask in the name of whoever looks at it, nor by a name that it gives this machine.
-fn check_origin(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+fn check_origin(app: &App, request: &Request) -> Result<(), Problem> {
+    let headers = request.headers();
+    if headers.get_all(header::HOST).iter().count() > 1 {
+        return Err(Problem::new(ProblemKind::Invalid, "expected one host, found several"));
+    }
+    let named = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    // A URI with a host has the last word.
+    let host = request.uri().authority().map_or(named, |authority| authority.as_str());
     let forbidden = |message: String| Problem::new(ProblemKind::Permission, message);
     if let Some(origin) = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok()) {
         let own = origin.split_once("://").is_some_and(|(_, rest)| rest == host);

@@ -10,6 +10,8 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -28,16 +30,29 @@ pub enum Listener {
     Unix(UnixListener),
 }
 
+impl Drop for Listener {
+    /// A UNIX socket that nobody listens to is in the way of the next.
+    fn drop(&mut self) {
+        let Listener::Unix(listener) = self else { return };
+        if let Some(path) = listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned)) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
 impl Listener {
     /// Begins to listen.
     pub async fn bind(listen: &Listen) -> io::Result<Listener> {
         match listen {
             Listen::Tcp(address) => Ok(Listener::Tcp(TcpListener::bind(address).await?)),
             Listen::Unix(path) => {
-                // One that an earlier run left is in the way; what is no socket, or is listened to, stays.
-                if std::os::unix::net::UnixStream::connect(path)
-                    .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-                {
+                // A socket that an earlier run left is in the way; what is no socket, or is listened to, stays.
+                let is_socket = path.symlink_metadata().is_ok_and(|file| file.file_type().is_socket());
+                let is_left = || {
+                    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+                    std::os::unix::net::UnixStream::connect(path).is_err_and(refused)
+                };
+                if is_socket && is_left() {
                     std::fs::remove_file(path)?;
                 }
                 Ok(Listener::Unix(UnixListener::bind(path)?))

@@ -129,6 +129,11 @@ fn prepare(app: &App, fields: Fields, read: Read, client: trace::Client) -> Resu
         *domain = format!("{}\n{domain}", client.0);
     }
     ask.scheduling.client = client.0;
+    let (answers, most) = (ask.answers() * ask.prompts.len(), generator.parallel + generator.queued);
+    if answers > most {
+        let field = if ask.answers() > 1 { "n" } else { "prompt" };
+        return Err(Problem::field(field, format_args!("expected at most {most} answers in all, found {answers}")));
+    }
     let begun = Instant::now();
     let requests = ask.requests(&generator.served)?;
     if ask.constraint.is_some() {

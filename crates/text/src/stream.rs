@@ -9,6 +9,11 @@ impl Tokenizer {
         DecodeStream::new(self).decode(self, ids)
     }
 
+    /// The text of a token after others: with the space before it, and the names of control tokens.
+    pub fn token_text(&self, id: u32) -> String {
+        DecodeStream::after_prompt(self).skip_special(false).decode(self, &[id])
+    }
+
     /// As [`Tokenizer::decode`], with the names of control tokens.
     pub fn decode_with_special(&self, ids: &[u32]) -> String {
         DecodeStream::with_special(self).decode(self, ids)

@@ -6,15 +6,15 @@ use crate::{Ask, Fields, Problem, Writer};
 use serde_json::{Map, Value, json};
 
 /// Fields that say who asks or where, and change no answer.
-const OF_THE_CALLER: &[&str] = &["metadata", "service_tier", "cache_control", "inference_geo"];
+const OF_THE_CALLER: &[&str] = &["metadata", "service_tier", "cache_control", "inference_geo", "context_management"];
 
 /// Reads a body of `/v1/messages`. The answer gets the id, with a prefix.
 ///
 /// # Errors
 /// With the field that is wrong or not known.
 pub fn messages(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
-    if !fields.has("max_tokens") {
-        return Err(Problem::field("max_tokens", "expected a number of tokens"));
+    if fields.get("max_tokens").is_none_or(|most| most.as_u64().is_none_or(|most| most == 0)) {
+        return Err(Problem::field("max_tokens", "expected a number of tokens, at least 1"));
     }
     let chat = translate(&mut fields)?;
     let Chat { ask, mut turns } = chat::read(chat, served)?;
@@ -68,6 +68,19 @@ fn translate(fields: &mut Fields) -> Result<Fields, Problem> {
         }
     }
     thinking(&mut chat)?;
+    chat.only("mcp_servers", &json!([]), "there are no built-in tools")?;
+    if let Some(mut output) = chat.object("output_config")? {
+        if let Some(effort) = output.remove("effort") {
+            chat.put("reasoning_effort", effort);
+        }
+        if let Some(format) = output.remove("format") {
+            let inner = json!({"name": "answer", "schema": format["schema"]});
+            chat.put("response_format", json!({"type": format["type"], "json_schema": inner}));
+        }
+        if let Some(name) = output.keys().next() {
+            return Err(Problem::field("output_config", format_args!("expected effort or format, found {name}")));
+        }
+    }
     Ok(chat)
 }
 

@@ -68,8 +68,12 @@ fn read(message: Value, place: &str, served: &Served) -> Result<Message, Problem
 
 /// A content in the form that the template reads.
 fn content(content: Value, place: &str, served: &Served) -> Result<Value, Problem> {
+    let content = match content {
+        // Templates take an empty text, and many no null: as in vLLM.
+        Value::Null => String::new().into(),
+        other => other,
+    };
     let parts = match content {
-        Value::Null => return Ok(Value::Null),
         Value::String(text) if !served.reads_parts() => return Ok(Value::String(text)),
         Value::String(text) => return Ok(json!([{"type": "text", "text": text}])),
         Value::Array(parts) => parts,

@@ -83,7 +83,8 @@ fn answer_form(content: Option<Named>, format: ChatFormat, tools: Tools, thinkin
     };
     // Grammars in GBNF and Lark are those of whole answers.
     if tools.is_empty()
-        && (format.reasoning.is_none() || matches!(content, Some((_, Constraint::Gbnf(_) | Constraint::Lark(_)))))
+        && (format.reasoning.is_none() && !format.content.required
+            || matches!(content, Some((_, Constraint::Gbnf(_) | Constraint::Lark(_)))))
     {
         return content;
     }
@@ -101,6 +102,9 @@ struct Prompted {
     ids: CallIds,
 }
 
+/// Variables that the messages and the model fill.
+const RESERVED: &[&str] = &["messages", "tools", "add_generation_prompt", "bos_token", "eos_token"];
+
 /// Marks the end of a message that the answer continues, while the template renders it: a noncharacter, which no text has.
 const END: char = '\u{FDD2}';
 
@@ -113,6 +117,9 @@ fn prompt(fields: &mut Fields, served: &Served, tools: &Tools) -> Result<Prompte
     let list = fields.list("messages")?.ok_or_else(|| Problem::field("messages", "expected a list of messages"))?;
     let mut messages = messages(list, served)?;
     let mut variables = fields.object("chat_template_kwargs")?.unwrap_or_default();
+    if let Some(name) = RESERVED.iter().find(|name| variables.contains_key(**name)) {
+        return Err(Problem::field("chat_template_kwargs", format_args!("{name} is not for a request to set")));
+    }
     if let Some(effort) = fields.take("reasoning_effort") {
         reasoning_effort(&effort, &mut variables)?;
     }

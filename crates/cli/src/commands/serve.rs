@@ -5,6 +5,7 @@ use crate::warm::{self, WarmArgs};
 use crate::{table, units};
 use anyhow::{Context, Result};
 use bytesize::ByteSize;
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, value_parser};
 use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -22,7 +23,7 @@ use trine_model::Spec;
 use trine_server::keys::Keys;
 use trine_server::{App, Embeddings, Exporter, Generator, Listen, Server, ServerOptions, Tls};
 use trine_tensor::OpenOptions;
-use trine_text::Template;
+use trine_text::{ChatFormat, Template};
 
 /// Serve a model to programs that speak OpenAI's API
 ///
@@ -63,7 +64,8 @@ pub struct Serve {
         env = "TRINE_API_KEY",
         hide_env_values = true,
         conflicts_with = "keys",
-        hide_short_help = true
+        hide_short_help = true,
+        value_parser = NonEmptyStringValueParser::new()
     )]
     api_key: Option<String>,
     /// Certificate of the server as PEM, followed by those that vouch for it: connections are encrypted
@@ -84,7 +86,7 @@ pub struct Serve {
     #[arg(long, hide_short_help = true)]
     isolate_keys: bool,
     /// Let pages of this origin ask, such as https://chat.example.org; may be repeated, and * is all
-    #[arg(long, value_name = "ORIGIN", hide_short_help = true)]
+    #[arg(long, value_name = "ORIGIN", hide_short_help = true, value_parser = origin)]
     cors_origin: Vec<String>,
     /// Number of requests to run at once; others wait
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = value_parser!(u32).range(1..=1024))]
@@ -119,7 +121,7 @@ pub struct Serve {
     #[arg(long, hide_short_help = true)]
     vllm_metrics: bool,
     /// Send a span for each request to an OpenTelemetry collector at this address, such as http://127.0.0.1:4318
-    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_short_help = true)]
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_short_help = true, value_parser = http_url)]
     otlp_endpoint: Option<String>,
     /// Print no notes and warnings
     #[arg(short, long)]
@@ -242,6 +244,12 @@ impl Serve {
         spec.is_some_and(|spec| spec.arch.encoder)
     }
 
+    /// The context that a model was trained with, which is not that it is served with.
+    fn trained_context(&self, model: &Path) -> Option<usize> {
+        let file = self.load.layouts.open(model).ok()?;
+        Spec::of(&file).ok().map(|spec| spec.context_length)
+    }
+
     /// The name of a model in requests: what users of llama-server and vLLM expect.
     fn name(&self, model: &Path) -> String {
         if let Some(alias) = &self.alias {
@@ -265,13 +273,14 @@ impl Serve {
             if warm::fill(&mut llm, &prefixes, &stop, quiet)?.is_break() {
                 return Err(anyhow::Error::from(trine::Error::from(trine_model::Error::Cancelled)));
             }
+            let memory = memory(&llm);
             let (sampling, context, meta) =
                 (Sampling::default().recommended(llm.generation()), llm.context(), meta(&llm));
             let (engine, template) = llm.into_parts();
-            let _ = sender.send((sampling, context, meta, template));
+            let _ = sender.send((sampling, context, meta, memory, template));
             Ok(engine)
         })?;
-        let (sampling, context, mut meta, template) = receiver.recv().context("the engine is gone")?;
+        let (sampling, context, mut meta, memory, template) = receiver.recv().context("the engine is gone")?;
         let template = match template {
             Err(trine::Error::NoTemplate) => {
                 meta["chat_template"] = "plain".into();
@@ -295,7 +304,15 @@ impl Serve {
         let fingerprint: String = self.load.fingerprint(model)?.chars().take(12).collect();
         served.fingerprint = Some(format!("fp_{}_{fingerprint}", env!("CARGO_PKG_VERSION")));
         meta["n_ctx"] = context.into();
-        Ok(Generator { served: Arc::new(served), handle, parallel: self.parallel as usize, meta })
+        meta["n_ctx_train"] = self.trained_context(model).into();
+        if let Some(Ok(source)) = served.template.as_ref().ok().map(|template| template.source(true)) {
+            let format = ChatFormat::of(source);
+            let can = [("tools", format.tools.is_ok()), ("thinking", format.reasoning.is_some())];
+            let own = can.into_iter().filter_map(|(name, can)| can.then_some(name));
+            meta["capabilities"] = ["completion"].into_iter().chain(own).collect();
+        }
+        let (parallel, queued) = (self.parallel as usize, self.max_queued as usize);
+        Ok(Generator { served: Arc::new(served), handle, parallel, queued, meta, memory })
     }
 
     /// How the engine is set up. What is not said of the KV cache depends on the memory there is.
@@ -350,6 +367,22 @@ impl Serve {
     }
 }
 
+/// An origin as browsers send it: a scheme and a host, without a path.
+fn origin(text: &str) -> Result<String, String> {
+    let host = text.split_once("://").map(|(_, host)| host);
+    match text == "*" || host.is_some_and(|host| !host.is_empty() && !host.contains('/')) {
+        true => Ok(text.to_owned()),
+        false => Err("expected an origin such as https://chat.example.org, without a path, or *".to_owned()),
+    }
+}
+
+fn http_url(text: &str) -> Result<String, String> {
+    match text.starts_with("http://") {
+        true => Ok(text.to_owned()),
+        false => Err("expected an address that begins with http://".to_owned()),
+    }
+}
+
 /// Embeds texts.
 fn embed(embedder: &mut Embedder, inputs: Vec<Prompt>) -> Result<(Vec<Vec<f32>>, usize), Problem> {
     let mut texts = Vec::with_capacity(inputs.len());
@@ -370,12 +403,20 @@ fn embed(embedder: &mut Embedder, inputs: Vec<Prompt>) -> Result<(Vec<Vec<f32>>,
     Ok((embedded, texts.iter().map(Vec::len).sum()))
 }
 
+/// The memory that was planned, by category.
+fn memory(llm: &Llm) -> Value {
+    let memory = llm.memory();
+    json!({
+        "weights": memory.weights, "kv_cache": memory.kv_cache, "activations": memory.scratch, "program": memory.program,
+        "total": memory.total(),
+    })
+}
+
 /// What `/v1/models` tells of a model, with llama-server's names.
 fn meta(llm: &Llm) -> Value {
     let spec = llm.spec();
     json!({
         "n_vocab": spec.vocab_size,
-        "n_ctx_train": spec.context_length,
         "n_embd": spec.hidden_size,
         "architecture": spec.arch.name(),
         "weight_bytes": llm.memory().weights,

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     trine top\n  \
-    trine top https://trine.example.org --key \"$KEY\" --webhook http://127.0.0.1:9000/alert")]
+    trine top http://10.0.0.7:8080 --key \"$KEY\"")]
 pub struct Top {
     /// Address of the server
     #[arg(default_value = "http://127.0.0.1:8080")]
