@@ -144,6 +144,10 @@ fn what_is_wrong_is_refused_by_name() {
         (CHAT, ask("x", json!({"temperature": -1})).to_string(), 400, "temperature = -1: expected a number of at least 0"),
         (CHAT, ask("x", json!({"max_tokens": 0})).to_string(), 400, "max_tokens = 0"),
         (CHAT, ask("x", json!({"n": 0})).to_string(), 400, "n = 0"),
+        (CHAT, ask("x", json!({"n": 300})).to_string(), 400, "n: expected at most 264 answers in all, found 300"),
+        (CHAT, ask("x", json!({"temperature": "hot"})).to_string(), 400, "temperature: expected a number of at least 0"),
+        (CHAT, ask("x", json!({"chat_template_kwargs": {"messages": []}})).to_string(), 400, "messages is not for a request"),
+        (CHAT, ask("x", json!({"structured_outputs": {"regex": "[^\\s\\S]"}})).to_string(), 400, "no mask"),
         (CHAT, ask("x", json!({"model": "gpt-4"})).to_string(), 404, "the model `gpt-4` is not served here: expected embedded:stories"),
         (CHAT, ask("x", json!({"model": "../../etc/passwd"})).to_string(), 404, "not served here"),
         (CHAT, ask(&long, json!({})).to_string(), 400, "do not fit into the context of 512 tokens"),
@@ -277,7 +281,31 @@ fn a_unix_socket_serves_as_well() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("{\"status\":\"ok\"}"), "{answer}");
-    drop(server);
+    let mut server = server;
+    server.signal("-TERM");
+    assert_eq!((server.wait(), path.exists()), (0, false));
+    // A file is in nobody's way.
+    std::fs::write(&path, "precious").unwrap();
+    let ran = trine_with(&["serve", "--host", &format!("unix:{}", path.display())]);
+    assert!(ran.code == 1 && std::fs::read_to_string(&path).unwrap() == "precious", "{}", ran.err);
+}
+
+#[test]
+fn log_probabilities_have_the_text_of_the_answer() {
+    for model in ["embedded:stories".to_owned(), common::llama()] {
+        let server = Server::start(&[&model]);
+        let body =
+            json!({"prompt": "Once upon a time", "max_tokens": 6, "temperature": 0, "logprobs": 2, "echo": true});
+        let answer = server.post(TEXT, &body).json();
+        let choice = &answer["choices"][0];
+        let (logprobs, text) = (&choice["logprobs"], choice["text"].as_str().unwrap());
+        let tokens = logprobs["tokens"].as_array().unwrap().iter().map(|token| token.as_str().unwrap());
+        for (token, offset) in tokens.zip(logprobs["text_offset"].as_array().unwrap()) {
+            let rest: String = text.chars().skip(offset.as_u64().unwrap() as usize).collect();
+            let is_text = !token.starts_with('<') && !token.contains('\u{FFFD}');
+            assert!(!is_text || rest.starts_with(token), "{model}: {token:?} at {offset} of {text:?}");
+        }
+    }
 }
 
 #[test]
@@ -596,6 +624,15 @@ fn calls_of_tools_keep_to_their_schemas_in_every_protocol() {
     ]);
     let rest = server.post(CHAT, &json!({"messages": conversation, "tools": tools, "max_tokens": 8, "temperature": 0}));
     assert_eq!(rest.status, 200, "{}", rest.text);
+    // Clients send back what they got, with both names of thoughts.
+    let thought = json!([
+        {"role": "user", "content": "Once"},
+        {"role": "assistant", "content": "x", "reasoning": "r", "reasoning_content": "r"},
+        {"role": "user", "content": "upon"},
+    ]);
+    assert_eq!(server.post(CHAT, &json!({"messages": thought, "max_tokens": 1})).status, 200);
+    let capabilities = server.get("/v1/models").json()["data"][0]["meta"]["capabilities"].clone();
+    assert_eq!(capabilities, json!(["completion", "tools"]));
     for (more, message) in [
         (
             json!({"tools": tools, "tool_choice": {"type": "function", "function": {"name": "later"}}}),
