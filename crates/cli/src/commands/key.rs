@@ -50,6 +50,8 @@ struct New {
 
 /// List the keys, by their names
 #[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    trine key list --keys keys.toml")]
 struct List {
     /// Print one line of JSON
     #[arg(long)]
@@ -60,6 +62,8 @@ struct List {
 
 /// Revoke a key
 #[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    trine key revoke ann --keys keys.toml")]
 struct Revoke {
     /// Whose key it is
     name: String,

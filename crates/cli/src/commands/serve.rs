@@ -35,8 +35,7 @@ use trine_text::{ChatFormat, Template};
 #[command(after_help = "Examples:\n  \
     trine serve                        the built-in model at http://127.0.0.1:8080\n  \
     trine serve model.gguf --port 80\n  \
-    trine serve model.gguf --parallel 16 --context 8192 --cache-type q8_0\n  \
-    curl http://127.0.0.1:8080/v1/chat/completions -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}'")]
+    trine serve model.gguf --parallel 16 --context 8192 --cache-type q8_0")]
 pub struct Serve {
     /// Model: a GGUF or safetensors file, or its folder [default: built-in]
     model: Option<PathBuf>,
