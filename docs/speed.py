@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Draws docs/src/images/speed.svg and load.svg and writes docs/src/speed-table.md from docs/measured/speed.json and load.json.
+"""Draws docs/src/images/speed.svg, load.svg and stalls.svg and writes docs/src/speed-table.md from docs/measured/speed.json, load.json and
+stalls.json.
 
     docs/speed.py
 
@@ -7,6 +8,7 @@ Replace the figures, the date and the machine in the JSON files after measuring 
 """
 
 import json
+import math
 from html import escape
 from pathlib import Path
 
@@ -93,6 +95,34 @@ def load(data):
     return page("Sixteen clients at once", "", y + 8, out)
 
 
+def stalls(data):
+    """The longest time between two tokens of any stream, half a second by half a second."""
+    out, height, left, right = [], 240, 70, WIDTH - 20
+    end = max(program["gaps"][-1][0] for program in data["programs"].values()) + 1
+    low, high = math.log10(5), math.log10(20_000)
+    at_x = lambda seconds: left + seconds / end * (right - left)
+    at_y = lambda ms: TOP + height - (math.log10(max(ms, 5)) - low) / (high - low) * height
+    for ms, name in ((10, "10 ms"), (100, "100 ms"), (1000, "1 s"), (10_000, "10 s")):
+        out.append(f'<line x1="{left}" x2="{right}" y1="{at_y(ms):.1f}" y2="{at_y(ms):.1f}" stroke="#dee2e6"/>')
+        out.append(f'<text class="s" x="{left - 8}" y="{at_y(ms) + 4:.1f}" text-anchor="end">{name}</text>')
+    for seconds in range(0, int(end), 20):
+        out.append(f'<text class="s" x="{at_x(seconds):.1f}" y="{TOP + height + 16}" text-anchor="middle">{seconds} s</text>')
+    x = 20
+    for (name, program), color in zip(data["programs"].items(), ("#d9480f", "#4c6ef5")):
+        out.append(f'<rect x="{x}" y="40" width="12" height="12" rx="2" fill="{color}"/><text x="{x + 18}" y="50">{name}</text>')
+        x += 46 + 7.2 * len(name)
+        line = " ".join(f"{at_x(seconds):.1f},{at_y(ms):.1f}" for seconds, ms in program["gaps"])
+        out.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="1.5"/>')
+        begin, done = map(at_x, program["late"])
+        y = TOP + height - (6 if color == "#d9480f" else 14)
+        out.append(f'<line x1="{begin:.1f}" x2="{done:.1f}" y1="{y}" y2="{y}" stroke="{color}" stroke-width="4" opacity=".35"/>')
+    y = TOP + height + 40
+    for line in ["Bars at the bottom: while the prompt was read.", f"{data['date']}, {data['machine']}", data["how"]]:
+        out.append(f'<text class="s" x="20" y="{y}">{escape(line)}</text>')
+        y += 16
+    return page("Eight streams while a prompt of 30,000 tokens is read", ": longest time between two tokens", y + 2, out)
+
+
 def table(data):
     out = [f"<!-- Written by docs/speed.py from docs/measured/speed.json. -->\n{data['date']}, {data['machine']};\n{data['how']}. Tokens per second:\n"]
     programs = list(data["programs"])
@@ -117,3 +147,4 @@ data = json.loads((HERE / "measured/speed.json").read_text())
 (HERE / "src/images/speed.svg").write_text(drawing(data))
 (HERE / "src/speed-table.md").write_text(table(data))
 (HERE / "src/images/load.svg").write_text(load(json.loads((HERE / "measured/load.json").read_text())))
+(HERE / "src/images/stalls.svg").write_text(stalls(json.loads((HERE / "measured/stalls.json").read_text())))
