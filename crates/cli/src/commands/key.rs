@@ -28,7 +28,7 @@ enum Action {
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     trine key new ann --keys keys.toml\n  \
-    trine key new bob --keys keys.toml --requests-per-minute 60 --max-concurrency 4")]
+    trine key new bob --keys keys.toml --max-concurrency 4")]
 struct New {
     /// Whose key it is: a name for logs and limits
     name: String,
