@@ -7,7 +7,7 @@ use serde_json::json;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// Watch a server: streams, tokens per second, queue, cache, memory, CPU
+/// Watch a server: requests, speed, cache, memory
 ///
 /// On a terminal it draws the last minute and the last hour; elsewhere, or with --json, it prints a line each time.
 ///

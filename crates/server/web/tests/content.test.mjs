@@ -104,7 +104,7 @@ test("tools of the settings reach the server", async () => {
 });
 
 test("a call that the server makes is shown, and its result goes on", async (context) => {
-  const page = await shared.page({ preferences: { settings: { max_tokens: 100, top_logprobs: 2, seed: 1 } } });
+  const page = await shared.page({ preferences: { settings: { max_tokens: 400, top_logprobs: 2, seed: 1 } } });
   const tools = [{ type: "function", function: { name: "feed", parameters: { type: "object", properties: { animal: { type: "string", enum: ["dog", "cat"] } }, required: ["animal"], additionalProperties: false } } }];
   await page.click("#open-settings");
   await page.fill("#set-tools", JSON.stringify(tools));
@@ -114,7 +114,7 @@ test("a call that the server makes is shown, and its result goes on", async (con
     body.model = (await response.json()).data[0].id;
     const answer = await fetch("v1/chat/completions", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
     return answer.ok ? undefined : (await answer.json()).error.message;
-  }, { messages: [{ role: "user", content: "Feed the dog." }], tools, tool_choice: "required", max_tokens: 100 });
+  }, { messages: [{ role: "user", content: "Feed the dog." }], tools, tool_choice: "required", max_tokens: 1 });
   if (refused) return context.skip(`the server makes no calls with this model: ${refused}`);
   const body = await nextRequest(page, () => say(page, "Feed the dog."));
   assert.equal(body.tool_choice, "required");

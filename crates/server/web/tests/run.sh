@@ -28,7 +28,7 @@ trap 'rm -rf "$work"' EXIT
 npm install --prefix "$work" --no-save --no-audit --no-fund --fetch-retries=1 --fetch-timeout=30000 --loglevel=error playwright-core@1.65.1 axe-core@4.14.1 >/dev/null 2>"$work/npm.log" ||
     skip "npm cannot fetch playwright-core: $(tail -n 1 "$work/npm.log")"
 # The tests are run from beside their libraries, since they are no part of the repository.
-cp "$here"/*.mjs "$here"/*.json "$work"
+cp "$here"/*.mjs "$here"/*.json "$here"/*.jinja "$work"
 export TRINE CHROMIUM
 cd "$work"
 if [ "${1:-}" = screens ]; then
