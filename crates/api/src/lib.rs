@@ -1,8 +1,10 @@
-//! Requests of OpenAI's API, read for the engine, and its answers, written as clients expect them.
+//! Requests of the APIs of OpenAI, Anthropic and Ollama, read for the engine, and its answers, written as clients expect them.
 //!
 //! A server and a batch file speak the same language: bodies as JSON. Here a body becomes an [`Ask`], or a [`Problem`] that names the field
 //! which is wrong, and a [`Writer`] makes of what the engine reports one body, or a stream of events. There is no HTTP here: the crate
 //! `server` has that, and [`mod@batch`] answers the lines of a file.
+//!
+//! Chats of all protocols are translated to OpenAI's words and read there; each has a [`Writer`] of its own.
 //!
 //! A field that is not known is refused, as OpenAI does, and one that is known and not supported says so.
 //!

@@ -22,7 +22,7 @@ const REFUSED: &[(&str, &str)] = &[
 /// # Errors
 /// With the field that is wrong or not known.
 pub fn chat(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
-    super::common(&mut fields)?;
+    super::common(&mut fields);
     fields.refuse(REFUSED)?;
     fields.only("modalities", &json!(["text"]), "answers are text")?;
     let stream = fields.get("stream") == Some(&json!(true));
@@ -78,14 +78,7 @@ impl ChatWriter {
             }
         }
         self.open[index].begun = true;
-        let mut chunk = self.head.with(vec![choice]);
-        if self.options.timings {
-            chunk["timings"] = self.open[index].timings.to_json();
-        }
-        if self.options.include_usage || self.options.continuous_usage {
-            chunk["usage"] = if self.options.continuous_usage { self.total.to_json() } else { Value::Null };
-        }
-        Event::new(&chunk)
+        super::chunk(&self.head, self.options, choice, &self.open[index].timings, &self.total)
     }
 
     fn choice(&self, index: usize, choice: &Choice, message: Value, finish_reason: &str) -> Value {

@@ -16,7 +16,7 @@ const REFUSED: &[(&str, &str)] = &[("suffix", "models that fill in the middle ar
 /// # Errors
 /// With the field that is wrong or not known.
 pub fn completion(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
-    super::common(&mut fields)?;
+    super::common(&mut fields);
     if fields.get("suffix").is_none_or(|suffix| *suffix != json!("")) {
         fields.refuse(REFUSED)?;
     }
@@ -162,14 +162,7 @@ impl CompletionWriter {
             }
         }
         open.begun = true;
-        let mut chunk = self.head.with(vec![choice]);
-        if self.options.timings {
-            chunk["timings"] = self.open[index].timings.to_json();
-        }
-        if self.options.include_usage || self.options.continuous_usage {
-            chunk["usage"] = if self.options.continuous_usage { self.total.to_json() } else { Value::Null };
-        }
-        Event::new(&chunk)
+        super::chunk(&self.head, self.options, choice, &self.open[index].timings, &self.total)
     }
 }
 

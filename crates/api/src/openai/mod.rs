@@ -12,17 +12,29 @@ pub use embedding::{EmbeddingAsk, embedding, embeddings};
 pub use head::{Shared, new_id, now};
 
 use crate::{Event, Fields, Problem};
-use head::{Head, StreamOptions, Total};
+use head::{Head, StreamOptions, Timings, Total};
+use serde_json::Value;
 
 /// Fields that say who asks, and change no answer.
 const OF_THE_CALLER: &[&str] =
     &["user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"];
 
 /// Takes the fields of all bodies that change nothing.
-fn common(fields: &mut Fields) -> Result<(), Problem> {
+fn common(fields: &mut Fields) {
     fields.remove_all(OF_THE_CALLER);
     fields.take("model");
-    Ok(())
+}
+
+/// A chunk of a stream with this choice.
+fn chunk(head: &Head, options: StreamOptions, choice: Value, timings: &Timings, total: &Total) -> Event {
+    let mut chunk = head.with(vec![choice]);
+    if options.timings {
+        chunk["timings"] = timings.to_json();
+    }
+    if options.include_usage || options.continuous_usage {
+        chunk["usage"] = if options.continuous_usage { total.to_json() } else { Value::Null };
+    }
+    Event::new(&chunk)
 }
 
 /// The end of a stream.
