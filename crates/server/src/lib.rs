@@ -1,10 +1,25 @@
-//! An HTTP server for a model: the API of OpenAI, health and metrics.
+//! An HTTP server for a model: the APIs of OpenAI, Anthropic and Ollama, a web page, health and metrics.
 //!
 //! Most programs that use a language model speak OpenAI's protocol. This crate answers it with an engine of this process, which it knows by
 //! its [`Handle`](trine_engine::Handle) alone: it never sees a tensor. What bodies mean is in `trine-api`; here are connections, limits,
 //! streams, and what an operator wants to know.
 //!
 //! A [`Server`] listens; [`Server::run`] answers until it is told to end, and lets requests under way finish.
+//!
+//! ```
+//! use trine_server::{App, Listen, Server, ServerOptions};
+//!
+//! let listen = Listen::Tcp("127.0.0.1:0".parse().unwrap());
+//! // A `Generator` has a model's handle; without one, the server tells only how it is.
+//! let app = App::new(ServerOptions { listen, ..ServerOptions::default() }, None, None);
+//! tokio::runtime::Runtime::new()?.block_on(async {
+//!     let server = Server::bind(app).await?;
+//!     println!("serving at {}", server.url());
+//!     server.run(async { /* until this ends */ }).await;
+//!     Ok::<(), std::io::Error>(())
+//! })?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 mod admin;
 mod app;
