@@ -4,35 +4,40 @@ mod golden;
 
 use golden::{folder, open, open_on, prompts};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 use trine_backend::profile::{Part, Phase, Profile, ProfileReport, Recorder, RecorderOptions};
 use trine_backend::{CacheType, Cpu, CpuOptions};
-use trine_engine::{Engine, EngineOptions, EventKind, Request, Sampling};
+use trine_engine::{Engine, EngineOptions, EventKind, Request, Sampling, SeqId};
 use trine_tensor::format::by_name;
 
 fn device(recorder: &Recorder) -> Profile<Cpu> {
     Profile::new(Cpu::new(CpuOptions { threads: 2, ..CpuOptions::default() }).unwrap(), recorder.clone())
 }
 
-/// Answers prompts together, in small pieces: tokens with the bits of what was likely in their place, and how many steps it took.
-fn answer(engine: &mut Engine, prompts: &[Vec<u32>]) -> (Vec<(u32, Vec<u64>)>, usize) {
+/// A token, with the bits of what was likely in its place.
+type Said = (u32, Vec<u64>);
+
+/// Answers prompts together, in small pieces: the tokens of each, and how many steps it took. Whose turn it is depends on the time.
+fn answer(engine: &mut Engine, prompts: &[Vec<u32>]) -> (Vec<Vec<Said>>, usize) {
     let sampling =
         Sampling { max_tokens: Some(9), logprobs: Some(20), ignore_eos: true, ..Sampling::preset("quality").unwrap() };
     for prompt in prompts {
         engine.submit(Request::new(prompt.clone(), sampling.clone())).unwrap();
     }
-    let (mut said, mut steps) = (Vec::new(), 0);
+    let (mut said, mut steps) = (BTreeMap::<SeqId, Vec<Said>>::new(), 0);
     while !engine.is_idle() {
         engine.step(&mut |event| {
             if let EventKind::Token { id, top, .. } = event.kind {
-                said.push((id, top.iter().map(|top| top.logprob.to_bits()).collect()));
+                let bits = top.iter().map(|top| top.logprob.to_bits()).collect();
+                said.entry(event.sequence).or_default().push((id, bits));
             }
             ControlFlow::Continue(())
         });
         steps += 1;
     }
-    (said, steps)
+    (said.into_values().collect(), steps)
 }
 
 const OPTIONS: EngineOptions = EngineOptions {
