@@ -1,6 +1,6 @@
 //! Ollama's API, for the model that is served.
 
-use crate::chat::{self, CallIds, Chat, Delta, Turn};
+use crate::chat::{self, CallIds, Delta, Turn};
 use crate::openai::Shared;
 use crate::{Ask, Event, Fields, Framing, Problem, Writer, sampling};
 use serde_json::{Map, Value, json};
@@ -10,7 +10,6 @@ use trine_text::ChatFormat;
 
 /// Options that say how Ollama runs a model, which is settled here.
 const OF_THE_RUNNER: &[&str] = &[
-    "num_ctx",
     "num_batch",
     "num_gpu",
     "main_gpu",
@@ -36,7 +35,7 @@ pub fn time(seconds: u64) -> String {
 }
 
 /// What both endpoints take: sampling options in an object, the format of the answer, and whether the model thinks.
-fn common(fields: &mut Fields) -> Result<bool, Problem> {
+fn common(fields: &mut Fields, served: &Shared) -> Result<bool, Problem> {
     fields.remove_all(&["model", "keep_alive"]);
     // Ollama streams unless told otherwise.
     let stream = fields.boolean("stream")?.unwrap_or(true);
@@ -50,6 +49,20 @@ fn common(fields: &mut Fields) -> Result<bool, Problem> {
             fields.put(&name, value);
         }
     }
+    let most = served.context;
+    if let Some(asked) =
+        fields.integer("num_ctx")?.filter(|asked| usize::try_from(*asked).is_ok_and(|asked| asked > most))
+    {
+        let problem = format!("num_ctx: the server has a context of {most} tokens, found {asked}: --context sets it");
+        return Err(Problem::field("options", problem));
+    }
+    let none = "this API has none here: /v1/chat/completions has";
+    fields.refuse(&[
+        ("logprobs", none),
+        ("top_logprobs", none),
+        ("n", "there is one answer"),
+        ("best_of", "there is one answer"),
+    ])?;
     // Without end, and to the end of the context, are the same here.
     fields.take_if("num_predict", |most| most.as_i64().is_some_and(|most| most < 0));
     match fields.take("format") {
@@ -74,13 +87,12 @@ fn common(fields: &mut Fields) -> Result<bool, Problem> {
 /// # Errors
 /// With the field that is wrong or not known.
 pub fn chat(mut fields: Fields, served: &Shared, _: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
-    common(&mut fields)?;
+    common(&mut fields, served)?;
     let list = fields.list("messages")?.ok_or_else(|| Problem::field("messages", "expected a list of messages"))?;
     let translate = |(i, message): (usize, Value)| message_of(message, &format!("messages[{i}]"));
     let messages = list.into_iter().enumerate().map(translate).collect::<Result<Vec<_>, _>>()?;
     fields.put("messages", messages);
-    let Chat { ask, mut turns } = chat::read(fields, served)?;
-    let turn = turns.pop().expect("there is one answer");
+    let (ask, turn) = chat::read_one(fields, served)?;
     Ok((ask, Box::new(OllamaWriter::new(served, turn, true))))
 }
 
@@ -104,22 +116,18 @@ fn message_of(mut message: Value, place: &str) -> Result<Value, Problem> {
 /// # Errors
 /// With the field that is wrong or not known.
 pub fn generate(mut fields: Fields, served: &Shared, _: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
-    let stream = common(&mut fields)?;
+    let stream = common(&mut fields, served)?;
     let raw = fields.boolean("raw")?.unwrap_or_default();
     fields.only("suffix", &json!(""), "models that fill in the middle are not supported")?;
     fields.only("images", &json!([]), "the model reads text alone")?;
-    fields.refuse(&[
-        ("images", "the model reads text alone"),
-        ("context", "deprecated: expected /api/chat"),
-        ("template", "the template is that of the model"),
-    ])?;
+    fields
+        .refuse(&[("context", "deprecated: expected /api/chat"), ("template", "the template is that of the model")])?;
     let (prompt, system) = (fields.string("prompt")?.unwrap_or_default(), fields.string("system")?);
     if !raw {
         let system = system.map(|text| json!({"role": "system", "content": text}));
         let user = json!({"role": "user", "content": prompt});
         fields.put("messages", system.into_iter().chain([user]).collect::<Vec<_>>());
-        let Chat { ask, mut turns } = chat::read(fields, served)?;
-        let turn = turns.pop().expect("there is one answer");
+        let (ask, turn) = chat::read_one(fields, served)?;
         return Ok((ask, Box::new(OllamaWriter::new(served, turn, false))));
     }
     if system.is_some() {

@@ -19,8 +19,6 @@ pub struct Served {
     /// What tells the model and this version from others: `system_fingerprint` of answers.
     pub fingerprint: Option<String>,
     reads_parts: bool,
-    /// Bytes of the longest token.
-    longest: usize,
 }
 
 /// Whether a template writes the text of a content in parts, and not that of a string.
@@ -49,8 +47,6 @@ impl Served {
     ) -> Served {
         let grammars = Grammars::new(tokenizer.clone());
         let reads_parts = template.as_ref().is_ok_and(reads_parts);
-        let lengths = (0..tokenizer.len() as u32).filter_map(|id| Some(tokenizer.piece(id)?.len()));
-        let longest = lengths.max().unwrap_or(1).max(1);
         Served {
             name: name.to_owned(),
             tokenizer,
@@ -60,7 +56,6 @@ impl Served {
             context,
             fingerprint: None,
             reads_parts,
-            longest,
         }
     }
 
@@ -74,14 +69,7 @@ impl Served {
     /// # Errors
     /// When the prompt is empty or too long.
     pub fn tokens(&self, prompt: Prompt, param: &str) -> Result<Vec<u32>, Problem> {
-        let bytes = match &prompt {
-            Prompt::Text(text) => text.len(),
-            Prompt::Chat(chat) => chat.text().len(),
-            Prompt::Tokens(_) => 0,
-        };
-        // What cannot fit is not made tokens of, which may take long. Normalization may shorten a text to a third.
-        let least = bytes / self.longest / 3;
-        let tokens = if least < self.context { prompt.into_tokens(&self.tokenizer) } else { vec![0; least] };
+        let tokens = prompt.into_tokens(&self.tokenizer);
         let error = match tokens.len() {
             0 => trine_engine::Error::EmptyPrompt,
             prompt if prompt >= self.context => trine_engine::Error::PromptTooLong { prompt, context: self.context },

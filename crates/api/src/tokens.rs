@@ -4,7 +4,7 @@ use crate::{Fields, Problem, Served};
 use serde_json::{Value, json};
 use trine_text::EncodeOptions;
 
-/// The tokens of a text. Names of control tokens are text, unless `parse_special` says otherwise.
+/// The tokens of a text. Names of control tokens are these tokens, unless `parse_special` is false.
 ///
 /// # Errors
 /// With the field that is wrong or not known.

@@ -243,6 +243,8 @@ fn a_server_listens_where_it_may() {
     let refused = trine_with(&["serve", "--host", "0.0.0.0"]);
     assert_eq!(refused.code, 2);
     assert!(refused.err.contains("--host 0.0.0.0 lets other machines connect"), "{}", refused.err);
+    let empty = trine_with(&["serve", "--host", "0.0.0.0", "--api-key", ""]);
+    assert_eq!(empty.code, 2, "{}", empty.err);
     let taken = Server::start(&[]);
     let port = taken.url.rsplit(':').next().unwrap();
     let again = run(trine().args(["serve", "--port", port]), "");
@@ -522,6 +524,19 @@ fn all_protocols_give_the_same_text() {
     ] {
         assert_eq!(server.post(path, &body).json()["error"]["param"], param);
     }
+    // What a protocol cannot tell is refused.
+    for (path, body) in [
+        ("/v1/messages", json!({"messages": messages, "max_tokens": 1, "n": 2})),
+        ("/v1/messages", json!({"messages": messages, "max_tokens": 1, "logprobs": true})),
+        ("/v1/responses", json!({"input": "x", "best_of": 2})),
+        ("/api/chat", json!({"messages": messages, "options": {"n": 2}})),
+        ("/api/chat", json!({"messages": messages, "options": {"num_ctx": 100_000}})),
+        ("/api/generate", json!({"prompt": "x", "raw": true, "options": {"n": 2}})),
+        (CHAT, json!({"messages": messages, "prompt_logprobs": 1})),
+        (TEXT, json!({"prompt": "x", "prompt_logprobs": 1})),
+    ] {
+        assert_eq!(server.post(path, &body).status, 400, "{path}: {body}");
+    }
     let image = json!({"max_tokens": 1, "messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]});
     assert!(
         server.post("/v1/messages", &image).text.contains("messages[0].content[0]: image: the model reads text alone")
@@ -550,7 +565,7 @@ fn requests_of_the_guide_are_answered() {
 /// A template that describes tools as Hermes does, for a model with a short context.
 const TOOLS: &str = r#"{%- if tools %}{% for tool in tools %}{{ tool.function.name }} {% endfor %}
 {#- <tool_call> {"name": <function-name>, "arguments": <args-json-object>} </tool_call> #}{% endif %}
-{%- for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}{% endfor %}"#;
+{%- for m in messages %}{{ m.content + "" }}{% for c in m.tool_calls or [] %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}{% endfor %}"#;
 
 #[test]
 fn calls_of_tools_keep_to_their_schemas_in_every_protocol() {

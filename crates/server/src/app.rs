@@ -92,6 +92,12 @@ impl App {
         reloaded
     }
 
+    /// The model that answers.
+    pub fn generator(&self) -> Result<&Generator, Problem> {
+        let missing = || Problem::new(ProblemKind::Invalid, "the model makes embeddings, and answers nothing");
+        self.generator.as_ref().ok_or_else(missing)
+    }
+
     /// The model for embeddings.
     pub fn embeddings(&self) -> Result<&Embeddings, Problem> {
         let missing = || {

@@ -32,10 +32,7 @@ type Updates = SelectAll<futures_util::stream::BoxStream<'static, (usize, Update
 /// Answers a request; a problem that is known before the first token is the response's status.
 pub async fn answer(app: Arc<App>, answering: Answering) -> Result<Response<Body>, Problem> {
     let Answering { requests, writer, stream, admission } = answering;
-    let Some(generator) = &app.generator else {
-        return Err(Problem::new(trine_api::ProblemKind::Invalid, "the model makes embeddings, and answers nothing"));
-    };
-    let (updates, answers) = submit(generator, requests).await?;
+    let (updates, answers) = submit(app.generator()?, requests).await?;
     let watch = Watch::new(&app, answers, admission);
     if stream { Ok(streamed(&app.options, updates, watch, writer)) } else { whole(updates, watch, writer).await }
 }

@@ -84,19 +84,12 @@ pub type Reply = Result<Response<Body>, Response<Body>>;
 /// Reads a body of the protocol, and what answers it.
 type Read = fn(Fields, &Shared, &str) -> Result<(Ask, Box<dyn Writer>), Problem>;
 
-/// An endpoint that generates: how its bodies are read, and problems written.
-#[derive(Clone, Copy)]
-struct Endpoint {
-    read: Read,
-    shape: Shape,
-}
-
-/// A route of an endpoint.
+/// A route that generates: how its bodies are read, and problems written.
 fn generates(read: Read, shape: Shape) -> MethodRouter<Arc<App>> {
-    post(move |State(app): State<Arc<App>>, request: Request| generate(app, request, Endpoint { read, shape }))
+    post(move |State(app): State<Arc<App>>, request: Request| generate(app, request, read, shape))
 }
 
-async fn generate(app: Arc<App>, request: Request, endpoint: Endpoint) -> Reply {
+async fn generate(app: Arc<App>, request: Request, read: Read, shape: Shape) -> Reply {
     let answered = async {
         if app.draining.load(Relaxed) {
             return Err(trine_engine::Error::ShutDown.into());
@@ -107,21 +100,19 @@ async fn generate(app: Arc<App>, request: Request, endpoint: Endpoint) -> Reply 
         let fields = read_body(&app, request).await?;
         let of = app.clone();
         // Templates, tokens and grammars take their time.
-        let prepared = tokio::task::spawn_blocking(move || prepare(&of, fields, endpoint.read, client)).await;
+        let prepared = tokio::task::spawn_blocking(move || prepare(&of, fields, read, client)).await;
         let failed = |_| Problem::new(ProblemKind::Server, "reading the request failed");
         answer(app.clone(), Answering { admission, ..prepared.map_err(failed)?? }).await
     };
     match answered.await {
         Ok(response) => Ok(response),
-        Err(problem) => Err(refused(&app, &problem, endpoint.shape).await),
+        Err(problem) => Err(refused(&app, &problem, shape).await),
     }
 }
 
 fn prepare(app: &App, fields: Fields, read: Read, client: trace::Client) -> Result<Answering, Problem> {
     check_model(app, &fields)?;
-    let Some(generator) = &app.generator else {
-        return Err(no_generator());
-    };
+    let generator = app.generator()?;
     let (mut ask, writer) = read(fields, &generator.served, &openai::new_id(""))?;
     if app.options.isolate_keys
         && let PrefixCache::Domain(domain) = &mut ask.prefix_cache
@@ -140,10 +131,6 @@ fn prepare(app: &App, fields: Fields, read: Read, client: trace::Client) -> Resu
         app.metrics.grammar.observe(begun.elapsed().as_secs_f64());
     }
     Ok(Answering { requests, writer, stream: ask.stream, admission: None })
-}
-
-fn no_generator() -> Problem {
-    Problem::new(ProblemKind::Invalid, "the model makes embeddings, and answers nothing")
 }
 
 /// A model that is not here is no other's.
@@ -211,10 +198,7 @@ async fn answer_alone(app: Arc<App>, request: Request, answer: Answer, shape: Sh
         let fields = read_body(&app, request).await?;
         check_model(&app, &fields)?;
         let of = app.clone();
-        let answered = tokio::task::spawn_blocking(move || match &of.generator {
-            Some(generator) => answer(fields, &generator.served),
-            None => Err(no_generator()),
-        });
+        let answered = tokio::task::spawn_blocking(move || answer(fields, &of.generator()?.served));
         let failed = |_| Problem::new(ProblemKind::Server, "reading the request failed");
         answered.await.map_err(failed)?
     };

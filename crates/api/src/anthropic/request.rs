@@ -1,5 +1,5 @@
 use super::answer::MessageWriter;
-use crate::chat::{self, Chat};
+use crate::chat;
 use crate::fields::{kind, shown};
 use crate::openai::Shared;
 use crate::{Ask, Fields, Problem, Writer};
@@ -7,6 +7,8 @@ use serde_json::{Map, Value, json};
 
 /// Fields that say who asks or where, and change no answer.
 const OF_THE_CALLER: &[&str] = &["metadata", "service_tier", "cache_control", "inference_geo", "context_management"];
+
+const NO_LOGPROBS: &str = "this API has none: /v1/chat/completions has";
 
 /// Reads a body of `/v1/messages`. The answer gets the id, with a prefix.
 ///
@@ -17,10 +19,9 @@ pub fn messages(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, B
         return Err(Problem::field("max_tokens", "expected a number of tokens, at least 1"));
     }
     let chat = translate(&mut fields)?;
-    let Chat { ask, mut turns } = chat::read(chat, served)?;
+    let (ask, turn) = chat::read_one(chat, served)?;
     let (model, prompt) = (served.name.clone(), ask.prompts[0].len());
     let stops = ask.sampling.stop.clone();
-    let turn = turns.pop().expect("there is one answer");
     Ok((ask, Box::new(MessageWriter::new(format!("msg_{id}"), model, prompt, stops, turn))))
 }
 
@@ -30,7 +31,7 @@ pub fn messages(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, B
 /// With the field that is wrong or not known.
 pub fn count_tokens(mut fields: Fields, served: &Shared) -> Result<Value, Problem> {
     let chat = translate(&mut fields)?;
-    let Chat { ask, .. } = chat::read(chat, served)?;
+    let (ask, _) = chat::read_one(chat, served)?;
     Ok(json!({"input_tokens": ask.prompts[0].len()}))
 }
 
@@ -39,6 +40,7 @@ fn translate(fields: &mut Fields) -> Result<Fields, Problem> {
     fields.remove_all(OF_THE_CALLER);
     fields.take("model");
     let mut chat = std::mem::take(fields);
+    chat.refuse(&[("logprobs", NO_LOGPROBS), ("top_logprobs", NO_LOGPROBS)])?;
     let mut messages = Vec::new();
     if let Some(system) = chat.take("system") {
         messages.push(json!({"role": "system", "content": text(system, "system")?}));

@@ -32,6 +32,7 @@ impl Chat {
 /// # Errors
 /// With the field that is wrong or not known.
 pub fn read(mut fields: Fields, served: &Served) -> Result<Chat, Problem> {
+    fields.refuse(&[("prompt_logprobs", "expected echo: true and logprobs of /v1/completions")])?;
     let stream = fields.boolean("stream")?.unwrap_or_default();
     let tools = tools::tools(&mut fields)?;
     let Prompted { chat, format, thinking, ids } = prompt(&mut fields, served, &tools)?;
@@ -69,6 +70,16 @@ pub fn apply_template(mut fields: Fields, served: &Arc<Served>) -> Result<Value,
     let Prompted { chat, .. } = prompt(&mut fields, served, &tools)?;
     fields.finish()?;
     Ok(json!({"prompt": chat.into_text()}))
+}
+
+/// [`read`] for protocols that have one answer, without log probabilities.
+///
+/// # Errors
+/// Those of [`read`], and when the body asks for more.
+pub fn read_one(fields: Fields, served: &Served) -> Result<(Ask, Turn), Problem> {
+    fields.refuse(&[("n", "there is one answer"), ("best_of", "there is one answer")])?;
+    let Chat { ask, mut turns } = read(fields, served)?;
+    Ok((ask, turns.pop().expect("there is one answer")))
 }
 
 type Named = (&'static str, Constraint);

@@ -9,7 +9,10 @@ use serde_json::{Value, json};
 use trine_engine::{Choice, FinishReason, Prompt, PromptToken, Token, Update, Usage};
 
 /// Fields that are known, and not supported.
-const REFUSED: &[(&str, &str)] = &[("suffix", "models that fill in the middle are not supported")];
+const REFUSED: &[(&str, &str)] = &[
+    ("suffix", "models that fill in the middle are not supported"),
+    ("prompt_logprobs", "expected echo: true and logprobs"),
+];
 
 /// Reads a body. The answer gets the id, with a prefix.
 ///
@@ -17,10 +20,8 @@ const REFUSED: &[(&str, &str)] = &[("suffix", "models that fill in the middle ar
 /// With the field that is wrong or not known.
 pub fn completion(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
     super::common(&mut fields);
-    if fields.get("suffix").is_none_or(|suffix| *suffix != json!("")) {
-        fields.refuse(REFUSED)?;
-    }
-    fields.take("suffix");
+    fields.take_if("suffix", |suffix| *suffix == json!(""));
+    fields.refuse(REFUSED)?;
     let wrong = || Problem::field("prompt", "expected a string, a list of token ids, or a list of either");
     let prompts = prompts(fields.take("prompt").unwrap_or_default()).ok_or_else(wrong)?;
     let stream = fields.boolean("stream")?.unwrap_or_default();

@@ -1,5 +1,5 @@
 use super::answer::{Echo, ResponseWriter};
-use crate::chat::{self, Chat};
+use crate::chat;
 use crate::fields::{kind, shown};
 use crate::openai::Shared;
 use crate::{Ask, Fields, Problem, Writer};
@@ -80,9 +80,8 @@ pub fn response(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, B
         fields.put("logprobs", true);
         echo.top_logprobs = Some(top);
     }
-    let Chat { ask, mut turns } = chat::read(fields, served)?;
+    let (ask, turn) = chat::read_one(fields, served)?;
     (echo.temperature, echo.top_p) = (ask.sampling.temperature, ask.sampling.top_p);
-    let turn = turns.pop().expect("there is one answer");
     Ok((ask, Box::new(ResponseWriter::new(served, id, echo, turn))))
 }
 
