@@ -35,6 +35,17 @@ fn check(name: &str, tokenizer: &Tokenizer, text: &str) {
     }
 }
 
+/// A token by itself has the space before its word, which only the beginning of a text lacks.
+#[test]
+fn the_texts_of_tokens_joined_are_the_text() {
+    for (name, tokenizer) in TOKENIZERS.iter() {
+        let ids = tokenizer.encode("the cat sat on the mat", PLAIN);
+        let joined: String = ids.iter().map(|&id| tokenizer.token_text(id)).collect();
+        let text = tokenizer.decode(&ids);
+        assert!(joined == text || joined.strip_prefix(' ') == Some(&text), "{name}: {joined:?} and {text:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn decoding_gives_any_text_back(text in any::<String>(), words in "[ a-zA-Z0-9'.,\n\t▁é你🦙<|>_]{0,60}") {
