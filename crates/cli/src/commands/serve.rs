@@ -145,6 +145,9 @@ impl Serve {
             (Some(certificate), Some(key)) => Some(Tls::open(certificate, key)?),
             _ => None,
         };
+        if !self.quiet {
+            tls.iter().for_each(warn);
+        }
         self.engine_args.check(self.quiet)?;
         // The address is checked before a model is loaded, which may take minutes.
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -423,6 +426,11 @@ fn meta(llm: &Llm) -> Value {
     })
 }
 
+/// Tells what is wrong with a certificate that is used all the same.
+fn warn(tls: &Tls) {
+    tls.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
+}
+
 /// Reads keys and certificates again on SIGHUP.
 #[cfg(unix)]
 fn reload_on_hangup(app: Arc<App>) -> Result<()> {
@@ -435,10 +443,13 @@ fn reload_on_hangup(app: Arc<App>) -> Result<()> {
                     Err(error) => note!("warning: the keys stay as they are: {}", table::visible(&error)),
                 }
             }
-            match app.tls.as_ref().map(Tls::reload) {
-                Some(Ok(())) => note!("note: the certificate was read again"),
-                Some(Err(error)) => note!("warning: the certificate stays as it is: {error}"),
-                None => {}
+            let Some(tls) = &app.tls else { continue };
+            match tls.reload() {
+                Ok(()) => {
+                    note!("note: the certificate was read again");
+                    warn(tls);
+                }
+                Err(error) => note!("warning: the certificate stays as it is: {}", table::visible(&error.to_string())),
             }
         }
     });
