@@ -5,6 +5,7 @@ use crate::app::App;
 use crate::body::read_body;
 use crate::generate::{Answering, Shape, answer, refused};
 use crate::keys::Key;
+use crate::otlp::Note;
 use crate::problem::json;
 use crate::{admin, auth, health, page, trace};
 use axum::Router;
@@ -96,13 +97,20 @@ async fn generate(app: Arc<App>, request: Request, read: Read, shape: Shape) -> 
         }
         let client = request.extensions().get::<trace::Client>().cloned().unwrap_or_default();
         let key = request.extensions().get::<Arc<Key>>().cloned();
+        let note = Note::of(&request);
+        let operation = match request.uri().path() {
+            "/v1/completions" | "/api/generate" => "text_completion",
+            _ => "chat",
+        };
         let admission = key.as_ref().map(|key| app.quotas.admit(key)).transpose()?;
         let fields = read_body(&app, request).await?;
         let of = app.clone();
         // Templates, tokens and grammars take their time.
         let prepared = tokio::task::spawn_blocking(move || prepare(&of, fields, read, client)).await;
         let failed = |_| Problem::new(ProblemKind::Server, "reading the request failed");
-        answer(app.clone(), Answering { admission, ..prepared.map_err(failed)?? }).await
+        let prepared = prepared.map_err(failed)??;
+        note.begin(operation, &app.generator()?.served.name);
+        answer(app.clone(), Answering { admission, note, ..prepared }).await
     };
     match answered.await {
         Ok(response) => Ok(response),
@@ -130,7 +138,7 @@ fn prepare(app: &App, fields: Fields, read: Read, client: trace::Client) -> Resu
     if ask.constraint.is_some() {
         app.metrics.grammar.observe(begun.elapsed().as_secs_f64());
     }
-    Ok(Answering { requests, writer, stream: ask.stream, admission: None })
+    Ok(Answering { requests, writer, stream: ask.stream, admission: None, note: Note::default() })
 }
 
 /// A model that is not here is no other's.
@@ -155,18 +163,22 @@ async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Reply {
 }
 
 async fn embedded(app: &Arc<App>, request: Request) -> Result<serde_json::Value, Problem> {
+    let note = Note::of(&request);
     let fields = read_body(app, request).await?;
     check_model(app, &fields)?;
     let ask = openai::embedding(fields, app.embeddings()?.width)?;
-    let (embeddings, tokens) = embed(app, ask.inputs).await?;
+    let (embeddings, tokens) = embed(app, ask.inputs, &note).await?;
     Ok(openai::embeddings(&app.embeddings()?.name, &embeddings, ask.base64, tokens))
 }
 
 /// Embeds texts on a thread that may wait.
-pub async fn embed(app: &Arc<App>, inputs: Vec<Prompt>) -> Result<(Vec<Vec<f32>>, usize), Problem> {
+pub async fn embed(app: &Arc<App>, inputs: Vec<Prompt>, note: &Note) -> Result<(Vec<Vec<f32>>, usize), Problem> {
+    note.begin("embeddings", &app.embeddings()?.name);
     let of = app.clone();
     let embedded = tokio::task::spawn_blocking(move || (of.embeddings()?.embed)(inputs));
-    embedded.await.map_err(|_| Problem::new(ProblemKind::Server, "embedding failed"))?
+    let (embeddings, tokens) = embedded.await.map_err(|_| Problem::new(ProblemKind::Server, "embedding failed"))??;
+    note.embedded(tokens);
+    Ok((embeddings, tokens))
 }
 
 async fn models(State(app): State<Arc<App>>) -> Response<Body> {
