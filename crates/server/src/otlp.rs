@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use trine_engine::{FinishReason, Timing, Usage};
 
 /// Spans that wait for the collector; more are lost.
@@ -236,8 +236,9 @@ fn export(url: &str, spans: &Receiver<Span>) {
     let agent: ureq::Agent = config.build().into();
     while let Ok(first) = spans.recv() {
         let mut batch = vec![first.to_json()];
+        let due = Instant::now() + BATCH.1;
         while batch.len() < BATCH.0 {
-            match spans.recv_timeout(BATCH.1) {
+            match spans.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(span) => batch.push(span.to_json()),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
             }
