@@ -94,6 +94,7 @@ async fn generate(app: Arc<App>, request: Request, read: Read, shape: Shape) -> 
         if app.draining.load(Relaxed) {
             return Err(trine_engine::Error::ShutDown.into());
         }
+        app.check_memory()?;
         let client = request.extensions().get::<trace::Client>().cloned().unwrap_or_default();
         let key = request.extensions().get::<Arc<Key>>().cloned();
         let admission = key.as_ref().map(|key| app.quotas.admit(key)).transpose()?;
@@ -155,6 +156,7 @@ async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Reply {
 }
 
 async fn embedded(app: &Arc<App>, request: Request) -> Result<serde_json::Value, Problem> {
+    app.check_memory()?;
     let fields = read_body(app, request).await?;
     check_model(app, &fields)?;
     let ask = openai::embedding(fields, app.embeddings()?.width)?;
