@@ -14,7 +14,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let told = tokio::time::timeout(Duration::from_secs(20), async {
         while let Some(update) = story.next_async().await {
             match update {
-                Update::Prompt(_) => {}
+                Update::Progress(_) | Update::Prompt(_) => {}
                 Update::Token(token) => print!("{}", token.text),
                 Update::Finished { text, finish_reason, usage, .. } => {
                     println!("{text}\n({finish_reason:?}, {} tokens)", usage.completion_tokens)

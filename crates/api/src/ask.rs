@@ -14,6 +14,8 @@ pub struct Ask {
     pub scheduling: Scheduling,
     pub prefix_cache: PrefixCache,
     pub stream: bool,
+    /// Whether the answer tells how far its prompt is read.
+    pub progress: bool,
 }
 
 impl Ask {
@@ -33,6 +35,7 @@ impl Ask {
             adapter: 0,
             scheduling: self.scheduling.clone(),
             prefix_cache: self.prefix_cache.clone(),
+            progress: self.progress,
         };
         Ok(self.prompts.iter().map(request).collect())
     }

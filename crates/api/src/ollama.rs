@@ -143,7 +143,7 @@ pub fn generate(mut fields: Fields, served: &Shared, _: &str) -> Result<(Ask, Bo
     let (scheduling, prefix_cache) = (Scheduling::default(), PrefixCache::default());
     // A text is no chat: it has no parts.
     let turn = Turn::new(ChatFormat::of("").parser(&[], false), CallIds::Usual);
-    let ask = Ask { prompts, sampling: chosen, constraint, scheduling, prefix_cache, stream };
+    let ask = Ask { prompts, sampling: chosen, constraint, scheduling, prefix_cache, stream, progress: false };
     Ok((ask, Box::new(OllamaWriter::new(served, turn, false))))
 }
 
@@ -229,7 +229,7 @@ impl Writer for OllamaWriter {
 
     fn update(&mut self, _: usize, update: Update) -> Vec<Event> {
         match update {
-            Update::Prompt(_) => Vec::new(),
+            Update::Progress(_) | Update::Prompt(_) => Vec::new(),
             Update::Token(token) => {
                 let deltas = self.turn.push(&token.text);
                 vec![Event::new(&self.line(deltas, false))]

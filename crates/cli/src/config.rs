@@ -39,9 +39,9 @@ const MAX_FILE: u64 = 1 << 20;
 const TUNED: [&str; 5] = ["threads", "threads-batch", "prefill-chunk", "repack", "huge-pages"];
 
 /// Options of the file that can only be given where they are meant.
-const NOT_IN_FILE: [&str; 4] = ["config", "tuning", "help", "version"];
+pub const NOT_IN_FILE: [&str; 5] = ["config", "tuning", "print-config", "help", "version"];
 
-/// The command line with `--config` and `--mode` where they count.
+/// The command line with `--config`, `--mode`, `--tuning` and `--print-config` where they count.
 pub fn with_flags(mut command: Command) -> Command {
     let config = Arg::new("config")
         .long("config")
@@ -79,8 +79,12 @@ pub fn with_flags(mut command: Command) -> Command {
         .value_parser(NonEmptyStringValueParser::new())
         .value_hint(ValueHint::FilePath)
         .help("Take options from this file of `trine tune`; auto takes that for the model, off takes none");
+    let print = Arg::new("print-config")
+        .long("print-config")
+        .action(ArgAction::SetTrue)
+        .help("Print the options that count, and where each is said, as a file for --config, and exit");
     for name in COMMANDS {
-        for flag in [&config, &mode, &tuning] {
+        for flag in [&config, &mode, &tuning, &print] {
             let flag = flag.clone().help_heading("Options").hide_short_help(true);
             command = command.mut_subcommand(name, |command| command.arg(flag));
         }

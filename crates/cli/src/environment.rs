@@ -9,6 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 use std::ffi::OsStr;
+use std::io::Write;
 
 const PREFIX: &str = "TRINE_";
 
@@ -56,6 +57,14 @@ pub fn matches(command: Command) -> ArgMatches {
     command.build();
     if let Err(error) = check_distinct(&command, &matches) {
         std::process::exit(crate::exit::report(&error.into()) as i32);
+    }
+    if let Some((name, own)) = matches.subcommand()
+        && own.try_get_one("print-config").ok().flatten() == Some(&true)
+    {
+        let subcommand = command.find_subcommand(name).expect("it was parsed");
+        let text = crate::print_config::text(subcommand, own, &defaults);
+        let printed = std::io::stdout().write_all(text.as_bytes());
+        std::process::exit(printed.map_or_else(|error| crate::exit::report(&error.into()) as i32, |()| 0));
     }
     if !is_quiet(&matches) {
         for defaults in &defaults {

@@ -19,6 +19,7 @@ use trine::{Decoder, EMBEDDED, Embedder, Llm, Options, Progress};
 use trine_backend::profile::Recorder;
 use trine_backend::{ActivationPrecision, Affinity, CacheType, Numa, When};
 use trine_engine::{DiskCacheOptions, EngineOptions};
+use trine_kernels::cpus::Topology;
 use trine_model::DeviceName;
 use trine_tensor::{FORMATS, File, Format, OpenOptions, format::by_name};
 use trine_text::{Template, Tokenizer};
@@ -313,6 +314,12 @@ impl MachineArgs {
         options.mmap = !self.no_mmap;
         options.memory_limit = self.mem_limit.map(|limit| limit.as_u64());
         options
+    }
+
+    /// Bytes of memory that the process may have, by --mem-limit and the control group, if anything limits them.
+    pub fn memory_limit(&self) -> Option<u64> {
+        let own = self.mem_limit.map(|limit| limit.as_u64());
+        own.into_iter().chain(Topology::read().memory_limit).min()
     }
 }
 

@@ -27,6 +27,7 @@ mod load;
 mod measure;
 mod near;
 mod output;
+mod print_config;
 mod profile;
 mod progress;
 mod sampling;
@@ -84,15 +85,7 @@ fn start() -> ExitCode {
         return if answered.is_ok() { Exit::Done.into() } else { Exit::Work.into() };
     }
     let cli = Cli::from_arg_matches(&environment::matches(help::command())).unwrap_or_else(|error| error.exit());
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
-    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr())
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colour)
-        .log_internal_errors(false)
-        .init();
+    say::start_log(cli.command.logs_json());
     match cli.command.run() {
         Ok(exit) => exit.into(),
         Err(error) => exit::report(&error).into(),

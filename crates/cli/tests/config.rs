@@ -183,3 +183,49 @@ fn a_mode_is_overridden_by_all_else() {
     let wrong = with("", &["info", "embedded:stories", "--mode", "fast"], &[]);
     assert!(wrong.code == 2 && wrong.err.contains("low-latency"), "{}", wrong.err);
 }
+
+#[test]
+fn options_that_are_printed_mean_the_same_in_a_file() {
+    // All that is set, without who says so.
+    let settings = |printed: &Ran| -> Vec<String> {
+        assert_eq!(printed.code, 0, "{}", printed.err);
+        let lines = printed.out.lines().filter(|line| !line.starts_with('#'));
+        lines.map(|line| line.split("  # ").next().unwrap().trim_end().to_owned()).collect()
+    };
+    let variables = &[("TRINE_PORT", "9000"), ("TRINE_API_KEY", "secret"), ("TRINE_THREADS", "2")][..];
+    let serve = ["serve", "--print-config", "--alias", "007", "--no-mmap", "--cors-origin", "http://a.test"];
+    let more = ["--cors-origin", "http://b.test", "--isa", "scalar", "--mode", "low-latency"];
+    for (args, config) in [
+        (&[&serve[..], &more].concat()[..], "drain-timeout = 5\nquiet = true"),
+        (&["run", "--print-config", "m.gguf", "--temperature", "0.5", "--stop", "a\"b\n"], "seed = 7"),
+        (&["batch", "--print-config", "m.gguf", "in", "out"], "parallel = 3"),
+        (&["bench", "--print-config", "m.gguf"], ""),
+    ] {
+        let first = with(config, args, variables);
+        assert!(!first.out.contains("secret"), "{}", first.out);
+        let again = with(&first.out, &[args[0], "--print-config"], &[]);
+        // A batch needs its files, and these are no options.
+        let again = if args[0] == "batch" { with(&first.out, args, &[]) } else { again };
+        assert_eq!(settings(&first), settings(&again));
+        assert!(settings(&first).len() > 1, "{}", first.out);
+    }
+    let printed = with("drain-timeout = 5", &[&serve[..], &more].concat(), variables).out;
+    for expected in [
+        "alias = \"007\" ",
+        "# the command line",
+        "port = 9000 ",
+        "# TRINE_PORT",
+        "drain-timeout = 5 ",
+        "options.toml, line 1",
+        "cors-origin = [\"http://a.test\", \"http://b.test\"]",
+        "itl-target = 50 ",
+        "# --mode low-latency",
+        "no-mmap = true",
+        "# host = \"127.0.0.1\" ",
+        "# api-key",
+        "# TRINE_API_KEY; not shown",
+        "isa = \"scalar\"",
+    ] {
+        assert!(printed.contains(expected), "{expected}: {printed}");
+    }
+}

@@ -133,6 +133,25 @@ fn options_of_requests_do_what_they_say() {
 }
 
 #[test]
+fn a_stream_tells_how_far_its_prompt_is_read() {
+    let server = Server::start(&["--batch", "64"]);
+    let prompt = "Once upon a time there was a little dog. ".repeat(20);
+    let asked = json!({"stream": true, "return_progress": true, "max_tokens": 2});
+    let chat = ask(&prompt, asked.clone());
+    let text = json!({"prompt": prompt, "stream": true, "return_progress": true, "max_tokens": 2});
+    for (path, body, cached) in [(CHAT, &chat, false), (TEXT, &text, true)] {
+        let events = server.post(path, body).events();
+        let told: Vec<&Value> = events.iter().filter_map(|event| event.get("prompt_progress")).collect();
+        let of = |name: &str| told.iter().map(|told| told[name].as_u64().unwrap()).collect::<Vec<_>>();
+        let (processed, cache, total) = (of("processed"), of("cache"), of("total")[0]);
+        assert!(total > 200 && processed.is_sorted() && processed.last() == Some(&total), "{told:?}");
+        assert_eq!((cache[0] > 0, processed.len() > 3), (cached, !cached), "{told:?}");
+    }
+    let refused = server.post(CHAT, &ask("Hi", json!({"return_progress": true}))).json();
+    assert_eq!(refused["error"]["param"], "return_progress", "{refused}");
+}
+
+#[test]
 fn what_is_wrong_is_refused_by_name() {
     let server = Server::start(&["--max-body", "64KiB"]);
     let long = "word ".repeat(600);
@@ -290,6 +309,29 @@ fn a_unix_socket_serves_as_well() {
     std::fs::write(&path, "precious").unwrap();
     let ran = trine_with(&["serve", "--host", &format!("unix:{}", path.display())]);
     assert!(ran.code == 1 && std::fs::read_to_string(&path).unwrap() == "precious", "{}", ran.err);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_log_of_json_has_every_line_and_no_prompt() {
+    let server = Server::start(&["--log-format", "json", "--watch-memory", "--mem-limit", "40GiB"]);
+    let id = server.post(TEXT, &json!({"prompt": "A secret", "max_tokens": 1})).headers["x-request-id"].clone();
+    server.signal("-USR1");
+    let (mut request, mut memory) = (None, None);
+    while request.is_none() || memory.is_none() {
+        let line = server.line();
+        assert!(!line.contains("secret"), "{line}");
+        let event: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        if event["message"] == "request" {
+            assert_eq!((&event["id"], &event["status"]), (&id.to_str().unwrap().into(), &200.into()), "{line}");
+            request = Some(event);
+        } else if let Some(told) = event["message"].as_str().and_then(|told| told.strip_prefix("memory: ")) {
+            memory = Some(serde_json::from_str::<Value>(told).unwrap());
+        }
+    }
+    let memory = memory.unwrap();
+    assert!(memory["anonymous"].as_u64() > Some(1 << 20) && memory["planned"]["kv_cache"].is_u64(), "{memory}");
+    assert_eq!(memory["kv_blocks_used"], 0, "{memory}");
 }
 
 #[test]

@@ -203,7 +203,7 @@ impl Engine {
     /// As [`Engine::submit`], and when a request of several answers has a filter without a [`Filter::fork`].
     pub fn submit_all(&mut self, request: Request) -> Result<Vec<SeqId>, Error> {
         let (context, vocab) = (self.context, self.runner.spec().vocab_size);
-        let Request { prompt, sampling, filters, adapter, scheduling, prefix_cache } = request;
+        let Request { prompt, sampling, filters, adapter, scheduling, prefix_cache, progress } = request;
         let prompt = prompt.into_tokens(&self.tokenizer);
         if prompt.is_empty() {
             return Err(Error::EmptyPrompt);
@@ -256,6 +256,7 @@ impl Engine {
             let id = SeqId::next();
             let mut sequence = Sequence::new(id, &prompt, &sampling, own, &self.tokenizer, context, seed)?;
             (sequence.scheduling, sequence.timing.submitted) = (scheduling.clone(), self.clock.now());
+            sequence.tells_progress = progress;
             (sequence.index, sequence.leader) = (index, sequences.first().map(|first: &Sequence| first.id));
             if index == 0 {
                 self.order(&mut sequence);

@@ -25,9 +25,11 @@ pub struct Event<'a> {
     pub kind: EventKind<'a>,
 }
 
-/// Tokens of the prompt if asked for, tokens, then the end.
+/// How far the prompt is read and its tokens if asked for, tokens, then the end.
 #[derive(Debug)]
 pub enum EventKind<'a> {
+    /// A step read some of the prompt, with [`Request::progress`](crate::Request::progress).
+    Progress(PromptProgress),
     /// A token of the prompt, with [`Sampling::prompt_logprobs`](crate::Sampling::prompt_logprobs): all in order, before the first of the answer.
     Prompt {
         id: u32,
@@ -87,6 +89,19 @@ impl FinishReason {
             FinishReason::Failed(_) => "error",
         }
     }
+}
+
+/// How much of a prompt is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PromptProgress {
+    /// Tokens whose keys and values are there, those that were in the cache already included.
+    pub processed_tokens: usize,
+    /// Tokens that were in the cache already.
+    pub cached_tokens: usize,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Since the request first had its turn.
+    pub time: Duration,
 }
 
 /// What an answer took.

@@ -70,7 +70,7 @@ pub use clock::Clock;
 pub use disk_cache::DiskCacheOptions;
 pub use engine::{Engine, EngineOptions, Join, Load};
 pub use error::Error;
-pub use event::{Emit, Event, EventKind, FinishReason, SeqId, Timing, Usage};
+pub use event::{Emit, Event, EventKind, FinishReason, PromptProgress, SeqId, Timing, Usage};
 pub use handle::{Generation, Handle};
 pub use param::{Field, Param};
 pub use request::{

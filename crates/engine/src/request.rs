@@ -1,5 +1,5 @@
 use crate::sample::{Filter, Logprob};
-use crate::{Error, EventKind, FinishReason, Sampling, Timing, Usage};
+use crate::{Error, EventKind, FinishReason, PromptProgress, Sampling, Timing, Usage};
 use std::time::Duration;
 use trine_text::{EncodeOptions, Rendered, Tokenizer};
 
@@ -65,6 +65,8 @@ pub struct Request {
     pub adapter: u32,
     pub scheduling: Scheduling,
     pub prefix_cache: PrefixCache,
+    /// Whether each step that reads some of the prompt says so: [`Update::Progress`].
+    pub progress: bool,
 }
 
 /// With whom a request shares the keys and values of equal beginnings.
@@ -183,6 +185,7 @@ pub struct PromptToken {
 /// What happened to a request: an [`EventKind`] that owns its text.
 #[derive(Debug)]
 pub enum Update {
+    Progress(PromptProgress),
     Prompt(PromptToken),
     Token(Token),
     Finished { text: String, finish_reason: FinishReason, usage: Usage, timing: Timing },
@@ -191,6 +194,7 @@ pub enum Update {
 impl From<EventKind<'_>> for Update {
     fn from(kind: EventKind) -> Update {
         match kind {
+            EventKind::Progress(progress) => Update::Progress(progress),
             EventKind::Prompt { id, logprob, top } => Update::Prompt(PromptToken { id, logprob, top: top.to_vec() }),
             EventKind::Token { id, text, logprob, top } => {
                 Update::Token(Token { id, text: text.to_owned(), logprob, top: top.to_vec() })
@@ -234,6 +238,7 @@ impl Choice {
     /// Adds what happened to it; whether it is finished.
     pub fn update(&mut self, update: Update) -> bool {
         match update {
+            Update::Progress(_) => {}
             Update::Prompt(token) => self.prompt.push(token),
             Update::Token(token) => {
                 self.text.push_str(&token.text);

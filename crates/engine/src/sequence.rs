@@ -1,5 +1,5 @@
 use crate::blocks::BlockTable;
-use crate::event::{Emit, Event, EventKind, FinishReason, SeqId, Timing, Usage};
+use crate::event::{Emit, Event, EventKind, FinishReason, PromptProgress, SeqId, Timing, Usage};
 use crate::sample::{Chain, Filter, History, Sampled};
 use crate::stops::Stops;
 use crate::{BLOCK_LEN, Error, PrefixCache, Sampling, Scheduling};
@@ -45,6 +45,8 @@ pub(crate) struct Sequence {
     prompt_logprobs: Option<usize>,
     /// Tokens of the prompt that were reported.
     scored: usize,
+    /// Whether it tells how far its prompt is read.
+    pub tells_progress: bool,
     ignore_eos: bool,
     stop_token_ids: Vec<u32>,
     /// Tokens of prompt and answer up to which no stop string ends it.
@@ -89,6 +91,7 @@ impl Sequence {
             timing: Timing::default(),
             prompt_logprobs: sampling.prompt_logprobs,
             scored: 0,
+            tells_progress: false,
             ignore_eos: sampling.ignore_eos,
             stop_token_ids: sampling.stop_token_ids.clone(),
             least: prompt.len().saturating_add(sampling.min_tokens),
@@ -129,6 +132,9 @@ impl Sequence {
     /// After the batch was run: reports tokens of the prompt, and samples those that follow if all are computed. Whether more are wanted.
     pub fn advance(&mut self, rows: &mut ChunksExact<f32>, tokenizer: &Tokenizer, emit: &mut Emit) -> bool {
         let complete = self.cached == self.tokens.len();
+        if self.tells_progress && self.cached - self.planned < self.prompt {
+            self.tell_progress(emit);
+        }
         if !self.scores_prompt() {
             return !complete || self.sample(rows, tokenizer, emit);
         }
@@ -139,6 +145,16 @@ impl Sequence {
             return false;
         }
         !complete || self.sample(rows, tokenizer, emit)
+    }
+
+    /// Reports how far the prompt is read.
+    fn tell_progress(&self, emit: &mut Emit) {
+        let (processed_tokens, prompt_tokens) = self.prompt_progress();
+        let Usage { cached_tokens, .. } = self.usage();
+        let time = self.timing.finished.saturating_sub(self.timing.started.unwrap_or_default());
+        let kind = EventKind::Progress(PromptProgress { processed_tokens, cached_tokens, prompt_tokens, time });
+        // One that is cancelled learns of it with its next event.
+        let _ = emit(Event { sequence: self.id, index: self.index, kind });
     }
 
     /// Reports the tokens of the prompt that so many rows are about; whether more are wanted.

@@ -35,7 +35,7 @@ fn ask(engine: &mut Engine, prefix_cache: &PrefixCache) -> (Vec<u32>, Usage) {
             match event.kind {
                 EventKind::Token { id, .. } => tokens.push(id),
                 EventKind::Finished { usage, .. } => used = Some(usage),
-                EventKind::Prompt { .. } => {}
+                EventKind::Progress(_) | EventKind::Prompt { .. } => {}
             }
             ControlFlow::Continue(())
         });

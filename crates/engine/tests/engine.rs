@@ -40,7 +40,7 @@ fn run(engine: &mut Engine, requests: &[Ask]) -> (Vec<Said>, usize) {
             let said = said.entry(event.sequence).or_default();
             assert!(said.end.is_none(), "nothing follows the end");
             match event.kind {
-                EventKind::Prompt { .. } => {}
+                EventKind::Progress(_) | EventKind::Prompt { .. } => {}
                 EventKind::Token { id, text, logprob, top } => {
                     said.tokens.push(id);
                     said.text.push_str(text);
@@ -71,7 +71,7 @@ fn try_generate(engine: &mut Engine, prompt: &[u32], sampling: Sampling) -> Resu
     while !engine.is_idle() {
         engine.step(&mut |event| {
             match event.kind {
-                EventKind::Prompt { .. } => {}
+                EventKind::Progress(_) | EventKind::Prompt { .. } => {}
                 EventKind::Token { id, text: more, .. } => {
                     tokens.push(id);
                     text.push_str(more);
@@ -337,6 +337,7 @@ fn tokens_of_the_prompt_are_reported_with_the_bits_of_any_chunks_and_cache() {
                 engine.step(&mut |event| {
                     let (prompt, tokens) = &mut found[ids.iter().position(|id| *id == event.sequence).unwrap()];
                     match event.kind {
+                        EventKind::Progress(_) => {}
                         EventKind::Prompt { id, logprob, top } => prompt.push((id, logprob, top.to_vec())),
                         EventKind::Token { id, .. } => tokens.push(id),
                         EventKind::Finished { .. } => {}
@@ -358,7 +359,7 @@ fn tokens_of_the_prompt_are_reported_with_the_bits_of_any_chunks_and_cache() {
     let mut tokens = Vec::new();
     while !engine.is_idle() {
         engine.step(&mut |event| match event.kind {
-            EventKind::Prompt { .. } => ControlFlow::Break(()),
+            EventKind::Progress(_) | EventKind::Prompt { .. } => ControlFlow::Break(()),
             EventKind::Token { id, .. } => {
                 assert_ne!(event.sequence, cancelled);
                 tokens.push(id);
@@ -393,6 +394,7 @@ fn several_answers_are_those_of_as_many_requests_and_share_their_prompt() {
                 assert_eq!(ids[event.index], event.sequence);
                 let (tokens, total, end) = &mut found[event.index];
                 match event.kind {
+                    EventKind::Progress(_) => {}
                     EventKind::Prompt { .. } => reported += usize::from(event.index == 0),
                     EventKind::Token { id, logprob, .. } => {
                         tokens.push(id);
@@ -483,7 +485,7 @@ fn text_that_is_held_back_comes_with_a_failure_and_a_cancellation() {
                 while !engine.is_idle() && (tokens < n || fails.is_some()) {
                     engine.step(&mut |event| {
                         match event.kind {
-                            EventKind::Prompt { .. } => {}
+                            EventKind::Progress(_) | EventKind::Prompt { .. } => {}
                             EventKind::Token { text: more, .. } => {
                                 text.push_str(more);
                                 tokens += 1;
@@ -537,7 +539,7 @@ fn cancelled_sequences_leave_at_once_and_the_others_do_not_notice() {
             break;
         }
         engine.step(&mut |event| match event.kind {
-            EventKind::Prompt { .. } => ControlFlow::Continue(()),
+            EventKind::Progress(_) | EventKind::Prompt { .. } => ControlFlow::Continue(()),
             EventKind::Token { id, .. } => {
                 let tokens = tokens.entry(event.sequence).or_default();
                 tokens.push(id);
@@ -612,7 +614,7 @@ fn domains_share_no_keys_and_what_is_cleared_is_computed_again() {
         while !engine.is_idle() {
             engine.step(&mut |event| {
                 match event.kind {
-                    EventKind::Prompt { .. } => {}
+                    EventKind::Progress(_) | EventKind::Prompt { .. } => {}
                     EventKind::Token { id, .. } => tokens.push(id),
                     EventKind::Finished { usage, .. } => found = Some(usage.cached_tokens),
                 }

@@ -87,7 +87,7 @@ fn threads_and_tasks_get_the_answers_of_a_lone_request() {
                 let stream = handle.submit_async(request(40)).await.unwrap();
                 let streamed = stream.filter_map(async |update| match update {
                     Update::Token(token) => Some(token.id),
-                    Update::Prompt(_) | Update::Finished { .. } => None,
+                    Update::Progress(_) | Update::Prompt(_) | Update::Finished { .. } => None,
                 });
                 assert_eq!(streamed.collect::<Vec<_>>().await, tokens);
                 tokens
@@ -125,7 +125,7 @@ fn a_full_channel_pauses_its_own_sequence_alone() {
     let mut tokens = Vec::new();
     let end = loop {
         match slow.recv().unwrap() {
-            Update::Prompt(_) => {}
+            Update::Progress(_) | Update::Prompt(_) => {}
             Update::Token(token) => tokens.push(token.id),
             Update::Finished { finish_reason, usage, .. } => {
                 break (format!("{finish_reason:?}"), usage.completion_tokens);

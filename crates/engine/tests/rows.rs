@@ -171,7 +171,7 @@ fn a_filter_that_leaves_nothing_or_fails_ends_its_request_and_no_other() {
     while !engine.is_idle() {
         engine.step(&mut |event| {
             match event.kind {
-                EventKind::Prompt { .. } => {}
+                EventKind::Progress(_) | EventKind::Prompt { .. } => {}
                 EventKind::Finished { finish_reason: FinishReason::Failed(error), .. } => {
                     ends.push((event.sequence, error.to_string()))
                 }

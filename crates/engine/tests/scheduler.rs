@@ -273,7 +273,7 @@ impl Simulation {
             let (said, now) = (said.entry(event.sequence).or_default(), now.load(Relaxed));
             assert!(said.end.is_none(), "nothing follows the end");
             match event.kind {
-                EventKind::Prompt { .. } => {}
+                EventKind::Progress(_) | EventKind::Prompt { .. } => {}
                 EventKind::Token { id, .. } => {
                     said.tokens.push(id);
                     said.first.get_or_insert(now);

@@ -40,7 +40,7 @@ fn run(engine: &mut Engine, requests: Vec<Request>) -> Vec<(Vec<(u32, u64)>, Usa
             match event.kind {
                 EventKind::Token { id, logprob, .. } => tokens.push((id, logprob.unwrap().to_bits())),
                 EventKind::Finished { usage, .. } => *took = usage,
-                EventKind::Prompt { .. } => {}
+                EventKind::Progress(_) | EventKind::Prompt { .. } => {}
             }
             ControlFlow::Continue(())
         });

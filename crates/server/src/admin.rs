@@ -3,7 +3,6 @@
 use crate::App;
 use crate::generate::refused;
 use crate::problem::json;
-use crate::process::Process;
 use crate::routes::Reply;
 use axum::body::Body;
 use axum::extract::State;
@@ -33,16 +32,5 @@ pub async fn reload_keys(State(app): State<Arc<App>>) -> Reply {
 
 /// Where the memory is, in bytes.
 pub async fn memory(State(app): State<Arc<App>>) -> Response<Body> {
-    let load = app.load().await;
-    json(
-        200,
-        &json!({
-            "resident": Process::read().resident,
-            "planned": app.generator.as_ref().map(|generator| &generator.memory),
-            "kv_blocks": load.map(|load| load.blocks),
-            "kv_blocks_used": load.map(|load| load.used_blocks),
-            "running": load.map(|load| load.running),
-            "waiting": load.map(|load| load.waiting),
-        }),
-    )
+    json(200, &app.memory().await)
 }

@@ -5,7 +5,7 @@ use crate::quota::Quotas;
 use crate::{Embed, Exporter, ServerOptions, Tls};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use trine_api::{Problem, ProblemKind, Served};
@@ -52,6 +52,8 @@ pub struct App {
     pub created: u64,
     pub begun: Instant,
     pub draining: AtomicBool,
+    /// How near the process was to its limit of memory.
+    pub(crate) pressure: AtomicU8,
     /// How long requests took of late, in microseconds: a moving average.
     pub typical: AtomicU64,
 }
@@ -71,6 +73,7 @@ impl App {
             created: trine_api::openai::now(),
             begun: Instant::now(),
             draining: AtomicBool::new(false),
+            pressure: AtomicU8::new(0),
             typical: AtomicU64::new(0),
         }
     }

@@ -24,6 +24,14 @@ pub fn rooms(most: usize) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(8 * most.div_ceil(SMALL as usize).max(1)))
 }
 
+impl App {
+    /// Bytes of large bodies that are being read.
+    pub(crate) fn body_bytes(&self) -> u64 {
+        let all = rooms(self.options.max_body).available_permits();
+        SMALL * (all - self.bodies.available_permits()) as u64
+    }
+}
+
 /// Reads a body as JSON, within the limits of size and time.
 pub async fn read_body(app: &App, request: Request) -> Result<Fields, Problem> {
     let invalid = |message: String| Problem::new(ProblemKind::Invalid, message);

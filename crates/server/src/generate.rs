@@ -170,7 +170,7 @@ impl Watch {
     fn see(&mut self, index: usize, update: &Update) {
         let metrics = &self.app.metrics;
         match update {
-            Update::Prompt(_) => {}
+            Update::Progress(_) | Update::Prompt(_) => {}
             Update::Token(_) => {
                 if let Some(last) = self.last[index].replace(Instant::now()) {
                     metrics.token(last.elapsed());

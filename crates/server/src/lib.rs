@@ -29,6 +29,7 @@ mod generate;
 mod health;
 pub mod keys;
 mod listen;
+mod memory;
 mod metrics;
 mod ollama;
 mod options;
@@ -42,6 +43,7 @@ mod tls;
 mod trace;
 
 pub use app::{App, Embeddings, Generator};
+pub use memory::Pressure;
 pub use options::{Listen, ServerOptions};
 pub use otlp::Exporter;
 pub use tls::{Tls, TlsError};

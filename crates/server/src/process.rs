@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Process {
     /// Bytes in RAM.
     pub resident: Option<u64>,
+    /// Bytes in RAM that no file has.
+    pub anonymous: Option<u64>,
     /// CPU time of all threads.
     pub cpu: Option<Duration>,
     pub open_files: Option<usize>,
@@ -14,14 +16,14 @@ pub struct Process {
 
 impl Process {
     pub fn read() -> Process {
-        Process { resident: resident(), cpu: cpu(), open_files: open_files() }
+        let status = std::fs::read_to_string("/proc/self/status").ok();
+        let bytes = |name: &str| {
+            let line = status.as_ref()?.lines().find_map(|line| line.strip_prefix(name))?;
+            Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
+        };
+        let anonymous = bytes("RssAnon:").map(|private| private + bytes("RssShmem:").unwrap_or(0));
+        Process { resident: bytes("VmRSS:"), anonymous, cpu: cpu(), open_files: open_files() }
     }
-}
-
-fn resident() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
 }
 
 fn open_files() -> Option<usize> {

@@ -95,6 +95,7 @@ async fn generate(app: Arc<App>, request: Request, read: Read, shape: Shape) -> 
         if app.draining.load(Relaxed) {
             return Err(trine_engine::Error::ShutDown.into());
         }
+        app.check_memory()?;
         let client = request.extensions().get::<trace::Client>().cloned().unwrap_or_default();
         let key = request.extensions().get::<Arc<Key>>().cloned();
         let note = Note::of(&request);
@@ -163,6 +164,7 @@ async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Reply {
 }
 
 async fn embedded(app: &Arc<App>, request: Request) -> Result<serde_json::Value, Problem> {
+    app.check_memory()?;
     let note = Note::of(&request);
     let fields = read_body(app, request).await?;
     check_model(app, &fields)?;

@@ -124,6 +124,14 @@ pub fn map_large_buffers() {
     let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20) };
 }
 
+/// Gives the system back what glibc, where that is the allocator, keeps of memory that was freed, also between what is in use. Other threads
+/// wait about a millisecond for it.
+pub fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: the call locks what it changes, and touches only memory that nobody uses.
+    let _ = unsafe { libc::malloc_trim(0) };
+}
+
 /// Locks `memory` in RAM until it is unmapped.
 ///
 /// # Errors

@@ -114,6 +114,7 @@ impl<'a> Stream<'a> {
         self.engine.step(&mut |event| {
             if event.sequence == self.sequence {
                 match event.kind.into() {
+                    Update::Progress(_) => {}
                     Update::Prompt(token) => self.prompt.push(token),
                     Update::Token(token) => self.ready.push_back(token),
                     Update::Finished { text, finish_reason, usage, timing } => {

@@ -55,7 +55,7 @@ fn answers_are_those_that_were_validated_with_any_neighbours_and_threads() {
             }
             engine.step(&mut |event| {
                 match event.kind {
-                    EventKind::Prompt { .. } => {}
+                    EventKind::Progress(_) | EventKind::Prompt { .. } => {}
                     EventKind::Token { text, .. } => texts.get_mut(&event.sequence).unwrap().0.push_str(text),
                     EventKind::Finished { finish_reason, .. } => {
                         assert!(matches!(finish_reason, FinishReason::EndToken), "{finish_reason:?}")

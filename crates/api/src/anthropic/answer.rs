@@ -118,7 +118,7 @@ impl Writer for MessageWriter {
 
     fn update(&mut self, _: usize, update: Update) -> Vec<Event> {
         let deltas = match update {
-            Update::Prompt(_) => return Vec::new(),
+            Update::Progress(_) | Update::Prompt(_) => return Vec::new(),
             Update::Token(token) => self.turn.push(&token.text),
             Update::Finished { text, finish_reason, usage, .. } => {
                 let deltas = self.turn.rest(&text);

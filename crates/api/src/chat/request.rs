@@ -55,7 +55,15 @@ pub fn read(mut fields: Fields, served: &Served) -> Result<Chat, Problem> {
     let constraint = answer_form(content, format, tools, thinking);
     let turns = vec![turn; chosen.best_of.unwrap_or(chosen.n)];
     Ok(Chat {
-        ask: Ask { prompts: vec![tokens], sampling: chosen, constraint, scheduling, prefix_cache, stream },
+        ask: Ask {
+            prompts: vec![tokens],
+            sampling: chosen,
+            constraint,
+            scheduling,
+            prefix_cache,
+            stream,
+            progress: false,
+        },
         turns,
     })
 }

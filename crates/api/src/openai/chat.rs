@@ -30,7 +30,8 @@ pub fn chat(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<d
     let token_ids = fields.boolean("return_token_ids")?.unwrap_or_default();
     let chat = chat::read(fields, served)?;
     let best = chat.best();
-    let Chat { ask, turns } = chat;
+    let Chat { mut ask, turns } = chat;
+    ask.progress = options.progress;
     let prompt = &ask.prompts[0];
     let open = |turn| Open { turn, timings: Timings::new(prompt.len()), begun: false };
     let object = if stream { "chat.completion.chunk" } else { "chat.completion" };
@@ -158,6 +159,10 @@ impl Writer for ChatWriter {
 
     fn update(&mut self, index: usize, update: Update) -> Vec<Event> {
         match update {
+            Update::Progress(progress) => {
+                let choice = json!({"index": index, "delta": {}, "logprobs": null, "finish_reason": null});
+                vec![super::progress(&self.head, choice, progress)]
+            }
             Update::Prompt(_) => Vec::new(),
             Update::Token(token) => {
                 self.open[index].timings.token();

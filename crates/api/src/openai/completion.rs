@@ -78,7 +78,8 @@ pub fn completion(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask,
         open: prompts.iter().flat_map(|prompt| (0..answers).map(|_| Open::new(prompt.len()))).collect(),
         total: Total::default(),
     };
-    Ok((Ask { prompts, sampling: chosen, constraint, scheduling, prefix_cache, stream }, Box::new(writer)))
+    let progress = options.progress;
+    Ok((Ask { prompts, sampling: chosen, constraint, scheduling, prefix_cache, stream, progress }, Box::new(writer)))
 }
 
 /// How an answer goes.
@@ -170,6 +171,10 @@ impl CompletionWriter {
 impl Writer for CompletionWriter {
     fn update(&mut self, index: usize, update: Update) -> Vec<Event> {
         match update {
+            Update::Progress(progress) => {
+                let choice = json!({"index": index, "text": "", "logprobs": null, "finish_reason": null});
+                vec![super::progress(&self.head, choice, progress)]
+            }
             // The first answer to a prompt tells of it, and all repeat it.
             Update::Prompt(token) => {
                 let siblings = index..(index / self.answers + 1) * self.answers;

@@ -138,18 +138,24 @@ pub struct StreamOptions {
     pub include_usage: bool,
     pub continuous_usage: bool,
     pub timings: bool,
+    /// Whether chunks tell how far the prompt is read.
+    pub progress: bool,
 }
 
 impl StreamOptions {
-    /// Takes `stream_options` and `timings_per_token`.
+    /// Takes `stream_options`, `timings_per_token` and `return_progress`.
     ///
     /// # Errors
-    /// When one is wrong, or `stream_options` are given without a stream.
+    /// When one is wrong, or one that is about chunks is given without a stream.
     pub fn take(fields: &mut crate::Fields, stream: bool) -> Result<StreamOptions, crate::Problem> {
         let name = "stream_options";
         let timings = fields.boolean("timings_per_token")?.unwrap_or_default();
+        let progress = fields.boolean("return_progress")?.unwrap_or_default();
+        if progress && !stream {
+            return Err(crate::Problem::field("return_progress", "expected stream: true"));
+        }
         let Some(inner) = fields.object(name)? else {
-            return Ok(StreamOptions { timings, ..StreamOptions::default() });
+            return Ok(StreamOptions { timings, progress, ..StreamOptions::default() });
         };
         if !stream {
             return Err(crate::Problem::field(name, "expected stream: true"));
@@ -163,6 +169,7 @@ impl StreamOptions {
             include_usage: flag("include_usage")?,
             continuous_usage: flag("continuous_usage_stats")?,
             timings,
+            progress,
         };
         // No padding is added.
         inner.take("include_obfuscation");

@@ -13,7 +13,8 @@ pub use head::{Shared, new_id, now};
 
 use crate::{Event, Fields, Problem};
 use head::{Head, StreamOptions, Timings, Total};
-use serde_json::Value;
+use serde_json::{Value, json};
+use trine_engine::PromptProgress;
 
 /// Fields that say who asks, and change no answer.
 const OF_THE_CALLER: &[&str] =
@@ -34,6 +35,18 @@ fn chunk(head: &Head, options: StreamOptions, choice: Value, timings: &Timings, 
     if options.include_usage || options.continuous_usage {
         chunk["usage"] = if options.continuous_usage { total.to_json() } else { Value::Null };
     }
+    Event::new(&chunk)
+}
+
+/// A chunk that tells how far a prompt is read, with llama-server's field.
+fn progress(head: &Head, choice: Value, progress: PromptProgress) -> Event {
+    let mut chunk = head.with(vec![choice]);
+    chunk["prompt_progress"] = json!({
+        "total": progress.prompt_tokens,
+        "cache": progress.cached_tokens,
+        "processed": progress.processed_tokens,
+        "time_ms": progress.time.as_millis() as u64,
+    });
     Event::new(&chunk)
 }
 

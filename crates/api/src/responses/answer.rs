@@ -250,7 +250,7 @@ impl Writer for ResponseWriter {
 
     fn update(&mut self, _: usize, update: Update) -> Vec<Event> {
         let (deltas, token) = match update {
-            Update::Prompt(_) => return Vec::new(),
+            Update::Progress(_) | Update::Prompt(_) => return Vec::new(),
             Update::Token(token) => (self.turn.push(&token.text), Some(token)),
             Update::Finished { text, finish_reason, usage, .. } => {
                 let deltas = self.turn.rest(&text);

@@ -55,12 +55,20 @@ impl Server {
         while server.url.is_empty() {
             let line = server.lines.get_mut().unwrap().recv_timeout(PATIENCE);
             let line = line.unwrap_or_else(|_| panic!("no address: {:?}", server.seen));
-            match line.strip_prefix("serving ").and_then(|rest| rest.rsplit_once(" at ")) {
+            // In a log of JSON, it is the message of an event.
+            let event = serde_json::from_str::<Value>(&line).ok();
+            let message = event.as_ref().and_then(|event| event["message"].as_str()).unwrap_or(&line);
+            match message.strip_prefix("serving ").and_then(|rest| rest.rsplit_once(" at ")) {
                 Some((_, url)) => server.url = url.to_owned(),
                 None => server.seen.push(line),
             }
         }
         server
+    }
+
+    /// The next line of its standard error.
+    pub fn line(&self) -> String {
+        self.lines.lock().unwrap().recv_timeout(PATIENCE).expect("a line")
     }
 
     fn agent() -> ureq::Agent {

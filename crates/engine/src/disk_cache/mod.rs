@@ -37,6 +37,8 @@ impl DiskCacheOptions {
 
 /// Bytes of blocks that wait to be written. What finds no room is not kept.
 const QUEUE: usize = 128 << 20;
+/// Bytes of blocks that waited, after which their memory is given back.
+const BACKLOG: usize = 1 << 20;
 /// Bytes of blocks that are read together.
 const PART: usize = 32 << 20;
 
@@ -250,8 +252,11 @@ impl Shared {
 
     /// Writes blocks until no more come, or one cannot be written.
     fn write(&self, saves: &Receiver<Save>) {
+        let mut waited = 0;
         while let Ok(Save { name, bytes, used }) = saves.recv_blocking() {
+            waited = waited.max(saves.len());
             let written = self.save(&name, &bytes, used);
+            drop(bytes);
             let mut index = self.index();
             match written {
                 Ok(bytes) => {
@@ -263,6 +268,12 @@ impl Shared {
                     index.remove(&name);
                     index.problem.get_or_insert(error.to_string());
                 }
+            }
+            drop(index);
+            // On a busy machine many blocks wait at times, and what follows them in memory would keep theirs from being reused.
+            if saves.is_empty() && waited * self.block_bytes > BACKLOG {
+                trine_tensor::memory::give_back();
+                waited = 0;
             }
         }
     }

@@ -137,7 +137,7 @@ impl Generation {
         let (mut text, mut tokens) = (String::new(), Vec::new());
         loop {
             match self.recv() {
-                Some(Update::Prompt(_)) => {}
+                Some(Update::Progress(_) | Update::Prompt(_)) => {}
                 Some(Update::Token(Token { id, text: more, .. })) => {
                     tokens.push(id);
                     text.push_str(&more);

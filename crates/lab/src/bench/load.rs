@@ -265,7 +265,7 @@ pub fn load(
             let now = now();
             let Some(request) = sent.get_mut(&event.sequence) else { return ControlFlow::Break(()) };
             match event.kind {
-                EventKind::Prompt { .. } => {}
+                EventKind::Progress(_) | EventKind::Prompt { .. } => {}
                 EventKind::Token { .. } if request.is_late => late_span = Some((request.at, now)),
                 EventKind::Token { .. } => {
                     match request.first {

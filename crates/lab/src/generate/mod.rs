@@ -118,7 +118,7 @@ pub fn generate(
                 return ControlFlow::Continue(());
             };
             match event.kind {
-                EventKind::Prompt { .. } => {}
+                EventKind::Progress(_) | EventKind::Prompt { .. } => {}
                 EventKind::Token { text: more, .. } => {
                     text.text.push_str(more);
                     text.tokens += 1;

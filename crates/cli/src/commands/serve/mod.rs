@@ -1,0 +1,282 @@
+mod open;
+mod process;
+
+use super::bench::ItlTarget;
+use crate::exit::{Exit, UsageError};
+use crate::load::{self, EngineArgs, LoadArgs};
+use crate::table;
+use crate::warm::WarmArgs;
+use anyhow::{Context, Result};
+use bytesize::ByteSize;
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, ValueEnum, value_parser};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+use trine_server::keys::Keys;
+use trine_server::{App, Exporter, Listen, Server, ServerOptions, Tls};
+
+/// Serve a model to programs that speak OpenAI's API
+///
+/// Without a model, the small one built into trine is served. Requests run at once, and none changes the answer to another.
+/// SIGTERM and Ctrl-C let the answers under way finish; a second one ends them.
+///
+/// Only this machine may connect, unless --host says otherwise.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    trine serve                        the built-in model at http://127.0.0.1:8080\n  \
+    trine serve model.gguf --port 80\n  \
+    trine serve model.gguf --parallel 16 --context 8192 --cache-type q8_0")]
+pub struct Serve {
+    /// Model: a GGUF or safetensors file, or its folder [default: built-in]
+    model: Option<PathBuf>,
+    /// Address to listen at, or the path of a UNIX socket: unix:/run/trine.sock
+    #[arg(long, value_name = "HOST", env = "TRINE_HOST", default_value = "127.0.0.1")]
+    host: String,
+    /// Port to listen at; 0 takes a free one
+    #[arg(long, value_name = "N", env = "TRINE_PORT", default_value_t = 8080)]
+    port: u16,
+    /// Name of the model in requests and answers [default: that of the file]
+    #[arg(long, value_name = "NAME", visible_alias = "served-model-name")]
+    alias: Option<String>,
+    /// Model for /v1/embeddings
+    #[arg(long, value_name = "MODEL")]
+    embedding_model: Option<PathBuf>,
+    /// Answer only requests with a key of this file, which `trine key new` writes
+    ///
+    /// Others must not be able to read it. SIGHUP reads it again.
+    #[arg(long, value_name = "FILE", env = "TRINE_KEYS")]
+    keys: Option<PathBuf>,
+    /// Answer only requests with this key
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "TRINE_API_KEY",
+        hide_env_values = true,
+        conflicts_with = "keys",
+        hide_short_help = true,
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    api_key: Option<String>,
+    /// Certificate of the server as PEM, followed by those that vouch for it: connections are encrypted
+    ///
+    /// SIGHUP reads it again.
+    #[arg(long, value_name = "FILE", env = "TRINE_TLS_CERT", requires = "tls_key", hide_short_help = true)]
+    tls_cert: Option<PathBuf>,
+    /// Private key of that certificate as PEM
+    #[arg(long, value_name = "FILE", env = "TRINE_TLS_KEY", requires = "tls_cert", hide_short_help = true)]
+    tls_key: Option<PathBuf>,
+    /// Let anybody who can connect use the server, also from other machines
+    #[arg(long, conflicts_with_all = ["keys", "api_key"])]
+    no_auth: bool,
+    /// Let requests of different keys share no keys and values of equal beginnings
+    ///
+    /// How long a prompt takes tells a client what others have asked before. With this, it does not, and a beginning that many
+    /// clients share is read once for each.
+    #[arg(long, hide_short_help = true)]
+    isolate_keys: bool,
+    /// Let pages of this origin ask, such as https://chat.example.org; may be repeated, and * is all
+    #[arg(long, value_name = "ORIGIN", hide_short_help = true, value_parser = origin)]
+    cors_origin: Vec<String>,
+    /// Number of requests to run at once; others wait
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = value_parser!(u32).range(1..=1024))]
+    parallel: u32,
+    /// Milliseconds that a step may take while an answer is generated, or off
+    ///
+    /// Prompts are read in pieces that keep to it.
+    #[arg(long, value_name = "MS", default_value = "100", hide_short_help = true)]
+    itl_target: ItlTarget,
+    /// Number of requests that may wait; more are refused with status 429
+    #[arg(long, value_name = "N", default_value_t = 256, hide_short_help = true)]
+    max_queued: u32,
+    /// Number of tokens that the prompts of waiting requests may have together [default: no limit]
+    #[arg(long, value_name = "N", hide_short_help = true, value_parser = value_parser!(u32).range(1..))]
+    max_queued_tokens: Option<u32>,
+    /// Memory for the KV cache [default: room for all requests, or for what half of the free memory holds]
+    #[arg(long, value_name = "SIZE", hide_short_help = true)]
+    cache_size: Option<ByteSize>,
+    /// Bytes of a request at most
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", hide_short_help = true)]
+    max_body: ByteSize,
+    /// Seconds that a request may take to come, and a client of a stream to take nothing
+    #[arg(long, value_name = "S", default_value_t = 60, hide_short_help = true, value_parser = value_parser!(u32).range(1..))]
+    io_timeout: u32,
+    /// Connections at once
+    #[arg(long, value_name = "N", default_value_t = 4096, hide_short_help = true, value_parser = value_parser!(u32).range(1..))]
+    max_connections: u32,
+    /// Seconds that answers under way may take when the server is told to end
+    #[arg(long, value_name = "S", default_value_t = 30, hide_short_help = true)]
+    drain_timeout: u32,
+    /// Show the metrics under vLLM's names, too
+    #[arg(long, hide_short_help = true)]
+    vllm_metrics: bool,
+    /// Send a span for each request to an OpenTelemetry collector at this address, such as http://127.0.0.1:4318
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_short_help = true, value_parser = http_url)]
+    otlp_endpoint: Option<String>,
+    /// Warn when the process has four fifths of its memory limit, and refuse new requests while it has nine tenths
+    ///
+    /// The limit is --mem-limit, or that of a control group. What is mapped from files does not count: the system takes it back.
+    #[arg(long, hide_short_help = true)]
+    watch_memory: bool,
+    /// How the log on stderr is written; json has a line for each request, too, unless RUST_LOG says otherwise
+    #[arg(long, value_name = "FORMAT", env = "TRINE_LOG_FORMAT", default_value = "text", hide_short_help = true)]
+    log_format: LogFormat,
+    /// Print no notes and warnings
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    engine_args: EngineArgs,
+    #[command(flatten)]
+    warm: WarmArgs,
+}
+
+/// How a log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Serve {
+    pub fn logs_json(&self) -> bool {
+        self.log_format == LogFormat::Json
+    }
+
+    pub fn run(self) -> Result<Exit> {
+        let listen = self.listen()?;
+        let memory_limit = self.watched_limit()?;
+        let keys = match (&self.keys, &self.api_key) {
+            (Some(path), _) => Some(Keys::open(path)?),
+            (None, Some(key)) => Some(Keys::one(key)),
+            (None, None) => None,
+        };
+        let tls = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => Some(Tls::open(certificate, key)?),
+            _ => None,
+        };
+        if !self.quiet {
+            tls.iter().for_each(process::warn);
+        }
+        self.engine_args.check(self.quiet)?;
+        // The address is checked before a model is loaded, which may take minutes.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(16)
+            .enable_all()
+            .thread_name("trine-server")
+            .build()
+            .context("cannot start the threads of the server")?;
+        let (stop, ended) = process::signals(&runtime)?;
+        let (mut generation, mut embedding) = (self.model.clone(), self.embedding_model.clone());
+        if generation.is_none() && embedding.is_none() {
+            generation = Some(load::unnamed("", self.quiet)?);
+        }
+        // An encoder gives embeddings, and nothing else.
+        if let Some(model) = generation.take_if(|model| self.is_encoder(model))
+            && embedding.replace(model).is_some()
+        {
+            let message = "the model makes embeddings, and --embedding-model names another".to_owned();
+            return Err(UsageError { message, hint: "omit one of them" }.into());
+        }
+        let generator = generation.map(|model| self.generator(&model, &stop)).transpose()?;
+        let embeddings = embedding.map(|model| self.embeddings(&model, &stop)).transpose()?;
+        let options = ServerOptions {
+            listen,
+            max_body: self.max_body.as_u64() as usize,
+            read_timeout: Duration::from_secs(self.io_timeout.into()),
+            write_timeout: Duration::from_secs(self.io_timeout.into()),
+            max_connections: self.max_connections as usize,
+            drain_timeout: Duration::from_secs(self.drain_timeout.into()),
+            vllm_metrics: self.vllm_metrics,
+            cors_origins: self.cors_origin.clone(),
+            isolate_keys: self.isolate_keys,
+            ..ServerOptions::default()
+        };
+        let mut app = App::new(options, generator, embeddings);
+        (app.keys, app.tls) = (keys, tls);
+        app.exporter = self.otlp_endpoint.as_deref().map(Exporter::start).transpose()?;
+        let names: Vec<&str> = app.names().collect();
+        let names = names.join(" and ");
+        runtime.block_on(async {
+            let at = format!("cannot listen at {}", self.place());
+            let server = match process::inherited()? {
+                Some(listener) => Server::inherit(app, listener)?,
+                None => Server::bind(app).await.context(at)?,
+            };
+            if !self.quiet {
+                note!("serving {} at {}", table::visible(&names), server.url());
+            }
+            process::obey_signals(server.app())?;
+            process::tell_systemd(server.app().clone());
+            if let Some(limit) = memory_limit {
+                process::watch_memory(server.app().clone(), limit);
+            }
+            let end = async {
+                let _ = ended.await;
+                process::stopping();
+            };
+            server.run(end).await;
+            Ok(Exit::Done)
+        })
+    }
+
+    /// The bytes that the process may have, if that is watched.
+    fn watched_limit(&self) -> Result<Option<u64>> {
+        let limit = self.load.machine.memory_limit();
+        if self.watch_memory && limit.is_none() {
+            let message = "--watch-memory: nothing limits the memory of this process".to_owned();
+            return Err(UsageError { message, hint: "--mem-limit sets a limit" }.into());
+        }
+        Ok(limit.filter(|_| self.watch_memory))
+    }
+
+    fn place(&self) -> String {
+        match self.host.strip_prefix("unix:") {
+            Some(path) => path.to_owned(),
+            None => format!("{}:{}", self.host, self.port),
+        }
+    }
+
+    /// Where to listen. Other machines may connect only if somebody says so.
+    fn listen(&self) -> Result<Listen> {
+        if let Some(path) = self.host.strip_prefix("unix:") {
+            return Ok(Listen::Unix(path.into()));
+        }
+        let host = self.host.trim_matches(['[', ']']);
+        let address = match host.parse::<IpAddr>() {
+            Ok(address) => SocketAddr::new(address, self.port),
+            Err(_) => {
+                let mut found = (host, self.port).to_socket_addrs().with_context(|| format!("--host {host}"))?;
+                found.next().with_context(|| format!("--host {host}: the name has no address"))?
+            }
+        };
+        let open = self.keys.is_none() && self.api_key.is_none() && !self.no_auth;
+        if !address.ip().is_loopback() && open {
+            let message = format!("--host {host} lets other machines connect, and there are no keys");
+            return Err(UsageError {
+                message,
+                hint: "--keys names a file of `trine key new`; --no-auth lets anybody in",
+            }
+            .into());
+        }
+        Ok(Listen::Tcp(address))
+    }
+}
+
+/// An origin as browsers send it: a scheme and a host, without a path.
+fn origin(text: &str) -> Result<String, String> {
+    let host = text.split_once("://").map(|(_, host)| host);
+    match text == "*" || host.is_some_and(|host| !host.is_empty() && !host.contains('/')) {
+        true => Ok(text.to_owned()),
+        false => Err("expected an origin such as https://chat.example.org, without a path, or *".to_owned()),
+    }
+}
+
+fn http_url(text: &str) -> Result<String, String> {
+    match text.starts_with("http://") {
+        true => Ok(text.to_owned()),
+        false => Err("expected an address that begins with http://".to_owned()),
+    }
+}

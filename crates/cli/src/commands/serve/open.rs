@@ -1,0 +1,188 @@
+//! The models that a server has.
+
+use super::Serve;
+use crate::commands::embed;
+use crate::{table, units, warm};
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use trine::{Embedder, Llm, Options};
+use trine_api::{PLAIN_TEMPLATE, Problem, ProblemKind, Served};
+use trine_engine::{Handle, Prompt, Sampling};
+use trine_model::Spec;
+use trine_server::{Embeddings, Generator};
+use trine_tensor::OpenOptions;
+use trine_text::{ChatFormat, Template};
+
+impl Serve {
+    pub fn is_encoder(&self, model: &Path) -> bool {
+        // What is wrong with a model is told when it is loaded.
+        let spec = self.load.layouts.open(model).ok().and_then(|file| Spec::of(&file).ok());
+        spec.is_some_and(|spec| spec.arch.encoder)
+    }
+
+    /// The context that a model was trained with, which is not that it is served with.
+    fn trained_context(&self, model: &Path) -> Option<usize> {
+        let file = self.load.layouts.open(model).ok()?;
+        Spec::of(&file).ok().map(|spec| spec.context_length)
+    }
+
+    /// The name of a model in requests: what users of llama-server and vLLM expect.
+    fn name(&self, model: &Path) -> String {
+        if let Some(alias) = &self.alias {
+            return alias.clone();
+        }
+        let text = model.display().to_string();
+        let name = model.file_stem().filter(|_| model.extension().is_some_and(|end| end == "gguf"));
+        let name = name.or(model.file_name()).map_or(text, |name| name.to_string_lossy().into_owned());
+        if name == "." { "model".to_owned() } else { name }
+    }
+
+    pub fn generator(&self, model: &Path, stop: &Arc<AtomicBool>) -> Result<Generator> {
+        let (load, engine_args, quiet) = (self.load.clone(), self.engine_args.clone(), self.quiet);
+        let prefixes = self.warm.read()?;
+        let (path, stop) = (model.to_owned(), stop.clone());
+        let set = self.engine_options(model);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        // The engine is made on the thread that runs it, which CPU affinity binds.
+        let handle = Handle::spawn(move || {
+            let mut llm = load.open_engine(&path, quiet, &stop, &engine_args, set)?;
+            if warm::fill(&mut llm, &prefixes, &stop, quiet)?.is_break() {
+                return Err(anyhow::Error::from(trine::Error::from(trine_model::Error::Cancelled)));
+            }
+            let memory = memory(&llm);
+            let (sampling, context, meta) =
+                (Sampling::default().recommended(llm.generation()), llm.context(), meta(&llm));
+            let (engine, template) = llm.into_parts();
+            let _ = sender.send((sampling, context, meta, memory, template));
+            Ok(engine)
+        })?;
+        let (sampling, context, mut meta, memory, template) = receiver.recv().context("the engine is gone")?;
+        let template = match template {
+            Err(trine::Error::NoTemplate) => {
+                meta["chat_template"] = "plain".into();
+                if !quiet {
+                    note!(
+                        "warning: the model has no chat template: the answer to a chat goes on with the text of its messages"
+                    );
+                }
+                Template::new(PLAIN_TEMPLATE, "", "").map_err(|error| error.to_string())
+            }
+            Err(error) => {
+                if !quiet {
+                    note!("warning: the model cannot chat: {}", table::visible(&error.to_string()));
+                }
+                Err(error.to_string())
+            }
+            Ok(template) => Ok(template),
+        };
+        let name = self.name(model);
+        let mut served = Served::new(&name, handle.tokenizer().clone(), template, sampling, context);
+        let fingerprint: String = self.load.fingerprint(model)?.chars().take(12).collect();
+        served.fingerprint = Some(format!("fp_{}_{fingerprint}", env!("CARGO_PKG_VERSION")));
+        meta["n_ctx"] = context.into();
+        meta["n_ctx_train"] = self.trained_context(model).into();
+        if let Some(Ok(source)) = served.template.as_ref().ok().map(|template| template.source(true)) {
+            let format = ChatFormat::of(source);
+            let can = [("tools", format.tools.is_ok()), ("thinking", format.reasoning.is_some())];
+            let own = can.into_iter().filter_map(|(name, can)| can.then_some(name));
+            meta["capabilities"] = ["completion"].into_iter().chain(own).collect();
+        }
+        let (parallel, queued) = (self.parallel as usize, self.max_queued as usize);
+        Ok(Generator { served: Arc::new(served), handle, parallel, queued, meta, memory })
+    }
+
+    /// How the engine is set up. What is not said of the KV cache depends on the memory there is.
+    fn engine_options(&self, model: &Path) -> impl FnOnce(&mut Options) -> Result<(), trine::Error> + Send + 'static {
+        let (parallel, target) = (self.parallel as usize, self.itl_target.0);
+        let (queued, tokens) = (self.max_queued as usize, self.max_queued_tokens.map(|tokens| tokens as usize));
+        let (size, model, quiet) = (self.cache_size, model.to_owned(), self.quiet);
+        let layouts = self.load.layouts.formats();
+        move |options| {
+            let engine = &mut options.engine;
+            (engine.max_sequences, engine.itl_target) = (parallel, target);
+            (engine.max_queued, engine.max_queued_tokens) = (Some(queued), tokens);
+            engine.cache_bytes = size.map(|size| size.as_u64() as usize);
+            if size.is_some() {
+                return Ok(());
+            }
+            let open = OpenOptions { layouts, ..OpenOptions::default() };
+            let file = trine::open_file(&model, &open).map_err(trine_model::Error::from)?;
+            let memory = options.plan(&file)?;
+            let Some(free) = trine::available_memory() else { return Ok(()) };
+            // Half of what is free beside the weights; at least a context.
+            let room = free.saturating_sub(memory.total() - memory.kv_cache) / 2;
+            if memory.kv_cache > room {
+                let one = memory.kv_cache.div_ceil(parallel as u64);
+                let given = room.max(one);
+                options.engine.cache_bytes = Some(given as usize);
+                if !quiet {
+                    note!(
+                        "note: the KV cache has {} of the {} that {parallel} full contexts take: --cache-size sets it, --cache-type q8_0 \
+                         holds four times as much",
+                        units::bytes(given),
+                        units::bytes(memory.kv_cache)
+                    );
+                }
+            }
+            Ok(())
+        }
+    }
+
+    pub fn embeddings(&self, model: &Path, stop: &Arc<AtomicBool>) -> Result<Embeddings> {
+        let embedder = self.load.load_embedder(model, self.quiet, stop)?;
+        if !self.quiet {
+            embed::notes(&embedder, "");
+        }
+        let (name, width) = (self.name(model), embedder.width());
+        let embedder = Mutex::new(embedder);
+        let embed = move |inputs: Vec<Prompt>| {
+            let mut embedder = embedder.lock().unwrap_or_else(PoisonError::into_inner);
+            embed(&mut embedder, inputs)
+        };
+        Ok(Embeddings { name, width, embed: Box::new(embed) })
+    }
+}
+
+/// Embeds texts.
+fn embed(embedder: &mut Embedder, inputs: Vec<Prompt>) -> Result<(Vec<Vec<f32>>, usize), Problem> {
+    let mut texts = Vec::with_capacity(inputs.len());
+    for (i, input) in inputs.into_iter().enumerate() {
+        let ids = match input {
+            Prompt::Text(text) => embedder.tokens(&text),
+            Prompt::Chat(chat) => embedder.tokens(chat.text()),
+            Prompt::Tokens(ids) => ids,
+        };
+        embedder.check(&ids).map_err(|error| Problem {
+            param: Some("input".to_owned()),
+            ..Problem::new(ProblemKind::Invalid, format!("input[{i}]: {error}"))
+        })?;
+        texts.push(ids);
+    }
+    let embedded = embedder.embed_all(&texts);
+    let embedded = embedded.map_err(|error| Problem::new(ProblemKind::Server, error.to_string()))?;
+    Ok((embedded, texts.iter().map(Vec::len).sum()))
+}
+
+/// The memory that was planned, by category.
+fn memory(llm: &Llm) -> Value {
+    let memory = llm.memory();
+    json!({
+        "weights": memory.weights, "kv_cache": memory.kv_cache, "activations": memory.scratch, "program": memory.program,
+        "total": memory.total(),
+    })
+}
+
+/// What `/v1/models` tells of a model, with llama-server's names.
+fn meta(llm: &Llm) -> Value {
+    let spec = llm.spec();
+    json!({
+        "n_vocab": spec.vocab_size,
+        "n_embd": spec.hidden_size,
+        "architecture": spec.arch.name(),
+        "weight_bytes": llm.memory().weights,
+        "capabilities": ["completion"],
+    })
+}

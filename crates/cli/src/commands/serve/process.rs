@@ -1,0 +1,164 @@
+//! What the system tells a server, and what it is told: signals, systemd, and how much memory there is.
+
+use crate::exit::Exit;
+use crate::{table, units};
+use anyhow::Result;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use trine_server::{App, Pressure, Tls};
+
+/// Tells what is wrong with a certificate that is used all the same.
+pub fn warn(tls: &Tls) {
+    tls.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
+}
+
+/// Reads keys and certificates again on SIGHUP, and tells where the memory is on SIGUSR1.
+#[cfg(unix)]
+pub fn obey_signals(app: &Arc<App>) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut hangup, mut user) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined1())?);
+    let of = app.clone();
+    tokio::spawn(async move {
+        while user.recv().await.is_some() {
+            note!("memory: {}", of.memory().await);
+        }
+    });
+    let app = app.clone();
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            if app.keys.is_some() {
+                match app.reload_keys() {
+                    Ok(count) => note!("note: {} read again", units::plural(count as u64, "key")),
+                    Err(error) => note!("warning: the keys stay as they are: {}", table::visible(&error)),
+                }
+            }
+            let Some(tls) = &app.tls else { continue };
+            match tls.reload() {
+                Ok(()) => {
+                    note!("note: the certificate was read again");
+                    warn(tls);
+                }
+                Err(error) => note!("warning: the certificate stays as it is: {}", table::visible(&error.to_string())),
+            }
+        }
+    });
+    Ok(())
+}
+
+#[cfg(not(unix))]
+pub fn obey_signals(_: &Arc<App>) -> Result<()> {
+    Ok(())
+}
+
+/// Compares the memory of the process with its limit, once a second.
+pub fn watch_memory(app: Arc<App>, limit: u64) {
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let Some((bytes, pressure)) = app.watch_memory(limit) else { continue };
+            let has = format!("the process has {} of at most {}", units::bytes(bytes), units::bytes(limit));
+            match pressure {
+                Pressure::Low => note!("note: {has} again"),
+                Pressure::High => note!("warning: {has}"),
+                Pressure::Full => note!("warning: {has}: new requests are refused"),
+            }
+            if pressure > Pressure::Low {
+                let _ = tokio::task::spawn_blocking(trine_tensor::memory::give_back).await;
+            }
+        }
+    });
+}
+
+/// The socket that systemd opened for this process, if it did.
+#[cfg(unix)]
+pub fn inherited() -> Result<Option<std::net::TcpListener>> {
+    Ok(listenfd::ListenFd::from_env().take_tcp_listener(0)?)
+}
+
+/// Tells systemd that requests are answered, and then, as often as its watchdog wants to know, that the engine still does.
+#[cfg(unix)]
+pub fn tell_systemd(app: Arc<App>) {
+    use sd_notify::NotifyState;
+    // Without systemd there is nobody to tell.
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    let Some(patience) = sd_notify::watchdog_enabled() else { return };
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(patience / 3).await;
+            let Some(generator) = &app.generator else { return };
+            if matches!(tokio::time::timeout(patience / 3, generator.handle.load_async()).await, Ok(Ok(_))) {
+                let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+            }
+        }
+    });
+}
+
+#[cfg(unix)]
+pub fn stopping() {
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+}
+
+#[cfg(not(unix))]
+pub fn inherited() -> Result<Option<std::net::TcpListener>> {
+    Ok(None)
+}
+
+#[cfg(not(unix))]
+pub fn tell_systemd(_: Arc<App>) {}
+
+#[cfg(not(unix))]
+pub fn stopping() {}
+
+/// What SIGTERM or Ctrl-C does first: a flag that ends loading, and a message that ends the server. The second of them ends the program.
+pub fn signals(runtime: &Runtime) -> Result<(Arc<AtomicBool>, oneshot::Receiver<()>)> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (sender, receiver) = oneshot::channel();
+    let (set, _guard) = (stop.clone(), runtime.enter());
+    let mut signals = Signals::new()?;
+    runtime.spawn(async move {
+        signals.next().await;
+        set.store(true, Relaxed);
+        let _ = sender.send(());
+        signals.next().await;
+        std::process::exit(Exit::Interrupted as i32);
+    });
+    Ok((stop, receiver))
+}
+
+/// The signals that end a program.
+#[cfg(unix)]
+struct Signals([tokio::signal::unix::Signal; 2]);
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> Result<Signals> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?]))
+    }
+
+    async fn next(&mut self) {
+        let [interrupt, terminate] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> Result<Signals> {
+        Ok(Signals)
+    }
+
+    async fn next(&mut self) {
+        let _ = tokio::signal::ctrl_c().await;
+    }
+}

@@ -1,0 +1,60 @@
+//! `--print-config`: the options that count for a command, as a file for `--config`.
+
+use crate::config::Defaults;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command};
+use std::any::TypeId;
+use std::fmt::Write;
+use toml::Value;
+
+/// Options whose values nobody should read over a shoulder or in a log.
+const SECRET: [&str; 1] = ["api-key"];
+
+/// The options of a command that have values, each with where it is said.
+pub fn text(command: &Command, matches: &ArgMatches, defaults: &[Defaults]) -> String {
+    let mut text = format!("[{}]\n", command.get_name());
+    let mut lines: Vec<_> = command.get_arguments().filter_map(|arg| line(arg, matches, defaults)).collect();
+    lines.sort_by(|a, b| a.0.trim_start_matches("# ").cmp(b.0.trim_start_matches("# ")));
+    let width = lines.iter().map(|(setting, _)| setting.chars().count()).filter(|&width| width <= 40).max();
+    for (setting, source) in lines {
+        let _ = writeln!(text, "{setting:width$}  # {source}", width = width.unwrap_or_default());
+    }
+    text
+}
+
+/// What an option is, and who says so.
+fn line(arg: &Arg, matches: &ArgMatches, defaults: &[Defaults]) -> Option<(String, String)> {
+    let (id, long) = (arg.get_id().as_str(), arg.get_long()?);
+    if crate::config::NOT_IN_FILE.contains(&long) {
+        return None;
+    }
+    let said = defaults.iter().find_map(|defaults| defaults.place(id));
+    let source = match (matches.value_source(id)?, said) {
+        (ValueSource::CommandLine, _) => "the command line".to_owned(),
+        (ValueSource::EnvVariable, _) => arg.get_env()?.to_string_lossy().into_owned(),
+        (_, Some(place)) => place,
+        _ => "default".to_owned(),
+    };
+    // What nobody says stays unsaid: it may exclude what somebody does.
+    let unsaid = if source == "default" { "# " } else { "" };
+    if SECRET.contains(&long) {
+        return Some((format!("# {long}"), format!("{source}; not shown")));
+    }
+    let is_switch = arg.get_value_parser().type_id() == TypeId::of::<bool>();
+    let values = matches.get_raw(id)?.map(|value| value.to_string_lossy().into_owned());
+    let mut values: Vec<Value> = values.map(|value| typed(value, is_switch)).collect();
+    let value = if values.len() == 1 { values.pop()? } else { Value::Array(values) };
+    Some((format!("{unsaid}{long} = {value}"), source))
+}
+
+/// A value as the file writes it: numbers and switches as they are, all else as a string.
+fn typed(text: String, is_switch: bool) -> Value {
+    let values = [
+        text.parse().ok().filter(|_| is_switch).map(Value::Boolean),
+        text.parse().ok().map(Value::Integer),
+        text.parse().ok().filter(|number: &f64| number.is_finite()).map(Value::Float),
+    ];
+    // One that would be written in another way, such as 007, stays text.
+    let same = values.into_iter().flatten().find(|value| value.to_string() == text);
+    same.unwrap_or(Value::String(text))
+}
