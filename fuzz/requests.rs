@@ -78,7 +78,8 @@ fn write(ask: &Ask, served: &Served, mut writer: Box<dyn Writer>, text: &str) {
     }
     let ids = served.tokenizer.encode(text, EncodeOptions::default());
     let mut decoder = DecodeStream::after_prompt(&served.tokenizer);
-    let mut texts: Vec<(u32, String)> = ids.iter().map(|&id| (id, decoder.push(&served.tokenizer, id).to_owned())).collect();
+    let mut texts: Vec<(u32, String)> =
+        ids.iter().map(|&id| (id, decoder.push(&served.tokenizer, id).to_owned())).collect();
     texts.truncate(ask.sampling.max_tokens.unwrap_or(usize::MAX));
     let logprob = ask.sampling.logprobs.map(|_| -1.0);
     let usage = Usage { prompt_tokens: ask.prompts[0].len(), cached_tokens: 0, completion_tokens: texts.len() };
