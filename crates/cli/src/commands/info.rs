@@ -30,6 +30,9 @@ pub struct Info {
     #[arg(long, value_name = "N", env = "TRINE_BATCH", hide_short_help = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     batch: Option<u32>,
+    /// Number of requests of the memory plan that run at once, as for `trine serve`
+    #[arg(long, value_name = "N", default_value_t = 1, hide_short_help = true, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    parallel: u32,
     #[command(flatten)]
     layouts: LayoutArgs,
     /// List all tensors
@@ -127,6 +130,7 @@ struct TokenReport {
 #[derive(Serialize)]
 struct MemoryReport {
     context: usize,
+    parallel: u32,
     weights_bytes: u64,
     kv_cache_bytes: u64,
     scratch_bytes: u64,
@@ -200,12 +204,14 @@ impl Info {
             let context = self.context.map_or(spec.context_length.min(4096), |context| context as usize);
             let mut options = self.machine.options();
             options.engine.context = Some(context);
+            options.engine.max_sequences = self.parallel as usize;
             if let Some(batch) = self.batch {
                 options.engine.prefill_chunk = batch as usize;
             }
             let memory = options.plan(file).map_err(|error| warnings.push(error.to_string())).ok()?;
             Some(MemoryReport {
                 context,
+                parallel: self.parallel,
                 weights_bytes: memory.weights,
                 kv_cache_bytes: memory.kv_cache,
                 scratch_bytes: memory.scratch,
@@ -410,7 +416,8 @@ fn print(report: &InfoReport, out: &mut impl Write) -> std::io::Result<()> {
             units::bytes(memory.scratch_bytes),
             units::bytes(memory.program_bytes)
         );
-        facts.push(format!("memory, context {}", units::count(memory.context as u64)), plan);
+        let requests = if memory.parallel > 1 { format!(", {} at once", memory.parallel) } else { String::new() };
+        facts.push(format!("memory, context {}{requests}", units::count(memory.context as u64)), plan);
     }
     for warning in &report.warnings {
         facts.push("warning", warning);
