@@ -4,7 +4,7 @@ use super::trine;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -16,7 +16,9 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 pub struct Server {
     pub child: Child,
     pub url: String,
-    /// Lines of its standard error after the first that names the address.
+    /// Lines of its standard error before the one that names the address.
+    pub notes: Vec<String>,
+    /// Those after it.
     pub lines: Mutex<Receiver<String>>,
 }
 
@@ -43,23 +45,26 @@ impl Response {
 impl Server {
     /// Starts a server at a free port, with these arguments.
     pub fn start(args: &[&str]) -> Server {
-        let mut command = trine();
+        Server::start_with(trine(), args)
+    }
+
+    /// Starts a server of a command, which may have variables and an input.
+    pub fn start_with(mut command: Command, args: &[&str]) -> Server {
         command.args([&["serve", "--port", "0"], args].concat()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (sender, lines) = channel();
         let errors = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || errors.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut server = Server { child, url: String::new(), lines: lines.into() };
-        let mut seen = Vec::new();
+        let mut server = Server { child, url: String::new(), notes: Vec::new(), lines: lines.into() };
         while server.url.is_empty() {
             let line = server.lines.get_mut().unwrap().recv_timeout(PATIENCE);
-            let line = line.unwrap_or_else(|_| panic!("no address: {seen:?}"));
+            let line = line.unwrap_or_else(|_| panic!("no address: {:?}", server.notes));
             // In a log of JSON, it is the message of an event.
             let event = serde_json::from_str::<Value>(&line).ok();
             let message = event.as_ref().and_then(|event| event["message"].as_str()).unwrap_or(&line);
             match message.strip_prefix("serving ").and_then(|rest| rest.rsplit_once(" at ")) {
                 Some((_, url)) => server.url = url.to_owned(),
-                None => seen.push(line),
+                None => server.notes.push(line),
             }
         }
         server
