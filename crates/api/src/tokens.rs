@@ -1,4 +1,4 @@
-//! llama-server's `/tokenize` and `/detokenize`.
+//! llama-server's `/tokenize` and `/detokenize`, and vLLM's, with `/tokenizer_info`: lm-evaluation-harness asks for these.
 
 use crate::{Fields, Problem, Served};
 use serde::Serialize;
@@ -12,6 +12,8 @@ const MAX_TOKENS: usize = 1 << 20;
 #[derive(Debug, Serialize)]
 pub struct Tokenized {
     tokens: Tokens,
+    count: usize,
+    max_model_len: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -33,19 +35,24 @@ struct Piece {
 /// With the field that is wrong or not known, and when there are too many.
 pub fn tokenize(mut fields: Fields, served: &std::sync::Arc<Served>) -> Result<Tokenized, Problem> {
     fields.take("model");
+    // In vLLM's words, tokens such as BOS are added unless the request says otherwise.
+    let vllm = fields.has("prompt");
+    fields.rename("prompt", "content")?;
+    fields.rename("add_special_tokens", "add_special")?;
     let text = fields.string("content")?.ok_or_else(|| Problem::field("content", "expected a string"))?;
     let parse_special = fields.boolean("parse_special")?.unwrap_or(true);
-    let add_special = fields.boolean("add_special")?.unwrap_or_default();
+    let add_special = fields.boolean("add_special")?.unwrap_or(vllm);
     let with_pieces = fields.boolean("with_pieces")?.unwrap_or_default();
     fields.finish()?;
     let ids = served.tokenizer.encode(&text, EncodeOptions { parse_special, add_special });
-    if ids.len() > MAX_TOKENS {
-        let expected = format_args!("expected a text of at most {MAX_TOKENS} tokens, found {}", ids.len());
+    let count = ids.len();
+    if count > MAX_TOKENS {
+        let expected = format_args!("expected a text of at most {MAX_TOKENS} tokens, found {count}");
         return Err(Problem::field("content", expected));
     }
     let piece = |id: u32| Piece { id, piece: served.tokenizer.decode_with_special(&[id]) };
     let tokens = if with_pieces { Tokens::Pieces(ids.into_iter().map(piece).collect()) } else { Tokens::Ids(ids) };
-    Ok(Tokenized { tokens })
+    Ok(Tokenized { tokens, count, max_model_len: served.context })
 }
 
 /// The text of tokens.
@@ -59,5 +66,17 @@ pub fn detokenize(mut fields: Fields, served: &std::sync::Arc<Served>) -> Result
     let id = |id: &Value| id.as_u64().and_then(|id| u32::try_from(id).ok());
     let ids: Option<Vec<u32>> = tokens.iter().map(id).collect();
     let ids = ids.ok_or_else(|| Problem::field("tokens", "expected a list of token ids"))?;
-    Ok(json!({"content": served.tokenizer.decode_with_special(&ids)}))
+    let text = served.tokenizer.decode_with_special(&ids);
+    Ok(json!({"content": text, "prompt": text}))
+}
+
+/// The names of the tokens that begin and end texts, and the chat template.
+pub fn tokenizer_info(served: &Served) -> Value {
+    let name = |id: Option<u32>| id.and_then(|id| served.tokenizer.name(id));
+    let template = served.template.as_ref().ok().and_then(|template| template.source(false).ok());
+    json!({
+        "bos_token": name(served.tokenizer.bos()),
+        "eos_token": name(served.tokenizer.eos()),
+        "chat_template": template,
+    })
 }

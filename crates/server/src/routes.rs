@@ -44,6 +44,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/apply-template", answers(trine_api::apply_template, Problem::openai))
         .route("/tokenize", answers(trine_api::tokens::tokenize, Problem::openai))
         .route("/detokenize", answers(trine_api::tokens::detokenize, Problem::openai))
+        .route("/tokenizer_info", get(tokenizer_info))
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
         .route("/metrics", get(metrics))
@@ -239,6 +240,13 @@ async fn answer_alone<T: Serialize + 'static>(
     match answered.await {
         Ok(body) => Ok(json_text(200, body)),
         Err(problem) => Err(refused(&app, &problem, shape).await),
+    }
+}
+
+async fn tokenizer_info(State(app): State<Arc<App>>) -> Reply {
+    match app.generator() {
+        Ok(generator) => Ok(json(200, &trine_api::tokens::tokenizer_info(&generator.served))),
+        Err(problem) => Err(refused(&app, &problem, Problem::openai).await),
     }
 }
 

@@ -191,7 +191,7 @@ impl Serve {
         app.exporter = self.otlp_endpoint.as_deref().map(Exporter::start).transpose()?;
         let names: Vec<&str> = app.names().collect();
         let names = names.join(" and ");
-        runtime.block_on(async {
+        let ended = runtime.block_on(async {
             let at = format!("cannot listen at {}", self.place());
             let server = match process::inherited()? {
                 Some(listener) => Server::inherit(app, listener)?,
@@ -211,7 +211,10 @@ impl Serve {
             };
             server.run(end).await;
             Ok(Exit::Done)
-        })
+        });
+        // What still prepares a request that nobody waits for ends with the program.
+        runtime.shutdown_background();
+        ended
     }
 
     /// The bytes that the process may have, if that is watched.
