@@ -97,8 +97,8 @@ pub struct Serve {
     cache_size: Option<ByteSize>,
     /// Bytes of a request at most
     ///
-    /// Bodies that come at once have room for eight times as many together; more are refused with status 503. Tokens are made of as many
-    /// bytes at once, which takes up to a hundred times the memory.
+    /// Bodies that come at once have room for eight times as many; more are refused with status 503. Those that become requests at once
+    /// have no more than this together, and take up to fifty times as much memory.
     #[arg(long, value_name = "SIZE", default_value = "16MiB", hide_short_help = true, value_parser = body_size)]
     max_body: ByteSize,
     /// Seconds that a request may take to come, and a client of a stream to take nothing
