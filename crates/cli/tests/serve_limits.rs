@@ -172,7 +172,7 @@ fn options_that_would_open_a_server_are_refused() {
     let mut command = trine();
     command.env("TRINE_API_KEY", "");
     let server = Server::start_with(command, &[]);
-    assert!(server.notes.iter().any(|note| note.contains("TRINE_API_KEY is empty")), "{:?}", server.notes);
+    assert!(server.seen.iter().any(|line| line.contains("TRINE_API_KEY is empty")), "{:?}", server.seen);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::ServerOptions;
 use crate::app::{App, Generator};
+use crate::otlp::Note;
 use crate::problem::{failed, json};
 use crate::quota::Admission;
 use axum::body::{Body, Bytes};
@@ -26,6 +27,7 @@ pub struct Answering {
     pub stream: bool,
     /// The place of its key.
     pub admission: Option<Arc<Admission>>,
+    pub note: Note,
 }
 
 /// The updates of all answers, each with its index.
@@ -33,12 +35,12 @@ type Updates = SelectAll<futures_util::stream::BoxStream<'static, (usize, Update
 
 /// Answers a request; a problem that is known before the first token is the response's status.
 pub async fn answer(app: Arc<App>, answering: Answering) -> Result<Response<Body>, Problem> {
-    let Answering { requests, prompt_tokens, writer, stream, admission } = answering;
+    let Answering { requests, prompt_tokens, writer, stream, admission, note } = answering;
     let (updates, answers) = submit(app.generator()?, requests).await?;
     if let Some(admission) = &admission {
         admission.charge(prompt_tokens);
     }
-    let watch = Watch::new(&app, answers, admission);
+    let watch = Watch::new(&app, answers, admission, note);
     if stream { Ok(streamed(&app.options, updates, watch, writer)) } else { whole(updates, watch, writer).await }
 }
 
@@ -164,12 +166,13 @@ struct Watch {
     admission: Option<Arc<Admission>>,
     /// Tokens of each that its key was charged.
     charged: Vec<usize>,
+    note: Note,
 }
 
 impl Watch {
-    fn new(app: &Arc<App>, answers: usize, admission: Option<Arc<Admission>>) -> Watch {
+    fn new(app: &Arc<App>, answers: usize, admission: Option<Arc<Admission>>, note: Note) -> Watch {
         let (last, charged) = (vec![None; answers], vec![0; answers]);
-        Watch { app: app.clone(), last, begun: Instant::now(), ended: 0, admission, charged }
+        Watch { app: app.clone(), last, begun: Instant::now(), ended: 0, admission, charged, note }
     }
 
     fn see(&mut self, index: usize, update: &Update) {
@@ -193,6 +196,7 @@ impl Watch {
             }
             Update::Finished { finish_reason, usage, timing, .. } => {
                 metrics.answer(finish_reason, *usage, *timing);
+                self.note.answer(index == 0, finish_reason, *usage, *timing);
                 self.app.note(self.begun.elapsed());
                 self.ended += 1;
             }

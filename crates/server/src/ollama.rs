@@ -3,6 +3,7 @@
 use crate::App;
 use crate::body::read;
 use crate::generate::refused;
+use crate::otlp::Note;
 use crate::problem::json;
 use crate::quota::Admission;
 use crate::routes::{Reply, check_model, embed as embed_texts};
@@ -80,7 +81,7 @@ pub async fn show(State(app): State<Arc<App>>, request: Request) -> Reply {
 }
 
 pub async fn embed(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let begun = Instant::now();
+    let (begun, note) = (Instant::now(), Note::of(&request));
     let embedded = async {
         let admission = Admission::of(&request);
         let inputs = read(&app, request, |app, mut fields| {
@@ -95,7 +96,7 @@ pub async fn embed(State(app): State<Arc<App>>, request: Request) -> Reply {
             fields.finish()?;
             Ok(inputs)
         });
-        let (embeddings, tokens) = embed_texts(&app, inputs.await?, admission).await?;
+        let (embeddings, tokens) = embed_texts(&app, inputs.await?, admission, &note).await?;
         Ok(json!({
             "model": app.embeddings()?.name,
             "embeddings": embeddings,

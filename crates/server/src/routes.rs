@@ -4,6 +4,7 @@ use crate::ServerOptions;
 use crate::app::App;
 use crate::body::{blocking, read};
 use crate::generate::{Answering, Shape, answer, refused};
+use crate::otlp::Note;
 use crate::problem::{json, json_text};
 use crate::quota::Admission;
 use crate::{admin, auth, health, page, trace};
@@ -99,9 +100,15 @@ async fn generate(app: Arc<App>, request: Request, protocol: Protocol, shape: Sh
         }
         app.check_memory()?;
         let client = request.extensions().get::<trace::Client>().cloned().unwrap_or_default();
+        let note = Note::of(&request);
+        let operation = match request.uri().path() {
+            "/v1/completions" | "/api/generate" => "text_completion",
+            _ => "chat",
+        };
         let admission = Admission::of(&request);
         let prepared = read(&app, request, move |app, fields| prepare(app, fields, protocol, client)).await?;
-        answer(app.clone(), Answering { admission, ..prepared }).await
+        note.begin(operation, &app.generator()?.served.name);
+        answer(app.clone(), Answering { admission, note, ..prepared }).await
     };
     match answered.await {
         Ok(response) => Ok(response),
@@ -140,7 +147,7 @@ fn prepare(app: &App, fields: Fields, protocol: Protocol, client: trace::Client)
         app.metrics.grammar.observe(begun.elapsed().as_secs_f64());
     }
     let prompt_tokens = ask.prompts.iter().map(Vec::len).sum();
-    Ok(Answering { requests, prompt_tokens, writer, stream: ask.stream, admission: None })
+    Ok(Answering { requests, prompt_tokens, writer, stream: ask.stream, admission: None, note: Note::default() })
 }
 
 /// A model that is not here is no other's.
@@ -166,13 +173,13 @@ async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Reply {
 
 async fn embedded(app: &Arc<App>, request: Request) -> Result<Value, Problem> {
     app.check_memory()?;
-    let admission = Admission::of(&request);
+    let (admission, note) = (Admission::of(&request), Note::of(&request));
     let ask = read(app, request, |app, fields| {
         check_model(app, &fields)?;
         openai::embedding(fields, app.embeddings()?.width)
     });
     let ask = ask.await?;
-    let (embeddings, tokens) = embed(app, ask.inputs, admission).await?;
+    let (embeddings, tokens) = embed(app, ask.inputs, admission, &note).await?;
     Ok(openai::embeddings(&app.embeddings()?.name, &embeddings, ask.base64, tokens))
 }
 
@@ -184,20 +191,24 @@ pub async fn embed(
     app: &Arc<App>,
     inputs: Vec<Prompt>,
     admission: Option<Arc<Admission>>,
+    note: &Note,
 ) -> Result<(Vec<Vec<f32>>, usize), Problem> {
     if inputs.len() > MAX_INPUTS {
         let expected = format_args!("expected at most {MAX_INPUTS} texts, found {}", inputs.len());
         return Err(Problem::field("input", expected));
     }
+    note.begin("embeddings", &app.embeddings()?.name);
     let of = app.clone();
-    blocking(move || {
+    let embedded = blocking(move || {
         let (embeddings, tokens) = (of.embeddings()?.embed)(inputs)?;
         if let Some(admission) = admission {
             admission.charge(tokens);
         }
         Ok((embeddings, tokens))
-    })
-    .await
+    });
+    let (embeddings, tokens) = embedded.await?;
+    note.embedded(tokens);
+    Ok((embeddings, tokens))
 }
 
 async fn models(State(app): State<Arc<App>>) -> Response<Body> {

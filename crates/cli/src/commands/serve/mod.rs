@@ -151,6 +151,9 @@ impl Serve {
         let listen = self.listen()?;
         let memory_limit = self.watched_limit()?;
         let (keys, tls) = (self.open_keys()?, self.open_tls()?);
+        if !self.quiet {
+            tls.iter().for_each(process::warn);
+        }
         self.engine_args.check(self.quiet)?;
         // The address is checked before a model is loaded, which may take minutes.
         let runtime = tokio::runtime::Builder::new_multi_thread()
