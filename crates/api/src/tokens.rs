@@ -16,7 +16,7 @@ pub fn tokenize(mut fields: Fields, served: &std::sync::Arc<Served>) -> Result<V
     let with_pieces = fields.boolean("with_pieces")?.unwrap_or_default();
     fields.finish()?;
     let ids = served.tokenizer.encode(&text, EncodeOptions { parse_special, add_special });
-    let piece = |id: u32| json!({"id": id, "piece": served.tokenizer.decode_with_special(&[id])});
+    let piece = |id: u32| json!({"id": id, "piece": served.tokenizer.token_text(id)});
     let tokens = if with_pieces { ids.into_iter().map(piece).collect() } else { json!(ids) };
     Ok(json!({"tokens": tokens}))
 }
