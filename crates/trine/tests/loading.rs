@@ -125,3 +125,17 @@ fn a_beginning_of_sequence_without_an_embedding_is_not_used() {
         assert!(llm.generate(prompt, &sampling).is_ok());
     }
 }
+
+#[test]
+fn a_budget_of_thinking_looks_at_the_template_in_use() {
+    let source = "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}<think>{% endif %}\
+                  {# </think> #}";
+    let limited = Sampling { thinking_budget: Some(2), max_tokens: Some(4), ..Sampling::greedy() };
+    let run = |template: Option<&str>| {
+        let mut options = Options::default();
+        (options.device.cpu.threads, options.template) = (1, template.map(str::to_owned));
+        options.open(trine::EMBEDDED).unwrap().submit("Once <think>", limited.clone()).map(|_| ())
+    };
+    assert!(run(None).unwrap_err().to_string().contains("a model whose chat template"));
+    run(Some(source)).unwrap();
+}
