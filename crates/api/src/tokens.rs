@@ -1,4 +1,4 @@
-//! llama-server's `/tokenize` and `/detokenize`.
+//! llama-server's `/tokenize` and `/detokenize`, and vLLM's, with `/tokenizer_info`: lm-evaluation-harness asks for these.
 
 use crate::{Fields, Problem, Served};
 use serde_json::{Value, json};
@@ -10,15 +10,20 @@ use trine_text::EncodeOptions;
 /// With the field that is wrong or not known.
 pub fn tokenize(mut fields: Fields, served: &std::sync::Arc<Served>) -> Result<Value, Problem> {
     fields.take("model");
+    // In vLLM's words, tokens such as BOS are added unless the request says otherwise.
+    let vllm = fields.has("prompt");
+    fields.rename("prompt", "content")?;
+    fields.rename("add_special_tokens", "add_special")?;
     let text = fields.string("content")?.ok_or_else(|| Problem::field("content", "expected a string"))?;
     let parse_special = fields.boolean("parse_special")?.unwrap_or(true);
-    let add_special = fields.boolean("add_special")?.unwrap_or_default();
+    let add_special = fields.boolean("add_special")?.unwrap_or(vllm);
     let with_pieces = fields.boolean("with_pieces")?.unwrap_or_default();
     fields.finish()?;
     let ids = served.tokenizer.encode(&text, EncodeOptions { parse_special, add_special });
+    let count = ids.len();
     let piece = |id: u32| json!({"id": id, "piece": served.tokenizer.token_text(id)});
     let tokens = if with_pieces { ids.into_iter().map(piece).collect() } else { json!(ids) };
-    Ok(json!({"tokens": tokens}))
+    Ok(json!({"tokens": tokens, "count": count, "max_model_len": served.context}))
 }
 
 /// The text of tokens.
@@ -32,5 +37,17 @@ pub fn detokenize(mut fields: Fields, served: &std::sync::Arc<Served>) -> Result
     let id = |id: &Value| id.as_u64().and_then(|id| u32::try_from(id).ok());
     let ids: Option<Vec<u32>> = tokens.iter().map(id).collect();
     let ids = ids.ok_or_else(|| Problem::field("tokens", "expected a list of token ids"))?;
-    Ok(json!({"content": served.tokenizer.decode_with_special(&ids)}))
+    let text = served.tokenizer.decode_with_special(&ids);
+    Ok(json!({"content": text, "prompt": text}))
+}
+
+/// The names of the tokens that begin and end texts, and the chat template.
+pub fn tokenizer_info(served: &Served) -> Value {
+    let name = |id: Option<u32>| id.and_then(|id| served.tokenizer.name(id));
+    let template = served.template.as_ref().ok().and_then(|template| template.source(false).ok());
+    json!({
+        "bos_token": name(served.tokenizer.bos()),
+        "eos_token": name(served.tokenizer.eos()),
+        "chat_template": template,
+    })
 }

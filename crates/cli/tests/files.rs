@@ -86,7 +86,8 @@ fn the_cache_in_the_memory_plan_is_two_rows_per_token_layer_and_head() {
     let json: Value = serde_json::from_str(&trine_with(&["info", &llama(), "--json", "--context", "96"]).out).unwrap();
     let n = |key: &str| json["shape"][key].as_u64().unwrap();
     assert_eq!(json["memory"]["kv_cache_bytes"], 2 * 4 * 96 * n("n_layers") * n("n_kv_heads") * n("head_dim"));
-    let eight = trine_with(&["info", &llama(), "--json", "--context", "96", "--parallel", "8"]).json();
+    let eight = trine_with(&["info", &llama(), "--json", "--context", "96", "--parallel", "8"]).out;
+    let eight: Value = serde_json::from_str(&eight).unwrap();
     assert_eq!(eight["memory"]["kv_cache_bytes"], 8 * json["memory"]["kv_cache_bytes"].as_u64().unwrap());
 }
 

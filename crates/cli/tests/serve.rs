@@ -124,6 +124,21 @@ fn options_of_requests_do_what_they_say() {
 
     let tokens = server.post("/tokenize", &json!({"content": "Once upon a time"})).json()["tokens"].clone();
     assert_eq!(server.post("/detokenize", &json!({"tokens": tokens})).json()["content"], "Once upon a time");
+    // In vLLM's words, as lm-evaluation-harness asks.
+    let info = server.get("/tokenizer_info").json();
+    let prompt = |fields: Value| {
+        let mut body = json!({"prompt": "Once upon a time"});
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        server.post("/tokenize", &body).json()
+    };
+    assert_eq!(prompt(json!({"add_special_tokens": false}))["tokens"], tokens);
+    let whole = prompt(json!({}));
+    assert_eq!((&whole["count"], &whole["max_model_len"]), (&5.into(), &512.into()));
+    assert_eq!(
+        server.post("/detokenize", &json!({"tokens": [whole["tokens"][0]]})).json()["prompt"],
+        info["bos_token"]
+    );
+    assert!(info["eos_token"].is_string() && info["chat_template"].is_string(), "{info}");
     let models = server.get("/v1/models").json();
     assert_eq!(
         (&models["data"][0]["id"], &models["data"][0]["meta"]["chat_template"]),

@@ -56,7 +56,9 @@ fn problem(error: &dyn std::fmt::Display) -> String {
         text if text.contains("Too many items") || text.contains("max items exceeded") => {
             "the limit `mask_items` is reached"
         }
-        text if text.contains("Current row has") => "the limit `row_items` is reached",
+        text if text.contains("Current row has") => {
+            "too many alternatives are open: the grammar is ambiguous, or too wide"
+        }
         text => text.strip_prefix("panic: ").unwrap_or(text),
     };
     format!("the grammar gives no mask: {problem}")

@@ -31,8 +31,11 @@ impl Grammar {
         let compile = || {
             let source = constraint.lower(limits, Some(vocabulary))?;
             let (init, caps) = (GrammarInit::Serialized(source), InferenceCapabilities::default());
-            let parser =
-                vocabulary.factory.create_parser_from_init_ext(init, Logger::new(0, 0), caps, limits.of_parser());
+            let mut bounds = limits.of_parser();
+            if matches!(constraint, Constraint::Gbnf(_) | Constraint::Lark(_)) {
+                bounds.max_items_in_row = limits.ambiguous_row_items;
+            }
+            let parser = vocabulary.factory.create_parser_from_init_ext(init, Logger::new(0, 0), caps, bounds);
             let mut matcher = Matcher::new(parser);
             match matcher.is_accepting() {
                 Ok(_) => Ok(Grammar(Arc::new(Mutex::new(matcher)))),

@@ -118,6 +118,20 @@ fn hostile_constraints_end() {
 }
 
 #[test]
+fn an_ambiguous_grammar_ends_before_its_masks_take_long() {
+    let tokens = Tokens::embedded();
+    let grammar = tokens.grammar(&Constraint::Gbnf("root ::= s\ns ::= s s | [a-z ]+".to_owned())).unwrap();
+    let mut filter = grammar.filter();
+    let story = tokens.encode(&"once upon a time there was a dog ".repeat(20));
+    let end = (0..story.len()).find_map(|i| {
+        let allowed = tokens.allowed(&mut *filter, &story[..i]);
+        filter.accept(story[i]);
+        allowed.err()
+    });
+    assert!(end.unwrap().to_string().contains("too many alternatives are open"));
+}
+
+#[test]
 fn each_limit_is_an_error_that_names_it() {
     let tokens = Tokens::embedded();
     let words = Constraint::Regex("([a-z]+ ){3}[0-9]+".to_owned());
@@ -135,7 +149,8 @@ fn each_limit_is_an_error_that_names_it() {
         (&words, |limits| limits.mask_expressions = 1, "the limit `mask_expressions` is reached"),
         (&words, |limits| limits.states = 3, "states"),
         (&lark, |limits| limits.mask_items = 1, "the limit `mask_items` is reached"),
-        (&lark, |limits| limits.row_items = 1, "row_items"),
+        (&lark, |limits| limits.ambiguous_row_items = 1, "too many alternatives are open"),
+        (&json, |limits| limits.row_items = 1, "too many alternatives are open"),
     ];
     for (constraint, set, expected) in cases {
         let mut limits = Limits::default();

@@ -2,6 +2,7 @@
 
 use crate::ServerOptions;
 use crate::app::{App, Generator};
+use crate::otlp::Note;
 use crate::problem::{failed, json};
 use crate::quota::Admission;
 use axum::body::{Body, Bytes};
@@ -24,6 +25,7 @@ pub struct Answering {
     pub stream: bool,
     /// The place of its key.
     pub admission: Option<Admission>,
+    pub note: Note,
 }
 
 /// The updates of all answers, each with its index.
@@ -31,9 +33,9 @@ type Updates = SelectAll<futures_util::stream::BoxStream<'static, (usize, Update
 
 /// Answers a request; a problem that is known before the first token is the response's status.
 pub async fn answer(app: Arc<App>, answering: Answering) -> Result<Response<Body>, Problem> {
-    let Answering { requests, writer, stream, admission } = answering;
+    let Answering { requests, writer, stream, admission, note } = answering;
     let (updates, answers) = submit(app.generator()?, requests).await?;
-    let watch = Watch::new(&app, answers, admission);
+    let watch = Watch::new(&app, answers, admission, note);
     if stream { Ok(streamed(&app.options, updates, watch, writer)) } else { whole(updates, watch, writer).await }
 }
 
@@ -157,11 +159,12 @@ struct Watch {
     begun: Instant,
     ended: usize,
     admission: Option<Admission>,
+    note: Note,
 }
 
 impl Watch {
-    fn new(app: &Arc<App>, answers: usize, admission: Option<Admission>) -> Watch {
-        Watch { app: app.clone(), last: vec![None; answers], begun: Instant::now(), ended: 0, admission }
+    fn new(app: &Arc<App>, answers: usize, admission: Option<Admission>, note: Note) -> Watch {
+        Watch { app: app.clone(), last: vec![None; answers], begun: Instant::now(), ended: 0, admission, note }
     }
 
     fn see(&mut self, index: usize, update: &Update) {
@@ -175,6 +178,7 @@ impl Watch {
             }
             Update::Finished { finish_reason, usage, timing, .. } => {
                 metrics.answer(finish_reason, *usage, *timing);
+                self.note.answer(index == 0, finish_reason, *usage, *timing);
                 self.app.note(self.begun.elapsed());
                 self.ended += 1;
                 if let Some(admission) = &self.admission {

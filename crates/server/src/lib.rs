@@ -116,5 +116,8 @@ impl Server {
         if let Some(generator) = &app.generator {
             let _ = generator.handle.shutdown_async().await;
         }
+        if app.exporter.is_some() {
+            let _ = tokio::task::spawn_blocking(move || app.exporter.as_ref().map(Exporter::end)).await;
+        }
     }
 }

@@ -3,6 +3,7 @@
 use crate::App;
 use crate::body::read_body;
 use crate::generate::refused;
+use crate::otlp::Note;
 use crate::problem::json;
 use crate::routes::{Reply, check_model, embed as embed_texts};
 use axum::body::Body;
@@ -80,7 +81,7 @@ pub async fn show(State(app): State<Arc<App>>, request: Request) -> Reply {
 }
 
 pub async fn embed(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let begun = Instant::now();
+    let (begun, note) = (Instant::now(), Note::of(&request));
     let embedded = async {
         let mut fields = read_body(&app, request).await?;
         check_model(&app, &fields)?;
@@ -92,7 +93,7 @@ pub async fn embed(State(app): State<Arc<App>>, request: Request) -> Reply {
         let wrong = || Problem::field("input", "expected a string or a list of strings");
         let inputs = prompts(fields.take("input").unwrap_or_default()).ok_or_else(wrong)?;
         fields.finish()?;
-        let (embeddings, tokens) = embed_texts(&app, inputs).await?;
+        let (embeddings, tokens) = embed_texts(&app, inputs, &note).await?;
         Ok(json!({
             "model": app.embeddings()?.name,
             "embeddings": embeddings,

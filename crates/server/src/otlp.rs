@@ -2,9 +2,12 @@
 
 use serde_json::{Value, json};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use trine_engine::{FinishReason, Timing, Usage};
 
-/// Spans that wait for the collector; more are lost, and counted.
+/// Spans that wait for the collector; more are lost.
 const WAITING: usize = 4096;
 
 /// Spans of a message to the collector at most, and how long the first of them waits for others.
@@ -19,6 +22,8 @@ pub struct TraceContext {
     pub parent: Option<String>,
     /// The span of the request, in 16 digits.
     pub span: String,
+    /// Whether spans of the trace are kept; who asked decides.
+    pub sampled: bool,
 }
 
 impl TraceContext {
@@ -32,11 +37,115 @@ impl TraceContext {
         };
         match parts[..] {
             // Later versions may have more parts.
-            [version, trace, parent, _, ..] if version != "ff" && hexadecimal(trace, 32) && hexadecimal(parent, 16) => {
-                TraceContext { trace: trace.to_owned(), parent: Some(parent.to_owned()), span }
+            [version, trace, parent, flags, ..]
+                if version != "ff" && hexadecimal(trace, 32) && hexadecimal(parent, 16) && flags.len() == 2 =>
+            {
+                let sampled = u8::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 == 1);
+                TraceContext { trace: trace.to_owned(), parent: Some(parent.to_owned()), span, sampled }
             }
-            _ => TraceContext { trace: format!("{:032x}", fastrand::u128(1..)), parent: None, span },
+            _ => TraceContext { trace: format!("{:032x}", fastrand::u128(1..)), parent: None, span, sampled: true },
         }
+    }
+}
+
+/// What a model did for a request.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// As the conventions for generative AI name it: `chat`, `text_completion` or `embeddings`.
+    pub operation: &'static str,
+    pub model: String,
+    /// Once it is known.
+    usage: Option<Usage>,
+    finish_reasons: Vec<&'static str>,
+    /// When the first answer had its turn and its first token, after the request came.
+    queue: Option<Duration>,
+    first_token: Option<Duration>,
+}
+
+/// Where handlers note what was done for a request: among its extensions.
+#[derive(Clone, Debug, Default)]
+pub struct Note(Arc<Mutex<Option<Work>>>);
+
+impl Note {
+    /// That of a request.
+    pub fn of(request: &axum::extract::Request) -> Note {
+        request.extensions().get().cloned().unwrap_or_default()
+    }
+
+    /// Begins the work on a request.
+    pub fn begin(&self, operation: &'static str, model: &str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Work { operation, model: model.to_owned(), ..Work::default() });
+    }
+
+    /// Adds an answer, whose prompt counts if it is the first.
+    pub fn answer(&self, first: bool, reason: &FinishReason, usage: Usage, timing: Timing) {
+        let mut work = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(work) = &mut *work else { return };
+        work.finish_reasons.push(reason.name());
+        let total = work.usage.get_or_insert_default();
+        total.completion_tokens += usage.completion_tokens;
+        if first {
+            (total.prompt_tokens, total.cached_tokens) = (usage.prompt_tokens, usage.cached_tokens);
+            let after = |time: Option<Duration>| time.map(|time| time.saturating_sub(timing.submitted));
+            (work.queue, work.first_token) = (after(timing.started), after(timing.first_token));
+        }
+    }
+
+    /// Adds the tokens of texts that were embedded.
+    pub fn embedded(&self, tokens: usize) {
+        if let Some(work) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            work.usage = Some(Usage { prompt_tokens: tokens, ..Usage::default() });
+        }
+    }
+
+    fn take(&self) -> Option<Work> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// An attribute, with its value as OTLP writes it.
+fn attribute(key: &str, value: Value) -> Value {
+    json!({"key": key, "value": value})
+}
+
+fn text(key: &str, value: &str) -> Value {
+    attribute(key, json!({"stringValue": value}))
+}
+
+fn texts(key: &str, values: &[&str]) -> Value {
+    let values: Vec<Value> = values.iter().map(|value| json!({"stringValue": value})).collect();
+    attribute(key, json!({"arrayValue": {"values": values}}))
+}
+
+fn number(key: &str, value: usize) -> Value {
+    // Numbers of 64 bits are texts in JSON.
+    attribute(key, json!({"intValue": value.to_string()}))
+}
+
+impl Work {
+    /// The attributes of <https://opentelemetry.io/docs/specs/semconv/gen-ai/>, and vLLM's of latencies.
+    fn attributes(&self) -> Vec<Value> {
+        let mut attributes = vec![
+            text("gen_ai.operation.name", self.operation),
+            text("gen_ai.provider.name", "trine"),
+            text("gen_ai.request.model", &self.model),
+            text("gen_ai.response.model", &self.model),
+        ];
+        if let Some(usage) = self.usage {
+            attributes.extend([
+                number("gen_ai.usage.input_tokens", usage.prompt_tokens),
+                number("gen_ai.usage.output_tokens", usage.completion_tokens),
+                number("gen_ai.usage.cache_read.input_tokens", usage.cached_tokens),
+                texts("gen_ai.response.finish_reasons", &self.finish_reasons),
+            ]);
+        }
+        for (key, time) in
+            [("gen_ai.latency.time_in_queue", self.queue), ("gen_ai.latency.time_to_first_token", self.first_token)]
+        {
+            attributes.extend(time.map(|time| attribute(key, json!({"doubleValue": time.as_secs_f64()}))));
+        }
+        attributes
     }
 }
 
@@ -45,41 +154,52 @@ impl TraceContext {
 pub struct Span {
     pub context: TraceContext,
     pub method: String,
-    pub route: String,
+    /// The pattern of its path; none if there is no such path.
+    pub route: Option<String>,
+    pub path: String,
+    pub scheme: &'static str,
     pub status: u16,
     pub request_id: String,
     pub begun: SystemTime,
     pub ended: SystemTime,
+    pub note: Note,
 }
 
 impl Span {
     fn to_json(&self) -> Value {
         let nanoseconds =
             |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos()).to_string();
-        let text = |key: &str, value: &str| json!({"key": key, "value": {"stringValue": value}});
-        let status = json!({"key": "http.response.status_code", "value": {"intValue": self.status.to_string()}});
+        let mut attributes = vec![
+            text("http.request.method", &self.method),
+            text("url.path", &self.path),
+            text("url.scheme", self.scheme),
+            number("http.response.status_code", self.status.into()),
+            texts("http.response.header.x-request-id", &[&self.request_id]),
+        ];
+        let route = self.route.as_deref();
+        attributes.extend(route.map(|route| text("http.route", route)));
+        attributes.extend(self.note.take().iter().flat_map(Work::attributes));
+        // A request that fails by the server's fault.
+        let failed = self.status >= 500;
+        attributes.extend(failed.then(|| text("error.type", &self.status.to_string())));
         json!({
             "traceId": self.context.trace,
             "spanId": self.context.span,
             "parentSpanId": self.context.parent.as_deref().unwrap_or_default(),
-            "name": format!("{} {}", self.method, self.route),
+            "name": route.map_or_else(|| self.method.clone(), |route| format!("{} {route}", self.method)),
+            // That of a server.
             "kind": 2,
             "startTimeUnixNano": nanoseconds(self.begun),
             "endTimeUnixNano": nanoseconds(self.ended),
-            "attributes": [
-                text("http.request.method", &self.method),
-                text("http.route", &self.route),
-                text("http.request.id", &self.request_id),
-                status,
-            ],
-            // 2 is an error, which a request is by the server's fault.
-            "status": if self.status >= 500 { json!({"code": 2}) } else { json!({}) },
+            "attributes": attributes,
+            // 2 is an error.
+            "status": if failed { json!({"code": 2}) } else { json!({}) },
         })
     }
 }
 
 /// Sends spans to a collector, on a thread of its own.
-pub struct Exporter(SyncSender<Span>);
+pub struct Exporter(Mutex<Option<(SyncSender<Span>, JoinHandle<()>)>>);
 
 impl Exporter {
     /// `endpoint` is the address of a collector, such as `http://127.0.0.1:4318`.
@@ -89,14 +209,24 @@ impl Exporter {
     pub fn start(endpoint: &str) -> std::io::Result<Exporter> {
         let (sender, spans) = sync_channel(WAITING);
         let url = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
-        std::thread::Builder::new().name("otlp".to_owned()).spawn(move || export(&url, &spans))?;
-        Ok(Exporter(sender))
+        let thread = std::thread::Builder::new().name("otlp".to_owned()).spawn(move || export(&url, &spans))?;
+        Ok(Exporter(Mutex::new(Some((sender, thread)))))
     }
 
     /// Takes a span, unless too many wait.
     pub fn send(&self, span: Span) {
-        if self.0.try_send(span).is_err() {
+        let exporter = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if exporter.as_ref().is_none_or(|(sender, _)| sender.try_send(span).is_err()) {
             tracing::debug!("a span is lost: the collector is too slow");
+        }
+    }
+
+    /// Sends what waits, and takes no more.
+    pub fn end(&self) {
+        let exporter = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((sender, thread)) = exporter {
+            drop(sender);
+            let _ = thread.join();
         }
     }
 }
@@ -106,16 +236,14 @@ fn export(url: &str, spans: &Receiver<Span>) {
     let agent: ureq::Agent = config.build().into();
     while let Ok(first) = spans.recv() {
         let mut batch = vec![first.to_json()];
+        let due = Instant::now() + BATCH.1;
         while batch.len() < BATCH.0 {
-            match spans.recv_timeout(BATCH.1) {
+            match spans.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(span) => batch.push(span.to_json()),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
             }
         }
-        let service = json!([
-            {"key": "service.name", "value": {"stringValue": "trine"}},
-            {"key": "service.version", "value": {"stringValue": env!("CARGO_PKG_VERSION")}},
-        ]);
+        let service = [text("service.name", "trine"), text("service.version", env!("CARGO_PKG_VERSION"))];
         let scope = json!({"scope": {"name": "trine"}, "spans": batch});
         let body = json!({"resourceSpans": [{"resource": {"attributes": service}, "scopeSpans": [scope]}]});
         if let Err(error) = agent.post(url).content_type("application/json").send(body.to_string()) {
@@ -133,6 +261,8 @@ mod tests {
         let (trace, parent) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
         let context = TraceContext::of(Some(&format!("00-{trace}-{parent}-01")));
         assert_eq!((context.trace.as_str(), context.parent.as_deref()), (trace, Some(parent)));
+        assert!(context.sampled);
+        assert!(!TraceContext::of(Some(&format!("00-{trace}-{parent}-02"))).sampled);
         let zeros = "0".repeat(32);
         for wrong in [
             None,
@@ -141,9 +271,11 @@ mod tests {
             Some("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
             Some("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"),
             Some(&format!("00-{zeros}-{parent}-01")),
+            Some(&format!("00-{trace}-{parent}-1")),
         ] {
             let context = TraceContext::of(wrong);
-            assert!(context.parent.is_none() && context.trace.len() == 32 && context.span.len() == 16, "{wrong:?}");
+            assert!(context.parent.is_none() && context.sampled, "{wrong:?}");
+            assert!(context.trace.len() == 32 && context.span.len() == 16, "{wrong:?}");
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::app::App;
 use crate::body::read_body;
 use crate::generate::{Answering, Shape, answer, refused};
 use crate::keys::Key;
+use crate::otlp::Note;
 use crate::problem::json;
 use crate::{admin, auth, health, page, trace};
 use axum::Router;
@@ -42,6 +43,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/apply-template", answers(trine_api::apply_template, Problem::openai))
         .route("/tokenize", answers(trine_api::tokens::tokenize, Problem::openai))
         .route("/detokenize", answers(trine_api::tokens::detokenize, Problem::openai))
+        .route("/tokenizer_info", get(tokenizer_info))
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
         .route("/metrics", get(metrics))
@@ -97,13 +99,20 @@ async fn generate(app: Arc<App>, request: Request, read: Read, shape: Shape) -> 
         app.check_memory()?;
         let client = request.extensions().get::<trace::Client>().cloned().unwrap_or_default();
         let key = request.extensions().get::<Arc<Key>>().cloned();
+        let note = Note::of(&request);
+        let operation = match request.uri().path() {
+            "/v1/completions" | "/api/generate" => "text_completion",
+            _ => "chat",
+        };
         let admission = key.as_ref().map(|key| app.quotas.admit(key)).transpose()?;
         let fields = read_body(&app, request).await?;
         let of = app.clone();
         // Templates, tokens and grammars take their time.
         let prepared = tokio::task::spawn_blocking(move || prepare(&of, fields, read, client)).await;
         let failed = |_| Problem::new(ProblemKind::Server, "reading the request failed");
-        answer(app.clone(), Answering { admission, ..prepared.map_err(failed)?? }).await
+        let prepared = prepared.map_err(failed)??;
+        note.begin(operation, &app.generator()?.served.name);
+        answer(app.clone(), Answering { admission, note, ..prepared }).await
     };
     match answered.await {
         Ok(response) => Ok(response),
@@ -131,7 +140,7 @@ fn prepare(app: &App, fields: Fields, read: Read, client: trace::Client) -> Resu
     if ask.constraint.is_some() {
         app.metrics.grammar.observe(begun.elapsed().as_secs_f64());
     }
-    Ok(Answering { requests, writer, stream: ask.stream, admission: None })
+    Ok(Answering { requests, writer, stream: ask.stream, admission: None, note: Note::default() })
 }
 
 /// A model that is not here is no other's.
@@ -157,18 +166,22 @@ async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Reply {
 
 async fn embedded(app: &Arc<App>, request: Request) -> Result<serde_json::Value, Problem> {
     app.check_memory()?;
+    let note = Note::of(&request);
     let fields = read_body(app, request).await?;
     check_model(app, &fields)?;
     let ask = openai::embedding(fields, app.embeddings()?.width)?;
-    let (embeddings, tokens) = embed(app, ask.inputs).await?;
+    let (embeddings, tokens) = embed(app, ask.inputs, &note).await?;
     Ok(openai::embeddings(&app.embeddings()?.name, &embeddings, ask.base64, tokens))
 }
 
 /// Embeds texts on a thread that may wait.
-pub async fn embed(app: &Arc<App>, inputs: Vec<Prompt>) -> Result<(Vec<Vec<f32>>, usize), Problem> {
+pub async fn embed(app: &Arc<App>, inputs: Vec<Prompt>, note: &Note) -> Result<(Vec<Vec<f32>>, usize), Problem> {
+    note.begin("embeddings", &app.embeddings()?.name);
     let of = app.clone();
     let embedded = tokio::task::spawn_blocking(move || (of.embeddings()?.embed)(inputs));
-    embedded.await.map_err(|_| Problem::new(ProblemKind::Server, "embedding failed"))?
+    let (embeddings, tokens) = embedded.await.map_err(|_| Problem::new(ProblemKind::Server, "embedding failed"))??;
+    note.embedded(tokens);
+    Ok((embeddings, tokens))
 }
 
 async fn models(State(app): State<Arc<App>>) -> Response<Body> {
@@ -207,6 +220,13 @@ async fn answer_alone(app: Arc<App>, request: Request, answer: Answer, shape: Sh
     match answered.await {
         Ok(body) => Ok(json(200, &body)),
         Err(problem) => Err(refused(&app, &problem, shape).await),
+    }
+}
+
+async fn tokenizer_info(State(app): State<Arc<App>>) -> Reply {
+    match app.generator() {
+        Ok(generator) => Ok(json(200, &trine_api::tokens::tokenizer_info(&generator.served))),
+        Err(problem) => Err(refused(&app, &problem, Problem::openai).await),
     }
 }
 

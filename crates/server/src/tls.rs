@@ -1,10 +1,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::client::verify_server_cert_signed_by_trust_anchor;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use tokio_rustls::rustls::server::ParsedCertificate;
+use tokio_rustls::rustls::{CertificateError, Error, RootCertStore, ServerConfig};
 
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +24,13 @@ pub enum TlsError {
 pub struct Tls {
     certificate: PathBuf,
     key: PathBuf,
-    config: RwLock<Arc<ServerConfig>>,
+    pair: RwLock<Pair>,
+}
+
+/// What the files were when they were last read.
+struct Pair {
+    config: Arc<ServerConfig>,
+    warnings: Vec<String>,
 }
 
 impl Tls {
@@ -31,8 +39,8 @@ impl Tls {
     /// # Errors
     /// When a file cannot be read, or they do not belong together.
     pub fn open(certificate: &Path, key: &Path) -> Result<Tls, TlsError> {
-        let config = RwLock::new(read(certificate, key)?);
-        Ok(Tls { certificate: certificate.to_owned(), key: key.to_owned(), config })
+        let pair = RwLock::new(read(certificate, key)?);
+        Ok(Tls { certificate: certificate.to_owned(), key: key.to_owned(), pair })
     }
 
     /// Reads the files again, for connections to come. What cannot be read leaves the certificate as it is.
@@ -40,17 +48,22 @@ impl Tls {
     /// # Errors
     /// Those of [`Tls::open`].
     pub fn reload(&self) -> Result<(), TlsError> {
-        let config = read(&self.certificate, &self.key)?;
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        let pair = read(&self.certificate, &self.key)?;
+        *self.pair.write().unwrap_or_else(PoisonError::into_inner) = pair;
         Ok(())
     }
 
+    /// What an operator should know of the files: a certificate that clients refuse, a key that others can read.
+    pub fn warnings(&self) -> Vec<String> {
+        self.pair.read().unwrap_or_else(PoisonError::into_inner).warnings.clone()
+    }
+
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        self.config.read().unwrap_or_else(PoisonError::into_inner).clone().into()
+        self.pair.read().unwrap_or_else(PoisonError::into_inner).config.clone().into()
     }
 }
 
-fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+fn read(certificate: &Path, key: &Path) -> Result<Pair, TlsError> {
     let file = |path: &Path, expected, problem: &dyn std::fmt::Display| TlsError::File {
         path: path.to_owned(),
         expected,
@@ -63,12 +76,52 @@ fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
         return Err(file(certificate, chain, &"there is none"));
     }
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| file(key, "a private key", &error))?;
-    let pair = |error: tokio_rustls::rustls::Error| TlsError::Pair {
+    let pair = |error: Error| TlsError::Pair {
         certificate: certificate.to_owned(),
         key: key.to_owned(),
         problem: error.to_string(),
     };
+    let dates = certificates
+        .iter()
+        .filter_map(|one| wrong_date(one))
+        .map(|date| format!("{}: {date}: clients refuse it", certificate.display()));
+    let warnings = dates.chain(readable_by_all(key)).collect();
     let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().map_err(pair)?.with_no_client_auth();
-    Ok(Arc::new(builder.with_single_cert(certificates, private).map_err(pair)?))
+    let config = Arc::new(builder.with_single_cert(certificates, private).map_err(pair)?);
+    Ok(Pair { config, warnings })
+}
+
+/// Why a certificate is not valid today.
+fn wrong_date(certificate: &CertificateDer) -> Option<String> {
+    let certificate = ParsedCertificate::try_from(certificate).ok()?;
+    // Nobody vouches for it here, but dates are checked before that.
+    let checked =
+        verify_server_cert_signed_by_trust_anchor(&certificate, &RootCertStore::empty(), &[], UnixTime::now(), &[]);
+    let date = |time: UnixTime| trine_api::ollama::time(time.as_secs());
+    match checked {
+        Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
+            Some(format!("a certificate expired at {}", date(not_after)))
+        }
+        Err(Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. })) => {
+            Some(format!("a certificate is not valid before {}", date(not_before)))
+        }
+        _ => None,
+    }
+}
+
+/// Says that every user can read a key. A group may, such as Debian's `ssl-cert`.
+fn readable_by_all(key: &Path) -> Option<String> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let mode = key.metadata().ok()?.mode() & 0o777;
+        (mode & 0o007 != 0)
+            .then(|| format!("{}: other users can read or change the key, mode {mode:o}: chmod 600 it", key.display()))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = key;
+        None
+    }
 }

@@ -1,7 +1,7 @@
 //! What is noted of every request.
 
 use crate::App;
-use crate::otlp::{Span, TraceContext};
+use crate::otlp::{Note, Span, TraceContext};
 use axum::body::{Body, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, Response};
@@ -33,9 +33,11 @@ pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Ne
     let begun = Instant::now();
     let id = given_id(&request)
         .unwrap_or_else(|| HeaderValue::try_from(trine_api::openai::new_id("req_")).expect("it is letters and digits"));
-    let route =
-        request.extensions().get::<MatchedPath>().map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
-    let method = request.method().clone();
+    let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let route = matched.clone().unwrap_or_else(|| "other".to_owned());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let note = Note::default();
+    request.extensions_mut().insert(note.clone());
     if let Some(Peer(Some(address))) = request.extensions().get::<Peer>().copied() {
         request.extensions_mut().insert(Client(address.to_string()));
     }
@@ -48,10 +50,13 @@ pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Ne
     app.metrics.request(&route, status, took);
     let text = id.to_str().unwrap_or_default();
     tracing::info!(id = text, trace = context.trace, %method, route, status, ?took, "request");
-    if app.exporter.is_some() {
+    if app.exporter.is_some() && context.sampled {
         let (method, request_id) = (method.to_string(), text.to_owned());
+        let scheme = if app.tls.is_some() { "https" } else { "http" };
         let ended = SystemTime::now();
-        active.span = Some(Span { context, method, route, status, request_id, begun: ended - took, ended });
+        let begun = ended - took;
+        active.span =
+            Some(Span { context, method, route: matched, path, scheme, status, request_id, begun, ended, note });
     }
     response.headers_mut().insert(REQUEST_ID, id);
     if response.body().size_hint().exact().is_some() {

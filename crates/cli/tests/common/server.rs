@@ -16,6 +16,8 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 pub struct Server {
     pub child: Child,
     pub url: String,
+    /// Lines of its standard error before the one that names the address.
+    pub seen: Vec<String>,
     /// Lines of its standard error after the first that names the address.
     pub lines: Mutex<Receiver<String>>,
 }
@@ -49,17 +51,16 @@ impl Server {
         let (sender, lines) = channel();
         let errors = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || errors.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut server = Server { child, url: String::new(), lines: lines.into() };
-        let mut seen = Vec::new();
+        let mut server = Server { child, url: String::new(), seen: Vec::new(), lines: lines.into() };
         while server.url.is_empty() {
             let line = server.lines.get_mut().unwrap().recv_timeout(PATIENCE);
-            let line = line.unwrap_or_else(|_| panic!("no address: {seen:?}"));
+            let line = line.unwrap_or_else(|_| panic!("no address: {:?}", server.seen));
             // In a log of JSON, it is the message of an event.
             let event = serde_json::from_str::<Value>(&line).ok();
             let message = event.as_ref().and_then(|event| event["message"].as_str()).unwrap_or(&line);
             match message.strip_prefix("serving ").and_then(|rest| rest.rsplit_once(" at ")) {
                 Some((_, url)) => server.url = url.to_owned(),
-                None => seen.push(line),
+                None => server.seen.push(line),
             }
         }
         server
@@ -101,6 +102,17 @@ impl Server {
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
         String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// Waits for a line of its standard error that has this text.
+    pub fn wait_for_line(&self, text: &str) -> String {
+        let lines = self.lines.lock().unwrap();
+        loop {
+            let line = lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line has {text:?}"));
+            if line.contains(text) {
+                return line;
+            }
+        }
     }
 
     /// A number of `/metrics`.

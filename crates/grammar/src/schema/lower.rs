@@ -29,6 +29,8 @@ pub struct Lowering<'a, 'd> {
     current: Option<String>,
     /// Whether all numbers are integers where a schema is negated.
     pub integers: bool,
+    /// The least common multiple of the digits of all factors so far.
+    factors: u64,
     /// References of a definition to the same value.
     same: HashMap<String, Vec<(String, String)>>,
 }
@@ -36,7 +38,19 @@ pub struct Lowering<'a, 'd> {
 impl<'a, 'd> Lowering<'a, 'd> {
     pub fn new(document: &'d Document<'a>, limits: &'d Limits) -> Lowering<'a, 'd> {
         let (names, definitions, same) = (HashMap::new(), Map::new(), HashMap::new());
-        Lowering { document, limits, count: 0, depth: 0, names, definitions, current: None, integers: false, same }
+        let factors = 1;
+        Lowering {
+            document,
+            limits,
+            count: 0,
+            depth: 0,
+            names,
+            definitions,
+            current: None,
+            integers: false,
+            factors,
+            same,
+        }
     }
 
     /// The definitions that references lead to.
@@ -132,7 +146,11 @@ impl<'a, 'd> Lowering<'a, 'd> {
                         put(name, bound);
                     }
                 }
-                Keyword::MultipleOf => put("multipleOf", values::multiple_of(value)?),
+                Keyword::MultipleOf => {
+                    let factor = values::multiple_of(value)?;
+                    self.factors = values::common_multiple(self.factors, value)?;
+                    put("multipleOf", factor);
+                }
                 Keyword::Size(name) => put(name, values::size(value)?.into()),
                 Keyword::Pattern => put("pattern", check_pattern(value)?.into()),
                 Keyword::Format => put("format", values::format(value)?.into()),

@@ -74,6 +74,25 @@ pub fn multiple_of(at: &At) -> Result<Value, Error> {
     Ok(at.value.clone())
 }
 
+/// The least common multiple of `factors` and a factor, both without the zeros at their ends and the places of their points. The compiler makes
+/// a state for each remainder, and of factors that meet, for each pair.
+pub fn common_multiple(factors: u64, at: &At) -> Result<u64, Error> {
+    const MOST: u64 = 10_000;
+    let digits: String = at.value.to_string().split(['e', 'E']).next().unwrap_or_default().replace(['.', '+'], "");
+    let factor = digits.trim_matches('0').parse().ok().filter(|&factor: &u64| factor <= MOST);
+    let multiple = factor.map(|factor| factors / gcd(factors, factor) * factor);
+    multiple.filter(|&multiple| multiple <= MOST).ok_or_else(|| {
+        let problem = format!(
+            "with the schema's other factors it has a least common multiple above {MOST}, zeros at its end not counted"
+        );
+        refused(&at.path, problem)
+    })
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
 /// A length or count. Those beyond this are beyond any context.
 pub fn size(at: &At) -> Result<u64, Error> {
     const MOST: f64 = 1e9;

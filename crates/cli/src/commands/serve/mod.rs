@@ -156,6 +156,9 @@ impl Serve {
             (Some(certificate), Some(key)) => Some(Tls::open(certificate, key)?),
             _ => None,
         };
+        if !self.quiet {
+            tls.iter().for_each(process::warn);
+        }
         self.engine_args.check(self.quiet)?;
         // The address is checked before a model is loaded, which may take minutes.
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -196,7 +199,7 @@ impl Serve {
         app.exporter = self.otlp_endpoint.as_deref().map(Exporter::start).transpose()?;
         let names: Vec<&str> = app.names().collect();
         let names = names.join(" and ");
-        runtime.block_on(async {
+        let ended = runtime.block_on(async {
             let at = format!("cannot listen at {}", self.place());
             let server = match process::inherited()? {
                 Some(listener) => Server::inherit(app, listener)?,
@@ -216,7 +219,10 @@ impl Serve {
             };
             server.run(end).await;
             Ok(Exit::Done)
-        })
+        });
+        // What still prepares a request that nobody waits for ends with the program.
+        runtime.shutdown_background();
+        ended
     }
 
     /// The bytes that the process may have, if that is watched.

@@ -11,6 +11,11 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use trine_server::{App, Pressure, Tls};
 
+/// Tells what is wrong with a certificate that is used all the same.
+pub fn warn(tls: &Tls) {
+    tls.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
+}
+
 /// Reads keys and certificates again on SIGHUP, and tells where the memory is on SIGUSR1.
 #[cfg(unix)]
 pub fn obey_signals(app: &Arc<App>) -> Result<()> {
@@ -31,10 +36,13 @@ pub fn obey_signals(app: &Arc<App>) -> Result<()> {
                     Err(error) => note!("warning: the keys stay as they are: {}", table::visible(&error)),
                 }
             }
-            match app.tls.as_ref().map(Tls::reload) {
-                Some(Ok(())) => note!("note: the certificate was read again"),
-                Some(Err(error)) => note!("warning: the certificate stays as it is: {error}"),
-                None => {}
+            let Some(tls) = &app.tls else { continue };
+            match tls.reload() {
+                Ok(()) => {
+                    note!("note: the certificate was read again");
+                    warn(tls);
+                }
+                Err(error) => note!("warning: the certificate stays as it is: {}", table::visible(&error.to_string())),
             }
         }
     });
