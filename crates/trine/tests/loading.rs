@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use trine::prelude::Sampling;
+use trine::prelude::{Request, Sampling};
 use trine::{Error, ErrorKind, Options, Progress};
 
 /// The largest difference from transformers' logits when the model is loaded for `context` tokens.
@@ -134,7 +134,8 @@ fn a_budget_of_thinking_looks_at_the_template_in_use() {
     let run = |template: Option<&str>| {
         let mut options = Options::default();
         (options.device.cpu.threads, options.template) = (1, template.map(str::to_owned));
-        options.open(trine::EMBEDDED).unwrap().submit("Once <think>", limited.clone()).map(|_| ())
+        let request = Request::new("Once <think>", limited.clone());
+        options.open(trine::EMBEDDED).unwrap().submit(request).map(|_| ())
     };
     assert!(run(None).unwrap_err().to_string().contains("a model whose chat template"));
     run(Some(source)).unwrap();
