@@ -64,7 +64,8 @@ pub fn request(bytes: &[u8]) -> bool {
             }
             write(&ask, served, writer, &answer);
         }
-        let others = [anthropic::count_tokens, trine_api::apply_template, tokens::tokenize, tokens::detokenize];
+        let others = [anthropic::count_tokens, trine_api::apply_template, tokens::detokenize];
+        taken |= tokens::tokenize(fields.clone(), served).is_ok();
         taken |= others.iter().filter(|read| read(fields.clone(), served).is_ok()).count() > 0;
     }
     taken | openai::embedding(fields, 64).is_ok()

@@ -1,14 +1,39 @@
 //! llama-server's `/tokenize` and `/detokenize`, and vLLM's, with `/tokenizer_info`: lm-evaluation-harness asks for these.
 
 use crate::{Fields, Problem, Served};
+use serde::Serialize;
 use serde_json::{Value, json};
 use trine_text::EncodeOptions;
+
+/// Tokens that a text may have: with their pieces, an answer takes some 40 bytes for each.
+const MAX_TOKENS: usize = 1 << 20;
+
+/// What `/tokenize` answers.
+#[derive(Debug, Serialize)]
+pub struct Tokenized {
+    tokens: Tokens,
+    count: usize,
+    max_model_len: usize,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Tokens {
+    Ids(Vec<u32>),
+    Pieces(Vec<Piece>),
+}
+
+#[derive(Debug, Serialize)]
+struct Piece {
+    id: u32,
+    piece: String,
+}
 
 /// The tokens of a text. Names of control tokens are these tokens, unless `parse_special` is false.
 ///
 /// # Errors
-/// With the field that is wrong or not known.
-pub fn tokenize(mut fields: Fields, served: &std::sync::Arc<Served>) -> Result<Value, Problem> {
+/// With the field that is wrong or not known, and when there are too many.
+pub fn tokenize(mut fields: Fields, served: &std::sync::Arc<Served>) -> Result<Tokenized, Problem> {
     fields.take("model");
     // In vLLM's words, tokens such as BOS are added unless the request says otherwise.
     let vllm = fields.has("prompt");
@@ -21,9 +46,13 @@ pub fn tokenize(mut fields: Fields, served: &std::sync::Arc<Served>) -> Result<V
     fields.finish()?;
     let ids = served.tokenizer.encode(&text, EncodeOptions { parse_special, add_special });
     let count = ids.len();
-    let piece = |id: u32| json!({"id": id, "piece": served.tokenizer.token_text(id)});
-    let tokens = if with_pieces { ids.into_iter().map(piece).collect() } else { json!(ids) };
-    Ok(json!({"tokens": tokens, "count": count, "max_model_len": served.context}))
+    if count > MAX_TOKENS {
+        let expected = format_args!("expected a text of at most {MAX_TOKENS} tokens, found {count}");
+        return Err(Problem::field("content", expected));
+    }
+    let piece = |id: u32| Piece { id, piece: served.tokenizer.token_text(id) };
+    let tokens = if with_pieces { Tokens::Pieces(ids.into_iter().map(piece).collect()) } else { Tokens::Ids(ids) };
+    Ok(Tokenized { tokens, count, max_model_len: served.context })
 }
 
 /// The text of tokens.

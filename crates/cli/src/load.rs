@@ -272,7 +272,7 @@ impl DeviceArgs {
     }
 }
 
-fn size(text: &str) -> Result<ByteSize, &'static str> {
+pub fn size(text: &str) -> Result<ByteSize, &'static str> {
     text.parse().map_err(|_| "expected a size, such as 900MB or 8GiB")
 }
 

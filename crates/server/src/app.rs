@@ -1,4 +1,4 @@
-use crate::body::rooms;
+use crate::body::Bodies;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::quota::Quotas;
@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
 use trine_api::{Problem, ProblemKind, Served};
 use trine_engine::{Handle, Load};
 
@@ -42,8 +41,8 @@ pub struct App {
     /// The keys that open the server; without any, everybody may ask.
     pub keys: Option<Keys>,
     pub quotas: Quotas,
-    /// Room for the bodies of requests while they are read.
-    pub(crate) bodies: Arc<Semaphore>,
+    /// Room for the bodies of requests.
+    pub(crate) bodies: Bodies,
     /// Where spans of requests go.
     pub exporter: Option<Exporter>,
     /// The certificate of the server; without one, connections are not encrypted.
@@ -61,7 +60,7 @@ pub struct App {
 impl App {
     pub fn new(options: ServerOptions, generator: Option<Generator>, embeddings: Option<Embeddings>) -> App {
         App {
-            bodies: rooms(options.max_body),
+            bodies: Bodies::new(options.max_body),
             options,
             generator,
             embeddings,

@@ -3,6 +3,7 @@
 use crate::generate::refused;
 use crate::keys::Key;
 use crate::page;
+use crate::quota::Admission;
 use crate::routes::shape_of;
 use crate::trace::Client;
 use crate::{App, Listen};
@@ -19,14 +20,9 @@ const OPEN: &[&str] = &["/health", "/ready"];
 
 /// Lets those requests through that have a key, where keys are asked for, and none that a browser sends for another site.
 pub async fn check(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response<Body> {
-    match allowed(&app, &request) {
-        Ok(key) => {
-            if let Some(key) = key {
-                request.extensions_mut().insert(Client(key.name.clone()));
-                request.extensions_mut().insert(key);
-            }
-            next.run(request).await
-        }
+    match admit(&app, &mut request) {
+        // It counts as one of its key until it is answered; streams keep it for longer.
+        Ok(_admission) => next.run(request).await,
         Err(problem) => {
             let mut response = refused(&app, &problem, shape_of(request.uri().path())).await;
             if problem.kind == ProblemKind::Authentication {
@@ -35,6 +31,18 @@ pub async fn check(State(app): State<Arc<App>>, mut request: Request, next: Next
             response
         }
     }
+}
+
+/// Notes whose request it is, and counts it, if it may take the time of the server.
+fn admit(app: &App, request: &mut Request) -> Result<Option<Arc<Admission>>, Problem> {
+    let Some(key) = allowed(app, request)? else { return Ok(None) };
+    request.extensions_mut().insert(Client(key.name.clone()));
+    if *request.method() != Method::POST || is_for_admins(request.uri().path()) {
+        return Ok(None);
+    }
+    let admission = Arc::new(app.quotas.admit(&key)?);
+    request.extensions_mut().insert(admission.clone());
+    Ok(Some(admission))
 }
 
 fn allowed(app: &App, request: &Request) -> Result<Option<Arc<Key>>, Problem> {
@@ -104,10 +112,13 @@ fn is_local(listen: &Listen) -> bool {
 
 /// Whether a host is this machine: under other names a site could reach it by a name server of its own.
 fn is_this_machine(host: &str) -> bool {
+    // A name may end with the dot of the root; what is before an @ is no name.
+    let host = host.rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
     };
+    let name = name.strip_suffix('.').unwrap_or(name);
     name.is_empty()
         || name == "localhost"
         || name.ends_with(".localhost")
@@ -126,6 +137,10 @@ mod tests {
             ("127.1.2.3:80", true),
             ("[::1]:8080", true),
             ("trine.localhost", true),
+            ("LOCALHOST:8080", true),
+            ("localhost.", true),
+            ("localhost.:8080", true),
+            ("127.0.0.1:80@evil.example", false),
             ("", true),
             ("evil.example", false),
             ("localhost.evil.example:8080", false),

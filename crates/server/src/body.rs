@@ -1,65 +1,105 @@
 //! The bodies of requests.
 
 use crate::App;
+use crate::quota::Admission;
 use axum::extract::Request;
 use axum::http::header;
-use serde_json::Value;
+use futures_util::StreamExt;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use trine_api::{Fields, Problem, ProblemKind};
 
 /// Bytes of a body that waits for no other.
-const SMALL: u64 = 64 << 10;
+const SMALL: usize = 64 << 10;
 
-/// Room for a body, in units of [`SMALL`] bytes.
-async fn room(app: &App, size: u64) -> Result<OwnedSemaphorePermit, Problem> {
-    let units = u32::try_from(size.div_ceil(SMALL)).unwrap_or(u32::MAX);
-    let waiting = app.bodies.clone().acquire_many_owned(units);
-    let busy = || Problem::new(ProblemKind::Unavailable, "too many large requests come at once: try again later");
-    tokio::time::timeout(app.options.read_timeout, waiting).await.map_err(|_| busy())?.map_err(|_| busy())
+/// The room that a body takes, in units of [`SMALL`] bytes.
+fn units(bytes: usize) -> u32 {
+    if bytes <= SMALL { 0 } else { u32::try_from(bytes.div_ceil(SMALL)).unwrap_or(u32::MAX) }
 }
 
-/// Units of the bodies that are read at once.
-pub fn rooms(most: usize) -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(8 * most.div_ceil(SMALL as usize).max(1)))
+/// Room for bodies, in [`units`].
+pub struct Bodies {
+    units: usize,
+    /// Of those that have come: eight of the largest.
+    read: Arc<Semaphore>,
+    /// Of those that become requests, which takes many times their size: one of the largest.
+    prepared: Arc<Semaphore>,
 }
 
-impl App {
-    /// Bytes of large bodies that are being read.
-    pub(crate) fn body_bytes(&self) -> u64 {
-        let all = rooms(self.options.max_body).available_permits();
-        SMALL * (all - self.bodies.available_permits()) as u64
+impl Bodies {
+    pub fn new(max_body: usize) -> Bodies {
+        let one = units(max_body) as usize;
+        Bodies { units: 8 * one, read: Arc::new(Semaphore::new(8 * one)), prepared: Arc::new(Semaphore::new(one)) }
+    }
+
+    /// Bytes of large bodies that have come and are no requests yet.
+    pub fn bytes(&self) -> usize {
+        SMALL * (self.units - self.read.available_permits())
     }
 }
 
-/// Reads a body as JSON, within the limits of size and time.
-pub async fn read_body(app: &App, request: Request) -> Result<Fields, Problem> {
-    let invalid = |message: String| Problem::new(ProblemKind::Invalid, message);
+fn invalid(message: String) -> Problem {
+    Problem::new(ProblemKind::Invalid, message)
+}
+
+fn busy() -> Problem {
+    Problem::new(ProblemKind::Unavailable, "too many large requests come at once: try again later")
+}
+
+/// Reads a body as JSON, within the limits of size and time, and makes something of it on a thread that may take its time. A large body has
+/// its room until that is made, and a request counts as one of its key until then, even if its client has left.
+pub async fn read<T: Send + 'static>(
+    app: &Arc<App>,
+    request: Request,
+    make: impl FnOnce(&App, Fields) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let patience = app.options.read_timeout;
+    let admission = Admission::of(&request);
+    let late = |_| invalid(format!("expected the body within {} seconds", patience.as_secs_f64()));
+    let (bytes, room) = tokio::time::timeout(patience, bytes(app, request)).await.map_err(late)??;
+    let waiting = app.bodies.prepared.clone().acquire_many_owned(units(bytes.len()));
+    let turn = tokio::time::timeout(patience, waiting).await.map_err(|_| busy())?;
+    let of = app.clone();
+    blocking(move || {
+        let _held = (turn, admission);
+        let body = serde_json::from_slice(&bytes).map_err(|error| invalid(format!("the body is no JSON: {error}")))?;
+        drop((bytes, room));
+        make(&of, Fields::new(body)?)
+    })
+    .await
+}
+
+/// Does what takes its time on a thread for that.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let failed = |_| Problem::new(ProblemKind::Server, "the request failed");
+    tokio::task::spawn_blocking(work).await.map_err(failed)?
+}
+
+/// The bytes of a body, and their room, which grows as they come: nobody waits for who sends nothing.
+async fn bytes(app: &App, request: Request) -> Result<(Vec<u8>, OwnedSemaphorePermit), Problem> {
     let headers = request.headers();
     // A client may send JSON under any name, or none; what is compressed is not unpacked.
     if let Some(encoding) = headers.get(header::CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
         return Err(invalid(format!("expected a body without a content-encoding, found {encoding:?}")));
     }
     let most = app.options.max_body;
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     let too_large = || Problem::new(ProblemKind::TooLarge, format!("expected a body of at most {most} bytes"));
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > most as u64) {
         return Err(too_large());
     }
-    // Bodies that are large wait until others are read: all together take no more than eight of the largest.
-    let size = length.unwrap_or(most as u64).min(most as u64);
-    let _room = if size > SMALL { Some(room(app, size).await?) } else { None };
-    let reading = axum::body::to_bytes(request.into_body(), most);
-    let bytes = match tokio::time::timeout(app.options.read_timeout, reading).await {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(_)) if length.is_none() => return Err(too_large()),
-        Ok(Err(error)) => return Err(invalid(format!("the body cannot be read: {error}"))),
-        Err(_) => {
-            let seconds = app.options.read_timeout.as_secs_f64();
-            return Err(invalid(format!("expected the body within {seconds} seconds")));
+    let more = |units| app.bodies.read.clone().try_acquire_many_owned(units).map_err(|_| busy());
+    let (mut bytes, mut room) = (Vec::new(), more(0)?);
+    let mut parts = request.into_body().into_data_stream();
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|error| invalid(format!("the body cannot be read: {error}")))?;
+        if bytes.len() + part.len() > most {
+            return Err(too_large());
         }
-    };
-    let body: Value =
-        serde_json::from_slice(&bytes).map_err(|error| invalid(format!("the body is no JSON: {error}")))?;
-    Fields::new(body)
+        bytes.extend_from_slice(&part);
+        room.merge(more(units(bytes.len()) - room.num_permits() as u32)?);
+    }
+    Ok((bytes, room))
 }

@@ -21,10 +21,12 @@ const AHEAD: usize = 8;
 /// What answers a request, in whatever protocol.
 pub struct Answering {
     pub requests: Vec<Request>,
+    /// Tokens of all prompts.
+    pub prompt_tokens: usize,
     pub writer: Box<dyn Writer>,
     pub stream: bool,
     /// The place of its key.
-    pub admission: Option<Admission>,
+    pub admission: Option<Arc<Admission>>,
     pub note: Note,
 }
 
@@ -33,8 +35,11 @@ type Updates = SelectAll<futures_util::stream::BoxStream<'static, (usize, Update
 
 /// Answers a request; a problem that is known before the first token is the response's status.
 pub async fn answer(app: Arc<App>, answering: Answering) -> Result<Response<Body>, Problem> {
-    let Answering { requests, writer, stream, admission, note } = answering;
+    let Answering { requests, prompt_tokens, writer, stream, admission, note } = answering;
     let (updates, answers) = submit(app.generator()?, requests).await?;
+    if let Some(admission) = &admission {
+        admission.charge(prompt_tokens);
+    }
     let watch = Watch::new(&app, answers, admission, note);
     if stream { Ok(streamed(&app.options, updates, watch, writer)) } else { whole(updates, watch, writer).await }
 }
@@ -158,17 +163,30 @@ struct Watch {
     last: Vec<Option<Instant>>,
     begun: Instant,
     ended: usize,
-    admission: Option<Admission>,
+    admission: Option<Arc<Admission>>,
+    /// Tokens of each that its key was charged.
+    charged: Vec<usize>,
     note: Note,
 }
 
 impl Watch {
-    fn new(app: &Arc<App>, answers: usize, admission: Option<Admission>, note: Note) -> Watch {
-        Watch { app: app.clone(), last: vec![None; answers], begun: Instant::now(), ended: 0, admission, note }
+    fn new(app: &Arc<App>, answers: usize, admission: Option<Arc<Admission>>, note: Note) -> Watch {
+        let (last, charged) = (vec![None; answers], vec![0; answers]);
+        Watch { app: app.clone(), last, begun: Instant::now(), ended: 0, admission, charged, note }
     }
 
     fn see(&mut self, index: usize, update: &Update) {
         let metrics = &self.app.metrics;
+        // Each token is charged when it comes: an answer that is cut is not free.
+        let made = match update {
+            Update::Progress(_) | Update::Prompt(_) => 0,
+            Update::Token(_) => self.charged[index] + 1,
+            Update::Finished { usage, .. } => usage.completion_tokens,
+        };
+        if let Some(admission) = &self.admission {
+            admission.charge(made.saturating_sub(self.charged[index]));
+            self.charged[index] = made.max(self.charged[index]);
+        }
         match update {
             Update::Progress(_) | Update::Prompt(_) => {}
             Update::Token(_) => {
@@ -181,10 +199,6 @@ impl Watch {
                 self.note.answer(index == 0, finish_reason, *usage, *timing);
                 self.app.note(self.begun.elapsed());
                 self.ended += 1;
-                if let Some(admission) = &self.admission {
-                    let prompt = if index == 0 { usage.prompt_tokens } else { 0 };
-                    admission.charge(prompt + usage.completion_tokens);
-                }
             }
         }
     }

@@ -44,7 +44,7 @@ mod trace;
 
 pub use app::{App, Embeddings, Generator};
 pub use memory::Pressure;
-pub use options::{Listen, ServerOptions};
+pub use options::{Inherited, Listen, ServerOptions};
 pub use otlp::Exporter;
 pub use tls::{Tls, TlsError};
 
@@ -81,10 +81,10 @@ impl Server {
     ///
     /// # Errors
     /// When the socket cannot be used.
-    pub fn inherit(app: App, listener: std::net::TcpListener) -> io::Result<Server> {
+    pub fn inherit(app: App, inherited: Inherited) -> io::Result<Server> {
         process::raise_open_files();
-        listener.set_nonblocking(true)?;
-        Ok(Server { app: Arc::new(app), listener: Listener::Tcp(tokio::net::TcpListener::from_std(listener)?) })
+        let listener = Listener::inherit(inherited)?;
+        Ok(Server { app: Arc::new(app), listener })
     }
 
     /// What its requests share.

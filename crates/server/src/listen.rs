@@ -1,7 +1,7 @@
 //! Connections: accepted, limited, and given to the router.
 
 use crate::App;
-use crate::options::Listen;
+use crate::options::{Inherited, Listen};
 use crate::trace::Peer;
 use axum::Router;
 use axum::extract::Request;
@@ -10,8 +10,8 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -27,17 +27,37 @@ const WRITE_BUFFER: usize = 16 << 10;
 /// A socket that connections come from.
 pub enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener),
+    Unix {
+        listener: UnixListener,
+        /// What this server made for it, which ends with it.
+        _file: Option<SocketFile>,
+    },
 }
 
-impl Drop for Listener {
-    /// A UNIX socket that nobody listens to is in the way of the next.
+/// The file of a UNIX socket. Nobody listens to it when this is dropped, and then it is in the way of the next.
+pub struct SocketFile {
+    path: PathBuf,
+    device_and_inode: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<SocketFile> {
+        Ok(SocketFile { path: std::path::absolute(path)?, device_and_inode: device_and_inode(path)? })
+    }
+}
+
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        let Listener::Unix(listener) = self else { return };
-        if let Some(path) = listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned)) {
-            let _ = std::fs::remove_file(path);
+        // Another server may have taken the path.
+        if device_and_inode(&self.path).is_ok_and(|found| found == self.device_and_inode) {
+            let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+fn device_and_inode(path: &Path) -> io::Result<(u64, u64)> {
+    let file = path.symlink_metadata()?;
+    Ok((file.dev(), file.ino()))
 }
 
 impl Listener {
@@ -55,7 +75,22 @@ impl Listener {
                 if is_socket && is_left() {
                     std::fs::remove_file(path)?;
                 }
-                Ok(Listener::Unix(UnixListener::bind(path)?))
+                let listener = UnixListener::bind(path)?;
+                Ok(Listener::Unix { listener, _file: Some(SocketFile::new(path)?) })
+            }
+        }
+    }
+
+    /// A socket that listens already. The file of a UNIX socket is not this server's.
+    pub fn inherit(inherited: Inherited) -> io::Result<Listener> {
+        match inherited {
+            Inherited::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                Ok(Listener::Tcp(TcpListener::from_std(listener)?))
+            }
+            Inherited::Unix(listener) => {
+                listener.set_nonblocking(true)?;
+                Ok(Listener::Unix { listener: UnixListener::from_std(listener)?, _file: None })
             }
         }
     }
@@ -67,7 +102,7 @@ impl Listener {
             Listener::Tcp(listener) => {
                 listener.local_addr().map_or_else(|error| error.to_string(), |at| format!("{scheme}://{at}"))
             }
-            Listener::Unix(listener) => {
+            Listener::Unix { listener, .. } => {
                 let path = listener
                     .local_addr()
                     .ok()
@@ -84,7 +119,7 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 Ok((Box::new(stream), Some(peer)))
             }
-            Listener::Unix(listener) => Ok((Box::new(listener.accept().await?.0), None)),
+            Listener::Unix { listener, .. } => Ok((Box::new(listener.accept().await?.0), None)),
         }
     }
 }

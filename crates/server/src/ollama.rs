@@ -1,10 +1,11 @@
 //! Ollama's endpoints that generate nothing.
 
 use crate::App;
-use crate::body::read_body;
+use crate::body::read;
 use crate::generate::refused;
 use crate::otlp::Note;
 use crate::problem::json;
+use crate::quota::Admission;
 use crate::routes::{Reply, check_model, embed as embed_texts};
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -48,10 +49,9 @@ pub async fn version() -> Response<Body> {
 }
 
 pub async fn show(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let shown = async {
-        let mut fields = read_body(&app, request).await?;
+    let shown = read(&app, request, |app, mut fields| {
         fields.rename("name", "model")?;
-        check_model(&app, &fields)?;
+        check_model(app, &fields)?;
         let Some(found) = app.models().into_iter().next() else {
             return Err(Problem::field("model", "nothing is served"));
         };
@@ -68,12 +68,12 @@ pub async fn show(State(app): State<Arc<App>>, request: Request) -> Reply {
             "modelfile": "",
             "parameters": "",
             "template": template.unwrap_or_default(),
-            "details": model(&app, &found)["details"],
+            "details": model(app, &found)["details"],
             "model_info": info,
             "capabilities": meta["capabilities"],
             "modified_at": ollama::time(app.created),
         }))
-    };
+    });
     match shown.await {
         Ok(body) => Ok(json(200, &body)),
         Err(problem) => Err(refused(&app, &problem, ollama::problem).await),
@@ -83,17 +83,20 @@ pub async fn show(State(app): State<Arc<App>>, request: Request) -> Reply {
 pub async fn embed(State(app): State<Arc<App>>, request: Request) -> Reply {
     let (begun, note) = (Instant::now(), Note::of(&request));
     let embedded = async {
-        let mut fields = read_body(&app, request).await?;
-        check_model(&app, &fields)?;
-        for name in ["model", "keep_alive", "options"] {
-            fields.take(name);
-        }
-        fields.only("truncate", &json!(false), "a text is never cut")?;
-        fields.only("dimensions", &json!(app.embeddings()?.width), "the model gives these")?;
-        let wrong = || Problem::field("input", "expected a string or a list of strings");
-        let inputs = prompts(fields.take("input").unwrap_or_default()).ok_or_else(wrong)?;
-        fields.finish()?;
-        let (embeddings, tokens) = embed_texts(&app, inputs, &note).await?;
+        let admission = Admission::of(&request);
+        let inputs = read(&app, request, |app, mut fields| {
+            check_model(app, &fields)?;
+            for name in ["model", "keep_alive", "options"] {
+                fields.take(name);
+            }
+            fields.only("truncate", &json!(false), "a text is never cut")?;
+            fields.only("dimensions", &json!(app.embeddings()?.width), "the model gives these")?;
+            let wrong = || Problem::field("input", "expected a string or a list of strings");
+            let inputs = prompts(fields.take("input").unwrap_or_default()).ok_or_else(wrong)?;
+            fields.finish()?;
+            Ok(inputs)
+        });
+        let (embeddings, tokens) = embed_texts(&app, inputs.await?, admission, &note).await?;
         Ok(json!({
             "model": app.embeddings()?.name,
             "embeddings": embeddings,

@@ -1,4 +1,5 @@
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -53,4 +54,11 @@ pub enum Listen {
     Tcp(SocketAddr),
     /// A UNIX socket with this path.
     Unix(PathBuf),
+}
+
+/// A socket that listens already.
+#[derive(Debug)]
+pub enum Inherited {
+    Tcp(TcpListener),
+    Unix(UnixListener),
 }

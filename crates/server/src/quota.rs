@@ -1,6 +1,7 @@
 //! What each key may take.
 
 use crate::keys::Key;
+use axum::extract::Request;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -85,6 +86,11 @@ impl Quotas {
 }
 
 impl Admission {
+    /// That of a request with a key.
+    pub fn of(request: &Request) -> Option<Arc<Admission>> {
+        request.extensions().get().cloned()
+    }
+
     /// Counts tokens.
     pub fn charge(&self, tokens: usize) {
         if let Some(bucket) = &mut lock(&self.used).tokens {

@@ -2,19 +2,21 @@
 
 use crate::ServerOptions;
 use crate::app::App;
-use crate::body::read_body;
+use crate::body::{blocking, read};
 use crate::generate::{Answering, Shape, answer, refused};
-use crate::keys::Key;
 use crate::otlp::Note;
-use crate::problem::json;
+use crate::problem::{json, json_text};
+use crate::quota::Admission;
 use crate::{admin, auth, health, page, trace};
 use axum::Router;
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, Method, Response, header};
 use axum::middleware;
 use axum::routing::{MethodRouter, get, post};
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -83,34 +85,28 @@ pub fn shape_of(path: &str) -> Shape {
 
 pub type Reply = Result<Response<Body>, Response<Body>>;
 
-/// Reads a body of the protocol, and what answers it.
-type Read = fn(Fields, &Shared, &str) -> Result<(Ask, Box<dyn Writer>), Problem>;
+/// Reads a request of the protocol, and what answers it.
+type Protocol = fn(Fields, &Shared, &str) -> Result<(Ask, Box<dyn Writer>), Problem>;
 
 /// A route that generates: how its bodies are read, and problems written.
-fn generates(read: Read, shape: Shape) -> MethodRouter<Arc<App>> {
-    post(move |State(app): State<Arc<App>>, request: Request| generate(app, request, read, shape))
+fn generates(protocol: Protocol, shape: Shape) -> MethodRouter<Arc<App>> {
+    post(move |State(app): State<Arc<App>>, request: Request| generate(app, request, protocol, shape))
 }
 
-async fn generate(app: Arc<App>, request: Request, read: Read, shape: Shape) -> Reply {
+async fn generate(app: Arc<App>, request: Request, protocol: Protocol, shape: Shape) -> Reply {
     let answered = async {
         if app.draining.load(Relaxed) {
             return Err(trine_engine::Error::ShutDown.into());
         }
         app.check_memory()?;
         let client = request.extensions().get::<trace::Client>().cloned().unwrap_or_default();
-        let key = request.extensions().get::<Arc<Key>>().cloned();
         let note = Note::of(&request);
         let operation = match request.uri().path() {
             "/v1/completions" | "/api/generate" => "text_completion",
             _ => "chat",
         };
-        let admission = key.as_ref().map(|key| app.quotas.admit(key)).transpose()?;
-        let fields = read_body(&app, request).await?;
-        let of = app.clone();
-        // Templates, tokens and grammars take their time.
-        let prepared = tokio::task::spawn_blocking(move || prepare(&of, fields, read, client)).await;
-        let failed = |_| Problem::new(ProblemKind::Server, "reading the request failed");
-        let prepared = prepared.map_err(failed)??;
+        let admission = Admission::of(&request);
+        let prepared = read(&app, request, move |app, fields| prepare(app, fields, protocol, client)).await?;
         note.begin(operation, &app.generator()?.served.name);
         answer(app.clone(), Answering { admission, note, ..prepared }).await
     };
@@ -120,27 +116,38 @@ async fn generate(app: Arc<App>, request: Request, read: Read, shape: Shape) -> 
     }
 }
 
-fn prepare(app: &App, fields: Fields, read: Read, client: trace::Client) -> Result<Answering, Problem> {
+fn prepare(app: &App, fields: Fields, protocol: Protocol, client: trace::Client) -> Result<Answering, Problem> {
     check_model(app, &fields)?;
     let generator = app.generator()?;
-    let (mut ask, writer) = read(fields, &generator.served, &openai::new_id(""))?;
+    let most = generator.parallel + generator.queued;
+    let too_many = |field, answers| {
+        Err(Problem::field(field, format_args!("expected at most {most} answers in all, found {answers}")))
+    };
+    // Millions of prompts are not read first.
+    if let Some(Value::Array(prompts)) = fields.get("prompt")
+        && prompts.len() > most
+        && !prompts[0].is_number()
+    {
+        return too_many("prompt", prompts.len());
+    }
+    let (mut ask, writer) = protocol(fields, &generator.served, &openai::new_id(""))?;
     if app.options.isolate_keys
         && let PrefixCache::Domain(domain) = &mut ask.prefix_cache
     {
         *domain = format!("{}\n{domain}", client.0);
     }
     ask.scheduling.client = client.0;
-    let (answers, most) = (ask.answers() * ask.prompts.len(), generator.parallel + generator.queued);
+    let answers = ask.answers() * ask.prompts.len();
     if answers > most {
-        let field = if ask.answers() > 1 { "n" } else { "prompt" };
-        return Err(Problem::field(field, format_args!("expected at most {most} answers in all, found {answers}")));
+        return too_many(if ask.answers() > 1 { "n" } else { "prompt" }, answers);
     }
     let begun = Instant::now();
     let requests = ask.requests(&generator.served)?;
     if ask.constraint.is_some() {
         app.metrics.grammar.observe(begun.elapsed().as_secs_f64());
     }
-    Ok(Answering { requests, writer, stream: ask.stream, admission: None, note: Note::default() })
+    let prompt_tokens = ask.prompts.iter().map(Vec::len).sum();
+    Ok(Answering { requests, prompt_tokens, writer, stream: ask.stream, admission: None, note: Note::default() })
 }
 
 /// A model that is not here is no other's.
@@ -164,22 +171,42 @@ async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Reply {
     }
 }
 
-async fn embedded(app: &Arc<App>, request: Request) -> Result<serde_json::Value, Problem> {
+async fn embedded(app: &Arc<App>, request: Request) -> Result<Value, Problem> {
     app.check_memory()?;
-    let note = Note::of(&request);
-    let fields = read_body(app, request).await?;
-    check_model(app, &fields)?;
-    let ask = openai::embedding(fields, app.embeddings()?.width)?;
-    let (embeddings, tokens) = embed(app, ask.inputs, &note).await?;
+    let (admission, note) = (Admission::of(&request), Note::of(&request));
+    let ask = read(app, request, |app, fields| {
+        check_model(app, &fields)?;
+        openai::embedding(fields, app.embeddings()?.width)
+    });
+    let ask = ask.await?;
+    let (embeddings, tokens) = embed(app, ask.inputs, admission, &note).await?;
     Ok(openai::embeddings(&app.embeddings()?.name, &embeddings, ask.base64, tokens))
 }
 
-/// Embeds texts on a thread that may wait.
-pub async fn embed(app: &Arc<App>, inputs: Vec<Prompt>, note: &Note) -> Result<(Vec<Vec<f32>>, usize), Problem> {
+/// Texts of a request for embeddings: OpenAI's limit.
+const MAX_INPUTS: usize = 2048;
+
+/// Embeds texts on a thread that may wait, and charges their tokens.
+pub async fn embed(
+    app: &Arc<App>,
+    inputs: Vec<Prompt>,
+    admission: Option<Arc<Admission>>,
+    note: &Note,
+) -> Result<(Vec<Vec<f32>>, usize), Problem> {
+    if inputs.len() > MAX_INPUTS {
+        let expected = format_args!("expected at most {MAX_INPUTS} texts, found {}", inputs.len());
+        return Err(Problem::field("input", expected));
+    }
     note.begin("embeddings", &app.embeddings()?.name);
     let of = app.clone();
-    let embedded = tokio::task::spawn_blocking(move || (of.embeddings()?.embed)(inputs));
-    let (embeddings, tokens) = embedded.await.map_err(|_| Problem::new(ProblemKind::Server, "embedding failed"))??;
+    let embedded = blocking(move || {
+        let (embeddings, tokens) = (of.embeddings()?.embed)(inputs)?;
+        if let Some(admission) = admission {
+            admission.charge(tokens);
+        }
+        Ok((embeddings, tokens))
+    });
+    let (embeddings, tokens) = embedded.await?;
     note.embedded(tokens);
     Ok((embeddings, tokens))
 }
@@ -188,37 +215,41 @@ async fn models(State(app): State<Arc<App>>) -> Response<Body> {
     json(200, &json!({"object": "list", "data": app.models()}))
 }
 
-async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Reply {
-    match app.models().into_iter().find(|model| model["id"] == id.as_str()) {
-        Some(model) => Ok(json(200, &model)),
-        None => {
-            let message = format!("the model `{id}` is not served here");
-            let code = Some("model_not_found");
-            let problem = Problem { code, ..Problem::new(ProblemKind::NotFound, message) };
-            Err(refused(&app, &problem, Problem::openai).await)
-        }
-    }
+async fn model(State(app): State<Arc<App>>, id: Result<Path<String>, PathRejection>) -> Reply {
+    let problem = match id {
+        Ok(Path(id)) => match app.models().into_iter().find(|model| model["id"] == id.as_str()) {
+            Some(model) => return Ok(json(200, &model)),
+            None => {
+                let message = format!("the model `{id}` is not served here");
+                Problem { code: Some("model_not_found"), ..Problem::new(ProblemKind::NotFound, message) }
+            }
+        },
+        Err(error) => Problem::new(ProblemKind::Invalid, error.body_text()),
+    };
+    Err(refused(&app, &problem, Problem::openai).await)
 }
 
 /// Answers what needs no engine.
-type Answer = fn(Fields, &Shared) -> Result<serde_json::Value, Problem>;
+type Answer<T> = fn(Fields, &Shared) -> Result<T, Problem>;
 
 /// A route of what needs no engine.
-fn answers(answer: Answer, shape: Shape) -> MethodRouter<Arc<App>> {
+fn answers<T: Serialize + 'static>(answer: Answer<T>, shape: Shape) -> MethodRouter<Arc<App>> {
     post(move |State(app): State<Arc<App>>, request: Request| answer_alone(app, request, answer, shape))
 }
 
-async fn answer_alone(app: Arc<App>, request: Request, answer: Answer, shape: Shape) -> Reply {
-    let answered = async {
-        let fields = read_body(&app, request).await?;
-        check_model(&app, &fields)?;
-        let of = app.clone();
-        let answered = tokio::task::spawn_blocking(move || answer(fields, &of.generator()?.served));
-        let failed = |_| Problem::new(ProblemKind::Server, "reading the request failed");
-        answered.await.map_err(failed)?
-    };
+async fn answer_alone<T: Serialize + 'static>(
+    app: Arc<App>,
+    request: Request,
+    answer: Answer<T>,
+    shape: Shape,
+) -> Reply {
+    let answered = read(&app, request, move |app, fields| {
+        check_model(app, &fields)?;
+        let answer = answer(fields, &app.generator()?.served)?;
+        serde_json::to_string(&answer).map_err(|error| Problem::new(ProblemKind::Server, error.to_string()))
+    });
     match answered.await {
-        Ok(body) => Ok(json(200, &body)),
+        Ok(body) => Ok(json_text(200, body)),
         Err(problem) => Err(refused(&app, &problem, shape).await),
     }
 }

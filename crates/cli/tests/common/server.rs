@@ -4,7 +4,7 @@ use super::trine;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -45,7 +45,11 @@ impl Response {
 impl Server {
     /// Starts a server at a free port, with these arguments.
     pub fn start(args: &[&str]) -> Server {
-        let mut command = trine();
+        Server::start_with(trine(), args)
+    }
+
+    /// Starts a server of a command, which may have variables and an input.
+    pub fn start_with(mut command: Command, args: &[&str]) -> Server {
         command.args([&["serve", "--port", "0"], args].concat()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (sender, lines) = channel();

@@ -37,7 +37,7 @@ pub struct Serve {
     #[arg(long, value_name = "N", env = "TRINE_PORT", default_value_t = 8080)]
     port: u16,
     /// Name of the model in requests and answers [default: that of the file]
-    #[arg(long, value_name = "NAME", visible_alias = "served-model-name")]
+    #[arg(long, value_name = "NAME", visible_alias = "served-model-name", value_parser = NonEmptyStringValueParser::new())]
     alias: Option<String>,
     /// Model for /v1/embeddings
     #[arg(long, value_name = "MODEL")]
@@ -61,10 +61,10 @@ pub struct Serve {
     /// Certificate of the server as PEM, followed by those that vouch for it: connections are encrypted
     ///
     /// SIGHUP reads it again.
-    #[arg(long, value_name = "FILE", env = "TRINE_TLS_CERT", requires = "tls_key", hide_short_help = true)]
+    #[arg(long, value_name = "FILE", env = "TRINE_TLS_CERT", hide_short_help = true)]
     tls_cert: Option<PathBuf>,
     /// Private key of that certificate as PEM
-    #[arg(long, value_name = "FILE", env = "TRINE_TLS_KEY", requires = "tls_cert", hide_short_help = true)]
+    #[arg(long, value_name = "FILE", env = "TRINE_TLS_KEY", hide_short_help = true)]
     tls_key: Option<PathBuf>,
     /// Let anybody who can connect use the server, also from other machines
     #[arg(long, conflicts_with_all = ["keys", "api_key"])]
@@ -96,7 +96,10 @@ pub struct Serve {
     #[arg(long, value_name = "SIZE", hide_short_help = true)]
     cache_size: Option<ByteSize>,
     /// Bytes of a request at most
-    #[arg(long, value_name = "SIZE", default_value = "16MiB", hide_short_help = true)]
+    ///
+    /// Bodies that come at once have room for eight times as many; more are refused with status 503. Those that become requests at once
+    /// have no more than this together, and take up to fifty times as much memory.
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", hide_short_help = true, value_parser = body_size)]
     max_body: ByteSize,
     /// Seconds that a request may take to come, and a client of a stream to take nothing
     #[arg(long, value_name = "S", default_value_t = 60, hide_short_help = true, value_parser = value_parser!(u32).range(1..))]
@@ -147,15 +150,7 @@ impl Serve {
     pub fn run(self) -> Result<Exit> {
         let listen = self.listen()?;
         let memory_limit = self.watched_limit()?;
-        let keys = match (&self.keys, &self.api_key) {
-            (Some(path), _) => Some(Keys::open(path)?),
-            (None, Some(key)) => Some(Keys::one(key)),
-            (None, None) => None,
-        };
-        let tls = match (&self.tls_cert, &self.tls_key) {
-            (Some(certificate), Some(key)) => Some(Tls::open(certificate, key)?),
-            _ => None,
-        };
+        let (keys, tls) = (self.open_keys()?, self.open_tls()?);
         if !self.quiet {
             tls.iter().for_each(process::warn);
         }
@@ -235,6 +230,37 @@ impl Serve {
         Ok(limit.filter(|_| self.watch_memory))
     }
 
+    /// The keys that open the server.
+    fn open_keys(&self) -> Result<Option<Keys>> {
+        match (&self.keys, &self.api_key) {
+            (Some(path), _) => Ok(Some(Keys::open(path)?)),
+            (None, Some(key)) if key.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Some(Keys::one(key))),
+            // The message does not tell the key.
+            (None, Some(_)) => {
+                let message = "--api-key: expected a key that a header can carry".to_owned();
+                Err(UsageError { message, hint: "use letters, digits and signs of ASCII, without spaces" }.into())
+            }
+            (None, None) => {
+                let is_empty = std::env::var_os("TRINE_API_KEY").is_some_and(|key| key.is_empty());
+                if is_empty && !self.no_auth && !self.quiet {
+                    note!("warning: TRINE_API_KEY is empty, which counts as unset: the server asks for no key");
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    fn open_tls(&self) -> Result<Option<Tls>> {
+        let (names, lacks) = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => return Ok(Some(Tls::open(certificate, key)?)),
+            (None, None) => return Ok(None),
+            (Some(_), None) => ("--tls-cert", "--tls-key"),
+            (None, Some(_)) => ("--tls-key", "--tls-cert"),
+        };
+        let message = format!("{names} is given, and {lacks} is not: connections would not be encrypted");
+        Err(UsageError { message, hint: "give both, or none" }.into())
+    }
+
     fn place(&self) -> String {
         match self.host.strip_prefix("unix:") {
             Some(path) => path.to_owned(),
@@ -245,6 +271,10 @@ impl Serve {
     /// Where to listen. Other machines may connect only if somebody says so.
     fn listen(&self) -> Result<Listen> {
         if let Some(path) = self.host.strip_prefix("unix:") {
+            if path.is_empty() {
+                let message = "--host unix: expected the path of a socket".to_owned();
+                return Err(UsageError { message, hint: "such as unix:/run/trine.sock" }.into());
+            }
             return Ok(Listen::Unix(path.into()));
         }
         let host = self.host.trim_matches(['[', ']']);
@@ -274,6 +304,14 @@ fn origin(text: &str) -> Result<String, String> {
     match text == "*" || host.is_some_and(|host| !host.is_empty() && !host.contains('/')) {
         true => Ok(text.to_owned()),
         false => Err("expected an origin such as https://chat.example.org, without a path, or *".to_owned()),
+    }
+}
+
+/// A number of bytes that is not 0.
+fn body_size(text: &str) -> Result<ByteSize, &'static str> {
+    match load::size(text)? {
+        ByteSize(0) => Err("expected at least 1 byte"),
+        size => Ok(size),
     }
 }
 

@@ -2,14 +2,14 @@
 
 use crate::exit::Exit;
 use crate::{table, units};
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
-use trine_server::{App, Pressure, Tls};
+use trine_server::{App, Inherited, Pressure, Tls};
 
 /// Tells what is wrong with a certificate that is used all the same.
 pub fn warn(tls: &Tls) {
@@ -75,8 +75,14 @@ pub fn watch_memory(app: Arc<App>, limit: u64) {
 
 /// The socket that systemd opened for this process, if it did.
 #[cfg(unix)]
-pub fn inherited() -> Result<Option<std::net::TcpListener>> {
-    Ok(listenfd::ListenFd::from_env().take_tcp_listener(0)?)
+pub fn inherited() -> Result<Option<Inherited>> {
+    let mut sockets = listenfd::ListenFd::from_env();
+    if let Ok(listener) = sockets.take_tcp_listener(0) {
+        return Ok(listener.map(Inherited::Tcp));
+    }
+    let listener = sockets.take_unix_listener(0);
+    let listener = listener.map_err(|_| anyhow!("expected a TCP or UNIX socket that listens as file descriptor 3"))?;
+    Ok(listener.map(Inherited::Unix))
 }
 
 /// Tells systemd that requests are answered, and then, as often as its watchdog wants to know, that the engine still does.
@@ -103,7 +109,7 @@ pub fn stopping() {
 }
 
 #[cfg(not(unix))]
-pub fn inherited() -> Result<Option<std::net::TcpListener>> {
+pub fn inherited() -> Result<Option<Inherited>> {
     Ok(None)
 }
 

@@ -1,0 +1,249 @@
+//! `trine serve`: what clients may take, who may ask, and where it listens.
+#![cfg(unix)]
+
+mod common;
+
+use common::server::{PATIENCE, Server};
+use common::{trine, trine_with};
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+const TEXT: &str = "/v1/completions";
+const ENCODER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/encoders/bert");
+
+/// The head of a request whose body is to come.
+fn head(path: &str, more: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{more}\r\n")
+}
+
+/// Waits until something is so.
+fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is() {
+        assert!(begun.elapsed() < PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn bodies_take_room_as_they_come() {
+    let server = Server::start(&["--max-body", "128KiB"]);
+    let large = json!({"content": "word ".repeat(20_000)});
+    let open = |head: &str, bytes: usize| {
+        let mut stream = server.connect();
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(" ".repeat(bytes).as_bytes()).unwrap();
+        stream
+    };
+    let held = || server.get("/debug/memory").json()["bodies"].as_u64().unwrap();
+    // Nobody waits for who sends nothing.
+    let heads = [head(TEXT, "transfer-encoding: chunked\r\n"), head(TEXT, "content-length: 131072\r\n")];
+    let idle: Vec<TcpStream> = (0..20).map(|i| open(&heads[i % 2], 0)).collect();
+    let begun = Instant::now();
+    assert_eq!(server.post("/tokenize", &large).status, 200);
+    assert!(begun.elapsed() < Duration::from_secs(50), "it waited for others: {:?}", begun.elapsed());
+    assert_eq!(held(), 0);
+    drop(idle);
+    // Eight of the largest are all there is room for, beside small ones.
+    let full: Vec<TcpStream> = (0..8).map(|_| open(&heads[1], 120_000)).collect();
+    wait_until("eight bodies", || held() == 8 << 17);
+    let refused = server.post("/tokenize", &large);
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    assert!(refused.text.contains("too many large requests") && refused.headers.contains_key("retry-after"));
+    assert_eq!(server.post("/tokenize", &json!({"content": "word"})).status, 200);
+    drop(full);
+    wait_until("no body", || held() == 0);
+    assert_eq!(server.post("/tokenize", &large).status, 200);
+}
+
+#[test]
+fn what_a_body_can_become_is_limited() {
+    let server = Server::start(&["--max-body", "64MiB", "--embedding-model", ENCODER, "embedded:stories"]);
+    let pieces = server.post("/tokenize", &json!({"content": "Once upon a time", "with_pieces": true})).json();
+    let ids = server.post("/tokenize", &json!({"content": "Once upon a time"})).json();
+    let pieces = pieces["tokens"].as_array().unwrap();
+    let of = |name: &str| pieces.iter().map(|token| token[name].clone()).collect::<Vec<Value>>();
+    assert_eq!((ids["tokens"].as_array().unwrap(), of("piece").len()), (&of("id"), 4));
+    let long = server.post("/tokenize", &json!({"content": "0".repeat(1_100_000), "with_pieces": true}));
+    assert_eq!(long.status, 400);
+    assert!(long.text.contains("content: expected a text of at most 1048576 tokens, found 1100"), "{}", long.text);
+    // More prompts than the server can answer are refused before the first is read.
+    let mut prompts = vec!["a"; 300];
+    let long = "word ".repeat(600);
+    prompts[0] = &long;
+    let many = server.post(TEXT, &json!({"prompt": prompts}));
+    assert_eq!(many.status, 400);
+    assert!(many.text.contains("prompt: expected at most 264 answers in all, found 300"), "{}", many.text);
+    let many = json!({"input": vec!["a"; 2049]});
+    for path in ["/v1/embeddings", "/api/embed"] {
+        let refused = server.post(path, &many);
+        assert_eq!(refused.status, 400);
+        assert!(refused.text.contains("input: expected at most 2048 texts, found 2049"), "{path}: {}", refused.text);
+    }
+}
+
+/// A new key with a limit.
+fn key(keys: &str, name: &str, limit: &[&str]) -> String {
+    let ran = trine_with(&[&["key", "new", name, "--keys", keys], limit].concat());
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    ran.out.trim().to_owned()
+}
+
+/// The status and the text of an answer to a request with a key.
+fn post(server: &Server, key: &str, path: &str, body: &Value) -> (u16, String) {
+    let body = body.to_string();
+    let more = format!("authorization: Bearer {key}\r\ncontent-length: {}\r\n", body.len());
+    let answer = server.raw(format!("{}{body}", head(path, &more)).as_bytes());
+    (answer[9..12].parse().unwrap(), answer)
+}
+
+#[test]
+fn every_request_counts_for_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys.toml").display().to_string();
+    let key = key(&keys, "ann", &["--requests-per-minute", "1"]);
+    let messages = json!([{"role": "user", "content": "Hi"}]);
+    let routes = [
+        ("/tokenize", json!({"content": "Hi"})),
+        ("/v1/embeddings", json!({"input": "Hi"})),
+        ("/api/embed", json!({"input": "Hi"})),
+        ("/detokenize", json!({"tokens": [1]})),
+        ("/apply-template", json!({"messages": messages})),
+        ("/v1/messages/count_tokens", json!({"messages": messages})),
+        (TEXT, json!({"prompt": "Hi"})),
+    ];
+    let server = Server::start(&["--keys", &keys]);
+    for (i, (path, body)) in routes.iter().enumerate() {
+        let (status, answer) = post(&server, &key, path, body);
+        assert_eq!(status, if i == 0 { 200 } else { 429 }, "{path}: {answer}");
+    }
+}
+
+#[test]
+fn all_tokens_are_charged() {
+    let one = |tokens: usize| vec![5; tokens];
+    let cases = [
+        (TEXT, json!({"prompt": [one(40), one(40), one(40)], "max_tokens": 1})),
+        ("/v1/embeddings", json!({"input": [one(40), one(40), one(40)]})),
+        ("/api/embed", json!({"input": vec!["the cat sat on the mat"; 20]})),
+        // A stream that its client cuts.
+        (TEXT, json!({"prompt": "Once", "max_tokens": 500, "ignore_eos": true, "stream": true})),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys.toml").display().to_string();
+    let own = [0, 1, 2, 3].map(|i| key(&keys, &i.to_string(), &["--tokens-per-minute", "100"]));
+    let server = Server::start(&["--keys", &keys, "--embedding-model", ENCODER, "embedded:stories"]);
+    for ((path, body), key) in cases.into_iter().zip(&own) {
+        let (text, streams) = (body.to_string(), body["stream"] == true);
+        let mut stream = server.connect();
+        let more = format!("authorization: Bearer {key}\r\ncontent-length: {}\r\n", text.len());
+        stream.write_all(format!("{}{text}", head(path, &more)).as_bytes()).unwrap();
+        let mut answer = vec![0; if streams { 40_000 } else { 12 }];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer[..12], b"HTTP/1.1 200", "{path}");
+        drop(stream);
+        let (status, answer) = post(&server, key, "/tokenize", &json!({"content": "Hi"}));
+        assert_eq!(status, 429, "{path}: {answer}");
+        assert!(answer.contains("100 tokens per minute"), "{answer}");
+    }
+}
+
+#[test]
+fn options_that_would_open_a_server_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.toml");
+    for (text, message) in [
+        ("tls-cert = \"c.pem\"", "--tls-cert is given, and --tls-key is not"),
+        ("tls-key = \"c.pem\"", "--tls-key is given, and --tls-cert is not"),
+        ("max-body = \"0\"", "expected at least 1 byte"),
+        ("alias = \"\"", "a value is required"),
+        ("host = \"unix:\"", "--host unix: expected the path of a socket"),
+        ("api-key = \"a\\nb\"", "--api-key: expected a key that a header can carry"),
+    ] {
+        std::fs::write(&config, format!("[serve]\n{text}\n")).unwrap();
+        let ran = trine_with(&["serve", "--port", "0", "--config", &config.display().to_string()]);
+        assert!(ran.code == 2 && ran.err.contains(message), "{text}: {}", ran.err);
+    }
+    let mut command = trine();
+    command.env("TRINE_API_KEY", "");
+    let server = Server::start_with(command, &[]);
+    assert!(server.seen.iter().any(|line| line.contains("TRINE_API_KEY is empty")), "{:?}", server.seen);
+}
+
+#[test]
+fn a_server_removes_no_socket_but_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trine.sock");
+    let host = format!("unix:{}", path.display());
+    let mut first = Server::start(&["--host", &host]);
+    std::fs::remove_file(&path).unwrap();
+    let _second = Server::start(&["--host", &host]);
+    first.signal("-TERM");
+    assert_eq!(first.wait(), 0);
+    assert!(health(&path).starts_with("HTTP/1.1 200"));
+}
+
+/// What a server at a UNIX socket says of its health.
+fn health(path: &std::path::Path) -> String {
+    let mut stream = UnixStream::connect(path).unwrap();
+    stream.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_unix_socket_may_be_handed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trine.sock");
+    let activated = |socket: Stdio| {
+        let mut command = trine();
+        command.envs([("LISTEN_FDS", "1"), ("LISTEN_FDS_FIRST_FD", "0")]).stdin(socket);
+        command
+    };
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut server = Server::start_with(activated(OwnedFd::from(listener).into()), &[]);
+    assert!(health(&path).starts_with("HTTP/1.1 200"));
+    server.signal("-TERM");
+    assert_eq!((server.wait(), path.exists()), (0, true), "it is the socket of who made it");
+    let ran = activated(Stdio::null()).args(["serve", "--port", "0"]).output().unwrap();
+    let error = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(!ran.status.success() && error.contains("expected a TCP or UNIX socket that listens"), "{error}");
+}
+
+#[test]
+fn odd_requests_are_answered_as_they_should() {
+    let server = Server::start(&[]);
+    let get = |host: &str| {
+        server.raw(format!("GET /v1/models HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").as_bytes())
+    };
+    for host in ["LOCALHOST", "localhost.", "Localhost.:80"] {
+        assert!(get(host).starts_with("HTTP/1.1 200"), "{host}: {}", get(host));
+    }
+    for chunk in ["-1\r\n{}\r\n0\r\n\r\n", "2\n{}\n0\n\n"] {
+        let answer = server.raw(format!("{}{chunk}", head(TEXT, "transfer-encoding: chunked\r\n")).as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 400"), "{chunk:?}: {answer}");
+    }
+    let model = server.get("/v1/models/%ff");
+    assert_eq!((model.status, &model.json()["error"]["type"]), (400, &"invalid_request_error".into()));
+}
+
+#[test]
+fn a_client_that_closes_its_sending_half_has_left() {
+    let server = Server::start(&[]);
+    let body = json!({"prompt": "Once", "max_tokens": 500, "ignore_eos": true}).to_string();
+    let mut stream = server.connect();
+    stream
+        .write_all(format!("{}{body}", head(TEXT, &format!("content-length: {}\r\n", body.len()))).as_bytes())
+        .unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+    server.wait_for("trine_num_requests_running", 0.0);
+}
