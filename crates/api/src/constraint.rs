@@ -67,7 +67,7 @@ fn response_format(format: &Value) -> Result<Option<Constraint>, Problem> {
         }
         Some("json_object") => {
             known(&["type"])?;
-            Ok(Some(Constraint::JsonSchema(json!({"type": "object"}).to_string())))
+            Ok(Some(any_object()))
         }
         Some("json_schema") => {
             known(&["type", "json_schema"])?;
@@ -79,13 +79,21 @@ fn response_format(format: &Value) -> Result<Option<Constraint>, Problem> {
                     format_args!("json_schema: expected {}, found {key}", fields.join(", ")),
                 ));
             }
-            json_schema("response_format: json_schema.schema", &inner["schema"]).map(Some)
+            match &inner["schema"] {
+                // Optional: any object, then.
+                Value::Null if inner.is_object() => Ok(Some(any_object())),
+                schema => json_schema("response_format: json_schema.schema", schema).map(Some),
+            }
         }
         _ => {
             let found = shown(&format["type"]);
             Err(Problem::field(name, format_args!("type: expected text, json_object or json_schema, found {found}")))
         }
     }
+}
+
+fn any_object() -> Constraint {
+    Constraint::JsonSchema(json!({"type": "object"}).to_string())
 }
 
 /// The constraint of a schema. The field may name a part of one after a colon.
@@ -125,7 +133,7 @@ fn structured_outputs(mut outputs: Map<String, Value>) -> Result<Constraint, Pro
                 || Problem::field(name, format_args!("choice: expected a list of strings, found {}", shown(&value)));
             Ok(Constraint::Choices(texts.ok_or_else(wrong)?))
         }
-        "json_object" if value == json!(true) => Ok(Constraint::JsonSchema(json!({"type": "object"}).to_string())),
+        "json_object" if value == json!(true) => Ok(any_object()),
         other => Err(Problem::field(name, format_args!("expected {expected}, found {other}"))),
     }
 }

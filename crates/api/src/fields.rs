@@ -36,6 +36,18 @@ impl Fields {
         self.0.insert(name.to_owned(), value.into());
     }
 
+    /// Adds a field that another one of the body says.
+    ///
+    /// # Errors
+    /// When the body has it, too.
+    pub fn put_new(&mut self, name: &str, value: impl Into<Value>, other: &str) -> Result<(), Problem> {
+        if self.has(name) {
+            return Err(Problem::field(name, format_args!("{other} says the same")));
+        }
+        self.put(name, value);
+        Ok(())
+    }
+
     /// Takes a field under its other name, unless that says something else.
     pub fn rename(&mut self, other: &str, name: &str) -> Result<(), Problem> {
         match self.0.remove(other) {
@@ -137,8 +149,11 @@ impl From<Map<String, Value>> for Fields {
 
 /// The problem of a field that nobody knows, with a similar one.
 pub fn unknown(name: &str) -> Problem {
-    let known = params().map(|param| param.name).chain(KNOWN.iter().copied());
-    let near = known.map(|known| (strsim::damerau_levenshtein(known, name), known)).min();
+    let known: Vec<&str> = params().map(|param| param.name).chain(KNOWN.iter().copied()).collect();
+    if known.contains(&name) {
+        return Problem::field(name, "there is no such field in this place");
+    }
+    let near = known.iter().map(|known| (strsim::damerau_levenshtein(known, name), *known)).min();
     let near = near.filter(|(distance, known)| *distance <= known.len().div_ceil(4));
     let near = near.map_or_else(String::new, |(_, known)| format!("; a similar one is {known}"));
     Problem::field(name, format_args!("there is no such field{near}"))

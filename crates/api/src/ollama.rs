@@ -1,9 +1,11 @@
 //! Ollama's API, for the model that is served.
 
 use crate::chat::{self, CallIds, Delta, Turn};
+use crate::fields::shown;
 use crate::openai::Shared;
 use crate::{Ask, Event, Fields, Framing, Problem, Writer, sampling};
 use serde_json::{Map, Value, json};
+use std::collections::VecDeque;
 use std::time::Duration;
 use trine_engine::{Choice, FinishReason, PrefixCache, Prompt, Scheduling, Timing, Update, Usage};
 use trine_text::ChatFormat;
@@ -28,58 +30,88 @@ const OF_THE_RUNNER: &[&str] = &[
 /// Sampling options that Ollama no longer has, with what changes nothing.
 const FORMER: &[(&str, &str)] = &[("tfs_z", "1.0"), ("tfs_z", "1"), ("penalize_newline", "true")];
 
+/// Options for several answers or their log probabilities, which this API does not tell.
+const OF_MANY: &[&str] = &["n", "best_of", "logprobs", "prompt_logprobs"];
+
+const NO_LOGPROBS: &str = "this API has none here: /v1/chat/completions has";
+
 /// The time as RFC 3339 writes it.
 pub fn time(seconds: u64) -> String {
     let time = i64::try_from(seconds).ok().and_then(|seconds| chrono::DateTime::from_timestamp(seconds, 0));
     time.map(|time| time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)).unwrap_or_default()
 }
 
-/// What both endpoints take: sampling options in an object, the format of the answer, and whether the model thinks.
-fn common(fields: &mut Fields, served: &Shared) -> Result<bool, Problem> {
+/// What both endpoints take: sampling options in an object, the format of the answer, and whether the model thinks. `own` are the fields
+/// that OpenAI has, too.
+fn common(fields: &mut Fields, served: &Shared, own: &[&str]) -> Result<bool, Problem> {
     fields.remove_all(&["model", "keep_alive"]);
+    fields.only("logprobs", &json!(false), NO_LOGPROBS)?;
+    fields.only("top_logprobs", &json!(0), NO_LOGPROBS)?;
+    // A prompt that is too long is refused, and an answer ends with the context: nothing is cut or shifted, as if it had room.
+    for name in ["truncate", "shift"] {
+        fields.boolean(name)?;
+    }
+    chat::refuse_foreign(fields, own)?;
     // Ollama streams unless told otherwise.
     let stream = fields.boolean("stream")?.unwrap_or(true);
     fields.put("stream", stream);
     for (name, value) in fields.object("options")?.unwrap_or_default() {
         let former = FORMER.contains(&(name.as_str(), value.to_string().as_str()));
-        if !OF_THE_RUNNER.contains(&name.as_str()) && !former && !value.is_null() {
-            if fields.has(&name) {
-                return Err(Problem::field("options", format_args!("{name} is there twice")));
-            }
+        if OF_THE_RUNNER.contains(&name.as_str()) || former || value.is_null() {
+            continue;
+        }
+        if fields.has(&name) {
+            return Err(Problem::field("options", format_args!("{name} is there twice")));
+        }
+        if name == "num_ctx" {
+            num_ctx(&value, served.context)?;
+        } else if sampling::is_option(&name) && !OF_MANY.contains(&name.as_str()) {
             fields.put(&name, value);
+        } else {
+            return Err(Problem::field("options", format_args!("{name}: there is no such option")));
         }
     }
-    let most = served.context;
-    if let Some(asked) =
-        fields.integer("num_ctx")?.filter(|asked| usize::try_from(*asked).is_ok_and(|asked| asked > most))
-    {
-        let problem = format!("num_ctx: the server has a context of {most} tokens, found {asked}: --context sets it");
-        return Err(Problem::field("options", problem));
-    }
-    let none = "this API has none here: /v1/chat/completions has";
-    fields.refuse(&[
-        ("logprobs", none),
-        ("top_logprobs", none),
-        ("n", "there is one answer"),
-        ("best_of", "there is one answer"),
-    ])?;
     // Without end, and to the end of the context, are the same here.
     fields.take_if("num_predict", |most| most.as_i64().is_some_and(|most| most < 0));
     match fields.take("format") {
         None => {}
         Some(Value::String(text)) if text.is_empty() => {}
         Some(Value::String(text)) if text == "json" => fields.put("response_format", json!({"type": "json_object"})),
-        Some(schema) if schema.is_object() => fields.put("json_schema", schema),
+        Some(schema) if schema.is_object() => fields.put_new("json_schema", schema, "format")?,
         Some(_) => return Err(Problem::field("format", "expected \"json\" or a JSON Schema")),
     }
     match fields.take("think") {
         None => {}
         Some(Value::Bool(thinks)) => {
-            fields.put("chat_template_kwargs", json!({"enable_thinking": thinks, "thinking": thinks}));
+            let variables = json!({"enable_thinking": thinks, "thinking": thinks});
+            fields.put_new("chat_template_kwargs", variables, "think")?;
         }
         Some(effort) => fields.put("reasoning_effort", effort),
     }
     Ok(stream)
+}
+
+/// The server has the context that its `--context` says, and not less for a request.
+fn num_ctx(asked: &Value, context: usize) -> Result<(), Problem> {
+    if asked.as_u64().is_some_and(|asked| (1..=context as u64).contains(&asked)) {
+        return Ok(());
+    }
+    let expected = format!("expected 1 to {context}, the context of the server, which --context sets");
+    Err(Problem::field("options", format_args!("num_ctx: {expected}, found {}", shown(asked))))
+}
+
+/// The answer to a body that has no prompt: the model is loaded.
+fn load(served: &Shared, stream: bool, chat: bool) -> (Ask, Box<dyn Writer>) {
+    let (scheduling, prefix_cache) = (Scheduling::default(), PrefixCache::default());
+    let sampling = served.sampling.clone();
+    let ask =
+        Ask { prompts: Vec::new(), sampling, constraint: None, scheduling, prefix_cache, stream, progress: false };
+    (ask, Box::new(OllamaWriter::new(served, plain(), chat)))
+}
+
+/// An answer that is no chat: it has no parts.
+fn plain() -> Turn {
+    Turn::new(ChatFormat::of("").parser(&[], false), CallIds::Usual)
 }
 
 /// Reads a body of `/api/chat`.
@@ -87,19 +119,54 @@ fn common(fields: &mut Fields, served: &Shared) -> Result<bool, Problem> {
 /// # Errors
 /// With the field that is wrong or not known.
 pub fn chat(mut fields: Fields, served: &Shared, _: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
-    common(&mut fields, served)?;
-    let list = fields.list("messages")?.ok_or_else(|| Problem::field("messages", "expected a list of messages"))?;
-    let translate = |(i, message): (usize, Value)| message_of(message, &format!("messages[{i}]"));
+    let stream = common(&mut fields, served, &["messages", "tools"])?;
+    let list = fields.list("messages")?.unwrap_or_default();
+    if list.is_empty() {
+        return Ok(load(served, stream, true));
+    }
+    let mut ids = Ids::default();
+    let translate = |(i, message): (usize, Value)| message_of(message, &format!("messages[{i}]"), &mut ids);
     let messages = list.into_iter().enumerate().map(translate).collect::<Result<Vec<_>, _>>()?;
     fields.put("messages", messages);
     let (ask, turn) = chat::read_one(fields, served)?;
     Ok((ask, Box::new(OllamaWriter::new(served, turn, true))))
 }
 
-/// A message in OpenAI's words: arguments of calls are objects here, and calls have no ids.
-fn message_of(mut message: Value, place: &str) -> Result<Value, Problem> {
+/// Ids for the calls of a conversation, in which this protocol has none, and which templates write. The same conversation has the same.
+#[derive(Default)]
+struct Ids {
+    calls: usize,
+    /// Names and ids of calls that have no result yet.
+    open: VecDeque<(Value, Value)>,
+}
+
+impl Ids {
+    /// Gives a message the ids that it lacks: its calls new ones, and a result that of the first call of its name, or of any.
+    fn add(&mut self, message: &mut Map<String, Value>) {
+        if message.get("role") == Some(&json!("tool")) {
+            let of_its_name = |(name, _): &(Value, Value)| message.get("tool_name") == Some(name);
+            let at = self.open.iter().position(of_its_name).unwrap_or_default();
+            if let Some((_, id)) = self.open.remove(at) {
+                message.entry("tool_call_id").or_insert(id);
+            }
+        }
+        for call in message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
+            let Some(call) = call.as_object_mut() else { continue };
+            // Nine digits: Mistral's templates take no other length.
+            let id = call.entry("id").or_insert_with(|| format!("{:09}", self.calls).into()).clone();
+            let name = call.get("function").map_or(Value::Null, |function| function["name"].clone());
+            self.calls += 1;
+            self.open.push_back((name, id));
+        }
+    }
+}
+
+/// A message in OpenAI's words.
+fn message_of(mut message: Value, place: &str, ids: &mut Ids) -> Result<Value, Problem> {
     let Some(fields) = message.as_object_mut() else { return Ok(message) };
-    if fields.remove("images").is_some_and(|images| images.as_array().is_none_or(|images| !images.is_empty())) {
+    ids.add(fields);
+    let none = [Value::Null, json!([])];
+    if fields.remove("images").is_some_and(|images| !none.contains(&images)) {
         return Err(Problem::field(&format!("{place}.images"), "the model reads text alone"));
     }
     if let Some(thoughts) = fields.remove("thinking") {
@@ -116,13 +183,17 @@ fn message_of(mut message: Value, place: &str) -> Result<Value, Problem> {
 /// # Errors
 /// With the field that is wrong or not known.
 pub fn generate(mut fields: Fields, served: &Shared, _: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
-    let stream = common(&mut fields, served)?;
+    let stream = common(&mut fields, served, &["prompt"])?;
     let raw = fields.boolean("raw")?.unwrap_or_default();
     fields.only("suffix", &json!(""), "models that fill in the middle are not supported")?;
     fields.only("images", &json!([]), "the model reads text alone")?;
-    fields
-        .refuse(&[("context", "deprecated: expected /api/chat"), ("template", "the template is that of the model")])?;
-    let (prompt, system) = (fields.string("prompt")?.unwrap_or_default(), fields.string("system")?);
+    fields.only("context", &json!([]), "deprecated: expected /api/chat")?;
+    fields.only("template", &json!(""), "the template is that of the model")?;
+    let prompt = fields.string("prompt")?.unwrap_or_default();
+    let system = fields.string("system")?.filter(|system| !system.is_empty());
+    if prompt.is_empty() {
+        return Ok(load(served, stream, false));
+    }
     if !raw {
         let system = system.map(|text| json!({"role": "system", "content": text}));
         let user = json!({"role": "user", "content": prompt});
@@ -141,10 +212,8 @@ pub fn generate(mut fields: Fields, served: &Shared, _: &str) -> Result<(Ask, Bo
         chosen = crate::constraint::ends(field, &fields, chosen)?;
     }
     let (scheduling, prefix_cache) = (Scheduling::default(), PrefixCache::default());
-    // A text is no chat: it has no parts.
-    let turn = Turn::new(ChatFormat::of("").parser(&[], false), CallIds::Usual);
     let ask = Ask { prompts, sampling: chosen, constraint, scheduling, prefix_cache, stream, progress: false };
-    Ok((ask, Box::new(OllamaWriter::new(served, turn, false))))
+    Ok((ask, Box::new(OllamaWriter::new(served, plain(), false))))
 }
 
 struct OllamaWriter {
@@ -199,9 +268,10 @@ impl OllamaWriter {
         Value::Object(line)
     }
 
-    /// The last line, with what the answer took.
+    /// The last line, with what the answer took, if there is one.
     fn last(&mut self, deltas: Vec<Delta>) -> Value {
         let mut line = self.line(deltas, true);
+        line["done_reason"] = "load".into();
         if let Some((reason, usage, timing)) = &self.end {
             let started = timing.started.unwrap_or(timing.submitted);
             let first = timing.first_token.unwrap_or(timing.finished);
@@ -243,7 +313,10 @@ impl Writer for OllamaWriter {
     }
 
     fn end(&mut self) -> Vec<Event> {
-        Vec::new()
+        match self.end {
+            Some(_) => Vec::new(),
+            None => vec![Event::new(&self.last(Vec::new()))],
+        }
     }
 
     fn fail(&mut self, problem: &Problem) -> Vec<Event> {

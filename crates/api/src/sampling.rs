@@ -17,8 +17,21 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("thinking_token_budget", "thinking_budget"),
 ];
 
-/// Values that other servers read as none, where there is no such number.
-const NONE: &[(&str, i64)] = &[("max_tokens", -1), ("seed", -1), ("top_k", -1), ("thinking_budget", -1)];
+/// What other servers read -1 as, where there is no such number: as none, or as another one.
+const MINUS_ONE: &[(&str, Option<usize>)] = &[
+    ("max_tokens", None),
+    ("seed", None),
+    ("top_k", Some(0)),
+    ("thinking_budget", None),
+    // The context.
+    ("repeat_last_n", Some(usize::MAX)),
+    ("dry_penalty_last_n", Some(usize::MAX)),
+];
+
+/// Whether a field is a sampling option, by this name or another server's.
+pub fn is_option(name: &str) -> bool {
+    params().any(|param| param.name == name) || OTHER_NAMES.iter().any(|(other, _)| *other == name)
+}
 
 /// What is left of a body: the sampling options, over those that hold where it says nothing. A field that is none of them is refused.
 ///
@@ -28,10 +41,16 @@ pub fn sampling(mut fields: Fields, defaults: &Sampling) -> Result<Sampling, Pro
     for (other, name) in OTHER_NAMES {
         fields.rename(other, name)?;
     }
-    for (name, none) in NONE {
-        if fields.take_if(name, |value| value.as_i64() == Some(*none)) && *name == "top_k" {
-            fields.put("top_k", 0);
+    for (name, meant) in MINUS_ONE {
+        if fields.take_if(name, |value| value.as_i64() == Some(-1))
+            && let Some(meant) = *meant
+        {
+            fields.put(name, meant);
         }
+    }
+    // A seed has 64 bits, with a sign or without.
+    if let Some(seed) = fields.get("seed").and_then(Value::as_i64) {
+        fields.put("seed", seed.cast_unsigned());
     }
     let body = fields.rest();
     let all = || serde_json::to_value(defaults).map_err(|error| error.to_string());

@@ -19,6 +19,7 @@ pub struct Served {
     /// What tells the model and this version from others: `system_fingerprint` of answers.
     pub fingerprint: Option<String>,
     reads_parts: bool,
+    reads_thoughts: bool,
 }
 
 /// Whether a template writes the text of a content in parts, and not that of a string.
@@ -29,6 +30,20 @@ fn reads_parts(template: &Template) -> bool {
         template.render(&messages, None, true, &Map::new()).is_ok_and(|prompt| prompt.contains(text))
     };
     !writes(text.into()) && writes(json!([{"type": "text", "text": text}]))
+}
+
+/// Whether a template writes the thoughts of an answer that are a part of its content, and not those in a field of their own.
+fn reads_thoughts(template: &Template) -> bool {
+    let thoughts = "hmm";
+    let writes = |content: Value, rest: Value| {
+        let rest = rest.as_object().cloned().unwrap_or_default();
+        let messages = [Message::new("user", "hello"), Message { role: "assistant".to_owned(), content, rest }];
+        let prompt = template.render(&messages, None, false, &Map::new()).unwrap_or_default();
+        // A list that is written as it is tells nothing.
+        prompt.contains(thoughts) && !["'thinking'", "\"thinking\""].iter().any(|name| prompt.contains(name))
+    };
+    let parts = json!([{"type": "thinking", "thinking": thoughts}, {"type": "text", "text": "hello"}]);
+    writes(parts, json!({})) && !writes("hello".into(), json!({"reasoning_content": thoughts}))
 }
 
 /// The layout of chats with a model that has no template of its own: it goes on with the text that all messages make, in which each
@@ -47,6 +62,7 @@ impl Served {
     ) -> Served {
         let grammars = Grammars::new(tokenizer.clone());
         let reads_parts = template.as_ref().is_ok_and(reads_parts);
+        let reads_thoughts = template.as_ref().is_ok_and(reads_thoughts);
         Served {
             name: name.to_owned(),
             tokenizer,
@@ -56,12 +72,18 @@ impl Served {
             context,
             fingerprint: None,
             reads_parts,
+            reads_thoughts,
         }
     }
 
     /// Whether the template takes contents as lists of parts alone.
     pub(crate) fn reads_parts(&self) -> bool {
         self.reads_parts
+    }
+
+    /// Whether the template takes the thoughts of an answer as a part of its content.
+    pub(crate) fn reads_thoughts(&self) -> bool {
+        self.reads_thoughts
     }
 
     /// The tokens of a prompt, which has room in the context.

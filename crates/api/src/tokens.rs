@@ -50,7 +50,7 @@ pub fn tokenize(mut fields: Fields, served: &std::sync::Arc<Served>) -> Result<T
         let expected = format_args!("expected a text of at most {MAX_TOKENS} tokens, found {count}");
         return Err(Problem::field("content", expected));
     }
-    let piece = |id: u32| Piece { id, piece: served.tokenizer.decode_with_special(&[id]) };
+    let piece = |id: u32| Piece { id, piece: served.tokenizer.token_text(id) };
     let tokens = if with_pieces { Tokens::Pieces(ids.into_iter().map(piece).collect()) } else { Tokens::Ids(ids) };
     Ok(Tokenized { tokens, count, max_model_len: served.context })
 }

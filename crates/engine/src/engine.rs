@@ -277,9 +277,9 @@ impl Engine {
         if waiting.len() + n <= free {
             return Ok(());
         }
-        let queued = (waiting.len() + n - 1).saturating_sub(free);
-        if let Some(most) = self.options.max_queued.filter(|&most| queued >= most) {
-            return Err(Error::QueueFull { queued, most });
+        let queued = waiting.len();
+        if let Some(most) = self.options.max_queued.filter(|&most| (queued + n).saturating_sub(free) > most) {
+            return Err(Error::QueueFull { queued, asked: n, most });
         }
         let queued = waiting.iter().map(|sequence| sequence.tokens.len()).sum();
         match self.options.max_queued_tokens.filter(|&most| queued + n * prompt > most) {

@@ -25,8 +25,8 @@ pub enum Error {
         context: usize,
     },
     /// More requests wait than the engine is to hold.
-    #[error("{queued} requests wait already, and {most} may: try again later")]
-    QueueFull { queued: usize, most: usize },
+    #[error("{queued} requests wait already, and with {asked} more there would be more than {most}: try again later")]
+    QueueFull { queued: usize, asked: usize, most: usize },
     /// The prompts of the requests that wait are longer than the engine is to hold.
     #[error(
         "{queued} tokens of prompts wait already, and with {prompt} more there would be more than {most}: try again later"

@@ -538,7 +538,10 @@ fn whoever_waits_too_long_or_takes_too_long_is_told_so_and_the_queue_is_bounded(
     );
     simulation.engine.submit(request(20)).unwrap();
     let error = simulation.engine.submit(request(1)).unwrap_err();
-    assert_eq!(error.to_string(), "2 requests wait already, and 2 may: try again later");
+    assert_eq!(
+        error.to_string(),
+        "2 requests wait already, and with 1 more there would be more than 2: try again later"
+    );
     while !simulation.engine.is_idle() {
         simulation.step(&mut said);
     }

@@ -14,7 +14,7 @@ use trine_kernels::multiplies_bf16;
 use trine_model::runner::{Want, probe};
 use trine_model::{DeviceOptions, Language, ModelOptions, PoolingHead, Runner, Spec};
 use trine_tensor::{File, OpenOptions, memory};
-use trine_text::{Template, Tokenizer};
+use trine_text::{Template, Templates, Tokenizer};
 
 /// How far loading is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,18 +131,22 @@ impl Options {
 
     /// The chat template of the options, or else the model's own.
     fn template_of(&self, tokenizer: &Tokenizer) -> Result<Template, Error> {
+        Ok(compile(&self.templates_of(tokenizer)?, tokenizer)?)
+    }
+
+    /// The sources of [`Options::template_of`].
+    fn templates_of(&self, tokenizer: &Tokenizer) -> Result<Templates, Error> {
         let own = tokenizer.templates();
         let unknown = |name: &String| {
             let known = own.names().map(str::to_owned).collect();
             Error::UnknownTemplate { found: name.clone(), known }
         };
-        let chosen = match (&self.template, &self.template_name) {
-            (Some(source), _) => source.as_str().into(),
-            (None, Some(name)) => own.only(name).ok_or_else(|| unknown(name))?,
-            (None, None) if own.is_empty() => return Err(Error::NoTemplate),
-            (None, None) => own.clone(),
-        };
-        Ok(compile(&chosen, tokenizer)?)
+        match (&self.template, &self.template_name) {
+            (Some(source), _) => Ok(source.as_str().into()),
+            (None, Some(name)) => own.only(name).ok_or_else(|| unknown(name)),
+            (None, None) if own.is_empty() => Err(Error::NoTemplate),
+            (None, None) => Ok(own.clone()),
+        }
     }
 
     fn language(&self, file: &File) -> Result<Language, trine_model::Error> {
@@ -151,13 +155,17 @@ impl Options {
 
     fn llm(&self, loaded: Loaded) -> Result<Llm, Error> {
         let Loaded { runner, file, language, memory, placement } = loaded;
-        let Language { tokenizer, generation, warnings } = language;
+        let Language { mut tokenizer, generation, warnings } = language;
         let template = match self.template_of(&tokenizer) {
             Err(Error::NoTemplate) => None,
             // A model whose own template cannot be read or does not compile can still continue text.
             Err(Error::Text(trine_text::Error::Template(problem))) if self.template.is_none() => Some(Err(problem)),
             template => Some(Ok(template?)),
         };
+        // A budget of thinking looks there for the tags.
+        if let Ok(used) = self.templates_of(&tokenizer) {
+            tokenizer.set_templates(used);
+        }
         if let Err(trine_engine::Error::Option { field, value, expected }) = Sampling::check_recommended(&generation) {
             let key = format!("{field} of {}", generation.source);
             return Err(trine_model::Error::BadKey { key, expected, found: value }.into());

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use trine::prelude::Sampling;
+use trine::prelude::{Request, Sampling};
 use trine::{Error, ErrorKind, Options, Progress};
 
 /// The largest difference from transformers' logits when the model is loaded for `context` tokens.
@@ -124,4 +124,19 @@ fn a_beginning_of_sequence_without_an_embedding_is_not_used() {
     for prompt in ["The miller", ""] {
         assert!(llm.generate(prompt, &sampling).is_ok());
     }
+}
+
+#[test]
+fn a_budget_of_thinking_looks_at_the_template_in_use() {
+    let source = "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}<think>{% endif %}\
+                  {# </think> #}";
+    let limited = Sampling { thinking_budget: Some(2), max_tokens: Some(4), ..Sampling::greedy() };
+    let run = |template: Option<&str>| {
+        let mut options = Options::default();
+        (options.device.cpu.threads, options.template) = (1, template.map(str::to_owned));
+        let request = Request::new("Once <think>", limited.clone());
+        options.open(trine::EMBEDDED).unwrap().submit(request).map(|_| ())
+    };
+    assert!(run(None).unwrap_err().to_string().contains("a model whose chat template"));
+    run(Some(source)).unwrap();
 }

@@ -8,8 +8,6 @@ use serde_json::{Map, Value, json};
 /// Fields that say who asks or where, and change no answer.
 const OF_THE_CALLER: &[&str] = &["metadata", "service_tier", "cache_control", "inference_geo", "context_management"];
 
-const NO_LOGPROBS: &str = "this API has none: /v1/chat/completions has";
-
 /// Reads a body of `/v1/messages`. The answer gets the id, with a prefix.
 ///
 /// # Errors
@@ -40,7 +38,7 @@ fn translate(fields: &mut Fields) -> Result<Fields, Problem> {
     fields.remove_all(OF_THE_CALLER);
     fields.take("model");
     let mut chat = std::mem::take(fields);
-    chat.refuse(&[("logprobs", NO_LOGPROBS), ("top_logprobs", NO_LOGPROBS)])?;
+    chat::refuse_foreign(&chat, &["messages", "max_tokens", "tools", "tool_choice"])?;
     let mut messages = Vec::new();
     if let Some(system) = chat.take("system") {
         messages.push(json!({"role": "system", "content": text(system, "system")?}));
@@ -76,6 +74,9 @@ fn translate(fields: &mut Fields) -> Result<Fields, Problem> {
             chat.put("reasoning_effort", effort);
         }
         if let Some(format) = output.remove("format") {
+            if format["schema"].is_null() {
+                return Err(Problem::field("output_config", "format: expected a schema"));
+            }
             let inner = json!({"name": "answer", "schema": format["schema"]});
             chat.put("response_format", json!({"type": format["type"], "json_schema": inner}));
         }
@@ -94,9 +95,10 @@ fn thinking(chat: &mut Fields) -> Result<(), Problem> {
         Some("disabled") => false,
         _ => return Err(Problem::field("thinking", "type: expected enabled, adaptive or disabled")),
     };
-    chat.put("chat_template_kwargs", json!({"enable_thinking": thinks, "thinking": thinks}));
+    let variables = json!({"enable_thinking": thinks, "thinking": thinks});
+    chat.put_new("chat_template_kwargs", variables, "thinking")?;
     if let Some(budget) = thinking.get("budget_tokens").filter(|_| thinks) {
-        chat.put("thinking_budget", budget.clone());
+        chat.put_new("thinking_budget", budget.clone(), "thinking")?;
     }
     Ok(())
 }

@@ -63,6 +63,17 @@ fn read(message: Value, place: &str, served: &Served) -> Result<Message, Problem
     if let Some(calls) = rest.get_mut("tool_calls") {
         tool_calls(calls, &format!("{place}.tool_calls"))?;
     }
+    let content = match rest.get("reasoning_content") {
+        Some(Value::String(thoughts)) if served.reads_thoughts() && !thoughts.is_empty() => {
+            let thoughts = json!({"type": "thinking", "thinking": thoughts});
+            rest.remove("reasoning_content");
+            match content {
+                Value::Array(parts) => std::iter::once(thoughts).chain(parts).collect(),
+                text => json!([thoughts, {"type": "text", "text": text}]),
+            }
+        }
+        _ => content,
+    };
     Ok(Message { role, content, rest })
 }
 
@@ -128,6 +139,19 @@ fn tool_calls(calls: &mut Value, place: &str) -> Result<(), Problem> {
             return Err(Problem::field(&format!("{place}.function.arguments"), "expected the text of a JSON object"));
         }
         function["arguments"] = arguments;
+        call["type"] = "function".into();
     }
     Ok(())
+}
+
+/// The same messages with the arguments of calls as texts, as some templates take them; `None` without calls.
+pub fn with_text_arguments(messages: &[Message]) -> Option<Vec<Message>> {
+    let mut messages = messages.to_vec();
+    let lists = messages.iter_mut().filter_map(|message| message.rest.get_mut("tool_calls")?.as_array_mut());
+    let mut any = false;
+    for call in lists.flatten() {
+        call["function"]["arguments"] = call["function"]["arguments"].to_string().into();
+        any = true;
+    }
+    any.then_some(messages)
 }

@@ -7,6 +7,6 @@ mod tools;
 mod turn;
 
 pub use blocks::{Block, Blocks, Step};
-pub use request::{Chat, apply_template, read, read_one};
+pub use request::{Chat, apply_template, read, read_one, refuse_foreign};
 pub use trine_text::Delta;
 pub use turn::{CallIds, Turn};

@@ -1,6 +1,6 @@
 //! What a chat asks for, in OpenAI's words: other protocols are translated to them.
 
-use super::messages::messages;
+use super::messages::{messages, with_text_arguments};
 use super::tools::{self, Tools};
 use super::turn::{CallIds, Turn};
 use crate::ask::scheduling;
@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use trine_engine::Prompt;
 use trine_grammar::Constraint;
-use trine_text::{ChatFormat, Rendered};
+use trine_text::{ChatFormat, Message, Rendered};
 
 /// A chat that is read.
 pub struct Chat {
@@ -80,12 +80,41 @@ pub fn apply_template(mut fields: Fields, served: &Arc<Served>) -> Result<Value,
     Ok(json!({"prompt": chat.into_text()}))
 }
 
-/// [`read`] for protocols that have one answer, without log probabilities.
+/// OpenAI's fields, which other protocols are translated to.
+const OF_OPENAI: &[&str] = &[
+    "messages",
+    "prompt",
+    "max_tokens",
+    "max_completion_tokens",
+    "stop",
+    "n",
+    "best_of",
+    "logprobs",
+    "top_logprobs",
+    "prompt_logprobs",
+    "response_format",
+    "reasoning_effort",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+];
+
+/// Refuses OpenAI's fields in the body of another protocol, but for its own of the same name: the translation alone writes them.
 ///
 /// # Errors
-/// Those of [`read`], and when the body asks for more.
+/// With the first one.
+pub fn refuse_foreign(fields: &Fields, own: &[&str]) -> Result<(), Problem> {
+    match OF_OPENAI.iter().find(|name| fields.has(name) && !own.contains(*name)) {
+        Some(name) => Err(Problem::field(name, "this API has no such field: /v1/chat/completions has")),
+        None => Ok(()),
+    }
+}
+
+/// [`read`] for protocols that have one answer.
+///
+/// # Errors
+/// Those of [`read`].
 pub fn read_one(fields: Fields, served: &Served) -> Result<(Ask, Turn), Problem> {
-    fields.refuse(&[("n", "there is one answer"), ("best_of", "there is one answer")])?;
     let Chat { ask, mut turns } = read(fields, served)?;
     Ok((ask, turns.pop().expect("there is one answer")))
 }
@@ -166,7 +195,13 @@ fn prompt(fields: &mut Fields, served: &Served, tools: &Tools) -> Result<Prompte
         mark(&mut last.content);
     }
     let generates = generates.unwrap_or(!continues);
-    let chat = template.render_chat(&served.tokenizer, &messages, tools.json.as_ref(), generates, &variables);
+    let render = |messages: &[Message]| {
+        template.render_chat(&served.tokenizer, messages, tools.json.as_ref(), generates, &variables)
+    };
+    let chat = render(&messages).or_else(|why| match with_text_arguments(&messages) {
+        Some(messages) => render(&messages).map_err(|_| why),
+        None => Err(why),
+    });
     let mut chat = chat.map_err(|why| Problem::field("messages", why))?;
     if continues {
         let Some(end) = chat.text().rfind(END) else {

@@ -14,7 +14,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("function_call", "deprecated: expected tool_choice"),
     ("prediction", "predicted outputs are not supported"),
     ("web_search_options", "there are no built-in tools"),
-    ("verbosity", "no model here knows it"),
 ];
 
 /// Reads a body. The answer gets the id, with a prefix.
@@ -25,6 +24,7 @@ pub fn chat(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<d
     super::common(&mut fields);
     fields.refuse(REFUSED)?;
     fields.only("modalities", &json!(["text"]), "answers are text")?;
+    fields.only("verbosity", &json!("medium"), "no model here knows another")?;
     let stream = fields.get("stream") == Some(&json!(true));
     let options = StreamOptions::take(&mut fields, stream)?;
     let token_ids = fields.boolean("return_token_ids")?.unwrap_or_default();

@@ -1,7 +1,7 @@
 //! `/v1/completions`.
 
 use super::head::{Head, Shared, StreamOptions, Timings, Total, timings_of};
-use super::logprobs;
+use super::logprobs::{self, Offsets};
 use crate::ask::{prompts, scheduling};
 use crate::constraint::{constraint, ends};
 use crate::{Ask, Event, Fields, Problem, Writer, sampling};
@@ -65,35 +65,43 @@ pub fn completion(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask,
         return Err(wrong());
     }
     let answers = chosen.best_of.unwrap_or(chosen.n);
-    let writer = CompletionWriter {
+    let mut writer = CompletionWriter {
         served: served.clone(),
         head: Head::new(served, format!("cmpl-{id}"), "text_completion"),
         options,
         logprobs: chosen.logprobs.is_some(),
+        skip_special: chosen.skip_special_tokens,
+        told: chosen.prompt_logprobs.is_some(),
         echo: texts,
         no_answer,
         answers,
         best: chosen.best_of.map(|_| chosen.n),
         token_ids: token_ids.then(|| prompts.clone()),
-        open: prompts.iter().flat_map(|prompt| (0..answers).map(|_| Open::new(prompt.len()))).collect(),
+        open: Vec::new(),
+        held: Vec::new(),
         total: Total::default(),
     };
+    for (i, prompt) in prompts.iter().enumerate() {
+        let open = (0..answers).map(|_| Open::new(prompt.len(), writer.offsets(i)));
+        let open: Vec<Open> = open.collect();
+        writer.open.extend(open);
+    }
     let progress = options.progress;
     Ok((Ask { prompts, sampling: chosen, constraint, scheduling, prefix_cache, stream, progress }, Box::new(writer)))
 }
 
 /// How an answer goes.
 struct Open {
-    /// Characters that were sent.
-    sent: usize,
+    offsets: Offsets,
     begun: bool,
+    /// What was told of the prompt.
     prompt: Vec<PromptToken>,
     timings: Timings,
 }
 
 impl Open {
-    fn new(prompt_tokens: usize) -> Open {
-        Open { sent: 0, begun: false, prompt: Vec::new(), timings: Timings::new(prompt_tokens) }
+    fn new(prompt_tokens: usize, offsets: Offsets) -> Open {
+        Open { offsets, begun: false, prompt: Vec::new(), timings: Timings::new(prompt_tokens) }
     }
 }
 
@@ -102,6 +110,9 @@ struct CompletionWriter {
     head: Head,
     options: StreamOptions,
     logprobs: bool,
+    skip_special: bool,
+    /// Whether the first answer to a prompt tells the log probabilities of its tokens.
+    told: bool,
     /// The texts of the prompts, if answers begin with them.
     echo: Vec<String>,
     /// Whether the answer is its prompt alone.
@@ -112,10 +123,18 @@ struct CompletionWriter {
     /// The tokens of the prompts, if tokens are to be told.
     token_ids: Option<Vec<Vec<u32>>>,
     open: Vec<Open>,
+    /// What happened to answers whose prompt is not told yet.
+    held: Vec<(usize, Update)>,
     total: Total,
 }
 
 impl CompletionWriter {
+    /// The offsets of an answer to a prompt.
+    fn offsets(&self, prompt: usize) -> Offsets {
+        let echo = self.echo.get(prompt).map_or(0, |text| text.chars().count());
+        Offsets::after(&self.served.tokenizer, echo, self.skip_special)
+    }
+
     fn choice(&self, index: usize, mut choice: Choice, prompt: usize) -> Value {
         if self.no_answer {
             choice.text.clear();
@@ -123,7 +142,9 @@ impl CompletionWriter {
         }
         let Choice { text, tokens, finish_reason, .. } = &choice;
         let echo = self.echo.get(prompt).map(String::as_str).unwrap_or_default();
-        let logprobs = self.logprobs.then(|| logprobs::completion(&self.served.tokenizer, &choice.prompt, tokens, 0));
+        let mut offsets = self.offsets(prompt);
+        let logprobs = logprobs::completion(&self.served.tokenizer, &choice.prompt, tokens, &mut offsets);
+        let logprobs = self.logprobs.then_some(logprobs);
         let finish_reason = finish_reason.name();
         let text = format!("{echo}{text}");
         let mut body = json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason});
@@ -153,8 +174,7 @@ impl CompletionWriter {
         let tokens = if self.no_answer { &[] } else { tokens };
         let before = std::mem::take(&mut open.prompt);
         let logprobs = (self.logprobs && !(tokens.is_empty() && before.is_empty()))
-            .then(|| logprobs::completion(&self.served.tokenizer, &before, tokens, open.sent));
-        open.sent += whole.chars().count();
+            .then(|| logprobs::completion(&self.served.tokenizer, &before, tokens, &mut open.offsets));
         let finish_reason = end.map(FinishReason::name);
         let mut choice = json!({"index": index, "text": whole, "logprobs": logprobs, "finish_reason": finish_reason});
         if let Some(prompts) = &self.token_ids {
@@ -170,7 +190,12 @@ impl CompletionWriter {
 
 impl Writer for CompletionWriter {
     fn update(&mut self, index: usize, update: Update) -> Vec<Event> {
-        match update {
+        let first = index - index % self.answers;
+        if self.told && index > first && !self.open[first].begun {
+            self.held.push((index, update));
+            return Vec::new();
+        }
+        let mut events = match update {
             Update::Progress(progress) => {
                 let choice = json!({"index": index, "text": "", "logprobs": null, "finish_reason": null});
                 vec![super::progress(&self.head, choice, progress)]
@@ -191,7 +216,17 @@ impl Writer for CompletionWriter {
                 self.count(usage, index.is_multiple_of(self.answers));
                 vec![self.chunk(index, &text, &[], Some(&finish_reason))]
             }
+        };
+        if index == first && self.open[first].begun {
+            let siblings = first..first + self.answers;
+            let held = std::mem::take(&mut self.held);
+            let (own, others) = held.into_iter().partition(|(held, _)| siblings.contains(held));
+            self.held = others;
+            for (sibling, update) in own {
+                events.extend(self.update(sibling, update));
+            }
         }
+        events
     }
 
     fn end(&mut self) -> Vec<Event> {

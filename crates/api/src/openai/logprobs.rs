@@ -1,8 +1,9 @@
 //! Log probabilities as OpenAI writes them.
 
 use serde_json::{Map, Value, json};
+use trine_engine::sample::Logprob;
 use trine_engine::{PromptToken, Token};
-use trine_text::Tokenizer;
+use trine_text::{DecodeStream, Tokenizer};
 
 /// Those of a chat's tokens.
 pub fn chat(tokenizer: &Tokenizer, tokens: &[Token]) -> Value {
@@ -18,25 +19,51 @@ pub fn chat(tokenizer: &Tokenizer, tokens: &[Token]) -> Value {
     json!({"content": tokens.iter().map(one).collect::<Vec<_>>(), "refusal": null})
 }
 
-/// Those of a completion's tokens, after those of its prompt where it is repeated. The text begins `offset` characters into the answer.
-pub fn completion(tokenizer: &Tokenizer, prompt: &[PromptToken], tokens: &[Token], offset: usize) -> Value {
-    let before = prompt.iter().map(|token| (token.id, token.logprob, &token.top));
-    let all = before.chain(tokens.iter().map(|token| (token.id, token.logprob, &token.top)));
-    let (mut texts, mut offsets, mut logprobs, mut tops, mut at) = (vec![], vec![], vec![], vec![], offset);
-    let mut begins = !prompt.is_empty();
-    for (id, logprob, top) in all {
-        // The space that a vocabulary puts before every text is no part of it.
-        let own = if begins { tokenizer.decode_with_special(&[id]) } else { tokenizer.token_text(id) };
-        begins &= tokenizer.is_control(id);
-        offsets.push(at);
-        // Control tokens are named here, and are no part of the text.
-        at += if tokenizer.is_control(id) { 0 } else { own.chars().count() };
-        texts.push(own);
+/// Where tokens begin in the text that they make, in characters: the tokens of one character begin where it does.
+pub struct Offsets {
+    text: DecodeStream,
+    at: usize,
+}
+
+impl Offsets {
+    /// Those of an answer that follows so many characters, with or without the names of control tokens.
+    pub fn after(tokenizer: &Tokenizer, characters: usize, skip_special: bool) -> Offsets {
+        Offsets { text: DecodeStream::after_prompt(tokenizer).skip_special(skip_special), at: characters }
+    }
+
+    /// Where a token begins whose own text this is.
+    fn next(&mut self, tokenizer: &Tokenizer, id: u32, own: &str) -> usize {
+        let before = self.at;
+        self.at += self.text.push(tokenizer, id).chars().count();
+        // Bytes before it that have turned out to be no character are one nevertheless.
+        before.max(self.at.saturating_sub(own.chars().count()))
+    }
+}
+
+/// Those of a completion's tokens, after those of its prompt where it is repeated.
+pub fn completion(tokenizer: &Tokenizer, prompt: &[PromptToken], tokens: &[Token], answer: &mut Offsets) -> Value {
+    let mut of_prompt = Offsets { text: DecodeStream::new(tokenizer), at: 0 };
+    let (mut texts, mut offsets, mut logprobs, mut tops) = (vec![], vec![], vec![], vec![]);
+    let mut add = |text: String, offset: usize, logprob: Option<f64>, top: &[Logprob]| {
+        texts.push(text);
+        offsets.push(offset);
         logprobs.push(logprob);
-        let top: Map<String, Value> =
-            top.iter().map(|top| (tokenizer.token_text(top.id), top.logprob.into())).collect();
+        let top = top.iter().map(|top| (tokenizer.token_text(top.id), top.logprob.into()));
         // The first token of a prompt follows nothing.
-        tops.push(logprob.map(|_| top));
+        tops.push(logprob.map(|_| top.collect::<Map<String, Value>>()));
+    };
+    let mut begins = true;
+    for PromptToken { id, logprob, top } in prompt {
+        // The space that a vocabulary puts before every text is no part of it.
+        let own = if begins { tokenizer.decode_with_special(&[*id]) } else { tokenizer.token_text(*id) };
+        begins &= tokenizer.is_control(*id);
+        let offset = of_prompt.next(tokenizer, *id, &own);
+        add(own, offset, *logprob, top);
+    }
+    for Token { id, logprob, top, .. } in tokens {
+        let own = tokenizer.token_text(*id);
+        let offset = answer.next(tokenizer, *id, &own);
+        add(own, offset, *logprob, top);
     }
     json!({"text_offset": offsets, "token_logprobs": logprobs, "top_logprobs": tops, "tokens": texts})
 }

@@ -33,6 +33,7 @@ pub fn response(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, B
     fields.remove_all(OF_THE_CALLER);
     fields.take("model");
     fields.refuse(REFUSED)?;
+    chat::refuse_foreign(&fields, &["top_logprobs", "tools", "tool_choice", "parallel_tool_calls"])?;
     fields.only("background", &json!(false), "answers come at once")?;
     fields.only("truncation", &json!("disabled"), "a prompt is never cut")?;
     let metadata = fields.object("metadata")?.unwrap_or_default();

@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use super::args::{Args, optional, required};
 use super::attributes::is_dict;
+use super::iterators::Generator;
 use super::repr;
 use crate::rendered::is_break;
 
@@ -71,7 +72,8 @@ impl JsonStyle {
             ValueKind::Number if value.is_integer() => json.push_str(&value.to_string()),
             ValueKind::Number => json.push_str(&float(f64::try_from(value.clone())?)),
             ValueKind::String => self.string(value.as_str().unwrap_or_default(), json),
-            ValueKind::Seq => {
+            // llama.cpp's filters give lists where Python's give generators, and templates rely on it.
+            kind if kind == ValueKind::Seq || value.downcast_object_ref::<Generator>().is_some() => {
                 let items: Vec<Value> = value.try_iter()?.collect();
                 self.list(['[', ']'], items.len(), depth, json, |i, json| self.write(&items[i], depth + 1, json))?;
             }

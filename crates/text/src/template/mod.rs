@@ -23,6 +23,7 @@ mod repr;
 mod strings;
 mod tests;
 mod texts;
+mod tools;
 mod values;
 mod wrap;
 
@@ -181,6 +182,8 @@ impl Template {
     /// the prompt ends with the start of an assistant message. `extra` has further variables, such as `enable_thinking`, which override the
     /// others.
     ///
+    /// A template that fails because a function has no description or no parameters, which may be left out, gets empty ones.
+    ///
     /// In the text, nothing tells the template's control tokens from those that a message writes: for prompts, use [`Template::render_chat`].
     ///
     /// # Errors
@@ -192,18 +195,24 @@ impl Template {
         add_generation_prompt: bool,
         extra: &Map<String, serde_json::Value>,
     ) -> Result<String> {
-        let standard = [
-            ("messages", Value::from(Serde(messages))),
-            ("tools", tools.map_or(Value::from(()), |tools| Value::from(Serde(tools)))),
-            ("documents", Value::from(())),
-            ("add_generation_prompt", add_generation_prompt.into()),
-            ("bos_token", self.bos.as_str().into()),
-            ("eos_token", self.eos.as_str().into()),
-        ];
-        let extra = extra.iter().map(|(key, value)| (key.as_str(), Value::from(Serde(value))));
-        let context: BTreeMap<&str, Value> = standard.into_iter().chain(extra).collect();
         let source = self.chosen(tools.is_some())?;
-        on_own_stack(|| self.render_here(source, Value::from(context)))
+        let render = |tools: Option<&serde_json::Value>| {
+            let standard = [
+                ("messages", Value::from(Serde(messages))),
+                ("tools", tools.map_or(Value::from(()), |tools| Value::from(Serde(tools)))),
+                ("documents", Value::from(())),
+                ("add_generation_prompt", add_generation_prompt.into()),
+                ("bos_token", self.bos.as_str().into()),
+                ("eos_token", self.eos.as_str().into()),
+            ];
+            let extra = extra.iter().map(|(key, value)| (key.as_str(), Value::from(Serde(value))));
+            let context: BTreeMap<&str, Value> = standard.into_iter().chain(extra).collect();
+            on_own_stack(|| self.render_here(source, Value::from(context)))
+        };
+        render(tools).or_else(|problem| match tools.map(|tools| (tools, tools::completed(tools))) {
+            Some((tools, completed)) if completed != *tools => render(Some(&completed)).map_err(|_| problem),
+            _ => Err(problem),
+        })
     }
 
     /// [`Template::render`] for [`Tokenizer::encode_chat`], which encodes what the template writes as control tokens, and what `messages`,

@@ -1,0 +1,145 @@
+//! What bodies of each protocol may say, and what they mean.
+
+mod common;
+
+use common::{fields, message, plain};
+use serde_json::{Value, json};
+use trine_api::openai::Shared;
+use trine_api::{Ask, Fields, Problem, Writer, anthropic, ollama, openai, responses};
+use trine_grammar::Constraint;
+
+type Read = fn(Fields, &Shared, &str) -> Result<(Ask, Box<dyn Writer>), Problem>;
+
+/// A body with more fields; those of an object in it are added to it.
+fn with(body: &Value, more: &Value) -> Value {
+    let mut body = body.clone();
+    for (name, value) in more.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    body
+}
+
+#[test]
+fn a_protocol_takes_no_field_of_another() {
+    let served = plain();
+    let messages = json!([{"role": "user", "content": "Hi"}]);
+    let protocols: &[(Read, Value, &[&str])] = &[
+        (anthropic::messages, json!({"messages": messages, "max_tokens": 5}), &["messages", "max_tokens", "tools"]),
+        (responses::response, json!({"input": "Hi", "max_output_tokens": 5}), &["tools", "top_logprobs", "prompt"]),
+        (ollama::chat, json!({"messages": messages}), &["messages", "tools"]),
+        (ollama::generate, json!({"prompt": "Hi"}), &["prompt"]),
+    ];
+    let foreign = [
+        ("messages", messages.clone()),
+        ("max_tokens", json!(3)),
+        ("max_completion_tokens", json!(3)),
+        ("stop", json!("x")),
+        ("n", json!(1)),
+        ("best_of", json!(1)),
+        ("logprobs", json!(true)),
+        ("top_logprobs", json!(2)),
+        ("response_format", json!({"type": "json_object"})),
+        ("reasoning_effort", json!("low")),
+        ("prompt", json!("Hello")),
+        ("tools", json!([])),
+    ];
+    for (read, body, own) in protocols {
+        assert_eq!(message(read(fields(body), &served, "1")), "", "{body}");
+        for (name, value) in foreign.iter().filter(|(name, _)| !own.contains(name)) {
+            let refused = message(read(fields(&with(body, &json!({*name: value}))), &served, "1"));
+            assert!(refused.starts_with(&format!("{name}: ")), "{name}: {body}: {refused:?}");
+        }
+    }
+    // A field that another one says is not lost.
+    let both = json!({"thinking": {"type": "disabled"}, "chat_template_kwargs": {"enable_thinking": true}});
+    let refused = message(anthropic::messages(fields(&with(&protocols[0].1, &both)), &served, "1"));
+    assert_eq!(refused, "chat_template_kwargs: thinking says the same");
+    let both = json!({"think": true, "chat_template_kwargs": {"enable_thinking": false}});
+    let refused = message(ollama::chat(fields(&with(&protocols[2].1, &both)), &served, "1"));
+    assert_eq!(refused, "chat_template_kwargs: think says the same");
+    // Ollama's options are those of sampling.
+    for name in ["raw", "tools", "messages", "n", "logprobs", "system", "format"] {
+        let options = json!({"options": {name: true}});
+        let refused = message(ollama::generate(fields(&with(&protocols[3].1, &options)), &served, "1"));
+        assert_eq!(refused, format!("options: {name}: there is no such option"));
+    }
+    let options =
+        json!({"options": {"stop": ["x"], "num_predict": 4, "repeat_penalty": 1.1, "min_p": 0.1, "numa": true}});
+    let (ask, _) = ollama::generate(fields(&with(&protocols[3].1, &options)), &served, "1").unwrap();
+    assert_eq!((ask.sampling.max_tokens, ask.sampling.stop), (Some(4), vec!["x".to_owned()]));
+}
+
+#[test]
+fn what_ollamas_clients_send_passes() {
+    let served = plain();
+    let none =
+        json!({"logprobs": false, "top_logprobs": 0, "truncate": true, "shift": false, "options": {"num_ctx": 64}});
+    let messages = json!([{"role": "user", "content": "Hi", "images": null, "thinking": null}]);
+    let chat = with(&json!({"messages": messages}), &none);
+    assert_eq!(message(ollama::chat(fields(&chat), &served, "1")), "");
+    let more =
+        json!({"prompt": "Hi", "template": "", "system": "", "suffix": "", "images": null, "context": [], "raw": true});
+    assert_eq!(message(ollama::generate(fields(&with(&more, &none)), &served, "1")), "");
+    for (more, expected) in [
+        (json!({"logprobs": true}), "logprobs: expected false"),
+        (json!({"truncate": 1}), "truncate: expected true or false"),
+        (json!({"options": {"num_ctx": -1}}), "options: num_ctx: expected 1 to 1048576"),
+        (json!({"options": {"num_ctx": 1 << 21}}), "options: num_ctx: expected 1 to 1048576"),
+    ] {
+        let refused = message(ollama::chat(fields(&with(&chat, &more)), &served, "1"));
+        assert!(refused.starts_with(expected), "{refused:?}");
+    }
+    // A body without a prompt loads the model.
+    let load: &[(Read, Value, &str)] = &[
+        (ollama::chat, json!({"messages": []}), "message"),
+        (ollama::chat, json!({"model": "stories"}), "message"),
+        (ollama::generate, json!({"model": "stories", "keep_alive": -1}), "response"),
+        (ollama::generate, json!({"prompt": ""}), "response"),
+    ];
+    for (read, body, part) in load {
+        let (ask, mut writer) = read(fields(body), &served, "1").unwrap();
+        assert!(ask.stream && ask.requests(&served).unwrap().is_empty(), "{body}");
+        let whole = writer.whole(Vec::new());
+        assert_eq!((&whole["done"], &whole["done_reason"]), (&true.into(), &"load".into()), "{body}: {whole}");
+        assert!(whole.get(part).is_some() && writer.begin().is_empty());
+        let line: Value = serde_json::from_str(&writer.end()[0].data).unwrap();
+        assert_eq!((&line["done_reason"], &line[part]), (&"load".into(), &whole[part]));
+    }
+}
+
+#[test]
+fn numbers_below_zero_mean_what_they_mean_to_others() {
+    let served = plain();
+    let sampling = |more: Value| {
+        let body = with(&json!({"prompt": "Hi"}), &more);
+        openai::completion(fields(&body), &served, "1").unwrap_or_else(|problem| panic!("{problem:?}")).0.sampling
+    };
+    assert_eq!(sampling(json!({"seed": -5})).seed, Some(u64::MAX - 4));
+    assert_eq!(sampling(json!({"seed": i64::MIN})).seed, Some(1 << 63));
+    assert_eq!(sampling(json!({"seed": u64::MAX})).seed, Some(u64::MAX));
+    assert_eq!(sampling(json!({"seed": -1})).seed, None);
+    assert_eq!(sampling(json!({"repeat_last_n": -1})).repeat_last_n, usize::MAX);
+    assert_eq!(sampling(json!({"dry_penalty_last_n": -1})).dry_penalty_last_n, usize::MAX);
+    assert!(
+        message(openai::completion(fields(&json!({"prompt": "Hi", "repeat_last_n": -2})), &served, "1")).contains("-2")
+    );
+}
+
+#[test]
+fn a_field_in_another_place_is_not_its_own_neighbour() {
+    let served = plain();
+    let chat = json!({"messages": [{"role": "user", "content": "Hi"}]});
+    let read = |more: Value| openai::chat(fields(&with(&chat, &more)), &served, "1");
+    for name in ["prompt", "input", "echo", "max_output_tokens"] {
+        assert_eq!(message(read(json!({name: true}))), format!("{name}: there is no such field in this place"));
+    }
+    assert!(message(read(json!({"tempreature": 1}))).ends_with("a similar one is temperature"));
+    assert_eq!(message(read(json!({"verbosity": "medium"}))), "");
+    assert!(message(read(json!({"verbosity": "low"}))).starts_with("verbosity: expected \"medium\""));
+    // A schema is optional.
+    let format = |inner: Value| read(json!({"response_format": {"type": "json_schema", "json_schema": inner}}));
+    let (ask, _) = format(json!({"name": "any"})).unwrap_or_else(|problem| panic!("{problem:?}"));
+    assert!(matches!(ask.constraint, Some((_, Constraint::JsonSchema(schema))) if schema == r#"{"type":"object"}"#));
+    assert!(message(format(json!({"name": "any", "schema": 1}))).contains("expected a JSON Schema"));
+    assert!(message(format(Value::Null)).contains("expected a JSON Schema"));
+}

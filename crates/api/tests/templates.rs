@@ -1,0 +1,128 @@
+//! Chats as the templates of models take them.
+
+mod common;
+
+use common::{fields, message, served, templates};
+use serde_json::{Value, json};
+use trine_api::openai::Shared;
+use trine_api::{apply_template, ollama, openai};
+use trine_text::{ChatFormat, DecodeStream};
+
+/// The template of this name.
+fn of(name: &str) -> Option<Shared> {
+    templates().into_iter().find(|(file, _)| file == name).map(|(_, source)| served(&source))
+}
+
+fn prompt(served: &Shared, body: &Value) -> String {
+    let prompt = apply_template(fields(body), served).unwrap_or_else(|problem| panic!("{problem:?}"));
+    prompt["prompt"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn functions_need_neither_a_description_nor_parameters() {
+    let all = templates();
+    let described = |(_, source): &&(String, String)| ChatFormat::of(source).tools.is_ok();
+    let mut read = 0;
+    for (name, source) in all.iter().filter(described) {
+        let served = served(source);
+        for parameters in [json!(null), json!({"type": "object", "properties": {"city": {"type": "string"}}})] {
+            let function = json!({"name": "now", "parameters": parameters});
+            let body = json!({
+                "messages": [{"role": "user", "content": "What time is it?"}],
+                "tools": [{"type": "function", "function": function}],
+                // Firefunction's takes its functions from these.
+                "chat_template_kwargs": {"functions": "[]", "datetime": "now"},
+            });
+            assert_eq!(message(openai::chat(fields(&body), &served, "1")), "", "{name}: {function}");
+            // Some write none of what they have.
+            let mut whole = body.clone();
+            whole["tools"][0]["function"] = json!({
+                "name": "now", "description": "The time",
+                "parameters": {"type": "object", "properties": {"city": {"type": "string", "description": "Where"}}},
+            });
+            let written = [&body, &whole].map(|body| prompt(&served, body).contains("now"));
+            assert_eq!(written[0], written[1], "{name}");
+            read += 1;
+        }
+    }
+    assert!(read > 80 || all.is_empty(), "{read}");
+}
+
+#[test]
+fn calls_come_back_to_the_templates_that_wrote_them() {
+    for name in ["meetkai-functionary-medium-v3.2", "llama-cpp-deepseek-r1", "mistralai-Mistral-Nemo-Instruct-2407"] {
+        let Some(served) = of(name) else { return };
+        let call = json!({"name": "now", "arguments": "{\"zone\": \"UTC\"}"});
+        let parameters = json!({"type": "object", "properties": {"zone": {"type": "string"}}});
+        let tools =
+            json!([{"type": "function", "function": {"name": "now", "description": "", "parameters": parameters}}]);
+        let body = json!({"tools": tools, "messages": [
+            {"role": "user", "content": "What time is it?"},
+            {"role": "assistant", "content": null, "tool_calls": [{"id": "abcdefghi", "type": "function", "function": call}]},
+            {"role": "tool", "tool_call_id": "abcdefghi", "content": "noon"},
+        ]});
+        let prompt = prompt(&served, &body);
+        assert!(["\"zone\"", "UTC", "noon"].iter().all(|text| prompt.contains(text)), "{name}: {prompt}");
+    }
+}
+
+#[test]
+fn calls_of_ollama_have_ids() {
+    let Some(served) = of("mistralai-Mistral-Nemo-Instruct-2407") else { return };
+    let call = |name: &str| json!({"function": {"name": name, "arguments": {"zone": "UTC"}}});
+    let tool =
+        |name: &str| json!({"type": "function", "function": {"name": name, "description": "", "parameters": {}}});
+    let body = json!({"tools": [tool("now"), tool("later")], "messages": [
+        {"role": "user", "content": "What time is it?"},
+        {"role": "assistant", "content": "", "tool_calls": [call("now"), call("later")]},
+        {"role": "tool", "tool_name": "later", "content": "one"},
+        {"role": "tool", "content": "noon"},
+    ]});
+    let read = || ollama::chat(fields(&body), &served, "1").unwrap_or_else(|problem| panic!("{problem:?}")).0;
+    let tokens = read().prompts[0].clone();
+    let mut stream = DecodeStream::with_special(&served.tokenizer);
+    let text: String = tokens.iter().map(|&id| stream.push(&served.tokenizer, id).to_owned()).collect();
+    for expected in [
+        "\"id\": \"000000000\"",
+        "\"id\": \"000000001\"",
+        "\"content\": one, \"call_id\": \"000000001\"",
+        "\"content\": noon, \"call_id\": \"000000000\"",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    // The same conversation is the same prompt, which the prefix cache has.
+    assert_eq!(read().prompts[0], tokens);
+}
+
+#[test]
+fn thoughts_alone_come_back() {
+    let mut parts = Vec::new();
+    for (name, source) in templates() {
+        let served = served(&source);
+        let chat = |answer: Value| {
+            json!({"add_generation_prompt": true, "messages": [
+                {"role": "user", "content": "Hi"}, answer, {"role": "user", "content": "Well?"},
+            ]})
+        };
+        let usual = chat(json!({"role": "assistant", "content": "Hello."}));
+        if apply_template(fields(&usual), &served).is_err() {
+            // It is for chats with tools alone.
+            continue;
+        }
+        let body = chat(json!({"role": "assistant", "content": "", "reasoning_content": "hmhmhm"}));
+        assert_eq!(message(apply_template(fields(&body), &served)), "", "{name}");
+        if prompt(&served, &body).contains("[THINK]hmhmhm[/THINK]") {
+            parts.push(name);
+        }
+    }
+    assert!(parts.is_empty() || parts == ["mistralai-Ministral-3-14B-Reasoning-2512"], "{parts:?}");
+    let Some(served) = of("mistralai-Ministral-3-14B-Reasoning-2512") else { return };
+    assert_eq!(parts.len(), 1);
+    // Nor do other answers lose them.
+    let body = json!({"messages": [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello.", "reasoning_content": "hm"},
+        {"role": "user", "content": "Well?"},
+    ]});
+    assert!(prompt(&served, &body).contains("[THINK]hm[/THINK]Hello."));
+}
