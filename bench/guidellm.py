@@ -72,6 +72,7 @@ def main():
     parser.add_argument("--requests", type=int, default=3, help="of each client (default: 3)")
     parser.add_argument("--words", default="48-160", help="of a prompt")
     parser.add_argument("--tokens", default="32-96", help="of an answer")
+    parser.add_argument("--seed", type=int, default=0, help="of the prompts: servers know those of an earlier run")
     parser.add_argument("--seconds", type=float, default=300, help="at most, for each measurement")
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
@@ -81,7 +82,7 @@ def main():
     rows = []
     print("| clients | server | tokens/s | goodput, 1/s | TTFT p50 / p95 / p99, s | ITL p50 / p95 / p99, ms |\n|---|---|---|---|---|---|")
     for turn, clients in enumerate(map(int, args.clients.split(","))):
-        data = list(prompts(text, max(args.requests * clients, 6), between(args.words), between(args.tokens), turn))
+        data = list(prompts(text, max(args.requests * clients, 6), between(args.words), between(args.tokens), args.seed + turn))
         for server in args.servers:
             name, url = server.split("=", 1)
             found = summary(measure(args.guidellm, url, data, clients, args.seconds))
