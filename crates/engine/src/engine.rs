@@ -52,7 +52,7 @@ impl Default for EngineOptions {
             max_sequences: 4,
             prefill_chunk: 512,
             max_batch_tokens: None,
-            itl_target: Some(Duration::from_millis(100)),
+            itl_target: Some(Duration::from_millis(250)),
             max_queued: None,
             max_queued_tokens: None,
             cache_bytes: None,

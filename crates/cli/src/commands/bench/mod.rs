@@ -124,7 +124,7 @@ pub struct Bench {
     #[arg(long, value_name = "N", requires = "load", value_parser = value_parser!(u32).range(1..), hide_short_help = true)]
     max_batch_tokens: Option<u32>,
     /// Milliseconds that a step may take while a sequence of --load generates, or off
-    #[arg(long, value_name = "MS", requires = "load", default_value = "100", hide_short_help = true)]
+    #[arg(long, value_name = "MS", requires = "load", default_value = "250", hide_short_help = true)]
     itl_target: ItlTarget,
     /// Print one line of JSON; unknown values are null
     #[arg(long)]

@@ -84,7 +84,7 @@ pub struct Serve {
     /// Milliseconds that a step may take while an answer is generated, or off
     ///
     /// Prompts are read in pieces that keep to it.
-    #[arg(long, value_name = "MS", default_value = "100", hide_short_help = true)]
+    #[arg(long, value_name = "MS", default_value = "250", hide_short_help = true)]
     itl_target: ItlTarget,
     /// Number of requests that may wait; more are refused with status 429
     #[arg(long, value_name = "N", default_value_t = 256, hide_short_help = true)]
