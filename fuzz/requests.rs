@@ -83,7 +83,9 @@ fn write(ask: &Ask, served: &Served, mut writer: Box<dyn Writer>, text: &str) {
         ids.iter().map(|&id| (id, decoder.push(&served.tokenizer, id).to_owned())).collect();
     texts.truncate(ask.sampling.max_tokens.unwrap_or(usize::MAX));
     let logprob = ask.sampling.logprobs.map(|_| -1.0);
-    let usage = Usage { prompt_tokens: ask.prompts[0].len(), cached_tokens: 0, completion_tokens: texts.len() };
+    // A body of Ollama's that only loads the model has no prompt.
+    let prompt_tokens = ask.prompts.first().map_or(0, Vec::len);
+    let usage = Usage { prompt_tokens, cached_tokens: 0, completion_tokens: texts.len() };
     let updates = |_| {
         let token =
             |(id, text): &(u32, String)| Update::Token(Token { id: *id, text: text.clone(), logprob, top: Vec::new() });
