@@ -1,8 +1,8 @@
 //! Whether the server lives, and whether it may be asked.
 
-use crate::App;
 use crate::problem::json;
 use crate::process::Process;
+use crate::{App, Pressure};
 use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::Response;
@@ -35,10 +35,13 @@ pub async fn health(State(app): State<Arc<App>>, Query(query): Query<HashMap<Str
     )
 }
 
-/// Says whether requests are answered: not while the server ends.
+/// Says whether requests are answered: not while the server ends, or is short of memory.
 pub async fn ready(State(app): State<Arc<App>>) -> Response<Body> {
     if app.draining.load(Relaxed) {
         return json(503, &json!({"status": "draining"}));
+    }
+    if app.pressure() == Pressure::Full {
+        return json(503, &json!({"status": "short of memory"}));
     }
     json(200, &json!({"status": "ready"}))
 }

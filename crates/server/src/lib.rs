@@ -53,6 +53,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 use tokio::sync::watch;
 use trine_api::Problem;
 use trine_engine::Prompt;
@@ -117,7 +118,9 @@ impl Server {
             let _ = generator.handle.shutdown_async().await;
         }
         if app.exporter.is_some() {
-            let _ = tokio::task::spawn_blocking(move || app.exporter.as_ref().map(Exporter::end)).await;
+            let sent = tokio::task::spawn_blocking(move || app.exporter.as_ref().map(Exporter::end));
+            // A collector that does not answer keeps nobody waiting.
+            let _ = tokio::time::timeout(Duration::from_secs(2), sent).await;
         }
     }
 }

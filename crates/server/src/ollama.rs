@@ -89,7 +89,8 @@ pub async fn embed(State(app): State<Arc<App>>, request: Request) -> Reply {
             for name in ["model", "keep_alive", "options"] {
                 fields.take(name);
             }
-            fields.only("truncate", &json!(false), "a text is never cut")?;
+            // A text that is too long is refused, and never cut.
+            fields.boolean("truncate")?;
             fields.only("dimensions", &json!(app.embeddings()?.width), "the model gives these")?;
             let wrong = || Problem::field("input", "expected a string or a list of strings");
             let inputs = prompts(fields.take("input").unwrap_or_default()).ok_or_else(wrong)?;

@@ -77,7 +77,8 @@ pub fn multiple_of(at: &At) -> Result<Value, Error> {
 /// The least common multiple of `factors` and a factor, both without the zeros at their ends and the places of their points. The compiler makes
 /// a state for each remainder, and of factors that meet, for each pair.
 pub fn common_multiple(factors: u64, at: &At) -> Result<u64, Error> {
-    const MOST: u64 = 10_000;
+    // These take a second and 100 MB to compile.
+    const MOST: u64 = 100_000;
     let digits: String = at.value.to_string().split(['e', 'E']).next().unwrap_or_default().replace(['.', '+'], "");
     let factor = digits.trim_matches('0').parse().ok().filter(|&factor: &u64| factor <= MOST);
     let multiple = factor.map(|factor| factors / gcd(factors, factor) * factor);
