@@ -125,7 +125,7 @@ pub fn map_large_buffers() {
 }
 
 /// Gives the system back what glibc, where that is the allocator, keeps of memory that was freed, also between what is in use. Other threads
-/// wait about a millisecond for it.
+/// that allocate wait for it.
 pub fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: the call locks what it changes, and touches only memory that nobody uses.
