@@ -17,6 +17,10 @@ const OTHERWISE: &[&str] = &[
     "{{ {true: 'a', 1: 'b'} }}",
 ];
 
+/// Templates that fail in Python where there are tools, and not here: one reads descriptions that functions left out, the other, llama.cpp's
+/// own, writes a generator as JSON.
+const MENDED: &[&str] = &["CohereForAI-c4ai-command-r-plus-tool_use.jinja", "llama-cpp-deepseek-r1.jinja"];
+
 /// Written by `golden/templates.py`.
 const GOLDEN: &str = include_str!("../../../golden/templates.json");
 
@@ -39,7 +43,9 @@ fn templates_render_as_in_python() {
             let text = template.render(&case["messages"], case.get("tools"), prompt, &extra);
             let hash = text.as_ref().map_or("error".to_owned(), |text| sha256(text));
             all += 1;
-            if hash != hashes[name].as_str().unwrap() {
+            if hashes[name] == "error" && case["tools"].is_array() && MENDED.contains(&file.as_str()) {
+                assert!(text.is_ok(), "{file}, {name}: {text:?}");
+            } else if hash != hashes[name].as_str().unwrap() {
                 let found = text.map_or_else(|error| error.to_string(), |_| "another text".to_owned());
                 eprintln!("{file}, {name}: {found}");
                 differ.push((file.as_str(), name));
