@@ -109,6 +109,38 @@ fn what_ollamas_clients_send_passes() {
 }
 
 #[test]
+fn a_list_that_is_too_long_is_refused_before_it_is_read() {
+    let served = plain();
+    let messages = json!([{"role": "user", "content": "Hi"}]);
+    let chat = json!({"messages": messages});
+    let anthropic = with(&chat, &json!({"max_tokens": 5}));
+    // None of the entries is what its field takes.
+    let many = |most: usize| json!(vec![Value::Null; most + 1]);
+    let biases = (0..=65_536).map(|id| (id.to_string(), Value::Null)).collect::<Value>();
+    let namespace = json!([{"type": "namespace", "name": "x", "tools": many(1024)}]);
+    let cases: &[(Read, &Value, &str, Value, &str, usize)] = &[
+        (openai::chat, &chat, "messages", many(10_000), "messages", 10_000),
+        (openai::chat, &chat, "tools", many(1024), "tools", 1024),
+        (openai::chat, &chat, "stop", many(64), "stop", 64),
+        (openai::chat, &chat, "stop_token_ids", many(1024), "stop_token_ids", 1024),
+        (openai::chat, &chat, "bad_words", many(1024), "bad_words", 1024),
+        (openai::chat, &chat, "bad_words_ids", many(1024), "bad_words_ids", 1024),
+        (openai::chat, &chat, "logit_bias", biases, "logit_bias", 65_536),
+        (responses::response, &json!({}), "input", many(10_000), "input", 10_000),
+        (responses::response, &json!({"input": "Hi"}), "tools", namespace, "tools", 1024),
+        (anthropic::messages, &anthropic, "stop_sequences", many(64), "stop", 64),
+        (ollama::chat, &chat, "options", json!({"stop": many(64)}), "stop", 64),
+    ];
+    for (read, body, name, value, field, most) in cases {
+        let body = with(body, &json!({*name: value}));
+        let refused = message(Fields::new(body).and_then(|fields| read(fields, &served, "1")));
+        assert_eq!(refused, format!("{field}: expected at most {most} entries, found {}", most + 1), "{name}");
+    }
+    // The tokens of one text.
+    assert!(Fields::new(json!({"input": vec![1; 20_000]})).is_ok());
+}
+
+#[test]
 fn numbers_below_zero_mean_what_they_mean_to_others() {
     let served = plain();
     let sampling = |more: Value| {

@@ -1,7 +1,7 @@
 //! The tools of a response, of which those in a namespace are called by two names.
 
 use crate::Problem;
-use crate::fields::shown;
+use crate::fields::{check_len, shown};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -32,6 +32,7 @@ pub fn tools(list: &[Value]) -> Result<(Value, Names), Problem> {
         let (Some(namespace), Some(inner)) = (value["name"].as_str(), value["tools"].as_array()) else {
             return Err(Problem::field(&place, "expected a namespace with its name and tools"));
         };
+        check_len("tools", &value["tools"])?;
         for (j, function) in inner.iter().enumerate() {
             let mut function = tool(function.clone(), &format!("{place}.tools[{j}]"))?;
             let function_name = function["function"]["name"].clone();
