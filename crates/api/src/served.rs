@@ -90,11 +90,13 @@ impl Served {
     ///
     /// # Errors
     /// When the prompt is empty or too long.
-    pub fn tokens(&self, prompt: Prompt, param: &str) -> Result<Vec<u32>, Problem> {
+    pub fn tokens(&self, prompt: Prompt, param: &str, sampling: &Sampling) -> Result<Vec<u32>, Problem> {
         let tokens = prompt.into_tokens(&self.tokenizer);
         let error = match tokens.len() {
             0 => trine_engine::Error::EmptyPrompt,
-            prompt if prompt >= self.context => trine_engine::Error::PromptTooLong { prompt, context: self.context },
+            prompt if prompt > sampling.max_prompt(self.context) => {
+                trine_engine::Error::PromptTooLong { prompt, context: self.context }
+            }
             _ => return Ok(tokens),
         };
         Err(Problem { param: Some(param.to_owned()), ..error.into() })

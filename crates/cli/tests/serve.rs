@@ -112,6 +112,20 @@ fn options_of_requests_do_what_they_say() {
     let logprobs = choice["logprobs"]["token_logprobs"].as_array().unwrap();
     assert!(logprobs.len() == 5 && logprobs[0].is_null() && logprobs[1..].iter().all(Value::is_f64), "{choice}");
     assert_eq!(choice["logprobs"]["text_offset"], json!([0, 0, 4, 9, 11]));
+    let full = |tokens: usize, most: usize, more: Value| {
+        let mut body = json!({"prompt": vec![300; tokens], "max_tokens": most, "echo": true, "temperature": 0});
+        body.as_object_mut().unwrap().append(&mut more.as_object().unwrap().clone());
+        server.post(TEXT, &body)
+    };
+    // A prompt that is scored may fill the context.
+    for most in [0, 1] {
+        let scored = full(512, most, json!({"logprobs": 1}));
+        assert_eq!(scored.status, 200, "{}", scored.text);
+        let logprobs = scored.json()["choices"][0]["logprobs"]["token_logprobs"].as_array().unwrap().len();
+        assert_eq!(logprobs, 512 + most);
+    }
+    let refused = [full(513, 0, json!({"logprobs": 1})), full(512, 2, json!({"logprobs": 1})), full(512, 1, json!({}))];
+    assert!(refused.iter().all(|refused| refused.status == 400 && refused.text.contains("context of 512 tokens")));
 
     let many = json!({"prompt": ["Once upon a time", [1, 2, 3], "The dog"], "n": 2, "max_tokens": 3, "temperature": 0});
     let many = server.post(TEXT, &many).json();

@@ -208,7 +208,7 @@ impl Engine {
         if prompt.is_empty() {
             return Err(Error::EmptyPrompt);
         }
-        if prompt.len() >= context {
+        if prompt.len() > sampling.max_prompt(context) {
             return Err(Error::PromptTooLong { prompt: prompt.len(), context });
         }
         if !self.runner.has_adapter(adapter) {

@@ -36,7 +36,6 @@ pub fn read(mut fields: Fields, served: &Served) -> Result<Chat, Problem> {
     let stream = fields.boolean("stream")?.unwrap_or_default();
     let tools = tools::tools(&mut fields)?;
     let Prompted { chat, format, thinking, ids } = prompt(&mut fields, served, &tools)?;
-    let tokens = served.tokens(Prompt::Chat(chat), "messages")?;
     fields.rename("max_completion_tokens", "max_tokens")?;
     top_logprobs(&mut fields)?;
     let content = constraint(&mut fields)?;
@@ -45,6 +44,7 @@ pub fn read(mut fields: Fields, served: &Served) -> Result<Chat, Problem> {
     if let Some((field, _)) = &content {
         chosen = ends(field, &fields, chosen)?;
     }
+    let tokens = served.tokens(Prompt::Chat(chat), "messages", &chosen)?;
     if stream && chosen.best_of.is_some_and(|best| best > chosen.n) {
         return Err(Problem::field("best_of", "expected none with stream: the best are known at the end"));
     }
