@@ -1,6 +1,6 @@
 //! What a chat asks for, in OpenAI's words: other protocols are translated to them.
 
-use super::messages::{messages, with_text_arguments};
+use super::messages::{messages, not_taken, with_text_arguments};
 use super::tools::{self, Tools};
 use super::turn::{CallIds, Turn};
 use crate::ask::scheduling;
@@ -202,7 +202,7 @@ fn prompt(fields: &mut Fields, served: &Served, tools: &Tools) -> Result<Prompte
         Some(messages) => render(&messages).map_err(|_| why),
         None => Err(why),
     });
-    let mut chat = chat.map_err(|why| Problem::field("messages", why))?;
+    let mut chat = chat.map_err(|why| not_taken(&messages, why))?;
     if continues {
         let Some(end) = chat.text().rfind(END) else {
             return Err(Problem::field("messages", "the template writes no message of the assistant that could go on"));
