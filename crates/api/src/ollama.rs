@@ -52,6 +52,9 @@ fn common(fields: &mut Fields, served: &Shared, own: &[&str]) -> Result<bool, Pr
         fields.boolean(name)?;
     }
     chat::refuse_foreign(fields, own)?;
+    if let Some(name) = fields.names().find(|name| sampling::is_option(name)) {
+        return Err(Problem::field(name, "expected it in options"));
+    }
     // Ollama streams unless told otherwise.
     let stream = fields.boolean("stream")?.unwrap_or(true);
     fields.put("stream", stream);

@@ -90,6 +90,11 @@ fn what_ollamas_clients_send_passes() {
         let refused = message(ollama::chat(fields(&with(&chat, &more)), &served, "1"));
         assert!(refused.starts_with(expected), "{refused:?}");
     }
+    // Options have their own place.
+    for name in ["num_predict", "temperature", "repeat_penalty", "seed"] {
+        let refused = message(ollama::chat(fields(&with(&chat, &json!({name: 1}))), &served, "1"));
+        assert_eq!(refused, format!("{name}: expected it in options"));
+    }
     // A body without a prompt loads the model.
     let load: &[(Read, Value, &str)] = &[
         (ollama::chat, json!({"messages": []}), "message"),

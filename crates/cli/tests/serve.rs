@@ -606,6 +606,7 @@ fn all_protocols_give_the_same_text() {
         ("/api/chat", json!({"messages": messages, "options": {"n": 2}})),
         ("/api/chat", json!({"messages": messages, "options": {"num_ctx": 100_000}})),
         ("/api/generate", json!({"prompt": "x", "raw": true, "options": {"n": 2}})),
+        ("/api/show", json!({"model": "embedded:stories", "colour": 1})),
         (CHAT, json!({"messages": messages, "prompt_logprobs": 1})),
         (TEXT, json!({"prompt": "x", "prompt_logprobs": 1})),
     ] {
