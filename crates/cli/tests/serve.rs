@@ -595,6 +595,8 @@ fn all_protocols_give_the_same_text() {
         ("/v1/responses", json!({"input": "x", "tools": [{"type": "web_search"}]}), "tools[0]"),
         ("/v1/responses", json!({"input": [{"type": "image"}]}), "input[0]"),
         ("/v1/responses", json!({"input": "x", "truncation": "auto"}), "truncation"),
+        // A regular expression that nothing matches is known when its first mask is.
+        (CHAT, json!({"messages": messages, "structured_outputs": {"regex": "[^\\s\\S]"}}), "structured_outputs"),
     ] {
         assert_eq!(server.post(path, &body).json()["error"]["param"], param);
     }
