@@ -4,7 +4,7 @@
 mod common;
 
 use common::server::{PATIENCE, Server};
-use common::{trine, trine_with};
+use common::{run, trine, trine_with};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -173,6 +173,47 @@ fn options_that_would_open_a_server_are_refused() {
     command.env("TRINE_API_KEY", "");
     let server = Server::start_with(command, &[]);
     assert!(server.seen.iter().any(|line| line.contains("TRINE_API_KEY is empty")), "{:?}", server.seen);
+}
+
+#[test]
+fn a_log_of_json_has_what_is_wrong_with_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = |text: &str| {
+        let path = folder.path().join(format!("{}.toml", text.len()));
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let events = |lines: &str| -> Vec<Value> {
+        lines.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {lines}"))).collect()
+    };
+    let (unknown, quick) = (config("[serve]\nprt = 1"), config("[serve]\ndrain-timeout = 1"));
+    let json = &["--log-format", "json"][..];
+    for (args, variables, expected) in [
+        (&["--log-format=json", "--port", "99999"][..], &[][..], "invalid value '99999' for '--port <N>'"),
+        (&["--bogus"], &[("TRINE_LOG_FORMAT", "json")], "unexpected argument '--bogus' found"),
+        (json, &[("TRINE_CONTEXT", "zz")], "invalid value 'zz' for 'TRINE_CONTEXT'"),
+        (&[json, &["--config", "/nosuch"]].concat(), &[], "/nosuch: "),
+        (&[json, &["--config", &unknown]].concat(), &[], "expected the name of an option, found `prt`"),
+    ] {
+        let ran = run(trine().arg("serve").args(args).envs(variables.iter().copied()), "");
+        let events = events(&ran.err);
+        let message = events[0]["message"].as_str().unwrap();
+        assert!(ran.code == 2 && message.contains(expected), "{expected}: {} {}", ran.code, ran.err);
+        assert_eq!(events[0]["level"], "ERROR", "{expected}: {}", ran.err);
+    }
+    let file = config("[serve]\nlog-format = \"json\"");
+    for args in [&[json, &["--config", &quick]].concat()[..], &["--config", &file]] {
+        let mut command = trine();
+        command.env("RUST_LOG", "info,[[[");
+        let server = Server::start_with(command, args);
+        let events = events(&server.seen.join("\n"));
+        for (level, message) in [("WARN", "found `[[[`, which is ignored"), ("INFO", "options from ")] {
+            let fits = |event: &Value| event["level"] == level && event["message"].as_str().unwrap().contains(message);
+            assert!(events.iter().any(fits), "{message}: {events:?}");
+        }
+    }
+    let text = run(trine().env("TRINE_LOG_FORMAT", "json").args(["serve", "--log-format", "text", "--bogus"]), "");
+    assert!(text.err.starts_with("error: unexpected argument"), "{}", text.err);
 }
 
 #[test]

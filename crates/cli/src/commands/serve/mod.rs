@@ -121,6 +121,7 @@ pub struct Serve {
     /// The limit is --mem-limit, or that of a control group. What is mapped from files does not count: the system takes it back.
     #[arg(long, hide_short_help = true)]
     watch_memory: bool,
+    // `environment` starts the log, before the command is there.
     /// How the log on stderr is written; json has a line for each request, too, unless RUST_LOG says otherwise
     #[arg(long, value_name = "FORMAT", env = "TRINE_LOG_FORMAT", default_value = "text", hide_short_help = true)]
     log_format: LogFormat,
@@ -143,10 +144,6 @@ enum LogFormat {
 }
 
 impl Serve {
-    pub fn logs_json(&self) -> bool {
-        self.log_format == LogFormat::Json
-    }
-
     pub fn run(self) -> Result<Exit> {
         let listen = self.listen()?;
         let memory_limit = self.watched_limit()?;
