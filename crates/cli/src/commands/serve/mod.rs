@@ -152,6 +152,8 @@ impl Serve {
             tls.iter().for_each(process::warn);
         }
         self.engine_args.check(self.quiet)?;
+        // A signal ends the reading of a pipe at once.
+        let prefixes = self.warm.read()?;
         // The address is checked before a model is loaded, which may take minutes.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -172,7 +174,7 @@ impl Serve {
             let message = "the model makes embeddings, and --embedding-model names another".to_owned();
             return Err(UsageError { message, hint: "omit one of them" }.into());
         }
-        let generator = generation.map(|model| self.generator(&model, &stop)).transpose()?;
+        let generator = generation.map(|model| self.generator(&model, prefixes, &stop)).transpose()?;
         let embeddings = embedding.map(|model| self.embeddings(&model, &stop)).transpose()?;
         let options = ServerOptions {
             listen,
