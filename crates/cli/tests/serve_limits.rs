@@ -275,6 +275,23 @@ fn odd_requests_are_answered_as_they_should() {
 }
 
 #[test]
+fn a_client_that_takes_nothing_loses_its_connection() {
+    let server = Server::start(&["--io-timeout", "1"]);
+    // Its answer is more than the system keeps for it.
+    let body = json!({"content": "0".repeat(900_000), "with_pieces": true}).to_string();
+    let mut stream = server.connect();
+    let head = head("/tokenize", &format!("content-length: {}\r\n", body.len()));
+    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    stream.read_exact(&mut [0; 12]).unwrap();
+    std::thread::sleep(Duration::from_secs(4));
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let text = String::from_utf8_lossy(&answer);
+    let length: usize = text.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+    assert!(answer.len() < length, "all of {length} bytes came");
+}
+
+#[test]
 fn a_client_that_closes_its_sending_half_has_left() {
     let server = Server::start(&[]);
     let body = json!({"prompt": "Once", "max_tokens": 500, "ignore_eos": true}).to_string();

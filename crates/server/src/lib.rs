@@ -35,6 +35,7 @@ mod ollama;
 mod options;
 mod otlp;
 mod page;
+mod patience;
 mod problem;
 mod process;
 mod quota;

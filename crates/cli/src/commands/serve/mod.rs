@@ -101,7 +101,7 @@ pub struct Serve {
     /// have no more than this together, and take up to fifty times as much memory.
     #[arg(long, value_name = "SIZE", default_value = "16MiB", hide_short_help = true, value_parser = body_size)]
     max_body: ByteSize,
-    /// Seconds that a request may take to come, and a client of a stream to take nothing
+    /// Seconds that a request may take to come, and that a client may take nothing of its answer
     #[arg(long, value_name = "S", default_value_t = 60, hide_short_help = true, value_parser = value_parser!(u32).range(1..))]
     io_timeout: u32,
     /// Connections at once
