@@ -190,7 +190,8 @@ impl Serve {
         };
         let mut app = App::new(options, generator, embeddings);
         (app.keys, app.tls) = (keys, tls);
-        app.exporter = self.otlp_endpoint.as_deref().map(Exporter::start).transpose()?;
+        let exporter = |endpoint| Exporter::start(endpoint, process::tell_outage(self.quiet));
+        app.exporter = self.otlp_endpoint.as_deref().map(exporter).transpose()?;
         let names: Vec<&str> = app.names().collect();
         let names = names.join(" and ");
         let ended = runtime.block_on(async {
@@ -314,9 +315,11 @@ fn body_size(text: &str) -> Result<ByteSize, &'static str> {
     }
 }
 
+/// The address of a collector, without what requests to it would not have.
 fn http_url(text: &str) -> Result<String, String> {
-    match text.starts_with("http://") {
-        true => Ok(text.to_owned()),
-        false => Err("expected an address that begins with http://".to_owned()),
+    let place = text.strip_prefix("http://").ok_or("expected an address that begins with http://")?;
+    match place.is_empty() || place.starts_with('/') || place.contains(['@', '?', '#']) {
+        false => Ok(text.to_owned()),
+        true => Err("expected an address such as http://127.0.0.1:4318, without user, query and fragment".to_owned()),
     }
 }

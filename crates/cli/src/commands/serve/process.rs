@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
-use trine_server::{App, Inherited, Pressure, Tls};
+use trine_server::{App, Inherited, Pressure, TellOutage, Tls};
 
 /// Tells what is wrong with a certificate that is used all the same.
 pub fn warn(tls: &Tls) {
@@ -71,6 +71,17 @@ pub fn watch_memory(app: Arc<App>, limit: u64) {
             }
         }
     });
+}
+
+/// Tells when a collector takes no spans, and when it does again.
+pub fn tell_outage(quiet: bool) -> Box<TellOutage> {
+    Box::new(move |taken| match taken {
+        _ if quiet => {}
+        Ok(()) => note!("note: the collector takes spans again"),
+        Err(problem) => {
+            note!("warning: spans are lost: {}", table::visible(&problem))
+        }
+    })
 }
 
 /// The socket that systemd opened for this process, if it did.
