@@ -169,10 +169,14 @@ fn options_that_would_open_a_server_are_refused() {
         let ran = trine_with(&["serve", "--port", "0", "--config", &config.display().to_string()]);
         assert!(ran.code == 2 && ran.err.contains(message), "{text}: {}", ran.err);
     }
+    let names = ["TRINE_API_KEY", "TRINE_KEYS", "TRINE_TLS_CERT", "TRINE_TLS_KEY"];
     let mut command = trine();
-    command.env("TRINE_API_KEY", "");
+    command.envs(names.map(|name| (name, "")));
     let server = Server::start_with(command, &[]);
-    assert!(server.seen.iter().any(|line| line.contains("TRINE_API_KEY is empty")), "{:?}", server.seen);
+    for name in names {
+        let warning = format!("warning: {name} is empty, which counts as unset: ");
+        assert!(server.seen.iter().any(|line| line.starts_with(&warning)), "{name}: {:?}", server.seen);
+    }
 }
 
 #[test]
@@ -227,6 +231,32 @@ fn a_server_removes_no_socket_but_its_own() {
     first.signal("-TERM");
     assert_eq!(first.wait(), 0);
     assert!(health(&path).starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn a_quiet_server_tells_only_what_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (keys, host) = (at("keys.toml"), format!("unix:{}", at("trine.sock")));
+    key(&keys, "ann", &[]);
+    let mut command = trine();
+    command.args(["serve", "-q", "--keys", &keys, "--host", &host]).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    wait_until("a socket", || UnixStream::connect(at("trine.sock")).is_ok());
+    assert!(health(at("trine.sock").as_ref()).starts_with("HTTP/1.1 200"));
+    let signal = |name: &str| {
+        let kill = std::process::Command::new("kill").args([name, &child.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+        std::thread::sleep(Duration::from_millis(500));
+    };
+    signal("-HUP");
+    std::fs::write(&keys, "x").unwrap();
+    signal("-HUP");
+    signal("-TERM");
+    let mut err = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(err.starts_with("error: the keys stay as they are: ") && err.lines().count() == 1, "{err}");
 }
 
 /// What a server at a UNIX socket says of its health.

@@ -203,10 +203,10 @@ impl Serve {
             if !self.quiet {
                 note!("serving {} at {}", table::visible(&names), server.url());
             }
-            process::obey_signals(server.app())?;
+            process::obey_signals(server.app(), self.quiet)?;
             process::tell_systemd(server.app().clone());
             if let Some(limit) = memory_limit {
-                process::watch_memory(server.app().clone(), limit);
+                process::watch_memory(server.app().clone(), limit, self.quiet);
             }
             let end = async {
                 let _ = ended.await;
@@ -241,9 +241,8 @@ impl Serve {
                 Err(UsageError { message, hint: "use letters, digits and signs of ASCII, without spaces" }.into())
             }
             (None, None) => {
-                let is_empty = std::env::var_os("TRINE_API_KEY").is_some_and(|key| key.is_empty());
-                if is_empty && !self.no_auth && !self.quiet {
-                    note!("warning: TRINE_API_KEY is empty, which counts as unset: the server asks for no key");
+                if !self.no_auth {
+                    self.warn_of_empty(["TRINE_KEYS", "TRINE_API_KEY"], "the server asks for no key");
                 }
                 Ok(None)
             }
@@ -253,12 +252,23 @@ impl Serve {
     fn open_tls(&self) -> Result<Option<Tls>> {
         let (names, lacks) = match (&self.tls_cert, &self.tls_key) {
             (Some(certificate), Some(key)) => return Ok(Some(Tls::open(certificate, key)?)),
-            (None, None) => return Ok(None),
+            (None, None) => {
+                self.warn_of_empty(["TRINE_TLS_CERT", "TRINE_TLS_KEY"], "connections are not encrypted");
+                return Ok(None);
+            }
             (Some(_), None) => ("--tls-cert", "--tls-key"),
             (None, Some(_)) => ("--tls-key", "--tls-cert"),
         };
         let message = format!("{names} is given, and {lacks} is not: connections would not be encrypted");
         Err(UsageError { message, hint: "give both, or none" }.into())
+    }
+
+    /// Tells of variables that would close the server if they were not empty.
+    fn warn_of_empty(&self, names: [&str; 2], so: &str) {
+        let is_empty = |name: &&str| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        for name in names.into_iter().filter(is_empty).filter(|_| !self.quiet) {
+            note!("warning: {name} is empty, which counts as unset: {so}");
+        }
     }
 
     fn place(&self) -> String {
