@@ -81,7 +81,7 @@ fn failure(reason: &FinishReason, constraint: Option<&str>) -> Option<Problem> {
     Some(Problem { param: param.map(str::to_owned).or(problem.param), ..problem })
 }
 
-/// A response whose events come as the tokens do. The client that goes away, or takes nothing for too long, cancels its request.
+/// A response whose events come as the tokens do. The connection that ends cancels its request.
 fn streamed(
     options: &ServerOptions,
     mut updates: Updates,
@@ -90,11 +90,11 @@ fn streamed(
 ) -> Response<Body> {
     let framing = writer.framing();
     let (sender, receiver) = mpsc::channel::<Bytes>(AHEAD);
-    let (patience, ping) = (options.write_timeout, options.ping_interval);
+    let ping = options.ping_interval;
     let task = async move {
         let send = async |events: Vec<Event>| {
             let bytes = frames(framing, &events);
-            bytes.is_empty() || matches!(tokio::time::timeout(patience, sender.send(bytes)).await, Ok(Ok(())))
+            bytes.is_empty() || sender.send(bytes).await.is_ok()
         };
         if !send(writer.begin()).await {
             return;

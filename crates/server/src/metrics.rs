@@ -1,6 +1,6 @@
 //! `/metrics`, in the text format of Prometheus.
 
-use crate::App;
+use crate::{App, Exporter};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -73,6 +73,7 @@ pub struct Metrics {
     steps: Counter,
     busy: RealCounter,
     pub cancelled: Counter,
+    dropped_spans: Counter,
     prefix_queries: Counter,
     prefix_hits: Counter,
     prefix_evictions: Counter,
@@ -158,6 +159,11 @@ impl Default for Metrics {
             cancelled: register!(
                 "trine_requests_cancelled",
                 "Answers that nobody waited for to the end",
+                Counter::default()
+            ),
+            dropped_spans: register!(
+                "trine_otlp_dropped_spans",
+                "Spans that the collector did not take",
                 Counter::default()
             ),
             prefix_queries: register!(
@@ -264,6 +270,8 @@ impl Metrics {
                 counter.inc_by(value.saturating_sub(counter.get()));
             }
         }
+        let dropped = app.exporter.as_ref().map_or(0, Exporter::dropped);
+        self.dropped_spans.inc_by(dropped.saturating_sub(self.dropped_spans.get()));
         let process = crate::process::Process::read();
         gauge(&self.memory, process.resident.unwrap_or_default() as usize);
         gauge(&self.fds, process.open_files.unwrap_or_default());
