@@ -209,6 +209,9 @@ impl Serve {
             if let Some(limit) = memory_limit {
                 process::watch_memory(server.app().clone(), limit, self.quiet);
             }
+            if let Some(target) = self.itl_target.0.filter(|_| !self.quiet) {
+                process::watch_pace(server.app().clone(), target);
+            }
             let end = async {
                 let _ = ended.await;
                 process::stopping();
