@@ -282,9 +282,85 @@ fn a_unix_socket_may_be_handed_over() {
     assert!(health(&path).starts_with("HTTP/1.1 200"));
     server.signal("-TERM");
     assert_eq!((server.wait(), path.exists()), (0, true), "it is the socket of who made it");
+    let open = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let ran = activated(OwnedFd::from(open).into()).args(["serve"]).output().unwrap();
+    let error = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(
+        ran.status.code() == Some(2) && error.contains("lets other machines connect, and there are no keys"),
+        "{error}"
+    );
     let ran = activated(Stdio::null()).args(["serve", "--port", "0"]).output().unwrap();
     let error = String::from_utf8_lossy(&ran.stderr).into_owned();
     assert!(!ran.status.success() && error.contains("expected a TCP or UNIX socket that listens"), "{error}");
+}
+
+#[test]
+fn nobody_administers_an_open_server() {
+    let server = Server::start(&["--host", "0.0.0.0", "--no-auth"]);
+    for (method, path) in [("POST", "/admin/cache/clear"), ("POST", "/admin/keys/reload"), ("GET", "/debug/memory")] {
+        let answer =
+            server.raw(format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("--keys"), "{path}: {answer}");
+    }
+    let server = Server::start(&[]);
+    let reload = server.raw(b"POST /admin/keys/reload HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    assert!(reload.starts_with("HTTP/1.1 400"), "{reload}");
+}
+
+#[test]
+fn a_limit_of_the_request_is_no_fault_of_the_server() {
+    let server = Server::start(&["--parallel", "1", "--context", "512"]);
+    let long = |more: Value| {
+        let mut body = json!({"prompt": "Once upon a time", "max_tokens": 400, "ignore_eos": true});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        server.post(TEXT, &body)
+    };
+    assert_eq!(long(json!({"timeout": 0.001})).status, 408);
+    std::thread::scope(|scope| {
+        scope.spawn(|| long(json!({"prompt": ["Once", "Twice", "Then"]})));
+        // Until one waits, it may have a turn at once.
+        wait_until("a request that waits too long", || long(json!({"queue_timeout": 0.001})).status == 429);
+    });
+    let health = server.get("/health?verbose").json();
+    assert_eq!(health["error_rate"], 0.0, "{health}");
+}
+
+#[test]
+fn the_metrics_of_vllm_have_its_names_and_labels() {
+    let server = Server::start(&["--vllm-metrics", "--alias", "stories"]);
+    assert_eq!(server.post(TEXT, &json!({"prompt": "Once", "max_tokens": 9, "ignore_eos": true})).status, 200);
+    let text = server.get("/metrics").text;
+    // Those that the dashboard of its documentation asks for.
+    for name in [
+        "e2e_request_latency_seconds_bucket",
+        "prompt_tokens_total",
+        "generation_tokens_total",
+        "time_per_output_token_seconds_bucket",
+        "inter_token_latency_seconds_bucket",
+        "num_requests_running",
+        "num_requests_waiting",
+        "time_to_first_token_seconds_bucket",
+        "gpu_cache_usage_perc",
+        "kv_cache_usage_perc",
+        "request_prompt_tokens_bucket",
+        "request_generation_tokens_bucket",
+        "request_success_total",
+        "request_queue_time_seconds_sum",
+        "request_prefill_time_seconds_sum",
+        "request_decode_time_seconds_sum",
+        "request_max_num_generation_tokens_sum",
+        "prefix_cache_hits_total",
+    ] {
+        let begin = format!("vllm:{name}{{model_name=\"stories\",engine=\"0\"");
+        assert!(text.lines().any(|line| line.starts_with(&begin)), "{name}: {text}");
+    }
+    assert!(text.contains("\nvllm:request_generation_tokens_sum{model_name=\"stories\",engine=\"0\"} 9.0\n"), "{text}");
+    for name in
+        ["process_proportional_memory_bytes", "trine_system_memory_available_bytes", "trine_engine_step_tokens_total"]
+    {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+        assert!(value.is_some_and(|value| value > 0.0), "{name}: {text}");
+    }
 }
 
 #[test]

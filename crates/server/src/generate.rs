@@ -194,15 +194,17 @@ impl Watch {
             Update::Token(_) => self.charged[index] + 1,
             Update::Finished { usage, .. } => usage.completion_tokens,
         };
+        let more = made.saturating_sub(self.charged[index]);
+        self.charged[index] += more;
+        metrics.made(more);
         if let Some(admission) = &self.admission {
-            admission.charge(made.saturating_sub(self.charged[index]));
-            self.charged[index] = made.max(self.charged[index]);
+            admission.charge(more);
         }
         match update {
             Update::Progress(_) | Update::Prompt(_) => {}
             Update::Token(_) => {
                 if let Some(last) = self.last[index].replace(Instant::now()) {
-                    metrics.token(last.elapsed());
+                    metrics.between(last.elapsed());
                 }
             }
             Update::Finished { finish_reason, usage, timing, .. } => {

@@ -39,9 +39,11 @@ mod patience;
 mod problem;
 mod process;
 mod quota;
+mod recent;
 mod routes;
 mod tls;
 mod trace;
+mod vllm;
 
 pub use app::{App, Embeddings, Generator};
 pub use memory::Pressure;

@@ -11,10 +11,10 @@ use bytesize::ByteSize;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum, value_parser};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use trine_server::keys::Keys;
-use trine_server::{App, Exporter, Listen, Server, ServerOptions, Tls};
+use trine_server::{App, Exporter, Inherited, Listen, Server, ServerOptions, Tls};
 
 /// Serve a model to programs that speak OpenAI's API
 ///
@@ -145,7 +145,8 @@ enum LogFormat {
 
 impl Serve {
     pub fn run(self) -> Result<Exit> {
-        let listen = self.listen()?;
+        let inherited = process::inherited()?;
+        let listen = self.listen(inherited.as_ref())?;
         let memory_limit = self.watched_limit()?;
         let (keys, tls) = (self.open_keys()?, self.open_tls()?);
         if !self.quiet {
@@ -196,7 +197,7 @@ impl Serve {
         let names = names.join(" and ");
         let ended = runtime.block_on(async {
             let at = format!("cannot listen at {}", self.place());
-            let server = match process::inherited()? {
+            let server = match inherited {
                 Some(listener) => Server::inherit(app, listener)?,
                 None => Server::bind(app).await.context(at)?,
             };
@@ -207,6 +208,9 @@ impl Serve {
             process::tell_systemd(server.app().clone());
             if let Some(limit) = memory_limit {
                 process::watch_memory(server.app().clone(), limit, self.quiet);
+            }
+            if let Some(target) = self.itl_target.0.filter(|_| !self.quiet) {
+                process::watch_pace(server.app().clone(), target);
             }
             let end = async {
                 let _ = ended.await;
@@ -279,7 +283,19 @@ impl Serve {
     }
 
     /// Where to listen. Other machines may connect only if somebody says so.
-    fn listen(&self) -> Result<Listen> {
+    fn listen(&self, inherited: Option<&Inherited>) -> Result<Listen> {
+        match inherited {
+            Some(Inherited::Tcp(listener)) => {
+                let address = listener.local_addr().context("the socket that was handed over")?;
+                self.check_open(&address, &format!("the socket at {address}"))?;
+                return Ok(Listen::Tcp(address));
+            }
+            Some(Inherited::Unix(listener)) => {
+                let address = listener.local_addr().context("the socket that was handed over")?;
+                return Ok(Listen::Unix(address.as_pathname().unwrap_or(Path::new("")).to_owned()));
+            }
+            None => {}
+        }
         if let Some(path) = self.host.strip_prefix("unix:") {
             if path.is_empty() {
                 let message = "--host unix: expected the path of a socket".to_owned();
@@ -295,16 +311,22 @@ impl Serve {
                 found.next().with_context(|| format!("--host {host}: the name has no address"))?
             }
         };
+        self.check_open(&address, &format!("--host {host}"))?;
+        Ok(Listen::Tcp(address))
+    }
+
+    /// Refuses an address that other machines reach where nothing keeps them out.
+    fn check_open(&self, address: &SocketAddr, place: &str) -> Result<()> {
         let open = self.keys.is_none() && self.api_key.is_none() && !self.no_auth;
         if !address.ip().is_loopback() && open {
-            let message = format!("--host {host} lets other machines connect, and there are no keys");
+            let message = format!("{place} lets other machines connect, and there are no keys");
             return Err(UsageError {
                 message,
                 hint: "--keys names a file of `trine key new`; --no-auth lets anybody in",
             }
             .into());
         }
-        Ok(Listen::Tcp(address))
+        Ok(())
     }
 }
 

@@ -76,6 +76,22 @@ pub fn watch_memory(app: Arc<App>, limit: u64, quiet: bool) {
     });
 }
 
+/// Warns once when steps must be given more time than they were promised, so that prompts get on.
+pub fn watch_pace(app: Arc<App>, target: Duration) {
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            let given = app.load().await.and_then(|load| load.step_target).unwrap_or_default();
+            // The target is a sum of floating point numbers.
+            if given > target + Duration::from_millis(1) {
+                let [target, given] = [target, given].map(|time| 1e3 * time.as_secs_f64());
+                note!("warning: --itl-target {target:.0} leaves too little time for prompts: steps are given up to {given:.0} ms");
+                return;
+            }
+        }
+    });
+}
+
 /// Tells when a collector takes no spans, and when it does again.
 pub fn tell_outage(quiet: bool) -> Box<TellOutage> {
     Box::new(move |taken| match taken {
