@@ -257,7 +257,7 @@ impl Defaults {
     pub fn apply(&self, command: Command) -> Command {
         command.mut_subcommand(&self.command, |mut command| {
             for (id, given) in &self.values {
-                command = command.mut_arg(id, |arg| arg.default_values(given.values.clone()));
+                command = command.mut_arg(id, |arg| arg.default_values(given.values.clone()).required(false));
             }
             command
         })

@@ -82,6 +82,8 @@ pub struct Load {
     pub preemptions: u64,
     /// Steps with a forward pass.
     pub steps: u64,
+    /// Tokens that these computed: so many a step is the batch size.
+    pub step_tokens: u64,
     /// How long these took together: the rest of the time the engine was idle.
     pub busy: Duration,
 }
@@ -215,7 +217,7 @@ impl Engine {
         if prompt.is_empty() {
             return Err(Error::EmptyPrompt);
         }
-        if prompt.len() >= context {
+        if prompt.len() > sampling.max_prompt(context) {
             return Err(Error::PromptTooLong { prompt: prompt.len(), context });
         }
         if !self.runner.has_adapter(adapter) {
@@ -476,7 +478,7 @@ impl Engine {
         let Scheduler { running, waiting, blocks, .. } = &self.scheduler;
         let used_blocks = blocks.len() - blocks.unreferenced();
         let step_target = self.scheduler.step_target();
-        let &Scheduler { preemptions, steps, busy, .. } = &self.scheduler;
+        let &Scheduler { preemptions, steps, step_tokens, busy, .. } = &self.scheduler;
         Load {
             running: running.len(),
             waiting: waiting.len(),
@@ -487,6 +489,7 @@ impl Engine {
             cached_blocks: blocks.cached_blocks(),
             preemptions,
             steps,
+            step_tokens,
             busy,
         }
     }

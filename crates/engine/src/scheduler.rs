@@ -38,6 +38,8 @@ pub(crate) struct Scheduler {
     pub budget: Option<StepBudget>,
     pub preemptions: u64,
     pub steps: u64,
+    /// Tokens that the steps computed.
+    pub step_tokens: u64,
     /// How long the steps took together.
     pub busy: Duration,
     clients: Clients,
@@ -60,6 +62,7 @@ impl Scheduler {
             budget: None,
             preemptions: 0,
             steps: 0,
+            step_tokens: 0,
             busy: Duration::ZERO,
             clients: Clients::default(),
             work: Work::default(),
@@ -274,6 +277,7 @@ impl Scheduler {
     /// How long the batch took, which corrects what later ones are thought to take.
     pub fn observe(&mut self, took: Duration) {
         self.steps += 1;
+        self.step_tokens += (self.work.rows + self.work.tokens) as u64;
         self.busy += took;
         if let Some(budget) = &mut self.budget {
             budget.observe(self.work, took.as_secs_f64());

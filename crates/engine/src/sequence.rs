@@ -64,7 +64,7 @@ pub(crate) struct Sequence {
 }
 
 impl Sequence {
-    /// A sequence of at most `context` tokens, which exceed those of the prompt.
+    /// A sequence of at most `context` tokens, or of a prompt of so many and one token more, which is never run.
     pub fn new(
         id: SeqId,
         prompt: &[u32],
@@ -216,7 +216,7 @@ impl Sequence {
         let generates = self.cached + 1 == self.tokens.len();
         if generates {
             // One token is sampled in any case.
-            let room = self.limit - self.tokens.len() - 1;
+            let room = self.limit.saturating_sub(self.tokens.len() + 1);
             self.tokens.extend_from_slice(&tokens[..tokens.len().min(room)]);
             self.proposed = tokens.len().min(room);
         }
