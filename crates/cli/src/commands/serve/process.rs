@@ -85,7 +85,9 @@ pub fn watch_pace(app: Arc<App>, target: Duration) {
             // The target is a sum of floating point numbers.
             if given > target + Duration::from_millis(1) {
                 let [target, given] = [target, given].map(|time| 1e3 * time.as_secs_f64());
-                note!("warning: --itl-target {target:.0} leaves too little time for prompts: steps are given up to {given:.0} ms");
+                note!(
+                    "warning: --itl-target {target:.0} leaves too little time for prompts: steps are given up to {given:.0} ms"
+                );
                 return;
             }
         }
