@@ -155,12 +155,7 @@ fn preparing_beside_the_pass_changes_nothing() {
     for beside in [false, true] {
         let mut engine = engine();
         if beside {
-            engine.set_join(Box::new(|prepare, pass| {
-                std::thread::scope(|scope| {
-                    scope.spawn(prepare);
-                    pass();
-                });
-            }));
+            engine.prepare_beside().unwrap();
         }
         let filter = Alternate { accepted: Vec::new(), prepared: Arc::default(), log: Arc::default() };
         let request = Request { filters: vec![Box::new(filter)], ..Request::new(prompt.clone(), sampling("quality")) };
