@@ -92,6 +92,11 @@ pub struct Serve {
     /// Number of tokens that the prompts of waiting requests may have together [default: no limit]
     #[arg(long, value_name = "N", hide_short_help = true, value_parser = value_parser!(u32).range(1..))]
     max_queued_tokens: Option<u32>,
+    /// Milliseconds that texts to embed wait for those of other requests while the model is free
+    ///
+    /// Requests that come while it is busy share the next pass in any case.
+    #[arg(long, value_name = "MS", default_value_t = 0, hide_short_help = true, value_parser = value_parser!(u32).range(..=60_000))]
+    embedding_wait: u32,
     /// Memory for the KV cache [default: room for all requests, or for what half of the free memory holds]
     #[arg(long, value_name = "SIZE", hide_short_help = true)]
     cache_size: Option<ByteSize>,
