@@ -8,6 +8,7 @@ set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 TRINE=${TRINE:-$here/../target/release/trine}
 data=${TRINE_SHARED:-$here/../../shared}/data
+unset TRINE_SHARED # which `trine serve` refuses
 OPENAPI=${OPENAPI:-$data/api/openapi.yaml}
 work=$(mktemp -d)
 folder=${1:-$work}

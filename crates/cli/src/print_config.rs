@@ -3,7 +3,6 @@
 use crate::config::Defaults;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
-use std::any::TypeId;
 use std::fmt::Write;
 use toml::Value;
 
@@ -31,7 +30,7 @@ fn line(arg: &Arg, matches: &ArgMatches, defaults: &[Defaults]) -> Option<(Strin
     let said = defaults.iter().find_map(|defaults| defaults.place(id));
     let source = match (matches.value_source(id)?, said) {
         (ValueSource::CommandLine, _) => "the command line".to_owned(),
-        (ValueSource::EnvVariable, _) => arg.get_env()?.to_string_lossy().into_owned(),
+        (ValueSource::EnvVariable, _) => format!("the variable {}", arg.get_env()?.display()),
         (_, Some(place)) => place,
         _ => "default".to_owned(),
     };
@@ -40,17 +39,20 @@ fn line(arg: &Arg, matches: &ArgMatches, defaults: &[Defaults]) -> Option<(Strin
     if SECRET.contains(&long) {
         return Some((format!("# {long}"), format!("{source}; not shown")));
     }
-    let is_switch = arg.get_value_parser().type_id() == TypeId::of::<bool>();
-    let values = matches.get_raw(id)?.map(|value| value.to_string_lossy().into_owned());
-    let mut values: Vec<Value> = values.map(|value| typed(value, is_switch)).collect();
-    let value = if values.len() == 1 { values.pop()? } else { Value::Array(values) };
+    let value = match matches.try_get_one::<bool>(id) {
+        Ok(on) => Value::Boolean(*on?),
+        Err(_) => {
+            let values = matches.get_raw(id)?.map(|value| value.to_string_lossy().into_owned());
+            let mut values: Vec<Value> = values.map(typed).collect();
+            if values.len() == 1 { values.pop()? } else { Value::Array(values) }
+        }
+    };
     Some((format!("{unsaid}{long} = {value}"), source))
 }
 
-/// A value as the file writes it: numbers and switches as they are, all else as a string.
-fn typed(text: String, is_switch: bool) -> Value {
+/// A value as the file writes it: numbers as they are, all else as a string.
+fn typed(text: String) -> Value {
     let values = [
-        text.parse().ok().filter(|_| is_switch).map(Value::Boolean),
         text.parse().ok().map(Value::Integer),
         text.parse().ok().filter(|number: &f64| number.is_finite()).map(Value::Float),
     ];

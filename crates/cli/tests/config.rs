@@ -218,7 +218,7 @@ fn options_that_are_printed_mean_the_same_in_a_file() {
         "alias = \"007\" ",
         "# the command line",
         "port = 9000 ",
-        "# TRINE_PORT",
+        "# the variable TRINE_PORT",
         "drain-timeout = 5 ",
         "options.toml, line 1",
         "cors-origin = [\"http://a.test\", \"http://b.test\"]",
@@ -227,7 +227,7 @@ fn options_that_are_printed_mean_the_same_in_a_file() {
         "no-mmap = true",
         "# host = \"127.0.0.1\" ",
         "# api-key",
-        "# TRINE_API_KEY; not shown",
+        "# the variable TRINE_API_KEY; not shown",
         "isa = \"scalar\"",
     ] {
         assert!(printed.contains(expected), "{expected}: {printed}");
