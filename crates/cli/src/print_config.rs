@@ -1,10 +1,12 @@
 //! `--print-config`: the options that count for a command, as a file for `--config`.
 
 use crate::config::Defaults;
+use crate::sampling;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 use std::fmt::Write;
 use toml::Value;
+use trine_engine::Sampling;
 
 /// Options whose values nobody should read over a shoulder or in a log.
 const SECRET: [&str; 1] = ["api-key"];
@@ -13,6 +15,7 @@ const SECRET: [&str; 1] = ["api-key"];
 pub fn text(command: &Command, matches: &ArgMatches, defaults: &[Defaults]) -> String {
     let mut text = format!("[{}]\n", command.get_name());
     let mut lines: Vec<_> = command.get_arguments().filter_map(|arg| line(arg, matches, defaults)).collect();
+    lines.extend(of_preset(matches));
     lines.sort_by(|a, b| a.0.trim_start_matches("# ").cmp(b.0.trim_start_matches("# ")));
     let width = lines.iter().map(|(setting, _)| setting.chars().count()).filter(|&width| width <= 40).max();
     for (setting, source) in lines {
@@ -48,6 +51,14 @@ fn line(arg: &Arg, matches: &ArgMatches, defaults: &[Defaults]) -> Option<(Strin
         }
     };
     Some((format!("{unsaid}{long} = {value}"), source))
+}
+
+/// What a preset sets of the options that nobody does. It stays unsaid, too: in a file it would override another preset.
+fn of_preset(matches: &ArgMatches) -> Vec<(String, String)> {
+    let Some(name) = matches.try_get_one::<String>("preset").ok().flatten() else { return Vec::new() };
+    let values = Sampling::preset(name).into_iter().flat_map(|preset| sampling::values(&preset));
+    let unsaid = values.filter(|(option, _)| matches.value_source(&option.replace('-', "_")).is_none());
+    unsaid.map(|(option, value)| (format!("# {option} = {}", typed(value)), format!("--preset {name}"))).collect()
 }
 
 /// A value as the file writes it: numbers as they are, all else as a string.
