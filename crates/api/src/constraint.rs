@@ -14,13 +14,14 @@ use trine_grammar::Constraint;
 pub fn constraint(fields: &mut Fields) -> Result<Option<(&'static str, Constraint)>, Problem> {
     let mut found = Vec::new();
     if let Some(format) = fields.take("response_format") {
-        found.extend(response_format(&format)?.map(|constraint| ("response_format", constraint)));
+        let name = fields.own_name("response_format");
+        found.extend(response_format(&format)?.map(|constraint| (name, constraint)));
     }
     if let Some(outputs) = fields.object("structured_outputs")? {
         found.push(("structured_outputs", structured_outputs(outputs)?));
     }
     if let Some(schema) = fields.take("json_schema") {
-        found.push(("json_schema", json_schema("json_schema", &schema)?));
+        found.push((fields.own_name("json_schema"), json_schema("json_schema", &schema)?));
     }
     if let Some(grammar) = fields.string("grammar")?.filter(|grammar| !grammar.is_empty()) {
         found.push(("grammar", Constraint::grammar(grammar)));
@@ -45,7 +46,7 @@ pub fn ends(field: &str, fields: &Fields, sampling: Sampling) -> Result<Sampling
     let empty = [json!([]), json!("")];
     for name in ["stop", "stop_token_ids"] {
         if fields.get(name).is_some_and(|stop| !empty.contains(stop)) {
-            return Err(Problem::field(name, format_args!("expected none {why}")));
+            return Err(Problem::field(fields.own_name(name), format_args!("expected none {why}")));
         }
     }
     Ok(sampling.without_stops())

@@ -4,7 +4,11 @@ use trine_engine::params;
 
 /// The fields of a request, which are taken one by one: what is left at the end is not known.
 #[derive(Clone, Debug, Default)]
-pub struct Fields(Map<String, Value>);
+pub struct Fields {
+    values: Map<String, Value>,
+    /// Names of fields, and those that the body has in their place.
+    own_names: Vec<(&'static str, &'static str)>,
+}
 
 impl Fields {
     /// Those of a body. A null counts as no field.
@@ -24,44 +28,60 @@ impl Fields {
     }
 
     pub fn take(&mut self, name: &str) -> Option<Value> {
-        self.0.remove(name)
+        self.values.remove(name)
     }
 
     pub fn get(&self, name: &str) -> Option<&Value> {
-        self.0.get(name)
+        self.values.get(name)
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.values.keys().map(String::as_str)
     }
 
     pub fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+        self.values.contains_key(name)
     }
 
     pub fn put(&mut self, name: &str, value: impl Into<Value>) {
-        self.0.insert(name.to_owned(), value.into());
+        self.values.insert(name.to_owned(), value.into());
     }
 
     /// Adds a field that another one of the body says.
     ///
     /// # Errors
     /// When the body has it, too.
-    pub fn put_new(&mut self, name: &str, value: impl Into<Value>, other: &str) -> Result<(), Problem> {
+    pub fn put_new(&mut self, name: &'static str, value: impl Into<Value>, other: &'static str) -> Result<(), Problem> {
         if self.has(name) {
             return Err(Problem::field(name, format_args!("{other} says the same")));
         }
-        self.put(name, value);
+        self.put_as(name, value, other);
         Ok(())
     }
 
+    /// Adds a field that the body has by a name of its own.
+    pub fn put_as(&mut self, name: &'static str, value: impl Into<Value>, own: &'static str) {
+        self.put(name, value);
+        self.own_names.push((name, own));
+    }
+
+    /// The name of a field in the body.
+    pub fn own_name(&self, name: &'static str) -> &'static str {
+        self.own_names.iter().find(|(known, _)| *known == name).map_or(name, |(_, own)| *own)
+    }
+
+    /// Names of fields, and those that the body has in their place.
+    pub fn own_names(&self) -> &[(&'static str, &'static str)] {
+        &self.own_names
+    }
+
     /// Takes a field under its other name, unless that says something else.
-    pub fn rename(&mut self, other: &str, name: &str) -> Result<(), Problem> {
-        match self.0.remove(other) {
+    pub fn rename(&mut self, other: &'static str, name: &'static str) -> Result<(), Problem> {
+        match self.values.remove(other) {
             Some(value) if self.get(name) == Some(&value) => Ok(()),
             Some(_) if self.has(name) => Err(Problem::field(other, format_args!("{name} says the same"))),
             Some(value) => {
-                self.put(name, value);
+                self.put_as(name, value, other);
                 Ok(())
             }
             None => Ok(()),
@@ -108,14 +128,14 @@ impl Fields {
         expected: &str,
         read: impl Fn(Value) -> Result<T, Value>,
     ) -> Result<Option<T>, Problem> {
-        let Some(value) = self.0.remove(name) else { return Ok(None) };
+        let Some(value) = self.values.remove(name) else { return Ok(None) };
         let wrong = |found| Problem::field(name, format_args!("expected {expected}, found {}", kind(&found)));
         read(value).map(Some).map_err(wrong)
     }
 
     /// Takes a field that may say nothing but this.
     pub fn only(&mut self, name: &str, neutral: &Value, why: &str) -> Result<(), Problem> {
-        match self.0.remove(name) {
+        match self.values.remove(name) {
             Some(found) if found != *neutral => {
                 Err(Problem::field(name, format_args!("expected {neutral}, found {}: {why}", shown(&found))))
             }
@@ -133,22 +153,22 @@ impl Fields {
 
     /// Takes a field away if it is so; whether it was.
     pub fn take_if(&mut self, name: &str, is: impl Fn(&Value) -> bool) -> bool {
-        let so = self.0.get(name).is_some_and(is);
-        so && self.0.remove(name).is_some()
+        let so = self.values.get(name).is_some_and(is);
+        so && self.values.remove(name).is_some()
     }
 
     pub fn remove_all(&mut self, names: &[&str]) {
-        self.0.retain(|name, _| !names.contains(&name.as_str()));
+        self.values.retain(|name, _| !names.contains(&name.as_str()));
     }
 
     /// What is left.
     pub fn rest(self) -> Map<String, Value> {
-        self.0
+        self.values
     }
 
     /// Refuses what is left.
     pub fn finish(self) -> Result<(), Problem> {
-        match self.0.keys().next() {
+        match self.values.keys().next() {
             Some(name) => Err(unknown(name)),
             None => Ok(()),
         }
@@ -158,7 +178,7 @@ impl Fields {
 impl From<Map<String, Value>> for Fields {
     fn from(mut fields: Map<String, Value>) -> Fields {
         fields.retain(|_, value| !value.is_null());
-        Fields(fields)
+        Fields { values: fields, own_names: Vec::new() }
     }
 }
 

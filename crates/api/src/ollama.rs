@@ -79,7 +79,9 @@ fn common(fields: &mut Fields, served: &Shared, own: &[&str]) -> Result<bool, Pr
     match fields.take("format") {
         None => {}
         Some(Value::String(text)) if text.is_empty() => {}
-        Some(Value::String(text)) if text == "json" => fields.put("response_format", json!({"type": "json_object"})),
+        Some(Value::String(text)) if text == "json" => {
+            fields.put_as("response_format", json!({"type": "json_object"}), "format");
+        }
         Some(schema) if schema.is_object() => fields.put_new("json_schema", schema, "format")?,
         Some(_) => return Err(Problem::field("format", "expected \"json\" or a JSON Schema")),
     }
@@ -200,7 +202,7 @@ pub fn generate(mut fields: Fields, served: &Shared, _: &str) -> Result<(Ask, Bo
     if !raw {
         let system = system.map(|text| json!({"role": "system", "content": text}));
         let user = json!({"role": "user", "content": prompt});
-        fields.put("messages", system.into_iter().chain([user]).collect::<Vec<_>>());
+        fields.put_as("messages", system.into_iter().chain([user]).collect::<Vec<_>>(), "prompt");
         let (ask, turn) = chat::read_one(fields, served)?;
         return Ok((ask, Box::new(OllamaWriter::new(served, turn, false))));
     }

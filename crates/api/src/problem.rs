@@ -80,6 +80,18 @@ impl Problem {
         Problem { param: Some(param.to_owned()), ..Problem::new(ProblemKind::Invalid, message) }
     }
 
+    /// The same problem with the name that a body has for its field.
+    pub(crate) fn named(mut self, own_names: &[(&str, &str)]) -> Problem {
+        let own = own_names.iter().find(|(name, _)| self.param.as_deref() == Some(*name));
+        if let Some((name, own)) = own {
+            self.param = Some((*own).to_owned());
+            if let Some(rest) = self.message.strip_prefix(*name) {
+                self.message = format!("{own}{rest}");
+            }
+        }
+        self
+    }
+
     /// Its body as OpenAI writes it.
     pub fn openai(&self) -> Value {
         let Problem { kind, param, message, code, .. } = self;

@@ -52,7 +52,12 @@ pub fn sampling(mut fields: Fields, defaults: &Sampling) -> Result<Sampling, Pro
     if let Some(seed) = fields.get("seed").and_then(Value::as_i64) {
         fields.put("seed", seed.cast_unsigned());
     }
-    let body = fields.rest();
+    let own_names = fields.own_names().to_owned();
+    checked(fields.rest(), defaults).map_err(|problem| problem.named(&own_names))
+}
+
+/// The options of a body by our names.
+fn checked(body: Map<String, Value>, defaults: &Sampling) -> Result<Sampling, Problem> {
     let all = || serde_json::to_value(defaults).map_err(|error| error.to_string());
     let read = |mut body: Map<String, Value>| {
         let Value::Object(mut all) = all()? else { return Err("options are no object".to_owned()) };

@@ -107,11 +107,10 @@ impl Served {
     /// When the prompt is empty or too long.
     pub fn tokens(&self, prompt: Prompt, param: &str, sampling: &Sampling) -> Result<Vec<u32>, Problem> {
         let tokens = prompt.into_tokens(&self.tokenizer);
+        let (context, most) = (self.context, sampling.max_prompt(self.context));
         let error = match tokens.len() {
             0 => trine_engine::Error::EmptyPrompt,
-            prompt if prompt > sampling.max_prompt(self.context) => {
-                trine_engine::Error::PromptTooLong { prompt, context: self.context }
-            }
+            prompt if prompt > most => trine_engine::Error::PromptTooLong { prompt, most, context },
             _ => return Ok(tokens),
         };
         Err(Problem { param: Some(param.to_owned()), ..error.into() })

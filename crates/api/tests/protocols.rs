@@ -133,7 +133,7 @@ fn a_list_that_is_too_long_is_refused_before_it_is_read() {
         (openai::chat, &chat, "logit_bias", biases, "logit_bias", 65_536),
         (responses::response, &json!({}), "input", many(10_000), "input", 10_000),
         (responses::response, &json!({"input": "Hi"}), "tools", namespace, "tools", 1024),
-        (anthropic::messages, &anthropic, "stop_sequences", many(64), "stop", 64),
+        (anthropic::messages, &anthropic, "stop_sequences", many(64), "stop_sequences", 64),
         (ollama::chat, &chat, "options", json!({"stop": many(64)}), "stop", 64),
     ];
     for (read, body, name, value, field, most) in cases {
@@ -143,6 +143,38 @@ fn a_list_that_is_too_long_is_refused_before_it_is_read() {
     }
     // The tokens of one text.
     assert!(Fields::new(json!({"input": vec![1; 20_000]})).is_ok());
+}
+
+#[test]
+fn problems_name_the_field_that_the_body_has() {
+    let served = plain();
+    let messages = json!([{"role": "user", "content": "Hi"}]);
+    let chat = json!({"messages": messages});
+    let anthropic = with(&chat, &json!({"max_tokens": 5}));
+    let long = json!("x ".repeat(1 << 21));
+    let no_schema = json!({"type": "array", "uniqueItems": true});
+    let text = json!({"format": {"type": "json_schema", "name": "x", "schema": no_schema}});
+    let output = json!({"format": {"type": "json_schema", "schema": no_schema}});
+    let cases: &[(Read, &Value, Value, &str)] = &[
+        (openai::chat, &chat, json!({"max_completion_tokens": "x"}), "max_completion_tokens"),
+        (openai::chat, &chat, json!({"max_tokens": "x"}), "max_tokens"),
+        (openai::completion, &json!({"prompt": "Hi"}), json!({"n_predict": "x"}), "n_predict"),
+        (anthropic::messages, &anthropic, json!({"stop_sequences": 5}), "stop_sequences"),
+        (anthropic::messages, &anthropic, json!({"output_config": output}), "output_config"),
+        (responses::response, &json!({"input": "Hi"}), json!({"max_output_tokens": "x"}), "max_output_tokens"),
+        (responses::response, &json!({}), json!({"input": long}), "input"),
+        (responses::response, &json!({"input": "Hi"}), json!({"text": text}), "text"),
+        (ollama::generate, &json!({"prompt": "Hi"}), json!({"options": {"num_predict": "x"}}), "num_predict"),
+        (ollama::generate, &json!({}), json!({"prompt": long}), "prompt"),
+        (ollama::chat, &chat, json!({"format": no_schema}), "format"),
+        (ollama::chat, &chat, json!({"json_schema": no_schema}), "json_schema"),
+    ];
+    for (read, body, more, name) in cases {
+        let refused = read(fields(&with(body, more)), &served, "1").and_then(|(ask, _)| ask.requests(&served));
+        let problem = refused.err().unwrap();
+        let is_named = problem.message.starts_with(name) || problem.message.starts_with("the prompt of ");
+        assert!(is_named && problem.param.as_deref() == Some(*name), "{name}: {problem:?}");
+    }
 }
 
 #[test]

@@ -92,6 +92,12 @@ fn a_call_that_was_cut_comes_back_where_the_template_takes_it() {
         refused.starts_with("messages[1].tool_calls[1].function.arguments: expected the text of a JSON object: "),
         "{refused}"
     );
+    // One that takes no calls at all does not blame their arguments.
+    let none = common::served(
+        "{% for message in messages %}{% if message.tool_calls %}{{ raise_exception('no calls') }}{% endif %}{% endfor %}",
+    );
+    let refused = [&cut, &body(json!([call("{}")]))].map(|body| message(apply_template(fields(body), &none)));
+    assert!(refused[0].starts_with("messages: ") && refused[0] == refused[1], "{refused:?}");
 }
 
 #[test]

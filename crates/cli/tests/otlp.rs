@@ -10,13 +10,15 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, channel};
 
-/// A collector, which answers with these statuses, and then ends: its address, and the bodies that it gets.
-fn collector(statuses: impl Iterator<Item = &'static str> + Send + 'static) -> (String, Receiver<Value>) {
+/// A collector, which answers with these statuses and bodies, and then ends: its address, and the bodies that it gets.
+fn collector(
+    answers: impl Iterator<Item = (&'static str, &'static str)> + Send + 'static,
+) -> (String, Receiver<Value>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (sender, bodies) = channel();
     std::thread::spawn(move || {
-        for (status, stream) in statuses.zip(listener.incoming().map_while(Result::ok)) {
+        for ((status, answer), stream) in answers.zip(listener.incoming().map_while(Result::ok)) {
             let mut reader = BufReader::new(stream.try_clone().unwrap());
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
@@ -27,7 +29,9 @@ fn collector(statuses: impl Iterator<Item = &'static str> + Send + 'static) -> (
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
             let mut body = vec![0; length.parse().unwrap()];
             reader.read_exact(&mut body).unwrap();
-            let _ = write!(&stream, "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{{}}");
+            let length = answer.len();
+            let _ =
+                write!(&stream, "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{answer}");
             if sender.send(serde_json::from_slice(&body).unwrap()).is_err() {
                 return;
             }
@@ -44,7 +48,7 @@ fn attribute<'a>(span: &'a Value, key: &str) -> &'a Value {
 
 #[test]
 fn spans_say_what_was_done_for_whom_and_when() {
-    let (url, bodies) = collector(std::iter::repeat("200 OK"));
+    let (url, bodies) = collector(std::iter::repeat(("200 OK", "{}")));
     let mut server = Server::start(&["--otlp-endpoint", &url]);
     let (trace, parent) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
     let send = |path: &str, flags: &str, body: &Value| {
@@ -108,8 +112,9 @@ fn spans_say_what_was_done_for_whom_and_when() {
 
 #[test]
 fn an_outage_of_the_collector_is_told_once() {
-    let statuses = ["302 Found\r\nlocation: /", "503 Service Unavailable", "200 OK"];
-    let (url, _bodies) = collector(statuses.into_iter());
+    let rejected = r#"{"partialSuccess":{"rejectedSpans":"1","errorMessage":"too old"}}"#;
+    let answers = [("302 Found\r\nlocation: /", "{}"), ("503 Service Unavailable", "{}"), ("200 OK", "{}")];
+    let (url, _bodies) = collector(answers.into_iter().chain([("200 OK", rejected), ("200 OK", "")]));
     let mut server = Server::start(&["--otlp-endpoint", &url]);
     assert_eq!(server.metric("trine_otlp_dropped_spans_total"), 0.0);
     let told = "warning: spans are lost: ";
@@ -118,7 +123,12 @@ fn an_outage_of_the_collector_is_told_once() {
     while server.metric("trine_otlp_dropped_spans_total") < 2.0 {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    assert_eq!(server.wait_for_line("spans"), "note: the collector takes spans again");
+    let again = "note: the collector takes spans again";
+    assert_eq!(server.wait_for_line("spans"), again);
+    let lost = server.metric("trine_otlp_dropped_spans_total");
+    assert_eq!(server.wait_for_line("spans"), format!("{told}{url}/v1/traces: 1 rejected: too old"));
+    assert_eq!(server.metric("trine_otlp_dropped_spans_total"), lost + 1.0);
+    assert_eq!(server.wait_for_line("spans"), again);
     server.get("/health");
     // Nobody listens any more, and the end says so, too.
     server.signal("-TERM");

@@ -289,9 +289,13 @@ fn a_unix_socket_may_be_handed_over() {
         ran.status.code() == Some(2) && error.contains("lets other machines connect, and there are no keys"),
         "{error}"
     );
-    let ran = activated(Stdio::null()).args(["serve", "--port", "0"]).output().unwrap();
-    let error = String::from_utf8_lossy(&ran.stderr).into_owned();
-    assert!(!ran.status.success() && error.contains("expected a TCP or UNIX socket that listens"), "{error}");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let connected = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    for none in [Stdio::null(), OwnedFd::from(connected).into()] {
+        let ran = activated(none).args(["serve", "--port", "0"]).output().unwrap();
+        let error = String::from_utf8_lossy(&ran.stderr).into_owned();
+        assert!(!ran.status.success() && error.contains("expected a TCP or UNIX socket that listens"), "{error}");
+    }
 }
 
 #[test]
@@ -320,9 +324,32 @@ fn a_limit_of_the_request_is_no_fault_of_the_server() {
         scope.spawn(|| long(json!({"prompt": ["Once", "Twice", "Then"]})));
         // Until one waits, it may have a turn at once.
         wait_until("a request that waits too long", || long(json!({"queue_timeout": 0.001})).status == 429);
+        let streamed = long(json!({"queue_timeout": 0.001, "stream": true}));
+        assert_eq!((streamed.status, streamed.headers.contains_key("retry-after")), (429, true), "{}", streamed.text);
     });
     let health = server.get("/health?verbose").json();
     assert_eq!(health["error_rate"], 0.0, "{health}");
+}
+
+#[test]
+fn tokens_are_counted_when_they_are_read_or_made() {
+    let server = Server::start(&["--parallel", "1", "--context", "512"]);
+    let counts =
+        || ["trine_prompt_tokens_total", "trine_generation_tokens_total"].map(|name| server.metric(name) as usize);
+    let whole = server.post(TEXT, &json!({"prompt": [5, 6, 7], "max_tokens": 4, "n": 2, "ignore_eos": true}));
+    assert_eq!((whole.status, counts()), (200, [6, 8]));
+    let body = json!({"prompt": [5, 6, 7], "max_tokens": 500, "ignore_eos": true, "stream": true}).to_string();
+    let mut stream = server.connect();
+    let head = head(TEXT, &format!("content-length: {}\r\n", body.len()));
+    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    stream.read_exact(&mut [0; 4000]).unwrap();
+    // What never has its turn is not read.
+    let refused = server.post(TEXT, &json!({"prompt": [5, 6, 7], "queue_timeout": 0.001}));
+    let [read, made] = counts();
+    assert!(refused.status == 429 && read == 9 && made > 8, "{} {read} {made}", refused.status);
+    drop(stream);
+    server.wait_for("trine_num_requests_running", 0.0);
+    assert!(counts()[1] >= made && counts()[0] == 9, "{:?}", counts());
 }
 
 #[test]
@@ -385,16 +412,28 @@ fn a_client_that_takes_nothing_loses_its_connection() {
     let server = Server::start(&["--io-timeout", "1"]);
     // Its answer is more than the system keeps for it.
     let body = json!({"content": "0".repeat(900_000), "with_pieces": true}).to_string();
-    let mut stream = server.connect();
-    let head = head("/tokenize", &format!("content-length: {}\r\n", body.len()));
-    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
-    stream.read_exact(&mut [0; 12]).unwrap();
-    std::thread::sleep(Duration::from_secs(4));
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    let text = String::from_utf8_lossy(&answer);
-    let length: usize = text.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
-    assert!(answer.len() < length, "all of {length} bytes came");
+    let request = format!("{}{body}", head("/tokenize", &format!("content-length: {}\r\n", body.len())));
+    let read = |parts: usize, part: usize| {
+        let mut stream = server.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = vec![0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        for _ in 0..parts {
+            std::thread::sleep(Duration::from_secs(4) / parts as u32);
+            let begin = answer.len();
+            answer.resize(begin + part, 0);
+            stream.read_exact(&mut answer[begin..]).unwrap();
+        }
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        (body.len(), length.parse::<usize>().unwrap())
+    };
+    let (taken, length) = read(1, 0);
+    assert!(taken < length, "all of {length} bytes came");
+    // 400,000 bytes a second.
+    assert_eq!(read(40, 40_000), (length, length));
 }
 
 #[test]

@@ -217,8 +217,9 @@ impl Engine {
         if prompt.is_empty() {
             return Err(Error::EmptyPrompt);
         }
-        if prompt.len() > sampling.max_prompt(context) {
-            return Err(Error::PromptTooLong { prompt: prompt.len(), context });
+        let (tokens, most) = (prompt.len(), sampling.max_prompt(context));
+        if tokens > most {
+            return Err(Error::PromptTooLong { prompt: tokens, most, context });
         }
         if !self.runner.has_adapter(adapter) {
             return Err(trine_model::Error::UnknownAdapter { adapter }.into());

@@ -17,10 +17,12 @@ pub enum Error {
     #[error("the prompt is empty: expected at least one token")]
     EmptyPrompt,
     /// A prompt that leaves no room for an answer. It is never cut.
-    #[error("the prompt of {prompt} tokens and at least one more do not fit into the context of {context} tokens")]
+    #[error("the prompt of {prompt} tokens{} not fit into the context of {context} tokens", answer(.most < .context))]
     PromptTooLong {
         /// Tokens of the prompt.
         prompt: usize,
+        /// Maximum tokens of a prompt: [`Sampling::max_prompt`](crate::Sampling::max_prompt).
+        most: usize,
         /// Tokens of the context.
         context: usize,
     },
@@ -109,4 +111,9 @@ pub enum Error {
     /// The thread of a [`Handle`](crate::Handle) panicked, in a custom filter for example. The engine is gone.
     #[error("the engine's thread panicked")]
     Panicked,
+}
+
+/// What beside a prompt does not fit.
+fn answer(is_needed: bool) -> &'static str {
+    if is_needed { " and at least one more do" } else { " does" }
 }

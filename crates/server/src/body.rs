@@ -55,7 +55,8 @@ pub async fn read<T: Send + 'static>(
 ) -> Result<T, Problem> {
     let patience = app.options.read_timeout;
     let admission = Admission::of(&request);
-    let late = |_| invalid(format!("expected the body within {} seconds", patience.as_secs_f64()));
+    let late =
+        |_| Problem::new(ProblemKind::Timeout, format!("expected the body within {} seconds", patience.as_secs_f64()));
     let (bytes, room) = tokio::time::timeout(patience, bytes(app, request)).await.map_err(late)??;
     let waiting = app.bodies.prepared.clone().acquire_many_owned(units(bytes.len()));
     let turn = tokio::time::timeout(patience, waiting).await.map_err(|_| busy())?;

@@ -21,8 +21,8 @@ const AHEAD: usize = 8;
 /// What answers a request, in whatever protocol.
 pub struct Answering {
     pub requests: Vec<Request>,
-    /// Tokens of all prompts.
-    pub prompt_tokens: usize,
+    /// Tokens of the prompt of each.
+    pub prompt_tokens: Vec<usize>,
     pub writer: Box<dyn Writer>,
     pub stream: bool,
     /// The field that constrains the answers.
@@ -35,38 +35,49 @@ pub struct Answering {
 /// The updates of all answers, each with its index.
 type Updates = SelectAll<futures_util::stream::BoxStream<'static, (usize, Update)>>;
 
-/// Answers a request; a problem that is known before the first token is the response's status.
+/// Answers a request. A problem that is known before the first token is the response's status, unless a stream had to be kept alive until then.
 pub async fn answer(app: Arc<App>, answering: Answering) -> Result<Response<Body>, Problem> {
     let Answering { requests, prompt_tokens, writer, stream, constraint, admission, note } = answering;
-    let (updates, answers) = submit(app.generator()?, requests).await?;
+    let charge = prompt_tokens.iter().sum();
+    let (mut updates, prompts) = submit(app.generator()?, requests, prompt_tokens).await?;
     if let Some(admission) = &admission {
-        admission.charge(prompt_tokens);
+        admission.charge(charge);
     }
-    let watch = Watch::new(&app, answers, constraint, admission, note);
-    if stream { Ok(streamed(&app.options, updates, watch, writer)) } else { whole(updates, watch, writer).await }
+    let mut watch = Watch::new(&app, prompts, constraint, admission, note);
+    if !stream {
+        return whole(updates, watch, writer).await;
+    }
+    // Its head waits for what says how it begins, but no longer than a client may wait for a sign of life.
+    let first = tokio::time::timeout(app.options.ping_interval, updates.next()).await.ok().flatten();
+    if let Some((index, update)) = &first {
+        watch.see(*index, update)?;
+    }
+    Ok(streamed(&app.options, first, updates, watch, writer))
 }
 
-/// Submits the requests. Those before one that fails are cancelled when they are dropped.
-async fn submit(generator: &Generator, requests: Vec<Request>) -> Result<(Updates, usize), Problem> {
-    let mut generations: Vec<Generation> = Vec::new();
-    for request in requests {
+/// Submits the requests; beside the updates, the tokens of each answer's prompt. Requests before one that fails are cancelled when they are
+/// dropped.
+async fn submit(
+    generator: &Generator,
+    requests: Vec<Request>,
+    prompt_tokens: Vec<usize>,
+) -> Result<(Updates, Vec<usize>), Problem> {
+    let (mut generations, mut prompts) = (Vec::new(), Vec::new());
+    for (request, tokens) in requests.into_iter().zip(prompt_tokens) {
         generations.extend(generator.handle.submit_all_async(request).await?);
+        prompts.resize(generations.len(), tokens);
     }
-    let answers = generations.len();
     let indexed = |(index, generation): (usize, Generation)| generation.map(move |update| (index, update)).boxed();
-    Ok((generations.into_iter().enumerate().map(indexed).collect(), answers))
+    Ok((generations.into_iter().enumerate().map(indexed).collect(), prompts))
 }
 
 async fn whole(mut updates: Updates, mut watch: Watch, mut writer: Box<dyn Writer>) -> Result<Response<Body>, Problem> {
     let mut choices: Vec<Choice> = (0..watch.last.len()).map(Choice::new).collect();
     while let Some((index, update)) = updates.next().await {
-        watch.see(index, &update);
+        watch.see(index, &update)?;
         choices[index].update(update);
     }
-    match choices.iter().find_map(|choice| failure(&choice.finish_reason, watch.constraint)) {
-        Some(problem) => Err(problem),
-        None => Ok(json(200, &writer.whole(choices))),
-    }
+    Ok(json(200, &writer.whole(choices)))
 }
 
 /// Why an answer failed, if it did. What a grammar does not allow is the matter of the field that has it.
@@ -81,9 +92,10 @@ fn failure(reason: &FinishReason, constraint: Option<&str>) -> Option<Problem> {
     Some(Problem { param: param.map(str::to_owned).or(problem.param), ..problem })
 }
 
-/// A response whose events come as the tokens do. The connection that ends cancels its request.
+/// A response whose events come as the tokens do, after the first update if that has come. The connection that ends cancels its request.
 fn streamed(
     options: &ServerOptions,
+    first: Option<(usize, Update)>,
     mut updates: Updates,
     mut watch: Watch,
     mut writer: Box<dyn Writer>,
@@ -96,7 +108,9 @@ fn streamed(
             let bytes = frames(framing, &events);
             bytes.is_empty() || sender.send(bytes).await.is_ok()
         };
-        if !send(writer.begin()).await {
+        let mut events = writer.begin();
+        events.extend(first.into_iter().flat_map(|(index, update)| writer.update(index, update)));
+        if !send(events).await {
             return;
         }
         loop {
@@ -109,10 +123,7 @@ fn streamed(
                 }
             };
             let Some((index, update)) = next else { break };
-            watch.see(index, &update);
-            if let Update::Finished { finish_reason, .. } = &update
-                && let Some(problem) = failure(finish_reason, watch.constraint)
-            {
+            if let Err(problem) = watch.see(index, &update) {
                 send(writer.fail(&problem)).await;
                 return;
             }
@@ -167,6 +178,8 @@ struct Watch {
     last: Vec<Option<Instant>>,
     begun: Instant,
     ended: usize,
+    /// Tokens of the prompt of each, until they are counted.
+    prompts: Vec<usize>,
     constraint: Option<&'static str>,
     admission: Option<Arc<Admission>>,
     /// Tokens of each that its key was charged.
@@ -177,23 +190,31 @@ struct Watch {
 impl Watch {
     fn new(
         app: &Arc<App>,
-        answers: usize,
+        prompts: Vec<usize>,
         constraint: Option<&'static str>,
         admission: Option<Arc<Admission>>,
         note: Note,
     ) -> Watch {
-        let (last, charged) = (vec![None; answers], vec![0; answers]);
-        Watch { app: app.clone(), last, begun: Instant::now(), ended: 0, constraint, admission, charged, note }
+        let (last, charged) = (vec![None; prompts.len()], vec![0; prompts.len()]);
+        Watch { app: app.clone(), last, begun: Instant::now(), ended: 0, prompts, constraint, admission, charged, note }
     }
 
-    fn see(&mut self, index: usize, update: &Update) {
+    /// Counts an update.
+    ///
+    /// # Errors
+    /// When it says that the answer failed.
+    fn see(&mut self, index: usize, update: &Update) -> Result<(), Problem> {
         let metrics = &self.app.metrics;
         // Each token is charged when it comes: an answer that is cut is not free.
-        let made = match update {
-            Update::Progress(_) | Update::Prompt(_) => 0,
-            Update::Token(_) => self.charged[index] + 1,
-            Update::Finished { usage, .. } => usage.completion_tokens,
+        let (is_read, made) = match update {
+            Update::Progress(_) => (false, 0),
+            Update::Prompt(_) => (true, 0),
+            Update::Token(_) => (true, self.charged[index] + 1),
+            Update::Finished { usage, timing, .. } => (timing.started.is_some(), usage.completion_tokens),
         };
+        if is_read {
+            metrics.read(std::mem::take(&mut self.prompts[index]));
+        }
         let more = made.saturating_sub(self.charged[index]);
         self.charged[index] += more;
         metrics.made(more);
@@ -212,8 +233,10 @@ impl Watch {
                 self.note.answer(index == 0, finish_reason, *usage, *timing);
                 self.app.typical.note(self.begun.elapsed());
                 self.ended += 1;
+                return failure(finish_reason, self.constraint).map_or(Ok(()), Err);
             }
         }
+        Ok(())
     }
 }
 

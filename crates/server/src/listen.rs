@@ -25,6 +25,10 @@ use tower::ServiceExt;
 /// Bytes that wait for a client which reads slowly, beside those that the system holds.
 const WRITE_BUFFER: usize = 16 << 10;
 
+/// Bytes of an answer that the system holds for a client. Only when a third of them is taken does it say so: with more, one that reads slowly
+/// would seem to take nothing.
+const SEND_BUFFER: usize = 128 << 10;
+
 /// A socket that connections come from.
 pub enum Listener {
     Tcp(TcpListener),
@@ -118,6 +122,7 @@ impl Listener {
             Listener::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
+                rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER)?;
                 Ok((Box::new(stream), Some(peer)))
             }
             Listener::Unix { listener, .. } => Ok((Box::new(listener.accept().await?.0), None)),

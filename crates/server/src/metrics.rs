@@ -265,8 +265,6 @@ impl Metrics {
     /// Counts an answer that has ended.
     pub fn answer(&self, reason: &FinishReason, usage: Usage, timing: Timing) {
         self.finished.get_or_create(&Reason { finished_reason: reason.name() }).inc();
-        self.prompt_tokens.inc_by(usage.prompt_tokens as u64);
-        self.generation_tokens.inc_by(usage.completion_tokens as u64);
         self.prompt_length.observe(usage.prompt_tokens as f64);
         self.answer_length.observe(usage.completion_tokens as f64);
         let Timing { submitted, started, first_token, finished } = timing;
@@ -288,8 +286,14 @@ impl Metrics {
         self.inter_token.observe(tokens.as_secs_f64());
     }
 
+    /// Counts the tokens of a prompt that is read.
+    pub fn read(&self, tokens: usize) {
+        self.prompt_tokens.inc_by(tokens as u64);
+    }
+
     /// Counts tokens of an answer when they are made.
     pub fn made(&self, tokens: usize) {
+        self.generation_tokens.inc_by(tokens as u64);
         lock(&self.made).add(tokens as u64);
     }
 

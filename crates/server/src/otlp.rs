@@ -282,6 +282,15 @@ impl Exporter {
     }
 }
 
+/// How many spans of a message that it took a collector rejected, and why.
+fn rejected(answer: &Value) -> (usize, &str) {
+    let partial = &answer["partialSuccess"];
+    let count = &partial["rejectedSpans"];
+    // Numbers of 64 bits are texts in JSON.
+    let count = count.as_str().and_then(|text| text.parse().ok()).or(count.as_u64()).unwrap_or_default();
+    (count as usize, partial["errorMessage"].as_str().unwrap_or_default())
+}
+
 /// Sends spans until there are no more to come. `_alive` is gone then.
 fn export(url: &str, spans: &Receiver<Span>, outage: &Outage, _alive: Sender<()>) {
     let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10)));
@@ -306,9 +315,12 @@ fn export(url: &str, spans: &Receiver<Span>, outage: &Outage, _alive: Sender<()>
                 outage.drop_spans(count, format!("{url}: status {}", answer.status()));
             }
             Err(error) => outage.drop_spans(count, format!("{url}: {error}")),
-            // Nor were there too many meanwhile.
-            Ok(_) if outage.dropped.load(Relaxed) == dropped => outage.end(),
-            Ok(_) => {}
+            Ok(mut answer) => match rejected(&answer.body_mut().read_json().unwrap_or_default()) {
+                // Nor were there too many meanwhile.
+                (0, _) if outage.dropped.load(Relaxed) == dropped => outage.end(),
+                (0, _) => {}
+                (some, why) => outage.drop_spans(some.min(count), format!("{url}: {some} rejected: {why}")),
+            },
         }
         dropped = outage.dropped.load(Relaxed);
     }

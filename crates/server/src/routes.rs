@@ -146,7 +146,7 @@ fn prepare(app: &App, fields: Fields, protocol: Protocol, client: trace::Client)
     if ask.constraint.is_some() {
         app.metrics.grammar.observe(begun.elapsed().as_secs_f64());
     }
-    let prompt_tokens = ask.prompts.iter().map(Vec::len).sum();
+    let prompt_tokens = ask.prompts.iter().map(Vec::len).collect();
     let (stream, constraint) = (ask.stream, ask.constraint.map(|(field, _)| field));
     Ok(Answering { requests, prompt_tokens, writer, stream, constraint, admission: None, note: Note::default() })
 }

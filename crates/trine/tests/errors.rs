@@ -187,7 +187,7 @@ fn errors_of_engines() {
             (Invalid, E::Option { field: "x", value: s(), expected: s() }),
             (Invalid, E::UnknownPreset { found: s(), known: s() }),
             (Invalid, E::EmptyPrompt),
-            (PromptTooLong, E::PromptTooLong { prompt: 2, context: 1 }),
+            (PromptTooLong, E::PromptTooLong { prompt: 2, most: 0, context: 1 }),
             (Busy, E::QueueFull { queued: 1, asked: 1, most: 1 }),
             (Busy, E::QueueTokensFull { queued: 1, prompt: 1, most: 1 }),
             (TimedOut, E::QueueTimeout { waited: Duration::MAX, timeout: Duration::ZERO }),

@@ -78,7 +78,7 @@ fn translate(fields: &mut Fields) -> Result<Fields, Problem> {
                 return Err(Problem::field("output_config", "format: expected a schema"));
             }
             let inner = json!({"name": "answer", "schema": format["schema"]});
-            chat.put("response_format", json!({"type": format["type"], "json_schema": inner}));
+            chat.put_as("response_format", json!({"type": format["type"], "json_schema": inner}), "output_config");
         }
         if let Some(name) = output.keys().next() {
             return Err(Problem::field("output_config", format_args!("expected effort or format, found {name}")));

@@ -3,7 +3,7 @@
 use crate::fields::{kind, shown};
 use crate::{Fields, Problem, Served};
 use serde_json::{Map, Value, json};
-use trine_text::Message;
+use trine_text::{Message, Rendered};
 
 /// Fields of messages that are given to the template.
 const KNOWN: &[&str] = &["name", "tool_calls", "tool_call_id", "reasoning_content"];
@@ -137,17 +137,30 @@ fn tool_calls(calls: &mut Value, place: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The problem of messages that the template does not take: arguments that are no JSON object, where it wants one, or what it says itself.
-pub fn not_taken(messages: &[Message], why: trine_text::Error) -> Problem {
-    for (i, message) in messages.iter().enumerate() {
-        let calls = message.rest.get("tool_calls").and_then(Value::as_array);
-        let is_cut = |call: &Value| call["function"]["arguments"].is_string();
-        if let Some(j) = calls.and_then(|calls| calls.iter().position(is_cut)) {
-            let place = format!("messages[{i}].tool_calls[{j}].function.arguments");
-            return Problem::field(&place, format_args!("{TEXT_OF_OBJECT}: {why}"));
+/// The problem of messages that the template does not take: arguments that are no JSON object, where it says something else of one, or what it
+/// says itself.
+pub fn not_taken(
+    messages: &[Message],
+    why: &trine_text::Error,
+    render: impl Fn(&[Message]) -> Result<Rendered, trine_text::Error>,
+) -> Problem {
+    let (mut messages, mut place) = (messages.to_vec(), None);
+    for (i, message) in messages.iter_mut().enumerate() {
+        let calls = message.rest.get_mut("tool_calls").and_then(Value::as_array_mut);
+        for (j, call) in calls.into_iter().flatten().enumerate() {
+            let arguments = &mut call["function"]["arguments"];
+            if arguments.is_string() {
+                *arguments = json!({});
+                place.get_or_insert_with(|| format!("messages[{i}].tool_calls[{j}].function.arguments"));
+            }
         }
     }
-    Problem::field("messages", why)
+    match place {
+        Some(place) if !render(&messages).is_err_and(|error| error.to_string() == why.to_string()) => {
+            Problem::field(&place, format_args!("{TEXT_OF_OBJECT}: {why}"))
+        }
+        _ => Problem::field("messages", why),
+    }
 }
 
 /// The same messages with the arguments of calls as texts, as some templates take them; `None` without calls.

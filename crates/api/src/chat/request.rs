@@ -35,16 +35,17 @@ pub fn read(mut fields: Fields, served: &Served) -> Result<Chat, Problem> {
     fields.refuse(&[("prompt_logprobs", "expected echo: true and logprobs of /v1/completions")])?;
     let stream = fields.boolean("stream")?.unwrap_or_default();
     let tools = tools::tools(&mut fields)?;
-    let Prompted { chat, format, thinking, ids } = prompt(&mut fields, served, &tools)?;
+    let prompted = prompt(&mut fields, served, &tools);
+    let Prompted { chat, format, thinking, ids } = prompted.map_err(|problem| problem.named(fields.own_names()))?;
     fields.rename("max_completion_tokens", "max_tokens")?;
     top_logprobs(&mut fields)?;
-    let content = constraint(&mut fields)?;
+    let content = constraint(&mut fields).map_err(|problem| problem.named(fields.own_names()))?;
     let (scheduling, prefix_cache) = scheduling(&mut fields)?;
     let mut chosen = sampling::sampling(fields.clone(), &served.sampling)?;
     if let Some((field, _)) = &content {
         chosen = ends(field, &fields, chosen)?;
     }
-    let tokens = served.tokens(Prompt::Chat(chat), "messages", &chosen)?;
+    let tokens = served.tokens(Prompt::Chat(chat), fields.own_name("messages"), &chosen)?;
     if stream && chosen.best_of.is_some_and(|best| best > chosen.n) {
         return Err(Problem::field("best_of", "expected none with stream: the best are known at the end"));
     }
@@ -202,7 +203,7 @@ fn prompt(fields: &mut Fields, served: &Served, tools: &Tools) -> Result<Prompte
         Some(messages) => render(&messages).map_err(|_| why),
         None => Err(why),
     });
-    let mut chat = chat.map_err(|why| not_taken(&messages, why))?;
+    let mut chat = chat.map_err(|why| not_taken(&messages, &why, render))?;
     if continues {
         let Some(end) = chat.text().rfind(END) else {
             return Err(Problem::field("messages", "the template writes no message of the assistant that could go on"));

@@ -43,7 +43,8 @@ pub fn completion(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask,
         chosen = ends(field, &fields, chosen)?;
     }
     if echo {
-        chosen.prompt_logprobs = chosen.logprobs;
+        // A prompt without an answer may fill the context, as one that is scored.
+        chosen.prompt_logprobs = chosen.logprobs.or(no_answer.then_some(0));
     }
     if stream && chosen.best_of.is_some_and(|best| best > chosen.n) {
         return Err(Problem::field("best_of", "expected none with stream: the best are known at the end"));

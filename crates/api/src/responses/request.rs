@@ -49,7 +49,7 @@ pub fn response(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, B
         echo.instructions = instructions.into();
     }
     input(fields.take("input").unwrap_or_default(), &mut messages)?;
-    fields.put("messages", messages);
+    fields.put_as("messages", messages, "input");
     if let Some(list) = fields.list("tools")? {
         let (translated, names) = tools(&list)?;
         fields.put("tools", translated);
@@ -73,10 +73,8 @@ pub fn response(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, B
     if let Some(text) = fields.object("text")? {
         format(&text, &mut fields, &mut echo)?;
     }
-    if let Some(most) = fields.take("max_output_tokens") {
-        echo.max_output_tokens = most.clone();
-        fields.put("max_tokens", most);
-    }
+    echo.max_output_tokens = fields.get("max_output_tokens").cloned().unwrap_or_default();
+    fields.rename("max_output_tokens", "max_tokens")?;
     // Here the number alone asks for them.
     if let Some(top) = fields.get("top_logprobs").cloned() {
         fields.put("logprobs", true);
@@ -107,7 +105,7 @@ fn format(text: &Map<String, Value>, fields: &mut Fields, echo: &mut Echo) -> Re
         }
         _ => format.clone(),
     };
-    fields.put("response_format", translated);
+    fields.put_as("response_format", translated, "text");
     Ok(())
 }
 

@@ -208,7 +208,9 @@ fn prompt(llm: &Llm, text: String) -> Result<TextPrompt> {
     let (prompt, context) = (ids.len(), llm.context());
     if prompt >= context {
         // Before the output is replaced.
-        return Err(trine::Error::from(trine_engine::Error::PromptTooLong { prompt, context }).into());
+        return Err(
+            trine::Error::from(trine_engine::Error::PromptTooLong { prompt, most: context - 1, context }).into()
+        );
     }
     Ok(TextPrompt { text, ids })
 }

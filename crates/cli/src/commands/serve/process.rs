@@ -109,12 +109,31 @@ pub fn tell_outage(quiet: bool) -> Box<TellOutage> {
 #[cfg(unix)]
 pub fn inherited() -> Result<Option<Inherited>> {
     let mut sockets = listenfd::ListenFd::from_env();
-    if let Ok(listener) = sockets.take_tcp_listener(0) {
-        return Ok(listener.map(Inherited::Tcp));
+    let inherited = match sockets.take_tcp_listener(0) {
+        Ok(listener) => Ok(listener.map(Inherited::Tcp)),
+        Err(_) => sockets.take_unix_listener(0).map(|listener| listener.map(Inherited::Unix)),
+    };
+    match inherited {
+        Ok(socket) if socket.as_ref().is_none_or(listens) => Ok(socket),
+        _ => Err(anyhow!("expected a TCP or UNIX socket that listens as file descriptor 3")),
     }
-    let listener = sockets.take_unix_listener(0);
-    let listener = listener.map_err(|_| anyhow!("expected a TCP or UNIX socket that listens as file descriptor 3"))?;
-    Ok(listener.map(Inherited::Unix))
+}
+
+/// Whether a socket listens.
+#[cfg(all(unix, not(target_vendor = "apple")))]
+fn listens(socket: &Inherited) -> bool {
+    use rustix::net::sockopt::socket_acceptconn;
+    let listens = match socket {
+        Inherited::Tcp(socket) => socket_acceptconn(socket),
+        Inherited::Unix(socket) => socket_acceptconn(socket),
+    };
+    listens.unwrap_or(false)
+}
+
+/// Here the system does not tell.
+#[cfg(target_vendor = "apple")]
+fn listens(_: &Inherited) -> bool {
+    true
 }
 
 /// Tells systemd that requests are answered, and then, as often as its watchdog wants to know, that the engine still does.
