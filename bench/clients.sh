@@ -1,7 +1,8 @@
 #!/bin/sh
 # Official clients against the program itself: those of OpenAI (Python, Node), Anthropic and Ollama, litellm, langchain-openai and instructor;
 # lm-evaluation-harness, beside `trine eval` and transformers; schemathesis; the coding agents aider and Codex.
-#   clients.sh [FOLDER]    FOLDER keeps the environments of Python and Node for the next time
+#   clients.sh [--official] [FOLDER]    FOLDER keeps the environments of Python and Node for the next time; --official leaves out what comes after
+#                                       the clients and the libraries on top of them
 # TRINE is the program, TRINE_SHARED a folder with data/models, data/tasks and data/text, OPENAPI OpenAI's openapi.yaml. A step whose packages
 # cannot be fetched, or whose data is not there, says that it is skipped. FOLDER/lm compares with transformers if lm-eval[hf] is installed there.
 set -eu
@@ -9,6 +10,11 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 TRINE=${TRINE:-$here/../target/release/trine}
 data=${TRINE_SHARED:-$here/../../shared}/data
 OPENAPI=${OPENAPI:-$data/api/openapi.yaml}
+official=
+if [ "${1:-}" = --official ]; then
+    official=1
+    shift
+fi
 work=$(mktemp -d)
 folder=${1:-$work}
 mkdir -p "$folder"
@@ -39,7 +45,7 @@ serve() {
 # The environment $1 of Python with the other arguments as packages; its programs are in $bin.
 environment() {
     bin=$folder/$1/bin
-    [ -x "$bin/python" ] || python3 -m venv "$folder/$1"
+    [ -x "$bin/python" ] || python3 -m venv "$folder/$1" > /dev/null 2>&1 || { echo "skipped: python3 -m venv does not work"; return 1; }
     shift
     "$bin/python" -m pip install --quiet "$@" > "$work/pip" 2>&1 || { echo "skipped: pip cannot fetch $*"; return 1; }
 }
@@ -82,6 +88,7 @@ if package openai; then
     cp "$here/clients.mjs" "$folder/npm"
     check node "$folder/npm/clients.mjs" "$url"
 fi
+[ -z "$official" ] || exit $failed
 
 if [ ! -d "$data/tasks" ]; then
     echo "skipped: no data for lm-evaluation-harness in $data"

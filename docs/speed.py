@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Draws docs/src/images/speed.svg, load.svg and stalls.svg and writes docs/src/speed-table.md from docs/measured/speed.json, load.json and
-stalls.json.
+"""Draws docs/src/images/speed.svg, load.svg, servers.svg and stalls.svg and writes docs/src/speed-table.md from the files of the same names in
+docs/measured. The rows of servers.json are what `bench/guidellm.py --json` writes.
 
     docs/speed.py
 
@@ -95,6 +95,48 @@ def load(data):
     return page("Sixteen clients at once", "", y + 8, out)
 
 
+def servers(data):
+    """Lines over the number of clients, one for each server, in a figure for each measure."""
+    out, x, height, names = [], 20, 150, list(data["servers"])
+    shown = [
+        ("output_tokens_per_second", 1, "Tokens per second; more is better"),
+        ("goodput_per_second", 1, "Goodput, requests per second; more is better"),
+        ("ttft_p50_ms", 1e-3, "Time to first token, median, s; less is better"),
+        ("itl_p99_ms", 1, "Time between tokens, p99, ms; less is better"),
+    ]
+    colors = ["#d9480f", "#4c6ef5", "#74a9cf", "#868e96"]
+    for name, color in zip(names, colors):
+        title = data["servers"][name]
+        out.append(f'<rect x="{x}" y="40" width="12" height="12" rx="2" fill="{color}"/><text x="{x + 18}" y="50">{escape(title)}</text>')
+        x += 46 + 7.2 * len(title)
+    clients = sorted({row["clients"] for row in data["rows"]})
+    column = (WIDTH - 40 - 2 * GAP) / 2
+    for index, (key, scale, title) in enumerate(shown):
+        left, top = 20 + index % 2 * (column + 2 * GAP), TOP + index // 2 * (height + 64)
+        begin, bottom, most = left + 40, top + 14 + height, max(row[key] for row in data["rows"]) * scale
+        at_x = lambda count: begin + 10 + clients.index(count) / (len(clients) - 1) * (column - 60)
+        at_y = lambda value: bottom - value / most * (height - 8)
+        out.append(f'<text class="h" x="{left:g}" y="{top}">{escape(title)}</text>')
+        unit = 10 ** math.floor(math.log10(most))
+        unit *= next(part for part in (2, 1, 0.5, 0.2) if most / unit / part >= 2)
+        for step in range(int(most / unit) + 1):
+            y = at_y(step * unit)
+            out.append(f'<line x1="{begin:g}" x2="{left + column:g}" y1="{y:.1f}" y2="{y:.1f}" stroke="#dee2e6"/>')
+            out.append(f'<text class="s" x="{begin - 8:g}" y="{y + 4:.1f}" text-anchor="end">{figure(round(step * unit, 3))}</text>')
+        for count in clients:
+            out.append(f'<text class="s" x="{at_x(count):.1f}" y="{bottom + 16}" text-anchor="middle">{count}</text>')
+        for name, color in zip(names, colors):
+            points = [(at_x(row["clients"]), at_y(row[key] * scale)) for row in data["rows"] if row["server"] == name]
+            line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+            out.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2"/>')
+            out += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{color}"/>' for x, y in points]
+    y = TOP + 2 * (height + 64) - 4
+    for line in ["Below each figure: clients at once.", f"{data['date']}, {data['machine']}", data["how"]]:
+        out.append(f'<text class="s" x="20" y="{y}">{escape(line)}</text>')
+        y += 16
+    return page("Servers beside one another, by guidellm", "", y + 2, out)
+
+
 def stalls(data):
     """The longest time between two tokens of any stream, half a second by half a second."""
     out, height, left, right = [], 240, 70, WIDTH - 20
@@ -146,5 +188,6 @@ def table(data):
 data = json.loads((HERE / "measured/speed.json").read_text())
 (HERE / "src/images/speed.svg").write_text(drawing(data))
 (HERE / "src/speed-table.md").write_text(table(data))
-(HERE / "src/images/load.svg").write_text(load(json.loads((HERE / "measured/load.json").read_text())))
-(HERE / "src/images/stalls.svg").write_text(stalls(json.loads((HERE / "measured/stalls.json").read_text())))
+for drawn in load, servers, stalls:
+    measured = json.loads((HERE / f"measured/{drawn.__name__}.json").read_text())
+    (HERE / f"src/images/{drawn.__name__}.svg").write_text(drawn(measured))

@@ -10,10 +10,13 @@ impl Fields {
     /// Those of a body. A null counts as no field.
     ///
     /// # Errors
-    /// When the body is not an object.
+    /// When the body is not an object, or a list is too long.
     pub fn new(body: Value) -> Result<Fields, Problem> {
         match body {
-            Value::Object(fields) => Ok(fields.into()),
+            Value::Object(fields) => {
+                fields.iter().try_for_each(|(name, value)| check_len(name, value))?;
+                Ok(fields.into())
+            }
             other => {
                 Err(Problem::new(crate::ProblemKind::Invalid, format!("expected an object, found {}", kind(&other))))
             }
@@ -26,6 +29,10 @@ impl Fields {
 
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
     }
 
     pub fn has(&self, name: &str) -> bool {
@@ -62,40 +69,48 @@ impl Fields {
     }
 
     pub fn boolean(&mut self, name: &str) -> Result<Option<bool>, Problem> {
-        self.typed(name, "true or false", |value| value.as_bool())
+        self.typed(name, "true or false", |value| value.as_bool().ok_or(value))
     }
 
     pub fn string(&mut self, name: &str) -> Result<Option<String>, Problem> {
-        self.typed(name, "a string", |value| value.as_str().map(str::to_owned))
+        self.typed(name, "a string", |value| match value {
+            Value::String(text) => Ok(text),
+            other => Err(other),
+        })
     }
 
     pub fn number(&mut self, name: &str) -> Result<Option<f64>, Problem> {
-        self.typed(name, "a number", Value::as_f64)
+        self.typed(name, "a number", |value| value.as_f64().ok_or(value))
     }
 
     pub fn integer(&mut self, name: &str) -> Result<Option<i64>, Problem> {
-        self.typed(name, "a whole number", Value::as_i64)
+        self.typed(name, "a whole number", |value| value.as_i64().ok_or(value))
     }
 
     pub fn object(&mut self, name: &str) -> Result<Option<Map<String, Value>>, Problem> {
-        self.typed(name, "an object", |value| value.as_object().cloned())
+        self.typed(name, "an object", |value| match value {
+            Value::Object(fields) => Ok(fields),
+            other => Err(other),
+        })
     }
 
     pub fn list(&mut self, name: &str) -> Result<Option<Vec<Value>>, Problem> {
-        self.typed(name, "a list", |value| value.as_array().cloned())
+        self.get(name).map_or(Ok(()), |value| check_len(name, value))?;
+        self.typed(name, "a list", |value| match value {
+            Value::Array(list) => Ok(list),
+            other => Err(other),
+        })
     }
 
     fn typed<T>(
         &mut self,
         name: &str,
         expected: &str,
-        read: impl Fn(&Value) -> Option<T>,
+        read: impl Fn(Value) -> Result<T, Value>,
     ) -> Result<Option<T>, Problem> {
         let Some(value) = self.0.remove(name) else { return Ok(None) };
-        match read(&value) {
-            Some(value) => Ok(Some(value)),
-            None => Err(Problem::field(name, format_args!("expected {expected}, found {}", kind(&value)))),
-        }
+        let wrong = |found| Problem::field(name, format_args!("expected {expected}, found {}", kind(&found)));
+        read(value).map(Some).map_err(wrong)
     }
 
     /// Takes a field that may say nothing but this.
@@ -144,6 +159,26 @@ impl From<Map<String, Value>> for Fields {
     fn from(mut fields: Map<String, Value>) -> Fields {
         fields.retain(|_, value| !value.is_null());
         Fields(fields)
+    }
+}
+
+/// Maximum number of entries in the lists of bodies that are no sampling options.
+const MAX_LEN: &[(&str, usize)] = &[("messages", 10_000), ("input", 10_000), ("tools", 1024), ("logit_bias", 65_536)];
+
+/// Refuses a list that is too long, before its entries are read.
+pub fn check_len(name: &str, value: &Value) -> Result<(), Problem> {
+    let len = match value {
+        // Tokens of one text.
+        Value::Array(ids) if name == "input" && ids.first().is_some_and(Value::is_number) => return Ok(()),
+        Value::Array(list) => list.len(),
+        Value::Object(fields) => fields.len(),
+        _ => return Ok(()),
+    };
+    let own = || MAX_LEN.iter().find(|(list, _)| *list == name).map(|(_, most)| *most);
+    let most = own().or_else(|| params().find(|param| param.name == name)?.max_len());
+    match most.filter(|&most| len > most) {
+        Some(most) => Err(Problem::field(name, format_args!("expected at most {most} entries, found {len}"))),
+        None => Ok(()),
     }
 }
 

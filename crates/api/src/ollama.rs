@@ -52,6 +52,9 @@ fn common(fields: &mut Fields, served: &Shared, own: &[&str]) -> Result<bool, Pr
         fields.boolean(name)?;
     }
     chat::refuse_foreign(fields, own)?;
+    if let Some(name) = fields.names().find(|name| sampling::is_option(name)) {
+        return Err(Problem::field(name, "expected it in options"));
+    }
     // Ollama streams unless told otherwise.
     let stream = fields.boolean("stream")?.unwrap_or(true);
     fields.put("stream", stream);
@@ -204,13 +207,13 @@ pub fn generate(mut fields: Fields, served: &Shared, _: &str) -> Result<(Ask, Bo
     if system.is_some() {
         return Err(Problem::field("system", "expected none with raw: true"));
     }
-    let prompts = vec![served.tokens(Prompt::Text(prompt), "prompt")?];
     let constraint = crate::constraint::constraint(&mut fields)?;
     fields.remove_all(&["stream"]);
     let mut chosen = sampling::sampling(fields.clone(), &served.sampling)?;
     if let Some((field, _)) = &constraint {
         chosen = crate::constraint::ends(field, &fields, chosen)?;
     }
+    let prompts = vec![served.tokens(Prompt::Text(prompt), "prompt", &chosen)?];
     let (scheduling, prefix_cache) = (Scheduling::default(), PrefixCache::default());
     let ask = Ask { prompts, sampling: chosen, constraint, scheduling, prefix_cache, stream, progress: false };
     Ok((ask, Box::new(OllamaWriter::new(served, plain(), false))))

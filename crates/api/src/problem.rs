@@ -33,7 +33,7 @@ pub enum ProblemKind {
     RateLimit,
     /// The server is not ready, or shuts down.
     Unavailable,
-    /// It took longer than it may.
+    /// It took longer than the request says.
     Timeout,
     /// The server failed.
     Server,
@@ -52,7 +52,7 @@ impl ProblemKind {
             ProblemKind::RateLimit => 429,
             ProblemKind::Server => 500,
             ProblemKind::Unavailable => 503,
-            ProblemKind::Timeout => 504,
+            ProblemKind::Timeout => 408,
         }
     }
 
@@ -62,7 +62,8 @@ impl ProblemKind {
             ProblemKind::Authentication => "authentication_error",
             ProblemKind::Permission => "permission_error",
             ProblemKind::RateLimit => "rate_limit_error",
-            ProblemKind::Server | ProblemKind::Unavailable | ProblemKind::Timeout => "server_error",
+            ProblemKind::Timeout => "timeout_error",
+            ProblemKind::Server | ProblemKind::Unavailable => "server_error",
             _ => "invalid_request_error",
         }
     }
@@ -101,7 +102,7 @@ impl From<&Error> for Problem {
             Error::QueueFull { .. } | Error::QueueTokensFull { .. } => {
                 (ProblemKind::RateLimit, None, Some("queue_full"))
             }
-            Error::QueueTimeout { .. } => (ProblemKind::Unavailable, None, Some("queue_timeout")),
+            Error::QueueTimeout { .. } => (ProblemKind::RateLimit, None, Some("queue_timeout")),
             Error::Timeout { .. } => (ProblemKind::Timeout, None, Some("timeout")),
             Error::ShutDown => (ProblemKind::Unavailable, None, Some("shutting_down")),
             _ => (ProblemKind::Server, None, None),

@@ -1,6 +1,6 @@
 //! The options of requests that say how tokens are chosen.
 
-use crate::fields::{shown, unknown};
+use crate::fields::{check_len, shown, unknown};
 use crate::{Fields, Problem};
 use serde_json::{Map, Value};
 use trine_engine::{Sampling, params};
@@ -62,6 +62,7 @@ pub fn sampling(mut fields: Fields, defaults: &Sampling) -> Result<Sampling, Pro
     // One by one, so that a message names the field.
     for (name, value) in &body {
         let Some(param) = params().find(|param| param.name == name) else { return Err(unknown(name)) };
+        check_len(name, value)?;
         let wrong = |why: String| match value {
             // A list or an object says itself where it is wrong.
             Value::Array(_) | Value::Object(_) => Problem::field(name, why),

@@ -20,6 +20,7 @@ pub struct Served {
     pub fingerprint: Option<String>,
     reads_parts: bool,
     reads_thoughts: bool,
+    reads_developers: bool,
 }
 
 /// Whether a template writes the text of a content in parts, and not that of a string.
@@ -46,6 +47,13 @@ fn reads_thoughts(template: &Template) -> bool {
     writes(parts, json!({})) && !writes("hello".into(), json!({"reasoning_content": thoughts}))
 }
 
+/// Whether a template has a form for the messages of developers, which are those of the system elsewhere.
+fn reads_developers(template: &Template) -> bool {
+    let messages = [Message::new("developer", "hello"), Message::new("user", "hello")];
+    template.source(false).is_ok_and(|source| source.contains("developer"))
+        && template.render(&messages, None, true, &Map::new()).is_ok()
+}
+
 /// The layout of chats with a model that has no template of its own: it goes on with the text that all messages make, in which each
 /// but an assistant's begins a new paragraph.
 pub const PLAIN_TEMPLATE: &str = "{% for message in messages %}\
@@ -63,6 +71,7 @@ impl Served {
         let grammars = Grammars::new(tokenizer.clone());
         let reads_parts = template.as_ref().is_ok_and(reads_parts);
         let reads_thoughts = template.as_ref().is_ok_and(reads_thoughts);
+        let reads_developers = template.as_ref().is_ok_and(reads_developers);
         Served {
             name: name.to_owned(),
             tokenizer,
@@ -73,6 +82,7 @@ impl Served {
             fingerprint: None,
             reads_parts,
             reads_thoughts,
+            reads_developers,
         }
     }
 
@@ -86,15 +96,22 @@ impl Served {
         self.reads_thoughts
     }
 
+    /// Whether the template takes messages of developers.
+    pub(crate) fn reads_developers(&self) -> bool {
+        self.reads_developers
+    }
+
     /// The tokens of a prompt, which has room in the context.
     ///
     /// # Errors
     /// When the prompt is empty or too long.
-    pub fn tokens(&self, prompt: Prompt, param: &str) -> Result<Vec<u32>, Problem> {
+    pub fn tokens(&self, prompt: Prompt, param: &str, sampling: &Sampling) -> Result<Vec<u32>, Problem> {
         let tokens = prompt.into_tokens(&self.tokenizer);
         let error = match tokens.len() {
             0 => trine_engine::Error::EmptyPrompt,
-            prompt if prompt >= self.context => trine_engine::Error::PromptTooLong { prompt, context: self.context },
+            prompt if prompt > sampling.max_prompt(self.context) => {
+                trine_engine::Error::PromptTooLong { prompt, context: self.context }
+            }
             _ => return Ok(tokens),
         };
         Err(Problem { param: Some(param.to_owned()), ..error.into() })

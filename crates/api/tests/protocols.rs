@@ -2,10 +2,11 @@
 
 mod common;
 
-use common::{fields, message, plain};
+use common::{fields, message, plain, served};
 use serde_json::{Value, json};
 use trine_api::openai::Shared;
 use trine_api::{Ask, Fields, Problem, Writer, anthropic, ollama, openai, responses};
+use trine_engine::{Choice, FinishReason};
 use trine_grammar::Constraint;
 
 type Read = fn(Fields, &Shared, &str) -> Result<(Ask, Box<dyn Writer>), Problem>;
@@ -89,6 +90,11 @@ fn what_ollamas_clients_send_passes() {
         let refused = message(ollama::chat(fields(&with(&chat, &more)), &served, "1"));
         assert!(refused.starts_with(expected), "{refused:?}");
     }
+    // Options have their own place.
+    for name in ["num_predict", "temperature", "repeat_penalty", "seed"] {
+        let refused = message(ollama::chat(fields(&with(&chat, &json!({name: 1}))), &served, "1"));
+        assert_eq!(refused, format!("{name}: expected it in options"));
+    }
     // A body without a prompt loads the model.
     let load: &[(Read, Value, &str)] = &[
         (ollama::chat, json!({"messages": []}), "message"),
@@ -108,6 +114,38 @@ fn what_ollamas_clients_send_passes() {
 }
 
 #[test]
+fn a_list_that_is_too_long_is_refused_before_it_is_read() {
+    let served = plain();
+    let messages = json!([{"role": "user", "content": "Hi"}]);
+    let chat = json!({"messages": messages});
+    let anthropic = with(&chat, &json!({"max_tokens": 5}));
+    // None of the entries is what its field takes.
+    let many = |most: usize| json!(vec![Value::Null; most + 1]);
+    let biases = (0..=65_536).map(|id| (id.to_string(), Value::Null)).collect::<Value>();
+    let namespace = json!([{"type": "namespace", "name": "x", "tools": many(1024)}]);
+    let cases: &[(Read, &Value, &str, Value, &str, usize)] = &[
+        (openai::chat, &chat, "messages", many(10_000), "messages", 10_000),
+        (openai::chat, &chat, "tools", many(1024), "tools", 1024),
+        (openai::chat, &chat, "stop", many(64), "stop", 64),
+        (openai::chat, &chat, "stop_token_ids", many(1024), "stop_token_ids", 1024),
+        (openai::chat, &chat, "bad_words", many(1024), "bad_words", 1024),
+        (openai::chat, &chat, "bad_words_ids", many(1024), "bad_words_ids", 1024),
+        (openai::chat, &chat, "logit_bias", biases, "logit_bias", 65_536),
+        (responses::response, &json!({}), "input", many(10_000), "input", 10_000),
+        (responses::response, &json!({"input": "Hi"}), "tools", namespace, "tools", 1024),
+        (anthropic::messages, &anthropic, "stop_sequences", many(64), "stop", 64),
+        (ollama::chat, &chat, "options", json!({"stop": many(64)}), "stop", 64),
+    ];
+    for (read, body, name, value, field, most) in cases {
+        let body = with(body, &json!({*name: value}));
+        let refused = message(Fields::new(body).and_then(|fields| read(fields, &served, "1")));
+        assert_eq!(refused, format!("{field}: expected at most {most} entries, found {}", most + 1), "{name}");
+    }
+    // The tokens of one text.
+    assert!(Fields::new(json!({"input": vec![1; 20_000]})).is_ok());
+}
+
+#[test]
 fn numbers_below_zero_mean_what_they_mean_to_others() {
     let served = plain();
     let sampling = |more: Value| {
@@ -123,6 +161,51 @@ fn numbers_below_zero_mean_what_they_mean_to_others() {
     assert!(
         message(openai::completion(fields(&json!({"prompt": "Hi", "repeat_last_n": -2})), &served, "1")).contains("-2")
     );
+}
+
+/// A template with the calls of Hermes.
+const CALLS: &str = r#"{%- for tool in tools or [] %}{{ tool.function.name }} {% endfor %}
+{#- <tool_call> {"name": <function-name>, "arguments": <args-json-object>} </tool_call> #}
+{%- for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}{% endfor %}"#;
+
+#[test]
+fn functions_in_a_namespace_are_called_by_both_names() {
+    let served = served(CALLS);
+    let function = |name: &str| json!({"type": "function", "name": name, "parameters": {"type": "object"}});
+    let call =
+        json!({"type": "function_call", "call_id": "1", "namespace": "agents", "name": "spawn", "arguments": "{}"});
+    let body = json!({
+        "tools": [function("shell"), {"type": "namespace", "name": "agents", "description": "", "tools": [function("spawn")]}],
+        "tool_choice": {"type": "function", "namespace": "agents", "name": "spawn"},
+        "input": [
+            {"role": "user", "content": "Hi"}, call,
+            {"type": "function_call_output", "call_id": "1", "output": "done"},
+        ],
+    });
+    let read = |body: &Value| responses::response(fields(body), &served, "1");
+    let (ask, mut writer) = read(&body).unwrap_or_else(|problem| panic!("{problem:?}"));
+    let prompt = served.tokenizer.decode(&ask.prompts[0]);
+    assert!(prompt.contains("shell agents__spawn") && prompt.contains(r#""name": "agents__spawn""#), "{prompt}");
+    let text = r#"<tool_call>{"name": "agents__spawn", "arguments": {}}</tool_call><tool_call>{"name": "shell", "arguments": {}}</tool_call>"#;
+    let choice = Choice { text: text.to_owned(), finish_reason: FinishReason::EndToken, ..Choice::new(0) };
+    let whole = writer.whole(vec![choice]);
+    let output = &whole["output"];
+    assert_eq!((&output[0]["namespace"], &output[0]["name"]), (&"agents".into(), &"spawn".into()), "{whole}");
+    assert_eq!((output[1].get("namespace"), &output[1]["name"]), (None, &"shell".into()), "{whole}");
+    for (tools, expected) in [
+        (json!([{"type": "namespace", "name": "x"}]), "tools[0]: expected a namespace with its name and tools"),
+        (
+            json!([{"type": "namespace", "name": "x", "tools": [{"type": "custom"}]}]),
+            "tools[0].tools[0]: expected type",
+        ),
+        (
+            json!([{"type": "namespace", "name": "x", "tools": [function("y"), function("y")]}]),
+            "tools[1]: an earlier tool",
+        ),
+    ] {
+        let refused = message(read(&json!({"input": "Hi", "tools": tools})));
+        assert!(refused.starts_with(expected), "{refused}");
+    }
 }
 
 #[test]

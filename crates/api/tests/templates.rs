@@ -67,6 +67,64 @@ fn calls_come_back_to_the_templates_that_wrote_them() {
 }
 
 #[test]
+fn a_call_that_was_cut_comes_back_where_the_template_takes_it() {
+    let call = |arguments: &str| json!({"id": "abcdefghi", "type": "function", "function": {"name": "now", "arguments": arguments}});
+    let body = |calls: Value| {
+        json!({"messages": [
+            {"role": "user", "content": "What time is it?"},
+            {"role": "assistant", "content": null, "tool_calls": calls},
+            {"role": "tool", "tool_call_id": "abcdefghi", "content": "no JSON"},
+            {"role": "user", "content": "Again?"},
+        ]})
+    };
+    let cut = body(json!([call("{\"zone\": \"U")]));
+    // As it is, or as a string of JSON.
+    for (name, written) in
+        [("Qwen-Qwen3-0.6B", r#"{"zone": "U}"#), ("Qwen-Qwen2.5-7B-Instruct", r#""{\"zone\": \"U"}"#)]
+    {
+        let Some(served) = of(name) else { return };
+        let prompt = prompt(&served, &cut);
+        assert!(prompt.contains(written), "{name}: {prompt}");
+    }
+    let Some(served) = of("Qwen3-Coder") else { return };
+    let refused = message(apply_template(fields(&body(json!([call("{}"), call("{\"zone\": \"U")]))), &served));
+    assert!(
+        refused.starts_with("messages[1].tool_calls[1].function.arguments: expected the text of a JSON object: "),
+        "{refused}"
+    );
+}
+
+#[test]
+fn developers_are_heard_where_the_system_is() {
+    let mut read = 0;
+    for (name, source) in templates() {
+        let served = served(&source);
+        let prompt = |role: &str| {
+            let body = json!({"messages": [{"role": role, "content": "Be kind."}, {"role": "user", "content": "Hi"}]});
+            apply_template(fields(&body), &served).ok()
+        };
+        if prompt("system").is_some() {
+            assert!(prompt("developer").is_some(), "{name}");
+            read += 1;
+        }
+    }
+    assert!(read == 0 || read > 50, "{read}");
+}
+
+#[test]
+fn templates_for_chats_with_tools_need_none() {
+    for name in [
+        "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use",
+        "NousResearch-Hermes-3-Llama-3.1-8B-tool_use",
+        "CohereForAI-c4ai-command-r-plus-tool_use",
+    ] {
+        let Some(served) = of(name) else { return };
+        let body = |tools: Value| json!({"messages": [{"role": "user", "content": "Hi"}], "tools": tools});
+        assert!(prompt(&served, &body(json!([]))).contains("Hi"), "{name}");
+    }
+}
+
+#[test]
 fn calls_of_ollama_have_ids() {
     let Some(served) = of("mistralai-Mistral-Nemo-Instruct-2407") else { return };
     let call = |name: &str| json!({"function": {"name": name, "arguments": {"zone": "UTC"}}});

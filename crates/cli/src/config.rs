@@ -36,7 +36,7 @@ const MODES: [(&str, &[(&str, &str)]); 3] = [
 const MAX_FILE: u64 = 1 << 20;
 
 /// What `trine tune` measures, and a file of it may set.
-const TUNED: [&str; 5] = ["threads", "threads-batch", "prefill-chunk", "repack", "huge-pages"];
+pub const TUNED: [&str; 5] = ["threads", "threads-batch", "prefill-chunk", "repack", "huge-pages"];
 
 /// Options of the file that can only be given where they are meant.
 pub const NOT_IN_FILE: [&str; 5] = ["config", "tuning", "print-config", "help", "version"];
@@ -257,7 +257,7 @@ impl Defaults {
     pub fn apply(&self, command: Command) -> Command {
         command.mut_subcommand(&self.command, |mut command| {
             for (id, given) in &self.values {
-                command = command.mut_arg(id, |arg| arg.default_values(given.values.clone()));
+                command = command.mut_arg(id, |arg| arg.default_values(given.values.clone()).required(false));
             }
             command
         })

@@ -5,6 +5,7 @@ use crate::config::Defaults;
 use crate::exit::Exit;
 use crate::near;
 use crate::output::check_distinct;
+use crate::say;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
@@ -16,8 +17,13 @@ const PREFIX: &str = "TRINE_";
 /// A variable of other programs for the number of threads, which counts where ours is unset; 0 is its word for the default.
 const RAYON: &str = "RAYON_NUM_THREADS";
 
-/// Parses the command line, with variables where it has no flags. Exits on errors, and for `--help`.
+/// Parses the command line, with variables where it has no flags, and starts the log. Exits on errors, and for `--help`.
 pub fn matches(command: Command) -> ArgMatches {
+    let logs_json = logs_json();
+    if logs_json {
+        // What is wrong is an event, too.
+        say::start_log(true);
+    }
     let command = with_values(command);
     let names = names(&command);
     // Long help names all variables, set or not.
@@ -28,18 +34,17 @@ pub fn matches(command: Command) -> ArgMatches {
         exit(&error)
     }
     // What is wrong without variables is not theirs.
-    let flags = match with(command.clone(), |_| None).try_get_matches() {
+    let flags = match before_file(&with(command.clone(), |_| None)) {
         Err(error) if !matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             exit(&crate::help::suggest(error, &command))
         }
         flags => flags.unwrap_or_default(),
     };
     let command = without_excluded(with(command, variable), &flags);
-    let parse = |command: &Command, defaults: &[Defaults]| {
-        let parsed = command.clone().try_get_matches();
+    let checked = |parsed: Result<ArgMatches, clap::Error>, command: &Command, defaults: &[Defaults]| {
         parsed.unwrap_or_else(|error| exit(&named(error, command.clone(), &flags, defaults)))
     };
-    let mut matches = parse(&command, &[]);
+    let mut matches = checked(before_file(&command), &command, &[]);
     let (mut command, mut defaults) = (command, Vec::new());
     // Each may say which the next are.
     for source in [Defaults::of_file, Defaults::of_mode, Defaults::of_tuning] {
@@ -50,8 +55,15 @@ pub fn matches(command: Command) -> ArgMatches {
         if let Some(found) = found.map(|found| found.after(&defaults)) {
             command = found.apply(command);
             defaults.push(found);
-            matches = parse(&command, &defaults);
+            matches = checked(before_file(&command), &command, &defaults);
         }
+    }
+    // What is required was said by now.
+    matches = checked(command.clone().try_get_matches(), &command, &defaults);
+    if !logs_json {
+        // A file may say so.
+        let raw = matches.subcommand().and_then(|(_, own)| own.try_get_raw("log_format").ok()?);
+        say::start_log(raw.is_some_and(|mut raw| raw.any(|format| format == "json")));
     }
     // With it, arguments have the names of their values.
     command.build();
@@ -83,6 +95,17 @@ pub fn matches(command: Command) -> ArgMatches {
     matches
 }
 
+/// Parses a command line, which may lack what a file gives.
+fn before_file(command: &Command) -> Result<ArgMatches, clap::Error> {
+    command.clone().try_get_matches().or_else(|error| match error.kind() {
+        ErrorKind::MissingRequiredArgument => {
+            let optional = |arg: Arg| if arg.get_long().is_some() { arg.required(false) } else { arg };
+            command.clone().mut_subcommands(|command| command.mut_args(optional)).try_get_matches().map_err(|_| error)
+        }
+        _ => Err(error),
+    })
+}
+
 /// The command line, where switches that are written as `--quiet=false` have a value.
 fn with_values(command: Command) -> Command {
     let words: Vec<String> = std::env::args_os().filter_map(|word| word.into_string().ok()).collect();
@@ -101,8 +124,26 @@ fn with_values(command: Command) -> Command {
     })
 }
 
+/// Whether the words of a command line or a variable make the log of a server JSON, as far as that can be seen before they are parsed.
+fn logs_json() -> bool {
+    let words: Vec<String> = std::env::args_os().skip(1).filter_map(|word| word.into_string().ok()).collect();
+    let flag = words.iter().enumerate().rev().find_map(|(i, word)| match word.strip_prefix("--log-format") {
+        Some("") => words.get(i + 1).map(String::as_str),
+        Some(value) => value.strip_prefix('='),
+        None => None,
+    });
+    let variable = || std::env::var("TRINE_LOG_FORMAT").is_ok_and(|format| format == "json");
+    words.first().is_some_and(|word| word == "serve") && flag.map_or_else(variable, |format| format == "json")
+}
+
 /// Prints a message of clap and exits, with another status than success if help cannot be written.
 fn exit(error: &clap::Error) -> ! {
+    if error.use_stderr() && say::is_json() {
+        let text = error.to_string();
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        note!("{}", lines.join("\n"));
+        std::process::exit(error.exit_code())
+    }
     match error.print() {
         Err(problem) if !error.use_stderr() => std::process::exit(crate::exit::report(&problem.into()) as i32),
         _ => std::process::exit(error.exit_code()),

@@ -1,10 +1,11 @@
-//! Ctrl-C stops an answer, the loading of a model or other work; a second Ctrl-C exits, as does the first while nobody reads the output or opens the
-//! pipe that it goes to.
+//! Ctrl-C stops an answer, the loading of a model or other work; a second Ctrl-C exits, as does the first while nobody reads the output, opens the
+//! pipe that it goes to, or writes to the input.
 
 use crate::exit::Exit;
 use crate::terminal::Settings;
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use trine_tensor::Replacement;
@@ -12,8 +13,8 @@ use trine_tensor::Replacement;
 /// Outputs that may be pipes, beside standard output.
 static OUTPUTS: Mutex<Vec<File>> = Mutex::new(Vec::new());
 
-/// Whether an output is being opened: a named pipe waits for its reader.
-static OPENING: AtomicBool = AtomicBool::new(false);
+/// How often the program began and ceased to wait for who is at the other end of a pipe: odd while it waits.
+static WAITS: AtomicUsize = AtomicUsize::new(0);
 
 /// How long a reader may leave an output full after Ctrl-C.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -45,13 +46,15 @@ fn install(watches: bool) -> anyhow::Result<Arc<AtomicBool>> {
             return;
         }
         let (set, terminal) = (set.clone(), terminal.clone());
-        // Who writes to a full pipe, or opens one, does not see the flag.
+        // Who writes to a full pipe, opens one, or reads an empty one does not see the flag.
         let watch = move || {
             while set.load(Relaxed) {
-                if OPENING.load(Relaxed) || is_full() {
+                let before = WAITS.load(Relaxed);
+                std::thread::sleep(PATIENCE / 5);
+                let waits = before % 2 == 1 && WAITS.load(Relaxed) == before;
+                if set.load(Relaxed) && (waits || is_full()) {
                     exit(&terminal);
                 }
-                std::thread::sleep(PATIENCE / 5);
             }
         };
         let _ = std::thread::Builder::new().spawn(watch);
@@ -67,12 +70,21 @@ pub fn watch(output: &File) {
     }
 }
 
-/// Opens an output. Makes Ctrl-C exit until it is open.
-pub fn opening<T>(open: impl FnOnce() -> T) -> T {
-    OPENING.store(true, Relaxed);
-    let opened = open();
-    OPENING.store(false, Relaxed);
-    opened
+/// Opens or reads what may be a pipe. Makes Ctrl-C exit until that is done.
+pub fn waiting<T>(work: impl FnOnce() -> T) -> T {
+    WAITS.fetch_add(1, Relaxed);
+    let done = work();
+    WAITS.fetch_add(1, Relaxed);
+    done
+}
+
+/// An input that may be a pipe. Ctrl-C exits while nobody writes to it.
+pub struct Input<R>(pub R);
+
+impl<R: Read> Read for Input<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        waiting(|| self.0.read(bytes))
+    }
 }
 
 fn exit(terminal: &Settings) -> ! {

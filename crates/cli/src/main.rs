@@ -85,7 +85,6 @@ fn start() -> ExitCode {
         return if answered.is_ok() { Exit::Done.into() } else { Exit::Work.into() };
     }
     let cli = Cli::from_arg_matches(&environment::matches(help::command())).unwrap_or_else(|error| error.exit());
-    say::start_log(cli.command.logs_json());
     match cli.command.run() {
         Ok(exit) => exit.into(),
         Err(error) => exit::report(&error).into(),

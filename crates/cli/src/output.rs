@@ -109,7 +109,7 @@ impl OutputFile {
         check_name(path)?;
         let open = || -> io::Result<To> {
             if path.exists() && !path.is_file() {
-                let file = interrupt::opening(|| File::options().write(true).open(path))?;
+                let file = interrupt::waiting(|| File::options().write(true).open(path))?;
                 interrupt::watch(&file);
                 return Ok(To::Device(file));
             }

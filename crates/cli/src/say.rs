@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{Directive, LevelFilter};
 
 /// Whether lines are events of the log, which are JSON.
 static LOGGED: AtomicBool = AtomicBool::new(false);
@@ -16,7 +16,10 @@ static LOGGED: AtomicBool = AtomicBool::new(false);
 pub fn start_log(json: bool) {
     LOGGED.store(json, Relaxed);
     let level = if json { LevelFilter::INFO } else { LevelFilter::ERROR };
-    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
+    let asked = std::env::var("RUST_LOG").unwrap_or_default();
+    let (known, unknown): (Vec<&str>, Vec<&str>) =
+        asked.split(',').partition(|part| part.is_empty() || part.parse::<Directive>().is_ok());
+    let filter = EnvFilter::builder().with_default_directive(level.into()).parse_lossy(known.join(","));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     if json {
         log.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
@@ -25,6 +28,14 @@ pub fn start_log(json: bool) {
             std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         log.with_ansi(colour).init();
     }
+    for part in unknown {
+        note!("warning: RUST_LOG: expected a level, or TARGET=LEVEL, found `{part}`, which is ignored");
+    }
+}
+
+/// Whether lines are events of a log in JSON.
+pub fn is_json() -> bool {
+    LOGGED.load(Relaxed)
 }
 
 /// Logs a line with the level that its label has.
@@ -51,7 +62,7 @@ fn label(name: &str) -> Option<Style> {
 
 /// Prints lines, with their labels in colour. A stderr that is closed is not an error.
 pub fn note(lines: fmt::Arguments) {
-    if LOGGED.load(Relaxed) {
+    if is_json() {
         return lines.to_string().split('\n').for_each(log);
     }
     let mut text = String::new();
@@ -66,7 +77,7 @@ pub fn note(lines: fmt::Arguments) {
 
 /// Prints lines that matter less than those around them: dim.
 pub fn aside(lines: fmt::Arguments) {
-    if LOGGED.load(Relaxed) {
+    if is_json() {
         return note(lines);
     }
     let lines = lines.to_string();

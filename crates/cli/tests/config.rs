@@ -200,15 +200,19 @@ fn options_that_are_printed_mean_the_same_in_a_file() {
         (&["run", "--print-config", "m.gguf", "--temperature", "0.5", "--stop", "a\"b\n"], "seed = 7"),
         (&["batch", "--print-config", "m.gguf", "in", "out"], "parallel = 3"),
         (&["bench", "--print-config", "m.gguf"], ""),
+        // `--count` is required.
+        (&["generate-data", "--print-config", "m.gguf", "out", "--count", "3"], ""),
     ] {
         let first = with(config, args, variables);
         assert!(!first.out.contains("secret"), "{}", first.out);
-        let again = with(&first.out, &[args[0], "--print-config"], &[]);
-        // A batch needs its files, and these are no options.
-        let again = if args[0] == "batch" { with(&first.out, args, &[]) } else { again };
+        // Files that a command needs are no options.
+        let files = &args.iter().copied().filter(|arg| ["m.gguf", "in", "out"].contains(arg)).collect::<Vec<_>>()[..];
+        let again = with(&first.out, &[&[args[0], "--print-config"], files].concat(), &[]);
         assert_eq!(settings(&first), settings(&again));
         assert!(settings(&first).len() > 1, "{}", first.out);
     }
+    let none = with("seed = 1", &["generate-data", "m.gguf", "out"], &[]);
+    assert!(none.code == 2 && none.err.contains("not provided:\n  --count <N>"), "{}", none.err);
     let printed = with("drain-timeout = 5", &[&serve[..], &more].concat(), variables).out;
     for expected in [
         "alias = \"007\" ",

@@ -4,7 +4,7 @@
 mod common;
 
 use common::trine;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::Stdio;
 
 /// The exit status, which comes soon.
@@ -74,7 +74,7 @@ fn one_interrupt_is_enough_while_nobody_reads_the_output() {
     let args = ["run", &model, "--raw", "--ignore-eos", "--echo", "-q"];
     let mut child = trine().args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     // More than a pipe holds, and it is repeated.
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), "mill ".repeat(30_000).as_bytes()).unwrap();
+    child.stdin.take().unwrap().write_all("mill ".repeat(30_000).as_bytes()).unwrap();
     child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     interrupt(&child);
     assert_eq!(code(&mut child), Some(130));
@@ -97,16 +97,36 @@ fn one_interrupt_is_enough_at_a_named_pipe() {
         assert_eq!(code(&mut child), Some(130), "{args:?}");
     }
     // Nobody writes to it: there is nothing to save, and the signal ends the program.
-    let mut child = trine().args(["eval", "perplexity", trine::EMBEDDED, pipe]).spawn().unwrap();
-    std::thread::sleep(std::time::Duration::from_secs(1));
-    interrupt(&child);
-    assert_eq!(code(&mut child), None);
+    for args in [&["eval", "perplexity", trine::EMBEDDED, pipe][..], &["serve", "--port", "0", "--warm", pipe]] {
+        let mut child = trine().args(args).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        interrupt(&child);
+        assert_eq!(code(&mut child), None, "{args:?}");
+    }
     for args in [&generate[..], &profile] {
         // Nobody reads more than a byte.
         let mut child = trine().args(args).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
         let mut reader = std::fs::File::open(pipe).unwrap();
         reader.read_exact(&mut [0]).unwrap();
         std::thread::sleep(std::time::Duration::from_secs(1));
+        interrupt(&child);
+        assert_eq!(code(&mut child), Some(130), "{args:?}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn one_interrupt_is_enough_while_nobody_writes_the_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.jsonl").display().to_string();
+    let encoder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/encoders/bert");
+    let request =
+        b"{\"custom_id\": \"a\", \"url\": \"/v1/completions\", \"body\": {\"prompt\": \"a\", \"max_tokens\": 5}}\n";
+    let batch = ["batch", trine::EMBEDDED, "/dev/stdin", &out];
+    for (args, begin) in [(&["embed", encoder][..], &b"Hi\n"[..]), (&batch, request)] {
+        let mut child = trine().args(args).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        child.stdin.as_mut().unwrap().write_all(begin).unwrap();
+        wait_for_handler(&child);
         interrupt(&child);
         assert_eq!(code(&mut child), Some(130), "{args:?}");
     }

@@ -4,18 +4,19 @@
 mod common;
 
 use common::server::{PATIENCE, Server};
+use common::trine_with;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, channel};
 
-/// A collector: its address, and the bodies that it gets.
-fn collector() -> (String, Receiver<Value>) {
+/// A collector, which answers with these statuses, and then ends: its address, and the bodies that it gets.
+fn collector(statuses: impl Iterator<Item = &'static str> + Send + 'static) -> (String, Receiver<Value>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (sender, bodies) = channel();
     std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
+        for (status, stream) in statuses.zip(listener.incoming().map_while(Result::ok)) {
             let mut reader = BufReader::new(stream.try_clone().unwrap());
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
@@ -26,7 +27,7 @@ fn collector() -> (String, Receiver<Value>) {
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
             let mut body = vec![0; length.parse().unwrap()];
             reader.read_exact(&mut body).unwrap();
-            let _ = (&stream).write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}");
+            let _ = write!(&stream, "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{{}}");
             if sender.send(serde_json::from_slice(&body).unwrap()).is_err() {
                 return;
             }
@@ -43,12 +44,13 @@ fn attribute<'a>(span: &'a Value, key: &str) -> &'a Value {
 
 #[test]
 fn spans_say_what_was_done_for_whom_and_when() {
-    let (url, bodies) = collector();
+    let (url, bodies) = collector(std::iter::repeat("200 OK"));
     let mut server = Server::start(&["--otlp-endpoint", &url]);
     let (trace, parent) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
     let send = |path: &str, flags: &str, body: &Value| {
         let request =
             ureq::post(format!("{}{path}", server.url)).header("traceparent", format!("00-{trace}-{parent}-{flags}"));
+        let request = request.header("tracestate", "rojo=00f067aa0ba902b7").header("tracestate", "congo=t61");
         let mut answer = request.header("x-request-id", "mine").send(body.to_string()).unwrap();
         answer.body_mut().read_to_string().unwrap()
     };
@@ -73,6 +75,7 @@ fn spans_say_what_was_done_for_whom_and_when() {
     let [chat, nowhere] = &spans[..] else { unreachable!() };
     assert_eq!((&chat["name"], &chat["kind"]), (&json!("POST /v1/chat/completions"), &json!(2)));
     assert_eq!((&chat["traceId"], &chat["parentSpanId"]), (&json!(trace), &json!(parent)));
+    assert_eq!((&chat["traceState"], &nowhere["traceState"]), (&json!("rojo=00f067aa0ba902b7,congo=t61"), &json!("")));
     let id = chat["spanId"].as_str().unwrap();
     assert!(id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
     let time = |key: &str| chat[key].as_str().unwrap().parse::<u64>().unwrap();
@@ -101,4 +104,32 @@ fn spans_say_what_was_done_for_whom_and_when() {
     // A path that is not there has no pattern.
     assert_eq!((&nowhere["name"], attribute(nowhere, "http.route")), (&json!("GET"), &Value::Null));
     assert_eq!((&nowhere["parentSpanId"], &nowhere["status"]), (&json!(""), &json!({})));
+}
+
+#[test]
+fn an_outage_of_the_collector_is_told_once() {
+    let statuses = ["302 Found\r\nlocation: /", "503 Service Unavailable", "200 OK"];
+    let (url, _bodies) = collector(statuses.into_iter());
+    let mut server = Server::start(&["--otlp-endpoint", &url]);
+    assert_eq!(server.metric("trine_otlp_dropped_spans_total"), 0.0);
+    let told = "warning: spans are lost: ";
+    assert_eq!(server.wait_for_line("spans"), format!("{told}{url}/v1/traces: status 302 Found"));
+    server.wait_for("trine_otlp_dropped_spans_total", 1.0);
+    while server.metric("trine_otlp_dropped_spans_total") < 2.0 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(server.wait_for_line("spans"), "note: the collector takes spans again");
+    server.get("/health");
+    // Nobody listens any more, and the end says so, too.
+    server.signal("-TERM");
+    assert!(server.wait_for_line("spans").starts_with(&format!("{told}{url}/v1/traces: ")));
+    assert_eq!(server.wait(), 0);
+}
+
+#[test]
+fn what_requests_to_a_collector_do_not_have_is_refused() {
+    for url in ["http://", "http:///x", "http://u:p@h", "http://h/x?y", "http://h/x#z"] {
+        let ran = trine_with(&["serve", "--otlp-endpoint", url]);
+        assert!(ran.code == 2 && ran.err.contains("without user, query and fragment"), "{url}: {}", ran.err);
+    }
 }

@@ -112,6 +112,20 @@ fn options_of_requests_do_what_they_say() {
     let logprobs = choice["logprobs"]["token_logprobs"].as_array().unwrap();
     assert!(logprobs.len() == 5 && logprobs[0].is_null() && logprobs[1..].iter().all(Value::is_f64), "{choice}");
     assert_eq!(choice["logprobs"]["text_offset"], json!([0, 0, 4, 9, 11]));
+    let full = |tokens: usize, most: usize, more: Value| {
+        let mut body = json!({"prompt": vec![300; tokens], "max_tokens": most, "echo": true, "temperature": 0});
+        body.as_object_mut().unwrap().append(&mut more.as_object().unwrap().clone());
+        server.post(TEXT, &body)
+    };
+    // A prompt that is scored may fill the context.
+    for most in [0, 1] {
+        let scored = full(512, most, json!({"logprobs": 1}));
+        assert_eq!(scored.status, 200, "{}", scored.text);
+        let logprobs = scored.json()["choices"][0]["logprobs"]["token_logprobs"].as_array().unwrap().len();
+        assert_eq!(logprobs, 512 + most);
+    }
+    let refused = [full(513, 0, json!({"logprobs": 1})), full(512, 2, json!({"logprobs": 1})), full(512, 1, json!({}))];
+    assert!(refused.iter().all(|refused| refused.status == 400 && refused.text.contains("context of 512 tokens")));
 
     let many = json!({"prompt": ["Once upon a time", [1, 2, 3], "The dog"], "n": 2, "max_tokens": 3, "temperature": 0});
     let many = server.post(TEXT, &many).json();
@@ -581,6 +595,8 @@ fn all_protocols_give_the_same_text() {
         ("/v1/responses", json!({"input": "x", "tools": [{"type": "web_search"}]}), "tools[0]"),
         ("/v1/responses", json!({"input": [{"type": "image"}]}), "input[0]"),
         ("/v1/responses", json!({"input": "x", "truncation": "auto"}), "truncation"),
+        // A regular expression that nothing matches is known when its first mask is.
+        (CHAT, json!({"messages": messages, "structured_outputs": {"regex": "[^\\s\\S]"}}), "structured_outputs"),
     ] {
         assert_eq!(server.post(path, &body).json()["error"]["param"], param);
     }
@@ -592,6 +608,7 @@ fn all_protocols_give_the_same_text() {
         ("/api/chat", json!({"messages": messages, "options": {"n": 2}})),
         ("/api/chat", json!({"messages": messages, "options": {"num_ctx": 100_000}})),
         ("/api/generate", json!({"prompt": "x", "raw": true, "options": {"n": 2}})),
+        ("/api/show", json!({"model": "embedded:stories", "colour": 1})),
         (CHAT, json!({"messages": messages, "prompt_logprobs": 1})),
         (TEXT, json!({"prompt": "x", "prompt_logprobs": 1})),
     ] {

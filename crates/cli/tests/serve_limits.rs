@@ -4,7 +4,7 @@
 mod common;
 
 use common::server::{PATIENCE, Server};
-use common::{trine, trine_with};
+use common::{run, trine, trine_with};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -169,10 +169,55 @@ fn options_that_would_open_a_server_are_refused() {
         let ran = trine_with(&["serve", "--port", "0", "--config", &config.display().to_string()]);
         assert!(ran.code == 2 && ran.err.contains(message), "{text}: {}", ran.err);
     }
+    let names = ["TRINE_API_KEY", "TRINE_KEYS", "TRINE_TLS_CERT", "TRINE_TLS_KEY"];
     let mut command = trine();
-    command.env("TRINE_API_KEY", "");
+    command.envs(names.map(|name| (name, "")));
     let server = Server::start_with(command, &[]);
-    assert!(server.seen.iter().any(|line| line.contains("TRINE_API_KEY is empty")), "{:?}", server.seen);
+    for name in names {
+        let warning = format!("warning: {name} is empty, which counts as unset: ");
+        assert!(server.seen.iter().any(|line| line.starts_with(&warning)), "{name}: {:?}", server.seen);
+    }
+}
+
+#[test]
+fn a_log_of_json_has_what_is_wrong_with_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = |text: &str| {
+        let path = folder.path().join(format!("{}.toml", text.len()));
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let events = |lines: &str| -> Vec<Value> {
+        lines.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {lines}"))).collect()
+    };
+    let (unknown, quick) = (config("[serve]\nprt = 1"), config("[serve]\ndrain-timeout = 1"));
+    let json = &["--log-format", "json"][..];
+    for (args, variables, expected) in [
+        (&["--log-format=json", "--port", "99999"][..], &[][..], "invalid value '99999' for '--port <N>'"),
+        (&["--bogus"], &[("TRINE_LOG_FORMAT", "json")], "unexpected argument '--bogus' found"),
+        (json, &[("TRINE_CONTEXT", "zz")], "invalid value 'zz' for 'TRINE_CONTEXT'"),
+        (&[json, &["--config", "/nosuch"]].concat(), &[], "/nosuch: "),
+        (&[json, &["--config", &unknown]].concat(), &[], "expected the name of an option, found `prt`"),
+    ] {
+        let ran = run(trine().arg("serve").args(args).envs(variables.iter().copied()), "");
+        let events = events(&ran.err);
+        let message = events[0]["message"].as_str().unwrap();
+        assert!(ran.code == 2 && message.contains(expected), "{expected}: {} {}", ran.code, ran.err);
+        assert_eq!(events[0]["level"], "ERROR", "{expected}: {}", ran.err);
+    }
+    let file = config("[serve]\nlog-format = \"json\"");
+    for args in [&[json, &["--config", &quick]].concat()[..], &["--config", &file]] {
+        let mut command = trine();
+        command.env("RUST_LOG", "info,[[[");
+        let server = Server::start_with(command, args);
+        let events = events(&server.seen.join("\n"));
+        for (level, message) in [("WARN", "found `[[[`, which is ignored"), ("INFO", "options from ")] {
+            let fits = |event: &Value| event["level"] == level && event["message"].as_str().unwrap().contains(message);
+            assert!(events.iter().any(fits), "{message}: {events:?}");
+        }
+    }
+    let text = run(trine().env("TRINE_LOG_FORMAT", "json").args(["serve", "--log-format", "text", "--bogus"]), "");
+    assert!(text.err.starts_with("error: unexpected argument"), "{}", text.err);
 }
 
 #[test]
@@ -186,6 +231,32 @@ fn a_server_removes_no_socket_but_its_own() {
     first.signal("-TERM");
     assert_eq!(first.wait(), 0);
     assert!(health(&path).starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn a_quiet_server_tells_only_what_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (keys, host) = (at("keys.toml"), format!("unix:{}", at("trine.sock")));
+    key(&keys, "ann", &[]);
+    let mut command = trine();
+    command.args(["serve", "-q", "--keys", &keys, "--host", &host]).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    wait_until("a socket", || UnixStream::connect(at("trine.sock")).is_ok());
+    assert!(health(at("trine.sock").as_ref()).starts_with("HTTP/1.1 200"));
+    let signal = |name: &str| {
+        let kill = std::process::Command::new("kill").args([name, &child.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+        std::thread::sleep(Duration::from_millis(500));
+    };
+    signal("-HUP");
+    std::fs::write(&keys, "x").unwrap();
+    signal("-HUP");
+    signal("-TERM");
+    let mut err = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(err.starts_with("error: the keys stay as they are: ") && err.lines().count() == 1, "{err}");
 }
 
 /// What a server at a UNIX socket says of its health.
@@ -211,9 +282,85 @@ fn a_unix_socket_may_be_handed_over() {
     assert!(health(&path).starts_with("HTTP/1.1 200"));
     server.signal("-TERM");
     assert_eq!((server.wait(), path.exists()), (0, true), "it is the socket of who made it");
+    let open = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let ran = activated(OwnedFd::from(open).into()).args(["serve"]).output().unwrap();
+    let error = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(
+        ran.status.code() == Some(2) && error.contains("lets other machines connect, and there are no keys"),
+        "{error}"
+    );
     let ran = activated(Stdio::null()).args(["serve", "--port", "0"]).output().unwrap();
     let error = String::from_utf8_lossy(&ran.stderr).into_owned();
     assert!(!ran.status.success() && error.contains("expected a TCP or UNIX socket that listens"), "{error}");
+}
+
+#[test]
+fn nobody_administers_an_open_server() {
+    let server = Server::start(&["--host", "0.0.0.0", "--no-auth"]);
+    for (method, path) in [("POST", "/admin/cache/clear"), ("POST", "/admin/keys/reload"), ("GET", "/debug/memory")] {
+        let answer =
+            server.raw(format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("--keys"), "{path}: {answer}");
+    }
+    let server = Server::start(&[]);
+    let reload = server.raw(b"POST /admin/keys/reload HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    assert!(reload.starts_with("HTTP/1.1 400"), "{reload}");
+}
+
+#[test]
+fn a_limit_of_the_request_is_no_fault_of_the_server() {
+    let server = Server::start(&["--parallel", "1", "--context", "512"]);
+    let long = |more: Value| {
+        let mut body = json!({"prompt": "Once upon a time", "max_tokens": 400, "ignore_eos": true});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        server.post(TEXT, &body)
+    };
+    assert_eq!(long(json!({"timeout": 0.001})).status, 408);
+    std::thread::scope(|scope| {
+        scope.spawn(|| long(json!({"prompt": ["Once", "Twice", "Then"]})));
+        // Until one waits, it may have a turn at once.
+        wait_until("a request that waits too long", || long(json!({"queue_timeout": 0.001})).status == 429);
+    });
+    let health = server.get("/health?verbose").json();
+    assert_eq!(health["error_rate"], 0.0, "{health}");
+}
+
+#[test]
+fn the_metrics_of_vllm_have_its_names_and_labels() {
+    let server = Server::start(&["--vllm-metrics", "--alias", "stories"]);
+    assert_eq!(server.post(TEXT, &json!({"prompt": "Once", "max_tokens": 9, "ignore_eos": true})).status, 200);
+    let text = server.get("/metrics").text;
+    // Those that the dashboard of its documentation asks for.
+    for name in [
+        "e2e_request_latency_seconds_bucket",
+        "prompt_tokens_total",
+        "generation_tokens_total",
+        "time_per_output_token_seconds_bucket",
+        "inter_token_latency_seconds_bucket",
+        "num_requests_running",
+        "num_requests_waiting",
+        "time_to_first_token_seconds_bucket",
+        "gpu_cache_usage_perc",
+        "kv_cache_usage_perc",
+        "request_prompt_tokens_bucket",
+        "request_generation_tokens_bucket",
+        "request_success_total",
+        "request_queue_time_seconds_sum",
+        "request_prefill_time_seconds_sum",
+        "request_decode_time_seconds_sum",
+        "request_max_num_generation_tokens_sum",
+        "prefix_cache_hits_total",
+    ] {
+        let begin = format!("vllm:{name}{{model_name=\"stories\",engine=\"0\"");
+        assert!(text.lines().any(|line| line.starts_with(&begin)), "{name}: {text}");
+    }
+    assert!(text.contains("\nvllm:request_generation_tokens_sum{model_name=\"stories\",engine=\"0\"} 9.0\n"), "{text}");
+    for name in
+        ["process_proportional_memory_bytes", "trine_system_memory_available_bytes", "trine_engine_step_tokens_total"]
+    {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+        assert!(value.is_some_and(|value| value > 0.0), "{name}: {text}");
+    }
 }
 
 #[test]
@@ -231,6 +378,23 @@ fn odd_requests_are_answered_as_they_should() {
     }
     let model = server.get("/v1/models/%ff");
     assert_eq!((model.status, &model.json()["error"]["type"]), (400, &"invalid_request_error".into()));
+}
+
+#[test]
+fn a_client_that_takes_nothing_loses_its_connection() {
+    let server = Server::start(&["--io-timeout", "1"]);
+    // Its answer is more than the system keeps for it.
+    let body = json!({"content": "0".repeat(900_000), "with_pieces": true}).to_string();
+    let mut stream = server.connect();
+    let head = head("/tokenize", &format!("content-length: {}\r\n", body.len()));
+    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    stream.read_exact(&mut [0; 12]).unwrap();
+    std::thread::sleep(Duration::from_secs(4));
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let text = String::from_utf8_lossy(&answer);
+    let length: usize = text.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+    assert!(answer.len() < length, "all of {length} bytes came");
 }
 
 #[test]

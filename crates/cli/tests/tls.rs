@@ -116,7 +116,7 @@ fn a_renewed_certificate_is_that_of_later_connections() {
 
     std::fs::write(files.certificate(), "").unwrap();
     server.signal("-HUP");
-    let line = server.wait_for_line("warning: the certificate stays as it is");
+    let line = server.wait_for_line("error: the certificate stays as it is");
     assert!(line.contains("cert.pem: expected a certificate"), "{line}");
     assert!(get(&mut connect(&server, &second), "/ready").unwrap().starts_with("HTTP/1.1 200"));
 
@@ -131,8 +131,14 @@ fn a_renewed_certificate_is_that_of_later_connections() {
 fn certificates_that_clients_refuse_and_keys_that_others_read_are_told() {
     let old = certificate(|params| params.not_after = date_time_ymd(2020, 1, 2));
     let early = certificate(|params| params.not_before = date_time_ymd(4000, 1, 2));
+    let ancient = certificate(|params| params.not_after = date_time_ymd(1951, 1, 2));
     let good = certificate(|_| ());
     for (pair, mode, expected) in [
+        (
+            &ancient,
+            0o600,
+            "warning: PATH/cert.pem: a certificate has a date before 1970, or one that cannot be read: clients refuse it",
+        ),
         (&old, 0o600, "warning: PATH/cert.pem: a certificate expired at 2020-01-02T00:00:00Z: clients refuse it"),
         (
             &early,
@@ -154,6 +160,8 @@ fn files_that_are_no_certificate_with_its_key_are_refused() {
     let (pair, other) = (certificate(|_| ()), certificate(|_| ()));
     let (certificate, key) = &pair;
     let broken = certificate.replace("-----END", "!\n-----END");
+    // The number of the version is 0, for the first, in place of 2.
+    let version_1 = certificate.replacen("AwIBAg", "AwIBAA", 1);
     let empty = String::new();
     for (certificate, key, expected) in [
         (&empty, key, "cert.pem: expected a certificate, and those that vouch for it as PEM: there is none"),
@@ -162,6 +170,7 @@ fn files_that_are_no_certificate_with_its_key_are_refused() {
         (certificate, &empty, "key.pem: expected a private key as PEM"),
         (certificate, certificate, "key.pem: expected a private key as PEM"),
         (certificate, &other.1, "key.pem: keys may not be consistent"),
+        (&version_1, key, "key.pem: the certificate is damaged, or older than version 3 of X.509"),
     ] {
         let files = Files::new(&(certificate.clone(), key.clone()));
         let args = files.args();

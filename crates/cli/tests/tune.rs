@@ -38,6 +38,14 @@ fn what_is_found_counts_for_the_model_unless_something_else_is_said() {
             assert!(of.iter().all(|trial| speed(trial) <= 1.031 * speed(chosen[0])), "{option}: {report}");
         }
     }
+    let of = |option: &str| trials.iter().filter(|trial| trial["option"] == option).cloned().collect::<Vec<Value>>();
+    let (parallel, types) = (of("parallel"), of("cache-type"));
+    let speeds: Vec<f64> = parallel.iter().map(|trial| trial["decode"].as_f64().unwrap()).collect();
+    let star = parallel.iter().position(|trial| trial["chosen"] == true).unwrap();
+    let highest = speeds.iter().copied().fold(0.0, f64::max);
+    assert_eq!(speeds.iter().position(|speed| 1.1 * speed >= highest), Some(star), "{report}");
+    assert!(types.len() == 5 && types.iter().all(|trial| trial["chosen"] == false), "{report}");
+    assert!(!std::fs::read_to_string(file).unwrap().contains("parallel"));
     let (ids, err) = answer(&[]);
     assert_eq!(ids, expected);
     assert!(err.contains(&format!("options from {file}")), "{err}");

@@ -1,6 +1,7 @@
 use crate::blocks::Blocks;
 use crate::disk_cache::{DiskCache, DiskCacheOptions};
 use crate::event::{Emit, SeqId, Timing, Usage};
+use crate::preparer::Preparer;
 use crate::request::Request;
 use crate::restore::layout;
 use crate::sample::{Filter, mix};
@@ -8,7 +9,7 @@ use crate::scheduler::Scheduler;
 use crate::sequence::Sequence;
 use crate::{Clock, Error, PrefixCacheStats, Sampling};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use trine_backend::{Batch, CacheId, CacheType, KvBlocks, Stage};
 use trine_model::runner::{Output, Want};
 use trine_model::{Runner, Spec, Workload};
@@ -81,12 +82,15 @@ pub struct Load {
     pub preemptions: u64,
     /// Steps with a forward pass.
     pub steps: u64,
+    /// Tokens that these computed: so many a step is the batch size.
+    pub step_tokens: u64,
     /// How long these took together: the rest of the time the engine was idle.
     pub busy: Duration,
 }
 
-/// Runs two functions and returns when both are done; the first may run on another thread.
-pub type Join = Box<dyn FnMut(&mut (dyn FnMut() + Send), &mut dyn FnMut()) + Send>;
+/// How long a step waits for filters that still prepare when its pass is done. The sequences of those that take longer are sampled in a later
+/// step.
+const FILTERS_WAIT: Duration = Duration::from_millis(1);
 
 /// A model that answers requests, many at a time.
 pub struct Engine {
@@ -102,7 +106,7 @@ pub struct Engine {
     pub(crate) batch: Batch,
     /// Logits of the last batch, a row for each output.
     pub(crate) output: Output,
-    join: Option<Join>,
+    preparer: Option<Preparer>,
 }
 
 impl Engine {
@@ -171,7 +175,7 @@ impl Engine {
             count: 0,
             batch,
             output,
-            join: None,
+            preparer: None,
         })
     }
 
@@ -180,9 +184,14 @@ impl Engine {
         self.clock = clock;
     }
 
-    /// Sets what runs [`Filter::prepare`] beside the forward pass. Without it, filters prepare after the pass.
-    pub fn set_join(&mut self, join: Join) {
-        self.join = Some(join);
+    /// Starts threads that run [`Filter::prepare`] beside the forward pass: a sequence whose filters take longer is sampled in a later step,
+    /// and others do not wait for it. Without it, filters prepare after the pass. The tokens do not depend on it.
+    ///
+    /// # Errors
+    /// When there are no threads.
+    pub fn prepare_beside(&mut self) -> std::io::Result<()> {
+        self.preparer = Some(Preparer::start()?);
+        Ok(())
     }
 
     /// Takes a request, to be answered by calls of [`Engine::step`].
@@ -208,7 +217,7 @@ impl Engine {
         if prompt.is_empty() {
             return Err(Error::EmptyPrompt);
         }
-        if prompt.len() >= context {
+        if prompt.len() > sampling.max_prompt(context) {
             return Err(Error::PromptTooLong { prompt: prompt.len(), context });
         }
         if !self.runner.has_adapter(adapter) {
@@ -297,8 +306,10 @@ impl Engine {
         self.order_preempted(start);
         self.restore();
         self.expire(start, emit);
+        self.sample_kept(start, emit);
         self.scheduler.plan(&mut self.batch, start);
         if self.batch.tokens().is_empty() {
+            self.await_filters();
             self.runner.enter(Stage::Idle);
             return;
         }
@@ -324,24 +335,54 @@ impl Engine {
 
     /// Runs the batch, and beside it what filters have to prepare.
     fn forward(&mut self) -> Result<(), trine_model::Error> {
-        let Engine { runner, cache, batch, output, scheduler, join, .. } = self;
+        let Engine { runner, cache, batch, output, scheduler, preparer, .. } = self;
         // A runner that gives nothing must not leave what was there.
         output.clear();
-        let mut result = Ok(());
-        let mut pass = || result = runner.forward(*cache, batch, Want::Logits, output);
-        if scheduler.running.iter().any(Sequence::prepares) {
-            let mut prepare = || scheduler.running.iter_mut().for_each(Sequence::prepare);
-            match join {
-                Some(join) => join(&mut prepare, &mut pass),
-                None => {
-                    pass();
-                    prepare();
-                }
-            }
-        } else {
-            pass();
+        if let Some(preparer) = preparer {
+            let prepares = scheduler.running.iter_mut().filter(|sequence| sequence.prepares());
+            prepares.for_each(|sequence| preparer.send(sequence.lend_filters()));
+        }
+        let result = runner.forward(*cache, batch, Want::Logits, output);
+        match preparer {
+            Some(_) => self.await_filters(),
+            None => scheduler.running.iter_mut().for_each(Sequence::prepare),
         }
         result
+    }
+
+    /// Takes filters back that are prepared. Waits a moment for those of the batch, or without a batch for the first of any.
+    fn await_filters(&mut self) {
+        let Engine { batch, scheduler, preparer: Some(preparer), .. } = self else { return };
+        let deadline = Instant::now() + FILTERS_WAIT;
+        loop {
+            let mut active = scheduler.running.iter().filter(|sequence| !sequence.paused);
+            let wait = if batch.tokens().is_empty() {
+                let mut waiting = active.filter(|sequence| sequence.waits_for_filters()).peekable();
+                waiting.peek().is_some() && waiting.all(Sequence::prepares_now)
+            } else {
+                active.any(|sequence| sequence.planned > 0 && sequence.prepares_now())
+            };
+            let timeout = if wait { deadline.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
+            let Some(preparation) = preparer.receive(timeout) else { return };
+            if let Some(sequence) = scheduler.find(preparation.sequence) {
+                sequence.take_back(preparation);
+            }
+        }
+    }
+
+    /// Samples sequences whose filters were not ready in the step that computed their logits, and are now.
+    fn sample_kept(&mut self, now: Duration, emit: &mut Emit) {
+        let Engine { preparer: Some(preparer), scheduler, tokenizer, .. } = self else { return };
+        while let Some(preparation) = preparer.receive(Duration::ZERO) {
+            if let Some(sequence) = scheduler.find(preparation.sequence) {
+                sequence.take_back(preparation);
+            }
+        }
+        let ready = |sequence: &Sequence| sequence.waits_for_filters() && !sequence.prepares_now() && !sequence.paused;
+        scheduler.advance_those(ready, |sequence| {
+            sequence.timing.finished = now;
+            sequence.sample_kept(tokenizer, emit)
+        });
     }
 
     /// A runner of one's own may not give what it should.
@@ -437,7 +478,7 @@ impl Engine {
         let Scheduler { running, waiting, blocks, .. } = &self.scheduler;
         let used_blocks = blocks.len() - blocks.unreferenced();
         let step_target = self.scheduler.step_target();
-        let &Scheduler { preemptions, steps, busy, .. } = &self.scheduler;
+        let &Scheduler { preemptions, steps, step_tokens, busy, .. } = &self.scheduler;
         Load {
             running: running.len(),
             waiting: waiting.len(),
@@ -448,6 +489,7 @@ impl Engine {
             cached_blocks: blocks.cached_blocks(),
             preemptions,
             steps,
+            step_tokens,
             busy,
         }
     }

@@ -57,6 +57,7 @@ mod event;
 mod fairness;
 mod handle;
 mod param;
+mod preparer;
 mod request;
 mod restore;
 pub mod sample;
@@ -68,7 +69,7 @@ mod stops;
 
 pub use clock::Clock;
 pub use disk_cache::DiskCacheOptions;
-pub use engine::{Engine, EngineOptions, Join, Load};
+pub use engine::{Engine, EngineOptions, Load};
 pub use error::Error;
 pub use event::{Emit, Event, EventKind, FinishReason, PromptProgress, SeqId, Timing, Usage};
 pub use handle::{Generation, Handle};

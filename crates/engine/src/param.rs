@@ -101,6 +101,13 @@ impl Param {
         }
     }
 
+    /// Maximum number of entries, if the field is a list.
+    pub fn max_len(&self) -> Option<usize> {
+        let is_list =
+            matches!((self.field)(&mut Sampling::default()), Field::Texts(_) | Field::Ids(_) | Field::Sequences(_));
+        is_list.then_some(self.range.1 as usize)
+    }
+
     /// Whether the field is in its range.
     pub(crate) fn check(&self, sampling: &Sampling) -> Result<(), Error> {
         let within = |value: f64| value.is_finite() && (self.range.0..=self.range.1).contains(&value);

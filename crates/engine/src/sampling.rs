@@ -241,6 +241,12 @@ impl Sampling {
         })
     }
 
+    /// Maximum tokens of a prompt, which leaves room for an answer, unless its own log probabilities are asked for and one token beside them.
+    pub fn max_prompt(&self, context: usize) -> usize {
+        let scores = self.prompt_logprobs.is_some() && self.max_tokens == Some(1);
+        if scores { context } else { context - 1 }
+    }
+
     /// Whether every field is in its range, and fits the others.
     ///
     /// # Errors

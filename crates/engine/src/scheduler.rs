@@ -38,6 +38,8 @@ pub(crate) struct Scheduler {
     pub budget: Option<StepBudget>,
     pub preemptions: u64,
     pub steps: u64,
+    /// Tokens that the steps computed.
+    pub step_tokens: u64,
     /// How long the steps took together.
     pub busy: Duration,
     clients: Clients,
@@ -60,6 +62,7 @@ impl Scheduler {
             budget: None,
             preemptions: 0,
             steps: 0,
+            step_tokens: 0,
             busy: Duration::ZERO,
             clients: Clients::default(),
             work: Work::default(),
@@ -99,7 +102,7 @@ impl Scheduler {
             sequence.planned = 0;
             active += usize::from(!sequence.paused);
             // One that goes on after a pause may find its place taken.
-            if sequence.paused || active > self.max_sequences {
+            if sequence.paused || sequence.waits_for_filters() || active > self.max_sequences {
                 continue;
             }
             if sequence.proposed > room.min(self.window_chunk - 1) {
@@ -243,20 +246,26 @@ impl Scheduler {
         }
     }
 
-    /// After the batch was run: calls `advance` for each of its sequences, which tells whether it goes on. Blocks become known to others when
-    /// the tokens in them are accepted.
-    pub fn advance(&mut self, mut advance: impl FnMut(&mut Sequence) -> bool) {
+    /// After the batch was run: calls `advance` for each of its sequences, which tells whether it goes on.
+    pub fn advance(&mut self, advance: impl FnMut(&mut Sequence) -> bool) {
+        self.advance_those(|sequence| sequence.planned > 0, advance);
+    }
+
+    /// Calls `advance` for the sequences that `which` chooses. Blocks become known to others when the tokens in them are accepted.
+    pub fn advance_those(&mut self, which: impl Fn(&Sequence) -> bool, mut advance: impl FnMut(&mut Sequence) -> bool) {
         self.running.retain_mut(|sequence| {
-            if sequence.planned == 0 {
+            if !which(sequence) {
                 return true;
             }
             sequence.cached += sequence.planned;
             let before = sequence.tokens.len() - sequence.proposed;
             let goes_on = advance(sequence);
             self.clients.serve(&sequence.scheduling.client, sequence.tokens.len() - sequence.proposed - before);
-            self.blocks.publish(&mut sequence.table, &sequence.tokens[..sequence.cached]);
+            // Proposed tokens whose logits wait for filters are computed, but not accepted.
+            let known = sequence.cached.min(sequence.tokens.len() - sequence.proposed);
+            self.blocks.publish(&mut sequence.table, &sequence.tokens[..known]);
             let (_, prompt) = sequence.prompt_progress();
-            self.blocks.slide(&mut sequence.table, sequence.cached, prompt);
+            self.blocks.slide(&mut sequence.table, known, prompt);
             if !goes_on {
                 self.blocks.release(&mut sequence.table);
                 self.clients.leave(&sequence.scheduling.client);
@@ -268,6 +277,7 @@ impl Scheduler {
     /// How long the batch took, which corrects what later ones are thought to take.
     pub fn observe(&mut self, took: Duration) {
         self.steps += 1;
+        self.step_tokens += (self.work.rows + self.work.tokens) as u64;
         self.busy += took;
         if let Some(budget) = &mut self.budget {
             budget.observe(self.work, took.as_secs_f64());

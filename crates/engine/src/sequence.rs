@@ -1,5 +1,6 @@
 use crate::blocks::BlockTable;
 use crate::event::{Emit, Event, EventKind, FinishReason, PromptProgress, SeqId, Timing, Usage};
+use crate::preparer::Preparation;
 use crate::sample::{Chain, Filter, History, Sampled};
 use crate::stops::Stops;
 use crate::{BLOCK_LEN, Error, PrefixCache, Sampling, Scheduling};
@@ -52,12 +53,18 @@ pub(crate) struct Sequence {
     /// Tokens of prompt and answer up to which no stop string ends it.
     least: usize,
     chain: Chain,
+    /// How many times in a row its filters took long to prepare.
+    slow: u32,
+    /// Tells a thread whose filters prepare that the sequence is there.
+    alive: Arc<()>,
+    /// Rows of logits that wait for filters which still prepare: one for the last token and one for each that is proposed.
+    kept: Vec<f32>,
     stream: DecodeStream,
     stops: Stops,
 }
 
 impl Sequence {
-    /// A sequence of at most `context` tokens, which exceed those of the prompt.
+    /// A sequence of at most `context` tokens, or of a prompt of so many and one token more, which is never run.
     pub fn new(
         id: SeqId,
         prompt: &[u32],
@@ -96,6 +103,9 @@ impl Sequence {
             stop_token_ids: sampling.stop_token_ids.clone(),
             least: prompt.len().saturating_add(sampling.min_tokens),
             chain,
+            slow: 0,
+            alive: Arc::default(),
+            kept: Vec::new(),
             // After a prompt without text the answer is the beginning of one.
             stream: match prompt.iter().all(|&id| tokenizer.is_control(id)) {
                 true => DecodeStream::new(tokenizer),
@@ -199,21 +209,27 @@ impl Sequence {
 
     /// Takes a proposal for the tokens that follow, if it is generating.
     pub fn propose(&mut self, tokens: &[u32]) -> bool {
+        if self.waits_for_filters() {
+            return false;
+        }
         self.withdraw();
         let generates = self.cached + 1 == self.tokens.len();
         if generates {
             // One token is sampled in any case.
-            let room = self.limit - self.tokens.len() - 1;
+            let room = self.limit.saturating_sub(self.tokens.len() + 1);
             self.tokens.extend_from_slice(&tokens[..tokens.len().min(room)]);
             self.proposed = tokens.len().min(room);
         }
         generates
     }
 
-    /// Forgets what was proposed.
+    /// Forgets what was proposed, and logits that wait to be sampled from.
     pub fn withdraw(&mut self) {
+        self.kept.clear();
         self.tokens.truncate(self.tokens.len() - self.proposed);
         self.proposed = 0;
+        // Logits that were not sampled from are computed again.
+        self.cached = self.cached.min(self.tokens.len() - 1);
     }
 
     /// Whether the filters have work to do beside a forward pass that gives outputs for this sequence.
@@ -228,9 +244,53 @@ impl Sequence {
         }
     }
 
+    /// Gives the filters away to prepare for the tokens that will be sampled.
+    pub fn lend_filters(&mut self) -> Preparation {
+        Preparation {
+            sequence: self.id,
+            wanted: Arc::downgrade(&self.alive),
+            filters: self.chain.lend(),
+            tokens: self.tokens.clone(),
+            proposed: self.proposed,
+            prompt: self.prompt,
+            slow: self.slow,
+        }
+    }
+
+    /// Takes them back.
+    pub fn take_back(&mut self, preparation: Preparation) {
+        self.slow = preparation.slow;
+        self.chain.take_back(preparation.filters);
+    }
+
+    /// Whether its filters still prepare.
+    pub fn prepares_now(&self) -> bool {
+        self.chain.is_lent()
+    }
+
+    /// Whether it has logits that wait for its filters.
+    pub fn waits_for_filters(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
+    /// Samples from the rows that were kept; whether more tokens are wanted.
+    pub fn sample_kept(&mut self, tokenizer: &Tokenizer, emit: &mut Emit) -> bool {
+        let mut kept = std::mem::take(&mut self.kept);
+        let vocab = kept.len() / (1 + self.proposed);
+        let goes_on = self.sample(&mut kept.chunks_exact(vocab), tokenizer, emit);
+        kept.clear();
+        self.kept = kept;
+        goes_on
+    }
+
     /// Samples the tokens that follow and reports them, from a row of logits for the last token and one for each proposed token: as long as
-    /// what is sampled was proposed, the next row is valid. Whether more are wanted.
+    /// what is sampled was proposed, the next row is valid. While filters still prepare, the rows are kept. Whether more are wanted.
     fn sample(&mut self, rows: &mut ChunksExact<f32>, tokenizer: &Tokenizer, emit: &mut Emit) -> bool {
+        if self.chain.is_lent() {
+            rows.take(1 + self.proposed).for_each(|row| self.kept.extend_from_slice(row));
+            self.planned = 0;
+            return true;
+        }
         let proposed = std::mem::take(&mut self.proposed);
         let first = self.tokens.len() - proposed;
         let (mut valid, mut goes_on) = (true, true);

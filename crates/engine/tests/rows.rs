@@ -39,6 +39,38 @@ fn answer(request: Request, propose: impl Fn(usize) -> Vec<u32>) -> (Vec<(u32, u
 }
 
 #[test]
+fn a_prompt_that_is_scored_may_fill_the_context() {
+    let (prompt, _) = prompts("llama").remove(0);
+    let context = prompt.len();
+    let options = EngineOptions { context: Some(context), ..EngineOptions::default() };
+    let mut engine = open(&folder("llama"), 1, &options).unwrap();
+    let ask = |more: usize, scores: bool| {
+        let sampling = Sampling { max_tokens: Some(more), prompt_logprobs: scores.then_some(0), ..sampling("fast") };
+        Request::new(prompt.clone(), sampling)
+    };
+    for refused in [ask(1, false), ask(2, true)] {
+        assert!(matches!(engine.submit(refused), Err(Error::PromptTooLong { .. })));
+    }
+    // Twice: the second finds the prompt in the cache. There is no room for a proposal.
+    for _ in 0..2 {
+        let id = engine.submit(ask(1, true)).unwrap();
+        let (mut scored, mut said) = (0, 0);
+        while !engine.is_idle() {
+            engine.propose(id, &prompt).unwrap();
+            engine.step(&mut |event| {
+                match event.kind {
+                    EventKind::Prompt { .. } => scored += 1,
+                    EventKind::Token { .. } => said += 1,
+                    _ => {}
+                }
+                ControlFlow::Continue(())
+            });
+        }
+        assert_eq!((scored, said), (context, 1));
+    }
+}
+
+#[test]
 fn proposals_change_the_number_of_steps_and_no_bit_of_an_answer() {
     let (prompt, _) = prompts("llama").remove(0);
     for preset in ["fast", "balanced", "quality"] {
@@ -123,12 +155,7 @@ fn preparing_beside_the_pass_changes_nothing() {
     for beside in [false, true] {
         let mut engine = engine();
         if beside {
-            engine.set_join(Box::new(|prepare, pass| {
-                std::thread::scope(|scope| {
-                    scope.spawn(prepare);
-                    pass();
-                });
-            }));
+            engine.prepare_beside().unwrap();
         }
         let filter = Alternate { accepted: Vec::new(), prepared: Arc::default(), log: Arc::default() };
         let request = Request { filters: vec![Box::new(filter)], ..Request::new(prompt.clone(), sampling("quality")) };

@@ -8,6 +8,8 @@ use trine_engine::sample::{Candidates, Filter, History};
 /// Forbids the tokens that a grammar does not allow.
 pub(crate) struct GrammarFilter {
     matcher: Matcher,
+    /// Accepted tokens that the matcher is yet to be given: it takes as long for them as for a mask, and [`Filter::prepare`] has the time.
+    pending: Vec<u32>,
     /// Tokens after one that the grammar forbids, that one included, or after its end: the matcher does not know them.
     beyond: usize,
     /// Those that are prepared, the first for the shortest history.
@@ -30,10 +32,21 @@ impl Mask {
 
 impl GrammarFilter {
     pub fn new(matcher: Matcher) -> GrammarFilter {
-        GrammarFilter { matcher, beyond: 0, masks: VecDeque::new() }
+        GrammarFilter { matcher, pending: Vec::new(), beyond: 0, masks: VecDeque::new() }
+    }
+
+    /// Gives the matcher what is pending.
+    fn consume(&mut self) {
+        for token in self.pending.drain(..) {
+            // An error stays in the matcher, whose next mask is that error.
+            if self.beyond > 0 || self.matcher.try_consume_tokens(&[token]).is_ok_and(|consumed| consumed == 0) {
+                self.beyond += 1;
+            }
+        }
     }
 
     fn compute(&mut self) -> Result<SimpleVob, Error> {
+        self.consume();
         // After the end, which `ignore_eos` passes, there is nothing but its tokens.
         if self.beyond > 0 && !self.ended() {
             return Err(Error::Filter("a token that the grammar forbids is part of the answer".to_owned()));
@@ -83,13 +96,13 @@ impl Filter for GrammarFilter {
     }
 
     fn accept(&mut self, token: u32) {
-        // An error stays in the matcher, whose next mask is that error.
-        if self.beyond > 0 || self.matcher.try_consume_tokens(&[token]).is_ok_and(|consumed| consumed == 0) {
-            self.beyond += 1;
-        }
+        self.pending.push(token);
     }
 
     fn rollback(&mut self, n: usize) {
+        let pending = self.pending.len().min(n);
+        self.pending.truncate(self.pending.len() - pending);
+        let n = n - pending;
         let beyond = self.beyond.min(n);
         self.beyond -= beyond;
         // An error stays in the matcher here, too.
@@ -98,7 +111,8 @@ impl Filter for GrammarFilter {
 
     fn fork(&self) -> Option<Box<dyn Filter>> {
         let matcher = self.matcher.deep_clone();
-        Some(Box::new(GrammarFilter { matcher, beyond: self.beyond, masks: VecDeque::new() }))
+        let (pending, beyond) = (self.pending.clone(), self.beyond);
+        Some(Box::new(GrammarFilter { matcher, pending, beyond, masks: VecDeque::new() }))
     }
 
     fn prepares(&self) -> bool {
@@ -109,6 +123,7 @@ impl Filter for GrammarFilter {
         // Those of proposals that were not sampled.
         self.masks.retain(|mask| mask.len < history.tokens.len());
         let (len, last) = (history.tokens.len(), history.tokens.last().copied());
+        self.consume();
         // What follows a forbidden token is never sampled.
         if self.beyond == 0 || self.ended() {
             let allowed = self.compute();

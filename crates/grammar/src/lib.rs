@@ -6,7 +6,8 @@
 //! An answer that `max_tokens` or the context cuts off may be incomplete: its [`FinishReason`](trine_engine::FinishReason) tells.
 //!
 //! The tokens that remain keep the probabilities that the model gives them, renormalized. The masks are computed beside the forward pass
-//! where the engine has a [`Join`](trine_engine::Join). A request whose mask cannot be computed ends with an error.
+//! where the engine has threads for it ([`Engine::prepare_beside`](trine_engine::Engine::prepare_beside)). A request whose mask cannot be
+//! computed ends with an error.
 //!
 //! A [`Chat`] is a constraint for answers with thinking and calls of tools, in the format of a model's family.
 //!

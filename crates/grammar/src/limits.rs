@@ -19,7 +19,7 @@ pub struct Limits {
     pub mask_expressions: u64,
     /// Items of the parser that a mask may make: about 20,000 in a millisecond.
     pub mask_items: usize,
-    /// Items of the parser after one byte: the alternatives that a schema leaves open.
+    /// Items of the parser after one byte: the alternatives that a schema leaves open, four for each optional property that may come next.
     pub row_items: usize,
     /// The same of grammars in GBNF and Lark. These may be ambiguous, and then the time of a mask grows with the square of it: 14 ms with 300
     /// items, seconds with 2,000.
@@ -39,7 +39,7 @@ impl Default for Limits {
             compile_expressions: 1_000_000,
             mask_expressions: 200_000,
             mask_items: 50_000,
-            row_items: 2_000,
+            row_items: 3_000,
             ambiguous_row_items: 400,
             states: 100_000,
         }

@@ -200,6 +200,18 @@ fn what_is_not_supported_is_refused_by_its_path() {
 }
 
 #[test]
+fn an_object_may_have_650_optional_properties() {
+    let tokens = Tokens::embedded();
+    let names: Vec<String> = (0..650).map(|i| format!(r#""prop_{i}": {{"type": "string"}}"#)).collect();
+    for rest in ["", r#", "additionalProperties": false"#] {
+        let text = format!(r#"{{"type": "object", "properties": {{{}}}{rest}}}"#, names.join(", "));
+        let grammar = tokens.grammar(&schema(&text)).unwrap();
+        assert!(tokens.accepts(&grammar, r#"{"prop_0":"a","prop_649":"b"}"#), "{rest}");
+        assert!(!tokens.accepts(&grammar, r#"{"prop_649":"b","prop_0":"a"}"#), "{rest}");
+    }
+}
+
+#[test]
 fn invalid_grammars_say_what_is_wrong() {
     let tokens = Tokens::embedded();
     let cases = [

@@ -17,6 +17,10 @@ const PROMPT: usize = 256;
 const RUNS: usize = 5;
 /// How much faster something must be to be worth it: less is what a machine differs by from minute to minute.
 const WORTH: f64 = 1.03;
+/// How much faster more sequences must be together: each of them waits for the others, and needs a cache of its own.
+const KNEE: f64 = 1.1;
+/// Tokens before those that types of the cache are measured with.
+const DEPTH: usize = 2048;
 
 /// What to try.
 #[derive(Clone)]
@@ -27,9 +31,12 @@ pub struct TuneOptions {
     pub threads: Vec<usize>,
     /// Numbers of prompt tokens of a forward pass.
     pub chunks: Vec<usize>,
+    /// Numbers of sequences at once, the fewest first.
+    pub sequences: Vec<usize>,
     /// Whether memory suffices for a copy of the weights, in huge pages or repacked.
     pub copies: bool,
-    pub cache_type: CacheType,
+    /// Types of the KV cache. None is chosen, since they change answers; all else is measured with the first.
+    pub cache_types: Vec<CacheType>,
     /// When this is over, what was not measured yet is left out. Measuring one option takes a tenth of it at most, but for one run.
     pub time: Duration,
     /// Ends the work when it is set.
@@ -42,7 +49,7 @@ pub struct Trial {
     /// As the command line names it.
     pub option: &'static str,
     pub value: String,
-    /// Where it matters.
+    /// Where it matters. Of several sequences, all together.
     pub decode: Option<f64>,
     pub prompt: Option<f64>,
     /// Whether it is the best value of the option.
@@ -80,7 +87,13 @@ pub fn tune(
     let begin = Instant::now();
     let mut tuner = Tuner { file, options, begin, trials: Vec::new(), left_out: Vec::new(), progress };
     let most = *options.threads.iter().max().unwrap_or(&1);
-    let mut settings = Settings { device: options.device.clone(), chunk: EngineOptions::default().prefill_chunk };
+    let mut settings = Settings {
+        device: options.device.clone(),
+        chunk: EngineOptions::default().prefill_chunk,
+        cache_type: options.cache_types.first().copied().unwrap_or(CacheType::F32),
+        sequences: 1,
+        depth: 0,
+    };
     let cpu = &mut settings.device.cpu;
     (cpu.threads, cpu.threads_batch, cpu.huge_pages, cpu.repack) = (most, None, When::Off, When::Off);
     // Copies first, as the best number of threads depends on them.
@@ -98,9 +111,16 @@ pub fn tune(
     tuner.best(&mut settings, "threads", Matters::Decode, threads, set)?;
     let set = |settings: &mut Settings, chunk| settings.chunk = chunk;
     tuner.best(&mut settings, "prefill-chunk", Matters::Prompt, numbers(&options.chunks), set)?;
-    let Tuner { trials, left_out, .. } = tuner;
-    let last = |speed: fn(&Trial) -> Option<f64>| trials.iter().rev().filter(|trial| trial.chosen).find_map(speed);
+    let last =
+        |speed: fn(&Trial) -> Option<f64>| tuner.trials.iter().rev().filter(|trial| trial.chosen).find_map(speed);
     let (decode, prompt) = (last(|trial| trial.decode), last(|trial| trial.prompt));
+    let set = |settings: &mut Settings, sequences| settings.sequences = sequences;
+    let found = tuner.trials("parallel", &settings, Matters::Decode, numbers(&options.sequences), set)?;
+    tuner.choose(&found, KNEE);
+    let types = options.cache_types.iter().map(|cache_type| (cache_type.to_string(), *cache_type));
+    let set = |settings: &mut Settings, cache_type| (settings.cache_type, settings.depth) = (cache_type, DEPTH);
+    tuner.trials("cache-type", &settings, Matters::Decode, types, set)?;
+    let Tuner { trials, left_out, .. } = tuner;
     Ok(TuneReport { trials, left_out, decode, prompt, seconds: begin.elapsed().as_secs_f64() })
 }
 
@@ -110,6 +130,11 @@ struct Settings {
     device: DeviceOptions,
     /// Prompt tokens of a forward pass.
     chunk: usize,
+    cache_type: CacheType,
+    /// Sequences that are decoded at once.
+    sequences: usize,
+    /// Tokens before those that are decoded.
+    depth: usize,
 }
 
 /// What an option changes the speed of.
@@ -130,8 +155,7 @@ struct Tuner<'a> {
 }
 
 impl Tuner<'_> {
-    /// Sets the best of several values: of those that are as fast as the fastest but for what is not worth it, the first. Without time left,
-    /// all stays as it is.
+    /// Sets the best of several values. Without time left, all stays as it is.
     fn best<T: Copy>(
         &mut self,
         settings: &mut Settings,
@@ -140,14 +164,38 @@ impl Tuner<'_> {
         values: impl IntoIterator<Item = (impl Into<String>, T)>,
         set: impl Fn(&mut Settings, T),
     ) -> Result<(), Error> {
+        let found = self.trials(option, settings, matters, values, &set)?;
+        if let Some(best) = self.choose(&found, WORTH) {
+            set(settings, best);
+        }
+        Ok(())
+    }
+
+    /// Chooses the first of those values that are as fast as the fastest, but for what is not worth it.
+    fn choose<T: Copy>(&mut self, found: &[(T, f64)], worth: f64) -> Option<T> {
+        let highest = found.iter().map(|(_, speed)| *speed).fold(0.0, f64::max);
+        let best = found.iter().position(|(_, speed)| *speed * worth >= highest)?;
+        let first = self.trials.len() - found.len();
+        self.trials[first + best].chosen = true;
+        Some(found[best].0)
+    }
+
+    /// How fast the model is with each of several values; nothing, when the time is over before the last.
+    fn trials<T: Copy>(
+        &mut self,
+        option: &'static str,
+        settings: &Settings,
+        matters: Matters,
+        values: impl IntoIterator<Item = (impl Into<String>, T)>,
+        set: impl Fn(&mut Settings, T),
+    ) -> Result<Vec<(T, f64)>, Error> {
         let mut found: Vec<(T, f64)> = Vec::new();
-        let first = self.trials.len();
         for (text, value) in values {
             let text: String = text.into();
             if self.begin.elapsed() > self.options.time {
                 // Nothing is the best of what was not compared.
                 self.left_out.push(option);
-                return Ok(());
+                return Ok(Vec::new());
             }
             if (self.progress)(&format!("--{option} {text}")).is_break() {
                 return Err(Error::Cancelled);
@@ -160,12 +208,7 @@ impl Tuner<'_> {
             found.push((value, if matters == Matters::Both { speed.sqrt() } else { speed }));
             self.trials.push(Trial { option, value: text, decode, prompt, chosen: false });
         }
-        let highest = found.iter().map(|(_, speed)| *speed).fold(0.0, f64::max);
-        if let Some(best) = found.iter().position(|(_, speed)| *speed * WORTH >= highest) {
-            self.trials[first + best].chosen = true;
-            set(settings, found[best].0);
-        }
-        Ok(())
+        Ok(found)
     }
 
     /// Tokens per second of answers and of prompts, the medians.
@@ -177,13 +220,14 @@ impl Tuner<'_> {
         };
         let mut runner = trine_model::load(self.file, &settings.device, model, &mut go_on)?;
         let context = runner.spec().context_length;
+        let depth = settings.depth.min(context.saturating_sub(DECODED));
         let test = |kind, tokens: usize| Test { kind, tokens: tokens.min(context), sequences: 1, depth: 0 };
         let tests = [
-            (Matters::Prompt, test(Kind::Decode, DECODED)),
+            (Matters::Prompt, Test { sequences: settings.sequences, depth, ..test(Kind::Decode, DECODED) }),
             (Matters::Decode, test(Kind::Prefill, PROMPT.max(settings.chunk))),
         ];
         let engine = EngineOptions {
-            cache_type: self.options.cache_type,
+            cache_type: settings.cache_type,
             prefill_chunk: settings.chunk,
             ..EngineOptions::default()
         };

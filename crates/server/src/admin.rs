@@ -24,7 +24,7 @@ pub async fn reload_keys(State(app): State<Arc<App>>) -> Reply {
     match app.reload_keys() {
         Ok(count) => Ok(json(200, &json!({"keys": count}))),
         Err(problem) => {
-            let problem = Problem::new(ProblemKind::Server, problem);
+            let problem = Problem::new(ProblemKind::Invalid, problem);
             Err(refused(&app, &problem, Problem::openai).await)
         }
     }

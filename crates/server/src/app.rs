@@ -89,7 +89,7 @@ impl App {
         let reloaded = keys.reload().map_err(|error| error.to_string());
         match &reloaded {
             Ok(keys) => tracing::info!(keys, "keys reloaded"),
-            Err(error) => tracing::error!(%error, "the keys stay as they are"),
+            Err(error) => tracing::warn!(%error, "the keys stay as they are"),
         }
         reloaded
     }

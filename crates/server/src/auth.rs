@@ -52,7 +52,14 @@ fn allowed(app: &App, request: &Request) -> Result<Option<Arc<Key>>, Problem> {
     if !is_page {
         check_origin(app, request)?;
     }
-    let Some(keys) = &app.keys else { return Ok(None) };
+    let Some(keys) = &app.keys else {
+        let is_open = matches!(&app.options.listen, Listen::Tcp(address) if !address.ip().is_loopback());
+        if is_for_admins(path) && is_open {
+            let message = "without keys nobody may ask that of a server that others reach: --keys names a file of keys";
+            return Err(Problem::new(ProblemKind::Permission, message));
+        }
+        return Ok(None);
+    };
     if OPEN.contains(&path) && request.uri().query().is_none() || is_page {
         return Ok(None);
     }

@@ -25,6 +25,8 @@ pub struct Answering {
     pub prompt_tokens: usize,
     pub writer: Box<dyn Writer>,
     pub stream: bool,
+    /// The field that constrains the answers.
+    pub constraint: Option<&'static str>,
     /// The place of its key.
     pub admission: Option<Arc<Admission>>,
     pub note: Note,
@@ -35,12 +37,12 @@ type Updates = SelectAll<futures_util::stream::BoxStream<'static, (usize, Update
 
 /// Answers a request; a problem that is known before the first token is the response's status.
 pub async fn answer(app: Arc<App>, answering: Answering) -> Result<Response<Body>, Problem> {
-    let Answering { requests, prompt_tokens, writer, stream, admission, note } = answering;
+    let Answering { requests, prompt_tokens, writer, stream, constraint, admission, note } = answering;
     let (updates, answers) = submit(app.generator()?, requests).await?;
     if let Some(admission) = &admission {
         admission.charge(prompt_tokens);
     }
-    let watch = Watch::new(&app, answers, admission, note);
+    let watch = Watch::new(&app, answers, constraint, admission, note);
     if stream { Ok(streamed(&app.options, updates, watch, writer)) } else { whole(updates, watch, writer).await }
 }
 
@@ -61,18 +63,25 @@ async fn whole(mut updates: Updates, mut watch: Watch, mut writer: Box<dyn Write
         watch.see(index, &update);
         choices[index].update(update);
     }
-    let failure = choices.iter().find_map(|choice| match &choice.finish_reason {
-        FinishReason::Failed(error) => Some(Problem::from(error)),
-        FinishReason::Cancelled => Some(Problem::from(trine_engine::Error::ShutDown)),
-        _ => None,
-    });
-    match failure {
+    match choices.iter().find_map(|choice| failure(&choice.finish_reason, watch.constraint)) {
         Some(problem) => Err(problem),
         None => Ok(json(200, &writer.whole(choices))),
     }
 }
 
-/// A response whose events come as the tokens do. The client that goes away, or takes nothing for too long, cancels its request.
+/// Why an answer failed, if it did. What a grammar does not allow is the matter of the field that has it.
+fn failure(reason: &FinishReason, constraint: Option<&str>) -> Option<Problem> {
+    let error = match reason {
+        FinishReason::Failed(error) => error,
+        FinishReason::Cancelled => &trine_engine::Error::ShutDown,
+        _ => return None,
+    };
+    let param = constraint.filter(|_| matches!(error, trine_engine::Error::Filter(_)));
+    let problem = Problem::from(error);
+    Some(Problem { param: param.map(str::to_owned).or(problem.param), ..problem })
+}
+
+/// A response whose events come as the tokens do. The connection that ends cancels its request.
 fn streamed(
     options: &ServerOptions,
     mut updates: Updates,
@@ -81,11 +90,11 @@ fn streamed(
 ) -> Response<Body> {
     let framing = writer.framing();
     let (sender, receiver) = mpsc::channel::<Bytes>(AHEAD);
-    let (patience, ping) = (options.write_timeout, options.ping_interval);
+    let ping = options.ping_interval;
     let task = async move {
         let send = async |events: Vec<Event>| {
             let bytes = frames(framing, &events);
-            bytes.is_empty() || matches!(tokio::time::timeout(patience, sender.send(bytes)).await, Ok(Ok(())))
+            bytes.is_empty() || sender.send(bytes).await.is_ok()
         };
         if !send(writer.begin()).await {
             return;
@@ -101,14 +110,9 @@ fn streamed(
             };
             let Some((index, update)) = next else { break };
             watch.see(index, &update);
-            let failure = match &update {
-                Update::Finished { finish_reason: FinishReason::Failed(error), .. } => Some(Problem::from(error)),
-                Update::Finished { finish_reason: FinishReason::Cancelled, .. } => {
-                    Some(trine_engine::Error::ShutDown.into())
-                }
-                _ => None,
-            };
-            if let Some(problem) = failure {
+            if let Update::Finished { finish_reason, .. } = &update
+                && let Some(problem) = failure(finish_reason, watch.constraint)
+            {
                 send(writer.fail(&problem)).await;
                 return;
             }
@@ -163,6 +167,7 @@ struct Watch {
     last: Vec<Option<Instant>>,
     begun: Instant,
     ended: usize,
+    constraint: Option<&'static str>,
     admission: Option<Arc<Admission>>,
     /// Tokens of each that its key was charged.
     charged: Vec<usize>,
@@ -170,9 +175,15 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(app: &Arc<App>, answers: usize, admission: Option<Arc<Admission>>, note: Note) -> Watch {
+    fn new(
+        app: &Arc<App>,
+        answers: usize,
+        constraint: Option<&'static str>,
+        admission: Option<Arc<Admission>>,
+        note: Note,
+    ) -> Watch {
         let (last, charged) = (vec![None; answers], vec![0; answers]);
-        Watch { app: app.clone(), last, begun: Instant::now(), ended: 0, admission, charged, note }
+        Watch { app: app.clone(), last, begun: Instant::now(), ended: 0, constraint, admission, charged, note }
     }
 
     fn see(&mut self, index: usize, update: &Update) {
@@ -183,15 +194,17 @@ impl Watch {
             Update::Token(_) => self.charged[index] + 1,
             Update::Finished { usage, .. } => usage.completion_tokens,
         };
+        let more = made.saturating_sub(self.charged[index]);
+        self.charged[index] += more;
+        metrics.made(more);
         if let Some(admission) = &self.admission {
-            admission.charge(made.saturating_sub(self.charged[index]));
-            self.charged[index] = made.max(self.charged[index]);
+            admission.charge(more);
         }
         match update {
             Update::Progress(_) | Update::Prompt(_) => {}
             Update::Token(_) => {
                 if let Some(last) = self.last[index].replace(Instant::now()) {
-                    metrics.token(last.elapsed());
+                    metrics.between(last.elapsed());
                 }
             }
             Update::Finished { finish_reason, usage, timing, .. } => {

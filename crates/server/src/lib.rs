@@ -35,17 +35,20 @@ mod ollama;
 mod options;
 mod otlp;
 mod page;
+mod patience;
 mod problem;
 mod process;
 mod quota;
+mod recent;
 mod routes;
 mod tls;
 mod trace;
+mod vllm;
 
 pub use app::{App, Embeddings, Generator};
 pub use memory::Pressure;
 pub use options::{Inherited, Listen, ServerOptions};
-pub use otlp::Exporter;
+pub use otlp::{Exporter, TellOutage};
 pub use tls::{Tls, TlsError};
 
 use listen::Listener;
@@ -53,7 +56,6 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 use tokio::sync::watch;
 use trine_api::Problem;
 use trine_engine::Prompt;
@@ -118,9 +120,7 @@ impl Server {
             let _ = generator.handle.shutdown_async().await;
         }
         if app.exporter.is_some() {
-            let sent = tokio::task::spawn_blocking(move || app.exporter.as_ref().map(Exporter::end));
-            // A collector that does not answer keeps nobody waiting.
-            let _ = tokio::time::timeout(Duration::from_secs(2), sent).await;
+            let _ = tokio::task::spawn_blocking(move || app.exporter.as_ref().map(Exporter::end)).await;
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::App;
 use crate::options::{Inherited, Listen};
+use crate::patience::Patient;
 use crate::trace::Peer;
 use axum::Router;
 use axum::extract::Request;
@@ -184,6 +185,7 @@ async fn connection(
     app: Arc<App>,
     mut draining: watch::Receiver<bool>,
 ) {
+    let stream: Box<dyn Io> = Box::new(Patient::new(stream, app.options.write_timeout));
     let stream = match secure(stream, &app).await {
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(%error, "no encrypted connection"),

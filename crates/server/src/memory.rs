@@ -67,6 +67,7 @@ impl App {
         json!({
             "resident": process.resident,
             "anonymous": process.anonymous,
+            "proportional": crate::process::proportional(),
             "planned": self.generator.as_ref().map(|generator| &generator.memory),
             "kv_blocks": load.map(|load| load.blocks),
             "kv_blocks_used": load.map(|load| load.used_blocks),

@@ -1,6 +1,7 @@
 //! `/metrics`, in the text format of Prometheus.
 
-use crate::App;
+use crate::recent::{Rate, Recent, Requests};
+use crate::{App, Exporter, vllm};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -8,10 +9,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 use trine_engine::{FinishReason, Load, Timing, Usage};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -28,23 +28,6 @@ pub struct Reason {
 type Real = Gauge<f64, AtomicU64>;
 type RealCounter = Counter<f64, AtomicU64>;
 
-/// How the last requests went.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Recent {
-    /// Seconds that half of them took at most.
-    pub p50: Option<f64>,
-    /// Seconds that 95 of 100 took at most.
-    pub p95: Option<f64>,
-    /// The share that failed by the server's fault.
-    pub error_rate: Option<f64>,
-}
-
-/// A request that is over: when it ended, how long it took, and whether the server failed it.
-type Past = (Instant, Duration, bool);
-
-/// Requests that [`Recent`] is about at most, and for how long.
-const RECENT: (usize, Duration) = (1000, Duration::from_secs(300));
-
 /// What is counted as requests come and go. What the engine and the system know is asked when somebody looks.
 pub struct Metrics {
     registry: Registry,
@@ -58,6 +41,8 @@ pub struct Metrics {
     first_token: Histogram,
     inter_token: Histogram,
     per_token: Histogram,
+    prompt_length: Histogram,
+    answer_length: Histogram,
     end_to_end: Histogram,
     queue: Histogram,
     prefill: Histogram,
@@ -73,20 +58,38 @@ pub struct Metrics {
     steps: Counter,
     busy: RealCounter,
     pub cancelled: Counter,
+    dropped_spans: Counter,
     prefix_queries: Counter,
     prefix_hits: Counter,
     prefix_evictions: Counter,
     prefix_loaded: Counter,
+    tokens_per_second: Real,
+    step_target: Real,
+    step_tokens: Counter,
     memory: Gauge,
+    proportional: Gauge,
+    available: Gauge,
     cpu: RealCounter,
     fds: Gauge,
     start: Real,
-    past: Mutex<VecDeque<Past>>,
+    past: Mutex<Requests>,
+    /// Tokens of answers.
+    made: Mutex<Rate>,
 }
 
 /// Seconds that fit answers of a CPU as well as those of a GPU.
 fn seconds(from: f64) -> Histogram {
     Histogram::new((0..24).map(move |i| from * 2f64.powf(f64::from(i) / 1.5)).map(round))
+}
+
+/// Powers of two up to the longest contexts.
+fn tokens() -> Histogram {
+    Histogram::new((0..21).map(|i| f64::from(1 << i)))
+}
+
+/// What a lock guards: a thread that panicked leaves no count half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Two digits, which people can read.
@@ -129,6 +132,8 @@ impl Default for Metrics {
                 "Mean time of an answer's tokens after the first",
                 seconds(0.001)
             ),
+            prompt_length: register!("trine_request_prompt_tokens", "Tokens of a prompt", tokens()),
+            answer_length: register!("trine_request_generation_tokens", "Tokens of an answer", tokens()),
             end_to_end: register!("trine_e2e_request_latency_seconds", "From a request to its end", seconds(0.05)),
             queue: register!("trine_request_queue_time_seconds", "Waiting for the first turn", seconds(0.001)),
             prefill: register!(
@@ -150,6 +155,21 @@ impl Default for Metrics {
             kv_cached: register!("trine_kv_blocks_cached", "Blocks that a prompt may find", Gauge::default()),
             preemptions: register!("trine_num_preemptions", "Sequences that gave up their blocks", Counter::default()),
             steps: register!("trine_engine_steps", "Forward passes", Counter::default()),
+            step_tokens: register!(
+                "trine_engine_step_tokens",
+                "Tokens that forward passes computed: so many a step is the batch size",
+                Counter::default()
+            ),
+            step_target: register!(
+                "trine_engine_step_target_seconds",
+                "How long a step may take: --itl-target, or more while generating alone takes most of it; 0 is no limit",
+                Real::default()
+            ),
+            tokens_per_second: register!(
+                "trine_tokens_per_second",
+                "Tokens of answers in a second, on average of the last ten",
+                Real::default()
+            ),
             busy: register!(
                 "trine_engine_busy_seconds",
                 "Time in forward passes; the rest of the time the engine is idle",
@@ -158,6 +178,11 @@ impl Default for Metrics {
             cancelled: register!(
                 "trine_requests_cancelled",
                 "Answers that nobody waited for to the end",
+                Counter::default()
+            ),
+            dropped_spans: register!(
+                "trine_otlp_dropped_spans",
+                "Spans that the collector did not take",
                 Counter::default()
             ),
             prefix_queries: register!(
@@ -177,6 +202,16 @@ impl Default for Metrics {
                 Counter::default()
             ),
             memory: register!("process_resident_memory_bytes", "Resident memory", Gauge::default()),
+            proportional: register!(
+                "process_proportional_memory_bytes",
+                "Resident memory, of which each page counts by the share of this process",
+                Gauge::default()
+            ),
+            available: register!(
+                "trine_system_memory_available_bytes",
+                "Memory of the machine that processes may still take",
+                Gauge::default()
+            ),
             cpu: register!("process_cpu_seconds", "CPU time of all threads", RealCounter::default()),
             fds: register!("process_open_fds", "Open files", Gauge::default()),
             start: register!(
@@ -186,6 +221,7 @@ impl Default for Metrics {
             ),
             registry,
             past: Mutex::default(),
+            made: Mutex::default(),
         }
     }
 }
@@ -198,21 +234,12 @@ impl Metrics {
         self.failed.inc_by(u64::from(status >= 500));
         // Probes would hide what users see.
         if route.starts_with("/v1/") || route.starts_with("/api/") {
-            let mut past = self.past.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            past.truncate(RECENT.0 - 1);
-            past.push_front((Instant::now(), took, status >= 500));
+            lock(&self.past).add(took, status >= 500);
         }
     }
 
     pub fn recent(&self) -> Recent {
-        let past = self.past.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let recent: Vec<&Past> = past.iter().take_while(|(at, ..)| at.elapsed() < RECENT.1).collect();
-        let mut times: Vec<f64> = recent.iter().map(|(_, took, _)| took.as_secs_f64()).collect();
-        times.sort_by(f64::total_cmp);
-        let at = |share: f64| times.get(((times.len() as f64 * share).ceil() as usize).saturating_sub(1)).copied();
-        let failed = recent.iter().filter(|(.., failed)| *failed).count();
-        let error_rate = (!recent.is_empty()).then(|| failed as f64 / recent.len() as f64);
-        Recent { p50: at(0.5), p95: at(0.95), error_rate }
+        lock(&self.past).summary()
     }
 
     /// Counts an answer that has ended.
@@ -220,6 +247,8 @@ impl Metrics {
         self.finished.get_or_create(&Reason { finished_reason: reason.name() }).inc();
         self.prompt_tokens.inc_by(usage.prompt_tokens as u64);
         self.generation_tokens.inc_by(usage.completion_tokens as u64);
+        self.prompt_length.observe(usage.prompt_tokens as f64);
+        self.answer_length.observe(usage.completion_tokens as f64);
         let Timing { submitted, started, first_token, finished } = timing;
         let since = |from: Duration, to: Duration| to.saturating_sub(from).as_secs_f64();
         self.end_to_end.observe(since(submitted, finished));
@@ -235,8 +264,13 @@ impl Metrics {
     }
 
     /// Counts the time between two tokens.
-    pub fn token(&self, after: Duration) {
-        self.inter_token.observe(after.as_secs_f64());
+    pub fn between(&self, tokens: Duration) {
+        self.inter_token.observe(tokens.as_secs_f64());
+    }
+
+    /// Counts tokens of an answer when they are made.
+    pub fn made(&self, tokens: usize) {
+        lock(&self.made).add(tokens as u64);
     }
 
     /// All metrics as a text.
@@ -251,6 +285,7 @@ impl Metrics {
             gauge(&self.kv_used, load.used_blocks);
             gauge(&self.kv_cached, load.cached_blocks);
             self.busy.inc_by((load.busy.as_secs_f64() - self.busy.get()).max(0.0));
+            self.step_target.set(load.step_target.unwrap_or_default().as_secs_f64());
             self.kv_usage.set(load.used_blocks as f64 / load.blocks.max(1) as f64);
             let cache = load.prefix_cache;
             for (counter, value) in [
@@ -260,12 +295,18 @@ impl Metrics {
                 (&self.prefix_loaded, cache.loaded),
                 (&self.preemptions, load.preemptions),
                 (&self.steps, load.steps),
+                (&self.step_tokens, load.step_tokens),
             ] {
                 counter.inc_by(value.saturating_sub(counter.get()));
             }
         }
+        let dropped = app.exporter.as_ref().map_or(0, Exporter::dropped);
+        self.dropped_spans.inc_by(dropped.saturating_sub(self.dropped_spans.get()));
         let process = crate::process::Process::read();
         gauge(&self.memory, process.resident.unwrap_or_default() as usize);
+        self.tokens_per_second.set(lock(&self.made).per_second());
+        gauge(&self.proportional, crate::process::proportional().unwrap_or_default() as usize);
+        gauge(&self.available, crate::process::available().unwrap_or_default() as usize);
         gauge(&self.fds, process.open_files.unwrap_or_default());
         self.cpu.inc_by((process.cpu.unwrap_or_default().as_secs_f64() - self.cpu.get()).max(0.0));
         self.start.set(app.created as f64);
@@ -273,11 +314,10 @@ impl Metrics {
         // A String takes all that is written.
         let _ = encode(&mut text, &self.registry);
         if app.options.vllm_metrics {
-            let vllm = text.replace("trine_", "vllm:");
-            let own = vllm.lines().filter(|line| line.contains("vllm:")).map(|line| format!("{line}\n"));
             let end = text.trim_end().trim_end_matches("# EOF").len();
             text.truncate(end);
-            text.extend(own);
+            let own = vllm::renamed(&text, app.names().next().unwrap_or_default());
+            text.push_str(&own);
             text.push_str("# EOF\n");
         }
         text

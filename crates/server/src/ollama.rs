@@ -52,6 +52,10 @@ pub async fn show(State(app): State<Arc<App>>, request: Request) -> Reply {
     let shown = read(&app, request, |app, mut fields| {
         fields.rename("name", "model")?;
         check_model(app, &fields)?;
+        fields.take("model");
+        // All is told that is known.
+        fields.boolean("verbose")?;
+        fields.finish()?;
         let Some(found) = app.models().into_iter().next() else {
             return Err(Problem::field("model", "nothing is served"));
         };

@@ -13,7 +13,7 @@ pub struct ServerOptions {
     pub max_headers: usize,
     /// How long the headers and the body of a request may take to come.
     pub read_timeout: Duration,
-    /// How long a client of a stream may take nothing, before its request is cancelled.
+    /// How long a client may take nothing of its answer, before its connection ends and its request is cancelled.
     pub write_timeout: Duration,
     /// Connections at once; more wait to be accepted.
     pub max_connections: usize,

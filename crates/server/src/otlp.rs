@@ -1,17 +1,21 @@
 //! Requests as spans of OpenTelemetry, sent to a collector: OTLP over HTTP, as JSON.
 
 use serde_json::{Value, json};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use trine_engine::{FinishReason, Timing, Usage};
 
-/// Spans that wait for the collector; more are lost.
+/// Spans that wait for the collector; more are dropped.
 const WAITING: usize = 4096;
 
 /// Spans of a message to the collector at most, and how long the first of them waits for others.
 const BATCH: (usize, Duration) = (512, Duration::from_secs(2));
+
+/// How long the end waits for a collector.
+const LAST: Duration = Duration::from_secs(2);
 
 /// The trace of a request, as W3C's `traceparent` has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,11 +28,13 @@ pub struct TraceContext {
     pub span: String,
     /// Whether spans of the trace are kept; who asked decides.
     pub sampled: bool,
+    /// What tracers of a trace that goes on noted in `tracestate`.
+    pub state: String,
 }
 
 impl TraceContext {
-    /// That of a header; without one that makes sense, a new one.
-    pub fn of(traceparent: Option<&str>) -> TraceContext {
+    /// That of the headers; without a `traceparent` that makes sense, a new one.
+    pub fn of(traceparent: Option<&str>, tracestate: &str) -> TraceContext {
         let span = format!("{:016x}", fastrand::u64(1..));
         let parts: Vec<&str> = traceparent.unwrap_or_default().trim().split('-').collect();
         let hexadecimal = |text: &str, length: usize| {
@@ -41,9 +47,13 @@ impl TraceContext {
                 if version != "ff" && hexadecimal(trace, 32) && hexadecimal(parent, 16) && flags.len() == 2 =>
             {
                 let sampled = u8::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 == 1);
-                TraceContext { trace: trace.to_owned(), parent: Some(parent.to_owned()), span, sampled }
+                let (trace, state) = (trace.to_owned(), tracestate.to_owned());
+                TraceContext { trace, parent: Some(parent.to_owned()), span, sampled, state }
             }
-            _ => TraceContext { trace: format!("{:032x}", fastrand::u128(1..)), parent: None, span, sampled: true },
+            _ => {
+                let trace = format!("{:032x}", fastrand::u128(1..));
+                TraceContext { trace, parent: None, span, sampled: true, state: String::new() }
+            }
         }
     }
 }
@@ -185,6 +195,7 @@ impl Span {
         json!({
             "traceId": self.context.trace,
             "spanId": self.context.span,
+            "traceState": self.context.state,
             "parentSpanId": self.context.parent.as_deref().unwrap_or_default(),
             "name": route.map_or_else(|| self.method.clone(), |route| format!("{} {route}", self.method)),
             // That of a server.
@@ -199,41 +210,84 @@ impl Span {
 }
 
 /// Sends spans to a collector, on a thread of its own.
-pub struct Exporter(Mutex<Option<(SyncSender<Span>, JoinHandle<()>)>>);
+pub struct Exporter {
+    /// The thread's spans, and what is gone when it has ended.
+    thread: Mutex<Option<(SyncSender<Span>, Receiver<()>)>>,
+    outage: Arc<Outage>,
+}
 
-impl Exporter {
-    /// `endpoint` is the address of a collector, such as `http://127.0.0.1:4318`.
-    ///
-    /// # Errors
-    /// When there is no thread.
-    pub fn start(endpoint: &str) -> std::io::Result<Exporter> {
-        let (sender, spans) = sync_channel(WAITING);
-        let url = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
-        let thread = std::thread::Builder::new().name("otlp".to_owned()).spawn(move || export(&url, &spans))?;
-        Ok(Exporter(Mutex::new(Some((sender, thread)))))
-    }
+/// When the collector takes no spans, for what reason, or takes them again.
+pub type TellOutage = dyn Fn(Result<(), String>) + Send + Sync;
 
-    /// Takes a span, unless too many wait.
-    pub fn send(&self, span: Span) {
-        let exporter = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if exporter.as_ref().is_none_or(|(sender, _)| sender.try_send(span).is_err()) {
-            tracing::debug!("a span is lost: the collector is too slow");
+/// Spans that the collector did not take.
+struct Outage {
+    lasts: AtomicBool,
+    dropped: AtomicU64,
+    tell: Box<TellOutage>,
+}
+
+impl Outage {
+    fn drop_spans(&self, count: usize, why: impl Display) {
+        self.dropped.fetch_add(count as u64, Relaxed);
+        if !self.lasts.swap(true, Relaxed) {
+            (self.tell)(Err(why.to_string()));
         }
     }
 
-    /// Sends what waits, and takes no more.
-    pub fn end(&self) {
-        let exporter = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((sender, thread)) = exporter {
-            drop(sender);
-            let _ = thread.join();
+    fn end(&self) {
+        if self.lasts.swap(false, Relaxed) {
+            (self.tell)(Ok(()));
         }
     }
 }
 
-fn export(url: &str, spans: &Receiver<Span>) {
+impl Exporter {
+    /// `endpoint` is the address of a collector, such as `http://127.0.0.1:4318`. `tell` hears when an outage begins, and when it is over.
+    ///
+    /// # Errors
+    /// When there is no thread.
+    pub fn start(endpoint: &str, tell: Box<TellOutage>) -> std::io::Result<Exporter> {
+        let (sender, spans) = sync_channel(WAITING);
+        let (alive, ended) = channel();
+        let url = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
+        let outage = Arc::new(Outage { lasts: AtomicBool::new(false), dropped: AtomicU64::new(0), tell });
+        let of = outage.clone();
+        let run = move || export(&url, &spans, &of, alive);
+        std::thread::Builder::new().name("otlp".to_owned()).spawn(run)?;
+        Ok(Exporter { thread: Mutex::new(Some((sender, ended))), outage })
+    }
+
+    /// Takes a span, unless too many wait.
+    pub fn send(&self, span: Span) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.as_ref().is_some_and(|(sender, _)| sender.try_send(span).is_err()) {
+            self.outage.drop_spans(1, format!("{WAITING} wait for the collector"));
+        }
+    }
+
+    /// Spans that the collector did not take.
+    pub fn dropped(&self) -> u64 {
+        self.outage.dropped.load(Relaxed)
+    }
+
+    /// Sends what waits, and takes no more. A collector that does not answer keeps nobody waiting for long.
+    pub fn end(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((sender, ended)) = thread {
+            drop(sender);
+            if ended.recv_timeout(LAST) == Err(RecvTimeoutError::Timeout) {
+                self.outage.drop_spans(0, format!("no answer within {} s", LAST.as_secs()));
+            }
+        }
+    }
+}
+
+/// Sends spans until there are no more to come. `_alive` is gone then.
+fn export(url: &str, spans: &Receiver<Span>, outage: &Outage, _alive: Sender<()>) {
     let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10)));
-    let agent: ureq::Agent = config.build().into();
+    // One who sends spans elsewhere does not take them.
+    let agent: ureq::Agent = config.max_redirects(0).http_status_as_error(false).build().into();
+    let mut dropped = 0;
     while let Ok(first) = spans.recv() {
         let mut batch = vec![first.to_json()];
         let due = Instant::now() + BATCH.1;
@@ -243,12 +297,20 @@ fn export(url: &str, spans: &Receiver<Span>) {
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
             }
         }
+        let count = batch.len();
         let service = [text("service.name", "trine"), text("service.version", env!("CARGO_PKG_VERSION"))];
         let scope = json!({"scope": {"name": "trine"}, "spans": batch});
         let body = json!({"resourceSpans": [{"resource": {"attributes": service}, "scopeSpans": [scope]}]});
-        if let Err(error) = agent.post(url).content_type("application/json").send(body.to_string()) {
-            tracing::warn!(%error, url, "spans are lost");
+        match agent.post(url).content_type("application/json").send(body.to_string()) {
+            Ok(answer) if !answer.status().is_success() => {
+                outage.drop_spans(count, format!("{url}: status {}", answer.status()));
+            }
+            Err(error) => outage.drop_spans(count, format!("{url}: {error}")),
+            // Nor were there too many meanwhile.
+            Ok(_) if outage.dropped.load(Relaxed) == dropped => outage.end(),
+            Ok(_) => {}
         }
+        dropped = outage.dropped.load(Relaxed);
     }
 }
 
@@ -259,10 +321,11 @@ mod tests {
     #[test]
     fn a_trace_goes_on_where_its_header_makes_sense() {
         let (trace, parent) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
-        let context = TraceContext::of(Some(&format!("00-{trace}-{parent}-01")));
+        let context = TraceContext::of(Some(&format!("00-{trace}-{parent}-01")), "a=1");
         assert_eq!((context.trace.as_str(), context.parent.as_deref()), (trace, Some(parent)));
+        assert_eq!(context.state, "a=1");
         assert!(context.sampled);
-        assert!(!TraceContext::of(Some(&format!("00-{trace}-{parent}-02"))).sampled);
+        assert!(!TraceContext::of(Some(&format!("00-{trace}-{parent}-02")), "").sampled);
         let zeros = "0".repeat(32);
         for wrong in [
             None,
@@ -273,8 +336,8 @@ mod tests {
             Some(&format!("00-{zeros}-{parent}-01")),
             Some(&format!("00-{trace}-{parent}-1")),
         ] {
-            let context = TraceContext::of(wrong);
-            assert!(context.parent.is_none() && context.sampled, "{wrong:?}");
+            let context = TraceContext::of(wrong, "a=1");
+            assert!(context.parent.is_none() && context.sampled && context.state.is_empty(), "{wrong:?}");
             assert!(context.trace.len() == 32 && context.span.len() == 16, "{wrong:?}");
         }
     }

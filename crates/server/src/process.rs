@@ -17,13 +17,30 @@ pub struct Process {
 impl Process {
     pub fn read() -> Process {
         let status = std::fs::read_to_string("/proc/self/status").ok();
-        let bytes = |name: &str| {
-            let line = status.as_ref()?.lines().find_map(|line| line.strip_prefix(name))?;
-            Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
-        };
+        let bytes = |name: &str| field(status.as_ref()?, name);
         let anonymous = bytes("RssAnon:").map(|private| private + bytes("RssShmem:").unwrap_or(0));
         Process { resident: bytes("VmRSS:"), anonymous, cpu: cpu(), open_files: open_files() }
     }
+}
+
+/// Resident memory in bytes, of which each page counts by the share of this process.
+pub fn proportional() -> Option<u64> {
+    kilobytes("/proc/self/smaps_rollup", "Pss:")
+}
+
+/// Bytes of the machine's memory that processes may still take.
+pub fn available() -> Option<u64> {
+    kilobytes("/proc/meminfo", "MemAvailable:")
+}
+
+/// The bytes of a line of a file that tells them in kilobytes.
+fn kilobytes(file: &str, name: &str) -> Option<u64> {
+    field(&std::fs::read_to_string(file).ok()?, name)
+}
+
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
 }
 
 fn open_files() -> Option<usize> {

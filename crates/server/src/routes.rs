@@ -147,7 +147,8 @@ fn prepare(app: &App, fields: Fields, protocol: Protocol, client: trace::Client)
         app.metrics.grammar.observe(begun.elapsed().as_secs_f64());
     }
     let prompt_tokens = ask.prompts.iter().map(Vec::len).sum();
-    Ok(Answering { requests, prompt_tokens, writer, stream: ask.stream, admission: None, note: Note::default() })
+    let (stream, constraint) = (ask.stream, ask.constraint.map(|(field, _)| field));
+    Ok(Answering { requests, prompt_tokens, writer, stream, constraint, admission: None, note: Note::default() })
 }
 
 /// A model that is not here is no other's.

@@ -79,7 +79,11 @@ fn read(certificate: &Path, key: &Path) -> Result<Pair, TlsError> {
     let pair = |error: Error| TlsError::Pair {
         certificate: certificate.to_owned(),
         key: key.to_owned(),
-        problem: error.to_string(),
+        problem: match error {
+            // Its text is about the certificate of a peer.
+            Error::InvalidCertificate(_) => "the certificate is damaged, or older than version 3 of X.509".to_owned(),
+            error => error.to_string(),
+        },
     };
     let dates = certificates
         .iter()
@@ -105,6 +109,9 @@ fn wrong_date(certificate: &CertificateDer) -> Option<String> {
         }
         Err(Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. })) => {
             Some(format!("a certificate is not valid before {}", date(not_before)))
+        }
+        Err(Error::InvalidCertificate(CertificateError::BadEncoding)) => {
+            Some("a certificate has a date before 1970, or one that cannot be read".to_owned())
         }
         _ => None,
     }

@@ -42,7 +42,9 @@ pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Ne
         request.extensions_mut().insert(Client(address.to_string()));
     }
     let traceparent = request.headers().get("traceparent").and_then(|header| header.to_str().ok());
-    let context = TraceContext::of(traceparent);
+    // It may have several lines.
+    let state = request.headers().get_all("tracestate").iter().filter_map(|line| line.to_str().ok());
+    let context = TraceContext::of(traceparent, &state.collect::<Vec<_>>().join(","));
     app.metrics.active.inc();
     let mut active = Active { app: app.clone(), span: None };
     let mut response = next.run(request).await;

@@ -21,6 +21,15 @@ const OTHERWISE: &[&str] = &[
 /// own, writes a generator as JSON.
 const MENDED: &[&str] = &["CohereForAI-c4ai-command-r-plus-tool_use.jinja", "llama-cpp-deepseek-r1.jinja"];
 
+/// Templates for chats with tools, which fail in Python without them, the second with documents; here they write what they write with an
+/// empty list.
+const FOR_TOOLS: &[&str] = &[
+    "CohereForAI-c4ai-command-r-plus-tool_use.jinja",
+    "CohereForAI-c4ai-command-r7b-12-2024-tool_use.jinja",
+    "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use.jinja",
+    "NousResearch-Hermes-3-Llama-3.1-8B-tool_use.jinja",
+];
+
 /// Written by `golden/templates.py`.
 const GOLDEN: &str = include_str!("../../../golden/templates.json");
 
@@ -45,6 +54,10 @@ fn templates_render_as_in_python() {
             all += 1;
             if hashes[name] == "error" && case["tools"].is_array() && MENDED.contains(&file.as_str()) {
                 assert!(text.is_ok(), "{file}, {name}: {text:?}");
+            } else if hashes[name] == "error" && case.get("tools").is_none() && FOR_TOOLS.contains(&file.as_str()) {
+                let empty = template.render(&case["messages"], Some(&json!([])), prompt, &extra);
+                assert!(text.is_ok() || name != "user", "{file}: {text:?}");
+                assert_eq!(text.ok(), empty.ok(), "{file}, {name}");
             } else if hash != hashes[name].as_str().unwrap() {
                 let found = text.map_or_else(|error| error.to_string(), |_| "another text".to_owned());
                 eprintln!("{file}, {name}: {found}");

@@ -81,7 +81,7 @@ pub use trine_train as train;
 pub mod engine {
     pub use trine_engine::{
         Answer, Choice, Clock, DiskCacheOptions, Emit, Engine, EngineOptions, Error, Event, EventKind, Field,
-        FinishReason, Generation, Handle, Join, Load, Param, PrefixCache, PrefixCacheStats, Prompt, PromptProgress,
+        FinishReason, Generation, Handle, Load, Param, PrefixCache, PrefixCacheStats, Prompt, PromptProgress,
         PromptToken, Request, Sampling, Scheduling, SeqId, Timing, Token, Update, Usage, params, prompt_tokens, sample,
         seed_of,
     };

@@ -177,13 +177,8 @@ impl Options {
             disk.model.extend(format!("{:?}", self.device.cpu.activations).bytes());
         }
         let mut engine = Engine::new(runner, Arc::new(tokenizer), &options)?;
-        // Masks of grammars take a fraction of a millisecond, a thread less.
-        engine.set_join(Box::new(|prepare, pass| {
-            std::thread::scope(|scope| {
-                scope.spawn(prepare);
-                pass();
-            });
-        }));
+        // Where there is no thread, masks of grammars are made after the pass.
+        let _ = engine.prepare_beside();
         let grammars = Grammars::new(engine.tokenizer().clone());
         Ok(Llm { engine, grammars, template, generation, warnings, memory, placement })
     }

@@ -12,6 +12,8 @@ const IGNORED: &[&str] = &["refusal", "annotations", "reasoning_details", "id"];
 /// Parts of a content that are no text.
 const NO_TEXT: &[&str] = &["image_url", "input_audio", "audio", "file", "video_url", "input_image", "input_file"];
 
+const TEXT_OF_OBJECT: &str = "expected the text of a JSON object";
+
 /// Reads the messages of a body.
 ///
 /// # Errors
@@ -36,15 +38,8 @@ fn read(message: Value, place: &str, served: &Served) -> Result<Message, Problem
     let mut role = fields.string("role").map_err(at)?.unwrap_or_default();
     match role.as_str() {
         "system" | "user" | "assistant" | "tool" => {}
-        "developer" => {
-            let knows = served
-                .template
-                .as_ref()
-                .is_ok_and(|template| template.source(false).is_ok_and(|source| source.contains("developer")));
-            if !knows {
-                role = "system".to_owned();
-            }
-        }
+        "developer" if served.reads_developers() => {}
+        "developer" => role = "system".to_owned(),
         other => {
             let expected = "expected system, developer, user, assistant or tool";
             return Err(Problem::field(&format!("{place}.role"), format_args!("{expected}, found {other:?}")));
@@ -115,7 +110,7 @@ fn content(content: Value, place: &str, served: &Served) -> Result<Value, Proble
     Ok(Value::String(texts.join("\n")))
 }
 
-/// Arguments are a text in OpenAI's API, and an object in templates.
+/// Arguments are a text in OpenAI's API, and an object in templates. Those of a call that was cut remain a text.
 fn tool_calls(calls: &mut Value, place: &str) -> Result<(), Problem> {
     let Value::Array(calls) = calls else { return Err(Problem::field(place, "expected a list of calls")) };
     for (i, call) in calls.iter_mut().enumerate() {
@@ -131,17 +126,28 @@ fn tool_calls(calls: &mut Value, place: &str) -> Result<(), Problem> {
         };
         let arguments = match &function["arguments"] {
             Value::String(text) if text.trim().is_empty() => json!({}),
-            Value::String(text) => serde_json::from_str(text).unwrap_or_default(),
+            Value::String(text) => serde_json::from_str(text).map_or_else(|_| text.as_str().into(), Value::Object),
             Value::Null => json!({}),
-            other => other.clone(),
+            Value::Object(arguments) => arguments.clone().into(),
+            _ => return Err(Problem::field(&format!("{place}.function.arguments"), TEXT_OF_OBJECT)),
         };
-        if !arguments.is_object() {
-            return Err(Problem::field(&format!("{place}.function.arguments"), "expected the text of a JSON object"));
-        }
         function["arguments"] = arguments;
         call["type"] = "function".into();
     }
     Ok(())
+}
+
+/// The problem of messages that the template does not take: arguments that are no JSON object, where it wants one, or what it says itself.
+pub fn not_taken(messages: &[Message], why: trine_text::Error) -> Problem {
+    for (i, message) in messages.iter().enumerate() {
+        let calls = message.rest.get("tool_calls").and_then(Value::as_array);
+        let is_cut = |call: &Value| call["function"]["arguments"].is_string();
+        if let Some(j) = calls.and_then(|calls| calls.iter().position(is_cut)) {
+            let place = format!("messages[{i}].tool_calls[{j}].function.arguments");
+            return Problem::field(&place, format_args!("{TEXT_OF_OBJECT}: {why}"));
+        }
+    }
+    Problem::field("messages", why)
 }
 
 /// The same messages with the arguments of calls as texts, as some templates take them; `None` without calls.
@@ -150,8 +156,11 @@ pub fn with_text_arguments(messages: &[Message]) -> Option<Vec<Message>> {
     let lists = messages.iter_mut().filter_map(|message| message.rest.get_mut("tool_calls")?.as_array_mut());
     let mut any = false;
     for call in lists.flatten() {
-        call["function"]["arguments"] = call["function"]["arguments"].to_string().into();
-        any = true;
+        let arguments = &mut call["function"]["arguments"];
+        if !arguments.is_string() {
+            *arguments = arguments.to_string().into();
+            any = true;
+        }
     }
     any.then_some(messages)
 }

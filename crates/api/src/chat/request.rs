@@ -1,6 +1,6 @@
 //! What a chat asks for, in OpenAI's words: other protocols are translated to them.
 
-use super::messages::{messages, with_text_arguments};
+use super::messages::{messages, not_taken, with_text_arguments};
 use super::tools::{self, Tools};
 use super::turn::{CallIds, Turn};
 use crate::ask::scheduling;
@@ -36,7 +36,6 @@ pub fn read(mut fields: Fields, served: &Served) -> Result<Chat, Problem> {
     let stream = fields.boolean("stream")?.unwrap_or_default();
     let tools = tools::tools(&mut fields)?;
     let Prompted { chat, format, thinking, ids } = prompt(&mut fields, served, &tools)?;
-    let tokens = served.tokens(Prompt::Chat(chat), "messages")?;
     fields.rename("max_completion_tokens", "max_tokens")?;
     top_logprobs(&mut fields)?;
     let content = constraint(&mut fields)?;
@@ -45,6 +44,7 @@ pub fn read(mut fields: Fields, served: &Served) -> Result<Chat, Problem> {
     if let Some((field, _)) = &content {
         chosen = ends(field, &fields, chosen)?;
     }
+    let tokens = served.tokens(Prompt::Chat(chat), "messages", &chosen)?;
     if stream && chosen.best_of.is_some_and(|best| best > chosen.n) {
         return Err(Problem::field("best_of", "expected none with stream: the best are known at the end"));
     }
@@ -202,7 +202,7 @@ fn prompt(fields: &mut Fields, served: &Served, tools: &Tools) -> Result<Prompte
         Some(messages) => render(&messages).map_err(|_| why),
         None => Err(why),
     });
-    let mut chat = chat.map_err(|why| Problem::field("messages", why))?;
+    let mut chat = chat.map_err(|why| not_taken(&messages, why))?;
     if continues {
         let Some(end) = chat.text().rfind(END) else {
             return Err(Problem::field("messages", "the template writes no message of the assistant that could go on"));

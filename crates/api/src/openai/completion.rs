@@ -50,7 +50,7 @@ pub fn completion(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask,
     }
     let mut texts = Vec::new();
     let mut read = |prompt: Prompt| {
-        let tokens = served.tokens(prompt.clone(), "prompt")?;
+        let tokens = served.tokens(prompt.clone(), "prompt", &chosen)?;
         if echo {
             texts.push(match prompt {
                 Prompt::Text(text) => text,

@@ -1,3 +1,4 @@
+use super::tools::Names;
 use crate::chat::{Block, Blocks, Step, Turn};
 use crate::openai::{Shared, logprobs, new_id, now};
 use crate::{Event, Problem, Writer};
@@ -11,6 +12,8 @@ pub struct Echo {
     pub max_output_tokens: Value,
     pub metadata: Value,
     pub tools: Value,
+    /// Those of functions in a namespace.
+    pub names: Names,
     pub tool_choice: Value,
     pub parallel_tool_calls: bool,
     pub reasoning: Value,
@@ -141,9 +144,13 @@ impl ResponseWriter {
             }
             Block::Call { id: call, name } => {
                 let arguments = if begins { "" } else { text.as_str() };
-                json!({
+                let mut item = json!({
                     "type": "function_call", "id": id, "call_id": call, "name": name, "arguments": arguments, "status": status,
-                })
+                });
+                if let Some((namespace, name)) = self.echo.names.get(name) {
+                    (item["namespace"], item["name"]) = (namespace.as_str().into(), name.as_str().into());
+                }
+                item
             }
         }
     }
@@ -213,6 +220,7 @@ impl ResponseWriter {
             all
         };
         if let Block::Call { name, .. } = &block {
+            let name = self.echo.names.get(name).map_or(name, |(_, name)| name);
             let done = with(json!({"name": name, "arguments": text}));
             events.push(self.event("response.function_call_arguments.done", done));
         } else {

@@ -2,5 +2,6 @@
 
 mod answer;
 mod request;
+mod tools;
 
 pub use request::response;

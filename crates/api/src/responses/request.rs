@@ -1,6 +1,7 @@
 use super::answer::{Echo, ResponseWriter};
+use super::tools::{name_of, tools};
 use crate::chat;
-use crate::fields::{kind, shown};
+use crate::fields::kind;
 use crate::openai::Shared;
 use crate::{Ask, Fields, Problem, Writer};
 use serde_json::{Map, Value, json};
@@ -49,15 +50,15 @@ pub fn response(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, B
     }
     input(fields.take("input").unwrap_or_default(), &mut messages)?;
     fields.put("messages", messages);
-    if let Some(tools) = fields.list("tools")? {
-        let translated = tools.iter().enumerate().map(|(i, tool)| self::tool(tool, &format!("tools[{i}]")));
-        fields.put("tools", translated.collect::<Result<Vec<_>, _>>()?);
-        echo.tools = tools.into();
+    if let Some(list) = fields.list("tools")? {
+        let (translated, names) = tools(&list)?;
+        fields.put("tools", translated);
+        (echo.tools, echo.names) = (list.into(), names);
     }
     if let Some(choice) = fields.take("tool_choice") {
         echo.tool_choice = choice.clone();
         let translated = match choice["type"].as_str() {
-            Some("function") => json!({"type": "function", "function": {"name": choice["name"]}}),
+            Some("function") => json!({"type": "function", "function": {"name": name_of(&choice)}}),
             _ => choice,
         };
         fields.put("tool_choice", translated);
@@ -110,19 +111,6 @@ fn format(text: &Map<String, Value>, fields: &mut Fields, echo: &mut Echo) -> Re
     Ok(())
 }
 
-fn tool(tool: &Value, place: &str) -> Result<Value, Problem> {
-    if tool["type"] != "function" {
-        let problem =
-            format!("expected type \"function\", found {}: there are no built-in tools", shown(&tool["type"]));
-        return Err(Problem::field(place, problem));
-    }
-    let mut function = tool.clone();
-    if let Some(fields) = function.as_object_mut() {
-        fields.remove("type");
-    }
-    Ok(json!({"type": "function", "function": function}))
-}
-
 /// Adds the items of the input as messages.
 fn input(input: Value, messages: &mut Vec<Value>) -> Result<(), Problem> {
     let items = match input {
@@ -172,7 +160,7 @@ fn input(input: Value, messages: &mut Vec<Value>) -> Result<(), Problem> {
                 }
             }
             "function_call" => {
-                let function = json!({"name": item["name"], "arguments": item["arguments"]});
+                let function = json!({"name": name_of(&item), "arguments": item["arguments"]});
                 let call = json!({"id": item["call_id"], "type": "function", "function": function});
                 match open.get_mut("tool_calls").and_then(Value::as_array_mut) {
                     Some(calls) => calls.push(call),

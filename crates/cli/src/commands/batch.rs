@@ -1,9 +1,10 @@
 use super::embed;
 use crate::exit::{Exit, UsageError};
+use crate::interrupt::{self, Input};
 use crate::load::{EngineArgs, LoadArgs};
 use crate::output::{self, OutputFile};
 use crate::warm::{self, WarmArgs};
-use crate::{interrupt, progress, units};
+use crate::{progress, units};
 use anyhow::{Context, Result};
 use clap::{Args, value_parser};
 use indicatif::ProgressBar;
@@ -85,7 +86,7 @@ impl Batch {
         }
         let bytes = input.metadata().map_or(0, |metadata| metadata.len());
         let job = format!("{} {}", self.load.fingerprint(&self.model)?, self.seed);
-        let mut lines = Lines::new(BufReader::new(input), &job);
+        let mut lines = Lines::new(BufReader::new(Input(input)), &job);
         let for_embeddings = lines.are_for_embeddings().with_context(|| at(&self.input))?;
         let (output, answered) = self.open_output(&job)?;
         self.engine_args.check(self.quiet)?;
@@ -233,7 +234,7 @@ enum Model {
 }
 
 struct Files {
-    lines: Lines<BufReader<File>>,
+    lines: Lines<BufReader<Input<File>>>,
     /// Lines that an earlier run has answered.
     answered: u64,
     output: BufWriter<File>,

@@ -4,7 +4,7 @@ use crate::{input, interrupt, table, units};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
-use std::io::Write;
+use std::io::{BufReader, Write};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use trine::{Embedder, ErrorKind};
@@ -51,7 +51,7 @@ impl Embed {
         }
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         let lines: Box<dyn Iterator<Item = std::io::Result<String>>> = match self.texts.is_empty() {
-            true => Box::new(input::lines(std::io::stdin().lock())),
+            true => Box::new(input::lines(BufReader::new(interrupt::Input(std::io::stdin())))),
             false => Box::new(self.texts.into_iter().map(Ok)),
         };
         let mut lines = lines.enumerate();
@@ -77,6 +77,7 @@ impl Embed {
                     }
                     done += 1;
                 }
+                out.flush()?;
                 tokens = 0;
             }
             let Some(ids) = next.transpose()? else { break };

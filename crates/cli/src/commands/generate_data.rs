@@ -134,7 +134,7 @@ impl GenerateData {
             true => TextWriter::resume(&self.out, keep, seed),
             false => Ok((TextWriter::create(&self.out, separator, keep, self.force)?, 0)),
         };
-        let (mut writer, first) = interrupt::opening(open)?;
+        let (mut writer, first) = interrupt::waiting(open)?;
         interrupt::watch(writer.file());
         let indices = first.min(self.count)..self.count;
         let job = GenerateOptions { prompts, sampling, seed, indices, parallel: self.parallel as usize };

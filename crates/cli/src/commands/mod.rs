@@ -58,11 +58,6 @@ pub const GROUPS: [(&str, &[&str]); 5] = [
 ];
 
 impl Command {
-    /// Whether its log is JSON.
-    pub fn logs_json(&self) -> bool {
-        matches!(self, Command::Serve(serve) if serve.logs_json())
-    }
-
     pub fn run(self) -> Result<Exit> {
         match self {
             Command::Run(command) => command.run(),

@@ -11,7 +11,8 @@ use trine_text::Tokenizer;
 /// the place of those from top-nσ to XTC. Equals go by id, sums run in a fixed order, and exponentials are computed in plain Rust: the same
 /// logits give the same token on every machine.
 pub struct Chain {
-    filters: Vec<Box<dyn Filter>>,
+    /// `None` while they are lent.
+    filters: Option<Vec<Box<dyn Filter>>>,
     greedy: bool,
     seed: u64,
     logprobs: Option<usize>,
@@ -39,6 +40,9 @@ pub struct Sampled<'a> {
     pub top: &'a [Logprob],
 }
 
+/// Whoever samples has asked [`Chain::is_lent`].
+const LENT: &str = "filters that are not lent";
+
 impl Chain {
     /// `own` filters, then those that the options ask for. `seed` is used when they name none.
     ///
@@ -64,7 +68,7 @@ impl Chain {
         let (greedy, mirostat) = (sampling.temperature == 0.0, sampling.mirostat != 0);
         let rows = FILTERS.iter().filter(|row| (row.reorders || !greedy) && !(row.truncates && mirostat));
         Ok(Chain {
-            filters: own.into_iter().chain(rows.filter_map(|row| (row.build)(&sampling, tokenizer))).collect(),
+            filters: Some(own.into_iter().chain(rows.filter_map(|row| (row.build)(&sampling, tokenizer))).collect()),
             greedy,
             seed,
             logprobs: sampling.logprobs,
@@ -85,15 +89,16 @@ impl Chain {
         let position = history.tokens.len();
         let best = argmax(logits).map_err(|id| Error::NotFinite { id, position, value: logits[id as usize] })?;
         let most = logits[best as usize];
-        let id = if self.greedy && self.filters.is_empty() {
+        let filters = self.filters.as_mut().expect(LENT);
+        let id = if self.greedy && filters.is_empty() {
             best
         } else {
-            match self.filters.first().and_then(|filter| filter.floor(logits, most)) {
+            match filters.first().and_then(|filter| filter.floor(logits, most)) {
                 // The minimum is a number, and leaves the best.
                 Some(floor) => self.candidates.fill_from(logits, floor.min(most)),
                 None => self.candidates.fill_finite(logits),
             }
-            for filter in &mut self.filters {
+            for filter in filters {
                 filter.apply(&mut self.candidates, history)?;
                 if let Err(Candidate { id, logit }) = self.candidates.check(logits.len()) {
                     let filter = filter.name().to_owned();
@@ -137,18 +142,36 @@ impl Chain {
 
     /// Tells the filters that a token is part of the answer.
     pub fn accept(&mut self, token: u32) {
-        self.filters.iter_mut().for_each(|filter| filter.accept(token));
+        self.filters.as_mut().expect(LENT).iter_mut().for_each(|filter| filter.accept(token));
     }
 
-    /// Whether a filter has work to do beside a forward pass.
+    /// Whether a filter has work to do beside a forward pass, and is there.
     pub fn prepares(&self) -> bool {
-        self.filters.iter().any(|filter| filter.prepares())
+        self.filters.iter().flatten().any(|filter| filter.prepares())
+    }
+
+    /// Gives the filters away, to prepare elsewhere, until [`Chain::take_back`]. Without them nothing can be sampled.
+    pub(crate) fn lend(&mut self) -> Vec<Box<dyn Filter>> {
+        self.filters.take().expect(LENT)
+    }
+
+    pub(crate) fn take_back(&mut self, filters: Vec<Box<dyn Filter>>) {
+        self.filters = Some(filters);
+    }
+
+    pub(crate) fn is_lent(&self) -> bool {
+        self.filters.is_none()
     }
 
     /// Lets the filters prepare for the token after each of the last `1 + proposed` of `tokens`.
     pub fn prepare(&mut self, tokens: &[u32], proposed: usize, prompt: usize) {
+        Chain::prepare_filters(self.filters.as_mut().expect(LENT), tokens, proposed, prompt);
+    }
+
+    /// As [`Chain::prepare`] does.
+    pub(crate) fn prepare_filters(filters: &mut [Box<dyn Filter>], tokens: &[u32], proposed: usize, prompt: usize) {
         let first = tokens.len() - proposed;
-        for filter in self.filters.iter_mut().filter(|filter| filter.prepares()) {
+        for filter in filters.iter_mut().filter(|filter| filter.prepares()) {
             for len in first..=tokens.len() {
                 filter.prepare(History { tokens: &tokens[..len], prompt });
                 if let Some(&next) = tokens.get(len) {

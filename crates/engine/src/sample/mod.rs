@@ -71,7 +71,8 @@ pub trait Filter: Send {
         false
     }
 
-    /// Does work for the token that follows `history` while the model computes its logits, such as the mask of a grammar. A step may ask for
+    /// Does work for the token that follows `history` while the model computes its logits, such as the mask of a grammar. It may run on another
+    /// thread ([`Engine::prepare_beside`](crate::Engine::prepare_beside)), and its sequence alone waits for it. A step may ask for
     /// several tokens, with [`Filter::accept`] between them and one [`Filter::rollback`] at the end.
     fn prepare(&mut self, _history: History) {}
 

@@ -5,8 +5,14 @@ use serde_json::Value;
 use std::fmt::Write;
 use trine_text::ContentFormat;
 
-/// Whitespace where a format has some, or none.
-const SPACE: &str = r"[ \t\r\n]{0,20}";
+/// Whitespace where a format may have some. A small model goes on with blanks for as long as it may, so that there are few.
+const SPACE: &str = r" ?(\r?\n[ \t]{0,8}){0,3}";
+
+/// Whitespace where a format has some.
+const SOME: &str = r"( | ?(\r?\n[ \t]{0,8}){1,3})";
+
+/// Whitespace where a text begins, or none.
+const BLANKS: &str = r"[ \t\r\n]{0,20}";
 
 /// A part of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +45,7 @@ impl<'a> Writer<'a> {
             true => String::new(),
             false => format!(" & ~/(?s:.*)({})(?s:.*)/", spelled.join("|")),
         };
-        format!("start: {start}\n{}WS: /[ \\t\\r\\n]{{1,20}}/\nTEXT: /(?s:.+)/{without}\n", self.rules)
+        format!("start: {start}\n{}WS: /{SOME}/\nTEXT: /(?s:.+)/{without}\n", self.rules)
     }
 
     /// Adds a rule, and returns its name.
@@ -82,8 +88,7 @@ impl<'a> Writer<'a> {
                 atoms.push(Atom::Regex(pattern(c.encode_utf8(&mut [0; 4]))));
             } else {
                 rest = rest.trim_start();
-                let least = if c == '\n' { r"[ \t\r\n]{1,20}" } else { SPACE };
-                atoms.push(Atom::Regex(least.to_owned()));
+                atoms.push(Atom::Regex(if c == '\n' { SOME } else { SPACE }.to_owned()));
             }
         }
         merged(atoms)
@@ -144,7 +149,7 @@ impl<'a> Writer<'a> {
             _ => None,
         });
         let first: String = first.map(|c| pattern(c.encode_utf8(&mut [0; 4]))).collect();
-        let name = self.rule("text", &format!("/{SPACE}[^ \\t\\r\\n{first}](?s:.*)/"));
+        let name = self.rule("text", &format!("/{BLANKS}[^ \\t\\r\\n{first}](?s:.*)/"));
         format!("({name} | WS)?")
     }
 

@@ -182,7 +182,8 @@ impl Template {
     /// the prompt ends with the start of an assistant message. `extra` has further variables, such as `enable_thinking`, which override the
     /// others.
     ///
-    /// A template that fails because a function has no description or no parameters, which may be left out, gets empty ones.
+    /// A template that fails because a function has no description or no parameters, which may be left out, gets empty ones, and one that fails
+    /// without tools gets an empty list.
     ///
     /// In the text, nothing tells the template's control tokens from those that a message writes: for prompts, use [`Template::render_chat`].
     ///
@@ -209,9 +210,9 @@ impl Template {
             let context: BTreeMap<&str, Value> = standard.into_iter().chain(extra).collect();
             on_own_stack(|| self.render_here(source, Value::from(context)))
         };
-        render(tools).or_else(|problem| match tools.map(|tools| (tools, tools::completed(tools))) {
-            Some((tools, completed)) if completed != *tools => render(Some(&completed)).map_err(|_| problem),
-            _ => Err(problem),
+        render(tools).or_else(|problem| {
+            let completed = tools.map_or_else(|| serde_json::json!([]), tools::completed);
+            if tools == Some(&completed) { Err(problem) } else { render(Some(&completed)).map_err(|_| problem) }
         })
     }
 

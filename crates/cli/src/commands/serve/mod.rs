@@ -11,10 +11,10 @@ use bytesize::ByteSize;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum, value_parser};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use trine_server::keys::Keys;
-use trine_server::{App, Exporter, Listen, Server, ServerOptions, Tls};
+use trine_server::{App, Exporter, Inherited, Listen, Server, ServerOptions, Tls};
 
 /// Serve a model to programs that speak OpenAI's API
 ///
@@ -101,7 +101,7 @@ pub struct Serve {
     /// have no more than this together, and take up to fifty times as much memory.
     #[arg(long, value_name = "SIZE", default_value = "16MiB", hide_short_help = true, value_parser = body_size)]
     max_body: ByteSize,
-    /// Seconds that a request may take to come, and a client of a stream to take nothing
+    /// Seconds that a request may take to come, and that a client may take nothing of its answer
     #[arg(long, value_name = "S", default_value_t = 60, hide_short_help = true, value_parser = value_parser!(u32).range(1..))]
     io_timeout: u32,
     /// Connections at once
@@ -121,6 +121,7 @@ pub struct Serve {
     /// The limit is --mem-limit, or that of a control group. What is mapped from files does not count: the system takes it back.
     #[arg(long, hide_short_help = true)]
     watch_memory: bool,
+    // `environment` starts the log, before the command is there.
     /// How the log on stderr is written; json has a line for each request, too, unless RUST_LOG says otherwise
     #[arg(long, value_name = "FORMAT", env = "TRINE_LOG_FORMAT", default_value = "text", hide_short_help = true)]
     log_format: LogFormat,
@@ -143,18 +144,17 @@ enum LogFormat {
 }
 
 impl Serve {
-    pub fn logs_json(&self) -> bool {
-        self.log_format == LogFormat::Json
-    }
-
     pub fn run(self) -> Result<Exit> {
-        let listen = self.listen()?;
+        let inherited = process::inherited()?;
+        let listen = self.listen(inherited.as_ref())?;
         let memory_limit = self.watched_limit()?;
         let (keys, tls) = (self.open_keys()?, self.open_tls()?);
         if !self.quiet {
             tls.iter().for_each(process::warn);
         }
         self.engine_args.check(self.quiet)?;
+        // A signal ends the reading of a pipe at once.
+        let prefixes = self.warm.read()?;
         // The address is checked before a model is loaded, which may take minutes.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -175,7 +175,7 @@ impl Serve {
             let message = "the model makes embeddings, and --embedding-model names another".to_owned();
             return Err(UsageError { message, hint: "omit one of them" }.into());
         }
-        let generator = generation.map(|model| self.generator(&model, &stop)).transpose()?;
+        let generator = generation.map(|model| self.generator(&model, prefixes, &stop)).transpose()?;
         let embeddings = embedding.map(|model| self.embeddings(&model, &stop)).transpose()?;
         let options = ServerOptions {
             listen,
@@ -191,22 +191,26 @@ impl Serve {
         };
         let mut app = App::new(options, generator, embeddings);
         (app.keys, app.tls) = (keys, tls);
-        app.exporter = self.otlp_endpoint.as_deref().map(Exporter::start).transpose()?;
+        let exporter = |endpoint| Exporter::start(endpoint, process::tell_outage(self.quiet));
+        app.exporter = self.otlp_endpoint.as_deref().map(exporter).transpose()?;
         let names: Vec<&str> = app.names().collect();
         let names = names.join(" and ");
         let ended = runtime.block_on(async {
             let at = format!("cannot listen at {}", self.place());
-            let server = match process::inherited()? {
+            let server = match inherited {
                 Some(listener) => Server::inherit(app, listener)?,
                 None => Server::bind(app).await.context(at)?,
             };
             if !self.quiet {
                 note!("serving {} at {}", table::visible(&names), server.url());
             }
-            process::obey_signals(server.app())?;
+            process::obey_signals(server.app(), self.quiet)?;
             process::tell_systemd(server.app().clone());
             if let Some(limit) = memory_limit {
-                process::watch_memory(server.app().clone(), limit);
+                process::watch_memory(server.app().clone(), limit, self.quiet);
+            }
+            if let Some(target) = self.itl_target.0.filter(|_| !self.quiet) {
+                process::watch_pace(server.app().clone(), target);
             }
             let end = async {
                 let _ = ended.await;
@@ -241,9 +245,8 @@ impl Serve {
                 Err(UsageError { message, hint: "use letters, digits and signs of ASCII, without spaces" }.into())
             }
             (None, None) => {
-                let is_empty = std::env::var_os("TRINE_API_KEY").is_some_and(|key| key.is_empty());
-                if is_empty && !self.no_auth && !self.quiet {
-                    note!("warning: TRINE_API_KEY is empty, which counts as unset: the server asks for no key");
+                if !self.no_auth {
+                    self.warn_of_empty(["TRINE_KEYS", "TRINE_API_KEY"], "the server asks for no key");
                 }
                 Ok(None)
             }
@@ -253,12 +256,23 @@ impl Serve {
     fn open_tls(&self) -> Result<Option<Tls>> {
         let (names, lacks) = match (&self.tls_cert, &self.tls_key) {
             (Some(certificate), Some(key)) => return Ok(Some(Tls::open(certificate, key)?)),
-            (None, None) => return Ok(None),
+            (None, None) => {
+                self.warn_of_empty(["TRINE_TLS_CERT", "TRINE_TLS_KEY"], "connections are not encrypted");
+                return Ok(None);
+            }
             (Some(_), None) => ("--tls-cert", "--tls-key"),
             (None, Some(_)) => ("--tls-key", "--tls-cert"),
         };
         let message = format!("{names} is given, and {lacks} is not: connections would not be encrypted");
         Err(UsageError { message, hint: "give both, or none" }.into())
+    }
+
+    /// Tells of variables that would close the server if they were not empty.
+    fn warn_of_empty(&self, names: [&str; 2], so: &str) {
+        let is_empty = |name: &&str| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        for name in names.into_iter().filter(is_empty).filter(|_| !self.quiet) {
+            note!("warning: {name} is empty, which counts as unset: {so}");
+        }
     }
 
     fn place(&self) -> String {
@@ -269,7 +283,19 @@ impl Serve {
     }
 
     /// Where to listen. Other machines may connect only if somebody says so.
-    fn listen(&self) -> Result<Listen> {
+    fn listen(&self, inherited: Option<&Inherited>) -> Result<Listen> {
+        match inherited {
+            Some(Inherited::Tcp(listener)) => {
+                let address = listener.local_addr().context("the socket that was handed over")?;
+                self.check_open(&address, &format!("the socket at {address}"))?;
+                return Ok(Listen::Tcp(address));
+            }
+            Some(Inherited::Unix(listener)) => {
+                let address = listener.local_addr().context("the socket that was handed over")?;
+                return Ok(Listen::Unix(address.as_pathname().unwrap_or(Path::new("")).to_owned()));
+            }
+            None => {}
+        }
         if let Some(path) = self.host.strip_prefix("unix:") {
             if path.is_empty() {
                 let message = "--host unix: expected the path of a socket".to_owned();
@@ -285,16 +311,22 @@ impl Serve {
                 found.next().with_context(|| format!("--host {host}: the name has no address"))?
             }
         };
+        self.check_open(&address, &format!("--host {host}"))?;
+        Ok(Listen::Tcp(address))
+    }
+
+    /// Refuses an address that other machines reach where nothing keeps them out.
+    fn check_open(&self, address: &SocketAddr, place: &str) -> Result<()> {
         let open = self.keys.is_none() && self.api_key.is_none() && !self.no_auth;
         if !address.ip().is_loopback() && open {
-            let message = format!("--host {host} lets other machines connect, and there are no keys");
+            let message = format!("{place} lets other machines connect, and there are no keys");
             return Err(UsageError {
                 message,
                 hint: "--keys names a file of `trine key new`; --no-auth lets anybody in",
             }
             .into());
         }
-        Ok(Listen::Tcp(address))
+        Ok(())
     }
 }
 
@@ -315,9 +347,11 @@ fn body_size(text: &str) -> Result<ByteSize, &'static str> {
     }
 }
 
+/// The address of a collector, without what requests to it would not have.
 fn http_url(text: &str) -> Result<String, String> {
-    match text.starts_with("http://") {
-        true => Ok(text.to_owned()),
-        false => Err("expected an address that begins with http://".to_owned()),
+    let place = text.strip_prefix("http://").ok_or("expected an address that begins with http://")?;
+    match place.is_empty() || place.starts_with('/') || place.contains(['@', '?', '#']) {
+        false => Ok(text.to_owned()),
+        true => Err("expected an address such as http://127.0.0.1:4318, without user, query and fragment".to_owned()),
     }
 }

@@ -2,7 +2,8 @@
 
 use super::Serve;
 use crate::commands::embed;
-use crate::{table, units, warm};
+use crate::warm::{self, Prefix};
+use crate::{table, units};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -40,9 +41,13 @@ impl Serve {
         if name == "." { "model".to_owned() } else { name }
     }
 
-    pub fn generator(&self, model: &Path, stop: &Arc<AtomicBool>) -> Result<Generator> {
+    pub fn generator(
+        &self,
+        model: &Path,
+        prefixes: Vec<(String, Prefix)>,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Generator> {
         let (load, engine_args, quiet) = (self.load.clone(), self.engine_args.clone(), self.quiet);
-        let prefixes = self.warm.read()?;
         let (path, stop) = (model.to_owned(), stop.clone());
         let set = self.engine_options(model);
         let (sender, receiver) = std::sync::mpsc::channel();

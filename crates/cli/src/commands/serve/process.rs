@@ -9,16 +9,16 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
-use trine_server::{App, Inherited, Pressure, Tls};
+use trine_server::{App, Inherited, Pressure, TellOutage, Tls};
 
 /// Tells what is wrong with a certificate that is used all the same.
 pub fn warn(tls: &Tls) {
     tls.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
 }
 
-/// Reads keys and certificates again on SIGHUP, and tells where the memory is on SIGUSR1.
+/// Reads keys and certificates again on SIGHUP, which is told unless `quiet` or it fails, and tells where the memory is on SIGUSR1.
 #[cfg(unix)]
-pub fn obey_signals(app: &Arc<App>) -> Result<()> {
+pub fn obey_signals(app: &Arc<App>, quiet: bool) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut hangup, mut user) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined1())?);
     let of = app.clone();
@@ -32,17 +32,19 @@ pub fn obey_signals(app: &Arc<App>) -> Result<()> {
         while hangup.recv().await.is_some() {
             if app.keys.is_some() {
                 match app.reload_keys() {
+                    Ok(_) if quiet => {}
                     Ok(count) => note!("note: {} read again", units::plural(count as u64, "key")),
-                    Err(error) => note!("warning: the keys stay as they are: {}", table::visible(&error)),
+                    Err(error) => note!("error: the keys stay as they are: {}", table::visible(&error)),
                 }
             }
             let Some(tls) = &app.tls else { continue };
             match tls.reload() {
+                Ok(()) if quiet => {}
                 Ok(()) => {
                     note!("note: the certificate was read again");
                     warn(tls);
                 }
-                Err(error) => note!("warning: the certificate stays as it is: {}", table::visible(&error.to_string())),
+                Err(error) => note!("error: the certificate stays as it is: {}", table::visible(&error.to_string())),
             }
         }
     });
@@ -50,18 +52,19 @@ pub fn obey_signals(app: &Arc<App>) -> Result<()> {
 }
 
 #[cfg(not(unix))]
-pub fn obey_signals(_: &Arc<App>) -> Result<()> {
+pub fn obey_signals(_: &Arc<App>, _: bool) -> Result<()> {
     Ok(())
 }
 
 /// Compares the memory of the process with its limit, once a second.
-pub fn watch_memory(app: Arc<App>, limit: u64) {
+pub fn watch_memory(app: Arc<App>, limit: u64, quiet: bool) {
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let Some((bytes, pressure)) = app.watch_memory(limit) else { continue };
             let has = format!("the process has {} of at most {}", units::bytes(bytes), units::bytes(limit));
             match pressure {
+                _ if quiet => {}
                 Pressure::Low => note!("note: {has} again"),
                 Pressure::High => note!("warning: {has}"),
                 Pressure::Full => note!("warning: {has}: new requests are refused"),
@@ -71,6 +74,35 @@ pub fn watch_memory(app: Arc<App>, limit: u64) {
             }
         }
     });
+}
+
+/// Warns once when steps must be given more time than they were promised, so that prompts get on.
+pub fn watch_pace(app: Arc<App>, target: Duration) {
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            let given = app.load().await.and_then(|load| load.step_target).unwrap_or_default();
+            // The target is a sum of floating point numbers.
+            if given > target + Duration::from_millis(1) {
+                let [target, given] = [target, given].map(|time| 1e3 * time.as_secs_f64());
+                note!(
+                    "warning: --itl-target {target:.0} leaves too little time for prompts: steps are given up to {given:.0} ms"
+                );
+                return;
+            }
+        }
+    });
+}
+
+/// Tells when a collector takes no spans, and when it does again.
+pub fn tell_outage(quiet: bool) -> Box<TellOutage> {
+    Box::new(move |taken| match taken {
+        _ if quiet => {}
+        Ok(()) => note!("note: the collector takes spans again"),
+        Err(problem) => {
+            note!("warning: spans are lost: {}", table::visible(&problem))
+        }
+    })
 }
 
 /// The socket that systemd opened for this process, if it did.
