@@ -9,6 +9,7 @@ set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 TRINE=${TRINE:-$here/../target/release/trine}
 data=${TRINE_SHARED:-$here/../../shared}/data
+unset TRINE_SHARED # which `trine serve` refuses
 OPENAPI=${OPENAPI:-$data/api/openapi.yaml}
 official=
 if [ "${1:-}" = --official ]; then

@@ -1,21 +1,25 @@
 //! Environment variables. One rule for all: an empty one counts as unset, a flag overrides its variable, which overrides a configuration file,
-//! each with all options that it excludes, errors name what they are about, and a `TRINE_*` that no flag has is a warning.
+//! each with all options that it excludes, errors name what they are about, and a `TRINE_*` that no option has is a warning, which `serve` refuses.
 
-use crate::config::Defaults;
-use crate::exit::Exit;
+use crate::config::{Defaults, NOT_IN_FILE};
+use crate::exit::{Exit, UsageError};
 use crate::near;
 use crate::output::check_distinct;
 use crate::say;
+use clap::builder::{BoolishValueParser, Resettable, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 
 const PREFIX: &str = "TRINE_";
 
-/// A variable of other programs for the number of threads, which counts where ours is unset; 0 is its word for the default.
+/// A variable of other programs for the number of threads; 0 is its word for the default.
 const RAYON: &str = "RAYON_NUM_THREADS";
+
+/// Variables of ours, and those of other programs that count where ours are unset.
+const ELSEWHERE: [(&str, &str); 2] = [("TRINE_THREADS", RAYON), ("TRINE_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")];
 
 /// Parses the command line, with variables where it has no flags, and starts the log. Exits on errors, and for `--help`.
 pub fn matches(command: Command) -> ArgMatches {
@@ -24,7 +28,7 @@ pub fn matches(command: Command) -> ArgMatches {
         // What is wrong is an event, too.
         say::start_log(true);
     }
-    let command = with_values(command);
+    let command = with_variables(with_values(command));
     let names = names(&command);
     // Long help names all variables, set or not.
     if std::env::args_os().any(|arg| arg == "--help")
@@ -65,6 +69,12 @@ pub fn matches(command: Command) -> ArgMatches {
         let raw = matches.subcommand().and_then(|(_, own)| own.try_get_raw("log_format").ok()?);
         say::start_log(raw.is_some_and(|mut raw| raw.any(|format| format == "json")));
     }
+    let unread = unread(&names);
+    // Who sets up a server may never read its warnings.
+    if let Some(message) = unread.first().filter(|_| matches.subcommand_name() == Some("serve")) {
+        let hint = "unset it; `trine serve --help` lists options";
+        std::process::exit(crate::exit::report(&UsageError { message: message.clone(), hint }.into()) as i32);
+    }
     // With it, arguments have the names of their values.
     command.build();
     if let Err(error) = check_distinct(&command, &matches) {
@@ -82,17 +92,23 @@ pub fn matches(command: Command) -> ArgMatches {
         for defaults in &defaults {
             aside!("options from {}", defaults.source);
         }
-        for found in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
-            if found.starts_with(PREFIX) && !names.contains(&found) {
-                // All have the prefix, which says nothing about likeness.
-                let known = names.iter().filter_map(|name| name.strip_prefix(PREFIX));
-                let near = near::best(&found[PREFIX.len()..], known);
-                let near = near.map_or_else(String::new, |near| format!("; a similar one is {PREFIX}{near}"));
-                note!("warning: {found} is no variable that trine reads{near}");
-            }
-        }
+        unread.iter().for_each(|message| note!("warning: {message}"));
     }
     matches
+}
+
+/// What is wrong with variables that have our prefix and none of these names.
+fn unread(names: &[String]) -> Vec<String> {
+    let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let unread = set.filter(|name| name.starts_with(PREFIX) && !names.contains(name));
+    let message = |found: String| {
+        // All have the prefix, which says nothing about likeness.
+        let known = names.iter().filter_map(|name| name.strip_prefix(PREFIX));
+        let near = near::best(&found[PREFIX.len()..], known);
+        let near = near.map_or_else(String::new, |near| format!("; a similar one is {PREFIX}{near}"));
+        format!("{found} is no variable that trine reads{near}")
+    };
+    unread.map(message).collect()
 }
 
 /// Parses a command line, which may lack what a file gives.
@@ -124,6 +140,28 @@ fn with_values(command: Command) -> Command {
     })
 }
 
+/// The command line where all that a file may say of `serve` has a variable of its name: `TRINE_MAX_QUEUED` is `--max-queued`.
+///
+/// Elsewhere, an option of the same name may mean something else, or need another beside it.
+fn with_variables(command: Command) -> Command {
+    let named = |arg: Arg| {
+        let arg = arg.hide_env(true);
+        match arg.get_long().filter(|long| !NOT_IN_FILE.contains(long)).map(name) {
+            Some(name) if matches!(arg.get_action(), ArgAction::SetTrue) => {
+                arg.env(name).value_parser(BoolishValueParser::new())
+            }
+            Some(name) => arg.env(name),
+            None => arg,
+        }
+    };
+    command.mut_subcommand("serve", |command| command.mut_args(named))
+}
+
+/// The variable of an option that has this name.
+fn name(long: &str) -> String {
+    format!("{PREFIX}{}", long.replace('-', "_").to_uppercase())
+}
+
 /// Whether the words of a command line or a variable make the log of a server JSON, as far as that can be seen before they are parsed.
 fn logs_json() -> bool {
     let words: Vec<String> = std::env::args_os().skip(1).filter_map(|word| word.into_string().ok()).collect();
@@ -150,29 +188,38 @@ fn exit(error: &clap::Error) -> ! {
     }
 }
 
-/// The variable to read for a flag that has this one, if it is set.
-fn variable(name: &OsStr) -> Option<&OsStr> {
-    let set = |name: &OsStr| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let rayon = || set(RAYON.as_ref()) && std::env::var_os(RAYON).is_some_and(|value| value != "0");
-    match set(name) {
-        true => Some(name),
-        false if name == "TRINE_THREADS" && rayon() => Some(RAYON.as_ref()),
-        false => None,
-    }
+/// The variables of an option, of which the first that is set counts.
+fn variables(arg: &Arg) -> Vec<String> {
+    let Some(own) = arg.get_env().and_then(|name| name.to_str()) else { return Vec::new() };
+    let aliases = arg.get_visible_aliases().unwrap_or_default().into_iter().map(name);
+    let elsewhere = ELSEWHERE.iter().filter(|(ours, _)| *ours == own).map(|(_, theirs)| theirs.to_string());
+    [own.to_owned()].into_iter().chain(aliases).chain(elsewhere).collect()
 }
 
-/// The command line whose flags have other variables, or none.
-fn with(command: Command, variable: fn(&OsStr) -> Option<&OsStr>) -> Command {
-    let command = command.mut_args(|arg| {
-        let name = arg.get_env().map(OsStr::to_owned);
-        let read = name.as_deref().and_then(variable).map(OsStr::to_owned);
-        match read {
-            _ if name == read => arg,
-            Some(read) => arg.env(read),
-            None => arg.env(None),
-        }
+/// The variable to read for an option, if one is set, and its value.
+fn variable(arg: &Arg) -> Option<(String, OsString)> {
+    let set = |name: String| {
+        let value = std::env::var_os(&name)?;
+        let unset = value.is_empty() || name == RAYON && value == "0";
+        (!unset).then_some((name, value))
+    };
+    variables(arg).into_iter().find_map(set)
+}
+
+/// The command line whose options read what `variable` says, or nothing.
+fn with(command: Command, variable: fn(&Arg) -> Option<(String, OsString)>) -> Command {
+    let command = command.mut_args(|arg| match variable(&arg) {
+        // A switch that is off excludes nothing.
+        Some((name, value)) if is_off(&arg, &value) => arg.env(name).conflicts_with(Resettable::Reset),
+        Some((name, _)) => arg.env(name),
+        None => arg.env(None),
     });
     command.mut_subcommands(|command| with(command, variable))
+}
+
+fn is_off(arg: &Arg, value: &OsStr) -> bool {
+    let parsed = BoolishValueParser::new().parse_ref(&Command::default(), None, value);
+    matches!(arg.get_action(), ArgAction::SetTrue) && matches!(parsed, Ok(false))
 }
 
 /// The command line without the variables of options that these flags exclude.
@@ -209,16 +256,15 @@ pub fn exclude(command: &Command, a: &Arg, b: &Arg) -> bool {
 /// The command line whose help has the values of variables that are set, and the names of others.
 fn show_all(command: Command) -> Command {
     let command = command.mut_args(|arg| {
-        let unset = arg.get_env().is_some_and(|name| variable(name).is_none());
-        arg.hide_env_values(unset)
+        let hidden = arg.is_hide_env_values_set() || variable(&arg).is_none();
+        arg.hide_env_values(hidden)
     });
     command.mut_subcommands(show_all)
 }
 
-/// All variables of flags.
+/// All variables of options.
 fn names(command: &Command) -> Vec<String> {
-    let own = command.get_arguments().filter_map(|arg| Some(arg.get_env()?.to_str()?.to_owned()));
-    own.chain(command.get_subcommands().flat_map(names)).collect()
+    command.get_arguments().flat_map(variables).chain(command.get_subcommands().flat_map(names)).collect()
 }
 
 /// The error of a variable, which clap thinks is one of its flag.

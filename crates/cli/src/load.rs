@@ -383,6 +383,12 @@ impl LoadArgs {
         shown(quiet, stop, |progress| self.options(stop).load_embedder(model, progress))
     }
 
+    /// Like [`LoadArgs::load_embedder`], for a server, whose passes go on when `stop` is set after loading.
+    pub fn serve_embedder(&self, model: &Path, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Embedder, trine::Error> {
+        let options = Options { stop: None, ..self.options(stop) };
+        shown(quiet, stop, |progress| options.load_embedder(model, progress))
+    }
+
     /// Chunks of the prompt for somebody who waits, unless `--batch` gives their size.
     pub fn pace(&self, quiet: bool) -> Option<Pace> {
         let waits = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();

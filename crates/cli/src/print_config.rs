@@ -1,11 +1,12 @@
 //! `--print-config`: the options that count for a command, as a file for `--config`.
 
 use crate::config::Defaults;
+use crate::sampling;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
-use std::any::TypeId;
 use std::fmt::Write;
 use toml::Value;
+use trine_engine::Sampling;
 
 /// Options whose values nobody should read over a shoulder or in a log.
 const SECRET: [&str; 1] = ["api-key"];
@@ -14,6 +15,7 @@ const SECRET: [&str; 1] = ["api-key"];
 pub fn text(command: &Command, matches: &ArgMatches, defaults: &[Defaults]) -> String {
     let mut text = format!("[{}]\n", command.get_name());
     let mut lines: Vec<_> = command.get_arguments().filter_map(|arg| line(arg, matches, defaults)).collect();
+    lines.extend(of_preset(matches));
     lines.sort_by(|a, b| a.0.trim_start_matches("# ").cmp(b.0.trim_start_matches("# ")));
     let width = lines.iter().map(|(setting, _)| setting.chars().count()).filter(|&width| width <= 40).max();
     for (setting, source) in lines {
@@ -31,7 +33,7 @@ fn line(arg: &Arg, matches: &ArgMatches, defaults: &[Defaults]) -> Option<(Strin
     let said = defaults.iter().find_map(|defaults| defaults.place(id));
     let source = match (matches.value_source(id)?, said) {
         (ValueSource::CommandLine, _) => "the command line".to_owned(),
-        (ValueSource::EnvVariable, _) => arg.get_env()?.to_string_lossy().into_owned(),
+        (ValueSource::EnvVariable, _) => format!("the variable {}", arg.get_env()?.display()),
         (_, Some(place)) => place,
         _ => "default".to_owned(),
     };
@@ -40,17 +42,28 @@ fn line(arg: &Arg, matches: &ArgMatches, defaults: &[Defaults]) -> Option<(Strin
     if SECRET.contains(&long) {
         return Some((format!("# {long}"), format!("{source}; not shown")));
     }
-    let is_switch = arg.get_value_parser().type_id() == TypeId::of::<bool>();
-    let values = matches.get_raw(id)?.map(|value| value.to_string_lossy().into_owned());
-    let mut values: Vec<Value> = values.map(|value| typed(value, is_switch)).collect();
-    let value = if values.len() == 1 { values.pop()? } else { Value::Array(values) };
+    let value = match matches.try_get_one::<bool>(id) {
+        Ok(on) => Value::Boolean(*on?),
+        Err(_) => {
+            let values = matches.get_raw(id)?.map(|value| value.to_string_lossy().into_owned());
+            let mut values: Vec<Value> = values.map(typed).collect();
+            if values.len() == 1 { values.pop()? } else { Value::Array(values) }
+        }
+    };
     Some((format!("{unsaid}{long} = {value}"), source))
 }
 
-/// A value as the file writes it: numbers and switches as they are, all else as a string.
-fn typed(text: String, is_switch: bool) -> Value {
+/// What a preset sets of the options that nobody does. It stays unsaid, too: in a file it would override another preset.
+fn of_preset(matches: &ArgMatches) -> Vec<(String, String)> {
+    let Some(name) = matches.try_get_one::<String>("preset").ok().flatten() else { return Vec::new() };
+    let values = Sampling::preset(name).into_iter().flat_map(|preset| sampling::values(&preset));
+    let unsaid = values.filter(|(option, _)| matches.value_source(&option.replace('-', "_")).is_none());
+    unsaid.map(|(option, value)| (format!("# {option} = {}", typed(value)), format!("--preset {name}"))).collect()
+}
+
+/// A value as the file writes it: numbers as they are, all else as a string.
+fn typed(text: String) -> Value {
     let values = [
-        text.parse().ok().filter(|_| is_switch).map(Value::Boolean),
         text.parse().ok().map(Value::Integer),
         text.parse().ok().filter(|number: &f64| number.is_finite()).map(Value::Float),
     ];

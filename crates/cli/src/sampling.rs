@@ -8,8 +8,8 @@ use trine_model::GenerationConfig;
 /// How tokens are sampled.
 #[derive(Clone, Debug)]
 pub struct SamplingArgs {
-    /// The preset that was passed.
-    preset: Option<Sampling>,
+    /// The name of the preset that was passed, and what it is.
+    preset: Option<(String, Sampling)>,
     /// Options that were passed, with their values.
     values: Vec<(&'static Param, String)>,
 }
@@ -17,7 +17,7 @@ pub struct SamplingArgs {
 impl SamplingArgs {
     /// The options that were passed, over the preset that was passed or else `default`.
     pub fn over(&self, default: Sampling) -> Result<Sampling, trine_engine::Error> {
-        let mut sampling = self.preset.clone().unwrap_or(default);
+        let mut sampling = self.preset.as_ref().map_or(default, |(_, preset)| preset.clone());
         // Lists replace those of the default; each value adds one.
         self.values.iter().for_each(|(param, _)| param.clear(&mut sampling));
         self.values.iter().try_for_each(|(param, value)| param.set(&mut sampling, value))?;
@@ -42,6 +42,20 @@ impl SamplingArgs {
         }
         self.over(recommended)
     }
+
+    /// The name and values of the preset that was passed.
+    pub fn shown_preset(&self) -> Option<String> {
+        let (name, preset) = self.preset.as_ref()?;
+        let values: Vec<String> = values(preset).iter().map(|(option, value)| format!("{option} {value}")).collect();
+        Some(format!("preset {name}: {}", values.join(", ")))
+    }
+}
+
+/// The options that presets set, each with its value in one of them.
+pub fn values(preset: &Sampling) -> Vec<(String, String)> {
+    let presets: Vec<Sampling> = Sampling::presets().filter_map(|name| Sampling::preset(name).ok()).collect();
+    let set = |param: &&Param| presets.iter().any(|other| param.show(other) != param.show(&presets[0]));
+    params().filter(set).filter_map(|param| Some((param.name.replace('_', "-"), param.show(preset)?))).collect()
 }
 
 const DEFAULT_PRESET: &str = "balanced";
@@ -92,10 +106,17 @@ fn checked(arg: Arg, param: &'static Param, value: &'static str) -> Arg {
 impl Args for SamplingArgs {
     fn augment_args(command: Command) -> Command {
         let presets: Vec<&str> = Sampling::presets().collect();
+        let list = presets.iter().map(|name| {
+            let preset = Sampling::preset(name).expect("it is one of them");
+            let options: Vec<String> =
+                values(&preset).iter().map(|(option, value)| format!("--{option} {value}")).collect();
+            format!("\n{name}: {}", options.join(" "))
+        });
+        let about = "Preset of sampling options, which the other options override";
         let preset = Arg::new("preset")
             .long("preset")
-            .help("Preset of sampling options, which the other options override")
-            .long_help("Preset of sampling options, which the other options override [default: the model's own options, or balanced]")
+            .help(about)
+            .long_help(format!("{about} [default: the model's own options, or balanced]\n{}", list.collect::<String>()))
             .value_name("NAME")
             .value_parser(presets)
             .help_heading(HEADING);
@@ -110,7 +131,8 @@ impl Args for SamplingArgs {
 impl FromArgMatches for SamplingArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<SamplingArgs, clap::Error> {
         let invalid = |error: trine_engine::Error| clap::Error::raw(clap::error::ErrorKind::ValueValidation, error);
-        let preset = matches.get_one::<String>("preset").map(|name| Sampling::preset(name)).transpose();
+        let preset = matches.get_one::<String>("preset");
+        let preset = preset.map(|name| Ok((name.clone(), Sampling::preset(name)?))).transpose();
         let mut values = Vec::new();
         for param in params() {
             if !is_switch(param) {

@@ -218,7 +218,7 @@ fn options_that_are_printed_mean_the_same_in_a_file() {
         "alias = \"007\" ",
         "# the command line",
         "port = 9000 ",
-        "# TRINE_PORT",
+        "# the variable TRINE_PORT",
         "drain-timeout = 5 ",
         "options.toml, line 1",
         "cors-origin = [\"http://a.test\", \"http://b.test\"]",
@@ -227,9 +227,37 @@ fn options_that_are_printed_mean_the_same_in_a_file() {
         "no-mmap = true",
         "# host = \"127.0.0.1\" ",
         "# api-key",
-        "# TRINE_API_KEY; not shown",
+        "# the variable TRINE_API_KEY; not shown",
         "isa = \"scalar\"",
     ] {
         assert!(printed.contains(expected), "{expected}: {printed}");
     }
+}
+
+#[test]
+fn a_preset_tells_its_values() {
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let values = [("repetition-penalty", "1.1"), ("top-k", "100"), ("top-p", "0.95"), ("temperature", "0.8")];
+    let help = words(&run(trine().args(["run", "--help"]), "").out);
+    let quality = help.split("quality: ").nth(1).unwrap();
+    let run = |more: &[&str]| {
+        let ran = with("", &[&["run", &llama(), "The", "--raw", "--max-tokens", "1"], more].concat(), &[]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        ran
+    };
+    let told = run(&["--preset", "quality", "--verbose"]).err;
+    let told = told.lines().find_map(|line| line.strip_prefix("preset quality: ")).unwrap();
+    for (option, value) in values {
+        assert!(quality.contains(&format!("--{option} {value}")), "{option}: {help}");
+        assert!(told.contains(&format!("{option} {value}")), "{option}: {told}");
+    }
+    assert!(!run(&["--preset", "quality"]).err.contains("preset"));
+    assert!(!run(&["--verbose"]).err.contains("preset"));
+
+    let printed = run(&["--preset", "quality", "--temperature", "0.5", "--print-config"]).out;
+    let lines: Vec<String> = printed.lines().map(words).collect();
+    for line in ["temperature = 0.5 # the command line", "# top-k = 100 # --preset quality"] {
+        assert!(lines.iter().any(|other| other == line), "{line}: {printed}");
+    }
+    assert!(!printed.contains("temperature = 0.8"), "{printed}");
 }

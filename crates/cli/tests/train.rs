@@ -2,7 +2,9 @@
 
 mod common;
 
+use common::server::Server;
 use common::{run, train, trine, trine_with};
+use serde_json::json;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -357,4 +359,38 @@ fn a_vocabulary_that_cannot_spell_the_texts_is_refused() {
     assert!(ran.code == 0 && ran.err.contains("the vocabulary lacks \"z\" (0.0"), "{}", ran.err);
     let measured = ran.err.lines().chain(ran.out.lines()).filter(|line| line.starts_with("validation"));
     assert!(measured.clone().count() > 1 && measured.into_iter().all(|line| !line.contains("bits")), "{}", ran.err);
+}
+
+#[test]
+fn a_model_is_trained_quantized_judged_and_served() {
+    let folder = prepared();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let settings = ["model.architecture=llama", "quantization.weights=none", "output.format=f32"];
+    let rate = ["optimizer.learning_rate=0.01"];
+    let set = settings.into_iter().chain(rate).flat_map(|set| ["--set", set]).chain(["--quiet"]);
+    let ran = train(folder.path(), TINY, &set.collect::<Vec<_>>());
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let (trained, quantized) = (at("run/model.gguf"), at("q8_0.gguf"));
+    let ran = trine_with(&["quantize", &trained, &quantized, "--format", "q8_0"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let size = |path: &str| std::fs::metadata(path).unwrap().len();
+    assert!(3 * size(&quantized) < size(&trained));
+
+    let perplexity = |model: &str| {
+        let ran = trine_with(&["eval", "perplexity", model, &at("text.txt"), "--max-documents", "20", "--json"]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        ran.json()["perplexity"]["value"].as_f64().unwrap()
+    };
+    // It has learned its text, and eight bits lose little of it. The formats differ, and so do the numbers.
+    let (before, after) = (perplexity(&trained), perplexity(&quantized));
+    assert!(before < 3.0 && before != after && (after / before - 1.0).abs() < 0.02, "{before} {after}");
+
+    let prompt = "The miller had";
+    let options = ["--raw", "--temperature", "0", "--max-tokens", "16", "--json"];
+    let answer = trine_with(&[&["run", &quantized, prompt], &options[..]].concat()).json()["text"].clone();
+    let server = Server::start(&[&quantized]);
+    let body = json!({"prompt": prompt, "temperature": 0, "max_tokens": 16});
+    let served = server.post("/v1/completions", &body).json()["choices"][0]["text"].clone();
+    assert_eq!(served, answer);
+    assert!(served.as_str().unwrap().contains("who lived by the"), "{served}");
 }

@@ -2,10 +2,11 @@ use crate::body::Bodies;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::quota::Quotas;
-use crate::{Embed, Exporter, ServerOptions, Tls};
+use crate::recent::Typical;
+use crate::{Batcher, Exporter, ServerOptions, Tls, Tokens};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::time::{Duration, Instant};
 use trine_api::{Problem, ProblemKind, Served};
 use trine_engine::{Handle, Load};
@@ -29,7 +30,8 @@ pub struct Embeddings {
     pub name: String,
     /// Numbers of an embedding.
     pub width: usize,
-    pub embed: Box<Embed>,
+    pub tokens: Box<Tokens>,
+    pub batcher: Batcher,
 }
 
 /// What all requests share.
@@ -53,8 +55,8 @@ pub struct App {
     pub draining: AtomicBool,
     /// How near the process was to its limit of memory.
     pub(crate) pressure: AtomicU8,
-    /// How long requests took of late, in microseconds: a moving average.
-    pub typical: AtomicU64,
+    /// How long requests for answers took of late.
+    pub(crate) typical: Typical,
 }
 
 impl App {
@@ -73,7 +75,7 @@ impl App {
             begun: Instant::now(),
             draining: AtomicBool::new(false),
             pressure: AtomicU8::new(0),
-            typical: AtomicU64::new(0),
+            typical: Typical::default(),
         }
     }
 
@@ -114,17 +116,11 @@ impl App {
         tokio::time::timeout(Duration::from_secs(2), generator.handle.load_async()).await.ok()?.ok()
     }
 
-    /// Notes how long a request took.
-    pub fn note(&self, took: Duration) {
-        let (old, took) = (self.typical.load(Relaxed), took.as_micros() as u64);
-        self.typical.store(if old == 0 { took } else { old - old / 8 + took / 8 }, Relaxed);
-    }
-
     /// Seconds until one that is refused now may find room: as long as those before it take at the usual pace.
     pub fn retry_after(&self, load: Option<&Load>) -> u64 {
         let parallel = self.generator.as_ref().map_or(1, |generator| generator.parallel.max(1));
         let ahead = load.map_or(parallel, |load| load.waiting + 1);
-        let seconds = self.typical.load(Relaxed) as f64 / 1e6 * ahead as f64 / parallel as f64;
+        let seconds = self.typical.get().as_secs_f64() * ahead as f64 / parallel as f64;
         (seconds.ceil() as u64).clamp(1, 600)
     }
 

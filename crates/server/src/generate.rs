@@ -210,7 +210,7 @@ impl Watch {
             Update::Finished { finish_reason, usage, timing, .. } => {
                 metrics.answer(finish_reason, *usage, *timing);
                 self.note.answer(index == 0, finish_reason, *usage, *timing);
-                self.app.note(self.begun.elapsed());
+                self.app.typical.note(self.begun.elapsed());
                 self.ended += 1;
             }
         }

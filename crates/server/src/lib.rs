@@ -24,6 +24,7 @@
 mod admin;
 mod app;
 mod auth;
+mod batcher;
 mod body;
 mod generate;
 mod health;
@@ -46,6 +47,7 @@ mod trace;
 mod vllm;
 
 pub use app::{App, Embeddings, Generator};
+pub use batcher::{Batcher, BatcherLoad, BatcherOptions, Embed};
 pub use memory::Pressure;
 pub use options::{Inherited, Listen, ServerOptions};
 pub use otlp::{Exporter, TellOutage};
@@ -57,11 +59,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::watch;
-use trine_api::Problem;
 use trine_engine::Prompt;
 
-/// Embeds texts: a vector for each, and the number of their tokens. It waits for its turn.
-pub type Embed = dyn Fn(Vec<Prompt>) -> Result<(Vec<Vec<f32>>, usize), Problem> + Send + Sync;
+/// The tokens of a text that is to be embedded, or why it cannot be.
+pub type Tokens = dyn Fn(Prompt) -> Result<Vec<u32>, String> + Send + Sync;
 
 /// A server that listens.
 pub struct Server {

@@ -50,6 +50,10 @@ pub struct Metrics {
     pub grammar: Histogram,
     running: Gauge,
     waiting: Gauge,
+    embeddings_running: Gauge,
+    embeddings_waiting: Gauge,
+    embedding_passes: Counter,
+    embedding_texts: Counter,
     kv_usage: Real,
     kv_blocks: Gauge,
     kv_used: Gauge,
@@ -145,6 +149,22 @@ impl Default for Metrics {
             grammar: register!("trine_grammar_compilation_time_seconds", "Compiling constraints", seconds(0.0001)),
             running: register!("trine_num_requests_running", "Sequences that run", Gauge::default()),
             waiting: register!("trine_num_requests_waiting", "Sequences that wait", Gauge::default()),
+            embeddings_running: register!(
+                "trine_embedding_requests_running",
+                "Requests for embeddings that have texts in the pass under way",
+                Gauge::default()
+            ),
+            embeddings_waiting: register!(
+                "trine_embedding_requests_waiting",
+                "Requests for embeddings that wait",
+                Gauge::default()
+            ),
+            embedding_passes: register!("trine_embedding_passes", "Forward passes for embeddings", Counter::default()),
+            embedding_texts: register!(
+                "trine_embedding_texts",
+                "Texts that these computed: so many a pass is the batch size",
+                Counter::default()
+            ),
             kv_usage: register!(
                 "trine_kv_cache_usage_perc",
                 "Share of the KV cache in use, 1 for all",
@@ -297,6 +317,14 @@ impl Metrics {
                 (&self.steps, load.steps),
                 (&self.step_tokens, load.step_tokens),
             ] {
+                counter.inc_by(value.saturating_sub(counter.get()));
+            }
+        }
+        if let Some(embeddings) = &app.embeddings {
+            let load = embeddings.batcher.load();
+            gauge(&self.embeddings_running, load.running);
+            gauge(&self.embeddings_waiting, load.waiting);
+            for (counter, value) in [(&self.embedding_passes, load.passes), (&self.embedding_texts, load.texts)] {
                 counter.inc_by(value.saturating_sub(counter.get()));
             }
         }

@@ -1,7 +1,23 @@
 //! What the last minutes were like.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+
+/// How long requests took of late, in microseconds: a moving average.
+#[derive(Debug, Default)]
+pub struct Typical(AtomicU64);
+
+impl Typical {
+    pub fn note(&self, took: Duration) {
+        let (old, took) = (self.0.load(Relaxed), took.as_micros() as u64);
+        self.0.store(if old == 0 { took } else { old - old / 8 + took / 8 }, Relaxed);
+    }
+
+    pub fn get(&self) -> Duration {
+        Duration::from_micros(self.0.load(Relaxed))
+    }
+}
 
 /// How the last requests went.
 #[derive(Clone, Copy, Debug, Default)]

@@ -187,7 +187,7 @@ async fn embedded(app: &Arc<App>, request: Request) -> Result<Value, Problem> {
 /// Texts of a request for embeddings: OpenAI's limit.
 const MAX_INPUTS: usize = 2048;
 
-/// Embeds texts on a thread that may wait, and charges their tokens.
+/// Embeds texts beside those of other requests, and charges their tokens.
 pub async fn embed(
     app: &Arc<App>,
     inputs: Vec<Prompt>,
@@ -199,15 +199,23 @@ pub async fn embed(
         return Err(Problem::field("input", expected));
     }
     note.begin("embeddings", &app.embeddings()?.name);
-    let of = app.clone();
-    let embedded = blocking(move || {
-        let (embeddings, tokens) = (of.embeddings()?.embed)(inputs)?;
-        if let Some(admission) = admission {
-            admission.charge(tokens);
-        }
-        Ok((embeddings, tokens))
-    });
-    let (embeddings, tokens) = embedded.await?;
+    let batcher = &app.embeddings()?.batcher;
+    let (place, of, held) = (batcher.place()?, app.clone(), admission.clone());
+    let (place, texts) = blocking(move || {
+        let (_held, embeddings) = (held, of.embeddings()?);
+        let wrong = |i, error| Problem {
+            param: Some("input".to_owned()),
+            ..Problem::new(ProblemKind::Invalid, format!("input[{i}]: {error}"))
+        };
+        let tokens = |(i, input)| (embeddings.tokens)(input).map_err(|error| wrong(i, error));
+        Ok((place, inputs.into_iter().enumerate().map(tokens).collect::<Result<Vec<_>, _>>()?))
+    })
+    .await?;
+    let tokens = texts.iter().map(Vec::len).sum();
+    if let Some(admission) = &admission {
+        admission.charge(tokens);
+    }
+    let embeddings = batcher.embed(place, texts).await?;
     note.embedded(tokens);
     Ok((embeddings, tokens))
 }

@@ -1,9 +1,8 @@
 use crate::decoder::check_ids;
-use crate::{Error, Options};
+use crate::{EmbeddingTokenizer, Error, Options};
 use std::ops::ControlFlow;
 use std::path::Path;
-use trine_model::{Language, Pooling, PoolingHead, Runner, Spec, TextSettings};
-use trine_text::EncodeOptions;
+use trine_model::{Pooling, PoolingHead, Runner, Spec, TextSettings};
 
 /// A model that makes embeddings: unit-length vectors; their dot product is the cosine similarity.
 ///
@@ -21,11 +20,8 @@ use trine_text::EncodeOptions;
 pub struct Embedder {
     pub(crate) runner: Box<dyn Runner>,
     pub(crate) pooling_head: PoolingHead,
-    pub(crate) language: Language,
-    /// Precedes every text.
-    pub(crate) prompt: String,
-    /// Tokens of the prompt that take no part in pooling.
-    pub(crate) prompt_tokens: usize,
+    pub(crate) tokenizer: EmbeddingTokenizer,
+    pub(crate) warnings: Vec<String>,
     /// Maximum tokens of a pass of several texts.
     pub(crate) batch: usize,
 }
@@ -72,7 +68,7 @@ impl Embedder {
     /// When a text is not as [`Embedder::check`] expects, or a pass fails.
     pub fn embed_all<T: AsRef<[u32]>>(&mut self, texts: &[T]) -> Result<Vec<Vec<f32>>, Error> {
         texts.iter().try_for_each(|ids| check_ids(ids.as_ref(), self.spec()))?;
-        Ok(self.pooling_head.embed(&mut *self.runner, texts, self.prompt_tokens, self.batch)?)
+        Ok(self.pooling_head.embed(&mut *self.runner, texts, self.tokenizer.prompt_tokens(), self.batch)?)
     }
 
     /// Checks the tokens of a text.
@@ -80,8 +76,7 @@ impl Embedder {
     /// # Errors
     /// When there are none beside those of the prompt, or more than the model's context, or the model has no such token.
     pub fn check(&self, ids: &[u32]) -> Result<(), Error> {
-        check_ids(ids, self.spec())?;
-        Ok(PoolingHead::check_length(self.spec(), ids.len(), self.prompt_tokens)?)
+        self.tokenizer.check(ids)
     }
 
     /// Maximum tokens of texts that share a pass: `engine.prefill_chunk` of the [`Options`].
@@ -91,31 +86,18 @@ impl Embedder {
 
     /// The tokens of a text after the prompt, with those that the model puts around it, and no more than the folder of the model says.
     pub fn tokens(&self, text: &str) -> Vec<u32> {
-        self.encode(text).0
+        self.tokenizer.tokens(text)
     }
 
     /// [`Embedder::tokens`], and the number of tokens that were left out at the end of the text, or at its beginning if
     /// [`TextSettings::cut_left`].
     pub fn encode(&self, text: &str) -> (Vec<u32>, usize) {
-        let TextSettings { lowercase, max_tokens, cut_left, .. } = *self.texts();
-        let mut text = format!("{}{text}", self.prompt);
-        if lowercase {
-            text = text.chars().flat_map(char::to_lowercase).collect();
-        }
-        let mut ids = self.ids(&text, true);
-        let Some(cut) = max_tokens.and_then(|most| ids.len().checked_sub(most)).filter(|&cut| cut > 0) else {
-            return (ids, 0);
-        };
-        // The tokens around the text stay.
-        let own = self.ids(&text, false);
-        let start = (0..=ids.len().saturating_sub(own.len())).find(|&start| ids[start..].starts_with(&own));
-        let (start, end) = start.map_or((0, ids.len()), |start| (start, start + own.len()));
-        ids.drain(if cut_left { start..end.min(start + cut) } else { end.saturating_sub(cut)..end });
-        (ids, cut)
+        self.tokenizer.encode(text)
     }
 
-    fn ids(&self, text: &str, add_special: bool) -> Vec<u32> {
-        self.language.tokenizer.encode(text, EncodeOptions { parse_special: true, add_special })
+    /// What makes tokens of texts, for threads that do so while the model is busy. It has the prompt that is chosen now.
+    pub fn tokenizer(&self) -> &EmbeddingTokenizer {
+        &self.tokenizer
     }
 
     /// What the files of sentence-transformers say about texts: prompts by their names, and the longest text.
@@ -125,7 +107,7 @@ impl Embedder {
 
     /// The text that precedes others; empty if there is none. It is the model's default until another is chosen.
     pub fn prompt(&self) -> &str {
-        &self.prompt
+        self.tokenizer.prompt()
     }
 
     /// Chooses the prompt that precedes texts by its name among [`TextSettings::prompts`], or none.
@@ -133,23 +115,7 @@ impl Embedder {
     /// # Errors
     /// When the model has no prompt of this name.
     pub fn choose_prompt(&mut self, name: Option<&str>) -> Result<(), Error> {
-        let known = &self.texts().prompts;
-        self.prompt = match name {
-            None => String::new(),
-            Some(name) => match known.iter().find(|(known, _)| known == name) {
-                Some((_, prompt)) => prompt.clone(),
-                None => {
-                    let names = known.iter().map(|(name, _)| name.clone()).collect();
-                    return Err(Error::UnknownPrompt { found: name.to_owned(), known: names });
-                }
-            },
-        };
-        // As sentence-transformers counts them: with the tokens before the prompt, and without the one after it.
-        let outside = !self.texts().include_prompt && !self.prompt.is_empty();
-        let ids = if outside { self.ids(&self.prompt, true) } else { Vec::new() };
-        let after = ids.last().is_some_and(|last| !self.ids(&self.prompt, false).ends_with(&[*last]));
-        self.prompt_tokens = ids.len() - usize::from(after);
-        Ok(())
+        self.tokenizer.choose_prompt(name)
     }
 
     /// Numbers of an embedding.
@@ -169,6 +135,6 @@ impl Embedder {
 
     /// What was assumed about the model, and why.
     pub fn warnings(&self) -> &[String] {
-        &self.language.warnings
+        &self.warnings
     }
 }

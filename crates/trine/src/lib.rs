@@ -53,6 +53,7 @@
 mod chat;
 mod decoder;
 mod embedder;
+mod embedding_tokenizer;
 mod error;
 #[cfg(test)]
 mod failing;
@@ -66,6 +67,7 @@ mod stream;
 pub use chat::ChatOptions;
 pub use decoder::Decoder;
 pub use embedder::Embedder;
+pub use embedding_tokenizer::EmbeddingTokenizer;
 pub use error::{Error, ErrorKind};
 pub use llm::Llm;
 pub use load::Progress;

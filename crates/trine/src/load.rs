@@ -3,7 +3,10 @@
 use crate::llm::compile;
 use crate::options::CONTEXT;
 use crate::placement::Room;
-use crate::{Decoder, EMBEDDED, Embedder, Error, Llm, Memory, Options, Placement, WeightStorage, open_file, size};
+use crate::{
+    Decoder, EMBEDDED, Embedder, EmbeddingTokenizer, Error, Llm, Memory, Options, Placement, WeightStorage, open_file,
+    size,
+};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -107,15 +110,13 @@ impl Options {
         path: impl AsRef<Path>,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Embedder, Error> {
-        let Loaded { runner, file, mut language, .. } = self.load_with(path.as_ref(), Want::Hidden, progress)?;
+        let Loaded { runner, file, language, .. } = self.load_with(path.as_ref(), Want::Hidden, progress)?;
         let pooling_head = PoolingHead::of(runner.spec(), &file)?;
-        language.warnings.extend_from_slice(pooling_head.warnings());
-        let (prompt, batch) = (String::new(), self.engine.prefill_chunk.max(1));
-        let mut embedder = Embedder { runner, pooling_head, language, prompt, prompt_tokens: 0, batch };
-        if let Some(name) = embedder.texts().default_prompt.clone() {
-            embedder.choose_prompt(Some(&name))?;
-        }
-        Ok(embedder)
+        let mut warnings = language.warnings;
+        warnings.extend_from_slice(pooling_head.warnings());
+        let (texts, spec) = (pooling_head.texts().clone(), runner.spec().clone());
+        let tokenizer = EmbeddingTokenizer::new(language.tokenizer, texts, spec)?;
+        Ok(Embedder { runner, pooling_head, tokenizer, warnings, batch: self.engine.prefill_chunk.max(1) })
     }
 
     /// The chat template that [`Options::open`] gives the model, and its tokenizer, without its weights.

@@ -20,7 +20,7 @@ use std::time::Instant;
 use trine::{Embedder, ErrorKind, Llm};
 use trine_api::Served;
 use trine_api::batch::{self, BatchCounts, BatchOptions, EmbeddingOptions, Lines};
-use trine_engine::{Prompt, Sampling};
+use trine_engine::Sampling;
 use trine_lab::append::open_to_append;
 
 /// Answer the requests of a file, many at once
@@ -202,21 +202,13 @@ impl Batch {
         if !self.quiet {
             embed::notes(&embedder, "");
         }
-        let (width, batch) = (embedder.width(), embedder.batch());
+        let (width, batch, tokenizer) = (embedder.width(), embedder.batch(), embedder.tokenizer().clone());
         let embedder = RefCell::new(embedder);
         let options = EmbeddingOptions {
             model: self.model.display().to_string(),
             width,
             batch,
-            tokens: &|prompt| {
-                let embedder = embedder.borrow();
-                let ids = match prompt {
-                    Prompt::Text(text) => embedder.tokens(&text),
-                    Prompt::Chat(chat) => embedder.tokens(chat.text()),
-                    Prompt::Tokens(ids) => ids,
-                };
-                embedder.check(&ids).map(|()| ids).map_err(|error| error.to_string())
-            },
+            tokens: &|prompt| embed::tokens(&tokenizer, prompt),
             embed: &|texts| match embedder.borrow_mut().embed_all(texts) {
                 Err(error) if error.kind() == ErrorKind::Cancelled => Ok(None),
                 embeddings => embeddings.map(Some).map_err(|error| error.to_string()),

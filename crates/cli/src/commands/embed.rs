@@ -7,7 +7,8 @@ use serde_json::json;
 use std::io::{BufReader, Write};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
-use trine::{Embedder, ErrorKind};
+use trine::{Embedder, EmbeddingTokenizer, ErrorKind};
+use trine_engine::Prompt;
 
 /// Compute the embedding of each text, a vector of length 1
 ///
@@ -96,6 +97,16 @@ pub fn notes(embedder: &Embedder, advice: &str) {
         note!("note: each text follows the prompt {}{advice}", table::visible(&prompt));
     }
     embedder.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
+}
+
+/// The tokens of a text of a request, if they can be embedded.
+pub fn tokens(tokenizer: &EmbeddingTokenizer, prompt: Prompt) -> Result<Vec<u32>, String> {
+    let ids = match prompt {
+        Prompt::Text(text) => tokenizer.tokens(&text),
+        Prompt::Chat(chat) => tokenizer.tokens(chat.text()),
+        Prompt::Tokens(ids) => ids,
+    };
+    tokenizer.check(&ids).map(|()| ids).map_err(|error| error.to_string())
 }
 
 /// The tokens of a text, which is counted from 1.

@@ -245,6 +245,9 @@ impl Run {
             let system = if self.system.is_some() { ", without --system" } else { "" };
             note!("note: the model has no chat template: continuing the prompt as plain text{system}");
         }
+        if let Some(preset) = self.sampling.shown_preset().filter(|_| self.verbose) {
+            aside!("{preset}");
+        }
         let mut sampling = self.sampling.recommended(llm.generation(), self.quiet)?;
         let constraint = self.constraint.constraint()?;
         if constraint.is_some() {

@@ -22,6 +22,9 @@ use trine_server::{App, Exporter, Inherited, Listen, Server, ServerOptions, Tls}
 /// SIGTERM and Ctrl-C let the answers under way finish; a second one ends them.
 ///
 /// Only this machine may connect, unless --host says otherwise.
+///
+/// Each option has a variable of its name, such as TRINE_MAX_QUEUED, which it overrides; TRINE_MODEL is the model. A TRINE_ of another name is
+/// refused.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     trine serve                        the built-in model at http://127.0.0.1:8080\n  \
@@ -29,12 +32,13 @@ use trine_server::{App, Exporter, Inherited, Listen, Server, ServerOptions, Tls}
     trine serve model.gguf --parallel 16 --context 8192 --cache-type q8_0")]
 pub struct Serve {
     /// Model: a GGUF or safetensors file, or its folder [default: built-in]
+    #[arg(env = "TRINE_MODEL")]
     model: Option<PathBuf>,
     /// Address to listen at, or the path of a UNIX socket: unix:/run/trine.sock
-    #[arg(long, value_name = "HOST", env = "TRINE_HOST", default_value = "127.0.0.1")]
+    #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
     host: String,
     /// Port to listen at; 0 takes a free one
-    #[arg(long, value_name = "N", env = "TRINE_PORT", default_value_t = 8080)]
+    #[arg(long, value_name = "N", default_value_t = 8080)]
     port: u16,
     /// Name of the model in requests and answers [default: that of the file]
     #[arg(long, value_name = "NAME", visible_alias = "served-model-name", value_parser = NonEmptyStringValueParser::new())]
@@ -45,14 +49,12 @@ pub struct Serve {
     /// Answer only requests with a key of this file, which `trine key new` writes
     ///
     /// Others must not be able to read it. SIGHUP reads it again.
-    #[arg(long, value_name = "FILE", env = "TRINE_KEYS")]
+    #[arg(long, value_name = "FILE")]
     keys: Option<PathBuf>,
     /// Answer only requests with this key
     #[arg(
         long,
         value_name = "KEY",
-        env = "TRINE_API_KEY",
-        hide_env_values = true,
         conflicts_with = "keys",
         hide_short_help = true,
         value_parser = NonEmptyStringValueParser::new()
@@ -61,10 +63,10 @@ pub struct Serve {
     /// Certificate of the server as PEM, followed by those that vouch for it: connections are encrypted
     ///
     /// SIGHUP reads it again.
-    #[arg(long, value_name = "FILE", env = "TRINE_TLS_CERT", hide_short_help = true)]
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
     tls_cert: Option<PathBuf>,
     /// Private key of that certificate as PEM
-    #[arg(long, value_name = "FILE", env = "TRINE_TLS_KEY", hide_short_help = true)]
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
     tls_key: Option<PathBuf>,
     /// Let anybody who can connect use the server, also from other machines
     #[arg(long, conflicts_with_all = ["keys", "api_key"])]
@@ -75,8 +77,8 @@ pub struct Serve {
     /// clients share is read once for each.
     #[arg(long, hide_short_help = true)]
     isolate_keys: bool,
-    /// Let pages of this origin ask, such as https://chat.example.org; may be repeated, and * is all
-    #[arg(long, value_name = "ORIGIN", hide_short_help = true, value_parser = origin)]
+    /// Let pages of this origin ask, such as https://chat.example.org, or of several with commas between; * is all
+    #[arg(long, value_name = "ORIGIN", hide_short_help = true, value_delimiter = ',', value_parser = origin)]
     cors_origin: Vec<String>,
     /// Number of requests to run at once; others wait
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = value_parser!(u32).range(1..=1024))]
@@ -92,6 +94,11 @@ pub struct Serve {
     /// Number of tokens that the prompts of waiting requests may have together [default: no limit]
     #[arg(long, value_name = "N", hide_short_help = true, value_parser = value_parser!(u32).range(1..))]
     max_queued_tokens: Option<u32>,
+    /// Milliseconds that texts to embed wait for those of other requests while the model is free
+    ///
+    /// Requests that come while it is busy share the next pass in any case.
+    #[arg(long, value_name = "MS", default_value_t = 0, hide_short_help = true, value_parser = value_parser!(u32).range(..=60_000))]
+    embedding_wait: u32,
     /// Memory for the KV cache [default: room for all requests, or for what half of the free memory holds]
     #[arg(long, value_name = "SIZE", hide_short_help = true)]
     cache_size: Option<ByteSize>,
@@ -114,7 +121,9 @@ pub struct Serve {
     #[arg(long, hide_short_help = true)]
     vllm_metrics: bool,
     /// Send a span for each request to an OpenTelemetry collector at this address, such as http://127.0.0.1:4318
-    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_short_help = true, value_parser = http_url)]
+    ///
+    /// OTEL_EXPORTER_OTLP_ENDPOINT counts where TRINE_OTLP_ENDPOINT is unset.
+    #[arg(long, value_name = "URL", hide_short_help = true, value_parser = http_url)]
     otlp_endpoint: Option<String>,
     /// Warn when the process has four fifths of its memory limit, and refuse new requests while it has nine tenths
     ///
@@ -123,7 +132,7 @@ pub struct Serve {
     watch_memory: bool,
     // `environment` starts the log, before the command is there.
     /// How the log on stderr is written; json has a line for each request, too, unless RUST_LOG says otherwise
-    #[arg(long, value_name = "FORMAT", env = "TRINE_LOG_FORMAT", default_value = "text", hide_short_help = true)]
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_short_help = true)]
     log_format: LogFormat,
     /// Print no notes and warnings
     #[arg(short, long)]

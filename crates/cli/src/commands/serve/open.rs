@@ -7,13 +7,14 @@ use crate::{table, units};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
-use trine::{Embedder, Llm, Options};
-use trine_api::{PLAIN_TEMPLATE, Problem, ProblemKind, Served};
-use trine_engine::{Handle, Prompt, Sampling};
+use std::time::Duration;
+use trine::{Llm, Options};
+use trine_api::{PLAIN_TEMPLATE, Served};
+use trine_engine::{Handle, Sampling};
 use trine_model::Spec;
-use trine_server::{Embeddings, Generator};
+use trine_server::{Batcher, BatcherOptions, Embeddings, Generator};
 use trine_tensor::OpenOptions;
 use trine_text::{ChatFormat, Template};
 
@@ -137,38 +138,22 @@ impl Serve {
     }
 
     pub fn embeddings(&self, model: &Path, stop: &Arc<AtomicBool>) -> Result<Embeddings> {
-        let embedder = self.load.load_embedder(model, self.quiet, stop)?;
+        let mut embedder = self.load.serve_embedder(model, self.quiet, stop)?;
         if !self.quiet {
             embed::notes(&embedder, "");
         }
-        let (name, width) = (self.name(model), embedder.width());
-        let embedder = Mutex::new(embedder);
-        let embed = move |inputs: Vec<Prompt>| {
-            let mut embedder = embedder.lock().unwrap_or_else(PoisonError::into_inner);
-            embed(&mut embedder, inputs)
+        let (name, width, tokenizer) = (self.name(model), embedder.width(), embedder.tokenizer().clone());
+        let options = BatcherOptions {
+            max_queued: self.max_queued as usize,
+            max_texts: 64,
+            max_tokens: embedder.batch(),
+            max_wait: Duration::from_millis(self.embedding_wait.into()),
         };
-        Ok(Embeddings { name, width, embed: Box::new(embed) })
+        let embed = move |texts: &[&[u32]]| embedder.embed_all(texts).map_err(|error| error.to_string());
+        let batcher = Batcher::spawn(options, Box::new(embed)).context("cannot start the thread of embeddings")?;
+        let tokens = Box::new(move |prompt| embed::tokens(&tokenizer, prompt));
+        Ok(Embeddings { name, width, tokens, batcher })
     }
-}
-
-/// Embeds texts.
-fn embed(embedder: &mut Embedder, inputs: Vec<Prompt>) -> Result<(Vec<Vec<f32>>, usize), Problem> {
-    let mut texts = Vec::with_capacity(inputs.len());
-    for (i, input) in inputs.into_iter().enumerate() {
-        let ids = match input {
-            Prompt::Text(text) => embedder.tokens(&text),
-            Prompt::Chat(chat) => embedder.tokens(chat.text()),
-            Prompt::Tokens(ids) => ids,
-        };
-        embedder.check(&ids).map_err(|error| Problem {
-            param: Some("input".to_owned()),
-            ..Problem::new(ProblemKind::Invalid, format!("input[{i}]: {error}"))
-        })?;
-        texts.push(ids);
-    }
-    let embedded = embedder.embed_all(&texts);
-    let embedded = embedded.map_err(|error| Problem::new(ProblemKind::Server, error.to_string()))?;
-    Ok((embedded, texts.iter().map(Vec::len).sum()))
 }
 
 /// The memory that was planned, by category.
