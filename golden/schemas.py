@@ -55,7 +55,7 @@ SCHEMAS = [
             }
         },
     },
-    {"type": "object", "additionalProperties": {"type": "boolean"}, "minProperties": 2, "maxProperties": 3, "propertyNames": {"maxLength": 6}},
+    {"type": "object", "additionalProperties": {"type": "boolean"}, "minProperties": 1, "maxProperties": 3, "propertyNames": {"maxLength": 6}},
     {"type": "object", "properties": {"a": {"type": "integer", "maximum": 9, "minimum": 0}, "b": {"type": "boolean"}}, "dependentRequired": {"a": ["b"]}, "additionalProperties": False},
     {"type": "array", "prefixItems": [{"type": "string", "maxLength": 5}, {"type": "boolean"}], "items": False, "minItems": 1},
     {"type": "string", "not": {"enum": ["a", "the"]}, "maxLength": 6},

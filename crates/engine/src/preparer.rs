@@ -1,3 +1,5 @@
+//! Filters that prepare for the next token on threads of their own.
+
 use crate::event::SeqId;
 use crate::sample::{Chain, Filter};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -166,6 +166,28 @@ fn an_answer_does_not_depend_on_neighbours_chunks_cache_or_preemption() {
 }
 
 #[test]
+fn sequences_with_a_long_beginning_in_common_have_the_bits_of_each_alone() {
+    let options = EngineOptions { context: Some(1024), max_sequences: 8, ..EngineOptions::default() };
+    let ids: Vec<u32> = prompts("gpt-oss")[0].0.iter().copied().cycle().take(800).collect();
+    let requests: Vec<Ask> = [540, 545, 800, 300, 541, 700, 20, 560]
+        .map(|tokens| (ids[..tokens].to_vec(), greedy(|s| (s.max_tokens, s.logprobs) = (Some(12), Some(3)))))
+        .into();
+    let alone: Vec<Said> = (requests.iter())
+        .map(|request| run(&mut engine("gpt-oss", &options), std::slice::from_ref(request)).0.remove(0))
+        .collect();
+    let mut engine = engine("gpt-oss", &options);
+    let mut cached = Vec::new();
+    for _ in 0..2 {
+        let (said, _) = run(&mut engine, &requests);
+        cached = said.iter().map(|said| said.end.as_ref().unwrap().1.cached_tokens).collect();
+        for (i, (said, alone)) in said.iter().zip(&alone).enumerate() {
+            assert!((&said.tokens, &said.logprobs) == (&alone.tokens, &alone.logprobs), "answer {i}");
+        }
+    }
+    assert!(cached.iter().filter(|&&cached| cached >= 512).count() >= 5, "{cached:?}");
+}
+
+#[test]
 fn full_blocks_of_earlier_prompts_and_answers_are_found_again() {
     let (prompt, _) = prompts("llama").remove(0);
     let mut engine = engine("llama", &EngineOptions::default());

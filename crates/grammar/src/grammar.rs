@@ -45,7 +45,7 @@ impl Grammar {
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("grammar".to_owned()).stack_size(STACK);
             let spawned = thread.spawn_scoped(scope, compile);
-            let panicked = |_| invalid(constraint.what(), "the compiler panicked".to_owned());
+            let panicked = |_| invalid(constraint.what(), UNSUPPORTED.to_owned());
             spawned
                 .map_err(|error| invalid(constraint.what(), format!("no thread to compile it: {error}")))
                 .and_then(|thread| thread.join().map_err(panicked)?)
@@ -83,7 +83,21 @@ fn refusal(what: &'static str, problem: &str, limits: &Limits) -> Error {
     } else if has("schema too large") || has("stack level exceeded") {
         limit("schemas", limits.schemas as u64)
     } else {
-        invalid(what, placed(&first_line(&problem)))
+        invalid(what, placed(&plain(&first_line(&problem))))
+    }
+}
+
+const UNSUPPORTED: &str = "not supported by the compiler of grammars";
+
+/// A message without the words of Rust's debugging.
+fn plain(problem: &str) -> String {
+    let has = |part: &str| problem.contains(part);
+    if has("patternProperty regexes") {
+        "not supported, as a name may match several of `patternProperties`".to_owned()
+    } else if problem.starts_with("panic") || has("Some(") || has("None") {
+        UNSUPPORTED.to_owned()
+    } else {
+        problem.to_owned()
     }
 }
 

@@ -354,6 +354,7 @@ fn what_a_chat_cannot_keep_to_is_refused() {
         json!({ "properties": { "a": { "items": { "$ref": "https://example.com" } }, "b": { "$ref": "#/c" } } });
     let two = json!({ "properties": { "a": { "patternProperties": { "a": {}, "b": {} } } } });
     let dated = json!({ "properties": { "a": { "type": "string", "format": "date" } } });
+    let huge = json!({ "properties": { "a": { "type": "integer", "minimum": 1e20 } } });
     let cases = [
         (
             of("", json!({}), true, ToolChoice::Auto),
@@ -377,6 +378,11 @@ fn what_a_chat_cannot_keep_to_is_refused() {
         (of(tagged, unique, true, ToolChoice::Auto), Some("#/properties/a")),
         (of(tagged, dated.clone(), true, ToolChoice::Auto), Some("#/properties/a/format of the tool f")),
         (of(tagged, dated.clone(), false, ToolChoice::Auto), None),
+        (
+            of("<tool_call> <tools>", huge.clone(), true, ToolChoice::Auto),
+            Some("#/properties/a/minimum of the tool f: "),
+        ),
+        (of(tagged, huge, true, ToolChoice::Auto), Some("#/properties/a/minimum of the tool f: ")),
         (of("<|tool_call>call:", dated, true, ToolChoice::Auto), Some("#/properties/a/format of the tool f")),
     ];
     for (chat, expected) in cases {

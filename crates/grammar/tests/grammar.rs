@@ -178,7 +178,7 @@ fn what_is_not_supported_is_refused_by_its_path() {
         (r#"{"multipleOf": 1000003}"#, "#/multipleOf"),
         (r#"{"multipleOf": 1073741824}"#, "#/multipleOf"),
         (r#"{"allOf": [{"multipleOf": 97}, {"multipleOf": 89}, {"multipleOf": 83}]}"#, "#/allOf/2/multipleOf"),
-        (r#"{"items": {"properties": {"a": {}}, "minProperties": 3}}"#, "#/items"),
+        (r#"{"items": {"properties": {"a": {}}, "minProperties": 3}}"#, "#/items/minProperties"),
         (r#"{"items": {"patternProperties": {"a": {}, "b": {}}}}"#, "#/items"),
         (r#"{"oneOf": [{"pattern": "a"}, {"pattern": "b"}]}"#, "#/oneOf/0"),
         (r#"{"x-guidance": {"lenient": true}}"#, "#/x-guidance"),

@@ -2,7 +2,8 @@
 
 use crate::activations::{ActivationBlock, ActivationLayout, Bf16Activations, BlockActivations, TokenActivations};
 use crate::adjoint::adamw::AdamWStep;
-use crate::attention::{backward, forward};
+use crate::attention::backward;
+use crate::attention::tile::AttentionTile;
 use crate::cache_line::CacheLine;
 use crate::dot::bf16::Strip;
 use crate::dot::block::Group;
@@ -72,7 +73,7 @@ pub struct Table {
     pub(crate) scale: fn(&[f32], f32, &mut [f32]),
     pub(crate) softcap: fn(&[f32], f32, &mut [f32]),
     pub(crate) add_weighted: fn(&[f32], f32, &mut [f32]),
-    pub(crate) attend_chunk: fn(&forward::AttentionTile, usize, &mut [CacheLine], &mut [CacheLine]),
+    pub(crate) attend_chunk: fn(&AttentionTile, usize, &mut [CacheLine], &mut [CacheLine]),
     pub(crate) merge: fn(&mut [CacheLine], &[CacheLine]),
     pub(crate) softmax_part: fn(&backward::BackwardTile, &mut [CacheLine], &mut [CacheLine], &mut [CacheLine]),
     pub(crate) score_gradients:
@@ -209,7 +210,7 @@ macro_rules! table {
         #[allow(unused_unsafe, reason = "plain Rust needs no features")]
         pub(crate) static TABLE: $crate::table::Table = {
             use $crate::{
-                activations::{ActivationBlock, Bf16Activations, BlockActivations, TokenActivations}, adjoint, attention::{backward, forward},
+                activations::{ActivationBlock, Bf16Activations, BlockActivations, TokenActivations}, adjoint, attention::{backward, forward, tile::AttentionTile},
                 cache_line::CacheLine, dot::{bf16, block::Group, float, grid, product::product, ternary, unpack}, elementwise, gemm,
                 matrix::{Out, Rows}, quantize,
             };
@@ -257,7 +258,7 @@ macro_rules! table {
                 scale(x: &[f32], factor: f32, out: &mut [f32]) -> () = elementwise::scale;
                 softcap(x: &[f32], cap: f32, out: &mut [f32]) -> () = elementwise::softcap;
                 add_weighted(x: &[f32], weight: f32, sum: &mut [f32]) -> () = elementwise::add_weighted;
-                attend_chunk(tile: &forward::AttentionTile, chunk: usize, scratch: &mut [CacheLine], states: &mut [CacheLine]) -> () = forward::attend_chunk;
+                attend_chunk(tile: &AttentionTile, chunk: usize, scratch: &mut [CacheLine], states: &mut [CacheLine]) -> () = forward::attend_chunk;
                 merge(state: &mut [CacheLine], next: &[CacheLine]) -> () = forward::merge;
                 softmax_part(
                     part: &backward::BackwardTile, scores: &mut [CacheLine], slopes: &mut [CacheLine], states: &mut [CacheLine]

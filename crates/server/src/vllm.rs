@@ -7,23 +7,23 @@ const ALIASES: &[(&str, &str)] = &[
     ("request_max_num_generation_tokens", "request_generation_tokens"),
 ];
 
-/// The metrics of a text whose names begin with `trine_`, as vLLM writes them: with the model as a label.
+/// The metrics of a text whose names begin with `trine_`, as vLLM writes them: with the model as a label. All lines of a metric are together.
 pub fn renamed(text: &str, model: &str) -> String {
     let model = model.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
+    let mut names = vec![("", "")];
+    names.extend(ALIASES);
     let mut renamed = String::new();
-    for line in text.lines() {
-        let (comment, series) = match line.strip_prefix("# ").and_then(|rest| rest.split_once(' ')) {
-            Some((kind, rest)) => (format!("# {kind} "), rest),
-            None => (String::new(), line),
-        };
-        let Some(series) = series.strip_prefix("trine_") else { continue };
-        let alias = ALIASES.iter().filter_map(|(theirs, ours)| Some((*theirs, series.strip_prefix(ours)?)));
-        for (name, rest) in std::iter::once(("", series)).chain(alias) {
-            let labelled = format!(
-                "{comment}vllm:{name}{}\n",
-                if comment.is_empty() { label(rest, &model) } else { rest.to_owned() }
-            );
-            renamed.push_str(&labelled);
+    for (theirs, ours) in names {
+        for line in text.lines() {
+            let (comment, series) = match line.strip_prefix("# ").and_then(|rest| rest.split_once(' ')) {
+                Some((kind, rest)) => (format!("# {kind} "), rest),
+                None => (String::new(), line),
+            };
+            let Some(rest) = series.strip_prefix("trine_").and_then(|series| series.strip_prefix(ours)) else {
+                continue;
+            };
+            let rest = if comment.is_empty() { label(rest, &model) } else { rest.to_owned() };
+            renamed.push_str(&format!("{comment}vllm:{theirs}{rest}\n"));
         }
     }
     renamed
@@ -48,11 +48,11 @@ mod tests {
     fn series_have_the_labels_and_names_of_vllm() {
         let text = "# HELP trine_kv_cache_usage_perc Share.\n# TYPE trine_kv_cache_usage_perc gauge\ntrine_kv_cache_usage_perc 0.5\n\
                     trine_request_success_total{finished_reason=\"stop\"} 3\nprocess_open_fds 4\n";
-        let expected = "# HELP vllm:kv_cache_usage_perc Share.\n# HELP vllm:gpu_cache_usage_perc Share.\n\
-                        # TYPE vllm:kv_cache_usage_perc gauge\n# TYPE vllm:gpu_cache_usage_perc gauge\n\
+        let expected = "# HELP vllm:kv_cache_usage_perc Share.\n# TYPE vllm:kv_cache_usage_perc gauge\n\
                         vllm:kv_cache_usage_perc{model_name=\"a\\\"b\",engine=\"0\"} 0.5\n\
-                        vllm:gpu_cache_usage_perc{model_name=\"a\\\"b\",engine=\"0\"} 0.5\n\
-                        vllm:request_success_total{model_name=\"a\\\"b\",engine=\"0\",finished_reason=\"stop\"} 3\n";
+                        vllm:request_success_total{model_name=\"a\\\"b\",engine=\"0\",finished_reason=\"stop\"} 3\n\
+                        # HELP vllm:gpu_cache_usage_perc Share.\n# TYPE vllm:gpu_cache_usage_perc gauge\n\
+                        vllm:gpu_cache_usage_perc{model_name=\"a\\\"b\",engine=\"0\"} 0.5\n";
         assert_eq!(renamed(text, "a\"b"), expected);
     }
 }

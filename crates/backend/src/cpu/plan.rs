@@ -373,7 +373,8 @@ impl Backend for CpuPlan {
             Op::RopeCache { rope, pass } => self.act(pass.1.tokens().len(), 2 * rope.frequencies.len()),
             Op::Attention { layer, q, options, pass: (shape, batch), .. } => {
                 let n_heads = q.cols / shape.head_dim;
-                let needed = attention_bytes(shape.layout(layer), n_heads, options, batch.spans(), self.threads);
+                let (layout, spans, blocks) = (shape.layout(layer), batch.spans(), batch.blocks());
+                let needed = attention_bytes(layout, n_heads, options, spans, blocks, self.threads);
                 self.note_kernel("attention", needed);
                 self.act(batch.tokens().len(), q.cols)
             }

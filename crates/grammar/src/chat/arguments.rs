@@ -56,6 +56,18 @@ pub fn refused(path: &str, problem: &str) -> Error {
     Error::Schema { path: path.to_owned(), problem: problem.to_owned() }
 }
 
+/// An error about a part of the schema at `path`, which has the definitions of the whole.
+fn beneath(path: &str, error: Error) -> Error {
+    match error {
+        Error::Schema { path: inner, problem }
+            if !["#/$defs/", "#/definitions/"].iter().any(|defs| inner.starts_with(defs)) =>
+        {
+            refused(&format!("{path}{}", inner.trim_start_matches('#')), &problem)
+        }
+        error => error,
+    }
+}
+
 /// The properties of an object: names, schemas, and whether each must be there.
 pub fn properties(schema: &Value) -> Vec<(&str, &Value, bool)> {
     let required = |name: &str| {
@@ -78,7 +90,8 @@ enum Raw {
     /// Any text, or in a format that tells them apart, JSON of a schema.
     Any(Option<Value>),
     Text(String),
-    Json(Value),
+    /// JSON of a schema, and the path of that.
+    Json(Value, String),
 }
 
 impl Tagged<'_> {
@@ -111,7 +124,7 @@ impl Tagged<'_> {
         let line = Atom::Regex(if lines { "\\n?".to_owned() } else { String::new() });
         let mut ways = Vec::new();
         for value in values {
-            let named = if let Raw::Json(_) = value { other } else { string };
+            let named = if let Raw::Json(..) = value { other } else { string };
             let begin = [&start[..], &writer.atoms(named, true)].concat();
             let close_atoms = writer.atoms(close, false);
             match value {
@@ -127,7 +140,7 @@ impl Tagged<'_> {
                     let text = [line.clone(), Atom::Regex(pattern(text)), line.clone()];
                     ways.push(writer.sequence(&[&begin[..], &text, &close_atoms].concat()));
                 }
-                Raw::Json(schema) => {
+                Raw::Json(schema, path) => {
                     let words = match schema.get("type").and_then(Value::as_str) {
                         // As Python writes it, which is what templates show.
                         Some("boolean") => Some("(true|false|True|False)"),
@@ -136,7 +149,7 @@ impl Tagged<'_> {
                     };
                     let value = match words {
                         Some(words) => vec![Atom::Regex(words.to_owned())],
-                        None => json(writer, schema, self.strict)?,
+                        None => json(writer, schema, self.strict).map_err(|error| beneath(path, error))?,
                     };
                     ways.push(writer.sequence(&[&begin[..], &space, &value, &space, &close_atoms].concat()));
                 }
@@ -160,7 +173,7 @@ impl Tagged<'_> {
         }
         let kinds = Kinds::of(schema, self.root);
         if !kinds.string() {
-            values.push(Raw::Json(self.with_definitions(map)));
+            values.push(Raw::Json(self.with_definitions(map), path.to_owned()));
             return Ok(());
         }
         if let Some(target) = map.get("$ref").and_then(Value::as_str) {
@@ -174,7 +187,7 @@ impl Tagged<'_> {
             for value in list {
                 values.push(match value {
                     Value::String(text) => Raw::Text(text),
-                    value => Raw::Json(json!({ "const": value })),
+                    value => Raw::Json(json!({ "const": value }), path.to_owned()),
                 });
             }
             return Ok(());

@@ -7,6 +7,7 @@ use super::names::Keyword;
 use super::objects::{with, without};
 use super::{all, any, refused};
 use crate::Error;
+use crate::regex::search_pattern;
 use serde_json::{Value, json};
 
 /// A way to satisfy a schema, and what it evaluates.
@@ -64,7 +65,8 @@ impl<'a> Lowering<'a, '_> {
                 match keyword {
                     Keyword::Properties => own.names.extend(value.map()?.iter().map(|(name, _)| (*name).to_owned())),
                     Keyword::PatternProperties => {
-                        own.patterns.extend(value.map()?.iter().map(|(pattern, _)| (*pattern).to_owned()));
+                        own.patterns
+                            .extend(value.map()?.iter().filter_map(|(pattern, _)| search_pattern(pattern).ok()));
                     }
                     Keyword::AdditionalProperties => own.all_properties = true,
                     Keyword::PrefixItems => own.items = value.list()?.len(),

@@ -3,7 +3,7 @@
 use super::document::{At, Document, Draft};
 use super::names::{Keyword, keyword};
 use super::values::{self, check_pattern};
-use super::{all, any, refused};
+use super::{all, any, numbers, refused};
 use crate::regex::search_pattern;
 use crate::{Error, Limits};
 use serde_json::{Map, Value, json};
@@ -142,25 +142,41 @@ impl<'a, 'd> Lowering<'a, 'd> {
                     put("enum", value.list()?.iter().map(values::constant).collect::<Result<_, _>>()?);
                 }
                 Keyword::Bound(name) => {
-                    if let Some((name, bound)) = values::bound(at, name, value)? {
-                        put(name, bound);
+                    if let Some((name, bound)) = numbers::bound(at, name, value)? {
+                        put(name, numbers::drawn(value, name, &bound)?);
                     }
                 }
                 Keyword::MultipleOf => {
-                    let factor = values::multiple_of(value)?;
-                    self.factors = values::common_multiple(self.factors, value)?;
+                    let factor = numbers::multiple_of(value)?;
+                    self.factors = numbers::common_multiple(self.factors, value)?;
                     put("multipleOf", factor);
                 }
-                Keyword::Size(name) => put(name, values::size(value)?.into()),
+                Keyword::Size(name) => put(name, values::size_of(at, name, value)?.into()),
                 Keyword::Pattern => put("pattern", check_pattern(value)?.into()),
+                Keyword::Format if numbers::are_typed(at) => {
+                    for (name, bound) in numbers::format(value)?.into_iter().flatten() {
+                        if at.value.get(name).is_none() {
+                            put(name, numbers::drawn(value, name, &bound)?);
+                        }
+                    }
+                }
                 Keyword::Format => put("format", values::format(value)?.into()),
                 Keyword::Required => put("required", values::required(value)?),
-                Keyword::Properties => put("properties", self.map(value)?),
-                Keyword::PatternProperties => {
-                    for (pattern, at) in value.map()? {
-                        search_pattern(pattern).map_err(|problem| refused(&at.path, problem))?;
+                Keyword::Properties => {
+                    for (name, at) in value.map()? {
+                        values::text_without_controls(&at, name)?;
                     }
-                    put("patternProperties", self.map(value)?);
+                    put("properties", self.map(value)?);
+                }
+                Keyword::PatternProperties => {
+                    let mut patterns = Map::new();
+                    for (pattern, at) in value.map()? {
+                        let pattern = search_pattern(pattern).map_err(|problem| refused(&at.path, problem))?;
+                        let schema = self.part(&at)?;
+                        let same = patterns.remove(&pattern).unwrap_or(Value::Bool(true));
+                        patterns.insert(pattern, all([same, schema]));
+                    }
+                    put("patternProperties", Value::Object(patterns));
                 }
                 Keyword::AdditionalProperties => put("additionalProperties", self.part(value)?),
                 Keyword::PropertyNames => further.push(self.property_names(value)?),

@@ -9,6 +9,7 @@ mod evaluated;
 mod lower;
 mod names;
 mod negate;
+mod numbers;
 mod objects;
 mod values;
 
@@ -23,6 +24,8 @@ use std::panic::AssertUnwindSafe;
 
 /// Whitespace between the tokens of JSON: so little that it does not keep an answer from its end.
 const WHITESPACE: &str = r" |\r?\n[ \t]{0,20}";
+/// Escapes in strings. With `u`, a further property could have the name of one that the schema has, such as `\u0061` beside `a`.
+const ESCAPES: &str = "nrbtf\\\"";
 
 pub fn parse(text: &str) -> Result<Value, Error> {
     serde_json::from_str(text).map_err(|error| invalid("JSON Schema", error.to_string()))
@@ -40,7 +43,8 @@ pub fn lower(source: &Value, limits: &Limits) -> Result<Value, Error> {
         _ => return Err(unsatisfiable()),
     };
     schema.insert("$defs".to_owned(), definitions);
-    schema.insert("x-guidance".to_owned(), json!({ "whitespace_pattern": WHITESPACE }));
+    let options = json!({ "whitespace_pattern": WHITESPACE, "json_allowed_escapes": ESCAPES });
+    schema.insert("x-guidance".to_owned(), options);
     Ok(Value::Object(schema))
 }
 

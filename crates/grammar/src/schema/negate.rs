@@ -5,8 +5,9 @@ use super::lower::{Keywords, Lowering, Sign, UNSUPPORTED, keywords};
 use super::names::Keyword;
 use super::objects::says_nothing;
 use super::values::{self, TYPES, type_of};
-use super::{all, any, refused};
+use super::{all, any, numbers, refused};
 use crate::Error;
+use crate::regex::{CONTROLS, literal};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -47,7 +48,7 @@ impl<'a> Lowering<'a, '_> {
                 let listed: Result<Vec<Value>, Error> = value.list()?.iter().map(values::constant).collect();
                 self.other_than(value, &listed?)
             }
-            Keyword::Bound(name) => match values::bound(at, name, value)? {
+            Keyword::Bound(name) => match numbers::bound(at, name, value)? {
                 None => never,
                 Some((name, bound)) => {
                     let opposite = match name {
@@ -56,9 +57,10 @@ impl<'a> Lowering<'a, '_> {
                         "exclusiveMinimum" => "maximum",
                         _ => "minimum",
                     };
-                    Ok(json!({ "type": "number", opposite: bound }))
+                    Ok(json!({ "type": "number", opposite: numbers::drawn(value, opposite, &bound)? }))
                 }
             },
+            Keyword::Format if numbers::are_typed(at) => never,
             Keyword::Size(name) => {
                 let size = values::size(value)?;
                 let type_name = match name {
@@ -69,6 +71,7 @@ impl<'a> Lowering<'a, '_> {
                 match (name.strip_prefix("min"), name.strip_prefix("max")) {
                     (Some(_), _) if size == 0 => never,
                     (Some(what), _) => Ok(json!({ "type": type_name, format!("max{what}"): size - 1 })),
+                    (_, Some("Properties")) if size > 0 => unsupported(),
                     (_, Some(what)) => Ok(json!({ "type": type_name, format!("min{what}"): size + 1 })),
                     _ => unsupported(),
                 }
@@ -178,13 +181,16 @@ impl<'a> Lowering<'a, '_> {
                 options.push(json!({ "const": flag }));
             }
         }
-        let mut numbers: Vec<&Value> = of("number");
-        numbers.sort_by(|a, b| a.as_f64().unwrap_or(0.0).total_cmp(&b.as_f64().unwrap_or(0.0)));
-        if let (Some(first), Some(last)) = (numbers.first(), numbers.last()) {
-            options.push(json!({ "type": "number", "exclusiveMaximum": first }));
-            options.push(json!({ "type": "number", "exclusiveMinimum": last }));
-            for pair in numbers.windows(2).filter(|pair| pair[0] != pair[1]) {
-                options.push(json!({ "type": "number", "exclusiveMinimum": pair[0], "exclusiveMaximum": pair[1] }));
+        let mut listed_numbers: Vec<&Value> = of("number");
+        listed_numbers.sort_by(|a, b| a.as_f64().unwrap_or(0.0).total_cmp(&b.as_f64().unwrap_or(0.0)));
+        let above = |number: &Value| numbers::drawn(at, "exclusiveMinimum", number);
+        let below = |number: &Value| numbers::drawn(at, "exclusiveMaximum", number);
+        if let (Some(first), Some(last)) = (listed_numbers.first(), listed_numbers.last()) {
+            options.push(json!({ "type": "number", "exclusiveMaximum": below(first)? }));
+            options.push(json!({ "type": "number", "exclusiveMinimum": above(last)? }));
+            for pair in listed_numbers.windows(2).filter(|pair| pair[0] != pair[1]) {
+                let (least, most) = (above(pair[0])?, below(pair[1])?);
+                options.push(json!({ "type": "number", "exclusiveMinimum": least, "exclusiveMaximum": most }));
             }
         }
         let strings: Vec<&str> = of("string").into_iter().filter_map(Value::as_str).collect();
@@ -225,11 +231,15 @@ impl Trie {
 
     /// A group for what may follow here.
     fn rest(&self) -> String {
-        let class = |c: &char| crate::regex::literal(&c.to_string());
+        let class = |c: &char| literal(&c.to_string());
         let mut options: Vec<String> =
             self.next.iter().map(|(c, node)| format!("{}{}", class(c), node.rest())).collect();
         let classes: String = self.next.keys().map(class).collect();
-        options.push(if classes.is_empty() { "(?s:.)(?s:.)*".to_owned() } else { format!("[^{classes}](?s:.)*") });
+        options.push(if classes.is_empty() {
+            "(?s:.)(?s:.)*".to_owned()
+        } else {
+            format!("[^{classes}{CONTROLS}](?s:.)*")
+        });
         if !self.listed {
             options.push(String::new());
         }

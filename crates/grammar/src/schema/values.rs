@@ -1,8 +1,8 @@
 //! The values of keywords, checked.
 
-use super::document::{At, Draft};
+use super::document::At;
 use super::lower::is_true;
-use super::refused;
+use super::{numbers, refused};
 use crate::Error;
 use crate::regex::search_pattern;
 use serde_json::{Value, json};
@@ -29,69 +29,28 @@ pub fn types(at: &At) -> Result<Value, Error> {
     if valid { Ok(at.value.clone()) } else { Err(at.expected(&format!("integer, or one of {}", TYPES.join(", ")))) }
 }
 
-/// A value of `const` or `enum`. Numbers are float64, and integers written as such.
+/// A value of `const` or `enum`.
 pub fn constant(at: &At) -> Result<Value, Error> {
-    fn plain(value: &Value) -> Option<Value> {
-        Some(match value {
-            Value::Number(number) => {
-                let float = number.as_f64()?;
-                let exact = number.as_i64().is_none_or(|n| n as f64 as i128 == i128::from(n));
-                match float.fract() == 0.0 && float.abs() < 9e15 {
-                    _ if !exact || !float.is_finite() => return None,
-                    true => json!(float as i64),
-                    false => value.clone(),
-                }
-            }
-            Value::Array(list) => list.iter().map(plain).collect::<Option<Value>>()?,
+    fn plain(at: &At, value: &Value) -> Result<Value, Error> {
+        Ok(match value {
+            Value::Number(number) => numbers::constant(at, number)?,
+            Value::String(text) => text_without_controls(at, text)?.into(),
+            Value::Array(list) => list.iter().map(|value| plain(at, value)).collect::<Result<_, _>>()?,
             Value::Object(map) => Value::Object(
-                map.iter().map(|(name, value)| Some((name.clone(), plain(value)?))).collect::<Option<_>>()?,
+                map.iter().map(|(name, value)| Ok((name.clone(), plain(at, value)?))).collect::<Result<_, Error>>()?,
             ),
             value => value.clone(),
         })
     }
-    plain(at.value).ok_or_else(|| at.expected("numbers that are exact as float64"))
+    plain(at, at.value)
 }
 
-/// A bound of numbers, by its name in the newest draft. Draft 4 has switches for exclusive ones.
-pub fn bound(schema: &At, name: &'static str, at: &At) -> Result<Option<(&'static str, Value)>, Error> {
-    let exclusive = |name: &str| schema.value.get(name) == Some(&Value::Bool(true));
-    if schema.draft == Draft::D4 && name.starts_with("exclusive") {
-        return at.value.is_boolean().then_some(None).ok_or_else(|| at.expected("true or false"));
+/// A text that an answer can have: see [`crate::regex::CONTROLS`].
+pub fn text_without_controls<'a>(at: &At, text: &'a str) -> Result<&'a str, Error> {
+    match text.chars().find(|&c| crate::regex::is_control(c)) {
+        None => Ok(text),
+        Some(c) => Err(refused(&at.path, format!("the control character U+{:04X} is not supported", u32::from(c)))),
     }
-    if !at.value.is_number() {
-        return Err(at.expected("a number"));
-    }
-    let name = match name {
-        "minimum" if schema.draft == Draft::D4 && exclusive("exclusiveMinimum") => "exclusiveMinimum",
-        "maximum" if schema.draft == Draft::D4 && exclusive("exclusiveMaximum") => "exclusiveMaximum",
-        name => name,
-    };
-    Ok(Some((name, at.value.clone())))
-}
-
-pub fn multiple_of(at: &At) -> Result<Value, Error> {
-    at.value.as_f64().filter(|&factor| factor > 0.0).ok_or_else(|| at.expected("a positive number"))?;
-    Ok(at.value.clone())
-}
-
-/// The least common multiple of `factors` and a factor, both without the zeros at their ends and the places of their points. The compiler makes
-/// a state for each remainder, and of factors that meet, for each pair.
-pub fn common_multiple(factors: u64, at: &At) -> Result<u64, Error> {
-    // These take a second and 100 MB to compile.
-    const MOST: u64 = 100_000;
-    let digits: String = at.value.to_string().split(['e', 'E']).next().unwrap_or_default().replace(['.', '+'], "");
-    let factor = digits.trim_matches('0').parse().ok().filter(|&factor: &u64| factor <= MOST);
-    let multiple = factor.map(|factor| factors / gcd(factors, factor) * factor);
-    multiple.filter(|&multiple| multiple <= MOST).ok_or_else(|| {
-        let problem = format!(
-            "with the schema's other factors it has a least common multiple above {MOST}, zeros at its end not counted"
-        );
-        refused(&at.path, problem)
-    })
-}
-
-fn gcd(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// A length or count. Those beyond this are beyond any context.
@@ -101,16 +60,31 @@ pub fn size(at: &At) -> Result<u64, Error> {
     float.map(|size| size as u64).ok_or_else(|| at.expected("a count of at most 1e9"))
 }
 
+/// The size of a keyword. A name may come twice, and then counts twice, so `minProperties` is at most one beyond those that must be there.
+pub fn size_of(schema: &At, name: &str, at: &At) -> Result<u64, Error> {
+    let size = size(at)?;
+    let required = schema.value.get("required").and_then(Value::as_array);
+    let names = required.into_iter().flatten().collect::<std::collections::HashSet<_>>().len() as u64;
+    match name {
+        "minProperties" if size > names + 1 => {
+            Err(refused(&at.path, format!("above {} is not supported, as the same name may come twice", names + 1)))
+        }
+        _ => Ok(size),
+    }
+}
+
 /// `required`, or a list of `dependentRequired`.
 pub fn required(at: &At) -> Result<Value, Error> {
-    let valid = at.value.as_array().is_some_and(|list| list.iter().all(Value::is_string));
-    if valid { Ok(at.value.clone()) } else { Err(at.expected("an array of strings")) }
+    let names = at.value.as_array().and_then(|list| list.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
+    for name in names.ok_or_else(|| at.expected("an array of strings"))? {
+        text_without_controls(at, name)?;
+    }
+    Ok(at.value.clone())
 }
 
 pub fn check_pattern(at: &At) -> Result<String, Error> {
     let text = at.value.as_str().ok_or_else(|| at.expected("a string"))?;
-    search_pattern(text).map_err(|problem| refused(&at.path, problem))?;
-    Ok(text.to_owned())
+    search_pattern(text).map_err(|problem| refused(&at.path, problem))
 }
 
 /// `format`: those for which the compiler has a regular expression.

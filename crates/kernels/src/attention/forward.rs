@@ -10,6 +10,7 @@
 use super::hadamard::rotate_back;
 use super::options::AttentionOptions;
 use super::softmax::{softcap, softmax};
+use super::tile::AttentionTile;
 use crate::cache_line::CacheLine;
 use crate::kv::{KvLayout, Span};
 use crate::math::exp;
@@ -21,8 +22,6 @@ use std::ops::Range;
 pub(crate) const CHUNK: usize = 256;
 /// Vectors of a chunk's positions.
 const STRIPS: usize = CHUNK / LANES;
-/// Target of query rows in a tile: all heads of a group for some tokens.
-pub(crate) const ROWS: usize = 64;
 /// Strips of keys whose scores are computed together.
 const PAIR: usize = 2;
 
@@ -46,63 +45,6 @@ pub struct Attention<'a> {
     pub blocks: &'a [u32],
 }
 
-/// Consecutive tokens of a sequence, and the query heads of one KV head.
-pub(crate) struct AttentionTile<'a> {
-    pub job: &'a Attention<'a>,
-    /// The block table of the sequence.
-    pub blocks: &'a [u32],
-    /// The cache of the KV head.
-    pub cache: &'a [CacheLine],
-    pub kv_head: usize,
-    /// The batch row of the first token.
-    pub token: usize,
-    pub tokens: usize,
-    /// Positions up to and including that of the first token.
-    pub len: usize,
-    /// Positions of the whole sequence so far.
-    pub total: usize,
-}
-
-impl<'a> AttentionTile<'a> {
-    pub fn group(&self) -> usize {
-        self.job.n_heads / self.job.layout.n_kv_heads
-    }
-
-    pub fn rows(&self) -> usize {
-        self.tokens * self.group()
-    }
-
-    /// Chunks with a position that any row sees.
-    pub fn chunks(&self) -> Range<usize> {
-        self.chunks_of(0).start..self.chunks_of(self.rows() - 1).end
-    }
-
-    /// Chunks with a position that a row sees.
-    pub fn chunks_of(&self, row: usize) -> Range<usize> {
-        let seen = self.job.options.seen(self.len + row / self.group() - 1, self.total);
-        seen.start / CHUNK..seen.end.div_ceil(CHUNK)
-    }
-
-    /// The index of a row's head in `[tokens, n_heads]`.
-    #[inline(always)]
-    pub fn head(&self, row: usize) -> usize {
-        (self.token + row / self.group()) * self.job.n_heads + self.kv_head * self.group() + row % self.group()
-    }
-
-    #[inline(always)]
-    fn query(&self, row: usize) -> &'a [f32] {
-        &self.job.q[self.head(row) * self.job.layout.head_dim..][..self.job.layout.head_dim]
-    }
-
-    /// The positions of a chunk that a row sees, counted from the chunk's first.
-    #[inline(always)]
-    fn seen(&self, row: usize, chunk: usize) -> Range<usize> {
-        let seen = self.job.options.seen(self.len + row / self.group() - 1, self.total);
-        let inside = |position: usize| position.saturating_sub(chunk * CHUNK).min(CHUNK);
-        inside(seen.start)..inside(seen.end)
-    }
-}
-
 /// Lines of the state of a row: weighted values, then a line with the largest score and the sum of weights.
 pub(crate) fn state_len(layout: &KvLayout) -> usize {
     layout.dim() / LANES + 1
@@ -113,8 +55,8 @@ pub(crate) fn scratch_len(layout: &KvLayout, rows: usize) -> usize {
     rows * (layout.dim() / LANES + STRIPS) + (PAIR + STRIPS) * layout.dim()
 }
 
-/// Computes the states of a tile's rows over one chunk, `[rows, state_len]`. The state of a row that
-/// sees none of it is unspecified.
+/// Computes the states of a tile's rows over one chunk of a [part](AttentionTile::parts), `[rows, state_len]`. The state
+/// of a row that sees none of it is unspecified.
 #[inline(always)]
 pub(crate) fn attend_chunk<S: Simd>(
     simd: S,
@@ -123,7 +65,7 @@ pub(crate) fn attend_chunk<S: Simd>(
     scratch: &mut [CacheLine],
     states: &mut [CacheLine],
 ) {
-    let (layout, rows) = (&tile.job.layout, tile.rows());
+    let (layout, blocks, rows) = (&tile.job.layout, tile.blocks(), tile.rows());
     let (dim, state_len) = (layout.dim(), state_len(layout));
     let strips = tile.seen(0, chunk).start / LANES..tile.seen(rows - 1, chunk).end.div_ceil(LANES);
     let position = |strip: usize| chunk * CHUNK + strip * LANES;
@@ -143,15 +85,15 @@ pub(crate) fn attend_chunk<S: Simd>(
     // Only the first rows prefetch the next chunk, for all.
     let ahead = |row: usize, which: usize, strip: usize| -> &[u8] {
         let next = (chunk + 1) * CHUNK + strip * LANES;
-        let there = row == 0 && next < tile.len + tile.tokens - 1;
-        if there { layout.bytes_of(tile.cache, which, tile.blocks, next) } else { &[] }
+        let there = row == 0 && next < tile.tokens[0].seen.end;
+        if there { layout.bytes_of(tile.cache, which, blocks, next) } else { &[] }
     };
 
     for first in strips.clone().step_by(PAIR) {
         let both = first + 1 < strips.end;
         let mut keys: [&[CacheLine]; PAIR] = [&[]; PAIR];
         for (i, scratch) in key_scratch.chunks_exact_mut(dim).enumerate().take(strips.end - first) {
-            keys[i] = layout.load(simd, tile.cache, 0, tile.blocks, position(first + i), scratch);
+            keys[i] = layout.load(simd, tile.cache, 0, blocks, position(first + i), scratch);
         }
         let mut row = 0;
         while row < rows {
@@ -189,7 +131,7 @@ pub(crate) fn attend_chunk<S: Simd>(
 
     let mut values: [(&[CacheLine], &[u8]); STRIPS] = [(&[], &[]); STRIPS];
     for (strip, scratch) in value_scratch.chunks_exact_mut(dim).enumerate().take(strips.end).skip(strips.start) {
-        values[strip].0 = layout.load(simd, tile.cache, 1, tile.blocks, position(strip), scratch);
+        values[strip].0 = layout.load(simd, tile.cache, 1, blocks, position(strip), scratch);
     }
     let mut row = 0;
     while row < rows {

@@ -5,3 +5,4 @@ pub(crate) mod forward;
 pub(crate) mod hadamard;
 pub(crate) mod options;
 mod softmax;
+pub(crate) mod tile;

@@ -11,6 +11,7 @@ pub(crate) mod pool;
 mod product;
 mod quantize;
 mod scratch;
+mod tiling;
 
 use crate::cache_line::CacheLine;
 use crate::table::Table;
@@ -18,6 +19,7 @@ use disjoint::Disjoint;
 use pool::Pool;
 use scratch::{PackBuffer, Scratch, lock};
 use std::sync::Mutex;
+use tiling::Tiling;
 
 /// Multiplications that are worth waking another thread for.
 const MIN_PARALLEL_WORK: usize = 1 << 14;
@@ -37,6 +39,7 @@ pub struct CpuExecutor {
     packed: PackBuffer,
     /// States of attention that several threads share.
     states: Vec<CacheLine>,
+    tiling: Tiling,
 }
 
 /// Called with a row's index, the row, and the thread's scratch.
@@ -54,7 +57,14 @@ impl CpuExecutor {
     /// An executor on the threads of `pool`.
     pub fn with_pool(table: &'static Table, pool: Pool) -> CpuExecutor {
         let scratch = (0..pool.threads()).map(|_| Mutex::default()).collect();
-        CpuExecutor { table, pool, scratch, packed: PackBuffer::default(), states: Vec::new() }
+        CpuExecutor {
+            table,
+            pool,
+            scratch,
+            packed: PackBuffer::default(),
+            states: Vec::new(),
+            tiling: Tiling::default(),
+        }
     }
 
     /// The threads, for other parallel loops.
