@@ -122,10 +122,10 @@ if environment aider 'aider-chat==0.86.*'; then
         --analytics-disable --no-show-model-warnings --no-show-release-notes --no-pretty --openai-api-base "$url/v1" --openai-api-key none \
         --model openai/stories
 fi
-# Codex asks for tools that OpenAI runs, and for groups of them, unless it is told not to.
+# Codex asks for a search that OpenAI runs, unless it is told not to.
 if package @openai/codex; then
     agent codex /v1/responses '"type":"turn.completed"' "$folder/npm/node_modules/.bin/codex" exec --json --skip-git-repo-check -s read-only \
-        -m stories -c model_provider=trine -c 'web_search="disabled"' --disable multi_agent \
+        -m stories -c model_provider=trine -c 'web_search="disabled"' \
         -c "model_providers.trine={name=\"trine\",base_url=\"$url/v1\",wire_api=\"responses\",request_max_retries=0,stream_max_retries=0}" \
         "Once upon a time"
 fi
