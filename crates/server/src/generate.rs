@@ -55,8 +55,8 @@ pub async fn answer(app: Arc<App>, answering: Answering) -> Result<Response<Body
     Ok(streamed(&app.options, first, updates, watch, writer))
 }
 
-/// Submits the requests; beside the updates, the tokens of each answer's prompt. Requests before one that fails are cancelled when they are
-/// dropped.
+/// Submits the requests; beside the updates, the tokens of each answer's prompt, 0 where it is that of the answer before. Requests before one
+/// that fails are cancelled when they are dropped.
 async fn submit(
     generator: &Generator,
     requests: Vec<Request>,
@@ -65,7 +65,9 @@ async fn submit(
     let (mut generations, mut prompts) = (Vec::new(), Vec::new());
     for (request, tokens) in requests.into_iter().zip(prompt_tokens) {
         generations.extend(generator.handle.submit_all_async(request).await?);
-        prompts.resize(generations.len(), tokens);
+        // The answers of a request have one prompt.
+        prompts.push(tokens);
+        prompts.resize(generations.len(), 0);
     }
     let indexed = |(index, generation): (usize, Generation)| generation.map(move |update| (index, update)).boxed();
     Ok((generations.into_iter().enumerate().map(indexed).collect(), prompts))
@@ -182,8 +184,8 @@ struct Watch {
     prompts: Vec<usize>,
     constraint: Option<&'static str>,
     admission: Option<Arc<Admission>>,
-    /// Tokens of each that its key was charged.
-    charged: Vec<usize>,
+    /// Tokens of each that are counted.
+    counted: Vec<usize>,
     note: Note,
 }
 
@@ -195,8 +197,8 @@ impl Watch {
         admission: Option<Arc<Admission>>,
         note: Note,
     ) -> Watch {
-        let (last, charged) = (vec![None; prompts.len()], vec![0; prompts.len()]);
-        Watch { app: app.clone(), last, begun: Instant::now(), ended: 0, prompts, constraint, admission, charged, note }
+        let (last, counted) = (vec![None; prompts.len()], vec![0; prompts.len()]);
+        Watch { app: app.clone(), last, begun: Instant::now(), ended: 0, prompts, constraint, admission, counted, note }
     }
 
     /// Counts an update.
@@ -205,18 +207,18 @@ impl Watch {
     /// When it says that the answer failed.
     fn see(&mut self, index: usize, update: &Update) -> Result<(), Problem> {
         let metrics = &self.app.metrics;
-        // Each token is charged when it comes: an answer that is cut is not free.
+        // Each token is counted when it comes: an answer that is cut is not free.
         let (is_read, made) = match update {
             Update::Progress(_) => (false, 0),
             Update::Prompt(_) => (true, 0),
-            Update::Token(_) => (true, self.charged[index] + 1),
+            Update::Token(_) => (true, self.counted[index] + 1),
             Update::Finished { usage, timing, .. } => (timing.started.is_some(), usage.completion_tokens),
         };
         if is_read {
             metrics.read(std::mem::take(&mut self.prompts[index]));
         }
-        let more = made.saturating_sub(self.charged[index]);
-        self.charged[index] += more;
+        let more = made.saturating_sub(self.counted[index]);
+        self.counted[index] += more;
         metrics.made(more);
         if let Some(admission) = &self.admission {
             admission.charge(more);

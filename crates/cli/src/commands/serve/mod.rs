@@ -18,7 +18,8 @@ use trine_server::{App, Exporter, Inherited, Listen, Server, ServerOptions, Tls}
 
 /// Serve a model to programs that speak OpenAI's API
 ///
-/// Without a model, the small one built into trine is served, unless --embedding-model names one for embeddings alone. Requests run at once, and none changes the answer to another.
+/// Without a model, the small one built into trine is served, unless --embedding-model names one for embeddings alone. Requests run at
+/// once, and none changes the answer to another.
 /// SIGTERM and Ctrl-C let the answers under way finish; a second one ends them.
 ///
 /// Only this machine may connect, unless --host says otherwise.
