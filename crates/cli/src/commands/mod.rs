@@ -3,6 +3,7 @@
 mod batch;
 mod bench;
 mod completions;
+mod convert;
 mod crossval;
 mod devices;
 mod doctor;
@@ -35,6 +36,7 @@ pub enum Command {
     Embed(embed::Embed),
     Tokenize(tokenize::Tokenize),
     Info(info::Info),
+    Convert(convert::Convert),
     Quantize(quantize::Quantize),
     Doctor(doctor::Doctor),
     Train(train::Train),
@@ -51,7 +53,7 @@ pub enum Command {
 /// The commands by subject, as the help lists them.
 pub const GROUPS: [(&str, &[&str]); 5] = [
     ("Run models", &["run", "serve", "key", "top", "batch", "embed", "tokenize"]),
-    ("Model files", &["info", "quantize", "doctor"]),
+    ("Model files", &["info", "convert", "quantize", "doctor"]),
     ("Train models", &["train", "tokenizer", "generate-data"]),
     ("Measure", &["bench", "tune", "eval", "crossval", "devices"]),
     ("Other", &["completions", "help"]),
@@ -68,6 +70,7 @@ impl Command {
             Command::Embed(command) => command.run(),
             Command::Tokenize(command) => command.run(),
             Command::Info(command) => command.run(),
+            Command::Convert(command) => command.run(),
             Command::Quantize(command) => command.run(),
             Command::Doctor(command) => command.run(),
             Command::Train(command) => command.run(),
