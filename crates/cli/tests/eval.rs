@@ -193,7 +193,7 @@ fn models_are_compared_with_each_other_and_with_saved_logits() {
         (vec!["eval", "kl", &logits, &small, "--context", "9"], 2, "has its own"),
         (vec!["eval", "kl", model, &llama(), &text, "--context", "64"], 1, "its tokens of the text are not those of"),
         (vec!["eval", "logits", model, &text, &logits], 2, "--force"),
-        (vec!["eval", "kl", &text, &small, &text], 1, "text.txt"),
+        (vec!["eval", "kl", &text, &small, &text], 3, "text.txt"),
     ] {
         let ran = trine_with(&args);
         assert!(ran.code == code && ran.err.contains(says), "{args:?}: {} {}", ran.code, ran.err);

@@ -20,7 +20,7 @@ use trine_train::data::DocumentFormat;
 const CONTEXT: usize = 512;
 const BAR: &str = "{bar:30} {pos}/{len} chunks {eta}";
 
-/// Measure which columns of matrices matter, for trine quantize --imatrix
+/// Measure which columns of matrices matter for quantizing
 ///
 /// The text is run through the model, and the squares of the inputs of each column are added up: an importance matrix, as
 /// llama.cpp's llama-imatrix makes it. Quantizing then keeps those columns best that have large inputs. The text should be like what

@@ -32,10 +32,10 @@ const BAR: &str = "{bar:30} {pos}/{len} chunks {eta}  {msg}";
 /// llama-perplexity --kl-divergence, whose files of probabilities take the place of the reference and of the text.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
-    trine eval kl model-f16.gguf model-q4_k.gguf wiki.test.raw --chunks 20\n  \
-    trine eval kl model-f16.gguf model-q4_k.gguf wiki.test.raw --json | jq .mean_kl\n  \
-    trine eval logits model-f16.gguf wiki.test.raw logits.bin --chunks 20\n  \
-    trine eval kl logits.bin model-q4_k.gguf")]
+    trine eval kl f16.gguf q4.gguf text.txt --chunks 20\n  \
+    trine eval kl f16.gguf q4.gguf text.txt --json | jq .mean_kl\n  \
+    trine eval logits f16.gguf text.txt logits.bin --chunks 20\n  \
+    trine eval kl logits.bin q4.gguf")]
 pub struct EvalKl {
     /// Reference: a model, or a file of `trine eval logits` or of llama-perplexity
     reference: PathBuf,
@@ -62,8 +62,8 @@ pub struct EvalKl {
 /// and each token of the vocabulary. The text is cut as for `trine eval kl`.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
-    trine eval logits model-f16.gguf wiki.test.raw logits.bin --chunks 20\n  \
-    trine eval kl logits.bin model-q4_k.gguf")]
+    trine eval logits f16.gguf text.txt logits.bin --chunks 20\n  \
+    trine eval kl logits.bin q4.gguf")]
 pub struct EvalLogits {
     /// Model
     model: PathBuf,

@@ -45,7 +45,7 @@ pub struct EvalTasks {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     tasks: Vec<String>,
     /// Folder in which tasks are, at any depth, as NAME.jsonl
-    #[arg(long, value_name = "FOLDER", env = "TRINE_TASKS")]
+    #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
     /// Maximum number of examples of each task, the first ones
     #[arg(long, value_name = "N")]
