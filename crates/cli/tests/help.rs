@@ -5,7 +5,7 @@ mod common;
 use common::{run, trine, trine_with};
 use std::path::Path;
 
-const COMMANDS: [&[&str]; 23] = [
+const COMMANDS: [&[&str]; 27] = [
     &["top"],
     &["serve"],
     &["key", "new"],
@@ -18,6 +18,7 @@ const COMMANDS: [&[&str]; 23] = [
     &["info"],
     &["convert"],
     &["quantize"],
+    &["imatrix"],
     &["doctor"],
     &["train"],
     &["tokenizer", "train"],
@@ -26,6 +27,9 @@ const COMMANDS: [&[&str]; 23] = [
     &["bench"],
     &["eval"],
     &["eval", "perplexity"],
+    &["eval", "kl"],
+    &["eval", "logits"],
+    &["eval", "tasks"],
     &["crossval"],
     &["devices"],
     &["completions"],

@@ -10,6 +10,7 @@ mod doctor;
 mod embed;
 mod eval;
 mod generate_data;
+mod imatrix;
 mod info;
 mod key;
 mod quantize;
@@ -38,6 +39,7 @@ pub enum Command {
     Info(info::Info),
     Convert(convert::Convert),
     Quantize(quantize::Quantize),
+    Imatrix(imatrix::ImatrixCommand),
     Doctor(doctor::Doctor),
     Train(train::Train),
     Tokenizer(tokenizer::TokenizerCommand),
@@ -53,7 +55,7 @@ pub enum Command {
 /// The commands by subject, as the help lists them.
 pub const GROUPS: [(&str, &[&str]); 5] = [
     ("Run models", &["run", "serve", "key", "top", "batch", "embed", "tokenize"]),
-    ("Model files", &["info", "convert", "quantize", "doctor"]),
+    ("Model files", &["info", "convert", "quantize", "imatrix", "doctor"]),
     ("Train models", &["train", "tokenizer", "generate-data"]),
     ("Measure", &["bench", "tune", "eval", "crossval", "devices"]),
     ("Other", &["completions", "help"]),
@@ -72,6 +74,7 @@ impl Command {
             Command::Info(command) => command.run(),
             Command::Convert(command) => command.run(),
             Command::Quantize(command) => command.run(),
+            Command::Imatrix(command) => command.run(),
             Command::Doctor(command) => command.run(),
             Command::Train(command) => command.run(),
             Command::Tokenizer(command) => command.run(),
