@@ -124,7 +124,7 @@ pub struct Serve {
     /// Send a span for each request to an OpenTelemetry collector at this address, such as http://127.0.0.1:4318
     ///
     /// OTEL_EXPORTER_OTLP_ENDPOINT counts where TRINE_OTLP_ENDPOINT is unset.
-    #[arg(long, value_name = "URL", hide_short_help = true, value_parser = http_url)]
+    #[arg(long, value_name = "URL", hide_short_help = true, hide_env_values = true, value_parser = http_url)]
     otlp_endpoint: Option<String>,
     /// Warn when the process has four fifths of its memory limit, and refuse new requests while it has nine tenths
     ///
