@@ -307,6 +307,9 @@ fn nobody_administers_an_open_server() {
         assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("--keys"), "{path}: {answer}");
     }
     let server = Server::start(&[]);
+    let tensors = server.get("/debug/memory").json()["planned"]["tensors"].clone();
+    let [count, bytes] = ["count", "bytes"].map(|name| tensors[name].as_u64().unwrap());
+    assert!(count > 10 && bytes > 100 * count, "{tensors}");
     let reload = server.raw(b"POST /admin/keys/reload HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     assert!(reload.starts_with("HTTP/1.1 400"), "{reload}");
 }
@@ -359,6 +362,14 @@ fn the_metrics_of_vllm_have_its_names_and_labels() {
     let server = Server::start(&["--vllm-metrics", "--alias", "stories"]);
     assert_eq!(server.post(TEXT, &json!({"prompt": "Once", "max_tokens": 9, "ignore_eos": true})).status, 200);
     let text = server.get("/metrics").text;
+    assert!(text.contains("\n# TYPE vllm:prompt_tokens_total counter\n") && !text.contains("# EOF"), "{text}");
+    let asks =
+        "GET /metrics HTTP/1.1\r\nhost: localhost\r\naccept: application/openmetrics-text\r\nconnection: close\r\n\r\n";
+    let open_metrics = server.raw(asks.as_bytes());
+    assert!(
+        open_metrics.contains("\n# TYPE vllm:prompt_tokens counter\n") && open_metrics.contains("# EOF"),
+        "{open_metrics}"
+    );
     // Those that the dashboard of its documentation asks for.
     for name in [
         "e2e_request_latency_seconds_bucket",

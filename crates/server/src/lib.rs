@@ -42,6 +42,7 @@ mod process;
 mod quota;
 mod recent;
 mod routes;
+mod text_format;
 mod tls;
 mod trace;
 mod vllm;
