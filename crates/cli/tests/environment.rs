@@ -90,6 +90,7 @@ fn every_option_of_serve_has_a_variable_of_its_name() {
     for option in options.filter(|option| !elsewhere.contains(option)) {
         let value = match option {
             "cors-origin" => "https://a.test,https://b.test",
+            "trusted-proxy" => "10.0.0.0/8,unix",
             "layout" => "i2_s,i2_s_arm",
             "device" => "cpu",
             "isa" => "scalar",
@@ -165,6 +166,7 @@ fn serve_refuses_variables_that_it_does_not_know_and_values_that_are_wrong() {
         ("TRINE_PARALLEL", "0", "'0' for 'TRINE_PARALLEL'"),
         ("TRINE_MLOCK", "maybe", "'maybe' for 'TRINE_MLOCK'"),
         ("TRINE_ITL_TARGET", "x", "'x' for 'TRINE_ITL_TARGET'"),
+        ("TRINE_TRUSTED_PROXY", "10.0.0.0/33", "'10.0.0.0/33' for 'TRINE_TRUSTED_PROXY'"),
     ] {
         let ran = serve(&[(name, value)], &["--quiet"]);
         assert!(ran.code == 2 && ran.err.contains(expected), "{name}: {} {}", ran.code, ran.err);

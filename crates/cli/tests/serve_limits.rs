@@ -299,6 +299,23 @@ fn a_unix_socket_may_be_handed_over() {
 }
 
 #[test]
+fn the_log_has_the_client_behind_a_trusted_proxy_alone() {
+    for (args, client) in [(&["--trusted-proxy", "unix,127.0.0.0/8"][..], "198.51.100.1"), (&[][..], "127.0.0.1")] {
+        let server = Server::start(&[&["--log-format", "json"], args].concat());
+        let head =
+            "GET /v1/models HTTP/1.1\r\nhost: localhost\r\nx-forwarded-for: 198.51.100.1\r\nconnection: close\r\n\r\n";
+        assert!(server.raw(head.as_bytes()).starts_with("HTTP/1.1 200"));
+        let event = loop {
+            let event: Value = serde_json::from_str(&server.line()).unwrap();
+            if event["message"] == "request" {
+                break event;
+            }
+        };
+        assert_eq!(event["client"], client, "{event}");
+    }
+}
+
+#[test]
 fn nobody_administers_an_open_server() {
     let server = Server::start(&["--host", "0.0.0.0", "--no-auth"]);
     for (method, path) in [("POST", "/admin/cache/clear"), ("POST", "/admin/keys/reload"), ("GET", "/debug/memory")] {

@@ -39,6 +39,7 @@ mod page;
 mod patience;
 mod problem;
 mod process;
+mod proxy;
 mod quota;
 mod recent;
 mod routes;
@@ -52,6 +53,7 @@ pub use batcher::{Batcher, BatcherLoad, BatcherOptions, Embed};
 pub use memory::Pressure;
 pub use options::{Inherited, Listen, ServerOptions};
 pub use otlp::{Exporter, TellOutage};
+pub use proxy::TrustedProxy;
 pub use tls::{Tls, TlsError};
 
 use listen::Listener;
