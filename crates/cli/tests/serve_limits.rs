@@ -316,6 +316,14 @@ fn the_log_has_the_client_behind_a_trusted_proxy_alone() {
 }
 
 #[test]
+fn a_server_tests_itself() {
+    let server = Server::start(&["--self-test-interval", "1"]);
+    wait_until("two self-tests", || server.metric("trine_self_tests_total") >= 2.0);
+    assert_eq!(server.metric("trine_self_test_failures_total"), 0.0);
+    assert_eq!([server.get("/health").status, server.get("/ready").status], [200; 2]);
+}
+
+#[test]
 fn nobody_administers_an_open_server() {
     let server = Server::start(&["--host", "0.0.0.0", "--no-auth"]);
     for (method, path) in [("POST", "/admin/cache/clear"), ("POST", "/admin/keys/reload"), ("GET", "/debug/memory")] {

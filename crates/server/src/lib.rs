@@ -43,6 +43,7 @@ mod proxy;
 mod quota;
 mod recent;
 mod routes;
+mod self_test;
 mod text_format;
 mod tls;
 mod trace;
@@ -116,9 +117,16 @@ impl Server {
             let _ = drain.send(true);
             std::future::pending::<()>().await;
         };
+        let testing = async {
+            match app.options.self_test_interval {
+                Some(interval) => self_test::repeat(&app, interval).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = serving => {}
             () = ending => {}
+            () = testing => {}
         }
         if let Some(generator) = &app.generator {
             let _ = generator.handle.shutdown_async().await;

@@ -26,6 +26,8 @@ pub struct ServerOptions {
     pub cors_origins: Vec<String>,
     /// Proxies whose `X-Forwarded-For` names the client.
     pub trusted_proxies: Vec<TrustedProxy>,
+    /// How often a fixed request is answered that must have the same tokens as at first.
+    pub self_test_interval: Option<Duration>,
     /// Let requests of different keys share no keys and values of equal beginnings.
     pub isolate_keys: bool,
     /// Offer the metrics under vLLM's names, too.
@@ -46,6 +48,7 @@ impl Default for ServerOptions {
             ping_interval: Duration::from_secs(15),
             cors_origins: Vec::new(),
             trusted_proxies: Vec::new(),
+            self_test_interval: None,
             isolate_keys: false,
             vllm_metrics: false,
         }

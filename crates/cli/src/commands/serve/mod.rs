@@ -126,6 +126,9 @@ pub struct Serve {
     /// Show the metrics under vLLM's names, too
     #[arg(long, hide_short_help = true)]
     vllm_metrics: bool,
+    /// Answer a short fixed request every S seconds; other tokens than at start make /health and /ready fail [default: never]
+    #[arg(long, value_name = "S", hide_short_help = true, value_parser = value_parser!(u32).range(1..))]
+    self_test_interval: Option<u32>,
     /// Send a span for each request to an OpenTelemetry collector at this address, such as http://127.0.0.1:4318
     ///
     /// OTEL_EXPORTER_OTLP_ENDPOINT counts where TRINE_OTLP_ENDPOINT is unset.
@@ -201,6 +204,7 @@ impl Serve {
             drain_timeout: Duration::from_secs(self.drain_timeout.into()),
             vllm_metrics: self.vllm_metrics,
             cors_origins: self.cors_origin.clone(),
+            self_test_interval: self.self_test_interval.map(|seconds| Duration::from_secs(seconds.into())),
             trusted_proxies: self.trusted_proxy.clone(),
             isolate_keys: self.isolate_keys,
             ..ServerOptions::default()
