@@ -5,7 +5,7 @@ mod common;
 use common::{run, trine, trine_with};
 use std::path::Path;
 
-const COMMANDS: [&[&str]; 22] = [
+const COMMANDS: [&[&str]; 26] = [
     &["top"],
     &["serve"],
     &["key", "new"],
@@ -17,6 +17,7 @@ const COMMANDS: [&[&str]; 22] = [
     &["tokenize"],
     &["info"],
     &["quantize"],
+    &["imatrix"],
     &["doctor"],
     &["train"],
     &["tokenizer", "train"],
@@ -25,6 +26,9 @@ const COMMANDS: [&[&str]; 22] = [
     &["bench"],
     &["eval"],
     &["eval", "perplexity"],
+    &["eval", "kl"],
+    &["eval", "logits"],
+    &["eval", "tasks"],
     &["crossval"],
     &["devices"],
     &["completions"],

@@ -9,6 +9,7 @@ mod doctor;
 mod embed;
 mod eval;
 mod generate_data;
+mod imatrix;
 mod info;
 mod key;
 mod quantize;
@@ -36,6 +37,7 @@ pub enum Command {
     Tokenize(tokenize::Tokenize),
     Info(info::Info),
     Quantize(quantize::Quantize),
+    Imatrix(imatrix::ImatrixCommand),
     Doctor(doctor::Doctor),
     Train(train::Train),
     Tokenizer(tokenizer::TokenizerCommand),
@@ -51,7 +53,7 @@ pub enum Command {
 /// The commands by subject, as the help lists them.
 pub const GROUPS: [(&str, &[&str]); 5] = [
     ("Run models", &["run", "serve", "key", "top", "batch", "embed", "tokenize"]),
-    ("Model files", &["info", "quantize", "doctor"]),
+    ("Model files", &["info", "quantize", "imatrix", "doctor"]),
     ("Train models", &["train", "tokenizer", "generate-data"]),
     ("Measure", &["bench", "tune", "eval", "crossval", "devices"]),
     ("Other", &["completions", "help"]),
@@ -69,6 +71,7 @@ impl Command {
             Command::Tokenize(command) => command.run(),
             Command::Info(command) => command.run(),
             Command::Quantize(command) => command.run(),
+            Command::Imatrix(command) => command.run(),
             Command::Doctor(command) => command.run(),
             Command::Train(command) => command.run(),
             Command::Tokenizer(command) => command.run(),
