@@ -33,6 +33,7 @@ mod profile;
 mod progress;
 mod sampling;
 mod say;
+mod secret;
 mod table;
 mod template;
 mod terminal;
