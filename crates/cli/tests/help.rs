@@ -5,7 +5,7 @@ mod common;
 use common::{run, trine, trine_with};
 use std::path::Path;
 
-const COMMANDS: [&[&str]; 27] = [
+const COMMANDS: [&[&str]; 30] = [
     &["top"],
     &["serve"],
     &["key", "new"],
@@ -15,6 +15,9 @@ const COMMANDS: [&[&str]; 27] = [
     &["run"],
     &["embed"],
     &["tokenize"],
+    &["pull"],
+    &["list"],
+    &["rm"],
     &["info"],
     &["convert"],
     &["quantize"],

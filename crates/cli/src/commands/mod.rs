@@ -13,7 +13,10 @@ mod generate_data;
 mod imatrix;
 mod info;
 mod key;
+mod list;
+mod pull;
 mod quantize;
+mod rm;
 mod run;
 mod serve;
 mod tokenize;
@@ -36,6 +39,9 @@ pub enum Command {
     Batch(batch::Batch),
     Embed(embed::Embed),
     Tokenize(tokenize::Tokenize),
+    Pull(pull::Pull),
+    List(list::List),
+    Rm(rm::Rm),
     Info(info::Info),
     Convert(convert::Convert),
     Quantize(quantize::Quantize),
@@ -53,8 +59,9 @@ pub enum Command {
 }
 
 /// The commands by subject, as the help lists them.
-pub const GROUPS: [(&str, &[&str]); 5] = [
+pub const GROUPS: [(&str, &[&str]); 6] = [
     ("Run models", &["run", "serve", "key", "top", "batch", "embed", "tokenize"]),
+    ("Download models", &["pull", "list", "rm"]),
     ("Model files", &["info", "convert", "quantize", "imatrix", "doctor"]),
     ("Train models", &["train", "tokenizer", "generate-data"]),
     ("Measure", &["bench", "tune", "eval", "crossval", "devices"]),
@@ -71,6 +78,9 @@ impl Command {
             Command::Batch(command) => command.run(),
             Command::Embed(command) => command.run(),
             Command::Tokenize(command) => command.run(),
+            Command::Pull(command) => command.run(),
+            Command::List(command) => command.run(),
+            Command::Rm(command) => command.run(),
             Command::Info(command) => command.run(),
             Command::Convert(command) => command.run(),
             Command::Quantize(command) => command.run(),
