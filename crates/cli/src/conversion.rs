@@ -1,9 +1,10 @@
 //! Model files that are written anew as GGUF: what `convert` and `quantize` share.
 
 use crate::exit::{Exit, UsageError};
-use crate::load::LayoutArgs;
+use crate::load::{LayoutArgs, size};
 use crate::{interrupt, output, progress, table, units};
 use anyhow::Result;
+use bytesize::ByteSize;
 use clap::Args;
 use serde_json::json;
 use std::io::Write;
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use trine_lab::quantize::{Plan, PlannedTensor, Recipe, names, plan, write};
 use trine_model::GgufModel;
-use trine_tensor::{Format, format};
+use trine_tensor::{Format, TensorInfo, format, gguf};
 
 /// What is read and written.
 #[derive(Args)]
@@ -26,6 +27,9 @@ pub struct Conversion {
     /// A tokenizer.json, a tokenizer.model, a GGUF file, or a folder with one of them.
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
+    /// Write several files of about this size, OUTPUT-00001-of-00003.gguf and so on
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub shard_size: Option<ByteSize>,
     #[command(flatten)]
     layouts: LayoutArgs,
     /// Print what each tensor becomes, and write nothing
@@ -66,17 +70,19 @@ pub fn format(name: &str) -> Result<&'static Format, UsageError> {
 
 impl Conversion {
     pub fn run(self, recipe: &Recipe) -> Result<Exit> {
-        if !self.dry_run {
-            output::check_new(&self.output, self.force, "--force replaces it")?;
-        }
         let stop = interrupt::flag()?;
         let file = self.layouts.open(&self.input)?;
         file.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
         let model = GgufModel::open(&file, self.tokenizer.as_deref()).map_err(trine_lab::quantize::Error::from)?;
-        let plan = plan(&model, recipe)?;
+        let mut plan = plan(&model, recipe)?;
+        plan.shard_size = self.shard_size.map(|size| size.as_u64());
         if self.dry_run {
             self.print_plan(&plan)?;
             return Ok(Exit::Done);
+        }
+        let infos: Vec<TensorInfo> = plan.tensors.iter().map(|tensor| tensor.info.clone()).collect();
+        for path in gguf::shard_paths(&self.output, &infos, plan.shard_size.unwrap_or(u64::MAX))? {
+            output::check_new(&path, self.force, "--force replaces it")?;
         }
         let bar = progress::bytes("writing", plan.bytes_before());
         let written = write(&model, &plan, &self.output, &mut |done| {
@@ -84,8 +90,7 @@ impl Conversion {
             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         bar.finish_and_clear();
-        written?;
-        self.print_report(&plan, recipe)?;
+        self.print_report(&plan, recipe, &written?)?;
         Ok(Exit::Done)
     }
 
@@ -116,12 +121,12 @@ impl Conversion {
         Ok(())
     }
 
-    fn print_report(&self, plan: &Plan, recipe: &Recipe) -> Result<()> {
+    fn print_report(&self, plan: &Plan, recipe: &Recipe, files: &[PathBuf]) -> Result<()> {
         let report = plan.report();
         let mut out = std::io::stdout().lock();
         if self.json {
             let report = json!({
-                "output": self.output, "format": recipe.format.map(|format| format.name), "rewritten": report.rewritten,
+                "output": files[0], "files": files, "format": recipe.format.map(|format| format.name), "rewritten": report.rewritten,
                 "kept": report.kept, "replaced": report.replaced, "unfit": report.unfit, "formats": report.formats,
                 "bytes_before": report.bytes_before, "bytes_after": report.bytes_after,
             });
@@ -133,8 +138,9 @@ impl Conversion {
             report.formats.iter().map(|(format, count)| format!("{count} in {format}")).collect();
         writeln!(
             out,
-            "{}: {}, {}; {} unchanged; tensors {before} -> {after}",
-            self.output.display(),
+            "{}{}: {}, {}; {} unchanged; tensors {before} -> {after}",
+            files[0].display(),
+            if files.len() > 1 { format!(" and {} more", files.len() - 1) } else { String::new() },
             units::plural(plan.tensors.len() as u64, "tensor"),
             formats.join(", "),
             report.kept + report.unfit.len(),

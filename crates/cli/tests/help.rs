@@ -5,7 +5,7 @@ mod common;
 use common::{run, trine, trine_with};
 use std::path::Path;
 
-const COMMANDS: [&[&str]; 27] = [
+const COMMANDS: [&[&str]; 31] = [
     &["top"],
     &["serve"],
     &["key", "new"],
@@ -19,6 +19,10 @@ const COMMANDS: [&[&str]; 27] = [
     &["convert"],
     &["quantize"],
     &["imatrix"],
+    &["split"],
+    &["merge"],
+    &["diff"],
+    &["edit"],
     &["doctor"],
     &["train"],
     &["tokenizer", "train"],

@@ -3,10 +3,12 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trine_backend::{Batch, CacheType};
+use trine_lab::diff::diff;
 use trine_lab::quantize::{Recipe, plan, write};
 use trine_model::runner::{Output, Want};
 use trine_model::{DeviceOptions, GgufModel, ModelOptions, Spec, is_in_halves, load};
-use trine_tensor::{File, Value};
+use trine_tensor::format::{F32, Q4_0};
+use trine_tensor::{File, Value, View, gguf};
 
 fn goldens() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models");
@@ -141,4 +143,68 @@ fn a_folder_becomes_the_file_of_the_reference_converter() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn a_model_is_split_and_merged_and_no_shard_of_another_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for name in ["llama", "bitnet-b1.58", "gpt-oss-mxfp4"] {
+        let source =
+            File::open(goldens().into_iter().find(|path| path.ends_with(name)).unwrap().join("model.gguf")).unwrap();
+        let whole = converted(&source, &at(&format!("{name}.gguf")), &Recipe::default());
+        let model = GgufModel::open(&whole, None).unwrap();
+        let mut parts = plan(&model, &Recipe::default()).unwrap();
+        parts.shard_size = Some(30_000);
+        let paths =
+            write(&model, &parts, &at(&format!("{name}-parts.gguf")), &mut |_| ControlFlow::Continue(())).unwrap();
+        assert!(
+            paths.len() > 2 && paths[1].ends_with(format!("{name}-parts-00002-of-{:05}.gguf", paths.len())),
+            "{paths:?}"
+        );
+        let split = File::open(&paths[1]).unwrap();
+        assert_eq!(logits(&split), logits(&whole), "{name}");
+        let merged = converted(&split, &at(&format!("{name}-merged.gguf")), &Recipe::default());
+        assert_eq!(std::fs::read(merged.path()).unwrap(), std::fs::read(whole.path()).unwrap(), "{name}");
+
+        // The same tensors of another model, with other weights.
+        let mut views: Vec<View> = whole.tensors().cloned().collect();
+        let norm = views.iter_mut().find(|view| view.name == "output_norm.weight").unwrap();
+        *norm = View::new(&*norm.name, &F32, norm.shape.clone(), F32.encode(&vec![0.5; norm.cols()])).unwrap();
+        gguf::write(at("other.gguf"), whole.metadata(), &views).unwrap();
+        let other = File::open(at("other.gguf")).unwrap();
+        let model = GgufModel::open(&other, None).unwrap();
+        let paths = write(&model, &parts, &at("other-parts.gguf"), &mut |_| ControlFlow::Continue(())).unwrap();
+        std::fs::copy(&paths[1], split.files()[1].clone()).unwrap();
+        let error = File::open(&split.files()[0]).unwrap_err().to_string();
+        assert!(error.contains("one of the same model as the first"), "{error}");
+    }
+}
+
+#[test]
+fn a_difference_has_a_name_and_a_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = goldens().into_iter().find(|path| path.ends_with("llama")).unwrap();
+    let (input, other) = (File::open(&path).unwrap(), File::open(path.join("model.gguf")).unwrap());
+    let compare = |a: &File, b: &File| {
+        let (a, b) = (GgufModel::open(a, None).unwrap(), GgufModel::open(b, None).unwrap());
+        diff(&a, &b, &mut |_| ControlFlow::Continue(())).unwrap()
+    };
+    // A folder and its file have the same weights.
+    let same = compare(&input, &other);
+    assert!(same.tensors.len() == 21 && same.only_first.is_empty() && same.only_second.is_empty(), "{same:?}");
+    assert!(same.tensors.iter().all(|tensor| tensor.distance.unwrap().max_abs == 0.0), "{same:?}");
+    assert!(compare(&other, &other).is_same());
+    let recipe = Recipe { format: Some(&Q4_0), ..Recipe::default() };
+    let coarse = converted(&other, &folder.path().join("q4_0.gguf"), &recipe);
+    let found = compare(&other, &coarse);
+    let down = found.tensors.iter().find(|tensor| tensor.name == "blk.0.ffn_down.weight").unwrap();
+    let (a, b) = (other.view(&down.name).unwrap().decode(), coarse.view(&down.name).unwrap().decode());
+    let expected = a.iter().zip(&b).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+    let distance = down.distance.unwrap();
+    assert_eq!(distance.max_abs, expected);
+    assert!((0.03..0.2).contains(&distance.relative) && (0.98..0.9999).contains(&distance.cosine), "{distance:?}");
+    let keys: Vec<&str> = found.keys.iter().map(|key| &*key.key).collect();
+    assert_eq!(keys, ["general.file_type"]);
+    assert_eq!(found.keys[0].first.as_deref(), Some("1"));
 }

@@ -248,6 +248,12 @@ impl File {
         &self.metadata
     }
 
+    /// The same tensors with other keys, to see what model they would be.
+    pub fn with_metadata(mut self, metadata: Metadata) -> File {
+        self.metadata = metadata;
+        self
+    }
+
     /// How type numbers of GGUF with several meanings were resolved, and why.
     pub fn notes(&self) -> &[String] {
         &self.notes.decided

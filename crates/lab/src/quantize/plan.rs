@@ -44,6 +44,8 @@ pub struct Plan {
     pub metadata: Metadata,
     /// In the order of [`GgufModel::tensors`].
     pub tensors: Vec<PlannedTensor>,
+    /// Bytes of tensors in a file at most; `None` for one file.
+    pub shard_size: Option<u64>,
 }
 
 /// Tensors of several rows that are not multiplied by, or by which a layer chooses its experts, as they end in GGUF.
@@ -99,7 +101,7 @@ pub fn plan(model: &GgufModel, recipe: &Recipe) -> Result<Plan, Error> {
     {
         metadata.insert("general.quantization_version", QUANTIZATION_VERSION);
     }
-    Ok(Plan { metadata, tensors })
+    Ok(Plan { metadata, tensors, shard_size: None })
 }
 
 /// The format of one tensor. Vectors and the like of folders become float32, as all programs that read GGUF expect.

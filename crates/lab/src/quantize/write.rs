@@ -4,12 +4,13 @@
 use super::{Error, Plan};
 use std::collections::VecDeque;
 use std::ops::{ControlFlow, Range};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use trine_model::GgufModel;
 use trine_tensor::format::{Layout, Loss};
-use trine_tensor::{Bytes, File, Format, Replacement, TensorInfo, View, Writer, gguf};
+use trine_tensor::gguf::ShardedWriter;
+use trine_tensor::{Bytes, File, Format, Replacement, TensorInfo, View, gguf};
 
 /// Weights of a piece of work. A thread is done with it in far less than a second, in any format.
 const PIECE: usize = 1 << 15;
@@ -32,7 +33,8 @@ pub(super) fn check_output(input: &File, output: &Path) -> Result<(), Error> {
 }
 
 /// Writes `model` to the GGUF file `output` as `plan` says. `progress` gets how many bytes of the input's tensors are done, and may break off.
-/// Each tensor is checked: its weights are finite, and after encoding they are the same but for the rounding of the format.
+/// Each tensor is checked: its weights are finite, and after encoding they are the same but for the rounding of the format. Gives the paths of
+/// the files, which are several if the plan has a size of shards that one would exceed.
 ///
 /// # Errors
 /// When a file cannot be read or written, or a format cannot hold the weights; then `output` stays as it was.
@@ -41,10 +43,12 @@ pub fn write(
     plan: &Plan,
     output: &Path,
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
-) -> Result<(), Error> {
+) -> Result<Vec<PathBuf>, Error> {
     check_output(model.file(), output)?;
     let entries: Vec<TensorInfo> = plan.tensors.iter().map(|tensor| tensor.info.clone()).collect();
-    let mut writer = gguf::create(output, &plan.metadata, entries)?;
+    let id = model.file().content_fingerprint().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let max = plan.shard_size.unwrap_or(u64::MAX);
+    let mut writer = gguf::create_shards(output, &plan.metadata, entries, max, &id)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let ((jobs, received), (finished, done)) = (channel(), channel());
     let received = Mutex::new(received);
@@ -210,7 +214,7 @@ impl Pool<'_> {
     }
 
     /// Writes a tensor, which has `size` bytes, in the format of `info`.
-    fn rewrite(&mut self, view: View, info: &TensorInfo, size: u64, writer: &mut Writer) -> Result<(), Error> {
+    fn rewrite(&mut self, view: View, info: &TensorInfo, size: u64, writer: &mut ShardedWriter) -> Result<(), Error> {
         let format = info.format;
         if view.format == format {
             let bytes = view.stored()?;

@@ -5,10 +5,12 @@
 //! have the same layout. A model may be split into several files ([`Shard`]).
 //! Specification: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
+mod edit;
 mod evidence;
 mod header;
 mod notes;
 mod read;
+mod sharded;
 mod shards;
 mod tiles;
 mod type_ids;
@@ -18,15 +20,17 @@ use crate::error::in_key;
 use crate::{Error, Metadata, Result};
 
 pub use crate::writer::Writer;
+pub use edit::{Edited, edit, raw_metadata};
 pub(crate) use header::header;
 pub use notes::Notes;
 pub(crate) use read::contents;
 pub use read::{Contents, read};
+pub use sharded::ShardedWriter;
 pub use shards::Shard;
 pub(crate) use shards::{join, numbered, only_set};
 pub(crate) use type_ids::Hints;
 pub use type_ids::candidates;
-pub use write::{create, write};
+pub use write::{create, create_shards, shard_paths, write};
 
 /// The first four bytes of every GGUF file.
 pub const MAGIC: &[u8; 4] = b"GGUF";
