@@ -11,16 +11,16 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
-use trine_lab::quantize::{Plan, PlannedTensor, Recipe, names, plan, write};
-use trine_model::GgufModel;
-use trine_tensor::{Format, TensorInfo, format, gguf};
+use trine_lab::quantize::{Error, Plan, PlannedTensor, Recipe, names, plan, write, write_folder};
+use trine_model::{GgufModel, HfModel};
+use trine_tensor::{File, Format, TensorInfo, format, gguf, llama2c};
 
 /// What is read and written.
 #[derive(Args)]
 pub struct Conversion {
-    /// Input: a GGUF file, or a folder with safetensors and config.json
+    /// Input: a GGUF file, a folder with safetensors and config.json, or a .bin file of llama2.c, which needs --tokenizer
     input: PathBuf,
-    /// Output file
+    /// Output: a GGUF file
     output: PathBuf,
     /// Tokenizer of the output [default: that of the input]
     ///
@@ -69,11 +69,66 @@ pub fn format(name: &str) -> Result<&'static Format, UsageError> {
 }
 
 impl Conversion {
+    /// Whether the output is a GGUF file by its name.
+    pub fn is_gguf(&self) -> bool {
+        self.output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+    }
+
+    fn open(&self) -> Result<File, trine_tensor::Error> {
+        match self.input.extension().is_some_and(|extension| extension == "bin") {
+            true => llama2c::open(&self.input),
+            false => self.layouts.open(&self.input),
+        }
+    }
+
+    /// Writes a folder.
+    pub fn run_folder(self, format: Option<&'static Format>) -> Result<Exit> {
+        let floats = [&trine_tensor::format::F32, &trine_tensor::format::F16, &trine_tensor::format::BF16];
+        if let Some(format) = format.filter(|format| !floats.contains(format)) {
+            let message =
+                format!("--format: expected f32, f16 or bf16 in a folder, found {}", format.name.to_lowercase());
+            return Err(UsageError { message, hint: "an output that ends with .gguf is a GGUF file" }.into());
+        }
+        let stop = interrupt::flag()?;
+        let file = self.open()?;
+        file.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
+        let model = GgufModel::open(&file, self.tokenizer.as_deref()).map_err(Error::from)?;
+        let hf = HfModel::of(&model, format).map_err(Error::from)?;
+        let bytes = hf.tensors().iter().map(|info| info.size()).sum::<Result<u64, _>>()?;
+        let count = units::plural(hf.tensors().len() as u64, "tensor");
+        let mut out = std::io::stdout().lock();
+        if self.dry_run {
+            for info in hf.tensors() {
+                let shape: Vec<String> = info.shape.iter().map(usize::to_string).collect();
+                writeln!(out, "{}  {}  {}", table::visible(&info.name), shape.join(" x "), info.format)?;
+            }
+            writeln!(out, "{count}, {}", units::bytes(bytes))?;
+            return Ok(Exit::Done);
+        }
+        let bar = progress::bytes("writing", bytes);
+        let shard_size = self.shard_size.map_or(5_000_000_000, |size| size.as_u64());
+        let written = write_folder(&model, &hf, &self.output, shard_size, &mut |done| {
+            bar.set_position(done);
+            if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        bar.finish_and_clear();
+        written?;
+        match self.json {
+            true => writeln!(
+                out,
+                "{}",
+                json!({ "output": self.output, "tensors": hf.tensors().len(), "bytes_after": bytes })
+            )?,
+            false => writeln!(out, "{}: {count}, {}", self.output.display(), units::bytes(bytes))?,
+        }
+        Ok(Exit::Done)
+    }
+
     pub fn run(self, recipe: &Recipe) -> Result<Exit> {
         let stop = interrupt::flag()?;
-        let file = self.layouts.open(&self.input)?;
+        let file = self.open()?;
         file.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
-        let model = GgufModel::open(&file, self.tokenizer.as_deref()).map_err(trine_lab::quantize::Error::from)?;
+        let model = GgufModel::open(&file, self.tokenizer.as_deref()).map_err(Error::from)?;
         let mut plan = plan(&model, recipe)?;
         plan.shard_size = self.shard_size.map(|size| size.as_u64());
         if self.dry_run {

@@ -6,7 +6,6 @@ mod common;
 use common::{golden, llama, run, trine, trine_with};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 use trine_tensor::File;
 
 fn done(args: &[&str]) -> common::Ran {

@@ -4,11 +4,11 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trine_backend::{Batch, CacheType};
 use trine_lab::diff::diff;
-use trine_lab::quantize::{Recipe, plan, write};
+use trine_lab::quantize::{Recipe, plan, write, write_folder};
 use trine_model::runner::{Output, Want};
-use trine_model::{DeviceOptions, GgufModel, ModelOptions, Spec, is_in_halves, load};
+use trine_model::{DeviceOptions, GgufModel, HfModel, Language, ModelOptions, Spec, is_in_halves, load};
 use trine_tensor::format::{F32, Q4_0};
-use trine_tensor::{File, Value, View, gguf};
+use trine_tensor::{File, Value, View, gguf, llama2c};
 
 fn goldens() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models");
@@ -207,4 +207,99 @@ fn a_difference_has_a_name_and_a_size() {
     let keys: Vec<&str> = found.keys.iter().map(|key| &*key.key).collect();
     assert_eq!(keys, ["general.file_type"]);
     assert_eq!(found.keys[0].first.as_deref(), Some("1"));
+}
+
+/// Architectures for which no folder is written: experts whose gate and up alternate.
+const NO_FOLDER: [&str; 2] = ["gpt-oss", "gpt-oss-mxfp4"];
+
+#[test]
+fn a_folder_that_became_a_file_becomes_a_folder_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut failures = Vec::new();
+    for path in goldens() {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let input = File::open(&path).unwrap();
+        if INEXPRESSIBLE.contains(&&*name) {
+            continue;
+        }
+        let result = std::panic::catch_unwind(|| {
+            let file = converted(&input, &folder.path().join(format!("{name}.gguf")), &Recipe::default());
+            let model = GgufModel::open(&file, None).unwrap();
+            let hf = HfModel::of(&model, Some(&F32));
+            if NO_FOLDER.contains(&&*name) {
+                assert!(hf.err().unwrap().to_string().contains("gpt-oss, with blk.0.ffn_"));
+                return;
+            }
+            let hf = hf.unwrap_or_else(|error| panic!("{error}"));
+            let output = folder.path().join(&name);
+            write_folder(&model, &hf, &output, 50_000, &mut |_| ControlFlow::Continue(()))
+                .unwrap_or_else(|error| panic!("{error}"));
+            let again = File::open(&output).unwrap();
+            let weights =
+                diff(&model, &GgufModel::open(&again, None).unwrap(), &mut |_| ControlFlow::Continue(())).unwrap();
+            assert!(weights.only_first.is_empty() && weights.only_second.is_empty(), "{weights:?}");
+            for tensor in weights.tensors.iter().filter(|tensor| !tensor.name.starts_with("rope_f")) {
+                assert_eq!(tensor.distance.unwrap().max_abs, 0.0, "{}", tensor.name);
+            }
+            // Inputs of what was packed are not rounded any more.
+            if model.tensors().iter().all(|info| info.format.block == 1 || info.format.ternary) {
+                let (a, b) = (logits(&input), logits(&again));
+                let pairs = a.iter().zip(&b).map(|(a, b)| (f32::from_bits(*a), f32::from_bits(*b)));
+                let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+                let divisors = file.names().any(|name| name.starts_with("rope_f"));
+                assert!(if divisors { worst < 5e-5 } else { a == b }, "logits differ by {worst}");
+            }
+            let text = "Once upon a time, 123 dogs; isn't it?";
+            let tokens = |file: &File| Language::of(file).unwrap().tokenizer.encode(text, Default::default());
+            assert_eq!(tokens(&input), tokens(&again));
+        });
+        if let Err(error) = result {
+            let text = error.downcast_ref::<String>().cloned().unwrap_or_default();
+            failures.push(format!("{name}: {text}"));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn a_file_of_llama2c_is_the_model_that_it_was_made_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let golden = goldens().into_iter().find(|path| path.ends_with("llama")).unwrap();
+    let source = File::open(golden.join("model.gguf")).unwrap();
+    let of = |name: &str| F32.encode(&source.view(name).unwrap().decode());
+    for tied in [false, true] {
+        let (dim, layers, heads, kv_heads, context) = (64, 2, 4, 2, 128);
+        let vocab = if tied { 288 } else { -288 };
+        let mut bytes: Vec<u8> =
+            [dim, 96, layers, heads, kv_heads, vocab, context].iter().flat_map(|n: &i32| n.to_le_bytes()).collect();
+        bytes.extend(of("token_embd.weight"));
+        for part in
+            ["attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_down", "ffn_up"]
+        {
+            (0..layers).for_each(|i| bytes.extend(of(&format!("blk.{i}.{part}.weight"))));
+        }
+        bytes.extend(of("output_norm.weight"));
+        bytes.extend(vec![0; (4 * context * dim / heads) as usize]);
+        if !tied {
+            bytes.extend(of("output.weight"));
+        }
+        let path = folder.path().join("model.bin");
+        std::fs::write(&path, &bytes).unwrap();
+        let input = llama2c::open(&path).unwrap();
+        let model = GgufModel::open(&input, Some(&golden)).unwrap();
+        let plan = plan(&model, &Recipe::default()).unwrap();
+        let output = folder.path().join("out.gguf");
+        write(&model, &plan, &output, &mut |_| ControlFlow::Continue(())).unwrap();
+        let output = File::open(&output).unwrap();
+        assert_eq!(output.contains("output.weight"), !tied);
+        if !tied {
+            assert_eq!(logits(&output), logits(&source));
+        }
+        for cut in [0, 20, 28, 4000, bytes.len() - 1, bytes.len() + 1] {
+            let mut other = bytes.clone();
+            other.resize(cut, 0);
+            std::fs::write(&path, other).unwrap();
+            assert!(llama2c::open(&path).is_err(), "{cut} bytes");
+        }
+    }
 }

@@ -49,6 +49,21 @@ pub fn write(
     let id = model.file().content_fingerprint().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let max = plan.shard_size.unwrap_or(u64::MAX);
     let mut writer = gguf::create_shards(output, &plan.metadata, entries, max, &id)?;
+    pooled(progress, |pool| {
+        for (i, tensor) in plan.tensors.iter().enumerate() {
+            pool.next(tensor.bytes_before, model)?;
+            pool.rewrite(model.read(i)?, &tensor.info, tensor.bytes_before, &mut writer)?;
+        }
+        pool.next(0, model)
+    })?;
+    Ok(writer.finish()?)
+}
+
+/// Runs `all` with threads that do its work.
+pub(super) fn pooled(
+    progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    all: impl FnOnce(&mut Pool) -> Result<(), Error>,
+) -> Result<(), Error> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let ((jobs, received), (finished, done)) = (channel(), channel());
     let received = Mutex::new(received);
@@ -57,21 +72,9 @@ pub fn write(
             let (received, finished) = (&received, finished.clone());
             scope.spawn(move || work(received, &finished));
         }
-        let mut pool = Pool { jobs, done, spare: Vec::new(), most: threads * AHEAD, bytes: 0, progress };
-        let mut unreleased = 0;
-        for (i, tensor) in plan.tensors.iter().enumerate() {
-            pool.proceed(0)?;
-            pool.rewrite(model.read(i)?, &tensor.info, tensor.bytes_before, &mut writer)?;
-            pool.bytes += tensor.bytes_before;
-            unreleased += tensor.bytes_before;
-            if unreleased > RELEASE {
-                model.release();
-                unreleased = 0;
-            }
-        }
-        pool.proceed(0)
-    })?;
-    Ok(writer.finish()?)
+        let (spare, most) = (Vec::new(), threads * AHEAD);
+        all(&mut Pool { jobs, done, spare, most, bytes: 0, size: 0, unreleased: 0, progress })
+    })
 }
 
 /// What is done with all rows of a tensor.
@@ -192,15 +195,18 @@ fn decode(format: &Format, bytes: &[u8], tail: &[u8], cols: usize, out: &mut [f3
 type Take<'a> = dyn FnMut(Range<usize>, &[u8]) -> Result<(), Error> + 'a;
 
 /// Threads that work, and who waits for them.
-struct Pool<'a> {
+pub(super) struct Pool<'a> {
     jobs: Sender<Job>,
     done: Receiver<Done>,
     /// Buffers that nobody uses.
     spare: Vec<Vec<u8>>,
     /// Pieces that are worked on at once.
     most: usize,
-    /// Bytes of the tensors that are done.
+    /// Bytes of the tensors that are done, and of the one that is worked on.
     bytes: u64,
+    size: u64,
+    /// Bytes read since pages were given back.
+    unreleased: u64,
     progress: &'a mut dyn FnMut(u64) -> ControlFlow<()>,
 }
 
@@ -213,8 +219,25 @@ impl Pool<'_> {
         }
     }
 
+    /// Ends the work on a tensor, and begins that on the next, of so many bytes.
+    pub fn next(&mut self, size: u64, model: &GgufModel) -> Result<(), Error> {
+        self.unreleased += self.size;
+        if self.unreleased > RELEASE {
+            model.release();
+            self.unreleased = 0;
+        }
+        self.bytes += std::mem::replace(&mut self.size, size);
+        self.proceed(0)
+    }
+
     /// Writes a tensor, which has `size` bytes, in the format of `info`.
-    fn rewrite(&mut self, view: View, info: &TensorInfo, size: u64, writer: &mut ShardedWriter) -> Result<(), Error> {
+    pub fn rewrite(
+        &mut self,
+        view: View,
+        info: &TensorInfo,
+        size: u64,
+        writer: &mut ShardedWriter,
+    ) -> Result<(), Error> {
         let format = info.format;
         if view.format == format {
             let bytes = view.stored()?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::header::{TableRow, check_dimensions, check_name};
-use super::{MAGIC, ShardedWriter, alignment, id, shards, type_ids};
+use super::{MAGIC, ShardedWriter, alignment, groups, id, shards, type_ids};
 use crate::error::in_tensor;
 use crate::writer::{Writer, write_all};
 use crate::{Array, Error, Metadata, Result, TensorInfo, Value, View};
@@ -32,7 +32,7 @@ pub fn create_shards(
     id: &str,
 ) -> Result<ShardedWriter> {
     let path = path.as_ref();
-    let parts = parts(&tensors, max).map_err(|e| e.at(path))?;
+    let parts = groups(&tensors, max).map_err(|e| e.at(path))?;
     if parts.len() < 2 {
         return Ok(ShardedWriter::new(vec![(create(path, metadata, tensors)?, usize::MAX)]));
     }
@@ -56,27 +56,9 @@ pub fn create_shards(
 /// # Errors
 /// When a format cannot hold one of the tensors.
 pub fn shard_paths(path: &Path, tensors: &[TensorInfo], max: u64) -> Result<Vec<PathBuf>> {
-    let count = parts(tensors, max)?.len();
+    let count = groups(tensors, max)?.len();
     let paths = |count| (0..count).map(|no| shards::path(path, no, count)).collect();
     Ok(if count < 2 { vec![path.to_owned()] } else { paths(count) })
-}
-
-/// Tensors in groups of at most `max` bytes, or of one.
-fn parts(tensors: &[TensorInfo], max: u64) -> Result<Vec<Vec<TensorInfo>>> {
-    let mut parts: Vec<Vec<TensorInfo>> = Vec::new();
-    let mut room = 0u64;
-    for info in tensors {
-        let size = info.size()?;
-        match parts.last_mut().filter(|_| size <= room) {
-            Some(part) => part.push(info.clone()),
-            None => {
-                parts.push(vec![info.clone()]);
-                room = max;
-            }
-        }
-        room = room.saturating_sub(size);
-    }
-    Ok(parts)
 }
 
 /// Everything before the data section, padded, and the alignment.

@@ -1,7 +1,6 @@
 //! Writing a model as several files.
 
-use super::Writer;
-use crate::{Error, Result};
+use crate::{Error, Result, Writer};
 use std::path::PathBuf;
 
 /// Writes the tensors of a model to one file or several, one after another, as [`Writer`] does. All of them appear when
@@ -15,7 +14,7 @@ pub struct ShardedWriter {
 }
 
 impl ShardedWriter {
-    pub(super) fn new(writers: Vec<(Writer, usize)>) -> ShardedWriter {
+    pub(crate) fn new(writers: Vec<(Writer, usize)>) -> ShardedWriter {
         ShardedWriter { writers, current: 0, written: 0 }
     }
 
@@ -25,6 +24,16 @@ impl ShardedWriter {
         }
         let none = || Error::malformed("the files", "the tensors of their headers", "more");
         self.writers.get_mut(self.current).map(|(writer, _)| writer).ok_or_else(none)
+    }
+
+    /// As [`Writer::hole`].
+    ///
+    /// # Errors
+    /// As [`Writer::hole`].
+    pub fn hole(&mut self) -> Result<()> {
+        self.writer()?.hole()?;
+        self.written += 1;
+        Ok(())
     }
 
     /// As [`Writer::tensor`].
