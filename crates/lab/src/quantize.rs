@@ -272,7 +272,7 @@ fn encode(entry: &TensorInfo, weights: &[f32], cols: usize, proceed: &mut Procee
     let rows = if matches!(format.layout, Layout::Rows) { (PIECE / cols).max(1) } else { 1 };
     let mut out = vec![0; entry.size()? as usize];
     let pieces = weights.chunks(rows * cols).zip(out.chunks_mut(rows * row_bytes));
-    share(pieces, |(weights, out)| (format.encode)(weights, out), proceed)?;
+    share(pieces, |(weights, out)| (format.encode)(weights, None, out), proceed)?;
     Ok(out)
 }
 
