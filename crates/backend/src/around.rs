@@ -112,6 +112,10 @@ impl<B: Backend, F: FnMut(&mut B, OpOf<B>) -> B::Act> Backend for Around<B, F> {
         self.inner.route(scores, bias, routing)
     }
 
+    fn chosen_experts(&mut self, routes: &Self::Routes, out: &mut Vec<u32>) -> Result<(), Error> {
+        self.inner.chosen_experts(routes, out)
+    }
+
     /// As two operations, so that the function sees both.
     fn add_norm(&mut self, gain: &B::Weight, a: &B::Act, b: &B::Act, eps: f32) -> (B::Act, B::Act) {
         add_norm(self, gain, a, b, eps)

@@ -223,6 +223,10 @@ impl<A: Backend, B: Backend> Backend for Compare<A, B> {
         Both { left, right: self.right.route(&scores.right, bias.map(|bias| &bias.right), routing) }
     }
 
+    fn chosen_experts(&mut self, routes: &Self::Routes, out: &mut Vec<u32>) -> Result<(), Error> {
+        self.left.chosen_experts(&routes.left, out)
+    }
+
     fn add_norm(&mut self, gain: &Self::Weight, a: &Self::Act, b: &Self::Act, eps: f32) -> (Self::Act, Self::Act) {
         let left = self.left.add_norm(&gain.left, &a.left, &b.left, eps);
         let right = self.right.add_norm(&gain.right, &a.right, &b.right, eps);

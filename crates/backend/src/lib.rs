@@ -12,8 +12,8 @@
 //! - [`Backend`] is the trait of devices; [`Ops`] has its operations as methods.
 //! - [`Batch`] says which tokens a pass runs, in which blocks of the KV cache. [`Backend::begin`] copies it to the device once.
 //! - [`Cpu`] is the CPU, by the kernels of `trine-kernels`.
-//! - [`Around`] calls a function for each operation of another backend, [`profile`] records times and bytes, and [`Compare`] runs two backends
-//!   and finds the first operation whose results differ.
+//! - [`Around`] calls a function for each operation of another backend, [`profile`] records times and bytes, [`Observe`] records how large the
+//!   inputs of products are, and [`Compare`] runs two backends and finds the first operation whose results differ.
 //!
 //! # Example
 //!
@@ -50,6 +50,7 @@ mod batch;
 mod compare;
 pub mod cpu;
 mod kv_shape;
+mod observe;
 mod op;
 mod ops;
 pub mod profile;
@@ -60,6 +61,7 @@ pub use batch::Batch;
 pub use compare::{Both, Compare, Drift, Found, Tolerance};
 pub use cpu::{Cpu, CpuOptions, CpuPlan, WeightBytes, When};
 pub use kv_shape::{KvBlock, KvBlocks, KvShape};
+pub use observe::{Observe, Observed, ObservedWeight, Observer};
 pub use op::{Ids, Op};
 pub use ops::Ops;
 pub use rope::{Rope, Temperature};
@@ -308,6 +310,12 @@ pub trait Backend {
 
     /// Chooses the experts of each token, whose scores are `[tokens, experts]`. `bias` counts for the choice alone.
     fn route(&mut self, scores: &Self::Act, bias: Option<&Self::Weight>, routing: &Routing) -> Self::Routes;
+
+    /// The experts of each token, `[tokens, experts used]`, on the host.
+    ///
+    /// # Errors
+    /// When the device failed.
+    fn chosen_experts(&mut self, routes: &Self::Routes, out: &mut Vec<u32>) -> Result<(), Error>;
 
     /// Residual, then the next norm: the sum, and its norm. Where a device has no kernel that does both, [`add_norm`] composes them.
     fn add_norm(&mut self, gain: &Self::Weight, a: &Self::Act, b: &Self::Act, eps: f32) -> (Self::Act, Self::Act);

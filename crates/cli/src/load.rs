@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use trine::{Decoder, EMBEDDED, Embedder, Llm, Options, Progress};
 use trine_backend::profile::Recorder;
-use trine_backend::{ActivationPrecision, Affinity, CacheType, Numa, When};
+use trine_backend::{ActivationPrecision, Affinity, CacheType, Numa, Observer, When};
 use trine_engine::{DiskCacheOptions, EngineOptions};
 use trine_kernels::cpus::Topology;
 use trine_model::DeviceName;
@@ -376,6 +376,19 @@ impl LoadArgs {
     /// Like [`LoadArgs::open`], for logits only.
     pub fn load(&self, model: &Path, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Decoder, trine::Error> {
         shown(quiet, stop, |progress| self.options(stop).load(model, progress))
+    }
+
+    /// Like [`LoadArgs::load`], for a model whose inputs of products `observer` records.
+    pub fn load_observed(
+        &self,
+        model: &Path,
+        quiet: bool,
+        stop: &Arc<AtomicBool>,
+        observer: Observer,
+    ) -> Result<Decoder, trine::Error> {
+        let mut options = self.options(stop);
+        options.device.observer = Some(observer);
+        shown(quiet, stop, |progress| options.load(model, progress))
     }
 
     /// Like [`LoadArgs::open`], for embeddings.

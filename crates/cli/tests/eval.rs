@@ -160,3 +160,90 @@ fn encoders_predict_no_text() {
         assert!(args[0] != "run" || ran.err.contains("hint: `trine embed`"), "{}", ran.err);
     }
 }
+
+#[test]
+fn models_are_compared_with_each_other_and_with_saved_logits() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = file(folder.path(), "text.txt", trine_lab::bench::TEXT);
+    let [logits, small] = ["logits.bin", "small.gguf"].map(|name| folder.path().join(name).display().to_string());
+    let model = "embedded:stories";
+    let ok = |args: &[&str]| {
+        let ran = trine_with(args);
+        assert_eq!(ran.code, 0, "{args:?}: {}", ran.err);
+        ran
+    };
+    ok(&["quantize", model, &small, "--format", "q4_0"]);
+    let short = ["--context", "64", "--chunks", "3", "--quiet"];
+    let direct = ok(&[&["eval", "kl", model, &small, &text, "--json"], &short[..]].concat()).json();
+    assert_eq!((&direct["tokens"], &direct["complete"]), (&(3 * 31).into(), &true.into()));
+    for key in ["mean_kl", "median_kl", "p999_kl", "max_kl", "top1", "top5", "flips", "mean_kl_low"] {
+        assert!(direct[key].is_f64(), "{key}: {direct}");
+    }
+    ok(&[&["eval", "logits", model, &text, &logits], &short[..]].concat());
+    let saved = ok(&["eval", "kl", &logits, &small, "--json", "--quiet"]).json();
+    let [a, b] = [&direct, &saved].map(|json| json["mean_kl"].as_f64().unwrap());
+    assert!((a / b - 1.0).abs() < 0.05, "{a} {b}");
+    let human = ok(&["eval", "kl", &logits, &small]).out;
+    for fact in ["mean KL", "same top token", "93 tokens in 3 chunks of 64"] {
+        assert!(human.contains(fact), "{human}");
+    }
+    for (args, code, says) in [
+        (vec!["eval", "kl", model, &small], 2, "expected a text"),
+        (vec!["eval", "kl", &logits, &small, &text], 2, "has its own text"),
+        (vec!["eval", "kl", &logits, &small, "--context", "9"], 2, "has its own"),
+        (vec!["eval", "kl", model, &llama(), &text, "--context", "64"], 1, "its tokens of the text are not those of"),
+        (vec!["eval", "logits", model, &text, &logits], 2, "--force"),
+        (vec!["eval", "kl", &text, &small, &text], 3, "text.txt"),
+    ] {
+        let ran = trine_with(&args);
+        assert!(ran.code == code && ran.err.contains(says), "{args:?}: {} {}", ran.code, ran.err);
+    }
+}
+
+#[test]
+fn questions_are_answered_and_importance_is_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = "embedded:stories";
+    let nested = folder.path().join("tasks/deep");
+    std::fs::create_dir_all(&nested).unwrap();
+    let line = r#"{"query": "Once upon a", "choices": ["car.", "time there was a girl."], "gold": 1}"#;
+    file(&nested, "stories.jsonl", format!("{line}\n{line}\n"));
+    file(&nested, "words.jsonl", "{\"context\": \"Once upon a\", \"continuation\": \"time\"}\n");
+    let data = folder.path().join("tasks").display().to_string();
+    let args = ["eval", "tasks", model, "--data", &data, "--against", model, "--generate"];
+    let json = trine_with(&[&args[..], &["--json", "--quiet"]].concat()).json();
+    let stories = &json["results"]["stories"];
+    assert_eq!((&stories["acc"], &stories["stderr"], &stories["examples"]), (&1.0.into(), &0.0.into(), &2.into()));
+    assert_eq!(json["results"]["words"]["stderr"], serde_json::Value::Null);
+    assert_eq!(json["results"]["words"]["exact_match"], 0.0);
+    assert_eq!((&json["paired"]["stories"]["p"], &json["aggregate"]["acc"]), (&1.0.into(), &1.0.into()));
+    let human = trine_with(&args).out;
+    assert!(human.contains("acc_norm %") && human.contains("mean of 2 tasks"), "{human}");
+    for (more, says) in [
+        (&["--tasks", "storie"][..], "did you mean stories?"),
+        (&["--tasks", "stories,stories"], "is there twice"),
+        (&["--tasks", "none.jsonl"], "none.jsonl"),
+    ] {
+        let ran = trine_with(&[&["eval", "tasks", model, "--data", &data], more].concat());
+        assert!(ran.code != 0 && ran.err.contains(says), "{more:?}: {}", ran.err);
+    }
+    assert!(trine_with(&["eval", "tasks", model]).err.contains("expected tasks"));
+
+    let chats = r#"{"messages": [{"role": "user", "content": "Tell me a story about a dog and a cat, please."}]}"#;
+    let text =
+        file(folder.path(), "texts.jsonl", format!("{}\n", serde_json::json!({ "text": trine_lab::bench::TEXT })));
+    let output = folder.path().join("imatrix.gguf").display().to_string();
+    let imatrix = |text: &str, more: &[&str]| {
+        trine_with(&[&["imatrix", model, text, "-o", &output, "--context", "32", "--json"], more].concat())
+    };
+    let made = imatrix(&text, &["--chunks", "2"]).json();
+    assert_eq!((&made["chunks"], &made["context"]), (&2.into(), &32.into()));
+    assert!(imatrix(&text, &[]).err.contains("--force"));
+    let before = file(folder.path(), "before.gguf", std::fs::read(&output).unwrap());
+    assert_eq!(imatrix(&text, &["--force", "--in-file", &before]).code, 0);
+    let chats = file(folder.path(), "chats.jsonl", format!("{chats}\n").repeat(9));
+    let ran = imatrix(&chats, &["--force"]);
+    // The embedded model has no chat template.
+    assert!(ran.code == 0 || ran.err.contains("template"), "{}", ran.err);
+    assert!(imatrix(&file(folder.path(), "bad.jsonl", "{}\n"), &["--force"]).err.contains("line 1"));
+}

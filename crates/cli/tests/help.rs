@@ -5,7 +5,7 @@ mod common;
 use common::{run, trine, trine_with};
 use std::path::Path;
 
-const COMMANDS: [&[&str]; 22] = [
+const COMMANDS: [&[&str]; 27] = [
     &["top"],
     &["serve"],
     &["key", "new"],
@@ -16,7 +16,9 @@ const COMMANDS: [&[&str]; 22] = [
     &["embed"],
     &["tokenize"],
     &["info"],
+    &["convert"],
     &["quantize"],
+    &["imatrix"],
     &["doctor"],
     &["train"],
     &["tokenizer", "train"],
@@ -25,6 +27,9 @@ const COMMANDS: [&[&str]; 22] = [
     &["bench"],
     &["eval"],
     &["eval", "perplexity"],
+    &["eval", "kl"],
+    &["eval", "logits"],
+    &["eval", "tasks"],
     &["crossval"],
     &["devices"],
     &["completions"],
@@ -123,9 +128,7 @@ fn shells_offer_commands_files_and_names() {
 
 #[test]
 fn a_mistyped_or_foreign_command_names_ours() {
-    for (typed, meant) in
-        [("rnu", "run"), ("chat", "run"), ("tokenise", "tokenize"), ("convert", "quantize"), ("benchmark", "bench")]
-    {
+    for (typed, meant) in [("rnu", "run"), ("chat", "run"), ("tokenise", "tokenize"), ("benchmark", "bench")] {
         let ran = trine_with(&[typed]);
         assert!(ran.code == 2 && ran.err.contains(&format!("'{meant}'")), "{typed}: {}", ran.err);
     }

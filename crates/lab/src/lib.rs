@@ -5,7 +5,10 @@
 //! report their progress, and stop when asked.
 //!
 //! - [`quantize`] writes a GGUF file in another format.
+//! - [`imatrix`] measures how large the inputs of each column of a matrix are, for better quantizing.
+//! - [`tasks`] measures how often a model answers questions correctly.
 //! - [`perplexity`] measures how well a model predicts a text.
+//! - [`mod@divergence`] measures how far the predictions of one model are from those of another.
 //! - [`crossval`] compares token ids and probabilities with llama.cpp.
 //! - [`doctor`] examines a file: weights, tokenizer, chat template, and a short text that the model must predict.
 //! - [`mod@bench`] measures speed beside the limits of the machine and beside other programs, and the KL divergence between two files.
@@ -48,9 +51,12 @@
 pub mod append;
 pub mod bench;
 pub mod crossval;
+pub mod divergence;
 pub mod doctor;
 pub mod generate;
+pub mod imatrix;
 pub mod perplexity;
 pub mod quantize;
 pub mod synthetic;
+pub mod tasks;
 pub mod tune;

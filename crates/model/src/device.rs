@@ -7,7 +7,7 @@ use std::iter;
 use std::ops::ControlFlow;
 use std::str::FromStr;
 use trine_backend::profile::{Profile, Recorder};
-use trine_backend::{Backend, Compare, Cpu, CpuOptions, CpuPlan, Found, Tolerance, tables};
+use trine_backend::{Backend, Compare, Cpu, CpuOptions, CpuPlan, Found, Observe, Observer, Tolerance, tables};
 use trine_tensor::File;
 
 /// A kind of device.
@@ -122,6 +122,8 @@ pub struct DeviceOptions {
     pub cpu: CpuOptions,
     /// Where to record what every operation takes.
     pub profile: Option<Recorder>,
+    /// Where to record what matrices are multiplied with; nothing is profiled then.
+    pub observer: Option<Observer>,
 }
 
 /// Loads the model of `file` on the device that the options name. `progress` is told the bytes of weights that are loaded, and may break
@@ -188,7 +190,7 @@ where
     Ok((Box::new(runner), found))
 }
 
-/// Loads a model on a backend, which is profiled if the options say so.
+/// Loads a model on a backend, which is observed or profiled if the options say so.
 fn on<B>(
     backend: B,
     file: &File,
@@ -200,6 +202,10 @@ where
     B: Backend + Send + 'static,
     B::Weight: Send,
 {
+    if let Some(observer) = &options.observer {
+        let backend = Observe::new(backend, observer.clone());
+        return Ok(Box::new(OnDevice::load(backend, file, model, progress)?));
+    }
     Ok(match &options.profile {
         Some(recorder) => {
             let backend = Profile::new(backend, recorder.clone());

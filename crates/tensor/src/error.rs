@@ -121,7 +121,7 @@ impl Error {
     }
 
     /// Adds the path of the file, unless there is one.
-    pub(crate) fn at(self, path: &Path) -> Error {
+    pub fn at(self, path: &Path) -> Error {
         match self {
             located @ Error::In { .. } => located,
             source => Error::In { path: path.to_path_buf(), source: Box::new(source) },

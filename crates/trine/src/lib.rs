@@ -99,9 +99,9 @@ pub mod model {
     pub use trine_model::arch::TensorRule;
     pub use trine_model::{
         ARCHS, Arch, BitNet, BitNetWeights, DEVICES, Device, DeviceName, DeviceOptions, Error, Experts,
-        GenerationConfig, Language, LayerKind, MemoryPlan, Mla, Model, ModelOptions, NormKind, NormPlacement, OnDevice,
-        Pooling, PoolingHead, QkNorm, QuantMethod, Runner, RunnerMemory, Sizes, Spec, TensorShape, TextSettings,
-        Workload, load, load_side_by_side, plan, runner,
+        GenerationConfig, GgufModel, Language, LayerKind, MemoryPlan, Mla, Model, ModelOptions, NormKind,
+        NormPlacement, OnDevice, Pooling, PoolingHead, QkNorm, QuantMethod, Runner, RunnerMemory, Sizes, Spec,
+        TensorShape, TextSettings, Workload, load, load_side_by_side, plan, runner,
     };
 }
 
@@ -110,8 +110,9 @@ pub mod backend {
     pub use trine_backend::{
         Activation, ActivationPrecision, Affinity, Around, AttentionOptions, BLOCK_LEN, Backend, Batch, Both, CacheId,
         CacheType, Compare, Cpu, CpuOptions, CpuPlan, DeviceInfo, Drift, Error, ExpertGroups, Found, Ids, KV_FORMATS,
-        KvBlock, KvBlocks, KvLayout, KvShape, Numa, Op, OpOf, Ops, Role, Rope, RopeLayout, Routing, ScoringFunction,
-        Span, Stage, Table, Temperature, Tolerance, Topology, WeightBytes, When, add_norm, cpu, profile, table, tables,
+        KvBlock, KvBlocks, KvLayout, KvShape, Numa, Observe, Observed, ObservedWeight, Observer, Op, OpOf, Ops, Role,
+        Rope, RopeLayout, Routing, ScoringFunction, Span, Stage, Table, Temperature, Tolerance, Topology, WeightBytes,
+        When, add_norm, cpu, profile, table, tables,
     };
 }
 

@@ -193,7 +193,8 @@ impl Options {
     ) -> Result<Loaded, Error> {
         self.load_on(path, want, |file, device| {
             let headless = matches!(want, Want::Hidden);
-            let model = ModelOptions { headless, stop: self.stop.clone(), ..ModelOptions::default() };
+            let gguf_names = self.device.observer.is_some();
+            let model = ModelOptions { headless, gguf_names, stop: self.stop.clone(), ..ModelOptions::default() };
             let total = size::uploaded(file, model.headless);
             let mut note = |done: u64| progress(Progress { done: done.min(total), total });
             let runner = trine_model::load(file, device, model, &mut note)?;

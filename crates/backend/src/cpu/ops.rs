@@ -161,6 +161,11 @@ impl Backend for Cpu {
         self.executor.route(&scores.data, scores.cols, bias.map(|bias| &bias.row[..]), routing)
     }
 
+    fn chosen_experts(&mut self, routes: &Routes, out: &mut Vec<u32>) -> Result<(), Error> {
+        out.extend_from_slice(&routes.experts);
+        Ok(())
+    }
+
     fn add_norm(&mut self, gain: &Weight, a: &Act, b: &Act, eps: f32) -> (Act, Act) {
         add_norm(self, gain, a, b, eps)
     }

@@ -386,6 +386,11 @@ impl Backend for CpuPlan {
         [scores.rows * routing.top_k, routing.top_k]
     }
 
+    fn chosen_experts(&mut self, &[all, _]: &[usize; 2], out: &mut Vec<u32>) -> Result<(), Error> {
+        out.resize(out.len() + all, 0);
+        Ok(())
+    }
+
     fn add_norm(&mut self, gain: &PlannedWeight, a: &PlannedAct, b: &PlannedAct, eps: f32) -> (PlannedAct, PlannedAct) {
         add_norm(self, gain, a, b, eps)
     }

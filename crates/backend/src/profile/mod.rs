@@ -215,6 +215,10 @@ impl<B: Backend> Backend for Profile<B> {
         Routes { inner, top_k: routing.top_k, all: scores.rows * routing.top_k }
     }
 
+    fn chosen_experts(&mut self, routes: &Self::Routes, out: &mut Vec<u32>) -> Result<(), Error> {
+        self.inner.chosen_experts(&routes.inner, out)
+    }
+
     fn add_norm(&mut self, gain: &Self::Weight, a: &Self::Act, b: &Self::Act, eps: f32) -> (Self::Act, Self::Act) {
         let work = OpWork::new("add_norm", Part::Norms, 4 * a.len(), 5 * a.len());
         let work = work.with(gain.tensor, a.rows, gain.bytes);

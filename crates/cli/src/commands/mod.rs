@@ -3,12 +3,14 @@
 mod batch;
 mod bench;
 mod completions;
+mod convert;
 mod crossval;
 mod devices;
 mod doctor;
 mod embed;
 mod eval;
 mod generate_data;
+mod imatrix;
 mod info;
 mod key;
 mod quantize;
@@ -35,7 +37,9 @@ pub enum Command {
     Embed(embed::Embed),
     Tokenize(tokenize::Tokenize),
     Info(info::Info),
+    Convert(convert::Convert),
     Quantize(quantize::Quantize),
+    Imatrix(imatrix::ImatrixCommand),
     Doctor(doctor::Doctor),
     Train(train::Train),
     Tokenizer(tokenizer::TokenizerCommand),
@@ -51,7 +55,7 @@ pub enum Command {
 /// The commands by subject, as the help lists them.
 pub const GROUPS: [(&str, &[&str]); 5] = [
     ("Run models", &["run", "serve", "key", "top", "batch", "embed", "tokenize"]),
-    ("Model files", &["info", "quantize", "doctor"]),
+    ("Model files", &["info", "convert", "quantize", "imatrix", "doctor"]),
     ("Train models", &["train", "tokenizer", "generate-data"]),
     ("Measure", &["bench", "tune", "eval", "crossval", "devices"]),
     ("Other", &["completions", "help"]),
@@ -68,7 +72,9 @@ impl Command {
             Command::Embed(command) => command.run(),
             Command::Tokenize(command) => command.run(),
             Command::Info(command) => command.run(),
+            Command::Convert(command) => command.run(),
             Command::Quantize(command) => command.run(),
+            Command::Imatrix(command) => command.run(),
             Command::Doctor(command) => command.run(),
             Command::Train(command) => command.run(),
             Command::Tokenizer(command) => command.run(),

@@ -1,6 +1,7 @@
 //! What the speed of quantized activations and the size of a KV cache cost.
 
 use super::{Error, Kind, Test};
+use crate::divergence::divergence;
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use trine_backend::{ActivationPrecision, CacheType};
@@ -101,18 +102,6 @@ fn compare(
         }
     }
     Ok((divergences, same))
-}
-
-/// `KL(softmax(p) ‖ softmax(q))`, nats.
-fn divergence(p: &[f32], q: &[f32]) -> f64 {
-    let log_total = |logits: &[f32]| {
-        let most = logits.iter().fold(f64::NEG_INFINITY, |most, &logit| most.max(logit.into()));
-        most + logits.iter().map(|&logit| (f64::from(logit) - most).exp()).sum::<f64>().ln()
-    };
-    let totals = [log_total(p), log_total(q)];
-    let [p, q] =
-        [(p, totals[0]), (q, totals[1])].map(|(logits, total)| logits.iter().map(move |&x| f64::from(x) - total));
-    p.zip(q).map(|(p, q)| p.exp() * (p - q)).sum()
 }
 
 /// A text to compare over, for models of any kind.

@@ -19,7 +19,7 @@ impl Estimate {
     ///
     /// The interval takes units as independent and what is inside of one as anything: the ratio's variance is that of the units' residuals
     /// `y - ratio x` (Cochran 1977, Sampling Techniques, 6.3), its distribution Student's.
-    pub(super) fn ratio(units: impl Iterator<Item = (f64, f64)> + Clone) -> Option<Estimate> {
+    pub(crate) fn ratio(units: impl Iterator<Item = (f64, f64)> + Clone) -> Option<Estimate> {
         let (n, y, x) =
             units.clone().fold((0.0, 0.0, 0.0), |(n, sum_y, sum_x), (y, x)| (n + 1.0, sum_y + y, sum_x + x));
         let value = y / x;
@@ -32,7 +32,7 @@ impl Estimate {
     }
 
     /// The same of another number, which grows with this one.
-    pub(super) fn map(self, f: impl Fn(f64) -> f64) -> Estimate {
+    pub(crate) fn map(self, f: impl Fn(f64) -> f64) -> Estimate {
         Estimate { value: f(self.value), low: self.low.map(&f), high: self.high.map(&f) }
     }
 }

@@ -461,6 +461,10 @@ impl<B: Adjoint> Backend for Tape<B> {
         rejected("mixture of experts")
     }
 
+    fn chosen_experts(&mut self, routes: &B::Routes, out: &mut Vec<u32>) -> Result<(), Error> {
+        self.device.chosen_experts(routes, out)
+    }
+
     fn add_norm(&mut self, gain: &usize, a: &Var<B::Act>, b: &Var<B::Act>, eps: f32) -> (Var<B::Act>, Var<B::Act>) {
         add_norm(self, gain, a, b, eps)
     }

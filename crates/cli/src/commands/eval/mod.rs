@@ -1,6 +1,8 @@
 //! Quality measures, one file each.
 
+mod kl;
 mod perplexity;
+mod tasks;
 
 use crate::exit::Exit;
 use anyhow::Result;
@@ -17,12 +19,18 @@ pub struct Eval {
 #[derive(Subcommand)]
 enum Measure {
     Perplexity(perplexity::EvalPerplexity),
+    Kl(kl::EvalKl),
+    Logits(kl::EvalLogits),
+    Tasks(tasks::EvalTasks),
 }
 
 impl Eval {
     pub fn run(self) -> Result<Exit> {
         match self.measure {
             Measure::Perplexity(measure) => measure.run(),
+            Measure::Kl(measure) => measure.run(),
+            Measure::Logits(measure) => measure.run(),
+            Measure::Tasks(measure) => measure.run(),
         }
     }
 }

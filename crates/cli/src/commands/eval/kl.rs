@@ -1,0 +1,258 @@
+use crate::exit::{Exit, UsageError};
+use crate::load::LoadArgs;
+use crate::table::{Facts, visible};
+use crate::{input, interrupt, output, progress, units};
+use anyhow::{Result, bail};
+use clap::Args;
+use indicatif::ProgressBar;
+use serde_json::json;
+use std::io::{self, Write};
+use std::num::NonZeroU32;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Instant;
+use trine::Decoder;
+use trine_lab::divergence::{Chunks, Divergence, DivergenceOptions, Reference, SavedLogits, compare, save_logits};
+use trine_train::data::DocumentFormat;
+
+/// Tokens of a chunk, as in llama.cpp.
+const CONTEXT: usize = 512;
+const BAR: &str = "{bar:30} {pos}/{len} chunks {eta}  {msg}";
+
+/// Measure how far the predictions of a model are from those of a reference
+///
+/// The Kullback-Leibler divergence of the model from the reference, in nats per token; how often both have the same most likely token
+/// (top1), the share of the reference's five most likely tokens that are among the model's (top5), and how often only one of them
+/// predicts the token of the text (flips). Intervals are 95 % confidence intervals from Student's t distribution over chunks.
+///
+/// The text is one document, cut into chunks of --context tokens, 512 unless given; BOS takes the place of the first token of each
+/// if the model uses it; what follows the second half is predicted, and what does not fill a chunk is left out. So does llama.cpp's
+/// llama-perplexity --kl-divergence, whose files of probabilities take the place of the reference and of the text.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    trine eval kl f16.gguf q4.gguf text.txt --chunks 20\n  \
+    trine eval kl f16.gguf q4.gguf text.txt --json | jq .mean_kl\n  \
+    trine eval logits f16.gguf text.txt logits.bin --chunks 20\n  \
+    trine eval kl logits.bin q4.gguf")]
+pub struct EvalKl {
+    /// Reference: a model, or a file of `trine eval logits` or of llama-perplexity
+    reference: PathBuf,
+    /// Model that is compared with it
+    model: PathBuf,
+    /// Text file, or `-` for stdin; none if the reference is a file of logits, which has its own
+    text: Option<PathBuf>,
+    /// Maximum number of chunks [default: all]
+    #[arg(long, value_name = "N")]
+    chunks: Option<NonZeroU32>,
+    /// Print one line of JSON; unknown values are null
+    #[arg(long)]
+    json: bool,
+    /// Print no progress and no warnings
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    load: LoadArgs,
+}
+
+/// Save the predictions of a model, for `trine eval kl`
+///
+/// A file of llama.cpp's form, which llama-perplexity --kl-divergence-base reads, too. It has about two bytes for each predicted token
+/// and each token of the vocabulary. The text is cut as for `trine eval kl`.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    trine eval logits f16.gguf text.txt logits.bin --chunks 20\n  \
+    trine eval kl logits.bin q4.gguf")]
+pub struct EvalLogits {
+    /// Model
+    model: PathBuf,
+    /// Text file, or `-` for stdin
+    text: PathBuf,
+    /// Output file
+    output: PathBuf,
+    /// Maximum number of chunks [default: all]
+    #[arg(long, value_name = "N")]
+    chunks: Option<NonZeroU32>,
+    /// Replace an existing file, once the new one is complete
+    #[arg(long)]
+    force: bool,
+    /// Print no progress and no warnings
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    load: LoadArgs,
+}
+
+fn bar(quiet: bool, chunks: &Chunks) -> ProgressBar {
+    if quiet { ProgressBar::hidden() } else { progress::bar(BAR, chunks.len() as u64) }
+}
+
+fn most(chunks: Option<NonZeroU32>) -> usize {
+    chunks.map_or(usize::MAX, |chunks| chunks.get() as usize)
+}
+
+/// The tokens of a text in chunks.
+fn chunks(load: &LoadArgs, decoder: &Decoder, path: &Path, most: usize) -> Result<Chunks> {
+    let context = load.context.map_or(CONTEXT.min(decoder.spec().context_length), |context| context as usize);
+    let mut texts = input::documents(path, DocumentFormat::of(path, "", "text"))?;
+    let Some(text) = texts.next().transpose()? else { bail!("{}: there is no text", path.display()) };
+    if texts.next().is_some() {
+        let message = format!("{}: expected a text file, found JSONL of several texts", path.display());
+        return Err(UsageError { message, hint: "pass a text file" }.into());
+    }
+    Ok(Chunks::new(decoder.tokenizer(), &text, context, most)?)
+}
+
+fn open(load: &LoadArgs, model: &Path, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Decoder> {
+    let decoder = load.load(model, quiet, stop)?;
+    if !quiet {
+        decoder.warnings().iter().for_each(|warning| note!("warning: {}: {}", model.display(), visible(warning)));
+    }
+    Ok(decoder)
+}
+
+fn options(load: &LoadArgs, decoder: &Decoder) -> DivergenceOptions {
+    DivergenceOptions {
+        batch: load.batch.map_or(512, |batch| batch as usize),
+        threads: decoder.placement().threads_batch,
+        cache_type: load.machine.cache_type,
+    }
+}
+
+impl EvalKl {
+    pub fn run(self) -> Result<Exit> {
+        let stop = interrupt::flag()?;
+        let saved = SavedLogits::is(&self.reference);
+        match (&self.text, saved) {
+            (None, false) => {
+                let message = format!("expected a text after the models, as {} is a model", self.reference.display());
+                return Err(UsageError { message, hint: "for example trine eval kl A.gguf B.gguf text.txt" }.into());
+            }
+            (Some(text), true) => {
+                let message = format!("{} has its own text, found {}", self.reference.display(), text.display());
+                return Err(UsageError { message, hint: "omit the text" }.into());
+            }
+            _ => {}
+        }
+        if let (true, Some(context)) = (saved, self.load.context) {
+            let message = format!("--context {context}: {} has its own", self.reference.display());
+            return Err(UsageError { message, hint: "omit --context" }.into());
+        }
+        let start = Instant::now();
+        let decoder = open(&self.load, &self.model, self.quiet, &stop)?;
+        let options = options(&self.load, &decoder);
+        let report = if saved {
+            let mut saved = SavedLogits::open(&self.reference)?;
+            let chunks = saved.chunks(decoder.tokenizer(), most(self.chunks))?;
+            self.compare(Reference::Saved(&mut saved), decoder, &chunks, &options, &stop)?
+        } else {
+            let reference = open(&self.load, &self.reference, self.quiet, &stop)?;
+            let text = self.text.as_deref().expect("it was checked");
+            let chunks = chunks(&self.load, &reference, text, most(self.chunks))?;
+            if text != Path::new("-")
+                && self::chunks(&self.load, &decoder, text, chunks.len()).ok().as_ref() != Some(&chunks)
+            {
+                let [model, reference] = [&self.model, &self.reference].map(|path| path.display().to_string());
+                bail!(
+                    "{model}: its tokens of the text are not those of {reference}: their predictions cannot be compared"
+                );
+            }
+            let (mut runner, _) = reference.into_parts();
+            self.compare(Reference::Runner(&mut *runner), decoder, &chunks, &options, &stop)?
+        };
+        let seconds = start.elapsed().as_secs_f64();
+        let mut out = io::stdout().lock();
+        if self.json {
+            let mut json = serde_json::to_value(&report)?;
+            json["reference"] = json!(self.reference);
+            json["model"] = json!(self.model);
+            json["text"] = json!(self.text);
+            json["seconds"] = json!(seconds);
+            writeln!(out, "{json}")?;
+        } else {
+            print(&report, seconds, &mut out)?;
+        }
+        if report.complete {
+            return Ok(Exit::Done);
+        }
+        note!("stopped: the results are those of the chunks so far");
+        Ok(Exit::Interrupted)
+    }
+
+    fn compare(
+        &self,
+        reference: Reference,
+        decoder: Decoder,
+        chunks: &Chunks,
+        options: &DivergenceOptions,
+        stop: &AtomicBool,
+    ) -> Result<Divergence> {
+        let bar = bar(self.quiet, chunks);
+        let (mut runner, _) = decoder.into_parts();
+        let report = compare(reference, &mut *runner, chunks, options, &mut |done, mean| {
+            bar.set_position(done as u64);
+            bar.set_message(format!("KL {mean:.6}"));
+            if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        bar.finish_and_clear();
+        Ok(report?)
+    }
+}
+
+impl EvalLogits {
+    pub fn run(self) -> Result<Exit> {
+        output::check_new(&self.output, self.force, "--force replaces it")?;
+        let stop = interrupt::flag()?;
+        let decoder = open(&self.load, &self.model, self.quiet, &stop)?;
+        let chunks = chunks(&self.load, &decoder, &self.text, most(self.chunks))?;
+        let options = options(&self.load, &decoder);
+        let bar = bar(self.quiet, &chunks);
+        let (mut runner, _) = decoder.into_parts();
+        let result = save_logits(&mut *runner, &chunks, &options, &self.output, &mut |done| {
+            bar.set_position(done as u64);
+            if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        bar.finish_and_clear();
+        result?;
+        let size = units::bytes(std::fs::metadata(&self.output)?.len());
+        let (chunks, context) = (units::plural(chunks.len() as u64, "chunk"), chunks.context());
+        writeln!(io::stdout().lock(), "{}: {chunks} of {context} tokens, {size}", self.output.display())?;
+        Ok(Exit::Done)
+    }
+}
+
+fn print(report: &Divergence, seconds: f64, out: &mut impl Write) -> io::Result<()> {
+    let mut facts = Facts::default();
+    let between = |low: Option<f64>, high: Option<f64>| match low.zip(high) {
+        Some((low, high)) => format!("  [{low:.6}, {high:.6}]"),
+        None => String::new(),
+    };
+    let percent = |share: f64| format!("{:.2} %", 100.0 * share);
+    facts.push("mean KL", format!("{:.6} nats{}", report.mean_kl, between(report.mean_kl_low, report.mean_kl_high)));
+    facts.push("median KL", format!("{:.6}", report.median_kl));
+    facts.push("99 % KL", format!("{:.6}", report.p99_kl));
+    facts.push("99.9 % KL", format!("{:.6}", report.p999_kl));
+    facts.push("maximum KL", format!("{:.6}", report.max_kl));
+    facts.push("same top token", percent(report.top1));
+    facts.push("same top five", percent(report.top5));
+    facts.push("flips", percent(report.flips));
+    let [mean, rms] = [report.mean_delta_p, report.rms_delta_p].map(percent);
+    facts.push("change of p", format!("mean {mean}, root mean square {rms}"));
+    let ratio = report.ln_perplexity_ratio;
+    let times = match ratio.low.zip(ratio.high) {
+        Some((low, high)) => format!("{:.4} times  [{:.4}, {:.4}]", ratio.value.exp(), low.exp(), high.exp()),
+        None => format!("{:.4} times", ratio.value.exp()),
+    };
+    facts.push(
+        "perplexity",
+        format!("{:.4}, {times} the reference's {:.4}", report.perplexity, report.perplexity_reference),
+    );
+    let [tokens, chunks] =
+        [(report.tokens, "token"), (report.chunks, "chunk")].map(|(n, what)| units::plural(n as u64, what));
+    facts.push("compared", format!("{tokens} in {chunks} of {}, second half; {seconds:.1} s", report.context));
+    if !report.complete {
+        facts.push("stopped", "the results are those of the chunks so far");
+    }
+    facts.print(out)
+}
