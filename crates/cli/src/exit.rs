@@ -226,12 +226,6 @@ fn of_quantize(error: &trine_lab::quantize::Error) -> Diagnosis {
         Error::File(error) => of_file(error),
         Error::Model(error) => of_model(error),
         Error::Extension { .. } => (Exit::Usage, Some("quantize writes GGUF files")),
-        Error::NotGguf { .. } => (
-            Exit::Work,
-            Some(
-                "convert it first, for example with convert_hf_to_gguf.py of llama.cpp; `trine run` reads it as it is",
-            ),
-        ),
         Error::NotStorable { .. } => (Exit::Usage, Some("for example --format q4_k")),
         Error::NotFinite { .. } => (Exit::Model, Some("get or convert the file again")),
         Error::NotTernary { .. } => (Exit::Work, Some("choose q4_k or another format for any weights")),

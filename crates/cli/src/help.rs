@@ -38,11 +38,10 @@ fn with_numbers(command: Command) -> Command {
 }
 
 /// Names of commands elsewhere, and ours for the same.
-const ELSEWHERE: [(&str, &str); 9] = [
+const ELSEWHERE: [(&str, &str); 8] = [
     ("chat", "run"),
     ("generate", "run"),
     ("complete", "run"),
-    ("convert", "quantize"),
     ("benchmark", "bench"),
     ("perplexity", "eval"),
     ("show", "info"),

@@ -18,6 +18,7 @@ mod commands;
 mod completion;
 mod config;
 mod constraint;
+mod conversion;
 mod environment;
 mod exit;
 mod help;

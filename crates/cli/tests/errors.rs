@@ -117,9 +117,6 @@ fn outputs_are_new_files_unless_forced() {
     for args in [run.to_vec(), bench("--profile"), bench("--save-baseline"), load, synthetic] {
         check(&args, 2, &["expected the name of a file, found `-`", "hint: ./- is a file of this name"]);
     }
-    let hint = "convert it first";
-    let safetensors = common::golden("llama").display().to_string();
-    check(&["quantize", &safetensors, &at("new.gguf"), "-f", "q8_0"], 1, &["found safetensors", hint]);
 }
 
 #[cfg(target_os = "linux")]

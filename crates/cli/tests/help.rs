@@ -5,7 +5,7 @@ mod common;
 use common::{run, trine, trine_with};
 use std::path::Path;
 
-const COMMANDS: [&[&str]; 26] = [
+const COMMANDS: &[&[&str]] = &[
     &["top"],
     &["serve"],
     &["key", "new"],
@@ -16,6 +16,7 @@ const COMMANDS: [&[&str]; 26] = [
     &["embed"],
     &["tokenize"],
     &["info"],
+    &["convert"],
     &["quantize"],
     &["imatrix"],
     &["doctor"],
@@ -52,7 +53,7 @@ fn help_groups_the_commands_and_lists_the_exit_statuses() {
 
 #[test]
 fn help_fits_the_terminal() {
-    for command in COMMANDS.into_iter().chain([&[][..]]) {
+    for command in COMMANDS.iter().copied().chain([&[][..]]) {
         for columns in [80, 100] {
             for flag in ["-h", "--help"] {
                 let text = help(command, flag, columns);
@@ -127,9 +128,7 @@ fn shells_offer_commands_files_and_names() {
 
 #[test]
 fn a_mistyped_or_foreign_command_names_ours() {
-    for (typed, meant) in
-        [("rnu", "run"), ("chat", "run"), ("tokenise", "tokenize"), ("convert", "quantize"), ("benchmark", "bench")]
-    {
+    for (typed, meant) in [("rnu", "run"), ("chat", "run"), ("tokenise", "tokenize"), ("benchmark", "bench")] {
         let ran = trine_with(&[typed]);
         assert!(ran.code == 2 && ran.err.contains(&format!("'{meant}'")), "{typed}: {}", ran.err);
     }

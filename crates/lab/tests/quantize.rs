@@ -169,15 +169,14 @@ fn a_split_model_becomes_one_file() {
 }
 
 #[test]
-fn folders_are_refused_whatever_packed_them() {
+fn folders_become_files_whatever_packed_them() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("out.gguf");
     for name in ["llama", "llama-gptq", "llama-awq", "llama-fp8", "bitnet-b1.58"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(name);
-        let file = File::open(&path).unwrap();
-        let error = quantize(&file, &output, &F16, &mut |_| ControlFlow::Continue(())).unwrap_err();
-        assert!(matches!(error, Error::NotGguf { .. }) && error.to_string().contains(name), "{error}");
-        assert!(!output.exists());
+        let file = rewritten(&File::open(&path).unwrap(), "F16", folder.path());
+        let matrices = file.tensors().filter(|view| view.name.starts_with("blk.") && view.rows() > 1);
+        assert!(matrices.map(|view| assert_eq!(view.format, &F16, "{name}")).count() >= 7, "{name}");
+        assert!(logits(&file, CpuOptions::default(), 29).iter().all(|&bits| f32::from_bits(bits).is_finite()));
     }
 }
 
@@ -267,7 +266,7 @@ fn what_is_multiplied_changes_and_every_tensor_is_counted() {
     }
 }
 
-/// A tensor takes many pieces of work, and each of them, as each part that is checked and written, is a chance to break off.
+/// A tensor takes many pieces of work, and each of them is a chance to break off.
 #[test]
 fn who_waits_may_give_up_within_a_tensor_and_nothing_is_left() {
     let folder = tempfile::tempdir().unwrap();
@@ -286,8 +285,8 @@ fn who_waits_may_give_up_within_a_tensor_and_nothing_is_left() {
         let (whole, asked) = run(usize::MAX);
         assert!(whole.is_ok() && asked.is_sorted(), "{format}: {whole:?}");
         std::fs::remove_file(&output).unwrap();
-        let within = asked.chunk_by(|a, b| a == b).filter(|same| same[0] > 0).map(<[u64]>::len).max().unwrap();
-        assert!(within > 100, "{format}: asked {within} times within a tensor");
+        let weights: usize = source.tensors().map(|view| view.rows() * view.cols()).sum();
+        assert!(asked.len() > weights >> 16, "{format}: asked {} times for {weights} weights", asked.len());
         for last in [0, 1, asked.len() / 3, asked.len() / 2] {
             let (stopped, asked) = run(last);
             assert!(matches!(stopped, Err(Error::Cancelled)), "{format}, after {last}: {stopped:?}");

@@ -25,8 +25,20 @@ pub fn as_gguf(file: &File, spec: &Spec) -> Result<(Metadata, Vec<View>)> {
     for (key, value) in spec.sizes.metadata().iter() {
         keys.metadata.to_mut().insert(key, value.clone());
     }
-    let rope = &spec.ropes[0];
-    keys.insert("rope.dimension_count", 2 * rope.frequencies.len() as u32);
+    match spec.ropes.first() {
+        Some(rope) => keys.insert("rope.dimension_count", 2 * rope.frequencies.len() as u32),
+        None => ["rope.dimension_count", "rope.freq_base"].iter().for_each(|key| keys.remove(key)),
+    }
+    if let Some(mla) = spec.mla {
+        // Attention reads the compressed vectors.
+        keys.insert("attention.value_length", mla.kv_lora_rank as u32);
+    }
+    if let Some(experts) = &spec.experts {
+        keys.insert("expert_feed_forward_length", experts.intermediate_size as u32);
+    }
+    if !spec.causal {
+        keys.insert("attention.causal", false);
+    }
     windows(&mut keys, spec);
     let tensors = rotations(&mut keys, spec)?;
     Ok((keys.metadata.into_owned(), tensors))
@@ -37,6 +49,26 @@ pub fn is_in_halves(file: &File, spec: &Spec) -> bool {
     let folder = matches!(file.format(), FileFormat::Safetensors);
     let halves = spec.ropes.first().is_some_and(|rope| rope.pairs == RopeLayout::Halves);
     folder && spec.arch.pairs == RopeLayout::Adjacent && halves
+}
+
+/// Orders the rows of queries and keys so that the two elements that rope rotates together are neighbours, as [`is_in_halves`] asks for. A row
+/// has `len` elements of `rows`; a head has `head_dim` rows, of which the first `rope_dim` are rotated.
+pub fn interleave<T: Copy>(name: &str, rows: &mut [T], len: usize, [head_dim, rope_dim]: [usize; 2]) {
+    if !is_rotated(name) {
+        return;
+    }
+    let half = rope_dim / 2;
+    for head in rows.chunks_exact_mut(head_dim * len) {
+        let halves = head[..rope_dim * len].to_vec();
+        for (i, row) in head[..rope_dim * len].chunks_exact_mut(len).enumerate() {
+            row.copy_from_slice(&halves[(i % 2 * half + i / 2) * len..][..len]);
+        }
+    }
+}
+
+/// Whether a tensor makes or scales the elements that rope rotates.
+pub(crate) fn is_rotated(name: &str) -> bool {
+    ["attn_q", "attn_k", "attn_q_norm", "attn_k_norm"].contains(&name.rsplit('.').nth(1).unwrap_or_default())
 }
 
 /// Checks that the architecture implies what GGUF has no key for.
@@ -61,6 +93,9 @@ fn check(keys: &Keys, spec: &Spec) -> Result<()> {
     }
     let every = |n: usize, layer: usize| n > 0 && (layer + 1).is_multiple_of(n);
     let windowed = |layer: usize| spec.layer_kinds[layer].window.is_some();
+    if arch.learned_positions {
+        return Ok(());
+    }
     let rotary = |layer: usize| !every(arch.nope_every, layer) && (windowed(layer) || !arch.global_nope);
     if let Some(layer) = (0..spec.n_layers).find(|&layer| rotary(layer) != spec.layer_kinds[layer].rope.is_some()) {
         let expected = format!("rope in the layers in which GGUF files of {} have it", arch.name());
@@ -86,7 +121,8 @@ fn windows(keys: &mut Keys, spec: &Spec) {
 /// Rewrites the scaling of rotations, and gives the divisors that are tensors.
 fn rotations(keys: &mut Keys, spec: &Spec) -> Result<Vec<View>> {
     let scaling = keys.metadata.str(&keys.name("rope.scaling.type"))?.unwrap_or("none").to_owned();
-    let (magnitude, length) = (spec.ropes[0].magnitude, 2 * spec.ropes[0].frequencies.len());
+    let Some(rope) = spec.ropes.first() else { return Ok(Vec::new()) };
+    let (magnitude, length) = (rope.magnitude, 2 * rope.frequencies.len());
     let remove = |keys: &mut Keys, names: &[&str]| {
         for name in names {
             let key = keys.name(&format!("rope.scaling.{name}"));
@@ -99,7 +135,7 @@ fn rotations(keys: &mut Keys, spec: &Spec) -> Result<Vec<View>> {
             frequencies.iter().enumerate().map(|(i, frequency)| (plain(i) / frequency) as f32).collect();
         View::new(name, &F32, vec![divisors.len()], F32.encode(&divisors))
     };
-    let long = &spec.ropes[0].frequencies;
+    let long = &rope.frequencies;
     Ok(match &scaling[..] {
         "llama3" => {
             remove(keys, &["type", "factor", "low_freq_factor", "high_freq_factor"]);
@@ -120,9 +156,25 @@ fn rotations(keys: &mut Keys, spec: &Spec) -> Result<Vec<View>> {
         "yarn" => {
             // GGUF multiplies the usual magnitude.
             let factor = keys.float("rope.scaling.factor", 0.0)?.map_or(1.0, f64::from);
-            let usual = if factor > 1.0 { 1.0 + 0.1 * libm::log(factor) } else { 1.0 };
-            remove(keys, &["magnitude", "yarn_log_multiplier"]);
-            keys.insert("rope.scaling.attn_factor", (magnitude / usual) as f32);
+            let of = |multiplier: f64| if factor > 1.0 { 1.0 + 0.1 * multiplier * libm::log(factor) } else { 1.0 };
+            let multiplier = keys.float("rope.scaling.yarn_log_multiplier", 0.0)?.map_or(0.0, f64::from);
+            remove(keys, &["magnitude"]);
+            let usual = match (spec.arch.mla, multiplier > 0.0) {
+                (true, true) => 1.0,
+                (false, true) => {
+                    // Other architectures than DeepSeek have it without the factor of the logarithm.
+                    keys.insert("rope.scaling.yarn_log_multiplier", (10.0 * multiplier) as f32);
+                    of(1.0) / of(10.0 * multiplier)
+                }
+                _ => of(1.0),
+            };
+            match (magnitude / usual) as f32 {
+                1.0 => {}
+                other if spec.arch.mla => {
+                    return Err(Error::bad(keys.file_key("rope.scaling.magnitude"), "that of mscale_all_dim", other));
+                }
+                other => keys.insert("rope.scaling.attn_factor", other),
+            }
             Vec::new()
         }
         _ => Vec::new(),

@@ -161,7 +161,7 @@ impl<B: Backend> Model<B> {
         model.map_err(|error| hf::explain(file, error).at(file.path()))
     }
 
-    fn of(
+    pub(crate) fn of(
         backend: &mut B,
         weights: &ModelWeights,
         spec: &Spec,

@@ -100,6 +100,11 @@ impl<'a> FileTensors<'a> {
         Ok(view)
     }
 
+    /// Counts all tensors as read whose names begin so.
+    pub fn mark_like(&self, prefix: &str) {
+        self.read.borrow_mut().extend(self.file.names().filter(|name| name.starts_with(prefix)).map(str::to_owned));
+    }
+
     /// The tensors that were not read.
     pub fn unread(&self) -> impl Iterator<Item = &str> {
         let read = self.read.borrow();

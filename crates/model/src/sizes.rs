@@ -82,7 +82,11 @@ impl Sizes {
         ] {
             metadata.insert(format!("{name}.{key}"), value as u32);
         }
-        metadata.insert(format!("{name}.attention.layer_norm_rms_epsilon"), self.eps);
+        let eps = match self.arch.norm {
+            NormKind::Rms => "attention.layer_norm_rms_epsilon",
+            NormKind::Layer => "attention.layer_norm_epsilon",
+        };
+        metadata.insert(format!("{name}.{eps}"), self.eps);
         metadata.insert(format!("{name}.rope.freq_base"), self.rope_base);
         metadata
     }

@@ -7,6 +7,7 @@ use crate::file_weights::{FileWeights, zeros};
 use crate::quant::{BitNet, BitNetWeights, absmean, is_unused_scale, ternary, ternary_format, unpack_trits};
 use crate::slice::{floats, rows, rows_of_groups, same_format, stack, transpose, ungroup_qkv};
 use crate::{Error, Mla, QuantMethod, Result, Sizes, Spec};
+use std::cell::RefCell;
 use std::ops::Range;
 use trine_tensor::format::{F32, MXFP4, U8};
 use trine_tensor::{File, FileFormat, Format, TensorInfo, View};
@@ -17,6 +18,32 @@ pub(crate) struct ModelWeights<'a> {
     spec: &'a Spec,
     /// Whether tensors get their GGUF names instead of those of the file.
     pub gguf_names: bool,
+    /// Whose shapes were read so far, whole where it is a part of a fused matrix, in order.
+    requests: RefCell<Vec<Request>>,
+}
+
+/// A tensor as a GGUF file of the architecture has it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Request {
+    /// Its GGUF name.
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub part: Part,
+}
+
+/// How a tensor is read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Part {
+    Plain,
+    Norm,
+    Linear,
+    /// Several matrices that are one in the file.
+    Fused,
+    /// One of the two up-projections of multi-head latent attention.
+    MlaUp {
+        layer: usize,
+        index: usize,
+    },
 }
 
 /// Where the data of a tensor is. Names are those of the file.
@@ -41,7 +68,8 @@ enum Located {
 impl<'a> ModelWeights<'a> {
     /// The weights of `file`, whose specification is `spec`.
     pub fn new(file: &'a File, spec: &'a Spec) -> ModelWeights<'a> {
-        ModelWeights { source: FileWeights::new(file, spec.quant_method.clone()), spec, gguf_names: false }
+        let source = FileWeights::new(file, spec.quant_method.clone());
+        ModelWeights { source, spec, gguf_names: false, requests: RefCell::default() }
     }
 
     /// The same weights without reading one: what would have to be unpacked or copied is zeros of its shape and format.
@@ -65,11 +93,7 @@ impl<'a> ModelWeights<'a> {
         if !self.is_gguf() {
             return self.spec.arch.hf_name(gguf);
         }
-        let alias = self.spec.arch.gguf_aliases.iter().find_map(|(name, alias)| {
-            let (layer, rest) = gguf.strip_prefix("blk.")?.split_once('.')?;
-            (rest.split_once('.')?.0 == *name).then(|| format!("blk.{layer}.{}", rest.replacen(name, alias, 1)))
-        });
-        Some(alias.unwrap_or_else(|| gguf.to_owned()))
+        Some(self.spec.arch.gguf_name(gguf))
     }
 
     /// Where a tensor is, without reading it.
@@ -153,13 +177,16 @@ impl<'a> ModelWeights<'a> {
             }
             Located::Experts(name) => {
                 let count = self.spec.experts.as_ref().map_or(0, |experts| experts.n_experts);
-                if self.source.shapes {
-                    let one = self.source.view(&name.replace("[]", "0"))?;
-                    let shape: Vec<usize> = std::iter::once(count).chain(one.shape.iter().copied()).collect();
-                    return self.zeros(&name, one.format, &shape);
-                }
                 let views = (0..count).map(|expert| self.source.view(&name.replace("[]", &expert.to_string())));
-                stack(&name, &same_format(views.collect::<Result<Vec<View>>>()?)?)
+                let views = views.collect::<Result<Vec<View>>>()?;
+                if self.source.shapes
+                    && let [one, others @ ..] = &views[..]
+                {
+                    let format = if others.iter().all(|view| view.format == one.format) { one.format } else { &F32 };
+                    let shape: Vec<usize> = std::iter::once(count).chain(one.shape.iter().copied()).collect();
+                    return self.zeros(&name, format, &shape);
+                }
+                stack(&name, &same_format(views)?)
             }
             Located::Rule(rule, from) => (rule.read)(&self.source, &from),
             Located::Rows { part, fused, range, all } => {
@@ -207,15 +234,63 @@ impl<'a> ModelWeights<'a> {
         }
     }
 
+    /// Whose shapes were read so far.
+    pub fn requests(self) -> Vec<Request> {
+        self.requests.into_inner()
+    }
+
+    fn request(&self, gguf: &str, shape: &[usize], part: Part) {
+        if !self.source.shapes {
+            return;
+        }
+        let mut request = Request { name: gguf.to_owned(), shape: shape.to_vec(), part };
+        if let Some((fused, _, all)) = self.fused(gguf) {
+            request = Request { name: fused, part: Part::Fused, ..request };
+            request.shape[0] = all;
+        }
+        let mut requests = self.requests.borrow_mut();
+        if !requests.contains(&request) {
+            requests.push(request);
+        }
+    }
+
+    /// Reads a tensor as it was read before.
+    ///
+    /// # Errors
+    /// As [`ModelWeights::get`].
+    pub fn again(&self, request: &Request) -> Result<View> {
+        let Request { name, shape, part } = request;
+        let mut view = match *part {
+            Part::Plain => self.plain(name, shape)?,
+            Part::Norm => self.norm_of(name, shape)?,
+            Part::Linear => self.matrix(name, shape[0], shape[1])?,
+            Part::Fused => self.read(self.locate_whole(name).expect("a part of it was found"))?,
+            Part::MlaUp { layer, index } => {
+                let mla = self.spec.mla.expect("only models with it request its parts");
+                let [k_b, v_b] = self.mla_up_projections(layer, mla)?;
+                if index == 0 { k_b } else { v_b }
+            }
+        };
+        view.name.clone_from(name);
+        Ok(view)
+    }
+
     /// A tensor of this shape. The first dimensions may be left out, or be there, where they are 1, as ggml has it.
     ///
     /// # Errors
     /// When it is missing or has another shape.
     pub fn get(&self, gguf: &str, shape: &[usize]) -> Result<View> {
+        self.request(gguf, shape, Part::Plain);
+        self.plain(gguf, shape)
+    }
+
+    fn plain(&self, gguf: &str, shape: &[usize]) -> Result<View> {
         if self.source.shapes
             && let Some(Located::Rule(_, from)) = self.locate(gguf)
         {
-            // Folders store MXFP4 as bytes, which the rule puts together.
+            // Folders store MXFP4 as bytes, which the rule puts together. What it takes beside `from` is named like it.
+            let like = from.trim_end_matches("_blocks").trim_end_matches(".norms.0.weight");
+            self.source.tensors.mark_like(like);
             let format = self.source.view(&from)?.format;
             return self.zeros(gguf, if format == &U8 { &MXFP4 } else { format }, shape);
         }
@@ -236,7 +311,12 @@ impl<'a> ModelWeights<'a> {
     /// # Errors
     /// As [`ModelWeights::get`].
     pub fn norm(&self, gguf: &str, shape: &[usize]) -> Result<View> {
-        let view = self.get(gguf, shape)?;
+        self.request(gguf, shape, Part::Norm);
+        self.norm_of(gguf, shape)
+    }
+
+    fn norm_of(&self, gguf: &str, shape: &[usize]) -> Result<View> {
+        let view = self.plain(gguf, shape)?;
         let offset = self.spec.arch.hf_norm_offset;
         if self.is_gguf() || offset == 0.0 || self.source.shapes {
             return Ok(view);
@@ -258,19 +338,27 @@ impl<'a> ModelWeights<'a> {
     /// # Errors
     /// As [`ModelWeights::get`], and when packed weights are not ternary.
     pub fn linear(&self, gguf: &str, rows: usize, cols: usize) -> Result<View> {
+        self.request(gguf, &[rows, cols], Part::Linear);
+        self.matrix(gguf, rows, cols)
+    }
+
+    fn matrix(&self, gguf: &str, rows: usize, cols: usize) -> Result<View> {
         let view = self.view(gguf)?;
-        let Some(bitnet) = self.bitnet(&view.name) else { return self.get(gguf, &[rows, cols]) };
+        let Some(bitnet) = self.bitnet(&view.name) else { return self.plain(gguf, &[rows, cols]) };
         let packed = view.format == &U8;
         if self.source.shapes && (packed || bitnet.weights == BitNetWeights::Rounded) {
-            return self.zeros(gguf, ternary_format(cols), &[rows, cols]);
+            if packed {
+                self.weight_scale(gguf)?;
+            }
+            return self.zeros(&view.name, ternary_format(cols), &[rows, cols]);
         }
         match bitnet.weights {
             BitNetWeights::Rounded => {
-                let view = self.get(gguf, &[rows, cols])?;
+                let view = self.plain(gguf, &[rows, cols])?;
                 ternary(&view.name, rows, cols, absmean(&view.name, view.decode())?)
             }
             BitNetWeights::Scaled | BitNetWeights::Divided if packed => {
-                let packed = self.get(gguf, &[rows / 4, cols])?;
+                let packed = self.plain(gguf, &[rows / 4, cols])?;
                 let name = packed.name.clone();
                 if !rows.is_multiple_of(4) {
                     let (expected, found) = (vec![rows.next_multiple_of(4), cols], vec![rows, cols]);
@@ -281,8 +369,11 @@ impl<'a> ModelWeights<'a> {
                 ternary(&name, rows, cols, unpack_trits(&packed, scale)?)
             }
             BitNetWeights::Scaled => {
-                let view = self.get(gguf, &[rows, cols])?;
+                let view = self.plain(gguf, &[rows, cols])?;
                 let scale = if self.contains(&format!("{gguf}_scale")) { self.weight_scale(gguf)? } else { 1.0 };
+                if self.source.shapes && scale != 1.0 {
+                    return self.zeros(&view.name, &F32, &[rows, cols]);
+                }
                 let weights: Vec<f32> = view.decode().iter().map(|weight| weight * scale).collect();
                 if scale == 1.0 { Ok(view) } else { Ok(View::new(view.name, &F32, view.shape, F32.encode(&weights))?) }
             }
@@ -295,7 +386,7 @@ impl<'a> ModelWeights<'a> {
 
     /// The scale of BitNet's weights.
     fn weight_scale(&self, gguf: &str) -> Result<f32> {
-        let view = self.get(&format!("{gguf}_scale"), &[1])?;
+        let view = self.plain(&format!("{gguf}_scale"), &[1])?;
         match view.decode()[0] {
             scale if scale.is_finite() && scale > 0.0 => Ok(scale),
             found => Err(Error::BadWeight { tensor: view.name, expected: "a finite scale above zero", found }),
@@ -365,11 +456,13 @@ impl<'a> ModelWeights<'a> {
         let Mla { kv_lora_rank: rank, qk_nope_head_dim: nope, v_head_dim: value, .. } = mla;
         let heads = self.spec.n_heads;
         let name = |part: &str| format!("blk.{layer}.{part}.weight");
+        self.request(&name("attn_k_b"), &[heads, rank, nope], Part::MlaUp { layer, index: 0 });
+        self.request(&name("attn_v_b"), &[heads, value, rank], Part::MlaUp { layer, index: 1 });
         if self.contains(&name("attn_k_b")) {
-            let k_b = self.get(&name("attn_k_b"), &[heads, rank, nope])?;
-            return Ok([k_b, self.get(&name("attn_v_b"), &[heads, value, rank])?]);
+            let k_b = self.plain(&name("attn_k_b"), &[heads, rank, nope])?;
+            return Ok([k_b, self.plain(&name("attn_v_b"), &[heads, value, rank])?]);
         }
-        let both = self.get(&name("attn_kv_b"), &[heads * (nope + value), rank])?;
+        let both = self.plain(&name("attn_kv_b"), &[heads * (nope + value), rank])?;
         if self.source.shapes {
             let format = if both.format.block == 1 { both.format } else { &F32 };
             let zeros = |part: &str, shape: &[usize]| self.zeros(&name(part), format, shape);

@@ -193,6 +193,19 @@ impl File {
         self.tensors.values().any(|view| view.mapping.is_some())
     }
 
+    /// Gives back the memory of mapped pages, for whoever goes through a large file once. Bytes stay valid, and are read again when they are
+    /// used.
+    pub fn release(&self) {
+        // Shards follow one another, but for the order of an index.
+        let mut last: Option<&Mapping> = None;
+        for mapping in self.tensors.values().filter_map(|view| view.mapping.as_ref()) {
+            if !last.is_some_and(|last| last.is(mapping)) {
+                mapping.release();
+            }
+            last = Some(mapping);
+        }
+    }
+
     /// The names of the tensors, in the order of the file.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.tensors.keys().map(String::as_str)

@@ -34,6 +34,11 @@ impl Mapping {
         Ok(Mapping(Arc::new(Mapped { bytes, file })))
     }
 
+    /// Whether both are the same mapping.
+    pub(crate) fn is(&self, other: &Mapping) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The offset of `bytes` in the file, if they are in the mapping.
     pub(crate) fn find(&self, bytes: &[u8]) -> Option<usize> {
         let start = (bytes.as_ptr() as usize).checked_sub(self.0.bytes.as_ptr() as usize)?;
@@ -51,6 +56,13 @@ impl Mapping {
             out.copy_from_slice(&self.0.bytes[offset..offset + out.len()]);
             Ok(())
         }
+    }
+
+    /// Takes all pages from this process. They are read again when they are touched.
+    pub(crate) fn release(&self) {
+        #[cfg(unix)]
+        // SAFETY: the mapping is read-only and of a file, so that pages that come back have the content that they had.
+        let _ = unsafe { self.0.bytes.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
     }
 
     /// Brings a range into memory.

@@ -44,18 +44,35 @@ impl TensorInfo {
             }
             return Ok(weights.chunks_exact(cols).flat_map(|row| format.encode(row)).collect());
         };
-        let shape = TiledShape { rows, cols, tiles: self.tiles()?.unwrap_or_default() };
         let by_rows = TensorInfo { format: layout.rows, ..self.clone() }.encode(weights)?;
-        let stride = (by_rows.len() - format.tail) / rows;
-        let (mut out, mut codes) = (vec![0; size], vec![0; cols]);
-        let (body, tail) = out.split_at_mut(size - format.tail);
-        tail.copy_from_slice(&by_rows[by_rows.len() - format.tail..]);
-        for (i, row) in by_rows.chunks_exact(stride).take(rows).enumerate() {
+        let mut out = vec![0; size];
+        let (by_rows, tail) = by_rows.split_at(by_rows.len() - format.tail);
+        let (body, end) = out.split_at_mut(size - format.tail);
+        end.copy_from_slice(tail);
+        self.place_rows(0, by_rows, body)?;
+        Ok(out)
+    }
+
+    /// Writes rows of [`View::by_rows`], from row `first` on, to the places in the tensor's bytes `out` where its
+    /// [`crate::format::MatrixLayout`] has them. Those are initially zero.
+    ///
+    /// # Errors
+    /// When the format cannot hold a tensor of this shape.
+    ///
+    /// # Panics
+    /// When the format stores rows itself.
+    pub fn place_rows(&self, first: usize, by_rows: &[u8], out: &mut [u8]) -> Result<()> {
+        let layout = self.format.matrix_layout().expect("a layout of the whole matrix");
+        let [rows, cols] = matrix(&self.shape);
+        let shape = TiledShape { rows, cols, tiles: self.tiles()?.unwrap_or_default() };
+        let stride = layout.rows.row_bytes(cols).ok_or_else(|| self.overflow())?;
+        let mut codes = vec![0; cols];
+        for (i, row) in by_rows.chunks_exact(stride).enumerate() {
             layout::codes(layout.rows, row, &mut codes);
             let scale = row.first_chunk().map_or(0.0, |head| f32::from_le_bytes(*head));
-            (layout.write)(&shape, i, &codes, scale, body);
+            (layout.write)(&shape, first + i, &codes, scale, out);
         }
-        Ok(out)
+        Ok(())
     }
 
     /// The tiles that [`TensorInfo::encode`] uses, if the format has tiles.

@@ -13,6 +13,8 @@ pub struct Writer {
     file: Replacement,
     tensors: Vec<TensorInfo>,
     written: usize,
+    /// Bytes of the next tensor that are written.
+    found: u64,
     alignment: usize,
 }
 
@@ -25,7 +27,7 @@ impl Writer {
             Ok(file)
         };
         let file = begin().map_err(|e: std::io::Error| Error::Write(e).at(path))?;
-        Ok(Writer { path: path.to_path_buf(), file, tensors, written: 0, alignment })
+        Ok(Writer { path: path.to_path_buf(), file, tensors, written: 0, found: 0, alignment })
     }
 
     /// Writes the bytes of the next tensor. Refuses more or fewer bytes than its shape and format need.
@@ -38,27 +40,46 @@ impl Writer {
         }
     }
 
-    /// As [`Writer::tensor`], for bytes that are not in memory together. After an error the file cannot be finished.
+    /// As [`Writer::tensor`], for bytes that are not in memory together.
     pub fn tensor_in_parts<T: AsRef<[u8]>>(&mut self, parts: impl IntoIterator<Item = T>) -> Result<()> {
+        for part in parts {
+            self.part(part.as_ref())?;
+        }
+        self.end_tensor()
+    }
+
+    /// Writes some more bytes of the next tensor. After an error the file cannot be finished.
+    pub fn part(&mut self, bytes: &[u8]) -> Result<()> {
         let count = self.tensors.len();
         let Some(info) = self.tensors.get(self.written) else {
             return Err(unfinished(count, count + 1).at(&self.path));
         };
-        let expected = info.size()?;
-        let next = std::mem::replace(&mut self.written, usize::MAX) + 1;
-        let mut found = 0;
-        for part in parts {
-            let part = part.as_ref();
-            found += part.len() as u64;
-            if found > expected {
-                break;
-            }
-            self.file.write_all(part).map_err(|e| Error::Write(e).at(&self.path))?;
+        self.found += bytes.len() as u64;
+        if self.found > info.size()? {
+            let error = info.wrong_length(self.found);
+            self.written = usize::MAX;
+            return Err(error.at(&self.path));
         }
+        self.file.write_all(bytes).map_err(|e| {
+            self.written = usize::MAX;
+            Error::Write(e).at(&self.path)
+        })
+    }
+
+    /// Ends the tensor whose parts were written. Refuses when bytes are missing.
+    pub fn end_tensor(&mut self) -> Result<()> {
+        let count = self.tensors.len();
+        let Some(info) = self.tensors.get(self.written) else {
+            return Err(unfinished(count, count + 1).at(&self.path));
+        };
+        let (expected, found) = (info.size()?, std::mem::take(&mut self.found));
         if found != expected {
-            return Err(info.wrong_length(found).at(&self.path));
+            let error = info.wrong_length(found);
+            self.written = usize::MAX;
+            return Err(error.at(&self.path));
         }
         let padding = (expected.next_multiple_of(self.alignment as u64) - expected) as usize;
+        let next = std::mem::replace(&mut self.written, usize::MAX) + 1;
         self.file.write_all(&vec![0; padding]).map_err(|e| Error::Write(e).at(&self.path))?;
         self.written = next;
         Ok(())
@@ -81,8 +102,8 @@ impl Writer {
 
     /// Flushes the file to disk and moves it to its path. Refuses when tensors are missing.
     pub fn finish(self) -> Result<()> {
-        let Writer { path, file, tensors, written, .. } = self;
-        if written != tensors.len() {
+        let Writer { path, file, tensors, written, found, .. } = self;
+        if written != tensors.len() || found > 0 {
             return Err(unfinished(tensors.len(), written).at(&path));
         }
         file.finish().map_err(|e| Error::Write(e).at(&path))

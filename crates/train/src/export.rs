@@ -6,6 +6,7 @@ use crate::tape::Tape;
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_backend::Role;
+use trine_model::interleave;
 use trine_tensor::format::F32;
 use trine_tensor::{Format, Metadata, TensorInfo, View, gguf};
 
@@ -89,21 +90,4 @@ fn parts<B: Adjoint>(tape: &Tape<B>, first: usize) -> Option<(String, usize)> {
         let names = tape.params.get(first..first + parts.len())?.iter().map(|param| param.name.strip_prefix(layer));
         names.eq(parts.iter().map(|part| Some(*part))).then(|| (format!("{layer}{fused}"), parts.len()))
     })
-}
-
-/// Orders the rows of queries and keys so that the two that rope rotates together are neighbours. `cols` is the length of a row.
-fn interleave(name: &str, weights: &mut [f32], cols: usize, [head_dim, rope_dim]: [usize; 2]) {
-    let part = name.rsplit('.').nth(1).unwrap_or_default();
-    let cols = match part {
-        "attn_q" | "attn_k" => cols.max(1),
-        "attn_q_norm" | "attn_k_norm" => 1,
-        _ => return,
-    };
-    let half = rope_dim / 2;
-    for head in weights.chunks_exact_mut(head_dim * cols) {
-        let halves = head[..rope_dim * cols].to_vec();
-        for (i, row) in head[..rope_dim * cols].chunks_exact_mut(cols).enumerate() {
-            row.copy_from_slice(&halves[(i % 2 * half + i / 2) * cols..][..cols]);
-        }
-    }
 }

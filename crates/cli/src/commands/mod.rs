@@ -3,6 +3,7 @@
 mod batch;
 mod bench;
 mod completions;
+mod convert;
 mod crossval;
 mod devices;
 mod doctor;
@@ -36,6 +37,7 @@ pub enum Command {
     Embed(embed::Embed),
     Tokenize(tokenize::Tokenize),
     Info(info::Info),
+    Convert(convert::Convert),
     Quantize(quantize::Quantize),
     Imatrix(imatrix::ImatrixCommand),
     Doctor(doctor::Doctor),
@@ -53,7 +55,7 @@ pub enum Command {
 /// The commands by subject, as the help lists them.
 pub const GROUPS: [(&str, &[&str]); 5] = [
     ("Run models", &["run", "serve", "key", "top", "batch", "embed", "tokenize"]),
-    ("Model files", &["info", "quantize", "imatrix", "doctor"]),
+    ("Model files", &["info", "convert", "quantize", "imatrix", "doctor"]),
     ("Train models", &["train", "tokenizer", "generate-data"]),
     ("Measure", &["bench", "tune", "eval", "crossval", "devices"]),
     ("Other", &["completions", "help"]),
@@ -70,6 +72,7 @@ impl Command {
             Command::Embed(command) => command.run(),
             Command::Tokenize(command) => command.run(),
             Command::Info(command) => command.run(),
+            Command::Convert(command) => command.run(),
             Command::Quantize(command) => command.run(),
             Command::Imatrix(command) => command.run(),
             Command::Doctor(command) => command.run(),

@@ -285,6 +285,15 @@ impl Arch {
         Vec::from_iter(names).join(", ")
     }
 
+    /// The name in GGUF files of this architecture of a tensor with this usual one.
+    pub fn gguf_name(&self, usual: &str) -> String {
+        let alias = self.gguf_aliases.iter().find_map(|(name, alias)| {
+            let (layer, rest) = usual.strip_prefix("blk.")?.split_once('.')?;
+            (rest.split_once('.')?.0 == *name).then(|| format!("blk.{layer}.{}", rest.replacen(name, alias, 1)))
+        });
+        alias.unwrap_or_else(|| usual.to_owned())
+    }
+
     /// Hugging Face's name of a GGUF tensor such as `blk.3.attn_q.weight`, with `[]` for the index of an expert.
     ///
     /// ```

@@ -24,6 +24,98 @@ fn largest(format: &'static Format) -> Result<f32> {
     Ok(f32::min(held(1)?, held(2)?))
 }
 
+/// What encoding lost of some weights of a tensor.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Loss {
+    squares: f64,
+    errors: f64,
+    largest: f32,
+    /// The largest error, the weight that has it, and what it became. The error is infinite if either of the two is not finite.
+    worst: (f32, f32, f32),
+}
+
+/// Sums that are added at once.
+const LANES: usize = 16;
+
+impl Loss {
+    /// Adds weights and what they became.
+    ///
+    /// # Panics
+    /// When these are not as many.
+    pub fn add(&mut self, weights: &[f32], encoded: &[f32]) {
+        assert_eq!(weights.len(), encoded.len(), "weights and what they became");
+        let (mut squares, mut errors) = ([0f64; LANES], [0f64; LANES]);
+        let (mut largest, mut worst) = ([0f32; LANES], [0f32; LANES]);
+        let (some, rest) = weights.as_chunks::<LANES>();
+        let (some_encoded, rest_encoded) = encoded.as_chunks::<LANES>();
+        let mut each = |i: usize, weight: f32, encoded: f32| {
+            let error = (weight - encoded).abs();
+            squares[i] += f64::from(weight) * f64::from(weight);
+            errors[i] += f64::from(error) * f64::from(error);
+            largest[i] = largest[i].max(weight.abs());
+            worst[i] = worst[i].max(error);
+        };
+        for (weights, encoded) in some.iter().zip(some_encoded) {
+            for i in 0..LANES {
+                each(i, weights[i], encoded[i]);
+            }
+        }
+        rest.iter().zip(rest_encoded).enumerate().for_each(|(i, (&weight, &encoded))| each(i, weight, encoded));
+        let errors = errors.iter().sum::<f64>();
+        let most = |lanes: [f32; LANES]| lanes.into_iter().fold(0f32, f32::max);
+        let error_of = |(&weight, &encoded): (&f32, &f32)| match (weight - encoded).abs() {
+            error if error.is_finite() => (error, weight, encoded),
+            _ => (f32::INFINITY, weight, encoded),
+        };
+        let error = if errors.is_finite() { most(worst) } else { f32::INFINITY };
+        if error > self.worst.0 {
+            let mut pairs = weights.iter().zip(encoded).map(error_of);
+            self.worst = pairs.find(|pair| pair.0 >= error).unwrap_or(self.worst);
+        }
+        self.squares += squares.iter().sum::<f64>();
+        self.errors += errors;
+        self.largest = self.largest.max(most(largest));
+    }
+
+    /// Adds what was lost of weights that follow these.
+    pub fn merge(&mut self, other: Loss) {
+        self.squares += other.squares;
+        self.errors += other.errors;
+        self.largest = self.largest.max(other.largest);
+        if other.worst.0 > self.worst.0 {
+            self.worst = other.worst;
+        }
+    }
+
+    /// The largest magnitude of the weights.
+    pub fn largest(&self) -> f32 {
+        self.largest
+    }
+
+    /// The weight that changed most, and what it became.
+    pub fn worst(&self) -> (f32, f32) {
+        (self.worst.1, self.worst.2)
+    }
+
+    /// The root mean square of what the weights changed by, as a share of their root mean square.
+    pub fn relative(&self) -> f64 {
+        if self.errors == 0.0 { 0.0 } else { (self.errors / self.squares).sqrt() }
+    }
+
+    /// Checks that the weights, all of the tensor `info`, are still those that they were: finite, none beyond the range of the format, and near.
+    ///
+    /// # Errors
+    /// [`Error::Lossy`] when they are not.
+    pub fn check(&self, info: &TensorInfo) -> Result<()> {
+        let fine = self.errors.is_finite() && self.largest <= largest(info.format)?;
+        if fine && self.errors.sqrt() <= limit(info.format) * self.squares.sqrt() {
+            return Ok(());
+        }
+        let (weight, encoded) = self.worst();
+        Err(Error::Lossy { tensor: info.name.clone(), format: info.format.name, weight, encoded })
+    }
+}
+
 impl View {
     /// Checks that these are the weights that were encoded, rounded as the format does: finite, none beyond its range, and near. `proceed` is
     /// asked after each row, and may break off: then nothing is known.
@@ -40,33 +132,15 @@ impl View {
     ) -> Result<ControlFlow<()>> {
         let (view, cols) = (self.by_rows(), self.cols());
         assert_eq!(weights.len(), self.rows() * cols, "tensor {:?}", self.name);
-        let (most, mut row) = (largest(self.format)?, vec![0.0; cols]);
-        let (mut squares, mut errors) = (0.0, 0.0);
-        let mut worst = (0.0, 0.0, 0.0);
-        let lossy = |weight, encoded| {
-            let (tensor, format) = (self.name.clone(), self.format.name);
-            Error::Lossy { tensor, format, weight, encoded }
-        };
+        let (mut loss, mut row) = (Loss::default(), vec![0.0; cols]);
         for (i, weights) in weights.chunks_exact(cols).enumerate() {
             view.decode_row(i, &mut row);
-            for (&weight, &encoded) in weights.iter().zip(&row) {
-                let error = f64::from(weight) - f64::from(encoded);
-                if !error.is_finite() || weight.abs() > most {
-                    return Err(lossy(weight, encoded));
-                }
-                squares += f64::from(weight).powi(2);
-                errors += error * error;
-                if error.abs() > worst.0 {
-                    worst = (error.abs(), weight, encoded);
-                }
-            }
+            loss.add(weights, &row);
             if proceed().is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
-        if errors.sqrt() > limit(self.format) * squares.sqrt() {
-            return Err(lossy(worst.1, worst.2));
-        }
+        loss.check(&self.info())?;
         Ok(ControlFlow::Continue(()))
     }
 }

@@ -48,6 +48,7 @@ pub use iq2::{IQ2_S, IQ2_XS, IQ2_XXS};
 pub use iq3::{IQ3_S, IQ3_XXS};
 pub use iq4::{IQ4_NL, IQ4_XS, LEVELS as IQ4_LEVELS};
 pub use layout::{Layout, MatrixLayout, TiledShape};
+pub use loss::Loss;
 pub use number::{BF16, BOOL, F8_E4M3, F8_E5M2, F16, F32, F64, I8, I16, I32, I64, U8};
 pub use q1_0::{Q1_0, Q2_0, Q2_0_128};
 pub use q2_k::Q2_K;

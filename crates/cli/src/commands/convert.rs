@@ -1,0 +1,32 @@
+use crate::conversion::{self, Conversion};
+use crate::exit::Exit;
+use anyhow::Result;
+use clap::Args;
+use trine_lab::quantize::{Recipe, names};
+
+/// Convert a model from Hugging Face to GGUF
+///
+/// The output has the tokenizer, the chat template and the sampling defaults of the folder. Without --format, every weight stays
+/// exactly what it is when the folder runs: matrices keep F32, F16 or BF16; those of GPTQ and AWQ become Q4_0 or Q8_0, and those of
+/// FP8 BF16, where these hold them exactly, and else F32; those of BitNet become I2_S, whose scale is a float32 (--format tq2_0 is
+/// what llama.cpp reads). Norms and biases become F32. One tensor at a time is in memory.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    trine convert Qwen3-0.6B/ qwen3.gguf\n  \
+    trine convert Qwen3-0.6B/ qwen3-q8_0.gguf --format q8_0\n  \
+    trine convert bitnet-b1.58-2B-4T/ bitnet.gguf --dry-run")]
+pub struct Convert {
+    #[command(flatten)]
+    conversion: Conversion,
+    /// Format of matrices, such as f16, q8_0 or q4_k [default: what holds them exactly]
+    #[arg(short, long, visible_alias = "to", value_name = "NAME")]
+    #[arg(long_help = format!("Format of matrices [default: what holds them exactly], one of {}", names().to_lowercase()))]
+    format: Option<String>,
+}
+
+impl Convert {
+    pub fn run(self) -> Result<Exit> {
+        let format = self.format.as_deref().map(conversion::format).transpose()?;
+        self.conversion.run(&Recipe { format })
+    }
+}

@@ -1,0 +1,96 @@
+//! The same model as a GGUF file, in other formats: [`plan`] says which format each tensor gets, [`write`](fn@write) writes the file.
+
+mod plan;
+mod write;
+
+pub use plan::{Choice, Plan, PlannedTensor, Recipe, plan};
+pub use write::write;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use trine_model::GgufModel;
+use trine_tensor::{FORMATS, File, Format};
+
+/// Why a model cannot be quantized.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// `progress` broke off.
+    #[error("cancelled")]
+    Cancelled,
+    /// A file cannot be read or written, or the format cannot hold the weights.
+    #[error(transparent)]
+    File(#[from] trine_tensor::Error),
+    /// The input is no model that can be run.
+    #[error(transparent)]
+    Model(#[from] trine_model::Error),
+    /// The output is the input.
+    #[error("{path}: the new file must have another name than the old one")]
+    SameFile { path: String },
+    /// The name of the output is that of another kind of file.
+    #[error("{path}: expected a name that ends with .gguf, found one that ends with .{extension}")]
+    Extension { path: String, extension: String },
+    /// The format is not for weights, or no file can hold it.
+    #[error("expected a format for weights in a GGUF file, one of {}, found {format}", names())]
+    NotStorable { format: &'static str },
+    /// No matrix has rows of whole blocks of the format; `block` is in weights.
+    #[error("no tensor of {path} can be held in {format}: its rows must be multiples of {block} weights")]
+    Nothing { path: String, format: &'static str, block: usize },
+    /// A weight, the first such, is NaN or infinite.
+    #[error("tensor `{tensor}`: expected finite weights, found {found}")]
+    NotFinite { tensor: String, found: f32 },
+    /// A ternary format would destroy the weights. `worst` is the one furthest from what the format can hold, `nearest` what it would become.
+    #[error(
+        "tensor `{tensor}`: {format} holds ternary weights, found others: {worst} where {nearest} is the nearest it can hold"
+    )]
+    NotTernary { tensor: String, format: &'static str, worst: f32, nearest: f32 },
+}
+
+/// The names of the formats that [`quantize`] writes.
+pub fn names() -> String {
+    FORMATS.iter().filter(|format| format.stores_models()).map(|format| format.name).collect::<Vec<_>>().join(", ")
+}
+
+/// What became of the tensors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QuantizeReport {
+    /// In the new format now.
+    pub rewritten: usize,
+    /// As they were: vectors, what is no matrix of a linear layer, for a ternary format the embedding and head, and matrices that already had
+    /// the format.
+    pub kept: usize,
+    /// In a format of shorter blocks, because their rows are not whole blocks of the one asked for.
+    pub replaced: Vec<String>,
+    /// As they were, because their rows are not whole blocks of any of both.
+    pub unfit: Vec<String>,
+    /// The number of tensors in each format, all tensors of the new file.
+    pub formats: BTreeMap<&'static str, usize>,
+    /// Bytes of all tensors before.
+    pub bytes_before: u64,
+    pub bytes_after: u64,
+}
+
+/// Writes the model `input`, a GGUF file or a folder, to the GGUF file `output` with its matrices in `format`; vectors stay as they are, and so
+/// do the embedding and the head when the format is ternary. Where rows are not whole blocks of 256, a format of 32 that is near takes its
+/// place. `progress` gets how many bytes of the input's tensors are done, and may break off.
+///
+/// The input must be a model that can be run, and each tensor is checked after it was encoded.
+///
+/// # Errors
+/// When a file cannot be read or written, the input cannot be run, or the format cannot hold the weights; then `output` stays as it was.
+pub fn quantize(
+    input: &File,
+    output: &Path,
+    format: &'static Format,
+    progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> Result<QuantizeReport, Error> {
+    write::check_output(input, output)?;
+    if !format.stores_models() {
+        return Err(Error::NotStorable { format: format.name });
+    }
+    let model = GgufModel::open(input, None)?;
+    let plan = plan(&model, &Recipe { format: Some(format) })?;
+    write(&model, &plan, output, progress)?;
+    Ok(plan.report())
+}

@@ -1,0 +1,296 @@
+//! Writes a model as a GGUF file, tensor by tensor: pieces of rows are decoded, encoded and checked by threads that live as long as the run,
+//! and written in order. What is in memory is one tensor as it is read, and a few pieces for each thread.
+
+use super::{Error, Plan};
+use std::collections::VecDeque;
+use std::ops::{ControlFlow, Range};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use trine_model::GgufModel;
+use trine_tensor::format::{Layout, Loss};
+use trine_tensor::{Bytes, File, Format, Replacement, TensorInfo, View, Writer, gguf};
+
+/// Weights of a piece of work. A thread is done with it in far less than a second, in any format.
+const PIECE: usize = 1 << 15;
+/// Pieces that each thread has ahead.
+const AHEAD: usize = 4;
+/// Bytes read after which pages of the input are given back.
+const RELEASE: u64 = 16 << 20;
+
+/// Checks that the new file can be written, and is no file of the input.
+pub(super) fn check_output(input: &File, output: &Path) -> Result<(), Error> {
+    let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    if input.files().iter().any(|file| same(file, output)) {
+        return Err(Error::SameFile { path: input.path().display().to_string() });
+    }
+    if let Some(extension) = output.extension().filter(|extension| !extension.eq_ignore_ascii_case("gguf")) {
+        let (path, extension) = (output.display().to_string(), extension.display().to_string());
+        return Err(Error::Extension { path, extension });
+    }
+    Ok(Replacement::check(output)?)
+}
+
+/// Writes `model` to the GGUF file `output` as `plan` says. `progress` gets how many bytes of the input's tensors are done, and may break off.
+/// Each tensor is checked: its weights are finite, and after encoding they are the same but for the rounding of the format.
+///
+/// # Errors
+/// When a file cannot be read or written, or a format cannot hold the weights; then `output` stays as it was.
+pub fn write(
+    model: &GgufModel,
+    plan: &Plan,
+    output: &Path,
+    progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> Result<(), Error> {
+    check_output(model.file(), output)?;
+    let entries: Vec<TensorInfo> = plan.tensors.iter().map(|tensor| tensor.info.clone()).collect();
+    let mut writer = gguf::create(output, &plan.metadata, entries)?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let ((jobs, received), (finished, done)) = (channel(), channel());
+    let received = Mutex::new(received);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let (received, finished) = (&received, finished.clone());
+            scope.spawn(move || work(received, &finished));
+        }
+        let mut pool = Pool { jobs, done, spare: Vec::new(), most: threads * AHEAD, bytes: 0, progress };
+        let mut unreleased = 0;
+        for (i, tensor) in plan.tensors.iter().enumerate() {
+            pool.proceed(0)?;
+            pool.rewrite(model.read(i)?, &tensor.info, tensor.bytes_before, &mut writer)?;
+            pool.bytes += tensor.bytes_before;
+            unreleased += tensor.bytes_before;
+            if unreleased > RELEASE {
+                model.release();
+                unreleased = 0;
+            }
+        }
+        pool.proceed(0)
+    })?;
+    Ok(writer.finish()?)
+}
+
+/// What is done with all rows of a tensor.
+struct Task {
+    view: View,
+    work: Work,
+}
+
+#[derive(Clone, Copy)]
+enum Work {
+    /// Weights are checked, nothing is written.
+    Check,
+    /// The same, and the largest magnitude is found.
+    Measure,
+    /// Rows are encoded in a format; if it has one scale for the whole tensor, that of a weight of this magnitude.
+    Encode(&'static Format, Option<f32>),
+}
+
+struct Job {
+    task: Arc<Task>,
+    rows: Range<usize>,
+    /// A buffer for the encoded rows.
+    out: Vec<u8>,
+}
+
+struct Done {
+    job: Job,
+    /// The encoded rows, within [`Job::out`].
+    encoded: Range<usize>,
+    result: Result<Loss, Error>,
+}
+
+/// What a thread uses again for each piece.
+#[derive(Default)]
+struct Scratch {
+    weights: Vec<f32>,
+    again: Vec<f32>,
+}
+
+/// Takes pieces of work until there are no more.
+fn work(jobs: &Mutex<Receiver<Job>>, done: &Sender<Done>) {
+    let mut scratch = Scratch::default();
+    let next = || jobs.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).recv();
+    while let Ok(mut job) = next() {
+        let mut encoded = 0..0;
+        let result = scratch.work(&mut job, &mut encoded);
+        // Whoever broke off does not wait for it.
+        let _ = done.send(Done { job, encoded, result });
+    }
+}
+
+impl Scratch {
+    fn work(&mut self, job: &mut Job, encoded: &mut Range<usize>) -> Result<Loss, Error> {
+        let (view, rows) = (&job.task.view, job.rows.clone());
+        let (cols, len) = (view.cols(), rows.len() * view.cols());
+        let stride = view.format.row_bytes(cols).expect("whole blocks");
+        let bytes = &view.bytes[rows.start * stride..rows.end * stride];
+        view.check_rows(rows.start, bytes)?;
+        // The encoder takes the scale from the largest weight, which is put before the others.
+        let before = match job.task.work {
+            Work::Encode(format, Some(scale)) => {
+                self.weights.clear();
+                self.weights.push(scale);
+                format.block
+            }
+            _ => 0,
+        };
+        self.weights.resize(before + len, 0.0);
+        let (ahead, weights) = self.weights.split_at_mut(before);
+        if let Some((_, zeros)) = ahead.split_first_mut() {
+            zeros.fill(0.0);
+        }
+        decode(view.format, bytes, view.tail(), cols, weights);
+        if weights.iter().fold(false, |bad, w| bad | !w.is_finite()) {
+            let found = weights.iter().copied().find(|w| !w.is_finite()).unwrap_or(f32::NAN);
+            return Err(Error::NotFinite { tensor: view.name.clone(), found });
+        }
+        let mut loss = Loss::default();
+        match job.task.work {
+            Work::Check => {}
+            Work::Measure => loss.add(weights, weights),
+            Work::Encode(format, _) => {
+                let stride = format.row_bytes(cols).expect("a format that fits");
+                let (skip, size) = (before / format.block * format.bytes, rows.len() * stride);
+                job.out.clear();
+                job.out.resize(skip + size + format.tail, 0);
+                match format.layout {
+                    Layout::Headed(_) => {
+                        let rows = weights.chunks_exact(cols).zip(job.out.chunks_exact_mut(stride));
+                        rows.for_each(|(weights, out)| (format.encode)(weights, out));
+                    }
+                    _ => (format.encode)(&self.weights, &mut job.out),
+                }
+                *encoded = skip..skip + size;
+                let (bytes, tail) = job.out[skip..].split_at(size);
+                self.again.resize(len, 0.0);
+                decode(format, bytes, tail, cols, &mut self.again);
+                loss.add(&self.weights[before..], &self.again);
+            }
+        }
+        Ok(loss)
+    }
+}
+
+/// Decodes rows.
+fn decode(format: &Format, bytes: &[u8], tail: &[u8], cols: usize, out: &mut [f32]) {
+    match format.layout {
+        Layout::Headed(_) => {
+            let stride = format.row_bytes(cols).expect("whole blocks");
+            let rows = bytes.chunks_exact(stride).zip(out.chunks_exact_mut(cols));
+            rows.for_each(|(bytes, out)| (format.decode)(bytes, tail, out));
+        }
+        _ => (format.decode)(bytes, tail, out),
+    }
+}
+
+/// Threads that work, and who waits for them.
+struct Pool<'a> {
+    jobs: Sender<Job>,
+    done: Receiver<Done>,
+    /// Buffers that nobody uses.
+    spare: Vec<Vec<u8>>,
+    /// Pieces that are worked on at once.
+    most: usize,
+    /// Bytes of the tensors that are done.
+    bytes: u64,
+    progress: &'a mut dyn FnMut(u64) -> ControlFlow<()>,
+}
+
+impl Pool<'_> {
+    /// Tells that so many bytes of a tensor are done, and asks whether to go on.
+    fn proceed(&mut self, within: u64) -> Result<(), Error> {
+        match (self.progress)(self.bytes + within) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Error::Cancelled),
+        }
+    }
+
+    /// Writes a tensor, which has `size` bytes, in the format of `info`.
+    fn rewrite(&mut self, view: View, info: &TensorInfo, size: u64, writer: &mut Writer) -> Result<(), Error> {
+        let format = info.format;
+        if view.format == format {
+            let bytes = view.stored()?;
+            let mut rest: Bytes = bytes;
+            let view = view.by_rows();
+            let stride = rest.len() / view.rows();
+            self.run(Task { view, work: Work::Check }, size, &mut |rows, _| {
+                Ok(writer.part(&rest.split_to(rows.len() * stride))?)
+            })?;
+            writer.part(&rest)?;
+            return Ok(writer.end_tensor()?);
+        }
+        let view = view.by_rows();
+        let by_rows = format.matrix_layout().map_or(format, |layout| layout.rows);
+        let scale = match by_rows.tail {
+            0 => None,
+            _ => Some(self.run(Task { view: view.clone(), work: Work::Measure }, 0, &mut |_, _| Ok(()))?.largest()),
+        };
+        let task = Task { view, work: Work::Encode(by_rows, scale) };
+        // The scale of a tensor as its format writes it.
+        let tail = scale.map_or(Vec::new(), |scale| {
+            let mut block = vec![0.0; by_rows.block];
+            block[0] = scale;
+            by_rows.encode(&block).split_off(by_rows.bytes)
+        });
+        let loss = if format.matrix_layout().is_some() {
+            let mut whole = vec![0; info.size()? as usize];
+            let body = whole.len() - format.tail;
+            whole[body..].copy_from_slice(&tail);
+            let loss = self.run(task, size, &mut |rows, encoded| {
+                Ok(info.place_rows(rows.start, encoded, &mut whole[..body])?)
+            })?;
+            writer.tensor(&whole)?;
+            loss
+        } else {
+            let loss = self.run(task, size, &mut |_, encoded| Ok(writer.part(encoded)?))?;
+            writer.part(&tail)?;
+            writer.end_tensor()?;
+            loss
+        };
+        // Half precision rounds a scale by at most 2^-11 of it.
+        let (worst, nearest) = loss.worst();
+        if format.encodes_trits() && (worst - nearest).abs() > loss.largest() / 2048.0 {
+            return Err(Error::NotTernary { tensor: info.name.clone(), format: format.name, worst, nearest });
+        }
+        Ok(loss.check(info)?)
+    }
+
+    /// Does a task in pieces. `take` gets the rows of each and what they became, in order.
+    fn run(
+        &mut self,
+        task: Task,
+        size: u64,
+        take: &mut dyn FnMut(Range<usize>, &[u8]) -> Result<(), Error>,
+    ) -> Result<Loss, Error> {
+        let (rows, each) = (task.view.rows(), (PIECE / task.view.cols()).max(1));
+        let task = Arc::new(task);
+        let mut ahead = (0..rows.div_ceil(each)).map(|i| i * each..rows.min((i + 1) * each));
+        let mut pieces: VecDeque<Option<Done>> = VecDeque::new();
+        let (mut loss, mut taken) = (Loss::default(), 0);
+        loop {
+            while pieces.len() < self.most
+                && let Some(rows) = ahead.next()
+            {
+                let job = Job { task: task.clone(), rows, out: self.spare.pop().unwrap_or_default() };
+                self.jobs.send(job).expect("threads wait for work");
+                pieces.push_back(None);
+            }
+            if pieces.is_empty() {
+                return Ok(loss);
+            }
+            let done = self.done.recv().expect("threads work");
+            let index = done.job.rows.start / each - taken;
+            pieces[index] = Some(done);
+            while let Some(Some(_)) = pieces.front()
+                && let Some(Some(Done { job, encoded, result })) = pieces.pop_front()
+            {
+                loss.merge(result?);
+                take(job.rows.clone(), &job.out[encoded])?;
+                self.spare.push(job.out);
+                taken += 1;
+                self.proceed(size * job.rows.end as u64 / rows as u64)?;
+            }
+        }
+    }
+}

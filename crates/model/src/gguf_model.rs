@@ -1,0 +1,152 @@
+//! Any model that can be opened, as a GGUF file has it.
+
+use crate::as_gguf::{as_gguf, interleave, is_in_halves, is_rotated};
+use crate::weights::{ModelWeights, Request};
+use crate::{Language, Model, Result, Spec, hf};
+use std::ops::ControlFlow;
+use std::path::Path;
+use trine_backend::{CpuOptions, CpuPlan};
+use trine_tensor::{File, FileFormat, Metadata, TensorInfo, View};
+
+/// A model as a GGUF file has it: keys with tokenizer, chat templates and sampling defaults, and tensors under GGUF names, in the order of
+/// rows that GGUF has. Tensors are read one at a time, so that only one of them need be in memory.
+pub struct GgufModel<'a> {
+    file: &'a File,
+    spec: Spec,
+    metadata: Metadata,
+    tensors: Vec<TensorInfo>,
+    sources: Vec<Source>,
+    /// Elements of a head, and of those the ones that rope rotates, where the folder has them in halves and GGUF has not.
+    interleave: Option<[usize; 2]>,
+}
+
+/// Where a tensor comes from.
+enum Source {
+    View(View),
+    /// The weights of a folder are found, and perhaps unpacked, when they are read.
+    Folder(Request),
+}
+
+impl<'a> GgufModel<'a> {
+    /// Reads what `file` is. The tokenizer is that at `tokenizer`, as [`Language::open`] takes it, or the file's own.
+    ///
+    /// # Errors
+    /// When it is no model that can be run, or GGUF cannot represent it.
+    pub fn open(file: &'a File, tokenizer: Option<&Path>) -> Result<GgufModel<'a>> {
+        let spec = Spec::of(file)?;
+        let requests = requests(file, &spec)?;
+        let folder = file.format() == FileFormat::Safetensors;
+        let (mut metadata, rotations) = as_gguf(file, &spec).map_err(|error| error.at(file.path()))?;
+        if folder || tokenizer.is_some() {
+            let language = Language::metadata(tokenizer.unwrap_or(file.path()))?;
+            language.iter().for_each(|(key, value)| _ = metadata.insert(key, value.clone()));
+            Language::of_metadata(&metadata)?.check(&spec)?;
+        } else if metadata.get("tokenizer.ggml.model").is_some() {
+            Language::of(file)?.check(&spec)?;
+        }
+        let views = if folder { rotations } else { file.tensors().cloned().collect() };
+        let mut tensors: Vec<TensorInfo> = views.iter().map(View::info).collect();
+        let mut sources: Vec<Source> = views.into_iter().map(Source::View).collect();
+        if folder {
+            if let Some(name) = name_of(file.path()) {
+                metadata.insert("general.name", name);
+            }
+            let shapes = ModelWeights::shapes(file, &spec);
+            for request in requests {
+                let format = shapes.again(&request)?.format;
+                let name = spec.arch.gguf_name(&request.name);
+                tensors.push(TensorInfo { name, format, shape: request.shape.clone() });
+                sources.push(Source::Folder(request));
+            }
+        }
+        if folder {
+            shared_experts(&mut metadata, &spec, &tensors);
+        }
+        let rope_dim = spec.ropes.first().map_or(0, |rope| 2 * rope.frequencies.len());
+        let interleave = is_in_halves(file, &spec).then_some([spec.head_dim, rope_dim]);
+        Ok(GgufModel { file, spec, metadata, tensors, sources, interleave })
+    }
+
+    /// The file that was opened.
+    pub fn file(&self) -> &'a File {
+        self.file
+    }
+
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// The keys of the model and its tokenizer.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The tensors, in the order of the file. Formats are those that the weights are read in.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    /// Gives back the memory that reading took, which is that of the mapped file. What was read stays valid, and is read again when it is used.
+    pub fn release(&self) {
+        self.file.release();
+    }
+
+    /// Reads a tensor by its index in [`GgufModel::tensors`].
+    ///
+    /// # Errors
+    /// When it is badly packed.
+    ///
+    /// # Panics
+    /// When there is no such tensor.
+    pub fn read(&self, i: usize) -> Result<View> {
+        let request = match &self.sources[i] {
+            Source::View(view) => return Ok(view.clone()),
+            Source::Folder(request) => request,
+        };
+        let read = || {
+            let mut view = ModelWeights::new(self.file, &self.spec).again(request)?;
+            view.name.clone_from(&self.tensors[i].name);
+            view.shape.clone_from(&request.shape);
+            match self.interleave {
+                Some(heads) if is_rotated(&view.name) => interleaved(view, heads),
+                _ => Ok(view),
+            }
+        };
+        read().map_err(|error| error.at(self.file.path()))
+    }
+}
+
+/// What the model reads of a file, without reading it.
+fn requests(file: &File, spec: &Spec) -> Result<Vec<Request>> {
+    let mut nowhere = CpuPlan::new(&CpuOptions { threads: 1, ..CpuOptions::default() })?;
+    let weights = ModelWeights::shapes(file, spec);
+    let found = Model::of(&mut nowhere, &weights, spec, false, &mut |_| ControlFlow::Continue(()));
+    let checked = found.and_then(|_| weights.check_all_read(true));
+    checked.map_err(|error| hf::explain(file, error).at(file.path()))?;
+    Ok(weights.requests())
+}
+
+/// Says how wide the shared expert is, where it is not as wide as a number of others.
+fn shared_experts(metadata: &mut Metadata, spec: &Spec, tensors: &[TensorInfo]) {
+    let key = |name: &str| format!("{}.{name}", spec.arch.name());
+    let up = tensors.iter().find(|tensor| tensor.name.ends_with(".ffn_up_shexp.weight"));
+    if let Some(up) = up.filter(|_| metadata.get(&key("expert_shared_count")).is_none()) {
+        metadata.insert(key("expert_shared_feed_forward_length"), up.shape[0] as u32);
+    }
+}
+
+/// A tensor with its rows as [`interleave`] orders them.
+fn interleaved(view: View, heads: [usize; 2]) -> Result<View> {
+    let elements = view.shape.len() == 1 || view.name.contains("_norm.");
+    let rows = if elements { view.bytes.len() / view.format.bytes } else { view.rows() };
+    let (mut bytes, len) = (view.bytes.to_vec(), (view.bytes.len() - view.format.tail) / rows);
+    interleave(&view.name, &mut bytes[..rows * len], len, heads);
+    Ok(View::new(view.name, view.format, view.shape, bytes)?)
+}
+
+/// The name of a model by its path.
+fn name_of(path: &Path) -> Option<String> {
+    let path = path.canonicalize().ok()?;
+    let path = if path.is_dir() { &path } else { path.parent()? };
+    Some(path.file_name()?.to_string_lossy().into_owned())
+}
