@@ -222,7 +222,10 @@ impl Mixer {
             return if experts { &MXFP4 } else { &Q8_0 };
         }
         let counter = [Part::Value, Part::Down, Part::Gate, Part::Up].iter().position(|other| *other == part);
-        let index = counter.map_or(0, |counter| std::mem::replace(&mut self.seen[counter], self.seen[counter] + 1));
+        let index = counter.map_or(0, |counter| {
+            self.seen[counter] += 1;
+            self.seen[counter] - 1
+        });
         let layer = if experts > 1 { layer_of(&tensor.name).unwrap_or(index) } else { index };
         let count = if part == Part::Value { self.values } else { layers };
         let place = Place { layer, index, count, groups, experts, imatrix };
@@ -230,7 +233,9 @@ impl Mixer {
         let format = rule.map_or(self.mix.format, |&(_, _, format)| format);
         let few_bits = self.mix.name.starts_with("IQ2") || self.mix.name.starts_with("IQ1");
         match part {
-            Part::Output if !tensor.shape.last().is_some_and(|cols| cols.is_multiple_of(self.mix.format.block)) => &Q8_0,
+            Part::Output if !tensor.shape.last().is_some_and(|cols| cols.is_multiple_of(self.mix.format.block)) => {
+                &Q8_0
+            }
             Part::Output if rule.is_none() && format != &Q8_0 => &Q6_K,
             Part::Value if experts == 8 && !few_bits => &Q8_0,
             Part::Value if self.shape.seventy_billion && !few_bits && [&Q3_K, &Q4_K].contains(&format) => &Q5_K,
