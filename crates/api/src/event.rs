@@ -51,7 +51,7 @@ pub trait Writer: Send {
     fn fail(&mut self, problem: &Problem) -> Vec<Event>;
 
     /// What keeps a connection alive while there is nothing to say; an event without data is a comment.
-    fn ping(&self) -> Event {
+    fn ping(&mut self) -> Event {
         Event { name: None, data: String::new() }
     }
 

@@ -75,7 +75,11 @@ fn common(fields: &mut Fields, served: &Shared, own: &[&str]) -> Result<bool, Pr
         }
     }
     // Without end, and to the end of the context, are the same here.
-    fields.take_if("num_predict", |most| most.as_i64().is_some_and(|most| most < 0));
+    fields.take_if("num_predict", |most| [json!(-1), json!(-2)].contains(most));
+    if let Some(most) = fields.get("num_predict").filter(|most| most.as_i64().is_some_and(|most| most < 0)) {
+        let expected = "expected a number of tokens, -1 for no limit, or -2 to fill the context";
+        return Err(Problem::field("num_predict", format_args!("{expected}, found {most}")));
+    }
     match fields.take("format") {
         None => {}
         Some(Value::String(text)) if text.is_empty() => {}
@@ -91,7 +95,7 @@ fn common(fields: &mut Fields, served: &Shared, own: &[&str]) -> Result<bool, Pr
             let variables = json!({"enable_thinking": thinks, "thinking": thinks});
             fields.put_new("chat_template_kwargs", variables, "think")?;
         }
-        Some(effort) => fields.put("reasoning_effort", effort),
+        Some(effort) => fields.put_as("reasoning_effort", effort, "think"),
     }
     Ok(stream)
 }
@@ -326,6 +330,11 @@ impl Writer for OllamaWriter {
 
     fn fail(&mut self, problem: &Problem) -> Vec<Event> {
         vec![Event::new(&self::problem(problem))]
+    }
+
+    /// A line without text: this protocol has no comments.
+    fn ping(&mut self) -> Event {
+        Event::new(&self.line(Vec::new(), false))
     }
 
     fn whole(&mut self, choices: Vec<Choice>) -> Value {

@@ -81,12 +81,29 @@ impl Problem {
     }
 
     /// The same problem with the name that a body has for its field.
-    pub(crate) fn named(mut self, own_names: &[(&str, &str)]) -> Problem {
-        let own = own_names.iter().find(|(name, _)| self.param.as_deref() == Some(*name));
-        if let Some((name, own)) = own {
-            self.param = Some((*own).to_owned());
-            if let Some(rest) = self.message.strip_prefix(*name) {
-                self.message = format!("{own}{rest}");
+    pub(crate) fn named(self, own_names: &[(&str, &str)]) -> Problem {
+        match own_names.iter().find(|(name, _)| self.param.as_deref() == Some(*name)) {
+            Some((name, own)) => self.renamed(name, own),
+            None => self,
+        }
+    }
+
+    /// The same problem with the place that a body has for what is at `messages[2].content`, or within it: the longest that is known counts.
+    pub(crate) fn placed(self, own_places: &[(String, String)]) -> Problem {
+        let param = self.param.clone().unwrap_or_default();
+        let within =
+            |place: &str| param.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        match own_places.iter().filter(|(place, _)| within(place)).max_by_key(|(place, _)| place.len()) {
+            Some((place, own)) => self.renamed(place, own),
+            None => self,
+        }
+    }
+
+    /// The same problem with another beginning of its field's name.
+    fn renamed(mut self, name: &str, own: &str) -> Problem {
+        for text in self.param.iter_mut().chain([&mut self.message]) {
+            if let Some(rest) = text.strip_prefix(name) {
+                *text = format!("{own}{rest}");
             }
         }
         self

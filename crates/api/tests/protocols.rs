@@ -154,6 +154,7 @@ fn problems_name_the_field_that_the_body_has() {
     let long = json!("x ".repeat(1 << 21));
     let no_schema = json!({"type": "array", "uniqueItems": true});
     let text = json!({"format": {"type": "json_schema", "name": "x", "schema": no_schema}});
+    let schema = json!({"format": {"type": "json_schema", "name": "x", "schema": 1}});
     let output = json!({"format": {"type": "json_schema", "schema": no_schema}});
     let cases: &[(Read, &Value, Value, &str)] = &[
         (openai::chat, &chat, json!({"max_completion_tokens": "x"}), "max_completion_tokens"),
@@ -163,7 +164,16 @@ fn problems_name_the_field_that_the_body_has() {
         (anthropic::messages, &anthropic, json!({"output_config": output}), "output_config"),
         (responses::response, &json!({"input": "Hi"}), json!({"max_output_tokens": "x"}), "max_output_tokens"),
         (responses::response, &json!({}), json!({"input": long}), "input"),
-        (responses::response, &json!({"input": "Hi"}), json!({"text": text}), "text"),
+        (responses::response, &json!({"input": "Hi"}), json!({"text": text}), "text.format"),
+        (responses::response, &json!({"input": "Hi"}), json!({"text": {"format": {"type": "xml"}}}), "text.format"),
+        (responses::response, &json!({"input": "Hi"}), json!({"text": schema}), "text.format.schema"),
+        (responses::response, &json!({"input": "Hi"}), json!({"text": {"verbosity": "low"}}), "text.verbosity"),
+        (responses::response, &json!({"input": "Hi"}), json!({"reasoning": {"effort": 1}}), "reasoning.effort"),
+        (responses::response, &json!({"input": "Hi"}), json!({"top_logprobs": "x"}), "top_logprobs"),
+        (openai::chat, &chat, json!({"logprobs": true, "top_logprobs": "x"}), "top_logprobs"),
+        (anthropic::messages, &anthropic, json!({"output_config": {"effort": 1}}), "output_config.effort"),
+        (ollama::chat, &chat, json!({"think": 1}), "think"),
+        (ollama::chat, &chat, json!({"options": {"num_predict": -9}}), "num_predict"),
         (ollama::generate, &json!({"prompt": "Hi"}), json!({"options": {"num_predict": "x"}}), "num_predict"),
         (ollama::generate, &json!({}), json!({"prompt": long}), "prompt"),
         (ollama::chat, &chat, json!({"format": no_schema}), "format"),
@@ -174,6 +184,33 @@ fn problems_name_the_field_that_the_body_has() {
         let problem = refused.err().unwrap();
         let is_named = problem.message.starts_with(name) || problem.message.starts_with("the prompt of ");
         assert!(is_named && problem.param.as_deref() == Some(*name), "{name}: {problem:?}");
+    }
+}
+
+#[test]
+fn problems_within_the_input_of_a_response_name_its_items() {
+    let served = served(CALLS);
+    let call = |arguments: Value| json!({"type": "function_call", "call_id": "1", "name": "x", "arguments": arguments});
+    let thought = json!({"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm"}]});
+    let user = |content: Value| json!({"role": "user", "content": content});
+    let image = json!([{"type": "input_text", "text": "a"}, {"type": "input_image"}]);
+    let answer = json!({"role": "assistant", "content": image});
+    let output = json!({"type": "function_call_output", "call_id": "1", "output": image});
+    let cases = [
+        (json!([user(json!("a")), {"role": "robot", "content": "b"}]), "input[1].role"),
+        (json!([user(json!(5))]), "input[0].content"),
+        (json!([user(json!("a")), user(image)]), "input[1].content[1]"),
+        (json!([user(json!("a")), thought, call(json!("{}")), call(json!(5))]), "input[3].arguments"),
+        (json!([user(json!("a")), call(json!("{}")), output]), "input[2].output[1]"),
+        (json!([user(json!("a")), thought, answer]), "input[2].content[1]"),
+        (json!([user(json!("a")), thought, answer, answer]), "input[2].content[1]"),
+        (json!([{"type": "robot"}]), "input[0]"),
+    ];
+    for (input, place) in cases {
+        let body = json!({"instructions": "Be brief.", "input": input});
+        let problem = responses::response(fields(&body), &served, "1").err().unwrap();
+        let is_named = problem.message.starts_with(&format!("{place}: "));
+        assert!(is_named && problem.param.as_deref() == Some(place), "{place}: {problem:?}");
     }
 }
 
@@ -193,6 +230,14 @@ fn numbers_below_zero_mean_what_they_mean_to_others() {
     assert!(
         message(openai::completion(fields(&json!({"prompt": "Hi", "repeat_last_n": -2})), &served, "1")).contains("-2")
     );
+    let predicted = |most: Value| {
+        ollama::generate(fields(&json!({"prompt": "Hi", "options": {"num_predict": most}})), &served, "1")
+    };
+    for (most, meant) in [(json!(-1), None), (json!(-2), None), (json!(7), Some(7))] {
+        assert_eq!(predicted(most).map(|(ask, _)| ask.sampling.max_tokens), Ok(meant));
+    }
+    let expected = "num_predict: expected a number of tokens, -1 for no limit, or -2 to fill the context, found -9";
+    assert_eq!(message(predicted(json!(-9))), expected);
 }
 
 /// A template with the calls of Hermes.

@@ -6,6 +6,7 @@ use crate::exit::{Exit, UsageError};
 use crate::near;
 use crate::output::check_distinct;
 use crate::say;
+use crate::secret;
 use clap::builder::{BoolishValueParser, Resettable, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
@@ -35,18 +36,18 @@ pub fn matches(command: Command) -> ArgMatches {
         && let Err(error) = show_all(command.clone()).try_get_matches()
         && error.kind() == ErrorKind::DisplayHelp
     {
-        exit(&error)
+        exit(error)
     }
     // What is wrong without variables is not theirs.
     let flags = match before_file(&with(command.clone(), |_| None)) {
         Err(error) if !matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            exit(&crate::help::suggest(error, &command))
+            exit(crate::help::suggest(error, &command))
         }
         flags => flags.unwrap_or_default(),
     };
     let command = without_excluded(with(command, variable), &flags);
     let checked = |parsed: Result<ArgMatches, clap::Error>, command: &Command, defaults: &[Defaults]| {
-        parsed.unwrap_or_else(|error| exit(&named(error, command.clone(), &flags, defaults)))
+        parsed.unwrap_or_else(|error| exit(named(error, command.clone(), &flags, defaults)))
     };
     let mut matches = checked(before_file(&command), &command, &[]);
     let (mut command, mut defaults) = (command, Vec::new());
@@ -175,7 +176,8 @@ fn logs_json() -> bool {
 }
 
 /// Prints a message of clap and exits, with another status than success if help cannot be written.
-fn exit(error: &clap::Error) -> ! {
+fn exit(error: clap::Error) -> ! {
+    let error = secret::without_secret(error);
     if error.use_stderr() && say::is_json() {
         let text = error.to_string();
         let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();

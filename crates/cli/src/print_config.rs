@@ -2,14 +2,12 @@
 
 use crate::config::Defaults;
 use crate::sampling;
+use crate::secret;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 use std::fmt::Write;
 use toml::Value;
 use trine_engine::Sampling;
-
-/// Options whose values nobody should read over a shoulder or in a log.
-const SECRET: [&str; 1] = ["api-key"];
 
 /// The options of a command that have values, each with where it is said.
 pub fn text(command: &Command, matches: &ArgMatches, defaults: &[Defaults]) -> String {
@@ -39,7 +37,9 @@ fn line(arg: &Arg, matches: &ArgMatches, defaults: &[Defaults]) -> Option<(Strin
     };
     // What nobody says stays unsaid: it may exclude what somebody does.
     let unsaid = if source == "default" { "# " } else { "" };
-    if SECRET.contains(&long) {
+    let is_secret = |value: &std::ffi::OsStr| secret::public(&value.to_string_lossy()) != value.to_string_lossy();
+    let has_secret = || secret::URLS.contains(&long) && matches.get_raw(id).into_iter().flatten().any(is_secret);
+    if secret::KEYS.contains(&long) || has_secret() {
         return Some((format!("# {long}"), format!("{source}; not shown")));
     }
     let value = match matches.try_get_one::<bool>(id) {

@@ -90,6 +90,7 @@ fn every_option_of_serve_has_a_variable_of_its_name() {
     for option in options.filter(|option| !elsewhere.contains(option)) {
         let value = match option {
             "cors-origin" => "https://a.test,https://b.test",
+            "trusted-proxy" => "10.0.0.0/8,unix",
             "layout" => "i2_s,i2_s_arm",
             "device" => "cpu",
             "isa" => "scalar",
@@ -165,6 +166,7 @@ fn serve_refuses_variables_that_it_does_not_know_and_values_that_are_wrong() {
         ("TRINE_PARALLEL", "0", "'0' for 'TRINE_PARALLEL'"),
         ("TRINE_MLOCK", "maybe", "'maybe' for 'TRINE_MLOCK'"),
         ("TRINE_ITL_TARGET", "x", "'x' for 'TRINE_ITL_TARGET'"),
+        ("TRINE_TRUSTED_PROXY", "10.0.0.0/33", "'10.0.0.0/33' for 'TRINE_TRUSTED_PROXY'"),
     ] {
         let ran = serve(&[(name, value)], &["--quiet"]);
         assert!(ran.code == 2 && ran.err.contains(expected), "{name}: {} {}", ran.code, ran.err);
@@ -175,6 +177,33 @@ fn serve_refuses_variables_that_it_does_not_know_and_values_that_are_wrong() {
         "{}",
         both.err
     );
+    // What is wrong is said without the password.
+    for (name, value, shown) in [
+        (
+            "TRINE_OTLP_ENDPOINT",
+            "http://user:hunter2@a.test:4318",
+            "'http://***@a.test:4318' for 'TRINE_OTLP_ENDPOINT'",
+        ),
+        ("TRINE_OTLP_ENDPOINT", "user:hunter2@a.test:4318", "'***@a.test:4318' for 'TRINE_OTLP_ENDPOINT'"),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "https://a.test/hunter2",
+            "'https://a.test/***' for 'OTEL_EXPORTER_OTLP_ENDPOINT'",
+        ),
+    ] {
+        for ran in [serve(&[(name, value)], &[]), serve(&[], &["--otlp-endpoint", value])] {
+            assert!(ran.code == 2 && !ran.err.contains("hunter2"), "{name}: {} {}", ran.code, ran.err);
+        }
+        assert!(serve(&[(name, value)], &[]).err.contains(shown), "{name}");
+        let help = run(trine().args(["serve", "--help"]).env(name, value), "");
+        assert!(help.code == 0 && !help.out.contains("hunter2"), "{}", help.out);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("serve.toml");
+    std::fs::write(&path, "[serve]\notlp-endpoint = \"https://user:hunter2@a.test\"\n").unwrap();
+    let ran = serve(&[], &["--config", path.to_str().unwrap()]);
+    let is_masked = ran.err.contains("https://***@a.test") && !ran.err.contains("hunter2");
+    assert!(ran.code == 2 && is_masked, "{} {}", ran.code, ran.err);
     for command in ["serve", "top"] {
         let help = run(trine().args([command, "--help"]).env("TRINE_API_KEY", "secret"), "");
         assert!(help.code == 0 && !help.out.contains("secret"), "{}", help.out);

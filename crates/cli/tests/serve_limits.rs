@@ -299,6 +299,31 @@ fn a_unix_socket_may_be_handed_over() {
 }
 
 #[test]
+fn the_log_has_the_client_behind_a_trusted_proxy_alone() {
+    for (args, client) in [(&["--trusted-proxy", "unix,127.0.0.0/8"][..], "198.51.100.1"), (&[][..], "127.0.0.1")] {
+        let server = Server::start(&[&["--log-format", "json"], args].concat());
+        let head =
+            "GET /v1/models HTTP/1.1\r\nhost: localhost\r\nx-forwarded-for: 198.51.100.1\r\nconnection: close\r\n\r\n";
+        assert!(server.raw(head.as_bytes()).starts_with("HTTP/1.1 200"));
+        let event = loop {
+            let event: Value = serde_json::from_str(&server.line()).unwrap();
+            if event["message"] == "request" {
+                break event;
+            }
+        };
+        assert_eq!(event["client"], client, "{event}");
+    }
+}
+
+#[test]
+fn a_server_tests_itself() {
+    let server = Server::start(&["--self-test-interval", "1"]);
+    wait_until("two self-tests", || server.metric("trine_self_tests_total") >= 2.0);
+    assert_eq!(server.metric("trine_self_test_failures_total"), 0.0);
+    assert_eq!([server.get("/health").status, server.get("/ready").status], [200; 2]);
+}
+
+#[test]
 fn nobody_administers_an_open_server() {
     let server = Server::start(&["--host", "0.0.0.0", "--no-auth"]);
     for (method, path) in [("POST", "/admin/cache/clear"), ("POST", "/admin/keys/reload"), ("GET", "/debug/memory")] {
@@ -307,6 +332,9 @@ fn nobody_administers_an_open_server() {
         assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("--keys"), "{path}: {answer}");
     }
     let server = Server::start(&[]);
+    let tensors = server.get("/debug/memory").json()["planned"]["tensors"].clone();
+    let [count, bytes] = ["count", "bytes"].map(|name| tensors[name].as_u64().unwrap());
+    assert!(count > 10 && bytes > 100 * count, "{tensors}");
     let reload = server.raw(b"POST /admin/keys/reload HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     assert!(reload.starts_with("HTTP/1.1 400"), "{reload}");
 }
@@ -359,6 +387,14 @@ fn the_metrics_of_vllm_have_its_names_and_labels() {
     let server = Server::start(&["--vllm-metrics", "--alias", "stories"]);
     assert_eq!(server.post(TEXT, &json!({"prompt": "Once", "max_tokens": 9, "ignore_eos": true})).status, 200);
     let text = server.get("/metrics").text;
+    assert!(text.contains("\n# TYPE vllm:prompt_tokens_total counter\n") && !text.contains("# EOF"), "{text}");
+    let asks =
+        "GET /metrics HTTP/1.1\r\nhost: localhost\r\naccept: application/openmetrics-text\r\nconnection: close\r\n\r\n";
+    let open_metrics = server.raw(asks.as_bytes());
+    assert!(
+        open_metrics.contains("\n# TYPE vllm:prompt_tokens counter\n") && open_metrics.contains("# EOF"),
+        "{open_metrics}"
+    );
     // Those that the dashboard of its documentation asks for.
     for name in [
         "e2e_request_latency_seconds_bucket",

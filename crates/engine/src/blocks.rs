@@ -56,7 +56,7 @@ pub(crate) struct BlockTable {
     root: Option<Identity>,
     /// How many at the front are full and cached.
     full: usize,
-    /// What the full blocks hold, as far as somebody asked: a sequence that waits asks at each step.
+    /// What the full blocks hold, as far as somebody asked: of a prompt all, from the beginning.
     identities: Vec<Identity>,
 }
 
@@ -97,6 +97,12 @@ impl BlockTable {
             false => batch.push_windowed(tokens, cached, [&self.blocks, &self.window_blocks], outputs),
         };
         span.adapter = self.adapter;
+    }
+
+    /// Notes what the blocks of a prompt will hold.
+    pub fn identify(&mut self, prompt: &[u32]) {
+        let full = prompt.as_chunks().0;
+        self.identity(full, full.len().saturating_sub(1));
     }
 
     /// What its block `i` holds when it is full, of all tokens in blocks; `None` when others do not find it. The tokens of a block that
@@ -192,6 +198,14 @@ impl Blocks {
         }
         table.full = n;
         n * BLOCK_LEN
+    }
+
+    /// Whether a running sequence is about to compute a block of the first `tokens` tokens of one that waits, and which is not cached yet.
+    pub fn computes(&self, running: &BlockTable, waiting: &BlockTable, tokens: usize) -> bool {
+        let window = |content| self.window.as_ref().is_none_or(|window| window.pool.find(content).is_some());
+        let cached = |content| self.full.find(content).is_some() && window(content);
+        let pairs = running.identities.iter().zip(&waiting.identities).take(tokens / BLOCK_LEN).skip(running.full);
+        pairs.take_while(|(running, waiting)| running == waiting).any(|(content, _)| !cached(content))
     }
 
     /// How many blocks of the beginning of `tokens` are cached, and what the full blocks after them hold.

@@ -71,7 +71,8 @@ impl Scheduler {
     }
 
     /// Takes a new sequence.
-    pub fn enqueue(&mut self, sequence: Sequence) {
+    pub fn enqueue(&mut self, mut sequence: Sequence) {
+        sequence.table.identify(&sequence.tokens);
         self.clients.enter(&sequence.scheduling.client);
         self.waiting.push_back(sequence);
     }
@@ -207,13 +208,29 @@ impl Scheduler {
     fn next(&self, now: Duration) -> Option<usize> {
         // Answers to one request share the blocks of its prompt as soon as the first has computed them.
         let leads = |leader| self.sequences().any(|sequence| sequence.id == leader && sequence.reads_prompt());
-        let ready = |sequence: &Sequence| !sequence.paused && !sequence.loading && !sequence.leader.is_some_and(leads);
+        let ready = |sequence: &Sequence| {
+            !sequence.paused
+                && !sequence.loading
+                && !sequence.leader.is_some_and(leads)
+                && !self.running.iter().any(|running| self.computes(running, sequence, now))
+        };
         let waiting = self.waiting.iter().enumerate().filter(|(_, sequence)| ready(sequence));
         let turn = |(i, sequence): (usize, &Sequence)| {
             let (priority, served) = (sequence.scheduling.priority, self.clients.served(&sequence.scheduling.client));
             (priority, served, Reverse(Ratio(ratio(sequence, &self.budget, now))), i)
         };
         waiting.map(turn).min().map(|(.., i)| i)
+    }
+
+    /// Whether a running sequence is about to compute a block that a waiting one needs, too, which then takes it from the cache. One that is less
+    /// urgent, or whose prompt is reported in small steps, may take longer than the other would; and half of a queue timeout is left to start in.
+    fn computes(&self, running: &Sequence, waiting: &Sequence, now: Duration) -> bool {
+        let waited = now.saturating_sub(waiting.timing.submitted);
+        !running.paused
+            && !running.scores_prompt()
+            && running.scheduling.priority <= waiting.scheduling.priority
+            && self.blocks.computes(&running.table, &waiting.table, waiting.reusable())
+            && waiting.scheduling.queue_timeout.is_none_or(|timeout| waited < timeout / 2)
     }
 
     /// Lets those whose turn it is run, as long as there is room for all their tokens; paused sequences give theirs away. A block for each

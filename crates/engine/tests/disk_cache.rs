@@ -77,7 +77,8 @@ fn a_restart_finds_what_was_computed() {
 fn what_a_preempted_sequence_had_is_read_when_it_goes_on() {
     let cache = tempfile::tempdir().unwrap();
     let request = |prompt: usize, answer: usize| {
-        let prompt = (0..prompt as u32).map(|i| 3 + i * i % 50).collect::<Vec<u32>>();
+        // They have no beginning in common.
+        let prompt = (0..prompt as u32).map(|i| 3 + (i * i + prompt as u32) % 50).collect::<Vec<u32>>();
         Request::new(prompt, Sampling { max_tokens: Some(answer), ignore_eos: true, ..Sampling::greedy() })
     };
     let answers = |options: &EngineOptions| {
@@ -92,7 +93,7 @@ fn what_a_preempted_sequence_had_is_read_when_it_goes_on() {
                 }
                 ControlFlow::Continue(())
             });
-            if engine.load().waiting > 0 && !preempted {
+            if engine.load().preemptions > 0 && !preempted {
                 preempted = true;
                 let written = || files(cache.path()).len() > KEPT / BLOCK_LEN;
                 (0..500).take_while(|_| !written()).for_each(|_| std::thread::sleep(Duration::from_millis(10)));

@@ -10,7 +10,8 @@ use trine_backend::{
     ActivationPrecision, BLOCK_LEN, Batch, CacheId, CacheType, DeviceInfo, KvBlock, KvBlocks, KvShape, Stage,
 };
 use trine_engine::{
-    Clock, Engine, EngineOptions, Error, EventKind, FinishReason, Request, Sampling, Scheduling, SeqId, Timing,
+    Clock, Engine, EngineOptions, Error, EventKind, FinishReason, PrefixCache, Request, Sampling, Scheduling, SeqId,
+    Timing,
 };
 use trine_model::runner::{Output, Want};
 use trine_model::{
@@ -508,7 +509,8 @@ fn lower_priority_values_run_first_and_preempt_nobody_who_has_room() {
     let mut said = HashMap::new();
     let first: Vec<SeqId> = (0..2).map(|seed| submit(&mut simulation, seed, 5)).collect();
     simulation.step(&mut said);
-    let order: Vec<SeqId> = [3, 1, 2, -1].map(|priority| submit(&mut simulation, 9, priority)).into();
+    let order: Vec<SeqId> =
+        [3, 1, 2, -1].map(|priority| submit(&mut simulation, (9 + priority) as u64, priority)).into();
     while !simulation.engine.is_idle() {
         simulation.step(&mut said);
     }
@@ -553,6 +555,79 @@ fn whoever_waits_too_long_or_takes_too_long_is_told_so_and_the_queue_is_bounded(
     assert!(matches!(reason, FinishReason::Failed(Error::Timeout { .. })), "{reason:?}");
     assert!((1_000_000..1_100_000).contains(at) && said[&runs].tokens.len() > 30, "{at}");
     assert_eq!(simulation.engine.load().used_blocks, 0);
+}
+
+/// Requests with 1500 tokens in common, after a step. `change` is told which of them it changes.
+fn with_a_beginning_in_common(
+    model: &Model,
+    max_sequences: usize,
+    change: impl Fn(usize, &mut Request),
+) -> (Simulation, Vec<(SeqId, Vec<u32>)>) {
+    let mut simulation = model.simulate(MACHINE, &options(max_sequences));
+    let asked = (0..8).map(|i| {
+        let prompt = [prompt(1, 1500), prompt(100 + i as u64, 16)].concat();
+        let mut request = Request::new(prompt.clone(), greedy(4));
+        change(i, &mut request);
+        (simulation.engine.submit(request).unwrap(), prompt)
+    });
+    let asked = asked.collect();
+    simulation.step(&mut HashMap::new());
+    (simulation, asked)
+}
+
+#[test]
+fn a_beginning_that_another_computes_is_waited_for() {
+    let model = Model::new();
+    // Full blocks are shared.
+    let own = 1516 - 1500 / BLOCK_LEN * BLOCK_LEN;
+    for (max_sequences, first_goes) in [(8, false), (8, true), (3, false), (2, true), (1, false)] {
+        let (mut simulation, asked) = with_a_beginning_in_common(&model, max_sequences, |_, _| {});
+        let mut said = HashMap::new();
+        assert_eq!(simulation.engine.load().running, 1);
+        // One that shares nothing goes before those that wait.
+        let other = simulation.engine.submit(Request::new(prompt(2, 40), greedy(4))).unwrap();
+        let mut expected = 1516 + 7 * own + 40;
+        if first_goes {
+            simulation.step(&mut said);
+            let computed = simulation.engine.prompt_progress(asked[0].0).unwrap().0;
+            assert!((BLOCK_LEN..1500).contains(&computed));
+            simulation.engine.cancel(asked[0].0).unwrap();
+            expected = expected - own + computed % BLOCK_LEN;
+        }
+        while !simulation.engine.is_idle() {
+            simulation.step(&mut said);
+        }
+        let computed: usize = simulation.steps.lock().unwrap().iter().map(|step| step.tokens).sum();
+        assert_eq!(computed, expected, "{max_sequences} sequences");
+        for (id, prompt) in &asked[usize::from(first_goes)..] {
+            assert_eq!(said[id].tokens, alone(prompt, 4, simulation.vocab));
+            assert!(max_sequences == 1 || said[&other].first < said[id].first);
+        }
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_beginning_that_comes_late_or_never() {
+    let model = Model::new();
+    let running = |change: &dyn Fn(usize, &mut Request)| {
+        with_a_beginning_in_common(&model, 8, |i, request| change(i, request)).0.engine.load().running
+    };
+    assert_eq!(running(&|_, request| request.prefix_cache = PrefixCache::Off), 8);
+    assert_eq!(running(&|i, request| request.prefix_cache = PrefixCache::Domain((i % 3).to_string())), 3);
+    assert_eq!(running(&|i, request| request.sampling.prompt_logprobs = (i == 0).then_some(0)), 2);
+    assert_eq!(running(&|i, request| request.scheduling.queue_timeout = (i > 5).then_some(Duration::ZERO)), 3);
+    // A more urgent one does not wait for one that others may keep waiting, and nobody for those that rest.
+    let (mut simulation, asked) = with_a_beginning_in_common(&model, 8, |_, _| {});
+    let mut said = HashMap::new();
+    let scheduling = Scheduling { priority: -1, ..Scheduling::default() };
+    let urgent = Request { scheduling, ..Request::new(asked[0].1.clone(), greedy(4)) };
+    let urgent = simulation.engine.submit(urgent).unwrap();
+    simulation.step(&mut said);
+    assert_eq!(simulation.engine.load().running, 2);
+    assert!([asked[0].0, urgent].iter().all(|&id| simulation.engine.pause(id, true)));
+    simulation.step(&mut said);
+    let load = simulation.engine.load();
+    assert_eq!((load.running, load.waiting), (3, 6));
 }
 
 #[test]

@@ -3,6 +3,7 @@ use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::quota::Quotas;
 use crate::recent::Typical;
+use crate::self_test::SelfTest;
 use crate::{Batcher, Exporter, ServerOptions, Tls, Tokens};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -53,6 +54,7 @@ pub struct App {
     pub created: u64,
     pub begun: Instant,
     pub draining: AtomicBool,
+    pub(crate) self_test: SelfTest,
     /// How near the process was to its limit of memory.
     pub(crate) pressure: AtomicU8,
     /// How long requests for answers took of late.
@@ -74,6 +76,7 @@ impl App {
             created: trine_api::openai::now(),
             begun: Instant::now(),
             draining: AtomicBool::new(false),
+            self_test: SelfTest::default(),
             pressure: AtomicU8::new(0),
             typical: Typical::default(),
         }

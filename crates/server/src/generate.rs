@@ -120,8 +120,7 @@ fn streamed(
                 next = updates.next() => next,
                 () = sender.closed() => return,
                 () = tokio::time::sleep(ping) => {
-                    let alive = framing != Framing::ServerSentEvents || send(vec![writer.ping()]).await;
-                    if alive { continue } else { return }
+                    if send(vec![writer.ping()]).await { continue } else { return }
                 }
             };
             let Some((index, update)) = next else { break };
@@ -259,4 +258,55 @@ pub async fn refused(app: &App, problem: &Problem, shape: Shape) -> Response<Bod
         known => known,
     };
     failed(problem, &shape(problem), retry_after)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// Says nothing but signs of life.
+    struct Silent(Framing);
+
+    impl Writer for Silent {
+        fn framing(&self) -> Framing {
+            self.0
+        }
+
+        fn update(&mut self, _: usize, _: Update) -> Vec<Event> {
+            Vec::new()
+        }
+
+        fn end(&mut self) -> Vec<Event> {
+            Vec::new()
+        }
+
+        fn fail(&mut self, _: &Problem) -> Vec<Event> {
+            Vec::new()
+        }
+
+        fn ping(&mut self) -> Event {
+            Event { name: None, data: "alive".to_owned() }
+        }
+
+        fn whole(&mut self, _: Vec<Choice>) -> serde_json::Value {
+            serde_json::Value::Null
+        }
+    }
+
+    #[tokio::test]
+    async fn streams_of_any_framing_tell_that_they_live() {
+        for (framing, expected) in [(Framing::ServerSentEvents, "data: alive\n\n"), (Framing::Lines, "alive\n")] {
+            let options = ServerOptions { ping_interval: Duration::from_millis(5), ..ServerOptions::default() };
+            let app = Arc::new(App::new(options, None, None));
+            let updates: Updates = [futures_util::stream::pending().boxed()].into_iter().collect();
+            let watch = Watch::new(&app, vec![0], None, None, Note::default());
+            let response = streamed(&app.options, None, updates, watch, Box::new(Silent(framing)));
+            let mut parts = response.into_body().into_data_stream();
+            for _ in 0..3 {
+                let part = tokio::time::timeout(Duration::from_secs(20), parts.next()).await;
+                assert_eq!(part.unwrap().unwrap().unwrap(), expected);
+            }
+        }
+    }
 }

@@ -11,18 +11,23 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Says that the server lives, without asking the engine; with `?verbose`, how it is.
+/// Says that the server lives and passes its self-test, without asking the engine; with `?verbose`, how it is.
 pub async fn health(State(app): State<Arc<App>>, Query(query): Query<HashMap<String, String>>) -> Response<Body> {
+    let failed = app.self_test.failed();
+    let status = if failed { 503 } else { 200 };
     if !query.contains_key("verbose") {
+        if failed {
+            return json(status, &json!({"status": "unhealthy"}));
+        }
         return json(200, &json!({"status": "ok"}));
     }
     let load = app.load().await;
     let process = Process::read();
     let recent = app.metrics.recent();
     json(
-        200,
+        status,
         &json!({
-            "status": if load.is_some() || app.generator.is_none() { "healthy" } else { "unhealthy" },
+            "status": if !failed && (load.is_some() || app.generator.is_none()) { "healthy" } else { "unhealthy" },
             "uptime_seconds": app.begun.elapsed().as_secs(),
             "latency_p50": recent.p50,
             "latency_p95": recent.p95,
@@ -35,13 +40,16 @@ pub async fn health(State(app): State<Arc<App>>, Query(query): Query<HashMap<Str
     )
 }
 
-/// Says whether requests are answered: not while the server ends, or is short of memory.
+/// Says whether requests are answered: not while the server ends, is short of memory, or fails its self-test.
 pub async fn ready(State(app): State<Arc<App>>) -> Response<Body> {
     if app.draining.load(Relaxed) {
         return json(503, &json!({"status": "draining"}));
     }
     if app.pressure() == Pressure::Full {
         return json(503, &json!({"status": "short of memory"}));
+    }
+    if app.self_test.failed() {
+        return json(503, &json!({"status": "the self-test failed"}));
     }
     json(200, &json!({"status": "ready"}))
 }

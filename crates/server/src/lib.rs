@@ -39,9 +39,12 @@ mod page;
 mod patience;
 mod problem;
 mod process;
+mod proxy;
 mod quota;
 mod recent;
 mod routes;
+mod self_test;
+mod text_format;
 mod tls;
 mod trace;
 mod vllm;
@@ -51,6 +54,7 @@ pub use batcher::{Batcher, BatcherLoad, BatcherOptions, Embed};
 pub use memory::Pressure;
 pub use options::{Inherited, Listen, ServerOptions};
 pub use otlp::{Exporter, TellOutage};
+pub use proxy::TrustedProxy;
 pub use tls::{Tls, TlsError};
 
 use listen::Listener;
@@ -113,9 +117,16 @@ impl Server {
             let _ = drain.send(true);
             std::future::pending::<()>().await;
         };
+        let testing = async {
+            match app.options.self_test_interval {
+                Some(interval) => self_test::repeat(&app, interval).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = serving => {}
             () = ending => {}
+            () = testing => {}
         }
         if let Some(generator) = &app.generator {
             let _ = generator.handle.shutdown_async().await;

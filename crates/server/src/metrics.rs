@@ -1,4 +1,4 @@
-//! `/metrics`, in the text format of Prometheus.
+//! `/metrics`.
 
 use crate::recent::{Rate, Recent, Requests};
 use crate::{App, Exporter, vllm};
@@ -62,6 +62,8 @@ pub struct Metrics {
     steps: Counter,
     busy: RealCounter,
     pub cancelled: Counter,
+    pub self_tests: Counter,
+    pub self_test_failures: Counter,
     dropped_spans: Counter,
     prefix_queries: Counter,
     prefix_hits: Counter,
@@ -200,6 +202,12 @@ impl Default for Metrics {
                 "Answers that nobody waited for to the end",
                 Counter::default()
             ),
+            self_tests: register!("trine_self_tests", "Self-tests that had an answer or failed", Counter::default()),
+            self_test_failures: register!(
+                "trine_self_test_failures",
+                "Self-tests that failed, or whose tokens were others than at first",
+                Counter::default()
+            ),
             dropped_spans: register!(
                 "trine_otlp_dropped_spans",
                 "Spans that the collector did not take",
@@ -297,7 +305,7 @@ impl Metrics {
         lock(&self.made).add(tokens as u64);
     }
 
-    /// All metrics as a text.
+    /// All metrics in the text format of OpenMetrics.
     pub fn text(&self, app: &App, load: Option<Load>) -> String {
         let gauge = |gauge: &Gauge, value: usize| {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));

@@ -1,3 +1,4 @@
+use crate::TrustedProxy;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -19,10 +20,14 @@ pub struct ServerOptions {
     pub max_connections: usize,
     /// How long requests may go on when the server is told to end.
     pub drain_timeout: Duration,
-    /// How often a stream without tokens gets a comment, so that nobody between takes it for dead.
+    /// How often a stream without tokens gets a comment or an event without text, so that nobody between takes it for dead.
     pub ping_interval: Duration,
     /// Origins whose pages may ask, beside the server's own; `*` is all.
     pub cors_origins: Vec<String>,
+    /// Proxies whose `X-Forwarded-For` names the client.
+    pub trusted_proxies: Vec<TrustedProxy>,
+    /// How often a fixed request is answered that must have the same tokens as at first.
+    pub self_test_interval: Option<Duration>,
     /// Let requests of different keys share no keys and values of equal beginnings.
     pub isolate_keys: bool,
     /// Offer the metrics under vLLM's names, too.
@@ -42,6 +47,8 @@ impl Default for ServerOptions {
             drain_timeout: Duration::from_secs(30),
             ping_interval: Duration::from_secs(15),
             cors_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            self_test_interval: None,
             isolate_keys: false,
             vllm_metrics: false,
         }

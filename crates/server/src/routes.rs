@@ -7,12 +7,13 @@ use crate::generate::{Answering, Shape, answer, refused};
 use crate::otlp::Note;
 use crate::problem::{json, json_text};
 use crate::quota::Admission;
+use crate::text_format::TextFormat;
 use crate::{admin, auth, health, page, trace};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderValue, Method, Response, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, header};
 use axum::middleware;
 use axum::routing::{MethodRouter, get, post};
 use serde::Serialize;
@@ -270,11 +271,12 @@ async fn tokenizer_info(State(app): State<Arc<App>>) -> Reply {
     }
 }
 
-async fn metrics(State(app): State<Arc<App>>) -> Response<Body> {
-    let load = app.load().await;
-    let mut response = Response::new(Body::from(app.metrics.text(&app, load)));
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response<Body> {
+    let (load, format) = (app.load().await, TextFormat::of(&headers));
+    let mut response = Response::new(Body::from(format.write(app.metrics.text(&app, load))));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+    headers.insert(header::VARY, HeaderValue::from_static("accept"));
     response
 }
 

@@ -2,6 +2,7 @@
 
 use crate::App;
 use crate::otlp::{Note, Span, TraceContext};
+use crate::proxy;
 use axum::body::{Body, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, Response};
@@ -38,8 +39,11 @@ pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Ne
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let note = Note::default();
     request.extensions_mut().insert(note.clone());
-    if let Some(Peer(Some(address))) = request.extensions().get::<Peer>().copied() {
-        request.extensions_mut().insert(Client(address.to_string()));
+    let peer = request.extensions().get::<Peer>().and_then(|peer| peer.0);
+    let address =
+        proxy::client(&app.options.trusted_proxies, peer, request.headers()).map(|address| address.to_string());
+    if let Some(address) = address.clone() {
+        request.extensions_mut().insert(Client(address));
     }
     let traceparent = request.headers().get("traceparent").and_then(|header| header.to_str().ok());
     // It may have several lines.
@@ -51,7 +55,7 @@ pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Ne
     let (status, took) = (response.status().as_u16(), begun.elapsed());
     app.metrics.request(&route, status, took);
     let text = id.to_str().unwrap_or_default();
-    tracing::info!(id = text, trace = context.trace, %method, route, status, ?took, "request");
+    tracing::info!(id = text, client = address, trace = context.trace, %method, route, status, ?took, "request");
     if app.exporter.is_some() && context.sampled {
         let (method, request_id) = (method.to_string(), text.to_owned());
         let scheme = if app.tls.is_some() { "https" } else { "http" };

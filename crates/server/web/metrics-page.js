@@ -14,6 +14,7 @@ const PLOTS = [
   ["Time to first token", duration, (m) => quantiles(m, "trine_time_to_first_token_seconds")],
   ["Time between tokens", duration, (m) => quantiles(m, "trine_inter_token_latency_seconds")],
   ["Cache", share, (m) => [["prompt tokens found", m.ratio("trine_prefix_cache_hits_total", "trine_prefix_cache_queries_total", WINDOW)], ["blocks in use", m.gauge("trine_kv_cache_usage_perc")]]],
+  ["Requests for embeddings", short, (m) => [["running", m.gauge("trine_embedding_requests_running")], ["waiting", m.gauge("trine_embedding_requests_waiting")]], 1],
   ["Memory of the process", mebibytes, (m) => [["resident", m.gauge("process_resident_memory_bytes", 1 / 2 ** 20)]]],
 ];
 

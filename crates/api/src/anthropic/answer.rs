@@ -144,7 +144,7 @@ impl Writer for MessageWriter {
         vec![Event::named("error", &super::problem(problem))]
     }
 
-    fn ping(&self) -> Event {
+    fn ping(&mut self) -> Event {
         Event::named("ping", &json!({"type": "ping"}))
     }
 

@@ -71,7 +71,7 @@ fn translate(fields: &mut Fields) -> Result<Fields, Problem> {
     chat.only("mcp_servers", &json!([]), "there are no built-in tools")?;
     if let Some(mut output) = chat.object("output_config")? {
         if let Some(effort) = output.remove("effort") {
-            chat.put("reasoning_effort", effort);
+            chat.put_as("reasoning_effort", effort, "output_config.effort");
         }
         if let Some(format) = output.remove("format") {
             if format["schema"].is_null() {

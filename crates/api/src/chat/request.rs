@@ -246,7 +246,8 @@ fn reasoning_effort(effort: &Value, variables: &mut Map<String, Value>) -> Resul
 fn top_logprobs(fields: &mut Fields) -> Result<(), Problem> {
     let top = fields.take("top_logprobs");
     match (fields.boolean("logprobs")?.unwrap_or_default(), top) {
-        (true, top) => fields.put("logprobs", top.unwrap_or(0.into())),
+        (true, Some(top)) => fields.put_as("logprobs", top, "top_logprobs"),
+        (true, None) => fields.put("logprobs", 0),
         (false, Some(top)) if top != json!(0) => {
             return Err(Problem::field("top_logprobs", "expected logprobs: true beside it"));
         }

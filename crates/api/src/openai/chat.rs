@@ -33,6 +33,7 @@ pub fn chat(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<d
     let Chat { mut ask, turns } = chat;
     ask.progress = options.progress;
     let prompt = &ask.prompts[0];
+    let total = Total::new(&[prompt.len()], turns.len());
     let open = |turn| Open { turn, timings: Timings::new(prompt.len()), begun: false };
     let object = if stream { "chat.completion.chunk" } else { "chat.completion" };
     let writer = ChatWriter {
@@ -43,7 +44,7 @@ pub fn chat(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<d
         best,
         token_ids: token_ids.then(|| prompt.clone()),
         open: turns.into_iter().map(open).collect(),
-        total: Total::default(),
+        total,
     };
     Ok((ask, Box::new(writer)))
 }
@@ -166,7 +167,11 @@ impl Writer for ChatWriter {
             Update::Prompt(_) => Vec::new(),
             Update::Token(token) => {
                 self.open[index].timings.token();
-                let deltas = self.open[index].turn.push(&token.text);
+                self.total.token(index);
+                let turn = &mut self.open[index].turn;
+                let thoughts = turn.reasoning_tokens;
+                let deltas = turn.push(&token.text);
+                self.total.reasoning_tokens += turn.reasoning_tokens - thoughts;
                 vec![self.chunk(index, delta(deltas), &[token], None)]
             }
             Update::Finished { text, finish_reason, usage, timing } => {
@@ -174,8 +179,7 @@ impl Writer for ChatWriter {
                 let turn = &mut self.open[index].turn;
                 let deltas = turn.rest(&text);
                 let end = turn.finish_reason(&finish_reason);
-                self.total.reasoning_tokens += turn.reasoning_tokens;
-                self.total.add(usage, index == 0);
+                self.total.end(index, usage);
                 let delta = if deltas.is_empty() { json!({}) } else { delta(deltas) };
                 vec![self.chunk(index, delta, &[], Some(end))]
             }
@@ -191,8 +195,8 @@ impl Writer for ChatWriter {
     }
 
     fn whole(&mut self, mut choices: Vec<Choice>) -> Value {
-        for (i, choice) in choices.iter().enumerate() {
-            self.total.add(choice.usage, i == 0);
+        for choice in &choices {
+            self.total.end(choice.index, choice.usage);
         }
         if let Some(n) = self.best {
             choices = Choice::best(choices, n);

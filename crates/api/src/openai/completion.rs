@@ -66,6 +66,7 @@ pub fn completion(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask,
         return Err(wrong());
     }
     let answers = chosen.best_of.unwrap_or(chosen.n);
+    let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
     let mut writer = CompletionWriter {
         served: served.clone(),
         head: Head::new(served, format!("cmpl-{id}"), "text_completion"),
@@ -80,7 +81,7 @@ pub fn completion(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask,
         token_ids: token_ids.then(|| prompts.clone()),
         open: Vec::new(),
         held: Vec::new(),
-        total: Total::default(),
+        total: Total::new(&lengths, answers),
     };
     for (i, prompt) in prompts.iter().enumerate() {
         let open = (0..answers).map(|_| Open::new(prompt.len(), writer.offsets(i)));
@@ -156,9 +157,9 @@ impl CompletionWriter {
         body
     }
 
-    fn count(&mut self, usage: Usage, first: bool) {
+    fn count(&mut self, index: usize, usage: Usage) {
         let completion_tokens = if self.no_answer { 0 } else { usage.completion_tokens };
-        self.total.add(Usage { completion_tokens, ..usage }, first);
+        self.total.end(index, Usage { completion_tokens, ..usage });
     }
 
     /// A chunk of an answer.
@@ -209,12 +210,15 @@ impl Writer for CompletionWriter {
             }
             Update::Token(token) => {
                 self.open[index].timings.token();
+                if !self.no_answer {
+                    self.total.token(index);
+                }
                 let text = token.text.clone();
                 vec![self.chunk(index, &text, &[token], None)]
             }
             Update::Finished { text, finish_reason, usage, timing } => {
                 self.open[index].timings.end(usage, timing);
-                self.count(usage, index.is_multiple_of(self.answers));
+                self.count(index, usage);
                 vec![self.chunk(index, &text, &[], Some(&finish_reason))]
             }
         };
@@ -245,7 +249,7 @@ impl Writer for CompletionWriter {
             let mut own: Vec<Choice> = choices.by_ref().take(self.answers).collect();
             let told = own.first().map(|choice| choice.prompt.clone()).unwrap_or_default();
             for (i, choice) in own.iter_mut().enumerate() {
-                self.count(choice.usage, i == 0);
+                self.count(prompt * self.answers + i, choice.usage);
                 choice.prompt.clone_from(&told);
             }
             if let Some(n) = self.best {

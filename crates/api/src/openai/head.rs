@@ -40,30 +40,47 @@ impl Head {
     }
 }
 
-/// What all answers to a request took together.
-#[derive(Clone, Debug, Default)]
+/// What all answers to a request took together so far.
+#[derive(Clone, Debug)]
 pub struct Total {
-    usage: Usage,
+    /// Answers to each prompt, which counts once.
+    answers: usize,
+    /// Of each answer.
+    usage: Vec<Usage>,
     pub reasoning_tokens: usize,
 }
 
 impl Total {
-    /// Adds an answer; `first` says that it is the first to its prompt, which counts once.
-    pub fn add(&mut self, usage: Usage, first: bool) {
-        self.usage.completion_tokens += usage.completion_tokens;
-        if first {
-            self.usage.prompt_tokens += usage.prompt_tokens;
-            self.usage.cached_tokens += usage.cached_tokens;
+    /// That of so many answers to each of these prompts, of which their lengths are known.
+    pub fn new(prompts: &[usize], answers: usize) -> Total {
+        let mut total = Total { answers, usage: vec![Usage::default(); prompts.len() * answers], reasoning_tokens: 0 };
+        for (i, &prompt_tokens) in prompts.iter().enumerate() {
+            total.usage[i * answers].prompt_tokens = prompt_tokens;
         }
+        total
+    }
+
+    /// Counts a token of an answer.
+    pub fn token(&mut self, index: usize) {
+        self.usage[index].completion_tokens += 1;
+    }
+
+    /// Notes what an answer took that has ended.
+    pub fn end(&mut self, index: usize, usage: Usage) {
+        let Usage { completion_tokens, .. } = usage;
+        let is_first = index.is_multiple_of(self.answers);
+        self.usage[index] = if is_first { usage } else { Usage { completion_tokens, ..Usage::default() } };
     }
 
     pub fn to_json(&self) -> Value {
-        let Usage { prompt_tokens, cached_tokens, completion_tokens } = self.usage;
+        let sum = |tokens: fn(&Usage) -> usize| self.usage.iter().map(tokens).sum::<usize>();
+        let prompt_tokens = sum(|usage| usage.prompt_tokens);
+        let completion_tokens = sum(|usage| usage.completion_tokens);
         json!({
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens,
             "total_tokens": prompt_tokens + completion_tokens,
-            "prompt_tokens_details": {"cached_tokens": cached_tokens},
+            "prompt_tokens_details": {"cached_tokens": sum(|usage| usage.cached_tokens)},
             "completion_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
         })
     }

@@ -1,7 +1,7 @@
 use super::answer::{Echo, ResponseWriter};
 use super::tools::{name_of, tools};
 use crate::chat;
-use crate::fields::kind;
+use crate::fields::{kind, shown};
 use crate::openai::Shared;
 use crate::{Ask, Fields, Problem, Writer};
 use serde_json::{Map, Value, json};
@@ -43,12 +43,13 @@ pub fn response(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, B
         return Err(Problem::field("stream_options", format_args!("{name}: expected include_obfuscation")));
     }
     let mut echo = Echo { metadata: metadata.into(), ..Echo::default() };
-    let mut messages = Vec::new();
+    let mut chat = Input::default();
     if let Some(instructions) = fields.string("instructions")? {
-        messages.push(json!({"role": "system", "content": instructions}));
+        chat.push(json!({"role": "system", "content": instructions}), "instructions");
         echo.instructions = instructions.into();
     }
-    input(fields.take("input").unwrap_or_default(), &mut messages)?;
+    chat.read(fields.take("input").unwrap_or_default())?;
+    let Input { messages, places } = chat;
     fields.put_as("messages", messages, "input");
     if let Some(list) = fields.list("tools")? {
         let (translated, names) = tools(&list)?;
@@ -67,7 +68,7 @@ pub fn response(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, B
     if let Some(mut reasoning) = fields.object("reasoning")? {
         echo.reasoning = json!({"effort": reasoning.get("effort"), "summary": null});
         if let Some(effort) = reasoning.remove("effort").filter(|effort| !effort.is_null()) {
-            fields.put("reasoning_effort", effort);
+            fields.put_as("reasoning_effort", effort, "reasoning.effort");
         }
     }
     if let Some(text) = fields.object("text")? {
@@ -80,7 +81,7 @@ pub fn response(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, B
         fields.put("logprobs", true);
         echo.top_logprobs = Some(top);
     }
-    let (ask, turn) = chat::read_one(fields, served)?;
+    let (ask, turn) = chat::read_one(fields, served).map_err(|problem| problem.placed(&places))?;
     (echo.temperature, echo.top_p) = (ask.sampling.temperature, ask.sampling.top_p);
     Ok((ask, Box::new(ResponseWriter::new(served, id, echo, turn))))
 }
@@ -91,12 +92,23 @@ fn format(text: &Map<String, Value>, fields: &mut Fields, echo: &mut Echo) -> Re
         return Err(Problem::field("text", format_args!("expected format, found {name}")));
     }
     if text.get("verbosity").is_some_and(|verbosity| !verbosity.is_null() && verbosity != "medium") {
-        return Err(Problem::field("text", "verbosity: no model here knows it"));
+        return Err(Problem::field("text.verbosity", "no model here knows it"));
     }
     let Some(format) = text.get("format").filter(|format| !format.is_null()) else { return Ok(()) };
     echo.format = format.clone();
     let translated = match format["type"].as_str() {
         Some("json_schema") => {
+            let known = ["type", "name", "description", "schema", "strict"];
+            if let Some(key) = format.as_object().and_then(|all| all.keys().find(|key| !known.contains(&key.as_str())))
+            {
+                let expected = format_args!("expected {}, found {key}", known.join(", "));
+                return Err(Problem::field("text.format", expected));
+            }
+            let schema = &format["schema"];
+            if !(schema.is_object() || schema.is_boolean() || schema.is_null()) {
+                let expected = format_args!("expected a JSON Schema, found {}", shown(schema));
+                return Err(Problem::field("text.format.schema", expected));
+            }
             let mut inner = format.clone();
             if let Some(inner) = inner.as_object_mut() {
                 inner.remove("type");
@@ -105,79 +117,102 @@ fn format(text: &Map<String, Value>, fields: &mut Fields, echo: &mut Echo) -> Re
         }
         _ => format.clone(),
     };
-    fields.put_as("response_format", translated, "text");
+    fields.put_as("response_format", translated, "text.format");
     Ok(())
 }
 
-/// Adds the items of the input as messages.
-fn input(input: Value, messages: &mut Vec<Value>) -> Result<(), Problem> {
-    let items = match input {
-        Value::String(text) => {
-            messages.push(json!({"role": "user", "content": text}));
-            return Ok(());
+/// The messages of a chat.
+#[derive(Default)]
+struct Input {
+    messages: Vec<Value>,
+    /// Places in the messages, and those in the body that they came from.
+    places: Vec<(String, String)>,
+}
+
+impl Input {
+    /// Adds a message that is from one place of the body.
+    fn push(&mut self, message: Value, own: &str) {
+        let place = format!("messages[{}]", self.messages.len());
+        let content = if own.starts_with("input[") { format!("{own}.content") } else { own.to_owned() };
+        self.places.extend([(format!("{place}.content"), content), (place, own.to_owned())]);
+        self.messages.push(message);
+    }
+
+    /// The place in the body of what is here in the last message.
+    fn place(&mut self, inner: &str, own: String) {
+        let last = self.messages.len().saturating_sub(1);
+        self.places.push((format!("messages[{last}].{inner}"), own));
+    }
+
+    /// The message of the assistant that an item of the body belongs to: the last one, unless that has one of these fields already, or is
+    /// none of the assistant's items.
+    fn assistant(&mut self, own: &str, taken: &[&str]) -> &mut Value {
+        let open = self.messages.last().is_some_and(|last| last["role"] == "assistant");
+        if !open || taken.iter().any(|field| self.messages.last().is_some_and(|last| last.get(field).is_some())) {
+            self.push(json!({"role": "assistant"}), own);
         }
-        Value::Array(items) => items,
-        other => {
-            return Err(Problem::field(
-                "input",
-                format_args!("expected a string or a list of items, found {}", kind(&other)),
-            ));
-        }
-    };
-    // Thoughts and calls belong to one message of the assistant.
-    let mut open: Map<String, Value> = Map::new();
-    let close = |open: &mut Map<String, Value>, messages: &mut Vec<Value>| {
-        if !open.is_empty() {
-            let mut message = std::mem::take(open);
-            message.insert("role".to_owned(), "assistant".into());
-            messages.push(Value::Object(message));
-        }
-    };
-    for (i, item) in items.into_iter().enumerate() {
-        let place = format!("input[{i}]");
-        match item["type"].as_str().unwrap_or("message") {
-            "message" => {
-                let content = item["content"].clone();
-                if item["role"] == "assistant" {
-                    if open.contains_key("content") || open.contains_key("tool_calls") {
-                        close(&mut open, messages);
-                    }
-                    open.insert("content".to_owned(), joined(&content));
-                } else {
-                    close(&mut open, messages);
-                    messages.push(json!({"role": item["role"], "content": content}));
-                }
+        self.messages.last_mut().expect("there is one now")
+    }
+
+    /// Adds the items of the input. Thoughts, content and calls that follow each other are one message of the assistant.
+    fn read(&mut self, input: Value) -> Result<(), Problem> {
+        let items = match input {
+            Value::String(text) => {
+                self.push(json!({"role": "user", "content": text}), "input");
+                return Ok(());
             }
+            Value::Array(items) => items,
+            other => {
+                let expected = format_args!("expected a string or a list of items, found {}", kind(&other));
+                return Err(Problem::field("input", expected));
+            }
+        };
+        for (i, item) in items.into_iter().enumerate() {
+            self.item(&item, &format!("input[{i}]"))?;
+        }
+        Ok(())
+    }
+
+    fn item(&mut self, item: &Value, own: &str) -> Result<(), Problem> {
+        match item["type"].as_str().unwrap_or("message") {
+            "message" if item["role"] == "assistant" => {
+                self.assistant(own, &["content", "tool_calls"])["content"] = joined(&item["content"]);
+                self.place("content", format!("{own}.content"));
+            }
+            "message" => self.push(json!({"role": item["role"], "content": item["content"]}), own),
             "reasoning" => {
                 let parts = item["content"].as_array().or(item["summary"].as_array());
                 let texts = parts.into_iter().flatten().filter_map(|part| part["text"].as_str());
                 let text = texts.collect::<Vec<_>>().join("\n");
                 if !text.is_empty() {
-                    close(&mut open, messages);
-                    open.insert("reasoning_content".to_owned(), text.into());
+                    self.push(json!({"role": "assistant", "reasoning_content": text}), own);
                 }
             }
             "function_call" => {
-                let function = json!({"name": name_of(&item), "arguments": item["arguments"]});
+                let function = json!({"name": name_of(item), "arguments": item["arguments"]});
                 let call = json!({"id": item["call_id"], "type": "function", "function": function});
-                match open.get_mut("tool_calls").and_then(Value::as_array_mut) {
+                let message = self.assistant(own, &[]);
+                let calls = message["tool_calls"].as_array().map_or(0, Vec::len);
+                match message["tool_calls"].as_array_mut() {
                     Some(calls) => calls.push(call),
-                    None => _ = open.insert("tool_calls".to_owned(), json!([call])),
+                    None => message["tool_calls"] = json!([call]),
+                }
+                for inner in ["", ".function"] {
+                    self.place(&format!("tool_calls[{calls}]{inner}"), own.to_owned());
                 }
             }
             "function_call_output" => {
-                close(&mut open, messages);
-                messages
-                    .push(json!({"role": "tool", "tool_call_id": item["call_id"], "content": joined(&item["output"])}));
+                let content = joined(&item["output"]);
+                self.push(json!({"role": "tool", "tool_call_id": item["call_id"], "content": content}), own);
+                self.place("content", format!("{own}.output"));
             }
             other => {
                 let expected = "expected a message, function_call, function_call_output or reasoning";
-                return Err(Problem::field(&place, format_args!("{expected}, found {other}")));
+                return Err(Problem::field(own, format_args!("{expected}, found {other}")));
             }
         }
+        Ok(())
     }
-    close(&mut open, messages);
-    Ok(())
 }
 
 /// The text of parts, where all are text: what is not is refused later by its place.

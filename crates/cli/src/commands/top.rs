@@ -1,4 +1,5 @@
 use crate::exit::Exit;
+use crate::secret;
 use crate::top::{Watch, draw};
 use anyhow::{Context, Result};
 use clap::{Args, value_parser};
@@ -45,11 +46,12 @@ impl Top {
             return self.print(&mut watch);
         }
         let mut terminal = ratatui::try_init().context("the terminal cannot be drawn on: --json prints lines")?;
+        let url = secret::public(&self.url);
         let ended = (|| -> Result<Exit> {
             for _ in 0..self.count.unwrap_or(u64::MAX) {
                 let next = Instant::now() + Duration::from_secs(self.interval.into());
                 self.alert(&mut watch);
-                terminal.draw(|frame| draw(frame, &self.url, watch.view()))?;
+                terminal.draw(|frame| draw(frame, &url, watch.view()))?;
                 while event::poll(next.saturating_duration_since(Instant::now()))? {
                     match event::read()? {
                         Event::Key(key) if key.code == KeyCode::Char('q') || key.code == KeyCode::Esc => {
@@ -58,7 +60,7 @@ impl Top {
                         Event::Key(key) if key.code == KeyCode::Char('c') && key.modifiers == KeyModifiers::CONTROL => {
                             return Ok(Exit::Done);
                         }
-                        _ => _ = terminal.draw(|frame| draw(frame, &self.url, watch.view()))?,
+                        _ => _ = terminal.draw(|frame| draw(frame, &url, watch.view()))?,
                     }
                 }
             }
@@ -90,9 +92,11 @@ impl Top {
                 format!("{name} is {:.0} ms for three minutes, usually {:.0} ms", 1e3 * alert.now, 1e3 * alert.usual);
             tracing::warn!("{message}");
             if let Some(webhook) = &self.webhook {
-                let body = json!({"server": self.url, "figure": name, "now": alert.now, "usual": alert.usual, "text": message});
+                let body = json!({"server": secret::public(&self.url), "figure": name, "now": alert.now, "usual": alert.usual, "text": message});
                 if let Err(error) = ureq::post(webhook).content_type("application/json").send(body.to_string()) {
-                    tracing::error!(%error, webhook, "the alert is lost");
+                    // The error of an address that is none would repeat it.
+                    let error = error.to_string().replace(webhook.as_str(), "the address");
+                    tracing::error!(error, webhook = secret::public(webhook), "the alert is lost");
                 }
             }
         }

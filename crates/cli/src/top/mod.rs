@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 pub struct Figures {
     pub running: Option<f64>,
     pub waiting: Option<f64>,
+    /// Requests for embeddings.
+    pub embeddings_running: Option<f64>,
+    pub embeddings_waiting: Option<f64>,
     /// Tokens of answers per second.
     pub generated: Option<f64>,
     /// Tokens of prompts per second.
@@ -140,6 +143,8 @@ fn figures(span: Span) -> Figures {
     Figures {
         running: now("trine_num_requests_running"),
         waiting: now("trine_num_requests_waiting"),
+        embeddings_running: now("trine_embedding_requests_running"),
+        embeddings_waiting: now("trine_embedding_requests_waiting"),
         generated: span.rate(TOKENS),
         read: span.rate("trine_prompt_tokens_total"),
         requests: span.rate("trine_e2e_request_latency_seconds_count"),

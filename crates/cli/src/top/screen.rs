@@ -51,7 +51,7 @@ fn figures(frame: &mut Frame, area: Rect, view: &View) {
             ("token p50", ms(f.inter_token[0])),
             ("token p99", ms(f.inter_token[1])),
             ("queue p95", ms(f.queue)),
-            ("", String::new()),
+            ("embed running", figure(f.embeddings_running, 0, "")),
         ],
         [
             ("KV cache", percent(f.kv_usage)),
@@ -59,7 +59,7 @@ fn figures(frame: &mut Frame, area: Rect, view: &View) {
             ("memory", f.memory.map_or_else(|| "-".to_owned(), |bytes| units::bytes(bytes as u64))),
             ("CPU", percent(f.cpu)),
             ("open files", figure(f.open_files, 0, "")),
-            ("", String::new()),
+            ("embed waiting", figure(f.embeddings_waiting, 0, "")),
         ],
     ];
     let areas: [Rect; 3] = Layout::horizontal([Constraint::Ratio(1, 3); 3]).areas(area);

@@ -43,9 +43,24 @@ pub fn lower(source: &Value, limits: &Limits) -> Result<Value, Error> {
         _ => return Err(unsatisfiable()),
     };
     schema.insert("$defs".to_owned(), definitions);
+    let mut schema = Value::Object(schema);
+    let constant = |key: &str, value: &Value| matches!(key, "const" | "enum") && numbers::is_beyond_int64(value);
+    let integer = |key: &str, value: &Value| key == "type" && value.to_string().contains("integer");
+    if contains(&schema, &constant) && contains(&schema, &integer) {
+        return Err(refused("#", "a constant beyond 2^63 is not supported beside the type `integer`"));
+    }
     let options = json!({ "whitespace_pattern": WHITESPACE, "json_allowed_escapes": ESCAPES });
-    schema.insert("x-guidance".to_owned(), options);
-    Ok(Value::Object(schema))
+    schema["x-guidance"] = options;
+    Ok(schema)
+}
+
+/// Whether an object in a value has such an entry.
+fn contains(value: &Value, is: &dyn Fn(&str, &Value) -> bool) -> bool {
+    match value {
+        Value::Array(list) => list.iter().any(|value| contains(value, is)),
+        Value::Object(map) => map.iter().any(|(key, value)| is(key, value) || contains(value, is)),
+        _ => false,
+    }
 }
 
 /// The error of a schema that excludes everything.

@@ -8,18 +8,33 @@ use serde_json::{Number, Value, json};
 /// 2^53: integers below are exact as float64.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// A number of `const` or `enum`; integers are written without a point.
+/// A number of `const` or `enum`: the float64 that readers of JSON see. Integers are written without a point.
 pub fn constant(at: &At, number: &Number) -> Result<Value, Error> {
     let float = number.as_f64().filter(|float| float.is_finite());
     // Others beyond 2^53 may be rounded, and the least integer has no opposite.
     let exact = |float: f64| match number.as_i64() {
         Some(n) => is_exact(n, float) && n != i64::MIN,
-        None => float.abs() < EXACT,
+        None => float.abs() < EXACT || has_exact_digits(number, float),
     };
     match float.filter(|&float| exact(float)) {
         None => Err(at.expected("numbers that are exact as float64")),
         Some(float) if float.fract() == 0.0 && float.abs() < EXACT => Ok(json!(float as i64)),
         Some(_) => Ok(Value::Number(number.clone())),
+    }
+}
+
+/// Whether the digits that the compiler writes for an integer beyond 2^53 are the schema's: the shortest ones, and zeros.
+fn has_exact_digits(number: &Number, float: f64) -> bool {
+    let written = format!("{float}");
+    written == format!("{float:.0}") && number.as_u64().is_none_or(|n| written == n.to_string())
+}
+
+/// Whether a constant has a number beyond int64, in which the compiler counts what has the type `integer`.
+pub fn is_beyond_int64(constant: &Value) -> bool {
+    match constant {
+        Value::Array(list) => list.iter().any(is_beyond_int64),
+        Value::Object(map) => map.values().any(is_beyond_int64),
+        value => value.as_f64().is_some_and(|float| float.abs() >= i64::MAX as f64),
     }
 }
 

@@ -184,6 +184,9 @@ fn decode(format: &Format, bytes: &[u8], tail: &[u8], cols: usize, out: &mut [f3
     }
 }
 
+/// Gets the rows of a piece, and what they became.
+type Take<'a> = dyn FnMut(Range<usize>, &[u8]) -> Result<(), Error> + 'a;
+
 /// Threads that work, and who waits for them.
 struct Pool<'a> {
     jobs: Sender<Job>,
@@ -257,12 +260,7 @@ impl Pool<'_> {
     }
 
     /// Does a task in pieces. `take` gets the rows of each and what they became, in order.
-    fn run(
-        &mut self,
-        task: Task,
-        size: u64,
-        take: &mut dyn FnMut(Range<usize>, &[u8]) -> Result<(), Error>,
-    ) -> Result<Loss, Error> {
+    fn run(&mut self, task: Task, size: u64, take: &mut Take) -> Result<Loss, Error> {
         let (rows, each) = (task.view.rows(), (PIECE / task.view.cols()).max(1));
         let task = Arc::new(task);
         let mut ahead = (0..rows.div_ceil(each)).map(|i| i * each..rows.min((i + 1) * each));

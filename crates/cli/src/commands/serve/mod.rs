@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use trine_server::keys::Keys;
-use trine_server::{App, Exporter, Inherited, Listen, Server, ServerOptions, Tls};
+use trine_server::{App, Exporter, Inherited, Listen, Server, ServerOptions, Tls, TrustedProxy};
 
 /// Serve a model to programs that speak OpenAI's API
 ///
@@ -81,6 +81,11 @@ pub struct Serve {
     /// Let pages of this origin ask, such as https://chat.example.org, or of several with commas between; * is all
     #[arg(long, value_name = "ORIGIN", hide_short_help = true, value_delimiter = ',', value_parser = origin)]
     cors_origin: Vec<String>,
+    /// Take the addresses of clients from X-Forwarded-For of this proxy: an address, a network such as 10.0.0.0/8, or unix for the UNIX socket
+    ///
+    /// Several have commas between. The header of others is ignored. Clients without keys are told apart by their addresses, which RUST_LOG=info logs.
+    #[arg(long, value_name = "CIDR|unix", hide_short_help = true, value_delimiter = ',')]
+    trusted_proxy: Vec<TrustedProxy>,
     /// Number of requests to run at once; others wait
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = value_parser!(u32).range(1..=1024))]
     parallel: u32,
@@ -121,10 +126,13 @@ pub struct Serve {
     /// Show the metrics under vLLM's names, too
     #[arg(long, hide_short_help = true)]
     vllm_metrics: bool,
+    /// Answer a short fixed request every S seconds; other tokens than at start make /health and /ready fail [default: never]
+    #[arg(long, value_name = "S", hide_short_help = true, value_parser = value_parser!(u32).range(1..))]
+    self_test_interval: Option<u32>,
     /// Send a span for each request to an OpenTelemetry collector at this address, such as http://127.0.0.1:4318
     ///
     /// OTEL_EXPORTER_OTLP_ENDPOINT counts where TRINE_OTLP_ENDPOINT is unset.
-    #[arg(long, value_name = "URL", hide_short_help = true, value_parser = http_url)]
+    #[arg(long, value_name = "URL", hide_short_help = true, hide_env_values = true, value_parser = http_url)]
     otlp_endpoint: Option<String>,
     /// Warn when the process has four fifths of its memory limit, and refuse new requests while it has nine tenths
     ///
@@ -196,6 +204,8 @@ impl Serve {
             drain_timeout: Duration::from_secs(self.drain_timeout.into()),
             vllm_metrics: self.vllm_metrics,
             cors_origins: self.cors_origin.clone(),
+            self_test_interval: self.self_test_interval.map(|seconds| Duration::from_secs(seconds.into())),
+            trusted_proxies: self.trusted_proxy.clone(),
             isolate_keys: self.isolate_keys,
             ..ServerOptions::default()
         };

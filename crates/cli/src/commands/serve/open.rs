@@ -31,6 +31,13 @@ impl Serve {
         Spec::of(&file).ok().map(|spec| spec.context_length)
     }
 
+    /// The tensors of a model's file, and their bytes there.
+    fn tensors(&self, model: &Path) -> Result<Value> {
+        let file = self.load.layouts.open(model)?;
+        let bytes: usize = file.tensors().map(|tensor| tensor.bytes.len()).sum();
+        Ok(json!({"count": file.tensors().len(), "bytes": bytes}))
+    }
+
     /// The name of a model in requests: what users of llama-server and vLLM expect.
     fn name(&self, model: &Path) -> String {
         if let Some(alias) = &self.alias {
@@ -65,7 +72,7 @@ impl Serve {
             let _ = sender.send((sampling, context, meta, memory, template));
             Ok(engine)
         })?;
-        let (sampling, context, mut meta, memory, template) = receiver.recv().context("the engine is gone")?;
+        let (sampling, context, mut meta, mut memory, template) = receiver.recv().context("the engine is gone")?;
         let template = match template {
             Err(trine::Error::NoTemplate) => {
                 meta["chat_template"] = "plain".into();
@@ -96,6 +103,7 @@ impl Serve {
             let own = can.into_iter().filter_map(|(name, can)| can.then_some(name));
             meta["capabilities"] = ["completion"].into_iter().chain(own).collect();
         }
+        memory["tensors"] = self.tensors(model)?;
         let (parallel, queued) = (self.parallel as usize, self.max_queued as usize);
         Ok(Generator { served: Arc::new(served), handle, parallel, queued, meta, memory })
     }

@@ -1,0 +1,86 @@
+//! What the chunks of a stream say beside the text.
+
+mod common;
+
+use common::{fields, plain};
+use serde_json::{Value, json};
+use std::time::Duration;
+use trine_api::{Event, Writer, ollama, openai};
+use trine_engine::{FinishReason, Timing, Token, Update, Usage};
+
+fn token() -> Update {
+    Update::Token(Token { id: 5, text: "a".to_owned(), logprob: None, top: Vec::new() })
+}
+
+fn finished(prompt_tokens: usize, cached_tokens: usize, completion_tokens: usize) -> Update {
+    let timing = Timing { submitted: Duration::ZERO, started: None, first_token: None, finished: Duration::ZERO };
+    let usage = Usage { prompt_tokens, cached_tokens, completion_tokens };
+    Update::Finished { text: String::new(), finish_reason: FinishReason::EndToken, usage, timing }
+}
+
+/// The tokens of prompts, those of answers, and both, in the usage of chunks.
+fn usage(events: &[Event]) -> Vec<[u64; 3]> {
+    let usage = |event: &Event| {
+        let chunk: Value = serde_json::from_str(&event.data).ok()?;
+        Some(["prompt_tokens", "completion_tokens", "total_tokens"].map(|name| chunk["usage"][name].as_u64().unwrap()))
+    };
+    events.iter().filter_map(usage).collect()
+}
+
+/// What the chunks of a stream with two answers to each prompt tell; the first answer has an end token that no chunk has.
+fn told(mut writer: Box<dyn Writer>, prompts: &[usize]) -> Vec<[u64; 3]> {
+    let mut events = writer.begin();
+    for (i, &prompt) in prompts.iter().enumerate() {
+        let (first, second) = (2 * i, 2 * i + 1);
+        for (index, update) in [
+            (first, token()),
+            (second, token()),
+            (second, token()),
+            (first, finished(prompt, 1, 2)),
+            (second, finished(prompt, prompt, 2)),
+        ] {
+            events.extend(writer.update(index, update));
+        }
+    }
+    events.extend(writer.end());
+    usage(&events)
+}
+
+#[test]
+fn each_chunk_tells_the_tokens_so_far() {
+    let served = plain();
+    let more =
+        json!({"stream": true, "n": 2, "stream_options": {"include_usage": true, "continuous_usage_stats": true}});
+    let with = |name: &str, value: Value| {
+        let mut body = more.clone();
+        body[name] = value;
+        fields(&body)
+    };
+    let (ask, writer) =
+        openai::chat(with("messages", json!([{"role": "user", "content": "Hi"}])), &served, "1").unwrap();
+    let prompt = ask.prompts[0].len();
+    let so_far = |prompt: usize, tokens: &[usize]| {
+        let usage = |&tokens: &usize| [prompt, tokens, prompt + tokens].map(|tokens| tokens as u64);
+        tokens.iter().map(usage).collect::<Vec<_>>()
+    };
+    // Two chunks with the role, and one with the usage alone.
+    assert_eq!(told(writer, &[prompt]), so_far(prompt, &[0, 0, 1, 2, 3, 4, 4, 4]));
+    let (ask, writer) = openai::completion(with("prompt", json!(["Hi", "Once upon a time"])), &served, "1").unwrap();
+    let prompts = ask.prompts.iter().map(Vec::len).collect::<Vec<_>>();
+    let expected = so_far(prompts.iter().sum(), &[1, 2, 3, 4, 4, 5, 6, 7, 8, 8, 8]);
+    assert_eq!(told(writer, &prompts), expected);
+}
+
+#[test]
+fn a_sign_of_life_is_what_clients_take() {
+    let served = plain();
+    let messages = json!([{"role": "user", "content": "Hi"}]);
+    let bodies = [(true, json!({"messages": messages})), (false, json!({"prompt": "Hi"}))];
+    for (is_chat, body) in bodies {
+        let read = if is_chat { ollama::chat } else { ollama::generate };
+        let (_, mut writer) = read(fields(&body), &served, "1").unwrap();
+        let line: Value = serde_json::from_str(&writer.ping().data).unwrap();
+        let text = if is_chat { &line["message"]["content"] } else { &line["response"] };
+        assert_eq!((text, &line["done"], &line["model"]), (&"".into(), &false.into(), &"stories".into()), "{line}");
+    }
+}
